@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= sample
+# Steps on small batches are fastest, and repeatable in time, on one thread.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test sync notebooks bench clean
+
+demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make demo DATA=ml-100k
+	@$(BIN)/python tools/demo.py --data $(DATA)
+
+test: $(VENV)/.dev  ## the notebooks, then the tests beside them
+	$(BIN)/nbdev-test --do-print --n-workers 2
+	$(BIN)/python -m pytest
+
+sync: $(VENV)/.dev  ## modules and README.md from the notebooks
+	$(BIN)/nbdev-clean
+	$(BIN)/nbdev-export
+	$(BIN)/python tools/readme.py
+
+notebooks: $(VENV)/.dev  ## run every notebook and store its outputs
+	$(BIN)/python tools/run_notebooks.py
+	$(MAKE) sync
+
+bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/loading.py
+
+clean:  ## remove what make has installed
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'make: $(PYTHON) cannot create a virtual environment (on Debian and Ubuntu: apt install python3-venv)' >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing fastrec into $(VENV) (once, a minute or more) …'
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo 'Installing the test tools into $(VENV) (once) …'
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,7 @@
+"""Everything for interactive use: `from fastrec.all import *`"""
+from fastai.collab import *
+from fastai.tabular.all import *
+from fastrec.data import *
+from fastrec.dls import *
+from fastrec.models import *
+from fastrec.collab import *

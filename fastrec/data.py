@@ -20,21 +20,22 @@ _csv  = dict(ratings='ratings.csv', items='movies.csv', sep=',',  item_sep=',', 
 releases = {'ml-latest-small':_csv, 'ml-latest':_csv, 'ml-100k':_tab, 'ml-1m':_dat,
             'ml-10m':_dat, 'ml-20m':_csv, 'ml-25m':_csv, 'ml-32m':_csv}
 
-# %% ../nbs/00_data.ipynb #05377d12
+# %% ../nbs/00_data.ipynb #387c4c40
 _dtypes = dict(user='int32', item='int32', rating='float32', timestamp='int64')
 
 def _parse_ratings(file, sep, header):
     names = [o for c in _dtypes for o in (c, f'_{c}')][:-1] if sep=='::' else list(_dtypes)
-    with open(file, encoding='latin-1') as f: first = f.readline().rstrip('\n')
-    if first!=header if header else first.count(sep)!=3: raise ValueError('first line')
-    df = pd.read_csv(file, sep=sep[0], names=names, header=0 if header else None, index_col=False, quoting=csv.QUOTE_NONE, dtype=_dtypes)
+    with open(file, encoding='latin-1') as f:
+        if header and f.readline().rstrip('\n')!=header: raise ValueError('header')
+    with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning):
+        df = pd.read_csv(file, sep=sep[0], names=names, header=0 if header else None, index_col=False, quoting=csv.QUOTE_NONE, dtype=_dtypes)
     if sep=='::' and df[names[1::2]].notna().any(axis=None): raise ValueError('separator')
     df = df[list(_dtypes)]
     ok = (df.user>=0) & (df['item']>=0) & df.rating.between(.5,5) & (df.timestamp>=0)
     if df.empty or not ok.all(): raise ValueError('value')
     return df
 
-# %% ../nbs/00_data.ipynb #427f365d
+# %% ../nbs/00_data.ipynb #c2bab855
 def _is_rating(fields):
     try: user,item,timestamp = (int(fields[i]) for i in (0,1,3))
     except (ValueError,IndexError): return False
@@ -56,7 +57,7 @@ def _bad_line(file, sep, header):
 
 def _read_ratings(file, sep, header):
     try: return _parse_ratings(file, sep, header)
-    except (ValueError,OverflowError,pd.errors.ParserError) as e: raise _bad_line(file, sep, header) from e
+    except (ValueError,OverflowError,pd.errors.ParserError,pd.errors.ParserWarning) as e: raise _bad_line(file, sep, header) from e
 
 # %% ../nbs/00_data.ipynb #748ceb24
 def _decode(b):
@@ -95,7 +96,7 @@ def _with_titles(df, titles, release):
     df.insert(2, 'title', pd.Categorical.from_codes(codes, categories=titles.array))
     return df
 
-# %% ../nbs/00_data.ipynb #bacbb4e3
+# %% ../nbs/00_data.ipynb #ebb01032
 def _need_files(path, files, name):
     missing = [f for f in files if not (path/f).is_file()]
     if not missing: return path
@@ -110,7 +111,7 @@ def _download(name, files, dest):
         shutil.rmtree(dest, ignore_errors=True)
         for f in fastai_path('archive').glob(f'{name}.zip*'): f.unlink()
         if not isinstance(e, Exception): raise
-        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {e}). Unpack its zip so that '
+        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {str(e).split(chr(10))[0]}). Unpack its zip so that '
                       f'{dest}/{files[0]} exists, or name the folder with `path=`, or work with `sample_ratings()`.') from e
 
 def _release(name, path):

@@ -46,19 +46,19 @@ def lookup(self:Vocab, labels):
     close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) else []
     raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
 
-# %% ../nbs/01_dls.ipynb #ecc4a02c
+# %% ../nbs/01_dls.ipynb #a39a6f53
 def _encode_column(col, train):
     "Codes of `col` as int32 and the `Vocab` of its rows `train`"
     codes,labels = pd.factorize(col)
     if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
     known = np.zeros(len(labels), bool)
     known[codes[train]] = True
-    known = known.nonzero()[0]
-    try: order = labels[known].argsort()
+    try: order = labels.argsort()
     except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
+    order = order[known[order]]
     new = np.zeros(len(labels), 'int32')
-    new[known[order]] = np.arange(1, len(known)+1)
-    return new[codes],Vocab(labels[known[order]], col.name)
+    new[order] = np.arange(1, len(order)+1)
+    return new[codes],Vocab(labels[order], col.name)
 
 # %% ../nbs/01_dls.ipynb #eaf59a36
 def _pick_columns(df, user_name, item_name, rating_name):
@@ -74,7 +74,7 @@ def _need_columns(df, names):
     if missing := [n for n in names if n not in df]:
         raise ValueError(f'the frame has no column {", ".join(map(repr,missing))}; it has {", ".join(map(str,df.columns))}')
 
-# %% ../nbs/01_dls.ipynb #3428be51
+# %% ../nbs/01_dls.ipynb #c2810f6e
 def _missing(df, names):
     "Mask of the rows of `df` that lack one of `names`, and a sentence that counts them"
     nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
@@ -85,7 +85,7 @@ def _as_ratings(col):
     if not pd.api.types.is_numeric_dtype(col):
         raise ValueError(f'column {col.name!r} holds {pd.api.types.infer_dtype(col)}, {col.iloc[0]!r} for one, where ratings must be numbers: '
                          f'convert it with pd.to_numeric, or name the right column with rating_name')
-    res = col.to_numpy('float32')
+    res = np.ascontiguousarray(col.to_numpy('float32'))
     if not np.isfinite(res).all(): raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
 

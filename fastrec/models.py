@@ -11,7 +11,7 @@ __all__ = ['DotBias', 'DeepMF']
 from fastai.collab import *
 from fastai.tabular.all import *
 
-# %% ../nbs/02_models.ipynb #3c84690d
+# %% ../nbs/02_models.ipynb #e57b9185
 class _TwoTables:
     "What `DotBias` and `DeepMF` share; `tables` is the embeddings of the users and those of the items"
     @torch.no_grad()
@@ -23,6 +23,8 @@ class _TwoTables:
         "Rows of all tables that the codes `x`, (n,2), look up: a list of (n,k) tensors"
         return [e(x[:,i]) for i,es in enumerate(self.tables) for e in es]
 
+    @property
+    def biases(self): return [e.weight for es in self.tables for e in es[1:]]
     @property
     def user_factors(self): return self.tables[0][0].weight.detach()[1:]
     @property

@@ -1,0 +1,50 @@
+"""Fixtures: the sample, tiny releases in every layout, and the real ones where they are"""
+import csv,io,os
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+import numpy as np,pandas as pd,pytest,torch
+from fastai.basics import defaults
+from fastai.callback.progress import ProgressCallback
+from fastai.data.external import fastai_cfg,fastai_path
+from fastrec.all import DeepMF,DotBias,RecDataLoaders,releases,sample_ratings
+
+films = {1:'Hamlet (1996)', 7:'Hamlet (1996)', 3:"Amélie: Love, Luck & \"Chance\" (2001)", 20:'NA', 30:'Heat'}
+rows = [(5,1,5,978300760), (5,7,3,978302109), (9,3,4,978301968), (9,20,1,978300275), (12,1,2,978824291)]
+
+def write_release(path, name, rows=rows, films=films, eol='\n'):
+    "A release of `films` and `rows` in the layout that `name` has"
+    lay = releases[name]
+    path.mkdir(parents=True, exist_ok=True)
+    encoding = 'utf-8' if lay['sep']==',' else 'latin-1'
+    lines = [lay['header']]*bool(lay['header']) + [lay['sep'].join(map(str, r)) for r in rows]
+    (path/lay['ratings']).write_bytes((eol.join(lines)+eol).encode())
+    if lay['sep']==',':
+        out = io.StringIO(newline='')
+        w = csv.writer(out, lineterminator=eol)
+        w.writerows([('movieId','title','genres'), *((i,t,'Drama|Comedy') for i,t in films.items())])
+        text = out.getvalue()
+    else: text = eol.join(lay['item_sep'].join((str(i),t,'01-Jan-1996')) for i,t in films.items())+eol
+    (path/lay['items']).write_bytes(text.encode(encoding))
+    return path
+
+def release_path(name):
+    path = fastai_path('data')/name
+    if not path.exists(): pytest.skip(f"{name} is not in fastai's data folder, {path.parent}")
+    return path
+
+@pytest.fixture(scope='session')
+def sample(): return sample_ratings(n_users=200, n_items=120, n_ratings=6000, with_truth=True)
+
+@pytest.fixture(scope='session')
+def ratings(sample): return sample[0]
+
+@pytest.fixture
+def dls(ratings): return RecDataLoaders.from_df(ratings, seed=1, bs=256)
+
+@pytest.fixture(params=[DotBias, DeepMF])
+def arch(request): return request.param
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    "No tables and bars in the tests' output"
+    monkeypatch.setattr(defaults, 'callbacks', [o for o in defaults.callbacks if o is not ProgressCallback])
+    monkeypatch.setattr('fastai.learner.print', lambda *a, **k: None, raising=False)

@@ -1,0 +1,213 @@
+"""Models and learners: known answers, fastai's callbacks, repeatability, and what bad arguments get"""
+import subprocess,sys
+import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.all import EarlyStoppingCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
+from fastai.learner import load_learner
+from fastai.metrics import mae
+from fastai.optimizer import Adam
+from fastai.torch_core import to_np
+from conftest import release_path
+from fastrec.all import (DeepMF,DotBias,FusedAdamW,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
+                         learner,movielens_folds,nn_learner,scaled_wd)
+
+def fit(learn, n=2, **kwargs):
+    with learn.no_logging(): learn.fit_one_cycle(n, **kwargs)
+    return learn
+
+def weights(learn): return torch.cat([p.detach().flatten() for p in learn.model.parameters()])
+
+# ------------------------------------------------------------------ known answers
+def test_finds_what_was_planted(sample, arch):
+    ratings,truth = sample
+    dls = RecDataLoaders.from_df(ratings, seed=1, bs=64)
+    learn = fit(learner(dls, arch), 5)
+    pred = to_np(learn.get_preds()[0])
+    known = to_np((dls.valid_ds.x>0).all(1))
+    pairs = dls.valid_ds.decode(dls.valid_ds.x)[known].merge(truth.items.reset_index()[['item','title']], on='title')
+    assert np.corrcoef(pred[known], truth.expected(pairs))[0,1] > .75
+    assert truth.best_rmse(ratings) < learn.recorder.values[-1][-1] < ratings.rating.std()*.93
+
+def test_no_factors_is_the_bias_model():
+    users,items = np.repeat(np.arange(12), 10),np.tile(np.arange(10), 12)
+    df = pd.DataFrame(dict(user=users, item=items, rating=3 + users/12 - items/10))
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=32), 0, wd=0.)
+    assert fit(learn, 60, lr_max=.1).recorder.values[-1][-1] < .03
+
+def test_forward_by_hand(dls):
+    m = learner(dls, n_factors=3, y_range=False).model
+    x = dls.one_batch()[0]
+    dot = [m.u_weight.weight[u] @ m.i_weight.weight[i] + m.u_bias.weight[u,0] + m.i_bias.weight[i,0] for u,i in x.tolist()]
+    assert torch.allclose(m(x), torch.stack(dot)+dls.train_ds.y.mean(), atol=1e-6)
+
+def test_same_as_fastai_model(dls):
+    learn,stock = learner(dls, n_factors=4, y_range=(0,5.5)),collab_learner(dls, n_factors=4, y_range=(0,5.5))
+    stock.model.load_state_dict({k: v for k,v in learn.model.state_dict().items() if k!='mean'})
+    x,y = dls.one_batch()
+    assert torch.allclose(learn.model(x), stock.model(x), atol=1e-6)
+
+def test_optimizer_equals_fastai_adam(dls):
+    def trained(opt_func): return weights(fit(learner(dls, opt_func=opt_func, seed=5, wd=.1)))
+    assert torch.allclose(trained(FusedAdamW), trained(Adam), atol=2e-6)
+
+def test_biases_are_not_decayed(dls):
+    def after(**kwargs):
+        learn = learner(dls, seed=1, lr=.01, wd=100., **kwargs)
+        with learn.no_logging(): learn.fit(1)
+        return learn.model.u_weight.weight.abs().mean().item(),learn.model.u_bias.weight.abs().mean().item()
+    (f,b),(_,decayed) = after(),after(wd_bn_bias=True)
+    assert f<.02 and b>.05 and decayed<.02
+
+# ------------------------------------------------------------------ unknown users and items
+def test_unknown_is_average(ratings, arch):
+    dls = RecDataLoaders.from_df(ratings, UserSplitter(seed=1), seed=1, bs=64)
+    learn = fit(learner(dls, arch), 4)
+    for es in learn.model.tables:
+        for e in es: assert torch.allclose(e.weight[0], e.weight[1:].mean(0), atol=1e-6)
+    item_mean = ratings.rating.std()
+    assert learn.recorder.values[-1][-1] < item_mean
+    new = pd.DataFrame(dict(user=[-1], title=[ratings.title[0]]))
+    with pytest.warns(UserWarning, match='average stands in'): dl = dls.test_dl(new, unknown='average')
+    if arch is DotBias:
+        m = learn.model
+        i = dls.classes['title'].lookup([ratings.title[0]])[0]
+        logit = m.u_weight.weight[1:].mean(0) @ m.i_weight.weight[i] + m.u_bias.weight[1:].mean() + m.i_bias.weight[i,0]
+        assert torch.allclose(learn.get_preds(dl=dl)[0], torch.sigmoid(logit)*5+.5, atol=1e-5)
+
+# ------------------------------------------------------------------ repeatability
+@pytest.mark.parametrize('kwargs', [{}, dict(arch=DeepMF), dict(arch=DeepMF, ps=[.2,.2], embed_p=.1)])
+def test_same_seed_same_weights(ratings, kwargs):
+    def run(seed):
+        torch.rand(3); np.random.rand(3)
+        return weights(fit(learner(RecDataLoaders.from_df(ratings, seed=seed, bs=256), **kwargs)))
+    state = torch.get_rng_state()
+    run(3)
+    torch.set_rng_state(state); torch.rand(3)
+    after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    a = run(3)
+    assert torch.get_rng_state().equal(after)
+    assert a.equal(run(3)) and not a.equal(run(4))
+
+def test_two_learners_of_one_dls_agree(dls):
+    assert weights(fit(learner(dls))).equal(weights(fit(learner(dls))))
+
+# ------------------------------------------------------------------ fastai's world
+def test_save_model_keeps_the_smallest_rmse(dls, tmp_path):
+    learn = learner(dls, path=tmp_path, lr=.1, wd=0., metrics=None)
+    saver = SaveModelCallback(monitor='rmse', min_delta=.001)
+    with learn.no_logging(): learn.fit(6, cbs=saver)
+    rmses = [v[-1] for v in learn.recorder.values]
+    assert rmses[-1]>min(rmses)+.001 and saver.best<=min(rmses)+.001 and saver.min_delta==-.001
+    assert learn.validate()[-1]==pytest.approx(saver.best, abs=1e-5)
+
+def test_early_stopping(dls, capsys):
+    learn = learner(dls, lr=.1, wd=0., cbs=EarlyStoppingCallback('rmse', patience=1))
+    with learn.no_logging(): learn.fit(20)
+    assert 2<=len(learn.recorder.values)<20 and learn.recorder.values[-1][-1]>learn.recorder.values[-2][-1]
+
+def test_callbacks_and_schedules(dls, arch, tmp_path):
+    learn = learner(dls, arch, path=tmp_path, metrics=[mae], cbs=[GradientClip(1.), TerminateOnNaNCallback()])
+    with learn.no_bar(): found = learn.lr_find(num_it=20, show_plot=False)
+    assert 1e-7<found.valley<10
+    with learn.no_logging():
+        learn.fit_flat_cos(1); learn.fit_sgdr(1, 1); learn.freeze(); learn.fit(1, lr=slice(1e-3)); learn.unfreeze(); learn.fit_one_cycle(1, slice(1e-3), wd=.1)
+    assert learn.recorder.metric_names==['epoch','train_loss','valid_loss','mae','time']
+    learn.save('m'); before = weights(learn)
+    with learn.no_logging(): learn.fit(1)
+    assert not weights(learn).equal(before) and weights(learn.load('m')).equal(before)
+
+def test_get_preds(dls, arch):
+    learn = fit(learner(dls, arch))
+    record = [list(getattr(learn.recorder, o)) for o in ('lrs','losses','values','iters')]
+    preds,targs = learn.get_preds()
+    assert preds.shape==targs.shape==(1200,) and ((preds>.5)&(preds<5.5)).all()
+    assert (preds-targs).pow(2).mean().sqrt().item()==pytest.approx(learn.validate()[-1], abs=1e-5)
+    again = learn.get_preds(ds_idx=0, with_input=True, with_loss=True)
+    assert again[0].shape==(4800,2) and again[3].shape==(4800,) and again[0].equal(dls.train_ds.x)
+    assert [list(getattr(learn.recorder, o)) for o in ('lrs','losses','values','iters')]==record
+    learn.recorder.plot_loss()
+
+def test_reading_does_not_touch_the_model(dls):
+    learn = fit(learner(dls))
+    learn.model.train()
+    titles = list(dls.classes['title'])[1:4]
+    assert learn.model.bias(titles).shape==(3,) and learn.model.weight(titles).shape==(3,50) and learn.model.bias([*dls.classes['user']][1:3], is_item=False).shape==(2,)
+    assert learn.model.i_bias.training and learn.model.i_weight.training
+
+def test_export_loads_in_another_process(ratings, dls, arch, tmp_path):
+    learn = fit(learner(dls, arch, path=tmp_path))
+    pairs = ratings[ratings.title.isin(list(dls.classes['title']))].head(7)
+    pairs.to_pickle(tmp_path/'pairs.pkl')
+    learn.export()
+    code = f"""import warnings; warnings.simplefilter('ignore')
+import pandas as pd
+from fastai.learner import load_learner
+learn = load_learner(r'{tmp_path}/export.pkl')
+with learn.no_bar(): print(learn.get_preds(dl=learn.dls.test_dl(pd.read_pickle(r'{tmp_path}/pairs.pkl')))[0].tolist())"""
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert np.allclose(eval(out.strip().splitlines()[-1]), to_np(learn.get_preds(dl=dls.test_dl(pairs))[0]), atol=1e-6)
+    fit(learn)
+
+def test_plain_import():
+    import fastrec
+    assert fastrec.learner is learner and fastrec.__version__
+
+# ------------------------------------------------------------------ arguments
+def test_y_range(ratings):
+    half = RecDataLoaders.from_df(ratings.assign(rating=ratings.rating-.5*(ratings.index%2)), seed=1, bs=64)
+    assert learner(half).model.y_range==(.25,5.25)
+    dls = RecDataLoaders.from_df(ratings, seed=1, bs=64)
+    assert learner(dls).model.y_range==(.5,5.5) and learner(dls, y_range=(0,5)).model.y_range==(0,5)
+    assert learner(RecDataLoaders.from_df(ratings.assign(rating=1), bs=64)).model.y_range==(.5,1.5)
+    free = learner(dls, y_range=False)
+    assert free.model.y_range is None and free.model.mean==pytest.approx(dls.train_ds.y.mean().item())
+    deep = nn_learner(dls, y_range=False)
+    assert deep.get_preds()[0].mean().item()==pytest.approx(dls.train_ds.y.mean().item(), abs=.5)
+
+@pytest.mark.parametrize('y_range,error', [((1,4), r'training ratings lie outside y_range=\(1, 4\), 5 for one'), ((5,1), 'must be a pair'), (5, 'must be a pair'), ((1,2,3), 'must be a pair')])
+def test_bad_y_range(dls, y_range, error):
+    with pytest.raises(ValueError, match=error): learner(dls, y_range=y_range)
+
+def test_validation_outside_y_range(ratings):
+    df = ratings.assign(rating=ratings.rating.clip(upper=4).where(ratings.index>9, 5.))
+    with pytest.raises(ValueError, match='10 validation ratings lie outside'): learner(RecDataLoaders.from_df(df, IndexSplitter(range(10)), bs=64), y_range=(.5,4.5))
+
+@pytest.mark.parametrize('call,error', [
+    (lambda d: learner(d, n_factor=3), "learner.. does not know 'n_factor'; did you mean 'n_factors'"),
+    (lambda d: dot_learner(d, layers=[3]), "does not know 'layers'"),
+    (lambda d: nn_learner(d, layerz=[3]), "does not know 'layerz'; did you mean 'layers'"),
+    (lambda d: learner(d, use_nn=True), "does not know 'use_nn'"),
+    (lambda d: learner(d[0]), 'needs RecDataLoaders, .* not RatingsDL')])
+def test_bad_arguments(dls, call, error):
+    with pytest.raises(TypeError, match=error): call(dls)
+
+def test_widths(dls):
+    n_users,n_items = (len(v) for v in dls.classes.values())
+    assert nn_learner(dls, 7, [5,3]).model.user_factors.shape==(n_users-1,7)
+    m = nn_learner(dls, (7,4), [5,3], ps=[.1,.1], embed_p=.2).model
+    assert (m.user_factors.shape[1],m.item_factors.shape[1])==(7,4) and m.emb_drop.p==.2
+    assert [l.out_features for l in m.modules() if isinstance(l, torch.nn.Linear)]==[5,3,1]
+    assert dot_learner(dls, 6).model.item_factors.shape==(n_items-1,6)
+
+def test_one_row_left_over_and_batchnorm(ratings):
+    dls = RecDataLoaders.from_df(ratings[:1001], IndexSplitter(range(200)), bs=400)
+    fit(nn_learner(dls))
+
+# ------------------------------------------------------------------ real data, other devices
+def test_real_u1():
+    train,test = movielens_folds(path=release_path('ml-100k'))['u1']
+    df = pd.concat([train,test], ignore_index=True)
+    learn = fit(learner(RecDataLoaders.from_df(df, IndexSplitter(range(len(train), len(df))), seed=1)), 5)
+    assert learn.recorder.values[-1][-1]<.918
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('half', [False, True])
+def test_trains_on_cuda(ratings, arch, half, tmp_path):
+    dls = RecDataLoaders.from_df(ratings, seed=1, bs=256, device='cuda')
+    learn = learner(dls, arch, path=tmp_path)
+    if half: learn.to_fp16()
+    assert fit(learn, 5).recorder.values[-1][-1]<1.
+    assert next(learn.model.parameters()).is_cuda and learn.model.bias(ratings.title[:2]).device.type=='cpu' if arch is DotBias else True
+    learn.export()
+    assert next(load_learner(tmp_path/'export.pkl').model.parameters()).device.type=='cpu'

@@ -1,0 +1,200 @@
+"""Dataloaders: what they make of good frames, and what they say to bad ones"""
+
+import numpy as np,pandas as pd,pytest,torch
+from fastai.collab import CollabDataLoaders,collab_learner
+from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
+from conftest import write_release
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,TimeSplitter,UserSplitter,learner
+
+def all_rows(dl):
+    "Every row of an epoch as labels, sorted"
+    df = pd.concat([dl.decode(b) for b in dl])
+    return df.sort_values(list(df), ignore_index=True)
+
+def expected(df, names=('user','title','rating')):
+    df = df[list(names)].astype({names[1]: 'str'})
+    return df.sort_values(list(names), ignore_index=True)
+
+# ------------------------------------------------------------------ what an epoch holds
+def test_epoch_is_a_permutation(ratings, dls):
+    first,second = (torch.cat([x for x,_ in dls.train]) for _ in range(2))
+    assert not first.equal(second)
+    both = pd.concat([all_rows(dls.train), all_rows(dls.valid.new())])
+    known = both.title!='#na#'
+    assert known.mean()>.99 and expected(both[known]).equals(expected(both[known]))
+    train = all_rows(dls.train)
+    assert len(train)==4800 and len(train.merge(ratings.astype(dict(title='str')), on=['user','title','rating']))==4800
+
+@pytest.mark.parametrize('n,bs,sizes', [(1001,400,[400,301,300]), (800,400,[400,400]), (401,400,[201,200]), (400,400,[400]), (5,2,[2,2,1])])
+def test_batch_sizes(n, bs, sizes):
+    df = pd.DataFrame(dict(user=np.arange(n+1)%7, item=np.arange(n+1), rating=1.))
+    make = lambda **kw: RecDataLoaders.from_df(df, IndexSplitter([n]), bs=bs, **kw).train
+    assert [len(x) for x,_ in make()]==sizes and len(make())==len(sizes)
+    whole = make(drop_last=True)
+    assert [len(x) for x,_ in whole]==[bs]*(n//bs) and len(whole)==n//bs
+
+def test_batches_fit_the_model(dls):
+    x,y = dls.one_batch()
+    assert (x.dtype,x.shape,y.dtype,y.shape)==(torch.int32,(256,2),torch.float32,(256,))
+    assert isinstance(dls, CollabDataLoaders) and dls.n_inp==1 and dls.device==torch.device('cpu')
+
+@pytest.mark.parametrize('make', [lambda s: s, lambda s: s.astype(str), lambda s: s.astype(float), lambda s: s.astype('category'), lambda s: s.astype('int64'),
+                                  lambda s: s.astype(object), lambda s: s.astype(str).astype('category'), lambda s: pd.to_datetime(s, unit='s'), lambda s: s.astype('Int64')])
+def test_labels_of_any_type(ratings, make):
+    df = ratings.assign(user=make(ratings.user), title=make(ratings['item']))
+    dls = RecDataLoaders.from_df(df, seed=1, bs=256)
+    with pytest.warns(UserWarning, match="2 unknown in 'user'"): got = dls.test_dl(df, unknown='drop')
+    assert (dls.train_ds.decode(got.dataset.x).user.to_numpy()==df.user.loc[got.dataset.index].to_numpy()).all()
+    assert all_rows(dls.train).title.isin(df.title.astype(dls.classes['title'].labels.dtype)).all()
+    plain = RecDataLoaders.from_df(ratings.assign(title=ratings['item']), seed=1, bs=256)
+    if df.title.dtype.kind in 'if': assert plain.train_ds.x.equal(dls.train_ds.x)
+
+def test_vocabulary_is_of_training_rows(ratings):
+    dls = RecDataLoaders.from_df(ratings, UserSplitter(seed=1), bs=64)
+    train,valid = UserSplitter(seed=1)(ratings)
+    assert list(dls.classes['user'])==['#na#', *sorted(ratings.user.iloc[train].unique())]
+    assert (dls.valid_ds.x[:,0]==0).all() and (dls.train_ds.x>0).all()
+
+def test_repeated_pairs_are_kept(ratings):
+    dls = RecDataLoaders.from_df(pd.concat([ratings]*2), EndSplitter(.5), bs=64)
+    assert len(dls.train_ds)==len(dls.valid_ds)==len(ratings)
+
+@pytest.mark.parametrize('splitter', [TimeSplitter(), LeaveLastSplitter(), UserSplitter(seed=1), ColSplitter('held'), IndexSplitter([1,2,3]), EndSplitter()])
+def test_any_splitter(ratings, splitter):
+    df = ratings.assign(held=ratings.timestamp%5==0)
+    train,valid = splitter(df)
+    dls = RecDataLoaders.from_df(df, splitter, bs=64)
+    assert (len(dls.train_ds),len(dls.valid_ds))==(len(train),len(valid))
+    assert sorted(dls.train_ds.y.tolist())==sorted(df.rating.iloc[list(train)])
+
+def test_seed(ratings):
+    def batches(seed): return torch.cat([torch.cat([x, y[:,None].int()], 1) for _ in range(2) for x,y in RecDataLoaders.from_df(ratings, seed=seed, bs=64).train])
+    state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    assert batches(3).equal(batches(3)) and not batches(3).equal(batches(4))
+    assert torch.get_rng_state().equal(state[0]) and (np.random.get_state()[1]==state[1]).all()
+
+# ------------------------------------------------------------------ columns
+def test_columns_by_name_then_by_place(ratings):
+    moved = ratings[['timestamp','rating','title','item','user']]
+    assert RecDataLoaders.from_df(moved, bs=64).train_ds.cat_names==['user','title']
+    other = ratings.rename(columns=dict(user='who', title='what', rating='stars'))[['who','what','stars','item']]
+    dls = RecDataLoaders.from_df(other, bs=64)
+    assert (dls.cat_names,dls.rating_name)==(['who','what'],'stars')
+    assert RecDataLoaders.from_df(ratings, bs=64, item_name='item').item_name=='item'
+
+def test_from_csv_and_movielens(tmp_path, ratings):
+    ratings.to_csv(tmp_path/'r.csv', index=False)
+    a,b = RecDataLoaders.from_csv(tmp_path/'r.csv', seed=1, bs=64),RecDataLoaders.from_df(ratings, seed=1, bs=64)
+    assert a.train_ds.x.equal(b.train_ds.x) and a.train_ds.y.equal(b.train_ds.y)
+    assert len(RecDataLoaders.from_movielens('ml-25m', write_release(tmp_path, 'ml-25m'), bs=2).train_ds)==4
+
+@pytest.mark.parametrize('change,error', [
+    (lambda d: d[['user','rating']], r'2 columns \(user, rating\); user, item and rating are needed'),
+    (lambda d: d[:0], 'has no rows'),
+    (lambda d: d.assign(rating=d.rating.astype(str)), "column 'rating' holds str.*'4.0'.*must be numbers.*to_numeric"),
+    (lambda d: d.assign(rating=d.rating.where(d.index>=3)), "3 of 6000 rows have no 'rating': fill them, or.*dropna=True"),
+    (lambda d: d.assign(user=d.user.where(d.index>=2)), "2 of 6000 rows have no 'user'"),
+    (lambda d: d.assign(title=d.title.where(d.index>=4)), "4 of 6000 rows have no 'title'"),
+    (lambda d: d.assign(rating=d.rating.where(d.index>=1, np.inf)), "'rating' holds 1 ratings that are not finite"),
+    (lambda d: d.assign(user=d.user.astype(object).where(d.index>=1, 'x')), "column 'user' mixes types, mixed-integer: convert it to one"),
+    (lambda d: d[['title','item','rating']], "user, item and rating must be three columns, not .*'title', 'title'"),
+    (lambda d: d[:100], '80 training rows are fewer than one batch: pass bs=80 or less')])
+def test_bad_frames(ratings, change, error):
+    ratings = ratings.assign(rating=ratings.rating.where(ratings.index>0, 4.))
+    with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(change(ratings))
+
+@pytest.mark.parametrize('kwargs,error', [
+    (dict(user_name='usr'), "has no column 'usr'; it has user, item, title"),
+    (dict(rating_name='title'), 'must be three columns'),
+    (dict(valid_pct=0), 'validation part is empty: of 6000 rows the splitter gave 6000 to training'),
+    (dict(splitter=IndexSplitter([])), 'validation part is empty'),
+    (dict(valid_pct=1.), '0 training rows are fewer than one batch')])
+def test_bad_arguments(ratings, kwargs, error):
+    with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(ratings, **kwargs)
+
+def test_unknown_keyword(ratings):
+    with pytest.raises(TypeError, match='valid_percent'): RecDataLoaders.from_df(ratings, valid_percent=.1)
+    with pytest.raises(TypeError, match="splits"): RecDataLoaders.from_df(ratings, splits=([1],[2]))
+    with pytest.raises(TypeError, match='must be a DataFrame, not list'): RecDataLoaders.from_df([1,2,3])
+
+def test_dropna(ratings):
+    holes = ratings.assign(user=ratings.user.where(ratings.index>=2), rating=ratings.rating.where(ratings.index%1000!=7))
+    with pytest.warns(UserWarning, match="2 of 6000 rows have no 'user', 6 of 6000 rows have no 'rating'; left out"):
+        dls = RecDataLoaders.from_df(holes, EndSplitter(.5), bs=64, dropna=True)
+    assert (len(dls.train_ds),len(dls.valid_ds))==(2995,2997)
+    assert len(all_rows(dls.train).merge(ratings.astype(dict(title='str')), on=['user','title','rating']))==2995
+
+# ------------------------------------------------------------------ new frames
+@pytest.fixture
+def full(ratings): return RecDataLoaders.from_df(pd.concat([ratings]*2), EndSplitter(.5), bs=64)
+
+def test_test_dl_reads_by_label(ratings, full):
+    new = ratings.head(40)[::-1]
+    want = full.test_dl(new).dataset.x
+    shuffled = new.title.cat.set_categories(new.title.cat.categories[::-1])
+    for o in (new.astype(dict(title='str')), new.assign(title=shuffled), new[['title','timestamp','user']], new.astype(dict(user=float)), new.set_index('timestamp')):
+        dl = full.test_dl(o)
+        assert dl.dataset.x.equal(want) and (dl.dataset.y is None)==('rating' not in o)
+    assert full.test_dl(new, with_labels=False).dataset.y is None
+    assert full.test_dl(new).decode(full.test_dl(new).one_batch()).user.tolist()==new.user.tolist()
+
+@pytest.mark.parametrize('change,error', [
+    (lambda d: d.assign(user=d.user.astype(str)), "'user' holds text .* but the model was trained on numbers .*convert it, or were columns swapped"),
+    (lambda d: d.rename(columns=dict(user='title', title='user')), "'user' holds text"),
+    (lambda d: d.assign(title=1), "'title' holds numbers"),
+    (lambda d: d.drop(columns='title'), "no column 'title'"),
+    (lambda d: d.assign(user=d.user.where(d.index>0)), "1 of 5 rows have no 'user': fill or drop them"),
+    (lambda d: d.assign(rating='five'), "'rating' holds str")])
+def test_bad_new_frames(ratings, full, change, error):
+    with pytest.raises(ValueError, match=error): full.test_dl(change(ratings.head()))
+
+def test_unknown_labels(ratings, full):
+    new = ratings.head(6).astype(dict(title='str'))
+    new.loc[[1,4],'user'] = -7
+    new.loc[4,'title'] = new.title[0][:-1]
+    what = r"2 of 6 rows: 1 unknown in 'user' \(-7\) and 1 unknown in 'title'"
+    with pytest.raises(KeyError, match=what): full.test_dl(new)
+    with pytest.warns(UserWarning, match=what+'.*the average stands in'): dl = full.test_dl(new, unknown='average')
+    assert (dl.dataset.x==0).nonzero().tolist()==[[1,0],[4,0],[4,1]]
+    with pytest.warns(UserWarning, match=what+'.*left out'): dl = full.test_dl(new, unknown='drop')
+    assert dl.dataset.index.tolist()==[0,2,3,5] and len(dl.dataset.y)==4
+    with pytest.raises(ValueError, match="unknown='skip' must be"): full.test_dl(new, unknown='skip')
+    with pytest.raises(TypeError, match='not list'): full.test_dl([1,2])
+
+def test_one_row_and_no_row(ratings, full):
+    learn = learner(full)
+    assert learn.get_preds(dl=full.test_dl(ratings.head(1)))[0].shape==(1,)
+    assert len(full.test_dl(ratings.head(0)))==0
+
+# ------------------------------------------------------------------ showing
+def test_show(dls, capsys):
+    assert len(dls.show_batch(max_n=4, show=False))==4
+    assert list(dls.show_batch(show=False))==['user','title','rating']
+    dls.show_batch(max_n=3)
+    learn = learner(dls)
+    learn.show_results(max_n=2)
+    assert capsys.readouterr().out.count('HTML')==2
+    res = dls.valid.show_results(b := dls.valid.one_batch(), learn.get_preds(dl=[b])[0], max_n=2, show=False)
+    assert list(res)==['user','title','rating','rating_pred'] and len(res)==2 and res.rating.tolist()==b[1][:2].tolist()
+    b = dls.one_batch()
+    assert dls.decode_batch(b, max_n=2)[0]==tuple(dls.decode(b).iloc[0])
+    assert dls.show_batch(unique=True, show=False) is not None
+
+# ------------------------------------------------------------------ as fastai's
+def test_new_empty_keeps_vocabularies(dls):
+    empty = dls.new_empty()
+    assert len(empty.train)==0==len(list(empty.train)) and list(empty.classes['user'])==list(dls.classes['user'])
+
+def test_stock_collab_learner_takes_them(dls):
+    for use_nn in (False,True):
+        learn = collab_learner(dls, n_factors=5, use_nn=use_nn, y_range=(.5,5.5))
+        with learn.no_logging(): learn.fit(1)
+        assert learn.recorder.values[-1][1]<2.5
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_batches_on_cuda(ratings):
+    dls = RecDataLoaders.from_df(ratings, seed=1, bs=256, device='cuda')
+    x,y = dls.one_batch()
+    assert x.is_cuda and y.is_cuda and dls.train_ds.x.is_cuda
+    assert dls.cpu().one_batch()[0].device.type=='cpu'

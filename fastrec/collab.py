@@ -135,7 +135,7 @@ def learner(
     res.seed = seed
     return res
 
-# %% ../nbs/03_collab.ipynb #3cef8067
+# %% ../nbs/03_collab.ipynb #cfde615d
 @delegates(learner, but='arch')
 def dot_learner(
     dls:RecDataLoaders, # Training and validation ratings
@@ -150,7 +150,7 @@ def dot_learner(
 def nn_learner(
     dls:RecDataLoaders, # Training and validation ratings
     n_factors:int|tuple=50, # Width of the embeddings, or the two widths of users and items
-    layers:list=None, # Hidden units of each layer; [100,50] if left out
+    layers:list=None, # Hidden units of each layer; [50] if left out
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred; `False`: unbounded
     **kwargs
 )->RecLearner:

@@ -192,7 +192,13 @@ class RatingsDL(TfmdDL):
         for i in self._batch_idxs(): yield self.after_batch(self.dataset[i])
         self.after_iter()
 
-# %% ../nbs/01_dls.ipynb #0c551663
+# %% ../nbs/01_dls.ipynb #96103d03
+def _display(df):
+    "Show `df` as a notebook or a terminal does, fastai's `display_df` has only the notebook's way"
+    try: from IPython.display import display
+    except ImportError: display = print
+    display(df)
+
 @patch
 def decode(self:RatingsDL, b):
     "Frame of the labels and ratings of the batch `b`"
@@ -207,14 +213,14 @@ def decode_batch(self:RatingsDL, b, max_n=9, full=True):
 def show_batch(self:RatingsDL, b=None, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b`, by default of a fresh batch"
     df = self.decode([o[:max_n] for o in (self.one_batch() if b is None else b)])
-    return display_df(df) if show else df
+    return _display(df) if show else df
 
 @patch
 def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b` beside the predictions `out`"
     df = self.decode([o[:max_n] for o in b])
     df[f'{self.rating_name}_pred'] = to_np(out[:max_n]).reshape(-1)
-    return display_df(df) if show else df
+    return _display(df) if show else df
 
 # %% ../nbs/01_dls.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):

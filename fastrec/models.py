@@ -82,21 +82,21 @@ class DeepMF(_TwoTables, EmbeddingNN):
     @property
     def tables(self): return (self.embeds[0],),(self.embeds[1],)
 
-# %% ../nbs/02_models.ipynb #900e6d57
+# %% ../nbs/02_models.ipynb #efb0fc0a
 @patch(cls_method=True)
 @delegates(TabularModel.__init__, but='n_cont,out_sz,bn_cont'.split(','))
 def from_classes(cls:DeepMF,
     n_factors:int|tuple, # Width of the embeddings, or the two widths of users and items
     classes:dict, # `Vocab` of the users, then of the items, as in `dls.classes`
     y_range:tuple=None, # Lowest and highest prediction; `None`: unbounded
-    layers:list=None, # Hidden units of each layer; [100,50] if left out
+    layers:list=None, # Hidden units of each layer; [50] if left out
     mean:float=0., # What the untrained network predicts, before `y_range` is applied
     **kwargs
 )->DeepMF:
     "`DeepMF` for the users and items of `classes`"
     (user,users),(item,items) = classes.items()
     wide = n_factors if is_listy(n_factors) else (n_factors,n_factors)
-    res = cls([(len(users),wide[0]), (len(items),wide[1])], ifnone(layers, [100,50]), y_range=y_range, **kwargs)
+    res = cls([(len(users),wide[0]), (len(items),wide[1])], ifnone(layers, [50]), y_range=y_range, **kwargs)
     nn.init.constant_([o for o in res.modules() if isinstance(o, nn.Linear)][-1].bias, mean)
     res.y_range,res.classes,res.user,res.item = y_range,classes,user,item
     return res

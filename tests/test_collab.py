@@ -30,7 +30,7 @@ def test_finds_what_was_planted(sample, arch):
 def test_no_factors_is_the_bias_model():
     users,items = np.repeat(np.arange(12), 10),np.tile(np.arange(10), 12)
     df = pd.DataFrame(dict(user=users, item=items, rating=3 + users/12 - items/10))
-    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=32), 0, wd=0.)
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=32), 0, y_range=False, wd=0.)
     assert fit(learn, 60, lr_max=.1).recorder.values[-1][-1] < .03
 
 def test_forward_by_hand(dls):

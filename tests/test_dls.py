@@ -173,7 +173,8 @@ def test_show(dls, capsys):
     dls.show_batch(max_n=3)
     learn = learner(dls)
     learn.show_results(max_n=2)
-    assert capsys.readouterr().out.count('HTML')==2
+    shown = capsys.readouterr().out
+    assert 'rating_pred' in shown and 'user' in shown and '(19' in shown or '(20' in shown
     res = dls.valid.show_results(b := dls.valid.one_batch(), learn.get_preds(dl=[b])[0], max_n=2, show=False)
     assert list(res)==['user','title','rating','rating_pred'] and len(res)==2 and res.rating.tolist()==b[1][:2].tolist()
     b = dls.one_batch()

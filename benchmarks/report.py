@@ -1,0 +1,32 @@
+"""What the benchmarks share: the settings, and a table that names its command, machine and versions"""
+import os,platform,sys
+from importlib.metadata import version
+from pathlib import Path
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+import torch
+from fastcore.xtras import Config
+
+settings = Config.find('settings.ini', Path(__file__).parent).d.parser
+
+def cpu():
+    "Name of the processor"
+    names = [l.split(':')[1].strip() for l in Path('/proc/cpuinfo').read_text().splitlines() if l.startswith('model name')] if Path('/proc/cpuinfo').exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+class Report:
+    "A markdown table called `name`, printed row by row and written to results/"
+    def __init__(self, name, *columns):
+        self.name,self.rows = name,[columns, ['---']*len(columns)]
+        print(self._line(columns))
+
+    def _line(self, row): return '| ' + ' | '.join(map(str, row)) + ' |'
+    def add(self, *row):
+        self.rows.append(row)
+        print(self._line(row), flush=True)
+
+    def write(self):
+        versions = ', '.join(f'{o} {version(o)}' for o in ('fastrec','fastai','torch','pandas'))
+        note = f'`python benchmarks/{self.name}.py`: {cpu()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread; Python {platform.python_version()}, {versions}.'
+        out = Path(__file__).parent/'results'/f'{self.name}.md'
+        out.parent.mkdir(exist_ok=True)
+        out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n')

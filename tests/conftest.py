@@ -1,10 +1,12 @@
 """Fixtures: the sample, tiny releases in every layout, and the real ones where they are"""
 import csv,io,os
+from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np,pandas as pd,pytest,torch
 from fastai.basics import defaults
 from fastai.callback.progress import ProgressCallback
 from fastai.data.external import fastai_cfg,fastai_path
+from fastcore.xtras import Config
 from fastrec.all import DeepMF,DotBias,RecDataLoaders,releases,sample_ratings
 
 films = {1:'Hamlet (1996)', 7:'Hamlet (1996)', 3:"Amélie: Love, Luck & \"Chance\" (2001)", 20:'NA', 30:'Heat'}
@@ -25,6 +27,8 @@ def write_release(path, name, rows=rows, films=films, eol='\n'):
     else: text = eol.join(lay['item_sep'].join((str(i),t,'01-Jan-1996')) for i,t in films.items())+eol
     (path/lay['items']).write_bytes(text.encode(encoding))
     return path
+
+settings = Config.find('settings.ini', Path(__file__).parent).d.parser
 
 def release_path(name):
     path = fastai_path('data')/name

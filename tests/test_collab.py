@@ -6,7 +6,7 @@ from fastai.learner import load_learner
 from fastai.metrics import mae
 from fastai.optimizer import Adam
 from fastai.torch_core import to_np
-from conftest import release_path
+from conftest import release_path,settings
 from fastrec.all import (DeepMF,DotBias,FusedAdamW,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
                          learner,movielens_folds,nn_learner,scaled_wd)
 
@@ -194,11 +194,13 @@ def test_one_row_left_over_and_batchnorm(ratings):
     fit(nn_learner(dls))
 
 # ------------------------------------------------------------------ real data, other devices
-def test_real_u1():
-    train,test = movielens_folds(path=release_path('ml-100k'))['u1']
-    df = pd.concat([train,test], ignore_index=True)
-    learn = fit(learner(RecDataLoaders.from_df(df, IndexSplitter(range(len(train), len(df))), seed=1)), 5)
-    assert learn.recorder.values[-1][-1]<.918
+def test_real_folds():
+    c = settings['defaults']
+    folds,rmses = movielens_folds(path=release_path('ml-100k')),[]
+    for train,test in (folds[f] for f in c['folds'].split()):
+        dls = RecDataLoaders.from_df(pd.concat([train,test], ignore_index=True), IndexSplitter(range(len(train), len(train)+len(test))), seed=1)
+        rmses.append(fit(learner(dls), c.getint('epochs')).recorder.values[-1][-1])
+    assert np.mean(rmses)<=c.getfloat('max_rmse_folds')
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

@@ -45,15 +45,22 @@ def recommendations(learn, ratings, user, n=5):
     pairs['predicted'] = learn.get_preds(dl=learn.dls.test_dl(pairs))[0].numpy().round(2)
     return pairs.nlargest(n, 'predicted')[['title','predicted']]
 
-def picture(learn, films, truth, path, top=24):
-    "The learning curve, and the films along the two main axes of their factors, the `top` most rated by name"
+def apart(xy, idx, gap=(.15,.035)):
+    "Those of `idx`, in order, whose points lie at least `gap` (a share of the width and height) from the ones kept before"
+    scaled,kept = (xy-xy.min(0))/np.ptp(xy, axis=0)/gap,[]
+    for i in idx:
+        if all(abs(scaled[i]-scaled[j]).max()>1 for j in kept): kept.append(i)
+    return kept
+
+def picture(learn, films, truth, path, top=60):
+    "The learning curve, and the films along the two main axes of their factors, the `top` most rated by name where there is room"
     fig,(a,b) = plt.subplots(1, 2, figsize=(15,6.5), width_ratios=[1,2], layout='constrained')
     learn.recorder.plot_loss(ax=a)
     xy = learn.model.weight(films.index).pca(2).numpy()
     genre = truth.items.set_index('title').genre[films.index] if truth else pd.Series('films', films.index)
     for g in genre.unique(): b.scatter(*xy[genre==g].T, s=14, alpha=.7, label=g)
-    for i in films['count'].to_numpy().argsort()[-top:]: b.annotate(films.index[i], xy[i], fontsize=7)
-    b.set(title=f'Films by taste, the {top} most rated by name', xlabel='first principal component of the factors', ylabel='second')
+    for i in apart(xy, films['count'].to_numpy().argsort()[::-1][:top]): b.annotate(films.index[i], xy[i], fontsize=7)
+    b.set(title='Films by taste, some of the most rated by name', xlabel='first principal component of the factors', ylabel='second')
     if truth: b.legend(title='planted genre')
     fig.savefig(path, dpi=110)
 

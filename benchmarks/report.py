@@ -1,5 +1,5 @@
 """What the benchmarks share: the settings, and a table that names its command, machine and versions"""
-import os,platform,sys
+import os,platform
 from importlib.metadata import version
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')

@@ -5,3 +5,4 @@ from fastrec.data import *
 from fastrec.dls import *
 from fastrec.models import *
 from fastrec.collab import *
+from fastrec.predict import *

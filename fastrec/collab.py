@@ -15,8 +15,8 @@ from fastai.tabular.all import *
 from .dls import *
 from .models import *
 
-# %% ../nbs/03_collab.ipynb #4c1e1950
-_errors = 'rmse mse mae'.split()
+# %% ../nbs/03_collab.ipynb #f564104b
+_errors = 'rmse mse mae msle rmspe mape'.split()
 
 @contextmanager
 def _seeded(seed):
@@ -27,14 +27,17 @@ def _seeded(seed):
 
 class RecLearner(Learner):
     "fastai's `Learner` for a model of ratings"
-    seed = None
+    seed,n_fits = None,0
     def add_cb(self, cb):
         if isinstance(cb, TrackerCallback) and cb.comp is np.greater and cb.monitor.split('_')[-1] in _errors:
             cb.comp,cb.min_delta = np.less,-cb.min_delta
         return super().add_cb(cb)
 
     def _do_fit(self):
-        with _seeded(self.seed): super()._do_fit()
+        seed = None if self.seed is None else self.seed+self.n_fits
+        if seed is not None: self.dls.train.reseed(seed)
+        if not hasattr(self, 'lr_finder'): self.n_fits += 1
+        with _seeded(seed): super()._do_fit()
 
     def _bn_bias_state(self, with_bias):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
@@ -50,11 +53,13 @@ class RecLearner(Learner):
 
     @contextmanager
     def _kept_record(self):
-        kept = dict(vars(self.recorder))
+        recorder = getattr(self, 'recorder', None)
+        kept = dict(vars(recorder)) if recorder else {}
         try: yield
-        finally: vars(self.recorder).update(kept)
+        finally:
+            if recorder: vars(recorder).update(kept)
 
-# %% ../nbs/03_collab.ipynb #0be5c7bd
+# %% ../nbs/03_collab.ipynb #5991a149
 def _infer_range(y):
     "Lowest and highest of the ratings `y`, half a step wider; the step is the smallest between two ratings, at least 1% of the span"
     values = np.sort(pd.unique(to_np(y)).astype(float))
@@ -63,17 +68,28 @@ def _infer_range(y):
     return float(values[0]-step/2),float(values[-1]+step/2)
 
 def _check_range(dls, y_range):
-    if not (is_listy(y_range) and len(y_range)==2 and y_range[0]<y_range[1]): raise ValueError(f'y_range={y_range} must be a pair (low, high), or False for no bounds')
-    lo,hi = y_range
+    try:
+        lo,hi = (float(o) if isinstance(o, np.generic) else o for o in y_range)
+        if not lo<hi: raise ValueError
+    except (TypeError,ValueError): raise ValueError(f'y_range={y_range} must be a pair (low, high), or False for no bounds') from None
     for part,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
         out = y[(y<lo)|(y>hi)]
         if len(out): raise ValueError(f'{len(out)} {part} ratings lie outside y_range={y_range}, {out[0]:g} for one: widen it, or leave it out to have it inferred')
     return lo,hi
 
-# %% ../nbs/03_collab.ipynb #a630c7c0
+def _range_of(dls, y_range):
+    "The range to use for the argument `y_range`"
+    if y_range is False: return None
+    if y_range is not None: return _check_range(dls, y_range)
+    lo,hi = _infer_range(dls.train_ds.y)
+    if out := int(((dls.valid_ds.y<lo)|(dls.valid_ds.y>hi)).sum()):
+        warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, and cannot be predicted: pass y_range')
+    return lo,hi
+
+# %% ../nbs/03_collab.ipynb #ed771937
 class FusedAdamW(Optimizer):
     "AdamW ([Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)) by PyTorch's fused kernel, with fastai's names and defaults"
-    def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=0.):
+    def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01):
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
     def _state(self, p):
@@ -99,16 +115,17 @@ def scaled_wd(
     users,items = (len(v)-1 for v in dls.classes.values())
     return 1.2*math.sqrt(dls.train.bs*users*items)/len(dls.train_ds)
 
-# %% ../nbs/03_collab.ipynb #55f89d57
+# %% ../nbs/03_collab.ipynb #697c9d26
 def _model_kwargs(arch, kwargs):
     "Take out of `kwargs` what `arch.from_classes` understands; refuse what nobody does"
     model,learn = (set(inspect.signature(f).parameters) for f in (arch.from_classes,Learner.__init__))
+    learn -= {'self','dls','model'}
     if lost := [k for k in kwargs if k not in model|learn]:
         close = difflib.get_close_matches(lost[0], [*model, *learn, 'seed', 'n_factors', 'y_range'], n=1)
         raise TypeError(f'learner() does not know {lost[0]!r}' + ''.join(f'; did you mean {o!r}?' for o in close))
     return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
 
-# %% ../nbs/03_collab.ipynb #797fea5d
+# %% ../nbs/03_collab.ipynb #17458928
 @delegates(Learner.__init__, but='model,moms'.split(','))
 def learner(
     dls:RecDataLoaders, # Training and validation ratings
@@ -119,19 +136,20 @@ def learner(
     opt_func:Callable=FusedAdamW, # Optimizer
     lr:float=7e-3, # Learning rate of `fit` and highest one of `fit_one_cycle`, unless they are given another
     wd:float=None, # Weight decay; `scaled_wd` if left out
-    metrics=None, # `rmse` if left out
+    metrics=rmse, # fastai's `rmse` is recorded under that name
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for ratings outside `y_range`, `TypeError` for unknown keywords"
     if not isinstance(dls, RecDataLoaders): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
+    if not (isinstance(arch, type) and issubclass(arch, FactorModel)): raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel')
     model_kwargs,seed = _model_kwargs(arch, kwargs),ifnone(seed, dls.seed)
-    y_range = _infer_range(dls.train_ds.y) if y_range is None else None if y_range is False else _check_range(dls, y_range)
+    if seed is not None: seed = int(seed)
+    y_range = _range_of(dls, y_range)
     mean = 0. if y_range else float(dls.train_ds.y.mean())
     with _seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
-    if seed is not None: dls.train.reseed(seed)
     res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), opt_func, lr=lr, wd=ifnone(wd, scaled_wd(dls)),
-                     metrics=ifnone(metrics, [AccumMetric(rmse.func, name='rmse')]), **kwargs)
+                     metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
     return res
 
@@ -156,3 +174,43 @@ def nn_learner(
 )->RecLearner:
     "`learner` with a neural network over the factors, `DeepMF`"
     return learner(dls, DeepMF, n_factors, y_range, layers=layers, **kwargs)
+
+# %% ../nbs/03_collab.ipynb #734737fa
+def _as_factor_model(model, classes):
+    "A copy of fastai's `model` as `DotBias` or `DeepMF`"
+    res = deepcopy(model)
+    if isinstance(res, EmbeddingDotBias):
+        res.__class__ = DotBias
+        res.register_buffer('mean', res.u_bias.weight.new_zeros(()))
+    elif isinstance(res, EmbeddingNN):
+        res.__class__ = DeepMF
+        res.y_range = first((o.low,o.high) for o in res.layers if isinstance(o, SigmoidRange))
+    else: raise TypeError(f'the model is a {type(model).__name__}; those of collab_learner are EmbeddingDotBias and EmbeddingNN')
+    res.classes,(res.user,res.item) = classes,classes
+    return res
+
+def _as_ratings_tensors(to, classes):
+    "fastai's `TabularCollab` as `RatingsTensors`"
+    x,y = to.cats.to_numpy('int32', copy=True),to.ys.to_numpy('float32', copy=True)[:,0]
+    return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
+
+@torch.no_grad()
+def _average_untrained(model, x):
+    "Set the rows of users and items that don't occur in the codes `x` to the mean of those that do"
+    for i,tables in enumerate(model.tables):
+        trained = torch.zeros(len(tables[0].weight), dtype=bool).index_fill_(0, x[:,i].long(), True)
+        for e in tables: e.weight[~trained] = e.weight[trained].mean(0)
+
+# %% ../nbs/03_collab.ipynb #902b4e26
+@patch(cls_method=True)
+def from_learner(cls:RecLearner,
+    learn:Learner # What `collab_learner` gave
+)->RecLearner:
+    "A `RecLearner` with a copy of the model, and with the ratings, of a stock `collab_learner`"
+    classes = {n: Vocab(list(learn.dls.classes[n])[1:], n) for n in learn.dls.cat_names}
+    train,valid = (_as_ratings_tensors(o, classes) for o in (learn.dls.train_ds, learn.dls.valid_ds))
+    model = _as_factor_model(learn.model, classes)
+    if len(train): _average_untrained(model, train.x)
+    bs = learn.dls.train.bs
+    dls = RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=learn.dls.path, device=learn.dls.device)
+    return cls(dls, model, learn.loss_func, FusedAdamW, lr=learn.lr, wd=learn.wd, metrics=AccumMetric(rmse.func, name='rmse'), path=learn.path)

@@ -20,7 +20,7 @@ _csv  = dict(ratings='ratings.csv', items='movies.csv', sep=',',  item_sep=',', 
 releases = {'ml-latest-small':_csv, 'ml-latest':_csv, 'ml-100k':_tab, 'ml-1m':_dat,
             'ml-10m':_dat, 'ml-20m':_csv, 'ml-25m':_csv, 'ml-32m':_csv}
 
-# %% ../nbs/00_data.ipynb #387c4c40
+# %% ../nbs/00_data.ipynb #dce5a82d
 _dtypes = dict(user='int32', item='int32', rating='float32', timestamp='int64')
 
 def _parse_ratings(file, sep, header):
@@ -32,20 +32,20 @@ def _parse_ratings(file, sep, header):
     if sep=='::' and df[names[1::2]].notna().any(axis=None): raise ValueError('separator')
     df = df[list(_dtypes)]
     ok = (df.user>=0) & (df['item']>=0) & df.rating.between(.5,5) & (df.timestamp>=0)
-    if df.empty or not ok.all(): raise ValueError('value')
+    if df.empty or not ok.all(): raise ValueError('no row' if df.empty else 'a value out of bounds')
     return df
 
-# %% ../nbs/00_data.ipynb #c2bab855
+# %% ../nbs/00_data.ipynb #62edad55
 def _is_rating(fields):
-    try: user,item,timestamp = (int(fields[i]) for i in (0,1,3))
-    except (ValueError,IndexError): return False
-    return len(fields)==4 and 0<=user<2**31 and 0<=item<2**31 and 0<=timestamp<2**63 and _is_number(fields[2], .5, 5)
+    if len(fields)!=4 or not all(fields[i].strip().isdecimal() for i in (0,1,3)): return False
+    user,item,timestamp = (int(fields[i]) for i in (0,1,3))
+    return max(user,item)<2**31 and timestamp<2**63 and _is_number(fields[2], .5, 5)
 
 def _is_number(s, lo, hi):
     try: return lo<=float(s)<=hi
     except ValueError: return False
 
-def _bad_line(file, sep, header):
+def _bad_line(file, sep, header, error):
     want = header or sep.join(_dtypes)
     with open(file, encoding='latin-1') as f:
         for i,line in enumerate(f, 1):
@@ -53,11 +53,11 @@ def _bad_line(file, sep, header):
             if line==header if i==1 and header else not line or _is_rating(line.split(sep)): continue
             return ValueError(f'{file}, line {i}: {line[:80]!r} is not {want!r} with whole numbers and a rating from 0.5 to 5. '
                               'The file is damaged or of another release; unpack the release again.')
-    return ValueError(f'{file} holds no rating that can be read. Unpack the release again.')
+    return ValueError(f'{file} holds no rating, or none that can be read ({error}). Unpack the release again.')
 
 def _read_ratings(file, sep, header):
     try: return _parse_ratings(file, sep, header)
-    except (ValueError,OverflowError,pd.errors.ParserError,pd.errors.ParserWarning) as e: raise _bad_line(file, sep, header) from e
+    except (ValueError,OverflowError,pd.errors.ParserError,pd.errors.ParserWarning) as e: raise _bad_line(file, sep, header, e) from e
 
 # %% ../nbs/00_data.ipynb #748ceb24
 def _decode(b):
@@ -77,11 +77,14 @@ def _read_titles(file, sep):
         titles[int(row[0])] = row[1]
     return pd.Series(titles, dtype='str')
 
-# %% ../nbs/00_data.ipynb #7435097e
+# %% ../nbs/00_data.ipynb #cdd059b4
 def distinct_titles(
     titles:pd.Series # Titles, indexed by item id
 )->pd.Series: # The same, with the id in brackets behind each title that several items share
-    "Tell items that share a title apart; none are merged"
+    "Tell items that share a title apart; none are merged. `ValueError` if an item has several titles or none"
+    if not titles.index.is_unique: raise ValueError(f'item {titles.index[titles.index.duplicated()].tolist()[0]!r} has several titles')
+    if titles.isna().any(): raise ValueError(f'{titles.isna().sum()} items have no title, {titles.index[titles.isna()].tolist()[0]!r} for one')
+    titles = titles.astype('str')
     while (dup := titles.duplicated(keep=False)).any():
         titles = titles.where(~dup, titles + ' [' + titles.index.astype(str) + ']')
     return titles
@@ -96,7 +99,7 @@ def _with_titles(df, titles, release):
     df.insert(2, 'title', pd.Categorical.from_codes(codes, categories=titles.array))
     return df
 
-# %% ../nbs/00_data.ipynb #ebb01032
+# %% ../nbs/00_data.ipynb #9301fd09
 def _need_files(path, files, name):
     missing = [f for f in files if not (path/f).is_file()]
     if not missing: return path
@@ -112,7 +115,7 @@ def _download(name, files, dest):
         for f in fastai_path('archive').glob(f'{name}.zip*'): f.unlink()
         if not isinstance(e, Exception): raise
         raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {str(e).split(chr(10))[0]}). Unpack its zip so that '
-                      f'{dest}/{files[0]} exists, or name the folder with `path=`, or work with `sample_ratings()`.') from e
+                      f'{dest}/{files[0]} exists, or pass the folder it is in, or work with `sample_ratings()`.') from e
 
 def _release(name, path):
     "Folder and layout of the release `name`"
@@ -227,17 +230,23 @@ def sample_ratings(
     df['timestamp'] = rng.integers(1_600_000_000, 1_660_000_000, n_ratings)
     return (df,truth) if with_truth else df
 
-# %% ../nbs/00_data.ipynb #c79048ff
+# %% ../nbs/00_data.ipynb #48dc89df
 def _column(df, name):
     if name not in df: raise ValueError(f'the splitter needs a column {name!r}; the frame has {", ".join(map(str,df.columns))}')
     if n := df[name].isna().sum(): raise ValueError(f'{n} rows have no {name!r}, which the splitter needs')
     return df[name]
 
 def _permutation(n, seed):
-    g = None if seed is None else torch.Generator().manual_seed(seed)
+    g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
-# %% ../nbs/00_data.ipynb #bc35fa18
+def _n_valid(valid_pct, n):
+    if not 0<valid_pct<1: raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
+    return int(valid_pct*n)
+
+def _by_time(col): return col.reset_index(drop=True).sort_values(kind='stable').index.to_numpy()
+
+# %% ../nbs/00_data.ipynb #001a44f6
 def SeededSplitter(
     valid_pct:float=.2, # Share of the rows for validation
     seed:int=None, # The same seed gives the same split; the random state outside is left alone
@@ -245,23 +254,23 @@ def SeededSplitter(
     "Split at random, into the same parts as fastai's `RandomSplitter`, but without setting the seed of everything else"
     def _inner(o):
         idx = _permutation(len(o), seed)
-        cut = int(valid_pct*len(o))
+        cut = _n_valid(valid_pct, len(o))
         return idx[cut:],idx[:cut]
     return _inner
 
-# %% ../nbs/00_data.ipynb #094935ea
+# %% ../nbs/00_data.ipynb #939470b2
 def TimeSplitter(
     valid_pct:float=.2, # Share of the rows for validation: the latest
     time_name:str='timestamp', # Column to order by; rows of the same time keep their order
 ):
     "Train on the past, validate on the future"
     def _inner(o):
-        order = np.argsort(_column(o, time_name).to_numpy(), kind='stable')
-        cut = len(o)-int(valid_pct*len(o))
+        order = _by_time(_column(o, time_name))
+        cut = len(o)-_n_valid(valid_pct, len(o))
         return order[:cut],order[cut:]
     return _inner
 
-# %% ../nbs/00_data.ipynb #9f4809c5
+# %% ../nbs/00_data.ipynb #3a58cf9d
 def LeaveLastSplitter(
     n:int=1, # Ratings of each user for validation: the latest
     user_name:str='user', # Column of the users
@@ -269,14 +278,14 @@ def LeaveLastSplitter(
 ):
     "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training whole"
     def _inner(o):
-        order = np.argsort(_column(o, time_name).to_numpy(), kind='stable')
+        order = _by_time(_column(o, time_name))
         users = pd.factorize(_column(o, user_name))[0][order]
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()
         valid = (back<n) & (np.bincount(users)[users]>n)
         return order[~valid],order[valid]
     return _inner
 
-# %% ../nbs/00_data.ipynb #225b2919
+# %% ../nbs/00_data.ipynb #aeaf4c6e
 def UserSplitter(
     valid_pct:float=.2, # Share of the users for validation, with all their ratings
     seed:int=None, # The same seed gives the same split
@@ -285,6 +294,6 @@ def UserSplitter(
     "Hold out whole users: how are people served whom the model has never seen?"
     def _inner(o):
         users,labels = pd.factorize(_column(o, user_name))
-        out = np.isin(users, _permutation(len(labels), seed)[:int(valid_pct*len(labels))])
+        out = np.isin(users, _permutation(len(labels), seed)[:_n_valid(valid_pct, len(labels))])
         return (~out).nonzero()[0],out.nonzero()[0]
     return _inner

@@ -13,13 +13,13 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .data import *
 
-# %% ../nbs/01_dls.ipynb #d14a1a59
+# %% ../nbs/01_dls.ipynb #0b3cd57b
 class Vocab:
     "Labels of the column `name`, sorted. Code `k` is the `k`-th label, from 1; code 0 is `#na#`, any label that isn't there"
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)
-    def __getitem__(self, i): return self.labels[i-1] if i else '#na#'
+    def __getitem__(self, i): return [self[k] for k in range(len(self))[i]] if isinstance(i, slice) else self.labels[k-1] if (k := range(len(self))[i]) else '#na#'
     def __repr__(self): return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
 
 # %% ../nbs/01_dls.ipynb #931902eb
@@ -35,20 +35,25 @@ def decode(self:Vocab, codes):
     if (codes>0).all(): return self.labels.take(codes-1).array
     return np.where(codes>0, self.labels.astype(object).take(np.maximum(codes-1, 0)), '#na#')
 
-# %% ../nbs/01_dls.ipynb #77b78e96
+# %% ../nbs/01_dls.ipynb #8c0c89d8
 @patch
 def lookup(self:Vocab, labels):
-    "Codes of `labels`. `KeyError` names the first that isn't there, and the closest that is"
-    labels = list(labels)
+    "Codes of `labels`, one or several. `KeyError` names the first that isn't there, and the closest that is"
+    labels = [labels] if isinstance(labels, str) or not hasattr(labels, '__iter__') else list(labels)
     codes = self.encode(labels)
     if (codes>0).all(): return codes
     lost = labels[int((codes==0).argmax())]
-    close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) else []
+    close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) and isinstance(self[1], str) else []
     raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
 
-# %% ../nbs/01_dls.ipynb #a39a6f53
+# %% ../nbs/01_dls.ipynb #2b25ff9c
+def _check_exact(col):
+    if pd.api.types.is_float_dtype(col) and len(col) and col.abs().max()>=2**53:
+        raise ValueError(f'column {col.name!r} holds labels as floating numbers of 2**53 and more, which cannot be told apart: read them as integers or text')
+
 def _encode_column(col, train):
     "Codes of `col` as int32 and the `Vocab` of its rows `train`"
+    _check_exact(col)
     codes,labels = pd.factorize(col)
     if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
     known = np.zeros(len(labels), bool)
@@ -60,12 +65,25 @@ def _encode_column(col, train):
     new[order] = np.arange(1, len(order)+1)
     return new[codes],Vocab(labels[order], col.name)
 
-# %% ../nbs/01_dls.ipynb #eaf59a36
+# %% ../nbs/01_dls.ipynb #06487f25
+_usual = (('user',), ('title','item'), ('rating',))
+
+def _pick_column(df, i, name):
+    "The `i`-th of user, item and rating in `df`, called `name` if that isn't `None`"
+    if name is not None: return name
+    if known := [o for o in _usual[i] if o in df]: return known[0]
+    col = df.columns[i]
+    if col not in ('user','item','title','rating','timestamp'): return col
+    raise ValueError(f'the frame has no column {_usual[i][0]!r}, and {col!r} in its place: name it with {("user","item","rating")[i]}_name, '
+                     f'out of {", ".join(map(str, df.columns))}')
+
 def _pick_columns(df, user_name, item_name, rating_name):
     if not isinstance(df, pd.DataFrame): raise TypeError(f'ratings must be a DataFrame, not {type(df).__name__}')
-    if df.shape[1]<3: raise ValueError(f'the frame has {df.shape[1]} columns ({", ".join(map(str,df.columns))}); user, item and rating are needed')
+    cols = ', '.join(map(str, df.columns))
+    if df.shape[1]<3: raise ValueError(f'the frame has {df.shape[1]} columns ({cols}); user, item and rating are needed')
     if df.empty: raise ValueError('the frame has no rows')
-    names = [ifnone(n, d if d in df else df.columns[i]) for i,(n,d) in enumerate(zip((user_name,item_name,rating_name), ('user','title','rating')))]
+    if not df.columns.is_unique: raise ValueError(f'the frame has several columns {df.columns[df.columns.duplicated()][0]!r}: {cols}')
+    names = [_pick_column(df, i, name) for i,name in enumerate((user_name, item_name, rating_name))]
     _need_columns(df, names)
     if len(set(names))<3: raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, item_name, rating_name')
     return names
@@ -74,7 +92,7 @@ def _need_columns(df, names):
     if missing := [n for n in names if n not in df]:
         raise ValueError(f'the frame has no column {", ".join(map(repr,missing))}; it has {", ".join(map(str,df.columns))}')
 
-# %% ../nbs/01_dls.ipynb #c2810f6e
+# %% ../nbs/01_dls.ipynb #1b1ede20
 def _missing(df, names):
     "Mask of the rows of `df` that lack one of `names`, and a sentence that counts them"
     nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
@@ -82,9 +100,11 @@ def _missing(df, names):
 
 def _as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
-    if not pd.api.types.is_numeric_dtype(col):
-        raise ValueError(f'column {col.name!r} holds {pd.api.types.infer_dtype(col)}, {col.iloc[0]!r} for one, where ratings must be numbers: '
+    if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {col.iloc[0]!r} for one, where ratings must be numbers: '
                          f'convert it with pd.to_numeric, or name the right column with rating_name')
+    if pd.api.types.is_integer_dtype(col) and len(col) and max(abs(int(col.min())), abs(int(col.max())))>2**24:
+        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale them down')
     res = np.ascontiguousarray(col.to_numpy('float32'))
     if not np.isfinite(res).all(): raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
@@ -107,26 +127,28 @@ class RatingsTensors:
         if device is not None and self.x.device!=device: self.x,self.y = to_device((self.x,self.y), device)
         return self
 
-# %% ../nbs/01_dls.ipynb #ad4bce9f
+# %% ../nbs/01_dls.ipynb #f888b472
 @patch
 def decode(self:RatingsTensors, x, y=None):
     "Frame of the labels, and of the ratings if given, of the codes `x`"
     df = pd.DataFrame({n: self.classes[n].decode(x[:,i].cpu()) for i,n in enumerate(self.cat_names)})
-    return df if y is None else df.assign(**{self.rating_name: y.cpu().numpy()})
+    if y is not None: df[self.rating_name] = y.cpu().numpy()
+    return df
 
-# %% ../nbs/01_dls.ipynb #6a3c8c0b
+# %% ../nbs/01_dls.ipynb #66b6b3a4
 def _kind(labels):
     if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.cat.categories if isinstance(labels, pd.Series) else labels.categories
     kind = pd.api.types.infer_dtype(labels, skipna=True)
     return 'numbers' if kind in ('integer','floating','mixed-integer-float','decimal') else 'text' if kind=='string' else kind
 
 def _check_kind(col, vocab):
+    _check_exact(col)
     known,given = _kind(vocab.labels),_kind(col)
     if known!=given and {known,given}=={'numbers','text'}:
         raise ValueError(f'column {col.name!r} holds {given} ({col.iloc[0]!r} for one), but the model was trained on {known} ({vocab[1]!r} for one): '
                          'convert it, or were columns swapped?')
 
-# %% ../nbs/01_dls.ipynb #a841e560
+# %% ../nbs/01_dls.ipynb #35944bdb
 def _unknown_labels(df, x, ds):
     "A sentence that names the labels in `df` whose code in `x` is 0"
     lost = {n: pd.unique(df[n][x[:,i]==0]) for i,n in enumerate(ds.cat_names)}
@@ -144,8 +166,9 @@ def encode(self:RatingsTensors,
     with_labels = ifnone(with_labels, self.rating_name in df)
     names = self.cat_names + [self.rating_name]*with_labels
     _need_columns(df, names)
-    if (gaps := _missing(df, names))[1]: raise ValueError(f'{gaps[1]}: fill or drop them first')
-    if len(df): [_check_kind(df[n], v) for n,v in self.classes.items()]
+    if (gaps := _missing(df, names))[1]:
+        raise ValueError(f'{gaps[1]}: fill or drop them first' + (', or pass with_labels=False to ignore the ratings' if with_labels else ''))
+    for n,v in self.classes.items() if len(df) else (): _check_kind(df[n], v)
     x = np.stack([v.encode(df[n]) for n,v in self.classes.items()], 1)
     y = _as_ratings(df[self.rating_name]) if with_labels else None
     known = (x>0).all(1)
@@ -156,17 +179,19 @@ def encode(self:RatingsTensors,
     keep = known if unknown=='drop' else slice(None)
     return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])
 
-# %% ../nbs/01_dls.ipynb #98d6596d
+# %% ../nbs/01_dls.ipynb #adf8bdf8
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
+        state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
+        if seed is not None or not shuffle: random.setstate(state)  # fastai draws from it
         self._n_inp,self._types = 1,tuple
         if seed is not None: self.reseed(seed)
 
     def reseed(self, seed):
         "Begin again with the order of the epochs that belongs to `seed`"
-        self.rng = random.Random(seed)
+        self.rng = random.Random(str(seed))
 
     def get_idxs(self):
         if not self.shuffle: return torch.arange(self.n)
@@ -227,32 +252,45 @@ class RecDataLoaders(CollabDataLoaders):
     "fastai's `CollabDataLoaders` for ratings, on tensors that lie on the device"
     seed = None
 
-# %% ../nbs/01_dls.ipynb #e6d021ce
+# %% ../nbs/01_dls.ipynb #e5b158b0
+def _row_numbers(part, n, name):
+    "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
+    idx = to_np(part) if isinstance(part, Tensor) else part.to_numpy() if isinstance(part, pd.Series) else np.asarray(part if isinstance(part, np.ndarray) else list(part))
+    if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
+    if not len(idx): return idx.astype(int)
+    if not np.issubdtype(idx.dtype, np.integer): raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
+    if idx.min()<0 or idx.max()>=n: raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 to {n-1}')
+    if (twice := np.bincount(idx)>1).any(): raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
+    return idx
+
 def _split(df, splitter, keep, bs):
-    train,valid = (np.asarray(o if isinstance(o, np.ndarray) else list(o), dtype=np.int64) for o in splitter(df))
+    train,valid = (_row_numbers(o, len(df), name) for o,name in zip(splitter(df), ('training','validation')))
+    if both := int(np.isin(valid, train).sum()): warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
     train,valid = train[keep[train]],valid[keep[valid]]
     if not len(valid): raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #ec4faff0
+# %% ../nbs/01_dls.ipynb #9f35a2c8
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
     splitter:Callable=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
     user_name:str=None, # Column of the users; left out: 'user', else the first
-    item_name:str=None, # Column of the items; left out: 'title', else the second
+    item_name:str=None, # Column of the items; left out: 'title' or 'item', else the second
     rating_name:str=None, # Column of the ratings; left out: 'rating', else the third
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=512, # Ratings in a batch, at most
     val_bs:int=None, # The same for validation; eight times `bs` if left out
-    dropna:bool=False, # Leave out rows without user, item or rating? Otherwise they are refused
+    dropna:bool=False, # Leave out rows without user, item or rating (after the split)? Otherwise they are refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
+    val_bs = ifnone(val_bs, 8*bs)
+    if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     names = _pick_columns(ratings, user_name, item_name, rating_name)
     gaps,count = _missing(ratings, names)
     if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
@@ -262,16 +300,16 @@ def from_df(cls:RecDataLoaders,
     y = _as_ratings(ratings[names[2]] if not count else ratings[names[2]].where(~gaps, 0))
     part = lambda idx: RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2])
     dls = cls(RatingsDL(part(train), bs=bs, shuffle=True, drop_last=drop_last, seed=seed),
-              RatingsDL(part(valid), bs=ifnone(val_bs, 8*bs)), path=path, device=ifnone(device, default_device()))
+              RatingsDL(part(valid), bs=val_bs), path=path, device=ifnone(device, default_device()))
     dls.seed = seed
     return dls
 
-# %% ../nbs/01_dls.ipynb #8298195a
+# %% ../nbs/01_dls.ipynb #80078b95
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_csv(cls:RecDataLoaders, csv, **kwargs):
-    "`RecDataLoaders` of the ratings in the file `csv`"
-    return cls.from_df(pd.read_csv(csv), **kwargs)
+    "`RecDataLoaders` of the ratings in the file `csv`; only what is empty counts as missing, not a film called 'None'"
+    return cls.from_df(pd.read_csv(csv, keep_default_na=False, na_values=['']), **kwargs)
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)

@@ -1,8 +1,9 @@
 """Fixtures: the sample, tiny releases in every layout, and the real ones where they are"""
 import csv,io,os
+from contextlib import contextmanager
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-import numpy as np,pandas as pd,pytest,torch
+import pytest
 from fastai.basics import defaults
 from fastai.callback.progress import ProgressCallback
 from fastai.data.external import fastai_cfg,fastai_path
@@ -47,8 +48,14 @@ def dls(ratings): return RecDataLoaders.from_df(ratings, seed=1, bs=256)
 @pytest.fixture(params=[DotBias, DeepMF])
 def arch(request): return request.param
 
+@contextmanager
+def quietly():
+    "Learners made inside show no bars"
+    callbacks = list(defaults.callbacks)
+    defaults.callbacks[:] = [o for o in callbacks if o is not ProgressCallback]
+    try: yield
+    finally: defaults.callbacks[:] = callbacks
+
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    "No tables and bars in the tests' output"
-    monkeypatch.setattr(defaults, 'callbacks', [o for o in defaults.callbacks if o is not ProgressCallback])
-    monkeypatch.setattr('fastai.learner.print', lambda *a, **k: None, raising=False)
+def quiet():
+    with quietly(): yield

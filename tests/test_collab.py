@@ -1,14 +1,15 @@
 """Models and learners: known answers, fastai's callbacks, repeatability, and what bad arguments get"""
 import subprocess,sys
 import numpy as np,pandas as pd,pytest,torch
-from fastai.callback.all import EarlyStoppingCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
+from fastai.callback.all import Callback,EarlyStoppingCallback,FetchPredsCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
 from fastai.learner import load_learner
-from fastai.metrics import mae
+from fastai.learner import Recorder
+from fastai.metrics import mae,msle,rmse
 from fastai.optimizer import Adam
 from fastai.torch_core import to_np
 from conftest import release_path,settings
-from fastrec.all import (DeepMF,DotBias,FusedAdamW,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
-                         learner,movielens_folds,nn_learner,scaled_wd)
+from fastrec.all import (DeepMF,DotBias,FusedAdamW,IndexSplitter,RecDataLoaders,UserSplitter,collab_learner,dot_learner,
+                         learner,movielens_folds,nn_learner)
 
 def fit(learn, n=2, **kwargs):
     with learn.no_logging(): learn.fit_one_cycle(n, **kwargs)
@@ -63,8 +64,7 @@ def test_unknown_is_average(ratings, arch):
     learn = fit(learner(dls, arch), 4)
     for es in learn.model.tables:
         for e in es: assert torch.allclose(e.weight[0], e.weight[1:].mean(0), atol=1e-6)
-    item_mean = ratings.rating.std()
-    assert learn.recorder.values[-1][-1] < item_mean
+    assert learn.recorder.values[-1][-1] < ratings.rating.std()
     new = pd.DataFrame(dict(user=[-1], title=[ratings.title[0]]))
     with pytest.warns(UserWarning, match='average stands in'): dl = dls.test_dl(new, unknown='average')
     if arch is DotBias:
@@ -88,19 +88,46 @@ def test_same_seed_same_weights(ratings, kwargs):
     assert torch.get_rng_state().equal(after)
     assert a.equal(run(3)) and not a.equal(run(4))
 
-def test_two_learners_of_one_dls_agree(dls):
-    assert weights(fit(learner(dls))).equal(weights(fit(learner(dls))))
+def test_looking_changes_nothing(dls):
+    a,b = learner(dls),learner(dls)
+    fit(a)
+    dls.show_batch(show=False); dls.one_batch()
+    with b.no_bar(): b.lr_find(num_it=5, show_plot=False)
+    assert weights(fit(b)).equal(weights(a))
+    assert weights(fit(a)).equal(weights(fit(b)))
+
+def test_each_fit_has_its_own_order(dls):
+    learn,first = learner(dls),[]
+    class Keep(Callback):
+        def before_batch(self):
+            if self.training and self.iter==0: first.append(self.x.clone())
+    learn.add_cb(Keep())
+    with learn.no_logging(): learn.fit(2); learn.fit(1)
+    assert not any(first[i].equal(first[j]) for i,j in ((0,1),(0,2),(1,2)))
 
 # ------------------------------------------------------------------ fastai's world
 def test_save_model_keeps_the_smallest_rmse(dls, tmp_path):
-    learn = learner(dls, path=tmp_path, lr=.1, wd=0., metrics=None)
+    learn = learner(dls, path=tmp_path, lr=.1, wd=0.)
     saver = SaveModelCallback(monitor='rmse', min_delta=.001)
     with learn.no_logging(): learn.fit(6, cbs=saver)
     rmses = [v[-1] for v in learn.recorder.values]
     assert rmses[-1]>min(rmses)+.001 and saver.best<=min(rmses)+.001 and saver.min_delta==-.001
     assert learn.validate()[-1]==pytest.approx(saver.best, abs=1e-5)
 
-def test_early_stopping(dls, capsys):
+@pytest.mark.parametrize('metric,name', [(rmse,'rmse'), (mae,'mae'), (msle,'msle')])
+def test_tracked_errors_should_fall(dls, metric, name):
+    learn = learner(dls, metrics=metric)
+    tracker = EarlyStoppingCallback(name, patience=3)
+    with learn.no_logging(): learn.fit(2, cbs=tracker)
+    assert tracker.comp is np.less and tracker.best==min(v[-1] for v in learn.recorder.values)
+
+def test_without_recorder_and_inside_fetch(dls):
+    learn = learner(dls)
+    with learn.no_logging(): learn.fit(1, cbs=FetchPredsCallback())
+    learn.remove_cb(Recorder)
+    assert learn.get_preds()[0].shape==(1200,)
+
+def test_early_stopping(dls):
     learn = learner(dls, lr=.1, wd=0., cbs=EarlyStoppingCallback('rmse', patience=1))
     with learn.no_logging(): learn.fit(20)
     assert 2<=len(learn.recorder.values)<20 and learn.recorder.values[-1][-1]>learn.recorder.values[-2][-1]
@@ -132,6 +159,8 @@ def test_reading_does_not_touch_the_model(dls):
     learn.model.train()
     titles = list(dls.classes['title'])[1:4]
     assert learn.model.bias(titles).shape==(3,) and learn.model.weight(titles).shape==(3,50) and learn.model.bias([*dls.classes['user']][1:3], is_item=False).shape==(2,)
+    assert learn.model.bias(titles[0]).shape==(1,)
+    with pytest.raises(KeyError, match="'5' is not among"): learn.model.bias(['5'], is_item=False)
     assert learn.model.i_bias.training and learn.model.i_weight.training
 
 def test_export_loads_in_another_process(ratings, dls, arch, tmp_path):
@@ -156,8 +185,10 @@ def test_plain_import():
 def test_y_range(ratings):
     half = RecDataLoaders.from_df(ratings.assign(rating=ratings.rating-.5*(ratings.index%2)), seed=1, bs=64)
     assert learner(half).model.y_range==(.25,5.25)
+    fine = RecDataLoaders.from_df(ratings.assign(rating=np.linspace(0, 10, len(ratings))), seed=1, bs=64)
+    assert learner(fine, y_range=None).model.y_range==pytest.approx((-.05,10.05), abs=.02)
     dls = RecDataLoaders.from_df(ratings, seed=1, bs=64)
-    assert learner(dls).model.y_range==(.5,5.5) and learner(dls, y_range=(0,5)).model.y_range==(0,5)
+    assert learner(dls).model.y_range==(.5,5.5) and learner(dls, y_range=np.array([0,5])).model.y_range==(0,5)
     assert learner(RecDataLoaders.from_df(ratings.assign(rating=1), bs=64)).model.y_range==(.5,1.5)
     free = learner(dls, y_range=False)
     assert free.model.y_range is None and free.model.mean==pytest.approx(dls.train_ds.y.mean().item())
@@ -168,6 +199,14 @@ def test_y_range(ratings):
 def test_bad_y_range(dls, y_range, error):
     with pytest.raises(ValueError, match=error): learner(dls, y_range=y_range)
 
+@pytest.mark.parametrize('arch,n_factors', [(DotBias,2.5), (DotBias,(3,4)), (DotBias,-1), (DeepMF,0), (DeepMF,(3,4,5)), (DeepMF,(3,0))])
+def test_bad_widths(dls, arch, n_factors):
+    with pytest.raises(ValueError, match='n_factors='): learner(dls, arch, n_factors)
+
+def test_inferred_range_misses_validation(ratings):
+    df = ratings.assign(rating=ratings.rating.clip(upper=4).where(ratings.index>9, 5.))
+    with pytest.warns(UserWarning, match='10 validation ratings lie outside .0.5, 4.5., the range inferred'): learner(RecDataLoaders.from_df(df, IndexSplitter(range(10)), bs=64))
+
 def test_validation_outside_y_range(ratings):
     df = ratings.assign(rating=ratings.rating.clip(upper=4).where(ratings.index>9, 5.))
     with pytest.raises(ValueError, match='10 validation ratings lie outside'): learner(RecDataLoaders.from_df(df, IndexSplitter(range(10)), bs=64), y_range=(.5,4.5))
@@ -177,6 +216,7 @@ def test_validation_outside_y_range(ratings):
     (lambda d: dot_learner(d, layers=[3]), "does not know 'layers'"),
     (lambda d: nn_learner(d, layerz=[3]), "does not know 'layerz'; did you mean 'layers'"),
     (lambda d: learner(d, use_nn=True), "does not know 'use_nn'"),
+    (lambda d: learner(d, model=3), "does not know 'model'"), (lambda d: learner(d, sed=3), "did you mean 'seed'"), (lambda d: learner(d, arch=torch.nn.Linear), 'must be DotBias, DeepMF'),
     (lambda d: learner(d[0]), 'needs RecDataLoaders, .* not RatingsDL')])
 def test_bad_arguments(dls, call, error):
     with pytest.raises(TypeError, match=error): call(dls)
@@ -210,6 +250,7 @@ def test_trains_on_cuda(ratings, arch, half, tmp_path):
     learn = learner(dls, arch, path=tmp_path)
     if half: learn.to_fp16()
     assert fit(learn, 5).recorder.values[-1][-1]<1.
-    assert next(learn.model.parameters()).is_cuda and learn.model.bias(ratings.title[:2]).device.type=='cpu' if arch is DotBias else True
+    assert next(learn.model.parameters()).is_cuda
+    if arch is DotBias: assert learn.model.bias(ratings.title[:2]).device.type=='cpu'
     learn.export()
     assert next(load_learner(tmp_path/'export.pkl').model.parameters()).device.type=='cpu'

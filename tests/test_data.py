@@ -28,7 +28,7 @@ def test_utf8_dat(tmp_path):
     ('{5|1|3|978300760}\n{5|1}\n', 2), ('{5|1|3}\n', 1), ('{5|1|3|1}\n{5|1|3|1|9}\n', 2), ('{5|1|3|1|9}\n{5|1|3|1}\n', 1),
     ('{5|1|x|1}\n', 1), ('{5|1||1}\n', 1), ('{5|1|nan|1}\n', 1), ('{5|1|6|1}\n', 1), ('{5|1|3|1}\n\n{881250949|5|196|3}\n', 3),
     ('{a|1|3|1}\n', 1), ('{5.5|1|3|1}\n', 1), ('{-5|1|3|1}\n', 1), ('{3000000000|1|3|1}\n', 1), ('{5|99999999999999999999|3|1}\n', 1),
-    ('{"5|1|3|1}\n', 1), ('{5|1|3|}\n', 1), ('{5|1|inf|1}\n', 1), ('{5 1 3 1}\n', 1)])
+    ('{5|1|3|99999999999999999999}\n', 1), ('{1_0|1|3|1}\n', 1), ('{"5|1|3|1}\n', 1), ('{5|1|3|}\n', 1), ('{5|1|inf|1}\n', 1), ('{5 1 3 1}\n', 1)])
 @pytest.mark.parametrize('name', ['ml-100k','ml-1m','ml-25m'])
 def test_bad_rating_line(tmp_path, name, lines, line):
     lay = releases[name]
@@ -72,6 +72,12 @@ def test_titles_that_look_told_apart():
     titles = distinct_titles(pd.Series({1:'A', 2:'A', 7:'A [1]', 9:'B'}))
     assert titles.is_unique and titles[9]=='B' and titles[2]=='A [2]'
 
+@pytest.mark.parametrize('titles,error', [(pd.Series(['A','A'], index=[1,1]), 'item 1 has several titles'), (pd.Series(['A',None,None]), '2 items have no title, 1 for one')])
+def test_bad_titles(titles, error):
+    with pytest.raises(ValueError, match=error): distinct_titles(titles)
+
+def test_category_of_titles(): assert distinct_titles(pd.Series(['A','A','B'], dtype='category')).tolist()==['A [0]','A [1]','B']
+
 # ------------------------------------------------------------------ downloads
 @pytest.fixture
 def server(tmp_path, monkeypatch):
@@ -107,7 +113,7 @@ def test_failed_download_leaves_nothing(server, broken):
     if broken=='other files': _zip_release(server, 'ml-25m', 'ml-1m'); (server/'ml-25m.zip').rename(server/'ml-1m.zip')
     else: (server/'ml-1m.zip').write_bytes({'no zip': b'<html>busy</html>', 'half a zip': good[:len(good)//2]}.get(broken, b''))
     if broken=='nothing': (server/'ml-1m.zip').unlink()
-    with pytest.raises(OSError, match=r'ml-1m could not be downloaded.*ratings\.dat exists.*path=.*sample_ratings'): movielens('ml-1m')
+    with pytest.raises(OSError, match=r'ml-1m could not be downloaded.*ratings\.dat exists, or pass the folder.*sample_ratings'): movielens('ml-1m')
     assert _left()==[]
     (server/'ml-1m.zip').write_bytes(good)
     assert len(movielens('ml-1m'))==len(rows)
@@ -199,6 +205,21 @@ def test_leave_last_by_hand():
 def test_time_by_hand():
     train,valid = TimeSplitter(.5)(pd.DataFrame(dict(timestamp=[3,1,3,2])))
     assert (list(train),list(valid))==([1,3],[0,2])
+
+def test_many_ties_keep_their_order():
+    df = pd.DataFrame(dict(user=np.arange(5000)%7, timestamp=np.arange(5000)//2500))
+    train,valid = TimeSplitter(.25)(df)
+    assert list(train)==list(range(3750)) and list(valid)==list(range(3750,5000))
+    assert sorted(LeaveLastSplitter()(df)[1])==list(range(4993,5000))
+
+def test_time_as_ordered_category():
+    when = pd.Categorical(['winter','autumn','spring','summer'], ['spring','summer','autumn','winter'], ordered=True)
+    assert [list(o) for o in TimeSplitter(.5)(pd.DataFrame(dict(timestamp=when)))]==[[2,3],[1,0]]
+
+@pytest.mark.parametrize('splitter', [SeededSplitter, TimeSplitter, UserSplitter])
+@pytest.mark.parametrize('valid_pct', [0, 1, -.2, 20])
+def test_bad_share(ratings, splitter, valid_pct):
+    with pytest.raises(ValueError, match=f'valid_pct={valid_pct} must be a share'): splitter(valid_pct)(ratings)
 
 def test_splitter_needs_its_column(ratings):
     with pytest.raises(ValueError, match="needs a column 'when'; the frame has user, item"): TimeSplitter(time_name='when')(ratings)

@@ -1,5 +1,6 @@
 """Dataloaders: what they make of good frames, and what they say to bad ones"""
 
+import random
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
@@ -20,8 +21,7 @@ def test_epoch_is_a_permutation(ratings, dls):
     first,second = (torch.cat([x for x,_ in dls.train]) for _ in range(2))
     assert not first.equal(second)
     both = pd.concat([all_rows(dls.train), all_rows(dls.valid.new())])
-    known = both.title!='#na#'
-    assert known.mean()>.99 and expected(both[known]).equals(expected(both[known]))
+    assert len(both)==6000 and sorted(both.rating)==sorted(ratings.rating)
     train = all_rows(dls.train)
     assert len(train)==4800 and len(train.merge(ratings.astype(dict(title='str')), on=['user','title','rating']))==4800
 
@@ -67,37 +67,68 @@ def test_any_splitter(ratings, splitter):
     assert (len(dls.train_ds),len(dls.valid_ds))==(len(train),len(valid))
     assert sorted(dls.train_ds.y.tolist())==sorted(df.rating.iloc[list(train)])
 
+@pytest.mark.parametrize('make', [list, np.asarray, pd.Series, torch.tensor])
+def test_masks_are_masks(ratings, make):
+    mask = (ratings.timestamp%5==0).tolist()
+    dls = RecDataLoaders.from_df(ratings, lambda o: (make([not m for m in mask]),make(mask)), bs=64)
+    assert len(dls.valid_ds)==sum(mask) and sorted(dls.valid_ds.y.tolist())==sorted(ratings.rating[mask])
+
+def test_overlap_is_said(ratings):
+    with pytest.warns(UserWarning, match='^10 validation rows are training rows too'): RecDataLoaders.from_df(ratings, lambda o: (range(6000),range(10)), bs=64)
+
+def test_numbered_columns(ratings):
+    dls = RecDataLoaders.from_df(ratings[['user','title','rating']].set_axis(range(3), axis=1), bs=64)
+    assert list(dls.show_batch(show=False))==[0,1,2]
+
+def test_sizes_and_path(ratings, tmp_path):
+    dls = RecDataLoaders.from_df(ratings, bs=64, val_bs=100, path=tmp_path)
+    assert (dls.train.bs,dls.valid.bs,dls.path)==(64,100,tmp_path) and RecDataLoaders.from_df(ratings, bs=64).valid.bs==512
+    assert [len(x) for x, in dls.test_dl(dls.train_ds.decode(dls.train_ds.x[:9]), bs=4)]==[4,3,2]
+
 def test_seed(ratings):
     def batches(seed): return torch.cat([torch.cat([x, y[:,None].int()], 1) for _ in range(2) for x,y in RecDataLoaders.from_df(ratings, seed=seed, bs=64).train])
-    state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     assert batches(3).equal(batches(3)) and not batches(3).equal(batches(4))
-    assert torch.get_rng_state().equal(state[0]) and (np.random.get_state()[1]==state[1]).all()
+    assert torch.get_rng_state().equal(state[0]) and (np.random.get_state()[1]==state[1]).all() and random.getstate()==state[2]
+    order = lambda seed: next(iter(RecDataLoaders.from_df(ratings, EndSplitter(), seed=seed, bs=64).train))[0]
+    assert order(3).equal(order(np.int64(3))) and not order(3).equal(order(4))
 
 # ------------------------------------------------------------------ columns
 def test_columns_by_name_then_by_place(ratings):
     moved = ratings[['timestamp','rating','title','item','user']]
     assert RecDataLoaders.from_df(moved, bs=64).train_ds.cat_names==['user','title']
-    other = ratings.rename(columns=dict(user='who', title='what', rating='stars'))[['who','what','stars','item']]
+    other = ratings.rename(columns=dict(user='who', title='what', rating='stars'))[['who','what','stars','timestamp']]
     dls = RecDataLoaders.from_df(other, bs=64)
     assert (dls.cat_names,dls.rating_name)==(['who','what'],'stars')
+    raw = ratings[['user','item','rating','timestamp']]
+    assert RecDataLoaders.from_df(raw, bs=64).cat_names==['user','item']
+    assert RecDataLoaders.from_df(raw.rename(columns=dict(user='userId', item='movieId')), bs=64).cat_names==['userId','movieId']
     assert RecDataLoaders.from_df(ratings, bs=64, item_name='item').item_name=='item'
 
 def test_from_csv_and_movielens(tmp_path, ratings):
     ratings.to_csv(tmp_path/'r.csv', index=False)
     a,b = RecDataLoaders.from_csv(tmp_path/'r.csv', seed=1, bs=64),RecDataLoaders.from_df(ratings, seed=1, bs=64)
     assert a.train_ds.x.equal(b.train_ds.x) and a.train_ds.y.equal(b.train_ds.y)
+    odd = ratings.astype(dict(title='str')).replace(dict(title={ratings.title[0]: 'None'})).to_csv(tmp_path/'odd.csv', index=False)
+    assert 'None' in set(RecDataLoaders.from_csv(tmp_path/'odd.csv', seed=1, bs=64).classes['title'])
     assert len(RecDataLoaders.from_movielens('ml-25m', write_release(tmp_path, 'ml-25m'), bs=2).train_ds)==4
 
 @pytest.mark.parametrize('change,error', [
     (lambda d: d[['user','rating']], r'2 columns \(user, rating\); user, item and rating are needed'),
     (lambda d: d[:0], 'has no rows'),
-    (lambda d: d.assign(rating=d.rating.astype(str)), "column 'rating' holds str.*'4.0'.*must be numbers.*to_numeric"),
+    (lambda d: d.assign(rating=d.rating.astype(str)), "column 'rating' is of type str, '4.0'.*must be numbers.*to_numeric"),
     (lambda d: d.assign(rating=d.rating.where(d.index>=3)), "3 of 6000 rows have no 'rating': fill them, or.*dropna=True"),
     (lambda d: d.assign(user=d.user.where(d.index>=2)), "2 of 6000 rows have no 'user'"),
     (lambda d: d.assign(title=d.title.where(d.index>=4)), "4 of 6000 rows have no 'title'"),
     (lambda d: d.assign(rating=d.rating.where(d.index>=1, np.inf)), "'rating' holds 1 ratings that are not finite"),
     (lambda d: d.assign(user=d.user.astype(object).where(d.index>=1, 'x')), "column 'user' mixes types, mixed-integer: convert it to one"),
-    (lambda d: d[['title','item','rating']], "user, item and rating must be three columns, not .*'title', 'title'"),
+    (lambda d: d[['title','item','rating']], "no column 'user', and 'title' in its place: name it with user_name, out of title, item, rating"),
+    (lambda d: d[['user','timestamp','rating']], "no column 'title', and 'timestamp' in its place: name it with item_name"),
+    (lambda d: d[['user','title','timestamp']].assign(stars=3), "no column 'rating', and 'timestamp' in its place"),
+    (lambda d: pd.concat([d, d[['user']]], axis=1), "several columns 'user'"),
+    (lambda d: d.assign(user=2.**60+d.user), 'floating numbers of 2..53 and more'),
+    (lambda d: d.assign(rating=d.rating.astype('int64')+2**24), 'beyond 2..24'),
+    (lambda d: d.assign(rating=d.rating.astype(complex)), "is of type complex128"),
     (lambda d: d[:100], '80 training rows are fewer than one batch: pass bs=80 or less')])
 def test_bad_frames(ratings, change, error):
     ratings = ratings.assign(rating=ratings.rating.where(ratings.index>0, 4.))
@@ -106,9 +137,13 @@ def test_bad_frames(ratings, change, error):
 @pytest.mark.parametrize('kwargs,error', [
     (dict(user_name='usr'), "has no column 'usr'; it has user, item, title"),
     (dict(rating_name='title'), 'must be three columns'),
-    (dict(valid_pct=0), 'validation part is empty: of 6000 rows the splitter gave 6000 to training'),
+    (dict(valid_pct=0), 'valid_pct=0 must be a share between 0 and 1'), (dict(valid_pct=20), 'valid_pct=20'), (dict(valid_pct=-.2), 'valid_pct=-0.2'),
+    (dict(splitter=lambda o: (range(6000),[])), 'validation part is empty: of 6000 rows the splitter gave 6000 to training'),
+    (dict(splitter=lambda o: (range(6000),[6000])), 'gave row 6000 for validation; there are 0 to 5999'),
+    (dict(splitter=lambda o: (range(10,6000),[-1])), 'gave row -1 for validation'), (dict(splitter=lambda o: ([.5,1.],[2])), 'gave float64 for training'),
+    (dict(splitter=lambda o: ([5,6,5],[2])), 'gave 1 rows for training several times, 5 for one'), (dict(bs=0), 'bs=0 and val_bs=0 must be'), (dict(val_bs=-1), 'val_bs=-1'),
     (dict(splitter=IndexSplitter([])), 'validation part is empty'),
-    (dict(valid_pct=1.), '0 training rows are fewer than one batch')])
+    (dict(splitter=lambda o: ([],range(6000))), '0 training rows are fewer than one batch')])
 def test_bad_arguments(ratings, kwargs, error):
     with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(ratings, **kwargs)
 
@@ -144,7 +179,7 @@ def test_test_dl_reads_by_label(ratings, full):
     (lambda d: d.assign(title=1), "'title' holds numbers"),
     (lambda d: d.drop(columns='title'), "no column 'title'"),
     (lambda d: d.assign(user=d.user.where(d.index>0)), "1 of 5 rows have no 'user': fill or drop them"),
-    (lambda d: d.assign(rating='five'), "'rating' holds str")])
+    (lambda d: d.assign(rating='five'), "'rating' is of type str"), (lambda d: d.assign(rating=np.nan), 'with_labels=False to ignore the ratings')])
 def test_bad_new_frames(ratings, full, change, error):
     with pytest.raises(ValueError, match=error): full.test_dl(change(ratings.head()))
 
@@ -158,6 +193,8 @@ def test_unknown_labels(ratings, full):
     assert (dl.dataset.x==0).nonzero().tolist()==[[1,0],[4,0],[4,1]]
     with pytest.warns(UserWarning, match=what+'.*left out'): dl = full.test_dl(new, unknown='drop')
     assert dl.dataset.index.tolist()==[0,2,3,5] and len(dl.dataset.y)==4
+    named = new.set_index(pd.Index(list('abcdef')))
+    with pytest.warns(UserWarning): assert full.test_dl(named, unknown='drop').dataset.index.tolist()==list('acdf')
     with pytest.raises(ValueError, match="unknown='skip' must be"): full.test_dl(new, unknown='skip')
     with pytest.raises(TypeError, match='not list'): full.test_dl([1,2])
 
@@ -174,7 +211,7 @@ def test_show(dls, capsys):
     learn = learner(dls)
     learn.show_results(max_n=2)
     shown = capsys.readouterr().out
-    assert 'rating_pred' in shown and 'user' in shown and '(19' in shown or '(20' in shown
+    assert 'rating_pred' in shown and 'user' in shown and ('(19' in shown or '(20' in shown)
     res = dls.valid.show_results(b := dls.valid.one_batch(), learn.get_preds(dl=[b])[0], max_n=2, show=False)
     assert list(res)==['user','title','rating','rating_pred'] and len(res)==2 and res.rating.tolist()==b[1][:2].tolist()
     b = dls.one_batch()

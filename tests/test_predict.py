@@ -1,0 +1,302 @@
+"""Predictions and recommendations: the same checks for every model, for loaded learners and for new users"""
+import copy,warnings
+import numpy as np,pandas as pd,pytest,torch
+from fastai.collab import CollabDataLoaders,collab_learner
+from fastai.learner import load_learner
+from conftest import quietly
+from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,Recommender,RecLearner,Seen,learner,nn_learner,top_n)
+
+def trained(ratings, arch, n_factors=8, splitter=None, **kwargs):
+    learn = learner(RecDataLoaders.from_df(ratings, splitter, seed=1, bs=256), arch, n_factors, **kwargs)
+    with learn.no_logging(): learn.fit_one_cycle(2)
+    return learn
+
+def as_new_users(learn, ratings):
+    "The learner's own users, folded in"
+    return learn.fold_in(ratings[['user','title','rating']], unknown='drop')
+
+def from_stock(ratings, use_nn):
+    frame = ratings[['user','title','rating']].astype(dict(title='str'))
+    learn = collab_learner(CollabDataLoaders.from_df(frame, seed=1, bs=256, item_name='title'), n_factors=8, use_nn=use_nn, layers=[9] if use_nn else None, y_range=(.5,5.5))
+    with learn.no_logging(): learn.fit(1)
+    return RecLearner.from_learner(learn)
+
+makers = {
+    'dot': lambda r: trained(r, DotBias), 'dot without range': lambda r: trained(r, DotBias, y_range=False), 'biases': lambda r: trained(r, DotBias, 0),
+    'nn': lambda r: trained(r, DeepMF), 'nn, two layers': lambda r: trained(r, DeepMF, (7,5), layers=[9,6], ps=[.1,.1], embed_p=.1), 'nn without range': lambda r: trained(r, DeepMF, y_range=False, use_bn=False),
+    'stock dot': lambda r: from_stock(r, False), 'stock nn': lambda r: from_stock(r, True),
+    'new users, dot': lambda r: as_new_users(trained(r, DotBias), r), 'new users, nn': lambda r: as_new_users(trained(r, DeepMF), r)}
+
+@pytest.fixture(scope='module', params=makers)
+def rec(request, ratings):
+    with quietly(),warnings.catch_warnings(action='ignore'): return makers[request.param](ratings)
+
+def same(a, b):
+    "The same recommendations, but for rounding"
+    a,b = (o.astype(dict(title='str')) for o in (a,b))
+    return a.drop(columns='score').equals(b.drop(columns='score')) and np.allclose(a.score, b.score, atol=1e-5)
+
+def labels(rec): return [list(v.labels) for v in rec.ds.classes.values()]
+
+def brute(rec, user):
+    "Every item's prediction for `user`, by the model's own forward, one pair at a time"
+    users,items = rec.ds.classes.values()
+    x = torch.tensor([[users.encode([user])[0], k] for k in range(1, len(items))])
+    m = copy.deepcopy(rec.model).eval()
+    with torch.no_grad(): return pd.Series(torch.cat([m(o[None].to(next(m.parameters()).device)) for o in x]).numpy(), items.labels)
+
+# ------------------------------------------------------------------ conformance
+def test_one_by_one_equals_all_at_once(rec):
+    users,items = labels(rec)
+    want = brute(rec, users[3])
+    grid = rec.predict_grid()
+    assert grid.shape==(len(users),len(items)) and grid.dtype==torch.float32
+    np.testing.assert_allclose(grid[3], want, atol=1e-5)
+    np.testing.assert_allclose(rec.predict_grid(users[3], items[::-7])[0], want[items[::-7]], atol=1e-5)
+    frame = pd.DataFrame(dict(title=items[:40], user=users[3]), index=[f'r{i}' for i in range(40)])
+    pred = rec.predict_df(frame)
+    assert pred.index.equals(frame.index)
+    np.testing.assert_allclose(pred, want[items[:40]], atol=1e-5)
+    assert rec.predict(users[3], items[5])==pytest.approx(want[items[5]], abs=1e-5) and isinstance(rec.predict(users[3], items[5]), float)
+
+def test_recommends_the_best_unseen(rec):
+    users,items = labels(rec)
+    recs = rec.recommend(n=7)
+    assert list(recs)==['user','rank','title','score'] and len(recs)==7*len(users)
+    for user in users[::60]:
+        codes = rec.seen.of(torch.tensor([users.index(user)+1]))[1]
+        want = brute(rec, user).drop([items[c-1] for c in codes])
+        mine = recs[recs.user==user]
+        assert mine['rank'].tolist()==list(range(1,8)) and mine.score.is_monotonic_decreasing
+        np.testing.assert_allclose(mine.score, want.nlargest(7), atol=1e-5)
+        np.testing.assert_allclose(want[mine.title.tolist()], mine.score, atol=1e-5)
+        alone = rec.recommend(user, n=7)
+        assert alone.title.tolist()==mine.title.tolist()
+
+def test_nothing_is_touched(rec):
+    rec.model.train()
+    next(iter(rec.model.modules())).training = True
+    before = {k: v.clone() for k,v in rec.model.state_dict().items()}
+    users,items = labels(rec)
+    rec.predict(users[0], items[0]); rec.predict_grid(users[:2]); rec.recommend(users[0]); rec.predict_df(pd.DataFrame(dict(user=users[:2], title=items[:2])))
+    assert all(m.training for m in rec.model.modules())
+    assert all(v.equal(before[k]) for k,v in rec.model.state_dict().items())
+    assert not any(p.grad is not None and p.grad.abs().sum()>0 for p in rec.model.parameters()) or isinstance(rec, RecLearner)
+
+def test_unknown_labels(rec):
+    users,items = labels(rec)
+    for call in (lambda: rec.predict(-1, items[0]), lambda: rec.predict_grid([users[0],-1]), lambda: rec.recommend(-1), lambda: rec.recommend([users[0],-1])):
+        with pytest.raises(KeyError, match='-1 is not among the [0-9,]+ labels of .user'): call()
+    for call in (lambda: rec.predict(users[0], items[0][:-1]), lambda: rec.predict_grid(users[0], [items[0][:-1]]), lambda: rec.recommend(users[0], items=items[0][:-1])):
+        with pytest.raises(KeyError, match='closest: .'+items[0][:8]): call()
+    frame = pd.DataFrame(dict(user=[users[0],-1], title=items[0]))
+    with pytest.raises(KeyError, match=r"1 of 2 rows: 1 unknown in 'user' \(-1\)"): rec.predict_df(frame)
+    with pytest.warns(UserWarning, match='average'): pred = rec.predict_df(frame, unknown='average')
+    assert pred[1]==pytest.approx(rec.predict(-1, items[0], unknown='average')) and np.isfinite(pred[1])
+    with pytest.warns(UserWarning, match='left out'): assert rec.predict_df(frame, unknown='drop').index.tolist()==[0]
+
+def test_requests_of_any_size(rec):
+    users,items = labels(rec)
+    twice = [users[4],users[1],users[4]]
+    assert rec.predict_grid(twice, [items[2]]*2).shape==(3,2)
+    recs = rec.recommend(twice, n=2)
+    assert recs.user.tolist()==[users[4]]*2+[users[1]]*2+[users[4]]*2
+    assert rec.predict_grid([], items).shape==(0,len(items)) and rec.predict_grid(users, []).shape==(len(users),0)
+    empty = rec.recommend([])
+    assert empty.empty and list(empty)==['user','rank','title','score'] and rec.predict_df(pd.DataFrame(dict(user=[], title=[]))).empty
+    everything = rec.recommend(users[0], n=10_000, exclude_seen=False)
+    assert len(everything)==(rec.seen.counts[1:]>0).sum() and everything.title.is_unique
+    unseen = rec.recommend(users[0], n=10_000)
+    assert len(unseen)==len(everything)-len(set(rec.seen.of(torch.tensor([1]))[1].tolist()))
+    assert len(rec.recommend(users[0], items=items[:3], exclude_seen=False))==3
+
+def test_memory_bound(rec):
+    users,items = labels(rec)
+    row = 4*len(items)
+    assert rec.predict_grid(max_bytes=3*row).equal(rec.predict_grid()) or torch.allclose(rec.predict_grid(max_bytes=3*row), rec.predict_grid(), atol=1e-6)
+    assert rec.recommend(n=3, max_bytes=2*row+1).title.tolist()==rec.recommend(n=3).title.tolist()
+    for call in (rec.predict_grid, rec.recommend):
+        with pytest.raises(ValueError, match=f'max_bytes={row-1:,} is too small for the scores of one user, {row:,} bytes'): call(max_bytes=row-1)
+
+def test_out_and_half(rec):
+    users,items = labels(rec)
+    want = rec.predict_grid(users[:5])
+    out = torch.full((5,len(items)), 7.)
+    assert rec.predict_grid(users[:5], out=out) is out and torch.allclose(out, want)
+    half = rec.predict_grid(users[:5], dtype=torch.float16)
+    assert half.dtype==torch.float16 and torch.allclose(half.float(), want, atol=5e-3)
+    with pytest.raises(ValueError, match=r'out has the shape \(5, 3\), the grid'): rec.predict_grid(users[:5], out=torch.zeros(5,3))
+
+def test_similar(rec):
+    users,items = labels(rec)
+    if not rec.model.item_factors.shape[1]:
+        with pytest.raises(ValueError, match='biases alone'): rec.similar(items[0])
+        return
+    f = rec.model.item_factors/rec.model.item_factors.norm(dim=1, keepdim=True)
+    sims = pd.Series((f@f[2]).numpy(), items).drop(items[2])[lambda o: rec.seen.counts[1:].numpy()[[items.index(i) for i in o.index]]>0]
+    got = rec.similar(items[2], 5)
+    np.testing.assert_allclose(got.similarity, sims.nlargest(5), atol=1e-5)
+    assert items[2] not in set(got.title) and len(rec.similar(items[2], 10_000))==len(sims)
+    assert rec.similar_users(users[1], 3).user.isin(users).all()
+    with pytest.raises(KeyError, match='closest'): rec.similar(items[2][:-1])
+
+# ------------------------------------------------------------------ the n best
+@pytest.mark.parametrize('m', [1,5,63,64,65,640,2817,5000])
+@pytest.mark.parametrize('n', [1,3,10])
+def test_top_n_is_a_stable_sort(m, n):
+    g = torch.Generator().manual_seed(m*n)
+    for values in (torch.randn(20, m, generator=g), torch.randint(3, (20,m), generator=g).float(), torch.zeros(20, m), torch.full((20,m), -torch.inf)):
+        values[3:6,::2] = -torch.inf
+        got,want = top_n(values.clone(), n),values.sort(dim=1, descending=True, stable=True)
+        assert got[0].equal(want[0][:,:n])
+        finite = got[0]>-torch.inf
+        assert got[1][finite].equal(want[1][:,:n][finite])
+
+def test_ties_in_the_order_of_labels(ratings):
+    learn = trained(ratings, DotBias)
+    with torch.no_grad():
+        for p in learn.model.parameters(): p.zero_()
+    users,items = labels(learn)
+    assert learn.recommend(users[0], n=5, exclude_seen=False).title.tolist()==items[:5]
+
+# ------------------------------------------------------------------ who sees what
+def test_min_count_and_untrained(ratings):
+    learn = trained(ratings, DotBias)
+    counts = learn.dls.train_ds.decode(learn.dls.train_ds.x).title.value_counts()
+    recs = learn.recommend(n=50, min_count=60)
+    assert (counts[recs.title]>=60).all() and '#na#' not in set(recs.title)
+    learn.seen.counts[1] = 0
+    assert labels(learn)[1][0] not in set(learn.recommend(n=10_000, exclude_seen=False).title)
+    with pytest.raises(ValueError, match='n=0 must be at least 1'): learn.recommend(n=0)
+
+def test_seen_everything():
+    df = pd.DataFrame(dict(user=['a']*3+['b'], title=['x','y','z','x'], rating=[3,4,5,3.]))
+    learn = learner(RecDataLoaders.from_df(pd.concat([df]*2), EndSplitter(.5), bs=2), n_factors=2)
+    recs = learn.recommend(n=5)
+    assert recs.user.tolist()==['b','b'] and set(recs.title)=={'y','z'} and recs['rank'].tolist()==[1,2]
+
+def test_seen_frame(ratings):
+    learn = trained(ratings, DotBias)
+    user,best = labels(learn)[0][0],learn.recommend(labels(learn)[0][0], n=3, exclude_seen=False)
+    mine = pd.DataFrame(dict(user=user, title=best.title.astype(str)[:1]))
+    assert learn.recommend(user, n=2, exclude_seen=mine).title.tolist()==best.title.tolist()[1:]
+
+def test_loaded_learner_asks_what_was_seen(ratings, tmp_path):
+    learn = trained(ratings, DotBias, path=tmp_path)
+    learn.export()
+    with pytest.warns(UserWarning): loaded = load_learner(tmp_path/'export.pkl')
+    user = labels(learn)[0][0]
+    with pytest.raises(ValueError, match='a loaded learner holds no ratings.*exclude_seen=False'): loaded.recommend(user)
+    with pytest.raises(ValueError, match='min_count'): loaded.recommend(user, min_count=3, exclude_seen=False)
+    assert loaded.recommend(user, exclude_seen=False).equals(learn.recommend(user, exclude_seen=False))
+    assert loaded.recommend(user, exclude_seen=ratings).equals(learn.recommend(user))
+    assert loaded.similar(labels(learn)[1][0]).equals(learn.similar(labels(learn)[1][0]))
+    assert loaded.fold_in(ratings.head(0)).predict(labels(learn)[1][0])==pytest.approx(learn.predict(-1, labels(learn)[1][0], unknown='average'), abs=1e-5)
+
+def test_seen_by_hand():
+    seen = Seen(torch.tensor([[2,3],[1,1],[2,1],[0,2],[2,0]]), 4, 5)
+    assert [o.tolist() for o in seen.of(torch.tensor([2,3,1,2]))]==[[0,0,2,3,3],[3,1,1,3,1]] and seen.counts.tolist()==[0,2,0,1,0]
+
+# ------------------------------------------------------------------ Parquet
+def test_parquet(ratings, tmp_path):
+    learn = trained(ratings, DotBias)
+    path = learn.recommend(n=4, path=tmp_path/'r.parquet', max_bytes=4*120*7)
+    back,want = pd.read_parquet(path),learn.recommend(n=4)
+    assert same(back, want) and [o.name for o in tmp_path.iterdir()]==['r.parquet']
+    assert len(pd.read_parquet(learn.recommend([], path=tmp_path/'none.parquet')))==0
+
+def test_interrupted_parquet(ratings, tmp_path, monkeypatch):
+    learn,calls = trained(ratings, DotBias),[]
+    score = type(learn.model).score
+    def broken(self, u, i, out=None):
+        calls.append(1)
+        if len(calls)==3: raise KeyboardInterrupt
+        return score(self, u, i, out)
+    monkeypatch.setattr(type(learn.model), 'score', broken)
+    with pytest.raises(KeyboardInterrupt): learn.recommend(path=tmp_path/'r.parquet', max_bytes=4*120*7)
+    assert list(tmp_path.iterdir())==[]
+
+# ------------------------------------------------------------------ CUDA's memory
+def test_out_of_memory_halves_the_block(ratings, monkeypatch):
+    learn,sizes = trained(ratings, DotBias),[]
+    score = type(learn.model).score
+    def small(self, u, i, out=None):
+        sizes.append(len(u))
+        if len(u)>30: raise torch.cuda.OutOfMemoryError('too much')
+        return score(self, u, i, out)
+    want = learn.predict_grid(),learn.recommend(n=3)
+    monkeypatch.setattr(type(learn.model), 'score', small)
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: None)
+    assert torch.allclose(learn.predict_grid(), want[0], atol=1e-5)
+    assert max(sizes)>30 and sizes.count(max(sizes))==1
+    assert same(learn.recommend(n=3), want[1])
+
+# ------------------------------------------------------------------ new users
+@pytest.mark.parametrize('arch', [DotBias, DeepMF])
+def test_fold_in_is_the_best_by_its_own_measure(ratings, arch):
+    from fastrec.predict import _noise,_prior
+    learn = trained(ratings, arch)
+    items = learn.ds.classes['title'].labels
+    mine = pd.DataFrame(dict(title=items[[3,8,15,30]], rating=[5,1,4,2]))
+    new = learn.fold_in(mine)
+    (m,cov),noise = _prior(learn.model),_noise(learn)
+    z = torch.cat([e.weight[1] for e in new.model.tables[0]]).double()
+    y = torch.tensor([5,1,4,2.], dtype=torch.double)
+    base = copy.deepcopy(learn.model).double().eval()
+    def loss(z):
+        o = copy.deepcopy(base).with_users(z[None], m.double())
+        pred = o(torch.stack([torch.ones(4, dtype=int), torch.tensor([4,9,16,31])], 1))
+        return ((y-pred)**2).sum()/noise + (z-m)@torch.linalg.inv(cov.double())@(z-m)
+    with torch.no_grad():
+        best = loss(z)
+        assert best<loss(m.double()) and best<min(loss(z+.05*cov.double().diagonal().sqrt()*torch.randn_like(z)) for _ in range(20))
+
+@pytest.mark.parametrize('arch', [DotBias, DeepMF])
+def test_many_new_users_at_once(ratings, arch):
+    learn = trained(ratings, arch)
+    mine = ratings[ratings.title.isin(labels(learn)[1])].head(60)[['user','title','rating']]
+    new = learn.fold_in(mine)
+    assert isinstance(new, NewUsers) and sorted(new.ds.classes['user'].labels)==sorted(mine.user.unique())
+    for user,rows in list(mine.groupby('user'))[:5]:
+        alone = learn.fold_in(rows.drop(columns='user'))
+        np.testing.assert_allclose(alone.predict_grid()[0], new.predict_grid(user)[0], atol=2e-3)
+        assert not set(new.recommend(user, n=500).title) & set(rows.title)
+    with pytest.raises(ValueError, match='new users: name one'): new.predict(labels(learn)[1][0])
+    assert 'labels of' in repr(new)
+
+def test_new_user_likes_what_is_liked(sample):
+    ratings,truth = sample
+    learn = learner(RecDataLoaders.from_df(ratings, seed=1, bs=64))
+    with learn.no_logging(): learn.fit_one_cycle(5)
+    items = truth.items.set_index('title').loc[labels(learn)[1]]
+    mine = pd.DataFrame(dict(title=items.index, rating=np.where(items.taste1>.5, 5, np.where(items.taste1<-.5, 1, 3)).astype(float))).query('rating!=3')
+    pred = learn.fold_in(mine).predict_grid()[0]
+    assert np.corrcoef(pred, items.taste1)[0,1]>.5
+
+@pytest.mark.parametrize('change,error', [
+    (lambda d: d.assign(rating=9), (ValueError, 'a rating of 9 is outside the range of the model')),
+    (lambda d: d.assign(rating='five'), (ValueError, "'rating' is of type str")),
+    (lambda d: d.assign(title='Alien'), (KeyError, "'Alien' is not among")),
+    (lambda d: d.drop(columns='title'), (ValueError, "no column 'title'")),
+    (lambda d: d.assign(rating=np.nan), (ValueError, "no 'rating': fill or drop"))])
+def test_bad_ratings_of_new_users(ratings, change, error):
+    learn = learner(RecDataLoaders.from_df(ratings, seed=1, bs=64))
+    mine = pd.DataFrame(dict(title=labels(learn)[1][:2], rating=[3,4]))
+    with pytest.raises(error[0], match=error[1]): learn.fold_in(change(mine))
+    with pytest.raises(ValueError, match="unknown='skip'"): learn.fold_in(mine, unknown='skip')
+    with pytest.warns(UserWarning, match='1 of 3 ratings are of items that were not in training; left out'):
+        got = learn.fold_in(pd.concat([mine, pd.DataFrame(dict(title=['Alien'], rating=[1]))]), unknown='drop')
+    np.testing.assert_allclose(got.predict_grid(), learn.fold_in(mine).predict_grid(), atol=1e-6)
+
+# ------------------------------------------------------------------ CUDA
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('arch', [DotBias, DeepMF])
+def test_on_cuda_as_on_the_cpu(ratings, arch):
+    learn = trained(ratings, arch)
+    want = learn.predict_grid(),learn.recommend(n=5),learn.fold_in(ratings.head(30), unknown='drop').predict_grid()
+    learn.model.cuda(); learn.dls.cuda()
+    assert learn.predict_grid().is_cuda and torch.allclose(learn.predict_grid().cpu(), want[0], atol=1e-4)
+    np.testing.assert_allclose(learn.recommend(n=5).score, want[1].score, atol=1e-4)
+    assert torch.allclose(learn.fold_in(ratings.head(30), unknown='drop').predict_grid().cpu(), want[2], atol=2e-3)
+    assert torch.allclose(learn.predict_grid(dtype=torch.float16).float().cpu(), want[0], atol=2e-2)

@@ -24,9 +24,11 @@ notebooks: $(VENV)/.dev  ## run every notebook and store its outputs
 	$(MAKE) sync
 
 bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/grids.py
 
 clean:  ## remove what make has installed
 	rm -rf $(VENV)

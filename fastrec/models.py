@@ -40,12 +40,13 @@ class FactorModel:
     @property
     def item_factors(self): return self.tables[1][0].weight.detach()[1:]
 
-# %% ../nbs/02_models.ipynb #890c0197
+# %% ../nbs/02_models.ipynb #a7597177
 class DotBias(FactorModel, EmbeddingDotBias):
     "Dot product of factors and biases; `mean` is added before `y_range` is applied"
     def __init__(self, n_factors, n_users, n_items, y_range=None, mean=0.):
         super().__init__(n_factors, n_users, n_items, y_range)
         self.register_buffer('mean', torch.tensor(float(mean)))
+        for e in (self.u_weight,self.i_weight): nn.init.trunc_normal_(e.weight, std=.005)
 
     @property
     def tables(self): return (self.u_weight,self.u_bias),(self.i_weight,self.i_bias)

@@ -99,9 +99,9 @@ def predict_df(self:RecLearner|Recommender,
     ds = self.ds.encode(frame, unknown, with_labels=False)
     return pd.Series(to_np(_predict(self.model, ds.x)), ds.index, name=f'{self.ds.rating_name}_pred')
 
-# %% ../nbs/05_predict.ipynb #a95fe0b9
+# %% ../nbs/05_predict.ipynb #565279d4
 def _block_size(model, u, i, max_bytes):
-    "How many users' scores fit into `max_bytes`: at most 256 on a CPU, where more no longer fit its cache"
+    "How many users' scores fit into `max_bytes`, at most 256 on a CPU, where a larger buffer costs more than it gains"
     row = 4*len(i)
     if row>max_bytes: raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {row:,} bytes')
     return min(max_bytes//max(row,1), 256 if u.device.type=='cpu' else len(u)) or 1
@@ -139,31 +139,30 @@ def predict_grid(self:RecLearner|Recommender,
         if len(i): _by_blocks(block, len(u), _block_size(self.model, u, i, max_bytes))
     return out
 
-# %% ../nbs/05_predict.ipynb #67df17a0
+# %% ../nbs/05_predict.ipynb #c57f1283
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
-    block:int=64, # Items in a block
+    block:int=128, # Items in a block
 ): # Values and columns, each of shape (rows,min(n,items)), best first
     "The `n` largest of each row, exactly, and equal ones in the order of their columns"
-    n,values,cols = min(n, scores.shape[1]),scores,None
-    if scores.shape[1]>4*block*n: values,cols = _from_best_blocks(scores, n+1, block)
+    n,values,cols = min(n, scores.shape[1]),scores,noop
+    if scores.shape[1]>4*block*n: values,cols = _best_blocks(scores, n+1, block)
     best,j = values.topk(min(n+1, values.shape[1]))
-    cols = j if cols is None else cols.gather(1, j)
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
-    best,cols = best[:,:n],cols[:,:n]
+    best,cols = best[:,:n],cols(j[:,:n])
     if tied.any(): best[tied],cols[tied] = (o[:,:n] for o in scores[tied].sort(dim=1, descending=True, stable=True))
+    if not (best[:,1:]==best[:,:-1]).any(): return best,cols
     cols,by_col = cols.sort(1)
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-def _from_best_blocks(scores, n, block):
-    "Values and columns of the `n` blocks with the largest maxima in each row, and of what is left over behind the last block"
-    k = scores.shape[1]//block
-    best = scores[:,:k*block].unflatten(1, (k,block)).amax(2).topk(n)[1]
-    r = torch.arange(scores.shape[1], device=scores.device)
-    cols = torch.cat([(best[...,None]*block + r[:block]).flatten(1), r[k*block:].expand(len(scores), -1)], 1)
-    return scores.gather(1, cols),cols
+def _best_blocks(scores, n, block):
+    "Values of the `n` blocks with the largest maxima in each row, and a function from their places to columns"
+    if pad := -scores.shape[1]%block: scores = F.pad(scores, (0,pad), value=-torch.inf)
+    blocks = scores.unflatten(1, (-1,block))
+    best = blocks.amax(2).topk(n)[1]
+    return blocks[torch.arange(len(best), device=best.device)[:,None],best].flatten(1), lambda j: best.gather(1, j//block)*block + j%block
 
 # %% ../nbs/05_predict.ipynb #6119d73b
 def _candidates(self, items, min_count):
@@ -183,7 +182,7 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #577a0910
+# %% ../nbs/05_predict.ipynb #9a2e2870
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, ranks, items, scores)`, all of one length, for each block of the codes `users`"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
@@ -191,9 +190,10 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     with _evaluating(self.model) as device:
         u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
         size = _block_size(self.model, u, i, max_bytes)
-        buffer = u.new_empty(min(size, len(u)), len(i))
+        buffer = u.new_full((min(size, len(u)), -(-len(i)//128)*128), -torch.inf)  # rows that begin at a cache line are faster to write
         def block(b):
-            scores = self.model.score(u[b], i, out=buffer[:b.stop-b.start])
+            scores = buffer[:b.stop-b.start]
+            self.model.score(u[b], i, out=scores[:,:len(i)])
             if seen is not None:
                 rows,cols = seen.of(users[b])
                 cols = where[cols]

@@ -38,13 +38,6 @@ def bias_table(learn, train, min_count=20):
     films = films[films['count']>=min_count]
     return films.assign(bias=to_np(learn.model.bias(films.index))).sort_values('bias', ascending=False)[['bias','mean','count']].round(2)
 
-def recommendations(learn, ratings, user, n=5):
-    "The `n` films that `user` hasn't rated with the highest predicted rating"
-    unseen = learn.dls.classes['title'].labels.difference(ratings.title[ratings.user==user].astype(str))
-    pairs = pd.DataFrame(dict(user=user, title=unseen))
-    pairs['predicted'] = learn.get_preds(dl=learn.dls.test_dl(pairs))[0].numpy().round(2)
-    return pairs.nlargest(n, 'predicted')[['title','predicted']]
-
 def apart(xy, idx, gap=(.15,.035)):
     "Those of `idx`, in order, whose points lie at least `gap` (a share of the width and height) from the ones kept before"
     scaled,kept = (xy-xy.min(0))/np.ptp(xy, axis=0)/gap,[]
@@ -81,6 +74,6 @@ def main(
     print(f'\nBest liked, once it is known who rated what:\n{films.head(5).to_string()}\n\nLeast liked:\n{films.tail(5)[::-1].to_string()}')
     user = ratings.user.value_counts().index[ratings.user.nunique()//10]
     liked = ratings[ratings.user==user].nlargest(5, 'rating')[['title','rating']]
-    print(f'\nUser {user} gave most stars to\n{liked.to_string(index=False)}\n\nand may like\n{recommendations(learn, ratings, user).to_string(index=False)}')
+    print(f'\nUser {user} gave most stars to\n{liked.to_string(index=False)}\n\nand may like\n{learn.recommend(user, n=5)[['title','score']].round(2).to_string(index=False)}')
     picture(learn, films, truth, out)
     print(f'\nThe picture is in {out}. All of it took {time.time()-start:.0f} s.')

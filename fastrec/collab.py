@@ -15,7 +15,7 @@ from fastai.tabular.all import *
 from .dls import *
 from .models import *
 
-# %% ../nbs/03_collab.ipynb #f564104b
+# %% ../nbs/03_collab.ipynb #f2c98e7f
 _errors = 'rmse mse mae msle rmspe mape'.split()
 
 @contextmanager
@@ -25,6 +25,7 @@ def _seeded(seed):
         if seed is not None: torch.default_generator.manual_seed(seed)
         yield
 
+# %% ../nbs/03_collab.ipynb #479f2a70
 class RecLearner(Learner):
     "fastai's `Learner` for a model of ratings"
     seed,n_fits = None,0

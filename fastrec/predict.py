@@ -99,7 +99,7 @@ def predict_df(self:RecLearner|Recommender,
     ds = self.ds.encode(frame, unknown, with_labels=False)
     return pd.Series(to_np(_predict(self.model, ds.x)), ds.index, name=f'{self.ds.rating_name}_pred')
 
-# %% ../nbs/05_predict.ipynb #565279d4
+# %% ../nbs/05_predict.ipynb #d1428cb7
 def _block_size(model, u, i, max_bytes):
     "How many users' scores fit into `max_bytes`, at most 256 on a CPU, where a larger buffer costs more than it gains"
     row = 4*len(i)
@@ -109,6 +109,7 @@ def _block_size(model, u, i, max_bytes):
 def _by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if CUDA runs out of memory, under a bar if they are many"
     i,bar = 0,progress_bar(range(n), leave=False) if n>100*size else None
+    if bar: bar.update(0)
     while i<n:
         try: f(slice(i, min(i+size, n)))
         except torch.cuda.OutOfMemoryError:
@@ -118,6 +119,7 @@ def _by_blocks(f, n, size):
         else:
             i += size
             if bar: bar.update(min(i, n))
+    if bar: bar.on_iter_end()
 
 # %% ../nbs/05_predict.ipynb #aa2df775
 @patch
@@ -182,15 +184,16 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #9a2e2870
+# %% ../nbs/05_predict.ipynb #c2bb64b7
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
-    "Call `keep(users, ranks, items, scores)`, all of one length, for each block of the codes `users`"
+    "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
         u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
         size = _block_size(self.model, u, i, max_bytes)
-        buffer = u.new_full((min(size, len(u)), -(-len(i)//128)*128), -torch.inf)  # rows that begin at a cache line are faster to write
+        buffer = u.new_empty(min(size, len(u)), -(-len(i)//128)*128)  # rows that begin at a cache line are faster to write
+        buffer[:,len(i):] = -torch.inf
         def block(b):
             scores = buffer[:b.stop-b.start]
             self.model.score(u[b], i, out=scores[:,:len(i)])
@@ -198,18 +201,18 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
                 rows,cols = seen.of(users[b])
                 cols = where[cols]
                 scores[rows[cols>=0].to(device),cols[cols>=0].to(device)] = -torch.inf
-            best,cols = (o.cpu() for o in top_n(scores, n))
-            rows,ranks = (best>-torch.inf).nonzero(as_tuple=True)
-            keep(users[b][rows], ranks+1, items[cols[rows,ranks]], self.model.to_range(best[rows,ranks]))
+            keep(users[b], *(o.cpu() for o in top_n(scores, n)))
         if len(i): _by_blocks(block, len(u), size)
 
-# %% ../nbs/05_predict.ipynb #faefd195
-def _frame(self, users, ranks, items, scores):
-    vu,vi = self.ds.classes.values()
+# %% ../nbs/05_predict.ipynb #22a85b19
+def _frame(self, items, users, scores, places):
+    "The frame to return for what `_best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
+    rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     def labels(v, codes):
-        text = pd.api.types.is_string_dtype(v.labels.dtype)
-        return pd.Categorical.from_codes(codes-1, v.labels) if text else v.decode(codes)
-    return pd.DataFrame({vu.name: labels(vu, users), 'rank': ranks.int(), vi.name: labels(vi, items), 'score': scores.float()})
+        return pd.Categorical.from_codes(codes-1, v.labels) if pd.api.types.is_string_dtype(v.labels.dtype) else v.decode(codes)
+    vu,vi = self.ds.classes.values()
+    return pd.DataFrame({vu.name: labels(vu, users[rows]), 'rank': (ranks+1).int(), vi.name: labels(vi, items[places[rows,ranks]]),
+                         'score': self.model.to_range(scores[rows,ranks].float())})
 
 @contextmanager
 def _parquet(path):
@@ -232,7 +235,7 @@ def _parquet(path):
         part.unlink(missing_ok=True)
         raise
 
-# %% ../nbs/05_predict.ipynb #d1f108bb
+# %% ../nbs/05_predict.ipynb #076ca027
 @patch
 def recommend(self:RecLearner|Recommender,
     users=None, # Label or labels of users; all if left out
@@ -246,15 +249,16 @@ def recommend(self:RecLearner|Recommender,
     "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
     if n<1: raise ValueError(f'n={n} must be at least 1')
     users = _codes(self.ds.classes[self.ds.user_name], users).long()
-    args = users,_candidates(self, items, min_count),n,_exclude(self, exclude_seen),max_bytes
+    items,seen = _candidates(self, items, min_count),_exclude(self, exclude_seen)
+    none = users[:0],torch.zeros(0, min(n, max(len(items), 1))),torch.zeros(0, min(n, max(len(items), 1)), dtype=int)
     if path is not None:
         with _parquet(path) as write:
-            write(_frame(self, *torch.zeros(4, 0, dtype=int)))
-            _best_unseen(self, *args, lambda *o: write(_frame(self, *o)))
+            write(_frame(self, items, *none))
+            _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(_frame(self, items, *o)))
         return Path(path)
-    parts = [torch.zeros(4, 0, dtype=int)]
-    _best_unseen(self, *args, lambda *o: parts.append(o))
-    return _frame(self, *(torch.cat(o) for o in zip(*parts)))
+    parts = []
+    _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
+    return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
 
 # %% ../nbs/05_predict.ipynb #8f90306d
 def _similar(self, label, n, side):

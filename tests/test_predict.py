@@ -114,6 +114,7 @@ def test_memory_bound(rec):
     users,items = labels(rec)
     row = 4*len(items)
     assert rec.predict_grid(max_bytes=3*row).equal(rec.predict_grid()) or torch.allclose(rec.predict_grid(max_bytes=3*row), rec.predict_grid(), atol=1e-6)
+    assert same(rec.recommend(n=3, max_bytes=row), rec.recommend(n=3))  # so many blocks that a bar is shown
     assert rec.recommend(n=3, max_bytes=2*row+1).title.tolist()==rec.recommend(n=3).title.tolist()
     for call in (rec.predict_grid, rec.recommend):
         with pytest.raises(ValueError, match=f'max_bytes={row-1:,} is too small for the scores of one user, {row:,} bytes'): call(max_bytes=row-1)

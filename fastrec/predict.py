@@ -141,15 +141,15 @@ def predict_grid(self:RecLearner|Recommender,
         if len(i): _by_blocks(block, len(u), _block_size(self.model, u, i, max_bytes))
     return out
 
-# %% ../nbs/05_predict.ipynb #c57f1283
+# %% ../nbs/05_predict.ipynb #9333d758
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
-    block:int=128, # Items in a block
 ): # Values and columns, each of shape (rows,min(n,items)), best first
     "The `n` largest of each row, exactly, and equal ones in the order of their columns"
-    n,values,cols = min(n, scores.shape[1]),scores,noop
-    if scores.shape[1]>4*block*n: values,cols = _best_blocks(scores, n+1, block)
+    m = scores.shape[1]
+    n,values,cols = min(n, m),scores,noop
+    if m>16*n: values,cols = _best_blocks(scores, n+1, min(128, 2**round(math.log2(m/n)/2)))
     best,j = values.topk(min(n+1, values.shape[1]))
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
     best,cols = best[:,:n],cols(j[:,:n])

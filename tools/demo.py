@@ -3,7 +3,7 @@
     make demo                 on the built-in sample, offline
     make demo DATA=ml-100k    on a MovieLens release, downloaded once unless it is in fastai's data folder
 """
-import time
+import sys,time
 start = time.time()
 import matplotlib
 matplotlib.use('agg')
@@ -63,7 +63,8 @@ def main(
     out:str='fastrec-demo.png', # Where to save the picture
 ):
     "Train a recommender and show what it learned"
-    ratings,truth = load(data)
+    try: ratings,truth = load(data)
+    except (ValueError,OSError) as e: sys.exit(f'make demo: {e}')
     print(f'      {len(ratings):,} ratings of {ratings.title.nunique():,} films by {ratings.user.nunique():,} users, {ratings.rating.min():g} to {ratings.rating.max():g} stars\n')
     dls = RecDataLoaders.from_df(ratings, seed=42)
     in_train,in_valid = SeededSplitter(seed=42)(ratings)
@@ -74,6 +75,7 @@ def main(
     print(f'\nBest liked, once it is known who rated what:\n{films.head(5).to_string()}\n\nLeast liked:\n{films.tail(5)[::-1].to_string()}')
     user = ratings.user.value_counts().index[ratings.user.nunique()//10]
     liked = ratings[ratings.user==user].nlargest(5, 'rating')[['title','rating']]
-    print(f'\nUser {user} gave most stars to\n{liked.to_string(index=False)}\n\nand may like\n{learn.recommend(user, n=5)[['title','score']].round(2).to_string(index=False)}')
+    recs = learn.recommend(user, n=5)[['title','score']].round(2)
+    print(f'\nUser {user} gave most stars to\n{liked.to_string(index=False)}\n\nand may like\n{recs.to_string(index=False)}')
     picture(learn, films, truth, out)
     print(f'\nThe picture is in {out}. All of it took {time.time()-start:.0f} s.')

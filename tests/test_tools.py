@@ -1,0 +1,35 @@
+"""The demo as a newcomer runs it, and the README as it is made"""
+import subprocess,sys
+from pathlib import Path
+from conftest import release_path
+
+root = Path(__file__).parent.parent
+
+def demo(*args, tmp_path):
+    return subprocess.run([sys.executable, root/'tools'/'demo.py', *args, '--out', tmp_path/'demo.png'], capture_output=True, text=True, cwd=tmp_path)
+
+def rmses(out): return [float(l.split()[-1]) for l in out[out.index('Error on the'):].splitlines()[2:6]]
+
+def test_demo_on_the_sample(tmp_path):
+    res = demo(tmp_path=tmp_path)
+    assert res.returncode==0, res.stderr
+    mean,biases,factors,best = rmses(res.stdout)
+    assert mean>biases+.05 and biases>factors+.05 and best<factors<best+.08
+    for part in ('Data: the built-in sample', 'Best liked', 'Least liked', 'and may like', 'All of it took'): assert part in res.stdout
+    assert (tmp_path/'demo.png').stat().st_size>20_000
+
+def test_demo_on_ml100k(tmp_path):
+    release_path('ml-100k')
+    res = demo('--data', 'ml-100k', tmp_path=tmp_path)
+    assert res.returncode==0, res.stderr
+    out = res.stdout
+    assert 'the MovieLens release ml-100k' in out and 'the best possible' not in out and 'and may like' in out
+
+def test_demo_of_what_is_not_there(tmp_path):
+    res = demo('--data', 'ml-2m', tmp_path=tmp_path)
+    assert res.returncode==1 and res.stderr.strip().endswith('there are ml-latest-small, ml-latest, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m.') and 'Traceback' not in res.stderr
+
+def test_readme_is_made_from_the_index():
+    sys.path.insert(0, str(root/'tools'))
+    from readme import render
+    assert (root/'README.md').read_text()==render(root/'nbs'/'index.ipynb')

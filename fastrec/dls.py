@@ -92,7 +92,7 @@ def _need_columns(df, names):
     if missing := [n for n in names if n not in df]:
         raise ValueError(f'the frame has no column {", ".join(map(repr,missing))}; it has {", ".join(map(str,df.columns))}')
 
-# %% ../nbs/01_dls.ipynb #1b1ede20
+# %% ../nbs/01_dls.ipynb #d52a922f
 def _missing(df, names):
     "Mask of the rows of `df` that lack one of `names`, and a sentence that counts them"
     nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
@@ -101,7 +101,7 @@ def _missing(df, names):
 def _as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {col.iloc[0]!r} for one, where ratings must be numbers: '
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {col.head(1).tolist()[0]!r} for one, where ratings must be numbers: '
                          f'convert it with pd.to_numeric, or name the right column with rating_name')
     if pd.api.types.is_integer_dtype(col) and len(col) and max(abs(int(col.min())), abs(int(col.max())))>2**24:
         raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale them down')
@@ -135,7 +135,7 @@ def decode(self:RatingsTensors, x, y=None):
     if y is not None: df[self.rating_name] = y.cpu().numpy()
     return df
 
-# %% ../nbs/01_dls.ipynb #66b6b3a4
+# %% ../nbs/01_dls.ipynb #e49d126c
 def _kind(labels):
     if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.cat.categories if isinstance(labels, pd.Series) else labels.categories
     kind = pd.api.types.infer_dtype(labels, skipna=True)
@@ -145,7 +145,7 @@ def _check_kind(col, vocab):
     _check_exact(col)
     known,given = _kind(vocab.labels),_kind(col)
     if known!=given and {known,given}=={'numbers','text'}:
-        raise ValueError(f'column {col.name!r} holds {given} ({col.iloc[0]!r} for one), but the model was trained on {known} ({vocab[1]!r} for one): '
+        raise ValueError(f'column {col.name!r} holds {given} ({col.head(1).tolist()[0]!r} for one), but the model was trained on {known} ({vocab.labels[:1].tolist()[0]!r} for one): '
                          'convert it, or were columns swapped?')
 
 # %% ../nbs/01_dls.ipynb #35944bdb

@@ -167,11 +167,11 @@ def item_side(self:DeepMF, items):
     (w,b),_ = self._layers()
     return self.embeds[1](items) @ w[:,self.embeds[0].embedding_dim:].T + b
 
-# %% ../nbs/02_models.ipynb #1f3b07e8
+# %% ../nbs/02_models.ipynb #a93383d8
 @patch
 def score(self:DeepMF, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
-    rest = [m if callable(m) else partial(F.linear, weight=m[0], bias=m[1]) for m in self._layers()[1]]
+    rest = [m if callable(m) else partial(F.linear, weight=m[0].to(u.dtype), bias=m[1].to(u.dtype)) for m in self._layers()[1]]
     if out is None: out = u.new_empty(len(u), len(i))
     step = max(1, (2**18 if u.device.type=='cpu' else 2**26)//max(1, i.numel()))
     for o,us in zip(out.split(step), u.split(step)): o.copy_(compose(*rest)((us[:,None]+i).flatten(0,1)).view(o.shape))

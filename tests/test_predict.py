@@ -126,6 +126,9 @@ def test_out_and_half(rec):
     assert rec.predict_grid(users[:5], out=out) is out and torch.allclose(out, want)
     half = rec.predict_grid(users[:5], dtype=torch.float16)
     assert half.dtype==torch.float16 and torch.allclose(half.float(), want, atol=5e-3)
+    m = rec.model.eval()
+    with torch.no_grad(): low = m.to_range(m.score(*(o.bfloat16() for o in (m.user_side(torch.arange(1, 6)), m.item_side(torch.arange(1, len(items)+1))))))
+    assert low.dtype==torch.bfloat16 and torch.allclose(low.float(), want, atol=.1)
     with pytest.raises(ValueError, match=r'out has the shape \(5, 3\), the grid'): rec.predict_grid(users[:5], out=torch.zeros(5,3))
 
 def test_similar(rec):

@@ -166,7 +166,7 @@ def _best_blocks(scores, n, block):
     best = blocks.amax(2).topk(n)[1]
     return blocks[torch.arange(len(best), device=best.device)[:,None],best].flatten(1), lambda j: best.gather(1, j//block)*block + j%block
 
-# %% ../nbs/05_predict.ipynb #6119d73b
+# %% ../nbs/05_predict.ipynb #53b77e9d
 def _candidates(self, items, min_count):
     "Codes of the items that may be recommended, in order"
     codes = _codes(self.ds.classes[self.ds.item_name], items).long().unique()
@@ -178,6 +178,7 @@ def _candidates(self, items, min_count):
 def _exclude(self, exclude_seen):
     "The `Seen` to leave out, or `None`"
     if isinstance(exclude_seen, pd.DataFrame):
+        _need_columns(exclude_seen, self.ds.cat_names)
         x = np.stack([v.encode(exclude_seen[n]) for n,v in self.ds.classes.items()], 1)
         return Seen(torch.from_numpy(x), *(len(v) for v in self.ds.classes.values()))
     if exclude_seen and self.seen is None: raise ValueError('a loaded learner holds no ratings, so what users have seen is not known: '
@@ -260,9 +261,10 @@ def recommend(self:RecLearner|Recommender,
     _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
     return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
 
-# %% ../nbs/05_predict.ipynb #8f90306d
+# %% ../nbs/05_predict.ipynb #8c72b57f
 def _similar(self, label, n, side):
     vocab,factors = list(self.ds.classes.values())[side],(self.model.user_factors,self.model.item_factors)[side]
+    if n<1: raise ValueError(f'n={n} must be at least 1')
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
     k = int(vocab.lookup([label])[0])-1
     factors = F.normalize(factors.float())

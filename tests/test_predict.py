@@ -184,6 +184,8 @@ def test_seen_frame(ratings):
     user,best = labels(learn)[0][0],learn.recommend(labels(learn)[0][0], n=3, exclude_seen=False)
     mine = pd.DataFrame(dict(user=user, title=best.title.astype(str)[:1]))
     assert learn.recommend(user, n=2, exclude_seen=mine).title.tolist()==best.title.tolist()[1:]
+    with pytest.raises(ValueError, match="no column 'title'"): learn.recommend(user, exclude_seen=mine[['user']])
+    with pytest.raises(ValueError, match='n=0 must be at least 1'): learn.similar(best.title[0], 0)
 
 def test_loaded_learner_asks_what_was_seen(ratings, tmp_path):
     learn = trained(ratings, DotBias, path=tmp_path)

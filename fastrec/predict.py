@@ -141,30 +141,64 @@ def predict_grid(self:RecLearner|Recommender,
         if len(i): _by_blocks(block, len(u), _block_size(self.model, u, i, max_bytes))
     return out
 
-# %% ../nbs/05_predict.ipynb #9333d758
+# %% ../nbs/05_predict.ipynb #8abe41ed
+def _largest(scores, n, block=64):
+    "The `n` largest of each row and their columns; of equal ones any"
+    m = scores.shape[1]
+    if block==1 or m<=2*block*n: return scores.topk(min(n, m))
+    if pad := -m%block: scores = F.pad(scores, (0,pad), value=-torch.inf)
+    blocks = scores.unflatten(1, (-1,block))
+    best = blocks.amax(2).topk(n, sorted=False)[1]
+    row = torch.arange(len(best), device=best.device)[:,None]*blocks.shape[1]
+    values,j = _largest(F.embedding(best+row, blocks.flatten(0, 1)).flatten(1), n, block//8)
+    return values,best.gather(1, j//block)*block + j%block
+
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
 ): # Values and columns, each of shape (rows,min(n,items)), best first
     "The `n` largest of each row, exactly, and equal ones in the order of their columns"
-    m = scores.shape[1]
-    n,values,cols = min(n, m),scores,noop
-    if m>16*n: values,cols = _best_blocks(scores, n+1, min(128, 2**round(math.log2(m/n)/2)))
-    best,j = values.topk(min(n+1, values.shape[1]))
+    n = min(n, scores.shape[1])
+    best,cols = _largest(scores, n+1)
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
-    best,cols = best[:,:n],cols(j[:,:n])
+    best,cols = best[:,:n],cols[:,:n]
     if tied.any(): best[tied],cols[tied] = (o[:,:n] for o in scores[tied].sort(dim=1, descending=True, stable=True))
     if not (best[:,1:]==best[:,:-1]).any(): return best,cols
     cols,by_col = cols.sort(1)
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-def _best_blocks(scores, n, block):
-    "Values of the `n` blocks with the largest maxima in each row, and a function from their places to columns"
-    if pad := -scores.shape[1]%block: scores = F.pad(scores, (0,pad), value=-torch.inf)
-    blocks = scores.unflatten(1, (-1,block))
-    best = blocks.amax(2).topk(n)[1]
-    return blocks[torch.arange(len(best), device=best.device)[:,None],best].flatten(1), lambda j: best.gather(1, j//block)*block + j%block
+# %% ../nbs/05_predict.ipynb #28e132ae
+def _fast_bfloat16(device):
+    if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type=='cpu' and bool(getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16'))
+
+class _Screen:
+    "Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among a few candidates by their products in bfloat16"
+    def __init__(self, u, i, n):
+        store_attr()
+        self.n_candidates = n+n//2+24
+        norm = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32)
+        i,(low,high) = i-i.mean(0),i.aminmax(dim=0)
+        u = u*(high>low)
+        self.u16,self.i16,longest = u.bfloat16(),i.bfloat16(),norm(i).max()
+        self.error = norm(u-self.u16)*longest + norm(self.u16)*norm(i.sub_(self.i16)).max() + 2**-16*norm(u)*longest
+
+    def score(self, b, out): return torch.mm(self.u16[b], self.i16.T, out=out)
+
+    def best(self, b, scores):
+        "Products and columns, (rows,n), best first, of the users `b`, and whether their `scores` make certain that no others are better"
+        bits,cols = _largest(scores.view(torch.int16), self.n_candidates)
+        cols = cols.sort(1)[0]
+        best,order = (self.u[b][:,None]*F.embedding(cols, self.i)).sum(2).sort(dim=1, descending=True, stable=True)
+        nth,last = bits[:,[self.n-1,-1]].view(torch.bfloat16).float().unbind(1)
+        sure = (bits[:,-1]>0) & (last*(1+2**-8) < nth*(1-2**-8) - 2*self.error[b])
+        return best[:,:self.n],cols.gather(1, order)[:,:self.n],sure
+
+def _screen(model, u, i, n):
+    "A `_Screen` where it pays"
+    pays = isinstance(model, DotBias) and _fast_bfloat16(u.device) and len(i)>128*(n+n//2+24)
+    return _Screen(u, i, n) if pays else None
 
 # %% ../nbs/05_predict.ipynb #53b77e9d
 def _candidates(self, items, min_count):
@@ -185,27 +219,37 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #c2bb64b7
+# %% ../nbs/05_predict.ipynb #3b15895b
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
         u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
-        size = _block_size(self.model, u, i, max_bytes)
-        buffer = u.new_empty(min(size, len(u)), -(-len(i)//128)*128)  # rows that begin at a cache line are faster to write
-        buffer[:,len(i):] = -torch.inf
-        def block(b):
-            scores = buffer[:b.stop-b.start]
-            self.model.score(u[b], i, out=scores[:,:len(i)])
+        size,screen = _block_size(self.model, u, i, max_bytes),_screen(self.model, u, i, n)
+        def rows(n, dtype=u.dtype):  # such that begin at a cache line, which are faster to write
+            return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=dtype, device=device)
+        def strike(b, scores):
             if seen is not None:
-                rows,cols = seen.of(users[b])
-                cols = where[cols]
-                scores[rows[cols>=0].to(device),cols[cols>=0].to(device)] = -torch.inf
-            keep(users[b], *(o.cpu() for o in top_n(scores, n)))
+                row,col = seen.of(users[b])
+                col = where[col]
+                scores[row[col>=0].to(device),col[col>=0].to(device)] = -torch.inf
+            return scores
+        def exact(b, scores):
+            self.model.score(u[b], i, out=scores[:,:len(i)])
+            return top_n(strike(b, scores), n)
+        def screened(b, scores):
+            screen.score(b, out=scores[:,:len(i)])
+            *best,sure = screen.best(b, strike(b, scores))
+            if not sure.all():
+                unsure = (~sure).nonzero()[:,0].cpu()
+                for o,r in zip(best, exact(b.start+unsure, rows(len(unsure)))): o[unsure] = r
+            return best
+        find,buffer = (screened,rows(min(size, len(u)), torch.bfloat16)) if screen else (exact,rows(min(size, len(u))))
+        def block(b): keep(users[b], *(o.cpu() for o in find(b, buffer[:b.stop-b.start])))
         if len(i): _by_blocks(block, len(u), size)
 
-# %% ../nbs/05_predict.ipynb #22a85b19
+# %% ../nbs/05_predict.ipynb #3af34383
 def _frame(self, items, users, scores, places):
     "The frame to return for what `_best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
@@ -225,7 +269,7 @@ def _parquet(path):
     def write(df):
         nonlocal writer
         table = Table.from_pandas(df, preserve_index=False)
-        if writer is None: writer = parquet.ParquetWriter(part, table.schema)
+        if writer is None: writer = parquet.ParquetWriter(part, table.schema, use_dictionary=table.column_names[:-1])  # no two scores are alike
         writer.write_table(table)
     try:
         yield write

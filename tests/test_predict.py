@@ -3,8 +3,9 @@ import copy,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
-from conftest import quietly
-from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,Recommender,RecLearner,Seen,learner,nn_learner,top_n)
+from conftest import quietly,release_path
+import fastrec.predict as predict_module
+from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RatingsTensors,RecDataLoaders,Recommender,RecLearner,Seen,Vocab,learner,nn_learner,top_n)
 
 def trained(ratings, arch, n_factors=8, splitter=None, **kwargs):
     learn = learner(RecDataLoaders.from_df(ratings, splitter, seed=1, bs=256), arch, n_factors, **kwargs)
@@ -156,6 +157,44 @@ def test_top_n_is_a_stable_sort(m, n):
         finite = got[0]>-torch.inf
         assert got[1][finite].equal(want[1][:,:n][finite])
 
+def catalogue(u, i, seen=None):
+    "A recommender with the factors `u` and `i`"
+    m = DotBias(u.shape[1], len(u)+1, len(i)+1)
+    for e,w in ((m.u_weight,u),(m.i_weight,i)): e.weight.data[1:] = w
+    m.i_bias.weight.data.uniform_(-.5, .5)
+    m.mean.fill_(3.5)
+    classes = dict(user=Vocab(range(len(u)), 'user'), item=Vocab(range(len(i)), 'item'))
+    return Recommender(m, RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, 'rating'), seen)
+
+devices = ['cpu', pytest.param('cuda', marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')])]
+
+@pytest.mark.parametrize('device', devices)
+@pytest.mark.parametrize('kind', ['random','flat','alike','one sign','zero','no factors'])
+def test_screening_in_half_precision_changes_nothing(monkeypatch, kind, device):
+    torch.manual_seed(3)
+    nu,ni,n = 300,9000,5
+    u,i = torch.randn(nu, 12),torch.randn(ni, 12)
+    if kind=='flat': i = i*1e-4+1
+    if kind=='alike': i = i[torch.arange(ni)%700]
+    if kind=='one sign': u,i = u.abs(),-i.abs()
+    if kind=='zero': u[::2] = 0
+    if kind=='no factors': u,i = u[:,:0],i[:,:0]
+    x = torch.randint(1, nu+1, (60_000,2)) if kind!='flat' else torch.stack([torch.ones(ni), torch.arange(1, ni+1)], 1).long()
+    rec = catalogue(u, i, Seen(x, nu+1, ni+1, torch.ones(ni+1, dtype=int)))
+    if kind=='alike': rec.model.i_bias.weight.data.zero_()
+    rec.model.to(device)
+    runs = []
+    for fast in (True,False):
+        monkeypatch.setattr(predict_module, '_fast_bfloat16', lambda device: fast)
+        runs.append(rec.recommend(n=n))
+    assert len(runs[1])==nu*n-n*(kind=='flat')
+    if kind in ('random','alike','one sign','no factors'): assert same_codes(*runs)
+    np.testing.assert_allclose(runs[0].score, runs[1].score, atol=1e-5)
+    scores = rec.predict_grid().cpu().numpy()
+    np.testing.assert_allclose(scores[runs[0].user,runs[0].item], runs[0].score, atol=1e-5)
+
+def same_codes(a, b): return a[['user','rank','item']].equals(b[['user','rank','item']])
+
 def test_ties_in_the_order_of_labels(ratings):
     learn = trained(ratings, DotBias)
     with torch.no_grad():
@@ -306,3 +345,12 @@ def test_on_cuda_as_on_the_cpu(ratings, arch):
     np.testing.assert_allclose(learn.recommend(n=5).score, want[1].score, atol=1e-4)
     assert torch.allclose(learn.fold_in(ratings.head(30), unknown='drop').predict_grid().cpu(), want[2], atol=2e-3)
     assert torch.allclose(learn.predict_grid(dtype=torch.float16).float().cpu(), want[0], atol=2e-2)
+
+@pytest.mark.parametrize('arch', [DotBias,DeepMF])
+def test_titanic_and_robocop_3(arch):
+    "Lesson R3: what users 1 to 30 would give them, by title"
+    learn = learner(RecDataLoaders.from_movielens('ml-100k', release_path('ml-100k'), seed=42), arch)
+    with learn.no_logging(): learn.fit_one_cycle(5)
+    grid = learn.predict_grid(range(1, 31), ['Titanic (1997)','Robocop 3 (1993)'])
+    assert (grid[:,0]>grid[:,1]).all()
+    assert grid.mean(0).tolist()==pytest.approx([4.2,1.9], abs=.3)

@@ -29,6 +29,7 @@ bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/grids.py
+	$(BIN)/python benchmarks/pictures.py
 
 clean:  ## remove what make has installed
 	rm -rf $(VENV)

@@ -6,3 +6,4 @@ from fastrec.dls import *
 from fastrec.models import *
 from fastrec.collab import *
 from fastrec.predict import *
+from fastrec.interpret import *

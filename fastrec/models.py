@@ -167,12 +167,15 @@ def item_side(self:DeepMF, items):
     (w,b),_ = self._layers()
     return self.embeds[1](items) @ w[:,self.embeds[0].embedding_dim:].T + b
 
-# %% ../nbs/02_models.ipynb #a93383d8
+# %% ../nbs/02_models.ipynb #32ef5c43
 @patch
 def score(self:DeepMF, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
     rest = [m if callable(m) else partial(F.linear, weight=m[0].to(u.dtype), bias=m[1].to(u.dtype)) for m in self._layers()[1]]
     if out is None: out = u.new_empty(len(u), len(i))
-    step = max(1, (2**18 if u.device.type=='cpu' else 2**26)//max(1, i.numel()))
-    for o,us in zip(out.split(step), u.split(step)): o.copy_(compose(*rest)((us[:,None]+i).flatten(0,1)).view(o.shape))
+    step = max(1, (2**20 if u.device.type=='cpu' else 2**26)//max(1, i.numel()))
+    hidden = u.new_empty(min(step, len(u)), *i.shape)  # fresh memory for every step would take longer than the arithmetic
+    for o,us in zip(out.split(step), u.split(step)):
+        h = torch.add(us[:,None], i, out=hidden[:len(us)])
+        o.copy_(compose(*rest)(h.flatten(0,1)).view(o.shape))
     return out

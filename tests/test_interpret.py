@@ -1,0 +1,205 @@
+"""Interpretation: the same checks for dot models, networks, stock and loaded learners; tables against hand-worked or second ways"""
+import copy,sys,warnings
+import matplotlib
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
+from fastai.learner import load_learner
+from fastai.torch_core import set_seed
+from sklearn.decomposition import PCA
+from conftest import quietly,release_path
+from test_predict import from_stock,trained
+from fastrec.all import DeepMF,DotBias,RecDataLoaders,RecInterpretation,learner,movielens,nn_learner,sample_ratings
+
+makers = {'dot': lambda r: trained(r, DotBias), 'dot without range': lambda r: trained(r, DotBias, y_range=False), 'nn': lambda r: trained(r, DeepMF),
+          'nn, two widths': lambda r: trained(r, DeepMF, (7,5), layers=[9,6]), 'stock dot': lambda r: from_stock(r, False), 'stock nn': lambda r: from_stock(r, True)}
+
+@pytest.fixture(scope='module', params=makers)
+def learn(request, ratings):
+    with quietly(),warnings.catch_warnings(action='ignore'): return makers[request.param](ratings)
+
+@pytest.fixture(scope='module')
+def interp(learn): return RecInterpretation.from_learner(learn)
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close('all')
+
+tables = {
+    'item_bias': lambda o: o.item_bias(), 'user_bias': lambda o: o.user_bias(), 'item_pca': lambda o: o.item_pca(), 'user_pca': lambda o: o.user_pca(2, top=50),
+    'pca_ends': lambda o: o.pca_ends(3, 2), 'similar_map': lambda o: o.similar_map(30), 'embeddings': lambda o: o.embeddings(), 'top_losses': lambda o: o.top_losses(5),
+    'error_by_count': lambda o: o.error_by_count(), 'calibration': lambda o: o.calibration()}
+plots = {
+    'bias': lambda o, ax: o.plot_bias(4, ax=ax), 'user bias': lambda o, ax: o.plot_bias(4, is_item=False, ax=ax), 'pca': lambda o, ax: o.plot_pca(show=15, ax=ax),
+    'pca by bias': lambda o, ax: o.plot_pca((2,1), show=15, top=60, color='bias', ax=ax), 'map': lambda o, ax: o.plot_map(20, ax=ax),
+    'users': lambda o, ax: o.plot_pca(show=15, is_item=False, ax=ax), 'losses': lambda o, ax: o.plot_top_losses(4, ax=ax),
+    'error': lambda o, ax: o.plot_error_by_count(ax=ax), 'activity': lambda o, ax: o.plot_error_by_count(False, ax=ax), 'calibration': lambda o, ax: o.plot_calibration(5, ax=ax)}
+
+# ------------------------------------------------------------------ every model
+def test_nothing_is_touched(learn, interp):
+    model = learn.model
+    model.train()
+    before,record = copy.deepcopy(model.state_dict()),copy.copy(getattr(learn.recorder, 'values', None))
+    RecInterpretation.from_learner(learn)
+    for f in tables.values(): f(interp)
+    assert model.training and all(m.training for m in model.modules())
+    assert all(v.equal(before[k]) for k,v in model.state_dict().items())
+    assert getattr(learn.recorder, 'values', None)==record
+
+@pytest.mark.parametrize('name', plots)
+def test_pictures_go_where_they_are_told(interp, name):
+    fig,axs = plt.subplots(1, 2, figsize=(18, 7))
+    assert plots[name](interp, axs[1]) is axs[1] and not axs[0].has_data() and axs[1].has_data()
+    assert plots[name](interp, None).figure is not fig
+
+def inside(ax):
+    "Boxes of the labels in the picture, none of them cut"
+    ax.figure.canvas.draw()
+    r = ax.figure.canvas.get_renderer()
+    boxes = [o.get_window_extent(r) for o in ax.texts or ax.get_yticklabels()]
+    whole = ax.figure.bbox
+    assert all(b.x0>=whole.x0 and b.x1<=whole.x1 and b.y0>=whole.y0 and b.y1<=whole.y1 for b in boxes)
+    return boxes
+
+def test_labels_neither_overlap_nor_are_cut(interp):
+    for ax in (interp.plot_pca(show=40), interp.plot_map(50), interp.plot_bias(10), interp.plot_top_losses(10)):
+        boxes = inside(ax)
+        assert len(boxes)>=10
+        assert not any(a.overlaps(b) for i,a in enumerate(boxes) for b in boxes[:i])
+
+def test_bias_is_what_the_average_user_says(learn, interp):
+    items,users = interp.item_bias().set_index('title'),interp.user_bias().set_index('user')
+    assert items.bias.is_monotonic_decreasing and items.stars.is_monotonic_decreasing
+    grid = pd.DataFrame(learn.predict_grid().numpy(), *(v.labels for v in learn.dls.train_ds.classes.values()))
+    if isinstance(learn.model, DeepMF):
+        np.testing.assert_allclose(items.bias, (grid.mean()-grid.to_numpy().mean())[items.index], atol=1e-5)
+        np.testing.assert_allclose(users.bias, (grid.mean(axis=1)-grid.to_numpy().mean())[users.index], atol=1e-5)
+        np.testing.assert_allclose(items.stars, grid.mean()[items.index], atol=1e-5)
+    else:
+        if learn.model.y_range is not None:
+            lo,hi = learn.model.y_range
+            grid = np.log((grid-lo)/(hi-grid))
+        for b,means in ((items.bias,grid.mean()),(users.bias,grid.mean(axis=1))): np.testing.assert_allclose(b, (means-means.mean())[b.index], atol=1e-4)
+
+def test_counts_and_means_are_those_of_training(learn, interp):
+    ds = learn.dls.train_ds
+    df = ds.decode(ds.x, ds.y)
+    for col,table in (('title',interp.item_bias()),('user',interp.user_bias())):
+        want = df.groupby(col, observed=True).rating.agg(['count','mean']).loc[table[col]]
+        assert (table['count'].to_numpy()==want['count'].to_numpy()).all()
+        np.testing.assert_allclose(table['mean'], want['mean'], atol=1e-5)
+    few = interp.item_bias(4, ascending=True, min_count=30)
+    assert len(few)==4 and (few['count']>=30).all() and few.bias.is_monotonic_increasing
+
+def test_pca_against_sklearn(interp):
+    pcs,factors = interp.item_pca(2, top=80),interp.embeddings().filter(like='factor')[:80]
+    assert pcs.index.equals(factors.index) and pcs.index.name=='title' and list(pcs)==['PC1','PC2']
+    pca = PCA(2).fit(factors)
+    np.testing.assert_allclose(pcs.abs(), np.abs(pca.transform(factors)), atol=2e-3*np.abs(pcs.to_numpy()).max())
+    np.testing.assert_allclose(pcs.attrs['explained'], pca.explained_variance_ratio_, atol=1e-4)
+    assert (pcs.max()==pcs.abs().max()).all()
+    ends = interp.pca_ends(3, 2, top=80)
+    assert ends[('PC1','high')][0]==pcs.PC1.idxmax() and ends[('PC2','low')][0]==pcs.PC2.idxmin()
+
+def test_losses_by_hand(learn, interp):
+    ds = learn.dls.valid_ds
+    df = ds.decode(ds.x, ds.y)
+    with warnings.catch_warnings(action='ignore'): want = (learn.predict_df(df[['user','title']], unknown='average')-df.rating)**2
+    top = interp.top_losses(7)
+    assert list(top)==['user','title','rating','rating_pred','loss'] and top.loss.is_monotonic_decreasing
+    np.testing.assert_allclose(top.loss, (top.rating-top.rating_pred)**2, rtol=1e-4)
+    np.testing.assert_allclose(top.loss, want.nlargest(7), rtol=1e-4)
+    assert interp.top_losses(3, largest=False).loss.max()<=top.loss.min() and len(interp.top_losses())==len(ds)==len(interp.top_losses(10**6))
+
+def test_groups_add_up(learn, interp):
+    all_ = interp.top_losses()
+    off = all_.rating-all_.rating_pred
+    for is_item in (True,False):
+        by = interp.error_by_count(is_item)
+        assert by.rows.sum()==len(off)
+        assert (by['rows']*by.rmse**2).sum()/len(off)==pytest.approx((off**2).mean(), rel=1e-4)
+        assert (by['rows']*by.mae).sum()/len(off)==pytest.approx(off.abs().mean(), rel=1e-4)
+        assert (by['rows']*by.error).sum()/len(off)==pytest.approx(off.mean(), abs=1e-4)
+    cal = interp.calibration(7)
+    assert cal.rows.sum()==len(off) and cal.rows.max()-cal.rows.min()<=1 and cal.predicted.is_monotonic_increasing
+    assert (cal['rows']*cal.given).sum()/len(off)==pytest.approx(all_.rating.mean(), rel=1e-5)
+
+# ------------------------------------------------------------------ known answers
+def test_bias_does_not_depend_on_where_the_model_keeps_it(ratings):
+    learn = trained(ratings, DotBias)
+    before,m,shift = RecInterpretation.from_learner(learn).item_bias(),learn.model,torch.randn(8)
+    with torch.no_grad():
+        m.u_weight.weight += shift
+        m.i_bias.weight -= m.i_weight.weight@shift[:,None]
+    after = RecInterpretation.from_learner(learn).item_bias()
+    assert before.title.equals(after.title)
+    np.testing.assert_allclose(before.bias, after.bias, atol=1e-4)
+
+@pytest.mark.parametrize('make', [learner,nn_learner])
+def test_finds_the_planted_qualities(make):
+    ratings,truth = sample_ratings(with_truth=True)
+    learn = make(RecDataLoaders.from_df(ratings, seed=1), n_factors=10)
+    with learn.no_logging(): learn.fit_one_cycle(10)
+    interp,planted = RecInterpretation.from_learner(learn),truth.items.set_index('title')
+    assert interp.item_bias(min_count=20).set_index('title').bias.corr(planted.quality, method='spearman')>=.95
+    if make is nn_learner: return
+    pca = interp.item_pca(2)
+    a,b = (np.linalg.qr(o-o.mean(0))[0] for o in (pca.to_numpy(), planted.loc[pca.index, ['taste1','taste2']].to_numpy()))
+    assert np.linalg.svd(a.T@b)[1].min()>=.9
+
+def test_counts_of_rows_nobody_trained_on(ratings):
+    learn = trained(ratings, DotBias)
+    with warnings.catch_warnings(action='ignore'):
+        dl = learn.dls.test_dl(pd.DataFrame(dict(user=[ratings.user[0],-5], title=['no such film']*2, rating=[3.,4.])), unknown='average')
+    by = RecInterpretation.from_learner(learn, dl=dl).error_by_count()
+    assert by.index.tolist()==['0'] and by.rows.tolist()==[2]
+
+def test_the_books_finding():
+    "One component separates blockbusters from what critics love"
+    learn = learner(RecDataLoaders.from_movielens('ml-100k', release_path('ml-100k'), seed=0))
+    with learn.no_logging(): learn.fit_one_cycle(5)
+    ends = RecInterpretation.from_learner(learn).pca_ends(40, 2, top=500)
+    loved = {'Casablanca (1942)','Chinatown (1974)','Citizen Kane (1941)','Godfather, The (1972)','Lawrence of Arabia (1962)','Third Man, The (1949)'}
+    sold = {'Batman & Robin (1997)','Batman Forever (1995)','Twister (1996)','Volcano (1997)','Speed 2: Cruise Control (1997)','Con Air (1997)'}
+    found = {(c,end): (len(loved&set(ends[c][end])),len(sold&set(ends[c][end]))) for c in ('PC1','PC2') for end in ('low','high')}
+    assert any(found[c,a][0]>=3 and found[c,b][1]>=3 and not found[c,a][1] and not found[c,b][0] for c in ('PC1','PC2') for a,b in (('low','high'),('high','low'))), found
+
+# ------------------------------------------------------------------ bad input
+@pytest.mark.parametrize('f,error,message', [
+    (lambda o: o.item_pca(99), ValueError, 'n_components=99 must be from 1 to 8'), (lambda o: o.item_pca(0), ValueError, 'n_components=0'),
+    (lambda o: o.item_pca(5, top=4), ValueError, 'n_components=5 must be from 1 to 3: there are 4 titles'),
+    (lambda o: o.user_pca(top=10**6), ValueError, 'top=1000000 must be from 1 to 198'), (lambda o: o.item_pca(top=0), ValueError, 'top=0'),
+    (lambda o: o.plot_pca(show=['Titanik (1997)']), KeyError, "'Titanik \\(1997\\)' is not among"), (lambda o: o.item_bias(0), ValueError, 'n=0'),
+    (lambda o: o.plot_pca(top=10, show=[o.item_pca().index[50]]), KeyError, 'not among the 10 titles of the picture'),
+    (lambda o: o.plot_pca(color={'x': 1}), KeyError, 'color has nothing for 40 of 40 titles'), (lambda o: o.similar_map(3), ValueError, 'too few for a map'),
+    (lambda o: o.calibration(0), ValueError, 'bins=0'), (lambda o: RecInterpretation.from_learner(o.learn, dl=o.learn.dls.test_dl(o.top_losses(2)[['user','title']])), ValueError, "no column 'rating'")])
+def test_refused(interp_dot, f, error, message):
+    with pytest.raises(error, match=message): f(interp_dot)
+
+@pytest.fixture(scope='module')
+def interp_dot(ratings):
+    with quietly(): return RecInterpretation.from_learner(trained(ratings, DotBias))
+
+def test_no_factors(ratings):
+    interp = RecInterpretation.from_learner(trained(ratings, DotBias, 0))
+    assert len(interp.item_bias(5))==5
+    with pytest.raises(ValueError, match='biases alone has no factors'): interp.item_pca()
+
+def test_interactive(interp_dot, monkeypatch, tmp_path):
+    fig = interp_dot.plot_pca(interactive=True, color='bias')
+    fig.write_html(tmp_path/'pca.html')
+    assert all(o.replace("'", '\\u0027') in (tmp_path/'pca.html').read_text() or o in (tmp_path/'pca.html').read_text() for o in interp_dot.item_pca().index)
+    monkeypatch.setitem(sys.modules, 'plotly.express', None)
+    with pytest.raises(ImportError, match=r"pip install 'fastrec\[plot\]'"): interp_dot.plot_map(interactive=True)
+
+def test_loaded_learner_has_biases_but_no_ratings(ratings, tmp_path):
+    learn = trained(ratings, DotBias)
+    want = RecInterpretation.from_learner(learn)
+    learn.export(tmp_path/'l.pkl')
+    with warnings.catch_warnings(action='ignore'): interp = RecInterpretation.from_learner(load_learner(tmp_path/'l.pkl'))
+    got = interp.item_bias()
+    assert list(got)==['title','bias','stars'] and got.title.equals(want.item_bias().title)
+    assert set(interp.item_pca(2).index)==set(want.item_pca(2).index)
+    for f in (lambda: interp.item_bias(min_count=3), lambda: interp.item_pca(top=5), interp.plot_bias, interp.error_by_count):
+        with pytest.raises(ValueError, match='holds no ratings'): f()
+    with pytest.raises(ValueError, match='no rows to judge the model by'): interp.top_losses()

@@ -5,5 +5,6 @@ from fastrec.data import *
 from fastrec.dls import *
 from fastrec.models import *
 from fastrec.collab import *
+from fastrec.solvers import *
 from fastrec.predict import *
 from fastrec.interpret import *

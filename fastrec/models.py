@@ -11,9 +11,10 @@ __all__ = ['FactorModel', 'DotBias', 'DeepMF']
 from fastai.collab import *
 from fastai.tabular.all import *
 
-# %% ../nbs/02_models.ipynb #9ff0e148
+# %% ../nbs/02_models.ipynb #b78709a1
 class FactorModel:
     "What `DotBias` and `DeepMF` share"
+    clip = False
     @torch.no_grad()
     def fill_unknown(self):
         "Set row 0 of each table, the unknown user's or item's, to the mean of the other rows"
@@ -27,7 +28,7 @@ class FactorModel:
         "Bring `scores` within `y_range`, in place; the order stays as it was"
         if self.y_range is None: return scores
         lo,hi = self.y_range
-        return scores.sigmoid_().mul_(hi-lo).add_(lo)
+        return scores.clamp_(lo, hi) if self.clip else scores.sigmoid_().mul_(hi-lo).add_(lo)
 
     def score_grid(self, users, items):
         "Predictions for each of the codes `users` beside each of `items`, (n_users,n_items), in evaluation mode"
@@ -40,13 +41,16 @@ class FactorModel:
     @property
     def item_factors(self): return self.tables[1][0].weight.detach()[1:]
 
-# %% ../nbs/02_models.ipynb #a7597177
+# %% ../nbs/02_models.ipynb #441dd9c2
 class DotBias(FactorModel, EmbeddingDotBias):
     "Dot product of factors and biases; `mean` is added before `y_range` is applied"
-    def __init__(self, n_factors, n_users, n_items, y_range=None, mean=0.):
+    def __init__(self, n_factors, n_users, n_items, y_range=None, mean=0., bias=True, clip=False):
         super().__init__(n_factors, n_users, n_items, y_range)
+        self.clip = clip
         self.register_buffer('mean', torch.tensor(float(mean)))
         for e in (self.u_weight,self.i_weight): nn.init.trunc_normal_(e.weight, std=.005)
+        if not bias:
+            for w in self.biases: nn.init.zeros_(w).requires_grad_(False)
 
     @property
     def tables(self): return (self.u_weight,self.u_bias),(self.i_weight,self.i_bias)
@@ -54,20 +58,23 @@ class DotBias(FactorModel, EmbeddingDotBias):
     def forward(self, x):
         p,b_u,q,b_i = self.rows(x)
         res = (p*q).sum(1) + b_u[:,0] + b_i[:,0] + self.mean
-        return res if self.y_range is None else sigmoid_range(res, *self.y_range)
+        if self.y_range is None: return res
+        return res.clamp(*self.y_range) if self.clip else sigmoid_range(res, *self.y_range)
 
-# %% ../nbs/02_models.ipynb #4dd75f96
+# %% ../nbs/02_models.ipynb #b22f4472
 @patch(cls_method=True)
 def from_classes(cls:DotBias,
     n_factors:int, # Length of a row of factors; 0 leaves only the biases
     classes:dict, # `Vocab` of the users, then of the items, as in `dls.classes`
     y_range:tuple=None, # Lowest and highest prediction; `None`: unbounded
     mean:float=0., # Added to every prediction before `y_range` is applied
+    bias:bool=True, # Have biases, or none?
+    clip:bool=False, # Apply `y_range` by cutting off, in place of a sigmoid?
 )->DotBias:
     "`DotBias` for the users and items of `classes`"
     if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     (user,users),(item,items) = classes.items()
-    res = cls(n_factors, len(users), len(items), y_range, mean)
+    res = cls(n_factors, len(users), len(items), y_range, mean, bias, clip)
     res.classes,res.user,res.item = classes,user,item
     return res
 

@@ -348,7 +348,7 @@ def _prior(model):
     cov = d.T@d/max(len(z)-1, 1)
     return z.mean(0),cov + torch.eye(len(cov), device=z.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
 
-# %% ../nbs/05_predict.ipynb #c452dbd9
+# %% ../nbs/05_predict.ipynb #94e537b8
 def _padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind, and the mask of what isn't zero"
     order,lens = users.argsort(stable=True),torch.bincount(users, minlength=n_users)
@@ -368,17 +368,18 @@ def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6):
     if not len(users): return z
     design = torch.cat([self.i_weight(items), torch.ones_like(y)[:,None]], 1)
     d,off,y,mask = _padded(users, n_users, design, self.i_bias(items)[:,0]+self.mean, y)
-    for _ in range(steps if self.y_range else 1):
+    bent = self.y_range is not None and not self.clip
+    for _ in range(steps if bent else 1):
         lin = (d@z[...,None])[...,0]
-        pred = self.to_range((lin+off).clone())
-        slope = mask if self.y_range is None else (pred-self.y_range[0])*(self.y_range[1]-pred)/(self.y_range[1]-self.y_range[0])*mask
+        pred = self.to_range((lin+off).clone()) if bent else lin+off
+        slope = mask if not bent else (pred-self.y_range[0])*(self.y_range[1]-pred)/(self.y_range[1]-self.y_range[0])*mask
         dj = d*slope[...,None]
         a = prec + dj.mT@dj/noise
         b = prec@m + (dj.mT@((y-pred)*mask + slope*lin)[...,None])[...,0]/noise
         z = torch.linalg.solve(a, b)
     return z
 
-# %% ../nbs/05_predict.ipynb #7ba29926
+# %% ../nbs/05_predict.ipynb #a5528303
 @patch
 @torch.enable_grad()
 def _fit_users(self:DeepMF, users, items, y, n_users, noise, steps=50):
@@ -386,7 +387,7 @@ def _fit_users(self:DeepMF, users, items, y, n_users, noise, steps=50):
     m,cov = _prior(self)
     chol,eps = torch.linalg.cholesky(cov),torch.zeros(n_users, len(cov), device=cov.device, requires_grad=True)
     if not len(users): return m.repeat(n_users, 1)
-    q,opt = self.embeds[1](items).detach(),FusedAdamW([eps], lr=.1, wd=0.)
+    q,opt = self.embeds[1](items).detach(),FusedAdam([eps], lr=.1, wd=0.)
     for _ in range(steps):
         pred = self.layers(torch.cat([(m + eps@chol.T)[users], q], 1))[:,0]
         eps.grad, = torch.autograd.grad((y-pred).pow(2).sum()/noise + eps.pow(2).sum(), eps)

@@ -5,7 +5,7 @@ DATA ?= sample
 # Steps on small batches are fastest, and repeatable in time, on one thread.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test sync notebooks bench clean
+.PHONY: demo test sync notebooks recipes bench clean
 
 demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make demo DATA=ml-100k
 	@$(BIN)/python tools/demo.py --data $(DATA)
@@ -22,6 +22,9 @@ sync: $(VENV)/.dev  ## modules and README.md from the notebooks
 notebooks: $(VENV)/.dev  ## run every notebook and store its outputs
 	$(BIN)/python tools/run_notebooks.py
 	$(MAKE) sync
+
+recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in fastai's data folder
+	$(BIN)/python benchmarks/recipes.py
 
 bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -26,10 +26,10 @@ def _seeded(seed):
         if seed is not None: torch.default_generator.manual_seed(seed)
         yield
 
-# %% ../nbs/03_collab.ipynb #479f2a70
+# %% ../nbs/03_collab.ipynb #4ca6e097
 class RecLearner(Learner):
     "fastai's `Learner` for a model of ratings"
-    seed,n_fits = None,0
+    seed,n_fits,_listening = None,0,(None,None)
     def add_cb(self, cb):
         if isinstance(cb, TrackerCallback) and cb.comp is np.greater and cb.monitor.split('_')[-1] in _errors:
             cb.comp,cb.min_delta = np.less,-cb.min_delta
@@ -40,6 +40,23 @@ class RecLearner(Learner):
         if seed is not None: self.dls.train.reseed(seed)
         if not hasattr(self, 'lr_finder'): self.n_fits += 1
         with _seeded(seed): super()._do_fit()
+
+    def __call__(self, event_name):
+        for o in [event_name] if isinstance(event_name, str) else event_name: self._call_one(o)
+
+    def _call_one(self, event_name):
+        if event_name=='after_fit': return super()._call_one(event_name)
+        cbs,listening = self._listening
+        if cbs!=self.cbs.items or event_name=='before_fit': self._listening = cbs,listening = list(self.cbs),{}
+        if event_name not in listening: listening[event_name] = self._listeners(event_name)
+        for cb in listening[event_name]: cb(event_name)
+
+    def _listeners(self, event_name):
+        "The callbacks that have the event, or a way of their own to be called, in order"
+        if not hasattr(event, event_name): raise ValueError(f'there is no event {event_name!r}')
+        return [cb for cb in self.cbs.sorted('order') if hasattr(type(cb), event_name) or event_name in vars(cb) or type(cb).__call__ is not Callback.__call__]
+
+    def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_listening'}
 
     def _bn_bias_state(self, with_bias):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]

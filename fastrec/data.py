@@ -6,7 +6,7 @@ Docs: https://fastrec.github.io/fastrec/data.html.md"""
 
 # %% auto #0
 __all__ = ['GROUPLENS', 'releases', 'distinct_titles', 'movielens', 'movielens_folds', 'SampleTruth', 'sample_ratings',
-           'SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter']
+           'SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter', 'read_settings']
 
 # %% ../nbs/00_data.ipynb #2e6c867b
 import csv,io
@@ -297,3 +297,20 @@ def UserSplitter(
         out = np.isin(users, _permutation(len(labels), seed)[:_n_valid(valid_pct, len(labels))])
         return (~out).nonzero()[0],out.nonzero()[0]
     return _inner
+
+# %% ../nbs/00_data.ipynb #1aab734b
+def read_settings(
+    section:str, # Section of the file
+    path:str|Path='.', # Folder of `settings.ini`, or one below it
+    **types # For each key a function from its text to the value
+)->AttrDict:
+    "The values in a section of `settings.ini`. `ValueError` names a section or key that is missing, a key that nobody reads, and a value that cannot be read"
+    cfg = Config.find('settings.ini', Path(path).absolute())
+    if cfg is None or section not in cfg.d.parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
+    found = dict(cfg.d.parser[section])
+    for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
+        if names: raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')
+    def read(k, f):
+        try: return f(found[k])
+        except ValueError as e: raise ValueError(f'{k} = {found[k]} in section [{section}] of {cfg.config_file}: {e}') from e
+    return AttrDict({k: read(k, f) for k,f in types.items()})

@@ -109,7 +109,7 @@ def _as_ratings(col):
     if not np.isfinite(res).all(): raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
 
-# %% ../nbs/01_dls.ipynb #0fda396d
+# %% ../nbs/01_dls.ipynb #dcb79b16
 class RatingsTensors:
     "`x`, int32 codes of shape (n,2); `y`, float32 ratings of shape (n,), or None; `classes`, the `Vocab` of each column"
     n_inp = 1
@@ -119,6 +119,7 @@ class RatingsTensors:
 
     def __len__(self): return len(self.x)
     def __getitem__(self, i): return (self.x[i],) if self.y is None else (self.x[i],self.y[i])
+    def rows(self, i): return tuple(o.index_select(0, i) for o in (self.x,self.y) if o is not None)
     def new(self, x, y, index=None): return RatingsTensors(x, y, self.classes, self.rating_name, index)
     def new_empty(self): return self.new(self.x[:0], None if self.y is None else self.y[:0])
 
@@ -179,7 +180,7 @@ def encode(self:RatingsTensors,
     keep = known if unknown=='drop' else slice(None)
     return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])
 
-# %% ../nbs/01_dls.ipynb #adf8bdf8
+# %% ../nbs/01_dls.ipynb #eb218044
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
@@ -214,7 +215,7 @@ class RatingsDL(TfmdDL):
         self.randomize()
         self.before_iter()
         self.dataset.to(self.device)
-        for i in self._batch_idxs(): yield self.after_batch(self.dataset[i])
+        for i in self._batch_idxs(): yield self.after_batch(self.dataset.rows(i))
         self.after_iter()
 
 # %% ../nbs/01_dls.ipynb #96103d03

@@ -5,7 +5,7 @@
 """
 import ast,sys
 from pathlib import Path
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError,CellTimeoutError,DeadKernelError
 from report import Report
 root = Path(__file__).parent.parent
 sys.path.append(str(root/'tools'))
@@ -15,17 +15,22 @@ def result(path):
     "What the last cell of the recipe at `path` says, or why there is nothing"
     if why := missing(path): return dict(what=f'skipped: {why}')
     try: nb = run(path, store=False)
-    except CellExecutionError as e: return dict(what=f'**FAILED** {e.ename}: {e.evalue}')
+    except (CellExecutionError,CellTimeoutError,DeadKernelError) as e:
+        why = f'{e.ename}: {e.evalue}' if isinstance(e, CellExecutionError) else str(e)
+        return dict(what='**FAILED** ' + ' '.join(why.split()).replace('|', '/'))
     return ast.literal_eval(nb.cells[-1].outputs[-1].data['text/plain'])
 
 def main(names):
+    paths = {p.stem.split('_')[0]: p for p in sorted((root/'nbs'/'recipes').glob('*.ipynb'))}
+    if lost := set(names)-set(paths): sys.exit(f'there is no recipe {sorted(lost)[0]!r}; there are {" ".join(paths)}')
     rep = Report('recipes', 'recipe', 'what', 'published', 'same settings', 'our defaults', 'seconds')
-    for path in sorted((root/'nbs'/'recipes').glob('*.ipynb')):
-        name = path.stem.split('_')[0]
-        if names and name not in names: continue
+    for name in names or paths:
+        path = paths[name]
         row = result(path)
         rep.add(f'[{name.upper()}](recipes/{path.name})', *(row.get(k, '') for k in 'what published same ours seconds'.split()))
     if not names: rep.write()
-    return any('FAILED' in str(row) for row in rep.rows)
+    whats = [row[1] for row in rep.rows[2:]]
+    if all('skipped' in o for o in whats): print('Nothing was checked.')
+    return any('FAILED' in o for o in whats) or all('skipped' in o for o in whats)
 
 if __name__=='__main__': sys.exit(main(sys.argv[1:]))

@@ -145,7 +145,7 @@ def _model_kwargs(arch, kwargs):
         raise TypeError(f'learner() does not know {lost[0]!r}' + ''.join(f'; did you mean {o!r}?' for o in close))
     return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
 
-# %% ../nbs/03_collab.ipynb #65a36a1e
+# %% ../nbs/03_collab.ipynb #bfa86673
 @delegates(Learner.__init__, but='model,moms'.split(','))
 def learner(
     dls:RecDataLoaders, # Training and validation ratings
@@ -166,20 +166,20 @@ def learner(
     model_kwargs,seed = _model_kwargs(arch, kwargs),ifnone(seed, dls.seed)
     if seed is not None: seed = int(seed)
     y_range = _range_of(dls, y_range)
-    mean = 0. if y_range else float(dls.train_ds.y.mean())
+    mean = 0. if y_range and not model_kwargs.get('clip') else float(dls.train_ds.y.mean())
     with _seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
     res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), opt_func, lr=lr, wd=ifnone(wd, scaled_wd(dls)),
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
     return res
 
-# %% ../nbs/03_collab.ipynb #8445cf29
+# %% ../nbs/03_collab.ipynb #23bffab2
 @patch(as_prop=True)
 def history(self:RecLearner):
     "What the last fit recorded: a frame with a row for each epoch"
-    values = getattr(self.recorder, 'values', None)
-    if not values: raise ValueError('nothing has been recorded: fit first')
-    names = [o for o in self.recorder.metric_names if o not in ('epoch','time')]
+    values,names = (getattr(self.recorder, o, []) for o in ('values','metric_names'))
+    names = [o for o in names if o not in ('epoch','time')]
+    if not values or len(values[0])!=len(names): raise ValueError('there is no record of a fit, which neither lr_find nor validate nor export keeps: fit first')
     return pd.DataFrame([list(v) for v in values], columns=names).rename_axis('epoch')
 
 @patch

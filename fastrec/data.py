@@ -8,8 +8,9 @@ Docs: https://fastrec.github.io/fastrec/data.html.md"""
 __all__ = ['GROUPLENS', 'releases', 'distinct_titles', 'movielens', 'movielens_folds', 'SampleTruth', 'sample_ratings',
            'SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter', 'read_settings']
 
-# %% ../nbs/00_data.ipynb #2e6c867b
+# %% ../nbs/00_data.ipynb #c37c3dd8
 import csv,io
+from configparser import ConfigParser
 from fastai.data.all import *
 
 # %% ../nbs/00_data.ipynb #09623402
@@ -298,16 +299,18 @@ def UserSplitter(
         return (~out).nonzero()[0],out.nonzero()[0]
     return _inner
 
-# %% ../nbs/00_data.ipynb #1aab734b
+# %% ../nbs/00_data.ipynb #ff477663
 def read_settings(
     section:str, # Section of the file
     path:str|Path='.', # Folder of `settings.ini`, or one below it
-    **types # For each key a function from its text to the value
+    /, **types # For each key a function from its text to the value
 )->AttrDict:
     "The values in a section of `settings.ini`. `ValueError` names a section or key that is missing, a key that nobody reads, and a value that cannot be read"
     cfg = Config.find('settings.ini', Path(path).absolute())
-    if cfg is None or section not in cfg.d.parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
-    found = dict(cfg.d.parser[section])
+    parser = ConfigParser(interpolation=None, default_section='')
+    parser.optionxform = str
+    if cfg is None or not parser.read(cfg.config_file) or section not in parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
+    found = dict(parser[section])
     for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
         if names: raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')
     def read(k, f):

@@ -127,7 +127,7 @@ def user_bias(self:RecInterpretation,
     "Users by bias: who gives more than others, and who less. `stars` is what they are predicted to give to the average item"
     return self._bias_table(False, n, ascending, min_count)
 
-# %% ../nbs/06_interpret.ipynb #1b2d1ce5
+# %% ../nbs/06_interpret.ipynb #4f413676
 def _axes(ax, *figsize): return plt.subplots(figsize=figsize, layout='constrained')[1] if ax is None else ax
 
 def _pairs(ax, labels, y, a, b):
@@ -150,6 +150,7 @@ def plot_bias(self:RecInterpretation,
     "The ends of `item_bias` or `user_bias`: what the average user gives, beside the plain mean of the ratings. How many these are stands behind the label"
     df = self._bias_table(is_item, None, True, min_count)
     if 'mean' not in df: raise _no_ratings('plot_bias')
+    if n<1 or not len(df): raise ValueError(f'n={n} must be at least 1' if n<1 else f'nothing has min_count={min_count} training ratings')
     ends = df if len(df)<=2*n else pd.concat([df[:n], df[-n:]])
     y = np.arange(len(ends)) + (np.arange(len(ends))>=n)*(len(df)>2*n)
     ax = _pairs(_axes(ax, 7, .5+.25*len(ends)), ends.iloc[:,0].astype(str) + ends['count'].map(' ({:,})'.format), y,
@@ -209,7 +210,7 @@ def pca_ends(self:RecInterpretation,
     df = self._pca(is_item, n_components, top)
     return pd.concat({c: pd.DataFrame({'low': df[c].nsmallest(n).index, 'high': df[c].nlargest(n).index}) for c in df}, axis=1)
 
-# %% ../nbs/06_interpret.ipynb #f7f54a9a
+# %% ../nbs/06_interpret.ipynb #3294b210
 @patch
 def _colors(self:RecInterpretation, color, labels, is_item):
     "A `Series` of the colours of `labels`"
@@ -241,15 +242,16 @@ def _interactive(df, color):
 
 @patch
 def _draw(self:RecInterpretation, df, show, color, is_item, ax, interactive):
-    if is_listy(show):
+    if not isinstance(show, int):
+        show = [show] if isinstance(show, str) else list(show)
         self._vocab(is_item).lookup(show)
         if lost := [o for o in show if o not in df.index]: raise KeyError(f'{lost[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
-        df = df.loc[list(show)]
+        df = df.loc[show]
     elif not interactive: df = df.head(show)
     if color is not None: color = self._colors(color, df.index, is_item)
     return _interactive(df, color) if interactive else _labelled(_axes(ax, 9, 7), df, color)
 
-# %% ../nbs/06_interpret.ipynb #26d8f90d
+# %% ../nbs/06_interpret.ipynb #d20e8192
 @patch
 def plot_pca(self:RecInterpretation,
     components:tuple=(1,2), # The components to draw, from 1
@@ -261,12 +263,13 @@ def plot_pca(self:RecInterpretation,
     interactive:bool=False, # A plotly figure of all labels in place of `show`; they appear under the pointer
 )->plt.Axes:
     "Two components of `item_pca` or `user_pca`"
+    if len(components)!=2 or min(components)<1: raise ValueError(f'components={components} must be two numbers from 1 on')
     df = self._pca(is_item, max(components), top)
     names = [f'PC{c} ({df.attrs["explained"][c-1]:.0%} of the variance)' for c in components]
     df = pd.DataFrame(df[[f'PC{c}' for c in components]].to_numpy(), df.index, names)
     return self._draw(df, show, color, is_item, ax, interactive)
 
-# %% ../nbs/06_interpret.ipynb #8bf9bc2e
+# %% ../nbs/06_interpret.ipynb #14a3640d
 @patch
 def similar_map(self:RecInterpretation,
     top:int=100, # How many, the most rated; `None`: all
@@ -275,7 +278,7 @@ def similar_map(self:RecInterpretation,
     "A place in the plane for each label, such that what is alike lies together"
     labels,factors = self._factors(is_item, top)
     if len(labels)<4: raise ValueError(f'top={len(labels)} is too few for a map')
-    places = TSNE(perplexity=min(30, (len(labels)-1)/3), init='pca', random_state=0).fit_transform(F.normalize(factors).numpy())
+    places = TSNE(perplexity=min(30, (len(labels)-1)/3), init='pca' if factors.shape[1]>1 else 'random', random_state=0).fit_transform(F.normalize(factors).numpy())
     return pd.DataFrame(places, labels, ['x','y'])
 
 @patch
@@ -302,7 +305,7 @@ def embeddings(self:RecInterpretation,
     df = pd.DataFrame(factors.numpy(), labels, [f'factor{i+1}' for i in range(factors.shape[1])])
     return df.assign(bias=to_np(self.model.bias(labels, is_item))) if isinstance(self.model, DotBias) else df
 
-# %% ../nbs/06_interpret.ipynb #a6ce4fd4
+# %% ../nbs/06_interpret.ipynb #8b584bcd
 @patch
 def top_losses(self:RecInterpretation,
     k:int=None, # Rows, at most; all if left out
@@ -310,6 +313,7 @@ def top_losses(self:RecInterpretation,
 )->pd.DataFrame: # User, item, rating, prediction and loss
     "The rows with the largest or smallest losses"
     n = len(self.losses)
+    if k is not None and k<1: raise ValueError(f'k={k} must be at least 1')
     return self[self.losses.topk(min(ifnone(k, n), n), largest=largest)[1]]
 
 @patch

@@ -45,7 +45,7 @@ class FactorModel:
     @property
     def item_factors(self): return self.tables[1][0].weight.detach()[1:]
 
-# %% ../nbs/02_models.ipynb #441dd9c2
+# %% ../nbs/02_models.ipynb #c3936e3b
 class DotBias(FactorModel, EmbeddingDotBias):
     "Dot product of factors and biases; `mean` is added before `y_range` is applied"
     def __init__(self, n_factors, n_users, n_items, y_range=None, mean=0., bias=True, clip=False):
@@ -63,7 +63,8 @@ class DotBias(FactorModel, EmbeddingDotBias):
         p,b_u,q,b_i = self.rows(x)
         res = (p*q).sum(1) + b_u[:,0] + b_i[:,0] + self.mean
         if self.y_range is None: return res
-        return res.clamp(*self.y_range) if self.clip else sigmoid_range(res, *self.y_range)
+        if self.clip: return res if self.training else res.clamp(*self.y_range)  # what is cut off has no slope to learn from
+        return sigmoid_range(res, *self.y_range)
 
 # %% ../nbs/02_models.ipynb #b22f4472
 @patch(cls_method=True)

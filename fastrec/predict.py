@@ -99,10 +99,10 @@ def predict_df(self:RecLearner|Recommender,
     ds = self.ds.encode(frame, unknown, with_labels=False)
     return pd.Series(to_np(_predict(self.model, ds.x)), ds.index, name=f'{self.ds.rating_name}_pred')
 
-# %% ../nbs/05_predict.ipynb #d1428cb7
-def _block_size(model, u, i, max_bytes):
+# %% ../nbs/05_predict.ipynb #a6015cea
+def _block_size(u, i, max_bytes, score_bytes=4):
     "How many users' scores fit into `max_bytes`, at most 256 on a CPU, where a larger buffer costs more than it gains"
-    row = 4*len(i)
+    row = score_bytes*len(i)
     if row>max_bytes: raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {row:,} bytes')
     return min(max_bytes//max(row,1), 256 if u.device.type=='cpu' else len(u)) or 1
 
@@ -121,7 +121,7 @@ def _by_blocks(f, n, size):
             if bar: bar.update(min(i, n))
     if bar: bar.on_iter_end()
 
-# %% ../nbs/05_predict.ipynb #aa2df775
+# %% ../nbs/05_predict.ipynb #e21be412
 @patch
 def predict_grid(self:RecLearner|Recommender,
     users=None, # Label or labels of users; all if left out
@@ -138,10 +138,10 @@ def predict_grid(self:RecLearner|Recommender,
         half = out.dtype if device.type!='cpu' else torch.float32
         u,i = self.model.user_side(u.to(device)).to(half),self.model.item_side(i.to(device)).to(half)
         def block(b): out[b] = self.model.to_range(self.model.score(u[b], i))
-        if len(i): _by_blocks(block, len(u), _block_size(self.model, u, i, max_bytes))
+        if len(i): _by_blocks(block, len(u), _block_size(u, i, max_bytes))
     return out
 
-# %% ../nbs/05_predict.ipynb #8abe41ed
+# %% ../nbs/05_predict.ipynb #58159aca
 def _largest(scores, n, block=64):
     "The `n` largest of each row and their columns; of equal ones any"
     m = scores.shape[1]
@@ -157,7 +157,7 @@ def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
 ): # Values and columns, each of shape (rows,min(n,items)), best first
-    "The `n` largest of each row, exactly, and equal ones in the order of their columns"
+    "The `n` largest of each row, exactly, and equal ones in the order of their columns, but for minus infinity"
     n = min(n, scores.shape[1])
     best,cols = _largest(scores, n+1)
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
@@ -168,7 +168,7 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #28e132ae
+# %% ../nbs/05_predict.ipynb #509170e8
 def _fast_bfloat16(device):
     if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type=='cpu' and bool(getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16'))
@@ -182,9 +182,13 @@ class _Screen:
         i,(low,high) = i-i.mean(0),i.aminmax(dim=0)
         u = u*(high>low)
         self.u16,self.i16,longest = u.bfloat16(),i.bfloat16(),norm(i).max()
-        self.error = norm(u-self.u16)*longest + norm(self.u16)*norm(i.sub_(self.i16)).max() + 2**-16*norm(u)*longest
+        self.error = norm(u-self.u16)*longest + norm(self.u16)*norm(i.sub_(self.i16)).max() + max(256, u.shape[1])*2**-24*norm(u)*longest
 
-    def score(self, b, out): return torch.mm(self.u16[b], self.i16.T, out=out)
+    def score(self, b, out):
+        flags = torch.backends.cuda.matmul
+        kept,flags.allow_bf16_reduced_precision_reduction = flags.allow_bf16_reduced_precision_reduction,False
+        try: return torch.mm(self.u16[b], self.i16.T, out=out)
+        finally: flags.allow_bf16_reduced_precision_reduction = kept
 
     def best(self, b, scores):
         "Products and columns, (rows,n), best first, of the users `b`, and whether their `scores` make certain that no others are better"
@@ -219,14 +223,15 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #3b15895b
+# %% ../nbs/05_predict.ipynb #90c875d1
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
         u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
-        size,screen = _block_size(self.model, u, i, max_bytes),_screen(self.model, u, i, n)
+        screen = _screen(self.model, u, i, n)
+        size = _block_size(u, i, max_bytes, 6 if screen else 4)
         def rows(n, dtype=u.dtype):  # such that begin at a cache line, which are faster to write
             return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=dtype, device=device)
         def strike(b, scores):
@@ -411,7 +416,7 @@ def with_users(self:DeepMF, z, m):
     res._modules = {**self._modules, 'embeds': nn.ModuleList([_table(z, m), self.embeds[1]])}
     return res
 
-# %% ../nbs/05_predict.ipynb #8fa9f341
+# %% ../nbs/05_predict.ipynb #782eda55
 class NewUsers(Recommender):
     "Users who weren't in training, by `RecLearner.fold_in`: they are predicted for like those who were"
     def __repr__(self): return f'{type(self).__name__}: {self.ds.classes[self.ds.user_name]}'
@@ -425,9 +430,10 @@ class NewUsers(Recommender):
 def _noise(learn):
     "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"
     ds = learn.ds
-    if not len(ds): return (.15*(learn.model.y_range[1]-learn.model.y_range[0]))**2 if learn.model.y_range else 1.
+    lo,hi = learn.model.y_range or (0,1/.15)
     x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
-    return F.mse_loss(_predict(learn.model, x), y.cpu()).item()
+    mse = F.mse_loss(_predict(learn.model, x), y.cpu()).item() if len(ds) else (.15*(hi-lo))**2
+    return max(mse, 1e-6)  # a model without errors would take no advice from a prior
 
 def _read_new(ds, ratings, unknown, y_range):
     "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"

@@ -7,14 +7,15 @@ Docs: https://fastrec.github.io/fastrec/solvers.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04_solvers.ipynb #712cb684
+# %% ../nbs/04_solvers.ipynb #17092105
 from fastai.collab import *
 from fastai.tabular.all import *
 from .dls import *
 from .models import *
 from .collab import *
+from .collab import _infer_range,_seeded
 
-# %% ../nbs/04_solvers.ipynb #0ab21e7e
+# %% ../nbs/04_solvers.ipynb #ab9027d3
 class _Sweeps(Callback):
     "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
     order = 100  # after the bars have begun
@@ -36,21 +37,17 @@ class _Sweeps(Callback):
         self.last = self.rmse
 
 @patch
-def _solve(self:RecLearner, model, sweeps, n_sweep, tol, cbs):
-    "Replace the model by `model` and improve it by the generator `sweeps`"
+def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs):
+    "Replace the model by a `DotBias` without a sigmoid, and improve it by the generator that `sweeps` makes of it and the training ratings"
     if n_sweep<1: raise ValueError(f'n_sweep={n_sweep} must be at least 1')
     if not len(self.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
+    ds,y_range = self.dls.train_ds.to(self.dls.device),self.model.y_range
+    if y_range==_infer_range(ds.y): y_range = float(ds.y.min()),float(ds.y.max())  # the half steps beyond were for the sigmoid
+    with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, float(ds.y.double().mean()), clip=True)
     self.model,self.opt = model.to(self.dls.device),None
-    self.fit(n_sweep, cbs=[_Sweeps(sweeps, tol), *L(cbs)])
+    self.fit(n_sweep, cbs=[_Sweeps(sweeps(self.model, ds), tol), *L(cbs)])
 
-@patch
-def _linear_model(self:RecLearner, n_factors):
-    "`DotBias` without a sigmoid, kept within the training ratings if the learner's model has a range"
-    y = self.dls.train_ds.y
-    y_range = None if self.model.y_range is None else (float(y.min()),float(y.max()))
-    return DotBias.from_classes(n_factors, self.dls.classes, y_range, float(y.double().mean()), clip=True)
-
-# %% ../nbs/04_solvers.ipynb #f7bf5eeb
+# %% ../nbs/04_solvers.ipynb #b596cf6f
 def _bias_sweeps(model, ds, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
     codes,y = [c.contiguous() for c in ds.x.T],ds.y.double()
@@ -58,24 +55,27 @@ def _bias_sweeps(model, ds, reg):
     y = y-mean
     n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
     sums,b = [torch.bincount(c, y, minlength=len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
-    total,lam = y@y,[1.,1.] if reg is None else reg
+    total = y@y
+    lam,noise = [1.,1.] if reg is None else reg,total/n_all
     while True:
         alpha = -sum(o@c for o,c in zip(n, b))/n_all
         for k in (0,1):
             cross = torch.bincount(codes[k], b[1-k].index_select(0, codes[1-k]), minlength=len(n[k]))
-            b[k] = ((sums[k]-n[k]*alpha-cross)/(n[k]+lam[k])).nan_to_num()
+            b[k] = ((sums[k]-n[k]*alpha-cross)/(n[k]+lam[k])).where(n[k]>0, 0.)
         sse = total + n_all*alpha**2 + 2*b[1]@cross + sum((o*c+2*alpha*o-2*s)@c for o,c,s in zip(n, b, sums))
+        sse = sse.clamp(min=0)  # rounding
         for e,c in zip((model.u_bias,model.i_bias), b): e.weight.data[:,0] = c
         model.mean.fill_(mean+alpha)
         yield sse/n_all
-        if reg is None: lam = _estimated(n, b, lam, sse)
+        if reg is None: lam,noise = _estimated(n, b, lam, noise, sse)
 
-def _estimated(n, b, lam, sse):
-    "Noise over bias variance of both sides, by the expectations under the posterior of the biases"
-    noise = sse/(n[0].sum()-sum((o/(o+l)).sum() for o,l in zip(n, lam)))
-    return [noise/(c**2+noise/(o+l))[o>0].mean() for o,c,l in zip(n, b, lam)]
+def _estimated(n, b, lam, noise, sse):
+    "Noise over bias variance of both sides, and the noise, from their expectations, each bias taken for independent of the others"
+    var = [noise/(o+l) for o,l in zip(n, lam)]
+    noise = ((sse+sum(o@v for o,v in zip(n, var)))/n[0].sum()).clamp(min=1e-9)
+    return [noise/(c**2+v)[o>0].mean().clamp(min=1e-9) for o,c,v in zip(n, b, var)],noise
 
-# %% ../nbs/04_solvers.ipynb #1415c335
+# %% ../nbs/04_solvers.ipynb #76c05980
 @patch
 def fit_bias(self:RecLearner,
     n_sweep:int=20, # Sweeps over users and items, at most
@@ -87,5 +87,4 @@ def fit_bias(self:RecLearner,
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
         if len(reg)!=2 or min(reg)<0: raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
-    model = self._linear_model(0).to(self.dls.device)
-    self._solve(model, _bias_sweeps(model, self.dls.train_ds, reg), n_sweep, tol, cbs)
+    self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)

@@ -2,13 +2,13 @@
 import subprocess,sys
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback,EarlyStoppingCallback,FetchPredsCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
-from fastai.learner import load_learner
-from fastai.learner import Recorder
+from fastai.callback.core import event
+from fastai.learner import Learner,Recorder,load_learner
 from fastai.metrics import mae,msle,rmse
 from fastai.optimizer import Adam
 from fastai.torch_core import to_np
 from conftest import release_path,settings
-from fastrec.all import (DeepMF,DotBias,FusedAdam,IndexSplitter,RecDataLoaders,UserSplitter,collab_learner,dot_learner,
+from fastrec.all import (DeepMF,DotBias,FusedAdam,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
                          learner,movielens_folds,nn_learner)
 
 def fit(learn, n=2, **kwargs):
@@ -254,3 +254,46 @@ def test_trains_on_cuda(ratings, arch, half, tmp_path):
     if arch is DotBias: assert learn.model.bias(ratings.title[:2]).device.type=='cpu'
     learn.export()
     assert next(load_learner(tmp_path/'export.pkl').model.parameters()).device.type=='cpu'
+
+def test_a_range_that_cuts_off_can_be_trained(dls):
+    learn = dot_learner(dls, 8, clip=True)
+    with learn.no_logging(): learn.fit_one_cycle(4)
+    assert learn.history.rmse.iloc[-1]<1.05 and learn.history.rmse.iloc[-1]<learn.history.rmse.iloc[0]
+    lo,hi = learn.model.y_range
+    assert lo<=learn.predict_grid().min() and learn.predict_grid().max()<=hi
+
+def test_history(dls):
+    learn = dot_learner(dls, 4)
+    with pytest.raises(ValueError, match='fit first'): learn.history
+    with learn.no_logging(): learn.fit(3)
+    assert learn.history.index.tolist()==[0,1,2] and learn.plot_metrics('rmse', start=1).lines[0].get_xdata().tolist()==[1,2]
+    with pytest.raises(ValueError, match="'mae' was not recorded; there are train_loss, valid_loss, rmse"): learn.plot_metrics('mae')
+    learn.validate()
+    assert len(learn.history)==3
+
+class Everything(Callback):
+    "Writes down every event"
+    order = 70
+    def __init__(self): self.seen = []
+for e in vars(event):
+    if e.startswith(('before_','after_')) and 'cancel' not in e and e!='after_create': setattr(Everything, e, lambda self, e=e: self.seen.append(e))
+
+def test_events_as_in_fastai(dls):
+    "A callback that has the events gets them, in fastai's order"
+    runs = []
+    for cls in (RecLearner,Learner):
+        cb,made = Everything(),dot_learner(dls, 4)
+        learn = cls(made.dls, made.model, made.loss_func, made.opt_func, lr=made.lr, cbs=cb)
+        with learn.no_logging(): learn.fit(1)
+        runs.append(cb.seen)
+    assert runs[0]==runs[1] and {'before_batch','after_pred','after_loss','before_backward','before_step','after_step','after_batch'}<=set(runs[0])
+
+def test_callbacks_may_come_and_go_in_a_fit(dls):
+    class Leaving(Callback):
+        n = 0
+        def after_batch(self):
+            self.n += 1
+            if self.n==2: self.learn.remove_cb(self)
+    cb,learn = Leaving(),dot_learner(dls, 4)
+    with learn.no_logging(): learn.fit(1, cbs=cb)
+    assert cb.n==2

@@ -172,13 +172,22 @@ def test_the_books_finding():
     (lambda o: o.plot_pca(show=['Titanik (1997)']), KeyError, "'Titanik \\(1997\\)' is not among"), (lambda o: o.item_bias(0), ValueError, 'n=0'),
     (lambda o: o.plot_pca(top=10, show=[o.item_pca().index[50]]), KeyError, 'not among the 10 titles of the picture'),
     (lambda o: o.plot_pca(color={'x': 1}), KeyError, 'color has nothing for 40 of 40 titles'), (lambda o: o.similar_map(3), ValueError, 'too few for a map'),
-    (lambda o: o.calibration(0), ValueError, 'bins=0'), (lambda o: RecInterpretation.from_learner(o.learn, dl=o.learn.dls.test_dl(o.top_losses(2)[['user','title']])), ValueError, "no column 'rating'")])
+    (lambda o: o.calibration(0), ValueError, 'bins=0'), (lambda o: o.plot_bias(0), ValueError, 'n=0'), (lambda o: o.top_losses(-1), ValueError, 'k=-1'),
+    (lambda o: o.plot_bias(min_count=10**6), ValueError, 'nothing has min_count=1000000'), (lambda o: o.plot_pca((0,1)), ValueError, 'two numbers from 1 on'),
+    (lambda o: o.plot_pca((1,)), ValueError, 'two numbers from 1 on'), (lambda o: RecInterpretation.from_learner(o.learn, dl=o.learn.dls.test_dl(o.top_losses(2)[['user','title']])), ValueError, "no column 'rating'")])
 def test_refused(interp_dot, f, error, message):
     with pytest.raises(error, match=message): f(interp_dot)
 
 @pytest.fixture(scope='module')
 def interp_dot(ratings):
     with quietly(): return RecInterpretation.from_learner(trained(ratings, DotBias))
+
+def test_shows_what_is_asked_for(interp_dot):
+    titles = interp_dot.item_pca().index
+    for show,n in ((titles[[3,60]], 2), (titles[:3].to_numpy(), 3), (titles[5], 1), (list(titles[7:9]), 2), (12, 12)):
+        assert sum(len(o.get_offsets()) for o in interp_dot.plot_pca(show=show).collections if o.get_offsets().ndim==2 and len(o.get_offsets())>0 and o.get_sizes().size)==n
+
+def test_one_factor(ratings): assert len(RecInterpretation.from_learner(trained(ratings, DotBias, 1)).similar_map(20))==20
 
 def test_no_factors(ratings):
     interp = RecInterpretation.from_learner(trained(ratings, DotBias, 0))

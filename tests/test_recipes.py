@@ -39,3 +39,12 @@ def test_a_failing_check_fails_the_run(monkeypatch):
 def test_settings(tmp_path, text, types, message):
     (tmp_path/'settings.ini').write_text(text)
     with pytest.raises(ValueError, match=message): read_settings('a', tmp_path, **types)
+
+def test_a_recipe_nobody_has_and_nothing_checked(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="there is no recipe 'r9'"): recipes.main(['r9'])
+    monkeypatch.setattr('run_notebooks.fastai_path', lambda folder: tmp_path)
+    assert recipes.main(['r1','r2']) is True
+
+def test_settings_as_they_are_written(tmp_path):
+    (tmp_path/'settings.ini').write_text('[DEFAULT]\na = 1\n[x]\nN = 2\nshare = 5%\n')
+    assert read_settings('x', tmp_path, N=int, share=str)==dict(N=2, share='5%')

@@ -27,7 +27,7 @@ def main(names):
     for name in names or paths:
         path = paths[name]
         row = result(path)
-        rep.add(f'[{name.upper()}](recipes/{path.name})', *(row.get(k, '') for k in 'what published same ours seconds'.split()))
+        rep.add(name.upper(), *(row.get(k, '') for k in 'what published same ours seconds'.split()))
     if not names: rep.write()
     whats = [row[1] for row in rep.rows[2:]]
     if all('skipped' in o for o in whats): print('Nothing was checked.')

@@ -26,7 +26,7 @@ def render(path):
     cfg = Config({'NbConvertBase': {'display_data_priority': ['text/markdown', 'text/plain']},
                   'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': ['no-input']}})
     text,_ = MarkdownExporter(config=cfg).from_notebook_node(nb)
-    text = re.sub(r'\]\((\w+\.ipynb)', r'](nbs/\1', text)
+    text = re.sub(r'\]\(([\w/]+\.ipynb)', r'](nbs/\1', text)
     return note + re.sub(r'\n{3,}', '\n\n', '\n'.join(l.rstrip() for l in text.strip().split('\n'))) + '\n'
 
 if __name__=='__main__': (root/'README.md').write_text(render(root/'nbs'/'index.ipynb'))

@@ -82,7 +82,7 @@ def biases(self:RecInterpretation):
     if not hasattr(self, '_biases'): self._biases = self.model._biases()
     return self._biases
 
-# %% ../nbs/06_interpret.ipynb #98f70af7
+# %% ../nbs/06_interpret.ipynb #da8ebefa
 @patch
 def _trained(self:RecInterpretation, is_item):
     "Codes of the labels with training ratings, the most rated first, and how many and how high these are; all labels and `None` for a loaded learner"
@@ -109,6 +109,7 @@ def _bias_table(self:RecInterpretation, is_item, n, ascending, min_count):
     elif min_count: raise _no_ratings('min_count')
     return df.sort_values('bias', ascending=ascending, kind='stable', ignore_index=True).head(n)
 
+# %% ../nbs/06_interpret.ipynb #cce3c6a7
 @patch
 def item_bias(self:RecInterpretation,
     n:int=None, # Rows, at most; all if left out

@@ -41,7 +41,7 @@ class RecInterpretation(Interpretation):
         with NoneReduce(learn.loss_func) as f: losses = f(preds, dl.dataset.y.cpu()).detach()
         return cls(learn, dl, losses, act, preds)
 
-# %% ../nbs/06_interpret.ipynb #591898e7
+# %% ../nbs/06_interpret.ipynb #bc4df9d6
 @patch
 def __getitem__(self:RecInterpretation, idxs)->pd.DataFrame:
     "User, item, rating, prediction and loss of the rows `idxs` of the `dl`"
@@ -52,11 +52,11 @@ def __getitem__(self:RecInterpretation, idxs)->pd.DataFrame:
     return df.assign(**{f'{ds.rating_name}_pred': to_np(self.preds[idxs]), 'loss': to_np(self.losses[idxs])})
 
 @patch
-def show_results(self:RecInterpretation, idxs, **kwargs):
+def show_results(self:RecInterpretation, idxs):
     "Display the rows `idxs` beside their predictions"
     _display(self[idxs])
 
-# %% ../nbs/06_interpret.ipynb #8498b1a6
+# %% ../nbs/06_interpret.ipynb #6655ff85
 @patch
 def _biases(self:DotBias):
     "Score of each user with the average item, and of each item with the average user, less their means, and with the range, in stars"
@@ -77,12 +77,7 @@ def _biases(self:DeepMF):
         _by_blocks(block, len(u), 256)
     return [((o-gives.mean()).cpu(), o.cpu()) for o in (gives,gets)]
 
-@patch(as_prop=True)
-def biases(self:RecInterpretation):
-    if not hasattr(self, '_biases'): self._biases = self.model._biases()
-    return self._biases
-
-# %% ../nbs/06_interpret.ipynb #da8ebefa
+# %% ../nbs/06_interpret.ipynb #582a06a5
 @patch
 def _trained(self:RecInterpretation, is_item):
     "Codes of the labels with training ratings, the most rated first, and how many and how high these are; all labels and `None` for a loaded learner"
@@ -103,7 +98,7 @@ def _no_ratings(what): return ValueError(f'a loaded learner holds no ratings, wh
 def _bias_table(self:RecInterpretation, is_item, n, ascending, min_count):
     if n is not None and n<1: raise ValueError(f'n={n} must be at least 1')
     vocab,(codes,count,mean) = self._vocab(is_item),self._trained(is_item)
-    bias,stars = (to_np(o[codes-1]) for o in self.biases[int(is_item)])
+    bias,stars = (to_np(o[codes-1]) for o in self.model._biases()[int(is_item)])
     df = pd.DataFrame({vocab.name: vocab.decode(codes), 'bias': bias, 'stars': stars})
     if count is not None: df = df.assign(count=to_np(count[codes]), mean=to_np(mean[codes])).query('count>=@min_count')
     elif min_count: raise _no_ratings('min_count')
@@ -306,7 +301,7 @@ def embeddings(self:RecInterpretation,
     df = pd.DataFrame(factors.numpy(), labels, [f'factor{i+1}' for i in range(factors.shape[1])])
     return df.assign(bias=to_np(self.model.bias(labels, is_item))) if isinstance(self.model, DotBias) else df
 
-# %% ../nbs/06_interpret.ipynb #8b584bcd
+# %% ../nbs/06_interpret.ipynb #cd0b5c97
 @patch
 def top_losses(self:RecInterpretation,
     k:int=None, # Rows, at most; all if left out
@@ -322,7 +317,6 @@ def plot_top_losses(self:RecInterpretation,
     k:int=10, # Rows
     largest:bool=True, # The largest losses, or the smallest?
     ax:plt.Axes=None, # Where to draw; a new figure if left out
-    **kwargs
 )->plt.Axes:
     "What was given and predicted in the rows of `top_losses`"
     df = self.top_losses(k, largest)

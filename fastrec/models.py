@@ -11,9 +11,9 @@ __all__ = ['FactorModel', 'DotBias', 'DeepMF']
 from fastai.collab import *
 from fastai.tabular.all import *
 
-# %% ../nbs/02_models.ipynb #592ed677
+# %% ../nbs/02_models.ipynb #27f17e3d
 def _look_up(e, codes):
-    "Rows `codes` of the embedding `e`; on a CPU the gradient of `index_select` takes a half to a twentieth of the time of an embedding's"
+    "Rows `codes` of the embedding `e`; on a CPU `index_select` has the faster gradient, at 512 rows twice as fast"
     return e(codes) if codes.is_cuda else e.weight.index_select(0, codes)
 
 class FactorModel:

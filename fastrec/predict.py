@@ -168,16 +168,15 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #509170e8
+# %% ../nbs/05_predict.ipynb #5d412f53
 def _fast_bfloat16(device):
     if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type=='cpu' and bool(getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16'))
 
 class _Screen:
     "Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among a few candidates by their products in bfloat16"
-    def __init__(self, u, i, n):
+    def __init__(self, u, i, n, n_candidates):
         store_attr()
-        self.n_candidates = n+n//2+24
         norm = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32)
         i,(low,high) = i-i.mean(0),i.aminmax(dim=0)
         u = u*(high>low)
@@ -201,8 +200,9 @@ class _Screen:
 
 def _screen(model, u, i, n):
     "A `_Screen` where it pays"
-    pays = isinstance(model, DotBias) and _fast_bfloat16(u.device) and len(i)>128*(n+n//2+24)
-    return _Screen(u, i, n) if pays else None
+    n_candidates = n+n//2+24
+    pays = isinstance(model, DotBias) and _fast_bfloat16(u.device) and len(i)>128*n_candidates
+    return _Screen(u, i, n, n_candidates) if pays else None
 
 # %% ../nbs/05_predict.ipynb #53b77e9d
 def _candidates(self, items, min_count):

@@ -15,7 +15,7 @@ from .models import *
 from .collab import *
 from .collab import _infer_range,_seeded
 
-# %% ../nbs/04_solvers.ipynb #ab9027d3
+# %% ../nbs/04_solvers.ipynb #8a0a02d3
 class _Sweeps(Callback):
     "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
     order = 100  # after the bars have begun
@@ -26,7 +26,7 @@ class _Sweeps(Callback):
     def before_train(self):
         self.rmse = math.sqrt(mse := float(next(self.sweeps)))
         smooth = self.learn.recorder.smooth_loss
-        smooth.count,smooth.val = math.inf,tensor(mse)
+        smooth.count,smooth.val = math.inf,tensor(mse)  # its `value` is now `mse`, which is recorded as train_loss
         self.learn.dl = []  # no batches
 
     def before_validate(self):

@@ -135,6 +135,15 @@ def test_bias_does_not_depend_on_where_the_model_keeps_it(ratings):
     assert before.title.equals(after.title)
     np.testing.assert_allclose(before.bias, after.bias, atol=1e-4)
 
+@pytest.mark.parametrize('arch', [DotBias,DeepMF])
+def test_tables_are_of_the_model_as_it_is_now(ratings, arch):
+    learn = trained(ratings, arch)
+    interp = RecInterpretation.from_learner(learn)
+    before = interp.item_bias()
+    with learn.no_logging(): learn.fit(1)
+    pd.testing.assert_frame_equal(interp.item_bias(), RecInterpretation.from_learner(learn).item_bias())
+    assert not interp.item_bias().bias.equals(before.bias)
+
 @pytest.mark.parametrize('make', [learner,nn_learner])
 def test_finds_the_planted_qualities(make):
     ratings,truth = sample_ratings(with_truth=True)
@@ -172,7 +181,7 @@ def test_the_books_finding():
     (lambda o: o.plot_pca(show=['Titanik (1997)']), KeyError, "'Titanik \\(1997\\)' is not among"), (lambda o: o.item_bias(0), ValueError, 'n=0'),
     (lambda o: o.plot_pca(top=10, show=[o.item_pca().index[50]]), KeyError, 'not among the 10 titles of the picture'),
     (lambda o: o.plot_pca(color={'x': 1}), KeyError, 'color has nothing for 40 of 40 titles'), (lambda o: o.similar_map(3), ValueError, 'too few for a map'),
-    (lambda o: o.calibration(0), ValueError, 'bins=0'), (lambda o: o.plot_bias(0), ValueError, 'n=0'), (lambda o: o.top_losses(-1), ValueError, 'k=-1'),
+    (lambda o: o.calibration(0), ValueError, 'bins=0'), (lambda o: o.plot_bias(0), ValueError, 'n=0'), (lambda o: o.top_losses(-1), ValueError, 'k=-1'), (lambda o: o.plot_top_losses(rows=5), TypeError, 'rows'),
     (lambda o: o.plot_bias(min_count=10**6), ValueError, 'nothing has min_count=1000000'), (lambda o: o.plot_pca((0,1)), ValueError, 'two numbers from 1 on'),
     (lambda o: o.plot_pca((1,)), ValueError, 'two numbers from 1 on'), (lambda o: RecInterpretation.from_learner(o.learn, dl=o.learn.dls.test_dl(o.top_losses(2)[['user','title']])), ValueError, "no column 'rating'")])
 def test_refused(interp_dot, f, error, message):

@@ -7,10 +7,9 @@ Docs: https://fastrec.github.io/fastrec/collab.html.md"""
 # %% auto #0
 __all__ = ['RecLearner', 'FusedAdam', 'scaled_wd', 'learner', 'dot_learner', 'nn_learner']
 
-# %% ../nbs/03_collab.ipynb #e1bb5773
+# %% ../nbs/03_collab.ipynb #1da527d4
 import difflib,inspect
 from torch.optim.adam import adam
-from torch.optim.adamw import adamw
 from fastai.collab import *
 from fastai.tabular.all import *
 from .dls import *
@@ -26,7 +25,7 @@ def _seeded(seed):
         if seed is not None: torch.default_generator.manual_seed(seed)
         yield
 
-# %% ../nbs/03_collab.ipynb #4ca6e097
+# %% ../nbs/03_collab.ipynb #6d62c62d
 class RecLearner(Learner):
     "fastai's `Learner` for a model of ratings"
     seed,n_fits,_listening = None,0,(None,None)
@@ -40,21 +39,6 @@ class RecLearner(Learner):
         if seed is not None: self.dls.train.reseed(seed)
         if not hasattr(self, 'lr_finder'): self.n_fits += 1
         with _seeded(seed): super()._do_fit()
-
-    def __call__(self, event_name):
-        for o in [event_name] if isinstance(event_name, str) else event_name: self._call_one(o)
-
-    def _call_one(self, event_name):
-        if event_name=='after_fit': return super()._call_one(event_name)
-        cbs,listening = self._listening
-        if cbs!=self.cbs.items or event_name=='before_fit': self._listening = cbs,listening = list(self.cbs),{}
-        if event_name not in listening: listening[event_name] = self._listeners(event_name)
-        for cb in listening[event_name]: cb(event_name)
-
-    def _listeners(self, event_name):
-        "The callbacks that have the event, or a way of their own to be called, in order"
-        if not hasattr(event, event_name): raise ValueError(f'there is no event {event_name!r}')
-        return [cb for cb in self.cbs.sorted('order') if hasattr(type(cb), event_name) or event_name in vars(cb) or type(cb).__call__ is not Callback.__call__]
 
     def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_listening'}
 
@@ -77,6 +61,125 @@ class RecLearner(Learner):
         try: yield
         finally:
             if recorder: vars(recorder).update(kept)
+
+# %% ../nbs/03_collab.ipynb #ac698b18
+def _count(learn, cb):
+    learn.pct_train += 1./(learn.n_iter*learn.n_epoch)
+    learn.train_iter += 1
+
+def _cast(learn, cb):
+    if any(type(o) is not Tensor for o in learn.xb+learn.yb): cb.before_batch()
+
+def _record(learn, rec):
+    if not learn.training or rec.train_metrics or num_distrib()>1: return rec.after_batch()
+    avg,loss = rec.smooth_loss,learn.loss.detach()
+    if loss.ndim: loss = loss.mean()
+    if avg.val.device!=loss.device: avg.val = avg.val.to(loss.device)
+    avg.count += 1
+    avg.val = torch.lerp(loss, avg.val, avg.beta)
+    learn.smooth_loss = avg.value
+    rec.losses.append(learn.smooth_loss)
+    rec.lrs.append(learn.opt.hypers[-1]['lr'])
+
+def _fetch_losses(learn, rec):
+    on_device = [o for o in rec.losses if o.is_cuda]
+    if on_device: rec.losses[-len(on_device):] = torch.stack(on_device).cpu().unbind()
+    rec.after_train()
+
+def _progress(learn, cb):
+    cb.pbar.update(learn.iter+1)
+    if cb.pbar.last_v==learn.iter+1 and hasattr(learn, 'smooth_loss'): cb.pbar.comment = f'{learn.smooth_loss.item():.4f}'
+
+# %% ../nbs/03_collab.ipynb #cc4b429b
+def _on_floats(sched):
+    "The schedule that `combine_scheds` made, without tensors; any other as it is"
+    parts = inspect.getclosurevars(sched).nonlocals if inspect.isfunction(sched) else {}
+    if set(parts)!={'pcts','pct_lim','scheds'}: return sched
+    pcts,scheds = parts['pcts'].numpy(),parts['scheds']
+    def _inner(pos):
+        pos = np.float32(pos)
+        i = min((pcts<=pos).sum()-1, len(scheds)-1)
+        return scheds[i](float((pos-pcts[i])/(pcts[i+1]-pcts[i])))
+    return _inner
+
+def _plan(learn, cb):
+    cb.scheds = {n: _on_floats(f) for n,f in cb.scheds.items()}
+    cb.before_fit()
+
+def _schedule(learn, cb):
+    hypers = learn.opt.hypers
+    for n,f in cb.scheds.items():
+        v = f(learn.pct_train)
+        if isinstance(learn.opt, OptimWrapper) or np.size(v)!=len(hypers): learn.opt.set_hyper(n, v)
+        else:
+            for h,o in zip(hypers, np.ravel(v).tolist()): h[n] = o
+
+def _keep_hypers(learn, cb):
+    h = learn.opt.hypers[-1]
+    for n,vs in cb.hps.items(): vs.append(h[n])
+
+_lean = {TrainEvalCallback.after_batch: _count, CastToTensor.before_batch: _cast, ProgressCallback.after_batch: _progress,
+         Recorder.after_batch: _record, Recorder.after_train: _fetch_losses,
+         ParamScheduler.before_fit: _plan, ParamScheduler.before_batch: _schedule, ParamScheduler.after_batch: _keep_hypers}
+
+# %% ../nbs/03_collab.ipynb #c7e026ca
+@patch
+def _listener(self:RecLearner, cb, event_name):
+    "What to call for the event, or `None` if `cb` doesn't listen to it"
+    f,called = getattr(type(cb), event_name, None),partial(cb, event_name)
+    if event_name in vars(cb) or type(cb).__call__ is not Callback.__call__: return called
+    if f not in _lean: return called if f else None
+    always = event_name not in ('before_batch','after_batch')
+    def _call():
+        if cb.run and (always or (cb.run_train if self.training else cb.run_valid)): _lean[f](self, cb)
+    return _call
+
+@patch
+def _heard(self:RecLearner, event_name):
+    "What to call for the event, in order"
+    cbs,heard = self._listening
+    if cbs!=self.cbs.items: self._listening = cbs,heard = list(self.cbs),{}
+    if event_name not in heard:
+        if not hasattr(event, event_name): raise ValueError(f'there is no event {event_name!r}')
+        heard[event_name] = [f for cb in self.cbs.sorted('order') if (f := self._listener(cb, event_name))]
+    return heard[event_name]
+
+@patch
+def _call_one(self:RecLearner, event_name):
+    if event_name=='after_fit': return Learner._call_one(self, event_name)
+    if event_name=='before_fit': self._listening = None,None
+    for f in self._heard(event_name): f()
+
+@patch
+def __call__(self:RecLearner, event_name):
+    for o in [event_name] if isinstance(event_name, str) else event_name: self._call_one(o)
+
+# %% ../nbs/03_collab.ipynb #3c9c603f
+@patch
+def _split(self:RecLearner, b): self.xb,self.yb = b[:1],b[1:]
+
+@patch
+def _set_device(self:RecLearner, b):
+    device = self.dls.train.dataset.x.device
+    return b if all(o.device==device for o in b) else Learner._set_device(self, b)
+
+@patch
+def _works_by_hand(self:RecLearner):
+    "Can `mse_step` take the place of model, loss and backward pass? Nobody may look at what lies between, or do something else there"
+    m,loss = self.model,self.loss_func
+    if type(m) is not DotBias or type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
+    hooked = any(o._forward_hooks or o._forward_pre_hooks or o._backward_hooks for o in m.modules()) or any(w._backward_hooks for w in m.parameters())
+    return not hooked and not any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
+
+@patch
+def _do_one_batch(self:RecLearner):
+    if self.iter==0: self.by_hand = self._works_by_hand()
+    if not (self.by_hand and self.training and self.yb): return Learner._do_one_batch(self)
+    self.pred,self.loss = self.model.mse_step(self.xb[0], self.yb[0])
+    self.loss_grad = self.loss
+    self('after_backward')
+    self._with_events(self._step, 'step', CancelStepException)
+    self.opt.zero_grad()
 
 # %% ../nbs/03_collab.ipynb #5991a149
 def _infer_range(y):
@@ -105,12 +208,12 @@ def _range_of(dls, y_range):
         warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, and cannot be predicted: pass y_range')
     return lo,hi
 
-# %% ../nbs/03_collab.ipynb #28b9b1ab
+# %% ../nbs/03_collab.ipynb #c3150405
 class FusedAdam(Optimizer):
     "Adam, or with `decouple_wd` AdamW ([Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)), by PyTorch's fused kernel, with fastai's names and defaults"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01, decouple_wd=True):
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
-        self.kernel = adamw if decouple_wd else adam
+        self.decouple_wd = decouple_wd
 
     def _state(self, p):
         state = self.state[p]
@@ -121,11 +224,20 @@ class FusedAdam(Optimizer):
     def step(self, closure=None):
         for ps,h in zip(self.param_lists, self.hypers):
             ps = [(p,self._state(p)) for p in ps if p.grad is not None]
-            for wd in (True,False): self._fused([o for o in ps if o[1].get('do_wd', True)==wd], **{**h, 'wd': h['wd']*wd})
+            self._decay([p for p,s in ps if s.get('do_wd', True)], h['lr'], h['wd'])
+            grad_avg,sqr_avg,step = ([s[k] for _,s in ps] for k in ('grad_avg','sqr_avg','step'))
+            adam([p for p,_ in ps], [p.grad for p,_ in ps], grad_avg, sqr_avg, [], step, fused=True, amsgrad=False, maximize=False, weight_decay=0,
+                 lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'])
 
-    def _fused(self, ps, lr, mom, sqr_mom, eps, wd):
-        if ps: self.kernel([p for p,_ in ps], [p.grad for p,_ in ps], *([s[k] for _,s in ps] for k in ('grad_avg','sqr_avg')), [], [s['step'] for _,s in ps],
-                           fused=True, amsgrad=False, maximize=False, beta1=mom, beta2=sqr_mom, lr=lr, weight_decay=wd, eps=eps)
+    def _decay(self, ps, lr, wd):
+        for p in ps if wd else ():
+            if self.decouple_wd: p.mul_(1-lr*wd)
+            else: p.grad.add_(p, alpha=wd)
+
+    def zero_grad(self):
+        for ps in self.param_lists:
+            for p in ps:
+                if p.grad is not None: p.grad.zero_()
 
 # %% ../nbs/03_collab.ipynb #33b39527
 def scaled_wd(

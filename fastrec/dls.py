@@ -182,7 +182,7 @@ def encode(self:RatingsTensors,
     keep = known if unknown=='drop' else slice(None)
     return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])
 
-# %% ../nbs/01_dls.ipynb #eb218044
+# %% ../nbs/01_dls.ipynb #d88ea880
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
@@ -208,16 +208,18 @@ class RatingsDL(TfmdDL):
         last = self.n - self.bs*(nb-2)
         return [self.bs]*(nb-2) + [last-last//2, last//2]
 
-    def _batch_idxs(self):
-        idxs = self.get_idxs()
+    def _batches(self):
+        idxs,sizes = self.get_idxs(),self._sizes()
         if not isinstance(idxs, Tensor): idxs = tensor(list(itertools.islice(idxs, self.n)))
-        return idxs.to(self.dataset.x.device)[:sum(sizes := self._sizes())].split(sizes)
+        groups = list(chunked(sizes, max(1, 2**18//self.bs)))
+        for i,group in zip(idxs[:sum(sizes)].split(list(map(sum, groups))), groups):
+            yield from zip(*(o.split(group) for o in self.dataset.rows(i.to(self.dataset.x.device))))
 
     def __iter__(self):
         self.randomize()
         self.before_iter()
         self.dataset.to(self.device)
-        for i in self._batch_idxs(): yield self.after_batch(self.dataset.rows(i))
+        yield from map(self.after_batch, self._batches())
         self.after_iter()
 
 # %% ../nbs/01_dls.ipynb #96103d03

@@ -98,6 +98,30 @@ def weight(self:DotBias, arr, is_item=True):
     "Factors of the labels `arr`, of items or else of users, as a tensor (n,n_factors) on the CPU. `KeyError` names a label not in training"
     return _read_rows(self, self.i_weight if is_item else self.u_weight, arr, is_item)
 
+# %% ../nbs/02_models.ipynb #1cde6135
+def _add_rows(w, codes, values):
+    "Add `values` to the rows `codes` of the gradient of `w`"
+    if not w.requires_grad: return
+    if w.grad is None: w.grad = torch.zeros_like(w)
+    w.grad.index_add_(0, codes, values) if values.ndim==2 else w.grad[:,0].index_add_(0, codes, values)
+
+@patch
+@torch.no_grad()
+def mse_step(self:DotBias, x, y):
+    "Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights"
+    (u,i),((p,b_u),(q,b_i)) = x.long().T.contiguous(),[[e.weight for e in es] for es in self.tables]
+    a,c = p.index_select(0, u),q.index_select(0, i)
+    pred = (a*c).sum(1).add_(b_u[:,0].index_select(0, u)).add_(b_i[:,0].index_select(0, i)).add_(self.mean)
+    scale,slope = 2/len(y),None
+    if self.y_range and not self.clip:
+        lo,hi = self.y_range
+        s = pred.sigmoid_()
+        pred,slope,scale = s*(hi-lo) + lo,torch.addcmul(s, s, s, value=-1),scale*(hi-lo)
+    e = pred-y
+    g = e*scale if slope is None else slope.mul_(e).mul_(scale)
+    for w,codes,v in ((p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None])),(b_u,u,g),(b_i,i,g)): _add_rows(w, codes, v)
+    return pred,e@e/len(y)
+
 # %% ../nbs/02_models.ipynb #c26ba7af
 @patch
 def user_side(self:DotBias, users):

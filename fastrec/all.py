@@ -4,6 +4,7 @@ from fastai.tabular.all import *
 from fastrec.data import *
 from fastrec.dls import *
 from fastrec.models import *
+from fastrec.training import *
 from fastrec.collab import *
 from fastrec.solvers import *
 from fastrec.predict import *

@@ -7,7 +7,7 @@ Docs: https://fastrec.github.io/fastrec/interpret.html.md"""
 # %% auto #0
 __all__ = ['RecInterpretation']
 
-# %% ../nbs/06_interpret.ipynb #ce1b677f
+# %% ../nbs/06_interpret.ipynb #df27fd4d
 import textalloc
 from sklearn.manifold import TSNE
 from fastai.collab import *
@@ -15,6 +15,7 @@ from fastai.tabular.all import *
 from .dls import *
 from .dls import _display
 from .models import *
+from .training import *
 from .collab import *
 from .predict import *
 from .predict import _by_blocks,_evaluating,_predict

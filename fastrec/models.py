@@ -11,14 +11,14 @@ __all__ = ['FactorModel', 'DotBias', 'DeepMF']
 from fastai.collab import *
 from fastai.tabular.all import *
 
-# %% ../nbs/02_models.ipynb #27f17e3d
-def _look_up(e, codes):
+# %% ../nbs/02_models.ipynb #4a1a796c
+def _look_up(e, codes, sparse):
     "Rows `codes` of the embedding `e`; on a CPU `index_select` has the faster gradient, at 512 rows twice as fast"
-    return e(codes) if codes.is_cuda else e.weight.index_select(0, codes)
+    return F.embedding(codes, e.weight, sparse=sparse) if sparse or codes.is_cuda else e.weight.index_select(0, codes)
 
 class FactorModel:
     "What `DotBias` and `DeepMF` share"
-    clip = False
+    clip = sparse = False
     @torch.no_grad()
     def fill_unknown(self):
         "Set row 0 of each table, the unknown user's or item's, to the mean of the other rows"
@@ -26,7 +26,7 @@ class FactorModel:
 
     def rows(self, x):
         "Rows of all tables that the codes `x`, (n,2), look up: a list of (n,k) tensors"
-        return [_look_up(e, codes) for codes,es in zip(x.long().T, self.tables) for e in es]
+        return [_look_up(e, codes, self.sparse) for codes,es in zip(x.long().T, self.tables) for e in es]
 
     def to_range(self, scores):
         "Bring `scores` within `y_range`, in place; the order stays as it was"
@@ -98,10 +98,14 @@ def weight(self:DotBias, arr, is_item=True):
     "Factors of the labels `arr`, of items or else of users, as a tensor (n,n_factors) on the CPU. `KeyError` names a label not in training"
     return _read_rows(self, self.i_weight if is_item else self.u_weight, arr, is_item)
 
-# %% ../nbs/02_models.ipynb #1cde6135
-def _add_rows(w, codes, values):
+# %% ../nbs/02_models.ipynb #63666757
+def _add_rows(w, codes, values, sparse):
     "Add `values` to the rows `codes` of the gradient of `w`"
     if not w.requires_grad: return
+    if sparse:
+        grad = torch.sparse_coo_tensor(codes[None], values.view(-1, w.shape[1]), w.shape, check_invariants=False)
+        w.grad = grad if w.grad is None else w.grad+grad
+        return
     if w.grad is None: w.grad = torch.zeros_like(w)
     w.grad.index_add_(0, codes, values) if values.ndim==2 else w.grad[:,0].index_add_(0, codes, values)
 
@@ -119,7 +123,7 @@ def mse_step(self:DotBias, x, y):
         pred,slope,scale = s*(hi-lo) + lo,torch.addcmul(s, s, s, value=-1),scale*(hi-lo)
     e = pred-y
     g = e*scale if slope is None else slope.mul_(e).mul_(scale)
-    for w,codes,v in ((p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None])),(b_u,u,g),(b_i,i,g)): _add_rows(w, codes, v)
+    for w,codes,v in ((p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None])),(b_u,u,g),(b_i,i,g)): _add_rows(w, codes, v, self.sparse)
     return pred,e@e/len(y)
 
 # %% ../nbs/02_models.ipynb #c26ba7af

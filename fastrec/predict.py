@@ -7,7 +7,7 @@ Docs: https://fastrec.github.io/fastrec/predict.html.md"""
 # %% auto #0
 __all__ = ['Seen', 'Recommender', 'top_n', 'NewUsers']
 
-# %% ../nbs/05_predict.ipynb #38088c28
+# %% ../nbs/05_predict.ipynb #681aedc8
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastprogress.fastprogress import progress_bar
@@ -15,6 +15,7 @@ from .data import *
 from .dls import *
 from .dls import _as_ratings,_missing,_need_columns
 from .models import *
+from .training import *
 from .collab import *
 
 # %% ../nbs/05_predict.ipynb #2c172806

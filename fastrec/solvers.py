@@ -7,13 +7,15 @@ Docs: https://fastrec.github.io/fastrec/solvers.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04_solvers.ipynb #17092105
+# %% ../nbs/04_solvers.ipynb #e2123e9f
 from fastai.collab import *
 from fastai.tabular.all import *
 from .dls import *
 from .models import *
 from .collab import *
-from .collab import _infer_range,_seeded
+from .collab import _infer_range
+from .training import *
+from .training import _seeded
 
 # %% ../nbs/04_solvers.ipynb #8a0a02d3
 class _Sweeps(Callback):

@@ -1,0 +1,228 @@
+"""The training loop against fastai's own, sparse updates against the formula, and fits that fail, stop and go on"""
+import math
+import numpy as np,pytest,torch
+from fastai.callback.all import (Callback,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
+from fastai.learner import Learner,Recorder
+from fastai.optimizer import Adam,OptimWrapper
+from torch import nn
+from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecLearner,RowRMSProp,dot_learner,learner,load_learner,partial,sample_ratings)
+
+class StockLoop(RecLearner):
+    "fastai's way with a batch"
+    __call__,_call_one,_do_one_batch,_split,_set_device = Learner.__call__,Learner._call_one,Learner._do_one_batch,Learner._split,Learner._set_device
+
+def weights(learn): return torch.cat([p.detach().flatten() for p in learn.model.parameters()])
+
+def both(dls, arch=DotBias, fit=lambda o: o.fit_one_cycle(2), loss_func=None, cbs=(), **kwargs):
+    "The same fit by our loop and by fastai's"
+    res = []
+    for cls in (RecLearner,StockLoop):
+        learn = learner(dls, arch, 8, seed=3, loss_func=loss_func, **kwargs)
+        learn.__class__ = cls
+        learn.add_cbs([o() for o in cbs])
+        with learn.no_logging(): fit(learn)
+        res.append(learn)
+    return res
+
+# ------------------------------------------------------------------ the same as fastai's loop
+fits = dict(fit=lambda o: o.fit(2), one_cycle=lambda o: o.fit_one_cycle(2, 1e-2), flat_cos=lambda o: o.fit_flat_cos(2, 1e-2), sgdr=lambda o: o.fit_sgdr(2, 1))
+
+@pytest.mark.parametrize('name', fits)
+@pytest.mark.parametrize('sparse', [False,True])
+def test_same_record_as_fastai(dls, name, sparse):
+    ours,stock = both(dls, fit=fits[name], sparse=sparse)
+    a,b = ours.recorder,stock.recorder
+    assert torch.allclose(weights(ours), weights(stock), atol=1e-5)
+    assert np.allclose(a.losses, b.losses, atol=1e-5) and np.allclose(a.values, b.values, atol=1e-5)
+    assert a.lrs==pytest.approx(b.lrs, rel=0) and a.iters==b.iters and len(a.lrs)%len(dls.train)==0<len(a.lrs)
+    for k in getattr(b, 'hps', {}): assert list(map(float, a.hps[k]))==list(map(float, b.hps[k]))
+    assert ours.train_iter==stock.train_iter and ours.pct_train==stock.pct_train
+
+@pytest.mark.parametrize('kwargs', [dict(cbs=[GradientClip]), dict(cbs=[lambda: GradientAccumulation(64)]), dict(cbs=[lambda: Recorder(train_metrics=True)]),
+                                    dict(loss_func=nn.L1Loss()), dict(opt_func=Adam), dict(opt_func=partial(OptimWrapper, opt=torch.optim.SGD)),
+                                    dict(arch=DeepMF), dict(arch=DeepMF, sparse=True), dict(y_range=False), dict(bias=False), dict(clip=True), dict(wd_bn_bias=True)], ids=str)
+def test_same_weights_as_fastai(dls, kwargs):
+    ours,stock = both(dls, **kwargs)
+    assert torch.allclose(weights(ours), weights(stock), atol=1e-5)
+    assert np.allclose(ours.recorder.values, stock.recorder.values, atol=1e-5)
+
+def test_nobody_is_left_out_of_the_gradient(dls):
+    "Whoever listens between prediction and step, or has hooked the model, gets what fastai would give"
+    class Look(Callback):
+        def __init__(self): self.seen = []
+        def after_loss(self): self.seen.append((self.pred.shape, self.loss_grad.requires_grad))
+    seen,learn = [],dot_learner(dls, 4)
+    with learn.no_logging(): learn.fit(1)
+    assert learn.by_hand
+    look = Look()
+    with learn.no_logging(): learn.fit(1, cbs=look)
+    assert not learn.by_hand and look.seen[0][1] and len(look.seen)==len(dls.train)+len(dls.valid)
+    h = learn.model.register_forward_hook(lambda *_: seen.append(1))
+    with learn.no_logging(): learn.fit(1)
+    h.remove()
+    assert len(seen)==len(dls.train)+len(dls.valid)
+
+def test_a_subclass_of_a_standard_callback_is_called(dls):
+    class Counting(Recorder):
+        n,name = 0,'recorder'
+        def after_batch(self):
+            self.n += 1
+            super().after_batch()
+    learn = dot_learner(dls, 4)
+    learn.remove_cb(Recorder)
+    learn.add_cb(Counting())
+    with learn.no_logging(): learn.fit(1)
+    assert learn.recorder.n==len(dls.train)+len(dls.valid)
+
+def test_bar_shows_the_loss(dls, capsys):
+    from fastai.callback.progress import ProgressCallback
+    learn,comments = dot_learner(dls, 4, cbs=ProgressCallback()),[]
+    class Comment(Callback):
+        order = 80
+        def after_batch(self): comments.append(self.learn.progress.pbar.comment)
+    with learn.no_logging(): learn.fit(1, cbs=Comment())
+    assert any(c.startswith(('0.','1.')) for c in comments)
+
+def test_schedules_of_any_kind(dls):
+    "A schedule that is no function of fastai's is called as it is"
+    from fastai.callback.schedule import ParamScheduler
+    learn = dot_learner(dls, 4)
+    with learn.no_logging(): learn.fit(1, cbs=ParamScheduler({'lr': lambda pct: 1e-3*(1+pct)}))
+    assert learn.recorder.hps['lr'][0]==1e-3 and learn.recorder.hps['lr'][-1]==pytest.approx(2e-3, rel=.1)
+
+# ------------------------------------------------------------------ sparse updates
+def test_sparse_step_by_the_formula():
+    g = torch.Generator().manual_seed(0)
+    w,codes,values = torch.randn(6, 3, generator=g),torch.tensor([4,1,4,0]),torch.randn(4, 3, generator=g)
+    p,lr,wd,beta = nn.Parameter(w.clone()),.1,.3,.95
+    opt,v = RowRMSProp([p], lr=lr, wd=wd),torch.zeros(6)
+    for t in (1,2):
+        p.grad = torch.sparse_coo_tensor(codes[None], values, p.shape)
+        opt.step()
+        opt.zero_grad()
+        for r in (0,1,4):
+            grad = values[codes==r].sum(0) + wd*(codes==r).sum()/len(codes)*w[r]
+            v[r] = beta*v[r] + (1-beta)*(grad**2).mean()
+            w[r] -= lr*grad/(v[r]/(1-beta**t))**.5
+    assert torch.allclose(p, w, atol=1e-6) and p.grad is None
+
+def test_only_rows_of_the_batch_move(dls):
+    learn = learner(dls, sparse=True, n_factors=4)
+    learn.create_opt()
+    before = [p.detach().clone() for p in learn.model.parameters()]
+    x,y = dls.one_batch()
+    learn.model.mse_step(x, y)
+    learn.opt.step()
+    for p,o,codes in zip((learn.model.u_weight,learn.model.i_weight), (before[0],before[1]), x.T):
+        moved = (p.weight!=o).any(1).nonzero()[:,0]
+        assert moved.tolist()==codes.unique().tolist()
+
+@pytest.mark.parametrize('arch', [DotBias,DeepMF])
+def test_sparse_as_accurate_as_dense(arch):
+    ratings = sample_ratings()
+    def reached(sparse):
+        learn = learner(RecDataLoaders.from_df(ratings, seed=1), arch, sparse=sparse)
+        with learn.no_logging(): learn.fit_one_cycle(5)
+        return learn.recorder.values[-1][-1]
+    assert reached(True)<reached(False)+.003
+
+def test_sparse_lives_with_the_rest(dls, arch, tmp_path):
+    learn = learner(dls, arch, sparse=True, path=tmp_path)
+    with learn.no_logging(),learn.no_bar():
+        assert learn.lr_find().valley>0
+        learn.fit_one_cycle(2, cbs=[SaveModelCallback(monitor='rmse', with_opt=True), GradientAccumulation(3*dls.train.bs)])
+    learn.load('model', with_opt=True)
+    learn.export('l.pkl')
+    loaded = load_learner(tmp_path/'l.pkl')
+    assert loaded.model.sparse and torch.equal(weights(loaded), weights(learn))
+
+def test_sparse_where_tables_are_big(ratings):
+    dls = RecDataLoaders.from_df(ratings, seed=1, bs=4)
+    rows = sum(map(len, dls.classes.values()))
+    assert learner(dls).model.sparse==(rows>400) and not learner(dls, sparse=False).model.sparse
+    assert isinstance(learner(dls, sparse=True).opt_func([nn.Parameter(torch.ones(1))], lr=1.), RowRMSProp)
+
+@pytest.mark.parametrize('make,error', [
+    (lambda d: learner(d, sparse=True, opt_func=Adam), 'sparse=True leaves gradients that Adam cannot use'),
+    (lambda d: learner(d, sparse=True, opt_func=partial(FusedAdam, decouple_wd=True)), 'sparse=True leaves gradients that FusedAdam cannot use'),
+    (lambda d: learner(d, sparse=True, opt_func=partial(RowRMSProp, decouple_wd=True)), 'RowRMSProp cannot do decouple_wd=True'),
+    (lambda d: learner(d, sparse=True, cbs=GradientClip(1.)), 'GradientClip cannot clip the gradients of sparse=True')])
+def test_what_sparse_excludes(dls, make, error):
+    with pytest.raises((TypeError,ValueError), match=error), (learn := make(dls)).no_logging(): learn.fit(1)
+
+def test_clipping_in_one_fit(dls):
+    learn = learner(dls, sparse=True)
+    with pytest.raises(TypeError, match='GradientClip cannot clip'): learn.fit(1, cbs=GradientClip)
+    assert not [o for o in learn.cbs if isinstance(o, GradientClip)]
+
+# ------------------------------------------------------------------ fits that fail, stop and go on
+def spoil(learn, at):
+    "Make the loss of batch `at` nan"
+    class Spoil(Callback):
+        order = -50
+        def before_batch(self):
+            if self.training and self.train_iter==at: self.learn.yb = (self.y*math.nan,)
+    return Spoil()
+
+@pytest.mark.parametrize('each', [True,False], ids=['each batch','each epoch'])
+def test_nan_stops_and_keeps_the_weights(dls, arch, each, monkeypatch):
+    if not each: monkeypatch.setattr(RecLearner, '_watches_each', lambda self: False)
+    learn = learner(dls, arch, seed=2)
+    with learn.no_logging(): learn.fit(1)
+    before,n = weights(learn),len(dls.train)
+    with pytest.raises(FloatingPointError, match='step 0 of epoch 0, for user and title'), learn.no_logging(): learn.fit(1, cbs=spoil(learn, 0))
+    assert torch.equal(weights(learn), before) if arch is DotBias or not each else weights(learn).isfinite().all()
+    with learn.no_logging(): learn.fit(1)
+    assert weights(learn).isfinite().all() and len(learn.history)==1
+
+def test_nan_names_step_users_and_items(dls):
+    learn = learner(dls, seed=2, lr=.5)
+    with pytest.raises(FloatingPointError) as e, learn.no_logging(): learn.fit(1, cbs=spoil(learn, 3))
+    msg = str(e.value)
+    assert 'step 3 of epoch 0' in msg and 'Try a lower lr (it was 0.5)' in msg
+    assert any(repr(o) in msg for o in dls.classes['title'].labels)
+
+def test_nan_left_to_those_who_handle_it(dls):
+    learn = learner(dls, seed=2)
+    with learn.no_logging(): learn.fit(1, cbs=[spoil(learn, 3), TerminateOnNaNCallback()])
+    assert learn.train_iter<len(dls.train)
+
+def test_ctrl_c_leaves_a_usable_learner(dls, arch):
+    class CtrlC(Callback):
+        def before_step(self):
+            if self.train_iter==2: raise KeyboardInterrupt
+    learn = learner(dls, arch)
+    logger = learn.logger
+    with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(2, cbs=CtrlC())
+    assert learn.logger is logger and all(p.grad is None or not p.grad.abs().sum() for p in learn.model.parameters())
+    assert np.isfinite(learn.predict_grid()).all()
+    with learn.no_logging(): learn.fit_one_cycle(1)
+    assert len(learn.history)==1
+
+@pytest.mark.parametrize('kwargs', [{}, dict(arch=DeepMF, ps=.2), dict(sparse=True)], ids=str)
+@pytest.mark.parametrize('same', [True,False], ids=['same learner','new learner'])
+def test_resuming_equals_not_stopping(dls, kwargs, same, tmp_path):
+    class Stop(Callback):
+        def before_epoch(self):
+            if self.epoch==2: raise KeyboardInterrupt
+    whole,learn = (learner(dls, seed=5, path=tmp_path, **kwargs) for _ in range(2))
+    with whole.no_logging(): whole.fit_one_cycle(4)
+    with pytest.raises(KeyboardInterrupt), learn.no_logging(): learn.fit_one_cycle(4, cbs=[SaveModelCallback(every_epoch=True, with_opt=True), Stop()])
+    if not same: learn = learner(dls, seed=5, path=tmp_path, **kwargs)
+    learn.load('model_1', with_opt=True)
+    with learn.no_logging(): learn.fit_one_cycle(4, start_epoch=2)
+    assert torch.equal(weights(learn), weights(whole))
+    assert learn.history.index.tolist()==[2,3] and learn.history.rmse.equals(whole.history.rmse[2:])
+
+# ------------------------------------------------------------------ a GPU
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('sparse', [False,True])
+def test_same_on_cuda(ratings, sparse):
+    res = []
+    for device in ('cpu','cuda'):
+        learn = learner(RecDataLoaders.from_df(ratings, seed=1, device=torch.device(device)), n_factors=8, sparse=sparse)
+        with learn.no_logging(): learn.fit_one_cycle(2)
+        res.append(learn)
+    assert abs(res[0].recorder.values[-1][-1]-res[1].recorder.values[-1][-1])<.02
+    assert not any(o.is_cuda for o in res[1].recorder.losses)

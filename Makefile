@@ -28,11 +28,7 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 
 bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/accuracy.py
-	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/loading.py
-	$(BIN)/python benchmarks/grids.py
-	$(BIN)/python benchmarks/pictures.py
+	for name in accuracy speed levers time_to_rmse growth loading grids pictures; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## remove what make has installed
 	rm -rf $(VENV)

@@ -182,7 +182,7 @@ def encode(self:RatingsTensors,
     keep = known if unknown=='drop' else slice(None)
     return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])
 
-# %% ../nbs/01_dls.ipynb #d88ea880
+# %% ../nbs/01_dls.ipynb #140f5cec
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
@@ -199,7 +199,7 @@ class RatingsDL(TfmdDL):
     def get_idxs(self):
         if not self.shuffle: return torch.arange(self.n)
         g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
-        return torch.randperm(self.n, generator=g, device=g.device)
+        return torch.randperm(self.n, generator=g, device=g.device, dtype=torch.int32 if self.n<2**31 else torch.int64)
 
     def _sizes(self):
         "Rows in each batch"

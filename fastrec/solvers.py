@@ -17,7 +17,7 @@ from .collab import _infer_range
 from .training import *
 from .training import _seeded
 
-# %% ../nbs/04_solvers.ipynb #8a0a02d3
+# %% ../nbs/04_solvers.ipynb #3ab651e0
 class _Sweeps(Callback):
     "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
     order = 100  # after the bars have begun
@@ -35,19 +35,26 @@ class _Sweeps(Callback):
         if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)
 
     def after_epoch(self):
-        if abs(self.last-self.rmse)<self.tol: raise CancelFitException
+        if self.tol and abs(self.last-self.rmse)<self.tol: raise CancelFitException
         self.last = self.rmse
 
 @patch
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs):
     "Replace the model by a `DotBias` without a sigmoid, and improve it by the generator that `sweeps` makes of it and the training ratings"
     if n_sweep<1: raise ValueError(f'n_sweep={n_sweep} must be at least 1')
+    if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if not len(self.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
     ds,y_range = self.dls.train_ds.to(self.dls.device),self.model.y_range
     if y_range==_infer_range(ds.y): y_range = float(ds.y.min()),float(ds.y.max())  # the half steps beyond were for the sigmoid
-    with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, float(ds.y.double().mean()), clip=True)
-    self.model,self.opt = model.to(self.dls.device),None
+    if not _goes_on(self.model, n_factors):
+        with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, float(ds.y.double().mean()), clip=True)
+        for e in (model.u_weight,model.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
+        self.model,self.opt = model.to(self.dls.device),None
     self.fit(n_sweep, cbs=[_Sweeps(sweeps(self.model, ds), tol), *L(cbs)])
+
+def _goes_on(model, n_factors):
+    "Is this a solver's model of the right width?"
+    return type(model) is DotBias and (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
 # %% ../nbs/04_solvers.ipynb #b596cf6f
 def _bias_sweeps(model, ds, reg):
@@ -90,3 +97,272 @@ def fit_bias(self:RecLearner,
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
         if len(reg)!=2 or min(reg)<0: raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
+
+# %% ../nbs/04_solvers.ipynb #be69f25c
+class _Side:
+    "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
+    def __init__(self, rows, cols, y, n, n_other, budget=2**18):
+        self.n,self.counts,self.squares = n,torch.bincount(rows, minlength=n),torch.bincount(rows, y*y, minlength=n)
+        order = rows.argsort(stable=True)
+        cols,y = cols[order],y[order]
+        starts,ids = self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
+        ids = ids[self.counts[ids]>0]
+        lengths,self.blocks,i = self.counts[ids],[],0
+        while i<len(ids):
+            longest = max(int(lengths[i]*1.3)+1, 4)
+            j = min(int(torch.searchsorted(lengths, longest, right=True)), i+max(1, budget//longest))
+            b,k = ids[i:j],torch.arange(int(lengths[j-1]), device=rows.device)
+            there,at = k<self.counts[b][:,None],(starts[b][:,None]+k).clamp(max=len(y)-1)
+            self.blocks.append((b,torch.where(there, cols[at], n_other),torch.where(there, y[at], 0.)))
+            i = j
+
+    def equations(self, design, weight=None):
+        "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given"
+        if weight is not None: design,root = design*weight.sqrt()[:,None],torch.cat([weight.sqrt(), weight[:1]])
+        design = torch.cat([design, torch.zeros_like(design[:1])])
+        for ids,at,y in self.blocks:
+            z = design.index_select(0, at.flatten()).view(*at.shape, -1)
+            if weight is not None: y = y*root[at]
+            yield ids,torch.bmm(z.mT, z),torch.bmm(z.mT, y[...,None])[...,0]
+
+# %% ../nbs/04_solvers.ipynb #9c923751
+def _design(rows):
+    "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
+    return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
+
+def _solve_side(side, other, prior, alpha=None, weight=None, draw=False, errors=False):
+    """The rows of `side` given those of the `other`, (n,k+1), and, with `errors`, the squared error of each.
+
+    `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of each row, `weight` of each
+    of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of"""
+    k,design = other.shape[1],_design(other)
+    res,sse = other.new_zeros(side.n, k),side.squares.clone()
+    for ids,zz,zy in side.equations(design, weight):
+        a,b = zz[:,:k,:k],zy[:,:k]-zz[:,:k,k]
+        if alpha is not None: a,b = a*alpha[ids][:,None,None],b*alpha[ids][:,None]
+        precision,shift = prior(ids)
+        chol,info = torch.linalg.cholesky_ex(a+precision)
+        if info.any(): raise ValueError('the equations of a row have no solution: make the regularization stronger')
+        half = torch.linalg.solve_triangular(chol, (b+shift)[...,None], upper=False)
+        if draw: half += torch.randn_like(half)
+        w = torch.linalg.solve_triangular(chol.mT, half, upper=True)[...,0]
+        res[ids] = w
+        if errors:
+            w = torch.cat([w, torch.ones_like(w[:,:1])], 1)
+            sse[ids] += (w*(torch.bmm(zz, w[...,None])[...,0] - 2*zy)).sum(1)
+    return res,sse.clamp(min=0)
+
+# %% ../nbs/04_solvers.ipynb #c31235ab
+def _read_model(model):
+    "Factors and biases of users and of items, each as one tensor (n,k+1)"
+    return [torch.cat([e.weight.detach() for e in es], 1) for es in model.tables]
+
+@torch.no_grad()
+def _write_model(model, sides):
+    for es,w in zip(model.tables, sides):
+        es[0].weight.copy_(w[:,:-1])
+        es[1].weight.copy_(w[:,-1:])
+
+def _sides(model, ds):
+    "Both sides of the ratings `ds`, less the mean"
+    (u,i),n = ds.x.long().T.contiguous(),[len(es[0].weight) for es in model.tables]
+    y = ds.y-model.mean
+    return _Side(u, i, y, *n),_Side(i, u, y, *n[::-1])
+
+def _als_sweeps(model, ds, reg, power):
+    "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
+    sides,rows = _sides(model, ds),_read_model(model)
+    eye = torch.eye(rows[0].shape[1], device=ds.x.device)
+    while True:
+        for k,side in enumerate(sides):
+            prior = lambda ids: (reg*side.counts[ids].float().pow(power)[:,None,None]*eye, 0)
+            rows[k],sse = _solve_side(side, rows[1-k], prior, errors=k==1)
+        _write_model(model, rows)
+        yield sse.double().sum()/len(ds)
+
+@patch
+def fit_als(self:RecLearner,
+    n_factors:int=30, # Width of the embeddings
+    n_sweep:int=12, # Sweeps over users and items, at most
+    reg:float=1.3, # What holds the rows down, times `power` of their number of ratings
+    power:float=.5, # 0: all rows alike; 1: in proportion to their ratings
+    tol:float=5e-4, # Stop when the RMSE on the training rows changes by less
+    cbs=None # Callbacks
+):
+    "Fit factors and biases by alternating least squares. A model that a solver has left goes on where it is, if `n_factors` are as many; any other is replaced"
+    if reg<0: raise ValueError(f'reg={reg} must be 0 or more')
+    self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
+
+# %% ../nbs/04_solvers.ipynb #a1420103
+def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
+
+def _draw_prior(rows, beta0=2.):
+    "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
+    n,k = rows.shape
+    mean,eye = rows.mean(0),torch.eye(rows.shape[1], device=rows.device)
+    scatter = (rows-mean).T@(rows-mean)
+    w = torch.linalg.inv(eye + scatter + beta0*n/(beta0+n)*torch.outer(mean, mean))
+    a = torch.randn(k, k, device=rows.device).tril(-1)
+    a.diagonal().copy_(torch.distributions.Chi2(k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)).sample().sqrt())
+    half = torch.linalg.cholesky(w)@a
+    precision = half@half.T
+    return n*mean/(beta0+n) + _upper_solve(torch.linalg.cholesky((beta0+n)*precision), torch.randn(k, 1, device=rows.device))[:,0],precision
+
+# %% ../nbs/04_solvers.ipynb #82bf2387
+class _Columns:
+    "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
+    def __init__(self, x, k, lam=1.):
+        n,d = x.shape
+        self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()
+        self.lam,self.few,self.beta,self.mean = lam,d<=n,torch.zeros(d, k, device=x.device),torch.zeros(n, k, device=x.device)
+        self.gram = self._gram(min(n, d))
+        self._factorize()
+
+    def _gram(self, n, step=1024):
+        "$X^\\top X$, or, where there are fewer rows, $XX^\\top$"
+        a,b = (self.x,self.xt) if self.few else (self.xt,self.x)
+        eye = torch.eye(n, device=a.device)
+        return torch.cat([b@(a@o.T) for o in eye.split(step)], 1)
+
+    def _factorize(self): self.chol = torch.linalg.cholesky(self.gram + self.lam*torch.eye(len(self.gram), device=self.gram.device))
+
+    def draw(self, rows, mean, precision):
+        "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
+        chol = torch.linalg.cholesky(precision)
+        noise = lambda n: _upper_solve(chol, torch.randn(rows.shape[1], n, device=rows.device)).T
+        b = self.xt@(rows-mean+noise(len(rows))) + self.lam**.5*noise(len(self.beta))
+        self.beta = torch.cholesky_solve(b, self.chol) if self.few else (b - self.xt@torch.cholesky_solve(self.x@b, self.chol))/self.lam
+        self.mean = self.x@self.beta
+
+    def draw_lam(self, precision):
+        d,k = self.beta.shape
+        self.lam = float(torch.distributions.Gamma(1+d*k/2, 1+((self.beta@precision)*self.beta).sum()/2).sample())
+        self._factorize()
+
+# %% ../nbs/04_solvers.ipynb #6271013f
+class _Gibbs:
+    "A sampler of the rows of both sides for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
+    shape = 5.  # of the Gamma that the users' precisions come from
+    def __init__(self, model, ds, columns, burn, n_draws, n_sweep):
+        self.model,self.ds,self.columns,self.burn = model,ds,columns,burn
+        self.sides,self.rows,self.n,self.draws = _sides(model, ds),_read_model(model),0,[]
+        self.alpha = torch.ones(self.sides[0].n, device=ds.x.device)
+        self.every = max(1, math.ceil((n_sweep-burn)/n_draws))
+
+    def __iter__(self):
+        while True:
+            for k in (0,1): self._half(k)
+            _write_model(self.model, self.rows)
+            self.n += 1
+            if self.n>self.burn and (self.n-self.burn)%self.every==0: self.draws.append((*self.rows, self.alpha))
+            yield self.sse.double().sum()/len(self.ds)
+
+    def _half(self, k):
+        "Draw the rows of side `k` and their prior, and with the users' rows the precision of their ratings"
+        rows,col,side = self.rows[k],self.columns[k],self.sides[k]
+        mean,precision = _draw_prior((rows-(col.mean if col else 0))[1:])
+        if col:
+            col.draw(rows, mean, precision)
+            if self.n<self.burn and self.n%5==4: col.draw_lam(precision)
+        prior_mean = mean + (col.mean if col else torch.zeros_like(rows))
+        by_prior = prior_mean@precision
+        precisions = dict(weight=self.alpha) if k else dict(alpha=self.alpha)
+        self.rows[k],sse = _solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), draw=True, errors=k==0, **precisions)
+        unrated = side.counts==0
+        noise = torch.randn(rows.shape[1], int(unrated.sum()), device=rows.device)
+        self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(torch.linalg.cholesky(precision), noise).T
+        if k==0: self._draw_alpha(sse)
+
+    def _draw_alpha(self, sse):
+        self.sse = sse
+        if self.n>2: self.alpha = torch.distributions.Gamma(self.shape+self.sides[0].counts/2, self.shape*sse.sum()/len(self.ds)+sse/2).sample()
+
+# %% ../nbs/04_solvers.ipynb #4191522f
+def _posterior_mean(model, draws):
+    "A `DotBias` that predicts the mean of what the `draws` do"
+    side = lambda k: torch.stack([o[k] for o in draws], 1)  # (n,S,k+1)
+    p,q = side(0),side(1)
+    res = DotBias(p.shape[1]*(p.shape[2]-1), len(p), len(q), model.y_range, float(model.mean), clip=True).to(p.device)
+    _write_model(res, [torch.cat([w[...,:-1].flatten(1)*scale, w[...,-1].mean(1, keepdim=True)], 1) for w,scale in ((p,1/p.shape[1]),(q,1))])
+    res.classes,res.user,res.item = model.classes,model.user,model.item
+    return res
+
+class _Averaged(Callback):
+    "Validate the mean of the predictions of all draws after the first `burn` sweeps"
+    order,run_train = -5,False
+    def __init__(self, sampler): self.sampler,self.sums,self.count = sampler,{},0
+    def before_validate(self):
+        if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
+        self.count += 1
+    def after_pred(self):
+        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred
+        self.learn.pred = self.sums[self.iter]/self.count
+        if self.sampler.y_range: self.learn.pred = self.learn.pred.clamp(*self.sampler.y_range)
+
+# %% ../nbs/04_solvers.ipynb #82b1b524
+def _implicit(ds, k, sizes, most=30_000):
+    "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
+    if min(sizes)>most: raise ValueError(f"side='implicit' solves equations of as many unknowns as there are users or items, the fewer of the two; {min(sizes)-1:,} are more than {most:,}: leave it out")
+    codes = ds.x.long().T.flip(0) if k else ds.x.long().T
+    codes = (codes[0]*sizes[1-k]+codes[1]).unique()
+    codes = torch.stack([codes//sizes[1-k], codes%sizes[1-k]])
+    counts = torch.bincount(codes[0], minlength=sizes[k])
+    return torch.sparse_coo_tensor(codes, counts[codes[0]].float().rsqrt(), (sizes[k],sizes[1-k]), is_coalesced=True, check_invariants=False)
+
+def _features(df, vocab, name, max_columns=10_000):
+    "Columns of the frame `df` for each label of `vocab`: numbers standardized, everything else as 0/1 columns, several in a text divided by '|'"
+    if name in df: df = df.set_index(name)
+    if not df.index.is_unique: raise ValueError(f'side has {df.index[df.index.duplicated()][0]!r} of {name!r} several times')
+    if len(lost := pd.Index(vocab.labels).difference(df.index)): raise ValueError(f'side has no row for {len(lost)} of {len(vocab)-1} labels of {name!r}, {lost[0]!r} for one')
+    df = df.loc[vocab.labels]
+    if len(bad := df.columns[df.isna().any()]): raise ValueError(f'side has no value in {bad[0]!r} for {df.index[df[bad[0]].isna()][0]!r}: fill it, or leave the column out')
+    res = []
+    for c in df:
+        if df[c].nunique()<2: warn(f'side column {c!r} is the same for all of {name!r} and says nothing; left out')
+        elif pd.api.types.is_numeric_dtype(df[c]) and not pd.api.types.is_bool_dtype(df[c]): res.append(((df[c]-df[c].mean())/df[c].std()).to_frame())
+        else: res.append(df[c].astype(str).str.get_dummies('|'))
+    x = np.concatenate([np.zeros((len(df), 0)), *(o.to_numpy('float32') for o in res)], 1)
+    if x.shape[1]>max_columns: raise ValueError(f'side makes {x.shape[1]:,} columns of {name!r}, more than {max_columns:,}: leave out what differs for everybody')
+    if not np.isfinite(x).all(): raise ValueError(f'side has values for {name!r} that are not finite')
+    return torch.from_numpy(np.concatenate([np.zeros((1, x.shape[1])), x]).astype('float32'))
+
+def _side_columns(ds, side, k, width):
+    "What `side` says of users, or with `k=1` of items, as `_Columns` for rows of `width` numbers; `None` if it says nothing"
+    name,sizes = ds.cat_names[k],[len(v) for v in ds.classes.values()]
+    parts = []
+    for o in L(side):
+        if isinstance(o, pd.DataFrame):
+            if not any(n in (*o, o.index.name) for n in ds.cat_names): raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
+            if name in (*o, o.index.name): parts.append((_features(o, ds.classes[name], name).to(ds.x.device)/2).to_sparse())
+        elif o=='implicit': parts.append(_implicit(ds, k, sizes))
+        else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
+    return _Columns(torch.cat(parts, 1), width) if parts else None
+
+# %% ../nbs/04_solvers.ipynb #187ae5f0
+@patch
+def fit_bayes(self:RecLearner,
+    n_factors:int=16, # Width of the embeddings of one draw
+    n_sweep:int=100, # Sweeps over users and items
+    side=None, # What the factors may follow from: 'implicit', frames with the column of users or items, or a list of these
+    burn:int=None, # Sweeps before the first draw is kept; a fifth if left out
+    n_draws:int=100, # Keep as many draws, at most
+    cbs=None # Callbacks
+):
+    "Sample factors and biases from all that the ratings allow, and let the model be the mean of the draws. Interrupted, it keeps the draws so far"
+    burn = ifnone(burn, n_sweep//5)
+    if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
+    if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
+    def sampler(model, ds):
+        columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
+        self.sampler = _Gibbs(model, ds, columns, burn, n_draws, n_sweep)
+        self.sampler.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
+        averaged.sampler = self.sampler
+        return iter(self.sampler)
+    averaged = _Averaged(None)
+    try: self._solve(n_factors, sampler, n_sweep, None, [averaged, *L(cbs)])
+    finally:
+        s = getattr(self, 'sampler', None)
+        if s and s.draws:
+            s.model.y_range = s.y_range
+            self.model = _posterior_mean(s.model, s.draws)
+            self.model.fill_unknown()

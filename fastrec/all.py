@@ -9,3 +9,4 @@ from fastrec.collab import *
 from fastrec.solvers import *
 from fastrec.predict import *
 from fastrec.interpret import *
+from fastrec.metrics import *

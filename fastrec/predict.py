@@ -72,33 +72,48 @@ def _codes(vocab, labels):
     if labels is None: return torch.arange(1, len(vocab))
     return torch.from_numpy(vocab.lookup(labels))
 
-# %% ../nbs/05_predict.ipynb #6bcca098
+# %% ../nbs/05_predict.ipynb #1bd2c306
 @patch
 def predict(self:RecLearner|Recommender,
     user, # Label of the user
     item, # Label of the item
     unknown:str='raise', # For a label that wasn't in training: 'raise' a `KeyError`, or take the 'average' user or item
+    std:bool=False, # After `fit_bayes`: give the standard deviation of the rating too?
 )->float:
     "The rating that `user` is predicted to give to `item`"
     if unknown not in ('raise','average'): raise ValueError(f"unknown={unknown!r} must be 'raise' or 'average'")
     read = (lambda v,o: v.lookup([o])) if unknown=='raise' else (lambda v,o: v.encode([o]))
     codes = [torch.from_numpy(read(v,o)) for v,o in zip(self.ds.classes.values(), (user,item))]
-    return _predict(self.model, torch.stack(codes, 1)).item()
+    x = torch.stack(codes, 1)
+    pred = _predict(self.model, x).item()
+    return (pred,_std(self.model, x).item()) if std else pred
 
 def _predict(model, x, bs=2**16):
     "Predictions for the codes `x`, (n,2), on the CPU"
     if (x==0).any(): model.fill_unknown()
     with _evaluating(model) as device: return torch.cat([model(o.to(device)).float().cpu() for o in x.split(bs)]) if len(x) else torch.zeros(0)
 
-# %% ../nbs/05_predict.ipynb #d77dd1b9
+# %% ../nbs/05_predict.ipynb #fd2e1716
+def _need_draws(model):
+    if not isinstance(model, PosteriorMean): raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
+    return model
+
+def _std(model, x, bs=2**14):
+    "Standard deviation of the ratings of the codes `x`, (n,2), on the CPU"
+    with _evaluating(_need_draws(model)) as device:
+        return torch.cat([(model.spread(o)**2 + model.noise[o[:,0].long()]).sqrt().cpu() for o in x.to(device).split(bs)]) if len(x) else torch.zeros(0)
+
+# %% ../nbs/05_predict.ipynb #4f362988
 @patch
 def predict_df(self:RecLearner|Recommender,
     frame:pd.DataFrame, # Frame with the columns of user and item
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, take the 'average', or 'drop' the row
-)->pd.Series: # Predictions under the index of `frame`
+    std:bool=False, # After `fit_bayes`: give the standard deviations of the ratings too?
+)->pd.Series: # Predictions under the index of `frame`; with `std` a frame with them and the column 'std'
     "Predicted ratings for the rows of `frame`"
     ds = self.ds.encode(frame, unknown, with_labels=False)
-    return pd.Series(to_np(_predict(self.model, ds.x)), ds.index, name=f'{self.ds.rating_name}_pred')
+    pred = pd.Series(to_np(_predict(self.model, ds.x)), ds.index, name=f'{self.ds.rating_name}_pred')
+    return pred.to_frame().assign(std=to_np(_std(self.model, ds.x))) if std else pred
 
 # %% ../nbs/05_predict.ipynb #a6015cea
 def _block_size(u, i, max_bytes, score_bytes=4):
@@ -286,7 +301,7 @@ def _parquet(path):
         part.unlink(missing_ok=True)
         raise
 
-# %% ../nbs/05_predict.ipynb #076ca027
+# %% ../nbs/05_predict.ipynb #e13b9383
 @patch
 def recommend(self:RecLearner|Recommender,
     users=None, # Label or labels of users; all if left out
@@ -296,9 +311,11 @@ def recommend(self:RecLearner|Recommender,
     min_count:int=0, # Leave out items with fewer training ratings
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for the scores of a block of users
+    z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
 )->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; or `path`
     "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
     if n<1: raise ValueError(f'n={n} must be at least 1')
+    if z: return Recommender(Weighed(_need_draws(self.model), z), self.ds, self.seen).recommend(users, n, items, exclude_seen, min_count, path, max_bytes)
     users = _codes(self.ds.classes[self.ds.user_name], users).long()
     items,seen = _candidates(self, items, min_count),_exclude(self, exclude_seen)
     none = users[:0],torch.zeros(0, min(n, max(len(items), 1))),torch.zeros(0, min(n, max(len(items), 1)), dtype=int)
@@ -385,7 +402,17 @@ def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6):
         z = torch.linalg.solve(a, b)
     return z
 
-# %% ../nbs/05_predict.ipynb #a5528303
+# %% ../nbs/05_predict.ipynb #f0df5cb2
+@patch
+def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
+    "Rows of `n_users` new users for each of the draws, (n_users,S*(k+1)), the mean of what a draw's prior and their ratings allow"
+    res = []
+    for p,q in zip(*self.draws()):
+        draw = DotBias(p.shape[1]-1, len(p), len(q), self.y_range, float(self.mean), clip=True).to(p.device)
+        for w,o in zip((draw.u_weight,draw.u_bias,draw.i_weight,draw.i_bias), (p[:,:-1],p[:,-1:],q[:,:-1],q[:,-1:])): w.weight.data.copy_(o)
+        res.append(draw._fit_users(users, items, y, n_users, self.noise[1:].mean()))
+    return torch.cat(res, 1)
+
 @patch
 @torch.enable_grad()
 def _fit_users(self:DeepMF, users, items, y, n_users, noise, steps=50):
@@ -400,7 +427,7 @@ def _fit_users(self:DeepMF, users, items, y, n_users, noise, steps=50):
         opt.step()
     return (m + eps@chol.T).detach()
 
-# %% ../nbs/05_predict.ipynb #9de172c4
+# %% ../nbs/05_predict.ipynb #f55f7a08
 def _table(rows, mean): return nn.Embedding.from_pretrained(torch.cat([mean[None], rows]))
 
 @patch
@@ -408,6 +435,14 @@ def with_users(self:DotBias, z, m):
     "A model for users with the rows `z`, and `m` for the unknown one, that shares the items with this one"
     res = copy(self)
     res._modules = {**self._modules, 'u_weight': _table(z[:,:-1], m[:-1]), 'u_bias': _table(z[:,-1:], m[-1:])}
+    return res
+
+@patch
+def with_users(self:PosteriorMean, z, m):
+    "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
+    _,items = self.draws()
+    new = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)).transpose(0, 1)
+    res = PosteriorMean(new, items, self.noise[1:].mean().repeat(len(z)+1), self.y_range, float(self.mean)).to(z.device)
     return res
 
 @patch

@@ -17,7 +17,7 @@ from .collab import _infer_range
 from .training import *
 from .training import _seeded
 
-# %% ../nbs/04_solvers.ipynb #3ab651e0
+# %% ../nbs/04_solvers.ipynb #0d6c5018
 class _Sweeps(Callback):
     "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
     order = 100  # after the bars have begun
@@ -39,22 +39,24 @@ class _Sweeps(Callback):
         self.last = self.rmse
 
 @patch
-def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs):
+def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False):
     "Replace the model by a `DotBias` without a sigmoid, and improve it by the generator that `sweeps` makes of it and the training ratings"
     if n_sweep<1: raise ValueError(f'n_sweep={n_sweep} must be at least 1')
     if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if not len(self.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
     ds,y_range = self.dls.train_ds.to(self.dls.device),self.model.y_range
     if y_range==_infer_range(ds.y): y_range = float(ds.y.min()),float(ds.y.max())  # the half steps beyond were for the sigmoid
-    if not _goes_on(self.model, n_factors):
-        with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, float(ds.y.double().mean()), clip=True)
+    if implicit or not _goes_on(self.model, n_factors):
+        y_range,mean = (None,0.) if implicit else (y_range,float(ds.y.double().mean()))
+        with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, mean, clip=True)
+        model.is_preference = implicit
         for e in (model.u_weight,model.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
         self.model,self.opt = model.to(self.dls.device),None
     self.fit(n_sweep, cbs=[_Sweeps(sweeps(self.model, ds), tol), *L(cbs)])
 
 def _goes_on(model, n_factors):
-    "Is this a solver's model of the right width?"
-    return type(model) is DotBias and (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
+    "Is this a solver's model of ratings, of the right width?"
+    return type(model) is DotBias and not model.is_preference and (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
 # %% ../nbs/04_solvers.ipynb #b596cf6f
 def _bias_sweeps(model, ds, reg):
@@ -152,7 +154,7 @@ def _solve_side(side, other, prior, alpha=None, weight=None, draw=False, errors=
             sse[ids] += (w*(torch.bmm(zz, w[...,None])[...,0] - 2*zy)).sum(1)
     return res,sse.clamp(min=0)
 
-# %% ../nbs/04_solvers.ipynb #c31235ab
+# %% ../nbs/04_solvers.ipynb #be2678ca
 def _read_model(model):
     "Factors and biases of users and of items, each as one tensor (n,k+1)"
     return [torch.cat([e.weight.detach() for e in es], 1) for es in model.tables]
@@ -189,9 +191,41 @@ def fit_als(self:RecLearner,
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by less
     cbs=None # Callbacks
 ):
-    "Fit factors and biases by alternating least squares. A model that a solver has left goes on where it is, if `n_factors` are as many; any other is replaced"
+    "Fit factors and biases by alternating least squares. A solver's model goes on where it is, if it has as many factors; any other is replaced"
     if reg<0: raise ValueError(f'reg={reg} must be 0 or more')
     self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
+
+# %% ../nbs/04_solvers.ipynb #7f8f3b6a
+def _ials_sweeps(model, ds, alpha0, reg, power):
+    "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
+    (u,i),n = ds.x.long().T.contiguous(),[len(es[0].weight) for es in model.tables]
+    ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
+    sides,eye = (_Side(u, i, ones, *n),_Side(i, u, ones, *n[::-1])),torch.eye(rows[0].shape[1], device=ds.x.device)
+    while True:
+        for k,side in enumerate(sides):
+            other,res,sse = rows[1-k],torch.zeros_like(rows[k]),len(ds)
+            base = alpha0*(other.T@other)
+            for ids,zz,zy in side.equations(other):
+                lam = reg*(side.counts[ids]+alpha0*(n[1-k]-1))**power
+                w = torch.cholesky_solve(zy[...,None], torch.linalg.cholesky(zz+base+lam[:,None,None]*eye))
+                res[ids] = w[...,0]
+                sse = sse + (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)
+            rows[k] = res
+        _write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
+        yield sse.clamp(min=0)/len(ds)
+
+@patch
+def fit_ials(self:RecLearner,
+    n_factors:int=64, # Width of the embeddings
+    n_sweep:int=16, # Sweeps over users and items
+    alpha0:float=.1, # Weight of what was not chosen
+    reg:float=.02, # What holds the rows down
+    power:float=1., # How that grows with the number of a row's ratings
+    cbs=None # Callbacks
+):
+    "Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings"
+    if alpha0<=0 or reg<=0: raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    self._solve(n_factors, partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power), n_sweep, None, cbs, implicit=True)
 
 # %% ../nbs/04_solvers.ipynb #a1420103
 def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
@@ -208,12 +242,12 @@ def _draw_prior(rows, beta0=2.):
     precision = half@half.T
     return n*mean/(beta0+n) + _upper_solve(torch.linalg.cholesky((beta0+n)*precision), torch.randn(k, 1, device=rows.device))[:,0],precision
 
-# %% ../nbs/04_solvers.ipynb #82bf2387
+# %% ../nbs/04_solvers.ipynb #6c234eab
 class _Columns:
     "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
-        self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()
+        with warnings.catch_warnings(action='ignore'): self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()  # which PyTorch calls a beta
         self.lam,self.few,self.beta,self.mean = lam,d<=n,torch.zeros(d, k, device=x.device),torch.zeros(n, k, device=x.device)
         self.gram = self._gram(min(n, d))
         self._factorize()
@@ -239,7 +273,7 @@ class _Columns:
         self.lam = float(torch.distributions.Gamma(1+d*k/2, 1+((self.beta@precision)*self.beta).sum()/2).sample())
         self._factorize()
 
-# %% ../nbs/04_solvers.ipynb #6271013f
+# %% ../nbs/04_solvers.ipynb #60d0f451
 class _Gibbs:
     "A sampler of the rows of both sides for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
     shape = 5.  # of the Gamma that the users' precisions come from
@@ -247,14 +281,15 @@ class _Gibbs:
         self.model,self.ds,self.columns,self.burn = model,ds,columns,burn
         self.sides,self.rows,self.n,self.draws = _sides(model, ds),_read_model(model),0,[]
         self.alpha = torch.ones(self.sides[0].n, device=ds.x.device)
-        self.every = max(1, math.ceil((n_sweep-burn)/n_draws))
+        self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
 
     def __iter__(self):
         while True:
             for k in (0,1): self._half(k)
             _write_model(self.model, self.rows)
             self.n += 1
-            if self.n>self.burn and (self.n-self.burn)%self.every==0: self.draws.append((*self.rows, self.alpha))
+            late = self.n-self.burn
+            if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9): self.draws.append((*self.rows, self.alpha))
             yield self.sse.double().sum()/len(self.ds)
 
     def _half(self, k):
@@ -277,29 +312,36 @@ class _Gibbs:
         self.sse = sse
         if self.n>2: self.alpha = torch.distributions.Gamma(self.shape+self.sides[0].counts/2, self.shape*sse.sum()/len(self.ds)+sse/2).sample()
 
-# %% ../nbs/04_solvers.ipynb #4191522f
+# %% ../nbs/04_solvers.ipynb #0ab1ea2a
 def _posterior_mean(model, draws):
-    "A `DotBias` that predicts the mean of what the `draws` do"
-    side = lambda k: torch.stack([o[k] for o in draws], 1)  # (n,S,k+1)
-    p,q = side(0),side(1)
-    res = DotBias(p.shape[1]*(p.shape[2]-1), len(p), len(q), model.y_range, float(model.mean), clip=True).to(p.device)
-    _write_model(res, [torch.cat([w[...,:-1].flatten(1)*scale, w[...,-1].mean(1, keepdim=True)], 1) for w,scale in ((p,1/p.shape[1]),(q,1))])
+    "A `PosteriorMean` of what the sampler has kept"
+    users,items,alpha = (torch.stack(o) for o in zip(*draws))
+    res = PosteriorMean(users, items, (1/alpha).mean(0), model.y_range, float(model.mean)).to(users.device)
+    res.classes,res.user,res.item = model.classes,model.user,model.item
+    res.fill_unknown()
+    return res
+
+def _last_draw(model):
+    "The last draw of the `PosteriorMean` as a `DotBias`"
+    users,items = (o[-1] for o in model.draws())
+    res = DotBias(users.shape[1]-1, len(users), len(items), model.y_range, float(model.mean), clip=True).to(users.device)
+    _write_model(res, (users,items))
     res.classes,res.user,res.item = model.classes,model.user,model.item
     return res
 
 class _Averaged(Callback):
     "Validate the mean of the predictions of all draws after the first `burn` sweeps"
-    order,run_train = -5,False
-    def __init__(self, sampler): self.sampler,self.sums,self.count = sampler,{},0
+    order,run_train,sampler = -5,False,None
+    def __init__(self): self.sums,self.count = {},0
     def before_validate(self):
         if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
         self.count += 1
     def after_pred(self):
         self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred
         self.learn.pred = self.sums[self.iter]/self.count
-        if self.sampler.y_range: self.learn.pred = self.learn.pred.clamp(*self.sampler.y_range)
+        if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
 
-# %% ../nbs/04_solvers.ipynb #82b1b524
+# %% ../nbs/04_solvers.ipynb #16621f52
 def _implicit(ds, k, sizes, most=30_000):
     "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
     if min(sizes)>most: raise ValueError(f"side='implicit' solves equations of as many unknowns as there are users or items, the fewer of the two; {min(sizes)-1:,} are more than {most:,}: leave it out")
@@ -318,12 +360,13 @@ def _features(df, vocab, name, max_columns=10_000):
     if len(bad := df.columns[df.isna().any()]): raise ValueError(f'side has no value in {bad[0]!r} for {df.index[df[bad[0]].isna()][0]!r}: fill it, or leave the column out')
     res = []
     for c in df:
+        number = pd.api.types.is_numeric_dtype(df[c]) and not pd.api.types.is_bool_dtype(df[c])
+        if number and not np.isfinite(df[c]).all(): raise ValueError(f'side has values in {c!r} that are not finite')
         if df[c].nunique()<2: warn(f'side column {c!r} is the same for all of {name!r} and says nothing; left out')
-        elif pd.api.types.is_numeric_dtype(df[c]) and not pd.api.types.is_bool_dtype(df[c]): res.append(((df[c]-df[c].mean())/df[c].std()).to_frame())
+        elif number: res.append(((df[c]-df[c].mean())/df[c].std()).to_frame())
         else: res.append(df[c].astype(str).str.get_dummies('|'))
     x = np.concatenate([np.zeros((len(df), 0)), *(o.to_numpy('float32') for o in res)], 1)
     if x.shape[1]>max_columns: raise ValueError(f'side makes {x.shape[1]:,} columns of {name!r}, more than {max_columns:,}: leave out what differs for everybody')
-    if not np.isfinite(x).all(): raise ValueError(f'side has values for {name!r} that are not finite')
     return torch.from_numpy(np.concatenate([np.zeros((1, x.shape[1])), x]).astype('float32'))
 
 def _side_columns(ds, side, k, width):
@@ -338,7 +381,7 @@ def _side_columns(ds, side, k, width):
         else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
     return _Columns(torch.cat(parts, 1), width) if parts else None
 
-# %% ../nbs/04_solvers.ipynb #187ae5f0
+# %% ../nbs/04_solvers.ipynb #6ada61b8
 @patch
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
@@ -348,21 +391,18 @@ def fit_bayes(self:RecLearner,
     n_draws:int=100, # Keep as many draws, at most
     cbs=None # Callbacks
 ):
-    "Sample factors and biases from all that the ratings allow, and let the model be the mean of the draws. Interrupted, it keeps the draws so far"
-    burn = ifnone(burn, n_sweep//5)
+    "Sample factors and biases from all that the ratings allow, and let the model be the mean of the draws, a `PosteriorMean`. It goes on where a solver with as many factors has left; interrupted, it keeps the draws so far"
+    goes_on = isinstance(self.model, PosteriorMean) and self.model.u_weight.embedding_dim==self.model.n_draws*n_factors
+    burn = ifnone(burn, 0 if goes_on else n_sweep//5)
     if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
-    def sampler(model, ds):
-        columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
-        self.sampler = _Gibbs(model, ds, columns, burn, n_draws, n_sweep)
-        self.sampler.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
-        averaged.sampler = self.sampler
-        return iter(self.sampler)
-    averaged = _Averaged(None)
-    try: self._solve(n_factors, sampler, n_sweep, None, [averaged, *L(cbs)])
+    averaged = _Averaged()
+    def sweeps(model, ds):
+        averaged.sampler = s = _Gibbs(model, ds, [_side_columns(ds, side, k, n_factors+1) for k in (0,1)], burn, n_draws, n_sweep)
+        averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
+        return iter(s)
+    if goes_on: self.model = _last_draw(self.model)
+    try: self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)])
     finally:
-        s = getattr(self, 'sampler', None)
-        if s and s.draws:
-            s.model.y_range = s.y_range
-            self.model = _posterior_mean(s.model, s.draws)
-            self.model.fill_unknown()
+        if s := averaged.sampler: s.model.y_range = averaged.y_range
+        if s and s.draws: self.model = _posterior_mean(s.model, s.draws)

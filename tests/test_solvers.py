@@ -4,7 +4,8 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import load_learner
 from conftest import release_path
-from fastrec.all import IndexSplitter,RecDataLoaders,RecInterpretation,dot_learner,movielens_folds,nn_learner,sample_ratings
+from fastai.callback.core import Callback
+from fastrec.all import (IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,movielens_folds,nn_learner,sample_ratings)
 
 def loaders(df, n_valid=1, **kwargs):
     "All but the last `n_valid` rows for training"
@@ -106,3 +107,148 @@ def test_biases_on_cuda(ratings):
         with learn.no_logging(): learn.fit_bias()
         fits.append(learn.model.i_bias.weight.detach().cpu())
     assert torch.allclose(*fits, atol=1e-5)
+
+# ------------------------------------------------------------------ least squares
+def dense_rows(ds, other, reg, power, k, mean):
+    "One side's rows by a float64 ridge regression each, from the codes and ratings"
+    rows,cols = ds.x.long().T.flip(0) if k else ds.x.long().T
+    res = torch.zeros(len(list(ds.classes.values())[k]), other.shape[1]).double()
+    for r in rows.unique():
+        here = cols[rows==r]
+        z = torch.cat([other[here,:-1], torch.ones(len(here), 1)], 1).double()
+        y = ds.y[rows==r].double()-mean-other[here,-1].double()
+        res[r] = torch.linalg.solve(z.T@z + reg*len(here)**power*torch.eye(z.shape[1]).double(), z.T@y)
+    return res
+
+@pytest.mark.parametrize('power', [0,.5,1])
+def test_als_equals_dense_equations(power):
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1500)
+    learn = dot_learner(loaders(df, 100), y_range=False)
+    with learn.no_logging(): learn.fit_als(5, 40, reg=2, power=power, tol=0)
+    ds,m = learn.dls.train_ds,learn.model
+    users,items = (torch.cat([e.weight.detach() for e in es], 1) for es in m.tables)
+    want = dense_rows(ds, users, 2, power, 1, float(m.mean))
+    assert torch.allclose(items[1:].double(), want[1:], atol=1e-4)
+    off = learn.predict_df(ds.decode(ds.x))-ds.y.numpy()
+    assert learn.history.train_loss.iloc[-1]==pytest.approx((off**2).mean(), abs=1e-5)
+
+def test_als_objective_falls_and_goes_on():
+    dls = loaders(sample_ratings(n_users=100, n_items=80, n_ratings=4000), 400)
+    once,twice = dot_learner(dls, seed=1),dot_learner(dls, seed=1)
+    with once.no_logging(): once.fit_als(4, 8, tol=0)
+    with twice.no_logging():
+        twice.fit_als(4, 4, tol=0)
+        twice.fit_als(4, 4, tol=0)
+    assert (once.history.train_loss.diff().iloc[1:]<0).all()
+    assert torch.equal(once.model.u_weight.weight, twice.model.u_weight.weight)
+
+# ------------------------------------------------------------------ draws
+@pytest.fixture(scope='module')
+def bayes():
+    ratings,truth = sample_ratings(with_truth=True)
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=42))
+    with learn.no_logging(),learn.no_bar(): learn.fit_bayes(4, 80)
+    return learn,ratings.iloc[SeededSplitter(seed=42)(ratings)[1]],truth
+
+def test_posterior_mean_is_near_the_noise_floor():
+    "Where there are enough ratings to know everybody; what can't be known of the 60 ratings a user has in the sample costs 5%"
+    ratings,truth = sample_ratings(n_users=1000, n_items=300, n_ratings=240_000, with_truth=True)
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=42))
+    with learn.no_logging(): learn.fit_bayes(3, 60)
+    valid = ratings.iloc[SeededSplitter(seed=42)(ratings)[1]]
+    rmse = np.sqrt(((learn.predict_df(valid, unknown='average')-valid.rating)**2).mean())
+    assert rmse<truth.best_rmse(valid)*1.02
+    assert learn.history.rmse.iloc[-1]==pytest.approx(rmse, abs=2e-3)
+
+def test_intervals_cover(bayes):
+    learn,valid,_ = bayes
+    p = learn.predict_df(valid, unknown='average', std=True)
+    inside = ((valid.rating-p.iloc[:,0]).abs()<1.645*p['std']).mean()
+    assert .88<=inside<=.92
+
+def test_std_of_one_rating(bayes):
+    learn,valid,_ = bayes
+    row = valid.iloc[0]
+    mean,std = learn.predict(row.user, row.title, std=True)
+    p = learn.predict_df(valid.head(1), std=True)
+    assert mean==pytest.approx(p.iloc[0,0], abs=1e-6) and std==pytest.approx(p.iloc[0,1], abs=1e-6)
+    with pytest.raises(ValueError, match='fit it with fit_bayes'): dot_learner(learn.dls).predict(row.user, row.title, std=True)
+
+def test_recommend_weighs_the_uncertainty(bayes):
+    learn,valid,_ = bayes
+    users = valid.user.unique()[:5].tolist()
+    grid = {z: learn.recommend(users, n=3, z=z) for z in (0.,-1.,1.)}
+    frame = grid[-1.][['user','title']]
+    p = learn.predict_df(frame)
+    spread = learn.model.spread(learn.dls.train_ds.encode(frame, with_labels=False).x)
+    inside = (p<5).to_numpy()
+    assert inside.sum()>3 and np.allclose(grid[-1.].score[inside], (p-spread.numpy())[inside], atol=1e-3)
+    assert grid[1.].score.min()>=grid[0.].score.min()>=grid[-1.].score.min()
+
+def test_everything_works_on_the_posterior(bayes, tmp_path):
+    learn,valid,_ = bayes
+    grid = learn.predict_grid()
+    some = valid[valid.title.isin(learn.dls.classes['title'].labels) & valid.user.isin(learn.dls.classes['user'].labels)].head(20)
+    at = [learn.dls.classes[n].lookup(some[n])-1 for n in ('user','title')]
+    assert np.allclose(grid[at[0],at[1]], learn.predict_df(some), atol=1e-4)
+    assert len(learn.similar(some.title.iloc[0], n=3))==3 and len(RecInterpretation.from_learner(learn).item_bias(5))==5
+    learn.path = tmp_path
+    learn.export('l.pkl')
+    loaded = load_learner(tmp_path/'l.pkl')
+    assert np.allclose(loaded.predict_df(some, std=True), learn.predict_df(some, std=True), atol=1e-6)
+
+def test_fold_in_by_the_same_equations(bayes):
+    "A user folded in with their own training ratings is predicted for about as the sampler does"
+    learn,*_ = bayes
+    ds = learn.dls.train_ds
+    own = ds.decode(ds.x, ds.y)
+    user = own.user.mode()[0]
+    new = learn.fold_in(own[own.user==user][['title','rating']])
+    titles = own.title.unique()[:200]
+    a,b = (o.predict_grid(u, titles)[0].numpy() for o,u in ((learn,[user]),(new,None)))
+    assert np.abs(a-b).mean()<.1 and np.corrcoef(a, b)[0,1]>.97
+    nobody = learn.fold_in(pd.DataFrame(dict(title=[], rating=[])).astype(dict(rating='float32')))
+    assert np.abs(nobody.predict_grid(None, titles)[0].numpy()-learn.predict_grid(None, titles).mean(0).numpy()).mean()<.1
+
+def test_same_seed_same_draws():
+    dls = loaders(sample_ratings(n_users=60, n_items=40, n_ratings=1500), 100)
+    def drawn(**kwargs):
+        learn = dot_learner(dls, seed=3)
+        with learn.no_logging(): learn.fit_bayes(3, 12, side='implicit', **kwargs)
+        return learn.model.u_weight.weight
+    assert torch.equal(drawn(), drawn()) and drawn(n_draws=3).shape[1]==9
+
+def test_interrupted_sampling_keeps_its_draws():
+    class CtrlC(Callback):
+        def before_epoch(self):
+            if self.epoch==9: raise KeyboardInterrupt
+    dls = loaders(sample_ratings(n_users=60, n_items=40, n_ratings=1500), 100)
+    learn = dot_learner(dls, seed=3)
+    with pytest.raises(KeyboardInterrupt), learn.no_logging(): learn.fit_bayes(3, 20, burn=4, cbs=CtrlC())
+    assert learn.model.n_draws==5 and len(learn.recommend(n=1))
+    with learn.no_logging(): learn.fit_bayes(3, 6)
+    assert learn.model.n_draws==6
+
+def users_frame(dls, **cols): return pd.DataFrame(dict(user=dls.classes['user'].labels, **{k: f(len(dls.classes['user'])-1) for k,f in cols.items()}))
+
+@pytest.mark.parametrize('change,error', [
+    (lambda f: f.iloc[1:], "side has no row for 1 of"), (lambda f: pd.concat([f, f.head(1)]), 'several times'),
+    (lambda f: f.assign(age=f.age.where(f.index>0)), "side has no value in 'age' for"), (lambda f: f.rename(columns=dict(user='who')), "side has neither 'user' nor 'title'"),
+    (lambda f: f.assign(age=np.inf), 'not finite'), (lambda f: 'implizit', "side='implizit' must be 'implicit'")])
+def test_bad_side(change, error):
+    dls = loaders(sample_ratings(n_users=60, n_items=40, n_ratings=1500), 100)
+    learn = dot_learner(dls)
+    with pytest.raises(ValueError, match=error), learn.no_logging(): learn.fit_bayes(3, 6, side=change(users_frame(dls, age=lambda n: np.arange(n)*1e6)))
+
+def test_side_frames():
+    dls = loaders(sample_ratings(n_users=60, n_items=40, n_ratings=1500), 100)
+    learn = dot_learner(dls)
+    users = users_frame(dls, age=lambda n: np.arange(n)*1e9, job=lambda n: np.where(np.arange(n)%2, 'a|b', 'c'), same=np.ones)
+    with pytest.warns(UserWarning, match="'same' is the same for all"), learn.no_logging(): learn.fit_bayes(3, 10, side=['implicit',users])
+    assert np.isfinite(learn.history).all().all()
+
+@pytest.mark.parametrize('call,error', [(lambda l: l.fit_als(reg=-1), 'reg=-1 must be'), (lambda l: l.fit_als(2.5), 'n_factors=2.5'), (lambda l: l.fit_bayes(n_sweep=5, burn=5), 'burn=5'),
+                                        (lambda l: l.fit_bayes(n_draws=0), 'n_draws=0'), (lambda l: l.fit_als(4, reg=0), 'make the regularization stronger')])
+def test_bad_solver_arguments(call, error):
+    learn = dot_learner(loaders(sample_ratings(n_users=60, n_items=40, n_ratings=300), 100))
+    with pytest.raises(ValueError, match=error), learn.no_logging(): call(learn)

@@ -28,7 +28,7 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 
 bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for name in accuracy speed levers time_to_rmse growth loading grids pictures; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in accuracy fits ranking speed levers time_to_rmse growth loading grids pictures; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## remove what make has installed
 	rm -rf $(VENV)

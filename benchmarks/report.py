@@ -1,5 +1,5 @@
 """What the benchmarks share: the settings, and a table that names its command, machine and versions"""
-import os,platform
+import os,platform,sys
 from importlib.metadata import version
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -26,7 +26,7 @@ class Report:
 
     def write(self):
         versions = ', '.join(f'{o} {version(o)}' for o in ('fastrec','fastai','torch','pandas'))
-        note = f'`python benchmarks/{self.name}.py`: {cpu()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread; Python {platform.python_version()}, {versions}.'
+        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s); Python {platform.python_version()}, {versions}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)
         out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n')

@@ -109,7 +109,7 @@ def evaluate(self:RecLearner|Recommender,
     rows = {'model': {**rating, **_list_metrics(self, relevant, k, exclude_seen)}, 'popularity': _list_metrics(_popularity(self), relevant, k, exclude_seen)}
     return pd.DataFrame.from_dict(rows, orient='index').reindex(columns=['rmse','mae',*rows['popularity']])
 
-# %% ../nbs/07_metrics.ipynb #182f749f
+# %% ../nbs/07_metrics.ipynb #055e88d3
 def train_test(
     ratings:pd.DataFrame, # All ratings
     splitter:Callable # From a frame to the row numbers of training and test
@@ -142,7 +142,8 @@ def cross_validate(
         dls = RecDataLoaders.from_df(both, lambda _: (np.arange(len(train)),np.arange(len(train), len(both))), **kwargs)
         start = time.perf_counter()
         learn = fit(dls)
+        took = time.perf_counter()-start
         if not isinstance(learn, RecLearner): raise TypeError(f'fit must return the fitted RecLearner, not {type(learn).__name__}')
-        rows[name] = {**learn.evaluate(k=k, min_rating=min_rating).loc['model'], 'seconds': time.perf_counter()-start}
+        rows[name] = {**learn.evaluate(k=k, min_rating=min_rating).loc['model'], 'seconds': took}
     df = pd.DataFrame.from_dict(rows, orient='index')
     return pd.concat([df, df.agg(['mean','std'])])

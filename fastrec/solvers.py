@@ -7,7 +7,8 @@ Docs: https://fastrec.github.io/fastrec/solvers.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04_solvers.ipynb #e2123e9f
+# %% ../nbs/04_solvers.ipynb #a4d36909
+from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
 from .dls import *
@@ -195,7 +196,7 @@ def fit_als(self:RecLearner,
     if reg<0: raise ValueError(f'reg={reg} must be 0 or more')
     self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
 
-# %% ../nbs/04_solvers.ipynb #7f8f3b6a
+# %% ../nbs/04_solvers.ipynb #737853f1
 def _ials_sweeps(model, ds, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     (u,i),n = ds.x.long().T.contiguous(),[len(es[0].weight) for es in model.tables]
@@ -216,10 +217,10 @@ def _ials_sweeps(model, ds, alpha0, reg, power):
 
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=64, # Width of the embeddings
-    n_sweep:int=16, # Sweeps over users and items
-    alpha0:float=.1, # Weight of what was not chosen
-    reg:float=.02, # What holds the rows down
+    n_factors:int=32, # Width of the embeddings
+    n_sweep:int=12, # Sweeps over users and items
+    alpha0:float=.5, # Weight of what was not chosen
+    reg:float=.012, # What holds the rows down
     power:float=1., # How that grows with the number of a row's ratings
     cbs=None # Callbacks
 ):
@@ -381,7 +382,7 @@ def _side_columns(ds, side, k, width):
         else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
     return _Columns(torch.cat(parts, 1), width) if parts else None
 
-# %% ../nbs/04_solvers.ipynb #6ada61b8
+# %% ../nbs/04_solvers.ipynb #79427176
 @patch
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
@@ -398,10 +399,12 @@ def fit_bayes(self:RecLearner,
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
     averaged = _Averaged()
     def sweeps(model, ds):
+        if fresh: deque(itertools.islice(_als_sweeps(model, ds, 1.3, .5), 5), 0)  # near where the draws will be
         averaged.sampler = s = _Gibbs(model, ds, [_side_columns(ds, side, k, n_factors+1) for k in (0,1)], burn, n_draws, n_sweep)
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
     if goes_on: self.model = _last_draw(self.model)
+    fresh = not _goes_on(self.model, n_factors)
     try: self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)])
     finally:
         if s := averaged.sampler: s.model.y_range = averaged.y_range

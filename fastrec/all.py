@@ -7,6 +7,7 @@ from fastrec.models import *
 from fastrec.training import *
 from fastrec.collab import *
 from fastrec.solvers import *
+from fastrec.bayes import *
 from fastrec.predict import *
 from fastrec.interpret import *
 from fastrec.metrics import *

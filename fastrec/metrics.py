@@ -17,7 +17,7 @@ from .training import *
 from .predict import *
 from .predict import Recommender,Seen,_best_unseen,_predict
 
-# %% ../nbs/07_metrics.ipynb #d91d1861
+# %% ../nbs/07_metrics.ipynb #2adeb664
 def precision_at_k(hits, n_relevant):
     "Share of the recommendations that are relevant"
     return hits.float().mean(1)
@@ -40,17 +40,17 @@ def map_at_k(hits, n_relevant):
     return (hits.cumsum(1)/ranks*hits).sum(1)/n_relevant.clamp(max=hits.shape[1])
 
 def ndcg_at_k(hits, n_relevant):
-    "Discounted cumulative gain, $\\sum 1/\\log_2(1+rank)$ over the relevant recommendations, over what a perfect list would have ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"
+    "$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"
     gains = 1/torch.arange(2, hits.shape[1]+2, device=hits.device).log2()
     return (hits*gains).sum(1)/gains.cumsum(0)[n_relevant.clamp(max=hits.shape[1])-1]
 
-# %% ../nbs/07_metrics.ipynb #829b06f3
+# %% ../nbs/07_metrics.ipynb #c604b44d
 def coverage(items, n_items):
     "Share of the catalogue of `n_items` that is recommended to anybody; `items` are codes, (n_users,k)"
     return len(items.unique())/n_items
 
 def novelty(items, counts, n_users):
-    "Mean of $-\\log_2$ of the share of the `n_users` who have rated the recommended `items`, in bits; `counts` are ratings of each item ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"
+    "Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"
     return -(counts[items].clamp(min=1)/n_users).log2().mean().item()
 
 # %% ../nbs/07_metrics.ipynb #6d24b0da

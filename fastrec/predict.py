@@ -7,7 +7,7 @@ Docs: https://fastrec.github.io/fastrec/predict.html.md"""
 # %% auto #0
 __all__ = ['Seen', 'Recommender', 'top_n', 'NewUsers']
 
-# %% ../nbs/05_predict.ipynb #681aedc8
+# %% ../nbs/05_predict.ipynb #fdd64b3b
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastprogress.fastprogress import progress_bar
@@ -16,6 +16,7 @@ from .dls import *
 from .dls import _as_ratings,_missing,_need_columns
 from .models import *
 from .training import *
+from .training import _seeded
 from .collab import *
 
 # %% ../nbs/05_predict.ipynb #2c172806
@@ -371,7 +372,7 @@ def _prior(model):
     cov = d.T@d/max(len(z)-1, 1)
     return z.mean(0),cov + torch.eye(len(cov), device=z.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
 
-# %% ../nbs/05_predict.ipynb #94e537b8
+# %% ../nbs/05_predict.ipynb #cf137a31
 def _padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind, and the mask of what isn't zero"
     order,lens = users.argsort(stable=True),torch.bincount(users, minlength=n_users)
@@ -384,11 +385,11 @@ def _padded(users, n_users, *cols):
     return [pad(c) for c in (*cols, torch.ones_like(cols[-1]))]
 
 @patch
-def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,n_factors+1)"
+def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6, draw=False):
+    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,n_factors+1): the mean, or with `draw` a draw"
     m,cov = _prior(self)
     prec,z = torch.linalg.inv(cov),m.repeat(n_users, 1)
-    if not len(users): return z
+    if not len(users): return z + draw*torch.randn_like(z)@torch.linalg.cholesky(cov).T
     design = torch.cat([self.i_weight(items), torch.ones_like(y)[:,None]], 1)
     d,off,y,mask = _padded(users, n_users, design, self.i_bias(items)[:,0]+self.mean, y)
     bent = self.y_range is not None and not self.clip
@@ -400,17 +401,18 @@ def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6):
         a = prec + dj.mT@dj/noise
         b = prec@m + (dj.mT@((y-pred)*mask + slope*lin)[...,None])[...,0]/noise
         z = torch.linalg.solve(a, b)
+    if draw: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, torch.randn_like(z)[...,None], upper=True)[...,0]
     return z
 
-# %% ../nbs/05_predict.ipynb #f0df5cb2
+# %% ../nbs/05_predict.ipynb #7a954263
 @patch
 def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
-    "Rows of `n_users` new users for each of the draws, (n_users,S*(k+1)), the mean of what a draw's prior and their ratings allow"
+    "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
     res = []
     for p,q in zip(*self.draws()):
         draw = DotBias(p.shape[1]-1, len(p), len(q), self.y_range, float(self.mean), clip=True).to(p.device)
         for w,o in zip((draw.u_weight,draw.u_bias,draw.i_weight,draw.i_bias), (p[:,:-1],p[:,-1:],q[:,:-1],q[:,-1:])): w.weight.data.copy_(o)
-        res.append(draw._fit_users(users, items, y, n_users, self.noise[1:].mean()))
+        with _seeded(len(res)): res.append(draw._fit_users(users, items, y, n_users, self.noise[1:].mean(), draw=True))
     return torch.cat(res, 1)
 
 @patch
@@ -452,16 +454,16 @@ def with_users(self:DeepMF, z, m):
     res._modules = {**self._modules, 'embeds': nn.ModuleList([_table(z, m), self.embeds[1]])}
     return res
 
-# %% ../nbs/05_predict.ipynb #782eda55
+# %% ../nbs/05_predict.ipynb #95c01d4f
 class NewUsers(Recommender):
     "Users who weren't in training, by `RecLearner.fold_in`: they are predicted for like those who were"
     def __repr__(self): return f'{type(self).__name__}: {self.ds.classes[self.ds.user_name]}'
 
-    def predict(self, *labels, unknown='raise'):
+    def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
         (user,*others) = self.ds.classes[self.ds.user_name].labels
         if len(labels)==1 and others: raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
-        return super().predict(*([user] if len(labels)==1 else []), *labels, unknown=unknown)
+        return super().predict(*([user] if len(labels)==1 else []), *labels, **kwargs)
 
 def _noise(learn):
     "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"

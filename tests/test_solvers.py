@@ -252,3 +252,14 @@ def test_side_frames():
 def test_bad_solver_arguments(call, error):
     learn = dot_learner(loaders(sample_ratings(n_users=60, n_items=40, n_ratings=300), 100))
     with pytest.raises(ValueError, match=error), learn.no_logging(): call(learn)
+
+def test_new_users_have_their_uncertainty(bayes):
+    "The more a new user has rated, the surer the predictions"
+    learn,*_ = bayes
+    own = learn.dls.train_ds.decode(learn.dls.train_ds.x, learn.dls.train_ds.y)
+    mine = own[own.user==own.user.mode()[0]][['title','rating']]
+    title = own.title[~own.title.isin(mine.title)].iloc[0]
+    none,few,many = (learn.fold_in(mine.head(n)) for n in (0,3,80))
+    std = [o.predict(title, std=True)[1] for o in (none,few,many)]
+    assert std[0]>std[1]>std[2]
+    assert len(many.recommend(n=5, z=-1.))==5

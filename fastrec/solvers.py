@@ -58,7 +58,7 @@ def _goes_on(model, n_factors):
     "Is this a solver's model of ratings, of the right width?"
     return type(model) is DotBias and not model.is_preference and (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
-# %% ../nbs/04_solvers.ipynb #b596cf6f
+# %% ../nbs/04_solvers.ipynb #2f2b3b56
 def _bias_sweeps(model, ds, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
     codes,y = [c.contiguous() for c in ds.x.T],ds.y.double()
@@ -66,12 +66,12 @@ def _bias_sweeps(model, ds, reg):
     y = y-mean
     n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
     sums,b = [torch.bincount(c, y, minlength=len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
-    total = y@y
+    total,looked_up = y@y,torch.empty_like(y)  # fresh memory for every sweep would take longer than the arithmetic
     lam,noise = [1.,1.] if reg is None else reg,total/n_all
     while True:
         alpha = -sum(o@c for o,c in zip(n, b))/n_all
         for k in (0,1):
-            cross = torch.bincount(codes[k], b[1-k].index_select(0, codes[1-k]), minlength=len(n[k]))
+            cross = torch.bincount(codes[k], torch.index_select(b[1-k], 0, codes[1-k], out=looked_up), minlength=len(n[k]))
             b[k] = ((sums[k]-n[k]*alpha-cross)/(n[k]+lam[k])).where(n[k]>0, 0.)
         sse = total + n_all*alpha**2 + 2*b[1]@cross + sum((o*c+2*alpha*o-2*s)@c for o,c,s in zip(n, b, sums))
         sse = sse.clamp(min=0)  # rounding

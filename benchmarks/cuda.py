@@ -2,13 +2,12 @@
 import sys
 from report import Report,settings
 from growth import long_tail
+from time_to_rmse import SkipValidation
 from fastrec.all import *
 from torch.profiler import ProfilerActivity,profile
 
 def epoch(learn):
     "Seconds of an epoch of training, without validation"
-    class SkipValidation(Callback):
-        def before_validate(self): raise CancelValidException
     torch.cuda.synchronize()
     start = time.perf_counter()
     with learn.no_bar(),learn.no_logging(): learn.fit(1, cbs=SkipValidation())

@@ -132,7 +132,7 @@ class _Averaged(Callback):
         self.learn.pred = self.sums[self.iter]/self.count
         if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
 
-# %% ../nbs/04a_bayes.ipynb #9f1f38b4
+# %% ../nbs/04a_bayes.ipynb #b0f2558b
 def _implicit(ds, k, sizes, most=30_000):
     "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
     if min(sizes)>most: raise ValueError(f"side='implicit' needs equations with an unknown for each user or each item, and {min(sizes)-1:,} are too many: leave it out")
@@ -142,6 +142,7 @@ def _implicit(ds, k, sizes, most=30_000):
     counts = torch.bincount(codes[0], minlength=sizes[k])
     return torch.sparse_coo_tensor(codes, counts[codes[0]].float().rsqrt(), (sizes[k],sizes[1-k]), is_coalesced=True, check_invariants=False)
 
+# %% ../nbs/04a_bayes.ipynb #30a14f09
 def _features(df, vocab, name, max_columns=10_000):
     "Columns of the frame `df` for each label of `vocab`: numbers standardized, everything else as 0/1 columns, several in a text divided by '|'"
     if name in df: df = df.set_index(name)
@@ -162,6 +163,7 @@ def _features(df, vocab, name, max_columns=10_000):
     if x.shape[1]>max_columns: raise ValueError(f'side makes {x.shape[1]:,} columns of {name!r}, more than {max_columns:,}: leave out what differs for everybody')
     return torch.from_numpy(np.concatenate([np.zeros((1, x.shape[1])), x]).astype('float32'))
 
+# %% ../nbs/04a_bayes.ipynb #c29dd038
 def _side_columns(ds, side, k, width):
     "What `side` says of users, or with `k=1` of items, as `_Columns` for rows of `width` numbers; `None` if it says nothing"
     name,sizes = ds.cat_names[k],[len(v) for v in ds.classes.values()]

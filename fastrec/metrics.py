@@ -86,7 +86,7 @@ def _list_metrics(rec, x, k, exclude_seen):
     res = {f.__name__.replace('_k', f'_{k}'): f(hits, n_relevant).mean().item() for f in (precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k)}
     return {**res, 'coverage': coverage(items[there], n_items-1), 'novelty': novelty(items[there], rec.seen.counts, len(rec.ds.classes[rec.ds.user_name])-1)}
 
-# %% ../nbs/07_metrics.ipynb #54ae2379
+# %% ../nbs/07_metrics.ipynb #38832685
 @patch
 def evaluate(self:RecLearner|Recommender,
     frame:pd.DataFrame=None, # Held-out ratings; those of validation if left out
@@ -97,8 +97,7 @@ def evaluate(self:RecLearner|Recommender,
     "RMSE and MAE of the predicted ratings, and precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations"
     if k<1: raise ValueError(f'k={k} must be at least 1')
     if frame is None and isinstance(self, RecLearner): held = self.dls.valid_ds
-    else:
-        with warnings.catch_warnings(action='ignore'): held = self.ds.encode(frame, 'average', with_labels=True)
+    else: held = self.ds.encode(frame, 'average', with_labels=True)
     if not len(held): raise ValueError('there are no held-out ratings to evaluate on')
     if not len(self.ds): raise ValueError('a loaded learner does not know who has seen what: evaluate before it is exported')
     x,y = held.x,held.y

@@ -17,7 +17,7 @@ from .collab import _infer_range
 from .training import *
 from .training import _seeded
 
-# %% ../nbs/04_solvers.ipynb #0d6c5018
+# %% ../nbs/04_solvers.ipynb #94bd9bde
 class _Sweeps(Callback):
     "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
     order = 100  # after the bars have begun
@@ -44,7 +44,8 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False
     if n_sweep<1: raise ValueError(f'n_sweep={n_sweep} must be at least 1')
     if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if not len(self.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
-    ds,y_range = self.dls.train_ds.to(self.dls.device),self.model.y_range
+    ds = self.dls.train_ds.to(self.dls.device)
+    y_range = _infer_range(ds.y) if self.model.is_preference else self.model.y_range  # preferences have none to hand on
     if y_range==_infer_range(ds.y): y_range = float(ds.y.min()),float(ds.y.max())  # the half steps beyond were for the sigmoid
     if implicit or not _goes_on(self.model, n_factors):
         y_range,mean = (None,0.) if implicit else (y_range,float(ds.y.double().mean()))

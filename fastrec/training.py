@@ -26,7 +26,7 @@ def _seeded(seed):
         if seed is not None: torch.default_generator.manual_seed(seed)
         yield
 
-# %% ../nbs/02a_training.ipynb #455b0926
+# %% ../nbs/02a_training.ipynb #fe81ba22
 class RecLearner(Learner):
     "fastai's `Learner` for a model of ratings"
     seed,n_fits,_fit_seed,_listening,_check_each,_kept = None,0,None,(None,None),False,None
@@ -53,21 +53,24 @@ class RecLearner(Learner):
         cb = getattr(self, 'gather_preds', None)
         if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim: cb.preds = cb.preds[None]
 
-    def validation_context(self, *args, **kwargs):
-        return ContextManagers([self._kept_record(), super().validation_context(*args, **kwargs)])
-
-    @contextmanager
-    def _kept_record(self):
-        recorder = getattr(self, 'recorder', None)
-        kept = dict(vars(recorder)) if recorder else {}
-        try: yield
-        finally:
-            if recorder: vars(recorder).update(kept)
-
     def _bn_bias_state(self, with_bias):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
 
     def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_listening'}
+
+# %% ../nbs/02a_training.ipynb #9c5ec871
+@patch
+@contextmanager
+def _kept_record(self:RecLearner):
+    recorder = getattr(self, 'recorder', None)
+    kept = dict(vars(recorder)) if recorder else {}
+    try: yield
+    finally:
+        if recorder: vars(recorder).update(kept)
+
+@patch
+def validation_context(self:RecLearner, *args, **kwargs):
+    return ContextManagers([self._kept_record(), Learner.validation_context(self, *args, **kwargs)])
 
 # %% ../nbs/02a_training.ipynb #2c8deb89
 class FusedAdam(Optimizer):
@@ -94,13 +97,13 @@ class FusedAdam(Optimizer):
             if p.grad is not None and p.grad.is_sparse: p.grad = None
             elif p.grad is not None: p.grad.zero_()
 
-# %% ../nbs/02a_training.ipynb #ac698b18
+# %% ../nbs/02a_training.ipynb #40de364c
 def _count(learn, cb):
     learn.pct_train += 1./(learn.n_iter*learn.n_epoch)
     learn.train_iter += 1
 
 def _cast(learn, cb):
-    if any(type(o) is not Tensor for o in learn.xb+learn.yb): cb.before_batch()
+    if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
 def _record(learn, rec):
     if not learn.training or rec.train_metrics or num_distrib()>1: return rec.after_batch()
@@ -186,7 +189,7 @@ def _call_one(self:RecLearner, event_name):
 def __call__(self:RecLearner, event_name):
     for o in [event_name] if isinstance(event_name, str) else event_name: self._call_one(o)
 
-# %% ../nbs/02a_training.ipynb #c9a66c7a
+# %% ../nbs/02a_training.ipynb #d29ac9c1
 @patch
 def _split(self:RecLearner, b): self.xb,self.yb = b[:1],b[1:]
 
@@ -197,16 +200,18 @@ def _set_device(self:RecLearner, b):
 
 @patch
 def _works_by_hand(self:RecLearner):
-    "Can `mse_step` take the place of model, loss and backward pass? Nobody may look at what lies between, or do something else there"
+    "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
     m,loss = self.model,self.loss_func
     if type(m) is not DotBias or type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
-    hooked = any(o._forward_hooks or o._forward_pre_hooks or o._backward_hooks for o in m.modules()) or any(w._backward_hooks for w in m.parameters())
-    return not hooked and not any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
+    return not any(o._forward_hooks or o._forward_pre_hooks or o._backward_hooks for o in m.modules()) and not any(w._backward_hooks for w in m.parameters())
+
+@patch
+def _watched(self:RecLearner): return any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _do_one_batch(self:RecLearner):
     if self.iter==0: self.by_hand = self._works_by_hand()
-    if not (self.by_hand and self.training and self.yb): return Learner._do_one_batch(self)
+    if not (self.by_hand and self.training and self.yb) or self._watched(): return Learner._do_one_batch(self)
     self.pred,self.loss = self.model.mse_step(self.xb[0], self.yb[0])
     self.loss_grad = self.loss
     if self._check_each: self._check_loss()
@@ -307,7 +312,7 @@ def all_batches(self:RecLearner):
     if watch and not self._check_each: self._check_epoch(rng)
     self._kept = None
 
-# %% ../nbs/02a_training.ipynb #a74d0392
+# %% ../nbs/02a_training.ipynb #5bfe2346
 @patch
 def _tidy(self:RecLearner):
     "Leave an interrupted fit as if it had ended"
@@ -315,6 +320,7 @@ def _tidy(self:RecLearner):
         if isinstance(cb, ProgressCallback): cb('after_fit')
     if self.opt: self.opt.zero_grad()
     self.model.fill_unknown()
+    self._kept = None
     self._end_cleanup()
 
 @patch

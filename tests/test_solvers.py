@@ -263,3 +263,11 @@ def test_new_users_have_their_uncertainty(bayes):
     std = [o.predict(title, std=True)[1] for o in (none,few,many)]
     assert std[0]>std[1]>std[2]
     assert len(many.recommend(n=5, z=-1.))==5
+
+def test_ratings_after_choices_keep_their_range():
+    learn = dot_learner(loaders(sample_ratings(n_users=60, n_items=40, n_ratings=1500), 100))
+    with learn.no_logging():
+        learn.fit_ials(4, 3)
+        assert learn.model.is_preference
+        learn.fit_als(4, 3)
+    assert not learn.model.is_preference and learn.model.y_range==(1,5)

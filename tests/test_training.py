@@ -56,7 +56,14 @@ def test_nobody_is_left_out_of_the_gradient(dls):
     assert learn.by_hand
     look = Look()
     with learn.no_logging(): learn.fit(1, cbs=look)
-    assert not learn.by_hand and look.seen[0][1] and len(look.seen)==len(dls.train)+len(dls.valid)
+    assert look.seen[0][1] and len(look.seen)==len(dls.train)+len(dls.valid)
+    late = Look()
+    class Joining(Callback):
+        def after_batch(self):
+            if self.training and self.iter==3: self.learn.add_cb(late)
+    with learn.no_logging(): learn.fit(1, cbs=Joining())
+    assert len(late.seen)==len(dls.train)-4+len(dls.valid)
+    learn.remove_cb(late)
     h = learn.model.register_forward_hook(lambda *_: seen.append(1))
     with learn.no_logging(): learn.fit(1)
     h.remove()

@@ -64,12 +64,38 @@ class _Columns:
         self.lam = float(torch.distributions.Gamma(1+d*k/2, 1+((self.beta@precision)*self.beta).sum()/2).sample())
         self._factorize()
 
-# %% ../nbs/04a_bayes.ipynb #60d0f451
+# %% ../nbs/04a_bayes.ipynb #ef4f8298
+class _SpanSampler:
+    "A sampler of how much higher each user rates in each span of `seconds` in the codes `x`, from `effects` on if these are of the same spans"
+    def __init__(self, x, seconds, effects=None):
+        self.seconds = seconds
+        self.keys,self.codes = TimeEffects.key(x, seconds).unique(return_inverse=True)
+        self.effects = effects if effects is not None and len(effects)==len(self.keys) else torch.zeros(len(self.keys), device=x.device)
+        self.precision = torch.tensor(10., device=x.device)
+
+    def of_ratings(self): return self.effects[self.codes]
+
+    def draw(self, left, alpha):
+        "Draw the effects given what is `left` of the ratings, and its precision `alpha`, (n,) each"
+        n = len(self.keys)
+        precision = torch.bincount(self.codes, alpha, minlength=n) + self.precision
+        self.effects = torch.bincount(self.codes, alpha*left, minlength=n)/precision + torch.randn(n, device=left.device)/precision.sqrt()
+        self.precision = torch.distributions.Gamma(1+n/2, .05+self.effects.square().sum()/2).sample()
+
+# %% ../nbs/04a_bayes.ipynb #729ee992
+def _scores(rows, u, i, step=2**18):
+    "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1)"
+    def block(u, i):
+        p,q = rows[0].index_select(0, u),rows[1].index_select(0, i)
+        return (p[:,:-1]*q[:,:-1]).sum(1) + p[:,-1] + q[:,-1]
+    return torch.cat([block(*o) for o in zip(u.split(step), i.split(step))])
+
+# %% ../nbs/04a_bayes.ipynb #ebd7f4cb
 class _Gibbs:
-    "A sampler of the rows of both sides for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
+    "A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
     shape = 5.  # of the Gamma that the users' precisions come from
-    def __init__(self, model, ds, columns, burn, n_draws, n_sweep):
-        self.model,self.ds,self.columns,self.burn = model,ds,columns,burn
+    def __init__(self, model, ds, columns, burn, n_draws, n_sweep, spans=()):
+        self.model,self.ds,self.columns,self.burn,self.spans = model,ds,columns,burn,spans
         self.sides,self.rows,self.n,self.draws = _sides(model, ds),_read_model(model),0,[]
         self.alpha = torch.ones(self.sides[0].n, device=ds.x.device)
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
@@ -77,10 +103,11 @@ class _Gibbs:
     def __iter__(self):
         while True:
             for k in (0,1): self._half(k)
+            if self.spans: self._draw_spans()
             _write_model(self.model, self.rows)
             self.n += 1
             late = self.n-self.burn
-            if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9): self.draws.append((*self.rows, self.alpha))
+            if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9): self._keep()
             yield self.sse.double().sum()/len(self.ds)
 
     def _half(self, k):
@@ -103,21 +130,28 @@ class _Gibbs:
         self.sse = sse
         if self.n>2: self.alpha = torch.distributions.Gamma(self.shape+self.sides[0].counts/2, self.shape*sse.sum()/len(self.ds)+sse/2).sample()
 
-# %% ../nbs/04a_bayes.ipynb #0ab1ea2a
-def _posterior_mean(model, draws):
-    "A `PosteriorMean` of what the sampler has kept"
-    users,items,alpha = (torch.stack(o) for o in zip(*draws))
-    res = PosteriorMean(users, items, (1/alpha).mean(0), model.y_range, float(model.mean)).to(users.device)
+    def _draw_spans(self):
+        "Draw the effects of the spans, and take them off the ratings that the sides see"
+        u,i = self.ds.codes
+        left = self.ds.y-self.model.mean-_scores(self.rows, u, i)
+        alpha,total = self.alpha[u],sum(o.of_ratings() for o in self.spans)
+        for o in self.spans:
+            total = total-o.of_ratings()
+            o.draw(left-total, alpha)
+            total = total+o.of_ratings()
+        for side in self.sides: side.take(self.ds.y-self.model.mean-total)
+
+    def _keep(self): self.draws.append((*self.rows, self.alpha, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
+
+# %% ../nbs/04a_bayes.ipynb #edc1f670
+def _posterior_mean(sampler):
+    "A `PosteriorMean` of what the `sampler` has kept"
+    model = sampler.model
+    users,items,alpha,*spans = (torch.stack(o) for o in zip(*sampler.draws))
+    effects = [TimeEffects(o.seconds, o.keys, e, (1/precision).mean()) for o,e,precision in zip(sampler.spans, spans[::2], spans[1::2])]
+    res = PosteriorMean(users, items, (1/alpha).mean(0), model.y_range, float(model.mean), effects).to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.fill_unknown()
-    return res
-
-def _last_draw(model):
-    "The last draw of the `PosteriorMean` as a `DotBias`"
-    users,items = (o[-1] for o in model.draws())
-    res = DotBias(users.shape[1]-1, len(users), len(items), model.y_range, float(model.mean), clip=True).to(users.device)
-    _write_model(res, (users,items))
-    res.classes,res.user,res.item = model.classes,model.user,model.item
     return res
 
 class _Averaged(Callback):
@@ -128,15 +162,16 @@ class _Averaged(Callback):
         if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
         self.count += 1
     def after_pred(self):
-        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred
+        effects = [TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision) for o in self.sampler.spans]
+        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + sum(e.mean[at]*known for e in effects for at,known in [e.find(self.x)])
         self.learn.pred = self.sums[self.iter]/self.count
         if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
 
-# %% ../nbs/04a_bayes.ipynb #b0f2558b
+# %% ../nbs/04a_bayes.ipynb #c69d7a35
 def _implicit(ds, k, sizes, most=30_000):
     "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
     if min(sizes)>most: raise ValueError(f"side='implicit' needs equations with an unknown for each user or each item, and {min(sizes)-1:,} are too many: leave it out")
-    codes = ds.x.long().T.flip(0) if k else ds.x.long().T
+    codes = ds.codes[::-1] if k else ds.codes
     codes = (codes[0]*sizes[1-k]+codes[1]).unique()
     codes = torch.stack([codes//sizes[1-k], codes%sizes[1-k]])
     counts = torch.bincount(codes[0], minlength=sizes[k])
@@ -176,12 +211,24 @@ def _side_columns(ds, side, k, width):
         else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
     return _Columns(torch.cat(parts, 1), width) if parts else None
 
-# %% ../nbs/04a_bayes.ipynb #2b7256ec
+# %% ../nbs/04a_bayes.ipynb #f63b45a6
+def _spans(ds, time):
+    "The spans `time` in seconds"
+    if time is not None and ds.time_name is None: raise ValueError(f"time={time!r} needs to know when the ratings were given: name that column in RecDataLoaders, as in from_df(..., time_name='timestamp')")
+    res = []
+    for o in L(time):
+        try: res.append(int(pd.Timedelta(o).total_seconds()))
+        except ValueError: raise ValueError(f"time={o!r} is no span of time such as '1D', '1h' or '10min'") from None
+        if res[-1]<1: raise ValueError(f'time={o!r} must be a second or more')
+    return res
+
+# %% ../nbs/04a_bayes.ipynb #d5df49a7
 @patch
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
     n_sweep:int=100, # Sweeps over users and items
     side=None, # What the factors may follow from: 'implicit', frames with the column of users or items, or a list of these
+    time=None, # Span, such as '1D', in which all ratings of a user may be higher or lower, or a list of these; needs `time_name` in the `RecDataLoaders`
     burn:int=None, # Sweeps before the first draw is kept; a fifth if left out
     n_draws:int=100, # Keep as many draws, at most
     cbs=None # Callbacks
@@ -193,15 +240,17 @@ def fit_bayes(self:RecLearner,
     burn = ifnone(burn, 0 if goes_on else n_sweep//5)
     if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
-    averaged = _Averaged()
+    averaged,seconds = _Averaged(),_spans(self.dls.train_ds, time)
+    last = {o.seconds: o.effects[-1] for o in getattr(self.model, 'time_effects', [])}
     def sweeps(model, ds):
         if fresh: deque(itertools.islice(_als_sweeps(model, ds, 1.3, .5), 5), 0)  # near where the draws will be
-        averaged.sampler = s = _Gibbs(model, ds, [_side_columns(ds, side, k, n_factors+1) for k in (0,1)], burn, n_draws, n_sweep)
+        columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
+        averaged.sampler = s = _Gibbs(model, ds, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
-    if goes_on: self.model = _last_draw(self.model)
+    if goes_on: self.model = self.model.one_draw(-1)
     fresh = not _goes_on(self.model, n_factors)
     try: self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)])
     finally:
         if s := averaged.sampler: s.model.y_range = averaged.y_range
-        if s and s.draws: self.model = _posterior_mean(s.model, s.draws)
+        if s and s.draws: self.model = _posterior_mean(s)

@@ -109,20 +109,35 @@ def _as_ratings(col):
     if not np.isfinite(res).all(): raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
 
-# %% ../nbs/01_dls.ipynb #4510217c
+# %% ../nbs/01_dls.ipynb #2c382933
+def _as_seconds(col):
+    "`col`, dates or seconds since 1970, as int32"
+    if pd.api.types.is_datetime64_any_dtype(col): col = (col-pd.Timestamp(0, tz=col.dt.tz))//pd.Timedelta('1s')
+    if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {col.head(1).tolist()[0]!r} for one, where times are needed: convert it with pd.to_datetime')
+    ok = col.between(1, 2**31-1)
+    if not ok.all(): raise ValueError(f'column {col.name!r} holds {col[~ok].tolist()[0]!r}, {(~ok).sum()} such in all, where seconds since 1970 are needed, from 1 to 2**31-1, the year 2038: '
+                                      'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime')
+    return col.to_numpy('int32')
+
+# %% ../nbs/01_dls.ipynb #9ecd814b
 class RatingsTensors:
-    "`x`, int32 codes of shape (n,2); `y`, float32 ratings of shape (n,), or None; `classes`, the `Vocab` of each column"
+    "`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None; `classes`, the `Vocab` of each column"
     n_inp = 1
-    def __init__(self, x, y, classes, rating_name, index=None):
+    def __init__(self, x, y, classes, rating_name, index=None, time_name=None):
         store_attr()
         self.user_name,self.item_name = self.cat_names = list(classes)
 
     def __len__(self): return len(self.x)
+    @property
+    def codes(self):
+        "Codes of the users and of the items, int64, as two tensors (n,)"
+        return self.x[:,0].long(),self.x[:,1].long()
     def __getitem__(self, i): return (self.x[i],) if self.y is None else (self.x[i],self.y[i])
     def rows(self, i):
         "As `self[i]`, for a tensor `i` of row numbers, in less time"
         return tuple(o.index_select(0, i) for o in (self.x,self.y) if o is not None)
-    def new(self, x, y, index=None): return RatingsTensors(x, y, self.classes, self.rating_name, index)
+    def new(self, x, y, index=None): return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
     def new_empty(self): return self.new(self.x[:0], None if self.y is None else self.y[:0])
 
     def to(self, device):
@@ -130,12 +145,13 @@ class RatingsTensors:
         if device is not None and self.x.device!=device: self.x,self.y = to_device((self.x,self.y), device)
         return self
 
-# %% ../nbs/01_dls.ipynb #f888b472
+# %% ../nbs/01_dls.ipynb #c16064c1
 @patch
 def decode(self:RatingsTensors, x, y=None):
     "Frame of the labels, and of the ratings if given, of the codes `x`"
     df = pd.DataFrame({n: self.classes[n].decode(x[:,i].cpu()) for i,n in enumerate(self.cat_names)})
     if y is not None: df[self.rating_name] = y.cpu().numpy()
+    if x.shape[1]>2: df[self.time_name] = pd.to_datetime(x[:,2].cpu(), unit='s')
     return df
 
 # %% ../nbs/01_dls.ipynb #e49d126c
@@ -151,7 +167,7 @@ def _check_kind(col, vocab):
         raise ValueError(f'column {col.name!r} holds {given} ({col.head(1).tolist()[0]!r} for one), but the model was trained on {known} ({vocab.labels[:1].tolist()[0]!r} for one): '
                          'convert it, or were columns swapped?')
 
-# %% ../nbs/01_dls.ipynb #35944bdb
+# %% ../nbs/01_dls.ipynb #09f9d7f6
 def _unknown_labels(df, x, ds):
     "A sentence that names the labels in `df` whose code in `x` is 0"
     lost = {n: pd.unique(df[n][x[:,i]==0]) for i,n in enumerate(ds.cat_names)}
@@ -167,7 +183,8 @@ def encode(self:RatingsTensors,
     if unknown not in ('raise','average','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise', 'average' or 'drop'")
     if not isinstance(df, pd.DataFrame): raise TypeError(f'a DataFrame with the columns {self.cat_names} is needed, not {type(df).__name__}')
     with_labels = ifnone(with_labels, self.rating_name in df)
-    names = self.cat_names + [self.rating_name]*with_labels
+    timed = self.time_name is not None and self.time_name in df
+    names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed
     _need_columns(df, names)
     if (gaps := _missing(df, names))[1]:
         raise ValueError(f'{gaps[1]}: fill or drop them first' + (', or pass with_labels=False to ignore the ratings' if with_labels else ''))
@@ -175,6 +192,7 @@ def encode(self:RatingsTensors,
     x = np.stack([v.encode(df[n]) for n,v in self.classes.items()], 1)
     y = _as_ratings(df[self.rating_name]) if with_labels else None
     known = (x>0).all(1)
+    if timed: x = np.column_stack([x, _as_seconds(df[self.time_name])])
     if not known.all():
         what = f'{(~known).sum()} of {len(df)} rows: {_unknown_labels(df, x, self)}'
         if unknown=='raise': raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out")
@@ -276,7 +294,7 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #9f35a2c8
+# %% ../nbs/01_dls.ipynb #817e4d3b
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
@@ -285,10 +303,11 @@ def from_df(cls:RecDataLoaders,
     user_name:str=None, # Column of the users; left out: 'user', else the first
     item_name:str=None, # Column of the items; left out: 'title' or 'item', else the second
     rating_name:str=None, # Column of the ratings; left out: 'rating', else the third
+    time_name:str=None, # Column of their times, dates or seconds since 1970, for models that use them; left out: not read
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=512, # Ratings in a batch, at most
     val_bs:int=None, # The same for validation; eight times `bs` if left out
-    dropna:bool=False, # Leave out rows without user, item or rating (after the split)? Otherwise they are refused
+    dropna:bool=False, # Leave out rows without user, item, rating or time (after the split)? Otherwise they are refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
@@ -297,13 +316,16 @@ def from_df(cls:RecDataLoaders,
     val_bs = ifnone(val_bs, 8*bs)
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     names = _pick_columns(ratings, user_name, item_name, rating_name)
-    gaps,count = _missing(ratings, names)
+    times = [] if time_name is None else [time_name]
+    _need_columns(ratings, times)
+    gaps,count = _missing(ratings, names+times)
     if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
     if count: warn(f'{count}; left out')
     train,valid = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
     codes,vocabs = zip(*(_encode_column(ratings[n], train) for n in names[:2]))
+    codes += tuple(_as_seconds(ratings[n] if not count else ratings[n].where(~gaps, ratings[n][~gaps].iloc[0])) for n in times)
     y = _as_ratings(ratings[names[2]] if not count else ratings[names[2]].where(~gaps, 0))
-    part = lambda idx: RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2])
+    part = lambda idx: RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name)
     dls = cls(RatingsDL(part(train), bs=bs, shuffle=True, drop_last=drop_last, seed=seed),
               RatingsDL(part(valid), bs=val_bs), path=path, device=ifnone(device, default_device()))
     dls.seed = seed

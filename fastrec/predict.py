@@ -19,11 +19,11 @@ from .training import *
 from .training import _seeded
 from .collab import *
 
-# %% ../nbs/05_predict.ipynb #2c172806
+# %% ../nbs/05_predict.ipynb #b2c00570
 class Seen:
     "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
     def __init__(self, x, n_users, n_items, counts=None):
-        x = x[(x>0).all(1)].cpu()
+        x = x[(x[:,:2]>0).all(1)].cpu()
         order = x[:,0].argsort(stable=True)
         self.items = x[order,1]
         self.offsets = F.pad(torch.bincount(x[:,0], minlength=n_users).cumsum(0), (1,0))
@@ -73,7 +73,7 @@ def _codes(vocab, labels):
     if labels is None: return torch.arange(1, len(vocab))
     return torch.from_numpy(vocab.lookup(labels))
 
-# %% ../nbs/05_predict.ipynb #1bd2c306
+# %% ../nbs/05_predict.ipynb #bf132187
 @patch
 def predict(self:RecLearner|Recommender,
     user, # Label of the user
@@ -90,17 +90,21 @@ def predict(self:RecLearner|Recommender,
     return (pred,_std(self.model, x).item()) if std else pred
 
 def _predict(model, x, bs=2**16):
-    "Predictions for the codes `x`, (n,2), on the CPU"
-    if (x==0).any(): model.fill_unknown()
+    "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
+    if (x[:,:2]==0).any(): model.fill_unknown()
     with _evaluating(model) as device: return torch.cat([model(o.to(device)).float().cpu() for o in x.split(bs)]) if len(x) else torch.zeros(0)
 
-# %% ../nbs/05_predict.ipynb #fd2e1716
+# %% ../nbs/05_predict.ipynb #a78b5ab8
 def _need_draws(model):
     if not isinstance(model, PosteriorMean): raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
     return model
 
+def _one_draw(model, s):
+    if not -_need_draws(model).n_draws<=s<model.n_draws: raise ValueError(f'draw={s}: there are draws 0 to {model.n_draws-1}')
+    return model.one_draw(s)
+
 def _std(model, x, bs=2**14):
-    "Standard deviation of the ratings of the codes `x`, (n,2), on the CPU"
+    "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
     with _evaluating(_need_draws(model)) as device:
         return torch.cat([(model.spread(o)**2 + model.noise[o[:,0].long()]).sqrt().cpu() for o in x.to(device).split(bs)]) if len(x) else torch.zeros(0)
 
@@ -302,7 +306,7 @@ def _parquet(path):
         part.unlink(missing_ok=True)
         raise
 
-# %% ../nbs/05_predict.ipynb #e13b9383
+# %% ../nbs/05_predict.ipynb #f16abcce
 @patch
 def recommend(self:RecLearner|Recommender,
     users=None, # Label or labels of users; all if left out
@@ -313,10 +317,14 @@ def recommend(self:RecLearner|Recommender,
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for the scores of a block of users
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
+    draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
 )->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; or `path`
     "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
     if n<1: raise ValueError(f'n={n} must be at least 1')
-    if z: return Recommender(Weighed(_need_draws(self.model), z), self.ds, self.seen).recommend(users, n, items, exclude_seen, min_count, path, max_bytes)
+    if z and draw is not None: raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
+    if z or draw is not None:
+        model = Weighed(_need_draws(self.model), z) if z else _one_draw(self.model, draw)
+        return Recommender(model, self.ds, self.seen).recommend(users, n, items, exclude_seen, min_count, path, max_bytes)
     users = _codes(self.ds.classes[self.ds.user_name], users).long()
     items,seen = _candidates(self, items, min_count),_exclude(self, exclude_seen)
     none = users[:0],torch.zeros(0, min(n, max(len(items), 1))),torch.zeros(0, min(n, max(len(items), 1)), dtype=int)
@@ -404,7 +412,7 @@ def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6, draw=Fals
     if draw: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, torch.randn_like(z)[...,None], upper=True)[...,0]
     return z
 
-# %% ../nbs/05_predict.ipynb #7a954263
+# %% ../nbs/05_predict.ipynb #03121acf
 @patch
 def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
@@ -412,7 +420,7 @@ def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     for p,q in zip(*self.draws()):
         draw = DotBias(p.shape[1]-1, len(p), len(q), self.y_range, float(self.mean), clip=True).to(p.device)
         for w,o in zip((draw.u_weight,draw.u_bias,draw.i_weight,draw.i_bias), (p[:,:-1],p[:,-1:],q[:,:-1],q[:,-1:])): w.weight.data.copy_(o)
-        with _seeded(len(res)): res.append(draw._fit_users(users, items, y, n_users, self.noise[1:].mean(), draw=True))
+        with _seeded(len(res)): res.append(draw._fit_users(users, items, y, n_users, self.noise[1:].mean()+self.time_variance, draw=True))
     return torch.cat(res, 1)
 
 @patch
@@ -429,7 +437,7 @@ def _fit_users(self:DeepMF, users, items, y, n_users, noise, steps=50):
         opt.step()
     return (m + eps@chol.T).detach()
 
-# %% ../nbs/05_predict.ipynb #f55f7a08
+# %% ../nbs/05_predict.ipynb #ba44cafc
 def _table(rows, mean): return nn.Embedding.from_pretrained(torch.cat([mean[None], rows]))
 
 @patch
@@ -444,7 +452,7 @@ def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
     _,items = self.draws()
     new = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)).transpose(0, 1)
-    res = PosteriorMean(new, items, self.noise[1:].mean().repeat(len(z)+1), self.y_range, float(self.mean)).to(z.device)
+    res = PosteriorMean(new, items, (self.noise[1:].mean()+self.time_variance).repeat(len(z)+1), self.y_range, float(self.mean)).to(z.device)
     return res
 
 @patch

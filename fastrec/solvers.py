@@ -59,10 +59,10 @@ def _goes_on(model, n_factors):
     "Is this a solver's model of ratings, of the right width?"
     return type(model) is DotBias and not model.is_preference and (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
-# %% ../nbs/04_solvers.ipynb #2f2b3b56
+# %% ../nbs/04_solvers.ipynb #aa076ca8
 def _bias_sweeps(model, ds, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    codes,y = [c.contiguous() for c in ds.x.T],ds.y.double()
+    codes,y = [c.contiguous() for c in ds.x[:,:2].T],ds.y.double()
     mean,n_all = y.mean(),len(y)
     y = y-mean
     n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
@@ -101,23 +101,31 @@ def fit_bias(self:RecLearner,
         if len(reg)!=2 or min(reg)<0: raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
 
-# %% ../nbs/04_solvers.ipynb #be69f25c
+# %% ../nbs/04_solvers.ipynb #cf2a9116
 class _Side:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
     def __init__(self, rows, cols, y, n, n_other, budget=2**18):
-        self.n,self.counts,self.squares = n,torch.bincount(rows, minlength=n),torch.bincount(rows, y*y, minlength=n)
-        order = rows.argsort(stable=True)
-        cols,y = cols[order],y[order]
-        starts,ids = self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
+        self.n,self.rows,self.counts,self.order = n,rows,torch.bincount(rows, minlength=n),rows.argsort(stable=True)
+        cols,self.starts,ids = cols[self.order],self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
         ids = ids[self.counts[ids]>0]
         lengths,self.blocks,i = self.counts[ids],[],0
         while i<len(ids):
             longest = max(int(lengths[i]*1.3)+1, 4)
             j = min(int(torch.searchsorted(lengths, longest, right=True)), i+max(1, budget//longest))
-            b,k = ids[i:j],torch.arange(int(lengths[j-1]), device=rows.device)
-            there,at = k<self.counts[b][:,None],(starts[b][:,None]+k).clamp(max=len(y)-1)
-            self.blocks.append((b,torch.where(there, cols[at], n_other),torch.where(there, y[at], 0.)))
+            there,at = self._slots(ids[i:j])
+            self.blocks.append((ids[i:j],torch.where(there, cols[at], n_other),None))
             i = j
+        self.take(y)
+
+    def _slots(self, ids):
+        "For each of the rows `ids` as many places in `order` as the longest needs, and whether they are its own"
+        k = torch.arange(int(self.counts[ids].max()), device=ids.device)
+        return k<self.counts[ids][:,None],(self.starts[ids][:,None]+k).clamp(max=len(self.order)-1)
+
+    def take(self, y):
+        "Go on with other ratings of the same rows and columns"
+        self.squares,y = torch.bincount(self.rows, y*y, minlength=self.n),y[self.order]
+        self.blocks = [(ids,cols,torch.where(there, y[at], 0.)) for ids,cols,_ in self.blocks for there,at in [self._slots(ids)]]
 
     def equations(self, design, weight=None):
         "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given"
@@ -155,7 +163,7 @@ def _solve_side(side, other, prior, alpha=None, weight=None, draw=False, errors=
             sse[ids] += (w*(torch.bmm(zz, w[...,None])[...,0] - 2*zy)).sum(1)
     return res,sse.clamp(min=0)
 
-# %% ../nbs/04_solvers.ipynb #be2678ca
+# %% ../nbs/04_solvers.ipynb #866c318d
 def _read_model(model):
     "Factors and biases of users and of items, each as one tensor (n,k+1)"
     return [torch.cat([e.weight.detach() for e in es], 1) for es in model.tables]
@@ -168,7 +176,7 @@ def _write_model(model, sides):
 
 def _sides(model, ds):
     "Both sides of the ratings `ds`, less the mean"
-    (u,i),n = ds.x.long().T.contiguous(),[len(es[0].weight) for es in model.tables]
+    (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     y = ds.y-model.mean
     return _Side(u, i, y, *n),_Side(i, u, y, *n[::-1])
 
@@ -196,10 +204,10 @@ def fit_als(self:RecLearner,
     if reg<0: raise ValueError(f'reg={reg} must be 0 or more')
     self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
 
-# %% ../nbs/04_solvers.ipynb #737853f1
+# %% ../nbs/04_solvers.ipynb #a2d4f6d6
 def _ials_sweeps(model, ds, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    (u,i),n = ds.x.long().T.contiguous(),[len(es[0].weight) for es in model.tables]
+    (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
     sides,eye = (_Side(u, i, ones, *n),_Side(i, u, ones, *n[::-1])),torch.eye(rows[0].shape[1], device=ds.x.device)
     while True:

@@ -3,7 +3,7 @@ import functools,http.server,random,threading,zipfile
 import numpy as np,pandas as pd,pytest,torch
 from conftest import fastai_cfg,fastai_path,films,release_path,rows,write_release
 import fastrec.data as data
-from fastrec.data import (distinct_titles,movielens,movielens_folds,releases,sample_ratings,
+from fastrec.data import (distinct_titles,movielens,movielens_folds,movielens_sides,releases,sample_ratings,
                           LeaveLastSplitter,SeededSplitter,TimeSplitter,UserSplitter)
 
 # ------------------------------------------------------------------ releases
@@ -224,3 +224,30 @@ def test_bad_share(ratings, splitter, valid_pct):
 def test_splitter_needs_its_column(ratings):
     with pytest.raises(ValueError, match="needs a column 'when'; the frame has user, item"): TimeSplitter(time_name='when')(ratings)
     with pytest.raises(ValueError, match="2 rows have no 'timestamp'"): LeaveLastSplitter()(ratings.assign(timestamp=ratings.timestamp.where(ratings.index>=2)))
+
+def test_sides(tmp_path):
+    write_release(tmp_path, 'ml-1m')
+    (tmp_path/'users.dat').write_text('5::F::1::10::48067\n9::M::56::16::70072\n')
+    users,items = movielens_sides('ml-1m', tmp_path)
+    assert users.loc[9].to_dict()==dict(age='56', sex='M', occupation='16') and users.index.name=='user'
+    assert items.loc['Hamlet (1996) [7]','year']=='1996' and items.loc['Heat','year']=='unknown' and items.index.name=='title'
+    assert list(movielens_sides('ml-1m', tmp_path, 'item')[1].index)==list(films)
+    with pytest.raises(ValueError, match="item_name='name'"): movielens_sides('ml-1m', tmp_path, 'name')
+    csv = write_release(tmp_path/'csv', 'ml-25m')
+    items, = movielens_sides('ml-25m', csv)
+    assert items.genres.eq('Drama|Comedy').all()
+
+def test_sides_of_ml_100k(tmp_path):
+    write_release(tmp_path, 'ml-100k')
+    with pytest.raises(FileNotFoundError, match='u.user'): movielens_sides('ml-100k', tmp_path)
+    (tmp_path/'u.user').write_text('5|24|M|technician|85711\n9|7|F|writer|43537\n')
+    flags = lambda *on: '|'.join('1' if k in on else '0' for k in range(19))
+    (tmp_path/'u.item').write_text(f'1|Hamlet (1996)|01-Jan-1996||http://x|{flags(1,8)}\n3|Amelie (2001)|01-Jan-2001||http://y|{flags(14)}\n')
+    users,items = movielens_sides('ml-100k', tmp_path)
+    assert users.age.tolist()==['20s','0s'] and items.genres.tolist()==['Action|Drama','Romance'] and items.year.tolist()==['1996','2001']
+
+def test_real_sides():
+    for name,n in (('ml-100k',(943,1682)),('ml-1m',(6040,3883))):
+        sides = movielens_sides(name, release_path(name))
+        assert tuple(map(len, sides))==n and not any(o.isna().any(axis=None) for o in sides)
+        assert set(movielens(name, release_path(name)).title.unique())<=set(sides[1].index)

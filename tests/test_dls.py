@@ -1,11 +1,12 @@
 """Dataloaders: what they make of good frames, and what they say to bad ones"""
 
 import random
+from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
 from conftest import write_release
-from fastrec.all import LeaveLastSplitter,RecDataLoaders,TimeSplitter,UserSplitter,learner
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,nn_learner
 
 def all_rows(dl):
     "Every row of an epoch as labels, sorted"
@@ -236,3 +237,37 @@ def test_batches_on_cuda(ratings):
     x,y = dls.one_batch()
     assert x.is_cuda and y.is_cuda and dls.train_ds.x.is_cuda
     assert dls.cpu().one_batch()[0].device.type=='cpu'
+
+def test_times_travel_with_the_codes(ratings):
+    dates = ratings.assign(when=pd.to_datetime(ratings.timestamp, unit='s', utc=True))
+    plain,seconds,when = (RecDataLoaders.from_df(o, seed=1, **kw) for o,kw in ((ratings,{}),(ratings,dict(time_name='timestamp')),(dates,dict(time_name='when'))))
+    assert torch.equal(seconds.train_ds.x, when.train_ds.x) and torch.equal(seconds.train_ds.x[:,:2], plain.train_ds.x)
+    train = ratings.iloc[SeededSplitter(seed=1)(ratings)[0]]
+    assert seconds.train_ds.x[:,2].tolist()==train.timestamp.tolist()
+    shown = seconds.show_batch(show=False)
+    assert list(shown)==['user','title','rating','timestamp'] and shown.timestamp.dtype.kind=='M'
+    assert torch.equal(seconds.train_ds.encode(seconds.train_ds.decode(*seconds.train_ds[:5])).x, seconds.train_ds.x[:5])
+    assert seconds.test_dl(ratings.head(3)).dataset.x.shape==(3,3) and seconds.test_dl(ratings.head(3).drop(columns='timestamp')).dataset.x.shape==(3,2)
+
+@pytest.mark.parametrize('make', [dot_learner, partial(dot_learner, sparse=True), nn_learner])
+def test_times_change_nothing_for_who_ignores_them(ratings, make):
+    def fitted(**kwargs):
+        learn = make(RecDataLoaders.from_df(ratings, seed=1, **kwargs))
+        with learn.no_logging(): learn.fit_one_cycle(1)
+        return learn
+    a,b = fitted(),fitted(time_name='timestamp')
+    assert all(torch.equal(p, q) for p,q in zip(a.model.parameters(), b.model.parameters()))
+    assert np.array_equal(a.predict_df(ratings.head(9)), b.predict_df(ratings.head(9))) and a.recommend(n=2).equals(b.recommend(n=2))
+
+@pytest.mark.parametrize('change,error', [(lambda t: t*1000, "'timestamp' holds 1.*divide milliseconds by 1000"), (lambda t: t.where(t.index>2, 0), '3 such in all.*leave rows without a time out'),
+                                          (lambda t: t.astype(str), 'is of type .* where times are needed'), (lambda t: t.where(t.index>0), "1 of 6000 rows have no 'timestamp'")])
+def test_bad_times(ratings, change, error):
+    with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(ratings.assign(timestamp=change(ratings.timestamp)), time_name='timestamp')
+
+def test_missing_times(ratings):
+    gap = ratings.assign(timestamp=pd.to_datetime(ratings.timestamp, unit='s').where(ratings.index!=5))
+    with pytest.warns(UserWarning, match="1 of 6000 rows have no 'timestamp'; left out"): dls = RecDataLoaders.from_df(gap, time_name='timestamp', dropna=True)
+    assert len(dls.train_ds)+len(dls.valid_ds)==5999
+    with pytest.raises(ValueError, match="no column 'when'"): RecDataLoaders.from_df(ratings, time_name='when')
+    dls = RecDataLoaders.from_df(ratings, time_name='timestamp')
+    with pytest.raises(ValueError, match="rows have no 'timestamp'"): dls.test_dl(gap)

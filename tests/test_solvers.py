@@ -271,3 +271,76 @@ def test_ratings_after_choices_keep_their_range():
         assert learn.model.is_preference
         learn.fit_als(4, 3)
     assert not learn.model.is_preference and learn.model.y_range==(1,5)
+
+# ------------------------------------------------------------------ days
+@pytest.fixture(scope='module')
+def moody():
+    "Ratings with planted deviations of users' days"
+    df,truth = sample_ratings(n_users=200, n_items=120, n_ratings=12_000, noise=.6, with_truth=True)
+    rng = np.random.default_rng(1)
+    day,mood = rng.integers(6, size=len(df)),rng.normal(0, .6, (df.user.max()+1, 6))
+    df['rating'] = (truth.mean(df)+mood[df.user,day]+rng.normal(0, .6, len(df))).round().clip(1, 5).astype('float32')
+    df['timestamp'] = (11_000+day)*86400+rng.integers(86400, size=len(df))
+    return df,mood
+
+@pytest.fixture(scope='module')
+def daily(moody):
+    learn = dot_learner(RecDataLoaders.from_df(moody[0], time_name='timestamp', seed=42))
+    with learn.no_logging(),learn.no_bar(): learn.fit_bayes(3, 60, time='1D')
+    return learn
+
+def test_days_are_found(moody, daily):
+    df,mood = moody
+    plain = dot_learner(daily.dls)
+    with plain.no_logging(),plain.no_bar(): plain.fit_bayes(3, 60)
+    assert daily.validate()[1]<.95*plain.validate()[1]
+    assert daily.history.rmse.iloc[-1]==pytest.approx(daily.validate()[1], abs=2e-3)
+    e = daily.model.time_effects[0]
+    planted = mood[daily.dls.classes['user'].decode(e.keys//2**31),(e.keys%2**31-11_000).numpy()]
+    assert np.corrcoef(planted, e.mean)[0,1]>.8 and float(e.variance)**.5==pytest.approx(.6, abs=.1)
+
+def test_intervals_with_days_cover(moody, daily):
+    valid = moody[0].iloc[SeededSplitter(seed=42)(moody[0])[1]]
+    for frame in (valid, valid.drop(columns='timestamp')):
+        p = daily.predict_df(frame, std=True)
+        assert .87<=((valid.rating-p.iloc[:,0]).abs()<1.645*p['std']).mean()<=.93
+
+def test_unknown_times_are_average_and_less_sure(moody, daily, tmp_path):
+    row = moody[0].head(3)
+    known,other,none = (daily.predict_df(o, std=True) for o in (row, row.assign(timestamp=20_000*86400), row.drop(columns='timestamp')))
+    assert np.allclose(other, none) and not np.allclose(known.iloc[:,0], none.iloc[:,0]) and (known['std']<none['std']).all()
+    assert daily.predict(row.user.iloc[0], row.title.iloc[0])==pytest.approx(none.iloc[0,0], abs=1e-6)
+    assert np.allclose(daily.predict_df(row.assign(timestamp=pd.to_datetime(row.timestamp, unit='s')), std=True), known)
+    daily.path = tmp_path
+    daily.export('l.pkl')
+    assert np.allclose(load_learner(tmp_path/'l.pkl').predict_df(row, std=True), known, atol=1e-6)
+    new = daily.fold_in(row[['title','rating']])
+    assert new.predict(row.title.iloc[0], std=True)[1]>known['std'].mean() and len(daily.recommend(n=2, z=-1.))==2*len(daily.dls.classes['user'].labels)
+
+def test_sampling_days_goes_on_and_repeats(moody):
+    def fitted(*sweeps):
+        learn = dot_learner(RecDataLoaders.from_df(moody[0].head(3000), time_name='timestamp', seed=4))
+        with learn.no_logging(),learn.no_bar():
+            for n in sweeps: learn.fit_bayes(2, n, time=['1D','10min'], side='implicit')
+        return learn
+    a,b,on = fitted(8),fitted(8),fitted(8, 4)
+    assert torch.equal(a.model.time_effects[0].effects, b.model.time_effects[0].effects) and on.model.n_draws==4
+    assert not torch.equal(on.model.time_effects[0].effects[0], a.model.time_effects[0].effects[-1])
+    assert np.corrcoef(on.model.time_effects[0].mean, a.model.time_effects[0].mean)[0,1]>.3
+
+@pytest.mark.parametrize('time,error', [('1D', "name that column in RecDataLoaders"), ('fortnight', "time='fortnight' is no span"), ('1ms', 'must be a second or more')])
+def test_bad_time(moody, time, error):
+    learn = dot_learner(RecDataLoaders.from_df(moody[0].head(500), seed=4, bs=64, **({} if time=='1D' else dict(time_name='timestamp'))))
+    with pytest.raises(ValueError, match=error): learn.fit_bayes(2, 4, time=time)
+
+def test_thompson_draws(bayes):
+    learn,*_ = bayes
+    users = learn.dls.classes['user'].labels[:20]
+    a,b,c = (learn.recommend(users, n=5, draw=s) for s in (0,0,-1))
+    assert a.equals(b) and not a.title.equals(c.title)
+    (p,b_u),(q,b_i) = ((o[0][...,:-1],o[0][...,-1]) for o in learn.model.draws())
+    u,i = (torch.from_numpy(learn.dls.classes[n].lookup(a[n])).long() for n in ('user','title'))
+    assert np.allclose(((p[u]*q[i]).sum(1)+b_u[u]+b_i[i]+learn.model.mean).clamp(1, 5), a.score, atol=1e-4)
+    with pytest.raises(ValueError, match='there are draws 0 to'): learn.recommend(draw=1000)
+    with pytest.raises(ValueError, match='one or the other'): learn.recommend(z=1., draw=1)
+    with pytest.raises(ValueError, match='fit it with fit_bayes'): dot_learner(learn.dls).recommend(draw=1)

@@ -7,7 +7,7 @@ Docs: https://fastrec.github.io/fastrec/bayes.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04a_bayes.ipynb #b692451b
+# %% ../nbs/04a_bayes.ipynb #533dca47
 from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
@@ -16,7 +16,7 @@ from .models import *
 from .collab import *
 from .training import *
 from .solvers import *
-from .solvers import _als_sweeps,_goes_on,_read_model,_sides,_solve_side,_write_model
+from .solvers import _als_sweeps,_design,_goes_on,_read_model,_sides,_solve_side,_write_model
 
 # %% ../nbs/04a_bayes.ipynb #a1420103
 def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
@@ -82,36 +82,36 @@ class _SpanSampler:
         self.effects = torch.bincount(self.codes, alpha*left, minlength=n)/precision + torch.randn(n, device=left.device)/precision.sqrt()
         self.precision = torch.distributions.Gamma(1+n/2, .05+self.effects.square().sum()/2).sample()
 
-# %% ../nbs/04a_bayes.ipynb #729ee992
-def _scores(rows, u, i, step=2**18):
+# %% ../nbs/04a_bayes.ipynb #47e8cbc3
+def _scores(rows, u, i, step=2**14):
     "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1)"
-    def block(u, i):
-        p,q = rows[0].index_select(0, u),rows[1].index_select(0, i)
-        return (p[:,:-1]*q[:,:-1]).sum(1) + p[:,-1] + q[:,-1]
-    return torch.cat([block(*o) for o in zip(u.split(step), i.split(step))])
+    p,q = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1),_design(rows[1])
+    return torch.cat([p.index_select(0, a).mul_(q.index_select(0, b)).sum(1) for a,b in zip(u.split(step), i.split(step))])
 
-# %% ../nbs/04a_bayes.ipynb #ebd7f4cb
+# %% ../nbs/04a_bayes.ipynb #0526800e
 class _Gibbs:
     "A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
-    shape = 5.  # of the Gamma that the users' precisions come from
+    shape = 20.  # of the Gamma that the precisions of users and of items come from
     def __init__(self, model, ds, columns, burn, n_draws, n_sweep, spans=()):
-        self.model,self.ds,self.columns,self.burn,self.spans = model,ds,columns,burn,spans
+        self.model,self.columns,self.burn,self.spans = model,columns,burn,spans
+        self.codes,self.y = ds.codes,ds.y-model.mean
         self.sides,self.rows,self.n,self.draws = _sides(model, ds),_read_model(model),0,[]
-        self.alpha = torch.ones(self.sides[0].n, device=ds.x.device)
+        self.precisions = [torch.ones(o.n, device=ds.x.device) for o in self.sides]
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
 
     def __iter__(self):
         while True:
             for k in (0,1): self._half(k)
-            if self.spans: self._draw_spans()
+            left = self._draw_spans()
+            self._draw_precisions(left.square())
             _write_model(self.model, self.rows)
             self.n += 1
             late = self.n-self.burn
             if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9): self._keep()
-            yield self.sse.double().sum()/len(self.ds)
+            yield left.double().square().mean()
 
     def _half(self, k):
-        "Draw the rows of side `k` and their prior, and with the users' rows the precision of their ratings"
+        "Draw the rows of side `k` and their prior"
         rows,col,side = self.rows[k],self.columns[k],self.sides[k]
         mean,precision = _draw_prior((rows-(col.mean if col else 0))[1:])
         if col:
@@ -119,37 +119,42 @@ class _Gibbs:
             if self.n<self.burn and self.n%5==4: col.draw_lam(precision)
         prior_mean = mean + (col.mean if col else torch.zeros_like(rows))
         by_prior = prior_mean@precision
-        precisions = dict(weight=self.alpha) if k else dict(alpha=self.alpha)
-        self.rows[k],sse = _solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), draw=True, errors=k==0, **precisions)
+        self.rows[k],_ = _solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), self.precisions[k], self.precisions[1-k], draw=True)
         unrated = side.counts==0
         noise = torch.randn(rows.shape[1], int(unrated.sum()), device=rows.device)
         self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(torch.linalg.cholesky(precision), noise).T
-        if k==0: self._draw_alpha(sse)
-
-    def _draw_alpha(self, sse):
-        self.sse = sse
-        if self.n>2: self.alpha = torch.distributions.Gamma(self.shape+self.sides[0].counts/2, self.shape*sse.sum()/len(self.ds)+sse/2).sample()
 
     def _draw_spans(self):
-        "Draw the effects of the spans, and take them off the ratings that the sides see"
-        u,i = self.ds.codes
-        left = self.ds.y-self.model.mean-_scores(self.rows, u, i)
-        alpha,total = self.alpha[u],sum(o.of_ratings() for o in self.spans)
+        "Draw the effects of the spans, take them off the ratings that the sides see, and return what is left of these"
+        u,i = self.codes
+        left = self.y-_scores(self.rows, u, i)
+        if not self.spans: return left
+        precision,total = self.precisions[0][u]*self.precisions[1][i],sum(o.of_ratings() for o in self.spans)
         for o in self.spans:
             total = total-o.of_ratings()
-            o.draw(left-total, alpha)
+            o.draw(left-total, precision)
             total = total+o.of_ratings()
-        for side in self.sides: side.take(self.ds.y-self.model.mean-total)
+        for side in self.sides: side.take(self.y-total)
+        return left-total
 
-    def _keep(self): self.draws.append((*self.rows, self.alpha, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
+    def _draw_precisions(self, squares):
+        "Draw the precision of each user's ratings, and what is to be multiplied by for each item, given the `squares` of what is left of the ratings"
+        if self.n<3: return  # the first draws fit badly
+        for k in (0,1):
+            own,other = self.codes[k],self.codes[1-k]
+            weighed = squares*self.precisions[1-k].index_select(0, other)
+            scale = weighed.mean() if k==0 else 1.
+            self.precisions[k] = torch.distributions.Gamma(self.shape+self.sides[k].counts/2, self.shape*scale+torch.bincount(own, weighed, minlength=self.sides[k].n)/2).sample()
 
-# %% ../nbs/04a_bayes.ipynb #edc1f670
+    def _keep(self): self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
+
+# %% ../nbs/04a_bayes.ipynb #f06f21f0
 def _posterior_mean(sampler):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
-    users,items,alpha,*spans = (torch.stack(o) for o in zip(*sampler.draws))
+    users,items,alpha,gamma,*spans = (torch.stack(o) for o in zip(*sampler.draws))
     effects = [TimeEffects(o.seconds, o.keys, e, (1/precision).mean()) for o,e,precision in zip(sampler.spans, spans[::2], spans[1::2])]
-    res = PosteriorMean(users, items, (1/alpha).mean(0), model.y_range, float(model.mean), effects).to(users.device)
+    res = PosteriorMean(users, items, (1/alpha).mean(0), (1/gamma).mean(0), model.y_range, float(model.mean), effects).to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.fill_unknown()
     return res

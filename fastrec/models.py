@@ -148,7 +148,7 @@ def score(self:DotBias, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
     return torch.mm(u, i.T, out=out)
 
-# %% ../nbs/02_models.ipynb #dc1a4aa0
+# %% ../nbs/02_models.ipynb #2e81038d
 class TimeEffects(nn.Module):
     "How much higher a user rates in a span of `seconds`: `effects`, (S,n), in each draw and for each of the sorted `keys`, which stand for a user and a span; where nothing is known it varies by `variance`"
     def __init__(self, seconds, keys, effects, variance):
@@ -168,15 +168,19 @@ class TimeEffects(nn.Module):
         at = torch.searchsorted(self.keys, key).clamp_(max=len(self.keys)-1)
         return at,self.keys[at]==key
 
-# %% ../nbs/02_models.ipynb #98256be1
+    def unknown(self):
+        "What it is for users of whom no span is known"
+        return TimeEffects(self.seconds, self.keys.new_full((1,), -1), torch.zeros_like(self.effects[:,:1]), self.variance)
+
+# %% ../nbs/02_models.ipynb #a623d59f
 class PosteriorMean(DotBias):
-    """`DotBias` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1), `noise` the variance of each user's ratings, (n_users,),
-    and `time_effects` some `TimeEffects`"""
-    def __init__(self, users, items, noise, y_range=None, mean=0., time_effects=()):
+    """`DotBias` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1), `u_noise`, (n_users,), times `i_noise`, (n_items,),
+    the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
+    def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         s,n,k = users.shape
         super().__init__(s*(k-1), n, items.shape[1], y_range, mean, clip=True)
         self.time_effects = nn.ModuleList(time_effects)
-        for name,o in (('u_bias_draws',users[...,-1].T.clone()),('i_bias_draws',items[...,-1].T.clone()),('noise',noise)): self.register_buffer(name, o)
+        for name,o in (('u_bias_draws',users[...,-1].T.clone()),('i_bias_draws',items[...,-1].T.clone()),('u_noise',u_noise),('i_noise',i_noise)): self.register_buffer(name, o)
         with torch.no_grad():
             for e,b,o,scale in zip((self.u_weight,self.i_weight), (self.u_bias,self.i_bias), (users,items), (1/s,1)):
                 e.weight.copy_(o[...,:-1].transpose(0, 1).flatten(1)*scale)
@@ -188,7 +192,7 @@ class PosteriorMean(DotBias):
     def fill_unknown(self):
         super().fill_unknown()
         for o in (self.u_bias_draws,self.i_bias_draws): o[0] = o[1:].mean(0)
-        self.noise[0] = self.noise[1:].mean()
+        for o in (self.u_noise,self.i_noise): o[0] = o[1:].mean()
 
     def draws(self):
         "Factors and biases of users and of items, (S,n,k+1) each"
@@ -213,10 +217,9 @@ class PosteriorMean(DotBias):
             scores,unknown = scores + e.effects[:,at].T*known[:,None],unknown + e.variance*~known
         return (scores.var(1)+unknown).sqrt()
 
-    @property
-    def time_variance(self):
-        "Variance of all effects of a time about which nothing is known"
-        return sum((e.variance for e in self.time_effects), self.noise.new_zeros(()))
+    def noise(self, x):
+        "Variance of the ratings of the codes `x` around their mean, (n,)"
+        return self.u_noise[x[:,0].long()]*self.i_noise[x[:,1].long()]
 
     def one_draw(self, s):
         "The `s`-th draw as a `DotBias`"

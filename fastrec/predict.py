@@ -94,7 +94,7 @@ def _predict(model, x, bs=2**16):
     if (x[:,:2]==0).any(): model.fill_unknown()
     with _evaluating(model) as device: return torch.cat([model(o.to(device)).float().cpu() for o in x.split(bs)]) if len(x) else torch.zeros(0)
 
-# %% ../nbs/05_predict.ipynb #a78b5ab8
+# %% ../nbs/05_predict.ipynb #a9e7241a
 def _need_draws(model):
     if not isinstance(model, PosteriorMean): raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
     return model
@@ -106,7 +106,7 @@ def _one_draw(model, s):
 def _std(model, x, bs=2**14):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
     with _evaluating(_need_draws(model)) as device:
-        return torch.cat([(model.spread(o)**2 + model.noise[o[:,0].long()]).sqrt().cpu() for o in x.to(device).split(bs)]) if len(x) else torch.zeros(0)
+        return torch.cat([(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(bs)]) if len(x) else torch.zeros(0)
 
 # %% ../nbs/05_predict.ipynb #4f362988
 @patch
@@ -380,9 +380,9 @@ def _prior(model):
     cov = d.T@d/max(len(z)-1, 1)
     return z.mean(0),cov + torch.eye(len(cov), device=z.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
 
-# %% ../nbs/05_predict.ipynb #cf137a31
+# %% ../nbs/05_predict.ipynb #f166911e
 def _padded(users, n_users, *cols):
-    "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind, and the mask of what isn't zero"
+    "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
     order,lens = users.argsort(stable=True),torch.bincount(users, minlength=n_users)
     users = users[order]
     at = torch.arange(len(users), device=users.device) - (lens.cumsum(0)-lens)[users]
@@ -390,38 +390,36 @@ def _padded(users, n_users, *cols):
         res = c.new_zeros(n_users, int(lens.max()), *c.shape[1:])
         res[users,at] = c[order]
         return res
-    return [pad(c) for c in (*cols, torch.ones_like(cols[-1]))]
+    return [pad(c) for c in cols]
 
 @patch
-def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6, draw=False):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,n_factors+1): the mean, or with `draw` a draw"
+def _fit_users(self:DotBias, users, items, y, n_users, noise, steps=6, eps=None):
+    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1): the mean, or with the standard normal `eps` a draw"
     m,cov = _prior(self)
     prec,z = torch.linalg.inv(cov),m.repeat(n_users, 1)
-    if not len(users): return z + draw*torch.randn_like(z)@torch.linalg.cholesky(cov).T
+    if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
     design = torch.cat([self.i_weight(items), torch.ones_like(y)[:,None]], 1)
-    d,off,y,mask = _padded(users, n_users, design, self.i_bias(items)[:,0]+self.mean, y)
+    d,off,y,weight = _padded(users, n_users, design, self.i_bias(items)[:,0]+self.mean, y, torch.ones_like(y)/noise)
     bent = self.y_range is not None and not self.clip
     for _ in range(steps if bent else 1):
         lin = (d@z[...,None])[...,0]
         pred = self.to_range((lin+off).clone()) if bent else lin+off
-        slope = mask if not bent else (pred-self.y_range[0])*(self.y_range[1]-pred)/(self.y_range[1]-self.y_range[0])*mask
+        slope = torch.ones_like(pred) if not bent else (pred-self.y_range[0])*(self.y_range[1]-pred)/(self.y_range[1]-self.y_range[0])
         dj = d*slope[...,None]
-        a = prec + dj.mT@dj/noise
-        b = prec@m + (dj.mT@((y-pred)*mask + slope*lin)[...,None])[...,0]/noise
+        a = prec + dj.mT@(dj*weight[...,None])
+        b = prec@m + (dj.mT@((y-pred + slope*lin)*weight)[...,None])[...,0]
         z = torch.linalg.solve(a, b)
-    if draw: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, torch.randn_like(z)[...,None], upper=True)[...,0]
+    if eps is not None: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
     return z
 
-# %% ../nbs/05_predict.ipynb #03121acf
+# %% ../nbs/05_predict.ipynb #23138336
 @patch
 def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
-    res = []
-    for p,q in zip(*self.draws()):
-        draw = DotBias(p.shape[1]-1, len(p), len(q), self.y_range, float(self.mean), clip=True).to(p.device)
-        for w,o in zip((draw.u_weight,draw.u_bias,draw.i_weight,draw.i_bias), (p[:,:-1],p[:,-1:],q[:,:-1],q[:,-1:])): w.weight.data.copy_(o)
-        with _seeded(len(res)): res.append(draw._fit_users(users, items, y, n_users, self.noise[1:].mean()+self.time_variance, draw=True))
-    return torch.cat(res, 1)
+    noise,s = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects),self.n_draws
+    with _seeded(0): eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, device=y.device)
+    eps = (eps-eps.mean(0))*(s/max(s-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
+    return torch.cat([self.one_draw(k)._fit_users(users, items, y, n_users, noise, eps=eps[k]) for k in range(s)], 1)
 
 @patch
 @torch.enable_grad()
@@ -437,7 +435,7 @@ def _fit_users(self:DeepMF, users, items, y, n_users, noise, steps=50):
         opt.step()
     return (m + eps@chol.T).detach()
 
-# %% ../nbs/05_predict.ipynb #ba44cafc
+# %% ../nbs/05_predict.ipynb #5ee57ac8
 def _table(rows, mean): return nn.Embedding.from_pretrained(torch.cat([mean[None], rows]))
 
 @patch
@@ -452,8 +450,8 @@ def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
     _,items = self.draws()
     new = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)).transpose(0, 1)
-    res = PosteriorMean(new, items, (self.noise[1:].mean()+self.time_variance).repeat(len(z)+1), self.y_range, float(self.mean)).to(z.device)
-    return res
+    u_noise,effects = self.u_noise[1:].mean().repeat(len(z)+1),[e.unknown() for e in self.time_effects]
+    return PosteriorMean(new, items, u_noise, self.i_noise, self.y_range, float(self.mean), effects).to(z.device)
 
 @patch
 def with_users(self:DeepMF, z, m):

@@ -2,7 +2,9 @@
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastrec.data import *
+from fastrec.labels import *
 from fastrec.dls import *
+from fastrec.factors import *
 from fastrec.models import *
 from fastrec.training import *
 from fastrec.collab import *
@@ -11,3 +13,4 @@ from fastrec.bayes import *
 from fastrec.predict import *
 from fastrec.interpret import *
 from fastrec.metrics import *
+from fastrec.export import *

@@ -7,11 +7,13 @@ Docs: https://fastrec.github.io/fastrec/bayes.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04a_bayes.ipynb #533dca47
+# %% ../nbs/04a_bayes.ipynb #43a6968e
 from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import *
 from .dls import *
+from .factors import *
 from .models import *
 from .collab import *
 from .training import *
@@ -148,7 +150,7 @@ class _Gibbs:
 
     def _keep(self): self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
 
-# %% ../nbs/04a_bayes.ipynb #f06f21f0
+# %% ../nbs/04a_bayes.ipynb #6d948477
 def _posterior_mean(sampler):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
@@ -157,6 +159,13 @@ def _posterior_mean(sampler):
     res = PosteriorMean(users, items, (1/alpha).mean(0), (1/gamma).mean(0), model.y_range, float(model.mean), effects).to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.fill_unknown()
+    return res
+
+def _last_draw(model):
+    "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
+    rows = [o[-1] for o in model.draws()]
+    res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True).to(rows[0].device)
+    _write_model(res, rows)
     return res
 
 class _Averaged(Callback):
@@ -227,7 +236,7 @@ def _spans(ds, time):
         if res[-1]<1: raise ValueError(f'time={o!r} must be a second or more')
     return res
 
-# %% ../nbs/04a_bayes.ipynb #d5df49a7
+# %% ../nbs/04a_bayes.ipynb #66778c53
 @patch
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
@@ -253,7 +262,7 @@ def fit_bayes(self:RecLearner,
         averaged.sampler = s = _Gibbs(model, ds, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
-    if goes_on: self.model = self.model.one_draw(-1)
+    if goes_on: self.model = _last_draw(self.model)
     fresh = not _goes_on(self.model, n_factors)
     try: self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)])
     finally:

@@ -7,14 +7,16 @@ Docs: https://fastrec.github.io/fastrec/collab.html.md"""
 # %% auto #0
 __all__ = ['scaled_wd', 'learner', 'dot_learner', 'nn_learner']
 
-# %% ../nbs/03_collab.ipynb #64910f9f
+# %% ../nbs/03_collab.ipynb #8c340499
 import difflib,inspect
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import *
 from .dls import *
+from .factors import *
 from .models import *
 from .training import *
-from .training import _seeded
+from .factors import _seeded
 
 # %% ../nbs/03_collab.ipynb #5991a149
 def _infer_range(y):
@@ -142,7 +144,7 @@ def nn_learner(
     "`learner` with a neural network over the factors, `DeepMF`"
     return learner(dls, DeepMF, n_factors, y_range, layers=layers, **kwargs)
 
-# %% ../nbs/03_collab.ipynb #734737fa
+# %% ../nbs/03_collab.ipynb #b6b537e9
 def _as_factor_model(model, classes):
     "A copy of fastai's `model` as `DotBias` or `DeepMF`"
     res = deepcopy(model)
@@ -152,6 +154,7 @@ def _as_factor_model(model, classes):
     elif isinstance(res, EmbeddingNN):
         res.__class__ = DeepMF
         res.y_range = first((o.low,o.high) for o in res.layers if isinstance(o, SigmoidRange))
+        res.layers = nn.Sequential(*(o for o in res.layers if not isinstance(o, SigmoidRange)))
     else: raise TypeError(f'the model is a {type(model).__name__}; those of collab_learner are EmbeddingDotBias and EmbeddingNN')
     res.classes,(res.user,res.item) = classes,classes
     return res

@@ -7,13 +7,15 @@ Docs: https://fastrec.github.io/fastrec/interpret.html.md"""
 # %% auto #0
 __all__ = ['RecInterpretation']
 
-# %% ../nbs/06_interpret.ipynb #df27fd4d
+# %% ../nbs/06_interpret.ipynb #c42ed72b
 import textalloc
 from sklearn.manifold import TSNE
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import *
 from .dls import *
 from .dls import _display
+from .factors import *
 from .models import *
 from .training import *
 from .collab import *
@@ -57,9 +59,9 @@ def show_results(self:RecInterpretation, idxs):
     "Display the rows `idxs` beside their predictions"
     _display(self[idxs])
 
-# %% ../nbs/06_interpret.ipynb #6655ff85
+# %% ../nbs/06_interpret.ipynb #6f31176b
 @patch
-def _biases(self:DotBias):
+def _biases(self:Dot):
     "Score of each user with the average item, and of each item with the average user, less their means, and with the range, in stars"
     (p,b_u),(q,b_i) = ([o.weight.detach()[1:] for o in side] for side in self.tables)
     scores = [b_u[:,0]+p@q.mean(0), b_i[:,0]+q@p.mean(0)]
@@ -292,7 +294,7 @@ def plot_map(self:RecInterpretation,
     if not interactive: res.set(xticks=[], yticks=[], xlabel='', ylabel='')
     return res
 
-# %% ../nbs/06_interpret.ipynb #95ebd44c
+# %% ../nbs/06_interpret.ipynb #e4761475
 @patch
 def embeddings(self:RecInterpretation,
     is_item:bool=True, # Items, or users?
@@ -300,7 +302,7 @@ def embeddings(self:RecInterpretation,
     "What the model knows of each label with training ratings, the most rated first"
     labels,factors = self._factors(is_item)
     df = pd.DataFrame(factors.numpy(), labels, [f'factor{i+1}' for i in range(factors.shape[1])])
-    return df.assign(bias=to_np(self.model.bias(labels, is_item))) if isinstance(self.model, DotBias) else df
+    return df.assign(bias=to_np(self.model.bias(labels, is_item))) if isinstance(self.model, Dot) else df
 
 # %% ../nbs/06_interpret.ipynb #cd0b5c97
 @patch

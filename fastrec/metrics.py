@@ -8,10 +8,12 @@ Docs: https://fastrec.github.io/fastrec/metrics.html.md"""
 __all__ = ['precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'mrr_at_k', 'map_at_k', 'ndcg_at_k', 'coverage', 'novelty',
            'train_test', 'k_folds', 'cross_validate']
 
-# %% ../nbs/07_metrics.ipynb #bb50837d
+# %% ../nbs/07_metrics.ipynb #f9a43285
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import *
 from .dls import *
+from .factors import *
 from .models import *
 from .training import *
 from .predict import *

@@ -7,15 +7,17 @@ Docs: https://fastrec.github.io/fastrec/solvers.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04_solvers.ipynb #e2123e9f
+# %% ../nbs/04_solvers.ipynb #287f9e67
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import *
 from .dls import *
+from .factors import *
 from .models import *
 from .collab import *
 from .collab import _infer_range
 from .training import *
-from .training import _seeded
+from .factors import _seeded
 
 # %% ../nbs/04_solvers.ipynb #94bd9bde
 class _Sweeps(Callback):

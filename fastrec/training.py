@@ -7,28 +7,25 @@ Docs: https://fastrec.github.io/fastrec/training.html.md"""
 # %% auto #0
 __all__ = ['RecLearner', 'FusedAdam', 'RowRMSProp']
 
-# %% ../nbs/02a_training.ipynb #6750969f
+# %% ../nbs/02a_training.ipynb #e8072a0e
 import inspect
 from torch.optim.adam import adam
 from fastai.callback.all import *
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import *
 from .dls import *
+from .factors import *
+from .factors import _seeded
+from .predict import *
+from .predict import _predict
 from .models import *
 
-# %% ../nbs/02a_training.ipynb #f2c98e7f
+# %% ../nbs/02a_training.ipynb #1ff39a09
 _errors = 'rmse mse mae msle rmspe mape'.split()
 
-@contextmanager
-def _seeded(seed):
-    "Random numbers on the CPU that follow from `seed`, and afterwards go on as if nothing had been drawn; nothing happens if it's `None`"
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None: torch.default_generator.manual_seed(seed)
-        yield
-
-# %% ../nbs/02a_training.ipynb #fe81ba22
-class RecLearner(Learner):
-    "fastai's `Learner` for a model of ratings"
+class RecLearner(Recommends, Learner):
+    "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,_fit_seed,_listening,_check_each,_kept = None,0,None,(None,None),False,None
     def add_cb(self, cb):
         if isinstance(cb, TrackerCallback) and cb.comp is np.greater and cb.monitor.split('_')[-1] in _errors:
@@ -57,6 +54,29 @@ class RecLearner(Learner):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
 
     def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_listening'}
+
+    @property
+    def ds(self):
+        "What reads frames by the labels of training"
+        return self.dls.train_ds
+
+    @property
+    def seen(self):
+        "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
+        if not len(self.ds): return None
+        if not hasattr(self.dls, '_seen'):
+            sizes = [len(v) for v in self.ds.classes.values()]
+            counts = torch.bincount(self.ds.x[:,1], minlength=sizes[1]).cpu()
+            self.dls._seen = Seen(torch.cat([self.ds.x, self.dls.valid_ds.x]), *sizes, counts)
+        return self.dls._seen
+
+    @property
+    def noise(self):
+        "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"
+        ds = self.ds
+        if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
+        x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
+        return F.mse_loss(_predict(self.model, x), y.cpu()).item()
 
 # %% ../nbs/02a_training.ipynb #9c5ec871
 @patch

@@ -231,7 +231,7 @@ def test_loaded_learner_asks_what_was_seen(ratings, tmp_path):
     learn.export()
     with pytest.warns(UserWarning): loaded = load_learner(tmp_path/'export.pkl')
     user = labels(learn)[0][0]
-    with pytest.raises(ValueError, match='a loaded learner holds no ratings.*exclude_seen=False'): loaded.recommend(user)
+    with pytest.raises(ValueError, match='what users have seen is not known here.*exclude_seen=False'): loaded.recommend(user)
     with pytest.raises(ValueError, match='min_count'): loaded.recommend(user, min_count=3, exclude_seen=False)
     assert loaded.recommend(user, exclude_seen=False).equals(learn.recommend(user, exclude_seen=False))
     assert loaded.recommend(user, exclude_seen=ratings).equals(learn.recommend(user))
@@ -279,12 +279,12 @@ def test_out_of_memory_halves_the_block(ratings, monkeypatch):
 # ------------------------------------------------------------------ new users
 @pytest.mark.parametrize('arch', [DotBias, DeepMF])
 def test_fold_in_is_the_best_by_its_own_measure(ratings, arch):
-    from fastrec.predict import _noise,_prior
+    from fastrec.predict import _prior
     learn = trained(ratings, arch)
     items = learn.ds.classes['title'].labels
     mine = pd.DataFrame(dict(title=items[[3,8,15,30]], rating=[5,1,4,2]))
     new = learn.fold_in(mine)
-    (m,cov),noise = _prior(learn.model),_noise(learn)
+    (m,cov),noise = _prior(learn.model),learn.noise
     z = torch.cat([e.weight[1] for e in new.model.tables[0]]).double()
     y = torch.tensor([5,1,4,2.], dtype=torch.double)
     base = copy.deepcopy(learn.model).double().eval()

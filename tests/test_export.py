@@ -1,0 +1,304 @@
+"""Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
+import json,multiprocessing,os,re,resource,shutil,signal,subprocess,sys,time,warnings
+from pathlib import Path
+import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.tracker import SaveModelCallback
+from fastai.learner import load_learner
+from conftest import quietly
+from fastrec.all import (BundleError,DeepMF,DotBias,FactorModel,RecDataLoaders,RecLearner,Vocab,dot_learner,learner,load_recommender,nn_learner,sample_ratings)
+from fastrec.export import _checksum,_pack_labels,_unpack_labels
+from test_predict import from_stock,same
+
+def fitted(make, how, **kwargs):
+    def f(ratings):
+        learn = make(RecDataLoaders.from_df(ratings, seed=1, bs=256, **kwargs))
+        with learn.no_logging(),learn.no_bar(): how(learn)
+        return learn
+    return f
+
+one = lambda l: l.fit_one_cycle(1)
+makers = {
+    'dot': fitted(dot_learner, one), 'dot without range': fitted(lambda d: dot_learner(d, y_range=False), one), 'no biases': fitted(lambda d: dot_learner(d, bias=False), one),
+    'nn': fitted(nn_learner, one), 'nn, odd': fitted(lambda d: nn_learner(d, (7,5), [9,6], ps=[.1,.1], embed_p=.1, act_cls=torch.nn.LeakyReLU(.3), bn_final=True), one), 'nn, no range': fitted(lambda d: nn_learner(d, y_range=False, use_bn=False), one),
+    'fit_bias': fitted(dot_learner, lambda l: l.fit_bias()), 'fit_als': fitted(dot_learner, lambda l: l.fit_als(4, 3)), 'fit_ials': fitted(dot_learner, lambda l: l.fit_ials(4, 3)),
+    'fit_bayes': fitted(dot_learner, lambda l: l.fit_bayes(3, 12, side='implicit')), 'days': fitted(dot_learner, lambda l: l.fit_bayes(3, 12, time=['30D','1D']), time_name='timestamp'),
+    'stock dot': lambda r: from_stock(r, False), 'stock nn': lambda r: from_stock(r, True),
+    'new users': lambda r: makers['dot'](r).fold_in(r.head(200).assign(user=lambda o: o.user+1_000_000)), 'numbers for titles': lambda r: makers['dot'](r.drop(columns='title')),
+}
+
+@pytest.fixture(scope='module', params=makers)
+def pair(request, ratings, tmp_path_factory):
+    "What was saved and what was loaded"
+    with quietly(),warnings.catch_warnings(action='ignore'): rec = makers[request.param](ratings)
+    return rec,load_recommender(rec.save_recommender(tmp_path_factory.mktemp('saved')/'bundle'), 'cpu'),ratings
+
+# ------------------------------------------------------------------ conformance
+def test_same_predictions(pair):
+    rec,loaded,ratings = pair
+    (users,items),names = [v.labels for v in rec.ds.classes.values()],rec.ds.cat_names
+    frame = pd.DataFrame({names[0]: np.resize(users, 300), names[1]: np.resize(items, 300), 'timestamp': ratings.timestamp.head(300)})
+    assert np.allclose(rec.predict_df(frame), loaded.predict_df(frame), atol=1e-6) and torch.allclose(rec.predict_grid(), loaded.predict_grid(), atol=1e-6)
+    assert rec.predict(users[0], items[1])==pytest.approx(loaded.predict(users[0], items[1]), abs=1e-6)
+    strange = frame.assign(**{names[0]: -5})
+    with pytest.warns(UserWarning): a,b = (o.predict_df(strange, unknown='average') for o in (rec,loaded))
+    assert np.allclose(a, b, atol=1e-6)
+    for o in (rec,loaded):
+        with pytest.raises(KeyError, match='-5 is not among'): o.predict(-5, items[0])
+
+def test_same_recommendations(pair):
+    rec,loaded,_ = pair
+    users,items = (v.labels for v in rec.ds.classes.values())
+    for kwargs in ({}, dict(users=users[3]), dict(n=3, items=list(items[:40]), exclude_seen=False), dict(min_count=4, users=list(users[:20]))):
+        pd.testing.assert_frame_equal(rec.recommend(**kwargs), loaded.recommend(**kwargs), atol=1e-6, rtol=0, check_categorical=False)
+
+def test_same_neighbours(pair):
+    rec,loaded,_ = pair
+    if not rec.model.item_factors.shape[1]: return
+    user,item = (v.labels[2] for v in rec.ds.classes.values())
+    pd.testing.assert_frame_equal(rec.similar(item), loaded.similar(item), atol=1e-6, rtol=0)
+    pd.testing.assert_frame_equal(rec.similar_users(user), loaded.similar_users(user), atol=1e-6, rtol=0)
+
+def test_same_new_users(pair):
+    rec,loaded,ratings = pair
+    item = rec.ds.item_name
+    mine = ratings.head(400).assign(user=lambda o: 10**6+o.index%30)
+    mine = mine[mine[item].isin(rec.ds.classes[item].labels)]
+    a,b = (o.fold_in(mine) for o in (rec,loaded))
+    assert torch.allclose(a.predict_grid(), b.predict_grid(), atol=2e-5)
+    assert torch.allclose(rec.fold_in(mine[:0]).predict_grid(), loaded.fold_in(mine[:0]).predict_grid(), atol=1e-6)
+
+def test_same_uncertainty(pair):
+    rec,loaded,ratings = pair
+    frame = ratings.head(50)[lambda o: o[rec.ds.item_name].isin(rec.ds.classes[rec.ds.item_name].labels)].rename(columns=dict(user=rec.ds.user_name))
+    if not hasattr(rec.model, 'draws'):
+        for o in (rec,loaded):
+            with pytest.raises(ValueError, match='fit it with fit_bayes'): o.recommend(z=1.)
+        return
+    assert np.allclose(rec.predict_df(frame, std=True), loaded.predict_df(frame, std=True), atol=1e-6)
+    for kwargs in (dict(z=-1.), dict(draw=2)): assert same(rec.recommend(n=3, **kwargs), loaded.recommend(n=3, **kwargs))
+
+def test_saved_again(pair, tmp_path):
+    "A loaded recommender can be saved, and is what it was"
+    _,loaded,_ = pair
+    again = load_recommender(loaded.save_recommender(tmp_path/'again'), 'cpu')
+    assert torch.equal(again.predict_grid(), loaded.predict_grid()) and again.noise==loaded.noise and again.manifest['model']==loaded.manifest['model']
+
+# ------------------------------------------------------------------ what is in it
+def test_manifest(ratings, tmp_path):
+    learn = makers['dot'](ratings)
+    m = load_recommender(learn.save_recommender(tmp_path/'b')).manifest
+    assert m['metrics']['rmse']==pytest.approx(learn.history.rmse.iloc[-1]) and m['trained_with']['seed']==1 and m['trained_with']['torch']==torch.__version__.split('+')[0] or m['trained_with']['torch']==torch.__version__
+    assert load_recommender(learn.save_recommender(tmp_path/'b', metrics=dict(ndcg=.3))).manifest['metrics']==dict(ndcg=.3)
+    assert sorted(o.name[:5] for o in (tmp_path/'b').iterdir())==['manif','model','seen-']
+
+def test_without_what_was_seen(ratings, tmp_path):
+    learn = makers['dot'](ratings)
+    loaded = load_recommender(learn.save_recommender(tmp_path/'b', seen=False))
+    assert not list((tmp_path/'b').glob('seen-*')) and loaded.seen is None
+    user = loaded.ds.classes['user'].labels[0]
+    with pytest.raises(ValueError, match='what users have seen is not known here'): loaded.recommend(user)
+    assert same(loaded.recommend(user, exclude_seen=ratings), learn.recommend(user)) and same(loaded.recommend(exclude_seen=False, min_count=5), learn.recommend(exclude_seen=False, min_count=5))
+
+@pytest.mark.parametrize('labels', [[1,5,9], np.array([3,200], 'uint8'), [-2**62,2**62], ['a','b'], ['','\u00e9\u4e2d\U0001F600','x'*5000], [True,False], [.5,1.5], pd.to_datetime(['2020-01-01','2030-01-01'])])
+def test_labels_of_any_kind(labels):
+    v = Vocab(pd.Index(labels), 'x')
+    kind,tensors = _pack_labels(v)
+    back = _unpack_labels(kind, tensors, 'x')
+    assert list(back)==list(v) and (v.encode(back.labels)>0).all()
+
+@pytest.mark.parametrize('labels', [[('a',1)], [2**70], pd.to_datetime(['2020-01-01']).tz_localize('UTC'), [1,'a']])
+def test_labels_that_cannot_be_saved(labels):
+    with pytest.raises((ValueError,OverflowError)): _pack_labels(Vocab(pd.Index(labels, dtype=object if isinstance(labels, list) else None), 'x'))
+
+class Own(DotBias):
+    def score(self, u, i, out=None): return super().score(u, i, out=out)
+
+def test_models_that_cannot_be_saved(ratings, tmp_path):
+    dls = RecDataLoaders.from_df(ratings, seed=1)
+    with pytest.raises(ValueError, match='a Own cannot be saved without a pickle.*use learn.export'): learner(dls, Own).save_recommender(tmp_path/'b')
+    class Act(torch.nn.ReLU): pass
+    with pytest.raises(ValueError, match='a layer Act cannot be saved'): nn_learner(dls, act_cls=Act()).save_recommender(tmp_path/'b')
+    learn = dot_learner(dls)
+    learn.model.u_weight.weight.data[3,2] = np.nan
+    with pytest.raises(ValueError, match='u_weight.weight has values that are no finite numbers'): learn.save_recommender(tmp_path/'b')
+    assert not (tmp_path/'b').exists()
+
+# ------------------------------------------------------------------ what is damaged
+@pytest.fixture(scope='module')
+def saved(ratings, tmp_path_factory): return makers['dot'](ratings).save_recommender(tmp_path_factory.mktemp('b')/'bundle')
+
+def rewrite(folder, change):
+    "Change the manifest, and give it the right checksum again"
+    m = json.loads((folder/'manifest.json').read_text())
+    change(m)
+    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}))
+
+def swap_files(m): m['files'] = dict(zip(m['files'], reversed(m['files'].values())))
+def other_name(name):
+    def f(m): m['files'] = {name if k.startswith('model') else k: v for k,v in m['files'].items()}
+    return f
+def set_(*path, value):
+    def f(m):
+        for o in path[:-1]: m = m[o]
+        m[path[-1]] = value
+    return f
+
+@pytest.mark.parametrize('damage,error', [
+    (lambda d: (d/'manifest.json').unlink(), 'is not a saved recommender'), (lambda d: (d/'manifest.json').write_text('{'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_text('[1]'), 'does not describe'),
+    (lambda d: (d/'manifest.json').write_text('['*100_000), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_bytes(b' '*2**21), 'larger than a manifest'),
+    (lambda d: (d/'manifest.json').write_text((d/'manifest.json').read_text().replace('"clip": false', '"clip": true')), 'does not match its checksum'),
+    (lambda d: rewrite(d, set_('version', value=2)), 'is of version 2 of the format.*update fastrec'), (lambda d: rewrite(d, set_('version', value=None)), 'version None'),
+    (lambda d: next(d.glob('model-*')).unlink(), 'has no file model-'), (lambda d: next(d.glob('seen-*')).write_bytes(b''), 'has 0 bytes where'),
+    (lambda d: (f := next(d.glob('model-*'))).write_bytes(f.read_bytes()[:-1]), 'bytes where'), (lambda d: (f := next(d.glob('seen-*'))).write_bytes(f.read_bytes()[:-1]+b'x'), 'does not match its checksum'),
+    (lambda d: rewrite(d, swap_files), 'bytes where'), (lambda d: rewrite(d, other_name('../model-0123456789ab.safetensors')), 'no name of a file'), (lambda d: rewrite(d, other_name('/etc/passwd')), 'no name of a file'),
+    (lambda d: (d/'more.pkl').write_bytes(b'\x80\x04.'), "holds 'more.pkl', which may be a pickle"), (lambda d: (f := next(d.glob('model-*'))).rename(d.parent/'elsewhere') and f.symlink_to(d.parent/'elsewhere'), 'or a link in its place'),
+    (lambda d: rewrite(d, set_('model', 'kind', value='os.system')), "kind 'os.system' is not known"), (lambda d: rewrite(d, set_('columns', value=3)), 'does not fit together'),
+    (lambda d: rewrite(d, set_('labels', value=['int64','int64'])), 'does not fit together'), (lambda d: rewrite(d, lambda m: m.pop('noise')), 'does not fit together'), (lambda d: rewrite(d, set_('files', value={})), '0 models'),
+    (lambda d: rewrite(d, lambda m: [v['tensors'].update(counts=['int64',[10**12]]) for k,v in m['files'].items() if k[0]=='m']), 'holds other tensors than were saved')])
+def test_damaged(saved, tmp_path, damage, error):
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    damage(folder)
+    with pytest.raises((BundleError,FileNotFoundError), match=error): load_recommender(folder)
+
+def test_mixed_up(saved, ratings, tmp_path):
+    "Files that are whole, but of another model"
+    other = makers['dot'](ratings.head(3000)).save_recommender(tmp_path/'other')
+    for part in ('model','seen'):
+        folder = Path(shutil.copytree(saved, tmp_path/part))
+        mine,theirs = next(folder.glob(part+'-*')),next(other.glob(part+'-*'))
+        shutil.copy(theirs, mine)
+        m = json.loads((other/'manifest.json').read_text())['files'][theirs.name]
+        with pytest.raises(BundleError, match='bytes where'): load_recommender(folder)
+        rewrite(folder, set_('files', mine.name, value=m))
+        if part=='seen':
+            with pytest.raises(BundleError, match='what users have seen does not fit the labels'): load_recommender(folder)
+
+# ------------------------------------------------------------------ faults
+def test_other_folders_are_left_alone(saved, tmp_path):
+    (tmp_path/'thesis.txt').write_text('x')
+    with pytest.raises(ValueError, match="holds 'thesis.txt' and no saved recommender"): load_recommender(saved).save_recommender(tmp_path)
+    assert [o.name for o in tmp_path.iterdir()]==['thesis.txt']
+
+def test_disk_full(saved, tmp_path):
+    "A save for which there is no room leaves the one before"
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    before = sorted((o.name,o.stat().st_size) for o in folder.iterdir())
+    rec = load_recommender(folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000,limits[1]))
+        with pytest.raises(OSError, match='could not be written|too large'): rec.save_recommender(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert sorted((o.name,o.stat().st_size) for o in folder.iterdir())==before and same(load_recommender(folder).recommend(), rec.recommend())
+
+@pytest.mark.skipif(os.geteuid()==0 if hasattr(os, 'geteuid') else True, reason='root may write everywhere')
+def test_read_only_folder(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    rec = load_recommender(folder)
+    folder.chmod(0o500)
+    try:
+        with pytest.raises(OSError): rec.save_recommender(folder)
+        assert same(load_recommender(folder).recommend(), rec.recommend())
+    finally: folder.chmod(0o700)
+
+saver = '''
+import sys,torch
+from fastrec.export import load_recommender
+torch.set_num_threads(1)
+recs = [load_recommender(o, 'cpu') for o in sys.argv[1:3]]
+print('ready', flush=True)
+k = 0
+while True:
+    recs[k%2].save_recommender(sys.argv[3])
+    k += 1
+    if k==1: print('saved', flush=True)
+'''
+
+@pytest.fixture(scope='module')
+def two(saved, ratings, tmp_path_factory):
+    "Two saved recommenders of different sizes"
+    return saved,makers['nn'](ratings).save_recommender(tmp_path_factory.mktemp('c')/'bundle')
+
+def kills(two, folder, n, rng):
+    "Kill `n` processes that save the two to `folder` over and over, at random moments; it must hold one of them each time"
+    kinds = set()
+    for k in range(n):
+        p = subprocess.Popen([sys.executable, '-c', saver, *map(str, two), str(folder)], stdout=subprocess.PIPE, text=True)
+        assert p.stdout.readline()=='ready\n'
+        if k==0: assert p.stdout.readline()=='saved\n'
+        for _ in range(3):
+            time.sleep(rng.uniform(0, .03))
+            if folder.exists(): kinds.add(load_recommender(folder, 'cpu').manifest['model']['kind'])  # while it is being written
+        p.kill()
+        p.wait()
+        kinds.add(load_recommender(folder, 'cpu').manifest['model']['kind'])
+    return kinds
+
+def test_killed_while_saving(two, tmp_path):
+    assert kills(two, tmp_path/'b', int(os.environ.get('FASTREC_KILLS', 3)), np.random.default_rng(0))<={'dot','net'}
+
+def test_leftovers_are_swept_away(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    old,new,foreign = folder/'model-0123456789ab.safetensors.part',folder/'seen-0123456789ab.safetensors',folder/'notes.txt'
+    for o in (old,new,foreign): o.write_text('x')
+    os.utime(old, (1e9,1e9))
+    load_recommender(folder).save_recommender(folder)
+    assert not old.exists() and new.exists() and foreign.exists() and load_recommender(folder)
+
+def save_often(path, folder):
+    rec = load_recommender(path, 'cpu')
+    for _ in range(10): rec.save_recommender(folder)
+
+def test_two_processes_save_to_one_folder(two, tmp_path):
+    folder = tmp_path/'b'
+    load_recommender(two[0]).save_recommender(folder)
+    ps = [multiprocessing.get_context('spawn').Process(target=save_often, args=(o,folder)) for o in two]
+    for p in ps: p.start()
+    while any(p.is_alive() for p in ps): assert load_recommender(folder, 'cpu').manifest['model']['kind'] in ('dot','net')
+    assert [p.exitcode for p in ps]==[0,0] and load_recommender(folder).manifest['model']['kind'] in ('dot','net')
+
+def test_without_fastai(saved):
+    "Loading and asking imports neither fastai nor what comes with it"
+    code = f"import sys,fastrec; r = fastrec.load_recommender({str(saved)!r}); r.recommend(n=3); print(sorted({{m.split('.')[0] for m in sys.modules}} & set('fastai torchvision spacy sklearn scipy matplotlib IPython fastprogress'.split())))"
+    assert subprocess.check_output([sys.executable, '-c', code], text=True).strip()=='[]'
+
+# ------------------------------------------------------------------ other ways to keep a model
+def test_pickle_for_those_who_accept_it(ratings, tmp_path):
+    learn = makers['dot'](ratings)
+    learn.path = tmp_path
+    learn.export('l.pkl')
+    with pytest.warns(UserWarning, match='pickle'): loaded = load_learner(tmp_path/'l.pkl')
+    assert np.allclose(loaded.predict_grid(), learn.predict_grid())
+
+def test_checkpoints_load_without_code(ratings, tmp_path, monkeypatch):
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, path=tmp_path))
+    with learn.no_logging(): learn.fit(2, cbs=SaveModelCallback(monitor='rmse'))
+    state = torch.load(tmp_path/'models'/'model.pth', weights_only=True)
+    assert all(torch.equal(v, learn.model.state_dict()[k]) for k,v in state.items())
+    learn.save('both')
+    asked,load = [],torch.load
+    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: asked.append(kwargs) or load(*args, **kwargs))
+    learn.load('both')
+    assert asked[0]['weights_only']
+
+def test_factors_as_parquet(pair, tmp_path):
+    rec,_,_ = pair
+    for file,vocab,tables in zip(rec.save_factors(tmp_path/'f'), rec.ds.classes.values(), rec.model.tables):
+        df = pd.read_parquet(file)
+        assert df[vocab.name].tolist()==list(vocab.labels) and np.allclose(np.stack(df.factors), tables[0].weight.detach()[1:]) and ('bias' in df)==(len(tables)==2)
+
+def test_faiss(pair):
+    pytest.importorskip('faiss')
+    rec,loaded,_ = pair
+    users = rec.ds.classes[rec.ds.user_name].labels[:25]
+    if isinstance(rec.model, DeepMF) or 'layers' in dict(rec.model.named_children()):
+        with pytest.raises(ValueError, match='scores of a network are none'): rec.faiss_index()
+        return
+    for o in (rec,loaded):
+        got,want = o.faiss_index().search(users, n=7),o.recommend(users, n=7)
+        assert np.allclose(got.score, want.score, atol=1e-5) and (got.iloc[:,2].astype(str)==want.iloc[:,2].astype(str)).mean()>.97  # but for ties
+    some = rec.faiss_index('HNSW16').search(users[0], n=5, exclude_seen=False)
+    assert len(some)==5 and some['rank'].tolist()==[1,2,3,4,5]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
 
-# %% ../nbs/01a_factors.ipynb #9f13dc2e
+# %% ../nbs/01a_factors.ipynb #e3f35a13
 def _look_up(e, codes, sparse):
     "Rows `codes` of the embedding `e`; on a CPU `index_select` has the faster gradient, at 512 rows twice as fast"
     return F.embedding(codes, e.weight, sparse=sparse) if sparse or codes.is_cuda else e.weight.index_select(0, codes)
@@ -38,12 +38,13 @@ class FactorModel:
         lo,hi = self.y_range
         return scores.clamp_(lo, hi) if self.clip else scores.sigmoid_().mul_(hi-lo).add_(lo)
 
-    def forward(self, x):
-        res = self.score_pairs(x)
-        if self.y_range is None: return res
+    def bounded(self, scores):
+        "As `to_range`, in new memory and with a slope to learn from, which what is cut off has not"
+        if self.y_range is None or (self.clip and self.training): return scores
         lo,hi = self.y_range
-        if self.clip: return res if self.training else res.clamp(lo, hi)  # what is cut off has no slope to learn from
-        return torch.sigmoid(res)*(hi-lo) + lo
+        return scores.clamp(lo, hi) if self.clip else torch.sigmoid(scores)*(hi-lo) + lo
+
+    def forward(self, x): return self.bounded(self.score_pairs(x))
 
     def score_grid(self, users, items):
         "Predictions for each of the codes `users` beside each of `items`, (n_users,n_items), in evaluation mode"

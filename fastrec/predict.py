@@ -414,7 +414,7 @@ def _fit_users(self:Dot, users, items, y, n_users, noise, steps=6, eps=None):
     if eps is not None: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
     return z
 
-# %% ../nbs/05_predict.ipynb #3021107a
+# %% ../nbs/05_predict.ipynb #74a8b52d
 @patch
 def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
@@ -432,7 +432,7 @@ def _fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     if not len(users): return m.repeat(n_users, 1)
     q,opt = self.embeds[1](items).detach(),torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
-        pred = self.layers(torch.cat([(m + eps@chol.T)[users], q], 1))[:,0]
+        pred = self.bounded(self.layers(torch.cat([(m + eps@chol.T)[users], q], 1))[:,0])
         eps.grad, = torch.autograd.grad((y-pred).pow(2).sum()/noise + eps.pow(2).sum(), eps)
         opt.step()
     return (m + eps@chol.T).detach()

@@ -5,7 +5,7 @@ DATA ?= sample
 # Steps on small batches are fastest, and repeatable in time, on one thread.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test sync notebooks recipes bench clean
+.PHONY: demo test sync notebooks recipes bench fuzz clean
 
 demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make demo DATA=ml-100k
 	@$(BIN)/python tools/demo.py --data $(DATA)
@@ -29,6 +29,9 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for name in accuracy fits ranking speed levers time_to_rmse growth loading grids pictures; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+fuzz: $(VENV)/.dev  ## ten thousand random frames, damaged folders and forged manifests, and a hundred killed processes
+	FASTREC_FUZZ=2600 FASTREC_KILLS=100 $(BIN)/python -m pytest -s tests/test_fuzz.py tests/test_export.py -k 'random or forged or killed'
 
 clean:  ## remove what make has installed
 	rm -rf $(VENV)

@@ -8,9 +8,10 @@ Docs: https://fastrec.github.io/fastrec/data.html.md"""
 __all__ = ['GROUPLENS', 'releases', 'distinct_titles', 'movielens', 'movielens_sides', 'movielens_folds', 'SampleTruth',
            'sample_ratings', 'SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter', 'read_settings']
 
-# %% ../nbs/00_data.ipynb #c37c3dd8
-import csv,io
+# %% ../nbs/00_data.ipynb #5b48e940
+import csv,io,tempfile,time
 from configparser import ConfigParser
+from contextlib import suppress
 from fastai.data.all import *
 
 # %% ../nbs/00_data.ipynb #09623402
@@ -102,7 +103,7 @@ def _with_titles(df, titles, release):
     df.insert(2, 'title', pd.Categorical.from_codes(codes, categories=titles.array))
     return df
 
-# %% ../nbs/00_data.ipynb #9301fd09
+# %% ../nbs/00_data.ipynb #a046fe1e
 def _need_files(path, files, name):
     missing = [f for f in files if not (path/f).is_file()]
     if not missing: return path
@@ -112,13 +113,18 @@ def _need_files(path, files, name):
                             'Pass the folder the release was unpacked to, and its name.')
 
 def _download(name, files, dest):
-    try: return _need_files(untar_data(f'{GROUPLENS}/{name}.zip'), files, name)
-    except BaseException as e:
-        shutil.rmtree(dest, ignore_errors=True)
-        for f in fastai_path('archive').glob(f'{name}.zip*'): f.unlink()
-        if not isinstance(e, Exception): raise
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    for o in dest.parent.glob(f'.{name}-*'):  # of processes that were killed
+        if time.time()-o.stat().st_mtime > 86400: shutil.rmtree(o, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=dest.parent))
+    try:
+        got = _need_files(untar_data(f'{GROUPLENS}/{name}.zip', base=part), files, name)
+        with suppress(OSError): got.rename(dest)  # unless somebody else was first
+        return _need_files(dest, files, name)
+    except Exception as e:
         raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {str(e).split(chr(10))[0]}). Unpack its zip so that '
                       f'{dest}/{files[0]} exists, or pass the folder it is in, or work with `sample_ratings()`.') from e
+    finally: shutil.rmtree(part, ignore_errors=True)
 
 def _release(name, path):
     "Folder and layout of the release `name`"

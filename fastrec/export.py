@@ -25,7 +25,7 @@ from .predict import _candidates,_frame,_parquet
 # %% ../nbs/08_export.ipynb #79d43e8e
 class BundleError(ValueError): "A folder is not the saved recommender it should be; the message says what is wrong with it"
 
-# %% ../nbs/08_export.ipynb #1d278b95
+# %% ../nbs/08_export.ipynb #94ceac3e
 _kinds = 'int8 int16 int32 int64 uint8 uint16 uint32 float32 float64 bool'.split()
 
 def _pack_labels(vocab):
@@ -35,7 +35,7 @@ def _pack_labels(vocab):
         parts = [o.encode() for o in labels]
         return 'text',{'bytes': torch.from_numpy(np.frombuffer(b''.join(parts), 'uint8').copy()), 'ends': torch.tensor([0,*map(len, parts)]).cumsum(0)}
     if kind=='datetime64' and getattr(labels, 'tz', None) is None: return 'datetime64[ns]',{'values': torch.from_numpy(labels.to_numpy('datetime64[ns]').view('int64').copy())}
-    if kind=='integer' and str(labels.dtype) not in _kinds: labels = pd.Index(labels.to_numpy('int64'))
+    if kind=='integer' and str(labels.dtype) not in _kinds and -2**63<=labels.min() and labels.max()<2**63: labels = pd.Index(labels.to_numpy('int64'))
     if str(labels.dtype) not in _kinds: raise ValueError(f'labels of {vocab.name!r} are of type {labels.dtype}, {kind}, which cannot be saved: convert the column to text or to whole numbers')
     return str(labels.dtype),{'values': torch.from_numpy(labels.to_numpy().copy())}
 
@@ -185,7 +185,7 @@ def _old_files(folder):
     if other := [o.name for o in folder.iterdir() if not _own.fullmatch(o.name)]: raise ValueError(f'{folder} holds {other[0]!r} and no saved recommender: choose another folder')
     return []
 
-# %% ../nbs/08_export.ipynb #f9ebc23b
+# %% ../nbs/08_export.ipynb #ecf5f16a
 def _read_manifest(folder):
     file = folder/'manifest.json'
     if not file.is_file(): raise FileNotFoundError(f'{folder} is not a saved recommender: it has no manifest.json')
@@ -205,21 +205,18 @@ def _refuse_pickles(folder):
 
 def _read_tensors(folder, name, declared):
     "Tensors of the file `name`, mapped from the disk, if it is as `declared`"
-    try: return _checked_tensors(folder, name, declared)
-    except SafetensorError as e: raise BundleError(f'{folder/name} is damaged: {e}') from e
-    except FileNotFoundError as e: raise BundleError(f'{folder} has no file {name}') from e
-
-def _checked_tensors(folder, name, declared):
     file = folder/name
     if not _own.fullmatch(name) or name.endswith('.part'): raise BundleError(f'{folder} asks for {name!r}, which is no name of a file of a saved recommender')
     if file.is_symlink() or not file.is_file(): raise BundleError(f'{folder} has no file {name}, or a link in its place')
     if (size := file.stat().st_size)!=declared['bytes']: raise BundleError(f'{file} has {size:,} bytes where {declared["bytes"]:,} were saved')
     if _sha256(file)!=declared['sha256']: raise BundleError(f'{file} is damaged: it does not match its checksum')
-    with safe_open(file, 'pt') as f: res = {k: f.get_tensor(k) for k in f.keys()}
+    try:
+        with safe_open(file, 'pt') as f: res = {k: f.get_tensor(k) for k in f.keys()}
+    except SafetensorError as e: raise BundleError(f'{file} is damaged: {e}') from e
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #02586a6e
+# %% ../nbs/08_export.ipynb #3ca26dfb
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
@@ -229,10 +226,12 @@ def _read_seen(tensors, n_users, n_items, counts):
     res.items,res.offsets,res.counts = items,offsets,counts
     return res
 
-def _assemble(manifest, files):
-    "The `Recommender` that `manifest` describes, of the tensors of its `files`"
+def _assemble(folder, manifest):
+    "The `Recommender` that `manifest` describes"
+    _refuse_pickles(folder)
+    files = {k: _read_tensors(folder, k, v) for k,v in manifest['files'].items()}
     model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))
-    if len(model)!=1 or len(seen)>1: raise BundleError(f'{len(model)} models and {len(seen)} files of what was seen, where one is needed')
+    if len(model)!=1 or len(seen)>1: raise BundleError(f'{folder} has {len(model)} models and {len(seen)} files of what was seen, where one is needed')
     tensors,columns = model[0],manifest['columns']
     take = lambda start: {k[len(start):]: tensors.pop(k) for k in [o for o in tensors if o.startswith(start)]}
     classes = {columns[o]: _unpack_labels(kind, take(f'{o}s.'), columns[o]) for o,kind in zip(('user','item'), manifest['labels'])}
@@ -250,17 +249,14 @@ def load_recommender(
 )->Recommender: # With `predict`, `predict_df`, `predict_grid`, `recommend`, `similar` and `fold_in` as the learner had them; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
     folder = Path(path)
-    for attempt in range(3):
+    for attempt in range(10):
         manifest = _read_manifest(folder)
-        _refuse_pickles(folder)
-        try: files = {k: _read_tensors(folder, k, v) for k,v in manifest['files'].items()}
-        except BundleError:
-            if attempt==2 or _read_manifest(folder)==manifest: raise  # or else somebody has just saved another
-            continue
+        try: res = _assemble(folder, manifest)
+        except (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError,OverflowError,FileNotFoundError) as e:
+            if attempt<9 and _read_manifest(folder)!=manifest: continue  # somebody has just saved another
+            if isinstance(e, BundleError): raise
+            raise BundleError(f'{folder} does not fit together: {type(e).__name__}: {e}') from e
         break
-    try: res = _assemble(manifest, files)
-    except BundleError as e: raise BundleError(f'{folder}: {e}') from e
-    except (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError) as e: raise BundleError(f'{folder} does not fit together: {type(e).__name__}: {e}') from e
     res.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     res.manifest = manifest
     return res

@@ -21,7 +21,7 @@ from .predict import *
 from .predict import _predict
 from .models import *
 
-# %% ../nbs/02a_training.ipynb #1ff39a09
+# %% ../nbs/02a_training.ipynb #7541ad2a
 _errors = 'rmse mse mae msle rmspe mape'.split()
 
 class RecLearner(Recommends, Learner):
@@ -54,6 +54,12 @@ class RecLearner(Recommends, Learner):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
 
     def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_listening'}
+
+    def save(self, file, **kwargs):
+        "As fastai's, but the file gets its name only when it's whole"
+        if not isinstance(file, (str,Path)): return super().save(file, **kwargs)
+        part = super().save(f'{file}.part', **kwargs)
+        return part.replace(part.with_name(part.name[:-len('.part.pth')]+'.pth'))
 
     @property
     def ds(self):

@@ -1,5 +1,5 @@
 """Releases, folds, downloads, the sample and the splitters"""
-import functools,http.server,random,threading,zipfile
+import functools,http.server,os,random,shutil,subprocess,sys,threading,zipfile
 import numpy as np,pandas as pd,pytest,torch
 from conftest import fastai_cfg,fastai_path,films,release_path,rows,write_release
 import fastrec.data as data
@@ -122,6 +122,39 @@ def test_connection_lost(server):
     _zip_release(server, 'ml-20m', 'ml-20m')
     with pytest.raises(OSError, match='could not be downloaded'): movielens('ml-20m')
     assert _left()==[]
+
+slow = '''
+import sys,time
+import fastrec.data as data
+data.GROUPLENS = sys.argv[1]
+unpack = data.untar_data
+def untar_data(*args, **kwargs):
+    res = unpack(*args, **kwargs)
+    print('unpacked', file=sys.stderr, flush=True)
+    time.sleep(float(sys.argv[2]))
+    return res
+data.untar_data = untar_data
+print(len(data.movielens('ml-1m')), file=sys.stderr)
+'''
+
+def test_killed_while_downloading(server):
+    _zip_release(server, 'ml-1m', 'ml-1m')
+    p = subprocess.Popen([sys.executable, '-c', slow, data.GROUPLENS, '60'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert p.stderr.readline()=='unpacked\n'
+    p.kill()
+    p.wait()
+    assert not (fastai_path('data')/'ml-1m').exists()
+    assert len(movielens('ml-1m'))==len(rows)
+    left = next(fastai_path('data').glob('.ml-1m-*'))
+    os.utime(left, (1e9,1e9))
+    shutil.rmtree(fastai_path('data')/'ml-1m')
+    assert len(movielens('ml-1m'))==len(rows) and not left.exists()
+
+def test_two_processes_download_one_release(server):
+    _zip_release(server, 'ml-1m', 'ml-1m')
+    ps = [subprocess.Popen([sys.executable, '-c', slow, data.GROUPLENS, '1'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [p.communicate()[1].split() for p in ps]==[['unpacked',str(len(rows))]]*2
+    assert sorted(o.name for o in fastai_path('data').iterdir())==['ml-1m']
 
 def test_no_network(server, monkeypatch):
     monkeypatch.setattr(data, 'GROUPLENS', 'http://127.0.0.1:9')

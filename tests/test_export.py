@@ -205,40 +205,59 @@ def test_read_only_folder(saved, tmp_path):
     finally: folder.chmod(0o700)
 
 saver = '''
-import sys,torch
 from fastrec.export import load_recommender
-torch.set_num_threads(1)
 recs = [load_recommender(o, 'cpu') for o in sys.argv[1:3]]
-print('ready', flush=True)
-k = 0
-while True:
-    recs[k%2].save_recommender(sys.argv[3])
-    k += 1
-    if k==1: print('saved', flush=True)
+ready()
+for k in range(10**6): recs[k%2].save_recommender(sys.argv[3])
 '''
+trainer = '''
+from fastai.callback.tracker import SaveModelCallback
+from fastrec.all import *
+learn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=120, n_ratings=2000), seed=1, bs=512, path=sys.argv[1]), 200)
+learn.save('model')
+ready()
+with learn.no_bar(),learn.no_logging(): learn.fit(10**6, cbs=SaveModelCallback(comp=lambda *_: True))
+'''
+writer = '''
+from fastrec.export import load_recommender
+rec = load_recommender(sys.argv[1], 'cpu')
+rec.recommend(n=2, path=sys.argv[2])
+ready()
+for k in range(10**6): rec.recommend(n=2+k%2, path=sys.argv[2], max_bytes=2000)
+'''
+n_kills = int(os.environ.get('FASTREC_KILLS', 3))
+
+def killed(code, args, n, check):
+    "Kill `n` processes that run `code` at random moments, and `check` before and after"
+    rng = np.random.default_rng(0)
+    for _ in range(n):
+        start = "import sys,torch\ntorch.set_num_threads(1)\ndef ready(): print('ready', file=sys.stderr, flush=True)\n"
+        p = subprocess.Popen([sys.executable, '-c', start+code, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while (line := p.stderr.readline())!='ready\n': assert line, 'it ended before it was killed'
+        for _ in range(3):
+            time.sleep(rng.uniform(0, .03))
+            check()
+        p.kill()
+        p.wait()
+        check()
 
 @pytest.fixture(scope='module')
 def two(saved, ratings, tmp_path_factory):
-    "Two saved recommenders of different sizes"
+    "Two saved recommenders of different kinds"
     return saved,makers['nn'](ratings).save_recommender(tmp_path_factory.mktemp('c')/'bundle')
 
-def kills(two, folder, n, rng):
-    "Kill `n` processes that save the two to `folder` over and over, at random moments; it must hold one of them each time"
-    kinds = set()
-    for k in range(n):
-        p = subprocess.Popen([sys.executable, '-c', saver, *map(str, two), str(folder)], stdout=subprocess.PIPE, text=True)
-        assert p.stdout.readline()=='ready\n'
-        if k==0: assert p.stdout.readline()=='saved\n'
-        for _ in range(3):
-            time.sleep(rng.uniform(0, .03))
-            if folder.exists(): kinds.add(load_recommender(folder, 'cpu').manifest['model']['kind'])  # while it is being written
-        p.kill()
-        p.wait()
-        kinds.add(load_recommender(folder, 'cpu').manifest['model']['kind'])
-    return kinds
-
 def test_killed_while_saving(two, tmp_path):
-    assert kills(two, tmp_path/'b', int(os.environ.get('FASTREC_KILLS', 3)), np.random.default_rng(0))<={'dot','net'}
+    folder = load_recommender(two[0]).save_recommender(tmp_path/'b')
+    def check(): assert load_recommender(folder, 'cpu').manifest['model']['kind'] in ('dot','net')
+    killed(saver, (*two,folder), n_kills, check)
+
+def test_killed_while_training(tmp_path):
+    def check(): assert torch.load(tmp_path/'models'/'model.pth', weights_only=True)
+    killed(trainer, (tmp_path,), max(n_kills//5, 2), check)
+
+def test_killed_while_writing_parquet(two, tmp_path):
+    def check(): assert len(pd.read_parquet(tmp_path/'recs.parquet')) in [k*len(load_recommender(two[0]).ds.classes['user'].labels) for k in (2,3)]
+    killed(writer, (two[0],tmp_path/'recs.parquet'), max(n_kills//5, 2), check)
 
 def test_leftovers_are_swept_away(saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path/'b'))

@@ -65,7 +65,7 @@ def on_ml_1m():
     fits = {'SGD (`fit_one_cycle`)': (sgd,{},''), 'fit_als': ('fit_als',dict(n_sweep=8),''), 'fit_bayes': ('fit_bayes',dict(n_factors=32, n_sweep=60),'1m_bayes'),
             "fit_bayes, side='implicit'": ('fit_bayes',dict(n_factors=24, n_sweep=60, side='implicit'),'1m_implicit'),
             "fit_bayes, side='implicit', longer": ('fit_bayes',dict(n_factors=40, n_sweep=180, n_draws=200, side='implicit'),'1m_implicit_longer'),
-            "fit_bayes, all sides": ('fit_bayes',dict(n_factors=64, n_sweep=240, side=['implicit',*movielens_sides('ml-1m', item_name='item')]),'1m_frontier')}
+            "fit_bayes, all sides": ('fit_bayes',dict(n_factors=80, n_sweep=250, n_draws=225, side=['implicit',*movielens_sides('ml-1m', item_name='item')]),'1m_frontier')}
     for name,(how,kwargs,goal) in fits.items():
         with redirect_stdout(StringIO()): df = cross_validate(how if callable(how) else partial(solved, how=how, **kwargs), [split], item_name='item', seed=0)
         m,shown = df.iloc[0],', '.join(f'{k} {v}' for k,v in kwargs.items() if k!='side')

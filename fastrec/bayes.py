@@ -84,16 +84,17 @@ class _SpanSampler:
         self.effects = torch.bincount(self.codes, alpha*left, minlength=n)/precision + torch.randn(n, device=left.device)/precision.sqrt()
         self.precision = torch.distributions.Gamma(1+n/2, .05+self.effects.square().sum()/2).sample()
 
-# %% ../nbs/04a_bayes.ipynb #47e8cbc3
-def _scores(rows, u, i, step=2**14):
-    "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1)"
+# %% ../nbs/04a_bayes.ipynb #ce19a134
+def _scores(rows, u, i):
+    "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1), in steps that suit a processor's cache"
+    step = 2**14 if u.device.type=='cpu' else 2**22
     p,q = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1),_design(rows[1])
     return torch.cat([p.index_select(0, a).mul_(q.index_select(0, b)).sum(1) for a,b in zip(u.split(step), i.split(step))])
 
-# %% ../nbs/04a_bayes.ipynb #0526800e
+# %% ../nbs/04a_bayes.ipynb #504beae2
 class _Gibbs:
     "A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
-    shape = 20.  # of the Gamma that the precisions of users and of items come from
+    shape = 50.  # of the Gamma that the precisions of users and of items come from
     def __init__(self, model, ds, columns, burn, n_draws, n_sweep, spans=()):
         self.model,self.columns,self.burn,self.spans = model,columns,burn,spans
         self.codes,self.y = ds.codes,ds.y-model.mean
@@ -236,14 +237,14 @@ def _spans(ds, time):
         if res[-1]<1: raise ValueError(f'time={o!r} must be a second or more')
     return res
 
-# %% ../nbs/04a_bayes.ipynb #66778c53
+# %% ../nbs/04a_bayes.ipynb #ed822030
 @patch
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
     n_sweep:int=100, # Sweeps over users and items
     side=None, # What the factors may follow from: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', in which all ratings of a user may be higher or lower, or a list of these; needs `time_name` in the `RecDataLoaders`
-    burn:int=None, # Sweeps before the first draw is kept; a fifth if left out
+    burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
     n_draws:int=100, # Keep as many draws, at most
     cbs=None # Callbacks
 ):
@@ -251,7 +252,7 @@ def fit_bayes(self:RecLearner,
 
     Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far"""
     goes_on = isinstance(self.model, PosteriorMean) and self.model.u_weight.embedding_dim==self.model.n_draws*n_factors
-    burn = ifnone(burn, 0 if goes_on else n_sweep//5)
+    burn = ifnone(burn, 0 if goes_on else n_sweep//10)
     if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
     averaged,seconds = _Averaged(),_spans(self.dls.train_ds, time)

@@ -65,13 +65,17 @@ def _build_layer(spec):
     if name not in _layer_args or not set(args)<={*_layer_args[name],'bias'}: raise BundleError(f'a layer {spec} is not known here')
     return getattr(nn, name)(**args)
 
-# %% ../nbs/08_export.ipynb #a0a0a8bd
+# %% ../nbs/08_export.ipynb #bffc37f3
+def _kind(model):
+    "Which of the models known here computes as `model` does"
+    for name,cls in dict(mean=PosteriorMean, dot=Dot, net=Net).items():
+        if isinstance(model, cls) and all(getattr(type(model), o) is getattr(cls, o) for o in ('score_pairs','to_range','user_side','item_side','score')): return name
+    raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle, only DotBias, DeepMF and what the solvers fit can: use learn.export')
+
 def _describe(model):
     "What the manifest says of `model`, and its tensors"
-    res = dict(y_range=list(model.y_range) if model.y_range else None, clip=bool(model.clip), is_preference=bool(model.is_preference))
-    res['kind'] = kind = 'mean' if isinstance(model, PosteriorMean) else 'dot' if isinstance(model, Dot) else 'net' if isinstance(model, Net) else None
-    if kind is None or any(getattr(type(model), o) is not getattr(k, o) for k in (PosteriorMean,Dot,Net) if isinstance(model, k) for o in ('score','user_side','score_pairs') if kind!='mean' or k is PosteriorMean):
-        raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle, only DotBias, DeepMF and what the solvers fit can: use learn.export')
+    kind = _kind(model)
+    res = dict(kind=kind, y_range=list(model.y_range) if model.y_range else None, clip=bool(model.clip), is_preference=bool(model.is_preference))
     model.fill_unknown()
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
@@ -96,10 +100,12 @@ def _build(spec, tensors):
     res.fill_unknown = noop  # row 0 was saved
     return res.eval()
 
-# %% ../nbs/08_export.ipynb #afd27f3e
+# %% ../nbs/08_export.ipynb #8919662a
 _version,_limit = 1,2**20  # of the format; bytes of a manifest
 
 def _sync(path):
+    "Wait until `path` is on the disk"
+    if os.name!='posix' and path.is_dir(): return  # only POSIX knows this for folders
     fd = os.open(path, os.O_RDONLY)
     try: os.fsync(fd)
     finally: os.close(fd)
@@ -216,15 +222,13 @@ def _read_tensors(folder, name, declared):
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #3ca26dfb
+# %% ../nbs/08_export.ipynb #6c9f92b2
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
     whole = len(offsets)==n_users+1 and offsets[0]==0 and offsets[-1]==len(items) and (offsets.diff()>=0).all()
     if not whole or (len(items) and not (0<items.min() and items.max()<n_items)): raise BundleError('what users have seen does not fit the labels')
-    res = object.__new__(Seen)
-    res.items,res.offsets,res.counts = items,offsets,counts
-    return res
+    return Seen.from_rows(items, offsets, counts)
 
 def _assemble(folder, manifest):
     "The `Recommender` that `manifest` describes"
@@ -278,7 +282,7 @@ def save_factors(self:Recommends,
         res.append(folder/f'{side}.parquet')
     return res
 
-# %% ../nbs/08_export.ipynb #a170691c
+# %% ../nbs/08_export.ipynb #f1358a8c
 class ItemIndex:
     "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`"
     def __init__(self, rec, index, codes): self.rec,self.index,self.codes = rec,index,codes
@@ -293,10 +297,11 @@ class ItemIndex:
         seen = rec.seen if exclude_seen else None
         if exclude_seen and seen is None: raise ValueError('what users have seen is not known here: pass exclude_seen=False')
         row,col = seen.of(codes) if seen else (codes[:0],codes[:0])
-        most = int(torch.bincount(row, minlength=1).max())
-        with torch.no_grad(): scores,found = (torch.from_numpy(o) for o in self.index.search(rec.model.user_side(codes.to(rec.model.mean.device)).cpu().numpy(), min(n+most, len(self.codes))))
-        items = torch.where(found>=0, self.codes[found], 0)
-        hidden = torch.isin(torch.arange(len(codes))[:,None]*len(rec.ds.classes[rec.ds.item_name])+items, row*len(rec.ds.classes[rec.ds.item_name])+col) | (found<0)
+        n_items,most = len(rec.ds.classes[rec.ds.item_name]),int(torch.bincount(row, minlength=1).max())
+        with torch.no_grad(): u = rec.model.user_side(codes.to(rec.model.mean.device)).float().cpu().numpy()
+        scores,found = (torch.from_numpy(o) for o in self.index.search(u, min(n+most, len(self.codes))))
+        items = self.codes[found.clamp(min=0)]
+        hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
         return _frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
 
 def _move_behind(hidden, scores, found):

@@ -22,7 +22,7 @@ from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
 from .factors import _seeded,_table
 
-# %% ../nbs/05_predict.ipynb #b2c00570
+# %% ../nbs/05_predict.ipynb #eb1aea4c
 class Seen:
     "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
     def __init__(self, x, n_users, n_items, counts=None):
@@ -31,6 +31,13 @@ class Seen:
         self.items = x[order,1]
         self.offsets = F.pad(torch.bincount(x[:,0], minlength=n_users).cumsum(0), (1,0))
         self.counts = torch.bincount(x[:,1], minlength=n_items) if counts is None else counts
+
+    @classmethod
+    def from_rows(cls, items, offsets, counts):
+        "One whose rows are known already"
+        res = cls.__new__(cls)
+        res.items,res.offsets,res.counts = items,offsets,counts
+        return res
 
     def of(self, users):
         "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"

@@ -26,15 +26,14 @@ notebooks: $(VENV)/.dev  ## run every notebook and store its outputs
 recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in fastai's data folder
 	$(BIN)/python benchmarks/recipes.py
 
-bench: $(VENV)/.dev  ## the measured tables of benchmarks/README.md
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for name in accuracy fits ranking speed levers time_to_rmse growth loading grids serving pictures; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
+	for name in accuracy fits ranking speed levers time_to_rmse growth loading grids serving pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
 fuzz: $(VENV)/.dev  ## ten thousand random frames, damaged folders and forged manifests, and a hundred killed processes
 	FASTREC_FUZZ=2600 FASTREC_KILLS=100 $(BIN)/python -m pytest -s tests/test_fuzz.py tests/test_export.py -k 'random or forged or killed'
 
 clean:  ## remove what make has installed
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
@@ -48,4 +47,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.installed
 	@echo 'Installing the test tools into $(VENV) (once) …'
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)-bench/.installed: pyproject.toml benchmarks/constraints.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install -q --disable-pip-version-check -c benchmarks/constraints.txt -e '.[bench]'
 	@touch $@

@@ -51,7 +51,7 @@ def _unpack_labels(kind, tensors, name):
     if not labels.is_unique: raise BundleError(f'{labels[labels.duplicated()][0]!r} is several times among the labels of {name!r}')
     return Vocab(labels, name)
 
-# %% ../nbs/08_export.ipynb #a0a2dcba
+# %% ../nbs/08_export.ipynb #d6fa5a7d
 _layer_args = {'Linear': ('in_features','out_features'), 'BatchNorm1d': ('num_features','eps'), 'Dropout': ('p',), 'LeakyReLU': ('negative_slope',), 'ELU': ('alpha',),
                'GELU': ('approximate',), **{o: () for o in 'ReLU ReLU6 SiLU SELU Mish Tanh Sigmoid Softplus Hardswish Identity'.split()}}
 
@@ -62,7 +62,8 @@ def _describe_layer(m):
 
 def _build_layer(spec):
     name,args = spec['type'],{k: v for k,v in spec.items() if k!='type'}
-    if name not in _layer_args or not set(args)<={*_layer_args[name],'bias'}: raise BundleError(f'a layer {spec} is not known here')
+    known = name in _layer_args and set(args)<={*_layer_args[name],'bias'} and all(type(v) in (int,float,bool) or v in ('none','tanh') for v in args.values())
+    if not known: raise BundleError(f'a layer {spec} is not known here')
     return getattr(nn, name)(**args)
 
 # %% ../nbs/08_export.ipynb #bffc37f3
@@ -222,7 +223,7 @@ def _read_tensors(folder, name, declared):
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #6c9f92b2
+# %% ../nbs/08_export.ipynb #f83df1da
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
@@ -230,9 +231,26 @@ def _read_seen(tensors, n_users, n_items, counts):
     if not whole or (len(items) and not (0<items.min() and items.max()<n_items)): raise BundleError('what users have seen does not fit the labels')
     return Seen.from_rows(items, offsets, counts)
 
+def _check(manifest):
+    "Refuse a manifest whose entries are not of the kind they should be"
+    number = lambda o: type(o) in (int,float) and abs(o)<1e30
+    m,c,y = manifest['model'],manifest['columns'],manifest['model']['y_range']
+    fine = {'model.y_range': y is None or (type(y) is list and len(y)==2 and all(map(number, y)) and y[0]<y[1]), 'model.clip': type(m['clip']) is bool,
+            'model.is_preference': type(m['is_preference']) is bool, 'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),
+            'columns': all(type(c[o]) is str for o in ('user','item','rating')) and c['user']!=c['item'] and (c['time'] is None or type(c['time']) is str),
+            'labels': type(manifest['labels']) is list and len(manifest['labels'])==2, 'noise': number(manifest['noise']) and manifest['noise']>=0, 'metrics': type(manifest['metrics']) is dict}
+    if wrong := [k for k,v in fine.items() if not v]: raise BundleError(f'the manifest has no sensible {wrong[0]}')
+
+@torch.no_grad()
+def _answers(model):
+    "Can the model be asked for a pair, and for a grid?"
+    one = torch.zeros(1, dtype=torch.int64)
+    return model(torch.zeros(1, 2, dtype=torch.int32)).shape==(1,) and model.score_grid(one, one).isfinite().all()
+
 def _assemble(folder, manifest):
     "The `Recommender` that `manifest` describes"
     _refuse_pickles(folder)
+    _check(manifest)
     files = {k: _read_tensors(folder, k, v) for k,v in manifest['files'].items()}
     model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))
     if len(model)!=1 or len(seen)>1: raise BundleError(f'{folder} has {len(model)} models and {len(seen)} files of what was seen, where one is needed')
@@ -243,6 +261,7 @@ def _assemble(folder, manifest):
     res = _build(manifest['model'], tensors)
     if [len(es[0].weight) for es in res.tables]!=sizes: raise BundleError(f'there are labels for tables of {sizes} rows, but {[len(es[0].weight) for es in res.tables]} of them')
     if counts is not None and (len(counts)!=sizes[1] or counts.min()<0): raise BundleError('the counts of ratings do not fit the items')
+    if not _answers(res): raise BundleError('the model does not answer')
     res.classes,(res.user,res.item) = classes,classes
     ds = RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, columns['rating'], time_name=columns['time'])
     return Recommender(res, ds, _read_seen(seen[0], *sizes, counts) if seen else None, manifest['noise'], counts)
@@ -282,7 +301,7 @@ def save_factors(self:Recommends,
         res.append(folder/f'{side}.parquet')
     return res
 
-# %% ../nbs/08_export.ipynb #f1358a8c
+# %% ../nbs/08_export.ipynb #014c35aa
 class ItemIndex:
     "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`"
     def __init__(self, rec, index, codes): self.rec,self.index,self.codes = rec,index,codes
@@ -303,6 +322,17 @@ class ItemIndex:
         items = self.codes[found.clamp(min=0)]
         hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
         return _frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
+
+    def save(self,
+        path:str|Path # Folder to write to
+    )->Path:
+        "Write `items.faiss`, for `faiss.read_index`, and `labels.parquet`, whose row `k` is the label of its id `k`"
+        import faiss
+        folder,vocab = Path(path),self.rec.ds.classes[self.rec.ds.item_name]
+        folder.mkdir(parents=True, exist_ok=True)
+        faiss.write_index(self.index, str(folder/'items.faiss'))
+        with _parquet(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
+        return folder
 
 def _move_behind(hidden, scores, found):
     "`scores` and `found` with what is `hidden` behind everything else, at minus infinity"

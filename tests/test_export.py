@@ -327,3 +327,11 @@ def test_faiss(pair):
         assert np.allclose(got.score, want.score, atol=1e-5) and (got.iloc[:,2].astype(str)==want.iloc[:,2].astype(str)).mean()>.97  # but for ties
     some = rec.faiss_index('HNSW16').search(users[0], n=5, exclude_seen=False)
     assert len(some)==5 and some['rank'].tolist()==[1,2,3,4,5]
+
+def test_saved_index(ratings, tmp_path):
+    faiss = pytest.importorskip('faiss')
+    learn = makers['dot'](ratings)
+    folder = learn.faiss_index().save(tmp_path/'i')
+    index,labels,user = faiss.read_index(str(folder/'items.faiss')),pd.read_parquet(folder/'labels.parquet').title,learn.dls.classes['user'].labels[5]
+    with torch.no_grad(): found = index.search(learn.model.user_side(torch.tensor([6])).numpy(), 5)[1][0]
+    assert labels[found].tolist()==learn.recommend(user, n=5, exclude_seen=False).title.astype(str).tolist()

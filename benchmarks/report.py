@@ -16,7 +16,7 @@ def cpu():
 class Report:
     "A markdown table called `name`, printed row by row and written to results/"
     def __init__(self, name, *columns):
-        self.name,self.rows = name,[columns, ['---']*len(columns)]
+        self.name,self.rows,self.threads = name,[columns, ['---']*len(columns)],torch.get_num_threads()  # which peers may change
         print(self._line(columns))
 
     def _line(self, row): return '| ' + ' | '.join(map(str, row)) + ' |'
@@ -26,7 +26,7 @@ class Report:
 
     def write(self):
         versions = ', '.join(f'{o} {version(o)}' for o in ('fastrec','fastai','torch','pandas'))
-        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s); Python {platform.python_version()}, {versions}.'
+        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {self.threads} thread(s); Python {platform.python_version()}, {versions}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)
         out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n')

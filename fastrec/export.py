@@ -301,7 +301,7 @@ def save_factors(self:Recommends,
         res.append(folder/f'{side}.parquet')
     return res
 
-# %% ../nbs/08_export.ipynb #014c35aa
+# %% ../nbs/08_export.ipynb #5834ca6e
 class ItemIndex:
     "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`"
     def __init__(self, rec, index, codes): self.rec,self.index,self.codes = rec,index,codes
@@ -349,7 +349,8 @@ def faiss_index(self:Recommends,
     except ImportError as e: raise ImportError('to search by faiss, install it: pip install faiss-cpu') from e
     codes = _candidates(self, None, 0)
     with torch.no_grad(): x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
-    index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as e: raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' are") from e
     index.train(x)
     index.add(x)
     return ItemIndex(self, index, codes)

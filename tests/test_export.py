@@ -325,6 +325,7 @@ def test_faiss(pair):
     for o in (rec,loaded):
         got,want = o.faiss_index().search(users, n=7),o.recommend(users, n=7)
         assert np.allclose(got.score, want.score, atol=1e-5) and (got.iloc[:,2].astype(str)==want.iloc[:,2].astype(str)).mean()>.97  # but for ties
+    with pytest.raises(ValueError, match="factory='nonsense' is nothing faiss can build"): rec.faiss_index('nonsense')
     some = rec.faiss_index('HNSW16').search(users[0], n=5, exclude_seen=False)
     assert len(some)==5 and some['rank'].tolist()==[1,2,3,4,5]
 

@@ -223,7 +223,7 @@ def _read_tensors(folder, name, declared):
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #f83df1da
+# %% ../nbs/08_export.ipynb #11f524a7
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
@@ -235,7 +235,7 @@ def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
     number = lambda o: type(o) in (int,float) and abs(o)<1e30
     m,c,y = manifest['model'],manifest['columns'],manifest['model']['y_range']
-    fine = {'model.y_range': y is None or (type(y) is list and len(y)==2 and all(map(number, y)) and y[0]<y[1]), 'model.clip': type(m['clip']) is bool,
+    fine = {'model.y_range': y is None or (type(y) is list and len(y)==2 and all(map(number, y)) and y[0]<=y[1]), 'model.clip': type(m['clip']) is bool,
             'model.is_preference': type(m['is_preference']) is bool, 'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),
             'columns': all(type(c[o]) is str for o in ('user','item','rating')) and c['user']!=c['item'] and (c['time'] is None or type(c['time']) is str),
             'labels': type(manifest['labels']) is list and len(manifest['labels'])==2, 'noise': number(manifest['noise']) and manifest['noise']>=0, 'metrics': type(manifest['metrics']) is dict}

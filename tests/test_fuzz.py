@@ -109,12 +109,12 @@ def apply(folder, others, damage):
     file = sorted(o for o in folder.iterdir())[k%len(list(folder.iterdir()))]
     data,before = bytearray(file.read_bytes()),file.read_bytes()
     at = int(where*len(data))
-    if what=='flip': data[at] ^= 1<<bit
+    if what=='flip' and data: data[at] ^= 1<<bit
     elif what=='cut': del data[at:]
     elif what=='grow': data[at:at] = extra
     elif what=='fill': data[at:at+len(extra)] = bytes(len(extra))
     elif what=='header': data[:8] = (int(where*2**63)).to_bytes(8, 'little')
-    else: data = bytearray(sorted(others.iterdir())[k%len(list(others.iterdir()))].read_bytes())
+    elif what=='swap': data = bytearray(sorted(others.iterdir())[k%len(list(others.iterdir()))].read_bytes())
     file.write_bytes(data)
     return bytes(data)!=before
 

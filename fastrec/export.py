@@ -7,8 +7,8 @@ Docs: https://fastrec.github.io/fastrec/export.html.md"""
 # %% auto #0
 __all__ = ['BundleError', 'load_recommender', 'ItemIndex']
 
-# %% ../nbs/08_export.ipynb #b8a89fc7
-import hashlib,json,os,platform,re,time,uuid
+# %% ../nbs/08_export.ipynb #ec980b00
+import hashlib,json,os,platform,re,sys,time,uuid
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
@@ -141,7 +141,7 @@ def _sweep(folder, keep, old=()):
         with suppress(FileNotFoundError):  # somebody else was first
             if o.name in old or time.time()-o.stat().st_mtime>3600: o.unlink()
 
-# %% ../nbs/08_export.ipynb #bdc95c86
+# %% ../nbs/08_export.ipynb #5d471a15
 def _installed(name):
     try: return version(name)
     except PackageNotFoundError: return None
@@ -174,7 +174,7 @@ def save_recommender(self:Recommends,
     written = {f'model-{token}.safetensors': tensors}
     if seen and self.seen is not None: written[f'seen-{token}.safetensors'] = {'items': self.seen.items.contiguous(), 'offsets': self.seen.offsets}
     try:
-        manifest = dict(format='fastrec recommender', version=_version, model=spec, noise=float(self.noise), files={k: _write_tensors(folder, k, v) for k,v in written.items()},
+        manifest = dict(format='fastrec recommender', version=_version, model=spec, noise=min(float(self.noise), sys.float_info.max), files={k: _write_tensors(folder, k, v) for k,v in written.items()},
                         columns=dict(zip(('user','item'), labels), rating=self.ds.rating_name, time=self.ds.time_name), labels=[kind for kind,_ in labels.values()],
                         metrics=_last_metrics(self) if metrics is None else metrics, trained_with=_provenance(self))
         _write_manifest(folder, {**manifest, 'checksum': _checksum(manifest)}, token)
@@ -223,7 +223,7 @@ def _read_tensors(folder, name, declared):
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #11f524a7
+# %% ../nbs/08_export.ipynb #45ce06af
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
@@ -233,7 +233,7 @@ def _read_seen(tensors, n_users, n_items, counts):
 
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
-    number = lambda o: type(o) in (int,float) and abs(o)<1e30
+    number = lambda o: type(o) in (int,float) and abs(o)<=sys.float_info.max
     m,c,y = manifest['model'],manifest['columns'],manifest['model']['y_range']
     fine = {'model.y_range': y is None or (type(y) is list and len(y)==2 and all(map(number, y)) and y[0]<=y[1]), 'model.clip': type(m['clip']) is bool,
             'model.is_preference': type(m['is_preference']) is bool, 'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),

@@ -141,7 +141,7 @@ def _sweep(folder, keep, old=()):
         with suppress(FileNotFoundError):  # somebody else was first
             if o.name in old or time.time()-o.stat().st_mtime>3600: o.unlink()
 
-# %% ../nbs/08_export.ipynb #5d471a15
+# %% ../nbs/08_export.ipynb #fa5ae880
 def _installed(name):
     try: return version(name)
     except PackageNotFoundError: return None
@@ -188,7 +188,7 @@ def _old_files(folder):
     "Names of the files of the recommender in `folder`, if it holds one; refuse a folder that holds anything else"
     if (folder/'manifest.json').exists():
         try: return list(_read_manifest(folder)['files'])
-        except BundleError: return []
+        except (BundleError,KeyError,TypeError): return []
     if other := [o.name for o in folder.iterdir() if not _own.fullmatch(o.name)]: raise ValueError(f'{folder} holds {other[0]!r} and no saved recommender: choose another folder')
     return []
 

@@ -101,7 +101,7 @@ def _build(spec, tensors):
     res.fill_unknown = noop  # row 0 was saved
     return res.eval()
 
-# %% ../nbs/08_export.ipynb #8919662a
+# %% ../nbs/08_export.ipynb #8801d7c7
 _version,_limit = 1,2**20  # of the format; bytes of a manifest
 
 def _sync(path):
@@ -126,8 +126,9 @@ def _write_tensors(folder, name, tensors):
     return dict(bytes=(folder/name).stat().st_size, sha256=_sha256(folder/name), tensors={k: [str(v.dtype)[6:],list(v.shape)] for k,v in tensors.items()})
 
 def _write_manifest(folder, manifest, token):
-    part = folder/f'manifest-{token}.json.part'
-    part.write_text(json.dumps(manifest, indent=1))
+    part,text = folder/f'manifest-{token}.json.part',json.dumps(manifest, indent=1)
+    if len(text)>_limit: raise ValueError(f'the manifest would have {len(text):,} bytes, more than {_limit:,}: pass fewer metrics')
+    part.write_text(text)
     _sync(part)
     part.replace(folder/'manifest.json')
     _sync(folder)

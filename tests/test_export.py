@@ -87,7 +87,9 @@ def test_saved_again(pair, tmp_path):
 def test_manifest(ratings, tmp_path):
     learn = makers['dot'](ratings)
     m = load_recommender(learn.save_recommender(tmp_path/'b')).manifest
-    assert m['metrics']['rmse']==pytest.approx(learn.history.rmse.iloc[-1]) and m['trained_with']['seed']==1 and m['trained_with']['torch']==torch.__version__.split('+')[0] or m['trained_with']['torch']==torch.__version__
+    assert m['metrics']['rmse']==pytest.approx(learn.history.rmse.iloc[-1])
+    assert m['trained_with']['seed']==1 and m['trained_with']['n_fits']==1 and m['trained_with']['torch'].split('+')[0]==torch.__version__.split('+')[0]
+    with pytest.raises(ValueError, match='pass fewer metrics'): learn.save_recommender(tmp_path/'b', metrics={str(k): .5 for k in range(10**5)})
     assert load_recommender(learn.save_recommender(tmp_path/'b', metrics=dict(ndcg=.3))).manifest['metrics']==dict(ndcg=.3)
     assert sorted(o.name[:5] for o in (tmp_path/'b').iterdir())==['manif','model','seen-']
 

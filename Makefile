@@ -5,7 +5,7 @@ DATA ?= sample
 # Steps on small batches are fastest, and repeatable in time, on one thread.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test sync notebooks recipes bench fuzz clean
+.PHONY: demo test sync notebooks docs recipes bench fuzz clean
 
 demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make demo DATA=ml-100k
 	@$(BIN)/python tools/demo.py --data $(DATA)
@@ -14,7 +14,7 @@ test: $(VENV)/.dev  ## the notebooks, then the tests beside them
 	$(BIN)/nbdev-test --do-print --n-workers 2
 	$(BIN)/python -m pytest
 
-sync: $(VENV)/.dev  ## modules and README.md from the notebooks
+sync: $(VENV)/.dev  ## modules, README.md and CONTRIBUTING.md from the notebooks
 	$(BIN)/nbdev-clean
 	$(BIN)/nbdev-export
 	$(BIN)/python tools/readme.py
@@ -22,6 +22,9 @@ sync: $(VENV)/.dev  ## modules and README.md from the notebooks
 notebooks: $(VENV)/.dev  ## run every notebook and store its outputs
 	$(BIN)/python tools/run_notebooks.py
 	$(MAKE) sync
+
+docs: $(VENV)/.docs tools/node_modules/.installed  ## the site, into _docs; with it and a Chromium, make test looks at its pages
+	$(BIN)/python tools/docs.py
 
 recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in fastai's data folder
 	$(BIN)/python benchmarks/recipes.py
@@ -33,7 +36,7 @@ fuzz: $(VENV)/.dev  ## ten thousand random frames, damaged folders and forged ma
 	FASTREC_FUZZ=2600 FASTREC_KILLS=100 $(BIN)/python -m pytest -s tests/test_fuzz.py tests/test_export.py -k 'random or forged or killed'
 
 clean:  ## remove what make has installed
-	rm -rf $(VENV) $(VENV)-bench
+	rm -rf $(VENV) $(VENV)-bench tools/node_modules _proc _docs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
@@ -47,6 +50,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.installed
 	@echo 'Installing the test tools into $(VENV) (once) …'
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@echo 'Installing what builds the site into $(VENV) (once) …'
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+tools/node_modules/.installed: tools/package.json
+	@command -v npm >/dev/null || { echo 'make: the site takes MathJax from npm, which is not there: install Node.js' >&2; exit 1; }
+	@npm install --prefix tools --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(VENV)-bench/.installed: pyproject.toml benchmarks/constraints.txt

@@ -29,7 +29,7 @@ def test_demo_of_what_is_not_there(tmp_path):
     res = demo('--data', 'ml-2m', tmp_path=tmp_path)
     assert res.returncode==1 and res.stderr.strip().endswith('there are ml-latest-small, ml-latest, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m.') and 'Traceback' not in res.stderr
 
-def test_readme_is_made_from_the_index():
+def test_readme_and_contributing_are_made_from_their_pages():
     sys.path.insert(0, str(root/'tools'))
-    from readme import render
-    assert (root/'README.md').read_text()==render(root/'nbs'/'index.ipynb')
+    from readme import made,render
+    for file,name in made.items(): assert (root/file).read_text()==render(name)

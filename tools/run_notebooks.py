@@ -4,7 +4,7 @@ MovieLens where ml-100k is in fastai's data folder; without it they keep the out
     python tools/run_notebooks.py              every notebook under nbs, recipes where their release is
     python tools/run_notebooks.py FILE …       these
 """
-import os,sys
+import os,re,sys
 from pathlib import Path
 import nbformat
 from fastai.data.external import fastai_path
@@ -15,7 +15,7 @@ from nbdev.test import nb_test_cells
 
 def missing(path):
     "What the recipe at `path` lacks, in words; `None` if it's there, or if it isn't a recipe"
-    if path.parent.name!='recipes': return None
+    if not re.match(r'r\d', path.stem): return None
     release = Config.find('settings.ini', path.parent).d.parser[path.stem.split('_')[0]]['release']
     folder = fastai_path('data')/release
     return None if folder.exists() else f"no {folder}; movielens('{release}') downloads it, or link it there"

@@ -1,0 +1,118 @@
+"""The documentation site, from the same notebooks and sidebar that `nbdev-docs` renders with quarto: nbdev's processing,
+then Sphinx; into _docs, without network. nbs/llms.txt, nbs/nbdev.yml are written for both
+
+    python tools/docs.py
+"""
+import json,re,shutil,sys,time
+from pathlib import Path
+import nbformat,yaml
+from nbdev.config import get_config
+from nbdev.doclinks import _build_modidx
+from nbdev.quarto import refresh_quarto_yml
+from nbdev.serve import proc_nbs
+from sphinx.cmd.build import main as sphinx
+from readme import markdown
+from showdoc import anchor
+
+tools = Path(__file__).parent
+root = tools.parent
+site,out = root/'_proc'/'site',root/'_proc'/'html'
+
+def sidebar():
+    "The sections of nbs/sidebar.yml: pairs of a title and the notebooks under it"
+    contents = yaml.safe_load((root/'nbs'/'sidebar.yml').read_text())['website']['sidebar']['contents']
+    return [(o['section'], o['contents']) if isinstance(o, dict) else (None, [o]) for o in contents]
+
+class Page:
+    "A processed notebook: its title and description, and where it is on the site"
+    def __init__(self, path, cache):
+        self.nb = nbformat.read(cache/path, 4)
+        for c in self.nb.cells: c.metadata.pop('execution', None)   # nbdev's times, which nbformat refuses
+        self.path,meta = Path(path),yaml.safe_load(self.nb.cells.pop(0).source.strip().strip('-'))
+        self.title,self.description = meta['title'],meta.get('description')
+        self.name = self.path.with_name(meta.get('output-file', self.path.with_suffix('.html').name)).with_suffix('')
+        texts = [c.source for c in self.nb.cells if c.cell_type=='markdown'] + [o['data'].get('text/markdown', '') for c in self.nb.cells for o in c.get('outputs', []) if 'data' in o]
+        self.anchors = {anchor(re.sub('`|\\]\\(\\S*\\)|\\[', '', h)) for o in texts for h in re.findall(r'^#+ (.*)$', o, re.M)}
+        if not self.description: raise ValueError(f'{path} opens with no description: a line "> …" under its title')
+
+def links(text, page, pages):
+    "`text` of `page` with links to notebooks, and to pages of the site, as links to its source files"
+    text = re.sub(r'^(#+ .*?)\[(`[^`]+`)\]\(\S+\)', r'\1\2', text, flags=re.M)   # a heading doesn't link to itself
+    host = re.escape(get_config().doc_host+get_config().doc_baseurl)
+    at = {(root/'nbs'/p.path).resolve(): p.name for p in pages}
+    headings = {str(p.name): p.anchors for p in pages}
+    def to(name, anchor):
+        if anchor and anchor[1:] not in headings[str(name)]: anchor = anchor.rpartition('.')[0]   # a method shown with its class
+        return f"]({'../'*(len(page.name.parts)-1)}{name}.ipynb{anchor or ''}"
+    def notebook(m):
+        path = (root/'nbs'/page.path.parent/m[1]).resolve()
+        if path not in at: raise ValueError(f'{page.path} links to {m[1]}, which is not in nbs/sidebar.yml')
+        return to(at[path], m[2])
+    text = re.sub(r'\]\(([\w./-]+\.ipynb)(#[^)\s]*)?', notebook, text)
+    return re.sub(rf'\]\({host}/([\w./-]+)\.html(#[^)\s]*)?', lambda m: to(m[1], m[2]), text)
+
+def as_myst(cell):
+    "The cells that show `cell` in MyST: quarto's directives become tags, alternative text, or the output alone"
+    if cell.cell_type!='code': return [cell]
+    opts = dict(re.findall(r'^#\| *([\w-]+): *(.*)$', cell.source, re.M))
+    cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
+    if opts.get('echo')=='false':
+        shown = [o['data']['text/markdown'] for o in cell.outputs if 'text/markdown' in o.get('data', {})]
+        if shown: return [nbformat.v4.new_markdown_cell(o) for o in shown]
+        cell.metadata['tags'] = ['remove-input']
+    if 'fig-alt' in opts: cell.metadata['mystnb'] = dict(image=dict(alt=json.loads(opts['fig-alt'])))
+    return [cell] if cell.source or cell.outputs else []
+
+def write(page, pages):
+    "`page` as Sphinx reads it, and as the markdown that its reference and llms.txt point to"
+    dest,md = site/f'{page.name}.ipynb',nbformat.v4.new_markdown_cell
+    for d in (dest,out/page.name): d.parent.mkdir(parents=True, exist_ok=True)
+    (out/f'{page.name}.html.md').write_text(f'# {page.title}\n\n> {page.description}\n\n' + markdown(page.nb))
+    page.nb.cells = [md(f'# {page.title}\n\n{{.lead}}\n{page.description}'),
+                     *(o for c in page.nb.cells for o in as_myst(c))]
+    if page.name.stem=='index' and page.name.parent==Path('.'): page.nb.cells.append(md(toctree(pages)))
+    for c in page.nb.cells:
+        if c.cell_type=='markdown': c.source = links(c.source, page, pages)
+    page.nb.metadata['myst'] = dict(html_meta=dict(description=page.description))
+    nbformat.write(page.nb, dest)
+
+def toctree(pages):
+    "The sidebar in MyST, hidden on the page itself"
+    at = {str(p.path): p.name for p in pages}
+    return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', *([f':caption: {title}'] if title else []), '', *(str(at[o]) for o in paths), '```'])
+                       for title,paths in sidebar() if paths!=['index.ipynb'])
+
+def llms(pages):
+    "The site in brief, for readers that are programs: https://llmstxt.org"
+    cfg,by = get_config(),{str(p.path): p for p in pages}
+    res = ['# fastrec', f'> {cfg.description}']
+    for title,paths in sidebar():
+        if title: res.append(f'## {title}')
+        res.append('\n'.join(f"- [{by[o].title}]({cfg.doc_host}{cfg.doc_baseurl}/{by[o].name}.html.md): {by[o].description}" for o in paths))
+    return '\n\n'.join(res) + '\n'
+
+def build():
+    "The whole site; the number of errors and warnings, none of which is allowed"
+    start = time.perf_counter()
+    refresh_quarto_yml()
+    _build_modidx()
+    cache = proc_nbs(n_workers=2)
+    pages = [Page(o, cache) for _,paths in sidebar() for o in paths]
+    missing = {str(p.relative_to(root/'nbs')) for p in (root/'nbs').rglob('*.ipynb')} - {str(p.path) for p in pages}
+    if missing: raise ValueError(f"not in nbs/sidebar.yml: {', '.join(sorted(missing))}")
+    for d in (site,out): shutil.rmtree(d, ignore_errors=True)
+    for p in pages: write(p, pages)
+    (root/'nbs'/'llms.txt').write_text(llms(pages))
+    shutil.copy(root/'nbs'/'llms.txt', out)
+    (root/'_proc'/'static').mkdir(exist_ok=True)
+    shutil.copy(root/'nbs'/'styles.css', root/'_proc'/'static')
+    errors = sphinx(['-qW', '--keep-going', '-j2', '-c', str(tools/'site'), '-d', str(site/'.doctrees'), str(site), str(out)])
+    mathjax = tools/'node_modules'/'mathjax'/'es5'
+    shutil.copytree(mathjax/'output'/'chtml'/'fonts', out/'_static'/'mathjax'/'output'/'chtml'/'fonts')
+    shutil.copy(mathjax/'tex-chtml.js', out/'_static'/'mathjax')
+    shutil.rmtree(root/'_docs', ignore_errors=True)
+    out.rename(root/'_docs')
+    print(f'_docs: {len(pages)} pages in {time.perf_counter()-start:.0f} s', '' if not errors else 'with errors')
+    return errors
+
+if __name__=='__main__': sys.exit(build())

@@ -1,0 +1,16 @@
+"Sphinx's settings for the site that tools/docs.py builds"
+project,html_title = 'fastrec','fastrec'
+author,project_copyright = 'The fastrec developers','The fastrec developers'
+extensions = ['myst_nb']
+nb_execution_mode,nb_render_markdown_format,nb_merge_streams = 'off','gfm',True
+myst_enable_extensions = ['dollarmath','amsmath','attrs_inline','attrs_block','colon_fence']
+myst_heading_anchors = 4
+
+myst_heading_slug_func = 'showdoc.anchor'
+mathjax_path = 'mathjax/tex-chtml.js'
+html_theme,html_static_path,html_css_files = 'sphinx_book_theme',['../../_proc/static'],['styles.css']
+html_show_sourcelink,html_copy_source,html_show_copyright = False,False,False
+html_baseurl = 'https://fastrec.github.io/fastrec/'
+html_theme_options = dict(repository_url='https://github.com/fastrec/fastrec', use_repository_button=True, use_issues_button=True,
+    use_download_button=False, use_fullscreen_button=False, home_page_in_toc=True, show_toc_level=2, show_navbar_depth=1,
+    navbar_start=[], navbar_center=[], navbar_end=[], navbar_persistent=[], pygments_light_style='a11y-high-contrast-light', pygments_dark_style='a11y-high-contrast-dark')

@@ -91,6 +91,18 @@ def llms(pages):
         res.append('\n'.join(f"- [{by[o].title}]({cfg.doc_host}{cfg.doc_baseurl}/{by[o].name}.html.md): {by[o].description}" for o in paths))
     return '\n\n'.join(res) + '\n'
 
+def slim():
+    "Of MathJax the parts that conf.py loads, and of the theme's 2,000 icons those that its pages show"
+    mathjax,static = tools/'node_modules'/'mathjax'/'es5',out/'_static'
+    for part in ('startup.js','core.js','input/tex-base.js','input/tex/extensions/ams.js','output/chtml.js','output/chtml/fonts'):
+        (static/'mathjax'/part).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (mathjax/part).is_dir() else shutil.copy)(mathjax/part, static/'mathjax'/part)
+    used = {o for f in (*out.rglob('*.html'), *(static/'scripts').glob('*theme.js')) for o in re.findall(r'fa-([a-z-]+)', f.read_text())}
+    icons = static/'scripts'/'fontawesome.js'
+    icon = r'"?([\w-]+)"?:\[\d+,\d+,\[[^]]*\],"\w+",(?:"[^"]*"|\[[^]]*\])\],?'
+    icons.write_text(re.sub(icon, lambda m: m[0] if m[1] in used else '', icons.read_text()))
+    for f in static.rglob('*.map'): f.unlink()
+
 def build():
     "The whole site; the number of errors and warnings, none of which is allowed"
     start = time.perf_counter()
@@ -107,9 +119,7 @@ def build():
     (root/'_proc'/'static').mkdir(exist_ok=True)
     shutil.copy(root/'nbs'/'styles.css', root/'_proc'/'static')
     errors = sphinx(['-qW', '--keep-going', '-j2', '-c', str(tools/'site'), '-d', str(site/'.doctrees'), str(site), str(out)])
-    mathjax = tools/'node_modules'/'mathjax'/'es5'
-    shutil.copytree(mathjax/'output'/'chtml'/'fonts', out/'_static'/'mathjax'/'output'/'chtml'/'fonts')
-    shutil.copy(mathjax/'tex-chtml.js', out/'_static'/'mathjax')
+    slim()
     shutil.rmtree(root/'_docs', ignore_errors=True)
     out.rename(root/'_docs')
     print(f'_docs: {len(pages)} pages in {time.perf_counter()-start:.0f} s', '' if not errors else 'with errors')

@@ -1,0 +1,163 @@
+"""The documentation: what it must name and show, and, where `make docs` has built it and there is a Chromium, its pages as a reader sees them"""
+import functools,http.server,importlib,json,re,shutil,threading
+from pathlib import Path
+from urllib.parse import unquote,urlsplit
+import nbformat,pytest,yaml
+from fastai.collab import CollabDataLoaders
+from fastai.interpret import Interpretation
+from fastai.learner import Learner
+from fastrec._modidx import d
+
+root = Path(__file__).parent.parent
+nbs,site = root/'nbs',root/'_docs'
+notebooks = sorted(nbs.rglob('*.ipynb'))
+axe = root/'tools'/'node_modules'/'axe-core'/'axe.min.js'
+chromium = shutil.which('chromium') or shutil.which('google-chrome') or shutil.which('chromium-browser')
+built = pytest.mark.skipif(not (site/'index.html').exists(), reason='no site: make docs builds it')
+browser = pytest.mark.skipif(not (chromium and axe.exists() and (site/'index.html').exists()), reason='needs the site (make docs) and a Chromium')
+
+def pages(): return sorted(p for p in site.rglob('*.html') if '_static' not in p.parts and p.stem not in ('genindex','search'))
+def cells(path, kind): return [c for c in nbformat.read(path, 4).cells if c.cell_type==kind]
+
+def public():
+    "Every public name, and the page and anchor of its documentation: what modules export, and what learners, loaders and interpretations can do beyond fastai's"
+    users = {'RecLearner': Learner, 'Recommends': Learner, 'RecDataLoaders': CollabDataLoaders, 'RecInterpretation': Interpretation}
+    for module,syms in d['syms'].items():
+        exported = importlib.import_module(module).__all__
+        for sym,(url,_) in syms.items():
+            cls,_,name = sym.removeprefix(f'{module}.').rpartition('.')
+            if name.startswith('_') or name not in exported if not cls else cls not in users or name.startswith('_') or hasattr(users[cls], name): continue
+            yield sym.removeprefix(f'{module}.'),url
+
+def test_every_public_name_is_shown_in_an_example():
+    shown = '\n'.join(c.source for p in notebooks for c in cells(p, 'code') if not re.search(r'^#\| *export', c.source, re.M))
+    assert len([*public()])>60
+    missing = [name for name,_ in public() if not re.search(rf"\b{name.split('.')[-1]}\b", shown)]
+    assert not missing
+
+def test_every_result_is_on_the_results_page_as_it_was_measured():
+    shown = [o['data']['text/markdown'] for c in cells(nbs/'results.ipynb', 'code') for o in c.outputs if 'text/markdown' in o.get('data', {})]
+    for f in (root/'benchmarks'/'results').glob('*.md'): assert any(o.strip()==f.read_text().strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
+
+@pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
+def test_stored_outputs_are_clean(path):
+    "No warnings, no errors that a cell doesn't show on purpose, no paths of the machine that ran them"
+    for c in cells(path, 'code'):
+        for o in c.outputs:
+            text = json.dumps(o)
+            assert o.output_type!='error' and o.get('name')!='stderr', c.source
+            assert not re.search(r'Warning:|/root/|/home/|/Users/|/tmp/|site-packages', text), c.source
+            if 'image/png' in o.get('data', {}): assert re.search(r'^#\| fig-alt: ".{20,}"$', c.source, re.M), f'no #| fig-alt: for the picture of\n{c.source}'
+
+def test_sidebar_names_every_notebook_once():
+    at = lambda o: [o] if isinstance(o, str) else [p for q in o['contents'] for p in at(q)]
+    listed = [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text())['website']['sidebar']['contents'] for p in at(o)]
+    assert sorted(listed)==[p.relative_to(nbs).as_posix() for p in notebooks]
+
+def test_quarto_configuration_is_whole():
+    cfg = yaml.safe_load((nbs/'_quarto.yml').read_text())
+    for f in (*cfg['metadata-files'], cfg['format']['html']['css'], *cfg['project']['resources']): assert (nbs/f).exists()
+    assert yaml.safe_load((nbs/'nbdev.yml').read_text())['project']['output-dir']=='_docs'
+
+@functools.cache
+def soup(path):
+    "A built page"
+    from bs4 import BeautifulSoup
+    return BeautifulSoup(path.read_text(), 'html.parser')
+
+@built
+def test_every_page_has_title_and_description():
+    titles = []
+    for p in pages():
+        titles.append(soup(p).title.string)
+        assert len(soup(p).find('article').find_all('h1'))==1, p
+        assert len(soup(p).find('meta', attrs={'name': 'description'})['content'])>20, p
+    assert len({*titles})==len(titles)==len(notebooks)
+
+@built
+def test_no_link_or_anchor_is_broken():
+    broken = []
+    for p in pages():
+        for a in soup(p).find_all(href=True):
+            url = urlsplit(a['href'])
+            if url.scheme or a['href']=='#': continue
+            to = (p.parent/unquote(url.path)).resolve() if url.path else p
+            if not to.exists(): broken.append((p.name, a['href']))
+            elif url.fragment and to.suffix=='.html' and not soup(to).find(id=unquote(url.fragment)): broken.append((p.name, a['href']))
+    assert not broken
+
+@built
+def test_every_public_name_has_its_place_in_the_reference():
+    for name,url in public():
+        page,anchor = url.split('#')
+        assert soup(site/page).find(id=anchor) or soup(site/page).find(id=anchor.rpartition('.')[0]), f'{name} is not on {page}'
+
+@built
+def test_front_page_says_what_the_readme_says():
+    def words(text): return re.findall(r'[a-z]{4,}', text.lower())
+    here = words(soup(site/'index.html').find('article').get_text(' '))
+    there = words(re.sub(r'<!--.*?-->|\]\(.*?\)', '', (root/'README.md').read_text()))
+    assert not {*there}-{*here} and abs(len(here)-len(there)) < .1*len(there)
+
+@built
+def test_pages_are_there_as_markdown_for_programs():
+    listed = re.findall(r'\]\(https://[^/]+/fastrec/(\S+?)\)', (site/'llms.txt').read_text())
+    assert len(listed)==len(notebooks)
+    for o in listed: assert (site/o).read_text().startswith('# ')
+
+@pytest.fixture(scope='module')
+def windows():
+    "Windows of browsers that ask for light and for dark pages, and the address of the site served on this machine"
+    from playwright.sync_api import sync_playwright
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args, **kwargs): super().__init__(*args, directory=site, **kwargs)
+        def log_message(self, *args): pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1',0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with sync_playwright() as p:
+        res = p.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        yield *(res.new_page(viewport=dict(width=1280, height=900), color_scheme=o) for o in ('light','dark')),f'http://127.0.0.1:{server.server_port}'
+        res.close()
+    server.shutdown()
+
+def violations(page, *rules):
+    "What axe finds wrong on `page`: by its rules for WCAG 2 A and AA and for headings, or by `rules`"
+    opts = dict(type='rule', values=rules) if rules else dict(type='tag', values=['wcag2a','wcag2aa','wcag21a','wcag21aa'])
+    extra = {} if rules else {'rules': {o: {'enabled': True} for o in ('heading-order','page-has-heading-one','empty-heading')}}
+    found = page.evaluate('opts => axe.run(document, opts)', dict(runOnly=opts, resultTypes=['violations'], **extra))['violations']
+    return [(v['id'], n['target'], n['html'][:150]) for v in found for n in v['nodes']]
+
+@browser
+@pytest.mark.parametrize('name', [p.relative_to(site).as_posix() for p in pages()])
+def test_page_in_a_browser(windows, name):
+    page,dark,host = windows
+    urls,sizes,errors = [],[],[]
+    listeners = dict(request=lambda r: urls.append(r.url), response=lambda r: sizes.append(len(r.body()) if r.ok else 0), pageerror=lambda e: errors.append(str(e)),
+                     console=lambda m: errors.append(m.text) if m.type=='error' else None)
+    page.set_viewport_size(dict(width=1280, height=900))
+    for k,f in listeners.items(): page.on(k, f)
+    page.goto(f'{host}/{name}', wait_until='networkidle')
+    for k,f in listeners.items(): page.remove_listener(k, f)
+    assert not errors
+    assert all(u.startswith((host,'data:','blob:')) for u in urls), urls
+    assert sum(sizes)<2e6, f'{sum(sizes)/1e6:.1f} MB'
+    n_math = page.locator('.math').count()
+    assert page.locator('mjx-container').count()>=n_math and not page.locator('mjx-merror').count()
+    page.add_script_tag(path=axe)
+    assert not violations(page)
+    dark.goto(f'{host}/{name}')
+    assert dark.evaluate('document.documentElement.dataset.theme')=='dark'
+    dark.add_script_tag(path=axe)
+    assert not violations(dark, 'color-contrast')
+    page.set_viewport_size(dict(width=380, height=800))
+    page.wait_for_timeout(200)
+    assert page.evaluate('document.documentElement.scrollWidth')<=380
+
+@browser
+def test_search_finds_recommend(windows):
+    page,_,host = windows
+    page.goto(f'{host}/search.html?q=recommend')
+    page.wait_for_selector('#search-results li a')
+    page.wait_for_timeout(500)
+    found = page.locator('#search-results li a').evaluate_all('links => links.map(o => o.getAttribute("href"))')
+    assert any(o.startswith('predict.html') for o in found)

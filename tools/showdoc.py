@@ -13,7 +13,7 @@ class TableRenderer(MarkdownRenderer):
         for d in getattr(self.dm, 'dm', {}).values(): d.pop('docment', None)
         sig = str(self.dm).replace(':NoneType=', '=').replace('__main__.', '')
         src = NbdevLookup().code(self.nm)
-        parts = ['#'*self.title_level+f' {self.nm}', f'[source]({src}){{.source-link}}' if src else '', f'```python\n{sig}\n```', self.docs or '', re.sub(r'^\|\s*\|', '| **Parameter** |', str(tbl))]
+        parts = ['#'*self.title_level+f' {self.nm}', f'[source]({src}){{.source-link}}' if src else '', f'```python\n{sig}\n```', self.docs or '', re.sub(r'^\|\s*\|', '| **Parameter** |', str(tbl)).replace('| NoneType |', '| |').replace('__main__.', '')]
         return '\n\n'.join(p for p in parts if p)
 
 def anchor(text): return re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', text.strip().lower()))   # as pandoc, and so nbdev's links, have it

@@ -21,7 +21,7 @@ def result(path):
     return ast.literal_eval(nb.cells[-1].outputs[-1].data['text/plain'])
 
 def main(names):
-    paths = {p.stem.split('_')[0]: p for p in sorted((root/'nbs'/'recipes').glob('*.ipynb'))}
+    paths = {p.stem.split('_')[0]: p for p in sorted((root/'nbs'/'recipes').glob('r[0-9]*.ipynb'))}
     if lost := set(names)-set(paths): sys.exit(f'there is no recipe {sorted(lost)[0]!r}; there are {" ".join(paths)}')
     rep = Report('recipes', 'recipe', 'what', 'published', 'same settings', 'our defaults', 'seconds')
     for name in names or paths:

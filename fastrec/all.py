@@ -14,3 +14,4 @@ from fastrec.predict import *
 from fastrec.interpret import *
 from fastrec.metrics import *
 from fastrec.export import *
+from fastrec.distributed import *

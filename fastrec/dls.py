@@ -14,7 +14,7 @@ from .data import *
 from .labels import *
 from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns
 
-# %% ../nbs/01_dls.ipynb #140f5cec
+# %% ../nbs/01_dls.ipynb #994c46b4
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
@@ -40,9 +40,17 @@ class RatingsDL(TfmdDL):
         last = self.n - self.bs*(nb-2)
         return [self.bs]*(nb-2) + [last-last//2, last//2]
 
+    def _share(self, idxs, sizes):
+        "Of each batch the rows that fall to this process, and how many they are; all of them where one process does all the work"
+        part,n = self.dataset.part
+        if n==1: return idxs,sizes
+        own = [slice(start+size*part//n, start+size*(part+1)//n) for start,size in zip(itertools.accumulate(sizes, initial=0), sizes)]
+        return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
+
     def _batches(self):
         idxs,sizes = self.get_idxs(),self._sizes()
         if not isinstance(idxs, Tensor): idxs = tensor(list(itertools.islice(idxs, self.n)))
+        idxs,sizes = self._share(idxs, sizes)
         groups = list(chunked(sizes, max(1, 2**18//self.bs)))
         for i,group in zip(idxs[:sum(sizes)].split(list(map(sum, groups))), groups):
             yield from zip(*(o.split(group) for o in self.dataset.rows(i.to(self.dataset.x.device))))
@@ -53,6 +61,8 @@ class RatingsDL(TfmdDL):
         self.dataset.to(self.device)
         yield from map(self.after_batch, self._batches())
         self.after_iter()
+
+    def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
 
 # %% ../nbs/01_dls.ipynb #96103d03
 def _display(df):

@@ -224,7 +224,7 @@ def _read_tensors(folder, name, declared):
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #45ce06af
+# %% ../nbs/08_export.ipynb #8eaf858a
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
@@ -248,11 +248,14 @@ def _answers(model):
     one = torch.zeros(1, dtype=torch.int64)
     return model(torch.zeros(1, 2, dtype=torch.int32)).shape==(1,) and model.score_grid(one, one).isfinite().all()
 
-def _assemble(folder, manifest):
-    "The `Recommender` that `manifest` describes"
+def _read_files(folder, manifest):
+    "The tensors of each file that `manifest` names"
     _refuse_pickles(folder)
     _check(manifest)
-    files = {k: _read_tensors(folder, k, v) for k,v in manifest['files'].items()}
+    return {k: _read_tensors(folder, k, v) for k,v in manifest['files'].items()}
+
+def _assemble(folder, manifest, files):
+    "The `Recommender` that `manifest` describes, of the tensors in `files`"
     model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))
     if len(model)!=1 or len(seen)>1: raise BundleError(f'{folder} has {len(model)} models and {len(seen)} files of what was seen, where one is needed')
     tensors,columns = model[0],manifest['columns']
@@ -275,7 +278,7 @@ def load_recommender(
     folder = Path(path)
     for attempt in range(10):
         manifest = _read_manifest(folder)
-        try: res = _assemble(folder, manifest)
+        try: res = _assemble(folder, manifest, _read_files(folder, manifest))
         except (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError,OverflowError,FileNotFoundError) as e:
             if attempt<9 and _read_manifest(folder)!=manifest: continue  # somebody has just saved another
             if isinstance(e, BundleError): raise

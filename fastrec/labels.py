@@ -120,10 +120,10 @@ def _as_seconds(col):
                                       'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime')
     return col.to_numpy('int32')
 
-# %% ../nbs/00a_labels.ipynb #8563e572
+# %% ../nbs/00a_labels.ipynb #82d51277
 class RatingsTensors:
     "`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None; `classes`, the `Vocab` of each column"
-    n_inp = 1
+    n_inp,part = 1,(0,1)  # where several processes share the work: which of them this is, and how many they are
     def __init__(self, x, y, classes, rating_name, index=None, time_name=None):
         store_attr()
         self.user_name,self.item_name = self.cat_names = list(classes)
@@ -144,6 +144,12 @@ class RatingsTensors:
         "Move to `device`, in place"
         if device is not None and self.x.device!=device: self.x,self.y = (o if o is None else o.to(device) for o in (self.x,self.y))
         return self
+
+# %% ../nbs/00a_labels.ipynb #9f5232a9
+def _summed(part, *tensors):
+    "Add up each of the `tensors` over the processes that share the work, in place; nothing happens if there is but one"
+    if part[1]>1:
+        for t in tensors: torch.distributed.all_reduce(t)
 
 # %% ../nbs/00a_labels.ipynb #c16064c1
 @patch

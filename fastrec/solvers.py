@@ -7,10 +7,11 @@ Docs: https://fastrec.github.io/fastrec/solvers.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/04_solvers.ipynb #287f9e67
+# %% ../nbs/04_solvers.ipynb #f52afeca
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import _summed
 from .dls import *
 from .factors import *
 from .models import *
@@ -103,20 +104,30 @@ def fit_bias(self:RecLearner,
         if len(reg)!=2 or min(reg)<0: raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
 
-# %% ../nbs/04_solvers.ipynb #cf2a9116
+# %% ../nbs/04_solvers.ipynb #afcdcc90
+def _fair(costs, part, n):
+    "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
+    load,mine = [0]*n,set()
+    for cost,j in sorted(((c,j) for j,c in enumerate(costs)), reverse=True):
+        least = load.index(min(load))
+        load[least] += cost
+        if least==part: mine.add(j)
+    return mine
+
 class _Side:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
-    def __init__(self, rows, cols, y, n, n_other, budget=2**18):
-        self.n,self.rows,self.counts,self.order = n,rows,torch.bincount(rows, minlength=n),rows.argsort(stable=True)
+    def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):
+        self.part,self.n,self.rows,self.counts,self.order = part,n,rows,torch.bincount(rows, minlength=n),rows.argsort(stable=True)
         cols,self.starts,ids = cols[self.order],self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
         ids = ids[self.counts[ids]>0]
         lengths,self.blocks,i = self.counts[ids],[],0
         while i<len(ids):
             longest = max(int(lengths[i]*1.3)+1, 4)
             j = min(int(torch.searchsorted(lengths, longest, right=True)), i+max(1, budget//longest))
-            there,at = self._slots(ids[i:j])
-            self.blocks.append((ids[i:j],torch.where(there, cols[at], n_other),None))
+            self.blocks.append(ids[i:j])
             i = j
+        mine = _fair([len(o)*(int(self.counts[o].max())+32) for o in self.blocks], *part)
+        self.blocks = [(ids,torch.where(there, cols[at], n_other) if j in mine else None,None) for j,ids in enumerate(self.blocks) for there,at in [self._slots(ids)]]
         self.take(y)
 
     def _slots(self, ids):
@@ -127,18 +138,24 @@ class _Side:
     def take(self, y):
         "Go on with other ratings of the same rows and columns"
         self.squares,y = torch.bincount(self.rows, y*y, minlength=self.n),y[self.order]
-        self.blocks = [(ids,cols,torch.where(there, y[at], 0.)) for ids,cols,_ in self.blocks for there,at in [self._slots(ids)]]
+        def padded(ids):
+            there,at = self._slots(ids)
+            return torch.where(there, y[at], 0.)
+        self.blocks = [(ids,cols,None if cols is None else padded(ids)) for ids,cols,_ in self.blocks]
 
     def equations(self, design, weight=None):
-        "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given"
+        "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves"
         if weight is not None: design,root = design*weight.sqrt()[:,None],torch.cat([weight.sqrt(), weight[:1]])
         design = torch.cat([design, torch.zeros_like(design[:1])])
         for ids,at,y in self.blocks:
+            if at is None:
+                yield ids,None,None
+                continue
             z = design.index_select(0, at.flatten()).view(*at.shape, -1)
             if weight is not None: y = y*root[at]
             yield ids,torch.bmm(z.mT, z),torch.bmm(z.mT, y[...,None])[...,0]
 
-# %% ../nbs/04_solvers.ipynb #9c923751
+# %% ../nbs/04_solvers.ipynb #f334d867
 def _design(rows):
     "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
     return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
@@ -149,23 +166,25 @@ def _solve_side(side, other, prior, alpha=None, weight=None, draw=False, errors=
     `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of each row, `weight` of each
     of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of"""
     k,design = other.shape[1],_design(other)
-    res,sse = other.new_zeros(side.n, k),side.squares.clone()
+    res,sse = other.new_zeros(side.n, k),torch.zeros_like(side.squares)
     for ids,zz,zy in side.equations(design, weight):
+        noise = torch.randn(len(ids), k, 1, device=other.device) if draw else 0.  # the same in each process
+        if zz is None: continue
         a,b = zz[:,:k,:k],zy[:,:k]-zz[:,:k,k]
         if alpha is not None: a,b = a*alpha[ids][:,None,None],b*alpha[ids][:,None]
         precision,shift = prior(ids)
         chol,info = torch.linalg.cholesky_ex(a+precision)
         if info.any(): raise ValueError('the equations of a row have no solution: make the regularization stronger')
         half = torch.linalg.solve_triangular(chol, (b+shift)[...,None], upper=False)
-        if draw: half += torch.randn_like(half)
-        w = torch.linalg.solve_triangular(chol.mT, half, upper=True)[...,0]
+        w = torch.linalg.solve_triangular(chol.mT, half+noise, upper=True)[...,0]
         res[ids] = w
         if errors:
             w = torch.cat([w, torch.ones_like(w[:,:1])], 1)
             sse[ids] += (w*(torch.bmm(zz, w[...,None])[...,0] - 2*zy)).sum(1)
-    return res,sse.clamp(min=0)
+    _summed(side.part, *[res, sse][:1+errors])
+    return res,(side.squares+sse).clamp(min=0)
 
-# %% ../nbs/04_solvers.ipynb #866c318d
+# %% ../nbs/04_solvers.ipynb #6ec8c721
 def _read_model(model):
     "Factors and biases of users and of items, each as one tensor (n,k+1)"
     return [torch.cat([e.weight.detach() for e in es], 1) for es in model.tables]
@@ -176,15 +195,15 @@ def _write_model(model, sides):
         es[0].weight.copy_(w[:,:-1])
         es[1].weight.copy_(w[:,-1:])
 
-def _sides(model, ds):
+def _sides(model, ds, **kwargs):
     "Both sides of the ratings `ds`, less the mean"
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     y = ds.y-model.mean
-    return _Side(u, i, y, *n),_Side(i, u, y, *n[::-1])
+    return _Side(u, i, y, *n, ds.part, **kwargs),_Side(i, u, y, *n[::-1], ds.part, **kwargs)
 
 def _als_sweeps(model, ds, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    sides,rows = _sides(model, ds),_read_model(model)
+    sides,rows = _sides(model, ds, budget=2**15),_read_model(model)
     eye = torch.eye(rows[0].shape[1], device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
@@ -206,24 +225,26 @@ def fit_als(self:RecLearner,
     if reg<0: raise ValueError(f'reg={reg} must be 0 or more')
     self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
 
-# %% ../nbs/04_solvers.ipynb #a2d4f6d6
+# %% ../nbs/04_solvers.ipynb #a3b8ec21
 def _ials_sweeps(model, ds, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
-    sides,eye = (_Side(u, i, ones, *n),_Side(i, u, ones, *n[::-1])),torch.eye(rows[0].shape[1], device=ds.x.device)
+    sides,eye = (_Side(u, i, ones, *n, ds.part),_Side(i, u, ones, *n[::-1], ds.part)),torch.eye(rows[0].shape[1], device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
-            other,res,sse = rows[1-k],torch.zeros_like(rows[k]),len(ds)
+            other,res,sse = rows[1-k],torch.zeros_like(rows[k]),torch.zeros((), dtype=torch.double, device=ds.x.device)
             base = alpha0*(other.T@other)
             for ids,zz,zy in side.equations(other):
+                if zz is None: continue
                 lam = reg*(side.counts[ids]+alpha0*(n[1-k]-1))**power
                 w = torch.cholesky_solve(zy[...,None], torch.linalg.cholesky(zz+base+lam[:,None,None]*eye))
                 res[ids] = w[...,0]
-                sse = sse + (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)
+                sse += (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)
+            _summed(side.part, res, sse)
             rows[k] = res
         _write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
-        yield sse.clamp(min=0)/len(ds)
+        yield (len(ds)+sse).clamp(min=0)/len(ds)
 
 @patch
 def fit_ials(self:RecLearner,

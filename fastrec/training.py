@@ -21,12 +21,12 @@ from .predict import *
 from .predict import _predict
 from .models import *
 
-# %% ../nbs/02a_training.ipynb #7541ad2a
+# %% ../nbs/02a_training.ipynb #0eb7aa1e
 _errors = 'rmse mse mae msle rmspe mape'.split()
 
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
-    seed,n_fits,_fit_seed,_listening,_check_each,_kept = None,0,None,(None,None),False,None
+    seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows = None,0,None,(None,None),False,None,None
     def add_cb(self, cb):
         if isinstance(cb, TrackerCallback) and cb.comp is np.greater and cb.monitor.split('_')[-1] in _errors:
             cb.comp,cb.min_delta = np.less,-cb.min_delta
@@ -57,7 +57,7 @@ class RecLearner(Recommends, Learner):
 
     def save(self, file, **kwargs):
         "As fastai's, but the file gets its name only when it's whole"
-        if not isinstance(file, (str,Path)): return super().save(file, **kwargs)
+        if not isinstance(file, (str,Path)) or rank_distrib(): return super().save(file, **kwargs)  # of several processes only the first writes
         part = super().save(f'{file}.part', **kwargs)
         return part.replace(part.with_name(part.name[:-len('.part.pth')]+'.pth'))
 
@@ -123,7 +123,7 @@ class FusedAdam(Optimizer):
             if p.grad is not None and p.grad.is_sparse: p.grad = None
             elif p.grad is not None: p.grad.zero_()
 
-# %% ../nbs/02a_training.ipynb #40de364c
+# %% ../nbs/02a_training.ipynb #5d40f238
 def _count(learn, cb):
     learn.pct_train += 1./(learn.n_iter*learn.n_epoch)
     learn.train_iter += 1
@@ -132,7 +132,7 @@ def _cast(learn, cb):
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
 def _record(learn, rec):
-    if not learn.training or rec.train_metrics or num_distrib()>1: return rec.after_batch()
+    if not learn.training or rec.train_metrics: return rec.after_batch()
     avg,loss = rec.smooth_loss,learn.loss.detach()
     if loss.ndim: loss = loss.mean()
     if avg.val.device!=loss.device: avg.val = avg.val.to(loss.device)
@@ -290,14 +290,16 @@ def create_opt(self:RecLearner):
     self.opt = None
     raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for RowRMSProp, or pass sparse=False')
 
-# %% ../nbs/02a_training.ipynb #b3e5c208
+# %% ../nbs/02a_training.ipynb #96465db0
 _handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)
 
 @patch
 def _bad_loss(self:RecLearner, step, x, pred):
     "Say that the loss of batch `step`, with the codes `x` and predictions `pred`, is no number"
     worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
-    df = self.dls.train_ds.decode(x[worst.to(x.device)])
+    x = x[worst.to(x.device)]
+    if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
+    df = self.dls.train_ds.decode(x)
     rows = '; '.join(f'{a!r}, {b!r}' for a,b in df.itertuples(index=False, name=None))
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}, for {" and ".join(df)} {rows} among others. The weights from before '
                              f'are kept. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')

@@ -1,0 +1,207 @@
+"""Several processes on this machine, connected by the loopback, and a local Ray: the same results as in one process"""
+import os,signal,subprocess,sys,threading,time
+from pathlib import Path
+import pandas as pd,pytest,torch
+from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
+from fastrec import distributed
+pytest.importorskip('accelerate')
+
+head = '''
+import sys
+from fastrec.all import *
+from fastai.callback.tracker import SaveModelCallback
+import torch.distributed as dist
+folder,res = Path(sys.argv[1]),{}
+def loaders(bs=512, seed=42, **kwargs): return RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=seed, bs=bs, **kwargs)
+@contextmanager
+def quietly(learn, *args, **kwargs):
+    with learn.no_bar(),learn.no_logging(),learn.distrib_ctx(*args, **kwargs): yield
+def result(learn): return dict(model={k: v.detach().clone() for k,v in learn.model.state_dict().items()}, history=learn.history)
+def everyones(o):
+    both = [None]*dist.get_world_size()
+    dist.all_gather_object(both, o)
+    return both
+'''
+tail = '''
+if not rank_distrib(): torch.save(res, folder/f'{os.environ.get("WORLD_SIZE", 1)}.pt')
+'''
+
+def run(script, folder, n=2, fails=False):
+    "Run `script` in `n` processes, and return the `res` of the first; with `fails` what it said"
+    file = folder/'script.py'
+    file.write_text(head+script+tail)
+    cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={n}', file] if n>1 else [sys.executable, file]
+    done = subprocess.run([*map(str, cmd), str(folder)], capture_output=True, text=True, timeout=110, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    if fails:
+        assert done.returncode
+        return done.stderr
+    assert not done.returncode, done.stderr
+    return torch.load(folder/f'{n}.pt', weights_only=False)
+
+gradients = ['learner(loaders())', 'learner(loaders(), sparse=True)', 'learner(loaders(bs=501), loss_func=MSELossFlat())', 'nn_learner(loaders(), use_bn=False)']
+solvers = ['fit_als(8)', 'fit_ials(8, n_sweep=5)', "fit_bayes(4, 12, side='implicit')", 'fit_bias()']
+
+@pytest.fixture(scope='module')
+def one_and_two(tmp_path_factory):
+    "What one process and what two make of the same fits"
+    script = f'''
+for make in {gradients!r}:
+    learn = eval(make)
+    with quietly(learn, blocks=None if 'nn_' in make else False): learn.fit_one_cycle(2)
+    res[make] = result(learn)
+for how in {solvers!r}:
+    learn = dot_learner(loaders())
+    with quietly(learn): eval('learn.'+how)
+    res[how] = result(learn)
+learn = learner(loaders(), metrics=[rmse, mae])
+with quietly(learn): learn.fit_one_cycle(2)
+assert learn.dls.valid_ds.part==(0,1) and learn.seed==42
+valid = learn.dls.valid_ds
+res['metrics'] = learn.history.iloc[-1],learn.predict_df(valid.decode(valid.x), unknown='average').to_numpy()-valid.y.numpy()
+'''
+    return [run(script, tmp_path_factory.mktemp('fits'), n) for n in (1,2)]
+
+@pytest.mark.parametrize('case,eps', [(o,2e-5) for o in gradients]+[(o,1e-4) for o in solvers])
+def test_two_processes_fit_what_one_fits(one_and_two, case, eps):
+    one,two = (o[case] for o in one_and_two)
+    for k,v in one['model'].items():
+        if v.is_floating_point(): torch.testing.assert_close(two['model'][k], v, rtol=eps, atol=eps)
+    pd.testing.assert_frame_equal(two['history'].drop(columns='train_loss'), one['history'].drop(columns='train_loss'), rtol=eps, atol=eps)
+
+def test_metrics_are_of_all_validation_rows(one_and_two):
+    last,error = one_and_two[1]['metrics']
+    for name,want in dict(valid_loss=(error**2).mean(), rmse=(error**2).mean()**.5, mae=abs(error).mean()).items(): assert abs(last[name]-want)<1e-5, name
+
+@pytest.mark.parametrize('cases,n', [(['','sparse=True'],2),(['opt_func=Adam'],3)])
+def test_blocks_show_each_rating_once(tmp_path, cases, n):
+    script = f'cases = {cases!r}' + '''
+class Look(Callback):
+    def before_epoch(self): self.rows = []
+    def before_batch(self):
+        if self.training: self.rows.append(torch.cat([torch.stack([r[c.long()] for r,c in zip(self.learn._block_rows, self.x.T)], 1), self.y[:,None].int()], 1))
+for case in cases:
+    learn,look = eval(f'learner(loaders(bs=256), {case})'),Look()
+    with quietly(learn): learn.fit_one_cycle(4, cbs=look)
+    own,ds = everyones(torch.cat(look.rows)),learn.dls.train_ds
+    assert min(map(len, own)) > .8*max(map(len, own))
+    assert sorted(torch.cat(own).tolist())==sorted(torch.cat([ds.x, ds.y[:,None].int()], 1).tolist())
+    models = everyones([p.detach() for p in learn.model.parameters()])
+    assert all(torch.equal(a, b) for m in models for a,b in zip(m, models[0]))
+    res[case] = learn.history.rmse.iloc[-1]
+'''
+    several = run(script, tmp_path, n)
+    for case in cases:
+        alone = eval(f'learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42, bs=256), {case})')
+        with alone.no_bar(),alone.no_logging(): alone.fit_one_cycle(4)
+        assert abs(several[case]-alone.history.rmse.iloc[-1])<.01
+
+def test_goes_on_after_a_process_was_killed(tmp_path):
+    script = '''
+learn = learner(loaders(), path=folder)
+class Killed(Callback):
+    order = 200
+    def after_batch(self):
+        if self.training and (folder/'kill').exists() and rank_distrib()==1 and self.epoch==2 and self.iter==3: os._exit(1)
+start = 0
+if (folder/'resume').exists():
+    learn.load('model_1', with_opt=True)
+    start = 2
+with quietly(learn): learn.fit_one_cycle(4, start_epoch=start, cbs=[SaveModelCallback(every_epoch=True, with_opt=True), Killed()])
+res = result(learn)
+'''
+    whole = run(script, tmp_path)
+    for o in (tmp_path/'models').iterdir(): o.unlink()
+    (tmp_path/'kill').touch()
+    run(script, tmp_path, fails=True)
+    assert sorted(o.name for o in (tmp_path/'models').iterdir())==['model_0.pth','model_1.pth']
+    (tmp_path/'kill').unlink()
+    (tmp_path/'resume').touch()
+    rest = run(script, tmp_path)
+    for k,v in whole['model'].items(): torch.testing.assert_close(rest['model'][k], v)
+    assert rest['history'].rmse.iloc[-1]==pytest.approx(whole['history'].rmse.iloc[-1], abs=1e-6)
+
+odd = 'class Odd(Metric):\n    name,value = "odd",1.\n    def reset(self): pass\n    def accumulate(self, learn): pass\n'
+refused = {'learner(loaders(seed=rank_distrib()))': 'the processes differ in their training ratings', 'learner(loaders(bs=512-rank_distrib()))': 'the processes differ in their batch size',
+           'learner(loaders(), n_factors=8+rank_distrib())': 'the processes differ in their model', 'learner(loaders(bs=2, val_bs=1))': '2 processes cannot share batches, users and items of which there are 1 at least',
+           'learner(loaders(), metrics=[Odd()])': 'the metric odd cannot be put together from shares', 'nn_learner(loaders())': 'blocks=True is for dot products; the weights of a DeepMF are moved by every rating'}
+
+def test_refused(tmp_path):
+    said = run(odd + f'''
+for make in {list(refused)!r}:
+    learn = eval(make)
+    try:
+        with quietly(learn, blocks=True): learn.fit(1)
+    except (ValueError,TypeError) as e: res[make] = str(e)
+''', tmp_path)
+    for make,what in refused.items(): assert what in said[make]
+
+def test_one_process_trains_as_usual():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42))
+    with learn.no_bar(),learn.no_logging(),learn.distrib_ctx(): learn.fit_one_cycle(1)
+    assert len(learn.history)==1
+
+def test_without_the_extra(monkeypatch, tmp_path):
+    def absent(name): raise ImportError(name)
+    monkeypatch.setattr(distributed.importlib, 'import_module', absent)
+    learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42))
+    with pytest.raises(ImportError, match=r"accelerate is needed for this: pip install 'fastrec\[distributed\]'"):
+        with learn.distrib_ctx(): pass
+    with pytest.raises(ImportError, match=r"ray is needed for this: pip install 'fastrec\[distributed\]'"): recommend_distributed(tmp_path, tmp_path/'out')
+
+@pytest.fixture(scope='module')
+def local_ray():
+    ray = pytest.importorskip('ray')
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR')
+    yield ray
+    ray.shutdown()
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=42))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    return learn.save_recommender(tmp_path_factory.mktemp('saved')/'films')
+
+def equal(out, want): pd.testing.assert_frame_equal(pd.read_parquet(out), want, check_dtype=False, check_categorical=False, rtol=0)
+
+def test_lists_of_a_cluster_are_those_of_recommend(local_ray, bundle, tmp_path):
+    rec = load_recommender(bundle)
+    equal(recommend_distributed(bundle, tmp_path/'all', n=7, part_size=256, min_count=5), rec.recommend(n=7, min_count=5))
+    users = rec.ds.classes['user'].labels[::-1][:600]
+    pd.DataFrame(dict(user=users, other=1)).to_parquet(tmp_path/'users.parquet')
+    items = list(rec.ds.classes['title'].labels[:50])
+    equal(recommend_distributed(bundle, tmp_path/'some', tmp_path/'users.parquet', n=3, items=items, exclude_seen=False, part_size=256), rec.recommend(users, n=3, items=items, exclude_seen=False))
+    equal(recommend_distributed(bundle, tmp_path/'few', list(users[:3]), n=3), rec.recommend(users[:3], n=3))
+
+def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
+    killed = []
+    def kill():
+        while not killed:
+            pids = [int(o) for o in subprocess.run(['pgrep', '-f', 'ray::Worker'], capture_output=True, text=True).stdout.split()]
+            if len([*(tmp_path/'out').glob('part-*.parquet')])>3 and pids:
+                os.kill(pids[0], signal.SIGKILL)
+                killed.append(pids[0])
+            time.sleep(.01)
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    users = list(load_recommender(bundle).ds.classes['user'].labels)*60
+    out = recommend_distributed(bundle, tmp_path/'out', users, n=100, part_size=256)
+    thread.join(5)
+    assert killed
+    equal(out, load_recommender(bundle).recommend(users, n=100))
+
+def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
+    out = recommend_distributed(bundle, tmp_path/'out', n=2, part_size=256)
+    for kwargs,what in ((dict(n=3), 'another n'),(dict(n=2, users=[845]), 'another users'),(dict(n=2, min_count=1), 'another min_count')):
+        with pytest.raises(ValueError, match=what): recommend_distributed(bundle, out, part_size=256, **kwargs)
+    other = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
+    with other.no_bar(),other.no_logging(): other.fit_bias()
+    with pytest.raises(ValueError, match='another recommender'): recommend_distributed(other.save_recommender(tmp_path/'other'), out, n=2, part_size=256)
+    (out/'notes.txt').touch()
+    with pytest.raises(ValueError, match="holds 'notes.txt', which is not of recommend_distributed"): recommend_distributed(bundle, out, n=2, part_size=256)
+    (tmp_path/'parts').mkdir()
+    (tmp_path/'parts'/'part-000000.parquet').touch()
+    with pytest.raises(ValueError, match='parts without a _job.json'): recommend_distributed(bundle, tmp_path/'parts', n=2)
+    with pytest.raises(ValueError, match='n=0'): recommend_distributed(bundle, tmp_path/'new', n=0)
+    with pytest.raises(KeyError, match="'nobody'"): recommend_distributed(bundle, tmp_path/'new', ['nobody'])
+    pd.DataFrame(dict(member=[845])).to_parquet(tmp_path/'users.parquet')
+    with pytest.raises(KeyError, match="no column 'user'; there are member"): recommend_distributed(bundle, tmp_path/'new2', tmp_path/'users.parquet')

@@ -51,7 +51,7 @@ def _agree(learn, part):
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
     return _everyones(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
-# %% ../nbs/09_distributed.ipynb #9b565443
+# %% ../nbs/09_distributed.ipynb #9fbc2bdb
 def _groups(counts, n, rng):
     "Deal the rows with these `counts` of ratings out to `n` groups, at random and with about as many ratings each"
     order = (counts*(1+.1*rng.random(len(counts)))).argsort()[::-1]
@@ -90,16 +90,19 @@ class _BlockDL:
     def __init__(self, learn, part):
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         self.n_round = math.ceil(self.dl.n/(self.dl.bs*part[1]))
+        ds = self.dl.dataset.to(self.dl.device)
+        self.codes = [c.contiguous() for c in ds.codes]
+        self.counts = [torch.bincount(c, minlength=len(e[0].weight)).cpu().numpy() for c,e in zip(self.codes, learn.model.tables)]
 
     def __len__(self): return self.n_round*self.part[1]
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
 
     def __iter__(self):
-        (part,n),ds,tables = self.part,self.dl.dataset.to(self.dl.device),self.learn.model.tables
+        (part,n),tables = self.part,self.learn.model.tables
         rng = np.random.default_rng(self.dl.rng.getrandbits(63))
-        users,items = (_groups(np.bincount(c.cpu(), minlength=len(e[0].weight)), n, rng).to(ds.x.device) for c,e in zip(ds.codes, tables))
-        mine,own = (users==part).nonzero()[:,0],(users[ds.codes[0]]==part).nonzero()[:,0]
-        by_item = items[ds.x[own,1].long()]
+        users,items = (_groups(o, n, rng).to(self.dl.device) for o in self.counts)
+        mine,own = (users==part).nonzero()[:,0],(users[self.codes[0]]==part).nonzero()[:,0]
+        by_item = items[self.codes[1][own]]
         try:
             with self._cut(tables[0], mine):
                 for s in range(n):
@@ -129,7 +132,8 @@ class ShareBlocks(Callback):
     "Train on one block of users and items after the other in place of the whole epoch"
     order = -10  # before the bars
     def __init__(self, part): self.part = part
-    def before_train(self): self.learn.dl = _BlockDL(self.learn, self.part)
+    def before_fit(self): self.blocks = _BlockDL(self.learn, self.part)
+    def before_train(self): self.learn.dl = self.blocks
 
 # %% ../nbs/09_distributed.ipynb #9ba2b315
 class ShareGradients(Callback):

@@ -172,6 +172,50 @@ def from_movielens(cls:RecDataLoaders,
     "`RecDataLoaders` of the MovieLens release `name`"
     return cls.from_df(movielens(name, source), **kwargs)
 
+# %% ../nbs/01_dls.ipynb #f01762ad
+class _Labels:
+    "Labels in the order in which they came, and the codes of the rows read so far"
+    def __init__(self): self.labels,self.codes = None,[]
+
+    def add(self, col):
+        "Read the next piece of a column, a pyarrow array"
+        if not hasattr(col, 'dictionary'): col = col.dictionary_encode()
+        found = pd.Index(col.dictionary.to_pandas())
+        if self.labels is None: self.labels = found[:0]
+        self.labels = self.labels.append(found[self.labels.get_indexer(found)<0])
+        at = np.append(self.labels.get_indexer(found), -1).astype('int32')
+        self.codes.append(at[col.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)])
+
+    def column(self): return pd.Categorical.from_codes(np.concatenate(self.codes), self.labels)
+
+def _read_parquet(path, rows, user_name, item_name, rating_name, time_name):
+    "The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories"
+    try: from pyarrow import dataset
+    except ImportError as e: raise ImportError("to read Parquet, pyarrow is needed: pip install 'fastrec[parquet]'") from e
+    data = dataset.dataset(path)
+    *names,rating = _pick_columns(data.head(100).to_pandas(), user_name, item_name, rating_name)
+    labels,others = {n: _Labels() for n in names},{n: [] for n in (rating,time_name) if n}
+    for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
+        if not len(b): continue
+        for n,o in labels.items(): o.add(b[n])
+        for n,o in others.items(): o.append(b[n].to_pandas())
+    return pd.DataFrame({**{n: o.column() for n,o in labels.items()}, **{n: pd.concat(o, ignore_index=True) for n,o in others.items()}})
+
+@patch(cls_method=True)
+@delegates(RecDataLoaders.from_df)
+def from_parquet(cls:RecDataLoaders,
+    source:str|Path, # A Parquet file, or a folder of them
+    rows:int=2**20, # Rows to read at a time
+    user_name:str=None, # As in `from_df`
+    item_name:str=None, # As in `from_df`
+    rating_name:str=None, # As in `from_df`
+    time_name:str=None, # As in `from_df`
+    **kwargs
+):
+    "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
+    df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name)
+    return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, **kwargs)
+
 # %% ../nbs/01_dls.ipynb #cd47ba05
 @patch
 def test_dl(self:RecDataLoaders,

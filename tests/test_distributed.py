@@ -183,7 +183,7 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
             time.sleep(.01)
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    users = list(load_recommender(bundle).ds.classes['user'].labels)*60
+    users = list(load_recommender(bundle).ds.classes['user'].labels)*25
     out = recommend_distributed(bundle, tmp_path/'out', users, n=100, part_size=256)
     thread.join(5)
     assert killed

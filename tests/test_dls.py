@@ -1,12 +1,12 @@
 """Dataloaders: what they make of good frames, and what they say to bad ones"""
 
-import random
+import random,sys
 from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
 from conftest import write_release
-from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,nn_learner
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,nn_learner,sample_ratings
 
 def all_rows(dl):
     "Every row of an epoch as labels, sorted"
@@ -271,3 +271,26 @@ def test_missing_times(ratings):
     with pytest.raises(ValueError, match="no column 'when'"): RecDataLoaders.from_df(ratings, time_name='when')
     dls = RecDataLoaders.from_df(ratings, time_name='timestamp')
     with pytest.raises(ValueError, match="rows have no 'timestamp'"): dls.test_dl(gap)
+
+def test_from_parquet_is_from_df(tmp_path):
+    pytest.importorskip('pyarrow')
+    df = sample_ratings(50, 40, 1000).astype(dict(user='str')).assign(when=lambda o: pd.to_datetime(o.timestamp, unit='s'))
+    df['title'] = df.title.astype('category')
+    parts = [df[300:], df[:300].astype(dict(title='str'))]
+    for i,o in enumerate(parts): o.to_parquet(tmp_path/f'{i}.parquet', row_group_size=70)
+    got = RecDataLoaders.from_parquet(tmp_path/'0.parquet', rows=50, seed=1, time_name='when', bs=64)
+    want = RecDataLoaders.from_df(parts[0].reset_index(drop=True), seed=1, time_name='when', bs=64)
+    for a,b in zip((got.train_ds,got.valid_ds), (want.train_ds,want.valid_ds)):
+        assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
+        assert all(list(a.classes[k].labels)==list(b.classes[k].labels) for k in b.classes)
+
+def test_from_parquet_names_what_is_wrong(tmp_path, monkeypatch):
+    pytest.importorskip('pyarrow')
+    df = sample_ratings(50, 40, 1000)
+    df.assign(title=df.title.mask(df.index==7)).to_parquet(tmp_path/'gaps.parquet')
+    with pytest.raises(ValueError, match="1 of 1000 rows have no 'title'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', bs=64)
+    with pytest.warns(UserWarning, match='left out'): assert len(RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', bs=64, dropna=True, valid_pct=.5).train_ds) in (499,500)
+    with pytest.raises(KeyError, match='stars'): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', rating_name='stars')
+    with pytest.raises(FileNotFoundError): RecDataLoaders.from_parquet(tmp_path/'nothing.parquet')
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    with pytest.raises(ImportError, match=r"pip install 'fastrec\[parquet\]'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet')

@@ -290,7 +290,7 @@ def test_from_parquet_names_what_is_wrong(tmp_path, monkeypatch):
     df.assign(title=df.title.mask(df.index==7)).to_parquet(tmp_path/'gaps.parquet')
     with pytest.raises(ValueError, match="1 of 1000 rows have no 'title'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', bs=64)
     with pytest.warns(UserWarning, match='left out'): assert len(RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', bs=64, dropna=True, valid_pct=.5).train_ds) in (499,500)
-    with pytest.raises(KeyError, match='stars'): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', rating_name='stars')
+    with pytest.raises(ValueError, match="no column 'stars'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', rating_name='stars')
     with pytest.raises(FileNotFoundError): RecDataLoaders.from_parquet(tmp_path/'nothing.parquet')
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
     with pytest.raises(ImportError, match=r"pip install 'fastrec\[parquet\]'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet')

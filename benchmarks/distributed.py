@@ -20,7 +20,9 @@ def fit(kind):
 
 def launched(kind, n):
     cmd = [sys.executable, *(['-m','torch.distributed.run','--standalone',f'--nproc_per_node={n}'] if n>1 else []), __file__, kind]
-    return json.loads(subprocess.run(cmd, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    done = subprocess.run(cmd, capture_output=True, text=True)
+    if done.returncode: sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
 
 def compare(rep, kind, what, goals):
     "A row for `kind`: medians of runs that take turns"

@@ -51,7 +51,7 @@ def _agree(learn, part):
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
     return _everyones(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
-# %% ../nbs/09_distributed.ipynb #4667288c
+# %% ../nbs/09_distributed.ipynb #03e5b80f
 def _groups(counts, n, rng):
     "Deal the rows with these `counts` of ratings out to `n` groups, at random and with about as many ratings each"
     order = (counts*(1+.1*rng.random(len(counts)))).argsort()[::-1]
@@ -91,7 +91,7 @@ class _BlockDL:
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         self.n_round = math.ceil(self.dl.n/(self.dl.bs*part[1]))
         ds = self.dl.dataset.to(self.dl.device)
-        self.codes = [c.contiguous() for c in ds.codes]
+        self.codes,self.y = [c.contiguous() for c in ds.x[:,:2].T],ds.y
         self.counts = [torch.bincount(c, minlength=len(e[0].weight)).cpu().numpy() for c,e in zip(self.codes, learn.model.tables)]
 
     def __len__(self): return self.n_round*self.part[1]
@@ -100,15 +100,15 @@ class _BlockDL:
     def __iter__(self):
         (part,n),tables = self.part,self.learn.model.tables
         rng = np.random.default_rng(self.dl.rng.getrandbits(63))
-        users,items = (_groups(o, n, rng).to(self.dl.device) for o in self.counts)
-        mine,own = (users==part).nonzero()[:,0],(users[self.codes[0]]==part).nonzero()[:,0]
-        by_item = items[self.codes[1][own]]
+        users,items = (_groups(o, n, rng).to(self.dl.device, torch.int16) for o in self.counts)
+        mine,own = (users==part).nonzero()[:,0],(users.index_select(0, self.codes[0])==part).nonzero()[:,0]
+        by_item = items.index_select(0, self.codes[1].index_select(0, own))
         try:
             with self._cut(tables[0], mine):
                 for s in range(n):
                     k = (part+s)%n
                     at,theirs = own[by_item==k],(items==k).nonzero()[:,0]
-                    with self._cut(tables[1], theirs): yield from self._batches((mine,theirs), at[torch.from_numpy(rng.permutation(len(at))).to(at.device)])
+                    with self._cut(tables[1], theirs): yield from self._batches((mine,theirs), at, int(rng.integers(2**62)))
         finally: self.learn._block_rows = None
 
     @contextmanager
@@ -120,13 +120,15 @@ class _BlockDL:
             raise
         block.back(self.part)
 
-    def _batches(self, rows, at):
-        "The batches of the ratings `at`, all of the `rows` of users and of items"
+    def _batches(self, rows, at, seed):
+        "The batches of the ratings `at`, all of the `rows` of users and of items, in the order of `seed`"
         self.learn._block_rows = rows
-        x,y = self.dl.dataset.rows(at)
-        def within(codes, rows, n): return torch.empty(n, dtype=torch.int32, device=x.device).index_copy_(0, rows, torch.arange(len(rows), dtype=torch.int32, device=x.device))[codes.long()]
-        x = torch.stack([within(c, r, len(v)) for c,r,v in zip(x.T, rows, self.dl.dataset.classes.values())], 1)
-        yield from (o for o in zip(x.tensor_split(self.n_round), y.tensor_split(self.n_round)) if len(o[1]))
+        at = at.index_select(0, torch.randperm(len(at), generator=torch.Generator(at.device).manual_seed(seed), device=at.device))
+        def within(codes, rows, n):
+            places = torch.empty(n, dtype=torch.int32, device=at.device).index_copy_(0, rows, torch.arange(len(rows), dtype=torch.int32, device=at.device))
+            return places.index_select(0, codes.index_select(0, at))
+        x = torch.stack([within(c, r, len(n)) for c,r,n in zip(self.codes, rows, self.counts)], 1)
+        yield from (o for o in zip(x.tensor_split(self.n_round), self.y.index_select(0, at).tensor_split(self.n_round)) if len(o[1]))
 
 class _ShareBlocks(Callback):
     "Train on one block of users and items after the other in place of the whole epoch"

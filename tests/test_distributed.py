@@ -93,7 +93,7 @@ for case in cases:
     for case in cases:
         alone = eval(f'learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42, bs=256), {case})')
         with alone.no_bar(),alone.no_logging(): alone.fit_one_cycle(4)
-        assert abs(several[case]-alone.history.rmse.iloc[-1])<.01
+        assert abs(several[case]-alone.history.rmse.iloc[-1])<.02
 
 def test_goes_on_after_a_process_was_killed(tmp_path):
     script = '''

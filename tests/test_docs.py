@@ -1,5 +1,5 @@
 """The documentation: what it must name and show, and, where `make docs` has built it and there is a Chromium, its pages as a reader sees them"""
-import functools,gzip,http.server,importlib,json,re,shutil,threading
+import functools,http.server,importlib,json,re,shutil,threading
 from pathlib import Path
 from urllib.parse import unquote,urlsplit
 import nbformat,pytest,yaml
@@ -132,7 +132,7 @@ def violations(page, *rules):
 def test_page_in_a_browser(windows, name):
     page,dark,host = windows
     urls,sizes,errors = [],[],[]
-    listeners = dict(request=lambda r: urls.append(r.url), response=lambda r: sizes.append(len(gzip.compress(r.body())) if r.ok else 0), pageerror=lambda e: errors.append(str(e)),
+    listeners = dict(request=lambda r: urls.append(r.url), response=lambda r: sizes.append(len(r.body()) if r.ok else 0), pageerror=lambda e: errors.append(str(e)),
                      console=lambda m: errors.append(m.text) if m.type=='error' else None)
     page.set_viewport_size(dict(width=1280, height=900))
     for k,f in listeners.items(): page.on(k, f)
@@ -140,7 +140,7 @@ def test_page_in_a_browser(windows, name):
     for k,f in listeners.items(): page.remove_listener(k, f)
     assert not errors
     assert all(u.startswith((host,'data:','blob:')) for u in urls), urls
-    assert sum(sizes)<2e6, f'{sum(sizes)/1e6:.1f} MB'  # as a web server sends it, compressed
+    assert sum(sizes)<2e6, f'{sum(sizes)/1e6:.1f} MB'
     n_math = page.locator('.math').count()
     assert page.locator('mjx-container').count()>=n_math and not page.locator('mjx-merror').count()
     page.add_script_tag(path=axe)

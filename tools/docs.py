@@ -6,6 +6,7 @@ then Sphinx; into _docs, without network. nbs/llms.txt, nbs/nbdev.yml are writte
 import json,re,shutil,sys,time
 from pathlib import Path
 import nbformat,yaml
+from PIL import Image
 from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
 from nbdev.quarto import refresh_quarto_yml
@@ -92,7 +93,7 @@ def llms(pages):
     return '\n\n'.join(res) + '\n'
 
 def slim():
-    "Of MathJax the parts that conf.py loads, and of the theme's 2,000 icons those that its pages show"
+    "Of MathJax the parts that conf.py loads, and of the theme's 2,000 icons those that its pages show; pictures in 128 colours"
     mathjax,static = tools/'node_modules'/'mathjax'/'es5',out/'_static'
     for part in ('startup.js','core.js','input/tex-base.js','input/tex/extensions/ams.js','output/chtml.js','output/chtml/fonts'):
         (static/'mathjax'/part).parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,7 @@ def slim():
     icon = r'"?([\w-]+)"?:\[\d+,\d+,\[[^]]*\],"\w+",(?:"[^"]*"|\[[^]]*\])\],?'
     icons.write_text(re.sub(icon, lambda m: m[0] if m[1] in used else '', icons.read_text()))
     for f in static.rglob('*.map'): f.unlink()
+    for f in (out/'_images').glob('*.png'): Image.open(f).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(f, optimize=True)
 
 def build():
     "The whole site; the number of errors and warnings, none of which is allowed"

@@ -18,10 +18,10 @@ from .models import *
 from .training import *
 from .factors import _seeded
 
-# %% ../nbs/03_collab.ipynb #5991a149
-def _infer_range(y):
-    "Lowest and highest of the ratings `y`, half a step wider; the step is the smallest between two ratings, at least 1% of the span"
-    values = np.sort(pd.unique(to_np(y)).astype(float))
+# %% ../nbs/03_collab.ipynb #c75301ae
+def _infer_range(values):
+    "Lowest and highest of the `values` of ratings, sorted, half a step wider; the step is the smallest between two of them, at least 1% of the span"
+    values = np.asarray(values, float)
     span = values[-1]-values[0]
     step = max(np.diff(values).min(), span/100) if span else 1.
     return float(values[0]-step/2),float(values[-1]+step/2)
@@ -40,19 +40,19 @@ def _range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
-    lo,hi = _infer_range(dls.train_ds.y)
+    lo,hi = _infer_range(dls.train_ds.values())
     if out := int(((dls.valid_ds.y<lo)|(dls.valid_ds.y>hi)).sum()):
         warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, and cannot be predicted: pass y_range')
     return lo,hi
 
-# %% ../nbs/03_collab.ipynb #93d08881
+# %% ../nbs/03_collab.ipynb #18f19cc3
 def scaled_wd(
     dls:RecDataLoaders, # Batch size, number of training ratings and sizes of the vocabularies count
     sparse:bool=False # For `RowRMSProp`? Otherwise for `FusedAdam`
 )->float:
     "Weight decay that suits batch size and ratings per user and item"
     users,items = (len(v)-1 for v in dls.classes.values())
-    return .5*math.sqrt((users+items)/len(dls.train_ds)) if sparse else 1.2*math.sqrt(dls.train.bs*users*items)/len(dls.train_ds)
+    return .5*math.sqrt((users+items)/dls.train_ds.n_ratings) if sparse else 1.2*math.sqrt(dls.train.bs*users*items)/dls.train_ds.n_ratings
 
 def _pays_sparse(dls):
     "Would a dense step on the CPU take several times as long as a sparse one?"
@@ -68,7 +68,7 @@ def _model_kwargs(arch, kwargs):
         raise TypeError(f'learner() does not know {lost[0]!r}' + ''.join(f'; did you mean {o!r}?' for o in close))
     return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
 
-# %% ../nbs/03_collab.ipynb #01173753
+# %% ../nbs/03_collab.ipynb #631c24aa
 @delegates(Learner.__init__, but='model,moms'.split(','))
 def learner(
     dls:RecDataLoaders, # Training and validation ratings
@@ -90,7 +90,7 @@ def learner(
     model_kwargs,seed = _model_kwargs(arch, kwargs),ifnone(seed, dls.seed)
     if seed is not None: seed = int(seed)
     y_range = _range_of(dls, y_range)
-    mean = 0. if y_range and not model_kwargs.get('clip') else float(dls.train_ds.y.mean())
+    mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
     with _seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
     model.sparse = _pays_sparse(dls) if sparse is None else sparse
     opt_func = ifnone(opt_func, RowRMSProp if model.sparse else FusedAdam)

@@ -7,13 +7,13 @@ Docs: https://fastrec.github.io/fastrec/distributed.html.md"""
 # %% auto #0
 __all__ = ['recommend_distributed']
 
-# %% ../nbs/09_distributed.ipynb #40eb9d84
-import hashlib,importlib,json
+# %% ../nbs/09_distributed.ipynb #f35572ef
+import hashlib,json
 from contextlib import ExitStack
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
-from .labels import _summed
+from .labels import _everyones,_need,_processes,_summed
 from .dls import *
 from .factors import *
 from .training import *
@@ -21,23 +21,13 @@ from .predict import *
 from .export import *
 from .export import _read_files
 
-# %% ../nbs/09_distributed.ipynb #0aa993d6
-def _need(module):
-    try: return importlib.import_module(module)
-    except ImportError as e: raise ImportError(f"{module.split('.')[0]} is needed for this: pip install 'fastrec[distributed]'") from e
-
-def _everyones(part, obj):
-    "`obj` of every process, in order"
-    res = [None]*part[1]
-    torch.distributed.all_gather_object(res, obj)
-    return res
-
+# %% ../nbs/09_distributed.ipynb #d7d7fda5
 def _digest(ds):
-    "A short text that tells ratings and labels from others"
+    "A short text that tells ratings and labels, those that all processes should have, from others"
     res = hashlib.blake2b(digest_size=8)
-    for t in (ds.x,ds.y): res.update(np.ascontiguousarray(t.cpu().numpy()))
+    for t in ds.shard.counts if ds.shard else (ds.x,ds.y): res.update(np.ascontiguousarray(t.cpu().numpy()))
     for v in ds.classes.values(): res.update(pd.util.hash_pandas_object(pd.Index(v.labels), index=False).to_numpy())
-    return f'{len(ds):,} rows, {res.hexdigest()}'
+    return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
 
 def _agree(learn, part):
     "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
@@ -46,12 +36,12 @@ def _agree(learn, part):
     for what,theirs in ((k, [o[k] for o in _everyones(part, about)]) for k in about):
         if len({*theirs})>1: raise ValueError(f'the processes differ in their {what} ({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
                                               'build them from the same frame in the same order, with the same seed for from_df')
-    fewest = min([*(min(o._sizes()) for o in learn.dls.loaders), *(len(v)-1 for v in learn.dls.classes.values())])
+    fewest = min([*(min(o._sizes()) for o in learn.dls.loaders if not o.dataset.shard), *(len(v)-1 for v in learn.dls.classes.values())])
     if fewest<part[1]: raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at least: take fewer processes, or a larger bs')
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
     return _everyones(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
-# %% ../nbs/09_distributed.ipynb #03e5b80f
+# %% ../nbs/09_distributed.ipynb #d3226632
 def _groups(counts, n, rng):
     "Deal the rows with these `counts` of ratings out to `n` groups, at random and with about as many ratings each"
     order = (counts*(1+.1*rng.random(len(counts)))).argsort()[::-1]
@@ -60,6 +50,7 @@ def _groups(counts, n, rng):
     res[order] = np.where(turns//n%2, n-1-turns%n, turns%n)
     return torch.from_numpy((res+rng.integers(n))%n)
 
+# %% ../nbs/09_distributed.ipynb #2adf9428
 class _Block:
     "The `rows` of the tables `es` that this process works on, cut out with what the optimizer `opt` knows of them"
     def __init__(self, es, rows, opt):
@@ -85,14 +76,15 @@ class _Block:
         _summed(part, everyones)
         for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)): whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
+# %% ../nbs/09_distributed.ipynb #b1d60e34
 class _BlockDL:
     "The batches of one process in an epoch of `learn`: round after round those of a block, in codes of its own"
     def __init__(self, learn, part):
         self.learn,self.part,self.dl = learn,part,learn.dls.train
-        self.n_round = math.ceil(self.dl.n/(self.dl.bs*part[1]))
         ds = self.dl.dataset.to(self.dl.device)
-        self.codes,self.y = [c.contiguous() for c in ds.x[:,:2].T],ds.y
-        self.counts = [torch.bincount(c, minlength=len(e[0].weight)).cpu().numpy() for c,e in zip(self.codes, learn.model.tables)]
+        self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part[1]))
+        self.codes,self.y,self.shard = [c.contiguous() for c in ds.x[:,:2].T],ds.y,ds.shard
+        self.counts = [ds.counts(k).numpy() for k in (0,1)]
 
     def __len__(self): return self.n_round*self.part[1]
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
@@ -101,6 +93,7 @@ class _BlockDL:
         (part,n),tables = self.part,self.learn.model.tables
         rng = np.random.default_rng(self.dl.rng.getrandbits(63))
         users,items = (_groups(o, n, rng).to(self.dl.device, torch.int16) for o in self.counts)
+        if self.shard: users = self.shard.owner.to(users)
         mine,own = (users==part).nonzero()[:,0],(users.index_select(0, self.codes[0])==part).nonzero()[:,0]
         by_item = items.index_select(0, self.codes[1].index_select(0, own))
         try:
@@ -197,7 +190,15 @@ class _WaitForEachOther(Callback):
     def after_epoch(self): torch.distributed.barrier()
     after_cancel_epoch = after_epoch
 
-# %% ../nbs/09_distributed.ipynb #62235366
+# %% ../nbs/09_distributed.ipynb #08ef80ec
+@patch
+def _takes_blocks(self:RecLearner, blocks):
+    "What the argument `blocks` of `distrib_ctx` comes to"
+    dot,name = isinstance(self.model, Dot),type(self.model).__name__
+    if blocks and not dot: raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
+    if self.dls.train_ds.shard and not ifnone(blocks, dot): raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not allow: make the dataloaders without shard=True')
+    return ifnone(blocks, dot)
+
 @patch
 @contextmanager
 def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `seed` for `from_df`
@@ -206,26 +207,25 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
 ):
     """Train in all the processes that `accelerate launch`, `torchrun` or `notebook_launcher` have started; in one alone, as usual.
 
-    `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many, `TypeError` for `blocks` of a network; only the first prints and saves"""
-    state = _need('accelerate').PartialState(cpu=self.dls.device.type=='cpu', **kwargs)
-    if state.num_processes<2:
+    `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many, `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
+    part = _processes(self.dls.device, **kwargs)
+    if part[1]<2:
         yield self
         return
-    dot = isinstance(self.model, Dot)
-    if blocks and not dot: raise TypeError(f'blocks=True is for dot products; the weights of a {type(self.model).__name__} are moved by every rating')
-    part,sets,seed = (state.process_index,state.num_processes),[o.dataset for o in self.dls.loaders],self.seed
+    blocks = self._takes_blocks(blocks)
+    sets,seed = [o.dataset for o in self.dls.loaders],self.seed
     self.seed = _agree(self, part)
     quiet = ExitStack()
     if part[0]:
         for o in (self.no_bar(),self.no_logging()): quiet.enter_context(o)
     try:
         for o in sets: o.part = part
-        with quiet,self.added_cbs([(_ShareBlocks if ifnone(blocks, dot) else _ShareGradients)(part), _ShareMetrics(part), _WaitForEachOther()]): yield self
+        with quiet,self.added_cbs([(_ShareBlocks if blocks else _ShareGradients)(part), _ShareMetrics(part), _WaitForEachOther()]): yield self
     finally:
         for o in sets: o.part = (0,1)
         self.seed = seed
 
-# %% ../nbs/09_distributed.ipynb #9a1c7513
+# %% ../nbs/09_distributed.ipynb #85a4dbc4
 def _job(out, about):
     "Make `out` the folder of the job that `about` describes, or find that it is"
     out.mkdir(parents=True, exist_ok=True)
@@ -250,6 +250,7 @@ def _user_parts(rec, users, size):
     digest = hashlib.blake2b(pd.util.hash_pandas_object(labels, index=False).to_numpy(), digest_size=8).hexdigest()
     return (labels[i:i+size] for i in range(0, len(labels), size)),math.ceil(len(labels)/size),f'{len(labels):,} users, {digest}'
 
+# %% ../nbs/09_distributed.ipynb #e87903c3
 def _worker(ray, gpu):
     "The class of workers that score users by a recommender in Ray's memory"
     @ray.remote(num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=-1)
@@ -263,6 +264,7 @@ def _worker(ray, gpu):
         def write(self, users, path, kwargs): return str(self.rec.recommend(users, path=path, **kwargs))
     return Worker
 
+# %% ../nbs/09_distributed.ipynb #d172ee2f
 def recommend_distributed(
     bundle:str|Path, # Folder that `save_recommender` has written
     out:str|Path, # Folder for the lists, which all workers can write to: empty, new, or that of the same job
@@ -292,6 +294,7 @@ def recommend_distributed(
         if ours: ray.shutdown()
     return out
 
+# %% ../nbs/09_distributed.ipynb #69089bc9
 def _run(ray, manifest, files, todo, n_todo, kwargs, workers):
     "Have the pairs of users and files in `todo` written, by as many `workers` as there are"
     there = ray.cluster_resources()

@@ -7,14 +7,14 @@ Docs: https://fastrec.github.io/fastrec/dls.html.md"""
 # %% auto #0
 __all__ = ['RatingsDL', 'RecDataLoaders']
 
-# %% ../nbs/01_dls.ipynb #3983edf3
+# %% ../nbs/01_dls.ipynb #8cbde524
 from fastai.collab import *
 from fastai.tabular.all import *
 from .data import *
 from .labels import *
-from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns
+from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns,_processes
 
-# %% ../nbs/01_dls.ipynb #994c46b4
+# %% ../nbs/01_dls.ipynb #ded48db6
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
@@ -43,7 +43,7 @@ class RatingsDL(TfmdDL):
     def _share(self, idxs, sizes):
         "Of each batch the rows that fall to this process, and how many they are; all of them where one process does all the work"
         part,n = self.dataset.part
-        if n==1: return idxs,sizes
+        if n==1 or self.dataset.shard: return idxs,sizes
         own = [slice(start+size*part//n, start+size*(part+1)//n) for start,size in zip(itertools.accumulate(sizes, initial=0), sizes)]
         return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
 
@@ -118,7 +118,7 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #817e4d3b
+# %% ../nbs/01_dls.ipynb #3e23ef08
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
@@ -135,10 +135,12 @@ def from_df(cls:RecDataLoaders,
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
+    shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users?
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    val_bs = ifnone(val_bs, 8*bs)
+    val_bs,device = ifnone(val_bs, 8*bs),ifnone(device, default_device())
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
+    part = _processes(device) if shard else (0,1)
     names = _pick_columns(ratings, user_name, item_name, rating_name)
     times = [] if time_name is None else [time_name]
     _need_columns(ratings, times)
@@ -146,12 +148,12 @@ def from_df(cls:RecDataLoaders,
     if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
     if count: warn(f'{count}; left out')
     train,valid = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
-    codes,vocabs = zip(*(_encode_column(ratings[n], train) for n in names[:2]))
+    codes,vocabs = zip(*(_encode_column(ratings[n], train, part) for n in names[:2]))
     codes += tuple(_as_seconds(ratings[n] if not count else ratings[n].where(~gaps, ratings[n][~gaps].iloc[0])) for n in times)
     y = _as_ratings(ratings[names[2]] if not count else ratings[names[2]].where(~gaps, 0))
-    part = lambda idx: RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name)
-    dls = cls(RatingsDL(part(train), bs=bs, shuffle=True, drop_last=drop_last, seed=seed),
-              RatingsDL(part(valid), bs=val_bs), path=path, device=ifnone(device, default_device()))
+    train,valid = (RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in (train,valid))
+    if part[1]>1: train.shard = valid.shard = Shard(part, train, valid, device)
+    dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
     return dls
 
@@ -172,33 +174,45 @@ def from_movielens(cls:RecDataLoaders,
     "`RecDataLoaders` of the MovieLens release `name`"
     return cls.from_df(movielens(name, source), **kwargs)
 
-# %% ../nbs/01_dls.ipynb #f01762ad
+# %% ../nbs/01_dls.ipynb #ea97eca5
+def _by_label(col):
+    "The labels in a pyarrow array, and for each row which of them it has, one more than there are if none"
+    if not hasattr(col, 'dictionary'): col = col.dictionary_encode()
+    found = pd.Index(col.dictionary.to_pandas())
+    return found,col.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
+
+def _own(col, part):
+    "Mask of the rows that fall to this process, by a hash of the label in the pyarrow array `col`"
+    found,at = _by_label(col)
+    return np.append(pd.util.hash_pandas_object(found, index=False)%part[1]==part[0], part[0]==0)[at]
+
 class _Labels:
     "Labels in the order in which they came, and the codes of the rows read so far"
     def __init__(self): self.labels,self.codes = None,[]
 
     def add(self, col):
         "Read the next piece of a column, a pyarrow array"
-        if not hasattr(col, 'dictionary'): col = col.dictionary_encode()
-        found = pd.Index(col.dictionary.to_pandas())
+        found,at = _by_label(col)
         if self.labels is None: self.labels = found[:0]
         self.labels = self.labels.append(found[self.labels.get_indexer(found)<0])
-        at = np.append(self.labels.get_indexer(found), -1).astype('int32')
-        self.codes.append(at[col.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)])
+        self.codes.append(np.append(self.labels.get_indexer(found), -1).astype('int32')[at])
 
     def column(self): return pd.Categorical.from_codes(np.concatenate(self.codes), self.labels)
 
-def _read_parquet(path, rows, user_name, item_name, rating_name, time_name):
-    "The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories"
+# %% ../nbs/01_dls.ipynb #606f33dc
+def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part):
+    "The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories; of several processes each keeps the rows of its users"
     try: from pyarrow import dataset
     except ImportError as e: raise ImportError("to read Parquet, pyarrow is needed: pip install 'fastrec[parquet]'") from e
     data = dataset.dataset(path)
     *names,rating = _pick_columns(data.head(100).to_pandas(), user_name, item_name, rating_name)
     labels,others = {n: _Labels() for n in names},{n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
+        if part[1]>1: b = b.filter(_own(b[names[0]], part))
         if not len(b): continue
         for n,o in labels.items(): o.add(b[n])
         for n,o in others.items(): o.append(b[n].to_pandas())
+    if not others[rating]: raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
     return pd.DataFrame({**{n: o.column() for n,o in labels.items()}, **{n: pd.concat(o, ignore_index=True) for n,o in others.items()}})
 
 @patch(cls_method=True)
@@ -210,11 +224,13 @@ def from_parquet(cls:RecDataLoaders,
     item_name:str=None, # As in `from_df`
     rating_name:str=None, # As in `from_df`
     time_name:str=None, # As in `from_df`
+    shard:bool=False, # Should each of several processes keep the ratings of its own users alone? They are dealt out by a hash of the label
     **kwargs
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
-    df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name)
-    return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, **kwargs)
+    part = _processes(ifnone(kwargs.get('device'), default_device())) if shard else (0,1)
+    df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name, part)
+    return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 
 # %% ../nbs/01_dls.ipynb #cd47ba05
 @patch

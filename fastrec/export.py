@@ -142,7 +142,7 @@ def _sweep(folder, keep, old=()):
         with suppress(FileNotFoundError):  # somebody else was first
             if o.name in old or time.time()-o.stat().st_mtime>3600: o.unlink()
 
-# %% ../nbs/08_export.ipynb #fa5ae880
+# %% ../nbs/08_export.ipynb #93d720f3
 def _installed(name):
     try: return version(name)
     except PackageNotFoundError: return None
@@ -158,6 +158,7 @@ def _last_metrics(self):
     try: return {k: float(v) for k,v in self.history.iloc[-1].items() if np.isfinite(v)}
     except (AttributeError,ValueError): return {}
 
+# %% ../nbs/08_export.ipynb #0ded4ef0
 @patch
 def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
@@ -173,7 +174,9 @@ def save_recommender(self:Recommends,
     for side,(_,parts) in zip(('users','items'), labels.values()): tensors.update({f'{side}.{k}': v for k,v in parts.items()})
     if self.counts is not None: tensors['counts'] = self.counts.cpu()
     written = {f'model-{token}.safetensors': tensors}
-    if seen and self.seen is not None: written[f'seen-{token}.safetensors'] = {'items': self.seen.items.contiguous(), 'offsets': self.seen.offsets}
+    seen = self.seen if seen else None
+    if seen is not None and seen.shard: raise ValueError('this process holds a shard of the ratings and does not know what everyone has seen: pass seen=False')
+    if seen is not None: written[f'seen-{token}.safetensors'] = {'items': seen.items.contiguous(), 'offsets': seen.offsets}
     try:
         manifest = dict(format='fastrec recommender', version=_version, model=spec, noise=min(float(self.noise), sys.float_info.max), files={k: _write_tensors(folder, k, v) for k,v in written.items()},
                         columns=dict(zip(('user','item'), labels), rating=self.ds.rating_name, time=self.ds.time_name), labels=[kind for kind,_ in labels.values()],
@@ -224,7 +227,7 @@ def _read_tensors(folder, name, declared):
     if (found := {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()})!=declared['tensors']: raise BundleError(f'{file} holds other tensors than were saved: {sorted(found)}')
     return res
 
-# %% ../nbs/08_export.ipynb #8eaf858a
+# %% ../nbs/08_export.ipynb #f11abad8
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
@@ -248,6 +251,7 @@ def _answers(model):
     one = torch.zeros(1, dtype=torch.int64)
     return model(torch.zeros(1, 2, dtype=torch.int32)).shape==(1,) and model.score_grid(one, one).isfinite().all()
 
+# %% ../nbs/08_export.ipynb #141720c2
 def _read_files(folder, manifest):
     "The tensors of each file that `manifest` names"
     _refuse_pickles(folder)
@@ -305,7 +309,7 @@ def save_factors(self:Recommends,
         res.append(folder/f'{side}.parquet')
     return res
 
-# %% ../nbs/08_export.ipynb #5834ca6e
+# %% ../nbs/08_export.ipynb #2b408c81
 class ItemIndex:
     "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`"
     def __init__(self, rec, index, codes): self.rec,self.index,self.codes = rec,index,codes
@@ -343,6 +347,7 @@ def _move_behind(hidden, scores, found):
     order = hidden.int().sort(dim=1, stable=True)[1]
     return scores.masked_fill(hidden, -torch.inf).gather(1, order),found.gather(1, order)
 
+# %% ../nbs/08_export.ipynb #575364a3
 @patch
 def faiss_index(self:Recommends,
     factory:str='Flat', # What faiss is to build, by its index factory

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
 
-# %% ../nbs/01a_factors.ipynb #e3f35a13
+# %% ../nbs/01a_factors.ipynb #db680c48
 def _look_up(e, codes, sparse):
     "Rows `codes` of the embedding `e`; on a CPU `index_select` has the faster gradient, at 512 rows twice as fast"
     return F.embedding(codes, e.weight, sparse=sparse) if sparse or codes.is_cuda else e.weight.index_select(0, codes)
 
+# %% ../nbs/01a_factors.ipynb #327e26d2
 class FactorModel:
     "What all models share"
     clip = sparse = is_preference = False

@@ -80,17 +80,16 @@ def _biases(self:DeepMF):
         _by_blocks(block, len(u), 256)
     return [((o-gives.mean()).cpu(), o.cpu()) for o in (gives,gets)]
 
-# %% ../nbs/06_interpret.ipynb #582a06a5
+# %% ../nbs/06_interpret.ipynb #86a0eca2
 @patch
 def _trained(self:RecInterpretation, is_item):
     "Codes of the labels with training ratings, the most rated first, and how many and how high these are; all labels and `None` for a loaded learner"
     ds,n = self.learn.dls.train_ds,len(self._vocab(is_item))
     if not len(ds): return torch.arange(1, n),None,None
-    codes,y = ds.x[:,int(is_item)].cpu(),ds.y.cpu()
-    count = torch.bincount(codes, minlength=n)
+    count = ds.counts(int(is_item))
     order = count.argsort(descending=True, stable=True)
     order = order[(order>0) & (count[order]>0)]
-    return order,count,torch.bincount(codes, y, minlength=n)/count
+    return order,count,(ds.sums(int(is_item))/count).float()
 
 @patch
 def _vocab(self:RecInterpretation, is_item): return list(self.learn.dls.train_ds.classes.values())[int(is_item)]

@@ -55,7 +55,7 @@ def novelty(items, counts, n_users):
     "Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"
     return -(counts[items].clamp(min=1)/n_users).log2().mean().item()
 
-# %% ../nbs/07_metrics.ipynb #6d24b0da
+# %% ../nbs/07_metrics.ipynb #06328265
 def _popularity(rec):
     "A `Recommender` that ranks by the number of training ratings"
     ds = rec.ds
@@ -67,14 +67,14 @@ def _popularity(rec):
 
 def _rating_metrics(rec, x, y):
     "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training"
-    lo,hi = rec.ds.y.aminmax()
-    e = _predict(rec.model, x).clamp(lo.item(), hi.item())-y.cpu()
+    values = rec.ds.values()
+    e = _predict(rec.model, x).clamp(float(values[0]), float(values[-1]))-y.cpu()
     return dict(rmse=e.square().mean().sqrt().item(), mae=e.abs().mean().item())
 
 def _in_training(rec):
     "A `Recommender` for which seen means rated in training, where a learner counts what is held out as well"
     if not isinstance(rec, RecLearner): return rec
-    return Recommender(rec.model, rec.ds, Seen(rec.dls.train_ds.x.cpu(), *map(len, rec.ds.classes.values())))
+    return Recommender(rec.model, rec.ds, Seen(rec.ds.x, *map(len, rec.ds.classes.values()), rec.ds.counts(1), rec.ds.shard))
 
 def _list_metrics(rec, x, k, exclude_seen):
     "Of the recommendations to the users in the relevant pairs `x`, codes"

@@ -22,11 +22,13 @@ from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
 from .factors import _seeded,_table
 
-# %% ../nbs/05_predict.ipynb #eb1aea4c
+# %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
     "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
-    def __init__(self, x, n_users, n_items, counts=None):
+    shard = None  # where this process knows of its own users alone
+    def __init__(self, x, n_users, n_items, counts=None, shard=None):
         x = x[(x[:,:2]>0).all(1)].cpu()
+        self.shard = shard
         order = x[:,0].argsort(stable=True)
         self.items = x[order,1]
         self.offsets = F.pad(torch.bincount(x[:,0], minlength=n_users).cumsum(0), (1,0))
@@ -41,6 +43,7 @@ class Seen:
 
     def of(self, users):
         "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"
+        if self.shard: self.shard.need(users)
         starts,lens = self.offsets[users],self.offsets[users+1]-self.offsets[users]
         rows = torch.repeat_interleave(torch.arange(len(users)), lens)
         within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
@@ -315,10 +318,10 @@ def _parquet(path):
         part.unlink(missing_ok=True)
         raise
 
-# %% ../nbs/05_predict.ipynb #d5351f27
+# %% ../nbs/05_predict.ipynb #c83603e9
 @patch
 def recommend(self:Recommends,
-    users=None, # Label or labels of users; all if left out
+    users=None, # Label or labels of users; left out: all, of a shard its own
     n:int=10, # Items for each user, at most
     items=None, # Labels to choose from; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
@@ -334,7 +337,8 @@ def recommend(self:Recommends,
     if z or draw is not None:
         model = Weighed(_need_draws(self.model), z) if z else _one_draw(self.model, draw)
         return Recommender(model, self.ds, self.seen, counts=self.counts).recommend(users, n, items, exclude_seen, min_count, path, max_bytes)
-    users = _codes(self.ds.classes[self.ds.user_name], users).long()
+    shard = self.seen and self.seen.shard
+    users = shard.own() if shard and users is None else _codes(self.ds.classes[self.ds.user_name], users).long()
     items,seen = _candidates(self, items, min_count),_exclude(self, exclude_seen)
     none = users[:0],torch.zeros(0, min(n, max(len(items), 1))),torch.zeros(0, min(n, max(len(items), 1)), dtype=int)
     if path is not None:

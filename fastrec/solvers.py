@@ -20,7 +20,7 @@ from .collab import _infer_range
 from .training import *
 from .factors import _seeded
 
-# %% ../nbs/04_solvers.ipynb #94bd9bde
+# %% ../nbs/04_solvers.ipynb #0295d5e8
 class _Sweeps(Callback):
     "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
     order = 100  # after the bars have begun
@@ -41,15 +41,18 @@ class _Sweeps(Callback):
         if self.tol and abs(self.last-self.rmse)<self.tol: raise CancelFitException
         self.last = self.rmse
 
+# %% ../nbs/04_solvers.ipynb #704e5244
 @patch
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False):
     "Replace the model by a `DotBias` without a sigmoid, and improve it by the generator that `sweeps` makes of it and the training ratings"
     if n_sweep<1: raise ValueError(f'n_sweep={n_sweep} must be at least 1')
     if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if not len(self.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
+    if self.dls.train_ds.shard: raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the dataloaders without shard=True')
     ds = self.dls.train_ds.to(self.dls.device)
-    y_range = _infer_range(ds.y) if self.model.is_preference else self.model.y_range  # preferences have none to hand on
-    if y_range==_infer_range(ds.y): y_range = float(ds.y.min()),float(ds.y.max())  # the half steps beyond were for the sigmoid
+    values = ds.values()
+    y_range = _infer_range(values) if self.model.is_preference else self.model.y_range  # preferences have none to hand on
+    if y_range==_infer_range(values): y_range = float(values[0]),float(values[-1])  # the half steps beyond were for the sigmoid
     if implicit or not _goes_on(self.model, n_factors):
         y_range,mean = (None,0.) if implicit else (y_range,float(ds.y.double().mean()))
         with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, mean, clip=True)
@@ -104,7 +107,7 @@ def fit_bias(self:RecLearner,
         if len(reg)!=2 or min(reg)<0: raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
 
-# %% ../nbs/04_solvers.ipynb #afcdcc90
+# %% ../nbs/04_solvers.ipynb #cf852ec9
 def _fair(costs, part, n):
     "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
     load,mine = [0]*n,set()
@@ -114,6 +117,7 @@ def _fair(costs, part, n):
         if least==part: mine.add(j)
     return mine
 
+# %% ../nbs/04_solvers.ipynb #5871cfbe
 class _Side:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
     def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):

@@ -21,7 +21,7 @@ from .predict import *
 from .predict import _predict
 from .models import *
 
-# %% ../nbs/02a_training.ipynb #0eb7aa1e
+# %% ../nbs/02a_training.ipynb #16369e65
 _errors = 'rmse mse mae msle rmspe mape'.split()
 
 class RecLearner(Recommends, Learner):
@@ -33,6 +33,8 @@ class RecLearner(Recommends, Learner):
         return super().add_cb(cb)
 
     def _do_fit(self):
+        ds = self.dls.train_ds
+        if ds.shard and ds.part[1]==1: raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the dataloaders without shard=True')
         resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
         if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
         if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
@@ -61,28 +63,27 @@ class RecLearner(Recommends, Learner):
         part = super().save(f'{file}.part', **kwargs)
         return part.replace(part.with_name(part.name[:-len('.part.pth')]+'.pth'))
 
-    @property
-    def ds(self):
-        "What reads frames by the labels of training"
-        return self.dls.train_ds
+# %% ../nbs/02a_training.ipynb #3f7ff06f
+@patch(as_prop=True)
+def ds(self:RecLearner):
+    "What reads frames by the labels of training"
+    return self.dls.train_ds
 
-    @property
-    def seen(self):
-        "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
-        if not len(self.ds): return None
-        if not hasattr(self.dls, '_seen'):
-            sizes = [len(v) for v in self.ds.classes.values()]
-            counts = torch.bincount(self.ds.x[:,1], minlength=sizes[1]).cpu()
-            self.dls._seen = Seen(torch.cat([self.ds.x, self.dls.valid_ds.x]), *sizes, counts)
-        return self.dls._seen
+@patch(as_prop=True)
+def seen(self:RecLearner):
+    "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
+    if not len(self.ds): return None
+    if not hasattr(self.dls, '_seen'):
+        self.dls._seen = Seen(torch.cat([self.ds.x, self.dls.valid_ds.x]), *map(len, self.ds.classes.values()), self.ds.counts(1), self.ds.shard)
+    return self.dls._seen
 
-    @property
-    def noise(self):
-        "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"
-        ds = self.ds
-        if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
-        x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
-        return F.mse_loss(_predict(self.model, x), y.cpu()).item()
+@patch(as_prop=True)
+def noise(self:RecLearner):
+    "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"
+    ds = self.ds
+    if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
+    x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
+    return F.mse_loss(_predict(self.model, x), y.cpu()).item()
 
 # %% ../nbs/02a_training.ipynb #9c5ec871
 @patch

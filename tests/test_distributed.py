@@ -95,6 +95,67 @@ for case in cases:
         with alone.no_bar(),alone.no_logging(): alone.fit_one_cycle(4)
         assert abs(several[case]-alone.history.rmse.iloc[-1])<.01
 
+shards = '''
+def told(f):
+    try: f()
+    except (ValueError,TypeError) as e: return str(e)
+dls = RecDataLoaders.from_parquet(folder/'ratings', shard=True, seed=42, bs=256, rows=5000)
+ds,learn = dls.train_ds,learner(dls)
+res['told'] = [told(lambda: learn.fit(1))]
+with quietly(learn): learn.fit_one_cycle(5)
+res['learn'] = dict(rmse=learn.history.rmse.iloc[-1], wd=learn.wd, y_range=learn.model.y_range)
+res['ds'] = dict(users=[*ds.classes['user'].labels], titles=[*ds.classes['title'].labels], n=ds.n_ratings, mean=ds.mean(), counts=ds.counts(1), sums=ds.sums(0))
+res['rows'] = [pd.concat(everyones(o.dataset.decode(o.dataset.x, o.dataset.y))) for o in dls.loaders]
+lists = learn.recommend(n=5)
+res['lists'],res['evaluated'] = pd.concat(everyones(lists)),learn.evaluate()
+seen = Seen(torch.cat([o for x in everyones((ds.x,dls.valid_ds.x)) for o in x]), *map(len, ds.classes.values()), ds.counts(1))
+res['same'] = all(everyones(lists.equals(Recommender(learn.model, ds, seen).recommend(lists.user.unique(), n=5))))
+other = next(u for u in ds.classes['user'].labels if u not in {*lists.user})
+res['told'] += [told(lambda: learn.recommend(other)), told(lambda: learn.save_recommender(folder/'b')), told(learn.fit_als), told(lambda: learn.distrib_ctx(blocks=False).__enter__()),
+                told(lambda: RecDataLoaders.from_df(sample_ratings(), shard=True))]
+learn.save_recommender(folder/f'saved-{rank_distrib()}', seen=False)
+'''
+@pytest.fixture(scope='module')
+def of_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('shards')
+    (folder/'ratings').mkdir()
+    for i in range(3): sample_ratings()[i::3].to_parquet(folder/'ratings'/f'{i}.parquet')
+    return run(shards, folder)
+
+def test_each_process_holds_the_ratings_of_its_users(of_shards):
+    train,valid = of_shards['rows']
+    both,ds = pd.concat([train, valid], ignore_index=True),of_shards['ds']
+    assert sorted(both.itertuples(index=False))==sorted(sample_ratings()[['user','title','rating']].itertuples(index=False))
+    dls = RecDataLoaders.from_df(both, lambda df: (range(len(train)), range(len(train), len(df))), seed=42, bs=256)
+    alone = learner(dls)
+    with alone.no_bar(),alone.no_logging(): alone.fit_one_cycle(5)
+    got,want = of_shards['learn'],dls.train_ds
+    assert abs(got['rmse']-alone.history.rmse.iloc[-1])<.01
+    assert (got['wd'],got['y_range'])==(alone.wd,alone.model.y_range)
+    assert (ds['users'],ds['titles'],ds['n'])==([*want.classes['user'].labels],[*want.classes['title'].labels],len(want))
+    assert torch.equal(ds['counts'], want.counts(1)) and torch.equal(ds['sums'], want.sums(0)) and abs(ds['mean']-want.mean())<1e-5
+
+def test_each_process_recommends_to_its_users(of_shards):
+    assert of_shards['same'] and of_shards['evaluated'].loc['model'].notna().all()
+    assert sorted(of_shards['lists'].user.unique())==of_shards['ds']['users'] and not of_shards['lists'].duplicated(['user','rank']).any()
+
+def test_what_a_shard_cannot_do_is_refused(of_shards):
+    for told,part in zip(of_shards['told'], ('fit within distrib_ctx', 'process 0 of 2 does not know', 'pass seen=False', 'solvers need all', 'blocks=False', 'users have ratings in several processes'), strict=True): assert part in told
+
+def test_from_a_notebook(tmp_path, one_and_two):
+    script = '''
+from accelerate import notebook_launcher
+def train():
+    learn = nn_learner(loaders(), use_bn=False)
+    with quietly(learn): learn.fit_one_cycle(2)
+    if not rank_distrib(): torch.save((num_distrib(), learn.history), folder/'fit.pt')
+notebook_launcher(train, num_processes=2)
+'''
+    run(script, tmp_path, 1)
+    n,history = torch.load(tmp_path/'fit.pt', weights_only=False)
+    assert n==2
+    pd.testing.assert_frame_equal(history, one_and_two[1]['nn_learner(loaders(), use_bn=False)']['history'])
+
 def test_goes_on_after_a_process_was_killed(tmp_path):
     script = '''
 learn = learner(loaders(), path=folder)

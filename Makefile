@@ -19,7 +19,7 @@ sync: $(VENV)/.dev  ## modules, README.md and CONTRIBUTING.md from the notebooks
 	$(BIN)/nbdev-export
 	$(BIN)/python tools/readme.py
 
-notebooks: $(VENV)/.dev  ## run every notebook and store its outputs
+notebooks: $(VENV)/.torchrec  ## run every notebook and store its outputs
 	$(BIN)/python tools/run_notebooks.py
 	$(MAKE) sync
 
@@ -50,6 +50,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.installed
 	@echo 'Installing the test tools into $(VENV) (once) …'
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.torchrec: $(VENV)/.dev  # without what it asks for: CUDA's kernels
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-deps torchrec fbgemm_gpu_cpu
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torchmetrics tensordict pyre-extensions tqdm
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.dev

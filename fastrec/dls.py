@@ -118,7 +118,7 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #3e23ef08
+# %% ../nbs/01_dls.ipynb #0a534358
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
@@ -133,12 +133,12 @@ def from_df(cls:RecDataLoaders,
     val_bs:int=None, # The same for validation; eight times `bs` if left out
     dropna:bool=False, # Leave out rows without user, item, rating or time (after the split)? Otherwise they are refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
-    device:torch.device=None, # Where the ratings are kept; fastai's default device if left out
+    device:str|torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
     shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users?
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    val_bs,device = ifnone(val_bs, 8*bs),ifnone(device, default_device())
+    val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, default_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
     names = _pick_columns(ratings, user_name, item_name, rating_name)

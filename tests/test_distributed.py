@@ -3,7 +3,7 @@ import os,signal,subprocess,sys,threading,time
 from pathlib import Path
 import pandas as pd,pytest,torch
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
-from fastrec import distributed
+from fastrec import distributed,labels
 pytest.importorskip('accelerate')
 
 head = '''
@@ -203,7 +203,7 @@ def test_one_process_trains_as_usual():
 
 def test_without_the_extra(monkeypatch, tmp_path):
     def absent(name): raise ImportError(name)
-    monkeypatch.setattr(distributed.importlib, 'import_module', absent)
+    monkeypatch.setattr(labels.importlib, 'import_module', absent)
     learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42))
     with pytest.raises(ImportError, match=r"accelerate is needed for this: pip install 'fastrec\[distributed\]'"):
         with learn.distrib_ctx(): pass
@@ -266,3 +266,10 @@ def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
     with pytest.raises(KeyError, match="'nobody'"): recommend_distributed(bundle, tmp_path/'new', ['nobody'])
     pd.DataFrame(dict(member=[845])).to_parquet(tmp_path/'users.parquet')
     with pytest.raises(KeyError, match="no column 'user'; there are member"): recommend_distributed(bundle, tmp_path/'new2', tmp_path/'users.parquet')
+
+def test_tables_in_parts():
+    pytest.importorskip('torchrec')
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, root/'tools'/'run_code.py', root/'nbs'/'guides'/'sharded_tables.ipynb'], capture_output=True, text=True, timeout=110)
+    assert not done.returncode, done.stderr
+    assert "process 1 holds {'user': (500, 16), 'title': (300, 16)} of {'user': 1001, 'title': 601}" in done.stdout

@@ -7,8 +7,8 @@ Docs: https://fastrec.github.io/fastrec/labels.html.md"""
 # %% auto #0
 __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
-# %% ../nbs/00a_labels.ipynb #df90085a
-import difflib,importlib,itertools
+# %% ../nbs/00a_labels.ipynb #83e2668a
+import atexit,difflib,importlib,itertools
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
@@ -46,7 +46,7 @@ def lookup(self:Vocab, labels):
     close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) and isinstance(self[1], str) else []
     raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
 
-# %% ../nbs/00a_labels.ipynb #e3b6f86e
+# %% ../nbs/00a_labels.ipynb #18ef05d8
 def _need(module):
     try: return importlib.import_module(module)
     except ImportError as e: raise ImportError(f"{module.split('.')[0]} is needed for this: pip install 'fastrec[distributed]'") from e
@@ -54,7 +54,12 @@ def _need(module):
 def _processes(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
     state = _need('accelerate').PartialState(cpu=torch.device(device).type=='cpu', **kwargs)
+    if torch.distributed.is_initialized(): atexit.register(_leave)
     return state.process_index,state.num_processes
+
+def _leave():
+    "Close the connections in good order: a process that exits with them open may abort"
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
 def _everyones(part, obj):
     "`obj` of every process, in order"

@@ -142,6 +142,15 @@ def test_each_process_recommends_to_its_users(of_shards):
 def test_what_a_shard_cannot_do_is_refused(of_shards):
     for told,part in zip(of_shards['told'], ('fit within distrib_ctx', 'process 0 of 2 does not know', 'pass seen=False', 'solvers need all', 'blocks=False', 'users have ratings in several processes'), strict=True): assert part in told
 
+def test_processes_close_their_connections_before_they_exit(tmp_path):
+    script = '''
+import atexit
+atexit.register(lambda: (folder/f"open-{os.environ['RANK']}").write_text(str(dist.is_initialized())))  # runs last
+with quietly(learner(loaders())): assert dist.is_initialized()
+'''
+    run(script, tmp_path)
+    assert [(tmp_path/f'open-{i}').read_text() for i in range(2)]==['False']*2
+
 def test_from_a_notebook(tmp_path, one_and_two):
     script = '''
 from accelerate import notebook_launcher

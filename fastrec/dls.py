@@ -99,7 +99,7 @@ class RecDataLoaders(CollabDataLoaders):
     "fastai's `CollabDataLoaders` for ratings, on tensors that lie on the device"
     seed = None
 
-# %% ../nbs/01_dls.ipynb #e5b158b0
+# %% ../nbs/01_dls.ipynb #ef208e22
 def _row_numbers(part, n, name):
     "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
     idx = to_np(part) if isinstance(part, Tensor) else part.to_numpy() if isinstance(part, pd.Series) else np.asarray(part if isinstance(part, np.ndarray) else list(part))
@@ -110,6 +110,11 @@ def _row_numbers(part, n, name):
     if (twice := np.bincount(idx)>1).any(): raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
     return idx
 
+def _own_device():
+    "fastai's default device; of several processes on a machine, for each a GPU of its own"
+    device,local = default_device(),os.environ.get('LOCAL_RANK')
+    return torch.device('cuda', int(local)) if device.type=='cuda' and local is not None else device
+
 def _split(df, splitter, keep, bs):
     train,valid = (_row_numbers(o, len(df), name) for o,name in zip(splitter(df), ('training','validation')))
     if both := int(np.isin(valid, train).sum()): warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
@@ -118,7 +123,7 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #0a534358
+# %% ../nbs/01_dls.ipynb #35863392
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
@@ -138,7 +143,7 @@ def from_df(cls:RecDataLoaders,
     shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users?
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, default_device()))
+    val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, _own_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
     names = _pick_columns(ratings, user_name, item_name, rating_name)
@@ -199,7 +204,7 @@ class _Labels:
 
     def column(self): return pd.Categorical.from_codes(np.concatenate(self.codes), self.labels)
 
-# %% ../nbs/01_dls.ipynb #606f33dc
+# %% ../nbs/01_dls.ipynb #40425e2b
 def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part):
     "The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories; of several processes each keeps the rows of its users"
     try: from pyarrow import dataset
@@ -228,7 +233,7 @@ def from_parquet(cls:RecDataLoaders,
     **kwargs
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
-    part = _processes(ifnone(kwargs.get('device'), default_device())) if shard else (0,1)
+    part = _processes(ifnone(kwargs.get('device'), _own_device())) if shard else (0,1)
     df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name, part)
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 

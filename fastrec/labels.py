@@ -46,14 +46,16 @@ def lookup(self:Vocab, labels):
     close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) and isinstance(self[1], str) else []
     raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
 
-# %% ../nbs/00a_labels.ipynb #18ef05d8
+# %% ../nbs/00a_labels.ipynb #e4bc6143
 def _need(module):
     try: return importlib.import_module(module)
     except ImportError as e: raise ImportError(f"{module.split('.')[0]} is needed for this: pip install 'fastrec[distributed]'") from e
 
 def _processes(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
-    state = _need('accelerate').PartialState(cpu=torch.device(device).type=='cpu', **kwargs)
+    cpu = torch.device(device).type=='cpu'
+    if not cpu: kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
+    state = _need('accelerate').PartialState(cpu=cpu, **kwargs)
     if torch.distributed.is_initialized(): atexit.register(_leave)
     return state.process_index,state.num_processes
 
@@ -170,7 +172,7 @@ class RatingsTensors:
         if device is not None and self.x.device!=device: self.x,self.y = (o if o is None else o.to(device) for o in (self.x,self.y))
         return self
 
-# %% ../nbs/00a_labels.ipynb #1f61fa52
+# %% ../nbs/00a_labels.ipynb #414cb85e
 @patch
 def values(self:RatingsTensors):
     "The different ratings there are, from the lowest"
@@ -184,7 +186,7 @@ def counts(self:RatingsTensors, k):
 @patch
 def sums(self:RatingsTensors, k):
     "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
-    return self.shard.sums[k] if self.shard else torch.bincount(self.x[:,k], self.y.double(), minlength=len(self.classes[self.cat_names[k]])).cpu()
+    return self.shard.sums[k] if self.shard else torch.bincount(self.x[:,k].cpu(), self.y.cpu().double(), minlength=len(self.classes[self.cat_names[k]]))
 
 @patch(as_prop=True)
 def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if self.shard else len(self)

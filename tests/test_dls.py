@@ -6,6 +6,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
 from conftest import write_release
+from fastrec import dls as loaders
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,nn_learner,sample_ratings
 
 def all_rows(dl):
@@ -229,6 +230,14 @@ def test_stock_collab_learner_takes_them(dls):
         learn = collab_learner(dls, n_factors=5, use_nn=use_nn, y_range=(.5,5.5))
         with learn.no_logging(): learn.fit(1)
         assert learn.recorder.values[-1][1]<2.5
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    for there,rank,want in (('cuda:0',None,'cuda:0'),('cuda:0','1','cuda:1'),('cpu','1','cpu')):
+        monkeypatch.setattr(loaders, 'default_device', lambda: torch.device(there))
+        monkeypatch.setenv('LOCAL_RANK', rank) if rank else monkeypatch.delenv('LOCAL_RANK', raising=False)
+        assert loaders._own_device()==torch.device(want)
+
+def test_the_device_may_be_text(ratings): assert learner(RecDataLoaders.from_df(ratings, seed=1, device='cpu')).dls.device==torch.device('cpu')
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

@@ -21,7 +21,7 @@ from .predict import *
 from .export import *
 from .export import _read_files
 
-# %% ../nbs/09_distributed.ipynb #d7d7fda5
+# %% ../nbs/09_distributed.ipynb #35a7c43f
 def _digest(ds):
     "A short text that tells ratings and labels, those that all processes should have, from others"
     res = hashlib.blake2b(digest_size=8)
@@ -31,12 +31,13 @@ def _digest(ds):
 
 def _agree(learn, part):
     "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
-    about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': _digest(learn.dls.valid_ds),
+    about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
              'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
     for what,theirs in ((k, [o[k] for o in _everyones(part, about)]) for k in about):
         if len({*theirs})>1: raise ValueError(f'the processes differ in their {what} ({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
                                               'build them from the same frame in the same order, with the same seed for from_df')
-    fewest = min([*(min(o._sizes()) for o in learn.dls.loaders if not o.dataset.shard), *(len(v)-1 for v in learn.dls.classes.values())])
+    batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
+    fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
     if fewest<part[1]: raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at least: take fewer processes, or a larger bs')
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
     return _everyones(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
@@ -190,7 +191,7 @@ class _WaitForEachOther(Callback):
     def after_epoch(self): torch.distributed.barrier()
     after_cancel_epoch = after_epoch
 
-# %% ../nbs/09_distributed.ipynb #08ef80ec
+# %% ../nbs/09_distributed.ipynb #d3eecf02
 @patch
 def _takes_blocks(self:RecLearner, blocks):
     "What the argument `blocks` of `distrib_ctx` comes to"
@@ -213,7 +214,7 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
         yield self
         return
     blocks = self._takes_blocks(blocks)
-    sets,seed = [o.dataset for o in self.dls.loaders],self.seed
+    sets,seed = [o.dataset for o in self.dls.loaders][:1 if self.dls.train_ds.shard else None],self.seed
     self.seed = _agree(self, part)
     quiet = ExitStack()
     if part[0]:

@@ -14,7 +14,7 @@ from .data import *
 from .labels import *
 from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns,_processes
 
-# %% ../nbs/01_dls.ipynb #ded48db6
+# %% ../nbs/01_dls.ipynb #994c46b4
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
@@ -43,7 +43,7 @@ class RatingsDL(TfmdDL):
     def _share(self, idxs, sizes):
         "Of each batch the rows that fall to this process, and how many they are; all of them where one process does all the work"
         part,n = self.dataset.part
-        if n==1 or self.dataset.shard: return idxs,sizes
+        if n==1: return idxs,sizes
         own = [slice(start+size*part//n, start+size*(part+1)//n) for start,size in zip(itertools.accumulate(sizes, initial=0), sizes)]
         return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
 
@@ -99,7 +99,7 @@ class RecDataLoaders(CollabDataLoaders):
     "fastai's `CollabDataLoaders` for ratings, on tensors that lie on the device"
     seed = None
 
-# %% ../nbs/01_dls.ipynb #ef208e22
+# %% ../nbs/01_dls.ipynb #4be9f5d1
 def _row_numbers(part, n, name):
     "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
     idx = to_np(part) if isinstance(part, Tensor) else part.to_numpy() if isinstance(part, pd.Series) else np.asarray(part if isinstance(part, np.ndarray) else list(part))
@@ -113,7 +113,7 @@ def _row_numbers(part, n, name):
 def _own_device():
     "fastai's default device; of several processes on a machine, for each a GPU of its own"
     device,local = default_device(),os.environ.get('LOCAL_RANK')
-    return torch.device('cuda', int(local)) if device.type=='cuda' and local is not None else device
+    return torch.device('cuda', int(local)%torch.cuda.device_count()) if device.type=='cuda' and local is not None else device
 
 def _split(df, splitter, keep, bs):
     train,valid = (_row_numbers(o, len(df), name) for o,name in zip(splitter(df), ('training','validation')))
@@ -123,7 +123,7 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #35863392
+# %% ../nbs/01_dls.ipynb #44f25564
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
@@ -140,7 +140,7 @@ def from_df(cls:RecDataLoaders,
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:str|torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
-    shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users?
+    shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users? A `splitter` sees no others
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
     val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, _own_device()))
@@ -157,7 +157,7 @@ def from_df(cls:RecDataLoaders,
     codes += tuple(_as_seconds(ratings[n] if not count else ratings[n].where(~gaps, ratings[n][~gaps].iloc[0])) for n in times)
     y = _as_ratings(ratings[names[2]] if not count else ratings[names[2]].where(~gaps, 0))
     train,valid = (RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in (train,valid))
-    if part[1]>1: train.shard = valid.shard = Shard(part, train, valid, device)
+    if part[1]>1: train.shard = Shard(part, train, valid, device)
     dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
     return dls

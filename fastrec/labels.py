@@ -7,8 +7,8 @@ Docs: https://fastrec.github.io/fastrec/labels.html.md"""
 # %% auto #0
 __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
-# %% ../nbs/00a_labels.ipynb #83e2668a
-import atexit,difflib,importlib,itertools
+# %% ../nbs/00a_labels.ipynb #353801fc
+import atexit,difflib,importlib,itertools,os,sys
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
@@ -46,22 +46,22 @@ def lookup(self:Vocab, labels):
     close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) and isinstance(self[1], str) else []
     raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
 
-# %% ../nbs/00a_labels.ipynb #e4bc6143
+# %% ../nbs/00a_labels.ipynb #1571bda2
 def _need(module):
     try: return importlib.import_module(module)
     except ImportError as e: raise ImportError(f"{module.split('.')[0]} is needed for this: pip install 'fastrec[distributed]'") from e
 
 def _processes(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
-    cpu = torch.device(device).type=='cpu'
-    if not cpu: kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
-    state = _need('accelerate').PartialState(cpu=cpu, **kwargs)
+    device = torch.device(device).type
+    if device=='cuda' and 'LOCAL_RANK' in os.environ: kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
+    state = _need('accelerate').PartialState(cpu=device=='cpu', **kwargs)
     if torch.distributed.is_initialized(): atexit.register(_leave)
     return state.process_index,state.num_processes
 
 def _leave():
-    "Close the connections in good order: a process that exits with them open may abort"
-    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+    "Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait for the others"
+    if torch.distributed.is_initialized() and not hasattr(sys, 'last_type'): torch.distributed.destroy_process_group()
 
 def _everyones(part, obj):
     "`obj` of every process, in order"
@@ -74,7 +74,7 @@ def _summed(part, *tensors):
     if part[1]>1:
         for t in tensors: torch.distributed.all_reduce(t)
 
-# %% ../nbs/00a_labels.ipynb #22c0da21
+# %% ../nbs/00a_labels.ipynb #642aa96b
 def _check_exact(col):
     if pd.api.types.is_float_dtype(col) and len(col) and col.abs().max()>=2**53:
         raise ValueError(f'column {col.name!r} holds labels as floating numbers of 2**53 and more, which cannot be told apart: read them as integers or text')
@@ -87,7 +87,7 @@ def _encode_column(col, train, part=(0,1)):
     known = np.zeros(len(labels), bool)
     known[codes[train]] = True
     own,*others = _everyones(part, pd.Index(labels)[known])
-    try: vocab = Vocab(own.append(others).unique().sort_values(), col.name)
+    try: vocab = Vocab((own.append(others).unique() if others else own).sort_values(), col.name)
     except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
 
@@ -194,9 +194,9 @@ def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if se
 @patch
 def mean(self:RatingsTensors): return float(self.shard.sums[0].sum())/self.n_ratings if self.shard else float(self.y.mean())
 
-# %% ../nbs/00a_labels.ipynb #200c9df9
+# %% ../nbs/00a_labels.ipynb #16a284b7
 class Shard:
-    "What all processes know of everyone's training ratings, each with those of its own users: their `values`, `counts` and `sums`, and the process that is the `owner` of each user (code)"
+    "What all processes know of everyone's training ratings, each with those of its own users: their `values` (of more than 102 so many), `counts` and `sums`, and the process that is the `owner` of each user (code)"
     def __init__(self, part, train, valid, device):
         n = len(train.classes[train.user_name])
         mine = torch.bincount(torch.cat([train.x[:,0], valid.x[:,0]]), minlength=n)>0
@@ -205,7 +205,9 @@ class Shard:
         _summed(part, *summed)
         held,self.owner,*rest = (o.cpu() for o in summed)
         self.part,self.counts,self.sums = part,rest[:2],rest[2:]
-        self.values = np.unique(np.concatenate(_everyones(part, train.values())))
+        values = train.values()  # a range needs the ends, and steps of a hundredth of it at least
+        if len(values)>102: values = values[np.linspace(0, len(values)-1, 102).astype(int)]
+        self.values = np.unique(np.concatenate(_everyones(part, values)))
         if (held>1).any():
             raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, {train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
 

@@ -291,18 +291,20 @@ def create_opt(self:RecLearner):
     self.opt = None
     raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for RowRMSProp, or pass sparse=False')
 
-# %% ../nbs/02a_training.ipynb #96465db0
+# %% ../nbs/02a_training.ipynb #de6d2992
 _handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)
 
 @patch
-def _bad_loss(self:RecLearner, step, x, pred):
-    "Say that the loss of batch `step`, with the codes `x` and predictions `pred`, is no number"
-    worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
-    x = x[worst.to(x.device)]
-    if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
-    df = self.dls.train_ds.decode(x)
-    rows = '; '.join(f'{a!r}, {b!r}' for a,b in df.itertuples(index=False, name=None))
-    raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}, for {" and ".join(df)} {rows} among others. The weights from before '
+def _bad_loss(self:RecLearner, step, x=None, pred=None):
+    "Say that the loss of batch `step`, with the codes `x` and predictions `pred` if they are known, is no number"
+    where = ''
+    if x is not None:
+        worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
+        x = x[worst.to(x.device)]
+        if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
+        df = self.dls.train_ds.decode(x)
+        where = f', for {" and ".join(df)} {"; ".join(f"{a!r}, {b!r}" for a,b in df.itertuples(index=False, name=None))} among others'
+    raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights from before '
                              f'are kept. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
 
 @patch
@@ -323,6 +325,7 @@ def _check_epoch(self:RecLearner, rng):
     self.model.load_state_dict(self._kept)
     self.opt.clear_state()
     self.dls.train.rng.setstate(rng)
+    if self.dl is not self.dls.train: self._bad_loss(step)  # blocks of several processes, which one alone can't go through again
     x = next(itertools.islice(self.dls.train, step, None))[0]
     with torch.no_grad(): self._bad_loss(step, x, self.model(x))
 

@@ -232,10 +232,15 @@ def test_stock_collab_learner_takes_them(dls):
         assert learn.recorder.values[-1][1]<2.5
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
-    for there,rank,want in (('cuda:0',None,'cuda:0'),('cuda:0','1','cuda:1'),('cpu','1','cpu')):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    for there,rank,want in (('cuda:0',None,'cuda:0'),('cuda:0','1','cuda:1'),('cuda:0','2','cuda:0'),('cpu','1','cpu')):
         monkeypatch.setattr(loaders, 'default_device', lambda: torch.device(there))
         monkeypatch.setenv('LOCAL_RANK', rank) if rank else monkeypatch.delenv('LOCAL_RANK', raising=False)
         assert loaders._own_device()==torch.device(want)
+
+def test_labels_keep_their_own_type(ratings):
+    mixed = ratings.assign(user=pd.Series([2 if o%2 else 1.5 for o in ratings.user], dtype=object))
+    assert [type(o) for o in RecDataLoaders.from_df(mixed, seed=1).classes['user'].labels]==[float,int]
 
 def test_the_device_may_be_text(ratings): assert learner(RecDataLoaders.from_df(ratings, seed=1, device='cpu')).dls.device==torch.device('cpu')
 

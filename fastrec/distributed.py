@@ -77,7 +77,7 @@ class _Block:
         _summed(part, everyones)
         for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)): whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
-# %% ../nbs/09_distributed.ipynb #b1d60e34
+# %% ../nbs/09_distributed.ipynb #daa37aa6
 class _BlockDL:
     "The batches of one process in an epoch of `learn`: round after round those of a block, in codes of its own"
     def __init__(self, learn, part):
@@ -124,6 +124,7 @@ class _BlockDL:
         x = torch.stack([within(c, r, len(n)) for c,r,n in zip(self.codes, rows, self.counts)], 1)
         yield from (o for o in zip(x.tensor_split(self.n_round), self.y.index_select(0, at).tensor_split(self.n_round)) if len(o[1]))
 
+# %% ../nbs/09_distributed.ipynb #23e5ecb8
 class _ShareBlocks(Callback):
     "Train on one block of users and items after the other in place of the whole epoch"
     order = -10  # before the bars

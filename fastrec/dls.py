@@ -123,7 +123,15 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #44f25564
+# %% ../nbs/01_dls.ipynb #7048d6e1
+def _as_tensors(df, names, time_name, keep, splits, part):
+    "`RatingsTensors` of the rows of `df` in each of `splits`, training first; where a row is not to `keep`, columns may lack values"
+    codes,vocabs = zip(*(_encode_column(df[n], splits[0], part) for n in names[:2]))
+    def filled(col, value): return col if keep.all() else col.where(keep, value)
+    if time_name is not None: codes += (_as_seconds(filled(df[time_name], df[time_name][keep].iloc[0])),)
+    y = _as_ratings(filled(df[names[2]], 0))
+    return [RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in splits]
+
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
@@ -147,16 +155,13 @@ def from_df(cls:RecDataLoaders,
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
     names = _pick_columns(ratings, user_name, item_name, rating_name)
-    times = [] if time_name is None else [time_name]
-    _need_columns(ratings, times)
-    gaps,count = _missing(ratings, names+times)
+    columns = names if time_name is None else names+[time_name]
+    _need_columns(ratings, columns)
+    gaps,count = _missing(ratings, columns)
     if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
     if count: warn(f'{count}; left out')
-    train,valid = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
-    codes,vocabs = zip(*(_encode_column(ratings[n], train, part) for n in names[:2]))
-    codes += tuple(_as_seconds(ratings[n] if not count else ratings[n].where(~gaps, ratings[n][~gaps].iloc[0])) for n in times)
-    y = _as_ratings(ratings[names[2]] if not count else ratings[names[2]].where(~gaps, 0))
-    train,valid = (RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in (train,valid))
+    splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
+    train,valid = _as_tensors(ratings, names, time_name, ~gaps, splits, part)
     if part[1]>1: train.shard = Shard(part, train, valid, device)
     dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed

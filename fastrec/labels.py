@@ -74,7 +74,7 @@ def _summed(part, *tensors):
     if part[1]>1:
         for t in tensors: torch.distributed.all_reduce(t)
 
-# %% ../nbs/00a_labels.ipynb #642aa96b
+# %% ../nbs/00a_labels.ipynb #568ccc29
 def _check_exact(col):
     if pd.api.types.is_float_dtype(col) and len(col) and col.abs().max()>=2**53:
         raise ValueError(f'column {col.name!r} holds labels as floating numbers of 2**53 and more, which cannot be told apart: read them as integers or text')
@@ -86,8 +86,10 @@ def _encode_column(col, train, part=(0,1)):
     if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
     known = np.zeros(len(labels), bool)
     known[codes[train]] = True
-    own,*others = _everyones(part, pd.Index(labels)[known])
-    try: vocab = Vocab((own.append(others).unique() if others else own).sort_values(), col.name)
+    try:
+        order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
+        own,*others = _everyones(part, pd.Index(labels)[order[known[order]]])
+        vocab = Vocab(own.append(others).unique().sort_values() if others else own, col.name)
     except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
 

@@ -238,6 +238,10 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
         monkeypatch.setenv('LOCAL_RANK', rank) if rank else monkeypatch.delenv('LOCAL_RANK', raising=False)
         assert loaders._own_device()==torch.device(want)
 
+def test_a_label_of_another_type_is_found_in_validation_too(ratings):
+    with pytest.raises(ValueError, match="column 'user' mixes types"):
+        RecDataLoaders.from_df(ratings.assign(user=ratings.user.astype(object).where(ratings.index>=1, 'x')), IndexSplitter([0]), bs=64)
+
 def test_labels_keep_their_own_type(ratings):
     mixed = ratings.assign(user=pd.Series([2 if o%2 else 1.5 for o in ratings.user], dtype=object))
     assert [type(o) for o in RecDataLoaders.from_df(mixed, seed=1).classes['user'].labels]==[float,int]

@@ -96,9 +96,11 @@ for case in cases:
         assert abs(several[case]-alone.history.rmse.iloc[-1])<.01
 
 shards = '''
+import atexit
+atexit.register(lambda: (folder/f"open-{os.environ['RANK']}").write_text(str(dist.is_initialized())))  # runs last
 def told(f):
     try: f()
-    except (ValueError,TypeError) as e: return str(e)
+    except (ValueError,TypeError,FloatingPointError) as e: return str(e)
 dls = RecDataLoaders.from_parquet(folder/'ratings', shard=True, seed=42, bs=256, rows=5000)
 ds,learn = dls.train_ds,learner(dls)
 res['told'] = [told(lambda: learn.fit(1))]
@@ -116,13 +118,19 @@ other = next(u for u in ds.classes['user'].labels if u not in {*lists.user})
 res['told'] += [told(lambda: learn.recommend(other)), told(lambda: learn.save_recommender(folder/'b')), told(learn.fit_als), told(lambda: learn.distrib_ctx(blocks=False).__enter__()),
                 told(lambda: RecDataLoaders.from_df(sample_ratings(), shard=True))]
 learn.save_recommender(folder/f'saved-{rank_distrib()}', seen=False)
+RecLearner._watches_each = lambda self: False  # as on CUDA
+class Broken(Callback):
+    def before_batch(self):
+        if self.training and self.iter==3: self.learn.yb = (self.y*math.nan,)
+with quietly(learn): res['broken'] = told(lambda: learn.fit(1, cbs=Broken()))
 '''
 @pytest.fixture(scope='module')
 def of_shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp('shards')
     (folder/'ratings').mkdir()
     for i in range(3): sample_ratings()[i::3].to_parquet(folder/'ratings'/f'{i}.parquet')
-    return run(shards, folder)
+    res = run(shards, folder)
+    return res | dict(open=[(folder/f'open-{i}').read_text() for i in range(2)])
 
 def test_each_process_holds_the_ratings_of_its_users(of_shards):
     train,valid = of_shards['rows']
@@ -173,19 +181,6 @@ res['loaded'] = loaded.dls.train_ds.shard is None and loaded.predict(user, title
     assert (a,b)==(n_a,n_b) and res['n']==a+b and rows_a>3*rows_b and rows_a+rows_b==len(sample_ratings())
     assert res['same'] and res['loaded'] and res['rmse']<.92
 
-def test_a_loss_that_is_no_number_is_told_where_batches_are_not_watched(tmp_path):
-    script = '''
-RecLearner._watches_each = lambda self: False  # as on CUDA
-class Broken(Callback):
-    def before_batch(self):
-        if self.training and self.iter==3: self.learn.yb = (self.y*math.nan,)
-learn = learner(loaders(bs=256))
-with quietly(learn):
-    try: learn.fit(1, cbs=Broken())
-    except FloatingPointError as e: res['told'] = str(e)
-'''
-    assert 'in step 3 of epoch 0.' in run(script, tmp_path)['told']
-
 def test_gpus_talk_by_nccl_and_tell_the_rest_by_gloo(monkeypatch):
     class PartialState:
         process_index,num_processes = 0,1
@@ -196,17 +191,12 @@ def test_gpus_talk_by_nccl_and_tell_the_rest_by_gloo(monkeypatch):
         made = []
         assert labels._processes(device)==(0,1) and made==[want]
 
+def test_a_loss_that_is_no_number_is_told_where_batches_are_not_watched(of_shards): assert 'in step 3 of epoch 0.' in of_shards['broken']
+
+def test_processes_close_their_connections_before_they_exit(of_shards): assert of_shards['open']==['False']*2
+
 def test_what_a_shard_cannot_do_is_refused(of_shards):
     for told,part in zip(of_shards['told'], ('fit within distrib_ctx', 'process 0 of 2 does not know', 'pass seen=False', 'solvers need all', 'blocks=False', 'users have ratings in several processes'), strict=True): assert part in told
-
-def test_processes_close_their_connections_before_they_exit(tmp_path):
-    script = '''
-import atexit
-atexit.register(lambda: (folder/f"open-{os.environ['RANK']}").write_text(str(dist.is_initialized())))  # runs last
-with quietly(learner(loaders())): assert dist.is_initialized()
-'''
-    run(script, tmp_path)
-    assert [(tmp_path/f'open-{i}').read_text() for i in range(2)]==['False']*2
 
 def test_from_a_notebook(tmp_path, one_and_two):
     script = '''
@@ -303,11 +293,11 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
     killed = []
     def kill():
         while not killed:
-            pids = [int(o) for o in subprocess.run(['pgrep', '-f', 'ray::Worker'], capture_output=True, text=True).stdout.split()]
-            if len([*(tmp_path/'out').glob('part-*.parquet')])>3 and pids:
-                os.kill(pids[0], signal.SIGKILL)
-                killed.append(pids[0])
             time.sleep(.01)
+            if len([*(tmp_path/'out').glob('part-*.parquet')])<=3: continue
+            pids = [int(o) for o in subprocess.run(['pgrep', '-f', 'ray::Worker'], capture_output=True, text=True).stdout.split()]
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     users = list(load_recommender(bundle).ds.classes['user'].labels)*25

@@ -123,7 +123,7 @@ def _split(df, splitter, keep, bs):
     if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
     return train,valid
 
-# %% ../nbs/01_dls.ipynb #7048d6e1
+# %% ../nbs/01_dls.ipynb #977347ae
 def _as_tensors(df, names, time_name, keep, splits, part):
     "`RatingsTensors` of the rows of `df` in each of `splits`, training first; where a row is not to `keep`, columns may lack values"
     codes,vocabs = zip(*(_encode_column(df[n], splits[0], part) for n in names[:2]))
@@ -132,6 +132,7 @@ def _as_tensors(df, names, time_name, keep, splits, part):
     y = _as_ratings(filled(df[names[2]], 0))
     return [RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in splits]
 
+# %% ../nbs/01_dls.ipynb #2815fb9d
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept

@@ -296,6 +296,7 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
             time.sleep(.01)
             if len([*(tmp_path/'out').glob('part-*.parquet')])<=3: continue
             pids = [int(o) for o in subprocess.run(['pgrep', '-f', 'ray::Worker'], capture_output=True, text=True).stdout.split()]
+            if not pids: continue
             os.kill(pids[0], signal.SIGKILL)
             killed.append(pids[0])
     thread = threading.Thread(target=kill, daemon=True)

@@ -22,7 +22,7 @@ from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
 from .factors import _seeded,_table
 
-# %% ../nbs/05_predict.ipynb #3e663d92
+# %% ../nbs/05_predict.ipynb #e7e3077c
 class Seen:
     "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
     shard = None  # where this process knows of its own users alone
@@ -41,12 +41,18 @@ class Seen:
         res.items,res.offsets,res.counts = items,offsets,counts
         return res
 
+    def to(self, device):
+        "On `device`, for users there"
+        res = self.from_rows(self.items.to(device), self.offsets.to(device), self.counts)
+        res.shard = self.shard
+        return res
+
     def of(self, users):
         "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"
-        if self.shard: self.shard.need(users)
+        if self.shard: self.shard.need(users.cpu())
         starts,lens = self.offsets[users],self.offsets[users+1]-self.offsets[users]
-        rows = torch.repeat_interleave(torch.arange(len(users)), lens)
-        within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
+        rows = torch.repeat_interleave(torch.arange(len(users), device=users.device), lens)
+        within = torch.arange(len(rows), device=users.device) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
         return rows,self.items[starts[rows]+within]
 
 # %% ../nbs/05_predict.ipynb #7875977a
@@ -174,12 +180,17 @@ def predict_grid(self:Recommends,
         if len(i): _by_blocks(block, len(u), _block_size(u, i, max_bytes))
     return out
 
-# %% ../nbs/05_predict.ipynb #58159aca
+# %% ../nbs/05_predict.ipynb #c57c2988
 def _largest(scores, n, block=64):
     "The `n` largest of each row and their columns; of equal ones any"
     m = scores.shape[1]
     if block==1 or m<=2*block*n: return scores.topk(min(n, m))
     if pad := -m%block: scores = F.pad(scores, (0,pad), value=-torch.inf)
+    if scores.dtype==torch.uint8:  # whose maxima are found faster across blocks than within them
+        blocks = scores.unflatten(1, (block,-1))
+        best = blocks.amax(1).topk(n, sorted=False)[1]
+        values,j = _largest(blocks.gather(2, best[:,None].expand(-1, block, -1)).flatten(1), n, block//8)
+        return values,j//n*blocks.shape[2] + best.gather(1, j%n)
     blocks = scores.unflatten(1, (-1,block))
     best = blocks.amax(2).topk(n, sorted=False)[1]
     row = torch.arange(len(best), device=best.device)[:,None]*blocks.shape[1]
@@ -201,41 +212,99 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #f7e07333
-def _fast_bfloat16(device):
-    if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type=='cpu' and bool(getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16'))
-
+# %% ../nbs/05_predict.ipynb #067e716f
 class _Screen:
-    "Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among a few candidates by their products in bfloat16"
+    "Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products"
     def __init__(self, u, i, n, n_candidates):
         store_attr()
-        norm = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32)
-        i,(low,high) = i-i.mean(0),i.aminmax(dim=0)
-        u = u*(high>low)
-        self.u16,self.i16,longest = u.bfloat16(),i.bfloat16(),norm(i).max()
-        self.error = norm(u-self.u16)*longest + norm(self.u16)*norm(i.sub_(self.i16)).max() + max(256, u.shape[1])*2**-24*norm(u)*longest
+        norm,mean = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32),i.mean(0)
+        self.offset,varying = u@mean,u*(i.amax(0)>i.amin(0))
+        rough,longest,off = self.round_users(varying),0,0
+        for x in i.split(max(2**18//i.shape[1], 1)):  # pieces that stay in cache
+            x = x-mean
+            longest = norm(x).max().clamp(min=longest)
+            off = norm(x.sub_(self.round_items(x))).max().clamp(min=off)
+        self.error = norm(varying-rough)*longest + norm(rough)*off + max(256, u.shape[1])*2**-24*norm(u)*(longest+mean.norm())
 
-    def score(self, b, out):
+    def best(self, b, keys):
+        "Products and columns, (rows,n), best first, of the users `b`, and whether their `keys` make certain that no others are as good"
+        keys,cols = _largest(keys, self.n_candidates)
+        cols.clamp_(max=len(self.i)-1)
+        best,order = (self.u[b][:,None]*F.embedding(cols, self.i)).sum(2).topk(self.n+1)
+        last = keys.amin(1)
+        sure = (last>0) & (best[:,1:]<best[:,:-1]).all(1) & (best[:,self.n-1] > self.at_most(b, last)+self.error[b]+self.offset[b])
+        return best[:,:self.n],cols.gather(1, order[:,:self.n]),sure
+
+# %% ../nbs/05_predict.ipynb #b1e23497
+class _HalfScreen(_Screen):
+    "Products in bfloat16"
+    def __init__(self, u, i, n, n_candidates):
+        self.pieces = []
+        super().__init__(u, i, n, n_candidates)
+        self.i16 = F.pad(torch.cat(self.pieces), (0,0,0,-len(i)%128))
+
+    def round_users(self, u):
+        self.u16 = u.bfloat16()
+        return self.u16
+
+    def round_items(self, i):
+        self.pieces.append(i.bfloat16())
+        return self.pieces[-1]
+
+    def keys(self, b):
         flags = torch.backends.cuda.matmul
         kept,flags.allow_bf16_reduced_precision_reduction = flags.allow_bf16_reduced_precision_reduction,False
-        try: return torch.mm(self.u16[b], self.i16.T, out=out)
+        try: return (self.u16[b]@self.i16.T).view(torch.int16)
         finally: flags.allow_bf16_reduced_precision_reduction = kept
 
-    def best(self, b, scores):
-        "Products and columns, (rows,n), best first, of the users `b`, and whether their `scores` make certain that no others are better"
-        bits,cols = _largest(scores.view(torch.int16), self.n_candidates)
-        cols = cols.sort(1)[0]
-        best,order = (self.u[b][:,None]*F.embedding(cols, self.i)).sum(2).sort(dim=1, descending=True, stable=True)
-        nth,last = bits[:,[self.n-1,-1]].view(torch.bfloat16).float().unbind(1)
-        sure = (bits[:,-1]>0) & (last*(1+2**-8) < nth*(1-2**-8) - 2*self.error[b])
-        return best[:,:self.n],cols.gather(1, order)[:,:self.n],sure
+    def at_most(self, b, keys): return keys.view(torch.bfloat16).float()*(1+2**-8)
+
+# %% ../nbs/05_predict.ipynb #43853255
+def _whole(x):
+    "The rows of `x` as whole numbers from -127 to 127, and what to multiply each by"
+    scale = x.abs().amax(1, keepdim=True).div_(127).clamp_(min=1e-30)
+    return (x/scale).round_(),scale
+
+class _ByteScreen(_Screen):
+    "Products of whole numbers of 8 bits"
+    def __init__(self, u, i, n, n_candidates):
+        torch.empty(2**25-2**16, dtype=torch.uint8)  # of what was freed once, as much is kept at hand from then on
+        self.pieces,self.scales,self.top = [],[],0
+        super().__init__(u, i, n, n_candidates)
+        pad = -len(i)%128
+        self.i8 = torch.ops.onednn.qlinear_prepack(F.pad(torch.cat(self.pieces), (0,0,0,pad)), None)
+        self.i_scale = F.pad(torch.cat(self.scales)[:,0], (0,pad))
+        self.i_zero = torch.zeros(len(self.i_scale), dtype=torch.int64)
+        self.step = max(float(self.top), 1e-30)/204
+
+    def round_users(self, u):
+        whole,scale = _whole(u)
+        self.u8,self.u_scale,self.some = (whole+128).byte(),scale[:,0],whole[::max(len(u)//32, 1)]
+        return whole*scale
+
+    def round_items(self, i):
+        whole,scale = _whole(i)
+        self.pieces.append(whole.char())
+        self.scales.append(scale)
+        i = whole*scale
+        self.top = (self.some@i.T).max().clamp(min=self.top)
+        return i
+
+    def keys(self, b):
+        return torch.ops.onednn.qlinear_pointwise(self.u8[b], 1., 128, self.i8, self.i_scale, self.i_zero, None, self.step, 0, torch.uint8, 'none', [], '')
+
+    def at_most(self, b, keys): return torch.where(keys<255, (keys+.51)*self.step*self.u_scale[b], torch.inf)
+
+# %% ../nbs/05_predict.ipynb #6e943162
+def _screen_for(device):
+    "The kind of `_Screen` that is faster there than products in float32, or `None`"
+    if device.type=='cuda' and torch.cuda.is_bf16_supported(including_emulation=False): return _HalfScreen
+    if device.type=='cpu' and hasattr(torch.ops.onednn, 'qlinear_pointwise') and getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_vnni'): return _ByteScreen
 
 def _screen(model, u, i, n):
     "A `_Screen` where it pays"
-    n_candidates = n+n//2+24
-    pays = isinstance(model, Dot) and _fast_bfloat16(u.device) and len(i)>128*n_candidates
-    return _Screen(u, i, n, n_candidates) if pays else None
+    kind = _screen_for(u.device)
+    if kind and isinstance(model, Dot) and u.dtype==torch.float32 and len(u)>=256 and len(i)>=200*n+6000: return kind(u, i, n, 2*n+20)
 
 # %% ../nbs/05_predict.ipynb #72dae4ba
 def _candidates(self, items, min_count):
@@ -256,35 +325,35 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #90c875d1
+# %% ../nbs/05_predict.ipynb #55aa23da
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
-        u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
+        where,at,seen = where.to(device),users.to(device),seen and seen.to(device)
+        u,i = self.model.user_side(at),self.model.item_side(items.to(device))
         screen = _screen(self.model, u, i, n)
         size = _block_size(u, i, max_bytes, 6 if screen else 4)
-        def rows(n, dtype=u.dtype):  # such that begin at a cache line, which are faster to write
-            return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=dtype, device=device)
-        def strike(b, scores):
-            if seen is not None:
-                row,col = seen.of(users[b])
+        def rows(n):  # such that begin at a cache line, which are faster to write
+            return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=u.dtype, device=device)
+        def strike(b, scores, worst=-torch.inf):
+            if seen:
+                row,col = seen.of(at[b])
                 col = where[col]
-                scores[row[col>=0].to(device),col[col>=0].to(device)] = -torch.inf
+                scores[row[col>=0],col[col>=0]] = worst
             return scores
         def exact(b, scores):
             self.model.score(u[b], i, out=scores[:,:len(i)])
             return top_n(strike(b, scores), n)
-        def screened(b, scores):
-            screen.score(b, out=scores[:,:len(i)])
-            *best,sure = screen.best(b, strike(b, scores))
+        def screened(b):
+            *best,sure = screen.best(b, strike(b, screen.keys(b), 0))
             if not sure.all():
                 unsure = (~sure).nonzero()[:,0].cpu()
                 for o,r in zip(best, exact(b.start+unsure, rows(len(unsure)))): o[unsure] = r
             return best
-        find,buffer = (screened,rows(min(size, len(u)), torch.bfloat16)) if screen else (exact,rows(min(size, len(u))))
-        def block(b): keep(users[b], *(o.cpu() for o in find(b, buffer[:b.stop-b.start])))
+        buffer = None if screen else rows(min(size, len(u)))
+        def block(b): keep(users[b], *(o.cpu() for o in (screened(b) if screen else exact(b, buffer[:b.stop-b.start]))))
         if len(i): _by_blocks(block, len(u), size)
 
 # %% ../nbs/05_predict.ipynb #3af34383

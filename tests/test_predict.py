@@ -166,11 +166,16 @@ def catalogue(u, i, seen=None):
     classes = dict(user=Vocab(range(len(u)), 'user'), item=Vocab(range(len(i)), 'item'))
     return Recommender(m, RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, 'rating'), seen)
 
-devices = ['cpu', pytest.param('cuda', marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')])]
+def screens():
+    "Each kind of screen where it can run"
+    cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
+    fast = predict_module._screen_for(torch.device('cpu'))==predict_module._ByteScreen
+    return [pytest.param('cpu', predict_module._HalfScreen, id='half-cpu'), pytest.param('cuda', predict_module._HalfScreen, id='half-cuda', marks=cuda),
+            pytest.param('cpu', predict_module._ByteScreen, id='bytes-cpu', marks=pytest.mark.skipif(not fast, reason='no instructions for products of bytes'))]
 
-@pytest.mark.parametrize('device', devices)
-@pytest.mark.parametrize('kind', ['random','flat','alike','one sign','zero','no factors'])
-def test_screening_in_half_precision_changes_nothing(monkeypatch, kind, device):
+@pytest.mark.parametrize('device,screen', screens())
+@pytest.mark.parametrize('kind', ['random','flat','alike','one sign','zero','no factors','crowd','far off','no number'])
+def test_screening_changes_nothing(monkeypatch, kind, device, screen):
     torch.manual_seed(3)
     nu,ni,n = 300,9000,5
     u,i = torch.randn(nu, 12),torch.randn(ni, 12)
@@ -179,19 +184,30 @@ def test_screening_in_half_precision_changes_nothing(monkeypatch, kind, device):
     if kind=='one sign': u,i = u.abs(),-i.abs()
     if kind=='zero': u[::2] = 0
     if kind=='no factors': u,i = u[:,:0],i[:,:0]
+    if kind=='crowd': i[:2000] = 4*u[7]+.1*torch.randn(2000, 12)
+    if kind=='far off': i[50:70] *= 100
+    if kind=='no number': u[9] = torch.nan
     x = torch.randint(1, nu+1, (60_000,2)) if kind!='flat' else torch.stack([torch.ones(ni), torch.arange(1, ni+1)], 1).long()
     rec = catalogue(u, i, Seen(x, nu+1, ni+1, torch.ones(ni+1, dtype=int)))
     if kind=='alike': rec.model.i_bias.weight.data.zero_()
     rec.model.to(device)
-    runs = []
-    for fast in (True,False):
-        monkeypatch.setattr(predict_module, '_fast_bfloat16', lambda device: fast)
+    runs,unsure,best = [],[],screen.best
+    def spy(*args):
+        res = best(*args)
+        unsure.append((~res[2]).sum().item())
+        return res
+    monkeypatch.setattr(screen, 'best', spy)
+    for used in (screen,None):
+        monkeypatch.setattr(predict_module, '_screen_for', lambda device: used)
         runs.append(rec.recommend(n=n))
-    assert len(runs[1])==nu*n-n*(kind=='flat')
-    if kind in ('random','alike','one sign','no factors'): assert same_codes(*runs)
-    np.testing.assert_allclose(runs[0].score, runs[1].score, atol=1e-5)
+    if kind in ('random','one sign'): assert sum(unsure)<nu/10
+    if kind in ('flat','alike','zero','no number'): assert sum(unsure)>0
+    if kind=='no number': runs = [o[o.user!=9] for o in runs]
+    assert len(runs[1])==nu*n-n*(kind in ('flat','no number'))
+    if kind not in ('flat','zero'): assert same_codes(*runs)
+    np.testing.assert_allclose(runs[0].score, runs[1].score, rtol=2e-6, atol=1e-5)
     scores = rec.predict_grid().cpu().numpy()
-    np.testing.assert_allclose(scores[runs[0].user,runs[0].item], runs[0].score, atol=1e-5)
+    np.testing.assert_allclose(scores[runs[0].user,runs[0].item], runs[0].score, rtol=2e-6, atol=1e-5)
 
 def same_codes(a, b): return a[['user','rank','item']].equals(b[['user','rank','item']])
 

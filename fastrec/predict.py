@@ -212,13 +212,14 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #067e716f
+# %% ../nbs/05_predict.ipynb #db6aa3fd
 class _Screen:
-    "Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products"
-    def __init__(self, u, i, n, n_candidates):
-        store_attr()
-        norm,mean = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32),i.mean(0)
-        self.offset,varying = u@mean,u*(i.amax(0)>i.amin(0))
+    """Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products.
+    `some`, (any,k), are users like those of `u`"""
+    def __init__(self, u, i, some, n, n_candidates):
+        store_attr('u,i,n,n_candidates')
+        norm,mean,varies = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32),i.mean(0),i.amax(0)>i.amin(0)
+        self.offset,self.some,varying = u@mean,some*varies,u*varies
         rough,longest,off = self.round_users(varying),0,0
         for x in i.split(max(2**18//i.shape[1], 1)):  # pieces that stay in cache
             x = x-mean
@@ -226,21 +227,30 @@ class _Screen:
             off = norm(x.sub_(self.round_items(x))).max().clamp(min=off)
         self.error = norm(varying-rough)*longest + norm(rough)*off + max(256, u.shape[1])*2**-24*norm(u)*(longest+mean.norm())
 
+    def products(self, b, cols): return (self.u[b][:,None]*F.embedding(cols, self.i)).sum(2)
+
     def best(self, b, keys):
         "Products and columns, (rows,n), best first, of the users `b`, and whether their `keys` make certain that no others are as good"
         keys,cols = _largest(keys, self.n_candidates)
         cols.clamp_(max=len(self.i)-1)
-        best,order = (self.u[b][:,None]*F.embedding(cols, self.i)).sum(2).topk(self.n+1)
+        best,order = self.products(b, cols).topk(self.n+1)
         last = keys.amin(1)
         sure = (last>0) & (best[:,1:]<best[:,:-1]).all(1) & (best[:,self.n-1] > self.at_most(b, last)+self.error[b]+self.offset[b])
         return best[:,:self.n],cols.gather(1, order[:,:self.n]),sure
 
-# %% ../nbs/05_predict.ipynb #b1e23497
+    def again(self, b, scores, cols):
+        "`scores` and `cols`, (rows,n), of the users `b`, as added up in `best`: to the last bit the same whoever else is asked for"
+        cols,order = cols.sort(1)
+        scores = torch.where(scores.gather(1, order)>-torch.inf, self.products(b, cols), -torch.inf)
+        scores,order = scores.sort(dim=1, descending=True, stable=True)
+        return scores,cols.gather(1, order)
+
+# %% ../nbs/05_predict.ipynb #0b0260d7
 class _HalfScreen(_Screen):
     "Products in bfloat16"
-    def __init__(self, u, i, n, n_candidates):
+    def __init__(self, u, i, *args):
         self.pieces = []
-        super().__init__(u, i, n, n_candidates)
+        super().__init__(u, i, *args)
         self.i16 = F.pad(torch.cat(self.pieces), (0,0,0,-len(i)%128))
 
     def round_users(self, u):
@@ -259,7 +269,7 @@ class _HalfScreen(_Screen):
 
     def at_most(self, b, keys): return keys.view(torch.bfloat16).float()*(1+2**-8)
 
-# %% ../nbs/05_predict.ipynb #43853255
+# %% ../nbs/05_predict.ipynb #24e73b1d
 def _whole(x):
     "The rows of `x` as whole numbers from -127 to 127, and what to multiply each by"
     scale = x.abs().amax(1, keepdim=True).div_(127).clamp_(min=1e-30)
@@ -267,10 +277,10 @@ def _whole(x):
 
 class _ByteScreen(_Screen):
     "Products of whole numbers of 8 bits"
-    def __init__(self, u, i, n, n_candidates):
+    def __init__(self, u, i, *args):
         torch.empty(2**25-2**16, dtype=torch.uint8)  # of what was freed once, as much is kept at hand from then on
         self.pieces,self.scales,self.top = [],[],0
-        super().__init__(u, i, n, n_candidates)
+        super().__init__(u, i, *args)
         pad = -len(i)%128
         self.i8 = torch.ops.onednn.qlinear_prepack(F.pad(torch.cat(self.pieces), (0,0,0,pad)), None)
         self.i_scale = F.pad(torch.cat(self.scales)[:,0], (0,pad))
@@ -279,7 +289,7 @@ class _ByteScreen(_Screen):
 
     def round_users(self, u):
         whole,scale = _whole(u)
-        self.u8,self.u_scale,self.some = (whole+128).byte(),scale[:,0],whole[::max(len(u)//32, 1)]
+        self.u8,self.u_scale,self.some = (whole+128).byte(),scale[:,0],_whole(self.some)[0]
         return whole*scale
 
     def round_items(self, i):
@@ -295,16 +305,17 @@ class _ByteScreen(_Screen):
 
     def at_most(self, b, keys): return torch.where(keys<255, (keys+.51)*self.step*self.u_scale[b], torch.inf)
 
-# %% ../nbs/05_predict.ipynb #6e943162
+# %% ../nbs/05_predict.ipynb #d38c5448
 def _screen_for(device):
     "The kind of `_Screen` that is faster there than products in float32, or `None`"
     if device.type=='cuda' and torch.cuda.is_bf16_supported(including_emulation=False): return _HalfScreen
     if device.type=='cpu' and hasattr(torch.ops.onednn, 'qlinear_pointwise') and getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_vnni'): return _ByteScreen
 
-def _screen(model, u, i, n):
-    "A `_Screen` where it pays"
+def _screen(model, u, i, n, n_users):
+    "A `_Screen` where it pays, for a model of `n_users`"
     kind = _screen_for(u.device)
-    if kind and isinstance(model, Dot) and u.dtype==torch.float32 and len(u)>=256 and len(i)>=200*n+6000: return kind(u, i, n, 2*n+20)
+    if kind and isinstance(model, Dot) and u.dtype==torch.float32 and len(u)>=256 and len(i)>=200*n+6000:
+        return kind(u, i, model.user_side(torch.linspace(1, n_users, 32, device=u.device).long()), n, 2*n+20)
 
 # %% ../nbs/05_predict.ipynb #72dae4ba
 def _candidates(self, items, min_count):
@@ -325,7 +336,7 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #55aa23da
+# %% ../nbs/05_predict.ipynb #78db293f
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
@@ -333,7 +344,7 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     with _evaluating(self.model) as device:
         where,at,seen = where.to(device),users.to(device),seen and seen.to(device)
         u,i = self.model.user_side(at),self.model.item_side(items.to(device))
-        screen = _screen(self.model, u, i, n)
+        screen = _screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
         size = _block_size(u, i, max_bytes, 6 if screen else 4)
         def rows(n):  # such that begin at a cache line, which are faster to write
             return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=u.dtype, device=device)
@@ -349,8 +360,9 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
         def screened(b):
             *best,sure = screen.best(b, strike(b, screen.keys(b), 0))
             if not sure.all():
-                unsure = (~sure).nonzero()[:,0].cpu()
-                for o,r in zip(best, exact(b.start+unsure, rows(len(unsure)))): o[unsure] = r
+                unsure = (~sure).nonzero()[:,0]
+                rest = b.start+unsure
+                for o,r in zip(best, screen.again(rest, *exact(rest, rows(len(rest))))): o[unsure] = r
             return best
         buffer = None if screen else rows(min(size, len(u)))
         def block(b): keep(users[b], *(o.cpu() for o in (screened(b) if screen else exact(b, buffer[:b.stop-b.start]))))

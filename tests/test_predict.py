@@ -209,6 +209,16 @@ def test_screening_changes_nothing(monkeypatch, kind, device, screen):
     scores = rec.predict_grid().cpu().numpy()
     np.testing.assert_allclose(scores[runs[0].user,runs[0].item], runs[0].score, rtol=2e-6, atol=1e-5)
 
+@pytest.mark.parametrize('device,screen', screens())
+def test_a_list_does_not_depend_on_who_else_is_asked_for(monkeypatch, device, screen):
+    torch.manual_seed(4)
+    alike = torch.randn(300, 12).repeat(30, 1)+.05*torch.randn(9000, 12)  # so that many users are unsure
+    rec = catalogue(torch.randn(700, 12), alike)
+    rec.model.to(device)
+    monkeypatch.setattr(predict_module, '_screen_for', lambda device: screen)
+    parts = [rec.recommend(list(users), exclude_seen=False) for users in (range(270), range(270, 700))]
+    assert pd.concat(parts, ignore_index=True).equals(rec.recommend(exclude_seen=False))
+
 def same_codes(a, b): return a[['user','rank','item']].equals(b[['user','rank','item']])
 
 def test_ties_in_the_order_of_labels(ratings):

@@ -212,7 +212,7 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #db6aa3fd
+# %% ../nbs/05_predict.ipynb #556d8783
 class _Screen:
     """Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products.
     `some`, (any,k), are users like those of `u`"""
@@ -225,14 +225,15 @@ class _Screen:
             x = x-mean
             longest = norm(x).max().clamp(min=longest)
             off = norm(x.sub_(self.round_items(x))).max().clamp(min=off)
-        self.error = norm(varying-rough)*longest + norm(rough)*off + max(256, u.shape[1])*2**-24*norm(u)*(longest+mean.norm())
+        self.error = norm(varying-rough)*longest + norm(rough)*off + max(256, 4*u.shape[1])*2**-24*norm(u)*(longest+mean.norm())
 
-    def products(self, b, cols): return (self.u[b][:,None]*F.embedding(cols, self.i)).sum(2)
+    def products(self, b, cols):
+        "Products of the users `b` with the items `cols`, (rows,any), beyond the last of which there may be padding"
+        return (self.u[b][:,None]*F.embedding(cols.clamp(max=len(self.i)-1), self.i)).sum(2)
 
     def best(self, b, keys):
         "Products and columns, (rows,n), best first, of the users `b`, and whether their `keys` make certain that no others are as good"
         keys,cols = _largest(keys, self.n_candidates)
-        cols.clamp_(max=len(self.i)-1)
         best,order = self.products(b, cols).topk(self.n+1)
         last = keys.amin(1)
         sure = (last>0) & (best[:,1:]<best[:,:-1]).all(1) & (best[:,self.n-1] > self.at_most(b, last)+self.error[b]+self.offset[b])

@@ -3,12 +3,12 @@ import csv,io,os
 from contextlib import contextmanager
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-import pytest
+import pytest,torch
 from fastai.basics import defaults
 from fastai.callback.progress import ProgressCallback
 from fastai.data.external import fastai_cfg,fastai_path
 from fastcore.xtras import Config
-from fastrec.all import DeepMF,DotBias,RecDataLoaders,releases,sample_ratings
+from fastrec.all import DeepMF,DotBias,RatingsTensors,RecDataLoaders,Recommender,Vocab,releases,sample_ratings
 
 films = {1:'Hamlet (1996)', 7:'Hamlet (1996)', 3:"Amélie: Love, Luck & \"Chance\" (2001)", 20:'NA', 30:'Heat'}
 rows = [(5,1,5,978300760), (5,7,3,978302109), (9,3,4,978301968), (9,20,1,978300275), (12,1,2,978824291)]
@@ -47,6 +47,15 @@ def dls(ratings): return RecDataLoaders.from_df(ratings, seed=1, bs=256)
 
 @pytest.fixture(params=[DotBias, DeepMF])
 def arch(request): return request.param
+
+def catalogue(u, i, seen=None):
+    "A recommender with the factors `u` and `i`"
+    m = DotBias(u.shape[1], len(u)+1, len(i)+1)
+    for e,w in ((m.u_weight,u),(m.i_weight,i)): e.weight.data[1:] = w
+    m.i_bias.weight.data.uniform_(-.5, .5)
+    m.mean.fill_(3.5)
+    classes = dict(user=Vocab(range(len(u)), 'user'), item=Vocab(range(len(i)), 'item'))
+    return Recommender(m, RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, 'rating'), seen)
 
 @contextmanager
 def quietly():

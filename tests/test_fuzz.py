@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from hypothesis import HealthCheck,given,settings,strategies as st
 import fastrec
-from conftest import quietly
-from fastrec.all import BundleError,RecDataLoaders,dot_learner,load_recommender,nn_learner,sample_ratings
+from conftest import catalogue,quietly
+from fastrec.all import BundleError,RecDataLoaders,Seen,dot_learner,load_recommender,nn_learner,sample_ratings
 from fastrec.export import _checksum
+from fastrec.predict import _HalfScreen,_screen_for
 
 n_cases = int(os.environ.get('FASTREC_FUZZ', 60))
 fuzz = lambda share: settings(max_examples=max(int(n_cases*share), 5), deadline=None, database=None, derandomize='FASTREC_FUZZ' not in os.environ, suppress_health_check=list(HealthCheck))
@@ -87,6 +88,40 @@ def test_random_frames(df, how, seed):
             assert torch.equal(loaded.predict_grid(), learn.predict_grid()) and all(list(a)==list(b) for a,b in zip(loaded.ds.classes.values(), learn.ds.classes.values()))
         finally: shutil.rmtree(folder)
         count('frames trained on')
+
+# ------------------------------------------------------------------ lists
+def factors(kind, *shape):
+    "Random factors, (n,k)"
+    res = torch.randn(shape)
+    if kind=='long tail': res *= torch.rand(shape[0], 1)**-.7
+    elif kind=='scales': res *= 10**torch.linspace(-3, 3, shape[1])
+    elif kind=='sparse': res *= torch.rand(shape)<.1
+    elif kind=='crowds': res = res[torch.randint(0, 50, shape[:1])]+.02*torch.randn(shape)
+    elif kind=='whole': res = res.round()
+    elif kind=='constant': res[:,:1] = 100
+    elif kind in ('huge','tiny'): res *= dict(huge=1e6, tiny=1e-12)[kind]
+    return res
+
+kinds = st.sampled_from(['plain','long tail','scales','sparse','crowds','whole','constant','huge','tiny'])
+
+@fuzz(.1)
+@given(st.integers(0, 2**32), kinds, kinds, st.sampled_from([0,1,2,5,16,40,130,700]), st.sampled_from([1,3,10,25]), st.booleans(), st.booleans())
+def test_random_lists(seed, users_are, items_are, k, n, half, insatiable):
+    torch.manual_seed(seed)
+    n_users,n_items = 256+seed%400,200*n+6000+seed%3000
+    x = torch.stack([torch.randint(1, o+1, (20_000,)) for o in (n_users,n_items)], 1)
+    if insatiable: x = torch.cat([x, torch.stack([torch.full((n_items-4,), 3), 1+torch.randperm(n_items)[4:]], 1)])
+    rec = catalogue(factors(users_are, n_users, k), factors(items_are, n_items, k), Seen(x, n_users+1, n_items+1, torch.ones(n_items+1, dtype=int)))
+    with pytest.MonkeyPatch.context() as p,quietly():
+        p.setattr('fastrec.predict._screen_for', lambda device: _HalfScreen if half else _screen_for(device))
+        got = rec.recommend(n=n)
+    with torch.no_grad(): u,i = (f(torch.arange(1, o+1)).double() for f,o in ((rec.model.user_side,n_users),(rec.model.item_side,n_items)))
+    scores,(row,col) = u@i.T,rec.seen.of(torch.arange(1, n_users+1))
+    scores[row,col-1] = -torch.inf
+    best,row,col = scores.topk(n)[0],*(torch.tensor(got[o].to_numpy()) for o in ('user','item'))
+    best = best[best>-torch.inf]
+    assert len(best)==len(row) and ((best-scores[row,col]).abs() <= 3e-6*i.norm(dim=1).max()*u.norm(dim=1)[row]).all()
+    count('catalogues')
 
 # ------------------------------------------------------------------ damaged folders
 @pytest.fixture(scope='module')

@@ -3,9 +3,9 @@ import copy,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
-from conftest import quietly,release_path
+from conftest import catalogue,quietly,release_path
 import fastrec.predict as predict_module
-from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RatingsTensors,RecDataLoaders,Recommender,RecLearner,Seen,Vocab,learner,nn_learner,top_n)
+from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Seen,learner,nn_learner,top_n)
 
 def trained(ratings, arch, n_factors=8, splitter=None, **kwargs):
     learn = learner(RecDataLoaders.from_df(ratings, splitter, seed=1, bs=256), arch, n_factors, **kwargs)
@@ -157,15 +157,6 @@ def test_top_n_is_a_stable_sort(m, n):
         finite = got[0]>-torch.inf
         assert got[1][finite].equal(want[1][:,:n][finite])
 
-def catalogue(u, i, seen=None):
-    "A recommender with the factors `u` and `i`"
-    m = DotBias(u.shape[1], len(u)+1, len(i)+1)
-    for e,w in ((m.u_weight,u),(m.i_weight,i)): e.weight.data[1:] = w
-    m.i_bias.weight.data.uniform_(-.5, .5)
-    m.mean.fill_(3.5)
-    classes = dict(user=Vocab(range(len(u)), 'user'), item=Vocab(range(len(i)), 'item'))
-    return Recommender(m, RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, 'rating'), seen)
-
 def screens():
     "Each kind of screen where it can run"
     cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
@@ -174,10 +165,10 @@ def screens():
             pytest.param('cpu', predict_module._ByteScreen, id='bytes-cpu', marks=pytest.mark.skipif(not fast, reason='no instructions for products of bytes'))]
 
 @pytest.mark.parametrize('device,screen', screens())
-@pytest.mark.parametrize('kind', ['random','flat','alike','one sign','zero','no factors','crowd','far off','no number'])
+@pytest.mark.parametrize('kind', ['random','flat','alike','one sign','zero','no factors','crowd','far off','no number','seen'])
 def test_screening_changes_nothing(monkeypatch, kind, device, screen):
     torch.manual_seed(3)
-    nu,ni,n = 300,9000,5
+    nu,ni,n = (300,10258,10) if kind=='seen' else (300,9000,5)
     u,i = torch.randn(nu, 12),torch.randn(ni, 12)
     if kind=='flat': i = i*1e-4+1
     if kind=='alike': i = i[torch.arange(ni)%700]
@@ -188,6 +179,7 @@ def test_screening_changes_nothing(monkeypatch, kind, device, screen):
     if kind=='far off': i[50:70] *= 100
     if kind=='no number': u[9] = torch.nan
     x = torch.randint(1, nu+1, (60_000,2)) if kind!='flat' else torch.stack([torch.ones(ni), torch.arange(1, ni+1)], 1).long()
+    if kind=='seen': x = torch.stack([torch.full((ni-4,), 3), torch.arange(1, ni-3)], 1)  # all but the last, beside padding
     rec = catalogue(u, i, Seen(x, nu+1, ni+1, torch.ones(ni+1, dtype=int)))
     if kind=='alike': rec.model.i_bias.weight.data.zero_()
     rec.model.to(device)
@@ -203,7 +195,7 @@ def test_screening_changes_nothing(monkeypatch, kind, device, screen):
     if kind in ('random','one sign'): assert sum(unsure)<nu/10
     if kind in ('flat','alike','zero','no number'): assert sum(unsure)>0
     if kind=='no number': runs = [o[o.user!=9] for o in runs]
-    assert len(runs[1])==nu*n-n*(kind in ('flat','no number'))
+    assert len(runs[1])==nu*n-n*(kind in ('flat','no number'))-6*(kind=='seen')
     if kind not in ('flat','zero'): assert same_codes(*runs)
     np.testing.assert_allclose(runs[0].score, runs[1].score, rtol=2e-6, atol=1e-5)
     scores = rec.predict_grid().cpu().numpy()

@@ -22,7 +22,7 @@ from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
 from .factors import _seeded,_table
 
-# %% ../nbs/05_predict.ipynb #e7e3077c
+# %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
     "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
     shard = None  # where this process knows of its own users alone
@@ -41,18 +41,12 @@ class Seen:
         res.items,res.offsets,res.counts = items,offsets,counts
         return res
 
-    def to(self, device):
-        "On `device`, for users there"
-        res = self.from_rows(self.items.to(device), self.offsets.to(device), self.counts)
-        res.shard = self.shard
-        return res
-
     def of(self, users):
         "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"
-        if self.shard: self.shard.need(users.cpu())
+        if self.shard: self.shard.need(users)
         starts,lens = self.offsets[users],self.offsets[users+1]-self.offsets[users]
-        rows = torch.repeat_interleave(torch.arange(len(users), device=users.device), lens)
-        within = torch.arange(len(rows), device=users.device) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
+        rows = torch.repeat_interleave(torch.arange(len(users)), lens)
+        within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
         return rows,self.items[starts[rows]+within]
 
 # %% ../nbs/05_predict.ipynb #7875977a
@@ -133,10 +127,10 @@ def predict_df(self:Recommends,
     pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=f'{self.ds.rating_name}_pred')
     return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
 
-# %% ../nbs/05_predict.ipynb #f99d3c6b
-def _block_size(u, i, max_bytes, score_bytes=4):
-    "How many users' scores fit into `max_bytes`, at most 256 on a CPU, where a larger buffer costs more than it gains"
-    row = score_bytes*len(i)
+# %% ../nbs/05_predict.ipynb #88243c99
+def _block_size(u, i, max_bytes, score_bytes=4, more=0):
+    "How many users' scores, and `more` bytes for each user, fit into `max_bytes`, at most 256 on a CPU, where a larger buffer costs more than it gains"
+    row = score_bytes*len(i)+more
     if row>max_bytes: raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {row:,} bytes')
     return min(max_bytes//max(row,1), 256 if u.device.type=='cpu' else len(u)) or 1
 
@@ -212,7 +206,7 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #556d8783
+# %% ../nbs/05_predict.ipynb #b4b6c60a
 class _Screen:
     """Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products.
     `some`, (any,k), are users like those of `u`"""
@@ -240,19 +234,20 @@ class _Screen:
         return best[:,:self.n],cols.gather(1, order[:,:self.n]),sure
 
     def again(self, b, scores, cols):
-        "`scores` and `cols`, (rows,n), of the users `b`, as added up in `best`: to the last bit the same whoever else is asked for"
+        "`scores` and `cols`, (rows,n), of the users `b`, the scores added up as in `best`"
         cols,order = cols.sort(1)
-        scores = torch.where(scores.gather(1, order)>-torch.inf, self.products(b, cols), -torch.inf)
+        scores = torch.where(scores.gather(1, order)!=-torch.inf, self.products(b, cols), -torch.inf)
         scores,order = scores.sort(dim=1, descending=True, stable=True)
         return scores,cols.gather(1, order)
 
-# %% ../nbs/05_predict.ipynb #0b0260d7
+# %% ../nbs/05_predict.ipynb #e214c370
 class _HalfScreen(_Screen):
     "Products in bfloat16"
     def __init__(self, u, i, *args):
         self.pieces = []
         super().__init__(u, i, *args)
         self.i16 = F.pad(torch.cat(self.pieces), (0,0,0,-len(i)%128))
+        del self.pieces
 
     def round_users(self, u):
         self.u16 = u.bfloat16()
@@ -270,7 +265,7 @@ class _HalfScreen(_Screen):
 
     def at_most(self, b, keys): return keys.view(torch.bfloat16).float()*(1+2**-8)
 
-# %% ../nbs/05_predict.ipynb #24e73b1d
+# %% ../nbs/05_predict.ipynb #c79ecf27
 def _whole(x):
     "The rows of `x` as whole numbers from -127 to 127, and what to multiply each by"
     scale = x.abs().amax(1, keepdim=True).div_(127).clamp_(min=1e-30)
@@ -279,7 +274,7 @@ def _whole(x):
 class _ByteScreen(_Screen):
     "Products of whole numbers of 8 bits"
     def __init__(self, u, i, *args):
-        torch.empty(2**25-2**16, dtype=torch.uint8)  # of what was freed once, as much is kept at hand from then on
+        torch.empty(2**25-2**16, dtype=torch.uint8)  # freed at once: glibc's malloc now keeps as much at hand in this process, and a block of keys needs no new pages
         self.pieces,self.scales,self.top = [],[],0
         super().__init__(u, i, *args)
         pad = -len(i)%128
@@ -287,6 +282,7 @@ class _ByteScreen(_Screen):
         self.i_scale = F.pad(torch.cat(self.scales)[:,0], (0,pad))
         self.i_zero = torch.zeros(len(self.i_scale), dtype=torch.int64)
         self.step = max(float(self.top), 1e-30)/204
+        del self.pieces,self.scales
 
     def round_users(self, u):
         whole,scale = _whole(u)
@@ -306,7 +302,7 @@ class _ByteScreen(_Screen):
 
     def at_most(self, b, keys): return torch.where(keys<255, (keys+.51)*self.step*self.u_scale[b], torch.inf)
 
-# %% ../nbs/05_predict.ipynb #d38c5448
+# %% ../nbs/05_predict.ipynb #06642e21
 def _screen_for(device):
     "The kind of `_Screen` that is faster there than products in float32, or `None`"
     if device.type=='cuda' and torch.cuda.is_bf16_supported(including_emulation=False): return _HalfScreen
@@ -316,7 +312,7 @@ def _screen(model, u, i, n, n_users):
     "A `_Screen` where it pays, for a model of `n_users`"
     kind = _screen_for(u.device)
     if kind and isinstance(model, Dot) and u.dtype==torch.float32 and len(u)>=256 and len(i)>=200*n+6000:
-        return kind(u, i, model.user_side(torch.linspace(1, n_users, 32, device=u.device).long()), n, 2*n+20)
+        return kind(u, i, model.user_side(torch.linspace(1, n_users, 32, dtype=torch.float64, device=u.device).long()), n, 2*n+20)
 
 # %% ../nbs/05_predict.ipynb #72dae4ba
 def _candidates(self, items, min_count):
@@ -337,23 +333,22 @@ def _exclude(self, exclude_seen):
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
-# %% ../nbs/05_predict.ipynb #78db293f
+# %% ../nbs/05_predict.ipynb #4f5e6d42
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
-        where,at,seen = where.to(device),users.to(device),seen and seen.to(device)
-        u,i = self.model.user_side(at),self.model.item_side(items.to(device))
+        u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
         screen = _screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
-        size = _block_size(u, i, max_bytes, 6 if screen else 4)
+        size = _block_size(u, i, max_bytes, 6, 8*screen.n_candidates*u.shape[1]) if screen else _block_size(u, i, max_bytes)
         def rows(n):  # such that begin at a cache line, which are faster to write
             return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=u.dtype, device=device)
         def strike(b, scores, worst=-torch.inf):
-            if seen:
-                row,col = seen.of(at[b])
+            if seen is not None:
+                row,col = seen.of(users[b])
                 col = where[col]
-                scores[row[col>=0],col[col>=0]] = worst
+                scores[row[col>=0].to(device),col[col>=0].to(device)] = worst
             return scores
         def exact(b, scores):
             self.model.score(u[b], i, out=scores[:,:len(i)])
@@ -361,7 +356,7 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
         def screened(b):
             *best,sure = screen.best(b, strike(b, screen.keys(b), 0))
             if not sure.all():
-                unsure = (~sure).nonzero()[:,0]
+                unsure = (~sure).nonzero()[:,0].cpu()
                 rest = b.start+unsure
                 for o,r in zip(best, screen.again(rest, *exact(rest, rows(len(rest))))): o[unsure] = r
             return best

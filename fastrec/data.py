@@ -243,7 +243,8 @@ def _sample_truth(n_users, n_items, noise, rng):
 def _long_tailed_pairs(n_users, n_items, n_ratings, rng):
     w = rng.lognormal(0, .8, n_users)[:,None] * rng.permutation(np.arange(10, n_items+10)**-.8)
     keys = (rng.exponential(size=(n_users,n_items)) / w).ravel()
-    return np.divmod(rng.permutation(np.argpartition(keys, n_ratings-1)[:n_ratings]), n_items)
+    first = np.sort(np.argpartition(keys, n_ratings-1)[:n_ratings])  # argpartition leaves them in an order that depends on the CPU
+    return np.divmod(rng.permutation(first), n_items)
 
 def sample_ratings(
     n_users:int=1000, # Users in the planted model

@@ -322,7 +322,8 @@ class RowRMSProp(FusedAdam):
             else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)  # factors and biases share their rows
         for group in sparse.values():
             i,where,n = group[0].grad._indices()[0].unique(return_inverse=True, return_counts=True)
-            for p in group: self._step_rows(p, i, where, n, h['lr'], h['wd'])
+            for p in group:
+                if p.numel(): self._step_rows(p, i, where, n, h['lr'], h['wd'])
         super()._step(dense, h)
 
     def _step_rows(self, p, i, where, n, lr, wd):
@@ -362,7 +363,7 @@ def _bad_loss(self:RecLearner, step, x=None, pred=None):
         worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
         x = x[worst.to(x.device)]
         if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
-        df = self.dls.train_ds.decode(x)
+        df = self.dls.train_ds.decode(x[:,:2])
         where = f', for {" and ".join(df)} {"; ".join(f"{a!r}, {b!r}" for a,b in df.itertuples(index=False, name=None))} among others'
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights from before '
                              f'are kept. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')

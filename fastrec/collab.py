@@ -16,7 +16,7 @@ from .dls import *
 from .factors import *
 from .models import *
 from .training import *
-from .factors import _seeded
+from .devices import need_memory,seeded
 
 # %% ../nbs/03_collab.ipynb #c75301ae
 def _infer_range(values):
@@ -91,12 +91,13 @@ def learner(
     if seed is not None: seed = int(seed)
     y_range = _range_of(dls, y_range)
     mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
-    with _seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
+    with seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
     model.sparse = _pays_sparse(dls) if sparse is None else sparse
     opt_func = ifnone(opt_func, RowRMSProp if model.sparse else FusedAdam)
     res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), opt_func, lr=ifnone(lr, 1.2e-2 if model.sparse else 7e-3), wd=ifnone(wd, scaled_wd(dls, model.sparse)),
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
+    need_memory(sum(p.nbytes for p in model.parameters())*(1 if model.sparse else 4), dls.device, 'the model')  # gradients and two averages
     return res
 
 # %% ../nbs/03_collab.ipynb #141ec4bc

@@ -11,6 +11,7 @@ __all__ = ['RatingsDL', 'RecDataLoaders']
 from fastai.collab import *
 from fastai.tabular.all import *
 from .data import *
+from .devices import as_device,need_memory
 from .labels import *
 from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns,_processes
 
@@ -99,6 +100,12 @@ class RecDataLoaders(CollabDataLoaders):
     "fastai's `CollabDataLoaders` for ratings, on tensors that lie on the device"
     seed = None
 
+    @property
+    def device(self): return self._device
+
+    @device.setter
+    def device(self, device): CollabDataLoaders.device.fset(self, device and as_device(device))
+
 # %% ../nbs/01_dls.ipynb #4be9f5d1
 def _row_numbers(part, n, name):
     "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
@@ -152,7 +159,7 @@ def from_df(cls:RecDataLoaders,
     shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users? A `splitter` sees no others
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, _own_device()))
+    val_bs,device = ifnone(val_bs, 8*bs),as_device(ifnone(device, _own_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
     names = _pick_columns(ratings, user_name, item_name, rating_name)
@@ -163,6 +170,7 @@ def from_df(cls:RecDataLoaders,
     if count: warn(f'{count}; left out')
     splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
     train,valid = _as_tensors(ratings, names, time_name, ~gaps, splits, part)
+    need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part[1]>1: train.shard = Shard(part, train, valid, device)
     dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
@@ -239,7 +247,7 @@ def from_parquet(cls:RecDataLoaders,
     **kwargs
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
-    part = _processes(ifnone(kwargs.get('device'), _own_device())) if shard else (0,1)
+    part = _processes(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
     df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name, part)
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 

@@ -20,7 +20,7 @@ from torch import Tensor,nn
 from .labels import *
 from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
-from .factors import _seeded,_table
+from .factors import _table
 
 # %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
@@ -508,7 +508,7 @@ def _fit_users(self:Dot, users, items, y, n_users, noise, steps=6, eps=None):
 def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
     noise,s = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects),self.n_draws
-    with _seeded(0): eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, device=y.device)
+    eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, generator=torch.Generator(y.device).manual_seed(0), device=y.device)
     eps = (eps-eps.mean(0))*(s/max(s-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
     return torch.cat([self.one_draw(k)._fit_users(users, items, y, n_users, noise, eps=eps[k]) for k in range(s)], 1)
 

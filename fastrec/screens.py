@@ -155,7 +155,7 @@ def hard_bytes(k=70, n_users=256, n_items=600):
     u = (37*torch.arange(n_users)[:,None] + 101*factor)%255+1
     i = (53*torch.arange(n_items)[:,None] + 29*factor)%255-largest_whole
     sign = 1-2*(factor%2)
-    u[:4] = byte_of_zero + torch.stack([factor*0, factor*0+largest_whole, factor*0-largest_whole, largest_whole*sign])
+    u[:4] = byte_of_zero + torch.stack([factor*0+largest_whole, factor*0-largest_whole, largest_whole*sign, factor*0])
     i[:3] = torch.stack([factor*0+largest_whole, factor*0-largest_whole, largest_whole*sign])
     return u.byte(),pad_rows(i.char()),pad_rows(torch.arange(n_items)%3+1).float(),4001.
 
@@ -163,7 +163,8 @@ def as_plain(kernel):
     "Does `kernel` give the bytes that `PlainBytes` does?"
     u,i,scale,step = hard_bytes()
     want,packed = PlainBytes.multiply(u, i, scale, step),kernel.pack(i)
-    return all(torch.equal(kernel.multiply(u[:n], packed, scale, step), want[:n]) for n in (1,len(u)))
+    got = [kernel.multiply(u[:n], packed, scale, step) for n in (1,len(u))]
+    return all(o.dtype==torch.uint8 and torch.equal(o, want[:len(o)]) for o in got)
 
 # %% ../nbs/05a_screens.ipynb #4ab40645
 top_key,last_key = 204,255

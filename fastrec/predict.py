@@ -10,7 +10,6 @@ __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 # %% ../nbs/05_predict.ipynb #4b51ffc2
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
 from pathlib import Path
 from warnings import warn
 import numpy as np,pandas as pd,torch
@@ -21,6 +20,7 @@ from .labels import *
 from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
 from .factors import _table
+from .screens import make_screen
 
 # %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
@@ -207,114 +207,6 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #b4b6c60a
-class _Screen:
-    """Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products.
-    `some`, (any,k), are users like those of `u`"""
-    def __init__(self, u, i, some, n, n_candidates):
-        store_attr('u,i,n,n_candidates')
-        norm,mean,varies = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32),i.mean(0),i.amax(0)>i.amin(0)
-        self.offset,self.some,varying = u@mean,some*varies,u*varies
-        rough,longest,off = self.round_users(varying),0,0
-        for x in i.split(max(2**18//i.shape[1], 1)):  # pieces that stay in cache
-            x = x-mean
-            longest = norm(x).max().clamp(min=longest)
-            off = norm(x.sub_(self.round_items(x))).max().clamp(min=off)
-        self.error = norm(varying-rough)*longest + norm(rough)*off + max(256, 4*u.shape[1])*2**-24*norm(u)*(longest+mean.norm())
-
-    def products(self, b, cols):
-        "Products of the users `b` with the items `cols`, (rows,any), beyond the last of which there may be padding"
-        return (self.u[b][:,None]*F.embedding(cols.clamp(max=len(self.i)-1), self.i)).sum(2)
-
-    def best(self, b, keys):
-        "Products and columns, (rows,n), best first, of the users `b`, and whether their `keys` make certain that no others are as good"
-        keys,cols = _largest(keys, self.n_candidates)
-        best,order = self.products(b, cols).topk(self.n+1)
-        last = keys.amin(1)
-        sure = (last>0) & (best[:,1:]<best[:,:-1]).all(1) & (best[:,self.n-1] > self.at_most(b, last)+self.error[b]+self.offset[b])
-        return best[:,:self.n],cols.gather(1, order[:,:self.n]),sure
-
-    def again(self, b, scores, cols):
-        "`scores` and `cols`, (rows,n), of the users `b`, the scores added up as in `best`"
-        cols,order = cols.sort(1)
-        scores = torch.where(scores.gather(1, order)!=-torch.inf, self.products(b, cols), -torch.inf)
-        scores,order = scores.sort(dim=1, descending=True, stable=True)
-        return scores,cols.gather(1, order)
-
-# %% ../nbs/05_predict.ipynb #e214c370
-class _HalfScreen(_Screen):
-    "Products in bfloat16"
-    def __init__(self, u, i, *args):
-        self.pieces = []
-        super().__init__(u, i, *args)
-        self.i16 = F.pad(torch.cat(self.pieces), (0,0,0,-len(i)%128))
-        del self.pieces
-
-    def round_users(self, u):
-        self.u16 = u.bfloat16()
-        return self.u16
-
-    def round_items(self, i):
-        self.pieces.append(i.bfloat16())
-        return self.pieces[-1]
-
-    def keys(self, b):
-        flags = torch.backends.cuda.matmul
-        kept,flags.allow_bf16_reduced_precision_reduction = flags.allow_bf16_reduced_precision_reduction,False
-        try: return (self.u16[b]@self.i16.T).view(torch.int16)
-        finally: flags.allow_bf16_reduced_precision_reduction = kept
-
-    def at_most(self, b, keys): return keys.view(torch.bfloat16).float()*(1+2**-8)
-
-# %% ../nbs/05_predict.ipynb #c79ecf27
-def _whole(x):
-    "The rows of `x` as whole numbers from -127 to 127, and what to multiply each by"
-    scale = x.abs().amax(1, keepdim=True).div_(127).clamp_(min=1e-30)
-    return (x/scale).round_(),scale
-
-class _ByteScreen(_Screen):
-    "Products of whole numbers of 8 bits"
-    def __init__(self, u, i, *args):
-        torch.empty(2**25-2**16, dtype=torch.uint8)  # freed at once: glibc's malloc now keeps as much at hand in this process, and a block of keys needs no new pages
-        self.pieces,self.scales,self.top = [],[],0
-        super().__init__(u, i, *args)
-        pad = -len(i)%128
-        self.i8 = torch.ops.onednn.qlinear_prepack(F.pad(torch.cat(self.pieces), (0,0,0,pad)), None)
-        self.i_scale = F.pad(torch.cat(self.scales)[:,0], (0,pad))
-        self.i_zero = torch.zeros(len(self.i_scale), dtype=torch.int64)
-        self.step = max(float(self.top), 1e-30)/204
-        del self.pieces,self.scales
-
-    def round_users(self, u):
-        whole,scale = _whole(u)
-        self.u8,self.u_scale,self.some = (whole+128).byte(),scale[:,0],_whole(self.some)[0]
-        return whole*scale
-
-    def round_items(self, i):
-        whole,scale = _whole(i)
-        self.pieces.append(whole.char())
-        self.scales.append(scale)
-        i = whole*scale
-        self.top = (self.some@i.T).max().clamp(min=self.top)
-        return i
-
-    def keys(self, b):
-        return torch.ops.onednn.qlinear_pointwise(self.u8[b], 1., 128, self.i8, self.i_scale, self.i_zero, None, self.step, 0, torch.uint8, 'none', [], '')
-
-    def at_most(self, b, keys): return torch.where(keys<255, (keys+.51)*self.step*self.u_scale[b], torch.inf)
-
-# %% ../nbs/05_predict.ipynb #06642e21
-def _screen_for(device):
-    "The kind of `_Screen` that is faster there than products in float32, or `None`"
-    if device.type=='cuda' and torch.cuda.is_bf16_supported(including_emulation=False): return _HalfScreen
-    if device.type=='cpu' and hasattr(torch.ops.onednn, 'qlinear_pointwise') and getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_vnni'): return _ByteScreen
-
-def _screen(model, u, i, n, n_users):
-    "A `_Screen` where it pays, for a model of `n_users`"
-    kind = _screen_for(u.device)
-    if kind and isinstance(model, Dot) and u.dtype==torch.float32 and len(u)>=256 and len(i)>=200*n+6000:
-        return kind(u, i, model.user_side(torch.linspace(1, n_users, 32, dtype=torch.float64, device=u.device).long()), n, 2*n+20)
-
 # %% ../nbs/05_predict.ipynb #72dae4ba
 def _candidates(self, items, min_count):
     "Codes of the items that may be recommended, in order"
@@ -341,8 +233,8 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
         u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
-        screen = _screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
-        size = _block_size(u, i, max_bytes, 6, 8*screen.n_candidates*u.shape[1]) if screen else _block_size(u, i, max_bytes)
+        screen = make_screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
+        size = _block_size(u, i, max_bytes, screen.score_bytes, 8*screen.n_candidates*u.shape[1]) if screen else _block_size(u, i, max_bytes)
         def rows(n):  # such that begin at a cache line, which are faster to write
             return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=u.dtype, device=device)
         def strike(b, scores, worst=-torch.inf):
@@ -355,7 +247,8 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
             self.model.score(u[b], i, out=scores[:,:len(i)])
             return top_n(strike(b, scores), n)
         def screened(b):
-            *best,sure = screen.best(b, strike(b, screen.keys(b), 0))
+            candidates = _largest(strike(b, screen.keys(b), 0), screen.n_candidates)
+            *best,sure = screen.best(b, *candidates)
             if not sure.all():
                 unsure = (~sure).nonzero()[:,0].cpu()
                 rest = b.start+unsure

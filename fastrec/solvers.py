@@ -18,6 +18,7 @@ from .models import *
 from .collab import *
 from .collab import _infer_range
 from .training import *
+from .training import one_thread
 from .devices import Arithmetic,exact_device,seeded
 
 # %% ../nbs/04_solvers.ipynb #704e5244
@@ -77,7 +78,8 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False
     goes_on = _goes_on(start, n_factors) and not implicit
     model = _copied(start) if goes_on else _new_model(self, ds, n_factors, implicit)
     model.to(ds.x.device)
-    improving = sweeps(model, ds, Arithmetic(ds.x.device, None if self.seed is None else self.seed+self.n_fits))
+    arith = Arithmetic(ds.x.device, None if self.seed is None else self.seed+self.n_fits)
+    with one_thread(): improving = sweeps(model, ds, arith)
     shown = model if ds.x.device==device else _copied(model).to(device)
     sweeping,whole = Sweeps(improving if shown is model else _shown(improving, model, shown), tol),False
     try:

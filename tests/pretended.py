@@ -35,12 +35,15 @@ def _storages(t):
     with torch._C.DisableTorchFunctionSubclass():
         if t.layout is torch.sparse_coo: parts = t._values(),t._indices()
         elif t.layout is torch.sparse_csr: parts = t.values(),t.crow_indices(),t.col_indices()
-        else: parts = t,
+        elif t.layout is torch.strided: parts = t,
+        else: return []  # packed for one of the CPU's own kernels
         return [o.untyped_storage() for o in parts]
 
 def is_there(t):
     "Is the tensor `t` said to lie on the device?"
-    return hasattr(_storages(t)[0], 'mark')
+    return any(hasattr(o, 'mark') for o in _storages(t))
+
+def _known(ts): return {id(s) for t in ts for s in _storages(t)}
 
 def _tensors(*args): return [o for o in tree_iter(args) if isinstance(o, Tensor)]
 
@@ -66,15 +69,15 @@ class _Operators(TorchDispatchMode):
         gpu,kwargs,name,given = self.gpu,kwargs or {},func._schema.name.split('::')[1],_tensors(args, kwargs)
         there = [t for t in given if is_there(t)]
         on_device = bool(there) or (not given and gpu.makes_there)
-        if on_device: gpu.ops[f'{func}{_layout(given)}'] += 1
         if there:
             gpu.check(func, name, args, kwargs, given)
             gpu.count(name, args, kwargs)
-        known = {id(s) for t in given for s in _storages(t)} if on_device else ()
+        known = _known(given) if on_device else ()
         own = on_device and torch.Tag.nondeterministic_seeded in func.tags and _generator(args, kwargs) is None
         with gpu.own_random() if own else ExitStack(): res = func(*args, **kwargs)
         if on_device:
-            for o in [t for t in _tensors(res) if id(_storages(t)[0]) not in known] + there: gpu.mark(o)
+            gpu.ops[f'{func}{_layout([*given, *_tensors(res)])}'] += 1
+            for o in [t for t in _tensors(res) if not _known([t])&known] + there: gpu.mark(o)
         return res
 
 def _layout(given):
@@ -211,7 +214,7 @@ class Pretended:
         else:
             about = namedtuple('Properties', 'name total_memory multi_processor_count')('a pretended device', self.capacity or 2**36, 132)
             self._put(torch.cuda, **shared, is_available=lambda: True, current_device=lambda: self.device, manual_seed_all=self.seed, set_device=none,
-                      is_bf16_supported=lambda including_emulation=True: True, get_device_name=lambda *args: about.name,
+                      is_bf16_supported=lambda including_emulation=True: True, get_device_name=lambda *args: about.name, get_device_capability=lambda *args: (9,0),
                       get_device_properties=lambda *args: about, mem_get_info=lambda *args: (about.total_memory-self.live, about.total_memory),
                       memory_allocated=lambda *args: self.live, _lazy_init=none)
         self._put(Pretended, entered=self)
@@ -281,9 +284,9 @@ class Pretended:
         try: res = func(*args, **{**kwargs, **(dict(device=torch.device('cpu')) if mine else {})})
         finally: self._makes.pop()
         if wanted is None or torch.device(wanted).type=='meta': return res
-        known = {id(s) for t in given for s in _storages(t)}
+        known = _known(given)
         for o in _tensors(res):
-            if id(_storages(o)[0]) not in known: self.mark(o, mine)
+            if not _known([o])&known: self.mark(o, mine)
             elif mine!=is_there(o): return self.move(o, torch.device(wanted))  # as_tensor to the other side
         return res
 

@@ -19,7 +19,7 @@ both = pytest.mark.parametrize('device', ['cuda','mps'])
 @functools.cache
 def frame(): return sample_ratings(n_users=40, n_items=30, n_ratings=700, seed=0)
 
-def loaders(device, bs=64, **kwargs): return RecDataLoaders.from_df(frame(), seed=1, bs=bs, device=device, time_name='timestamp', **kwargs)
+def loaders(device, bs=64, **kwargs): return RecDataLoaders.from_df(frame(), seed=1, bs=bs, device=device, **kwargs)
 
 def sides():
     d = frame()
@@ -119,7 +119,7 @@ fits = dict(dot=(DotBias, {}, lambda l: l.fit_one_cycle(2)), sparse=(DotBias, di
 
 def fitted(device, fit):
     arch,kwargs,f = fits[fit]
-    learn = learner(loaders(device), arch, n_factors=4, **kwargs)
+    learn = learner(loaders(device, **(dict(time_name='timestamp') if fit=='sides' else {})), arch, n_factors=4, **kwargs)
     with learn.no_logging(): f(learn)
     return learn
 
@@ -174,3 +174,215 @@ def fitted_answers(device, fit):
 @pytest.mark.parametrize('fit', fits)
 @pytest.mark.filterwarnings('ignore:load_learner')
 def test_answers_as_on_the_cpu(device, fit): compared(fitted_answers, device, fit)
+
+first_calls = dict(show_batch=lambda l: l.dls.show_batch(show=False), valid=lambda l: l.dls.valid.one_batch(), lr_find=lambda l: l.lr_find(show_plot=False), validate=lambda l: l.validate())
+
+def in_any_order(device, name):
+    "What is asked after parts of the ratings were iterated"
+    learn = learner(loaders(device), n_factors=4)
+    with learn.no_logging(),learn.no_bar(): first_calls[name](learn)
+    users = learn.ds.classes['user'].labels[:3]
+    return [learn.recommend(users, n=3), learn.evaluate(), learn.fold_in(frame()[:5].drop(columns='user')).predict_grid().cpu(), learn.noise]
+
+@both
+@pytest.mark.parametrize('name', first_calls)
+def test_whichever_part_was_iterated_first(device, name): compared(in_any_order, device, name)
+
+def record(learn): return [float(o) for o in learn.recorder.losses],list(map(float, learn.recorder.lrs)),[list(o) for o in learn.recorder.values]
+
+def looked_for_a_rate(device, sparse):
+    learn = learner(loaders(device, path=on_disk()), n_factors=4, sparse=sparse)
+    with learn.no_logging(),learn.no_bar():
+        found = learn.lr_find()
+        learn.recorder.plot_lr_find()
+    plt.close('all')
+    return float(found.valley),record(learn)[0]
+
+@functools.cache
+def on_disk():
+    from tempfile import mkdtemp
+    return mkdtemp()
+
+@both
+@pytest.mark.parametrize('sparse', [False,True])
+def test_lr_find_draws_its_picture(device, sparse): compared(looked_for_a_rate, device, sparse)
+
+def stopped(device, error):
+    class Stop(Callback):
+        def after_batch(self):
+            if self.training and self.train_iter==10: raise error
+    learn = learner(loaders(device), n_factors=4)
+    with learn.no_logging():
+        try: learn.fit(2, cbs=Stop())
+        except KeyboardInterrupt: pass
+        assert not any(map(is_there, learn.recorder.losses)) if device!='cpu' else True
+        if error is not CancelEpochException: learn.recorder.plot_loss(skip_start=0, with_valid=False)
+        plt.close('all')
+        res = record(learn)
+        learn.fit(1)
+    return res,record(learn)
+
+@both
+@pytest.mark.parametrize('error', [KeyboardInterrupt,CancelFitException,CancelEpochException,CancelTrainException])
+def test_stopped_fits_can_be_drawn_and_go_on(device, error): compared(stopped, device, error)
+
+def with_callbacks(device, make, kwargs):
+    learn = learner(loaders(device, path=on_disk()), n_factors=4, **kwargs)
+    with learn.no_logging():
+        learn.fit(2, cbs=make())
+        learn.fit(1)
+    return record(learn)
+
+callbacks = [lambda: GradientClip(.1), lambda: GradientAccumulation(128), lambda: SaveModelCallback(), lambda: EarlyStoppingCallback(), lambda: ShortEpochCallback(.5),
+             lambda: CSVLogger(fname=Path(on_disk())/'log.csv')]
+
+@both
+@pytest.mark.parametrize('make,kwargs', [*((o,{}) for o in callbacks), (lambda: [], dict(opt_func=Adam)), (lambda: [], dict(loss_func=torch.nn.L1Loss())),
+                                         (lambda: [], dict(loss_func=torch.nn.L1Loss(), sparse=True)), (lambda: [], dict(y_range=False))], ids=range(10))
+def test_callbacks_optimizers_losses(device, make, kwargs):
+    want = with_callbacks('cpu', make, kwargs)
+    with pretending(device): same(with_callbacks(device, make, kwargs), want)
+
+@both
+@pytest.mark.parametrize('half', ['to_fp16','to_bf16'])
+def test_half_precision(device, half):
+    with pretending(device):
+        learn = getattr(learner(loaders(device), n_factors=4), half)()
+        with learn.no_logging(): learn.fit_one_cycle(3)
+        assert learn.recorder.values[-1][-1]<learn.recorder.values[0][-1] and len(learn.recommend(n=2))
+
+@both
+def test_training_metrics_and_a_loss_that_is_no_number(device):
+    class Spoil(Callback):
+        order = -50
+        def before_batch(self):
+            if self.training and self.train_iter==3: self.learn.yb = (self.y*np.nan,)
+    with pretending(device):
+        learn = learner(loaders(device), n_factors=4, seed=2)
+        learn.recorder.train_metrics = True
+        with learn.no_logging(): learn.fit(1)
+        learn.recorder.train_metrics = False
+        before = learn.predict_grid()
+        with pytest.raises(FloatingPointError, match='step 3 of epoch 0, for user and title'), learn.no_logging(): learn.fit(1, cbs=Spoil())
+        assert torch.equal(learn.predict_grid(), before)
+
+def resumed(device):
+    class PowerCut(Callback):
+        def before_epoch(self):
+            if self.epoch==2: raise KeyboardInterrupt
+    kwargs = dict(arch=DeepMF, n_factors=4, layers=[8], ps=.3, seed=5)
+    whole,first,rest = (learner(loaders(device, path=on_disk()), **kwargs) for _ in range(3))
+    with whole.no_logging(),first.no_logging(),rest.no_logging():
+        whole.fit_one_cycle(3)
+        with pytest.raises(KeyboardInterrupt): first.fit_one_cycle(3, cbs=[SaveModelCallback(every_epoch=True, with_opt=True), PowerCut()])
+        torch.rand(5, device=device)  # what others draw meanwhile
+        rest.load('model_1', with_opt=True).fit_one_cycle(3, start_epoch=2)
+    assert torch.equal(whole.predict_grid(), rest.predict_grid())
+    return whole.predict_grid().cpu()
+
+@both
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_resuming_equals_not_stopping(device): compared(resumed, device)
+
+tables = 'item_bias user_bias item_pca user_pca pca_ends embeddings top_losses error_by_count calibration'.split()
+pictures = 'plot_bias plot_pca plot_top_losses plot_error_by_count plot_calibration show_results'.split()
+
+def interpreted(device, fit):
+    learn = fitted(device, fit)
+    it = RecInterpretation.from_learner(learn)
+    for name in pictures: getattr(it, name)(*[[0,1]]*(name=='show_results'))
+    plt.close('all')
+    of_training = RecInterpretation.from_learner(learn, ds_idx=0).top_losses(3)
+    return {name: getattr(it, name)() for name in tables},of_training,learn.dls.show_batch(show=False).columns.tolist(),learn.show_results()
+
+@both
+@pytest.mark.parametrize('fit', ['dot','net','bayes'])
+def test_interpretation(device, fit): compared(interpreted, device, fit)
+
+def of_stock(device, use_nn):
+    dls = CollabDataLoaders.from_df(frame()[['user','title','rating']], seed=1, bs=64, device=device)
+    stock = collab_learner(dls, n_factors=4, use_nn=use_nn, y_range=(.5,5.5), **(dict(layers=[8]) if use_nn else {}))
+    learn = RecLearner.from_learner(stock)
+    with learn.no_logging():
+        learn.validate()
+        shapes = learn.recommend(n=3).shape,learn.predict_df(frame()[:9]).shape
+        learn.fit(1)
+    assert learn.dls.device.type==device and next(learn.model.parameters()).device.type==device
+    return shapes
+
+@both
+@pytest.mark.parametrize('use_nn', [False,True])
+def test_learners_of_stock_fastai(device, use_nn): compared(of_stock, device, use_nn)
+
+@both
+def test_the_default_device(device):
+    with pretending(device):
+        dls = RecDataLoaders.from_df(frame(), seed=1, bs=64)
+        assert dls.device==default_device() and dls.device.type==device
+        learn = learner(dls, n_factors=3)
+        with learn.no_logging(): learn.fit(1)
+        assert all(is_there(o) for o in (dls.train_ds.x,learn.model.mean,learn.model.u_weight.weight))
+        assert not any(map(is_there, dls.cpu().one_batch())) and all(map(is_there, dls.to(device).one_batch()))
+
+# ------------------------------------------------------------------ seeds
+@both
+@pytest.mark.parametrize('fit', ['net','bayes','sides'])
+def test_seeds_reach_the_device(device, fit):
+    "The same numbers whatever else is drawn there, as other processes may have done, and nobody else's numbers are touched"
+    grids = []
+    with pretending(device) as gpu:
+        for state in (1,2):
+            gpu.seed(state)
+            before = gpu.random.clone()
+            learn = fitted(device, fit)
+            assert torch.equal(gpu.random, before)
+            grids.append(learn.predict_grid())
+            new = [learn.fold_in(frame()[:9].drop(columns='user')).predict_grid() for _ in range(2)]
+            assert torch.equal(*new)
+        assert torch.equal(*grids)
+        other = learner(learn.dls, fits[fit][0], n_factors=4, seed=7, **fits[fit][1])
+        with other.no_logging(): fits[fit][2](other)
+        assert not torch.equal(other.predict_grid(), grids[0])
+
+def test_without_a_seed_chance_is_torchs():
+    grids = []
+    for seed in (3,3,4):
+        dls = RecDataLoaders.from_df(frame(), seed=1, bs=64, device='cpu')
+        dls.seed = None
+        torch.manual_seed(seed)
+        learn = learner(dls, n_factors=3)
+        with learn.no_logging(): learn.fit_bayes(3, 4, burn=1)
+        grids.append(learn.predict_grid())
+    assert torch.equal(grids[0], grids[1]) and not torch.equal(grids[0], grids[2])
+
+# ------------------------------------------------------------------ MPS
+def test_mps_is_told_once_that_solvers_use_the_cpu():
+    devices._tell_of_mps.cache_clear()
+    learns = []
+    with warnings.catch_warnings(record=True) as told,Pretended('mps'):
+        warnings.simplefilter('always')
+        for _ in range(2):
+            learn = learner(loaders('mps'), n_factors=3)
+            with learn.no_logging():
+                learn.fit(1)
+                assert not [o for o in told if 'CPU' in str(o.message)] or learns
+                learn.fit_bias()
+                learn.fit_als(3, 2)
+                assert is_there(learn.model.u_weight.weight) and is_there(learn.dls.train_ds.x)
+                learn.fit(1)
+            learns.append(learn)
+    mine = [str(o.message) for o in told if 'CPU' in str(o.message)]
+    assert len(mine)==1 and 'compute on the CPU' in mine[0] and "device='cpu'" in mine[0]
+
+def test_a_stopped_solver_on_mps_keeps_its_last_sweep():
+    class Stop(Callback):
+        def before_epoch(self):
+            if self.epoch==3: raise KeyboardInterrupt
+    grids = {}
+    for device in ('cpu','mps'):
+        with pretending('mps'):
+            learn = learner(loaders(device), n_factors=3)
+            with learn.no_logging(),pytest.raises(KeyboardInterrupt): learn.fit_als(3, 9, tol=0, cbs=Stop())
+            assert is_there(learn.model.mean)==(device=='mps')
+            grids[device] = learn.predict_grid().cpu()
+    assert torch.allclose(*grids.values(), atol=1e-5)

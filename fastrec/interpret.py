@@ -23,6 +23,14 @@ from .predict import *
 from .predict import _by_blocks,_evaluating,_predict,need_stars
 
 # %% ../nbs/06_interpret.ipynb #3840ab80
+def _own_dl(learn, dl):
+    "`dl`, if its codes are of the labels that `learn` knows"
+    if not isinstance(dl, RatingsDL): raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
+    known,given = (list(o.classes.values()) for o in (learn.dls.train_ds,dl.dataset))
+    if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
+        raise ValueError('the dl has labels of other dataloaders: make it by learn.dls.test_dl(frame)')
+    return dl
+
 class RecInterpretation(Interpretation):
     "What a `RecLearner` has learned, and how it does on the rows of a `dl`"
     def __init__(self, learn, dl, losses=None, act=None, preds=None):
@@ -39,7 +47,8 @@ class RecInterpretation(Interpretation):
         "Interpret `learn`; its model and record stay as they are. A model of preferences is not compared with ratings"
         if not isinstance(learn, Learner): raise TypeError(f'a learner is needed to interpret, not a {type(learn).__name__}')
         if not isinstance(learn, RecLearner): learn = RecLearner.from_learner(learn)
-        dl = ifnone(dl, learn.dls[ds_idx]).new(shuffle=False, drop_last=False)
+        dl = learn.dls[ds_idx] if dl is None else _own_dl(learn, dl)
+        dl = dl.new(shuffle=False, drop_last=False)
         if learn.model.is_preference: return cls(learn, dl, act=act)
         if dl.dataset.y is None: raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
         preds = _predict(learn.model, dl.dataset.x)
@@ -52,6 +61,7 @@ def __getitem__(self:RecInterpretation, idxs)->pd.DataFrame:
     "User, item, rating, prediction and loss of the rows `idxs` of the `dl`"
     self._need_rows('this table')
     ds,idxs = self.dl.dataset,tensor(idxs).long().reshape(-1)
+    if len(out := idxs[(idxs<-len(ds)) | (idxs>=len(ds))]): raise IndexError(f'there is no row {int(out[0])}: there are 0 to {len(ds)-1}')
     rows = idxs.to(ds.x.device)
     df = ds.decode(ds.x[rows], ds.y[rows])
     return df.assign(**{f'{ds.rating_name}_pred': to_np(self.preds[idxs]), 'loss': to_np(self.losses[idxs])})
@@ -193,6 +203,7 @@ def _factors(self:RecInterpretation, is_item, top=None):
 def _pca(self:RecInterpretation, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
     most = min(len(factors)-1, factors.shape[1])
+    if not most: raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
     if not 1<=n_components<=most: raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} {labels.name}s with {factors.shape[1]} factors')
     pcs = factors.pca(n_components)
     pcs *= pcs.gather(0, pcs.abs().argmax(0, keepdim=True)).sign()

@@ -248,14 +248,15 @@ def _not_chosen(y):
 def _check_choices(ds):
     "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
     if not len(ds): return
-    (zeros,below),n,name = _not_chosen(ds.y),len(ds),ds.rating_name
+    y,n,name = ds.y.cpu(),len(ds),ds.rating_name
+    zeros,below = _not_chosen(y)
     col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
     if zeros+below==n: raise ValueError(f'all {n:,} ratings are 0 or less, and fit_ials learns from what was chosen: give that a 1 in {name!r}')
     if zeros+below:
         warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
              f'leave them out with df[{col}>0]')
-    if _has_tail(ds.y):
-        most,half = float(ds.y.max()),float(ds.y[ds.y>0].median())
+    if _has_tail(y):
+        most,half = float(y.max()),float(y[y>0].median())
         warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, whatever its '
              f'number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
 

@@ -185,7 +185,8 @@ def save_recommender(self:Recommends,
     try:
         manifest = dict(format='fastrec recommender', version=_version, model=spec, noise=min(float(self.noise), sys.float_info.max), files={k: _write_tensors(folder, k, v) for k,v in written.items()},
                         columns=dict(zip(('user','item'), labels), rating=self.ds.rating_name, time=self.ds.time_name), labels=[kind for kind,_ in labels.values()],
-                        metrics=_last_metrics(self) if metrics is None else metrics, trained_with=_provenance(self), rating_range=self.rating_range)
+                        metrics=_last_metrics(self) if metrics is None else metrics, trained_with=_provenance(self),
+                        rating_range=self.rating_range)
         _write_manifest(folder, {**manifest, 'checksum': _checksum(manifest)}, token)
     except BaseException:
         for o in folder.glob(f'*-{token}.*'): o.unlink(missing_ok=True)
@@ -239,21 +240,23 @@ def _read_seen(tensors, n_users, n_items, counts):
     whole = len(offsets)==n_users+1 and offsets[0]==0 and offsets[-1]==len(items) and (offsets.diff()>=0).all()
     if not whole or (len(items) and not (0<items.min() and items.max()<n_items)): raise BundleError('what users have seen does not fit the labels')
     trained = tensors.get('trained')  # which fastrec 0.1.0 did not keep
-    if trained is not None and not (trained.shape==(n_users,) and trained.dtype==torch.int64 and (0<=trained).all() and (trained<=offsets.diff()).all()):
+    fits = trained is None or (trained.shape==(n_users,) and trained.dtype==torch.int64 and (0<=trained).all())
+    if not fits or (trained is not None and (trained>offsets.diff()).any()):
         raise BundleError('what users have seen in training does not fit what they have seen')
     return Seen.from_rows(items, offsets, counts, trained)
 
 def _is_range(o, number): return o is None or (type(o) is list and len(o)==2 and all(map(number, o)) and o[0]<=o[1])
 
 def _is_ials(o, number):
-    return o is None or (type(o) is dict and set(o)=={'alpha0','reg','power'} and all(map(number, o.values())) and min(o['alpha0'], o['reg'])>0)
+    if o is None: return True
+    return type(o) is dict and set(o)=={'alpha0','reg','power'} and all(map(number, o.values())) and min(o['alpha0'], o['reg'])>0
 
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
     number = lambda o: type(o) in (int,float) and abs(o)<=sys.float_info.max
     m,c = manifest['model'],manifest['columns']
-    fine = {'model.y_range': _is_range(m['y_range'], number), 'rating_range': _is_range(manifest.get('rating_range'), number),
-            'model.ials': _is_ials(m.get('ials'), number), 'model.clip': type(m['clip']) is bool,
+    fine = {'model.y_range': _is_range(m['y_range'], number), 'model.clip': type(m['clip']) is bool,
+            'rating_range': _is_range(manifest.get('rating_range'), number), 'model.ials': _is_ials(m.get('ials'), number),
             'model.is_preference': type(m['is_preference']) is bool, 'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),
             'columns': all(type(c[o]) is str for o in ('user','item','rating')) and c['user']!=c['item'] and (c['time'] is None or type(c['time']) is str),
             'labels': type(manifest['labels']) is list and len(manifest['labels'])==2, 'noise': number(manifest['noise']) and manifest['noise']>=0, 'metrics': type(manifest['metrics']) is dict}
@@ -286,13 +289,13 @@ def _assemble(folder, manifest, files):
     if not _answers(res): raise BundleError('the model does not answer')
     res.classes,(res.user,res.item) = classes,classes
     ds = RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, columns['rating'], time_name=columns['time'])
-    cut = manifest.get('rating_range')
-    return Recommender(res, ds, _read_seen(seen[0], *sizes, counts) if seen else None, manifest['noise'], counts, cut and tuple(cut))
+    seen,cut = _read_seen(seen[0], *sizes, counts) if seen else None,manifest.get('rating_range')
+    return Recommender(res, ds, seen, manifest['noise'], counts, cut and tuple(cut))
 
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
-)->Recommender: # With `predict`, `predict_df`, `predict_grid`, `recommend`, `similar`, `fold_in` and `evaluate` as the learner had them; `manifest` says what was saved
+)->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
     folder = Path(path)
     for attempt in range(10):

@@ -31,6 +31,7 @@ def _own_dl(learn, dl):
         raise ValueError('the dl has labels of other dataloaders: make it by learn.dls.test_dl(frame)')
     return dl
 
+# %% ../nbs/06_interpret.ipynb #989109ff
 class RecInterpretation(Interpretation):
     "What a `RecLearner` has learned, and how it does on the rows of a `dl`"
     def __init__(self, learn, dl, losses=None, act=None, preds=None):
@@ -356,7 +357,8 @@ def plot_top_losses(self:RecInterpretation,
     df,ds = self.top_losses(k, largest),self.dl.dataset
     user,item,given = ds.user_name,ds.item_name,ds.rating_name
     labels = df[item].astype(str)+f', {user} '+df[user].astype(str)
-    return _pairs(_axes(ax, 7, .5+.25*len(df)), labels, -np.arange(len(df)), (given,df[given]), ('predicted',df[f'{given}_pred']))
+    ax = _axes(ax, 7, .5+.25*len(df))
+    return _pairs(ax, labels, -np.arange(len(df)), (given,df[given]), ('predicted',df[f'{given}_pred']))
 
 # %% ../nbs/06_interpret.ipynb #6fa8a3fb
 _count_edges = [0,1,3,6,11,21,51,101,201,501,1001]

@@ -70,10 +70,14 @@ class _Truth:
         self.pairs = pairs[~again]
         missed = x[user & ~item & reached,0]
         self.users,self.n_relevant = torch.cat([self.pairs//n_items, missed]).unique(return_counts=True)
-        self.counted = dict(
-            rows=len(x), unknown_users=int((~user).sum()), unknown_items=int((~item).sum()),
-            repeated=int((user & item).sum()) - len(keys[user & item].unique()), on_both_sides=int(torch.isin(low, pairs).sum()),
-            in_training=int(again.sum()), relevant=int(self.n_relevant.sum()), users=len(x[user,0].unique()), users_listed=len(self.users))
+        found = dict(on_both_sides=torch.isin(low, pairs).sum(), in_training=again.sum(), relevant=self.n_relevant.sum())
+        self.counted = {**self._count(user, item, x[:,0], keys), **{k: int(v) for k,v in found.items()}, 'users_listed': len(self.users)}
+
+    def _count(self, user, item, users, keys):
+        "How many rows, strangers and repeats there are, where `user` and `item` are known"
+        both = user & item
+        return dict(rows=len(keys), users=len(users[user].unique()), unknown_users=int((~user).sum()), unknown_items=int((~item).sum()),
+                    repeated=int(both.sum())-len(keys[both].unique()))
 
     def _seen_by(self, users, seen):
         "What the codes `users` have `seen`, as pairs"
@@ -90,9 +94,10 @@ def _notes(c, told, min_rating):
     """Sentences on what was counted, `c`: of unknown users and items where they are more than 1% and were not `told` of before,
     of users with nothing to find where they are more than a fifth"""
     if c['in_training']:
-        yield (f"{c['in_training']:,} relevant held-out pairs were in training too, where exclude_seen leaves them out of the lists, and do not "
-               'count: pass exclude_seen=False, or drop the repeats before the split')
-    if c['on_both_sides']: yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
+        yield (f"{c['in_training']:,} relevant held-out pairs were in training too, where exclude_seen leaves them out of the lists, and "
+               'do not count: pass exclude_seen=False, or drop the repeats before the split')
+    if c['on_both_sides']:
+        yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
     if not told and c['unknown_users']+c['unknown_items']>.01*c['rows']:
         yield (f"of {c['rows']:,} held-out rows {c['unknown_users']:,} are of users that were not in training, who get no lists, and "
                f"{c['unknown_items']:,} of items that were not, which count as missed; RMSE and MAE take the average for them")
@@ -120,13 +125,16 @@ def _rating_metrics(rec, x, y):
     e = pred-y
     return dict(rmse=e.square().mean().sqrt().item(), mae=e.abs().mean().item())
 
+# %% ../nbs/07_metrics.ipynb #ca4bf7f6
 def _raters(rec):
     "How many users have rated each item in training; where that isn't known, how many ratings it has"
     seen,n_items = rec.seen,len(rec.counts)
-    if seen is None or seen.trained is None or int(seen.trained.sum())!=int(rec.counts.sum()): return rec.counts.clamp(max=rec.n_users)
+    whole = seen is not None and seen.trained is not None and int(seen.trained.sum())==int(rec.counts.sum())
+    if not whole: return rec.counts.clamp(max=rec.n_users)
     users = torch.arange(len(seen.trained)).repeat_interleave(seen.trained)
     return torch.bincount((users*n_items+seen.items).unique()%n_items, minlength=n_items)
 
+# %% ../nbs/07_metrics.ipynb #c61e806b
 _of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
 
 def _list_metrics(rec, truth, k, seen, raters):
@@ -180,7 +188,8 @@ def _check_found(truth, y, known, min_rating):
     if len(truth.users): return
     if not known.any(): raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
     if truth.counted['in_training']:
-        raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: pass exclude_seen=False, or another frame')
+        raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: '
+                         'pass exclude_seen=False, or another frame')
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {float(y[known].max()):g}')
 
 # %% ../nbs/07_metrics.ipynb #228b0f0c
@@ -191,11 +200,12 @@ def evaluate(self:Recommends,
     min_rating:float=None, # What is rated lower is not relevant; everything is if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out of the lists what was rated in training, or in this frame?
 )->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
-    """RMSE and MAE of the predicted ratings, and precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations.
+    """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations.
 
-    A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out; unknown items count as missed"""
+    A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
+    Unknown items count as missed, and unknown users get no lists"""
     if not isinstance(k, (int,np.integer)) or k<1: raise ValueError(f'k={k!r} must be a whole number, at least 1')
-    if not (min_rating is None or isinstance(min_rating, (int,float,np.number))): raise ValueError(f'min_rating={min_rating!r} must be a number')
+    if not isinstance(min_rating, (type(None),int,float,np.number)): raise ValueError(f'min_rating={min_rating!r} must be a number')
     x,y = _held_out(self, frame, min_rating)
     rec,notes = _as_trained(self, x)
     seen = _exclude(rec, exclude_seen)
@@ -206,6 +216,7 @@ def evaluate(self:Recommends,
     if notes := [*notes, *_notes(truth.counted, frame is not None, min_rating)]: warn('; '.join(notes))
     return _report(rec, truth, x, y, int(k), seen)
 
+# %% ../nbs/07_metrics.ipynb #1d32ab5c
 def _report(rec, truth, x, y, k, seen):
     "The table of `evaluate`"
     ratings,raters = {} if rec.model.is_preference else _rating_metrics(rec, x, y),_raters(rec)

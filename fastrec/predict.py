@@ -24,8 +24,9 @@ from .factors import _seeded,_table
 
 # %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
-    """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, of which the first `trained[u]` in training, `None` if that isn't known;
-    and `counts`, the training ratings of each item. Of the rows `x` the first `n_train` are those of training"""
+    """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item.
+
+    The first `trained[u]` are those of training, if that is known: `trained` is `None` otherwise. Of the rows `x` the first `n_train` are"""
     shard = trained = None  # `shard`: where this process knows of its own users alone
     def __init__(self, x, n_users, n_items, counts=None, shard=None, n_train=None):
         known = (x[:,:2]>0).all(1)
@@ -44,13 +45,6 @@ class Seen:
         res.items,res.offsets,res.counts,res.trained,res.shard = items,offsets,counts,trained,shard
         return res
 
-    def in_training(self):
-        "What was rated in training alone"
-        lens = self.offsets.diff()
-        place = torch.arange(len(self.items)) - self.offsets[:-1].repeat_interleave(lens)
-        items = self.items[place<self.trained.repeat_interleave(lens)]
-        return Seen.from_rows(items, F.pad(self.trained.cumsum(0), (1,0)), self.counts, self.trained, self.shard)
-
     def of(self, users):
         "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"
         if self.shard: self.shard.need(users)
@@ -58,6 +52,15 @@ class Seen:
         rows = torch.repeat_interleave(torch.arange(len(users)), lens)
         within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
         return rows,self.items[starts[rows]+within]
+
+# %% ../nbs/05_predict.ipynb #940f3888
+@patch
+def in_training(self:Seen):
+    "What was rated in training alone"
+    lens = self.offsets.diff()
+    place = torch.arange(len(self.items)) - self.offsets[:-1].repeat_interleave(lens)
+    items = self.items[place<self.trained.repeat_interleave(lens)]
+    return Seen.from_rows(items, F.pad(self.trained.cumsum(0), (1,0)), self.counts, self.trained, self.shard)
 
 # %% ../nbs/05_predict.ipynb #7875977a
 class Recommends:
@@ -626,14 +629,16 @@ def _fit_choices(model, users, items, n_users):
         w = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0].where(counts[:,None]>0, w)
     return torch.cat([w, torch.zeros_like(w[:,:1])], 1)
 
+# %% ../nbs/05_predict.ipynb #f921bb95
 def _as_choices(rec, ratings):
     "`ratings` with a 1 in each row; where they hold zeros or less, and training did not, it is told that these count as chosen"
     name,lowest = rec.ds.rating_name,rec.rating_range[0] if rec.rating_range else 1
     if not isinstance(ratings, pd.DataFrame): return ratings
     if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]):
         low = (ratings[name]<=0) & (ratings[name]<lowest)
-        if low.any(): warn(f'{low.sum()} of {len(ratings)} rows have a rating of 0 or less, {ratings[name][low].iloc[0]:g} for one, and count as chosen like the others: '
-                           'leave out what was not chosen')
+        if low.any():
+            warn(f'{low.sum()} of {len(ratings)} rows have a rating of 0 or less, {ratings[name][low].iloc[0]:g} for one, and count as '
+                 'chosen like the others: leave out what was not chosen')
     ratings = ratings.copy(deep=False)
     ratings[name] = 1.
     return ratings
@@ -656,4 +661,5 @@ def fold_in(self:Recommends,
     model.classes,model.fill_unknown = classes,noop
     counts = torch.ones(len(classes[self.ds.item_name]), dtype=int) if self.counts is None else self.counts
     seen = Seen(x, *(len(v) for v in classes.values()), counts, n_train=len(x))
-    return NewUsers(model, RatingsTensors(x, y, classes, self.ds.rating_name), seen, rating_range=self.rating_range, n_users=self.n_users)
+    ds = RatingsTensors(x, y, classes, self.ds.rating_name)
+    return NewUsers(model, ds, seen, rating_range=self.rating_range, n_users=self.n_users)

@@ -252,27 +252,30 @@ def _not_chosen(y):
         if zeros<max(int(n.max()), len(y)/5): zeros = 0
     return zeros,below
 
+# %% ../nbs/04_solvers.ipynb #2aa1f5d8
 def _check_choices(ds):
     "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
     if not len(ds): return
     y,n,name = ds.y.cpu(),len(ds),ds.rating_name
     zeros,below = _not_chosen(y)
     col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
-    if zeros+below==n: raise ValueError(f'all {n:,} ratings are 0 or less, and fit_ials learns from what was chosen: give that a 1 in {name!r}')
+    if zeros+below==n:
+        raise ValueError(f'all {n:,} ratings are 0 or less, and fit_ials learns from what was chosen: give that a 1 in {name!r}')
     if zeros+below:
         warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
              f'leave them out with df[{col}>0]')
     if _has_tail(y):
         most,half = float(y.max()),float(y[y>0].median())
-        warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, whatever its '
-             f'number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
+        warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, '
+             f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
 
+# %% ../nbs/04_solvers.ipynb #480e8109
 def _check_monitors(cbs):
     "Refuse callbacks that watch what `fit_ials` does not record"
     names = ('train_loss','valid_loss')
     if lost := [cb for cb in cbs if isinstance(cb, TrackerCallback) and cb.monitor not in names]:
-        raise ValueError(f'{type(lost[0]).__name__} watches {lost[0].monitor!r}, which compares with ratings and is not recorded by fit_ials: '
-                         "let it watch 'valid_loss'")
+        raise ValueError(f'{type(lost[0]).__name__} watches {lost[0].monitor!r}, which compares with ratings and is not recorded '
+                         "by fit_ials: let it watch 'valid_loss'")
 
 @contextmanager
 def _ratings_aside(learn):

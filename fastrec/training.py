@@ -104,7 +104,8 @@ def seen(self:RecLearner):
     "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
-        self.dls._seen = Seen(torch.cat([self.ds.x, self.dls.valid_ds.x]), *map(len, self.ds.classes.values()), self.ds.counts(1), self.ds.shard, len(self.ds))
+        x,sizes = torch.cat([self.ds.x, self.dls.valid_ds.x]),map(len, self.ds.classes.values())
+        self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 @patch(as_prop=True)

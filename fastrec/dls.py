@@ -12,7 +12,9 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .data import *
 from .labels import *
-from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns,_processes
+from .frames import *
+from .frames import as_frame,as_ratings,as_seconds,check_each,check_repeats,check_scale,check_times,need_columns,pick_columns,rows_to_keep,told_apart
+from .labels import encode_column,_processes
 
 # %% ../nbs/01_dls.ipynb #994c46b4
 class RatingsDL(TfmdDL):
@@ -124,23 +126,46 @@ def _split(df, splitter, keep, bs):
     return train,valid
 
 # %% ../nbs/01_dls.ipynb #977347ae
+def _seconds(df, name, keep):
+    "The times in the column `name` as seconds, for rows that are not to `keep` those of another"
+    col = df[name].where(keep, df[name][keep].iloc[0]) if not keep.all() else df[name]
+    res = as_seconds(col)
+    check_times(res, name, pd.api.types.is_numeric_dtype(col))
+    return res
+
 def _as_tensors(df, names, time_name, keep, splits, part):
     "`RatingsTensors` of the rows of `df` in each of `splits`, training first; where a row is not to `keep`, columns may lack values"
-    codes,vocabs = zip(*(_encode_column(df[n], splits[0], part) for n in names[:2]))
-    def filled(col, value): return col if keep.all() else col.where(keep, value)
-    if time_name is not None: codes += (_as_seconds(filled(df[time_name], df[time_name][keep].iloc[0])),)
-    y = _as_ratings(filled(df[names[2]], 0))
-    return [RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in splits]
+    user,item,rating = names
+    codes,vocabs = zip(*(encode_column(df[n], splits[0], part) for n in names[:2]))
+    y = as_ratings(df[rating] if keep.all() else df[rating].where(keep, df[rating][keep].iloc[0]))
+    check_each(len(vocabs[0])-1, len(splits[0]), user, 'a user')
+    check_scale(y[keep], rating)
+    check_repeats(*codes, y, names)
+    if time_name is not None: codes += (_seconds(df, time_name, keep),)
+    classes = dict(zip(names, vocabs))
+    def part_of(idx): return torch.from_numpy(np.stack([c[idx] for c in codes], 1)),torch.from_numpy(y[idx])
+    return [RatingsTensors(*part_of(idx), classes, rating, time_name=time_name) for idx in splits]
+
+# %% ../nbs/01_dls.ipynb #c7e1f0a2
+def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna):
+    "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the rows to keep"
+    df = as_frame(ratings)
+    names = pick_columns(df, user_name, item_name, rating_name)
+    columns = names if time_name is None else names+[time_name]
+    need_columns(df, columns)
+    if len(set(columns))<len(columns): raise ValueError(f'time_name={time_name!r} is the column of {("users","items","ratings")[names.index(time_name)]} too')
+    keep = rows_to_keep(df, columns, dropna)
+    return told_apart(df, names[1]),names,keep
 
 # %% ../nbs/01_dls.ipynb #2815fb9d
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
-    ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
+    ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept. A frame, or what can be read as one
     splitter:Callable=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
-    user_name:str=None, # Column of the users; left out: 'user', else the first
-    item_name:str=None, # Column of the items; left out: 'title' or 'item', else the second
-    rating_name:str=None, # Column of the ratings; left out: 'rating', else the third
+    user_name:str=None, # Column of the users; left out: 'user', 'userId' …, else the first
+    item_name:str=None, # Column of the items; left out: 'title', 'item', 'movieId' …, else the second
+    rating_name:str=None, # Column of the ratings; left out: 'rating', 'stars' …, else the third
     time_name:str=None, # Column of their times, dates or seconds since 1970, for models that use them; left out: not read
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=512, # Ratings in a batch, at most
@@ -155,14 +180,9 @@ def from_df(cls:RecDataLoaders,
     val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, _own_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
-    names = _pick_columns(ratings, user_name, item_name, rating_name)
-    columns = names if time_name is None else names+[time_name]
-    _need_columns(ratings, columns)
-    gaps,count = _missing(ratings, columns)
-    if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
-    if count: warn(f'{count}; left out')
-    splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
-    train,valid = _as_tensors(ratings, names, time_name, ~gaps, splits, part)
+    ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
+    splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
+    train,valid = _as_tensors(ratings, names, time_name, keep, splits, part)
     if part[1]>1: train.shard = Shard(part, train, valid, device)
     dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
@@ -216,7 +236,7 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
     try: from pyarrow import dataset
     except ImportError as e: raise ImportError("to read Parquet, pyarrow is needed: pip install 'fastrec[parquet]'") from e
     data = dataset.dataset(path)
-    *names,rating = _pick_columns(data.head(100).to_pandas(), user_name, item_name, rating_name)
+    *names,rating = pick_columns(data.head(10_000).to_pandas(), user_name, item_name, rating_name)
     labels,others = {n: _Labels() for n in names},{n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
         if part[1]>1: b = b.filter(_own(b[names[0]], part))

@@ -161,13 +161,13 @@ def _like_ids(col):
     counts = values.value_counts()
     return len(counts)>200 and counts.index[0]!=values.min()
 
-def _check_place(df, placed):
+def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
     for argument,c in placed.items():
         col = plain(df[c])
         if argument!='rating_name' and (re.fullmatch(r'Unnamed: \d+|index|level_\d+|', str(c)) or _numbers_the_rows(col) and len(col)>9):
             raise ValueError(f'{c!r} numbers the rows, as an index does that was saved with them: leave it out with '
-                             f'df.drop(columns={c!r}), or name the right column with {argument}')
+                             f'df.drop(columns={c!r}) or from_csv(..., index_col=0), or name the right column with {argument}')
         if argument!='rating_name' and col.dtype.kind=='f' and (some_rows(col).dropna()%1!=0).any():
             raise ValueError(f'{c!r} holds {shown(some_rows(col)[some_rows(col)%1!=0])}, which is no id: name the right column with {argument}')
         if argument=='rating_name' and _like_ids(col):
@@ -211,7 +211,7 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     if len(set(names))<3: raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, item_name, rating_name')
     if bad := [n for n in names[:2] if n in _reserved]:
         raise ValueError(f'users or items cannot be called {bad[0]!r}, as columns of the answers are: rename it with df.rename(columns={{{bad[0]!r}: ...}})')
-    _check_place(df, placed)
+    check_place(df, placed)
     if placed:
         taken = ', '.join(f'{what}: {n!r}' for what,n in zip(('users','items','ratings'), names))
         warn(f'taken for {taken}; if that is wrong, name them with user_name, item_name, rating_name')

@@ -237,10 +237,11 @@ def _layout(data, encoding, given):
     "What the first lines tell `pd.read_csv` beside what is `given`"
     lines = [o for o in data[:2**16].decode(encoding, 'ignore').split('\n')[:100] if o.strip()]
     lines = lines[:-1] if len(lines)>1 and len(data)>2**16 else lines
+    lines = lines[given['skiprows']:] if isinstance(given.get('skiprows'), int) else lines
     sep = given.get('sep') or given.get('delimiter') or _separator(lines)
     res = {} if 'delimiter' in given else dict(sep=sep)
     if len(sep)>1: res['engine'] = 'python'
-    rows = _fields(lines[given.get('skiprows') if isinstance(given.get('skiprows'), int) else 0:], sep)
+    rows = _fields(lines, sep)
     if len(sep)==1 and all(f[:1]==' ' for o in rows for f in o[1:]): res['skipinitialspace'] = True
     if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', f) for o in rows for f in o): res['decimal'] = ','
     if not {'header','names'} & given.keys() and rows and _lacks_header(rows): res['header'] = None

@@ -557,13 +557,14 @@ class Findings:
     def __init__(self): self.rows = []
     def note(self, about, text): self.rows.append(('note', about, text))
 
-    def step(self, about, f, *args):
+    def step(self, about, f, *args, only_note=False):
         "What `f` gives, or `None` where it refuses; that, and what it warns of, become rows"
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter('always', UserWarning)
             try: res,refused = f(*args),[]
             except Exception as e: res,refused = None,[('refused', about, str(e.args[0]) if e.args else type_name(e))]
-        self.rows += [('warning', about, str(o.message)) for o in told if issubclass(o.category, UserWarning)] + refused
+        rows = [('warning', about, str(o.message)) for o in told if issubclass(o.category, UserWarning)] + refused
+        self.rows += [('note',*o[1:]) for o in rows] if only_note else rows
         return res
 
     def table(self):
@@ -629,7 +630,7 @@ def check_ratings(
     df = df[~gaps(df, names)[0]]
     if (told := found.step(names[1], told_apart, df, names[1])) is not None: df = told
     if len(df): _note_ratings(found, df, names, _note_pairs(found, df, names, splitter, valid_pct))
-    if time_name is not None and time_name in df and (span := found.step(time_name, _span, df[time_name].dropna())): found.note(time_name, span)
+    if time_name is not None and time_name in df and (span := found.step(time_name, _span, df[time_name].dropna(), only_note=named is None)): found.note(time_name, span)
     return found.table()
 
 # %% ../nbs/00b_frames.ipynb #b47e8b66
@@ -641,9 +642,9 @@ def _ones(col, most, name):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
     if (many := col.map(lambda o: isinstance(o, (list,tuple,set,np.ndarray)))).any(): col = col.where(~many, col[many].map(lambda o: '|'.join(map(str, o))))
     parts = pd.Series(col.astype(str).to_numpy()).str.split('|').explode()
-    codes,labels = pd.factorize(parts[parts!=''], sort=True)
+    codes,labels = pd.factorize(parts, sort=True)
     if len(labels)>most: raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave out what differs for everybody')
-    at = np.unique(np.stack([parts.index[parts!=''].to_numpy(), codes]), axis=1)
+    at = np.unique(np.stack([parts.index.to_numpy(), codes]), axis=1)
     return *at,np.ones(at.shape[1], 'float32'),len(labels)
 
 def side_rows(df, labels, name):
@@ -671,7 +672,7 @@ def side_columns(df, labels, name, most=10_000):
         number = pd.api.types.is_numeric_dtype(col) and not pd.api.types.is_bool_dtype(col)
         if number and not np.isfinite(col).all(): raise ValueError(f'side has values in {c!r} that are not finite')
         rows,cols,values,n = _numbers(col) if number and col.nunique()>1 else _ones(col, most-width, name)
-        if number and col.nunique()<2 or not number and n<2 and len(rows)==len(df)*n:
+        if n<2 and not number or number and col.nunique()<2:
             warn(f'side column {c!r} is the same for all of {name!r} and says nothing; left out')
             continue
         found.append((rows,cols+width,values))

@@ -141,7 +141,7 @@ def _as_tensors(df, names, time_name, keep, splits, part):
     codes,vocabs = zip(*(encode_column(df[n], splits[0], part) for n in names[:2]))
     y = as_ratings(df[rating] if keep.all() else df[rating].where(keep, df[rating][keep].iloc[0]))
     check_each(len(vocabs[0])-1, len(splits[0]), user, 'a user')
-    check_scale(y[keep], rating)
+    check_scale(y if keep.all() else y[keep], rating)
     check_repeats(*codes, y, names)
     if time_name is not None: codes += (_seconds(df, time_name, keep),)
     classes = dict(zip(names, vocabs))

@@ -365,11 +365,12 @@ def _check_marks(labels, name, rows_of):
 
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
-    bare = labels.to_series().str.strip()
+    if len({' '.join(o.lower().split()) for o in labels.tolist()})==len(labels): return
+    bare = pd.Series(labels.tolist(), dtype='str').str.strip()
     words = ~bare.str.fullmatch(r'\S*\d\S*')  # ids such as 'aB3' and 'Ab3' may be two
     key = bare.mask(words, bare.str.lower().str.split().str.join(' '))
     if not (alike := key.duplicated(keep=False)).any(): return
-    pair = labels[key==key[alike].iloc[0]][:2]
+    pair = labels[(key==key[alike].iloc[0]).to_numpy()][:2]
     warn(f'{alike.sum()} labels of {name!r} differ from others in case or spaces alone, {pair[0]!r} and {pair[1]!r} for two, and are kept apart: '
          f'unite them, say with df[{name!r}].str.strip()')
 

@@ -17,17 +17,21 @@ import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
 from .labels import *
-from .labels import _as_ratings,_missing,_need_columns
+from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
 from .factors import *
 from .factors import _table
 from .screens import make_screen
 
 # %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
-    "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
-    shard = None  # where this process knows of its own users alone
-    def __init__(self, x, n_users, n_items, counts=None, shard=None):
-        x = x[(x[:,:2]>0).all(1)].cpu()
+    """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item.
+
+    The first `trained[u]` are those of training, if that is known: `trained` is `None` otherwise. Of the rows `x` the first `n_train` are"""
+    shard = trained = None  # `shard`: where this process knows of its own users alone
+    def __init__(self, x, n_users, n_items, counts=None, shard=None, n_train=None):
+        known = (x[:,:2]>0).all(1)
+        if n_train is not None: self.trained = torch.bincount(x[:n_train][known[:n_train],0].cpu(), minlength=n_users)
+        x = x[known].cpu()
         self.shard = shard
         order = x[:,0].argsort(stable=True)
         self.items = x[order,1]
@@ -35,10 +39,10 @@ class Seen:
         self.counts = torch.bincount(x[:,1], minlength=n_items) if counts is None else counts
 
     @classmethod
-    def from_rows(cls, items, offsets, counts):
+    def from_rows(cls, items, offsets, counts, trained=None, shard=None):
         "One whose rows are known already"
         res = cls.__new__(cls)
-        res.items,res.offsets,res.counts = items,offsets,counts
+        res.items,res.offsets,res.counts,res.trained,res.shard = items,offsets,counts,trained,shard
         return res
 
     def of(self, users):
@@ -49,6 +53,15 @@ class Seen:
         within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
         return rows,self.items[starts[rows]+within]
 
+# %% ../nbs/05_predict.ipynb #940f3888
+@patch
+def in_training(self:Seen):
+    "What was rated in training alone"
+    lens = self.offsets.diff()
+    place = torch.arange(len(self.items)) - self.offsets[:-1].repeat_interleave(lens)
+    items = self.items[place<self.trained.repeat_interleave(lens)]
+    return Seen.from_rows(items, F.pad(self.trained.cumsum(0), (1,0)), self.counts, self.trained, self.shard)
+
 # %% ../nbs/05_predict.ipynb #7875977a
 class Recommends:
     "What predicts and recommends by a `model`, by `ds`, which reads frames for it, by what its users have `seen`, a `Seen` or `None`, and by the `noise` of ratings"
@@ -57,12 +70,26 @@ class Recommends:
         "How often each item (code) was rated in training; `None` if that isn't known"
         return self.seen and self.seen.counts
 
+    held_out = None  # rows of validation, where there are dataloaders
+    @property
+    def rating_range(self):
+        "Lowest and highest rating of training; `None` if that isn't known"
+        if not len(self.ds): return None
+        values = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
+        return tuple(float(o) for o in values)
+
+    @property
+    def n_users(self):
+        "How many users training had"
+        return len(self.ds.classes[self.ds.user_name])-1
+
 class Recommender(Recommends):
     "A model, what reads frames for it, what its users have seen, and the variance of ratings around what it predicts; without the means to train"
-    counts = None
-    def __init__(self, model, ds, seen=None, noise=1., counts=None):
-        store_attr(but='counts')
+    counts = rating_range = n_users = None
+    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
+        store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts
+        self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users
 
 # %% ../nbs/05_predict.ipynb #dc8c444a
 @contextmanager
@@ -79,6 +106,13 @@ def _codes(vocab, labels):
     "Codes of `labels`, one or several; of all if it's `None`"
     if labels is None: return torch.arange(1, len(vocab))
     return torch.from_numpy(vocab.lookup(labels))
+
+# %% ../nbs/05_predict.ipynb #e95b2a78
+def need_stars(model, what):
+    "Refuse `what` for a `model` of preferences, which are not on the scale of the ratings"
+    if model.is_preference:
+        raise ValueError(f'{what} compares predictions with ratings, and those of fit_ials are preferences: '
+                         'use evaluate and recommend, or another fit for ratings')
 
 # %% ../nbs/05_predict.ipynb #af2074c1
 @patch
@@ -125,7 +159,8 @@ def predict_df(self:Recommends,
 )->pd.Series: # Predictions under the index of `frame`; with `std` a frame with them and the column 'std'
     "Predicted ratings for the rows of `frame`"
     ds = self.ds.encode(frame, unknown, with_labels=False)
-    pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=f'{self.ds.rating_name}_pred')
+    name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
+    pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=name)
     return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #88243c99
@@ -218,9 +253,13 @@ def _candidates(self, items, min_count):
 
 def _exclude(self, exclude_seen):
     "The `Seen` to leave out, or `None`"
-    if isinstance(exclude_seen, pd.DataFrame):
-        _need_columns(exclude_seen, self.ds.cat_names)
-        x = np.stack([v.encode(exclude_seen[n]) for n,v in self.ds.classes.items()], 1)
+    if not (exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))):
+        df = as_frame(exclude_seen, 'exclude_seen, where it is neither True nor False,')
+        x = self.ds.encode_pairs(df)
+        lost = [pd.unique(df[n][x[:,k]==0]) for k,n in enumerate(self.ds.cat_names)]
+        if len(df) and not (x>0).all(1).any(): raise ValueError(f'exclude_seen matches nothing that is known here: {self.ds.unknown_labels(df, x)}')
+        if len(lost[1]) or 10*len(lost[0])>df[self.ds.user_name].nunique():
+            warn(f'exclude_seen has labels that were not in training and exclude nothing: {self.ds.unknown_labels(df, x)}')
         return Seen(torch.from_numpy(x), *(len(v) for v in self.ds.classes.values()))
     if exclude_seen and self.seen is None: raise ValueError('what users have seen is not known here: '
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
@@ -379,6 +418,7 @@ def _padded(users, n_users, *cols):
 @patch
 def _fit_users(self:Dot, users, items, y, n_users, noise, steps=6, eps=None):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1): the mean, or with the standard normal `eps` a draw"
+    if self.is_preference: return _fit_choices(self, users, items, n_users)
     m,cov = _prior(self)
     prec,z = torch.linalg.inv(cov),m.repeat(n_users, 1)
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
@@ -457,11 +497,13 @@ class NewUsers(Recommender):
 
 def _read_new(ds, ratings, unknown, y_range):
     "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
-    if ds.user_name not in ratings: ratings = ratings.assign(**{ds.user_name: 'new user'})
+    ratings = as_frame(ratings).copy(deep=False)
+    if ds.user_name not in ratings: ratings[ds.user_name] = 'new user'
     names = ds.cat_names+[ds.rating_name]
-    _need_columns(ratings, names)
-    if (gaps := _missing(ratings, names))[1]: raise ValueError(f'{gaps[1]}: fill or drop them first')
-    y,labels = _as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),ratings[ds.user_name].unique()
+    need_columns(ratings, names)
+    if count := gaps(ratings, names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    y,labels = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),factorized(ratings[ds.user_name])[1]
+    if len(ratings): check_kind(ratings[ds.item_name], ds.classes[ds.item_name].labels)
     if y_range and len(y) and not (y_range[0]<=y.min() and y.max()<=y_range[1]):
         raise ValueError(f'a rating of {y[(y<y_range[0])|(y>y_range[1])][0]:g} is outside the range of the model, {y_range}')
     items,vocab = ds.classes[ds.item_name],Vocab(sorted(labels) if len(labels) else ['new user'], ds.user_name)
@@ -469,6 +511,36 @@ def _read_new(ds, ratings, unknown, y_range):
     if (codes==0).any(): warn(f'{(codes==0).sum()} of {len(codes)} ratings are of items that were not in training; left out')
     x = torch.from_numpy(np.stack([vocab.encode(ratings[ds.user_name]), codes], 1))
     return x[codes>0],torch.from_numpy(y[codes>0]),vocab
+
+# %% ../nbs/05_predict.ipynb #9de65952
+_ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
+
+def _fit_choices(model, users, items, n_users):
+    "Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes); the average one for who chose nothing"
+    args,q = model.ials or _ials_defaults,model.item_factors
+    counts = torch.bincount(users, minlength=n_users)
+    lam = args['reg']*(counts+args['alpha0']*len(q))**args['power']
+    a = lam[:,None,None]*torch.eye(q.shape[1], device=q.device) + args['alpha0']*(q.T@q)
+    w = model.user_factors.mean(0).repeat(n_users, 1)
+    if len(users):
+        chosen, = _padded(users, n_users, model.i_weight(items))
+        chol = torch.linalg.cholesky(a + chosen.mT@chosen)
+        w = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0].where(counts[:,None]>0, w)
+    return torch.cat([w, torch.zeros_like(w[:,:1])], 1)
+
+# %% ../nbs/05_predict.ipynb #f921bb95
+def _as_choices(rec, ratings):
+    "`ratings` with a 1 in each row; where they hold zeros or less, and training did not, it is told that these count as chosen"
+    name,lowest = rec.ds.rating_name,rec.rating_range[0] if rec.rating_range else 1
+    if not isinstance(ratings, pd.DataFrame): return ratings
+    if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]):
+        low = (ratings[name]<=0) & (ratings[name]<lowest)
+        if low.any():
+            warn(f'{low.sum()} of {len(ratings)} rows have a rating of 0 or less, {ratings[name][low].iloc[0]:g} for one, and count as '
+                 'chosen like the others: leave out what was not chosen')
+    ratings = ratings.copy(deep=False)
+    ratings[name] = 1.
+    return ratings
 
 # %% ../nbs/05_predict.ipynb #a5634575
 @patch
@@ -478,6 +550,7 @@ def fold_in(self:Recommends,
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
     if unknown not in ('raise','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise' or 'drop'")
+    if self.model.is_preference: ratings = _as_choices(self, ratings)
     x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
     with _evaluating(self.model) as device:
@@ -486,4 +559,6 @@ def fold_in(self:Recommends,
     classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}
     model.classes,model.fill_unknown = classes,noop
     counts = torch.ones(len(classes[self.ds.item_name]), dtype=int) if self.counts is None else self.counts
-    return NewUsers(model, RatingsTensors(x, y, classes, self.ds.rating_name), Seen(x, *(len(v) for v in classes.values()), counts))
+    seen = Seen(x, *(len(v) for v in classes.values()), counts, n_train=len(x))
+    ds = RatingsTensors(x, y, classes, self.ds.rating_name)
+    return NewUsers(model, ds, seen, rating_range=self.rating_range, n_users=self.n_users)

@@ -20,7 +20,7 @@ from .dls import *
 from .factors import *
 from .devices import seeded
 from .predict import *
-from .predict import _predict
+from .predict import _predict,need_stars
 from .models import *
 
 # %% ../nbs/02a_training.ipynb #16369e65
@@ -35,7 +35,7 @@ def _need_same_labels(classes, dls):
 
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
-    seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows = None,0,None,(None,None),False,None,None
+    seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows,stay = None,0,None,(None,None),False,None,None,False
 
     @property
     def model(self):
@@ -82,6 +82,8 @@ class RecLearner(Recommends, Learner):
         cb = getattr(self, 'gather_preds', None)
         if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim: cb.preds = cb.preds[None]
 
+    def to_detach(self, b, cpu=True, gather=True): return super().to_detach(b, cpu and not self.stay, gather)
+
     def _bn_bias_state(self, with_bias):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
 
@@ -105,16 +107,49 @@ def seen(self:RecLearner):
     "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
-        self.dls._seen = Seen(torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()]), *map(len, self.ds.classes.values()), self.ds.counts(1), self.ds.shard)
+        x,sizes = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()]),map(len, self.ds.classes.values())
+        self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 @patch(as_prop=True)
 def noise(self:RecLearner):
-    "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"
+    "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, that of being off by 15% of the range"
     ds = self.ds
     if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
     x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
+    if self.model.is_preference: y = torch.ones_like(y)
     return F.mse_loss(_predict(self.model, x), y.cpu()).item()
+
+# %% ../nbs/02a_training.ipynb #05b77864
+@patch(as_prop=True)
+def held_out(self:RecLearner):
+    "The rows of validation"
+    return self.dls.valid_ds
+
+@patch
+@delegates(Learner.validate)
+def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
+    "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences"
+    need_stars(self.model, 'validate')
+    return Learner.validate(self, ds_idx, dl, **kwargs)
+
+@patch
+@delegates(Learner.show_results)
+def show_results(self:RecLearner, ds_idx=1, dl=None, **kwargs):
+    "Ratings beside predictions of some rows. `ValueError` for a model of preferences"
+    need_stars(self.model, 'show_results')
+    return Learner.show_results(self, ds_idx, dl, **kwargs)
+
+@patch
+def loss_not_reduced(self:RecLearner):
+    need_stars(self.model, 'a loss of each row')
+    return Learner.loss_not_reduced(self)
+
+# %% ../nbs/02a_training.ipynb #d95b0927
+class AgainstOnes(Callback):
+    "Validate preferences by their distance from 1, as those who chose are meant to have it"
+    run_train = False
+    def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../nbs/02a_training.ipynb #9c5ec871
 @patch
@@ -190,8 +225,31 @@ def _count(learn, cb):
 def _cast(learn, cb):
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
+def _measure(learn, rec):
+    "Gather what validation measures; what fastai's means and our RMSE need stays where it is"
+    if not len(learn.yb): return
+    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
+    for m in rec._valid_mets:
+        learn.stay = alone and (type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func)
+        m.accumulate(learn)
+    learn.stay = False
+
+def _number(v):
+    "`v` as a plain number, if it is one"
+    try: return v.item()
+    except (AttributeError,ValueError,RuntimeError): return v  # no value, or several
+
+def _fetch_measured(learn, rec):
+    "Record what validation has measured, fetched in one copy"
+    values = [m.value for m in rec._valid_mets]
+    there = [i for i,v in enumerate(values) if torch.is_tensor(v) and v.numel()==1 and not v.is_cpu]
+    if there:
+        for i,v in zip(there, torch.stack([values[i].float().view(()) for i in there]).tolist()): values[i] = v
+    rec.log += [_number(v) for v in values]
+
 def _record(learn, rec):
-    if not learn.training or rec.train_metrics: return rec.after_batch()
+    if not learn.training: return _measure(learn, rec)
+    if rec.train_metrics: return rec.after_batch()
     avg,loss = rec.smooth_loss,learn.loss.detach()
     if loss.ndim: loss = loss.mean()
     if avg.val.device!=loss.device: avg.val = torch.full_like(loss, avg.val.item()) if avg.val.is_cpu else avg.val.to(loss.device)
@@ -245,7 +303,7 @@ def _keep_hypers(learn, cb):
     for n,vs in cb.hps.items(): vs.append(h[n])
 
 _lean = {TrainEvalCallback.after_batch: _count, CastToTensor.before_batch: _cast, ProgressCallback.after_batch: _progress,
-         Recorder.after_batch: _record, Recorder.after_train: _fetch_losses,
+         Recorder.after_batch: _record, Recorder.after_train: _fetch_losses, Recorder.after_validate: _fetch_measured,
          ParamScheduler.before_fit: _plan, ParamScheduler.before_batch: _schedule, ParamScheduler.after_batch: _keep_hypers}
 
 # %% ../nbs/02a_training.ipynb #c7e026ca

@@ -277,6 +277,7 @@ class Pretended:
         "Call `func`, whose `device=` may be the pretended one"
         wanted,given,g = kwargs.get('device'),_tensors(args, kwargs),_generator(args, kwargs)
         mine = wanted is not None and torch.device(wanted).type==self.device.type
+        if mine and torch.device(wanted).index not in (None,0): raise RuntimeError(f'{self.device.type.upper()} error: invalid device ordinal')
         from_there = any(map(is_there, given))
         here = self.device.type if mine or (wanted is None and from_there) else 'cpu'
         if g is not None and g.device.type!=here: raise RuntimeError(f"Expected a '{here}' device type for generator but found '{g.device.type}'")

@@ -18,7 +18,7 @@ from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecInterpretati
 both = pytest.mark.parametrize('device', ['cuda','mps'])
 
 @functools.cache
-def frame(): return sample_ratings(n_users=40, n_items=30, n_ratings=700, seed=0)
+def frame(): return sample_ratings(n_users=30, n_items=25, n_ratings=500, seed=0)
 
 def loaders(device, bs=64, **kwargs): return RecDataLoaders.from_df(frame(), seed=1, bs=bs, device=device, **kwargs)
 
@@ -114,9 +114,9 @@ def same(a, b, at=''):
     else: assert a==b, at
 
 fits = dict(dot=(DotBias, {}, lambda l: l.fit_one_cycle(2)), sparse=(DotBias, dict(sparse=True), lambda l: l.fit_one_cycle(2)),
-            net=(DeepMF, dict(layers=[8], ps=.1, embed_p=.1), lambda l: l.fit_one_cycle(2)), sparse_net=(DeepMF, dict(layers=[8], sparse=True), lambda l: l.fit(1)),
+            net=(DeepMF, dict(layers=[8], ps=.1, embed_p=.1), lambda l: l.fit_one_cycle(2)),
             bias=(DotBias, {}, lambda l: l.fit_bias()), als=(DotBias, {}, lambda l: l.fit_als(3, 4)), ials=(DotBias, {}, lambda l: l.fit_ials(3, 4)),
-            bayes=(DotBias, {}, lambda l: l.fit_bayes(3, 8, burn=3)), sides=(DotBias, {}, lambda l: l.fit_bayes(3, 12, burn=6, side=sides(), time=['1D','1h'])))
+            bayes=(DotBias, {}, lambda l: l.fit_bayes(3, 6, burn=3)), sides=(DotBias, {}, lambda l: l.fit_bayes(3, 8, burn=5, side=sides(), time=['1D','1h'])))
 
 def fitted(device, fit):
     arch,kwargs,f = fits[fit]
@@ -328,7 +328,7 @@ def test_the_default_device(device):
 
 # ------------------------------------------------------------------ seeds
 @both
-@pytest.mark.parametrize('fit', ['net','bayes','sides'])
+@pytest.mark.parametrize('fit', ['net','sides'])
 def test_seeds_reach_the_device(device, fit):
     "The same numbers whatever else is drawn there, as other processes may have done, and nobody else's numbers are touched"
     grids = []
@@ -401,8 +401,7 @@ def waits(gpu, f, *sizes):
         counts.append(c)
     return {k: (v-counts[0][k])/(sizes[1]-sizes[0]) for k,v in counts[1].items() if v!=counts[0][k]}
 
-@both
-@pytest.mark.parametrize('kwargs', [{}, dict(sparse=True), dict(arch=DeepMF, layers=[8]), dict(opt_func=Adam)], ids=str)
+@pytest.mark.parametrize('device,kwargs', [('cuda',{}), ('mps',{}), ('cuda',dict(sparse=True)), ('cuda',dict(arch=DeepMF, layers=[8])), ('mps',dict(opt_func=Adam))], ids=str)
 def test_no_wait_in_a_batch_and_two_in_an_epoch(device, kwargs):
     with pretending(device) as gpu:
         fits = {bs: learner(loaders(device, bs=bs, val_bs=bs), n_factors=4, **kwargs) for bs in (64,16)}
@@ -422,10 +421,10 @@ def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
         def run(n):
             learn = learner(loaders('cuda', time_name='timestamp'), n_factors=3)
             with learn.no_logging(): solving[fit](learn, n, cbs=SkipValidation())
-        found = waits(gpu, run, 7, 9)
+        found = waits(gpu, run, 4, 6)
     assert sum(found.values())<=2, found
 
-def cut_small(cut, lengths, budget): return cut(lengths, 50)
+def cut_small(cut, lengths, budget): return cut(lengths, 150)
 
 def test_solvers_cut_few_blocks_for_a_gpu():
     lengths = np.sort(np.random.default_rng(0).integers(1, 2000, 50_000))
@@ -452,7 +451,7 @@ def test_another_device_of_that_kind_is_not_there(device):
 @both
 def test_a_full_device_is_refused_early(device, tmp_path):
     saved = learner(loaders('cpu'), n_factors=200).save_recommender(tmp_path/'saved')
-    with pretending(device, capacity=6000),pytest.raises(ValueError, match=f"{device}:0 has no room for the ratings.*device='cpu'"): loaders(device)
+    with pretending(device, capacity=4000),pytest.raises(ValueError, match=f"{device}:0 has no room for the ratings.*device='cpu'"): loaders(device)
     with pretending(device, capacity=40_000):
         with pytest.raises(ValueError, match=f'{device}:0 has no room for the model'): learner(loaders(device), n_factors=200)
         with pytest.raises(ValueError, match=f'{device}:0 has no room for the model'): load_recommender(saved, device)
@@ -481,7 +480,7 @@ def test_the_benchmark_for_gpus_is_ready(monkeypatch):
     import on_gpu,report
     written = {}
     monkeypatch.setattr(report.Report, 'write', lambda self: written.update({self.name: self.rows[2:]}))
-    tiny = dict(size='3000 60 40', bs='256', gibbs_size='3000 60 40', gibbs_factors='3', list_n='5', list_factors='8', list_bytes='65536 262144', grid_users='20')
+    tiny = dict(size='1500 60 40', bs='256', gibbs_size='1500 40 30', gibbs_factors='3', list_n='5', list_factors='8', list_bytes='65536 262144', grid_users='20')
     settings = ConfigParser()
     settings.read_dict({'cuda': {**report.settings['cuda'], **tiny}})
     monkeypatch.setattr(on_gpu, 'settings', settings)

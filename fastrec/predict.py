@@ -233,7 +233,8 @@ def _memory_there(device):
 def _need_memory(what, n_bytes, device, instead):
     "Refuse to make `what` of `n_bytes`, if there isn't room for it on `device`, and say what to do `instead`"
     there = _memory_there(device) if n_bytes>2**24 else None
-    if there is not None and n_bytes>there: raise ValueError(f'{what} takes {n_bytes/1e9:,.1f} GB, and {there/1e9:,.1f} GB are free: {instead}')
+    if there is not None and n_bytes>there: 
+        raise ValueError(f'{what} would need {n_bytes/1e9:,.1f} GB, and {there/1e9:,.1f} GB are free: {instead}')
 
 # %% ../nbs/05_predict.ipynb #e95b1c72
 _floats = torch.float16,torch.bfloat16,torch.float32,torch.float64
@@ -257,7 +258,7 @@ def _empty_grid(shape, dtype, device):
     instead = 'ask for some users at a time, for recommend, or write it with out= to a np.memmap'
     _need_memory(what, shape[0]*shape[1]*dtype.itemsize, device, instead)
     try: return torch.empty(shape, dtype=dtype, device=device)
-    except RuntimeError as e: raise ValueError(f'{what} takes {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be had: {instead}') from e
+    except RuntimeError as e: raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be had: {instead}') from e
 
 # %% ../nbs/05_predict.ipynb #0ecc7128
 @patch

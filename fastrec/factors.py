@@ -29,14 +29,21 @@ def _look_up(e, codes, sparse):
     return e.weight.index_select(0, codes)
 
 # %% ../nbs/01a_factors.ipynb #327e26d2
+def _fill_row_0(w):
+    "Set row 0 of `w` to the mean of the others, if it isn't: others may be reading"
+    mean = w[1:].mean(0)
+    if not w[0].equal(mean): w[0] = mean
+
 class FactorModel:
     "What all models share"
     clip = sparse = is_preference = False
     ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
+    n_buffers = 1  # how many tensors as large as the scores `score` works with
+
     @torch.no_grad()
     def fill_unknown(self):
         "Set row 0 of each table, the unknown user's or item's, to the mean of the other rows"
-        for e in self.tables[0]+self.tables[1]: e.weight[0] = e.weight[1:].mean(0)
+        for e in self.tables[0]+self.tables[1]: _fill_row_0(e.weight)
 
     def rows(self, x):
         "Rows of all tables that the codes `x` look up, users in column 0 and items in column 1: a list of (n,k) tensors"
@@ -60,7 +67,7 @@ class FactorModel:
         "As PyTorch's; what makes predictions of scores goes with the weights, in the metadata of the state"
         super()._save_to_state_dict(destination, *args)
         y_range = None if self.y_range is None else tuple(map(float, self.y_range))
-        head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference))
+        head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials)
         destination._metadata[args[0][:-1]]['head'] = head
 
     def _load_from_state_dict(self, state, prefix, metadata, *args):
@@ -180,8 +187,7 @@ class PosteriorMean(Dot):
 
     def fill_unknown(self):
         super().fill_unknown()
-        for o in (self.u_bias_draws,self.i_bias_draws): o[0] = o[1:].mean(0)
-        for o in (self.u_noise,self.i_noise): o[0] = o[1:].mean()
+        for o in (self.u_bias_draws,self.i_bias_draws,self.u_noise,self.i_noise): _fill_row_0(o)
 
     def draws(self):
         "Factors and biases of users and of items, (S,n,k+1) each"
@@ -210,36 +216,45 @@ class PosteriorMean(Dot):
         "Variance of the ratings of the codes `x` around their mean, (n,)"
         return self.u_noise[x[:,0].long()]*self.i_noise[x[:,1].long()]
 
+    def rows_of_draw(self, s, k, codes=slice(None)):
+        "Factors and bias of the users, or with `k=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
+        e,b = ((self.u_weight,self.u_bias_draws),(self.i_weight,self.i_bias_draws))[k]
+        factors = e.weight.detach().unflatten(1, (self.n_draws,e.embedding_dim//self.n_draws))[codes,s]
+        return factors if k else factors*self.n_draws,b[codes,s,None]
+
     def one_draw(self, s):
         "The `s`-th draw as a `Dot`"
-        p,q = (o[s] for o in self.draws())
-        return Dot(p[:,:-1], p[:,-1:], q[:,:-1], q[:,-1:], self.y_range, self.mean)
+        (p,b_u),(q,b_i) = (self.rows_of_draw(s, k) for k in (0,1))
+        return Dot(p.clone(), b_u.clone(), q.clone(), b_i.clone(), self.y_range, self.mean).to(p.device)
 
 # %% ../nbs/01a_factors.ipynb #e36d2cb4
 class Weighed(nn.Module, FactorModel):
     "Scores of a `PosteriorMean` plus `z` times their spread"
-    clip = True
+    clip,n_buffers = True,4
     def __init__(self, model, z):
         super().__init__()
-        self.model,self.z,self.y_range = model,z,model.y_range
+        self.model,self.z,self.y_range,self.training = model,z,model.y_range,False
 
     def user_side(self, users):
-        p,_ = self.model.draws()
-        return torch.cat([p[:,users], torch.ones_like(p[:,users,:1])], 2).transpose(0, 1).flatten(1)
+        m = self.model
+        p,b = m.u_weight(users).unflatten(1, (m.n_draws,-1))*m.n_draws,m.u_bias_draws[users][...,None]
+        return torch.cat([p, b, torch.ones_like(b)], 2).flatten(1)
 
     def item_side(self, items):
-        _,q = self.model.draws()
-        return torch.cat([q[:,items,:-1], torch.ones_like(q[:,items,:1]), q[:,items,-1:]], 2).transpose(0, 1).flatten(1)
+        m = self.model
+        q,b = m.i_weight(items).unflatten(1, (m.n_draws,-1)),m.i_bias_draws[items][...,None]
+        return torch.cat([q, torch.ones_like(b), b], 2).flatten(1)
 
     def score(self, u, i, out=None):
         s = self.model.n_draws
-        total,squares = (u.new_zeros(len(u), len(i)) for _ in range(2))
+        scores,total,squares = (u.new_zeros(len(u), len(i)) for _ in range(3))
         for a,b in zip(u.unflatten(1, (s,-1)).unbind(1), i.unflatten(1, (s,-1)).unbind(1)):
-            scores = a@b.T
+            torch.mm(a, b.T, out=scores)
             total += scores
             squares.addcmul_(scores, scores)
-        std = ((squares-total*total/s)/max(s-1, 1)).clamp_(min=0).sqrt_()
-        return torch.add(total/s+self.model.mean, std, alpha=self.z, out=out)
+        torch.mul(total, total, out=scores)
+        std = squares.sub_(scores.div_(s)).div_(max(s-1, 1)).clamp_(min=0).sqrt_()
+        return torch.add(total.div_(s).add_(self.model.mean), std, alpha=self.z, out=out)
 
 # %% ../nbs/01a_factors.ipynb #51193355
 class Net(FactorModel, nn.Module):

@@ -95,11 +95,11 @@ def _biases(self:Dot):
 @patch
 def _biases(self:DeepMF):
     "Mean prediction for each user and for each item, minus that of all, and as it is"
-    with _evaluating(self) as device:
-        u,i = (f(torch.arange(1, len(v), device=device)) for f,v in zip((self.user_side,self.item_side), self.classes.values()))
+    with _evaluating(self) as (model,device):
+        u,i = (f(torch.arange(1, len(v), device=device)) for f,v in zip((model.user_side,model.item_side), self.classes.values()))
         gives,gets = u.new_empty(len(u)),u.new_zeros(len(i))
         def block(b):
-            grid = self.to_range(self.score(u[b], i))
+            grid = model.to_range(model.score(u[b], i))
             gives[b] = grid.mean(1)
             gets.add_(grid.sum(0)/len(u))
         _by_blocks(block, len(u), 256)

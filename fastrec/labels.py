@@ -8,7 +8,9 @@ Docs: https://fastrec.github.io/fastrec/labels.html.md"""
 __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
 # %% ../nbs/00a_labels.ipynb #353801fc
-import atexit,difflib,importlib,itertools,os,sys
+import atexit,difflib,importlib,itertools,os,sys,threading
+from bisect import bisect_left
+from numbers import Real
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
@@ -24,10 +26,12 @@ class Vocab:
     def __repr__(self): return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
 
 # %% ../nbs/00a_labels.ipynb #931902eb
+_one_at_a_time = threading.Lock()  # some versions of pandas make an index's table at the first search, and let others see it half made
+
 @patch
 def encode(self:Vocab, labels):
     "Codes of `labels`, 0 for those unknown, as an int32 array"
-    return (self.labels.get_indexer(plain(pd.Index(labels)))+1).astype('int32')
+    with _one_at_a_time: return (self.labels.get_indexer(plain(pd.Index(labels)))+1).astype('int32')
 
 @patch
 def decode(self:Vocab, codes):
@@ -36,16 +40,68 @@ def decode(self:Vocab, codes):
     if (codes>0).all(): return self.labels.take(codes-1).array
     return np.where(codes>0, self.labels.astype(object).take(np.maximum(codes-1, 0)), '#na#')
 
+# %% ../nbs/00a_labels.ipynb #5be1c7a4
+def as_labels(labels, name):
+    "The `labels` of the column `name`, one or several, as an index"
+    if isinstance(labels, dict) or getattr(labels, 'ndim', 1)>1:
+        raise TypeError(f'one label of {name!r} or a list of them is needed, not a {type(labels).__name__}: pass a column')
+    if isinstance(labels, torch.Tensor): labels = labels.numpy(force=True)
+    if getattr(labels, 'ndim', 1)==0: labels = labels.item()
+    if isinstance(labels, (str,bytes)) or not hasattr(labels, '__iter__'): labels = [labels]
+    elif not hasattr(labels, 'dtype'): labels = list(labels)
+    try: return pd.Index(labels)
+    except (TypeError,ValueError,OverflowError) as e: raise TypeError(f'{labels[0]!r:.60} cannot be a label of {name!r}: {e}') from e
+
+def _kind_of(label):
+    "What sort of thing a `label` is: whatever else is none of its kind"
+    return next((o for o in (bool,str,Real) if isinstance(label, o)), object)
+
+def _as_numbers(labels, dtype):
+    "The numbers `labels` in the type `dtype`, and which of them are the same there"
+    with np.errstate(all='ignore'): res = labels.to_numpy().astype(dtype)
+    return pd.Index(res),res==labels.to_numpy()
+
+# %% ../nbs/00a_labels.ipynb #d40b6e18
+@patch
+def find(self:Vocab, labels):
+    "Codes of `labels`, one or several, 0 for those unknown. What is of another kind isn't looked for, since pandas would convert all labels for it"
+    labels = as_labels(labels, self.name)
+    dtype,kind = self.labels.dtype,_kind_of(self.labels[:1].tolist()[0]) if len(self.labels) else object
+    if labels.dtype==dtype or kind not in (str,Real): return self.encode(labels)
+    res = np.zeros(len(labels), 'int32')
+    same = np.array([_kind_of(o) is kind for o in labels], bool)
+    if not same.any(): return res
+    labels = pd.Index(labels[same].tolist())
+    exact = True
+    if kind is Real and isinstance(dtype, np.dtype) and labels.dtype!=object: labels,exact = _as_numbers(labels, dtype)
+    res[same] = np.where(exact, self.encode(labels), 0)
+    return res
+
 # %% ../nbs/00a_labels.ipynb #8c0c89d8
+def _closest(labels, lost, few=2000, beside=20):
+    "The one of `labels` most like the text `lost`, in a list, if one is like it; of many only those beside it in their order are compared"
+    if len(lost)>500: return []
+    if len(labels)>few:
+        places = [bisect_left(labels, o) for o in (lost, lost.title(), lost.lower(), lost.upper())]
+        labels = np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
+    return difflib.get_close_matches(lost, list(labels), n=1)
+
+def _hint(labels, lost):
+    "What may have been meant by `lost`, which is not among the `labels`"
+    known = labels[:1].tolist()[0] if len(labels) else lost
+    if _kind_of(known)!=_kind_of(lost):
+        kind = {str: 'text', Real: 'numbers'}.get(_kind_of(known), type(known).__name__)
+        return f', which are {kind}, {known!r:.60} for one'
+    return ''.join(f'; closest: {o!r}' for o in _closest(labels, lost)) if isinstance(lost, str) else ''
+
 @patch
 def lookup(self:Vocab, labels):
     "Codes of `labels`, one or several. `KeyError` names the first that isn't there, and the closest that is"
-    labels = [labels] if isinstance(labels, str) or not hasattr(labels, '__iter__') else list(labels)
-    codes = self.encode(labels)
+    labels = as_labels(labels, self.name)
+    codes = self.find(labels)
     if (codes>0).all(): return codes
-    lost = labels[int((codes==0).argmax())]
-    close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) and isinstance(self[1], str) else []
-    raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
+    lost = labels[codes==0][:1].tolist()[0]
+    raise KeyError(f'{lost!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{_hint(self.labels, lost)}')
 
 # %% ../nbs/00a_labels.ipynb #1571bda2
 def _need(module):

@@ -8,15 +8,19 @@ Docs: https://fastrec.github.io/fastrec/predict.html.md"""
 __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 
 # %% ../nbs/05_predict.ipynb #4b51ffc2
+import math
 from contextlib import contextmanager
 from copy import copy
+from numbers import Integral,Real
 from pathlib import Path
 from warnings import warn
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
+from torch.utils.weak import WeakIdKeyDictionary
 from .labels import *
+from .labels import as_labels
 from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
 from .factors import *
 from .factors import _seeded,_table
@@ -92,20 +96,52 @@ class Recommender(Recommends):
         self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users
 
 # %% ../nbs/05_predict.ipynb #dc8c444a
+def _in_evaluation(model):
+    "`model`, or, if part of it is in training mode, a copy of its modules in evaluation mode that shares all tensors"
+    modules = list(model.modules())
+    if not any(m.training for m in modules): return model
+    twins = {m: copy(m) for m in modules}
+    for m in twins.values(): m._modules,m.training = {k: twins.get(o) for k,o in m._modules.items()},False
+    return twins[model]
+
 @contextmanager
 def _evaluating(model):
-    "`model` in evaluation mode and without gradients; afterwards each of its modules as it was"
-    modes = [(m,m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(): yield next(model.parameters()).device
-    finally:
-        for m,training in modes: m.training = training
+    "What answers for `model`, in evaluation mode and without gradients, and its device. The model's own mode stays: somebody else may be using it"
+    with torch.no_grad(): yield _in_evaluation(model),next(model.parameters()).device
 
-def _codes(vocab, labels):
-    "Codes of `labels`, one or several; of all if it's `None`"
+# %% ../nbs/05_predict.ipynb #1d6a8f03
+def _need_whole(name, n, least=1):
+    "Refuse an `n` that is no whole number from `least` on"
+    if isinstance(n, (bool,np.bool_)) or not isinstance(n, Integral): raise TypeError(f'{name}={n!r} must be a whole number')
+    if n<least: raise ValueError(f'{name}={n} must be at least {least}')
+
+def _need_finite(name, z):
+    "Refuse a `z` that is no finite number"
+    if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r} must be a number')
+    if not math.isfinite(z): raise ValueError(f'{name}={z} must be a finite number')
+
+def _need_choice(unknown, *choices):
+    if unknown not in choices: raise ValueError(f'unknown={unknown!r} must be {" or ".join(map(repr, choices))}')
+
+def _codes(vocab, labels, lost=None):
+    "Codes of `labels`, one or several; of all if it's `None`. What is unknown raises, or, if there is a list `lost`, joins it"
     if labels is None: return torch.arange(1, len(vocab))
-    return torch.from_numpy(vocab.lookup(labels))
+    if lost is None: return torch.from_numpy(vocab.lookup(labels))
+    labels = as_labels(labels, vocab.name)
+    codes = vocab.find(labels)
+    lost += labels[codes==0].tolist()
+    return torch.from_numpy(codes[codes>0])
+
+def _asked_for(self, users, items, unknown):
+    "Codes of `users` and of `items`"
+    _need_choice(unknown, 'raise', 'drop')
+    res,said = [],[]
+    for vocab,labels in zip(self.ds.classes.values(), (users,items)):
+        lost = [] if unknown=='drop' else None
+        res.append(_codes(vocab, labels, lost))
+        if lost: said.append(f'{len(lost)} unknown in {vocab.name!r} ({", ".join(map(repr, lost[:3]))}{", …" if len(lost)>3 else ""})')
+    if said: warn(f'{" and ".join(said)}; left out')
+    return res
 
 # %% ../nbs/05_predict.ipynb #e95b2a78
 def need_stars(model, what):
@@ -123,17 +159,25 @@ def predict(self:Recommends,
     std:bool=False, # After `fit_bayes`: give the standard deviation of the rating too?
 )->float:
     "The rating that `user` is predicted to give to `item`"
-    if unknown not in ('raise','average'): raise ValueError(f"unknown={unknown!r} must be 'raise' or 'average'")
-    read = (lambda v,o: v.lookup([o])) if unknown=='raise' else (lambda v,o: v.encode([o]))
-    codes = [torch.from_numpy(read(v,o)) for v,o in zip(self.ds.classes.values(), (user,item))]
+    _need_choice(unknown, 'raise', 'average')
+    if std: _need_draws(self.model, 2)
+    codes = []
+    for vocab,label in zip(self.ds.classes.values(), (user,item)):
+        codes.append(torch.from_numpy(vocab.lookup([label]) if unknown=='raise' else vocab.find([label])))
     x = torch.stack(codes, 1)
     pred = _predict(self.model, x).item()
     return (pred,_std(self.model, x).item()) if std else pred
 
-def _predict(model, x, bs=2**16):
+def _at_once(model, most=2**16, numbers=2**24):
+    "How many pairs to look up at once, so that their rows are no more than `numbers` numbers"
+    return max(1, min(most, numbers//max(model.tables[0][0].embedding_dim, 1)))
+
+def _predict(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     if (x[:,:2]==0).any(): model.fill_unknown()
-    with _evaluating(model) as device: return torch.cat([model(o.to(device)).float().cpu() for o in x.split(bs)]) if len(x) else torch.zeros(0)
+    with _evaluating(model) as (model,device):
+        parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))] if len(x) else []
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 # %% ../nbs/05_predict.ipynb #a9e7241a
 def _need_draws(model, n=1):
@@ -142,13 +186,16 @@ def _need_draws(model, n=1):
     return model
 
 def _one_draw(model, s):
-    if not -_need_draws(model).n_draws<=s<model.n_draws: raise ValueError(f'draw={s}: there are draws 0 to {model.n_draws-1}')
+    n = _need_draws(model).n_draws
+    _need_whole('draw', s, -n)
+    if s>=n: raise ValueError(f'draw={s}: there are draws 0 to {n-1}')
     return model.one_draw(s)
 
-def _std(model, x, bs=2**14):
+def _std(model, x):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
-    with _evaluating(_need_draws(model, 2)) as device:
-        return torch.cat([(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(bs)]) if len(x) else torch.zeros(0)
+    with _evaluating(_need_draws(model, 2)) as (model,device):
+        parts = [(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(_at_once(model, 2**14))] if len(x) else []
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 # %% ../nbs/05_predict.ipynb #e4fa0aaa
 @patch
@@ -158,37 +205,97 @@ def predict_df(self:Recommends,
     std:bool=False, # After `fit_bayes`: give the standard deviations of the ratings too?
 )->pd.Series: # Predictions under the index of `frame`; with `std` a frame with them and the column 'std'
     "Predicted ratings for the rows of `frame`"
+    if std: _need_draws(self.model, 2)
     ds = self.ds.encode(frame, unknown, with_labels=False)
     name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
     pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=name)
     return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #88243c99
-def _block_size(u, i, max_bytes, score_bytes=4, more=0):
-    "How many users' scores, and `more` bytes for each user, fit into `max_bytes`, at most 256 on a CPU, where a larger buffer costs more than it gains"
-    row = score_bytes*len(i)+more
-    if row>max_bytes: raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {row:,} bytes')
-    return min(max_bytes//max(row,1), 256 if u.device.type=='cpu' else len(u)) or 1
+def _block_size(n_users, n_items, max_bytes, device, row):
+    "How many users fit into three quarters of `max_bytes` by `row` bytes each, at most 256 on a CPU, where a larger buffer costs more than it gains"
+    if 4*n_items>max_bytes: raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {4*n_items:,} bytes')
+    return max(1, min(max_bytes*3//4//max(row, 1), 256 if device.type=='cpu' else n_users))
 
+class _UserSide:
+    "The users' side of `model` for blocks of the codes `users`, made for as many at once as take a quarter of `max_bytes`"
+    def __init__(self, model, users, width, max_bytes, device, dtype=torch.float32):
+        store_attr('model,users,device,dtype')
+        self.most,self.start,self.u = max(max_bytes//4//(16*max(width, 1)), 1),0,None  # 16 bytes: up to four copies
+
+    def at(self, b):
+        "Where the block `b` is within `u`, which is made if `b` isn't there"
+        if self.u is None or b.start<self.start or b.stop>self.start+len(self.u):
+            self.u,self.start = None,b.start
+            part = self.users[b.start:max(b.stop, b.start+self.most)].to(self.device)
+            self.u = self.model.user_side(part).to(self.dtype)
+        return slice(b.start-self.start, b.stop-self.start)
+
+# %% ../nbs/05_predict.ipynb #7e21c9d4
 def _bar(n):
     from fastprogress.fastprogress import progress_bar  # whose import takes a tenth of a second
     res = progress_bar(range(n), leave=False)
     res.update(0)
     return res
 
+def _no_memory(e): return isinstance(e, torch.cuda.OutOfMemoryError) or 'out of memory' in str(e)
+
 def _by_blocks(f, n, size):
-    "Call `f(slice)` for blocks of `size` of `n`, smaller ones if CUDA runs out of memory, under a bar if they are many"
+    "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
     i,bar = 0,_bar(n) if n>100*size else None
     while i<n:
-        try: f(slice(i, min(i+size, n)))
-        except torch.cuda.OutOfMemoryError:
-            if size==1: raise
+        try:
+            f(slice(i, min(i+size, n)))
+            full = False
+        except RuntimeError as e:
+            if size==1 or not _no_memory(e): raise
+            full = True
+        if full:  # only now nobody holds what the block has made
             size //= 2
-            torch.cuda.empty_cache()
-        else:
-            i += size
-            if bar: bar.update(min(i, n))
+            if torch.cuda.is_available(): torch.cuda.empty_cache()
+            continue
+        i += size
+        if bar: bar.update(min(i, n))
     if bar: bar.on_iter_end()
+
+# %% ../nbs/05_predict.ipynb #c8470a6e
+def _memory_there(device):
+    "Bytes that can still be had on `device`; `None` where nobody tells"
+    if device.type=='cuda': return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)-torch.cuda.memory_allocated(device)
+    if device.type!='cpu': return None
+    try: lines = Path('/proc/meminfo').read_text().splitlines()
+    except OSError: return None
+    return next((int(o.split()[1])*1024 for o in lines if o.startswith('MemAvailable')), None)
+
+def _need_memory(what, n_bytes, device, instead):
+    "Refuse to make `what` of `n_bytes`, if there isn't room for it on `device`, and say what to do `instead`"
+    there = _memory_there(device) if n_bytes>2**24 else None
+    if there is not None and n_bytes>there: 
+        raise ValueError(f'{what} would need {n_bytes/1e9:,.1f} GB, and {there/1e9:,.1f} GB are free: {instead}')
+
+# %% ../nbs/05_predict.ipynb #e95b1c72
+_floats = torch.float16,torch.bfloat16,torch.float32,torch.float64
+
+def _check_grid(dtype, out):
+    "Refuse a type or a tensor that no grid can be written to, and return `out` as a tensor"
+    if not isinstance(dtype, torch.dtype) or dtype not in _floats: raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
+    if out is None: return None
+    if not isinstance(out, (Tensor,np.ndarray)): raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
+    if isinstance(out, np.ndarray):
+        if not out.flags.writeable or out.dtype.kind!='f': raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating numbers that can be written are needed')
+        out = torch.from_numpy(out)
+    if out.dtype not in _floats: raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of {", ".join(map(str, _floats))} is needed')
+    if dtype not in (torch.float32,out.dtype): raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
+    if any(n>1 and step==0 for n,step in zip(out.shape, out.stride())): raise ValueError('out was expanded: several of its places are one')
+    return out.detach()
+
+def _empty_grid(shape, dtype, device):
+    "A tensor to write a grid to"
+    what = f'the grid of {shape[0]:,} users and {shape[1]:,} items'
+    instead = 'ask for some users at a time, for recommend, or write it with out= to a np.memmap'
+    _need_memory(what, shape[0]*shape[1]*dtype.itemsize, device, instead)
+    try: return torch.empty(shape, dtype=dtype, device=device)
+    except RuntimeError as e: raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be had: {instead}') from e
 
 # %% ../nbs/05_predict.ipynb #0ecc7128
 @patch
@@ -196,18 +303,25 @@ def predict_grid(self:Recommends,
     users=None, # Label or labels of users; all if left out
     items=None, # Label or labels of items; all if left out
     dtype:torch.dtype=torch.float32, # Of the result; a CPU computes in float32 in any case
-    out:Tensor=None, # Existing tensor of shape (n_users,n_items) to write to
-    max_bytes:int=2**28, # Memory beside the result
-)->Tensor: # Shape (n_users,n_items), in the order asked for, on the model's device
+    out:Tensor|np.ndarray=None, # Existing tensor or array, also a `np.memmap`, of shape (n_users,n_items) to write to
+    max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
+    unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
+)->Tensor: # Shape (n_users,n_items), in the order asked for, on the model's device; or `out`
     "Predicted ratings of `users` for `items`. `KeyError` for an unknown label"
-    u,i = (_codes(v,o) for v,o in zip(self.ds.classes.values(), (users,items)))
-    if out is not None and out.shape!=(len(u),len(i)): raise ValueError(f'out has the shape {tuple(out.shape)}, the grid {(len(u),len(i))}')
-    with _evaluating(self.model) as device:
-        if out is None: out = torch.empty(len(u), len(i), dtype=dtype, device=device)
-        half = out.dtype if device.type!='cpu' else torch.float32
-        u,i = self.model.user_side(u.to(device)).to(half),self.model.item_side(i.to(device)).to(half)
-        def block(b): out[b] = self.model.to_range(self.model.score(u[b], i))
-        if len(i): _by_blocks(block, len(u), _block_size(u, i, max_bytes))
+    _need_whole('max_bytes', max_bytes)
+    grid = _check_grid(dtype, out)
+    if any(isinstance(o, (set,frozenset)) for o in (users,items)): raise TypeError('a set has no order, and a grid no labels: pass a list')
+    u,i = _asked_for(self, users, items, unknown)
+    if out is not None and grid.shape!=(len(u),len(i)): raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
+    with _evaluating(self.model) as (model,device):
+        if out is None: out = grid = _empty_grid((len(u),len(i)), dtype, device)
+        half = grid.dtype if device.type!='cpu' else torch.float32
+        i = model.item_side(i.to(device)).to(half)
+        side = _UserSide(model, u, i.shape[1], max_bytes, device, half)
+        def block(b):
+            at = side.at(b)
+            grid[b] = model.to_range(model.score(side.u[at], i))
+        if len(i): _by_blocks(block, len(u), _block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
     return out
 
 # %% ../nbs/05_predict.ipynb #c57c2988
@@ -227,6 +341,26 @@ def _largest(scores, n, block=64):
     values,j = _largest(F.embedding(best+row, blocks.flatten(0, 1)).flatten(1), n, block//8)
     return values,best.gather(1, j//block)*block + j%block
 
+def _first(mask, n, block=64):
+    "The columns of the first `n` that are true in each row of `mask`, in order; any others where these are fewer"
+    m = mask.shape[1]
+    if m<=2*block*n:
+        order = torch.arange(m, 0, -1, device=mask.device, dtype=torch.int32)
+        return (mask*order).topk(min(n, m))[1]
+    blocks = F.pad(mask, (0,-m%block)).unflatten(1, (-1,block))
+    best = _first(blocks.any(2), n).sort(1)[0]
+    cols = _first(blocks.gather(1, best[...,None].expand(-1, -1, block)).flatten(1), n)
+    return best.gather(1, cols//block)*block + cols%block
+
+def _mend_ties(scores, best, cols):
+    "Let the first ones of those as good as the last of the `best` be in `cols`, in place"
+    n = best.shape[1]
+    last = best[:,-1:]
+    better = (best!=last).sum(1, keepdim=True)
+    place = torch.arange(n, device=best.device)
+    first = _first(scores==last, n)
+    cols.copy_(torch.where(place<better, cols, first.gather(1, (place-better).clamp(min=0))))
+
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
@@ -236,7 +370,10 @@ def top_n(
     best,cols = _largest(scores, n+1)
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
     best,cols = best[:,:n],cols[:,:n]
-    if tied.any(): best[tied],cols[tied] = (o[:,:n] for o in scores[tied].sort(dim=1, descending=True, stable=True))
+    for rows in tied.nonzero()[:,0].split(max(len(tied)//16, 1)):  # few at a time, for they are copied
+        mended = cols[rows]
+        _mend_ties(scores[rows], best[rows], mended)
+        cols[rows] = mended
     if not (best[:,1:]==best[:,:-1]).any(): return best,cols
     cols,by_col = cols.sort(1)
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
@@ -245,7 +382,8 @@ def top_n(
 # %% ../nbs/05_predict.ipynb #72dae4ba
 def _candidates(self, items, min_count):
     "Codes of the items that may be recommended, in order"
-    codes = _codes(self.ds.classes[self.ds.item_name], items).long().unique()
+    codes = items if isinstance(items, Tensor) else _codes(self.ds.classes[self.ds.item_name], items)
+    codes = codes.long() if items is None else codes.long().unique()
     if self.counts is None:
         if min_count: raise ValueError(f'min_count={min_count}: how often items were rated is not known here')
         return codes
@@ -266,36 +404,83 @@ def _exclude(self, exclude_seen):
     return self.seen if exclude_seen else None
 
 # %% ../nbs/05_predict.ipynb #4f5e6d42
+class _Lists:
+    "Finds the `n` best of the codes `items`, for each of the codes `users` those that they haven't `seen`, by blocks of users"
+    def __init__(self, model, users, items, n, seen, max_bytes, sizes, device):
+        store_attr('model,users,items,n,seen,device')
+        self.where = torch.full((sizes[1],), -1)
+        self.where[items] = torch.arange(len(items))
+        self.i = model.item_side(items.to(device))
+        self.side = _UserSide(model, users, self.i.shape[1], max_bytes, device, self.i.dtype)
+        self.n_users,self.shown,self.buffer = sizes[0]-1,None,None
+        self.n_cols = len(items) if len(items)<=128*(n+1) else -(-len(items)//128)*128  # rows that begin at a cache line are faster to write
+        self.screen_at(slice(0, 1))
+        self.size = _block_size(len(users), len(items), max_bytes, device, self.row_bytes())
+
+    def row_bytes(self):
+        "Memory that a user takes: scores, what is looked at more closely, and the list"
+        n_list,k = min(self.n+1, len(self.items)),self.i.shape[1]
+        row = 4*self.n_cols*(self.model.n_buffers+.25) + 4*min(64*n_list, self.n_cols) + 64*n_list
+        if self.screen: row += (self.screen.score_bytes-4)*self.n_cols + 8*self.screen.n_candidates*k
+        seen = self.seen.offsets if self.seen is not None else None
+        return int(row + (64*int(seen[-1])//max(len(seen)-1, 1) if seen is not None else 0))
+
+    def screen_at(self, b):
+        "Where `b` is in the part of the users that is there, for which there is a `screen` if it pays"
+        at = self.side.at(b)
+        if self.shown is not self.side.u:
+            self.screen = make_screen(self.model, self.side.u, self.i, self.n, self.n_users)
+            self.shown = self.side.u
+        return at
+
+# %% ../nbs/05_predict.ipynb #a06b7d1f
+@patch
+def rows(self:_Lists, n):
+    "A buffer for the scores of `n` users, minus infinity where there is no item"
+    if self.buffer is None or not n<=len(self.buffer)<2*n:
+        self.buffer = None  # first make room
+        self.buffer = torch.full((n,self.n_cols), -torch.inf, dtype=self.i.dtype, device=self.device)
+    return self.buffer[:n]
+
+@patch
+def strike(self:_Lists, users, scores, worst=-torch.inf):
+    "Set the `scores` of what the codes `users` have seen to the `worst`, in place"
+    if self.seen is None: return scores
+    row,col = self.seen.of(users)
+    col = self.where[col]
+    scores[row[col>=0].to(self.device),col[col>=0].to(self.device)] = worst
+    return scores
+
+@patch
+def exact(self:_Lists, users, u):
+    "The best scores and their places for the codes `users`, whose side of the model is `u`"
+    scores = self.rows(len(users))
+    self.model.score(u, self.i, out=scores[:,:len(self.i)])
+    return top_n(self.strike(users, scores), self.n)
+
+@patch
+def best(self:_Lists, b):
+    "The best scores and their places for the block `b`"
+    at,users = self.screen_at(b),self.users[b]
+    if not self.screen: return self.exact(users, self.side.u[at])
+    candidates = _largest(self.strike(users, self.screen.keys(at), 0), self.screen.n_candidates)
+    *best,sure = self.screen.best(at, *candidates)
+    if not sure.all():
+        unsure = (~sure).nonzero()[:,0].cpu()
+        rest = at.start+unsure
+        for o,r in zip(best, self.screen.again(rest, *self.exact(users[unsure], self.side.u[rest.to(self.device)]))): o[unsure] = r
+    return best
+
+# %% ../nbs/05_predict.ipynb #f2e4c8b7
 def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
-    where = torch.full((len(self.ds.classes[self.ds.item_name]),), -1)
-    where[items] = torch.arange(len(items))
-    with _evaluating(self.model) as device:
-        u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
-        screen = make_screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
-        size = _block_size(u, i, max_bytes, screen.score_bytes, 8*screen.n_candidates*u.shape[1]) if screen else _block_size(u, i, max_bytes)
-        def rows(n):  # such that begin at a cache line, which are faster to write
-            return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=u.dtype, device=device)
-        def strike(b, scores, worst=-torch.inf):
-            if seen is not None:
-                row,col = seen.of(users[b])
-                col = where[col]
-                scores[row[col>=0].to(device),col[col>=0].to(device)] = worst
-            return scores
-        def exact(b, scores):
-            self.model.score(u[b], i, out=scores[:,:len(i)])
-            return top_n(strike(b, scores), n)
-        def screened(b):
-            candidates = _largest(strike(b, screen.keys(b), 0), screen.n_candidates)
-            *best,sure = screen.best(b, *candidates)
-            if not sure.all():
-                unsure = (~sure).nonzero()[:,0].cpu()
-                rest = b.start+unsure
-                for o,r in zip(best, screen.again(rest, *exact(rest, rows(len(rest))))): o[unsure] = r
-            return best
-        buffer = None if screen else rows(min(size, len(u)))
-        def block(b): keep(users[b], *(o.cpu() for o in (screened(b) if screen else exact(b, buffer[:b.stop-b.start]))))
-        if len(i): _by_blocks(block, len(u), size)
+    if not len(users) or not len(items): return
+    with _evaluating(self.model) as (model,device):
+        lists = _Lists(model, users, items, n, seen, max_bytes, [len(v) for v in self.ds.classes.values()], device)
+        def block(b):
+            found = [o.cpu() for o in lists.best(b)]
+            keep(users[b], *found)
+        _by_blocks(block, len(users), lists.size)
 
 # %% ../nbs/05_predict.ipynb #3af34383
 def _frame(self, items, users, scores, places):
@@ -313,6 +498,8 @@ def _parquet(path):
     try: from pyarrow import Table,parquet
     except ImportError as e: raise ImportError('to write Parquet, pyarrow is needed: pip install pyarrow') from e
     path = Path(path)
+    if path.is_dir(): raise ValueError(f'path={str(path)!r} is a folder: name a file in it')
+    if not path.parent.is_dir(): raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
     part,writer = path.with_name(path.name+'.part'),None
     def write(df):
         nonlocal writer
@@ -328,6 +515,36 @@ def _parquet(path):
         part.unlink(missing_ok=True)
         raise
 
+# %% ../nbs/05_predict.ipynb #5fa1d3c6
+def _check_request(n, min_count, max_bytes, z, path):
+    "Refuse arguments of `recommend` that mean nothing"
+    _need_whole('n', n)
+    _need_whole('max_bytes', max_bytes)
+    _need_finite('min_count', min_count)
+    _need_finite('z', z)
+    if min_count<0: raise ValueError(f'min_count={min_count} must be at least 0')
+    if path is not None and not isinstance(path, (str,Path)): raise TypeError(f'path={path!r} must be the name of a file')
+
+def _by_draws(self, z, draw):
+    "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
+    if z and draw is not None: raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
+    model = Weighed(_need_draws(self.model, 2), z) if z else _one_draw(self.model, draw)
+    return Recommender(model, self.ds, self.seen, counts=self.counts)
+
+def _lists(self, users, items, n, seen, max_bytes, path=None):
+    "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
+    n = min(n, max(len(items), 1))
+    none = users[:0],torch.zeros(0, n),torch.zeros(0, n, dtype=int)
+    if path is not None:
+        with _parquet(path) as write:
+            write(_frame(self, items, *none))
+            _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(_frame(self, items, *o)))
+        return Path(path)
+    _need_memory(f'the lists of {len(users):,} users', 48*n*len(users), torch.device('cpu'), 'pass the name of a Parquet file as path')
+    parts = []
+    _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
+    return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
+
 # %% ../nbs/05_predict.ipynb #c83603e9
 @patch
 def recommend(self:Recommends,
@@ -337,33 +554,24 @@ def recommend(self:Recommends,
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
     min_count:int=0, # Leave out items with fewer training ratings
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
-    max_bytes:int=2**28, # Memory for the scores of a block of users
+    max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
+    unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
 )->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; or `path`
     "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
-    if n<1: raise ValueError(f'n={n} must be at least 1')
-    if z and draw is not None: raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
-    if z or draw is not None:
-        model = Weighed(_need_draws(self.model, 2), z) if z else _one_draw(self.model, draw)
-        return Recommender(model, self.ds, self.seen, counts=self.counts).recommend(users, n, items, exclude_seen, min_count, path, max_bytes)
+    _check_request(n, min_count, max_bytes, z, path)
+    if z or draw is not None: self = _by_draws(self, z, draw)
     shard = self.seen and self.seen.shard
-    users = shard.own() if shard and users is None else _codes(self.ds.classes[self.ds.user_name], users).long()
-    items,seen = _candidates(self, items, min_count),_exclude(self, exclude_seen)
-    none = users[:0],torch.zeros(0, min(n, max(len(items), 1))),torch.zeros(0, min(n, max(len(items), 1)), dtype=int)
-    if path is not None:
-        with _parquet(path) as write:
-            write(_frame(self, items, *none))
-            _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(_frame(self, items, *o)))
-        return Path(path)
-    parts = []
-    _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
-    return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
+    codes,of_items = _asked_for(self, users, items, unknown)
+    codes = shard.own() if shard and users is None else codes.long()
+    of_items,seen = _candidates(self, None if items is None else of_items, min_count),_exclude(self, exclude_seen)
+    return _lists(self, codes, of_items, n, seen, max_bytes, path)
 
 # %% ../nbs/05_predict.ipynb #47b62034
 def _similar(self, label, n, side):
     vocab,factors = list(self.ds.classes.values())[side],(self.model.user_factors,self.model.item_factors)[side]
-    if n<1: raise ValueError(f'n={n} must be at least 1')
+    _need_whole('n', n)
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
     k = int(vocab.lookup([label])[0])-1
     factors = F.normalize(factors.float())
@@ -396,12 +604,39 @@ def user_rows(self:Dot): return torch.cat([self.user_factors, self.u_bias.weight
 @patch
 def user_rows(self:Net): return self.user_factors
 
+def _moments(rows):
+    "Mean and covariance of the `rows`, (k,) and (k,k)"
+    mean,cov = rows.mean(0),0.
+    for o in rows.split(2**16):
+        d = o-mean
+        cov = cov + d.T@d
+    cov = cov/max(len(rows)-1, 1)
+    return mean,cov + torch.eye(len(cov), device=rows.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
+
+def _bits(w, most=2**24):
+    "The sum of the bits of `w`, of a large one of every so many rows: what may follow a change"
+    w = w.detach()[::w.numel()//most+1].flatten()
+    size = 8//w.element_size()
+    return w.view(torch.uint8).view(-1)[:len(w)//size*8].view(torch.int64).sum().item(),w[len(w)//size*size:].tolist()
+
+# %% ../nbs/05_predict.ipynb #d7c1f2a8
+_kept = WeakIdKeyDictionary()  # of the users' factors: what their bits add up to, and the prior that follows
+
 def _prior(model):
-    "Mean and covariance of the trained users' rows, (k,) and (k,k)"
-    z = model.user_rows()
-    d = z-z.mean(0)
-    cov = d.T@d/max(len(z)-1, 1)
-    return z.mean(0),cov + torch.eye(len(cov), device=z.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
+    "Mean and covariance of the trained users' rows, (k,) and (k,k); of those of each draw, (S,k) and (S,k,k), if there are draws"
+    tables = [e.weight for e in model.tables[0]] + ([model.u_bias_draws] if isinstance(model, PosteriorMean) else [])
+    now = [(o.data_ptr(),o._version,_bits(o)) for o in tables]
+    before,prior = _kept.get(tables[0], (None,None))
+    if now!=before:
+        prior = _moments_of(model)
+        _kept[tables[0]] = now,prior
+    return prior
+
+@torch.no_grad()
+def _moments_of(model):
+    if not isinstance(model, PosteriorMean): return _moments(model.user_rows())
+    draws = [_moments(torch.cat(model.rows_of_draw(s, 0, slice(1, None)), 1)) for s in range(model.n_draws)]
+    return tuple(map(torch.stack, zip(*draws)))
 
 # %% ../nbs/05_predict.ipynb #73103b47
 def _padded(users, n_users, *cols):
@@ -415,20 +650,23 @@ def _padded(users, n_users, *cols):
         return res
     return [pad(c) for c in cols]
 
-@patch
-def _fit_users(self:Dot, users, items, y, n_users, noise, steps=6, eps=None):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1): the mean, or with the standard normal `eps` a draw"
-    if self.is_preference: return _fit_choices(self, users, items, n_users)
-    m,cov = _prior(self)
+# %% ../nbs/05_predict.ipynb #4e8d7b20
+def _bend(model, scores):
+    "The predictions that `scores` give within the range of `model`, and their slopes"
+    (lo,hi),pred = model.y_range,model.to_range(scores)
+    return pred,(pred-lo)*(hi-pred)/(hi-lo)
+
+def _solve_users(prior, users, factors, off, y, n_users, noise, bent=None, steps=6, eps=None):
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave items with the `factors` the ratings `y`, of variance `noise`: the mean,
+    or with the standard normal `eps` a draw. `off` is what else adds to a score, `bent` the model whose range bends it, if one does"""
+    m,cov = prior
     prec,z = torch.linalg.inv(cov),m.repeat(n_users, 1)
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
-    design = torch.cat([self.i_weight(items), torch.ones_like(y)[:,None]], 1)
-    d,off,y,weight = _padded(users, n_users, design, self.i_bias(items)[:,0]+self.mean, y, torch.ones_like(y)/noise)
-    bent = self.y_range is not None and not self.clip
+    design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
+    d,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
     for _ in range(steps if bent else 1):
         lin = (d@z[...,None])[...,0]
-        pred = self.to_range((lin+off).clone()) if bent else lin+off
-        slope = torch.ones_like(pred) if not bent else (pred-self.y_range[0])*(self.y_range[1]-pred)/(self.y_range[1]-self.y_range[0])
+        pred,slope = (lin+off,torch.ones_like(lin)) if bent is None else _bend(bent, lin+off)
         dj = d*slope[...,None]
         a = prec + dj.mT@(dj*weight[...,None])
         b = prec@m + (dj.mT@((y-pred + slope*lin)*weight)[...,None])[...,0]
@@ -436,14 +674,26 @@ def _fit_users(self:Dot, users, items, y, n_users, noise, steps=6, eps=None):
     if eps is not None: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
     return z
 
+@patch
+def _fit_users(self:Dot, users, items, y, n_users, noise):
+    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1)"
+    if self.is_preference: return _fit_choices(self, users, items, n_users)
+    bent = self if self.y_range is not None and not self.clip else None
+    return _solve_users(_prior(self), users, self.i_weight(items), self.i_bias(items)[:,0]+self.mean, y, n_users, noise, bent)
+
 # %% ../nbs/05_predict.ipynb #74a8b52d
 @patch
 def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
     noise,s = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects),self.n_draws
-    with _seeded(0): eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, device=y.device)
+    chance = torch.Generator(y.device).manual_seed(0)  # of this call alone, so that each gives the same
+    eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, device=y.device, generator=chance)
     eps = (eps-eps.mean(0))*(s/max(s-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
-    return torch.cat([self.one_draw(k)._fit_users(users, items, y, n_users, noise, eps=eps[k]) for k in range(s)], 1)
+    res = []
+    for k,prior in enumerate(zip(*_prior(self))):
+        q,b = self.rows_of_draw(k, 1, items)
+        res.append(_solve_users(prior, users, q, b[:,0]+self.mean, y, n_users, noise, eps=eps[k]))
+    return torch.cat(res, 1)
 
 @patch
 @torch.enable_grad()
@@ -472,10 +722,11 @@ def with_users(self:Dot, z, m):
 @patch
 def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
-    _,items = self.draws()
-    new = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)).transpose(0, 1)
-    u_noise,effects = self.u_noise[1:].mean().repeat(len(z)+1),[e.unknown() for e in self.time_effects]
-    return PosteriorMean(new, items, u_noise, self.i_noise, self.y_range, float(self.mean), effects).to(z.device)
+    new,res = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)),copy(self)
+    res._modules = {**self._modules, 'u_weight': _table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': _table(new[...,-1].mean(1)[:,None]),
+                    'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
+    res._buffers = {**self._buffers, 'u_bias_draws': new[...,-1].clone(), 'u_noise': self.u_noise[1:].mean().repeat(len(new))}
+    return res
 
 @patch
 def with_users(self:Net, z, m):
@@ -549,13 +800,13 @@ def fold_in(self:Recommends,
     unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
-    if unknown not in ('raise','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise' or 'drop'")
+    _need_choice(unknown, 'raise', 'drop')
     if self.model.is_preference: ratings = _as_choices(self, ratings)
     x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
-    with _evaluating(self.model) as device:
-        z = self.model._fit_users(x[:,0].long().to(device)-1, x[:,1].to(device), y.to(device), len(vocab)-1, noise)
-        model = self.model.with_users(z, _prior(self.model)[0])
+    with _evaluating(self.model) as (model,device):
+        z = model._fit_users(x[:,0].long().to(device)-1, x[:,1].to(device), y.to(device), len(vocab)-1, noise)
+        model = model.with_users(z, _prior(model)[0]).eval()
     classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}
     model.classes,model.fill_unknown = classes,noop
     counts = torch.ones(len(classes[self.ds.item_name]), dtype=int) if self.counts is None else self.counts

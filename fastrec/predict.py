@@ -21,9 +21,9 @@ from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
 from .labels import *
-from .labels import _as_ratings,_missing,_need_columns
+from .labels import _as_ratings,_missing,_need_columns,as_labels
 from .factors import *
-from .factors import _seeded,_table
+from .factors import _table
 
 # %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:

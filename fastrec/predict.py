@@ -348,7 +348,7 @@ def _first(mask, n, block=64):
         order = torch.arange(m, 0, -1, device=mask.device, dtype=torch.int32)
         return (mask*order).topk(min(n, m))[1]
     blocks = F.pad(mask, (0,-m%block)).unflatten(1, (-1,block))
-    best = _first(blocks.any(2), n).sort(1)[0]
+    best = _first(blocks.contiguous().view(torch.int64).amax(2)>0, n).sort(1)[0]  # eight at a time
     cols = _first(blocks.gather(1, best[...,None].expand(-1, -1, block)).flatten(1), n)
     return best.gather(1, cols//block)*block + cols%block
 
@@ -613,7 +613,7 @@ def _moments(rows):
     cov = cov/max(len(rows)-1, 1)
     return mean,cov + torch.eye(len(cov), device=rows.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
 
-def _bits(w, most=2**24):
+def _bits(w, most=2**21):
     "The sum of the bits of `w`, of a large one of every so many rows: what may follow a change"
     w = w.detach()[::w.numel()//most+1].flatten()
     size = 8//w.element_size()

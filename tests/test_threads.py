@@ -3,7 +3,7 @@ import os,random,sys,threading,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import DeepMF,RecDataLoaders,Vocab,learner,load_recommender,nn_learner
 
-n_requests = int(os.environ.get('FASTREC_REQUESTS', 250))
+n_requests = int(os.environ.get('FASTREC_REQUESTS', 60))
 fits = {'dot': lambda d: learner(d, n_factors=6), 'net': lambda d: nn_learner(d, 6), 'draws': lambda d: learner(d), 'preference': lambda d: learner(d)}
 
 def trained(ratings, kind):

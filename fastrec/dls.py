@@ -15,7 +15,7 @@ from .data import *
 from .labels import *
 from .frames import *
 from pandas.io.common import get_handle
-from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times,need_columns,pick_columns,role_of,rows_to_keep,told_apart
+from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times,items_beside,need_columns,pick_columns,role_of,rows_to_keep,told_apart
 from .labels import encode_column,_processes
 
 # %% ../nbs/01_dls.ipynb #994c46b4
@@ -333,15 +333,18 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
     try: from pyarrow import dataset
     except ImportError as e: raise ImportError("to read Parquet, pyarrow is needed: pip install 'fastrec[parquet]'") from e
     data = dataset.dataset(path)
-    *names,rating = pick_columns(data.head(10_000).to_pandas(), user_name, item_name, rating_name)
-    labels,others = {n: _Labels() for n in names},{n: [] for n in (rating,time_name) if n}
+    head = data.head(10_000).to_pandas()
+    *names,rating = pick_columns(head, user_name, item_name, rating_name)
+    beside = [n for n in [items_beside(head, names[1])] if n is not None]  # which tells apart items of one title
+    labels,others = {n: _Labels() for n in names+beside},{n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
         if part[1]>1: b = b.filter(_own(b[names[0]], part))
         if not len(b): continue
         for n,o in labels.items(): o.add(b[n])
         for n,o in others.items(): o.append(b[n].to_pandas())
     if not others[rating]: raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
-    return pd.DataFrame({**{n: o.column() for n,o in labels.items()}, **{n: pd.concat(o, ignore_index=True) for n,o in others.items()}})
+    df = {n: o.column() for n,o in labels.items()} | {n: pd.concat(o, ignore_index=True) for n,o in others.items()}
+    return pd.DataFrame(df)[[*names, *others, *beside]]
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)

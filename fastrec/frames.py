@@ -73,6 +73,7 @@ def _converted(data):
 def _advice(data):
     "What to do about `data` that cannot be read"
     if isinstance(data, str) or hasattr(data, '__fspath__'): return ': read a file with from_csv or from_parquet'
+    if isinstance(data, pd.Series): return ': call .reset_index() first'
     for name in ('collect','compute','to_table'):
         if hasattr(data, name): return f': call .{name}() first'
     return ''
@@ -140,8 +141,9 @@ def usual_column(df, roles, argument=None):
     if others: warn(f'{best!r} is taken, though {others[0]!r} could be meant as well' + f': name it with {argument}'*bool(argument))
     return best
 
-# %% ../nbs/00b_frames.ipynb #bd7dd1e0
+# %% ../nbs/00b_frames.ipynb #6d76ffc7
 _arguments = ('user_name','item_name','rating_name')
+_contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
 _reserved = 'rank score similarity bias stars count mean std loss'.split()  # what fastrec's own tables call their columns
 
 def some_rows(col, n=100_000):
@@ -161,6 +163,15 @@ def _like_ids(col):
     counts = values.value_counts()
     return len(counts)>200 and counts.index[0]!=values.min()
 
+def _check_swapped(df, placed, rating):
+    "Refuse users or items in their place that have the few low values of ratings where the column `rating` has more and higher ones"
+    highest,n = (df[rating].max(),df[rating].nunique()) if pd.api.types.is_numeric_dtype(df[rating]) else (0,0)
+    for argument,c in placed.items():
+        if argument=='rating_name' or not pd.api.types.is_numeric_dtype(df[c]) or len(df)<100: continue
+        if df[c].nunique()<12<n and df[c].max()<=10<20<highest:
+            raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} ids, {shown(df[rating])} for one: '
+                             'name the columns with user_name, item_name, rating_name')
+
 def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
     for argument,c in placed.items():
@@ -170,10 +181,15 @@ def check_place(df, placed):
                              f'df.drop(columns={c!r}) or from_csv(..., index_col=0), or name the right column with {argument}')
         if argument!='rating_name' and col.dtype.kind=='f' and (some_rows(col).dropna()%1!=0).any():
             raise ValueError(f'{c!r} holds {shown(some_rows(col)[some_rows(col)%1!=0])}, which is no id: name the right column with {argument}')
+        if argument!='rating_name' and _like_ids(col) and col.min()>10**8 and col.nunique()>.5*len(col)>=10:
+            raise ValueError(f'{c!r} holds times, {shown(col)} for one: name the right column with {argument}')
         if argument=='rating_name' and _like_ids(col):
             raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the right column with rating_name')
 
-# %% ../nbs/00b_frames.ipynb #6c5fe080
+# %% ../nbs/00b_frames.ipynb #c0c5d14b
+def _index_hint(df):
+    return ''.join(f'; {n!r} is its index, call .reset_index() first' for n in df.index.names if role_of(n)[0])
+
 def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
@@ -187,7 +203,7 @@ def _by_place(df, i, names):
     if role_of(col)[0] is None and col not in names: return col
     needed = ('user','title','rating')[i]
     hint = '; where people only choose, add one: df.assign(rating=1)' if i==2 else ''
-    raise ValueError(f'the frame has no column {needed!r}, and {col!r} in its place: name it with {_arguments[i]}, out of {listed(df.columns)}{hint}')
+    raise ValueError(f'the frame has no column {needed!r}, and {col!r} in its place: name it with {_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
 
 def _check_shape(df, names):
     if df.empty and df.shape[1]>2: raise ValueError('the frame has no rows')
@@ -195,7 +211,7 @@ def _check_shape(df, names):
     if (table := _table_advice(df)) and names==[None]*3: raise ValueError(table)
     if df.shape[1]<3:
         clicks = '; where people only choose, add ratings of 1: df.assign(rating=1)' if df.shape[1]==2 else ''
-        raise ValueError(f'the frame has {df.shape[1]} columns ({listed(df.columns)}); user, item and rating are needed{clicks}')
+        raise ValueError(f'the frame has {df.shape[1]} columns ({listed(df.columns)}); user, item and rating are needed{_index_hint(df) or clicks}')
 
 # %% ../nbs/00b_frames.ipynb #0ff7868a
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):
@@ -209,9 +225,13 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     for i in range(3):
         if names[i] is None: names[i] = placed[_arguments[i]] = _by_place(df, i, names)
     if len(set(names))<3: raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, item_name, rating_name')
+    for argument,n in zip(_arguments, given):
+        if n is not None and (role := role_of(n)[0]) in _contradictions[argument]:
+            raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
     if bad := [n for n in names[:2] if n in _reserved]:
         raise ValueError(f'users or items cannot be called {bad[0]!r}, as columns of the answers are: rename it with df.rename(columns={{{bad[0]!r}: ...}})')
     check_place(df, placed)
+    _check_swapped(df, placed, names[2])
     if placed:
         taken = ', '.join(f'{what}: {n!r}' for what,n in zip(('users','items','ratings'), names))
         warn(f'taken for {taken}; if that is wrong, name them with user_name, item_name, rating_name')
@@ -319,9 +339,10 @@ _kinds = {'integer': 'numbers', 'floating': 'numbers', 'mixed-integer-float': 'n
 def kind_of(labels):
     "'numbers', 'text', 'dates' …: what `labels`, a Series or an Index, hold"
     if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.cat.categories if isinstance(labels, pd.Series) else labels.categories
+    if labels.dtype.kind in 'iuf': return 'numbers'
     labels = plain(labels)
     if isinstance(labels.dtype, pd.CategoricalDtype): return kind_of(labels)
-    kind = pd.api.types.infer_dtype(labels, skipna=True)
+    kind = 'string' if isinstance(labels.dtype, pd.StringDtype) and len(labels) else pd.api.types.infer_dtype(labels, skipna=True)
     if isinstance(labels.dtype, pd.DatetimeTZDtype): return 'dates with a zone'
     return _kinds.get(kind, kind)
 
@@ -408,6 +429,7 @@ def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = plain(col)
     if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
+    if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'): col = col.astype('float64')
     if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
         value = _no_number(col) if len(col) else None
         comma = isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value)

@@ -15,7 +15,8 @@ from .data import *
 from .labels import *
 from .frames import *
 from pandas.io.common import get_handle
-from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times,need_columns,pick_columns,role_of,rows_to_keep,told_apart
+from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times
+from .frames import items_beside,need_columns,pick_columns,role_of,rows_to_keep,told_apart
 from .labels import encode_column,_processes
 
 # %% ../nbs/01_dls.ipynb #994c46b4
@@ -155,7 +156,8 @@ def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     names = pick_columns(df, user_name, item_name, rating_name)
     columns = names if time_name is None else names+[time_name]
     need_columns(df, columns)
-    if len(set(columns))<len(columns): raise ValueError(f'time_name={time_name!r} is the column of {("users","items","ratings")[names.index(time_name)]} too')
+    if len(set(columns))<len(columns):
+        raise ValueError(f'time_name={time_name!r} is the column of {("users","items","ratings")[names.index(time_name)]} too')
     keep = rows_to_keep(df, columns, dropna)
     return told_apart(df, names[1]),names,keep
 
@@ -191,8 +193,12 @@ def from_df(cls:RecDataLoaders,
     return dls
 
 # %% ../nbs/01_dls.ipynb #e81b6a53
-_formats = {b'PAR1': 'Parquet: read it with from_parquet', b'PK': 'an archive or a spreadsheet: read it with pd.read_excel, or unpack it', b'{': 'JSON: read it with pd.read_json',
-            b'[': 'JSON: read it with pd.read_json', b'<': 'HTML or XML, as a page that was saved in place of the file', b'\x1f\x8b': "packed with gzip: pass compression='gzip'"}
+_formats = {
+    b'PAR1': 'Parquet: read it with from_parquet',
+    b'PK': 'an archive or a spreadsheet: read it with pd.read_excel, or unpack it',
+    b'{': 'JSON: read it with pd.read_json', b'[': 'JSON: read it with pd.read_json',
+    b'<': 'HTML or XML, as a page that was saved in place of the file',
+    b'\x1f\x8b': "packed with gzip: pass compression='gzip'"}
 
 def _bytes_of(csv, compression):
     "All of the file `csv`, unpacked"
@@ -204,12 +210,14 @@ def _bytes_of(csv, compression):
 def _encoding_of(data, csv):
     "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
     if not data.strip(): raise ValueError(f'{csv} is empty')
-    if what := next((v for k,v in _formats.items() if data.lstrip().startswith(k)), None): raise ValueError(f'{csv} is no CSV file but {what}')
+    for mark,what in _formats.items():
+        if data[:99].lstrip().startswith(mark): raise ValueError(f'{csv} is no CSV file but {what}')
     if data[:2] in (b'\xff\xfe',b'\xfe\xff'): return 'utf-16'
     try: data.decode()
     except UnicodeDecodeError as e:
         at = data.count(b'\n', 0, e.start)+1
-        raise ValueError(f"{csv} is not UTF-8, line {at} holds {data[e.start:e.start+1]!r}: name its encoding, as in from_csv(..., encoding='latin-1')") from e
+        raise ValueError(f"{csv} is not UTF-8, line {at} holds {data[e.start:e.start+1]!r}: "
+                         f"name its encoding, as in from_csv(..., encoding='latin-1')") from e
     return 'utf-8-sig'
 
 # %% ../nbs/01_dls.ipynb #a4d0c7f5
@@ -260,24 +268,29 @@ def _named(df):
     "`df`, from a file without a header, with the names that its columns have by their place"
     timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>10**8
     names = ['user','item','rating'] + ['timestamp']*int(timed)
-    warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {", ".join(map(str, df.iloc[0]))}; if that is wrong, pass names=[...]')
+    warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {", ".join(map(str, df.iloc[0]))}; '
+         'if that is wrong, pass names=[...]')
     df = df.rename(columns=dict(enumerate(names)))
     check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
     return df
 
 def _read_csv(csv, id_names, given):
     "The frame in the file `csv`, users and items as they are written"
-    if unknown := given.keys()-inspect.signature(pd.read_csv).parameters: raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
+    if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
+        raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
     data = _bytes_of(csv, given.pop('compression', 'infer'))
     encoding = given.get('encoding') or _encoding_of(data, csv)
-    kwargs = dict(encoding=encoding, keep_default_na=False, na_values=[''], index_col=False, **_layout(data, encoding, given)) | given
+    usual = dict(encoding=encoding, keep_default_na=False, na_values=[''], index_col=False)
+    kwargs = usual | _layout(data, encoding, given) | given
     def read(**more):
         with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning): return pd.read_csv(io.BytesIO(data), **kwargs|more)
     try:
-        ids = [c for k,c in enumerate(read(nrows=9).columns) if c in id_names or role_of(c)[0] in ('user','item') or role_of(c)[0] is None and k<2]
+        roles = {c: role_of(c)[0] for c in read(nrows=9).columns}
+        ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item') or role is None and k<2]
         df = read(**{} if 'dtype' in given else dict(dtype={c: str for c in ids}))
     except (ValueError,pd.errors.ParserWarning) as e:
-        raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: say how it is written, as in from_csv(..., sep=";", header=None)') from e
+        raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: '
+                         'say how it is written, as in from_csv(..., sep=";", header=None)') from e
     if 'dtype' not in given:
         for c in ids: df[c] = _as_ids(df[c])
     return _named(df) if kwargs.get('header', 0) is None and 'names' not in kwargs and df.shape[1]>2 else df
@@ -333,15 +346,18 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
     try: from pyarrow import dataset
     except ImportError as e: raise ImportError("to read Parquet, pyarrow is needed: pip install 'fastrec[parquet]'") from e
     data = dataset.dataset(path)
-    *names,rating = pick_columns(data.head(10_000).to_pandas(), user_name, item_name, rating_name)
-    labels,others = {n: _Labels() for n in names},{n: [] for n in (rating,time_name) if n}
+    head = data.head(10_000).to_pandas()
+    *names,rating = pick_columns(head, user_name, item_name, rating_name)
+    beside = [n for n in [items_beside(head, names[1])] if n is not None]  # which tells apart items of one title
+    labels,others = {n: _Labels() for n in names+beside},{n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
         if part[1]>1: b = b.filter(_own(b[names[0]], part))
         if not len(b): continue
         for n,o in labels.items(): o.add(b[n])
         for n,o in others.items(): o.append(b[n].to_pandas())
     if not others[rating]: raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
-    return pd.DataFrame({**{n: o.column() for n,o in labels.items()}, **{n: pd.concat(o, ignore_index=True) for n,o in others.items()}})
+    df = {n: o.column() for n,o in labels.items()} | {n: pd.concat(o, ignore_index=True) for n,o in others.items()}
+    return pd.DataFrame(df)[[*names, *others, *beside]]
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)

@@ -48,7 +48,8 @@ def _of_array(data):
         f'an array of shape {data.shape} is a table with a column for each item; a row for each rating is needed: '
         'u,i = table.nonzero(); pd.DataFrame(dict(user=u, item=i, rating=table[u,i]))')
     df = pd.DataFrame(data).infer_objects()
-    whole = [c for c in df.columns[:2] if df[c].dtype.kind=='f' and np.isfinite(df[c]).all() and (df[c]%1==0).all() and df[c].abs().max()<2**53]
+    def is_whole(col): return col.dtype.kind=='f' and np.isfinite(col).all() and (col%1==0).all() and col.abs().max()<2**53
+    whole = [c for c in df.columns[:2] if is_whole(df[c])]
     return df.astype({c: 'int64' for c in whole})
 
 # %% ../nbs/00b_frames.ipynb #04c6fc1a
@@ -73,6 +74,7 @@ def _converted(data):
 def _advice(data):
     "What to do about `data` that cannot be read"
     if isinstance(data, str) or hasattr(data, '__fspath__'): return ': read a file with from_csv or from_parquet'
+    if isinstance(data, pd.Series): return ': call .reset_index() first'
     for name in ('collect','compute','to_table'):
         if hasattr(data, name): return f': call .{name}() first'
     return ''
@@ -81,7 +83,8 @@ def _advice(data):
 def as_frame(data, what='ratings'):
     "`data` as a frame of pandas. `TypeError` if it is none, and nothing that can be read as one"
     try: df = data if isinstance(data, pd.DataFrame) else _converted(data)
-    except ImportError as e: raise ImportError(f'to read {type_name(data)}, {e.name} is needed: pip install {e.name}') from e
+    except ImportError as e:
+        raise ImportError(f'to read {type_name(data)}, {e.name} is needed: pip install {e.name}') from e
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f'{what} must be a DataFrame, not {type_name(data)}{_advice(data)}')
     if df.columns.nlevels>1:
@@ -91,23 +94,30 @@ def as_frame(data, what='ratings'):
 
 # %% ../nbs/00b_frames.ipynb #4292d8c2
 _ids = '(s|ids?|keys?|codes?|no|nr|num|number|idx|index|hash|uuid|guid|token)?'
-_people = '(app|site)?(user|customer|reviewer|visitor|member|reader|viewer|listener|rater|account|client|profile|subscriber|shopper|buyer|person|player|student|critic)'
-_things = ('(parent)?(item|movie|film|product|book|song|track|artist|album|show|series|anime|game|article|business|recipe|joke|restaurant|video|podcast|'
-           'content|offer|course|beer|wine|venue|place|hotel|paper|asin|isbn|isbn10|isbn13|sku)')
+_people = ('(app|site)?(user|customer|reviewer|visitor|member|reader|viewer|listener|rater|account|'
+           'client|profile|subscriber|shopper|buyer|person|player|student|critic)')
+_things = ('(parent)?(item|movie|film|product|book|song|track|artist|album|show|series|anime|game|article|business|'
+           'recipe|joke|restaurant|video|podcast|content|offer|course|beer|wine|venue|place|hotel|paper|asin|isbn|isbn10|isbn13|sku)')
 _scores = '(user|book|movie|film|item|product|star|my|review|overall|explicit|anime|recipe|game|joke|beer)?'
-_moments = '(unix|review|rating|event|order|purchase|interaction|click|view|watch|visit|play|listen|rated|created|added|updated)?'
+_moments = ('(unix|review|rating|event|order|purchase|interaction|click|view|watch|visit|play|listen|'
+            'rated|created|added|updated)?')
 _usual = {  # patterns of each role, best first
     'user':   ['user', f'{_people}{_ids}|uid|userid', f'{_people}names?'],
     'title':  ['title', f'{_things}titles?|titles', f'{_things}names?'],
     'item':   ['item', f'{_things}{_ids}|iid', '(imdb|tmdb)id'],
-    'rating': ['rating', f'{_scores}(ratings?|stars?|scores?)(value|score|num)?|overall', 'votes?|value|points?|grades?|rate|preference'],
-    'count':  ['counts?', '(n|num|total|play|click|view|listen|watch|purchase|order|event|interaction)?(counts?|plays?|clicks?|views?|listens|purchases?|orders?'
-               '|interactions?)|weight|quantity|qty|freq|frequency|hours|playtime|strength|confidence|likes?|liked|clicked|watched|implicit'],
-    'time':   ['timestamp', f'unix{_moments}(time|timestamp|ts)|{_moments}(timestamps?|ts)', f'{_moments}(time|date|datetime|at|on|day)|when|epoch']}
+    'rating': ['rating', f'{_scores}(ratings?|stars?|scores?)(value|score|num)?|overall',
+               'votes?|value|points?|grades?|rate|preference'],
+    'count':  ['counts?', '(n|num|total|play|click|view|listen|watch|purchase|order|event|interaction)?'
+               '(counts?|plays?|clicks?|views?|listens|purchases?|orders?'
+               '|interactions?)|weight|quantity|qty|freq|frequency|hours|playtime|strength|'
+               'confidence|likes?|liked|clicked|watched|implicit'],
+    'time':   ['timestamp', f'unix{_moments}(time|timestamp|ts)|{_moments}(timestamps?|ts)',
+               f'{_moments}(time|date|datetime|at|on|day)|when|epoch']}
 _usual = {role: [re.compile(o) for o in found] for role,found in _usual.items()}
 
 def bare_name(col): return re.sub('[^a-z0-9]+', '', re.sub(r'(_x|_y|\.\d+)$', '', str(col).strip().lower()))
 
+# %% ../nbs/00b_frames.ipynb #b232dc3b
 def role_of(col):
     "The role that a column called `col` has by its name, and the rank of that name, 0 for the best; `(None,0)` if it says nothing"
     name = bare_name(col) if isinstance(col, str) else ''
@@ -129,19 +139,23 @@ def need_columns(df, names, what='the frame'):
     if twice := [n for n in names if isinstance(df[n], pd.DataFrame)]:
         raise ValueError(f'{what} has several columns {twice[0]!r}: {listed(df.columns)}')
 
+# %% ../nbs/00b_frames.ipynb #26641f16
 def usual_column(df, roles, argument=None):
-    "The column of `df` whose name fits best to one of `roles`, `None` if none does; where another fits as well, that is said, with the `argument` that names it"
+    "The column of `df` whose name fits `roles` best, or `None`; where another fits as well, that is said, with the `argument` to name it"
     found = sorted(((rank,roles.index(role)),k) for k,(role,rank) in enumerate(map(role_of, df.columns)) if role in roles)
     if not found: return None
     best,*others = [df.columns[k] for at,k in found if at==found[0][0]]
     if same := [o for o in others if bare_name(o)==bare_name(best)]:
-        raise ValueError(f'the frame has {best!r} and {same[0]!r}, as a merge or a repeated name leaves them: drop one, or name the right one'
+        raise ValueError(f'the frame has {best!r} and {same[0]!r}, as a merge or a repeated name leaves them: drop '
+                         f'one, or name the right one'
                          + f' with {argument}'*bool(argument))
-    if others: warn(f'{best!r} is taken, though {others[0]!r} could be meant as well' + f': name it with {argument}'*bool(argument))
+    if others:
+        warn(f'{best!r} is taken, though {others[0]!r} could be meant as well' + f': name it with {argument}'*bool(argument))
     return best
 
-# %% ../nbs/00b_frames.ipynb #bd7dd1e0
+# %% ../nbs/00b_frames.ipynb #6d76ffc7
 _arguments = ('user_name','item_name','rating_name')
+_contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
 _reserved = 'rank score similarity bias stars count mean std loss'.split()  # what fastrec's own tables call their columns
 
 def some_rows(col, n=100_000):
@@ -161,6 +175,17 @@ def _like_ids(col):
     counts = values.value_counts()
     return len(counts)>200 and counts.index[0]!=values.min()
 
+# %% ../nbs/00b_frames.ipynb #91930ed2
+def _check_swapped(df, placed, rating):
+    "Refuse users or items in their place that have the few low values of ratings where the column `rating` has more and higher ones"
+    highest,n = (df[rating].max(),df[rating].nunique()) if pd.api.types.is_numeric_dtype(df[rating]) else (0,0)
+    for argument,c in placed.items():
+        if argument=='rating_name' or not pd.api.types.is_numeric_dtype(df[c]) or len(df)<100: continue
+        if df[c].nunique()<12<n and df[c].max()<=10<20<highest:
+            raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} ids, '
+                             f'{shown(df[rating])} for one: '
+                             'name the columns with user_name, item_name, rating_name')
+
 def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
     for argument,c in placed.items():
@@ -169,11 +194,18 @@ def check_place(df, placed):
             raise ValueError(f'{c!r} numbers the rows, as an index does that was saved with them: leave it out with '
                              f'df.drop(columns={c!r}) or from_csv(..., index_col=0), or name the right column with {argument}')
         if argument!='rating_name' and col.dtype.kind=='f' and (some_rows(col).dropna()%1!=0).any():
-            raise ValueError(f'{c!r} holds {shown(some_rows(col)[some_rows(col)%1!=0])}, which is no id: name the right column with {argument}')
+            raise ValueError(f'{c!r} holds {shown(some_rows(col)[some_rows(col)%1!=0])}, which is no id: name the '
+                             f'right column with {argument}')
+        if argument!='rating_name' and _like_ids(col) and col.min()>10**8 and col.nunique()>.5*len(col)>=10:
+            raise ValueError(f'{c!r} holds times, {shown(col)} for one: name the right column with {argument}')
         if argument=='rating_name' and _like_ids(col):
-            raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the right column with rating_name')
+            raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the '
+                             f'right column with rating_name')
 
-# %% ../nbs/00b_frames.ipynb #6c5fe080
+# %% ../nbs/00b_frames.ipynb #c0c5d14b
+def _index_hint(df):
+    return ''.join(f'; {n!r} is its index, call .reset_index() first' for n in df.index.names if role_of(n)[0])
+
 def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
@@ -187,15 +219,20 @@ def _by_place(df, i, names):
     if role_of(col)[0] is None and col not in names: return col
     needed = ('user','title','rating')[i]
     hint = '; where people only choose, add one: df.assign(rating=1)' if i==2 else ''
-    raise ValueError(f'the frame has no column {needed!r}, and {col!r} in its place: name it with {_arguments[i]}, out of {listed(df.columns)}{hint}')
+    raise ValueError(f'the frame has no column {needed!r}, and {col!r} in its place: name it with '
+                     f'{_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
 
+# %% ../nbs/00b_frames.ipynb #1f167053
 def _check_shape(df, names):
     if df.empty and df.shape[1]>2: raise ValueError('the frame has no rows')
-    if not df.columns.is_unique: raise ValueError(f'the frame has several columns {df.columns[df.columns.duplicated()][0]!r}: {listed(df.columns)}')
+    if not df.columns.is_unique:
+        raise ValueError(f'the frame has several columns {df.columns[df.columns.duplicated()][0]!r}: '
+                         f'{listed(df.columns)}')
     if (table := _table_advice(df)) and names==[None]*3: raise ValueError(table)
     if df.shape[1]<3:
         clicks = '; where people only choose, add ratings of 1: df.assign(rating=1)' if df.shape[1]==2 else ''
-        raise ValueError(f'the frame has {df.shape[1]} columns ({listed(df.columns)}); user, item and rating are needed{clicks}')
+        raise ValueError(f'the frame has {df.shape[1]} columns ({listed(df.columns)}); user, item and rating are '
+                         f'needed{_index_hint(df) or clicks}')
 
 # %% ../nbs/00b_frames.ipynb #0ff7868a
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):
@@ -208,10 +245,17 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     placed = {}
     for i in range(3):
         if names[i] is None: names[i] = placed[_arguments[i]] = _by_place(df, i, names)
-    if len(set(names))<3: raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, item_name, rating_name')
+    if len(set(names))<3:
+        raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, '
+                         f'item_name, rating_name')
+    for argument,n in zip(_arguments, given):
+        if n is not None and (role := role_of(n)[0]) in _contradictions[argument]:
+            raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
     if bad := [n for n in names[:2] if n in _reserved]:
-        raise ValueError(f'users or items cannot be called {bad[0]!r}, as columns of the answers are: rename it with df.rename(columns={{{bad[0]!r}: ...}})')
+        raise ValueError(f'users or items cannot be called {bad[0]!r}, as columns of the answers are: rename it '
+                         f'with df.rename(columns={{{bad[0]!r}: ...}})')
     check_place(df, placed)
+    _check_swapped(df, placed, names[2])
     if placed:
         taken = ', '.join(f'{what}: {n!r}' for what,n in zip(('users','items','ratings'), names))
         warn(f'taken for {taken}; if that is wrong, name them with user_name, item_name, rating_name')
@@ -235,15 +279,19 @@ def _table_advice(df):
     long = f"df.melt({first!r}, var_name='item', value_name='rating')" if labelled else \
            "df.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"
     rated = ".query('rating!=0')" if (some==0).any() else ''
-    return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; a row for each rating is needed: {long}.dropna(){rated}')
+    return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; '
+            f'a row for each rating is needed: {long}.dropna(){rated}')
 
 # %% ../nbs/00b_frames.ipynb #5a004be4
 def distinct_titles(
     titles:pd.Series # Titles, indexed by item id
 )->pd.Series: # The same, with the id in brackets behind each title that several items share
     "Tell items that share a title apart; none are merged. `ValueError` if an item has several titles or none"
-    if not titles.index.is_unique: raise ValueError(f'item {titles.index[titles.index.duplicated()].tolist()[0]!r} has several titles')
-    if titles.isna().any(): raise ValueError(f'{titles.isna().sum()} items have no title, {titles.index[titles.isna()].tolist()[0]!r} for one')
+    if not titles.index.is_unique:
+        raise ValueError(f'item {titles.index[titles.index.duplicated()].tolist()[0]!r} has several titles')
+    if titles.isna().any():
+        raise ValueError(f'{titles.isna().sum()} items have no title, {titles.index[titles.isna()].tolist()[0]!r} '
+                         f'for one')
     titles = titles.astype('str')
     while (dup := titles.duplicated(keep=False)).any():
         titles = titles.where(~dup, titles + ' [' + titles.index.astype(str) + ']')
@@ -257,7 +305,9 @@ def items_beside(df, title):
 
 def _codes_of(col):
     try: return pd.factorize(col)
-    except TypeError as e: raise ValueError(f'column {col.name!r} holds {type_name(col.iloc[0])}, which is no label: convert it with .astype(str)') from e
+    except TypeError as e:
+        raise ValueError(f'column {col.name!r} holds {type_name(col.iloc[0])}, which is no label: convert it with '
+                         f'.astype(str)') from e
 
 def titles_and_items(df, title, item):
     "Codes of the titles and of the items in `df`, the labels of both, and the first title (code) of each item"
@@ -266,6 +316,7 @@ def titles_and_items(df, title, item):
     first[i[both][::-1]] = t[both][::-1]
     return t,titles,i,items,first
 
+# %% ../nbs/00b_frames.ipynb #3c33cd18
 def _item_or_title(df, names, item_name):
     "`names`, with the item ids in place of a title that is none of these items"
     user,title,rating = names
@@ -273,11 +324,13 @@ def _item_or_title(df, names, item_name):
     t,_,i,items,first = titles_and_items(df, title, item)
     others = int((t!=first[i])[(t>=0) & (i>=0)].sum())
     if others > .3*max(len(t)-len(items), 1):
-        warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; if that is wrong, name them with item_name')
+        warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; '
+             f'if that is wrong, name them with item_name')
         return [user, item, rating]
     if others:
         k = int(i[np.argmax((t!=first[i]) & (t>=0) & (i>=0))])
-        warn(f'{others} rows have another {title!r} than their {item!r} has elsewhere, {shown(items[k:])} for one, and count as other items: '
+        warn(f'{others} rows have another {title!r} than their {item!r} has elsewhere, '
+             f'{shown(items[k:])} for one, and count as other items: '
              f'unite the titles, or pass item_name={item!r}')
     return names
 
@@ -289,11 +342,12 @@ def told_apart(df, title):
     if (item := items_beside(df, title)) is None or item==title: return df
     t,titles,i,items,first = titles_and_items(df, title, item)
     there = (t>=0) & (i>=0)
-    pairs = pd.unique((i*len(titles)+t)[there]) if (t!=first[i])[there].any() else (np.arange(len(items))*len(titles)+first[:-1])[first[:-1]>=0]
-    shared = np.bincount(pairs%len(titles), minlength=len(titles))>1
+    if (t!=first[i])[there].any(): first = pd.unique((i*len(titles)+t)[there])%len(titles)  # of each title of an item
+    shared = np.bincount(first[first>=0], minlength=len(titles))>1
     if not shared.any(): return df
     k = int(shared.argmax())
-    warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told apart by {item!r}, as in '
+    warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told '
+         f'apart by {item!r}, as in '
          f'{f"{titles[k]} [{items[i[np.argmax(t==k)]]}]"!r}')
     col = df[title].astype('str').where(t>=0, np.nan)
     return df.assign(**{title: col.mask(shared[t] & there, with_id(col, df[item]))})
@@ -313,15 +367,17 @@ def rows_to_keep(df, names, dropna):
     return ~missing
 
 # %% ../nbs/00b_frames.ipynb #eb243a74
-_kinds = {'integer': 'numbers', 'floating': 'numbers', 'mixed-integer-float': 'numbers', 'decimal': 'numbers', 'string': 'text', 'boolean': 'truth values',
+_kinds = {'integer': 'numbers', 'floating': 'numbers', 'mixed-integer-float': 'numbers', 'decimal': 'numbers',
+          'string': 'text', 'boolean': 'truth values',
           'datetime64': 'dates', 'datetime': 'dates', 'empty': 'nothing'}
 
 def kind_of(labels):
     "'numbers', 'text', 'dates' …: what `labels`, a Series or an Index, hold"
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.cat.categories if isinstance(labels, pd.Series) else labels.categories
+    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.dtype.categories
+    if labels.dtype.kind in 'iuf': return 'numbers'
     labels = plain(labels)
     if isinstance(labels.dtype, pd.CategoricalDtype): return kind_of(labels)
-    kind = pd.api.types.infer_dtype(labels, skipna=True)
+    kind = 'string' if isinstance(labels.dtype, pd.StringDtype) and len(labels) else pd.api.types.infer_dtype(labels, skipna=True)
     if isinstance(labels.dtype, pd.DatetimeTZDtype): return 'dates with a zone'
     return _kinds.get(kind, kind)
 
@@ -330,25 +386,33 @@ def _check_type(labels, name):
     kind = pd.api.types.infer_dtype(labels, skipna=True)
     if kind in _kinds and kind!='decimal': return
     types = {type_name(o) for o in labels}
-    if len(types)==1: raise ValueError(f'column {name!r} holds {types.pop()}, {shown(labels)} for one, which cannot be saved as labels: convert it with .astype(str)')
+    if len(types)==1:
+        raise ValueError(f'column {name!r} holds {types.pop()}, {shown(labels)} for one, which cannot be saved as '
+                         f'labels: convert it with .astype(str)')
     raise ValueError(f'column {name!r} mixes types, {kind}: convert it to one, say with .astype(str)')
 
+# %% ../nbs/00b_frames.ipynb #11ee6437
 def _check_exact(labels, name):
     "Refuse numbers that cannot be told apart"
     if labels.dtype==object and kind_of(labels)=='numbers' and not all(-2**63<=o<2**64 for o in labels):
-        raise ValueError(f'column {name!r} holds numbers beyond 64 bits, {next(o for o in labels if not -2**63<=o<2**64)!r} for one: convert it with .astype(str)')
+        raise ValueError(f'column {name!r} holds numbers beyond 64 bits, '
+                         f'{next(o for o in labels if not -2**63<=o<2**64)!r} for one: convert it with .astype(str)')
     if labels.dtype.kind!='f' or not len(labels): return
     if not np.isfinite(labels).all(): raise ValueError(f'column {name!r} holds labels that are not finite numbers')
     most = {8: 2**53, 4: 2**24, 2: 2**11}.get(labels.dtype.itemsize, 2**53)
     if np.abs(labels).max()>=most:
-        raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{most.bit_length()-1} and more, which cannot be told apart: '
+        raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{most.bit_length()-1} and more, '
+                         f'which cannot be told apart: '
                          'read them as integers or text')
     values = np.sort(np.asarray(labels, 'float64'))
     close = (np.diff(values) <= 1e-9*np.abs(values[1:])) & (values[1:]!=0)
-    if close.any(): raise ValueError(f'column {name!r} holds {shown(values[:-1][close])} and {shown(values[1:][close])}, which are hardly two labels: round them')
+    if close.any():
+        raise ValueError(f'column {name!r} holds {shown(values[:-1][close])} and {shown(values[1:][close])}, which '
+                         f'are hardly two labels: round them')
 
 # %% ../nbs/00b_frames.ipynb #698c011c
-_marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN','None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
+_marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
+          'None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
 
 def _check_marks(labels, name, rows_of):
     "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
@@ -358,11 +422,13 @@ def _check_marks(labels, name, rows_of):
     rows = sum(map(rows_of, at))
     what = f'column {name!r} holds {labels[at[0]]!r} in {rows} rows'
     do = f"read it as missing, with from_csv(..., na_values=[{labels[at[0]]!r}]) or df.replace({labels[at[0]]!r}, np.nan)"
-    if others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all(): raise ValueError(f'{what}, and numbers in all others: {do}')
+    if others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
+        raise ValueError(f'{what}, and numbers in all others: {do}')
     ids = len(others)>9 and others.str.fullmatch(r'\S*\d\S*').all()
     largest = len(others)>9 and rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
     if ids or largest or not labels[at[0]].strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
 
+# %% ../nbs/00b_frames.ipynb #76277cc7
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
     if len({' '.join(o.lower().split()) for o in labels.tolist()})==len(labels): return
@@ -371,7 +437,8 @@ def _check_alike(labels, name):
     key = bare.mask(words, bare.str.lower().str.split().str.join(' '))
     if not (alike := key.duplicated(keep=False)).any(): return
     pair = labels[(key==key[alike].iloc[0]).to_numpy()][:2]
-    warn(f'{alike.sum()} labels of {name!r} differ from others in case or spaces alone, {pair[0]!r} and {pair[1]!r} for two, and are kept apart: '
+    warn(f'{alike.sum()} labels of {name!r} differ from others in case or spaces alone, '
+         f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: '
          f'unite them, say with df[{name!r}].str.strip()')
 
 # %% ../nbs/00b_frames.ipynb #9730f6ba
@@ -402,23 +469,28 @@ def check_kind(col, labels):
 # %% ../nbs/00b_frames.ipynb #df38184f
 def _no_number(col):
     "The first value of `col` that is no number, or its first"
-    return next((o for o in col[pd.to_numeric(col, errors='coerce').isna()] if isinstance(o, str)), col.iloc[0]) if kind_of(col)=='text' else col[:1].tolist()[0]
+    odd = col[pd.to_numeric(col, errors='coerce').isna()].dropna() if kind_of(col)=='text' else col[:0]
+    return (odd if len(odd) else col)[:1].tolist()[0]
 
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = plain(col)
     if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
+    if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'): col = col.astype('float64')
     if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
         value = _no_number(col) if len(col) else None
         comma = isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value)
         do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')" if comma else 'with pd.to_numeric'
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be numbers: '
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
+                         f'numbers: '
                          f'convert it {do}, or name the right column with rating_name')
     if pd.api.types.is_integer_dtype(col) and len(col) and max(abs(int(col.min())), abs(int(col.max())))>2**24:
-        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale them down, '
+        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: '
+                         f'scale them down, '
                          'or name the right column with rating_name')
     res = np.ascontiguousarray(col.to_numpy('float32'))
-    if not np.isfinite(res).all(): raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
+    if not np.isfinite(res).all():
+        raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
 
 # %% ../nbs/00b_frames.ipynb #6f2b8a5e
@@ -429,36 +501,45 @@ def _not_rated(values, share, name):
         v,others = values[k],np.delete(values, k)
         if not (steps and len(others)>2): continue
         apart = min(abs(others-v)) > others.max()-others.min() and share[k]>.01
-        odd = v in (99,-99,999,-999,9999,-9999) and apart or v==-1 and others[0]>=0 or v==0 and k==0 and others[0]>=.5 and share[0]==share.max()>.3
-        if odd: return (f"{share[k]:.0%} of the ratings in {name!r} are {v:g}, the others from {others[0]:g} to {others[-1]:g}: "
+        code = v in (99,-99,999,-999,9999,-9999) and apart
+        zeros = v==0 and k==0 and others[0]>=.5 and share[0]==share.max()>.3
+        if code or zeros or v==-1 and others[0]>=0:
+            return (f"{share[k]:.0%} of the ratings in {name!r} are {v:g}, the others from {others[0]:g} to {others[-1]:g}: "
                         f"if {v:g} means 'not rated', leave these rows out with df[df[{name!r}]!={v:g}]")
 
 def _one_value(values, share, name):
     k = share.argmax()
-    if share[k]>=.95 and values[k]!=1: return f'{share[k]:.1%} of the ratings in {name!r} are {values[k]:g}: there is little to learn from the others'
+    if share[k]>=.95 and values[k]!=1:
+        return f'{share[k]:.1%} of the ratings in {name!r} are {values[k]:g}: there is little to learn from the others'
 
+# %% ../nbs/00b_frames.ipynb #ec4d519d
 def _ids_or_counts(values, share, name):
     if (values%1!=0).any() or values[0]<0 or len(values)<20: return
     median = values[np.searchsorted(share.cumsum(), .5)]
     if values[share.argmax()]<=median and values[-1]>=max(20*median, 100):
-        return (f'ratings in {name!r} look like counts, from {values[0]:g} to {values[-1]:g} and half of them {median:g} at most, rather than stars: '
+        return (f'ratings in {name!r} look like counts, from {values[0]:g} to {values[-1]:g} and half of them {median:g} at most, '
+                'rather than stars: '
                 f'take their logarithm, df.assign(**{{{name!r}: np.log1p(df[{name!r}])}}), or 1 for each and fit_ials')
     if len(values)>200 and share.argmax()>0:
-        return f'ratings in {name!r} are {len(values):,} different whole numbers up to {values[-1]:g}, as ids are: name the right column with rating_name'
+        return (f'ratings in {name!r} are {len(values):,} different whole numbers up to {values[-1]:g}, as ids are: '
+                'name the right column with rating_name')
 
 def check_scale(ratings, name):
     "Say what is doubtful about `ratings`, float32, of the column `name`"
     values,counts = np.unique(some_rows(ratings), return_counts=True)
-    if len(ratings)<20 or role_of(name)[0]=='count' or len(values)<3 and set(values)<={0.,1.} and set(values)!={0.}: return
+    if len(ratings)<20 or role_of(name)[0]=='count' or len(values)<3 and set(values)<={0.,1.} and set(values)!={0.}:
+        return
     if len(values)==1 and (ratings==values[0]).all():
-        return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for choices take 1 and fit_ials, else name the right column with rating_name')
+        return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for '
+                    f'choices take 1 and fit_ials, else name the right column with rating_name')
     found = (f(values, counts/counts.sum(), name) for f in (_not_rated, _one_value, _ids_or_counts))
     if text := next(filter(None, found), None): warn(text)
 
 # %% ../nbs/00b_frames.ipynb #f804ada0
 def check_each(n_labels, n_rows, name, what):
     "Say that each row has a user or an item of its own, of which nothing can be learned"
-    if n_labels==n_rows>=20: warn(f'each of the {n_rows:,} rows has {what} of its own in {name!r}, of which little can be learned: '
+    if n_labels==n_rows>=20:
+        warn(f'each of the {n_rows:,} rows has {what} of its own in {name!r}, of which little can be learned: '
                                   f'was another column meant? Name it with {what.split()[1]}_name')
 
 def share_of_repeats(u, i, most=100_000):
@@ -473,7 +554,8 @@ def check_repeats(u, i, ratings, names):
     user,item,rating = names
     if len(u)<20 or role_of(rating)[0]=='count' or len(np.unique(some_rows(ratings)))<3: return
     if (share := share_of_repeats(u, i))>=.1:
-        warn(f'{share:.0%} of the rows repeat a pair of {user!r} and {item!r}: pairs on both sides of a split flatter; to keep the last of each, '
+        warn(f'{share:.0%} of the rows repeat a pair of {user!r} and {item!r}: pairs on both sides of '
+             f'a split flatter; to keep the last of each, '
              f'df.drop_duplicates([{user!r}, {item!r}], keep="last")')
 
 # %% ../nbs/00b_frames.ipynb #875aa2c2
@@ -486,7 +568,9 @@ def _parsed(texts, name):
     doubt = f'column {name!r} holds text, {texts.iloc[0]!r} for one, and which is the day'
     if parts[0].notna().all():
         first,second = ((parts[k].astype(int)>12).any() for k in (0,1))
-        if first==second: raise ValueError(f'{doubt} {"differs" if first else "cannot be told"}: convert it with pd.to_datetime(df[{name!r}], dayfirst=True), or False')
+        if first==second:
+            raise ValueError(f'{doubt} {"differs" if first else "cannot be told"}: convert it with '
+                             f'pd.to_datetime(df[{name!r}], dayfirst=True), or False')
         return pd.to_datetime(texts, dayfirst=bool(first), format='mixed')
     zoned = texts.str.contains(r'(?:Z|UTC|[+-]\d\d:?\d\d)$')
     written = texts.str.contains('[A-Za-z]{3}').all()
@@ -494,9 +578,11 @@ def _parsed(texts, name):
         with warnings.catch_warnings(action='error'):
             return pd.to_datetime(texts, utc=bool(zoned.all()), **({} if written else dict(format='ISO8601')))
     except (ValueError,UserWarning) as e:
-        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond doubt: '
+        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates '
+                         f'beyond doubt: '
                          f"convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
 
+# %% ../nbs/00b_frames.ipynb #cec9f898
 def as_times(col):
     "`col` as dates or numbers, or an ordered category, that can be put in order"
     if isinstance(col.dtype, pd.CategoricalDtype):
@@ -510,7 +596,8 @@ def as_times(col):
         try: return pd.to_datetime(col)
         except ValueError: return pd.to_datetime(col, utc=True)
     if kind!='string':
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are '
+                         f'needed: convert it with pd.to_datetime')
     codes,texts = pd.factorize(col.str.strip())
     return pd.Series(_parsed(pd.Series(texts), col.name).take(codes).array, col.index, name=col.name)
 
@@ -518,7 +605,9 @@ def as_times(col):
 def _unit_of(most):
     "What numbers up to `most` may be since 1970, as a hint"
     for unit,least,what in (('ns',1e17,'nanoseconds'),('us',1e14,'microseconds'),('ms',1e11,'milliseconds')):
-        if most>=least: return f"divide {what} by {dict(ns='10**9', us='10**6', ms='1000')[unit]}, or convert the column with pd.to_datetime(..., unit={unit!r})"
+        divisor = dict(ns='10**9', us='10**6', ms='1000')[unit]
+        if most>=least:
+            return f'divide {what} by {divisor}, or convert the column with pd.to_datetime(..., unit={unit!r})'
     return 'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime'
 
 def as_seconds(col):
@@ -529,10 +618,12 @@ def as_seconds(col):
         f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
     ok = times.between(1, 2**31-1).to_numpy()
     if not ok.all(): raise ValueError(
-        f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are needed, from 1 to 2**31-1, the year 2038: '
+        f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are needed, '
+        'from 1 to 2**31-1, the year 2038: '
         + _unit_of(times[~ok].max()))
     return times.to_numpy('int32')
 
+# %% ../nbs/00b_frames.ipynb #5fbe8ff4
 def check_times(seconds, name, numbers=True):
     "Say that `seconds`, which stood as `numbers` in the column `name`, are hardly seconds, or all the same"
     least,most = seconds.min(initial=2**31-1),seconds.max(initial=0)
@@ -548,7 +639,8 @@ def split_column(df, name, default, role):
     found = name
     if name not in df and name==default: found = usual_column(df, [role]) or name
     if found not in df: raise ValueError(f'the splitter needs a column {name!r}; the frame has {listed(df.columns)}')
-    if isinstance(df[found], pd.DataFrame): raise ValueError(f'the frame has several columns {found!r}: {listed(df.columns)}')
+    if isinstance(df[found], pd.DataFrame):
+        raise ValueError(f'the frame has several columns {found!r}: {listed(df.columns)}')
     if n := df[found].isna().sum(): raise ValueError(f'{n} rows have no {found!r}, which the splitter needs')
     return df[found]
 
@@ -599,6 +691,7 @@ def _note_pairs(found, df, names, splitter, valid_pct):
     found.note('split', f'{valid.isin(train).mean() if len(valid) else 0:.1%} of {len(valid):,} validation rows are pairs that training has too')
     return u,i
 
+# %% ../nbs/00b_frames.ipynb #6dea5270
 def _note_ratings(found, df, names, pairs):
     rating = names[2]
     if (y := found.step(rating, as_ratings, df[rating])) is None or not len(y): return
@@ -631,7 +724,9 @@ def check_ratings(
     df = df[~gaps(df, names)[0]]
     if (told := found.step(names[1], told_apart, df, names[1])) is not None: df = told
     if len(df): _note_ratings(found, df, names, _note_pairs(found, df, names, splitter, valid_pct))
-    if time_name is not None and time_name in df and (span := found.step(time_name, _span, df[time_name].dropna(), only_note=named is None)): found.note(time_name, span)
+    if time_name is not None and time_name in df:
+        span = found.step(time_name, _span, df[time_name].dropna(), only_note=named is None)
+        if span: found.note(time_name, span)
     return found.table()
 
 # %% ../nbs/00b_frames.ipynb #b47e8b66
@@ -641,27 +736,35 @@ def _numbers(col):
 
 def _ones(col, most, name):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
-    if (many := col.map(lambda o: isinstance(o, (list,tuple,set,np.ndarray)))).any(): col = col.where(~many, col[many].map(lambda o: '|'.join(map(str, o))))
-    parts = pd.Series(col.astype(str).to_numpy()).str.split('|').explode()
+    def text(o): return '|'.join(map(str, o)) if isinstance(o, (list,tuple,set,np.ndarray)) else str(o)
+    parts = pd.Series(col.map(text).to_numpy()).str.split('|').explode()
     codes,labels = pd.factorize(parts, sort=True)
-    if len(labels)>most: raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave out what differs for everybody')
+    if len(labels)>most:
+        raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: '
+                         f'leave out what differs for everybody')
     at = np.unique(np.stack([parts.index.to_numpy(), codes]), axis=1)
     return *at,np.ones(at.shape[1], 'float32'),len(labels)
 
+# %% ../nbs/00b_frames.ipynb #d2afc29d
 def side_rows(df, labels, name):
     "The frame `df`, with a row for each of the `labels` of `name`, in their order"
     labels = pd.Index(labels)
-    if not df.columns.is_unique: raise ValueError(f'side has several columns {df.columns[df.columns.duplicated()][0]!r}: {listed(df.columns)}')
+    if not df.columns.is_unique:
+        raise ValueError(f'side has several columns {df.columns[df.columns.duplicated()][0]!r}: {listed(df.columns)}')
     if name in df: df = df.set_index(name)
     if df.index.hasnans: raise ValueError(f'side has {int(df.index.isna().sum())} rows without {name!r}: drop them')
-    if not df.index.is_unique: raise ValueError(f'side has {shown(df.index[df.index.duplicated()])} of {name!r} several times')
+    if not df.index.is_unique:
+        raise ValueError(f'side has {shown(df.index[df.index.duplicated()])} of {name!r} several times')
     if len(df): check_kind(pd.Series(df.index, name=name), labels)
     df = df.set_axis(plain(df.index))
     lost = labels.difference(df.index)
-    if len(lost): raise ValueError(f'side has no row for {len(lost)} of {len(labels)} labels of {name!r}, {shown(lost)} for one')
+    if len(lost):
+        raise ValueError(f'side has no row for {len(lost)} of {len(labels)} labels of {name!r}, {shown(lost)} for one')
     df = df.loc[labels]
     bad = df.columns[df.isna().any()]
-    if len(bad): raise ValueError(f'side has no value in {bad[0]!r} for {shown(df.index[df[bad[0]].isna()])}: fill it, or leave the column out')
+    if len(bad):
+        raise ValueError(f'side has no value in {bad[0]!r} for {shown(df.index[df[bad[0]].isna()])}: fill it, or '
+                         f'leave the column out')
     return df
 
 # %% ../nbs/00b_frames.ipynb #6bf376b5
@@ -678,6 +781,8 @@ def side_columns(df, labels, name, most=10_000):
             continue
         found.append((rows,cols+width,values))
         width += n
-    if width>most: raise ValueError(f'side makes {width:,} columns of {name!r}, more than {most:,}: leave out what differs for everybody')
+    if width>most:
+        raise ValueError(f'side makes {width:,} columns of {name!r}, more than {most:,}: leave out what differs '
+                         f'for everybody')
     rows,cols,values = (np.concatenate(o) for o in zip(*found)) if found else (np.zeros(0, int), np.zeros(0, int), np.zeros(0, 'float32'))
     return rows,cols,values,width

@@ -260,7 +260,7 @@ def encode(self:RatingsTensors,
 ):
     "`RatingsTensors` of the frame `df`, in its order, by the labels of training"
     if unknown not in ('raise','average','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise', 'average' or 'drop'")
-    df = as_frame(df, f'what is read by {self.user_name!r} and {self.item_name!r}')
+    df = as_frame(df)
     with_labels = ifnone(with_labels, self.rating_name in df)
     timed = self.time_name is not None and self.time_name in df
     names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed

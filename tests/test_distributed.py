@@ -6,6 +6,7 @@ from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_d
 from fastrec import distributed,labels
 pytest.importorskip('accelerate')
 psutil = pytest.importorskip('psutil')  # ipykernel brings it
+pytestmark = pytest.mark.skipif(os.name!='posix', reason="launches processes as POSIX does; on Windows that isn't tried")
 
 head = '''
 import sys

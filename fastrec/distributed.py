@@ -8,7 +8,7 @@ Docs: https://fastrec.github.io/fastrec/distributed.html.md"""
 __all__ = ['recommend_distributed']
 
 # %% ../nbs/09_distributed.ipynb #f35572ef
-import hashlib,json
+import hashlib,json,textwrap
 from contextlib import ExitStack
 from fastai.collab import *
 from fastai.tabular.all import *
@@ -232,13 +232,25 @@ def _job(out, about):
     "Make `out` the folder of the job that `about` describes, or find that it is"
     out.mkdir(parents=True, exist_ok=True)
     file = out/'_job.json'
-    strange = [o.name for o in out.iterdir() if not re.fullmatch(r'_job\.json|part-\d{6}\.parquet(\.part)?', o.name)]
+    strange = [o.name for o in out.iterdir() if not re.fullmatch(r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?', o.name)]
     if strange: raise ValueError(f'{out} holds {strange[0]!r}, which is not of recommend_distributed: choose an empty folder')
-    if file.exists() and (found := json.loads(file.read_text()))!=about:
-        other = next(k for k in about if found.get(k)!=about[k])
-        raise ValueError(f'{out} holds lists for another {other}, {found.get(other)!r} and not {about[other]!r}: choose an empty folder')
-    if not file.exists() and any(out.iterdir()): raise ValueError(f'{out} holds parts without a _job.json that says of what: choose an empty folder')
-    file.write_text(json.dumps(about, indent=1))
+    if file.exists(): return _same_job(file, about)
+    if [*out.glob('*.parquet')]: raise ValueError(f'{out} holds parts without a _job.json that says of what: choose an empty folder')
+    part = file.with_name('_job.json.part')
+    part.write_text(json.dumps(about, indent=1), encoding='utf-8')
+    part.replace(file)
+
+def _same_job(file, about):
+    "Refuse a folder whose `file` describes another job than `about`"
+    try: found = dict(json.loads(file.read_text(encoding='utf-8')))
+    except (ValueError,TypeError) as e: raise ValueError(f'{file} is damaged, so it is not known of what the lists are: choose an empty folder') from e
+    for k in {**about, **found}:
+        if found.get(k)!=about.get(k):
+            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(found.get(k))} and not {_short(about.get(k))}: choose an empty folder')
+
+def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
+
+def _labels_hash(labels): return pd.util.hash_pandas_object(pd.Index(labels), index=False).to_numpy()
 
 def _user_parts(rec, users, size):
     "The labels of users in parts of at most `size`, how many parts there are, and a short text that tells these users from others"
@@ -246,10 +258,15 @@ def _user_parts(rec, users, size):
     if isinstance(users, (str,Path)):
         data = _need('pyarrow.dataset').dataset(users)
         if name not in data.schema.names: raise KeyError(f'{users} has no column {name!r}; there are {", ".join(data.schema.names)}')
-        batches = [b.num_rows for b in data.to_batches(columns=[name], batch_size=size)]
-        return (b[name].to_pandas() for b in data.to_batches(columns=[name], batch_size=size)),len(batches),f'{sum(batches):,} rows of {users}'
+        pieces = lambda: (b[name].to_pandas() for b in data.to_batches(columns=[name], batch_size=size) if b.num_rows)
+        sizes,digest = [],hashlib.blake2b(digest_size=8)
+        for o in pieces():
+            sizes.append(len(o))
+            digest.update(_labels_hash(o))
+        digest.update(np.array(sizes))  # a file with other pieces has other parts
+        return pieces(),len(sizes),f'{sum(sizes):,} users, {digest.hexdigest()}'
     labels = rec.ds.classes[name].labels if users is None else pd.Index(users if is_listy(users) or isinstance(users, (pd.Series,pd.Index,np.ndarray)) else [users])
-    digest = hashlib.blake2b(pd.util.hash_pandas_object(labels, index=False).to_numpy(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(_labels_hash(labels), digest_size=8).hexdigest()
     return (labels[i:i+size] for i in range(0, len(labels), size)),math.ceil(len(labels)/size),f'{len(labels):,} users, {digest}'
 
 # %% ../nbs/09_distributed.ipynb #e87903c3
@@ -282,11 +299,15 @@ def recommend_distributed(
 
     `KeyError` for unknown users, `ValueError` for an `out` with anything else in it"""
     if n<1 or part_size<1: raise ValueError(f'n={n} and part_size={part_size} must be at least 1')
+    if workers is not None and workers<1: raise ValueError(f'workers={workers} must be at least 1')
+    if not isinstance(exclude_seen, bool): raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
     ray,out,bundle = _need('ray'),Path(out).resolve(),Path(bundle)
     rec = load_recommender(bundle, 'cpu')
     parts,n_parts,who = _user_parts(rec, users, part_size)
-    if items is not None: rec.ds.classes[rec.ds.item_name].lookup(items)
-    kwargs = dict(n=n, items=None if items is None else list(items), exclude_seen=exclude_seen, min_count=min_count)
+    if items is not None:
+        items = [items] if isinstance(items, str) or not hasattr(items, '__iter__') else list(items)
+        rec.ds.classes[rec.ds.item_name].lookup(items)
+    kwargs = dict(n=n, items=items, exclude_seen=exclude_seen, min_count=min_count)
     _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size, **{k: repr(v) for k,v in kwargs.items()}})
     todo = ((labels,path) for i,labels in enumerate(parts) if not (path := out/f'part-{i:06}.parquet').exists())
     ours = not ray.is_initialized()
@@ -302,7 +323,7 @@ def _run(ray, manifest, files, todo, n_todo, kwargs, workers):
     there = ray.cluster_resources()
     gpu = there.get('GPU', 0)>=1
     n = min(ifnone(workers, int(there['GPU' if gpu else 'CPU'])), max(n_todo, 1))
-    if n<1: raise ValueError(f'workers={workers} must be at least 1')
+    if n<1: raise ValueError('the cluster has no CPU to work on')
     shared,kwargs = ray.put({f: {k: v.numpy() for k,v in o.items()} for f,o in files.items()}),ray.put(kwargs)
     busy,Worker = {},_worker(ray, gpu)
     idle = [Worker.remote(manifest, [shared]) for _ in range(n)]

@@ -563,7 +563,7 @@ class NewUsers(Recommender):
 
 def _read_new(ds, ratings, unknown, y_range):
     "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
-    if ds.user_name not in ratings: ratings = ratings.assign(**{ds.user_name: 'new user'})
+    if ds.user_name not in ratings: ratings = pd.DataFrame({**ratings, ds.user_name: 'new user'}, index=ratings.index)
     names = ds.cat_names+[ds.rating_name]
     _need_columns(ratings, names)
     if (gaps := _missing(ratings, names))[1]: raise ValueError(f'{gaps[1]}: fill or drop them first')

@@ -1,5 +1,5 @@
 """The documentation: what it must name and show, and, where `make docs` has built it and there is a Chromium, its pages as a reader sees them"""
-import functools,http.server,importlib,json,re,shutil,threading
+import functools,http.server,importlib,json,re,shutil,threading,tomllib
 from pathlib import Path
 from urllib.parse import unquote,urlsplit
 import nbformat,pytest,yaml
@@ -16,7 +16,7 @@ chromium = shutil.which('chromium') or shutil.which('google-chrome') or shutil.w
 built = pytest.mark.skipif(not (site/'index.html').exists(), reason='no site: make docs builds it')
 browser = pytest.mark.skipif(not (chromium and axe.exists() and (site/'index.html').exists()), reason='needs the site (make docs) and a Chromium')
 
-def pages(): return sorted(p for p in site.rglob('*.html') if '_static' not in p.parts and p.stem not in ('genindex','search'))
+def pages(): return sorted(p for p in site.rglob('*.html') if not {'_static','source'}&{*p.relative_to(site).parts} and p.stem not in ('genindex','search'))
 def cells(path, kind): return [c for c in nbformat.read(path, 4).cells if c.cell_type==kind]
 
 def public():
@@ -37,7 +37,7 @@ def test_every_public_name_is_shown_in_an_example():
 
 def test_every_result_is_on_the_results_page_as_it_was_measured():
     shown = [o['data']['text/markdown'] for c in cells(nbs/'results.ipynb', 'code') for o in c.outputs if 'text/markdown' in o.get('data', {})]
-    for f in (root/'benchmarks'/'results').glob('*.md'): assert any(o.strip()==f.read_text().strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
+    for f in (root/'benchmarks'/'results').glob('*.md'): assert any(o.strip()==f.read_text(encoding='utf-8').strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
 def test_stored_outputs_are_clean(path):
@@ -51,19 +51,32 @@ def test_stored_outputs_are_clean(path):
 
 def test_sidebar_names_every_notebook_once():
     at = lambda o: [o] if isinstance(o, str) else [p for q in o['contents'] for p in at(q)]
-    listed = [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text())['website']['sidebar']['contents'] for p in at(o)]
+    listed = [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents'] for p in at(o)]
     assert sorted(listed)==[p.relative_to(nbs).as_posix() for p in notebooks]
 
 def test_quarto_configuration_is_whole():
-    cfg = yaml.safe_load((nbs/'_quarto.yml').read_text())
+    cfg = yaml.safe_load((nbs/'_quarto.yml').read_text(encoding='utf-8'))
     for f in (*cfg['metadata-files'], cfg['format']['html']['css'], *cfg['project']['resources']): assert (nbs/f).exists()
-    assert yaml.safe_load((nbs/'nbdev.yml').read_text())['project']['output-dir']=='_docs'
+    assert yaml.safe_load((nbs/'nbdev.yml').read_text(encoding='utf-8'))['project']['output-dir']=='_docs'
 
 @functools.cache
 def soup(path):
     "A built page"
     from bs4 import BeautifulSoup
-    return BeautifulSoup(path.read_text(), 'html.parser')
+    return BeautifulSoup(path.read_text(encoding='utf-8'), 'html.parser')
+
+def test_no_address_is_printed_that_is_not_known_to_exist():
+    "Nor is anybody sent to another project's package of the same name"
+    suffixes = {'.py','.md','.ipynb','.toml','.yml','.yaml','.txt','.ini','.cff'}
+    files = [f for d in ('fastrec','nbs','tools','benchmarks','.github','') for f in ((root/d).rglob('*') if d else root.iterdir())]
+    for f in files:
+        if f.suffix not in suffixes or 'node_modules' in f.parts: continue
+        found = re.findall(r'github\.com/fastrec|fastrec\.github\.io|pip install [^\n`]*\bfastrec\b\S*', f.read_text(encoding='utf-8'))
+        assert not found, (f, found)
+
+def test_the_distribution_has_a_name_of_its_own():
+    project = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']
+    assert project['name']!='fastrec' and 'urls' not in project and project['entry-points']['nbdev']=={'fastrec': 'fastrec._modidx:d'}
 
 @built
 def test_every_page_has_title_and_description():
@@ -96,14 +109,16 @@ def test_every_public_name_has_its_place_in_the_reference():
 def test_front_page_says_what_the_readme_says():
     def words(text): return re.findall(r'[a-z]{4,}', text.lower())
     here = words(soup(site/'index.html').find('article').get_text(' '))
-    there = words(re.sub(r'<!--.*?-->|\]\(.*?\)', '', (root/'README.md').read_text()))
+    there = words(re.sub(r'<!--.*?-->|\]\(.*?\)', '', (root/'README.md').read_text(encoding='utf-8')))
     assert not {*there}-{*here} and abs(len(here)-len(there)) < .1*len(there)
 
 @built
 def test_pages_are_there_as_markdown_for_programs():
-    listed = re.findall(r'\]\(https://[^/]+/fastrec/(\S+?)\)', (site/'llms.txt').read_text())
+    listed = re.findall(r'\]\(([\w./-]+)\): ', (site/'llms.txt').read_text(encoding='utf-8'))
     assert len(listed)==len(notebooks)
-    for o in listed: assert (site/o).read_text().startswith('# ')
+    for o in listed:
+        text = (site/o).read_text(encoding='utf-8')
+        assert text.startswith('# ') and not re.search(r'\]\(/', text)
 
 @pytest.fixture(scope='module')
 def windows():

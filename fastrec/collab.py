@@ -7,6 +7,7 @@ __all__ = ['scaled_wd', 'learner', 'dot_learner', 'nn_learner']
 
 # %% ../nbs/03_collab.ipynb #8c340499
 import difflib,inspect
+from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
@@ -14,9 +15,16 @@ from .dls import *
 from .factors import *
 from .models import *
 from .training import *
+from .export import check_savable
 from .factors import _seeded
 
 # %% ../nbs/03_collab.ipynb #c75301ae
+def _as_float(o):
+    "The number `o` of any library as a float, not a number if it is none"
+    if isinstance(o, (bool,np.bool_,str)): return math.nan
+    try: return float(o)
+    except (TypeError,ValueError,RuntimeError): return math.nan
+
 def _infer_range(values):
     "Lowest and highest of the `values` of ratings, sorted, half a step wider; the step is the smallest between two of them, at least 1% of the span"
     values = np.asarray(values, float)
@@ -25,15 +33,16 @@ def _infer_range(values):
     return float(values[0]-step/2),float(values[-1]+step/2)
 
 def _check_range(dls, y_range):
-    try:
-        lo,hi = (float(o) if isinstance(o, np.generic) else o for o in y_range)
-        if not lo<hi: raise ValueError
-    except (TypeError,ValueError): raise ValueError(f'y_range={y_range} must be a pair (low, high), or False for no bounds') from None
+    pair = [_as_float(o) for o in y_range] if is_listy(y_range) or isinstance(y_range, (np.ndarray,Tensor)) else []
+    if len(pair)!=2 or not -math.inf<pair[0]<pair[1]<math.inf:
+        raise ValueError(f'y_range={y_range} must be a pair (low, high) of finite numbers, or False for no bounds')
+    lo,hi = pair
     for part,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
         out = y[(y<lo)|(y>hi)]
         if len(out): raise ValueError(f'{len(out)} {part} ratings lie outside y_range={y_range}, {out[0]:g} for one: widen it, or leave it out to have it inferred')
     return lo,hi
 
+# %% ../nbs/03_collab.ipynb #cc8382ff
 def _range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
@@ -57,19 +66,77 @@ def _pays_sparse(dls):
     return dls.device.type=='cpu' and sum(map(len, dls.classes.values())) > 100*dls.train.bs
 
 # %% ../nbs/03_collab.ipynb #697c9d26
+_words = {'emb_szs': 'give the widths of users and items as n_factors=(40,60)',
+          'config': 'give its entries themselves, such as ps=, embed_p=, use_bn= and act_cls='}
+
 def _model_kwargs(arch, kwargs):
     "Take out of `kwargs` what `arch.from_classes` understands; refuse what nobody does"
     model,learn = (set(inspect.signature(f).parameters) for f in (arch.from_classes,Learner.__init__))
     learn -= {'self','dls','model'}
     if lost := [k for k in kwargs if k not in model|learn]:
-        close = difflib.get_close_matches(lost[0], [*model, *learn, 'seed', 'n_factors', 'y_range'], n=1)
-        raise TypeError(f'learner() does not know {lost[0]!r}' + ''.join(f'; did you mean {o!r}?' for o in close))
+        close = difflib.get_close_matches(lost[0], [*model, *learn, 'seed', 'n_factors', 'y_range', 'use_nn'], n=1)
+        hint = _words.get(lost[0]) or ''.join(f'did you mean {o!r}?' for o in close)
+        if 'layers' in lost: hint = 'a network has layers: pass DeepMF, or call nn_learner'
+        raise TypeError(f'learner() does not know {lost[0]!r}' + f'; {hint}'*bool(hint))
     return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
+
+def _check_arch(arch, use_nn):
+    "The class of the model for the arguments `arch` and `use_nn`"
+    if use_nn not in (False,True): raise TypeError(f'use_nn={use_nn!r} must be True or False')
+    if isinstance(arch, (Integral,tuple)): raise TypeError(f'arch={arch} is no kind of model: write learner(dls, n_factors={arch})')
+    if isinstance(arch, nn.Module):
+        raise TypeError(f'arch must be a class, and learner makes the model; one that is there trains by RecLearner(dls, model, nn.MSELoss()) '
+                        f'if it is a FactorModel, else by Learner(dls, model, MSELossFlat())')
+    if not (isinstance(arch, type) and issubclass(arch, FactorModel)):
+        raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel; other models train by Learner(dls, model, MSELossFlat())')
+    return DeepMF if use_nn and arch is DotBias else arch
+
+# %% ../nbs/03_collab.ipynb #6cc53ed2
+def _check_hyper(name, value, least):
+    "`value` as a float if it is one number; refused unless all of it is finite and at least `least`"
+    parts = [value.start,value.stop] if isinstance(value, slice) else value if is_listy(value) else [value]
+    if not all(o is None or least<=_as_float(o)<math.inf for o in parts) or value is None:
+        raise ValueError(f'{name}={value!r} must be a number {"above 0" if least else "of 0 or more"}')
+    return value if isinstance(value, slice) or is_listy(value) else float(value)
+
+def _check_functions(loss_func, opt_func, metrics):
+    "Refuse names and classes in place of functions"
+    torch_opt = isinstance(opt_func, type) and issubclass(opt_func, torch.optim.Optimizer)
+    if torch_opt: raise TypeError(f'opt_func={opt_func.__name__} is PyTorch\'s: pass partial(OptimWrapper, opt={opt_func.__name__})')
+    if not (opt_func is None or callable(opt_func)): raise TypeError(f'opt_func={opt_func!r} must be a function, such as Adam, that makes an optimizer')
+    if isinstance(loss_func, type): raise TypeError(f'loss_func must be a loss, {loss_func.__name__}(), not the class {loss_func.__name__}')
+    if not (loss_func is None or callable(loss_func)): raise TypeError(f'loss_func={loss_func!r} must be a function, such as nn.MSELoss()')
+    for m in L(metrics):
+        if isinstance(m, type) or not (callable(m) or isinstance(m, Metric)):
+            raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made metrics, no names and no classes')
+
+def _check_loss(loss_func, dls):
+    "Refuse a `loss_func` that can't compare ratings, warn of one that isn't smallest where predictions are right"
+    y = dls.train_ds.y[:64].clone()
+    off = (y.max()-y.min())/10
+    try:
+        with torch.no_grad(): right,*wrong = [float(loss_func(o, y)) for o in (y, (y+off).clamp(max=y.max()), (y-off).clamp(min=y.min()))]
+    except Exception as e:
+        raise ValueError(f'loss_func={loss_func!r} does not give a number for predictions and ratings, which are float tensors of shape (n,): {e}') from e
+    if min(wrong)<right-1e-4*abs(right):
+        warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is it one for ratings, as nn.MSELoss() is?')
+
+# %% ../nbs/03_collab.ipynb #b1bedca6
+def _check_seed(seed):
+    if seed is None: return None
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -2**63<=seed<2**63:
+        raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
+    return int(seed)
+
+def _tell_unsavable(learn):
+    "Warn of what `save_recommender` would refuse after the training"
+    try: check_savable(learn)
+    except ValueError as e: warn(f'save_recommender will refuse this learner: {e}')
 
 # %% ../nbs/03_collab.ipynb #631c24aa
 @delegates(Learner.__init__, but='model,moms'.split(','))
 def learner(
-    dls:RecDataLoaders, # Training and validation ratings
+    dls:RecDataLoaders, # Training and validation ratings; fastai's `CollabDataLoaders`, or a `TabularCollab`, are read as these
     arch:type=DotBias, # `DotBias` or `DeepMF`
     n_factors:int=50, # Width of the embeddings
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings; `False`: unbounded
@@ -80,21 +147,52 @@ def learner(
     metrics=rmse, # fastai's `rmse` is recorded under that name
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
     sparse:bool=None, # Touch only those rows of the tables that are in the batch? Left out: on a CPU, where they have 100 times as many rows as a batch
+    use_nn:bool=False, # `DeepMF`, as in `collab_learner`
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
-    "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for ratings outside `y_range`, `TypeError` for unknown keywords"
-    if not isinstance(dls, RecDataLoaders): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
-    if not (isinstance(arch, type) and issubclass(arch, FactorModel)): raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel')
-    model_kwargs,seed = _model_kwargs(arch, kwargs),ifnone(seed, dls.seed)
-    if seed is not None: seed = int(seed)
-    y_range = _range_of(dls, y_range)
+    "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for what is wrong with an argument, `TypeError` for one of another kind or name"
+    dls,arch = _as_rec_dls(dls),_check_arch(arch, use_nn)
+    model_kwargs,seed = _model_kwargs(arch, kwargs),_check_seed(ifnone(seed, dls.seed))
+    _check_functions(loss_func, opt_func, metrics)
+    if sparse not in (None,False,True): raise TypeError(f'sparse={sparse!r} must be True, False or None')
+    if loss_func is not None: _check_loss(loss_func, dls)
+    sparse,y_range = _pays_sparse(dls) if sparse is None else bool(sparse),_range_of(dls, y_range)
+    hypers = dict(lr=_check_hyper('lr', ifnone(lr, 1.2e-2 if sparse else 7e-3), 1e-30), wd=_check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0))
     mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
     with _seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
-    model.sparse = _pays_sparse(dls) if sparse is None else sparse
-    opt_func = ifnone(opt_func, RowRMSProp if model.sparse else FusedAdam)
-    res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), opt_func, lr=ifnone(lr, 1.2e-2 if model.sparse else 7e-3), wd=ifnone(wd, scaled_wd(dls, model.sparse)),
+    model.sparse = sparse
+    res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), ifnone(opt_func, RowRMSProp if sparse else FusedAdam), **hypers,
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
+    _tell_unsavable(res)
+    return res
+
+# %% ../nbs/03_collab.ipynb #e2fb4df3
+def _as_ratings_tensors(to, classes):
+    "fastai's `TabularCollab` as `RatingsTensors`"
+    x,y = to.cats.to_numpy('int32', copy=True),to.ys.to_numpy('float32', copy=True)[:,0]
+    return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
+
+def _read_stock(dls):
+    "`RecDataLoaders` with the ratings of fastai's loaders `dls`, or of a `TabularCollab`"
+    parts = (dls.train,dls.valid) if isinstance(dls, TabularCollab) else (dls.train_ds,dls.valid_ds)
+    classes = {n: Vocab(list(parts[0].classes[n])[1:], n) for n in parts[0].cat_names}
+    train,valid = (_as_ratings_tensors(o, classes) for o in parts)
+    if isinstance(dls, TabularCollab): return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096))
+    bs = dls.train.bs
+    return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
+
+def _as_rec_dls(dls):
+    "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
+    if isinstance(dls, RecDataLoaders): return dls
+    to = dls if isinstance(dls, TabularCollab) else getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else None
+    if not isinstance(to, TabularCollab): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
+    if len(to.cat_names)!=2 or len(to.y_names)!=1 or to.y_names[0] in to.classes:
+        raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
+    res = _read_stock(dls)
+    if not (len(res.train_ds) and len(res.valid_ds)): raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass splits to TabularCollab')
+    lost = int((res.train_ds.x==0).any(1).sum())
+    if lost: raise ValueError(f'{lost} training ratings have no user or no item: leave them out')
     return res
 
 # %% ../nbs/03_collab.ipynb #141ec4bc
@@ -157,11 +255,6 @@ def _as_factor_model(model, classes):
     res.classes,(res.user,res.item) = classes,classes
     return res
 
-def _as_ratings_tensors(to, classes):
-    "fastai's `TabularCollab` as `RatingsTensors`"
-    x,y = to.cats.to_numpy('int32', copy=True),to.ys.to_numpy('float32', copy=True)[:,0]
-    return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
-
 @torch.no_grad()
 def _average_untrained(model, x):
     "Set the rows of users and items that don't occur in the codes `x` to the mean of those that do"
@@ -175,10 +268,7 @@ def from_learner(cls:RecLearner,
     learn:Learner # What `collab_learner` gave
 )->RecLearner:
     "A `RecLearner` with a copy of the model, and with the ratings, of a stock `collab_learner`"
-    classes = {n: Vocab(list(learn.dls.classes[n])[1:], n) for n in learn.dls.cat_names}
-    train,valid = (_as_ratings_tensors(o, classes) for o in (learn.dls.train_ds, learn.dls.valid_ds))
-    model = _as_factor_model(learn.model, classes)
-    if len(train): _average_untrained(model, train.x)
-    bs = learn.dls.train.bs
-    dls = RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=learn.dls.path, device=learn.dls.device)
+    dls = _read_stock(learn.dls)
+    model = _as_factor_model(learn.model, dls.classes)
+    if len(dls.train_ds): _average_untrained(model, dls.train_ds.x)
     return cls(dls, model, learn.loss_func, FusedAdam, lr=learn.lr, wd=learn.wd, metrics=AccumMetric(rmse.func, name='rmse'), path=learn.path)

@@ -46,7 +46,7 @@ def _savable_labels(vocab):
     labels = _numpy_labels(labels)
     kind,dtype = pd.api.types.infer_dtype(labels, skipna=False),str(labels.dtype)
     if kind in ('string','empty'):
-        broken = [o for o in labels if not o.isascii() and _surrogate.search(o)]
+        broken = [o for o in labels if not o.isascii() and _surrogate.search(o)] if labels.dtype==object else []
         if broken: raise ValueError(f'labels of {vocab.name!r} hold {broken[0]!r}, which is no text: read it in the encoding it is written in')
         return 'text',labels
     if kind=='date': return 'date',labels

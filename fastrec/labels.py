@@ -7,6 +7,7 @@ __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
 # %% ../nbs/00a_labels.ipynb #353801fc
 import atexit,difflib,importlib,itertools,os,sys
+from collections.abc import Mapping
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
@@ -43,6 +44,22 @@ def lookup(self:Vocab, labels):
     lost = labels[int((codes==0).argmax())]
     close = difflib.get_close_matches(lost, self.labels, n=1) if isinstance(lost, str) and isinstance(self[1], str) else []
     raise KeyError(f'{lost!r} is not among the {len(self.labels):,} labels of {self.name!r}' + ''.join(f'; closest: {o!r}' for o in close))
+
+# %% ../nbs/00a_labels.ipynb #58f38a12
+class _Codes(Mapping):
+    "The code of each label of `vocab`, and 0 of `#na#`"
+    def __init__(self, vocab): self.vocab = vocab
+    def __len__(self): return len(self.vocab)
+    def __iter__(self): return iter(self.vocab)
+    def _code(self, label): return int(self.vocab.encode([label])[0])
+    def __contains__(self, label): return label=='#na#' or self._code(label)>0
+    def __getitem__(self, label): return self._code(label) if label in self else int(self.vocab.lookup([label])[0])
+    def get(self, label, default=None): return self[label] if label in self else default
+
+@patch(as_prop=True)
+def o2i(self:Vocab):
+    "From a label to its code, as in fastai's vocabularies; read only, and with a `KeyError` for a label that isn't there"
+    return _Codes(self)
 
 # %% ../nbs/00a_labels.ipynb #1571bda2
 def need_package(module, package=None):

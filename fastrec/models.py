@@ -6,9 +6,15 @@
 __all__ = ['DotBias', 'DeepMF']
 
 # %% ../nbs/02_models.ipynb #df63db59
+from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
 from .factors import *
+
+# %% ../nbs/02_models.ipynb #38ba7df2
+def is_whole(o, least):
+    "Is `o` a whole number, Python's or NumPy's, of at least `least`?"
+    return isinstance(o, Integral) and not isinstance(o, bool) and o>=least
 
 # %% ../nbs/02_models.ipynb #eedf6c88
 class DotBias(Dot, EmbeddingDotBias):
@@ -32,9 +38,9 @@ def from_classes(cls:DotBias,
     clip:bool=False, # Apply `y_range` by cutting off, in place of a sigmoid?
 )->DotBias:
     "`DotBias` for the users and items of `classes`"
-    if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     (user,users),(item,items) = classes.items()
-    res = cls(n_factors, len(users), len(items), y_range, mean, bias, clip)
+    res = cls(int(n_factors), len(users), len(items), y_range, mean, bias, clip)
     res.classes,res.user,res.item = classes,user,item
     return res
 
@@ -71,6 +77,15 @@ class DeepMF(Net, EmbeddingNN):
     "Deep matrix factorization: a network over the factors of user and item"
     def __init__(self, emb_szs, layers, **kwargs): EmbeddingNN.__init__(self, emb_szs, layers, **kwargs)
 
+# %% ../nbs/02_models.ipynb #b822336b
+def _check_layers(layers, ps):
+    "`layers` as a list of whole numbers; refused unless they are some, and `ps`, if it is a list, has a dropout for each"
+    if not is_listy(layers) or not all(is_whole(o, 1) for o in layers):
+        raise ValueError(f'layers={layers!r} must be a list of whole numbers above 0, as in layers=[100,50]')
+    if ps is not None and is_listy(ps) and len(ps)!=len(layers):  # fastai would leave layers out
+        raise ValueError(f'ps={ps!r} must have as many dropouts as there are layers, {len(layers)}')
+    return [int(o) for o in layers]
+
 # %% ../nbs/02_models.ipynb #0768228f
 @patch(cls_method=True)
 @delegates(TabularModel.__init__, but='n_cont,out_sz,bn_cont'.split(','))
@@ -85,8 +100,10 @@ def from_classes(cls:DeepMF,
     "`DeepMF` for the users and items of `classes`"
     (user,users),(item,items) = classes.items()
     wide = tuple(n_factors) if is_listy(n_factors) else (n_factors,n_factors)
-    if len(wide)!=2 or not all(isinstance(o, int) and o>0 for o in wide): raise ValueError(f'n_factors={n_factors!r} must be one width above 0, or those of users and items')
-    res = cls([(len(users),wide[0]), (len(items),wide[1])], ifnone(layers, [50]), **kwargs)
+    if len(wide)!=2 or not all(is_whole(o, 1) for o in wide):
+        raise ValueError(f'n_factors={n_factors!r} must be one width above 0, or those of users and items')
+    layers = _check_layers(ifnone(layers, [50]), kwargs.get('ps'))
+    res = cls([(len(users),int(wide[0])), (len(items),int(wide[1]))], layers, **kwargs)
     nn.init.constant_([o.bias for o in res.layers.modules() if getattr(o, 'bias', None) is not None][-1], mean)
     res.y_range,res.classes,res.user,res.item = y_range,classes,user,item
     return res

@@ -74,7 +74,7 @@ def test_unknown_is_average(ratings, arch):
         assert torch.allclose(learn.get_preds(dl=dl)[0], torch.sigmoid(logit)*5+.5, atol=1e-5)
 
 # ------------------------------------------------------------------ repeatability
-@pytest.mark.parametrize('kwargs', [{}, dict(arch=DeepMF), dict(arch=DeepMF, ps=[.2,.2], embed_p=.1)])
+@pytest.mark.parametrize('kwargs', [{}, dict(arch=DeepMF), dict(arch=DeepMF, ps=[.2], embed_p=.1)])
 def test_same_seed_same_weights(ratings, kwargs):
     def run(seed):
         torch.rand(3); np.random.rand(3)

@@ -65,6 +65,34 @@ def _pays_sparse(dls):
     "Would a dense step on the CPU take several times as long as a sparse one?"
     return dls.device.type=='cpu' and sum(map(len, dls.classes.values())) > 100*dls.train.bs
 
+# %% ../nbs/03_collab.ipynb #e2fb4df3
+def _as_ratings_tensors(to, classes):
+    "fastai's `TabularCollab` as `RatingsTensors`"
+    x,y = to.cats.to_numpy('int32', copy=True),to.ys.to_numpy('float32', copy=True)[:,0]
+    return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
+
+def _read_stock(dls):
+    "`RecDataLoaders` with the ratings of fastai's loaders `dls`, or of a `TabularCollab`"
+    parts = (dls.train,dls.valid) if isinstance(dls, TabularCollab) else (dls.train_ds,dls.valid_ds)
+    classes = {n: Vocab(list(parts[0].classes[n])[1:], n) for n in parts[0].cat_names}
+    train,valid = (_as_ratings_tensors(o, classes) for o in parts)
+    if isinstance(dls, TabularCollab): return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096))
+    bs = dls.train.bs
+    return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
+
+def _as_rec_dls(dls):
+    "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
+    if isinstance(dls, RecDataLoaders): return dls
+    to = dls if isinstance(dls, TabularCollab) else getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else None
+    if not isinstance(to, TabularCollab): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
+    if len(to.cat_names)!=2 or len(to.y_names)!=1 or to.y_names[0] in to.classes:
+        raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
+    res = _read_stock(dls)
+    if not (len(res.train_ds) and len(res.valid_ds)): raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass splits to TabularCollab')
+    lost = int((res.train_ds.x==0).any(1).sum())
+    if lost: raise ValueError(f'{lost} training ratings have no user or no item: leave them out')
+    return res
+
 # %% ../nbs/03_collab.ipynb #697c9d26
 _words = {'emb_szs': 'give the widths of users and items as n_factors=(40,60)',
           'config': 'give its entries themselves, such as ps=, embed_p=, use_bn= and act_cls='}
@@ -165,34 +193,6 @@ def learner(
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
     _tell_unsavable(res)
-    return res
-
-# %% ../nbs/03_collab.ipynb #e2fb4df3
-def _as_ratings_tensors(to, classes):
-    "fastai's `TabularCollab` as `RatingsTensors`"
-    x,y = to.cats.to_numpy('int32', copy=True),to.ys.to_numpy('float32', copy=True)[:,0]
-    return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
-
-def _read_stock(dls):
-    "`RecDataLoaders` with the ratings of fastai's loaders `dls`, or of a `TabularCollab`"
-    parts = (dls.train,dls.valid) if isinstance(dls, TabularCollab) else (dls.train_ds,dls.valid_ds)
-    classes = {n: Vocab(list(parts[0].classes[n])[1:], n) for n in parts[0].cat_names}
-    train,valid = (_as_ratings_tensors(o, classes) for o in parts)
-    if isinstance(dls, TabularCollab): return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096))
-    bs = dls.train.bs
-    return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
-
-def _as_rec_dls(dls):
-    "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
-    if isinstance(dls, RecDataLoaders): return dls
-    to = dls if isinstance(dls, TabularCollab) else getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else None
-    if not isinstance(to, TabularCollab): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
-    if len(to.cat_names)!=2 or len(to.y_names)!=1 or to.y_names[0] in to.classes:
-        raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
-    res = _read_stock(dls)
-    if not (len(res.train_ds) and len(res.valid_ds)): raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass splits to TabularCollab')
-    lost = int((res.train_ds.x==0).any(1).sum())
-    if lost: raise ValueError(f'{lost} training ratings have no user or no item: leave them out')
     return res
 
 # %% ../nbs/03_collab.ipynb #141ec4bc

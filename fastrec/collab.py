@@ -33,7 +33,7 @@ def _infer_range(values):
     return float(values[0]-step/2),float(values[-1]+step/2)
 
 def _check_range(dls, y_range):
-    pair = [_as_float(o) for o in y_range] if is_listy(y_range) or isinstance(y_range, (np.ndarray,Tensor)) else []
+    pair = [_as_float(o) for o in y_range] if isinstance(y_range, (tuple,list,L,np.ndarray,Tensor)) and np.ndim(y_range) else []
     if len(pair)!=2 or not -math.inf<pair[0]<pair[1]<math.inf:
         raise ValueError(f'y_range={y_range} must be a pair (low, high) of finite numbers, or False for no bounds')
     lo,hi = pair
@@ -111,7 +111,9 @@ def _model_kwargs(arch, kwargs):
 def _check_arch(arch, use_nn):
     "The class of the model for the arguments `arch` and `use_nn`"
     if use_nn not in (False,True): raise TypeError(f'use_nn={use_nn!r} must be True or False')
-    if isinstance(arch, (Integral,tuple)): raise TypeError(f'arch={arch} is no kind of model: write learner(dls, n_factors={arch})')
+    if isinstance(arch, (Integral,tuple)):
+        name = 'n_factors' if isinstance(arch, Integral) else 'y_range'
+        raise TypeError(f'arch={arch} is no kind of model: write learner(dls, {name}={arch})')
     if isinstance(arch, nn.Module):
         raise TypeError(f'arch must be a class, and learner makes the model; one that is there trains by RecLearner(dls, model, nn.MSELoss()) '
                         f'if it is a FactorModel, else by Learner(dls, model, MSELossFlat())')
@@ -219,7 +221,7 @@ def plot_metrics(self:RecLearner,
     return ax
 
 # %% ../nbs/03_collab.ipynb #cfde615d
-@delegates(learner, but='arch')
+@delegates(learner, but='arch,use_nn'.split(','))
 def dot_learner(
     dls:RecDataLoaders, # Training and validation ratings
     n_factors:int=50, # Width of the embeddings; 0 leaves only the biases
@@ -227,9 +229,10 @@ def dot_learner(
     **kwargs
 )->RecLearner:
     "`learner` with the dot product of factors and biases, `DotBias`"
+    if kwargs.get('use_nn'): raise TypeError('dot_learner makes no network: call nn_learner')
     return learner(dls, DotBias, n_factors, y_range, **kwargs)
 
-@delegates(learner, but='arch')
+@delegates(learner, but='arch,use_nn'.split(','))
 def nn_learner(
     dls:RecDataLoaders, # Training and validation ratings
     n_factors:int|tuple=50, # Width of the embeddings, or the two widths of users and items

@@ -33,7 +33,7 @@ def _infer_range(values):
     return float(values[0]-step/2),float(values[-1]+step/2)
 
 def _check_range(dls, y_range):
-    pair = [_as_float(o) for o in y_range] if isinstance(y_range, (tuple,list,L,np.ndarray,Tensor)) and np.ndim(y_range) else []
+    pair = [_as_float(o) for o in y_range] if isinstance(y_range, (tuple,list,L,np.ndarray,Tensor)) and getattr(y_range, 'ndim', 1) else []
     if len(pair)!=2 or not -math.inf<pair[0]<pair[1]<math.inf:
         raise ValueError(f'y_range={y_range} must be a pair (low, high) of finite numbers, or False for no bounds')
     lo,hi = pair
@@ -76,7 +76,7 @@ def _read_stock(dls):
     parts = (dls.train,dls.valid) if isinstance(dls, TabularCollab) else (dls.train_ds,dls.valid_ds)
     classes = {n: Vocab(list(parts[0].classes[n])[1:], n) for n in parts[0].cat_names}
     train,valid = (_as_ratings_tensors(o, classes) for o in parts)
-    if isinstance(dls, TabularCollab): return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096))
+    if isinstance(dls, TabularCollab): return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096), device=default_device())
     bs = dls.train.bs
     return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
 
@@ -85,7 +85,7 @@ def _as_rec_dls(dls):
     if isinstance(dls, RecDataLoaders): return dls
     to = dls if isinstance(dls, TabularCollab) else getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else None
     if not isinstance(to, TabularCollab): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
-    if len(to.cat_names)!=2 or len(to.y_names)!=1 or to.y_names[0] in to.classes:
+    if len(to.cat_names)!=2 or len(to.y_names)!=1 or getattr(to, 'vocab', None) is not None:
         raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
     res = _read_stock(dls)
     if not (len(res.train_ds) and len(res.valid_ds)): raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass splits to TabularCollab')

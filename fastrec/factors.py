@@ -16,6 +16,7 @@ from torch import nn
 # %% ../nbs/01a_factors.ipynb #db680c48
 def _look_up(e, codes, sparse):
     "Rows `codes` of the embedding `e`; on a CPU `index_select` has the faster gradient, at 512 rows twice as fast"
+    if e._forward_hooks or e._forward_pre_hooks: return e(codes)  # somebody looks on, as learn.summary() does
     return F.embedding(codes, e.weight, sparse=sparse) if sparse or codes.is_cuda else e.weight.index_select(0, codes)
 
 # %% ../nbs/01a_factors.ipynb #327e26d2

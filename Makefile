@@ -30,7 +30,7 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 	$(BIN)/python benchmarks/recipes.py
 
 bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
-	for name in accuracy fits ranking speed levers time_to_rmse growth loading grids serving distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
+	for name in accuracy fits ranking speed levers time_to_rmse growth neighbours loading grids serving distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
 fuzz: $(VENV)/.dev  ## ten thousand random frames, catalogues, damaged folders and forged manifests, and a hundred killed processes
 	FASTREC_FUZZ=2600 FASTREC_KILLS=100 $(BIN)/python -m pytest -s tests/test_fuzz.py tests/test_export.py -k 'random or forged or killed'

@@ -162,9 +162,9 @@ def saved(ratings, tmp_path_factory): return makers['dot'](ratings).save_recomme
 
 def rewrite(folder, change):
     "Change the manifest, and give it the right checksum again"
-    m = json.loads((folder/'manifest.json').read_text())
+    m = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     change(m)
-    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}))
+    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
 
 def swap_files(m): m['files'] = dict(zip(m['files'], reversed(m['files'].values())))
 def other_name(name):
@@ -177,16 +177,16 @@ def set_(*path, value):
     return f
 
 @pytest.mark.parametrize('damage,error', [
-    (lambda d: (d/'manifest.json').unlink(), 'is not a saved recommender'), (lambda d: (d/'manifest.json').write_text('{'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_text('[1]'), 'does not describe'),
-    (lambda d: (d/'manifest.json').write_text('['*100_000), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_bytes(b' '*2**21), 'larger than a manifest'),
-    (lambda d: (d/'manifest.json').write_text((d/'manifest.json').read_text().replace('"clip": false', '"clip": true')), 'does not match its checksum'),
+    (lambda d: (d/'manifest.json').unlink(), 'is not a saved recommender'), (lambda d: (d/'manifest.json').write_text('{', encoding='utf-8'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_text('[1]', encoding='utf-8'), 'does not describe'),
+    (lambda d: (d/'manifest.json').write_text('['*100_000, encoding='utf-8'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_bytes(b' '*2**21), 'larger than a manifest'),
+    (lambda d: (d/'manifest.json').write_text((d/'manifest.json').read_text(encoding='utf-8').replace('"clip": false', '"clip": true'), encoding='utf-8'), 'does not match its checksum'),
     (lambda d: rewrite(d, set_('version', value=2)), 'is of version 2 of the format.*update fastrec'), (lambda d: rewrite(d, set_('version', value=None)), 'version None'),
     (lambda d: next(d.glob('model-*')).unlink(), 'has no file model-'), (lambda d: next(d.glob('seen-*')).write_bytes(b''), 'has 0 bytes where'),
     (lambda d: (f := next(d.glob('model-*'))).write_bytes(f.read_bytes()[:-1]), 'bytes where'), (lambda d: (f := next(d.glob('seen-*'))).write_bytes(f.read_bytes()[:-1]+b'x'), 'does not match its checksum'),
     (lambda d: rewrite(d, swap_files), 'bytes where'), (lambda d: rewrite(d, other_name('../model-0123456789ab.safetensors')), 'no name of a file'), (lambda d: rewrite(d, other_name('/etc/passwd')), 'no name of a file'),
     (lambda d: (d/'more.pkl').write_bytes(b'\x80\x04.'), "holds 'more.pkl', which may be a pickle"), (lambda d: (f := next(d.glob('model-*'))).rename(d.parent/'elsewhere') and f.symlink_to(d.parent/'elsewhere'), 'or a link in its place'),
     (lambda d: rewrite(d, set_('model', 'kind', value='os.system')), "kind 'os.system' is not known"), (lambda d: rewrite(d, set_('columns', value=3)), 'does not fit together'),
-    (lambda d: rewrite(d, set_('labels', value=['int64','int64'])), 'does not fit together'), (lambda d: rewrite(d, lambda m: m.pop('noise')), 'does not fit together'), (lambda d: rewrite(d, set_('files', value={})), '0 models'),
+    (lambda d: rewrite(d, set_('labels', value=['int64','int64'])), "labels of 'user' are int32 and no int64"), (lambda d: rewrite(d, lambda m: m.pop('noise')), 'does not fit together'), (lambda d: rewrite(d, set_('files', value={})), '0 models'),
     (lambda d: rewrite(d, lambda m: [v['tensors'].update(counts=['int64',[10**12]]) for k,v in m['files'].items() if k[0]=='m']), 'holds other tensors than were saved')])
 def test_damaged(saved, tmp_path, damage, error):
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
@@ -200,7 +200,7 @@ def test_mixed_up(saved, ratings, tmp_path):
         folder = Path(shutil.copytree(saved, tmp_path/part))
         mine,theirs = next(folder.glob(part+'-*')),next(other.glob(part+'-*'))
         shutil.copy(theirs, mine)
-        m = json.loads((other/'manifest.json').read_text())['files'][theirs.name]
+        m = json.loads((other/'manifest.json').read_text(encoding='utf-8'))['files'][theirs.name]
         with pytest.raises(BundleError, match='bytes where'): load_recommender(folder)
         rewrite(folder, set_('files', mine.name, value=m))
         if part=='seen':
@@ -208,7 +208,7 @@ def test_mixed_up(saved, ratings, tmp_path):
 
 # ------------------------------------------------------------------ faults
 def test_other_folders_are_left_alone(saved, tmp_path):
-    (tmp_path/'thesis.txt').write_text('x')
+    (tmp_path/'thesis.txt').write_text('x', encoding='utf-8')
     with pytest.raises(ValueError, match="holds 'thesis.txt' and no saved recommender"): load_recommender(saved).save_recommender(tmp_path)
     assert [o.name for o in tmp_path.iterdir()]==['thesis.txt']
 
@@ -455,7 +455,7 @@ def test_killed_while_writing_parquet(two, tmp_path):
 def test_leftovers_are_swept_away(saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
     old,new,foreign = folder/'model-0123456789ab.safetensors.part',folder/'seen-0123456789ab.safetensors',folder/'notes.txt'
-    for o in (old,new,foreign): o.write_text('x')
+    for o in (old,new,foreign): o.write_text('x', encoding='utf-8')
     os.utime(old, (1e9,1e9))
     load_recommender(folder).save_recommender(folder)
     assert not old.exists() and new.exists() and foreign.exists() and load_recommender(folder)

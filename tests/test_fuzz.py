@@ -185,13 +185,13 @@ def test_forged_manifests(bundles, k, data):
     folder = Path(tempfile.mkdtemp())/'b'
     try:
         shutil.copytree(bundles[k][0], folder)
-        m = json.loads((folder/'manifest.json').read_text())
+        m = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
         *path,last = data.draw(st.sampled_from(sorted(places(m), key=str)))
         spot = m
         for o in path: spot = spot[o]
         if data.draw(st.booleans()) or not isinstance(spot, dict): spot[last] = data.draw(values)
         else: del spot[last]
-        (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}))
+        (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
         start = time.perf_counter()
         try: rec = load_recommender(folder, 'cpu')
         except (BundleError,FileNotFoundError): count('forged manifests refused')

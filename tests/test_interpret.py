@@ -206,7 +206,7 @@ def test_no_factors(ratings):
 def test_interactive(interp_dot, monkeypatch, tmp_path):
     fig = interp_dot.plot_pca(interactive=True, color='bias')
     fig.write_html(tmp_path/'pca.html')
-    assert all(o.replace("'", '\\u0027') in (tmp_path/'pca.html').read_text() or o in (tmp_path/'pca.html').read_text() for o in interp_dot.item_pca().index)
+    assert all(o.replace("'", '\\u0027') in (tmp_path/'pca.html').read_text(encoding='utf-8') or o in (tmp_path/'pca.html').read_text(encoding='utf-8') for o in interp_dot.item_pca().index)
     monkeypatch.setitem(sys.modules, 'plotly.express', None)
     with pytest.raises(ImportError, match=r"plotly is needed for this: pip install plotly"): interp_dot.plot_map(interactive=True)
 

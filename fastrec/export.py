@@ -479,6 +479,8 @@ def save_factors(self:Recommends,
 )->list: # The two files
     "Write the factors of users and items to Parquet, by label"
     folder,res = Path(path),[]
+    if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
+        raise ValueError(f'the column {taken[0]!r} has the name of what is written beside it: rename it before training')
     folder.mkdir(parents=True, exist_ok=True)
     for side,vocab,tables in zip(('users','items'), self.ds.classes.values(), self.model.tables):
         factors,*bias = (e.weight.detach()[1:].float().cpu() for e in tables)

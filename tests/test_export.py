@@ -267,7 +267,7 @@ def test_numbers_as_names_of_columns(saved, tmp_path):
     loaded = load_recommender(learn.save_recommender(shutil.copytree(saved, tmp_path/'b')), 'cpu')
     assert loaded.ds.cat_names==[0,1] and loaded.ds.rating_name==2 and loaded.manifest['columns']==dict(user=0, item=1, rating=2, time=None)
     pd.testing.assert_frame_equal(loaded.recommend(n=3), learn.recommend(n=3), check_categorical=False)
-    known = df[df[1].isin(learn.dls.classes[1].labels)]
+    known = df[df[0].isin(learn.dls.classes[0].labels) & df[1].isin(learn.dls.classes[1].labels)]
     assert np.allclose(loaded.predict_df(known), learn.predict_df(known))
     mine = known[known[0]==known[0].iloc[0]][[1,2]]
     assert torch.equal(loaded.fold_in(mine).predict_grid(), learn.fold_in(mine).predict_grid())
@@ -501,6 +501,13 @@ def test_factors_as_parquet(pair, tmp_path):
     for file,vocab,tables in zip(rec.save_factors(tmp_path/'f'), rec.ds.classes.values(), rec.model.tables):
         df = pd.read_parquet(file)
         assert df[vocab.name].tolist()==list(vocab.labels) and np.allclose(np.stack(df.factors), tables[0].weight.detach()[1:]) and ('bias' in df)==(len(tables)==2)
+
+def test_factors_beside_a_column_of_their_name(tmp_path):
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)[['user','title','rating']]
+    for name in ('factors','bias'):
+        learn = dot_learner(RecDataLoaders.from_df(df.rename(columns=dict(title=name)), item_name=name, seed=1, bs=64), 4)
+        with pytest.raises(ValueError, match=f"column '{name}' has the name of what is written beside it"): learn.save_factors(tmp_path/'f')
+        assert not (tmp_path/'f').exists()
 
 def test_faiss(pair):
     pytest.importorskip('faiss')

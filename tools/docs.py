@@ -1,5 +1,5 @@
-"""The documentation site, from the same notebooks and sidebar that `nbdev-docs` renders with quarto: nbdev's processing,
-then Sphinx; into _docs, without network. nbs/llms.txt, nbs/nbdev.yml are written for both
+"""The documentation site, from the notebooks and nbs/sidebar.yml: nbdev's processing, then Sphinx; into _docs, without
+network and with no address of its own, so that it works wherever it lies. nbs/llms.txt and nbs/nbdev.yml are written too
 
     python tools/docs.py
 """

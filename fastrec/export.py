@@ -22,6 +22,7 @@ from .labels import need_package
 from .factors import *
 from .predict import *
 from .predict import _candidates,_frame,_parquet,_predict
+from .metrics import *
 
 # %% ../nbs/08_export.ipynb #79d43e8e
 class BundleError(ValueError): "A folder is not the saved recommender it should be; the message says what is wrong with it"
@@ -134,6 +135,7 @@ def _describe(model):
                clip=bool(model.clip), is_preference=bool(model.is_preference))
     if res['kind']=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if res['kind']=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
+    if model.ials: res['ials'] = model.ials
     return res
 
 def _model_tensors(model):
@@ -163,6 +165,7 @@ def _build(spec, tensors):
         else: raise BundleError(f'a model of the kind {spec["kind"]!r} is not known here')
     res.load_state_dict(tensors, assign=True)
     res.y_range,res.clip,res.is_preference = spec['y_range'] and tuple(spec['y_range']),spec['clip'],spec['is_preference']
+    res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.fill_unknown = noop  # row 0 was saved
     return res.eval()
 
@@ -288,7 +291,8 @@ def _manifest(self, spec, labels, files, metrics):
     "What the manifest says of the recommender `self`, but for the checksum"
     noise = min(float(self.noise), sys.float_info.max)
     return dict(format='fastrec recommender', version=_version, model=spec, noise=noise, files=files, columns=_columns(self.ds),
-                labels=[kind for kind,_ in labels], metrics=metrics, trained_with=_provenance(self))
+                labels=[kind for kind,_ in labels], metrics=metrics,
+                trained_with=_provenance(self), rating_range=self.rating_range)
 
 @patch
 def save_recommender(self:Recommends,
@@ -325,7 +329,8 @@ def _tensors_to_write(self, labels, seen):
     if known is None: return {'model': model}
     if known.shard:
         raise ValueError('this process holds a shard of the ratings and does not know what everyone has seen: pass seen=False')
-    return {'model': model, 'seen': {'items': known.items.contiguous(), 'offsets': known.offsets}}
+    trained = {} if known.trained is None else {'trained': known.trained}
+    return {'model': model, 'seen': {'items': known.items.contiguous(), 'offsets': known.offsets, **trained}}
 
 def _old_files(folder):
     "Names of the files of the recommender in `folder`, if it holds one; refuse a folder that holds anything else"
@@ -387,16 +392,27 @@ def _read_seen(tensors, n_users, n_items, counts):
     whole = len(offsets)==n_users+1 and offsets[0]==0 and offsets[-1]==len(items) and (offsets.diff()>=0).all()
     if not whole or (len(items) and not (0<items.min() and items.max()<n_items)):
         raise BundleError('what users have seen does not fit the labels')
-    return Seen.from_rows(items, offsets, counts)
+    trained = tensors.get('trained')  # which fastrec 0.1.0 did not keep
+    fits = trained is None or (trained.shape==(n_users,) and trained.dtype==torch.int64 and (0<=trained).all())
+    if not fits or (trained is not None and (trained>offsets.diff()).any()):
+        raise BundleError('what users have seen in training does not fit what they have seen')
+    return Seen.from_rows(items, offsets, counts, trained)
 
 def _number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
-def _span(o): return type(o) is list and len(o)==2 and all(map(_number, o)) and o[0]<=o[1]
+def _is_range(o): return o is None or (type(o) is list and len(o)==2 and all(map(_number, o)) and o[0]<=o[1])
+
+def _is_ials(o):
+    if o is None: return True
+    return type(o) is dict and set(o)=={'alpha0','reg','power'} and all(map(_number, o.values())) and min(o['alpha0'], o['reg'])>0
+
 def _different(c): return all(type(c[o]) in (str,int) for o in ('user','item','rating')) and c['user']!=c['item']
 
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
     m,c,labels = manifest['model'],manifest['columns'],manifest['labels']
-    fine = {'model.y_range': m['y_range'] is None or _span(m['y_range']),
+    fine = {'model.y_range': _is_range(m['y_range']),
+            'rating_range': _is_range(manifest.get('rating_range')),
+            'model.ials': _is_ials(m.get('ials')),
             'model.clip': type(m['clip']) is bool,
             'model.is_preference': type(m['is_preference']) is bool,
             'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),
@@ -437,7 +453,8 @@ def _assemble(folder, manifest, files):
     res.classes,(res.user,res.item) = classes,classes
     x,y = torch.zeros(0, 2, dtype=torch.int32),torch.zeros(0)
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'])
-    return Recommender(res, ds, _read_seen(seen[0], *sizes, counts) if seen else None, manifest['noise'], counts)
+    seen,cut = _read_seen(seen[0], *sizes, counts) if seen else None,manifest.get('rating_range')
+    return Recommender(res, ds, seen, manifest['noise'], counts, cut and tuple(cut))
 
 # %% ../nbs/08_export.ipynb #8dc9d8fc
 _misfits = (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError,OverflowError,FileNotFoundError)
@@ -457,7 +474,7 @@ def _read_back(folder, text, model):
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
-)->Recommender: # It predicts, recommends and folds in as the learner did; `manifest` says what was saved
+)->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
     folder = Path(path)
     for attempt in range(10):

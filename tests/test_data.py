@@ -56,7 +56,7 @@ def test_no_ratings(tmp_path, name):
 def test_bad_title_line(tmp_path, name, line):
     lay = releases[name]
     write_release(tmp_path, name)
-    with open(tmp_path/lay['items'], 'a') as f: f.write(line.replace('|', lay['item_sep'])+'\n')
+    with open(tmp_path/lay['items'], 'a', encoding='utf-8') as f: f.write(line.replace('|', lay['item_sep'])+'\n')
     with pytest.raises(ValueError, match=f'{lay["items"]}, line {len(films)+1+(name=="ml-25m")}: '): movielens(name, tmp_path)
 
 def test_rated_but_untitled(tmp_path):

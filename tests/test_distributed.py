@@ -1,10 +1,11 @@
 """Several processes on this machine, connected by the loopback, and a local Ray: the same results as in one process"""
-import os,signal,subprocess,sys,threading,time
+import os,subprocess,sys,threading,time
 from pathlib import Path
 import pandas as pd,pytest,torch
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
 from fastrec import distributed,labels
 pytest.importorskip('accelerate')
+psutil = pytest.importorskip('psutil')  # ipykernel brings it
 
 head = '''
 import sys
@@ -295,10 +296,10 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
         while not killed:
             time.sleep(.01)
             if len([*(tmp_path/'out').glob('part-*.parquet')])<=3: continue
-            pids = [int(o) for o in subprocess.run(['pgrep', '-f', 'ray::Worker'], capture_output=True, text=True).stdout.split()]
-            if not pids: continue
-            os.kill(pids[0], signal.SIGKILL)
-            killed.append(pids[0])
+            workers = [o for o in psutil.Process().children(recursive=True) if o.is_running() and 'ray::Worker' in o.name()+' '.join(o.cmdline())]
+            if not workers: continue
+            workers[0].kill()
+            killed.append(workers[0].pid)
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     users = list(load_recommender(bundle).ds.classes['user'].labels)*25

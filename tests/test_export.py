@@ -1,5 +1,5 @@
 """Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
-import datetime,decimal,json,multiprocessing,os,resource,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
+import datetime,decimal,json,multiprocessing,os,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.tracker import SaveModelCallback
@@ -366,11 +366,15 @@ def test_a_failed_save_whose_files_cannot_be_removed(saved, tmp_path, monkeypatc
     with pytest.raises(OSError, match='No space left'): small().save_recommender(folder)
     assert load_recommender(folder)
 
+posix = pytest.mark.skipif(os.name!='posix', reason='by the limits and owners that POSIX knows')
+
+@posix
 def test_disk_full(saved, tmp_path):
     "A save for which there is no room leaves the one before"
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
     before = sorted((o.name,o.stat().st_size) for o in folder.iterdir())
     rec = load_recommender(folder)
+    import resource
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -381,6 +385,7 @@ def test_disk_full(saved, tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert sorted((o.name,o.stat().st_size) for o in folder.iterdir())==before and same(load_recommender(folder).recommend(), rec.recommend())
 
+@posix
 def test_read_only_folder(saved):
     "Who may read but not write, which as root is somebody else"
     folder = Path(tempfile.mkdtemp())

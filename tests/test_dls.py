@@ -314,5 +314,5 @@ def test_from_parquet_names_what_is_wrong(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match='left out'): assert len(RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', bs=64, dropna=True, valid_pct=.5).train_ds) in (499,500)
     with pytest.raises(ValueError, match="no column 'stars'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet', rating_name='stars')
     with pytest.raises(FileNotFoundError): RecDataLoaders.from_parquet(tmp_path/'nothing.parquet')
-    monkeypatch.setitem(sys.modules, 'pyarrow', None)
-    with pytest.raises(ImportError, match=r"pip install 'fastrec\[parquet\]'"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet')
+    monkeypatch.setitem(sys.modules, 'pyarrow.dataset', None)
+    with pytest.raises(ImportError, match=r"pyarrow is needed for this: pip install pyarrow"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet')

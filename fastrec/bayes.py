@@ -13,27 +13,27 @@ from .labels import *
 from .frames import as_frame,side_columns
 from .dls import *
 from .factors import *
-from .factors import _seeded
+from .devices import Arithmetic,seeded
 from .models import *
 from .collab import *
 from .training import *
 from .solvers import *
-from .solvers import check_solver,_als_sweeps,_design,_goes_on,_read_model,_sides,_solve_side,_write_model
+from .solvers import check_solver,solver_data,_als_sweeps,_design,_goes_on,_read_model,_sides,_solve_side,_sums,_write_model
 
 # %% ../nbs/04a_bayes.ipynb #a1420103
 def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
 
-def _draw_prior(rows, beta0=2.):
+def _draw_prior(rows, arith, beta0=2.):
     "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
     n,k = rows.shape
     mean,eye = rows.mean(0),torch.eye(rows.shape[1], device=rows.device)
     scatter = (rows-mean).T@(rows-mean)
-    w = torch.linalg.inv(eye + scatter + beta0*n/(beta0+n)*torch.outer(mean, mean))
-    a = torch.randn(k, k, device=rows.device).tril(-1)
-    a.diagonal().copy_(torch.distributions.Chi2(k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)).sample().sqrt())
-    half = torch.linalg.cholesky(w)@a
+    w = arith.inv(eye + scatter + beta0*n/(beta0+n)*torch.outer(mean, mean))
+    a,freedom = arith.randn(k, k).tril(-1),k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)
+    a.diagonal().copy_(arith.gamma(freedom/2, .5).sqrt())  # a chi-squared
+    half = arith.cholesky(w)@a
     precision = half@half.T
-    return n*mean/(beta0+n) + _upper_solve(torch.linalg.cholesky((beta0+n)*precision), torch.randn(k, 1, device=rows.device))[:,0],precision
+    return n*mean/(beta0+n) + _upper_solve(arith.cholesky((beta0+n)*precision), arith.randn(k, 1))[:,0],precision
 
 # %% ../nbs/04a_bayes.ipynb #6c234eab
 class _Columns:
@@ -51,20 +51,21 @@ class _Columns:
         eye = torch.eye(n, device=a.device)
         return torch.cat([b@(a@o.T) for o in eye.split(step)], 1)
 
-    def _factorize(self): self.chol = torch.linalg.cholesky(self.gram + self.lam*torch.eye(len(self.gram), device=self.gram.device))
+    def _factorize(self, cholesky=torch.linalg.cholesky):
+        self.chol = cholesky(self.gram + self.lam*torch.eye(len(self.gram), device=self.gram.device))
 
-    def draw(self, rows, mean, precision):
+    def draw(self, rows, mean, precision, arith):
         "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
-        chol = torch.linalg.cholesky(precision)
-        noise = lambda n: _upper_solve(chol, torch.randn(rows.shape[1], n, device=rows.device)).T
+        chol = arith.cholesky(precision)
+        noise = lambda n: _upper_solve(chol, arith.randn(rows.shape[1], n)).T
         b = self.xt@(rows-mean+noise(len(rows))) + self.lam**.5*noise(len(self.beta))
         self.beta = torch.cholesky_solve(b, self.chol) if self.few else (b - self.xt@torch.cholesky_solve(self.x@b, self.chol))/self.lam
         self.mean = self.x@self.beta
 
-    def draw_lam(self, precision):
-        d,k = self.beta.shape
-        self.lam = float(torch.distributions.Gamma(1+d*k/2, 1+((self.beta@precision)*self.beta).sum()/2).sample())
-        self._factorize()
+    def draw_lam(self, precision, arith):
+        rate = 1+((self.beta@precision)*self.beta).sum()/2
+        self.lam = arith.gamma(torch.full_like(rate, 1+self.beta.numel()/2), rate)
+        self._factorize(arith.cholesky)
 
 # %% ../nbs/04a_bayes.ipynb #ef4f8298
 class _SpanSampler:
@@ -74,17 +75,18 @@ class _SpanSampler:
         self.keys,self.codes = TimeEffects.key(x, seconds).unique(return_inverse=True)
         self.effects,self.precision = torch.zeros(len(self.keys), device=x.device),torch.tensor(10., device=x.device)
         if before is None: return
-        at,known = before.find_keys(self.keys)
-        self.effects = torch.where(known, before.effects[-1][at], 0.)
+        at,known = before.find_keys(self.keys.to(before.keys.device))
+        self.effects = torch.where(known, before.effects[-1][at], 0.).to(x.device)
 
     def of_ratings(self): return self.effects[self.codes]
 
-    def draw(self, left, alpha):
+    def draw(self, left, alpha, arith):
         "Draw the effects given what is `left` of the ratings, and its precision `alpha`, (n,) each"
         n = len(self.keys)
-        precision = torch.bincount(self.codes, alpha, minlength=n) + self.precision
-        self.effects = torch.bincount(self.codes, alpha*left, minlength=n)/precision + torch.randn(n, device=left.device)/precision.sqrt()
-        self.precision = torch.distributions.Gamma(1+n/2, .05+self.effects.square().sum()/2).sample()
+        precision = _sums(self.codes, alpha, n) + self.precision
+        self.effects = _sums(self.codes, alpha*left, n)/precision + arith.randn(n)/precision.sqrt()
+        rate = .05+self.effects.square().sum()/2
+        self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)
 
 # %% ../nbs/04a_bayes.ipynb #ce19a134
 def _scores(rows, u, i):
@@ -97,16 +99,18 @@ def _scores(rows, u, i):
 class _Gibbs:
     "A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
     shape = 50.  # of the Gamma that the precisions of users and of items come from
-    def __init__(self, model, ds, columns, burn, n_draws, n_sweep, spans=()):
-        self.model,self.columns,self.burn,self.spans = model,columns,burn,spans
+    def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=()):
+        self.model,self.arith,self.columns,self.burn,self.spans = model,arith,columns,burn,spans
         self.codes,self.y = ds.codes,ds.y-model.mean
         self.sides,self.rows,self.n,self.draws = _sides(model, ds),_read_model(model),0,[]
         self.precisions = [torch.ones(o.n, device=ds.x.device) for o in self.sides]
+        self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
 
     def __iter__(self):
         while True:
             for k in (0,1): self._half(k)
+            self.arith.check()
             left = self._draw_spans()
             self._draw_precisions(left.square())
             _write_model(self.model, self.rows)
@@ -117,17 +121,16 @@ class _Gibbs:
 
     def _half(self, k):
         "Draw the rows of side `k` and their prior"
-        rows,col,side = self.rows[k],self.columns[k],self.sides[k]
-        mean,precision = _draw_prior((rows-(col.mean if col else 0))[1:])
+        rows,col,side,arith,unrated = self.rows[k],self.columns[k],self.sides[k],self.arith,self.unrated[k]
+        mean,precision = _draw_prior((rows-(col.mean if col else 0))[1:], arith)
         if col:
-            col.draw(rows, mean, precision)
-            if self.n<self.burn and self.n%5==4: col.draw_lam(precision)
+            col.draw(rows, mean, precision, arith)
+            if self.n<self.burn and self.n%5==4: col.draw_lam(precision, arith)
         prior_mean = mean + (col.mean if col else torch.zeros_like(rows))
         by_prior = prior_mean@precision
-        self.rows[k],_ = _solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), self.precisions[k], self.precisions[1-k], draw=True)
-        unrated = side.counts==0
-        noise = torch.randn(rows.shape[1], int(unrated.sum()), device=rows.device)
-        self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(torch.linalg.cholesky(precision), noise).T
+        self.rows[k],_ = _solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), arith, self.precisions[k], self.precisions[1-k], draw=True)
+        noise = arith.randn(rows.shape[1], len(unrated))
+        self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(arith.cholesky(precision), noise).T
 
     def _draw_spans(self):
         "Draw the effects of the spans, take them off the ratings that the sides see, and return what is left of these"
@@ -137,7 +140,7 @@ class _Gibbs:
         precision,total = self.precisions[0][u]*self.precisions[1][i],sum(o.of_ratings() for o in self.spans)
         for o in self.spans:
             total = total-o.of_ratings()
-            o.draw(left-total, precision)
+            o.draw(left-total, precision, self.arith)
             total = total+o.of_ratings()
         for side in self.sides: side.take(self.y-total)
         return left-total
@@ -149,7 +152,8 @@ class _Gibbs:
             own,other = self.codes[k],self.codes[1-k]
             weighed = squares*self.precisions[1-k].index_select(0, other)
             scale = weighed.mean() if k==0 else 1.
-            self.precisions[k] = torch.distributions.Gamma(self.shape+self.sides[k].counts/2, self.shape*scale+torch.bincount(own, weighed, minlength=self.sides[k].n)/2).sample()
+            rates = self.shape*scale+_sums(own, weighed, self.sides[k].n)/2
+            self.precisions[k] = self.arith.gamma(self.shape+self.sides[k].counts/2, rates)
 
     def _keep(self): self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
 
@@ -167,7 +171,7 @@ def _posterior_mean(sampler):
 def _last_draw(model):
     "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
     rows = [o[-1] for o in model.draws()]
-    with _seeded(0): res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
+    with seeded(0): res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
     res.to(rows[0].device)
     _write_model(res, rows)
     return res
@@ -180,7 +184,7 @@ class _Averaged(Callback):
         if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
         self.count += 1
     def after_pred(self):
-        effects = [TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision) for o in self.sampler.spans]
+        effects = [TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device) for o in self.sampler.spans]
         self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + sum(e.mean[at]*known for e in effects for at,known in [e.find(self.x)])
         self.learn.pred = self.sums[self.iter]/self.count
         if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
@@ -256,14 +260,14 @@ def fit_bayes(self:RecLearner,
     had = self.model.n_draws if _is_posterior(self.model, n_factors) else 0
     burn = ifnone(burn, 0 if had else n_sweep//10)
     _check_sampling(n_sweep, burn, n_draws)
-    averaged,seconds,ds = _Averaged(),_spans(self.dls.train_ds, time),self.dls.train_ds.to(self.dls.device)
+    averaged,seconds,ds = _Averaged(),_spans(self.dls.train_ds, time),solver_data(self)
     start = _last_draw(self.model) if had else self.model
     fresh = not _goes_on(start, n_factors)
     columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
     last = {o.seconds: o for o in getattr(self.model, 'time_effects', [])}
-    def sweeps(model, ds):
-        if fresh: deque(itertools.islice(_als_sweeps(model, ds, 1.3, .5), 5), 0)  # near where the draws will be
-        averaged.sampler = s = _Gibbs(model, ds, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
+    def sweeps(model, ds, arith):
+        if fresh: deque(itertools.islice(_als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
+        averaged.sampler = s = _Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
     def finish(whole):

@@ -16,7 +16,7 @@ from .factors import *
 from .models import *
 from .training import *
 from .export import check_savable
-from .factors import _seeded
+from .devices import need_memory,seeded
 
 # %% ../nbs/03_collab.ipynb #c75301ae
 def _as_float(o):
@@ -189,11 +189,12 @@ def learner(
     sparse,y_range = _pays_sparse(dls) if sparse is None else bool(sparse),_range_of(dls, y_range)
     hypers = dict(lr=_check_hyper('lr', ifnone(lr, 1.2e-2 if sparse else 7e-3), 1e-30), wd=_check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0))
     mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
-    with _seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
+    with seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
     model.sparse = sparse
     res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), ifnone(opt_func, RowRMSProp if sparse else FusedAdam), **hypers,
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
+    need_memory(sum(p.nbytes for p in model.parameters())*(1 if sparse else 4), dls.device, 'the model')  # gradients and two averages
     _tell_unsavable(res)
     return res
 

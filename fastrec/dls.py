@@ -10,6 +10,7 @@ import csv as csv_module,inspect,io
 from fastai.collab import *
 from fastai.tabular.all import *
 from .data import *
+from .devices import as_device,need_memory
 from .labels import *
 from .labels import need_package
 from .frames import *
@@ -33,7 +34,7 @@ class RatingsDL(TfmdDL):
         self.rng = random.Random(str(seed))
 
     def get_idxs(self):
-        if not self.shuffle: return torch.arange(self.n)
+        if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
         g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
         return torch.randperm(self.n, generator=g, device=g.device, dtype=torch.int32 if self.n<2**31 else torch.int64)
 
@@ -102,6 +103,12 @@ def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
 class RecDataLoaders(CollabDataLoaders):
     "fastai's `CollabDataLoaders` for ratings, on tensors that lie on the device"
     seed = None
+
+    @property
+    def device(self): return self._device
+
+    @device.setter
+    def device(self, device): CollabDataLoaders.device.fset(self, device and as_device(device))
 
 # %% ../nbs/01_dls.ipynb #4be9f5d1
 def _row_numbers(part, n, name):
@@ -180,12 +187,13 @@ def from_df(cls:RecDataLoaders,
     shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users? A `splitter` sees no others
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, _own_device()))
+    val_bs,device = ifnone(val_bs, 8*bs),as_device(ifnone(device, _own_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
     ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
     train,valid = _as_tensors(ratings, names, time_name, keep, splits, part)
+    need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part[1]>1: train.shard = Shard(part, train, valid, device)
     dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
@@ -369,7 +377,7 @@ def from_parquet(cls:RecDataLoaders,
     **kwargs
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
-    part = _processes(ifnone(kwargs.get('device'), _own_device())) if shard else (0,1)
+    part = _processes(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
     df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name, part)
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 

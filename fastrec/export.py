@@ -17,6 +17,7 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 from torch import nn
 from . import __version__
+from .devices import as_device,need_memory
 from .labels import *
 from .labels import need_package
 from .factors import *
@@ -476,7 +477,7 @@ def load_recommender(
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
-    folder = Path(path)
+    folder,device = Path(path),as_device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     for attempt in range(10):
         manifest = _read_manifest(folder)
         try: res = _assemble(folder, manifest, _read_files(folder, manifest))
@@ -485,7 +486,8 @@ def load_recommender(
             if isinstance(e, BundleError): raise
             raise BundleError(f'{folder} does not fit together: {type(e).__name__}: {e}') from e
         break
-    res.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    need_memory(sum(o.nbytes for o in res.model.state_dict().values()), device, 'the model')
+    res.model.to(device)
     res.manifest = manifest
     return res
 

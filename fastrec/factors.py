@@ -6,7 +6,6 @@
 __all__ = ['is_plain', 'FactorModel', 'Dot', 'TimeEffects', 'PosteriorMean', 'Weighed', 'Net']
 
 # %% ../nbs/01a_factors.ipynb #8a0fb512
-from contextlib import contextmanager
 from functools import partial
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ def is_plain(e):
 def _look_up(e, codes, sparse):
     "Rows `codes` of the embedding `e`; on a CPU `index_select` has the faster gradient, at 512 rows twice as fast"
     if not is_plain(e): return e(codes)
-    if sparse or codes.is_cuda: return F.embedding(codes, e.weight, sparse=sparse)
+    if sparse or codes.device.type!='cpu': return F.embedding(codes, e.weight, sparse=sparse)
     return e.weight.index_select(0, codes)
 
 # %% ../nbs/01a_factors.ipynb #327e26d2
@@ -83,14 +82,6 @@ class FactorModel:
     @property
     def item_factors(self): return self.tables[1][0].weight.detach()[1:]
 
-# %% ../nbs/01a_factors.ipynb #89414a62
-@contextmanager
-def _seeded(seed):
-    "Random numbers on the CPU that follow from `seed`, and afterwards go on as if nothing had been drawn; nothing happens if it's `None`"
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None: torch.default_generator.manual_seed(seed)
-        yield
-
 # %% ../nbs/01a_factors.ipynb #1358b43f
 def _table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 
@@ -100,7 +91,7 @@ class Dot(FactorModel, nn.Module):
         super().__init__()
         self.u_weight,self.u_bias,self.i_weight,self.i_bias = map(_table, (u_weight,u_bias,i_weight,i_bias))
         self.y_range,self.clip = y_range,clip
-        self.register_buffer('mean', torch.tensor(float(mean)))
+        self.register_buffer('mean', torch.as_tensor(mean, dtype=torch.float32).clone())
 
     @property
     def tables(self): return (self.u_weight,self.u_bias),(self.i_weight,self.i_bias)

@@ -172,6 +172,8 @@ class RatingsTensors:
 
     def __len__(self): return len(self.x)
     @property
+    def nbytes(self): return self.x.nbytes + (0 if self.y is None else self.y.nbytes)
+    @property
     def codes(self):
         "Codes of the users and of the items, int64, as two tensors (n,)"
         return self.x[:,0].long(),self.x[:,1].long()
@@ -196,7 +198,7 @@ def values(self:RatingsTensors):
 @patch
 def counts(self:RatingsTensors, k):
     "How many ratings each user (`k=0`) or item (`k=1`) has, by code, on the CPU"
-    return self.shard.counts[k] if self.shard else torch.bincount(self.x[:,k], minlength=len(self.classes[self.cat_names[k]])).cpu()
+    return self.shard.counts[k] if self.shard else torch.bincount(self.x[:,k].cpu(), minlength=len(self.classes[self.cat_names[k]]))
 
 @patch
 def sums(self:RatingsTensors, k):

@@ -21,7 +21,7 @@ from .labels import *
 from .labels import as_labels,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
 from .factors import *
-from .factors import _seeded,_table
+from .factors import _table
 from .screens import make_screen
 
 # %% ../nbs/05_predict.ipynb #3e663d92

@@ -17,7 +17,7 @@ from .collab import *
 from .collab import _infer_range
 from .training import *
 from .training import AgainstOnes,one_thread
-from .factors import _seeded
+from .devices import Arithmetic,exact_device,seeded
 
 # %% ../nbs/04_solvers.ipynb #704e5244
 def check_solver(learn, n_factors, n_sweep, tol=None):
@@ -45,46 +45,68 @@ def _y_range(model, values):
 def _new_model(learn, ds, n_factors, implicit):
     "A `DotBias` without a sigmoid for a solver to begin with"
     y_range,mean = (None,0.) if implicit else (_y_range(learn.model, ds.values()),float(ds.y.double().mean()))
-    with _seeded(learn.seed): res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
+    with seeded(learn.seed): res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
     res.is_preference,res.sparse = implicit,getattr(learn.model, 'sparse', False)
     for e in (res.u_weight,res.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
-    return res.to(learn.dls.device)
+    return res
+
+def solver_data(learn):
+    "The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes"
+    device = exact_device(learn.dls.device)
+    if device==learn.dls.device: return learn.dls.train_ds.to(device)
+    return copy(learn.dls.train_ds).to(device)
+
+def _shown(sweeps, model, shown):
+    "`sweeps` of `model`, after each of which `shown`, its copy on another device, has its weights"
+    for error in sweeps:
+        shown.load_state_dict(model.state_dict())
+        yield error
 
 # %% ../nbs/04_solvers.ipynb #71425479
+def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
+
 @patch
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False, start=None, finish=None):
-    """Improve a solver's model, `start` if it is one of ratings and fits, by the generator that `sweeps` makes of it and the training ratings.
+    """Improve a solver's model, `start` if it is one of ratings and fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(whole)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before"""
     check_solver(self, n_factors, n_sweep, tol)
-    ds,start,before = self.dls.train_ds.to(self.dls.device),ifnone(start, self.model),self.fit_state()
+    ds,start,before,device = solver_data(self),ifnone(start, self.model),self.fit_state(),self.dls.device
     goes_on = _goes_on(start, n_factors) and not implicit
-    model = deepcopy(start, {id(start.classes): start.classes}) if goes_on else _new_model(self, ds, n_factors, implicit)
-    with one_thread(): sweeping,whole = Sweeps(sweeps(model, ds), tol),False
+    model = _copied(start) if goes_on else _new_model(self, ds, n_factors, implicit)
+    model.to(ds.x.device)
+    arith = Arithmetic(ds.x.device, None if self.seed is None else self.seed+self.n_fits)
+    with one_thread(): improving = sweeps(model, ds, arith)
+    shown = model if ds.x.device==device else _copied(model).to(device)
+    sweeping,whole = Sweeps(improving if shown is model else _shown(improving, model, shown), tol),False
     try:
-        self.model = model
+        self.model = shown
         self.fit_sweeps(n_sweep, sweeping, cbs)
         whole = True
     finally:
         res = (finish(whole) if finish else model) if sweeping.n else None
         if res is None: self.put_back(before)
-        else: self.model = res
+        else: self.model = res.to(device)
 
 # %% ../nbs/04_solvers.ipynb #aa076ca8
-def _bias_sweeps(model, ds, reg):
+def _sums(codes, values, n):
+    "Sum of the `values` of each code below `n`, as by `bincount`, which makes the host wait for a GPU"
+    return values.new_zeros(n).index_add_(0, codes, values)
+
+def _bias_sweeps(model, ds, arith, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
     codes,y = [c.contiguous() for c in ds.x[:,:2].T],ds.y.double()
     mean,n_all = y.mean(),len(y)
     y = y-mean
     n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
-    sums,b = [torch.bincount(c, y, minlength=len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
+    sums,b = [_sums(c, y, len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
     total,looked_up = y@y,torch.empty_like(y)  # fresh memory for every sweep would take longer than the arithmetic
     lam,noise = [1.,1.] if reg is None else reg,total/n_all
     while True:
         alpha = -sum(o@c for o,c in zip(n, b))/n_all
         for k in (0,1):
-            cross = torch.bincount(codes[k], torch.index_select(b[1-k], 0, codes[1-k], out=looked_up), minlength=len(n[k]))
+            cross = _sums(codes[k], torch.index_select(b[1-k], 0, codes[1-k], out=looked_up), len(n[k]))
             b[k] = ((sums[k]-n[k]*alpha-cross)/(n[k]+lam[k])).where(n[k]>0, 0.)
         sse = total + n_all*alpha**2 + 2*b[1]@cross + sum((o*c+2*alpha*o-2*s)@c for o,c,s in zip(n, b, sums))
         sse = sse.clamp(min=0)  # rounding
@@ -97,7 +119,8 @@ def _estimated(n, b, lam, noise, sse):
     "Noise over bias variance of both sides, and the noise, from their expectations, each bias taken for independent of the others"
     var = [noise/(o+l) for o,l in zip(n, lam)]
     noise = ((sse+sum(o@v for o,v in zip(n, var)))/n[0].sum()).clamp(min=1e-9)
-    return [noise/(c**2+v)[o>0].mean().clamp(min=1e-9) for o,c,v in zip(n, b, var)],noise
+    rated = [o>0 for o in n]
+    return [noise/((c**2+v).where(o, 0.).sum()/o.sum()).clamp(min=1e-9) for o,c,v in zip(rated, b, var)],noise
 
 # %% ../nbs/04_solvers.ipynb #76c05980
 @patch
@@ -124,40 +147,49 @@ def _fair(costs, part, n):
     return mine
 
 # %% ../nbs/04_solvers.ipynb #5871cfbe
+def _cut(lengths, budget):
+    "Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most"
+    i = int(np.searchsorted(lengths, 1))
+    while i<len(lengths):
+        longest = max(int(lengths[i]*1.3)+1, 4)
+        j = min(int(np.searchsorted(lengths, longest, side='right')), i+max(1, budget//longest))
+        yield slice(i, j)
+        i = j
+
 class _Side:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
     def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):
-        self.part,self.n,self.rows,self.counts,self.order = part,n,rows,torch.bincount(rows, minlength=n),rows.argsort(stable=True)
-        cols,self.starts,ids = cols[self.order],self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
-        ids = ids[self.counts[ids]>0]
-        lengths,self.blocks,i = self.counts[ids],[],0
-        while i<len(ids):
-            longest = max(int(lengths[i]*1.3)+1, 4)
-            j = min(int(torch.searchsorted(lengths, longest, right=True)), i+max(1, budget//longest))
-            self.blocks.append(ids[i:j])
-            i = j
-        mine = _fair([len(o)*(int(self.counts[o].max())+32) for o in self.blocks], *part)
-        self.blocks = [(ids,torch.where(there, cols[at], n_other) if j in mine else None,None) for j,ids in enumerate(self.blocks) for there,at in [self._slots(ids)]]
+        self.part,self.n,self.rows = part,n,rows
+        self.counts,self.order = torch.bincount(rows, minlength=n),rows.argsort(stable=True)
+        self.starts,ids = self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
+        cols,lengths = cols[self.order],self.counts[ids].cpu().numpy()
+        if rows.device.type!='cpu': budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
+        cuts = list(_cut(lengths, budget))
+        mine,self.blocks = _fair([(o.stop-o.start)*(int(lengths[o.stop-1])+32) for o in cuts], *part),[]
+        for j,o in enumerate(cuts):
+            longest = int(lengths[o.stop-1])
+            there,at = self._slots(ids[o], longest)
+            self.blocks.append((ids[o],longest,torch.where(there, cols[at], n_other) if j in mine else None,None))
         self.take(y)
 
-    def _slots(self, ids):
-        "For each of the rows `ids` as many places in `order` as the longest needs, and whether they are its own"
-        k = torch.arange(int(self.counts[ids].max()), device=ids.device)
+    def _slots(self, ids, longest):
+        "For each of the rows `ids` as many places in `order` as the `longest` needs, and whether they are its own"
+        k = torch.arange(longest, device=ids.device)
         return k<self.counts[ids][:,None],(self.starts[ids][:,None]+k).clamp(max=len(self.order)-1)
 
     def take(self, y):
         "Go on with other ratings of the same rows and columns"
-        self.squares,y = torch.bincount(self.rows, y*y, minlength=self.n),y[self.order]
-        def padded(ids):
-            there,at = self._slots(ids)
+        self.squares,y = _sums(self.rows, y*y, self.n),y[self.order]
+        def padded(*block):
+            there,at = self._slots(*block)
             return torch.where(there, y[at], 0.)
-        self.blocks = [(ids,cols,None if cols is None else padded(ids)) for ids,cols,_ in self.blocks]
+        self.blocks = [(ids,longest,cols,None if cols is None else padded(ids, longest)) for ids,longest,cols,_ in self.blocks]
 
     def equations(self, design, weight=None):
         "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves"
         if weight is not None: design,root = design*weight.sqrt()[:,None],torch.cat([weight.sqrt(), weight[:1]])
         design = torch.cat([design, torch.zeros_like(design[:1])])
-        for ids,at,y in self.blocks:
+        for ids,_,at,y in self.blocks:
             if at is None:
                 yield ids,None,None
                 continue
@@ -170,21 +202,20 @@ def _design(rows):
     "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
     return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
 
-def _solve_side(side, other, prior, alpha=None, weight=None, draw=False, errors=False):
+def _solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, errors=False):
     """The rows of `side` given those of the `other`, (n,k+1), and, with `errors`, the squared error of each.
 
     `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of each row, `weight` of each
-    of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of"""
+    of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of. Let `arith.check()` follow"""
     k,design = other.shape[1],_design(other)
     res,sse = other.new_zeros(side.n, k),torch.zeros_like(side.squares)
     for ids,zz,zy in side.equations(design, weight):
-        noise = torch.randn(len(ids), k, 1, device=other.device) if draw else 0.  # the same in each process
+        noise = arith.randn(len(ids), k, 1) if draw else 0.  # the same in each process
         if zz is None: continue
         a,b = zz[:,:k,:k],zy[:,:k]-zz[:,:k,k]
         if alpha is not None: a,b = a*alpha[ids][:,None,None],b*alpha[ids][:,None]
         precision,shift = prior(ids)
-        chol,info = torch.linalg.cholesky_ex(a+precision)
-        if info.any(): raise ValueError('the equations of a row have no solution: make the regularization stronger')
+        chol = arith.cholesky(a+precision)
         half = torch.linalg.solve_triangular(chol, (b+shift)[...,None], upper=False)
         w = torch.linalg.solve_triangular(chol.mT, half+noise, upper=True)[...,0]
         res[ids] = w
@@ -211,14 +242,15 @@ def _sides(model, ds, **kwargs):
     y = ds.y-model.mean
     return _Side(u, i, y, *n, ds.part, **kwargs),_Side(i, u, y, *n[::-1], ds.part, **kwargs)
 
-def _als_sweeps(model, ds, reg, power):
+def _als_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
     sides,rows = _sides(model, ds, budget=2**15),_read_model(model)
     eye = torch.eye(rows[0].shape[1], device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
             prior = lambda ids: (reg*side.counts[ids].float().pow(power)[:,None,None]*eye, 0)
-            rows[k],sse = _solve_side(side, rows[1-k], prior, errors=k==1)
+            rows[k],sse = _solve_side(side, rows[1-k], prior, arith, errors=k==1)
+        arith.check()
         _write_model(model, rows)
         yield sse.double().sum()/len(ds)
 
@@ -284,7 +316,7 @@ def _ratings_aside(learn):
     finally: learn.metrics,learn.loss_func = kept
 
 # %% ../nbs/04_solvers.ipynb #a3b8ec21
-def _ials_sweeps(model, ds, alpha0, reg, power):
+def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
@@ -297,11 +329,12 @@ def _ials_sweeps(model, ds, alpha0, reg, power):
             for ids,zz,zy in side.equations(other):
                 if zz is None: continue
                 lam = reg*(side.counts[ids]+alpha0*(n[1-k]-1))**power
-                w = torch.cholesky_solve(zy[...,None], torch.linalg.cholesky(zz+base+lam[:,None,None]*eye))
+                w = torch.cholesky_solve(zy[...,None], arith.cholesky(zz+base+lam[:,None,None]*eye))
                 res[ids] = w[...,0]
                 sse += (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)
             _summed(side.part, res, sse)
             rows[k] = res
+        arith.check()
         _write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
         yield (len(ds)+sse).clamp(min=0)/len(ds)
 

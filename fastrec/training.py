@@ -8,6 +8,7 @@ __all__ = ['RecLearner', 'FusedAdam', 'RowRMSProp', 'Sweeps']
 # %% ../nbs/02a_training.ipynb #e8072a0e
 import inspect,threading
 from contextlib import nullcontext
+from functools import cache
 from torch.optim.adam import adam
 from fastai.callback.all import *
 from fastai.collab import *
@@ -15,7 +16,7 @@ from fastai.tabular.all import *
 from .labels import *
 from .dls import *
 from .factors import *
-from .factors import _seeded
+from .devices import seeded
 from .predict import *
 from .predict import _predict,need_stars
 from .models import *
@@ -32,7 +33,7 @@ def _need_same_labels(classes, dls):
 
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
-    seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows = None,0,None,(None,None),False,None,None
+    seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows,stay = None,0,None,(None,None),False,None,None,False
 
     @property
     def model(self):
@@ -71,13 +72,15 @@ class RecLearner(Recommends, Learner):
         if self._fit_seed is None: return super()._do_epoch_train()
         seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
         self.dls.train.reseed(seed)
-        with _seeded(seed): super()._do_epoch_train()
+        with seeded(seed, self.dls.device): super()._do_epoch_train()
 
     def _do_epoch_validate(self, *args, **kwargs):
         self.model.fill_unknown()
         super()._do_epoch_validate(*args, **kwargs)
         cb = getattr(self, 'gather_preds', None)
         if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim: cb.preds = cb.preds[None]
+
+    def to_detach(self, b, cpu=True, gather=True): return super().to_detach(b, cpu and not self.stay, gather)
 
     def _bn_bias_state(self, with_bias):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
@@ -102,7 +105,7 @@ def seen(self:RecLearner):
     "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
-        x,sizes = torch.cat([self.ds.x, self.dls.valid_ds.x]),map(len, self.ds.classes.values())
+        x,sizes = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()]),map(len, self.ds.classes.values())
         self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
@@ -179,6 +182,15 @@ def load(self:RecLearner, file, device=None, **kwargs):
                          f'or use save_recommender and load_recommender, which keep the model itself ({str(e).splitlines()[-1].strip()[:200]})') from e
 
 # %% ../nbs/02a_training.ipynb #2c8deb89
+@cache
+def _has_fused_adam(device_type):
+    "Has this PyTorch a fused Adam for such devices?"
+    w,grad,avg,sqr = ([torch.zeros(1, device=device_type)] for _ in range(4))
+    step = [torch.zeros((), device=device_type)]
+    try: adam(w, grad, avg, sqr, [], step, fused=True, amsgrad=False, maximize=False, weight_decay=0, lr=1., beta1=.9, beta2=.9, eps=1.)
+    except RuntimeError: return False  # NotImplementedError, which says that there is no kernel, is one
+    return True
+
 class FusedAdam(Optimizer):
     "Adam, or with `decouple_wd` AdamW ([Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)), by PyTorch's fused kernel, with fastai's names and defaults"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01, decouple_wd=True):
@@ -191,11 +203,11 @@ class FusedAdam(Optimizer):
 
     def _step(self, ps, h):
         if not ps: return
-        states = [self.state[p] for p in ps]
+        states,fused = [self.state[p] for p in ps],_has_fused_adam(ps[0].device.type)
         for p,s in zip(ps, states):
-            if 'step' not in s: s.update(step=torch.zeros((), device=p.device), grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+            if 'step' not in s: s.update(step=torch.zeros((), device=p.device if fused else 'cpu'), grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
             if h['wd'] and s.get('do_wd', True): p.mul_(1-h['lr']*h['wd']) if self.decouple_wd else p.grad.add_(p, alpha=h['wd'])
-        adam(ps, [p.grad for p in ps], *([s[k] for s in states] for k in ('grad_avg','sqr_avg')), [], [s['step'] for s in states], fused=True, amsgrad=False,
+        adam(ps, [p.grad for p in ps], *([s[k] for s in states] for k in ('grad_avg','sqr_avg')), [], [s['step'] for s in states], fused=fused, amsgrad=False,
              maximize=False, weight_decay=0, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'])
 
     def zero_grad(self):
@@ -211,11 +223,34 @@ def _count(learn, cb):
 def _cast(learn, cb):
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
+def _measure(learn, rec):
+    "Gather what validation measures; what fastai's means and our RMSE need stays where it is"
+    if not len(learn.yb): return
+    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
+    for m in rec._valid_mets:
+        learn.stay = alone and (type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func)
+        m.accumulate(learn)
+    learn.stay = False
+
+def _number(v):
+    "`v` as a plain number, if it is one"
+    try: return v.item()
+    except (AttributeError,ValueError,RuntimeError): return v  # no value, or several
+
+def _fetch_measured(learn, rec):
+    "Record what validation has measured, fetched in one copy"
+    values = [m.value for m in rec._valid_mets]
+    there = [i for i,v in enumerate(values) if torch.is_tensor(v) and v.numel()==1 and not v.is_cpu]
+    if there:
+        for i,v in zip(there, torch.stack([values[i].float().view(()) for i in there]).tolist()): values[i] = v
+    rec.log += [_number(v) for v in values]
+
 def _record(learn, rec):
-    if not learn.training or rec.train_metrics: return rec.after_batch()
+    if not learn.training: return _measure(learn, rec)
+    if rec.train_metrics: return rec.after_batch()
     avg,loss = rec.smooth_loss,learn.loss.detach()
     if loss.ndim: loss = loss.mean()
-    if avg.val.device!=loss.device: avg.val = avg.val.to(loss.device)
+    if avg.val.device!=loss.device: avg.val = torch.full_like(loss, avg.val.item()) if avg.val.is_cpu else avg.val.to(loss.device)
     avg.count += 1
     avg.val = torch.lerp(loss, avg.val, avg.beta)
     learn.smooth_loss = avg.value
@@ -227,9 +262,11 @@ def _fetch_losses(learn, rec):
     rec.after_train()
 
 def _losses_to_cpu(rec):
-    "Fetch in one copy the losses that still lie on an accelerator"
-    on_device = [o for o in vars(rec).get('losses', []) if o.device.type!='cpu']
-    if on_device: rec.losses[-len(on_device):] = torch.stack(on_device).cpu().unbind()
+    "Fetch in one copy the losses that still lie on an accelerator, and their running average"
+    avg,on_device = rec.smooth_loss,[o for o in vars(rec).get('losses', []) if o.device.type!='cpu']
+    if not on_device: return
+    *losses,avg.val = torch.stack([*on_device, avg.val]).cpu().unbind()
+    rec.losses[-len(losses):] = losses
 
 def _progress(learn, cb):
     cb.pbar.update(learn.iter+1)
@@ -264,7 +301,7 @@ def _keep_hypers(learn, cb):
     for n,vs in cb.hps.items(): vs.append(h[n])
 
 _lean = {TrainEvalCallback.after_batch: _count, CastToTensor.before_batch: _cast, ProgressCallback.after_batch: _progress,
-         Recorder.after_batch: _record, Recorder.after_train: _fetch_losses,
+         Recorder.after_batch: _record, Recorder.after_train: _fetch_losses, Recorder.after_validate: _fetch_measured,
          ParamScheduler.before_fit: _plan, ParamScheduler.before_batch: _schedule, ParamScheduler.after_batch: _keep_hypers}
 
 # %% ../nbs/02a_training.ipynb #c7e026ca
@@ -357,6 +394,18 @@ def one_thread():
             torch.set_num_threads(_threads_outside)
 
 # %% ../nbs/02a_training.ipynb #6913dd5b
+def _rows_of(codes, n_rows):
+    """Rows to step, for each gradient the place of its sum among them, and how often each row occurs in `codes`.
+
+    A CPU takes each row once. To know how many these are would make the host wait for a GPU: there they come as often as they occur, and one
+    of each row's places, which `at` remembers, has the sum"""
+    if codes.is_cpu: return codes.unique(return_inverse=True, return_counts=True)
+    places = torch.arange(len(codes), device=codes.device)
+    at = codes.new_empty(n_rows)
+    at[codes] = places
+    where = at.index_select(0, codes)
+    return codes,where,torch.zeros_like(places).index_add_(0, where, torch.ones_like(places)).index_select(0, where)
+
 class RowRMSProp(FusedAdam):
     "RMSProp with one second moment for each row, on those rows of a table that are in the batch; `FusedAdam` for what has a dense gradient"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False):
@@ -370,9 +419,9 @@ class RowRMSProp(FusedAdam):
             if not p.grad.is_sparse: dense.append(p)
             else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)  # factors and biases share their rows
         for group in sparse.values():
-            i,where,n = group[0].grad._indices()[0].unique(return_inverse=True, return_counts=True)
+            rows = _rows_of(group[0].grad._indices()[0], len(group[0]))
             for p in group:
-                if p.numel(): self._step_rows(p, i, where, n, h['lr'], h['wd'])
+                if p.numel(): self._step_rows(p, *rows, h['lr'], h['wd'])
         super()._step(dense, h)
 
     def _step_rows(self, p, i, where, n, lr, wd):
@@ -381,6 +430,7 @@ class RowRMSProp(FusedAdam):
         if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
         s['step'] += 1
         grad = torch.zeros_like(w).index_add_(0, where, p.grad._values())
+        if not p.is_cpu: grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same
         if wd and s.get('do_wd', True): grad.addcmul_(w, n[:,None], value=wd/len(where))
         sqr = s['row_sqr'].index_select(0, i).lerp_(grad.square().mean(1), 1-self.row_mom)
         s['row_sqr'].index_copy_(0, i, sqr)
@@ -416,7 +466,7 @@ class Sweeps(Callback):
 
     def before_batch(self):
         if not self.training: return
-        self.learn.loss = next(self.sweeps).float()
+        self.learn.loss = next(self.sweeps).float().cpu()
         self._count(math.sqrt(self.loss.item()))
         if hasattr(self.learn, 'recorder') and self.recorder.train_metrics: self.learn.pred = self.model(self.x)
         raise CancelBatchException
@@ -481,6 +531,7 @@ def _check_loss(self:RecLearner):
 @patch
 def _check_epoch(self:RecLearner, rng):
     "After an epoch: were all losses numbers? If not, take the model back to where it began"
+    _losses_to_cpu(self.recorder)
     losses = torch.stack(self.recorder.losses[len(self.recorder.losses)-self.iter-1:])
     if losses.isfinite().all(): return
     step = int((~losses.isfinite()).nonzero()[0])
@@ -493,7 +544,7 @@ def _check_epoch(self:RecLearner, rng):
 
 # %% ../nbs/02a_training.ipynb #944597f4
 @patch
-def _watches_each(self:RecLearner): return self.dls.device.type!='cuda'
+def _watches_each(self:RecLearner): return self.dls.device.type=='cpu'
 
 @patch
 def all_batches(self:RecLearner):

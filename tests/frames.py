@@ -19,8 +19,11 @@ class Case:
         self.notes.append(text)
         self.must = max(self.must, must)
     def __str__(self):
-        head = self.frame.head(5).to_dict('list') if isinstance(self.frame, pd.DataFrame) else repr(self.frame)[:300]
-        return f"{' · '.join(self.notes)} | {self.kwargs} | {head}"
+        return f"{' · '.join(self.notes)} | {self.kwargs} | {shown(self.frame)}"
+
+def shown(frame):
+    "The first rows, in a line"
+    return {str(c): frame.iloc[:5,k].tolist() for k,c in enumerate(frame)} if isinstance(frame, pd.DataFrame) else ' '.join(repr(frame)[:300].split())
 
 # ------------------------------------------------------------------ what was rated
 stamp = 1_600_000_000
@@ -217,7 +220,7 @@ def repeated(r, case):
 
 # ------------------------------------------------------------------ what it was kept in
 def shuffle_categories(r, df):
-    cols = {c: df[c].astype('category') for c in df if df[c].map(type).nunique()==1 and df[c].map(lambda o: o.__hash__ is not None).all()}
+    cols = {c: df[c].astype('category') for c in df if df[c].dtype.kind not in 'fM' and c not in sum(map(usual.get, ('rating','time')), []) and df[c].map(type).nunique()==1 and df[c].map(lambda o: o.__hash__ is not None).all()}
     def change(o):
         cats = list(o.cat.categories)
         r.shuffle(cats)
@@ -237,7 +240,7 @@ def matrix(case, kind):
 def containers(r, case):
     "The frame in another container, and whether that must be read"
     names = case.names
-    kinds = {'nullable': (lambda d: d.convert_dtypes(), good), 'categories': (lambda d: shuffle_categories(r, d), good), 'objects': (lambda d: d.astype(object), good),
+    kinds = {'nullable': (lambda d: d.convert_dtypes(), good), 'categories': (lambda d: shuffle_categories(r, d), good), 'objects': (lambda d: d.astype(object), fair),
              'list of rows': (lambda d: d.to_numpy().tolist(), told), 'list of dicts': (lambda d: d.to_dict('records'), fair), 'dict of lists': (lambda d: d.to_dict('list'), fair),
              'records': (lambda d: d.to_records(index=False), fair), 'array': (lambda d: d.to_numpy(), told), 'coo': (lambda d: matrix(case, sparse.coo_matrix), fair),
              'csr': (lambda d: matrix(case, sparse.csr_array), fair), 'generator': (lambda d: (o for o in d.itertuples()), told), 'none': (lambda d: None, told), 'a name': (lambda d: 'ratings.csv', told),

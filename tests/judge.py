@@ -9,7 +9,7 @@ from fastrec.all import Net,PosteriorMean
 
 home = Path(fastrec.__file__).parent
 refusals = (ValueError,KeyError,TypeError,FloatingPointError,ImportError,OSError)
-things = r"['\"\d=]|\b(frame|ratings?|column|rows?|labels?|users?|items?|model|learner|batch)\b"
+things = r"['\"\d=]|\b(frame|ratings?|column|rows?|labels?|users?|items?|model|learner|batch|draws?)\b"
 
 class Fault(AssertionError): "What must not happen: a raw error, a hang, a wrong answer without a word"
 
@@ -25,7 +25,7 @@ def raised(e):
 
 def sentence(text):
     "Is `text` a sentence or a few, and does it name something?"
-    return 4<=len(text.split())<=150 and re.search(things, text) is not None and not re.search(r'Traceback|object at 0x', text)
+    return 4<=len(text.split())<=150 and re.search(things, text) is not None and 'Traceback' not in text
 
 def message(e): return str(e.args[0] if isinstance(e, KeyError) and e.args else e)
 

@@ -1,11 +1,11 @@
 """Random frames, calls, catalogues and damage: what a slow judge finds right, or a clear word of fastrec's, never anything else.
 
 FASTREC_FUZZ says how many cases of each kind, FASTREC_SEED where they begin; `make fuzz` takes twenty thousand"""
-import collections,json,os,random,re,shutil,tempfile,time
+import collections,json,os,random,re,shutil,tempfile,time,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from hypothesis import HealthCheck,Phase,given,seed as begin,settings,strategies as st
-import frames
+import calls,frames
 from conftest import catalogue,quietly
 from fastrec import all as fastrec_all
 from fastrec.all import (BundleError,LeaveLastSplitter,RecDataLoaders,Seen,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,load_recommender,nn_learner,
@@ -241,11 +241,200 @@ def check_saved(learn, grid, r):
         if got.error is not None: return count('learners not saved')
         rec = right('load_recommender', attempt(load_recommender, folder/'b', 'cpu'))
         same = all(list(map(plain, a))==list(map(plain, b)) and a.name==b.name for a,b in zip(rec.ds.classes.values(), learn.dls.classes.values()))
-        if not (same and torch.equal(rec.predict_grid(), grid) and rec.recommend(n=3).equals(learn.recommend(n=3))): raise Fault('save and load: other answers')
+        if not (same and torch.equal(rec.predict_grid(), grid) and alike(rec.recommend(n=3), learn.recommend(n=3))): raise Fault('save and load: other answers')
     finally: shutil.rmtree(folder)
 
 @pytest.mark.usefixtures('quiet')
 def test_frames_are_right_or_told(): judged(frame_case)
+
+# ------------------------------------------------------------------ calls
+@pytest.fixture(scope='module')
+def asked():
+    "Recommenders of all kinds, of numbers and of text, and the frame that each was trained on"
+    res,r = [],random.Random(0)
+    for k,how in enumerate([*fits,'dot','als','bayes']):
+        df = sample_ratings(n_users=9, n_items=8, n_ratings=50, seed=k)[['user','title','rating','timestamp']]
+        df = df.assign(user=pd.factorize(df.user, sort=True)[0] + k%2) if k%3 else df.assign(user='u'+df.user.astype(str))
+        df.loc[df.index[:2],'rating'] = 1.,5.  # so that training has the whole range
+        if k%2: df = df.assign(title=pd.factorize(df.title, sort=True)[0])
+        df = df.astype({'title': 'str'} if not k%2 else {}).rename(columns=dict(title='item')).reset_index(drop=True)
+        with quietly(),warnings.catch_warnings(action='ignore'): learn = learned(RecDataLoaders.from_df(df, halves(len(df)), bs=16, seed=k, time_name='timestamp' if k>7 else None), how, r)
+        res.append((how,learn,df))
+        if how=='ials': continue
+        folder = Path(tempfile.mkdtemp())
+        res.append((f'{how}, loaded',load_recommender(learn.save_recommender(folder/'b'), 'cpu'),df))
+        shutil.rmtree(folder)
+        if how in ('dot','nn','als'):
+            with warnings.catch_warnings(action='ignore'): res.append((f'{how}, new',learn.fold_in(df.assign(user=df.user.map(lambda o: o+'x' if isinstance(o, str) else o+100))[['user','item','rating']], unknown='drop'),df))
+    return res
+
+def alike(a, b):
+    "The same answer, whatever it is kept in?"
+    if isinstance(a, torch.Tensor): return isinstance(b, torch.Tensor) and a.shape==b.shape and torch.allclose(a.float(), b.float(), atol=1e-5, rtol=1e-4, equal_nan=True)
+    if isinstance(a, (pd.DataFrame,pd.Series)):
+        if type(a) is not type(b) or a.shape!=b.shape: return False
+        a,b = (o.to_frame() if isinstance(o, pd.Series) else o for o in (a,b))
+        if list(a)!=list(b): return False
+        return all(alike(a[c].tolist(), b[c].tolist()) for c in a)
+    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(alike(x, y) for x,y in zip(a, b))
+    if isinstance(a, float): return a==pytest.approx(b, abs=1e-4, rel=1e-4, nan_ok=True)
+    return plain(a)==plain(b)
+
+def either(r, args, lots=.8):
+    "One of `args`, or now and then none at all"
+    return r.choice(args) if r.random()>lots else None
+
+def questions(r, how, rec):
+    "A question to `rec`, and arguments for it"
+    users,items = (list(v.labels) for v in rec.ds.classes.values())
+    users,items = ([o.item() if hasattr(o, 'item') else str(o) for o in os] for os in (users,items))
+    bayes = 'bayes' in how or how.startswith('one draw')
+    what = r.choice(['predict','predict_grid','recommend','recommend','recommend','similar','similar_users','evaluate'])
+    if what=='predict': args = dict(user=calls.one(r, users), item=calls.one(r, items), unknown=either(r, calls.unknowns), std=either(r, calls.flags, .9))
+    elif what=='predict_grid': args = dict(users=calls.several(r, users, True), items=calls.several(r, items, True), max_bytes=either(r, calls.room))
+    elif what=='similar': args = dict(item=calls.one(r, items), n=either(r, calls.counts, .4))
+    elif what=='similar_users': args = dict(user=calls.one(r, users), n=either(r, calls.counts, .4))
+    elif what=='evaluate': args = dict(k=either(r, calls.counts, .3), min_rating=either(r, calls.marks, .6), exclude_seen=either(r, calls.flags, .7))
+    else:
+        args = dict(users=calls.several(r, users), n=either(r, calls.counts, .5), items=either(r, [calls.several(r, items)], .6), exclude_seen=either(r, calls.flags, .6), min_count=either(r, calls.least),
+                    max_bytes=either(r, calls.room, .9), z=either(r, calls.zs, .6 if bayes else .95), draw=either(r, calls.draws, .7 if bayes else .95))
+        if args['items'] is not None and isinstance(args['items'].means, list) and args['items'].means!=[] and r.random()<.5: args['items'].means = r.sample(args['items'].means, len(args['items'].means))
+    return what,{k: v for k,v in args.items() if v is not None}
+
+def call_case(asked, seed):
+    r = random.Random(seed)
+    how,rec,df = r.choice(asked)
+    what,args = questions(r, how, rec)
+    title = f'{how}: {what}({", ".join(f"{k}={v!r}" for k,v in args.items())})'
+    start = time.perf_counter()
+    try: got = attempt(getattr(rec, what), **{k: v.value for k,v in args.items()})
+    except Fault as e: raise Fault(f'{what}: {e} || {title}') from e
+    if any(v.means is calls.refuse for v in args.values()):
+        if got.error is None and not got.said and nothing_to_refuse(rec, what, args): return count(f'{what} answered')
+        if got.error is None and not got.said: raise Fault(f'{what}: answers nonsense, {[k for k,v in args.items() if v.means is calls.refuse]} || {title} {str(got.value)[:200]}')
+        return count(f'{what} refused')
+    try: want = attempt(getattr(rec, what), **{k: v.means for k,v in args.items()})
+    except Fault as e: raise Fault(f'{what}: {e} || {title} as plainly as can be') from e
+    if got.error is not None:
+        if want.error is None and not any(v.may_refuse for v in args.values()): raise Fault(f'{what}: refused: {got.text} || {title}')
+        return count(f'{what} refused')
+    if want.error is not None: raise Fault(f'{what}: an answer where {want.text} || {title}')
+    if not alike(got.value, want.value): raise Fault(f'{what}: another answer, {str(got.value)[:300]} for {str(want.value)[:300]} || {title}')
+    count(f'{what} answered')
+
+def nothing_to_refuse(rec, what, args):
+    "Do the arguments mean something after all, such as a label that is there?"
+    vocabs = dict(zip(('user','item'), map(labels, rec.ds.classes.values())))
+    odd = [k for k,v in args.items() if v.means is calls.refuse]
+    return all(k in vocabs and not isinstance(args[k].value, (bool,np.bool_)) and is_label(args[k].value, vocabs[k]) for k in odd)
+
+def is_label(o, names):
+    try: return plain(o) in names
+    except (TypeError,ValueError): return False
+
+def test_calls_are_answered_or_refused(asked): judged(lambda seed: call_case(asked, seed), 2)
+
+# ------------------------------------------------------------------ other doors
+changes = {
+    'as it is': (lambda r, d, n: d, good), 'shuffled columns': (lambda r, d, n: d[r.sample(list(d), d.shape[1])], good), 'an extra column': (lambda r, d, n: d.assign(genre='Drama', year=1999), good),
+    'an index': (lambda r, d, n: d.set_axis([7]*len(d)), good), 'categories': (lambda r, d, n: frames.shuffle_categories(r, d), good), 'objects': (lambda r, d, n: d.astype(object), fair), 'nullable': (lambda r, d, n: d.convert_dtypes(), good),
+    'arrow types': (lambda r, d, n: d.convert_dtypes(dtype_backend='pyarrow'), good), 'arrow': (lambda r, d, n: frames.pyarrow.Table.from_pandas(d, preserve_index=False), fair),
+    'polars': (lambda r, d, n: frames.polars.from_pandas(d), fair), 'records': (lambda r, d, n: d.to_records(index=False), fair), 'dict': (lambda r, d, n: d.to_dict('list'), fair), 'array': (lambda r, d, n: d.to_numpy(), fair),
+    'text users': (lambda r, d, n: d.assign(**{n[0]: d[n[0]].map(str)}), fair), 'text items': (lambda r, d, n: d.assign(**{n[1]: d[n[1]].map(str)}), fair), 'float users': (lambda r, d, n: d.assign(**{n[0]: d[n[0]].astype(float)}), fair),
+    'mixed users': (lambda r, d, n: d.assign(**{n[0]: [str(o) if k%2 else o for k,o in enumerate(d[n[0]])]}), fair), 'an unknown item': (lambda r, d, n: other_label(d, n[1], 'Titanik (1997)', 999), told),
+    'an unknown user': (lambda r, d, n: other_label(d, n[0], 'stranger', 999), told), 'no item': (lambda r, d, n: d.drop(columns=n[1]), told), 'a gap': (lambda r, d, n: gap(r, d, r.choice(n)), told),
+    'twice': (lambda r, d, n: pd.concat([d, d[[r.choice(n)]].iloc[::-1].set_axis(d.index)], axis=1), told), 'swapped': (lambda r, d, n: d.rename(columns={n[0]: n[1], n[1]: n[0]}), fair),
+    'other names': (lambda r, d, n: d.rename(columns={n[0]: 'userId', n[1]: 'movie_id'}), fair), 'user as index': (lambda r, d, n: d.set_index(n[0]), fair), 'two levels': (lambda r, d, n: d.set_axis(pd.MultiIndex.from_product([['a'], d]), axis=1), told),
+    'padded': (lambda r, d, n: d.assign(**{n[1]: d[n[1]].map(lambda o: o+' ' if isinstance(o, str) else o+.25)}), told), 'nothing': (lambda r, d, n: None, told), 'a column': (lambda r, d, n: d[n[0]], told),
+    'a list': (lambda r, d, n: d[n[0]].tolist(), told), 'bools': (lambda r, d, n: d.assign(**{n[0]: d[n[0]]==d[n[0]].iloc[0]}), told), 'dates': (lambda r, d, n: d.assign(**{n[1]: pd.Timestamp('2020-01-01')}), told)}
+rating_changes = {'text ratings': (lambda r, d, n: d.assign(rating=d.rating.astype(str)), fair), 'far off': (lambda r, d, n: d.assign(rating=d.rating*1000), told), 'infinite': (lambda r, d, n: d.assign(rating=np.inf), told),
+                  'a gap in ratings': (lambda r, d, n: gap(r, d, 'rating'), told), 'no ratings': (lambda r, d, n: d.drop(columns='rating'), told)}
+
+def other_label(d, name, text, number):
+    d = d.copy()
+    d[name] = [text if isinstance(d[name].iloc[0], str) else number, *d[name].iloc[1:]]
+    return d
+
+def gap(r, d, name):
+    col = d[name].astype(object)
+    col.iloc[r.randrange(len(d))] = r.choice([None, np.nan, pd.NA])
+    return d.assign(**{name: col.infer_objects() if r.random()<.5 else col})
+
+doors = {'predict_df': lambda rec, f: rec.predict_df(f), 'exclude_seen': lambda rec, f: rec.recommend(n=20, exclude_seen=f), 'evaluate': lambda rec, f: rec.evaluate(f, k=3, exclude_seen=False),
+         'fold_in': lambda rec, f: rec.fold_in(f).predict_grid(), 'test_dl': lambda rec, f: pairs(rec.dls.test_dl(f).dataset, False)}
+
+meant = {('exclude_seen','nothing'),('evaluate','nothing'),('evaluate','far off'),('fold_in','bools')}  # which says something else there
+
+def door_case(asked, seed):
+    r = random.Random(seed)
+    how,rec,df = r.choice([o for o in asked if not o[0].endswith('new')])
+    door = r.choice([o for o in doors if o!='test_dl' or hasattr(rec, 'dls')])
+    names = rec.ds.cat_names
+    known = [set(v.labels) for v in rec.ds.classes.values()]
+    clean = df[df.user.isin(known[0]) & df['item'].isin(known[1])].drop_duplicates().sample(r.randint(2, 6), random_state=seed%1000)[['user','item','rating']].reset_index(drop=True)
+    if door=='fold_in' and r.random()<.5: clean = clean[['item','rating']]
+    rated = door in ('evaluate','fold_in')
+    kinds = {k: v for k,v in changes.items() if 'user' in clean or not re.search('user|swapped|names|gap|twice|bools|list|column', k)} | (rating_changes if rated else {})
+    kind = r.choice(list(kinds))
+    if (door,kind) in meant: return
+    make,must = kinds[kind]
+    try: frame = make(r, clean, names if 'user' in clean else ['rating','item'])
+    except Exception: return
+    if door=='fold_in' and (kind in ('an unknown user','text users','mixed users','bools','float users','padded') or kind=='nothing'): must = fair  # its users are new anyway
+    if door in ('predict_df','exclude_seen') and kind=='a gap' and 'rating' in clean and frame.rating.isna().any(): return
+    title = f'{how}: {door}({kind}) {frame if not isinstance(frame, pd.DataFrame) else frames.shown(frame)}'
+    try: got,want = attempt(doors[door], rec, frame),attempt(doors[door], rec, clean)
+    except Fault as e: raise Fault(f'{door}: {kind}: {e} || {title}') from e
+    if want.error is not None:  # a question it cannot answer at all
+        if got.error is None: raise Fault(f'{door}: {kind}: an answer where {want.text} || {title}')
+        return count(f'{door} refused')
+    if got.error is not None:
+        if must==good: raise Fault(f'{door}: {kind}: refused: {got.text} || {title}')
+        return count(f'{door} refused')
+    same = alike(plain_columns(got.value), plain_columns(want.value))
+    if must==good and (set(got.said)-set(want.said) or not same): raise Fault(f'{door}: {kind}: {got.said or "another answer"} || {title}')
+    if must==told and not set(got.said)-set(want.said): raise Fault(f'{door}: {kind}: not said || {title}')
+    if not same and not set(got.said)-set(want.said) and not (door=='fold_in' and 'user' in kind): raise Fault(f'{door}: {kind}: wrong in silence || {title} {str(got.value)[:200]}')
+    count(f'{door} answered')
+
+def plain_columns(o): return o.reset_index(drop=True) if isinstance(o, pd.Series) else o
+
+def test_doors_are_right_or_told(asked): judged(lambda seed: door_case(asked, seed), 1)
+
+# ------------------------------------------------------------------ splitters
+def parts_of(splitter, frame): return [np.asarray(o).tolist() for o in splitter(frame)]
+
+def split_case(seed):
+    r,case = random.Random(seed),frames.case(seed+10**6)
+    if not isinstance(case.frame, pd.DataFrame): return
+    name = r.choice(['seeded','time','last','user'])
+    user,when = case.names.get('user', 'user'),case.names.get('time', 'timestamp')
+    arg = lambda args: r.choice(args) if r.random()<.5 else args[0]
+    args = dict(seeded=dict(valid_pct=arg(calls.shares), seed=arg(calls.seeds)), time=dict(valid_pct=arg(calls.shares), time_name=calls.Arg(when, when)),
+                last=dict(n=arg(calls.held), user_name=calls.Arg(user, user), time_name=calls.Arg(when, when)), user=dict(valid_pct=arg(calls.shares), seed=arg(calls.seeds), user_name=calls.Arg(user, user)))[name]
+    make = dict(seeded=SeededSplitter, time=TimeSplitter, last=LeaveLastSplitter, user=UserSplitter)[name]
+    title = f'{name}({args}) {case}'
+    try: got = attempt(lambda: parts_of(make(**{k: v.value for k,v in args.items()}), case.frame))
+    except Fault as e: raise Fault(f'{name} splitter: {e} || {title}') from e
+    if got.error is not None:
+        if case.must==good and not any(v.means is calls.refuse or v.may_refuse for v in args.values()) and (name=='seeded' or 'time' in case.names or name=='user'): raise Fault(f'{name} splitter: refused: {got.text} || {title}')
+        return count('splits refused')
+    if any(v.means is calls.refuse for v in args.values()): raise Fault(f'{name} splitter: takes nonsense || {title}')
+    train,valid = got.value
+    if sorted(train+valid)!=list(range(len(case.frame))): raise Fault(f'{name} splitter: rows lost || {title}')
+    if len(case.frame)!=len(case.rows) or got.said or case.must==told: return count('splits of other frames')
+    t,u = case.rows.time.tolist(),[plain(o) for o in case.rows.user]
+    if case.time_kind=='zero': t = [0]*len(t)
+    if case.time_kind in ('days','date objects','month first'): t = [o//86400 for o in t]
+    if case.time_kind=='years': t = [pd.Timestamp(o, unit='s').year for o in t]
+    late = name=='time' and train and valid and max(t[k] for k in train)>min(t[k] for k in valid)
+    if name=='last': late = any(t[j]<t[k] for j in valid for k in train if u[j]==u[k])
+    if name=='user': late = bool({u[k] for k in train} & {u[k] for k in valid})
+    if name=='last' and any(collections.Counter(u[k] for k in valid)[o]>args['n'].means for o in set(u)): late = True
+    if late: raise Fault(f'{name} splitter: wrong in silence || {title}')
+    count('splits')
+
+def test_splits_are_fair(): judged(split_case, .5)
 
 # ------------------------------------------------------------------ lists
 def factors(kind, *shape):

@@ -31,7 +31,7 @@ def known(label):
 
 def one(r, labels):
     "One label, or something that is none"
-    return r.choice(known(r.choice(labels))) if r.random()<.6 else r.choice(nonsense(*strangers))
+    return Arg(o := r.choice(labels), o) if r.random()<.3 else r.choice(known(r.choice(labels))) if r.random()<.7 else r.choice(nonsense(*strangers))
 
 def boxes(some):
     "The labels `some` in whatever holds several"
@@ -46,8 +46,8 @@ def several(r, labels, ordered=False):
     if x<.1: return Arg(None, None)
     if x<.25: return one(r, labels) if r.random()<.4 else Arg(some[0], [some[0]])
     if x<.3: return Arg([], [])
-    if x<.65: return r.choice(boxes(some))
-    if x<.7: return Arg(s := set(some), refuse if ordered and len(s)>1 else list(s), True)
+    if x<.8: return r.choice(boxes(some))
+    if x<.85: return Arg(s := set(some), refuse if ordered and len(s)>1 else list(s), True)
     bad = r.choice([*strangers, True, str(some[0]) if isinstance(some[0], int) else 1])
     return r.choice(nonsense([*some, bad], [bad, *some], [some], pd.DataFrame({'user': some}), [[]], [None], np.array([some, some]), pd.Series([*some, bad], dtype=object), {some[0]: bad}.values(), (o for o in [*some, bad])))
 
@@ -63,3 +63,8 @@ marks = plainly(None, 3, 1.) + [Arg(np.float32(3), 3)] + oddly((True, 1), (-math
 shares = plainly(.2, .5) + [Arg(np.float32(.25), .25)] + nonsense(0, 1, -1, 20, float('nan'), '0.2', None, True, False, [.2], {}, pd.NA, math.inf)
 seeds = plainly(None, 0, 1, 42) + [Arg(np.int64(7), 7)] + oddly((True, 1), (2.0, 2), (-1, -1), (2**62, 2**62), ('3', 3)) + nonsense(float('nan'), 'x', 1.5, [1], {}, 2**70, pd.NA)
 held = plainly(1, 2) + [Arg(np.int64(1), 1)] + oddly((1., 1), (True, 1)) + nonsense(0, -1, 1.5, 'x', None, float('nan'), [1], {}, pd.NA)
+
+def some(r, args):
+    "One of `args`, mostly one that means something"
+    if r.random()<.75: args = [o for o in args if o.means is not refuse]
+    return r.choice(args)

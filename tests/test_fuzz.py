@@ -282,7 +282,7 @@ def alike(a, b):
 
 def either(r, args, lots=.8):
     "One of `args`, or now and then none at all"
-    return r.choice(args) if r.random()>lots else None
+    return calls.some(r, args) if r.random()>lots else None
 
 def questions(r, how, rec):
     "A question to `rec`, and arguments for it"
@@ -435,6 +435,51 @@ def split_case(seed):
     count('splits')
 
 def test_splits_are_fair(): judged(split_case, .5)
+
+# ------------------------------------------------------------------ files
+def written(r, case, folder):
+    "The frame of `case` as a file of some kind: its path, and how a careful reader would read it"
+    df,index = case.frame,r.random()<.25
+    sep,coding,header = r.choice([',',',',';','\t','|']),r.choice(['utf-8','utf-8','utf-8-sig','latin-1','utf-16']),r.random()<.85
+    how = dict(sep=sep, encoding=coding, header=0 if header else None)
+    path = folder/('ratings.csv'+r.choice(['','.gz']))
+    df.to_csv(path, sep=sep, encoding=coding, header=header, index=index, decimal=(decimal := r.choice(['.','.',',']) if sep!=',' else '.'))
+    case.note(f'{path.name} with {sep!r}, {coding}'+', its index'*index+', no header'*(not header)+f', decimal {decimal}', fair)
+    return path,{k: v for k,v in how.items() if r.random()<.3}|({'decimal': ','} if decimal==',' and r.random()<.5 else {})
+
+def file_case(seed):
+    r,case = random.Random(seed),frames.case(seed+2*10**6)
+    df,folder = case.frame,Path(tempfile.mkdtemp())
+    texts = [o for k in ('user','item') for o in case.rows[k] if not isinstance(o, (int,np.integer))]
+    if not isinstance(df, pd.DataFrame) or not len(df) or not df.columns.is_unique or any(not isinstance(o, str) or not o.strip() or set(o)&set('\0\ud800') for o in texts): return
+    if 'gone' in case.rows or len(df)!=len(case.rows) or isinstance(df.columns, pd.MultiIndex) or isinstance(df.index, pd.MultiIndex): return
+    kwargs = {k: v for k,v in case.kwargs.items() if k!='dropna'}
+    try:
+        if r.random()<.7:
+            try: path,how = written(r, case, folder)
+            except (UnicodeEncodeError,TypeError): return
+            read = RecDataLoaders.from_csv
+            kwargs |= how
+        else:
+            path,read = folder/'ratings.parquet',RecDataLoaders.from_parquet
+            try: df.to_parquet(path, index=False)
+            except Exception: return
+            case.note('Parquet', fair)
+            kwargs |= dict(rows=r.choice([1,7,1000]))
+        n = len(case.rows)
+        try: got = attempt(read, path, splitter=halves(n), bs=max(1, min(16, int(n*.5))), **kwargs)
+        except Fault as e: raise wrong(f'{read.__name__}: {e}', case) from e
+    finally: shutil.rmtree(folder)
+    if got.error is not None: return count('files refused')
+    ds = got.value.train_ds
+    try: want = [(str(u),str(i),float(np.float32(y))) for u,i,y in case.rows[['user','item','rating']].itertuples(index=False)][:n-max(n//5, 1)]
+    except (TypeError,ValueError): want = None
+    mine = [(str(u),str(i),y) for u,i,y in pairs(ds)]
+    if mine!=want and not got.said: raise wrong(f'{read.__name__}: wrong in silence: {mine[:2]} for {want and want[:2]}', case, kwargs)
+    if case.must==told and not got.said: raise wrong(f'{read.__name__}: not said', case)
+    count('files warned of' if got.said else 'files read in silence')
+
+def test_files_are_right_or_told(): judged(file_case, .7)
 
 # ------------------------------------------------------------------ lists
 def factors(kind, *shape):

@@ -14,11 +14,12 @@ from fastai.tabular.all import *
 from .labels import *
 from .dls import *
 from .factors import *
+from .factors import _seeded
 from .models import *
 from .collab import *
 from .training import *
 from .solvers import *
-from .solvers import _als_sweeps,_design,_goes_on,_read_model,_sides,_solve_side,_write_model
+from .solvers import check_solver,_als_sweeps,_design,_goes_on,_read_model,_sides,_solve_side,_write_model
 
 # %% ../nbs/04a_bayes.ipynb #a1420103
 def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
@@ -68,12 +69,14 @@ class _Columns:
 
 # %% ../nbs/04a_bayes.ipynb #ef4f8298
 class _SpanSampler:
-    "A sampler of how much higher each user rates in each span of `seconds` in the codes `x`, from `effects` on if these are of the same spans"
-    def __init__(self, x, seconds, effects=None):
+    "A sampler of how much higher each user rates in each span of `seconds` in the codes `x`, from the last draw of the `TimeEffects` `before` on"
+    def __init__(self, x, seconds, before=None):
         self.seconds = seconds
         self.keys,self.codes = TimeEffects.key(x, seconds).unique(return_inverse=True)
-        self.effects = effects if effects is not None and len(effects)==len(self.keys) else torch.zeros(len(self.keys), device=x.device)
-        self.precision = torch.tensor(10., device=x.device)
+        self.effects,self.precision = torch.zeros(len(self.keys), device=x.device),torch.tensor(10., device=x.device)
+        if before is None: return
+        at,known = before.find_keys(self.keys)
+        self.effects = torch.where(known, before.effects[-1][at], 0.)
 
     def of_ratings(self): return self.effects[self.codes]
 
@@ -165,7 +168,8 @@ def _posterior_mean(sampler):
 def _last_draw(model):
     "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
     rows = [o[-1] for o in model.draws()]
-    res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True).to(rows[0].device)
+    with _seeded(0): res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
+    res.to(rows[0].device)
     _write_model(res, rows)
     return res
 
@@ -237,6 +241,17 @@ def _spans(ds, time):
         if res[-1]<1: raise ValueError(f'time={o!r} must be a second or more')
     return res
 
+# %% ../nbs/04a_bayes.ipynb #be116a4c
+def _is_posterior(model, n_factors):
+    "Is this the mean of draws of `n_factors` each?"
+    return isinstance(model, PosteriorMean) and model.u_weight.embedding_dim==model.n_draws*n_factors
+
+def _check_sampling(n_sweep, burn, n_draws):
+    for k,o in dict(burn=burn, n_draws=n_draws).items():
+        if not isinstance(o, (int,np.integer)) or isinstance(o, bool): raise ValueError(f'{k}={o!r} must be a whole number')
+    if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
+    if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
+
 # %% ../nbs/04a_bayes.ipynb #ed822030
 @patch
 def fit_bayes(self:RecLearner,
@@ -250,22 +265,24 @@ def fit_bayes(self:RecLearner,
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
-    Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far"""
-    goes_on = isinstance(self.model, PosteriorMean) and self.model.u_weight.embedding_dim==self.model.n_draws*n_factors
-    burn = ifnone(burn, 0 if goes_on else n_sweep//10)
-    if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
-    if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
-    averaged,seconds = _Averaged(),_spans(self.dls.train_ds, time)
-    last = {o.seconds: o.effects[-1] for o in getattr(self.model, 'time_effects', [])}
+    Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
+    check_solver(self, n_factors, n_sweep)
+    had = self.model.n_draws if _is_posterior(self.model, n_factors) else 0
+    burn = ifnone(burn, 0 if had else n_sweep//10)
+    _check_sampling(n_sweep, burn, n_draws)
+    averaged,seconds,ds = _Averaged(),_spans(self.dls.train_ds, time),self.dls.train_ds.to(self.dls.device)
+    start = _last_draw(self.model) if had else self.model
+    fresh = not _goes_on(start, n_factors)
+    columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
+    last = {o.seconds: o for o in getattr(self.model, 'time_effects', [])}
     def sweeps(model, ds):
         if fresh: deque(itertools.islice(_als_sweeps(model, ds, 1.3, .5), 5), 0)  # near where the draws will be
-        columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
         averaged.sampler = s = _Gibbs(model, ds, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
-    if goes_on: self.model = _last_draw(self.model)
-    fresh = not _goes_on(self.model, n_factors)
-    try: self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)])
-    finally:
-        if s := averaged.sampler: s.model.y_range = averaged.y_range
-        if s and s.draws: self.model = _posterior_mean(s)
+    def finish(whole):
+        s = averaged.sampler
+        s.model.y_range = averaged.y_range
+        if whole and not s.draws: warn(f'stopped after {s.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
+        return _posterior_mean(s) if s.draws and (whole or len(s.draws)>=had) else None
+    self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)], start=start, finish=finish)

@@ -20,50 +20,57 @@ from .collab import _infer_range
 from .training import *
 from .factors import _seeded
 
-# %% ../nbs/04_solvers.ipynb #0295d5e8
-class _Sweeps(Callback):
-    "Take one of `sweeps` as an epoch in place of the batches, and stop when the RMSE of training changes by less than `tol`"
-    order = 100  # after the bars have begun
-    def __init__(self, sweeps, tol):
-        store_attr()
-        self.last = math.inf
-
-    def before_train(self):
-        self.rmse = math.sqrt(mse := float(next(self.sweeps)))
-        smooth = self.learn.recorder.smooth_loss
-        smooth.count,smooth.val = math.inf,tensor(mse)  # its `value` is now `mse`, which is recorded as train_loss
-        self.learn.dl = []  # no batches
-
-    def before_validate(self):
-        if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)
-
-    def after_epoch(self):
-        if self.tol and abs(self.last-self.rmse)<self.tol: raise CancelFitException
-        self.last = self.rmse
-
 # %% ../nbs/04_solvers.ipynb #704e5244
-@patch
-def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False):
-    "Replace the model by a `DotBias` without a sigmoid, and improve it by the generator that `sweeps` makes of it and the training ratings"
-    if n_sweep<1: raise ValueError(f'n_sweep={n_sweep} must be at least 1')
-    if not isinstance(n_factors, int) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
-    if not len(self.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
-    if self.dls.train_ds.shard: raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the dataloaders without shard=True')
-    ds = self.dls.train_ds.to(self.dls.device)
-    values = ds.values()
-    y_range = _infer_range(values) if self.model.is_preference else self.model.y_range  # preferences have none to hand on
-    if y_range==_infer_range(values): y_range = float(values[0]),float(values[-1])  # the half steps beyond were for the sigmoid
-    if implicit or not _goes_on(self.model, n_factors):
-        y_range,mean = (None,0.) if implicit else (y_range,float(ds.y.double().mean()))
-        with _seeded(self.seed): model = DotBias.from_classes(n_factors, ds.classes, y_range, mean, clip=True)
-        model.is_preference = implicit
-        for e in (model.u_weight,model.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
-        self.model,self.opt = model.to(self.dls.device),None
-    self.fit(n_sweep, cbs=[_Sweeps(sweeps(self.model, ds), tol), *L(cbs)])
+def check_solver(learn, n_factors, n_sweep, tol=None):
+    "Refuse what a solver cannot begin with, before anything is touched"
+    whole = lambda o: isinstance(o, (int,np.integer)) and not isinstance(o, bool)
+    if not whole(n_sweep) or n_sweep<1: raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
+    if not whole(n_factors) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    if tol is not None and not 0<=tol<math.inf: raise ValueError(f'tol={tol!r} must be a number, 0 or more')
+    if not len(learn.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
+    if learn.dls.train_ds.shard:
+        raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the dataloaders without shard=True')
 
+# %% ../nbs/04_solvers.ipynb #8148772f
 def _goes_on(model, n_factors):
     "Is this a solver's model of ratings, of the right width?"
-    return type(model) is DotBias and not model.is_preference and (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
+    if type(model) is not DotBias or model.is_preference: return False
+    return (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
+
+def _y_range(model, values):
+    "The range for a solver's model, which is cut off, after `model`: without the half steps beyond the `values` of the ratings that a sigmoid needs"
+    inferred = _infer_range(values)
+    y_range = inferred if model.is_preference else model.y_range  # preferences have none to hand on
+    return (float(values[0]),float(values[-1])) if y_range==inferred else y_range
+
+def _new_model(learn, ds, n_factors, implicit):
+    "A `DotBias` without a sigmoid for a solver to begin with"
+    y_range,mean = (None,0.) if implicit else (_y_range(learn.model, ds.values()),float(ds.y.double().mean()))
+    with _seeded(learn.seed): res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
+    res.is_preference,res.sparse = implicit,getattr(learn.model, 'sparse', False)
+    for e in (res.u_weight,res.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
+    return res.to(learn.dls.device)
+
+# %% ../nbs/04_solvers.ipynb #71425479
+@patch
+def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False, start=None, finish=None):
+    """Improve a solver's model, `start` if it is one of ratings and fits, by the generator that `sweeps` makes of it and the training ratings.
+
+    The model of the last whole sweep, or what `finish(whole)` makes of it, takes the place of the learner's;
+    without a whole sweep, or where that is `None`, everything is as it was before"""
+    check_solver(self, n_factors, n_sweep, tol)
+    ds,start,before = self.dls.train_ds.to(self.dls.device),ifnone(start, self.model),self.fit_state()
+    goes_on = _goes_on(start, n_factors) and not implicit
+    model = deepcopy(start, {id(start.classes): start.classes}) if goes_on else _new_model(self, ds, n_factors, implicit)
+    sweeping,whole = Sweeps(sweeps(model, ds), tol),False
+    try:
+        self.model = model
+        self.fit_sweeps(n_sweep, sweeping, cbs)
+        whole = True
+    finally:
+        res = (finish(whole) if finish else model) if sweeping.n else None
+        if res is None: self.put_back(before)
+        else: self.model = res
 
 # %% ../nbs/04_solvers.ipynb #aa076ca8
 def _bias_sweeps(model, ds, reg):
@@ -104,7 +111,7 @@ def fit_bias(self:RecLearner,
     "Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form"
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
-        if len(reg)!=2 or min(reg)<0: raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
+        if len(reg)!=2 or not all(0<=o<math.inf for o in reg): raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
 
 # %% ../nbs/04_solvers.ipynb #cf852ec9
@@ -226,7 +233,7 @@ def fit_als(self:RecLearner,
     cbs=None # Callbacks
 ):
     "Fit factors and biases by alternating least squares. A solver's model goes on where it is, if it has as many factors; any other is replaced"
-    if reg<0: raise ValueError(f'reg={reg} must be 0 or more')
+    if not 0<=reg<math.inf or not math.isfinite(power): raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
     self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
 
 # %% ../nbs/04_solvers.ipynb #a3b8ec21
@@ -260,5 +267,6 @@ def fit_ials(self:RecLearner,
     cbs=None # Callbacks
 ):
     "Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings"
-    if alpha0<=0 or reg<=0: raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    if not 0<alpha0<math.inf or not 0<reg<math.inf: raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    if not math.isfinite(power): raise ValueError(f'power={power} must be a number')
     self._solve(n_factors, partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power), n_sweep, None, cbs, implicit=True)

@@ -45,7 +45,7 @@ def _add_rows(w, codes, values, sparse):
     "Add `values` to the rows `codes` of the gradient of `w`"
     if not w.requires_grad: return
     if sparse:
-        grad = torch.sparse_coo_tensor(codes[None], values.view(-1, w.shape[1]), w.shape, check_invariants=False)
+        grad = torch.sparse_coo_tensor(codes[None], values.view(len(codes), w.shape[1]), w.shape, check_invariants=False)
         w.grad = grad if w.grad is None else w.grad+grad
         return
     if w.grad is None: w.grad = torch.zeros_like(w)

@@ -102,8 +102,9 @@ def _predict(model, x, bs=2**16):
     with _evaluating(model) as device: return torch.cat([model(o.to(device)).float().cpu() for o in x.split(bs)]) if len(x) else torch.zeros(0)
 
 # %% ../nbs/05_predict.ipynb #a9e7241a
-def _need_draws(model):
+def _need_draws(model, n=1):
     if not isinstance(model, PosteriorMean): raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
+    if model.n_draws<n: raise ValueError('one draw cannot tell how sure the model is: fit it with n_draws=2 or more')
     return model
 
 def _one_draw(model, s):
@@ -112,7 +113,7 @@ def _one_draw(model, s):
 
 def _std(model, x, bs=2**14):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
-    with _evaluating(_need_draws(model)) as device:
+    with _evaluating(_need_draws(model, 2)) as device:
         return torch.cat([(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(bs)]) if len(x) else torch.zeros(0)
 
 # %% ../nbs/05_predict.ipynb #e4fa0aaa
@@ -412,7 +413,7 @@ def recommend(self:Recommends,
     if n<1: raise ValueError(f'n={n} must be at least 1')
     if z and draw is not None: raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     if z or draw is not None:
-        model = Weighed(_need_draws(self.model), z) if z else _one_draw(self.model, draw)
+        model = Weighed(_need_draws(self.model, 2), z) if z else _one_draw(self.model, draw)
         return Recommender(model, self.ds, self.seen, counts=self.counts).recommend(users, n, items, exclude_seen, min_count, path, max_bytes)
     shard = self.seen and self.seen.shard
     users = shard.own() if shard and users is None else _codes(self.ds.classes[self.ds.user_name], users).long()

@@ -322,7 +322,8 @@ class RowRMSProp(FusedAdam):
             else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)  # factors and biases share their rows
         for group in sparse.values():
             i,where,n = group[0].grad._indices()[0].unique(return_inverse=True, return_counts=True)
-            for p in group: self._step_rows(p, i, where, n, h['lr'], h['wd'])
+            for p in group:
+                if p.numel(): self._step_rows(p, i, where, n, h['lr'], h['wd'])
         super()._step(dense, h)
 
     def _step_rows(self, p, i, where, n, lr, wd):
@@ -351,6 +352,57 @@ def create_opt(self:RecLearner):
     self.opt = None
     raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for RowRMSProp, or pass sparse=False')
 
+# %% ../nbs/02a_training.ipynb #b50dd04d
+class Sweeps(Callback):
+    "Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch; stop when its root changes by less than `tol`"
+    order,n = 5,0  # after callbacks that choose the batches, before those that change them
+    def __init__(self, sweeps, tol=None):
+        store_attr()
+        self.rmse,self.change = math.inf,math.inf
+
+    def before_epoch(self):
+        if self.tol and self.change<self.tol: raise CancelFitException
+
+    def before_train(self): self.learn.dl = [self.dls.train_ds[:]]
+
+    def before_batch(self):
+        if not self.training: return
+        self.learn.loss = next(self.sweeps).float()
+        self._count(math.sqrt(self.loss.item()))
+        if hasattr(self.learn, 'recorder') and self.recorder.train_metrics: self.learn.pred = self.model(self.x)
+        raise CancelBatchException
+
+    def _count(self, rmse):
+        if not math.isfinite(rmse): raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
+        self.n,self.change,self.rmse = self.n+1,abs(self.rmse-rmse),rmse
+
+    def before_validate(self):
+        if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)
+
+# %% ../nbs/02a_training.ipynb #dffa4347
+@patch
+def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
+    "Fit by `n_sweep` of the sweeps of `sweeping`, a `Sweeps`"
+    smooth = getattr(getattr(self, 'recorder', None), 'smooth_loss', None)
+    if smooth: beta,smooth.beta = smooth.beta,0  # no average over sweeps
+    try: self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
+    finally:
+        if smooth: smooth.beta = beta
+
+# %% ../nbs/02a_training.ipynb #5f6bfa9b
+@patch
+def fit_state(self:RecLearner):
+    "What a fit replaces, to be put back by `put_back`"
+    return self.model,self.opt,self.n_fits,dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
+
+@patch
+def put_back(self:RecLearner, state):
+    "Model, optimizer, number of fits and record as they were when `fit_state()` was called"
+    self.model,self.opt,self.n_fits,record = state
+    if not record: return
+    vars(self.recorder).clear()
+    vars(self.recorder).update(record)
+
 # %% ../nbs/02a_training.ipynb #de6d2992
 _handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)
 
@@ -362,7 +414,7 @@ def _bad_loss(self:RecLearner, step, x=None, pred=None):
         worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
         x = x[worst.to(x.device)]
         if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
-        df = self.dls.train_ds.decode(x)
+        df = self.dls.train_ds.decode(x[:,:2])
         where = f', for {" and ".join(df)} {"; ".join(f"{a!r}, {b!r}" for a,b in df.itertuples(index=False, name=None))} among others'
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights from before '
                              f'are kept. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
@@ -453,54 +505,3 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in (*self.cbs,*L(cbs))):
         raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave it out, or pass sparse=False')
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
-
-# %% ../nbs/02a_training.ipynb #b50dd04d
-class Sweeps(Callback):
-    "Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch; stop when its root changes by less than `tol`"
-    order,n = 5,0  # after callbacks that choose the batches, before those that change them
-    def __init__(self, sweeps, tol=None):
-        store_attr()
-        self.rmse,self.change = math.inf,math.inf
-
-    def before_epoch(self):
-        if self.tol and self.change<self.tol: raise CancelFitException
-
-    def before_train(self): self.learn.dl = [self.dls.train_ds[:]]
-
-    def before_batch(self):
-        if not self.training: return
-        self.learn.loss = next(self.sweeps).float()
-        self._count(math.sqrt(self.loss.item()))
-        if hasattr(self.learn, 'recorder') and self.recorder.train_metrics: self.learn.pred = self.model(self.x)
-        raise CancelBatchException
-
-    def _count(self, rmse):
-        if not math.isfinite(rmse): raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
-        self.n,self.change,self.rmse = self.n+1,abs(self.rmse-rmse),rmse
-
-    def before_validate(self):
-        if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)
-
-# %% ../nbs/02a_training.ipynb #dffa4347
-@patch
-def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
-    "Fit by `n_sweep` of the sweeps of `sweeping`, a `Sweeps`"
-    smooth = getattr(getattr(self, 'recorder', None), 'smooth_loss', None)
-    if smooth: beta,smooth.beta = smooth.beta,0  # no average over sweeps
-    try: self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
-    finally:
-        if smooth: smooth.beta = beta
-
-# %% ../nbs/02a_training.ipynb #5f6bfa9b
-@patch
-def fit_state(self:RecLearner):
-    "What a fit replaces, to be put back by `put_back`"
-    return self.model,self.opt,self.n_fits,dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
-
-@patch
-def put_back(self:RecLearner, state):
-    "Model, optimizer, number of fits and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,record = state
-    if not record: return
-    vars(self.recorder).clear()
-    vars(self.recorder).update(record)

@@ -82,6 +82,7 @@ usual = dict(user='user user userId user_id userID User USER_ID user'.split(), i
 odd_names = dict(user=['uid','customer','reviewerID','who','member_id','von','rank','score','item','std',' user ','user id','Nutzer','similarity','index','new user','#na#','','self','users','x','None'],
                  item=['asin','product','ISBN','what','song','rank','score','similarity','loss','rating_pred','index','n','items','user','frame','y'],
                  rating=['value','points','Book-Rating','y','rank','std','rating_pred','loss','n','count','bias','factors'], time=['when','ts','t','unixReviewTime'])
+synonyms = 'uid customer reviewerID member_id asin product ISBN song value points Book-Rating when ts unixReviewTime users items'.split()+[' user ','user id']  # which may be known
 
 def name_columns(r, case, odd):
     "Give the columns names: usual ones, or odd ones that are named when it is read, or left to their place"
@@ -90,17 +91,18 @@ def name_columns(r, case, odd):
         for k in r.sample(list(odd_names), r.randint(1, 3)): names[k] = r.choice(odd_names[k])
     if len(set(names.values()))<4: return name_columns(r, case, odd)
     strange = [k for k in ('user','item','rating') if names[k] not in usual[k]]
+    guessed = all(names[k] in synonyms for k in strange)
     pointed = odd and r.random()<.5
     if pointed: case.kwargs.update({f'{k}_name': names[k] for k in ('user','item','rating')})
     case.names = names
     case.frame = case.rows.rename(columns=names)
-    if strange: case.note('names '+','.join(names.values())+' named'*pointed, fair if pointed else told)
+    if strange: case.note('names '+','.join(names.values())+' named'*pointed, fair if pointed or guessed else told)
     else: case.note('names '+','.join(names.values()))
     order = list(case.frame)
     if r.random()<.6:
         r.shuffle(order)
         case.frame = case.frame[order]
-        case.note('order '+','.join(order), told if strange and not pointed else good)
+        case.note('order '+','.join(order), told if strange and not pointed and not guessed else good)
     if r.random()<.4 and not strange:
         case.frame = case.frame.drop(columns=names['time'])
         del case.names['time']
@@ -141,7 +143,7 @@ def mistyped(r, case):
 def shared_titles(r, case):
     "Two items of one title, beside the column of their ids"
     ids = list(dict.fromkeys(map(plain, case.rows['item'])))
-    if len(ids)<3: return
+    if len(ids)<3 or 'title' in case.frame or case.names.get('item') not in usual['item']: return
     names = {o: f'Film {k} (1999)' for k,o in enumerate(ids)}
     names[ids[1]] = names[ids[0]]
     case.frame['title'] = [names[plain(o)] for o in case.rows['item']]
@@ -149,7 +151,7 @@ def shared_titles(r, case):
 
 def headline(r, case):
     "A review's headline, as in Amazon's releases, where a title would stand"
-    if 'title' in case.frame: return
+    if 'title' in case.frame or case.names.get('item') not in usual['item']: return
     case.frame['title'] = [r.choice(['Great','Great!','Five Stars','Meh'])+f' {r.randint(0, 10**6)}'*(r.random()<.7) for _ in range(len(case.frame))]
     case.note('a headline called title', told)
 
@@ -232,7 +234,7 @@ def matrix(case, kind):
     "Users by items, who are numbers there"
     rows,cols = (pd.factorize(case.rows[k])[0] for k in ('user','item'))
     if case.rows.duplicated(['user','item']).any(): case.note('whose pairs it adds up', told)
-    case.ordered = False
+    case.ordered,case.names = False,dict(user='user', item='item', rating='rating')
     res = kind((case.rows.rating.to_numpy(float), (rows,cols)))
     case.rows = case.rows.assign(user=rows, item=cols)
     return res
@@ -255,6 +257,7 @@ def containers(r, case):
         kinds['lazy polars'] = (lambda d: polars.from_pandas(d.reset_index(drop=True)).lazy(), fair)
     how = r.choice(list(kinds))
     make,must = kinds[how]
+    if case.must==told and how in ('coo','csr') or isinstance(case.frame, pd.DataFrame) and not case.frame.columns.is_unique: return
     try:
         with warnings.catch_warnings(action='ignore'): case.frame = make(case.frame)
     except Exception: return  # no such frame exists

@@ -18,6 +18,7 @@ from .models import *
 from .collab import *
 from .collab import _infer_range
 from .training import *
+from .training import one_thread
 from .factors import _seeded
 
 # %% ../nbs/04_solvers.ipynb #704e5244
@@ -62,7 +63,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False
     ds,start,before = self.dls.train_ds.to(self.dls.device),ifnone(start, self.model),self.fit_state()
     goes_on = _goes_on(start, n_factors) and not implicit
     model = deepcopy(start, {id(start.classes): start.classes}) if goes_on else _new_model(self, ds, n_factors, implicit)
-    sweeping,whole = Sweeps(sweeps(model, ds), tol),False
+    with one_thread(): sweeping,whole = Sweeps(sweeps(model, ds), tol),False
     try:
         self.model = model
         self.fit_sweeps(n_sweep, sweeping, cbs)

@@ -8,7 +8,8 @@ Docs: https://fastrec.github.io/fastrec/training.html.md"""
 __all__ = ['RecLearner', 'FusedAdam', 'RowRMSProp', 'Sweeps']
 
 # %% ../nbs/02a_training.ipynb #e8072a0e
-import inspect
+import inspect,threading
+from contextlib import nullcontext
 from torch.optim.adam import adam
 from fastai.callback.all import *
 from fastai.collab import *
@@ -307,6 +308,23 @@ def _do_grad_opt(self:RecLearner):
     if self._check_each: self._check_loss()
     Learner._do_grad_opt(self)
 
+# %% ../nbs/02a_training.ipynb #157b9217
+_fits_lock,_fits_running,_threads_outside = threading.Lock(),0,1
+
+@contextmanager
+def one_thread():
+    "PyTorch's operators on one thread; afterwards, or after the last of several fits in threads of their own, on as many as before"
+    global _fits_running,_threads_outside
+    with _fits_lock:
+        if not _fits_running: _threads_outside = torch.get_num_threads()
+        _fits_running += 1
+        torch.set_num_threads(1)
+    try: yield
+    finally:
+        with _fits_lock:
+            _fits_running -= 1
+            torch.set_num_threads(_threads_outside)
+
 # %% ../nbs/02a_training.ipynb #6913dd5b
 class RowRMSProp(FusedAdam):
     "RMSProp with one second moment for each row, on those rows of a table that are in the batch; `FusedAdam` for what has a dense gradient"
@@ -385,7 +403,8 @@ def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
     "Fit by `n_sweep` of the sweeps of `sweeping`, a `Sweeps`"
     smooth = getattr(getattr(self, 'recorder', None), 'smooth_loss', None)
     if smooth: beta,smooth.beta = smooth.beta,0  # no average over sweeps
-    try: self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
+    try:
+        with one_thread(): self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
     finally:
         if smooth: smooth.beta = beta
 
@@ -468,10 +487,17 @@ def _tidy(self:RecLearner):
     self._end_cleanup()
 
 @patch
+def _shares_steps(self:RecLearner, least=2**22):
+    "Has a batch so many numbers that several threads pay, even if they wait for each other?"
+    width = sum(e.weight.shape[1] for es in self.model.tables for e in es)
+    return self.dls.train.bs*width>=least
+
+@patch
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "fastai's `fit`, and afterwards no trace of an interruption"
     if not self._opt_is_of_model(): self.opt = None  # a part of the model has been replaced
-    try: Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
+    try:
+        with nullcontext() if self._shares_steps() else one_thread(): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
         self._tidy()
         raise

@@ -1,5 +1,6 @@
 """The training loop against fastai's own, sparse updates against the formula, and fits that fail, stop and go on"""
 import math
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
 from fastai.callback.all import (Callback,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
 from fastai.learner import Learner,Recorder
@@ -221,6 +222,49 @@ def test_resuming_equals_not_stopping(dls, kwargs, same, tmp_path):
     with learn.no_logging(): learn.fit_one_cycle(4, start_epoch=2)
     assert torch.equal(weights(learn), weights(whole))
     assert learn.history.index.tolist()==[2,3] and learn.history.rmse.equals(whole.history.rmse[2:])
+
+# ------------------------------------------------------------------ threads
+@pytest.fixture
+def two_threads():
+    "PyTorch on two threads, as in a process that has set nothing"
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+class Threads(Callback):
+    "How many threads each batch has"
+    order = -50
+    def before_fit(self): self.seen = set()
+    def before_batch(self): self.seen.add(torch.get_num_threads())
+
+@pytest.mark.parametrize('fit', [lambda l,**kw: l.fit(1, **kw), lambda l,**kw: l.fit_als(4, 2, **kw), lambda l,**kw: l.fit_ials(4, 2, **kw), lambda l,**kw: l.fit_bayes(3, 4, **kw), lambda l,**kw: l.fit_bias(**kw)])
+def test_a_fit_works_on_one_thread(dls, fit, two_threads):
+    learn,threads = dot_learner(dls, 4),Threads()
+    with learn.no_logging(): fit(learn, cbs=threads)
+    assert threads.seen=={1} and torch.get_num_threads()==2
+
+def test_threads_are_put_back_after_an_error(dls, two_threads):
+    class CtrlC(Callback):
+        def before_step(self): raise KeyboardInterrupt
+    learn = dot_learner(dls, 4)
+    with pytest.raises(KeyboardInterrupt), learn.no_logging(): learn.fit(1, cbs=CtrlC())
+    assert torch.get_num_threads()==2
+
+def test_big_steps_are_shared(ratings, two_threads):
+    learn,threads = dot_learner(RecDataLoaders.from_df(ratings, seed=1, bs=4096), 1024),Threads()
+    with learn.no_logging(): learn.fit(1, cbs=threads)
+    assert threads.seen=={2}
+
+def test_fits_in_two_threads(ratings, two_threads):
+    "Each gives what it gives alone, and the last puts the setting back"
+    def learners(): return [dot_learner(RecDataLoaders.from_df(ratings, seed=o, bs=256), 4) for o in range(4)]
+    def fitted(learn):
+        with learn.no_bar(),learn.no_logging(): learn.fit(2)
+        return weights(learn)
+    alone = list(map(fitted, learners()))
+    with ThreadPoolExecutor(4) as pool: together = list(pool.map(fitted, learners()))
+    assert all(torch.equal(a, b) for a,b in zip(alone, together)) and torch.get_num_threads()==2
 
 # ------------------------------------------------------------------ a GPU
 @pytest.mark.cuda

@@ -1,0 +1,151 @@
+"""How far the numbers that notebooks and tests assert lie from their bounds, over instruction sets, threads and seeds
+
+    python tools/bounds.py measure FOLDER    run everything once for each variant, in FOLDER a file of what was seen for each
+    python tools/bounds.py table FOLDER      benchmarks/results/bounds.md of these files, and what lies too close on the screen
+
+Each comparison in an `assert`, each `test_close`, `allclose` and `approx` is written down in place of being asserted. The room of a
+number is its smallest distance from the bound, over how far apart its values lie: below 1 another seed or CPU may well cross it.
+"""
+import ast,importlib.machinery,json,operator,os,subprocess,sys
+from pathlib import Path
+
+root = Path(__file__).absolute().parents[1]
+ops = {ast.Lt: '<', ast.LtE: '<=', ast.Gt: '>', ast.GtE: '>='}
+compare = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}
+# what varies: instruction set, threads, and what is added to every seed that a notebook or test names
+variants = [(cpu,threads,0) for cpu in ('default','avx2','') for threads in (1,2)] + [('',1,seed) for seed in (1,2,3)]
+
+# ------------------------------------------------------------------ writing down
+def number(o):
+    "`o` as a float array, or `None` if it isn't numbers"
+    import numpy as np,torch
+    if isinstance(o, torch.Tensor): o = o.detach().cpu()
+    try: return np.asarray(o, dtype='float64')
+    except (TypeError,ValueError): return None
+
+def write(where, text, room, bound):
+    "A line: the distance `room` of the worst value from its `bound`"
+    line = dict(where=where, test=os.environ.get('PYTEST_CURRENT_TEST', '').split(' ')[0], text=text, room=float(room), bound=float(bound))
+    with open(os.environ['FASTREC_BOUNDS'], 'a', encoding='utf-8') as f: f.write(json.dumps(line)+'\n')
+
+def bounded(where, text, op, a, b):
+    "The comparison `a op b`, written down if one of both isn't whole"
+    x,y = number(a),number(b)
+    if x is not None and y is not None and x.size and y.size and not ((x%1==0).all() and (y%1==0).all()):
+        room = (y-x if op in ('<','<=') else x-y).ravel()
+        at = room.argmin()
+        write(where, text, room[at], (y if isinstance(b, (int,float)) else x).ravel()[min(at, (y if isinstance(b, (int,float)) else x).size-1)])
+    return compare[op](a, b)
+
+class Written(ast.NodeTransformer):
+    "Asserts that write down what they compare, and go on"
+    def __init__(self, where): self.where,self.inside = where,False
+
+    def visit_Assert(self, node):
+        self.inside = True
+        test = self.visit(node.test)
+        self.inside = False
+        return ast.copy_location(ast.Expr(test), node)
+
+    def visit_Compare(self, node):
+        text = ast.unparse(node)
+        self.generic_visit(node)
+        if not self.inside or not all(type(o) in ops for o in node.ops): return node
+        sides,calls = [node.left, *node.comparators],[]
+        for op,a,b in zip(node.ops, sides, sides[1:]):
+            args = [ast.Constant(f'{self.where}:{node.lineno}'), ast.Constant(text), ast.Constant(ops[type(op)]), a, b]
+            calls.append(ast.Call(ast.Name('bounded', ast.Load()), args, []))
+        return calls[0] if len(calls)==1 else ast.BoolOp(ast.And(), calls)
+
+def written(source, where):
+    "The source text with `Written` asserts"
+    return ast.unparse(ast.fix_missing_locations(Written(where).visit(ast.parse(source))))
+
+def watch_tolerances(where=lambda: ''):
+    "Have everything that compares within a tolerance write down how much of it is used"
+    import fastcore.test,numpy as np,torch
+    def near(a, b, tol, rel, text):
+        x,y = number(a),number(b)
+        if x is None or y is None or x.shape!=y.shape or not x.size: return
+        allowed = tol+rel*np.abs(y)
+        off = np.abs(x-y)
+        at = (off-allowed).ravel().argmax()
+        if off.max()>0: write(where(), text, (allowed-off).ravel()[at], allowed.ravel()[at])
+    for lib in (np,torch):
+        lib.allclose = lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False, f=lib.allclose: (near(a, b, atol, rtol, 'allclose'), f(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))[1]
+    def test_close(a, b, eps=1e-5): near(a, b, eps, 0, 'test_close')
+    fastcore.test.test_close = test_close
+
+def shift_seeds(by):
+    "Add `by` to each seed that is named"
+    import torch
+    from fastrec import data,dls
+    sample,manual,from_df = data.sample_ratings,torch.manual_seed,dls.RecDataLoaders.from_df.__func__
+    def sample_ratings(*args, seed=42, **kwargs): return sample(*args, seed=seed+by, **kwargs)
+    def shifted(cls, *args, seed=None, **kwargs): return from_df(cls, *args, seed=None if seed is None else int(seed)+by, **kwargs)
+    data.sample_ratings,torch.manual_seed,dls.RecDataLoaders.from_df = sample_ratings,lambda seed: manual(seed+by),classmethod(shifted)
+
+# ------------------------------------------------------------------ a plugin of pytest
+def pytest_configure(config):
+    import builtins
+    builtins.bounded = bounded
+    shift_seeds(int(os.environ['FASTREC_SHIFT']))
+    watch_tolerances(lambda: os.environ.get('PYTEST_CURRENT_TEST', '').split('::')[0])
+    get_code = importlib.machinery.SourceFileLoader.get_code
+    def transformed(self, name):
+        path = Path(self.path)
+        if path.parent!=root/'tests' or not path.name.startswith('test_'): return get_code(self, name)
+        return compile(written(path.read_text(encoding='utf-8'), f'tests/{path.name}'), path, 'exec')
+    importlib.machinery.SourceFileLoader.get_code = transformed
+
+# ------------------------------------------------------------------ notebooks
+def run_notebook(path):
+    "The cells of the notebook that `nbdev-test` runs, with asserts that write down"
+    import builtins,matplotlib
+    matplotlib.use('Agg')
+    builtins.bounded = bounded
+    shift_seeds(int(os.environ['FASTREC_SHIFT']))
+    watch_tolerances(lambda: str(path.relative_to(root)))
+    from execnb.shell import CaptureShell
+    from nbdev.test import nb_test_cells
+    os.chdir(path.parent)
+    shell,ids = CaptureShell(path),{c.id for c in nb_test_cells(path, 'slow cuda movielens'.split())}
+    for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+        if cell['id'] not in ids: continue
+        source = ''.join(cell['source'])
+        try: source = written(source, f'{path.relative_to(root)}#{cell["id"]}')
+        except SyntaxError: pass  # a magic
+        shell.run(source)
+        if shell.exc: print(f'{path.name}#{cell["id"]}: {type(shell.exc).__name__}: {shell.exc}', file=sys.stderr)
+
+def measure(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for cpu,threads,seed in variants:
+        out = folder/f'{cpu or "own"}-{threads}-{seed}.jsonl'
+        if out.exists(): continue
+        part = out.with_suffix('.part')
+        part.unlink(missing_ok=True)
+        env = os.environ | dict(FASTREC_BOUNDS=str(part), FASTREC_SHIFT=str(seed), OMP_NUM_THREADS=str(threads), IN_TEST='1',
+                                PYTHONPATH=f'{root}{os.pathsep}{root/"tools"}', **({'ATEN_CPU_CAPABILITY': cpu} if cpu else {}))
+        tests = [o for o in sorted((root/'tests').glob('test_*.py')) if o.stem not in ('test_docs','test_fuzz','test_distributed','test_recipes')]
+        subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'bounds', '--assert=plain', '-W', 'ignore', *map(str, tests)], env=env, cwd=root)
+        for nb in sorted((root/'nbs').glob('*.ipynb')): subprocess.run([sys.executable, __file__, 'notebook', str(nb)], env=env, cwd=root)
+        part.rename(out)
+        print(out, flush=True)
+
+# ------------------------------------------------------------------ the table
+def table(folder):
+    import pandas as pd
+    parts = {o.stem: pd.read_json(o, lines=True) for o in sorted(folder.glob('*.jsonl'))}
+    df = pd.concat([o.assign(variant=k, nth=o.groupby(['where','test','text']).cumcount()) for k,o in parts.items()])
+    df = df.groupby(['where','test','text','nth']).agg(bound=('bound','first'), least=('room','min'), most=('room','max'), seen=('room','size')).reset_index()
+    df['spread'] = df.most-df.least
+    df['in spreads'] = df.least/df.spread.clip(lower=1e-12)
+    close = df[df['in spreads']<1].sort_values('in spreads')
+    print(close.to_string())
+    print(f'{len(df)} numbers in {len(parts)} variants; {len(close)} nearer to their bound than their spread')
+    return df
+
+if __name__=='__main__':
+    what,path = sys.argv[1],Path(sys.argv[2]).absolute()
+    {'measure': measure, 'notebook': run_notebook, 'table': table}[what](path)

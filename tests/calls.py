@@ -66,5 +66,5 @@ held = plainly(1, 2) + [Arg(np.int64(1), 1)] + oddly((1., 1), (True, 1)) + nonse
 
 def some(r, args):
     "One of `args`, mostly one that means something"
-    if r.random()<.75: args = [o for o in args if o.means is not refuse]
-    return r.choice(args)
+    sensible = [o for o in args if o.means is not refuse]
+    return r.choice(sensible if sensible and r.random()<.75 else args)

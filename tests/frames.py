@@ -82,7 +82,7 @@ usual = dict(user='user user userId user_id userID User USER_ID user'.split(), i
 odd_names = dict(user=['uid','customer','reviewerID','who','member_id','von','rank','score','item','std',' user ','user id','Nutzer','similarity','index','new user','#na#','','self','users','x','None'],
                  item=['asin','product','ISBN','what','song','rank','score','similarity','loss','rating_pred','index','n','items','user','frame','y'],
                  rating=['value','points','Book-Rating','y','rank','std','rating_pred','loss','n','count','bias','factors'], time=['when','ts','t','unixReviewTime'])
-synonyms = 'uid customer reviewerID member_id asin product ISBN song value points Book-Rating when ts unixReviewTime users items'.split()+[' user ','user id']  # which may be known
+synonyms = 'uid customer reviewerID member_id asin product ISBN song value points Book-Rating when ts unixReviewTime users items count n'.split()+[' user ','user id']  # which may be known
 
 def name_columns(r, case, odd):
     "Give the columns names: usual ones, or odd ones that are named when it is read, or left to their place"
@@ -233,7 +233,6 @@ def shuffle_categories(r, df):
 def matrix(case, kind):
     "Users by items, who are numbers there"
     rows,cols = (pd.factorize(case.rows[k])[0] for k in ('user','item'))
-    if case.rows.duplicated(['user','item']).any(): case.note('whose pairs it adds up', told)
     case.ordered,case.names = False,dict(user='user', item='item', rating='rating')
     res = kind((case.rows.rating.to_numpy(float), (rows,cols)))
     case.rows = case.rows.assign(user=rows, item=cols)
@@ -257,7 +256,8 @@ def containers(r, case):
         kinds['lazy polars'] = (lambda d: polars.from_pandas(d.reset_index(drop=True)).lazy(), fair)
     how = r.choice(list(kinds))
     make,must = kinds[how]
-    if case.must==told and how in ('coo','csr') or isinstance(case.frame, pd.DataFrame) and not case.frame.columns.is_unique: return
+    if how in ('coo','csr') and (case.must==told or how=='csr' and case.rows.duplicated(['user','item']).any()): return  # csr adds them up
+    if isinstance(case.frame, pd.DataFrame) and not case.frame.columns.is_unique: return
     try:
         with warnings.catch_warnings(action='ignore'): case.frame = make(case.frame)
     except Exception: return  # no such frame exists

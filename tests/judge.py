@@ -1,5 +1,5 @@
 """An honest judge: what fastrec may say, and in slow plain Python what it has to answer, from labels and the numbers in a model's tables"""
-import dis,math,re,signal,traceback,warnings
+import datetime,dis,math,re,signal,traceback,warnings
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np,pandas as pd,torch
@@ -79,7 +79,7 @@ def plain(o):
     "A label as Python has it, so that 1, 1.0 and np.int64(1) are the same and '1' is not"
     if isinstance(o, np.generic) and not isinstance(o, (np.datetime64,np.timedelta64)): o = o.item()
     if isinstance(o, bool): return ('bool',o)
-    if isinstance(o, (np.datetime64,pd.Timestamp)) or type(o).__name__=='datetime': return ('time',pd.Timestamp(o))
+    if isinstance(o, (np.datetime64,datetime.date)): return ('time',pd.Timestamp(o))
     return o
 
 def labels(vocab): return [plain(o) for o in vocab.labels]

@@ -165,7 +165,8 @@ def check_answers(learn, how, r):
     check_lists(learn, slow, rows, held, r)
     check_similar(learn, slow, r)
     check_metrics(learn, slow, rows, held, r)
-    if how in ('bayes','one draw'): right('std', attempt(learn.predict, *some[0], std=True), lambda o: close(o, [want[0],slow.std(*some[0])], scale))
+    if how=='one draw' and (one := attempt(learn.predict, *some[0], std=True)).error is None: raise Fault(f'std of one draw: {one.value}')
+    if how=='bayes': right('std', attempt(learn.predict, *some[0], std=True), lambda o: close(o, [want[0],slow.std(*some[0])], scale))
     nobody = pd.DataFrame({ds.item_name: frame[ds.item_name][:0], ds.rating_name: np.zeros(0, 'float32')})
     if how!='bayes':
         new = right('fold_in of nobody', attempt(learn.fold_in, nobody))

@@ -6,7 +6,8 @@ import numpy as np,pandas as pd,pytest,torch
 from torch import nn
 import calls,frames,judge,test_fuzz
 from conftest import catalogue
-from fastrec.all import DotBias,RecDataLoaders,RecInterpretation,Seen,dot_learner,load_recommender,nn_learner,sample_ratings,top_n
+from fastrec.all import (LeaveLastSplitter,RecDataLoaders,RecInterpretation,Seen,TimeSplitter,UserSplitter,dot_learner,load_recommender,nn_learner,
+                         sample_ratings,top_n)
 from fastrec.labels import Vocab
 from judge import Fault,Slow,attempt,clear,list_metrics,ridge_biases
 
@@ -108,6 +109,37 @@ def test_arguments_mean_what_they_say():
     drawn = [calls.several(r, [3,5,8]) for _ in range(500)]
     assert {type(o.means) for o in drawn}>={list,type(None),calls.Refuse}
     assert all(set(o.means)<={3,5,8} for o in drawn if isinstance(o.means, list))
+
+# ------------------------------------------------------------------ an index of any kind
+indexes = {'in another order': lambda n: np.random.default_rng(0).permutation(n), 'with gaps': lambda n: np.arange(n)*3+5, 'alike': lambda n: [7]*n, 'text': lambda n: [f'r{k}' for k in range(n)],
+           'days': lambda n: pd.date_range('2020-01-01', periods=n), 'two levels': lambda n: pd.MultiIndex.from_arrays([range(n),[0]*n])}
+kept_in = {'plain': lambda d: d, 'nullable': lambda d: d.convert_dtypes(), 'Arrow': lambda d: d.convert_dtypes(dtype_backend='pyarrow'), 'text': lambda d: d.astype(dict(user='str', title='string')),
+           'categories': lambda d: d.astype(dict(user='category', title='category')), 'objects': lambda d: d.astype(dict(user=object, title=object)), 'sparse': lambda d: d.astype(dict(rating=pd.SparseDtype(float, 0.)))}
+
+@pytest.mark.parametrize('index', indexes)
+@pytest.mark.parametrize('kind', kept_in)
+def test_an_index_moves_nothing(index, kind):
+    "Rows stay together, and in their order, whatever they are called and kept in"
+    df = sample_ratings(n_users=20, n_items=15, n_ratings=120, seed=2).astype({'title': 'str'})[['user','title','rating','timestamp']]
+    change = lambda d: kept_in[kind](d).set_axis(indexes[index](len(d)))
+    split = lambda o: (np.arange(100), np.arange(100, len(o)))
+    dls = RecDataLoaders.from_df(change(df), split, bs=16, time_name='timestamp')
+    got = judge.pairs(dls.train_ds)
+    assert [(str(u),i,y) for u,i,y in got]==[(str(u),i,y) for u,i,y in df[['user','title','rating']][:100].itertuples(index=False)]
+    assert dls.train_ds.x[:,2].tolist()==df.timestamp[:100].tolist()
+    learn = dot_learner(dls, 3)
+    with learn.no_logging(),learn.no_bar(): learn.fit_bias(3)
+    new = df[:30]
+    if kind=='text': new = new.astype(dict(user='str'))
+    want,held = learn.predict_df(new),change(new)
+    mine = learn.predict_df(held)
+    assert mine.index.equals(held.index) and np.array_equal(mine, want)
+    pd.testing.assert_frame_equal(learn.evaluate(held, exclude_seen=False), learn.evaluate(new, exclude_seen=False))
+    assert learn.recommend(exclude_seen=held, n=20).equals(learn.recommend(exclude_seen=new, n=20))
+    stranger = [o.drop(columns='user') for o in (held,new)]
+    assert torch.equal(*(learn.fold_in(o).predict_grid() for o in stranger))
+    for s in (TimeSplitter(), LeaveLastSplitter(), UserSplitter(seed=0)):
+        assert all(np.array_equal(a, b) for a,b in zip(s(change(df)), s(df)))
 
 # ------------------------------------------------------------------ repeated pairs
 @pytest.fixture(scope='module')

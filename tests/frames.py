@@ -15,6 +15,8 @@ class Case:
     def __init__(self, rows):
         self.rows,self.frame,self.kwargs,self.notes,self.must,self.names = rows,None,{},[],good,{}
         self.ordered,self.time_kind = True,None
+    @property
+    def kept(self): return self.rows[~self.rows.gone] if 'gone' in self.rows else self.rows
     def note(self, text, must=good):
         self.notes.append(text)
         self.must = max(self.must, must)
@@ -23,31 +25,51 @@ class Case:
 
 def shown(frame):
     "The first rows, in a line"
-    return {str(c): frame.iloc[:5,k].tolist() for k,c in enumerate(frame)} if isinstance(frame, pd.DataFrame) else ' '.join(repr(frame)[:300].split())
+    return {str(c): frame.iloc[:5,k].tolist() for k,c in enumerate(frame)} if isinstance(frame,
+        pd.DataFrame) else ' '.join(repr(frame)[:300].split())
 
 # ------------------------------------------------------------------ what was rated
 stamp = 1_600_000_000
-titles = ['Heat (1995)','Amélie (2001)','Three Colors: Blue, The','"Quoted"','Straße','2001','M','Léon\tII',"L'Avventura",'Up | Down']
+titles = ['Heat (1995)','Amélie (2001)','Three Colors: Blue, The','"Quoted"','Straße','2001','M','Léon\tII',
+          "L'Avventura",'Up | Down']
 label_kinds = {
-    'numbers': (lambda k: k+1, good), 'from 0': (lambda k: k, good), 'scattered numbers': (lambda k: (k*7919)%100_003, good), 'ids': (lambda k: f'u{k}', good),
-    'numerals': (lambda k: str(k+100), good), 'leading zeros': (lambda k: f'{k:05}', good), 'titles': (lambda k: titles[k%10]+f' {k//10}'*(k>9), good),
+    'numbers': (lambda k: k+1, good), 'from 0': (lambda k: k, good), 'scattered numbers': (lambda k: (k*7919)%100_003,
+        good), 'ids': (lambda k: f'u{k}', good),
+    'numerals': (lambda k: str(k+100), good), 'leading zeros': (lambda k: f'{k:05}', good),
+    'titles': (lambda k: titles[k%10]+f' {k//10}'*(k>9), good),
     'large numbers': (lambda k: 2**40+k, good), 'small size': (lambda k: np.int16(k-3), good),
-    'floats': (lambda k: k+1., fair), 'halves': (lambda k: k+.5, fair), 'beyond 2**53': (lambda k: 2.**60+k*2048, fair), 'next to each other': (lambda k: 2**53+k, fair),
-    'unsigned': (lambda k: np.uint64(2**63+k), fair), 'beyond int64': (lambda k: 2**70+k, fair), 'bools': (lambda k: k%2==1, fair),
-    'days': (lambda k: pd.Timestamp('2020-01-01')+pd.Timedelta(k, 'D'), fair), 'days with a zone': (lambda k: pd.Timestamp('2020-01-01', tz='Asia/Tokyo')+pd.Timedelta(k, 'D'), fair),
-    'dates': (lambda k: datetime.date(2020, 1, 1+k), fair), 'uuids': (lambda k: uuid.UUID(int=k+1), fair), 'tuples': (lambda k: (k,'x'), fair), 'bytes': (lambda k: b'u%d'%k, fair),
-    'decimals': (lambda k: decimal.Decimal(k)/2, fair), 'numbers and text': (lambda k: k if k%2 else f'u{k}', fair), 'a number and its text': (lambda k: k//2 if k%2 else str(k//2), fair),
-    'case': (lambda k: ('heat','Heat','HEAT','heaT')[k%4]+str(k//4), fair), 'spaces': (lambda k: 'Heat'+' '*k, fair), 'empty text': (lambda k: 'x'*k, fair),
-    'films called so': (lambda k: ('None','NA','nan','Null','#na#','new user')[k%6]+str(k//6)*(k>5), fair), 'zero bytes': (lambda k: 'a\0'+str(k), fair), 'broken text': (lambda k: '\ud800'+str(k), fair),
-    'long text': (lambda k: 'x'*2000+str(k), fair), 'lists': (lambda k: [k], fair), 'complex': (lambda k: complex(k, 1), fair), 'spans': (lambda k: pd.Timedelta(k, 'D'), fair)}
+    'floats': (lambda k: k+1., fair), 'halves': (lambda k: k+.5, fair), 'beyond 2**53': (lambda k: 2.**60+k*2048, fair),
+    'next to each other': (lambda k: 2**53+k, fair),
+    'unsigned': (lambda k: np.uint64(2**63+k), fair), 'beyond int64': (lambda k: 2**70+k, fair),
+    'bools': (lambda k: k%2==1, fair),
+    'days': (lambda k: pd.Timestamp('2020-01-01')+pd.Timedelta(k, 'D'), fair),
+    'days with a zone': (lambda k: pd.Timestamp('2020-01-01', tz='Asia/Tokyo')+pd.Timedelta(k, 'D'), fair),
+    'dates': (lambda k: datetime.date(2020, 1, 1+k), fair), 'uuids': (lambda k: uuid.UUID(int=k+1), fair),
+    'tuples': (lambda k: (k,'x'), fair), 'bytes': (lambda k: b'u%d'%k, fair),
+    'decimals': (lambda k: decimal.Decimal(k)/2, fair), 'numbers and text': (lambda k: k if k%2 else f'u{k}', fair),
+    'a number and its text': (lambda k: k//2 if k%2 else str(k//2), fair),
+    'case': (lambda k: ('heat','Heat','HEAT','heaT')[k%4]+str(k//4), fair), 'spaces': (lambda k: 'Heat'+' '*k, fair),
+    'empty text': (lambda k: 'x'*k, fair),
+    'films called so': (lambda k: ('None','NA','nan','Null','#na#','new user')[k%6]+str(k//6)*(k>5), fair),
+    'zero bytes': (lambda k: 'a\0'+str(k), fair), 'broken text': (lambda k: '\ud800'+str(k), fair),
+    'long text': (lambda k: 'x'*2000+str(k), fair), 'lists': (lambda k: [k], fair), 'complex': (lambda k: complex(k, 1),
+    fair), 'spans': (lambda k: pd.Timedelta(k, 'D'), fair)}
 rating_kinds = {
-    'stars': (lambda r, s: s, good), 'half stars': (lambda r, s: min(5, s+.5*r.randint(0, 1)), good), '0 to 10': (lambda r, s: 2*s-r.randint(0, 2), good),
-    'real from -10 to 10': (lambda r, s: round(5*(s-3)+r.uniform(-.9, .9), 2), good), 'hundred': (lambda r, s: 20*s-r.randint(0, 10), good),
-    'all alike': (lambda r, s: 4, fair), '0 and 1': (lambda r, s: int(s>3), fair), 'all 1': (lambda r, s: 1, fair), 'counts': (lambda r, s: int(1+r.expovariate(1)**4), fair),
-    'mostly zero': (lambda r, s: s if r.random()<.2 else 0, fair), 'one side': (lambda r, s: 5 if r.random()<.95 else s, fair), 'bools': (lambda r, s: s>3, fair), 'votes': (lambda r, s: 1 if s>2 else -1, fair),
-    'huge': (lambda r, s: s*1e30, fair), 'tiny': (lambda r, s: s*1e-30, fair), 'far off': (lambda r, s: 1e7+s/4, fair), 'beyond 2**24': (lambda r, s: 2**25+s, fair), 'close together': (lambda r, s: 5-s*1e-9, fair),
-    'infinite': (lambda r, s: float('inf') if r.random()<.1 else s, fair), 'text': (lambda r, s: str(s), fair), 'with commas': (lambda r, s: f'{s},5', fair), 'words': (lambda r, s: f'{s} stars', fair),
-    'decimals': (lambda r, s: decimal.Decimal(s)/2, fair), 'objects': (lambda r, s: float(s), fair), 'complex': (lambda r, s: complex(s, 1), fair), 'dates': (lambda r, s: pd.Timestamp(2020, 1, s), fair)}
+    'stars': (lambda r, s: s, good), 'half stars': (lambda r, s: min(5, s+.5*r.randint(0, 1)),
+        good), '0 to 10': (lambda r, s: 2*s-r.randint(0, 2), good),
+    'real from -10 to 10': (lambda r, s: round(5*(s-3)+r.uniform(-.9, .9), 2), good),
+    'hundred': (lambda r, s: 20*s-r.randint(0, 10), good),
+    'all alike': (lambda r, s: 4, fair), '0 and 1': (lambda r, s: int(s>3), fair), 'all 1': (lambda r, s: 1, fair),
+    'counts': (lambda r, s: int(1+r.expovariate(1)**4), fair),
+    'mostly zero': (lambda r, s: s if r.random()<.2 else 0, fair),
+    'one side': (lambda r, s: 5 if r.random()<.95 else s, fair), 'bools': (lambda r, s: s>3, fair),
+    'votes': (lambda r, s: 1 if s>2 else -1, fair),
+    'huge': (lambda r, s: s*1e30, fair), 'tiny': (lambda r, s: s*1e-30, fair), 'far off': (lambda r, s: 1e7+s/4, fair),
+    'beyond 2**24': (lambda r, s: 2**25+s, fair), 'close together': (lambda r, s: 5-s*1e-9, fair),
+    'infinite': (lambda r, s: float('inf') if r.random()<.1 else s, fair), 'text': (lambda r, s: str(s), fair),
+    'with commas': (lambda r, s: f'{s},5', fair), 'words': (lambda r, s: f'{s} stars', fair),
+    'decimals': (lambda r, s: decimal.Decimal(s)/2, fair), 'objects': (lambda r, s: float(s),
+    fair), 'complex': (lambda r, s: complex(s, 1), fair), 'dates': (lambda r, s: pd.Timestamp(2020, 1, s), fair)}
 
 def pick(r, kinds, odd):
     "One of `kinds`, mostly a good one unless `odd`"
@@ -60,7 +82,8 @@ def column(values, objects=False):
 
 def ratings(r, odd_labels=False, odd_ratings=False, regular=True):
     "A `Case` of random ratings by random users of random items, each pair once and each user and item several times if `regular`"
-    n_users,n_items = (r.choice([4,5,8,12]),r.choice([4,6,9])) if regular else (r.choice([1,1,2,5,9]),r.choice([1,1,2,4,9]))
+    n_users,n_items = (r.choice([4,5,8,12]),r.choice([4,6,9])) if regular else (r.choice([1,1,2,5,9]),
+        r.choice([1,1,2,4,9]))
     kinds = [pick(r, label_kinds, odd_labels and r.random()<.7) for _ in range(2)]
     (user,must_u),(item,must_i) = (label_kinds[o] for o in kinds)
     stars,must_r = rating_kinds[how := pick(r, rating_kinds, odd_ratings)]
@@ -70,18 +93,25 @@ def ratings(r, odd_labels=False, odd_ratings=False, regular=True):
     if not regular and pairs and r.random()<.5: pairs += r.choices(pairs, k=r.randint(1, 8))
     lean = [r.uniform(-1, 1) for _ in range(n_users+n_items)]
     def stars_of(u, i): return min(5, max(1, round(3+lean[u]+lean[n_users+i]+r.uniform(-1, 1))))
-    rows = [dict(user=user(u), item=item(i), rating=stars(r, stars_of(u, i)), time=stamp+r.randint(0, 400)*86400+r.randint(0, 86399)) for u,i in pairs]
+    rows = [dict(user=user(u), item=item(i), rating=stars(r, stars_of(u, i)),
+                 time=stamp+r.randint(0, 400)*86400+r.randint(0, 86399)) for u,i in pairs]
     objects = how=='objects'
-    case = Case(pd.DataFrame({k: column([o[k] for o in rows], objects and k=='rating') for k in ('user','item','rating','time')}))
-    case.note(f'{len(rows)} ratings, {kinds[0]} × {kinds[1]}, {how}', max(must_u, must_i, must_r, good if regular else fair))
+    case = Case(pd.DataFrame({k: column([o[k] for o in rows], objects and k=='rating') for k in ('user','item','rating',
+        'time')}))
+    case.note(f'{len(rows)} ratings, {kinds[0]} × {kinds[1]}, {how}',
+              max(must_u, must_i, must_r, good if regular else fair))
     return case
 
 # ------------------------------------------------------------------ how it was written down
-usual = dict(user='user user userId user_id userID User USER_ID user'.split(), item='item item title itemID item_id movieId movie_id Item title'.split(),
+usual = dict(user='user user userId user_id userID User USER_ID user'.split(),
+             item='item item title itemID item_id movieId movie_id Item title'.split(),
              rating='rating rating Rating stars overall score ratings rating'.split(), time='timestamp timestamp time Timestamp date'.split())
-odd_names = dict(user=['uid','customer','reviewerID','who','member_id','von','rank','score','item','std',' user ','user id','Nutzer','similarity','index','new user','#na#','','self','users','x','None'],
-                 item=['asin','product','ISBN','what','song','rank','score','similarity','loss','rating_pred','index','n','items','user','frame','y'],
-                 rating=['value','points','Book-Rating','y','rank','std','rating_pred','loss','n','count','bias','factors'], time=['when','ts','t','unixReviewTime'])
+odd_names = dict(user=['uid','customer','reviewerID','who','member_id','von','rank','score','item','std',' user ',
+                       'user id','Nutzer','similarity','index','new user','#na#','','self','users','x','None'],
+                 item=['asin','product','ISBN','what','song','rank','score','similarity','loss','rating_pred','index',
+                 'n','items','user','frame','y'],
+                 rating=['value','points','Book-Rating','y','rank','std','rating_pred','loss','n','count','bias',
+                 'factors'], time=['when','ts','t','unixReviewTime'])
 synonyms = 'uid customer reviewerID member_id asin product ISBN song value points Book-Rating when ts unixReviewTime users items count n'.split()+[' user ','user id']  # which may be known
 
 def name_columns(r, case, odd):
@@ -124,20 +154,24 @@ def saved_index(r, case):
 
 def other_columns(r, case):
     "Columns that have nothing to do with it"
-    for name,make in r.sample([('genre',lambda k: 'Drama'),('helpful',lambda k: k%3),('age',lambda k: 20+k%5),('userName',lambda k: f'Ann {k}'),('review',lambda k: f'Good {k}'),('year',lambda k: 1990+k%9),
+    for name,make in r.sample([('genre',lambda k: 'Drama'),('helpful',lambda k: k%3),('age',lambda k: 20+k%5),
+                               ('userName',lambda k: f'Ann {k}'),('review',lambda k: f'Good {k}'),
+                               ('year',lambda k: 1990+k%9),
                                ('user_rating_count',lambda k: k%4),('rating_date',lambda k: '2020-01-01'),('item_price',lambda k: 9.99),(7,lambda k: k)], 2):
-        if name in case.frame: continue
+        if name in case.frame or name=='userName' and case.names.get('user') not in usual['user']: continue
         case.frame.insert(r.randint(0, case.frame.shape[1]), name, [make(k) for k in range(len(case.frame))])
         case.note(f'with {name!r}', fair)
 
 def twice(r, case):
     col = r.choice(list(case.frame))
-    case.frame = pd.concat([case.frame, case.frame[[col]].sample(frac=1, random_state=r.randint(0, 99)).set_axis(case.frame.index)], axis=1)
+    case.frame = pd.concat([case.frame, case.frame[[col]].sample(frac=1,
+        random_state=r.randint(0, 99)).set_axis(case.frame.index)], axis=1)
     case.note(f'{col!r} twice', told)
 
 def mistyped(r, case):
     k = r.choice(['user','item','rating','time'])
-    case.kwargs[f'{k}_name'] = r.choice([case.names.get(k, k)+'s' if isinstance(case.names.get(k, k), str) else 'x', 'Users', 3, '', ('user',), ['user'], 1.5, True])
+    case.kwargs[f'{k}_name'] = r.choice([case.names.get(k, k)+'s' if isinstance(case.names.get(k, k), str) else 'x',
+        'Users', 3, '', ('user',), ['user'], 1.5, True])
     case.note(f'{k}_name={case.kwargs[f"{k}_name"]!r}', told)
 
 def shared_titles(r, case):
@@ -147,13 +181,14 @@ def shared_titles(r, case):
     names = {o: f'Film {k} (1999)' for k,o in enumerate(ids)}
     names[ids[1]] = names[ids[0]]
     case.frame['title'] = [names[plain(o)] for o in case.rows['item']]
-    case.note('two items of one title', told)
+    case.note('two items of one title', fair if 'item_name' in case.kwargs else told)
 
 def headline(r, case):
     "A review's headline, as in Amazon's releases, where a title would stand"
     if 'title' in case.frame or case.names.get('item') not in usual['item']: return
-    case.frame['title'] = [r.choice(['Great','Great!','Five Stars','Meh'])+f' {r.randint(0, 10**6)}'*(r.random()<.7) for _ in range(len(case.frame))]
-    case.note('a headline called title', told)
+    case.frame['title'] = [r.choice(['Great','Great!','Five Stars',
+                                     'Meh'])+f' {r.randint(0, 10**6)}'*(r.random()<.7) for _ in range(len(case.frame))]
+    case.note('a headline called title', fair if 'item_name' in case.kwargs else told)
 
 def wide(r, case):
     "A table of users by items"
@@ -177,7 +212,8 @@ def missing(r, case):
     if r.random()<.5: case.kwargs['dropna'] = True
     if k=='time': case.kwargs['time_name'] = case.names[k]
     text = isinstance(mark, str)
-    if text and k in ('user','item') and mark not in ('\\N','NULL') and not isinstance(case.rows[k].iloc[0], (int,float)): must = fair
+    if text and k in ('user','item') and mark not in ('\\N','NULL') and not isinstance(case.rows[k].iloc[0],
+        (int,float)): must = fair
     else: must = told
     if text or not case.kwargs.get('dropna'): case.rows = case.rows.assign(**{k: col.to_list()})
     else: case.rows = case.rows.assign(gone=[j in at for j in range(len(case.rows))])
@@ -191,7 +227,9 @@ def as_index(r, case):
 
 def other_index(r, case):
     n = len(case.frame)
-    case.frame.index = r.choice([[7]*n, list(range(n))[::-1], [f'r{k}' for k in range(n)], pd.date_range('2020', periods=n), pd.MultiIndex.from_arrays([range(n),[0]*n]), pd.Index(range(n), name='user')])
+    case.frame.index = r.choice([[7]*n, list(range(n))[::-1], [f'r{k}' for k in range(n)],
+                                 pd.date_range('2020', periods=n), pd.MultiIndex.from_arrays([range(n),
+                                 [0]*n]), pd.Index(range(n), name='user')])
     case.note('an index of its own', fair if case.frame.index.name else good)
 
 def multi_columns(r, case):
@@ -203,11 +241,19 @@ def timed(r, case):
     if 'time' not in case.names: return
     t,name = case.rows['time'],case.names['time']
     when = pd.to_datetime(t, unit='s')
-    kinds = {'seconds': (t, good), 'float seconds': (t.astype(float), good), 'datetimes': (when, good), 'of a zone': (when.dt.tz_localize('UTC').dt.tz_convert('Asia/Tokyo'), good),
-             'in us': (when.astype('datetime64[us]'), good), 'milliseconds': (t*1000, fair), 'microseconds': (t*10**6, fair), 'days': (t//86400, fair), 'ISO text': (when.dt.strftime('%Y-%m-%d %H:%M:%S'), fair),
-             'text by day': (when.dt.strftime('%d/%m/%Y %H:%M:%S'), fair), 'numerals': (t.astype(str), fair), 'date objects': (when.dt.date, fair), 'periods': (when.dt.to_period('s'), fair), 'since 2038': (t+2**31, fair),
-             'before 1970': (t-2*10**9, fair), 'zero': (t*0, fair), 'ordered text': (pd.Series(pd.Categorical(t.astype(str), sorted(set(t.astype(str))), ordered=True)), fair), 'objects': (t.astype(object), fair),
-             'month first': (when.dt.strftime('%m/%d/%Y'), fair), 'years': (when.dt.year, fair), 'arrow': (t.convert_dtypes(dtype_backend='pyarrow'), good) if pyarrow is not None else (t, good)}
+    kinds = {'seconds': (t, good), 'float seconds': (t.astype(float), good), 'datetimes': (when, good),
+             'of a zone': (when.dt.tz_localize('UTC').dt.tz_convert('Asia/Tokyo'), good),
+             'in us': (when.astype('datetime64[us]'), good), 'milliseconds': (t*1000, fair),
+             'microseconds': (t*10**6, fair), 'days': (t//86400, fair),
+             'ISO text': (when.dt.strftime('%Y-%m-%d %H:%M:%S'), fair),
+             'text by day': (when.dt.strftime('%d/%m/%Y %H:%M:%S'), fair), 'numerals': (t.astype(str), fair),
+             'date objects': (when.dt.date, fair), 'periods': (when.dt.to_period('s'), fair),
+             'since 2038': (t+2**31, fair),
+             'before 1970': (t-2*10**9, fair), 'zero': (t*0, fair),
+             'ordered text': (pd.Series(pd.Categorical(t.astype(str), sorted(set(t.astype(str))), ordered=True)), fair),
+             'objects': (t.astype(object), fair),
+             'month first': (when.dt.strftime('%m/%d/%Y'), fair), 'years': (when.dt.year,
+             fair), 'arrow': (t.convert_dtypes(dtype_backend='pyarrow'), good) if pyarrow is not None else (t, good)}
     how = r.choice(list(kinds))
     case.frame[name] = kinds[how][0].set_axis(case.frame.index)
     case.time_kind = how
@@ -222,11 +268,13 @@ def repeated(r, case):
 
 # ------------------------------------------------------------------ what it was kept in
 def shuffle_categories(r, df):
-    cols = {c: df[c].astype('category') for c in df if df[c].dtype.kind not in 'fM' and c not in sum(map(usual.get, ('rating','time')), []) and df[c].map(type).nunique()==1 and df[c].map(lambda o: o.__hash__ is not None).all()}
+    cols = {c: df[c].astype('category') for c in df if df[c].dtype.kind not in 'fM' and c not in sum(map(usual.get,
+        ('rating','time')), []) and df[c].map(type).nunique()==1 and df[c].map(lambda o: o.__hash__ is not None).all()}
     def change(o):
         cats = list(o.cat.categories)
         r.shuffle(cats)
-        extra = [type(cats[0])(10**6+7)] if cats and isinstance(cats[0], (int,float,str)) and not isinstance(cats[0], bool) else []
+        extra = [type(cats[0])(10**6+7)] if cats and isinstance(cats[0], (int,float,str)) and not isinstance(cats[0],
+            bool) else []
         return o.cat.set_categories(cats+extra)
     return df.assign(**{c: change(o) for c,o in cols.items()}) if all(isinstance(c, str) for c in df) else df
 
@@ -241,11 +289,18 @@ def matrix(case, kind):
 def containers(r, case):
     "The frame in another container, and whether that must be read"
     names = case.names
-    kinds = {'nullable': (lambda d: d.convert_dtypes(), good), 'categories': (lambda d: shuffle_categories(r, d), good), 'objects': (lambda d: d.astype(object), fair),
-             'list of rows': (lambda d: d.to_numpy().tolist(), told), 'list of dicts': (lambda d: d.to_dict('records'), fair), 'dict of lists': (lambda d: d.to_dict('list'), fair),
-             'records': (lambda d: d.to_records(index=False), fair), 'array': (lambda d: d.to_numpy(), told), 'coo': (lambda d: matrix(case, sparse.coo_matrix), fair),
-             'csr': (lambda d: matrix(case, sparse.csr_array), fair), 'generator': (lambda d: (o for o in d.itertuples()), told), 'none': (lambda d: None, told), 'a name': (lambda d: 'ratings.csv', told),
-             'a column': (lambda d: d[names['user']], told), 'groups': (lambda d: d.groupby(names['user']), told), 'sparse columns': (lambda d: d.astype({names['rating']: pd.SparseDtype(float, 0.)}), fair),
+    kinds = {'nullable': (lambda d: d.convert_dtypes(), good), 'categories': (lambda d: shuffle_categories(r, d), good),
+             'objects': (lambda d: d.astype(object), fair),
+             'list of rows': (lambda d: d.to_numpy().tolist(), told),
+             'list of dicts': (lambda d: d.to_dict('records'), fair),
+             'dict of lists': (lambda d: d.to_dict('list'), fair),
+             'records': (lambda d: d.to_records(index=False), fair), 'array': (lambda d: d.to_numpy(), told),
+             'coo': (lambda d: matrix(case, sparse.coo_matrix), fair),
+             'csr': (lambda d: matrix(case, sparse.csr_array), fair),
+             'generator': (lambda d: (o for o in d.itertuples()), told), 'none': (lambda d: None, told),
+             'a name': (lambda d: 'ratings.csv', told),
+             'a column': (lambda d: d[names['user']], told), 'groups': (lambda d: d.groupby(names['user']), told),
+             'sparse columns': (lambda d: d.astype({names['rating']: pd.SparseDtype(float, 0.)}), fair),
              'a view': (lambda d: d[d.columns], good), 'read only': (lambda d: d.apply(read_only), good)}
     if pyarrow is not None:
         kinds['arrow types'] = (lambda d: d.convert_dtypes(dtype_backend='pyarrow'), good)
@@ -256,12 +311,13 @@ def containers(r, case):
         kinds['lazy polars'] = (lambda d: polars.from_pandas(d.reset_index(drop=True)).lazy(), fair)
     how = r.choice(list(kinds))
     make,must = kinds[how]
-    if how in ('coo','csr') and (case.must==told or how=='csr' and case.rows.duplicated(['user','item']).any()): return  # csr adds them up
+    if how in ('coo','csr') and (case.must==told or how=='csr' and case.rows.duplicated(['user',
+        'item']).any()): return  # csr adds them up
     if isinstance(case.frame, pd.DataFrame) and not case.frame.columns.is_unique: return
     try:
         with warnings.catch_warnings(action='ignore'): case.frame = make(case.frame)
     except Exception: return  # no such frame exists
-    case.note(f'as {how}', must)
+    case.note(f'as {how}', fair if how in ('list of rows','array') and 'user_name' in case.kwargs else must)
 
 def read_only(col):
     arr = col.to_numpy().copy()
@@ -269,6 +325,10 @@ def read_only(col):
     return pd.Series(arr, col.index, copy=False)
 
 # ------------------------------------------------------------------ all of it
+oddities = [saved_index,other_columns,twice,mistyped,shared_titles,headline,wide,missing,missing,as_index,other_index,
+            other_index,
+            multi_columns]
+
 def case(seed):
     "A random `Case`"
     r = random.Random(seed)
@@ -279,7 +339,8 @@ def case(seed):
     else: name_columns(r, res, odd=mood>.8)
     if r.random()<.35: timed(r, res)
     if len(res.rows):
-        for odd in r.choices([saved_index,other_columns,twice,mistyped,shared_titles,headline,wide,missing,missing,as_index,other_index,multi_columns], k=r.choice([0,1,1,2]) if .6<mood<.93 else 0):
-            if not isinstance(res.frame.columns, pd.MultiIndex) and res.frame.columns.is_unique and all(o in res.frame for o in res.names.values()): odd(r, res)
+        for odd in r.choices(oddities, k=r.choice([0,1,1,2]) if .6<mood<.93 else 0):
+            cols = res.frame.columns
+            if cols.nlevels==1 and cols.is_unique and all(o in cols for o in res.names.values()): odd(r, res)
     if r.random()<.35: containers(r, res)
     return res

@@ -134,7 +134,8 @@ class Slow:
         m,(u,i) = self.model,(self.code(0, user),self.code(1, item))
         assert isinstance(m, PosteriorMean) and u and i
         (p,q),s = [e[k] for (e,_),k in zip(self.tables, (u,i))],m.n_draws
-        draws = [s*p.reshape(s, -1)[k]@q.reshape(s, -1)[k] + float(m.u_bias_draws[u,k]) + float(m.i_bias_draws[i,k]) for k in range(s)]
+        draws = [s*p.reshape(s, -1)[k]@q.reshape(s, -1)[k] + float(m.u_bias_draws[u,k]) + float(m.i_bias_draws[i,
+            k]) for k in range(s)]
         spread = sum((o-sum(draws)/s)**2 for o in draws)/(s-1) if s>1 else 0.
         return math.sqrt(spread + sum(float(e.variance) for e in m.time_effects) + float(m.u_noise[u])*float(m.i_noise[i]))
 
@@ -152,7 +153,8 @@ class Slow:
         names,own = (self.users,self.items)[k],self.code(k, label)
         return sorted(((o,cosine(w[own], w[c+1])) for c,o in enumerate(names) if c+1!=own), key=lambda o: -o[1])
 
-def close(got, want, scale=1.): return len(got)==len(want) and all(abs(a-b)<=2e-4*max(scale, 1, abs(b)) for a,b in zip(got, want))
+def close(got, want, scale=1.): return len(got)==len(want) and all(abs(a-b)<=2e-4*max(scale, 1, abs(b)) for a,
+    b in zip(got, want))
 
 def check_list(got, want, what):
     "Refuse the `got` items and scores unless they are the `want`ed ones, best first, but for what rounding leaves open"
@@ -163,7 +165,8 @@ def check_list(got, want, what):
     last = want[-1][1] if want else 0
     for o,s in got:
         if o not in exact and abs(s-last)>4e-4*max(1, abs(last)): raise Fault(f'{what}: {o!r} is not among the best')
-        if o in exact and abs(exact[o]-s)>2e-4*max(1, abs(s)): raise Fault(f'{what}: {s} for {o!r} where {exact[o]} is right')
+        if o in exact and abs(exact[o]-s)>2e-4*max(1,
+            abs(s)): raise Fault(f'{what}: {s} for {o!r} where {exact[o]} is right')
 
 # ------------------------------------------------------------------ what a frame says, slowly
 def ridge_biases(rows, reg):
@@ -180,10 +183,14 @@ def list_metrics(lists, relevant, k, counts, n_users, n_items):
     rows = []
     for u,true in relevant.items():
         hits = [o in true for o in lists[u][:k]]
-        gains = sum(1/math.log2(r+2) for r,h in enumerate(hits) if h)/sum(1/math.log2(r+2) for r in range(min(k, len(true))))
+        gains = sum(1/math.log2(r+2) for r,
+                    h in enumerate(hits) if h)/sum(1/math.log2(r+2) for r in range(min(k, len(true))))
         average = sum(sum(hits[:r+1])/(r+1) for r,h in enumerate(hits) if h)/min(k, len(true))
-        rows.append((sum(hits)/k, sum(hits)/len(true), gains, average, 1/(hits.index(True)+1) if any(hits) else 0, float(any(hits))))
+        rows.append((sum(hits)/k, sum(hits)/len(true), gains, average, 1/(hits.index(True)+1) if any(hits) else 0,
+                     float(any(hits))))
     shown = [o for u in relevant for o in lists[u][:k]]
     names = [f'precision_at_{k}',f'recall_at_{k}',f'ndcg_at_{k}',f'map_at_{k}',f'mrr_at_{k}',f'hit_rate_at_{k}']
     res = dict(zip(names, map(float, np.mean(rows, 0))))
-    return {**res, 'coverage': len(set(shown))/n_items, 'novelty': float(np.mean([-math.log2(max(counts.get(o, 0), 1)/n_users) for o in shown])) if shown else math.nan}
+    return {**res, 'coverage': len(set(shown))/n_items,
+            'novelty': float(np.mean([-math.log2(max(counts.get(o, 0),
+            1)/n_users) for o in shown])) if shown else math.nan}

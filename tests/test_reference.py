@@ -6,7 +6,8 @@ import numpy as np,pandas as pd,pytest,torch
 from torch import nn
 import calls,frames,judge,test_fuzz
 from conftest import catalogue
-from fastrec.all import (LeaveLastSplitter,RecDataLoaders,RecInterpretation,Seen,TimeSplitter,UserSplitter,dot_learner,load_recommender,nn_learner,
+from fastrec.all import (LeaveLastSplitter,RecDataLoaders,RecInterpretation,Seen,TimeSplitter,UserSplitter,dot_learner,
+                         load_recommender,nn_learner,
                          sample_ratings,top_n)
 from fastrec.labels import Vocab
 from judge import Fault,Slow,attempt,clear,list_metrics,ridge_biases
@@ -53,13 +54,15 @@ def test_judged_tells_each_kind_with_a_seed(monkeypatch):
     def case(seed):
         if seed%2: raise Fault(f'wrong by {seed} || more')
         if seed==4: raise IndexError('of its own')
-    with pytest.raises(pytest.fail.Exception, match=r'(?s)4 faults of 2 kinds.*3 times, first by seed 1.*1 times, first by seed 4: the judge broke'): test_fuzz.judged(case)
+    with pytest.raises(pytest.fail.Exception,
+                       match=r'(?s)4 faults of 2 kinds.*3 times, first by seed 1.*1 times, first by seed 4: the judge broke'): test_fuzz.judged(case)
     test_fuzz.judged(lambda seed: None)
 
 @pytest.fixture
 def tiny():
     "Two users and three items, whose tables can be worked out by hand"
-    rec = catalogue(torch.tensor([[1.,2],[0,-1]]), torch.tensor([[1.,0],[0,1],[1,1]]), Seen(torch.tensor([[1,1],[1,3]]), 3, 4))
+    rec = catalogue(torch.tensor([[1.,2],[0,-1]]), torch.tensor([[1.,0],[0,1],[1,1]]),
+                    Seen(torch.tensor([[1,1],[1,3]]), 3, 4))
     rec.model.i_bias.weight.data[:] = torch.tensor([[0],[.5],[0],[-1.]])
     rec.model.u_bias.weight.data[:] = torch.tensor([[0],[.25],[0.]])
     return rec
@@ -81,12 +84,15 @@ def test_lists_are_checked_but_for_rounding():
     want = [('a',3.),('b',2.),('c',2.)]
     judge.check_list(want, want, 'x')
     judge.check_list([('a',3.),('b',2.00001),('d',2.)], want, 'x')  # equals at the end may change
-    for got in (want[:2], [('a',3.),('a',2.),('c',2.)], [('b',2.),('a',3.),('c',2.)], [('a',3.),('b',2.),('d',1.9)], [('d',3.),('b',2.),('c',2.)]):
+    for got in (want[:2], [('a',3.),('a',2.),('c',2.)], [('b',2.),('a',3.),('c',2.)], [('a',3.),('b',2.),('d',1.9)],
+                [('d',3.),('b',2.),('c',2.)]):
         with pytest.raises(Fault): judge.check_list(got, want, 'x')
 
 def test_metrics_by_hand():
-    got = list_metrics({'u': ['a','b'], 'v': ['a','c']}, {'u': {'b','x'}, 'v': {'z'}}, 2, {'a': 2, 'b': 1, 'c': 0}, 4, 5)
-    want = dict(precision_at_2=.25, recall_at_2=.25, ndcg_at_2=(1/math.log2(3))/(1+1/math.log2(3))/2, map_at_2=.125, mrr_at_2=.25, hit_rate_at_2=.5, coverage=.6, novelty=(1+2+1+2)/4)
+    got = list_metrics({'u': ['a','b'], 'v': ['a','c']}, {'u': {'b','x'}, 'v': {'z'}}, 2, {'a': 2, 'b': 1, 'c': 0}, 4,
+                       5)
+    want = dict(precision_at_2=.25, recall_at_2=.25, ndcg_at_2=(1/math.log2(3))/(1+1/math.log2(3))/2, map_at_2=.125,
+                mrr_at_2=.25, hit_rate_at_2=.5, coverage=.6, novelty=(1+2+1+2)/4)
     assert got==pytest.approx(want)
 
 def test_biases_by_hand():
@@ -101,7 +107,8 @@ def test_frames_cover_what_people_have():
         notes.update(' '.join(case.notes).split())
     assert all(n>150 for n in musts.values()) and len(musts)==3
     words = 'arrow polars nullable categories records coo csr dicts index times milliseconds days zone title headline twice user_name=1.5 dropna mark counts decimals uuids named lists repeat ×'.split()
-    missing = [o for o in words if not notes[o] and not (o=='polars' and frames.polars is None) and o not in ('mark','user_name=1.5')]
+    missing = [o for o in words if not notes[o] and not (o=='polars' and frames.polars is None) and o not in ('mark',
+        'user_name=1.5')]
     assert not missing
 
 def test_arguments_mean_what_they_say():
@@ -111,21 +118,30 @@ def test_arguments_mean_what_they_say():
     assert all(set(o.means)<={3,5,8} for o in drawn if isinstance(o.means, list))
 
 # ------------------------------------------------------------------ an index of any kind
-indexes = {'in another order': lambda n: np.random.default_rng(0).permutation(n), 'with gaps': lambda n: np.arange(n)*3+5, 'alike': lambda n: [7]*n, 'text': lambda n: [f'r{k}' for k in range(n)],
-           'days': lambda n: pd.date_range('2020-01-01', periods=n), 'two levels': lambda n: pd.MultiIndex.from_arrays([range(n),[0]*n])}
-kept_in = {'plain': lambda d: d, 'nullable': lambda d: d.convert_dtypes(), 'Arrow': lambda d: d.convert_dtypes(dtype_backend='pyarrow'), 'text': lambda d: d.astype(dict(user='str', title='string')),
-           'categories': lambda d: d.astype(dict(user='category', title='category')), 'objects': lambda d: d.astype(dict(user=object, title=object)), 'sparse': lambda d: d.astype(dict(rating=pd.SparseDtype(float, 0.)))}
+indexes = {'in another order': lambda n: np.random.default_rng(0).permutation(n),
+           'with gaps': lambda n: np.arange(n)*3+5, 'alike': lambda n: [7]*n,
+           'text': lambda n: [f'r{k}' for k in range(n)],
+           'days': lambda n: pd.date_range('2020-01-01',
+           periods=n), 'two levels': lambda n: pd.MultiIndex.from_arrays([range(n),[0]*n])}
+kept_in = {'plain': lambda d: d, 'nullable': lambda d: d.convert_dtypes(),
+           'Arrow': lambda d: d.convert_dtypes(dtype_backend='pyarrow'),
+           'text': lambda d: d.astype(dict(user='str', title='string')),
+           'categories': lambda d: d.astype(dict(user='category',
+           title='category')), 'objects': lambda d: d.astype(dict(user=object,
+           title=object)), 'sparse': lambda d: d.astype(dict(rating=pd.SparseDtype(float, 0.)))}
 
 @pytest.mark.parametrize('index', indexes)
 @pytest.mark.parametrize('kind', kept_in)
 def test_an_index_moves_nothing(index, kind):
     "Rows stay together, and in their order, whatever they are called and kept in"
-    df = sample_ratings(n_users=20, n_items=15, n_ratings=120, seed=2).astype({'title': 'str'})[['user','title','rating','timestamp']]
+    df = sample_ratings(n_users=20, n_items=15, n_ratings=120,
+                        seed=2).astype({'title': 'str'})[['user','title','rating','timestamp']]
     change = lambda d: kept_in[kind](d).set_axis(indexes[index](len(d)))
     split = lambda o: (np.arange(100), np.arange(100, len(o)))
     dls = RecDataLoaders.from_df(change(df), split, bs=16, time_name='timestamp')
     got = judge.pairs(dls.train_ds)
-    assert [(str(u),i,y) for u,i,y in got]==[(str(u),i,y) for u,i,y in df[['user','title','rating']][:100].itertuples(index=False)]
+    assert [(str(u),i,y) for u,i,y in got]==[(str(u),i,y) for u,i,
+        y in df[['user','title','rating']][:100].itertuples(index=False)]
     assert dls.train_ds.x[:,2].tolist()==df.timestamp[:100].tolist()
     learn = dot_learner(dls, 3)
     with learn.no_logging(),learn.no_bar(): learn.fit_bias(3)
@@ -145,13 +161,15 @@ def test_an_index_moves_nothing(index, kind):
 @pytest.fixture(scope='module')
 def repeats():
     "Every third rating is given again, another time with other stars"
-    df = sample_ratings(n_users=40, n_items=30, n_ratings=500, seed=2)[['user','title','rating']].astype({'title': 'str'})
+    df = sample_ratings(n_users=40, n_items=30, n_ratings=500,
+                        seed=2)[['user','title','rating']].astype({'title': 'str'})
     again = df[::3].assign(rating=lambda o: 6-o.rating)
     return pd.concat([df, again, again], ignore_index=True)
 
 def fitted(df, how, n_valid=1, make=dot_learner, seed=0, **kwargs):
     n = len(df)-n_valid
-    learn = make(RecDataLoaders.from_df(df, lambda o: (np.arange(n), np.arange(n, len(o))), bs=64, seed=seed, **kwargs), **({} if make is dot_learner else {'n_factors': 6}))
+    learn = make(RecDataLoaders.from_df(df, lambda o: (np.arange(n), np.arange(n, len(o))), bs=64, seed=seed, **kwargs),
+                 **({} if make is dot_learner else {'n_factors': 6}))
     with learn.no_logging(),learn.no_bar(): how(learn)
     return learn
 
@@ -178,7 +196,8 @@ def test_lists_leave_a_repeated_pair_out_once(repeats):
     own = set(repeats.title[repeats.user==user])
     recs = learn.recommend(user, n=500)
     assert len(recs)==n_items-len(own) and not own & set(recs.title) and recs.title.is_unique
-    assert learn.recommend(user, n=500, exclude_seen=pd.concat([repeats[repeats.user==user]]*2)[['user','title']]).equals(recs)
+    assert learn.recommend(user, n=500, exclude_seen=pd.concat([repeats[repeats.user==user]]*2)[['user',
+        'title']]).equals(recs)
 
 @pytest.mark.parametrize('times', [1,2,3])
 def test_a_held_out_pair_counts_once(repeats, times):
@@ -188,8 +207,11 @@ def test_a_held_out_pair_counts_once(repeats, times):
     pd.testing.assert_frame_equal(once, more, atol=1e-6)
 
 # ------------------------------------------------------------------ layers of one's own
-own_layers = {'none': dict(layers=[]), 'one unit': dict(layers=[1]), 'three': dict(layers=[9,6,4]), 'no batch norm': dict(use_bn=False), 'at the end': dict(bn_final=True), 'dropout': dict(ps=[.5], layers=[8]),
-              'linear first': dict(lin_first=False, layers=[8,5]), 'tanh': dict(act_cls=nn.Tanh()), 'leaky': dict(act_cls=nn.LeakyReLU(.3)), 'widths': dict(n_factors=(7,3))}
+own_layers = {'none': dict(layers=[]), 'one unit': dict(layers=[1]), 'three': dict(layers=[9,6,4]),
+              'no batch norm': dict(use_bn=False), 'at the end': dict(bn_final=True),
+              'dropout': dict(ps=[.5], layers=[8]),
+              'linear first': dict(lin_first=False, layers=[8,
+              5]), 'tanh': dict(act_cls=nn.Tanh()), 'leaky': dict(act_cls=nn.LeakyReLU(.3)), 'widths': dict(n_factors=(7,3))}
 
 @pytest.mark.parametrize('name', own_layers)
 def test_layers_of_ones_own_answer_as_they_are_run(name, tmp_path):
@@ -197,7 +219,8 @@ def test_layers_of_ones_own_answer_as_they_are_run(name, tmp_path):
     kwargs = {'n_factors': 6, **own_layers[name]}
     learn = fitted(df, lambda l: l.fit_one_cycle(2), 100, lambda d, n_factors: nn_learner(d, **kwargs))
     check_grid(learn)
-    assert torch.allclose(load_recommender(learn.save_recommender(tmp_path/'b'), 'cpu').predict_grid(), learn.predict_grid(), atol=1e-6)
+    assert torch.allclose(load_recommender(learn.save_recommender(tmp_path/'b'), 'cpu').predict_grid(),
+                          learn.predict_grid(), atol=1e-6)
 
 def check_grid(learn):
     "The grid is what the model gives pair by pair"
@@ -210,7 +233,8 @@ def check_grid(learn):
 def test_batch_norm_where_it_is(first):
     learn = fitted(sample_ratings(n_users=40, n_items=30, n_ratings=600, seed=2), lambda l: None, 100, nn_learner)
     bn,act = nn.BatchNorm1d(8),nn.ReLU()
-    learn.model.layers = nn.Sequential(nn.Sequential(nn.Linear(12, 8), *((bn,act) if first else (act,bn))), nn.Sequential(nn.Linear(8, 1)))
+    learn.model.layers = nn.Sequential(nn.Sequential(nn.Linear(12, 8), *((bn,act) if first else (act,bn))),
+                                       nn.Sequential(nn.Linear(8, 1)))
     with learn.no_logging(): learn.fit_one_cycle(3, 1e-2)
     check_grid(learn)
     slow,users,items = Slow(learn),*(v.labels for v in learn.dls.classes.values())
@@ -230,11 +254,14 @@ def test_the_mean_of_all_draws(drawn, tmp_path):
     for u,i in zip(users[::9], items[::6]):
         x = torch.tensor([[learn.dls.classes['user'].lookup([u])[0],learn.dls.classes['title'].lookup([i])[0]]])
         scores = [float(o.score_pairs(x)[0].detach()) for o in ones]
-        assert learn.predict(u, i)==pytest.approx(min(max(sum(scores)/n, 1), 5), abs=1e-4)==pytest.approx(slow.predict(u, i), abs=1e-4)
+        assert learn.predict(u, i)==pytest.approx(min(max(sum(scores)/n, 1), 5),
+            abs=1e-4)==pytest.approx(slow.predict(u, i), abs=1e-4)
         mean,std = learn.predict(u, i, std=True)
         assert math.isfinite(std) and std==pytest.approx(slow.std(u, i), rel=1e-3)
     for z in (1.,-1.):
-        spread = {o: math.sqrt(np.var(s, ddof=1)) if n>1 else 0. for o,s in ((i,[float(m.score_pairs(torch.tensor([[1,k+1]]))[0].detach()) for m in ones]) for k,i in enumerate(items))}
+        spread = {o: math.sqrt(np.var(s, ddof=1)) if n>1 else 0. for o,
+                  s in ((i,[float(m.score_pairs(torch.tensor([[1,k+1]]))[0].detach()) for m in ones]) for k,
+                  i in enumerate(items))}
         got = learn.recommend(users[0], n=5, z=z, exclude_seen=False)
         want = sorted((slow.score(1, k+1)+z*spread[i] for k,i in enumerate(items)), reverse=True)[:5]
         assert got.score.tolist()==pytest.approx([min(max(o, 1), 5) for o in want], abs=1e-3)
@@ -242,19 +269,23 @@ def test_the_mean_of_all_draws(drawn, tmp_path):
     new = learn.fold_in(pd.DataFrame(dict(title=items[:4], rating=[5.,1,4,2])))
     assert new.predict_grid().isfinite().all() and math.isfinite(new.predict(items[9], std=True)[1])
     loaded = load_recommender(learn.save_recommender(tmp_path/'b'), 'cpu')
-    assert torch.equal(loaded.predict_grid(), learn.predict_grid()) and loaded.predict(users[3], items[4], std=True)==learn.predict(users[3], items[4], std=True)
+    assert torch.equal(loaded.predict_grid(), learn.predict_grid()) and loaded.predict(users[3], items[4],
+        std=True)==learn.predict(users[3], items[4], std=True)
 
 # ------------------------------------------------------------------ interpretation of loaders with times
 @pytest.mark.parametrize('make', [dot_learner,nn_learner])
 def test_times_change_nothing_in_interpretation(make):
     df = sample_ratings(n_users=60, n_items=40, n_ratings=1500, seed=2)
-    plain,timed = (RecInterpretation.from_learner(fitted(df, lambda l: l.fit_one_cycle(2), 300, make, **kwargs)) for kwargs in ({},dict(time_name='timestamp')))
-    for f in (lambda o: o.calibration(5), lambda o: o.error_by_count(), lambda o: o.error_by_count(False), lambda o: o.item_bias(), lambda o: o.user_bias(), lambda o: o.item_pca(2)):
+    plain,timed = (RecInterpretation.from_learner(fitted(df, lambda l: l.fit_one_cycle(2), 300, make,
+        **kwargs)) for kwargs in ({},dict(time_name='timestamp')))
+    for f in (lambda o: o.calibration(5), lambda o: o.error_by_count(), lambda o: o.error_by_count(False),
+              lambda o: o.item_bias(), lambda o: o.user_bias(), lambda o: o.item_pca(2)):
         pd.testing.assert_frame_equal(f(plain), f(timed))
     a,b = plain.top_losses(7),timed.top_losses(7)
     pd.testing.assert_frame_equal(a, b[list(a)])
     cal,err = timed.calibration(5),timed.preds.numpy()
-    assert cal.predicted.between(err.min(), err.max()).all() and (cal.rows*cal.predicted).sum()/cal.rows.sum()==pytest.approx(err.mean(), abs=1e-4)
+    assert cal.predicted.between(err.min(),
+                                 err.max()).all() and (cal.rows*cal.predicted).sum()/cal.rows.sum()==pytest.approx(err.mean(), abs=1e-4)
     (ax,) = {timed.plot_top_losses(4)}
     assert ax.get_xlim()[1]<20  # stars, not seconds
 

@@ -85,7 +85,7 @@ def search(rep, n_users=4096, n_items=43_884, k=62, n=10):
 @contextmanager
 def peak_memory():
     "A list that ends up with the GB by which this process grew inside, at most, looked at every 20 ms (Linux)"
-    now = lambda: int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')/2**30
+    now = lambda: int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[1])*os.sysconf('SC_PAGE_SIZE')/2**30
     before,res,stop = now(),[0.],threading.Event()
     def watch():
         while not stop.wait(.02): res[0] = max(res[0], now()-before)

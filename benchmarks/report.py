@@ -10,7 +10,7 @@ settings = Config.find('settings.ini', Path(__file__).parent).d.parser
 
 def cpu():
     "Name of the processor"
-    names = [l.split(':')[1].strip() for l in Path('/proc/cpuinfo').read_text().splitlines() if l.startswith('model name')] if Path('/proc/cpuinfo').exists() else []
+    names = [l.split(':')[1].strip() for l in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines() if l.startswith('model name')] if Path('/proc/cpuinfo').exists() else []
     return names[0] if names else platform.processor() or platform.machine()
 
 class Report:
@@ -29,4 +29,4 @@ class Report:
         note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {self.threads} thread(s); Python {platform.python_version()}, {versions}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)
-        out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n')
+        out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n', encoding='utf-8')

@@ -27,13 +27,13 @@ class Split:
 
 def memory(key):
     "`VmRSS` or, since it was last reset, the peak `VmHWM` of this process, in MB"
-    return int(re.search(key+r':\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
+    return int(re.search(key+r':\s+(\d+)', Path('/proc/self/status').read_text(encoding='utf-8'))[1])/1024
 
 def cost(f):
     "Seconds of `f`, and the MB it needed at its peak beyond what was there before"
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # otherwise memory that is free, but not given back, would hide what is used
-    Path('/proc/self/clear_refs').write_text('5')
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
     before,start = memory('VmRSS'),time.perf_counter()
     f()
     return time.perf_counter()-start,memory('VmHWM')-before

@@ -344,7 +344,7 @@ def read_settings(
     cfg = Config.find('settings.ini', Path(path).absolute())
     parser = ConfigParser(interpolation=None, default_section='')
     parser.optionxform = str
-    if cfg is None or not parser.read(cfg.config_file) or section not in parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
+    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
     found = dict(parser[section])
     for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
         if names: raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')

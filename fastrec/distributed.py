@@ -234,11 +234,11 @@ def _job(out, about):
     file = out/'_job.json'
     strange = [o.name for o in out.iterdir() if not re.fullmatch(r'_job\.json|part-\d{6}\.parquet(\.part)?', o.name)]
     if strange: raise ValueError(f'{out} holds {strange[0]!r}, which is not of recommend_distributed: choose an empty folder')
-    if file.exists() and (found := json.loads(file.read_text()))!=about:
+    if file.exists() and (found := json.loads(file.read_text(encoding='utf-8')))!=about:
         other = next(k for k in about if found.get(k)!=about[k])
         raise ValueError(f'{out} holds lists for another {other}, {found.get(other)!r} and not {about[other]!r}: choose an empty folder')
     if not file.exists() and any(out.iterdir()): raise ValueError(f'{out} holds parts without a _job.json that says of what: choose an empty folder')
-    file.write_text(json.dumps(about, indent=1))
+    file.write_text(json.dumps(about, indent=1), encoding='utf-8')
 
 def _user_parts(rec, users, size):
     "The labels of users in parts of at most `size`, how many parts there are, and a short text that tells these users from others"

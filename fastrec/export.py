@@ -21,6 +21,7 @@ from .labels import *
 from .factors import *
 from .predict import *
 from .predict import _candidates,_frame,_parquet
+from .metrics import *
 
 # %% ../nbs/08_export.ipynb #79d43e8e
 class BundleError(ValueError): "A folder is not the saved recommender it should be; the message says what is wrong with it"
@@ -80,6 +81,7 @@ def _describe(model):
     model.fill_unknown()
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
+    if model.ials: res['ials'] = model.ials
     tensors = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if kind!='net' or k.startswith(('embeds.','layers.'))}
     if lost := [k for k,v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]: raise ValueError(f'{lost[0]} has values that are no finite numbers: such a model is not saved')
     return res,tensors
@@ -98,6 +100,7 @@ def _build(spec, tensors):
         else: raise BundleError(f'a model of the kind {spec["kind"]!r} is not known here')
     res.load_state_dict(tensors, assign=True)
     res.y_range,res.clip,res.is_preference = spec['y_range'] and tuple(spec['y_range']),spec['clip'],spec['is_preference']
+    res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.fill_unknown = noop  # row 0 was saved
     return res.eval()
 
@@ -176,11 +179,14 @@ def save_recommender(self:Recommends,
     written = {f'model-{token}.safetensors': tensors}
     seen = self.seen if seen else None
     if seen is not None and seen.shard: raise ValueError('this process holds a shard of the ratings and does not know what everyone has seen: pass seen=False')
-    if seen is not None: written[f'seen-{token}.safetensors'] = {'items': seen.items.contiguous(), 'offsets': seen.offsets}
+    if seen is not None:
+        known = {} if seen.trained is None else {'trained': seen.trained}
+        written[f'seen-{token}.safetensors'] = {'items': seen.items.contiguous(), 'offsets': seen.offsets, **known}
     try:
         manifest = dict(format='fastrec recommender', version=_version, model=spec, noise=min(float(self.noise), sys.float_info.max), files={k: _write_tensors(folder, k, v) for k,v in written.items()},
                         columns=dict(zip(('user','item'), labels), rating=self.ds.rating_name, time=self.ds.time_name), labels=[kind for kind,_ in labels.values()],
-                        metrics=_last_metrics(self) if metrics is None else metrics, trained_with=_provenance(self))
+                        metrics=_last_metrics(self) if metrics is None else metrics, trained_with=_provenance(self),
+                        rating_range=self.rating_range)
         _write_manifest(folder, {**manifest, 'checksum': _checksum(manifest)}, token)
     except BaseException:
         for o in folder.glob(f'*-{token}.*'): o.unlink(missing_ok=True)
@@ -233,13 +239,24 @@ def _read_seen(tensors, n_users, n_items, counts):
     items,offsets = tensors['items'],tensors['offsets']
     whole = len(offsets)==n_users+1 and offsets[0]==0 and offsets[-1]==len(items) and (offsets.diff()>=0).all()
     if not whole or (len(items) and not (0<items.min() and items.max()<n_items)): raise BundleError('what users have seen does not fit the labels')
-    return Seen.from_rows(items, offsets, counts)
+    trained = tensors.get('trained')  # which fastrec 0.1.0 did not keep
+    fits = trained is None or (trained.shape==(n_users,) and trained.dtype==torch.int64 and (0<=trained).all())
+    if not fits or (trained is not None and (trained>offsets.diff()).any()):
+        raise BundleError('what users have seen in training does not fit what they have seen')
+    return Seen.from_rows(items, offsets, counts, trained)
+
+def _is_range(o, number): return o is None or (type(o) is list and len(o)==2 and all(map(number, o)) and o[0]<=o[1])
+
+def _is_ials(o, number):
+    if o is None: return True
+    return type(o) is dict and set(o)=={'alpha0','reg','power'} and all(map(number, o.values())) and min(o['alpha0'], o['reg'])>0
 
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
     number = lambda o: type(o) in (int,float) and abs(o)<=sys.float_info.max
-    m,c,y = manifest['model'],manifest['columns'],manifest['model']['y_range']
-    fine = {'model.y_range': y is None or (type(y) is list and len(y)==2 and all(map(number, y)) and y[0]<=y[1]), 'model.clip': type(m['clip']) is bool,
+    m,c = manifest['model'],manifest['columns']
+    fine = {'model.y_range': _is_range(m['y_range'], number), 'model.clip': type(m['clip']) is bool,
+            'rating_range': _is_range(manifest.get('rating_range'), number), 'model.ials': _is_ials(m.get('ials'), number),
             'model.is_preference': type(m['is_preference']) is bool, 'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),
             'columns': all(type(c[o]) is str for o in ('user','item','rating')) and c['user']!=c['item'] and (c['time'] is None or type(c['time']) is str),
             'labels': type(manifest['labels']) is list and len(manifest['labels'])==2, 'noise': number(manifest['noise']) and manifest['noise']>=0, 'metrics': type(manifest['metrics']) is dict}
@@ -272,12 +289,13 @@ def _assemble(folder, manifest, files):
     if not _answers(res): raise BundleError('the model does not answer')
     res.classes,(res.user,res.item) = classes,classes
     ds = RatingsTensors(torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), classes, columns['rating'], time_name=columns['time'])
-    return Recommender(res, ds, _read_seen(seen[0], *sizes, counts) if seen else None, manifest['noise'], counts)
+    seen,cut = _read_seen(seen[0], *sizes, counts) if seen else None,manifest.get('rating_range')
+    return Recommender(res, ds, seen, manifest['noise'], counts, cut and tuple(cut))
 
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
-)->Recommender: # With `predict`, `predict_df`, `predict_grid`, `recommend`, `similar` and `fold_in` as the learner had them; `manifest` says what was saved
+)->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
     folder = Path(path)
     for attempt in range(10):

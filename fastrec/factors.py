@@ -32,6 +32,7 @@ def _look_up(e, codes, sparse):
 class FactorModel:
     "What all models share"
     clip = sparse = is_preference = False
+    ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
     @torch.no_grad()
     def fill_unknown(self):
         "Set row 0 of each table, the unknown user's or item's, to the mean of the other rows"

@@ -20,12 +20,21 @@ from .models import *
 from .training import *
 from .collab import *
 from .predict import *
-from .predict import _by_blocks,_evaluating,_predict
+from .predict import _by_blocks,_evaluating,_predict,need_stars
 
 # %% ../nbs/06_interpret.ipynb #3840ab80
+def _own_dl(learn, dl):
+    "`dl`, if its codes are of the labels that `learn` knows"
+    if not isinstance(dl, RatingsDL): raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
+    known,given = (list(o.classes.values()) for o in (learn.dls.train_ds,dl.dataset))
+    if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
+        raise ValueError('the dl has labels of other dataloaders: make it by learn.dls.test_dl(frame)')
+    return dl
+
+# %% ../nbs/06_interpret.ipynb #989109ff
 class RecInterpretation(Interpretation):
     "What a `RecLearner` has learned, and how it does on the rows of a `dl`"
-    def __init__(self, learn, dl, losses, act=None, preds=None):
+    def __init__(self, learn, dl, losses=None, act=None, preds=None):
         super().__init__(learn, dl, losses, act)
         self.preds,self.model = preds,learn.model
 
@@ -36,9 +45,12 @@ class RecInterpretation(Interpretation):
         dl=None, # The rows, as `learn.dls.test_dl(frame)` gives them, in place of `ds_idx`
         act=None # Ignored; fastai passes it
     ):
-        "Interpret `learn`; its model and record stay as they are"
+        "Interpret `learn`; its model and record stay as they are. A model of preferences is not compared with ratings"
+        if not isinstance(learn, Learner): raise TypeError(f'a learner is needed to interpret, not a {type(learn).__name__}')
         if not isinstance(learn, RecLearner): learn = RecLearner.from_learner(learn)
-        dl = ifnone(dl, learn.dls[ds_idx]).new(shuffle=False, drop_last=False)
+        dl = learn.dls[ds_idx] if dl is None else _own_dl(learn, dl)
+        dl = dl.new(shuffle=False, drop_last=False)
+        if learn.model.is_preference: return cls(learn, dl, act=act)
         if dl.dataset.y is None: raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
         preds = _predict(learn.model, dl.dataset.x)
         with NoneReduce(learn.loss_func) as f: losses = f(preds, dl.dataset.y.cpu()).detach()
@@ -48,11 +60,24 @@ class RecInterpretation(Interpretation):
 @patch
 def __getitem__(self:RecInterpretation, idxs)->pd.DataFrame:
     "User, item, rating, prediction and loss of the rows `idxs` of the `dl`"
+    self._need_rows('this table')
     ds,idxs = self.dl.dataset,tensor(idxs).long().reshape(-1)
-    if not len(ds): raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
+    if len(out := idxs[(idxs<-len(ds)) | (idxs>=len(ds))]): raise IndexError(f'there is no row {int(out[0])}: there are 0 to {len(ds)-1}')
     rows = idxs.to(ds.x.device)
     df = ds.decode(ds.x[rows], ds.y[rows])
     return df.assign(**{f'{ds.rating_name}_pred': to_np(self.preds[idxs]), 'loss': to_np(self.losses[idxs])})
+
+@patch
+def _need_rows(self:RecInterpretation, what):
+    "Refuse `what` where there are no predictions to compare with ratings"
+    need_stars(self.model, what)
+    if not len(self.dl.dataset): raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
+
+@patch
+def _given(self:RecInterpretation, what):
+    "The ratings and the predictions of all rows, for `what`"
+    self._need_rows(what)
+    return pd.Series(to_np(self.dl.dataset.y)),pd.Series(to_np(self.preds))
 
 @patch
 def show_results(self:RecInterpretation, idxs):
@@ -100,9 +125,13 @@ def _no_ratings(what): return ValueError(f'a loaded learner holds no ratings, wh
 def _bias_table(self:RecInterpretation, is_item, n, ascending, min_count):
     if n is not None and n<1: raise ValueError(f'n={n} must be at least 1')
     vocab,(codes,count,mean) = self._vocab(is_item),self._trained(is_item)
-    bias,stars = (to_np(o[codes-1]) for o in self.model._biases()[int(is_item)])
-    df = pd.DataFrame({vocab.name: vocab.decode(codes), 'bias': bias, 'stars': stars})
-    if count is not None: df = df.assign(count=to_np(count[codes]), mean=to_np(mean[codes])).query('count>=@min_count')
+    bias,score = (to_np(o[codes-1]) for o in self.model._biases()[int(is_item)])
+    choices = self.model.is_preference
+    df = pd.DataFrame({vocab.name: vocab.decode(codes), 'bias': bias, 'preference' if choices else 'stars': score})
+    if count is not None:
+        df = df.assign(count=to_np(count[codes]))
+        if not choices: df = df.assign(mean=to_np(mean[codes]))
+        df = df.query('count>=@min_count')
     elif min_count: raise _no_ratings('min_count')
     return df.sort_values('bias', ascending=ascending, kind='stable', ignore_index=True).head(n)
 
@@ -113,7 +142,7 @@ def item_bias(self:RecInterpretation,
     ascending:bool=False, # Begin with the lowest?
     min_count:int=0, # Leave out items with fewer training ratings
 )->pd.DataFrame: # The item column, `bias`, `stars`, and number and mean of the training ratings
-    "Items by bias. `stars` is what the average user is predicted to give"
+    "Items by bias. `stars` is what the average user is predicted to give; after `fit_ials` there is its `preference`, and no `mean`"
     return self._bias_table(True, n, ascending, min_count)
 
 @patch
@@ -122,7 +151,8 @@ def user_bias(self:RecInterpretation,
     ascending:bool=False, # Begin with the lowest?
     min_count:int=0, # Leave out users with fewer training ratings
 )->pd.DataFrame: # The user column, `bias`, `stars`, and number and mean of the training ratings
-    "Users by bias: who gives more than others, and who less. `stars` is what they are predicted to give to the average item"
+    """Users by bias: who gives more than others, and who less. `stars` is what they are predicted to give to the average item;
+    after `fit_ials` there is their `preference`, and no `mean`"""
     return self._bias_table(False, n, ascending, min_count)
 
 # %% ../nbs/06_interpret.ipynb #4f413676
@@ -146,12 +176,13 @@ def plot_bias(self:RecInterpretation,
     ax:plt.Axes=None # Where to draw; a new figure if left out
 )->plt.Axes:
     "The ends of `item_bias` or `user_bias`: what the average user gives, beside the plain mean of the ratings. How many these are stands behind the label"
+    need_stars(self.model, 'plot_bias')
     df = self._bias_table(is_item, None, True, min_count)
     if 'mean' not in df: raise _no_ratings('plot_bias')
     if n<1 or not len(df): raise ValueError(f'n={n} must be at least 1' if n<1 else f'nothing has min_count={min_count} training ratings')
     ends = df if len(df)<=2*n else pd.concat([df[:n], df[-n:]])
     y = np.arange(len(ends)) + (np.arange(len(ends))>=n)*(len(df)>2*n)
-    ax = _pairs(_axes(ax, 7, .5+.25*len(ends)), ends.iloc[:,0].astype(str) + ends['count'].map(' ({:,})'.format), y,
+    ax = _pairs(_axes(ax, 7, .5+.25*len(ends)), ends[self._vocab(is_item).name].astype(str) + ends['count'].map(' ({:,})'.format), y,
                 ('mean rating',ends['mean']), ('by its bias',ends.stars))
     ax.set_xlabel('stars')
     return ax
@@ -173,6 +204,7 @@ def _factors(self:RecInterpretation, is_item, top=None):
 def _pca(self:RecInterpretation, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
     most = min(len(factors)-1, factors.shape[1])
+    if not most: raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
     if not 1<=n_components<=most: raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} {labels.name}s with {factors.shape[1]} factors')
     pcs = factors.pca(n_components)
     pcs *= pcs.gather(0, pcs.abs().argmax(0, keepdim=True)).sign()
@@ -214,7 +246,7 @@ def _colors(self:RecInterpretation, color, labels, is_item):
     "A `Series` of the colours of `labels`"
     if isinstance(color, str) and color=='bias':
         bias = self._bias_table(is_item, None, False, 0)
-        color = pd.Series(bias.bias.to_numpy(), bias.iloc[:,0], name='bias')
+        color = bias.set_index(labels.name).bias
     color = pd.Series(color)
     if lost := [o for o in labels if o not in color.index]: raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
     return color[~color.index.duplicated()].loc[labels]
@@ -310,8 +342,9 @@ def top_losses(self:RecInterpretation,
     largest:bool=True, # The largest losses, or the smallest?
 )->pd.DataFrame: # User, item, rating, prediction and loss
     "The rows with the largest or smallest losses"
-    n = len(self.losses)
     if k is not None and k<1: raise ValueError(f'k={k} must be at least 1')
+    self._need_rows('top_losses')
+    n = len(self.losses)
     return self[self.losses.topk(min(ifnone(k, n), n), largest=largest)[1]]
 
 @patch
@@ -321,9 +354,11 @@ def plot_top_losses(self:RecInterpretation,
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "What was given and predicted in the rows of `top_losses`"
-    df = self.top_losses(k, largest)
-    user,item,given,pred = df.columns[:4]
-    return _pairs(_axes(ax, 7, .5+.25*len(df)), df[item].astype(str)+f', {user} '+df[user].astype(str), -np.arange(len(df)), (given,df[given]), ('predicted',df[pred]))
+    df,ds = self.top_losses(k, largest),self.dl.dataset
+    user,item,given = ds.user_name,ds.item_name,ds.rating_name
+    labels = df[item].astype(str)+f', {user} '+df[user].astype(str)
+    ax = _axes(ax, 7, .5+.25*len(df))
+    return _pairs(ax, labels, -np.arange(len(df)), (given,df[given]), ('predicted',df[f'{given}_pred']))
 
 # %% ../nbs/06_interpret.ipynb #6fa8a3fb
 _count_edges = [0,1,3,6,11,21,51,101,201,501,1001]
@@ -333,13 +368,15 @@ def error_by_count(self:RecInterpretation,
     is_item:bool=True, # By the training ratings of the items, or of the users?
 )->pd.DataFrame: # Indexed by number of training ratings: `rows`, `rmse`, `mae`, and the mean of rating minus prediction, `error`
     "How far off predictions are, by how many training ratings there were to learn from"
+    need_stars(self.model, 'error_by_count')
     count = self._trained(is_item)[1]
     if count is None: raise _no_ratings('error_by_count')
-    ds = self.dl.dataset
-    count[0] = 0
-    of_row,off = count[ds.x[:,int(is_item)].cpu().long()].numpy(),self[range(len(ds))]
+    given,pred = self._given('error_by_count')
+    codes = self.dl.dataset.x[:,int(is_item)].cpu().long()
+    of_row = count[codes].where(codes>0, 0).numpy()
     names = [str(a) if a+1==b else f'{a}–{b-1}' for a,b in zip(_count_edges, _count_edges[1:])]+[f'{_count_edges[-1]} or more']
-    off = (off.iloc[:,2]-off.iloc[:,3]).groupby(pd.Categorical.from_codes(np.searchsorted(_count_edges, of_row, 'right')-1, names), observed=True)
+    groups = pd.Categorical.from_codes(np.searchsorted(_count_edges, of_row, 'right')-1, names)
+    off = (given-pred).groupby(groups, observed=True)
     res = pd.DataFrame(dict(rows=off.size(), rmse=off.agg(lambda o: (o**2).mean()**.5), mae=off.agg(lambda o: o.abs().mean()), error=off.mean()))
     return res.rename_axis(f'ratings of the {self._vocab(is_item).name}')
 
@@ -366,9 +403,8 @@ def calibration(self:RecInterpretation,
 )->pd.DataFrame: # `rows`, means `predicted` and `given`, and the standard error `se` of `given`
     "What was given to rows that were promised the same"
     if bins<1: raise ValueError(f'bins={bins} must be at least 1')
-    df = self[range(len(self.dl.dataset))]
-    given,pred = df.iloc[:,2],df.iloc[:,3]
-    group = pred.rank(method='first').sub(1)*min(bins, len(df))//len(df)
+    given,pred = self._given('calibration')
+    group = pred.rank(method='first').sub(1)*min(bins, len(pred))//len(pred)
     return pd.DataFrame(dict(rows=group.groupby(group).size(), predicted=pred.groupby(group).mean(), given=given.groupby(group).mean(),
                              se=given.groupby(group).sem())).reset_index(drop=True)
 

@@ -9,15 +9,15 @@ __all__ = ['precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'mrr_at_k', 'map_at
            'train_test', 'k_folds', 'cross_validate']
 
 # %% ../nbs/07_metrics.ipynb #f9a43285
-from fastai.collab import *
-from fastai.tabular.all import *
+import math,time
+from warnings import warn
+import numpy as np,pandas as pd,torch
+import torch.nn.functional as F
+from fastcore.basics import patch
 from .labels import *
-from .dls import *
 from .factors import *
-from .models import *
-from .training import *
 from .predict import *
-from .predict import Recommender,Seen,_best_unseen,_predict
+from .predict import _best_unseen,_exclude,_predict
 
 # %% ../nbs/07_metrics.ipynb #2adeb664
 def precision_at_k(hits, n_relevant):
@@ -42,9 +42,11 @@ def map_at_k(hits, n_relevant):
     return (hits.cumsum(1)/ranks*hits).sum(1)/n_relevant.clamp(max=hits.shape[1])
 
 def ndcg_at_k(hits, n_relevant):
-    "$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"
+    """$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list
+    ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"""
     gains = 1/torch.arange(2, hits.shape[1]+2, device=hits.device).log2()
-    return (hits*gains).sum(1)/gains.cumsum(0)[n_relevant.clamp(max=hits.shape[1])-1]
+    perfect = F.pad(gains.cumsum(0), (1,0))[n_relevant.clamp(max=hits.shape[1])]
+    return (hits*gains).sum(1)/perfect
 
 # %% ../nbs/07_metrics.ipynb #c604b44d
 def coverage(items, n_items):
@@ -52,68 +54,182 @@ def coverage(items, n_items):
     return len(items.unique())/n_items
 
 def novelty(items, counts, n_users):
-    "Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"
+    """Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits
+    ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"""
     return -(counts[items].clamp(min=1)/n_users).log2().mean().item()
+
+# %% ../nbs/07_metrics.ipynb #9fb0bceb
+class _Truth:
+    "What is to be found among the held-out codes `x`, (n,2), the rows `reached` of which are relevant, where lists leave out `seen`"
+    def __init__(self, x, reached, n_items, seen=None):
+        x,self.n_items = x[:,:2].cpu().long(),n_items
+        user,item = (x>0).T
+        keys = x[:,0]*n_items+x[:,1]
+        pairs,low = keys[user & item & reached].unique(),keys[user & item & ~reached].unique()
+        again = torch.isin(pairs, self._seen_by(pairs//n_items, seen)) if seen else torch.zeros_like(pairs, dtype=torch.bool)
+        self.pairs = pairs[~again]
+        missed = x[user & ~item & reached,0]
+        self.users,self.n_relevant = torch.cat([self.pairs//n_items, missed]).unique(return_counts=True)
+        found = dict(on_both_sides=torch.isin(low, pairs).sum(), in_training=again.sum(), relevant=self.n_relevant.sum())
+        self.counted = {**self._count(user, item, x[:,0], keys), **{k: int(v) for k,v in found.items()}, 'users_listed': len(self.users)}
+
+    def _count(self, user, item, users, keys):
+        "How many rows, strangers and repeats there are, where `user` and `item` are known"
+        both = user & item
+        return dict(rows=len(keys), users=len(users[user].unique()), unknown_users=int((~user).sum()), unknown_items=int((~item).sum()),
+                    repeated=int(both.sum())-len(keys[both].unique()))
+
+    def _seen_by(self, users, seen):
+        "What the codes `users` have `seen`, as pairs"
+        users = users.unique()
+        rows,items = seen.of(users)
+        return users[rows]*self.n_items+items
+
+    def found(self, items):
+        "Which of the codes `items`, (n_users,any), recommended to `users`, are relevant"
+        return torch.isin(self.users[:,None]*self.n_items+items, self.pairs)
+
+# %% ../nbs/07_metrics.ipynb #5760a92b
+def _notes(c, told, min_rating):
+    """Sentences on what was counted, `c`: of unknown users and items where they are more than 1% and were not `told` of before,
+    of users with nothing to find where they are more than a fifth"""
+    if c['in_training']:
+        yield (f"{c['in_training']:,} relevant held-out pairs were in training too, where exclude_seen leaves them out of the lists, and "
+               'do not count: pass exclude_seen=False, or drop the repeats before the split')
+    if c['on_both_sides']:
+        yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
+    if not told and c['unknown_users']+c['unknown_items']>.01*c['rows']:
+        yield (f"of {c['rows']:,} held-out rows {c['unknown_users']:,} are of users that were not in training, who get no lists, and "
+               f"{c['unknown_items']:,} of items that were not, which count as missed; RMSE and MAE take the average for them")
+    if c['users_listed']<.8*c['users']:
+        yield f"lists are judged for {c['users_listed']:,} of {c['users']:,} users: the others have nothing held out that is relevant"
+
+def _scale_notes(rec, y):
+    "A sentence if the held-out ratings `y` seem to be on another scale than those of training"
+    (lo,hi),(a,b) = rec.rating_range,(float(o) for o in y.aminmax())
+    if rec.model.is_preference: other = a<=0<lo
+    else: other = min(a-lo, hi-b)<-.05*(hi-lo) or (a<b and len(y)>=20 and b-a<.1*(hi-lo))
+    if other: yield f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: are they on one scale?'
 
 # %% ../nbs/07_metrics.ipynb #06328265
 def _popularity(rec):
     "A `Recommender` that ranks by the number of training ratings"
-    ds = rec.ds
-    model = DotBias.from_classes(0, ds.classes)
-    with torch.no_grad():
-        for e in (model.u_bias,model.i_bias): e.weight.zero_()
-        model.i_bias.weight[:,0] = rec.seen.counts
-    return Recommender(model, ds, rec.seen)
+    n_users,n_items = (len(v) for v in rec.ds.classes.values())
+    model = Dot(torch.zeros(n_users, 0), torch.zeros(n_users, 1), torch.zeros(n_items, 0), rec.counts[:,None].float())
+    return Recommender(model, rec.ds, rec.seen, counts=rec.counts, n_users=rec.n_users)
 
 def _rating_metrics(rec, x, y):
     "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training"
-    values = rec.ds.values()
-    e = _predict(rec.model, x).clamp(float(values[0]), float(values[-1]))-y.cpu()
+    pred = _predict(rec.model, x)
+    if rec.rating_range: pred = pred.clamp(*rec.rating_range)
+    e = pred-y
     return dict(rmse=e.square().mean().sqrt().item(), mae=e.abs().mean().item())
 
-def _in_training(rec):
-    "A `Recommender` for which seen means rated in training, where a learner counts what is held out as well"
-    if not isinstance(rec, RecLearner): return rec
-    return Recommender(rec.model, rec.ds, Seen(rec.ds.x, *map(len, rec.ds.classes.values()), rec.ds.counts(1), rec.ds.shard))
+# %% ../nbs/07_metrics.ipynb #ca4bf7f6
+def _raters(rec):
+    "How many users have rated each item in training; where that isn't known, how many ratings it has"
+    seen,n_items = rec.seen,len(rec.counts)
+    whole = seen is not None and seen.trained is not None and int(seen.trained.sum())==int(rec.counts.sum())
+    if not whole: return rec.counts.clamp(max=rec.n_users)
+    users = torch.arange(len(seen.trained)).repeat_interleave(seen.trained)
+    return torch.bincount((users*n_items+seen.items).unique()%n_items, minlength=n_items)
 
-def _list_metrics(rec, x, k, exclude_seen):
-    "Of the recommendations to the users in the relevant pairs `x`, codes"
-    users,n_relevant = x[:,0].cpu().long().unique(return_counts=True)
-    n_items,parts = len(rec.ds.classes[rec.ds.item_name]),[]
-    _best_unseen(rec, users, torch.arange(1, n_items), k, rec.seen if exclude_seen else None, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
+# %% ../nbs/07_metrics.ipynb #c61e806b
+_of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
+
+def _list_metrics(rec, truth, k, seen, raters):
+    "Of the recommendations to the users of `truth`, what they have `seen` left out"
+    items,parts = torch.arange(1, truth.n_items),[]
+    _best_unseen(rec, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
     scores,items = (torch.cat(o) for o in zip(*parts))
     there = scores.isfinite()
-    hits = torch.isin(users[:,None]*n_items+items, x[:,0].cpu().long()*n_items+x[:,1].cpu().long()) & there
-    hits = F.pad(hits, (0, k-hits.shape[1]))
-    res = {f.__name__.replace('_k', f'_{k}'): f(hits, n_relevant).mean().item() for f in (precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k)}
-    return {**res, 'coverage': coverage(items[there], n_items-1), 'novelty': novelty(items[there], rec.seen.counts, len(rec.ds.classes[rec.ds.user_name])-1)}
+    hits,n = truth.found(items) & there,truth.n_relevant
+    width = min(k, max(hits.shape[1], int(n.max())))  # a list of a million has no more places than can be filled or missed
+    hits = F.pad(hits, (0, width-hits.shape[1]))
+    res = {f.__name__.replace('_k', f'_{k}'): f(hits, n).mean().item() for f in _of_lists}
+    res[f'precision_at_{k}'] *= width/k
+    return {**res, 'coverage': coverage(items[there], truth.n_items-1), 'novelty': novelty(items[there], raters, rec.n_users)}
+
+# %% ../nbs/07_metrics.ipynb #ee3fd35c
+def _without(seen, x, n_items):
+    "`seen` without the pairs in the codes `x`, and how many these are"
+    users = torch.arange(len(seen.offsets)-1).repeat_interleave(seen.offsets.diff())
+    lost = torch.isin(users*n_items+seen.items, x[:,0].long()*n_items+x[:,1])
+    rows = torch.stack([users,seen.items], 1)
+    return Seen(rows[~lost], len(seen.offsets)-1, n_items, seen.counts, seen.shard),int(lost.sum())
+
+def _as_trained(rec, x):
+    "`rec` as a `Recommender` for which seen means rated in training, and what it doesn't know of that; `x` are the held-out codes"
+    seen,notes,cut = rec.seen,[],rec.rating_range
+    if seen is not None and seen.trained is not None: seen = seen.in_training()
+    elif seen is not None:
+        seen,n = _without(seen, x, len(rec.counts))
+        if n: notes = [f'it is not known what of the seen was training: the {n:,} held-out pairs in it count as not seen']
+    if cut is None and rec.model.clip: cut = rec.model.y_range
+    if cut is None and not rec.model.is_preference:
+        notes.append('the lowest and highest rating of training, where predictions are to be cut off, are not known here')
+    return Recommender(rec.model, rec.ds, seen, counts=rec.counts, rating_range=cut, n_users=rec.n_users),notes
 
 # %% ../nbs/07_metrics.ipynb #38832685
+def _held_out(rec, frame, min_rating):
+    "The held-out codes (n,2) or with times (n,3), and the ratings or `None`: those of validation, or of `frame`"
+    if frame is None and rec.held_out is None:
+        raise ValueError('a recommender without dataloaders holds no validation rows: pass a frame of held-out ratings')
+    optional = rec.model.is_preference and min_rating is None
+    held = rec.held_out if frame is None else rec.ds.encode(frame, 'average', with_labels=None if optional else True)
+    if not len(held): raise ValueError('there are no held-out ratings to evaluate on')
+    if rec.counts is None:
+        raise ValueError('a loaded learner does not know who has seen what, nor how often items were rated: '
+                         'evaluate before it is exported, or keep it with save_recommender')
+    return held.x.cpu(),None if held.y is None else held.y.cpu()
+
+def _check_found(truth, y, known, min_rating):
+    "Refuse a question that nobody can answer"
+    if len(truth.users): return
+    if not known.any(): raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
+    if truth.counted['in_training']:
+        raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: '
+                         'pass exclude_seen=False, or another frame')
+    raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {float(y[known].max()):g}')
+
+# %% ../nbs/07_metrics.ipynb #228b0f0c
 @patch
-def evaluate(self:RecLearner|Recommender,
-    frame:pd.DataFrame=None, # Held-out ratings; those of validation if left out
+def evaluate(self:Recommends,
+    frame:pd.DataFrame=None, # Held-out ratings; a learner's rows of validation if left out
     k:int=10, # Length of the lists
     min_rating:float=None, # What is rated lower is not relevant; everything is if left out
-    exclude_seen:bool=True, # Leave out of the lists what was rated in training?
-)->pd.DataFrame: # A row for the model and one for popularity
-    "RMSE and MAE of the predicted ratings, and precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations"
-    if k<1: raise ValueError(f'k={k} must be at least 1')
-    if frame is None and isinstance(self, RecLearner): held = self.dls.valid_ds
-    else: held = self.ds.encode(frame, 'average', with_labels=True)
-    if not len(held): raise ValueError('there are no held-out ratings to evaluate on')
-    if not len(self.ds): raise ValueError('a loaded learner does not know who has seen what: evaluate before it is exported')
-    x,y = held.x,held.y
-    relevant = x[(x[:,0]>0) & (y>=(-math.inf if min_rating is None else min_rating))]
-    if not len(relevant): raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}')
-    self = _in_training(self)
-    rating = {} if self.model.is_preference else _rating_metrics(self, x, y)
-    rows = {'model': {**rating, **_list_metrics(self, relevant, k, exclude_seen)}, 'popularity': _list_metrics(_popularity(self), relevant, k, exclude_seen)}
-    return pd.DataFrame.from_dict(rows, orient='index').reindex(columns=['rmse','mae',*rows['popularity']])
+    exclude_seen:bool|pd.DataFrame=True, # Leave out of the lists what was rated in training, or in this frame?
+)->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
+    """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations.
+
+    A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
+    Unknown items count as missed, and unknown users get no lists"""
+    if not isinstance(k, (int,np.integer)) or k<1: raise ValueError(f'k={k!r} must be a whole number, at least 1')
+    if not isinstance(min_rating, (type(None),int,float,np.number)): raise ValueError(f'min_rating={min_rating!r} must be a number')
+    x,y = _held_out(self, frame, min_rating)
+    rec,notes = _as_trained(self, x)
+    seen = _exclude(rec, exclude_seen)
+    reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
+    truth = _Truth(x, reached, len(rec.counts), seen)
+    _check_found(truth, y, x[:,0]>0, min_rating)
+    if frame is not None and y is not None and rec.rating_range: notes += _scale_notes(rec, y)
+    if notes := [*notes, *_notes(truth.counted, frame is not None, min_rating)]: warn('; '.join(notes))
+    return _report(rec, truth, x, y, int(k), seen)
+
+# %% ../nbs/07_metrics.ipynb #1d32ab5c
+def _report(rec, truth, x, y, k, seen):
+    "The table of `evaluate`"
+    ratings,raters = {} if rec.model.is_preference else _rating_metrics(rec, x, y),_raters(rec)
+    lists = {n: _list_metrics(o, truth, k, seen, raters) for n,o in (('model',rec),('popularity',_popularity(rec)))}
+    res = pd.DataFrame.from_dict({**lists, 'model': {**ratings, **lists['model']}}, orient='index')
+    res = res.reindex(columns=['rmse','mae',*lists['popularity']])
+    res.attrs['counted'] = truth.counted
+    return res
 
 # %% ../nbs/07_metrics.ipynb #055e88d3
 def train_test(
     ratings:pd.DataFrame, # All ratings
-    splitter:Callable # From a frame to the row numbers of training and test
+    splitter:callable # From a frame to the row numbers of training and test
 )->tuple: # Training and test frame
     "The two frames that `splitter` makes of `ratings`"
     return tuple(ratings.iloc[o].reset_index(drop=True) for o in splitter(ratings))
@@ -129,13 +245,16 @@ def k_folds(
     return {f'fold {i+1}': train_test(ratings, lambda _: (np.concatenate(parts[:i]+parts[i+1:]),parts[i])) for i in range(n)}
 
 def cross_validate(
-    fit:Callable, # From `RecDataLoaders` to a fitted `RecLearner`
+    fit:callable, # From `RecDataLoaders` to a fitted `RecLearner`
     folds:dict, # Training and test frame under the name of each fold, or a list of such pairs
     k:int=10, # As in `evaluate`
     min_rating:float=None, # As in `evaluate`
     **kwargs # For `RecDataLoaders.from_df`
 )->pd.DataFrame: # A row for each fold, then 'mean' and 'std'
     "What `evaluate` says of the model that `fit` gives on each of the `folds`, and the seconds that `fit` took"
+    from fastprogress.fastprogress import progress_bar
+    from fastrec.dls import RecDataLoaders  # here, since a service that evaluates needs none of what trains
+    from fastrec.training import RecLearner
     if not isinstance(folds, dict): folds = {f'fold {i+1}': o for i,o in enumerate(folds)}
     rows = {}
     for name,(train,test) in progress_bar(folds.items()):

@@ -10,7 +10,6 @@ __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 # %% ../nbs/05_predict.ipynb #4b51ffc2
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
 from pathlib import Path
 from warnings import warn
 import numpy as np,pandas as pd,torch
@@ -21,13 +20,18 @@ from .labels import *
 from .labels import _as_ratings,_missing,_need_columns
 from .factors import *
 from .factors import _seeded,_table
+from .screens import make_screen
 
 # %% ../nbs/05_predict.ipynb #3e663d92
 class Seen:
-    "Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item"
-    shard = None  # where this process knows of its own users alone
-    def __init__(self, x, n_users, n_items, counts=None, shard=None):
-        x = x[(x[:,:2]>0).all(1)].cpu()
+    """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item.
+
+    The first `trained[u]` are those of training, if that is known: `trained` is `None` otherwise. Of the rows `x` the first `n_train` are"""
+    shard = trained = None  # `shard`: where this process knows of its own users alone
+    def __init__(self, x, n_users, n_items, counts=None, shard=None, n_train=None):
+        known = (x[:,:2]>0).all(1)
+        if n_train is not None: self.trained = torch.bincount(x[:n_train][known[:n_train],0].cpu(), minlength=n_users)
+        x = x[known].cpu()
         self.shard = shard
         order = x[:,0].argsort(stable=True)
         self.items = x[order,1]
@@ -35,10 +39,10 @@ class Seen:
         self.counts = torch.bincount(x[:,1], minlength=n_items) if counts is None else counts
 
     @classmethod
-    def from_rows(cls, items, offsets, counts):
+    def from_rows(cls, items, offsets, counts, trained=None, shard=None):
         "One whose rows are known already"
         res = cls.__new__(cls)
-        res.items,res.offsets,res.counts = items,offsets,counts
+        res.items,res.offsets,res.counts,res.trained,res.shard = items,offsets,counts,trained,shard
         return res
 
     def of(self, users):
@@ -49,6 +53,15 @@ class Seen:
         within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
         return rows,self.items[starts[rows]+within]
 
+# %% ../nbs/05_predict.ipynb #940f3888
+@patch
+def in_training(self:Seen):
+    "What was rated in training alone"
+    lens = self.offsets.diff()
+    place = torch.arange(len(self.items)) - self.offsets[:-1].repeat_interleave(lens)
+    items = self.items[place<self.trained.repeat_interleave(lens)]
+    return Seen.from_rows(items, F.pad(self.trained.cumsum(0), (1,0)), self.counts, self.trained, self.shard)
+
 # %% ../nbs/05_predict.ipynb #7875977a
 class Recommends:
     "What predicts and recommends by a `model`, by `ds`, which reads frames for it, by what its users have `seen`, a `Seen` or `None`, and by the `noise` of ratings"
@@ -57,12 +70,26 @@ class Recommends:
         "How often each item (code) was rated in training; `None` if that isn't known"
         return self.seen and self.seen.counts
 
+    held_out = None  # rows of validation, where there are dataloaders
+    @property
+    def rating_range(self):
+        "Lowest and highest rating of training; `None` if that isn't known"
+        if not len(self.ds): return None
+        values = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
+        return tuple(float(o) for o in values)
+
+    @property
+    def n_users(self):
+        "How many users training had"
+        return len(self.ds.classes[self.ds.user_name])-1
+
 class Recommender(Recommends):
     "A model, what reads frames for it, what its users have seen, and the variance of ratings around what it predicts; without the means to train"
-    counts = None
-    def __init__(self, model, ds, seen=None, noise=1., counts=None):
-        store_attr(but='counts')
+    counts = rating_range = n_users = None
+    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
+        store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts
+        self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users
 
 # %% ../nbs/05_predict.ipynb #dc8c444a
 @contextmanager
@@ -79,6 +106,13 @@ def _codes(vocab, labels):
     "Codes of `labels`, one or several; of all if it's `None`"
     if labels is None: return torch.arange(1, len(vocab))
     return torch.from_numpy(vocab.lookup(labels))
+
+# %% ../nbs/05_predict.ipynb #e95b2a78
+def need_stars(model, what):
+    "Refuse `what` for a `model` of preferences, which are not on the scale of the ratings"
+    if model.is_preference:
+        raise ValueError(f'{what} compares predictions with ratings, and those of fit_ials are preferences: '
+                         'use evaluate and recommend, or another fit for ratings')
 
 # %% ../nbs/05_predict.ipynb #af2074c1
 @patch
@@ -125,7 +159,8 @@ def predict_df(self:Recommends,
 )->pd.Series: # Predictions under the index of `frame`; with `std` a frame with them and the column 'std'
     "Predicted ratings for the rows of `frame`"
     ds = self.ds.encode(frame, unknown, with_labels=False)
-    pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=f'{self.ds.rating_name}_pred')
+    name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
+    pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=name)
     return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #88243c99
@@ -207,114 +242,6 @@ def top_n(
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
 
-# %% ../nbs/05_predict.ipynb #b4b6c60a
-class _Screen:
-    """Finds the `n` best products of the rows of `u`, (users,k), and `i`, (items,k), among `n_candidates` with the largest keys, which stand for rough products.
-    `some`, (any,k), are users like those of `u`"""
-    def __init__(self, u, i, some, n, n_candidates):
-        store_attr('u,i,n,n_candidates')
-        norm,mean,varies = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float32),i.mean(0),i.amax(0)>i.amin(0)
-        self.offset,self.some,varying = u@mean,some*varies,u*varies
-        rough,longest,off = self.round_users(varying),0,0
-        for x in i.split(max(2**18//i.shape[1], 1)):  # pieces that stay in cache
-            x = x-mean
-            longest = norm(x).max().clamp(min=longest)
-            off = norm(x.sub_(self.round_items(x))).max().clamp(min=off)
-        self.error = norm(varying-rough)*longest + norm(rough)*off + max(256, 4*u.shape[1])*2**-24*norm(u)*(longest+mean.norm())
-
-    def products(self, b, cols):
-        "Products of the users `b` with the items `cols`, (rows,any), beyond the last of which there may be padding"
-        return (self.u[b][:,None]*F.embedding(cols.clamp(max=len(self.i)-1), self.i)).sum(2)
-
-    def best(self, b, keys):
-        "Products and columns, (rows,n), best first, of the users `b`, and whether their `keys` make certain that no others are as good"
-        keys,cols = _largest(keys, self.n_candidates)
-        best,order = self.products(b, cols).topk(self.n+1)
-        last = keys.amin(1)
-        sure = (last>0) & (best[:,1:]<best[:,:-1]).all(1) & (best[:,self.n-1] > self.at_most(b, last)+self.error[b]+self.offset[b])
-        return best[:,:self.n],cols.gather(1, order[:,:self.n]),sure
-
-    def again(self, b, scores, cols):
-        "`scores` and `cols`, (rows,n), of the users `b`, the scores added up as in `best`"
-        cols,order = cols.sort(1)
-        scores = torch.where(scores.gather(1, order)!=-torch.inf, self.products(b, cols), -torch.inf)
-        scores,order = scores.sort(dim=1, descending=True, stable=True)
-        return scores,cols.gather(1, order)
-
-# %% ../nbs/05_predict.ipynb #e214c370
-class _HalfScreen(_Screen):
-    "Products in bfloat16"
-    def __init__(self, u, i, *args):
-        self.pieces = []
-        super().__init__(u, i, *args)
-        self.i16 = F.pad(torch.cat(self.pieces), (0,0,0,-len(i)%128))
-        del self.pieces
-
-    def round_users(self, u):
-        self.u16 = u.bfloat16()
-        return self.u16
-
-    def round_items(self, i):
-        self.pieces.append(i.bfloat16())
-        return self.pieces[-1]
-
-    def keys(self, b):
-        flags = torch.backends.cuda.matmul
-        kept,flags.allow_bf16_reduced_precision_reduction = flags.allow_bf16_reduced_precision_reduction,False
-        try: return (self.u16[b]@self.i16.T).view(torch.int16)
-        finally: flags.allow_bf16_reduced_precision_reduction = kept
-
-    def at_most(self, b, keys): return keys.view(torch.bfloat16).float()*(1+2**-8)
-
-# %% ../nbs/05_predict.ipynb #c79ecf27
-def _whole(x):
-    "The rows of `x` as whole numbers from -127 to 127, and what to multiply each by"
-    scale = x.abs().amax(1, keepdim=True).div_(127).clamp_(min=1e-30)
-    return (x/scale).round_(),scale
-
-class _ByteScreen(_Screen):
-    "Products of whole numbers of 8 bits"
-    def __init__(self, u, i, *args):
-        torch.empty(2**25-2**16, dtype=torch.uint8)  # freed at once: glibc's malloc now keeps as much at hand in this process, and a block of keys needs no new pages
-        self.pieces,self.scales,self.top = [],[],0
-        super().__init__(u, i, *args)
-        pad = -len(i)%128
-        self.i8 = torch.ops.onednn.qlinear_prepack(F.pad(torch.cat(self.pieces), (0,0,0,pad)), None)
-        self.i_scale = F.pad(torch.cat(self.scales)[:,0], (0,pad))
-        self.i_zero = torch.zeros(len(self.i_scale), dtype=torch.int64)
-        self.step = max(float(self.top), 1e-30)/204
-        del self.pieces,self.scales
-
-    def round_users(self, u):
-        whole,scale = _whole(u)
-        self.u8,self.u_scale,self.some = (whole+128).byte(),scale[:,0],_whole(self.some)[0]
-        return whole*scale
-
-    def round_items(self, i):
-        whole,scale = _whole(i)
-        self.pieces.append(whole.char())
-        self.scales.append(scale)
-        i = whole*scale
-        self.top = (self.some@i.T).max().clamp(min=self.top)
-        return i
-
-    def keys(self, b):
-        return torch.ops.onednn.qlinear_pointwise(self.u8[b], 1., 128, self.i8, self.i_scale, self.i_zero, None, self.step, 0, torch.uint8, 'none', [], '')
-
-    def at_most(self, b, keys): return torch.where(keys<255, (keys+.51)*self.step*self.u_scale[b], torch.inf)
-
-# %% ../nbs/05_predict.ipynb #06642e21
-def _screen_for(device):
-    "The kind of `_Screen` that is faster there than products in float32, or `None`"
-    if device.type=='cuda' and torch.cuda.is_bf16_supported(including_emulation=False): return _HalfScreen
-    if device.type=='cpu' and hasattr(torch.ops.onednn, 'qlinear_pointwise') and getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_vnni'): return _ByteScreen
-
-def _screen(model, u, i, n, n_users):
-    "A `_Screen` where it pays, for a model of `n_users`"
-    kind = _screen_for(u.device)
-    if kind and isinstance(model, Dot) and u.dtype==torch.float32 and len(u)>=256 and len(i)>=200*n+6000:
-        return kind(u, i, model.user_side(torch.linspace(1, n_users, 32, dtype=torch.float64, device=u.device).long()), n, 2*n+20)
-
 # %% ../nbs/05_predict.ipynb #72dae4ba
 def _candidates(self, items, min_count):
     "Codes of the items that may be recommended, in order"
@@ -341,8 +268,8 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
     where[items] = torch.arange(len(items))
     with _evaluating(self.model) as device:
         u,i = self.model.user_side(users.to(device)),self.model.item_side(items.to(device))
-        screen = _screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
-        size = _block_size(u, i, max_bytes, 6, 8*screen.n_candidates*u.shape[1]) if screen else _block_size(u, i, max_bytes)
+        screen = make_screen(self.model, u, i, n, len(self.ds.classes[self.ds.user_name])-1)
+        size = _block_size(u, i, max_bytes, screen.score_bytes, 8*screen.n_candidates*u.shape[1]) if screen else _block_size(u, i, max_bytes)
         def rows(n):  # such that begin at a cache line, which are faster to write
             return torch.full((n,-(-len(i)//128)*128), -torch.inf, dtype=u.dtype, device=device)
         def strike(b, scores, worst=-torch.inf):
@@ -355,7 +282,8 @@ def _best_unseen(self, users, items, n, seen, max_bytes, keep):
             self.model.score(u[b], i, out=scores[:,:len(i)])
             return top_n(strike(b, scores), n)
         def screened(b):
-            *best,sure = screen.best(b, strike(b, screen.keys(b), 0))
+            candidates = _largest(strike(b, screen.keys(b), 0), screen.n_candidates)
+            *best,sure = screen.best(b, *candidates)
             if not sure.all():
                 unsure = (~sure).nonzero()[:,0].cpu()
                 rest = b.start+unsure
@@ -486,6 +414,7 @@ def _padded(users, n_users, *cols):
 @patch
 def _fit_users(self:Dot, users, items, y, n_users, noise, steps=6, eps=None):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1): the mean, or with the standard normal `eps` a draw"
+    if self.is_preference: return _fit_choices(self, users, items, n_users)
     m,cov = _prior(self)
     prec,z = torch.linalg.inv(cov),m.repeat(n_users, 1)
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
@@ -577,6 +506,36 @@ def _read_new(ds, ratings, unknown, y_range):
     x = torch.from_numpy(np.stack([vocab.encode(ratings[ds.user_name]), codes], 1))
     return x[codes>0],torch.from_numpy(y[codes>0]),vocab
 
+# %% ../nbs/05_predict.ipynb #9de65952
+_ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
+
+def _fit_choices(model, users, items, n_users):
+    "Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes); the average one for who chose nothing"
+    args,q = model.ials or _ials_defaults,model.item_factors
+    counts = torch.bincount(users, minlength=n_users)
+    lam = args['reg']*(counts+args['alpha0']*len(q))**args['power']
+    a = lam[:,None,None]*torch.eye(q.shape[1], device=q.device) + args['alpha0']*(q.T@q)
+    w = model.user_factors.mean(0).repeat(n_users, 1)
+    if len(users):
+        chosen, = _padded(users, n_users, model.i_weight(items))
+        chol = torch.linalg.cholesky(a + chosen.mT@chosen)
+        w = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0].where(counts[:,None]>0, w)
+    return torch.cat([w, torch.zeros_like(w[:,:1])], 1)
+
+# %% ../nbs/05_predict.ipynb #f921bb95
+def _as_choices(rec, ratings):
+    "`ratings` with a 1 in each row; where they hold zeros or less, and training did not, it is told that these count as chosen"
+    name,lowest = rec.ds.rating_name,rec.rating_range[0] if rec.rating_range else 1
+    if not isinstance(ratings, pd.DataFrame): return ratings
+    if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]):
+        low = (ratings[name]<=0) & (ratings[name]<lowest)
+        if low.any():
+            warn(f'{low.sum()} of {len(ratings)} rows have a rating of 0 or less, {ratings[name][low].iloc[0]:g} for one, and count as '
+                 'chosen like the others: leave out what was not chosen')
+    ratings = ratings.copy(deep=False)
+    ratings[name] = 1.
+    return ratings
+
 # %% ../nbs/05_predict.ipynb #a5634575
 @patch
 def fold_in(self:Recommends,
@@ -585,6 +544,7 @@ def fold_in(self:Recommends,
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
     if unknown not in ('raise','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise' or 'drop'")
+    if self.model.is_preference: ratings = _as_choices(self, ratings)
     x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
     with _evaluating(self.model) as device:
@@ -593,4 +553,6 @@ def fold_in(self:Recommends,
     classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}
     model.classes,model.fill_unknown = classes,noop
     counts = torch.ones(len(classes[self.ds.item_name]), dtype=int) if self.counts is None else self.counts
-    return NewUsers(model, RatingsTensors(x, y, classes, self.ds.rating_name), Seen(x, *(len(v) for v in classes.values()), counts))
+    seen = Seen(x, *(len(v) for v in classes.values()), counts, n_train=len(x))
+    ds = RatingsTensors(x, y, classes, self.ds.rating_name)
+    return NewUsers(model, ds, seen, rating_range=self.rating_range, n_users=self.n_users)

@@ -18,7 +18,7 @@ from .models import *
 from .collab import *
 from .collab import _infer_range
 from .training import *
-from .training import one_thread
+from .training import AgainstOnes,one_thread
 from .factors import _seeded
 
 # %% ../nbs/04_solvers.ipynb #704e5244
@@ -237,11 +237,60 @@ def fit_als(self:RecLearner,
     if not 0<=reg<math.inf or not math.isfinite(power): raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
     self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
 
+# %% ../nbs/04_solvers.ipynb #69be9e65
+def _has_tail(y):
+    "Have the ratings `y` a long tail, as counts have and a scale has not?"
+    positive = y[y>0]
+    return len(positive)>0 and float(positive.max())>10*max(float(positive.median()), 1)
+
+def _not_chosen(y):
+    "How many of the ratings `y` are 0, and how many below, but for grades of a scale"
+    values,n = y.unique(return_counts=True)
+    zeros,below = int((y==0).sum()),int((y<0).sum())
+    if not _has_tail(y) and len(values)>(5 if below else 3):
+        below = 0
+        if zeros<max(int(n.max()), len(y)/5): zeros = 0
+    return zeros,below
+
+# %% ../nbs/04_solvers.ipynb #2aa1f5d8
+def _check_choices(ds):
+    "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
+    if not len(ds): return
+    y,n,name = ds.y.cpu(),len(ds),ds.rating_name
+    zeros,below = _not_chosen(y)
+    col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
+    if zeros+below==n:
+        raise ValueError(f'all {n:,} ratings are 0 or less, and fit_ials learns from what was chosen: give that a 1 in {name!r}')
+    if zeros+below:
+        warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
+             f'leave them out with df[{col}>0]')
+    if _has_tail(y):
+        most,half = float(y.max()),float(y[y>0].median())
+        warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, '
+             f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
+
+# %% ../nbs/04_solvers.ipynb #480e8109
+def _check_monitors(cbs):
+    "Refuse callbacks that watch what `fit_ials` does not record"
+    names = ('train_loss','valid_loss')
+    if lost := [cb for cb in cbs if isinstance(cb, TrackerCallback) and cb.monitor not in names]:
+        raise ValueError(f'{type(lost[0]).__name__} watches {lost[0].monitor!r}, which compares with ratings and is not recorded '
+                         "by fit_ials: let it watch 'valid_loss'")
+
+@contextmanager
+def _ratings_aside(learn):
+    "Meanwhile `learn` has no metrics of ratings, and the loss that its sweeps report"
+    kept = learn.metrics,learn.loss_func
+    learn.metrics,learn.loss_func = L(),nn.MSELoss()
+    try: yield
+    finally: learn.metrics,learn.loss_func = kept
+
 # %% ../nbs/04_solvers.ipynb #a3b8ec21
 def _ials_sweeps(model, ds, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
+    model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     sides,eye = (_Side(u, i, ones, *n, ds.part),_Side(i, u, ones, *n[::-1], ds.part)),torch.eye(rows[0].shape[1], device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
@@ -268,6 +317,10 @@ def fit_ials(self:RecLearner,
     cbs=None # Callbacks
 ):
     "Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings"
-    if not 0<alpha0<math.inf or not 0<reg<math.inf: raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
-    if not math.isfinite(power): raise ValueError(f'power={power} must be a number')
-    self._solve(n_factors, partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power), n_sweep, None, cbs, implicit=True)
+    if not (0<alpha0<math.inf and 0<reg<math.inf): raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
+    _check_monitors([*self.cbs, *L(cbs)])
+    _check_choices(self.dls.train_ds)
+    sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
+    with _ratings_aside(self):
+        self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True)

@@ -19,7 +19,7 @@ from .dls import *
 from .factors import *
 from .factors import _seeded
 from .predict import *
-from .predict import _predict
+from .predict import _predict,need_stars
 from .models import *
 
 # %% ../nbs/02a_training.ipynb #16369e65
@@ -104,16 +104,49 @@ def seen(self:RecLearner):
     "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
-        self.dls._seen = Seen(torch.cat([self.ds.x, self.dls.valid_ds.x]), *map(len, self.ds.classes.values()), self.ds.counts(1), self.ds.shard)
+        x,sizes = torch.cat([self.ds.x, self.dls.valid_ds.x]),map(len, self.ds.classes.values())
+        self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 @patch(as_prop=True)
 def noise(self:RecLearner):
-    "Mean squared error on up to 65,536 training ratings; for a loaded learner, that of being off by 15% of the range"
+    "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, that of being off by 15% of the range"
     ds = self.ds
     if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
     x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
+    if self.model.is_preference: y = torch.ones_like(y)
     return F.mse_loss(_predict(self.model, x), y.cpu()).item()
+
+# %% ../nbs/02a_training.ipynb #05b77864
+@patch(as_prop=True)
+def held_out(self:RecLearner):
+    "The rows of validation"
+    return self.dls.valid_ds
+
+@patch
+@delegates(Learner.validate)
+def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
+    "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences"
+    need_stars(self.model, 'validate')
+    return Learner.validate(self, ds_idx, dl, **kwargs)
+
+@patch
+@delegates(Learner.show_results)
+def show_results(self:RecLearner, ds_idx=1, dl=None, **kwargs):
+    "Ratings beside predictions of some rows. `ValueError` for a model of preferences"
+    need_stars(self.model, 'show_results')
+    return Learner.show_results(self, ds_idx, dl, **kwargs)
+
+@patch
+def loss_not_reduced(self:RecLearner):
+    need_stars(self.model, 'a loss of each row')
+    return Learner.loss_not_reduced(self)
+
+# %% ../nbs/02a_training.ipynb #d95b0927
+class AgainstOnes(Callback):
+    "Validate preferences by their distance from 1, as those who chose are meant to have it"
+    run_train = False
+    def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../nbs/02a_training.ipynb #9c5ec871
 @patch

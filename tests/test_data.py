@@ -34,17 +34,17 @@ def test_bad_rating_line(tmp_path, name, lines, line):
     lay = releases[name]
     write_release(tmp_path, name)
     text = lines.replace('{','').replace('}','').replace('|', lay['sep'])
-    (tmp_path/lay['ratings']).write_text(lay['header'] + '\n'*bool(lay['header']) + text)
+    (tmp_path/lay['ratings']).write_text(lay['header'] + '\n'*bool(lay['header']) + text, encoding='utf-8')
     with pytest.raises(ValueError, match=f'{lay["ratings"]}, line {line+bool(lay["header"])}: '): movielens(name, tmp_path)
 
 def test_wrong_separator_inside(tmp_path):
     write_release(tmp_path, 'ml-1m')
-    (tmp_path/'ratings.dat').write_text('1::1::5::978300760\n1:x:1::5::978300760\n')
+    (tmp_path/'ratings.dat').write_text('1::1::5::978300760\n1:x:1::5::978300760\n', encoding='utf-8')
     with pytest.raises(ValueError, match='ratings.dat, line 2'): movielens('ml-1m', tmp_path)
 
 def test_missing_header(tmp_path):
     write_release(tmp_path, 'ml-25m')
-    (tmp_path/'ratings.csv').write_text('1,1,3,978300760\n')
+    (tmp_path/'ratings.csv').write_text('1,1,3,978300760\n', encoding='utf-8')
     with pytest.raises(ValueError, match='ratings.csv, line 1.*userId,movieId,rating,timestamp'): movielens('ml-25m', tmp_path)
 
 @pytest.mark.parametrize('name', ['ml-100k','ml-1m','ml-25m'])
@@ -56,7 +56,7 @@ def test_no_ratings(tmp_path, name):
 def test_bad_title_line(tmp_path, name, line):
     lay = releases[name]
     write_release(tmp_path, name)
-    with open(tmp_path/lay['items'], 'a') as f: f.write(line.replace('|', lay['item_sep'])+'\n')
+    with open(tmp_path/lay['items'], 'a', encoding='utf-8') as f: f.write(line.replace('|', lay['item_sep'])+'\n')
     with pytest.raises(ValueError, match=f'{lay["items"]}, line {len(films)+1+(name=="ml-25m")}: '): movielens(name, tmp_path)
 
 def test_rated_but_untitled(tmp_path):
@@ -260,7 +260,7 @@ def test_splitter_needs_its_column(ratings):
 
 def test_sides(tmp_path):
     write_release(tmp_path, 'ml-1m')
-    (tmp_path/'users.dat').write_text('5::F::1::10::48067\n9::M::56::16::70072\n')
+    (tmp_path/'users.dat').write_text('5::F::1::10::48067\n9::M::56::16::70072\n', encoding='utf-8')
     users,items = movielens_sides('ml-1m', tmp_path)
     assert users.loc[9].to_dict()==dict(age='56', sex='M', occupation='16') and users.index.name=='user'
     assert items.loc['Hamlet (1996) [7]','year']=='1996' and items.loc['Heat','year']=='unknown' and items.index.name=='title'
@@ -273,9 +273,9 @@ def test_sides(tmp_path):
 def test_sides_of_ml_100k(tmp_path):
     write_release(tmp_path, 'ml-100k')
     with pytest.raises(FileNotFoundError, match='u.user'): movielens_sides('ml-100k', tmp_path)
-    (tmp_path/'u.user').write_text('5|24|M|technician|85711\n9|7|F|writer|43537\n')
+    (tmp_path/'u.user').write_text('5|24|M|technician|85711\n9|7|F|writer|43537\n', encoding='utf-8')
     flags = lambda *on: '|'.join('1' if k in on else '0' for k in range(19))
-    (tmp_path/'u.item').write_text(f'1|Hamlet (1996)|01-Jan-1996||http://x|{flags(1,8)}\n3|Amelie (2001)|01-Jan-2001||http://y|{flags(14)}\n')
+    (tmp_path/'u.item').write_text(f'1|Hamlet (1996)|01-Jan-1996||http://x|{flags(1,8)}\n3|Amelie (2001)|01-Jan-2001||http://y|{flags(14)}\n', encoding='utf-8')
     users,items = movielens_sides('ml-100k', tmp_path)
     assert users.age.tolist()==['20s','0s'] and items.genres.tolist()==['Action|Drama','Romance'] and items.year.tolist()==['1996','2001']
 

@@ -1,10 +1,11 @@
 """Several processes on this machine, connected by the loopback, and a local Ray: the same results as in one process"""
-import os,signal,subprocess,sys,threading,time
+import os,subprocess,sys,threading,time
 from pathlib import Path
 import pandas as pd,pytest,torch
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
 from fastrec import distributed,labels
 pytest.importorskip('accelerate')
+psutil = pytest.importorskip('psutil')  # ipykernel brings it
 
 head = '''
 import sys
@@ -29,7 +30,7 @@ if not rank_distrib(): torch.save(res, folder/f'{os.environ.get("WORLD_SIZE", 1)
 def run(script, folder, n=2, fails=False):
     "Run `script` in `n` processes, and return the `res` of the first; with `fails` what it said"
     file = folder/'script.py'
-    file.write_text(head+script+tail)
+    file.write_text(head+script+tail, encoding='utf-8')
     cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={n}', file] if n>1 else [sys.executable, file]
     done = subprocess.run([*map(str, cmd), str(folder)], capture_output=True, text=True, timeout=110, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     if fails:
@@ -97,7 +98,7 @@ for case in cases:
 
 shards = '''
 import atexit
-atexit.register(lambda: (folder/f"open-{os.environ['RANK']}").write_text(str(dist.is_initialized())))  # runs last
+atexit.register(lambda: (folder/f"open-{os.environ['RANK']}").write_text(str(dist.is_initialized()), encoding='utf-8'))  # runs last
 def told(f):
     try: f()
     except (ValueError,TypeError,FloatingPointError) as e: return str(e)
@@ -130,7 +131,7 @@ def of_shards(tmp_path_factory):
     (folder/'ratings').mkdir()
     for i in range(3): sample_ratings()[i::3].to_parquet(folder/'ratings'/f'{i}.parquet')
     res = run(shards, folder)
-    return res | dict(open=[(folder/f'open-{i}').read_text() for i in range(2)])
+    return res | dict(open=[(folder/f'open-{i}').read_text(encoding='utf-8') for i in range(2)])
 
 def test_each_process_holds_the_ratings_of_its_users(of_shards):
     train,valid = of_shards['rows']
@@ -295,10 +296,10 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
         while not killed:
             time.sleep(.01)
             if len([*(tmp_path/'out').glob('part-*.parquet')])<=3: continue
-            pids = [int(o) for o in subprocess.run(['pgrep', '-f', 'ray::Worker'], capture_output=True, text=True).stdout.split()]
-            if not pids: continue
-            os.kill(pids[0], signal.SIGKILL)
-            killed.append(pids[0])
+            workers = [o for o in psutil.Process().children(recursive=True) if o.is_running() and 'ray::Worker' in o.name()+' '.join(o.cmdline())]
+            if not workers: continue
+            workers[0].kill()
+            killed.append(workers[0].pid)
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     users = list(load_recommender(bundle).ds.classes['user'].labels)*25

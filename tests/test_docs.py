@@ -39,7 +39,7 @@ def test_every_result_is_on_the_results_page_as_it_was_measured():
     shown = [o['data']['text/markdown'] for c in cells(nbs/'results.ipynb', 'code') for o in c.outputs if 'text/markdown' in o.get('data', {})]
     files = [*(root/'benchmarks'/'results').glob('*.md')]
     assert len(files)>5
-    for f in files: assert any(o.strip()==f.read_text().strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
+    for f in files: assert any(o.strip()==f.read_text(encoding='utf-8').strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
 def test_stored_outputs_are_clean(path):
@@ -53,19 +53,19 @@ def test_stored_outputs_are_clean(path):
 
 def test_sidebar_names_every_notebook_once():
     at = lambda o: [o] if isinstance(o, str) else [p for q in o['contents'] for p in at(q)]
-    listed = [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text())['website']['sidebar']['contents'] for p in at(o)]
+    listed = [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents'] for p in at(o)]
     assert sorted(listed)==[p.relative_to(nbs).as_posix() for p in notebooks]
 
 def test_quarto_configuration_is_whole():
-    cfg = yaml.safe_load((nbs/'_quarto.yml').read_text())
+    cfg = yaml.safe_load((nbs/'_quarto.yml').read_text(encoding='utf-8'))
     for f in (*cfg['metadata-files'], cfg['format']['html']['css'], *cfg['project']['resources']): assert (nbs/f).exists()
-    assert yaml.safe_load((nbs/'nbdev.yml').read_text())['project']['output-dir']=='_docs'
+    assert yaml.safe_load((nbs/'nbdev.yml').read_text(encoding='utf-8'))['project']['output-dir']=='_docs'
 
 @functools.cache
 def soup(path):
     "A built page"
     from bs4 import BeautifulSoup
-    return BeautifulSoup(path.read_text(), 'html.parser')
+    return BeautifulSoup(path.read_text(encoding='utf-8'), 'html.parser')
 
 @built
 def test_every_page_has_title_and_description():
@@ -98,14 +98,14 @@ def test_every_public_name_has_its_place_in_the_reference():
 def test_front_page_says_what_the_readme_says():
     def words(text): return re.findall(r'[a-z]{4,}', text.lower())
     here = words(soup(site/'index.html').find('article').get_text(' '))
-    there = words(re.sub(r'<!--.*?-->|\]\(.*?\)', '', (root/'README.md').read_text()))
+    there = words(re.sub(r'<!--.*?-->|\]\(.*?\)', '', (root/'README.md').read_text(encoding='utf-8')))
     assert not {*there}-{*here} and abs(len(here)-len(there)) < .1*len(there)
 
 @built
 def test_pages_are_there_as_markdown_for_programs():
-    listed = re.findall(r'\]\(https://[^/]+/fastrec/(\S+?)\)', (site/'llms.txt').read_text())
+    listed = re.findall(r'\]\(https://[^/]+/fastrec/(\S+?)\)', (site/'llms.txt').read_text(encoding='utf-8'))
     assert len(listed)==len(notebooks)
-    for o in listed: assert (site/o).read_text().startswith('# ')
+    for o in listed: assert (site/o).read_text(encoding='utf-8').startswith('# ')
 
 @pytest.fixture(scope='module')
 def windows():

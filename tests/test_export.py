@@ -1,5 +1,5 @@
 """Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
-import json,multiprocessing,os,resource,shutil,signal,subprocess,sys,tempfile,time,warnings
+import json,multiprocessing,os,shutil,signal,subprocess,sys,tempfile,time,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.tracker import SaveModelCallback
@@ -131,9 +131,9 @@ def saved(ratings, tmp_path_factory): return makers['dot'](ratings).save_recomme
 
 def rewrite(folder, change):
     "Change the manifest, and give it the right checksum again"
-    m = json.loads((folder/'manifest.json').read_text())
+    m = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     change(m)
-    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}))
+    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
 
 def swap_files(m): m['files'] = dict(zip(m['files'], reversed(m['files'].values())))
 def other_name(name):
@@ -146,9 +146,9 @@ def set_(*path, value):
     return f
 
 @pytest.mark.parametrize('damage,error', [
-    (lambda d: (d/'manifest.json').unlink(), 'is not a saved recommender'), (lambda d: (d/'manifest.json').write_text('{'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_text('[1]'), 'does not describe'),
-    (lambda d: (d/'manifest.json').write_text('['*100_000), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_bytes(b' '*2**21), 'larger than a manifest'),
-    (lambda d: (d/'manifest.json').write_text((d/'manifest.json').read_text().replace('"clip": false', '"clip": true')), 'does not match its checksum'),
+    (lambda d: (d/'manifest.json').unlink(), 'is not a saved recommender'), (lambda d: (d/'manifest.json').write_text('{', encoding='utf-8'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_text('[1]', encoding='utf-8'), 'does not describe'),
+    (lambda d: (d/'manifest.json').write_text('['*100_000, encoding='utf-8'), 'manifest.json is damaged'), (lambda d: (d/'manifest.json').write_bytes(b' '*2**21), 'larger than a manifest'),
+    (lambda d: (d/'manifest.json').write_text((d/'manifest.json').read_text(encoding='utf-8').replace('"clip": false', '"clip": true'), encoding='utf-8'), 'does not match its checksum'),
     (lambda d: rewrite(d, set_('version', value=2)), 'is of version 2 of the format.*update fastrec'), (lambda d: rewrite(d, set_('version', value=None)), 'version None'),
     (lambda d: next(d.glob('model-*')).unlink(), 'has no file model-'), (lambda d: next(d.glob('seen-*')).write_bytes(b''), 'has 0 bytes where'),
     (lambda d: (f := next(d.glob('model-*'))).write_bytes(f.read_bytes()[:-1]), 'bytes where'), (lambda d: (f := next(d.glob('seen-*'))).write_bytes(f.read_bytes()[:-1]+b'x'), 'does not match its checksum'),
@@ -169,7 +169,7 @@ def test_mixed_up(saved, ratings, tmp_path):
         folder = Path(shutil.copytree(saved, tmp_path/part))
         mine,theirs = next(folder.glob(part+'-*')),next(other.glob(part+'-*'))
         shutil.copy(theirs, mine)
-        m = json.loads((other/'manifest.json').read_text())['files'][theirs.name]
+        m = json.loads((other/'manifest.json').read_text(encoding='utf-8'))['files'][theirs.name]
         with pytest.raises(BundleError, match='bytes where'): load_recommender(folder)
         rewrite(folder, set_('files', mine.name, value=m))
         if part=='seen':
@@ -177,15 +177,19 @@ def test_mixed_up(saved, ratings, tmp_path):
 
 # ------------------------------------------------------------------ faults
 def test_other_folders_are_left_alone(saved, tmp_path):
-    (tmp_path/'thesis.txt').write_text('x')
+    (tmp_path/'thesis.txt').write_text('x', encoding='utf-8')
     with pytest.raises(ValueError, match="holds 'thesis.txt' and no saved recommender"): load_recommender(saved).save_recommender(tmp_path)
     assert [o.name for o in tmp_path.iterdir()]==['thesis.txt']
 
+posix = pytest.mark.skipif(os.name!='posix', reason='by the limits and owners that POSIX knows')
+
+@posix
 def test_disk_full(saved, tmp_path):
     "A save for which there is no room leaves the one before"
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
     before = sorted((o.name,o.stat().st_size) for o in folder.iterdir())
     rec = load_recommender(folder)
+    import resource
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -196,6 +200,7 @@ def test_disk_full(saved, tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert sorted((o.name,o.stat().st_size) for o in folder.iterdir())==before and same(load_recommender(folder).recommend(), rec.recommend())
 
+@posix
 def test_read_only_folder(saved):
     "Who may read but not write, which as root is somebody else"
     folder = Path(tempfile.mkdtemp())
@@ -270,7 +275,7 @@ def test_killed_while_writing_parquet(two, tmp_path):
 def test_leftovers_are_swept_away(saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
     old,new,foreign = folder/'model-0123456789ab.safetensors.part',folder/'seen-0123456789ab.safetensors',folder/'notes.txt'
-    for o in (old,new,foreign): o.write_text('x')
+    for o in (old,new,foreign): o.write_text('x', encoding='utf-8')
     os.utime(old, (1e9,1e9))
     load_recommender(folder).save_recommender(folder)
     assert not old.exists() and new.exists() and foreign.exists() and load_recommender(folder)

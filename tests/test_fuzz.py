@@ -12,7 +12,7 @@ from fastrec import all as fastrec_all
 from fastrec.all import (BundleError,LeaveLastSplitter,RecDataLoaders,Seen,SeededSplitter,TimeSplitter,UserSplitter,
                          dot_learner,load_recommender,nn_learner,sample_ratings)
 from fastrec.export import _checksum
-from fastrec.predict import _HalfScreen,_screen_for
+from fastrec.screens import ByteScreen,HalfScreen,PlainBytes,screen_for
 from frames import fair,good,told
 from judge import Fault,attempt,labels,pairs,plain,where
 
@@ -440,18 +440,21 @@ def factors(kind, *shape):
     elif kind in ('huge','tiny'): res *= dict(huge=1e6, tiny=1e-12)[kind]
     return res
 
+class PlainScreen(ByteScreen): kernel = PlainBytes
+
+screens = [HalfScreen,PlainScreen,screen_for(torch.device('cpu'))]
 kinds = st.sampled_from(['plain','long tail','scales','sparse','crowds','whole','constant','huge','tiny'])
 
 @fuzz(.1)
-@given(st.integers(0, 2**32), kinds, kinds, st.sampled_from([0,1,2,5,16,40,130,700]), st.sampled_from([1,3,10,25]), st.booleans(), st.booleans())
-def test_random_lists(seed, users_are, items_are, k, n, half, insatiable):
+@given(st.integers(0, 2**32), kinds, kinds, st.sampled_from([0,1,2,5,16,40,130,700]), st.sampled_from([1,3,10,25]), st.sampled_from(screens), st.booleans())
+def test_random_lists(seed, users_are, items_are, k, n, kind, insatiable):
     torch.manual_seed(seed)
     n_users,n_items = 256+seed%400,200*n+6000+seed%3000
     x = torch.stack([torch.randint(1, o+1, (20_000,)) for o in (n_users,n_items)], 1)
     if insatiable: x = torch.cat([x, torch.stack([torch.full((n_items-4,), 3), 1+torch.randperm(n_items)[4:]], 1)])
     rec = catalogue(factors(users_are, n_users, k), factors(items_are, n_items, k), Seen(x, n_users+1, n_items+1, torch.ones(n_items+1, dtype=int)))
     with pytest.MonkeyPatch.context() as p,quietly():
-        p.setattr('fastrec.predict._screen_for', lambda device: _HalfScreen if half else _screen_for(device))
+        p.setattr('fastrec.screens.screen_for', lambda device: kind)
         got = rec.recommend(n=n)
     with torch.no_grad(): u,i = (f(torch.arange(1, o+1)).double() for f,o in ((rec.model.user_side,n_users),(rec.model.item_side,n_items)))
     scores,(row,col) = u@i.T,rec.seen.of(torch.arange(1, n_users+1))
@@ -524,13 +527,13 @@ def test_forged_manifests(bundles, k, data):
     folder = Path(tempfile.mkdtemp())/'b'
     try:
         shutil.copytree(bundles[k][0], folder)
-        m = json.loads((folder/'manifest.json').read_text())
+        m = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
         *path,last = data.draw(st.sampled_from(sorted(places(m), key=str)))
         spot = m
         for o in path: spot = spot[o]
         if data.draw(st.booleans()) or not isinstance(spot, dict): spot[last] = data.draw(values)
         else: del spot[last]
-        (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}))
+        (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
         start = time.perf_counter()
         try: rec = load_recommender(folder, 'cpu')
         except (BundleError,FileNotFoundError): count('forged manifests refused')

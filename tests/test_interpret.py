@@ -8,7 +8,7 @@ from fastai.torch_core import set_seed
 from sklearn.decomposition import PCA
 from conftest import quietly,release_path
 from test_predict import from_stock,trained
-from fastrec.all import DeepMF,DotBias,RecDataLoaders,RecInterpretation,learner,movielens,nn_learner,sample_ratings
+from fastrec.all import DeepMF,DotBias,RecDataLoaders,RecInterpretation,learner,load_recommender,movielens,nn_learner,sample_ratings
 
 makers = {'dot': lambda r: trained(r, DotBias), 'dot without range': lambda r: trained(r, DotBias, y_range=False), 'nn': lambda r: trained(r, DeepMF),
           'nn, two widths': lambda r: trained(r, DeepMF, (7,5), layers=[9,6]), 'stock dot': lambda r: from_stock(r, False), 'stock nn': lambda r: from_stock(r, True)}
@@ -177,7 +177,7 @@ def test_the_books_finding():
 @pytest.mark.parametrize('f,error,message', [
     (lambda o: o.item_pca(99), ValueError, 'n_components=99 must be from 1 to 8'), (lambda o: o.item_pca(0), ValueError, 'n_components=0'),
     (lambda o: o.item_pca(5, top=4), ValueError, 'n_components=5 must be from 1 to 3: there are 4 titles'),
-    (lambda o: o.user_pca(top=10**6), ValueError, 'top=1000000 must be from 1 to 198'), (lambda o: o.item_pca(top=0), ValueError, 'top=0'),
+    (lambda o: o.user_pca(top=10**6), ValueError, 'top=1000000 must be from 1 to [0-9]+, the number of users'), (lambda o: o.item_pca(top=0), ValueError, 'top=0'),
     (lambda o: o.plot_pca(show=['Titanik (1997)']), KeyError, "'Titanik \\(1997\\)' is not among"), (lambda o: o.item_bias(0), ValueError, 'n=0'),
     (lambda o: o.plot_pca(top=10, show=[o.item_pca().index[50]]), KeyError, 'not among the 10 titles of the picture'),
     (lambda o: o.plot_pca(color={'x': 1}), KeyError, 'color has nothing for 40 of 40 titles'), (lambda o: o.similar_map(3), ValueError, 'too few for a map'),
@@ -206,7 +206,7 @@ def test_no_factors(ratings):
 def test_interactive(interp_dot, monkeypatch, tmp_path):
     fig = interp_dot.plot_pca(interactive=True, color='bias')
     fig.write_html(tmp_path/'pca.html')
-    assert all(o.replace("'", '\\u0027') in (tmp_path/'pca.html').read_text() or o in (tmp_path/'pca.html').read_text() for o in interp_dot.item_pca().index)
+    assert all(o.replace("'", '\\u0027') in (tmp_path/'pca.html').read_text(encoding='utf-8') or o in (tmp_path/'pca.html').read_text(encoding='utf-8') for o in interp_dot.item_pca().index)
     monkeypatch.setitem(sys.modules, 'plotly.express', None)
     with pytest.raises(ImportError, match=r"pip install 'fastrec\[plot\]'"): interp_dot.plot_map(interactive=True)
 
@@ -221,3 +221,78 @@ def test_loaded_learner_has_biases_but_no_ratings(ratings, tmp_path):
     for f in (lambda: interp.item_bias(min_count=3), lambda: interp.item_pca(top=5), interp.plot_bias, interp.error_by_count):
         with pytest.raises(ValueError, match='holds no ratings'): f()
     with pytest.raises(ValueError, match='no rows to judge the model by'): interp.top_losses()
+
+# ------------------------------------------------------------------ times, and odd data
+def solved(df, fit=lambda l: l.fit_als(3, 3), **kwargs):
+    learn = learner(RecDataLoaders.from_df(df, seed=1, bs=4, **kwargs), n_factors=3)
+    with learn.no_logging(): fit(learn)
+    return learn
+
+little = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
+mode = lambda c: little[little[c]==little[c].mode()[0]]
+
+@pytest.mark.parametrize('how', ['fit_als','fit_bayes'])
+def test_with_times_as_without(how):
+    "Columns are found by name: with times there is one more"
+    timed,plain = (solved(little, lambda l: l.fit_bias(), **o) for o in (dict(time_name='timestamp'), {}))
+    if how=='fit_bayes':
+        with timed.no_logging(): timed.fit_bayes(3, 12, time='1D')
+        interp = RecInterpretation.from_learner(timed)
+    else:
+        interp,want = RecInterpretation.from_learner(timed),RecInterpretation.from_learner(plain)
+        for name,f in tables.items():
+            if name in ('item_bias','user_bias','error_by_count','calibration'): pd.testing.assert_frame_equal(f(interp), f(want))
+        pd.testing.assert_frame_equal(interp.top_losses(5).drop(columns='timestamp'), want.top_losses(5))
+    all_ = interp.top_losses()
+    cal,by = interp.calibration(4),interp.error_by_count(False)
+    assert (cal['rows']*cal.given).sum()/len(all_)==pytest.approx(all_.rating.mean(), rel=1e-5)
+    assert (cal['rows']*cal.predicted).sum()/len(all_)==pytest.approx(all_.rating_pred.mean(), rel=1e-5) and cal.predicted.between(1, 5).all()
+    assert (by['rows']*by.error).sum()/len(all_)==pytest.approx((all_.rating-all_.rating_pred).mean(), abs=1e-5)
+    drawn = [o.get_offsets()[:,0] for o in interp.plot_top_losses(5).collections if len(o.get_offsets())==5]
+    top = interp.top_losses(5)
+    np.testing.assert_allclose(drawn[0], top.rating)
+    np.testing.assert_allclose(drawn[1], top.rating_pred, rtol=1e-6)
+
+def test_names_of_ones_own():
+    df = little.rename(columns=dict(user='who', title='what', rating='stars given', timestamp='when'))
+    interp = RecInterpretation.from_learner(solved(df, user_name='who', item_name='what', rating_name='stars given', time_name='when'))
+    assert list(interp.top_losses(2))==['who','what','stars given','when','stars given_pred','loss']
+    assert interp.plot_top_losses(3).get_legend_handles_labels()[1]==['stars given','predicted']
+    for f in (interp.plot_bias, interp.plot_calibration, interp.plot_error_by_count, lambda: interp.plot_pca(color='bias')): assert f().has_data()
+
+odd = {'one item': (lambda: solved(mode('title')), {'item_pca': 'one title alone', 'pca_ends': 'one title alone', 'plot_pca': 'one title alone', 'similar_map': 'too few'}),
+       'one user': (lambda: solved(mode('user')), {'user_pca': 'one user alone'}),
+       'two items': (lambda: solved(little[little.title.isin(little.title.value_counts().index[:2])]), {'plot_pca': 'n_components=2 must be from 1 to 1', 'similar_map': 'too few'}),
+       'constant': (lambda: solved(little.assign(rating=3.)), {}), 'one draw': (lambda: solved(little, lambda l: l.fit_bayes(3, 12, n_draws=1)), {})}
+
+@pytest.mark.parametrize('name', odd)
+def test_odd_data(name):
+    "Right, or refused in words"
+    make,refused = odd[name]
+    interp = RecInterpretation.from_learner(make())
+    calls = dict(item_bias={}, user_bias={}, item_pca=dict(n_components=1), user_pca=dict(n_components=1), pca_ends=dict(n=2, n_components=1), similar_map=dict(top=None), embeddings={}, top_losses={},
+                 error_by_count={}, calibration={}, plot_bias={}, plot_pca=dict(show=3), plot_top_losses={}, plot_error_by_count={}, plot_calibration={})
+    for call,kwargs in calls.items():
+        if call in refused:
+            with pytest.raises(ValueError, match=refused[call]): getattr(interp, call)(**kwargs)
+            continue
+        got = getattr(interp, call)(**kwargs)
+        if isinstance(got, pd.DataFrame): assert len(got) and not got.drop(columns='se', errors='ignore').isna().any(axis=None)
+    off = interp.top_losses()
+    assert interp.error_by_count().rows.sum()==interp.calibration().rows.sum()==len(off)
+    if name=='constant': assert off.loss.max()<1e-6 and interp.item_bias().stars.sub(3).abs().max()<1e-3
+
+def test_no_rows(interp_dot):
+    learn = interp_dot.learn
+    none = RecInterpretation.from_learner(learn, dl=learn.dls.test_dl(interp_dot.top_losses(2).head(0)))
+    for f in (none.top_losses, none.calibration, none.error_by_count, none.plot_top_losses, none.plot_calibration, none.plot_error_by_count, lambda: none[0]):
+        with pytest.raises(ValueError, match='no rows to judge the model by'): f()
+    assert len(none.item_bias(3))==3
+
+def test_what_is_no_learner_or_no_dl(interp_dot, ratings, tmp_path):
+    learn = interp_dot.learn
+    rec = load_recommender(learn.save_recommender(tmp_path))
+    with pytest.raises(TypeError, match='a learner is needed to interpret, not a Recommender'): RecInterpretation.from_learner(rec)
+    with pytest.raises(TypeError, match='test_dl\\(frame\\) gives, not a DataFrame'): RecInterpretation.from_learner(learn, dl=ratings)
+    with pytest.raises(ValueError, match='labels of other dataloaders'): RecInterpretation.from_learner(learn, dl=RecDataLoaders.from_df(little, bs=4).valid)
+    with pytest.raises(IndexError, match=f'no row 99999: there are 0 to {len(learn.dls.valid_ds)-1}'): interp_dot[99999]

@@ -1,8 +1,11 @@
 """Metrics against scikit-learn and by hand; evaluation against the recommendations themselves; cross-validation"""
+import json,math,subprocess,sys,warnings
 import numpy as np,pandas as pd,pytest,torch
+from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score,ndcg_score
-from fastrec.all import (RecDataLoaders,coverage,cross_validate,dot_learner,hit_rate_at_k,k_folds,learner,load_learner,map_at_k,mrr_at_k,ndcg_at_k,novelty,
-                         precision_at_k,recall_at_k,sample_ratings,TimeSplitter,train_test,UserSplitter)
+from fastrec.all import (BundleError,RecDataLoaders,SeededSplitter,coverage,cross_validate,dot_learner,hit_rate_at_k,k_folds,learner,load_learner,load_recommender,
+                         map_at_k,mrr_at_k,ndcg_at_k,nn_learner,novelty,precision_at_k,recall_at_k,sample_ratings,TimeSplitter,train_test,UserSplitter)
+from fastrec.export import _checksum,_write_tensors
 
 @pytest.fixture(scope='module')
 def lists():
@@ -116,3 +119,192 @@ def test_new_users_are_predicted_but_not_listed():
     learn = learner(RecDataLoaders.from_df(ratings, UserSplitter(.2, seed=0), bs=64))
     with learn.no_logging(): learn.fit(1)
     with pytest.raises(ValueError, match='no held-out rating of a known user'): learn.evaluate()
+
+# ------------------------------------------------------------------ against a slow reference
+def ref_lists(score, labels, n_users, train, held, k, min_rating, exclude):
+    "Metrics of lists in plain Python; `score` of (user, item) pairs of labels, `train` and `held` lists of (user, item, rating)"
+    users,items = labels
+    seen,raters = {},{i: set() for i in items}
+    for u,i,_ in train:
+        seen.setdefault(u, set()).add(i)
+        raters[i].add(u)
+    truth = {}
+    for u,i,r in held:
+        if u not in users or (min_rating is not None and r<min_rating): continue
+        if i not in items: truth.setdefault(u, []).append(object())  # nobody finds it
+        elif i not in truth.setdefault(u, []) and not (exclude and i in seen.get(u, ())): truth[u].append(i)
+    truth = {u: o for u,o in truth.items() if o}
+    rows,shown = [],[]
+    for u,true in truth.items():
+        order = sorted((i for i in items if not (exclude and i in seen.get(u, ()))), key=lambda i: (-score[u,i],items.index(i)))[:k]
+        hits,m = [i in true for i in order],len(true)
+        ap = sum(sum(hits[:j+1])/(j+1) for j,h in enumerate(hits) if h)/min(k, m)
+        dcg = sum(h/math.log2(j+2) for j,h in enumerate(hits))/sum(1/math.log2(j+2) for j in range(min(k, m)))
+        rows.append((sum(hits)/k, sum(hits)/m, dcg, ap, 1/(hits.index(True)+1) if any(hits) else 0., float(any(hits))))
+        shown += order
+    if not rows: return None
+    return [*np.mean(rows, 0), len(set(shown))/len(items), np.mean([-math.log2(max(len(raters[i]), 1)/n_users) for i in shown]) if shown else np.nan]
+
+def little(rng):
+    "Random rows of few users and films, pairs repeated, some held-out ones of strangers; and a model fitted to the training part"
+    def rows(n, users, items): return [(int(rng.integers(users)), int(rng.integers(items)), float(rng.integers(1, 6))) for _ in range(n)]
+    n_users,n_items = int(rng.integers(2, 7)),int(rng.integers(2, 9))
+    train,held = rows(int(rng.integers(6, 40)), n_users, n_items),rows(int(rng.integers(1, 25)), n_users+1, n_items+1)
+    df = pd.DataFrame(train+held, columns=['user','item','rating'])
+    dls = RecDataLoaders.from_df(df, lambda _: (np.arange(len(train)),np.arange(len(train), len(df))), bs=4)
+    learn = dot_learner(dls, n_factors=2, y_range=False)
+    return train,held,learn
+
+@pytest.mark.parametrize('seed', range(40))
+def test_evaluate_as_plain_python(seed, tmp_path):
+    "Repeated pairs, ties, strangers, fewer films than k, with and without what was seen; the learner and what it was saved as"
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        train,held,learn = little(rng)
+        with learn.no_logging(): learn.fit_ials(2, 3) if seed%4==3 else learn.fit_als(2, 3)
+        users,items = labels = [list(v.labels) for v in learn.dls.classes.values()]
+        loaded,frame = load_recommender(learn.save_recommender(tmp_path), 'cpu'),pd.DataFrame(held, columns=['user','item','rating'])
+        m,counts = learn.model,pd.Series([i for _,i,_ in train]).value_counts()
+        grid = m.score(m.user_side(torch.arange(1, len(users)+1)), m.item_side(torch.arange(1, len(items)+1))).detach()
+        scores = dict(model={(u,i): float(grid[a,b]) for a,u in enumerate(users) for b,i in enumerate(items)}, popularity={(u,i): counts[i] for u in users for i in items})
+        for k,min_rating,exclude in ((1,None,True),(3,None,True),(3,4,True),(30,None,False),(5,2,False),(30,None,True)):
+            want = {n: ref_lists(o, labels, len(users), train, held, k, min_rating, exclude) for n,o in scores.items()}
+            try: got = learn.evaluate(None, k, min_rating, exclude)
+            except ValueError as e:
+                assert any(o in str(e) for o in ('of a known user','was in training too')) and want['model'] is None
+                continue
+            for n in scores: np.testing.assert_allclose(got.loc[n].iloc[2:].astype(float), want[n], atol=2e-5)
+            for o in (learn.evaluate(frame, k, min_rating, exclude),loaded.evaluate(frame, k, min_rating, exclude)): assert o.equals(got)
+
+def test_metrics_of_who_has_nothing_to_find():
+    hits,n = torch.zeros(1, 3, dtype=torch.bool),torch.tensor([0])
+    assert all(f(hits, n).isnan().all() for f in (recall_at_k,map_at_k,ndcg_at_k)) and precision_at_k(hits, n)==hit_rate_at_k(hits, n)==mrr_at_k(hits, n)==0
+
+# ------------------------------------------------------------------ what counts as found
+def asked(held, train=None, **kwargs):
+    "`evaluate` of the rows `held` by a model that likes film 3 best, then 2, 1, 0; Ann and Bob have rated 0"
+    train = train or [(u,i,3.) for u in ('ann','bob') for i in (0,)] + [('cyd',i,3.) for i in range(4)]
+    df = pd.DataFrame(train+held, columns=['user','item','rating'])
+    dls = RecDataLoaders.from_df(df, lambda _: (np.arange(len(train)),np.arange(len(train), len(df))), bs=2)
+    learn = dot_learner(dls, n_factors=1, y_range=(0,6))
+    with torch.no_grad():
+        for e in (learn.model.u_weight,learn.model.u_bias): e.weight.zero_()
+        learn.model.i_bias.weight[:,0] = torch.arange(5.)
+    return learn.evaluate(**kwargs)
+
+def test_a_pair_counts_once():
+    got = asked([('ann',3,5.)]*3, k=1).loc['model']
+    assert got.recall_at_1==got.ndcg_at_1==got.map_at_1==got.precision_at_1==1
+    assert asked([('ann',3,5.)]*3+[('ann',2,4.)], k=3).loc['model'].recall_at_3==1
+    assert asked([('ann',3,5.)]*3).attrs['counted']['repeated']==2
+
+def test_a_pair_is_relevant_if_any_row_is():
+    with pytest.warns(UserWarning, match='1 held-out pairs have rows on both sides of min_rating=4'): got = asked([('ann',3,5.),('ann',3,1.),('ann',2,1.)], k=1, min_rating=4)
+    assert got.recall_at_1['model']==1
+
+def test_pairs_of_training_are_told_and_do_not_count():
+    with pytest.warns(UserWarning, match='1 relevant held-out pairs were in training too'): got = asked([('ann',3,5.),('ann',0,5.)], k=1)
+    assert got.recall_at_1['model']==1 and got.attrs['counted']['in_training']==1
+    assert asked([('ann',3,5.),('ann',0,5.)], k=1, exclude_seen=False).recall_at_1['model']==.5
+    with pytest.raises(ValueError, match='in training too'): asked([('ann',0,5.)])
+
+def test_strangers_are_told_and_counted():
+    with pytest.warns(UserWarning, match='of 3 held-out rows 1 are of users .* 1 of items'): got = asked([('ann',3,5.),('ann',9,5.),('zoe',3,5.)], k=1)
+    assert got.recall_at_1['model']==.5 and got.attrs['counted']['users_listed']==1
+
+def test_users_with_nothing_to_find_are_told():
+    with pytest.warns(UserWarning, match='lists are judged for 1 of 2 users'): got = asked([('ann',3,5.),('bob',3,1.)], k=1, min_rating=4)
+    assert got.recall_at_1['model']==1
+
+def test_lists_longer_than_the_catalogue():
+    got = asked([('ann',3,5.)], k=10**9).loc['model']
+    assert got['recall_at_1000000000']==1 and got['precision_at_1000000000']==pytest.approx(1e-9)
+
+def test_novelty_counts_users_not_rows():
+    got = asked([('ann',3,5.)], [('ann',0,3.)]*8+[('bob',i,3.) for i in range(4)], k=1, exclude_seen=False)
+    assert got.novelty['popularity']==0 and got.novelty['model']==1
+
+def test_another_scale_is_told(fitted):
+    ratings,learn = fitted
+    held = ratings.head(40)
+    for scaled in (held.rating*20, held.rating/5, (held.rating>3)*1):
+        with pytest.warns(UserWarning, match='are they on one scale'): learn.evaluate(held.assign(rating=scaled), exclude_seen=False)
+    assert learn.evaluate(held, exclude_seen=False).rmse.notna()['model']
+
+@pytest.mark.parametrize('kwargs,error', [(dict(k=2.5), 'k=2.5 must be a whole number'), (dict(min_rating='4'), "min_rating='4' must be a number"), (dict(min_rating=5.5), 'reaches min_rating=5.5; the highest is 5')])
+def test_bad_arguments(fitted, kwargs, error):
+    with pytest.raises(ValueError, match=error): fitted[1].evaluate(**kwargs)
+
+# ------------------------------------------------------------------ saved recommenders
+@pytest.mark.parametrize('how', ['fit_als','fit_ials','fit_one_cycle','fit_bayes','nn'])
+def test_a_saved_recommender_evaluates_to_the_last_bit(how, tmp_path):
+    ratings = sample_ratings(n_users=80, n_items=50, n_ratings=2500)
+    valid = ratings.iloc[SeededSplitter(.2, 1)(ratings)[1]]
+    learn = (nn_learner if how=='nn' else dot_learner)(RecDataLoaders.from_df(ratings, seed=1, bs=64, time_name='timestamp'), n_factors=4)
+    with learn.no_logging(): learn.fit_bayes(4, 12, time='30D') if how=='fit_bayes' else learn.fit(1) if how=='nn' else getattr(learn, how)(2)
+    loaded = load_recommender(learn.save_recommender(tmp_path/'a'), 'cpu')
+    again = load_recommender(loaded.save_recommender(tmp_path/'b'), 'cpu')
+    for kwargs in (dict(), dict(k=3, min_rating=4), dict(exclude_seen=False)):
+        want = learn.evaluate(**kwargs)
+        with warnings.catch_warnings(action='ignore'):  # a user is unknown
+            for o in (learn,loaded,again): assert o.evaluate(valid, **kwargs).equals(want)
+    assert want.novelty.notna().all() and want.rmse.notna()['model']==(how!='fit_ials')
+    with pytest.raises(ValueError, match='pass a frame'): loaded.evaluate()
+
+def test_a_recommender_without_what_was_seen(fitted, tmp_path):
+    _,learn = fitted
+    valid = learn.dls.valid_ds.decode(learn.dls.valid_ds.x, learn.dls.valid_ds.y)
+    loaded = load_recommender(learn.save_recommender(tmp_path, seen=False), 'cpu')
+    with pytest.raises(ValueError, match='exclude_seen=False'): loaded.evaluate(valid)
+    ds = learn.dls.train_ds
+    assert loaded.evaluate(valid, exclude_seen=ds.decode(ds.x)).equals(learn.evaluate(valid))
+
+def test_bundles_of_the_first_version(fitted, tmp_path):
+    "What they don't say is told; the held-out rows, which they hold as seen, are not left out"
+    _,learn = fitted
+    valid = learn.dls.valid_ds.decode(learn.dls.valid_ds.x, learn.dls.valid_ds.y)
+    folder = learn.save_recommender(tmp_path)
+    as_first_version(folder)
+    loaded = load_recommender(folder, 'cpu')
+    with pytest.warns(UserWarning, match='held-out pairs in it count as not seen'): got = loaded.evaluate(valid)
+    assert got.equals(learn.evaluate(valid))
+
+def as_first_version(folder):
+    "Take out of a saved recommender what fastrec 0.1.0 did not keep"
+    manifest = json.loads((folder/'manifest.json').read_text())
+    manifest['model'].pop('ials', None)
+    del manifest['rating_range']
+    name = next(o for o in manifest['files'] if o.startswith('seen'))
+    tensors = load_file(folder/name)
+    manifest['files'][name] = _write_tensors(folder, name, {k: tensors[k].clone() for k in ('items','offsets')})
+    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}))
+
+@pytest.mark.parametrize('change', [dict(rating_range=[5,1]), dict(rating_range='x'), dict(rating_range=[1]), dict(model=dict(ials=dict(alpha0=.5))),
+                                    dict(model=dict(ials=dict(alpha0=-1., reg=.1, power=1.))), dict(model=dict(ials=[1,2,3]))])
+def test_damaged_entries_are_named(fitted, tmp_path, change):
+    folder = fitted[1].save_recommender(tmp_path)
+    manifest = json.loads((folder/'manifest.json').read_text())
+    manifest['model'].update(change.pop('model', {}))
+    manifest.update(change)
+    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}))
+    with pytest.raises(BundleError, match='no sensible (rating_range|model.ials)'): load_recommender(folder)
+
+def test_evaluate_without_fastai(fitted, tmp_path):
+    _,learn = fitted
+    valid = learn.dls.valid_ds.decode(learn.dls.valid_ds.x, learn.dls.valid_ds.y)
+    valid.astype(dict(title='str')).to_csv(tmp_path/'valid.csv', index=False)
+    folder = learn.save_recommender(tmp_path/'b')
+    code = (f"import sys,fastrec,pandas as pd; r = fastrec.load_recommender({str(folder)!r}, 'cpu'); print(repr(float(r.evaluate(pd.read_csv({str(tmp_path/'valid.csv')!r})).rmse.iloc[0])));"
+            "print(sorted({m.split('.')[0] for m in sys.modules} & {'fastai','torchvision','sklearn','scipy','matplotlib','IPython','fastprogress'}))")
+    got = subprocess.check_output([sys.executable, '-W', 'ignore', '-c', code], text=True).split('\n')
+    assert got[:2]==[repr(float(learn.evaluate(valid).rmse.iloc[0])),'[]']
+
+def test_new_users_are_judged_on_the_scale_of_training(fitted):
+    "Predictions are cut off at the ratings of training, not at those the new users have given, and novelty is over the users of training"
+    ratings,learn = fitted
+    own = ratings[ratings.user==ratings.user.mode()[0]]
+    new = learn.fold_in(own.head(20)[['title','rating']].assign(rating=5.))
+    held = own.tail(20).assign(user='new user')
+    got = new.evaluate(held)
+    assert got.rmse['model']==pytest.approx(((new.predict_df(held).clip(1, 5)-held.rating)**2).mean()**.5, abs=1e-5) and (got.novelty>=0).all()

@@ -3,8 +3,7 @@ import copy,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
-from conftest import catalogue,quietly,release_path
-import fastrec.predict as predict_module
+from conftest import quietly,release_path
 from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Seen,learner,nn_learner,top_n)
 
 def trained(ratings, arch, n_factors=8, splitter=None, **kwargs):
@@ -161,62 +160,6 @@ def test_top_n_is_a_stable_sort(m, n):
         assert got[0].equal(want[0][:,:n])
         finite = got[0]>-torch.inf
         assert got[1][finite].equal(want[1][:,:n][finite])
-
-def screens():
-    "Each kind of screen where it can run"
-    cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
-    fast = predict_module._screen_for(torch.device('cpu'))==predict_module._ByteScreen
-    return [pytest.param('cpu', predict_module._HalfScreen, id='half-cpu'), pytest.param('cuda', predict_module._HalfScreen, id='half-cuda', marks=cuda),
-            pytest.param('cpu', predict_module._ByteScreen, id='bytes-cpu', marks=pytest.mark.skipif(not fast, reason='no instructions for products of bytes'))]
-
-@pytest.mark.parametrize('device,screen', screens())
-@pytest.mark.parametrize('kind', ['random','flat','alike','one sign','zero','no factors','crowd','far off','no number','seen'])
-def test_screening_changes_nothing(monkeypatch, kind, device, screen):
-    torch.manual_seed(3)
-    nu,ni,n = (300,10258,10) if kind=='seen' else (300,9000,5)
-    u,i = torch.randn(nu, 12),torch.randn(ni, 12)
-    if kind=='flat': i = i*1e-4+1
-    if kind=='alike': i = i[torch.arange(ni)%700]
-    if kind=='one sign': u,i = u.abs(),-i.abs()
-    if kind=='zero': u[::2] = 0
-    if kind=='no factors': u,i = u[:,:0],i[:,:0]
-    if kind=='crowd': i[:2000] = 4*u[7]+.1*torch.randn(2000, 12)
-    if kind=='far off': i[50:70] *= 100
-    if kind=='no number': u[9] = torch.nan
-    x = torch.randint(1, nu+1, (60_000,2)) if kind!='flat' else torch.stack([torch.ones(ni), torch.arange(1, ni+1)], 1).long()
-    if kind=='seen': x = torch.stack([torch.full((ni-4,), 3), torch.arange(1, ni-3)], 1)  # all but the last, beside padding
-    rec = catalogue(u, i, Seen(x, nu+1, ni+1, torch.ones(ni+1, dtype=int)))
-    if kind=='alike': rec.model.i_bias.weight.data.zero_()
-    rec.model.to(device)
-    runs,unsure,best = [],[],screen.best
-    def spy(*args):
-        res = best(*args)
-        unsure.append((~res[2]).sum().item())
-        return res
-    monkeypatch.setattr(screen, 'best', spy)
-    for used in (screen,None):
-        monkeypatch.setattr(predict_module, '_screen_for', lambda device: used)
-        runs.append(rec.recommend(n=n))
-    if kind in ('random','one sign'): assert sum(unsure)<nu/10
-    if kind in ('flat','alike','zero','no number'): assert sum(unsure)>0
-    if kind=='no number': runs = [o[o.user!=9] for o in runs]
-    assert len(runs[1])==nu*n-n*(kind in ('flat','no number'))-6*(kind=='seen')
-    if kind not in ('flat','zero'): assert same_codes(*runs)
-    np.testing.assert_allclose(runs[0].score, runs[1].score, rtol=2e-6, atol=1e-5)
-    scores = rec.predict_grid().cpu().numpy()
-    np.testing.assert_allclose(scores[runs[0].user,runs[0].item], runs[0].score, rtol=2e-6, atol=1e-5)
-
-@pytest.mark.parametrize('device,screen', screens())
-def test_lists_of_parts_are_those_of_everyone(monkeypatch, device, screen):
-    torch.manual_seed(4)
-    alike = torch.randn(300, 12).repeat(30, 1)+.05*torch.randn(9000, 12)
-    rec = catalogue(torch.randn(700, 12), alike)
-    rec.model.to(device)
-    monkeypatch.setattr(predict_module, '_screen_for', lambda device: screen)
-    parts = [rec.recommend(list(users), exclude_seen=False) for users in (range(270), range(270, 700))]
-    assert pd.concat(parts, ignore_index=True).equals(rec.recommend(exclude_seen=False))
-
-def same_codes(a, b): return a[['user','rank','item']].equals(b[['user','rank','item']])
 
 def test_ties_in_the_order_of_labels(ratings):
     learn = trained(ratings, DotBias)

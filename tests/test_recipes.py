@@ -37,7 +37,7 @@ def test_a_failing_check_fails_the_run(monkeypatch):
     ('[a]\nx = 1\n', dict(x=int, y=int), "section \\[a\\] of .* lacks 'y'"), ('[a]\nx = 1\nz = 2\n', dict(x=int), "has an unknown key 'z'"),
     ('[b]\nx = 1\n', dict(x=int), 'has no section \\[a\\]'), ('[a]\nx = one\n', dict(x=int), 'x = one in section \\[a\\]')])
 def test_settings(tmp_path, text, types, message):
-    (tmp_path/'settings.ini').write_text(text)
+    (tmp_path/'settings.ini').write_text(text, encoding='utf-8')
     with pytest.raises(ValueError, match=message): read_settings('a', tmp_path, **types)
 
 def test_a_recipe_nobody_has_and_nothing_checked(monkeypatch, tmp_path):
@@ -46,5 +46,5 @@ def test_a_recipe_nobody_has_and_nothing_checked(monkeypatch, tmp_path):
     assert recipes.main(['r1','r2']) is True
 
 def test_settings_as_they_are_written(tmp_path):
-    (tmp_path/'settings.ini').write_text('[DEFAULT]\na = 1\n[x]\nN = 2\nshare = 5%\n')
+    (tmp_path/'settings.ini').write_text('[DEFAULT]\na = 1\n[x]\nN = 2\nshare = 5%\n', encoding='utf-8')
     assert read_settings('x', tmp_path, N=int, share=str)==dict(N=2, share='5%')

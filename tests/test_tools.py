@@ -32,4 +32,4 @@ def test_demo_of_what_is_not_there(tmp_path):
 def test_readme_and_contributing_are_made_from_their_pages():
     sys.path.insert(0, str(root/'tools'))
     from readme import made,render
-    for file,name in made.items(): assert (root/file).read_text()==render(name)
+    for file,name in made.items(): assert (root/file).read_text(encoding='utf-8')==render(name)

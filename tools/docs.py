@@ -21,7 +21,7 @@ site,out = root/'_proc'/'site',root/'_proc'/'html'
 
 def sidebar():
     "The sections of nbs/sidebar.yml: pairs of a title and the notebooks under it"
-    contents = yaml.safe_load((root/'nbs'/'sidebar.yml').read_text())['website']['sidebar']['contents']
+    contents = yaml.safe_load((root/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
     return [(o['section'], o['contents']) if isinstance(o, dict) else (None, [o]) for o in contents]
 
 class Page:
@@ -68,7 +68,7 @@ def write(page, pages):
     "`page` as Sphinx reads it, and as the markdown that its reference and llms.txt point to"
     dest,md = site/f'{page.name}.ipynb',nbformat.v4.new_markdown_cell
     for d in (dest,out/page.name): d.parent.mkdir(parents=True, exist_ok=True)
-    (out/f'{page.name}.html.md').write_text(f'# {page.title}\n\n> {page.description}\n\n' + markdown(page.nb))
+    (out/f'{page.name}.html.md').write_text(f'# {page.title}\n\n> {page.description}\n\n' + markdown(page.nb), encoding='utf-8')
     page.nb.cells = [md(f'# {page.title}\n\n{{.lead}}\n{page.description}'),
                      *(o for c in page.nb.cells for o in as_myst(c))]
     if page.name.stem=='index' and page.name.parent==Path('.'): page.nb.cells.append(md(toctree(pages)))
@@ -98,10 +98,10 @@ def slim():
     for part in ('startup.js','core.js','input/tex-base.js','input/tex/extensions/ams.js','output/chtml.js','output/chtml/fonts'):
         (static/'mathjax'/part).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (mathjax/part).is_dir() else shutil.copy)(mathjax/part, static/'mathjax'/part)
-    used = {o for f in (*out.rglob('*.html'), *(static/'scripts').glob('*theme.js')) for o in re.findall(r'fa-([a-z-]+)', f.read_text())}
+    used = {o for f in (*out.rglob('*.html'), *(static/'scripts').glob('*theme.js')) for o in re.findall(r'fa-([a-z-]+)', f.read_text(encoding='utf-8'))}
     icons = static/'scripts'/'fontawesome.js'
     icon = r'"?([\w-]+)"?:\[\d+,\d+,\[[^]]*\],"\w+",(?:"[^"]*"|\[[^]]*\])\],?'
-    icons.write_text(re.sub(icon, lambda m: m[0] if m[1] in used else '', icons.read_text()))
+    icons.write_text(re.sub(icon, lambda m: m[0] if m[1] in used else '', icons.read_text(encoding='utf-8')), encoding='utf-8')
     for f in static.rglob('*.map'): f.unlink()
     for f in (out/'_images').glob('*.png'): Image.open(f).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(f, optimize=True)
 
@@ -116,7 +116,7 @@ def build():
     if missing: raise ValueError(f"not in nbs/sidebar.yml: {', '.join(sorted(missing))}")
     for d in (site,out): shutil.rmtree(d, ignore_errors=True)
     for p in pages: write(p, pages)
-    (root/'nbs'/'llms.txt').write_text(llms(pages))
+    (root/'nbs'/'llms.txt').write_text(llms(pages), encoding='utf-8')
     shutil.copy(root/'nbs'/'llms.txt', out)
     (root/'_proc'/'static').mkdir(exist_ok=True)
     shutil.copy(root/'nbs'/'styles.css', root/'_proc'/'static')

@@ -36,4 +36,4 @@ def render(name):
 made = {'README.md': 'index', 'CONTRIBUTING.md': 'developers/contributing'}
 
 if __name__=='__main__':
-    for file,name in made.items(): (root/file).write_text(render(name))
+    for file,name in made.items(): (root/file).write_text(render(name), encoding='utf-8')

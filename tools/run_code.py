@@ -7,8 +7,8 @@ from pathlib import Path
 
 def blocks(path):
     "The pieces of Python in the file at `path`, in order"
-    if path.suffix=='.md': return re.findall(r'^```python\n(.*?)^```', path.read_text(), re.M | re.S)
-    cells = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type']=='code']
+    if path.suffix=='.md': return re.findall(r'^```python\n(.*?)^```', path.read_text(encoding='utf-8'), re.M | re.S)
+    cells = [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
     return [c for c in cells if not c.startswith('#| echo: false')]
 
 for path in map(Path, sys.argv[1:]):

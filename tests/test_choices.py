@@ -1,0 +1,210 @@
+"""Choices are not stars: what `fit_ials` learns from, what its preferences are compared with, and people who are folded in"""
+import inspect,warnings
+import matplotlib
+matplotlib.use('Agg')
+import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.core import Callback
+from fastai.callback.tracker import SaveModelCallback
+from fastai.learner import load_learner
+from fastai.metrics import mae
+from conftest import release_path
+from test_metrics import as_first_version
+from fastrec.all import RecDataLoaders,RecInterpretation,cross_validate,dot_learner,k_folds,load_recommender,movielens,sample_ratings
+from fastrec.predict import _ials_defaults
+
+ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
+
+def chosen(df=ratings, n_sweep=5, **kwargs):
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=64), metrics=mae)
+    with learn.no_logging(): learn.fit_ials(4, n_sweep, **kwargs)
+    return learn
+
+@pytest.fixture(scope='module')
+def learn(): return chosen()
+
+# ------------------------------------------------------------------ nothing is compared with stars
+def test_validation_is_the_distance_from_1(learn):
+    x = learn.dls.valid_ds.x
+    with torch.no_grad(): want = float((learn.model.eval()(x)-1).square().mean())
+    assert list(learn.history)==['train_loss','valid_loss'] and learn.history.valid_loss.iloc[-1]==pytest.approx(want, rel=1e-4)
+    x = learn.dls.train_ds.x
+    with torch.no_grad(): assert learn.history.train_loss.iloc[-1]==pytest.approx(float((learn.model(x)-1).square().mean()), rel=1e-3)
+
+def test_stars_make_no_difference(learn):
+    other = chosen(ratings.assign(rating=6-ratings.rating))
+    assert torch.equal(other.model.i_weight.weight, learn.model.i_weight.weight) and other.history.equals(learn.history) and other.noise==learn.noise
+
+class Stop(Callback):
+    def after_epoch(self): raise KeyboardInterrupt
+
+@pytest.mark.parametrize('kwargs,error', [(dict(n_sweep=0), ValueError), (dict(alpha0=0), ValueError), (dict(cbs=Stop()), KeyboardInterrupt), (dict(reg=float('nan')), ValueError),
+                                          (dict(power=float('inf')), ValueError), (dict(cbs=SaveModelCallback(monitor='mae')), ValueError), (dict(), None)])
+def test_metrics_and_loss_come_back(kwargs, error):
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, bs=64), metrics=mae)
+    before = learn.metrics,learn.loss_func
+    with learn.no_logging():
+        if error is None: learn.fit_ials(4, 2)
+        else:
+            with pytest.raises(error): learn.fit_ials(**{'n_factors': 4, 'n_sweep': 2, **kwargs})
+        assert [o.name for o in learn.metrics]==[o.name for o in before[0]]==['mae'] and learn.loss_func is before[1]
+        learn.fit_als(3, 2)
+    assert 'mae' in learn.history and learn.history.mae.iloc[-1]<1
+
+def test_watching_the_loss_works(tmp_path):
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, bs=64, path=tmp_path))
+    with learn.no_logging(): learn.fit_ials(4, 2, cbs=SaveModelCallback())
+    assert (tmp_path/'models'/'model.pth').exists()
+
+@pytest.mark.parametrize('call', [lambda l: l.validate(), lambda l: l.validate(0), lambda l: l.show_results(), lambda l: l.get_preds(with_loss=True), lambda l: l.fit(1), lambda l: l.fit_one_cycle(1), lambda l: l.lr_find()])
+def test_refused_by_learners(learn, call):
+    before = learn.model.i_weight.weight.clone()
+    with pytest.raises(ValueError, match='preferences: use evaluate and recommend|by fit_ials, and gradients would'): call(learn)
+    assert torch.equal(before, learn.model.i_weight.weight)
+
+@pytest.mark.parametrize('call', [lambda o: o.top_losses(3), lambda o: o.calibration(), lambda o: o.error_by_count(), lambda o: o.plot_top_losses(), lambda o: o.plot_calibration(), lambda o: o.plot_error_by_count(),
+                                  lambda o: o.plot_bias(), lambda o: o[0], lambda o: o.show_results([0])])
+def test_refused_by_interpretation(learn, call, tmp_path):
+    learn.export(tmp_path/'l.pkl')
+    with warnings.catch_warnings(action='ignore'): loaded = load_learner(tmp_path/'l.pkl')
+    for l in (learn,loaded):
+        with pytest.raises(ValueError, match='preferences: use evaluate and recommend'): call(RecInterpretation.from_learner(l))
+
+def test_the_rest_of_interpretation_goes_on(learn):
+    o = RecInterpretation.from_learner(learn)
+    items = o.item_bias()
+    grid = pd.DataFrame(learn.predict_grid().numpy(), *(v.labels for v in learn.dls.classes.values()))
+    assert list(items)==['title','bias','preference','count'] and list(o.user_bias())==['user','bias','preference','count']
+    np.testing.assert_allclose(items.preference, grid.mean()[items.title], atol=1e-5)
+    assert o.item_pca(2).shape[1]==2 and len(o.similar_map(30))==30 and len(o.embeddings())==len(items)
+    assert o.plot_pca(show=5, color='bias').has_data() and len(learn.similar(items.title[0], 3))==3
+
+def test_names_and_numbers_that_are_kept(learn, tmp_path):
+    loaded = load_recommender(learn.save_recommender(tmp_path), 'cpu')
+    known = ratings[ratings.user.isin(learn.dls.classes['user'].labels)]
+    for o in (learn,loaded): assert o.predict_df(known.head(3)).name=='preference'
+    assert set(loaded.manifest['metrics'])=={'train_loss','valid_loss'} and loaded.manifest['noise']<1
+
+def test_cross_validation_of_choices():
+    df = cross_validate(lambda dls: fitted(dls), k_folds(ratings, 2), bs=64)
+    assert df.rmse.isna().all() and df.ndcg_at_10[:2].gt(0).all()
+
+def fitted(dls):
+    learn = dot_learner(dls)
+    with learn.no_logging(): learn.fit_ials(4, 3)
+    return learn
+
+def test_held_out_choices_need_no_ratings(learn):
+    with warnings.catch_warnings(action='ignore'):
+        held = ratings[['user','title']].tail(100)
+        assert learn.evaluate(held, exclude_seen=False).equals(learn.evaluate(held.assign(rating=1.), exclude_seen=False))
+    with pytest.raises(ValueError, match="no column 'rating'"): learn.evaluate(held, min_rating=4)
+    with pytest.warns(UserWarning, match='run from 0 to 1'): learn.evaluate(held.assign(rating=np.arange(100)%2), exclude_seen=False)
+
+# ------------------------------------------------------------------ what counts as chosen
+rng = np.random.default_rng(0)
+n = len(ratings)
+counts = np.round(rng.lognormal(1, 1.5, n))+1
+quiet = {'stars': ratings.rating, 'half stars': ratings.rating-.5, 'from 0 to 5': ratings.rating.where(rng.random(n)<.95, 0), 'log': np.ones(n), 'log of sevens': np.full(n, 7),
+         '0 to 10': rng.integers(0, 11, n), 'real': rng.uniform(-10, 10, n), 'percent': rng.integers(0, 101, n), '1 to 10, mostly 1': np.where(rng.random(n)<.8, 1, rng.integers(1, 11, n)),
+         'share': rng.random(n)}
+told = {'bought or not': (rng.random(n)<.5, r'ratings of 0 and 0 below 0, of .* leave them out with df\[df\.rating>0\]'), 'likes and dislikes': (np.where(rng.random(n)<.5, 1, -1), 'below 0, of'),
+        'three ways': (rng.integers(-1, 2, n), 'ratings of 0 and [1-9].* below 0'), 'gaps as 0': (ratings.rating.where(rng.random(n)<.3, 0), 'ratings of 0 and 0 below'), 'votes': (rng.choice([-2,-1,1,2], n), 'below 0'),
+        'counts': (counts, 'as counts do, .* every row for one choice'), 'counts with 0': (counts*(rng.random(n)<.7), 'ratings of 0 .*'), 'counts with returns': (counts*np.where(rng.random(n)<.9, 1, -1), 'below 0'),
+        'hours': (rng.lognormal(1, 1.5, n), 'as counts do')}
+
+@pytest.mark.parametrize('name', quiet)
+def test_no_word_on_what_is_right(name): chosen(ratings.assign(rating=quiet[name]), 1)
+
+@pytest.mark.parametrize('name', told)
+def test_what_was_not_chosen_is_told(name):
+    values,message = told[name]
+    with warnings.catch_warnings(record=True) as w:
+        warnings.simplefilter('always')
+        chosen(ratings.assign(rating=np.asarray(values, float)), 1)
+    assert any(pd.Series(str(o.message)).str.contains(message)[0] for o in w) and len(w)<=2
+    assert len({str(o.message) for o in w})==len(w)
+
+def test_numbers_are_right_and_the_advice_helps():
+    df = ratings.assign(rating=(np.arange(n)%3)-1.)
+    with pytest.warns(UserWarning) as w: learn = chosen(df, 1)
+    y = learn.dls.train_ds.y
+    assert f'{int((y==0).sum()):,} ratings of 0 and {int((y<0).sum()):,} below 0, of {len(y):,}' in str(w[0].message)
+    chosen(df[df.rating>0], 1)
+
+@pytest.mark.parametrize('value', [0,-1])
+def test_nothing_left(value):
+    with pytest.raises(ValueError, match='ratings are 0 or less'): chosen(ratings.assign(rating=value))
+
+def test_odd_column_names():
+    with pytest.warns(UserWarning, match=r"df\[df\['my stars'\]>0\]"):
+        learn = dot_learner(RecDataLoaders.from_df(ratings.assign(**{'my stars': np.arange(n)%2.}), seed=1, bs=64, rating_name='my stars'))
+        with learn.no_logging(): learn.fit_ials(4, 1)
+
+# ------------------------------------------------------------------ fold_in
+def train_frame(learn):
+    ds = learn.dls.train_ds
+    return ds.decode(ds.x, ds.y)
+
+@pytest.mark.parametrize('kwargs', [dict(), dict(alpha0=.2, reg=.05, power=.5)])
+def test_folded_in_rows_are_the_trained_ones(kwargs, tmp_path):
+    learn = chosen(n_sweep=400, **kwargs)
+    mine = train_frame(learn)
+    loaded = load_recommender(learn.save_recommender(tmp_path), 'cpu')
+    for rec in (learn,loaded):
+        new = rec.fold_in(mine)
+        assert new.ds.classes['user'].labels.equals(learn.dls.classes['user'].labels)
+        torch.testing.assert_close(new.model.user_factors, learn.model.user_factors, atol=1e-4, rtol=0)
+    assert loaded.model.ials==dict(alpha0=.5, reg=.012, power=1.) | kwargs
+
+def test_folded_in_by_hand(learn):
+    mine = train_frame(learn).head(200).drop_duplicates(['user','title'])
+    new,q = learn.fold_in(mine),learn.model.item_factors.double().numpy()
+    for u,rows in mine.groupby('user'):
+        z = q[learn.dls.classes['title'].encode(rows.title)-1]
+        a = z.T@z + .5*q.T@q + .012*(len(z)+.5*len(q))*np.eye(4)
+        np.testing.assert_allclose(new.model.user_factors[new.ds.classes['user'].encode([u])[0]-1], np.linalg.solve(a, z.sum(0)), atol=1e-5)
+
+def test_rows_that_repeat_weigh_as_in_training():
+    df = pd.concat([ratings, ratings.sample(frac=.3, random_state=0)], ignore_index=True)
+    learn = chosen(df, 400)
+    torch.testing.assert_close(learn.fold_in(train_frame(learn)).model.user_factors, learn.model.user_factors, atol=1e-4, rtol=0)
+
+def test_titles_in_common(learn):
+    mine = train_frame(learn)
+    a,b = learn.fold_in(mine).recommend(n=10),learn.recommend(n=10, exclude_seen=mine)
+    both = a.astype(dict(title='str')).merge(b.astype(dict(title='str')), on=['user','title'])
+    assert len(both)/a.user.nunique()>=9
+
+def test_ratings_are_neither_needed_nor_read(learn):
+    mine = train_frame(learn).head(30)
+    want = learn.fold_in(mine).predict_grid()
+    for o in (mine[['user','title']], mine.assign(rating=1), mine.assign(rating=100.), mine.assign(rating='liked'), mine.assign(rating=np.nan)): assert torch.equal(learn.fold_in(o).predict_grid(), want)
+
+def test_what_was_not_chosen_is_told_of_new_users(learn):
+    mine = train_frame(learn).head(4).assign(rating=[0.,1,-1,1])
+    with pytest.warns(UserWarning, match='2 of 4 rows have a rating of 0 or less, 0 for one'): learn.fold_in(mine)
+    graded = chosen(ratings.assign(rating=quiet['0 to 10']), 1)
+    graded.fold_in(mine.head(1))  # where 0 is a grade
+
+def test_who_chose_nothing_is_the_average_user(learn):
+    mine = train_frame(learn).head(0)
+    torch.testing.assert_close(learn.fold_in(mine).model.user_factors[0], learn.model.user_factors.mean(0))
+    with pytest.warns(UserWarning, match='left out'): new = learn.fold_in(pd.DataFrame(dict(user=[1,2], title=[ratings.title[0],'no such film'])), unknown='drop')
+    torch.testing.assert_close(new.model.user_factors[1], learn.model.user_factors.mean(0))
+
+def test_models_of_the_first_version_take_the_defaults(learn, tmp_path):
+    args = inspect.signature(type(learn).fit_ials).parameters
+    assert _ials_defaults=={k: args[k].default for k in ('alpha0','reg','power')}
+    folder = learn.save_recommender(tmp_path)
+    as_first_version(folder)
+    loaded,mine = load_recommender(folder, 'cpu'),train_frame(learn).head(20)
+    assert loaded.model.ials is None and torch.equal(loaded.fold_in(mine).predict_grid(), learn.fold_in(mine).predict_grid())
+
+def test_titles_in_common_on_movielens():
+    df = movielens('ml-100k', release_path('ml-100k'))
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1))
+    with learn.no_logging(): learn.fit_ials()
+    mine = train_frame(learn)
+    mine = mine[mine.user.isin(mine.user.drop_duplicates().sample(100, random_state=0))]
+    a,b = learn.fold_in(mine[['user','title']]).recommend(n=10),learn.recommend(mine.user.unique(), n=10, exclude_seen=mine)
+    assert len(a.astype(dict(title='str')).merge(b.astype(dict(title='str')), on=['user','title']))/100>=9.5

@@ -105,12 +105,12 @@ def close_calls(slow, users, k, gone, counts):
         if len({round(s, 4) for s in scores})<len(scores): return True
 
 def check_metrics(learn, slow, rows, held, r):
-    "Metrics by their definitions, a held-out pair counted once; how many pairs were doubtful"
+    "Metrics by their definitions, a held-out pair counted once; whether any were doubtful"
     counts,k = collections.Counter(i for _,i,_ in rows),r.choice([1,3,10])
     seen,relevant = {u: {i for v,i,_ in rows if v==u} for u in slow.users},{}
     for u,i,_ in held:
         if u is not None: relevant.setdefault(u, set()).add(i)
-    doubtful = sum(None in o or bool(o&seen[u]) for u,o in relevant.items())  # unknown, or in training too: to be said
+    doubtful = any(None in o for o in held) or any(o&seen[u] for u,o in relevant.items())  # unknown, or in training: to be said
     got = attempt(learn.evaluate, k=k)
     if got.error is not None or not relevant:
         need(got.error is not None, 'evaluate: nothing to measure, and no word')
@@ -124,7 +124,7 @@ def check_metrics(learn, slow, rows, held, r):
         for name,o in want.items(): need(alike(float(mine[name]), o),
             f'evaluate: {name} is {mine[name]} where {o} is right')
     if not learn.model.is_preference: check_errors(slow, mine, rows, held)
-    return 0
+    return False
 
 def check_errors(slow, mine, rows, held):
     "RMSE and MAE, of all rows, within the ratings of training"
@@ -158,4 +158,4 @@ def check_answers(learn, how, r):
     doubtful = check_metrics(learn, slow, rows, held, r)
     if how!='bayes': check_nobody(learn, slow, scale)
     saved = r.random()<.5 or check_saved(learn, grid)
-    return ['evaluations of doubtful pairs']*bool(doubtful) + ['learners not saved']*(not saved)
+    return ['evaluations of doubtful pairs']*doubtful + ['learners not saved']*(not saved)

@@ -192,7 +192,7 @@ def headline(r, case):
 
 def wide(r, case):
     "A table of users by items"
-    if case.rows.duplicated(['user','item']).any(): return
+    if repeats(case): return
     table = case.rows.pivot(index='user', columns='item', values='rating')
     if r.random()<.5: table = table.fillna(0)
     if r.random()<.6: table = table.reset_index()
@@ -277,6 +277,8 @@ def shuffle_categories(r, df):
             bool) else []
         return o.cat.set_categories(cats+extra)
     return df.assign(**{c: change(o) for c,o in cols.items()}) if all(isinstance(c, str) for c in df) else df
+
+def repeats(case): return case.rows[['user','item']].map(repr).duplicated().any()
 
 def matrix(case, kind):
     "Users by items, who are numbers there"

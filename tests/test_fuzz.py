@@ -305,7 +305,7 @@ def changed(r, rec, df, door):
     make,must = kinds[kind]
     if alone: clean = clean.drop(columns='user')
     if door=='fold_in' and kind in of_users|{'padded','nothing'}: must = fair  # its users are new anyway
-    if kind=='far off' and rec.model.y_range is None: must = fair
+    if kind=='far off' and rec.model.y_range is None or kind=='no ratings' and rec.model.is_preference: must = fair
     try: return kind,clean,make(r, clean, *(['rating','item'] if alone else ['user','item'])),must
     except (ValueError,TypeError): return kind,clean,clean,good  # text is no float
 

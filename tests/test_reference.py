@@ -246,31 +246,46 @@ def drawn(request):
     df = sample_ratings(n_users=40, n_items=30, n_ratings=600, seed=2)
     return request.param,fitted(df, lambda l: l.fit_bayes(3, request.param+5, burn=5, n_draws=request.param), 100)
 
-def test_the_mean_of_all_draws(drawn, tmp_path):
+def test_the_mean_of_all_draws(drawn):
     n,learn = drawn
     assert learn.model.n_draws==n
     slow,(users,items) = Slow(learn),(v.labels for v in learn.dls.classes.values())
-    ones = [learn.model.one_draw(k) for k in range(n)]
     for u,i in zip(users[::9], items[::6]):
-        x = torch.tensor([[learn.dls.classes['user'].lookup([u])[0],learn.dls.classes['title'].lookup([i])[0]]])
-        scores = [float(o.score_pairs(x)[0].detach()) for o in ones]
-        assert learn.predict(u, i)==pytest.approx(min(max(sum(scores)/n, 1), 5),
-            abs=1e-4)==pytest.approx(slow.predict(u, i), abs=1e-4)
-        mean,std = learn.predict(u, i, std=True)
+        scores = scores_of(learn, u, [i])
+        assert learn.predict(u, i)==pytest.approx(min(max(scores.mean(), 1), 5), abs=1e-4)
+        assert learn.predict(u, i)==pytest.approx(slow.predict(u, i), abs=1e-4)
+
+def scores_of(learn, user, items):
+    "What each draw says of the `items`, (n_draws,n_items)"
+    code = learn.dls.classes['user'].lookup([user])[0]
+    x = torch.tensor([[code,k] for k in learn.dls.classes['title'].lookup(list(items))])
+    return torch.stack([learn.model.one_draw(k).score_pairs(x).detach() for k in range(learn.model.n_draws)]).double().numpy()
+
+def test_draws_tell_how_sure_they_are_if_they_are_several(drawn):
+    n,learn = drawn
+    slow,(users,items) = Slow(learn),(v.labels for v in learn.dls.classes.values())
+    if n==1:
+        for f in (lambda: learn.predict(users[0], items[0], std=True), lambda: learn.recommend(users[0], z=1.)):
+            with pytest.raises(ValueError, match='one draw'): f()
+        return
+    for u,i in zip(users[::9], items[::6]):
+        std = learn.predict(u, i, std=True)[1]
         assert math.isfinite(std) and std==pytest.approx(slow.std(u, i), rel=1e-3)
+    scores = scores_of(learn, users[0], items)
     for z in (1.,-1.):
-        spread = {o: math.sqrt(np.var(s, ddof=1)) if n>1 else 0. for o,
-                  s in ((i,[float(m.score_pairs(torch.tensor([[1,k+1]]))[0].detach()) for m in ones]) for k,
-                  i in enumerate(items))}
-        got = learn.recommend(users[0], n=5, z=z, exclude_seen=False)
-        want = sorted((slow.score(1, k+1)+z*spread[i] for k,i in enumerate(items)), reverse=True)[:5]
-        assert got.score.tolist()==pytest.approx([min(max(o, 1), 5) for o in want], abs=1e-3)
+        want = np.sort(scores.mean(0)+z*scores.std(0, ddof=1))[::-1][:5].clip(1, 5)
+        assert learn.recommend(users[0], n=5, z=z, exclude_seen=False).score.tolist()==pytest.approx(want.tolist(), abs=1e-3)
+
+def test_draws_one_by_one_for_new_users_and_saved(drawn, tmp_path):
+    n,learn = drawn
+    users,items = (v.labels for v in learn.dls.classes.values())
     assert learn.recommend(users[0], n=3, draw=n-1).equals(learn.recommend(users[0], n=3, draw=-1))
-    new = learn.fold_in(pd.DataFrame(dict(title=items[:4], rating=[5.,1,4,2])))
-    assert new.predict_grid().isfinite().all() and math.isfinite(new.predict(items[9], std=True)[1])
+    best = scores_of(learn, users[0], items)[n-1].argmax()
+    assert learn.recommend(users[0], n=1, draw=n-1, exclude_seen=False).title[0]==items[best]
+    assert learn.fold_in(pd.DataFrame(dict(title=items[:4], rating=[5.,1,4,2]))).predict_grid().isfinite().all()
     loaded = load_recommender(learn.save_recommender(tmp_path/'b'), 'cpu')
-    assert torch.equal(loaded.predict_grid(), learn.predict_grid()) and loaded.predict(users[3], items[4],
-        std=True)==learn.predict(users[3], items[4], std=True)
+    assert torch.equal(loaded.predict_grid(), learn.predict_grid())
+    assert loaded.recommend(users[0], n=3, draw=0).equals(learn.recommend(users[0], n=3, draw=0))
 
 # ------------------------------------------------------------------ interpretation of loaders with times
 @pytest.mark.parametrize('make', [dot_learner,nn_learner])

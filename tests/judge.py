@@ -35,14 +35,16 @@ def clear(e):
 
 @contextmanager
 def within(seconds):
-    "Raise `Hang` in what takes longer"
+    "Raise `Hang` in what takes more of the processor's time, or far more of anybody's, since others may be at work"
     def ring(*_): raise Hang(f'still at it after {seconds} seconds')
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = ((signal.SIGPROF,signal.ITIMER_PROF,seconds),(signal.SIGALRM,signal.ITIMER_REAL,15*seconds))
+    before = [signal.signal(sign, ring) for sign,*_ in timers]
+    for _,timer,limit in timers: signal.setitimer(timer, limit)
     try: yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (sign,timer,_),handler in zip(timers, before):
+            signal.setitimer(timer, 0)
+            signal.signal(sign, handler)
 
 class Outcome:
     "What a call gave: its `value`, or the clear `error` it ended in, and what was `said` in warnings"

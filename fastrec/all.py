@@ -2,6 +2,7 @@
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastrec.data import *
+from fastrec.frames import *
 from fastrec.labels import *
 from fastrec.dls import *
 from fastrec.factors import *

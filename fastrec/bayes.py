@@ -12,6 +12,7 @@ from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .frames import as_frame,side_columns
 from .dls import *
 from .factors import *
 from .factors import _seeded
@@ -197,35 +198,22 @@ def _implicit(ds, k, sizes, most=30_000):
     return torch.sparse_coo_tensor(codes, counts[codes[0]].float().rsqrt(), (sizes[k],sizes[1-k]), is_coalesced=True, check_invariants=False)
 
 # %% ../nbs/04a_bayes.ipynb #30a14f09
-def _features(df, vocab, name, max_columns=10_000):
-    "Columns of the frame `df` for each label of `vocab`: numbers standardized, everything else as 0/1 columns, several in a text divided by '|'"
-    if name in df: df = df.set_index(name)
-    if not df.index.is_unique: raise ValueError(f'side has {df.index[df.index.duplicated()][0]!r} of {name!r} several times')
-    lost = pd.Index(vocab.labels).difference(df.index)
-    if len(lost): raise ValueError(f'side has no row for {len(lost)} of {len(vocab)-1} labels of {name!r}, {lost[0]!r} for one')
-    df = df.loc[vocab.labels]
-    bad = df.columns[df.isna().any()]
-    if len(bad): raise ValueError(f'side has no value in {bad[0]!r} for {df.index[df[bad[0]].isna()][0]!r}: fill it, or leave the column out')
-    res = []
-    for c in df:
-        number = pd.api.types.is_numeric_dtype(df[c]) and not pd.api.types.is_bool_dtype(df[c])
-        if number and not np.isfinite(df[c]).all(): raise ValueError(f'side has values in {c!r} that are not finite')
-        if df[c].nunique()<2: warn(f'side column {c!r} is the same for all of {name!r} and says nothing; left out')
-        elif number: res.append(((df[c]-df[c].mean())/df[c].std()).to_frame())
-        else: res.append(df[c].astype(str).str.get_dummies('|'))
-    x = np.concatenate([np.zeros((len(df), 0)), *(o.to_numpy('float32') for o in res)], 1)
-    if x.shape[1]>max_columns: raise ValueError(f'side makes {x.shape[1]:,} columns of {name!r}, more than {max_columns:,}: leave out what differs for everybody')
-    return torch.from_numpy(np.concatenate([np.zeros((1, x.shape[1])), x]).astype('float32'))
+def _features(df, vocab, name, most=10_000):
+    "Sparse columns of the frame `df` for each code of `vocab`: numbers standardized, everything else as 0/1 columns, several in a text divided by '|'"
+    rows,cols,values,width = side_columns(df, vocab.labels, name, most)
+    at = torch.from_numpy(np.stack([rows+1, cols]))
+    return torch.sparse_coo_tensor(at, torch.from_numpy(values), (len(vocab),width)).coalesce()
 
 # %% ../nbs/04a_bayes.ipynb #c29dd038
 def _side_columns(ds, side, k, width):
     "What `side` says of users, or with `k=1` of items, as `_Columns` for rows of `width` numbers; `None` if it says nothing"
     name,sizes = ds.cat_names[k],[len(v) for v in ds.classes.values()]
     parts = []
-    for o in L(side):
-        if isinstance(o, pd.DataFrame):
+    for o in side if isinstance(side, (list,tuple)) else [] if side is None else [side]:
+        if not isinstance(o, str):
+            o = as_frame(o, "side, where it is not 'implicit',")
             if not any(n in (*o, o.index.name) for n in ds.cat_names): raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
-            if name in (*o, o.index.name): parts.append((_features(o, ds.classes[name], name).to(ds.x.device)/2).to_sparse())
+            if name in (*o, o.index.name): parts.append(_features(o, ds.classes[name], name).to(ds.x.device)/2)
         elif o=='implicit': parts.append(_implicit(ds, k, sizes))
         else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
     return _Columns(torch.cat(parts, 1), width) if parts else None

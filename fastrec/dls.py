@@ -8,11 +8,15 @@ Docs: https://fastrec.github.io/fastrec/dls.html.md"""
 __all__ = ['RatingsDL', 'RecDataLoaders']
 
 # %% ../nbs/01_dls.ipynb #8cbde524
+import csv as csv_module,inspect,io
 from fastai.collab import *
 from fastai.tabular.all import *
 from .data import *
 from .labels import *
-from .labels import _as_ratings,_as_seconds,_encode_column,_missing,_need_columns,_pick_columns,_processes
+from .frames import *
+from pandas.io.common import get_handle
+from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times,need_columns,pick_columns,role_of,rows_to_keep,told_apart
+from .labels import encode_column,_processes
 
 # %% ../nbs/01_dls.ipynb #994c46b4
 class RatingsDL(TfmdDL):
@@ -124,23 +128,46 @@ def _split(df, splitter, keep, bs):
     return train,valid
 
 # %% ../nbs/01_dls.ipynb #977347ae
+def _seconds(df, name, keep):
+    "The times in the column `name` as seconds, for rows that are not to `keep` those of another"
+    col = df[name].where(keep, df[name][keep].iloc[0]) if not keep.all() else df[name]
+    res = as_seconds(col)
+    check_times(res, name, pd.api.types.is_numeric_dtype(col))
+    return res
+
 def _as_tensors(df, names, time_name, keep, splits, part):
     "`RatingsTensors` of the rows of `df` in each of `splits`, training first; where a row is not to `keep`, columns may lack values"
-    codes,vocabs = zip(*(_encode_column(df[n], splits[0], part) for n in names[:2]))
-    def filled(col, value): return col if keep.all() else col.where(keep, value)
-    if time_name is not None: codes += (_as_seconds(filled(df[time_name], df[time_name][keep].iloc[0])),)
-    y = _as_ratings(filled(df[names[2]], 0))
-    return [RatingsTensors(torch.from_numpy(np.stack([c[idx] for c in codes], 1)), torch.from_numpy(y[idx]), dict(zip(names,vocabs)), names[2], time_name=time_name) for idx in splits]
+    user,item,rating = names
+    codes,vocabs = zip(*(encode_column(df[n], splits[0], part) for n in names[:2]))
+    y = as_ratings(df[rating] if keep.all() else df[rating].where(keep, df[rating][keep].iloc[0]))
+    check_each(len(vocabs[0])-1, len(splits[0]), user, 'a user')
+    check_scale(y if keep.all() else y[keep], rating)
+    check_repeats(*codes, y, names)
+    if time_name is not None: codes += (_seconds(df, time_name, keep),)
+    classes = dict(zip(names, vocabs))
+    def part_of(idx): return torch.from_numpy(np.stack([c[idx] for c in codes], 1)),torch.from_numpy(y[idx])
+    return [RatingsTensors(*part_of(idx), classes, rating, time_name=time_name) for idx in splits]
+
+# %% ../nbs/01_dls.ipynb #c7e1f0a2
+def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna):
+    "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the rows to keep"
+    df = as_frame(ratings)
+    names = pick_columns(df, user_name, item_name, rating_name)
+    columns = names if time_name is None else names+[time_name]
+    need_columns(df, columns)
+    if len(set(columns))<len(columns): raise ValueError(f'time_name={time_name!r} is the column of {("users","items","ratings")[names.index(time_name)]} too')
+    keep = rows_to_keep(df, columns, dropna)
+    return told_apart(df, names[1]),names,keep
 
 # %% ../nbs/01_dls.ipynb #2815fb9d
 @patch(cls_method=True)
 def from_df(cls:RecDataLoaders,
-    ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept
+    ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept. A frame, or what can be read as one
     splitter:Callable=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
-    user_name:str=None, # Column of the users; left out: 'user', else the first
-    item_name:str=None, # Column of the items; left out: 'title' or 'item', else the second
-    rating_name:str=None, # Column of the ratings; left out: 'rating', else the third
+    user_name:str=None, # Column of the users; left out: 'user', 'userId' …, else the first
+    item_name:str=None, # Column of the items; left out: 'title', 'item', 'movieId' …, else the second
+    rating_name:str=None, # Column of the ratings; left out: 'rating', 'stars' …, else the third
     time_name:str=None, # Column of their times, dates or seconds since 1970, for models that use them; left out: not read
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=512, # Ratings in a batch, at most
@@ -155,25 +182,115 @@ def from_df(cls:RecDataLoaders,
     val_bs,device = ifnone(val_bs, 8*bs),torch.device(ifnone(device, _own_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
     part = _processes(device) if shard else (0,1)
-    names = _pick_columns(ratings, user_name, item_name, rating_name)
-    columns = names if time_name is None else names+[time_name]
-    _need_columns(ratings, columns)
-    gaps,count = _missing(ratings, columns)
-    if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
-    if count: warn(f'{count}; left out')
-    splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), ~gaps, bs)
-    train,valid = _as_tensors(ratings, names, time_name, ~gaps, splits, part)
+    ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
+    splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
+    train,valid = _as_tensors(ratings, names, time_name, keep, splits, part)
     if part[1]>1: train.shard = Shard(part, train, valid, device)
     dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
     return dls
 
+# %% ../nbs/01_dls.ipynb #e81b6a53
+_formats = {b'PAR1': 'Parquet: read it with from_parquet', b'PK': 'an archive or a spreadsheet: read it with pd.read_excel, or unpack it', b'{': 'JSON: read it with pd.read_json',
+            b'[': 'JSON: read it with pd.read_json', b'<': 'HTML or XML, as a page that was saved in place of the file', b'\x1f\x8b': "packed with gzip: pass compression='gzip'"}
+
+def _bytes_of(csv, compression):
+    "All of the file `csv`, unpacked"
+    if not hasattr(csv, 'read'):
+        with get_handle(csv, 'rb', compression=compression, is_text=False) as f: return f.handle.read()
+    data = csv.read()
+    return data.encode() if isinstance(data, str) else data
+
+def _encoding_of(data, csv):
+    "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
+    if not data.strip(): raise ValueError(f'{csv} is empty')
+    if what := next((v for k,v in _formats.items() if data.lstrip().startswith(k)), None): raise ValueError(f'{csv} is no CSV file but {what}')
+    if data[:2] in (b'\xff\xfe',b'\xfe\xff'): return 'utf-16'
+    try: data.decode()
+    except UnicodeDecodeError as e:
+        at = data.count(b'\n', 0, e.start)+1
+        raise ValueError(f"{csv} is not UTF-8, line {at} holds {data[e.start:e.start+1]!r}: name its encoding, as in from_csv(..., encoding='latin-1')") from e
+    return 'utf-8-sig'
+
+# %% ../nbs/01_dls.ipynb #a4d0c7f5
+def _fields(lines, sep):
+    "The fields of each of the `lines`"
+    if len(sep)==1: return [*csv_module.reader(lines, delimiter=sep)]
+    return [re.split(sep, o.strip()) for o in lines]
+
+def _separator(lines):
+    "The separator that gives `lines` the same number of fields, three or more if there is one"
+    def fit(sep):
+        n = [len(o) for o in _fields(lines, sep)]
+        return n[0]>2, n[0]>1 and np.mean([k==n[0] for k in n]), n[0]
+    return max((',',';','\t','|','::',r'\s+'), key=fit)
+
+def _is_number(field): return bool(re.fullmatch(r'\s*-?\d+([.,]\d+)?\s*', field))
+
+def _lacks_header(rows):
+    "Is the first of `rows` a rating as well? It holds numbers, where others do, and no name"
+    first,rest = rows[0],rows[1:]
+    alike = all(_is_number(a)==_is_number(b) for o in rest if len(o)==len(first) for a,b in zip(first, o))
+    return len(first)>2 and any(map(_is_number, first)) and '' not in first and alike and not any(role_of(o)[0] for o in first)
+
+def _layout(data, encoding, given):
+    "What the first lines tell `pd.read_csv` beside what is `given`"
+    lines = [o for o in data[:2**16].decode(encoding, 'ignore').split('\n')[:100] if o.strip()]
+    lines = lines[:-1] if len(lines)>1 and len(data)>2**16 else lines
+    lines = lines[given['skiprows']:] if isinstance(given.get('skiprows'), int) else lines
+    sep = given.get('sep') or given.get('delimiter') or _separator(lines)
+    res = {} if 'delimiter' in given else dict(sep=sep)
+    if len(sep)>1: res['engine'] = 'python'
+    rows = _fields(lines, sep)
+    if len(sep)==1 and all(f[:1]==' ' for o in rows for f in o[1:]): res['skipinitialspace'] = True
+    if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', f) for o in rows for f in o): res['decimal'] = ','
+    if not {'header','names'} & given.keys() and rows and _lacks_header(rows): res['header'] = None
+    return res
+
+# %% ../nbs/01_dls.ipynb #b95e21d8
+def _as_ids(col):
+    "The text `col` as whole numbers where all of it is, and none has zeros in front; else as numbers or text"
+    codes,labels = pd.factorize(col)
+    labels = pd.Series(labels, dtype='str')
+    if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all(): return col
+    numbers = pd.to_numeric(labels).convert_dtypes() if (codes<0).any() else pd.to_numeric(labels)
+    return pd.Series(numbers.array.take(codes, allow_fill=bool((codes<0).any())), col.index, name=col.name)
+
+def _named(df):
+    "`df`, from a file without a header, with the names that its columns have by their place"
+    timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>10**8
+    names = ['user','item','rating'] + ['timestamp']*int(timed)
+    warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {", ".join(map(str, df.iloc[0]))}; if that is wrong, pass names=[...]')
+    df = df.rename(columns=dict(enumerate(names)))
+    check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
+    return df
+
+def _read_csv(csv, id_names, given):
+    "The frame in the file `csv`, users and items as they are written"
+    if unknown := given.keys()-inspect.signature(pd.read_csv).parameters: raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
+    data = _bytes_of(csv, given.pop('compression', 'infer'))
+    encoding = given.get('encoding') or _encoding_of(data, csv)
+    kwargs = dict(encoding=encoding, keep_default_na=False, na_values=[''], index_col=False, **_layout(data, encoding, given)) | given
+    def read(**more):
+        with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning): return pd.read_csv(io.BytesIO(data), **kwargs|more)
+    try:
+        ids = [c for k,c in enumerate(read(nrows=9).columns) if c in id_names or role_of(c)[0] in ('user','item') or role_of(c)[0] is None and k<2]
+        df = read(**{} if 'dtype' in given else dict(dtype={c: str for c in ids}))
+    except (ValueError,pd.errors.ParserWarning) as e:
+        raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: say how it is written, as in from_csv(..., sep=";", header=None)') from e
+    if 'dtype' not in given:
+        for c in ids: df[c] = _as_ids(df[c])
+    return _named(df) if kwargs.get('header', 0) is None and 'names' not in kwargs and df.shape[1]>2 else df
+
 # %% ../nbs/01_dls.ipynb #80078b95
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_csv(cls:RecDataLoaders, csv, **kwargs):
-    "`RecDataLoaders` of the ratings in the file `csv`; only what is empty counts as missing, not a film called 'None'"
-    return cls.from_df(pd.read_csv(csv, keep_default_na=False, na_values=['']), **kwargs)
+    """`RecDataLoaders` of the ratings in the file `csv`; what `from_df` does not know of `kwargs` goes to `pd.read_csv`, such as `sep` or `encoding`.
+
+    Only what is empty counts as missing, not a film called 'None'; ids keep their leading zeros"""
+    own = {k: v for k,v in kwargs.items() if k in inspect.signature(cls.from_df).parameters}
+    return cls.from_df(_read_csv(csv, [own.get('user_name'), own.get('item_name')], {k: v for k,v in kwargs.items() if k not in own}), **own)
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
@@ -216,7 +333,7 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
     try: from pyarrow import dataset
     except ImportError as e: raise ImportError("to read Parquet, pyarrow is needed: pip install 'fastrec[parquet]'") from e
     data = dataset.dataset(path)
-    *names,rating = _pick_columns(data.head(100).to_pandas(), user_name, item_name, rating_name)
+    *names,rating = pick_columns(data.head(10_000).to_pandas(), user_name, item_name, rating_name)
     labels,others = {n: _Labels() for n in names},{n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
         if part[1]>1: b = b.filter(_own(b[names[0]], part))

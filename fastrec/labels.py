@@ -12,6 +12,7 @@ import atexit,difflib,importlib,itertools,os,sys
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
+from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,gaps,items_beside,need_columns,plain,with_id
 
 # %% ../nbs/00a_labels.ipynb #0b3cd57b
 class Vocab:
@@ -26,7 +27,7 @@ class Vocab:
 @patch
 def encode(self:Vocab, labels):
     "Codes of `labels`, 0 for those unknown, as an int32 array"
-    return (self.labels.get_indexer(pd.Index(labels))+1).astype('int32')
+    return (self.labels.get_indexer(plain(pd.Index(labels)))+1).astype('int32')
 
 @patch
 def decode(self:Vocab, codes):
@@ -75,78 +76,17 @@ def _summed(part, *tensors):
         for t in tensors: torch.distributed.all_reduce(t)
 
 # %% ../nbs/00a_labels.ipynb #568ccc29
-def _check_exact(col):
-    if pd.api.types.is_float_dtype(col) and len(col) and col.abs().max()>=2**53:
-        raise ValueError(f'column {col.name!r} holds labels as floating numbers of 2**53 and more, which cannot be told apart: read them as integers or text')
-
-def _encode_column(col, train, part=(0,1)):
+def encode_column(col, train, part=(0,1)):
     "Codes of `col` as int32 and the `Vocab` of its rows `train`, with those of the other processes"
-    _check_exact(col)
-    codes,labels = pd.factorize(col)
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
+    codes,labels = factorized(col)
     known = np.zeros(len(labels), bool)
     known[codes[train]] = True
     try:
         order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
-        own,*others = _everyones(part, pd.Index(labels)[order[known[order]]])
+        own,*others = _everyones(part, labels[order[known[order]]])
         vocab = Vocab(own.append(others).unique().sort_values() if others else own, col.name)
     except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
-
-# %% ../nbs/00a_labels.ipynb #06487f25
-_usual = (('user',), ('title','item'), ('rating',))
-
-def _pick_column(df, i, name):
-    "The `i`-th of user, item and rating in `df`, called `name` if that isn't `None`"
-    if name is not None: return name
-    if known := [o for o in _usual[i] if o in df]: return known[0]
-    col = df.columns[i]
-    if col not in ('user','item','title','rating','timestamp'): return col
-    raise ValueError(f'the frame has no column {_usual[i][0]!r}, and {col!r} in its place: name it with {("user","item","rating")[i]}_name, '
-                     f'out of {", ".join(map(str, df.columns))}')
-
-def _pick_columns(df, user_name, item_name, rating_name):
-    if not isinstance(df, pd.DataFrame): raise TypeError(f'ratings must be a DataFrame, not {type(df).__name__}')
-    cols = ', '.join(map(str, df.columns))
-    if df.shape[1]<3: raise ValueError(f'the frame has {df.shape[1]} columns ({cols}); user, item and rating are needed')
-    if df.empty: raise ValueError('the frame has no rows')
-    if not df.columns.is_unique: raise ValueError(f'the frame has several columns {df.columns[df.columns.duplicated()][0]!r}: {cols}')
-    names = [_pick_column(df, i, name) for i,name in enumerate((user_name, item_name, rating_name))]
-    _need_columns(df, names)
-    if len(set(names))<3: raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, item_name, rating_name')
-    return names
-
-def _need_columns(df, names):
-    if missing := [n for n in names if n not in df]:
-        raise ValueError(f'the frame has no column {", ".join(map(repr,missing))}; it has {", ".join(map(str,df.columns))}')
-
-# %% ../nbs/00a_labels.ipynb #d52a922f
-def _missing(df, names):
-    "Mask of the rows of `df` that lack one of `names`, and a sentence that counts them"
-    nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
-    return df[names].isna().any(axis=1).to_numpy(),', '.join(f'{k} of {len(df)} rows have no {n!r}' for n,k in nas.items())
-
-def _as_ratings(col):
-    "`col` as float32, refused unless all of it is numbers"
-    if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {col.head(1).tolist()[0]!r} for one, where ratings must be numbers: '
-                         f'convert it with pd.to_numeric, or name the right column with rating_name')
-    if pd.api.types.is_integer_dtype(col) and len(col) and max(abs(int(col.min())), abs(int(col.max())))>2**24:
-        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale them down')
-    res = np.ascontiguousarray(col.to_numpy('float32'))
-    if not np.isfinite(res).all(): raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
-    return res
-
-# %% ../nbs/00a_labels.ipynb #2c382933
-def _as_seconds(col):
-    "`col`, dates or seconds since 1970, as int32"
-    if pd.api.types.is_datetime64_any_dtype(col): col = (col-pd.Timestamp(0, tz=col.dt.tz))//pd.Timedelta('1s')
-    if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {col.head(1).tolist()[0]!r} for one, where times are needed: convert it with pd.to_datetime')
-    ok = col.between(1, 2**31-1)
-    if not ok.all(): raise ValueError(f'column {col.name!r} holds {col[~ok].tolist()[0]!r}, {(~ok).sum()} such in all, where seconds since 1970 are needed, from 1 to 2**31-1, the year 2038: '
-                                      'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime')
-    return col.to_numpy('int32')
 
 # %% ../nbs/00a_labels.ipynb #46993e90
 class RatingsTensors:
@@ -230,24 +170,31 @@ def decode(self:RatingsTensors, x, y=None):
     if x.shape[1]>2: df[self.time_name] = pd.to_datetime(x[:,2].cpu(), unit='s')
     return df
 
-# %% ../nbs/00a_labels.ipynb #e49d126c
-def _kind(labels):
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.cat.categories if isinstance(labels, pd.Series) else labels.categories
-    kind = pd.api.types.infer_dtype(labels, skipna=True)
-    return 'numbers' if kind in ('integer','floating','mixed-integer-float','decimal') else 'text' if kind=='string' else kind
-
-def _check_kind(col, vocab):
-    _check_exact(col)
-    known,given = _kind(vocab.labels),_kind(col)
-    if known!=given and {known,given}=={'numbers','text'}:
-        raise ValueError(f'column {col.name!r} holds {given} ({col.head(1).tolist()[0]!r} for one), but the model was trained on {known} ({vocab.labels[:1].tolist()[0]!r} for one): '
-                         'convert it, or were columns swapped?')
+# %% ../nbs/00a_labels.ipynb #5d3a91c4
+@patch
+def encode_pairs(self:RatingsTensors, df):
+    "Codes of user and item in each row of the frame `df`, (n,2), 0 for those unknown; refused where a label is missing or of another kind"
+    need_columns(df, self.cat_names)
+    if count := gaps(df, self.cat_names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    for n,v in self.classes.items() if len(df) else (): check_kind(df[n], v.labels)
+    u,i = (v.encode(df[n]) for n,v in self.classes.items())
+    if (i==0).any() and (item := items_beside(df, self.item_name)) is not None:
+        i = np.where(i==0, self.classes[self.item_name].encode(with_id(df[self.item_name], df[item])), i)
+    return np.stack([u,i], 1)
 
 # %% ../nbs/00a_labels.ipynb #09f9d7f6
-def _unknown_labels(df, x, ds):
+def _almost(vocab, label):
+    "A label of `vocab` that differs from the text `label` in spaces alone, or in what a detour over floats leaves"
+    if not isinstance(label, str): return None
+    return next((o for o in (label.strip(), label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]), None)
+
+@patch
+def unknown_labels(self:RatingsTensors, df, x):
     "A sentence that names the labels in `df` whose code in `x` is 0"
-    lost = {n: pd.unique(df[n][x[:,i]==0]) for i,n in enumerate(ds.cat_names)}
-    return ' and '.join(f'{len(o)} unknown in {n!r} ({", ".join(map(repr,o[:3].tolist()))}{", …" if len(o)>3 else ""})' for n,o in lost.items() if len(o))
+    lost = {n: pd.unique(df[n][x[:,i]==0]).tolist() for i,n in enumerate(self.cat_names)}
+    res = ' and '.join(f'{len(o)} unknown in {n!r} ({", ".join(map(repr,o[:3]))}{", …" if len(o)>3 else ""})' for n,o in lost.items() if len(o))
+    near = [(o[0],a) for n,o in lost.items() if o and (a := _almost(self.classes[n], o[0])) is not None]
+    return res + ''.join(f'; {o!r} is known as {a!r}' for o,a in near)
 
 @patch
 def encode(self:RatingsTensors,
@@ -257,20 +204,19 @@ def encode(self:RatingsTensors,
 ):
     "`RatingsTensors` of the frame `df`, in its order, by the labels of training"
     if unknown not in ('raise','average','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise', 'average' or 'drop'")
-    if not isinstance(df, pd.DataFrame): raise TypeError(f'a DataFrame with the columns {self.cat_names} is needed, not {type(df).__name__}')
+    df = as_frame(df, f'what is read by {self.user_name!r} and {self.item_name!r}')
     with_labels = ifnone(with_labels, self.rating_name in df)
     timed = self.time_name is not None and self.time_name in df
     names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed
-    _need_columns(df, names)
-    if (gaps := _missing(df, names))[1]:
-        raise ValueError(f'{gaps[1]}: fill or drop them first' + (', or pass with_labels=False to ignore the ratings' if with_labels else ''))
-    for n,v in self.classes.items() if len(df) else (): _check_kind(df[n], v)
-    x = np.stack([v.encode(df[n]) for n,v in self.classes.items()], 1)
-    y = _as_ratings(df[self.rating_name]) if with_labels else None
+    need_columns(df, names)
+    if count := gaps(df, names)[1]:
+        raise ValueError(f'{count}: fill or drop them first' + (', or pass with_labels=False to ignore the ratings' if with_labels else ''))
+    x = self.encode_pairs(df)
+    y = as_ratings(df[self.rating_name]) if with_labels else None
     known = (x>0).all(1)
-    if timed: x = np.column_stack([x, _as_seconds(df[self.time_name])])
+    if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():
-        what = f'{(~known).sum()} of {len(df)} rows: {_unknown_labels(df, x, self)}'
+        what = f'{(~known).sum()} of {len(df)} rows: {self.unknown_labels(df, x)}'
         if unknown=='raise': raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out")
         warn(f'{what}; ' + ('the average stands in for them' if unknown=='average' else 'left out'))
     keep = known if unknown=='drop' else slice(None)

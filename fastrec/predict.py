@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
 from .labels import *
-from .labels import _as_ratings,_missing,_need_columns
+from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
 from .factors import *
 from .factors import _seeded,_table
 from .screens import make_screen
@@ -253,9 +253,13 @@ def _candidates(self, items, min_count):
 
 def _exclude(self, exclude_seen):
     "The `Seen` to leave out, or `None`"
-    if isinstance(exclude_seen, pd.DataFrame):
-        _need_columns(exclude_seen, self.ds.cat_names)
-        x = np.stack([v.encode(exclude_seen[n]) for n,v in self.ds.classes.items()], 1)
+    if not (exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))):
+        df = as_frame(exclude_seen, 'exclude_seen, where it is neither True nor False,')
+        x = self.ds.encode_pairs(df)
+        lost = [pd.unique(df[n][x[:,k]==0]) for k,n in enumerate(self.ds.cat_names)]
+        if len(df) and not (x>0).all(1).any(): raise ValueError(f'exclude_seen matches nothing that is known here: {self.ds.unknown_labels(df, x)}')
+        if len(lost[1]) or 10*len(lost[0])>df[self.ds.user_name].nunique():
+            warn(f'exclude_seen has labels that were not in training and exclude nothing: {self.ds.unknown_labels(df, x)}')
         return Seen(torch.from_numpy(x), *(len(v) for v in self.ds.classes.values()))
     if exclude_seen and self.seen is None: raise ValueError('what users have seen is not known here: '
                                                              'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
@@ -493,11 +497,13 @@ class NewUsers(Recommender):
 
 def _read_new(ds, ratings, unknown, y_range):
     "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
-    if ds.user_name not in ratings: ratings = ratings.assign(**{ds.user_name: 'new user'})
+    ratings = as_frame(ratings).copy(deep=False)
+    if ds.user_name not in ratings: ratings[ds.user_name] = 'new user'
     names = ds.cat_names+[ds.rating_name]
-    _need_columns(ratings, names)
-    if (gaps := _missing(ratings, names))[1]: raise ValueError(f'{gaps[1]}: fill or drop them first')
-    y,labels = _as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),ratings[ds.user_name].unique()
+    need_columns(ratings, names)
+    if count := gaps(ratings, names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    y,labels = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),factorized(ratings[ds.user_name])[1]
+    if len(ratings): check_kind(ratings[ds.item_name], ds.classes[ds.item_name].labels)
     if y_range and len(y) and not (y_range[0]<=y.min() and y.max()<=y_range[1]):
         raise ValueError(f'a rating of {y[(y<y_range[0])|(y>y_range[1])][0]:g} is outside the range of the model, {y_range}')
     items,vocab = ds.classes[ds.item_name],Vocab(sorted(labels) if len(labels) else ['new user'], ds.user_name)

@@ -45,7 +45,9 @@ def test_batches_fit_the_model(dls):
 def test_labels_of_any_type(ratings, make):
     df = ratings.assign(user=make(ratings.user), title=make(ratings['item']))
     dls = RecDataLoaders.from_df(df, seed=1, bs=256)
-    with pytest.warns(UserWarning, match="2 unknown in 'user'"): got = dls.test_dl(df, unknown='drop')
+    stranger = df.head(1).assign(user=make(pd.Series([ratings.user.max()+1])).to_numpy())
+    with pytest.warns(UserWarning, match="1 of 1 rows: 1 unknown in 'user'"): assert not len(dls.test_dl(stranger, unknown='drop').dataset)
+    got = dls.test_dl(df[df.user.isin(dls.classes['user'].labels.tolist())], unknown='drop')
     assert (dls.train_ds.decode(got.dataset.x).user.to_numpy()==df.user.loc[got.dataset.index].to_numpy()).all()
     assert all_rows(dls.train).title.isin(df.title.astype(dls.classes['title'].labels.dtype)).all()
     plain = RecDataLoaders.from_df(ratings.assign(title=ratings['item']), seed=1, bs=256)
@@ -58,7 +60,7 @@ def test_vocabulary_is_of_training_rows(ratings):
     assert (dls.valid_ds.x[:,0]==0).all() and (dls.train_ds.x>0).all()
 
 def test_repeated_pairs_are_kept(ratings):
-    dls = RecDataLoaders.from_df(pd.concat([ratings]*2), EndSplitter(.5), bs=64)
+    with pytest.warns(UserWarning, match="50% of the rows repeat a pair of 'user' and 'title'.*drop_duplicates"): dls = RecDataLoaders.from_df(pd.concat([ratings]*2), EndSplitter(.5), bs=64)
     assert len(dls.train_ds)==len(dls.valid_ds)==len(ratings)
 
 @pytest.mark.parametrize('splitter', [TimeSplitter(), LeaveLastSplitter(), UserSplitter(seed=1), ColSplitter('held'), IndexSplitter([1,2,3]), EndSplitter()])
@@ -79,7 +81,8 @@ def test_overlap_is_said(ratings):
     with pytest.warns(UserWarning, match='^10 validation rows are training rows too'): RecDataLoaders.from_df(ratings, lambda o: (range(6000),range(10)), bs=64)
 
 def test_numbered_columns(ratings):
-    dls = RecDataLoaders.from_df(ratings[['user','title','rating']].set_axis(range(3), axis=1), bs=64)
+    with pytest.warns(UserWarning, match='taken for users: 0, items: 1, ratings: 2; if that is wrong, name them with user_name'):
+        dls = RecDataLoaders.from_df(ratings[['user','title','rating']].set_axis(range(3), axis=1), bs=64)
     assert list(dls.show_batch(show=False))==[0,1,2]
 
 def test_sizes_and_path(ratings, tmp_path):
@@ -100,7 +103,7 @@ def test_columns_by_name_then_by_place(ratings):
     moved = ratings[['timestamp','rating','title','item','user']]
     assert RecDataLoaders.from_df(moved, bs=64).train_ds.cat_names==['user','title']
     other = ratings.rename(columns=dict(user='who', title='what', rating='stars'))[['who','what','stars','timestamp']]
-    dls = RecDataLoaders.from_df(other, bs=64)
+    with pytest.warns(UserWarning, match="taken for users: 'who', items: 'what', ratings: 'stars'; if"): dls = RecDataLoaders.from_df(other, bs=64)
     assert (dls.cat_names,dls.rating_name)==(['who','what'],'stars')
     raw = ratings[['user','item','rating','timestamp']]
     assert RecDataLoaders.from_df(raw, bs=64).cat_names==['user','item']
@@ -126,7 +129,7 @@ def test_from_csv_and_movielens(tmp_path, ratings):
     (lambda d: d.assign(user=d.user.astype(object).where(d.index>=1, 'x')), "column 'user' mixes types, mixed-integer: convert it to one"),
     (lambda d: d[['title','item','rating']], "no column 'user', and 'title' in its place: name it with user_name, out of title, item, rating"),
     (lambda d: d[['user','timestamp','rating']], "no column 'title', and 'timestamp' in its place: name it with item_name"),
-    (lambda d: d[['user','title','timestamp']].assign(stars=3), "no column 'rating', and 'timestamp' in its place"),
+    (lambda d: d[['user','title','timestamp']].assign(how=3), "no column 'rating', and 'timestamp' in its place"),
     (lambda d: pd.concat([d, d[['user']]], axis=1), "several columns 'user'"),
     (lambda d: d.assign(user=2.**60+d.user), 'floating numbers of 2..53 and more'),
     (lambda d: d.assign(rating=d.rating.astype('int64')+2**24), 'beyond 2..24'),
@@ -152,7 +155,7 @@ def test_bad_arguments(ratings, kwargs, error):
 def test_unknown_keyword(ratings):
     with pytest.raises(TypeError, match='valid_percent'): RecDataLoaders.from_df(ratings, valid_percent=.1)
     with pytest.raises(TypeError, match="splits"): RecDataLoaders.from_df(ratings, splits=([1],[2]))
-    with pytest.raises(TypeError, match='must be a DataFrame, not list'): RecDataLoaders.from_df([1,2,3])
+    with pytest.raises(TypeError, match='ratings must be a DataFrame, not list'): RecDataLoaders.from_df([1,2,3])
 
 def test_dropna(ratings):
     holes = ratings.assign(user=ratings.user.where(ratings.index>=2), rating=ratings.rating.where(ratings.index%1000!=7))
@@ -163,7 +166,8 @@ def test_dropna(ratings):
 
 # ------------------------------------------------------------------ new frames
 @pytest.fixture
-def full(ratings): return RecDataLoaders.from_df(pd.concat([ratings]*2), EndSplitter(.5), bs=64)
+def full(ratings):
+    with pytest.warns(UserWarning, match='50% of the rows repeat'): return RecDataLoaders.from_df(pd.concat([ratings]*2), EndSplitter(.5), bs=64)
 
 def test_test_dl_reads_by_label(ratings, full):
     new = ratings.head(40)[::-1]
@@ -244,7 +248,7 @@ def test_a_label_of_another_type_is_found_in_validation_too(ratings):
 
 def test_labels_keep_their_own_type(ratings):
     mixed = ratings.assign(user=pd.Series([2 if o%2 else 1.5 for o in ratings.user], dtype=object))
-    assert [type(o) for o in RecDataLoaders.from_df(mixed, seed=1).classes['user'].labels]==[float,int]
+    with pytest.warns(UserWarning, match='rows repeat'): assert [type(o) for o in RecDataLoaders.from_df(mixed, seed=1).classes['user'].labels]==[float,int]
 
 def test_the_device_may_be_text(ratings): assert learner(RecDataLoaders.from_df(ratings, seed=1, device='cpu')).dls.device==torch.device('cpu')
 
@@ -278,7 +282,7 @@ def test_times_change_nothing_for_who_ignores_them(ratings, make):
     assert np.array_equal(a.predict_df(ratings.head(9)), b.predict_df(ratings.head(9))) and a.recommend(n=2).equals(b.recommend(n=2))
 
 @pytest.mark.parametrize('change,error', [(lambda t: t*1000, "'timestamp' holds 1.*divide milliseconds by 1000"), (lambda t: t.where(t.index>2, 0), '3 such in all.*leave rows without a time out'),
-                                          (lambda t: t.astype(str), 'is of type .* where times are needed'), (lambda t: t.where(t.index>0), "1 of 6000 rows have no 'timestamp'")])
+                                          (lambda t: t.map(lambda o: (o,)), 'is of type .* where times are needed'), (lambda t: t.where(t.index>0), "1 of 6000 rows have no 'timestamp'")])
 def test_bad_times(ratings, change, error):
     with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(ratings.assign(timestamp=change(ratings.timestamp)), time_name='timestamp')
 

@@ -50,6 +50,7 @@ grid = [(u,i) for u in a for i in b]
 edges = {'additive': frame(*zip(*grid), [1+u%3+i for u,i in grid]), 'constant': frame(*zip(*grid), [4]*21), 'one item': frame(a, [0]*7, 1+a%5),
          'one user': frame([0]*7, a, 1+a%5), 'disjoint': frame(range(20), range(20), [1+k%5 for k in range(20)]), 'two rows': frame([1,2], [1,1], [3,4])}
 
+@pytest.mark.filterwarnings('ignore:(all ratings|each of)')
 @pytest.mark.parametrize('name', edges)
 @pytest.mark.parametrize('reg', [None,0,.5])
 def test_edges(name, reg):

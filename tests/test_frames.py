@@ -1,0 +1,509 @@
+"""The door for frames: what is read right, what is refused in one sentence, what is said once, and good data of which nothing is said"""
+import gzip,io,re,uuid,warnings
+from decimal import Decimal
+import numpy as np,pandas as pd,pytest,torch
+from conftest import release_path
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,TimeSplitter,UserSplitter,check_ratings,dot_learner,learner,movielens,sample_ratings
+from fastrec.frames import as_frame,as_seconds,as_times,factorized,pick_columns,role_of,share_of_repeats,side_columns
+
+pytestmark = pytest.mark.filterwarnings('error::UserWarning')
+
+@pytest.fixture(scope='module')
+def small(): return sample_ratings(n_users=60, n_items=40, n_ratings=1200, seed=0)[['user','title','rating','timestamp']].astype(dict(title='str'))
+
+@pytest.fixture(scope='module')
+def ids(): return sample_ratings(n_users=60, n_items=40, n_ratings=1200, seed=0)[['user','item','rating']]
+
+def read(df, **kwargs): return RecDataLoaders.from_df(df, seed=1, bs=64, **kwargs)
+
+def same(a, b): return a.train_ds.x.equal(b.train_ds.x) and a.train_ds.y.equal(b.train_ds.y) and [list(v) for v in a.classes.values()]==[list(v) for v in b.classes.values()]
+
+def refused(f, match, error=ValueError):
+    with pytest.raises(error, match=match) as e: f()
+    assert len(str(e.value))<700
+    return str(e.value)
+
+def told(f, match):
+    "What `f` gives; one warning is given, and it matches"
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        res = f()
+    assert len(found)==1, [str(o.message) for o in found]
+    assert re.search(match, str(found[0].message)), str(found[0].message)
+    return res
+
+# ------------------------------------------------------------------ good data
+def long_tail(n, users, items, rng): return (rng.zipf(1.3, n)*7919)%users+1,(rng.zipf(1.3, n)*104729)%items+1
+
+def shape_of(what):
+    "A frame like releases of this kind, without repeated pairs unless they belong there"
+    rng = np.random.default_rng(3)
+    u,i = (rng.integers(1, k, 9000) for k in (800,400)) if what!='clicks' else long_tail(9000, 800, 400, rng)
+    df = pd.DataFrame(dict(u=u, i=i))
+    if what not in ('clicks','ones'): df = df.drop_duplicates(ignore_index=True)
+    n = len(df)
+    when = rng.integers(1_500_000_000, 1_600_000_000, n)
+    if what=='half stars': return df.set_axis(['userId','movieId'], axis=1).assign(rating=rng.choice(np.arange(1, 11)/2, n), timestamp=when)
+    if what=='with titles': return df.set_axis(['userId','movieId'], axis=1).assign(rating=rng.choice(np.arange(1, 11)/2, n), timestamp=when, title='Film '+df.i.astype(str), genres='Drama')
+    if what=='ten': return df.set_axis(['user_id','movie_id'], axis=1).assign(rating=rng.choice(11, n, p=[.002]+[.0998]*10), timestamp=when)
+    if what=='reals': return df.set_axis(['user','joke'], axis=1).assign(rating=rng.uniform(-10, 10, n).round(2))
+    if what=='clicks': return df.set_axis(['user','item'], axis=1).assign(count=rng.zipf(1.6, n).clip(max=5000))
+    if what=='ones': return df.set_axis(['visitorid','itemid'], axis=1).assign(rating=1, timestamp=when*1000)
+    if what=='thumbs': return df.set_axis(['user_id','item_id'], axis=1).assign(rating=rng.integers(0, 2, n).astype(bool))
+    if what=='books': return df.set_axis(['User-ID','ISBN'], axis=1).assign(**{'Book-Rating': rng.integers(1, 11, n)}).astype(dict(ISBN=str))
+    if what=='shop': return df.set_axis(['reviewerID','asin'], axis=1).assign(reviewerID=lambda o: 'A'+o.reviewerID.astype(str), asin=lambda o: 'B00'+o.asin.astype(str),
+                                                                             reviewerName='x', overall=rng.integers(1, 6, n), summary='good', unixReviewTime=when)[
+        ['overall','reviewerID','asin','reviewerName','summary','unixReviewTime']]
+    if what=='percent': return df.set_axis(['uid','track_id'], axis=1).assign(score=rng.integers(0, 101, n))
+
+@pytest.mark.parametrize('what', ['half stars','with titles','ten','reals','clicks','ones','thumbs','books','shop','percent'])
+def test_nothing_is_said_of_good_data(what):
+    df = shape_of(what)
+    dls = read(df)
+    assert dls.train_ds.n_ratings+len(dls.valid_ds)==len(df)
+    assert not check_ratings(df).severity.isin(['refused','warning']).any()
+    if 'timestamp' in df and what!='ones': read(df, time_name='timestamp', splitter=TimeSplitter())
+
+def test_nothing_is_said_of_the_sample():
+    for df in (sample_ratings(), sample_ratings().drop(columns='title')): assert not check_ratings(df).severity.isin(['refused','warning']).any() and read(df)
+
+@pytest.mark.parametrize('name', ['ml-100k','ml-1m'])
+def test_nothing_is_said_of_releases(name):
+    df = movielens(name, release_path(name))
+    read(df)
+    times = df[df.timestamp>0]
+    for splitter in (TimeSplitter(), LeaveLastSplitter(), UserSplitter()): splitter(times)
+    assert not check_ratings(times).severity.isin(['refused','warning']).any()
+
+# ------------------------------------------------------------------ containers
+def test_any_container_is_read_alike(small, ids):
+    pl,pa,sparse = (pytest.importorskip(o) for o in ('polars','pyarrow','scipy.sparse'))
+    want = read(small)
+    arrow = pa.Table.from_pandas(small, preserve_index=False)
+    class Stream:
+        def __arrow_c_stream__(self, requested_schema=None): return arrow.__arrow_c_stream__(requested_schema)
+    for o in (pl.from_pandas(small), arrow, Stream(), small.to_dict('list'), small.to_dict('records'), small.to_records(index=False), dict(small), small.set_index(['user','title','timestamp']).rating): assert same(read(o), want)
+    matrix = sparse.csr_matrix((ids.rating, (ids.user, ids['item'])))
+    got = read(matrix)
+    assert got.train_ds.cat_names==['user','item'] and got.train_ds.n_ratings+len(got.valid_ds)==len(ids) and float(got.train_ds.y.max())==5
+    assert {type(o) for o in got.classes['user'].labels.tolist()}=={int}
+
+@pytest.mark.parametrize('backend', ['pyarrow','numpy_nullable'])
+def test_any_backend_is_read_alike(small, backend):
+    pytest.importorskip('pyarrow')
+    df = small.convert_dtypes(dtype_backend=backend)
+    a,b = read(df, time_name='timestamp'),read(small, time_name='timestamp')
+    assert same(a, b) and [v.labels.dtype for v in a.classes.values()]==[v.labels.dtype for v in b.classes.values()]
+    for dls,new in ((a,small),(b,df)):
+        known = new[new.user.isin(dls.classes['user'].labels)]
+        assert dls.test_dl(known).dataset.x.equal(b.test_dl(small.loc[known.index]).dataset.x)
+
+@pytest.mark.parametrize('change', [
+    lambda d: d.assign(title=pd.Categorical(d.title, [*d.title.unique(),'Never rated'])), lambda d: d.astype(dict(title=object)), lambda d: d.astype(dict(title='string')),
+    lambda d: d.astype(dict(rating='category')), lambda d: d.astype(dict(rating=pd.SparseDtype('float32', 0))), lambda d: d.astype(dict(user='category')), lambda d: d.astype(dict(user='UInt16')),
+    lambda d: d.astype(dict(user=object)), lambda d: d.astype(dict(user=pd.SparseDtype('int64', 0))), lambda d: d.astype(dict(rating='Float64')), lambda d: d.astype(dict(title=pd.CategoricalDtype(pd.Index(d.title.unique(), dtype='string'))))])
+def test_any_dtype_is_read_alike(small, change):
+    assert same(read(change(small)), read(small))
+    assert read(small).test_dl(change(small.head(0)).copy()) is not None
+
+def test_arrays_are_read_by_place(ids):
+    for o in (ids.to_numpy('float64'), torch.tensor(ids.to_numpy('float64')), [tuple(o) for o in ids.itertuples(index=False)]):
+        dls = told(lambda: read(o), "taken for users: (0|'user'), items: (1|'item'), ratings: (2|'rating')") if not isinstance(o, list) else told(lambda: read(o), 'taken for users: 0')
+        assert dls.train_ds.y.equal(read(ids).train_ds.y) and [list(v) for v in dls.classes.values()]==[list(v) for v in read(ids).classes.values()]
+        assert {type(k) for k in dls.classes[0].labels.tolist()}=={int}
+
+def test_what_is_no_frame_is_named_in_full(small, tmp_path):
+    pl = pytest.importorskip('polars')
+    dls = read(small)
+    class Odd: pass
+    Odd.__module__,Odd.__qualname__ = 'elsewhere.core','DataFrame'
+    for f in (RecDataLoaders.from_df, dls.test_dl, dot_learner(dls).predict_df, dot_learner(dls).fold_in, TimeSplitter(), check_ratings):
+        if f is check_ratings: assert check_ratings(Odd()).finding[0].endswith('not elsewhere.core.DataFrame')
+        else: refused(lambda: f(Odd()), r'must be a DataFrame, not elsewhere\.core\.DataFrame', TypeError)
+    refused(lambda: read(pl.from_pandas(small).lazy()), r'not polars.*LazyFrame: call \.collect\(\) first', TypeError)
+    refused(lambda: read(tmp_path/'r.csv'), 'read a file with from_csv', TypeError)
+    refused(lambda: read(small.rating), 'not pandas.*Series', TypeError)
+    refused(lambda: read(dict(user=[1,2], item=[1], rating=[1,2])), 'columns of the dict do not make a frame')
+    refused(lambda: read(np.zeros((5,40))), r'shape \(5, 40\) is a table with a column for each item.*nonzero\(\)')
+    refused(lambda: read(pd.concat({'a': small}, axis=1)), 'the columns of ratings have 2 levels')
+
+# ------------------------------------------------------------------ columns
+@pytest.mark.parametrize('names', ['user_id movie_id rating', 'userId movieId rating', 'UserID ItemID Stars', 'uid product_id star_rating', 'customer_id asin overall', 'reviewerID book_id score',
+                                   'visitorid itemid value', 'User-ID ISBN Book-Rating', 'USER ITEM RATING', ' user  item  rating ', 'userName film_title ratings', 'member_id Title vote', 'user.id item.id rating.value'])
+def test_usual_names_wherever_they_stand(ids, names):
+    u,i,r = [f' {o} ' for o in names.split()] if names[0]==' ' else names.split()
+    df = ids.set_axis([u,i,r], axis=1).assign(extra=1)
+    for cols in ([r,u,i,'extra'], ['extra',i,u,r], [i,r,'extra',u]): assert pick_columns(df[cols])==[u,i,r]
+
+@pytest.mark.parametrize('name,role', [('timestamp','time'),('ts','time'),('unixReviewTime','time'),('created_at','time'),('Date','time'),('datetime','time'),('review_date','time'),('playcount','count'),('clicks','count'),
+                                       ('average_rating',None),('age',None),('gender',None),('occupation',None),('genres',None),('year',None),(0,None),('Неделя',None)])
+def test_roles_of_names(name, role): assert role_of(name)[0]==role
+
+def test_place_is_said_and_nothing_else(ids):
+    dls = told(lambda: read(ids.set_axis(['wer','was','wieviel'], axis=1)), "^taken for users: 'wer', items: 'was', ratings: 'wieviel'; if that is wrong, name them with user_name, item_name, rating_name$")
+    assert dls.train_ds.cat_names==['wer','was']
+    read(ids.set_axis(['wer','was','wieviel'], axis=1), user_name='wer', item_name='was', rating_name='wieviel')
+    assert told(lambda: read(ids.set_axis(['wer','movieId','stars'], axis=1)), "users: 'wer', items: 'movieId'").train_ds.user_name=='wer'
+
+@pytest.mark.parametrize('change,match', [
+    (lambda d: d.set_axis(['c','a','b'], axis=1)[['b','a','c']].assign(b=lambda o: o.b+.5), "'b' holds [0-9.]+, which is no id: name the right column with user_name"),
+    (lambda d: d.set_axis(list('abc'), axis=1).reset_index(), "'index' numbers the rows.*drop\\(columns='index'\\).*index_col=0"),
+    (lambda d: d.set_axis(list('abc'), axis=1).reset_index(names='Unnamed: 0'), "'Unnamed: 0' numbers the rows"),
+    (lambda d: d.set_axis(list('abc'), axis=1).reset_index(names='row').assign(row=lambda o: o.row+1), "'row' numbers the rows"),
+    (lambda d: d.set_axis(list('abc'), axis=1).assign(c=np.random.default_rng(0).permutation(len(d))+5), "'c' holds ids or times, [0-9]+ for one, where ratings are needed: name the right column with rating_name"),
+    (lambda d: d.rename(columns=dict(user='title', item='user')).assign(title='x')[['title','user','rating']].drop(columns='user'), "2 columns \\(title, rating\\)"),
+    (lambda d: d[['user','item']], 'user, item and rating are needed; where people only choose, add ratings of 1: df.assign\\(rating=1\\)'),
+    (lambda d: d.rename(columns=dict(user='rank')), "taken|cannot be called 'rank'"),
+    (lambda d: pd.concat([d, d.rating], axis=1), "several columns 'rating'"),
+    (lambda d: d.rename(columns=dict(item='item_x')).assign(item_y=1), "'item_x' and 'item_y', as a merge or a repeated name leaves them.*item_name")])
+def test_columns_that_cannot_be_meant(ids, change, match): refused(lambda: read(change(ids)), match)
+
+def test_ids_are_not_ratings_nor_films_users(ids):
+    assert pick_columns(ids.set_axis(['userID','itemID','stars'], axis=1)[['stars','userID','itemID']])==['userID','itemID','stars']
+    four = ids.set_axis(['userID','itemID','rating'], axis=1).assign(title=lambda o: 'Film '+o.itemID.astype(str))[['itemID','title','userID','rating']]
+    assert read(four).train_ds.cat_names==['userID','title']
+    saved = pd.read_csv(io.StringIO(ids.to_csv()))
+    assert same(read(saved), read(ids))
+
+def test_two_candidates_are_said(ids):
+    df = ids.assign(product_id=ids['item']).rename(columns=dict(item='movie_id'))
+    assert told(lambda: read(df), "'movie_id' is taken, though 'product_id' could be meant as well: name it with item_name").train_ds.item_name=='movie_id'
+    read(df, item_name='product_id')
+
+def test_a_user_in_every_row_is_said(ids):
+    told(lambda: read(ids.assign(user=np.random.default_rng(0).permutation(len(ids)))), "each of the .* rows has a user of its own in 'user'.*user_name")
+
+# ------------------------------------------------------------------ tables
+@pytest.mark.parametrize('make', [lambda t: t, lambda t: t.fillna(0), lambda t: t.reset_index(), lambda t: t.fillna(0).reset_index(), lambda t: t.reset_index(drop=True), lambda t: t.fillna(0).reset_index(drop=True),
+                                  lambda t: t.fillna(0).astype(int).reset_index(), lambda t: t.set_axis(range(t.shape[1]), axis=1).fillna(0), lambda t: t.iloc[:, :5].fillna(0), lambda t: t.iloc[:, :5].reset_index()])
+@pytest.mark.parametrize('by', ['title','item'])
+def test_a_table_is_refused_with_the_line_to_write(by, make):
+    ratings = sample_ratings(n_users=60, n_items=40, n_ratings=1200, seed=0)
+    table = make(ratings.pivot_table(index='user', columns=by, values='rating', observed=True))
+    message = refused(lambda: read(table), 'is a table with a column for each item, .* a row for each rating is needed: df')
+    assert 'dropna=True' not in message
+    long = eval(message.split('is needed: ')[1], dict(df=table))
+    n = (table.drop(columns='user', errors='ignore').fillna(0)!=0).sum().sum()
+    assert len(long)==n and pick_columns(long)[1:]==['item','rating'] and (long.rating>0).all()
+
+def test_a_sparse_or_real_table_is_refused():
+    rng = np.random.default_rng(0)
+    refused(lambda: read(pd.DataFrame.sparse.from_spmatrix(pytest.importorskip('scipy.sparse').random(50, 30, .2, format='csr'))), 'is a table')
+    jokes = pd.DataFrame(np.where(rng.random((50,100))<.3, 99, rng.uniform(-10, 10, (50,100))))
+    refused(lambda: read(jokes), 'is a table')
+    assert check_ratings(jokes).severity.tolist()==['refused']
+
+def test_long_frames_are_no_tables(ids):
+    for df in (ids, ids.assign(age=30, sex=1, zip=7, job=2, year=1990, a=1, b=2, c=3, d=4), ids.head(60)): assert pick_columns(df)==['user','item','rating']
+
+# ------------------------------------------------------------------ titles
+@pytest.fixture
+def merged():
+    "As `ratings.merge(films)` gives it: films 1 and 7 share a title"
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(userId=np.repeat(np.arange(50), 8), movieId=np.tile(np.arange(1, 9), 50), rating=rng.integers(1, 6, 400)))
+    return df.assign(title=df.movieId.map({k: 'Hamlet' if k in (1,7) else f'Film {k}' for k in range(1, 9)}))
+
+def test_shared_titles_are_told_apart(merged):
+    dls = told(lambda: read(merged), r"1 titles are shared by several items, 'Hamlet' for one: told apart by 'movieId', as in 'Hamlet \[1\]'")
+    assert dls.train_ds.item_name=='title' and {'Hamlet [1]','Hamlet [7]','Film 2'}<=set(dls.classes['title']) and 'Hamlet' not in set(dls.classes['title']) and len(dls.classes['title'])==9
+    learn = dot_learner(dls)
+    new = merged.head(8)
+    assert learn.predict_df(new).index.equals(new.index) and dls.test_dl(new).dataset.x.equal(dls.test_dl(new.assign(title=lambda o: o.title.where(o.title!='Hamlet', 'Hamlet ['+o.movieId.astype(str)+']'))).dataset.x)
+    assert learn.recommend(0, exclude_seen=merged[merged.movieId==1]).title.tolist().count('Hamlet [1]')==0
+    refused(lambda: dls.test_dl(new[['userId','title']]), "unknown in 'title' \\('Hamlet'\\)", KeyError)
+    assert read(merged, item_name='movieId').train_ds.item_name=='movieId'
+    assert told(lambda: read(merged.astype(dict(title='category'))), 'shared').classes['title'].labels.tolist()==dls.classes['title'].labels.tolist()
+
+def test_a_headline_is_not_the_item(merged):
+    for headline in ([f'Great {k}' for k in range(400)], np.random.default_rng(0).choice(['good','bad','so so'], 400)):
+        dls = told(lambda: read(merged.assign(title=headline)), "'title' differs within 'movieId' as a headline does, so 'movieId' is taken for items.*item_name")
+        assert dls.train_ds.item_name=='movieId' and len(dls.classes['movieId'])==9
+
+def test_few_other_titles_are_said(merged):
+    told(lambda: read(merged.assign(title=[f'Film {k}' if j!=11 else 'FILM four' for j,k in enumerate(merged.movieId)])), "1 rows have another 'title' than their 'movieId' has elsewhere, 4 for one")
+
+# ------------------------------------------------------------------ labels
+@pytest.mark.parametrize('make', [lambda o: uuid.UUID(int=int(o)), lambda o: (int(o),), lambda o: Decimal(int(o)), lambda o: str(o).encode(), lambda o: pd.Period(int(1970+o), 'Y'), lambda o: pd.Timedelta(int(o), 's'),
+                                  lambda o: pd.Timestamp('2020').date(), lambda o: frozenset([o]), lambda o: pd.Interval(0, int(o)), lambda o: complex(o), lambda o: [int(o)], lambda o: 2**70+int(o)])
+def test_objects_that_are_no_labels(small, make):
+    message = refused(lambda: read(small.assign(user=pd.Series([make(o) for o in small.user], dtype=object))), r"column 'user' .*\.astype\(str\)")
+    assert "'user'" in message
+
+@pytest.mark.parametrize('make', [lambda s: pd.to_datetime(s, unit='D'), lambda s: pd.to_datetime(s, unit='D', utc=True), lambda s: s.astype('uint64')+2**63, lambda s: s>9, lambda s: s.astype(str)])
+def test_labels_of_these_kinds_are_fine(small, make):
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*rows repeat')
+        dls = read(small.assign(user=make(small.user)))
+    assert set(dls.classes['user'].labels)<=set(make(small.user))
+
+def test_numbers_that_cannot_be_told_apart(small):
+    refused(lambda: read(small.assign(user=small.user.astype('float32')+2**24)), "'user' holds labels as floating numbers of 2..24 and more")
+    refused(lambda: read(small.assign(user=small.user+2.**53)), r'2\*\*53 and more')
+    refused(lambda: read(small.assign(user=np.where(small.index%2, .3, .1+.2))), "'user' holds 0.3 and 0.30000000000000004, which are hardly two labels")
+    refused(lambda: read(small.assign(user=small.user.astype(float).where(small.index>3, np.inf))), "'user' holds labels that are not finite")
+
+def test_ids_that_gaps_made_floats_are_whole_again(small):
+    gaps = small.assign(user=small.user.where(small.index>=2))
+    with pytest.warns(UserWarning, match='2 of 1200 rows'): dls = read(gaps, dropna=True)
+    assert dls.classes['user'].labels.dtype=='int64' and dls.test_dl(small[5:].head(3)).dataset.x.shape==(3,2)
+
+@pytest.mark.parametrize('mark', ['NULL','NA','\\N','nan','None','?','','n/a','-'])
+def test_marks_for_missing_values(small, mark):
+    odd = small.assign(user=small.user.astype(str).where(small.index%50>0, mark))
+    refused(lambda: read(odd), "column 'user' holds '.*' in 24 rows, and numbers in all others: read it as missing, with from_csv.*na_values.*np.nan")
+
+def test_films_may_be_called_none(small):
+    for name in ('None','NA','Null'): assert name in set(read(small.replace(dict(title={small.title[0]: name}))).classes['title'])
+    told(lambda: read(small.assign(title=small.title.where(small.index%7>0, ''))), "'title' holds '' in 172 rows: if that is a mark for a missing value")
+    told(lambda: read(small.assign(user=('u'+small.user.astype(str)).where(small.index%7>0, 'NULL'), rating=1)), "'user' holds 'NULL' in 172 rows")
+
+def test_labels_that_look_alike_are_said(small):
+    one = small.title[0]
+    for other in (one+' ', one.upper(), '  '+one.lower(), one.replace(' ', '  ')):
+        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case or spaces alone, .*str.strip")
+        assert {one,other}<=set(dls.classes['title'])
+    assert read(small.assign(user=np.where(small.index%2, 'aB3', 'Ab3')+small.user.astype(str))) is not None
+
+@pytest.mark.parametrize('make', [lambda s: s.astype(str), lambda s: pd.to_datetime(s, unit='D'), lambda s: s.map(str).astype('category'), lambda s: s>0, lambda s: s.astype('string')])
+def test_labels_of_another_kind_are_refused_everywhere(small, make):
+    dls = read(small)
+    learn = dot_learner(dls)
+    other = small.assign(user=make(small.user))
+    for f in (dls.test_dl, learn.predict_df, lambda d: learn.evaluate(d), lambda d: learn.recommend(n=2, exclude_seen=d)): refused(lambda: f(other), "'user' holds .* but the model was trained on numbers .*convert it")
+    refused(lambda: learn.fold_in(small.head(5).assign(title=range(5)).drop(columns='user')), "'title' holds numbers")
+
+def test_unknown_labels_that_are_known_otherwise(small):
+    dls = read(small.assign(user=small.user.astype(str)))
+    refused(lambda: dls.test_dl(small.head(3).assign(user=small.user.astype(float).astype(str))), f"is known as '{small.user[0]}'", KeyError)
+    refused(lambda: dls.test_dl(small.head(3).assign(user=' '+small.user.astype(str))), f"is known as '{small.user[0]}'", KeyError)
+
+def test_mixed_labels(small):
+    refused(lambda: read(small.assign(title=small.title.astype(object).where(small.index>0, 7))), "'title' mixes types, mixed-integer: convert it to one")
+
+# ------------------------------------------------------------------ ratings
+@pytest.mark.parametrize('make,match', [
+    (lambda r: r.astype(str), "'rating' is of type .*to_numeric"), (lambda r: r.astype(str).where(r.index!=7, 'five'), "'five' for one, where ratings must be numbers"),
+    (lambda r: r.astype(str).str.replace('.', ','), r"str.replace\(',', '.'\).astype\(float\), or from_csv\(..., decimal=','\)"), (lambda r: r.map(lambda o: Decimal(str(o))).astype(object), "of type object"),
+    (lambda r: r.astype(complex), 'complex128'), (lambda r: r.where(r.index>0, -np.inf), 'not finite'), (lambda r: pd.to_timedelta(r, unit='s'), 'timedelta'), (lambda r: pd.to_datetime(r, unit='D'), 'datetime')])
+def test_ratings_that_are_no_numbers(small, make, match): refused(lambda: read(small.assign(rating=make(small.rating))), match)
+
+def skewed(n): return np.random.default_rng(0).zipf(1.8, n).clip(max=50_000)
+
+@pytest.mark.parametrize('make,match', [
+    (lambda r: r*0+3, "^all ratings in 'rating' are 3: there is no taste.*fit_ials.*rating_name"), (lambda r: r*0, "all ratings in 'rating' are 0"),
+    (lambda r: r.where(r.index%5>1, 0), "40% of the ratings in 'rating' are 0, the others from 1 to 5: if 0 means 'not rated', leave these rows out with df"),
+    (lambda r: r.where(r.index%9>0, -1), "11% of the ratings in 'rating' are -1"), (lambda r: r.where(r.index%9>0, 99), "are 99, the others from 1 to 5"),
+    (lambda r: r.where(r.index%30==0, 5), "9[5-9].*% of the ratings in 'rating' are 5"),
+    (lambda r: pd.Series(skewed(len(r))), "look like counts, from 1 to .*np.log1p.*fit_ials"),
+    (lambda r: pd.Series(np.random.default_rng(0).integers(0, 5000, len(r))), 'different whole numbers up to [0-9]+, as ids are')])
+def test_doubtful_ratings_are_said_once(small, make, match):
+    df = small.assign(rating=make(small.rating).to_numpy())
+    told(lambda: read(df), match)
+    assert check_ratings(df).query("severity=='warning'").finding.map(lambda o: bool(re.search(match, o))).sum()==1
+
+def test_repeats_are_said_of_stars_alone(small):
+    twice = pd.concat([small]*2, ignore_index=True)
+    told(lambda: read(twice), "50% of the rows repeat a pair of 'user' and 'title'.*drop_duplicates\\(\\['user', 'title'\\]")
+    for df in (twice.assign(rating=1), twice.rename(columns=dict(rating='plays'))): read(df)
+    u,i = (torch.arange(1, 400_001)%k+1 for k in (5000,300))
+    assert abs(share_of_repeats(u.numpy(), i.numpy()) - (1-15_000/400_000))<.01
+
+# ------------------------------------------------------------------ times
+dated = lambda small, format: small.assign(when=pd.to_datetime(small.timestamp, unit='s').dt.strftime(format))
+
+@pytest.mark.parametrize('format', ['%d/%m/%Y','%m/%d/%Y','%d.%m.%Y %H:%M','%Y-%m-%d','%Y/%m/%d','%Y-%m-%dT%H:%M:%SZ','%Y-%m-%d %H:%M:%S+0200','%b %d, %Y','%d %B %Y','%d-%m-%Y'])
+def test_dates_in_text_are_dates(small, format):
+    df = dated(small, format)
+    train,valid = TimeSplitter(time_name='when')(df)
+    day = df.timestamp//86400
+    assert day.iloc[train].max()<=day.iloc[valid].min()+1 and len(valid)==240
+    assert abs(as_seconds(df.when)-df.timestamp).max()<=86400+7200
+    got = read(df, time_name='when')
+    assert got.train_ds.x.shape[1]==3
+
+@pytest.mark.parametrize('texts', [['01/02/2022','03/04/2022'], ['31/12/2022','12/31/2022'], ['01/02/22','13/02/22'], ['2022-01-01','yesterday'], ['spring','autumn'], ['2022-01-01','2022-01-01T00:00:00Z']])
+def test_dates_in_doubt_are_refused(small, texts):
+    df = small.assign(timestamp=np.resize(texts, len(small)))
+    for f in (TimeSplitter(), LeaveLastSplitter(), lambda d: read(d, time_name='timestamp')): refused(lambda: f(df), r"column 'timestamp' holds text, .*pd.to_datetime\(df\['timestamp'\]")
+
+def test_times_of_other_types_keep_their_order(small):
+    stamps = pd.to_datetime(small.timestamp, unit='s')
+    want = [list(o) for o in TimeSplitter()(small)]
+    for o in (stamps, stamps.dt.tz_localize('UTC').dt.tz_convert('Asia/Tokyo'), small.timestamp.astype(str), small.timestamp*1000, small.timestamp.astype(float), stamps.astype(object), small.timestamp.astype('Int64'),
+              stamps.dt.tz_localize('UTC').astype(str), stamps.astype('timestamp[ns][pyarrow]'), stamps-pd.Timedelta('30000D')):
+        assert [list(p) for p in TimeSplitter()(small.assign(timestamp=o))]==want
+    assert as_seconds(pd.Series([86400.7])).tolist()==[86400]
+
+@pytest.mark.parametrize('make,match', [(lambda t: t*1000, 'divide milliseconds by 1000.*unit=.ms'), (lambda t: t*10**6, "divide microseconds.*unit='us'"), (lambda t: t*10**9, "nanoseconds.*unit='ns'"),
+                                        (lambda t: pd.to_datetime(t, unit='s')-pd.Timedelta('30000D'), "holds Timestamp\\('19"), (lambda t: -t, 'holds -'), (lambda t: t.where(t.index>0, np.inf), 'holds inf')])
+def test_times_that_are_no_seconds(small, make, match): refused(lambda: read(small.assign(timestamp=make(small.timestamp)), time_name='timestamp'), match)
+
+def test_doubtful_times_are_said(small):
+    told(lambda: read(small.assign(timestamp=small.timestamp//86400), time_name='timestamp'), "if they are days, convert them with pd.to_datetime\\(df\\['timestamp'\\], unit='D'\\)")
+    told(lambda: read(small.assign(timestamp=1_500_000_000), time_name='timestamp'), "all times in 'timestamp' are the same")
+    told(lambda: TimeSplitter()(small.assign(timestamp=1_500_000_000)), 'follows the order of the rows')
+    refused(lambda: read(small, time_name='user'), "time_name='user' is the column of users too")
+
+def test_splitters_find_usual_names(small):
+    other = small.rename(columns=dict(user='userId', timestamp='review_date'))
+    for make in (TimeSplitter, LeaveLastSplitter, lambda: UserSplitter(seed=1)):
+        assert [list(o) for o in make()(other)]==[list(o) for o in make()(small)] and read(other, splitter=make())
+    refused(lambda: TimeSplitter()(small.drop(columns='timestamp')), "needs a column 'timestamp'; the frame has user, title, rating")
+    refused(lambda: TimeSplitter()(pd.concat([small, small.timestamp], axis=1)), "several columns 'timestamp'")
+    pl = pytest.importorskip('polars')
+    assert [list(o) for o in LeaveLastSplitter()(pl.from_pandas(small))]==[list(o) for o in LeaveLastSplitter()(small)] and read(pl.from_pandas(small), splitter=UserSplitter())
+
+# ------------------------------------------------------------------ files
+@pytest.fixture
+def write(tmp_path):
+    def f(text, name='r.csv'):
+        (tmp_path/name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path/name
+    return f
+
+def csv(path, **kwargs): return RecDataLoaders.from_csv(path, seed=1, bs=64, **kwargs)
+
+def test_files_are_read_as_they_are_written(small, write):
+    want = read(small)
+    for kwargs in (dict(sep=','), dict(sep=';'), dict(sep='\t'), dict(sep='|'), dict(sep=';', decimal=','), dict(lineterminator='\r\n')): assert same(csv(write(small.to_csv(index=False, **kwargs))), want)
+    assert same(csv(write(small.to_csv())), want) and same(csv(write(small.to_csv(index=False, sep='@').replace('@', '::'))), want) and same(csv(write(small.to_csv(index=False).replace(',', ', '))), want)
+    for o in (small.to_csv(index=False).encode('utf-8-sig'), small.to_csv(index=False).encode('utf-16')): assert same(csv(write(o)), want)
+    assert same(csv(write(gzip.compress(small.to_csv(index=False).encode()), 'r.csv.gz')), want) and same(csv(io.StringIO(small.to_csv(index=False))), want)
+    assert same(csv(write(gzip.compress(small.to_csv(index=False).encode())), compression='gzip'), want)
+    half = small.assign(rating=small.rating-.5)
+    assert same(csv(write(half.to_csv(index=False, sep=';', decimal=','))), read(half))
+
+def test_arguments_go_to_pandas(small, write):
+    latin = small.assign(title=small.title+'é')
+    file = write(latin.to_csv(index=False).encode('latin-1'))
+    refused(lambda: csv(file), r"r.csv is not UTF-8, line 2 holds b'\\xe9': name its encoding, as in from_csv\(..., encoding='latin-1'\)")
+    assert same(csv(file, encoding='latin-1'), read(latin))
+    bare = small.to_csv(index=False, header=False)
+    assert same(csv(write(bare), names=list(small)), read(small)) and same(csv(write('# by hand\n'+small.to_csv(index=False)), skiprows=1), read(small))
+    refused(lambda: csv(write(bare), seperator=';'), "from_csv knows no argument 'seperator'", TypeError)
+    assert set(csv(write(small.to_csv(index=False)), dtype=dict(user=str)).classes['user'].labels)<=set(small.user.astype(str))
+
+def test_a_file_without_header_is_data(ids, small, write):
+    for df,kwargs in ((ids,dict(sep='\t')),(ids.astype(int),dict(sep='@')),(small,{})):
+        dls = told(lambda: csv(write(df.to_csv(index=False, header=False, **kwargs).replace('@', '::'))), 'the file has no header: its columns are taken for user, item, rating.*names=\\[...\\]')
+        assert dls.train_ds.n_ratings+len(dls.valid_ds)==len(df) and dls.train_ds.cat_names==['user','item'] and float(dls.train_ds.y.max())==5
+
+def test_leading_zeros_stay(small, write):
+    padded = small.assign(user=small.user.map('{:05d}'.format))
+    assert same(csv(write(padded.to_csv(index=False))), read(padded))
+    late = small.assign(user=small.user.astype(str).where(small.index<1199, '007'))
+    assert set(csv(write(late.to_csv(index=False)), valid_pct=.01).classes['user'].labels)<={*late.user}
+    assert csv(write(small.to_csv(index=False))).classes['user'].labels.dtype=='int64'
+
+@pytest.mark.parametrize('text,match', [
+    ('', 'r.csv is empty'), ('\n\n', 'r.csv is empty'), ('user,item,rating\n', 'has no rows'), ('user,item,rating\n1,2,3\n1,2,3,4\n', 'cannot be read as a table.*line 3'),
+    ('user,item,rating\n'+'1,2,3,978\n'*30, 'cannot be read as a table'), ('{"user": 1}', 'no CSV file but JSON'), ('<html>', 'no CSV file but HTML'), (b'PAR1xx', 'from_parquet'), (b'PK\x03\x04', 'spreadsheet'),
+    (gzip.compress(b'user,item,rating'), "pass compression='gzip'"), ('just\nsome\ntext\n', '1 columns \\(just\\)'), ('user,item,rating\n'+'NULL,2,3\n1,2,4\n2,1,5\n'*40, "'user' holds 'NULL' in 40 rows, and numbers in all others"),
+    ('user,user,rating\n1,2,3\n', "'user' and 'user.1'"), ('a,b,c\n'+'1,2,x\n'*99, "'c' is of type")])
+def test_wrong_files_are_told_in_a_sentence(write, text, match):
+    with warnings.catch_warnings(action='ignore'): refused(lambda: csv(write(text)), match)
+
+def test_marks_may_be_named(small, write):
+    odd = small.assign(user=small.user.astype(str).where(small.index%50>0, 'NULL'))
+    dls = told(lambda: csv(write(odd.to_csv(index=False)), na_values=['NULL'], dropna=True), "24 of 1200 rows have no 'user'; left out")
+    assert dls.classes['user'].labels.dtype=='int64'
+
+# ------------------------------------------------------------------ what is seen
+@pytest.fixture
+def fitted(small):
+    learn = dot_learner(read(small), 4)
+    with learn.no_logging(): learn.fit_bias()
+    return learn
+
+def test_exclude_seen_excludes_or_says_why_not(small, fitted):
+    known = small[small.user.isin(fitted.dls.classes['user'].labels) & small.title.isin(fitted.dls.classes['title'].labels)]
+    user = known.user.iloc[0]
+    free,own = fitted.recommend(user, n=100, exclude_seen=False),known[known.user==user]
+    got = fitted.recommend(user, n=100, exclude_seen=own)
+    assert not set(got.title)&set(own.title) and len(got)==len(free)-own.title.nunique()
+    assert fitted.recommend(user, n=100, exclude_seen=own.to_dict('list')).equals(got)
+    typo = own.assign(title=own.title.where(own.index!=own.index[0], 'Titanik'))
+    told(lambda: fitted.recommend(user, exclude_seen=typo), "exclude_seen has labels that were not in training and exclude nothing: 1 unknown in 'title' \\('Titanik'\\)")
+    refused(lambda: fitted.recommend(user, exclude_seen=own.assign(title='x')), "exclude_seen matches nothing that is known here: 1 unknown in 'title'")
+    refused(lambda: fitted.recommend(user, exclude_seen=own.assign(user=-1)), "matches nothing.*unknown in 'user' \\(-1\\)")
+    refused(lambda: fitted.recommend(user, exclude_seen=own.astype(dict(user=str))), "'user' holds text")
+    refused(lambda: fitted.recommend(user, exclude_seen=pd.concat([own, own.title], axis=1)), "several columns 'title'")
+    refused(lambda: fitted.recommend(user, exclude_seen=own.drop(columns='user')), "no column 'user'")
+    refused(lambda: fitted.recommend(user, exclude_seen=own.set_index('user')), "'user' is its index, call .reset_index")
+    refused(lambda: fitted.recommend(user, exclude_seen=own.assign(title=own.title.where(own.index!=own.index[0]))), "1 of .* rows have no 'title'")
+    for o in (list(own.title), 'all', 1): refused(lambda: fitted.recommend(user, exclude_seen=o), 'exclude_seen, where it is neither True nor False, must be a DataFrame, not (list|str|int)', TypeError)
+    assert fitted.recommend(user, exclude_seen=own.head(0)).equals(fitted.recommend(user, exclude_seen=False)) and fitted.recommend(user, exclude_seen=np.bool_(True)).equals(fitted.recommend(user))
+
+def test_fold_in_through_the_same_door(small, ids, fitted):
+    new = small[small.title.isin(fitted.dls.classes['title'].labels)].head(6)[['title','rating']]
+    want = fitted.fold_in(new).recommend(n=5)
+    for o in (new.to_dict('list'), new.to_dict('records'), new.astype(dict(title='category')), new.convert_dtypes()): assert fitted.fold_in(o).recommend(n=5).equals(want)
+    with pytest.warns(UserWarning, match='taken for'): numbered = dot_learner(read(ids.set_axis(range(3), axis=1)), 4)
+    with numbered.no_logging(): numbered.fit_bias()
+    mine = ids.set_axis(range(3), axis=1).head(4)[[1,2]]
+    mine = mine[mine[1].isin(numbered.dls.classes[1].labels)]
+    assert list(numbered.fold_in(mine).recommend(n=3))==[0,'rank',1,'score']
+    refused(lambda: fitted.fold_in(new.assign(user=[(1,)]*len(new))), "'user' holds tuple")
+    refused(lambda: fitted.fold_in(pd.concat([new, new.title], axis=1)), "several columns 'title'")
+
+# ------------------------------------------------------------------ looking first
+def test_check_ratings_tells_what_there_is(small):
+    found = check_ratings(small).set_index('about').finding
+    assert found['columns']=="users: 'user', items: 'title', ratings: 'rating'"
+    assert found['user'].startswith(f'{small.user.nunique()} users, {1200/small.user.nunique():.1f} rows each') and found['title'].startswith(f'{small.title.nunique()} items')
+    assert found['pairs'].startswith('0 of 1,200 rows repeat') and found['split']=='0.0% of 240 validation rows are pairs that training has too'
+    most = small.rating.value_counts(normalize=True)
+    assert found['rating'].startswith(f'1,200 ratings from 1 to 5, 5 different, the most frequent {most.index[0]:g} ({most.iloc[0]:.0%})')
+    first,last = pd.to_datetime([small.timestamp.min(), small.timestamp.max()], unit='s')
+    assert found['timestamp']==f"'timestamp' from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    assert list(check_ratings(small))==['severity','about','finding'] and (check_ratings(small).severity=='note').all()
+    twice = check_ratings(pd.concat([small]*2), splitter=lambda d: (np.arange(1200),np.arange(1200, 2400))).set_index('about').finding
+    assert twice['split']=='100.0% of 1,200 validation rows are pairs that training has too'
+
+@pytest.mark.parametrize('bad', [None, 3, [1,2], 'x.csv', pd.DataFrame(), pd.DataFrame(dict(a=[1])), pd.DataFrame(dict(user=[(1,)]*3, item=1, rating=2.)), pd.DataFrame(dict(user=[[1]]*3, item=1, rating=2.)),
+                                 pd.DataFrame(dict(user=[1,'a',None], item=[1,2,3], rating=['x',None,3])), pd.DataFrame(dict(user=[1.,None], item=[None,None], rating=[1,2]), dtype=object), pd.DataFrame(np.eye(30))])
+def test_check_ratings_never_raises(bad):
+    found = check_ratings(bad)
+    assert found.severity[0]=='refused' and len(found.finding[0])>10
+    with pytest.raises((ValueError,TypeError)), warnings.catch_warnings(action='ignore'): read(bad)
+
+def test_check_ratings_lists_all_that_from_df_would_say(small):
+    odd = small.assign(user=small.user.astype(str).where(small.index%50>0, 'NULL'), title=small.title.where(small.index!=4), rating=small.rating.where(small.index%5>1, 0), timestamp='01/02/2022')
+    found = check_ratings(odd, time_name='timestamp')
+    for what in ("1 of 1200 rows have no 'title'", "'user' holds 'NULL'", 'which is the day cannot be told'): assert found[found.severity=='refused'].finding.str.contains(what, regex=False).any(), what
+    assert found[found.severity=='warning'].finding.str.contains("if 0 means 'not rated'").any()
+    assert found.severity.map(['refused','warning','note'].index).is_monotonic_increasing
+
+# ------------------------------------------------------------------ what is known of users and items
+def test_side_frames_are_counted_before_they_grow(small):
+    import tracemalloc
+    labels = range(30_000)
+    many = pd.DataFrame(dict(note=[f'note {k}' for k in labels]))
+    tracemalloc.start()
+    refused(lambda: side_columns(many, labels, 'user'), "side makes 30,000 columns of 'note' for 'user', more than 10,000: leave out what differs")
+    assert tracemalloc.get_traced_memory()[1]<2**27
+    tracemalloc.stop()
+    lists = pd.DataFrame(dict(tags=[['a','b'],['b'],['a','c']]))
+    rows,cols,values,width = side_columns(lists, range(3), 'user')
+    dense = np.zeros((3,width))
+    dense[rows,cols] = values
+    assert dense.tolist()==[[1,1,0],[0,1,0],[1,0,1]]
+
+def test_side_frames_are_what_dummies_were():
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(genres=rng.choice(['A','B|A','C','','B|B'], 50), age=rng.integers(10, 60, 50), ok=rng.random(50)<.5), index=[f'u{k}' for k in range(50)]).set_axis(['genres',7,'ok'], axis=1)
+    rows,cols,values,width = side_columns(df, df.index, 'user')
+    want = np.concatenate([df.genres.str.get_dummies('|'), ((df[[7]]-df[7].mean())/df[7].std()), df.ok.astype(str).str.get_dummies('|')], axis=1)
+    got = np.zeros(want.shape)
+    got[rows,cols] = values
+    assert np.allclose(got, want)
+
+@pytest.mark.parametrize('change,match', [(lambda d: pd.concat([d, d], axis=1), "side has several columns 'age'"), (lambda d: d.set_axis(d.index.astype(str)), "'user' holds text .* but the model was trained on numbers"),
+                                          (lambda d: d.set_axis(d.index.where(d.index!=3).astype('Int64')), "side has 1 rows without 'user'")])
+def test_side_frames_that_are_refused(change, match): refused(lambda: side_columns(change(pd.DataFrame(dict(age=range(5)), index=pd.Index(range(5), name='user'))), range(5), 'user'), match)
+
+def test_side_frames_of_other_libraries():
+    pl = pytest.importorskip('polars')
+    df = pd.DataFrame(dict(user=[3,1,2], sex=['m','f','m']))
+    for a,b in zip(side_columns(pl.from_pandas(df), [1,2,3], 'user'), side_columns(df, [1,2,3], 'user')): assert np.array_equal(a, b)

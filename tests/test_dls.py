@@ -222,7 +222,7 @@ def test_show(dls, capsys):
     assert list(res)==['user','title','rating','rating_pred'] and len(res)==2 and res.rating.tolist()==b[1][:2].tolist()
     b = dls.one_batch()
     assert dls.decode_batch(b, max_n=2)[0]==tuple(dls.decode(b).iloc[0])
-    assert dls.show_batch(unique=True, show=False) is not None
+    assert dls.show_batch(unique=True, max_n=3, show=False).shape==(3,3)
 
 # ------------------------------------------------------------------ as fastai's
 def test_new_empty_keeps_vocabularies(dls):

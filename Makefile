@@ -5,7 +5,7 @@ DATA ?= sample
 # Steps on small batches are fastest, and repeatable in time, on one thread.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test sync notebooks docs recipes bench fuzz clean
+.PHONY: demo test sync notebooks docs recipes bench fuzz mutate clean
 
 demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make demo DATA=ml-100k
 	@$(BIN)/python tools/demo.py --data $(DATA)
@@ -32,8 +32,13 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
 	for name in accuracy fits ranking speed levers time_to_rmse growth neighbours loading grids serving distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
-fuzz: $(VENV)/.dev  ## ten thousand random frames, catalogues, damaged folders and forged manifests, and a hundred killed processes
-	FASTREC_FUZZ=2600 FASTREC_KILLS=100 $(BIN)/python -m pytest -s tests/test_fuzz.py tests/test_export.py -k 'random or forged or killed'
+fuzz: $(VENV)/.dev  ## twenty thousand random frames and calls, catalogues, damaged folders and forged manifests, and a hundred killed processes
+	@FASTREC_FUZZ=1950 FASTREC_SEED=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py & first=$$!; \
+	  FASTREC_FUZZ=1950 FASTREC_SEED=20000 FASTREC_KILLS=100 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_export.py -k 'test_fuzz or killed'; \
+	  second=$$?; wait $$first && exit $$second
+
+mutate: $(VENV)/.dev  ## mistakes planted one at a time in a copy of the package: is each noticed by a test?
+	$(BIN)/python tools/mutate.py
 
 clean:  ## remove what make has installed
 	rm -rf $(VENV) $(VENV)-bench tools/node_modules _proc _docs

@@ -5,6 +5,7 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import torch
 from fastcore.xtras import Config
+from fastrec import __version__
 
 settings = Config.find('settings.ini', Path(__file__).parent).d.parser
 
@@ -25,7 +26,7 @@ class Report:
         print(self._line(row), flush=True)
 
     def write(self):
-        versions = ', '.join(f'{o} {version(o)}' for o in ('fastrec','fastai','torch','pandas'))
+        versions = ', '.join([f'fastrec {__version__}', *(f'{o} {version(o)}' for o in ('fastai','torch','pandas'))])
         note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {self.threads} thread(s); Python {platform.python_version()}, {versions}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)

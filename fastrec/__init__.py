@@ -19,8 +19,8 @@ def _need_versions():
 _need_versions()
 
 def __getattr__(name):
-    "`learner`, or `load_recommender`, which needs no fastai; each is imported when it is asked for"
-    if name=='learner': from fastrec.collab import learner as res
-    elif name=='load_recommender': from fastrec.export import load_recommender as res
+    "`learner`, `dot_learner` and `nn_learner`, or `load_recommender`, which needs no fastai; each is imported when it is asked for"
+    if name in ('learner','dot_learner','nn_learner'): import fastrec.collab as module
+    elif name=='load_recommender': import fastrec.export as module
     else: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return res
+    return getattr(module, name)

@@ -15,7 +15,7 @@ from fastrec.predict import _ials_defaults
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
 
 def chosen(df=ratings, n_sweep=5, **kwargs):
-    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=64), metrics=mae)
+    with warnings.catch_warnings(action='ignore'): learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=64), metrics=mae)  # what is told of frames is not the subject
     with learn.no_logging(): learn.fit_ials(4, n_sweep, **kwargs)
     return learn
 

@@ -1,12 +1,15 @@
 """Models and learners: known answers, fastai's callbacks, repeatability, and what bad arguments get"""
-import subprocess,sys
+import math,subprocess,sys
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback,EarlyStoppingCallback,FetchPredsCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
 from fastai.callback.core import event
 from fastai.learner import Learner,Recorder,load_learner
-from fastai.metrics import mae,msle,rmse
+from fastai.collab import EmbeddingDotBias
+from fastai.losses import BCEWithLogitsLossFlat,CrossEntropyLossFlat,L1LossFlat,MSELossFlat
+from fastai.metrics import AccumMetric,mae,msle,rmse
 from fastai.optimizer import Adam
-from fastai.torch_core import to_np
+from fastai.torch_core import tensor,to_np
+from fastcore.foundation import L
 from conftest import release_path,settings
 from fastrec.all import (DeepMF,DotBias,FusedAdam,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
                          learner,movielens_folds,nn_learner)
@@ -74,7 +77,7 @@ def test_unknown_is_average(ratings, arch):
         assert torch.allclose(learn.get_preds(dl=dl)[0], torch.sigmoid(logit)*5+.5, atol=1e-5)
 
 # ------------------------------------------------------------------ repeatability
-@pytest.mark.parametrize('kwargs', [{}, dict(arch=DeepMF), dict(arch=DeepMF, ps=[.2,.2], embed_p=.1)])
+@pytest.mark.parametrize('kwargs', [{}, dict(arch=DeepMF), dict(arch=DeepMF, ps=[.2], embed_p=.1)])
 def test_same_seed_same_weights(ratings, kwargs):
     def run(seed):
         torch.rand(3); np.random.rand(3)
@@ -179,7 +182,8 @@ with learn.no_bar(): print(learn.get_preds(dl=learn.dls.test_dl(pd.read_pickle(r
 
 def test_plain_import():
     import fastrec
-    assert fastrec.learner is learner and fastrec.__version__
+    assert (fastrec.learner,fastrec.dot_learner,fastrec.nn_learner)==(learner,dot_learner,nn_learner) and fastrec.__version__
+    with pytest.raises(AttributeError, match="no attribute 'lerner'"): fastrec.lerner
 
 # ------------------------------------------------------------------ arguments
 def test_y_range(ratings):
@@ -199,7 +203,58 @@ def test_y_range(ratings):
 def test_bad_y_range(dls, y_range, error):
     with pytest.raises(ValueError, match=error): learner(dls, y_range=y_range)
 
-@pytest.mark.parametrize('arch,n_factors', [(DotBias,2.5), (DotBias,(3,4)), (DotBias,-1), (DeepMF,0), (DeepMF,(3,4,5)), (DeepMF,(3,0))])
+@pytest.mark.parametrize('y_range', [('0','5.5'), (math.nan,5), (0,math.inf), (True,6), '05', {0,6}, {0: 1, 6: 2}, (0,5.5j), ((0,),6), True, 0, [], tensor(6.)], ids=repr)
+def test_no_range(dls, y_range):
+    with pytest.raises(ValueError, match='must be a pair'): learner(dls, y_range=y_range)
+
+@pytest.mark.parametrize('y_range', [[0,6], (tensor(0.),tensor(6.)), tensor([0.,6.]), np.array([0,6]), (np.float32(0),np.int64(6)), L(0,6)], ids=repr)
+def test_ranges_of_any_kind(dls, y_range):
+    found = learner(dls, y_range=y_range).model.y_range
+    assert found==(0,6) and {type(o) for o in found}=={float}
+
+@pytest.mark.parametrize('name,value', [*(('lr',o) for o in (0, -1, math.nan, math.inf, '1e-3', True, [1e-3,0], slice(-1, 1))), *(('wd',o) for o in (-.1, math.nan, 'x', True, slice(None, -1))),
+                                        *(('seed',o) for o in (1.5, 3., '3', True, 2**80))], ids=repr)
+def test_bad_numbers(dls, name, value):
+    with pytest.raises(ValueError, match=f'{name}=.* must be a'): learner(dls, **{name: value})
+
+def test_numbers_of_any_kind(dls):
+    learn = learner(dls, n_factors=np.int64(5), lr=np.float32(.5), wd=tensor(.25), seed=np.int64(3))
+    assert (learn.lr,learn.wd,learn.seed,learn.model.item_factors.shape[1])==(.5,.25,3,5) and type(learn.seed) is int and type(learn.lr) is float
+    assert learner(dls, wd=0).wd==0 and learner(dls, lr=slice(1e-3)).lr==slice(1e-3) and learner(dls, seed=-1).seed==-1
+
+@pytest.mark.parametrize('layers', [5, [0], ['50'], [50.], [True], (0,5.5), '5'], ids=repr)
+def test_bad_layers(dls, layers):
+    with pytest.raises(ValueError, match='layers=.* must be a list of whole numbers above 0'): nn_learner(dls, 8, layers)
+
+def test_dropouts_are_as_many_as_layers(dls):
+    "Of a shorter list fastai would make a network without its last layers"
+    for ps in ([.1], [.1]*3):
+        with pytest.raises(ValueError, match='as many dropouts as there are layers, 2'): nn_learner(dls, 8, [6,4], ps=ps)
+
+def test_no_hidden_layers(dls):
+    learn = nn_learner(dls, 8, [])
+    x = dls.valid_ds.x[:50]
+    with torch.no_grad(): want,grid = learn.model.eval()(x),learn.model.score_grid(*x.long().T)
+    assert torch.allclose(grid.diagonal(), want, atol=1e-5) and want.std()>0
+
+@pytest.mark.parametrize('loss_func', [CrossEntropyLossFlat(), torch.nn.MSELoss(reduction='none'), torch.nn.BCELoss(), lambda p: p.mean(), lambda p,y: 'small'])
+def test_a_loss_that_cannot_compare_ratings(dls, loss_func):
+    with pytest.raises(ValueError, match='does not give a number for predictions and ratings'): learner(dls, loss_func=loss_func)
+
+@pytest.mark.parametrize('loss_func', [torch.nn.CrossEntropyLoss(), BCEWithLogitsLossFlat(), lambda p,y: -(p-y).pow(2).mean()])
+def test_a_loss_for_something_else(dls, loss_func):
+    with pytest.warns(UserWarning, match='is smaller for predictions that are wrong'): learner(dls, loss_func=loss_func)
+
+@pytest.mark.parametrize('loss_func', [MSELossFlat(), L1LossFlat(), torch.nn.HuberLoss(), torch.nn.SmoothL1Loss(), torch.nn.MSELoss(reduction='sum'), torch.nn.PoissonNLLLoss(log_input=False), lambda p,y: (p-y).abs().pow(1.5).mean()])
+def test_losses_for_ratings(dls, loss_func):
+    learn = fit(learner(dls, loss_func=loss_func), 1)
+    assert np.isfinite(learn.history.rmse.iloc[-1])
+
+def test_losses_for_clicks(ratings):
+    dls = RecDataLoaders.from_df(ratings.assign(rating=(ratings.rating>3)*1.), seed=1, bs=256)
+    learner(dls, y_range=False, loss_func=BCEWithLogitsLossFlat()), learner(dls, y_range=(0,1), loss_func=torch.nn.BCELoss())
+
+@pytest.mark.parametrize('arch,n_factors', [(DotBias,2.5), (DotBias,(3,4)), (DotBias,-1), (DotBias,True), (DotBias,'50'), (DotBias,None), (DotBias,np.float64(5)), (DeepMF,0), (DeepMF,True), (DeepMF,(3,4,5)), (DeepMF,(3,0)), (DeepMF,(3,True))])
 def test_bad_widths(dls, arch, n_factors):
     with pytest.raises(ValueError, match='n_factors='): learner(dls, arch, n_factors)
 
@@ -215,7 +270,14 @@ def test_validation_outside_y_range(ratings):
     (lambda d: learner(d, n_factor=3), "learner.. does not know 'n_factor'; did you mean 'n_factors'"),
     (lambda d: dot_learner(d, layers=[3]), "does not know 'layers'"),
     (lambda d: nn_learner(d, layerz=[3]), "does not know 'layerz'; did you mean 'layers'"),
-    (lambda d: learner(d, use_nn=True), "does not know 'use_nn'"),
+    (lambda d: learner(d, emb_szs={'user': 9}), "does not know 'emb_szs'; give the widths .* n_factors="), (lambda d: learner(d, config={}), "does not know 'config'; give its entries themselves"),
+    (lambda d: learner(d, layers=[3]), "does not know 'layers'; a network has layers: pass DeepMF, or call nn_learner"), (lambda d: dot_learner(d, use_nn=True), 'call nn_learner'),
+    (lambda d: learner(d, use_nn=(0,5)), 'use_nn=.0, 5. must be True or False'), (lambda d: learner(d, 50), r'write learner\(dls, n_factors=50\)'), (lambda d: learner(d, (0,5.5)), r'write learner\(dls, y_range=\(0, 5.5\)\)'),
+    (lambda d: learner(d, DotBias(3, 9, 9)), 'arch must be a class, .* RecLearner.dls, model'), (lambda d: learner(d, torch.nn.Linear(2, 1)), 'else by Learner.dls, model, MSELossFlat'),
+    (lambda d: learner(d, EmbeddingDotBias), 'must be DotBias, DeepMF'), (lambda d: learner(d, metrics='rmse'), "metrics='rmse': pass functions"), (lambda d: learner(d, metrics=[rmse,AccumMetric]), 'no classes'),
+    (lambda d: learner(d, metrics=5), 'metrics=5'), (lambda d: learner(d, opt_func='adam'), "opt_func='adam' must be a function"), (lambda d: learner(d, opt_func=torch.optim.Adam), r'pass partial\(OptimWrapper, opt=Adam\)'),
+    (lambda d: learner(d, loss_func='mse'), "loss_func='mse' must be a function"), (lambda d: learner(d, loss_func=torch.nn.L1Loss), r'L1Loss\(\), not the class'), (lambda d: learner(d, sparse='yes'), "sparse='yes' must be True"),
+    (lambda d: learner(d.train_ds), 'needs RecDataLoaders, .* not RatingsTensors'), (lambda d: learner(pd.DataFrame()), 'not DataFrame'), (lambda d: learner(None), 'not NoneType'),
     (lambda d: learner(d, model=3), "does not know 'model'"), (lambda d: learner(d, sed=3), "did you mean 'seed'"), (lambda d: learner(d, arch=torch.nn.Linear), 'must be DotBias, DeepMF'),
     (lambda d: learner(d[0]), 'needs RecDataLoaders, .* not RatingsDL')])
 def test_bad_arguments(dls, call, error):

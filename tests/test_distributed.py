@@ -6,6 +6,7 @@ from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_d
 from fastrec import distributed,labels
 pytest.importorskip('accelerate')
 psutil = pytest.importorskip('psutil')  # ipykernel brings it
+pytestmark = pytest.mark.skipif(os.name!='posix', reason="launches processes as POSIX does; on Windows that isn't tried")
 
 head = '''
 import sys
@@ -186,7 +187,7 @@ def test_gpus_talk_by_nccl_and_tell_the_rest_by_gloo(monkeypatch):
     class PartialState:
         process_index,num_processes = 0,1
         def __init__(self, **kwargs): made.append(kwargs)
-    monkeypatch.setattr(labels, '_need', lambda name: type('accelerate', (), dict(PartialState=PartialState)))
+    monkeypatch.setattr(labels, 'need_package', lambda name: type('accelerate', (), dict(PartialState=PartialState)))
     for device,rank,want in (('cpu','0',dict(cpu=True)),('cuda:0','0',dict(cpu=False, backend='cuda:nccl,cpu:gloo')),('cuda:0',None,dict(cpu=False))):
         monkeypatch.setenv('LOCAL_RANK', rank) if rank else monkeypatch.delenv('LOCAL_RANK', raising=False)
         made = []
@@ -262,9 +263,9 @@ def test_without_the_extra(monkeypatch, tmp_path):
     def absent(name): raise ImportError(name)
     monkeypatch.setattr(labels.importlib, 'import_module', absent)
     learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42))
-    with pytest.raises(ImportError, match=r"accelerate is needed for this: pip install 'fastrec\[distributed\]'"):
+    with pytest.raises(ImportError, match=r"accelerate is needed for this: pip install accelerate$"):
         with learn.distrib_ctx(): pass
-    with pytest.raises(ImportError, match=r"ray is needed for this: pip install 'fastrec\[distributed\]'"): recommend_distributed(tmp_path, tmp_path/'out')
+    with pytest.raises(ImportError, match=r"ray is needed for this: pip install ray$"): recommend_distributed(tmp_path, tmp_path/'out')
 
 @pytest.fixture(scope='module')
 def local_ray():
@@ -324,6 +325,41 @@ def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
     with pytest.raises(KeyError, match="'nobody'"): recommend_distributed(bundle, tmp_path/'new', ['nobody'])
     pd.DataFrame(dict(member=[845])).to_parquet(tmp_path/'users.parquet')
     with pytest.raises(KeyError, match="no column 'user'; there are member"): recommend_distributed(bundle, tmp_path/'new2', tmp_path/'users.parquet')
+
+def test_a_job_goes_on_for_the_same_users_alone(local_ray, bundle, tmp_path):
+    "Users from a file are known by their labels and the pieces they come in, not by their number and the name of the file"
+    rec,file = load_recommender(bundle),tmp_path/'users.parquet'
+    labels = list(rec.ds.classes['user'].labels)
+    def write(users, file=file, size=1000): pd.DataFrame(dict(user=users)).to_parquet(file, row_group_size=size)
+    def go_on(file=file): return recommend_distributed(bundle, tmp_path/'out', file, n=2, part_size=100)
+    write(labels[:300])
+    out = go_on()
+    parts = sorted(out.glob('*.parquet'))
+    parts[1].rename(out/(parts[1].name+'.part'))                  # as an interrupted job leaves it
+    (out/'_job.json.part').write_text('{', encoding='utf-8')
+    for other in (labels[1:301], labels[:299]+labels[298:299], labels[299::-1]):
+        write(other)
+        with pytest.raises(ValueError, match="lists for another users, '300 users, .* and not '300 users, "): go_on()
+    write(labels[:300], size=60)
+    with pytest.raises(ValueError, match='lists for another users'): go_on()
+    assert sorted(out.glob('*.parquet'))==[parts[0],parts[2]]
+    write(labels[:300], tmp_path/'moved.parquet')
+    equal(go_on(tmp_path/'moved.parquet'), rec.recommend(labels[:300], n=2))
+
+def test_a_damaged_job(local_ray, bundle, tmp_path):
+    out = recommend_distributed(bundle, tmp_path/'out', [845], n=2)
+    for text in ('{"recom', '[1]', '3'):
+        (out/'_job.json').write_text(text, encoding='utf-8')
+        with pytest.raises(ValueError, match='_job.json is damaged'): recommend_distributed(bundle, out, [845], n=2)
+    (out/'_job.json').write_text('{}', encoding='utf-8')
+    with pytest.raises(ValueError, match='another recommender, None and not'): recommend_distributed(bundle, out, [845], n=2)
+
+def test_arguments_of_lists_are_checked_first(local_ray, bundle, tmp_path):
+    title = load_recommender(bundle).ds.classes['title'].labels[3]
+    with pytest.raises(TypeError, match='exclude_seen must be True or False, not DataFrame'): recommend_distributed(bundle, tmp_path/'out', exclude_seen=sample_ratings())
+    with pytest.raises(ValueError, match='workers=0'): recommend_distributed(bundle, tmp_path/'out', workers=0)
+    assert not (tmp_path/'out').exists()
+    equal(recommend_distributed(bundle, tmp_path/'out', [845], items=title, exclude_seen=False), load_recommender(bundle).recommend(845, items=[title], exclude_seen=False))
 
 def test_tables_in_parts():
     pytest.importorskip('torchrec')

@@ -1,5 +1,5 @@
 """The documentation: what it must name and show, and, where `make docs` has built it and there is a Chromium, its pages as a reader sees them"""
-import functools,http.server,importlib,json,re,shutil,threading
+import functools,http.server,importlib,json,re,shutil,threading,tomllib
 from pathlib import Path
 from urllib.parse import unquote,urlsplit
 import nbformat,pytest,yaml
@@ -16,7 +16,7 @@ chromium = shutil.which('chromium') or shutil.which('google-chrome') or shutil.w
 built = pytest.mark.skipif(not (site/'index.html').exists(), reason='no site: make docs builds it')
 browser = pytest.mark.skipif(not (chromium and axe.exists() and (site/'index.html').exists()), reason='needs the site (make docs) and a Chromium')
 
-def pages(): return sorted(p for p in site.rglob('*.html') if '_static' not in p.parts and p.stem not in ('genindex','search'))
+def pages(): return sorted(p for p in site.rglob('*.html') if not {'_static','source'}&{*p.relative_to(site).parts} and p.stem not in ('genindex','search'))
 def cells(path, kind): return [c for c in nbformat.read(path, 4).cells if c.cell_type==kind]
 
 def public():
@@ -37,7 +37,9 @@ def test_every_public_name_is_shown_in_an_example():
 
 def test_every_result_is_on_the_results_page_as_it_was_measured():
     shown = [o['data']['text/markdown'] for c in cells(nbs/'results.ipynb', 'code') for o in c.outputs if 'text/markdown' in o.get('data', {})]
-    for f in (root/'benchmarks'/'results').glob('*.md'): assert any(o.strip()==f.read_text(encoding='utf-8').strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
+    files = [*(root/'benchmarks'/'results').glob('*.md')]
+    assert len(files)>5
+    for f in files: assert any(o.strip()==f.read_text(encoding='utf-8').strip() for o in shown), f'{f.name}: run tools/run_notebooks.py nbs/results.ipynb'
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
 def test_stored_outputs_are_clean(path):
@@ -64,6 +66,19 @@ def soup(path):
     "A built page"
     from bs4 import BeautifulSoup
     return BeautifulSoup(path.read_text(encoding='utf-8'), 'html.parser')
+
+def test_no_address_is_printed_that_is_not_known_to_exist():
+    "Nor is anybody sent to another project's package of the same name"
+    suffixes = {'.py','.md','.ipynb','.toml','.yml','.yaml','.txt','.ini','.cff'}
+    files = [f for d in ('fastrec','nbs','tools','benchmarks','.github','') for f in ((root/d).rglob('*') if d else root.iterdir())]
+    for f in files:
+        if f.suffix not in suffixes or 'node_modules' in f.parts: continue
+        found = re.findall(r'github\.com/fastrec|fastrec\.github\.io|pip install [^\n`]*\bfastrec\b\S*', f.read_text(encoding='utf-8'))
+        assert not found, (f, found)
+
+def test_the_distribution_has_a_name_of_its_own():
+    project = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']
+    assert project['name']!='fastrec' and 'urls' not in project and project['entry-points']['nbdev']=={'fastrec': 'fastrec._modidx:d'}
 
 @built
 def test_every_page_has_title_and_description():
@@ -101,9 +116,11 @@ def test_front_page_says_what_the_readme_says():
 
 @built
 def test_pages_are_there_as_markdown_for_programs():
-    listed = re.findall(r'\]\(https://[^/]+/fastrec/(\S+?)\)', (site/'llms.txt').read_text(encoding='utf-8'))
+    listed = re.findall(r'\]\(([\w./-]+)\): ', (site/'llms.txt').read_text(encoding='utf-8'))
     assert len(listed)==len(notebooks)
-    for o in listed: assert (site/o).read_text(encoding='utf-8').startswith('# ')
+    for o in listed:
+        text = (site/o).read_text(encoding='utf-8')
+        assert text.startswith('# ') and not re.search(r'\]\(/', text)
 
 @pytest.fixture(scope='module')
 def windows():

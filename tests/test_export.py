@@ -1,11 +1,12 @@
 """Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
-import json,multiprocessing,os,shutil,signal,subprocess,sys,tempfile,time,warnings
+import datetime,decimal,json,multiprocessing,os,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.tracker import SaveModelCallback
 from fastai.learner import load_learner
 from conftest import quietly
-from fastrec.all import (BundleError,DeepMF,DotBias,RecDataLoaders,Vocab,dot_learner,learner,load_recommender,nn_learner)
+from fastrec.all import (BundleError,DeepMF,DotBias,RecDataLoaders,Vocab,check_savable,dot_learner,learner,load_recommender,nn_learner,sample_ratings)
+from fastrec import export
 from fastrec.export import _checksum,_pack_labels,_unpack_labels
 from test_predict import from_stock,same
 
@@ -101,25 +102,55 @@ def test_without_what_was_seen(ratings, tmp_path):
     with pytest.raises(ValueError, match='what users have seen is not known here'): loaded.recommend(user)
     assert same(loaded.recommend(user, exclude_seen=ratings), learn.recommend(user)) and same(loaded.recommend(exclude_seen=False, min_count=5), learn.recommend(exclude_seen=False, min_count=5))
 
-@pytest.mark.parametrize('labels', [[1,5,9], np.array([3,200], 'uint8'), [-2**62,2**62], ['a','b'], ['','\u00e9\u4e2d\U0001F600','x'*5000], [True,False], [.5,1.5], pd.to_datetime(['2020-01-01','2030-01-01'])])
-def test_labels_of_any_kind(labels):
-    v = Vocab(pd.Index(labels), 'x')
-    kind,tensors = _pack_labels(v)
-    back = _unpack_labels(kind, tensors, 'x')
-    assert list(back)==list(v) and (v.encode(back.labels)>0).all()
+days = pd.DatetimeIndex(np.array(['1500-01-01','2030-06-30T12:34:56'], 'datetime64[us]'))
+def objects(*labels): return pd.Index(labels, dtype=object)
 
-@pytest.mark.parametrize('labels', [[('a',1)], [2**70], pd.to_datetime(['2020-01-01']).tz_localize('UTC'), [1,'a']])
-def test_labels_that_cannot_be_saved(labels):
-    with pytest.raises((ValueError,OverflowError)): _pack_labels(Vocab(pd.Index(labels, dtype=object if isinstance(labels, list) else None), 'x'))
+@pytest.mark.parametrize('labels,kind', [
+    ([1,5,9], 'int64'), (np.array([3,200], 'uint8'), 'uint8'), ([-2**62,2**62], 'int64'), (np.array([1,2**64-1], 'uint64'), 'uint64'), (objects(1, 2**64-1), 'uint64'),
+    (['a','b'], 'text'), (['','\u00e9\u4e2d\U0001F600','x'*5000], 'text'), (objects('a', 'b'), 'text'), ([True,False], 'bool'), (objects(True, False), 'bool'), ([.5,1.5], 'float64'),
+    ([.5,np.inf], 'float64'), (pd.array([1,2**63], dtype='UInt64'), 'uint64'), (pd.array([1,5], dtype='Int64'), 'int64'), (pd.array([.5,5], dtype='Float64'), 'float64'),
+    (pd.array([True,False], dtype='boolean'), 'bool'), (pd.CategoricalIndex(['b','a']), 'text'), (pd.CategoricalIndex([7,3]), 'int64'),
+    (pd.to_datetime(['2020-01-01','2030-01-01']).as_unit('ns'), 'datetime64[ns]'), *((days.as_unit(o), f'datetime64[{o}]') for o in ('s','ms','us')),
+    *((days[1:].tz_localize(o), f'datetime64[us, {o}]') for o in ('UTC','Europe/Berlin',datetime.timezone(datetime.timedelta(hours=5, minutes=30)))),
+    (objects(datetime.date(1,1,1), datetime.date(2024,2,29)), 'date'), (objects(pd.Timestamp('2020-01-01', tz='Asia/Tokyo')), 'datetime64[us, Asia/Tokyo]')])
+def test_labels_of_any_kind(labels, kind):
+    v = Vocab(pd.Index(labels), 'x')
+    found,tensors = _pack_labels(v)
+    back = _unpack_labels(found, tensors, 'x')
+    assert found==kind and list(back)==list(v) and (v.encode(back.labels)>0).all() and (back.encode(v.labels)>0).all()
+    assert getattr(back.labels, 'tz', None)==getattr(v.labels.infer_objects(), 'tz', None)
+
+def test_labels_of_arrow():
+    pa = pytest.importorskip('pyarrow')
+    for values,dtype,kind in (([1,2**63],pa.uint64(),'uint64'), (['a','b'],pa.string(),'text'), (list(days[1:]),pa.timestamp('us', 'UTC'),'datetime64[us, UTC]'), ([datetime.date(2020,1,1)],pa.date32(),'date')):
+        v = Vocab(pd.Index(pd.array(values, dtype=pd.ArrowDtype(dtype))), 'x')
+        found,tensors = _pack_labels(v)
+        assert found==kind and list(_unpack_labels(found, tensors, 'x'))==list(v)
+
+@pytest.mark.parametrize('labels,error', [
+    (objects(('a',1)), "labels of 'x' are of type tuple, .'a', 1. for one"), (pd.Index([('a',1)]), 'type tuple'), (objects(2**70), 'type int, 1180591620717411303424 for one'), (objects(1, 'a'), 'type int and str'),
+    (objects(uuid.UUID(int=5)), 'type UUID'), (objects(decimal.Decimal('1.5')), 'type Decimal'), (objects(b'a'), "type bytes, b'a' for one"), (pd.to_timedelta([1], unit='s'), 'type Timedelta'),
+    (pd.to_datetime(['2020-01-01']).tz_localize('dateutil/Europe/Berlin'), 'type Timestamp'), ([1.,np.nan], "a label of 'x' is missing"), (objects('a', None), "a label of 'x' is missing"), (objects('a', 'b\udcff'), 'is no text')])
+def test_labels_that_cannot_be_saved(labels, error):
+    with pytest.raises(ValueError, match=error): _pack_labels(Vocab(pd.Index(labels), 'x'))
+
+@pytest.mark.parametrize('kind,tensors', [('float16x',{}), ('int32',dict(values=torch.tensor([1]))), ('datetime64[us, dateutil/etc]',dict(steps=torch.tensor([1]))), ('datetime64[D]',{}), ('uint64',dict(values=torch.tensor([1])))])
+def test_labels_of_no_kind(kind, tensors):
+    with pytest.raises((BundleError,KeyError), match='not known here|are int64 and no|steps'): _unpack_labels(kind, tensors, 'x')
 
 class Own(DotBias):
     def score(self, u, i, out=None): return super().score(u, i, out=out)
+class Louder(DotBias):
+    def forward(self, x): return super().forward(x)+1
+class Act(torch.nn.ReLU): pass
 
 def test_models_that_cannot_be_saved(ratings, tmp_path):
     dls = RecDataLoaders.from_df(ratings, seed=1)
-    with pytest.raises(ValueError, match='a Own cannot be saved without a pickle.*use learn.export'): learner(dls, Own).save_recommender(tmp_path/'b')
-    class Act(torch.nn.ReLU): pass
-    with pytest.raises(ValueError, match='a layer Act cannot be saved'): nn_learner(dls, act_cls=Act()).save_recommender(tmp_path/'b')
+    for make,error in ((lambda: learner(dls, Own), 'a Own cannot be saved without a pickle.*use learn.export'), (lambda: learner(dls, Louder), 'a Louder cannot be saved'),
+                       (lambda: nn_learner(dls, act_cls=Act()), 'a layer Act cannot be saved')):
+        with pytest.warns(UserWarning, match=error): learn = make()
+        for f in (check_savable, lambda o: o.save_recommender(tmp_path/'b')):
+            with pytest.raises(ValueError, match=error): f(learn)
     learn = dot_learner(dls)
     learn.model.u_weight.weight.data[3,2] = np.nan
     with pytest.raises(ValueError, match='u_weight.weight has values that are no finite numbers'): learn.save_recommender(tmp_path/'b')
@@ -155,7 +186,7 @@ def set_(*path, value):
     (lambda d: rewrite(d, swap_files), 'bytes where'), (lambda d: rewrite(d, other_name('../model-0123456789ab.safetensors')), 'no name of a file'), (lambda d: rewrite(d, other_name('/etc/passwd')), 'no name of a file'),
     (lambda d: (d/'more.pkl').write_bytes(b'\x80\x04.'), "holds 'more.pkl', which may be a pickle"), (lambda d: (f := next(d.glob('model-*'))).rename(d.parent/'elsewhere') and f.symlink_to(d.parent/'elsewhere'), 'or a link in its place'),
     (lambda d: rewrite(d, set_('model', 'kind', value='os.system')), "kind 'os.system' is not known"), (lambda d: rewrite(d, set_('columns', value=3)), 'does not fit together'),
-    (lambda d: rewrite(d, set_('labels', value=['int64','int64'])), 'does not fit together'), (lambda d: rewrite(d, lambda m: m.pop('noise')), 'does not fit together'), (lambda d: rewrite(d, set_('files', value={})), '0 models'),
+    (lambda d: rewrite(d, set_('labels', value=['int64','int64'])), "labels of 'user' are int32 and no int64"), (lambda d: rewrite(d, lambda m: m.pop('noise')), 'does not fit together'), (lambda d: rewrite(d, set_('files', value={})), '0 models'),
     (lambda d: rewrite(d, lambda m: [v['tensors'].update(counts=['int64',[10**12]]) for k,v in m['files'].items() if k[0]=='m']), 'holds other tensors than were saved')])
 def test_damaged(saved, tmp_path, damage, error):
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
@@ -180,6 +211,160 @@ def test_other_folders_are_left_alone(saved, tmp_path):
     (tmp_path/'thesis.txt').write_text('x', encoding='utf-8')
     with pytest.raises(ValueError, match="holds 'thesis.txt' and no saved recommender"): load_recommender(saved).save_recommender(tmp_path)
     assert [o.name for o in tmp_path.iterdir()]==['thesis.txt']
+
+def test_a_manifest_of_another_program_is_left_alone(saved, tmp_path):
+    (tmp_path/'manifest.json').write_text('{"name": "an app"}', encoding='utf-8')
+    with pytest.raises(ValueError, match="holds 'manifest.json' and no saved recommender"): load_recommender(saved).save_recommender(tmp_path)
+    assert (tmp_path/'manifest.json').read_text(encoding='utf-8')=='{"name": "an app"}'
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    (folder/'manifest.json').write_text('{"format":', encoding='utf-8')
+    assert load_recommender(load_recommender(saved).save_recommender(folder))
+
+def state(folder): return sorted((o.name,o.stat().st_size,o.stat().st_mtime_ns) for o in folder.iterdir())
+def small(**kwargs): return dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0), seed=1, bs=64), 4, **kwargs)
+
+def weight_norm(l): torch.nn.utils.parametrizations.weight_norm(l.model.u_weight)
+def hook(l): l.model.register_forward_hook(lambda m,x,y: y+1)
+def patched(l): l.model.forward = lambda x: torch.ones(len(x))
+def on_model(**kwargs): return lambda l: vars(l.model).update(kwargs)
+def column(name):
+    def f(l): l.dls.train_ds.rating_name = name
+    return f
+def seen_elsewhere(l): l.dls._seen = small().fold_in(pd.DataFrame(dict(user=[1,1], title=l.dls.classes['title'].labels[:2], rating=3))).seen
+def bad_counts(l): l.seen.counts = -l.seen.counts-1
+
+@pytest.mark.parametrize('spoil,error', [
+    (weight_norm, 'could not be loaded again'), (hook, 'its predictions are off by 1'), (patched, 'cannot be saved without a pickle'), (on_model(y_range=(0,np.inf)), 'no sensible model.y_range'),
+    (on_model(y_range=(np.nan,5)), 'no sensible model.y_range'), (column(('a',1)), 'has a name that cannot be saved'), (column(1.5), 'the column 1.5 of the ratings'), (column(True), 'the column True'),
+    (column(None), 'the column None'), (seen_elsewhere, 'what users have seen does not fit'), (bad_counts, 'counts of ratings do not fit')], ids=lambda o: getattr(o, '__name__', None))
+def test_what_could_not_be_loaded_replaces_nothing(saved, tmp_path, spoil, error):
+    folder,learn = Path(shutil.copytree(saved, tmp_path/'b')),small()
+    learn.seen
+    spoil(learn)
+    before = state(folder)
+    for f in (folder,tmp_path/'new'):
+        with pytest.raises(ValueError, match=error): learn.save_recommender(f)
+    assert state(folder)==before and load_recommender(folder) and not (tmp_path/'new'/'manifest.json').exists()
+
+@pytest.mark.parametrize('metrics,error', [(dict(rmse=np.nan), r"metrics\['rmse'\] is nan"), (dict(a=1, b=float('inf')), r"metrics\['b'\]"), (dict(a=[.5,np.nan]), r"metrics\['a'\]"), (dict(a=object()), r"metrics\['a'\]"),
+                                           (dict(a=torch.tensor(np.nan)), r"metrics\['a'\]"), (.5, 'metrics must be a dict'), ([('a',1)], 'metrics must be a dict')])
+def test_metrics_that_cannot_be_saved(saved, tmp_path, metrics, error):
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    before = state(folder)
+    with pytest.raises((ValueError,TypeError), match=error): small().save_recommender(folder, metrics=metrics)
+    assert state(folder)==before
+
+def test_metrics_as_people_have_them(tmp_path):
+    metrics = {10: np.float32(.5), 2: torch.tensor(.25), 'folds': np.array([.5,.75]), 'n': np.int64(3), 'of': pd.Series([1,2]), 'by': dict(a=.5)}
+    kept = load_recommender(small().save_recommender(tmp_path/'b', metrics=metrics)).manifest['metrics']
+    assert kept=={'10': .5, '2': .25, 'folds': [.5,.75], 'n': 3, 'of': [1,2], 'by': dict(a=.5)}
+    assert load_recommender(small().save_recommender(tmp_path/'b', metrics=pd.Series(dict(ndcg=.5)))).manifest['metrics']==dict(ndcg=.5)
+
+def test_numbers_as_names_of_columns(saved, tmp_path):
+    "They are saved as what they are, in the place of a good model"
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)[['user','title','rating']].set_axis([0,1,2], axis=1)
+    learn = dot_learner(RecDataLoaders.from_df(df, user_name=0, item_name=1, rating_name=2, seed=1, bs=64), 4)
+    loaded = load_recommender(learn.save_recommender(shutil.copytree(saved, tmp_path/'b')), 'cpu')
+    assert loaded.ds.cat_names==[0,1] and loaded.ds.rating_name==2 and loaded.manifest['columns']==dict(user=0, item=1, rating=2, time=None)
+    pd.testing.assert_frame_equal(loaded.recommend(n=3), learn.recommend(n=3), check_categorical=False)
+    known = df[df[0].isin(learn.dls.classes[0].labels) & df[1].isin(learn.dls.classes[1].labels)]
+    assert np.allclose(loaded.predict_df(known), learn.predict_df(known))
+    mine = known[known[0]==known[0].iloc[0]][[1,2]]
+    assert torch.equal(loaded.fold_in(mine).predict_grid(), learn.fold_in(mine).predict_grid())
+
+def test_a_range_of_numpy(tmp_path):
+    learn = small(y_range=np.array([0,5.5], 'float32'))
+    learn.model.y_range = (np.float32(0),np.int64(6))
+    assert load_recommender(learn.save_recommender(tmp_path/'b')).model.y_range==(0,6)
+
+def failing(f, k, error):
+    "`f`, but its `k`-th call raises `error`"
+    calls = iter(range(1000))
+    def g(*args, **kwargs):
+        if next(calls)==k: raise error
+        return f(*args, **kwargs)
+    return g
+
+@pytest.mark.parametrize('owner,name,calls', [(export,'save_file',2), (export,'_sync',3), (export,'_sha256',2), (Path,'replace',3), (Path,'write_text',1), (export,'_read_back',1)], ids=lambda o: o if isinstance(o, str) else '')
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()], ids=['full','interrupted'])
+def test_a_step_that_fails(saved, tmp_path, monkeypatch, owner, name, calls, error):
+    folder,learn = Path(shutil.copytree(saved, tmp_path/'b')),small()
+    before = state(folder)
+    for k in range(calls):
+        with monkeypatch.context() as m:
+            m.setattr(owner, name, failing(getattr(owner, name), k, error))
+            with pytest.raises(type(error)): learn.save_recommender(folder)
+        assert state(folder)==before and load_recommender(folder)
+
+def test_a_folder_that_cannot_be_synchronised(tmp_path, monkeypatch):
+    "Some file systems refuse, when the new recommender is in its place"
+    def refuse(fd): raise OSError(22, 'Invalid argument')
+    fsync,monkeypatch_at = os.fsync,lambda fd: refuse(fd) if os.path.isdir(f'/proc/self/fd/{fd}') else fsync(fd)
+    monkeypatch.setattr(os, 'fsync', monkeypatch_at)
+    assert load_recommender(small().save_recommender(tmp_path/'b'))
+
+def test_interrupted_at_any_line(tmp_path):
+    "Ctrl-C wherever the save is: what is loaded is the old recommender or the new one"
+    old,new = small(),small(y_range=(0,6))
+    folder = old.save_recommender(tmp_path/'b')
+    class Stop(BaseException): pass
+    def run(k):
+        lines = iter(range(10**6))
+        def line(frame, event, arg):
+            if event=='line' and next(lines)==k: raise Stop
+            return line
+        sys.settrace(lambda frame, event, arg: line if frame.f_code.co_filename==export.__file__ else None)
+        try: new.save_recommender(folder)
+        finally: sys.settrace(None)
+    k,found = 0,set()
+    while True:
+        try: run(k)
+        except Stop:
+            found.add(load_recommender(folder, 'cpu').model.y_range)
+            shutil.rmtree(folder)
+            old.save_recommender(folder)
+            k += 5 if n_kills==3 else 1
+        else: break
+    assert k>100 and len(found)==2
+
+# ------------------------------------------------------------------ Windows, where a file that somebody reads can neither be removed nor replaced
+def test_an_old_file_that_is_still_mapped(saved, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    held,unlink = {o.name for o in folder.glob('*.safetensors')},Path.unlink
+    def refuse(self, *args, **kwargs):
+        if self.name in held: raise PermissionError(13, 'The process cannot access the file because it is being used by another process')
+        return unlink(self, *args, **kwargs)
+    with monkeypatch.context() as m:
+        m.setattr(Path, 'unlink', refuse)
+        learn = small()
+        assert same(load_recommender(learn.save_recommender(folder), 'cpu').recommend(n=2), learn.recommend(n=2))
+    assert held<={o.name for o in folder.iterdir()}
+    for o in held: os.utime(folder/o, (1e9,1e9))
+    learn.save_recommender(folder)
+    assert not held&{o.name for o in folder.iterdir()}
+
+def test_a_manifest_that_somebody_reads(saved, tmp_path, monkeypatch):
+    folder,replace,refused = Path(shutil.copytree(saved, tmp_path/'b')),Path.replace,[]
+    def refuse(self, to, n):
+        if Path(to).name=='manifest.json' and len(refused)<n: raise refused.append(to) or PermissionError(13, 'The process cannot access the file')
+        return replace(self, to)
+    before,learn = state(folder),small()
+    monkeypatch.setattr(export.time, 'sleep', lambda s: None)
+    monkeypatch.setattr(Path, 'replace', lambda self, to: refuse(self, to, 100))
+    with pytest.raises(PermissionError): learn.save_recommender(folder)
+    assert state(folder)==before
+    refused.clear()
+    monkeypatch.setattr(Path, 'replace', lambda self, to: refuse(self, to, 3))
+    assert same(load_recommender(learn.save_recommender(folder), 'cpu').recommend(n=2), learn.recommend(n=2)) and len(refused)==3
+
+def test_a_failed_save_whose_files_cannot_be_removed(saved, tmp_path, monkeypatch):
+    "The error is the first one"
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    def refuse(self, *args, **kwargs): raise PermissionError(13, 'in use')
+    monkeypatch.setattr(Path, 'unlink', refuse)
+    monkeypatch.setattr(export, '_read_back', failing(None, 0, OSError(28, 'No space left on device')))
+    with pytest.raises(OSError, match='No space left'): small().save_recommender(folder)
+    assert load_recommender(folder)
 
 posix = pytest.mark.skipif(os.name!='posix', reason='by the limits and owners that POSIX knows')
 
@@ -321,6 +506,13 @@ def test_factors_as_parquet(pair, tmp_path):
     for file,vocab,tables in zip(rec.save_factors(tmp_path/'f'), rec.ds.classes.values(), rec.model.tables):
         df = pd.read_parquet(file)
         assert df[vocab.name].tolist()==list(vocab.labels) and np.allclose(np.stack(df.factors), tables[0].weight.detach()[1:]) and ('bias' in df)==(len(tables)==2)
+
+def test_factors_beside_a_column_of_their_name(tmp_path):
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)[['user','title','rating']]
+    for name in ('factors','bias'):
+        learn = dot_learner(RecDataLoaders.from_df(df.rename(columns=dict(title=name)), item_name=name, seed=1, bs=64), 4)
+        with pytest.raises(ValueError, match=f"column '{name}' has the name of what is written beside it"): learn.save_factors(tmp_path/'f')
+        assert not (tmp_path/'f').exists()
 
 def test_faiss(pair):
     pytest.importorskip('faiss')

@@ -1,93 +1,431 @@
-"""Random frames and random damage: the right answer or a clear error of fastrec's, never anything else. FASTREC_FUZZ says how many cases of each kind, `make fuzz` takes ten thousand"""
-import json,os,shutil,tempfile,time,traceback,warnings
+"""Random frames, calls, catalogues and damage: what a slow judge finds right, or a clear word of fastrec's, never anything else.
+
+FASTREC_FUZZ says how many cases of each kind, FASTREC_SEED where they begin; `make fuzz` takes twenty thousand"""
+import collections,json,os,random,re,shutil,tempfile,time,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
-from hypothesis import HealthCheck,given,settings,strategies as st
-import fastrec
+from hypothesis import HealthCheck,Phase,given,seed as begin,settings,strategies as st
+import calls,frames
+from answers import alike,check_answers,need
 from conftest import catalogue,quietly
-from fastrec.all import BundleError,RecDataLoaders,Seen,dot_learner,load_recommender,nn_learner,sample_ratings
+from fastrec import all as fastrec_all
+from fastrec.all import (BundleError,LeaveLastSplitter,RecDataLoaders,Seen,SeededSplitter,TimeSplitter,UserSplitter,
+                         dot_learner,load_recommender,nn_learner,sample_ratings)
 from fastrec.export import _checksum
 from fastrec.screens import ByteScreen,HalfScreen,PlainBytes,screen_for
+from frames import fair,good,told
+from judge import Fault,attempt,labels,pairs,plain,where
 
-n_cases = int(os.environ.get('FASTREC_FUZZ', 60))
-fuzz = lambda share: settings(max_examples=max(int(n_cases*share), 5), deadline=None, database=None, derandomize='FASTREC_FUZZ' not in os.environ, suppress_health_check=list(HealthCheck))
+n_cases,first = (int(os.environ.get(o, default)) for o,default in (('FASTREC_FUZZ',60),('FASTREC_SEED',0)))
+quick = dict(deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+             report_multiple_bugs=False)
+def fuzz(share): return lambda f: begin(first)(settings(max_examples=max(int(n_cases*share), 5), **quick)(f))
 counted = {}
 
 @pytest.fixture(autouse=True, scope='module')
 def report():
     start = time.perf_counter()
     yield
-    print(f'\n{sum(counted.values()):,} cases in {time.perf_counter()-start:.0f} s: {counted}')
+    print(f'\n{sum(counted.values()):,} cases from seed {first} in {time.perf_counter()-start:.0f} s: {counted}')
 
 def count(what): counted[what] = counted.get(what, 0)+1
 
-def clear(e):
-    "Was the error `e` raised by fastrec itself, with a message?"
-    return isinstance(e, (ValueError,KeyError,TypeError)) and str(e) and str(Path(fastrec.__file__).parent) in traceback.extract_tb(e.__traceback__)[-1].filename
+def judged(case, share=1.):
+    """Call `case(seed)` for as many seeds as asked for, and tell all that is wrong by its kind, with a seed for each.
+
+    FASTREC_SEED=... FASTREC_FUZZ=1 shows one again"""
+    faults = collections.defaultdict(list)
+    for seed in range(first, first+max(int(n_cases*share), 1)):
+        try: case(seed)
+        except Exception as e:
+            text = str(e) if isinstance(e, Fault) else f'the judge broke: {type(e).__name__} {where(e)} {e}'
+            faults[re.sub(r"\d+|'[^']*'", '#', text.split(' || ')[0])[:90]].append((seed, text))
+    found = sorted(faults.values(), key=len, reverse=True)
+    lines = [f'{len(o)} times, first by seed {o[0][0]}: {min((s for _,s in o), key=len)[:1500]}' for o in found[:60]]
+    if found: pytest.fail('\n'.join([f'{sum(map(len, found))} faults of {len(found)} kinds', *lines]), pytrace=False)
 
 # ------------------------------------------------------------------ frames
-text = st.text(st.characters(blacklist_categories=('Cs',)), max_size=8)
-label_kinds = [st.integers(0, 30), st.integers(-2**63, 2**63-1), st.integers(0, 2**70), text, st.sampled_from(['1','1.0',' 1','NA','nan','None','#na#','']), st.floats(allow_nan=True), st.booleans(), st.none(),
-               st.datetimes(min_value=pd.Timestamp('1900-01-01').to_pydatetime(), max_value=pd.Timestamp('2100-01-01').to_pydatetime()), st.tuples(st.integers(0, 3))]
-labels = st.one_of(*label_kinds, st.one_of(*label_kinds[:4]))
-rating_kinds = [st.sampled_from([1.,2.,3.,4.,5.]), st.sampled_from([1.,5.,None]), st.floats(allow_nan=True, allow_infinity=True, width=32), st.integers(-10, 10), text, st.booleans(), st.just(3.)]
+def wrong(what, case, *more): return Fault(f'{what} || {case} {" ".join(map(str, more))}')
 
-@st.composite
-def frames(draw):
-    n = draw(st.integers(0, 60))
-    column = lambda kind: draw(st.lists(kind, min_size=n, max_size=n))
-    user,item = (column(draw(st.sampled_from([*label_kinds[:4], *label_kinds[:4], labels]))) for _ in range(2))
-    df = pd.DataFrame({'user': pd.Series(user), 'item': pd.Series(item), 'rating': pd.Series(column(draw(st.sampled_from([rating_kinds[0]]*4+rating_kinds))))})
-    for how in draw(st.lists(st.sampled_from(['category','drop','rename','index','twice','order','string']), max_size=2)):
-        if how=='category': df = df.astype({draw(st.sampled_from(['user','item'])): 'category'}) if all(c in df and isinstance(df[c], pd.Series) and df[c].map(type).nunique()<2 for c in ('user','item')) else df
-        elif how=='drop': df = df.drop(columns=df.columns[:1])
-        elif how=='rename': df = df.rename(columns={'item':'title'})
-        elif how=='index': df.index = [7]*len(df)
-        elif how=='twice': df = pd.concat([df, df.head(5)])
-        elif how=='order': df = df[df.columns[::-1]]
-        elif how=='string' and 'user' in df and isinstance(df.user, pd.Series): df['user'] = df.user.map(lambda o: f'{o}'.encode('utf-8', 'ignore').decode())
-    return df
+def cut(n): return n-max(n//5, 1)
 
-def check_answers(rec, df):
-    "Everything a recommender says of the frame it was trained on holds together"
-    pred = rec.predict_df(df, unknown='average')
-    assert len(pred)==len(df) and np.isfinite(pred).all() and (rec.model.y_range is None or pred.between(*(rec.model.y_range[0]-1e-3,rec.model.y_range[1]+1e-3)).all())
-    users,items = rec.ds.classes.values()
-    grid = rec.predict_grid()
-    assert grid.shape==(len(users)-1,len(items)-1)
-    codes = [torch.from_numpy(v.encode(df[v.name])).long() for v in (users,items)]
-    there = (codes[0]>0) & (codes[1]>0)
-    assert np.allclose(grid[codes[0][there]-1,codes[1][there]-1].numpy(), pred[there.numpy()], atol=1e-3*max(1, float(pred.abs().max())))
-    recs = rec.recommend(n=4)
-    pairs = set(zip(*(v.encode(df[v.name]) for v in (users,items))))
-    assert not pairs & set(zip(users.encode(recs[users.name]), items.encode(recs[items.name])))
-    assert recs.groupby(users.name, observed=True)['rank'].apply(lambda o: (np.diff(o)==1).all()).all()
+def last_fifth(o):
+    "A splitter that takes the last fifth for validation"
+    return np.arange(cut(len(o))),np.arange(cut(len(o)), len(o))
 
-@fuzz(1)
-@given(frames(), st.sampled_from(['dot','nn','fit_bias','fit_als','fit_bayes']), st.integers(0, 3))
-def test_random_frames(df, how, seed):
-    with quietly(),warnings.catch_warnings(action='ignore'):
+def number(o): return float(np.float32(o.replace(',', '.') if isinstance(o, str) else o))
+
+def triples(rows, name=plain): return [(name(o.user),name(o.item),number(o.rating)) for o in rows.itertuples()]
+
+def same(got, want, ordered): return got==want if ordered else sorted(map(repr, got))==sorted(map(repr, want))
+
+def check_rows(dls, case):
+    "Are the rows of training and validation the last fifth and the rest, with what only the former has unknown?"
+    rows = case.kept
+    train,valid = (triples(o) for o in (rows[rows.index<cut(len(case.rows))], rows[rows.index>=cut(len(case.rows))]))
+    known = [{o[k] for o in train} for k in (0,1)]
+    valid = [(u if u in known[0] else None, i if i in known[1] else None, y) for u,i,y in valid]
+    for ds,want,what in ((dls.train_ds,train,'training'),(dls.valid_ds,valid,'validation')):
+        if pairs(ds)!=want: return f'other {what} rows: {pairs(ds)[:3]} for {want[:3]}'
+
+whole_days = ('days','date objects','month first')
+
+def check_times(dls, case):
+    if dls.train_ds.time_name is None or case.time_kind is None: return
+    want = [o//86400*86400 if case.time_kind in whole_days else o for o in case.kept.time]
+    got = dls.train_ds.x[:,2].tolist()+dls.valid_ds.x[:,2].tolist()
+    if got!=want: return f'other times: {got[:3]} for {want[:3]}'
+
+def check_loaders(dls, case, own_split):
+    "What is wrong with the loaders, if anything, that were made of the `case`"
+    try: want = triples(case.kept)
+    except (TypeError,ValueError): return 'ratings that are no numbers'
+    n,train = len(dls.train_ds)+len(dls.valid_ds),pairs(dls.train_ds)
+    if n!=len(want): return f'{n} rows of {len(want)}'
+    names = [case.names[k] for k in ('user','item','rating')]
+    mine = [*dls.train_ds.cat_names,dls.train_ds.rating_name]
+    if case.must<told and list(map(str, mine))!=list(map(str, names)): return f'columns {mine}'
+    for k,v in enumerate(dls.classes.values()):
+        if sorted(map(repr, labels(v)))!=sorted({repr(o[k]) for o in train}): return f'labels of {v.name!r} not those of training'
+    if own_split and case.ordered: return check_rows(dls, case) or check_times(dls, case)
+    if collections.Counter(train)-collections.Counter(want): return 'other rows'
+
+def unchanged(case):
+    "A function that tells whether the frame is still what it was"
+    if not isinstance(case.frame, pd.DataFrame): return lambda: True
+    before = case.frame.copy(deep=True)
+    return lambda: case.frame.columns.equals(before.columns) and case.frame.equals(before)
+
+def weigh(got, case, problem, what):
+    "Nothing is wrong in silence, what could not be known is said, and good frames are read without a word"
+    if got.error is not None:
+        if case.must==good: raise wrong(f'{what}: a good frame is refused: {got.text}', case)
+        return count(f'{what} refused')
+    if case.must==good and got.said: raise wrong(f'{what}: a good frame is warned of: {got.text}', case)
+    if problem and (not got.said or case.must==good): raise wrong(f'{what}: wrong in silence, {problem}', case)
+    if case.must==told and not got.said: raise wrong(f'{what}: not said', case)
+    count(f'{what} warned of' if got.said else f'{what} read in silence')
+
+def looked_at(case):
+    "What `check_ratings` says, if it is there, is a table or a clear word"
+    if not hasattr(fastrec_all, 'check_ratings'): return
+    got = attempt(fastrec_all.check_ratings, case.frame, **{k: v for k,v in case.kwargs.items() if k!='dropna'})
+    if got.error is None and not isinstance(got.value, pd.DataFrame): raise Fault(f'check_ratings: {type(got.value)}')
+    count('frames looked at')
+
+def frame_case(seed):
+    case,r = frames.case(seed),random.Random(seed+1)
+    own_split,still = r.random()<.7,unchanged(case)
+    how = dict(splitter=last_fifth) if own_split else dict(seed=seed%7)
+    try:
+        got = attempt(RecDataLoaders.from_df, case.frame, bs=max(1, min(16, len(case.rows)//2)), **how, **case.kwargs)
+        if r.random()<.1: looked_at(case)
+    except Fault as e: raise wrong(f'from_df: {e}', case) from e
+    problem = check_loaders(got.value, case, own_split) if got.error is None else None
+    weigh(got, case, problem, 'frames')
+    if got.error is None and not problem and r.random()<.4: trained(got.value, case, r)
+    if not still(): raise wrong('from_df: the frame was changed', case)
+
+# ------------------------------------------------------------------ answers
+fits = {'dot': lambda l: l.fit(1), 'nn': lambda l: l.fit(1), 'one cycle': lambda l: l.fit_one_cycle(1),
+        'bias': lambda l: l.fit_bias(10, reg=20, tol=0), 'als': lambda l: l.fit_als(2, 2),
+        'ials': lambda l: l.fit_ials(2, 2), 'bayes': lambda l: l.fit_bayes(2, 4),
+        'one draw': lambda l: l.fit_bayes(1, 2, n_draws=1)}
+
+def learned(dls, how):
+    "A learner that was fitted by `how`"
+    learn = (nn_learner if how=='nn' else dot_learner)(dls, 3)
+    with learn.no_logging(),learn.no_bar(): fits[how](learn)
+    return learn
+
+def trained(dls, case, r):
+    "Fit something to the loaders of `case`, and ask it everything"
+    how = r.choice(['bias','bias','bias',*fits])
+    try:
+        got = attempt(learned, dls, how)
+        said = [o for o in got.said if 'validation ratings lie outside' not in o]
+        if got.error is not None:
+            need(case.must!=good, f'fit refused: {got.text}')
+            return count('fits refused')
+        need(case.must!=good or not said, f'a good fit is warned of: {said}')
+        for o in check_answers(got.value, how, r): count(o)
+    except Fault as e: raise wrong(f'{how}: {e}', case) from e
+    count(f'answers after {how}')
+
+def test_frames_are_right_or_told(): judged(frame_case)
+
+# ------------------------------------------------------------------ calls
+def rated(k):
+    "Ratings of a few users, who are numbers or text, and items, likewise, of which the first two show the whole range"
+    df = sample_ratings(n_users=9, n_items=8, n_ratings=50, seed=k)[['user','title','rating','timestamp']]
+    user = pd.Series(pd.factorize(df.user, sort=True)[0]+k%2, df.index) if k%3 else 'u'+df.user.astype(str)
+    item = pd.factorize(df.title, sort=True)[0] if k%2 else df.title.astype('str')
+    df.loc[df.index[:2],'rating'] = 1.,5.
+    return df.drop(columns='title').assign(user=user, item=item)[['user','item','rating','timestamp']]
+
+def reloaded(learn):
+    folder = Path(tempfile.mkdtemp())
+    try: return load_recommender(learn.save_recommender(folder/'b'), 'cpu')
+    finally: shutil.rmtree(folder)
+
+def as_new(learn, df):
+    "The same users under other names, folded in"
+    other = df.user.map(lambda o: o+'x' if isinstance(o, str) else o+100)
+    return learn.fold_in(df.assign(user=other)[['user','item','rating']], unknown='drop')
+
+@pytest.fixture(scope='module')
+def asked():
+    "Recommenders of all kinds, of numbers and of text, and the frame that each was trained on"
+    res = []
+    for k,how in enumerate([*fits,'dot','als','bayes']):
+        df = rated(k)
+        with quietly(),warnings.catch_warnings(action='ignore'):
+            dls = RecDataLoaders.from_df(df, last_fifth, bs=16, seed=k, time_name='timestamp' if k>7 else None)
+            res.append((how,learned(dls, how),df))
+            if how!='ials': res.append((f'{how}, loaded',reloaded(res[-1][1]),df))
+            if how in ('dot','nn','als'): res.append((f'{how}, new',as_new(res[-1][1], df),df))
+    return res
+
+def either(r, args, lots=.8):
+    "One of `args`, or now and then none at all"
+    return calls.some(r, args) if r.random()>lots else None
+
+def recommending(r, users, items, bayes):
+    return dict(users=calls.several(r, users), n=either(r, calls.counts, .5), items=either(r, [calls.several(r, items)], .6),
+                exclude_seen=either(r, calls.flags, .6), min_count=either(r, calls.least), max_bytes=either(r, calls.room, .9),
+                z=either(r, calls.zs, .6 if bayes else .95), draw=either(r, calls.draws, .7 if bayes else .95))
+
+def questions(r, how, rec):
+    "A question to `rec`, and arguments for it"
+    users,items = (list(v.labels) for v in rec.ds.classes.values())
+    users,items = ([o.item() if hasattr(o, 'item') else str(o) for o in os] for os in (users,items))
+    what = r.choice(['predict','predict_grid','recommend','recommend','recommend','similar','similar_users','evaluate'])
+    if what=='predict':
+        args = dict(user=calls.one(r, users), item=calls.one(r, items), unknown=either(r, calls.unknowns),
+                    std=either(r, calls.flags, .9))
+    elif what=='predict_grid':
+        args = dict(users=calls.several(r, users, True), items=calls.several(r, items, True), max_bytes=either(r, calls.room))
+    elif what=='similar': args = dict(item=calls.one(r, items), n=either(r, calls.counts, .4))
+    elif what=='similar_users': args = dict(user=calls.one(r, users), n=either(r, calls.counts, .4))
+    elif what=='evaluate':
+        args = dict(k=either(r, calls.counts, .3), min_rating=either(r, calls.marks, .6), exclude_seen=either(r, calls.flags, .7))
+    else: args = recommending(r, users, items, 'bayes' in how or how.startswith('one draw'))
+    return what,{k: v for k,v in args.items() if v is not None}
+
+def is_label(o, names):
+    try: return not isinstance(o, (bool,np.bool_)) and plain(o) in names
+    except (TypeError,ValueError): return False
+
+def means_something(rec, args, odd):
+    "Do the `odd` arguments mean something after all, such as a label that is there?"
+    vocabs = dict(zip(('user','item'), map(labels, rec.ds.classes.values())))
+    return all(k in vocabs and is_label(args[k].value, vocabs[k]) for k in odd)
+
+def check_call(rec, what, args):
+    "Refuse what has no meaning, and answer what has one as if it were plain"
+    got = attempt(getattr(rec, what), **{k: v.value for k,v in args.items()})
+    odd = [k for k,v in args.items() if v.means is calls.refuse]
+    if odd:
+        need(got.error or got.said or means_something(rec, args, odd), f'answers nonsense, {odd}: {str(got.value)[:200]}')
+        return got
+    want = attempt(getattr(rec, what), **{k: v.means for k,v in args.items()})
+    if got.error is None:
+        need(want.error is None, f'an answer where {want.text}')
+        need(alike(got.value, want.value), f'another answer, {str(got.value)[:300]} for {str(want.value)[:300]}')
+    else: need(want.error or any(v.may_refuse for v in args.values()), f'refused: {got.text}')
+    return got
+
+def call_case(asked, seed):
+    r = random.Random(seed)
+    how,rec,_ = r.choice(asked)
+    what,args = questions(r, how, rec)
+    try: got = check_call(rec, what, args)
+    except Fault as e: raise Fault(f'{what}: {e} || {how}: {", ".join(f"{k}={v!r}" for k,v in args.items())}') from e
+    count(f'{what} refused' if got.error else f'{what} answered')
+
+def test_calls_are_answered_or_refused(asked): judged(lambda seed: call_case(asked, seed), 2)
+
+# ------------------------------------------------------------------ other doors
+def put(d, name, values): return d.assign(**{name: values})
+def arrow(d): return frames.pyarrow.Table.from_pandas(d, preserve_index=False)
+
+def first_is(d, name, text, number):
+    return put(d, name, [text if isinstance(d[name].iloc[0], str) else number, *d[name].iloc[1:]])
+
+def gap(r, d, name):
+    col = d[name].astype(object)
+    col.iloc[r.randrange(len(d))] = r.choice([None, np.nan, pd.NA])
+    return put(d, name, col.infer_objects() if r.random()<.5 else col)
+
+changes = {  # of a frame d with the columns u and i
+    'as it is': (lambda r, d, u, i: d, good), 'shuffled columns': (lambda r, d, u, i: d[r.sample(list(d), d.shape[1])], good),
+    'more columns': (lambda r, d, u, i: d.assign(genre='Drama', year=1999), good),
+    'an index': (lambda r, d, u, i: d.set_axis([7]*len(d)), good),
+    'another order': (lambda r, d, u, i: d.set_axis(range(len(d))[::-1]), good),
+    'categories': (lambda r, d, u, i: frames.shuffle_categories(r, d), good), 'objects': (lambda r, d, u, i: d.astype(object), fair),
+    'nullable': (lambda r, d, u, i: d.convert_dtypes(), good),
+    'arrow types': (lambda r, d, u, i: d.convert_dtypes(dtype_backend='pyarrow'), good),
+    'arrow': (lambda r, d, u, i: arrow(d), fair), 'polars': (lambda r, d, u, i: frames.polars.from_pandas(d), fair),
+    'records': (lambda r, d, u, i: d.to_records(index=False), fair), 'dict': (lambda r, d, u, i: d.to_dict('list'), fair),
+    'array': (lambda r, d, u, i: d.to_numpy(), fair), 'text users': (lambda r, d, u, i: put(d, u, d[u].map(str)), fair),
+    'text items': (lambda r, d, u, i: put(d, i, d[i].map(str)), fair),
+    'float users': (lambda r, d, u, i: put(d, u, d[u].astype(float)), fair),
+    'mixed users': (lambda r, d, u, i: put(d, u, [str(o) if k%2 else o for k,o in enumerate(d[u])]), fair),
+    'an unknown item': (lambda r, d, u, i: first_is(d, i, 'Titanik (1997)', 999), told),
+    'an unknown user': (lambda r, d, u, i: first_is(d, u, 'stranger', 999), told),
+    'no item': (lambda r, d, u, i: d.drop(columns=i), told), 'a gap': (lambda r, d, u, i: gap(r, d, r.choice([u,i])), told),
+    'twice': (lambda r, d, u, i: pd.concat([d, d[[r.choice([u,i])]].iloc[::-1].set_axis(d.index)], axis=1), told),
+    'swapped': (lambda r, d, u, i: d.rename(columns={u: i, i: u}), fair),
+    'other names': (lambda r, d, u, i: d.rename(columns={u: 'userId', i: 'movie_id'}), fair),
+    'user as index': (lambda r, d, u, i: d.set_index(u), fair), 'dates': (lambda r, d, u, i: put(d, i, pd.Timestamp('2020')), told),
+    'two levels': (lambda r, d, u, i: d.set_axis(pd.MultiIndex.from_product([['a'], d]), axis=1), told),
+    'padded': (lambda r, d, u, i: put(d, i, d[i].map(lambda o: o+' ' if isinstance(o, str) else o+.25)), told),
+    'nothing': (lambda r, d, u, i: None, told), 'a column': (lambda r, d, u, i: d[u], told),
+    'a list': (lambda r, d, u, i: d[u].tolist(), told), 'bools': (lambda r, d, u, i: put(d, u, d[u]==d[u].iloc[0]), told)}
+rating_changes = {
+    'text ratings': (lambda r, d, u, i: d.assign(rating=d.rating.astype(str)), fair),
+    'far off': (lambda r, d, u, i: d.assign(rating=d.rating*1000), told),
+    'infinite': (lambda r, d, u, i: d.assign(rating=np.inf), told),
+    'a gap in ratings': (lambda r, d, u, i: gap(r, d, 'rating'), told), 'no ratings': (lambda r, d, u, i: d.drop(columns='rating'), told)}
+doors = {'predict_df': lambda rec, f: rec.predict_df(f), 'exclude_seen': lambda rec, f: rec.recommend(n=20, exclude_seen=f),
+         'evaluate': lambda rec, f: rec.evaluate(f, k=3, exclude_seen=False),
+         'fold_in': lambda rec, f: rec.fold_in(f).predict_grid(), 'test_dl': lambda rec, f: pairs(rec.dls.test_dl(f).dataset, False)}
+meant = {('exclude_seen','nothing'),('evaluate','nothing'),('evaluate','far off'),('fold_in','bools')}  # something else there
+of_users = {'an unknown user','text users','mixed users','bools','float users','user as index','swapped','other names','twice','a gap'}
+
+def changed(r, rec, df, door):
+    "What is done to some rows that are known to `rec`, the rows, what becomes of them, and what must be said"
+    known = [set(v.labels) for v in rec.ds.classes.values()]
+    clean = df[df.user.isin(known[0]) & df['item'].isin(known[1])].drop_duplicates().sample(r.randint(2, 6), random_state=r.randint(0, 99))
+    clean = clean[['user','item','rating']].reset_index(drop=True)
+    alone = door=='fold_in' and r.random()<.5
+    kinds = changes | (rating_changes if door in ('evaluate','fold_in') else {})
+    kind = r.choice([o for o in kinds if (door,o) not in meant and not (alone and o in of_users|{'a column','a list'})])
+    if kind=='swapped' and type(clean.user[0]) is type(clean['item'][0]): kind = 'as it is'  # nobody could know
+    make,must = kinds[kind]
+    if alone: clean = clean.drop(columns='user')
+    if door=='fold_in' and kind in of_users|{'padded','nothing'}: must = fair  # its users are new anyway
+    if kind=='far off' and rec.model.y_range is None or kind=='no ratings' and rec.model.is_preference: must = fair
+    try: return kind,clean,make(r, clean, *(['rating','item'] if alone else ['user','item'])),must
+    except (ValueError,TypeError): return kind,clean,clean,good  # text is no float
+
+def check_door(rec, door, clean, frame, must, new_users):
+    "What is read through the door is what the clean frame gives, or it is said"
+    got,want = attempt(doors[door], rec, frame),attempt(doors[door], rec, clean)
+    if want.error is not None: need(got.error, f'an answer where {want.text}')  # what it cannot be asked at all
+    elif got.error is not None: need(must!=good, f'refused: {got.text}')
+    else:
+        said,same = set(got.said)-set(want.said),alike(*(o.value.tolist() if isinstance(o.value, pd.Series) else o.value for o in (got,want)))
+        need(must!=good or not said, f'warned of: {said}')
+        need(must!=told or said, 'not said')
+        need(same or said or new_users, f'wrong in silence: {str(got.value)[:200]}')
+    return got
+
+def door_case(asked, seed):
+    r = random.Random(seed)
+    how,rec,df = r.choice([o for o in asked if not o[0].endswith('new')])
+    door = r.choice([o for o in doors if o!='test_dl' or hasattr(rec, 'dls')])
+    kind,clean,frame,must = changed(r, rec, df, door)
+    try: got = check_door(rec, door, clean, frame, must, door=='fold_in' and kind in of_users)
+    except Fault as e: raise Fault(f'{door}: {kind}: {e} || {how}: {frames.shown(frame)}') from e
+    count(f'{door} refused' if got.error else f'{door} answered')
+
+def test_doors_are_right_or_told(asked): judged(lambda seed: door_case(asked, seed))
+
+# ------------------------------------------------------------------ splitters
+splitters = dict(seeded=SeededSplitter, time=TimeSplitter, last=LeaveLastSplitter, user=UserSplitter)
+
+def splitting(r, case):
+    "A splitter's name, and arguments for it"
+    user,when = (calls.Arg(o, o) for o in (case.names.get('user', 'user'),case.names.get('time', 'timestamp')))
+    arg = lambda args: r.choice(args) if r.random()<.5 else args[0]
+    share,seed = arg(calls.shares),arg(calls.seeds)
+    return r.choice([('seeded',dict(valid_pct=share, seed=seed)), ('time',dict(valid_pct=share, time_name=when)),
+                     ('last',dict(n=arg(calls.held), user_name=user, time_name=when)),
+                     ('user',dict(valid_pct=share, seed=seed, user_name=user))])
+
+def unfair(name, args, case, train, valid):
+    "Is something in validation that should not be, by the times and users that are true?"
+    t,u = case.rows.time.tolist(),[plain(o) for o in case.rows.user]
+    if case.time_kind=='zero': t = [0]*len(t)
+    if case.time_kind in whole_days: t = [o//86400 for o in t]
+    if case.time_kind=='years': t = [pd.Timestamp(o, unit='s').year for o in t]
+    if name=='time': return train and valid and max(t[k] for k in train)>min(t[k] for k in valid)
+    if name=='user': return {u[k] for k in train} & {u[k] for k in valid}
+    if name=='last':
+        early = any(t[j]<t[k] for j in valid for k in train if u[j]==u[k])
+        return early or any(n>args['n'].means for n in collections.Counter(u[k] for k in valid).values())
+
+def check_split(name, args, case):
+    def parts(): return [np.asarray(o).tolist() for o in splitters[name](**{k: v.value for k,v in args.items()})(case.frame)]
+    got = attempt(parts)
+    nonsense,odd = (any(f(v) for v in args.values()) for f in (lambda v: v.means is calls.refuse, lambda v: v.may_refuse))
+    if got.error is not None:
+        there = name in ('seeded','user') or 'time' in case.names
+        need(case.must!=good or nonsense or odd or not there, f'refused: {got.text}')
+        return got
+    need(not nonsense, 'takes nonsense')
+    train,valid = got.value
+    need(sorted(train+valid)==list(range(len(case.frame))), 'rows lost')
+    known = len(case.frame)==len(case.rows) and not got.said and case.must<told
+    need(not known or not unfair(name, args, case, train, valid), 'wrong in silence')
+    return got
+
+def split_case(seed):
+    r,case = random.Random(seed),frames.case(seed+10**6)
+    if not isinstance(case.frame, pd.DataFrame): return
+    name,args = splitting(r, case)
+    try: got = check_split(name, args, case)
+    except Fault as e: raise Fault(f'{name} splitter: {e} || {args} {case}') from e
+    count('splits refused' if got.error else 'splits')
+
+def test_splits_are_fair(): judged(split_case, .5)
+
+# ------------------------------------------------------------------ files
+def as_csv(r, case, folder):
+    "The frame of `case` as text of some kind: its path, and some of what a careful reader would say"
+    sep,coding,header,index = r.choice(',,;\t|'),r.choice(['utf-8','utf-8','utf-8-sig','latin-1','utf-16']),r.random()<.85,r.random()<.25
+    decimal = '.' if sep==',' else r.choice('..,')
+    path = folder/('ratings.csv'+r.choice(['','.gz']))
+    case.frame.to_csv(path, sep=sep, encoding=coding, header=header, index=index, decimal=decimal)
+    case.note(f'{path.name} with {sep!r}, {coding}, decimal {decimal}'+', its index'*index+', no header'*(not header), fair)
+    how = dict(sep=sep, encoding=coding, header=0 if header else None, decimal=decimal)
+    return path,{k: v for k,v in how.items() if r.random()<(.3 if k!='decimal' or v==',' else 0)}
+
+def can_be_written(case):
+    "Is it a frame with all of the rows, whose labels survive in a file?"
+    df,names = case.frame,[*case.rows.user,*case.rows['item']]
+    whole = isinstance(df, pd.DataFrame) and len(df)==len(case.rows)>0 and 'gone' not in case.rows
+    if not whole or not df.columns.is_unique or df.columns.nlevels>1 or df.index.nlevels>1: return False
+    return all(isinstance(o, (int,np.integer)) or isinstance(o, str) and o.strip() and not set(o)&set('\0\ud800') for o in names)
+
+def file_case(seed):
+    r,case = random.Random(seed),frames.case(seed+2*10**6)
+    if not can_be_written(case): return
+    folder,kwargs = Path(tempfile.mkdtemp()),{k: v for k,v in case.kwargs.items() if k!='dropna'}
+    try:
         try:
-            dls = RecDataLoaders.from_df(df, seed=seed, bs=max(2, min(16, int(len(df)*.6))))
-            learn = (nn_learner if how=='nn' else dot_learner)(dls, 3)
-            with learn.no_logging(): getattr(learn, how)(**dict(fit_als=dict(n_factors=2, n_sweep=2), fit_bayes=dict(n_factors=2, n_sweep=4), fit_bias={})[how]) if how.startswith('fit') else learn.fit(1)
-        except FloatingPointError as e:
-            assert 'rating' in str(e) and df.rating.abs().max()>1e3
-            return count('frames refused')
-        except Exception as e:
-            if not clear(e): raise
-            return count('frames refused')
-        check_answers(learn, df)
-        folder = Path(tempfile.mkdtemp())
-        try:
-            try: learn.save_recommender(folder/'b')
-            except ValueError as e:
-                if not clear(e): raise
-                return count('frames trained on, not saved')
-            loaded = load_recommender(folder/'b', 'cpu')
-            assert torch.equal(loaded.predict_grid(), learn.predict_grid()) and all(list(a)==list(b) for a,b in zip(loaded.ds.classes.values(), learn.ds.classes.values()))
-        finally: shutil.rmtree(folder)
-        count('frames trained on')
+            if text := r.random()<.7: path,how = as_csv(r, case, folder)
+            else: case.frame.to_parquet(path := folder/'ratings.parquet', index=False)
+        except Exception: return  # there is no such file
+        if not text: how = dict(rows=r.choice([1,7,1000]))
+        read = RecDataLoaders.from_csv if text else RecDataLoaders.from_parquet
+        try: got = attempt(read, path, splitter=last_fifth, bs=max(1, min(16, len(case.rows)//2)), **kwargs, **how)
+        except Fault as e: raise wrong(f'{read.__name__}: {e}', case, how) from e
+    finally: shutil.rmtree(folder)
+    weigh_file(got, case, read.__name__, how)
+
+def weigh_file(got, case, name, how):
+    "Numbers may have become text, or text numbers, but all must read the same"
+    if got.error is not None: return count('files refused')
+    mine = [(str(u),str(i),y) for u,i,y in pairs(got.value.train_ds)]
+    try: want = triples(case.rows, str)[:cut(len(case.rows))]
+    except (TypeError,ValueError): want = []
+    if mine!=want and not got.said: raise wrong(f'{name}: wrong in silence: {mine[:2]} for {want[:2]}', case, how)
+    if case.must==told and not got.said: raise wrong(f'{name}: not said', case, how)
+    count('files warned of' if got.said else 'files read in silence')
+
+def test_files_are_right_or_told(): judged(file_case, .7)
 
 # ------------------------------------------------------------------ lists
 def factors(kind, *shape):
@@ -174,6 +512,7 @@ def test_random_damage(bundles, k, damage):
     finally: shutil.rmtree(folder.parent)
 
 # ------------------------------------------------------------------ forged manifests
+text = st.text(st.characters(blacklist_categories=('Cs',)), max_size=8)
 values = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), text, st.sampled_from(['dot','net','mean','int64','text','../x','user'])), lambda o: st.lists(o, max_size=3)|st.dictionaries(text, o, max_size=3), max_leaves=5)
 
 def places(o, path=()):

@@ -208,7 +208,7 @@ def test_interactive(interp_dot, monkeypatch, tmp_path):
     fig.write_html(tmp_path/'pca.html')
     assert all(o.replace("'", '\\u0027') in (tmp_path/'pca.html').read_text(encoding='utf-8') or o in (tmp_path/'pca.html').read_text(encoding='utf-8') for o in interp_dot.item_pca().index)
     monkeypatch.setitem(sys.modules, 'plotly.express', None)
-    with pytest.raises(ImportError, match=r"pip install 'fastrec\[plot\]'"): interp_dot.plot_map(interactive=True)
+    with pytest.raises(ImportError, match=r"plotly is needed for this: pip install plotly"): interp_dot.plot_map(interactive=True)
 
 def test_loaded_learner_has_biases_but_no_ratings(ratings, tmp_path):
     learn = trained(ratings, DotBias)

@@ -3,8 +3,11 @@ import copy,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
-from conftest import quietly,release_path
-from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Seen,learner,nn_learner,top_n)
+from conftest import catalogue,quietly,release_path
+import fastrec.predict as predict_module
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Recommender,Seen,Vocab,learner,nn_learner,top_n)
 
 def trained(ratings, arch, n_factors=8, splitter=None, **kwargs):
     learn = learner(RecDataLoaders.from_df(ratings, splitter, seed=1, bs=256), arch, n_factors, **kwargs)
@@ -77,11 +80,13 @@ def test_nothing_is_touched(rec):
     rec.model.train()
     next(iter(rec.model.modules())).training = True
     before = {k: v.clone() for k,v in rec.model.state_dict().items()}
+    def grads(): return [None if p.grad is None else p.grad.clone() for p in rec.model.parameters()]
+    slopes = grads()
     users,items = labels(rec)
     rec.predict(users[0], items[0]); rec.predict_grid(users[:2]); rec.recommend(users[0]); rec.predict_df(pd.DataFrame(dict(user=users[:2], title=items[:2])))
     assert all(m.training for m in rec.model.modules())
     assert all(v.equal(before[k]) for k,v in rec.model.state_dict().items())
-    assert not any(p.grad is not None and p.grad.abs().sum()>0 for p in rec.model.parameters()) or isinstance(rec, RecLearner)
+    assert all(a is b is None or a.equal(b) for a,b in zip(grads(), slopes, strict=True)) and all(p.grad_fn is None for p in rec.model.parameters())
 
 def test_unknown_labels(rec):
     users,items = labels(rec)
@@ -113,7 +118,7 @@ def test_requests_of_any_size(rec):
 def test_memory_bound(rec):
     users,items = labels(rec)
     row = 4*len(items)
-    assert rec.predict_grid(max_bytes=3*row).equal(rec.predict_grid()) or torch.allclose(rec.predict_grid(max_bytes=3*row), rec.predict_grid(), atol=1e-6)
+    assert torch.allclose(rec.predict_grid(max_bytes=3*row), rec.predict_grid(), atol=1e-6, rtol=0)
     assert same(rec.recommend(n=3, max_bytes=row), rec.recommend(n=3))  # so many blocks that a bar is shown
     assert rec.recommend(n=3, max_bytes=2*row+1).title.tolist()==rec.recommend(n=3).title.tolist()
     for call in (rec.predict_grid, rec.recommend):
@@ -141,7 +146,10 @@ def test_similar(rec):
     got = rec.similar(items[2], 5)
     np.testing.assert_allclose(got.similarity, sims.nlargest(5), atol=1e-5)
     assert items[2] not in set(got.title) and len(rec.similar(items[2], 10_000))==len(sims)
-    assert rec.similar_users(users[1], 3).user.isin(users).all()
+    f = rec.model.user_factors/rec.model.user_factors.norm(dim=1, keepdim=True)
+    near,alike = rec.similar_users(users[1], 3),pd.Series((f@f[1]).numpy(), users).drop(users[1])
+    np.testing.assert_allclose(near.similarity, alike.nlargest(3), atol=1e-5)
+    np.testing.assert_allclose(alike[near.user], near.similarity, atol=1e-5)
     with pytest.raises(KeyError, match='closest'): rec.similar(items[2][:-1])
 
 # ------------------------------------------------------------------ the n best
@@ -202,6 +210,176 @@ def test_loaded_learner_asks_what_was_seen(ratings, tmp_path):
 def test_seen_by_hand():
     seen = Seen(torch.tensor([[2,3],[1,1],[2,1],[0,2],[2,0]]), 4, 5)
     assert [o.tolist() for o in seen.of(torch.tensor([2,3,1,2]))]==[[0,0,2,3,3],[3,1,1,3,1]] and seen.counts.tolist()==[0,2,0,1,0]
+
+# ------------------------------------------------------------------ what is asked for
+def test_unknown_labels_are_dropped_with_a_word(rec):
+    users,items = labels(rec)
+    with pytest.warns(UserWarning, match=r"1 unknown in 'user' \(-1\) and 2 unknown in 'title' \('new', 'newer'\); left out") as said:
+        grid = rec.predict_grid([users[3],-1,users[1]], [items[2],'new','newer'], unknown='drop')
+    assert len(said)==1 and grid.equal(rec.predict_grid([users[3],users[1]], items[2]))
+    with pytest.warns(UserWarning, match=r"1 unknown in 'title' \('new'\); left out"): got = rec.recommend(users[:2], 3, [*items[:9],'new'], unknown='drop')
+    assert got.equals(rec.recommend(users[:2], 3, items[:9]))
+    with pytest.warns(UserWarning, match="5 unknown in 'user' .*-3, …"): assert rec.recommend(range(-5, 0), unknown='drop').empty
+    with pytest.warns(UserWarning, match='left out'): assert rec.predict_grid(items=['new'], unknown='drop').shape==(len(users),0)
+    for call in (rec.predict_grid, rec.recommend):
+        with pytest.raises(ValueError, match="unknown='average' must be 'raise' or 'drop'"): call(users[0], unknown='average')
+
+@pytest.mark.parametrize('kind', [list, tuple, pd.Series, pd.Index, np.array, iter, torch.tensor, lambda o: pd.Series(o, dtype='category'), lambda o: np.array(o, 'int16'), lambda o: map(float, o)])
+def test_labels_in_any_container(ratings, kind):
+    learn = trained(ratings, DotBias)
+    some = [int(o) for o in labels(learn)[0][5:2:-1]]
+    assert learn.predict_grid(kind(some)).equal(learn.predict_grid(some)) and learn.recommend(kind(some), 3).equals(learn.recommend(some, 3))
+
+def test_labels_of_another_kind(ratings):
+    learn = trained(ratings, DotBias)
+    users,items = labels(learn)
+    for call in (lambda: learn.predict(users[0], 7), lambda: learn.recommend(items=[items[0],7]), lambda: learn.similar(7)):
+        with pytest.raises(KeyError, match="7 is not among the 120 labels of 'title', which are text"): call()
+    with pytest.raises(KeyError, match="'5' is not among .* which are numbers"): learn.predict('5', items[0])
+    for strange in (None, np.nan, True, pd.NaT, b'x', users[0]+.5, 2**70):
+        with pytest.raises(KeyError, match='is not among'): learn.predict(strange, items[0])
+        with pytest.raises(KeyError, match='is not among'): learn.recommend([users[0],strange])
+    for frame in (ratings[['user']], {users[0]: 1}, np.array([[users[0]]])):
+        with pytest.raises(TypeError, match="one label of 'user' or a list of them is needed"): learn.recommend(frame)
+    with pytest.raises(KeyError, match='is not among'): learn.predict([users[0],users[1]], items[0])
+    with pytest.raises(TypeError, match='a set has no order'): learn.predict_grid(set(users[:3]))
+    assert set(learn.recommend(set(users[:3]), 1).user)==set(users[:3])
+
+@pytest.mark.parametrize('n', [1664,60_000,300_000])
+def test_an_unknown_label_compares_few(monkeypatch, n):
+    "Counted by the labels that are looked at, not by time"
+    v,compared = Vocab(sorted([*(f'Film {k:06} (1990)' for k in range(n)), 'Titanic (1997)']), 'title'),[]
+    close = predict_module.Vocab.lookup.__globals__['difflib'].get_close_matches
+    def spy(word, possibilities, **kwargs):
+        compared.append(len(possibilities))
+        return close(word, possibilities, **kwargs)
+    monkeypatch.setattr('difflib.get_close_matches', spy)
+    for o in ('Titanik (1997)','titanic (1997)'):
+        with pytest.raises(KeyError, match=r"closest: 'Titanic \(1997\)'"): v.lookup(o)
+    with pytest.raises(KeyError, match='which are text'): v.lookup(5)
+    assert len(compared)==2 and max(compared)<=2000
+
+def test_what_means_nothing_is_refused(ratings, tmp_path):
+    learn = trained(ratings, DotBias)
+    (user,*_),(item,*_) = labels(learn)
+    whole,number = (TypeError, 'must be a whole number'),(TypeError, 'must be a number')
+    for name,value,(kind,why) in [('n',2.5,whole), ('n',True,whole), ('n','5',whole), ('n',None,whole), ('n',0,(ValueError, 'n=0 must be at least 1')), ('n',-1,(ValueError, 'at least 1')),
+            ('max_bytes',0,(ValueError, 'at least 1')), ('max_bytes',-5,(ValueError, 'at least 1')), ('max_bytes',1e8,whole), ('min_count',-1,(ValueError, 'min_count=-1 must be at least 0')),
+            ('min_count','a',number), ('min_count',np.nan,(ValueError, 'finite')), ('z',np.nan,(ValueError, 'z=nan must be a finite number')), ('z','high',number), ('z',1.,(ValueError, 'fit_bayes')),
+            ('draw',0,(ValueError, 'fit_bayes')), ('path',5,(TypeError, 'must be the name of a file')), ('path',tmp_path,(ValueError, 'is a folder')), ('path',tmp_path/'no'/'r.parquet',(ValueError, 'there is no folder'))]:
+        with pytest.raises(kind, match=why): learn.recommend(user, **{name: value})
+        if name=='n':
+            with pytest.raises(kind, match=why): learn.similar(item, value)
+    for out,why in [(torch.zeros(1, 120, dtype=int), 'cannot hold'), (np.zeros((1,120), int), 'floating numbers'), ([[0.]], 'not a list'), (torch.zeros(1, 1).expand(2, 120), 'several of its places'), (torch.zeros(120), 'has the shape')]:
+        with pytest.raises((ValueError,TypeError), match=why): learn.predict_grid(labels(learn)[0][:2] if out is not None else user, out=out)
+    for dtype in (int, 'float32', np.float32, torch.int64, torch.complex64):
+        with pytest.raises(TypeError, match='must be one of torch.float16'): learn.predict_grid(user, dtype=dtype)
+    with pytest.raises(ValueError, match='contradict'): learn.predict_grid(user, dtype=torch.float16, out=torch.zeros(1, 120))
+    with pytest.raises(ValueError, match='fit_bayes'): learn.predict(user, item, std=True)
+    assert len(learn.recommend(user, n=np.int64(3)))==3
+
+def test_grids_into_arrays(ratings, tmp_path):
+    learn = trained(ratings, DotBias)
+    want = learn.predict_grid()
+    out = np.memmap(tmp_path/'grid', 'float32', 'w+', shape=tuple(want.shape))
+    assert learn.predict_grid(out=out) is out and np.array_equal(out, want)
+    wide = torch.zeros(want.shape[::-1])
+    learn.predict_grid(out=wide.T)
+    assert wide.T.equal(want)
+    double = learn.predict_grid(dtype=torch.float64)
+    assert double.dtype==torch.float64 and double.float().equal(want)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match='read-only'): learn.predict_grid(out=out)
+
+# ------------------------------------------------------------------ memory
+class Peak(TorchDispatchMode):
+    "Counts the bytes of tensors that are alive at once"
+    def __init__(self):
+        super().__init__()
+        self.live,self.most = {},0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        res = func(*args, **(kwargs or {}))
+        old = {o.untyped_storage().data_ptr() for o in (*args, *(kwargs or {}).values()) if isinstance(o, torch.Tensor)}
+        for o in res if isinstance(res, (tuple,list)) else [res]:
+            if isinstance(o, torch.Tensor) and o.untyped_storage().data_ptr() not in old: self.live[o.untyped_storage().data_ptr()] = StorageWeakRef(o.untyped_storage()),o.untyped_storage().nbytes()
+        self.live = {k: (ref,n) for k,(ref,n) in self.live.items() if not ref.expired()}
+        self.most = max(self.most, sum(n for _,n in self.live.values()))
+        return res
+
+def peak(f):
+    with Peak() as p: f()
+    return p.most
+
+def test_more_than_there_is_room_for(monkeypatch):
+    rec = catalogue(torch.randn(3000, 4), torch.randn(3000, 4))
+    monkeypatch.setattr(predict_module, '_memory_there', lambda device: 30_000_000)
+    made = []
+    monkeypatch.setattr(type(rec.model), 'user_side', lambda *args: made.append(1))
+    with pytest.raises(ValueError, match=r'the grid of 3,000 users and 3,000 items would need 0\.0 GB, and 0\.0 GB are free: ask for some users at a time, for recommend, or write'): rec.predict_grid()
+    with pytest.raises(ValueError, match='the lists of 3,000 users would need.*pass the name of a Parquet file'): rec.recommend(n=3000, exclude_seen=False)
+    assert not made
+
+@pytest.mark.skipif(predict_module._memory_there(torch.device('cpu')) is None, reason='nobody tells how much memory there is')
+def test_a_grid_larger_than_the_machine():
+    many = np.arange(1, 400_001)
+    rec = catalogue(torch.randn(400_000, 1), torch.randn(10, 1))
+    with pytest.raises(ValueError, match=r'the grid of 400,000 users and 1,000,000 items would need 1,600\.0 GB, and [0-9.,]+ GB are free'): rec.predict_grid(items=[3]*1_000_000)
+
+@pytest.mark.parametrize('what', ['few items','many users','ties','long lists','grid'])
+def test_max_bytes_is_the_truth(monkeypatch, what):
+    torch.manual_seed(0)
+    monkeypatch.setattr(predict_module, '_screen_for', lambda device: None)
+    nu,ni = (60_000,5) if what in ('few items','many users') else (1500,2000)
+    rec = catalogue(torch.randn(nu, 30), torch.randn(ni, 30))
+    if what=='ties':
+        for o in (rec.model.i_weight,rec.model.i_bias): o.weight.data[:] = 1
+    bytes_,n = 2**20,5
+    monkeypatch.setattr(predict_module, '_block_size', lambda n_users, n_items, max_bytes, device, row: max(1, max_bytes*3//4//row))  # without a CPU's limit of 256
+    kept = lambda *o: None
+    everyone,items = (torch.arange(1, o+1) for o in (nu,ni))
+    out = torch.zeros(nu, ni)
+    whole = 4*32*2*ni + 16*(ni+1)  # the items' side
+    if what=='grid': most = peak(lambda: rec.predict_grid(max_bytes=bytes_, out=out))
+    else: most = peak(lambda: predict_module._best_unseen(rec, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
+    assert most < bytes_+whole
+
+def test_draws_of_those_asked_for():
+    "The uncertainty of three users needs no memory for all"
+    from fastrec.all import PosteriorMean
+    u,i = torch.randn(10, 20_000, 5),torch.randn(10, 50, 5)
+    rec = catalogue(torch.zeros(19_999, 1), torch.zeros(49, 1))
+    rec.model = PosteriorMean(u, i, torch.ones(20_000), torch.ones(50))
+    got = rec.recommend([3,4,5], 7, z=.5, exclude_seen=False)
+    us,its = rec.model.draws()
+    scores = torch.einsum('snk,smk->snm', us[:,4:7,:-1], its[:,1:,:-1]) + us[:,4:7,-1:] + its[:,1:,-1][:,None]
+    want = scores.mean(0)+.5*scores.std(0)
+    np.testing.assert_allclose(got.score.to_numpy().reshape(3, 7), want.topk(7)[0], atol=1e-4)
+    assert peak(lambda: rec.recommend([3,4,5], 7, z=.5, exclude_seen=False)) < 2**20
+    for s in (0,9,-1):
+        a = rec.model.one_draw(s)
+        assert torch.equal(torch.cat([a.u_weight.weight, a.u_bias.weight], 1), us[s]) and torch.equal(torch.cat([a.i_weight.weight, a.i_bias.weight], 1), its[s])
+    for draw,why in ((10,'there are draws 0 to 9'), (-11,'at least -10'), (True,'whole number'), (.5,'whole number')):
+        with pytest.raises((ValueError,TypeError), match=why): rec.recommend(3, draw=draw)
+
+def test_ties_sort_nothing(monkeypatch):
+    "All scores equal, or many equal to the last: the same as a stable sort, which isn't done"
+    torch.manual_seed(1)
+    sorted_,sort = [],torch.Tensor.sort
+    scores = [torch.zeros(64, 20_000), torch.randint(0, 30, (64,20_000)).float(), torch.randint(0, 3, (64,9_999)).float(), torch.ones(3, 40)]
+    scores[1][:,::7] = -torch.inf
+    scores[2][5] = torch.nan
+    want = [o.sort(dim=1, descending=True, stable=True) for o in scores]
+    def spy(self, *args, **kwargs):
+        sorted_.append(self.shape[1])
+        return sort(self, *args, **kwargs)
+    monkeypatch.setattr(torch.Tensor, 'sort', spy)
+    for o,(values,cols) in zip(scores, want):
+        for n in (1,7,30):
+            got = top_n(o.clone(), n)
+            fine = ~values[:,0].isnan()
+            assert got[0][fine].equal(values[fine,:n]) and got[1][fine].equal(cols[fine,:n])
+    assert max(sorted_)<=30
 
 # ------------------------------------------------------------------ Parquet
 def test_parquet(ratings, tmp_path):
@@ -293,6 +471,51 @@ def test_bad_ratings_of_new_users(ratings, change, error):
     with pytest.warns(UserWarning, match='1 of 3 ratings are of items that were not in training; left out'):
         got = learn.fold_in(pd.concat([mine, pd.DataFrame(dict(title=['Alien'], rating=[1]))]), unknown='drop')
     np.testing.assert_allclose(got.predict_grid(), learn.fold_in(mine).predict_grid(), atol=1e-6)
+
+def test_the_prior_follows_the_weights(ratings):
+    "It is kept, but not beyond a change, by whatever hand"
+    learn = trained(ratings, DotBias)
+    items = labels(learn)[1]
+    mine = pd.DataFrame(dict(title=items[:4], rating=[5,1,4,2]))
+    answer = lambda: learn.fold_in(mine).predict_grid()
+    first,calls = answer(),[]
+    with pytest.MonkeyPatch.context() as p:
+        moments = predict_module._moments
+        p.setattr(predict_module, '_moments', lambda rows: calls.append(1) or moments(rows))
+        assert answer().equal(first) and not calls
+        learn.model.u_weight.weight.data[7] += 3  # which no counter sees
+        changed = answer()
+        assert calls==[1] and not torch.allclose(changed, first)
+        with learn.no_logging(): learn.fit(1)
+        answer()
+        assert calls==[1,1]
+
+def test_a_new_user_after_fit_bayes_costs_each_draw_once(ratings):
+    "And gets what the equations of each draw alone give"
+    learn = trained(ratings, DotBias)
+    with learn.no_logging(): learn.fit_bayes(4, 9)
+    model,mine = learn.model,pd.DataFrame(dict(title=labels(learn)[1][:4], rating=[5,1,4,2]))
+    got,n = learn.fold_in(mine),model.n_draws
+    with pytest.MonkeyPatch.context() as p:
+        p.setattr(type(model), 'draws', None)  # all draws of everybody
+        p.setattr(type(model), 'one_draw', None)
+        assert learn.fold_in(mine).predict_grid().equal(got.predict_grid())
+    torch.manual_seed(0)
+    eps = torch.randn(n, 1, 5)
+    eps = (eps-eps.mean(0))*(n/(n-1))**.5
+    us,its = model.draws()
+    noise = model.u_noise[1:].mean()*model.i_noise[1:5]
+    y,rows = torch.tensor([5,1,4,2.]),[]
+    for s in range(n):
+        z = us[s,1:].double()
+        cov = torch.cov(z.T)
+        cov = cov + torch.eye(5)*cov.diagonal().mean()*1e-3
+        d = torch.cat([its[s,1:5,:-1], torch.ones(4, 1)], 1).double()
+        a = torch.linalg.inv(cov) + d.T@(d/noise[:,None])
+        b = torch.linalg.inv(cov)@z.mean(0) + d.T@((y-its[s,1:5,-1]-model.mean)/noise).double()
+        rows.append(torch.linalg.solve(a, b) + torch.linalg.solve_triangular(torch.linalg.cholesky(a).T, eps[s,0,:,None].double(), upper=True)[:,0])
+    np.testing.assert_allclose(got.model.draws()[0][:,1], torch.stack(rows), atol=1e-4)
+    assert got.model.i_weight.weight is model.i_weight.weight
 
 # ------------------------------------------------------------------ CUDA
 @pytest.mark.cuda

@@ -291,9 +291,12 @@ def test_each_gpu_is_asked_for_itself(monkeypatch, anew):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7,5) if device.index==1 else (9,0))
     asked = []
     monkeypatch.setattr(module, 'works', lambda what,check,*args: asked.append(args) or True)
+    monkeypatch.setattr(torch.ops.aten.mm, 'overloads', lambda: ['default','dtype'])
     monkeypatch.setattr(module, 'reduces_in_half', lambda: True)
     assert multiplies_halves(torch.device('cuda', 0)) and not multiplies_halves(torch.device('cuda', 1))
     assert asked==[(torch.device('cuda', 0), True)]
+    monkeypatch.setattr(torch.ops.aten.mm, 'overloads', lambda: ['default'])  # before torch 2.8
+    assert not multiplies_halves(torch.device('cuda', 0))
     monkeypatch.setattr(module, 'reduces_in_half', lambda: False)
     assert multiplies_halves(torch.device('cuda', 0)) and asked[-1]==(torch.device('cuda', 0), False)
 

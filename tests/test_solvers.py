@@ -184,7 +184,7 @@ def test_recommend_weighs_the_uncertainty(bayes):
     spread = learn.model.spread(learn.dls.train_ds.encode(frame, with_labels=False).x)
     inside = (p<5).to_numpy()
     assert inside.sum()>3 and np.allclose(grid[-1.].score[inside], (p-spread.numpy())[inside], atol=1e-3)
-    assert grid[1.].score.min()>=grid[0.].score.min()>=grid[-1.].score.min()
+    assert grid[1.].score.mean()>grid[0.].score.mean()+.01>grid[-1.].score.mean()+.02
 
 def test_everything_works_on_the_posterior(bayes, tmp_path):
     learn,valid,_ = bayes

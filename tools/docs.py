@@ -1,5 +1,5 @@
-"""The documentation site, from the same notebooks and sidebar that `nbdev-docs` renders with quarto: nbdev's processing,
-then Sphinx; into _docs, without network. nbs/llms.txt, nbs/nbdev.yml are written for both
+"""The documentation site, from the notebooks and nbs/sidebar.yml: nbdev's processing, then Sphinx; into _docs, without
+network and with no address of its own, so that it works wherever it lies. nbs/llms.txt and nbs/nbdev.yml are written too
 
     python tools/docs.py
 """
@@ -7,6 +7,9 @@ import json,re,shutil,sys,time
 from pathlib import Path
 import nbformat,yaml
 from PIL import Image
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
 from nbdev.quarto import refresh_quarto_yml
@@ -37,20 +40,22 @@ class Page:
         if not self.description: raise ValueError(f'{path} opens with no description: a line "> …" under its title')
 
 def links(text, page, pages):
-    "`text` of `page` with links to notebooks, and to pages of the site, as links to its source files"
+    "`text` of `page` with links to notebooks, to pages of the site and to the code, as links to its source files"
     text = re.sub(r'^(#+ .*?)\[(`[^`]+`)\]\(\S+\)', r'\1\2', text, flags=re.M)   # a heading doesn't link to itself
-    host = re.escape(get_config().doc_host+get_config().doc_baseurl)
+    up = '../'*(len(page.name.parts)-1)
     at = {(root/'nbs'/p.path).resolve(): p.name for p in pages}
     headings = {str(p.name): p.anchors for p in pages}
     def to(name, anchor):
         if anchor and anchor[1:] not in headings[str(name)]: anchor = anchor.rpartition('.')[0]   # a method shown with its class
-        return f"]({'../'*(len(page.name.parts)-1)}{name}.ipynb{anchor or ''}"
+        return f"]({up}{name}.ipynb{anchor or ''}"
     def notebook(m):
         path = (root/'nbs'/page.path.parent/m[1]).resolve()
         if path not in at: raise ValueError(f'{page.path} links to {m[1]}, which is not in nbs/sidebar.yml')
         return to(at[path], m[2])
     text = re.sub(r'\]\(([\w./-]+\.ipynb)(#[^)\s]*)?', notebook, text)
-    return re.sub(rf'\]\({host}/([\w./-]+)\.html(#[^)\s]*)?', lambda m: to(m[1], m[2]), text)
+    text = re.sub(r'\]\(/([\w./-]+)\.html(#[^)\s]*)?', lambda m: to(m[1], m[2]), text)   # nbdev's, for a host that has no name
+    code = r'\[source\]\(/blob/\w+/fastrec/(\w+)\.py#L(\d+)\)\{\.source-link\}'
+    return re.sub(code, rf'<a class="source-link" href="{up}source/\1.html#line-\2">source</a>', text)
 
 def as_myst(cell):
     "The cells that show `cell` in MyST: quarto's directives become tags, alternative text, or the output alone"
@@ -64,11 +69,18 @@ def as_myst(cell):
     if 'fig-alt' in opts: cell.metadata['mystnb'] = dict(image=dict(alt=json.loads(opts['fig-alt'])))
     return [cell] if cell.source or cell.outputs else []
 
+def as_markdown(page):
+    "`page` for programs, with nbdev's links, which are for a host that has no name, as links from where it lies"
+    up = '../'*(len(page.name.parts)-1)
+    text = re.sub(r'\]\(/([\w./-]+\.html)', rf']({up}\1', markdown(page.nb))
+    text = re.sub(r'\]\(/blob/\w+/fastrec/(\w+)\.py#L(\d+)\)\{\.source-link\}', rf']({up}source/\1.html#line-\2)', text)
+    return f'# {page.title}\n\n> {page.description}\n\n{text}'
+
 def write(page, pages):
     "`page` as Sphinx reads it, and as the markdown that its reference and llms.txt point to"
     dest,md = site/f'{page.name}.ipynb',nbformat.v4.new_markdown_cell
     for d in (dest,out/page.name): d.parent.mkdir(parents=True, exist_ok=True)
-    (out/f'{page.name}.html.md').write_text(f'# {page.title}\n\n> {page.description}\n\n' + markdown(page.nb), encoding='utf-8')
+    (out/f'{page.name}.html.md').write_text(as_markdown(page), encoding='utf-8')
     page.nb.cells = [md(f'# {page.title}\n\n{{.lead}}\n{page.description}'),
                      *(o for c in page.nb.cells for o in as_myst(c))]
     if page.name.stem=='index' and page.name.parent==Path('.'): page.nb.cells.append(md(toctree(pages)))
@@ -83,13 +95,27 @@ def toctree(pages):
     return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', *([f':caption: {title}'] if title else []), '', *(str(at[o]) for o in paths), '```'])
                        for title,paths in sidebar() if paths!=['index.ipynb'])
 
+code_page = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name}</title><style>{css}</style></head>
+<body><h1>{name}</h1>{code}</body></html>
+"""
+
+def write_code():
+    "A page for each module, with an anchor for each line"
+    style = HtmlFormatter(style='a11y-high-contrast-light', linenos='inline', linespans='line', cssclass='code')
+    (out/'source').mkdir(parents=True, exist_ok=True)
+    for f in sorted((root/'fastrec').glob('[!_]*.py')):
+        code = highlight(f.read_text(encoding='utf-8'), PythonLexer(), style)
+        text = code_page.format(name=f'fastrec/{f.name}', css=style.get_style_defs(), code=code)
+        (out/'source'/f'{f.stem}.html').write_text(text, encoding='utf-8')
+
 def llms(pages):
-    "The site in brief, for readers that are programs: https://llmstxt.org"
+    "The site in brief, for readers that are programs, with links from where it lies: https://llmstxt.org"
     cfg,by = get_config(),{str(p.path): p for p in pages}
     res = ['# fastrec', f'> {cfg.description}']
     for title,paths in sidebar():
         if title: res.append(f'## {title}')
-        res.append('\n'.join(f"- [{by[o].title}]({cfg.doc_host}{cfg.doc_baseurl}/{by[o].name}.html.md): {by[o].description}" for o in paths))
+        res.append('\n'.join(f"- [{by[o].title}]({by[o].name}.html.md): {by[o].description}" for o in paths))
     return '\n\n'.join(res) + '\n'
 
 def slim():
@@ -122,6 +148,7 @@ def build():
     shutil.copy(root/'nbs'/'styles.css', root/'_proc'/'static')
     errors = sphinx(['-qW', '--keep-going', '-j2', '-c', str(tools/'site'), '-d', str(site/'.doctrees'), str(site), str(out)])
     slim()
+    write_code()
     shutil.rmtree(root/'_docs', ignore_errors=True)
     out.rename(root/'_docs')
     print(f'_docs: {len(pages)} pages in {time.perf_counter()-start:.0f} s', '' if not errors else 'with errors')

@@ -14,7 +14,5 @@ html_favicon,html_logo = '../../nbs/favicon.svg','../../nbs/favicon.svg'
 html_context = dict(default_mode='auto')
 html_sidebars = {'**': ['navbar-logo.html','icon-links.html','search-field.html','sbt-sidebar-nav.html']}
 html_show_sourcelink,html_copy_source,html_show_copyright = False,False,False
-html_baseurl = 'https://fastrec.github.io/fastrec/'
-html_theme_options = dict(logo=dict(text='fastrec'), repository_url='https://github.com/fastrec/fastrec', use_repository_button=True, use_issues_button=True,
-    use_download_button=False, use_fullscreen_button=False, home_page_in_toc=True, show_toc_level=2, show_navbar_depth=1,
+html_theme_options = dict(logo=dict(text='fastrec'), use_download_button=False, use_fullscreen_button=False, home_page_in_toc=True, show_toc_level=2, show_navbar_depth=1,
     navbar_start=[], navbar_center=[], navbar_end=[], navbar_persistent=[], pygments_light_style='a11y-high-contrast-light', pygments_dark_style='a11y-high-contrast-dark')

@@ -1,0 +1,113 @@
+"""Requests in several threads give what they give alone, bit for bit. FASTREC_REQUESTS says how many each of the eight threads makes"""
+import os,random,sys,threading,warnings
+import numpy as np,pandas as pd,pytest,torch
+from fastrec.all import DeepMF,RecDataLoaders,Vocab,learner,load_recommender,nn_learner
+
+n_requests = int(os.environ.get('FASTREC_REQUESTS', 60))
+fits = {'dot': lambda d: learner(d, n_factors=6), 'net': lambda d: nn_learner(d, 6), 'draws': lambda d: learner(d), 'preference': lambda d: learner(d)}
+
+def trained(ratings, kind):
+    learn = fits[kind](RecDataLoaders.from_df(ratings, seed=1, bs=256))
+    with learn.no_logging():
+        if kind=='draws': learn.fit_bayes(3, 8)
+        elif kind=='preference': learn.fit_ials(6, 3)
+        else: learn.fit(1)
+    return learn
+
+def requests(rec, ratings):
+    "One function for each sort of request, which takes a random generator"
+    users,items = (list(v.labels) for v in rec.ds.classes.values())
+    frames = [ratings[['user','title']].sample(5, random_state=k) for k in range(4)]
+    strange = [o.assign(user=[-1,*o.user[1:]]) for o in frames]
+    stars = 1. if rec.model.is_preference else 4.
+    mine = [pd.DataFrame(dict(title=items[k:k+3], rating=stars)) for k in range(4)]
+    some = lambda r, of, n=2: r.sample(of, n)
+    res = [(6, lambda r: rec.predict(r.choice(users), r.choice(items))),
+           (2, lambda r: rec.predict(-1, r.choice(items), unknown='average')),
+           (3, lambda r: rec.recommend(some(r, users), n=3)),
+           (3, lambda r: rec.similar(r.choice(items), 3)),
+           (2, lambda r: rec.predict_df(r.choice(frames))),
+           (2, lambda r: rec.predict_df(r.choice(strange), unknown='average')),
+           (4, lambda r: rec.predict_grid(some(r, users), some(r, items, 4))),
+           (1, lambda r: rec.fold_in(r.choice(mine)).predict_grid(items=some(r, items)))]
+    return [f for n,f in res for _ in range(n)]
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor): return torch.equal(a, b)
+    return a.equals(b) if isinstance(a, (pd.DataFrame,pd.Series)) else a==b
+
+def in_threads(f, n=8):
+    "The results, or the errors, of `f(0)`, …, each in a thread of its own and all at once"
+    res,start,interval = [None]*n,threading.Barrier(n),sys.getswitchinterval()
+    def run(k):
+        start.wait()
+        try: res[k] = f(k)
+        except BaseException as e: res[k] = e
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(n)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for o in threads: o.start()
+        for o in threads: o.join()
+    finally: sys.setswitchinterval(interval)
+    for o in res:
+        if isinstance(o, BaseException): raise o
+    return res
+
+def check(rec, ratings, n, n_different=60):
+    "Compare `n` mixed requests in each of eight threads, out of `n_different`, with what these give alone"
+    calls = requests(rec, ratings)
+    ask = lambda k: calls[k%len(calls)](random.Random(k))
+    def some(thread):
+        r = random.Random(-thread)
+        return [(k,ask(k)) for k in r.choices(range(n_different), k=n)]
+    with warnings.catch_warnings(action='ignore'):
+        together = in_threads(some)
+        alone = [ask(k) for k in range(n_different)]
+    assert all(equal(answer, alone[k]) for thread in together for k,answer in thread)
+
+@pytest.mark.parametrize('kind', fits)
+def test_a_recommender_in_eight_threads(ratings, tmp_path, kind):
+    check(load_recommender(trained(ratings, kind).save_recommender(tmp_path/'r'), 'cpu'), ratings, n_requests)
+
+@pytest.mark.parametrize('kind', ['dot','net'])
+def test_a_learner_in_training_mode(ratings, kind):
+    learn = trained(ratings, kind)
+    learn.model.train()
+    check(learn, ratings, 50)
+    assert all(m.training for m in learn.model.modules())
+
+def test_a_request_does_not_end_anothers_mode(ratings):
+    "While one is being answered, another comes and goes"
+    learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1, bs=256), 6, ps=[.5])
+    learn.model.train()
+    users,items = (list(v.labels) for v in learn.ds.classes.values())
+    pairs,modes = pd.DataFrame(dict(user=users[:50], title=items[:50])),[]
+    want,forward = learn.predict_df(pairs),DeepMF.forward
+    def slow(self, x):
+        if len(x)==50: learn.predict(users[0], items[0])
+        modes.append(any(m.training for m in self.modules()))
+        return forward(self, x)
+    with pytest.MonkeyPatch.context() as p:
+        p.setattr(DeepMF, 'forward', slow)
+        assert learn.predict_df(pairs).equals(want)
+    assert modes==[False,False] and all(m.training for m in learn.model.modules())
+
+@pytest.mark.parametrize('kind', fits)
+def test_no_request_draws_from_the_global_generator(ratings, kind):
+    rec = trained(ratings, kind)
+    answers = []
+    with warnings.catch_warnings(action='ignore'):
+        for seed in (5,6):
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            answers.append([f(random.Random(3)) for f in requests(rec, ratings)])
+            assert torch.get_rng_state().equal(before)
+    assert all(map(equal, *answers))
+
+def test_the_first_lookups_at_once():
+    "Before the index has been searched once"
+    for labels in (np.arange(400_000)*7, np.array([f'u{k:06}' for k in range(50_000)], dtype=object)):
+        for _ in range(3):
+            v = Vocab(labels, 'user')
+            found = in_threads(lambda k: v.lookup([labels[-1-k]])[0])
+            assert found==[len(labels)-k for k in range(8)]

@@ -1,0 +1,77 @@
+"""Mistakes planted one at a time in a copy of the package: which tests notice? `python tools/mutate.py [--names a,b]`; fails if one goes unnoticed"""
+import os,shutil,subprocess,sys,tempfile,time
+from pathlib import Path
+from fastcore.script import call_parse
+
+root = Path(__file__).parent.parent
+mutations = {  # name: file, text, what it becomes, and who should notice
+    'an off-by-one': ('data.py', 'valid = (back<n) & (', 'valid = (back<=n) & (', 'test_data.py -k leave_last'),
+    'any for all': ('labels.py', 'known = (x>0).all(1)', 'known = (x>0).any(1)', 'test_dls.py -k unknown_labels'),
+    'a dropped ~': ('frames.py', 'return ~missing', 'return missing', 'test_dls.py -k "dropna or permutation"'),
+    'a lost row': ('dls.py', '[last-last//2, last//2]', '[last//2, last//2]', 'test_dls.py -k batch_sizes'),
+    'a row too many': ('factors.py', 'e.weight[0] = e.weight[1:].mean(0)', 'e.weight[0] = e.weight.mean(0)', 'test_collab.py -k unknown_is_average'),
+    'swapped factors': ('models.py', '(p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None]))', '(p,u,a.mul_(g[:,None])),(q,i,c.mul_(g[:,None]))',
+                        'test_training.py -k same_record_as_fastai'),
+    'a stale optimizer': ('training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),
+    'a lost restore': ('solvers.py', 'if res is None: self.put_back(before)', 'if res is None: pass', 'test_states.py'),
+    'a flipped sign': ('solvers.py', 'zy[:,:k]-zz[:,:k,k]', 'zy[:,:k]+zz[:,:k,k]', 'test_solvers.py -k dense_equations'),
+    'a noise forgotten': ('bayes.py', '(1/alpha).mean(0), (1/gamma).mean(0)', '(1/alpha).mean(0), 0*(1/gamma).mean(0)', 'test_solvers.py -k intervals_cover'),
+    'exclude_seen dropped': ('predict.py', 'return self.seen if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),
+    'min for max': ('metrics.py', 'n_relevant.clamp(max=hits.shape[1])', 'n_relevant.clamp(min=hits.shape[1])', 'test_metrics.py -k scikit_learn'),
+    'a wrong axis': ('metrics.py', 'hits.cumsum(1)/ranks', 'hits.cumsum(0)/ranks', 'test_metrics.py -k map_as_scikit_learn'),
+    'a skipped check': ('export.py', "if _sha256(file)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),
+    'a swapped column': ('interpret.py', "'bias': bias, 'preference'", "'bias': score, 'preference'", 'test_interpret.py -k average_user')}
+
+def run(folder, tests):
+    "Do `tests` pass with the package in `folder`?"
+    name,*words = tests.split(' ', 1)
+    cmd = f'{sys.executable} -m pytest -x -q -p no:cacheprovider {root/"tests"/name} {" ".join(words)}'
+    env = {**os.environ, 'PYTHONPATH': str(folder), 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(cmd, shell=True, cwd=folder, env=env, capture_output=True, text=True)
+
+def plant(folder, file, old, new):
+    "Put the mistake into the copy in `folder`; `ValueError` if its place is gone"
+    path = folder/'fastrec'/file
+    text = path.read_text(encoding='utf-8')
+    if old not in text: raise ValueError(f'{file} does not say {old!r} any more: choose another mistake')
+    path.write_text(text.replace(old, new), encoding='utf-8')
+
+def fresh(folder):
+    "A copy of the package in `folder`"
+    shutil.rmtree(folder/'fastrec', ignore_errors=True)
+    shutil.copytree(root/'fastrec', folder/'fastrec', ignore=shutil.ignore_patterns('__pycache__'))
+
+def noticed(folder, name):
+    "Plant the mistake `name`: whether its tests, which pass without, fail, and the seconds that took"
+    *mistake,tests = mutations[name]
+    start = time.perf_counter()
+    fresh(folder)
+    plant(folder, *mistake)
+    done = run(folder, tests)
+    if done.returncode not in (0,1): raise RuntimeError(f'{tests} could not be run: {(done.stdout+done.stderr)[-500:]}')
+    return done.returncode==1,time.perf_counter()-start
+
+def check_sound(folder, names):
+    "Refuse to begin where the place of a mistake is gone, or a test fails without any"
+    for name in names:
+        fresh(folder)
+        plant(folder, *mutations[name][:3])
+    fresh(folder)
+    for tests in dict.fromkeys(mutations[o][-1] for o in names):
+        if (done := run(folder, tests)).returncode: raise RuntimeError(f'{tests} fails already: {(done.stdout+done.stderr)[-800:]}')
+
+@call_parse
+def main(
+    names:str='', # Mistakes to plant, divided by commas; all of them if left out
+):
+    "Plant each mistake, and say who has noticed it"
+    with tempfile.TemporaryDirectory() as folder:
+        folder,missed,names = Path(folder),[],names.split(',') if names else list(mutations)
+        check_sound(folder, names)
+        for name in names:
+            file,*_,tests = mutations[name]
+            caught,seconds = noticed(folder, name)
+            print(f'{name} in {file}: {"noticed" if caught else "NOT NOTICED"} by {tests}, {seconds:.0f} s', flush=True)
+            if not caught: missed.append(name)
+    if missed: sys.exit(f'{len(missed)} mistakes went unnoticed: {", ".join(missed)}')
+    print(f'{len(names)} of {len(names)} noticed')

@@ -76,6 +76,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'fastrec.data._film_titles': ('data.html#_film_titles', 'fastrec/data.py'),
                               'fastrec.data._is_number': ('data.html#_is_number', 'fastrec/data.py'),
                               'fastrec.data._is_rating': ('data.html#_is_rating', 'fastrec/data.py'),
+                              'fastrec.data._is_whole': ('data.html#_is_whole', 'fastrec/data.py'),
                               'fastrec.data._long_tailed_pairs': ('data.html#_long_tailed_pairs', 'fastrec/data.py'),
                               'fastrec.data._n_valid': ('data.html#_n_valid', 'fastrec/data.py'),
                               'fastrec.data._need_files': ('data.html#_need_files', 'fastrec/data.py'),

@@ -255,12 +255,16 @@ def sample_ratings(
     return (df,truth) if with_truth else df
 
 # %% ../nbs/00_data.ipynb #48dc89df
+def _is_whole(o): return isinstance(o, (int,np.integer)) and not isinstance(o, bool)
+
 def _permutation(n, seed):
+    if seed is not None and not (_is_whole(seed) and -2**63<=seed<2**63): raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
 def _n_valid(valid_pct, n):
-    if not 0<valid_pct<1: raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
+    number = isinstance(valid_pct, (int,float,np.number)) and not isinstance(valid_pct, bool)
+    if not number or not 0<valid_pct<1: raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
     return int(valid_pct*n)
 
 def _by_time(df, time_name):
@@ -301,6 +305,7 @@ def LeaveLastSplitter(
     time_name:str='timestamp', # Column to order by, as in `TimeSplitter`
 ):
     "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training whole"
+    if not _is_whole(n) or n<1: raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name)

@@ -41,7 +41,7 @@ def test_same_record_as_fastai(dls, name, sparse):
 
 @pytest.mark.parametrize('kwargs', [dict(cbs=[GradientClip]), dict(cbs=[lambda: GradientAccumulation(64)]), dict(cbs=[lambda: Recorder(train_metrics=True)]),
                                     dict(loss_func=nn.L1Loss()), dict(opt_func=Adam), dict(opt_func=partial(OptimWrapper, opt=torch.optim.SGD)),
-                                    dict(arch=DeepMF), dict(arch=DeepMF, sparse=True), dict(y_range=False), dict(bias=False), dict(clip=True), dict(wd_bn_bias=True)], ids=str)
+                                    dict(arch=DeepMF), dict(arch=DeepMF, sparse=True), dict(y_range=False), dict(bias=False), dict(clip=True), dict(wd_bn_bias=True)], ids=' '.join)
 def test_same_weights_as_fastai(dls, kwargs):
     ours,stock = both(dls, **kwargs)
     assert torch.allclose(weights(ours), weights(stock), atol=1e-5)

@@ -73,6 +73,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'fastrec.data._by_time': ('data.html#_by_time', 'fastrec/data.py'),
                               'fastrec.data._decode': ('data.html#_decode', 'fastrec/data.py'),
                               'fastrec.data._download': ('data.html#_download', 'fastrec/data.py'),
+                              'fastrec.data._factorized': ('data.html#_factorized', 'fastrec/data.py'),
                               'fastrec.data._film_titles': ('data.html#_film_titles', 'fastrec/data.py'),
                               'fastrec.data._is_number': ('data.html#_is_number', 'fastrec/data.py'),
                               'fastrec.data._is_rating': ('data.html#_is_rating', 'fastrec/data.py'),

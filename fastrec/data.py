@@ -255,6 +255,11 @@ def sample_ratings(
     return (df,truth) if with_truth else df
 
 # %% ../nbs/00_data.ipynb #48dc89df
+def _factorized(col):
+    try: return pd.factorize(col)
+    except TypeError as e:
+        raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: convert them, say with .astype(str)') from e
+
 def _is_whole(o): return isinstance(o, (int,np.integer)) and not isinstance(o, bool)
 
 def _permutation(n, seed):
@@ -309,7 +314,7 @@ def LeaveLastSplitter(
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name)
-        users = pd.factorize(split_column(o, user_name, 'user', 'user'))[0][order]
+        users = _factorized(split_column(o, user_name, 'user', 'user'))[0][order]
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()
         valid = (back<n) & (np.bincount(users)[users]>n)
         return order[~valid],order[valid]
@@ -323,7 +328,7 @@ def UserSplitter(
 ):
     "Hold out whole users: how are people served whom the model has never seen?"
     def _inner(o):
-        users,labels = pd.factorize(split_column(as_frame(o), user_name, 'user', 'user'))
+        users,labels = _factorized(split_column(as_frame(o), user_name, 'user', 'user'))
         out = np.isin(users, _permutation(len(labels), seed)[:_n_valid(valid_pct, len(labels))])
         return (~out).nonzero()[0],out.nonzero()[0]
     return _inner

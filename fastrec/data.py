@@ -255,12 +255,21 @@ def sample_ratings(
     return (df,truth) if with_truth else df
 
 # %% ../nbs/00_data.ipynb #48dc89df
+def _factorized(col):
+    try: return pd.factorize(col)
+    except TypeError as e:
+        raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: convert them, say with .astype(str)') from e
+
+def _is_whole(o): return isinstance(o, (int,np.integer)) and not isinstance(o, bool)
+
 def _permutation(n, seed):
+    if seed is not None and not (_is_whole(seed) and -2**63<=seed<2**63): raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
 def _n_valid(valid_pct, n):
-    if not 0<valid_pct<1: raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
+    number = isinstance(valid_pct, (int,float,np.number)) and not isinstance(valid_pct, bool)
+    if not number or not 0<valid_pct<1: raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
     return int(valid_pct*n)
 
 def _by_time(df, time_name):
@@ -301,10 +310,11 @@ def LeaveLastSplitter(
     time_name:str='timestamp', # Column to order by, as in `TimeSplitter`
 ):
     "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training whole"
+    if not _is_whole(n) or n<1: raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name)
-        users = pd.factorize(split_column(o, user_name, 'user', 'user'))[0][order]
+        users = _factorized(split_column(o, user_name, 'user', 'user'))[0][order]
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()
         valid = (back<n) & (np.bincount(users)[users]>n)
         return order[~valid],order[valid]
@@ -318,7 +328,7 @@ def UserSplitter(
 ):
     "Hold out whole users: how are people served whom the model has never seen?"
     def _inner(o):
-        users,labels = pd.factorize(split_column(as_frame(o), user_name, 'user', 'user'))
+        users,labels = _factorized(split_column(as_frame(o), user_name, 'user', 'user'))
         out = np.isin(users, _permutation(len(labels), seed)[:_n_valid(valid_pct, len(labels))])
         return (~out).nonzero()[0],out.nonzero()[0]
     return _inner

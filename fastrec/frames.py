@@ -19,7 +19,7 @@ def plain(col):
         return (col.cat if isinstance(col, pd.Series) else col).rename_categories(plain(dtype.categories))
     if isinstance(dtype, pd.ArrowDtype):
         import pyarrow
-        res = pyarrow.array(col.array).to_pandas()
+        res = pyarrow.array(col.array).to_pandas().array  # a Series of its own index would be put in the order of `col`
     elif isinstance(dtype, pd.SparseDtype): res = np.asarray(col)
     elif isinstance(dtype, pd.StringDtype): res = col.astype('str')
     elif (own := getattr(dtype, 'numpy_dtype', None)) is not None: res = col.astype('float64' if col.isna().any() else own)

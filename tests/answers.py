@@ -102,7 +102,7 @@ def close_calls(slow, users, k, gone, counts):
     "Are there scores among the first that rounding may order either way?"
     for u in users:
         scores = [s for _,s in slow.best(u, k+1, None, gone[u], counts)]
-        if len({round(s, 4) for s in scores})<len(scores): return True
+        if any(a-b<=max(1e-4, 1e-6*abs(a)) for a,b in zip(scores, scores[1:])): return True
 
 def check_metrics(learn, slow, rows, held, r):
     "Metrics by their definitions, a held-out pair counted once; whether any were doubtful"

@@ -1,5 +1,5 @@
 """The judge of the fuzz tests by hand, and against it what no other test asks: repeated pairs, layers of one's own, one draw and a hundred, times in interpretation"""
-import collections,math,time
+import collections,math,time,warnings
 import matplotlib
 matplotlib.use('Agg')
 import numpy as np,pandas as pd,pytest,torch
@@ -39,7 +39,6 @@ def test_clear_wants_a_sentence(monkeypatch):
     assert not clear(AssertionError("column 'user' holds no labels")) and not clear(RuntimeError("column 'user' holds no labels"))
 
 def test_attempt_tells_raw_errors_hangs_and_foreign_warnings():
-    import warnings
     def repeat():
         for k in range(2): warnings.warn(f"column 'user' holds {k} labels")
     assert attempt(lambda: 3).value==3 and len(attempt(repeat).said)==2
@@ -168,8 +167,9 @@ def repeats():
 
 def fitted(df, how, n_valid=1, make=dot_learner, seed=0, **kwargs):
     n = len(df)-n_valid
-    learn = make(RecDataLoaders.from_df(df, lambda o: (np.arange(n), np.arange(n, len(o))), bs=64, seed=seed, **kwargs),
-                 **({} if make is dot_learner else {'n_factors': 6}))
+    split = lambda o: (np.arange(n), np.arange(n, len(o)))
+    with warnings.catch_warnings(action='ignore'):  # of pairs that repeat
+        learn = make(RecDataLoaders.from_df(df, split, bs=64, seed=seed, **kwargs), **({} if make is dot_learner else {'n_factors': 6}))
     with learn.no_logging(),learn.no_bar(): how(learn)
     return learn
 

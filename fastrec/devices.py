@@ -26,6 +26,10 @@ def as_device(device):
         why = 'is full' if is_out_of_memory(e) else 'is not there for this PyTorch on this machine'
         raise ValueError(f"device={str(device)!r} {why}: pass device='cpu', or leave it out to take what there is") from e
 
+def upload(t, device):
+    "`t`, of the CPU, on `device`, without waiting for a GPU that is at work"
+    return t.to(device, non_blocking=device.type=='cuda')  # MPS may read memory that has been freed meanwhile
+
 def need_memory(n, device, what):
     "`ValueError` if an accelerator has no room for the `n` bytes of `what`"
     if device.type=='cpu': return

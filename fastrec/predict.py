@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
+from .devices import is_out_of_memory,upload
 from .labels import *
 from .labels import as_labels,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
@@ -225,7 +226,7 @@ class _UserSide:
         "Where the block `b` is within `u`, which is made if `b` isn't there"
         if self.u is None or b.start<self.start or b.stop>self.start+len(self.u):
             self.u,self.start = None,b.start
-            part = self.users[b.start:max(b.stop, b.start+self.most)].to(self.device)
+            part = upload(self.users[b.start:max(b.stop, b.start+self.most)], self.device)
             self.u = self.model.user_side(part).to(self.dtype)
         return slice(b.start-self.start, b.stop-self.start)
 
@@ -236,8 +237,6 @@ def _bar(n):
     res.update(0)
     return res
 
-def _no_memory(e): return isinstance(e, torch.cuda.OutOfMemoryError) or 'out of memory' in str(e)
-
 def _by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
     i,bar = 0,_bar(n) if n>100*size else None
@@ -246,7 +245,7 @@ def _by_blocks(f, n, size):
             f(slice(i, min(i+size, n)))
             full = False
         except RuntimeError as e:
-            if size==1 or not _no_memory(e): raise
+            if size==1 or not is_out_of_memory(e): raise
             full = True
         if full:  # only now nobody holds what the block has made
             size //= 2
@@ -366,13 +365,13 @@ def top_n(
     "The `n` largest of each row, exactly, and equal ones in the order of their columns, but for minus infinity"
     n = min(n, scores.shape[1])
     best,cols = _largest(scores, n+1)
+    if not (best[:,1:]==best[:,:-1]).any(): return best[:,:n],cols[:,:n]  # to look at more would make the host wait for a GPU again
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
     best,cols = best[:,:n],cols[:,:n]
     for rows in tied.nonzero()[:,0].split(max(len(tied)//16, 1)):  # few at a time, for they are copied
         mended = cols[rows]
         _mend_ties(scores[rows], best[rows], mended)
         cols[rows] = mended
-    if not (best[:,1:]==best[:,:-1]).any(): return best,cols
     cols,by_col = cols.sort(1)
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
@@ -446,7 +445,8 @@ def strike(self:_Lists, users, scores, worst=-torch.inf):
     if self.seen is None: return scores
     row,col = self.seen.of(users)
     col = self.where[col]
-    scores[row[col>=0].to(self.device),col[col>=0].to(self.device)] = worst
+    row,col = (upload(o[col>=0], self.device) for o in (row,col))
+    scores[row,col] = worst
     return scores
 
 @patch

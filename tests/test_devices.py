@@ -11,8 +11,9 @@ from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from fastai.optimizer import Adam
 from pretended import Pretended,is_there,missing_kernels
-from fastrec import devices,solvers,training
-from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecInterpretation,RecLearner,RowRMSProp,default_device,learner,load_recommender,
+from conftest import catalogue
+from fastrec import devices,predict,screens,solvers,training
+from fastrec.all import (DeepMF,DotBias,RecDataLoaders,RecInterpretation,RecLearner,Seen,default_device,learner,load_recommender,
                          nn_learner,partial,sample_ratings)
 
 both = pytest.mark.parametrize('device', ['cuda','mps'])
@@ -424,6 +425,26 @@ def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
         found = waits(gpu, run, 4, 6)
     assert sum(found.values())<=2, found
 
+@pytest.mark.parametrize('size,n', [((30,25),3),((300,7000),2)], ids=['exact','screened'])
+def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
+    "Beside the two for its result, scores and places"
+    monkeypatch.setattr(screens, 'reduces_in_half', lambda: False)  # for the other way a CPU has no kernel
+    with pretending('cuda') as gpu:
+        rec = catalogue(*(torch.randn(o, 6, generator=torch.Generator().manual_seed(o)) for o in size))
+        rec.model.to('cuda')
+        rec.seen = Seen(torch.tensor([[1,1],[2,3]]), size[0]+1, size[1]+1)
+        rec.seen.counts.clamp_(min=1)
+        sides = [f(torch.arange(1, o+1, device='cuda')) for f,o in zip((rec.model.user_side,rec.model.item_side), size)]
+        assert (screens.make_screen(rec.model, *sides, n, size[0]) is None)==(size[0]<256)
+        blocks,counts = [],[]
+        monkeypatch.setattr(predict, '_by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
+        for max_bytes in (2**28,size[0]*size[1]*8):
+            with gpu.counting() as c: rec.recommend(n=n, max_bytes=max_bytes)
+            counts.append(sum(c.values()))
+    assert blocks[1]>blocks[0] and counts[1]-counts[0]<=3*(blocks[1]-blocks[0]), c
+
+by_blocks = predict._by_blocks
+
 def cut_small(cut, lengths, budget): return cut(lengths, 150)
 
 def test_solvers_cut_few_blocks_for_a_gpu():
@@ -456,6 +477,18 @@ def test_a_full_device_is_refused_early(device, tmp_path):
         with pytest.raises(ValueError, match=f'{device}:0 has no room for the model'): learner(loaders(device), n_factors=200)
         with pytest.raises(ValueError, match=f'{device}:0 has no room for the model'): load_recommender(saved, device)
         learner(loaders(device), n_factors=2)
+
+@both
+def test_lists_in_what_memory_there_is(device):
+    "Blocks are halved where a device is full, on MPS too, which has no error of its own for that"
+    with pretending(device) as gpu:
+        learn = learner(loaders(device), n_factors=3)
+        with learn.no_logging(): learn.fit(1)
+        want = learn.recommend(n=3)
+        gpu.capacity = gpu.live+12_000
+        pd.testing.assert_frame_equal(learn.recommend(n=3), want)
+        gpu.capacity = gpu.live
+        with pytest.raises(RuntimeError, match='out of memory'): learn.recommend(n=3)
 
 def test_without_a_fused_adam(monkeypatch):
     "The same numbers by PyTorch's plain steps"

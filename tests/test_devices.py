@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from fastai.callback.all import CSVLogger,Callback,EarlyStoppingCallback,GradientAccumulation,GradientClip,SaveModelCallback,ShortEpochCallback
 from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
+from fastai.basics import defaults
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from fastai.optimizer import Adam
@@ -318,7 +319,8 @@ def of_stock(device, use_nn):
 def test_learners_of_stock_fastai(device, use_nn): compared(of_stock, device, use_nn)
 
 @both
-def test_the_default_device(device):
+def test_the_default_device(device, monkeypatch):
+    monkeypatch.setattr(defaults, 'use_cuda', None)  # as it is outside of tests
     with pretending(device):
         dls = RecDataLoaders.from_df(frame(), seed=1, bs=64)
         assert dls.device==default_device() and dls.device.type==device
@@ -428,7 +430,7 @@ def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
 @pytest.mark.parametrize('size,n', [((30,25),3),((300,7000),2)], ids=['exact','screened'])
 def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
     "Beside the two for its result, scores and places"
-    monkeypatch.setattr(screens, 'reduces_in_half', lambda: False)  # for the other way a CPU has no kernel
+    screens.works.cache_clear()
     with pretending('cuda') as gpu:
         rec = catalogue(*(torch.randn(o, 6, generator=torch.Generator().manual_seed(o)) for o in size))
         rec.model.to('cuda')

@@ -404,7 +404,7 @@ def waits(gpu, f, *sizes):
         counts.append(c)
     return {k: (v-counts[0][k])/(sizes[1]-sizes[0]) for k,v in counts[1].items() if v!=counts[0][k]}
 
-@pytest.mark.parametrize('device,kwargs', [('cuda',{}), ('mps',{}), ('cuda',dict(sparse=True)), ('cuda',dict(arch=DeepMF, layers=[8])), ('mps',dict(opt_func=Adam))], ids=str)
+@pytest.mark.parametrize('device,kwargs', [('cuda',{}), ('mps',{}), ('cuda',dict(sparse=True)), ('cuda',dict(arch=DeepMF, layers=[8])), ('mps',dict(opt_func=Adam))], ids=lambda o: o if isinstance(o, str) else ' '.join(o) or 'plain')
 def test_no_wait_in_a_batch_and_two_in_an_epoch(device, kwargs):
     with pretending(device) as gpu:
         fits = {bs: learner(loaders(device, bs=bs, val_bs=bs), n_factors=4, **kwargs) for bs in (64,16)}

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import pytest,torch
-from fastai.basics import default_device,defaults
+from fastai.basics import defaults
 from fastai.callback.progress import ProgressCallback
 from fastai.data.external import fastai_cfg,fastai_path
 from fastcore.xtras import Config
@@ -28,8 +28,6 @@ def write_release(path, name, rows=rows, films=films, eol='\n'):
     else: text = eol.join(lay['item_sep'].join((str(i),t,'01-Jan-1996')) for i,t in films.items())+eol
     (path/lay['items']).write_bytes(text.encode(encoding))
     return path
-
-default_device(False)  # tests name the device that they are about
 
 settings = Config.find('settings.ini', Path(__file__).parent).d.parser
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from fastai.callback.all import CSVLogger,Callback,EarlyStoppingCallback,GradientAccumulation,GradientClip,SaveModelCallback,ShortEpochCallback
 from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
-from fastai.basics import defaults
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from fastai.optimizer import Adam
@@ -319,8 +318,7 @@ def of_stock(device, use_nn):
 def test_learners_of_stock_fastai(device, use_nn): compared(of_stock, device, use_nn)
 
 @both
-def test_the_default_device(device, monkeypatch):
-    monkeypatch.setattr(defaults, 'use_cuda', None)  # as it is outside of tests
+def test_the_default_device(device):
     with pretending(device):
         dls = RecDataLoaders.from_df(frame(), seed=1, bs=64)
         assert dls.device==default_device() and dls.device.type==device

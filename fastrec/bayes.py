@@ -204,7 +204,7 @@ def _features(df, vocab, name, most=10_000):
     "Sparse columns of the frame `df` for each code of `vocab`: numbers standardized, everything else as 0/1 columns, several in a text divided by '|'"
     rows,cols,values,width = side_columns(df, vocab.labels, name, most)
     at = torch.from_numpy(np.stack([rows+1, cols]))
-    return torch.sparse_coo_tensor(at, torch.from_numpy(values), (len(vocab),width)).coalesce()
+    return torch.sparse_coo_tensor(at, torch.from_numpy(values), (len(vocab),width), check_invariants=False).coalesce()
 
 # %% ../nbs/04a_bayes.ipynb #c29dd038
 def _side_columns(ds, side, k, width):

@@ -9,6 +9,7 @@ __all__ = []
 import torch
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from warnings import warn
 
 # %% ../nbs/00c_devices.ipynb #4bb00829
@@ -26,13 +27,28 @@ def as_device(device):
         why = 'is full' if is_out_of_memory(e) else 'is not there for this PyTorch on this machine'
         raise ValueError(f"device={str(device)!r} {why}: pass device='cpu', or leave it out to take what there is") from e
 
-def need_memory(n, device, what):
-    "`ValueError` if an accelerator has no room for the `n` bytes of `what`"
-    if device.type=='cpu': return
-    try: torch.empty(n, dtype=torch.uint8, device=device)
-    except RuntimeError as e:
-        if not is_out_of_memory(e): raise
-        raise ValueError(f"{device} has no room for {what}, {n/2**20:,.1f} MB: free memory there, or pass device='cpu'") from e
+def upload(t, device):
+    "`t`, of the CPU, on `device`, without waiting for a GPU that is at work"
+    return t.to(device, non_blocking=device.type=='cuda')  # MPS may read memory that has been freed meanwhile
+
+def memory_there():
+    "Bytes that this machine can still give; `None` where nobody tells"
+    try: lines = Path('/proc/meminfo').read_text(encoding='utf-8').splitlines()
+    except OSError: return None
+    return next((int(o.split()[1])*1024 for o in lines if o.startswith('MemAvailable')), None)
+
+def need_memory(n, device, what, instead="free memory there, or pass device='cpu'"):
+    "`ValueError` if `device` has no room for the `n` bytes of `what`, which says what to do `instead`; less than 16 MB a CPU always has"
+    if device.type=='cpu':
+        there = memory_there() if n>2**24 else None
+        full = there is not None and n>there
+    else:
+        try: full = torch.empty(n, dtype=torch.uint8, device=device) is None
+        except RuntimeError as e:
+            if not is_out_of_memory(e): raise
+            full = True
+    size = f'{n/1e9:,.1f} GB' if n>10**8 else f'{n/1e6:,.1f} MB'
+    if full: raise ValueError(f'{device} has no room for {what}, {size}: {instead}')
 
 # %% ../nbs/00c_devices.ipynb #89f41aa8
 @cache

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
+from .devices import is_out_of_memory,need_memory,upload
 from .labels import *
 from .labels import as_labels,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,gaps,label_column,need_columns,need_finite,need_flags,need_whole
@@ -92,11 +93,17 @@ class Recommender(Recommends):
         self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users
 
 # %% ../nbs/05_predict.ipynb #dc8c444a
+def _twin(m):
+    "A module with all that `m` has; `copy` refuses those whose weights are parametrized"
+    res = object.__new__(type(m))
+    vars(res).update(vars(m))
+    return res
+
 def _in_evaluation(model):
     "`model`, or, if part of it is in training mode, a copy of its modules in evaluation mode that shares all tensors"
     modules = list(model.modules())
     if not any(m.training for m in modules): return model
-    twins = {m: copy(m) for m in modules}
+    twins = {m: _twin(m) for m in modules}
     for m in twins.values(): m._modules,m.training = {k: twins.get(o) for k,o in m._modules.items()},False
     return twins[model]
 
@@ -215,7 +222,7 @@ class _UserSide:
         "Where the block `b` is within `u`, which is made if `b` isn't there"
         if self.u is None or b.start<self.start or b.stop>self.start+len(self.u):
             self.u,self.start = None,b.start
-            part = self.users[b.start:max(b.stop, b.start+self.most)].to(self.device)
+            part = upload(self.users[b.start:max(b.stop, b.start+self.most)], self.device)
             self.u = self.model.user_side(part).to(self.dtype)
         return slice(b.start-self.start, b.stop-self.start)
 
@@ -226,8 +233,6 @@ def _bar(n):
     res.update(0)
     return res
 
-def _no_memory(e): return isinstance(e, torch.cuda.OutOfMemoryError) or 'out of memory' in str(e)
-
 def _by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
     i,bar = 0,_bar(n) if n>100*size else None
@@ -236,7 +241,7 @@ def _by_blocks(f, n, size):
             f(slice(i, min(i+size, n)))
             full = False
         except RuntimeError as e:
-            if size==1 or not _no_memory(e): raise
+            if size==1 or not is_out_of_memory(e): raise
             full = True
         if full:  # only now nobody holds what the block has made
             size //= 2
@@ -245,21 +250,6 @@ def _by_blocks(f, n, size):
         i += size
         if bar: bar.update(min(i, n))
     if bar: bar.on_iter_end()
-
-# %% ../nbs/05_predict.ipynb #c8470a6e
-def _memory_there(device):
-    "Bytes that can still be had on `device`; `None` where nobody tells"
-    if device.type=='cuda': return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)-torch.cuda.memory_allocated(device)
-    if device.type!='cpu': return None
-    try: lines = Path('/proc/meminfo').read_text().splitlines()
-    except OSError: return None
-    return next((int(o.split()[1])*1024 for o in lines if o.startswith('MemAvailable')), None)
-
-def _need_memory(what, n_bytes, device, instead):
-    "Refuse to make `what` of `n_bytes`, if there isn't room for it on `device`, and say what to do `instead`"
-    there = _memory_there(device) if n_bytes>2**24 else None
-    if there is not None and n_bytes>there: 
-        raise ValueError(f'{what} would need {n_bytes/1e9:,.1f} GB, and {there/1e9:,.1f} GB are free: {instead}')
 
 # %% ../nbs/05_predict.ipynb #e95b1c72
 _floats = torch.float16,torch.bfloat16,torch.float32,torch.float64
@@ -281,7 +271,7 @@ def _empty_grid(shape, dtype, device):
     "A tensor to write a grid to"
     what = f'the grid of {shape[0]:,} users and {shape[1]:,} items'
     instead = 'ask for some users at a time, for recommend, or write it with out= to a np.memmap'
-    _need_memory(what, shape[0]*shape[1]*dtype.itemsize, device, instead)
+    need_memory(shape[0]*shape[1]*dtype.itemsize, device, what, instead)
     try: return torch.empty(shape, dtype=dtype, device=device)
     except RuntimeError as e: raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be had: {instead}') from e
 
@@ -356,13 +346,13 @@ def top_n(
     "The `n` largest of each row, exactly, and equal ones in the order of their columns, but for minus infinity"
     n = min(n, scores.shape[1])
     best,cols = _largest(scores, n+1)
+    if not (best[:,1:]==best[:,:-1]).any(): return best[:,:n],cols[:,:n]  # to look at more would make the host wait for a GPU again
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
     best,cols = best[:,:n],cols[:,:n]
     for rows in tied.nonzero()[:,0].split(max(len(tied)//16, 1)):  # few at a time, for they are copied
         mended = cols[rows]
         _mend_ties(scores[rows], best[rows], mended)
         cols[rows] = mended
-    if not (best[:,1:]==best[:,:-1]).any(): return best,cols
     cols,by_col = cols.sort(1)
     best,by_value = best.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return best,cols.gather(1, by_value)
@@ -436,7 +426,8 @@ def strike(self:_Lists, users, scores, worst=-torch.inf):
     if self.seen is None: return scores
     row,col = self.seen.of(users)
     col = self.where[col]
-    scores[row[col>=0].to(self.device),col[col>=0].to(self.device)] = worst
+    row,col = (upload(o[col>=0], self.device) for o in (row,col))
+    scores[row,col] = worst
     return scores
 
 @patch
@@ -527,7 +518,7 @@ def _lists(self, users, items, n, seen, max_bytes, path=None):
             write(_frame(self, items, *none))
             _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(_frame(self, items, *o)))
         return Path(path)
-    _need_memory(f'the lists of {len(users):,} users', 48*n*len(users), torch.device('cpu'), 'pass the name of a Parquet file as path')
+    need_memory(48*n*len(users), torch.device('cpu'), f'the lists of {len(users):,} users', 'pass the name of a Parquet file as path')
     parts = []
     _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
     return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)

@@ -20,7 +20,6 @@ import torch,torch._dynamo  # which the modes import, and which looks at torch.c
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode,_disable_current_modes
-from torch.utils._pytree import tree_iter
 
 # ------------------------------------------------------------------ marks
 class _Mark:
@@ -45,7 +44,14 @@ def is_there(t):
 
 def _known(ts): return {id(s) for t in ts for s in _storages(t)}
 
-def _tensors(*args): return [o for o in tree_iter(args) if isinstance(o, Tensor)]
+def _tensors(*args):
+    "All tensors in `args`, however nested; PyTorch's own way takes a third of a test's time"
+    res = []
+    for o in args:
+        if isinstance(o, Tensor): res.append(o)
+        elif isinstance(o, (tuple,list)): res += _tensors(*o)
+        elif isinstance(o, dict): res += _tensors(*o.values())
+    return res
 
 def _generator(args, kwargs): return next((o for o in (*args, *kwargs.values()) if isinstance(o, torch._C.Generator)), None)
 
@@ -277,6 +283,7 @@ class Pretended:
         "Call `func`, whose `device=` may be the pretended one"
         wanted,given,g = kwargs.get('device'),_tensors(args, kwargs),_generator(args, kwargs)
         mine = wanted is not None and torch.device(wanted).type==self.device.type
+        if mine and torch.device(wanted).index not in (None,0): raise RuntimeError(f'{self.device.type.upper()} error: invalid device ordinal')
         from_there = any(map(is_there, given))
         here = self.device.type if mine or (wanted is None and from_there) else 'cpu'
         if g is not None and g.device.type!=here: raise RuntimeError(f"Expected a '{here}' device type for generator but found '{g.device.type}'")

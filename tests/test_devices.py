@@ -1,23 +1,25 @@
 """Everything on a pretended CUDA device and a pretended MPS device, `pretended.py`: the same answers as on the CPU, no mixed devices, no float64 on MPS,
 the waits counted. Then devices that are not there or are full, and what of a real GPU can be tried without one"""
 import functools,warnings
+from configparser import ConfigParser
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch,torch.nn.functional as F
 from contextlib import contextmanager
 from pathlib import Path
 from fastai.callback.all import CSVLogger,Callback,EarlyStoppingCallback,GradientAccumulation,GradientClip,SaveModelCallback,ShortEpochCallback
-from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException
+from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from fastai.optimizer import Adam
 from pretended import Pretended,is_there,missing_kernels
-from fastrec import devices
-from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecInterpretation,RecLearner,RowRMSProp,default_device,learner,load_recommender,
+from conftest import catalogue
+from fastrec import devices,predict,screens,solvers,training
+from fastrec.all import (DeepMF,DotBias,RecDataLoaders,RecInterpretation,RecLearner,Seen,default_device,learner,load_recommender,
                          nn_learner,partial,sample_ratings)
 
 both = pytest.mark.parametrize('device', ['cuda','mps'])
 
 @functools.cache
-def frame(): return sample_ratings(n_users=40, n_items=30, n_ratings=700, seed=0)
+def frame(): return sample_ratings(n_users=30, n_items=25, n_ratings=500, seed=0)
 
 def loaders(device, bs=64, **kwargs): return RecDataLoaders.from_df(frame(), seed=1, bs=bs, device=device, **kwargs)
 
@@ -113,9 +115,9 @@ def same(a, b, at=''):
     else: assert a==b, at
 
 fits = dict(dot=(DotBias, {}, lambda l: l.fit_one_cycle(2)), sparse=(DotBias, dict(sparse=True), lambda l: l.fit_one_cycle(2)),
-            net=(DeepMF, dict(layers=[8], ps=.1, embed_p=.1), lambda l: l.fit_one_cycle(2)), sparse_net=(DeepMF, dict(layers=[8], sparse=True), lambda l: l.fit(1)),
+            net=(DeepMF, dict(layers=[8], ps=.1, embed_p=.1), lambda l: l.fit_one_cycle(2)),
             bias=(DotBias, {}, lambda l: l.fit_bias()), als=(DotBias, {}, lambda l: l.fit_als(3, 4)), ials=(DotBias, {}, lambda l: l.fit_ials(3, 4)),
-            bayes=(DotBias, {}, lambda l: l.fit_bayes(3, 8, burn=3)), sides=(DotBias, {}, lambda l: l.fit_bayes(3, 12, burn=6, side=sides(), time=['1D','1h'])))
+            bayes=(DotBias, {}, lambda l: l.fit_bayes(3, 6, burn=3)), sides=(DotBias, {}, lambda l: l.fit_bayes(3, 8, burn=5, side=sides(), time=['1D','1h'])))
 
 def fitted(device, fit):
     arch,kwargs,f = fits[fit]
@@ -137,7 +139,8 @@ def answers(learn, tmp):
         if hasattr(rec.model, 'n_draws'):
             res.update(std=rec.predict(users[0], items[0], std=True), std_rows=rec.predict_df(d[:50], std=True), z=rec.recommend(n=3, z=-1.), draw=rec.recommend(n=3, draw=2), new_z=new_user.recommend(n=3, z=1.))
         return res
-    res = dict(history=learn.history, losses=[float(o) for o in learn.recorder.losses], asked=ask(learn), evaluated=learn.evaluate(), valid=list(learn.validate()), noise=learn.noise)
+    res = dict(history=learn.history, losses=[float(o) for o in learn.recorder.losses], asked=ask(learn), evaluated=learn.evaluate())
+    if not learn.model.is_preference: res.update(valid=list(learn.validate()), noise=learn.noise)
     learn.recorder.plot_loss(skip_start=0)
     learn.plot_metrics()
     plt.close('all')
@@ -326,7 +329,7 @@ def test_the_default_device(device):
 
 # ------------------------------------------------------------------ seeds
 @both
-@pytest.mark.parametrize('fit', ['net','bayes','sides'])
+@pytest.mark.parametrize('fit', ['net','sides'])
 def test_seeds_reach_the_device(device, fit):
     "The same numbers whatever else is drawn there, as other processes may have done, and nobody else's numbers are touched"
     grids = []
@@ -386,3 +389,134 @@ def test_a_stopped_solver_on_mps_keeps_its_last_sweep():
             assert is_there(learn.model.mean)==(device=='mps')
             grids[device] = learn.predict_grid().cpu()
     assert torch.allclose(*grids.values(), atol=1e-5)
+
+# ------------------------------------------------------------------ how often the host waits
+class SkipValidation(Callback):
+    def before_validate(self): raise CancelValidException()
+
+def waits(gpu, f, *sizes):
+    "How many waits each unit of the second of two `sizes` of `f` adds to the first"
+    counts = []
+    for n in sizes:
+        with gpu.counting() as c: f(n)
+        counts.append(c)
+    return {k: (v-counts[0][k])/(sizes[1]-sizes[0]) for k,v in counts[1].items() if v!=counts[0][k]}
+
+@pytest.mark.parametrize('device,kwargs', [('cuda',{}), ('mps',{}), ('cuda',dict(sparse=True)), ('cuda',dict(arch=DeepMF, layers=[8])), ('mps',dict(opt_func=Adam))], ids=lambda o: o if isinstance(o, str) else ' '.join(o) or 'plain')
+def test_no_wait_in_a_batch_and_two_in_an_epoch(device, kwargs):
+    with pretending(device) as gpu:
+        fits = {bs: learner(loaders(device, bs=bs, val_bs=bs), n_factors=4, **kwargs) for bs in (64,16)}
+        epochs = {}
+        for bs,learn in fits.items():
+            with learn.no_logging(): epochs[bs] = waits(gpu, learn.fit, 1, 3)
+    assert sum(epochs[64].values())<=2 and epochs[64]==epochs[16], epochs
+
+solving = dict(bias=lambda l,n,**kw: l.fit_bias(n, tol=0, **kw), given=lambda l,n,**kw: l.fit_bias(n, reg=3, tol=0, **kw), als=lambda l,n,**kw: l.fit_als(3, n, tol=0, **kw),
+               ials=lambda l,n,**kw: l.fit_ials(3, n, **kw), bayes=lambda l,n,**kw: l.fit_bayes(3, n, burn=n-1, n_draws=1, **kw),
+               sides=lambda l,n,**kw: l.fit_bayes(3, n, burn=n-1, n_draws=1, side=sides(), time=['1D','1h'], **kw))
+
+@pytest.mark.parametrize('fit', solving)
+def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
+    monkeypatch.setattr(solvers, '_cut', partial(cut_small, solvers._cut))
+    with pretending('cuda') as gpu:
+        def run(n):
+            learn = learner(loaders('cuda', time_name='timestamp'), n_factors=3)
+            with learn.no_logging(): solving[fit](learn, n, cbs=SkipValidation())
+        found = waits(gpu, run, 4, 6)
+    assert sum(found.values())<=2, found
+
+@pytest.mark.parametrize('size,n', [((30,25),3),((300,7000),2)], ids=['exact','screened'])
+def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
+    "Beside the two for its result, scores and places"
+    monkeypatch.setattr(screens, 'reduces_in_half', lambda: False)  # for the other way a CPU has no kernel
+    with pretending('cuda') as gpu:
+        rec = catalogue(*(torch.randn(o, 6, generator=torch.Generator().manual_seed(o)) for o in size))
+        rec.model.to('cuda')
+        rec.seen = Seen(torch.tensor([[1,1],[2,3]]), size[0]+1, size[1]+1)
+        rec.seen.counts.clamp_(min=1)
+        sides = [f(torch.arange(1, o+1, device='cuda')) for f,o in zip((rec.model.user_side,rec.model.item_side), size)]
+        assert (screens.make_screen(rec.model, *sides, n, size[0]) is None)==(size[0]<256)
+        blocks,counts = [],[]
+        monkeypatch.setattr(predict, '_by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
+        for max_bytes in (2**28,size[0]*size[1]*8):
+            with gpu.counting() as c: rec.recommend(n=n, max_bytes=max_bytes)
+            counts.append(sum(c.values()))
+    assert blocks[1]>blocks[0] and counts[1]-counts[0]<=3*(blocks[1]-blocks[0]), c
+
+by_blocks = predict._by_blocks
+
+def cut_small(cut, lengths, budget): return cut(lengths, 150)
+
+def test_solvers_cut_few_blocks_for_a_gpu():
+    lengths = np.sort(np.random.default_rng(0).integers(1, 2000, 50_000))
+    pieces = [list(solvers._cut(lengths, b)) for b in (2**15,2**22)]
+    assert len(pieces[1])<len(pieces[0])/10
+    for p in pieces:
+        assert p[0].start==0 and p[-1].stop==len(lengths) and all(a.stop==b.start for a,b in zip(p, p[1:]))
+    assert all((o.stop-o.start)*lengths[o.stop-1]<=2**22 for o in pieces[1])
+
+# ------------------------------------------------------------------ devices that are not there, or full
+@pytest.mark.parametrize('device', ['cuda:99','gpu','meta','mps','xpu'])
+def test_a_device_that_is_not_there(device, tmp_path):
+    dls = RecDataLoaders.from_df(frame(), seed=1, bs=64, device='cpu')
+    saved = learner(dls, n_factors=3).save_recommender(tmp_path/'saved')
+    for f in (lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device)):
+        with pytest.raises(ValueError, match=f"device='{device}' is (none to compute on|not there).*pass") as e: f()
+        assert len(str(e.value).splitlines())==1
+    assert dls.device==torch.device('cpu')
+
+@both
+def test_another_device_of_that_kind_is_not_there(device):
+    with pretending(device),pytest.raises(ValueError, match=f"device='{device}:7' is not there"): loaders(f'{device}:7')
+
+@both
+def test_a_full_device_is_refused_early(device, tmp_path):
+    saved = learner(loaders('cpu'), n_factors=200).save_recommender(tmp_path/'saved')
+    with pretending(device, capacity=4000),pytest.raises(ValueError, match=f"{device}:0 has no room for the ratings.*device='cpu'"): loaders(device)
+    with pretending(device, capacity=40_000):
+        with pytest.raises(ValueError, match=f'{device}:0 has no room for the model'): learner(loaders(device), n_factors=200)
+        with pytest.raises(ValueError, match=f'{device}:0 has no room for the model'): load_recommender(saved, device)
+        learner(loaders(device), n_factors=2)
+
+@both
+def test_lists_in_what_memory_there_is(device):
+    "Blocks are halved where a device is full, on MPS too, which has no error of its own for that"
+    with pretending(device) as gpu:
+        learn = learner(loaders(device), n_factors=3)
+        with learn.no_logging(): learn.fit(1)
+        want = learn.recommend(n=3)
+        gpu.capacity = gpu.live+12_000
+        pd.testing.assert_frame_equal(learn.recommend(n=3), want)
+        gpu.capacity = gpu.live
+        with pytest.raises(RuntimeError, match='out of memory'): learn.recommend(n=3)
+
+def test_without_a_fused_adam(monkeypatch):
+    "The same numbers by PyTorch's plain steps"
+    res = []
+    for there in (True,False):
+        if not there: monkeypatch.setattr(training, 'adam', partial(no_fused, training.adam))
+        training._has_fused_adam.cache_clear()
+        learn = learner(loaders('cpu'), n_factors=4)
+        with learn.no_logging(): learn.fit_one_cycle(2)
+        assert training._has_fused_adam('cpu')==there
+        res.append(learn.predict_grid())
+    training._has_fused_adam.cache_clear()
+    assert torch.allclose(*res, atol=1e-5)
+
+def no_fused(adam, *args, fused, **kwargs):
+    if fused: raise NotImplementedError("Could not run 'aten::_fused_adam_' with arguments from the 'CPU' backend")
+    return adam(*args, fused=fused, **kwargs)
+
+# ------------------------------------------------------------------ the benchmark that needs a GPU
+def test_the_benchmark_for_gpus_is_ready(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent/'benchmarks'))
+    import on_gpu,report
+    written = {}
+    monkeypatch.setattr(report.Report, 'write', lambda self: written.update({self.name: self.rows[2:]}))
+    tiny = dict(size='1500 60 40', bs='256', gibbs_size='1500 40 30', gibbs_factors='3', list_n='5', list_factors='8', list_bytes='65536 262144', grid_users='20')
+    settings = ConfigParser()
+    settings.read_dict({'cuda': {**report.settings['cuda'], **tiny}})
+    monkeypatch.setattr(on_gpu, 'settings', settings)
+    monkeypatch.setattr(on_gpu, 'busy', lambda learn: 1.)  # the profiler needs the real one
+    with pretending('cuda'): on_gpu.main()
+    assert {k: len(v) for k,v in written.items()}=={'cuda': 2, 'cuda_gibbs': 1, 'cuda_grids': 4}

@@ -144,13 +144,16 @@ def test_tables_are_of_the_model_as_it_is_now(ratings, arch):
     pd.testing.assert_frame_equal(interp.item_bias(), RecInterpretation.from_learner(learn).item_bias())
     assert not interp.item_bias().bias.equals(before.bias)
 
-@pytest.mark.parametrize('make,least', [(learner,.95),(nn_learner,.945)])
-def test_finds_the_planted_qualities(make, least):
+@pytest.mark.parametrize('make', [learner,nn_learner])
+def test_finds_the_planted_qualities(make):
+    "Better than the plain means do, for films differ in whom they were shown to"
     ratings,truth = sample_ratings(with_truth=True)
     learn = make(RecDataLoaders.from_df(ratings, seed=1), n_factors=10)
     with learn.no_logging(): learn.fit_one_cycle(10)
     interp,planted = RecInterpretation.from_learner(learn),truth.items.set_index('title')
-    assert interp.item_bias(min_count=20).set_index('title').bias.corr(planted.quality, method='spearman')>=least
+    found = interp.item_bias(min_count=20).set_index('title')
+    by_bias,by_mean = (found[o].corr(planted.quality, method='spearman') for o in ('bias','mean'))
+    assert by_bias>max(by_mean, .9)
     if make is nn_learner: return
     pca = interp.item_pca(2)
     a,b = (np.linalg.qr(o-o.mean(0))[0] for o in (pca.to_numpy(), planted.loc[pca.index, ['taste1','taste2']].to_numpy()))

@@ -272,22 +272,22 @@ def test_bundles_of_the_first_version(fitted, tmp_path):
 
 def as_first_version(folder):
     "Take out of a saved recommender what fastrec 0.1.0 did not keep"
-    manifest = json.loads((folder/'manifest.json').read_text())
+    manifest = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     manifest['model'].pop('ials', None)
     del manifest['rating_range']
     name = next(o for o in manifest['files'] if o.startswith('seen'))
     tensors = load_file(folder/name)
     manifest['files'][name] = _write_tensors(folder, name, {k: tensors[k].clone() for k in ('items','offsets')})
-    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}))
+    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}), encoding='utf-8')
 
 @pytest.mark.parametrize('change', [dict(rating_range=[5,1]), dict(rating_range='x'), dict(rating_range=[1]), dict(model=dict(ials=dict(alpha0=.5))),
                                     dict(model=dict(ials=dict(alpha0=-1., reg=.1, power=1.))), dict(model=dict(ials=[1,2,3]))])
 def test_damaged_entries_are_named(fitted, tmp_path, change):
     folder = fitted[1].save_recommender(tmp_path)
-    manifest = json.loads((folder/'manifest.json').read_text())
+    manifest = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     manifest['model'].update(change.pop('model', {}))
     manifest.update(change)
-    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}))
+    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}), encoding='utf-8')
     with pytest.raises(BundleError, match='no sensible (rating_range|model.ials)'): load_recommender(folder)
 
 def test_evaluate_without_fastai(fitted, tmp_path):

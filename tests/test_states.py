@@ -75,7 +75,8 @@ def test_a_replaced_model_is_trained(dls, replace):
 
 def test_an_optimizer_of_other_weights_is_refused(dls):
     model = make(dls).model
-    learn = make(dls, opt_func=OptimWrapper(opt=torch.optim.SGD(model.parameters(), lr=.1)))
+    learn = make(dls)
+    learn.opt_func = OptimWrapper(opt=torch.optim.SGD(model.parameters(), lr=.1))
     with pytest.raises(TypeError, match='made for other weights than the model has'): run(learn, 'sgd')
 
 def test_loaders_of_other_labels_are_refused(dls):

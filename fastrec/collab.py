@@ -17,6 +17,7 @@ from .models import *
 from .training import *
 from .export import check_savable
 from .devices import need_memory,seeded
+from .frames import check_reserved,need_flags
 
 # %% ../nbs/03_collab.ipynb #c75301ae
 def _as_float(o):
@@ -87,6 +88,7 @@ def _as_rec_dls(dls):
     if not isinstance(to, TabularCollab): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
     if len(to.cat_names)!=2 or len(to.y_names)!=1 or getattr(to, 'vocab', None) is not None:
         raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
+    check_reserved([*to.cat_names,to.y_names[0]])
     res = _read_stock(dls)
     if not (len(res.train_ds) and len(res.valid_ds)): raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass splits to TabularCollab')
     lost = int((res.train_ds.x==0).any(1).sum())
@@ -110,7 +112,7 @@ def _model_kwargs(arch, kwargs):
 
 def _check_arch(arch, use_nn):
     "The class of the model for the arguments `arch` and `use_nn`"
-    if use_nn not in (False,True): raise TypeError(f'use_nn={use_nn!r} must be True or False')
+    need_flags(use_nn=use_nn)
     if isinstance(arch, (Integral,tuple)):
         name = 'n_factors' if isinstance(arch, Integral) else 'y_range'
         raise TypeError(f'arch={arch} is no kind of model: write learner(dls, {name}={arch})')
@@ -184,7 +186,7 @@ def learner(
     dls,arch = _as_rec_dls(dls),_check_arch(arch, use_nn)
     model_kwargs,seed = _model_kwargs(arch, kwargs),_check_seed(ifnone(seed, dls.seed))
     _check_functions(loss_func, opt_func, metrics)
-    if sparse not in (None,False,True): raise TypeError(f'sparse={sparse!r} must be True, False or None')
+    if sparse is not None: need_flags(sparse=sparse)
     if loss_func is not None: _check_loss(loss_func, dls)
     sparse,y_range = _pays_sparse(dls) if sparse is None else bool(sparse),_range_of(dls, y_range)
     hypers = dict(lr=_check_hyper('lr', ifnone(lr, 1.2e-2 if sparse else 7e-3), 1e-30), wd=_check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0))

@@ -16,7 +16,7 @@ from .labels import need_package
 from .frames import *
 from pandas.io.common import get_handle
 from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times
-from .frames import items_beside,need_columns,pick_columns,role_of,rows_to_keep,told_apart
+from .frames import check_reserved,items_beside,need_columns,need_flags,need_whole,pick_columns,role_of,rows_to_keep,told_apart
 from .labels import encode_column,_processes
 
 # %% ../nbs/01_dls.ipynb #994c46b4
@@ -139,7 +139,7 @@ def _seconds(df, name, keep):
     "The times in the column `name` as seconds, for rows that are not to `keep` those of another"
     col = df[name].where(keep, df[name][keep].iloc[0]) if not keep.all() else df[name]
     res = as_seconds(col)
-    check_times(res, name, pd.api.types.is_numeric_dtype(col))
+    check_times(res, name)
     return res
 
 def _as_tensors(df, names, time_name, keep, splits, part):
@@ -162,6 +162,7 @@ def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     names = pick_columns(df, user_name, item_name, rating_name)
     columns = names if time_name is None else names+[time_name]
     need_columns(df, columns)
+    check_reserved(names, time_name)
     if len(set(columns))<len(columns):
         raise ValueError(f'time_name={time_name!r} is the column of {("users","items","ratings")[names.index(time_name)]} too')
     keep = rows_to_keep(df, columns, dropna)
@@ -187,8 +188,9 @@ def from_df(cls:RecDataLoaders,
     shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users? A `splitter` sees no others
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    val_bs,device = ifnone(val_bs, 8*bs),as_device(ifnone(device, _own_device()))
-    if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
+    need_flags(dropna=dropna, drop_last=drop_last, shard=shard)
+    bs = need_whole('bs', bs)
+    val_bs,device = need_whole('val_bs', ifnone(val_bs, 8*bs)),as_device(ifnone(device, _own_device()))
     part = _processes(device) if shard else (0,1)
     ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
@@ -293,7 +295,7 @@ def _read_csv(csv, id_names, given):
         with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning): return pd.read_csv(io.BytesIO(data), **kwargs|more)
     try:
         roles = {c: role_of(c)[0] for c in read(nrows=9).columns}
-        ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item') or role is None and k<2]
+        ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item','title') or role is None and k<2]
         df = read(**{} if 'dtype' in given else dict(dtype={c: str for c in ids}))
     except (ValueError,pd.errors.ParserWarning) as e:
         raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: '
@@ -351,8 +353,9 @@ class _Labels:
 def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part):
     "The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories; of several processes each keeps the rows of its users"
     data = need_package('pyarrow.dataset').dataset(path)
-    head = data.head(10_000).to_pandas()
+    head = data.head(10_000).to_pandas(ignore_metadata=True)  # whose columns are text, as they are in the file
     *names,rating = pick_columns(head, user_name, item_name, rating_name)
+    if time_name is not None: need_columns(head, [time_name])
     beside = [n for n in [items_beside(head, names[1])] if n is not None]  # which tells apart items of one title
     labels,others = {n: _Labels() for n in names+beside},{n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
@@ -377,8 +380,9 @@ def from_parquet(cls:RecDataLoaders,
     **kwargs
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
+    need_flags(shard=shard)
     part = _processes(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
-    df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name, part)
+    df = _read_parquet(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 
 # %% ../nbs/01_dls.ipynb #cd47ba05

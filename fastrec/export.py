@@ -20,6 +20,7 @@ from . import __version__
 from .devices import as_device,need_memory
 from .labels import *
 from .labels import need_package
+from .frames import need_flags,need_whole
 from .factors import *
 from .predict import *
 from .predict import _candidates,_frame,_parquet,_predict
@@ -302,6 +303,7 @@ def save_recommender(self:Recommends,
     metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
 )->Path:
     "Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"
+    need_flags(seen=seen)
     check_savable(self)
     folder,token = Path(path),uuid.uuid4().hex[:12]
     spec,metrics = _describe(self.model),_last_metrics(self) if metrics is None else _as_json(metrics)
@@ -521,6 +523,8 @@ class ItemIndex:
         exclude_seen:bool=True, # Leave out what a user has rated?
     )->pd.DataFrame: # As of `recommend`
         "The `n` best items that the index finds for each user"
+        need_flags(exclude_seen=exclude_seen)
+        n = need_whole('n', n)
         rec,codes = self.rec,torch.from_numpy(self.rec.ds.classes[self.rec.ds.user_name].lookup(users)).long()
         seen = rec.seen if exclude_seen else None
         if exclude_seen and seen is None: raise ValueError('what users have seen is not known here: pass exclude_seen=False')

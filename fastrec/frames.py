@@ -7,6 +7,7 @@ __all__ = ['distinct_titles', 'check_ratings']
 
 # %% ../nbs/00b_frames.ipynb #f423e512
 import re,warnings
+from numbers import Integral,Real
 from warnings import warn
 import numpy as np,pandas as pd
 
@@ -35,7 +36,11 @@ def type_name(data):
 def _of_sparse(data):
     "Frame of what a SciPy matrix holds"
     coo = data.tocoo(copy=True)
+    n = coo.nnz
     coo.sum_duplicates()
+    if coo.nnz<n:
+        warn(f'{n-coo.nnz} of {n} entries of the matrix repeat a row and column and are added up, as SciPy does: '
+             'where they are ratings of their own, pass a frame with a row for each')
     return pd.DataFrame(dict(user=coo.row, item=coo.col, rating=coo.data))
 
 def _of_array(data):
@@ -83,6 +88,7 @@ def as_frame(data, what='ratings'):
     try: df = data if isinstance(data, pd.DataFrame) else _converted(data)
     except ImportError as e:
         raise ImportError(f'to read {type_name(data)}, {e.name} is needed: pip install {e.name}') from e
+    except UnicodeEncodeError as e: raise ValueError(f'{what} hold {no_text(e.object)}') from e
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f'{what} must be a DataFrame, not {type_name(data)}{_advice(data)}')
     if df.columns.nlevels>1:
@@ -128,12 +134,19 @@ def shown(values):
     "The first of `values`, an array, a Series or an Index, as Python shows it"
     return repr(values[:1].tolist()[0])
 
+def _other_name(df, name):
+    "Where a column `name` that isn't in `df` may be found"
+    if name in df.index.names: return f': {name!r} is its index, call .reset_index() first'
+    return f': {str(name)!r} is there as text' if not isinstance(name, str) and str(name) in df else ''
+
 def need_columns(df, names, what='the frame'):
     "Refuse `df` unless it has each of the columns `names`, once"
+    for n in names:
+        if isinstance(n, (bool,slice)) or not pd.api.types.is_hashable(n):
+            raise TypeError(f'{n!r:.60} cannot be the name of a column: one of {listed(df.columns)} is needed')
     if missing := [n for n in names if n not in df]:
-        at = [n for n in missing if n in df.index.names]
         raise ValueError(f'{what} has no column {", ".join(map(repr,missing))}; it has {listed(df.columns)}'
-                         + ''.join(f': {n!r} is its index, call .reset_index() first' for n in at[:1]))
+                         + _other_name(df, missing[0]))
     if twice := [n for n in names if isinstance(df[n], pd.DataFrame)]:
         raise ValueError(f'{what} has several columns {twice[0]!r}: {listed(df.columns)}')
 
@@ -154,7 +167,19 @@ def usual_column(df, roles, argument=None):
 # %% ../nbs/00b_frames.ipynb #6d76ffc7
 _arguments = ('user_name','item_name','rating_name')
 _contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
-_reserved = 'rank score similarity bias stars count mean std loss'.split()  # what fastrec's own tables call their columns
+_reserved = 'rank score similarity bias stars preference count mean std loss factors'.split()  # columns of the answers
+
+def check_reserved(names, time_name=None):
+    "Refuse columns of users, items, ratings (`names`) and times that would be lost behind one of the answers that is called so"
+    beside = ['loss',f'{names[2]}_pred']  # of `top_losses`, which shows all of them
+    for n,reserved in zip((*names,time_name), [_reserved+beside]*2 + [beside]*2):
+        if n in reserved:
+            raise ValueError(f'users, items, ratings or times cannot be called {n!r}, as a column of the answers is: '
+                             f'rename it with df.rename(columns={{{n!r}: ...}})')
+
+def label_column(name, *others):
+    "What a column of labels called `name` is called in an answer that has the columns `others`: an old bundle may hold any name"
+    return f'{name}_label' if name in others else name
 
 def some_rows(col, n=100_000):
     "About `n` of the rows of `col`, from everywhere"
@@ -174,11 +199,13 @@ def _like_ids(col):
     return len(counts)>200 and counts.index[0]!=values.min()
 
 # %% ../nbs/00b_frames.ipynb #91930ed2
+def _is_real(dtype): return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+
 def _check_swapped(df, placed, rating):
     "Refuse users or items in their place that have the few low values of ratings where the column `rating` has more and higher ones"
-    highest,n = (df[rating].max(),df[rating].nunique()) if pd.api.types.is_numeric_dtype(df[rating]) else (0,0)
+    highest,n = (df[rating].max(),df[rating].nunique()) if _is_real(df[rating].dtype) else (0,0)
     for argument,c in placed.items():
-        if argument=='rating_name' or not pd.api.types.is_numeric_dtype(df[c]) or len(df)<100: continue
+        if argument=='rating_name' or not _is_real(df[c].dtype) or len(df)<100: continue
         if df[c].nunique()<12<n and df[c].max()<=10<20<highest:
             raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} ids, '
                              f'{shown(df[rating])} for one: '
@@ -249,9 +276,7 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     for argument,n in zip(_arguments, given):
         if n is not None and (role := role_of(n)[0]) in _contradictions[argument]:
             raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
-    if bad := [n for n in names[:2] if n in _reserved]:
-        raise ValueError(f'users or items cannot be called {bad[0]!r}, as columns of the answers are: rename it '
-                         f'with df.rename(columns={{{bad[0]!r}: ...}})')
+    check_reserved(names)
     check_place(df, placed)
     _check_swapped(df, placed, names[2])
     if placed:
@@ -269,7 +294,7 @@ def _table_advice(df):
     labelled = labelled or (df[first].is_unique and df.shape[1]>3 and df[first].max()>df[df.columns[1:]].max(numeric_only=True).max())
     body = df[df.columns[1:] if labelled else df.columns]
     indexed = labelled or df.index.name is not None or df.columns.name is not None or not isinstance(df.index, pd.RangeIndex)
-    if body.shape[1]<(3 if indexed else 4) or not all(pd.api.types.is_numeric_dtype(o) for o in body.dtypes): return ''
+    if body.shape[1]<(3 if indexed else 4) or not all(map(_is_real, body.dtypes)): return ''
     some = body.iloc[:1000, :200].to_numpy('float64', na_value=np.nan)
     empty = np.isnan(some) | (some==0)
     if body.shape[1]<10 and (len(np.unique(some[~empty]))>25 or roles & {'item','title','time','count'}): return ''
@@ -301,11 +326,19 @@ def items_beside(df, title):
     if not isinstance(title, str) or role_of(title)[0]!='title': return None
     with warnings.catch_warnings(action='ignore'): return usual_column(df, ['item'])
 
+_surrogate = re.compile('[\ud800-\udfff]')
+
+def no_text(broken): return f'{broken[:60]!r}, which is no text: read it in the encoding it is written in'
+
 def _codes_of(col):
-    try: return pd.factorize(col)
+    "Code of each row of `col`, -1 for a gap, and its labels as they come"
+    try: codes,labels = pd.factorize(col)
     except TypeError as e:
         raise ValueError(f'column {col.name!r} holds {type_name(col.iloc[0])}, which is no label: convert it with '
                          f'.astype(str)') from e
+    text = [o for o in labels if isinstance(o, str) and not o.isascii()] if labels.dtype==object else []
+    if broken := next(filter(_surrogate.search, text), None): raise ValueError(f'column {col.name!r} holds {no_text(broken)}')
+    return codes,labels
 
 def titles_and_items(df, title, item):
     "Codes of the titles and of the items in `df`, the labels of both, and the first title (code) of each item"
@@ -422,9 +455,10 @@ def _check_marks(labels, name, rows_of):
     do = f"read it as missing, with from_csv(..., na_values=[{labels[at[0]]!r}]) or df.replace({labels[at[0]]!r}, np.nan)"
     if others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
         raise ValueError(f'{what}, and numbers in all others: {do}')
+    surely = labels[at[0]] in ('NULL','\\N','<NA>','#N/A')  # what databases and tables write
     ids = len(others)>9 and others.str.fullmatch(r'\S*\d\S*').all()
     largest = len(others)>9 and rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
-    if ids or largest or not labels[at[0]].strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
+    if surely or ids or largest or not labels[at[0]].strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
 
 # %% ../nbs/00b_frames.ipynb #76277cc7
 def _check_alike(labels, name):
@@ -614,31 +648,27 @@ def as_seconds(col):
     if pd.api.types.is_datetime64_any_dtype(times): times = (times-pd.Timestamp(0, tz=times.dt.tz))//pd.Timedelta('1s')
     if not pd.api.types.is_numeric_dtype(times): raise ValueError(
         f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
+    number = pd.api.types.is_numeric_dtype(plain(col))
     ok = times.between(1, 2**31-1).to_numpy()
     if not ok.all(): raise ValueError(
         f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are needed, '
         'from 1 to 2**31-1, the year 2038: '
         + _unit_of(times[~ok].max()))
+    if number and len(times) and times.max()<10**8: warn(
+        f'times in {col.name!r} go from {times.min():g} to {times.max():g}, which are seconds of 1970 to 1973: if they are days, convert '
+        f"them with pd.to_datetime(df[{col.name!r}], unit='D'), years and numbers like 20221231 with format='%Y' and '%Y%m%d'")
     return times.to_numpy('int32')
 
 # %% ../nbs/00b_frames.ipynb #5fbe8ff4
-def check_times(seconds, name, numbers=True):
-    "Say that `seconds`, which stood as `numbers` in the column `name`, are hardly seconds, or all the same"
-    least,most = seconds.min(initial=2**31-1),seconds.max(initial=0)
-    if len(seconds)<20: return
-    if least==most: warn(f'all times in {name!r} are the same: nothing can be learned of them')
-    elif numbers and most<10**8: warn(
-        f'times in {name!r} go from {least} to {most}, which are seconds of 1970 to 1973: if they are days, convert them with '
-        f"pd.to_datetime(df[{name!r}], unit='D'), and numbers like 20221231 with format='%Y%m%d'")
+def check_times(seconds, name):
+    "Say that the `seconds` of the column `name` are all the same"
+    if len(seconds)>19 and (seconds==seconds[0]).all(): warn(f'all times in {name!r} are the same: nothing can be learned of them')
 
 # %% ../nbs/00b_frames.ipynb #4d8a4ffc
 def split_column(df, name, default, role):
     "The column `name` of `df` for a splitter, without gaps; where it is the `default` and not there, one with a usual name for `role`"
-    found = name
-    if name not in df and name==default: found = usual_column(df, [role]) or name
-    if found not in df: raise ValueError(f'the splitter needs a column {name!r}; the frame has {listed(df.columns)}')
-    if isinstance(df[found], pd.DataFrame):
-        raise ValueError(f'the frame has several columns {found!r}: {listed(df.columns)}')
+    found = usual_column(df, [role]) or name if name is default and name not in df else name
+    need_columns(df, [found], 'the frame to split')
     if n := df[found].isna().sum(): raise ValueError(f'{n} rows have no {found!r}, which the splitter needs')
     return df[found]
 
@@ -664,7 +694,7 @@ class Findings:
 
 def _span(col):
     seconds = as_seconds(col)
-    check_times(seconds, col.name, pd.api.types.is_numeric_dtype(plain(col)))
+    check_times(seconds, col.name)
     first,last = pd.to_datetime([seconds.min(), seconds.max()], unit='s')
     return f'{col.name!r} from {first:%Y-%m-%d} to {last:%Y-%m-%d}'
 
@@ -717,15 +747,34 @@ def check_ratings(
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
     named,time_name = time_name,time_name if time_name is not None else found.step('columns', usual_column, df, ['time'])
     columns = names if named is None else [*names,named]
-    keep = found.step('columns', need_columns, df, columns)
-    found.step('gaps', rows_to_keep, df, [c for c in columns if c in df], False)
+    found.step('columns', need_columns, df, columns)
+    if not pd.api.types.is_hashable(time_name) or time_name not in df: time_name = None
+    found.step('gaps', rows_to_keep, df, columns if time_name is not None else names, False)
     df = df[~gaps(df, names)[0]]
     if (told := found.step(names[1], told_apart, df, names[1])) is not None: df = told
     if len(df): _note_ratings(found, df, names, _note_pairs(found, df, names, splitter, valid_pct))
-    if time_name is not None and time_name in df:
+    if time_name is not None:
         span = found.step(time_name, _span, df[time_name].dropna(), only_note=named is None)
         if span: found.note(time_name, span)
     return found.table()
+
+# %% ../nbs/00b_frames.ipynb #3e9a6b27
+def need_whole(name, n, least=1):
+    "`n` as a whole number of Python's; refused unless it is one, and at least `least`"
+    if isinstance(n, (bool,np.bool_)) or not isinstance(n, Integral): raise TypeError(f'{name}={n!r:.60} must be a whole number')
+    if n<least: raise ValueError(f'{name}={n} must be at least {least}')
+    return int(n)
+
+def need_finite(name, z):
+    "`z` as a float; refused unless it is a finite number"
+    if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r:.60} must be a number')
+    if not -np.finfo('float64').max<=z<=np.finfo('float64').max: raise ValueError(f'{name}={z} must be a finite number')
+    return float(z)
+
+def need_flags(**flags):
+    "Refuse each of `flags` that is neither true nor false"
+    for name,o in flags.items():
+        if not isinstance(o, (bool,np.bool_)): raise TypeError(f'{name}={o!r:.60} must be True or False')
 
 # %% ../nbs/00b_frames.ipynb #b47e8b66
 def _numbers(col):

@@ -12,6 +12,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
 from .labels import need_package
+from .frames import label_column,need_finite,need_flags,need_whole
 from .dls import *
 from .dls import _display
 from .factors import *
@@ -63,8 +64,9 @@ def __getitem__(self:RecInterpretation, idxs)->pd.DataFrame:
     ds,idxs = self.dl.dataset,tensor(idxs).long().reshape(-1)
     if len(out := idxs[(idxs<-len(ds)) | (idxs>=len(ds))]): raise IndexError(f'there is no row {int(out[0])}: there are 0 to {len(ds)-1}')
     rows = idxs.to(ds.x.device)
-    df = ds.decode(ds.x[rows], ds.y[rows])
-    return df.assign(**{f'{ds.rating_name}_pred': to_np(self.preds[idxs]), 'loss': to_np(self.losses[idxs])})
+    pred = f'{ds.rating_name}_pred'
+    df = ds.decode(ds.x[rows], ds.y[rows]).rename(columns=lambda o: label_column(o, pred, 'loss'))
+    return df.assign(**{pred: to_np(self.preds[idxs]), 'loss': to_np(self.losses[idxs])})
 
 @patch
 def _need_rows(self:RecInterpretation, what):
@@ -108,6 +110,7 @@ def _biases(self:DeepMF):
 @patch
 def _trained(self:RecInterpretation, is_item):
     "Codes of the labels with training ratings, the most rated first, and how many and how high these are; all labels and `None` for a loaded learner"
+    need_flags(is_item=is_item)
     ds,n = self.learn.dls.train_ds,len(self._vocab(is_item))
     if not len(ds): return torch.arange(1, n),None,None
     count = ds.counts(int(is_item))
@@ -122,11 +125,13 @@ def _no_ratings(what): return ValueError(f'a loaded learner holds no ratings, wh
 
 @patch
 def _bias_table(self:RecInterpretation, is_item, n, ascending, min_count):
-    if n is not None and n<1: raise ValueError(f'n={n} must be at least 1')
+    need_flags(ascending=ascending)
+    n,min_count = n if n is None else need_whole('n', n),need_finite('min_count', min_count)
     vocab,(codes,count,mean) = self._vocab(is_item),self._trained(is_item)
     bias,score = (to_np(o[codes-1]) for o in self.model._biases()[int(is_item)])
     choices = self.model.is_preference
-    df = pd.DataFrame({vocab.name: vocab.decode(codes), 'bias': bias, 'preference' if choices else 'stars': score})
+    beside = ['bias', 'preference' if choices else 'stars', 'count', 'mean']
+    df = pd.DataFrame(dict(zip([label_column(vocab.name, *beside),*beside], (vocab.decode(codes),bias,score))))
     if count is not None:
         df = df.assign(count=to_np(count[codes]))
         if not choices: df = df.assign(mean=to_np(mean[codes]))
@@ -245,7 +250,7 @@ def _colors(self:RecInterpretation, color, labels, is_item):
     "A `Series` of the colours of `labels`"
     if isinstance(color, str) and color=='bias':
         bias = self._bias_table(is_item, None, False, 0)
-        color = bias.set_index(labels.name).bias
+        color = pd.Series(bias.bias.to_numpy(), bias.iloc[:,0], name='bias')
     color = pd.Series(color)
     if lost := [o for o in labels if o not in color.index]: raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
     return color[~color.index.duplicated()].loc[labels]
@@ -270,6 +275,7 @@ def _interactive(df, color):
 
 @patch
 def _draw(self:RecInterpretation, df, show, color, is_item, ax, interactive):
+    need_flags(interactive=interactive)
     if not isinstance(show, int):
         show = [show] if isinstance(show, str) else list(show)
         self._vocab(is_item).lookup(show)
@@ -340,7 +346,8 @@ def top_losses(self:RecInterpretation,
     largest:bool=True, # The largest losses, or the smallest?
 )->pd.DataFrame: # User, item, rating, prediction and loss
     "The rows with the largest or smallest losses"
-    if k is not None and k<1: raise ValueError(f'k={k} must be at least 1')
+    k = k if k is None else need_whole('k', k)
+    need_flags(largest=largest)
     self._need_rows('top_losses')
     n = len(self.losses)
     return self[self.losses.topk(min(ifnone(k, n), n), largest=largest)[1]]
@@ -352,11 +359,11 @@ def plot_top_losses(self:RecInterpretation,
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "What was given and predicted in the rows of `top_losses`"
-    df,ds = self.top_losses(k, largest),self.dl.dataset
-    user,item,given = ds.user_name,ds.item_name,ds.rating_name
+    df = self.top_losses(k, largest)
+    user,item,given = df.columns[:3]
     labels = df[item].astype(str)+f', {user} '+df[user].astype(str)
     ax = _axes(ax, 7, .5+.25*len(df))
-    return _pairs(ax, labels, -np.arange(len(df)), (given,df[given]), ('predicted',df[f'{given}_pred']))
+    return _pairs(ax, labels, -np.arange(len(df)), (given,df[given]), ('predicted',df.iloc[:,-2]))
 
 # %% ../nbs/06_interpret.ipynb #6fa8a3fb
 _count_edges = [0,1,3,6,11,21,51,101,201,501,1001]
@@ -400,7 +407,7 @@ def calibration(self:RecInterpretation,
     bins:int=10, # Groups of rows, of equal size
 )->pd.DataFrame: # `rows`, means `predicted` and `given`, and the standard error `se` of `given`
     "What was given to rows that were promised the same"
-    if bins<1: raise ValueError(f'bins={bins} must be at least 1')
+    bins = need_whole('bins', bins)
     given,pred = self._given('calibration')
     group = pred.rank(method='first').sub(1)*min(bins, len(pred))//len(pred)
     return pd.DataFrame(dict(rows=group.groupby(group).size(), predicted=pred.groupby(group).mean(), given=given.groupby(group).mean(),

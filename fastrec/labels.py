@@ -13,7 +13,7 @@ from numbers import Real
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
-from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,gaps,items_beside,need_columns,plain,with_id
+from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,gaps,items_beside,need_columns,need_flags,plain,with_id
 
 # %% ../nbs/00a_labels.ipynb #0b3cd57b
 class Vocab:
@@ -280,6 +280,7 @@ def encode(self:RatingsTensors,
     "`RatingsTensors` of the frame `df`, in its order, by the labels of training"
     if unknown not in ('raise','average','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise', 'average' or 'drop'")
     df = as_frame(df)
+    if with_labels is not None: need_flags(with_labels=with_labels)
     with_labels = ifnone(with_labels, self.rating_name in df)
     timed = self.time_name is not None and self.time_name in df
     names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed

@@ -16,6 +16,7 @@ from .labels import *
 from .factors import *
 from .predict import *
 from .predict import _best_unseen,_exclude,_predict
+from .frames import as_frame,need_finite,need_whole
 
 # %% ../nbs/07_metrics.ipynb #2adeb664
 def precision_at_k(hits, n_relevant):
@@ -202,8 +203,7 @@ def evaluate(self:Recommends,
 
     A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
     Unknown items count as missed, and unknown users get no lists"""
-    if not isinstance(k, (int,np.integer)) or k<1: raise ValueError(f'k={k!r} must be a whole number, at least 1')
-    if not isinstance(min_rating, (type(None),int,float,np.number)): raise ValueError(f'min_rating={min_rating!r} must be a number')
+    k,min_rating = need_whole('k', k),None if min_rating is None else need_finite('min_rating', min_rating)
     x,y = _held_out(self, frame, min_rating)
     rec,notes = _as_trained(self, x)
     seen = _exclude(rec, exclude_seen)
@@ -212,7 +212,7 @@ def evaluate(self:Recommends,
     _check_found(truth, y, x[:,0]>0, min_rating)
     if frame is not None and y is not None and rec.rating_range: notes += _scale_notes(rec, y)
     if notes := [*notes, *_notes(truth.counted, frame is not None, min_rating)]: warn('; '.join(notes))
-    return _report(rec, truth, x, y, int(k), seen)
+    return _report(rec, truth, x, y, k, seen)
 
 # %% ../nbs/07_metrics.ipynb #1d32ab5c
 def _report(rec, truth, x, y, k, seen):
@@ -230,6 +230,7 @@ def train_test(
     splitter:callable # From a frame to the row numbers of training and test
 )->tuple: # Training and test frame
     "The two frames that `splitter` makes of `ratings`"
+    ratings = as_frame(ratings)
     return tuple(ratings.iloc[o].reset_index(drop=True) for o in splitter(ratings))
 
 def k_folds(
@@ -238,6 +239,7 @@ def k_folds(
     seed:int=0, # Fixes who is in which
 )->dict: # Training and test frame under the name of each fold
     "`n` pairs of frames in which each row is tested on once"
+    ratings,n,seed = as_frame(ratings),need_whole('n', n),need_whole('seed', seed, 0)
     if not 2<=n<=len(ratings): raise ValueError(f'n={n} must be from 2 to the {len(ratings)} rows')
     parts = np.array_split(np.random.default_rng(seed).permutation(len(ratings)), n)
     return {f'fold {i+1}': train_test(ratings, lambda _: (np.concatenate(parts[:i]+parts[i+1:]),parts[i])) for i in range(n)}
@@ -256,6 +258,7 @@ def cross_validate(
     if not isinstance(folds, dict): folds = {f'fold {i+1}': o for i,o in enumerate(folds)}
     rows = {}
     for name,(train,test) in progress_bar(folds.items()):
+        train,test = (as_frame(o, f'{name} of folds') for o in (train,test))
         both = pd.concat([train, test], ignore_index=True)
         dls = RecDataLoaders.from_df(both, lambda _: (np.arange(len(train)),np.arange(len(train), len(both))), **kwargs)
         start = time.perf_counter()

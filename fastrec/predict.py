@@ -6,10 +6,8 @@
 __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 
 # %% ../nbs/05_predict.ipynb #4b51ffc2
-import math
 from contextlib import contextmanager
 from copy import copy
-from numbers import Integral,Real
 from pathlib import Path
 from warnings import warn
 import numpy as np,pandas as pd,torch
@@ -20,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .devices import is_out_of_memory,need_memory,upload
 from .labels import *
 from .labels import as_labels,need_package
-from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
+from .frames import as_frame,as_ratings,check_kind,factorized,gaps,label_column,need_columns,need_finite,need_flags,need_whole
 from .factors import *
 from .factors import _table
 from .screens import make_screen
@@ -115,16 +113,6 @@ def _evaluating(model):
     with torch.no_grad(): yield _in_evaluation(model),next(model.parameters()).device
 
 # %% ../nbs/05_predict.ipynb #1d6a8f03
-def _need_whole(name, n, least=1):
-    "Refuse an `n` that is no whole number from `least` on"
-    if isinstance(n, (bool,np.bool_)) or not isinstance(n, Integral): raise TypeError(f'{name}={n!r} must be a whole number')
-    if n<least: raise ValueError(f'{name}={n} must be at least {least}')
-
-def _need_finite(name, z):
-    "Refuse a `z` that is no finite number"
-    if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r} must be a number')
-    if not math.isfinite(z): raise ValueError(f'{name}={z} must be a finite number')
-
 def _need_choice(unknown, *choices):
     if unknown not in choices: raise ValueError(f'unknown={unknown!r} must be {" or ".join(map(repr, choices))}')
 
@@ -165,6 +153,7 @@ def predict(self:Recommends,
 )->float:
     "The rating that `user` is predicted to give to `item`"
     _need_choice(unknown, 'raise', 'average')
+    need_flags(std=std)
     if std: _need_draws(self.model, 2)
     codes = []
     for vocab,label in zip(self.ds.classes.values(), (user,item)):
@@ -192,7 +181,7 @@ def _need_draws(model, n=1):
 
 def _one_draw(model, s):
     n = _need_draws(model).n_draws
-    _need_whole('draw', s, -n)
+    s = need_whole('draw', s, -n)
     if s>=n: raise ValueError(f'draw={s}: there are draws 0 to {n-1}')
     return model.one_draw(s)
 
@@ -210,6 +199,7 @@ def predict_df(self:Recommends,
     std:bool=False, # After `fit_bayes`: give the standard deviations of the ratings too?
 )->pd.Series: # Predictions under the index of `frame`; with `std` a frame with them and the column 'std'
     "Predicted ratings for the rows of `frame`"
+    need_flags(std=std)
     if std: _need_draws(self.model, 2)
     ds = self.ds.encode(frame, unknown, with_labels=False)
     name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
@@ -296,7 +286,7 @@ def predict_grid(self:Recommends,
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
 )->Tensor: # Shape (n_users,n_items), in the order asked for, on the model's device; or `out`
     "Predicted ratings of `users` for `items`. `KeyError` for an unknown label"
-    _need_whole('max_bytes', max_bytes)
+    max_bytes = need_whole('max_bytes', max_bytes)
     grid = _check_grid(dtype, out)
     if any(isinstance(o, (set,frozenset)) for o in (users,items)): raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = _asked_for(self, users, items, unknown)
@@ -373,7 +363,7 @@ def _candidates(self, items, min_count):
     codes = items if isinstance(items, Tensor) else _codes(self.ds.classes[self.ds.item_name], items)
     codes = codes.long() if items is None else codes.long().unique()
     if self.counts is None:
-        if min_count: raise ValueError(f'min_count={min_count}: how often items were rated is not known here')
+        if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
     return codes[self.counts[codes]>=max(min_count, 1)]
 
@@ -478,7 +468,8 @@ def _frame(self, items, users, scores, places):
     def labels(v, codes):
         return pd.Categorical.from_codes(codes-1, v.labels) if pd.api.types.is_string_dtype(v.labels.dtype) else v.decode(codes)
     vu,vi = self.ds.classes.values()
-    return pd.DataFrame({vu.name: labels(vu, users[rows]), 'rank': (ranks+1).int(), vi.name: labels(vi, items[places[rows,ranks]]),
+    user,item = (label_column(v.name, 'rank', 'score') for v in (vu,vi))
+    return pd.DataFrame({user: labels(vu, users[rows]), 'rank': (ranks+1).int(), item: labels(vi, items[places[rows,ranks]]),
                          'score': self.model.to_range(scores[rows,ranks].float())})
 
 @contextmanager
@@ -505,13 +496,12 @@ def _parquet(path):
 
 # %% ../nbs/05_predict.ipynb #5fa1d3c6
 def _check_request(n, min_count, max_bytes, z, path):
-    "Refuse arguments of `recommend` that mean nothing"
-    _need_whole('n', n)
-    _need_whole('max_bytes', max_bytes)
-    _need_finite('min_count', min_count)
-    _need_finite('z', z)
-    if min_count<0: raise ValueError(f'min_count={min_count} must be at least 0')
+    "Arguments of `recommend` in Python's own types; refused where they mean nothing"
+    n,max_bytes = need_whole('n', n),need_whole('max_bytes', max_bytes)
+    min_count,z = need_finite('min_count', min_count),need_finite('z', z)
+    if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
     if path is not None and not isinstance(path, (str,Path)): raise TypeError(f'path={path!r} must be the name of a file')
+    return n,min_count,max_bytes,z
 
 def _by_draws(self, z, draw):
     "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
@@ -548,7 +538,7 @@ def recommend(self:Recommends,
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
 )->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; or `path`
     "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
-    _check_request(n, min_count, max_bytes, z, path)
+    n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
     if z or draw is not None: self = _by_draws(self, z, draw)
     shard = self.seen and self.seen.shard
     codes,of_items = _asked_for(self, users, items, unknown)
@@ -559,7 +549,7 @@ def recommend(self:Recommends,
 # %% ../nbs/05_predict.ipynb #47b62034
 def _similar(self, label, n, side):
     vocab,factors = list(self.ds.classes.values())[side],(self.model.user_factors,self.model.item_factors)[side]
-    _need_whole('n', n)
+    n = need_whole('n', n)
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
     k = int(vocab.lookup([label])[0])-1
     factors = F.normalize(factors.float())
@@ -568,7 +558,7 @@ def _similar(self, label, n, side):
     if side and self.counts is not None: sims[self.counts[1:].to(sims.device)==0] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(sims[None], n))
     ok = best>-torch.inf
-    return pd.DataFrame({vocab.name: vocab.decode(cols[ok]+1), 'similarity': best[ok]})
+    return pd.DataFrame({label_column(vocab.name, 'similarity'): vocab.decode(cols[ok]+1), 'similarity': best[ok]})
 
 @patch
 def similar(self:Recommends,

@@ -120,7 +120,8 @@ def check_metrics(learn, slow, rows, held, r):
     mine = right('evaluate', got).loc['model']
     if not close_calls(slow, relevant, k, seen, counts):
         lists = {u: [i for i,_ in slow.best(u, k, None, seen[u], counts)] for u in relevant}
-        want = list_metrics(lists, relevant, k, counts, len(slow.users), len(slow.items))
+        raters = collections.Counter(i for _,i in {(u,i) for u,i,_ in rows})
+        want = list_metrics(lists, relevant, k, raters, len(slow.users), len(slow.items))
         for name,o in want.items(): need(alike(float(mine[name]), o),
             f'evaluate: {name} is {mine[name]} where {o} is right')
     if not learn.model.is_preference: check_errors(slow, mine, rows, held)

@@ -192,7 +192,7 @@ def headline(r, case):
 
 def wide(r, case):
     "A table of users by items"
-    if repeats(case): return
+    if repeats(case) or case.rows.rating.dtype.kind=='c': return
     table = case.rows.pivot(index='user', columns='item', values='rating')
     if r.random()<.5: table = table.fillna(0)
     if r.random()<.6: table = table.reset_index()
@@ -223,7 +223,7 @@ def as_index(r, case):
     k = r.choice(['user','item','rating','time'])
     if k not in case.names: return
     case.frame = case.frame.set_index(case.names[k])
-    case.note(f'{k} as index', fair if k!='time' else good)
+    case.note(f'{k} as index', fair if k!='time' or 'time_name' in case.kwargs else good)
 
 def other_index(r, case):
     n = len(case.frame)

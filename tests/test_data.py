@@ -255,7 +255,7 @@ def test_bad_share(ratings, splitter, valid_pct):
     with pytest.raises(ValueError, match=f'valid_pct={valid_pct} must be a share'): splitter(valid_pct)(ratings)
 
 def test_splitter_needs_its_column(ratings):
-    with pytest.raises(ValueError, match="needs a column 'when'; the frame has user, item"): TimeSplitter(time_name='when')(ratings)
+    with pytest.raises(ValueError, match="the frame to split has no column 'when'; it has user, item"): TimeSplitter(time_name='when')(ratings)
     with pytest.raises(ValueError, match="2 rows have no 'timestamp'"): LeaveLastSplitter()(ratings.assign(timestamp=ratings.timestamp.where(ratings.index>=2)))
 
 def test_sides(tmp_path):

@@ -363,7 +363,7 @@ def check_split(name, args, case):
     got = attempt(parts)
     nonsense,odd = (any(f(v) for v in args.values()) for f in (lambda v: v.means is calls.refuse, lambda v: v.may_refuse))
     if got.error is not None:
-        there = name in ('seeded','user') or 'time' in case.names
+        there = name in ('seeded','user') or case.names.get('time') in case.frame
         need(case.must!=good or nonsense or odd or not there, f'refused: {got.text}')
         return got
     need(not nonsense, 'takes nonsense')
@@ -421,7 +421,7 @@ def weigh_file(got, case, name, how):
     "Numbers may have become text, or text numbers, but all must read the same"
     if got.error is not None: return count('files refused')
     mine = [(str(u),str(i),y) for u,i,y in pairs(got.value.train_ds)]
-    try: want = triples(case.rows, str)[:cut(len(case.rows))]
+    try: want = triples(case.rows, lambda o: str(plain(o)))[:cut(len(case.rows))]
     except (TypeError,ValueError): want = []
     if mine!=want and not got.said: raise wrong(f'{name}: wrong in silence: {mine[:2]} for {want[:2]}', case, how)
     if case.must==told and not got.said: raise wrong(f'{name}: not said', case, how)

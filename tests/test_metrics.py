@@ -234,7 +234,7 @@ def test_another_scale_is_told(fitted):
 
 @pytest.mark.parametrize('kwargs,error', [(dict(k=2.5), 'k=2.5 must be a whole number'), (dict(min_rating='4'), "min_rating='4' must be a number"), (dict(min_rating=5.5), 'reaches min_rating=5.5; the highest is 5')])
 def test_bad_arguments(fitted, kwargs, error):
-    with pytest.raises(ValueError, match=error): fitted[1].evaluate(**kwargs)
+    with pytest.raises((TypeError,ValueError), match=error): fitted[1].evaluate(**kwargs)
 
 # ------------------------------------------------------------------ saved recommenders
 @pytest.mark.parametrize('how', ['fit_als','fit_ials','fit_one_cycle','fit_bayes','nn'])

@@ -146,7 +146,7 @@ def test_bad_frames(ratings, change, error):
     (dict(splitter=lambda o: (range(6000),[])), 'validation part is empty: of 6000 rows the splitter gave 6000 to training'),
     (dict(splitter=lambda o: (range(6000),[6000])), 'gave row 6000 for validation; there are 0 to 5999'),
     (dict(splitter=lambda o: (range(10,6000),[-1])), 'gave row -1 for validation'), (dict(splitter=lambda o: ([.5,1.],[2])), 'gave float64 for training'),
-    (dict(splitter=lambda o: ([5,6,5],[2])), 'gave 1 rows for training several times, 5 for one'), (dict(bs=0), 'bs=0 and val_bs=0 must be'), (dict(val_bs=-1), 'val_bs=-1'),
+    (dict(splitter=lambda o: ([5,6,5],[2])), 'gave 1 rows for training several times, 5 for one'), (dict(bs=0), 'bs=0 must be at least 1'), (dict(val_bs=-1), 'val_bs=-1'),
     (dict(splitter=IndexSplitter([])), 'validation part is empty'),
     (dict(splitter=lambda o: ([],range(6000))), '0 training rows are fewer than one batch')])
 def test_bad_arguments(ratings, kwargs, error):

@@ -360,6 +360,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'fastrec.frames._check_type': ('frames.html#_check_type', 'fastrec/frames.py'),
                                 'fastrec.frames._codes_of': ('frames.html#_codes_of', 'fastrec/frames.py'),
                                 'fastrec.frames._converted': ('frames.html#_converted', 'fastrec/frames.py'),
+                                'fastrec.frames._fits_better': ('frames.html#_fits_better', 'fastrec/frames.py'),
                                 'fastrec.frames._ids_or_counts': ('frames.html#_ids_or_counts', 'fastrec/frames.py'),
                                 'fastrec.frames._index_hint': ('frames.html#_index_hint', 'fastrec/frames.py'),
                                 'fastrec.frames._is_real': ('frames.html#_is_real', 'fastrec/frames.py'),

@@ -92,8 +92,8 @@ def as_frame(data, what='ratings'):
     except UnicodeEncodeError as e: raise ValueError(f'{what} hold {no_text(e.object)}') from e
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f'{what} must be a DataFrame, not {type_name(data)}{_advice(data)}')
-    if df.columns.nlevels>1:
-        raise ValueError(f'the columns of {what} have {df.columns.nlevels} levels, {df.columns[0]!r} for one: '
+    if levels := [c for c in df.columns if isinstance(c, tuple)]:
+        raise ValueError(f'the columns of {what} have {len(levels[0])} levels, {levels[0]!r} for one: '
                          "give each a name of its own, as in df.columns = ['user','item','rating']")
     return df
 
@@ -232,12 +232,21 @@ def check_place(df, placed):
 def _index_hint(df):
     return ''.join(f'; {n!r} is its index, call .reset_index() first' for n in df.index.names if role_of(n)[0])
 
+def _fits_better(index, col):
+    "Does an `index` of this name say more than the column `col`: by its name, or since it tells items of one title apart?"
+    (role,rank),(other,other_rank) = role_of(index),role_of(col)
+    return role==other and rank<other_rank or role=='item' and other=='title'
+
 def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
     roles = (['user'],['title','item'],['rating','count'])[i]
     for role in roles:
-        if (res := usual_column(df, [role], _arguments[i])) is not None: return res
+        if (res := usual_column(df, [role], _arguments[i])) is None: continue
+        if better := [n for n in df.index.names if _fits_better(n, res)]:
+            raise ValueError(f'{better[0]!r} is the index of the frame, and {res!r} would be taken in its place: '
+                             f'call .reset_index() first, or name the right column with {_arguments[i]}')
+        return res
 
 def _by_place(df, i, names):
     "The `i`-th column of `df`, refused if its name says that it is something else"
@@ -649,10 +658,10 @@ def _unit_of(most):
 def as_seconds(col):
     "`col`, dates or seconds since 1970, as int32"
     times = as_times(col)
+    number = pd.api.types.is_numeric_dtype(times)
     if pd.api.types.is_datetime64_any_dtype(times): times = (times-pd.Timestamp(0, tz=times.dt.tz))//pd.Timedelta('1s')
     if not pd.api.types.is_numeric_dtype(times): raise ValueError(
         f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
-    number = pd.api.types.is_numeric_dtype(plain(col))
     ok = times.between(1, 2**31-1).to_numpy()
     if not ok.all(): raise ValueError(
         f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are needed, '
@@ -788,7 +797,8 @@ def _numbers(col):
 def _ones(col, most, name):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
     def text(o): return '|'.join(map(str, o)) if isinstance(o, (list,tuple,set,np.ndarray)) else str(o)
-    parts = pd.Series(col.map(text).to_numpy()).str.split('|').explode()
+    try: parts = pd.Series(col.map(text).to_numpy()).str.split('|').explode()
+    except UnicodeEncodeError as e: raise ValueError(f'side column {col.name!r} holds {no_text(e.object)}') from e
     codes,labels = pd.factorize(parts, sort=True)
     if len(labels)>most:
         raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: '
@@ -824,7 +834,8 @@ def side_columns(df, labels, name, most=10_000):
     df,found,width = side_rows(as_frame(df, 'side'), labels, name),[],0
     for c in df.columns:
         col = plain(df[c])
-        number = pd.api.types.is_numeric_dtype(col) and not pd.api.types.is_bool_dtype(col)
+        if col.dtype==object and kind_of(col)=='numbers': col = col.astype('float64')
+        number = _is_real(col.dtype) and not pd.api.types.is_bool_dtype(col)
         if number and not np.isfinite(col).all(): raise ValueError(f'side has values in {c!r} that are not finite')
         rows,cols,values,n = _numbers(col) if number and col.nunique()>1 else _ones(col, most-width, name)
         if n<2 and not number or number and col.nunique()<2:

@@ -52,7 +52,9 @@ def several(r, labels, ordered=False):
     some = r.choices(labels, k=r.choice([1,1,2,3]))
     x = r.random()
     if x<.1: return Arg(None, None)
-    if x<.25: return one(r, labels) if r.random()<.4 else Arg(some[0], [some[0]])
+    if x<.25:
+        single = one(r, labels) if r.random()<.4 else Arg(some[0], [some[0]])
+        return single if single.value is not None else Arg(None, None)
     if x<.3: return Arg([], [])
     if x<.8: return r.choice(boxes(some))
     if x<.85: return Arg(s := set(some), refuse if ordered and len(s)>1 else list(s), True)

@@ -119,7 +119,8 @@ def name_columns(r, case, odd):
     names = {k: r.choice(v) for k,v in usual.items()}
     if odd:
         for k in r.sample(list(odd_names), r.randint(1, 3)): names[k] = r.choice(odd_names[k])
-    if len(set(names.values()))<4: return name_columns(r, case, odd)
+    swapped = names['user'] in usual['item'] and names['item'] in usual['user']  # which nobody could know
+    if len(set(names.values()))<4 or swapped: return name_columns(r, case, odd)
     strange = [k for k in ('user','item','rating') if names[k] not in usual[k]]
     guessed = all(names[k] in synonyms for k in strange)
     pointed = odd and r.random()<.5
@@ -177,7 +178,7 @@ def mistyped(r, case):
 def shared_titles(r, case):
     "Two items of one title, beside the column of their ids"
     ids = list(dict.fromkeys(map(plain, case.rows['item'])))
-    if len(ids)<3 or 'title' in case.frame or case.names.get('item') not in usual['item']: return
+    if len(ids)<3 or case.rows['item'].isna().any() or 'title' in case.frame or case.names.get('item') not in usual['item']: return
     names = {o: f'Film {k} (1999)' for k,o in enumerate(ids)}
     names[ids[1]] = names[ids[0]]
     case.frame['title'] = [names[plain(o)] for o in case.rows['item']]
@@ -315,6 +316,7 @@ def containers(r, case):
     make,must = kinds[how]
     if how in ('coo','csr') and (case.must==told or repeats(case) or case.rows.rating.dtype.kind not in 'iuf'): return
     if isinstance(case.frame, pd.DataFrame) and not case.frame.columns.is_unique: return
+    if how=='sparse columns' and case.rows.rating.dtype.kind=='c': return
     try:
         with warnings.catch_warnings(action='ignore'): case.frame = make(case.frame)
     except Exception: return  # no such frame exists

@@ -9,7 +9,7 @@ from fastrec.all import Net,PosteriorMean
 
 home = Path(fastrec.__file__).parent
 refusals = (ValueError,KeyError,TypeError,FloatingPointError,ImportError,OSError)
-things = r"['\"\d=]|\w_\w|\b(frame|ratings?|column|rows?|labels?|users?|items?|model|learner|batch|draws?)\b"
+things = r"['\"\d=]|\w_\w|\b(frame|ratings?|column|rows?|labels?|users?|items?|model|learner|batch|draws?|side)\b"
 
 class Fault(AssertionError): "What must not happen: a raw error, a hang, a wrong answer without a word"
 

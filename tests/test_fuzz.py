@@ -12,6 +12,7 @@ from fastrec import all as fastrec_all
 from fastrec.all import (BundleError,LeaveLastSplitter,RecDataLoaders,Seen,SeededSplitter,TimeSplitter,UserSplitter,
                          dot_learner,load_recommender,nn_learner,sample_ratings)
 from fastrec.export import _checksum
+from fastrec.frames import side_columns
 from fastrec.screens import ByteScreen,HalfScreen,PlainBytes,screen_for
 from frames import fair,good,told
 from judge import Fault,attempt,labels,pairs,plain,where
@@ -383,6 +384,65 @@ def split_case(seed):
 
 def test_splits_are_fair(): judged(split_case, .5)
 
+# ------------------------------------------------------------------ what is known of users
+known_of = {  # columns of a frame of n users
+    'age': lambda r, n: [r.randint(18, 70) for _ in range(n)], 'height': lambda r, n: [round(r.uniform(1, 2), 2) for _ in range(n)],
+    'job': lambda r, n: [r.choice(['nurse','cook','CEO']) for _ in range(n)], 'likes': lambda r, n: [r.choice(['tea','tea|cake','jam']) for _ in range(n)],
+    'tags': lambda r, n: [r.choice([['a'],['a','b'],['c']]) for _ in range(n)], 'member': lambda r, n: [r.random()<.5 for _ in range(n)],
+    'born': lambda r, n: [pd.Timestamp('2000')+pd.Timedelta(r.randint(0, 3), 'D') for _ in range(n)], 'all': lambda r, n: ['x']*n, 'one': lambda r, n: [7]*n}
+side_changes = {
+    'as it is': (lambda r, d: d, good), 'shuffled': (lambda r, d: d.sample(frac=1, random_state=r.randint(0, 99)), good), 'as index': (lambda r, d: d.set_index('user'), good),
+    'others too': (lambda r, d: pd.concat([d, first_is(d, 'user', 'stranger', 999).head(1)]), good), 'nullable': (lambda r, d: d.convert_dtypes(), fair),
+    'categories': (lambda r, d: d.assign(**{c: d[c].astype('category') for c in d if c in ('user','job')}), good), 'dict': (lambda r, d: d.to_dict('list'), fair),
+    'arrow': (lambda r, d: arrow(d), fair), 'polars': (lambda r, d: frames.polars.from_pandas(d), fair), 'objects': (lambda r, d: d.astype(object), fair),
+    'a gap': (lambda r, d: gap(r, d, r.choice(list(d))), told), 'a row less': (lambda r, d: d.iloc[1:], told), 'a row twice': (lambda r, d: pd.concat([d, d.head(1)]), told),
+    'text users': (lambda r, d: d.assign(user=d.user.map(str)), fair), 'a column twice': (lambda r, d: pd.concat([d, d[[list(d)[-1]]]], axis=1), told),
+    'infinite': (lambda r, d: d.assign(age=np.inf), told), 'no users': (lambda r, d: d.drop(columns='user'), told), 'nothing': (lambda r, d: None, told),
+    'broken text': (lambda r, d: d.assign(job=pd.Series(['\ud800']*len(d), d.index, dtype=object)), told), 'complex': (lambda r, d: d.assign(age=1j*np.arange(len(d))), fair)}
+
+def slow_columns(d, users):
+    "The columns that the frame `d` says of `users`, each as a tuple of numbers, in no order"
+    d,res = d.set_index('user').loc[users],[]
+    for c in d:
+        col = d[c].tolist()
+        if isinstance(col[0], (int,float)) and not isinstance(col[0], bool):
+            if len(set(col))>1: res.append(tuple(((np.array(col)-np.mean(col))/np.std(col, ddof=1)).tolist()))
+            continue
+        parts = [o if isinstance(o, list) else str(o).split('|') for o in col]
+        values = sorted(set(sum(parts, [])))
+        if len(values)>1: res += [tuple(float(v in o) for o in parts) for v in values]
+    return sorted(res)
+
+def dense(rows, cols, values, width, n):
+    res = np.zeros((n,width))
+    res[rows,cols] = values
+    return sorted(map(tuple, res.T.tolist()))
+
+def side_case(seed):
+    r = random.Random(seed)
+    n,text = r.randint(2, 9),r.random()<.5
+    users = [f'u{k}' if text else k for k in r.sample(range(30), n)]
+    clean = pd.DataFrame({'user': users, **{c: known_of[c](r, n) for c in r.sample(list(known_of), r.randint(1, 4))}})
+    kind = r.choice(list(side_changes))
+    make,must = side_changes[kind]
+    try: frame = make(r, clean)
+    except Exception: return  # no such frame exists
+    if kind=='text users' and text: must = good
+    try:
+        got = attempt(side_columns, frame, sorted(users), 'user')
+        want = slow_columns(clean, sorted(users))
+        if got.error is None:
+            mine = dense(*got.value, n)
+            same = len(mine)==len(want) and np.allclose(np.array(mine), np.array(want), atol=1e-5)
+            need(same or kind=='complex' or got.said, f'wrong in silence: {mine[:2]} for {want[:2]}')
+            need(must!=told or got.said, 'not said')
+            need(not got.said or kind=='complex' or any('says nothing' in o for o in got.said) and any(clean[c].map(repr).nunique()<2 for c in clean), f'warned of: {got.text}')
+        else: need(must!=good, f'refused: {got.text}')
+    except Fault as e: raise Fault(f'side: {kind}: {e} || {frames.shown(frame)}') from e
+    count('side frames refused' if got.error else 'side frames read')
+
+def test_side_frames_are_right_or_told(): judged(side_case, .5)
+
 # ------------------------------------------------------------------ files
 def as_csv(r, case, folder):
     "The frame of `case` as text of some kind: its path, and some of what a careful reader would say"
@@ -417,11 +477,13 @@ def file_case(seed):
     finally: shutil.rmtree(folder)
     weigh_file(got, case, read.__name__, how)
 
+def as_text(o): return str(o[1] if isinstance(o := plain(o), tuple) and o[0]=='bool' else o)
+
 def weigh_file(got, case, name, how):
     "Numbers may have become text, or text numbers, but all must read the same"
     if got.error is not None: return count('files refused')
-    mine = [(str(u),str(i),y) for u,i,y in pairs(got.value.train_ds)]
-    try: want = triples(case.rows, lambda o: str(plain(o)))[:cut(len(case.rows))]
+    mine = [(as_text(u),as_text(i),y) for u,i,y in pairs(got.value.train_ds)]
+    try: want = triples(case.rows, as_text)[:cut(len(case.rows))]
     except (TypeError,ValueError): want = []
     if mine!=want and not got.said: raise wrong(f'{name}: wrong in silence: {mine[:2]} for {want[:2]}', case, how)
     if case.must==told and not got.said: raise wrong(f'{name}: not said', case, how)

@@ -363,11 +363,7 @@ def test_splitters_find_usual_names(small):
     other = small.rename(columns=dict(user='userId', timestamp='review_date'))
     for make in (TimeSplitter, LeaveLastSplitter, lambda: UserSplitter(seed=1)):
         assert [list(o) for o in make()(other)]==[list(o) for o in make()(small)] and read(other, splitter=make())
-<<<<<<< HEAD
-    refused(lambda: TimeSplitter()(small.drop(columns='timestamp')), "has no column 'timestamp'; it has user, title, rating")
-=======
     refused(lambda: TimeSplitter()(small.drop(columns='timestamp')), "the frame to split has no column 'timestamp'; it has user, title, rating")
->>>>>>> refs/heads/fuzzfix
     refused(lambda: TimeSplitter()(pd.concat([small, small.timestamp], axis=1)), "several columns 'timestamp'")
     pl = pytest.importorskip('polars')
     assert [list(o) for o in LeaveLastSplitter()(pl.from_pandas(small))]==[list(o) for o in LeaveLastSplitter()(small)] and read(pl.from_pandas(small), splitter=UserSplitter())

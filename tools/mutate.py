@@ -20,7 +20,7 @@ mutations = {  # name: file, text, what it becomes, and who should notice
     'min for max': ('metrics.py', 'n_relevant.clamp(max=hits.shape[1])', 'n_relevant.clamp(min=hits.shape[1])', 'test_metrics.py -k scikit_learn'),
     'a wrong axis': ('metrics.py', 'hits.cumsum(1)/ranks', 'hits.cumsum(0)/ranks', 'test_metrics.py -k map_as_scikit_learn'),
     'a skipped check': ('export.py', "if hashed and _sha256(file)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),
-    'a swapped column': ('interpret.py', "'bias': bias, 'preference'", "'bias': score, 'preference'", 'test_interpret.py -k average_user')}
+    'a swapped column': ('interpret.py', '(vocab.decode(codes),bias,score)', '(vocab.decode(codes),score,bias)', 'test_interpret.py -k average_user')}
 
 def run(folder, tests):
     "Do `tests` pass with the package in `folder`?"

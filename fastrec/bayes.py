@@ -10,6 +10,7 @@ from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import is_whole
 from .frames import as_frame,side_columns
 from .dls import *
 from .factors import *
@@ -238,7 +239,7 @@ def _is_posterior(model, n_factors):
 
 def _check_sampling(n_sweep, burn, n_draws):
     for k,o in dict(burn=burn, n_draws=n_draws).items():
-        if not isinstance(o, (int,np.integer)) or isinstance(o, bool): raise ValueError(f'{k}={o!r} must be a whole number')
+        if not is_whole(o): raise ValueError(f'{k}={o!r} must be a whole number')
     if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
 

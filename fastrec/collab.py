@@ -11,6 +11,7 @@ from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import is_whole
 from .dls import *
 from .factors import *
 from .models import *
@@ -154,7 +155,7 @@ def _check_loss(loss_func, dls):
 # %% ../nbs/03_collab.ipynb #b1bedca6
 def _check_seed(seed):
     if seed is None: return None
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -2**63<=seed<2**63:
+    if not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
     return int(seed)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from fastai.data.all import *
 from .frames import *
 from .frames import as_frame,as_times,split_column
+from .labels import is_whole,need_choice
 
 # %% ../nbs/00_data.ipynb #09623402
 GROUPLENS = 'https://files.grouplens.org/datasets/movielens'
@@ -143,7 +144,7 @@ def movielens_sides(
     item_name:str='title', # Have the items by 'title', as `movielens` tells them apart, or by 'item'?
 )->list: # Frames indexed by user (`age`, `sex`, `occupation`, where the release has them) and by item (`genres`, `year`)
     "What the MovieLens release `name` tells of its users and items, for `fit_bayes(side=...)`"
-    if item_name not in ('title','item'): raise ValueError(f"item_name={item_name!r} must be 'title' or 'item'")
+    need_choice('item_name', item_name, 'title', 'item')
     path,lay = _release(name, path)
     items = _read_items(path/lay['items'], lay['item_sep'])
     of = lambda o: '|'.join(g for g,there in zip(_genres_100k, o[4:]) if there=='1') if lay is _tab else o[1]
@@ -260,10 +261,8 @@ def _factorized(col):
     except TypeError as e:
         raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: convert them, say with .astype(str)') from e
 
-def _is_whole(o): return isinstance(o, (int,np.integer)) and not isinstance(o, bool)
-
 def _permutation(n, seed):
-    if seed is not None and not (_is_whole(seed) and -2**63<=seed<2**63): raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
+    if seed is not None and not (is_whole(seed, -2**63) and seed<2**63): raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
@@ -310,7 +309,7 @@ def LeaveLastSplitter(
     time_name:str='timestamp', # Column to order by, as in `TimeSplitter`
 ):
     "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training whole"
-    if not _is_whole(n) or n<1: raise ValueError(f'n={n!r} must be a whole number, 1 or more')
+    if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name)

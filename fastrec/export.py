@@ -9,7 +9,6 @@ __all__ = ['BundleError', 'check_savable', 'load_recommender', 'ItemIndex']
 import hashlib,json,os,platform,re,sys,time,uuid
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError,version
-from numbers import Integral
 from pathlib import Path
 import numpy as np,pandas as pd,torch
 from fastcore.basics import noop,patch
@@ -19,7 +18,7 @@ from torch import nn
 from . import __version__
 from .devices import as_device,need_memory
 from .labels import *
-from .labels import need_package
+from .labels import is_whole,need_package
 from .factors import *
 from .predict import *
 from .predict import _candidates,_frame,_parquet,_predict
@@ -175,7 +174,7 @@ def _columns(ds):
     "Names of the columns of user, item, rating and time, as JSON keeps them"
     res = dict(zip(('user','item'), ds.classes), rating=ds.rating_name, time=ds.time_name)
     for k,v in res.items():
-        if isinstance(v, Integral) and not isinstance(v, bool): res[k] = int(v)
+        if is_whole(v): res[k] = int(v)
         elif not (isinstance(v, str) or (v is None and k=='time')):
             raise ValueError(f'the column {v!r} of the {k}s has a name that cannot be saved: rename it to text or a whole number')
     return res

@@ -6,10 +6,10 @@
 __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
 # %% ../nbs/00a_labels.ipynb #353801fc
-import atexit,difflib,importlib,itertools,os,sys,threading
+import atexit,difflib,importlib,itertools,math,os,sys,threading
 from bisect import bisect_left
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral,Real
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
@@ -118,13 +118,23 @@ def o2i(self:Vocab):
     "From a label to its code, as in fastai's vocabularies; read only, and with a `KeyError` for a label that isn't there"
     return _Codes(self)
 
-# %% ../nbs/00a_labels.ipynb #1571bda2
+# %% ../nbs/00a_labels.ipynb #b7c64815
 def need_package(module, package=None):
     "The `module` of a `package` that fastrec does without; `ImportError` says how to install it"
     package = package or module.split('.')[0]
     try: return importlib.import_module(module)
     except ImportError as e: raise ImportError(f'{package} is needed for this: pip install {package}') from e
 
+def is_whole(o, least=-math.inf):
+    "Is `o` a whole number, Python's or NumPy's, of at least `least`?"
+    return isinstance(o, Integral) and not isinstance(o, bool) and o>=least
+
+def need_choice(name, value, *choices):
+    "Refuse a `value` of the argument `name` that is none of the `choices`"
+    *most,last = map(repr, choices)
+    if value not in choices: raise ValueError(f'{name}={value!r} must be {", ".join(most)} or {last}')
+
+# %% ../nbs/00a_labels.ipynb #1571bda2
 def _processes(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
     device = torch.device(device).type
@@ -278,7 +288,7 @@ def encode(self:RatingsTensors,
     with_labels:bool=None, # Read the ratings too? If left out: where the frame has them
 ):
     "`RatingsTensors` of the frame `df`, in its order, by the labels of training"
-    if unknown not in ('raise','average','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise', 'average' or 'drop'")
+    need_choice('unknown', unknown, 'raise', 'average', 'drop')
     df = as_frame(df)
     with_labels = ifnone(with_labels, self.rating_name in df)
     timed = self.time_name is not None and self.time_name in df

@@ -9,7 +9,7 @@ __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 import math
 from contextlib import contextmanager
 from copy import copy
-from numbers import Integral,Real
+from numbers import Real
 from pathlib import Path
 from warnings import warn
 import numpy as np,pandas as pd,torch
@@ -19,7 +19,7 @@ from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
 from .devices import is_out_of_memory,need_memory,upload
 from .labels import *
-from .labels import as_labels,need_package
+from .labels import as_labels,is_whole,need_choice,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
 from .factors import *
 from .factors import _table
@@ -117,16 +117,13 @@ def _evaluating(model):
 # %% ../nbs/05_predict.ipynb #1d6a8f03
 def _need_whole(name, n, least=1):
     "Refuse an `n` that is no whole number from `least` on"
-    if isinstance(n, (bool,np.bool_)) or not isinstance(n, Integral): raise TypeError(f'{name}={n!r} must be a whole number')
+    if not is_whole(n): raise TypeError(f'{name}={n!r} must be a whole number')
     if n<least: raise ValueError(f'{name}={n} must be at least {least}')
 
 def _need_finite(name, z):
     "Refuse a `z` that is no finite number"
     if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r} must be a number')
     if not math.isfinite(z): raise ValueError(f'{name}={z} must be a finite number')
-
-def _need_choice(unknown, *choices):
-    if unknown not in choices: raise ValueError(f'unknown={unknown!r} must be {" or ".join(map(repr, choices))}')
 
 def _codes(vocab, labels, lost=None):
     "Codes of `labels`, one or several; of all if it's `None`. What is unknown raises, or, if there is a list `lost`, joins it"
@@ -139,7 +136,7 @@ def _codes(vocab, labels, lost=None):
 
 def _asked_for(self, users, items, unknown):
     "Codes of `users` and of `items`"
-    _need_choice(unknown, 'raise', 'drop')
+    need_choice('unknown', unknown, 'raise', 'drop')
     res,said = [],[]
     for vocab,labels in zip(self.ds.classes.values(), (users,items)):
         lost = [] if unknown=='drop' else None
@@ -164,7 +161,7 @@ def predict(self:Recommends,
     std:bool=False, # After `fit_bayes`: give the standard deviation of the rating too?
 )->float:
     "The rating that `user` is predicted to give to `item`"
-    _need_choice(unknown, 'raise', 'average')
+    need_choice('unknown', unknown, 'raise', 'average')
     if std: _need_draws(self.model, 2)
     codes = []
     for vocab,label in zip(self.ds.classes.values(), (user,item)):
@@ -788,7 +785,7 @@ def fold_in(self:Recommends,
     unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
-    _need_choice(unknown, 'raise', 'drop')
+    need_choice('unknown', unknown, 'raise', 'drop')
     if self.model.is_preference: ratings = _as_choices(self, ratings)
     x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior

@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
-from .labels import _summed
+from .labels import _summed,is_whole
 from .dls import *
 from .factors import *
 from .models import *
@@ -22,9 +22,8 @@ from .devices import Arithmetic,exact_device,seeded
 # %% ../nbs/04_solvers.ipynb #704e5244
 def check_solver(learn, n_factors, n_sweep, tol=None):
     "Refuse what a solver cannot begin with, before anything is touched"
-    whole = lambda o: isinstance(o, (int,np.integer)) and not isinstance(o, bool)
-    if not whole(n_sweep) or n_sweep<1: raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
-    if not whole(n_factors) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    if not is_whole(n_sweep, 1): raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
+    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if tol is not None and not 0<=tol<math.inf: raise ValueError(f'tol={tol!r} must be a number, 0 or more')
     if not len(learn.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
     if learn.dls.train_ds.shard:

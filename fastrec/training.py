@@ -14,6 +14,7 @@ from fastai.callback.all import *
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import is_whole
 from .dls import *
 from .factors import *
 from .devices import seeded
@@ -589,7 +590,7 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
 # %% ../nbs/02a_training.ipynb #bb4c418b
 def _check_fit(n_epoch, lr, cbs):
     "Refuse arguments of a fit that would fail halfway"
-    if not isinstance(n_epoch, (int,np.integer)) or isinstance(n_epoch, bool) or n_epoch<0: raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
+    if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     if isinstance(lr, (int,float)) and not 0<=lr<math.inf: raise ValueError(f'lr={lr} must be a number from 0 on')
     for cb in L(cbs):
         if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)): raise TypeError(f'cbs holds {cb!r}, which is no Callback')

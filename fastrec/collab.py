@@ -26,7 +26,7 @@ def _as_float(o):
     try: return float(o)
     except (TypeError,ValueError,RuntimeError): return math.nan
 
-def _infer_range(values):
+def infer_range(values):
     "Lowest and highest of the `values` of ratings, sorted, half a step wider; the step is the smallest between two of them, at least 1% of the span"
     values = np.asarray(values, float)
     span = values[-1]-values[0]
@@ -48,7 +48,7 @@ def _range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
-    lo,hi = _infer_range(dls.train_ds.values())
+    lo,hi = infer_range(dls.train_ds.values())
     if out := int(((dls.valid_ds.y<lo)|(dls.valid_ds.y>hi)).sum()):
         warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, and cannot be predicted: pass y_range')
     return lo,hi

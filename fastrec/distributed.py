@@ -11,14 +11,13 @@ from contextlib import ExitStack
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
-from .labels import _everyones,_processes,_summed
-from .labels import need_package
+from .labels import add_up,from_all,need_package,which_process
 from .dls import *
 from .factors import *
 from .training import *
 from .predict import *
 from .export import *
-from .export import _read_files
+from .export import read_files
 
 # %% ../nbs/09_distributed.ipynb #35a7c43f
 def _digest(ds):
@@ -32,14 +31,14 @@ def _agree(learn, part):
     "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
     about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
              'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
-    for what,theirs in ((k, [o[k] for o in _everyones(part, about)]) for k in about):
+    for what,theirs in ((k, [o[k] for o in from_all(part, about)]) for k in about):
         if len({*theirs})>1: raise ValueError(f'the processes differ in their {what} ({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
                                               'build them from the same frame in the same order, with the same seed for from_df')
     batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
     fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
     if fewest<part[1]: raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at least: take fewer processes, or a larger bs')
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
-    return _everyones(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
+    return from_all(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
 # %% ../nbs/09_distributed.ipynb #d3226632
 def _groups(counts, n, rng):
@@ -73,7 +72,7 @@ class _Block:
         if part is None: return [whole.index_copy_(0, self.rows, own) for whole,own in pairs]
         own = torch.cat([o.flatten(1) if o.ndim>1 else o[:,None] for _,o in pairs], 1)
         everyones = own.new_zeros(len(pairs[0][0]), own.shape[1]).index_copy_(0, self.rows, own)
-        _summed(part, everyones)
+        add_up(part, everyones)
         for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)): whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
 # %% ../nbs/09_distributed.ipynb #daa37aa6
@@ -173,15 +172,15 @@ class _ShareMetrics(Callback):
 
     def after_train(self):
         smooth = self.learn.recorder.smooth_loss
-        if torch.is_tensor(smooth.val): _summed(self.part, smooth.val.div_(self.part[1]))
+        if torch.is_tensor(smooth.val): add_up(self.part, smooth.val.div_(self.part[1]))
 
     def after_validate(self):
         device = self.dls.device
         for m in self.recorder._valid_mets:
-            if isinstance(m, AccumMetric): m.preds,m.targs = zip(*_everyones(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
+            if isinstance(m, AccumMetric): m.preds,m.targs = zip(*from_all(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
             elif hasattr(m, 'total') and hasattr(m, 'count'):
                 sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=device)
-                _summed(self.part, sums)
+                add_up(self.part, sums)
                 m.total,m.count = sums[0].float().cpu(),int(sums[1])
             else: raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for AvgMetric or AccumMetric')
 
@@ -209,7 +208,7 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
     """Train in all the processes that `accelerate launch`, `torchrun` or `notebook_launcher` have started; in one alone, as usual.
 
     `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many, `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
-    part = _processes(self.dls.device, **kwargs)
+    part = which_process(self.dls.device, **kwargs)
     if part[1]<2:
         yield self
         return
@@ -275,9 +274,9 @@ def _worker(ray, gpu):
     class Worker:
         def __init__(self, manifest, shared):
             import ray,torch,warnings
-            from fastrec.export import _assemble
+            from fastrec.export import assemble
             warnings.filterwarnings('ignore', 'The given NumPy array is not writable')  # nobody writes to it
-            self.rec = _assemble('the recommender', manifest, {f: {k: torch.from_numpy(v) for k,v in o.items()} for f,o in ray.get(shared[0]).items()})
+            self.rec = assemble('the recommender', manifest, {f: {k: torch.from_numpy(v) for k,v in o.items()} for f,o in ray.get(shared[0]).items()})
             if gpu: self.rec.model.to('cuda')
         def write(self, users, path, kwargs): return str(self.rec.recommend(users, path=path, **kwargs))
     return Worker
@@ -311,7 +310,7 @@ def recommend_distributed(
     todo = ((labels,path) for i,labels in enumerate(parts) if not (path := out/f'part-{i:06}.parquet').exists())
     ours = not ray.is_initialized()
     if ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
-    try: _run(ray, rec.manifest, _read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
+    try: _run(ray, rec.manifest, read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
     finally:
         if ours: ray.shutdown()
     return out

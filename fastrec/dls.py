@@ -12,12 +12,11 @@ from fastai.tabular.all import *
 from .data import *
 from .devices import as_device,need_memory
 from .labels import *
-from .labels import need_package
 from .frames import *
 from pandas.io.common import get_handle
 from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times
 from .frames import items_beside,need_columns,pick_columns,role_of,rows_to_keep,told_apart
-from .labels import encode_column,_processes
+from .labels import encode_column,need_package,which_process
 
 # %% ../nbs/01_dls.ipynb #994c46b4
 class RatingsDL(TfmdDL):
@@ -70,12 +69,13 @@ class RatingsDL(TfmdDL):
     def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
 
 # %% ../nbs/01_dls.ipynb #96103d03
-def _display(df):
+def display_frame(df):
     "Show `df` as a notebook or a terminal does, fastai's `display_df` has only the notebook's way"
     try: from IPython.display import display
     except ImportError: display = print
     display(df)
 
+# %% ../nbs/01_dls.ipynb #6e52e961
 @patch
 def decode(self:RatingsDL, b):
     "Frame of the labels and ratings of the batch `b`"
@@ -90,14 +90,14 @@ def decode_batch(self:RatingsDL, b, max_n=9, full=True):
 def show_batch(self:RatingsDL, b=None, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b`, by default of a fresh batch"
     df = self.decode([o[:max_n] for o in (self.one_batch() if b is None else b)])
-    return _display(df) if show else df
+    return display_frame(df) if show else df
 
 @patch
 def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b` beside the predictions `out`"
     df = self.decode([o[:max_n] for o in b])
     df[f'{self.rating_name}_pred'] = to_np(out[:max_n]).reshape(-1)
-    return _display(df) if show else df
+    return display_frame(df) if show else df
 
 # %% ../nbs/01_dls.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):
@@ -189,7 +189,7 @@ def from_df(cls:RecDataLoaders,
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
     val_bs,device = ifnone(val_bs, 8*bs),as_device(ifnone(device, _own_device()))
     if min(bs, val_bs)<1: raise ValueError(f'bs={bs} and val_bs={val_bs} must be at least 1')
-    part = _processes(device) if shard else (0,1)
+    part = which_process(device) if shard else (0,1)
     ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
     train,valid = _as_tensors(ratings, names, time_name, keep, splits, part)
@@ -377,7 +377,7 @@ def from_parquet(cls:RecDataLoaders,
     **kwargs
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
-    part = _processes(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
+    part = which_process(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
     df = _read_parquet(source, rows, user_name, item_name, rating_name, time_name, part)
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 

@@ -21,7 +21,7 @@ from .labels import *
 from .labels import is_whole,need_package
 from .factors import *
 from .predict import *
-from .predict import _candidates,_frame,_parquet,_predict
+from .predict import candidate_items,lists_frame,parquet_writer,predict_codes
 from .metrics import *
 
 # %% ../nbs/08_export.ipynb #79d43e8e
@@ -429,13 +429,13 @@ def _answers(model):
     return model(torch.zeros(1, 2, dtype=torch.int32)).shape==(1,) and model.score_grid(one, one).isfinite().all()
 
 # %% ../nbs/08_export.ipynb #141720c2
-def _read_files(folder, manifest, hashed=True):
+def read_files(folder, manifest, hashed=True):
     "The tensors of each file that `manifest` names"
     _refuse_pickles(folder)
     _check(manifest)
     return {k: _read_tensors(folder, k, v, hashed) for k,v in manifest['files'].items()}
 
-def _assemble(folder, manifest, files):
+def assemble(folder, manifest, files):
     "The `Recommender` that `manifest` describes, of the tensors in `files`"
     model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))
     if len(model)!=1 or len(seen)>1:
@@ -463,9 +463,9 @@ def _read_back(folder, text, model):
     "Refuse what has been written to `folder` if it couldn't be loaded by the manifest `text`, or answers otherwise than `model`"
     try:
         manifest = _parse_manifest(text, 'the manifest')
-        res = _assemble(folder, manifest, _read_files(folder, manifest, hashed=False))
+        res = assemble(folder, manifest, read_files(folder, manifest, hashed=False))
         x = torch.stack([torch.arange(16)%len(es[0].weight) for es in res.model.tables], 1)
-        found,want = _predict(res.model, x),_predict(model, x)
+        found,want = predict_codes(res.model, x),predict_codes(model, x)
     except _misfits as e: raise ValueError(f'the model is not saved, since it could not be loaded again: {e}') from e
     off = (found-want).abs().max()
     if not off<=.01*want.abs().max().clamp(min=1):
@@ -479,7 +479,7 @@ def load_recommender(
     folder,device = Path(path),as_device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     for attempt in range(10):
         manifest = _read_manifest(folder)
-        try: res = _assemble(folder, manifest, _read_files(folder, manifest))
+        try: res = assemble(folder, manifest, read_files(folder, manifest))
         except _misfits as e:
             if attempt<9 and _read_manifest(folder)!=manifest: continue  # somebody has just saved another
             if isinstance(e, BundleError): raise
@@ -502,7 +502,7 @@ def save_factors(self:Recommends,
     folder.mkdir(parents=True, exist_ok=True)
     for side,vocab,tables in zip(('users','items'), self.ds.classes.values(), self.model.tables):
         factors,*bias = (e.weight.detach()[1:].float().cpu() for e in tables)
-        with _parquet(folder/f'{side}.parquet') as write:
+        with parquet_writer(folder/f'{side}.parquet') as write:
             for i in range(0, max(len(factors), 1), 2**16):
                 b = slice(i, i+2**16)
                 write(pd.DataFrame({vocab.name: vocab.labels[b], **{'bias': o[b,0] for o in bias}, 'factors': list(factors[b].numpy())}))
@@ -529,7 +529,7 @@ class ItemIndex:
         scores,found = (torch.from_numpy(o) for o in self.index.search(u, min(n+most, len(self.codes))))
         items = self.codes[found.clamp(min=0)]
         hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
-        return _frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
+        return lists_frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
 
     def save(self,
         path:str|Path # Folder to write to
@@ -539,7 +539,7 @@ class ItemIndex:
         folder,vocab = Path(path),self.rec.ds.classes[self.rec.ds.item_name]
         folder.mkdir(parents=True, exist_ok=True)
         faiss.write_index(self.index, str(folder/'items.faiss'))
-        with _parquet(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
+        with parquet_writer(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
         return folder
 
 def _move_behind(hidden, scores, found):
@@ -555,7 +555,7 @@ def faiss_index(self:Recommends,
     "An index of the items that training has seen, by the score that a dot model gives them"
     if not isinstance(self.model, Dot): raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')
-    codes = _candidates(self, None, 0)
+    codes = candidate_items(self, None, 0)
     with torch.no_grad(): x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as e: raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' are") from e

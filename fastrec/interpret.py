@@ -13,13 +13,13 @@ from fastai.tabular.all import *
 from .labels import *
 from .labels import need_package
 from .dls import *
-from .dls import _display
+from .dls import display_frame
 from .factors import *
 from .models import *
 from .training import *
 from .collab import *
 from .predict import *
-from .predict import _by_blocks,_evaluating,_predict,need_stars
+from .predict import by_blocks,evaluating,need_stars,predict_codes
 
 # %% ../nbs/06_interpret.ipynb #3840ab80
 def _own_dl(learn, dl):
@@ -51,7 +51,7 @@ class RecInterpretation(Interpretation):
         dl = dl.new(shuffle=False, drop_last=False)
         if learn.model.is_preference: return cls(learn, dl, act=act)
         if dl.dataset.y is None: raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
-        preds = _predict(learn.model, dl.dataset.x)
+        preds = predict_codes(learn.model, dl.dataset.x)
         with NoneReduce(learn.loss_func) as f: losses = f(preds, dl.dataset.y.cpu()).detach()
         return cls(learn, dl, losses, act, preds)
 
@@ -81,7 +81,7 @@ def _given(self:RecInterpretation, what):
 @patch
 def show_results(self:RecInterpretation, idxs):
     "Display the rows `idxs` beside their predictions"
-    _display(self[idxs])
+    display_frame(self[idxs])
 
 # %% ../nbs/06_interpret.ipynb #6f31176b
 @patch
@@ -94,14 +94,14 @@ def _biases(self:Dot):
 @patch
 def _biases(self:DeepMF):
     "Mean prediction for each user and for each item, minus that of all, and as it is"
-    with _evaluating(self) as (model,device):
+    with evaluating(self) as (model,device):
         u,i = (f(torch.arange(1, len(v), device=device)) for f,v in zip((model.user_side,model.item_side), self.classes.values()))
         gives,gets = u.new_empty(len(u)),u.new_zeros(len(i))
         def block(b):
             grid = model.to_range(model.score(u[b], i))
             gives[b] = grid.mean(1)
             gets.add_(grid.sum(0)/len(u))
-        _by_blocks(block, len(u), 256)
+        by_blocks(block, len(u), 256)
     return [((o-gives.mean()).cpu(), o.cpu()) for o in (gives,gets)]
 
 # %% ../nbs/06_interpret.ipynb #86a0eca2

@@ -135,7 +135,7 @@ def need_choice(name, value, *choices):
     if value not in choices: raise ValueError(f'{name}={value!r} must be {", ".join(most)} or {last}')
 
 # %% ../nbs/00a_labels.ipynb #1571bda2
-def _processes(device, **kwargs):
+def which_process(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
     device = torch.device(device).type
     if device=='cuda' and 'LOCAL_RANK' in os.environ: kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
@@ -147,13 +147,13 @@ def _leave():
     "Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait for the others"
     if torch.distributed.is_initialized() and not hasattr(sys, 'last_type'): torch.distributed.destroy_process_group()
 
-def _everyones(part, obj):
+def from_all(part, obj):
     "`obj` of every process, in order"
     res = [obj]*part[1]
     if part[1]>1: torch.distributed.all_gather_object(res, obj)
     return res
 
-def _summed(part, *tensors):
+def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is but one"
     if part[1]>1:
         for t in tensors: torch.distributed.all_reduce(t)
@@ -166,7 +166,7 @@ def encode_column(col, train, part=(0,1)):
     known[codes[train]] = True
     try:
         order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
-        own,*others = _everyones(part, labels[order[known[order]]])
+        own,*others = from_all(part, labels[order[known[order]]])
         vocab = Vocab(own.append(others).unique().sort_values() if others else own, col.name)
     except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
@@ -229,12 +229,12 @@ class Shard:
         mine = torch.bincount(torch.cat([train.x[:,0], valid.x[:,0]]), minlength=n)>0
         mine[0] = False
         summed = [o.to(device) for o in (mine.int(), mine*part[0], *map(train.counts, (0,1)), *map(train.sums, (0,1)))]
-        _summed(part, *summed)
+        add_up(part, *summed)
         held,self.owner,*rest = (o.cpu() for o in summed)
         self.part,self.counts,self.sums = part,rest[:2],rest[2:]
         values = train.values()  # a range needs the ends, and steps of a hundredth of it at least
         if len(values)>102: values = values[np.linspace(0, len(values)-1, 102).astype(int)]
-        self.values = np.unique(np.concatenate(_everyones(part, values)))
+        self.values = np.unique(np.concatenate(from_all(part, values)))
         if (held>1).any():
             raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, {train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
 

@@ -22,7 +22,7 @@ from .labels import *
 from .labels import as_labels,is_whole,need_choice,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
 from .factors import *
-from .factors import _table
+from .factors import as_table
 from .screens import make_screen
 
 # %% ../nbs/05_predict.ipynb #3e663d92
@@ -110,7 +110,7 @@ def _in_evaluation(model):
     return twins[model]
 
 @contextmanager
-def _evaluating(model):
+def evaluating(model):
     "What answers for `model`, in evaluation mode and without gradients, and its device. The model's own mode stays: somebody else may be using it"
     with torch.no_grad(): yield _in_evaluation(model),next(model.parameters()).device
 
@@ -167,17 +167,18 @@ def predict(self:Recommends,
     for vocab,label in zip(self.ds.classes.values(), (user,item)):
         codes.append(torch.from_numpy(vocab.lookup([label]) if unknown=='raise' else vocab.find([label])))
     x = torch.stack(codes, 1)
-    pred = _predict(self.model, x).item()
+    pred = predict_codes(self.model, x).item()
     return (pred,_std(self.model, x).item()) if std else pred
 
+# %% ../nbs/05_predict.ipynb #ecded436
 def _at_once(model, most=2**16, numbers=2**24):
     "How many pairs to look up at once, so that their rows are no more than `numbers` numbers"
     return max(1, min(most, numbers//max(model.tables[0][0].embedding_dim, 1)))
 
-def _predict(model, x):
+def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     if (x[:,:2]==0).any(): model.fill_unknown()
-    with _evaluating(model) as (model,device):
+    with evaluating(model) as (model,device):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))] if len(x) else []
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -195,7 +196,7 @@ def _one_draw(model, s):
 
 def _std(model, x):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
-    with _evaluating(_need_draws(model, 2)) as (model,device):
+    with evaluating(_need_draws(model, 2)) as (model,device):
         parts = [(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(_at_once(model, 2**14))] if len(x) else []
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -210,7 +211,7 @@ def predict_df(self:Recommends,
     if std: _need_draws(self.model, 2)
     ds = self.ds.encode(frame, unknown, with_labels=False)
     name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
-    pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=name)
+    pred = pd.Series(predict_codes(self.model, ds.x).numpy(), ds.index, name=name)
     return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #88243c99
@@ -240,7 +241,7 @@ def _bar(n):
     res.update(0)
     return res
 
-def _by_blocks(f, n, size):
+def by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
     i,bar = 0,_bar(n) if n>100*size else None
     while i<n:
@@ -298,7 +299,7 @@ def predict_grid(self:Recommends,
     if any(isinstance(o, (set,frozenset)) for o in (users,items)): raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = _asked_for(self, users, items, unknown)
     if out is not None and grid.shape!=(len(u),len(i)): raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
-    with _evaluating(self.model) as (model,device):
+    with evaluating(self.model) as (model,device):
         if out is None: out = grid = _empty_grid((len(u),len(i)), dtype, device)
         half = grid.dtype if device.type!='cpu' else torch.float32
         i = model.item_side(i.to(device)).to(half)
@@ -306,7 +307,7 @@ def predict_grid(self:Recommends,
         def block(b):
             at = side.at(b)
             grid[b] = model.to_range(model.score(side.u[at], i))
-        if len(i): _by_blocks(block, len(u), _block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
+        if len(i): by_blocks(block, len(u), _block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
     return out
 
 # %% ../nbs/05_predict.ipynb #c57c2988
@@ -365,7 +366,7 @@ def top_n(
     return best,cols.gather(1, by_value)
 
 # %% ../nbs/05_predict.ipynb #72dae4ba
-def _candidates(self, items, min_count):
+def candidate_items(self, items, min_count):
     "Codes of the items that may be recommended, in order"
     codes = items if isinstance(items, Tensor) else _codes(self.ds.classes[self.ds.item_name], items)
     codes = codes.long() if items is None else codes.long().unique()
@@ -374,7 +375,7 @@ def _candidates(self, items, min_count):
         return codes
     return codes[self.counts[codes]>=max(min_count, 1)]
 
-def _exclude(self, exclude_seen):
+def seen_to_exclude(self, exclude_seen):
     "The `Seen` to leave out, or `None`"
     if not (exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))):
         df = as_frame(exclude_seen, 'exclude_seen, where it is neither True nor False,')
@@ -458,19 +459,19 @@ def best(self:_Lists, b):
     return best
 
 # %% ../nbs/05_predict.ipynb #f2e4c8b7
-def _best_unseen(self, users, items, n, seen, max_bytes, keep):
+def best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     if not len(users) or not len(items): return
-    with _evaluating(self.model) as (model,device):
+    with evaluating(self.model) as (model,device):
         lists = _Lists(model, users, items, n, seen, max_bytes, [len(v) for v in self.ds.classes.values()], device)
         def block(b):
             found = [o.cpu() for o in lists.best(b)]
             keep(users[b], *found)
-        _by_blocks(block, len(users), lists.size)
+        by_blocks(block, len(users), lists.size)
 
 # %% ../nbs/05_predict.ipynb #3af34383
-def _frame(self, items, users, scores, places):
-    "The frame to return for what `_best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
+def lists_frame(self, items, users, scores, places):
+    "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     def labels(v, codes):
         return pd.Categorical.from_codes(codes-1, v.labels) if pd.api.types.is_string_dtype(v.labels.dtype) else v.decode(codes)
@@ -479,7 +480,7 @@ def _frame(self, items, users, scores, places):
                          'score': self.model.to_range(scores[rows,ranks].float())})
 
 @contextmanager
-def _parquet(path):
+def parquet_writer(path):
     "A function that appends frames to `path`, which gets its name only once it's whole"
     pyarrow,parquet = need_package('pyarrow'),need_package('pyarrow.parquet')
     path = Path(path)
@@ -521,14 +522,14 @@ def _lists(self, users, items, n, seen, max_bytes, path=None):
     n = min(n, max(len(items), 1))
     none = users[:0],torch.zeros(0, n),torch.zeros(0, n, dtype=int)
     if path is not None:
-        with _parquet(path) as write:
-            write(_frame(self, items, *none))
-            _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(_frame(self, items, *o)))
+        with parquet_writer(path) as write:
+            write(lists_frame(self, items, *none))
+            best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(lists_frame(self, items, *o)))
         return Path(path)
     need_memory(48*n*len(users), torch.device('cpu'), f'the lists of {len(users):,} users', 'pass the name of a Parquet file as path')
     parts = []
-    _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
-    return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
+    best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
+    return lists_frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
 
 # %% ../nbs/05_predict.ipynb #c83603e9
 @patch
@@ -550,7 +551,7 @@ def recommend(self:Recommends,
     shard = self.seen and self.seen.shard
     codes,of_items = _asked_for(self, users, items, unknown)
     codes = shard.own() if shard and users is None else codes.long()
-    of_items,seen = _candidates(self, None if items is None else of_items, min_count),_exclude(self, exclude_seen)
+    of_items,seen = candidate_items(self, None if items is None else of_items, min_count),seen_to_exclude(self, exclude_seen)
     return _lists(self, codes, of_items, n, seen, max_bytes, path)
 
 # %% ../nbs/05_predict.ipynb #47b62034
@@ -695,7 +696,7 @@ def _fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     return (m + eps@chol.T).detach()
 
 # %% ../nbs/05_predict.ipynb #5ef6071f
-def _with_row_0(rows, mean): return _table(torch.cat([mean[None], rows]))
+def _with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 
 @patch
 def with_users(self:Dot, z, m):
@@ -708,7 +709,7 @@ def with_users(self:Dot, z, m):
 def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
     new,res = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)),copy(self)
-    res._modules = {**self._modules, 'u_weight': _table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': _table(new[...,-1].mean(1)[:,None]),
+    res._modules = {**self._modules, 'u_weight': as_table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': as_table(new[...,-1].mean(1)[:,None]),
                     'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
     res._buffers = {**self._buffers, 'u_bias_draws': new[...,-1].clone(), 'u_noise': self.u_noise[1:].mean().repeat(len(new))}
     return res
@@ -789,7 +790,7 @@ def fold_in(self:Recommends,
     if self.model.is_preference: ratings = _as_choices(self, ratings)
     x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
-    with _evaluating(self.model) as (model,device):
+    with evaluating(self.model) as (model,device):
         z = model._fit_users(x[:,0].long().to(device)-1, x[:,1].to(device), y.to(device), len(vocab)-1, noise)
         model = model.with_users(z, _prior(model)[0]).eval()
     classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}

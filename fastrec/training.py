@@ -19,7 +19,7 @@ from .dls import *
 from .factors import *
 from .devices import seeded
 from .predict import *
-from .predict import _predict,need_stars
+from .predict import need_stars,predict_codes
 from .models import *
 
 # %% ../nbs/02a_training.ipynb #16369e65
@@ -117,7 +117,7 @@ def noise(self:RecLearner):
     if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
     x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
     if self.model.is_preference: y = torch.ones_like(y)
-    return F.mse_loss(_predict(self.model, x), y.cpu()).item()
+    return F.mse_loss(predict_codes(self.model, x), y.cpu()).item()
 
 # %% ../nbs/02a_training.ipynb #05b77864
 @patch(as_prop=True)

@@ -353,6 +353,10 @@ def gaps(df, names):
     nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
     return df[names].isna().any(axis=1).to_numpy(),', '.join(f'{k} of {len(df)} rows have no {n!r}' for n,k in nas.items())
 
+def need_values(df, names, instead=''):
+    "Refuse `df` unless each row has all of `names`; what to do `instead` of filling them is said too"
+    if count := gaps(df, names)[1]: raise ValueError(f'{count}: fill or drop them first{instead}')
+
 def rows_to_keep(df, names, dropna):
     "Mask of the rows of `df` that have all of `names`; others are refused, or with `dropna` counted"
     missing,count = gaps(df, names)

@@ -13,7 +13,7 @@ from numbers import Integral,Real
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
-from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,gaps,items_beside,need_columns,plain,with_id
+from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,items_beside,need_columns,need_values,plain,with_id
 
 # %% ../nbs/00a_labels.ipynb #0b3cd57b
 class Vocab:
@@ -260,7 +260,7 @@ def decode(self:RatingsTensors, x, y=None):
 def encode_pairs(self:RatingsTensors, df):
     "Codes of user and item in each row of the frame `df`, (n,2), 0 for those unknown; refused where a label is missing or of another kind"
     need_columns(df, self.cat_names)
-    if count := gaps(df, self.cat_names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    need_values(df, self.cat_names)
     for n,v in self.classes.items() if len(df) else (): check_kind(df[n], v.labels)
     u,i = (v.encode(df[n]) for n,v in self.classes.items())
     if (i==0).any() and (item := items_beside(df, self.item_name)) is not None:
@@ -273,14 +273,20 @@ def _almost(vocab, label):
     if not isinstance(label, str): return None
     return next((o for o in (label.strip(), label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]), None)
 
+def count_unknown(name, labels):
+    "How many `labels` of the column `name` are unknown, and the first of them"
+    return f'{len(labels)} unknown in {name!r} ({", ".join(map(repr, labels[:3]))}{", …" if len(labels)>3 else ""})'
+
+# %% ../nbs/00a_labels.ipynb #2659442d
 @patch
 def unknown_labels(self:RatingsTensors, df, x):
     "A sentence that names the labels in `df` whose code in `x` is 0"
     lost = {n: pd.unique(df[n][x[:,i]==0]).tolist() for i,n in enumerate(self.cat_names)}
-    res = ' and '.join(f'{len(o)} unknown in {n!r} ({", ".join(map(repr,o[:3]))}{", …" if len(o)>3 else ""})' for n,o in lost.items() if len(o))
+    res = ' and '.join(count_unknown(n, o) for n,o in lost.items() if o)
     near = [(o[0],a) for n,o in lost.items() if o and (a := _almost(self.classes[n], o[0])) is not None]
     return res + ''.join(f'; {o!r} is known as {a!r}' for o,a in near)
 
+# %% ../nbs/00a_labels.ipynb #05809253
 @patch
 def encode(self:RatingsTensors,
     df, # Frame with the columns of user and item, and of the rating if `with_labels`
@@ -294,8 +300,7 @@ def encode(self:RatingsTensors,
     timed = self.time_name is not None and self.time_name in df
     names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed
     need_columns(df, names)
-    if count := gaps(df, names)[1]:
-        raise ValueError(f'{count}: fill or drop them first' + (', or pass with_labels=False to ignore the ratings' if with_labels else ''))
+    need_values(df, names, ', or pass with_labels=False to ignore the ratings'*with_labels)
     x = self.encode_pairs(df)
     y = as_ratings(df[self.rating_name]) if with_labels else None
     known = (x>0).all(1)

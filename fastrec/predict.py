@@ -19,8 +19,8 @@ from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
 from .devices import is_out_of_memory,need_memory,upload
 from .labels import *
-from .labels import as_labels,is_whole,need_choice,need_package
-from .frames import as_frame,as_ratings,check_kind,factorized,gaps,need_columns
+from .labels import as_labels,count_unknown,is_whole,need_choice,need_package
+from .frames import as_frame,as_ratings,check_kind,factorized,need_columns,need_values
 from .factors import *
 from .factors import as_table
 from .screens import make_screen
@@ -141,7 +141,7 @@ def _asked_for(self, users, items, unknown):
     for vocab,labels in zip(self.ds.classes.values(), (users,items)):
         lost = [] if unknown=='drop' else None
         res.append(_codes(vocab, labels, lost))
-        if lost: said.append(f'{len(lost)} unknown in {vocab.name!r} ({", ".join(map(repr, lost[:3]))}{", …" if len(lost)>3 else ""})')
+        if lost: said.append(count_unknown(vocab.name, lost))
     if said: warn(f'{" and ".join(said)}; left out')
     return res
 
@@ -738,7 +738,7 @@ def _read_new(ds, ratings, unknown, y_range):
     if ds.user_name not in ratings: ratings[ds.user_name] = 'new user'
     names = ds.cat_names+[ds.rating_name]
     need_columns(ratings, names)
-    if count := gaps(ratings, names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    need_values(ratings, names)
     y,labels = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),factorized(ratings[ds.user_name])[1]
     if len(ratings): check_kind(ratings[ds.item_name], ds.classes[ds.item_name].labels)
     if y_range and len(y) and not (y_range[0]<=y.min() and y.max()<=y_range[1]):

@@ -178,6 +178,7 @@ def _last_draw(model):
     write_model(res, rows)
     return res
 
+# %% ../nbs/04a_bayes.ipynb #759e81ee
 class _Averaged(Callback):
     "Validate the mean of the predictions of all draws after the first `burn` sweeps"
     order,run_train,sampler = -5,False,None

@@ -115,6 +115,7 @@ def _download(name, files, dest):
                       f'{dest}/{files[0]} exists, or pass the folder it is in, or work with `sample_ratings()`.') from e
     finally: shutil.rmtree(part, ignore_errors=True)
 
+# %% ../nbs/00_data.ipynb #c3e10f35
 def _release(name, path):
     "Folder and layout of the release `name`"
     if name not in releases: raise ValueError(f'{name!r} is not a MovieLens release; there are {", ".join(releases)}.')

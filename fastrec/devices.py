@@ -31,6 +31,7 @@ def upload(t, device):
     "`t`, of the CPU, on `device`, without waiting for a GPU that is at work"
     return t.to(device, non_blocking=device.type=='cuda')  # MPS may read memory that has been freed meanwhile
 
+# %% ../nbs/00c_devices.ipynb #f26a95fc
 def memory_there():
     "Bytes that this machine can still give; `None` where nobody tells"
     try: lines = Path('/proc/meminfo').read_text(encoding='utf-8').splitlines()

@@ -199,6 +199,7 @@ def _takes_blocks(self:RecLearner, blocks):
     if self.dls.train_ds.shard and not ifnone(blocks, dot): raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not allow: make the dataloaders without shard=True')
     return ifnone(blocks, dot)
 
+# %% ../nbs/09_distributed.ipynb #502ea896
 @patch
 @contextmanager
 def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `seed` for `from_df`
@@ -248,6 +249,7 @@ def _same_job(file, about):
 
 def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
 
+# %% ../nbs/09_distributed.ipynb #5c16d035
 def _labels_hash(labels): return pd.util.hash_pandas_object(pd.Index(labels), index=False).to_numpy()
 
 def _user_parts(rec, users, size):

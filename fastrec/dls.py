@@ -248,6 +248,7 @@ def _lacks_header(rows):
     alike = all(_is_number(a)==_is_number(b) for o in rest if len(o)==len(first) for a,b in zip(first, o))
     return len(first)>2 and any(map(_is_number, first)) and '' not in first and alike and not any(role_of(o)[0] for o in first)
 
+# %% ../nbs/01_dls.ipynb #c409a6b5
 def _layout(data, encoding, given):
     "What the first lines tell `pd.read_csv` beside what is `given`"
     lines = [o for o in data[:2**16].decode(encoding, 'ignore').split('\n')[:100] if o.strip()]
@@ -281,6 +282,7 @@ def _named(df):
     check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
     return df
 
+# %% ../nbs/01_dls.ipynb #34acbbd0
 def _read_csv(csv, id_names, given):
     "The frame in the file `csv`, users and items as they are written"
     if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
@@ -364,6 +366,7 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
     df = {n: o.column() for n,o in labels.items()} | {n: pd.concat(o, ignore_index=True) for n,o in others.items()}
     return pd.DataFrame(df)[[*names, *others, *beside]]
 
+# %% ../nbs/01_dls.ipynb #22d03463
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_parquet(cls:RecDataLoaders,

@@ -294,6 +294,7 @@ def _manifest(self, spec, labels, files, metrics):
                 labels=[kind for kind,_ in labels], metrics=metrics,
                 trained_with=_provenance(self), rating_range=self.rating_range)
 
+# %% ../nbs/08_export.ipynb #e6357751
 @patch
 def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
@@ -398,6 +399,7 @@ def _read_seen(tensors, n_users, n_items, counts):
         raise BundleError('what users have seen in training does not fit what they have seen')
     return Seen.from_rows(items, offsets, counts, trained)
 
+# %% ../nbs/08_export.ipynb #abdf8c74
 def _number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
 def _is_range(o): return o is None or (type(o) is list and len(o)==2 and all(map(_number, o)) and o[0]<=o[1])
 
@@ -471,6 +473,7 @@ def _read_back(folder, text, model):
     if not off<=.01*want.abs().max().clamp(min=1):
         raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {off:g}')
 
+# %% ../nbs/08_export.ipynb #7ed29b34
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
@@ -542,6 +545,7 @@ class ItemIndex:
         with parquet_writer(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
         return folder
 
+# %% ../nbs/08_export.ipynb #b728a832
 def _move_behind(hidden, scores, found):
     "`scores` and `found` with what is `hidden` behind everything else, at minus infinity"
     order = hidden.int().sort(dim=1, stable=True)[1]

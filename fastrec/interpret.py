@@ -167,6 +167,7 @@ def _pairs(ax, labels, y, a, b):
     ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2, frameon=False)
     return ax
 
+# %% ../nbs/06_interpret.ipynb #0bd98aad
 @patch
 def plot_bias(self:RecInterpretation,
     n:int=10, # Labels at each end
@@ -211,6 +212,7 @@ def _pca(self:RecInterpretation, is_item, n_components, top):
     df.attrs['explained'] = (pcs.var(0)/factors.var(0).sum()).tolist()
     return df
 
+# %% ../nbs/06_interpret.ipynb #fe9d7eb9
 @patch
 def item_pca(self:RecInterpretation,
     n_components:int=3, # Components
@@ -264,6 +266,7 @@ def _labelled(ax, df, color):
                        linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
     return ax
 
+# %% ../nbs/06_interpret.ipynb #5078536d
 def _interactive(df, color):
     px = need_package('plotly.express')
     return px.scatter(df, *df.columns, color=None if color is None else color.to_numpy(), hover_name=df.index.astype(str), labels=dict(color=getattr(color, 'name', None) or ''))
@@ -378,6 +381,7 @@ def error_by_count(self:RecInterpretation,
     res = pd.DataFrame(dict(rows=off.size(), rmse=off.agg(lambda o: (o**2).mean()**.5), mae=off.agg(lambda o: o.abs().mean()), error=off.mean()))
     return res.rename_axis(f'ratings of the {self._vocab(is_item).name}')
 
+# %% ../nbs/06_interpret.ipynb #6463acae
 @patch
 def plot_error_by_count(self:RecInterpretation,
     is_item:bool=True, # By the training ratings of the items, or of the users?

@@ -242,6 +242,7 @@ def k_folds(
     parts = np.array_split(np.random.default_rng(seed).permutation(len(ratings)), n)
     return {f'fold {i+1}': train_test(ratings, lambda _: (np.concatenate(parts[:i]+parts[i+1:]),parts[i])) for i in range(n)}
 
+# %% ../nbs/07_metrics.ipynb #06b681ba
 def cross_validate(
     fit:callable, # From `RecDataLoaders` to a fitted `RecLearner`
     folds:dict, # Training and test frame under the name of each fold, or a list of such pairs

@@ -327,6 +327,7 @@ def _largest(scores, n, block=64):
     values,j = _largest(F.embedding(best+row, blocks.flatten(0, 1)).flatten(1), n, block//8)
     return values,best.gather(1, j//block)*block + j%block
 
+# %% ../nbs/05_predict.ipynb #b2cee58d
 def _first(mask, n, block=64):
     "The columns of the first `n` that are true in each row of `mask`, in order; any others where these are fewer"
     m = mask.shape[1]
@@ -347,6 +348,7 @@ def _mend_ties(scores, best, cols):
     first = _first(scores==last, n)
     cols.copy_(torch.where(place<better, cols, first.gather(1, (place-better).clamp(min=0))))
 
+# %% ../nbs/05_predict.ipynb #dca9a2c6
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
@@ -438,6 +440,7 @@ def strike(self:_Lists, users, scores, worst=-torch.inf):
     scores[row,col] = worst
     return scores
 
+# %% ../nbs/05_predict.ipynb #35756b56
 @patch
 def exact(self:_Lists, users, u):
     "The best scores and their places for the codes `users`, whose side of the model is `u`"
@@ -479,6 +482,7 @@ def lists_frame(self, items, users, scores, places):
     return pd.DataFrame({vu.name: labels(vu, users[rows]), 'rank': (ranks+1).int(), vi.name: labels(vi, items[places[rows,ranks]]),
                          'score': self.model.to_range(scores[rows,ranks].float())})
 
+# %% ../nbs/05_predict.ipynb #de8a241a
 @contextmanager
 def parquet_writer(path):
     "A function that appends frames to `path`, which gets its name only once it's whole"
@@ -660,6 +664,7 @@ def _solve_users(prior, users, factors, off, y, n_users, noise, bent=None, steps
     if eps is not None: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
     return z
 
+# %% ../nbs/05_predict.ipynb #c726aa77
 @patch
 def _fit_users(self:Dot, users, items, y, n_users, noise):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1)"
@@ -732,6 +737,7 @@ class NewUsers(Recommender):
         if len(labels)==1 and others: raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
         return super().predict(*([user] if len(labels)==1 else []), *labels, **kwargs)
 
+# %% ../nbs/05_predict.ipynb #0d5f3ef7
 def _read_new(ds, ratings, unknown, y_range):
     "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
     ratings = as_frame(ratings).copy(deep=False)

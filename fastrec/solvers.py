@@ -49,6 +49,7 @@ def _new_model(learn, ds, n_factors, implicit):
     for e in (res.u_weight,res.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
     return res
 
+# %% ../nbs/04_solvers.ipynb #e185acdd
 def solver_data(learn):
     "The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes"
     device = exact_device(learn.dls.device)
@@ -114,6 +115,7 @@ def _bias_sweeps(model, ds, arith, reg):
         yield sse/n_all
         if reg is None: lam,noise = _estimated(n, b, lam, noise, sse)
 
+# %% ../nbs/04_solvers.ipynb #7e5c90e5
 def _estimated(n, b, lam, noise, sse):
     "Noise over bias variance of both sides, and the noise, from their expectations, each bias taken for independent of the others"
     var = [noise/(o+l) for o,l in zip(n, lam)]
@@ -155,6 +157,7 @@ def _cut(lengths, budget):
         yield slice(i, j)
         i = j
 
+# %% ../nbs/04_solvers.ipynb #832669a8
 class _Side:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
     def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):
@@ -338,6 +341,7 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
         yield (len(ds)+sse).clamp(min=0)/len(ds)
 
+# %% ../nbs/04_solvers.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
     n_factors:int=32, # Width of the embeddings

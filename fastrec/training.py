@@ -192,6 +192,7 @@ def _has_fused_adam(device_type):
     except RuntimeError: return False  # NotImplementedError, which says that there is no kernel, is one
     return True
 
+# %% ../nbs/02a_training.ipynb #4fc750ab
 class FusedAdam(Optimizer):
     "Adam, or with `decouple_wd` AdamW ([Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)), by PyTorch's fused kernel, with fastai's names and defaults"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01, decouple_wd=True):
@@ -233,6 +234,7 @@ def _measure(learn, rec):
         m.accumulate(learn)
     learn.stay = False
 
+# %% ../nbs/02a_training.ipynb #24f5adcc
 def _number(v):
     "`v` as a plain number, if it is one"
     try: return v.item()
@@ -258,6 +260,7 @@ def _record(learn, rec):
     rec.losses.append(learn.smooth_loss)
     rec.lrs.append(learn.opt.hypers[-1]['lr'])
 
+# %% ../nbs/02a_training.ipynb #da55ee1e
 def _fetch_losses(learn, rec):
     _losses_to_cpu(rec)
     rec.after_train()
@@ -285,6 +288,7 @@ def _on_floats(sched):
         return scheds[i](float((pos-pcts[i])/(pcts[i+1]-pcts[i])))
     return _inner
 
+# %% ../nbs/02a_training.ipynb #a2364072
 def _plan(learn, cb):
     cb.scheds = {n: _on_floats(f) for n,f in cb.scheds.items()}
     cb.before_fit()
@@ -327,6 +331,7 @@ def _heard(self:RecLearner, event_name):
         heard[event_name] = [f for cb in self.cbs.sorted('order') if (f := self._listener(cb, event_name))]
     return heard[event_name]
 
+# %% ../nbs/02a_training.ipynb #d1450b27
 @patch
 def _call_one(self:RecLearner, event_name):
     if event_name=='after_fit': return Learner._call_one(self, event_name)
@@ -358,6 +363,7 @@ def _works_by_hand(self:RecLearner):
 
 def _has_hooks(m): return any((m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks))
 
+# %% ../nbs/02a_training.ipynb #892bd4d5
 @patch
 def _watched(self:RecLearner): return any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
 
@@ -407,6 +413,7 @@ def _rows_of(codes, n_rows):
     where = at.index_select(0, codes)
     return codes,where,torch.zeros_like(places).index_add_(0, where, torch.ones_like(places)).index_select(0, where)
 
+# %% ../nbs/02a_training.ipynb #18348221
 class RowRMSProp(FusedAdam):
     "RMSProp with one second moment for each row, on those rows of a table that are in the batch; `FusedAdam` for what has a dense gradient"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False):
@@ -520,6 +527,7 @@ def _bad_loss(self:RecLearner, step, x=None, pred=None):
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights from before '
                              f'are kept. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
 
+# %% ../nbs/02a_training.ipynb #622e216f
 @patch
 def _check_loss(self:RecLearner):
     "Before a step: is the loss a number? If not, buffers such as a batch norm's may have taken part in it already"

@@ -102,6 +102,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'fastrec.devices.Arithmetic.gamma': ('devices.html#arithmetic.gamma', 'fastrec/devices.py'),
                                  'fastrec.devices.Arithmetic.inv': ('devices.html#arithmetic.inv', 'fastrec/devices.py'),
                                  'fastrec.devices.Arithmetic.randn': ('devices.html#arithmetic.randn', 'fastrec/devices.py'),
+                                 'fastrec.devices._has_room': ('devices.html#_has_room', 'fastrec/devices.py'),
                                  'fastrec.devices._tell_of_mps': ('devices.html#_tell_of_mps', 'fastrec/devices.py'),
                                  'fastrec.devices.as_device': ('devices.html#as_device', 'fastrec/devices.py'),
                                  'fastrec.devices.exact_device': ('devices.html#exact_device', 'fastrec/devices.py'),

@@ -195,7 +195,9 @@ class _Averaged(Callback):
 # %% ../nbs/04a_bayes.ipynb #c69d7a35
 def _implicit(ds, k, sizes, most=30_000):
     "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
-    if min(sizes)>most: raise ValueError(f"side='implicit' needs equations with an unknown for each user or each item, and {min(sizes)-1:,} are too many: leave it out")
+    if min(sizes)>most:
+        raise ValueError("side='implicit' needs equations with an unknown for each user or each item, and "
+                         f"{min(sizes)-1:,} are too many: leave it out")
     codes = ds.codes[::-1] if k else ds.codes
     codes = (codes[0]*sizes[1-k]+codes[1]).unique()
     codes = torch.stack([codes//sizes[1-k], codes%sizes[1-k]])
@@ -217,7 +219,9 @@ def _side_columns(ds, side, k, width):
     for o in side if isinstance(side, (list,tuple)) else [] if side is None else [side]:
         if not isinstance(o, str):
             o = as_frame(o, "side, where it is not 'implicit',")
-            if not any(n in (*o, o.index.name) for n in ds.cat_names): raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
+            if not any(n in (*o, o.index.name) for n in ds.cat_names):
+                raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as '
+                                 'its index')
             if name in (*o, o.index.name): parts.append(_features(o, ds.classes[name], name).to(ds.x.device)/2)
         elif o=='implicit': parts.append(_implicit(ds, k, sizes))
         else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
@@ -226,7 +230,9 @@ def _side_columns(ds, side, k, width):
 # %% ../nbs/04a_bayes.ipynb #f63b45a6
 def _spans(ds, time):
     "The spans `time` in seconds"
-    if time is not None and ds.time_name is None: raise ValueError(f"time={time!r} needs to know when the ratings were given: name that column in RecDataLoaders, as in from_df(..., time_name='timestamp')")
+    if time is not None and ds.time_name is None:
+        raise ValueError(f"time={time!r} needs to know when the ratings were given: name that column in "
+                         "RecDataLoaders, as in from_df(..., time_name='timestamp')")
     res = []
     for o in L(time):
         try: res.append(int(pd.Timedelta(o).total_seconds()))

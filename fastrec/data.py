@@ -111,7 +111,8 @@ def _download(name, files, dest):
         with suppress(OSError): got.rename(dest)  # unless somebody else was first
         return _need_files(dest, files, name)
     except Exception as e:
-        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {str(e).split(chr(10))[0]}). Unpack its zip so that '
+        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: '
+                      f'{str(e).split(chr(10))[0]}). Unpack its zip so that '
                       f'{dest}/{files[0]} exists, or pass the folder it is in, or work with `sample_ratings()`.') from e
     finally: shutil.rmtree(part, ignore_errors=True)
 
@@ -245,7 +246,8 @@ def sample_ratings(
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
     "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, and with known answers"
-    if not 0<n_ratings<=n_users*n_items: raise ValueError(f'n_ratings={n_ratings} is not between 1 and the {n_users*n_items} pairs of user and film')
+    if not 0<n_ratings<=n_users*n_items:
+        raise ValueError(f'n_ratings={n_ratings} is not between 1 and the {n_users*n_items} pairs of user and film')
     if noise<=0: raise ValueError(f'noise={noise} must be above 0')
     rng = np.random.default_rng(seed)
     truth = _sample_truth(n_users, n_items, noise, rng)
@@ -260,10 +262,12 @@ def sample_ratings(
 def _factorized(col):
     try: return pd.factorize(col)
     except TypeError as e:
-        raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: convert them, say with .astype(str)') from e
+        raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: '
+                         'convert them, say with .astype(str)') from e
 
 def _permutation(n, seed):
-    if seed is not None and not (is_whole(seed, -2**63) and seed<2**63): raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
+    if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
+        raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
@@ -343,7 +347,8 @@ def read_settings(
     cfg = Config.find('settings.ini', Path(path).absolute())
     parser = ConfigParser(interpolation=None, default_section='')
     parser.optionxform = str
-    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
+    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser:
+        raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
     found = dict(parser[section])
     for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
         if names: raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')

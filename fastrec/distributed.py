@@ -32,11 +32,15 @@ def _agree(learn, part):
     about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
              'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
     for what,theirs in ((k, [o[k] for o in from_all(part, about)]) for k in about):
-        if len({*theirs})>1: raise ValueError(f'the processes differ in their {what} ({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
+        if len({*theirs})>1:
+            raise ValueError(f'the processes differ in their {what} '
+                             f'({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
                                               'build them from the same frame in the same order, with the same seed for from_df')
     batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
     fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
-    if fewest<part[1]: raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at least: take fewer processes, or a larger bs')
+    if fewest<part[1]:
+        raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at '
+                         'least: take fewer processes, or a larger bs')
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
     return from_all(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
@@ -182,7 +186,8 @@ class _ShareMetrics(Callback):
                 sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=device)
                 add_up(self.part, sums)
                 m.total,m.count = sums[0].float().cpu(),int(sums[1])
-            else: raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for AvgMetric or AccumMetric')
+            else: raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for '
+                                  'AvgMetric or AccumMetric')
 
 class _WaitForEachOther(Callback):
     "Let no process go on before the first has saved what there is to save of an epoch"
@@ -196,7 +201,9 @@ def _takes_blocks(self:RecLearner, blocks):
     "What the argument `blocks` of `distrib_ctx` comes to"
     dot,name = isinstance(self.model, Dot),type(self.model).__name__
     if blocks and not dot: raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
-    if self.dls.train_ds.shard and not ifnone(blocks, dot): raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not allow: make the dataloaders without shard=True')
+    if self.dls.train_ds.shard and not ifnone(blocks, dot):
+        raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
+                        'allow: make the dataloaders without shard=True')
     return ifnone(blocks, dot)
 
 # %% ../nbs/09_distributed.ipynb #502ea896
@@ -242,10 +249,12 @@ def _job(out, about):
 def _same_job(file, about):
     "Refuse a folder whose `file` describes another job than `about`"
     try: found = dict(json.loads(file.read_text(encoding='utf-8')))
-    except (ValueError,TypeError) as e: raise ValueError(f'{file} is damaged, so it is not known of what the lists are: choose an empty folder') from e
+    except (ValueError,TypeError) as e:
+        raise ValueError(f'{file} is damaged, so it is not known of what the lists are: choose an empty folder') from e
     for k in {**about, **found}:
         if found.get(k)!=about.get(k):
-            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(found.get(k))} and not {_short(about.get(k))}: choose an empty folder')
+            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(found.get(k))} and not '
+                             f'{_short(about.get(k))}: choose an empty folder')
 
 def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
 

@@ -117,8 +117,11 @@ def _row_numbers(part, n, name):
     if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
     if not len(idx): return idx.astype(int)
     if not np.issubdtype(idx.dtype, np.integer): raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
-    if idx.min()<0 or idx.max()>=n: raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 to {n-1}')
-    if (twice := np.bincount(idx)>1).any(): raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
+    if idx.min()<0 or idx.max()>=n:
+        raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 '
+                         f'to {n-1}')
+    if (twice := np.bincount(idx)>1).any():
+        raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
     return idx
 
 def _own_device():
@@ -128,10 +131,13 @@ def _own_device():
 
 def _split(df, splitter, keep, bs):
     train,valid = (_row_numbers(o, len(df), name) for o,name in zip(splitter(df), ('training','validation')))
-    if both := int(np.isin(valid, train).sum()): warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
+    if both := int(np.isin(valid, train).sum()):
+        warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
     train,valid = train[keep[train]],valid[keep[valid]]
     if not len(valid): raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
-    if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
+    if len(train)<bs:
+        raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, '
+                         'or more ratings')
     return train,valid
 
 # %% ../nbs/01_dls.ipynb #977347ae
@@ -362,7 +368,8 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
         if not len(b): continue
         for n,o in labels.items(): o.add(b[n])
         for n,o in others.items(): o.append(b[n].to_pandas())
-    if not others[rating]: raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
+    if not others[rating]:
+        raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
     df = {n: o.column() for n,o in labels.items()} | {n: pd.concat(o, ignore_index=True) for n,o in others.items()}
     return pd.DataFrame(df)[[*names, *others, *beside]]
 

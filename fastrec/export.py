@@ -48,7 +48,9 @@ def _savable_labels(vocab):
     kind,dtype = pd.api.types.infer_dtype(labels, skipna=False),str(labels.dtype)
     if kind in ('string','empty'):
         broken = [o for o in labels if not o.isascii() and _surrogate.search(o)] if labels.dtype==object else []
-        if broken: raise ValueError(f'labels of {vocab.name!r} hold {broken[0]!r}, which is no text: read it in the encoding it is written in')
+        if broken:
+            raise ValueError(f'labels of {vocab.name!r} hold {broken[0]!r}, which is no text: read it in the '
+                             'encoding it is written in')
         return 'text',labels
     if kind=='date': return 'date',labels
     if dtype in _kinds or dtype=='uint64' or _dates.fullmatch(dtype): return dtype,labels
@@ -109,7 +111,9 @@ _layer_args = {'Linear': ('in_features','out_features'), 'BatchNorm1d': ('num_fe
 
 def _describe_layer(m):
     name = type(m).__name__
-    if name not in _layer_args or type(m) is not getattr(nn, name): raise ValueError(f'a layer {name} cannot be saved without a pickle, only {", ".join(_layer_args)} can: use learn.export')
+    if name not in _layer_args or type(m) is not getattr(nn, name):
+        raise ValueError(f'a layer {name} cannot be saved without a pickle, only {", ".join(_layer_args)} can: use '
+                         'learn.export')
     return {'type': name, **{o: getattr(m, o) for o in _layer_args[name]}, **({'bias': m.bias is not None} if name=='Linear' else {})}
 
 def _build_layer(spec):
@@ -557,12 +561,15 @@ def faiss_index(self:Recommends,
     factory:str='Flat', # What faiss is to build, by its index factory
 )->ItemIndex:
     "An index of the items that training has seen, by the score that a dot model gives them"
-    if not isinstance(self.model, Dot): raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
+    if not isinstance(self.model, Dot):
+        raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')
     codes = candidate_items(self, None, 0)
     with torch.no_grad(): x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as e: raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' are") from e
+    except RuntimeError as e:
+        raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' "
+                         "are") from e
     index.train(x)
     index.add(x)
     return ItemIndex(self, index, codes)

@@ -196,7 +196,9 @@ def _factors(self:RecInterpretation, is_item, top=None):
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors')
     if top is not None:
         if count is None: raise _no_ratings('top')
-        if not 1<=top<=len(codes): raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s with training ratings')
+        if not 1<=top<=len(codes):
+            raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '
+                             'with training ratings')
     codes = codes[:top]
     return pd.Index(self._vocab(is_item).decode(codes), name=self._vocab(is_item).name),factors[codes-1]
 
@@ -205,7 +207,9 @@ def _pca(self:RecInterpretation, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
     most = min(len(factors)-1, factors.shape[1])
     if not most: raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
-    if not 1<=n_components<=most: raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} {labels.name}s with {factors.shape[1]} factors')
+    if not 1<=n_components<=most:
+        raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} '
+                         f'{labels.name}s with {factors.shape[1]} factors')
     pcs = factors.pca(n_components)
     pcs *= pcs.gather(0, pcs.abs().argmax(0, keepdim=True)).sign()
     df = pd.DataFrame(pcs.numpy(), labels, [f'PC{i+1}' for i in range(n_components)])
@@ -249,7 +253,8 @@ def _colors(self:RecInterpretation, color, labels, is_item):
         bias = self._bias_table(is_item, None, False, 0)
         color = bias.set_index(labels.name).bias
     color = pd.Series(color)
-    if lost := [o for o in labels if o not in color.index]: raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
+    if lost := [o for o in labels if o not in color.index]:
+        raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
     return color[~color.index.duplicated()].loc[labels]
 
 def _labelled(ax, df, color):
@@ -276,7 +281,8 @@ def _draw(self:RecInterpretation, df, show, color, is_item, ax, interactive):
     if not isinstance(show, int):
         show = [show] if isinstance(show, str) else list(show)
         self._vocab(is_item).lookup(show)
-        if lost := [o for o in show if o not in df.index]: raise KeyError(f'{lost[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
+        if lost := [o for o in show if o not in df.index]:
+            raise KeyError(f'{lost[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
         df = df.loc[show]
     elif not interactive: df = df.head(show)
     if color is not None: color = self._colors(color, df.index, is_item)

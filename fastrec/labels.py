@@ -168,7 +168,9 @@ def encode_column(col, train, part=(0,1)):
         order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
         own,*others = from_all(part, labels[order[known[order]]])
         vocab = Vocab(own.append(others).unique().sort_values() if others else own, col.name)
-    except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
+    except TypeError as e:
+        raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
+                         'with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
 
 # %% ../nbs/00a_labels.ipynb #46993e90
@@ -236,7 +238,8 @@ class Shard:
         if len(values)>102: values = values[np.linspace(0, len(values)-1, 102).astype(int)]
         self.values = np.unique(np.concatenate(from_all(part, values)))
         if (held>1).any():
-            raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, {train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
+            raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, '
+                             f'{train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
 
     def own(self):
         "Codes of this process's users"
@@ -244,7 +247,9 @@ class Shard:
 
     def need(self, users):
         "Refuse the codes `users` unless all of them are this process's own"
-        if (self.owner[users]!=self.part[0]).any(): raise ValueError(f'process {self.part[0]} of {self.part[1]} does not know what the users of other processes have rated: ask for its own, which users=None takes')
+        if (self.owner[users]!=self.part[0]).any():
+            raise ValueError(f'process {self.part[0]} of {self.part[1]} does not know what the users of other '
+                             'processes have rated: ask for its own, which users=None takes')
 
 # %% ../nbs/00a_labels.ipynb #c16064c1
 @patch
@@ -307,7 +312,9 @@ def encode(self:RatingsTensors,
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():
         what = f'{(~known).sum()} of {len(df)} rows: {self.unknown_labels(df, x)}'
-        if unknown=='raise': raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out")
+        if unknown=='raise':
+            raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' "
+                           "to leave them out")
         warn(f'{what}; ' + ('the average stands in for them' if unknown=='average' else 'left out'))
     keep = known if unknown=='drop' else slice(None)
     return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])

@@ -264,14 +264,20 @@ _floats = torch.float16,torch.bfloat16,torch.float32,torch.float64
 
 def _check_grid(dtype, out):
     "Refuse a type or a tensor that no grid can be written to, and return `out` as a tensor"
-    if not isinstance(dtype, torch.dtype) or dtype not in _floats: raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
+    if not isinstance(dtype, torch.dtype) or dtype not in _floats:
+        raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
     if out is None: return None
     if not isinstance(out, (Tensor,np.ndarray)): raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
     if isinstance(out, np.ndarray):
-        if not out.flags.writeable or out.dtype.kind!='f': raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating numbers that can be written are needed')
+        if not out.flags.writeable or out.dtype.kind!='f':
+            raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating '
+                             'numbers that can be written are needed')
         out = torch.from_numpy(out)
-    if out.dtype not in _floats: raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of {", ".join(map(str, _floats))} is needed')
-    if dtype not in (torch.float32,out.dtype): raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
+    if out.dtype not in _floats:
+        raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of '
+                        f'{", ".join(map(str, _floats))} is needed')
+    if dtype not in (torch.float32,out.dtype):
+        raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
     if any(n>1 and step==0 for n,step in zip(out.shape, out.stride())): raise ValueError('out was expanded: several of its places are one')
     return out.detach()
 
@@ -281,7 +287,9 @@ def _empty_grid(shape, dtype, device):
     instead = 'ask for some users at a time, for recommend, or write it with out= to a np.memmap'
     need_memory(shape[0]*shape[1]*dtype.itemsize, device, what, instead)
     try: return torch.empty(shape, dtype=dtype, device=device)
-    except RuntimeError as e: raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be had: {instead}') from e
+    except RuntimeError as e:
+        raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be '
+                         f'had: {instead}') from e
 
 # %% ../nbs/05_predict.ipynb #0ecc7128
 @patch
@@ -298,7 +306,8 @@ def predict_grid(self:Recommends,
     grid = _check_grid(dtype, out)
     if any(isinstance(o, (set,frozenset)) for o in (users,items)): raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = _asked_for(self, users, items, unknown)
-    if out is not None and grid.shape!=(len(u),len(i)): raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
+    if out is not None and grid.shape!=(len(u),len(i)):
+        raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
     with evaluating(self.model) as (model,device):
         if out is None: out = grid = _empty_grid((len(u),len(i)), dtype, device)
         half = grid.dtype if device.type!='cpu' else torch.float32
@@ -383,7 +392,8 @@ def seen_to_exclude(self, exclude_seen):
         df = as_frame(exclude_seen, 'exclude_seen, where it is neither True nor False,')
         x = self.ds.encode_pairs(df)
         lost = [pd.unique(df[n][x[:,k]==0]) for k,n in enumerate(self.ds.cat_names)]
-        if len(df) and not (x>0).all(1).any(): raise ValueError(f'exclude_seen matches nothing that is known here: {self.ds.unknown_labels(df, x)}')
+        if len(df) and not (x>0).all(1).any():
+            raise ValueError(f'exclude_seen matches nothing that is known here: {self.ds.unknown_labels(df, x)}')
         if len(lost[1]) or 10*len(lost[0])>df[self.ds.user_name].nunique():
             warn(f'exclude_seen has labels that were not in training and exclude nothing: {self.ds.unknown_labels(df, x)}')
         return Seen(torch.from_numpy(x), *(len(v) for v in self.ds.classes.values()))
@@ -734,7 +744,8 @@ class NewUsers(Recommender):
     def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
         (user,*others) = self.ds.classes[self.ds.user_name].labels
-        if len(labels)==1 and others: raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
+        if len(labels)==1 and others:
+            raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
         return super().predict(*([user] if len(labels)==1 else []), *labels, **kwargs)
 
 # %% ../nbs/05_predict.ipynb #0d5f3ef7

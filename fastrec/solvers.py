@@ -27,7 +27,8 @@ def check_solver(learn, n_factors, n_sweep, tol=None):
     if tol is not None and not 0<=tol<math.inf: raise ValueError(f'tol={tol!r} must be a number, 0 or more')
     if not len(learn.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
     if learn.dls.train_ds.shard:
-        raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the dataloaders without shard=True')
+        raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the '
+                         'dataloaders without shard=True')
 
 # %% ../nbs/04_solvers.ipynb #8148772f
 def can_go_on(model, n_factors):
@@ -134,7 +135,8 @@ def fit_bias(self:RecLearner,
     "Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form"
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
-        if len(reg)!=2 or not all(0<=o<math.inf for o in reg): raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
+        if len(reg)!=2 or not all(0<=o<math.inf for o in reg):
+            raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
 
 # %% ../nbs/04_solvers.ipynb #cf852ec9

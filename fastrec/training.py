@@ -30,7 +30,9 @@ def _need_same_labels(classes, dls):
     theirs = getattr(dls, 'classes', None)
     if not isinstance(classes, dict) or not isinstance(theirs, dict): return
     same = list(classes)==list(theirs) and all(a is b or a.labels.equals(b.labels) for a,b in zip(classes.values(), theirs.values()))
-    if not same: raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or read the frame with dls.test_dl')
+    if not same:
+        raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or '
+                         'read the frame with dls.test_dl')
 
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
@@ -63,7 +65,9 @@ class RecLearner(Recommends, Learner):
 
     def _do_fit(self):
         ds = self.dls.train_ds
-        if ds.shard and ds.part[1]==1: raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the dataloaders without shard=True')
+        if ds.shard and ds.part[1]==1:
+            raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the '
+                             'dataloaders without shard=True')
         resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
         if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
         if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
@@ -168,7 +172,8 @@ def validation_context(self:RecLearner, *args, **kwargs):
 @patch
 def save(self:RecLearner, file, **kwargs):
     "As fastai's, but the file gets its name only when it's whole"
-    if not isinstance(file, (str,Path)) or rank_distrib(): return Learner.save(self, file, **kwargs)  # of several processes only the first writes
+    if not isinstance(file, (str,Path)) or rank_distrib():
+        return Learner.save(self, file, **kwargs)  # of several processes only the first writes
     part = Learner.save(self, f'{file}.part', **kwargs)
     return part.replace(part.with_name(part.name[:-len('.part.pth')]+'.pth'))
 
@@ -179,7 +184,8 @@ def load(self:RecLearner, file, device=None, **kwargs):
     try: return Learner.load(self, file, device=device, **kwargs)
     except RuntimeError as e:
         self.model.load_state_dict(before)
-        raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the same arguments and labels, '
+        raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the '
+                         'same arguments and labels, '
                          f'or use save_recommender and load_recommender, which keep the model itself ({str(e).splitlines()[-1].strip()[:200]})') from e
 
 # %% ../nbs/02a_training.ipynb #2c8deb89
@@ -417,7 +423,9 @@ def _rows_of(codes, n_rows):
 class RowRMSProp(FusedAdam):
     "RMSProp with one second moment for each row, on those rows of a table that are in the batch; `FusedAdam` for what has a dense gradient"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False):
-        if decouple_wd: raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it out, or pass sparse=False for FusedAdam')
+        if decouple_wd:
+            raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it '
+                             'out, or pass sparse=False for FusedAdam')
         super().__init__(params, lr, mom, sqr_mom, eps, wd)
         store_attr('row_mom,row_eps')
 
@@ -457,7 +465,8 @@ def create_opt(self:RecLearner):
                         'as in opt_func=partial(OptimWrapper, opt=torch.optim.Adam)')
     if not self.model.sparse or isinstance(self.opt, RowRMSProp): return
     self.opt = None
-    raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for RowRMSProp, or pass sparse=False')
+    raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for '
+                    'RowRMSProp, or pass sparse=False')
 
 # %% ../nbs/02a_training.ipynb #b50dd04d
 class Sweeps(Callback):
@@ -601,7 +610,8 @@ def _check_fit(n_epoch, lr, cbs):
     if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     if isinstance(lr, (int,float)) and not 0<=lr<math.inf: raise ValueError(f'lr={lr} must be a number from 0 on')
     for cb in L(cbs):
-        if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)): raise TypeError(f'cbs holds {cb!r}, which is no Callback')
+        if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
+            raise TypeError(f'cbs holds {cb!r}, which is no Callback')
 
 @patch
 def _check_trainable(self:RecLearner):
@@ -610,7 +620,8 @@ def _check_trainable(self:RecLearner):
         raise ValueError(f'the model is the mean of {self.model.n_draws} draws, which gradients would make meaningless: '
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
     if getattr(self.model, 'is_preference', False):
-        raise ValueError('the model tells what is chosen, by fit_ials, and gradients would make it one of ratings: train a new learner(dls), or use another solver')
+        raise ValueError('the model tells what is chosen, by fit_ials, and gradients would make it one of ratings: '
+                         'train a new learner(dls), or use another solver')
 
 # %% ../nbs/02a_training.ipynb #e4dde809
 @patch
@@ -620,5 +631,6 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     _check_fit(n_epoch, lr, cbs)
     self._check_trainable()
     if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in (*self.cbs,*L(cbs))):
-        raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave it out, or pass sparse=False')
+        raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave '
+                        'it out, or pass sparse=False')
     self._fit(n_epoch, lr, wd, cbs, **kwargs)

@@ -130,7 +130,8 @@ class _Gibbs:
             if self.n<self.burn and self.n%5==4: col.draw_lam(precision, arith)
         prior_mean = mean + (col.mean if col else torch.zeros_like(rows))
         by_prior = prior_mean@precision
-        self.rows[k],_ = solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), arith, self.precisions[k], self.precisions[1-k], draw=True)
+        def prior(ids): return precision,by_prior[ids]
+        self.rows[k],_ = solve_side(side, self.rows[1-k], prior, arith, self.precisions[k], self.precisions[1-k], draw=True)
         noise = arith.randn(rows.shape[1], len(unrated))
         self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(arith.cholesky(precision), noise).T
 
@@ -186,9 +187,16 @@ class _Averaged(Callback):
     def before_validate(self):
         if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
         self.count += 1
+    def _effects(self):
+        "What the effects of the last draw add to the predictions"
+        res = 0
+        for o in self.sampler.spans:
+            e = TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device)
+            at,known = e.find(self.x)
+            res = res + e.mean[at]*known
+        return res
     def after_pred(self):
-        effects = [TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device) for o in self.sampler.spans]
-        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + sum(e.mean[at]*known for e in effects for at,known in [e.find(self.x)])
+        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + self._effects()
         self.learn.pred = self.sums[self.iter]/self.count
         if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
 
@@ -276,7 +284,8 @@ def fit_bayes(self:RecLearner,
     last = {o.seconds: o for o in getattr(self.model, 'time_effects', [])}
     def sweeps(model, ds, arith):
         if fresh: deque(itertools.islice(als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
-        averaged.sampler = s = _Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
+        spans = [_SpanSampler(ds.x, o, last.get(o)) for o in seconds]
+        averaged.sampler = s = _Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, spans)
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
     def finish(whole):

@@ -111,9 +111,15 @@ class RecDataLoaders(CollabDataLoaders):
     def device(self, device): CollabDataLoaders.device.fset(self, device and as_device(device))
 
 # %% ../nbs/01_dls.ipynb #4be9f5d1
+def _as_array(part):
+    "Row numbers or a mask, in whatever holds them, as an array"
+    if isinstance(part, Tensor): return to_np(part)
+    if isinstance(part, pd.Series): return part.to_numpy()
+    return np.asarray(part if isinstance(part, np.ndarray) else list(part))
+
 def _row_numbers(part, n, name):
     "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
-    idx = to_np(part) if isinstance(part, Tensor) else part.to_numpy() if isinstance(part, pd.Series) else np.asarray(part if isinstance(part, np.ndarray) else list(part))
+    idx = _as_array(part)
     if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
     if not len(idx): return idx.astype(int)
     if not np.issubdtype(idx.dtype, np.integer): raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')

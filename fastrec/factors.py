@@ -171,7 +171,10 @@ class PosteriorMean(Dot):
         flat = lambda o: o[...,:-1].transpose(0, 1).flatten(1)
         super().__init__(flat(users)/len(users), users[...,-1].mean(0)[:,None], flat(items), items[...,-1].mean(0)[:,None], y_range, mean)
         self.time_effects = nn.ModuleList(time_effects)
-        for name,o in (('u_bias_draws',users[...,-1].T.clone()),('i_bias_draws',items[...,-1].T.clone()),('u_noise',u_noise),('i_noise',i_noise)): self.register_buffer(name, o)
+        self.register_buffer('u_bias_draws', users[...,-1].T.clone())
+        self.register_buffer('i_bias_draws', items[...,-1].T.clone())
+        self.register_buffer('u_noise', u_noise)
+        self.register_buffer('i_noise', i_noise)
 
     @property
     def n_draws(self): return self.u_bias_draws.shape[1]

@@ -21,7 +21,10 @@ class Vocab:
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)
-    def __getitem__(self, i): return [self[k] for k in range(len(self))[i]] if isinstance(i, slice) else self.labels[k-1] if (k := range(len(self))[i]) else '#na#'
+    def __getitem__(self, i):
+        if isinstance(i, slice): return [self[k] for k in range(len(self))[i]]
+        code = range(len(self))[i]
+        return self.labels[code-1] if code else '#na#'
     def __repr__(self): return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
 
 # %% ../nbs/00a_labels.ipynb #931902eb
@@ -210,12 +213,14 @@ def values(self:RatingsTensors):
 @patch
 def counts(self:RatingsTensors, k):
     "How many ratings each user (`k=0`) or item (`k=1`) has, by code, on the CPU"
-    return self.shard.counts[k] if self.shard else torch.bincount(self.x[:,k].cpu(), minlength=len(self.classes[self.cat_names[k]]))
+    if self.shard: return self.shard.counts[k]
+    return torch.bincount(self.x[:,k].cpu(), minlength=len(self.classes[self.cat_names[k]]))
 
 @patch
 def sums(self:RatingsTensors, k):
     "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
-    return self.shard.sums[k] if self.shard else torch.bincount(self.x[:,k].cpu(), self.y.cpu().double(), minlength=len(self.classes[self.cat_names[k]]))
+    if self.shard: return self.shard.sums[k]
+    return torch.bincount(self.x[:,k].cpu(), self.y.cpu().double(), minlength=len(self.classes[self.cat_names[k]]))
 
 @patch(as_prop=True)
 def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if self.shard else len(self)

@@ -10,15 +10,17 @@ from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import is_whole
 from .frames import as_frame,side_columns
 from .dls import *
 from .factors import *
-from .devices import Arithmetic,seeded
+from .devices import seeded
 from .models import *
 from .collab import *
 from .training import *
 from .solvers import *
-from .solvers import check_solver,solver_data,_als_sweeps,_design,_goes_on,_read_model,_sides,_solve_side,_sums,_write_model
+from .solvers import als_sweeps,both_sides,can_go_on,check_solver,design_rows
+from .solvers import read_model,solve_side,solver_data,sum_by_code,write_model
 
 # %% ../nbs/04a_bayes.ipynb #a1420103
 def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
@@ -83,8 +85,8 @@ class _SpanSampler:
     def draw(self, left, alpha, arith):
         "Draw the effects given what is `left` of the ratings, and its precision `alpha`, (n,) each"
         n = len(self.keys)
-        precision = _sums(self.codes, alpha, n) + self.precision
-        self.effects = _sums(self.codes, alpha*left, n)/precision + arith.randn(n)/precision.sqrt()
+        precision = sum_by_code(self.codes, alpha, n) + self.precision
+        self.effects = sum_by_code(self.codes, alpha*left, n)/precision + arith.randn(n)/precision.sqrt()
         rate = .05+self.effects.square().sum()/2
         self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)
 
@@ -92,7 +94,7 @@ class _SpanSampler:
 def _scores(rows, u, i):
     "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1), in steps that suit a processor's cache"
     step = 2**14 if u.device.type=='cpu' else 2**22
-    p,q = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1),_design(rows[1])
+    p,q = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1),design_rows(rows[1])
     return torch.cat([p.index_select(0, a).mul_(q.index_select(0, b)).sum(1) for a,b in zip(u.split(step), i.split(step))])
 
 # %% ../nbs/04a_bayes.ipynb #504beae2
@@ -102,7 +104,7 @@ class _Gibbs:
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=()):
         self.model,self.arith,self.columns,self.burn,self.spans = model,arith,columns,burn,spans
         self.codes,self.y = ds.codes,ds.y-model.mean
-        self.sides,self.rows,self.n,self.draws = _sides(model, ds),_read_model(model),0,[]
+        self.sides,self.rows,self.n,self.draws = both_sides(model, ds),read_model(model),0,[]
         self.precisions = [torch.ones(o.n, device=ds.x.device) for o in self.sides]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
@@ -113,7 +115,7 @@ class _Gibbs:
             self.arith.check()
             left = self._draw_spans()
             self._draw_precisions(left.square())
-            _write_model(self.model, self.rows)
+            write_model(self.model, self.rows)
             self.n += 1
             late = self.n-self.burn
             if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9): self._keep()
@@ -128,7 +130,8 @@ class _Gibbs:
             if self.n<self.burn and self.n%5==4: col.draw_lam(precision, arith)
         prior_mean = mean + (col.mean if col else torch.zeros_like(rows))
         by_prior = prior_mean@precision
-        self.rows[k],_ = _solve_side(side, self.rows[1-k], lambda ids: (precision,by_prior[ids]), arith, self.precisions[k], self.precisions[1-k], draw=True)
+        def prior(ids): return precision,by_prior[ids]
+        self.rows[k],_ = solve_side(side, self.rows[1-k], prior, arith, self.precisions[k], self.precisions[1-k], draw=True)
         noise = arith.randn(rows.shape[1], len(unrated))
         self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(arith.cholesky(precision), noise).T
 
@@ -152,7 +155,7 @@ class _Gibbs:
             own,other = self.codes[k],self.codes[1-k]
             weighed = squares*self.precisions[1-k].index_select(0, other)
             scale = weighed.mean() if k==0 else 1.
-            rates = self.shape*scale+_sums(own, weighed, self.sides[k].n)/2
+            rates = self.shape*scale+sum_by_code(own, weighed, self.sides[k].n)/2
             self.precisions[k] = self.arith.gamma(self.shape+self.sides[k].counts/2, rates)
 
     def _keep(self): self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
@@ -173,9 +176,10 @@ def _last_draw(model):
     rows = [o[-1] for o in model.draws()]
     with seeded(0): res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
     res.to(rows[0].device)
-    _write_model(res, rows)
+    write_model(res, rows)
     return res
 
+# %% ../nbs/04a_bayes.ipynb #759e81ee
 class _Averaged(Callback):
     "Validate the mean of the predictions of all draws after the first `burn` sweeps"
     order,run_train,sampler = -5,False,None
@@ -183,16 +187,25 @@ class _Averaged(Callback):
     def before_validate(self):
         if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
         self.count += 1
+    def _effects(self):
+        "What the effects of the last draw add to the predictions"
+        res = 0
+        for o in self.sampler.spans:
+            e = TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device)
+            at,known = e.find(self.x)
+            res = res + e.mean[at]*known
+        return res
     def after_pred(self):
-        effects = [TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device) for o in self.sampler.spans]
-        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + sum(e.mean[at]*known for e in effects for at,known in [e.find(self.x)])
+        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + self._effects()
         self.learn.pred = self.sums[self.iter]/self.count
         if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
 
 # %% ../nbs/04a_bayes.ipynb #c69d7a35
 def _implicit(ds, k, sizes, most=30_000):
     "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
-    if min(sizes)>most: raise ValueError(f"side='implicit' needs equations with an unknown for each user or each item, and {min(sizes)-1:,} are too many: leave it out")
+    if min(sizes)>most:
+        raise ValueError("side='implicit' needs equations with an unknown for each user or each item, and "
+                         f"{min(sizes)-1:,} are too many: leave it out")
     codes = ds.codes[::-1] if k else ds.codes
     codes = (codes[0]*sizes[1-k]+codes[1]).unique()
     codes = torch.stack([codes//sizes[1-k], codes%sizes[1-k]])
@@ -214,7 +227,9 @@ def _side_columns(ds, side, k, width):
     for o in side if isinstance(side, (list,tuple)) else [] if side is None else [side]:
         if not isinstance(o, str):
             o = as_frame(o, "side, where it is not 'implicit',")
-            if not any(n in (*o, o.index.name) for n in ds.cat_names): raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
+            if not any(n in (*o, o.index.name) for n in ds.cat_names):
+                raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as '
+                                 'its index')
             if name in (*o, o.index.name): parts.append(_features(o, ds.classes[name], name).to(ds.x.device)/2)
         elif o=='implicit': parts.append(_implicit(ds, k, sizes))
         else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
@@ -223,7 +238,9 @@ def _side_columns(ds, side, k, width):
 # %% ../nbs/04a_bayes.ipynb #f63b45a6
 def _spans(ds, time):
     "The spans `time` in seconds"
-    if time is not None and ds.time_name is None: raise ValueError(f"time={time!r} needs to know when the ratings were given: name that column in RecDataLoaders, as in from_df(..., time_name='timestamp')")
+    if time is not None and ds.time_name is None:
+        raise ValueError(f"time={time!r} needs to know when the ratings were given: name that column in "
+                         "RecDataLoaders, as in from_df(..., time_name='timestamp')")
     res = []
     for o in L(time):
         try: res.append(int(pd.Timedelta(o).total_seconds()))
@@ -238,7 +255,7 @@ def _is_posterior(model, n_factors):
 
 def _check_sampling(n_sweep, burn, n_draws):
     for k,o in dict(burn=burn, n_draws=n_draws).items():
-        if not isinstance(o, (int,np.integer)) or isinstance(o, bool): raise ValueError(f'{k}={o!r} must be a whole number')
+        if not is_whole(o): raise ValueError(f'{k}={o!r} must be a whole number')
     if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
 
@@ -262,12 +279,13 @@ def fit_bayes(self:RecLearner,
     _check_sampling(n_sweep, burn, n_draws)
     averaged,seconds,ds = _Averaged(),_spans(self.dls.train_ds, time),solver_data(self)
     start = _last_draw(self.model) if had else self.model
-    fresh = not _goes_on(start, n_factors)
+    fresh = not can_go_on(start, n_factors)
     columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
     last = {o.seconds: o for o in getattr(self.model, 'time_effects', [])}
     def sweeps(model, ds, arith):
-        if fresh: deque(itertools.islice(_als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
-        averaged.sampler = s = _Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, [_SpanSampler(ds.x, o, last.get(o)) for o in seconds])
+        if fresh: deque(itertools.islice(als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
+        spans = [_SpanSampler(ds.x, o, last.get(o)) for o in seconds]
+        averaged.sampler = s = _Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, spans)
         averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
     def finish(whole):

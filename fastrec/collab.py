@@ -11,6 +11,7 @@ from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import is_whole
 from .dls import *
 from .factors import *
 from .models import *
@@ -26,7 +27,7 @@ def _as_float(o):
     try: return float(o)
     except (TypeError,ValueError,RuntimeError): return math.nan
 
-def _infer_range(values):
+def infer_range(values):
     "Lowest and highest of the `values` of ratings, sorted, half a step wider; the step is the smallest between two of them, at least 1% of the span"
     values = np.asarray(values, float)
     span = values[-1]-values[0]
@@ -40,9 +41,13 @@ def _check_range(dls, y_range):
     lo,hi = pair
     for part,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
         out = y[(y<lo)|(y>hi)]
-        if len(out): raise ValueError(f'{len(out)} {part} ratings lie outside y_range={y_range}, {out[0]:g} for one: widen it, or leave it out to have it inferred')
+        if len(out):
+            raise ValueError(f'{len(out)} {part} ratings lie outside y_range={y_range}, {out[0]:g} for one: widen '
+                             'it, or leave it out to have it inferred')
     span = float(dls.train_ds.values()[-1]-dls.train_ds.values()[0])
-    if 0<5*span<hi-lo: warn(f'y_range={y_range} is far wider than the ratings, and a sigmoid over it learns slowly: leave it out to have it inferred')
+    if 0<5*span<hi-lo:
+        warn(f'y_range={y_range} is far wider than the ratings, and a sigmoid over it learns slowly: leave it out to '
+             'have it inferred')
     return lo,hi
 
 # %% ../nbs/03_collab.ipynb #cc8382ff
@@ -50,9 +55,10 @@ def _range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
-    lo,hi = _infer_range(dls.train_ds.values())
+    lo,hi = infer_range(dls.train_ds.values())
     if out := int(((dls.valid_ds.y<lo)|(dls.valid_ds.y>hi)).sum()):
-        warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, and cannot be predicted: pass y_range')
+        warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, '
+             'and cannot be predicted: pass y_range')
     return lo,hi
 
 # %% ../nbs/03_collab.ipynb #18f19cc3
@@ -79,7 +85,8 @@ def _read_stock(dls):
     parts = (dls.train,dls.valid) if isinstance(dls, TabularCollab) else (dls.train_ds,dls.valid_ds)
     classes = {n: Vocab(list(parts[0].classes[n])[1:], n) for n in parts[0].cat_names}
     train,valid = (_as_ratings_tensors(o, classes) for o in parts)
-    if isinstance(dls, TabularCollab): return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096), device=default_device())
+    if isinstance(dls, TabularCollab):
+        return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096), device=default_device())
     bs = dls.train.bs
     return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
 
@@ -87,12 +94,16 @@ def _as_rec_dls(dls):
     "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
     if isinstance(dls, RecDataLoaders): return dls
     to = dls if isinstance(dls, TabularCollab) else getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else None
-    if not isinstance(to, TabularCollab): raise TypeError(f'learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
+    if not isinstance(to, TabularCollab):
+        raise TypeError('learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not '
+                        f'{type(dls).__name__}')
     if len(to.cat_names)!=2 or len(to.y_names)!=1 or getattr(to, 'vocab', None) is not None:
         raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
     check_reserved([*to.cat_names,to.y_names[0]])
     res = _read_stock(dls)
-    if not (len(res.train_ds) and len(res.valid_ds)): raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass splits to TabularCollab')
+    if not (len(res.train_ds) and len(res.valid_ds)):
+        raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass '
+                         'splits to TabularCollab')
     lost = int((res.train_ds.x==0).any(1).sum())
     if lost: raise ValueError(f'{lost} training ratings have no user or no item: leave them out')
     return res
@@ -119,10 +130,12 @@ def _check_arch(arch, use_nn):
         name = 'n_factors' if isinstance(arch, Integral) else 'y_range'
         raise TypeError(f'arch={arch} is no kind of model: write learner(dls, {name}={arch})')
     if isinstance(arch, nn.Module):
-        raise TypeError(f'arch must be a class, and learner makes the model; one that is there trains by RecLearner(dls, model, nn.MSELoss()) '
-                        f'if it is a FactorModel, else by Learner(dls, model, MSELossFlat())')
+        raise TypeError('arch must be a class, and learner makes the model; one that is there trains by '
+                        'RecLearner(dls, model, nn.MSELoss()) '
+                        'if it is a FactorModel, else by Learner(dls, model, MSELossFlat())')
     if not (isinstance(arch, type) and issubclass(arch, FactorModel)):
-        raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel; other models train by Learner(dls, model, MSELossFlat())')
+        raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel; other models train by '
+                        'Learner(dls, model, MSELossFlat())')
     return DeepMF if use_nn and arch is DotBias else arch
 
 # %% ../nbs/03_collab.ipynb #6cc53ed2
@@ -137,12 +150,14 @@ def _check_functions(loss_func, opt_func, metrics):
     "Refuse names and classes in place of functions"
     torch_opt = isinstance(opt_func, type) and issubclass(opt_func, torch.optim.Optimizer)
     if torch_opt: raise TypeError(f'opt_func={opt_func.__name__} is PyTorch\'s: pass partial(OptimWrapper, opt={opt_func.__name__})')
-    if not (opt_func is None or callable(opt_func)): raise TypeError(f'opt_func={opt_func!r} must be a function, such as Adam, that makes an optimizer')
+    if not (opt_func is None or callable(opt_func)):
+        raise TypeError(f'opt_func={opt_func!r} must be a function, such as Adam, that makes an optimizer')
     if isinstance(loss_func, type): raise TypeError(f'loss_func must be a loss, {loss_func.__name__}(), not the class {loss_func.__name__}')
     if not (loss_func is None or callable(loss_func)): raise TypeError(f'loss_func={loss_func!r} must be a function, such as nn.MSELoss()')
     for m in L(metrics):
         if isinstance(m, type) or not (callable(m) or isinstance(m, Metric)):
-            raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made metrics, no names and no classes')
+            raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
+                            'metrics, no names and no classes')
 
 def _check_loss(loss_func, dls):
     "Refuse a `loss_func` that can't compare ratings, warn of one that isn't smallest where predictions are right"
@@ -151,14 +166,16 @@ def _check_loss(loss_func, dls):
     try:
         with torch.no_grad(): right,*wrong = [float(loss_func(o, y)) for o in (y, (y+off).clamp(max=y.max()), (y-off).clamp(min=y.min()))]
     except Exception as e:
-        raise ValueError(f'loss_func={loss_func!r} does not give a number for predictions and ratings, which are float tensors of shape (n,): {e}') from e
+        raise ValueError(f'loss_func={loss_func!r} does not give a number for predictions and ratings, which are '
+                         f'float tensors of shape (n,): {e}') from e
     if min(wrong)<right-1e-4*abs(right):
-        warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is it one for ratings, as nn.MSELoss() is?')
+        warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
+             'it one for ratings, as nn.MSELoss() is?')
 
 # %% ../nbs/03_collab.ipynb #b1bedca6
 def _check_seed(seed):
     if seed is None: return None
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -2**63<=seed<2**63:
+    if not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
     return int(seed)
 

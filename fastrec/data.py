@@ -13,6 +13,7 @@ from contextlib import suppress
 from fastai.data.all import *
 from .frames import *
 from .frames import as_frame,as_times,split_column
+from .labels import is_whole,need_choice
 
 # %% ../nbs/00_data.ipynb #09623402
 GROUPLENS = 'https://files.grouplens.org/datasets/movielens'
@@ -110,10 +111,12 @@ def _download(name, files, dest):
         with suppress(OSError): got.rename(dest)  # unless somebody else was first
         return _need_files(dest, files, name)
     except Exception as e:
-        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {str(e).split(chr(10))[0]}). Unpack its zip so that '
+        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: '
+                      f'{str(e).split(chr(10))[0]}). Unpack its zip so that '
                       f'{dest}/{files[0]} exists, or pass the folder it is in, or work with `sample_ratings()`.') from e
     finally: shutil.rmtree(part, ignore_errors=True)
 
+# %% ../nbs/00_data.ipynb #c3e10f35
 def _release(name, path):
     "Folder and layout of the release `name`"
     if name not in releases: raise ValueError(f'{name!r} is not a MovieLens release; there are {", ".join(releases)}.')
@@ -143,7 +146,7 @@ def movielens_sides(
     item_name:str='title', # Have the items by 'title', as `movielens` tells them apart, or by 'item'?
 )->list: # Frames indexed by user (`age`, `sex`, `occupation`, where the release has them) and by item (`genres`, `year`)
     "What the MovieLens release `name` tells of its users and items, for `fit_bayes(side=...)`"
-    if item_name not in ('title','item'): raise ValueError(f"item_name={item_name!r} must be 'title' or 'item'")
+    need_choice('item_name', item_name, 'title', 'item')
     path,lay = _release(name, path)
     items = _read_items(path/lay['items'], lay['item_sep'])
     of = lambda o: '|'.join(g for g,there in zip(_genres_100k, o[4:]) if there=='1') if lay is _tab else o[1]
@@ -243,7 +246,8 @@ def sample_ratings(
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
     "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, and with known answers"
-    if not 0<n_ratings<=n_users*n_items: raise ValueError(f'n_ratings={n_ratings} is not between 1 and the {n_users*n_items} pairs of user and film')
+    if not 0<n_ratings<=n_users*n_items:
+        raise ValueError(f'n_ratings={n_ratings} is not between 1 and the {n_users*n_items} pairs of user and film')
     if noise<=0: raise ValueError(f'noise={noise} must be above 0')
     rng = np.random.default_rng(seed)
     truth = _sample_truth(n_users, n_items, noise, rng)
@@ -258,12 +262,12 @@ def sample_ratings(
 def _factorized(col):
     try: return pd.factorize(col)
     except TypeError as e:
-        raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: convert them, say with .astype(str)') from e
-
-def _is_whole(o): return isinstance(o, (int,np.integer)) and not isinstance(o, bool)
+        raise ValueError(f'column {col.name!r} holds labels such as {col.iloc[0]!r}, which cannot be told apart: '
+                         'convert them, say with .astype(str)') from e
 
 def _permutation(n, seed):
-    if seed is not None and not (_is_whole(seed) and -2**63<=seed<2**63): raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
+    if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
+        raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
@@ -310,7 +314,7 @@ def LeaveLastSplitter(
     time_name:str='timestamp', # Column to order by, as in `TimeSplitter`
 ):
     "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training whole"
-    if not _is_whole(n) or n<1: raise ValueError(f'n={n!r} must be a whole number, 1 or more')
+    if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name)
@@ -343,7 +347,8 @@ def read_settings(
     cfg = Config.find('settings.ini', Path(path).absolute())
     parser = ConfigParser(interpolation=None, default_section='')
     parser.optionxform = str
-    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser: raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
+    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser:
+        raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
     found = dict(parser[section])
     for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
         if names: raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')

@@ -11,14 +11,13 @@ from contextlib import ExitStack
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
-from .labels import _everyones,_processes,_summed
-from .labels import need_package
+from .labels import add_up,from_all,need_package,which_process
 from .dls import *
 from .factors import *
 from .training import *
 from .predict import *
 from .export import *
-from .export import _read_files
+from .export import read_files
 
 # %% ../nbs/09_distributed.ipynb #35a7c43f
 def _digest(ds):
@@ -32,14 +31,18 @@ def _agree(learn, part):
     "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
     about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
              'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
-    for what,theirs in ((k, [o[k] for o in _everyones(part, about)]) for k in about):
-        if len({*theirs})>1: raise ValueError(f'the processes differ in their {what} ({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
+    for what,theirs in ((k, [o[k] for o in from_all(part, about)]) for k in about):
+        if len({*theirs})>1:
+            raise ValueError(f'the processes differ in their {what} '
+                             f'({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
                                               'build them from the same frame in the same order, with the same seed for from_df')
     batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
     fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
-    if fewest<part[1]: raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at least: take fewer processes, or a larger bs')
+    if fewest<part[1]:
+        raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at '
+                         'least: take fewer processes, or a larger bs')
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
-    return _everyones(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
+    return from_all(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
 # %% ../nbs/09_distributed.ipynb #d3226632
 def _groups(counts, n, rng):
@@ -73,7 +76,7 @@ class _Block:
         if part is None: return [whole.index_copy_(0, self.rows, own) for whole,own in pairs]
         own = torch.cat([o.flatten(1) if o.ndim>1 else o[:,None] for _,o in pairs], 1)
         everyones = own.new_zeros(len(pairs[0][0]), own.shape[1]).index_copy_(0, self.rows, own)
-        _summed(part, everyones)
+        add_up(part, everyones)
         for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)): whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
 # %% ../nbs/09_distributed.ipynb #daa37aa6
@@ -173,17 +176,18 @@ class _ShareMetrics(Callback):
 
     def after_train(self):
         smooth = self.learn.recorder.smooth_loss
-        if torch.is_tensor(smooth.val): _summed(self.part, smooth.val.div_(self.part[1]))
+        if torch.is_tensor(smooth.val): add_up(self.part, smooth.val.div_(self.part[1]))
 
     def after_validate(self):
         device = self.dls.device
         for m in self.recorder._valid_mets:
-            if isinstance(m, AccumMetric): m.preds,m.targs = zip(*_everyones(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
+            if isinstance(m, AccumMetric): m.preds,m.targs = zip(*from_all(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
             elif hasattr(m, 'total') and hasattr(m, 'count'):
                 sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=device)
-                _summed(self.part, sums)
+                add_up(self.part, sums)
                 m.total,m.count = sums[0].float().cpu(),int(sums[1])
-            else: raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for AvgMetric or AccumMetric')
+            else: raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for '
+                                  'AvgMetric or AccumMetric')
 
 class _WaitForEachOther(Callback):
     "Let no process go on before the first has saved what there is to save of an epoch"
@@ -197,9 +201,12 @@ def _takes_blocks(self:RecLearner, blocks):
     "What the argument `blocks` of `distrib_ctx` comes to"
     dot,name = isinstance(self.model, Dot),type(self.model).__name__
     if blocks and not dot: raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
-    if self.dls.train_ds.shard and not ifnone(blocks, dot): raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not allow: make the dataloaders without shard=True')
+    if self.dls.train_ds.shard and not ifnone(blocks, dot):
+        raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
+                        'allow: make the dataloaders without shard=True')
     return ifnone(blocks, dot)
 
+# %% ../nbs/09_distributed.ipynb #502ea896
 @patch
 @contextmanager
 def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `seed` for `from_df`
@@ -209,7 +216,7 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
     """Train in all the processes that `accelerate launch`, `torchrun` or `notebook_launcher` have started; in one alone, as usual.
 
     `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many, `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
-    part = _processes(self.dls.device, **kwargs)
+    part = which_process(self.dls.device, **kwargs)
     if part[1]<2:
         yield self
         return
@@ -242,13 +249,16 @@ def _job(out, about):
 def _same_job(file, about):
     "Refuse a folder whose `file` describes another job than `about`"
     try: found = dict(json.loads(file.read_text(encoding='utf-8')))
-    except (ValueError,TypeError) as e: raise ValueError(f'{file} is damaged, so it is not known of what the lists are: choose an empty folder') from e
+    except (ValueError,TypeError) as e:
+        raise ValueError(f'{file} is damaged, so it is not known of what the lists are: choose an empty folder') from e
     for k in {**about, **found}:
         if found.get(k)!=about.get(k):
-            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(found.get(k))} and not {_short(about.get(k))}: choose an empty folder')
+            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(found.get(k))} and not '
+                             f'{_short(about.get(k))}: choose an empty folder')
 
 def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
 
+# %% ../nbs/09_distributed.ipynb #5c16d035
 def _labels_hash(labels): return pd.util.hash_pandas_object(pd.Index(labels), index=False).to_numpy()
 
 def _user_parts(rec, users, size):
@@ -275,9 +285,9 @@ def _worker(ray, gpu):
     class Worker:
         def __init__(self, manifest, shared):
             import ray,torch,warnings
-            from fastrec.export import _assemble
+            from fastrec.export import assemble
             warnings.filterwarnings('ignore', 'The given NumPy array is not writable')  # nobody writes to it
-            self.rec = _assemble('the recommender', manifest, {f: {k: torch.from_numpy(v) for k,v in o.items()} for f,o in ray.get(shared[0]).items()})
+            self.rec = assemble('the recommender', manifest, {f: {k: torch.from_numpy(v) for k,v in o.items()} for f,o in ray.get(shared[0]).items()})
             if gpu: self.rec.model.to('cuda')
         def write(self, users, path, kwargs): return str(self.rec.recommend(users, path=path, **kwargs))
     return Worker
@@ -311,7 +321,7 @@ def recommend_distributed(
     todo = ((labels,path) for i,labels in enumerate(parts) if not (path := out/f'part-{i:06}.parquet').exists())
     ours = not ray.is_initialized()
     if ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
-    try: _run(ray, rec.manifest, _read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
+    try: _run(ray, rec.manifest, read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
     finally:
         if ours: ray.shutdown()
     return out

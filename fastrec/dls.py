@@ -12,12 +12,11 @@ from fastai.tabular.all import *
 from .data import *
 from .devices import as_device,need_memory
 from .labels import *
-from .labels import need_package
 from .frames import *
 from pandas.io.common import get_handle
 from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times
 from .frames import check_reserved,items_beside,need_columns,need_flags,need_whole,pick_columns,role_of,rows_to_keep,told_apart
-from .labels import encode_column,_processes
+from .labels import encode_column,need_package,which_process
 
 # %% ../nbs/01_dls.ipynb #994c46b4
 class RatingsDL(TfmdDL):
@@ -70,12 +69,13 @@ class RatingsDL(TfmdDL):
     def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
 
 # %% ../nbs/01_dls.ipynb #96103d03
-def _display(df):
+def display_frame(df):
     "Show `df` as a notebook or a terminal does, fastai's `display_df` has only the notebook's way"
     try: from IPython.display import display
     except ImportError: display = print
     display(df)
 
+# %% ../nbs/01_dls.ipynb #6e52e961
 @patch
 def decode(self:RatingsDL, b):
     "Frame of the labels and ratings of the batch `b`"
@@ -90,14 +90,14 @@ def decode_batch(self:RatingsDL, b, max_n=9, full=True):
 def show_batch(self:RatingsDL, b=None, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b`, by default of a fresh batch"
     df = self.decode([o[:max_n] for o in (self.one_batch() if b is None else b)])
-    return _display(df) if show else df
+    return display_frame(df) if show else df
 
 @patch
 def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b` beside the predictions `out`"
     df = self.decode([o[:max_n] for o in b])
     df[f'{self.rating_name}_pred'] = to_np(out[:max_n]).reshape(-1)
-    return _display(df) if show else df
+    return display_frame(df) if show else df
 
 # %% ../nbs/01_dls.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):
@@ -111,14 +111,23 @@ class RecDataLoaders(CollabDataLoaders):
     def device(self, device): CollabDataLoaders.device.fset(self, device and as_device(device))
 
 # %% ../nbs/01_dls.ipynb #4be9f5d1
+def _as_array(part):
+    "Row numbers or a mask, in whatever holds them, as an array"
+    if isinstance(part, Tensor): return to_np(part)
+    if isinstance(part, pd.Series): return part.to_numpy()
+    return np.asarray(part if isinstance(part, np.ndarray) else list(part))
+
 def _row_numbers(part, n, name):
     "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
-    idx = to_np(part) if isinstance(part, Tensor) else part.to_numpy() if isinstance(part, pd.Series) else np.asarray(part if isinstance(part, np.ndarray) else list(part))
+    idx = _as_array(part)
     if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
     if not len(idx): return idx.astype(int)
     if not np.issubdtype(idx.dtype, np.integer): raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
-    if idx.min()<0 or idx.max()>=n: raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 to {n-1}')
-    if (twice := np.bincount(idx)>1).any(): raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
+    if idx.min()<0 or idx.max()>=n:
+        raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 '
+                         f'to {n-1}')
+    if (twice := np.bincount(idx)>1).any():
+        raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
     return idx
 
 def _own_device():
@@ -143,7 +152,8 @@ def _usual_bs(n):
 
 def _split(df, splitter, keep, bs):
     train,valid = (_row_numbers(o, len(df), name) for o,name in zip(_parts(splitter, df), ('training','validation')))
-    if both := int(np.isin(valid, train).sum()): warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
+    if both := int(np.isin(valid, train).sum()):
+        warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
     train,valid = train[keep[train]],valid[keep[valid]]
     if not len(valid): raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
     if not len(train): raise ValueError(f'the training part is empty: of {len(df)} rows the splitter gave {len(valid)} to validation')
@@ -209,7 +219,7 @@ def from_df(cls:RecDataLoaders,
     need_flags(dropna=dropna, drop_last=drop_last, shard=shard)
     bs,val_bs = (o if o is None else need_whole(k, o) for k,o in dict(bs=bs, val_bs=val_bs).items())
     device = as_device(ifnone(device, _own_device()))
-    part = _processes(device) if shard else (0,1)
+    part = which_process(device) if shard else (0,1)
     ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
     bs = ifnone(bs, _usual_bs(len(splits[0])))
@@ -274,6 +284,7 @@ def _lacks_header(rows):
     alike = all(_is_number(a)==_is_number(b) for o in rest if len(o)==len(first) for a,b in zip(first, o))
     return len(first)>2 and any(map(_is_number, first)) and '' not in first and alike and not any(role_of(o)[0] for o in first)
 
+# %% ../nbs/01_dls.ipynb #c409a6b5
 def _layout(data, encoding, given):
     "What the first lines tell `pd.read_csv` beside what is `given`"
     lines = [o for o in data[:2**16].decode(encoding, 'ignore').split('\n')[:100] if o.strip()]
@@ -313,6 +324,7 @@ def _named(df):
     check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
     return df
 
+# %% ../nbs/01_dls.ipynb #34acbbd0
 def _read_csv(csv, id_names, given):
     "The frame in the file `csv`, users and items as they are written"
     if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
@@ -397,10 +409,12 @@ def _read_parquet(path, rows, user_name, item_name, rating_name, time_name, part
         if not len(b): continue
         for n,o in labels.items(): o.add(b[n])
         for n,o in others.items(): o.append(b[n].to_pandas())
-    if not others[rating]: raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
+    if not others[rating]:
+        raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
     df = {n: o.column() for n,o in labels.items()} | {n: pd.concat(o, ignore_index=True) for n,o in others.items()}
     return pd.DataFrame(df)[[*names, *others, *beside]]
 
+# %% ../nbs/01_dls.ipynb #22d03463
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_parquet(cls:RecDataLoaders,
@@ -415,11 +429,12 @@ def from_parquet(cls:RecDataLoaders,
 ):
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
     need_flags(shard=shard)
-    part = _processes(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
+    part = which_process(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
     arrow = need_package('pyarrow')
     try: df = _read_parquet(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
     except (arrow.ArrowInvalid,arrow.ArrowNotImplementedError) as e:
-        raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: {str(e).splitlines()[0]}') from e
+        raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: '
+                         f'{str(e).splitlines()[0]}') from e
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 
 # %% ../nbs/01_dls.ipynb #cd47ba05

@@ -9,7 +9,6 @@ __all__ = ['BundleError', 'check_savable', 'load_recommender', 'ItemIndex']
 import hashlib,json,os,platform,re,sys,time,uuid
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError,version
-from numbers import Integral
 from pathlib import Path
 import numpy as np,pandas as pd,torch
 from fastcore.basics import noop,patch
@@ -19,11 +18,11 @@ from torch import nn
 from . import __version__
 from .devices import as_device,need_memory
 from .labels import *
-from .labels import need_package
+from .labels import is_whole,need_package
 from .frames import need_flags,need_whole
 from .factors import *
 from .predict import *
-from .predict import _candidates,_frame,_parquet,_predict
+from .predict import candidate_items,lists_frame,parquet_writer,predict_codes
 from .metrics import *
 
 # %% ../nbs/08_export.ipynb #79d43e8e
@@ -50,7 +49,9 @@ def _savable_labels(vocab):
     kind,dtype = pd.api.types.infer_dtype(labels, skipna=False),str(labels.dtype)
     if kind in ('string','empty'):
         broken = [o for o in labels if not o.isascii() and _surrogate.search(o)] if labels.dtype==object else []
-        if broken: raise ValueError(f'labels of {vocab.name!r} hold {broken[0]!r}, which is no text: read it in the encoding it is written in')
+        if broken:
+            raise ValueError(f'labels of {vocab.name!r} hold {broken[0]!r}, which is no text: read it in the '
+                             'encoding it is written in')
         return 'text',labels
     if kind=='date': return 'date',labels
     if dtype in _kinds or dtype=='uint64' or _dates.fullmatch(dtype): return dtype,labels
@@ -111,7 +112,9 @@ _layer_args = {'Linear': ('in_features','out_features'), 'BatchNorm1d': ('num_fe
 
 def _describe_layer(m):
     name = type(m).__name__
-    if name not in _layer_args or type(m) is not getattr(nn, name): raise ValueError(f'a layer {name} cannot be saved without a pickle, only {", ".join(_layer_args)} can: use learn.export')
+    if name not in _layer_args or type(m) is not getattr(nn, name):
+        raise ValueError(f'a layer {name} cannot be saved without a pickle, only {", ".join(_layer_args)} can: use '
+                         'learn.export')
     return {'type': name, **{o: getattr(m, o) for o in _layer_args[name]}, **({'bias': m.bias is not None} if name=='Linear' else {})}
 
 def _build_layer(spec):
@@ -176,7 +179,7 @@ def _columns(ds):
     "Names of the columns of user, item, rating and time, as JSON keeps them"
     res = dict(zip(('user','item'), ds.classes), rating=ds.rating_name, time=ds.time_name)
     for k,v in res.items():
-        if isinstance(v, Integral) and not isinstance(v, bool): res[k] = int(v)
+        if is_whole(v): res[k] = int(v)
         elif not (isinstance(v, str) or (v is None and k=='time')):
             raise ValueError(f'the column {v!r} of the {k}s has a name that cannot be saved: rename it to text or a whole number')
     return res
@@ -296,6 +299,7 @@ def _manifest(self, spec, labels, files, metrics):
                 labels=[kind for kind,_ in labels], metrics=metrics,
                 trained_with=_provenance(self), rating_range=self.rating_range)
 
+# %% ../nbs/08_export.ipynb #e6357751
 @patch
 def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
@@ -401,6 +405,7 @@ def _read_seen(tensors, n_users, n_items, counts):
         raise BundleError('what users have seen in training does not fit what they have seen')
     return Seen.from_rows(items, offsets, counts, trained)
 
+# %% ../nbs/08_export.ipynb #abdf8c74
 def _number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
 def _is_range(o): return o is None or (type(o) is list and len(o)==2 and all(map(_number, o)) and o[0]<=o[1])
 
@@ -432,13 +437,13 @@ def _answers(model):
     return model(torch.zeros(1, 2, dtype=torch.int32)).shape==(1,) and model.score_grid(one, one).isfinite().all()
 
 # %% ../nbs/08_export.ipynb #141720c2
-def _read_files(folder, manifest, hashed=True):
+def read_files(folder, manifest, hashed=True):
     "The tensors of each file that `manifest` names"
     _refuse_pickles(folder)
     _check(manifest)
     return {k: _read_tensors(folder, k, v, hashed) for k,v in manifest['files'].items()}
 
-def _assemble(folder, manifest, files):
+def assemble(folder, manifest, files):
     "The `Recommender` that `manifest` describes, of the tensors in `files`"
     model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))
     if len(model)!=1 or len(seen)>1:
@@ -466,14 +471,15 @@ def _read_back(folder, text, model):
     "Refuse what has been written to `folder` if it couldn't be loaded by the manifest `text`, or answers otherwise than `model`"
     try:
         manifest = _parse_manifest(text, 'the manifest')
-        res = _assemble(folder, manifest, _read_files(folder, manifest, hashed=False))
+        res = assemble(folder, manifest, read_files(folder, manifest, hashed=False))
         x = torch.stack([torch.arange(16)%len(es[0].weight) for es in res.model.tables], 1)
-        found,want = _predict(res.model, x),_predict(model, x)
+        found,want = predict_codes(res.model, x),predict_codes(model, x)
     except _misfits as e: raise ValueError(f'the model is not saved, since it could not be loaded again: {e}') from e
     off = (found-want).abs().max()
     if not off<=.01*want.abs().max().clamp(min=1):
         raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {off:g}')
 
+# %% ../nbs/08_export.ipynb #7ed29b34
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
@@ -482,7 +488,7 @@ def load_recommender(
     folder,device = Path(path),as_device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     for attempt in range(10):
         manifest = _read_manifest(folder)
-        try: res = _assemble(folder, manifest, _read_files(folder, manifest))
+        try: res = assemble(folder, manifest, read_files(folder, manifest))
         except _misfits as e:
             if attempt<9 and _read_manifest(folder)!=manifest: continue  # somebody has just saved another
             if isinstance(e, BundleError): raise
@@ -505,7 +511,7 @@ def save_factors(self:Recommends,
     folder.mkdir(parents=True, exist_ok=True)
     for side,vocab,tables in zip(('users','items'), self.ds.classes.values(), self.model.tables):
         factors,*bias = (e.weight.detach()[1:].float().cpu() for e in tables)
-        with _parquet(folder/f'{side}.parquet') as write:
+        with parquet_writer(folder/f'{side}.parquet') as write:
             for i in range(0, max(len(factors), 1), 2**16):
                 b = slice(i, i+2**16)
                 write(pd.DataFrame({vocab.name: vocab.labels[b], **{'bias': o[b,0] for o in bias}, 'factors': list(factors[b].numpy())}))
@@ -534,7 +540,7 @@ class ItemIndex:
         scores,found = (torch.from_numpy(o) for o in self.index.search(u, min(n+most, len(self.codes))))
         items = self.codes[found.clamp(min=0)]
         hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
-        return _frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
+        return lists_frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
 
     def save(self,
         path:str|Path # Folder to write to
@@ -544,9 +550,10 @@ class ItemIndex:
         folder,vocab = Path(path),self.rec.ds.classes[self.rec.ds.item_name]
         folder.mkdir(parents=True, exist_ok=True)
         faiss.write_index(self.index, str(folder/'items.faiss'))
-        with _parquet(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
+        with parquet_writer(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
         return folder
 
+# %% ../nbs/08_export.ipynb #b728a832
 def _move_behind(hidden, scores, found):
     "`scores` and `found` with what is `hidden` behind everything else, at minus infinity"
     order = hidden.int().sort(dim=1, stable=True)[1]
@@ -558,12 +565,15 @@ def faiss_index(self:Recommends,
     factory:str='Flat', # What faiss is to build, by its index factory
 )->ItemIndex:
     "An index of the items that training has seen, by the score that a dot model gives them"
-    if not isinstance(self.model, Dot): raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
+    if not isinstance(self.model, Dot):
+        raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')
-    codes = _candidates(self, None, 0)
+    codes = candidate_items(self, None, 0)
     with torch.no_grad(): x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as e: raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' are") from e
+    except RuntimeError as e:
+        raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' "
+                         "are") from e
     index.train(x)
     index.add(x)
     return ItemIndex(self, index, codes)

@@ -88,13 +88,14 @@ class FactorModel:
     def item_factors(self): return self.tables[1][0].weight.detach()[1:]
 
 # %% ../nbs/01a_factors.ipynb #1358b43f
-def _table(w): return nn.Embedding.from_pretrained(w, freeze=False)
+def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 
+# %% ../nbs/01a_factors.ipynb #8580f4ac
 class Dot(FactorModel, nn.Module):
     "Dot product of factors and biases; `mean` is added before `y_range` is applied. Tables of shape (n,k) and (n,1), row 0 for `#na#`"
     def __init__(self, u_weight, u_bias, i_weight, i_bias, y_range=None, mean=0., clip=True):
         super().__init__()
-        self.u_weight,self.u_bias,self.i_weight,self.i_bias = map(_table, (u_weight,u_bias,i_weight,i_bias))
+        self.u_weight,self.u_bias,self.i_weight,self.i_bias = map(as_table, (u_weight,u_bias,i_weight,i_bias))
         self.y_range,self.clip = y_range,clip
         self.register_buffer('mean', torch.as_tensor(mean, dtype=torch.float32).clone())
 
@@ -174,7 +175,10 @@ class PosteriorMean(Dot):
         flat = lambda o: o[...,:-1].transpose(0, 1).flatten(1)
         super().__init__(flat(users)/len(users), users[...,-1].mean(0)[:,None], flat(items), items[...,-1].mean(0)[:,None], y_range, mean)
         self.time_effects = nn.ModuleList(time_effects)
-        for name,o in (('u_bias_draws',users[...,-1].T.clone()),('i_bias_draws',items[...,-1].T.clone()),('u_noise',u_noise),('i_noise',i_noise)): self.register_buffer(name, o)
+        self.register_buffer('u_bias_draws', users[...,-1].T.clone())
+        self.register_buffer('i_bias_draws', items[...,-1].T.clone())
+        self.register_buffer('u_noise', u_noise)
+        self.register_buffer('i_noise', i_noise)
 
     @property
     def n_draws(self): return self.u_bias_draws.shape[1]
@@ -255,7 +259,7 @@ class Net(FactorModel, nn.Module):
     "Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`"
     def __init__(self, u_weight, i_weight, layers, y_range=None):
         super().__init__()
-        self.embeds,self.layers,self.emb_drop,self.y_range = nn.ModuleList(map(_table, (u_weight,i_weight))),layers,nn.Identity(),y_range
+        self.embeds,self.layers,self.emb_drop,self.y_range = nn.ModuleList(map(as_table, (u_weight,i_weight))),layers,nn.Identity(),y_range
 
     @property
     def tables(self): return (self.embeds[0],),(self.embeds[1],)

@@ -159,8 +159,7 @@ def usual_column(df, roles, argument=None):
     best,*others = [df.columns[k] for at,k in found if at==found[0][0]]
     if same := [o for o in others if bare_name(o)==bare_name(best)]:
         raise ValueError(f'the frame has {best!r} and {same[0]!r}, as a merge or a repeated name leaves them: drop '
-                         f'one, or name the right one'
-                         + f' with {argument}'*bool(argument))
+                         'one, or name the right one' + f' with {argument}'*bool(argument))
     if others:
         warn(f'{best!r} is taken, though {others[0]!r} could be meant as well' + f': name it with {argument}'*bool(argument))
     return best
@@ -208,9 +207,9 @@ def _check_swapped(df, placed, rating):
     for argument,c in placed.items():
         if argument=='rating_name' or not _is_real(df[c].dtype) or len(df)<100: continue
         if df[c].nunique()<12<n and df[c].max()<=10<20<highest:
-            raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} ids, '
-                             f'{shown(df[rating])} for one: '
-                             'name the columns with user_name, item_name, rating_name')
+            raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} '
+                             f'ids, {shown(df[rating])} for one: name the columns with user_name, item_name, '
+                             'rating_name')
 
 def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
@@ -226,7 +225,7 @@ def check_place(df, placed):
             raise ValueError(f'{c!r} holds times, {shown(col)} for one: name the right column with {argument}')
         if argument=='rating_name' and _like_ids(col):
             raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the '
-                             f'right column with rating_name')
+                             'right column with rating_name')
 
 # %% ../nbs/00b_frames.ipynb #c0c5d14b
 def _index_hint(df):
@@ -282,7 +281,7 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
         if names[i] is None: names[i] = placed[_arguments[i]] = _by_place(df, i, names)
     if len(set(names))<3:
         raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, '
-                         f'item_name, rating_name')
+                         'item_name, rating_name')
     for argument,n in zip(_arguments, given):
         if n is not None and (role := role_of(n)[0]) in _contradictions[argument]:
             raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
@@ -312,8 +311,8 @@ def _table_advice(df):
     long = f"df.melt({first!r}, var_name='item', value_name='rating')" if labelled else \
            "df.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"
     rated = ".query('rating!=0')" if (some==0).any() else ''
-    return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; '
-            f'a row for each rating is needed: {long}.dropna(){rated}')
+    return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; a row for each rating is '
+            f'needed: {long}.dropna(){rated}')
 
 # %% ../nbs/00b_frames.ipynb #5a004be4
 def distinct_titles(
@@ -323,8 +322,8 @@ def distinct_titles(
     if not titles.index.is_unique:
         raise ValueError(f'item {titles.index[titles.index.duplicated()].tolist()[0]!r} has several titles')
     if titles.isna().any():
-        raise ValueError(f'{titles.isna().sum()} items have no title, {titles.index[titles.isna()].tolist()[0]!r} '
-                         f'for one')
+        raise ValueError(f'{titles.isna().sum()} items have no title, {titles.index[titles.isna()].tolist()[0]!r} for '
+                         'one')
     titles = titles.astype('str')
     while (dup := titles.duplicated(keep=False)).any():
         titles = titles.where(~dup, titles + ' [' + titles.index.astype(str) + ']')
@@ -345,7 +344,7 @@ def _codes_of(col):
     try: codes,labels = pd.factorize(col)
     except TypeError as e:
         raise ValueError(f'column {col.name!r} holds {type_name(col.iloc[0])}, which is no label: convert it with '
-                         f'.astype(str)') from e
+                         '.astype(str)') from e
     text = [o for o in labels if isinstance(o, str) and not o.isascii()] if labels.dtype==object else []
     if broken := next(filter(_surrogate.search, text), None): raise ValueError(f'column {col.name!r} holds {no_text(broken)}')
     return codes,labels
@@ -365,14 +364,13 @@ def _item_or_title(df, names, item_name):
     t,_,i,items,first = titles_and_items(df, title, item)
     others = int((t!=first[i])[(t>=0) & (i>=0)].sum())
     if others > .3*max(len(t)-len(items), 1):
-        warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; '
-             f'if that is wrong, name them with item_name')
+        warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; if that is '
+             'wrong, name them with item_name')
         return [user, item, rating]
     if others:
         k = int(i[np.argmax((t!=first[i]) & (t>=0) & (i>=0))])
-        warn(f'{others} rows have another {title!r} than their {item!r} has elsewhere, '
-             f'{shown(items[k:])} for one, and count as other items: '
-             f'unite the titles, or pass item_name={item!r}')
+        warn(f'{others} rows have another {title!r} than their {item!r} has elsewhere, {shown(items[k:])} for one, '
+             f'and count as other items: unite the titles, or pass item_name={item!r}')
     return names
 
 # %% ../nbs/00b_frames.ipynb #4150fa1f
@@ -387,9 +385,8 @@ def told_apart(df, title):
     shared = np.bincount(first[first>=0], minlength=len(titles))>1
     if not shared.any(): return df
     k = int(shared.argmax())
-    warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told '
-         f'apart by {item!r}, as in '
-         f'{f"{titles[k]} [{items[i[np.argmax(t==k)]]}]"!r}')
+    warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told apart by {item!r}, as '
+         f'in {f"{titles[k]} [{items[i[np.argmax(t==k)]]}]"!r}')
     col = df[title].astype('str').where(t>=0, np.nan)
     return df.assign(**{title: col.mask(shared[t] & there, with_id(col, df[item]))})
 
@@ -398,6 +395,10 @@ def gaps(df, names):
     "Mask of the rows of `df` that lack one of `names`, and a sentence that counts them"
     nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
     return df[names].isna().any(axis=1).to_numpy(),', '.join(f'{k} of {len(df)} rows have no {n!r}' for n,k in nas.items())
+
+def need_values(df, names, instead=''):
+    "Refuse `df` unless each row has all of `names`; what to do `instead` of filling them is said too"
+    if count := gaps(df, names)[1]: raise ValueError(f'{count}: fill or drop them first{instead}')
 
 def rows_to_keep(df, names, dropna):
     "Mask of the rows of `df` that have all of `names`; others are refused, or with `dropna` counted"
@@ -429,7 +430,7 @@ def _check_type(labels, name):
     types = {type_name(o) for o in labels}
     if len(types)==1:
         raise ValueError(f'column {name!r} holds {types.pop()}, {shown(labels)} for one, which cannot be saved as '
-                         f'labels: convert it with .astype(str)')
+                         'labels: convert it with .astype(str)')
     raise ValueError(f'column {name!r} mixes types, {kind}: convert it to one, say with .astype(str)')
 
 # %% ../nbs/00b_frames.ipynb #11ee6437
@@ -443,13 +444,12 @@ def _check_exact(labels, name):
     most = {8: 2**53, 4: 2**24, 2: 2**11}.get(labels.dtype.itemsize, 2**53)
     if np.abs(labels).max()>=most:
         raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{most.bit_length()-1} and more, '
-                         f'which cannot be told apart: '
-                         'read them as integers or text')
+                         'which cannot be told apart: read them as integers or text')
     values = np.sort(np.asarray(labels, 'float64'))
     close = (np.diff(values) <= 1e-9*np.abs(values[1:])) & (values[1:]!=0)
     if close.any():
         raise ValueError(f'column {name!r} holds {shown(values[:-1][close])} and {shown(values[1:][close])}, which '
-                         f'are hardly two labels: round them')
+                         'are hardly two labels: round them')
 
 # %% ../nbs/00b_frames.ipynb #698c011c
 _marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
@@ -480,8 +480,8 @@ def _check_alike(labels, name):
     if not (alike := key.duplicated(keep=False)).any(): return
     pair = labels[(key==key[alike].iloc[0]).to_numpy()][:2]
     warn(f'{alike.sum()} labels of {name!r} differ from others in case, spaces or the way accents are stored alone, '
-         f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: '
-         f'unite them, say with df[{name!r}].str.normalize("NFC").str.strip()')
+         f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: unite them, say with '
+         f'df[{name!r}].str.normalize("NFC").str.strip()')
 
 # %% ../nbs/00b_frames.ipynb #9730f6ba
 def factorized(col):
@@ -524,12 +524,10 @@ def as_ratings(col):
         comma = isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value)
         do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')" if comma else 'with pd.to_numeric'
         raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
-                         f'numbers: '
-                         f'convert it {do}, or name the right column with rating_name')
+                         f'numbers: convert it {do}, or name the right column with rating_name')
     if pd.api.types.is_integer_dtype(col) and len(col) and max(abs(int(col.min())), abs(int(col.max())))>2**24:
-        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: '
-                         f'scale them down, '
-                         'or name the right column with rating_name')
+        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale '
+                         'them down, or name the right column with rating_name')
     res = np.ascontiguousarray(col.to_numpy('float32'))
     if not np.isfinite(res).all():
         raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
@@ -547,7 +545,7 @@ def _not_rated(values, share, name):
         zeros = v==0 and k==0 and others[0]>=.5 and share[0]==share.max()>.3
         if code or zeros or v==-1 and others[0]>=0:
             return (f"{share[k]:.0%} of the ratings in {name!r} are {v:g}, the others from {others[0]:g} to {others[-1]:g}: "
-                        f"if {v:g} means 'not rated', leave these rows out with df[df[{name!r}]!={v:g}]")
+                    f"if {v:g} means 'not rated', leave these rows out with df[df[{name!r}]!={v:g}]")
 
 def _one_value(values, share, name):
     k = share.argmax()
@@ -559,9 +557,9 @@ def _ids_or_counts(values, share, name):
     if (values%1!=0).any() or values[0]<0 or len(values)<20: return
     median = values[np.searchsorted(share.cumsum(), .5)]
     if values[share.argmax()]<=median and values[-1]>=max(20*median, 100):
-        return (f'ratings in {name!r} look like counts, from {values[0]:g} to {values[-1]:g} and half of them {median:g} at most, '
-                'rather than stars: '
-                f'take their logarithm, df.assign(**{{{name!r}: np.log1p(df[{name!r}])}}), or 1 for each and fit_ials')
+        return (f'ratings in {name!r} look like counts, from {values[0]:g} to {values[-1]:g} and half of them '
+                f'{median:g} at most, rather than stars: take their logarithm, '
+                f'df.assign(**{{{name!r}: np.log1p(df[{name!r}])}}), or 1 for each and fit_ials')
     if len(values)>200 and share.argmax()>0:
         return (f'ratings in {name!r} are {len(values):,} different whole numbers up to {values[-1]:g}, as ids are: '
                 'name the right column with rating_name')
@@ -572,8 +570,8 @@ def check_scale(ratings, name):
     if len(ratings)<20 or role_of(name)[0]=='count' or len(values)<3 and set(values)<={0.,1.} and set(values)!={0.}:
         return
     if len(values)==1 and (ratings==values[0]).all():
-        return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for '
-                    f'choices take 1 and fit_ials, else name the right column with rating_name')
+        return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for choices '
+                    'take 1 and fit_ials, else name the right column with rating_name')
     found = (f(values, counts/counts.sum(), name) for f in (_not_rated, _one_value, _ids_or_counts))
     if text := next(filter(None, found), None): warn(text)
 
@@ -582,7 +580,7 @@ def check_each(n_labels, n_rows, name, what):
     "Say that each row has a user or an item of its own, of which nothing can be learned"
     if n_labels==n_rows>=20:
         warn(f'each of the {n_rows:,} rows has {what} of its own in {name!r}, of which little can be learned: '
-                                  f'was another column meant? Name it with {what.split()[1]}_name')
+             f'was another column meant? Name it with {what.split()[1]}_name')
 
 def share_of_repeats(u, i, most=100_000):
     "The share of the pairs of codes `u` and `i`, 0 for none, that are there already, of about `most` pairs, all of some users"
@@ -596,9 +594,8 @@ def check_repeats(u, i, ratings, names):
     user,item,rating = names
     if len(u)<20 or role_of(rating)[0]=='count' or len(np.unique(some_rows(ratings)))<3: return
     if (share := share_of_repeats(u, i))>=.1:
-        warn(f'{share:.0%} of the rows repeat a pair of {user!r} and {item!r}: pairs on both sides of '
-             f'a split flatter; to keep the last of each, '
-             f'df.drop_duplicates([{user!r}, {item!r}], keep="last")')
+        warn(f'{share:.0%} of the rows repeat a pair of {user!r} and {item!r}: pairs on both sides of a split '
+             f'flatter; to keep the last of each, df.drop_duplicates([{user!r}, {item!r}], keep="last")')
 
 # %% ../nbs/00b_frames.ipynb #875aa2c2
 _by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'
@@ -623,9 +620,8 @@ def _parsed(texts, name):
         with warnings.catch_warnings(action='error'):
             return pd.to_datetime(texts, utc=bool(zoned.all()), **({} if written else dict(format='ISO8601')))
     except (ValueError,UserWarning) as e:
-        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates '
-                         f'beyond doubt: '
-                         f"convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
+        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond '
+                         f"doubt: convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
 
 # %% ../nbs/00b_frames.ipynb #cec9f898
 def as_times(col):
@@ -641,8 +637,8 @@ def as_times(col):
         try: return pd.to_datetime(col)
         except ValueError: return pd.to_datetime(col, utc=True)
     if kind!='string':
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are '
-                         f'needed: convert it with pd.to_datetime')
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: '
+                         'convert it with pd.to_datetime')
     codes,texts = pd.factorize(col.str.strip())
     return pd.Series(_parsed(pd.Series(texts), col.name).take(codes).array, col.index, name=col.name)
 
@@ -664,9 +660,8 @@ def as_seconds(col):
         f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
     ok = times.between(1, 2**31-1).to_numpy()
     if not ok.all(): raise ValueError(
-        f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are needed, '
-        'from 1 to 2**31-1, the year 2038: '
-        + _unit_of(times[~ok].max()))
+        f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are '
+        f'needed, from 1 to 2**31-1, the year 2038: {_unit_of(times[~ok].max())}')
     if number and len(times) and times.max()<10**8: warn(
         f'times in {col.name!r} go from {times.min():g} to {times.max():g}, which are seconds of 1970 to 1973: if they are days, convert '
         f"them with pd.to_datetime(df[{col.name!r}], unit='D'), years and numbers like 20221231 with format='%Y' and '%Y%m%d'")
@@ -801,8 +796,8 @@ def _ones(col, most, name):
     except UnicodeEncodeError as e: raise ValueError(f'side column {col.name!r} holds {no_text(e.object)}') from e
     codes,labels = pd.factorize(parts, sort=True)
     if len(labels)>most:
-        raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: '
-                         f'leave out what differs for everybody')
+        raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
+                         'out what differs for everybody')
     at = np.unique(np.stack([parts.index.to_numpy(), codes]), axis=1)
     return *at,np.ones(at.shape[1], 'float32'),len(labels)
 
@@ -825,7 +820,7 @@ def side_rows(df, labels, name):
     bad = df.columns[df.isna().any()]
     if len(bad):
         raise ValueError(f'side has no value in {bad[0]!r} for {shown(df.index[df[bad[0]].isna()])}: fill it, or '
-                         f'leave the column out')
+                         'leave the column out')
     return df
 
 # %% ../nbs/00b_frames.ipynb #6bf376b5
@@ -844,7 +839,7 @@ def side_columns(df, labels, name, most=10_000):
         found.append((rows,cols+width,values))
         width += n
     if width>most:
-        raise ValueError(f'side makes {width:,} columns of {name!r}, more than {most:,}: leave out what differs '
-                         f'for everybody')
+        raise ValueError(f'side makes {width:,} columns of {name!r}, more than {most:,}: leave out what differs for '
+                         'everybody')
     rows,cols,values = (np.concatenate(o) for o in zip(*found)) if found else (np.zeros(0, int), np.zeros(0, int), np.zeros(0, 'float32'))
     return rows,cols,values,width

@@ -14,13 +14,13 @@ from .labels import *
 from .labels import need_package
 from .frames import label_column,need_finite,need_flags,need_whole
 from .dls import *
-from .dls import _display
+from .dls import display_frame
 from .factors import *
 from .models import *
 from .training import *
 from .collab import *
 from .predict import *
-from .predict import _by_blocks,_evaluating,_predict,need_stars
+from .predict import by_blocks,evaluating,need_stars,predict_codes
 
 # %% ../nbs/06_interpret.ipynb #3840ab80
 def _own_dl(learn, dl):
@@ -52,7 +52,7 @@ class RecInterpretation(Interpretation):
         dl = dl.new(shuffle=False, drop_last=False)
         if learn.model.is_preference: return cls(learn, dl, act=act)
         if dl.dataset.y is None: raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
-        preds = _predict(learn.model, dl.dataset.x)
+        preds = predict_codes(learn.model, dl.dataset.x)
         with NoneReduce(learn.loss_func) as f: losses = f(preds, dl.dataset.y.cpu()).detach()
         return cls(learn, dl, losses, act, preds)
 
@@ -83,7 +83,7 @@ def _given(self:RecInterpretation, what):
 @patch
 def show_results(self:RecInterpretation, idxs):
     "Display the rows `idxs` beside their predictions"
-    _display(self[idxs])
+    display_frame(self[idxs])
 
 # %% ../nbs/06_interpret.ipynb #6f31176b
 @patch
@@ -96,14 +96,14 @@ def _biases(self:Dot):
 @patch
 def _biases(self:DeepMF):
     "Mean prediction for each user and for each item, minus that of all, and as it is"
-    with _evaluating(self) as (model,device):
+    with evaluating(self) as (model,device):
         u,i = (f(torch.arange(1, len(v), device=device)) for f,v in zip((model.user_side,model.item_side), self.classes.values()))
         gives,gets = u.new_empty(len(u)),u.new_zeros(len(i))
         def block(b):
             grid = model.to_range(model.score(u[b], i))
             gives[b] = grid.mean(1)
             gets.add_(grid.sum(0)/len(u))
-        _by_blocks(block, len(u), 256)
+        by_blocks(block, len(u), 256)
     return [((o-gives.mean()).cpu(), o.cpu()) for o in (gives,gets)]
 
 # %% ../nbs/06_interpret.ipynb #86a0eca2
@@ -172,6 +172,7 @@ def _pairs(ax, labels, y, a, b):
     ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2, frameon=False)
     return ax
 
+# %% ../nbs/06_interpret.ipynb #0bd98aad
 @patch
 def plot_bias(self:RecInterpretation,
     n:int=10, # Labels at each end
@@ -200,7 +201,9 @@ def _factors(self:RecInterpretation, is_item, top=None):
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors')
     if top is not None:
         if count is None: raise _no_ratings('top')
-        if not 1<=top<=len(codes): raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s with training ratings')
+        if not 1<=top<=len(codes):
+            raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '
+                             'with training ratings')
     codes = codes[:top]
     return pd.Index(self._vocab(is_item).decode(codes), name=self._vocab(is_item).name),factors[codes-1]
 
@@ -209,13 +212,16 @@ def _pca(self:RecInterpretation, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
     most = min(len(factors)-1, factors.shape[1])
     if not most: raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
-    if not 1<=n_components<=most: raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} {labels.name}s with {factors.shape[1]} factors')
+    if not 1<=n_components<=most:
+        raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} '
+                         f'{labels.name}s with {factors.shape[1]} factors')
     pcs = factors.pca(n_components)
     pcs *= pcs.gather(0, pcs.abs().argmax(0, keepdim=True)).sign()
     df = pd.DataFrame(pcs.numpy(), labels, [f'PC{i+1}' for i in range(n_components)])
     df.attrs['explained'] = (pcs.var(0)/factors.var(0).sum()).tolist()
     return df
 
+# %% ../nbs/06_interpret.ipynb #fe9d7eb9
 @patch
 def item_pca(self:RecInterpretation,
     n_components:int=3, # Components
@@ -252,7 +258,8 @@ def _colors(self:RecInterpretation, color, labels, is_item):
         bias = self._bias_table(is_item, None, False, 0)
         color = pd.Series(bias.bias.to_numpy(), bias.iloc[:,0], name='bias')
     color = pd.Series(color)
-    if lost := [o for o in labels if o not in color.index]: raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
+    if lost := [o for o in labels if o not in color.index]:
+        raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
     return color[~color.index.duplicated()].loc[labels]
 
 def _labelled(ax, df, color):
@@ -269,6 +276,7 @@ def _labelled(ax, df, color):
                        linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
     return ax
 
+# %% ../nbs/06_interpret.ipynb #5078536d
 def _interactive(df, color):
     px = need_package('plotly.express')
     return px.scatter(df, *df.columns, color=None if color is None else color.to_numpy(), hover_name=df.index.astype(str), labels=dict(color=getattr(color, 'name', None) or ''))
@@ -279,7 +287,8 @@ def _draw(self:RecInterpretation, df, show, color, is_item, ax, interactive):
     if not isinstance(show, int):
         show = [show] if isinstance(show, str) else list(show)
         self._vocab(is_item).lookup(show)
-        if lost := [o for o in show if o not in df.index]: raise KeyError(f'{lost[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
+        if lost := [o for o in show if o not in df.index]:
+            raise KeyError(f'{lost[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
         df = df.loc[show]
     elif not interactive: df = df.head(show)
     if color is not None: color = self._colors(color, df.index, is_item)
@@ -385,6 +394,7 @@ def error_by_count(self:RecInterpretation,
     res = pd.DataFrame(dict(rows=off.size(), rmse=off.agg(lambda o: (o**2).mean()**.5), mae=off.agg(lambda o: o.abs().mean()), error=off.mean()))
     return res.rename_axis(f'ratings of the {self._vocab(is_item).name}')
 
+# %% ../nbs/06_interpret.ipynb #6463acae
 @patch
 def plot_error_by_count(self:RecInterpretation,
     is_item:bool=True, # By the training ratings of the items, or of the users?

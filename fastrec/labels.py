@@ -6,14 +6,15 @@
 __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
 # %% ../nbs/00a_labels.ipynb #353801fc
-import atexit,difflib,hashlib,importlib,itertools,os,sys,threading
+import atexit,difflib,hashlib,importlib,itertools,math,os,sys,threading
 from bisect import bisect_left
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral,Real
 from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
-from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,gaps,items_beside,need_columns,need_flags,plain,with_id
+from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,items_beside
+from .frames import need_columns,need_flags,need_values,plain,with_id
 
 # %% ../nbs/00a_labels.ipynb #0b3cd57b
 class Vocab:
@@ -21,7 +22,10 @@ class Vocab:
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)
-    def __getitem__(self, i): return [self[k] for k in range(len(self))[i]] if isinstance(i, slice) else self.labels[k-1] if (k := range(len(self))[i]) else '#na#'
+    def __getitem__(self, i):
+        if isinstance(i, slice): return [self[k] for k in range(len(self))[i]]
+        code = range(len(self))[i]
+        return self.labels[code-1] if code else '#na#'
     def __repr__(self): return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
 
 # %% ../nbs/00a_labels.ipynb #931902eb
@@ -127,14 +131,24 @@ def o2i(self:Vocab):
     "From a label to its code, as in fastai's vocabularies; read only, and with a `KeyError` for a label that isn't there"
     return _Codes(self)
 
-# %% ../nbs/00a_labels.ipynb #1571bda2
+# %% ../nbs/00a_labels.ipynb #b7c64815
 def need_package(module, package=None):
     "The `module` of a `package` that fastrec does without; `ImportError` says how to install it"
     package = package or module.split('.')[0]
     try: return importlib.import_module(module)
     except ImportError as e: raise ImportError(f'{package} is needed for this: pip install {package}') from e
 
-def _processes(device, **kwargs):
+def is_whole(o, least=-math.inf):
+    "Is `o` a whole number, Python's or NumPy's, of at least `least`?"
+    return isinstance(o, Integral) and not isinstance(o, bool) and o>=least
+
+def need_choice(name, value, *choices):
+    "Refuse a `value` of the argument `name` that is none of the `choices`"
+    *most,last = map(repr, choices)
+    if value not in choices: raise ValueError(f'{name}={value!r} must be {", ".join(most)} or {last}')
+
+# %% ../nbs/00a_labels.ipynb #1571bda2
+def which_process(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
     device = torch.device(device).type
     if device=='cuda' and 'LOCAL_RANK' in os.environ: kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
@@ -146,13 +160,13 @@ def _leave():
     "Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait for the others"
     if torch.distributed.is_initialized() and not hasattr(sys, 'last_type'): torch.distributed.destroy_process_group()
 
-def _everyones(part, obj):
+def from_all(part, obj):
     "`obj` of every process, in order"
     res = [obj]*part[1]
     if part[1]>1: torch.distributed.all_gather_object(res, obj)
     return res
 
-def _summed(part, *tensors):
+def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is but one"
     if part[1]>1:
         for t in tensors: torch.distributed.all_reduce(t)
@@ -165,9 +179,11 @@ def encode_column(col, train, part=(0,1)):
     known[codes[train]] = True
     try:
         order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
-        own,*others = _everyones(part, labels[order[known[order]]])
+        own,*others = from_all(part, labels[order[known[order]]])
         vocab = Vocab(own.append(others).unique().sort_values() if others else own, col.name)
-    except TypeError as e: raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say with .astype(str)') from e
+    except TypeError as e:
+        raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
+                         'with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
 
 # %% ../nbs/00a_labels.ipynb #46993e90
@@ -207,12 +223,14 @@ def values(self:RatingsTensors):
 @patch
 def counts(self:RatingsTensors, k):
     "How many ratings each user (`k=0`) or item (`k=1`) has, by code, on the CPU"
-    return self.shard.counts[k] if self.shard else torch.bincount(self.x[:,k].cpu(), minlength=len(self.classes[self.cat_names[k]]))
+    if self.shard: return self.shard.counts[k]
+    return torch.bincount(self.x[:,k].cpu(), minlength=len(self.classes[self.cat_names[k]]))
 
 @patch
 def sums(self:RatingsTensors, k):
     "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
-    return self.shard.sums[k] if self.shard else torch.bincount(self.x[:,k].cpu(), self.y.cpu().double(), minlength=len(self.classes[self.cat_names[k]]))
+    if self.shard: return self.shard.sums[k]
+    return torch.bincount(self.x[:,k].cpu(), self.y.cpu().double(), minlength=len(self.classes[self.cat_names[k]]))
 
 @patch(as_prop=True)
 def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if self.shard else len(self)
@@ -228,14 +246,15 @@ class Shard:
         mine = torch.bincount(torch.cat([train.x[:,0], valid.x[:,0]]), minlength=n)>0
         mine[0] = False
         summed = [o.to(device) for o in (mine.int(), mine*part[0], *map(train.counts, (0,1)), *map(train.sums, (0,1)))]
-        _summed(part, *summed)
+        add_up(part, *summed)
         held,self.owner,*rest = (o.cpu() for o in summed)
         self.part,self.counts,self.sums = part,rest[:2],rest[2:]
         values = train.values()  # a range needs the ends, and steps of a hundredth of it at least
         if len(values)>102: values = values[np.linspace(0, len(values)-1, 102).astype(int)]
-        self.values = np.unique(np.concatenate(_everyones(part, values)))
+        self.values = np.unique(np.concatenate(from_all(part, values)))
         if (held>1).any():
-            raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, {train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
+            raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, '
+                             f'{train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
 
     def own(self):
         "Codes of this process's users"
@@ -243,7 +262,9 @@ class Shard:
 
     def need(self, users):
         "Refuse the codes `users` unless all of them are this process's own"
-        if (self.owner[users]!=self.part[0]).any(): raise ValueError(f'process {self.part[0]} of {self.part[1]} does not know what the users of other processes have rated: ask for its own, which users=None takes')
+        if (self.owner[users]!=self.part[0]).any():
+            raise ValueError(f'process {self.part[0]} of {self.part[1]} does not know what the users of other '
+                             'processes have rated: ask for its own, which users=None takes')
 
 # %% ../nbs/00a_labels.ipynb #c16064c1
 @patch
@@ -259,7 +280,7 @@ def decode(self:RatingsTensors, x, y=None):
 def encode_pairs(self:RatingsTensors, df):
     "Codes of user and item in each row of the frame `df`, (n,2), 0 for those unknown; refused where a label is missing or of another kind"
     need_columns(df, self.cat_names)
-    if count := gaps(df, self.cat_names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    need_values(df, self.cat_names)
     for n,v in self.classes.items() if len(df) else (): check_kind(df[n], v.labels)
     u,i = (v.encode(df[n]) for n,v in self.classes.items())
     if (i==0).any() and (item := items_beside(df, self.item_name)) is not None:
@@ -272,14 +293,20 @@ def _almost(vocab, label):
     if not isinstance(label, str): return None
     return next((o for o in (label.strip(), label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]), None)
 
+def count_unknown(name, labels):
+    "How many `labels` of the column `name` are unknown, and the first of them"
+    return f'{len(labels)} unknown in {name!r} ({", ".join(map(repr, labels[:3]))}{", …" if len(labels)>3 else ""})'
+
+# %% ../nbs/00a_labels.ipynb #2659442d
 @patch
 def unknown_labels(self:RatingsTensors, df, x):
     "A sentence that names the labels in `df` whose code in `x` is 0"
     lost = {n: pd.unique(df[n][x[:,i]==0]).tolist() for i,n in enumerate(self.cat_names)}
-    res = ' and '.join(f'{len(o)} unknown in {n!r} ({", ".join(map(repr,o[:3]))}{", …" if len(o)>3 else ""})' for n,o in lost.items() if len(o))
+    res = ' and '.join(count_unknown(n, o) for n,o in lost.items() if o)
     near = [(o[0],a) for n,o in lost.items() if o and (a := _almost(self.classes[n], o[0])) is not None]
     return res + ''.join(f'; {o!r} is known as {a!r}' for o,a in near)
 
+# %% ../nbs/00a_labels.ipynb #05809253
 @patch
 def encode(self:RatingsTensors,
     df, # Frame with the columns of user and item, and of the rating if `with_labels`
@@ -287,22 +314,23 @@ def encode(self:RatingsTensors,
     with_labels:bool=None, # Read the ratings too? If left out: where the frame has them
 ):
     "`RatingsTensors` of the frame `df`, in its order, by the labels of training"
-    if unknown not in ('raise','average','drop'): raise ValueError(f"unknown={unknown!r} must be 'raise', 'average' or 'drop'")
+    need_choice('unknown', unknown, 'raise', 'average', 'drop')
     df = as_frame(df)
     if with_labels is not None: need_flags(with_labels=with_labels)
     with_labels = ifnone(with_labels, self.rating_name in df)
     timed = self.time_name is not None and self.time_name in df
     names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed
     need_columns(df, names)
-    if count := gaps(df, names)[1]:
-        raise ValueError(f'{count}: fill or drop them first' + (', or pass with_labels=False to ignore the ratings' if with_labels else ''))
+    need_values(df, names, ', or pass with_labels=False to ignore the ratings'*with_labels)
     x = self.encode_pairs(df)
     y = as_ratings(df[self.rating_name]) if with_labels else None
     known = (x>0).all(1)
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():
         what = f'{(~known).sum()} of {len(df)} rows: {self.unknown_labels(df, x)}'
-        if unknown=='raise': raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out")
+        if unknown=='raise':
+            raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' "
+                           "to leave them out")
         warn(f'{what}; ' + ('the average stands in for them' if unknown=='average' else 'left out'))
     keep = known if unknown=='drop' else slice(None)
     return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])

@@ -7,7 +7,7 @@ __all__ = ['precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'mrr_at_k', 'map_at
            'train_test', 'k_folds', 'cross_validate']
 
 # %% ../nbs/07_metrics.ipynb #f9a43285
-import math,time
+import time
 from warnings import warn
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from .labels import *
 from .factors import *
 from .predict import *
-from .predict import _best_unseen,_exclude,_predict
+from .predict import best_unseen,predict_codes,seen_to_exclude
 from .frames import as_frame,need_finite,need_whole
 
 # %% ../nbs/07_metrics.ipynb #2adeb664
@@ -119,7 +119,7 @@ def _popularity(rec):
 
 def _rating_metrics(rec, x, y):
     "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training"
-    pred = _predict(rec.model, x)
+    pred = predict_codes(rec.model, x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
     e = pred-y
     return dict(rmse=e.square().mean().sqrt().item(), mae=e.abs().mean().item())
@@ -139,7 +139,7 @@ _of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
 def _list_metrics(rec, truth, k, seen, raters):
     "Of the recommendations to the users of `truth`, what they have `seen` left out"
     items,parts = torch.arange(1, truth.n_items),[]
-    _best_unseen(rec, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
+    best_unseen(rec, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
     scores,items = (torch.cat(o) for o in zip(*parts))
     there = scores.isfinite()
     hits,n = truth.found(items) & there,truth.n_relevant
@@ -206,7 +206,7 @@ def evaluate(self:Recommends,
     k,min_rating = need_whole('k', k),None if min_rating is None else need_finite('min_rating', min_rating)
     x,y = _held_out(self, frame, min_rating)
     rec,notes = _as_trained(self, x)
-    seen = _exclude(rec, exclude_seen)
+    seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
     truth = _Truth(x, reached, len(rec.counts), seen)
     _check_found(truth, y, x[:,0]>0, min_rating)
@@ -244,6 +244,7 @@ def k_folds(
     parts = np.array_split(np.random.default_rng(seed).permutation(len(ratings)), n)
     return {f'fold {i+1}': train_test(ratings, lambda _: (np.concatenate(parts[:i]+parts[i+1:]),parts[i])) for i in range(n)}
 
+# %% ../nbs/07_metrics.ipynb #06b681ba
 def cross_validate(
     fit:callable, # From `RecDataLoaders` to a fitted `RecLearner`
     folds:dict, # Training and test frame under the name of each fold, or a list of such pairs

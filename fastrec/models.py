@@ -6,15 +6,10 @@
 __all__ = ['DotBias', 'DeepMF']
 
 # %% ../nbs/02_models.ipynb #df63db59
-from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
+from .labels import is_whole
 from .factors import *
-
-# %% ../nbs/02_models.ipynb #38ba7df2
-def is_whole(o, least):
-    "Is `o` a whole number, Python's or NumPy's, of at least `least`?"
-    return isinstance(o, Integral) and not isinstance(o, bool) and o>=least
 
 # %% ../nbs/02_models.ipynb #eedf6c88
 class DotBias(Dot, EmbeddingDotBias):

@@ -17,10 +17,11 @@ from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
 from .devices import is_out_of_memory,need_memory,upload
 from .labels import *
-from .labels import as_labels,need_package
-from .frames import as_frame,as_ratings,check_kind,factorized,gaps,label_column,need_columns,need_finite,need_flags,need_whole
+from .labels import as_labels,count_unknown,need_choice,need_package
+from .frames import as_frame,as_ratings,check_kind,factorized,label_column
+from .frames import need_columns,need_finite,need_flags,need_values,need_whole
 from .factors import *
-from .factors import _table
+from .factors import as_table
 from .screens import make_screen
 
 # %% ../nbs/05_predict.ipynb #3e663d92
@@ -108,14 +109,11 @@ def _in_evaluation(model):
     return twins[model]
 
 @contextmanager
-def _evaluating(model):
+def evaluating(model):
     "What answers for `model`, in evaluation mode and without gradients, and its device. The model's own mode stays: somebody else may be using it"
     with torch.no_grad(): yield _in_evaluation(model),next(model.parameters()).device
 
 # %% ../nbs/05_predict.ipynb #1d6a8f03
-def _need_choice(unknown, *choices):
-    if unknown not in choices: raise ValueError(f'unknown={unknown!r} must be {" or ".join(map(repr, choices))}')
-
 def _codes(vocab, labels, lost=None):
     "Codes of `labels`, one or several; of all if it's `None`. What is unknown raises, or, if there is a list `lost`, joins it"
     if labels is None: return torch.arange(1, len(vocab))
@@ -127,12 +125,12 @@ def _codes(vocab, labels, lost=None):
 
 def _asked_for(self, users, items, unknown):
     "Codes of `users` and of `items`"
-    _need_choice(unknown, 'raise', 'drop')
+    need_choice('unknown', unknown, 'raise', 'drop')
     res,said = [],[]
     for vocab,labels in zip(self.ds.classes.values(), (users,items)):
         lost = [] if unknown=='drop' else None
         res.append(_codes(vocab, labels, lost))
-        if lost: said.append(f'{len(lost)} unknown in {vocab.name!r} ({", ".join(map(repr, lost[:3]))}{", …" if len(lost)>3 else ""})')
+        if lost: said.append(count_unknown(vocab.name, lost))
     if said: warn(f'{" and ".join(said)}; left out')
     return res
 
@@ -152,24 +150,25 @@ def predict(self:Recommends,
     std:bool=False, # After `fit_bayes`: give the standard deviation of the rating too?
 )->float:
     "The rating that `user` is predicted to give to `item`"
-    _need_choice(unknown, 'raise', 'average')
+    need_choice('unknown', unknown, 'raise', 'average')
     need_flags(std=std)
     if std: _need_draws(self.model, 2)
     codes = []
     for vocab,label in zip(self.ds.classes.values(), (user,item)):
         codes.append(torch.from_numpy(vocab.lookup([label]) if unknown=='raise' else vocab.find([label])))
     x = torch.stack(codes, 1)
-    pred = _predict(self.model, x).item()
+    pred = predict_codes(self.model, x).item()
     return (pred,_std(self.model, x).item()) if std else pred
 
+# %% ../nbs/05_predict.ipynb #ecded436
 def _at_once(model, most=2**16, numbers=2**24):
     "How many pairs to look up at once, so that their rows are no more than `numbers` numbers"
     return max(1, min(most, numbers//max(model.tables[0][0].embedding_dim, 1)))
 
-def _predict(model, x):
+def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     if (x[:,:2]==0).any(): model.fill_unknown()
-    with _evaluating(model) as (model,device):
+    with evaluating(model) as (model,device):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))] if len(x) else []
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -187,7 +186,7 @@ def _one_draw(model, s):
 
 def _std(model, x):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
-    with _evaluating(_need_draws(model, 2)) as (model,device):
+    with evaluating(_need_draws(model, 2)) as (model,device):
         parts = [(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(_at_once(model, 2**14))] if len(x) else []
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -203,7 +202,7 @@ def predict_df(self:Recommends,
     if std: _need_draws(self.model, 2)
     ds = self.ds.encode(frame, unknown, with_labels=False)
     name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
-    pred = pd.Series(_predict(self.model, ds.x).numpy(), ds.index, name=name)
+    pred = pd.Series(predict_codes(self.model, ds.x).numpy(), ds.index, name=name)
     return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #88243c99
@@ -233,7 +232,7 @@ def _bar(n):
     res.update(0)
     return res
 
-def _by_blocks(f, n, size):
+def by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
     i,bar = 0,_bar(n) if n>100*size else None
     while i<n:
@@ -256,14 +255,20 @@ _floats = torch.float16,torch.bfloat16,torch.float32,torch.float64
 
 def _check_grid(dtype, out):
     "Refuse a type or a tensor that no grid can be written to, and return `out` as a tensor"
-    if not isinstance(dtype, torch.dtype) or dtype not in _floats: raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
+    if not isinstance(dtype, torch.dtype) or dtype not in _floats:
+        raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
     if out is None: return None
     if not isinstance(out, (Tensor,np.ndarray)): raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
     if isinstance(out, np.ndarray):
-        if not out.flags.writeable or out.dtype.kind!='f': raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating numbers that can be written are needed')
+        if not out.flags.writeable or out.dtype.kind!='f':
+            raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating '
+                             'numbers that can be written are needed')
         out = torch.from_numpy(out)
-    if out.dtype not in _floats: raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of {", ".join(map(str, _floats))} is needed')
-    if dtype not in (torch.float32,out.dtype): raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
+    if out.dtype not in _floats:
+        raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of '
+                        f'{", ".join(map(str, _floats))} is needed')
+    if dtype not in (torch.float32,out.dtype):
+        raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
     if any(n>1 and step==0 for n,step in zip(out.shape, out.stride())): raise ValueError('out was expanded: several of its places are one')
     return out.detach()
 
@@ -273,7 +278,9 @@ def _empty_grid(shape, dtype, device):
     instead = 'ask for some users at a time, for recommend, or write it with out= to a np.memmap'
     need_memory(shape[0]*shape[1]*dtype.itemsize, device, what, instead)
     try: return torch.empty(shape, dtype=dtype, device=device)
-    except RuntimeError as e: raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be had: {instead}') from e
+    except RuntimeError as e:
+        raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be '
+                         f'had: {instead}') from e
 
 # %% ../nbs/05_predict.ipynb #0ecc7128
 @patch
@@ -290,8 +297,9 @@ def predict_grid(self:Recommends,
     grid = _check_grid(dtype, out)
     if any(isinstance(o, (set,frozenset)) for o in (users,items)): raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = _asked_for(self, users, items, unknown)
-    if out is not None and grid.shape!=(len(u),len(i)): raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
-    with _evaluating(self.model) as (model,device):
+    if out is not None and grid.shape!=(len(u),len(i)):
+        raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
+    with evaluating(self.model) as (model,device):
         if out is None: out = grid = _empty_grid((len(u),len(i)), dtype, device)
         half = grid.dtype if device.type!='cpu' else torch.float32
         i = model.item_side(i.to(device)).to(half)
@@ -299,7 +307,7 @@ def predict_grid(self:Recommends,
         def block(b):
             at = side.at(b)
             grid[b] = model.to_range(model.score(side.u[at], i))
-        if len(i): _by_blocks(block, len(u), _block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
+        if len(i): by_blocks(block, len(u), _block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
     return out
 
 # %% ../nbs/05_predict.ipynb #c57c2988
@@ -319,6 +327,7 @@ def _largest(scores, n, block=64):
     values,j = _largest(F.embedding(best+row, blocks.flatten(0, 1)).flatten(1), n, block//8)
     return values,best.gather(1, j//block)*block + j%block
 
+# %% ../nbs/05_predict.ipynb #b2cee58d
 def _first(mask, n, block=64):
     "The columns of the first `n` that are true in each row of `mask`, in order; any others where these are fewer"
     m = mask.shape[1]
@@ -339,6 +348,7 @@ def _mend_ties(scores, best, cols):
     first = _first(scores==last, n)
     cols.copy_(torch.where(place<better, cols, first.gather(1, (place-better).clamp(min=0))))
 
+# %% ../nbs/05_predict.ipynb #dca9a2c6
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
@@ -358,7 +368,7 @@ def top_n(
     return best,cols.gather(1, by_value)
 
 # %% ../nbs/05_predict.ipynb #72dae4ba
-def _candidates(self, items, min_count):
+def candidate_items(self, items, min_count):
     "Codes of the items that may be recommended, in order"
     codes = items if isinstance(items, Tensor) else _codes(self.ds.classes[self.ds.item_name], items)
     codes = codes.long() if items is None else codes.long().unique()
@@ -367,13 +377,14 @@ def _candidates(self, items, min_count):
         return codes
     return codes[self.counts[codes]>=max(min_count, 1)]
 
-def _exclude(self, exclude_seen):
+def seen_to_exclude(self, exclude_seen):
     "The `Seen` to leave out, or `None`"
     if not (exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))):
         df = as_frame(exclude_seen, 'exclude_seen, where it is neither True nor False,')
         x = self.ds.encode_pairs(df)
         lost = [pd.unique(df[n][x[:,k]==0]) for k,n in enumerate(self.ds.cat_names)]
-        if len(df) and not (x>0).all(1).any(): raise ValueError(f'exclude_seen matches nothing that is known here: {self.ds.unknown_labels(df, x)}')
+        if len(df) and not (x>0).all(1).any():
+            raise ValueError(f'exclude_seen matches nothing that is known here: {self.ds.unknown_labels(df, x)}')
         if len(lost[1]) or 10*len(lost[0])>df[self.ds.user_name].nunique():
             warn(f'exclude_seen has labels that were not in training and exclude nothing: {self.ds.unknown_labels(df, x)}')
         return Seen(torch.from_numpy(x), *(len(v) for v in self.ds.classes.values()))
@@ -430,6 +441,7 @@ def strike(self:_Lists, users, scores, worst=-torch.inf):
     scores[row,col] = worst
     return scores
 
+# %% ../nbs/05_predict.ipynb #35756b56
 @patch
 def exact(self:_Lists, users, u):
     "The best scores and their places for the codes `users`, whose side of the model is `u`"
@@ -451,19 +463,19 @@ def best(self:_Lists, b):
     return best
 
 # %% ../nbs/05_predict.ipynb #f2e4c8b7
-def _best_unseen(self, users, items, n, seen, max_bytes, keep):
+def best_unseen(self, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     if not len(users) or not len(items): return
-    with _evaluating(self.model) as (model,device):
+    with evaluating(self.model) as (model,device):
         lists = _Lists(model, users, items, n, seen, max_bytes, [len(v) for v in self.ds.classes.values()], device)
         def block(b):
             found = [o.cpu() for o in lists.best(b)]
             keep(users[b], *found)
-        _by_blocks(block, len(users), lists.size)
+        by_blocks(block, len(users), lists.size)
 
 # %% ../nbs/05_predict.ipynb #3af34383
-def _frame(self, items, users, scores, places):
-    "The frame to return for what `_best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
+def lists_frame(self, items, users, scores, places):
+    "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     def labels(v, codes):
         return pd.Categorical.from_codes(codes-1, v.labels) if pd.api.types.is_string_dtype(v.labels.dtype) else v.decode(codes)
@@ -472,8 +484,9 @@ def _frame(self, items, users, scores, places):
     return pd.DataFrame({user: labels(vu, users[rows]), 'rank': (ranks+1).int(), item: labels(vi, items[places[rows,ranks]]),
                          'score': self.model.to_range(scores[rows,ranks].float())})
 
+# %% ../nbs/05_predict.ipynb #de8a241a
 @contextmanager
-def _parquet(path):
+def parquet_writer(path):
     "A function that appends frames to `path`, which gets its name only once it's whole"
     pyarrow,parquet = need_package('pyarrow'),need_package('pyarrow.parquet')
     path = Path(path)
@@ -514,14 +527,14 @@ def _lists(self, users, items, n, seen, max_bytes, path=None):
     n = min(n, max(len(items), 1))
     none = users[:0],torch.zeros(0, n),torch.zeros(0, n, dtype=int)
     if path is not None:
-        with _parquet(path) as write:
-            write(_frame(self, items, *none))
-            _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(_frame(self, items, *o)))
+        with parquet_writer(path) as write:
+            write(lists_frame(self, items, *none))
+            best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(lists_frame(self, items, *o)))
         return Path(path)
     need_memory(48*n*len(users), torch.device('cpu'), f'the lists of {len(users):,} users', 'pass the name of a Parquet file as path')
     parts = []
-    _best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
-    return _frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
+    best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
+    return lists_frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
 
 # %% ../nbs/05_predict.ipynb #c83603e9
 @patch
@@ -543,7 +556,7 @@ def recommend(self:Recommends,
     shard = self.seen and self.seen.shard
     codes,of_items = _asked_for(self, users, items, unknown)
     codes = shard.own() if shard and users is None else codes.long()
-    of_items,seen = _candidates(self, None if items is None else of_items, min_count),_exclude(self, exclude_seen)
+    of_items,seen = candidate_items(self, None if items is None else of_items, min_count),seen_to_exclude(self, exclude_seen)
     return _lists(self, codes, of_items, n, seen, max_bytes, path)
 
 # %% ../nbs/05_predict.ipynb #47b62034
@@ -652,6 +665,7 @@ def _solve_users(prior, users, factors, off, y, n_users, noise, bent=None, steps
     if eps is not None: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
     return z
 
+# %% ../nbs/05_predict.ipynb #c726aa77
 @patch
 def _fit_users(self:Dot, users, items, y, n_users, noise):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1)"
@@ -688,7 +702,7 @@ def _fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     return (m + eps@chol.T).detach()
 
 # %% ../nbs/05_predict.ipynb #5ef6071f
-def _with_row_0(rows, mean): return _table(torch.cat([mean[None], rows]))
+def _with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 
 @patch
 def with_users(self:Dot, z, m):
@@ -701,7 +715,7 @@ def with_users(self:Dot, z, m):
 def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
     new,res = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)),copy(self)
-    res._modules = {**self._modules, 'u_weight': _table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': _table(new[...,-1].mean(1)[:,None]),
+    res._modules = {**self._modules, 'u_weight': as_table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': as_table(new[...,-1].mean(1)[:,None]),
                     'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
     res._buffers = {**self._buffers, 'u_bias_draws': new[...,-1].clone(), 'u_noise': self.u_noise[1:].mean().repeat(len(new))}
     return res
@@ -721,16 +735,18 @@ class NewUsers(Recommender):
     def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
         (user,*others) = self.ds.classes[self.ds.user_name].labels
-        if len(labels)==1 and others: raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
+        if len(labels)==1 and others:
+            raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
         return super().predict(*([user] if len(labels)==1 else []), *labels, **kwargs)
 
+# %% ../nbs/05_predict.ipynb #0d5f3ef7
 def _read_new(ds, ratings, unknown, y_range):
     "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
     ratings = as_frame(ratings).copy(deep=False)
     if ds.user_name not in ratings: ratings[ds.user_name] = 'new user'
     names = ds.cat_names+[ds.rating_name]
     need_columns(ratings, names)
-    if count := gaps(ratings, names)[1]: raise ValueError(f'{count}: fill or drop them first')
+    need_values(ratings, names)
     y,labels = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),factorized(ratings[ds.user_name])[1]
     if len(ratings): check_kind(ratings[ds.item_name], ds.classes[ds.item_name].labels)
     if y_range and len(y) and not (y_range[0]<=y.min() and y.max()<=y_range[1]):
@@ -778,11 +794,11 @@ def fold_in(self:Recommends,
     unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
-    _need_choice(unknown, 'raise', 'drop')
+    need_choice('unknown', unknown, 'raise', 'drop')
     if self.model.is_preference: ratings = _as_choices(self, ratings)
     x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
-    with _evaluating(self.model) as (model,device):
+    with evaluating(self.model) as (model,device):
         z = model._fit_users(x[:,0].long().to(device)-1, x[:,1].to(device), y.to(device), len(vocab)-1, noise)
         model = model.with_users(z, _prior(model)[0]).eval()
     classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}

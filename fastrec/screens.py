@@ -90,6 +90,7 @@ def largest_product(keys):
     if keys.dtype==torch.int32: return keys.view(torch.float32)
     return keys.view(torch.bfloat16).float()*(1+2**-8)
 
+# %% ../nbs/05a_screens.ipynb #987201ff
 class HalfScreen(Screen):
     "Products in bfloat16"
     score_bytes = 8

@@ -9,12 +9,12 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
-from .labels import _summed
+from .labels import add_up,is_whole
 from .dls import *
 from .factors import *
 from .models import *
 from .collab import *
-from .collab import _infer_range
+from .collab import infer_range
 from .training import *
 from .training import AgainstOnes,one_thread
 from .devices import Arithmetic,exact_device,seeded
@@ -22,23 +22,23 @@ from .devices import Arithmetic,exact_device,seeded
 # %% ../nbs/04_solvers.ipynb #704e5244
 def check_solver(learn, n_factors, n_sweep, tol=None):
     "Refuse what a solver cannot begin with, before anything is touched"
-    whole = lambda o: isinstance(o, (int,np.integer)) and not isinstance(o, bool)
-    if not whole(n_sweep) or n_sweep<1: raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
-    if not whole(n_factors) or n_factors<0: raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    if not is_whole(n_sweep, 1): raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
+    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if tol is not None and not 0<=tol<math.inf: raise ValueError(f'tol={tol!r} must be a number, 0 or more')
     if not len(learn.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
     if learn.dls.train_ds.shard:
-        raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the dataloaders without shard=True')
+        raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the '
+                         'dataloaders without shard=True')
 
 # %% ../nbs/04_solvers.ipynb #8148772f
-def _goes_on(model, n_factors):
+def can_go_on(model, n_factors):
     "Is this a solver's model of ratings, of the right width?"
     if type(model) is not DotBias or model.is_preference: return False
     return (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
 def _y_range(model, values):
     "The range for a solver's model, which is cut off, after `model`: without the half steps beyond the `values` of the ratings that a sigmoid needs"
-    inferred = _infer_range(values)
+    inferred = infer_range(values)
     y_range = inferred if model.is_preference else model.y_range  # preferences have none to hand on
     return (float(values[0]),float(values[-1])) if y_range==inferred else y_range
 
@@ -50,6 +50,7 @@ def _new_model(learn, ds, n_factors, implicit):
     for e in (res.u_weight,res.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
     return res
 
+# %% ../nbs/04_solvers.ipynb #e185acdd
 def solver_data(learn):
     "The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes"
     device = exact_device(learn.dls.device)
@@ -73,7 +74,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False
     without a whole sweep, or where that is `None`, everything is as it was before"""
     check_solver(self, n_factors, n_sweep, tol)
     ds,start,before,device = solver_data(self),ifnone(start, self.model),self.fit_state(),self.dls.device
-    goes_on = _goes_on(start, n_factors) and not implicit
+    goes_on = can_go_on(start, n_factors) and not implicit
     model = _copied(start) if goes_on else _new_model(self, ds, n_factors, implicit)
     model.to(ds.x.device)
     arith = Arithmetic(ds.x.device, None if self.seed is None else self.seed+self.n_fits)
@@ -90,7 +91,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False
         else: self.model = res.to(device)
 
 # %% ../nbs/04_solvers.ipynb #aa076ca8
-def _sums(codes, values, n):
+def sum_by_code(codes, values, n):
     "Sum of the `values` of each code below `n`, as by `bincount`, which makes the host wait for a GPU"
     return values.new_zeros(n).index_add_(0, codes, values)
 
@@ -100,13 +101,13 @@ def _bias_sweeps(model, ds, arith, reg):
     mean,n_all = y.mean(),len(y)
     y = y-mean
     n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
-    sums,b = [_sums(c, y, len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
+    sums,b = [sum_by_code(c, y, len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
     total,looked_up = y@y,torch.empty_like(y)  # fresh memory for every sweep would take longer than the arithmetic
     lam,noise = [1.,1.] if reg is None else reg,total/n_all
     while True:
         alpha = -sum(o@c for o,c in zip(n, b))/n_all
         for k in (0,1):
-            cross = _sums(codes[k], torch.index_select(b[1-k], 0, codes[1-k], out=looked_up), len(n[k]))
+            cross = sum_by_code(codes[k], torch.index_select(b[1-k], 0, codes[1-k], out=looked_up), len(n[k]))
             b[k] = ((sums[k]-n[k]*alpha-cross)/(n[k]+lam[k])).where(n[k]>0, 0.)
         sse = total + n_all*alpha**2 + 2*b[1]@cross + sum((o*c+2*alpha*o-2*s)@c for o,c,s in zip(n, b, sums))
         sse = sse.clamp(min=0)  # rounding
@@ -115,6 +116,7 @@ def _bias_sweeps(model, ds, arith, reg):
         yield sse/n_all
         if reg is None: lam,noise = _estimated(n, b, lam, noise, sse)
 
+# %% ../nbs/04_solvers.ipynb #7e5c90e5
 def _estimated(n, b, lam, noise, sse):
     "Noise over bias variance of both sides, and the noise, from their expectations, each bias taken for independent of the others"
     var = [noise/(o+l) for o,l in zip(n, lam)]
@@ -133,7 +135,8 @@ def fit_bias(self:RecLearner,
     "Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form"
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
-        if len(reg)!=2 or not all(0<=o<math.inf for o in reg): raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
+        if len(reg)!=2 or not all(0<=o<math.inf for o in reg):
+            raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
 
 # %% ../nbs/04_solvers.ipynb #cf852ec9
@@ -156,6 +159,7 @@ def _cut(lengths, budget):
         yield slice(i, j)
         i = j
 
+# %% ../nbs/04_solvers.ipynb #832669a8
 class _Side:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
     def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):
@@ -179,7 +183,7 @@ class _Side:
 
     def take(self, y):
         "Go on with other ratings of the same rows and columns"
-        self.squares,y = _sums(self.rows, y*y, self.n),y[self.order]
+        self.squares,y = sum_by_code(self.rows, y*y, self.n),y[self.order]
         def padded(*block):
             there,at = self._slots(*block)
             return torch.where(there, y[at], 0.)
@@ -198,16 +202,16 @@ class _Side:
             yield ids,torch.bmm(z.mT, z),torch.bmm(z.mT, y[...,None])[...,0]
 
 # %% ../nbs/04_solvers.ipynb #f334d867
-def _design(rows):
+def design_rows(rows):
     "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
     return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
 
-def _solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, errors=False):
+def solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, errors=False):
     """The rows of `side` given those of the `other`, (n,k+1), and, with `errors`, the squared error of each.
 
     `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of each row, `weight` of each
     of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of. Let `arith.check()` follow"""
-    k,design = other.shape[1],_design(other)
+    k,design = other.shape[1],design_rows(other)
     res,sse = other.new_zeros(side.n, k),torch.zeros_like(side.squares)
     for ids,zz,zy in side.equations(design, weight):
         noise = arith.randn(len(ids), k, 1) if draw else 0.  # the same in each process
@@ -222,38 +226,39 @@ def _solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, 
         if errors:
             w = torch.cat([w, torch.ones_like(w[:,:1])], 1)
             sse[ids] += (w*(torch.bmm(zz, w[...,None])[...,0] - 2*zy)).sum(1)
-    _summed(side.part, *[res, sse][:1+errors])
+    add_up(side.part, *[res, sse][:1+errors])
     return res,(side.squares+sse).clamp(min=0)
 
 # %% ../nbs/04_solvers.ipynb #6ec8c721
-def _read_model(model):
+def read_model(model):
     "Factors and biases of users and of items, each as one tensor (n,k+1)"
     return [torch.cat([e.weight.detach() for e in es], 1) for es in model.tables]
 
 @torch.no_grad()
-def _write_model(model, sides):
+def write_model(model, sides):
     for es,w in zip(model.tables, sides):
         es[0].weight.copy_(w[:,:-1])
         es[1].weight.copy_(w[:,-1:])
 
-def _sides(model, ds, **kwargs):
+def both_sides(model, ds, **kwargs):
     "Both sides of the ratings `ds`, less the mean"
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     y = ds.y-model.mean
     return _Side(u, i, y, *n, ds.part, **kwargs),_Side(i, u, y, *n[::-1], ds.part, **kwargs)
 
-def _als_sweeps(model, ds, arith, reg, power):
+def als_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    sides,rows = _sides(model, ds, budget=2**15),_read_model(model)
+    sides,rows = both_sides(model, ds, budget=2**15),read_model(model)
     eye = torch.eye(rows[0].shape[1], device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
             prior = lambda ids: (reg*side.counts[ids].float().pow(power)[:,None,None]*eye, 0)
-            rows[k],sse = _solve_side(side, rows[1-k], prior, arith, errors=k==1)
+            rows[k],sse = solve_side(side, rows[1-k], prior, arith, errors=k==1)
         arith.check()
-        _write_model(model, rows)
+        write_model(model, rows)
         yield sse.double().sum()/len(ds)
 
+# %% ../nbs/04_solvers.ipynb #7feb6568
 @patch
 def fit_als(self:RecLearner,
     n_factors:int=30, # Width of the embeddings
@@ -265,7 +270,7 @@ def fit_als(self:RecLearner,
 ):
     "Fit factors and biases by alternating least squares. A solver's model goes on where it is, if it has as many factors; any other is replaced"
     if not 0<=reg<math.inf or not math.isfinite(power): raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
-    self._solve(n_factors, partial(_als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
+    self._solve(n_factors, partial(als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
 
 # %% ../nbs/04_solvers.ipynb #69be9e65
 def _has_tail(y):
@@ -332,12 +337,13 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
                 w = torch.cholesky_solve(zy[...,None], arith.cholesky(zz+base+lam[:,None,None]*eye))
                 res[ids] = w[...,0]
                 sse += (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)
-            _summed(side.part, res, sse)
+            add_up(side.part, res, sse)
             rows[k] = res
         arith.check()
-        _write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
+        write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
         yield (len(ds)+sse).clamp(min=0)/len(ds)
 
+# %% ../nbs/04_solvers.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
     n_factors:int=32, # Width of the embeddings

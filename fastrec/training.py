@@ -14,11 +14,12 @@ from fastai.callback.all import *
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
+from .labels import is_whole
 from .dls import *
 from .factors import *
 from .devices import seeded
 from .predict import *
-from .predict import _predict,need_stars
+from .predict import need_stars,predict_codes
 from .models import *
 
 # %% ../nbs/02a_training.ipynb #16369e65
@@ -29,7 +30,9 @@ def _need_same_labels(classes, dls):
     theirs = getattr(dls, 'classes', None)
     if not isinstance(classes, dict) or not isinstance(theirs, dict): return
     same = list(classes)==list(theirs) and all(a is b or a.labels.equals(b.labels) for a,b in zip(classes.values(), theirs.values()))
-    if not same: raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or read the frame with dls.test_dl')
+    if not same:
+        raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or '
+                         'read the frame with dls.test_dl')
 
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
@@ -69,7 +72,9 @@ class RecLearner(Recommends, Learner):
 
     def _do_fit(self):
         ds = self.dls.train_ds
-        if ds.shard and ds.part[1]==1: raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the dataloaders without shard=True')
+        if ds.shard and ds.part[1]==1:
+            raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the '
+                             'dataloaders without shard=True')
         resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
         if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
         if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
@@ -123,7 +128,7 @@ def noise(self:RecLearner):
     if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
     x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
     if self.model.is_preference: y = torch.ones_like(y)
-    return F.mse_loss(_predict(self.model, x), y.cpu()).item()
+    return F.mse_loss(predict_codes(self.model, x), y.cpu()).item()
 
 # %% ../nbs/02a_training.ipynb #05b77864
 @patch(as_prop=True)
@@ -175,7 +180,8 @@ def validation_context(self:RecLearner, *args, **kwargs):
 @patch
 def save(self:RecLearner, file, **kwargs):
     "As fastai's, but the file gets its name only when it's whole"
-    if not isinstance(file, (str,Path)) or rank_distrib(): return Learner.save(self, file, **kwargs)  # of several processes only the first writes
+    if not isinstance(file, (str,Path)) or rank_distrib():
+        return Learner.save(self, file, **kwargs)  # of several processes only the first writes
     part = Learner.save(self, f'{file}.part', **kwargs)
     return part.replace(part.with_name(part.name[:-len('.part.pth')]+'.pth'))
 
@@ -186,7 +192,8 @@ def load(self:RecLearner, file, device=None, **kwargs):
     try: return Learner.load(self, file, device=device, **kwargs)
     except RuntimeError as e:
         self.model.load_state_dict(before)
-        raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the same arguments and labels, '
+        raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the '
+                         'same arguments and labels, '
                          f'or use save_recommender and load_recommender, which keep the model itself ({str(e).splitlines()[-1].strip()[:200]})') from e
 
 # %% ../nbs/02a_training.ipynb #2c8deb89
@@ -199,6 +206,7 @@ def _has_fused_adam(device_type):
     except RuntimeError: return False  # NotImplementedError, which says that there is no kernel, is one
     return True
 
+# %% ../nbs/02a_training.ipynb #4fc750ab
 class FusedAdam(Optimizer):
     "Adam, or with `decouple_wd` AdamW ([Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)), by PyTorch's fused kernel, with fastai's names and defaults"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01, decouple_wd=True):
@@ -240,6 +248,7 @@ def _measure(learn, rec):
         m.accumulate(learn)
     learn.stay = False
 
+# %% ../nbs/02a_training.ipynb #24f5adcc
 def _number(v):
     "`v` as a plain number, if it is one"
     try: return v.item()
@@ -265,6 +274,7 @@ def _record(learn, rec):
     rec.losses.append(learn.smooth_loss)
     rec.lrs.append(learn.opt.hypers[-1]['lr'])
 
+# %% ../nbs/02a_training.ipynb #da55ee1e
 def _fetch_losses(learn, rec):
     _losses_to_cpu(rec)
     rec.after_train()
@@ -292,6 +302,7 @@ def _on_floats(sched):
         return scheds[i](float((pos-pcts[i])/(pcts[i+1]-pcts[i])))
     return _inner
 
+# %% ../nbs/02a_training.ipynb #a2364072
 def _plan(learn, cb):
     cb.scheds = {n: _on_floats(f) for n,f in cb.scheds.items()}
     cb.before_fit()
@@ -334,6 +345,7 @@ def _heard(self:RecLearner, event_name):
         heard[event_name] = [f for cb in self.cbs.sorted('order') if (f := self._listener(cb, event_name))]
     return heard[event_name]
 
+# %% ../nbs/02a_training.ipynb #d1450b27
 @patch
 def _call_one(self:RecLearner, event_name):
     if event_name=='after_fit': return Learner._call_one(self, event_name)
@@ -365,6 +377,7 @@ def _works_by_hand(self:RecLearner):
 
 def _has_hooks(m): return any((m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks))
 
+# %% ../nbs/02a_training.ipynb #892bd4d5
 @patch
 def _watched(self:RecLearner): return any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
 
@@ -414,10 +427,13 @@ def _rows_of(codes, n_rows):
     where = at.index_select(0, codes)
     return codes,where,torch.zeros_like(places).index_add_(0, where, torch.ones_like(places)).index_select(0, where)
 
+# %% ../nbs/02a_training.ipynb #18348221
 class RowRMSProp(FusedAdam):
     "RMSProp with one second moment for each row, on those rows of a table that are in the batch; `FusedAdam` for what has a dense gradient"
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False):
-        if decouple_wd: raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it out, or pass sparse=False for FusedAdam')
+        if decouple_wd:
+            raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it '
+                             'out, or pass sparse=False for FusedAdam')
         super().__init__(params, lr, mom, sqr_mom, eps, wd)
         store_attr('row_mom,row_eps')
 
@@ -457,7 +473,8 @@ def create_opt(self:RecLearner):
                         'as in opt_func=partial(OptimWrapper, opt=torch.optim.Adam)')
     if not self.model.sparse or isinstance(self.opt, RowRMSProp): return
     self.opt = None
-    raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for RowRMSProp, or pass sparse=False')
+    raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for '
+                    'RowRMSProp, or pass sparse=False')
 
 # %% ../nbs/02a_training.ipynb #b50dd04d
 class Sweeps(Callback):
@@ -527,6 +544,7 @@ def _bad_loss(self:RecLearner, step, x=None, pred=None):
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights '
                              f'are back where the epoch began. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
 
+# %% ../nbs/02a_training.ipynb #622e216f
 @patch
 def _check_loss(self:RecLearner):
     "Before a step: is the loss a number?"
@@ -605,11 +623,12 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
 # %% ../nbs/02a_training.ipynb #bb4c418b
 def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
-    if not isinstance(n_epoch, (int,np.integer)) or isinstance(n_epoch, bool) or n_epoch<0: raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
+    if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     for k,v in dict(lr=lr, wd=wd).items():
         if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number from 0 on')
     for cb in L(cbs):
-        if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)): raise TypeError(f'cbs holds {cb!r}, which is no Callback')
+        if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
+            raise TypeError(f'cbs holds {cb!r}, which is no Callback')
         if isinstance(cb, ParamScheduler): _check_schedules(cb)
 
 def _check_schedules(cb):
@@ -622,7 +641,9 @@ def _check_schedules(cb):
 @patch
 def _need_rows(self:RecLearner, ds_idx):
     "Refuse loaders that hold no ratings, as those of a loaded learner"
-    if ds_idx in (0,1) and not len(self.dls[ds_idx].dataset): raise ValueError('a loaded learner holds no ratings to fit or to validate on: pass a dl of dls.test_dl(frame), or make a learner')
+    if ds_idx in (0,1) and not len(self.dls[ds_idx].dataset):
+        raise ValueError('a loaded learner holds no ratings to fit or to validate on: pass a dl of '
+                         'dls.test_dl(frame), or make a learner')
 
 @patch
 def _check_trainable(self:RecLearner):
@@ -631,7 +652,8 @@ def _check_trainable(self:RecLearner):
         raise ValueError(f'the model is the mean of {self.model.n_draws} draws, which gradients would make meaningless: '
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
     if getattr(self.model, 'is_preference', False):
-        raise ValueError('the model tells what is chosen, by fit_ials, and gradients would make it one of ratings: train a new learner(dls), or use another solver')
+        raise ValueError('the model tells what is chosen, by fit_ials, and gradients would make it one of ratings: '
+                         'train a new learner(dls), or use another solver')
     self._check_batches()
 
 @patch
@@ -652,7 +674,8 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     self._need_rows(0)
     self._check_trainable()
     if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in (*self.cbs,*L(cbs))):
-        raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave it out, or pass sparse=False')
+        raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave '
+                        'it out, or pass sparse=False')
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
 
 @patch

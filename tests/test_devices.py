@@ -437,13 +437,13 @@ def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
         sides = [f(torch.arange(1, o+1, device='cuda')) for f,o in zip((rec.model.user_side,rec.model.item_side), size)]
         assert (screens.make_screen(rec.model, *sides, n, size[0]) is None)==(size[0]<256)
         blocks,counts = [],[]
-        monkeypatch.setattr(predict, '_by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
+        monkeypatch.setattr(predict, 'by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
         for max_bytes in (2**28,size[0]*size[1]*8):
             with gpu.counting() as c: rec.recommend(n=n, max_bytes=max_bytes)
             counts.append(sum(c.values()))
     assert blocks[1]>blocks[0] and counts[1]-counts[0]<=3*(blocks[1]-blocks[0]), c
 
-by_blocks = predict._by_blocks
+by_blocks = predict.by_blocks
 
 def cut_small(cut, lengths, budget): return cut(lengths, 150)
 

@@ -191,7 +191,7 @@ def test_gpus_talk_by_nccl_and_tell_the_rest_by_gloo(monkeypatch):
     for device,rank,want in (('cpu','0',dict(cpu=True)),('cuda:0','0',dict(cpu=False, backend='cuda:nccl,cpu:gloo')),('cuda:0',None,dict(cpu=False))):
         monkeypatch.setenv('LOCAL_RANK', rank) if rank else monkeypatch.delenv('LOCAL_RANK', raising=False)
         made = []
-        assert labels._processes(device)==(0,1) and made==[want]
+        assert labels.which_process(device)==(0,1) and made==[want]
 
 def test_a_loss_that_is_no_number_is_told_where_batches_are_not_watched(of_shards): assert 'in step 3 of epoch 0.' in of_shards['broken']
 

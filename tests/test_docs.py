@@ -35,6 +35,12 @@ def test_every_public_name_is_shown_in_an_example():
     missing = [name for name,_ in public() if not re.search(rf"\b{name.split('.')[-1]}\b", shown)]
     assert not missing
 
+def test_names_with_an_underscore_stay_in_their_file():
+    "What several files need has a plain name, and is exported with `#| exporti`"
+    files = [*(root/'fastrec').glob('*.py')]
+    found = {f.name: re.findall(r'^\s*from (?:fastrec)?\.\w+ import .*\b_\w+.*', f.read_text(encoding='utf-8'), re.M) for f in files}
+    assert len(found)>15 and {k: v for k,v in found.items() if v}=={}
+
 def test_every_result_is_on_the_results_page_as_it_was_measured():
     shown = [o['data']['text/markdown'] for c in cells(nbs/'results.ipynb', 'code') for o in c.outputs if 'text/markdown' in o.get('data', {})]
     files = [*(root/'benchmarks'/'results').glob('*.md')]

@@ -8,6 +8,7 @@ __all__ = ['BundleError', 'check_savable', 'load_recommender', 'ItemIndex']
 # %% ../nbs/08_export.ipynb #ec980b00
 import hashlib,json,os,platform,re,sys,time,uuid
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
 import numpy as np,pandas as pd,torch
@@ -121,7 +122,7 @@ def _build_layer(spec):
     name,args = spec['type'],{k: v for k,v in spec.items() if k!='type'}
     known = name in _layer_args and set(args)<={*_layer_args[name],'bias'} and all(type(v) in (int,float,bool) or v in ('none','tanh') for v in args.values())
     if not known: raise BundleError(f'a layer {spec} is not known here')
-    return getattr(nn, name)(**args)
+    return getattr(nn, name)(**args, **({'device': 'meta'} if name in ('Linear','BatchNorm1d') else {}))
 
 # %% ../nbs/08_export.ipynb #bffc37f3
 _computes = 'forward score_pairs rows bounded to_range score_grid user_side item_side score tables'.split()
@@ -155,19 +156,19 @@ def _model_tensors(model):
 # %% ../nbs/08_export.ipynb #7ddd880e
 def _build(spec, tensors):
     "The model of which `_describe` has made `spec`, and `_model_tensors` has `tensors`"
-    shape = lambda k: torch.empty(tensors[k].shape)
-    with torch.device('meta'):
-        if spec['kind']=='dot': res = Dot(*(shape(f'{o}.weight') for o in ('u_weight','u_bias','i_weight','i_bias')))
-        elif spec['kind']=='net':
-            layers = nn.Sequential(*(nn.Sequential(*map(_build_layer, o)) for o in spec['layers']))
-            res = Net(shape('embeds.0.weight'), shape('embeds.1.weight'), layers)
-        elif spec['kind']=='mean':
-            s = tensors['u_bias_draws'].shape[1]
-            draws = [torch.empty(s, len(tensors[f'{o}_weight.weight']), tensors[f'{o}_weight.weight'].shape[1]//s+1) for o in 'ui']
-            effects = [TimeEffects(o, shape(f'time_effects.{k}.keys'), shape(f'time_effects.{k}.effects'), torch.empty(()))
-                       for k,o in enumerate(spec['seconds'])]
-            res = PosteriorMean(*draws, shape('u_noise'), shape('i_noise'), time_effects=effects)
-        else: raise BundleError(f'a model of the kind {spec["kind"]!r} is not known here')
+    empty = partial(torch.empty, device='meta')  # not as a context: a Ctrl-C at its end would leave everything on 'meta'
+    shape = lambda k: empty(tensors[k].shape)
+    if spec['kind']=='dot': res = Dot(*(shape(f'{o}.weight') for o in ('u_weight','u_bias','i_weight','i_bias')))
+    elif spec['kind']=='net':
+        layers = nn.Sequential(*(nn.Sequential(*map(_build_layer, o)) for o in spec['layers']))
+        res = Net(shape('embeds.0.weight'), shape('embeds.1.weight'), layers)
+    elif spec['kind']=='mean':
+        s = tensors['u_bias_draws'].shape[1]
+        draws = [empty(s, len(tensors[f'{o}_weight.weight']), tensors[f'{o}_weight.weight'].shape[1]//s+1) for o in 'ui']
+        effects = [TimeEffects(o, shape(f'time_effects.{k}.keys'), shape(f'time_effects.{k}.effects'), empty(()))
+                   for k,o in enumerate(spec['seconds'])]
+        res = PosteriorMean(*draws, shape('u_noise'), shape('i_noise'), time_effects=effects)
+    else: raise BundleError(f'a model of the kind {spec["kind"]!r} is not known here')
     res.load_state_dict(tensors, assign=True)
     res.y_range,res.clip,res.is_preference = spec['y_range'] and tuple(spec['y_range']),spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep

@@ -509,10 +509,8 @@ def test_factors_as_parquet(pair, tmp_path):
 
 def test_factors_beside_a_column_of_their_name(tmp_path):
     df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)[['user','title','rating']]
-    with pytest.raises(ValueError, match="cannot be called 'bias'"): RecDataLoaders.from_df(df.rename(columns=dict(title='bias')), item_name='bias')
-    learn = dot_learner(RecDataLoaders.from_df(df.rename(columns=dict(title='factors')), item_name='factors', seed=1, bs=64), 4)
-    with pytest.raises(ValueError, match="column 'factors' has the name of what is written beside it"): learn.save_factors(tmp_path/'f')
-    assert not (tmp_path/'f').exists()
+    for name in ('bias','factors'):
+        with pytest.raises(ValueError, match=f"cannot be called '{name}'"): RecDataLoaders.from_df(df.rename(columns=dict(title=name)), item_name=name)
 
 def test_faiss(pair):
     pytest.importorskip('faiss')

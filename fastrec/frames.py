@@ -58,6 +58,7 @@ def _of_array(data):
 # %% ../nbs/00b_frames.ipynb #04c6fc1a
 def _of_columns(data):
     try: return pd.DataFrame(data)
+    except UnicodeEncodeError: raise
     except ValueError as e: raise ValueError(f'the columns of the dict do not make a frame: {e}') from e
 
 def _converted(data):
@@ -189,7 +190,7 @@ def _numbers_the_rows(col):
     "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
     if col.dtype.kind not in 'iu' or len(col)<2: return False
     values = col.to_numpy()
-    return bool(values[-1]-values[0]==len(values)-1 and (np.diff(values)==1).all())
+    return bool(int(values[-1])-int(values[0])==len(values)-1 and (np.diff(values)==1).all())
 
 def _like_ids(col):
     "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
@@ -777,8 +778,10 @@ def need_whole(name, n, least=1):
 def need_finite(name, z):
     "`z` as a float; refused unless it is a finite number"
     if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r:.60} must be a number')
-    if not -np.finfo('float64').max<=z<=np.finfo('float64').max: raise ValueError(f'{name}={z} must be a finite number')
-    return float(z)
+    try: res = float(z)
+    except OverflowError: res = np.inf
+    if not np.isfinite(res): raise ValueError(f'{name}={str(z):.60} must be a finite number')
+    return res
 
 def need_flags(**flags):
     "Refuse each of `flags` that is neither true nor false"

@@ -41,6 +41,8 @@ def _check_range(dls, y_range):
     for part,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
         out = y[(y<lo)|(y>hi)]
         if len(out): raise ValueError(f'{len(out)} {part} ratings lie outside y_range={y_range}, {out[0]:g} for one: widen it, or leave it out to have it inferred')
+    span = float(dls.train_ds.values()[-1]-dls.train_ds.values()[0])
+    if 0<5*span<hi-lo: warn(f'y_range={y_range} is far wider than the ratings, and a sigmoid over it learns slowly: leave it out to have it inferred')
     return lo,hi
 
 # %% ../nbs/03_collab.ipynb #cc8382ff

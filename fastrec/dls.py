@@ -126,12 +126,29 @@ def _own_device():
     device,local = default_device(),os.environ.get('LOCAL_RANK')
     return torch.device('cuda', int(local)%torch.cuda.device_count()) if device.type=='cuda' and local is not None else device
 
+def _parts(splitter, df):
+    "What `splitter` gives for training and for validation"
+    if not callable(splitter): raise TypeError(f'splitter={splitter!r:.60} must be a function of a frame, such as TimeSplitter()')
+    parts = splitter(df)
+    if callable(parts): raise TypeError(f'the splitter gave a function, not rows: call it first, as in splitter={_name(splitter)}()')
+    try: train,valid = parts
+    except (TypeError,ValueError): raise ValueError(f'the splitter gave {type(parts).__name__}, where two lists of row numbers are needed') from None
+    return train,valid
+
+def _name(f): return getattr(f, '__name__', 'it')
+
+def _usual_bs(n):
+    "Ratings in a batch for `n` of training: 512, or where these are fewer an eighth of them, so that an epoch has some steps"
+    return 512 if n>=512 else max(n//8, min(n, 2))
+
 def _split(df, splitter, keep, bs):
-    train,valid = (_row_numbers(o, len(df), name) for o,name in zip(splitter(df), ('training','validation')))
+    train,valid = (_row_numbers(o, len(df), name) for o,name in zip(_parts(splitter, df), ('training','validation')))
     if both := int(np.isin(valid, train).sum()): warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
     train,valid = train[keep[train]],valid[keep[valid]]
     if not len(valid): raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
-    if len(train)<bs: raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={max(len(train),1)} or less, or more ratings')
+    if not len(train): raise ValueError(f'the training part is empty: of {len(df)} rows the splitter gave {len(valid)} to validation')
+    if bs is not None and len(train)<bs:
+        raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={len(train)} or less, or leave it out')
     return train,valid
 
 # %% ../nbs/01_dls.ipynb #977347ae
@@ -149,7 +166,8 @@ def _as_tensors(df, names, time_name, keep, splits, part):
     y = as_ratings(df[rating] if keep.all() else df[rating].where(keep, df[rating][keep].iloc[0]))
     check_each(len(vocabs[0])-1, len(splits[0]), user, 'a user')
     check_scale(y if keep.all() else y[keep], rating)
-    check_repeats(*codes, y, names)
+    known = keep & (codes[0]>0) & (codes[1]>0)  # who is in validation alone has no code to tell pairs by
+    check_repeats(*((o if known.all() else o[known]) for o in (*codes,y)), names)
     if time_name is not None: codes += (_seconds(df, time_name, keep),)
     classes = dict(zip(names, vocabs))
     def part_of(idx): return torch.from_numpy(np.stack([c[idx] for c in codes], 1)),torch.from_numpy(y[idx])
@@ -179,7 +197,7 @@ def from_df(cls:RecDataLoaders,
     rating_name:str=None, # Column of the ratings; left out: 'rating', 'stars' …, else the third
     time_name:str=None, # Column of their times, dates or seconds since 1970, for models that use them; left out: not read
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
-    bs:int=512, # Ratings in a batch, at most
+    bs:int=None, # Ratings in a batch, at most; left out: 512, or an eighth of the training rows if these are fewer
     val_bs:int=None, # The same for validation; eight times `bs` if left out
     dropna:bool=False, # Leave out rows without user, item, rating or time (after the split)? Otherwise they are refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
@@ -189,11 +207,13 @@ def from_df(cls:RecDataLoaders,
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
     need_flags(dropna=dropna, drop_last=drop_last, shard=shard)
-    bs = need_whole('bs', bs)
-    val_bs,device = need_whole('val_bs', ifnone(val_bs, 8*bs)),as_device(ifnone(device, _own_device()))
+    bs,val_bs = (o if o is None else need_whole(k, o) for k,o in dict(bs=bs, val_bs=val_bs).items())
+    device = as_device(ifnone(device, _own_device()))
     part = _processes(device) if shard else (0,1)
     ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
     splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
+    bs = ifnone(bs, _usual_bs(len(splits[0])))
+    val_bs = ifnone(val_bs, 8*bs)
     train,valid = _as_tensors(ratings, names, time_name, keep, splits, part)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part[1]>1: train.shard = Shard(part, train, valid, device)
@@ -215,6 +235,10 @@ def _bytes_of(csv, compression):
         with get_handle(csv, 'rb', compression=compression, is_text=False) as f: return f.handle.read()
     data = csv.read()
     return data.encode() if isinstance(data, str) else data
+
+def _newlines(data):
+    "`data` with the line ends that everybody reads, also where those of old spreadsheets are"
+    return data if b'\n' in data else data.replace(b'\r', b'\n')
 
 def _encoding_of(data, csv):
     "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
@@ -271,7 +295,13 @@ def _as_ids(col):
     labels = pd.Series(labels, dtype='str')
     if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all(): return col
     numbers = pd.to_numeric(labels).convert_dtypes() if (codes<0).any() else pd.to_numeric(labels)
+    if numbers.duplicated().any(): return col  # 1.1 and 1.10 may be two
     return pd.Series(numbers.array.take(codes, allow_fill=bool((codes<0).any())), col.index, name=col.name)
+
+def _check_lines(col, sep, csv):
+    "Refuse labels that are whole lines of the file, which stray quotes have made of them"
+    lines = [o for o in col.unique() if isinstance(o, str) and '\n' in o and sep in o]
+    if lines: raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, pass quoting=3')
 
 def _named(df):
     "`df`, from a file without a header, with the names that its columns have by their place"
@@ -287,7 +317,7 @@ def _read_csv(csv, id_names, given):
     "The frame in the file `csv`, users and items as they are written"
     if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
         raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
-    data = _bytes_of(csv, given.pop('compression', 'infer'))
+    data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
     usual = dict(encoding=encoding, keep_default_na=False, na_values=[''], index_col=False)
     kwargs = usual | _layout(data, encoding, given) | given
@@ -298,8 +328,10 @@ def _read_csv(csv, id_names, given):
         ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item','title') or role is None and k<2]
         df = read(**{} if 'dtype' in given else dict(dtype={c: str for c in ids}))
     except (ValueError,pd.errors.ParserWarning) as e:
-        raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: '
-                         'say how it is written, as in from_csv(..., sep=";", header=None)') from e
+        how = f'it is not {encoding}: name another encoding' if isinstance(e, UnicodeDecodeError) else 'say how it is written'
+        raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: {how}, as in from_csv(..., sep=";", header=None, '
+                         'encoding="latin-1")') from e
+    for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
     if 'dtype' not in given:
         for c in ids: df[c] = _as_ids(df[c])
     return _named(df) if kwargs.get('header', 0) is None and 'names' not in kwargs and df.shape[1]>2 else df
@@ -327,6 +359,8 @@ def from_movielens(cls:RecDataLoaders,
 # %% ../nbs/01_dls.ipynb #ea97eca5
 def _by_label(col):
     "The labels in a pyarrow array, and for each row which of them it has, one more than there are if none"
+    pc = need_package('pyarrow.compute')
+    if str(col.type) in ('float','double','halffloat'): col = pc.if_else(pc.is_nan(col), None, col)  # pandas takes both for a gap
     if not hasattr(col, 'dictionary'): col = col.dictionary_encode()
     found = pd.Index(col.dictionary.to_pandas())
     return found,col.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
@@ -382,7 +416,10 @@ def from_parquet(cls:RecDataLoaders,
     "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
     need_flags(shard=shard)
     part = _processes(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
-    df = _read_parquet(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
+    arrow = need_package('pyarrow')
+    try: df = _read_parquet(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
+    except (arrow.ArrowInvalid,arrow.ArrowNotImplementedError) as e:
+        raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: {str(e).splitlines()[0]}') from e
     return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
 
 # %% ../nbs/01_dls.ipynb #cd47ba05

@@ -66,11 +66,15 @@ class FactorModel:
         super()._save_to_state_dict(destination, *args)
         y_range = None if self.y_range is None else tuple(map(float, self.y_range))
         head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials)
+        head['labels'] = [v.digest for v in getattr(self, 'classes', {}).values()]
         destination._metadata[args[0][:-1]]['head'] = head
 
     def _load_from_state_dict(self, state, prefix, metadata, *args):
         super()._load_from_state_dict(state, prefix, metadata, *args)
-        for k,v in metadata.get('head', {}).items(): setattr(self, k, v)
+        head = dict(metadata.get('head', {}))
+        theirs,ours = head.pop('labels', []),[v.digest for v in getattr(self, 'classes', {}).values()]
+        if theirs and ours and theirs!=ours: args[-1].append('the weights belong to other labels')
+        for k,v in head.items(): setattr(self, k, v)
 
     def score_grid(self, users, items):
         "Predictions for each of the codes `users` beside each of `items`, (n_users,n_items), in evaluation mode"

@@ -7,6 +7,7 @@ __all__ = ['distinct_titles', 'check_ratings']
 
 # %% ../nbs/00b_frames.ipynb #f423e512
 import re,warnings
+from unicodedata import normalize
 from numbers import Integral,Real
 from warnings import warn
 import numpy as np,pandas as pd
@@ -473,15 +474,15 @@ def _check_marks(labels, name, rows_of):
 # %% ../nbs/00b_frames.ipynb #76277cc7
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
-    if len({' '.join(o.lower().split()) for o in labels.tolist()})==len(labels): return
-    bare = pd.Series(labels.tolist(), dtype='str').str.strip()
+    if len({' '.join(normalize('NFC', o).lower().split()) for o in labels.tolist()})==len(labels): return
+    bare = pd.Series(labels.tolist(), dtype='str').str.normalize('NFC').str.strip()
     words = ~bare.str.fullmatch(r'\S*\d\S*')  # ids such as 'aB3' and 'Ab3' may be two
     key = bare.mask(words, bare.str.lower().str.split().str.join(' '))
     if not (alike := key.duplicated(keep=False)).any(): return
     pair = labels[(key==key[alike].iloc[0]).to_numpy()][:2]
-    warn(f'{alike.sum()} labels of {name!r} differ from others in case or spaces alone, '
+    warn(f'{alike.sum()} labels of {name!r} differ from others in case, spaces or the way accents are stored alone, '
          f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: '
-         f'unite them, say with df[{name!r}].str.strip()')
+         f'unite them, say with df[{name!r}].str.normalize("NFC").str.strip()')
 
 # %% ../nbs/00b_frames.ipynb #9730f6ba
 def factorized(col):
@@ -614,6 +615,9 @@ def _parsed(texts, name):
             raise ValueError(f'{doubt} {"differs" if first else "cannot be told"}: convert it with '
                              f'pd.to_datetime(df[{name!r}], dayfirst=True), or False')
         return pd.to_datetime(texts, dayfirst=bool(first), format='mixed')
+    if parts[0].notna().mean()>.5:
+        raise ValueError(f'column {name!r} holds {texts[parts[0].isna()].iloc[0]!r} among dates such as {texts[parts[0].notna()].iloc[0]!r}: '
+                         f"convert it with pd.to_datetime(df[{name!r}], dayfirst=True, errors='coerce'), and leave out what is missing then")
     zoned = texts.str.contains(r'(?:Z|UTC|[+-]\d\d:?\d\d)$')
     written = texts.str.contains('[A-Za-z]{3}').all()
     try:
@@ -679,7 +683,7 @@ def split_column(df, name, default, role):
     "The column `name` of `df` for a splitter, without gaps; where it is the `default` and not there, one with a usual name for `role`"
     found = usual_column(df, [role]) or name if name is default and name not in df else name
     need_columns(df, [found], 'the frame to split')
-    if n := df[found].isna().sum(): raise ValueError(f'{n} rows have no {found!r}, which the splitter needs')
+    if n := df[found].isna().sum(): raise ValueError(f'{n} rows have no {found!r}, which the splitter needs: leave them out with df.dropna(subset=[{found!r}])')
     return df[found]
 
 # %% ../nbs/00b_frames.ipynb #ce8c8543

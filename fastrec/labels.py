@@ -6,7 +6,7 @@
 __all__ = ['Vocab', 'RatingsTensors', 'Shard']
 
 # %% ../nbs/00a_labels.ipynb #353801fc
-import atexit,difflib,importlib,itertools,os,sys,threading
+import atexit,difflib,hashlib,importlib,itertools,os,sys,threading
 from bisect import bisect_left
 from collections.abc import Mapping
 from numbers import Real
@@ -38,6 +38,15 @@ def decode(self:Vocab, codes):
     codes = np.asarray(codes)
     if (codes>0).all(): return self.labels.take(codes-1).array
     return np.where(codes>0, self.labels.astype(object).take(np.maximum(codes-1, 0)), '#na#')
+
+# %% ../nbs/00a_labels.ipynb #f7e68f28
+@patch(as_prop=True)
+def digest(self:Vocab):
+    "A short text that tells these labels, and their order, from others"
+    if '_digest' not in vars(self):
+        hashes = pd.util.hash_pandas_object(self.labels, index=False).to_numpy()
+        self._digest = hashlib.blake2b(hashes, digest_size=8).hexdigest()
+    return self._digest
 
 # %% ../nbs/00a_labels.ipynb #5be1c7a4
 def as_labels(labels, name):

@@ -31,6 +31,12 @@ def _need_same_labels(classes, dls):
     same = list(classes)==list(theirs) and all(a is b or a.labels.equals(b.labels) for a,b in zip(classes.values(), theirs.values()))
     if not same: raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or read the frame with dls.test_dl')
 
+def _need_same_scale(model, dls):
+    "Refuse loaders with ratings outside the range of the model"
+    y_range,y = getattr(model, 'y_range', None),getattr(getattr(dls, 'train_ds', None), 'y', None)
+    if not y_range or y is None or not len(y) or getattr(model, 'is_preference', False): return
+    if out := int(((y<y_range[0])|(y>y_range[1])).sum()): raise ValueError(f'{out} training ratings of the loaders lie outside the range of the model, {y_range}: make a new learner(dls)')
+
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows,stay = None,0,None,(None,None),False,None,None,False
@@ -53,6 +59,7 @@ class RecLearner(Recommends, Learner):
     @dls.setter
     def dls(self, dls):
         _need_same_labels(getattr(vars(self).get('model'), 'classes', None), dls)
+        _need_same_scale(vars(self).get('model'), dls)
         vars(self)['dls'] = dls
 
     def add_cb(self, cb):
@@ -129,6 +136,7 @@ def held_out(self:RecLearner):
 def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences"
     need_stars(self.model, 'validate')
+    if dl is None: self._need_rows(ds_idx)
     return Learner.validate(self, ds_idx, dl, **kwargs)
 
 @patch
@@ -516,17 +524,21 @@ def _bad_loss(self:RecLearner, step, x=None, pred=None):
         if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
         df = self.dls.train_ds.decode(x[:,:2])
         where = f', for {" and ".join(df)} {"; ".join(f"{a!r}, {b!r}" for a,b in df.itertuples(index=False, name=None))} among others'
-    raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights from before '
-                             f'are kept. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
+    raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights '
+                             f'are back where the epoch began. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
 
 @patch
 def _check_loss(self:RecLearner):
-    "Before a step: is the loss a number? If not, buffers such as a batch norm's may have taken part in it already"
+    "Before a step: is the loss a number?"
     loss = self.loss.detach()
     if math.isfinite(loss.item() if loss.ndim==0 else loss.sum().item()): return
-    for k,b in self.model.named_buffers():
-        if not b.isfinite().all(): b.copy_(self._kept[k])
     self._bad_loss(self.iter, self.xb[0], self.pred.detach())
+
+@patch
+def _back_to_epoch(self:RecLearner):
+    "Take the weights back to where the epoch began, and forget the steps since: one of them has ruined what came after it"
+    self.model.load_state_dict(self._kept)
+    self.opt.clear_state()
 
 @patch
 def _check_epoch(self:RecLearner, rng):
@@ -535,8 +547,7 @@ def _check_epoch(self:RecLearner, rng):
     losses = torch.stack(self.recorder.losses[len(self.recorder.losses)-self.iter-1:])
     if losses.isfinite().all(): return
     step = int((~losses.isfinite()).nonzero()[0])
-    self.model.load_state_dict(self._kept)
-    self.opt.clear_state()
+    self._back_to_epoch()
     self.dls.train.rng.setstate(rng)
     if self.dl is not self.dls.train: self._bad_loss(step)  # blocks of several processes, which one alone can't go through again
     x = next(itertools.islice(self.dls.train, step, None))[0]
@@ -551,16 +562,21 @@ def all_batches(self:RecLearner):
     watch = self.training and hasattr(self, 'recorder') and not any(isinstance(cb, (*_handle_nan,Sweeps)) for cb in self.cbs)
     self._check_each = watch and self._watches_each()
     if watch:
-        kept = dict(self.model.named_buffers()) if self._check_each else self.model.state_dict()
-        self._kept,rng = {k: o.detach().clone() for k,o in kept.items()},self.dls.train.rng.getstate()
-    Learner.all_batches(self)
+        self._kept,rng = {k: o.detach().clone() for k,o in self.model.state_dict().items()},self.dls.train.rng.getstate()
+    try: Learner.all_batches(self)
+    except FloatingPointError:
+        if watch and self._block_rows is None: self._back_to_epoch()
+        raise
     if watch and not self._check_each: self._check_epoch(rng)
     self._kept = None
 
 # %% ../nbs/02a_training.ipynb #5bfe2346
 @patch
-def _tidy(self:RecLearner):
-    "Leave an interrupted fit as if it had ended"
+def _tidy(self:RecLearner, finders=()):
+    "Leave an interrupted fit as if it had ended; `finders` of a learning rate put the weights back"
+    for cb in finders:
+        if hasattr(cb, 'tmp_d'):
+            with self.added_cbs(cb): cb('after_fit')
     for cb in self.cbs:
         if isinstance(cb, ProgressCallback): cb('after_fit')
     if self.opt: self.opt.zero_grad()
@@ -581,18 +597,32 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     try:
         with nullcontext() if self._shares_steps() else one_thread(): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
-        self._tidy()
+        self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
         raise
     finally:
         if hasattr(self, 'recorder'): _losses_to_cpu(self.recorder)
 
 # %% ../nbs/02a_training.ipynb #bb4c418b
-def _check_fit(n_epoch, lr, cbs):
+def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
     if not isinstance(n_epoch, (int,np.integer)) or isinstance(n_epoch, bool) or n_epoch<0: raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
-    if isinstance(lr, (int,float)) and not 0<=lr<math.inf: raise ValueError(f'lr={lr} must be a number from 0 on')
+    for k,v in dict(lr=lr, wd=wd).items():
+        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number from 0 on')
     for cb in L(cbs):
         if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)): raise TypeError(f'cbs holds {cb!r}, which is no Callback')
+        if isinstance(cb, ParamScheduler): _check_schedules(cb)
+
+def _check_schedules(cb):
+    "Refuse schedules that begin, pass the middle or end with what is no finite number"
+    for name,f in cb.scheds.items():
+        values = [np.ravel(f(pos)) for pos in (0.,.5,1.)] if callable(f) else []
+        bad = [v for vs in values for v in vs if not 0<=v<math.inf]
+        if bad: raise ValueError(f'{name}={bad[0]} is in the schedule of this fit, where a number from 0 on is needed')
+
+@patch
+def _need_rows(self:RecLearner, ds_idx):
+    "Refuse loaders that hold no ratings, as those of a loaded learner"
+    if ds_idx in (0,1) and not len(self.dls[ds_idx].dataset): raise ValueError('a loaded learner holds no ratings to fit or to validate on: pass a dl of dls.test_dl(frame), or make a learner')
 
 @patch
 def _check_trainable(self:RecLearner):
@@ -618,8 +648,16 @@ def _check_batches(self:RecLearner):
 @delegates(Learner.fit)
 def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "Fit for `n_epoch` epochs. `FloatingPointError` if the loss is no number, `TypeError` for what `sparse=True` excludes, `ValueError` for a model that gradients spoil"
-    _check_fit(n_epoch, lr, cbs)
+    _check_fit(n_epoch, lr, cbs, wd)
+    self._need_rows(0)
     self._check_trainable()
     if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in (*self.cbs,*L(cbs))):
         raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave it out, or pass sparse=False')
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
+
+@patch
+@delegates(Learner.lr_find)
+def lr_find(self:RecLearner, *args, **kwargs):
+    "As fastai's, for a learner that has ratings to train on"
+    self._need_rows(0)
+    return Learner.lr_find(self, *args, **kwargs)

@@ -158,6 +158,11 @@ def _(gpu, func, data, *args, device=None, **kwargs):
     res = func(data, *args, device=None if mine else device, **kwargs)
     return gpu.move(res, gpu.device) if mine else res  # as PyTorch does it: on the CPU first, and then by a copy that waits
 
+@_answers(torch.mm)
+def _(gpu, func, *args, out_dtype=None, **kwargs):
+    "Products whose sums are of `out_dtype` are there on CUDA alone"
+    return gpu.called(func, args if out_dtype is None else [o.to(out_dtype) for o in args], kwargs)
+
 class _Move(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t, gpu, there):

@@ -428,7 +428,7 @@ def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
 @pytest.mark.parametrize('size,n', [((30,25),3),((300,7000),2)], ids=['exact','screened'])
 def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
     "Beside the two for its result, scores and places"
-    monkeypatch.setattr(screens, 'reduces_in_half', lambda: False)  # for the other way a CPU has no kernel
+    screens.works.cache_clear()
     with pretending('cuda') as gpu:
         rec = catalogue(*(torch.randn(o, 6, generator=torch.Generator().manual_seed(o)) for o in size))
         rec.model.to('cuda')

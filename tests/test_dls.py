@@ -98,6 +98,16 @@ def test_seed(ratings):
     order = lambda seed: next(iter(RecDataLoaders.from_df(ratings, EndSplitter(), seed=seed, bs=64).train))[0]
     assert order(3).equal(order(np.int64(3))) and not order(3).equal(order(4))
 
+@pytest.mark.parametrize('splitter,error', [('date', "splitter='date' must be a function of a frame, such as TimeSplitter"), (TimeSplitter, r'call it first, as in splitter=TimeSplitter\(\)'), (5, 'splitter=5 must be')])
+def test_what_is_no_splitter(ratings, splitter, error):
+    with pytest.raises(TypeError, match=error): RecDataLoaders.from_df(ratings, splitter)
+
+@pytest.mark.parametrize('n,bs', [(6000,512), (640,512), (600,60), (100,10), (10,2), (2,1)])
+def test_batches_of_small_frames(ratings, n, bs):
+    "An epoch has some steps, however few the ratings are"
+    dls = RecDataLoaders.from_df(ratings.head(n), valid_pct=.5 if n==2 else .2, seed=1)
+    assert (dls.train.bs,dls.valid.bs)==(bs,8*bs)
+
 # ------------------------------------------------------------------ columns
 def test_columns_by_name_then_by_place(ratings):
     moved = ratings[['timestamp','rating','title','item','user']]
@@ -134,7 +144,7 @@ def test_from_csv_and_movielens(tmp_path, ratings):
     (lambda d: d.assign(user=2.**60+d.user), 'floating numbers of 2..53 and more'),
     (lambda d: d.assign(rating=d.rating.astype('int64')+2**24), 'beyond 2..24'),
     (lambda d: d.assign(rating=d.rating.astype(complex)), "is of type complex128"),
-    (lambda d: d[:100], '80 training rows are fewer than one batch: pass bs=80 or less')])
+    (lambda d: d[:1], 'the validation part is empty')])
 def test_bad_frames(ratings, change, error):
     ratings = ratings.assign(rating=ratings.rating.where(ratings.index>0, 4.))
     with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(change(ratings))
@@ -148,7 +158,8 @@ def test_bad_frames(ratings, change, error):
     (dict(splitter=lambda o: (range(10,6000),[-1])), 'gave row -1 for validation'), (dict(splitter=lambda o: ([.5,1.],[2])), 'gave float64 for training'),
     (dict(splitter=lambda o: ([5,6,5],[2])), 'gave 1 rows for training several times, 5 for one'), (dict(bs=0), 'bs=0 must be at least 1'), (dict(val_bs=-1), 'val_bs=-1'),
     (dict(splitter=IndexSplitter([])), 'validation part is empty'),
-    (dict(splitter=lambda o: ([],range(6000))), '0 training rows are fewer than one batch')])
+    (dict(splitter=lambda o: ([],range(6000))), 'the training part is empty: of 6000 rows the splitter gave 6000 to validation'), (dict(bs=5000), '4800 training rows are fewer than one batch: pass bs=4800 or less, or leave it out'),
+    (dict(splitter=lambda o: 3), 'the splitter gave int, where two lists of row numbers are needed'), (dict(splitter=lambda o: ([1],[2],[3])), 'the splitter gave tuple, where two lists')])
 def test_bad_arguments(ratings, kwargs, error):
     with pytest.raises(ValueError, match=error): RecDataLoaders.from_df(ratings, **kwargs)
 

@@ -275,7 +275,7 @@ def test_films_may_be_called_none(small):
 def test_labels_that_look_alike_are_said(small):
     one = small.title[0]
     for other in (one+' ', one.upper(), '  '+one.lower(), one.replace(' ', '  ')):
-        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case or spaces alone, .*str.strip")
+        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case, spaces or the way accents are stored alone, .*str.strip")
         assert {one,other}<=set(dls.classes['title'])
     assert read(small.assign(user=np.where(small.index%2, 'aB3', 'Ab3')+small.user.astype(str))) is not None
 
@@ -521,3 +521,44 @@ def test_side_frames_of_other_libraries():
     pl = pytest.importorskip('polars')
     df = pd.DataFrame(dict(user=[3,1,2], sex=['m','f','m']))
     for a,b in zip(side_columns(pl.from_pandas(df), [1,2,3], 'user'), side_columns(df, [1,2,3], 'user')): assert np.array_equal(a, b)
+
+def test_ids_that_end_in_zeros_are_kept_apart(tmp_path):
+    "1.1 and 1.10 are two sections"
+    items = [f'{a}.{b}' for a in range(1, 4) for b in range(1, 31)]
+    (tmp_path/'r.csv').write_text('user,item,rating\n'+''.join(f'{u},{o},{u%5+1}\n' for u in range(1, 9) for o in items), encoding='utf-8')
+    assert len(RecDataLoaders.from_csv(tmp_path/'r.csv', valid_pct=.1, seed=0).classes['item'].labels)==90
+
+def test_quotes_that_swallow_lines_are_refused(tmp_path):
+    rows = [f'u{u}\tTitle {o}\t{u%5+1}\n' for u in range(1, 9) for o in range(1, 31)]
+    rows[20],rows[26],rows[30] = 'u1\t"Heroes\t4\n','u1\tThe "Best"\t4\n','u2\tDavid Bowie 12"\t3\n'
+    (tmp_path/'r.tsv').write_text('user\ttitle\trating\n'+''.join(rows), encoding='utf-8')
+    with pytest.raises(ValueError, match="quotes that swallow lines, 'Heroes.*pass quoting=3"): RecDataLoaders.from_csv(tmp_path/'r.tsv')
+    dls = RecDataLoaders.from_csv(tmp_path/'r.tsv', quoting=3, seed=0)
+    assert len(dls.train_ds)+len(dls.valid_ds)==240
+
+def test_accents_stored_in_two_ways_are_said():
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
+    title = df.title.astype(str)
+    other = title.where(title!=title[0], pd.Series(['Amélie','Ame\u0301lie']*150))
+    with pytest.warns(UserWarning, match='the way accents are stored'): RecDataLoaders.from_df(df[['user','rating']].assign(title=other), seed=0)
+
+def test_line_ends_of_old_spreadsheets(tmp_path):
+    (tmp_path/'r.csv').write_bytes(b'user,item,rating\r'+b''.join(f'{u},{i},{u%5+1}\r'.encode() for u in range(1, 9) for i in range(1, 9)))
+    dls = RecDataLoaders.from_csv(tmp_path/'r.csv', seed=0)
+    assert len(dls.train_ds)+len(dls.valid_ds)==64
+
+def test_gaps_and_kinds_in_parquet(tmp_path):
+    pa = pytest.importorskip('pyarrow')
+    from pyarrow import parquet
+    n = np.arange(77)
+    table = lambda **cols: pa.table(dict(user=n%7, item=n%11, rating=n%5+1.) | cols)
+    parquet.write_table(table(user=np.where(n%7==3, np.nan, n%7)), tmp_path/'n.parquet')
+    with pytest.raises(ValueError, match="rows have no 'user'"): RecDataLoaders.from_parquet(tmp_path/'n.parquet')
+    with pytest.warns(UserWarning, match='left out'): dls = RecDataLoaders.from_parquet(tmp_path/'n.parquet', dropna=True, seed=0)
+    assert len(dls.train_ds)+len(dls.valid_ds)==(n%7!=3).sum()
+    (tmp_path/'two').mkdir()
+    parquet.write_table(table(rating=n%5+1), tmp_path/'two/a.parquet')
+    parquet.write_table(table(rating=n%5+1.5), tmp_path/'two/b.parquet')
+    with pytest.raises(ValueError, match='the same kind of numbers or text in all files'): RecDataLoaders.from_parquet(tmp_path/'two')
+    (tmp_path/'text.parquet').write_text('no Parquet', encoding='utf-8')
+    with pytest.raises(ValueError, match='cannot be read as Parquet'): RecDataLoaders.from_parquet(tmp_path/'text.parquet')

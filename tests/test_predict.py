@@ -524,6 +524,7 @@ def test_a_new_user_after_fit_bayes_costs_each_draw_once(ratings):
 @pytest.mark.parametrize('arch', [DotBias, DeepMF])
 def test_on_cuda_as_on_the_cpu(ratings, arch):
     learn = trained(ratings, arch)
+    learn.model.cpu(); learn.dls.cpu()  # the default device was the GPU
     want = learn.predict_grid(),learn.recommend(n=5),learn.fold_in(ratings.head(30), unknown='drop').predict_grid()
     learn.model.cuda(); learn.dls.cuda()
     assert learn.predict_grid().is_cuda and torch.allclose(learn.predict_grid().cpu(), want[0], atol=1e-4)

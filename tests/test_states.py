@@ -255,6 +255,61 @@ def test_copied(dls, how):
     run(twin, 'sgd')
     assert torch.equal(grid(learn), before) and not torch.equal(grid(twin), before)
 
+def test_weights_of_other_labels_are_refused(dls, tmp_path):
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
+    renamed = df.assign(title='Another '+df.title.astype(str))
+    saved,other = make(dls, path=tmp_path),make(RecDataLoaders.from_df(renamed, seed=1, bs=64, time_name='timestamp'), path=tmp_path)
+    run(saved, 'sgd')
+    saved.save('m')
+    before = grid(other)
+    with pytest.raises(ValueError, match='belong to other labels'): other.load('m')
+    assert torch.equal(grid(other), before)
+
+def test_loaders_of_another_scale_are_refused(dls):
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
+    learn = make(dls)
+    with pytest.raises(ValueError, match='outside the range of the model'): learn.dls = RecDataLoaders.from_df(df.assign(rating=df.rating*20), seed=1, bs=64, time_name='timestamp')
+    assert learn.dls is dls
+
+def test_a_loaded_learner_holds_nothing_to_fit(dls, tmp_path):
+    learn = make(dls, path=tmp_path)
+    run(learn, 'sgd')
+    learn.export('l.pkl')
+    loaded = load_learner(tmp_path/'l.pkl')
+    for call in (lambda: loaded.fit(1), lambda: loaded.fit_one_cycle(1), lambda: loaded.lr_find(show_plot=False), loaded.validate, lambda: loaded.fit_als(3)):
+        with pytest.raises(ValueError, match='a loaded learner holds no ratings'): call()
+
+# ------------------------------------------------------------------ steps that ruin the weights
+@pytest.mark.parametrize('kwargs', [dict(y_range=False), dict(y_range=False, sparse=True), dict(), dict(arch=DeepMF, y_range=False)], ids=str)
+@pytest.mark.parametrize('lr', [1e20,1e30])
+def test_ruined_weights_are_taken_back(dls, kwargs, lr):
+    learn = make(dls, **kwargs)
+    run(learn, 'sgd')
+    before = grid(learn)
+    try:
+        with learn.no_logging(): learn.fit(1, lr)
+    except FloatingPointError as e:
+        assert 'back where the epoch began' in str(e) and torch.equal(grid(learn), before)
+        run(learn, 'sgd')
+        check(learn, 'sgd', before)
+    else: assert grid(learn).isfinite().all()
+
+@pytest.mark.parametrize('call', [lambda l: l.fit_one_cycle(1, float('nan')), lambda l: l.fit_one_cycle(1, float('inf')), lambda l: l.fit(1, wd=-1), lambda l: l.fit(1, lr=np.float32('nan')), lambda l: l.fit_flat_cos(1, float('nan'))])
+def test_rates_that_are_no_numbers(dls, call):
+    learn = make(dls)
+    run(learn, 'sgd')
+    before = grid(learn)
+    with pytest.raises(ValueError, match='(lr|wd)='), learn.no_logging(): call(learn)
+    assert torch.equal(grid(learn), before)
+
+def test_an_interrupted_lr_find_puts_the_weights_back(dls, tmp_path):
+    learn = make(dls, path=tmp_path)
+    run(learn, 'sgd')
+    before = grid(learn)
+    learn.add_cb(Stop('after_batch', 30, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt): learn.lr_find(show_plot=False)
+    assert torch.equal(grid(learn), before) and not [*(tmp_path/'models').iterdir()]
+
 # ------------------------------------------------------------------ the record of a solver
 @pytest.mark.parametrize('how', ['bias','als','bayes'])
 def test_record_of_a_solver(dls, how):

@@ -1,5 +1,5 @@
 """The demo as a newcomer runs it, and the README as it is made"""
-import ast,subprocess,sys
+import subprocess,sys
 from pathlib import Path
 from conftest import release_path
 
@@ -34,16 +34,8 @@ def test_readme_and_contributing_are_made_from_their_pages():
     from readme import made,render
     for file,name in made.items(): assert (root/file).read_text(encoding='utf-8')==render(name)
 
-def text_without_encoding(path):
-    "Lines of the file at `path` that read or write text in whatever encoding a machine has"
-    for o in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if not isinstance(o, ast.Call) or any(k.arg=='encoding' for k in o.keywords): continue
-        name = getattr(o.func, 'attr', getattr(o.func, 'id', None))
-        modes = [a.value for a in [*o.args, *(k.value for k in o.keywords)] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        plain = name=='open' and getattr(getattr(o.func, 'value', None), 'id', None) not in ('os','Image') and not any('b' in m for m in modes)
-        if name in ('read_text','write_text') or plain: yield o.lineno
-
-def test_encodings_are_named():
-    "A machine's own encoding is another one on Windows"
-    files = [f for d in ('fastrec','tools','benchmarks') for f in (root/d).rglob('*.py') if 'node_modules' not in f.parts]
-    assert {f.name: found for f in files if (found := [*text_without_encoding(f)])}=={}
+def test_mistakes_have_a_place_to_be_planted():
+    "That each of them is noticed, `make mutate` shows"
+    sys.path.insert(0, str(root/'tools'))
+    from mutate import mutations
+    assert [name for name,(file,old,*_) in mutations.items() if old not in (root/'fastrec'/file).read_text(encoding='utf-8')]==[]

@@ -3,11 +3,12 @@
     python tools/bounds.py measure FOLDER    run everything once for each variant, in FOLDER a file of what was seen for each
     python tools/bounds.py table FOLDER      benchmarks/results/bounds.md of these files, and what lies too close on the screen
 
-Each comparison in an `assert`, each `test_close`, `allclose` and `approx` is written down in place of being asserted. The room of a
-number is its smallest distance from the bound, over how far apart its values lie: below 1 another seed or CPU may well cross it.
+Each comparison in an `assert`, each `test_close` and `allclose` is written down, and asserted as well where no seed is changed. The room
+of a number is its smallest distance from the bound, over how far apart its values lie: below 1 another seed or CPU may well cross it.
 """
-import ast,importlib.machinery,json,operator,os,subprocess,sys
+import ast,importlib.machinery,json,operator,os,subprocess,sys,time
 from pathlib import Path
+import numpy as np
 
 root = Path(__file__).absolute().parents[1]
 ops = {ast.Lt: '<', ast.LtE: '<=', ast.Gt: '>', ast.GtE: '>='}
@@ -18,23 +19,26 @@ variants = [(cpu,threads,0) for cpu in ('default','avx2','') for threads in (1,2
 # ------------------------------------------------------------------ writing down
 def number(o):
     "`o` as a float array, or `None` if it isn't numbers"
-    import numpy as np,torch
+    import torch
     if isinstance(o, torch.Tensor): o = o.detach().cpu()
     try: return np.asarray(o, dtype='float64')
     except (TypeError,ValueError): return None
 
-def write(where, text, room, bound):
-    "A line: the distance `room` of the worst value from its `bound`"
-    line = dict(where=where, test=os.environ.get('PYTEST_CURRENT_TEST', '').split(' ')[0], text=text, room=float(room), bound=float(bound))
+def write(where, text, value, bound, room):
+    "A line: the worst `value`, and its distance `room` from the `bound`"
+    test = os.environ.get('PYTEST_CURRENT_TEST', '').split(' ')[0]
+    line = dict(where=where, test=test, text=text, value=float(value), bound=float(bound), room=float(room))
     with open(os.environ['FASTREC_BOUNDS'], 'a', encoding='utf-8') as f: f.write(json.dumps(line)+'\n')
 
 def bounded(where, text, op, a, b):
     "The comparison `a op b`, written down if one of both isn't whole"
     x,y = number(a),number(b)
     if x is not None and y is not None and x.size and y.size and not ((x%1==0).all() and (y%1==0).all()):
+        x,y = np.broadcast_arrays(x, y)
         room = (y-x if op in ('<','<=') else x-y).ravel()
         at = room.argmin()
-        write(where, text, room[at], (y if isinstance(b, (int,float)) else x).ravel()[min(at, (y if isinstance(b, (int,float)) else x).size-1)])
+        value,bound = (x,y) if np.ndim(b)==0 and not hasattr(b, 'shape') else (y,x) if np.ndim(a)==0 else (x,y)
+        write(where, text, value.ravel()[at], bound.ravel()[at], room[at])
     return compare[op](a, b)
 
 class Written(ast.NodeTransformer):
@@ -45,6 +49,7 @@ class Written(ast.NodeTransformer):
         self.inside = True
         test = self.visit(node.test)
         self.inside = False
+        if os.environ['FASTREC_SHIFT']=='0': return ast.copy_location(ast.Assert(test, node.msg), node)
         return ast.copy_location(ast.Expr(test), node)
 
     def visit_Compare(self, node):
@@ -63,14 +68,14 @@ def written(source, where):
 
 def watch_tolerances(where=lambda: ''):
     "Have everything that compares within a tolerance write down how much of it is used"
-    import fastcore.test,numpy as np,torch
+    import fastcore.test,torch
     def near(a, b, tol, rel, text):
         x,y = number(a),number(b)
         if x is None or y is None or x.shape!=y.shape or not x.size: return
         allowed = tol+rel*np.abs(y)
         off = np.abs(x-y)
         at = (off-allowed).ravel().argmax()
-        if off.max()>0: write(where(), text, (allowed-off).ravel()[at], allowed.ravel()[at])
+        if off.max()>0: write(where(), text, off.ravel()[at], allowed.ravel()[at], (allowed-off).ravel()[at])
     for lib in (np,torch):
         lib.allclose = lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False, f=lib.allclose: (near(a, b, atol, rtol, 'allclose'), f(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))[1]
     def test_close(a, b, eps=1e-5): near(a, b, eps, 0, 'test_close')
@@ -127,24 +132,46 @@ def measure(folder):
         part.unlink(missing_ok=True)
         env = os.environ | dict(FASTREC_BOUNDS=str(part), FASTREC_SHIFT=str(seed), OMP_NUM_THREADS=str(threads), IN_TEST='1',
                                 PYTHONPATH=f'{root}{os.pathsep}{root/"tools"}', **({'ATEN_CPU_CAPABILITY': cpu} if cpu else {}))
-        tests = [o for o in sorted((root/'tests').glob('test_*.py')) if o.stem not in ('test_docs','test_fuzz','test_distributed','test_recipes')]
-        subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'bounds', '--assert=plain', '-W', 'ignore', *map(str, tests)], env=env, cwd=root)
-        for nb in sorted((root/'nbs').glob('*.ipynb')): subprocess.run([sys.executable, __file__, 'notebook', str(nb)], env=env, cwd=root)
+        with open(out.with_suffix('.log'), 'w', encoding='utf-8') as log: run_all(env, log)
         part.rename(out)
         print(out, flush=True)
+
+def run_all(env, log):
+    "Notebooks and tests, in two processes, as `make test` does"
+    call = lambda *args: subprocess.Popen([sys.executable, *map(str, args)], env=env, cwd=root, stdout=log, stderr=log)
+    start,waiting = time.time(),sorted((root/'nbs').glob('*.ipynb'))
+    running = [call(__file__, 'notebook', waiting.pop()) for _ in range(2)]
+    while running:
+        done = next((o for o in running if o.poll() is not None), None)
+        if done is None: time.sleep(.1)
+        else:
+            running.remove(done)
+            if waiting: running.append(call(__file__, 'notebook', waiting.pop()))
+    tests = [o for o in sorted((root/'tests').glob('test_*.py')) if env['FASTREC_SHIFT']=='0' or o.stem not in untouched]
+    call('-m', 'pytest', '-q', '-p', 'bounds', '--assert=plain', '-n', 2, '--dist', 'loadfile', *tests).wait()
+    print(f'{time.time()-start:.0f} s', file=log)
+
+untouched = 'test_docs test_fuzz test_distributed test_recipes test_reference test_book test_tools test_versions'.split()  # by other seeds
 
 # ------------------------------------------------------------------ the table
 def table(folder):
     import pandas as pd
     parts = {o.stem: pd.read_json(o, lines=True) for o in sorted(folder.glob('*.jsonl'))}
-    df = pd.concat([o.assign(variant=k, nth=o.groupby(['where','test','text']).cumcount()) for k,o in parts.items()])
-    df = df.groupby(['where','test','text','nth']).agg(bound=('bound','first'), least=('room','min'), most=('room','max'), seen=('room','size')).reset_index()
-    df['spread'] = df.most-df.least
-    df['in spreads'] = df.least/df.spread.clip(lower=1e-12)
-    close = df[df['in spreads']<1].sort_values('in spreads')
-    print(close.to_string())
-    print(f'{len(df)} numbers in {len(parts)} variants; {len(close)} nearer to their bound than their spread')
-    return df
+    key = ['where','test','text']
+    df = pd.concat([o.assign(nth=o.groupby(key).cumcount()) for o in parts.values()])
+    df = df.groupby([*key,'nth']).agg(bound=('bound','median'), least=('value','min'), most=('value','max'), room=('room','min'), widest=('room','max')).reset_index()
+    df['spread'] = df.widest-df.room
+    df['in spreads'] = df.room/df.spread.clip(lower=1e-12)
+    df['where'] = df['where'].str.replace(r'^nbs/|^tests/|\.ipynb|\.py', '', regex=True).str.split('[#:]').str[0]
+    worst = df.sort_values('in spreads').groupby(['where','text'], sort=False).head(1)
+    loose = worst[(worst.spread>1e-9) & (worst.text.str.contains('[<>]') | (worst['in spreads']<1))].sort_values(['where','in spreads'])
+    rows = [f'| {o["where"]} | `{o["text"][:90]}` | {o["bound"]:.4g} | {o["least"]:.4g} to {o["most"]:.4g} | {min(o["in spreads"], 1e4):.1f} |' for _,o in loose.iterrows()]
+    head = ['| where | compared | bound | seen | room, in spreads |', '| --- | --- | --- | --- | --- |']
+    note = (f'`python tools/bounds.py measure`, then `table`: {len(df):,} numbers in {len(parts)} runs ({", ".join(parts)}: instruction set, threads, added to each seed); '
+            f'of numbers that a line asserts of several things the closest, and only what varies.')
+    (root/'benchmarks/results/bounds.md').write_text('\n'.join([*head, *rows, '', note, '']), encoding='utf-8')
+    print(loose[loose['in spreads']<1].to_string())
+    print(f'{len(df):,} numbers, {len(loose)} lines, {(loose["in spreads"]<1).sum()} with less room than spread')
 
 if __name__=='__main__':
     what,path = sys.argv[1],Path(sys.argv[2]).absolute()

@@ -455,21 +455,21 @@ def _check_exact(labels, name):
 # %% ../nbs/00b_frames.ipynb #698c011c
 _marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
           'None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
+_written = ['NULL','\\N','<NA>','#N/A']  # those that databases and tables write, and no film is called
 
 def _check_marks(labels, name, rows_of):
     "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
     at = labels.isin(_marks).nonzero()[0]
-    if not len(at) or len(labels)==len(at): return
-    others = labels[~labels.isin(_marks)]
-    rows = sum(map(rows_of, at))
-    what = f'column {name!r} holds {labels[at[0]]!r} in {rows} rows'
-    do = f"read it as missing, with from_csv(..., na_values=[{labels[at[0]]!r}]) or df.replace({labels[at[0]]!r}, np.nan)"
-    if others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
+    surely,others = labels[labels.isin(_written)],labels[~labels.isin(_marks)]
+    if not len(at) or not len(surely)+len(others): return
+    mark,rows = (surely if len(surely) else labels[at])[0],sum(map(rows_of, at))
+    what = f'column {name!r} holds {mark!r} in {rows} rows'
+    do = f'read it as missing, with from_csv(..., na_values=[{mark!r}]) or df.replace({mark!r}, np.nan)'
+    if len(others) and others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
         raise ValueError(f'{what}, and numbers in all others: {do}')
-    surely = labels[at[0]] in ('NULL','\\N','<NA>','#N/A')  # what databases and tables write
     ids = len(others)>9 and others.str.fullmatch(r'\S*\d\S*').all()
     largest = len(others)>9 and rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
-    if surely or ids or largest or not labels[at[0]].strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
+    if len(surely) or ids or largest or not mark.strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
 
 # %% ../nbs/00b_frames.ipynb #76277cc7
 def _check_alike(labels, name):

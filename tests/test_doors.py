@@ -104,8 +104,8 @@ def test_broken_text(small):
 
 def test_marks_of_databases_are_told_in_short_frames():
     for mark in ('NULL','\\N','<NA>','#N/A'):
-        with pytest.warns(UserWarning, match=re.escape(f'{mark!r} in 4 rows')):
-            RecDataLoaders.from_df(pd.DataFrame(dict(user=[1,2,3,4], title=[mark]*4, rating=[1,2,3,4])), bs=2, seed=0)
+        with pytest.warns(UserWarning, match=re.escape(f'{mark!r} in 5 rows')):
+            RecDataLoaders.from_df(pd.DataFrame(dict(user=[1,2,3,4,5], title=[mark]*5, rating=[1,2,3,4,5])), bs=2, seed=0)
         df = pd.DataFrame(dict(user=['Ann','Bob','Cid']*2, title=['Heat','Up',mark]*2, rating=[1,2,3,4,5,4]))
         with pytest.warns(UserWarning, match=re.escape(f'{mark!r} in 2 rows')): RecDataLoaders.from_df(df, bs=2, seed=0)
 

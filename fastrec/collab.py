@@ -251,6 +251,7 @@ def dot_learner(
     **kwargs
 )->RecLearner:
     "`learner` with the dot product of factors and biases, `DotBias`"
+    need_flags(use_nn=kwargs.get('use_nn', False))
     if kwargs.get('use_nn'): raise TypeError('dot_learner makes no network: call nn_learner')
     return learner(dls, DotBias, n_factors, y_range, **kwargs)
 

@@ -59,6 +59,7 @@ def _of_array(data):
 # %% ../nbs/00b_frames.ipynb #04c6fc1a
 def _of_columns(data):
     try: return pd.DataFrame(data)
+    except UnicodeEncodeError: raise
     except ValueError as e: raise ValueError(f'the columns of the dict do not make a frame: {e}') from e
 
 def _converted(data):
@@ -189,7 +190,7 @@ def _numbers_the_rows(col):
     "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
     if col.dtype.kind not in 'iu' or len(col)<2: return False
     values = col.to_numpy()
-    return bool(values[-1]-values[0]==len(values)-1 and (np.diff(values)==1).all())
+    return bool(int(values[-1])-int(values[0])==len(values)-1 and (np.diff(values)==1).all())
 
 def _like_ids(col):
     "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
@@ -454,21 +455,21 @@ def _check_exact(labels, name):
 # %% ../nbs/00b_frames.ipynb #698c011c
 _marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
           'None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
+_written = ['NULL','\\N','<NA>','#N/A']  # those that databases and tables write, and no film is called
 
 def _check_marks(labels, name, rows_of):
     "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
     at = labels.isin(_marks).nonzero()[0]
-    if not len(at) or len(labels)==len(at): return
-    others = labels[~labels.isin(_marks)]
-    rows = sum(map(rows_of, at))
-    what = f'column {name!r} holds {labels[at[0]]!r} in {rows} rows'
-    do = f"read it as missing, with from_csv(..., na_values=[{labels[at[0]]!r}]) or df.replace({labels[at[0]]!r}, np.nan)"
-    if others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
+    surely,others = labels[labels.isin(_written)],labels[~labels.isin(_marks)]
+    if not len(at) or not len(surely)+len(others): return
+    mark,rows = (surely if len(surely) else labels[at])[0],sum(map(rows_of, at))
+    what = f'column {name!r} holds {mark!r} in {rows} rows'
+    do = f'read it as missing, with from_csv(..., na_values=[{mark!r}]) or df.replace({mark!r}, np.nan)'
+    if len(others) and others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
         raise ValueError(f'{what}, and numbers in all others: {do}')
-    surely = labels[at[0]] in ('NULL','\\N','<NA>','#N/A')  # what databases and tables write
     ids = len(others)>9 and others.str.fullmatch(r'\S*\d\S*').all()
     largest = len(others)>9 and rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
-    if surely or ids or largest or not labels[at[0]].strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
+    if len(surely) or ids or largest or not mark.strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
 
 # %% ../nbs/00b_frames.ipynb #76277cc7
 def _check_alike(labels, name):
@@ -776,8 +777,10 @@ def need_whole(name, n, least=1):
 def need_finite(name, z):
     "`z` as a float; refused unless it is a finite number"
     if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r:.60} must be a number')
-    if not -np.finfo('float64').max<=z<=np.finfo('float64').max: raise ValueError(f'{name}={z} must be a finite number')
-    return float(z)
+    try: res = float(z)
+    except OverflowError: res = np.inf
+    if not np.isfinite(res): raise ValueError(f'{name}={str(z):.60} must be a finite number')
+    return res
 
 def need_flags(**flags):
     "Refuse each of `flags` that is neither true nor false"

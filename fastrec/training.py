@@ -660,7 +660,7 @@ def _check_trainable(self:RecLearner):
 def _check_batches(self:RecLearner):
     "Refuse batches of one row for a network with batch norm, which learns from the spread within a batch"
     train = self.dls.train
-    if not isinstance(train, RatingsDL) or not any(isinstance(m, nn.BatchNorm1d) for m in self.model.modules()): return
+    if not isinstance(train, RatingsDL) or not any(isinstance(m, nn.BatchNorm1d) and m.num_features for m in self.model.modules()): return
     if min(train._share(torch.arange(0), train._sizes())[1], default=2)<2:
         raise ValueError(f'batch norm needs two rows in each batch, and of the {train.n} training rows bs={train.bs} leaves one alone: '
                          'pass another bs to from_df, or use_bn=False to nn_learner')

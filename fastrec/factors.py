@@ -295,7 +295,11 @@ def _fold_bn(mods):
 @patch
 def _layers(self:Net):
     "The first linear layer (weight, bias), and what comes after it up to the range"
-    first,*rest = _fold_bn([m for l in self.layers for m in l])
+    mods = [m for l in self.layers for m in l]
+    if any(isinstance(m, nn.BatchNorm1d) and not m.track_running_stats for m in mods):
+        raise TypeError('a batch norm without running statistics answers by who else is asked for, which no grid or list can: '
+                        'pass track_running_stats=True')
+    first,*rest = _fold_bn(mods)
     if not isinstance(first, tuple): raise TypeError(f'the network begins with {first}, where a grid needs a linear layer')
     return first,rest
 

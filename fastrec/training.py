@@ -370,12 +370,14 @@ def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
     m,loss = self.model,self.loss_func
     if type(m) is not DotBias or type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
-    if _has_hooks(m) or _has_hooks(loss) or torch.nn.modules.module._has_any_global_hook(): return False
+    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'): return False
     own = type(m).forward is FactorModel.forward and not {'forward','score_pairs','rows','bounded'} & {*vars(m), *vars(loss)}
     plain = all(is_plain(e) for es in m.tables for e in es)
     return own and plain and not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
 
-def _has_hooks(m): return any((m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks))
+def _has_hooks(m, names=''):
+    "Does the module `m`, or what PyTorch knows of all modules, hold hooks?"
+    return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
 
 # %% ../nbs/02a_training.ipynb #892bd4d5
 @patch

@@ -216,7 +216,7 @@ class Pretended:
 
     def _change(self):
         "What PyTorch knows of its devices"
-        none,set_random = lambda *args: None,lambda state,*args: setattr(self, 'random', state.clone())
+        none,set_random = lambda *args, **kwargs: None,lambda state,*args: setattr(self, 'random', state.clone())
         shared = dict(empty_cache=none, synchronize=lambda *args: self.waited('synchronize'), manual_seed=self.seed, device_count=lambda: 1,
                       get_rng_state=lambda *args: self.random.clone(), set_rng_state=set_random)
         if self.device.type=='mps':
@@ -227,7 +227,8 @@ class Pretended:
             self._put(torch.cuda, **shared, is_available=lambda: True, current_device=lambda: self.device, manual_seed_all=self.seed, set_device=none,
                       is_bf16_supported=lambda including_emulation=True: True, get_device_name=lambda *args: about.name, get_device_capability=lambda *args: (9,0),
                       get_device_properties=lambda *args: about, mem_get_info=lambda *args: (about.total_memory-self.live, about.total_memory),
-                      memory_allocated=lambda *args: self.live, _lazy_init=none)
+                      memory_allocated=lambda *args: self.live, _lazy_init=none, is_current_stream_capturing=lambda: False)
+        if hasattr(torch, 'accelerator'): self._put(torch.accelerator, current_accelerator=none)  # a PyTorch made for CUDA asks the driver
         self._put(Pretended, entered=self)
         self._put(torch, Generator=_Generator)
         entry = (-1, lambda s: str(self.device) if hasattr(s, 'mark') else None, self._restored)  # where checkpoints come from and go to

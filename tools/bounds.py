@@ -6,7 +6,7 @@
 Each comparison in an `assert`, each `test_close` and `allclose` is written down, and asserted as well where no seed is changed. The room
 of a number is its smallest distance from the bound, over how far apart its values lie: below 1 another seed or CPU may well cross it.
 """
-import ast,importlib.machinery,json,operator,os,subprocess,sys,time
+import ast,functools,importlib.machinery,json,operator,os,subprocess,sys,time
 from pathlib import Path
 import numpy as np
 
@@ -86,7 +86,9 @@ def shift_seeds(by):
     import torch
     from fastrec import data,dls
     sample,manual,from_df = data.sample_ratings,torch.manual_seed,dls.RecDataLoaders.from_df.__func__
+    @functools.wraps(sample)
     def sample_ratings(*args, seed=42, **kwargs): return sample(*args, seed=seed+by, **kwargs)
+    @functools.wraps(from_df)
     def shifted(cls, *args, seed=None, **kwargs): return from_df(cls, *args, seed=None if seed is None else int(seed)+by, **kwargs)
     data.sample_ratings,torch.manual_seed,dls.RecDataLoaders.from_df = sample_ratings,lambda seed: manual(seed+by),classmethod(shifted)
 

@@ -570,13 +570,13 @@ def test_random_damage(bundles, k, damage):
     try:
         shutil.copytree(source, folder)
         changed = [apply(folder, other, d) for d in damage]
-        start = time.perf_counter()
+        start = time.process_time()
         try: got = load_recommender(folder, 'cpu').predict_grid()
         except (BundleError,FileNotFoundError): count('damaged folders refused')
         else:
             assert torch.equal(got, grid), 'a damaged folder was loaded with other answers'
             count('damaged folders whole again')
-        assert time.perf_counter()-start<10
+        assert time.process_time()-start<10
     finally: shutil.rmtree(folder.parent)
 
 # ------------------------------------------------------------------ forged manifests
@@ -602,11 +602,11 @@ def test_forged_manifests(bundles, k, data):
         if data.draw(st.booleans()) or not isinstance(spot, dict): spot[last] = data.draw(values)
         else: del spot[last]
         (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
-        start = time.perf_counter()
+        start = time.process_time()
         try: rec = load_recommender(folder, 'cpu')
         except (BundleError,FileNotFoundError): count('forged manifests refused')
         else:
             assert rec.predict_grid().shape==bundles[k][1].shape and len(rec.recommend(n=2, exclude_seen=rec.seen is not None)) and rec.predict(*(v.labels[0] for v in rec.ds.classes.values())) is not None
             count('forged manifests answered')
-        assert time.perf_counter()-start<10
+        assert time.process_time()-start<10
     finally: shutil.rmtree(folder.parent)

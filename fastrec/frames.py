@@ -620,7 +620,7 @@ def _parsed(texts, name):
     try:
         with warnings.catch_warnings(action='error'):
             return pd.to_datetime(texts, utc=bool(zoned.all()), **({} if written else dict(format='ISO8601')))
-    except (ValueError,UserWarning) as e:
+    except (ValueError,UserWarning,FutureWarning) as e:  # which pandas 2 has for zones that differ
         raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond '
                          f"doubt: convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
 
@@ -795,9 +795,9 @@ def _numbers(col):
 def _ones(col, most, name):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
     def text(o): return '|'.join(map(str, o)) if isinstance(o, (list,tuple,set,np.ndarray)) else str(o)
-    try: parts = pd.Series(col.map(text).to_numpy()).str.split('|').explode()
-    except UnicodeEncodeError as e: raise ValueError(f'side column {col.name!r} holds {no_text(e.object)}') from e
-    codes,labels = pd.factorize(parts, sort=True)
+    parts = pd.Series([text(o) for o in col], dtype=object).str.split('|').explode()
+    codes,labels = pd.factorize(parts.to_numpy(), sort=True)
+    if broken := next(filter(_surrogate.search, labels), None): raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
     if len(labels)>most:
         raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
                          'out what differs for everybody')

@@ -180,6 +180,8 @@ def test_answers_as_on_the_cpu(device, fit): compared(fitted_answers, device, fi
 
 first_calls = dict(show_batch=lambda l: l.dls.show_batch(show=False), valid=lambda l: l.dls.valid.one_batch(), lr_find=lambda l: l.lr_find(show_plot=False), validate=lambda l: l.validate())
 
+loads = pytest.mark.skipif(torch.__version__.startswith('2.9.'), reason='with PyTorch 2.9 what was saved on the pretended device loses its mark')
+
 def in_any_order(device, name):
     "What is asked after parts of the ratings were iterated"
     learn = learner(loaders(device), n_factors=4)
@@ -188,7 +190,7 @@ def in_any_order(device, name):
     return [learn.recommend(users, n=3), learn.evaluate(), learn.fold_in(frame()[:5].drop(columns='user')).predict_grid().cpu(), learn.noise]
 
 @both
-@pytest.mark.parametrize('name', first_calls)
+@pytest.mark.parametrize('name', [pytest.param(o, marks=loads) if o=='lr_find' else o for o in first_calls])
 def test_whichever_part_was_iterated_first(device, name): compared(in_any_order, device, name)
 
 def record(learn): return [float(o) for o in learn.recorder.losses],list(map(float, learn.recorder.lrs)),[list(o) for o in learn.recorder.values]
@@ -208,6 +210,7 @@ def on_disk():
 
 @both
 @pytest.mark.parametrize('sparse', [False,True])
+@loads
 def test_lr_find_draws_its_picture(device, sparse): compared(looked_for_a_rate, device, sparse)
 
 def stopped(device, error):

@@ -23,13 +23,13 @@ def installed(monkeypatch):
     def put(**versions): monkeypatch.setattr(importlib.metadata, 'version', lambda name: versions.get(name, '99.0'))
     return put
 
-@pytest.mark.parametrize('name,found', [('torch','2.4.1+cu121'), ('torch','1.13.0'), ('pandas','2.1.4'), ('pandas','1.5'), ('fastai','2.8.11'), ('fastai','2.7.19'), ('numpy','1.25.2'), ('safetensors','0.4.2')])
+@pytest.mark.parametrize('name,found', [('torch','2.8.0+cu126'), ('torch','1.13.0'), ('pandas','2.2.2'), ('pandas','1.5'), ('fastai','2.8.11'), ('fastai','2.7.19'), ('numpy','1.25.2'), ('safetensors','0.4.2')])
 def test_an_older_package_is_named(installed, name, found):
     installed(**{name: found})
     oldest = fastrec._oldest[name]
     with pytest.raises(ImportError, match=rf"^fastrec needs {name} {re.escape(oldest)} or newer, here is {re.escape(found)}: pip install -U '{name}>={re.escape(oldest)}'$"): fastrec._need_versions()
 
-@pytest.mark.parametrize('name,found', [('torch','2.5.0'), ('torch','2.5.0+cpu'), ('torch','2.10.0a0+git1234567'), ('torch','3.0'), ('pandas','2.2.0'), ('pandas','3.1.1'), ('fastai','2.8.12'), ('fastai','2.9'), ('numpy','2.0.0rc1'), ('torch',None)])
+@pytest.mark.parametrize('name,found', [('torch','2.9.0'), ('torch','2.9.0+cpu'), ('torch','2.10.0a0+git1234567'), ('torch','3.0'), ('pandas','2.2.3'), ('pandas','3.1.1'), ('fastai','2.8.12'), ('fastai','2.9'), ('numpy','2.0.0rc1'), ('torch',None)])
 def test_a_newer_package_is_not(installed, name, found):
     installed(**{name: found})
     fastrec._need_versions()

@@ -795,9 +795,10 @@ def _numbers(col):
 def _ones(col, most, name):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
     def text(o): return '|'.join(map(str, o)) if isinstance(o, (list,tuple,set,np.ndarray)) else str(o)
-    parts = pd.Series([text(o) for o in col], dtype=object).str.split('|').explode()
-    codes,labels = pd.factorize(parts.to_numpy(), sort=True)
-    if broken := next(filter(_surrogate.search, labels), None): raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
+    texts = [text(o) for o in col]
+    if broken := next(filter(_surrogate.search, set(texts)), None): raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
+    parts = pd.Series(texts).str.split('|').explode()
+    codes,labels = pd.factorize(parts, sort=True)
     if len(labels)>most:
         raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
                          'out what differs for everybody')

@@ -103,15 +103,15 @@ def watch_tolerances(where=lambda: ''):
     def test_close(a, b, eps=1e-5): near(a, b, eps, 0, 'test_close')
     fastcore.test.test_close = test_close
 
-def shift_seeds(by):
-    "Add `by` to each seed that is named"
+def shift_seeds(by, titles=False):
+    "Add `by` to each seed that is named, but, with `titles` that are named as well, those of samples"
     import torch
     from fastrec import data,dls
     sample,split,manual,from_df = data.sample_ratings,data.SeededSplitter,torch.manual_seed,dls.RecDataLoaders.from_df.__func__
     @functools.wraps(sample)
-    def sample_ratings(*args, seed=42, **kwargs): return sample(*args, seed=seed+by, **kwargs)
+    def sample_ratings(*args, seed=42, **kwargs): return sample(*args, seed=seed if titles else seed+by, **kwargs)
     @functools.wraps(split)
-    def splitter(*args, seed=None, **kwargs): return split(*args, seed=None if seed is None else int(seed)+by, **kwargs)
+    def splitter(valid_pct=.2, seed=None): return split(valid_pct, None if seed is None else int(seed)+by)
     @functools.wraps(from_df)
     def shifted(cls, *args, seed=None, **kwargs): return from_df(cls, *args, seed=None if seed is None else int(seed)+by, **kwargs)
     data.sample_ratings,data.SeededSplitter,torch.manual_seed = sample_ratings,splitter,lambda seed: manual(seed+by)
@@ -136,7 +136,7 @@ def run_notebook(path):
     import builtins,matplotlib
     matplotlib.use('Agg')
     builtins.bounded,builtins.approximately = bounded,approximately
-    shift_seeds(int(os.environ['FASTREC_SHIFT']))
+    shift_seeds(int(os.environ['FASTREC_SHIFT']), titles=True)
     watch_tolerances(lambda: str(path.relative_to(root)))
     from execnb.shell import CaptureShell
     from nbdev.test import nb_test_cells

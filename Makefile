@@ -1,5 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 DATA ?= sample
 # Steps on small batches are fastest, and repeatable in time, on one thread.
@@ -47,24 +48,24 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo 'make: $(PYTHON) cannot create a virtual environment (on Debian and Ubuntu: apt install python3-venv)' >&2; exit 1; }
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo 'Installing fastrec into $(VENV) (once, a minute or more) …'
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
 	@echo 'Installing the test tools into $(VENV) (once) …'
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $@
 
 $(VENV)/.torchrec: $(VENV)/.dev  # without what it asks for: CUDA's kernels
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-deps torchrec fbgemm_gpu_cpu
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torchmetrics tensordict pyre-extensions tqdm
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) --no-deps torchrec fbgemm_gpu_cpu
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) torchmetrics tensordict pyre-extensions tqdm
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.dev
 	@echo 'Installing what builds the site into $(VENV) (once) …'
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
 	@touch $@
 
 tools/node_modules/.installed: tools/package.json

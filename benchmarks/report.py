@@ -14,6 +14,10 @@ def cpu():
     names = [l.split(':')[1].strip() for l in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines() if l.startswith('model name')] if Path('/proc/cpuinfo').exists() else []
     return names[0] if names else platform.processor() or platform.machine()
 
+def versions():
+    "What runs"
+    return f'Python {platform.python_version()}, ' + ', '.join([f'fastrec {__version__}', *(f'{o} {version(o)}' for o in ('fastai','torch','pandas'))])
+
 class Report:
     "A markdown table called `name`, printed row by row and written to results/"
     def __init__(self, name, *columns):
@@ -26,8 +30,7 @@ class Report:
         print(self._line(row), flush=True)
 
     def write(self):
-        versions = ', '.join([f'fastrec {__version__}', *(f'{o} {version(o)}' for o in ('fastai','torch','pandas'))])
-        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {self.threads} thread(s); Python {platform.python_version()}, {versions}.'
+        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {self.threads} thread(s); {versions()}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)
         out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n', encoding='utf-8')

@@ -336,7 +336,7 @@ def test_sampling_days_goes_on_and_repeats(moody):
     a,b,on = fitted(8),fitted(8),fitted(8, 4)
     assert torch.equal(a.model.time_effects[0].effects, b.model.time_effects[0].effects) and on.model.n_draws==4
     assert not torch.equal(on.model.time_effects[0].effects[0], a.model.time_effects[0].effects[-1])
-    assert np.corrcoef(on.model.time_effects[0].mean, a.model.time_effects[0].mean)[0,1]>.3
+    assert np.corrcoef(on.model.time_effects[0].mean, a.model.time_effects[0].mean)[0,1]>.2
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

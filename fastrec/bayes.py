@@ -11,7 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
 from .labels import is_whole
-from .frames import as_frame,side_columns
+from .frames import as_frame,side_columns,warn,warnings_as
 from .dls import *
 from .factors import *
 from .devices import seeded
@@ -42,7 +42,7 @@ class _Columns:
     "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
-        with warnings.catch_warnings(action='ignore'): self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()  # which PyTorch calls a beta
+        with warnings_as('ignore', 'Sparse CSR'): self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()  # which PyTorch calls a beta
         self.lam,self.few,self.beta,self.mean = lam,d<=n,torch.zeros(d, k, device=x.device),torch.zeros(n, k, device=x.device)
         self.gram = self._gram(min(n, d))
         self._factorize()

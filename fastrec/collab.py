@@ -18,7 +18,7 @@ from .models import *
 from .training import *
 from .export import check_savable
 from .devices import need_memory,seeded
-from .frames import check_reserved,need_flags
+from .frames import check_reserved,need_flags,warn
 
 # %% ../nbs/03_collab.ipynb #c75301ae
 def _as_float(o):

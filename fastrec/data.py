@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from contextlib import suppress
 from fastai.data.all import *
 from .frames import *
-from .frames import as_frame,as_times,split_column
+from .frames import as_frame,as_times,split_column,warn,warnings_as
 from .labels import is_whole,need_choice
 
 # %% ../nbs/00_data.ipynb #09623402
@@ -30,7 +30,7 @@ def _parse_ratings(file, sep, header):
     names = [o for c in _dtypes for o in (c, f'_{c}')][:-1] if sep=='::' else list(_dtypes)
     with open(file, encoding='latin-1') as f:
         if header and f.readline().rstrip('\n')!=header: raise ValueError('header')
-    with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning):
+    with warnings_as('error', category=pd.errors.ParserWarning):
         df = pd.read_csv(file, sep=sep[0], names=names, header=0 if header else None, index_col=False, quoting=csv.QUOTE_NONE, dtype=_dtypes)
     if sep=='::' and df[names[1::2]].notna().any(axis=None): raise ValueError('separator')
     df = df[list(_dtypes)]
@@ -279,7 +279,7 @@ def _n_valid(valid_pct, n):
 def _by_time(df, time_name):
     "Row numbers of `df` in the order of the column `time_name`; rows of the same time keep theirs"
     times = as_times(split_column(df, time_name, 'timestamp', 'time')).reset_index(drop=True)
-    if len(times)>19 and times.nunique()==1: warnings.warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
+    if len(times)>19 and times.nunique()==1: warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
     return times.sort_values(kind='stable').index.to_numpy()
 
 # %% ../nbs/00_data.ipynb #001a44f6

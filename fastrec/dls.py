@@ -16,6 +16,7 @@ from .frames import *
 from pandas.io.common import get_handle
 from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times
 from .frames import check_reserved,items_beside,need_columns,need_flags,need_whole,pick_columns,role_of,rows_to_keep,told_apart
+from .frames import warn,warnings_as
 from .labels import encode_column,need_package,which_process
 
 # %% ../nbs/01_dls.ipynb #994c46b4
@@ -334,7 +335,7 @@ def _read_csv(csv, id_names, given):
     usual = dict(encoding=encoding, keep_default_na=False, na_values=[''], index_col=False)
     kwargs = usual | _layout(data, encoding, given) | given
     def read(**more):
-        with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning): return pd.read_csv(io.BytesIO(data), **kwargs|more)
+        with warnings_as('error', category=pd.errors.ParserWarning): return pd.read_csv(io.BytesIO(data), **kwargs|more)
     try:
         roles = {c: role_of(c)[0] for c in read(nrows=9).columns}
         ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item','title') or role is None and k<2]

@@ -6,11 +6,41 @@
 __all__ = ['distinct_titles', 'check_ratings']
 
 # %% ../nbs/00b_frames.ipynb #f423e512
-import re,warnings
+import re,threading,warnings
 from unicodedata import normalize
 from numbers import Integral,Real
-from warnings import warn
+from contextlib import contextmanager
+from contextvars import ContextVar
 import numpy as np,pandas as pd
+from pandas.tseries.api import guess_datetime_format
+
+# %% ../nbs/00b_frames.ipynb #85cb6b8f
+_told = ContextVar('told', default=None)
+
+def warn(text):
+    "Warn of `text`, or tell it to who listens"
+    told = _told.get()
+    if told is None: warnings.warn(text, stacklevel=2)
+    else: told.append(text)
+
+def listened(f, *args, errors=()):
+    "What `f(*args)` gives, the list of what it has warned of, and which of `errors` it raised"
+    told,res,error = [],None,None
+    token = _told.set(told)
+    try: res = f(*args)
+    except errors as e: error = e
+    finally: _told.reset(token)
+    return res,told,error
+
+# %% ../nbs/00b_frames.ipynb #d5052e87
+_filters = threading.RLock()
+
+@contextmanager
+def warnings_as(action, message='', category=Warning):
+    "Warnings that begin with `message` and are of `category` as `action` says, 'error' or 'ignore', for one thread at a time"
+    with _filters,warnings.catch_warnings():
+        warnings.filterwarnings(action, message, category)
+        yield
 
 # %% ../nbs/00b_frames.ipynb #841c855f
 def plain(col):
@@ -334,7 +364,7 @@ def distinct_titles(
 def items_beside(df, title):
     "The column of item ids beside the column `title`, or `None`"
     if not isinstance(title, str) or role_of(title)[0]!='title': return None
-    with warnings.catch_warnings(action='ignore'): return usual_column(df, ['item'])
+    return listened(usual_column, df, ['item'])[0]
 
 _surrogate = re.compile('[\ud800-\udfff]')
 
@@ -618,9 +648,10 @@ def _parsed(texts, name):
     zoned = texts.str.contains(r'(?:Z|UTC|[+-]\d\d:?\d\d)$')
     written = texts.str.contains('[A-Za-z]{3}').all()
     try:
-        with warnings.catch_warnings(action='error'):
-            return pd.to_datetime(texts, utc=bool(zoned.all()), **({} if written else dict(format='ISO8601')))
-    except (ValueError,UserWarning,FutureWarning) as e:  # which pandas 2 has for zones that differ
+        form = guess_datetime_format(texts.iloc[0]) if written else 'ISO8601'
+        if form is None or zoned.any() and not zoned.all(): raise ValueError('no form, or several zones')
+        return pd.to_datetime(texts, utc=bool(zoned.all()), format=form)
+    except ValueError as e:
         raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond '
                          f"doubt: convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
 
@@ -689,11 +720,9 @@ class Findings:
 
     def step(self, about, f, *args, only_note=False):
         "What `f` gives, or `None` where it refuses; that, and what it warns of, become rows"
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter('always', UserWarning)
-            try: res,refused = f(*args),[]
-            except Exception as e: res,refused = None,[('refused', about, str(e.args[0]) if e.args else type_name(e))]
-        rows = [('warning', about, str(o.message)) for o in told if issubclass(o.category, UserWarning)] + refused
+        res,told,error = listened(f, *args, errors=Exception)
+        rows = [('warning', about, o) for o in told]
+        if error: rows.append(('refused', about, str(error.args[0]) if error.args else type_name(error)))
         self.rows += [('note',*o[1:]) for o in rows] if only_note else rows
         return res
 

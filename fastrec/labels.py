@@ -10,11 +10,10 @@ import atexit,difflib,hashlib,importlib,itertools,math,os,sys,threading
 from bisect import bisect_left
 from collections.abc import Mapping
 from numbers import Integral,Real
-from warnings import warn
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
 from .frames import as_frame,as_ratings,as_seconds,check_kind,factorized,items_beside
-from .frames import need_columns,need_flags,need_values,plain,with_id
+from .frames import need_columns,need_flags,need_values,plain,warn,with_id
 
 # %% ../nbs/00a_labels.ipynb #0b3cd57b
 class Vocab:

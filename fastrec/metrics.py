@@ -8,7 +8,6 @@ __all__ = ['precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'mrr_at_k', 'map_at
 
 # %% ../nbs/07_metrics.ipynb #f9a43285
 import time
-from warnings import warn
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -16,7 +15,7 @@ from .labels import *
 from .factors import *
 from .predict import *
 from .predict import best_unseen,predict_codes,seen_to_exclude
-from .frames import as_frame,need_finite,need_whole
+from .frames import as_frame,need_finite,need_whole,warn
 
 # %% ../nbs/07_metrics.ipynb #2adeb664
 def precision_at_k(hits, n_relevant):

@@ -9,7 +9,6 @@ __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from warnings import warn
 import numpy as np,pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
@@ -19,7 +18,7 @@ from .devices import is_out_of_memory,need_memory,upload
 from .labels import *
 from .labels import as_labels,count_unknown,need_choice,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,label_column
-from .frames import need_columns,need_finite,need_flags,need_values,need_whole
+from .frames import need_columns,need_finite,need_flags,need_values,need_whole,warn
 from .factors import *
 from .factors import as_table
 from .screens import make_screen

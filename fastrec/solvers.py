@@ -18,6 +18,7 @@ from .collab import infer_range
 from .training import *
 from .training import AgainstOnes,one_thread
 from .devices import Arithmetic,exact_device,seeded
+from .frames import warn
 
 # %% ../nbs/04_solvers.ipynb #704e5244
 def check_solver(learn, n_factors, n_sweep, tol=None):

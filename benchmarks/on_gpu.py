@@ -59,7 +59,7 @@ def lists(c):
     del out,other
     codes = [torch.arange(1, k+1) for k in (n_users,n_items)]
     for max_bytes in map(int, c['list_bytes'].split()):
-        t, = grids.timed(synced(lambda: best_unseen(rec, *codes, n, seen, max_bytes, noop)))
+        t, = grids.timed(synced(lambda: best_unseen(rec, rec.model, *codes, n, seen, max_bytes, noop)))
         add(f'top {n} unseen of {n_users:,} × {n_items:,}, {max_bytes/2**30:g} GB for scores', f'**{t:.3f}**', f'≤ {c["max_list_seconds"]}')
     with tempfile.TemporaryDirectory() as d:
         t, = grids.timed(lambda: rec.recommend(n=n, path=Path(d)/'recs.parquet', max_bytes=max_bytes), repeats=1)

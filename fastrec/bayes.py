@@ -196,9 +196,9 @@ class _Averaged(Callback):
             res = res + e.mean[at]*known
         return res
     def after_pred(self):
-        self.sums[self.iter] = self.sums.get(self.iter, 0) + self.pred + self._effects()
-        self.learn.pred = self.sums[self.iter]/self.count
-        if self.y_range: self.learn.pred = self.learn.pred.clamp(*self.y_range)
+        score = self.model.score_pairs(self.x)  # draws are averaged first, and cut off then
+        self.sums[self.iter] = self.sums.get(self.iter, 0) + score + self._effects()
+        self.learn.pred = self.model.bounded(self.sums[self.iter]/self.count)
 
 # %% ../nbs/04a_bayes.ipynb #c69d7a35
 def _implicit(ds, k, sizes, most=30_000):
@@ -286,11 +286,9 @@ def fit_bayes(self:RecLearner,
         if fresh: deque(itertools.islice(als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
         spans = [_SpanSampler(ds.x, o, last.get(o)) for o in seconds]
         averaged.sampler = s = _Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, spans)
-        averaged.y_range,model.y_range = model.y_range,None  # draws are averaged first, and cut off then
         return iter(s)
     def finish(whole):
         s = averaged.sampler
-        s.model.y_range = averaged.y_range
         if whole and not s.draws: warn(f'stopped after {s.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
         return _posterior_mean(s) if s.draws and (whole or len(s.draws)>=had) else None
     self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)], start=start, finish=finish)

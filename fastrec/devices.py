@@ -6,8 +6,8 @@
 __all__ = []
 
 # %% ../nbs/00c_devices.ipynb #0c18974a
-import torch
-from contextlib import contextmanager
+import threading,torch
+from contextlib import contextmanager,nullcontext
 from functools import cache
 from pathlib import Path
 from warnings import warn
@@ -68,18 +68,27 @@ def exact_device(device):
     return torch.device('cpu')
 
 # %% ../nbs/00c_devices.ipynb #b3ff1128
-@contextmanager
+class Draws:
+    "Random numbers on the CPU and on `device` that follow from `seed`, each time from where they were left, for one thread at a time"
+    one_at_a_time = threading.RLock()
+
+    def __init__(self, seed, device='cpu'):
+        device = torch.device(device)
+        self.there = [] if device.type=='cpu' else [device]
+        self.states = [torch.Generator(o).manual_seed(seed).get_state() for o in ('cpu',*self.there)]
+
+    @contextmanager
+    def taken_up(self):
+        "PyTorch's own random numbers are these; afterwards they go on as if nothing had been drawn"
+        modules = [(torch,()), *((torch.get_device_module(o),(o,)) for o in self.there)]
+        with self.one_at_a_time,torch.random.fork_rng(self.there, device_type=self.there[0].type if self.there else 'cuda'):
+            for state,(m,args) in zip(self.states, modules): m.set_rng_state(state, *args)
+            try: yield
+            finally: self.states = [m.get_rng_state(*args) for m,args in modules]
+
 def seeded(seed, device='cpu'):
-    "Random numbers on the CPU and on `device` that follow from `seed`, and then go on as if nothing had been drawn; `None` does nothing"
-    if seed is None:
-        yield
-        return
-    device = torch.device(device)
-    there = [] if device.type=='cpu' else [device]
-    with torch.random.fork_rng(there, device_type=device.type if there else 'cuda'):
-        torch.default_generator.manual_seed(seed)
-        for o in there: torch.get_device_module(o).set_rng_state(torch.Generator(o).manual_seed(seed).get_state(), o)
-        yield
+    "What is drawn inside follows from `seed`, and what is drawn afterwards does not; `None` does nothing"
+    return nullcontext() if seed is None else Draws(seed, device).taken_up()
 
 # %% ../nbs/00c_devices.ipynb #cc80c9ff
 class Arithmetic:

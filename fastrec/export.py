@@ -541,7 +541,7 @@ class ItemIndex:
         scores,found = (torch.from_numpy(o) for o in self.index.search(u, min(n+most, len(self.codes))))
         items = self.codes[found.clamp(min=0)]
         hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
-        return lists_frame(rec, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
+        return lists_frame(rec, rec.model, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
 
     def save(self,
         path:str|Path # Folder to write to

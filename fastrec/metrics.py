@@ -138,7 +138,7 @@ _of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
 def _list_metrics(rec, truth, k, seen, raters):
     "Of the recommendations to the users of `truth`, what they have `seen` left out"
     items,parts = torch.arange(1, truth.n_items),[]
-    best_unseen(rec, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
+    best_unseen(rec, rec.model, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
     scores,items = (torch.cat(o) for o in zip(*parts))
     there = scores.isfinite()
     hits,n = truth.found(items) & there,truth.n_relevant

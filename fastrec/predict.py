@@ -151,13 +151,14 @@ def predict(self:Recommends,
     "The rating that `user` is predicted to give to `item`"
     need_choice('unknown', unknown, 'raise', 'average')
     need_flags(std=std)
-    if std: _need_draws(self.model, 2)
+    model = self.model
+    if std: _need_draws(model, 2)
     codes = []
     for vocab,label in zip(self.ds.classes.values(), (user,item)):
         codes.append(torch.from_numpy(vocab.lookup([label]) if unknown=='raise' else vocab.find([label])))
     x = torch.stack(codes, 1)
-    pred = predict_codes(self.model, x).item()
-    return (pred,_std(self.model, x).item()) if std else pred
+    pred = predict_codes(model, x).item()
+    return (pred,_std(model, x).item()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #ecded436
 def _at_once(model, most=2**16, numbers=2**24):
@@ -198,11 +199,12 @@ def predict_df(self:Recommends,
 )->pd.Series: # Predictions under the index of `frame`; with `std` a frame with them and the column 'std'
     "Predicted ratings for the rows of `frame`"
     need_flags(std=std)
-    if std: _need_draws(self.model, 2)
+    model = self.model
+    if std: _need_draws(model, 2)
     ds = self.ds.encode(frame, unknown, with_labels=False)
-    name = 'preference' if self.model.is_preference else f'{self.ds.rating_name}_pred'
-    pred = pd.Series(predict_codes(self.model, ds.x).numpy(), ds.index, name=name)
-    return pred.to_frame().assign(std=_std(self.model, ds.x).numpy()) if std else pred
+    name = 'preference' if model.is_preference else f'{self.ds.rating_name}_pred'
+    pred = pd.Series(predict_codes(model, ds.x).numpy(), ds.index, name=name)
+    return pred.to_frame().assign(std=_std(model, ds.x).numpy()) if std else pred
 
 # %% ../nbs/05_predict.ipynb #88243c99
 def _block_size(n_users, n_items, max_bytes, device, row):
@@ -462,10 +464,10 @@ def best(self:_Lists, b):
     return best
 
 # %% ../nbs/05_predict.ipynb #f2e4c8b7
-def best_unseen(self, users, items, n, seen, max_bytes, keep):
+def best_unseen(self, model, users, items, n, seen, max_bytes, keep):
     "Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of `items` they are of"
     if not len(users) or not len(items): return
-    with evaluating(self.model) as (model,device):
+    with evaluating(model) as (model,device):
         lists = _Lists(model, users, items, n, seen, max_bytes, [len(v) for v in self.ds.classes.values()], device)
         def block(b):
             found = [o.cpu() for o in lists.best(b)]
@@ -473,7 +475,7 @@ def best_unseen(self, users, items, n, seen, max_bytes, keep):
         by_blocks(block, len(users), lists.size)
 
 # %% ../nbs/05_predict.ipynb #3af34383
-def lists_frame(self, items, users, scores, places):
+def lists_frame(self, model, items, users, scores, places):
     "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     def labels(v, codes):
@@ -481,7 +483,7 @@ def lists_frame(self, items, users, scores, places):
     vu,vi = self.ds.classes.values()
     user,item = (label_column(v.name, 'rank', 'score') for v in (vu,vi))
     return pd.DataFrame({user: labels(vu, users[rows]), 'rank': (ranks+1).int(), item: labels(vi, items[places[rows,ranks]]),
-                         'score': self.model.to_range(scores[rows,ranks].float())})
+                         'score': model.to_range(scores[rows,ranks].float())})
 
 # %% ../nbs/05_predict.ipynb #de8a241a
 @contextmanager
@@ -523,17 +525,17 @@ def _by_draws(self, z, draw):
 
 def _lists(self, users, items, n, seen, max_bytes, path=None):
     "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
-    n = min(n, max(len(items), 1))
+    n,model = min(n, max(len(items), 1)),self.model  # which a fit in another thread may replace
     none = users[:0],torch.zeros(0, n),torch.zeros(0, n, dtype=int)
     if path is not None:
         with parquet_writer(path) as write:
-            write(lists_frame(self, items, *none))
-            best_unseen(self, users, items, n, seen, max_bytes, lambda *o: write(lists_frame(self, items, *o)))
+            write(lists_frame(self, model, items, *none))
+            best_unseen(self, model, users, items, n, seen, max_bytes, lambda *o: write(lists_frame(self, model, items, *o)))
         return Path(path)
     need_memory(48*n*len(users), torch.device('cpu'), f'the lists of {len(users):,} users', 'pass the name of a Parquet file as path')
     parts = []
-    best_unseen(self, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
-    return lists_frame(self, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
+    best_unseen(self, model, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
+    return lists_frame(self, model, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
 
 # %% ../nbs/05_predict.ipynb #c83603e9
 @patch
@@ -560,7 +562,8 @@ def recommend(self:Recommends,
 
 # %% ../nbs/05_predict.ipynb #47b62034
 def _similar(self, label, n, side):
-    vocab,factors = list(self.ds.classes.values())[side],(self.model.user_factors,self.model.item_factors)[side]
+    model,vocab = self.model,list(self.ds.classes.values())[side]
+    factors = (model.user_factors,model.item_factors)[side]
     n = need_whole('n', n)
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
     k = int(vocab.lookup([label])[0])-1
@@ -794,10 +797,11 @@ def fold_in(self:Recommends,
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
     need_choice('unknown', unknown, 'raise', 'drop')
-    if self.model.is_preference: ratings = _as_choices(self, ratings)
-    x,y,vocab = _read_new(self.ds, ratings, unknown, self.model.y_range)
+    model = self.model
+    if model.is_preference: ratings = _as_choices(self, ratings)
+    x,y,vocab = _read_new(self.ds, ratings, unknown, model.y_range)
     noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
-    with evaluating(self.model) as (model,device):
+    with evaluating(model) as (model,device):
         z = model._fit_users(x[:,0].long().to(device)-1, x[:,1].to(device), y.to(device), len(vocab)-1, noise)
         model = model.with_users(z, _prior(model)[0]).eval()
     classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}

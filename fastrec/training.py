@@ -7,8 +7,10 @@ __all__ = ['RecLearner', 'FusedAdam', 'RowRMSProp', 'Sweeps']
 
 # %% ../nbs/02a_training.ipynb #e8072a0e
 import inspect,threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.adam import adam
 from fastai.callback.all import *
 from fastai.collab import *
@@ -17,7 +19,7 @@ from .labels import *
 from .labels import is_whole
 from .dls import *
 from .factors import *
-from .devices import seeded
+from .devices import Draws
 from .predict import *
 from .predict import need_stars,predict_codes
 from .models import *
@@ -42,7 +44,7 @@ def _need_same_scale(model, dls):
 
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
-    seed,n_fits,_fit_seed,_listening,_check_each,_kept,_block_rows,stay = None,0,None,(None,None),False,None,None,False
+    seed,n_fits,_fit_seed,_draws,_listening,_check_each,_kept,_block_rows,stay = None,0,None,None,(None,None),False,None,None,False
 
     @property
     def model(self):
@@ -84,7 +86,12 @@ class RecLearner(Recommends, Learner):
         if self._fit_seed is None: return super()._do_epoch_train()
         seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
         self.dls.train.reseed(seed)
-        with seeded(seed, self.dls.device): super()._do_epoch_train()
+        self._draws = Draws(seed, self.dls.device) if self._may_draw() else None
+        try: super()._do_epoch_train()
+        finally: self._draws = None
+
+    def one_batch(self, i, b):
+        with self._draws.taken_up() if self._draws else nullcontext(): super().one_batch(i, b)
 
     def _do_epoch_validate(self, *args, **kwargs):
         self.model.fill_unknown()
@@ -124,11 +131,11 @@ def seen(self:RecLearner):
 @patch(as_prop=True)
 def noise(self:RecLearner):
     "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, that of being off by 15% of the range"
-    ds = self.ds
-    if not len(ds): return (.15*(self.model.y_range[1]-self.model.y_range[0]))**2 if self.model.y_range else 1.
+    ds,model = self.ds,self.model
+    if not len(ds): return (.15*(model.y_range[1]-model.y_range[0]))**2 if model.y_range else 1.
     x,y = (o[::len(ds)//2**16+1] for o in (ds.x,ds.y))
-    if self.model.is_preference: y = torch.ones_like(y)
-    return F.mse_loss(predict_codes(self.model, x), y.cpu()).item()
+    if model.is_preference: y = torch.ones_like(y)
+    return F.mse_loss(predict_codes(model, x), y.cpu()).item()
 
 # %% ../nbs/02a_training.ipynb #05b77864
 @patch(as_prop=True)
@@ -375,6 +382,13 @@ def _works_by_hand(self:RecLearner):
     plain = all(is_plain(e) for es in m.tables for e in es)
     return own and plain and not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
 
+@patch
+def _may_draw(self:RecLearner):
+    "May a part of the model, or a callback, draw random numbers in training? Those that others have written may"
+    parts = [*self.model.modules(), *self.cbs]
+    known = all(type(o).__module__.split('.')[0] in ('torch','fastai','fastrec') for o in parts)
+    return not known or any(isinstance(o, (_DropoutNd,nn.RReLU,MixUp,CutMix)) for o in parts)
+
 def _has_hooks(m, names=''):
     "Does the module `m`, or what PyTorch knows of all modules, hold hooks?"
     return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
@@ -400,21 +414,26 @@ def _do_grad_opt(self:RecLearner):
     Learner._do_grad_opt(self)
 
 # %% ../nbs/02a_training.ipynb #157b9217
-_fits_lock,_fits_running,_threads_outside = threading.Lock(),0,1
+_counts = threading.Lock()
+
+def _in_another_thread(f, *args):
+    with ThreadPoolExecutor(1) as pool: return pool.submit(f, *args).result()
+
+def _set_own_threads(n):
+    "Have PyTorch's operators use `n` threads when this thread calls them. Threads that are yet to come take the count that was set last, by whichever"
+    with _counts:
+        others = _in_another_thread(torch.get_num_threads)
+        try: torch.set_num_threads(n)
+        finally: _in_another_thread(torch.set_num_threads, others)
 
 @contextmanager
 def one_thread():
-    "PyTorch's operators on one thread; afterwards, or after the last of several fits in threads of their own, on as many as before"
-    global _fits_running,_threads_outside
-    with _fits_lock:
-        if not _fits_running: _threads_outside = torch.get_num_threads()
-        _fits_running += 1
-        torch.set_num_threads(1)
-    try: yield
-    finally:
-        with _fits_lock:
-            _fits_running -= 1
-            torch.set_num_threads(_threads_outside)
+    "PyTorch's operators on one thread, for who calls them from here; other threads keep theirs"
+    before = torch.get_num_threads()
+    try:
+        _set_own_threads(1)
+        yield
+    finally: _set_own_threads(before)
 
 # %% ../nbs/02a_training.ipynb #6913dd5b
 def _rows_of(codes, n_rows):
@@ -614,10 +633,12 @@ def _shares_steps(self:RecLearner, least=2**22):
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "fastai's `fit`, and afterwards no trace of an interruption"
     if not self._opt_is_of_model(): self.opt = None  # a part of the model has been replaced
+    before = list(self.cbs)
     try:
         with nullcontext() if self._shares_steps() else one_thread(): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
+        self.remove_cbs([cb for cb in self.cbs if cb not in before])  # those of this fit, if it was stopped as it removed them
         raise
     finally:
         if hasattr(self, 'recorder'): _losses_to_cpu(self.recorder)

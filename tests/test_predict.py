@@ -342,7 +342,7 @@ def test_max_bytes_is_the_truth(monkeypatch, what):
     out = torch.zeros(nu, ni)
     whole = 4*32*2*ni + 16*(ni+1)  # the items' side
     if what=='grid': most = peak(lambda: rec.predict_grid(max_bytes=bytes_, out=out))
-    else: most = peak(lambda: predict_module.best_unseen(rec, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
+    else: most = peak(lambda: predict_module.best_unseen(rec, rec.model, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
     assert most < bytes_+whole
 
 def test_draws_of_those_asked_for():

@@ -3,7 +3,8 @@ import copy
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback,EarlyStoppingCallback,GradientClip,MixedPrecision
 from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,event
-from fastai.learner import Recorder,load_learner
+from fastai.callback.progress import ProgressCallback
+from fastai.learner import Learner,Recorder,load_learner
 from fastai.optimizer import OptimWrapper
 from torch import nn
 from fastrec.all import DeepMF,DotBias,PosteriorMean,RecDataLoaders,RecLearner,dot_learner,learner,nn_learner,partial,sample_ratings
@@ -358,6 +359,23 @@ def test_hooks_are_called(dls, where, k):
     run(learn, 'sgd')
     h.remove()
     assert hook.n>=len(dls.train)
+
+@pytest.mark.parametrize('first', ['fit_one_cycle','fit_bias','fit_als','fit_bayes','lr_find'])
+def test_stopped_as_a_fit_puts_its_callbacks_away(dls, first, monkeypatch):
+    learn,remove = learner(dls, n_factors=5),Learner.remove_cbs
+    before = list(learn.cbs)
+    def stop(self, cbs):
+        monkeypatch.setattr(Learner, 'remove_cbs', remove)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(Learner, 'remove_cbs', stop)
+    args = dict(fit_als=(5,2), fit_bayes=(5,5), fit_one_cycle=(1,)).get(first, ())
+    with pytest.raises(KeyboardInterrupt), learn.no_bar(), learn.no_logging(): getattr(learn, first)(*args)
+    kept = [cb for cb in before if not isinstance(cb, ProgressCallback)]
+    assert [cb for cb in learn.cbs if not isinstance(cb, ProgressCallback)]==kept
+    if first=='fit_bayes': return  # gradients would spoil the mean of draws
+    weights = [p.detach().clone() for p in learn.model.parameters()]
+    with learn.no_bar(),learn.no_logging(): learn.fit(1, 1e-3)
+    assert max(learn.recorder.lrs)==pytest.approx(1e-3) and not all(map(torch.equal, weights, learn.model.parameters()))
 
 @pytest.mark.parametrize('register', [nn.modules.module.register_module_forward_hook, nn.modules.module.register_module_full_backward_hook])
 def test_global_hooks_are_called(dls, register):

@@ -1,7 +1,8 @@
 """Requests in several threads give what they give alone, bit for bit. FASTREC_REQUESTS says how many each of the eight threads makes"""
 import os,random,sys,threading,warnings
 import numpy as np,pandas as pd,pytest,torch
-from fastrec.all import DeepMF,RecDataLoaders,Vocab,learner,load_recommender,nn_learner
+from fastrec import predict
+from fastrec.all import Callback,DeepMF,RecDataLoaders,Vocab,check_ratings,learner,load_recommender,nn_learner
 
 n_requests = int(os.environ.get('FASTREC_REQUESTS', 60))
 fits = {'dot': lambda d: learner(d, n_factors=6), 'net': lambda d: nn_learner(d, 6), 'draws': lambda d: learner(d), 'preference': lambda d: learner(d)}
@@ -103,6 +104,61 @@ def test_no_request_draws_from_the_global_generator(ratings, kind):
             answers.append([f(random.Random(3)) for f in requests(rec, ratings)])
             assert torch.get_rng_state().equal(before)
     assert all(map(equal, *answers))
+
+def test_first_weights_and_fits_at_once(ratings):
+    "Several learners made and trained at once are those that each alone would be, and nobody's random numbers move"
+    loaders = [RecDataLoaders.from_df(ratings, seed=k, bs=256) for k in range(4)]
+    def made(k):
+        learn = [nn_learner(loaders[k//2], 6, ps=[.3]), learner(loaders[k//2], n_factors=50)][k%2]
+        first = [p.detach().clone() for p in learn.model.parameters()]
+        with learn.no_bar(),learn.no_logging(): learn.fit(1)
+        return first+[p.detach() for p in learn.model.parameters()]
+    alone = [made(k) for k in range(8)]
+    before = torch.get_rng_state()
+    for k,weights in enumerate(in_threads(made)): assert all(map(torch.equal, weights, alone[k]))
+    assert torch.get_rng_state().equal(before)
+
+def test_filters_of_warnings_stay(ratings, tmp_path):
+    before = list(warnings.filters)
+    ratings.to_csv(tmp_path/'r.csv', index=False)
+    def read(k):
+        check_ratings(ratings)
+        learn = learner(RecDataLoaders.from_csv(tmp_path/'r.csv', seed=k, bs=256), n_factors=4)
+        with learn.no_bar(),learn.no_logging(): learn.fit_bayes(2, 3, side='implicit')
+    in_threads(read)
+    assert warnings.filters==before
+
+def test_what_is_said_is_heard_by_who_asks():
+    "`check_ratings` tells of its own frame, and leaves the warnings of others where they were"
+    alike,fine = (pd.DataFrame(dict(user=range(30), title=[f'f{k%7}' for k in range(30)], rating=rating)) for rating in (3., [1.,2.,4.]*10))
+    def look(k):
+        for _ in range(10):
+            assert check_ratings(alike if k%2 else fine).finding.str.contains('there is no taste').any()==bool(k%2)
+            with pytest.warns(UserWarning, match='mine'): warnings.warn(f'mine {k}')
+    look(0), look(1)
+    def both(k): return [check_ratings(alike if k%2 else fine).finding.str.contains('there is no taste').any() for _ in range(10)]
+    assert in_threads(both)==[[bool(k%2)]*10 for k in range(8)]
+
+def test_a_list_is_of_one_model(ratings, monkeypatch):
+    "A fit in another thread replaces the model while lists are made"
+    learn = trained(ratings, 'dot')
+    users,other = list(learn.ds.classes['user'].labels),trained(ratings, 'draws').model
+    want,by_blocks,model = learn.recommend(users, n=3),predict.by_blocks,learn.model
+    def replaced(*args):
+        by_blocks(*args)
+        learn.model = other
+    monkeypatch.setattr(predict, 'by_blocks', replaced)
+    assert learn.recommend(users, n=3).equals(want)
+    learn.model = model
+    assert not learn.recommend(users, n=3).equals(learn.recommend(users, n=3))  # the second is of the other
+
+def test_answers_during_a_fit_are_within_the_range(ratings):
+    class Ask(Callback):
+        def after_epoch(self): seen.append(self.learn.predict_grid())
+        def before_validate(self): seen.append(self.learn.predict_grid())
+    seen,learn = [],learner(RecDataLoaders.from_df(ratings, seed=1, bs=256), n_factors=4)
+    with learn.no_bar(),learn.no_logging(): learn.fit_bayes(4, 5, cbs=Ask())
+    assert len(seen)==10 and min(o.min() for o in seen)>=1 and max(o.max() for o in seen)<=5
 
 def test_the_first_lookups_at_once():
     "Before the index has been searched once"

@@ -256,6 +256,14 @@ def test_big_steps_are_shared(ratings, two_threads):
     with learn.no_logging(): learn.fit(1, cbs=threads)
     assert threads.seen=={2}
 
+def test_a_thread_that_starts_during_a_fit_has_its_own(dls, two_threads):
+    class Look(Callback):
+        def before_batch(self):
+            with ThreadPoolExecutor(1) as pool: seen.add(pool.submit(torch.get_num_threads).result())
+    seen,learn = set(),dot_learner(dls, 4)
+    with learn.no_logging(): learn.fit(1, cbs=Look())
+    assert seen=={2}
+
 def test_fits_in_two_threads(ratings, two_threads):
     "Each gives what it gives alone, and the last puts the setting back"
     def learners(): return [dot_learner(RecDataLoaders.from_df(ratings, seed=o, bs=256), 4) for o in range(4)]

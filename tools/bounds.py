@@ -189,8 +189,8 @@ def table(folder):
     key = ['where','test','text']
     df = pd.concat([o.assign(nth=o.groupby(key).cumcount()) for o in parts.values()])
     df = df.groupby([*key,'nth']).agg(bound=('bound','median'), own=('bound','nunique'), least=('value','min'), most=('value','max'), room=('room','min'), widest=('room','max')).reset_index()
-    denied = df.widest<0  # of an assert that two things are not close
-    df.loc[denied,['room','widest']] = -df.loc[denied,['widest','room']].to_numpy()
+    denied = df.widest<0  # two things are not to be close: their distance in powers of ten of the tolerance
+    df.loc[denied,['room','widest']] = np.log10(df.loc[denied,['least','most']]).to_numpy()
     df['spread'] = df.widest-df.room
     df['spreads'] = df.room/df.spread.clip(lower=1e-12)
     df['where'] = df['where'].str.replace(r'^nbs/|^tests/|\.ipynb|\.py', '', regex=True).str.split('[#:]').str[0]
@@ -207,7 +207,7 @@ def table(folder):
     print(tight.to_string())
     print(f'{len(df):,} numbers, {len(loose)} lines, {len(tight)} with less room than spread')
 
-certain = r'whole\.[xy][01]|valley > 0'  # labels lie within their picture, rates are positive
+certain = r'whole\.[xy][01]|valley'  # labels lie within their picture, a rate within those that were looked at
 
 if __name__=='__main__':
     what,path = sys.argv[1],Path(sys.argv[2]).absolute()

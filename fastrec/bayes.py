@@ -14,7 +14,7 @@ from .labels import is_whole
 from .frames import as_frame,side_columns,warn,warnings_as
 from .dls import *
 from .factors import *
-from .devices import seeded
+from .devices import exactly,seeded
 from .models import *
 from .collab import *
 from .training import *
@@ -28,7 +28,7 @@ def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, uppe
 def _draw_prior(rows, arith, beta0=2.):
     "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
     n,k = rows.shape
-    mean,eye = rows.mean(0),torch.eye(rows.shape[1], device=rows.device)
+    mean,eye = rows.mean(0),torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     scatter = (rows-mean).T@(rows-mean)
     w = arith.inv(eye + scatter + beta0*n/(beta0+n)*torch.outer(mean, mean))
     a,freedom = arith.randn(k, k).tril(-1),k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)
@@ -43,18 +43,20 @@ class _Columns:
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
         with warnings_as('ignore', 'Sparse CSR'): self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()  # which PyTorch calls a beta
-        self.lam,self.few,self.beta,self.mean = lam,d<=n,torch.zeros(d, k, device=x.device),torch.zeros(n, k, device=x.device)
+        self.lam,self.few = lam,d<=n
+        self.beta,self.mean = (torch.zeros(o, k, dtype=x.dtype, device=x.device) for o in (d,n))
         self.gram = self._gram(min(n, d))
         self._factorize()
 
     def _gram(self, n, step=1024):
         "$X^\\top X$, or, where there are fewer rows, $XX^\\top$"
         a,b = (self.x,self.xt) if self.few else (self.xt,self.x)
-        eye = torch.eye(n, device=a.device)
+        eye = torch.eye(n, dtype=a.dtype, device=a.device)
         return torch.cat([b@(a@o.T) for o in eye.split(step)], 1)
 
     def _factorize(self, cholesky=torch.linalg.cholesky):
-        self.chol = cholesky(self.gram + self.lam*torch.eye(len(self.gram), device=self.gram.device))
+        eye = torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
+        self.chol = cholesky(self.gram + self.lam*eye)
 
     def draw(self, rows, mean, precision, arith):
         "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
@@ -75,7 +77,8 @@ class _SpanSampler:
     def __init__(self, x, seconds, before=None):
         self.seconds = seconds
         self.keys,self.codes = TimeEffects.key(x, seconds).unique(return_inverse=True)
-        self.effects,self.precision = torch.zeros(len(self.keys), device=x.device),torch.tensor(10., device=x.device)
+        self.effects = torch.zeros(len(self.keys), dtype=torch.float32, device=x.device)
+        self.precision = torch.tensor(10., dtype=torch.float32, device=x.device)
         if before is None: return
         at,known = before.find_keys(self.keys.to(before.keys.device))
         self.effects = torch.where(known, before.effects[-1][at], 0.).to(x.device)
@@ -105,7 +108,7 @@ class _Gibbs:
         self.model,self.arith,self.columns,self.burn,self.spans = model,arith,columns,burn,spans
         self.codes,self.y = ds.codes,ds.y-model.mean
         self.sides,self.rows,self.n,self.draws = both_sides(model, ds),read_model(model),0,[]
-        self.precisions = [torch.ones(o.n, device=ds.x.device) for o in self.sides]
+        self.precisions = [torch.ones_like(o.squares) for o in self.sides]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
 
@@ -156,7 +159,7 @@ class _Gibbs:
             weighed = squares*self.precisions[1-k].index_select(0, other)
             scale = weighed.mean() if k==0 else 1.
             rates = self.shape*scale+sum_by_code(own, weighed, self.sides[k].n)/2
-            self.precisions[k] = self.arith.gamma(self.shape+self.sides[k].counts/2, rates)
+            self.precisions[k] = self.arith.gamma(self.shape+self.sides[k].counts.to(rates.dtype)/2, rates)
 
     def _keep(self): self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
 
@@ -261,6 +264,7 @@ def _check_sampling(n_sweep, burn, n_draws):
 
 # %% ../nbs/04a_bayes.ipynb #ed822030
 @patch
+@exactly()
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
     n_sweep:int=100, # Sweeps over users and items

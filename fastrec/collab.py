@@ -17,7 +17,7 @@ from .factors import *
 from .models import *
 from .training import *
 from .export import check_savable
-from .devices import need_memory,seeded
+from .devices import need_memory,seeded,trainable
 from .frames import check_reserved,need_flags,warn
 
 # %% ../nbs/03_collab.ipynb #c75301ae
@@ -267,9 +267,10 @@ def nn_learner(
     return learner(dls, DeepMF, n_factors, y_range, layers=layers, **kwargs)
 
 # %% ../nbs/03_collab.ipynb #b6b537e9
+@trainable()
 def _as_factor_model(model, classes):
     "A copy of fastai's `model` as `DotBias` or `DeepMF`"
-    res = deepcopy(model)
+    res = deepcopy(model).float()
     if isinstance(res, EmbeddingDotBias):
         res.__class__ = DotBias
         res.register_buffer('mean', res.u_bias.weight.new_zeros(()))

@@ -11,6 +11,7 @@ from contextlib import contextmanager,nullcontext
 from functools import cache
 from pathlib import Path
 from warnings import warn
+from torch.overrides import TorchFunctionMode
 
 # %% ../nbs/00c_devices.ipynb #4bb00829
 def is_out_of_memory(e):
@@ -22,7 +23,7 @@ def as_device(device):
     try: res = torch.device(device)
     except (RuntimeError,TypeError): res = None
     if res is None or res.type=='meta': raise ValueError(f"device={device!r} is none to compute on: pass 'cpu', 'cuda' or 'mps'")
-    try: return torch.empty(1, device=res).device
+    try: return torch.empty(1, dtype=torch.uint8, device=res).device
     except (RuntimeError,AssertionError,ImportError) as e:
         why = 'is full' if is_out_of_memory(e) else 'is not there for this PyTorch on this machine'
         raise ValueError(f"device={str(device)!r} {why}: pass device='cpu', or leave it out to take what there is") from e
@@ -67,6 +68,36 @@ def exact_device(device):
     _tell_of_mps()
     return torch.device('cpu')
 
+# %% ../nbs/00c_devices.ipynb #3e94b6d1
+@contextmanager
+def trainable():
+    "Meanwhile what is made can be changed and learned from, in spite of `torch.inference_mode` or `torch.no_grad`"
+    with torch.inference_mode(False),torch.enable_grad(): yield
+
+def unrounded(kind):
+    "A context in which `torch.autocast` rounds nothing that devices of this `kind` compute"
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+@contextmanager
+def exactly():
+    "As `trainable`, and no device rounds"
+    with trainable(),unrounded('cpu'),unrounded('cuda'),unrounded('mps'): yield
+
+# %% ../nbs/00c_devices.ipynb #a91c3f58
+_makers = {torch.empty,torch.zeros,torch.ones}
+
+class Float32(TorchFunctionMode):
+    "Meanwhile, and in this thread alone, modules are made in float32, whatever the default dtype"
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _makers and kwargs.get('dtype') is None: kwargs = {**kwargs, 'dtype': torch.float32}
+        return func(*args, **kwargs)
+
+@contextmanager
+def making_weights():
+    "Meanwhile weights are made that are the same in every mode, and can be trained"
+    with trainable(),Float32(): yield
+
 # %% ../nbs/00c_devices.ipynb #b3ff1128
 class Draws:
     "Random numbers on the CPU and on `device` that follow from `seed`, each time from where they were left, for one thread at a time"
@@ -97,7 +128,7 @@ class Arithmetic:
         if seed is None: seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
         self.g,self.failed = torch.Generator(device).manual_seed(seed),[]
 
-    def randn(self, *size): return torch.randn(*size, generator=self.g, device=self.g.device)
+    def randn(self, *size): return torch.randn(*size, generator=self.g, device=self.g.device, dtype=torch.float32)
 
     def gamma(self, shape, rate):
         "Draws from Gammas of `shape`, a tensor, and `rate`"

@@ -17,7 +17,7 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 from torch import nn
 from . import __version__
-from .devices import as_device,need_memory
+from .devices import as_device,need_memory,trainable
 from .labels import *
 from .labels import is_whole,need_package
 from .frames import need_flags,need_whole
@@ -122,7 +122,7 @@ def _build_layer(spec):
     name,args = spec['type'],{k: v for k,v in spec.items() if k!='type'}
     known = name in _layer_args and set(args)<={*_layer_args[name],'bias'} and all(type(v) in (int,float,bool) or v in ('none','tanh') for v in args.values())
     if not known: raise BundleError(f'a layer {spec} is not known here')
-    return getattr(nn, name)(**args, **({'device': 'meta'} if name in ('Linear','BatchNorm1d') else {}))
+    return getattr(nn, name)(**args, **(dict(device='meta', dtype=torch.float32) if name in ('Linear','BatchNorm1d') else {}))
 
 # %% ../nbs/08_export.ipynb #bffc37f3
 _computes = 'forward score_pairs rows bounded to_range score_grid user_side item_side score tables'.split()
@@ -156,7 +156,7 @@ def _model_tensors(model):
 # %% ../nbs/08_export.ipynb #7ddd880e
 def _build(spec, tensors):
     "The model of which `_describe` has made `spec`, and `_model_tensors` has `tensors`"
-    empty = partial(torch.empty, device='meta')  # not as a context: a Ctrl-C at its end would leave everything on 'meta'
+    empty = partial(torch.empty, dtype=torch.float32, device='meta')  # not as a context: a Ctrl-C at its end would leave everything on 'meta'
     shape = lambda k: empty(tensors[k].shape)
     if spec['kind']=='dot': res = Dot(*(shape(f'{o}.weight') for o in ('u_weight','u_bias','i_weight','i_bias')))
     elif spec['kind']=='net':
@@ -460,7 +460,7 @@ def assemble(folder, manifest, files):
         raise BundleError('the counts of ratings do not fit the items')
     if not _answers(res): raise BundleError('the model does not answer')
     res.classes,(res.user,res.item) = classes,classes
-    x,y = torch.zeros(0, 2, dtype=torch.int32),torch.zeros(0)
+    x,y = torch.zeros(0, 2, dtype=torch.int32),torch.zeros(0, dtype=torch.float32)
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'])
     seen,cut = _read_seen(seen[0], *sizes, counts) if seen else None,manifest.get('rating_range')
     return Recommender(res, ds, seen, manifest['noise'], counts, cut and tuple(cut))
@@ -481,6 +481,7 @@ def _read_back(folder, text, model):
         raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {off:g}')
 
 # %% ../nbs/08_export.ipynb #7ed29b34
+@trainable()
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU

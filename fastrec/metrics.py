@@ -24,7 +24,7 @@ def precision_at_k(hits, n_relevant):
 
 def recall_at_k(hits, n_relevant):
     "Share of what is relevant that is recommended"
-    return hits.sum(1)/n_relevant
+    return hits.float().sum(1)/n_relevant
 
 def hit_rate_at_k(hits, n_relevant):
     "Is anything relevant recommended?"
@@ -32,17 +32,17 @@ def hit_rate_at_k(hits, n_relevant):
 
 def mrr_at_k(hits, n_relevant):
     "One over the rank of the first relevant recommendation, 0 without one"
-    return (hits/torch.arange(1, hits.shape[1]+1, device=hits.device)).amax(1)
+    return (hits/torch.arange(1, hits.shape[1]+1, dtype=torch.float32, device=hits.device)).amax(1)
 
 def map_at_k(hits, n_relevant):
     "Average precision: the mean of the precisions at each relevant recommendation, over as many as there could be"
-    ranks = torch.arange(1, hits.shape[1]+1, device=hits.device)
+    ranks = torch.arange(1, hits.shape[1]+1, dtype=torch.float32, device=hits.device)
     return (hits.cumsum(1)/ranks*hits).sum(1)/n_relevant.clamp(max=hits.shape[1])
 
 def ndcg_at_k(hits, n_relevant):
     """$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list
     ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"""
-    gains = 1/torch.arange(2, hits.shape[1]+2, device=hits.device).log2()
+    gains = 1/torch.arange(2, hits.shape[1]+2, dtype=torch.float32, device=hits.device).log2()
     perfect = F.pad(gains.cumsum(0), (1,0))[n_relevant.clamp(max=hits.shape[1])]
     return (hits*gains).sum(1)/perfect
 
@@ -54,7 +54,7 @@ def coverage(items, n_items):
 def novelty(items, counts, n_users):
     """Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits
     ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"""
-    return -(counts[items].clamp(min=1)/n_users).log2().mean().item()
+    return -(counts[items].clamp(min=1).float()/n_users).log2().mean().item()
 
 # %% ../nbs/07_metrics.ipynb #9fb0bceb
 class _Truth:
@@ -113,7 +113,8 @@ def _scale_notes(rec, y):
 def _popularity(rec):
     "A `Recommender` that ranks by the number of training ratings"
     n_users,n_items = (len(v) for v in rec.ds.classes.values())
-    model = Dot(torch.zeros(n_users, 0), torch.zeros(n_users, 1), torch.zeros(n_items, 0), rec.counts[:,None].float())
+    counts = rec.counts[:,None].float()
+    model = Dot(counts.new_zeros(n_users, 0), counts.new_zeros(n_users, 1), counts.new_zeros(n_items, 0), counts)
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts, n_users=rec.n_users)
 
 def _rating_metrics(rec, x, y):

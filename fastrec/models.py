@@ -10,14 +10,16 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import is_whole
 from .factors import *
+from .devices import making_weights
 
 # %% ../nbs/02_models.ipynb #eedf6c88
 class DotBias(Dot, EmbeddingDotBias):
     "Dot product of factors and biases; `mean` is added before `y_range` is applied"
     def __init__(self, n_factors, n_users, n_items, y_range=None, mean=0., bias=True, clip=False):
-        EmbeddingDotBias.__init__(self, n_factors, n_users, n_items, y_range)
+        with making_weights():
+            EmbeddingDotBias.__init__(self, n_factors, n_users, n_items, y_range)
+            self.register_buffer('mean', torch.tensor(float(mean), dtype=torch.float32))
         self.clip = clip
-        self.register_buffer('mean', torch.tensor(float(mean)))
         for e in (self.u_weight,self.i_weight): nn.init.trunc_normal_(e.weight, std=.005)
         if not bias:
             for w in self.biases: nn.init.zeros_(w).requires_grad_(False)
@@ -70,7 +72,8 @@ def mse_step(self:DotBias, x, y):
 # %% ../nbs/02_models.ipynb #0cf35d9c
 class DeepMF(Net, EmbeddingNN):
     "Deep matrix factorization: a network over the factors of user and item"
-    def __init__(self, emb_szs, layers, **kwargs): EmbeddingNN.__init__(self, emb_szs, layers, **kwargs)
+    def __init__(self, emb_szs, layers, **kwargs):
+        with making_weights(): EmbeddingNN.__init__(self, emb_szs, layers, **kwargs)
 
 # %% ../nbs/02_models.ipynb #b822336b
 def _check_layers(layers, ps):

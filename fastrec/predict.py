@@ -6,7 +6,7 @@
 __all__ = ['Seen', 'Recommends', 'Recommender', 'top_n', 'NewUsers']
 
 # %% ../nbs/05_predict.ipynb #4b51ffc2
-from contextlib import contextmanager
+from contextlib import contextmanager,nullcontext
 from copy import copy
 from pathlib import Path
 import numpy as np,pandas as pd,torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import noop,patch,store_attr
 from torch import Tensor,nn
 from torch.utils.weak import WeakIdKeyDictionary
-from .devices import is_out_of_memory,need_memory,upload
+from .devices import exactly,is_out_of_memory,need_memory,unrounded,upload
 from .labels import *
 from .labels import as_labels,count_unknown,need_choice,need_package
 from .frames import as_frame,as_ratings,check_kind,factorized,label_column
@@ -109,8 +109,9 @@ def _in_evaluation(model):
 
 @contextmanager
 def evaluating(model):
-    "What answers for `model`, in evaluation mode and without gradients, and its device. The model's own mode stays: somebody else may be using it"
-    with torch.no_grad(): yield _in_evaluation(model),next(model.parameters()).device
+    "What answers for `model`, in evaluation mode, without gradients, unrounded on a CPU, and its device. The model's mode stays: others may be using it"
+    device = next(model.parameters()).device
+    with torch.no_grad(),unrounded('cpu') if device.type=='cpu' else nullcontext(): yield _in_evaluation(model),device
 
 # %% ../nbs/05_predict.ipynb #1d6a8f03
 def _codes(vocab, labels, lost=None):
@@ -170,7 +171,7 @@ def predict_codes(model, x):
     if (x[:,:2]==0).any(): model.fill_unknown()
     with evaluating(model) as (model,device):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))] if len(x) else []
-    return torch.cat(parts) if parts else torch.zeros(0)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float32)
 
 # %% ../nbs/05_predict.ipynb #a9e7241a
 def _need_draws(model, n=1):
@@ -188,7 +189,7 @@ def _std(model, x):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
     with evaluating(_need_draws(model, 2)) as (model,device):
         parts = [(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(_at_once(model, 2**14))] if len(x) else []
-    return torch.cat(parts) if parts else torch.zeros(0)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float32)
 
 # %% ../nbs/05_predict.ipynb #e4fa0aaa
 @patch
@@ -526,7 +527,7 @@ def _by_draws(self, z, draw):
 def _lists(self, users, items, n, seen, max_bytes, path=None):
     "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
     n,model = min(n, max(len(items), 1)),self.model  # which a fit in another thread may replace
-    none = users[:0],torch.zeros(0, n),torch.zeros(0, n, dtype=int)
+    none = users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
     if path is not None:
         with parquet_writer(path) as write:
             write(lists_frame(self, model, items, *none))
@@ -561,6 +562,7 @@ def recommend(self:Recommends,
     return _lists(self, codes, of_items, n, seen, max_bytes, path)
 
 # %% ../nbs/05_predict.ipynb #47b62034
+@exactly()
 def _similar(self, label, n, side):
     model,vocab = self.model,list(self.ds.classes.values())[side]
     factors = (model.user_factors,model.item_factors)[side]
@@ -604,7 +606,8 @@ def _moments(rows):
         d = o-mean
         cov = cov + d.T@d
     cov = cov/max(len(rows)-1, 1)
-    return mean,cov + torch.eye(len(cov), device=rows.device)*cov.diagonal().mean().clamp(min=1e-6)*1e-3
+    eye = torch.eye(len(cov), dtype=rows.dtype, device=rows.device)
+    return mean,cov + eye*cov.diagonal().mean().clamp(min=1e-6)*1e-3
 
 def _bits(w, most=2**21):
     "The sum of the bits of `w`, of a large one of every so many rows: what may follow a change"
@@ -618,7 +621,7 @@ _kept = WeakIdKeyDictionary()  # of the users' factors: what their bits add up t
 def _prior(model):
     "Mean and covariance of the trained users' rows, (k,) and (k,k); of those of each draw, (S,k) and (S,k,k), if there are draws"
     tables = [e.weight for e in model.tables[0]] + ([model.u_bias_draws] if isinstance(model, PosteriorMean) else [])
-    now = [(o.data_ptr(),o._version,_bits(o)) for o in tables]
+    now = [(o.data_ptr(),None if o.is_inference() else o._version,_bits(o)) for o in tables]
     before,prior = _kept.get(tables[0], (None,None))
     if now!=before:
         prior = _moments_of(model)
@@ -681,7 +684,7 @@ def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
     noise,s = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects),self.n_draws
     chance = torch.Generator(y.device).manual_seed(0)  # of this call alone, so that each gives the same
-    eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, device=y.device, generator=chance)
+    eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, dtype=y.dtype, device=y.device, generator=chance)
     eps = (eps-eps.mean(0))*(s/max(s-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
     res = []
     for k,prior in enumerate(zip(*_prior(self))):
@@ -694,7 +697,7 @@ def _fit_users(self:PosteriorMean, users, items, y, n_users, noise):
 def _fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width)"
     m,cov = _prior(self)
-    chol,eps = torch.linalg.cholesky(cov),torch.zeros(n_users, len(cov), device=cov.device, requires_grad=True)
+    chol,eps = torch.linalg.cholesky(cov),cov.new_zeros(n_users, len(cov), requires_grad=True)
     if not len(users): return m.repeat(n_users, 1)
     q,opt = self.embeds[1](items).detach(),torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
@@ -766,8 +769,8 @@ def _fit_choices(model, users, items, n_users):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes); the average one for who chose nothing"
     args,q = model.ials or _ials_defaults,model.item_factors
     counts = torch.bincount(users, minlength=n_users)
-    lam = args['reg']*(counts+args['alpha0']*len(q))**args['power']
-    a = lam[:,None,None]*torch.eye(q.shape[1], device=q.device) + args['alpha0']*(q.T@q)
+    lam = args['reg']*(counts.to(q.dtype)+args['alpha0']*len(q))**args['power']
+    a = lam[:,None,None]*torch.eye(q.shape[1], dtype=q.dtype, device=q.device) + args['alpha0']*(q.T@q)
     w = model.user_factors.mean(0).repeat(n_users, 1)
     if len(users):
         chosen, = _padded(users, n_users, model.i_weight(items))
@@ -791,6 +794,7 @@ def _as_choices(rec, ratings):
 
 # %% ../nbs/05_predict.ipynb #a5634575
 @patch
+@exactly()
 def fold_in(self:Recommends,
     ratings:pd.DataFrame, # Ratings of one new user, or, with the user column, of several; as in training otherwise
     unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings

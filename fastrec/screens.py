@@ -145,7 +145,7 @@ class PlainBytes:
     def multiply(u, i, scale, step):
         "Products of the bytes `u`, (users,k), and `i`, times `scale`, (items,), over `step`, as bytes"
         sums = (u.double()-byte_of_zero)@i.double().T
-        return (sums.float()*scale*(1/torch.tensor(step))).round_().clamp_(0, 255).byte()
+        return (sums.float()*scale*(1/torch.tensor(step, dtype=torch.float32))).round_().clamp_(0, 255).byte()
 
 # %% ../nbs/05a_screens.ipynb #81ea735c
 def hard_bytes(k=70, n_users=256, n_items=600):

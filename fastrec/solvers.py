@@ -17,7 +17,7 @@ from .collab import *
 from .collab import infer_range
 from .training import *
 from .training import AgainstOnes,one_thread
-from .devices import Arithmetic,exact_device,seeded
+from .devices import Arithmetic,exact_device,exactly,seeded
 from .frames import warn
 
 # %% ../nbs/04_solvers.ipynb #704e5244
@@ -68,6 +68,7 @@ def _shown(sweeps, model, shown):
 def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
 
 @patch
+@exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False, start=None, finish=None):
     """Improve a solver's model, `start` if it is one of ratings and fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
@@ -250,7 +251,7 @@ def both_sides(model, ds, **kwargs):
 def als_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
     sides,rows = both_sides(model, ds, budget=2**15),read_model(model)
-    eye = torch.eye(rows[0].shape[1], device=ds.x.device)
+    eye = torch.eye(rows[0].shape[1], dtype=ds.y.dtype, device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
             prior = lambda ids: (reg*side.counts[ids].float().pow(power)[:,None,None]*eye, 0)
@@ -327,14 +328,15 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
     ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
-    sides,eye = (_Side(u, i, ones, *n, ds.part),_Side(i, u, ones, *n[::-1], ds.part)),torch.eye(rows[0].shape[1], device=ds.x.device)
+    sides = _Side(u, i, ones, *n, ds.part),_Side(i, u, ones, *n[::-1], ds.part)
+    eye = torch.eye(rows[0].shape[1], dtype=ds.y.dtype, device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
             other,res,sse = rows[1-k],torch.zeros_like(rows[k]),torch.zeros((), dtype=torch.double, device=ds.x.device)
             base = alpha0*(other.T@other)
             for ids,zz,zy in side.equations(other):
                 if zz is None: continue
-                lam = reg*(side.counts[ids]+alpha0*(n[1-k]-1))**power
+                lam = reg*(side.counts[ids].float()+alpha0*(n[1-k]-1))**power
                 w = torch.cholesky_solve(zy[...,None], arith.cholesky(zz+base+lam[:,None,None]*eye))
                 res[ids] = w[...,0]
                 sse += (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)

@@ -19,7 +19,7 @@ from .labels import *
 from .labels import is_whole
 from .dls import *
 from .factors import *
-from .devices import Draws
+from .devices import Draws,exactly,trainable
 from .predict import *
 from .predict import need_stars,predict_codes
 from .models import *
@@ -207,8 +207,8 @@ def load(self:RecLearner, file, device=None, **kwargs):
 @cache
 def _has_fused_adam(device_type):
     "Has this PyTorch a fused Adam for such devices?"
-    w,grad,avg,sqr = ([torch.zeros(1, device=device_type)] for _ in range(4))
-    step = [torch.zeros((), device=device_type)]
+    w,grad,avg,sqr = ([torch.zeros(1, dtype=torch.float32, device=device_type)] for _ in range(4))
+    step = [torch.zeros((), dtype=torch.float32, device=device_type)]
     try: adam(w, grad, avg, sqr, [], step, fused=True, amsgrad=False, maximize=False, weight_decay=0, lr=1., beta1=.9, beta2=.9, eps=1.)
     except RuntimeError: return False  # NotImplementedError, which says that there is no kernel, is one
     return True
@@ -228,7 +228,9 @@ class FusedAdam(Optimizer):
         if not ps: return
         states,fused = [self.state[p] for p in ps],_has_fused_adam(ps[0].device.type)
         for p,s in zip(ps, states):
-            if 'step' not in s: s.update(step=torch.zeros((), device=p.device if fused else 'cpu'), grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+            if 'step' not in s:
+                step = torch.zeros((), dtype=torch.float32, device=p.device if fused else 'cpu')
+                s.update(step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
             if h['wd'] and s.get('do_wd', True): p.mul_(1-h['lr']*h['wd']) if self.decouple_wd else p.grad.add_(p, alpha=h['wd'])
         adam(ps, [p.grad for p in ps], *([s[k] for s in states] for k in ('grad_avg','sqr_avg')), [], [s['step'] for s in states], fused=fused, amsgrad=False,
              maximize=False, weight_decay=0, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'])
@@ -271,8 +273,9 @@ def _fetch_measured(learn, rec):
 
 def _record(learn, rec):
     if not learn.training: return _measure(learn, rec)
-    if rec.train_metrics: return rec.after_batch()
     avg,loss = rec.smooth_loss,learn.loss.detach()
+    if avg.val.dtype!=loss.dtype: avg.val = avg.val.to(loss.dtype)  # it begins with the default one
+    if rec.train_metrics: return rec.after_batch()
     if loss.ndim: loss = loss.mean()
     if avg.val.device!=loss.device: avg.val = torch.full_like(loss, avg.val.item()) if avg.val.is_cpu else avg.val.to(loss.device)
     avg.count += 1
@@ -302,7 +305,7 @@ def _on_floats(sched):
     "The schedule that `combine_scheds` made, without tensors; any other as it is"
     parts = inspect.getclosurevars(sched).nonlocals if inspect.isfunction(sched) else {}
     if set(parts)!={'pcts','pct_lim','scheds'}: return sched
-    pcts,scheds = parts['pcts'].numpy(),parts['scheds']
+    pcts,scheds = parts['pcts'].float().numpy(),parts['scheds']
     def _inner(pos):
         pos = np.float32(pos)
         i = min((pcts<=pos).sum()-1, len(scheds)-1)
@@ -635,7 +638,9 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     if not self._opt_is_of_model(): self.opt = None  # a part of the model has been replaced
     before = list(self.cbs)
     try:
-        with nullcontext() if self._shares_steps() else one_thread(): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
+        mode,threads = exactly if isinstance(self.model, Dot) else trainable,nullcontext if self._shares_steps() else one_thread
+        with mode(),threads():
+            Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
         self.remove_cbs([cb for cb in self.cbs if cb not in before])  # those of this fit, if it was stopped as it removed them

@@ -269,6 +269,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'fastrec.export._sweep': ('export.html#_sweep', 'fastrec/export.py'),
                                 'fastrec.export._sync': ('export.html#_sync', 'fastrec/export.py'),
                                 'fastrec.export._sync_folder': ('export.html#_sync_folder', 'fastrec/export.py'),
+                                'fastrec.export._tensors_of': ('export.html#_tensors_of', 'fastrec/export.py'),
                                 'fastrec.export._tensors_to_write': ('export.html#_tensors_to_write', 'fastrec/export.py'),
                                 'fastrec.export._undo': ('export.html#_undo', 'fastrec/export.py'),
                                 'fastrec.export._unpack_labels': ('export.html#_unpack_labels', 'fastrec/export.py'),

@@ -542,6 +542,15 @@ def test_exports_and_weights_on_a_full_disk(tmp_path):
         with pytest.raises(OSError, match=r'w\.pth could not be written, the disk may be full: .*too large'): learn.save('w')
     assert {o: o.read_bytes() for o in tmp_path.rglob('*.*')}==before and len(learn.dls.train_ds)
 
+@pytest.mark.skipif(sys.platform!='linux', reason='elsewhere names of files are text')
+def test_folders_whose_names_are_no_text(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path)+b'/\xff\xfe'))
+    folder.mkdir()
+    learn,_ = exporting(folder)
+    learn.load('w')
+    loaded = load_recommender(learn.save_recommender(folder/'saved'), 'cpu')
+    assert same(loaded.recommend(), learn.recommend()) and len(load_learner(folder/'l.pkl').recommend(n=1, exclude_seen=False))
+
 def test_checkpoints_load_without_code(ratings, tmp_path, monkeypatch):
     learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, path=tmp_path))
     with learn.no_logging(): learn.fit(2, cbs=SaveModelCallback(monitor='rmse'))

@@ -90,6 +90,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'fastrec.data._release': ('data.html#_release', 'fastrec/data.py'),
                               'fastrec.data._sample_truth': ('data.html#_sample_truth', 'fastrec/data.py'),
                               'fastrec.data._with_titles': ('data.html#_with_titles', 'fastrec/data.py'),
+                              'fastrec.data._writing': ('data.html#_writing', 'fastrec/data.py'),
                               'fastrec.data.movielens': ('data.html#movielens', 'fastrec/data.py'),
                               'fastrec.data.movielens_folds': ('data.html#movielens_folds', 'fastrec/data.py'),
                               'fastrec.data.movielens_sides': ('data.html#movielens_sides', 'fastrec/data.py'),

@@ -491,7 +491,8 @@ def load_recommender(
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
-    folder,device = Path(path),as_device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    own = 'cuda' if torch.cuda.is_available() else 'cpu'
+    folder,device = Path(path),as_device(own if device is None else device)
     for attempt in range(10):
         manifest = _read_manifest(folder)
         try: res = assemble(folder, manifest, read_files(folder, manifest))

@@ -17,7 +17,7 @@ from .labels import *
 from .labels import is_whole
 from .dls import *
 from .factors import *
-from .devices import seeded
+from .devices import as_device,seeded
 from .predict import *
 from .predict import need_stars,predict_codes
 from .models import *
@@ -91,6 +91,13 @@ class RecLearner(Recommends, Learner):
         super()._do_epoch_validate(*args, **kwargs)
         cb = getattr(self, 'gather_preds', None)
         if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim: cb.preds = cb.preds[None]
+
+    def to(self, device=None, *args, **kwargs):
+        "Move the model, as PyTorch's `to` does. `ValueError` for a device that isn't there"
+        if device is not None and not isinstance(device, (torch.dtype,Tensor)): device = as_device(device)
+        return self.model.to(device, *args, **kwargs)
+
+    def cuda(self, device=None): return self.to(ifnone(device, 'cuda'))
 
     def to_detach(self, b, cpu=True, gather=True): return super().to_detach(b, cpu and not self.stay, gather)
 
@@ -184,7 +191,8 @@ _no_space = (errno.ENOSPC,errno.EFBIG,errno.EDQUOT)
 @contextmanager
 def _whole_file(file):
     "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
-    if not file.parent.is_dir(): raise FileNotFoundError(f'{file.parent}, where {file.name} would go, is not a folder: make it first, or choose another')
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f'{file.parent}, where {file.name} would go, is not a folder: make it first, or choose another')
     part = file.with_name(f'{file.name}.part')
     f = open(part, 'wb')
     try:
@@ -200,7 +208,8 @@ def _whole_file(file):
 @delegates(save_model)
 def save(self:RecLearner, file, **kwargs):
     "As fastai's, but the file gets its name only when it's whole. `OSError` if it can't be written"
-    if not isinstance(file, (str,Path)) or rank_distrib(): return Learner.save(self, file, **kwargs)  # of several processes only the first writes
+    if not isinstance(file, (str,Path)) or rank_distrib():
+        return Learner.save(self, file, **kwargs)  # of several processes only the first writes
     file = join_path_file(file, self.path/self.model_dir, ext='.pth')
     with _whole_file(file) as f: save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
     return file

@@ -101,6 +101,7 @@ def _need_files(path, files, name):
                             f'the folder holds {", ".join(sorted(o.name for o in path.iterdir())[:8]) or "nothing"}. '
                             'Pass the folder the release was unpacked to, and its name.')
 
+# %% ../nbs/00_data.ipynb #80b222a9
 @contextmanager
 def _writing(folder, name):
     "Say what to do if nothing can be written to `folder`, where `name` would go"

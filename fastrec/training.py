@@ -204,6 +204,7 @@ def _whole_file(file):
         if getattr(why, 'errno', None) not in _no_space and 'inline_container' not in str(e): raise
         raise OSError(f'{file} could not be written, the disk may be full: {str(why).splitlines()[0]}') from e
 
+# %% ../nbs/02a_training.ipynb #45a30c98
 @patch
 @delegates(save_model)
 def save(self:RecLearner, file, **kwargs):

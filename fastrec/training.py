@@ -193,6 +193,8 @@ def _whole_file(file):
     "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
     if not file.parent.is_dir():
         raise FileNotFoundError(f'{file.parent}, where {file.name} would go, is not a folder: make it first, or choose another')
+    if file.exists() and not file.is_file():  # a device would be replaced
+        raise FileExistsError(f'{file} is a folder or a device, which no file can take the place of: choose another name')
     part = file.with_name(f'{file.name}.part')
     f = open(part, 'wb')
     try:

@@ -524,6 +524,7 @@ def test_an_export_leaves_the_learner_alone(tmp_path):
     Slow.fails = True
     with pytest.raises(TypeError, match='cannot be pickled'): learn.export('l.pkl', pickle_module=cloudpickle)
     with pytest.raises(FileNotFoundError, match='nowhere, where l.pkl would go, is not a folder'): learn.export('nowhere/l.pkl')
+    with pytest.raises(FileExistsError, match='models is a folder or a device'): learn.export('models')
     assert learn.dls is held and learn.opt is opt and Slow.asked==2 and same(learn.recommend(n=2), lists)
     Slow.fails = False
     loaded = load_learner(tmp_path/'l.pkl')
@@ -532,6 +533,13 @@ def test_an_export_leaves_the_learner_alone(tmp_path):
     assert sorted(o.name for o in tmp_path.iterdir())==['l.pkl','models']
     learn.remove_cbs(Slow)
     assert len(pickle.loads(pickle.dumps(learn)).dls.train_ds)==len(held.train_ds)  # a pickle that is no export has the ratings
+
+@posix
+def test_an_export_replaces_nothing_but_files(tmp_path):
+    "A pipe, as a device, is there for others"
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(FileExistsError, match='pipe is a folder or a device'): small(path=tmp_path).export('pipe')
+    assert (tmp_path/'pipe').is_fifo() and len([*tmp_path.iterdir()])==1
 
 @posix
 def test_exports_and_weights_on_a_full_disk(tmp_path):

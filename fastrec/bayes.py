@@ -14,7 +14,7 @@ from .labels import is_whole
 from .frames import as_frame,side_columns,warn,warnings_as
 from .dls import *
 from .factors import *
-from .devices import exactly,seeded
+from .devices import exact_device,exactly,need_memory,seeded
 from .models import *
 from .collab import *
 from .training import *
@@ -262,6 +262,12 @@ def _check_sampling(n_sweep, burn, n_draws):
     if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
 
+def _need_room(learn, n_factors, n_draws):
+    "Refuse more draws than there is room for, one by one, together, and in the model that they become"
+    n = 4*n_draws*(int(n_factors)+1)*sum(map(len, learn.dls.classes.values()))
+    need_memory(3*n, exact_device(learn.dls.device), f'{n_draws:,} draws',
+                'pass fewer n_draws or n_factors, or free memory there')
+
 # %% ../nbs/04a_bayes.ipynb #ed822030
 @patch
 @exactly()
@@ -281,6 +287,7 @@ def fit_bayes(self:RecLearner,
     had = self.model.n_draws if _is_posterior(self.model, n_factors) else 0
     burn = ifnone(burn, 0 if had else n_sweep//10)
     _check_sampling(n_sweep, burn, n_draws)
+    _need_room(self, n_factors, int(min(n_draws, n_sweep-burn)))
     averaged,seconds,ds = _Averaged(),_spans(self.dls.train_ds, time),solver_data(self)
     start = _last_draw(self.model) if had else self.model
     fresh = not can_go_on(start, n_factors)

@@ -173,6 +173,15 @@ def _check_loss(loss_func, dls):
              'it one for ratings, as nn.MSELoss() is?')
 
 # %% ../nbs/03_collab.ipynb #b1bedca6
+def _need_room(n, sparse, dls):
+    "Refuse a model of `n` bytes for which, with gradients and two averages, there is no room where the ratings are"
+    need_memory(n*(1 if sparse else 4), dls.device, 'the model', 'pass fewer n_factors or layers, or free memory there')
+
+def _bytes_of(arch, n_factors, classes, kwargs):
+    "How many bytes a model would have; 0 for an `arch` that has a way of its own to make it"
+    known = [o.from_classes.__func__ for o in (DotBias,DeepMF)]
+    return arch.n_bytes(n_factors, classes, **kwargs) if getattr(arch.from_classes, '__func__', None) in known else 0
+
 def _check_seed(seed):
     if seed is None: return None
     if not (is_whole(seed, -2**63) and seed<2**63):
@@ -210,12 +219,13 @@ def learner(
     sparse,y_range = _pays_sparse(dls) if sparse is None else bool(sparse),_range_of(dls, y_range)
     hypers = dict(lr=_check_hyper('lr', ifnone(lr, 1.2e-2 if sparse else 7e-3), 1e-30), wd=_check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0))
     mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
+    _need_room(_bytes_of(arch, n_factors, dls.classes, model_kwargs), sparse, dls)
     with seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
     model.sparse = sparse
     res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), ifnone(opt_func, RowRMSProp if sparse else FusedAdam), **hypers,
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
     res.seed = seed
-    need_memory(sum(p.nbytes for p in model.parameters())*(1 if sparse else 4), dls.device, 'the model')  # gradients and two averages
+    _need_room(sum(p.nbytes for p in model.parameters()), sparse, dls)
     _tell_unsavable(res)
     return res
 

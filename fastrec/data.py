@@ -7,9 +7,9 @@ __all__ = ['GROUPLENS', 'releases', 'movielens', 'movielens_sides', 'movielens_f
            'SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter', 'read_settings']
 
 # %% ../nbs/00_data.ipynb #5b48e940
-import csv,io,tempfile,time
+import csv,io,os,tempfile,time
 from configparser import ConfigParser
-from contextlib import suppress
+from contextlib import contextmanager,suppress
 from fastai.data.all import *
 from .frames import *
 from .frames import as_frame,as_times,split_column,warn,warnings_as
@@ -101,11 +101,21 @@ def _need_files(path, files, name):
                             f'the folder holds {", ".join(sorted(o.name for o in path.iterdir())[:8]) or "nothing"}. '
                             'Pass the folder the release was unpacked to, and its name.')
 
+# %% ../nbs/00_data.ipynb #80b222a9
+@contextmanager
+def _writing(folder, name):
+    "Say what to do if nothing can be written to `folder`, where `name` would go"
+    try: yield
+    except (OSError,RuntimeError) as e:  # the latter where nobody has a home
+        raise OSError(f"fastai's folder {folder} cannot be written ({e}): set the environment variable FASTAI_HOME to one that can, "
+                      f'or pass path=, the folder that {name} was unpacked to') from e
+
 def _download(name, files, dest):
-    dest.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(dest.parent, name):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=dest.parent))
     for o in dest.parent.glob(f'.{name}-*'):  # of processes that were killed
         if time.time()-o.stat().st_mtime > 86400: shutil.rmtree(o, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=dest.parent))
     try:
         got = _need_files(untar_data(f'{GROUPLENS}/{name}.zip', base=part), files, name)
         with suppress(OSError): got.rename(dest)  # unless somebody else was first
@@ -122,9 +132,9 @@ def _release(name, path):
     if name not in releases: raise ValueError(f'{name!r} is not a MovieLens release; there are {", ".join(releases)}.')
     lay = releases[name]
     files = [lay['ratings'], lay['items']]
-    dest = fastai_path('data')/name
-    if path is None and not dest.exists(): return _download(name, files, dest),lay
-    return _need_files(Path(path or dest).expanduser(), files, name),lay
+    if path is not None: return _need_files(Path(path).expanduser(), files, name),lay
+    with _writing(os.getenv('FASTAI_HOME', '~/.fastai'), name): dest = fastai_path('data')/name
+    return _need_files(dest, files, name) if dest.exists() else _download(name, files, dest),lay
 
 # %% ../nbs/00_data.ipynb #d99f8349
 def movielens(

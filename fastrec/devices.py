@@ -40,21 +40,27 @@ def memory_there():
     return next((int(o.split()[1])*1024 for o in lines if o.startswith('MemAvailable')), None)
 
 def _has_room(n, device):
-    "Has `device` room for `n` bytes? A CPU always has for less than 16 MB, and where nobody tells"
-    if device.type=='cpu':
-        there = memory_there() if n>2**24 else None
-        return there is None or n<=there
-    try: torch.empty(n, dtype=torch.uint8, device=device)
+    "Has `device` room for `n` bytes? A CPU always has for less than 16 MB, and nobody has for a petabyte"
+    on_cpu = device.type=='cpu'
+    if n>10**15 or (on_cpu and n<=2**24): return n<=2**24
+    if on_cpu and (there := memory_there()) is not None and n>there: return False
+    try: torch.UntypedStorage(n) if on_cpu else torch.empty(n, dtype=torch.uint8, device=device)
     except RuntimeError as e:
-        if not is_out_of_memory(e): raise
+        if not (on_cpu or is_out_of_memory(e)): raise
         return False
     return True
+
+# %% ../nbs/00c_devices.ipynb #c08f0f93
+def _as_size(n):
+    if n>10**15: return 'more than a petabyte'
+    return f'{n/1e9:,.1f} GB' if n>10**8 else f'{n/1e6:,.1f} MB'
 
 def need_memory(n, device, what, instead="free memory there, or pass device='cpu'"):
     "`ValueError` if `device` has no room for the `n` bytes of `what`, which says what to do `instead`"
     if _has_room(n, device): return
-    size = f'{n/1e9:,.1f} GB' if n>10**8 else f'{n/1e6:,.1f} MB'
-    raise ValueError(f'{device} has no room for {what}, {size}: {instead}')
+    there = memory_there() if device.type=='cpu' else None
+    free = '' if there is None or there>n else f'. It has {_as_size(there)}'
+    raise ValueError(f'{device} has no room for {what}, {_as_size(n)}: {instead}{free}')
 
 # %% ../nbs/00c_devices.ipynb #89f41aa8
 @cache

@@ -109,7 +109,7 @@ class RecDataLoaders(CollabDataLoaders):
     def device(self): return self._device
 
     @device.setter
-    def device(self, device): CollabDataLoaders.device.fset(self, device and as_device(device))
+    def device(self, device): CollabDataLoaders.device.fset(self, None if device is None else as_device(device))
 
 # %% ../nbs/01_dls.ipynb #4be9f5d1
 def _as_array(part):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np,pandas as pd,torch
 from fastcore.basics import noop,patch
 from safetensors import SafetensorError,safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load,save_file
 from torch import nn
 from . import __version__
 from .devices import as_device,need_memory,trainable
@@ -377,8 +377,14 @@ def _refuse_pickles(folder):
             raise BundleError(f'{folder} holds {o.name!r}, which may be a pickle; a saved recommender has none')
 
 # %% ../nbs/08_export.ipynb #d4fc0921
+def _tensors_of(file):
+    "The tensors in `file`, mapped from the disk unless its name is no text, which safetensors asks for"
+    try: str(file).encode()
+    except UnicodeEncodeError: return load(file.read_bytes())
+    with safe_open(file, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}
+
 def _read_tensors(folder, name, declared, hashed=True):
-    "Tensors of the file `name`, mapped from the disk, if it is as `declared`; without `hashed` its checksum isn't computed again"
+    "Tensors of the file `name` if it is as `declared`; without `hashed` its checksum isn't computed again"
     file = folder/name
     if not _own.fullmatch(name) or name.endswith('.part'):
         raise BundleError(f'{folder} asks for {name!r}, which is no name of a file of a saved recommender')
@@ -386,8 +392,7 @@ def _read_tensors(folder, name, declared, hashed=True):
     size = file.stat().st_size
     if size!=declared['bytes']: raise BundleError(f'{file} has {size:,} bytes where {declared["bytes"]:,} were saved')
     if hashed and _sha256(file)!=declared['sha256']: raise BundleError(f'{file} is damaged: it does not match its checksum')
-    try:
-        with safe_open(file, 'pt') as f: res = {k: f.get_tensor(k) for k in f.keys()}
+    try: res = _tensors_of(file)
     except SafetensorError as e: raise BundleError(f'{file} is damaged: {e}') from e
     if {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()}!=declared['tensors']:
         raise BundleError(f'{file} holds other tensors than were saved: {sorted(res)}')
@@ -487,7 +492,8 @@ def load_recommender(
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
-    folder,device = Path(path),as_device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    own = 'cuda' if torch.cuda.is_available() else 'cpu'
+    folder,device = Path(path),as_device(own if device is None else device)
     for attempt in range(10):
         manifest = _read_manifest(folder)
         try: res = assemble(folder, manifest, read_files(folder, manifest))

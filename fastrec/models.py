@@ -8,6 +8,7 @@ __all__ = ['DotBias', 'DeepMF']
 # %% ../nbs/02_models.ipynb #df63db59
 from fastai.collab import *
 from fastai.tabular.all import *
+from .devices import need_memory
 from .labels import is_whole
 from .factors import *
 from .devices import making_weights
@@ -25,6 +26,16 @@ class DotBias(Dot, EmbeddingDotBias):
             for w in self.biases: nn.init.zeros_(w).requires_grad_(False)
 
 # %% ../nbs/02_models.ipynb #b22f4472
+def _need_room(n):
+    "Refuse to make a model of `n` bytes, which is made on the CPU, if there is no room"
+    need_memory(n, torch.device('cpu'), 'the model', 'pass fewer n_factors or layers, or free memory')
+
+@patch(cls_method=True)
+def n_bytes(cls:DotBias, n_factors, classes, **kwargs):
+    "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
+    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    return sum(map(len, classes.values()))*(int(n_factors)+1)*torch.get_default_dtype().itemsize
+
 @patch(cls_method=True)
 def from_classes(cls:DotBias,
     n_factors:int, # Length of a row of factors; 0 leaves only the biases
@@ -35,7 +46,7 @@ def from_classes(cls:DotBias,
     clip:bool=False, # Apply `y_range` by cutting off, in place of a sigmoid?
 )->DotBias:
     "`DotBias` for the users and items of `classes`"
-    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    _need_room(cls.n_bytes(n_factors, classes))
     (user,users),(item,items) = classes.items()
     res = cls(int(n_factors), len(users), len(items), y_range, mean, bias, clip)
     res.classes,res.user,res.item = classes,user,item
@@ -84,6 +95,21 @@ def _check_layers(layers, ps):
         raise ValueError(f'ps={ps!r} must have as many dropouts as there are layers, {len(layers)}')
     return [int(o) for o in layers]
 
+def _check_widths(n_factors):
+    "`n_factors`, one width or those of users and items, as two whole numbers"
+    wide = tuple(n_factors) if is_listy(n_factors) else (n_factors,n_factors)
+    if len(wide)!=2 or not all(is_whole(o, 1) for o in wide):
+        raise ValueError(f'n_factors={n_factors!r} must be one width above 0, or those of users and items')
+    return [int(o) for o in wide]
+
+@patch(cls_method=True)
+def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, **kwargs):
+    "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
+    wide = _check_widths(n_factors)
+    sizes = [sum(wide), *_check_layers(ifnone(layers, [50]), ps), 1]
+    n = sum(len(v)*k for v,k in zip(classes.values(), wide)) + sum((a+1)*b for a,b in zip(sizes, sizes[1:]))
+    return n*torch.get_default_dtype().itemsize
+
 # %% ../nbs/02_models.ipynb #0768228f
 @patch(cls_method=True)
 @delegates(TabularModel.__init__, but='n_cont,out_sz,bn_cont'.split(','))
@@ -97,11 +123,9 @@ def from_classes(cls:DeepMF,
 )->DeepMF:
     "`DeepMF` for the users and items of `classes`"
     (user,users),(item,items) = classes.items()
-    wide = tuple(n_factors) if is_listy(n_factors) else (n_factors,n_factors)
-    if len(wide)!=2 or not all(is_whole(o, 1) for o in wide):
-        raise ValueError(f'n_factors={n_factors!r} must be one width above 0, or those of users and items')
-    layers = _check_layers(ifnone(layers, [50]), kwargs.get('ps'))
-    res = cls([(len(users),int(wide[0])), (len(items),int(wide[1]))], layers, **kwargs)
+    wide,layers = _check_widths(n_factors),_check_layers(ifnone(layers, [50]), kwargs.get('ps'))
+    _need_room(cls.n_bytes(wide, classes, layers))
+    res = cls([(len(users),wide[0]), (len(items),wide[1])], layers, **kwargs)
     nn.init.constant_([o.bias for o in res.layers.modules() if getattr(o, 'bias', None) is not None][-1], mean)
     res.y_range,res.classes,res.user,res.item = y_range,classes,user,item
     return res

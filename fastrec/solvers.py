@@ -17,11 +17,11 @@ from .collab import *
 from .collab import infer_range
 from .training import *
 from .training import AgainstOnes,one_thread
-from .devices import Arithmetic,exact_device,exactly,seeded
+from .devices import Arithmetic,exact_device,exactly,need_memory,seeded
 from .frames import warn
 
 # %% ../nbs/04_solvers.ipynb #704e5244
-def check_solver(learn, n_factors, n_sweep, tol=None):
+def check_solver(learn, n_factors, n_sweep, tol=None, budget=2**18):
     "Refuse what a solver cannot begin with, before anything is touched"
     if not is_whole(n_sweep, 1): raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
     if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
@@ -30,6 +30,15 @@ def check_solver(learn, n_factors, n_sweep, tol=None):
     if learn.dls.train_ds.shard:
         raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the '
                          'dataloaders without shard=True')
+    _need_room(learn.dls.train_ds, exact_device(learn.dls.device), int(n_factors)+1, budget)
+
+def _need_room(ds, device, d, budget):
+    "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
+    sizes,budget = [len(v) for v in ds.classes.values()],budget if device.type=='cpu' else 2**22
+    if 16*d*d*min(max(sizes), budget) + 8*d*max(budget, len(ds)) < 2**24: return  # without counting
+    blocks = [(lengths,o) for lengths in (np.sort(ds.counts(k).numpy()) for k in (0,1)) for o in _cut(lengths, budget)]
+    most = max((o.stop-o.start)*(16*d*d + 4*d*int(lengths[o.stop-1])) for lengths,o in blocks)
+    need_memory(most, device, f'the equations of {d-1:,} factors', 'pass fewer n_factors, or free memory there')
 
 # %% ../nbs/04_solvers.ipynb #8148772f
 def can_go_on(model, n_factors):
@@ -69,12 +78,13 @@ def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
 
 @patch
 @exactly()
-def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs, implicit=False, start=None, finish=None):
+def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
+    implicit=False, start=None, finish=None, budget=2**18):
     """Improve a solver's model, `start` if it is one of ratings and fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(whole)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before"""
-    check_solver(self, n_factors, n_sweep, tol)
+    check_solver(self, n_factors, n_sweep, tol, budget)
     ds,start,before,device = solver_data(self),ifnone(start, self.model),self.fit_state(),self.dls.device
     goes_on = can_go_on(start, n_factors) and not implicit
     model = _copied(start) if goes_on else _new_model(self, ds, n_factors, implicit)
@@ -272,7 +282,7 @@ def fit_als(self:RecLearner,
 ):
     "Fit factors and biases by alternating least squares. A solver's model goes on where it is, if it has as many factors; any other is replaced"
     if not 0<=reg<math.inf or not math.isfinite(power): raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
-    self._solve(n_factors, partial(als_sweeps, reg=reg, power=power), n_sweep, tol, cbs)
+    self._solve(n_factors, partial(als_sweeps, reg=reg, power=power), n_sweep, tol, cbs, budget=2**15)
 
 # %% ../nbs/04_solvers.ipynb #69be9e65
 def _has_tail(y):

@@ -6,9 +6,9 @@
 __all__ = ['RecLearner', 'FusedAdam', 'RowRMSProp', 'Sweeps']
 
 # %% ../nbs/02a_training.ipynb #e8072a0e
-import inspect,threading
+import cloudpickle,errno,inspect,threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext,suppress
 from functools import cache
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.adam import adam
@@ -19,7 +19,7 @@ from .labels import *
 from .labels import is_whole
 from .dls import *
 from .factors import *
-from .devices import Draws,exactly,trainable
+from .devices import Draws,as_device,exactly,trainable
 from .predict import *
 from .predict import need_stars,predict_codes
 from .models import *
@@ -99,12 +99,21 @@ class RecLearner(Recommends, Learner):
         cb = getattr(self, 'gather_preds', None)
         if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim: cb.preds = cb.preds[None]
 
+    def to(self, device=None, *args, **kwargs):
+        "Move the model, as PyTorch's `to` does. `ValueError` for a device that isn't there"
+        if device is not None and not isinstance(device, (torch.dtype,Tensor)): device = as_device(device)
+        return self.model.to(device, *args, **kwargs)
+
+    def cuda(self, device=None): return self.to(ifnone(device, 'cuda'))
+
     def to_detach(self, b, cpu=True, gather=True): return super().to_detach(b, cpu and not self.stay, gather)
 
     def _bn_bias_state(self, with_bias):
         return super()._bn_bias_state(with_bias) + [self.opt.state[p] for p in self.model.biases if with_bias]
 
-    def __getstate__(self): return {k:v for k,v in super().__getstate__().items() if k!='_listening'}
+    def __getstate__(self):
+        learn,state = getattr(_exported, 'now', (None,None))
+        return state if learn is self else {k:v for k,v in super().__getstate__().items() if k!='_listening'}
 
 # %% ../nbs/02a_training.ipynb #3f7ff06f
 @patch
@@ -184,13 +193,36 @@ def validation_context(self:RecLearner, *args, **kwargs):
     return ContextManagers([self._kept_record(), Learner.validation_context(self, *args, **kwargs)])
 
 # %% ../nbs/02a_training.ipynb #22a0607b
+_no_space = (errno.ENOSPC,errno.EFBIG,errno.EDQUOT)
+
+@contextmanager
+def _whole_file(file):
+    "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f'{file.parent}, where {file.name} would go, is not a folder: make it first, or choose another')
+    if file.exists() and not file.is_file():  # a device would be replaced
+        raise FileExistsError(f'{file} is a folder or a device, which no file can take the place of: choose another name')
+    part = file.with_name(f'{file.name}.part')
+    f = open(part, 'wb')
+    try:
+        with f: yield f
+        part.replace(file)
+    except BaseException as e:
+        with suppress(OSError): part.unlink()
+        why = e.__context__ if isinstance(e.__context__, OSError) else e
+        if getattr(why, 'errno', None) not in _no_space and 'inline_container' not in str(e): raise
+        raise OSError(f'{file} could not be written, the disk may be full: {str(why).splitlines()[0]}') from e
+
+# %% ../nbs/02a_training.ipynb #45a30c98
 @patch
+@delegates(save_model)
 def save(self:RecLearner, file, **kwargs):
-    "As fastai's, but the file gets its name only when it's whole"
+    "As fastai's, but the file gets its name only when it's whole. `OSError` if it can't be written"
     if not isinstance(file, (str,Path)) or rank_distrib():
         return Learner.save(self, file, **kwargs)  # of several processes only the first writes
-    part = Learner.save(self, f'{file}.part', **kwargs)
-    return part.replace(part.with_name(part.name[:-len('.part.pth')]+'.pth'))
+    file = join_path_file(file, self.path/self.model_dir, ext='.pth')
+    with _whole_file(file) as f: save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
+    return file
 
 @patch
 def load(self:RecLearner, file, device=None, **kwargs):
@@ -202,6 +234,26 @@ def load(self:RecLearner, file, device=None, **kwargs):
         raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the '
                          'same arguments and labels, '
                          f'or use save_recommender and load_recommender, which keep the model itself ({str(e).splitlines()[-1].strip()[:200]})') from e
+
+# %% ../nbs/02a_training.ipynb #e69d00df
+_exported = threading.local()
+
+@contextmanager
+def _pickled_as(learn, state):
+    "Meanwhile a pickle that this thread makes holds `state` for `learn`, whoever refers to it"
+    _exported.now = learn,state
+    try: yield
+    finally: del _exported.now
+
+@patch
+def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickle_protocol=2):
+    "As fastai's, without ratings and optimizer, but this learner stays as it is, and the file gets its name only when it's whole"
+    if rank_distrib(): return
+    rest = copy(self)
+    rest._end_cleanup()
+    vars(rest).update(dls=self.dls.new_empty(), opt=None)
+    with _whole_file(self.path/fname) as f,_pickled_as(self, rest.__getstate__()),warnings.catch_warnings(action='ignore'):
+        torch.save(self, f, pickle_module=pickle_module, pickle_protocol=pickle_protocol)
 
 # %% ../nbs/02a_training.ipynb #2c8deb89
 @cache

@@ -68,6 +68,30 @@ def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match='is not a folder'): movielens('ml-100k', tmp_path/'nowhere')
     with pytest.raises(ValueError, match="'ml-3m' is not a MovieLens release; there are ml-latest-small"): movielens('ml-3m')
 
+needs_no_home = """
+import sys
+from fastrec.data import movielens
+print(len(movielens('ml-100k', sys.argv[1])))
+try: movielens('ml-100k')
+except OSError as e: print(e)
+"""
+
+@pytest.mark.skipif(sys.platform!='linux', reason='by a folder in which nobody can write, not even root')
+@pytest.mark.parametrize('name', ['HOME','FASTAI_HOME'])
+def test_without_a_home(tmp_path, name):
+    env = {k: v for k,v in os.environ.items() if k!='FASTAI_HOME'} | {name: '/proc/nowhere', 'MPLCONFIGDIR': str(tmp_path/'mpl')}
+    res = subprocess.run([sys.executable, '-c', needs_no_home, write_release(tmp_path, 'ml-100k')], env=env, capture_output=True, text=True)
+    assert not res.returncode, res.stderr
+    read,error = res.stdout.splitlines()
+    home = dict(HOME='~/.fastai', FASTAI_HOME='/proc/nowhere')[name]
+    assert read==str(len(rows)) and error.startswith(f"fastai's folder {home} cannot be written ([Errno 2] No such file or directory: '/proc/nowhere")
+    assert error.endswith('set the environment variable FASTAI_HOME to one that can, or pass path=, the folder that ml-100k was unpacked to')
+
+def test_a_data_folder_that_cannot_be_written(server, monkeypatch):
+    def refuse(*args, **kwargs): raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(data.tempfile, 'mkdtemp', refuse)
+    with pytest.raises(OSError, match='cannot be written .*Permission denied.*FASTAI_HOME'): movielens('ml-1m')
+
 def test_titles_that_look_told_apart():
     titles = distinct_titles(pd.Series({1:'A', 2:'A', 7:'A [1]', 9:'B'}))
     assert titles.is_unique and titles[9]=='B' and titles[2]=='A [2]'

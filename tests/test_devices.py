@@ -465,10 +465,27 @@ def test_solvers_cut_few_blocks_for_a_gpu():
 def test_a_device_that_is_not_there(device, tmp_path):
     dls = RecDataLoaders.from_df(frame(), seed=1, bs=64, device='cpu')
     saved = learner(dls, n_factors=3).save_recommender(tmp_path/'saved')
-    for f in (lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device)):
-        with pytest.raises(ValueError, match=f"device='{device}' is (none to compute on|not there).*pass") as e: f()
+    learn = learner(dls, n_factors=3)
+    asks = [lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device), lambda: learn.to(device), lambda: learn.to(device=device)]
+    for f in asks+[learn.cuda]*(device=='mps' and not torch.cuda.is_available()):
+        with pytest.raises(ValueError, match="device='(%s|cuda)' is (none to compute on|not there).*pass" % device) as e: f()
         assert len(str(e.value).splitlines())==1
-    assert dls.device==torch.device('cpu')
+    assert dls.device==torch.device('cpu')==learn.model.mean.device
+
+@pytest.mark.parametrize('device', ['',0,[],False], ids=['nothing','index','list','flag'])
+def test_what_names_no_device(device, tmp_path):
+    "Only `None` leaves it to us. A whole number is that of a GPU"
+    if device==0 and torch.accelerator.is_available(): pytest.skip('there is a device 0')
+    dls = loaders('cpu')
+    learn = learner(dls, n_factors=3)
+    saved = learn.save_recommender(tmp_path/'saved')
+    for f in (lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device), lambda: learn.to(device)):
+        with pytest.raises(ValueError, match='is none to compute on'): f()
+
+def test_models_move_as_in_pytorch():
+    learn = learner(loaders('cpu'), n_factors=3)
+    assert learn.to('cpu') is learn.model and learn.to(torch.float64).u_weight.weight.dtype==torch.float64
+    assert learn.to('cpu', torch.float32).u_weight.weight.dtype==torch.float32
 
 @both
 def test_another_device_of_that_kind_is_not_there(device):

@@ -1,7 +1,10 @@
 """Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
-import dateutil.tz,datetime,decimal,json,multiprocessing,os,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
+import cloudpickle,dateutil.tz,datetime,decimal,json,multiprocessing,os,pickle,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 from fastai.learner import load_learner
 from conftest import quietly
@@ -368,21 +371,26 @@ def test_a_failed_save_whose_files_cannot_be_removed(saved, tmp_path, monkeypatc
 
 posix = pytest.mark.skipif(os.name!='posix', reason='by the limits and owners that POSIX knows')
 
+@contextmanager
+def full_disk(room=2000):
+    "No file may have more than `room` bytes"
+    import resource
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room,limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
 @posix
 def test_disk_full(saved, tmp_path):
     "A save for which there is no room leaves the one before"
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
     before = sorted((o.name,o.stat().st_size) for o in folder.iterdir())
     rec = load_recommender(folder)
-    import resource
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000,limits[1]))
-        with pytest.raises(OSError, match='could not be written|too large'): rec.save_recommender(folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with full_disk(),pytest.raises(OSError, match='could not be written|too large'): rec.save_recommender(folder)
     assert sorted((o.name,o.stat().st_size) for o in folder.iterdir())==before and same(load_recommender(folder).recommend(), rec.recommend())
 
 @posix
@@ -409,6 +417,7 @@ ready()
 for k in range(10**6): recs[k%2].save_recommender(sys.argv[3])
 '''
 trainer = '''
+from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 from fastrec.all import *
 learn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=120, n_ratings=2000), seed=1, bs=512, path=sys.argv[1]), 200)
@@ -489,6 +498,66 @@ def test_pickle_for_those_who_accept_it(ratings, tmp_path):
     learn.export('l.pkl')
     with pytest.warns(UserWarning, match='pickle'): loaded = load_learner(tmp_path/'l.pkl')
     assert np.allclose(loaded.predict_grid(), learn.predict_grid())
+
+def exporting(tmp_path):
+    "A learner that has been trained, and an export and weights of it in `tmp_path`"
+    learn = small()
+    learn.path = tmp_path
+    with learn.no_logging(): learn.fit(1)
+    learn.export('l.pkl')
+    return learn,learn.save('w')
+
+def test_an_export_leaves_the_learner_alone(tmp_path):
+    learn,_ = exporting(tmp_path)
+    held,opt,lists = learn.dls,learn.opt,learn.recommend(n=2)
+    class Slow(Callback):
+        "Asks the learner while it is pickled, and fails when told to"
+        asked,fails = 0,False
+        def __getstate__(self):
+            rec = self.learn
+            with ThreadPoolExecutor(1) as pool: assert same(pool.submit(rec.recommend, n=2).result(), lists) and len(rec.dls.train_ds)
+            Slow.asked += 1
+            if Slow.fails: raise TypeError('cannot be pickled')
+            return {'learn': rec}
+    learn.add_cb(Slow())
+    learn.export('l.pkl', pickle_module=cloudpickle)
+    Slow.fails = True
+    with pytest.raises(TypeError, match='cannot be pickled'): learn.export('l.pkl', pickle_module=cloudpickle)
+    with pytest.raises(FileNotFoundError, match='nowhere, where l.pkl would go, is not a folder'): learn.export('nowhere/l.pkl')
+    with pytest.raises(FileExistsError, match='models is a folder or a device'): learn.export('models')
+    assert learn.dls is held and learn.opt is opt and Slow.asked==2 and same(learn.recommend(n=2), lists)
+    Slow.fails = False
+    loaded = load_learner(tmp_path/'l.pkl')
+    assert not len(loaded.dls.train_ds) and loaded.opt is None and all(cb.learn is loaded for cb in loaded.cbs)
+    assert same(loaded.recommend(n=2, exclude_seen=False), learn.recommend(n=2, exclude_seen=False))
+    assert sorted(o.name for o in tmp_path.iterdir())==['l.pkl','models']
+    learn.remove_cbs(Slow)
+    assert len(pickle.loads(pickle.dumps(learn)).dls.train_ds)==len(held.train_ds)  # a pickle that is no export has the ratings
+
+@posix
+def test_an_export_replaces_nothing_but_files(tmp_path):
+    "A pipe, as a device, is there for others"
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(FileExistsError, match='pipe is a folder or a device'): small(path=tmp_path).export('pipe')
+    assert (tmp_path/'pipe').is_fifo() and len([*tmp_path.iterdir()])==1
+
+@posix
+def test_exports_and_weights_on_a_full_disk(tmp_path):
+    learn,file = exporting(tmp_path)
+    before = {o: o.read_bytes() for o in (tmp_path/'l.pkl',file)}
+    with full_disk():
+        with pytest.raises(OSError, match=r'l\.pkl could not be written, the disk may be full: .*too large'): learn.export('l.pkl')
+        with pytest.raises(OSError, match=r'w\.pth could not be written, the disk may be full: .*too large'): learn.save('w')
+    assert {o: o.read_bytes() for o in tmp_path.rglob('*.*')}==before and len(learn.dls.train_ds)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='elsewhere names of files are text')
+def test_folders_whose_names_are_no_text(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path)+b'/\xff\xfe'))
+    folder.mkdir()
+    learn,_ = exporting(folder)
+    learn.load('w')
+    loaded = load_recommender(learn.save_recommender(folder/'saved'), 'cpu')
+    assert same(loaded.recommend(), learn.recommend()) and len(load_learner(folder/'l.pkl').recommend(n=1, exclude_seen=False))
 
 def test_checkpoints_load_without_code(ratings, tmp_path, monkeypatch):
     learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, path=tmp_path))

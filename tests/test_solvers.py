@@ -366,3 +366,29 @@ def test_thompson_draws(bayes):
     with pytest.raises(ValueError, match='there are draws 0 to'): learn.recommend(draw=1000)
     with pytest.raises(ValueError, match='one or the other'): learn.recommend(z=1., draw=1)
     with pytest.raises(ValueError, match='fit it with fit_bayes'): dot_learner(learn.dls).recommend(draw=1)
+
+# ------------------------------------------------------------------ more than there is room for
+@pytest.mark.parametrize('fit,what', [
+    (lambda l: l.fit_als(100_000), 'the equations of 100,000 factors'), (lambda l: l.fit_ials(100_000), 'the equations of 100,000 factors'), (lambda l: l.fit_bayes(100_000), 'the equations of 100,000 factors'),
+    (lambda l: l.fit_als(10**20), 'the equations'), (lambda l: l.fit_bayes(4, 10**7, n_draws=10**6), '1,000,000 draws')], ids=range(5))
+def test_more_than_there_is_room_for(dls, fit, what, monkeypatch):
+    "The learner is as it was"
+    learn = dot_learner(dls, 3)
+    before,model = learn.predict_grid(),learn.model
+    monkeypatch.setattr('fastrec.devices.memory_there', lambda: 10**9)
+    with pytest.raises(ValueError, match=f'cpu has no room for {what}.*, .*: pass fewer n_.*It has 1.0 GB'): fit(learn)
+    assert learn.model is model and learn.predict_grid().equal(before) and learn.n_fits==0
+    with learn.no_logging(): learn.fit_als(3, 1)
+
+@pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), lambda l, k: l.fit_ials(k, 1), lambda l, k: l.fit_bayes(k, 1, burn=0)], ids=['als','ials','bayes'])
+def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
+    learn,told,made = dot_learner(RecDataLoaders.from_df(ratings, seed=1)),[],[]
+    monkeypatch.setattr('fastrec.solvers.need_memory', lambda n, *args: told.append(n))
+    bmm = torch.bmm
+    def watched(a, b):
+        made.append((len(a)*a.shape[1]*b.shape[2],a.numel()))
+        return bmm(a, b)
+    monkeypatch.setattr(torch, 'bmm', watched)
+    with learn.no_logging(): fit(learn, 200)
+    most = max(16*n+4*z for n,z in made)
+    assert .95*most<max(told)<1.05*most

@@ -34,7 +34,7 @@ def _need_room(n):
 def n_bytes(cls:DotBias, n_factors, classes, **kwargs):
     "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
     if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
-    return sum(map(len, classes.values()))*(int(n_factors)+1)*torch.get_default_dtype().itemsize
+    return sum(map(len, classes.values()))*(int(n_factors)+1)*4
 
 @patch(cls_method=True)
 def from_classes(cls:DotBias,
@@ -108,7 +108,7 @@ def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, **kwargs):
     wide = _check_widths(n_factors)
     sizes = [sum(wide), *_check_layers(ifnone(layers, [50]), ps), 1]
     n = sum(len(v)*k for v,k in zip(classes.values(), wide)) + sum((a+1)*b for a,b in zip(sizes, sizes[1:]))
-    return n*torch.get_default_dtype().itemsize
+    return 4*n
 
 # %% ../nbs/02_models.ipynb #0768228f
 @patch(cls_method=True)

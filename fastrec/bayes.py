@@ -7,11 +7,12 @@ __all__ = []
 
 # %% ../nbs/04a_bayes.ipynb #43a6968e
 from collections import deque
+from functools import cache
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
 from .labels import is_whole
-from .frames import as_frame,side_columns,warn,warnings_as
+from .frames import as_frame,side_columns,warn
 from .dls import *
 from .factors import *
 from .devices import exact_device,exactly,need_memory,seeded
@@ -38,11 +39,19 @@ def _draw_prior(rows, arith, beta0=2.):
     return n*mean/(beta0+n) + _upper_solve(arith.cholesky((beta0+n)*precision), arith.randn(k, 1))[:,0],precision
 
 # %% ../nbs/04a_bayes.ipynb #6c234eab
+@cache
+def _hear_of_csr():
+    "PyTorch says once in a process that sparse matrices by rows are a beta: have it say so to nobody"
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Sparse CSR')
+        torch.zeros(1, 1).to_sparse_csr()
+
 class _Columns:
     "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
-        with warnings_as('ignore', 'Sparse CSR'): self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()  # which PyTorch calls a beta
+        _hear_of_csr()
+        self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()
         self.lam,self.few = lam,d<=n
         self.beta,self.mean = (torch.zeros(o, k, dtype=x.dtype, device=x.device) for o in (d,n))
         self.gram = self._gram(min(n, d))

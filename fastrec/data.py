@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from contextlib import contextmanager,suppress
 from fastai.data.all import *
 from .frames import *
-from .frames import as_frame,as_times,split_column,warn,warnings_as
+from .frames import as_frame,as_times,read_table,split_column,warn
 from .labels import is_whole,need_choice
 
 # %% ../nbs/00_data.ipynb #09623402
@@ -30,8 +30,8 @@ def _parse_ratings(file, sep, header):
     names = [o for c in _dtypes for o in (c, f'_{c}')][:-1] if sep=='::' else list(_dtypes)
     with open(file, encoding='latin-1') as f:
         if header and f.readline().rstrip('\n')!=header: raise ValueError('header')
-    with warnings_as('error', category=pd.errors.ParserWarning):
-        df = pd.read_csv(file, sep=sep[0], names=names, header=0 if header else None, index_col=False, quoting=csv.QUOTE_NONE, dtype=_dtypes)
+    header = 0 if header else None
+    df = read_table(file, sep=sep[0], names=names, header=header, quoting=csv.QUOTE_NONE, dtype=_dtypes)
     if sep=='::' and df[names[1::2]].notna().any(axis=None): raise ValueError('separator')
     df = df[list(_dtypes)]
     ok = (df.user>=0) & (df['item']>=0) & df.rating.between(.5,5) & (df.timestamp>=0)

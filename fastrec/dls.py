@@ -16,7 +16,7 @@ from .frames import *
 from pandas.io.common import get_handle
 from .frames import as_frame,as_ratings,as_seconds,check_each,check_place,check_repeats,check_scale,check_times
 from .frames import check_reserved,items_beside,need_columns,need_flags,need_whole,pick_columns,role_of,rows_to_keep,told_apart
-from .frames import warn,warnings_as
+from .frames import read_table,warn
 from .labels import encode_column,need_package,which_process
 
 # %% ../nbs/01_dls.ipynb #994c46b4
@@ -332,15 +332,14 @@ def _read_csv(csv, id_names, given):
         raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
-    usual = dict(encoding=encoding, keep_default_na=False, na_values=[''], index_col=False)
+    usual = dict(encoding=encoding, keep_default_na=False, na_values=[''])
     kwargs = usual | _layout(data, encoding, given) | given
-    def read(**more):
-        with warnings_as('error', category=pd.errors.ParserWarning): return pd.read_csv(io.BytesIO(data), **kwargs|more)
+    def read(**more): return read_table(io.BytesIO(data), **kwargs|more)
     try:
         roles = {c: role_of(c)[0] for c in read(nrows=9).columns}
         ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item','title') or role is None and k<2]
         df = read(**{} if 'dtype' in given else dict(dtype={c: str for c in ids}))
-    except (ValueError,pd.errors.ParserWarning) as e:
+    except ValueError as e:
         how = f'it is not {encoding}: name another encoding' if isinstance(e, UnicodeDecodeError) else 'say how it is written'
         raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: {how}, as in from_csv(..., sep=";", header=None, '
                          'encoding="latin-1")') from e

@@ -6,10 +6,9 @@
 __all__ = ['distinct_titles', 'check_ratings']
 
 # %% ../nbs/00b_frames.ipynb #f423e512
-import re,threading,warnings
+import re,warnings
 from unicodedata import normalize
 from numbers import Integral,Real
-from contextlib import contextmanager
 from contextvars import ContextVar
 import numpy as np,pandas as pd
 from pandas.tseries.api import guess_datetime_format
@@ -32,16 +31,6 @@ def listened(f, *args, errors=()):
     finally: _told.reset(token)
     return res,told,error
 
-# %% ../nbs/00b_frames.ipynb #d5052e87
-_filters = threading.RLock()
-
-@contextmanager
-def warnings_as(action, message='', category=Warning):
-    "Warnings that begin with `message` and are of `category` as `action` says, 'error' or 'ignore', for one thread at a time"
-    with _filters,warnings.catch_warnings():
-        warnings.filterwarnings(action, message, category)
-        yield
-
 # %% ../nbs/00b_frames.ipynb #841c855f
 def plain(col):
     "`col`, a Series or an Index, in pandas' own types where it is of Arrow's, nullable or sparse ones"
@@ -57,6 +46,15 @@ def plain(col):
     elif (own := getattr(dtype, 'numpy_dtype', None)) is not None: res = col.astype('float64' if col.isna().any() else own)
     else: return col
     return pd.Series(res, col.index, name=col.name) if isinstance(col, pd.Series) else pd.Index(res, name=col.name)
+
+# %% ../nbs/00b_frames.ipynb #c41e71e5
+def read_table(file, sep=',', index_col=None, **kwargs):
+    "`pd.read_csv`, but `ValueError` where rows are longer than the header"
+    if isinstance(sep, str) and len(sep)>1 and sep!=r'\s+': kwargs.setdefault('engine', 'python')
+    df = pd.read_csv(file, sep=sep, index_col=index_col, **kwargs)
+    if index_col is None and not isinstance(df.index, pd.RangeIndex):
+        raise ValueError('rows have more fields than the header, or one more separator at their end')
+    return df
 
 # %% ../nbs/00b_frames.ipynb #69878e29
 def type_name(data):

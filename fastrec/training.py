@@ -20,7 +20,6 @@ from .labels import is_whole
 from .dls import *
 from .factors import *
 from .devices import Draws,as_device,exactly,trainable
-from .frames import warnings_as
 from .predict import *
 from .predict import need_stars,predict_codes
 from .models import *
@@ -253,7 +252,7 @@ def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickl
     rest = copy(self)
     rest._end_cleanup()
     vars(rest).update(dls=self.dls.new_empty(), opt=None)
-    with _whole_file(self.path/fname) as f,_pickled_as(self, rest.__getstate__()),warnings_as('ignore'):
+    with _whole_file(self.path/fname) as f,_pickled_as(self, rest.__getstate__()):
         torch.save(self, f, pickle_module=pickle_module, pickle_protocol=pickle_protocol)
 
 # %% ../nbs/02a_training.ipynb #2c8deb89

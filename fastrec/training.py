@@ -10,7 +10,6 @@ import cloudpickle,errno,inspect,threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext,suppress
 from functools import cache
-from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.adam import adam
 from fastai.callback.all import *
 from fastai.collab import *
@@ -437,12 +436,14 @@ def _works_by_hand(self:RecLearner):
     plain = all(is_plain(e) for es in m.tables for e in es)
     return own and plain and not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
 
+_draw_nothing = {DotBias,DeepMF,Embedding,nn.Embedding,nn.ModuleList,nn.Sequential,LinBnDrop,nn.Linear,nn.BatchNorm1d,nn.ReLU,SigmoidRange,
+                 TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,SkipToEpoch}
+
 @patch
 def _may_draw(self:RecLearner):
-    "May a part of the model, or a callback, draw random numbers in training? Those that others have written may"
+    "May a part of the model, or a callback, draw random numbers in training? All may but those that are known not to"
     parts = [*self.model.modules(), *self.cbs]
-    known = all(type(o).__module__.split('.')[0] in ('torch','fastai','fastrec') for o in parts)
-    return not known or any(isinstance(o, (_DropoutNd,nn.RReLU,MixUp,CutMix)) for o in parts)
+    return not all(type(o) in _draw_nothing or type(o) is nn.Dropout and not o.p for o in parts)
 
 def _has_hooks(m, names=''):
     "Does the module `m`, or what PyTorch knows of all modules, hold hooks?"

@@ -6,7 +6,7 @@ from fastai.callback.all import (Callback,GradientAccumulation,GradientClip,Save
 from fastai.learner import Learner,Recorder
 from fastai.optimizer import Adam,OptimWrapper
 from torch import nn
-from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecLearner,RowRMSProp,dot_learner,learner,load_learner,partial,sample_ratings)
+from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecLearner,RowRMSProp,dot_learner,learner,load_learner,nn_learner,partial,sample_ratings)
 
 class StockLoop(RecLearner):
     "fastai's way with a batch"
@@ -273,6 +273,22 @@ def test_fits_in_two_threads(ratings, two_threads):
     alone = list(map(fitted, learners()))
     with ThreadPoolExecutor(4) as pool: together = list(pool.map(fitted, learners()))
     assert all(torch.equal(a, b) for a,b in zip(alone, together)) and torch.get_num_threads()==2
+
+@pytest.mark.parametrize('what', ['module','callback'])
+def test_whatever_draws_follows_from_the_seed(ratings, what):
+    "Also where the module or the callback is not known to draw"
+    class Look(Callback):
+        run_valid = False
+        def before_batch(self): drawn[-1].append(torch.rand(()).item())
+    drawn,ends = [],[]
+    for k in range(2):
+        learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1, bs=256), 4)
+        if what=='module': learn.model.layers[0].append(nn.RReLU())
+        torch.manual_seed(k)
+        drawn.append([])
+        with learn.no_bar(),learn.no_logging(): learn.fit(1, cbs=Look() if what=='callback' else None)
+        ends.append(weights(learn))
+    assert torch.equal(*ends) and drawn[0]==drawn[1] and len(set(drawn[0]))==len(drawn[0])
 
 # ------------------------------------------------------------------ a GPU
 @pytest.mark.cuda

@@ -13,7 +13,7 @@ demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make de
 
 test: $(VENV)/.dev  ## the notebooks, then the tests beside them
 	$(BIN)/nbdev-test --do-print --n-workers 2
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 sync: $(VENV)/.dev  ## modules, README.md and CONTRIBUTING.md from the notebooks
 	$(BIN)/nbdev-clean

@@ -27,7 +27,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'fastrec.bayes._check_sampling': ('bayes.html#_check_sampling', 'fastrec/bayes.py'),
                                'fastrec.bayes._draw_prior': ('bayes.html#_draw_prior', 'fastrec/bayes.py'),
                                'fastrec.bayes._features': ('bayes.html#_features', 'fastrec/bayes.py'),
-                               'fastrec.bayes._hear_of_csr': ('bayes.html#_hear_of_csr', 'fastrec/bayes.py'),
                                'fastrec.bayes._implicit': ('bayes.html#_implicit', 'fastrec/bayes.py'),
                                'fastrec.bayes._is_posterior': ('bayes.html#_is_posterior', 'fastrec/bayes.py'),
                                'fastrec.bayes._last_draw': ('bayes.html#_last_draw', 'fastrec/bayes.py'),

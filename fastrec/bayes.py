@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../nbs/04a_bayes.ipynb #43a6968e
 from collections import deque
-from functools import cache
 from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import *
@@ -39,18 +38,14 @@ def _draw_prior(rows, arith, beta0=2.):
     return n*mean/(beta0+n) + _upper_solve(arith.cholesky((beta0+n)*precision), arith.randn(k, 1))[:,0],precision
 
 # %% ../nbs/04a_bayes.ipynb #6c234eab
-@cache
-def _hear_of_csr():
-    "PyTorch says once in a process that sparse matrices by rows are a beta: have it say so to nobody"
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Sparse CSR')
-        torch.zeros(1, 1).to_sparse_csr()
+with warnings.catch_warnings():  # PyTorch says once in a process that these matrices are a beta; here, for a thread would change others' filters
+    warnings.filterwarnings('ignore', 'Sparse CSR')
+    torch.zeros(1, 1, device='cpu').to_sparse_csr()
 
 class _Columns:
     "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
-        _hear_of_csr()
         self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()
         self.lam,self.few = lam,d<=n
         self.beta,self.mean = (torch.zeros(o, k, dtype=x.dtype, device=x.device) for o in (d,n))

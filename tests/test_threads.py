@@ -1,5 +1,6 @@
 """Requests in several threads give what they give alone, bit for bit. FASTREC_REQUESTS says how many each of the eight threads makes"""
-import os,random,sys,threading,warnings
+import ast,os,random,sys,threading,warnings
+from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from fastrec import predict
 from fastrec.all import Callback,DeepMF,RecDataLoaders,Vocab,check_ratings,learner,load_recommender,nn_learner
@@ -127,6 +128,12 @@ def test_filters_of_warnings_stay(ratings, tmp_path):
         with learn.no_bar(),learn.no_logging(): learn.fit_bayes(2, 3, side='implicit')
     in_threads(read)
     assert warnings.filters==before
+
+def test_no_function_changes_the_filters():
+    "`catch_warnings` puts back what it found: two threads inside at once leave the filters of one of them"
+    for file in Path(predict.__file__).parent.rglob('*.py'):
+        for f in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if isinstance(f, ast.FunctionDef): assert 'catch_warnings' not in ast.unparse(f), f'{file.name}, {f.name}'
 
 def test_what_is_said_is_heard_by_who_asks():
     "`check_ratings` tells of its own frame, and leaves the warnings of others where they were"

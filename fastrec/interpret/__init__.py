@@ -1,0 +1,1 @@
+"""What has been learned, in tables and pictures"""

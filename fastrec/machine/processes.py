@@ -6,10 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/machine/97_processes.ipynb #21888e47
-import atexit,hashlib,os,sys
+import atexit,os,sys
 import torch
-from fastai.collab import *
-from fastai.tabular.all import *
 from ..data.checks import need_package
 
 # %% ../../nbs/machine/97_processes.ipynb #1571bda2
@@ -35,28 +33,3 @@ def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is but one"
     if part[1]>1:
         for t in tensors: torch.distributed.all_reduce(t)
-
-# %% ../../nbs/machine/97_processes.ipynb #35a7c43f
-def _digest(ds):
-    "A short text that tells ratings and labels, those that all processes should have, from others"
-    res = hashlib.blake2b(digest_size=8)
-    for t in ds.shard.counts if ds.shard else (ds.x,ds.y): res.update(np.ascontiguousarray(t.cpu().numpy()))
-    for v in ds.classes.values(): res.update(pd.util.hash_pandas_object(pd.Index(v.labels), index=False).to_numpy())
-    return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
-
-def agree(learn, part):
-    "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
-    about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
-             'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
-    for what,theirs in ((k, [o[k] for o in from_all(part, about)]) for k in about):
-        if len({*theirs})>1:
-            raise ValueError(f'the processes differ in their {what} '
-                             f'({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
-                                              'build them from the same frame in the same order, with the same seed for from_df')
-    batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
-    fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
-    if fewest<part[1]:
-        raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at '
-                         'least: take fewer processes, or a larger bs')
-    for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
-    return from_all(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]

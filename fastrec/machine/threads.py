@@ -8,9 +8,8 @@ __all__ = []
 # %% ../../nbs/machine/98_threads.ipynb #c395211b
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from fastai.collab import *
-from fastai.tabular.all import *
-from fastai.callback.all import *
+from contextlib import contextmanager
+import torch
 
 # %% ../../nbs/machine/98_threads.ipynb #157b9217
 _counts = threading.Lock()

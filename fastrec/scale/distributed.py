@@ -6,13 +6,39 @@
 __all__ = []
 
 # %% ../../nbs/scale/90_distributed.ipynb #cdd66266
+import hashlib
 from contextlib import ExitStack
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.dot import Dot
 from ..fit.training import RecLearner
 from .blocks import ShareBlocks
-from ..machine.processes import add_up,agree,from_all,which_process
+from ..machine.processes import add_up,from_all,which_process
+
+# %% ../../nbs/scale/90_distributed.ipynb #35a7c43f
+def _digest(ds):
+    "A short text that tells ratings and labels, those that all processes should have, from others"
+    res = hashlib.blake2b(digest_size=8)
+    for t in ds.shard.counts if ds.shard else (ds.x,ds.y): res.update(np.ascontiguousarray(t.cpu().numpy()))
+    for v in ds.classes.values(): res.update(pd.util.hash_pandas_object(pd.Index(v.labels), index=False).to_numpy())
+    return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
+
+def _agree(learn, part):
+    "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
+    about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
+             'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
+    for what,theirs in ((k, [o[k] for o in from_all(part, about)]) for k in about):
+        if len({*theirs})>1:
+            raise ValueError(f'the processes differ in their {what} '
+                             f'({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
+                                              'build them from the same frame in the same order, with the same seed for from_df')
+    batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
+    fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
+    if fewest<part[1]:
+        raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at '
+                         'least: take fewer processes, or a larger bs')
+    for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
+    return from_all(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
 
 # %% ../../nbs/scale/90_distributed.ipynb #197ce918
 class _ShareGradients(Callback):
@@ -102,7 +128,7 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
         return
     blocks = self._takes_blocks(blocks)
     sets,seed = [o.dataset for o in self.dls.loaders][:1 if self.dls.train_ds.shard else None],self.seed
-    self.seed = agree(self, part)
+    self.seed = _agree(self, part)
     quiet = ExitStack()
     if part[0]:
         for o in (self.no_bar(),self.no_logging()): quiet.enter_context(o)

@@ -5,7 +5,7 @@ from contextlib import redirect_stderr,redirect_stdout
 from io import StringIO
 from report import Report,settings
 from fastrec.all import *
-from fastrec.predict import predict_codes,_std
+from fastrec.answer.predict import predict_codes,_std
 from time_to_rmse import Split,cornac,lenskit,myfm,surprise
 warnings.simplefilter('ignore')
 

@@ -2,7 +2,7 @@
 import itertools,warnings
 from report import Report,settings
 from fastrec.all import *
-from fastrec.predict import Seen
+from fastrec.answer.recommender import Seen
 import implicit,scipy.sparse as sp
 warnings.simplefilter('ignore')
 

@@ -1,10 +1,11 @@
 """Everything for interactive use: `from fastrec.all import *`"""
 from fastai.collab import *
 from fastai.tabular.all import *
-from fastrec.machine.devices import *
-from fastrec.machine.random import *
-from fastrec.machine.processes import *
-from fastrec.machine.threads import *
+from fastrec.base.checks import *
+from fastrec.base.devices import *
+from fastrec.base.random import *
+from fastrec.base.processes import *
+from fastrec.base.threads import *
 from fastrec.data.movielens import *
 from fastrec.data.sample import *
 from fastrec.data.splitters import *
@@ -23,7 +24,6 @@ from fastrec.data.findings import *
 from fastrec.data.sides import *
 from fastrec.data.text_files import *
 from fastrec.data.parquet import *
-from fastrec.data.checks import *
 from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *

@@ -10,7 +10,7 @@ from fastai.metrics import mae
 from conftest import release_path
 from test_metrics import as_first_version
 from fastrec.all import RecDataLoaders,RecInterpretation,cross_validate,dot_learner,k_folds,load_recommender,movielens,sample_ratings
-from fastrec.predict import _ials_defaults
+from fastrec.models.foldin import _ials_defaults
 
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
 

@@ -67,20 +67,20 @@ def test_biases_are_not_decayed(dls):
     *((lambda d, n=n, f=f: f(d, n_factors=n), 'more than a petabyte') for n in (2**62,10**20,10**400) for f in (dot_learner,nn_learner))], ids=range(9))
 def test_more_than_there_is_room_for(dls, make, size, monkeypatch):
     "Nothing is made of a model that is too large"
-    monkeypatch.setattr('fastrec.devices.memory_there', lambda: 3*10**9)
+    monkeypatch.setattr('fastrec.base.devices.memory_there', lambda: 3*10**9)
     for arch in (DotBias,DeepMF): monkeypatch.setattr(arch, '__init__', lambda *args, **kwargs: pytest.fail('a model was made'))
     with pytest.raises(ValueError, match=f'cpu has no room for the model, {size}: pass fewer n_factors or layers.*It has 3.0 GB'): make(dls)
 
 @pytest.mark.parametrize('make', [lambda d: learner(d, n_factors=7), lambda d: learner(d, n_factors=0), lambda d: nn_learner(d, (3,5), layers=[6,4], use_bn=False), lambda d: nn_learner(d, 4, use_bn=False)], ids=range(4))
 def test_the_size_of_a_model_is_known_before(dls, make, monkeypatch):
     told = []
-    monkeypatch.setattr('fastrec.models.need_memory', lambda n, *args: told.append(n))
+    monkeypatch.setattr('fastrec.models.trainable.need_memory', lambda n, *args: told.append(n))
     assert told==[sum(p.nbytes for p in make(dls).model.parameters())]
 
 def test_room_for_what_training_takes(dls, monkeypatch):
     "Gradients and two averages, unless rows are touched alone"
     n = 4*10_001*sum(map(len, dls.classes.values()))
-    monkeypatch.setattr('fastrec.devices.memory_there', lambda: 2*n)
+    monkeypatch.setattr('fastrec.base.devices.memory_there', lambda: 2*n)
     assert learner(dls, n_factors=10_000, sparse=True)
     with pytest.raises(ValueError, match='no room for the model'): learner(dls, n_factors=10_000, sparse=False)
 
@@ -89,7 +89,7 @@ class OwnWay(DotBias):
     def from_classes(cls, n_factors, classes, wide=10_000, **kwargs): return super().from_classes(wide, classes, **kwargs)
 
 def test_room_for_a_model_made_in_its_own_way(dls, monkeypatch):
-    monkeypatch.setattr('fastrec.devices.memory_there', lambda: 3*4*10_001*sum(map(len, dls.classes.values())))
+    monkeypatch.setattr('fastrec.base.devices.memory_there', lambda: 3*4*10_001*sum(map(len, dls.classes.values())))
     with pytest.raises(ValueError, match='no room for the model'): learner(dls, OwnWay, n_factors='some')
     assert learner(dls, OwnWay, n_factors='some', wide=3)
 

@@ -2,9 +2,12 @@
 import functools,http.server,os,random,shutil,subprocess,sys,threading,zipfile
 import numpy as np,pandas as pd,pytest,torch
 from conftest import fastai_cfg,fastai_path,films,release_path,rows,write_release
-import fastrec.data as data
-from fastrec.data import (distinct_titles,movielens,movielens_folds,movielens_sides,releases,sample_ratings,
-                          LeaveLastSplitter,SeededSplitter,TimeSplitter,UserSplitter)
+import fastrec.data.movielens as data
+from fastrec.data import sample
+from fastrec.data.titles import distinct_titles
+from fastrec.data.movielens import movielens,movielens_folds,movielens_sides,releases
+from fastrec.data.sample import sample_ratings
+from fastrec.data.splitters import LeaveLastSplitter,SeededSplitter,TimeSplitter,UserSplitter
 
 # ------------------------------------------------------------------ releases
 @pytest.mark.parametrize('eol', ['\n','\r\n'])
@@ -70,7 +73,7 @@ def test_missing_files(tmp_path):
 
 needs_no_home = """
 import sys
-from fastrec.data import movielens
+from fastrec.data.movielens import movielens
 print(len(movielens('ml-100k', sys.argv[1])))
 try: movielens('ml-100k')
 except OSError as e: print(e)
@@ -149,7 +152,7 @@ def test_connection_lost(server):
 
 slow = '''
 import sys,time
-import fastrec.data as data
+import fastrec.data.movielens as data
 data.GROUPLENS = sys.argv[1]
 unpack = data.untar_data
 def untar_data(*args, **kwargs):
@@ -217,13 +220,13 @@ def test_sample_is_what_was_planted():
     assert ratings.groupby('item').title.nunique().max()==1 and ratings.title.nunique()==ratings['item'].nunique()
     errors = ratings.rating-truth.expected(ratings)
     assert abs(errors.mean())<.01 and abs(errors.pow(2).mean()**.5-truth.best_rmse(ratings))<.01
-    words = {w: g for g,(_,*ws) in data._genres.items() for w in ' '.join(ws).split()}
+    words = {w: g for g,(_,*ws) in sample._genres.items() for w in ' '.join(ws).split()}
     assert all(words[t.split()[0]]==words[t.split()[1]]==g for t,g in zip(truth.items.title, truth.items.genre))
 
 def test_truth_by_hand():
     users = pd.DataFrame(dict(leniency=[.5], taste1=[1.], taste2=[0.]), index=[8])
     items = pd.DataFrame(dict(title=['Heat'], genre=['dread'], quality=[-.25], taste1=[.25], taste2=[3.]), index=[4])
-    truth = data.SampleTruth(users, items, noise=1e-3)
+    truth = sample.SampleTruth(users, items, noise=1e-3)
     pair = pd.DataFrame(dict(user=[8], item=[4]), index=['x'])
     assert truth.mean(pair).tolist()==[4.] and truth.expected(pair).to_dict()=={'x':4.} and truth.best_rmse(pair)<1e-6
     truth.noise = 1.

@@ -12,7 +12,9 @@ from fastai.learner import load_learner
 from fastai.optimizer import Adam
 from pretended import Pretended,is_there,missing_kernels
 from conftest import catalogue
-from fastrec import devices,predict,screens,solvers,training
+from fastrec.answer import byte_screens,topn
+from fastrec.fit import equations,optimizers,solvers
+from fastrec.base import devices
 from fastrec.all import (DeepMF,DotBias,RecDataLoaders,RecInterpretation,RecLearner,Seen,default_device,learner,load_recommender,
                          nn_learner,partial,sample_ratings)
 
@@ -422,7 +424,8 @@ solving = dict(bias=lambda l,n,**kw: l.fit_bias(n, tol=0, **kw), given=lambda l,
 
 @pytest.mark.parametrize('fit', solving)
 def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
-    monkeypatch.setattr(solvers, '_cut', partial(cut_small, solvers._cut))
+    small = partial(cut_small, equations.cut)
+    for o in (equations,solvers): monkeypatch.setattr(o, 'cut', small)
     with pretending('cuda') as gpu:
         def run(n):
             learn = learner(loaders('cuda', time_name='timestamp'), n_factors=3)
@@ -433,28 +436,28 @@ def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
 @pytest.mark.parametrize('size,n', [((30,25),3),((300,7000),2)], ids=['exact','screened'])
 def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
     "Beside the two for its result, scores and places"
-    screens.works.cache_clear()
+    byte_screens.works.cache_clear()
     with pretending('cuda') as gpu:
         rec = catalogue(*(torch.randn(o, 6, generator=torch.Generator().manual_seed(o)) for o in size))
         rec.model.to('cuda')
         rec.seen = Seen(torch.tensor([[1,1],[2,3]]), size[0]+1, size[1]+1)
         rec.seen.counts.clamp_(min=1)
         sides = [f(torch.arange(1, o+1, device='cuda')) for f,o in zip((rec.model.user_side,rec.model.item_side), size)]
-        assert (screens.make_screen(rec.model, *sides, n, size[0]) is None)==(size[0]<256)
+        assert (byte_screens.make_screen(rec.model, *sides, n, size[0]) is None)==(size[0]<256)
         blocks,counts = [],[]
-        monkeypatch.setattr(predict, 'by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
+        monkeypatch.setattr(topn, 'by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
         for max_bytes in (2**28,size[0]*size[1]*8):
             with gpu.counting() as c: rec.recommend(n=n, max_bytes=max_bytes)
             counts.append(sum(c.values()))
     assert blocks[1]>blocks[0] and counts[1]-counts[0]<=3*(blocks[1]-blocks[0]), c
 
-by_blocks = predict.by_blocks
+by_blocks = topn.by_blocks
 
 def cut_small(cut, lengths, budget): return cut(lengths, 150)
 
 def test_solvers_cut_few_blocks_for_a_gpu():
     lengths = np.sort(np.random.default_rng(0).integers(1, 2000, 50_000))
-    pieces = [list(solvers._cut(lengths, b)) for b in (2**15,2**22)]
+    pieces = [list(equations.cut(lengths, b)) for b in (2**15,2**22)]
     assert len(pieces[1])<len(pieces[0])/10
     for p in pieces:
         assert p[0].start==0 and p[-1].stop==len(lengths) and all(a.stop==b.start for a,b in zip(p, p[1:]))
@@ -516,13 +519,13 @@ def test_without_a_fused_adam(monkeypatch):
     "The same numbers by PyTorch's plain steps"
     res = []
     for there in (True,False):
-        if not there: monkeypatch.setattr(training, 'adam', partial(no_fused, training.adam))
-        training._has_fused_adam.cache_clear()
+        if not there: monkeypatch.setattr(optimizers, 'adam', partial(no_fused, optimizers.adam))
+        optimizers._has_fused_adam.cache_clear()
         learn = learner(loaders('cpu'), n_factors=4)
         with learn.no_logging(): learn.fit_one_cycle(2)
-        assert training._has_fused_adam('cpu')==there
+        assert optimizers._has_fused_adam('cpu')==there
         res.append(learn.predict_grid())
-    training._has_fused_adam.cache_clear()
+    optimizers._has_fused_adam.cache_clear()
     assert torch.allclose(*res, atol=1e-5)
 
 def no_fused(adam, *args, fused, **kwargs):

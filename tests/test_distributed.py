@@ -3,7 +3,8 @@ import os,subprocess,sys,threading,time
 from pathlib import Path
 import pandas as pd,pytest,torch
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
-from fastrec import distributed,labels
+from fastrec.base import checks
+from fastrec.base import processes
 pytest.importorskip('accelerate')
 psutil = pytest.importorskip('psutil')  # ipykernel brings it
 pytestmark = pytest.mark.skipif(os.name!='posix', reason="launches processes as POSIX does; on Windows that isn't tried")
@@ -187,11 +188,11 @@ def test_gpus_talk_by_nccl_and_tell_the_rest_by_gloo(monkeypatch):
     class PartialState:
         process_index,num_processes = 0,1
         def __init__(self, **kwargs): made.append(kwargs)
-    monkeypatch.setattr(labels, 'need_package', lambda name: type('accelerate', (), dict(PartialState=PartialState)))
+    monkeypatch.setattr(processes, 'need_package', lambda name: type('accelerate', (), dict(PartialState=PartialState)))
     for device,rank,want in (('cpu','0',dict(cpu=True)),('cuda:0','0',dict(cpu=False, backend='cuda:nccl,cpu:gloo')),('cuda:0',None,dict(cpu=False))):
         monkeypatch.setenv('LOCAL_RANK', rank) if rank else monkeypatch.delenv('LOCAL_RANK', raising=False)
         made = []
-        assert labels.which_process(device)==(0,1) and made==[want]
+        assert processes.which_process(device)==(0,1) and made==[want]
 
 def test_a_loss_that_is_no_number_is_told_where_batches_are_not_watched(of_shards): assert 'in step 3 of epoch 0.' in of_shards['broken']
 
@@ -261,7 +262,7 @@ def test_one_process_trains_as_usual():
 
 def test_without_the_extra(monkeypatch, tmp_path):
     def absent(name): raise ImportError(name)
-    monkeypatch.setattr(labels.importlib, 'import_module', absent)
+    monkeypatch.setattr(checks.importlib, 'import_module', absent)
     learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42))
     with pytest.raises(ImportError, match=r"accelerate is needed for this: pip install accelerate$"):
         with learn.distrib_ctx(): pass

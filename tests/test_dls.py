@@ -6,7 +6,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
 from conftest import write_release
-from fastrec import dls as loaders
+from fastrec.data import loaders
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,nn_learner,sample_ratings
 
 def all_rows(dl):

@@ -6,8 +6,11 @@ from scipy import sparse
 from conftest import quietly
 from fastrec.all import (LeaveLastSplitter,RecDataLoaders,RecInterpretation,Recommender,TimeSplitter,UserSplitter,check_ratings,cross_validate,
                          dot_learner,k_folds,load_recommender,nn_learner,sample_ratings,train_test)
-from fastrec.frames import as_frame,as_seconds,factorized,side_columns
-from fastrec.labels import Vocab
+from fastrec.data.frames import as_frame
+from fastrec.data.times import as_seconds
+from fastrec.data.kinds import factorized
+from fastrec.data.sides import side_columns
+from fastrec.data.labels import Vocab
 
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')
 

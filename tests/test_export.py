@@ -9,8 +9,10 @@ from fastai.callback.tracker import SaveModelCallback
 from fastai.learner import load_learner
 from conftest import quietly
 from fastrec.all import (BundleError,DeepMF,DotBias,RecDataLoaders,Vocab,check_savable,dot_learner,learner,load_recommender,nn_learner,sample_ratings)
-from fastrec import export
-from fastrec.export import _checksum,_pack_labels,_unpack_labels
+import fastrec.export
+from fastrec.export import bundle,files,loading
+from fastrec.export.files import checksum
+from fastrec.export.labels import pack_labels,unpack_labels
 from test_predict import from_stock,same
 
 def fitted(make, how, **kwargs):
@@ -118,8 +120,8 @@ def objects(*labels): return pd.Index(labels, dtype=object)
     (objects(datetime.date(1,1,1), datetime.date(2024,2,29)), 'date'), (objects(pd.Timestamp('2020-01-01', tz='Asia/Tokyo')), str(pd.to_datetime(['2020-01-01'], utc=True).dtype).replace('UTC', 'Asia/Tokyo'))])
 def test_labels_of_any_kind(labels, kind):
     v = Vocab(pd.Index(labels), 'x')
-    found,tensors = _pack_labels(v)
-    back = _unpack_labels(found, tensors, 'x')
+    found,tensors = pack_labels(v)
+    back = unpack_labels(found, tensors, 'x')
     assert found==kind and list(back)==list(v) and (v.encode(back.labels)>0).all() and (back.encode(v.labels)>0).all()
     assert getattr(back.labels, 'tz', None)==getattr(v.labels.infer_objects(), 'tz', None)
 
@@ -127,19 +129,19 @@ def test_labels_of_arrow():
     pa = pytest.importorskip('pyarrow')
     for values,dtype,kind in (([1,2**63],pa.uint64(),'uint64'), (['a','b'],pa.string(),'text'), (list(days[1:]),pa.timestamp('us', 'UTC'),'datetime64[us, UTC]'), ([datetime.date(2020,1,1)],pa.date32(),'date')):
         v = Vocab(pd.Index(pd.array(values, dtype=pd.ArrowDtype(dtype))), 'x')
-        found,tensors = _pack_labels(v)
-        assert found==kind and list(_unpack_labels(found, tensors, 'x'))==list(v)
+        found,tensors = pack_labels(v)
+        assert found==kind and list(unpack_labels(found, tensors, 'x'))==list(v)
 
 @pytest.mark.parametrize('labels,error', [
     (objects(('a',1)), "labels of 'x' are of type tuple, .'a', 1. for one"), (pd.Index([('a',1)]), 'type tuple'), (objects(2**70), 'type int, 1180591620717411303424 for one'), (objects(1, 'a'), 'type int and str'),
     (objects(uuid.UUID(int=5)), 'type UUID'), (objects(decimal.Decimal('1.5')), 'type Decimal'), (objects(b'a'), "type bytes, b'a' for one"), (pd.to_timedelta([1], unit='s'), 'type Timedelta'),
     (pd.to_datetime(['2020-01-01']).tz_localize(dateutil.tz.tzoffset('x', 3600)), 'type Timestamp'), ([1.,np.nan], "a label of 'x' is missing"), (objects('a', None), "a label of 'x' is missing"), (objects('a', 'b\udcff'), 'is no text')])
 def test_labels_that_cannot_be_saved(labels, error):
-    with pytest.raises(ValueError, match=error): _pack_labels(Vocab(pd.Index(labels), 'x'))
+    with pytest.raises(ValueError, match=error): pack_labels(Vocab(pd.Index(labels), 'x'))
 
 @pytest.mark.parametrize('kind,tensors', [('float16x',{}), ('int32',dict(values=torch.tensor([1]))), ('datetime64[us, dateutil/etc]',dict(steps=torch.tensor([1]))), ('datetime64[D]',{}), ('uint64',dict(values=torch.tensor([1])))])
 def test_labels_of_no_kind(kind, tensors):
-    with pytest.raises((BundleError,KeyError), match='not known here|are int64 and no|steps'): _unpack_labels(kind, tensors, 'x')
+    with pytest.raises((BundleError,KeyError), match='not known here|are int64 and no|steps'): unpack_labels(kind, tensors, 'x')
 
 class Own(DotBias):
     def score(self, u, i, out=None): return super().score(u, i, out=out)
@@ -167,7 +169,7 @@ def rewrite(folder, change):
     "Change the manifest, and give it the right checksum again"
     m = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     change(m)
-    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
+    (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': checksum(m)}), encoding='utf-8')
 
 def swap_files(m): m['files'] = dict(zip(m['files'], reversed(m['files'].values())))
 def other_name(name):
@@ -288,7 +290,7 @@ def failing(f, k, error):
         return f(*args, **kwargs)
     return g
 
-@pytest.mark.parametrize('owner,name,calls', [(export,'save_file',2), (export,'_sync',3), (export,'_sha256',2), (Path,'replace',3), (Path,'write_text',1), (export,'_read_back',1)], ids=lambda o: o if isinstance(o, str) else '')
+@pytest.mark.parametrize('owner,name,calls', [(files,'save_file',2), (files,'_sync',3), (files,'sha256',2), (Path,'replace',3), (Path,'write_text',1), (bundle,'read_back',1)], ids=lambda o: o if isinstance(o, str) else '')
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()], ids=['full','interrupted'])
 def test_a_step_that_fails(saved, tmp_path, monkeypatch, owner, name, calls, error):
     folder,learn = Path(shutil.copytree(saved, tmp_path/'b')),small()
@@ -316,7 +318,8 @@ def test_interrupted_at_any_line(tmp_path):
         def line(frame, event, arg):
             if event=='line' and next(lines)==k: raise Stop
             return line
-        sys.settrace(lambda frame, event, arg: line if frame.f_code.co_filename==export.__file__ else None)
+        here = Path(fastrec.export.__file__).parent
+        sys.settrace(lambda frame, event, arg: line if Path(frame.f_code.co_filename).parent==here else None)
         try: new.save_recommender(folder)
         finally: sys.settrace(None)
     k,found = 0,set()
@@ -352,7 +355,7 @@ def test_a_manifest_that_somebody_reads(saved, tmp_path, monkeypatch):
         if Path(to).name=='manifest.json' and len(refused)<n: raise refused.append(to) or PermissionError(13, 'The process cannot access the file')
         return replace(self, to)
     before,learn = state(folder),small()
-    monkeypatch.setattr(export.time, 'sleep', lambda s: None)
+    monkeypatch.setattr(files.time, 'sleep', lambda s: None)
     monkeypatch.setattr(Path, 'replace', lambda self, to: refuse(self, to, 100))
     with pytest.raises(PermissionError): learn.save_recommender(folder)
     assert state(folder)==before
@@ -365,7 +368,7 @@ def test_a_failed_save_whose_files_cannot_be_removed(saved, tmp_path, monkeypatc
     folder = Path(shutil.copytree(saved, tmp_path/'b'))
     def refuse(self, *args, **kwargs): raise PermissionError(13, 'in use')
     monkeypatch.setattr(Path, 'unlink', refuse)
-    monkeypatch.setattr(export, '_read_back', failing(None, 0, OSError(28, 'No space left on device')))
+    monkeypatch.setattr(bundle, 'read_back', failing(None, 0, OSError(28, 'No space left on device')))
     with pytest.raises(OSError, match='No space left'): small().save_recommender(folder)
     assert load_recommender(folder)
 
@@ -411,7 +414,7 @@ def test_read_only_folder(saved):
         shutil.rmtree(folder)
 
 saver = '''
-from fastrec.export import load_recommender
+from fastrec.export.loading import load_recommender
 recs = [load_recommender(o, 'cpu') for o in sys.argv[1:3]]
 ready()
 for k in range(10**6): recs[k%2].save_recommender(sys.argv[3])
@@ -426,7 +429,7 @@ ready()
 with learn.no_bar(),learn.no_logging(): learn.fit(10**6, cbs=SaveModelCallback(comp=lambda *_: True))
 '''
 writer = '''
-from fastrec.export import load_recommender
+from fastrec.export.loading import load_recommender
 rec = load_recommender(sys.argv[1], 'cpu')
 rec.recommend(n=2, path=sys.argv[2])
 ready()

@@ -4,7 +4,13 @@ from decimal import Decimal
 import numpy as np,pandas as pd,pytest,torch
 from conftest import release_path
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,TimeSplitter,UserSplitter,check_ratings,dot_learner,learner,movielens,sample_ratings
-from fastrec.frames import as_frame,as_seconds,as_times,factorized,pick_columns,role_of,share_of_repeats,side_columns
+from fastrec.data.frames import as_frame
+from fastrec.data.times import as_seconds,as_times
+from fastrec.data.kinds import factorized
+from fastrec.data.columns import pick_columns
+from fastrec.data.names import role_of
+from fastrec.data.scales import share_of_repeats
+from fastrec.data.sides import side_columns
 
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')
 

@@ -11,9 +11,10 @@ from conftest import catalogue,quietly
 from fastrec import all as fastrec_all
 from fastrec.all import (BundleError,LeaveLastSplitter,RecDataLoaders,Seen,SeededSplitter,TimeSplitter,UserSplitter,
                          dot_learner,load_recommender,nn_learner,sample_ratings)
-from fastrec.export import _checksum
-from fastrec.frames import side_columns
-from fastrec.screens import ByteScreen,HalfScreen,PlainBytes,screen_for
+from fastrec.export.files import checksum
+from fastrec.data.sides import side_columns
+from fastrec.answer.byte_screens import ByteScreen,PlainBytes,screen_for
+from fastrec.answer.screens import HalfScreen
 from frames import fair,good,told
 from judge import Fault,attempt,labels,pairs,plain,where
 
@@ -522,7 +523,7 @@ def test_random_lists(seed, users_are, items_are, k, n, kind, insatiable):
     if insatiable: x = torch.cat([x, torch.stack([torch.full((n_items-4,), 3), 1+torch.randperm(n_items)[4:]], 1)])
     rec = catalogue(factors(users_are, n_users, k), factors(items_are, n_items, k), Seen(x, n_users+1, n_items+1, torch.ones(n_items+1, dtype=int)))
     with pytest.MonkeyPatch.context() as p,quietly():
-        p.setattr('fastrec.screens.screen_for', lambda device: kind)
+        p.setattr('fastrec.answer.byte_screens.screen_for', lambda device: kind)
         got = rec.recommend(n=n)
     with torch.no_grad(): u,i = (f(torch.arange(1, o+1)).double() for f,o in ((rec.model.user_side,n_users),(rec.model.item_side,n_items)))
     scores,(row,col) = u@i.T,rec.seen.of(torch.arange(1, n_users+1))
@@ -601,7 +602,7 @@ def test_forged_manifests(bundles, k, data):
         for o in path: spot = spot[o]
         if data.draw(st.booleans()) or not isinstance(spot, dict): spot[last] = data.draw(values)
         else: del spot[last]
-        (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': _checksum(m)}), encoding='utf-8')
+        (folder/'manifest.json').write_text(json.dumps({**m, 'checksum': checksum(m)}), encoding='utf-8')
         start = time.process_time()
         try: rec = load_recommender(folder, 'cpu')
         except (BundleError,FileNotFoundError): count('forged manifests refused')

@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score,ndcg_score
 from fastrec.all import (BundleError,RecDataLoaders,SeededSplitter,coverage,cross_validate,dot_learner,hit_rate_at_k,k_folds,learner,load_learner,load_recommender,
                          map_at_k,mrr_at_k,ndcg_at_k,nn_learner,novelty,precision_at_k,recall_at_k,sample_ratings,TimeSplitter,train_test,UserSplitter)
-from fastrec.export import _checksum,_write_tensors
+from fastrec.export.files import checksum,write_tensors
 
 @pytest.fixture(scope='module')
 def lists():
@@ -277,8 +277,8 @@ def as_first_version(folder):
     del manifest['rating_range']
     name = next(o for o in manifest['files'] if o.startswith('seen'))
     tensors = load_file(folder/name)
-    manifest['files'][name] = _write_tensors(folder, name, {k: tensors[k].clone() for k in ('items','offsets')})
-    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}), encoding='utf-8')
+    manifest['files'][name] = write_tensors(folder, name, {k: tensors[k].clone() for k in ('items','offsets')})
+    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': checksum(manifest)}), encoding='utf-8')
 
 @pytest.mark.parametrize('change', [dict(rating_range=[5,1]), dict(rating_range='x'), dict(rating_range=[1]), dict(model=dict(ials=dict(alpha0=.5))),
                                     dict(model=dict(ials=dict(alpha0=-1., reg=.1, power=1.))), dict(model=dict(ials=[1,2,3]))])
@@ -287,7 +287,7 @@ def test_damaged_entries_are_named(fitted, tmp_path, change):
     manifest = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     manifest['model'].update(change.pop('model', {}))
     manifest.update(change)
-    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': _checksum(manifest)}), encoding='utf-8')
+    (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': checksum(manifest)}), encoding='utf-8')
     with pytest.raises(BundleError, match='no sensible (rating_range|model.ials)'): load_recommender(folder)
 
 def test_evaluate_without_fastai(fitted, tmp_path):

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastrec.all import DeepMF,DotBias,RecDataLoaders,RecLearner,learner,load_recommender,nn_learner,rmse,sample_ratings
-from fastrec.devices import exactly,making_weights
+from fastrec.base.devices import exactly,making_weights
 
 @contextmanager
 def default_dtype(dtype):

@@ -4,8 +4,10 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from conftest import catalogue,quietly,release_path
-import fastrec.predict as predict_module
-from fastrec.devices import memory_there
+from fastrec.answer import topn
+from fastrec.data import labels as vocab_module
+from fastrec.models import foldin
+from fastrec.base.devices import memory_there
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Recommender,Seen,Vocab,learner,nn_learner,top_n)
@@ -250,7 +252,7 @@ def test_labels_of_another_kind(ratings):
 def test_an_unknown_label_compares_few(monkeypatch, n):
     "Counted by the labels that are looked at, not by time"
     v,compared = Vocab(sorted([*(f'Film {k:06} (1990)' for k in range(n)), 'Titanic (1997)']), 'title'),[]
-    close = predict_module.Vocab.lookup.__globals__['difflib'].get_close_matches
+    close = vocab_module.difflib.get_close_matches
     def spy(word, possibilities, **kwargs):
         compared.append(len(possibilities))
         return close(word, possibilities, **kwargs)
@@ -314,7 +316,7 @@ def peak(f):
 
 def test_more_than_there_is_room_for(monkeypatch):
     rec = catalogue(torch.randn(3000, 4), torch.randn(3000, 4))
-    monkeypatch.setattr('fastrec.devices.memory_there', lambda: 30_000_000)
+    monkeypatch.setattr('fastrec.base.devices.memory_there', lambda: 30_000_000)
     made = []
     monkeypatch.setattr(type(rec.model), 'user_side', lambda *args: made.append(1))
     with pytest.raises(ValueError, match=r'cpu has no room for the grid of 3,000 users and 3,000 items, 36\.0 MB: ask for some users at a time, for recommend, or write'): rec.predict_grid()
@@ -330,19 +332,19 @@ def test_a_grid_larger_than_the_machine():
 @pytest.mark.parametrize('what', ['few items','many users','ties','long lists','grid'])
 def test_max_bytes_is_the_truth(monkeypatch, what):
     torch.manual_seed(0)
-    monkeypatch.setattr('fastrec.screens.screen_for', lambda device: None)
+    monkeypatch.setattr('fastrec.answer.byte_screens.screen_for', lambda device: None)
     nu,ni = (60_000,5) if what in ('few items','many users') else (1500,2000)
     rec = catalogue(torch.randn(nu, 30), torch.randn(ni, 30))
     if what=='ties':
         for o in (rec.model.i_weight,rec.model.i_bias): o.weight.data[:] = 1
     bytes_,n = 2**20,5
-    monkeypatch.setattr(predict_module, '_block_size', lambda n_users, n_items, max_bytes, device, row: max(1, max_bytes*3//4//row))  # without a CPU's limit of 256
+    monkeypatch.setattr(topn, 'block_size', lambda n_users, n_items, max_bytes, device, row: max(1, max_bytes*3//4//row))  # without a CPU's limit of 256
     kept = lambda *o: None
     everyone,items = (torch.arange(1, o+1) for o in (nu,ni))
     out = torch.zeros(nu, ni)
     whole = 4*32*2*ni + 16*(ni+1)  # the items' side
     if what=='grid': most = peak(lambda: rec.predict_grid(max_bytes=bytes_, out=out))
-    else: most = peak(lambda: predict_module.best_unseen(rec, rec.model, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
+    else: most = peak(lambda: topn.best_unseen(rec, rec.model, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
     assert most < bytes_+whole
 
 def test_draws_of_those_asked_for():
@@ -419,12 +421,12 @@ def test_out_of_memory_halves_the_block(ratings, monkeypatch):
 # ------------------------------------------------------------------ new users
 @pytest.mark.parametrize('arch', [DotBias, DeepMF])
 def test_fold_in_is_the_best_by_its_own_measure(ratings, arch):
-    from fastrec.predict import _prior
+    from fastrec.models.foldin import user_prior
     learn = trained(ratings, arch)
     items = learn.ds.classes['title'].labels
     mine = pd.DataFrame(dict(title=items[[3,8,15,30]], rating=[5,1,4,2]))
     new = learn.fold_in(mine)
-    (m,cov),noise = _prior(learn.model),learn.noise
+    (m,cov),noise = user_prior(learn.model),learn.noise
     z = torch.cat([e.weight[1] for e in new.model.tables[0]]).double()
     y = torch.tensor([5,1,4,2.], dtype=torch.double)
     base = copy.deepcopy(learn.model).double().eval()
@@ -481,8 +483,8 @@ def test_the_prior_follows_the_weights(ratings):
     answer = lambda: learn.fold_in(mine).predict_grid()
     first,calls = answer(),[]
     with pytest.MonkeyPatch.context() as p:
-        moments = predict_module._moments
-        p.setattr(predict_module, '_moments', lambda rows: calls.append(1) or moments(rows))
+        moments = foldin.moments
+        p.setattr(foldin, 'moments', lambda rows: calls.append(1) or moments(rows))
         assert answer().equal(first) and not calls
         learn.model.u_weight.weight.data[7] += 3  # which no counter sees
         changed = answer()

@@ -9,7 +9,7 @@ from conftest import catalogue
 from fastrec.all import (LeaveLastSplitter,RecDataLoaders,RecInterpretation,Seen,TimeSplitter,UserSplitter,dot_learner,
                          load_recommender,nn_learner,
                          sample_ratings,top_n)
-from fastrec.labels import Vocab
+from fastrec.data.labels import Vocab
 from judge import Fault,Slow,attempt,clear,list_metrics,ridge_biases
 
 # ------------------------------------------------------------------ the judge

@@ -3,10 +3,10 @@ import os,re,subprocess,sys
 from types import SimpleNamespace
 import numpy as np,pandas as pd,pytest,torch
 from conftest import catalogue
-import fastrec.screens as module
+from fastrec.answer import byte_screens as module
 from fastrec.all import Seen
-from fastrec.screens import (ByteScreen,HalfScreen,OneDNN,PlainBytes,as_plain,as_whole,half_products,hard_bytes,largest_product,
-                             multiplies_bytes,multiplies_halves,rounds_once,rounds_products,screen_for,works)
+from fastrec.answer.byte_screens import ByteScreen,OneDNN,PlainBytes,as_plain,as_whole,hard_bytes,multiplies_bytes,multiplies_halves,rounds_once,rounds_products,screen_for,works
+from fastrec.answer.screens import HalfScreen,half_products,largest_product
 
 cpu = torch.device('cpu')
 
@@ -237,7 +237,7 @@ def test_a_cpu_without_the_instructions_says_nothing(monkeypatch, caplog, anew):
     assert screen_for(cpu) is None and not caplog.records
 
 ask = """
-import torch,fastrec.screens as s
+import torch,fastrec.answer.byte_screens as s
 torch.manual_seed(0)
 kind = s.screen_for(torch.device('cpu'))
 print(kind and kind.__name__)

@@ -375,7 +375,7 @@ def test_more_than_there_is_room_for(dls, fit, what, monkeypatch):
     "The learner is as it was"
     learn = dot_learner(dls, 3)
     before,model = learn.predict_grid(),learn.model
-    monkeypatch.setattr('fastrec.devices.memory_there', lambda: 10**9)
+    monkeypatch.setattr('fastrec.base.devices.memory_there', lambda: 10**9)
     with pytest.raises(ValueError, match=f'cpu has no room for {what}.*, .*: pass fewer n_.*It has 1.0 GB'): fit(learn)
     assert learn.model is model and learn.predict_grid().equal(before) and learn.n_fits==0
     with learn.no_logging(): learn.fit_als(3, 1)
@@ -383,7 +383,7 @@ def test_more_than_there_is_room_for(dls, fit, what, monkeypatch):
 @pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), lambda l, k: l.fit_ials(k, 1), lambda l, k: l.fit_bayes(k, 1, burn=0)], ids=['als','ials','bayes'])
 def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
     learn,told,made = dot_learner(RecDataLoaders.from_df(ratings, seed=1)),[],[]
-    monkeypatch.setattr('fastrec.solvers.need_memory', lambda n, *args: told.append(n))
+    monkeypatch.setattr('fastrec.fit.solvers.need_memory', lambda n, *args: told.append(n))
     bmm = torch.bmm
     def watched(a, b):
         made.append((len(a)*a.shape[1]*b.shape[2],a.numel()))

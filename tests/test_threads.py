@@ -2,7 +2,8 @@
 import ast,os,random,sys,threading,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
-from fastrec import predict
+import fastrec
+from fastrec.answer import topn
 from fastrec.all import Callback,DeepMF,RecDataLoaders,Vocab,check_ratings,learner,load_recommender,nn_learner
 
 n_requests = int(os.environ.get('FASTREC_REQUESTS', 60))
@@ -131,7 +132,7 @@ def test_filters_of_warnings_stay(ratings, tmp_path):
 
 def test_no_function_changes_the_filters():
     "`catch_warnings` puts back what it found: two threads inside at once leave the filters of one of them"
-    for file in Path(predict.__file__).parent.rglob('*.py'):
+    for file in Path(fastrec.__file__).parent.rglob('*.py'):
         for f in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
             if isinstance(f, ast.FunctionDef): assert 'catch_warnings' not in ast.unparse(f), f'{file.name}, {f.name}'
 
@@ -150,11 +151,11 @@ def test_a_list_is_of_one_model(ratings, monkeypatch):
     "A fit in another thread replaces the model while lists are made"
     learn = trained(ratings, 'dot')
     users,other = list(learn.ds.classes['user'].labels),trained(ratings, 'draws').model
-    want,by_blocks,model = learn.recommend(users, n=3),predict.by_blocks,learn.model
+    want,by_blocks,model = learn.recommend(users, n=3),topn.by_blocks,learn.model
     def replaced(*args):
         by_blocks(*args)
         learn.model = other
-    monkeypatch.setattr(predict, 'by_blocks', replaced)
+    monkeypatch.setattr(topn, 'by_blocks', replaced)
     assert learn.recommend(users, n=3).equals(want)
     learn.model = model
     assert not learn.recommend(users, n=3).equals(learn.recommend(users, n=3))  # the second is of the other

@@ -105,8 +105,8 @@ def watch_tolerances(where=lambda: ''):
 def shift_seeds(by, titles=False):
     "Add `by` to each seed that is named, but, with `titles` that are named as well, those of samples"
     import fastrec.all,torch
-    from fastrec import data,dls
-    sample,split,manual,from_df = data.sample_ratings,data.SeededSplitter,torch.manual_seed,dls.RecDataLoaders.from_df.__func__
+    from fastrec.data import loaders as dls,sample as data,splitters
+    sample,split,manual,from_df = data.sample_ratings,splitters.SeededSplitter,torch.manual_seed,dls.RecDataLoaders.from_df.__func__
     @functools.wraps(sample)
     def sample_ratings(*args, seed=42, **kwargs): return sample(*args, seed=seed if titles else seed+by, **kwargs)
     @functools.wraps(split)

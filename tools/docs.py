@@ -54,7 +54,7 @@ def links(text, page, pages):
         return to(at[path], m[2])
     text = re.sub(r'\]\(([\w./-]+\.ipynb)(#[^)\s]*)?', notebook, text)
     text = re.sub(r'\]\(/([\w./-]+)\.html(#[^)\s]*)?', lambda m: to(m[1], m[2]), text)   # nbdev's, for a host that has no name
-    code = r'\[source\]\(/blob/\w+/fastrec/(\w+)\.py#L(\d+)\)\{\.source-link\}'
+    code = r'\[source\]\(/blob/\w+/fastrec/([\w/]+)\.py#L(\d+)\)\{\.source-link\}'
     return re.sub(code, rf'<a class="source-link" href="{up}source/\1.html#line-\2">source</a>', text)
 
 def as_myst(cell):
@@ -73,7 +73,7 @@ def as_markdown(page):
     "`page` for programs, with nbdev's links, which are for a host that has no name, as links from where it lies"
     up = '../'*(len(page.name.parts)-1)
     text = re.sub(r'\]\(/([\w./-]+\.html)', rf']({up}\1', markdown(page.nb))
-    text = re.sub(r'\]\(/blob/\w+/fastrec/(\w+)\.py#L(\d+)\)\{\.source-link\}', rf']({up}source/\1.html#line-\2)', text)
+    text = re.sub(r'\]\(/blob/\w+/fastrec/([\w/]+)\.py#L(\d+)\)\{\.source-link\}', rf']({up}source/\1.html#line-\2)', text)
     return f'# {page.title}\n\n> {page.description}\n\n{text}'
 
 def write(page, pages):
@@ -104,10 +104,13 @@ def write_code():
     "A page for each module, with an anchor for each line"
     style = HtmlFormatter(style='a11y-high-contrast-light', linenos='inline', linespans='line', cssclass='code')
     (out/'source').mkdir(parents=True, exist_ok=True)
-    for f in sorted((root/'fastrec').glob('[!_]*.py')):
+    for f in sorted((root/'fastrec').rglob('[!_]*.py')):
+        name = f.relative_to(root/'fastrec').with_suffix('').as_posix()
         code = highlight(f.read_text(encoding='utf-8'), PythonLexer(), style)
-        text = code_page.format(name=f'fastrec/{f.name}', css=style.get_style_defs(), code=code)
-        (out/'source'/f'{f.stem}.html').write_text(text, encoding='utf-8')
+        text = code_page.format(name=f'fastrec/{name}.py', css=style.get_style_defs(), code=code)
+        page = out/'source'/f'{name}.html'
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding='utf-8')
 
 def llms(pages):
     "The site in brief, for readers that are programs, with links from where it lies: https://llmstxt.org"

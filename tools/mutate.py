@@ -5,22 +5,22 @@ from fastcore.script import call_parse
 
 root = Path(__file__).parent.parent
 mutations = {  # name: file, text, what it becomes, and who should notice
-    'an off-by-one': ('data.py', 'valid = (back<n) & (', 'valid = (back<=n) & (', 'test_data.py -k leave_last'),
-    'any for all': ('labels.py', 'known = (x>0).all(1)', 'known = (x>0).any(1)', 'test_dls.py -k unknown_labels'),
-    'a dropped ~': ('frames.py', 'return ~missing', 'return missing', 'test_dls.py -k "dropna or permutation"'),
-    'a lost row': ('dls.py', '[last-last//2, last//2]', '[last//2, last//2]', 'test_dls.py -k batch_sizes'),
-    'a row too many': ('factors.py', 'mean = w[1:].mean(0)', 'mean = w.mean(0)', 'test_collab.py -k unknown_is_average'),
-    'swapped factors': ('models.py', '(p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None]))', '(p,u,a.mul_(g[:,None])),(q,i,c.mul_(g[:,None]))',
+    'an off-by-one': ('data/splitters.py', 'valid = (back<n) & (', 'valid = (back<=n) & (', 'test_data.py -k leave_last'),
+    'any for all': ('data/ratings.py', 'known = (x>0).all(1)', 'known = (x>0).any(1)', 'test_dls.py -k unknown_labels'),
+    'a dropped ~': ('data/kinds.py', 'return ~missing', 'return missing', 'test_dls.py -k "dropna or permutation"'),
+    'a lost row': ('data/loader.py', '[last-last//2, last//2]', '[last//2, last//2]', 'test_dls.py -k batch_sizes'),
+    'a row too many': ('models/base.py', 'mean = w[1:].mean(0)', 'mean = w.mean(0)', 'test_collab.py -k unknown_is_average'),
+    'swapped factors': ('models/trainable.py', '(p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None]))', '(p,u,a.mul_(g[:,None])),(q,i,c.mul_(g[:,None]))',
                         'test_training.py -k same_record_as_fastai'),
-    'a stale optimizer': ('training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),
-    'a lost restore': ('solvers.py', 'if res is None: self.put_back(before)', 'if res is None: pass', 'test_states.py'),
-    'a flipped sign': ('solvers.py', 'zy[:,:k]-zz[:,:k,k]', 'zy[:,:k]+zz[:,:k,k]', 'test_solvers.py -k dense_equations'),
-    'a noise forgotten': ('bayes.py', '(1/alpha).mean(0), (1/gamma).mean(0)', '(1/alpha).mean(0), 0*(1/gamma).mean(0)', 'test_solvers.py -k intervals_cover'),
-    'exclude_seen dropped': ('predict.py', 'return self.seen if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),
-    'min for max': ('metrics.py', 'n_relevant.clamp(max=hits.shape[1])', 'n_relevant.clamp(min=hits.shape[1])', 'test_metrics.py -k scikit_learn'),
-    'a wrong axis': ('metrics.py', 'hits.cumsum(1)/ranks', 'hits.cumsum(0)/ranks', 'test_metrics.py -k map_as_scikit_learn'),
-    'a skipped check': ('export.py', "if hashed and _sha256(file)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),
-    'a swapped column': ('interpret.py', '(vocab.decode(codes),bias,score)', '(vocab.decode(codes),score,bias)', 'test_interpret.py -k average_user')}
+    'a stale optimizer': ('fit/training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),
+    'a lost restore': ('fit/solvers.py', 'if res is None: self.put_back(before)', 'if res is None: pass', 'test_states.py'),
+    'a flipped sign': ('fit/equations.py', 'zy[:,:k]-zz[:,:k,k]', 'zy[:,:k]+zz[:,:k,k]', 'test_solvers.py -k dense_equations'),
+    'a noise forgotten': ('fit/bayes.py', '(1/alpha).mean(0), (1/gamma).mean(0)', '(1/alpha).mean(0), 0*(1/gamma).mean(0)', 'test_solvers.py -k intervals_cover'),
+    'exclude_seen dropped': ('answer/topn.py', 'return self.seen if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),
+    'min for max': ('evaluate/measures.py', 'n_relevant.clamp(max=hits.shape[1])', 'n_relevant.clamp(min=hits.shape[1])', 'test_metrics.py -k scikit_learn'),
+    'a wrong axis': ('evaluate/measures.py', 'hits.cumsum(1)/ranks', 'hits.cumsum(0)/ranks', 'test_metrics.py -k map_as_scikit_learn'),
+    'a skipped check': ('export/loading.py', "if hashed and sha256(file)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),
+    'a swapped column': ('interpret/biases.py', '(vocab.decode(codes),bias,score)', '(vocab.decode(codes),score,bias)', 'test_interpret.py -k average_user')}
 
 def run(folder, tests):
     "Do `tests` pass with the package in `folder`?"

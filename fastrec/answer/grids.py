@@ -9,9 +9,9 @@ __all__ = []
 import numpy as np,torch
 from fastcore.basics import patch,store_attr
 from torch import Tensor
-from ..data.checks import need_whole
+from ..base.checks import need_whole
 from .recommender import Recommends,asked_for,evaluating
-from ..machine.devices import is_out_of_memory,need_memory,upload
+from ..base.devices import is_out_of_memory,need_memory,upload
 
 # %% ../../nbs/answer/52_grids.ipynb #88243c99
 def block_size(n_users, n_items, max_bytes, device, row):

@@ -14,10 +14,10 @@ from ..data.frames import as_frame
 from ..data.names import need_columns
 from ..data.kinds import check_kind,factorized,need_values
 from ..data.scales import as_ratings
-from ..data.checks import need_choice,warn
+from ..base.checks import need_choice,warn
 from ..models.foldin import user_prior
 from .recommender import Recommender,Recommends,Seen,evaluating
-from ..machine.devices import exactly
+from ..base.devices import exactly
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f3193cb6
 class NewUsers(Recommender):

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/answer/51_predict.ipynb #b5f42e00
 import pandas as pd,torch
 from fastcore.basics import patch
-from ..data.checks import need_choice,need_flags,need_whole
+from ..base.checks import need_choice,need_flags,need_whole
 from ..models.posterior import PosteriorMean
 from .recommender import Recommends,evaluating
 

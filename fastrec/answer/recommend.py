@@ -11,12 +11,12 @@ from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
-from ..data.checks import need_finite,need_package,need_whole
+from ..base.checks import need_finite,need_package,need_whole
 from ..models.posterior import Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw
 from .topn import best_unseen,candidate_items,seen_to_exclude
-from ..machine.devices import need_memory
+from ..base.devices import need_memory
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
 def lists_frame(self, model, items, users, scores, places):

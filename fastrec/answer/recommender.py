@@ -11,8 +11,8 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from ..data.labels import as_labels
 from ..data.ratings import count_unknown
-from ..data.checks import need_choice,warn
-from ..machine.devices import unrounded
+from ..base.checks import need_choice,warn
+from ..base.devices import unrounded
 
 # %% ../../nbs/answer/50_recommender.ipynb #3e663d92
 class Seen:

@@ -9,10 +9,10 @@ __all__ = []
 import pandas as pd,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from ..data.columns import label_column
-from ..data.checks import need_whole
+from ..base.checks import need_whole
 from .recommender import Recommends
 from .topn import top_n
-from ..machine.devices import exactly
+from ..base.devices import exactly
 
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
 @exactly()

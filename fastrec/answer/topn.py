@@ -10,11 +10,11 @@ import numpy as np,pandas as pd,torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from torch import Tensor
 from ..data.frames import as_frame
-from ..data.checks import warn
+from ..base.checks import warn
 from .recommender import Seen,codes_of_labels,evaluating
 from .grids import UserSide,block_size,by_blocks
 from .byte_screens import make_screen
-from ..machine.devices import upload
+from ..base.devices import upload
 
 # %% ../../nbs/answer/56_topn.ipynb #c57c2988
 def _largest(scores, n, block=64):

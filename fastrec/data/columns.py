@@ -11,7 +11,7 @@ import numpy as np,pandas as pd
 from .frames import plain
 from .names import listed,need_columns,role_of,shown,usual_column
 from .titles import item_or_title
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
 _arguments = ('user_name','item_name','rating_name')

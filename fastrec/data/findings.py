@@ -14,7 +14,7 @@ from .titles import told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,check_each,check_repeats,check_scale
 from .times import as_seconds,check_times
-from .checks import listened
+from ..base.checks import listened
 
 # %% ../../nbs/data/14_findings.ipynb #ce8c8543
 class Findings:

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/07_frames.ipynb #607d022d
 import re
 import numpy as np,pandas as pd
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/07_frames.ipynb #841c855f
 def plain(col):

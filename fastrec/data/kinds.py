@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np,pandas as pd
 from .frames import codes_of,plain,type_name
 from .names import listed,shown
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/11_kinds.ipynb #7ae99695
 def gaps(df, names):

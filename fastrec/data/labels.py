@@ -14,7 +14,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .frames import plain
 from .kinds import factorized
-from ..machine.processes import from_all
+from ..base.processes import from_all
 
 # %% ../../nbs/data/03_labels.ipynb #0b3cd57b
 class Vocab:

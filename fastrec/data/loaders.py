@@ -23,9 +23,9 @@ from .scales import as_ratings,check_each,check_repeats,check_scale
 from .times import as_seconds,check_times
 from .text_files import read_text_file
 from .parquet import read_parquet_files
-from .checks import need_flags,need_package,need_whole,warn
-from ..machine.devices import as_device,need_memory
-from ..machine.processes import which_process
+from ..base.checks import need_flags,need_package,need_whole,warn
+from ..base.devices import as_device,need_memory
+from ..base.processes import which_process
 
 # %% ../../nbs/data/06_loaders.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):

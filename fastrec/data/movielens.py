@@ -11,7 +11,7 @@ from contextlib import contextmanager,suppress
 from fastai.data.all import *
 from .frames import read_table
 from .titles import distinct_titles
-from .checks import need_choice
+from ..base.checks import need_choice
 
 # %% ../../nbs/data/00_movielens.ipynb #09623402
 GROUPLENS = 'https://files.grouplens.org/datasets/movielens'

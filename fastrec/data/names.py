@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/08_names.ipynb #306c7f15
 import re
 import pandas as pd
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/08_names.ipynb #4292d8c2
 _ids = '(s|ids?|keys?|codes?|no|nr|num|number|idx|index|hash|uuid|guid|token)?'

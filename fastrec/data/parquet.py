@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from .names import need_columns
 from .columns import pick_columns
 from .titles import items_beside
-from .checks import need_package
+from ..base.checks import need_package
 
 # %% ../../nbs/data/17_parquet.ipynb #ea97eca5
 def _by_label(col):

@@ -14,8 +14,8 @@ from .titles import items_beside,with_id
 from .kinds import check_kind,need_values
 from .scales import as_ratings
 from .times import as_seconds
-from .checks import need_choice,need_flags,warn
-from ..machine.processes import add_up,from_all
+from ..base.checks import need_choice,need_flags,warn
+from ..base.processes import add_up,from_all
 
 # %% ../../nbs/data/04_ratings.ipynb #46993e90
 class RatingsTensors:

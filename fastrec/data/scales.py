@@ -12,7 +12,7 @@ from .frames import plain
 from .names import role_of
 from .columns import some_rows
 from .kinds import kind_of
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/12_scales.ipynb #df38184f
 def _no_number(col):

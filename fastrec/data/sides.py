@@ -11,7 +11,7 @@ from .frames import as_frame,no_text,plain,surrogate
 from .names import listed,shown
 from .columns import is_real
 from .kinds import check_kind,kind_of
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/15_sides.ipynb #b47e8b66
 def _numbers(col):

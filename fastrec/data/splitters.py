@@ -9,7 +9,7 @@ __all__ = ['SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter'
 from fastai.data.all import *
 from .frames import as_frame
 from .times import as_times,split_column
-from .checks import is_whole,warn
+from ..base.checks import is_whole,warn
 
 # %% ../../nbs/data/02_splitters.ipynb #48dc89df
 def _factorized(col):

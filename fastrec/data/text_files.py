@@ -14,7 +14,7 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .names import role_of
 from .columns import check_place
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/16_text_files.ipynb #e81b6a53
 _formats = {

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 from .frames import plain
 from .names import need_columns,shown,usual_column
-from .checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/data/13_times.ipynb #875aa2c2
 _by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'

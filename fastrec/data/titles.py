@@ -9,7 +9,7 @@ __all__ = ['distinct_titles']
 import numpy as np,pandas as pd
 from .frames import codes_of
 from .names import role_of,shown,usual_column
-from .checks import listened,warn
+from ..base.checks import listened,warn
 
 # %% ../../nbs/data/10_titles.ipynb #5a004be4
 def distinct_titles(

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/evaluate/70_evaluation.ipynb #d3501f9d
 import pandas as pd,torch,torch.nn.functional as F
 from fastcore.basics import patch
-from ..data.checks import need_finite,need_whole,warn
+from ..base.checks import need_finite,need_whole,warn
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes

@@ -9,7 +9,7 @@ __all__ = ['train_test', 'k_folds', 'cross_validate']
 import time
 import numpy as np,pandas as pd
 from ..data.frames import as_frame
-from ..data.checks import need_whole
+from ..base.checks import need_whole
 from ..data.loaders import RecDataLoaders
 from ..fit.training import RecLearner
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np,torch
 from fastcore.basics import patch
 from .. import __version__
-from ..data.checks import need_flags
+from ..base.checks import need_flags
 from ..answer.recommender import Recommends
 from .loading import read_back,read_manifest,refuse_pickles
 from .layout import check_savable,columns_of,describe_model,model_tensors

@@ -9,7 +9,7 @@ __all__ = ['ItemIndex']
 from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
-from ..data.checks import need_flags,need_package,need_whole
+from ..base.checks import need_flags,need_package,need_whole
 from ..models.dot import Dot
 from ..answer.recommender import Recommends
 from ..answer.recommend import lists_frame,parquet_writer

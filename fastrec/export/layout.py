@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from fastcore.basics import noop
 from torch import nn
-from ..data.checks import is_whole
+from ..base.checks import is_whole
 from ..models.dot import Dot
 from ..models.net import Net
 from ..models.posterior import PosteriorMean,TimeEffects

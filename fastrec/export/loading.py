@@ -18,7 +18,7 @@ from ..answer.predict import predict_codes
 from .layout import build_model
 from .labels import BundleError,unpack_labels
 from .files import checksum,format_version,manifest_limit,own_files,sha256
-from ..machine.devices import as_device,need_memory,trainable
+from ..base.devices import as_device,need_memory,trainable
 
 # %% ../../nbs/export/81_loading.ipynb #ecf5f16a
 def read_manifest(folder):

@@ -11,15 +11,15 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.frames import as_frame
 from ..data.sides import side_columns
-from ..data.checks import is_whole,warn
+from ..base.checks import is_whole,warn
 from ..models.posterior import PosteriorMean,TimeEffects
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,check_solver,solver_data
 from .als import als_sweeps,write_model
 from .gibbs import Columns,Gibbs,SpanSampler
-from ..machine.devices import exact_device,exactly,need_memory
-from ..machine.random import seeded
+from ..base.devices import exact_device,exactly,need_memory
+from ..base.random import seeded
 
 # %% ../../nbs/fit/38_bayes.ipynb #6d948477
 def _posterior_mean(sampler):

@@ -9,7 +9,7 @@ __all__ = ['scaled_wd']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loaders import RecDataLoaders
-from ..data.checks import warn
+from ..base.checks import warn
 
 # %% ../../nbs/fit/32_defaults.ipynb #c75301ae
 def as_float(o):

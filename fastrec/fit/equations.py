@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/40_equations.ipynb #4b3b8c16
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..machine.processes import add_up
+from ..base.processes import add_up
 
 # %% ../../nbs/fit/40_equations.ipynb #aa076ca8
 def sum_by_code(codes, values, n):

@@ -11,14 +11,14 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..data.loader import RatingsDL
-from ..data.checks import is_whole
+from ..base.checks import is_whole
 from ..models.dot import Dot
 from ..models.posterior import PosteriorMean
 from .training import RecLearner
 from .record import Sweeps
 from .loop import losses_to_cpu
-from ..machine.devices import exactly,trainable
-from ..machine.threads import one_thread
+from ..base.devices import exactly,trainable
+from ..base.threads import one_thread
 
 # %% ../../nbs/fit/41_guards.ipynb #de6d2992
 _handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)

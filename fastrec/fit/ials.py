@@ -8,11 +8,11 @@ __all__ = []
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.checks import warn
+from ..base.checks import warn
 from .training import AgainstOnes,RecLearner
 from .als import write_model
 from .equations import Equations
-from ..machine.processes import add_up
+from ..base.processes import add_up
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
 def _has_tail(y):

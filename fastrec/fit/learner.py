@@ -11,7 +11,7 @@ from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loaders import RecDataLoaders
-from ..data.checks import is_whole,need_flags,warn
+from ..base.checks import is_whole,need_flags,warn
 from ..models.base import FactorModel
 from ..models.trainable import DeepMF,DotBias
 from .training import RecLearner
@@ -19,8 +19,8 @@ from .defaults import as_float,pays_sparse,range_of,scaled_wd
 from .stock import as_rec_dls
 from .optimizers import FusedAdam,RowRMSProp
 from ..export.layout import check_savable
-from ..machine.devices import need_memory
-from ..machine.random import seeded
+from ..base.devices import need_memory
+from ..base.random import seeded
 
 # %% ../../nbs/fit/31_learner.ipynb #697c9d26
 _words = {'emb_szs': 'give the widths of users and items as n_factors=(40,60)',

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner
-from ..machine.threads import one_thread
+from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
 class Sweeps(Callback):

@@ -8,15 +8,15 @@ __all__ = []
 # %% ../../nbs/fit/34_solvers.ipynb #287c53cd
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.checks import is_whole
+from ..base.checks import is_whole
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .defaults import infer_range
 from .equations import cut
 from .record import Sweeps
-from ..machine.devices import exact_device,exactly,need_memory
-from ..machine.random import Arithmetic,seeded
-from ..machine.threads import one_thread
+from ..base.devices import exact_device,exactly,need_memory
+from ..base.random import Arithmetic,seeded
+from ..base.threads import one_thread
 
 # %% ../../nbs/fit/34_solvers.ipynb #704e5244
 def check_solver(learn, n_factors, n_sweep, tol=None, budget=2**18):

@@ -16,7 +16,7 @@ from ..data.columns import check_reserved
 from ..models.trainable import DeepMF,DotBias
 from .training import RecLearner
 from .optimizers import FusedAdam
-from ..machine.devices import trainable
+from ..base.devices import trainable
 
 # %% ../../nbs/fit/33_stock.ipynb #e2fb4df3
 def _as_ratings_tensors(to, classes):

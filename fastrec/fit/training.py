@@ -13,8 +13,8 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
-from ..machine.devices import as_device
-from ..machine.random import Draws
+from ..base.devices import as_device
+from ..base.random import Draws
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
 _errors = 'rmse mse mae msle rmspe mape'.split()

@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.columns import label_column
-from ..data.checks import need_finite,need_flags,need_whole
+from ..base.checks import need_finite,need_flags,need_whole
 from ..answer.recommender import evaluating,need_stars
 from .learned import Learned,as_pairs,new_axes,no_ratings
 

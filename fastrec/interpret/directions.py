@@ -10,7 +10,7 @@ import textalloc
 from sklearn.manifold import TSNE
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.checks import need_flags,need_package
+from ..base.checks import need_flags,need_package
 from ..models.dot import Dot
 from .learned import Learned,new_axes,no_ratings
 

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/interpret/63_errors.ipynb #d4cecb26
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.checks import need_flags,need_whole
+from ..base.checks import need_flags,need_whole
 from ..answer.recommender import need_stars
 from .learned import Learned,as_pairs,new_axes,no_ratings
 

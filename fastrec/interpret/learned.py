@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loader import RatingsDL,display_frame
 from ..data.columns import label_column
-from ..data.checks import need_flags
+from ..base.checks import need_flags
 from ..fit.training import RecLearner
 from ..answer.recommender import need_stars
 from ..answer.predict import predict_codes

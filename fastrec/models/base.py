@@ -98,7 +98,7 @@ def user_factors(self:FactorModel): return self.tables[0][0].weight.detach()[1:]
 @patch(as_prop=True)
 def item_factors(self:FactorModel): return self.tables[1][0].weight.detach()[1:]
 
-# %% ../../nbs/models/20_base.ipynb #7c5060f4
+# %% ../../nbs/models/20_base.ipynb #e4844185
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]
 
 @patch
@@ -142,6 +142,24 @@ def with_users(self:FactorModel, z, m):
 def average_scores(self:FactorModel):
     "For users and for items: how far their average lies from the mean of all, and the prediction there, two tensors each"
     raise NotImplementedError
+
+# %% ../../nbs/models/20_base.ipynb #3f3c25a3
+def moments(rows):
+    "Mean and covariance of the `rows`, (k,) and (k,k)"
+    mean,cov = rows.mean(0),0.
+    for o in rows.split(2**16):
+        d = o-mean
+        cov = cov + d.T@d
+    cov = cov/max(len(rows)-1, 1)
+    eye = torch.eye(len(cov), dtype=rows.dtype, device=rows.device)
+    return mean,cov + eye*cov.diagonal().mean().clamp(min=1e-6)*1e-3
+
+# %% ../../nbs/models/20_base.ipynb #6062a8d7
+@patch
+@torch.no_grad()
+def user_moments(self:FactorModel):
+    "Mean and covariance of the trained users' rows, (k,) and (k,k)"
+    return moments(self.user_rows())
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f
 def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)

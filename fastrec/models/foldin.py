@@ -7,33 +7,15 @@ __all__ = []
 
 # %% ../../nbs/models/24_foldin.ipynb #1f53ff05
 import torch
-from fastcore.basics import patch
 from torch.utils.weak import WeakIdKeyDictionary
-from .base import FactorModel,as_table
+from .base import as_table
 
-# %% ../../nbs/models/24_foldin.ipynb #3f3c25a3
-def moments(rows):
-    "Mean and covariance of the `rows`, (k,) and (k,k)"
-    mean,cov = rows.mean(0),0.
-    for o in rows.split(2**16):
-        d = o-mean
-        cov = cov + d.T@d
-    cov = cov/max(len(rows)-1, 1)
-    eye = torch.eye(len(cov), dtype=rows.dtype, device=rows.device)
-    return mean,cov + eye*cov.diagonal().mean().clamp(min=1e-6)*1e-3
-
+# %% ../../nbs/models/24_foldin.ipynb #670a310c
 def _bits(w, most=2**21):
     "The sum of the bits of `w`, of a large one of every so many rows: what may follow a change"
     w = w.detach()[::w.numel()//most+1].flatten()
     size = 8//w.element_size()
     return w.view(torch.uint8).view(-1)[:len(w)//size*8].view(torch.int64).sum().item(),w[len(w)//size*size:].tolist()
-
-# %% ../../nbs/models/24_foldin.ipynb #6062a8d7
-@patch
-@torch.no_grad()
-def user_moments(self:FactorModel):
-    "Mean and covariance of the trained users' rows, (k,) and (k,k)"
-    return moments(self.user_rows())
 
 # %% ../../nbs/models/24_foldin.ipynb #d7c1f2a8
 kept_priors = WeakIdKeyDictionary()  # of the users' factors: what their bits add up to, and the prior that follows

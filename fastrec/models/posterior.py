@@ -10,9 +10,9 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table,fill_row_0
+from .base import FactorModel,as_table,fill_row_0,moments
 from .dot import Dot
-from .foldin import moments,solve_users,user_prior
+from .foldin import solve_users,user_prior
 
 # %% ../../nbs/models/23_posterior.ipynb #2e81038d
 class TimeEffects(nn.Module):

@@ -8,10 +8,10 @@ __all__ = ['DotBias', 'DeepMF']
 # %% ../../nbs/models/25_trainable.ipynb #e748e4a5
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.checks import is_whole
+from ..base.checks import is_whole
 from .dot import Dot
 from .net import Net
-from ..machine.devices import making_weights,need_memory
+from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
 class DotBias(Dot, EmbeddingDotBias):

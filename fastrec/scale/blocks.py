@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/scale/91_blocks.ipynb #1d80e5a4
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..machine.processes import add_up
+from ..base.processes import add_up
 
 # %% ../../nbs/scale/91_blocks.ipynb #d3226632
 def _groups(counts, n, rng):

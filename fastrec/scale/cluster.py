@@ -9,7 +9,7 @@ __all__ = ['recommend_distributed']
 import hashlib,json,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.checks import need_package
+from ..base.checks import need_package
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4

@@ -13,7 +13,7 @@ from fastai.tabular.all import *
 from ..models.dot import Dot
 from ..fit.training import RecLearner
 from .blocks import ShareBlocks
-from ..machine.processes import add_up,from_all,which_process
+from ..base.processes import add_up,from_all,which_process
 
 # %% ../../nbs/scale/90_distributed.ipynb #35a7c43f
 def _digest(ds):

@@ -1,1 +1,0 @@
-"""What it runs on: devices, random numbers, threads and processes"""

@@ -1,0 +1,66 @@
+"""How the code is built: folders in one direction, no private name across files, no patch onto a class of another file but the learner and the
+recommender, and what serves without fastai imports none"""
+import ast,json,re
+from functools import cache
+from pathlib import Path
+import pytest
+
+root = Path(__file__).parents[1]
+package = root/'fastrec'
+order = 'base data models answer fit interpret evaluate export scale'.split()
+open_to_patches = {'RecLearner','Recommends'}  # classes of fastrec's that pages may add methods to, as they may to fastai's
+
+@cache
+def rooms():
+    "The syntax tree of each module by its name, `data.frames`"
+    return {'.'.join(f.relative_to(package).with_suffix('').parts): ast.parse(f.read_text(encoding='utf-8')) for f in package.rglob('*.py') if f.parent!=package and f.name!='__init__.py'}
+
+def imported(room):
+    "Pairs of a room of fastrec's that `room` imports from, and a name"
+    for o in ast.walk(rooms()[room]):
+        if not isinstance(o, ast.ImportFrom): continue
+        folder = room.split('.')[0]
+        base = {0: o.module.removeprefix('fastrec.') if (o.module or '').startswith('fastrec.') else None, 1: f'{folder}.{o.module}', 2: o.module}[o.level]
+        if base in rooms(): yield from ((base,a.name) for a in o.names)
+
+def needs(room): return {r for r,_ in imported(room)}
+
+def test_no_room_needs_itself():
+    done,way = set(),[]
+    def visit(room):
+        assert room not in way, ' -> '.join([*way[way.index(room):], room])
+        if room in done: return
+        way.append(room)
+        for o in needs(room): visit(o)
+        done.add(way.pop())
+    for o in rooms(): visit(o)
+    assert len(done)>50
+
+def test_no_private_name_leaves_its_file():
+    assert {(room,name) for room in rooms() for _,name in imported(room) if name.startswith('_') and name!='__version__'}==set()
+
+def test_patches_are_onto_classes_of_the_same_file():
+    ours = {o.name: room for room,tree in rooms().items() for o in tree.body if isinstance(o, ast.ClassDef)}
+    found = set()
+    for room,tree in rooms().items():
+        for f in tree.body:
+            if not isinstance(f, ast.FunctionDef) or not any('patch' in ast.unparse(d) for d in f.decorator_list): continue
+            for cls in re.findall(r'\w+', ast.unparse(f.args.args[0].annotation)):
+                if cls in ours and ours[cls]!=room and cls not in open_to_patches: found.add((cls,f.name,room))
+    assert found==set() and len(ours)>40
+
+def test_what_answers_without_fastai_imports_none():
+    light,todo = set(),['export.loading','export.exchange','answer.newcomers','answer.recommend','answer.similar','evaluate.evaluation']
+    while todo:
+        room = todo.pop()
+        light.add(room)
+        todo += [*(needs(room)-light)]
+    assert len(light)>25
+    for room in light:
+        names = {o.module for o in ast.walk(rooms()[room]) if isinstance(o, ast.ImportFrom) and o.module} | {a.name for o in ast.walk(rooms()[room]) if isinstance(o, ast.Import) for a in o.names}
+        assert not [o for o in names if o.split('.')[0]=='fastai'], room
+
+def test_no_line_is_over_140():
+    for f in package.rglob('*.py'):
+        if f.name!='_modidx.py':
+            for n,line in enumerate(f.read_text(encoding='utf-8').splitlines(), 1): assert len(line)<=140, f'{f.relative_to(root)}:{n}'

@@ -76,6 +76,13 @@ def as_markdown(page):
     text = re.sub(r'\]\(/blob/\w+/fastrec/([\w/]+)\.py#L(\d+)\)\{\.source-link\}', rf']({up}source/\1.html#line-\2)', text)
     return f'# {page.title}\n\n> {page.description}\n\n{text}'
 
+def close_up(cells):
+    "Headings of the third level that stand in no section become sections"
+    for c in cells:
+        if c.cell_type!='markdown': continue
+        if re.search('^## ', c.source, re.M): return
+        c.source = re.sub('^##(#+ )', r'#\1', c.source, flags=re.M)
+
 def write(page, pages):
     "`page` as Sphinx reads it, and as the markdown that its reference and llms.txt point to"
     dest,md = site/f'{page.name}.ipynb',nbformat.v4.new_markdown_cell
@@ -83,6 +90,7 @@ def write(page, pages):
     (out/f'{page.name}.html.md').write_text(as_markdown(page), encoding='utf-8')
     page.nb.cells = [md(f'# {page.title}\n\n{{.lead}}\n{page.description}'),
                      *(o for c in page.nb.cells for o in as_myst(c))]
+    close_up(page.nb.cells)
     if page.name.stem=='index' and page.name.parent==Path('.'): page.nb.cells.append(md(toctree(pages)))
     for c in page.nb.cells:
         if c.cell_type=='markdown': c.source = links(c.source, page, pages)

@@ -6,7 +6,7 @@ from fastai.learner import load_learner
 from conftest import catalogue,quietly,release_path
 from fastrec.answer import topn
 from fastrec.data import labels as vocab_module
-from fastrec.models import foldin
+from fastrec.models import base
 from fastrec.base.devices import memory_there
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -483,8 +483,8 @@ def test_the_prior_follows_the_weights(ratings):
     answer = lambda: learn.fold_in(mine).predict_grid()
     first,calls = answer(),[]
     with pytest.MonkeyPatch.context() as p:
-        moments = foldin.moments
-        p.setattr(foldin, 'moments', lambda rows: calls.append(1) or moments(rows))
+        moments = base.moments
+        p.setattr(base, 'moments', lambda rows: calls.append(1) or moments(rows))
         assert answer().equal(first) and not calls
         learn.model.u_weight.weight.data[7] += 3  # which no counter sees
         changed = answer()

@@ -1,5 +1,5 @@
 """The training loop against fastai's own, sparse updates against the formula, and fits that fail, stop and go on"""
-import math
+import math,subprocess,sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
 from fastai.callback.all import (Callback,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
@@ -8,18 +8,20 @@ from fastai.optimizer import Adam,OptimWrapper
 from torch import nn
 from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecLearner,RowRMSProp,dot_learner,learner,load_learner,nn_learner,partial,sample_ratings)
 
-class StockLoop(RecLearner):
-    "fastai's way with a batch"
-    __call__,_call_one,_do_one_batch,_split,_set_device = Learner.__call__,Learner._call_one,Learner._do_one_batch,Learner._split,Learner._set_device
+@pytest.fixture(autouse=True, params=['lean','stock'])
+def loop(request, monkeypatch):
+    "Everything on this page by our loop, and by fastai's"
+    monkeypatch.setattr(RecLearner, 'lean', request.param=='lean')
+
 
 def weights(learn): return torch.cat([p.detach().flatten() for p in learn.model.parameters()])
 
 def both(dls, arch=DotBias, fit=lambda o: o.fit_one_cycle(2), loss_func=None, cbs=(), **kwargs):
     "The same fit by our loop and by fastai's"
     res = []
-    for cls in (RecLearner,StockLoop):
+    for lean in (True,False):
         learn = learner(dls, arch, 8, seed=3, loss_func=loss_func, **kwargs)
-        learn.__class__ = cls
+        learn.lean = lean
         learn.add_cbs([o() for o in cbs])
         with learn.no_logging(): fit(learn)
         res.append(learn)
@@ -54,7 +56,7 @@ def test_nobody_is_left_out_of_the_gradient(dls):
         def after_loss(self): self.seen.append((self.pred.shape, self.loss_grad.requires_grad))
     seen,learn = [],dot_learner(dls, 4)
     with learn.no_logging(): learn.fit(1)
-    assert learn.by_hand
+    assert learn.by_hand==learn.lean
     look = Look()
     with learn.no_logging(): learn.fit(1, cbs=look)
     assert look.seen[0][1] and len(look.seen)==len(dls.train)+len(dls.valid)
@@ -302,3 +304,22 @@ def test_same_on_cuda(ratings, sparse):
         res.append(learn)
     assert abs(res[0].recorder.values[-1][-1]-res[1].recorder.values[-1][-1])<.02
     assert not any(o.is_cuda for o in res[1].recorder.losses)
+
+def test_another_fastai_means_its_own_loop():
+    "Told once, at the first fit"
+    code = '''
+import warnings
+from fastai.learner import Recorder
+after_batch = Recorder.after_batch
+def other(self): after_batch(self)
+other.__qualname__ = 'Recorder.after_batch'
+Recorder.after_batch = other
+from fastrec.all import *
+learn = learner(RecDataLoaders.from_df(sample_ratings(30, 20, 300)), n_factors=2)
+with warnings.catch_warnings(record=True) as told, learn.no_bar(), learn.no_logging():
+    warnings.simplefilter('always')
+    for _ in range(2): learn.fit(1)
+print(learn.lean, [str(o.message) for o in told if 'Recorder.after_batch' in str(o.message)])
+'''
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=110)
+    assert done.stdout.startswith("False [\"fastai's Recorder.after_batch is not what") and done.stdout.count('is not what')==1, done.stderr

@@ -64,7 +64,8 @@ def hard_bytes(k=70, n_users=256, n_items=600):
 def as_plain(kernel):
     "Does `kernel` give the bytes that `PlainBytes` does?"
     u,i,scale,step = hard_bytes()
-    want,packed = PlainBytes.multiply(u, i, scale, step),kernel.pack(i)
+    want = PlainBytes.multiply(u, i, scale, step)
+    packed = kernel.pack(i)
     got = [kernel.multiply(u[:n], packed, scale, step) for n in (1,len(u))]
     return all(o.dtype==torch.uint8 and torch.equal(o, want[:len(o)]) for o in got)
 
@@ -81,10 +82,13 @@ class ByteScreen(Screen):
     def __init__(self, u, i, some, n):
         torch.empty(kept_at_hand, dtype=torch.uint8)  # freed at once, so that blocks of keys need no new pages
         super().__init__(u, i, n)
-        u,some = u*self.varies,as_whole(some*self.varies)[0]
+        u = u*self.varies
+        some = as_whole(some*self.varies)[0]
         whole,scale = as_whole(u)
-        self.bytes_u,self.u_scale = (whole+byte_of_zero).byte(),scale[:,0]
-        items,scales,top = [],[],u.new_zeros(())
+        self.bytes_u = (whole+byte_of_zero).byte()
+        self.u_scale = scale[:,0]
+        items,scales = [],[]
+        top = u.new_zeros(())
         for x in self.pieces():
             whole_x,scale_x = as_whole(x)
             items.append(whole_x.char())
@@ -100,7 +104,8 @@ class ByteScreen(Screen):
         "Keys of the users `b`, beyond the last item of padding"
         return self.kernel.multiply(self.bytes_u[b], self.bytes_i, self.i_scale, self.step)
 
-    def at_most(self, b, keys): return torch.where(keys<last_key, (keys+half_step)*self.step*self.u_scale[b], torch.inf)
+    def at_most(self, b, keys):
+        return torch.where(keys<last_key, (keys+half_step)*self.step*self.u_scale[b], torch.inf)
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #c46b222f
 def rounds_once(device, in_float32):
@@ -108,7 +113,8 @@ def rounds_once(device, in_float32):
     factor = torch.arange(130)
     u,i = ((a*torch.arange(rows)[:,None] + c*factor)%255-largest_whole for rows,a,c in ((256,37,101),(600,53,29)))
     keys = half_products(u.bfloat16().to(device), pad_rows(i.bfloat16()).to(device), in_float32)[:,:len(i)].cpu()
-    exact,got = u.double()@i.double().T,keys.view(torch.float32 if in_float32 else torch.bfloat16).double()
+    exact = u.double()@i.double().T
+    got = keys.view(torch.float32 if in_float32 else torch.bfloat16).double()
     return bool(((got-exact).abs() <= (0 if in_float32 else 2**-8)*exact.abs()).all())
 
 logger = logging.getLogger('fastrec')
@@ -117,9 +123,11 @@ logger = logging.getLogger('fastrec')
 def works(what, check, *args):
     "Does `check(*args)` hold of `what`? If not, or if it fails, that is logged, once"
     try: problem = None if check(*args) else 'give other numbers here than they should'
-    except Exception as e: problem = f'fail here ({type(e).__name__}: {(str(e).splitlines() or [""])[0]})'
-    if problem: logger.warning(f"{what} of torch {torch.__version__} {problem}: "
-                               'recommendations stay exact, and take two or three times as long')
+    except Exception as e:
+        problem = f'fail here ({type(e).__name__}: {(str(e).splitlines() or [""])[0]})'
+    if problem:
+        logger.warning(f"{what} of torch {torch.__version__} {problem}: "
+                       'recommendations stay exact, and take two or three times as long')
     return not problem
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #850750a2
@@ -127,7 +135,8 @@ def rounds_products(device):
     "Are products in float32 rounded on the `device`, since the user allows it?"
     backend = torch.backends.cuda if device.type=='cuda' else torch.backends.mkldnn
     try: rounds = backend.matmul.fp32_precision in ('tf32','bf16')
-    except AttributeError: rounds = torch.get_float32_matmul_precision()!='highest'  # before torch 2.9
+    except AttributeError:
+        rounds = torch.get_float32_matmul_precision()!='highest'  # before torch 2.9
     return rounds or torch.is_autocast_enabled(device.type)
 
 def multiplies_halves(device):

@@ -16,7 +16,8 @@ from ..base.devices import is_out_of_memory,need_memory,upload
 # %% ../../nbs/answer/52_grids.ipynb #88243c99
 def block_size(n_users, n_items, max_bytes, device, row):
     "How many users fit into three quarters of `max_bytes` by `row` bytes each, at most 256 on a CPU, where a larger buffer costs more than it gains"
-    if 4*n_items>max_bytes: raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {4*n_items:,} bytes')
+    if 4*n_items>max_bytes:
+        raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {4*n_items:,} bytes')
     return max(1, min(max_bytes*3//4//max(row, 1), 256 if device.type=='cpu' else n_users))
 
 class UserSide:
@@ -42,7 +43,8 @@ def _bar(n):
 
 def by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
-    i,bar = 0,_bar(n) if n>100*size else None
+    i = 0
+    bar = _bar(n) if n>100*size else None
     while i<n:
         try:
             f(slice(i, min(i+size, n)))
@@ -66,7 +68,8 @@ def _check_grid(dtype, out):
     if not isinstance(dtype, torch.dtype) or dtype not in _floats:
         raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
     if out is None: return None
-    if not isinstance(out, (Tensor,np.ndarray)): raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
+    if not isinstance(out, (Tensor,np.ndarray)):
+        raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
     if isinstance(out, np.ndarray):
         if not out.flags.writeable or out.dtype.kind!='f':
             raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating '
@@ -77,7 +80,8 @@ def _check_grid(dtype, out):
                         f'{", ".join(map(str, _floats))} is needed')
     if dtype not in (torch.float32,out.dtype):
         raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
-    if any(n>1 and step==0 for n,step in zip(out.shape, out.stride())): raise ValueError('out was expanded: several of its places are one')
+    if any(n>1 and step==0 for n,step in zip(out.shape, out.stride())):
+        raise ValueError('out was expanded: several of its places are one')
     return out.detach()
 
 def _empty_grid(shape, dtype, device):
@@ -103,7 +107,8 @@ def predict_grid(self:Recommends,
     "Predicted ratings of `users` for `items`. `KeyError` for an unknown label"
     max_bytes = need_whole('max_bytes', max_bytes)
     grid = _check_grid(dtype, out)
-    if any(isinstance(o, (set,frozenset)) for o in (users,items)): raise TypeError('a set has no order, and a grid no labels: pass a list')
+    if any(isinstance(o, (set,frozenset)) for o in (users,items)):
+        raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = asked_for(self, users, items, unknown)
     if out is not None and grid.shape!=(len(u),len(i)):
         raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
@@ -115,5 +120,6 @@ def predict_grid(self:Recommends,
         def block(b):
             at = side.at(b)
             grid[b] = model.to_range(model.score(side.u[at], i))
-        if len(i): by_blocks(block, len(u), block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
+        if len(i):
+            by_blocks(block, len(u), block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
     return out

@@ -39,20 +39,24 @@ def _read_new(ds, ratings, unknown, y_range):
     names = ds.cat_names+[ds.rating_name]
     need_columns(ratings, names)
     need_values(ratings, names)
-    y,labels = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32'),factorized(ratings[ds.user_name])[1]
+    y = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32')
+    labels = factorized(ratings[ds.user_name])[1]
     if len(ratings): check_kind(ratings[ds.item_name], ds.classes[ds.item_name].labels)
     if y_range and len(y) and not (y_range[0]<=y.min() and y.max()<=y_range[1]):
         raise ValueError(f'a rating of {y[(y<y_range[0])|(y>y_range[1])][0]:g} is outside the range of the model, {y_range}')
-    items,vocab = ds.classes[ds.item_name],Vocab(sorted(labels) if len(labels) else ['new user'], ds.user_name)
+    items = ds.classes[ds.item_name]
+    vocab = Vocab(sorted(labels) if len(labels) else ['new user'], ds.user_name)
     codes = items.lookup(ratings[ds.item_name]) if unknown=='raise' else items.encode(ratings[ds.item_name])
-    if (codes==0).any(): warn(f'{(codes==0).sum()} of {len(codes)} ratings are of items that were not in training; left out')
+    if (codes==0).any():
+        warn(f'{(codes==0).sum()} of {len(codes)} ratings are of items that were not in training; left out')
     x = torch.from_numpy(np.stack([vocab.encode(ratings[ds.user_name]), codes], 1))
     return x[codes>0],torch.from_numpy(y[codes>0]),vocab
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f921bb95
 def _as_choices(rec, ratings):
     "`ratings` with a 1 in each row; where they hold zeros or less, and training did not, it is told that these count as chosen"
-    name,lowest = rec.ds.rating_name,rec.rating_range[0] if rec.rating_range else 1
+    name = rec.ds.rating_name
+    lowest = rec.rating_range[0] if rec.rating_range else 1
     if not isinstance(ratings, pd.DataFrame): return ratings
     if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]):
         low = (ratings[name]<=0) & (ratings[name]<lowest)

@@ -46,8 +46,10 @@ def predict_codes(model, x):
 
 # %% ../../nbs/answer/51_predict.ipynb #a9e7241a
 def need_draws(model, n=1):
-    if not isinstance(model, PosteriorMean): raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
-    if model.n_draws<n: raise ValueError('one draw cannot tell how sure the model is: fit it with n_draws=2 or more')
+    if not isinstance(model, PosteriorMean):
+        raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
+    if model.n_draws<n:
+        raise ValueError('one draw cannot tell how sure the model is: fit it with n_draws=2 or more')
     return model
 
 def one_draw(model, s):

@@ -33,15 +33,19 @@ def lists_frame(self, model, items, users, scores, places):
 @contextmanager
 def parquet_writer(path):
     "A function that appends frames to `path`, which gets its name only once it's whole"
-    pyarrow,parquet = need_package('pyarrow'),need_package('pyarrow.parquet')
+    pyarrow = need_package('pyarrow')
+    parquet = need_package('pyarrow.parquet')
     path = Path(path)
     if path.is_dir(): raise ValueError(f'path={str(path)!r} is a folder: name a file in it')
-    if not path.parent.is_dir(): raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
-    part,writer = path.with_name(path.name+'.part'),None
+    if not path.parent.is_dir():
+        raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
+    part = path.with_name(path.name+'.part')
+    writer = None
     def write(df):
         nonlocal writer
         table = pyarrow.Table.from_pandas(df, preserve_index=False)
-        if writer is None: writer = parquet.ParquetWriter(part, table.schema, use_dictionary=table.column_names[:-1])  # no two scores are alike
+        if writer is None:
+            writer = parquet.ParquetWriter(part, table.schema, use_dictionary=table.column_names[:-1])  # no two scores are alike
         writer.write_table(table)
     try:
         yield write
@@ -55,15 +59,19 @@ def parquet_writer(path):
 # %% ../../nbs/answer/53_recommend.ipynb #5fa1d3c6
 def _check_request(n, min_count, max_bytes, z, path):
     "Arguments of `recommend` in Python's own types; refused where they mean nothing"
-    n,max_bytes = need_whole('n', n),need_whole('max_bytes', max_bytes)
-    min_count,z = need_finite('min_count', min_count),need_finite('z', z)
+    n = need_whole('n', n)
+    max_bytes = need_whole('max_bytes', max_bytes)
+    min_count = need_finite('min_count', min_count)
+    z = need_finite('z', z)
     if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
-    if path is not None and not isinstance(path, (str,Path)): raise TypeError(f'path={path!r} must be the name of a file')
+    if path is not None and not isinstance(path, (str,Path)):
+        raise TypeError(f'path={path!r} must be the name of a file')
     return n,min_count,max_bytes,z
 
 def _by_draws(self, z, draw):
     "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
-    if z and draw is not None: raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
+    if z and draw is not None:
+        raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     model = Weighed(need_draws(self.model, 2), z) if z else one_draw(self.model, draw)
     return Recommender(model, self.ds, self.seen, counts=self.counts)
 
@@ -101,5 +109,6 @@ def recommend(self:Recommends,
     shard = self.seen and self.seen.shard
     codes,of_items = asked_for(self, users, items, unknown)
     codes = shard.own() if shard and users is None else codes.long()
-    of_items,seen = candidate_items(self, None if items is None else of_items, min_count),seen_to_exclude(self, exclude_seen)
+    of_items = candidate_items(self, None if items is None else of_items, min_count)
+    seen = seen_to_exclude(self, exclude_seen)
     return _lists(self, codes, of_items, n, seen, max_bytes, path)

@@ -22,7 +22,8 @@ class Seen:
     shard = trained = None  # `shard`: where this process knows of its own users alone
     def __init__(self, x, n_users, n_items, counts=None, shard=None, n_train=None):
         known = (x[:,:2]>0).all(1)
-        if n_train is not None: self.trained = torch.bincount(x[:n_train][known[:n_train],0].cpu(), minlength=n_users)
+        if n_train is not None:
+            self.trained = torch.bincount(x[:n_train][known[:n_train],0].cpu(), minlength=n_users)
         x = x[known].cpu()
         self.shard = shard
         order = x[:,0].argsort(stable=True)
@@ -95,14 +96,16 @@ def _in_evaluation(model):
     modules = list(model.modules())
     if not any(m.training for m in modules): return model
     twins = {m: _twin(m) for m in modules}
-    for m in twins.values(): m._modules,m.training = {k: twins.get(o) for k,o in m._modules.items()},False
+    for m in twins.values():
+        m._modules,m.training = {k: twins.get(o) for k,o in m._modules.items()},False
     return twins[model]
 
 @contextmanager
 def evaluating(model):
     "What answers for `model`, in evaluation mode, without gradients, unrounded on a CPU, and its device. The model's mode stays: others may be using it"
     device = next(model.parameters()).device
-    with torch.no_grad(),unrounded('cpu') if device.type=='cpu' else nullcontext(): yield _in_evaluation(model),device
+    with torch.no_grad(),unrounded('cpu') if device.type=='cpu' else nullcontext():
+        yield _in_evaluation(model),device
 
 # %% ../../nbs/answer/50_recommender.ipynb #1d6a8f03
 def codes_of_labels(vocab, labels, lost=None):

@@ -17,7 +17,8 @@ from ..base.devices import exactly
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
 @exactly()
 def _similar(self, label, n, side):
-    model,vocab = self.model,list(self.ds.classes.values())[side]
+    model = self.model
+    vocab = list(self.ds.classes.values())[side]
     factors = (model.user_factors,model.item_factors)[side]
     n = need_whole('n', n)
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
@@ -25,7 +26,8 @@ def _similar(self, label, n, side):
     factors = F.normalize(factors.float())
     sims = factors @ factors[k]
     sims[k] = -torch.inf
-    if side and self.counts is not None: sims[self.counts[1:].to(sims.device)==0] = -torch.inf
+    if side and self.counts is not None:
+        sims[self.counts[1:].to(sims.device)==0] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(sims[None], n))
     ok = best>-torch.inf
     return pd.DataFrame({label_column(vocab.name, 'similarity'): vocab.decode(cols[ok]+1), 'similarity': best[ok]})

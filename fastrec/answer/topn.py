@@ -62,7 +62,8 @@ def top_n(
     "The `n` largest of each row, exactly, and equal ones in the order of their columns, but for minus infinity"
     n = min(n, scores.shape[1])
     best,cols = _largest(scores, n+1)
-    if not (best[:,1:]==best[:,:-1]).any(): return best[:,:n],cols[:,:n]  # to look at more would make the host wait for a GPU again
+    if not (best[:,1:]==best[:,:-1]).any():
+        return best[:,:n],cols[:,:n]  # to look at more would make the host wait for a GPU again
     tied = (best[:,n:]==best[:,n-1:n]).any(1) & (best[:,n-1]>-torch.inf)
     best,cols = best[:,:n],cols[:,:n]
     for rows in tied.nonzero()[:,0].split(max(len(tied)//16, 1)):  # few at a time, for they are copied
@@ -79,7 +80,8 @@ def candidate_items(self, items, min_count):
     codes = items if isinstance(items, Tensor) else codes_of_labels(self.ds.classes[self.ds.item_name], items)
     codes = codes.long() if items is None else codes.long().unique()
     if self.counts is None:
-        if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
+        if min_count:
+            raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
     return codes[self.counts[codes]>=max(min_count, 1)]
 
@@ -94,8 +96,9 @@ def seen_to_exclude(self, exclude_seen):
         if len(lost[1]) or 10*len(lost[0])>df[self.ds.user_name].nunique():
             warn(f'exclude_seen has labels that were not in training and exclude nothing: {self.ds.unknown_labels(df, x)}')
         return Seen(torch.from_numpy(x), *(len(v) for v in self.ds.classes.values()))
-    if exclude_seen and self.seen is None: raise ValueError('what users have seen is not known here: '
-                                                             'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
+    if exclude_seen and self.seen is None:
+        raise ValueError('what users have seen is not known here: '
+                         'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return self.seen if exclude_seen else None
 
 # %% ../../nbs/answer/56_topn.ipynb #4f5e6d42
@@ -114,9 +117,11 @@ class _Lists:
 
     def row_bytes(self):
         "Memory that a user takes: scores, what is looked at more closely, and the list"
-        n_list,k = min(self.n+1, len(self.items)),self.i.shape[1]
+        n_list = min(self.n+1, len(self.items))
+        k = self.i.shape[1]
         row = 4*self.n_cols*(self.model.n_buffers+.25) + 4*min(64*n_list, self.n_cols) + 64*n_list
-        if self.screen: row += (self.screen.score_bytes-4)*self.n_cols + 8*self.screen.n_candidates*k
+        if self.screen:
+            row += (self.screen.score_bytes-4)*self.n_cols + 8*self.screen.n_candidates*k
         seen = self.seen.offsets if self.seen is not None else None
         return int(row + (64*int(seen[-1])//max(len(seen)-1, 1) if seen is not None else 0))
 
@@ -158,14 +163,16 @@ def exact(self:_Lists, users, u):
 @patch
 def best(self:_Lists, b):
     "The best scores and their places for the block `b`"
-    at,users = self.screen_at(b),self.users[b]
+    at = self.screen_at(b)
+    users = self.users[b]
     if not self.screen: return self.exact(users, self.side.u[at])
     candidates = _largest(self.strike(users, self.screen.keys(at), 0), self.screen.n_candidates)
     *best,sure = self.screen.best(at, *candidates)
     if not sure.all():
         unsure = (~sure).nonzero()[:,0].cpu()
         rest = at.start+unsure
-        for o,r in zip(best, self.screen.again(rest, *self.exact(users[unsure], self.side.u[rest.to(self.device)]))): o[unsure] = r
+        for o,r in zip(best, self.screen.again(rest, *self.exact(users[unsure], self.side.u[rest.to(self.device)]))):
+            o[unsure] = r
     return best
 
 # %% ../../nbs/answer/56_topn.ipynb #f2e4c8b7

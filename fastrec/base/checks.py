@@ -16,7 +16,8 @@ def need_package(module, package=None):
     "The `module` of a `package` that fastrec does without; `ImportError` says how to install it"
     package = package or module.split('.')[0]
     try: return importlib.import_module(module)
-    except ImportError as e: raise ImportError(f'{package} is needed for this: pip install {package}') from e
+    except ImportError as e:
+        raise ImportError(f'{package} is needed for this: pip install {package}') from e
 
 def is_whole(o, least=-math.inf):
     "Is `o` a whole number, Python's or NumPy's, of at least `least`?"
@@ -25,7 +26,8 @@ def is_whole(o, least=-math.inf):
 def need_choice(name, value, *choices):
     "Refuse a `value` of the argument `name` that is none of the `choices`"
     *most,last = map(repr, choices)
-    if value not in choices: raise ValueError(f'{name}={value!r} must be {", ".join(most)} or {last}')
+    if value not in choices:
+        raise ValueError(f'{name}={value!r} must be {", ".join(most)} or {last}')
 
 # %% ../../nbs/base/94_checks.ipynb #85cb6b8f
 _told = ContextVar('told', default=None)
@@ -48,13 +50,15 @@ def listened(f, *args, errors=()):
 # %% ../../nbs/base/94_checks.ipynb #3e9a6b27
 def need_whole(name, n, least=1):
     "`n` as a whole number of Python's; refused unless it is one, and at least `least`"
-    if isinstance(n, (bool,np.bool_)) or not isinstance(n, Integral): raise TypeError(f'{name}={n!r:.60} must be a whole number')
+    if isinstance(n, (bool,np.bool_)) or not isinstance(n, Integral):
+        raise TypeError(f'{name}={n!r:.60} must be a whole number')
     if n<least: raise ValueError(f'{name}={n} must be at least {least}')
     return int(n)
 
 def need_finite(name, z):
     "`z` as a float; refused unless it is a finite number"
-    if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real): raise TypeError(f'{name}={z!r:.60} must be a number')
+    if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real):
+        raise TypeError(f'{name}={z!r:.60} must be a number')
     try: res = float(z)
     except OverflowError: res = np.inf
     if not np.isfinite(res): raise ValueError(f'{name}={str(z):.60} must be a finite number')
@@ -63,4 +67,5 @@ def need_finite(name, z):
 def need_flags(**flags):
     "Refuse each of `flags` that is neither true nor false"
     for name,o in flags.items():
-        if not isinstance(o, (bool,np.bool_)): raise TypeError(f'{name}={o!r:.60} must be True or False')
+        if not isinstance(o, (bool,np.bool_)):
+            raise TypeError(f'{name}={o!r:.60} must be True or False')

@@ -22,7 +22,8 @@ def as_device(device):
     "`device`, perhaps its name, as a `torch.device` that is there. `ValueError` if it isn't"
     try: res = torch.device(device)
     except (RuntimeError,TypeError): res = None
-    if res is None or res.type=='meta': raise ValueError(f"device={device!r} is none to compute on: pass 'cpu', 'cuda' or 'mps'")
+    if res is None or res.type=='meta':
+        raise ValueError(f"device={device!r} is none to compute on: pass 'cpu', 'cuda' or 'mps'")
     try: return torch.empty(1, dtype=torch.uint8, device=res).device
     except (RuntimeError,AssertionError,ImportError) as e:
         why = 'is full' if is_out_of_memory(e) else 'is not there for this PyTorch on this machine'
@@ -44,7 +45,8 @@ def _has_room(n, device):
     on_cpu = device.type=='cpu'
     if n>10**15 or (on_cpu and n<=2**24): return n<=2**24
     if on_cpu and (there := memory_there()) is not None and n>there: return False
-    try: torch.UntypedStorage(n) if on_cpu else torch.empty(n, dtype=torch.uint8, device=device)
+    try:
+        torch.UntypedStorage(n) if on_cpu else torch.empty(n, dtype=torch.uint8, device=device)
     except RuntimeError as e:
         if not (on_cpu or is_out_of_memory(e)): raise
         return False
@@ -96,7 +98,8 @@ class Float32(TorchFunctionMode):
     "Meanwhile, and in this thread alone, modules are made in float32, whatever the default dtype"
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in _makers and kwargs.get('dtype') is None: kwargs = {**kwargs, 'dtype': torch.float32}
+        if func in _makers and kwargs.get('dtype') is None:
+            kwargs = {**kwargs, 'dtype': torch.float32}
         return func(*args, **kwargs)
 
 @contextmanager

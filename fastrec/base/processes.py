@@ -14,14 +14,16 @@ from .checks import need_package
 def which_process(device, **kwargs):
     "Which of the processes that a launcher has started this is, and how many they are"
     device = torch.device(device).type
-    if device=='cuda' and 'LOCAL_RANK' in os.environ: kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
+    if device=='cuda' and 'LOCAL_RANK' in os.environ:
+        kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
     state = need_package('accelerate').PartialState(cpu=device=='cpu', **kwargs)
     if torch.distributed.is_initialized(): atexit.register(_leave)
     return state.process_index,state.num_processes
 
 def _leave():
     "Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait for the others"
-    if torch.distributed.is_initialized() and not hasattr(sys, 'last_type'): torch.distributed.destroy_process_group()
+    if torch.distributed.is_initialized() and not hasattr(sys, 'last_type'):
+        torch.distributed.destroy_process_group()
 
 def from_all(part, obj):
     "`obj` of every process, in order"

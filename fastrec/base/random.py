@@ -37,10 +37,13 @@ def seeded(seed, device='cpu'):
 class Arithmetic:
     "Random numbers from `seed` and factorizations on `device` without waiting for it; `check` looks at once at all that may have failed"
     def __init__(self, device, seed=None):
-        if seed is None: seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
-        self.g,self.failed = torch.Generator(device).manual_seed(seed),[]
+        if seed is None:
+            seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
+        self.g = torch.Generator(device).manual_seed(seed)
+        self.failed = []
 
-    def randn(self, *size): return torch.randn(*size, generator=self.g, device=self.g.device, dtype=torch.float32)
+    def randn(self, *size):
+        return torch.randn(*size, generator=self.g, device=self.g.device, dtype=torch.float32)
 
     def gamma(self, shape, rate):
         "Draws from Gammas of `shape`, a tensor, and `rate`"

@@ -45,7 +45,8 @@ def _numbers_the_rows(col):
 def _like_ids(col):
     "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
     values = some_rows(plain(col)).dropna()
-    if values.dtype.kind not in 'iuf' or (values.dtype.kind=='f' and (values%1!=0).any()): return False
+    if values.dtype.kind not in 'iuf' or (values.dtype.kind=='f' and (values%1!=0).any()):
+        return False
     counts = values.value_counts()
     return len(counts)>200 and counts.index[0]!=values.min()
 
@@ -157,7 +158,8 @@ def _table_advice(df):
     if body.shape[1]<(3 if indexed else 4) or not all(map(is_real, body.dtypes)): return ''
     some = body.iloc[:1000, :200].to_numpy('float64', na_value=np.nan)
     empty = np.isnan(some) | (some==0)
-    if body.shape[1]<10 and (len(np.unique(some[~empty]))>25 or roles & {'item','title','time','count'}): return ''
+    if body.shape[1]<10 and (len(np.unique(some[~empty]))>25 or roles & {'item','title','time','count'}):
+        return ''
     if body.shape[1]<10 and not indexed and empty.mean()<.2: return ''
     long = f"df.melt({first!r}, var_name='item', value_name='rating')" if labelled else \
            "df.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"

@@ -26,7 +26,8 @@ class Findings:
         "What `f` gives, or `None` where it refuses; that, and what it warns of, become rows"
         res,told,error = listened(f, *args, errors=Exception)
         rows = [('warning', about, o) for o in told]
-        if error: rows.append(('refused', about, str(error.args[0]) if error.args else type_name(error)))
+        if error:
+            rows.append(('refused', about, str(error.args[0]) if error.args else type_name(error)))
         self.rows += [('note',*o[1:]) for o in rows] if only_note else rows
         return res
 
@@ -87,14 +88,16 @@ def check_ratings(
     names = found.step('columns', pick_columns, df, user_name, item_name, rating_name)
     if names is None: return found.table()
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
-    named,time_name = time_name,time_name if time_name is not None else found.step('columns', usual_column, df, ['time'])
+    named = time_name
+    time_name = time_name if time_name is not None else found.step('columns', usual_column, df, ['time'])
     columns = names if named is None else [*names,named]
     found.step('columns', need_columns, df, columns)
     if not pd.api.types.is_hashable(time_name) or time_name not in df: time_name = None
     found.step('gaps', rows_to_keep, df, columns if time_name is not None else names, False)
     df = df[~gaps(df, names)[0]]
     if (told := found.step(names[1], told_apart, df, names[1])) is not None: df = told
-    if len(df): _note_ratings(found, df, names, _note_pairs(found, df, names, splitter, valid_pct))
+    if len(df):
+        _note_ratings(found, df, names, _note_pairs(found, df, names, splitter, valid_pct))
     if time_name is not None:
         span = found.step(time_name, _span, df[time_name].dropna(), only_note=named is None)
         if span: found.note(time_name, span)

@@ -22,14 +22,16 @@ def plain(col):
         res = pyarrow.array(col.array).to_pandas().array  # a Series of its own index would be put in the order of `col`
     elif isinstance(dtype, pd.SparseDtype): res = np.asarray(col)
     elif isinstance(dtype, pd.StringDtype): res = col.astype('str')
-    elif (own := getattr(dtype, 'numpy_dtype', None)) is not None: res = col.astype('float64' if col.isna().any() else own)
+    elif (own := getattr(dtype, 'numpy_dtype', None)) is not None:
+        res = col.astype('float64' if col.isna().any() else own)
     else: return col
     return pd.Series(res, col.index, name=col.name) if isinstance(col, pd.Series) else pd.Index(res, name=col.name)
 
 # %% ../../nbs/data/07_frames.ipynb #c41e71e5
 def read_table(file, sep=',', index_col=None, **kwargs):
     "`pd.read_csv`, but `ValueError` where rows are longer than the header"
-    if isinstance(sep, str) and len(sep)>1 and sep!=r'\s+': kwargs.setdefault('engine', 'python')
+    if isinstance(sep, str) and len(sep)>1 and sep!=r'\s+':
+        kwargs.setdefault('engine', 'python')
     df = pd.read_csv(file, sep=sep, index_col=index_col, **kwargs)
     if index_col is None and not isinstance(df.index, pd.RangeIndex):
         raise ValueError('rows have more fields than the header, or one more separator at their end')
@@ -55,11 +57,13 @@ def _of_array(data):
     "Frame of the columns of an array, ids as whole numbers"
     if data.dtype.names: return pd.DataFrame.from_records(data)
     if data.ndim!=2: return None
-    if data.shape[1]>4: raise ValueError(
+    if data.shape[1]>4:
+        raise ValueError(
         f'an array of shape {data.shape} is a table with a column for each item; a row for each rating is needed: '
         'u,i = table.nonzero(); pd.DataFrame(dict(user=u, item=i, rating=table[u,i]))')
     df = pd.DataFrame(data).infer_objects()
-    def is_whole(col): return col.dtype.kind=='f' and np.isfinite(col).all() and (col%1==0).all() and col.abs().max()<2**53
+    def is_whole(col):
+        return col.dtype.kind=='f' and np.isfinite(col).all() and (col%1==0).all() and col.abs().max()<2**53
     whole = [c for c in df.columns[:2] if is_whole(df[c])]
     return df.astype({c: 'int64' for c in whole})
 
@@ -67,7 +71,8 @@ def _of_array(data):
 def _of_columns(data):
     try: return pd.DataFrame(data)
     except UnicodeEncodeError: raise
-    except ValueError as e: raise ValueError(f'the columns of the dict do not make a frame: {e}') from e
+    except ValueError as e:
+        raise ValueError(f'the columns of the dict do not make a frame: {e}') from e
 
 def _converted(data):
     "Frame of `data`, or `None` if it is nothing of the kind"
@@ -85,7 +90,8 @@ def _converted(data):
 
 def _advice(data):
     "What to do about `data` that cannot be read"
-    if isinstance(data, str) or hasattr(data, '__fspath__'): return ': read a file with from_csv or from_parquet'
+    if isinstance(data, str) or hasattr(data, '__fspath__'):
+        return ': read a file with from_csv or from_parquet'
     if isinstance(data, pd.Series): return ': call .reset_index() first'
     for name in ('collect','compute','to_table'):
         if hasattr(data, name): return f': call .{name}() first'
@@ -117,5 +123,6 @@ def codes_of(col):
         raise ValueError(f'column {col.name!r} holds {type_name(col.iloc[0])}, which is no label: convert it with '
                          '.astype(str)') from e
     text = [o for o in labels if isinstance(o, str) and not o.isascii()] if labels.dtype==object else []
-    if broken := next(filter(surrogate.search, text), None): raise ValueError(f'column {col.name!r} holds {no_text(broken)}')
+    if broken := next(filter(surrogate.search, text), None):
+        raise ValueError(f'column {col.name!r} holds {no_text(broken)}')
     return codes,labels

@@ -25,7 +25,8 @@ def need_values(df, names, instead=''):
 def rows_to_keep(df, names, dropna):
     "Mask of the rows of `df` that have all of `names`; others are refused, or with `dropna` counted"
     missing,count = gaps(df, names)
-    if count and not dropna: raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
+    if count and not dropna:
+        raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
     if count and missing.all(): raise ValueError(f'{count}: no row has all of {listed(names)}')
     if count: warn(f'{count}; left out')
     return ~missing
@@ -62,7 +63,8 @@ def _check_exact(labels, name):
         raise ValueError(f'column {name!r} holds numbers beyond 64 bits, '
                          f'{next(o for o in labels if not -2**63<=o<2**64)!r} for one: convert it with .astype(str)')
     if labels.dtype.kind!='f' or not len(labels): return
-    if not np.isfinite(labels).all(): raise ValueError(f'column {name!r} holds labels that are not finite numbers')
+    if not np.isfinite(labels).all():
+        raise ValueError(f'column {name!r} holds labels that are not finite numbers')
     most = {8: 2**53, 4: 2**24, 2: 2**11}.get(labels.dtype.itemsize, 2**53)
     if np.abs(labels).max()>=most:
         raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{most.bit_length()-1} and more, '
@@ -82,21 +84,25 @@ _written = ['NULL','\\N','<NA>','#N/A']  # those that databases and tables write
 def _check_marks(labels, name, rows_of):
     "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
     at = labels.isin(_marks).nonzero()[0]
-    surely,others = labels[labels.isin(_written)],labels[~labels.isin(_marks)]
+    surely = labels[labels.isin(_written)]
+    others = labels[~labels.isin(_marks)]
     if not len(at) or not len(surely)+len(others): return
-    mark,rows = (surely if len(surely) else labels[at])[0],sum(map(rows_of, at))
+    mark = (surely if len(surely) else labels[at])[0]
+    rows = sum(map(rows_of, at))
     what = f'column {name!r} holds {mark!r} in {rows} rows'
     do = f'read it as missing, with from_csv(..., na_values=[{mark!r}]) or df.replace({mark!r}, np.nan)'
     if len(others) and others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
         raise ValueError(f'{what}, and numbers in all others: {do}')
     ids = len(others)>9 and others.str.fullmatch(r'\S*\d\S*').all()
     largest = len(others)>9 and rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
-    if len(surely) or ids or largest or not mark.strip(): warn(f'{what}: if that is a mark for a missing value, {do}')
+    if len(surely) or ids or largest or not mark.strip():
+        warn(f'{what}: if that is a mark for a missing value, {do}')
 
 # %% ../../nbs/data/11_kinds.ipynb #76277cc7
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
-    if len({' '.join(normalize('NFC', o).lower().split()) for o in labels.tolist()})==len(labels): return
+    if len({' '.join(normalize('NFC', o).lower().split()) for o in labels.tolist()})==len(labels):
+        return
     bare = pd.Series(labels.tolist(), dtype='str').str.normalize('NFC').str.strip()
     words = ~bare.str.fullmatch(r'\S*\d\S*')  # ids such as 'aB3' and 'Ab3' may be two
     key = bare.mask(words, bare.str.lower().str.split().str.join(' '))
@@ -111,13 +117,17 @@ def factorized(col):
     "Code of each row of `col`, -1 for a gap, and its labels, in pandas' own types and checked"
     codes,labels = codes_of(col)
     labels = pd.Index(labels)
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype(labels.categories.dtype)
     labels = plain(labels)
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
-    if labels.dtype==object and pd.api.types.infer_dtype(labels)!='mixed-integer-float': labels = labels.infer_objects()
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype(labels.categories.dtype)
+    if labels.dtype==object and pd.api.types.infer_dtype(labels)!='mixed-integer-float':
+        labels = labels.infer_objects()
     _check_type(labels, col.name)
     _check_exact(labels, col.name)
-    if labels.dtype.kind=='f' and (codes<0).any() and (labels%1==0).all(): labels = labels.astype('int64')  # floats because of the gaps
+    if labels.dtype.kind=='f' and (codes<0).any() and (labels%1==0).all():
+        labels = labels.astype('int64')  # floats because of the gaps
     if kind_of(labels)=='text' and len(labels):
         _check_marks(labels, col.name, lambda k: int((codes==k).sum()))
         _check_alike(labels, col.name)
@@ -125,8 +135,10 @@ def factorized(col):
 
 def check_kind(col, labels):
     "Refuse the column `col` unless it holds labels of the same kind as `labels`, those of training"
-    known,given = kind_of(labels),kind_of(col)
-    if given=='numbers' and pd.api.types.is_float_dtype(col): _check_exact(pd.Index(plain(col)).unique(), col.name)
+    known = kind_of(labels)
+    given = kind_of(col)
+    if given=='numbers' and pd.api.types.is_float_dtype(col):
+        _check_exact(pd.Index(plain(col)).unique(), col.name)
     if known==given or 'nothing' in (known,given): return
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '
                      f'({shown(labels)} for one): convert it, or were columns swapped?')

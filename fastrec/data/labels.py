@@ -26,7 +26,8 @@ class Vocab:
         if isinstance(i, slice): return [self[k] for k in range(len(self))[i]]
         code = range(len(self))[i]
         return self.labels[code-1] if code else '#na#'
-    def __repr__(self): return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
+    def __repr__(self):
+        return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
 
 # %% ../../nbs/data/03_labels.ipynb #931902eb
 _one_at_a_time = threading.Lock()  # some versions of pandas make an index's table at the first search, and let others see it half made
@@ -59,10 +60,12 @@ def as_labels(labels, name):
         raise TypeError(f'one label of {name!r} or a list of them is needed, not a {type(labels).__name__}: pass a column')
     if isinstance(labels, torch.Tensor): labels = labels.numpy(force=True)
     if getattr(labels, 'ndim', 1)==0: labels = labels.item()
-    if isinstance(labels, (str,bytes)) or not hasattr(labels, '__iter__'): labels = [labels]
+    if isinstance(labels, (str,bytes)) or not hasattr(labels, '__iter__'):
+        labels = [labels]
     elif not hasattr(labels, 'dtype'): labels = list(labels)
     try: return pd.Index(labels)
-    except (TypeError,ValueError,OverflowError) as e: raise TypeError(f'{labels[0]!r:.60} cannot be a label of {name!r}: {e}') from e
+    except (TypeError,ValueError,OverflowError) as e:
+        raise TypeError(f'{labels[0]!r:.60} cannot be a label of {name!r}: {e}') from e
 
 def _kind_of(label):
     "What sort of thing a `label` is: whatever else is none of its kind"
@@ -78,14 +81,16 @@ def _as_numbers(labels, dtype):
 def find(self:Vocab, labels):
     "Codes of `labels`, one or several, 0 for those unknown. What is of another kind isn't looked for, since pandas would convert all labels for it"
     labels = as_labels(labels, self.name)
-    dtype,kind = self.labels.dtype,_kind_of(self.labels[:1].tolist()[0]) if len(self.labels) else object
+    dtype = self.labels.dtype
+    kind = _kind_of(self.labels[:1].tolist()[0]) if len(self.labels) else object
     if labels.dtype==dtype or kind not in (str,Real): return self.encode(labels)
     res = np.zeros(len(labels), 'int32')
     same = np.array([_kind_of(o) is kind for o in labels], bool)
     if not same.any(): return res
     labels = pd.Index(labels[same].tolist())
     exact = True
-    if kind is Real and isinstance(dtype, np.dtype) and labels.dtype!=object: labels,exact = _as_numbers(labels, dtype)
+    if kind is Real and isinstance(dtype, np.dtype) and labels.dtype!=object:
+        labels,exact = _as_numbers(labels, dtype)
     res[same] = np.where(exact, self.encode(labels), 0)
     return res
 
@@ -123,7 +128,8 @@ class _Codes(Mapping):
     def __iter__(self): return iter(self.vocab)
     def _code(self, label): return int(self.vocab.encode([label])[0])
     def __contains__(self, label): return label=='#na#' or self._code(label)>0
-    def __getitem__(self, label): return self._code(label) if label in self else int(self.vocab.lookup([label])[0])
+    def __getitem__(self, label):
+        return self._code(label) if label in self else int(self.vocab.lookup([label])[0])
     def get(self, label, default=None): return self[label] if label in self else default
 
 @patch(as_prop=True)

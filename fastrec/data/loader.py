@@ -43,8 +43,10 @@ class RatingsDL(TfmdDL):
         return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
 
     def _batches(self):
-        idxs,sizes = self.get_idxs(),self._sizes()
-        if not isinstance(idxs, Tensor): idxs = tensor(list(itertools.islice(idxs, self.n)))
+        idxs = self.get_idxs()
+        sizes = self._sizes()
+        if not isinstance(idxs, Tensor):
+            idxs = tensor(list(itertools.islice(idxs, self.n)))
         idxs,sizes = self._share(idxs, sizes)
         groups = list(chunked(sizes, max(1, 2**18//self.bs)))
         for i,group in zip(idxs[:sum(sizes)].split(list(map(sum, groups))), groups):
@@ -57,7 +59,8 @@ class RatingsDL(TfmdDL):
         yield from map(self.after_batch, self._batches())
         self.after_iter()
 
-    def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
+    def to_detach(self, b, cpu=True, gather=True):
+        return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03
 def display_frame(df):

@@ -36,7 +36,8 @@ class RecDataLoaders(CollabDataLoaders):
     def device(self): return self._device
 
     @device.setter
-    def device(self, device): CollabDataLoaders.device.fset(self, None if device is None else as_device(device))
+    def device(self, device):
+        CollabDataLoaders.device.fset(self, None if device is None else as_device(device))
 
 # %% ../../nbs/data/06_loaders.ipynb #4be9f5d1
 def _as_array(part):
@@ -50,7 +51,8 @@ def _row_numbers(part, n, name):
     idx = _as_array(part)
     if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
     if not len(idx): return idx.astype(int)
-    if not np.issubdtype(idx.dtype, np.integer): raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
+    if not np.issubdtype(idx.dtype, np.integer):
+        raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
     if idx.min()<0 or idx.max()>=n:
         raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 '
                          f'to {n-1}')
@@ -60,16 +62,20 @@ def _row_numbers(part, n, name):
 
 def _own_device():
     "fastai's default device; of several processes on a machine, for each a GPU of its own"
-    device,local = default_device(),os.environ.get('LOCAL_RANK')
+    device = default_device()
+    local = os.environ.get('LOCAL_RANK')
     return torch.device('cuda', int(local)%torch.cuda.device_count()) if device.type=='cuda' and local is not None else device
 
 def _parts(splitter, df):
     "What `splitter` gives for training and for validation"
-    if not callable(splitter): raise TypeError(f'splitter={splitter!r:.60} must be a function of a frame, such as TimeSplitter()')
+    if not callable(splitter):
+        raise TypeError(f'splitter={splitter!r:.60} must be a function of a frame, such as TimeSplitter()')
     parts = splitter(df)
-    if callable(parts): raise TypeError(f'the splitter gave a function, not rows: call it first, as in splitter={_name(splitter)}()')
+    if callable(parts):
+        raise TypeError(f'the splitter gave a function, not rows: call it first, as in splitter={_name(splitter)}()')
     try: train,valid = parts
-    except (TypeError,ValueError): raise ValueError(f'the splitter gave {type(parts).__name__}, where two lists of row numbers are needed') from None
+    except (TypeError,ValueError):
+        raise ValueError(f'the splitter gave {type(parts).__name__}, where two lists of row numbers are needed') from None
     return train,valid
 
 def _name(f): return getattr(f, '__name__', 'it')
@@ -83,8 +89,10 @@ def _split(df, splitter, keep, bs):
     if both := int(np.isin(valid, train).sum()):
         warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
     train,valid = train[keep[train]],valid[keep[valid]]
-    if not len(valid): raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
-    if not len(train): raise ValueError(f'the training part is empty: of {len(df)} rows the splitter gave {len(valid)} to validation')
+    if not len(valid):
+        raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
+    if not len(train):
+        raise ValueError(f'the training part is empty: of {len(df)} rows the splitter gave {len(valid)} to validation')
     if bs is not None and len(train)<bs:
         raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={len(train)} or less, or leave it out')
     return train,valid
@@ -196,7 +204,8 @@ def from_parquet(cls:RecDataLoaders,
     need_flags(shard=shard)
     part = which_process(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
     arrow = need_package('pyarrow')
-    try: df = read_parquet_files(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
+    try:
+        df = read_parquet_files(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
     except (arrow.ArrowInvalid,arrow.ArrowNotImplementedError) as e:
         raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: '
                          f'{str(e).splitlines()[0]}') from e

@@ -55,14 +55,16 @@ def _bad_line(file, sep, header, error):
     with open(file, encoding='latin-1') as f:
         for i,line in enumerate(f, 1):
             line = line.rstrip('\n')
-            if line==header if i==1 and header else not line or _is_rating(line.split(sep)): continue
+            if line==header if i==1 and header else not line or _is_rating(line.split(sep)):
+                continue
             return ValueError(f'{file}, line {i}: {line[:80]!r} is not {want!r} with whole numbers and a rating from 0.5 to 5. '
                               'The file is damaged or of another release; unpack the release again.')
     return ValueError(f'{file} holds no rating, or none that can be read ({error}). Unpack the release again.')
 
 def _read_ratings(file, sep, header):
     try: return _parse_ratings(file, sep, header)
-    except (ValueError,OverflowError,pd.errors.ParserError,pd.errors.ParserWarning) as e: raise _bad_line(file, sep, header, e) from e
+    except (ValueError,OverflowError,pd.errors.ParserError,pd.errors.ParserWarning) as e:
+        raise _bad_line(file, sep, header, e) from e
 
 # %% ../../nbs/data/00_movielens.ipynb #f02b0dd2
 def _decode(b):
@@ -71,7 +73,8 @@ def _decode(b):
 
 def _read_items(file, sep):
     "Title of each item and what follows it in the file, by id"
-    text,items = _decode(file.read_bytes()),{}
+    text = _decode(file.read_bytes())
+    items = {}
     rows = csv.reader(io.StringIO(text, newline='')) if sep==',' else (l.rstrip('\r').split(sep) for l in text.split('\n'))
     for i,row in enumerate(rows, 1):
         if not row or row==[''] or (i==1 and row[0]=='movieId'): continue
@@ -82,7 +85,8 @@ def _read_items(file, sep):
         items[int(row[0])] = row[1:]
     return items
 
-def _read_titles(file, sep): return pd.Series({k: o[0] for k,o in _read_items(file, sep).items()}, dtype='str')
+def _read_titles(file, sep):
+    return pd.Series({k: o[0] for k,o in _read_items(file, sep).items()}, dtype='str')
 
 # %% ../../nbs/data/00_movielens.ipynb #aae45803
 def with_titles(df, titles, release):
@@ -98,7 +102,8 @@ def with_titles(df, titles, release):
 def _need_files(path, files, name):
     missing = [f for f in files if not (path/f).is_file()]
     if not missing: return path
-    if not path.is_dir(): raise FileNotFoundError(f'{path} is not a folder: pass the folder that {name} was unpacked to.')
+    if not path.is_dir():
+        raise FileNotFoundError(f'{path} is not a folder: pass the folder that {name} was unpacked to.')
     raise FileNotFoundError(f'{path} has no {" and no ".join(missing)}: {name} needs {", ".join(files)}; '
                             f'the folder holds {", ".join(sorted(o.name for o in path.iterdir())[:8]) or "nothing"}. '
                             'Pass the folder the release was unpacked to, and its name.')
@@ -131,11 +136,13 @@ def _download(name, files, dest):
 # %% ../../nbs/data/00_movielens.ipynb #c3e10f35
 def _release(name, path):
     "Folder and layout of the release `name`"
-    if name not in releases: raise ValueError(f'{name!r} is not a MovieLens release; there are {", ".join(releases)}.')
+    if name not in releases:
+        raise ValueError(f'{name!r} is not a MovieLens release; there are {", ".join(releases)}.')
     lay = releases[name]
     files = [lay['ratings'], lay['items']]
     if path is not None: return _need_files(Path(path).expanduser(), files, name),lay
-    with _writing(os.getenv('FASTAI_HOME', '~/.fastai'), name): dest = fastai_path('data')/name
+    with _writing(os.getenv('FASTAI_HOME', '~/.fastai'), name):
+        dest = fastai_path('data')/name
     return _need_files(dest, files, name) if dest.exists() else _download(name, files, dest),lay
 
 # %% ../../nbs/data/00_movielens.ipynb #d99f8349
@@ -181,7 +188,8 @@ def movielens_folds(
     path:str|Path=None, # The unpacked folder; fastai's data folder if left out
 )->dict: # 'u1' to 'u5', 'ua', 'ub', each a pair of frames like `movielens` gives: training, test
     "The official training and test parts of ml-100k"
-    if name!='ml-100k': raise ValueError(f'{name} has no official folds; only ml-100k has. Use a splitter instead.')
+    if name!='ml-100k':
+        raise ValueError(f'{name} has no official folds; only ml-100k has. Use a splitter instead.')
     path,lay = _release(name, path)
     folds = 'u1 u2 u3 u4 u5 ua ub'.split()
     _need_files(path, [f'{o}.{part}' for o in folds for part in ('base','test')], f'{name} with its folds')

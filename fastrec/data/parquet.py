@@ -17,7 +17,8 @@ from ..base.checks import need_package
 def _by_label(col):
     "The labels in a pyarrow array, and for each row which of them it has, one more than there are if none"
     pc = need_package('pyarrow.compute')
-    if str(col.type) in ('float','double','halffloat'): col = pc.if_else(pc.is_nan(col), None, col)  # pandas takes both for a gap
+    if str(col.type) in ('float','double','halffloat'):
+        col = pc.if_else(pc.is_nan(col), None, col)  # pandas takes both for a gap
     if not hasattr(col, 'dictionary'): col = col.dictionary_encode()
     found = pd.Index(col.dictionary.to_pandas())
     return found,col.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
@@ -48,7 +49,8 @@ def read_parquet_files(path, rows, user_name, item_name, rating_name, time_name,
     *names,rating = pick_columns(head, user_name, item_name, rating_name)
     if time_name is not None: need_columns(head, [time_name])
     beside = [n for n in [items_beside(head, names[1])] if n is not None]  # which tells apart items of one title
-    labels,others = {n: _Labels() for n in names+beside},{n: [] for n in (rating,time_name) if n}
+    labels = {n: _Labels() for n in names+beside}
+    others = {n: [] for n in (rating,time_name) if n}
     for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
         if part[1]>1: b = b.filter(_own(b[names[0]], part))
         if not len(b): continue

@@ -37,12 +37,14 @@ class RatingsTensors:
     def rows(self, i):
         "As `self[i]`, for a tensor `i` of row numbers, in less time"
         return tuple(o.index_select(0, i) for o in (self.x,self.y) if o is not None)
-    def new(self, x, y, index=None): return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
+    def new(self, x, y, index=None):
+        return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
     def new_empty(self): return self.new(self.x[:0], None if self.y is None else self.y[:0])
 
     def to(self, device):
         "Move to `device`, in place"
-        if device is not None and self.x.device!=device: self.x,self.y = (o if o is None else o.to(device) for o in (self.x,self.y))
+        if device is not None and self.x.device!=device:
+            self.x,self.y = (o if o is None else o.to(device) for o in (self.x,self.y))
         return self
 
 # %% ../../nbs/data/04_ratings.ipynb #414cb85e
@@ -67,7 +69,8 @@ def sums(self:RatingsTensors, k):
 def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if self.shard else len(self)
 
 @patch
-def mean(self:RatingsTensors): return float(self.shard.sums[0].sum())/self.n_ratings if self.shard else float(self.y.mean())
+def mean(self:RatingsTensors):
+    return float(self.shard.sums[0].sum())/self.n_ratings if self.shard else float(self.y.mean())
 
 # %% ../../nbs/data/04_ratings.ipynb #16a284b7
 class Shard:
@@ -81,7 +84,8 @@ class Shard:
         held,self.owner,*rest = (o.cpu() for o in summed)
         self.part,self.counts,self.sums = part,rest[:2],rest[2:]
         values = train.values()  # a range needs the ends, and steps of a hundredth of it at least
-        if len(values)>102: values = values[np.linspace(0, len(values)-1, 102).astype(int)]
+        if len(values)>102:
+            values = values[np.linspace(0, len(values)-1, 102).astype(int)]
         self.values = np.unique(np.concatenate(from_all(part, values)))
         if (held>1).any():
             raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, '

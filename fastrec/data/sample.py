@@ -34,7 +34,8 @@ def _film_titles(genre, rng):
 class SampleTruth:
     "What `sample_ratings` drew from: `users` and `items`, tables by id, and the standard deviation `noise`, in stars"
     def __init__(self, users, items, noise): store_attr()
-    def __repr__(self): return f'SampleTruth({len(self.users)} users, {len(self.items)} items, noise={self.noise})'
+    def __repr__(self):
+        return f'SampleTruth({len(self.users)} users, {len(self.items)} items, noise={self.noise})'
 
     def mean(self, ratings):
         "Planted mean for each row of `ratings` (columns `user` and `item`), before noise and rounding, in stars"

@@ -23,8 +23,10 @@ def _no_number(col):
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = plain(col)
-    if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
-    if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'): col = col.astype('float64')
+    if isinstance(col.dtype, pd.CategoricalDtype):
+        col = col.astype(col.cat.categories.dtype)
+    if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'):
+        col = col.astype('float64')
     if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
         value = _no_number(col) if len(col) else None
         comma = isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value)
@@ -44,7 +46,8 @@ def _not_rated(values, share, name):
     "Is there a value that stands for 'not rated'?"
     steps = (values*2%1==0).all() and len(values)>3
     for k in (0,-1):
-        v,others = values[k],np.delete(values, k)
+        v = values[k]
+        others = np.delete(values, k)
         if not (steps and len(others)>2): continue
         apart = min(abs(others-v)) > others.max()-others.min() and share[k]>.01
         code = v in (99,-99,999,-999,9999,-9999) and apart

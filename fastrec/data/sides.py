@@ -22,7 +22,8 @@ def _ones(col, most, name):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
     def text(o): return '|'.join(map(str, o)) if isinstance(o, (list,tuple,set,np.ndarray)) else str(o)
     texts = [text(o) for o in col]
-    if broken := next(filter(surrogate.search, set(texts)), None): raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
+    if broken := next(filter(surrogate.search, set(texts)), None):
+        raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
     parts = pd.Series(texts).str.split('|').explode()
     codes,labels = pd.factorize(parts, sort=True)
     if len(labels)>most:
@@ -38,7 +39,8 @@ def side_rows(df, labels, name):
     if not df.columns.is_unique:
         raise ValueError(f'side has several columns {df.columns[df.columns.duplicated()][0]!r}: {listed(df.columns)}')
     if name in df: df = df.set_index(name)
-    if df.index.hasnans: raise ValueError(f'side has {int(df.index.isna().sum())} rows without {name!r}: drop them')
+    if df.index.hasnans:
+        raise ValueError(f'side has {int(df.index.isna().sum())} rows without {name!r}: drop them')
     if not df.index.is_unique:
         raise ValueError(f'side has {shown(df.index[df.index.duplicated()])} of {name!r} several times')
     if len(df): check_kind(pd.Series(df.index, name=name), labels)
@@ -56,12 +58,14 @@ def side_rows(df, labels, name):
 # %% ../../nbs/data/15_sides.ipynb #6bf376b5
 def side_columns(df, labels, name, most=10_000):
     "Row, column and value of what the frame `df` says of the `labels` of `name`, and the number of columns; `most` are allowed"
-    df,found,width = side_rows(as_frame(df, 'side'), labels, name),[],0
+    df = side_rows(as_frame(df, 'side'), labels, name)
+    found,width = [],0
     for c in df.columns:
         col = plain(df[c])
         if col.dtype==object and kind_of(col)=='numbers': col = col.astype('float64')
         number = is_real(col.dtype) and not pd.api.types.is_bool_dtype(col)
-        if number and not np.isfinite(col).all(): raise ValueError(f'side has values in {c!r} that are not finite')
+        if number and not np.isfinite(col).all():
+            raise ValueError(f'side has values in {c!r} that are not finite')
         rows,cols,values,n = _numbers(col) if number and col.nunique()>1 else _ones(col, most-width, name)
         if n<2 and not number or number and col.nunique()<2:
             warn(f'side column {c!r} is the same for all of {name!r} and says nothing; left out')

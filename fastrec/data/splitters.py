@@ -26,13 +26,15 @@ def _permutation(n, seed):
 
 def _n_valid(valid_pct, n):
     number = isinstance(valid_pct, (int,float,np.number)) and not isinstance(valid_pct, bool)
-    if not number or not 0<valid_pct<1: raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
+    if not number or not 0<valid_pct<1:
+        raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
     return int(valid_pct*n)
 
 def _by_time(df, time_name):
     "Row numbers of `df` in the order of the column `time_name`; rows of the same time keep theirs"
     times = as_times(split_column(df, time_name, 'timestamp', 'time')).reset_index(drop=True)
-    if len(times)>19 and times.nunique()==1: warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
+    if len(times)>19 and times.nunique()==1:
+        warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
     return times.sort_values(kind='stable').index.to_numpy()
 
 # %% ../../nbs/data/02_splitters.ipynb #001a44f6

@@ -27,7 +27,8 @@ _formats = {
 def _bytes_of(csv, compression):
     "All of the file `csv`, unpacked"
     if not hasattr(csv, 'read'):
-        with get_handle(csv, 'rb', compression=compression, is_text=False) as f: return f.handle.read()
+        with get_handle(csv, 'rb', compression=compression, is_text=False) as f:
+            return f.handle.read()
     data = csv.read()
     return data.encode() if isinstance(data, str) else data
 
@@ -79,9 +80,12 @@ def _layout(data, encoding, given):
     res = {} if 'delimiter' in given else dict(sep=sep)
     if len(sep)>1: res['engine'] = 'python'
     rows = _fields(lines, sep)
-    if len(sep)==1 and all(f[:1]==' ' for o in rows for f in o[1:]): res['skipinitialspace'] = True
-    if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', f) for o in rows for f in o): res['decimal'] = ','
-    if not {'header','names'} & given.keys() and rows and _lacks_header(rows): res['header'] = None
+    if len(sep)==1 and all(f[:1]==' ' for o in rows for f in o[1:]):
+        res['skipinitialspace'] = True
+    if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', f) for o in rows for f in o):
+        res['decimal'] = ','
+    if not {'header','names'} & given.keys() and rows and _lacks_header(rows):
+        res['header'] = None
     return res
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
@@ -89,7 +93,8 @@ def _as_ids(col):
     "The text `col` as whole numbers where all of it is, and none has zeros in front; else as numbers or text"
     codes,labels = pd.factorize(col)
     labels = pd.Series(labels, dtype='str')
-    if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all(): return col
+    if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all():
+        return col
     numbers = pd.to_numeric(labels).convert_dtypes() if (codes<0).any() else pd.to_numeric(labels)
     if numbers.duplicated().any(): return col  # 1.1 and 1.10 may be two
     return pd.Series(numbers.array.take(codes, allow_fill=bool((codes<0).any())), col.index, name=col.name)
@@ -97,7 +102,8 @@ def _as_ids(col):
 def _check_lines(col, sep, csv):
     "Refuse labels that are whole lines of the file, which stray quotes have made of them"
     lines = [o for o in col.unique() if isinstance(o, str) and '\n' in o and sep in o]
-    if lines: raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, pass quoting=3')
+    if lines:
+        raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, pass quoting=3')
 
 def _named(df):
     "`df`, from a file without a header, with the names that its columns have by their place"

@@ -33,7 +33,8 @@ def _parsed(texts, name):
     written = texts.str.contains('[A-Za-z]{3}').all()
     try:
         form = guess_datetime_format(texts.iloc[0]) if written else 'ISO8601'
-        if form is None or zoned.any() and not zoned.all(): raise ValueError('no form, or several zones')
+        if form is None or zoned.any() and not zoned.all():
+            raise ValueError('no form, or several zones')
         return pd.to_datetime(texts, utc=bool(zoned.all()), format=form)
     except ValueError as e:
         raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond '
@@ -48,7 +49,8 @@ def as_times(col):
     col = plain(col)
     kind = pd.api.types.infer_dtype(col, skipna=True)
     if kind=='period': return col.dt.to_timestamp() if hasattr(col, 'dt') else col
-    if kind in ('datetime64','integer','floating','mixed-integer-float') or not len(col): return col.infer_objects()
+    if kind in ('datetime64','integer','floating','mixed-integer-float') or not len(col):
+        return col.infer_objects()
     if kind in ('date','datetime'):
         try: return pd.to_datetime(col)
         except ValueError: return pd.to_datetime(col, utc=True)
@@ -71,14 +73,18 @@ def as_seconds(col):
     "`col`, dates or seconds since 1970, as int32"
     times = as_times(col)
     number = pd.api.types.is_numeric_dtype(times)
-    if pd.api.types.is_datetime64_any_dtype(times): times = (times-pd.Timestamp(0, tz=times.dt.tz))//pd.Timedelta('1s')
-    if not pd.api.types.is_numeric_dtype(times): raise ValueError(
+    if pd.api.types.is_datetime64_any_dtype(times):
+        times = (times-pd.Timestamp(0, tz=times.dt.tz))//pd.Timedelta('1s')
+    if not pd.api.types.is_numeric_dtype(times):
+        raise ValueError(
         f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
     ok = times.between(1, 2**31-1).to_numpy()
-    if not ok.all(): raise ValueError(
+    if not ok.all():
+        raise ValueError(
         f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are '
         f'needed, from 1 to 2**31-1, the year 2038: {_unit_of(times[~ok].max())}')
-    if number and len(times) and times.max()<10**8: warn(
+    if number and len(times) and times.max()<10**8:
+        warn(
         f'times in {col.name!r} go from {times.min():g} to {times.max():g}, which are seconds of 1970 to 1973: if they are days, convert '
         f"them with pd.to_datetime(df[{col.name!r}], unit='D'), years and numbers like 20221231 with format='%Y' and '%Y%m%d'")
     return times.to_numpy('int32')
@@ -86,12 +92,14 @@ def as_seconds(col):
 # %% ../../nbs/data/13_times.ipynb #5fbe8ff4
 def check_times(seconds, name):
     "Say that the `seconds` of the column `name` are all the same"
-    if len(seconds)>19 and (seconds==seconds[0]).all(): warn(f'all times in {name!r} are the same: nothing can be learned of them')
+    if len(seconds)>19 and (seconds==seconds[0]).all():
+        warn(f'all times in {name!r} are the same: nothing can be learned of them')
 
 # %% ../../nbs/data/13_times.ipynb #4d8a4ffc
 def split_column(df, name, default, role):
     "The column `name` of `df` for a splitter, without gaps; where it is the `default` and not there, one with a usual name for `role`"
     found = usual_column(df, [role]) or name if name is default and name not in df else name
     need_columns(df, [found], 'the frame to split')
-    if n := df[found].isna().sum(): raise ValueError(f'{n} rows have no {found!r}, which the splitter needs: leave them out with df.dropna(subset=[{found!r}])')
+    if n := df[found].isna().sum():
+        raise ValueError(f'{n} rows have no {found!r}, which the splitter needs: leave them out with df.dropna(subset=[{found!r}])')
     return df[found]

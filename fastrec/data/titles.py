@@ -36,7 +36,8 @@ def items_beside(df, title):
 def titles_and_items(df, title, item):
     "Codes of the titles and of the items in `df`, the labels of both, and the first title (code) of each item"
     (t,titles),(i,items) = (codes_of(df[c]) for c in (title,item))
-    first,both = np.full(len(items)+1, -1),(t>=0) & (i>=0)
+    first = np.full(len(items)+1, -1)
+    both = (t>=0) & (i>=0)
     first[i[both][::-1]] = t[both][::-1]
     return t,titles,i,items,first
 
@@ -44,7 +45,8 @@ def titles_and_items(df, title, item):
 def item_or_title(df, names, item_name):
     "`names`, with the item ids in place of a title that is none of these items"
     user,title,rating = names
-    if item_name is not None or (item := items_beside(df, title)) is None or item in names: return names
+    if item_name is not None or (item := items_beside(df, title)) is None or item in names:
+        return names
     t,_,i,items,first = titles_and_items(df, title, item)
     others = int((t!=first[i])[(t>=0) & (i>=0)].sum())
     if others > .3*max(len(t)-len(items), 1):
@@ -65,7 +67,8 @@ def told_apart(df, title):
     if (item := items_beside(df, title)) is None or item==title: return df
     t,titles,i,items,first = titles_and_items(df, title, item)
     there = (t>=0) & (i>=0)
-    if (t!=first[i])[there].any(): first = pd.unique((i*len(titles)+t)[there])%len(titles)  # of each title of an item
+    if (t!=first[i])[there].any():
+        first = pd.unique((i*len(titles)+t)[there])%len(titles)  # of each title of an item
     shared = np.bincount(first[first>=0], minlength=len(titles))>1
     if not shared.any(): return df
     k = int(shared.argmax())

@@ -20,10 +20,12 @@ from .measures import recall_at_k
 class _Truth:
     "What is to be found among the held-out codes `x`, (n,2), the rows `reached` of which are relevant, where lists leave out `seen`"
     def __init__(self, x, reached, n_items, seen=None):
-        x,self.n_items = x[:,:2].cpu().long(),n_items
+        x = x[:,:2].cpu().long()
+        self.n_items = n_items
         user,item = (x>0).T
         keys = x[:,0]*n_items+x[:,1]
-        pairs,low = keys[user & item & reached].unique(),keys[user & item & ~reached].unique()
+        pairs = keys[user & item & reached].unique()
+        low = keys[user & item & ~reached].unique()
         again = torch.isin(pairs, self._seen_by(pairs//n_items, seen)) if seen else torch.zeros_like(pairs, dtype=torch.bool)
         self.pairs = pairs[~again]
         missed = x[user & ~item & reached,0]
@@ -67,7 +69,8 @@ def _scale_notes(rec, y):
     (lo,hi),(a,b) = rec.rating_range,(float(o) for o in y.aminmax())
     if rec.model.is_preference: other = a<=0<lo
     else: other = min(a-lo, hi-b)<-.05*(hi-lo) or (a<b and len(y)>=20 and b-a<.1*(hi-lo))
-    if other: yield f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: are they on one scale?'
+    if other:
+        yield f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: are they on one scale?'
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #06328265
 def _popularity(rec):
@@ -87,7 +90,8 @@ def _rating_metrics(rec, x, y):
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ca4bf7f6
 def _raters(rec):
     "How many users have rated each item in training; where that isn't known, how many ratings it has"
-    seen,n_items = rec.seen,len(rec.counts)
+    seen = rec.seen
+    n_items = len(rec.counts)
     whole = seen is not None and seen.trained is not None and int(seen.trained.sum())==int(rec.counts.sum())
     if not whole: return rec.counts.clamp(max=rec.n_users)
     users = torch.arange(len(seen.trained)).repeat_interleave(seen.trained)
@@ -98,11 +102,13 @@ _of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
 
 def _list_metrics(rec, truth, k, seen, raters):
     "Of the recommendations to the users of `truth`, what they have `seen` left out"
-    items,parts = torch.arange(1, truth.n_items),[]
+    items = torch.arange(1, truth.n_items)
+    parts = []
     best_unseen(rec, rec.model, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
     scores,items = (torch.cat(o) for o in zip(*parts))
     there = scores.isfinite()
-    hits,n = truth.found(items) & there,truth.n_relevant
+    hits = truth.found(items) & there
+    n = truth.n_relevant
     width = min(k, max(hits.shape[1], int(n.max())))  # a list of a million has no more places than can be filled or missed
     hits = F.pad(hits, (0, width-hits.shape[1]))
     res = {f.__name__.replace('_k', f'_{k}'): f(hits, n).mean().item() for f in _of_lists}
@@ -123,7 +129,8 @@ def _as_trained(rec, x):
     if seen is not None and seen.trained is not None: seen = seen.in_training()
     elif seen is not None:
         seen,n = _without(seen, x, len(rec.counts))
-        if n: notes = [f'it is not known what of the seen was training: the {n:,} held-out pairs in it count as not seen']
+        if n:
+            notes = [f'it is not known what of the seen was training: the {n:,} held-out pairs in it count as not seen']
     if cut is None and rec.model.clip: cut = rec.model.y_range
     if cut is None and not rec.model.is_preference:
         notes.append('the lowest and highest rating of training, where predictions are to be cut off, are not known here')
@@ -145,7 +152,8 @@ def _held_out(rec, frame, min_rating):
 def _check_found(truth, y, known, min_rating):
     "Refuse a question that nobody can answer"
     if len(truth.users): return
-    if not known.any(): raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
+    if not known.any():
+        raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
     if truth.counted['in_training']:
         raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: '
                          'pass exclude_seen=False, or another frame')
@@ -163,21 +171,25 @@ def evaluate(self:Recommends,
 
     A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
     Unknown items count as missed, and unknown users get no lists"""
-    k,min_rating = need_whole('k', k),None if min_rating is None else need_finite('min_rating', min_rating)
+    k = need_whole('k', k)
+    min_rating = None if min_rating is None else need_finite('min_rating', min_rating)
     x,y = _held_out(self, frame, min_rating)
     rec,notes = _as_trained(self, x)
     seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
     truth = _Truth(x, reached, len(rec.counts), seen)
     _check_found(truth, y, x[:,0]>0, min_rating)
-    if frame is not None and y is not None and rec.rating_range: notes += _scale_notes(rec, y)
-    if notes := [*notes, *_notes(truth.counted, frame is not None, min_rating)]: warn('; '.join(notes))
+    if frame is not None and y is not None and rec.rating_range:
+        notes += _scale_notes(rec, y)
+    if notes := [*notes, *_notes(truth.counted, frame is not None, min_rating)]:
+        warn('; '.join(notes))
     return _report(rec, truth, x, y, k, seen)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
 def _report(rec, truth, x, y, k, seen):
     "The table of `evaluate`"
-    ratings,raters = {} if rec.model.is_preference else _rating_metrics(rec, x, y),_raters(rec)
+    ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y)
+    raters = _raters(rec)
     lists = {n: _list_metrics(o, truth, k, seen, raters) for n,o in (('model',rec),('popularity',_popularity(rec)))}
     res = pd.DataFrame.from_dict({**lists, 'model': {**ratings, **lists['model']}}, orient='index')
     res = res.reindex(columns=['rmse','mae',*lists['popularity']])

@@ -23,8 +23,10 @@ def read_settings(
         raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
     found = dict(parser[section])
     for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
-        if names: raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')
+        if names:
+            raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')
     def read(k, f):
         try: return f(found[k])
-        except ValueError as e: raise ValueError(f'{k} = {found[k]} in section [{section}] of {cfg.config_file}: {e}') from e
+        except ValueError as e:
+            raise ValueError(f'{k} = {found[k]} in section [{section}] of {cfg.config_file}: {e}') from e
     return AttrDict({k: read(k, f) for k,f in types.items()})

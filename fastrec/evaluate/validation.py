@@ -28,7 +28,9 @@ def k_folds(
     seed:int=0, # Fixes who is in which
 )->dict: # Training and test frame under the name of each fold
     "`n` pairs of frames in which each row is tested on once"
-    ratings,n,seed = as_frame(ratings),need_whole('n', n),need_whole('seed', seed, 0)
+    ratings = as_frame(ratings)
+    n = need_whole('n', n)
+    seed = need_whole('seed', seed, 0)
     if not 2<=n<=len(ratings): raise ValueError(f'n={n} must be from 2 to the {len(ratings)} rows')
     parts = np.array_split(np.random.default_rng(seed).permutation(len(ratings)), n)
     return {f'fold {i+1}': train_test(ratings, lambda _: (np.concatenate(parts[:i]+parts[i+1:]),parts[i])) for i in range(n)}
@@ -52,7 +54,8 @@ def cross_validate(
         start = time.perf_counter()
         learn = fit(dls)
         took = time.perf_counter()-start
-        if not isinstance(learn, RecLearner): raise TypeError(f'fit must return the fitted RecLearner, not {type(learn).__name__}')
+        if not isinstance(learn, RecLearner):
+            raise TypeError(f'fit must return the fitted RecLearner, not {type(learn).__name__}')
         rows[name] = {**learn.evaluate(k=k, min_rating=min_rating).loc['model'], 'seconds': took}
     df = pd.DataFrame.from_dict(rows, orient='index')
     return pd.concat([df, df.agg(['mean','std'])])

@@ -37,10 +37,12 @@ def _last_metrics(self):
 
 def _as_json(metrics):
     "`metrics` as JSON keeps them. `ValueError` names one that it can't"
-    if not hasattr(metrics, 'items'): raise TypeError(f'metrics must be a dict of numbers by name, not {type(metrics).__name__}')
+    if not hasattr(metrics, 'items'):
+        raise TypeError(f'metrics must be a dict of numbers by name, not {type(metrics).__name__}')
     res = {}
     for k,v in metrics.items():
-        try: res[str(k)] = json.loads(json.dumps(v, default=lambda o: o.tolist(), allow_nan=False))
+        try:
+            res[str(k)] = json.loads(json.dumps(v, default=lambda o: o.tolist(), allow_nan=False))
         except (TypeError,ValueError,AttributeError,RecursionError):
             raise ValueError(f'metrics[{k!r}] is {v!r}, which cannot be saved: pass finite numbers, or leave it out') from None
     return res
@@ -63,12 +65,15 @@ def save_recommender(self:Recommends,
     "Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"
     need_flags(seen=seen)
     check_savable(self)
-    folder,token = Path(path),uuid.uuid4().hex[:12]
-    spec,metrics = describe_model(self.model),_last_metrics(self) if metrics is None else _as_json(metrics)
+    folder = Path(path)
+    token = uuid.uuid4().hex[:12]
+    spec = describe_model(self.model)
+    metrics = _last_metrics(self) if metrics is None else _as_json(metrics)
     labels = [pack_labels(v) for v in self.ds.classes.values()]
     tensors = _tensors_to_write(self, labels, seen)
     folder.mkdir(parents=True, exist_ok=True)
-    old,written = _old_files(folder),[f'{k}-{token}.safetensors' for k in tensors]
+    old = _old_files(folder)
+    written = [f'{k}-{token}.safetensors' for k in tensors]
     try:
         files = {name: write_tensors(folder, name, v) for name,v in zip(written, tensors.values())}
         text = manifest_text(_manifest(self, spec, labels, files, metrics))
@@ -84,7 +89,8 @@ def save_recommender(self:Recommends,
 def _tensors_to_write(self, labels, seen):
     "The tensors of the files that start with `model` and, where `seen`, with `seen`"
     model = model_tensors(self.model)
-    for side,(_,parts) in zip(('users','items'), labels): model.update({f'{side}.{k}': v for k,v in parts.items()})
+    for side,(_,parts) in zip(('users','items'), labels):
+        model.update({f'{side}.{k}': v for k,v in parts.items()})
     if self.counts is not None: model['counts'] = self.counts.cpu()
     known = self.seen if seen else None
     if known is None: return {'model': model}

@@ -21,7 +21,8 @@ def save_factors(self:Recommends,
     path:str|Path # Folder to write to
 )->list: # The two files
     "Write the factors of users and items to Parquet, by label"
-    folder,res = Path(path),[]
+    folder = Path(path)
+    res = []
     if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
         raise ValueError(f'the column {taken[0]!r} has the name of what is written beside it: rename it before training')
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,12 +48,16 @@ class ItemIndex:
         "The `n` best items that the index finds for each user"
         need_flags(exclude_seen=exclude_seen)
         n = need_whole('n', n)
-        rec,codes = self.rec,torch.from_numpy(self.rec.ds.classes[self.rec.ds.user_name].lookup(users)).long()
+        rec = self.rec
+        codes = torch.from_numpy(self.rec.ds.classes[self.rec.ds.user_name].lookup(users)).long()
         seen = rec.seen if exclude_seen else None
-        if exclude_seen and seen is None: raise ValueError('what users have seen is not known here: pass exclude_seen=False')
+        if exclude_seen and seen is None:
+            raise ValueError('what users have seen is not known here: pass exclude_seen=False')
         row,col = seen.of(codes) if seen else (codes[:0],codes[:0])
-        n_items,most = len(rec.ds.classes[rec.ds.item_name]),int(torch.bincount(row, minlength=1).max())
-        with torch.no_grad(): u = rec.model.user_side(codes.to(rec.model.mean.device)).float().cpu().numpy()
+        n_items = len(rec.ds.classes[rec.ds.item_name])
+        most = int(torch.bincount(row, minlength=1).max())
+        with torch.no_grad():
+            u = rec.model.user_side(codes.to(rec.model.mean.device)).float().cpu().numpy()
         scores,found = (torch.from_numpy(o) for o in self.index.search(u, min(n+most, len(self.codes))))
         items = self.codes[found.clamp(min=0)]
         hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
@@ -63,10 +68,12 @@ class ItemIndex:
     )->Path:
         "Write `items.faiss`, for `faiss.read_index`, and `labels.parquet`, whose row `k` is the label of its id `k`"
         faiss = need_package('faiss', 'faiss-cpu')
-        folder,vocab = Path(path),self.rec.ds.classes[self.rec.ds.item_name]
+        folder = Path(path)
+        vocab = self.rec.ds.classes[self.rec.ds.item_name]
         folder.mkdir(parents=True, exist_ok=True)
         faiss.write_index(self.index, str(folder/'items.faiss'))
-        with parquet_writer(folder/'labels.parquet') as write: write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
+        with parquet_writer(folder/'labels.parquet') as write:
+            write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
         return folder
 
 # %% ../../nbs/export/82_exchange.ipynb #b728a832
@@ -85,7 +92,8 @@ def faiss_index(self:Recommends,
         raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')
     codes = candidate_items(self, None, 0)
-    with torch.no_grad(): x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
+    with torch.no_grad():
+        x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as e:
         raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' "

@@ -16,7 +16,8 @@ format_version,manifest_limit = 1,2**20  # of the format; bytes of a manifest
 
 def _sync(path):
     "Wait until the file `path` is on the disk"
-    with open(path, 'r+b') as f: os.fsync(f.fileno())  # Windows wants one open for writing
+    with open(path, 'r+b') as f:
+        os.fsync(f.fileno())  # Windows wants one open for writing
 
 def _sync_folder(path):
     "Wait until the names in `path` are on the disk, where the system knows this for folders"
@@ -56,7 +57,8 @@ def manifest_text(manifest):
     "`manifest` with its checksum as JSON"
     plain = json.loads(json.dumps(manifest))  # keys that are numbers become text, which counts in the checksum
     text = json.dumps({**plain, 'checksum': checksum(plain)}, indent=1)
-    if len(text)>manifest_limit: raise ValueError(f'the manifest would have {len(text):,} bytes, more than {manifest_limit:,}: pass fewer metrics')
+    if len(text)>manifest_limit:
+        raise ValueError(f'the manifest would have {len(text):,} bytes, more than {manifest_limit:,}: pass fewer metrics')
     return text
 
 def write_manifest(folder, text, token):
@@ -78,7 +80,8 @@ def sweep_away(folder, keep, old=()):
 
 def undo(folder, token):
     "Remove the files of a save that has failed, unless the manifest names them already"
-    try: named = token in (folder/'manifest.json').read_text(encoding='utf-8', errors='replace')
+    try:
+        named = token in (folder/'manifest.json').read_text(encoding='utf-8', errors='replace')
     except FileNotFoundError: named = False
     except OSError: return
     for o in () if named else folder.glob(f'*-{token}.*'):

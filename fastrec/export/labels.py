@@ -22,17 +22,22 @@ _surrogate = re.compile('[\ud800-\udfff]')
 
 def _numpy_labels(labels):
     "`labels` in a type of NumPy's, or as dates with a zone, where another library's or pandas' own holds them"
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.astype(labels.categories.dtype)
-    if isinstance(labels.dtype, pd.ArrowDtype): labels = pd.Index(labels.array.__arrow_array__().to_pandas())
-    if hasattr(labels.dtype, 'numpy_dtype'): labels = labels.astype(labels.dtype.numpy_dtype)
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype(labels.categories.dtype)
+    if isinstance(labels.dtype, pd.ArrowDtype):
+        labels = pd.Index(labels.array.__arrow_array__().to_pandas())
+    if hasattr(labels.dtype, 'numpy_dtype'):
+        labels = labels.astype(labels.dtype.numpy_dtype)
     return labels if pd.api.types.infer_dtype(labels) in ('string','empty') else labels.infer_objects()
 
 def savable_labels(vocab):
     "A name for the kind of the labels of `vocab`, and the labels. `ValueError` if they can't be saved"
     labels = vocab.labels.to_flat_index()
-    if labels.isna().any(): raise ValueError(f'a label of {vocab.name!r} is missing, which cannot be saved: leave its rows out')
+    if labels.isna().any():
+        raise ValueError(f'a label of {vocab.name!r} is missing, which cannot be saved: leave its rows out')
     labels = _numpy_labels(labels)
-    kind,dtype = pd.api.types.infer_dtype(labels, skipna=False),str(labels.dtype)
+    kind = pd.api.types.infer_dtype(labels, skipna=False)
+    dtype = str(labels.dtype)
     if kind in ('string','empty'):
         broken = [o for o in labels if not o.isascii() and _surrogate.search(o)] if labels.dtype==object else []
         if broken:
@@ -64,16 +69,19 @@ def _days(labels): return labels.to_numpy().astype('datetime64[D]').astype('int6
 
 # %% ../../nbs/export/84_labels.ipynb #e0cb10db
 def _unpack_text(tensors, name):
-    text,ends = tensors['bytes'].numpy().tobytes(),tensors['ends']
+    text = tensors['bytes'].numpy().tobytes()
+    ends = tensors['ends']
     whole = ends.dtype==torch.int64 and len(ends)>0 and ends[0]==0 and ends[-1]==len(text) and (ends.diff()>=0).all()
     if not whole: raise BundleError(f'the labels of {name!r} do not fit together')
     ends = ends.tolist()
     try: return pd.Index([text[a:b].decode() for a,b in zip(ends, ends[1:])])
-    except UnicodeDecodeError as e: raise BundleError(f'the labels of {name!r} are no text: {e}') from e
+    except UnicodeDecodeError as e:
+        raise BundleError(f'the labels of {name!r} are no text: {e}') from e
 
 def _unpack_values(kind, values, name):
     dtype = str(values.dtype)[6:]
-    if dtype!=kind.replace('datetime64[ns]', 'int64'): raise BundleError(f'the labels of {name!r} are {dtype} and no {kind}')
+    if dtype!=kind.replace('datetime64[ns]', 'int64'):
+        raise BundleError(f'the labels of {name!r} are {dtype} and no {kind}')
     return pd.Index(values.numpy().view(kind))
 
 def _unpack_steps(kind, steps):
@@ -87,7 +95,9 @@ def unpack_labels(kind, tensors, name):
     "The `Vocab` that `pack_labels` has packed"
     if kind=='text': labels = _unpack_text(tensors, name)
     elif kind in _kinds: labels = _unpack_values(kind, tensors['values'], name)
-    elif kind in ('uint64','date') or _dates.fullmatch(kind): labels = _unpack_steps(kind, tensors['steps'].numpy())
+    elif kind in ('uint64','date') or _dates.fullmatch(kind):
+        labels = _unpack_steps(kind, tensors['steps'].numpy())
     else: raise BundleError(f'labels of the kind {kind!r} are not known here')
-    if not labels.is_unique: raise BundleError(f'{labels[labels.duplicated()][0]!r} is several times among the labels of {name!r}')
+    if not labels.is_unique:
+        raise BundleError(f'{labels[labels.duplicated()][0]!r} is several times among the labels of {name!r}')
     return Vocab(labels, name)

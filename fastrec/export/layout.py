@@ -29,7 +29,8 @@ def _describe_layer(m):
     return {'type': name, **{o: getattr(m, o) for o in _layer_args[name]}, **({'bias': m.bias is not None} if name=='Linear' else {})}
 
 def _build_layer(spec):
-    name,args = spec['type'],{k: v for k,v in spec.items() if k!='type'}
+    name = spec['type']
+    args = {k: v for k,v in spec.items() if k!='type'}
     known = name in _layer_args and set(args)<={*_layer_args[name],'bias'} and all(type(v) in (int,float,bool) or v in ('none','tanh') for v in args.values())
     if not known: raise BundleError(f'a layer {spec} is not known here')
     return getattr(nn, name)(**args, **(dict(device='meta', dtype=torch.float32) if name in ('Linear','BatchNorm1d') else {}))
@@ -49,7 +50,8 @@ def describe_model(model):
     "What the manifest says of `model`. `ValueError` if it can't be saved"
     res = dict(kind=_kind(model), y_range=[float(o) for o in model.y_range] if model.y_range else None,
                clip=bool(model.clip), is_preference=bool(model.is_preference))
-    if res['kind']=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
+    if res['kind']=='net':
+        res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if res['kind']=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
     if model.ials: res['ials'] = model.ials
     return res
@@ -60,7 +62,8 @@ def model_tensors(model):
     kept = ('embeds.','layers.') if _kind(model)=='net' else ''
     res = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if k.startswith(kept)}
     lost = [k for k,v in res.items() if v.is_floating_point() and not v.isfinite().all()]
-    if lost: raise ValueError(f'{lost[0]} has values that are no finite numbers: such a model is not saved')
+    if lost:
+        raise ValueError(f'{lost[0]} has values that are no finite numbers: such a model is not saved')
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #7ddd880e
@@ -68,7 +71,8 @@ def build_model(spec, tensors):
     "The model of which `describe_model` has made `spec`, and `model_tensors` has `tensors`"
     empty = partial(torch.empty, dtype=torch.float32, device='meta')  # not as a context: a Ctrl-C at its end would leave everything on 'meta'
     shape = lambda k: empty(tensors[k].shape)
-    if spec['kind']=='dot': res = Dot(*(shape(f'{o}.weight') for o in ('u_weight','u_bias','i_weight','i_bias')))
+    if spec['kind']=='dot':
+        res = Dot(*(shape(f'{o}.weight') for o in ('u_weight','u_bias','i_weight','i_bias')))
     elif spec['kind']=='net':
         layers = nn.Sequential(*(nn.Sequential(*map(_build_layer, o)) for o in spec['layers']))
         res = Net(shape('embeds.0.weight'), shape('embeds.1.weight'), layers)

@@ -23,9 +23,12 @@ from ..base.devices import as_device,need_memory,trainable
 # %% ../../nbs/export/81_loading.ipynb #ecf5f16a
 def read_manifest(folder):
     file = folder/'manifest.json'
-    if not file.is_file(): raise FileNotFoundError(f'{folder} is not a saved recommender: it has no manifest.json')
-    if file.is_symlink(): raise BundleError(f'{file} is a link; a saved recommender holds its files itself')
-    if file.stat().st_size>manifest_limit: raise BundleError(f'{file} is larger than a manifest can be')
+    if not file.is_file():
+        raise FileNotFoundError(f'{folder} is not a saved recommender: it has no manifest.json')
+    if file.is_symlink():
+        raise BundleError(f'{file} is a link; a saved recommender holds its files itself')
+    if file.stat().st_size>manifest_limit:
+        raise BundleError(f'{file} is larger than a manifest can be')
     return _parse_manifest(file.read_bytes(), file)
 
 def _parse_manifest(data, file):
@@ -37,7 +40,8 @@ def _parse_manifest(data, file):
     if res.get('version')!=format_version:
         raise BundleError(f'{file} is of version {res.get("version")!r} of the format, and this is fastrec {__version__}, '
                           f'which reads version {format_version}: update fastrec, or save the model again')
-    if res.get('checksum')!=checksum(res): raise BundleError(f'{file} is damaged: it does not match its checksum')
+    if res.get('checksum')!=checksum(res):
+        raise BundleError(f'{file} is damaged: it does not match its checksum')
     return res
 
 def refuse_pickles(folder):
@@ -57,10 +61,13 @@ def _read_tensors(folder, name, declared, hashed=True):
     file = folder/name
     if not own_files.fullmatch(name) or name.endswith('.part'):
         raise BundleError(f'{folder} asks for {name!r}, which is no name of a file of a saved recommender')
-    if file.is_symlink() or not file.is_file(): raise BundleError(f'{folder} has no file {name}, or a link in its place')
+    if file.is_symlink() or not file.is_file():
+        raise BundleError(f'{folder} has no file {name}, or a link in its place')
     size = file.stat().st_size
-    if size!=declared['bytes']: raise BundleError(f'{file} has {size:,} bytes where {declared["bytes"]:,} were saved')
-    if hashed and sha256(file)!=declared['sha256']: raise BundleError(f'{file} is damaged: it does not match its checksum')
+    if size!=declared['bytes']:
+        raise BundleError(f'{file} has {size:,} bytes where {declared["bytes"]:,} were saved')
+    if hashed and sha256(file)!=declared['sha256']:
+        raise BundleError(f'{file} is damaged: it does not match its checksum')
     try: res = _tensors_of(file)
     except SafetensorError as e: raise BundleError(f'{file} is damaged: {e}') from e
     if {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()}!=declared['tensors']:
@@ -89,7 +96,8 @@ def _is_ials(o):
     if o is None: return True
     return type(o) is dict and set(o)=={'alpha0','reg','power'} and all(map(_number, o.values())) and min(o['alpha0'], o['reg'])>0
 
-def _different(c): return all(type(c[o]) in (str,int) for o in ('user','item','rating')) and c['user']!=c['item']
+def _different(c):
+    return all(type(c[o]) in (str,int) for o in ('user','item','rating')) and c['user']!=c['item']
 
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
@@ -104,7 +112,8 @@ def _check(manifest):
             'labels': type(labels) is list and len(labels)==2,
             'noise': _number(manifest['noise']) and manifest['noise']>=0,
             'metrics': type(manifest['metrics']) is dict}
-    if wrong := [k for k,v in fine.items() if not v]: raise BundleError(f'the manifest has no sensible {wrong[0]}')
+    if wrong := [k for k,v in fine.items() if not v]:
+        raise BundleError(f'the manifest has no sensible {wrong[0]}')
 
 @torch.no_grad()
 def _answers(model):
@@ -127,17 +136,21 @@ def assemble(folder, manifest, files):
     tensors,columns = model[0],manifest['columns']
     take = lambda start: {k[len(start):]: tensors.pop(k) for k in [o for o in tensors if o.startswith(start)]}
     classes = {columns[o]: unpack_labels(kind, take(f'{o}s.'), columns[o]) for o,kind in zip(('user','item'), manifest['labels'])}
-    sizes,counts = [len(v) for v in classes.values()],tensors.pop('counts', None)
+    sizes = [len(v) for v in classes.values()]
+    counts = tensors.pop('counts', None)
     res = build_model(manifest['model'], tensors)
     rows = [len(es[0].weight) for es in res.tables]
-    if rows!=sizes: raise BundleError(f'there are labels for tables of {sizes} rows, but {rows} of them')
+    if rows!=sizes:
+        raise BundleError(f'there are labels for tables of {sizes} rows, but {rows} of them')
     if counts is not None and (len(counts)!=sizes[1] or counts.min()<0):
         raise BundleError('the counts of ratings do not fit the items')
     if not _answers(res): raise BundleError('the model does not answer')
     res.classes,(res.user,res.item) = classes,classes
-    x,y = torch.zeros(0, 2, dtype=torch.int32),torch.zeros(0, dtype=torch.float32)
+    x = torch.zeros(0, 2, dtype=torch.int32)
+    y = torch.zeros(0, dtype=torch.float32)
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'])
-    seen,cut = _read_seen(seen[0], *sizes, counts) if seen else None,manifest.get('rating_range')
+    seen = _read_seen(seen[0], *sizes, counts) if seen else None
+    cut = manifest.get('rating_range')
     return Recommender(res, ds, seen, manifest['noise'], counts, cut and tuple(cut))
 
 # %% ../../nbs/export/81_loading.ipynb #8dc9d8fc
@@ -149,8 +162,10 @@ def read_back(folder, text, model):
         manifest = _parse_manifest(text, 'the manifest')
         res = assemble(folder, manifest, read_files(folder, manifest, hashed=False))
         x = torch.stack([torch.arange(16)%len(es[0].weight) for es in res.model.tables], 1)
-        found,want = predict_codes(res.model, x),predict_codes(model, x)
-    except _misfits as e: raise ValueError(f'the model is not saved, since it could not be loaded again: {e}') from e
+        found = predict_codes(res.model, x)
+        want = predict_codes(model, x)
+    except _misfits as e:
+        raise ValueError(f'the model is not saved, since it could not be loaded again: {e}') from e
     off = (found-want).abs().max()
     if not off<=.01*want.abs().max().clamp(min=1):
         raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {off:g}')
@@ -163,12 +178,14 @@ def load_recommender(
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
     own = 'cuda' if torch.cuda.is_available() else 'cpu'
-    folder,device = Path(path),as_device(own if device is None else device)
+    folder = Path(path)
+    device = as_device(own if device is None else device)
     for attempt in range(10):
         manifest = read_manifest(folder)
         try: res = assemble(folder, manifest, read_files(folder, manifest))
         except _misfits as e:
-            if attempt<9 and read_manifest(folder)!=manifest: continue  # somebody has just saved another
+            if attempt<9 and read_manifest(folder)!=manifest:
+                continue  # somebody has just saved another
             if isinstance(e, BundleError): raise
             raise BundleError(f'{folder} does not fit together: {type(e).__name__}: {e}') from e
         break

@@ -30,7 +30,8 @@ def both_sides(model, ds, **kwargs):
 
 def als_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    sides,rows = both_sides(model, ds, budget=2**15),read_model(model)
+    sides = both_sides(model, ds, budget=2**15)
+    rows = read_model(model)
     eye = torch.eye(rows[0].shape[1], dtype=ds.y.dtype, device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
@@ -51,5 +52,6 @@ def fit_als(self:RecLearner,
     cbs=None # Callbacks
 ):
     "Fit factors and biases by alternating least squares. A solver's model goes on where it is, if it has as many factors; any other is replaced"
-    if not 0<=reg<math.inf or not math.isfinite(power): raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
+    if not 0<=reg<math.inf or not math.isfinite(power):
+        raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
     self._solve(n_factors, partial(als_sweeps, reg=reg, power=power), n_sweep, tol, cbs, budget=2**15)

@@ -35,7 +35,8 @@ def _posterior_mean(sampler):
 def _last_draw(model):
     "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
     rows = [o[-1] for o in model.draws()]
-    with seeded(0): res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
+    with seeded(0):
+        res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
     res.to(rows[0].device)
     write_model(res, rows)
     return res
@@ -83,7 +84,8 @@ def _features(df, vocab, name, most=10_000):
 # %% ../../nbs/fit/38_bayes.ipynb #c29dd038
 def _side_columns(ds, side, k, width):
     "What `side` says of users, or with `k=1` of items, as `Columns` for rows of `width` numbers; `None` if it says nothing"
-    name,sizes = ds.cat_names[k],[len(v) for v in ds.classes.values()]
+    name = ds.cat_names[k]
+    sizes = [len(v) for v in ds.classes.values()]
     parts = []
     for o in side if isinstance(side, (list,tuple)) else [] if side is None else [side]:
         if not isinstance(o, str):
@@ -91,9 +93,11 @@ def _side_columns(ds, side, k, width):
             if not any(n in (*o, o.index.name) for n in ds.cat_names):
                 raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as '
                                  'its index')
-            if name in (*o, o.index.name): parts.append(_features(o, ds.classes[name], name).to(ds.x.device)/2)
+            if name in (*o, o.index.name):
+                parts.append(_features(o, ds.classes[name], name).to(ds.x.device)/2)
         elif o=='implicit': parts.append(_implicit(ds, k, sizes))
-        else: raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
+        else:
+            raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
     return Columns(torch.cat(parts, 1), width) if parts else None
 
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
@@ -105,7 +109,8 @@ def _spans(ds, time):
     res = []
     for o in L(time):
         try: res.append(int(pd.Timedelta(o).total_seconds()))
-        except ValueError: raise ValueError(f"time={o!r} is no span of time such as '1D', '1h' or '10min'") from None
+        except ValueError:
+            raise ValueError(f"time={o!r} is no span of time such as '1D', '1h' or '10min'") from None
         if res[-1]<1: raise ValueError(f'time={o!r} must be a second or more')
     return res
 
@@ -117,7 +122,8 @@ def _is_posterior(model, n_factors):
 def _check_sampling(n_sweep, burn, n_draws):
     for k,o in dict(burn=burn, n_draws=n_draws).items():
         if not is_whole(o): raise ValueError(f'{k}={o!r} must be a whole number')
-    if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
+    if not 0<=burn<n_sweep:
+        raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
 
 def _need_room(learn, n_factors, n_draws):
@@ -146,18 +152,22 @@ def fit_bayes(self:RecLearner,
     burn = ifnone(burn, 0 if had else n_sweep//10)
     _check_sampling(n_sweep, burn, n_draws)
     _need_room(self, n_factors, int(min(n_draws, n_sweep-burn)))
-    averaged,seconds,ds = _Averaged(),_spans(self.dls.train_ds, time),solver_data(self)
+    averaged = _Averaged()
+    seconds = _spans(self.dls.train_ds, time)
+    ds = solver_data(self)
     start = _last_draw(self.model) if had else self.model
     fresh = not can_go_on(start, n_factors)
     columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
     last = {o.seconds: o for o in getattr(self.model, 'time_effects', [])}
     def sweeps(model, ds, arith):
-        if fresh: deque(itertools.islice(als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
+        if fresh:
+            deque(itertools.islice(als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
         spans = [SpanSampler(ds.x, o, last.get(o)) for o in seconds]
         averaged.sampler = s = Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, spans)
         return iter(s)
     def finish(whole):
         s = averaged.sampler
-        if whole and not s.draws: warn(f'stopped after {s.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
+        if whole and not s.draws:
+            warn(f'stopped after {s.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
         return _posterior_mean(s) if s.draws and (whole or len(s.draws)>=had) else None
     self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)], start=start, finish=finish)

@@ -14,13 +14,17 @@ from .equations import sum_by_code
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
 def _bias_sweeps(model, ds, arith, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    codes,y = [c.contiguous() for c in ds.x[:,:2].T],ds.y.double()
-    mean,n_all = y.mean(),len(y)
+    codes = [c.contiguous() for c in ds.x[:,:2].T]
+    y = ds.y.double()
+    mean = y.mean()
+    n_all = len(y)
     y = y-mean
     n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
-    sums,b = [sum_by_code(c, y, len(o)) for c,o in zip(codes, n)],[torch.zeros_like(o) for o in n]
+    sums = [sum_by_code(c, y, len(o)) for c,o in zip(codes, n)]
+    b = [torch.zeros_like(o) for o in n]
     total,looked_up = y@y,torch.empty_like(y)  # fresh memory for every sweep would take longer than the arithmetic
-    lam,noise = [1.,1.] if reg is None else reg,total/n_all
+    lam = [1.,1.] if reg is None else reg
+    noise = total/n_all
     while True:
         alpha = -sum(o@c for o,c in zip(n, b))/n_all
         for k in (0,1):

@@ -43,7 +43,8 @@ def save(self:RecLearner, file, **kwargs):
     if not isinstance(file, (str,Path)) or rank_distrib():
         return Learner.save(self, file, **kwargs)  # of several processes only the first writes
     file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-    with _whole_file(file) as f: save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
+    with _whole_file(file) as f:
+        save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
     return file
 
 @patch

@@ -18,7 +18,8 @@ def sum_by_code(codes, values, n):
 # %% ../../nbs/fit/40_equations.ipynb #cf852ec9
 def _fair(costs, part, n):
     "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
-    load,mine = [0]*n,set()
+    load = [0]*n
+    mine = set()
     for cost,j in sorted(((c,j) for j,c in enumerate(costs)), reverse=True):
         least = load.index(min(load))
         load[least] += cost
@@ -40,12 +41,17 @@ class Equations:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
     def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):
         self.part,self.n,self.rows = part,n,rows
-        self.counts,self.order = torch.bincount(rows, minlength=n),rows.argsort(stable=True)
-        self.starts,ids = self.counts.cumsum(0)-self.counts,self.counts.argsort(stable=True)
-        cols,lengths = cols[self.order],self.counts[ids].cpu().numpy()
-        if rows.device.type!='cpu': budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
+        self.counts = torch.bincount(rows, minlength=n)
+        self.order = rows.argsort(stable=True)
+        self.starts = self.counts.cumsum(0)-self.counts
+        ids = self.counts.argsort(stable=True)
+        cols = cols[self.order]
+        lengths = self.counts[ids].cpu().numpy()
+        if rows.device.type!='cpu':
+            budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
         cuts = list(cut(lengths, budget))
-        mine,self.blocks = _fair([(o.stop-o.start)*(int(lengths[o.stop-1])+32) for o in cuts], *part),[]
+        mine = _fair([(o.stop-o.start)*(int(lengths[o.stop-1])+32) for o in cuts], *part)
+        self.blocks = []
         for j,o in enumerate(cuts):
             longest = int(lengths[o.stop-1])
             there,at = self._slots(ids[o], longest)
@@ -67,7 +73,9 @@ class Equations:
 
     def equations(self, design, weight=None):
         "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves"
-        if weight is not None: design,root = design*weight.sqrt()[:,None],torch.cat([weight.sqrt(), weight[:1]])
+        if weight is not None:
+            design = design*weight.sqrt()[:,None]
+            root = torch.cat([weight.sqrt(), weight[:1]])
         design = torch.cat([design, torch.zeros_like(design[:1])])
         for ids,_,at,y in self.blocks:
             if at is None:
@@ -87,8 +95,10 @@ def solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, e
 
     `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of each row, `weight` of each
     of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of. Let `arith.check()` follow"""
-    k,design = other.shape[1],design_rows(other)
-    res,sse = other.new_zeros(side.n, k),torch.zeros_like(side.squares)
+    k = other.shape[1]
+    design = design_rows(other)
+    res = other.new_zeros(side.n, k)
+    sse = torch.zeros_like(side.squares)
     for ids,zz,zy in side.equations(design, weight):
         noise = arith.randn(len(ids), k, 1) if draw else 0.  # the same in each process
         if zz is None: continue

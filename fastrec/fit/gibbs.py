@@ -18,10 +18,12 @@ def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, uppe
 def _draw_prior(rows, arith, beta0=2.):
     "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
     n,k = rows.shape
-    mean,eye = rows.mean(0),torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    mean = rows.mean(0)
+    eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     scatter = (rows-mean).T@(rows-mean)
     w = arith.inv(eye + scatter + beta0*n/(beta0+n)*torch.outer(mean, mean))
-    a,freedom = arith.randn(k, k).tril(-1),k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)
+    a = arith.randn(k, k).tril(-1)
+    freedom = k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)
     a.diagonal().copy_(arith.gamma(freedom/2, .5).sqrt())  # a chi-squared
     half = arith.cholesky(w)@a
     precision = half@half.T
@@ -37,7 +39,8 @@ class Columns:
     "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
-        self.x,self.xt = x.to_sparse_csr(),x.T.to_sparse_csr()
+        self.x = x.to_sparse_csr()
+        self.xt = x.T.to_sparse_csr()
         self.lam,self.few = lam,d<=n
         self.beta,self.mean = (torch.zeros(o, k, dtype=x.dtype, device=x.device) for o in (d,n))
         self.gram = self._gram(min(n, d))
@@ -92,7 +95,8 @@ class SpanSampler:
 def _scores(rows, u, i):
     "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1), in steps that suit a processor's cache"
     step = 2**14 if u.device.type=='cpu' else 2**22
-    p,q = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1),design_rows(rows[1])
+    p = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1)
+    q = design_rows(rows[1])
     return torch.cat([p.index_select(0, a).mul_(q.index_select(0, b)).sum(1) for a,b in zip(u.split(step), i.split(step))])
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
@@ -102,7 +106,9 @@ class Gibbs:
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=()):
         self.model,self.arith,self.columns,self.burn,self.spans = model,arith,columns,burn,spans
         self.codes,self.y = ds.codes,ds.y-model.mean
-        self.sides,self.rows,self.n,self.draws = both_sides(model, ds),read_model(model),0,[]
+        self.sides = both_sides(model, ds)
+        self.rows = read_model(model)
+        self.n,self.draws = 0,[]
         self.precisions = [torch.ones_like(o.squares) for o in self.sides]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
@@ -116,7 +122,8 @@ class Gibbs:
             write_model(self.model, self.rows)
             self.n += 1
             late = self.n-self.burn
-            if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9): self._keep()
+            if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9):
+                self._keep()
             yield left.double().square().mean()
 
     def _half(self, k):
@@ -138,7 +145,8 @@ class Gibbs:
         u,i = self.codes
         left = self.y-_scores(self.rows, u, i)
         if not self.spans: return left
-        precision,total = self.precisions[0][u]*self.precisions[1][i],sum(o.of_ratings() for o in self.spans)
+        precision = self.precisions[0][u]*self.precisions[1][i]
+        total = sum(o.of_ratings() for o in self.spans)
         for o in self.spans:
             total = total-o.of_ratings()
             o.draw(left-total, precision, self.arith)
@@ -156,4 +164,5 @@ class Gibbs:
             rates = self.shape*scale+sum_by_code(own, weighed, self.sides[k].n)/2
             self.precisions[k] = self.arith.gamma(self.shape+self.sides[k].counts.to(rates.dtype)/2, rates)
 
-    def _keep(self): self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
+    def _keep(self):
+        self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))

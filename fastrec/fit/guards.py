@@ -30,7 +30,8 @@ def _bad_loss(self:RecLearner, step, x=None, pred=None):
     if x is not None:
         worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
         x = x[worst.to(x.device)]
-        if self._block_rows: x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
+        if self._block_rows:
+            x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
         df = self.dls.train_ds.decode(x[:,:2])
         where = f', for {" and ".join(df)} {"; ".join(f"{a!r}, {b!r}" for a,b in df.itertuples(index=False, name=None))} among others'
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights '
@@ -59,7 +60,8 @@ def _check_epoch(self:RecLearner, rng):
     step = int((~losses.isfinite()).nonzero()[0])
     self._back_to_epoch()
     self.dls.train.rng.setstate(rng)
-    if self.dl is not self.dls.train: self._bad_loss(step)  # blocks of several processes, which one alone can't go through again
+    if self.dl is not self.dls.train:
+        self._bad_loss(step)  # blocks of several processes, which one alone can't go through again
     x = next(itertools.islice(self.dls.train, step, None))[0]
     with torch.no_grad(): self._bad_loss(step, x, self.model(x))
 
@@ -103,10 +105,12 @@ def _shares_steps(self:RecLearner, least=2**22):
 @patch
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "fastai's `fit`, and afterwards no trace of an interruption"
-    if not self._opt_is_of_model(): self.opt = None  # a part of the model has been replaced
+    if not self._opt_is_of_model():
+        self.opt = None  # a part of the model has been replaced
     before = list(self.cbs)
     try:
-        mode,threads = exactly if isinstance(self.model, Dot) else trainable,nullcontext if self._shares_steps() else one_thread
+        mode = exactly if isinstance(self.model, Dot) else trainable
+        threads = nullcontext if self._shares_steps() else one_thread
         with mode(),threads():
             Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
@@ -119,9 +123,11 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
 # %% ../../nbs/fit/41_guards.ipynb #bb4c418b
 def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
-    if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
+    if not is_whole(n_epoch, 0):
+        raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     for k,v in dict(lr=lr, wd=wd).items():
-        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number from 0 on')
+        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf:
+            raise ValueError(f'{k}={v} must be a number from 0 on')
     for cb in L(cbs):
         if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
             raise TypeError(f'cbs holds {cb!r}, which is no Callback')
@@ -132,7 +138,8 @@ def _check_schedules(cb):
     for name,f in cb.scheds.items():
         values = [np.ravel(f(pos)) for pos in (0.,.5,1.)] if callable(f) else []
         bad = [v for vs in values for v in vs if not 0<=v<math.inf]
-        if bad: raise ValueError(f'{name}={bad[0]} is in the schedule of this fit, where a number from 0 on is needed')
+        if bad:
+            raise ValueError(f'{name}={bad[0]} is in the schedule of this fit, where a number from 0 on is needed')
 
 @patch
 def _need_rows(self:RecLearner, ds_idx):
@@ -156,7 +163,8 @@ def _check_trainable(self:RecLearner):
 def _check_batches(self:RecLearner):
     "Refuse batches of one row for a network with batch norm, which learns from the spread within a batch"
     train = self.dls.train
-    if not isinstance(train, RatingsDL) or not any(isinstance(m, nn.BatchNorm1d) and m.num_features for m in self.model.modules()): return
+    if not isinstance(train, RatingsDL) or not any(isinstance(m, nn.BatchNorm1d) and m.num_features for m in self.model.modules()):
+        return
     if min(train._share(torch.arange(0), train._sizes())[1], default=2)<2:
         raise ValueError(f'batch norm needs two rows in each batch, and of the {train.n} training rows bs={train.bs} leaves one alone: '
                          'pass another bs to from_df, or use_bn=False to nn_learner')

@@ -23,7 +23,8 @@ def _has_tail(y):
 def _not_chosen(y):
     "How many of the ratings `y` are 0, and how many below, but for grades of a scale"
     values,n = y.unique(return_counts=True)
-    zeros,below = int((y==0).sum()),int((y<0).sum())
+    zeros = int((y==0).sum())
+    below = int((y<0).sum())
     if not _has_tail(y) and len(values)>(5 if below else 3):
         below = 0
         if zeros<max(int(n.max()), len(y)/5): zeros = 0
@@ -33,7 +34,9 @@ def _not_chosen(y):
 def _check_choices(ds):
     "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
     if not len(ds): return
-    y,n,name = ds.y.cpu(),len(ds),ds.rating_name
+    y = ds.y.cpu()
+    n = len(ds)
+    name = ds.rating_name
     zeros,below = _not_chosen(y)
     col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
     if zeros+below==n:
@@ -42,7 +45,8 @@ def _check_choices(ds):
         warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
              f'leave them out with df[{col}>0]')
     if _has_tail(y):
-        most,half = float(y.max()),float(y[y>0].median())
+        most = float(y.max())
+        half = float(y[y>0].median())
         warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, '
              f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
 
@@ -66,13 +70,16 @@ def _ratings_aside(learn):
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
-    ones,rows = torch.ones_like(ds.y),[es[0].weight.detach() for es in model.tables]
+    ones = torch.ones_like(ds.y)
+    rows = [es[0].weight.detach() for es in model.tables]
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     sides = Equations(u, i, ones, *n, ds.part),Equations(i, u, ones, *n[::-1], ds.part)
     eye = torch.eye(rows[0].shape[1], dtype=ds.y.dtype, device=ds.x.device)
     while True:
         for k,side in enumerate(sides):
-            other,res,sse = rows[1-k],torch.zeros_like(rows[k]),torch.zeros((), dtype=torch.double, device=ds.x.device)
+            other = rows[1-k]
+            res = torch.zeros_like(rows[k])
+            sse = torch.zeros((), dtype=torch.double, device=ds.x.device)
             base = alpha0*(other.T@other)
             for ids,zz,zy in side.equations(other):
                 if zz is None: continue
@@ -97,7 +104,8 @@ def fit_ials(self:RecLearner,
     cbs=None # Callbacks
 ):
     "Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings"
-    if not (0<alpha0<math.inf and 0<reg<math.inf): raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    if not (0<alpha0<math.inf and 0<reg<math.inf):
+        raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
     _check_monitors([*self.cbs, *L(cbs)])
     _check_choices(self.dls.train_ds)

@@ -33,7 +33,8 @@ def _model_kwargs(arch, kwargs):
     if lost := [k for k in kwargs if k not in model|learn]:
         close = difflib.get_close_matches(lost[0], [*model, *learn, 'seed', 'n_factors', 'y_range', 'use_nn'], n=1)
         hint = _words.get(lost[0]) or ''.join(f'did you mean {o!r}?' for o in close)
-        if 'layers' in lost: hint = 'a network has layers: pass DeepMF, or call nn_learner'
+        if 'layers' in lost:
+            hint = 'a network has layers: pass DeepMF, or call nn_learner'
         raise TypeError(f'learner() does not know {lost[0]!r}' + f'; {hint}'*bool(hint))
     return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
 
@@ -63,11 +64,14 @@ def _check_hyper(name, value, least):
 def _check_functions(loss_func, opt_func, metrics):
     "Refuse names and classes in place of functions"
     torch_opt = isinstance(opt_func, type) and issubclass(opt_func, torch.optim.Optimizer)
-    if torch_opt: raise TypeError(f'opt_func={opt_func.__name__} is PyTorch\'s: pass partial(OptimWrapper, opt={opt_func.__name__})')
+    if torch_opt:
+        raise TypeError(f'opt_func={opt_func.__name__} is PyTorch\'s: pass partial(OptimWrapper, opt={opt_func.__name__})')
     if not (opt_func is None or callable(opt_func)):
         raise TypeError(f'opt_func={opt_func!r} must be a function, such as Adam, that makes an optimizer')
-    if isinstance(loss_func, type): raise TypeError(f'loss_func must be a loss, {loss_func.__name__}(), not the class {loss_func.__name__}')
-    if not (loss_func is None or callable(loss_func)): raise TypeError(f'loss_func={loss_func!r} must be a function, such as nn.MSELoss()')
+    if isinstance(loss_func, type):
+        raise TypeError(f'loss_func must be a loss, {loss_func.__name__}(), not the class {loss_func.__name__}')
+    if not (loss_func is None or callable(loss_func)):
+        raise TypeError(f'loss_func={loss_func!r} must be a function, such as nn.MSELoss()')
     for m in L(metrics):
         if isinstance(m, type) or not (callable(m) or isinstance(m, Metric)):
             raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
@@ -78,7 +82,8 @@ def _check_loss(loss_func, dls):
     y = dls.train_ds.y[:64].clone()
     off = (y.max()-y.min())/10
     try:
-        with torch.no_grad(): right,*wrong = [float(loss_func(o, y)) for o in (y, (y+off).clamp(max=y.max()), (y-off).clamp(min=y.min()))]
+        with torch.no_grad():
+            right,*wrong = [float(loss_func(o, y)) for o in (y, (y+off).clamp(max=y.max()), (y-off).clamp(min=y.min()))]
     except Exception as e:
         raise ValueError(f'loss_func={loss_func!r} does not give a number for predictions and ratings, which are '
                          f'float tensors of shape (n,): {e}') from e
@@ -125,16 +130,20 @@ def learner(
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for what is wrong with an argument, `TypeError` for one of another kind or name"
-    dls,arch = as_rec_dls(dls),_check_arch(arch, use_nn)
-    model_kwargs,seed = _model_kwargs(arch, kwargs),_check_seed(ifnone(seed, dls.seed))
+    dls = as_rec_dls(dls)
+    arch = _check_arch(arch, use_nn)
+    model_kwargs = _model_kwargs(arch, kwargs)
+    seed = _check_seed(ifnone(seed, dls.seed))
     _check_functions(loss_func, opt_func, metrics)
     if sparse is not None: need_flags(sparse=sparse)
     if loss_func is not None: _check_loss(loss_func, dls)
-    sparse,y_range = pays_sparse(dls) if sparse is None else bool(sparse),range_of(dls, y_range)
+    sparse = pays_sparse(dls) if sparse is None else bool(sparse)
+    y_range = range_of(dls, y_range)
     hypers = dict(lr=_check_hyper('lr', ifnone(lr, 1.2e-2 if sparse else 7e-3), 1e-30), wd=_check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0))
     mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
     _need_room(_bytes_of(arch, n_factors, dls.classes, model_kwargs), sparse, dls)
-    with seeded(seed): model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
+    with seeded(seed):
+        model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
     model.sparse = sparse
     res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), ifnone(opt_func, RowRMSProp if sparse else FusedAdam), **hypers,
                      metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)

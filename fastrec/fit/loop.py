@@ -6,10 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/fit/45_loop.ipynb #79388af7
-import inspect
+import hashlib,inspect
+from functools import cache
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
+from ..base.checks import warn
 from ..data.loader import RatingsDL
 from ..models.base import FactorModel,is_plain
 from ..models.trainable import DeepMF,DotBias
@@ -43,16 +45,20 @@ def _fetch_measured(learn, rec):
     values = [m.value for m in rec._valid_mets]
     there = [i for i,v in enumerate(values) if torch.is_tensor(v) and v.numel()==1 and not v.is_cpu]
     if there:
-        for i,v in zip(there, torch.stack([values[i].float().view(()) for i in there]).tolist()): values[i] = v
+        for i,v in zip(there, torch.stack([values[i].float().view(()) for i in there]).tolist()):
+            values[i] = v
     rec.log += [_number(v) for v in values]
 
 def _record(learn, rec):
     if not learn.training: return _measure(learn, rec)
-    avg,loss = rec.smooth_loss,learn.loss.detach()
-    if avg.val.dtype!=loss.dtype: avg.val = avg.val.to(loss.dtype)  # it begins with the default one
+    avg = rec.smooth_loss
+    loss = learn.loss.detach()
+    if avg.val.dtype!=loss.dtype:
+        avg.val = avg.val.to(loss.dtype)  # it begins with the default one
     if rec.train_metrics: return rec.after_batch()
     if loss.ndim: loss = loss.mean()
-    if avg.val.device!=loss.device: avg.val = torch.full_like(loss, avg.val.item()) if avg.val.is_cpu else avg.val.to(loss.device)
+    if avg.val.device!=loss.device:
+        avg.val = torch.full_like(loss, avg.val.item()) if avg.val.is_cpu else avg.val.to(loss.device)
     avg.count += 1
     avg.val = torch.lerp(loss, avg.val, avg.beta)
     learn.smooth_loss = avg.value
@@ -66,21 +72,24 @@ def _fetch_losses(learn, rec):
 
 def losses_to_cpu(rec):
     "Fetch in one copy the losses that still lie on an accelerator, and their running average"
-    avg,on_device = rec.smooth_loss,[o for o in vars(rec).get('losses', []) if o.device.type!='cpu']
+    avg = rec.smooth_loss
+    on_device = [o for o in vars(rec).get('losses', []) if o.device.type!='cpu']
     if not on_device: return
     *losses,avg.val = torch.stack([*on_device, avg.val]).cpu().unbind()
     rec.losses[-len(losses):] = losses
 
 def _progress(learn, cb):
     cb.pbar.update(learn.iter+1)
-    if cb.pbar.last_v==learn.iter+1 and hasattr(learn, 'smooth_loss'): cb.pbar.comment = f'{learn.smooth_loss.item():.4f}'
+    if cb.pbar.last_v==learn.iter+1 and hasattr(learn, 'smooth_loss'):
+        cb.pbar.comment = f'{learn.smooth_loss.item():.4f}'
 
 # %% ../../nbs/fit/45_loop.ipynb #cc4b429b
 def _on_floats(sched):
     "The schedule that `combine_scheds` made, without tensors; any other as it is"
     parts = inspect.getclosurevars(sched).nonlocals if inspect.isfunction(sched) else {}
     if set(parts)!={'pcts','pct_lim','scheds'}: return sched
-    pcts,scheds = parts['pcts'].float().numpy(),parts['scheds']
+    pcts = parts['pcts'].float().numpy()
+    scheds = parts['scheds']
     def _inner(pos):
         pos = np.float32(pos)
         i = min((pcts<=pos).sum()-1, len(scheds)-1)
@@ -96,7 +105,8 @@ def _schedule(learn, cb):
     hypers = learn.opt.hypers
     for n,f in cb.scheds.items():
         v = f(learn.pct_train)
-        if isinstance(learn.opt, OptimWrapper) or np.size(v)!=len(hypers): learn.opt.set_hyper(n, v)
+        if isinstance(learn.opt, OptimWrapper) or np.size(v)!=len(hypers):
+            learn.opt.set_hyper(n, v)
         else:
             for h,o in zip(hypers, np.ravel(v).tolist()): h[n] = o
 
@@ -108,16 +118,47 @@ _lean = {TrainEvalCallback.after_batch: _count, CastToTensor.before_batch: _cast
          Recorder.after_batch: _record, Recorder.after_train: _fetch_losses, Recorder.after_validate: _fetch_measured,
          ParamScheduler.before_fit: _plan, ParamScheduler.before_batch: _schedule, ParamScheduler.after_batch: _keep_hypers}
 
+# %% ../../nbs/fit/45_loop.ipynb #67c64ae4
+_written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop stands for
+    'TrainEvalCallback.after_batch': '2b8553a4', 'CastToTensor.before_batch': '560bff96',
+    'ProgressCallback.after_batch': '7c08ea7b', 'Recorder.after_batch': 'e1f9754e',
+    'Recorder.after_train': '49b58445', 'Recorder.after_validate': '40547454',
+    'ParamScheduler.before_fit': '4413c5fb', 'ParamScheduler.before_batch': '20681e06',
+    'ParamScheduler.after_batch': '145fdc43', 'Learner.__call__': '1bd32226', 'Learner._call_one': 'b3d61015',
+    'Learner._split': '5d6a1dde', 'Learner._set_device': '1542b49f', 'Learner._do_one_batch': '8fbc7c0e',
+    'Learner._do_grad_opt': '690b4b1e', 'Callback.__call__': 'd3d98f6b', 'combine_scheds': '832a2728'}
+
+def _replaced():
+    "fastai's functions that the lean loop stands for, by name"
+    methods = [getattr(Learner, o) for o in ('__call__','_call_one','_split','_set_device','_do_one_batch','_do_grad_opt')]
+    return {o.__qualname__: o for o in (*_lean, *methods, Callback.__call__, combine_scheds)}
+
+def _as_written(f):
+    "A short text that changes with the source of `f`"
+    try: lines = inspect.getsource(inspect.unwrap(f)).splitlines()
+    except (OSError,TypeError): return 'no source'
+    return hashlib.blake2b('\n'.join(o.strip() for o in lines).encode(), digest_size=4).hexdigest()
+
+_changed = [name for name,f in _replaced().items() if _as_written(f)!=_written_for.get(name)]
+RecLearner.lean = not _changed
+
+@cache
+def _tell_of_stock_loop(changed):
+    if changed:
+        warn(f"fastai's {', '.join(changed)} is not what the loop of fastrec was written for: fits take fastai's own loop, which is slower")
+
 # %% ../../nbs/fit/45_loop.ipynb #c7e026ca
 @patch
 def _listener(self:RecLearner, cb, event_name):
     "What to call for the event, or `None` if `cb` doesn't listen to it"
-    f,called = getattr(type(cb), event_name, None),partial(cb, event_name)
+    f = getattr(type(cb), event_name, None)
+    called = partial(cb, event_name)
     if event_name in vars(cb) or type(cb).__call__ is not Callback.__call__: return called
     if f not in _lean: return called if f else None
     always = event_name not in ('before_batch','after_batch')
     def _call():
-        if cb.run and (always or (cb.run_train if self.training else cb.run_valid)): _lean[f](self, cb)
+        if cb.run and (always or (cb.run_train if self.training else cb.run_valid)):
+            _lean[f](self, cb)
     return _call
 
 @patch
@@ -133,29 +174,36 @@ def _heard(self:RecLearner, event_name):
 # %% ../../nbs/fit/45_loop.ipynb #d1450b27
 @patch
 def _call_one(self:RecLearner, event_name):
-    if event_name=='after_fit': return Learner._call_one(self, event_name)
-    if event_name=='before_fit': self._listening = None,None
+    if event_name=='before_fit':
+        self._listening = None,None
+        _tell_of_stock_loop(tuple(_changed))
+    if not self.lean or event_name=='after_fit': return Learner._call_one(self, event_name)
     for f in self._heard(event_name): f()
 
 @patch
 def __call__(self:RecLearner, event_name):
-    for o in [event_name] if isinstance(event_name, str) else event_name: self._call_one(o)
+    for o in [event_name] if isinstance(event_name, str) else event_name:
+        self._call_one(o)
 
 # %% ../../nbs/fit/45_loop.ipynb #d29ac9c1
 @patch
-def _split(self:RecLearner, b): self.xb,self.yb = b[:1],b[1:]
+def _split(self:RecLearner, b):
+    if not self.lean: return Learner._split(self, b)
+    self.xb,self.yb = b[:1],b[1:]
 
 @patch
 def _set_device(self:RecLearner, b):
     device = self.dls.train.dataset.x.device
-    return b if all(o.device==device for o in b) else Learner._set_device(self, b)
+    return b if self.lean and all(o.device==device for o in b) else Learner._set_device(self, b)
 
 @patch
 def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
     m,loss = self.model,self.loss_func
-    if type(m) is not DotBias or type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
-    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'): return False
+    if type(m) is not DotBias or type(loss) is not nn.MSELoss or loss.reduction!='mean':
+        return False
+    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'):
+        return False
     own = type(m).forward is FactorModel.forward and not {'forward','score_pairs','rows','bounded'} & {*vars(m), *vars(loss)}
     plain = all(is_plain(e) for es in m.tables for e in es)
     return own and plain and not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
@@ -175,12 +223,14 @@ def _has_hooks(m, names=''):
 
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
-def _watched(self:RecLearner): return any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
+def _watched(self:RecLearner):
+    return any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _do_one_batch(self:RecLearner):
-    if self.iter==0: self.by_hand = self._works_by_hand()
-    if not (self.by_hand and self.training and self.yb) or self._watched(): return Learner._do_one_batch(self)
+    if self.iter==0: self.by_hand = self.lean and self._works_by_hand()
+    if not (self.by_hand and self.training and self.yb) or self._watched():
+        return Learner._do_one_batch(self)
     self.pred,self.loss = self.model.mse_step(self.xb[0], self.yb[0])
     self.loss_grad = self.loss
     if self._check_each: self._check_loss()

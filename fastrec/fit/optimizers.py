@@ -19,8 +19,10 @@ def _has_fused_adam(device_type):
     "Has this PyTorch a fused Adam for such devices?"
     w,grad,avg,sqr = ([torch.zeros(1, dtype=torch.float32, device=device_type)] for _ in range(4))
     step = [torch.zeros((), dtype=torch.float32, device=device_type)]
-    try: adam(w, grad, avg, sqr, [], step, fused=True, amsgrad=False, maximize=False, weight_decay=0, lr=1., beta1=.9, beta2=.9, eps=1.)
-    except RuntimeError: return False  # NotImplementedError, which says that there is no kernel, is one
+    try:
+        adam(w, grad, avg, sqr, [], step, fused=True, amsgrad=False, maximize=False, weight_decay=0, lr=1., beta1=.9, beta2=.9, eps=1.)
+    except RuntimeError:
+        return False  # NotImplementedError, which says that there is no kernel, is one
     return True
 
 # %% ../../nbs/fit/44_optimizers.ipynb #4fc750ab
@@ -32,16 +34,19 @@ class FusedAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        for ps,h in zip(self.param_lists, self.hypers): self._step([p for p in ps if p.grad is not None], h)
+        for ps,h in zip(self.param_lists, self.hypers):
+            self._step([p for p in ps if p.grad is not None], h)
 
     def _step(self, ps, h):
         if not ps: return
-        states,fused = [self.state[p] for p in ps],_has_fused_adam(ps[0].device.type)
+        states = [self.state[p] for p in ps]
+        fused = _has_fused_adam(ps[0].device.type)
         for p,s in zip(ps, states):
             if 'step' not in s:
                 step = torch.zeros((), dtype=torch.float32, device=p.device if fused else 'cpu')
                 s.update(step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
-            if h['wd'] and s.get('do_wd', True): p.mul_(1-h['lr']*h['wd']) if self.decouple_wd else p.grad.add_(p, alpha=h['wd'])
+            if h['wd'] and s.get('do_wd', True):
+                p.mul_(1-h['lr']*h['wd']) if self.decouple_wd else p.grad.add_(p, alpha=h['wd'])
         adam(ps, [p.grad for p in ps], *([s[k] for s in states] for k in ('grad_avg','sqr_avg')), [], [s['step'] for s in states], fused=fused, amsgrad=False,
              maximize=False, weight_decay=0, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'])
 
@@ -77,7 +82,8 @@ class RowRMSProp(FusedAdam):
         dense,sparse = [],{}
         for p in ps:
             if not p.grad.is_sparse: dense.append(p)
-            else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)  # factors and biases share their rows
+            else:
+                sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)  # factors and biases share their rows
         for group in sparse.values():
             rows = _rows_of(group[0].grad._indices()[0], len(group[0]))
             for p in group:
@@ -86,11 +92,13 @@ class RowRMSProp(FusedAdam):
 
     def _step_rows(self, p, i, where, n, lr, wd):
         "Step for the rows `i` of `p`, which occur `n` times in the batch, at the places `where`"
-        s,w = self.state[p],p.index_select(0, i)
+        s = self.state[p]
+        w = p.index_select(0, i)
         if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
         s['step'] += 1
         grad = torch.zeros_like(w).index_add_(0, where, p.grad._values())
-        if not p.is_cpu: grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same
+        if not p.is_cpu:
+            grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same
         if wd and s.get('do_wd', True): grad.addcmul_(w, n[:,None], value=wd/len(where))
         sqr = s['row_sqr'].index_select(0, i).lerp_(grad.square().mean(1), 1-self.row_mom)
         s['row_sqr'].index_copy_(0, i, sqr)

@@ -29,11 +29,13 @@ class Sweeps(Callback):
         if not self.training: return
         self.learn.loss = next(self.sweeps).float().cpu()
         self._count(math.sqrt(self.loss.item()))
-        if hasattr(self.learn, 'recorder') and self.recorder.train_metrics: self.learn.pred = self.model(self.x)
+        if hasattr(self.learn, 'recorder') and self.recorder.train_metrics:
+            self.learn.pred = self.model(self.x)
         raise CancelBatchException
 
     def _count(self, rmse):
-        if not math.isfinite(rmse): raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
+        if not math.isfinite(rmse):
+            raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
         self.n,self.change,self.rmse = self.n+1,abs(self.rmse-rmse),rmse
 
     def before_validate(self):
@@ -71,7 +73,8 @@ def history(self:RecLearner):
     values,names = (getattr(self.recorder, o, []) for o in ('values','metric_names'))
     names = [o for o in names if o not in ('epoch','time')]
     rows = {i: list(v) for i,v in enumerate(values) if len(v)==len(names)}  # none for epochs that start_epoch has skipped
-    if not rows: raise ValueError('there is no record of a fit, which neither lr_find nor validate nor export keeps: fit first')
+    if not rows:
+        raise ValueError('there is no record of a fit, which neither lr_find nor validate nor export keeps: fit first')
     return pd.DataFrame.from_dict(rows, orient='index', columns=names).rename_axis('epoch')
 
 @patch
@@ -82,7 +85,8 @@ def plot_metrics(self:RecLearner,
 )->plt.Axes:
     "Curves of what each epoch of the last fit recorded"
     df = self.history
-    if lost := [o for o in names if o not in df]: raise ValueError(f'{lost[0]!r} was not recorded; there are {", ".join(df)}')
+    if lost := [o for o in names if o not in df]:
+        raise ValueError(f'{lost[0]!r} was not recorded; there are {", ".join(df)}')
     ax = df.loc[start:, list(names) or list(df)].plot(ax=ax, marker='.' if len(df)<30 else None)
     ax.spines[['top','right']].set_visible(False)
     return ax

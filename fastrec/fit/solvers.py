@@ -21,9 +21,12 @@ from ..base.threads import one_thread
 # %% ../../nbs/fit/34_solvers.ipynb #704e5244
 def check_solver(learn, n_factors, n_sweep, tol=None, budget=2**18):
     "Refuse what a solver cannot begin with, before anything is touched"
-    if not is_whole(n_sweep, 1): raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
-    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
-    if tol is not None and not 0<=tol<math.inf: raise ValueError(f'tol={tol!r} must be a number, 0 or more')
+    if not is_whole(n_sweep, 1):
+        raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
+    if not is_whole(n_factors, 0):
+        raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    if tol is not None and not 0<=tol<math.inf:
+        raise ValueError(f'tol={tol!r} must be a number, 0 or more')
     if not len(learn.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
     if learn.dls.train_ds.shard:
         raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the '
@@ -32,7 +35,8 @@ def check_solver(learn, n_factors, n_sweep, tol=None, budget=2**18):
 
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
-    sizes,budget = [len(v) for v in ds.classes.values()],budget if device.type=='cpu' else 2**22
+    sizes = [len(v) for v in ds.classes.values()]
+    budget = budget if device.type=='cpu' else 2**22
     if 16*d*d*min(max(sizes), budget) + 8*d*max(budget, len(ds)) < 2**24: return  # without counting
     blocks = [(lengths,o) for lengths in (np.sort(ds.counts(k).numpy()) for k in (0,1)) for o in cut(lengths, budget)]
     most = max((o.stop-o.start)*(16*d*d + 4*d*int(lengths[o.stop-1])) for lengths,o in blocks)
@@ -53,9 +57,11 @@ def _y_range(model, values):
 def _new_model(learn, ds, n_factors, implicit):
     "A `DotBias` without a sigmoid for a solver to begin with"
     y_range,mean = (None,0.) if implicit else (_y_range(learn.model, ds.values()),float(ds.y.double().mean()))
-    with seeded(learn.seed): res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
+    with seeded(learn.seed):
+        res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
     res.is_preference,res.sparse = implicit,getattr(learn.model, 'sparse', False)
-    for e in (res.u_weight,res.i_weight): e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
+    for e in (res.u_weight,res.i_weight):
+        e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
     return res
 
 # %% ../../nbs/fit/34_solvers.ipynb #e185acdd
@@ -83,14 +89,18 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     The model of the last whole sweep, or what `finish(whole)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before"""
     check_solver(self, n_factors, n_sweep, tol, budget)
-    ds,start,before,device = solver_data(self),ifnone(start, self.model),self.fit_state(),self.dls.device
+    ds = solver_data(self)
+    start = ifnone(start, self.model)
+    before = self.fit_state()
+    device = self.dls.device
     goes_on = can_go_on(start, n_factors) and not implicit
     model = _copied(start) if goes_on else _new_model(self, ds, n_factors, implicit)
     model.to(ds.x.device)
     arith = Arithmetic(ds.x.device, None if self.seed is None else self.seed+self.n_fits)
     with one_thread(): improving = sweeps(model, ds, arith)
     shown = model if ds.x.device==device else _copied(model).to(device)
-    sweeping,whole = Sweeps(improving if shown is model else _shown(improving, model, shown), tol),False
+    sweeping = Sweeps(improving if shown is model else _shown(improving, model, shown), tol)
+    whole = False
     try:
         self.model = shown
         self.fit_sweeps(n_sweep, sweeping, cbs)

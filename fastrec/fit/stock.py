@@ -21,7 +21,8 @@ from ..base.devices import trainable
 # %% ../../nbs/fit/33_stock.ipynb #e2fb4df3
 def _as_ratings_tensors(to, classes):
     "fastai's `TabularCollab` as `RatingsTensors`"
-    x,y = to.cats.to_numpy('int32', copy=True),to.ys.to_numpy('float32', copy=True)[:,0]
+    x = to.cats.to_numpy('int32', copy=True)
+    y = to.ys.to_numpy('float32', copy=True)[:,0]
     return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
 
 def _read_stock(dls):
@@ -64,7 +65,8 @@ def _as_factor_model(model, classes):
         res.__class__ = DeepMF
         res.y_range = first((o.low,o.high) for o in res.layers if isinstance(o, SigmoidRange))
         res.layers = nn.Sequential(*(o for o in res.layers if not isinstance(o, SigmoidRange)))
-    else: raise TypeError(f'the model is a {type(model).__name__}; those of collab_learner are EmbeddingDotBias and EmbeddingNN')
+    else:
+        raise TypeError(f'the model is a {type(model).__name__}; those of collab_learner are EmbeddingDotBias and EmbeddingNN')
     res.classes,(res.user,res.item) = classes,classes
     return res
 

@@ -30,9 +30,11 @@ def _need_same_labels(classes, dls):
 
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
-    y_range,y = getattr(model, 'y_range', None),getattr(getattr(dls, 'train_ds', None), 'y', None)
+    y_range = getattr(model, 'y_range', None)
+    y = getattr(getattr(dls, 'train_ds', None), 'y', None)
     if not y_range or y is None or not len(y) or getattr(model, 'is_preference', False): return
-    if out := int(((y<y_range[0])|(y>y_range[1])).sum()): raise ValueError(f'{out} training ratings of the loaders lie outside the range of the model, {y_range}: make a new learner(dls)')
+    if out := int(((y<y_range[0])|(y>y_range[1])).sum()):
+        raise ValueError(f'{out} training ratings of the loaders lie outside the range of the model, {y_range}: make a new learner(dls)')
 
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
@@ -83,17 +85,20 @@ class RecLearner(Recommends, Learner):
         finally: self._draws = None
 
     def one_batch(self, i, b):
-        with self._draws.taken_up() if self._draws else nullcontext(): super().one_batch(i, b)
+        with self._draws.taken_up() if self._draws else nullcontext():
+            super().one_batch(i, b)
 
     def _do_epoch_validate(self, *args, **kwargs):
         self.model.fill_unknown()
         super()._do_epoch_validate(*args, **kwargs)
         cb = getattr(self, 'gather_preds', None)
-        if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim: cb.preds = cb.preds[None]
+        if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim:
+            cb.preds = cb.preds[None]
 
     def to(self, device=None, *args, **kwargs):
         "Move the model, as PyTorch's `to` does. `ValueError` for a device that isn't there"
-        if device is not None and not isinstance(device, (torch.dtype,Tensor)): device = as_device(device)
+        if device is not None and not isinstance(device, (torch.dtype,Tensor)):
+            device = as_device(device)
         return self.model.to(device, *args, **kwargs)
 
     def cuda(self, device=None): return self.to(ifnone(device, 'cuda'))
@@ -125,7 +130,8 @@ def seen(self:RecLearner):
     "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, since `export` leaves the ratings out"
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
-        x,sizes = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()]),map(len, self.ds.classes.values())
+        x = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()])
+        sizes = map(len, self.ds.classes.values())
         self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 

@@ -37,7 +37,8 @@ def _factors(self:Directions, is_item, top=None):
 def _pca(self:Directions, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
     most = min(len(factors)-1, factors.shape[1])
-    if not most: raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
+    if not most:
+        raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
     if not 1<=n_components<=most:
         raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} '
                          f'{labels.name}s with {factors.shape[1]} factors')
@@ -92,9 +93,12 @@ def _labelled(ax, df, color):
     "Scatter the two columns of `df`, with the labels that find room without overlapping"
     x,y = df.to_numpy().T
     if color is None or not pd.api.types.is_numeric_dtype(color):
-        for c,part in df.groupby(['']*len(df) if color is None else color.to_numpy(), sort=False): ax.scatter(part.iloc[:,0], part.iloc[:,1], s=15, label=c)
-        if color is not None: ax.legend(title=color.name, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
-    else: plt.colorbar(ax.scatter(x, y, c=color, s=15, cmap='viridis'), ax=ax, label=color.name)
+        for c,part in df.groupby(['']*len(df) if color is None else color.to_numpy(), sort=False):
+            ax.scatter(part.iloc[:,0], part.iloc[:,1], s=15, label=c)
+        if color is not None:
+            ax.legend(title=color.name, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
+    else:
+        plt.colorbar(ax.scatter(x, y, c=color, s=15, cmap='viridis'), ax=ax, label=color.name)
     ax.set(xlabel=df.columns[0], ylabel=df.columns[1])
     ax.spines[['top','right']].set_visible(False)
     ax.figure.draw_without_rendering()  # the layout is done before labels look for room
@@ -132,7 +136,8 @@ def plot_pca(self:Directions,
     interactive:bool=False, # A plotly figure of all labels in place of `show`; they appear under the pointer
 )->plt.Axes:
     "Two components of `item_pca` or `user_pca`"
-    if len(components)!=2 or min(components)<1: raise ValueError(f'components={components} must be two numbers from 1 on')
+    if len(components)!=2 or min(components)<1:
+        raise ValueError(f'components={components} must be two numbers from 1 on')
     df = self._pca(is_item, max(components), top)
     names = [f'PC{c} ({df.attrs["explained"][c-1]:.0%} of the variance)' for c in components]
     df = pd.DataFrame(df[[f'PC{c}' for c in components]].to_numpy(), df.index, names)

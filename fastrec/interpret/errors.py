@@ -69,7 +69,8 @@ def plot_error_by_count(self:Errors,
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "The table of `error_by_count`, the number of rows above each bar"
-    df,ax = self.error_by_count(is_item),new_axes(ax, 7, 3.5)
+    df = self.error_by_count(is_item)
+    ax = new_axes(ax, 7, 3.5)
     ax.bar_label(ax.bar(df.index.astype(str), df.rmse, color='tab:blue', label='RMSE'), df.rows.map('{:,}'.format), fontsize=8)
     ax.plot(df.index.astype(str), df.error, 'o-', color='tab:orange', label='mean of rating minus prediction')
     ax.axhline(0, color='0.4', lw=.8)
@@ -97,7 +98,8 @@ def plot_calibration(self:Errors,
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "Given against predicted ratings, by the table of `calibration`"
-    df,ax = self.calibration(bins),new_axes(ax, 4.5, 4.5)
+    df = self.calibration(bins)
+    ax = new_axes(ax, 4.5, 4.5)
     ax.axline((df.predicted.mean(),)*2, slope=1, color='0.6', lw=1)
     ax.errorbar(df.predicted, df.given, 2*df.se, fmt='o', color='tab:blue')
     ax.set(xlabel='mean predicted', ylabel='mean given')

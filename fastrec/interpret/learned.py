@@ -18,7 +18,8 @@ from ..answer.predict import predict_codes
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
 def _own_dl(learn, dl):
     "`dl`, if its codes are of the labels that `learn` knows"
-    if not isinstance(dl, RatingsDL): raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
+    if not isinstance(dl, RatingsDL):
+        raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
     known,given = (list(o.classes.values()) for o in (learn.dls.train_ds,dl.dataset))
     if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
         raise ValueError('the dl has labels of other dataloaders: make it by learn.dls.test_dl(frame)')
@@ -39,14 +40,17 @@ class Learned(Interpretation):
         act=None # Ignored; fastai passes it
     ):
         "Interpret `learn`; its model and record stay as they are. A model of preferences is not compared with ratings"
-        if not isinstance(learn, Learner): raise TypeError(f'a learner is needed to interpret, not a {type(learn).__name__}')
+        if not isinstance(learn, Learner):
+            raise TypeError(f'a learner is needed to interpret, not a {type(learn).__name__}')
         if not isinstance(learn, RecLearner): learn = RecLearner.from_learner(learn)
         dl = learn.dls[ds_idx] if dl is None else _own_dl(learn, dl)
         dl = dl.new(shuffle=False, drop_last=False)
         if learn.model.is_preference: return cls(learn, dl, act=act)
-        if dl.dataset.y is None: raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
+        if dl.dataset.y is None:
+            raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
         preds = predict_codes(learn.model, dl.dataset.x)
-        with NoneReduce(learn.loss_func) as f: losses = f(preds, dl.dataset.y.cpu()).detach()
+        with NoneReduce(learn.loss_func) as f:
+            losses = f(preds, dl.dataset.y.cpu()).detach()
         return cls(learn, dl, losses, act, preds)
 
 # %% ../../nbs/interpret/60_learned.ipynb #bc4df9d6
@@ -54,8 +58,10 @@ class Learned(Interpretation):
 def __getitem__(self:Learned, idxs)->pd.DataFrame:
     "User, item, rating, prediction and loss of the rows `idxs` of the `dl`"
     self._need_rows('this table')
-    ds,idxs = self.dl.dataset,tensor(idxs).long().reshape(-1)
-    if len(out := idxs[(idxs<-len(ds)) | (idxs>=len(ds))]): raise IndexError(f'there is no row {int(out[0])}: there are 0 to {len(ds)-1}')
+    ds = self.dl.dataset
+    idxs = tensor(idxs).long().reshape(-1)
+    if len(out := idxs[(idxs<-len(ds)) | (idxs>=len(ds))]):
+        raise IndexError(f'there is no row {int(out[0])}: there are 0 to {len(ds)-1}')
     rows = idxs.to(ds.x.device)
     pred = f'{ds.rating_name}_pred'
     df = ds.decode(ds.x[rows], ds.y[rows]).rename(columns=lambda o: label_column(o, pred, 'loss'))
@@ -65,7 +71,8 @@ def __getitem__(self:Learned, idxs)->pd.DataFrame:
 def _need_rows(self:Learned, what):
     "Refuse `what` where there are no predictions to compare with ratings"
     need_stars(self.model, what)
-    if not len(self.dl.dataset): raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
+    if not len(self.dl.dataset):
+        raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
 
 @patch
 def _given(self:Learned, what):
@@ -83,7 +90,8 @@ def show_results(self:Learned, idxs):
 def _trained(self:Learned, is_item):
     "Codes of the labels with training ratings, the most rated first, and how many and how high these are; all labels and `None` for a loaded learner"
     need_flags(is_item=is_item)
-    ds,n = self.learn.dls.train_ds,len(self._vocab(is_item))
+    ds = self.learn.dls.train_ds
+    n = len(self._vocab(is_item))
     if not len(ds): return torch.arange(1, n),None,None
     count = ds.counts(int(is_item))
     order = count.argsort(descending=True, stable=True)
@@ -96,7 +104,8 @@ def _vocab(self:Learned, is_item): return list(self.learn.dls.train_ds.classes.v
 def no_ratings(what): return ValueError(f'a loaded learner holds no ratings, which {what} needs')
 
 # %% ../../nbs/interpret/60_learned.ipynb #4f413676
-def new_axes(ax, *figsize): return plt.subplots(figsize=figsize, layout='constrained')[1] if ax is None else ax
+def new_axes(ax, *figsize):
+    return plt.subplots(figsize=figsize, layout='constrained')[1] if ax is None else ax
 
 def as_pairs(ax, labels, y, a, b):
     "Draw the pairs `a`, hollow, and `b`, filled, (name and values), at the heights `y`"

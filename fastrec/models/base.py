@@ -13,7 +13,8 @@ from torch import nn
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
     "Does the embedding `e` look rows up and nothing else? No hook, parametrization, `max_norm` or `forward` of its own"
-    if 'forward' in vars(e) or 'weight' not in e._parameters or type(e).forward is not nn.Embedding.forward: return False
+    if 'forward' in vars(e) or 'weight' not in e._parameters or type(e).forward is not nn.Embedding.forward:
+        return False
     hooks = e._forward_hooks,e._forward_pre_hooks,e._backward_hooks,e._backward_pre_hooks
     return not any(hooks) and e.max_norm is None and e.padding_idx is None and not e.scale_grad_by_freq
 
@@ -27,7 +28,8 @@ def _look_up(e, codes, sparse):
 def fill_row_0(w):
     "Set row 0 of `w` to the mean of the others, if it isn't: others may be reading"
     mean = w[1:].mean(0)
-    if w.is_cpu and w[0].equal(mean): return  # a GPU does one thing after another, and to compare would make the host wait
+    if w.is_cpu and w[0].equal(mean):
+        return  # a GPU does one thing after another, and to compare would make the host wait
     w[0] = mean
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
@@ -112,9 +114,11 @@ def _save_to_state_dict(self:FactorModel, destination, *args):
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, *args):
     nn.Module._load_from_state_dict(self, state, prefix, metadata, *args)
-    head,ours = dict(metadata.get('head', {})),_digests(self)
+    head = dict(metadata.get('head', {}))
+    ours = _digests(self)
     theirs = head.pop('labels', [])
-    if theirs and ours and theirs!=ours: args[-1].append('the weights belong to other labels')
+    if theirs and ours and theirs!=ours:
+        args[-1].append('the weights belong to other labels')
     for k,v in head.items(): setattr(self, k, v)
 
 # %% ../../nbs/models/20_base.ipynb #b17cdb04
@@ -146,7 +150,8 @@ def average_scores(self:FactorModel):
 # %% ../../nbs/models/20_base.ipynb #3f3c25a3
 def moments(rows):
     "Mean and covariance of the `rows`, (k,) and (k,k)"
-    mean,cov = rows.mean(0),0.
+    mean = rows.mean(0)
+    cov = 0.
     for o in rows.split(2**16):
         d = o-mean
         cov = cov + d.T@d

@@ -34,13 +34,15 @@ class Dot(FactorModel, nn.Module):
 @patch
 def user_side(self:Dot, users):
     "Factors of the codes `users` with bias and mean, (n,n_factors+2)"
-    p,b = self.u_weight(users),self.u_bias(users)
+    p = self.u_weight(users)
+    b = self.u_bias(users)
     return torch.cat([p, b+self.mean, torch.ones_like(b)], 1)
 
 @patch
 def item_side(self:Dot, items):
     "Factors of the codes `items` with bias, (n,n_factors+2)"
-    q,b = self.i_weight(items),self.i_bias(items)
+    q = self.i_weight(items)
+    b = self.i_bias(items)
     return torch.cat([q, torch.ones_like(b), b], 1)
 
 @patch

@@ -33,7 +33,8 @@ def user_prior(model):
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
 def _padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
-    order,lens = users.argsort(stable=True),torch.bincount(users, minlength=n_users)
+    order = users.argsort(stable=True)
+    lens = torch.bincount(users, minlength=n_users)
     users = users[order]
     at = torch.arange(len(users), device=users.device) - (lens.cumsum(0)-lens)[users]
     def pad(c):
@@ -52,7 +53,8 @@ def solve_users(prior, users, factors, off, y, n_users, noise, bent=None, steps=
     """Rows of `n_users` new users whose `users` (0 to n_users-1) gave items with the `factors` the ratings `y`, of variance `noise`: the mean,
     or with the standard normal `eps` a draw. `off` is what else adds to a score, `bent` the model whose range bends it, if one does"""
     m,cov = prior
-    prec,z = torch.linalg.inv(cov),m.repeat(n_users, 1)
+    prec = torch.linalg.inv(cov)
+    z = m.repeat(n_users, 1)
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
     d,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
@@ -63,7 +65,8 @@ def solve_users(prior, users, factors, off, y, n_users, noise, bent=None, steps=
         a = prec + dj.mT@(dj*weight[...,None])
         b = prec@m + (dj.mT@((y-pred + slope*lin)*weight)[...,None])[...,0]
         z = torch.linalg.solve(a, b)
-    if eps is not None: z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
+    if eps is not None:
+        z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
     return z
 
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f

@@ -19,7 +19,10 @@ class Net(FactorModel, nn.Module):
     "Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`"
     def __init__(self, u_weight, i_weight, layers, y_range=None):
         super().__init__()
-        self.embeds,self.layers,self.emb_drop,self.y_range = nn.ModuleList(map(as_table, (u_weight,i_weight))),layers,nn.Identity(),y_range
+        self.embeds = nn.ModuleList(map(as_table, (u_weight,i_weight)))
+        self.layers = layers
+        self.emb_drop = nn.Identity()
+        self.y_range = y_range
 
     @property
     def tables(self): return (self.embeds[0],),(self.embeds[1],)
@@ -44,7 +47,8 @@ def _fold_bn(mods):
         if not isinstance(m, nn.Linear):
             res.append(m)
             continue
-        w,b = m.weight,(torch.zeros_like(m.weight[:,0]) if m.bias is None else m.bias)
+        w = m.weight
+        b = torch.zeros_like(m.weight[:,0]) if m.bias is None else m.bias
         if res and type(res[-1]) is nn.BatchNorm1d and res[-1].track_running_stats:
             scale,shift = _scale_and_shift(res.pop())
             w,b = w*scale,b + w@shift
@@ -60,7 +64,8 @@ def _layers(self:Net):
         raise TypeError('a batch norm without running statistics answers by who else is asked for, which no grid or list can: '
                         'pass track_running_stats=True')
     first,*rest = _fold_bn(mods)
-    if not isinstance(first, tuple): raise TypeError(f'the network begins with {first}, where a grid needs a linear layer')
+    if not isinstance(first, tuple):
+        raise TypeError(f'the network begins with {first}, where a grid needs a linear layer')
     return first,rest
 
 @patch
@@ -98,9 +103,11 @@ def user_rows(self:Net): return self.user_factors
 def fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width)"
     m,cov = user_prior(self)
-    chol,eps = torch.linalg.cholesky(cov),cov.new_zeros(n_users, len(cov), requires_grad=True)
+    chol = torch.linalg.cholesky(cov)
+    eps = cov.new_zeros(n_users, len(cov), requires_grad=True)
     if not len(users): return m.repeat(n_users, 1)
-    q,opt = self.embeds[1](items).detach(),torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
+    q = self.embeds[1](items).detach()
+    opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
         pred = self.bounded(self.layers(torch.cat([(m + eps@chol.T)[users], q], 1))[:,0])
         eps.grad, = torch.autograd.grad((y-pred).pow(2).sum()/noise + eps.pow(2).sum(), eps)
@@ -121,7 +128,8 @@ def average_scores(self:Net, step=256):
     "For each user over all items, and each item over all users: the mean prediction less that of all, and as it is"
     users,items = (torch.arange(1, len(es[0].weight), device=es[0].weight.device) for es in self.tables)
     side = self.item_side(items)
-    gives,gets = [],side.new_zeros(len(items))
+    gives = []
+    gets = side.new_zeros(len(items))
     for some in users.split(step):
         grid = self.to_range(self.score(self.user_side(some), side))
         gives.append(grid.mean(1))

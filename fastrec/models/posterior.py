@@ -20,7 +20,8 @@ class TimeEffects(nn.Module):
     def __init__(self, seconds, keys, effects, variance):
         super().__init__()
         self.seconds = seconds
-        for name,o in (('keys',keys),('effects',effects),('mean',effects.mean(0)),('variance',variance)): self.register_buffer(name, o)
+        for name,o in (('keys',keys),('effects',effects),('mean',effects.mean(0)),('variance',variance)):
+            self.register_buffer(name, o)
 
     @staticmethod
     def key(x, seconds):
@@ -59,7 +60,8 @@ class PosteriorMean(Dot):
 
     def fill_unknown(self):
         super().fill_unknown()
-        for o in (self.u_bias_draws,self.i_bias_draws,self.u_noise,self.i_noise): fill_row_0(o)
+        for o in (self.u_bias_draws,self.i_bias_draws,self.u_noise,self.i_noise):
+            fill_row_0(o)
 
     def draws(self):
         "Factors and biases of users and of items, (S,n,k+1) each"
@@ -78,7 +80,8 @@ class PosteriorMean(Dot):
         "Standard deviation of the scores of the codes `x` over the draws, (n,), wider where the effect of the time isn't known"
         u,i = x[:,:2].long().T
         p,q = (e.weight[c].unflatten(1, (self.n_draws,-1)) for e,c in ((self.u_weight,u),(self.i_weight,i)))
-        scores,unknown = (p*q).sum(2)*self.n_draws + self.u_bias_draws[u] + self.i_bias_draws[i],0
+        scores = (p*q).sum(2)*self.n_draws + self.u_bias_draws[u] + self.i_bias_draws[i]
+        unknown = 0
         for e in self.time_effects:
             at,known = e.find(x)
             scores,unknown = scores + e.effects[:,at].T*known[:,None],unknown + e.variance*~known
@@ -109,12 +112,14 @@ class Weighed(nn.Module, FactorModel):
 
     def user_side(self, users):
         m = self.model
-        p,b = m.u_weight(users).unflatten(1, (m.n_draws,-1))*m.n_draws,m.u_bias_draws[users][...,None]
+        p = m.u_weight(users).unflatten(1, (m.n_draws,-1))*m.n_draws
+        b = m.u_bias_draws[users][...,None]
         return torch.cat([p, b, torch.ones_like(b)], 2).flatten(1)
 
     def item_side(self, items):
         m = self.model
-        q,b = m.i_weight(items).unflatten(1, (m.n_draws,-1)),m.i_bias_draws[items][...,None]
+        q = m.i_weight(items).unflatten(1, (m.n_draws,-1))
+        b = m.i_bias_draws[items][...,None]
         return torch.cat([q, torch.ones_like(b), b], 2).flatten(1)
 
     def score(self, u, i, out=None):
@@ -143,7 +148,8 @@ def user_moments(self:PosteriorMean):
 @patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
-    noise,s = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects),self.n_draws
+    noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
+    s = self.n_draws
     chance = torch.Generator(y.device).manual_seed(0)  # of this call alone, so that each gives the same
     eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, dtype=y.dtype, device=y.device, generator=chance)
     eps = (eps-eps.mean(0))*(s/max(s-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
@@ -157,7 +163,8 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise):
 @patch
 def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
-    new,res = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1)),copy(self)
+    new = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1))
+    res = copy(self)
     res._modules = {**self._modules, 'u_weight': as_table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': as_table(new[...,-1].mean(1)[:,None]),
                     'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
     res._buffers = {**self._buffers, 'u_bias_draws': new[...,-1].clone(), 'u_noise': self.u_noise[1:].mean().repeat(len(new))}

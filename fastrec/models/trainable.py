@@ -33,7 +33,8 @@ def _need_room(n):
 @patch(cls_method=True)
 def n_bytes(cls:DotBias, n_factors, classes, **kwargs):
     "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
-    if not is_whole(n_factors, 0): raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
+    if not is_whole(n_factors, 0):
+        raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     return sum(map(len, classes.values()))*(int(n_factors)+1)*4
 
 @patch(cls_method=True)
@@ -68,16 +69,21 @@ def _add_rows(w, codes, values, sparse):
 def mse_step(self:DotBias, x, y):
     "Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights"
     (u,i),((p,b_u),(q,b_i)) = x[:,:2].long().T.contiguous(),[[e.weight for e in es] for es in self.tables]
-    a,c = p.index_select(0, u),q.index_select(0, i)
+    a = p.index_select(0, u)
+    c = q.index_select(0, i)
     pred = (a*c).sum(1).add_(b_u[:,0].index_select(0, u)).add_(b_i[:,0].index_select(0, i)).add_(self.mean)
-    scale,slope = 2/len(y),None
+    scale = 2/len(y)
+    slope = None
     if self.y_range and not self.clip:
         lo,hi = self.y_range
         s = pred.sigmoid_()
-        pred,slope,scale = s*(hi-lo) + lo,torch.addcmul(s, s, s, value=-1),scale*(hi-lo)
+        pred = s*(hi-lo) + lo
+        slope = torch.addcmul(s, s, s, value=-1)
+        scale = scale*(hi-lo)
     e = pred-y
     g = e*scale if slope is None else slope.mul_(e).mul_(scale)
-    for w,codes,v in ((p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None])),(b_u,u,g),(b_i,i,g)): _add_rows(w, codes, v, self.sparse)
+    for w,codes,v in ((p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None])),(b_u,u,g),(b_i,i,g)):
+        _add_rows(w, codes, v, self.sparse)
     return pred,e@e/len(y)
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c
@@ -123,7 +129,8 @@ def from_classes(cls:DeepMF,
 )->DeepMF:
     "`DeepMF` for the users and items of `classes`"
     (user,users),(item,items) = classes.items()
-    wide,layers = _check_widths(n_factors),_check_layers(ifnone(layers, [50]), kwargs.get('ps'))
+    wide = _check_widths(n_factors)
+    layers = _check_layers(ifnone(layers, [50]), kwargs.get('ps'))
     _need_room(cls.n_bytes(wide, classes, layers))
     res = cls([(len(users),wide[0]), (len(items),wide[1])], layers, **kwargs)
     nn.init.constant_([o.bias for o in res.layers.modules() if getattr(o, 'bias', None) is not None][-1], mean)

@@ -23,10 +23,12 @@ def _groups(counts, n, rng):
 class _Block:
     "The `rows` of the tables `es` that this process works on, cut out with what the optimizer `opt` knows of them"
     def __init__(self, es, rows, opt):
-        self.rows,self.states = rows,[(e.weight,opt.state[e.weight]) for e in es]
+        self.rows = rows
+        self.states = [(e.weight,opt.state[e.weight]) for e in es]
         self.whole = [(p.data,{k: v for k,v in s.items() if torch.is_tensor(v) and v.ndim}) for p,s in self.states]
         for (p,s),(table,known) in zip(self.states, self.whole):
-            p.grad,p.data = None,table.index_select(0, rows)
+            p.grad = None
+            p.data = table.index_select(0, rows)
             s.update({k: v.index_select(0, rows) for k,v in known.items()})
 
     def back(self, part=None):
@@ -43,7 +45,8 @@ class _Block:
         own = torch.cat([o.flatten(1) if o.ndim>1 else o[:,None] for _,o in pairs], 1)
         everyones = own.new_zeros(len(pairs[0][0]), own.shape[1]).index_copy_(0, self.rows, own)
         add_up(part, everyones)
-        for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)): whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
+        for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)):
+            whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
 # %% ../../nbs/scale/91_blocks.ipynb #daa37aa6
 class _BlockDL:
@@ -52,7 +55,8 @@ class _BlockDL:
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         ds = self.dl.dataset.to(self.dl.device)
         self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part[1]))
-        self.codes,self.y,self.shard = [c.contiguous() for c in ds.x[:,:2].T],ds.y,ds.shard
+        self.codes = [c.contiguous() for c in ds.x[:,:2].T]
+        self.y,self.shard = ds.y,ds.shard
         self.counts = [ds.counts(k).numpy() for k in (0,1)]
 
     def __len__(self): return self.n_round*self.part[1]
@@ -63,14 +67,17 @@ class _BlockDL:
         rng = np.random.default_rng(self.dl.rng.getrandbits(63))
         users,items = (_groups(o, n, rng).to(self.dl.device, torch.int16) for o in self.counts)
         if self.shard: users = self.shard.owner.to(users)
-        mine,own = (users==part).nonzero()[:,0],(users.index_select(0, self.codes[0])==part).nonzero()[:,0]
+        mine = (users==part).nonzero()[:,0]
+        own = (users.index_select(0, self.codes[0])==part).nonzero()[:,0]
         by_item = items.index_select(0, self.codes[1].index_select(0, own))
         try:
             with self._cut(tables[0], mine):
                 for s in range(n):
                     k = (part+s)%n
-                    at,theirs = own[by_item==k],(items==k).nonzero()[:,0]
-                    with self._cut(tables[1], theirs): yield from self._batches((mine,theirs), at, int(rng.integers(2**62)))
+                    at = own[by_item==k]
+                    theirs = (items==k).nonzero()[:,0]
+                    with self._cut(tables[1], theirs):
+                        yield from self._batches((mine,theirs), at, int(rng.integers(2**62)))
         finally: self.learn._block_rows = None
 
     @contextmanager

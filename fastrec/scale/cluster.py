@@ -18,9 +18,11 @@ def _job(out, about):
     out.mkdir(parents=True, exist_ok=True)
     file = out/'_job.json'
     strange = [o.name for o in out.iterdir() if not re.fullmatch(r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?', o.name)]
-    if strange: raise ValueError(f'{out} holds {strange[0]!r}, which is not of recommend_distributed: choose an empty folder')
+    if strange:
+        raise ValueError(f'{out} holds {strange[0]!r}, which is not of recommend_distributed: choose an empty folder')
     if file.exists(): return _same_job(file, about)
-    if [*out.glob('*.parquet')]: raise ValueError(f'{out} holds parts without a _job.json that says of what: choose an empty folder')
+    if [*out.glob('*.parquet')]:
+        raise ValueError(f'{out} holds parts without a _job.json that says of what: choose an empty folder')
     part = file.with_name('_job.json.part')
     part.write_text(json.dumps(about, indent=1), encoding='utf-8')
     part.replace(file)
@@ -45,9 +47,11 @@ def _user_parts(rec, users, size):
     name = rec.ds.user_name
     if isinstance(users, (str,Path)):
         data = need_package('pyarrow.dataset').dataset(users)
-        if name not in data.schema.names: raise KeyError(f'{users} has no column {name!r}; there are {", ".join(data.schema.names)}')
+        if name not in data.schema.names:
+            raise KeyError(f'{users} has no column {name!r}; there are {", ".join(data.schema.names)}')
         pieces = lambda: (b[name].to_pandas() for b in data.to_batches(columns=[name], batch_size=size) if b.num_rows)
-        sizes,digest = [],hashlib.blake2b(digest_size=8)
+        sizes = []
+        digest = hashlib.blake2b(digest_size=8)
         for o in pieces():
             sizes.append(len(o))
             digest.update(_labels_hash(o))
@@ -88,8 +92,11 @@ def recommend_distributed(
     `KeyError` for unknown users, `ValueError` for an `out` with anything else in it"""
     if n<1 or part_size<1: raise ValueError(f'n={n} and part_size={part_size} must be at least 1')
     if workers is not None and workers<1: raise ValueError(f'workers={workers} must be at least 1')
-    if not isinstance(exclude_seen, bool): raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
-    ray,out,bundle = need_package('ray'),Path(out).resolve(),Path(bundle)
+    if not isinstance(exclude_seen, bool):
+        raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
+    ray = need_package('ray')
+    out = Path(out).resolve()
+    bundle = Path(bundle)
     rec = load_recommender(bundle, 'cpu')
     parts,n_parts,who = _user_parts(rec, users, part_size)
     if items is not None:
@@ -100,7 +107,8 @@ def recommend_distributed(
     todo = ((labels,path) for i,labels in enumerate(parts) if not (path := out/f'part-{i:06}.parquet').exists())
     ours = not ray.is_initialized()
     if ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
-    try: _run(ray, rec.manifest, read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
+    try:
+        _run(ray, rec.manifest, read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
     finally:
         if ours: ray.shutdown()
     return out
@@ -112,8 +120,10 @@ def _run(ray, manifest, files, todo, n_todo, kwargs, workers):
     gpu = there.get('GPU', 0)>=1
     n = min(ifnone(workers, int(there['GPU' if gpu else 'CPU'])), max(n_todo, 1))
     if n<1: raise ValueError('the cluster has no CPU to work on')
-    shared,kwargs = ray.put({f: {k: v.numpy() for k,v in o.items()} for f,o in files.items()}),ray.put(kwargs)
-    busy,Worker = {},_worker(ray, gpu)
+    shared = ray.put({f: {k: v.numpy() for k,v in o.items()} for f,o in files.items()})
+    kwargs = ray.put(kwargs)
+    busy = {}
+    Worker = _worker(ray, gpu)
     idle = [Worker.remote(manifest, [shared]) for _ in range(n)]
     bar = progress_bar(range(n_todo), leave=False)
     bar.update(0)

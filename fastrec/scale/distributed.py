@@ -19,8 +19,10 @@ from ..base.processes import add_up,from_all,which_process
 def _digest(ds):
     "A short text that tells ratings and labels, those that all processes should have, from others"
     res = hashlib.blake2b(digest_size=8)
-    for t in ds.shard.counts if ds.shard else (ds.x,ds.y): res.update(np.ascontiguousarray(t.cpu().numpy()))
-    for v in ds.classes.values(): res.update(pd.util.hash_pandas_object(pd.Index(v.labels), index=False).to_numpy())
+    for t in ds.shard.counts if ds.shard else (ds.x,ds.y):
+        res.update(np.ascontiguousarray(t.cpu().numpy()))
+    for v in ds.classes.values():
+        res.update(pd.util.hash_pandas_object(pd.Index(v.labels), index=False).to_numpy())
     return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
 
 def _agree(learn, part):
@@ -31,7 +33,7 @@ def _agree(learn, part):
         if len({*theirs})>1:
             raise ValueError(f'the processes differ in their {what} '
                              f'({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
-                                              'build them from the same frame in the same order, with the same seed for from_df')
+                             'build them from the same frame in the same order, with the same seed for from_df')
     batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
     fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
     if fewest<part[1]:
@@ -48,17 +50,21 @@ class _ShareGradients(Callback):
     def before_train(self): self.sizes = self.dls.train._sizes()
 
     def after_backward(self):
-        share,sparse,waiting = len(self.yb[0])/self.sizes[self.iter],{},[]
+        share = len(self.yb[0])/self.sizes[self.iter]
+        sparse,waiting = {},[]
         for p in self.model.parameters():
             if p.grad is None: continue
-            if p.grad.is_sparse: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)
-            else: waiting.append(torch.distributed.all_reduce(p.grad.mul_(share), async_op=True))
+            if p.grad.is_sparse:
+                sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)
+            else:
+                waiting.append(torch.distributed.all_reduce(p.grad.mul_(share), async_op=True))
         for group in sparse.values(): self._exchange(group, share)
         for o in waiting: o.wait()
 
     def _exchange(self, group, share):
         "Give the parameters of `group`, whose gradients have the same rows, the rows of all shares"
-        codes,values = group[0].grad._indices()[0],torch.cat([p.grad._values() for p in group], 1).mul_(share)
+        codes = group[0].grad._indices()[0]
+        values = torch.cat([p.grad._values() for p in group], 1).mul_(share)
         size,n = self.sizes[self.iter],self.part[1]
         rows = [size*(i+1)//n-size*i//n for i in range(n)]
         mine = values.new_zeros(max(rows), values.shape[1]+1)
@@ -87,13 +93,15 @@ class _ShareMetrics(Callback):
     def after_validate(self):
         device = self.dls.device
         for m in self.recorder._valid_mets:
-            if isinstance(m, AccumMetric): m.preds,m.targs = zip(*from_all(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
+            if isinstance(m, AccumMetric):
+                m.preds,m.targs = zip(*from_all(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
             elif hasattr(m, 'total') and hasattr(m, 'count'):
                 sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=device)
                 add_up(self.part, sums)
                 m.total,m.count = sums[0].float().cpu(),int(sums[1])
-            else: raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for '
-                                  'AvgMetric or AccumMetric')
+            else:
+                raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for '
+                                'AvgMetric or AccumMetric')
 
 class _WaitForEachOther(Callback):
     "Let no process go on before the first has saved what there is to save of an epoch"
@@ -105,8 +113,10 @@ class _WaitForEachOther(Callback):
 @patch
 def _takes_blocks(self:RecLearner, blocks):
     "What the argument `blocks` of `distrib_ctx` comes to"
-    dot,name = isinstance(self.model, Dot),type(self.model).__name__
-    if blocks and not dot: raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
+    dot = isinstance(self.model, Dot)
+    name = type(self.model).__name__
+    if blocks and not dot:
+        raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
     if self.dls.train_ds.shard and not ifnone(blocks, dot):
         raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
                         'allow: make the dataloaders without shard=True')
@@ -127,14 +137,16 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
         yield self
         return
     blocks = self._takes_blocks(blocks)
-    sets,seed = [o.dataset for o in self.dls.loaders][:1 if self.dls.train_ds.shard else None],self.seed
+    sets = [o.dataset for o in self.dls.loaders][:1 if self.dls.train_ds.shard else None]
+    seed = self.seed
     self.seed = _agree(self, part)
     quiet = ExitStack()
     if part[0]:
         for o in (self.no_bar(),self.no_logging()): quiet.enter_context(o)
     try:
         for o in sets: o.part = part
-        with quiet,self.added_cbs([(ShareBlocks if blocks else _ShareGradients)(part), _ShareMetrics(part), _WaitForEachOther()]): yield self
+        with quiet,self.added_cbs([(ShareBlocks if blocks else _ShareGradients)(part), _ShareMetrics(part), _WaitForEachOther()]):
+            yield self
     finally:
         for o in sets: o.part = (0,1)
         self.seed = seed

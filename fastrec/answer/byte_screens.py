@@ -37,6 +37,7 @@ class OneDNN:
         args = u, 1., byte_of_zero, i, scale, no_zero, None, step, 0, torch.uint8, 'none', [], ''
         return torch.ops.onednn.qlinear_pointwise(*args)
 
+# %% ../../nbs/answer/58_byte_screens.ipynb #b49493e3
 class PlainBytes:
     "The same bytes as those of `OneDNN`, slowly"
     @staticmethod
@@ -71,11 +72,11 @@ def as_plain(kernel):
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #4ab40645
 top_key,last_key = 204,255
-
 half_step = .51
 
 kept_at_hand = 2**25-2**16  # bytes; glibc's malloc keeps what is freed of blocks up to 32 MiB, once one was
 
+# %% ../../nbs/answer/58_byte_screens.ipynb #cdda0eb3
 class ByteScreen(Screen):
     "Products of whole numbers of 8 bits, by `kernel`"
     score_bytes,kernel = 6,OneDNN

@@ -84,6 +84,7 @@ def _check_grid(dtype, out):
         raise ValueError('out was expanded: several of its places are one')
     return out.detach()
 
+# %% ../../nbs/answer/52_grids.ipynb #fac6e336
 def _empty_grid(shape, dtype, device):
     "A tensor to write a grid to"
     what = f'the grid of {shape[0]:,} users and {shape[1]:,} items'

@@ -75,6 +75,7 @@ def _by_draws(self, z, draw):
     model = Weighed(need_draws(self.model, 2), z) if z else one_draw(self.model, draw)
     return Recommender(model, self.ds, self.seen, counts=self.counts)
 
+# %% ../../nbs/answer/53_recommend.ipynb #d628807c
 def _lists(self, users, items, n, seen, max_bytes, path=None):
     "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
     n,model = min(n, max(len(items), 1)),self.model  # which a fit in another thread may replace

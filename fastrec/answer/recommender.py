@@ -76,6 +76,7 @@ class Recommends:
         "How many users training had"
         return len(self.ds.classes[self.ds.user_name])-1
 
+# %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):
     "A model, what reads frames for it, what its users have seen, and the variance of ratings around what it predicts; without the means to train"
     counts = rating_range = n_users = None

@@ -40,6 +40,7 @@ def similar(self:Recommends,
     "The `n` items whose factors have the largest cosine with those of `item`"
     return _similar(self, item, n, 1)
 
+# %% ../../nbs/answer/54_similar.ipynb #3e6b25a9
 @patch
 def similar_users(self:Recommends,
     user, # Label of the user

@@ -15,7 +15,6 @@ from ..base.checks import warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
 _arguments = ('user_name','item_name','rating_name')
-
 _contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
 
 _reserved = 'rank score similarity bias stars preference count mean std loss factors'.split()  # columns of the answers
@@ -36,6 +35,7 @@ def some_rows(col, n=100_000):
     "About `n` of the rows of `col`, from everywhere"
     return col[::max(len(col)//n, 1)]
 
+# %% ../../nbs/data/09_columns.ipynb #e1448d45
 def _numbers_the_rows(col):
     "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
     if col.dtype.kind not in 'iu' or len(col)<2: return False
@@ -63,6 +63,7 @@ def _check_swapped(df, placed, rating):
                              f'ids, {shown(df[rating])} for one: name the columns with user_name, item_name, '
                              'rating_name')
 
+# %% ../../nbs/data/09_columns.ipynb #a26536ee
 def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
     for argument,c in placed.items():
@@ -99,6 +100,7 @@ def _by_name(df, i, names):
                              f'call .reset_index() first, or name the right column with {_arguments[i]}')
         return res
 
+# %% ../../nbs/data/09_columns.ipynb #adf982eb
 def _by_place(df, i, names):
     "The `i`-th column of `df`, refused if its name says that it is something else"
     col = df.columns[i]

@@ -53,6 +53,7 @@ def _of_sparse(data):
              'where they are ratings of their own, pass a frame with a row for each')
     return pd.DataFrame(dict(user=coo.row, item=coo.col, rating=coo.data))
 
+# %% ../../nbs/data/07_frames.ipynb #bf37a8dc
 def _of_array(data):
     "Frame of the columns of an array, ids as whole numbers"
     if data.dtype.names: return pd.DataFrame.from_records(data)
@@ -88,6 +89,7 @@ def _converted(data):
     rows = isinstance(data, (list,tuple)) and len(data) and all(isinstance(o, (dict,tuple,list,np.void)) for o in data)
     return pd.DataFrame(list(data)) if rows and len({len(o) for o in data if not isinstance(o, dict)})<2 else None
 
+# %% ../../nbs/data/07_frames.ipynb #20e4fea5
 def _advice(data):
     "What to do about `data` that cannot be read"
     if isinstance(data, str) or hasattr(data, '__fspath__'):

@@ -133,6 +133,7 @@ def factorized(col):
         _check_alike(labels, col.name)
     return codes,labels
 
+# %% ../../nbs/data/11_kinds.ipynb #35dface6
 def check_kind(col, labels):
     "Refuse the column `col` unless it holds labels of the same kind as `labels`, those of training"
     known = kind_of(labels)

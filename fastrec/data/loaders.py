@@ -66,6 +66,7 @@ def _own_device():
     local = os.environ.get('LOCAL_RANK')
     return torch.device('cuda', int(local)%torch.cuda.device_count()) if device.type=='cuda' and local is not None else device
 
+# %% ../../nbs/data/06_loaders.ipynb #9184af00
 def _parts(splitter, df):
     "What `splitter` gives for training and for validation"
     if not callable(splitter):
@@ -84,6 +85,7 @@ def _usual_bs(n):
     "Ratings in a batch for `n` of training: 512, or where these are fewer an eighth of them, so that an epoch has some steps"
     return 512 if n>=512 else max(n//8, min(n, 2))
 
+# %% ../../nbs/data/06_loaders.ipynb #f51ec871
 def _split(df, splitter, keep, bs):
     train,valid = (_row_numbers(o, len(df), name) for o,name in zip(_parts(splitter, df), ('training','validation')))
     if both := int(np.isin(valid, train).sum()):

@@ -37,8 +37,8 @@ _usual = {  # patterns of each role, best first
     'time':   ['timestamp', f'unix{_moments}(time|timestamp|ts)|{_moments}(timestamps?|ts)',
                f'{_moments}(time|date|datetime|at|on|day)|when|epoch']}
 
+# %% ../../nbs/data/08_names.ipynb #4f84a3d2
 _usual = {role: [re.compile(o) for o in found] for role,found in _usual.items()}
-
 def bare_name(col): return re.sub('[^a-z0-9]+', '', re.sub(r'(_x|_y|\.\d+)$', '', str(col).strip().lower()))
 
 # %% ../../nbs/data/08_names.ipynb #b232dc3b

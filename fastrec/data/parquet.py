@@ -28,6 +28,7 @@ def _own(col, part):
     found,at = _by_label(col)
     return np.append(pd.util.hash_pandas_object(found, index=False)%part[1]==part[0], part[0]==0)[at]
 
+# %% ../../nbs/data/17_parquet.ipynb #23a4a82b
 class _Labels:
     "Labels in the order in which they came, and the codes of the rows read so far"
     def __init__(self): self.labels,self.codes = None,[]

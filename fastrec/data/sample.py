@@ -72,6 +72,7 @@ def _long_tailed_pairs(n_users, n_items, n_ratings, rng):
     first = np.sort(np.argpartition(keys, n_ratings-1)[:n_ratings])  # argpartition leaves them in an order that depends on the CPU
     return np.divmod(rng.permutation(first), n_items)
 
+# %% ../../nbs/data/01_sample.ipynb #4e1e93fa
 def sample_ratings(
     n_users:int=1000, # Users in the planted model
     n_items:int=600, # Films in the planted model

@@ -36,6 +36,7 @@ def _newlines(data):
     "`data` with the line ends that everybody reads, also where those of old spreadsheets are"
     return data if b'\n' in data else data.replace(b'\r', b'\n')
 
+# %% ../../nbs/data/16_text_files.ipynb #56c302d7
 def _encoding_of(data, csv):
     "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
     if not data.strip(): raise ValueError(f'{csv} is empty')

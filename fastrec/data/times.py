@@ -15,6 +15,7 @@ from ..base.checks import warn
 # %% ../../nbs/data/13_times.ipynb #875aa2c2
 _by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'
 
+# %% ../../nbs/data/13_times.ipynb #bed7bfff
 def _parsed(texts, name):
     "Dates or numbers of different `texts`"
     if texts.str.fullmatch(r'[-+]?\d+(\.\d+)?').all(): return pd.to_numeric(texts)
@@ -69,6 +70,7 @@ def _unit_of(most):
             return f'divide {what} by {divisor}, or convert the column with pd.to_datetime(..., unit={unit!r})'
     return 'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime'
 
+# %% ../../nbs/data/13_times.ipynb #392590ab
 def as_seconds(col):
     "`col`, dates or seconds since 1970, as int32"
     times = as_times(col)

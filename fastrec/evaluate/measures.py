@@ -30,6 +30,7 @@ def map_at_k(hits, n_relevant):
     ranks = torch.arange(1, hits.shape[1]+1, dtype=torch.float32, device=hits.device)
     return (hits.cumsum(1)/ranks*hits).sum(1)/n_relevant.clamp(max=hits.shape[1])
 
+# %% ../../nbs/evaluate/71_measures.ipynb #46705577
 def ndcg_at_k(hits, n_relevant):
     """$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list
     ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"""

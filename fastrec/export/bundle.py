@@ -35,6 +35,7 @@ def _last_metrics(self):
     try: return {k: float(v) for k,v in self.history.iloc[-1].items() if np.isfinite(v)}
     except (AttributeError,ValueError): return {}
 
+# %% ../../nbs/export/80_bundle.ipynb #3b6a9a21
 def _as_json(metrics):
     "`metrics` as JSON keeps them. `ValueError` names one that it can't"
     if not hasattr(metrics, 'items'):

@@ -61,6 +61,7 @@ def manifest_text(manifest):
         raise ValueError(f'the manifest would have {len(text):,} bytes, more than {manifest_limit:,}: pass fewer metrics')
     return text
 
+# %% ../../nbs/export/85_files.ipynb #63f9d713
 def write_manifest(folder, text, token):
     part = folder/f'manifest-{token}.json.part'
     part.write_text(text, encoding='utf-8', newline='\n')

@@ -15,7 +15,6 @@ class BundleError(ValueError): "A folder is not the saved recommender it should 
 
 # %% ../../nbs/export/84_labels.ipynb #94ceac3e
 _kinds = 'int8 int16 int32 int64 uint8 uint16 uint32 float16 float32 float64 bool datetime64[ns]'.split()
-
 _dates = re.compile(r'datetime64\[(s|ms|us|ns)(?:, ((?!dateutil)[\w+:/-]+))?\]')
 
 _surrogate = re.compile('[\ud800-\udfff]')
@@ -30,6 +29,7 @@ def _numpy_labels(labels):
         labels = labels.astype(labels.dtype.numpy_dtype)
     return labels if pd.api.types.infer_dtype(labels) in ('string','empty') else labels.infer_objects()
 
+# %% ../../nbs/export/84_labels.ipynb #0076ef01
 def savable_labels(vocab):
     "A name for the kind of the labels of `vocab`, and the labels. `ValueError` if they can't be saved"
     labels = vocab.labels.to_flat_index()
@@ -91,6 +91,7 @@ def _unpack_steps(kind, steps):
     labels = pd.DatetimeIndex(steps.view(f'datetime64[{unit}]'))
     return labels.tz_localize('UTC').tz_convert(zone) if zone else labels
 
+# %% ../../nbs/export/84_labels.ipynb #f228274d
 def unpack_labels(kind, tensors, name):
     "The `Vocab` that `pack_labels` has packed"
     if kind=='text': labels = _unpack_text(tensors, name)

@@ -56,6 +56,7 @@ def describe_model(model):
     if model.ials: res['ials'] = model.ials
     return res
 
+# %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
 def model_tensors(model):
     "The tensors of `model`, on the CPU"
     model.fill_unknown()

@@ -44,6 +44,7 @@ def _parse_manifest(data, file):
         raise BundleError(f'{file} is damaged: it does not match its checksum')
     return res
 
+# %% ../../nbs/export/81_loading.ipynb #48b75741
 def refuse_pickles(folder):
     for o in folder.iterdir():
         if o.suffix.lower() in ('.pkl','.pickle','.pt','.pth','.bin','.joblib','.dill','.ckpt'):
@@ -89,7 +90,6 @@ def _read_seen(tensors, n_users, n_items, counts):
 
 # %% ../../nbs/export/81_loading.ipynb #abdf8c74
 def _number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
-
 def _is_range(o): return o is None or (type(o) is list and len(o)==2 and all(map(_number, o)) and o[0]<=o[1])
 
 def _is_ials(o):
@@ -99,6 +99,7 @@ def _is_ials(o):
 def _different(c):
     return all(type(c[o]) in (str,int) for o in ('user','item','rating')) and c['user']!=c['item']
 
+# %% ../../nbs/export/81_loading.ipynb #6df7a101
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
     m,c,labels = manifest['model'],manifest['columns'],manifest['labels']
@@ -128,6 +129,7 @@ def read_files(folder, manifest, hashed=True):
     _check(manifest)
     return {k: _read_tensors(folder, k, v, hashed) for k,v in manifest['files'].items()}
 
+# %% ../../nbs/export/81_loading.ipynb #2cab0866
 def assemble(folder, manifest, files):
     "The `Recommender` that `manifest` describes, of the tensors in `files`"
     model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))

@@ -28,6 +28,7 @@ def both_sides(model, ds, **kwargs):
     y = ds.y-model.mean
     return Equations(u, i, y, *n, ds.part, **kwargs),Equations(i, u, y, *n[::-1], ds.part, **kwargs)
 
+# %% ../../nbs/fit/36_als.ipynb #be174ee2
 def als_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
     sides = both_sides(model, ds, budget=2**15)

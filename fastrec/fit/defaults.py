@@ -25,6 +25,7 @@ def infer_range(values):
     step = max(np.diff(values).min(), span/100) if span else 1.
     return float(values[0]-step/2),float(values[-1]+step/2)
 
+# %% ../../nbs/fit/32_defaults.ipynb #6eb775e3
 def _check_range(dls, y_range):
     pair = [as_float(o) for o in y_range] if isinstance(y_range, (tuple,list,L,np.ndarray,Tensor)) and getattr(y_range, 'ndim', 1) else []
     if len(pair)!=2 or not -math.inf<pair[0]<pair[1]<math.inf:

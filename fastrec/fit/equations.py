@@ -90,6 +90,7 @@ def design_rows(rows):
     "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
     return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
 
+# %% ../../nbs/fit/40_equations.ipynb #f64ded81
 def solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, errors=False):
     """The rows of `side` given those of the `other`, (n,k+1), and, with `errors`, the squared error of each.
 

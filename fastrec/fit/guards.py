@@ -51,6 +51,7 @@ def _back_to_epoch(self:RecLearner):
     self.model.load_state_dict(self._kept)
     self.opt.clear_state()
 
+# %% ../../nbs/fit/41_guards.ipynb #28f3eff4
 @patch
 def _check_epoch(self:RecLearner, rng):
     "After an epoch: were all losses numbers? If not, take the model back to where it began"
@@ -102,6 +103,7 @@ def _shares_steps(self:RecLearner, least=2**22):
     width = sum(e.weight.shape[1] for es in self.model.tables for e in es)
     return self.dls.train.bs*width>=least
 
+# %% ../../nbs/fit/41_guards.ipynb #da976026
 @patch
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "fastai's `fit`, and afterwards no trace of an interruption"
@@ -141,6 +143,7 @@ def _check_schedules(cb):
         if bad:
             raise ValueError(f'{name}={bad[0]} is in the schedule of this fit, where a number from 0 on is needed')
 
+# %% ../../nbs/fit/41_guards.ipynb #3ae7b1b0
 @patch
 def _need_rows(self:RecLearner, ds_idx):
     "Refuse loaders that hold no ratings, as those of a loaded learner"
@@ -159,6 +162,7 @@ def _check_trainable(self:RecLearner):
                          'train a new learner(dls), or use another solver')
     self._check_batches()
 
+# %% ../../nbs/fit/41_guards.ipynb #cda4442f
 @patch
 def _check_batches(self:RecLearner):
     "Refuse batches of one row for a network with batch norm, which learns from the spread within a batch"

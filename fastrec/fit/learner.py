@@ -38,6 +38,7 @@ def _model_kwargs(arch, kwargs):
         raise TypeError(f'learner() does not know {lost[0]!r}' + f'; {hint}'*bool(hint))
     return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
 
+# %% ../../nbs/fit/31_learner.ipynb #eab322a8
 def _check_arch(arch, use_nn):
     "The class of the model for the arguments `arch` and `use_nn`"
     need_flags(use_nn=use_nn)
@@ -77,6 +78,7 @@ def _check_functions(loss_func, opt_func, metrics):
             raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
                             'metrics, no names and no classes')
 
+# %% ../../nbs/fit/31_learner.ipynb #19fde681
 def _check_loss(loss_func, dls):
     "Refuse a `loss_func` that can't compare ratings, warn of one that isn't smallest where predictions are right"
     y = dls.train_ds.y[:64].clone()

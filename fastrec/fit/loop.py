@@ -49,6 +49,7 @@ def _fetch_measured(learn, rec):
             values[i] = v
     rec.log += [_number(v) for v in values]
 
+# %% ../../nbs/fit/45_loop.ipynb #cf78dfe4
 def _record(learn, rec):
     if not learn.training: return _measure(learn, rec)
     avg = rec.smooth_loss
@@ -142,6 +143,7 @@ def _as_written(f):
 _changed = [name for name,f in _replaced().items() if _as_written(f)!=_written_for.get(name)]
 RecLearner.lean = not _changed
 
+# %% ../../nbs/fit/45_loop.ipynb #be0c5514
 @cache
 def _tell_of_stock_loop(changed):
     if changed:
@@ -211,6 +213,7 @@ def _works_by_hand(self:RecLearner):
 _draw_nothing = {DotBias,DeepMF,Embedding,nn.Embedding,nn.ModuleList,nn.Sequential,LinBnDrop,nn.Linear,nn.BatchNorm1d,nn.ReLU,SigmoidRange,
                  TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,SkipToEpoch}
 
+# %% ../../nbs/fit/45_loop.ipynb #3a9661ee
 @patch
 def _may_draw(self:RecLearner):
     "May a part of the model, or a callback, draw random numbers in training? All may but those that are known not to"

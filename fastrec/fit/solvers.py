@@ -80,6 +80,7 @@ def _shown(sweeps, model, shown):
 # %% ../../nbs/fit/34_solvers.ipynb #71425479
 def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
 
+# %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,

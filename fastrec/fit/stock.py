@@ -35,6 +35,7 @@ def _read_stock(dls):
     bs = dls.train.bs
     return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
 
+# %% ../../nbs/fit/33_stock.ipynb #05cc5e88
 def as_rec_dls(dls):
     "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
     if isinstance(dls, RecDataLoaders): return dls

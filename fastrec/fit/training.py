@@ -36,6 +36,7 @@ def _need_same_scale(model, dls):
     if out := int(((y<y_range[0])|(y>y_range[1])).sum()):
         raise ValueError(f'{out} training ratings of the loaders lie outside the range of the model, {y_range}: make a new learner(dls)')
 
+# %% ../../nbs/fit/30_training.ipynb #3ff4cefe
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,_fit_seed,_draws,_listening,_check_each,_kept,_block_rows,stay = None,0,None,None,(None,None),False,None,None,False
@@ -135,6 +136,7 @@ def seen(self:RecLearner):
         self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
+# %% ../../nbs/fit/30_training.ipynb #d3e0a603
 @patch(as_prop=True)
 def noise(self:RecLearner):
     "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, that of being off by 15% of the range"

@@ -33,6 +33,7 @@ def _factors(self:Directions, is_item, top=None):
     codes = codes[:top]
     return pd.Index(self._vocab(is_item).decode(codes), name=self._vocab(is_item).name),factors[codes-1]
 
+# %% ../../nbs/interpret/62_directions.ipynb #5c8d8d2f
 @patch
 def _pca(self:Directions, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
@@ -89,6 +90,7 @@ def _colors(self:Directions, color, labels, is_item):
         raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
     return color[~color.index.duplicated()].loc[labels]
 
+# %% ../../nbs/interpret/62_directions.ipynb #0719d9a1
 def _labelled(ax, df, color):
     "Scatter the two columns of `df`, with the labels that find room without overlapping"
     x,y = df.to_numpy().T

@@ -80,6 +80,7 @@ def _given(self:Learned, what):
     self._need_rows(what)
     return pd.Series(to_np(self.dl.dataset.y)),pd.Series(to_np(self.preds))
 
+# %% ../../nbs/interpret/60_learned.ipynb #a0a5d5ea
 @patch
 def show_results(self:Learned, idxs):
     "Display the rows `idxs` beside their predictions"

@@ -37,6 +37,7 @@ def n_bytes(cls:DotBias, n_factors, classes, **kwargs):
         raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     return sum(map(len, classes.values()))*(int(n_factors)+1)*4
 
+# %% ../../nbs/models/25_trainable.ipynb #3cc623fd
 @patch(cls_method=True)
 def from_classes(cls:DotBias,
     n_factors:int, # Length of a row of factors; 0 leaves only the biases
@@ -64,6 +65,7 @@ def _add_rows(w, codes, values, sparse):
     if w.grad is None: w.grad = torch.zeros_like(w)
     w.grad.index_add_(0, codes, values) if values.ndim==2 else w.grad[:,0].index_add_(0, codes, values)
 
+# %% ../../nbs/models/25_trainable.ipynb #22ce4d45
 @patch
 @torch.no_grad()
 def mse_step(self:DotBias, x, y):

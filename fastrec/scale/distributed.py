@@ -103,6 +103,7 @@ class _ShareMetrics(Callback):
                 raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for '
                                 'AvgMetric or AccumMetric')
 
+# %% ../../nbs/scale/90_distributed.ipynb #6218ff49
 class _WaitForEachOther(Callback):
     "Let no process go on before the first has saved what there is to save of an epoch"
     order = 90  # after callbacks that save

@@ -1,9 +1,8 @@
 """How the code is built: folders in one direction, no private name across files, no patch onto a class of another file but the learner and the
 recommender, and what serves without fastai imports none"""
-import ast,json,re
+import ast,re
 from functools import cache
 from pathlib import Path
-import pytest
 
 root = Path(__file__).parents[1]
 package = root/'fastrec'
@@ -59,8 +58,3 @@ def test_what_answers_without_fastai_imports_none():
     for room in light:
         names = {o.module for o in ast.walk(rooms()[room]) if isinstance(o, ast.ImportFrom) and o.module} | {a.name for o in ast.walk(rooms()[room]) if isinstance(o, ast.Import) for a in o.names}
         assert not [o for o in names if o.split('.')[0]=='fastai'], room
-
-def test_no_line_is_over_140():
-    for f in package.rglob('*.py'):
-        if f.name!='_modidx.py':
-            for n,line in enumerate(f.read_text(encoding='utf-8').splitlines(), 1): assert len(line)<=140, f'{f.relative_to(root)}:{n}'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 root = Path(__file__).parents[1]
 package = root/'fastrec'
-order = 'base data models answer fit interpret evaluate export scale'.split()
+order = 'base data models answer export fit evaluate interpret scale'.split()  # each folder imports those before it
 open_to_patches = {'RecLearner','Recommends'}  # classes of fastrec's that pages may add methods to, as they may to fastai's
 
 @cache
@@ -34,6 +34,10 @@ def test_no_room_needs_itself():
         done.add(way.pop())
     for o in rooms(): visit(o)
     assert len(done)>50
+
+def test_folders_import_those_before_them():
+    place = lambda room: order.index(room.split('.')[0])
+    assert {(room,o) for room in rooms() for o in needs(room) if place(o)>place(room)}==set()
 
 def test_no_private_name_leaves_its_file():
     assert {(room,name) for room in rooms() for _,name in imported(room) if name.startswith('_') and name!='__version__'}==set()

@@ -1,6 +1,7 @@
 """How the code is built: folders in one direction, no private name across files, no patch onto a class of another file but the learner and the
 recommender, and what serves without fastai imports none"""
-import ast,re
+import ast,re,tomllib
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -62,3 +63,8 @@ def test_what_answers_without_fastai_imports_none():
     for room in light:
         names = {o.module for o in ast.walk(rooms()[room]) if isinstance(o, ast.ImportFrom) and o.module} | {a.name for o in ast.walk(rooms()[room]) if isinstance(o, ast.Import) for a in o.names}
         assert not [o for o in names if o.split('.')[0]=='fastai'], room
+
+def test_every_folder_is_installed():
+    with open(root/'pyproject.toml', 'rb') as f: found = tomllib.load(f)['tool']['setuptools']['packages']['find']['include']
+    assert {f.name for f in package.iterdir() if f.is_dir() and (f/'__init__.py').exists()}=={*order}
+    for o in ('fastrec', *(f'fastrec.{o}' for o in order)): assert any(fnmatch(o, p) for p in found), o

@@ -13,7 +13,8 @@ from .names import need_columns,shown,usual_column
 from ..base.checks import warn
 
 # %% ../../nbs/data/13_times.ipynb #875aa2c2
-_by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'  # 31/12/2022, 31.12.2022 or 31-12-2022, and an hour
+# 31/12/2022, 31.12.2022 or 31-12-2022, and perhaps an hour
+_by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'
 
 # %% ../../nbs/data/13_times.ipynb #bed7bfff
 def _by_numbers(texts, first, second, name):
@@ -47,7 +48,8 @@ def _parsed(texts, name):
     matches = parts[0].notna()
     if matches.all(): return _by_numbers(texts, parts[0], parts[1], name)
     if matches.mean()>.5:
-        odd,date = texts[~matches].iloc[0],texts[matches].iloc[0]
+        odd = texts[~matches].iloc[0]
+        date = texts[matches].iloc[0]
         raise ValueError(f'column {name!r} holds {odd!r} among dates such as {date!r}: convert it with '
                          f"pd.to_datetime(df[{name!r}], dayfirst=True, errors='coerce'), and leave out what is missing "
                          'then')

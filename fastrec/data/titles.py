@@ -78,6 +78,7 @@ def _shared(t, i, first, both, n):
     n_items = np.bincount(first[first>=0], minlength=n)
     return n_items>1
 
+# %% ../../nbs/data/10_titles.ipynb #3f8d6215
 def told_apart(df, title):
     "`df`, with the id behind each `title` that several items share"
     item = items_beside(df, title)

@@ -519,6 +519,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.data.sides._number_column': ('data/sides.html#_number_column', 'fastrec/data/sides.py'),
                                     'fastrec.data.sides._numbers': ('data/sides.html#_numbers', 'fastrec/data/sides.py'),
                                     'fastrec.data.sides._ones': ('data/sides.html#_ones', 'fastrec/data/sides.py'),
+                                    'fastrec.data.sides._values_of': ('data/sides.html#_values_of', 'fastrec/data/sides.py'),
                                     'fastrec.data.sides.side_columns': ('data/sides.html#side_columns', 'fastrec/data/sides.py'),
                                     'fastrec.data.sides.side_rows': ('data/sides.html#side_rows', 'fastrec/data/sides.py')},
             'fastrec.data.splitters': { 'fastrec.data.splitters.LeaveLastSplitter': ( 'data/splitters.html#leavelastsplitter',

@@ -49,15 +49,17 @@ def _numbers_the_rows(col):
     "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
     if col.dtype.kind not in 'iu' or len(col)<2: return False
     values = col.to_numpy()
-    first,last = int(values[0]),int(values[-1])  # Python's own, which don't overflow
+    first = int(values[0])  # Python's own, which doesn't overflow
+    last = int(values[-1])
     if last-first!=len(values)-1: return False
     return bool((np.diff(values)==1).all())
 
 def _like_ids(col):
     "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
     values = some_rows(plain(col)).dropna()
-    if values.dtype.kind not in 'iuf': return False
-    if values.dtype.kind=='f' and (values%1!=0).any(): return False
+    kind = values.dtype.kind
+    if kind not in 'iuf': return False
+    if kind=='f' and (values%1!=0).any(): return False
     counts = values.value_counts()  # the most frequent first
     return len(counts)>most_values and counts.index[0]!=values.min()
 

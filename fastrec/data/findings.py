@@ -43,11 +43,12 @@ class Findings:
 def _note_labels(found, df, names):
     "Note users and items; codes of both, from 1 on, or `None` if one of them is refused"
     sides = [found.step(n, factorized, df[n]) for n in names[:2]]
-    for side,n,what in zip(sides, names, ('user','item')):
+    for side,name,what in zip(sides, names, ('user','item')):
         if side is None: continue
         _,labels = side
-        found.note(n, f'{len(labels):,} {what}s, {len(df)/max(len(labels), 1):.1f} rows each')
-        if what=='user': found.step(n, check_each, len(labels), len(df), n, 'a user')
+        n = len(labels)
+        found.note(name, f'{n:,} {what}s, {len(df)/max(n, 1):.1f} rows each')
+        if what=='user': found.step(name, check_each, n, len(df), name, 'a user')
     if None in sides: return
     return [codes.astype('int64')+1 for codes,_ in sides]
 
@@ -79,10 +80,11 @@ def _note_ratings(found, df, names, codes):
     if y is None or not len(y): return
     found.step(rating, check_scale, y, rating)
     if codes: found.step('pairs', check_repeats, *codes, y, names)
-    shares = pd.Series(y).value_counts(normalize=True)
+    n_different = len(np.unique(y))
+    shares = pd.Series(y).value_counts(normalize=True)  # the most frequent first
     most = ', '.join(f'{v:g} ({share:.0%})' for v,share in shares.head(5).items())
-    found.note(rating, f'{len(y):,} ratings from {y.min():g} to {y.max():g}, {len(np.unique(y)):,} different, the most '
-               f'frequent {most}')
+    found.note(rating, f'{len(y):,} ratings from {y.min():g} to {y.max():g}, {n_different:,} different, '
+               f'the most frequent {most}')
 
 # %% ../../nbs/data/14_findings.ipynb #44c84863
 def _span(col):

@@ -21,9 +21,11 @@ def _no_number(col):
     if kind_of(col)=='text':
         is_text = pd.to_numeric(col, errors='coerce').isna()
         odd = col[is_text].dropna()
-    return (odd if len(odd) else col)[:1].tolist()[0]
+    first = odd[:1] if len(odd) else col[:1]
+    return first.tolist()[0]
 
 def _refuse_type(col):
+    "Refuse `col`, which holds no numbers, with the line that converts it"
     value = _no_number(col) if len(col) else None
     do = 'with pd.to_numeric'
     if isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
@@ -31,10 +33,12 @@ def _refuse_type(col):
     raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
                      f'numbers: convert it {do}, or name the right column with rating_name')
 
+# %% ../../nbs/data/12_scales.ipynb #d52977c1
 def _check_size(col):
     "Refuse whole numbers that float32 would round"
     if not pd.api.types.is_integer_dtype(col) or not len(col): return
-    least,most = int(col.min()),int(col.max())  # Python's own, whose absolute value doesn't overflow
+    least = int(col.min())  # Python's own, whose absolute value doesn't overflow
+    most = int(col.max())
     if max(abs(least), abs(most))>2**24:
         raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale '
                          'them down, or name the right column with rating_name')
@@ -62,11 +66,13 @@ def _means_not_rated(k, values, share):
     v = values[k]
     others = np.delete(values, k)
     if v==-1 and others[0]>=0: return True
-    if k==0 and v==0 and others[0]>=.5 and share[0]==share.max()>.3:
-        return True
+    if k==0 and v==0:
+        is_most_frequent = share[0]==share.max()
+        return is_most_frequent and share[0]>.3 and others[0]>=.5
     if v not in _codes: return False
     gap = min(abs(others-v))
-    return gap > others.max()-others.min() and share[k]>.01
+    width = others.max()-others.min()
+    return gap>width and share[k]>.01  # apart from a scale, and not one slip of a finger
 
 def _not_rated(values, share, name):
     "A sentence about a value that may stand for 'not rated'"
@@ -89,13 +95,14 @@ def _one_value(values, share, name):
 # %% ../../nbs/data/12_scales.ipynb #ec4d519d
 def _ids_or_counts(values, share, name):
     "A sentence about whole numbers that are counts, since a few are far above the others, or ids, since they are many"
-    n,last = len(values),values[-1]
-    if (values%1!=0).any() or values[0]<0 or n<20: return
-    k = share.argmax()
+    n = len(values)
+    first,last = values[0],values[-1]
+    if (values%1!=0).any() or first<0 or n<20: return
+    k = share.argmax()  # the most frequent
     median = values[np.searchsorted(share.cumsum(), .5)]
     long_tail = last>=max(20*median, 100)
     if long_tail and values[k]<=median:
-        return (f'ratings in {name!r} look like counts, from {values[0]:g} to {last:g} and half of them '
+        return (f'ratings in {name!r} look like counts, from {first:g} to {last:g} and half of them '
                 f'{median:g} at most, rather than stars: take their logarithm, '
                 f'df.assign(**{{{name!r}: np.log1p(df[{name!r}])}}), or 1 for each and fit_ials')
     if n>most_values and k>0:

@@ -24,30 +24,40 @@ def _as_text(o):
     several = isinstance(o, (list,tuple,set,np.ndarray))
     return '|'.join(map(str, o)) if several else str(o)
 
-def _ones(col, most, name):
-    "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
+def _values_of(col):
+    "Each of the values that `col` has in its rows, several where they are divided by `|`, indexed by the number of its row"
     texts = [_as_text(o) for o in col]
     if broken := next(filter(surrogate.search, set(texts)), None):
         raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
-    values = pd.Series(texts).str.split('|').explode()  # one a row; the index is the row they come from
+    return pd.Series(texts).str.split('|').explode()
+
+# %% ../../nbs/data/15_sides.ipynb #b5608024
+def _ones(col, most, name):
+    "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
+    values = _values_of(col)
     codes,labels = pd.factorize(values, sort=True)
-    if len(labels)>most:
-        raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
+    n = len(labels)
+    if n>most:
+        raise ValueError(f'side makes {n:,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
                          'out what differs for everybody')
     pairs = np.stack([values.index.to_numpy(), codes])
     rows,cols = np.unique(pairs, axis=1)
-    return rows,cols,np.ones(len(rows), 'float32'),len(labels)
+    return rows,cols,np.ones(len(rows), 'float32'),n
 
 # %% ../../nbs/data/15_sides.ipynb #d2afc29d
 def _by_label(df, name):
     "The frame `df`, indexed by the labels of `name`, each of which is there once"
     twice = df.columns.duplicated()
-    if twice.any(): raise ValueError(f'side has several columns {df.columns[twice][0]!r}: {listed(df.columns)}')
+    if twice.any():
+        name_twice = df.columns[twice][0]
+        raise ValueError(f'side has several columns {name_twice!r}: {listed(df.columns)}')
     if name in df: df = df.set_index(name)
-    if df.index.hasnans:
-        raise ValueError(f'side has {int(df.index.isna().sum())} rows without {name!r}: drop them')
-    again = df.index.duplicated()
-    if again.any(): raise ValueError(f'side has {shown(df.index[again])} of {name!r} several times')
+    index = df.index
+    if index.hasnans:
+        n_missing = int(index.isna().sum())
+        raise ValueError(f'side has {n_missing} rows without {name!r}: drop them')
+    again = index.duplicated()
+    if again.any(): raise ValueError(f'side has {shown(index[again])} of {name!r} several times')
     return df
 
 # %% ../../nbs/data/15_sides.ipynb #c081a274

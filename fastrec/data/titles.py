@@ -17,13 +17,14 @@ def distinct_titles(
 )->pd.Series: # The same, with the id in brackets behind each title that several items share
     "Tell items that share a title apart; none are merged. `ValueError` if an item has several titles or none"
     ids = titles.index
-    if not ids.is_unique: raise ValueError(f'item {shown(ids[ids.duplicated()])} has several titles')
+    again = ids.duplicated()
+    if again.any(): raise ValueError(f'item {shown(ids[again])} has several titles')
     missing = titles.isna()
     if missing.any():
         raise ValueError(f'{missing.sum()} items have no title, {shown(ids[missing])} for one')
     titles = titles.astype('str')
-    while (dup := titles.duplicated(keep=False)).any():
-        titles = titles.where(~dup, titles + ' [' + ids.astype(str) + ']')
+    while (shared := titles.duplicated(keep=False)).any():
+        titles = titles.where(~shared, titles + ' [' + ids.astype(str) + ']')
     return titles
 
 # %% ../../nbs/data/10_titles.ipynb #dcc0fabd
@@ -56,12 +57,14 @@ def item_or_title(df, names, item_name):
     t,_,i,items,first = titles_and_items(df, title, item)
     differs = (t!=first[i]) & (t>=0) & (i>=0)
     n = int(differs.sum())
-    if n > _headlines*max(len(t)-len(items), 1):
+    n_repeats = len(t)-len(items)
+    if n > _headlines*max(n_repeats, 1):
         warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; if that is '
              'wrong, name them with item_name')
         return [user, item, rating]
     if n:
-        k = int(i[np.argmax(differs)])
+        row = np.argmax(differs)  # the first
+        k = int(i[row])
         warn(f'{n} rows have another {title!r} than their {item!r} has elsewhere, {shown(items[k:])} for one, '
              f'and count as other items: unite the titles, or pass item_name={item!r}')
     return names

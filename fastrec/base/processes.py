@@ -16,22 +16,28 @@ def which_process(device, **kwargs):
     device = torch.device(device).type
     if device=='cuda' and 'LOCAL_RANK' in os.environ:
         kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
-    state = need_package('accelerate').PartialState(cpu=device=='cpu', **kwargs)
+    accelerate = need_package('accelerate')
+    state = accelerate.PartialState(cpu=device=='cpu', **kwargs)
     if torch.distributed.is_initialized(): atexit.register(_leave)
     return state.process_index,state.num_processes
 
 def _leave():
-    "Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait for the others"
-    if torch.distributed.is_initialized() and not hasattr(sys, 'last_type'):
+    """Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait
+    for the others"""
+    failed = hasattr(sys, 'last_type')  # that Python sets for an error nobody has caught
+    if torch.distributed.is_initialized() and not failed:
         torch.distributed.destroy_process_group()
 
+# %% ../../nbs/base/97_processes.ipynb #cd4c7b4d
 def from_all(part, obj):
     "`obj` of every process, in order"
-    res = [obj]*part[1]
-    if part[1]>1: torch.distributed.all_gather_object(res, obj)
+    n = part[1]
+    res = [obj]*n
+    if n>1: torch.distributed.all_gather_object(res, obj)
     return res
 
 def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is but one"
-    if part[1]>1:
-        for t in tensors: torch.distributed.all_reduce(t)
+    n = part[1]
+    if n<2: return
+    for t in tensors: torch.distributed.all_reduce(t)

@@ -12,17 +12,18 @@ from contextlib import contextmanager
 import torch
 
 # %% ../../nbs/base/98_threads.ipynb #157b9217
-_counts = threading.Lock()
+_counts = threading.Lock()  # one thread at a time sets the counts
 
 def _in_another_thread(f, *args):
     with ThreadPoolExecutor(1) as pool: return pool.submit(f, *args).result()
 
 def _set_own_threads(n):
-    "Have PyTorch's operators use `n` threads when this thread calls them. Threads that are yet to come take the count that was set last, by whichever"
+    """Have PyTorch's operators use `n` threads when this thread calls them. Threads that are yet to come take the count
+    that was set last, by whichever"""
     with _counts:
         others = _in_another_thread(torch.get_num_threads)
         try: torch.set_num_threads(n)
-        finally: _in_another_thread(torch.set_num_threads, others)
+        finally: _in_another_thread(torch.set_num_threads, others)  # so that they get the count they would have had
 
 @contextmanager
 def one_thread():

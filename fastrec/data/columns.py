@@ -15,86 +15,130 @@ from ..base.checks import warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
 _arguments = ('user_name','item_name','rating_name')
+
+# what the column named in an argument cannot be by its own name
 _contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
 
-_reserved = 'rank score similarity bias stars preference count mean std loss factors'.split()  # columns of the answers
+# columns of the answers
+_reserved = 'rank score similarity bias stars preference count mean std loss factors'.split()
 
 def check_reserved(names, time_name=None):
     "Refuse columns of users, items, ratings (`names`) and times that would be lost behind one of the answers that is called so"
-    beside = ['loss',f'{names[2]}_pred']  # of `top_losses`, which shows all of them
-    for n,reserved in zip((*names,time_name), [_reserved+beside]*2 + [beside]*2):
-        if n in reserved:
+    user,item,rating = names
+    in_losses = ['loss',f'{rating}_pred']  # of `top_losses`, which shows all of them
+    in_answers = _reserved+in_losses
+    for n,taken in ((user,in_answers), (item,in_answers), (rating,in_losses), (time_name,in_losses)):
+        if n in taken:
             raise ValueError(f'users, items, ratings or times cannot be called {n!r}, as a column of the answers is: '
                              f'rename it with df.rename(columns={{{n!r}: ...}})')
 
+# %% ../../nbs/data/09_columns.ipynb #15ed5545
 def label_column(name, *others):
     "What a column of labels called `name` is called in an answer that has the columns `others`: an old bundle may hold any name"
     return f'{name}_label' if name in others else name
 
 def some_rows(col, n=100_000):
     "About `n` of the rows of `col`, from everywhere"
-    return col[::max(len(col)//n, 1)]
+    step = max(len(col)//n, 1)
+    return col[::step]
 
 # %% ../../nbs/data/09_columns.ipynb #e1448d45
+most_values = 200  # different whole numbers that a scale of ratings has; more are ids, times or counts
+
 def _numbers_the_rows(col):
     "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
     if col.dtype.kind not in 'iu' or len(col)<2: return False
     values = col.to_numpy()
-    return bool(int(values[-1])-int(values[0])==len(values)-1 and (np.diff(values)==1).all())
+    first = int(values[0])  # Python's own, which doesn't overflow
+    last = int(values[-1])
+    if last-first!=len(values)-1: return False
+    return bool((np.diff(values)==1).all())
 
 def _like_ids(col):
     "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
     values = some_rows(plain(col)).dropna()
-    if values.dtype.kind not in 'iuf' or (values.dtype.kind=='f' and (values%1!=0).any()):
-        return False
-    counts = values.value_counts()
-    return len(counts)>200 and counts.index[0]!=values.min()
+    kind = values.dtype.kind
+    if kind not in 'iuf': return False
+    if kind=='f' and (values%1!=0).any(): return False
+    counts = values.value_counts()  # the most frequent first
+    return len(counts)>most_values and counts.index[0]!=values.min()
 
 # %% ../../nbs/data/09_columns.ipynb #91930ed2
-def is_real(dtype): return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+def is_real(dtype):
+    is_number = pd.api.types.is_numeric_dtype(dtype)
+    return is_number and not pd.api.types.is_complex_dtype(dtype)
+
+# fewer than 12 values, none above 10: stars; more than 12, some above 20: ids
+_few,_low,_high = 12,10,20
 
 def _check_swapped(df, placed, rating):
     "Refuse users or items in their place that have the few low values of ratings where the column `rating` has more and higher ones"
-    highest,n = (df[rating].max(),df[rating].nunique()) if is_real(df[rating].dtype) else (0,0)
+    if len(df)<100 or not is_real(df[rating].dtype): return
+    highest = df[rating].max()
+    n = df[rating].nunique()
     for argument,c in placed.items():
-        if argument=='rating_name' or not is_real(df[c].dtype) or len(df)<100: continue
-        if df[c].nunique()<12<n and df[c].max()<=10<20<highest:
+        if argument=='rating_name' or not is_real(df[c].dtype): continue
+        few = df[c].nunique()<_few<n
+        if few and df[c].max()<=_low and highest>_high:
             raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} '
                              f'ids, {shown(df[rating])} for one: name the columns with user_name, item_name, '
                              'rating_name')
 
 # %% ../../nbs/data/09_columns.ipynb #a26536ee
+_first_time = 10**8  # seconds since 1970, in 1973; ids are rarely as large
+
+def _like_times(col):
+    "Are these ids so large, and so few of them twice, that they must be times?"
+    if not _like_ids(col) or col.min()<=_first_time: return False
+    half = .5*len(col)
+    return half>=10 and col.nunique()>half
+
+def _is_index(col, name):
+    "Does the column `name` number the rows?"
+    if re.fullmatch(r'Unnamed: \d+|index|level_\d+|', str(name)): return True
+    return _numbers_the_rows(col) and len(col)>9
+
+# %% ../../nbs/data/09_columns.ipynb #a1ce9a58
+def _check_ids(col, name, argument):
+    "Refuse `col`, the column `name`, unless it may hold users or items"
+    if _is_index(col, name):
+        raise ValueError(f'{name!r} numbers the rows, as an index does that was saved with them: leave it out with '
+                         f'df.drop(columns={name!r}) or from_csv(..., index_col=0), or name the right column with {argument}')
+    if col.dtype.kind=='f':
+        some = some_rows(col)
+        odd = some[some%1!=0]  # gaps too, which alone say nothing
+        if odd.notna().any():
+            raise ValueError(f'{name!r} holds {shown(odd)}, which is no id: name the right column with {argument}')
+    if _like_times(col):
+        raise ValueError(f'{name!r} holds times, {shown(col)} for one: name the right column with {argument}')
+
 def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
     for argument,c in placed.items():
         col = plain(df[c])
-        if argument!='rating_name' and (re.fullmatch(r'Unnamed: \d+|index|level_\d+|', str(c)) or _numbers_the_rows(col) and len(col)>9):
-            raise ValueError(f'{c!r} numbers the rows, as an index does that was saved with them: leave it out with '
-                             f'df.drop(columns={c!r}) or from_csv(..., index_col=0), or name the right column with {argument}')
-        if argument!='rating_name' and col.dtype.kind=='f' and (some_rows(col).dropna()%1!=0).any():
-            raise ValueError(f'{c!r} holds {shown(some_rows(col)[some_rows(col)%1!=0])}, which is no id: name the '
-                             f'right column with {argument}')
-        if argument!='rating_name' and _like_ids(col) and col.min()>10**8 and col.nunique()>.5*len(col)>=10:
-            raise ValueError(f'{c!r} holds times, {shown(col)} for one: name the right column with {argument}')
-        if argument=='rating_name' and _like_ids(col):
+        if argument!='rating_name': _check_ids(col, c, argument)
+        elif _like_ids(col):
             raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the '
                              'right column with rating_name')
 
 # %% ../../nbs/data/09_columns.ipynb #c0c5d14b
+_roles = (['user'], ['title','item'], ['rating','count'])  # for user, item and rating: a title before an id
+
 def _index_hint(df):
     return ''.join(f'; {n!r} is its index, call .reset_index() first' for n in df.index.names if role_of(n)[0])
 
 def _fits_better(index, col):
     "Does an `index` of this name say more than the column `col`: by its name, or since it tells items of one title apart?"
-    (role,rank),(other,other_rank) = role_of(index),role_of(col)
+    role,rank = role_of(index)
+    other,other_rank = role_of(col)
     return role==other and rank<other_rank or role=='item' and other=='title'
 
 def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
-    roles = (['user'],['title','item'],['rating','count'])[i]
-    for role in roles:
-        if (res := usual_column(df, [role], _arguments[i])) is None: continue
+    for role in _roles[i]:
+        res = usual_column(df, [role], _arguments[i])
+        if res is None: continue
         if better := [n for n in df.index.names if _fits_better(n, res)]:
             raise ValueError(f'{better[0]!r} is the index of the frame, and {res!r} would be taken in its place: '
                              f'call .reset_index() first, or name the right column with {_arguments[i]}')
@@ -110,17 +154,38 @@ def _by_place(df, i, names):
     raise ValueError(f'the frame has no column {needed!r}, and {col!r} in its place: name it with '
                      f'{_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
 
+def _choose(df, given):
+    "The columns of user, item and rating, `given`, else by name, else by place; and the last of these by their arguments"
+    names = list(given)
+    for i in range(3): names[i] = _by_name(df, i, names)
+    placed = {}
+    for i,argument in enumerate(_arguments):
+        if names[i] is None: names[i] = placed[argument] = _by_place(df, i, names)
+    return names,placed
+
 # %% ../../nbs/data/09_columns.ipynb #1f167053
 def _check_shape(df, names):
-    if df.empty and df.shape[1]>2: raise ValueError('the frame has no rows')
+    "Refuse a frame that is empty, too narrow, or a table of users and items, if all `names` are `None`"
+    n_cols = df.shape[1]
+    if df.empty and n_cols>2: raise ValueError('the frame has no rows')
     if not df.columns.is_unique:
         raise ValueError(f'the frame has several columns {df.columns[df.columns.duplicated()][0]!r}: '
                          f'{listed(df.columns)}')
     if (table := _table_advice(df)) and names==[None]*3: raise ValueError(table)
-    if df.shape[1]<3:
-        clicks = '; where people only choose, add ratings of 1: df.assign(rating=1)' if df.shape[1]==2 else ''
-        raise ValueError(f'the frame has {df.shape[1]} columns ({listed(df.columns)}); user, item and rating are '
+    if n_cols<3:
+        clicks = '; where people only choose, add ratings of 1: df.assign(rating=1)' if n_cols==2 else ''
+        raise ValueError(f'the frame has {n_cols} columns ({listed(df.columns)}); user, item and rating are '
                          f'needed{_index_hint(df) or clicks}')
+
+def _check_names(names, given):
+    "Refuse one column for two of user, item and rating, and a `given` one that says that it is something else"
+    if len(set(names))<3:
+        raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, '
+                         'item_name, rating_name')
+    for argument,n in zip(_arguments, given):
+        role = role_of(n)[0]
+        if role in _contradictions[argument]:
+            raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
 
 # %% ../../nbs/data/09_columns.ipynb #0ff7868a
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):
@@ -128,43 +193,56 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     given = [user_name, item_name, rating_name]
     _check_shape(df, given)
     need_columns(df, [n for n in given if n is not None])
-    names = list(given)
-    for i in range(3): names[i] = _by_name(df, i, names)
-    placed = {}
-    for i in range(3):
-        if names[i] is None: names[i] = placed[_arguments[i]] = _by_place(df, i, names)
-    if len(set(names))<3:
-        raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, '
-                         'item_name, rating_name')
-    for argument,n in zip(_arguments, given):
-        if n is not None and (role := role_of(n)[0]) in _contradictions[argument]:
-            raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
+    names,placed = _choose(df, given)
+    _check_names(names, given)
     check_reserved(names)
     check_place(df, placed)
     _check_swapped(df, placed, names[2])
     if placed:
-        taken = ', '.join(f'{what}: {n!r}' for what,n in zip(('users','items','ratings'), names))
-        warn(f'taken for {taken}; if that is wrong, name them with user_name, item_name, rating_name')
+        user,item,rating = names
+        warn(f'taken for users: {user!r}, items: {item!r}, ratings: {rating!r}; if that is wrong, name them with '
+             'user_name, item_name, rating_name')
     return item_or_title(df, names, item_name)
+
+# %% ../../nbs/data/09_columns.ipynb #3a3046b4
+_sure = 10  # columns of numbers that make a table; of fewer, what they hold decides
+_most_stars = 25  # different values of a scale, with halves and what stands for no rating
+
+def _labels_its_rows(df):
+    "Is the first column of the table `df` its users: by its name, its type, or as none of the others holds as high a number?"
+    first = df.columns[0]
+    if role_of(first)[0]=='user' or df[first].dtype.kind not in 'iufb': return True
+    if first in ('index','Unnamed: 0'): return True
+    if not df[first].is_unique or df.shape[1]<=3: return False
+    highest = df[df.columns[1:]].max(numeric_only=True)
+    return df[first].max()>highest.max()
+
+def _named_axes(df):
+    return df.index.name is not None or df.columns.name is not None or not isinstance(df.index, pd.RangeIndex)
+
+def _like_a_table(values, roles, labelled):
+    "Do a few columns hold what a table does: one small range, and many gaps or zeros where its rows are not `labelled`?"
+    empty = np.isnan(values) | (values==0)
+    if roles & {'item','title','time','count'}: return False
+    if len(np.unique(values[~empty]))>_most_stars: return False
+    return labelled or empty.mean()>=.2  # most people have rated few of the items
 
 # %% ../../nbs/data/09_columns.ipynb #a91460f8
 def _table_advice(df):
     "What to write if `df` is a table of users and items; nothing if it isn't"
     roles = {role_of(c)[0] for c in df.columns}
-    if 'rating' in roles and 'user' in roles or df.shape[1]<3 or not len(df): return ''
-    first = df.columns[0]
-    labelled = role_of(first)[0]=='user' or df[first].dtype.kind not in 'iufb' or first in ('index','Unnamed: 0')
-    labelled = labelled or (df[first].is_unique and df.shape[1]>3 and df[first].max()>df[df.columns[1:]].max(numeric_only=True).max())
-    body = df[df.columns[1:] if labelled else df.columns]
-    indexed = labelled or df.index.name is not None or df.columns.name is not None or not isinstance(df.index, pd.RangeIndex)
-    if body.shape[1]<(3 if indexed else 4) or not all(map(is_real, body.dtypes)): return ''
-    some = body.iloc[:1000, :200].to_numpy('float64', na_value=np.nan)
-    empty = np.isnan(some) | (some==0)
-    if body.shape[1]<10 and (len(np.unique(some[~empty]))>25 or roles & {'item','title','time','count'}):
-        return ''
-    if body.shape[1]<10 and not indexed and empty.mean()<.2: return ''
-    long = f"df.melt({first!r}, var_name='item', value_name='rating')" if labelled else \
-           "df.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"
-    rated = ".query('rating!=0')" if (some==0).any() else ''
+    if {'rating','user'}<=roles or df.shape[1]<3 or not len(df): return ''
+    has_users = _labels_its_rows(df)
+    labelled = has_users or _named_axes(df)
+    body = df[df.columns[1:]] if has_users else df
+    n_cols = body.shape[1]
+    if n_cols<(3 if labelled else 4) or not all(map(is_real, body.dtypes)): return ''
+    corner = body.iloc[:1000, :200].to_numpy('float64', na_value=np.nan)  # enough to tell
+    if n_cols<_sure and not _like_a_table(corner, roles, labelled): return ''
+    if has_users: long = f"df.melt({df.columns[0]!r}, var_name='item', value_name='rating')"
+    else:
+        long = ("df.rename_axis(index='user', columns=None).reset_index()"
+                ".melt('user', var_name='item', value_name='rating')")
+    rated = ".query('rating!=0')" if (corner==0).any() else ''
     return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; a row for each rating is '
             f'needed: {long}.dropna(){rated}')

@@ -25,52 +25,90 @@ class Findings:
     def step(self, about, f, *args, only_note=False):
         "What `f` gives, or `None` where it refuses; that, and what it warns of, become rows"
         res,told,error = listened(f, *args, errors=Exception)
-        rows = [('warning', about, o) for o in told]
+        found = [('warning',text) for text in told]
         if error:
-            rows.append(('refused', about, str(error.args[0]) if error.args else type_name(error)))
-        self.rows += [('note',*o[1:]) for o in rows] if only_note else rows
+            text = str(error.args[0]) if error.args else type_name(error)
+            found.append(('refused',text))
+        for severity,text in found:
+            self.rows.append(('note' if only_note else severity, about, text))
         return res
 
     def table(self):
-        rank = {'refused': 0, 'warning': 1, 'note': 2}
-        return pd.DataFrame(sorted(self.rows, key=lambda o: rank[o[0]]), columns=['severity','about','finding'])
+        "All rows, what is refused first"
+        order = {'refused': 0, 'warning': 1, 'note': 2}
+        rows = sorted(self.rows, key=lambda o: order[o[0]])
+        return pd.DataFrame(rows, columns=['severity','about','finding'])
 
+# %% ../../nbs/data/14_findings.ipynb #deccdc31
+def _note_labels(found, df, names):
+    "Note users and items; codes of both, from 1 on, or `None` if one of them is refused"
+    sides = [found.step(n, factorized, df[n]) for n in names[:2]]
+    for side,name,what in zip(sides, names, ('user','item')):
+        if side is None: continue
+        _,labels = side
+        n = len(labels)
+        found.note(name, f'{n:,} {what}s, {len(df)/max(n, 1):.1f} rows each')
+        if what=='user': found.step(name, check_each, n, len(df), name, 'a user')
+    if None in sides: return
+    return [codes.astype('int64')+1 for codes,_ in sides]
+
+# %% ../../nbs/data/14_findings.ipynb #27aee4b7
+def _note_pairs(found, df, names, splitter, valid_pct):
+    "Note users, items, and pairs that repeat, also across a split; codes of both"
+    codes = _note_labels(found, df, names)
+    if codes is None: return
+    u,i = codes
+    user,item,_ = names
+    pairs = pd.Series(u*(i.max()+1)+i)  # a number for each pair
+    n_repeats = int(pairs.duplicated().sum())
+    found.note('pairs', f'{n_repeats:,} of {len(df):,} rows repeat a pair of {user!r} and {item!r}')
+    order = np.random.default_rng(0).permutation(len(df))
+    n_valid = int(valid_pct*len(df))
+    if splitter is None: split = order[n_valid:],order[:n_valid]
+    else: split = found.step('split', splitter, df)
+    if split is None: return
+    train,valid = (pairs.iloc[np.asarray(o)] for o in split)
+    share = valid.isin(train).mean() if len(valid) else 0
+    found.note('split', f'{share:.1%} of {len(valid):,} validation rows are pairs that training has too')
+    return codes
+
+# %% ../../nbs/data/14_findings.ipynb #6dea5270
+def _note_ratings(found, df, names, codes):
+    "Note the ratings, from low to high, and the most frequent"
+    rating = names[2]
+    y = found.step(rating, as_ratings, df[rating])
+    if y is None or not len(y): return
+    found.step(rating, check_scale, y, rating)
+    if codes: found.step('pairs', check_repeats, *codes, y, names)
+    n_different = len(np.unique(y))
+    shares = pd.Series(y).value_counts(normalize=True)  # the most frequent first
+    most = ', '.join(f'{v:g} ({share:.0%})' for v,share in shares.head(5).items())
+    found.note(rating, f'{len(y):,} ratings from {y.min():g} to {y.max():g}, {n_different:,} different, '
+               f'the most frequent {most}')
+
+# %% ../../nbs/data/14_findings.ipynb #44c84863
 def _span(col):
+    "The first and the last day of the times `col`, in words"
     seconds = as_seconds(col)
     check_times(seconds, col.name)
     first,last = pd.to_datetime([seconds.min(), seconds.max()], unit='s')
     return f'{col.name!r} from {first:%Y-%m-%d} to {last:%Y-%m-%d}'
 
-# %% ../../nbs/data/14_findings.ipynb #deccdc31
-def _note_pairs(found, df, names, splitter, valid_pct):
-    "Users, items, and pairs that repeat, also across a split"
-    user,item,rating = names
-    sides = [found.step(n, factorized, df[n]) for n in names[:2]]
-    for side,n,what in zip(sides, names, ('user','item')):
-        if side is None: continue
-        found.note(n, f'{len(side[1]):,} {what}s, {len(df)/max(len(side[1]), 1):.1f} rows each')
-        if what=='user': found.step(n, check_each, len(side[1]), len(df), n, 'a user')
-    if None in sides: return
-    u,i = (o[0].astype('int64')+1 for o in sides)
-    pairs = pd.Series(u*(i.max()+1)+i)
-    found.note('pairs', f'{int(pairs.duplicated().sum()):,} of {len(df):,} rows repeat a pair of {user!r} and {item!r}')
-    order = np.random.default_rng(0).permutation(len(df))
-    cut = int(valid_pct*len(df))
-    split = (order[cut:],order[:cut]) if splitter is None else found.step('split', splitter, df)
-    if split is None: return
-    train,valid = (pairs.iloc[np.asarray(o)] for o in split)
-    found.note('split', f'{valid.isin(train).mean() if len(valid) else 0:.1%} of {len(valid):,} validation rows are pairs that training has too')
-    return u,i
+def _note_columns(found, df, names, time_name):
+    "Note columns that aren't there, and gaps; the column of the times: the one named, one with a usual name, or `None`"
+    needed = names if time_name is None else [*names,time_name]
+    time = found.step('columns', usual_column, df, ['time']) if time_name is None else time_name
+    found.step('columns', need_columns, df, needed)
+    has_time = pd.api.types.is_hashable(time) and time in df
+    found.step('gaps', rows_to_keep, df, needed if has_time else names, False)
+    return time if has_time else None
 
-# %% ../../nbs/data/14_findings.ipynb #6dea5270
-def _note_ratings(found, df, names, pairs):
-    rating = names[2]
-    if (y := found.step(rating, as_ratings, df[rating])) is None or not len(y): return
-    found.step(rating, check_scale, y, rating)
-    if pairs: found.step('pairs', check_repeats, *pairs, y, names)
-    most = pd.Series(y).value_counts(normalize=True).head(5)
-    found.note(rating, f'{len(y):,} ratings from {y.min():g} to {y.max():g}, {len(np.unique(y)):,} different, the most frequent '
-               + ', '.join(f'{v:g} ({s:.0%})' for v,s in most.items()))
+def _without_gaps(found, df, names):
+    "The rows of `df` that have all of `names`, with titles that several items share told apart"
+    missing,_ = gaps(df, names)
+    df = df[~missing]
+    apart = found.step(names[1], told_apart, df, names[1])
+    return df if apart is None else apart
 
 # %% ../../nbs/data/14_findings.ipynb #3581f746
 def check_ratings(
@@ -88,17 +126,12 @@ def check_ratings(
     names = found.step('columns', pick_columns, df, user_name, item_name, rating_name)
     if names is None: return found.table()
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
-    named = time_name
-    time_name = time_name if time_name is not None else found.step('columns', usual_column, df, ['time'])
-    columns = names if named is None else [*names,named]
-    found.step('columns', need_columns, df, columns)
-    if not pd.api.types.is_hashable(time_name) or time_name not in df: time_name = None
-    found.step('gaps', rows_to_keep, df, columns if time_name is not None else names, False)
-    df = df[~gaps(df, names)[0]]
-    if (told := found.step(names[1], told_apart, df, names[1])) is not None: df = told
+    time = _note_columns(found, df, names, time_name)
+    df = _without_gaps(found, df, names)
     if len(df):
-        _note_ratings(found, df, names, _note_pairs(found, df, names, splitter, valid_pct))
-    if time_name is not None:
-        span = found.step(time_name, _span, df[time_name].dropna(), only_note=named is None)
-        if span: found.note(time_name, span)
+        codes = _note_pairs(found, df, names, splitter, valid_pct)
+        _note_ratings(found, df, names, codes)
+    if time is not None:
+        span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)
+        if span: found.note(time, span)
     return found.table()

@@ -11,19 +11,24 @@ import numpy as np,pandas as pd
 from ..base.checks import warn
 
 # %% ../../nbs/data/07_frames.ipynb #841c855f
+def _plain_categories(col):
+    "`col`, which has categories, with those in pandas' own types"
+    categories = col.dtype.categories
+    if not pd.api.types.is_extension_array_dtype(categories.dtype): return col
+    accessor = col.cat if isinstance(col, pd.Series) else col
+    return accessor.rename_categories(plain(categories))
+
 def plain(col):
     "`col`, a Series or an Index, in pandas' own types where it is of Arrow's, nullable or sparse ones"
     dtype = col.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        if not pd.api.types.is_extension_array_dtype(dtype.categories.dtype): return col
-        return (col.cat if isinstance(col, pd.Series) else col).rename_categories(plain(dtype.categories))
+    if isinstance(dtype, pd.CategoricalDtype): return _plain_categories(col)
     if isinstance(dtype, pd.ArrowDtype):
         import pyarrow
         res = pyarrow.array(col.array).to_pandas().array  # a Series of its own index would be put in the order of `col`
     elif isinstance(dtype, pd.SparseDtype): res = np.asarray(col)
     elif isinstance(dtype, pd.StringDtype): res = col.astype('str')
-    elif (own := getattr(dtype, 'numpy_dtype', None)) is not None:
-        res = col.astype('float64' if col.isna().any() else own)
+    elif (of_numpy := getattr(dtype, 'numpy_dtype', None)) is not None:  # nullable types have one
+        res = col.astype('float64' if col.isna().any() else of_numpy)
     else: return col
     return pd.Series(res, col.index, name=col.name) if isinstance(col, pd.Series) else pd.Index(res, name=col.name)
 
@@ -41,7 +46,8 @@ def read_table(file, sep=',', index_col=None, **kwargs):
 def type_name(data):
     "The type of `data`, with its module"
     kind = type(data)
-    return kind.__qualname__ if kind.__module__=='builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    if kind.__module__=='builtins': return kind.__qualname__
+    return f'{kind.__module__}.{kind.__qualname__}'
 
 def _of_sparse(data):
     "Frame of what a SciPy matrix holds"
@@ -54,6 +60,11 @@ def _of_sparse(data):
     return pd.DataFrame(dict(user=coo.row, item=coo.col, rating=coo.data))
 
 # %% ../../nbs/data/07_frames.ipynb #bf37a8dc
+def _is_whole(col):
+    "Are these floating numbers whole ones, all of which can be told apart?"
+    if col.dtype.kind!='f' or not np.isfinite(col).all(): return False
+    return (col%1==0).all() and col.abs().max()<2**53
+
 def _of_array(data):
     "Frame of the columns of an array, ids as whole numbers"
     if data.dtype.names: return pd.DataFrame.from_records(data)
@@ -63,31 +74,39 @@ def _of_array(data):
         f'an array of shape {data.shape} is a table with a column for each item; a row for each rating is needed: '
         'u,i = table.nonzero(); pd.DataFrame(dict(user=u, item=i, rating=table[u,i]))')
     df = pd.DataFrame(data).infer_objects()
-    def is_whole(col):
-        return col.dtype.kind=='f' and np.isfinite(col).all() and (col%1==0).all() and col.abs().max()<2**53
-    whole = [c for c in df.columns[:2] if is_whole(df[c])]
+    ids = df.columns[:2]
+    whole = [c for c in ids if _is_whole(df[c])]
     return df.astype({c: 'int64' for c in whole})
 
 # %% ../../nbs/data/07_frames.ipynb #04c6fc1a
 def _of_columns(data):
+    "Frame of a dict of columns"
     try: return pd.DataFrame(data)
-    except UnicodeEncodeError: raise
+    except UnicodeEncodeError: raise  # a ValueError too
     except ValueError as e:
         raise ValueError(f'the columns of the dict do not make a frame: {e}') from e
 
+def _of_rows(data):
+    "Frame of a list of rows, dicts or sequences of one length; `None` if it is nothing of the kind"
+    if not isinstance(data, (list,tuple)) or not len(data): return None
+    if not all(isinstance(o, (dict,tuple,list,np.void)) for o in data): return None
+    lengths = {len(o) for o in data if not isinstance(o, dict)}
+    return pd.DataFrame(list(data)) if len(lengths)<2 else None
+
+# %% ../../nbs/data/07_frames.ipynb #625596ec
 def _converted(data):
     "Frame of `data`, or `None` if it is nothing of the kind"
     if isinstance(data, pd.Series): return data.reset_index() if data.index.nlevels>1 else None
     if isinstance(data, dict): return _of_columns(data)
     if hasattr(data, 'tocoo'): return _of_sparse(data)
-    for name in ('to_pandas','toPandas','df'):
-        if callable(convert := getattr(data, name, None)): return convert()
+    for name in ('to_pandas','toPandas','df'):  # Polars and Arrow, Spark, DuckDB
+        convert = getattr(data, name, None)
+        if callable(convert): return convert()
     if hasattr(data, '__arrow_c_stream__'):
         import pyarrow
         return pyarrow.table(data).to_pandas()
     if hasattr(data, '__array__'): return _of_array(np.asarray(data))
-    rows = isinstance(data, (list,tuple)) and len(data) and all(isinstance(o, (dict,tuple,list,np.void)) for o in data)
-    return pd.DataFrame(list(data)) if rows and len({len(o) for o in data if not isinstance(o, dict)})<2 else None
+    return _of_rows(data)
 
 # %% ../../nbs/data/07_frames.ipynb #20e4fea5
 def _advice(data):
@@ -114,7 +133,7 @@ def as_frame(data, what='ratings'):
     return df
 
 # %% ../../nbs/data/07_frames.ipynb #3c33cd18
-surrogate = re.compile('[\ud800-\udfff]')
+surrogate = re.compile('[\ud800-\udfff]')  # halves of a character, as text has them that was read in a wrong encoding
 
 def no_text(broken): return f'{broken[:60]!r}, which is no text: read it in the encoding it is written in'
 
@@ -124,7 +143,8 @@ def codes_of(col):
     except TypeError as e:
         raise ValueError(f'column {col.name!r} holds {type_name(col.iloc[0])}, which is no label: convert it with '
                          '.astype(str)') from e
-    text = [o for o in labels if isinstance(o, str) and not o.isascii()] if labels.dtype==object else []
-    if broken := next(filter(surrogate.search, text), None):
-        raise ValueError(f'column {col.name!r} holds {no_text(broken)}')
+    if labels.dtype!=object: return codes,labels
+    for o in labels:
+        if isinstance(o, str) and not o.isascii() and surrogate.search(o):
+            raise ValueError(f'column {col.name!r} holds {no_text(o)}')
     return codes,labels

@@ -15,37 +15,49 @@ from ..base.checks import warn
 # %% ../../nbs/data/11_kinds.ipynb #7ae99695
 def gaps(df, names):
     "Mask of the rows of `df` that lack one of `names`, and a sentence that counts them"
-    nas = {n: int(k) for n,k in df[names].isna().sum().items() if k}
-    return df[names].isna().any(axis=1).to_numpy(),', '.join(f'{k} of {len(df)} rows have no {n!r}' for n,k in nas.items())
+    missing = df[names].isna()
+    n_missing = dict(missing.sum())  # a name that is there twice is counted once
+    counts = [f'{k} of {len(df)} rows have no {n!r}' for n,k in n_missing.items() if k]
+    return missing.any(axis=1).to_numpy(),', '.join(counts)
 
 def need_values(df, names, instead=''):
     "Refuse `df` unless each row has all of `names`; what to do `instead` of filling them is said too"
-    if count := gaps(df, names)[1]: raise ValueError(f'{count}: fill or drop them first{instead}')
+    _,count = gaps(df, names)
+    if count: raise ValueError(f'{count}: fill or drop them first{instead}')
 
 def rows_to_keep(df, names, dropna):
     "Mask of the rows of `df` that have all of `names`; others are refused, or with `dropna` counted"
     missing,count = gaps(df, names)
-    if count and not dropna:
+    if not count: return ~missing
+    if not dropna:
         raise ValueError(f'{count}: fill them, or leave these rows out with dropna=True')
-    if count and missing.all(): raise ValueError(f'{count}: no row has all of {listed(names)}')
-    if count: warn(f'{count}; left out')
+    if missing.all(): raise ValueError(f'{count}: no row has all of {listed(names)}')
+    warn(f'{count}; left out')
     return ~missing
 
 # %% ../../nbs/data/11_kinds.ipynb #eb243a74
+# what pandas calls them, and what people do
 _kinds = {'integer': 'numbers', 'floating': 'numbers', 'mixed-integer-float': 'numbers', 'decimal': 'numbers',
           'string': 'text', 'boolean': 'truth values',
           'datetime64': 'dates', 'datetime': 'dates', 'empty': 'nothing'}
 
+def _is_category(labels): return isinstance(labels.dtype, pd.CategoricalDtype)
+
+def _pandas_kind(labels):
+    if isinstance(labels.dtype, pd.StringDtype) and len(labels): return 'string'
+    return pd.api.types.infer_dtype(labels, skipna=True)
+
 def kind_of(labels):
     "'numbers', 'text', 'dates' …: what `labels`, a Series or an Index, hold"
-    if isinstance(labels.dtype, pd.CategoricalDtype): labels = labels.dtype.categories
+    if _is_category(labels): labels = labels.dtype.categories
     if labels.dtype.kind in 'iuf': return 'numbers'
     labels = plain(labels)
-    if isinstance(labels.dtype, pd.CategoricalDtype): return kind_of(labels)
-    kind = 'string' if isinstance(labels.dtype, pd.StringDtype) and len(labels) else pd.api.types.infer_dtype(labels, skipna=True)
+    if _is_category(labels): return kind_of(labels)
     if isinstance(labels.dtype, pd.DatetimeTZDtype): return 'dates with a zone'
+    kind = _pandas_kind(labels)
     return _kinds.get(kind, kind)
 
+# %% ../../nbs/data/11_kinds.ipynb #50160628
 def _check_type(labels, name):
     "Refuse `labels` that are no labels, or of several types"
     kind = pd.api.types.infer_dtype(labels, skipna=True)
@@ -57,22 +69,30 @@ def _check_type(labels, name):
     raise ValueError(f'column {name!r} mixes types, {kind}: convert it to one, say with .astype(str)')
 
 # %% ../../nbs/data/11_kinds.ipynb #11ee6437
+_digits = {8: 53, 4: 24, 2: 11}  # binary ones, of a floating number of so many bytes
+
+def _check_64_bits(labels, name):
+    "Refuse numbers of Python's own that no type of NumPy holds"
+    if labels.dtype!=object or kind_of(labels)!='numbers': return
+    for o in labels:
+        if not -2**63<=o<2**64:
+            raise ValueError(f'column {name!r} holds numbers beyond 64 bits, {o!r} for one: convert it with .astype(str)')
+
 def _check_exact(labels, name):
     "Refuse numbers that cannot be told apart"
-    if labels.dtype==object and kind_of(labels)=='numbers' and not all(-2**63<=o<2**64 for o in labels):
-        raise ValueError(f'column {name!r} holds numbers beyond 64 bits, '
-                         f'{next(o for o in labels if not -2**63<=o<2**64)!r} for one: convert it with .astype(str)')
+    _check_64_bits(labels, name)
     if labels.dtype.kind!='f' or not len(labels): return
     if not np.isfinite(labels).all():
         raise ValueError(f'column {name!r} holds labels that are not finite numbers')
-    most = {8: 2**53, 4: 2**24, 2: 2**11}.get(labels.dtype.itemsize, 2**53)
-    if np.abs(labels).max()>=most:
-        raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{most.bit_length()-1} and more, '
+    digits = _digits.get(labels.dtype.itemsize, 53)
+    if np.abs(labels).max()>=2**digits:
+        raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{digits} and more, '
                          'which cannot be told apart: read them as integers or text')
     values = np.sort(np.asarray(labels, 'float64'))
-    close = (np.diff(values) <= 1e-9*np.abs(values[1:])) & (values[1:]!=0)
+    lower,upper = values[:-1],values[1:]  # neighbours
+    close = (np.diff(values) <= 1e-9*np.abs(upper)) & (upper!=0)
     if close.any():
-        raise ValueError(f'column {name!r} holds {shown(values[:-1][close])} and {shown(values[1:][close])}, which '
+        raise ValueError(f'column {name!r} holds {shown(lower[close])} and {shown(upper[close])}, which '
                          'are hardly two labels: round them')
 
 # %% ../../nbs/data/11_kinds.ipynb #698c011c
@@ -81,49 +101,72 @@ _marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN',
 
 _written = ['NULL','\\N','<NA>','#N/A']  # those that databases and tables write, and no film is called
 
+_enough = 9  # other labels; of fewer, no rule can be read
+
+def _all_match(labels, pattern): return labels.str.fullmatch(pattern).all()
+
+def _has_most(rows, labels, others, rows_of):
+    "Are `rows` more than three times as many as any of (the first 1000 of) the labels `others` has?"
+    return rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
+
+# %% ../../nbs/data/11_kinds.ipynb #a9d7340f
 def _check_marks(labels, name, rows_of):
     "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
-    at = labels.isin(_marks).nonzero()[0]
+    is_mark = labels.isin(_marks)
+    positions = is_mark.nonzero()[0]
+    marks,others = labels[is_mark],labels[~is_mark]
     surely = labels[labels.isin(_written)]
-    others = labels[~labels.isin(_marks)]
-    if not len(at) or not len(surely)+len(others): return
-    mark = (surely if len(surely) else labels[at])[0]
-    rows = sum(map(rows_of, at))
+    if not len(marks) or not len(surely)+len(others): return
+    mark = surely[0] if len(surely) else marks[0]
+    rows = sum(map(rows_of, positions))
     what = f'column {name!r} holds {mark!r} in {rows} rows'
     do = f'read it as missing, with from_csv(..., na_values=[{mark!r}]) or df.replace({mark!r}, np.nan)'
-    if len(others) and others.str.fullmatch(r'\s*[-+]?\d+(\.\d+)?\s*').all():
+    if len(others) and _all_match(others, r'\s*[-+]?\d+(\.\d+)?\s*'):
         raise ValueError(f'{what}, and numbers in all others: {do}')
-    ids = len(others)>9 and others.str.fullmatch(r'\S*\d\S*').all()
-    largest = len(others)>9 and rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
+    ids = len(others)>_enough and _all_match(others, r'\S*\d\S*')
+    largest = len(others)>_enough and _has_most(rows, labels, others, rows_of)
     if len(surely) or ids or largest or not mark.strip():
         warn(f'{what}: if that is a mark for a missing value, {do}')
 
 # %% ../../nbs/data/11_kinds.ipynb #76277cc7
+def _bare(text):
+    "`text` in lower case, with one space between words, and accents stored in one way"
+    words = normalize('NFC', text).lower().split()
+    return ' '.join(words)
+
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
-    if len({' '.join(normalize('NFC', o).lower().split()) for o in labels.tolist()})==len(labels):
-        return
-    bare = pd.Series(labels.tolist(), dtype='str').str.normalize('NFC').str.strip()
+    n_bare = len({_bare(o) for o in labels.tolist()})
+    if n_bare==len(labels): return
+    text = pd.Series(labels.tolist(), dtype='str').str
+    bare = text.normalize('NFC').str.strip()
     words = ~bare.str.fullmatch(r'\S*\d\S*')  # ids such as 'aB3' and 'Ab3' may be two
-    key = bare.mask(words, bare.str.lower().str.split().str.join(' '))
-    if not (alike := key.duplicated(keep=False)).any(): return
-    pair = labels[(key==key[alike].iloc[0]).to_numpy()][:2]
+    lower = bare.str.lower().str.split()
+    key = bare.mask(words, lower.str.join(' '))
+    alike = key.duplicated(keep=False)
+    if not alike.any(): return
+    first = key[alike].iloc[0]
+    pair = labels[(key==first).to_numpy()][:2]
     warn(f'{alike.sum()} labels of {name!r} differ from others in case, spaces or the way accents are stored alone, '
          f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: unite them, say with '
          f'df[{name!r}].str.normalize("NFC").str.strip()')
 
 # %% ../../nbs/data/11_kinds.ipynb #9730f6ba
+def _without_categories(labels):
+    return labels.astype(labels.categories.dtype) if _is_category(labels) else labels
+
+def _plain_labels(labels):
+    "`labels` in pandas' own types, objects only where there is no type for all"
+    labels = _without_categories(pd.Index(labels))
+    labels = _without_categories(plain(labels))  # categories may hide other categories
+    if labels.dtype!=object: return labels
+    if pd.api.types.infer_dtype(labels)=='mixed-integer-float': return labels  # beside 1.5, 1 would become 1.0
+    return labels.infer_objects()
+
 def factorized(col):
     "Code of each row of `col`, -1 for a gap, and its labels, in pandas' own types and checked"
     codes,labels = codes_of(col)
-    labels = pd.Index(labels)
-    if isinstance(labels.dtype, pd.CategoricalDtype):
-        labels = labels.astype(labels.categories.dtype)
-    labels = plain(labels)
-    if isinstance(labels.dtype, pd.CategoricalDtype):
-        labels = labels.astype(labels.categories.dtype)
-    if labels.dtype==object and pd.api.types.infer_dtype(labels)!='mixed-integer-float':
-        labels = labels.infer_objects()
+    labels = _plain_labels(labels)
     _check_type(labels, col.name)
     _check_exact(labels, col.name)
     if labels.dtype.kind=='f' and (codes<0).any() and (labels%1==0).all():
@@ -139,7 +182,8 @@ def check_kind(col, labels):
     known = kind_of(labels)
     given = kind_of(col)
     if given=='numbers' and pd.api.types.is_float_dtype(col):
-        _check_exact(pd.Index(plain(col)).unique(), col.name)
+        different = pd.Index(plain(col)).unique()
+        _check_exact(different, col.name)
     if known==given or 'nothing' in (known,given): return
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '
                      f'({shown(labels)} for one): convert it, or were columns swapped?')

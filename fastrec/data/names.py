@@ -17,14 +17,16 @@ _people = ('(app|site)?(user|customer|reviewer|visitor|member|reader|viewer|list
            'client|profile|subscriber|shopper|buyer|person|player|student|critic)')
 
 _things = ('(parent)?(item|movie|film|product|book|song|track|artist|album|show|series|anime|game|article|business|'
-           'recipe|joke|restaurant|video|podcast|content|offer|course|beer|wine|venue|place|hotel|paper|asin|isbn|isbn10|isbn13|sku)')
+           'recipe|joke|restaurant|video|podcast|content|offer|course|beer|wine|venue|place|hotel|paper|'
+           'asin|isbn|isbn10|isbn13|sku)')
 
 _scores = '(user|book|movie|film|item|product|star|my|review|overall|explicit|anime|recipe|game|joke|beer)?'
 
 _moments = ('(unix|review|rating|event|order|purchase|interaction|click|view|watch|visit|play|listen|'
             'rated|created|added|updated)?')
 
-_usual = {  # patterns of each role, best first
+# %% ../../nbs/data/08_names.ipynb #c6d98278
+_patterns = {  # of each role, best first
     'user':   ['user', f'{_people}{_ids}|uid|userid', f'{_people}names?'],
     'title':  ['title', f'{_things}titles?|titles', f'{_things}names?'],
     'item':   ['item', f'{_things}{_ids}|iid', '(imdb|tmdb)id'],
@@ -37,15 +39,23 @@ _usual = {  # patterns of each role, best first
     'time':   ['timestamp', f'unix{_moments}(time|timestamp|ts)|{_moments}(timestamps?|ts)',
                f'{_moments}(time|date|datetime|at|on|day)|when|epoch']}
 
+_usual = {role: [re.compile(o) for o in patterns] for role,patterns in _patterns.items()}
+
 # %% ../../nbs/data/08_names.ipynb #4f84a3d2
-_usual = {role: [re.compile(o) for o in found] for role,found in _usual.items()}
-def bare_name(col): return re.sub('[^a-z0-9]+', '', re.sub(r'(_x|_y|\.\d+)$', '', str(col).strip().lower()))
+def bare_name(col):
+    "The letters and digits of the name `col`, without the ending that a merge (`_x`) or a repeated name (`.1`) has left"
+    name = str(col).strip().lower()
+    name = re.sub(r'(_x|_y|\.\d+)$', '', name)
+    return re.sub('[^a-z0-9]+', '', name)
 
 # %% ../../nbs/data/08_names.ipynb #b232dc3b
 def role_of(col):
     "The role that a column called `col` has by its name, and the rank of that name, 0 for the best; `(None,0)` if it says nothing"
     name = bare_name(col) if isinstance(col, str) else ''
-    return next(((role,rank) for role,found in _usual.items() for rank,o in enumerate(found) if o.fullmatch(name)), (None,0))
+    for role,patterns in _usual.items():
+        for rank,pattern in enumerate(patterns):
+            if pattern.fullmatch(name): return role,rank
+    return None,0
 
 # %% ../../nbs/data/08_names.ipynb #b813d4bf
 def listed(names): return ', '.join(map(str, names))
@@ -57,7 +67,8 @@ def shown(values):
 def _other_name(df, name):
     "Where a column `name` that isn't in `df` may be found"
     if name in df.index.names: return f': {name!r} is its index, call .reset_index() first'
-    return f': {str(name)!r} is there as text' if not isinstance(name, str) and str(name) in df else ''
+    if not isinstance(name, str) and str(name) in df: return f': {str(name)!r} is there as text'
+    return ''
 
 def need_columns(df, names, what='the frame'):
     "Refuse `df` unless it has each of the columns `names`, once"
@@ -71,14 +82,26 @@ def need_columns(df, names, what='the frame'):
         raise ValueError(f'{what} has several columns {twice[0]!r}: {listed(df.columns)}')
 
 # %% ../../nbs/data/08_names.ipynb #26641f16
+def _best_fits(df, roles):
+    "The columns of `df` whose names fit `roles` best: by the rank of the name, then by the place of the role"
+    fits = {}
+    for col in df.columns:
+        role,rank = role_of(col)
+        if role not in roles: continue
+        fit = rank,roles.index(role)
+        fits.setdefault(fit, []).append(col)
+    return fits[min(fits)] if fits else []
+
 def usual_column(df, roles, argument=None):
     "The column of `df` whose name fits `roles` best, or `None`; where another fits as well, that is said, with the `argument` to name it"
-    found = sorted(((rank,roles.index(role)),k) for k,(role,rank) in enumerate(map(role_of, df.columns)) if role in roles)
-    if not found: return None
-    best,*others = [df.columns[k] for at,k in found if at==found[0][0]]
+    fitting = _best_fits(df, roles)
+    if not fitting: return None
+    best,*others = fitting
     if same := [o for o in others if bare_name(o)==bare_name(best)]:
+        by_argument = f' with {argument}' if argument else ''
         raise ValueError(f'the frame has {best!r} and {same[0]!r}, as a merge or a repeated name leaves them: drop '
-                         'one, or name the right one' + f' with {argument}'*bool(argument))
+                         f'one, or name the right one{by_argument}')
     if others:
-        warn(f'{best!r} is taken, though {others[0]!r} could be meant as well' + f': name it with {argument}'*bool(argument))
+        name_it = f': name it with {argument}' if argument else ''
+        warn(f'{best!r} is taken, though {others[0]!r} could be meant as well{name_it}')
     return best

@@ -10,16 +10,40 @@ import re
 import numpy as np,pandas as pd
 from .frames import plain
 from .names import role_of
-from .columns import some_rows
+from .columns import is_real,most_values,some_rows
 from .kinds import kind_of
 from ..base.checks import warn
 
 # %% ../../nbs/data/12_scales.ipynb #df38184f
 def _no_number(col):
     "The first value of `col` that is no number, or its first"
-    odd = col[pd.to_numeric(col, errors='coerce').isna()].dropna() if kind_of(col)=='text' else col[:0]
-    return (odd if len(odd) else col)[:1].tolist()[0]
+    odd = col[:0]
+    if kind_of(col)=='text':
+        is_text = pd.to_numeric(col, errors='coerce').isna()
+        odd = col[is_text].dropna()
+    first = odd[:1] if len(odd) else col[:1]
+    return first.tolist()[0]
 
+def _refuse_type(col):
+    "Refuse `col`, which holds no numbers, with the line that converts it"
+    value = _no_number(col) if len(col) else None
+    do = 'with pd.to_numeric'
+    if isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
+        do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')"
+    raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
+                     f'numbers: convert it {do}, or name the right column with rating_name')
+
+# %% ../../nbs/data/12_scales.ipynb #d52977c1
+def _check_size(col):
+    "Refuse whole numbers that float32 would round"
+    if not pd.api.types.is_integer_dtype(col) or not len(col): return
+    least = int(col.min())  # Python's own, whose absolute value doesn't overflow
+    most = int(col.max())
+    if max(abs(least), abs(most))>2**24:
+        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale '
+                         'them down, or name the right column with rating_name')
+
+# %% ../../nbs/data/12_scales.ipynb #809aa52e
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = plain(col)
@@ -27,81 +51,103 @@ def as_ratings(col):
         col = col.astype(col.cat.categories.dtype)
     if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'):
         col = col.astype('float64')
-    if not pd.api.types.is_numeric_dtype(col) or pd.api.types.is_complex_dtype(col):
-        value = _no_number(col) if len(col) else None
-        comma = isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value)
-        do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')" if comma else 'with pd.to_numeric'
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
-                         f'numbers: convert it {do}, or name the right column with rating_name')
-    if pd.api.types.is_integer_dtype(col) and len(col) and max(abs(int(col.min())), abs(int(col.max())))>2**24:
-        raise ValueError(f'column {col.name!r} holds ratings beyond 2**24, which float32 does not tell apart: scale '
-                         'them down, or name the right column with rating_name')
+    if not is_real(col.dtype): _refuse_type(col)
+    _check_size(col)
     res = np.ascontiguousarray(col.to_numpy('float32'))
     if not np.isfinite(res).all():
         raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
 
 # %% ../../nbs/data/12_scales.ipynb #6f2b8a5e
+_codes = (99,-99,999,-999,9999,-9999)  # which tables of surveys and jokes have for 'not rated'
+
+def _means_not_rated(k, values, share):
+    "May the first (`k` is 0) or the last (-1) of `values` stand for 'not rated'?"
+    v = values[k]
+    others = np.delete(values, k)
+    if v==-1 and others[0]>=0: return True
+    if k==0 and v==0:
+        is_most_frequent = share[0]==share.max()
+        return is_most_frequent and share[0]>.3 and others[0]>=.5
+    if v not in _codes: return False
+    gap = min(abs(others-v))
+    width = others.max()-others.min()
+    return gap>width and share[k]>.01  # apart from a scale, and not one slip of a finger
+
 def _not_rated(values, share, name):
-    "Is there a value that stands for 'not rated'?"
-    steps = (values*2%1==0).all() and len(values)>3
+    "A sentence about a value that may stand for 'not rated'"
+    half_steps = (values*2%1==0).all()
+    if not half_steps or len(values)<4: return
     for k in (0,-1):
+        if not _means_not_rated(k, values, share): continue
         v = values[k]
         others = np.delete(values, k)
-        if not (steps and len(others)>2): continue
-        apart = min(abs(others-v)) > others.max()-others.min() and share[k]>.01
-        code = v in (99,-99,999,-999,9999,-9999) and apart
-        zeros = v==0 and k==0 and others[0]>=.5 and share[0]==share.max()>.3
-        if code or zeros or v==-1 and others[0]>=0:
-            return (f"{share[k]:.0%} of the ratings in {name!r} are {v:g}, the others from {others[0]:g} to {others[-1]:g}: "
-                    f"if {v:g} means 'not rated', leave these rows out with df[df[{name!r}]!={v:g}]")
+        return (f"{share[k]:.0%} of the ratings in {name!r} are {v:g}, the others from {others[0]:g} to {others[-1]:g}: "
+                f"if {v:g} means 'not rated', leave these rows out with df[df[{name!r}]!={v:g}]")
 
+# %% ../../nbs/data/12_scales.ipynb #60ac9120
 def _one_value(values, share, name):
+    "A sentence about a value that nearly all ratings have, unless it is the 1 of choices"
     k = share.argmax()
     if share[k]>=.95 and values[k]!=1:
         return f'{share[k]:.1%} of the ratings in {name!r} are {values[k]:g}: there is little to learn from the others'
 
 # %% ../../nbs/data/12_scales.ipynb #ec4d519d
 def _ids_or_counts(values, share, name):
-    if (values%1!=0).any() or values[0]<0 or len(values)<20: return
+    "A sentence about whole numbers that are counts, since a few are far above the others, or ids, since they are many"
+    n = len(values)
+    first,last = values[0],values[-1]
+    if (values%1!=0).any() or first<0 or n<20: return
+    k = share.argmax()  # the most frequent
     median = values[np.searchsorted(share.cumsum(), .5)]
-    if values[share.argmax()]<=median and values[-1]>=max(20*median, 100):
-        return (f'ratings in {name!r} look like counts, from {values[0]:g} to {values[-1]:g} and half of them '
+    long_tail = last>=max(20*median, 100)
+    if long_tail and values[k]<=median:
+        return (f'ratings in {name!r} look like counts, from {first:g} to {last:g} and half of them '
                 f'{median:g} at most, rather than stars: take their logarithm, '
                 f'df.assign(**{{{name!r}: np.log1p(df[{name!r}])}}), or 1 for each and fit_ials')
-    if len(values)>200 and share.argmax()>0:
-        return (f'ratings in {name!r} are {len(values):,} different whole numbers up to {values[-1]:g}, as ids are: '
+    if n>most_values and k>0:
+        return (f'ratings in {name!r} are {n:,} different whole numbers up to {last:g}, as ids are: '
                 'name the right column with rating_name')
+
+# %% ../../nbs/data/12_scales.ipynb #b2b728e0
+_few_rows = 20  # with less, nothing is said
+
+def _are_choices(values): return len(values)<3 and set(values)<={0.,1.} and set(values)!={0.}
 
 def check_scale(ratings, name):
     "Say what is doubtful about `ratings`, float32, of the column `name`"
     values,counts = np.unique(some_rows(ratings), return_counts=True)
-    if len(ratings)<20 or role_of(name)[0]=='count' or len(values)<3 and set(values)<={0.,1.} and set(values)!={0.}:
+    if len(ratings)<_few_rows or role_of(name)[0]=='count' or _are_choices(values):
         return
     if len(values)==1 and (ratings==values[0]).all():
         return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for choices '
                     'take 1 and fit_ials, else name the right column with rating_name')
-    found = (f(values, counts/counts.sum(), name) for f in (_not_rated, _one_value, _ids_or_counts))
-    if text := next(filter(None, found), None): warn(text)
+    share = counts/counts.sum()
+    for f in (_not_rated,_one_value,_ids_or_counts):
+        if text := f(values, share, name): return warn(text)
 
 # %% ../../nbs/data/12_scales.ipynb #f804ada0
 def check_each(n_labels, n_rows, name, what):
     "Say that each row has a user or an item of its own, of which nothing can be learned"
-    if n_labels==n_rows>=20:
+    if n_labels==n_rows>=_few_rows:
         warn(f'each of the {n_rows:,} rows has {what} of its own in {name!r}, of which little can be learned: '
              f'was another column meant? Name it with {what.split()[1]}_name')
 
 def share_of_repeats(u, i, most=100_000):
     "The share of the pairs of codes `u` and `i`, 0 for none, that are there already, of about `most` pairs, all of some users"
     step = max(len(u)//most, 1)
-    some = (u%step==1%step) & (u>0) & (i>0)
-    pairs = u[some].astype('int64')*(int(i.max(initial=0))+1) + i[some]
-    return 1-len(pd.unique(pairs))/len(pairs) if len(pairs) else 0.
+    some = (u%step==1%step) & (u>0) & (i>0)  # every `step`-th user; where `step` is 1, all
+    n_items = int(i.max(initial=0))+1
+    pairs = u[some].astype('int64')*n_items + i[some]  # a number for each pair
+    if not len(pairs): return 0.
+    return 1-len(pd.unique(pairs))/len(pairs)
 
 def check_repeats(u, i, ratings, names):
     "Say that many pairs repeat where the `ratings` are stars"
     user,item,rating = names
-    if len(u)<20 or role_of(rating)[0]=='count' or len(np.unique(some_rows(ratings)))<3: return
-    if (share := share_of_repeats(u, i))>=.1:
+    if len(u)<_few_rows or role_of(rating)[0]=='count': return
+    if len(np.unique(some_rows(ratings)))<3: return  # choices
+    share = share_of_repeats(u, i)
+    if share>=.1:
         warn(f'{share:.0%} of the rows repeat a pair of {user!r} and {item!r}: pairs on both sides of a split '
              f'flatter; to keep the last of each, df.drop_duplicates([{user!r}, {item!r}], keep="last")')

@@ -15,59 +15,95 @@ from ..base.checks import warn
 
 # %% ../../nbs/data/15_sides.ipynb #b47e8b66
 def _numbers(col):
-    x = ((col-col.mean())/col.std()).to_numpy('float32')
-    return np.arange(len(x)),np.zeros(len(x), int),x,1
+    "Row, column and value of the one column that numbers make, and 1, how many columns that is"
+    x = (col-col.mean())/col.std()
+    n = len(x)
+    return np.arange(n),np.zeros(n, int),x.to_numpy('float32'),1
 
-def _ones(col, most, name):
-    "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
-    def text(o): return '|'.join(map(str, o)) if isinstance(o, (list,tuple,set,np.ndarray)) else str(o)
-    texts = [text(o) for o in col]
+def _as_text(o):
+    several = isinstance(o, (list,tuple,set,np.ndarray))
+    return '|'.join(map(str, o)) if several else str(o)
+
+def _values_of(col):
+    "Each of the values that `col` has in its rows, several where they are divided by `|`, indexed by the number of its row"
+    texts = [_as_text(o) for o in col]
     if broken := next(filter(surrogate.search, set(texts)), None):
         raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
-    parts = pd.Series(texts).str.split('|').explode()
-    codes,labels = pd.factorize(parts, sort=True)
-    if len(labels)>most:
-        raise ValueError(f'side makes {len(labels):,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
+    return pd.Series(texts).str.split('|').explode()
+
+# %% ../../nbs/data/15_sides.ipynb #b5608024
+def _ones(col, most, name):
+    "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
+    values = _values_of(col)
+    codes,labels = pd.factorize(values, sort=True)
+    n = len(labels)
+    if n>most:
+        raise ValueError(f'side makes {n:,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
                          'out what differs for everybody')
-    at = np.unique(np.stack([parts.index.to_numpy(), codes]), axis=1)
-    return *at,np.ones(at.shape[1], 'float32'),len(labels)
+    pairs = np.stack([values.index.to_numpy(), codes])
+    rows,cols = np.unique(pairs, axis=1)
+    return rows,cols,np.ones(len(rows), 'float32'),n
 
 # %% ../../nbs/data/15_sides.ipynb #d2afc29d
+def _by_label(df, name):
+    "The frame `df`, indexed by the labels of `name`, each of which is there once"
+    twice = df.columns.duplicated()
+    if twice.any():
+        name_twice = df.columns[twice][0]
+        raise ValueError(f'side has several columns {name_twice!r}: {listed(df.columns)}')
+    if name in df: df = df.set_index(name)
+    index = df.index
+    if index.hasnans:
+        n_missing = int(index.isna().sum())
+        raise ValueError(f'side has {n_missing} rows without {name!r}: drop them')
+    again = index.duplicated()
+    if again.any(): raise ValueError(f'side has {shown(index[again])} of {name!r} several times')
+    return df
+
+# %% ../../nbs/data/15_sides.ipynb #c081a274
 def side_rows(df, labels, name):
     "The frame `df`, with a row for each of the `labels` of `name`, in their order"
     labels = pd.Index(labels)
-    if not df.columns.is_unique:
-        raise ValueError(f'side has several columns {df.columns[df.columns.duplicated()][0]!r}: {listed(df.columns)}')
-    if name in df: df = df.set_index(name)
-    if df.index.hasnans:
-        raise ValueError(f'side has {int(df.index.isna().sum())} rows without {name!r}: drop them')
-    if not df.index.is_unique:
-        raise ValueError(f'side has {shown(df.index[df.index.duplicated()])} of {name!r} several times')
+    df = _by_label(df, name)
     if len(df): check_kind(pd.Series(df.index, name=name), labels)
     df = df.set_axis(plain(df.index))
-    lost = labels.difference(df.index)
-    if len(lost):
-        raise ValueError(f'side has no row for {len(lost)} of {len(labels)} labels of {name!r}, {shown(lost)} for one')
+    missing = labels.difference(df.index)
+    if len(missing):
+        raise ValueError(f'side has no row for {len(missing)} of {len(labels)} labels of {name!r}, {shown(missing)} '
+                         'for one')
     df = df.loc[labels]
-    bad = df.columns[df.isna().any()]
+    gaps = df.isna()
+    bad = df.columns[gaps.any()]
     if len(bad):
-        raise ValueError(f'side has no value in {bad[0]!r} for {shown(df.index[df[bad[0]].isna()])}: fill it, or '
-                         'leave the column out')
+        without = df.index[gaps[bad[0]]]
+        raise ValueError(f'side has no value in {bad[0]!r} for {shown(without)}: fill it, or leave the column out')
     return df
 
 # %% ../../nbs/data/15_sides.ipynb #6bf376b5
+def _number_column(col, name):
+    "`col`, as numbers where it holds some, and whether it does"
+    if col.dtype==object and kind_of(col)=='numbers': col = col.astype('float64')
+    number = is_real(col.dtype) and not pd.api.types.is_bool_dtype(col)
+    if number and not np.isfinite(col).all():
+        raise ValueError(f'side has values in {name!r} that are not finite')
+    return col,number
+
+def _joined(found):
+    "All rows, all columns and all values of the triples `found`"
+    if not found: return np.zeros(0, int),np.zeros(0, int),np.zeros(0, 'float32')
+    rows,cols,values = map(np.concatenate, zip(*found))
+    return rows,cols,values
+
+# %% ../../nbs/data/15_sides.ipynb #40776d22
 def side_columns(df, labels, name, most=10_000):
     "Row, column and value of what the frame `df` says of the `labels` of `name`, and the number of columns; `most` are allowed"
     df = side_rows(as_frame(df, 'side'), labels, name)
     found,width = [],0
     for c in df.columns:
-        col = plain(df[c])
-        if col.dtype==object and kind_of(col)=='numbers': col = col.astype('float64')
-        number = is_real(col.dtype) and not pd.api.types.is_bool_dtype(col)
-        if number and not np.isfinite(col).all():
-            raise ValueError(f'side has values in {c!r} that are not finite')
-        rows,cols,values,n = _numbers(col) if number and col.nunique()>1 else _ones(col, most-width, name)
-        if n<2 and not number or number and col.nunique()<2:
+        col,number = _number_column(plain(df[c]), c)
+        differs = number and col.nunique()>1
+        rows,cols,values,n = _numbers(col) if differs else _ones(col, most-width, name)
+        if not differs and (number or n<2):
             warn(f'side column {c!r} is the same for all of {name!r} and says nothing; left out')
             continue
         found.append((rows,cols+width,values))
@@ -75,5 +111,4 @@ def side_columns(df, labels, name, most=10_000):
     if width>most:
         raise ValueError(f'side makes {width:,} columns of {name!r}, more than {most:,}: leave out what differs for '
                          'everybody')
-    rows,cols,values = (np.concatenate(o) for o in zip(*found)) if found else (np.zeros(0, int), np.zeros(0, int), np.zeros(0, 'float32'))
-    return rows,cols,values,width
+    return *_joined(found),width

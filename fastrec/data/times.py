@@ -13,33 +13,47 @@ from .names import need_columns,shown,usual_column
 from ..base.checks import warn
 
 # %% ../../nbs/data/13_times.ipynb #875aa2c2
+# 31/12/2022, 31.12.2022 or 31-12-2022, and perhaps an hour
 _by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'
 
 # %% ../../nbs/data/13_times.ipynb #bed7bfff
+def _by_numbers(texts, first, second, name):
+    "Dates of `texts`, whose `first` and `second` numbers are day and month, or month and day"
+    day_first = (first.astype(int)>12).any()
+    day_second = (second.astype(int)>12).any()
+    if day_first==day_second:
+        why = 'differs' if day_first else 'cannot be told'
+        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, and which is the day {why}: convert it '
+                         f'with pd.to_datetime(df[{name!r}], dayfirst=True), or False')
+    return pd.to_datetime(texts, dayfirst=bool(day_first), format='mixed')
+
+def _by_year_or_month(texts, name):
+    "Dates of `texts` that begin with the year, or have the month in letters"
+    has_zone = texts.str.contains(r'(?:Z|UTC|[+-]\d\d:?\d\d)$')
+    in_letters = texts.str.contains('[A-Za-z]{3}').all()
+    try:
+        form = guess_datetime_format(texts.iloc[0]) if in_letters else 'ISO8601'
+        if form is None or has_zone.any() and not has_zone.all():
+            raise ValueError('no form, or several zones')
+        return pd.to_datetime(texts, utc=bool(has_zone.all()), format=form)
+    except ValueError as e:
+        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond '
+                         f"doubt: convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
+
+# %% ../../nbs/data/13_times.ipynb #c535b068
 def _parsed(texts, name):
     "Dates or numbers of different `texts`"
     if texts.str.fullmatch(r'[-+]?\d+(\.\d+)?').all(): return pd.to_numeric(texts)
     parts = texts.str.extract(f'^{_by_slashes}$')
-    doubt = f'column {name!r} holds text, {texts.iloc[0]!r} for one, and which is the day'
-    if parts[0].notna().all():
-        first,second = ((parts[k].astype(int)>12).any() for k in (0,1))
-        if first==second:
-            raise ValueError(f'{doubt} {"differs" if first else "cannot be told"}: convert it with '
-                             f'pd.to_datetime(df[{name!r}], dayfirst=True), or False')
-        return pd.to_datetime(texts, dayfirst=bool(first), format='mixed')
-    if parts[0].notna().mean()>.5:
-        raise ValueError(f'column {name!r} holds {texts[parts[0].isna()].iloc[0]!r} among dates such as {texts[parts[0].notna()].iloc[0]!r}: '
-                         f"convert it with pd.to_datetime(df[{name!r}], dayfirst=True, errors='coerce'), and leave out what is missing then")
-    zoned = texts.str.contains(r'(?:Z|UTC|[+-]\d\d:?\d\d)$')
-    written = texts.str.contains('[A-Za-z]{3}').all()
-    try:
-        form = guess_datetime_format(texts.iloc[0]) if written else 'ISO8601'
-        if form is None or zoned.any() and not zoned.all():
-            raise ValueError('no form, or several zones')
-        return pd.to_datetime(texts, utc=bool(zoned.all()), format=form)
-    except ValueError as e:
-        raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, that cannot be read as dates beyond '
-                         f"doubt: convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
+    matches = parts[0].notna()
+    if matches.all(): return _by_numbers(texts, parts[0], parts[1], name)
+    if matches.mean()>.5:
+        odd = texts[~matches].iloc[0]
+        date = texts[matches].iloc[0]
+        raise ValueError(f'column {name!r} holds {odd!r} among dates such as {date!r}: convert it with '
+                         f"pd.to_datetime(df[{name!r}], dayfirst=True, errors='coerce'), and leave out what is missing "
+                         'then')
+    return _by_year_or_month(texts, name)
 
 # %% ../../nbs/data/13_times.ipynb #cec9f898
 def as_times(col):
@@ -54,23 +68,28 @@ def as_times(col):
         return col.infer_objects()
     if kind in ('date','datetime'):
         try: return pd.to_datetime(col)
-        except ValueError: return pd.to_datetime(col, utc=True)
+        except ValueError: return pd.to_datetime(col, utc=True)  # of several zones
     if kind!='string':
         raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: '
                          'convert it with pd.to_datetime')
-    codes,texts = pd.factorize(col.str.strip())
-    return pd.Series(_parsed(pd.Series(texts), col.name).take(codes).array, col.index, name=col.name)
+    codes,texts = pd.factorize(col.str.strip())  # each text is read once
+    times = _parsed(pd.Series(texts), col.name)
+    return pd.Series(times.take(codes).array, col.index, name=col.name)
 
 # %% ../../nbs/data/13_times.ipynb #0945305e
+# unit, what it is called, how many make a second, and from which number on it must be that one: all of them in 1973
+_units = (('ns','nanoseconds','10**9',1e17), ('us','microseconds','10**6',1e14), ('ms','milliseconds','1000',1e11))
+
 def _unit_of(most):
     "What numbers up to `most` may be since 1970, as a hint"
-    for unit,least,what in (('ns',1e17,'nanoseconds'),('us',1e14,'microseconds'),('ms',1e11,'milliseconds')):
-        divisor = dict(ns='10**9', us='10**6', ms='1000')[unit]
+    for unit,what,divisor,least in _units:
         if most>=least:
             return f'divide {what} by {divisor}, or convert the column with pd.to_datetime(..., unit={unit!r})'
     return 'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime'
 
 # %% ../../nbs/data/13_times.ipynb #392590ab
+_year_1973 = 10**8  # in seconds; days and years are smaller
+
 def as_seconds(col):
     "`col`, dates or seconds since 1970, as int32"
     times = as_times(col)
@@ -78,17 +97,17 @@ def as_seconds(col):
     if pd.api.types.is_datetime64_any_dtype(times):
         times = (times-pd.Timestamp(0, tz=times.dt.tz))//pd.Timedelta('1s')
     if not pd.api.types.is_numeric_dtype(times):
-        raise ValueError(
-        f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: convert it with pd.to_datetime')
-    ok = times.between(1, 2**31-1).to_numpy()
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: '
+                         'convert it with pd.to_datetime')
+    ok = times.between(1, 2**31-1).to_numpy()  # what int32 holds
     if not ok.all():
-        raise ValueError(
-        f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since 1970 are '
-        f'needed, from 1 to 2**31-1, the year 2038: {_unit_of(times[~ok].max())}')
-    if number and len(times) and times.max()<10**8:
-        warn(
-        f'times in {col.name!r} go from {times.min():g} to {times.max():g}, which are seconds of 1970 to 1973: if they are days, convert '
-        f"them with pd.to_datetime(df[{col.name!r}], unit='D'), years and numbers like 20221231 with format='%Y' and '%Y%m%d'")
+        raise ValueError(f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since '
+                         '1970 are needed, from 1 to 2**31-1, the year 2038: '
+                         f'{_unit_of(times[~ok].max())}')
+    if number and len(times) and times.max()<_year_1973:
+        warn(f'times in {col.name!r} go from {times.min():g} to {times.max():g}, which are seconds of 1970 to 1973: if '
+             f"they are days, convert them with pd.to_datetime(df[{col.name!r}], unit='D'), years and numbers like "
+             "20221231 with format='%Y' and '%Y%m%d'")
     return times.to_numpy('int32')
 
 # %% ../../nbs/data/13_times.ipynb #5fbe8ff4
@@ -100,8 +119,10 @@ def check_times(seconds, name):
 # %% ../../nbs/data/13_times.ipynb #4d8a4ffc
 def split_column(df, name, default, role):
     "The column `name` of `df` for a splitter, without gaps; where it is the `default` and not there, one with a usual name for `role`"
-    found = usual_column(df, [role]) or name if name is default and name not in df else name
-    need_columns(df, [found], 'the frame to split')
-    if n := df[found].isna().sum():
-        raise ValueError(f'{n} rows have no {found!r}, which the splitter needs: leave them out with df.dropna(subset=[{found!r}])')
-    return df[found]
+    if name is default and name not in df: name = usual_column(df, [role]) or name
+    need_columns(df, [name], 'the frame to split')
+    n_missing = df[name].isna().sum()
+    if n_missing:
+        raise ValueError(f'{n_missing} rows have no {name!r}, which the splitter needs: leave them out with '
+                         f'df.dropna(subset=[{name!r}])')
+    return df[name]

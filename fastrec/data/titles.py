@@ -16,14 +16,15 @@ def distinct_titles(
     titles:pd.Series # Titles, indexed by item id
 )->pd.Series: # The same, with the id in brackets behind each title that several items share
     "Tell items that share a title apart; none are merged. `ValueError` if an item has several titles or none"
-    if not titles.index.is_unique:
-        raise ValueError(f'item {titles.index[titles.index.duplicated()].tolist()[0]!r} has several titles')
-    if titles.isna().any():
-        raise ValueError(f'{titles.isna().sum()} items have no title, {titles.index[titles.isna()].tolist()[0]!r} for '
-                         'one')
+    ids = titles.index
+    again = ids.duplicated()
+    if again.any(): raise ValueError(f'item {shown(ids[again])} has several titles')
+    missing = titles.isna()
+    if missing.any():
+        raise ValueError(f'{missing.sum()} items have no title, {shown(ids[missing])} for one')
     titles = titles.astype('str')
-    while (dup := titles.duplicated(keep=False)).any():
-        titles = titles.where(~dup, titles + ' [' + titles.index.astype(str) + ']')
+    while (shared := titles.duplicated(keep=False)).any():
+        titles = titles.where(~shared, titles + ' [' + ids.astype(str) + ']')
     return titles
 
 # %% ../../nbs/data/10_titles.ipynb #dcc0fabd
@@ -35,44 +36,65 @@ def items_beside(df, title):
 # %% ../../nbs/data/10_titles.ipynb #802ae50e
 def titles_and_items(df, title, item):
     "Codes of the titles and of the items in `df`, the labels of both, and the first title (code) of each item"
-    (t,titles),(i,items) = (codes_of(df[c]) for c in (title,item))
-    first = np.full(len(items)+1, -1)
+    t,titles = codes_of(df[title])
+    i,items = codes_of(df[item])
     both = (t>=0) & (i>=0)
-    first[i[both][::-1]] = t[both][::-1]
+    # of several rows of an item the last that is written stays: so from the last row to the first
+    rows = both.nonzero()[0][::-1]
+    first = np.full(len(items)+1, -1)  # one more at the end, for the code -1 of rows without an item
+    first[i[rows]] = t[rows]
     return t,titles,i,items,first
 
 # %% ../../nbs/data/10_titles.ipynb #3c33cd18
+_headlines = .3  # of the rows that repeat an item; where more have another title, it is no title of the item
+
 def item_or_title(df, names, item_name):
     "`names`, with the item ids in place of a title that is none of these items"
     user,title,rating = names
-    if item_name is not None or (item := items_beside(df, title)) is None or item in names:
-        return names
+    if item_name is not None: return names
+    item = items_beside(df, title)
+    if item is None or item in names: return names
     t,_,i,items,first = titles_and_items(df, title, item)
-    others = int((t!=first[i])[(t>=0) & (i>=0)].sum())
-    if others > .3*max(len(t)-len(items), 1):
+    differs = (t!=first[i]) & (t>=0) & (i>=0)
+    n = int(differs.sum())
+    n_repeats = len(t)-len(items)
+    if n > _headlines*max(n_repeats, 1):
         warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; if that is '
              'wrong, name them with item_name')
         return [user, item, rating]
-    if others:
-        k = int(i[np.argmax((t!=first[i]) & (t>=0) & (i>=0))])
-        warn(f'{others} rows have another {title!r} than their {item!r} has elsewhere, {shown(items[k:])} for one, '
+    if n:
+        row = np.argmax(differs)  # the first
+        k = int(i[row])
+        warn(f'{n} rows have another {title!r} than their {item!r} has elsewhere, {shown(items[k:])} for one, '
              f'and count as other items: unite the titles, or pass item_name={item!r}')
     return names
 
 # %% ../../nbs/data/10_titles.ipynb #4150fa1f
 def with_id(titles, ids): return titles.astype('str') + ' [' + ids.astype('str') + ']'
 
+def _shared(t, i, first, both, n):
+    "Mask of the `n` titles that several items have"
+    other_title = t!=first[i]
+    if other_title[both].any():  # an item has several titles: each of its pairs counts once
+        pairs = pd.unique((i*n+t)[both])
+        first = pairs%n
+    n_items = np.bincount(first[first>=0], minlength=n)
+    return n_items>1
+
+# %% ../../nbs/data/10_titles.ipynb #3f8d6215
 def told_apart(df, title):
     "`df`, with the id behind each `title` that several items share"
-    if (item := items_beside(df, title)) is None or item==title: return df
+    item = items_beside(df, title)
+    if item is None or item==title: return df
     t,titles,i,items,first = titles_and_items(df, title, item)
-    there = (t>=0) & (i>=0)
-    if (t!=first[i])[there].any():
-        first = pd.unique((i*len(titles)+t)[there])%len(titles)  # of each title of an item
-    shared = np.bincount(first[first>=0], minlength=len(titles))>1
+    both = (t>=0) & (i>=0)
+    shared = _shared(t, i, first, both, len(titles))
     if not shared.any(): return df
     k = int(shared.argmax())
+    row = np.argmax(t==k)  # the first with this title
+    example = f'{titles[k]} [{items[i[row]]}]'
     warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told apart by {item!r}, as '
-         f'in {f"{titles[k]} [{items[i[np.argmax(t==k)]]}]"!r}')
+         f'in {example!r}')
     col = df[title].astype('str').where(t>=0, np.nan)
-    return df.assign(**{title: col.mask(shared[t] & there, with_id(col, df[item]))})
+    col = col.mask(shared[t] & both, with_id(col, df[item]))
+    return df.assign(**{title: col})

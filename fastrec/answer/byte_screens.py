@@ -14,7 +14,7 @@ from ..models.dot import Dot
 from .screens import HalfScreen,Screen,half_products,half_rounds,pad_rows,reduces_in_half
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #628b3216
-largest_whole,byte_of_zero = 127,128  # whole numbers go from -127 to 127; those of users are written as bytes, 128 for 0
+largest_whole,byte_of_zero = 127,128  # whole numbers go from -127 to 127; users' are written as bytes, 128 for 0
 
 tiny = 1e-30            # what a row of zeros is divided by
 

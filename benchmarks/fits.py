@@ -5,7 +5,7 @@ from contextlib import redirect_stderr,redirect_stdout
 from io import StringIO
 from report import Report,settings
 from fastrec.all import *
-from fastrec.answer.predict import predict_codes,_std
+from fastrec.answer.predict import predict_codes,std_of_codes
 from time_to_rmse import Split,cornac,lenskit,myfm,surprise
 warnings.simplefilter('ignore')
 
@@ -22,7 +22,7 @@ def solved(dls, how, **kwargs):
 def covered(learn):
     "Share of the validation ratings within the 90% interval of their prediction"
     valid = learn.dls.valid_ds
-    return ((predict_codes(learn.model, valid.x)-valid.y).abs() < 1.645*_std(learn.model, valid.x)).float().mean().item()
+    return ((predict_codes(learn.model, valid.x)-valid.y).abs() < 1.645*std_of_codes(learn.model, valid.x)).float().mean().item()
 
 ours = {'fit_bias': partial(solved, how='fit_bias'), 'SGD (`fit_one_cycle`)': sgd, 'SGD, sparse updates': partial(sgd, sparse=True), 'fit_als': partial(solved, how='fit_als'),
         'fit_ials': partial(solved, how='fit_ials'), 'fit_bayes': partial(solved, how='fit_bayes'), "fit_bayes, side='implicit'": partial(solved, how='fit_bayes', side='implicit')}

@@ -9,11 +9,12 @@ __all__ = []
 import logging
 from functools import cache
 import torch
+from fastcore.basics import patch
 from ..models.dot import Dot
-from .screens import HalfScreen,Screen,half_products,pad_rows,reduces_in_half
+from .screens import HalfScreen,Screen,half_products,half_rounds,pad_rows,reduces_in_half
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #628b3216
-largest_whole,byte_of_zero = 127,128  # whole numbers go from -127 to 127; those of users are written as bytes, 128 for 0
+largest_whole,byte_of_zero = 127,128  # whole numbers go from -127 to 127; users' are written as bytes, 128 for 0
 
 tiny = 1e-30            # what a row of zeros is divided by
 
@@ -33,9 +34,12 @@ class OneDNN:
     @staticmethod
     def multiply(u, i, scale, step):
         "Products of the bytes `u`, (users,k), and of what was packed, times `scale`, (items,), over `step`, as bytes"
-        no_zero = torch.zeros(len(scale), dtype=torch.int64)
-        args = u, 1., byte_of_zero, i, scale, no_zero, None, step, 0, torch.uint8, 'none', [], ''
-        return torch.ops.onednn.qlinear_pointwise(*args)
+        zero_of_items = torch.zeros(len(scale), dtype=torch.int64)
+        users = u,1.,byte_of_zero
+        items = i,scale,zero_of_items
+        no_bias,no_activation = None,('none',[],'')
+        written = step,0,torch.uint8  # the bytes of the result: what one is worth, which is zero, their type
+        return torch.ops.onednn.qlinear_pointwise(*users, *items, no_bias, *written, *no_activation)
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #b49493e3
 class PlainBytes:
@@ -49,19 +53,29 @@ class PlainBytes:
     def multiply(u, i, scale, step):
         "Products of the bytes `u`, (users,k), and `i`, times `scale`, (items,), over `step`, as bytes"
         sums = (u.double()-byte_of_zero)@i.double().T
-        return (sums.float()*scale*(1/torch.tensor(step, dtype=torch.float32))).round_().clamp_(0, 255).byte()
+        per_step = 1/torch.tensor(step, dtype=torch.float32)
+        steps = sums.float()*scale*per_step
+        return steps.round_().clamp_(0, 255).byte()
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #81ea735c
+def _spread(n_rows, k, row_step, col_step):
+    "Whole numbers from 0 to 254, (n_rows,k), that differ from row to row and from column to column"
+    row = torch.arange(n_rows)[:,None]
+    return (row_step*row + col_step*torch.arange(k))%255
+
 def hard_bytes(k=70, n_users=256, n_items=600):
     "Users and items, their scales and a step for which kernels that are wrong go wrong"
-    factor = torch.arange(k)
-    u = (37*torch.arange(n_users)[:,None] + 101*factor)%255+1
-    i = (53*torch.arange(n_items)[:,None] + 29*factor)%255-largest_whole
-    sign = 1-2*(factor%2)
-    u[:4] = byte_of_zero + torch.stack([factor*0+largest_whole, factor*0-largest_whole, largest_whole*sign, factor*0])
-    i[:3] = torch.stack([factor*0+largest_whole, factor*0-largest_whole, largest_whole*sign])
-    return u.byte(),pad_rows(i.char()),pad_rows(torch.arange(n_items)%3+1).float(),4001.
+    u = _spread(n_users, k, 37, 101)+1
+    i = _spread(n_items, k, 53, 29)-largest_whole
+    largest = torch.full((k,), largest_whole)
+    sign = 1-2*(torch.arange(k)%2)
+    i[:3] = torch.stack([largest, -largest, largest*sign])
+    u[:4] = torch.stack([largest, -largest, largest*sign, 0*largest])+byte_of_zero
+    scale = torch.arange(n_items)%3+1
+    step = 4001.  # odd, so that nothing lies half way between two bytes
+    return u.byte(),pad_rows(i.char()),pad_rows(scale).float(),step
 
+# %% ../../nbs/answer/58_byte_screens.ipynb #ad3d20e7
 def as_plain(kernel):
     "Does `kernel` give the bytes that `PlainBytes` does?"
     u,i,scale,step = hard_bytes()
@@ -71,8 +85,8 @@ def as_plain(kernel):
     return all(o.dtype==torch.uint8 and torch.equal(o, want[:len(o)]) for o in got)
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #4ab40645
-top_key,last_key = 204,255
-half_step = .51
+top_key,last_key = 204,255  # of the largest score of some users, and of all beyond what a byte can tell
+half_step = .51             # how far a product may lie above its key, in steps: a half, and what float32 rounds
 
 kept_at_hand = 2**25-2**16  # bytes; glibc's malloc keeps what is freed of blocks up to 32 MiB, once one was
 
@@ -80,56 +94,75 @@ kept_at_hand = 2**25-2**16  # bytes; glibc's malloc keeps what is freed of block
 class ByteScreen(Screen):
     "Products of whole numbers of 8 bits, by `kernel`"
     score_bytes,kernel = 6,OneDNN
-    def __init__(self, u, i, some, n):
+    def __init__(self, u, i, like, n):
         torch.empty(kept_at_hand, dtype=torch.uint8)  # freed at once, so that blocks of keys need no new pages
         super().__init__(u, i, n)
-        u = u*self.varies
-        some = as_whole(some*self.varies)[0]
-        whole,scale = as_whole(u)
+        users = u*self.varies
+        whole,scale = as_whole(users)
         self.bytes_u = (whole+byte_of_zero).byte()
         self.u_scale = scale[:,0]
-        items,scales = [],[]
-        top = u.new_zeros(())
-        for x in self.pieces():
-            whole_x,scale_x = as_whole(x)
-            items.append(whole_x.char())
-            scales.append(scale_x)
-            self.saw(x, whole_x.mul_(scale_x))
-            top = torch.maximum(top, (some@whole_x.T).max())
-        self.bytes_i = self.kernel.pack(pad_rows(torch.cat(items)))
-        self.i_scale = pad_rows(torch.cat(scales))[:,0].contiguous()
+        whole_like,_ = as_whole(like*self.varies)
+        self.bytes_i,self.i_scale,top = self.round_items(whole_like)
         self.step = max(float(top), tiny)/top_key
-        self.bound(u, whole*scale)
+        self.error = self.bound(users, whole*scale)
 
     def keys(self, b):
         "Keys of the users `b`, beyond the last item of padding"
         return self.kernel.multiply(self.bytes_u[b], self.bytes_i, self.i_scale, self.step)
 
     def at_most(self, b, keys):
-        return torch.where(keys<last_key, (keys+half_step)*self.step*self.u_scale[b], torch.inf)
+        product = (keys+half_step)*self.step*self.u_scale[b]
+        return torch.where(keys<last_key, product, torch.inf)
+
+# %% ../../nbs/answer/58_byte_screens.ipynb #96b88902
+@patch
+def round_items(self:ByteScreen, like):
+    "The items packed for the kernel, their scales, and the largest of their products with `like`, whole numbers of users"
+    items,scales = [],[]
+    top = like.new_zeros(())
+    for x in self.pieces():
+        whole,scale = as_whole(x)
+        items.append(whole.char())
+        scales.append(scale)
+        rounded = whole.mul_(scale)  # in place: `whole` is no longer needed
+        self.see(x, rounded)
+        top = torch.maximum(top, (like@rounded.T).max())
+    packed = self.kernel.pack(pad_rows(torch.cat(items)))
+    item_scale = pad_rows(torch.cat(scales))[:,0].contiguous()
+    return packed,item_scale,top
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #c46b222f
 def rounds_once(device, in_float32):
     "Are products of bfloat16 on the `device` exact sums, rounded at the most when they're written?"
-    factor = torch.arange(130)
-    u,i = ((a*torch.arange(rows)[:,None] + c*factor)%255-largest_whole for rows,a,c in ((256,37,101),(600,53,29)))
-    keys = half_products(u.bfloat16().to(device), pad_rows(i.bfloat16()).to(device), in_float32)[:,:len(i)].cpu()
-    exact = u.double()@i.double().T
+    k = 130
+    u = _spread(256, k, 37, 101)-largest_whole
+    i = _spread(600, k, 53, 29)-largest_whole
+    half_u = u.bfloat16().to(device)
+    half_i = pad_rows(i.bfloat16()).to(device)
+    keys = half_products(half_u, half_i, in_float32)[:,:len(i)].cpu()
     got = keys.view(torch.float32 if in_float32 else torch.bfloat16).double()
-    return bool(((got-exact).abs() <= (0 if in_float32 else 2**-8)*exact.abs()).all())
+    exact = u.double()@i.double().T
+    allowed = 0 if in_float32 else half_rounds
+    return bool(((got-exact).abs() <= allowed*exact.abs()).all())
 
+# %% ../../nbs/answer/58_byte_screens.ipynb #a2de280e
 logger = logging.getLogger('fastrec')
+
+def _fault(check, *args):
+    "What is wrong where `check(*args)` doesn't hold, or fails; `None` if it holds"
+    try: return None if check(*args) else 'give other numbers here than they should'
+    except Exception as e:
+        first_line = (str(e).splitlines() or [''])[0]
+        return f'fail here ({type(e).__name__}: {first_line})'
 
 @cache
 def works(what, check, *args):
     "Does `check(*args)` hold of `what`? If not, or if it fails, that is logged, once"
-    try: problem = None if check(*args) else 'give other numbers here than they should'
-    except Exception as e:
-        problem = f'fail here ({type(e).__name__}: {(str(e).splitlines() or [""])[0]})'
-    if problem:
-        logger.warning(f"{what} of torch {torch.__version__} {problem}: "
+    fault = _fault(check, *args)
+    if fault:
+        logger.warning(f"{what} of torch {torch.__version__} {fault}: "
                        'recommendations stay exact, and take two or three times as long')
-    return not problem
+    return not fault
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #850750a2
 def rounds_products(device):
@@ -142,16 +175,19 @@ def rounds_products(device):
 
 def multiplies_halves(device):
     "Does the GPU `device` multiply bfloat16, and are sums there safe from it?"
-    if not torch.version.hip and torch.cuda.get_device_capability(device)[0]<8: return False
+    if not torch.version.hip:
+        generation,_ = torch.cuda.get_device_capability(device)
+        if generation<8: return False  # before Ampere
     in_float32 = reduces_in_half()
     if in_float32 and 'dtype' not in torch.ops.aten.mm.overloads(): return False  # before torch 2.8
     return works('Products of bfloat16', rounds_once, device, in_float32)
 
 def multiplies_bytes():
     "Has the CPU instructions for products of bytes, and torch operators that use them?"
-    has = getattr(torch.cpu, 'get_capabilities', dict)()
-    if not (has.get('avx512_vnni') or has.get('avx_vnni')): return False
-    return hasattr(torch.ops.onednn, 'qlinear_pointwise') and works('Products of bytes', as_plain, ByteScreen.kernel)
+    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    if not (capabilities.get('avx512_vnni') or capabilities.get('avx_vnni')): return False
+    if not hasattr(torch.ops.onednn, 'qlinear_pointwise'): return False
+    return works('Products of bytes', as_plain, ByteScreen.kernel)
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #89445981
 def screen_for(device):
@@ -170,7 +206,8 @@ max_factors = 2**16  # more could overflow sums of bytes, which have 32 bits
 def make_screen(model, u, i, n, n_users):
     "A `Screen` for the rows `u` of users and `i` of items of a `model` with `n_users`, or `None` where it doesn't pay"
     if len(u)<min_users or len(i)<min_items+items_each*n: return None
-    if not isinstance(model, Dot) or u.dtype!=torch.float32 or u.shape[1]>max_factors: return None
+    if not isinstance(model, Dot) or u.dtype!=torch.float32: return None
+    if u.shape[1]>max_factors: return None
     kind = screen_for(u.device)
     if kind is None: return None
     like = torch.linspace(1, n_users, n_like, dtype=torch.float64, device=u.device).long()

@@ -14,86 +14,121 @@ from .recommender import Recommends,asked_for,evaluating
 from ..base.devices import is_out_of_memory,need_memory,upload
 
 # %% ../../nbs/answer/52_grids.ipynb #88243c99
+_most_on_cpu = 256  # users of a block there: a larger buffer costs more than it gains
+
+_copies = 4         # of the users' side that may be made while it is put together
+
 def block_size(n_users, n_items, max_bytes, device, row):
-    "How many users fit into three quarters of `max_bytes` by `row` bytes each, at most 256 on a CPU, where a larger buffer costs more than it gains"
+    "How many users fit into three quarters of `max_bytes` by `row` bytes each"
     if 4*n_items>max_bytes:
         raise ValueError(f'max_bytes={max_bytes:,} is too small for the scores of one user, {4*n_items:,} bytes')
-    return max(1, min(max_bytes*3//4//max(row, 1), 256 if device.type=='cpu' else n_users))
+    most = _most_on_cpu if device.type=='cpu' else n_users
+    n_fit = max_bytes*3//4//max(row, 1)
+    return max(1, min(n_fit, most))
 
+# %% ../../nbs/answer/52_grids.ipynb #688cbd35
 class UserSide:
     "The users' side of `model` for blocks of the codes `users`, made for as many at once as take a quarter of `max_bytes`"
     def __init__(self, model, users, width, max_bytes, device, dtype=torch.float32):
         store_attr('model,users,device,dtype')
-        self.most,self.start,self.u = max(max_bytes//4//(16*max(width, 1)), 1),0,None  # 16 bytes: up to four copies
+        row = _copies*4*max(width, 1)
+        self.n_at_once = max(max_bytes//4//row, 1)
+        self.start,self.u = 0,None  # the first user of those in `u`
 
     def at(self, b):
         "Where the block `b` is within `u`, which is made if `b` isn't there"
         if self.u is None or b.start<self.start or b.stop>self.start+len(self.u):
             self.u,self.start = None,b.start
-            part = upload(self.users[b.start:max(b.stop, b.start+self.most)], self.device)
-            self.u = self.model.user_side(part).to(self.dtype)
+            stop = max(b.stop, b.start+self.n_at_once)
+            users = upload(self.users[b.start:stop], self.device)
+            self.u = self.model.user_side(users).to(self.dtype)
         return slice(b.start-self.start, b.stop-self.start)
 
 # %% ../../nbs/answer/52_grids.ipynb #7e21c9d4
+_many_blocks = 100  # get a bar
+
 def _bar(n):
     from fastprogress.fastprogress import progress_bar  # whose import takes a tenth of a second
     res = progress_bar(range(n), leave=False)
     res.update(0)
     return res
 
+def _has_room(f, b, size):
+    "Call `f(b)`; false if a GPU ran out of memory and blocks of a smaller `size` are possible"
+    try: f(b)
+    except RuntimeError as e:
+        if size==1 or not is_out_of_memory(e): raise
+        return False
+    return True
+
+# %% ../../nbs/answer/52_grids.ipynb #1b494671
 def by_blocks(f, n, size):
     "Call `f(slice)` for blocks of `size` of `n`, smaller ones if a GPU runs out of memory, under a bar if they are many"
     i = 0
-    bar = _bar(n) if n>100*size else None
+    bar = _bar(n) if n>_many_blocks*size else None
     while i<n:
-        try:
-            f(slice(i, min(i+size, n)))
-            full = False
-        except RuntimeError as e:
-            if size==1 or not is_out_of_memory(e): raise
-            full = True
-        if full:  # only now nobody holds what the block has made
+        stop = min(i+size, n)
+        if not _has_room(f, slice(i, stop), size):  # out of the `except`, so that nobody holds what the block has made
             size //= 2
             if torch.cuda.is_available(): torch.cuda.empty_cache()
             continue
-        i += size
-        if bar: bar.update(min(i, n))
+        i = stop
+        if bar: bar.update(i)
     if bar: bar.on_iter_end()
 
 # %% ../../nbs/answer/52_grids.ipynb #e95b1c72
 _floats = torch.float16,torch.bfloat16,torch.float32,torch.float64
+_names_of_floats = ', '.join(map(str, _floats))
 
+def _as_tensor(out):
+    "`out`, a tensor or an array of floating numbers that can be written, as a tensor"
+    if not isinstance(out, (Tensor,np.ndarray)):
+        raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
+    if isinstance(out, Tensor): return out
+    if not out.flags.writeable or out.dtype.kind!='f':
+        read_only = '' if out.flags.writeable else 'read-only '
+        raise ValueError(f'out is a {read_only}array of {out.dtype}: floating numbers that can be written are needed')
+    return torch.from_numpy(out)
+
+# %% ../../nbs/answer/52_grids.ipynb #bd02c916
 def _check_grid(dtype, out):
     "Refuse a type or a tensor that no grid can be written to, and return `out` as a tensor"
     if not isinstance(dtype, torch.dtype) or dtype not in _floats:
-        raise TypeError(f'dtype={dtype!r} must be one of {", ".join(map(str, _floats))}')
+        raise TypeError(f'dtype={dtype!r} must be one of {_names_of_floats}')
     if out is None: return None
-    if not isinstance(out, (Tensor,np.ndarray)):
-        raise TypeError(f'out must be a tensor or an array, not a {type(out).__name__}')
-    if isinstance(out, np.ndarray):
-        if not out.flags.writeable or out.dtype.kind!='f':
-            raise ValueError(f'out is a {"" if out.flags.writeable else "read-only "}array of {out.dtype}: floating '
-                             'numbers that can be written are needed')
-        out = torch.from_numpy(out)
+    out = _as_tensor(out)
     if out.dtype not in _floats:
-        raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of '
-                        f'{", ".join(map(str, _floats))} is needed')
+        raise TypeError(f'out is of {out.dtype}, which cannot hold the predictions: one of {_names_of_floats} is needed')
     if dtype not in (torch.float32,out.dtype):
         raise ValueError(f'dtype={dtype} and an out of {out.dtype} contradict each other: leave dtype out')
-    if any(n>1 and step==0 for n,step in zip(out.shape, out.stride())):
-        raise ValueError('out was expanded: several of its places are one')
+    is_expanded = [n>1 and step==0 for n,step in zip(out.shape, out.stride())]
+    if any(is_expanded): raise ValueError('out was expanded: several of its places are one')
     return out.detach()
 
 # %% ../../nbs/answer/52_grids.ipynb #fac6e336
 def _empty_grid(shape, dtype, device):
     "A tensor to write a grid to"
-    what = f'the grid of {shape[0]:,} users and {shape[1]:,} items'
+    n_users,n_items = shape
+    n_bytes = n_users*n_items*dtype.itemsize
+    what = f'the grid of {n_users:,} users and {n_items:,} items'
     instead = 'ask for some users at a time, for recommend, or write it with out= to a np.memmap'
-    need_memory(shape[0]*shape[1]*dtype.itemsize, device, what, instead)
+    need_memory(n_bytes, device, what, instead)
     try: return torch.empty(shape, dtype=dtype, device=device)
     except RuntimeError as e:
-        raise ValueError(f'{what} would need {shape[0]*shape[1]*dtype.itemsize/1e9:,.1f} GB, which are not to be '
-                         f'had: {instead}') from e
+        raise ValueError(f'{what} would need {n_bytes/1e9:,.1f} GB, which are not to be had: {instead}') from e
+
+def _fill_grid(grid, model, users, items, max_bytes, device):
+    "Write what `model` predicts for the codes `users` and `items` to `grid`, a block of users at a time"
+    n_users,n_items = grid.shape
+    dtype = torch.float32 if device.type=='cpu' else grid.dtype
+    i = model.item_side(items.to(device)).to(dtype)
+    side = UserSide(model, users, i.shape[1], max_bytes, device, dtype)
+    def fill(b):
+        at = side.at(b)
+        grid[b] = model.to_range(model.score(side.u[at], i))
+    if not n_items: return
+    row = 4*n_items*model.n_buffers
+    by_blocks(fill, n_users, block_size(n_users, n_items, max_bytes, device, row))
 
 # %% ../../nbs/answer/52_grids.ipynb #0ecc7128
 @patch
@@ -108,19 +143,13 @@ def predict_grid(self:Recommends,
     "Predicted ratings of `users` for `items`. `KeyError` for an unknown label"
     max_bytes = need_whole('max_bytes', max_bytes)
     grid = _check_grid(dtype, out)
-    if any(isinstance(o, (set,frozenset)) for o in (users,items)):
+    if isinstance(users, (set,frozenset)) or isinstance(items, (set,frozenset)):
         raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = asked_for(self, users, items, unknown)
-    if out is not None and grid.shape!=(len(u),len(i)):
-        raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {(len(u),len(i))}')
+    shape = len(u),len(i)
+    if grid is not None and grid.shape!=shape:
+        raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {shape}')
     with evaluating(self.model) as (model,device):
-        if out is None: out = grid = _empty_grid((len(u),len(i)), dtype, device)
-        half = grid.dtype if device.type!='cpu' else torch.float32
-        i = model.item_side(i.to(device)).to(half)
-        side = UserSide(model, u, i.shape[1], max_bytes, device, half)
-        def block(b):
-            at = side.at(b)
-            grid[b] = model.to_range(model.score(side.u[at], i))
-        if len(i):
-            by_blocks(block, len(u), block_size(len(u), len(i), max_bytes, device, 4*len(i)*model.n_buffers))
+        if grid is None: out = grid = _empty_grid(shape, dtype, device)
+        _fill_grid(grid, model, u, i, max_bytes, device)
     return out

@@ -27,45 +27,80 @@ class NewUsers(Recommender):
     def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
         (user,*others) = self.ds.classes[self.ds.user_name].labels
-        if len(labels)==1 and others:
+        names_item_alone = len(labels)==1
+        if names_item_alone and others:
             raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
-        return super().predict(*([user] if len(labels)==1 else []), *labels, **kwargs)
+        if names_item_alone: labels = user,*labels
+        return super().predict(*labels, **kwargs)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #0d5f3ef7
-def _read_new(ds, ratings, unknown, y_range):
-    "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
+_no_name = 'new user'  # what a single one is called
+
+def _as_new(ds, ratings):
+    "`ratings` as a frame with a column of users, in which nothing is missing"
     ratings = as_frame(ratings).copy(deep=False)
-    if ds.user_name not in ratings: ratings[ds.user_name] = 'new user'
-    names = ds.cat_names+[ds.rating_name]
+    if ds.user_name not in ratings: ratings[ds.user_name] = _no_name
+    names = [*ds.cat_names, ds.rating_name]
     need_columns(ratings, names)
     need_values(ratings, names)
+    return ratings
+
+def _need_within(y, y_range):
+    "Refuse ratings `y` outside the range of the model, which it could not predict"
+    if not y_range or not len(y): return
+    lowest,highest = y_range
+    if lowest<=y.min() and y.max()<=highest: return
+    outside = y[(y<lowest)|(y>highest)]
+    raise ValueError(f'a rating of {outside[0]:g} is outside the range of the model, {y_range}')
+
+# %% ../../nbs/answer/55_newcomers.ipynb #c0aebeae
+def _read_new(ds, ratings, unknown, y_range):
+    "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
+    ratings = _as_new(ds, ratings)
+    users,items = ratings[ds.user_name],ratings[ds.item_name]
+    of_items = ds.classes[ds.item_name]
     y = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32')
-    labels = factorized(ratings[ds.user_name])[1]
-    if len(ratings): check_kind(ratings[ds.item_name], ds.classes[ds.item_name].labels)
-    if y_range and len(y) and not (y_range[0]<=y.min() and y.max()<=y_range[1]):
-        raise ValueError(f'a rating of {y[(y<y_range[0])|(y>y_range[1])][0]:g} is outside the range of the model, {y_range}')
-    items = ds.classes[ds.item_name]
-    vocab = Vocab(sorted(labels) if len(labels) else ['new user'], ds.user_name)
-    codes = items.lookup(ratings[ds.item_name]) if unknown=='raise' else items.encode(ratings[ds.item_name])
-    if (codes==0).any():
-        warn(f'{(codes==0).sum()} of {len(codes)} ratings are of items that were not in training; left out')
-    x = torch.from_numpy(np.stack([vocab.encode(ratings[ds.user_name]), codes], 1))
-    return x[codes>0],torch.from_numpy(y[codes>0]),vocab
+    labels = factorized(users)[1]
+    if len(ratings): check_kind(items, of_items.labels)
+    _need_within(y, y_range)
+    of_users = Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
+    codes = of_items.lookup(items) if unknown=='raise' else of_items.encode(items)
+    is_known = codes>0
+    n_unknown = (~is_known).sum()
+    if n_unknown: warn(f'{n_unknown} of {len(codes)} ratings are of items that were not in training; left out')
+    x = torch.from_numpy(np.stack([of_users.encode(users), codes], 1))
+    return x[is_known],torch.from_numpy(y[is_known]),of_users
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f921bb95
-def _as_choices(rec, ratings):
-    "`ratings` with a 1 in each row; where they hold zeros or less, and training did not, it is told that these count as chosen"
-    name = rec.ds.rating_name
+def _warn_of_low(rec, y):
+    "Warn of ratings `y` of 0 or less that are lower than any of training"
     lowest = rec.rating_range[0] if rec.rating_range else 1
+    low = y[(y<=0) & (y<lowest)]
+    if len(low):
+        warn(f'{len(low)} of {len(y)} rows have a rating of 0 or less, {low.iloc[0]:g} for one, and count as '
+             'chosen like the others: leave out what was not chosen')
+
+def _as_choices(rec, ratings):
+    """`ratings` with a 1 in each row; where they hold zeros or less, and training did not,
+    it is told that these count as chosen"""
+    name = rec.ds.rating_name
     if not isinstance(ratings, pd.DataFrame): return ratings
-    if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]):
-        low = (ratings[name]<=0) & (ratings[name]<lowest)
-        if low.any():
-            warn(f'{low.sum()} of {len(ratings)} rows have a rating of 0 or less, {ratings[name][low].iloc[0]:g} for one, and count as '
-                 'chosen like the others: leave out what was not chosen')
+    if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]): _warn_of_low(rec, ratings[name])
     ratings = ratings.copy(deep=False)
     ratings[name] = 1.
     return ratings
+
+# %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
+_least_noise = 1e-6  # a model without errors would take no advice from a prior
+
+def _with_new(model, x, y, n_users, noise):
+    "The `model` with `n_users` new ones in place of its own, by their ratings `y` of the codes `x`"
+    with evaluating(model) as (model,device):
+        user = x[:,0].long().to(device)-1
+        item = x[:,1].to(device)
+        rows = model.fit_users(user, item, y.to(device), n_users, max(noise, _least_noise))
+        mean = user_prior(model)[0]
+        return model.with_users(rows, mean).eval()
 
 # %% ../../nbs/answer/55_newcomers.ipynb #a5634575
 @patch
@@ -76,16 +111,15 @@ def fold_in(self:Recommends,
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
     "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
     need_choice('unknown', unknown, 'raise', 'drop')
-    model = self.model
+    model,ds = self.model,self.ds
     if model.is_preference: ratings = _as_choices(self, ratings)
-    x,y,vocab = _read_new(self.ds, ratings, unknown, model.y_range)
-    noise = max(self.noise, 1e-6)  # a model without errors would take no advice from a prior
-    with evaluating(model) as (model,device):
-        z = model.fit_users(x[:,0].long().to(device)-1, x[:,1].to(device), y.to(device), len(vocab)-1, noise)
-        model = model.with_users(z, user_prior(model)[0]).eval()
-    classes = {self.ds.user_name: vocab, self.ds.item_name: self.ds.classes[self.ds.item_name]}
+    x,y,of_users = _read_new(ds, ratings, unknown, model.y_range)
+    model = _with_new(model, x, y, len(of_users)-1, self.noise)
+    of_items = ds.classes[ds.item_name]
+    classes = {ds.user_name: of_users, ds.item_name: of_items}
     model.classes,model.fill_unknown = classes,noop
-    counts = torch.ones(len(classes[self.ds.item_name]), dtype=int) if self.counts is None else self.counts
-    seen = Seen(x, *(len(v) for v in classes.values()), counts, n_train=len(x))
-    ds = RatingsTensors(x, y, classes, self.ds.rating_name)
-    return NewUsers(model, ds, seen, rating_range=self.rating_range, n_users=self.n_users)
+    counts = self.counts
+    if counts is None: counts = torch.ones(len(of_items), dtype=int)
+    seen = Seen(x, len(of_users), len(of_items), counts, n_train=len(x))
+    new_ds = RatingsTensors(x, y, classes, ds.rating_name)
+    return NewUsers(model, new_ds, seen, rating_range=self.rating_range, n_users=self.n_users)

@@ -27,25 +27,32 @@ def predict(self:Recommends,
     if std: need_draws(model, 2)
     codes = []
     for vocab,label in zip(self.ds.classes.values(), (user,item)):
-        codes.append(torch.from_numpy(vocab.lookup([label]) if unknown=='raise' else vocab.find([label])))
+        code = vocab.lookup([label]) if unknown=='raise' else vocab.find([label])
+        codes.append(torch.from_numpy(code))
     x = torch.stack(codes, 1)
     pred = predict_codes(model, x).item()
-    return (pred,_std(model, x).item()) if std else pred
+    return (pred,std_of_codes(model, x).item()) if std else pred
 
 # %% ../../nbs/answer/51_predict.ipynb #ecded436
-def _at_once(model, most=2**16, numbers=2**24):
-    "How many pairs to look up at once, so that their rows are no more than `numbers` numbers"
-    return max(1, min(most, numbers//max(model.tables[0][0].embedding_dim, 1)))
+_most_pairs,_most_numbers = 2**16,2**24  # looked up at once
+
+def _at_once(model, most=_most_pairs):
+    "How many pairs to look up at once, so that their rows are no more than `_most_numbers` numbers"
+    user_table = model.tables[0][0]
+    width = max(user_table.embedding_dim, 1)
+    return max(1, min(most, _most_numbers//width))
 
 def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     if (x[:,:2]==0).any(): model.fill_unknown()
+    if not len(x): return torch.zeros(0, dtype=torch.float32)
     with evaluating(model) as (model,device):
-        parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))] if len(x) else []
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float32)
+        parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))]
+    return torch.cat(parts)
 
 # %% ../../nbs/answer/51_predict.ipynb #a9e7241a
 def need_draws(model, n=1):
+    "`model`, which must have at least `n` draws"
     if not isinstance(model, PosteriorMean):
         raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
     if model.n_draws<n:
@@ -53,16 +60,25 @@ def need_draws(model, n=1):
     return model
 
 def one_draw(model, s):
+    "The model of draw number `s`"
     n = need_draws(model).n_draws
     s = need_whole('draw', s, -n)
     if s>=n: raise ValueError(f'draw={s}: there are draws 0 to {n-1}')
     return model.one_draw(s)
 
-def _std(model, x):
+# %% ../../nbs/answer/51_predict.ipynb #9ab5ac5b
+_most_spreads = 2**14  # pairs at once: each is predicted by all draws
+
+def std_of_codes(model, x):
     "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
-    with evaluating(need_draws(model, 2)) as (model,device):
-        parts = [(model.spread(o)**2 + model.noise(o)).sqrt().cpu() for o in x.to(device).split(_at_once(model, 2**14))] if len(x) else []
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float32)
+    need_draws(model, 2)
+    if not len(x): return torch.zeros(0, dtype=torch.float32)
+    parts = []
+    with evaluating(model) as (model,device):
+        for pairs in x.to(device).split(_at_once(model, _most_spreads)):
+            variance = model.spread(pairs)**2 + model.noise(pairs)
+            parts.append(variance.sqrt().cpu())
+    return torch.cat(parts)
 
 # %% ../../nbs/answer/51_predict.ipynb #e4fa0aaa
 @patch
@@ -78,4 +94,5 @@ def predict_df(self:Recommends,
     ds = self.ds.encode(frame, unknown, with_labels=False)
     name = 'preference' if model.is_preference else f'{self.ds.rating_name}_pred'
     pred = pd.Series(predict_codes(model, ds.x).numpy(), ds.index, name=name)
-    return pred.to_frame().assign(std=_std(model, ds.x).numpy()) if std else pred
+    if not std: return pred
+    return pred.to_frame().assign(std=std_of_codes(model, ds.x).numpy())

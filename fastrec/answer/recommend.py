@@ -19,41 +19,53 @@ from .topn import best_unseen,candidate_items,seen_to_exclude
 from ..base.devices import need_memory
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
+def _decoded(vocab, codes):
+    "The labels of `codes`; of text as a categorical, which holds each of them once"
+    is_text = pd.api.types.is_string_dtype(vocab.labels.dtype)
+    return pd.Categorical.from_codes(codes-1, vocab.labels) if is_text else vocab.decode(codes)
+
 def lists_frame(self, model, items, users, scores, places):
     "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
-    def labels(v, codes):
-        return pd.Categorical.from_codes(codes-1, v.labels) if pd.api.types.is_string_dtype(v.labels.dtype) else v.decode(codes)
-    vu,vi = self.ds.classes.values()
-    user,item = (label_column(v.name, 'rank', 'score') for v in (vu,vi))
-    return pd.DataFrame({user: labels(vu, users[rows]), 'rank': (ranks+1).int(), item: labels(vi, items[places[rows,ranks]]),
-                         'score': model.to_range(scores[rows,ranks].float())})
+    of_users,of_items = self.ds.classes.values()
+    user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
+    item_codes = items[places[rows,ranks]]
+    return pd.DataFrame({
+        user: _decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: _decoded(of_items, item_codes),
+        'score': model.to_range(scores[rows,ranks].float())})
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
+def _as_target(path):
+    "`path` as that of a file that can be written"
+    path = Path(path)
+    if path.is_dir(): raise ValueError(f'path={str(path)!r} is a folder: name a file in it')
+    if not path.parent.is_dir():
+        raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
+    return path
+
+# %% ../../nbs/answer/53_recommend.ipynb #5c92ce06
 @contextmanager
 def parquet_writer(path):
     "A function that appends frames to `path`, which gets its name only once it's whole"
     pyarrow = need_package('pyarrow')
     parquet = need_package('pyarrow.parquet')
-    path = Path(path)
-    if path.is_dir(): raise ValueError(f'path={str(path)!r} is a folder: name a file in it')
-    if not path.parent.is_dir():
-        raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
-    part = path.with_name(path.name+'.part')
+    path = _as_target(path)
+    unfinished = path.with_name(path.name+'.part')
     writer = None
     def write(df):
         nonlocal writer
         table = pyarrow.Table.from_pandas(df, preserve_index=False)
         if writer is None:
-            writer = parquet.ParquetWriter(part, table.schema, use_dictionary=table.column_names[:-1])  # no two scores are alike
+            *repetitive,_ = table.column_names  # no two scores are alike
+            writer = parquet.ParquetWriter(unfinished, table.schema, use_dictionary=repetitive)
         writer.write_table(table)
     try:
         yield write
         writer.close()
-        part.replace(path)
+        unfinished.replace(path)
     except BaseException:
         if writer: writer.close()
-        part.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 # %% ../../nbs/answer/53_recommend.ipynb #5fa1d3c6
@@ -76,19 +88,33 @@ def _by_draws(self, z, draw):
     return Recommender(model, self.ds, self.seen, counts=self.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
+_bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
+
+def _no_lists(users, n):
+    "What `best_unseen` would find for nobody"
+    return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
+
+def _write_lists(self, model, users, items, n, seen, max_bytes, path):
+    "Write the lists of `_lists` to `path`, block by block"
+    with parquet_writer(path) as write:
+        def add(*found): write(lists_frame(self, model, items, *found))
+        add(*_no_lists(users, n))  # so that there are columns where there is no list
+        best_unseen(self, model, users, items, n, seen, max_bytes, add)
+    return Path(path)
+
+# %% ../../nbs/answer/53_recommend.ipynb #005cc0be
 def _lists(self, users, items, n, seen, max_bytes, path=None):
     "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
-    n,model = min(n, max(len(items), 1)),self.model  # which a fit in another thread may replace
-    none = users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
-    if path is not None:
-        with parquet_writer(path) as write:
-            write(lists_frame(self, model, items, *none))
-            best_unseen(self, model, users, items, n, seen, max_bytes, lambda *o: write(lists_frame(self, model, items, *o)))
-        return Path(path)
-    need_memory(48*n*len(users), torch.device('cpu'), f'the lists of {len(users):,} users', 'pass the name of a Parquet file as path')
-    parts = []
-    best_unseen(self, model, users, items, n, seen, max_bytes, lambda *o: parts.append(o))
-    return lists_frame(self, model, items, *(torch.cat(o) for o in zip(*parts)) if parts else none)
+    n = min(n, max(len(items), 1))
+    model = self.model  # once, for a fit in another thread may replace it
+    if path is not None: return _write_lists(self, model, users, items, n, seen, max_bytes, path)
+    n_bytes = _bytes_of_place*n*len(users)
+    instead = 'pass the name of a Parquet file as path'
+    need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
+    blocks = []
+    best_unseen(self, model, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
+    found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
+    return lists_frame(self, model, items, *found)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
@@ -108,8 +134,8 @@ def recommend(self:Recommends,
     n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
     if z or draw is not None: self = _by_draws(self, z, draw)
     shard = self.seen and self.seen.shard
-    codes,of_items = asked_for(self, users, items, unknown)
-    codes = shard.own() if shard and users is None else codes.long()
-    of_items = candidate_items(self, None if items is None else of_items, min_count)
+    user_codes,item_codes = asked_for(self, users, items, unknown)
+    user_codes = shard.own() if shard and users is None else user_codes.long()
+    item_codes = candidate_items(self, None if items is None else item_codes, min_count)
     seen = seen_to_exclude(self, exclude_seen)
-    return _lists(self, codes, of_items, n, seen, max_bytes, path)
+    return _lists(self, user_codes, item_codes, n, seen, max_bytes, path)

@@ -16,20 +16,23 @@ from ..base.devices import unrounded
 
 # %% ../../nbs/answer/50_recommender.ipynb #3e663d92
 class Seen:
-    """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`, the training ratings of each item.
+    """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`,
+    the training ratings of each.
 
-    The first `trained[u]` are those of training, if that is known: `trained` is `None` otherwise. Of the rows `x` the first `n_train` are"""
+    The first `trained[u]` are those of training, if that is known: `trained` is `None` otherwise.
+    Of the rows `x` the first `n_train` are"""
     shard = trained = None  # `shard`: where this process knows of its own users alone
     def __init__(self, x, n_users, n_items, counts=None, shard=None, n_train=None):
         known = (x[:,:2]>0).all(1)
         if n_train is not None:
-            self.trained = torch.bincount(x[:n_train][known[:n_train],0].cpu(), minlength=n_users)
-        x = x[known].cpu()
+            trained_users = x[:n_train][known[:n_train],0]
+            self.trained = torch.bincount(trained_users.cpu(), minlength=n_users)
         self.shard = shard
-        order = x[:,0].argsort(stable=True)
-        self.items = x[order,1]
-        self.offsets = F.pad(torch.bincount(x[:,0], minlength=n_users).cumsum(0), (1,0))
-        self.counts = torch.bincount(x[:,1], minlength=n_items) if counts is None else counts
+        user,item = x[known].cpu()[:,:2].T
+        self.items = item[user.argsort(stable=True)]
+        n_seen = torch.bincount(user, minlength=n_users)
+        self.offsets = _offsets(n_seen)
+        self.counts = torch.bincount(item, minlength=n_items) if counts is None else counts
 
     @classmethod
     def from_rows(cls, items, offsets, counts, trained=None, shard=None):
@@ -38,26 +41,40 @@ class Seen:
         res.items,res.offsets,res.counts,res.trained,res.shard = items,offsets,counts,trained,shard
         return res
 
-    def of(self, users):
-        "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"
-        if self.shard: self.shard.need(users)
-        starts,lens = self.offsets[users],self.offsets[users+1]-self.offsets[users]
-        rows = torch.repeat_interleave(torch.arange(len(users)), lens)
-        within = torch.arange(len(rows)) - torch.repeat_interleave(lens.cumsum(0)-lens, lens)
-        return rows,self.items[starts[rows]+within]
+# %% ../../nbs/answer/50_recommender.ipynb #1802a669
+def _offsets(lens):
+    "Where runs of as many as `lens` begin, and the last one ends"
+    return F.pad(lens.cumsum(0), (1,0))
+
+def _within(starts, lens):
+    "The place of each in its run, for runs of as many as `lens` that begin at `starts`"
+    start = starts.repeat_interleave(lens)
+    return torch.arange(len(start)) - start
+
+@patch
+def of(self:Seen, users):
+    "Rows and items of everything seen by the codes `users`: row `r` belongs to `users[r]`"
+    if self.shard: self.shard.need(users)
+    starts = self.offsets[users]
+    lens = self.offsets[users+1]-starts
+    rows = torch.arange(len(users)).repeat_interleave(lens)
+    ends = lens.cumsum(0)
+    within = _within(ends-lens, lens)
+    return rows,self.items[starts[rows]+within]
 
 # %% ../../nbs/answer/50_recommender.ipynb #940f3888
 @patch
 def in_training(self:Seen):
     "What was rated in training alone"
     lens = self.offsets.diff()
-    place = torch.arange(len(self.items)) - self.offsets[:-1].repeat_interleave(lens)
-    items = self.items[place<self.trained.repeat_interleave(lens)]
-    return Seen.from_rows(items, F.pad(self.trained.cumsum(0), (1,0)), self.counts, self.trained, self.shard)
+    within = _within(self.offsets[:-1], lens)
+    items = self.items[within<self.trained.repeat_interleave(lens)]
+    return Seen.from_rows(items, _offsets(self.trained), self.counts, self.trained, self.shard)
 
 # %% ../../nbs/answer/50_recommender.ipynb #7875977a
 class Recommends:
-    "What predicts and recommends by a `model`, by `ds`, which reads frames for it, by what its users have `seen`, a `Seen` or `None`, and by the `noise` of ratings"
+    """What predicts and recommends by a `model`, by `ds`, which reads frames for it, by what its users have `seen`,
+    a `Seen` or `None`, and by the `noise` of ratings"""
     @property
     def counts(self):
         "How often each item (code) was rated in training; `None` if that isn't known"
@@ -68,8 +85,8 @@ class Recommends:
     def rating_range(self):
         "Lowest and highest rating of training; `None` if that isn't known"
         if not len(self.ds): return None
-        values = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
-        return tuple(float(o) for o in values)
+        lowest,highest = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
+        return float(lowest),float(highest)
 
     @property
     def n_users(self):
@@ -78,7 +95,8 @@ class Recommends:
 
 # %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):
-    "A model, what reads frames for it, what its users have seen, and the variance of ratings around what it predicts; without the means to train"
+    """A model, what reads frames for it, what its users have seen, and the variance of ratings around what it predicts;
+    without the means to train"""
     counts = rating_range = n_users = None
     def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
         store_attr(but='counts,n_users')
@@ -93,41 +111,45 @@ def _twin(m):
     return res
 
 def _in_evaluation(model):
-    "`model`, or, if part of it is in training mode, a copy of its modules in evaluation mode that shares all tensors"
+    """`model`, or, if part of it is in training mode, a copy of its modules in evaluation mode
+    that shares all tensors"""
     modules = list(model.modules())
     if not any(m.training for m in modules): return model
     twins = {m: _twin(m) for m in modules}
     for m in twins.values():
-        m._modules,m.training = {k: twins.get(o) for k,o in m._modules.items()},False
+        m._modules = {name: twins.get(child) for name,child in m._modules.items()}
+        m.training = False
     return twins[model]
 
 @contextmanager
 def evaluating(model):
-    "What answers for `model`, in evaluation mode, without gradients, unrounded on a CPU, and its device. The model's mode stays: others may be using it"
+    """What answers for `model`, in evaluation mode, without gradients, unrounded on a CPU, and its device.
+    The model's mode stays: others may be using it"""
     device = next(model.parameters()).device
-    with torch.no_grad(),unrounded('cpu') if device.type=='cpu' else nullcontext():
-        yield _in_evaluation(model),device
+    rounding = unrounded('cpu') if device.type=='cpu' else nullcontext()
+    with torch.no_grad(),rounding: yield _in_evaluation(model),device
 
 # %% ../../nbs/answer/50_recommender.ipynb #1d6a8f03
-def codes_of_labels(vocab, labels, lost=None):
-    "Codes of `labels`, one or several; of all if it's `None`. What is unknown raises, or, if there is a list `lost`, joins it"
+def codes_of_labels(vocab, labels, unknown=None):
+    """Codes of `labels`, one or several; of all if it's `None`.
+    What is unknown raises, or, if there is a list `unknown`, joins it"""
     if labels is None: return torch.arange(1, len(vocab))
-    if lost is None: return torch.from_numpy(vocab.lookup(labels))
+    if unknown is None: return torch.from_numpy(vocab.lookup(labels))
     labels = as_labels(labels, vocab.name)
     codes = vocab.find(labels)
-    lost += labels[codes==0].tolist()
+    unknown += labels[codes==0].tolist()
     return torch.from_numpy(codes[codes>0])
 
 def asked_for(self, users, items, unknown):
     "Codes of `users` and of `items`"
     need_choice('unknown', unknown, 'raise', 'drop')
-    res,said = [],[]
+    codes,dropped = [],[]
     for vocab,labels in zip(self.ds.classes.values(), (users,items)):
-        lost = [] if unknown=='drop' else None
-        res.append(codes_of_labels(vocab, labels, lost))
-        if lost: said.append(count_unknown(vocab.name, lost))
-    if said: warn(f'{" and ".join(said)}; left out')
-    return res
+        not_there = [] if unknown=='drop' else None
+        codes.append(codes_of_labels(vocab, labels, not_there))
+        if not_there: dropped.append(count_unknown(vocab.name, not_there))
+    if dropped: warn(f'{" and ".join(dropped)}; left out')
+    return codes
 
 # %% ../../nbs/answer/50_recommender.ipynb #e95b2a78
 def need_stars(model, what):

@@ -14,13 +14,18 @@ cached = 2**18  # as many numbers stay in a core's cache
 
 aligned = 128   # a row of as many keys begins at a cache line, which is faster to write
 
+float32_rounds,half_rounds = 2**-24,2**-8  # at most this part of a number, of float32 and of bfloat16
+
+min_terms = 256  # sums of fewer terms are treated as if they had as many
+
 def lengths(x):
     "Of the rows of `x`"
     return torch.linalg.vector_norm(x, dim=1, dtype=torch.float32)
 
 def pad_rows(x):
     "`x` with zeros behind, up to a multiple of `aligned` rows"
-    return F.pad(x, (0,0)*(x.ndim-1) + (0,-len(x)%aligned))
+    n_missing = -len(x)%aligned
+    return F.pad(x, (0,0)*(x.ndim-1) + (0,n_missing))
 
 # %% ../../nbs/answer/57_screens.ipynb #05bde222
 class Screen:
@@ -36,40 +41,52 @@ class Screen:
 
     def pieces(self):
         "The items less their mean, a few at a time"
-        for x in self.i.split(max(cached//self.i.shape[1], 1)): yield x-self.mean
+        n_rows = max(cached//self.i.shape[1], 1)
+        for x in self.i.split(n_rows): yield x-self.mean
 
-    def saw(self, x, rounded):
+    def see(self, x, rounded):
         "Remember how long the items `x` are, and how far they were `rounded`"
         self.longest = torch.maximum(self.longest, lengths(x).max())
         self.most_rounded = torch.maximum(self.most_rounded, lengths(x-rounded).max())
 
-    def bound(self, u, rounded):
-        "Set `error`, how far products of each of the users `u`, which were `rounded`, may be off, once all items were seen"
-        in_sums = max(256, 4*u.shape[1])*2**-24*lengths(self.u)*(self.longest+self.mean.norm())
-        self.error = lengths(u-rounded)*self.longest + lengths(rounded)*self.most_rounded + in_sums
+# %% ../../nbs/answer/57_screens.ipynb #0aea0d52
+@patch
+def bound(self:Screen, u, rounded):
+    "How far off products of each of the users `u`, which were `rounded`, may be, once all items were seen"
+    by_users = lengths(u-rounded)*self.longest
+    by_items = lengths(rounded)*self.most_rounded
+    n_terms = max(min_terms, 4*u.shape[1])
+    longest_item = self.longest+self.mean.norm()
+    in_sums = n_terms*float32_rounds*lengths(self.u)*longest_item
+    return by_users + by_items + in_sums
 
 # %% ../../nbs/answer/57_screens.ipynb #2fb86b29
 @patch
 def products(self:Screen, b, cols):
     "Products of the users `b` with the items `cols`, (rows,any), beyond the last of which there may be padding"
-    rows = F.embedding(cols.clamp(max=len(self.i)-1), self.i)
-    return (self.u[b][:,None]*rows).sum(2)
+    items = F.embedding(cols.clamp(max=len(self.i)-1), self.i)
+    return (self.u[b][:,None]*items).sum(2)
 
 @patch
 def best(self:Screen, b, keys, cols):
     "Products and columns, (rows,n), best first, of the users `b`, and are they sure? By the `keys` of candidates, `cols`"
-    best,order = self.products(b, cols).topk(self.n+1)
-    last = keys.amin(1)
-    reached = self.at_most(b, last)+self.error[b]+self.offset[b]
-    sure = (last>0) & (best[:,1:]<best[:,:-1]).all(1) & (best[:,self.n-1]>reached)
-    return best[:,:self.n],cols.gather(1, order[:,:self.n]),sure
+    scores,order = self.products(b, cols).topk(self.n+1)
+    lowest_key = keys.amin(1)
+    most_elsewhere = self.at_most(b, lowest_key)+self.error[b]+self.offset[b]
+    none_alike = (scores[:,1:]<scores[:,:-1]).all(1)
+    last = scores[:,self.n-1]
+    is_sure = (lowest_key>0) & none_alike & (last>most_elsewhere)
+    best_cols = cols.gather(1, order[:,:self.n])
+    return scores[:,:self.n],best_cols,is_sure
 
+# %% ../../nbs/answer/57_screens.ipynb #7e7db8c8
 @patch
 def again(self:Screen, b, scores, cols):
     "`scores` and `cols`, (rows,n), of the users `b`, added up as in `best`"
-    cols,order = cols.sort(1)
-    there = scores.gather(1, order)>-torch.inf
-    scores,order = torch.where(there, self.products(b, cols), -torch.inf).sort(dim=1, descending=True, stable=True)
+    cols,order = cols.sort(1)  # equal scores stay in the order of columns
+    is_there = scores.gather(1, order)>-torch.inf
+    scores = torch.where(is_there, self.products(b, cols), -torch.inf)
+    scores,order = scores.sort(dim=1, descending=True, stable=True)
     return scores,cols.gather(1, order)
 
 # %% ../../nbs/answer/57_screens.ipynb #62101a88
@@ -85,24 +102,27 @@ def half_products(u, i, in_float32):
 def largest_product(keys):
     "What products with these `keys` are at most"
     if keys.dtype==torch.int32: return keys.view(torch.float32)
-    return keys.view(torch.bfloat16).float()*(1+2**-8)
+    return keys.view(torch.bfloat16).float()*(1+half_rounds)
 
 # %% ../../nbs/answer/57_screens.ipynb #987201ff
 class HalfScreen(Screen):
     "Products in bfloat16"
     score_bytes = 8
-    def __init__(self, u, i, some, n):
+    def __init__(self, u, i, like, n):
         super().__init__(u, i, n)
-        u,items = u*self.varies,[]
-        self.half_u = u.bfloat16()
+        users = u*self.varies
+        self.half_u = users.bfloat16()
+        halves = []
         for x in self.pieces():
-            items.append(x.bfloat16())
-            self.saw(x, items[-1])
-        self.half_i = pad_rows(torch.cat(items))
-        self.bound(u, self.half_u)
+            half = x.bfloat16()
+            halves.append(half)
+            self.see(x, half)
+        self.half_i = pad_rows(torch.cat(halves))
+        self.error = self.bound(users, self.half_u)
 
     def keys(self, b):
         "Keys of the users `b`, beyond the last item of padding"
-        return half_products(self.half_u[b], self.half_i, self.u.is_cuda and reduces_in_half())
+        in_float32 = self.u.is_cuda and reduces_in_half()
+        return half_products(self.half_u[b], self.half_i, in_float32)
 
     def at_most(self, b, keys): return largest_product(keys)

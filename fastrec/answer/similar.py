@@ -17,21 +17,25 @@ from ..base.devices import exactly
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
 @exactly()
 def _similar(self, label, n, side):
+    "The labels of the `side` (0 users, 1 items) whose factors have the largest cosine with those of `label`"
     model = self.model
     vocab = list(self.ds.classes.values())[side]
     factors = (model.user_factors,model.item_factors)[side]
     n = need_whole('n', n)
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
-    k = int(vocab.lookup([label])[0])-1
+    row = int(vocab.lookup([label])[0])-1
     factors = F.normalize(factors.float())
-    sims = factors @ factors[k]
-    sims[k] = -torch.inf
+    cosines = factors @ factors[row]
+    cosines[row] = -torch.inf
     if side and self.counts is not None:
-        sims[self.counts[1:].to(sims.device)==0] = -torch.inf
-    best,cols = (o[0].cpu() for o in top_n(sims[None], n))
-    ok = best>-torch.inf
-    return pd.DataFrame({label_column(vocab.name, 'similarity'): vocab.decode(cols[ok]+1), 'similarity': best[ok]})
+        not_rated = self.counts[1:]==0
+        cosines[not_rated.to(cosines.device)] = -torch.inf
+    best,cols = (o[0].cpu() for o in top_n(cosines[None], n))
+    is_there = best>-torch.inf
+    labels = vocab.decode(cols[is_there]+1)
+    return pd.DataFrame({label_column(vocab.name, 'similarity'): labels, 'similarity': best[is_there]})
 
+# %% ../../nbs/answer/54_similar.ipynb #b0adff56
 @patch
 def similar(self:Recommends,
     item, # Label of the item

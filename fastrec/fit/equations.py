@@ -15,6 +15,10 @@ def sum_by_code(codes, values, n):
     "Sum of the `values` of each code below `n`, as by `bincount`, which makes the host wait for a GPU"
     return values.new_zeros(n).index_add_(0, codes, values)
 
+def eye_like(t, n):
+    "The identity of `n` rows, of the dtype and on the device of `t`"
+    return torch.eye(n, dtype=t.dtype, device=t.device)
+
 # %% ../../nbs/fit/40_equations.ipynb #04d1fbc6
 cpu_budget = 2**18  # ratings of a block: what is computed with them stays in a processor's cache
 gpu_budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
@@ -53,22 +57,27 @@ class Equations:
         self.counts = torch.bincount(rows, minlength=n)
         self.order = rows.argsort(stable=True)
         self.starts = self.counts.cumsum(0)-self.counts
-        self.blocks = self._cut_blocks(cols[self.order], n_other, budget_on(rows.device, budget))
+        budget = budget_on(rows.device, budget)
+        self.blocks = self._cut_blocks(cols[self.order], n_other, budget)
         self.take(y)
 
     def take(self, y):
         "Go on with other ratings of the same rows and columns"
         self.squares = sum_by_code(self.rows, y*y, self.n)
         y = y[self.order]
-        self.ys = [None if cols is None else self._padded(y, ids, longest, 0.) for ids,longest,cols in self.blocks]
+        self.ys = []
+        for ids,longest,cols in self.blocks:
+            self.ys.append(None if cols is None else self._padded(y, ids, longest, 0.))
 
-    def _padded(self, values, ids, longest, padding):
-        "The `values`, which stand in `order`, of each of the rows `ids`, with `padding` up to the `longest`"
-        k = torch.arange(longest, device=ids.device)
-        is_own = k<self.counts[ids][:,None]
-        places = self.starts[ids][:,None]+k
-        places = places.clamp(max=len(self.order)-1)
-        return torch.where(is_own, values[places], padding)
+# %% ../../nbs/fit/40_equations.ipynb #529c33a5
+@patch
+def _padded(self:Equations, values, ids, longest, padding):
+    "The `values`, which stand in `order`, of each of the rows `ids`, with `padding` up to the `longest`"
+    k = torch.arange(longest, device=ids.device)
+    is_own = k<self.counts[ids][:,None]
+    places = self.starts[ids][:,None]+k
+    places = places.clamp(max=len(values)-1)
+    return torch.where(is_own, values[places], padding)
 
 # %% ../../nbs/fit/40_equations.ipynb #bada4b22
 _cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
@@ -112,7 +121,8 @@ def equations(self:Equations, design, weight=None):
 # %% ../../nbs/fit/40_equations.ipynb #f334d867
 def design_rows(rows):
     "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
-    return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
+    factors,biases = rows[:,:-1],rows[:,-1:]
+    return torch.cat([factors, torch.ones_like(biases), biases], 1)
 
 # %% ../../nbs/fit/40_equations.ipynb #f5da8ebe
 def upper_solve(chol, b):

@@ -143,7 +143,7 @@ def _columns_of(ds, o, k):
     name = ds.cat_names[k]
     if name not in names: return None
     columns = _features(df, ds.classes[name], name)
-    return columns.to(ds.x.device)/2  # has the same prior, and is to say less than what was rated
+    return columns.to(ds.x.device)/2  # a priori, what a frame says varies a quarter as much
 
 def _side_columns(ds, side, width):
     "What `side` says of users and of items, as `Columns` for rows of `width` numbers each; `None` if it says nothing"

@@ -27,6 +27,7 @@ def _sum_other(b, other, codes, n, memory):
     looked_up = torch.index_select(b, 0, other, out=memory)
     return sum_by_code(codes, looked_up, n)
 
+# %% ../../nbs/fit/35_biases.ipynb #c3bc9060
 def _best(s, n, alpha, c, lam):
     "The best biases, with the sums `c` of the other side's; 0 for who has no ratings"
     return ((s-n*alpha-c)/(n+lam)).where(n>0, 0.)

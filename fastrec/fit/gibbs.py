@@ -55,8 +55,9 @@ class Columns:
         self.xt = x.T.to_sparse_csr()
         self.lam = lam
         self.in_columns = d<=n  # solve with an unknown for each column, or for each row?
-        self.beta = torch.zeros(d, k, dtype=x.dtype, device=x.device)
-        self.mean = torch.zeros(n, k, dtype=x.dtype, device=x.device)
+        zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
+        self.beta = zeros(d, k)
+        self.mean = zeros(n, k)
         self.gram = self._gram()
         self._factorize()
 
@@ -96,14 +97,14 @@ def draw_lam(self:Columns, precision, arith):
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ef4f8298
 class SpanSampler:
-    """A sampler of how much higher each user rates in each span of `seconds` in the codes `x`, from the last draw of the `TimeEffects`
-    `before` on"""
+    "A sampler of how much higher each user in the codes `x` rates in each span of `seconds`, from the last draw of the `TimeEffects` `before`"
     def __init__(self, x, seconds, before=None):
         self.seconds,self.draws = seconds,[]
         keys = TimeEffects.key(x, seconds)
         self.keys,self.codes = keys.unique(return_inverse=True)
-        self.effects = torch.zeros(len(self.keys), dtype=torch.float32, device=x.device)
-        self.precision = torch.tensor(10., dtype=torch.float32, device=x.device)  # to begin with: a third of a star
+        kind = dict(dtype=torch.float32, device=x.device)
+        self.effects = torch.zeros(len(self.keys), **kind)
+        self.precision = torch.tensor(10., **kind)  # to begin with: a third of a star
         if before is None: return
         places,known = before.find_keys(self.keys.to(before.keys.device))
         last = before.effects[-1][places]
@@ -118,7 +119,7 @@ class SpanSampler:
         precision = sum_by_code(self.codes, alpha, n)+self.precision
         mean = sum_by_code(self.codes, alpha*y, n)/precision
         self.effects = mean+arith.randn(n)/precision.sqrt()
-        rate = .05+self.effects.square().sum()/2  # .05: the prior's
+        rate = .05+self.effects.square().sum()/2  # .05: the rate of the prior
         self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ce19a134

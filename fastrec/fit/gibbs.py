@@ -97,7 +97,7 @@ def draw_lam(self:Columns, precision, arith):
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ef4f8298
 class SpanSampler:
-    "A sampler of how much higher each user in the codes `x` rates in each span of `seconds`, from the last draw of the `TimeEffects` `before`"
+    "A sampler of how much higher each user in the codes `x` rates in each span of `seconds`, from the last draw of `TimeEffects` `before`"
     def __init__(self, x, seconds, before=None):
         self.seconds,self.draws = seconds,[]
         keys = TimeEffects.key(x, seconds)

@@ -9,37 +9,51 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .training import RecLearner
-from .equations import Equations,solve_side
+from .equations import Equations,eye_like,solve_side
 
 # %% ../../nbs/fit/36_als.ipynb #6ec8c721
 def read_model(model):
     "Factors and biases of users and of items, each as one tensor (n,k+1)"
-    return [torch.cat([e.weight.detach() for e in es], 1) for es in model.tables]
+    return [torch.cat([factors.weight.detach(), bias.weight.detach()], 1) for factors,bias in model.tables]
 
 @torch.no_grad()
-def write_model(model, sides):
-    for es,w in zip(model.tables, sides):
-        es[0].weight.copy_(w[:,:-1])
-        es[1].weight.copy_(w[:,-1:])
+def write_model(model, rows):
+    "Put the `rows` of users and of items, (n,k+1) each, where the `model` has them"
+    for (factors,bias),w in zip(model.tables, rows):
+        factors.weight.copy_(w[:,:-1])
+        bias.weight.copy_(w[:,-1:])
 
-def both_sides(model, ds, **kwargs):
-    "Both sides of the ratings `ds`, less the mean"
-    (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
-    y = ds.y-model.mean
-    return Equations(u, i, y, *n, ds.part, **kwargs),Equations(i, u, y, *n[::-1], ds.part, **kwargs)
+def both_sides(model, ds, y, **kwargs):
+    "Equations of the users and of the items of `ds`, for ratings `y` in place of its own"
+    u,i = ds.codes
+    n_users,n_items = (len(factors.weight) for factors,_ in model.tables)
+    users = Equations(u, i, y, n_users, n_items, ds.part, **kwargs)
+    items = Equations(i, u, y, n_items, n_users, ds.part, **kwargs)
+    return users,items
 
 # %% ../../nbs/fit/36_als.ipynb #be174ee2
+_budget = 2**15  # ratings of a block on a CPU
+
+def _prior(side, reg, power, eye):
+    "For `solve_side`: the precision of rows, $\\lambda n^\\nu I$, whose prior mean is 0"
+    def prior(ids):
+        lam = reg*side.counts[ids].float().pow(power)
+        return lam[:,None,None]*eye,0
+    return prior
+
+# %% ../../nbs/fit/36_als.ipynb #bc24d1f5
 def als_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    sides = both_sides(model, ds, budget=2**15)
-    rows = read_model(model)
-    eye = torch.eye(rows[0].shape[1], dtype=ds.y.dtype, device=ds.x.device)
+    users,items = both_sides(model, ds, ds.y-model.mean, budget=_budget)
+    user_rows,item_rows = read_model(model)
+    eye = eye_like(user_rows, user_rows.shape[1])
+    of_users = _prior(users, reg, power, eye)
+    of_items = _prior(items, reg, power, eye)
     while True:
-        for k,side in enumerate(sides):
-            prior = lambda ids: (reg*side.counts[ids].float().pow(power)[:,None,None]*eye, 0)
-            rows[k],sse = solve_side(side, rows[1-k], prior, arith, errors=k==1)
+        user_rows,_ = solve_side(users, item_rows, of_users, arith)
+        item_rows,sse = solve_side(items, user_rows, of_items, arith, errors=True)
         arith.check()
-        write_model(model, rows)
+        write_model(model, (user_rows,item_rows))
         yield sse.double().sum()/len(ds)
 
 # %% ../../nbs/fit/36_als.ipynb #7feb6568
@@ -52,7 +66,10 @@ def fit_als(self:RecLearner,
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by less
     cbs=None # Callbacks
 ):
-    "Fit factors and biases by alternating least squares. A solver's model goes on where it is, if it has as many factors; any other is replaced"
+    """Fit factors and biases by alternating least squares.
+
+    A solver's model goes on where it is, if it has as many factors; any other is replaced"""
     if not 0<=reg<math.inf or not math.isfinite(power):
         raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
-    self._solve(n_factors, partial(als_sweeps, reg=reg, power=power), n_sweep, tol, cbs, budget=2**15)
+    sweeps = partial(als_sweeps, reg=reg, power=power)
+    self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget)

@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/fit/38_bayes.ipynb #3a4659d7
-from collections import deque
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.frames import as_frame
@@ -22,41 +21,85 @@ from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import seeded
 
 # %% ../../nbs/fit/38_bayes.ipynb #6d948477
+def _time_effects(span):
+    "`TimeEffects` of what the `span`, a `SpanSampler`, has kept"
+    effects,precisions = (torch.stack(o) for o in zip(*span.draws))
+    return TimeEffects(span.seconds, span.keys, effects, (1/precisions).mean())
+
 def _posterior_mean(sampler):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
-    users,items,alpha,gamma,*spans = (torch.stack(o) for o in zip(*sampler.draws))
-    effects = [TimeEffects(o.seconds, o.keys, e, (1/precision).mean()) for o,e,precision in zip(sampler.spans, spans[::2], spans[1::2])]
-    res = PosteriorMean(users, items, (1/alpha).mean(0), (1/gamma).mean(0), model.y_range, float(model.mean), effects).to(users.device)
+    users,items,alpha,gamma = (torch.stack(o) for o in zip(*sampler.draws))
+    u_noise,i_noise = (1/alpha).mean(0),(1/gamma).mean(0)
+    effects = [_time_effects(o) for o in sampler.spans]
+    res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)
+    res.to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.fill_unknown()
     return res
 
+# %% ../../nbs/fit/38_bayes.ipynb #6786f1e9
 def _last_draw(model):
     "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
-    rows = [o[-1] for o in model.draws()]
+    users,items = (o[-1] for o in model.draws())
+    n_factors = users.shape[1]-1
     with seeded(0):
-        res = DotBias.from_classes(rows[0].shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
-    res.to(rows[0].device)
-    write_model(res, rows)
+        res = DotBias.from_classes(n_factors, model.classes, model.y_range, float(model.mean), clip=True)
+    res.to(users.device)
+    write_model(res, (users,items))
     return res
+
+# %% ../../nbs/fit/38_bayes.ipynb #c5c98eb9
+def _approach(model, ds, arith):
+    "Improve `model` by ALS, to begin near where the draws will be"
+    sweeps = als_sweeps(model, ds, arith, reg=1.3, power=.5)
+    for _ in range(5): next(sweeps)
+
+# %% ../../nbs/fit/38_bayes.ipynb #0b502307
+class _Sampling:
+    """A fit by a `Gibbs` sampler, which `kwargs` are for: of a model that `is_new` or goes on, after one that `had` as many draws, with
+    spans of `seconds` whose `effects` are known or not"""
+    def __init__(self, is_new, had, seconds, effects, **kwargs):
+        self.is_new,self.had,self.seconds,self.kwargs = is_new,had,seconds,kwargs
+        self.effects = {o.seconds: o for o in effects}
+
+    def sweeps(self, model, ds, arith):
+        "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
+        if self.is_new: _approach(model, ds, arith)
+        spans = [SpanSampler(ds.x, o, self.effects.get(o)) for o in self.seconds]
+        self.sampler = Gibbs(model, ds, arith, spans=spans, **self.kwargs)
+        return iter(self.sampler)
+
+    def finish(self, whole):
+        "The mean of the draws; `None` if there is none, or if a fit that isn't `whole` has fewer than there were before"
+        n,burn = len(self.sampler.draws),self.sampler.burn
+        if whole and not n:
+            warn(f'stopped after {self.sampler.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
+        if not n or (n<self.had and not whole): return None
+        return _posterior_mean(self.sampler)
 
 # %% ../../nbs/fit/38_bayes.ipynb #759e81ee
 class _Averaged(Callback):
-    "Validate the mean of the predictions of all draws after the first `burn` sweeps"
-    order,run_train,sampler = -5,False,None
-    def __init__(self): self.sums,self.count = {},0
+    "Validate the mean of the predictions of all draws of `sampling` after the first `burn` sweeps"
+    order,run_train = -5,False
+    def __init__(self, sampling):
+        self.sampling = sampling
+        self.sums,self.count = {},0  # of the scores of each batch, and how many draws are in them
+
     def before_validate(self):
-        if self.sampler.n<=self.sampler.burn: self.sums,self.count = {},0
+        sampler = self.sampling.sampler
+        if sampler.n<=sampler.burn: self.sums,self.count = {},0
         self.count += 1
+
     def _effects(self):
         "What the effects of the last draw add to the predictions"
         res = 0
-        for o in self.sampler.spans:
+        for o in self.sampling.sampler.spans:
             e = TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device)
-            at,known = e.find(self.x)
-            res = res + e.mean[at]*known
+            places,known = e.find(self.x)
+            res = res + e.mean[places]*known
         return res
+
     def after_pred(self):
         score = self.model.score_pairs(self.x)  # draws are averaged first, and cut off then
         self.sums[self.iter] = self.sums.get(self.iter, 0) + score + self._effects()
@@ -68,68 +111,86 @@ def _implicit(ds, k, sizes, most=30_000):
     if min(sizes)>most:
         raise ValueError("side='implicit' needs equations with an unknown for each user or each item, and "
                          f"{min(sizes)-1:,} are too many: leave it out")
-    codes = ds.codes[::-1] if k else ds.codes
-    codes = (codes[0]*sizes[1-k]+codes[1]).unique()
-    codes = torch.stack([codes//sizes[1-k], codes%sizes[1-k]])
-    counts = torch.bincount(codes[0], minlength=sizes[k])
-    return torch.sparse_coo_tensor(codes, counts[codes[0]].float().rsqrt(), (sizes[k],sizes[1-k]), is_coalesced=True, check_invariants=False)
+    n,n_other = sizes[k],sizes[1-k]
+    pairs = ds.codes[k]*n_other+ds.codes[1-k]
+    pairs = pairs.unique()  # each once, in the order of the rows
+    rows,cols = pairs//n_other,pairs%n_other
+    counts = torch.bincount(rows, minlength=n)
+    values = counts[rows].float().rsqrt()
+    places = torch.stack([rows, cols])
+    return torch.sparse_coo_tensor(places, values, (n,n_other), is_coalesced=True, check_invariants=False)
 
 # %% ../../nbs/fit/38_bayes.ipynb #30a14f09
 def _features(df, vocab, name, most=10_000):
-    "Sparse columns of the frame `df` for each code of `vocab`: numbers standardized, everything else as 0/1 columns, several in a text divided by '|'"
+    """Sparse columns of the frame `df` for each code of `vocab`: numbers standardized, everything else as 0/1 columns, several in a
+    text divided by '|'"""
     rows,cols,values,width = side_columns(df, vocab.labels, name, most)
-    at = torch.from_numpy(np.stack([rows+1, cols]))
-    return torch.sparse_coo_tensor(at, torch.from_numpy(values), (len(vocab),width), check_invariants=False).coalesce()
+    places = torch.from_numpy(np.stack([rows+1, cols]))  # row 0 is the unknown
+    values = torch.from_numpy(values)
+    return torch.sparse_coo_tensor(places, values, (len(vocab),width), check_invariants=False).coalesce()
 
 # %% ../../nbs/fit/38_bayes.ipynb #c29dd038
-def _side_columns(ds, side, k, width):
-    "What `side` says of users, or with `k=1` of items, as `Columns` for rows of `width` numbers; `None` if it says nothing"
-    name = ds.cat_names[k]
-    sizes = [len(v) for v in ds.classes.values()]
-    parts = []
-    for o in side if isinstance(side, (list,tuple)) else [] if side is None else [side]:
-        if not isinstance(o, str):
-            o = as_frame(o, "side, where it is not 'implicit',")
-            if not any(n in (*o, o.index.name) for n in ds.cat_names):
-                raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as '
-                                 'its index')
-            if name in (*o, o.index.name):
-                parts.append(_features(o, ds.classes[name], name).to(ds.x.device)/2)
-        elif o=='implicit': parts.append(_implicit(ds, k, sizes))
-        else:
+def _columns_of(ds, o, k):
+    "What `o`, one of what `side` lists, says of users, or with `k=1` of items, as sparse columns; `None` if nothing"
+    if isinstance(o, str):
+        if o!='implicit':
             raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
-    return Columns(torch.cat(parts, 1), width) if parts else None
+        return _implicit(ds, k, [len(v) for v in ds.classes.values()])
+    df = as_frame(o, "side, where it is not 'implicit',")
+    names = (*df, df.index.name)
+    if not any(n in names for n in ds.cat_names):
+        raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
+    name = ds.cat_names[k]
+    if name not in names: return None
+    columns = _features(df, ds.classes[name], name)
+    return columns.to(ds.x.device)/2  # a priori, what a frame says varies a quarter as much
+
+def _side_columns(ds, side, width):
+    "What `side` says of users and of items, as `Columns` for rows of `width` numbers each; `None` if it says nothing"
+    if side is None: return None,None
+    sides = side if isinstance(side, (list,tuple)) else [side]
+    res = []
+    for k in (0,1):
+        found = [_columns_of(ds, o, k) for o in sides]
+        found = [o for o in found if o is not None]
+        res.append(Columns(torch.cat(found, 1), width) if found else None)
+    return res
 
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
+def _as_seconds(span):
+    "The `span` of time, such as '1D', in seconds"
+    try: res = int(pd.Timedelta(span).total_seconds())
+    except ValueError:
+        raise ValueError(f"time={span!r} is no span of time such as '1D', '1h' or '10min'") from None
+    if res<1: raise ValueError(f'time={span!r} must be a second or more')
+    return res
+
 def _spans(ds, time):
     "The spans `time` in seconds"
     if time is not None and ds.time_name is None:
         raise ValueError(f"time={time!r} needs to know when the ratings were given: name that column in "
                          "RecDataLoaders, as in from_df(..., time_name='timestamp')")
-    res = []
-    for o in L(time):
-        try: res.append(int(pd.Timedelta(o).total_seconds()))
-        except ValueError:
-            raise ValueError(f"time={o!r} is no span of time such as '1D', '1h' or '10min'") from None
-        if res[-1]<1: raise ValueError(f'time={o!r} must be a second or more')
-    return res
+    return [_as_seconds(o) for o in L(time)]
 
 # %% ../../nbs/fit/38_bayes.ipynb #be116a4c
 def _is_posterior(model, n_factors):
     "Is this the mean of draws of `n_factors` each?"
     return isinstance(model, PosteriorMean) and model.u_weight.embedding_dim==model.n_draws*n_factors
 
-def _check_sampling(n_sweep, burn, n_draws):
-    for k,o in dict(burn=burn, n_draws=n_draws).items():
-        if not is_whole(o): raise ValueError(f'{k}={o!r} must be a whole number')
+def _check_sampling(learn, n_factors, n_sweep, burn, n_draws):
+    "Refuse draws that can't be kept, or for which there is no room"
+    for name,o in (('burn',burn),('n_draws',n_draws)):
+        if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
     if not 0<=burn<n_sweep:
         raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
+    _need_room(learn, n_factors, int(min(n_draws, n_sweep-burn)))
 
 def _need_room(learn, n_factors, n_draws):
     "Refuse more draws than there is room for, one by one, together, and in the model that they become"
-    n = 4*n_draws*(int(n_factors)+1)*sum(map(len, learn.dls.classes.values()))
-    need_memory(3*n, exact_device(learn.dls.device), f'{n_draws:,} draws',
+    n_rows = sum(map(len, learn.dls.classes.values()))
+    n_bytes = 4*n_draws*(int(n_factors)+1)*n_rows
+    need_memory(3*n_bytes, exact_device(learn.dls.device), f'{n_draws:,} draws',
                 'pass fewer n_draws or n_factors, or free memory there')
 
 # %% ../../nbs/fit/38_bayes.ipynb #ed822030
@@ -139,7 +200,7 @@ def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
     n_sweep:int=100, # Sweeps over users and items
     side=None, # What the factors may follow from: 'implicit', frames with the column of users or items, or a list of these
-    time=None, # Span, such as '1D', in which all ratings of a user may be higher or lower, or a list of these; needs `time_name` in the `RecDataLoaders`
+    time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
     n_draws:int=100, # Keep as many draws, at most
     cbs=None # Callbacks
@@ -150,24 +211,11 @@ def fit_bayes(self:RecLearner,
     check_solver(self, n_factors, n_sweep)
     had = self.model.n_draws if _is_posterior(self.model, n_factors) else 0
     burn = ifnone(burn, 0 if had else n_sweep//10)
-    _check_sampling(n_sweep, burn, n_draws)
-    _need_room(self, n_factors, int(min(n_draws, n_sweep-burn)))
-    averaged = _Averaged()
+    _check_sampling(self, n_factors, n_sweep, burn, n_draws)
     seconds = _spans(self.dls.train_ds, time)
-    ds = solver_data(self)
+    columns = _side_columns(solver_data(self), side, n_factors+1)
     start = _last_draw(self.model) if had else self.model
-    fresh = not can_go_on(start, n_factors)
-    columns = [_side_columns(ds, side, k, n_factors+1) for k in (0,1)]
-    last = {o.seconds: o for o in getattr(self.model, 'time_effects', [])}
-    def sweeps(model, ds, arith):
-        if fresh:
-            deque(itertools.islice(als_sweeps(model, ds, arith, 1.3, .5), 5), 0)  # near where the draws will be
-        spans = [SpanSampler(ds.x, o, last.get(o)) for o in seconds]
-        averaged.sampler = s = Gibbs(model, ds, arith, columns, burn, n_draws, n_sweep, spans)
-        return iter(s)
-    def finish(whole):
-        s = averaged.sampler
-        if whole and not s.draws:
-            warn(f'stopped after {s.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
-        return _posterior_mean(s) if s.draws and (whole or len(s.draws)>=had) else None
-    self._solve(n_factors, sweeps, n_sweep, None, [averaged, *L(cbs)], start=start, finish=finish)
+    sampling = _Sampling(not can_go_on(start, n_factors), had, seconds, getattr(self.model, 'time_effects', []),
+                         columns=columns, burn=burn, n_draws=n_draws, n_sweep=n_sweep)
+    cbs = [_Averaged(sampling), *L(cbs)]
+    self._solve(n_factors, sampling.sweeps, n_sweep, None, cbs, start=start, finish=sampling.finish)

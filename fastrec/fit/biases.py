@@ -11,39 +11,82 @@ from fastai.tabular.all import *
 from .training import RecLearner
 from .equations import sum_by_code
 
+# %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
+def _centered(y):
+    "`y` less its mean, and the mean"
+    mean = y.mean()
+    return y-mean,mean
+
+def _counts_and_sums(codes, y, n):
+    "How many ratings `y` each code below `n` has, and their sum"
+    counts = torch.bincount(codes, minlength=n)
+    return counts.double(),sum_by_code(codes, y, n)
+
+def _sum_other(b, other, codes, n, memory):
+    "Sum over the ratings of each code below `n` of the biases `b` of the `other` side's codes"
+    looked_up = torch.index_select(b, 0, other, out=memory)
+    return sum_by_code(codes, looked_up, n)
+
+# %% ../../nbs/fit/35_biases.ipynb #c3bc9060
+def _best(s, n, alpha, c, lam):
+    "The best biases, with the sums `c` of the other side's; 0 for who has no ratings"
+    return ((s-n*alpha-c)/(n+lam)).where(n>0, 0.)
+
+def _added_error(s, n, alpha, b):
+    "What the biases `b` of one side add to the squared error"
+    return (n*b+2*alpha*n-2*s)@b
+
+def _write_biases(model, mean, b_u, b_i):
+    model.u_bias.weight.data[:,0] = b_u
+    model.i_bias.weight.data[:,0] = b_i
+    model.mean.fill_(mean)
+
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
 def _bias_sweeps(model, ds, arith, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
-    codes = [c.contiguous() for c in ds.x[:,:2].T]
-    y = ds.y.double()
-    mean = y.mean()
-    n_all = len(y)
-    y = y-mean
-    n = [torch.bincount(c, minlength=len(e.weight)).double() for c,(_,e) in zip(codes, model.tables)]
-    sums = [sum_by_code(c, y, len(o)) for c,o in zip(codes, n)]
-    b = [torch.zeros_like(o) for o in n]
-    total,looked_up = y@y,torch.empty_like(y)  # fresh memory for every sweep would take longer than the arithmetic
-    lam = [1.,1.] if reg is None else reg
-    noise = total/n_all
+    u,i = (o.contiguous() for o in ds.x[:,:2].T)
+    y,mean = _centered(ds.y.double())
+    n = len(y)
+    n_u,s_u = _counts_and_sums(u, y, len(model.u_bias.weight))
+    n_i,s_i = _counts_and_sums(i, y, len(model.i_bias.weight))
+    b_u,b_i = torch.zeros_like(n_u),torch.zeros_like(n_i)
+    lam_u,lam_i = (1.,1.) if reg is None else reg
+    squares = y@y
+    noise = squares/n
+    memory = torch.empty_like(y)  # to allocate it for every sweep would take longer than the arithmetic
     while True:
-        alpha = -sum(o@c for o,c in zip(n, b))/n_all
-        for k in (0,1):
-            cross = sum_by_code(codes[k], torch.index_select(b[1-k], 0, codes[1-k], out=looked_up), len(n[k]))
-            b[k] = ((sums[k]-n[k]*alpha-cross)/(n[k]+lam[k])).where(n[k]>0, 0.)
-        sse = total + n_all*alpha**2 + 2*b[1]@cross + sum((o*c+2*alpha*o-2*s)@c for o,c,s in zip(n, b, sums))
-        sse = sse.clamp(min=0)  # rounding
-        for e,c in zip((model.u_bias,model.i_bias), b): e.weight.data[:,0] = c
-        model.mean.fill_(mean+alpha)
-        yield sse/n_all
-        if reg is None: lam,noise = _estimated(n, b, lam, noise, sse)
+        alpha = -(n_u@b_u+n_i@b_i)/n
+        c_u = _sum_other(b_i, i, u, len(n_u), memory)
+        b_u = _best(s_u, n_u, alpha, c_u, lam_u)
+        c_i = _sum_other(b_u, u, i, len(n_i), memory)
+        b_i = _best(s_i, n_i, alpha, c_i, lam_i)
+        added = _added_error(s_u, n_u, alpha, b_u)+_added_error(s_i, n_i, alpha, b_i)
+        sse = squares + n*alpha**2 + 2*b_i@c_i + added
+        sse = sse.clamp(min=0)  # rounding may leave less
+        _write_biases(model, mean+alpha, b_u, b_i)
+        yield sse/n
+        if reg is None:
+            lam_u,lam_i,noise = _estimated((n_u,n_i), (b_u,b_i), (lam_u,lam_i), noise, sse)
 
 # %% ../../nbs/fit/35_biases.ipynb #7e5c90e5
+_least = 1e-9  # variance, so that nothing is divided by 0
+
+def _scatter(b, v, n):
+    "$\\tau^2$ of the biases `b`, known up to variances `v`, of those who have ratings"
+    rated = n>0
+    total = (b**2+v).where(rated, 0.).sum()
+    return (total/rated.sum()).clamp(min=_least)
+
 def _estimated(n, b, lam, noise, sse):
-    "Noise over bias variance of both sides, and the noise, from their expectations, each bias taken for independent of the others"
-    var = [noise/(o+l) for o,l in zip(n, lam)]
-    noise = ((sse+sum(o@v for o,v in zip(n, var)))/n[0].sum()).clamp(min=1e-9)
-    rated = [o>0 for o in n]
-    return [noise/((c**2+v).where(o, 0.).sum()/o.sum()).clamp(min=1e-9) for o,c,v in zip(rated, b, var)],noise
+    "$\\lambda_u$, $\\lambda_i$ and $\\sigma^2$ by one step of EM; `n`, `b` and `lam` are those of users and items"
+    (n_u,n_i),(b_u,b_i),(lam_u,lam_i) = n,b,lam
+    v_u = noise/(n_u+lam_u)
+    v_i = noise/(n_i+lam_i)
+    noise = (sse + (n_u@v_u+n_i@v_i))/n_u.sum()
+    noise = noise.clamp(min=_least)
+    lam_u = noise/_scatter(b_u, v_u, n_u)
+    lam_i = noise/_scatter(b_i, v_i, n_i)
+    return lam_u,lam_i,noise
 
 # %% ../../nbs/fit/35_biases.ipynb #76c05980
 @patch

@@ -15,103 +15,154 @@ def sum_by_code(codes, values, n):
     "Sum of the `values` of each code below `n`, as by `bincount`, which makes the host wait for a GPU"
     return values.new_zeros(n).index_add_(0, codes, values)
 
-# %% ../../nbs/fit/40_equations.ipynb #cf852ec9
-def _fair(costs, part, n):
-    "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
-    load = [0]*n
-    mine = set()
-    for cost,j in sorted(((c,j) for j,c in enumerate(costs)), reverse=True):
-        least = load.index(min(load))
-        load[least] += cost
-        if least==part: mine.add(j)
-    return mine
+def eye_like(t, n):
+    "The identity of `n` rows, of the dtype and on the device of `t`"
+    return torch.eye(n, dtype=t.dtype, device=t.device)
+
+# %% ../../nbs/fit/40_equations.ipynb #04d1fbc6
+cpu_budget = 2**18  # ratings of a block: what is computed with them stays in a processor's cache
+gpu_budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
+
+def budget_on(device, budget):
+    "How many ratings a block may have on `device`; `budget` is for a CPU"
+    return budget if device.type=='cpu' else gpu_budget
 
 # %% ../../nbs/fit/40_equations.ipynb #5871cfbe
 def cut(lengths, budget):
     "Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most"
-    i = int(np.searchsorted(lengths, 1))
-    while i<len(lengths):
-        longest = max(int(lengths[i]*1.3)+1, 4)
-        j = min(int(np.searchsorted(lengths, longest, side='right')), i+max(1, budget//longest))
-        yield slice(i, j)
-        i = j
+    start = int(np.searchsorted(lengths, 1))  # what has no ratings has no equations
+    while start<len(lengths):
+        longest = max(int(lengths[start]*1.3)+1, 4)  # less than a third of padding, but for the shortest
+        after_longest = int(np.searchsorted(lengths, longest, side='right'))
+        stop = min(after_longest, start+max(1, budget//longest))
+        yield slice(start, stop)
+        start = stop
+
+# %% ../../nbs/fit/40_equations.ipynb #d95aa6e5
+def _fair_share(costs, part, n):
+    "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
+    load = [0]*n
+    share = set()
+    for cost,job in sorted(zip(costs, range(len(costs))), reverse=True):
+        idlest = load.index(min(load))
+        load[idlest] += cost
+        if idlest==part: share.add(job)
+    return share
 
 # %% ../../nbs/fit/40_equations.ipynb #832669a8
 class Equations:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
-    def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=2**18):
+    def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=cpu_budget):
         self.part,self.n,self.rows = part,n,rows
         self.counts = torch.bincount(rows, minlength=n)
         self.order = rows.argsort(stable=True)
         self.starts = self.counts.cumsum(0)-self.counts
-        ids = self.counts.argsort(stable=True)
-        cols = cols[self.order]
-        lengths = self.counts[ids].cpu().numpy()
-        if rows.device.type!='cpu':
-            budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
-        cuts = list(cut(lengths, budget))
-        mine = _fair([(o.stop-o.start)*(int(lengths[o.stop-1])+32) for o in cuts], *part)
-        self.blocks = []
-        for j,o in enumerate(cuts):
-            longest = int(lengths[o.stop-1])
-            there,at = self._slots(ids[o], longest)
-            self.blocks.append((ids[o],longest,torch.where(there, cols[at], n_other) if j in mine else None,None))
+        budget = budget_on(rows.device, budget)
+        self.blocks = self._cut_blocks(cols[self.order], n_other, budget)
         self.take(y)
-
-    def _slots(self, ids, longest):
-        "For each of the rows `ids` as many places in `order` as the `longest` needs, and whether they are its own"
-        k = torch.arange(longest, device=ids.device)
-        return k<self.counts[ids][:,None],(self.starts[ids][:,None]+k).clamp(max=len(self.order)-1)
 
     def take(self, y):
         "Go on with other ratings of the same rows and columns"
-        self.squares,y = sum_by_code(self.rows, y*y, self.n),y[self.order]
-        def padded(*block):
-            there,at = self._slots(*block)
-            return torch.where(there, y[at], 0.)
-        self.blocks = [(ids,longest,cols,None if cols is None else padded(ids, longest)) for ids,longest,cols,_ in self.blocks]
+        self.squares = sum_by_code(self.rows, y*y, self.n)
+        y = y[self.order]
+        self.ys = []
+        for ids,longest,cols in self.blocks:
+            self.ys.append(None if cols is None else self._padded(y, ids, longest, 0.))
 
-    def equations(self, design, weight=None):
-        "For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves"
-        if weight is not None:
-            design = design*weight.sqrt()[:,None]
-            root = torch.cat([weight.sqrt(), weight[:1]])
-        design = torch.cat([design, torch.zeros_like(design[:1])])
-        for ids,_,at,y in self.blocks:
-            if at is None:
-                yield ids,None,None
-                continue
-            z = design.index_select(0, at.flatten()).view(*at.shape, -1)
-            if weight is not None: y = y*root[at]
-            yield ids,torch.bmm(z.mT, z),torch.bmm(z.mT, y[...,None])[...,0]
+# %% ../../nbs/fit/40_equations.ipynb #529c33a5
+@patch
+def _padded(self:Equations, values, ids, longest, padding):
+    "The `values`, which stand in `order`, of each of the rows `ids`, with `padding` up to the `longest`"
+    k = torch.arange(longest, device=ids.device)
+    is_own = k<self.counts[ids][:,None]
+    places = self.starts[ids][:,None]+k
+    places = places.clamp(max=len(values)-1)
+    return torch.where(is_own, values[places], padding)
+
+# %% ../../nbs/fit/40_equations.ipynb #bada4b22
+_cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
+
+@patch
+def _cut_blocks(self:Equations, cols, n_other, budget):
+    "Codes of the rows of each block, ratings of the longest and columns of each; `None` in place of those that another process solves"
+    by_length = self.counts.argsort(stable=True)
+    lengths = self.counts[by_length].cpu().numpy()
+    cuts = list(cut(lengths, budget))
+    longest = [int(lengths[o.stop-1]) for o in cuts]
+    costs = [(o.stop-o.start)*(k+_cost_of_row) for o,k in zip(cuts, longest)]
+    share = _fair_share(costs, *self.part)
+    res = []
+    for job,(rows,k) in enumerate(zip(cuts, longest)):
+        ids = by_length[rows]
+        own = self._padded(cols, ids, k, n_other) if job in share else None  # padding is the row after the last
+        res.append((ids,k,own))
+    return res
+
+# %% ../../nbs/fit/40_equations.ipynb #48fad872
+@patch
+def equations(self:Equations, design, weight=None):
+    """For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of
+    `weight`, (n_other,), if given; `None` for blocks that another process solves"""
+    if weight is not None:
+        root = weight.sqrt()
+        design = design*root[:,None]
+        root = torch.cat([root, weight[:1]])  # padding has y=0, whatever its weight
+    design = torch.cat([design, torch.zeros_like(design[:1])])  # what padding points to
+    for (ids,_,cols),y in zip(self.blocks, self.ys):
+        if cols is None:
+            yield ids,None,None
+            continue
+        z = design.index_select(0, cols.flatten()).view(*cols.shape, -1)
+        if weight is not None: y = y*root[cols]
+        zz = torch.bmm(z.mT, z)
+        zy = torch.bmm(z.mT, y[...,None])
+        yield ids,zz,zy[...,0]
 
 # %% ../../nbs/fit/40_equations.ipynb #f334d867
 def design_rows(rows):
     "$[q_i, 1, b_i]$ of each of the other side's `rows`, (n,k+1)"
-    return torch.cat([rows[:,:-1], torch.ones_like(rows[:,:1]), rows[:,-1:]], 1)
+    factors,biases = rows[:,:-1],rows[:,-1:]
+    return torch.cat([factors, torch.ones_like(biases), biases], 1)
+
+# %% ../../nbs/fit/40_equations.ipynb #f5da8ebe
+def upper_solve(chol, b):
+    "$L^{-\\top}b$, for lower factors $L$"
+    return torch.linalg.solve_triangular(chol.mT, b, upper=True)
+
+def _solve_rows(a, c, noise, arith):
+    "$L^{-\\top}(L^{-1}c+\\varepsilon)$, for matrices $LL^\\top$ `a`, (m,d,d), and their `c`, (m,d)"
+    chol = arith.cholesky(a)
+    half = torch.linalg.solve_triangular(chol, c[...,None], upper=False)
+    return upper_solve(chol, half+noise)[...,0]
+
+def _errors(zz, zy, w):
+    "The squared errors of the rows `w` less the squares of their ratings, $v^\\top Z^\\top Zv-2v^\\top Z^\\top y$ with $v=[w,1]$"
+    v = torch.cat([w, torch.ones_like(w[:,:1])], 1)
+    zzv = torch.bmm(zz, v[...,None])[...,0]
+    return (v*(zzv - 2*zy)).sum(1)
 
 # %% ../../nbs/fit/40_equations.ipynb #f64ded81
 def solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, errors=False):
     """The rows of `side` given those of the `other`, (n,k+1), and, with `errors`, the squared error of each.
 
-    `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of each row, `weight` of each
-    of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the mean of. Let `arith.check()` follow"""
-    k = other.shape[1]
-    design = design_rows(other)
-    res = other.new_zeros(side.n, k)
+    `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of
+    each row, `weight` of each of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the
+    mean of. Let `arith.check()` follow"""
+    d = other.shape[1]
+    res = other.new_zeros(side.n, d)
     sse = torch.zeros_like(side.squares)
-    for ids,zz,zy in side.equations(design, weight):
-        noise = arith.randn(len(ids), k, 1) if draw else 0.  # the same in each process
+    for ids,zz,zy in side.equations(design_rows(other), weight):
+        noise = arith.randn(len(ids), d, 1) if draw else 0.  # the same in each process
         if zz is None: continue
-        a,b = zz[:,:k,:k],zy[:,:k]-zz[:,:k,k]
-        if alpha is not None: a,b = a*alpha[ids][:,None,None],b*alpha[ids][:,None]
+        a = zz[:,:d,:d]
+        c = zy[:,:d]-zz[:,:d,d]
+        if alpha is not None:
+            a = a*alpha[ids][:,None,None]
+            c = c*alpha[ids][:,None]
         precision,shift = prior(ids)
-        chol = arith.cholesky(a+precision)
-        half = torch.linalg.solve_triangular(chol, (b+shift)[...,None], upper=False)
-        w = torch.linalg.solve_triangular(chol.mT, half+noise, upper=True)[...,0]
+        w = _solve_rows(a+precision, c+shift, noise, arith)
         res[ids] = w
-        if errors:
-            w = torch.cat([w, torch.ones_like(w[:,:1])], 1)
-            sse[ids] += (w*(torch.bmm(zz, w[...,None])[...,0] - 2*zy)).sum(1)
-    add_up(side.part, *[res, sse][:1+errors])
+        if errors: sse[ids] += _errors(zz, zy, w)
+    add_up(side.part, res)
+    if errors: add_up(side.part, sse)
     return res,(side.squares+sse).clamp(min=0)

@@ -10,159 +10,240 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.posterior import TimeEffects
 from .als import both_sides,read_model,write_model
-from .equations import design_rows,solve_side,sum_by_code
+from .equations import design_rows,eye_like,solve_side,sum_by_code,upper_solve
 
 # %% ../../nbs/fit/39_gibbs.ipynb #a1420103
-def _upper_solve(chol, b): return torch.linalg.solve_triangular(chol.mT, b, upper=True)
+def _draw_normal(chol, n, arith):
+    "`n` draws from the normal around 0 whose precision has the factor `chol`, (k,k)"
+    return upper_solve(chol, arith.randn(len(chol), n)).T
 
+def _draw_wishart(v, freedom, arith):
+    "A draw from the Wishart distribution of scale `v`, (k,k), with as many degrees of `freedom`"
+    k = len(v)
+    a = arith.randn(k, k).tril(-1)
+    freedoms = freedom-torch.arange(k, device=v.device, dtype=v.dtype)
+    chi_squared = arith.gamma(freedoms/2, .5)
+    a.diagonal().copy_(chi_squared.sqrt())
+    half = arith.cholesky(v)@a
+    return half@half.T
+
+# %% ../../nbs/fit/39_gibbs.ipynb #78256481
 def _draw_prior(rows, arith, beta0=2.):
     "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
     n,k = rows.shape
     mean = rows.mean(0)
-    eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     scatter = (rows-mean).T@(rows-mean)
-    w = arith.inv(eye + scatter + beta0*n/(beta0+n)*torch.outer(mean, mean))
-    a = arith.randn(k, k).tril(-1)
-    freedom = k+n-torch.arange(k, device=rows.device, dtype=rows.dtype)
-    a.diagonal().copy_(arith.gamma(freedom/2, .5).sqrt())  # a chi-squared
-    half = arith.cholesky(w)@a
-    precision = half@half.T
-    return n*mean/(beta0+n) + _upper_solve(arith.cholesky((beta0+n)*precision), arith.randn(k, 1))[:,0],precision
+    shrinkage = beta0*n/(beta0+n)*torch.outer(mean, mean)
+    v = arith.inv(eye_like(rows, k)+scatter+shrinkage)
+    precision = _draw_wishart(v, k+n, arith)
+    chol = arith.cholesky((beta0+n)*precision)
+    noise = _draw_normal(chol, 1, arith)[0]
+    return n*mean/(beta0+n)+noise,precision
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6c234eab
-with warnings.catch_warnings():  # PyTorch says once in a process that these matrices are a beta; here, for a thread would change others' filters
+# PyTorch says once in a process that these matrices are a beta; here, for a thread would change others' filters
+with warnings.catch_warnings():
     warnings.filterwarnings('ignore', 'Sparse CSR')
     torch.zeros(1, 1, device='cpu').to_sparse_csr()
 
 # %% ../../nbs/fit/39_gibbs.ipynb #28e8e458
 class Columns:
-    "Prior means of a side's rows from the sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
+    "Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
     def __init__(self, x, k, lam=1.):
         n,d = x.shape
         self.x = x.to_sparse_csr()
         self.xt = x.T.to_sparse_csr()
-        self.lam,self.few = lam,d<=n
-        self.beta,self.mean = (torch.zeros(o, k, dtype=x.dtype, device=x.device) for o in (d,n))
-        self.gram = self._gram(min(n, d))
+        self.lam = lam
+        self.in_columns = d<=n  # solve with an unknown for each column, or for each row?
+        zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
+        self.beta = zeros(d, k)
+        self.mean = zeros(n, k)
+        self.gram = self._gram()
         self._factorize()
 
-    def _gram(self, n, step=1024):
-        "$X^\\top X$, or, where there are fewer rows, $XX^\\top$"
-        a,b = (self.x,self.xt) if self.few else (self.xt,self.x)
-        eye = torch.eye(n, dtype=a.dtype, device=a.device)
-        return torch.cat([b@(a@o.T) for o in eye.split(step)], 1)
+    def _gram(self, step=1024):
+        "$X^\\top X$ or $XX^\\top$, whichever is smaller, `step` of its columns at a time"
+        a,at = self.x,self.xt
+        if not self.in_columns: a,at = at,a
+        steps = eye_like(a, a.shape[1]).split(step)
+        return torch.cat([at@(a@o.T) for o in steps], 1)
 
     def _factorize(self, cholesky=torch.linalg.cholesky):
-        eye = torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
-        self.chol = cholesky(self.gram + self.lam*eye)
+        eye = eye_like(self.gram, len(self.gram))
+        self.chol = cholesky(self.gram+self.lam*eye)
 
-    def draw(self, rows, mean, precision, arith):
-        "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
-        chol = arith.cholesky(precision)
-        noise = lambda n: _upper_solve(chol, arith.randn(rows.shape[1], n)).T
-        b = self.xt@(rows-mean+noise(len(rows))) + self.lam**.5*noise(len(self.beta))
-        self.beta = torch.cholesky_solve(b, self.chol) if self.few else (b - self.xt@torch.cholesky_solve(self.x@b, self.chol))/self.lam
-        self.mean = self.x@self.beta
+# %% ../../nbs/fit/39_gibbs.ipynb #1cbbd5b2
+@patch
+def draw(self:Columns, rows, mean, precision, arith):
+    "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
+    chol = arith.cholesky(precision)
+    e1 = _draw_normal(chol, len(rows), arith)
+    e2 = _draw_normal(chol, len(self.beta), arith)
+    b = self.xt@(rows-mean+e1) + self.lam**.5*e2
+    if self.in_columns: self.beta = torch.cholesky_solve(b, self.chol)
+    else:
+        by_row = torch.cholesky_solve(self.x@b, self.chol)
+        self.beta = (b-self.xt@by_row)/self.lam
+    self.mean = self.x@self.beta
 
-    def draw_lam(self, precision, arith):
-        rate = 1+((self.beta@precision)*self.beta).sum()/2
-        self.lam = arith.gamma(torch.full_like(rate, 1+self.beta.numel()/2), rate)
-        self._factorize(arith.cholesky)
+@patch
+def draw_lam(self:Columns, precision, arith):
+    "Draw the precision of the coefficients"
+    shape = 1+self.beta.numel()/2
+    trace = ((self.beta@precision)*self.beta).sum()
+    rate = 1+trace/2
+    self.lam = arith.gamma(torch.full_like(rate, shape), rate)
+    self._factorize(arith.cholesky)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ef4f8298
 class SpanSampler:
-    "A sampler of how much higher each user rates in each span of `seconds` in the codes `x`, from the last draw of the `TimeEffects` `before` on"
+    "A sampler of how much higher each user in the codes `x` rates in each span of `seconds`, from the last draw of `TimeEffects` `before`"
     def __init__(self, x, seconds, before=None):
-        self.seconds = seconds
-        self.keys,self.codes = TimeEffects.key(x, seconds).unique(return_inverse=True)
-        self.effects = torch.zeros(len(self.keys), dtype=torch.float32, device=x.device)
-        self.precision = torch.tensor(10., dtype=torch.float32, device=x.device)
+        self.seconds,self.draws = seconds,[]
+        keys = TimeEffects.key(x, seconds)
+        self.keys,self.codes = keys.unique(return_inverse=True)
+        kind = dict(dtype=torch.float32, device=x.device)
+        self.effects = torch.zeros(len(self.keys), **kind)
+        self.precision = torch.tensor(10., **kind)  # to begin with: a third of a star
         if before is None: return
-        at,known = before.find_keys(self.keys.to(before.keys.device))
-        self.effects = torch.where(known, before.effects[-1][at], 0.).to(x.device)
+        places,known = before.find_keys(self.keys.to(before.keys.device))
+        last = before.effects[-1][places]
+        self.effects = torch.where(known, last, 0.).to(x.device)
 
     def of_ratings(self): return self.effects[self.codes]
+    def keep(self): self.draws.append((self.effects,self.precision))
 
-    def draw(self, left, alpha, arith):
-        "Draw the effects given what is `left` of the ratings, and its precision `alpha`, (n,) each"
+    def draw(self, y, alpha, arith):
+        "Draw the effects given what is left of the ratings, `y`, and its precision `alpha`, (n,) each"
         n = len(self.keys)
-        precision = sum_by_code(self.codes, alpha, n) + self.precision
-        self.effects = sum_by_code(self.codes, alpha*left, n)/precision + arith.randn(n)/precision.sqrt()
-        rate = .05+self.effects.square().sum()/2
+        precision = sum_by_code(self.codes, alpha, n)+self.precision
+        mean = sum_by_code(self.codes, alpha*y, n)/precision
+        self.effects = mean+arith.randn(n)/precision.sqrt()
+        rate = .05+self.effects.square().sum()/2  # .05: the rate of the prior
         self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ce19a134
+def _dots(p, q, u, i):
+    "Products of the rows `u` of `p` and the rows `i` of `q`"
+    products = p.index_select(0, u)
+    products.mul_(q.index_select(0, i))
+    return products.sum(1)
+
 def _scores(rows, u, i):
     "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1), in steps that suit a processor's cache"
     step = 2**14 if u.device.type=='cpu' else 2**22
-    p = torch.cat([rows[0], torch.ones_like(rows[0][:,:1])], 1)
-    q = design_rows(rows[1])
-    return torch.cat([p.index_select(0, a).mul_(q.index_select(0, b)).sum(1) for a,b in zip(u.split(step), i.split(step))])
+    p,q = rows
+    ones = torch.ones_like(p[:,:1])
+    p = torch.cat([p, ones], 1)  # [p,b_u,1] beside [q,1,b_i]
+    q = design_rows(q)
+    steps = zip(u.split(step), i.split(step))
+    return torch.cat([_dots(p, q, a, b) for a,b in steps])
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
 class Gibbs:
-    "A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean squared error of the draw"
+    """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean
+    squared error of the draw"""
     shape = 50.  # of the Gamma that the precisions of users and of items come from
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=()):
-        self.model,self.arith,self.columns,self.burn,self.spans = model,arith,columns,burn,spans
-        self.codes,self.y = ds.codes,ds.y-model.mean
-        self.sides = both_sides(model, ds)
+        self.model,self.arith,self.burn = model,arith,burn
+        self.columns,self.spans = columns,spans
+        self.codes = ds.codes
+        self.y = ds.y-model.mean
+        self.sides = both_sides(model, ds, self.y)
         self.rows = read_model(model)
-        self.n,self.draws = 0,[]
         self.precisions = [torch.ones_like(o.squares) for o in self.sides]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
+        self.n,self.draws = 0,[]
         self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
 
-    def __iter__(self):
-        while True:
-            for k in (0,1): self._half(k)
-            self.arith.check()
-            left = self._draw_spans()
-            self._draw_precisions(left.square())
-            write_model(self.model, self.rows)
-            self.n += 1
-            late = self.n-self.burn
-            if late>0 and int(late*self.share+1e-9)>int((late-1)*self.share+1e-9):
-                self._keep()
-            yield left.double().square().mean()
+# %% ../../nbs/fit/39_gibbs.ipynb #6248c4d1
+@patch
+def _draw_side_prior(self:Gibbs, k):
+    "Draw the prior of side `k`: the mean of each row, and the precision of all"
+    rows,columns = self.rows[k],self.columns[k]
+    if columns is None:
+        mean,precision = _draw_prior(rows[1:], self.arith)  # row 0 is the unknown
+        return mean.repeat(len(rows), 1),precision
+    rest = rows-columns.mean
+    mean,precision = _draw_prior(rest[1:], self.arith)
+    columns.draw(rows, mean, precision, self.arith)
+    is_time = self.n%5==4  # seldom, for the factorization takes long
+    if self.n<self.burn and is_time: columns.draw_lam(precision, self.arith)
+    return mean+columns.mean,precision
 
-    def _half(self, k):
-        "Draw the rows of side `k` and their prior"
-        rows,col,side,arith,unrated = self.rows[k],self.columns[k],self.sides[k],self.arith,self.unrated[k]
-        mean,precision = _draw_prior((rows-(col.mean if col else 0))[1:], arith)
-        if col:
-            col.draw(rows, mean, precision, arith)
-            if self.n<self.burn and self.n%5==4: col.draw_lam(precision, arith)
-        prior_mean = mean + (col.mean if col else torch.zeros_like(rows))
-        by_prior = prior_mean@precision
-        def prior(ids): return precision,by_prior[ids]
-        self.rows[k],_ = solve_side(side, self.rows[1-k], prior, arith, self.precisions[k], self.precisions[1-k], draw=True)
-        noise = arith.randn(rows.shape[1], len(unrated))
-        self.rows[k][unrated] = prior_mean[unrated] + _upper_solve(arith.cholesky(precision), noise).T
+# %% ../../nbs/fit/39_gibbs.ipynb #2d5b55a4
+@patch
+def _draw_rows(self:Gibbs, k):
+    "Draw the prior and the rows of side `k`"
+    means,precision = self._draw_side_prior(k)
+    shifts = means@precision
+    def prior(ids): return precision,shifts[ids]
+    side,other = self.sides[k],self.rows[1-k]
+    alpha,weight = self.precisions[k],self.precisions[1-k]
+    rows,_ = solve_side(side, other, prior, self.arith, alpha, weight, draw=True)
+    unrated = self.unrated[k]  # they have no equations, and come from the prior
+    chol = self.arith.cholesky(precision)
+    rows[unrated] = means[unrated]+_draw_normal(chol, len(unrated), self.arith)
+    self.rows[k] = rows
 
-    def _draw_spans(self):
-        "Draw the effects of the spans, take them off the ratings that the sides see, and return what is left of these"
-        u,i = self.codes
-        left = self.y-_scores(self.rows, u, i)
-        if not self.spans: return left
-        precision = self.precisions[0][u]*self.precisions[1][i]
-        total = sum(o.of_ratings() for o in self.spans)
-        for o in self.spans:
-            total = total-o.of_ratings()
-            o.draw(left-total, precision, self.arith)
-            total = total+o.of_ratings()
-        for side in self.sides: side.take(self.y-total)
-        return left-total
+# %% ../../nbs/fit/39_gibbs.ipynb #6b65674a
+@patch
+def _draw_spans(self:Gibbs):
+    "Draw the effects of the spans, take them off the ratings that the sides see, and return what is left of these"
+    u,i = self.codes
+    errors = self.y-_scores(self.rows, u, i)
+    if not self.spans: return errors
+    alpha,gamma = self.precisions
+    precision = alpha[u]*gamma[i]
+    total = sum(o.of_ratings() for o in self.spans)
+    for o in self.spans:
+        others = total-o.of_ratings()
+        o.draw(errors-others, precision, self.arith)
+        total = others+o.of_ratings()
+    y = self.y-total
+    for side in self.sides: side.take(y)
+    return errors-total
 
-    def _draw_precisions(self, squares):
-        "Draw the precision of each user's ratings, and what is to be multiplied by for each item, given the `squares` of what is left of the ratings"
-        if self.n<3: return  # the first draws fit badly
-        for k in (0,1):
-            own,other = self.codes[k],self.codes[1-k]
-            weighed = squares*self.precisions[1-k].index_select(0, other)
-            scale = weighed.mean() if k==0 else 1.
-            rates = self.shape*scale+sum_by_code(own, weighed, self.sides[k].n)/2
-            self.precisions[k] = self.arith.gamma(self.shape+self.sides[k].counts.to(rates.dtype)/2, rates)
+# %% ../../nbs/fit/39_gibbs.ipynb #ce3d6d07
+@patch
+def _draw_precision(self:Gibbs, k, weighed, scale):
+    "Draw the precisions of side `k` given the `weighed` squares of errors; the prior's rate is its shape times `scale`"
+    side = self.sides[k]
+    weighed = sum_by_code(self.codes[k], weighed, side.n)
+    rates = self.shape*scale + weighed/2
+    shapes = self.shape + side.counts.to(rates.dtype)/2
+    self.precisions[k] = self.arith.gamma(shapes, rates)
 
-    def _keep(self):
-        self.draws.append((*self.rows, *self.precisions, *itertools.chain(*((o.effects,o.precision) for o in self.spans))))
+@patch
+def _draw_precisions(self:Gibbs, squares):
+    "Draw the precision of each user's ratings, and what is to be multiplied by for each item, given the `squares` of the errors"
+    if self.n<3: return  # the first draws fit badly
+    u,i = self.codes
+    weighed = squares*self.precisions[1].index_select(0, i)
+    self._draw_precision(0, weighed, weighed.mean())
+    weighed = squares*self.precisions[0].index_select(0, u)
+    self._draw_precision(1, weighed, 1.)
+
+# %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
+@patch
+def _keep_if_due(self:Gibbs):
+    "Keep the draw, if it is one of the `share` of those after the first `burn`, evenly spread"
+    late = self.n-self.burn
+    if late<=0: return
+    n_before = int((late-1)*self.share+1e-9)  # 1e-9: the product may have been rounded down
+    n_now = int(late*self.share+1e-9)
+    if n_now==n_before: return
+    self.draws.append((*self.rows, *self.precisions))
+    for o in self.spans: o.keep()
+
+@patch
+def __iter__(self:Gibbs):
+    while True:
+        for k in (0,1): self._draw_rows(k)
+        self.arith.check()
+        errors = self._draw_spans()
+        self._draw_precisions(errors.square())
+        write_model(self.model, self.rows)
+        self.n += 1
+        self._keep_if_due()
+        yield errors.double().square().mean()

@@ -10,52 +10,58 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
 from .training import AgainstOnes,RecLearner
-from .als import write_model
-from .equations import Equations
+from .als import both_sides,write_model
+from .equations import eye_like
 from ..base.processes import add_up
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
 def _has_tail(y):
     "Have the ratings `y` a long tail, as counts have and a scale has not?"
     positive = y[y>0]
-    return len(positive)>0 and float(positive.max())>10*max(float(positive.median()), 1)
+    if not len(positive): return False
+    return float(positive.max())>10*max(float(positive.median()), 1)
 
 def _not_chosen(y):
     "How many of the ratings `y` are 0, and how many below, but for grades of a scale"
     values,n = y.unique(return_counts=True)
     zeros = int((y==0).sum())
     below = int((y<0).sum())
-    if not _has_tail(y) and len(values)>(5 if below else 3):
-        below = 0
-        if zeros<max(int(n.max()), len(y)/5): zeros = 0
-    return zeros,below
+    few = 5 if below else 3  # numbers, too few for grades
+    if _has_tail(y) or len(values)<=few: return zeros,below
+    most = int(n.max())
+    is_frequent = zeros>=most and zeros>=len(y)/5
+    return (zeros if is_frequent else 0),0
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
+def _warn_of_zeros(zeros, below, n, col):
+    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
+         f'leave them out with df[{col}>0]')
+
+def _warn_of_counts(y, col):
+    most = float(y.max())
+    half = float(y[y>0].median())
+    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, '
+         f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
+
 def _check_choices(ds):
     "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
-    if not len(ds): return
-    y = ds.y.cpu()
     n = len(ds)
+    if not n: return
+    y = ds.y.cpu()
     name = ds.rating_name
     zeros,below = _not_chosen(y)
-    col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
     if zeros+below==n:
         raise ValueError(f'all {n:,} ratings are 0 or less, and fit_ials learns from what was chosen: give that a 1 in {name!r}')
-    if zeros+below:
-        warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
-             f'leave them out with df[{col}>0]')
-    if _has_tail(y):
-        most = float(y.max())
-        half = float(y[y>0].median())
-        warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, '
-             f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
+    col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
+    if zeros+below: _warn_of_zeros(zeros, below, n, col)
+    if _has_tail(y): _warn_of_counts(y, col)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
 def _check_monitors(cbs):
     "Refuse callbacks that watch what `fit_ials` does not record"
-    names = ('train_loss','valid_loss')
-    if lost := [cb for cb in cbs if isinstance(cb, TrackerCallback) and cb.monitor not in names]:
-        raise ValueError(f'{type(lost[0]).__name__} watches {lost[0].monitor!r}, which compares with ratings and is not recorded '
+    for cb in cbs:
+        if not isinstance(cb, TrackerCallback) or cb.monitor in ('train_loss','valid_loss'): continue
+        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, which compares with ratings and is not recorded '
                          "by fit_ials: let it watch 'valid_loss'")
 
 @contextmanager
@@ -66,31 +72,39 @@ def _ratings_aside(learn):
     try: yield
     finally: learn.metrics,learn.loss_func = kept
 
+# %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
+def _ials_rows(side, other, arith, alpha0, reg, power):
+    "The rows of `side`, given those of the `other`, (n,k), and their squared distance from 1 less the number of ratings"
+    n_other,k = other.shape
+    eye = eye_like(other, k)
+    rows = other.new_zeros(side.n, k)
+    sse = torch.zeros((), dtype=torch.double, device=other.device)
+    of_all = alpha0*(other.T@other)
+    for ids,zz,zy in side.equations(other):
+        if zz is None: continue
+        n = side.counts[ids].float()
+        lam = reg*(n+alpha0*(n_other-1))**power  # without row 0, the unknown
+        chol = arith.cholesky(zz+of_all+lam[:,None,None]*eye)
+        w = torch.cholesky_solve(zy[...,None], chol)
+        zzw = (zz@w)[...,0]
+        w = w[...,0]
+        rows[ids] = w
+        sse += (w*(zzw-2*zy)).sum(dtype=torch.double)
+    add_up(side.part, rows, sse)
+    return rows,sse
+
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    (u,i),n = ds.codes,[len(es[0].weight) for es in model.tables]
-    ones = torch.ones_like(ds.y)
-    rows = [es[0].weight.detach() for es in model.tables]
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
-    sides = Equations(u, i, ones, *n, ds.part),Equations(i, u, ones, *n[::-1], ds.part)
-    eye = torch.eye(rows[0].shape[1], dtype=ds.y.dtype, device=ds.x.device)
+    users,items = both_sides(model, ds, torch.ones_like(ds.y))
+    p,q = (factors.weight.detach() for factors,_ in model.tables)
+    solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)
     while True:
-        for k,side in enumerate(sides):
-            other = rows[1-k]
-            res = torch.zeros_like(rows[k])
-            sse = torch.zeros((), dtype=torch.double, device=ds.x.device)
-            base = alpha0*(other.T@other)
-            for ids,zz,zy in side.equations(other):
-                if zz is None: continue
-                lam = reg*(side.counts[ids].float()+alpha0*(n[1-k]-1))**power
-                w = torch.cholesky_solve(zy[...,None], arith.cholesky(zz+base+lam[:,None,None]*eye))
-                res[ids] = w[...,0]
-                sse += (w[...,0]*((zz@w)[...,0]-2*zy)).sum(dtype=torch.double)
-            add_up(side.part, res, sse)
-            rows[k] = res
+        p,_ = solved(users, q)
+        q,sse = solved(items, p)
         arith.check()
-        write_model(model, [torch.cat([o, torch.zeros_like(o[:,:1])], 1) for o in rows])
+        write_model(model, [F.pad(o, (0,1)) for o in (p,q)])  # without biases
         yield (len(ds)+sse).clamp(min=0)/len(ds)
 
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3

@@ -12,14 +12,14 @@ from ..base.checks import is_whole
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .defaults import infer_range
-from .equations import cut
+from .equations import budget_on,cpu_budget,cut
 from .record import Sweeps
 from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import Arithmetic,seeded
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/34_solvers.ipynb #704e5244
-def check_solver(learn, n_factors, n_sweep, tol=None, budget=2**18):
+def check_solver(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
     "Refuse what a solver cannot begin with, before anything is touched"
     if not is_whole(n_sweep, 1):
         raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
@@ -27,19 +27,30 @@ def check_solver(learn, n_factors, n_sweep, tol=None, budget=2**18):
         raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
     if tol is not None and not 0<=tol<math.inf:
         raise ValueError(f'tol={tol!r} must be a number, 0 or more')
-    if not len(learn.dls.train_ds): raise ValueError('a loaded learner holds no ratings to fit')
-    if learn.dls.train_ds.shard:
+    ds = learn.dls.train_ds
+    if not len(ds): raise ValueError('a loaded learner holds no ratings to fit')
+    if ds.shard:
         raise ValueError('this process holds a shard of the ratings, and the solvers need all of them: make the '
                          'dataloaders without shard=True')
-    _need_room(learn.dls.train_ds, exact_device(learn.dls.device), int(n_factors)+1, budget)
+    _need_room(ds, exact_device(learn.dls.device), int(n_factors)+1, budget)
+
+# %% ../../nbs/fit/34_solvers.ipynb #b914ae1c
+_little = 2**24  # bytes that are always there
+
+def _bytes_of_block(lengths, rows, d):
+    "What the equations of a block of `rows`, a slice of the sorted `lengths`, take"
+    longest = int(lengths[rows.stop-1])
+    return (rows.stop-rows.start)*(16*d*d + 4*d*longest)
 
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
-    sizes = [len(v) for v in ds.classes.values()]
-    budget = budget if device.type=='cpu' else 2**22
-    if 16*d*d*min(max(sizes), budget) + 8*d*max(budget, len(ds)) < 2**24: return  # without counting
-    blocks = [(lengths,o) for lengths in (np.sort(ds.counts(k).numpy()) for k in (0,1)) for o in cut(lengths, budget)]
-    most = max((o.stop-o.start)*(16*d*d + 4*d*int(lengths[o.stop-1])) for lengths,o in blocks)
+    budget = budget_on(device, budget)
+    n_rows = max(len(v) for v in ds.classes.values())
+    if 16*d*d*min(n_rows, budget) + 8*d*max(budget, len(ds)) < _little: return  # it cannot be more
+    most = 0
+    for k in (0,1):
+        lengths = np.sort(ds.counts(k).numpy())
+        most = max(most, max(_bytes_of_block(lengths, o, d) for o in cut(lengths, budget)))
     need_memory(most, device, f'the equations of {d-1:,} factors', 'pass fewer n_factors, or free memory there')
 
 # %% ../../nbs/fit/34_solvers.ipynb #8148772f
@@ -48,18 +59,25 @@ def can_go_on(model, n_factors):
     if type(model) is not DotBias or model.is_preference: return False
     return (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
+# %% ../../nbs/fit/34_solvers.ipynb #d4085451
 def _y_range(model, values):
-    "The range for a solver's model, which is cut off, after `model`: without the half steps beyond the `values` of the ratings that a sigmoid needs"
+    """The range for a solver's model, which is cut off, after `model`: without the half steps beyond the `values` of the ratings that
+    a sigmoid needs"""
     inferred = infer_range(values)
     y_range = inferred if model.is_preference else model.y_range  # preferences have none to hand on
-    return (float(values[0]),float(values[-1])) if y_range==inferred else y_range
+    if y_range!=inferred: return y_range
+    return float(values[0]),float(values[-1])
 
 def _new_model(learn, ds, n_factors, implicit):
     "A `DotBias` without a sigmoid for a solver to begin with"
-    y_range,mean = (None,0.) if implicit else (_y_range(learn.model, ds.values()),float(ds.y.double().mean()))
+    y_range,mean = None,0.
+    if not implicit:
+        y_range = _y_range(learn.model, ds.values())
+        mean = float(ds.y.double().mean())
     with seeded(learn.seed):
         res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
-    res.is_preference,res.sparse = implicit,getattr(learn.model, 'sparse', False)
+    res.is_preference = implicit
+    res.sparse = getattr(learn.model, 'sparse', False)
     for e in (res.u_weight,res.i_weight):
         e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
     return res
@@ -67,46 +85,61 @@ def _new_model(learn, ds, n_factors, implicit):
 # %% ../../nbs/fit/34_solvers.ipynb #e185acdd
 def solver_data(learn):
     "The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes"
+    ds = learn.dls.train_ds
     device = exact_device(learn.dls.device)
-    if device==learn.dls.device: return learn.dls.train_ds.to(device)
-    return copy(learn.dls.train_ds).to(device)
+    if device!=learn.dls.device: ds = copy(ds)  # that of the loaders stays where it is
+    return ds.to(device)
 
-def _shown(sweeps, model, shown):
+# %% ../../nbs/fit/34_solvers.ipynb #71425479
+def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
+
+def _copying(sweeps, model, shown):
     "`sweeps` of `model`, after each of which `shown`, its copy on another device, has its weights"
     for error in sweeps:
         shown.load_state_dict(model.state_dict())
         yield error
 
-# %% ../../nbs/fit/34_solvers.ipynb #71425479
-def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
+def _shown_on(device, model, sweeps):
+    "What is shown of `model` on `device`, the model itself if it lies there, and the `sweeps` that keep it up to date"
+    if next(model.parameters()).device==device: return model,sweeps
+    shown = _copied(model).to(device)
+    return shown,_copying(sweeps, model, shown)
+
+# %% ../../nbs/fit/34_solvers.ipynb #adcc3b1b
+def _model_to_improve(learn, start, ds, n_factors, implicit):
+    "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
+    goes_on = can_go_on(start, n_factors) and not implicit
+    model = _copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
+    return model.to(ds.x.device)
+
+def _arithmetic(learn, device):
+    "Random numbers of the learner's next fit"
+    seed = None if learn.seed is None else learn.seed+learn.n_fits
+    return Arithmetic(device, seed)
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, finish=None, budget=2**18):
-    """Improve a solver's model, `start` if it is one of ratings and fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
+    implicit=False, start=None, finish=None, budget=cpu_budget):
+    """Improve a solver's model, `start` if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(whole)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before"""
     check_solver(self, n_factors, n_sweep, tol, budget)
-    ds = solver_data(self)
-    start = ifnone(start, self.model)
-    before = self.fit_state()
     device = self.dls.device
-    goes_on = can_go_on(start, n_factors) and not implicit
-    model = _copied(start) if goes_on else _new_model(self, ds, n_factors, implicit)
-    model.to(ds.x.device)
-    arith = Arithmetic(ds.x.device, None if self.seed is None else self.seed+self.n_fits)
-    with one_thread(): improving = sweeps(model, ds, arith)
-    shown = model if ds.x.device==device else _copied(model).to(device)
-    sweeping = Sweeps(improving if shown is model else _shown(improving, model, shown), tol)
-    whole = False
+    ds = solver_data(self)
+    before = self.fit_state()
+    model = _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
+    with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
+    shown,improving = _shown_on(device, model, improving)
+    sweeping = Sweeps(improving, tol)
+    whole,res = False,None
     try:
         self.model = shown
         self.fit_sweeps(n_sweep, sweeping, cbs)
         whole = True
     finally:
-        res = (finish(whole) if finish else model) if sweeping.n else None
+        if sweeping.n: res = finish(whole) if finish else model
         if res is None: self.put_back(before)
         else: self.model = res.to(device)

@@ -198,8 +198,8 @@ def movielens(
 
 # %% ../../nbs/data/00_movielens.ipynb #e13221a5
 _genres_100k = (
-    'unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery '
-    'Romance Sci-Fi Thriller War Western').split()
+    'unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical '
+    'Mystery Romance Sci-Fi Thriller War Western').split()
 
 def _genres_of(fields, lay):
     "Genres of an item, divided by `|`, from what `_read_items` gives for it"

@@ -80,6 +80,7 @@ def sums(self:RatingsTensors, k):
     "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
     return self.shard.sums[k] if self.shard else _count(self, k, self.y.cpu().double())
 
+# %% ../../nbs/data/04_ratings.ipynb #1af2353c
 @patch(as_prop=True)
 def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if self.shard else len(self)
 

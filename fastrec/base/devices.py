@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 # %% ../../nbs/base/95_devices.ipynb #4bb00829
 def is_out_of_memory(e):
     "Does the error `e` say that an accelerator is full? For MPS PyTorch has no class of its own"
-    return isinstance(e, torch.OutOfMemoryError) or isinstance(e, RuntimeError) and 'out of memory' in str(e)
+    return isinstance(e, torch.OutOfMemoryError) or (isinstance(e, RuntimeError) and 'out of memory' in str(e))
 
 def as_device(device):
     "`device`, perhaps its name, as a `torch.device` that is there. `ValueError` if it isn't"
@@ -34,38 +34,48 @@ def upload(t, device):
     return t.to(device, non_blocking=device.type=='cuda')  # MPS may read memory that has been freed meanwhile
 
 # %% ../../nbs/base/95_devices.ipynb #f26a95fc
+_always_free = 2**24  # bytes, 16 MB, for which no CPU is asked
+_petabyte = 10**15
+
 def memory_there():
     "Bytes that this machine can still give; `None` where nobody tells"
     try: lines = Path('/proc/meminfo').read_text(encoding='utf-8').splitlines()
     except OSError: return None
-    return next((int(o.split()[1])*1024 for o in lines if o.startswith('MemAvailable')), None)
+    for o in lines:
+        if o.startswith('MemAvailable'): return int(o.split()[1])*1024  # told in KiB
 
-def _has_room(n, device):
-    "Has `device` room for `n` bytes? A CPU always has for less than 16 MB, and nobody has for a petabyte"
+def _can_be_made(n, device):
+    "Does `device` give `n` bytes, which are let go at once?"
     on_cpu = device.type=='cpu'
-    if n>10**15 or (on_cpu and n<=2**24): return n<=2**24
-    if on_cpu and (there := memory_there()) is not None and n>there: return False
-    try:
-        torch.UntypedStorage(n) if on_cpu else torch.empty(n, dtype=torch.uint8, device=device)
+    try: torch.UntypedStorage(n) if on_cpu else torch.empty(n, dtype=torch.uint8, device=device)
     except RuntimeError as e:
         if not (on_cpu or is_out_of_memory(e)): raise
         return False
     return True
 
 # %% ../../nbs/base/95_devices.ipynb #c08f0f93
+def _has_room(n, device):
+    "Has `device` room for `n` bytes? A CPU always has for less than 16 MB, and nobody has for a petabyte"
+    if n>_petabyte: return False
+    if device.type=='cpu':
+        if n<=_always_free: return True
+        free = memory_there()
+        if free is not None and n>free: return False
+    return _can_be_made(n, device)
+
 def _as_size(n):
-    if n>10**15: return 'more than a petabyte'
-    return f'{n/1e9:,.1f} GB' if n>10**8 else f'{n/1e6:,.1f} MB'
+    if n>_petabyte: return 'more than a petabyte'
+    return f'{n/1e9:,.1f} GB' if n>1e8 else f'{n/1e6:,.1f} MB'
 
 def need_memory(n, device, what, instead="free memory there, or pass device='cpu'"):
     "`ValueError` if `device` has no room for the `n` bytes of `what`, which says what to do `instead`"
     if _has_room(n, device): return
-    there = memory_there() if device.type=='cpu' else None
-    free = '' if there is None or there>n else f'. It has {_as_size(there)}'
-    raise ValueError(f'{device} has no room for {what}, {_as_size(n)}: {instead}{free}')
+    free = memory_there() if device.type=='cpu' else None
+    how_much = '' if free is None or free>n else f'. It has {_as_size(free)}'
+    raise ValueError(f'{device} has no room for {what}, {_as_size(n)}: {instead}{how_much}')
 
 # %% ../../nbs/base/95_devices.ipynb #89f41aa8
-@cache
+@cache  # so that it is said once
 def _tell_of_mps():
     warn('fit_bias, fit_als, fit_ials and fit_bayes compute on the CPU, for MPS has no float64; the model goes back to the device, '
          "where gradients train it and lists are made. Loaders made with device='cpu' keep everything there", stacklevel=3)

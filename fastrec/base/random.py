@@ -9,6 +9,7 @@ __all__ = []
 import threading
 from contextlib import contextmanager,nullcontext
 import torch
+from fastcore.basics import patch
 
 # %% ../../nbs/base/96_random.ipynb #b3ff1128
 class Draws:
@@ -17,17 +18,20 @@ class Draws:
 
     def __init__(self, seed, device='cpu'):
         device = torch.device(device)
-        self.there = [] if device.type=='cpu' else [device]
-        self.states = [torch.Generator(o).manual_seed(seed).get_state() for o in ('cpu',*self.there)]
+        self.gpus = [] if device.type=='cpu' else [device]
+        self.states = [torch.Generator(o).manual_seed(seed).get_state() for o in ('cpu',*self.gpus)]
 
     @contextmanager
     def taken_up(self):
         "PyTorch's own random numbers are these; afterwards they go on as if nothing had been drawn"
-        modules = [(torch,()), *((torch.get_device_module(o),(o,)) for o in self.there)]
-        with self.one_at_a_time,torch.random.fork_rng(self.there, device_type=self.there[0].type if self.there else 'cuda'):
-            for state,(m,args) in zip(self.states, modules): m.set_rng_state(state, *args)
+        # the state of the CPU is kept in `torch`, that of a GPU in a module such as `torch.cuda`, which asks which one
+        keepers = [(torch,())]
+        for o in self.gpus: keepers.append((torch.get_device_module(o),(o,)))
+        kind = self.gpus[0].type if self.gpus else 'cuda'
+        with self.one_at_a_time,torch.random.fork_rng(self.gpus, device_type=kind):
+            for state,(module,args) in zip(self.states, keepers): module.set_rng_state(state, *args)
             try: yield
-            finally: self.states = [m.get_rng_state(*args) for m,args in modules]
+            finally: self.states = [module.get_rng_state(*args) for module,args in keepers]
 
 def seeded(seed, device='cpu'):
     "What is drawn inside follows from `seed`, and what is drawn afterwards does not; `None` does nothing"
@@ -50,18 +54,24 @@ class Arithmetic:
         res = torch._standard_gamma(shape, generator=self.g)  # what torch.distributions calls, which takes no generator
         return res.div_(rate).clamp_(min=torch.finfo(res.dtype).tiny)
 
-    def _noted(self, res, info):
-        self.failed.append(info.any())
-        return res
+# %% ../../nbs/base/96_random.ipynb #ae4be724
+@patch
+def _noted(self:Arithmetic, res, info):
+    "`res`, and for `check` whether one of `info`, error codes that lie on the device, is none of success"
+    self.failed.append(info.any())
+    return res
 
-    def cholesky(self, a):
-        "Lower factors of the matrices `a`; where there are none, `check` will say so"
-        return self._noted(*torch.linalg.cholesky_ex(a))
+@patch
+def cholesky(self:Arithmetic, a):
+    "Lower factors of the matrices `a`; where there are none, `check` will say so"
+    return self._noted(*torch.linalg.cholesky_ex(a))
 
-    def inv(self, a): return self._noted(*torch.linalg.inv_ex(a))
+@patch
+def inv(self:Arithmetic, a): return self._noted(*torch.linalg.inv_ex(a))
 
-    def check(self):
-        "`ValueError` if any factor since the last look was missing"
-        failed,self.failed = self.failed,[]
-        if failed and torch.stack(failed).any():
-            raise ValueError('the equations of a row have no solution: make the regularization stronger')
+@patch
+def check(self:Arithmetic):
+    "`ValueError` if any factor since the last look was missing"
+    failed,self.failed = self.failed,[]
+    if failed and torch.stack(failed).any():
+        raise ValueError('the equations of a row have no solution: make the regularization stronger')

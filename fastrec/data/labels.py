@@ -23,26 +23,32 @@ class Vocab:
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)
     def __getitem__(self, i):
-        if isinstance(i, slice): return [self[k] for k in range(len(self))[i]]
-        code = range(len(self))[i]
-        return self.labels[code-1] if code else '#na#'
+        codes = range(len(self))[i]  # -1 is the last, a slice is several, past the end is an IndexError
+        return [self._label(o) for o in codes] if isinstance(i, slice) else self._label(codes)
+    def _label(self, code): return self.labels[code-1] if code else '#na#'
     def __repr__(self):
-        return f'{len(self.labels)} labels of {self.name!r}: {", ".join(map(str, self.labels[:5]))}{", …" if len(self.labels)>5 else ""}'
+        first = ', '.join(map(str, self.labels[:5]))
+        more = ', …' if len(self.labels)>5 else ''
+        return f'{len(self.labels)} labels of {self.name!r}: {first}{more}'
 
 # %% ../../nbs/data/03_labels.ipynb #931902eb
-_one_at_a_time = threading.Lock()  # some versions of pandas make an index's table at the first search, and let others see it half made
+# some versions of pandas make an index's table at the first search, and let others see it half made
+_one_at_a_time = threading.Lock()
 
 @patch
 def encode(self:Vocab, labels):
     "Codes of `labels`, 0 for those unknown, as an int32 array"
-    with _one_at_a_time: return (self.labels.get_indexer(plain(pd.Index(labels)))+1).astype('int32')
+    with _one_at_a_time:
+        places = self.labels.get_indexer(plain(pd.Index(labels)))
+    return (places+1).astype('int32')
 
 @patch
 def decode(self:Vocab, codes):
     "Labels of `codes`, an array of the labels' own type unless `#na#` is among them"
     codes = np.asarray(codes)
     if (codes>0).all(): return self.labels.take(codes-1).array
-    return np.where(codes>0, self.labels.astype(object).take(np.maximum(codes-1, 0)), '#na#')
+    some_label = np.maximum(codes-1, 0)  # of code 0 any, to be replaced
+    return np.where(codes>0, self.labels.astype(object).take(some_label), '#na#')
 
 # %% ../../nbs/data/03_labels.ipynb #f7e68f28
 @patch(as_prop=True)
@@ -60,65 +66,78 @@ def as_labels(labels, name):
         raise TypeError(f'one label of {name!r} or a list of them is needed, not a {type(labels).__name__}: pass a column')
     if isinstance(labels, torch.Tensor): labels = labels.numpy(force=True)
     if getattr(labels, 'ndim', 1)==0: labels = labels.item()
-    if isinstance(labels, (str,bytes)) or not hasattr(labels, '__iter__'):
-        labels = [labels]
+    is_one = isinstance(labels, (str,bytes)) or not hasattr(labels, '__iter__')
+    if is_one: labels = [labels]
     elif not hasattr(labels, 'dtype'): labels = list(labels)
     try: return pd.Index(labels)
     except (TypeError,ValueError,OverflowError) as e:
         raise TypeError(f'{labels[0]!r:.60} cannot be a label of {name!r}: {e}') from e
 
+# %% ../../nbs/data/03_labels.ipynb #e262959d
 def _kind_of(label):
     "What sort of thing a `label` is: whatever else is none of its kind"
-    return next((o for o in (bool,str,Real) if isinstance(label, o)), object)
+    return next((kind for kind in (bool,str,Real) if isinstance(label, kind)), object)
+
+def _first(labels): return labels[:1].tolist()[0]
 
 def _as_numbers(labels, dtype):
     "The numbers `labels` in the type `dtype`, and which of them are the same there"
     with np.errstate(all='ignore'): res = labels.to_numpy().astype(dtype)
     return pd.Index(res),res==labels.to_numpy()
 
+def _find_numbers(vocab, labels):
+    "Codes of the numbers `labels` in a `vocab` of numbers, 0 for those that its type cannot hold, such as 7.5 among whole ones"
+    dtype = vocab.labels.dtype
+    if labels.dtype==object or not isinstance(dtype, np.dtype): return vocab.encode(labels)
+    labels,exact = _as_numbers(labels, dtype)
+    return np.where(exact, vocab.encode(labels), 0)
+
 # %% ../../nbs/data/03_labels.ipynb #d40b6e18
 @patch
 def find(self:Vocab, labels):
-    "Codes of `labels`, one or several, 0 for those unknown. What is of another kind isn't looked for, since pandas would convert all labels for it"
+    """Codes of `labels`, one or several, 0 for those unknown. What is of another kind isn't looked for, since pandas would convert all
+    labels for it"""
     labels = as_labels(labels, self.name)
-    dtype = self.labels.dtype
-    kind = _kind_of(self.labels[:1].tolist()[0]) if len(self.labels) else object
-    if labels.dtype==dtype or kind not in (str,Real): return self.encode(labels)
-    res = np.zeros(len(labels), 'int32')
-    same = np.array([_kind_of(o) is kind for o in labels], bool)
-    if not same.any(): return res
-    labels = pd.Index(labels[same].tolist())
-    exact = True
-    if kind is Real and isinstance(dtype, np.dtype) and labels.dtype!=object:
-        labels,exact = _as_numbers(labels, dtype)
-    res[same] = np.where(exact, self.encode(labels), 0)
-    return res
+    kind = _kind_of(_first(self.labels)) if len(self.labels) else object
+    if labels.dtype==self.labels.dtype or kind not in (str,Real): return self.encode(labels)
+    codes = np.zeros(len(labels), 'int32')
+    same_kind = np.array([_kind_of(o) is kind for o in labels], bool)
+    if not same_kind.any(): return codes
+    candidates = pd.Index(labels[same_kind].tolist())
+    codes[same_kind] = _find_numbers(self, candidates) if kind is Real else self.encode(candidates)
+    return codes
 
 # %% ../../nbs/data/03_labels.ipynb #8c0c89d8
-def _closest(labels, lost, few=2000, beside=20):
-    "The one of `labels` most like the text `lost`, in a list, if one is like it; of many only those beside it in their order are compared"
-    if len(lost)>500: return []
-    if len(labels)>few:
-        places = [bisect_left(labels, o) for o in (lost, lost.title(), lost.lower(), lost.upper())]
-        labels = np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
-    return difflib.get_close_matches(lost, list(labels), n=1)
+def _neighbours(labels, text, beside=20):
+    "Those of the sorted `labels` that stand where `text` would, as it is written or in other letters"
+    places = [bisect_left(labels, o) for o in (text, text.title(), text.lower(), text.upper())]
+    return np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
 
-def _hint(labels, lost):
-    "What may have been meant by `lost`, which is not among the `labels`"
-    known = labels[:1].tolist()[0] if len(labels) else lost
-    if _kind_of(known)!=_kind_of(lost):
+def _closest(labels, text, few=2000, longest=500):
+    "The one of `labels` most like the unknown `text`, in a list, if one is like it; of more than a `few` only its neighbours are compared"
+    if len(text)>longest: return []  # to compare takes the square of its length
+    if len(labels)>few: labels = _neighbours(labels, text)
+    return difflib.get_close_matches(text, list(labels), n=1)
+
+def _hint(labels, unknown):
+    "What may have been meant by `unknown`, which is not among the `labels`"
+    known = _first(labels) if len(labels) else unknown
+    if _kind_of(known)!=_kind_of(unknown):
         kind = {str: 'text', Real: 'numbers'}.get(_kind_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
-    return ''.join(f'; closest: {o!r}' for o in _closest(labels, lost)) if isinstance(lost, str) else ''
+    if not isinstance(unknown, str): return ''
+    return ''.join(f'; closest: {o!r}' for o in _closest(labels, unknown))
 
+# %% ../../nbs/data/03_labels.ipynb #ec99375a
 @patch
 def lookup(self:Vocab, labels):
     "Codes of `labels`, one or several. `KeyError` names the first that isn't there, and the closest that is"
     labels = as_labels(labels, self.name)
     codes = self.find(labels)
     if (codes>0).all(): return codes
-    lost = labels[codes==0][:1].tolist()[0]
-    raise KeyError(f'{lost!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{_hint(self.labels, lost)}')
+    unknown = _first(labels[codes==0])
+    hint = _hint(self.labels, unknown)
+    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}')
 
 # %% ../../nbs/data/03_labels.ipynb #58f38a12
 class _Codes(Mapping):
@@ -138,15 +157,19 @@ def o2i(self:Vocab):
     return _Codes(self)
 
 # %% ../../nbs/data/03_labels.ipynb #568ccc29
+def _labels_of_all(own, part, name):
+    "The `Vocab` of the labels `own`, sorted, and those of the other processes"
+    own,*others = from_all(part, own)
+    return Vocab(own.append(others).unique().sort_values() if others else own, name)
+
 def encode_column(col, train, part=(0,1)):
     "Codes of `col` as int32 and the `Vocab` of its rows `train`, with those of the other processes"
     codes,labels = factorized(col)
-    known = np.zeros(len(labels), bool)
-    known[codes[train]] = True
+    in_training = np.zeros(len(labels), bool)
+    in_training[codes[train]] = True
     try:
         order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
-        own,*others = from_all(part, labels[order[known[order]]])
-        vocab = Vocab(own.append(others).unique().sort_values() if others else own, col.name)
+        vocab = _labels_of_all(labels[order[in_training[order]]], part, col.name)
     except TypeError as e:
         raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
                          'with .astype(str)') from e

@@ -16,41 +16,14 @@ class RatingsDL(TfmdDL):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
         if seed is not None or not shuffle: random.setstate(state)  # fastai draws from it
-        self._n_inp,self._types = 1,tuple
+        self._n_inp,self._types = 1,tuple  # as fastai would find out from a batch
         if seed is not None: self.reseed(seed)
-
-    def reseed(self, seed):
-        "Begin again with the order of the epochs that belongs to `seed`"
-        self.rng = random.Random(str(seed))
 
     def get_idxs(self):
         if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
         g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
-        return torch.randperm(self.n, generator=g, device=g.device, dtype=torch.int32 if self.n<2**31 else torch.int64)
-
-    def _sizes(self):
-        "Rows in each batch"
-        nb = len(self)
-        if self.drop_last or nb<2: return [min(self.bs, self.n)]*nb
-        last = self.n - self.bs*(nb-2)
-        return [self.bs]*(nb-2) + [last-last//2, last//2]
-
-    def _share(self, idxs, sizes):
-        "Of each batch the rows that fall to this process, and how many they are; all of them where one process does all the work"
-        part,n = self.dataset.part
-        if n==1: return idxs,sizes
-        own = [slice(start+size*part//n, start+size*(part+1)//n) for start,size in zip(itertools.accumulate(sizes, initial=0), sizes)]
-        return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
-
-    def _batches(self):
-        idxs = self.get_idxs()
-        sizes = self._sizes()
-        if not isinstance(idxs, Tensor):
-            idxs = tensor(list(itertools.islice(idxs, self.n)))
-        idxs,sizes = self._share(idxs, sizes)
-        groups = list(chunked(sizes, max(1, 2**18//self.bs)))
-        for i,group in zip(idxs[:sum(sizes)].split(list(map(sum, groups))), groups):
-            yield from zip(*(o.split(group) for o in self.dataset.rows(i.to(self.dataset.x.device))))
+        dtype = torch.int32 if self.n<2**31 else torch.int64  # half the memory, where row numbers fit
+        return torch.randperm(self.n, generator=g, device=g.device, dtype=dtype)
 
     def __iter__(self):
         self.randomize()
@@ -61,6 +34,45 @@ class RatingsDL(TfmdDL):
 
     def to_detach(self, b, cpu=True, gather=True):
         return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
+
+# %% ../../nbs/data/05_loader.ipynb #dd48e9b1
+@patch
+def reseed(self:RatingsDL, seed):
+    "Begin again with the order of the epochs that belongs to `seed`"
+    self.rng = random.Random(str(seed))
+
+@patch
+def _sizes(self:RatingsDL):
+    "Rows in each batch"
+    nb = len(self)
+    if self.drop_last or nb<2: return [min(self.bs, self.n)]*nb
+    last = self.n - self.bs*(nb-2)  # what the last two share
+    return [self.bs]*(nb-2) + [last-last//2, last//2]
+
+@patch
+def _share(self:RatingsDL, idxs, sizes):
+    "Of each batch the rows that fall to this process, and how many they are; all of them where one process does all the work"
+    rank,n = self.dataset.part
+    if n==1: return idxs,sizes
+    starts = itertools.accumulate(sizes, initial=0)
+    own = [slice(start+size*rank//n, start+size*(rank+1)//n) for start,size in zip(starts, sizes)]
+    return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
+
+# %% ../../nbs/data/05_loader.ipynb #2675e1c0
+_rows_at_once = 2**18  # gathered by one indexing, in whole batches; so many codes and ratings take 3 MB
+
+@patch
+def _batches(self:RatingsDL):
+    idxs = self.get_idxs()
+    sizes = self._sizes()
+    if not isinstance(idxs, Tensor):  # a `get_idxs` of somebody else's
+        idxs = tensor(list(itertools.islice(idxs, self.n)))
+    idxs,sizes = self._share(idxs, sizes)
+    groups = list(chunked(sizes, max(1, _rows_at_once//self.bs)))
+    group_sizes = [sum(o) for o in groups]
+    for i,group in zip(idxs[:sum(sizes)].split(group_sizes), groups):
+        rows = self.dataset.rows(i.to(self.dataset.x.device))
+        yield from zip(*(o.split(group) for o in rows))
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03
 def display_frame(df):
@@ -78,12 +90,14 @@ def decode(self:RatingsDL, b):
 @patch
 def decode_batch(self:RatingsDL, b, max_n=9, full=True):
     "The first `max_n` rows of the batch `b`, by labels, as tuples"
-    return L(self.decode([o[:max_n] for o in b]).itertuples(index=False, name=None))
+    df = self.decode([o[:max_n] for o in b])
+    return L(df.itertuples(index=False, name=None))
 
 @patch
 def show_batch(self:RatingsDL, b=None, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b`, by default of a fresh batch"
-    df = self.decode([o[:max_n] for o in (self.one_batch() if b is None else b)])
+    if b is None: b = self.one_batch()
+    df = self.decode([o[:max_n] for o in b])
     return display_frame(df) if show else df
 
 @patch

@@ -40,33 +40,29 @@ class RecDataLoaders(CollabDataLoaders):
         CollabDataLoaders.device.fset(self, None if device is None else as_device(device))
 
 # %% ../../nbs/data/06_loaders.ipynb #4be9f5d1
-def _as_array(part):
+def _as_array(rows):
     "Row numbers or a mask, in whatever holds them, as an array"
-    if isinstance(part, Tensor): return to_np(part)
-    if isinstance(part, pd.Series): return part.to_numpy()
-    return np.asarray(part if isinstance(part, np.ndarray) else list(part))
+    if isinstance(rows, Tensor): return to_np(rows)
+    if isinstance(rows, pd.Series): return rows.to_numpy()
+    return np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
 
-def _row_numbers(part, n, name):
-    "What a splitter gave for `part`, row numbers or a mask of `n` rows, as row numbers"
-    idx = _as_array(part)
+def _row_numbers(rows, n, name):
+    "What a splitter gave for the part `name`, row numbers or a mask of `n` rows, as row numbers"
+    idx = _as_array(rows)
     if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
     if not len(idx): return idx.astype(int)
     if not np.issubdtype(idx.dtype, np.integer):
         raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
-    if idx.min()<0 or idx.max()>=n:
-        raise ValueError(f'the splitter gave row {idx.min() if idx.min()<0 else idx.max()} for {name}; there are 0 '
-                         f'to {n-1}')
-    if (twice := np.bincount(idx)>1).any():
-        raise ValueError(f'the splitter gave {twice.sum()} rows for {name} several times, {twice.argmax()} for one')
+    lowest,highest = idx.min(),idx.max()
+    if lowest<0 or highest>=n:
+        raise ValueError(f'the splitter gave row {lowest if lowest<0 else highest} for {name}; there are 0 to {n-1}')
+    if (repeats := np.bincount(idx)>1).any():
+        raise ValueError(f'the splitter gave {repeats.sum()} rows for {name} several times, {repeats.argmax()} for one')
     return idx
 
-def _own_device():
-    "fastai's default device; of several processes on a machine, for each a GPU of its own"
-    device = default_device()
-    local = os.environ.get('LOCAL_RANK')
-    return torch.device('cuda', int(local)%torch.cuda.device_count()) if device.type=='cuda' and local is not None else device
-
 # %% ../../nbs/data/06_loaders.ipynb #9184af00
+def _name(f): return getattr(f, '__name__', 'it')
+
 def _parts(splitter, df):
     "What `splitter` gives for training and for validation"
     if not callable(splitter):
@@ -79,60 +75,106 @@ def _parts(splitter, df):
         raise ValueError(f'the splitter gave {type(parts).__name__}, where two lists of row numbers are needed') from None
     return train,valid
 
-def _name(f): return getattr(f, '__name__', 'it')
-
-def _usual_bs(n):
-    "Ratings in a batch for `n` of training: 512, or where these are fewer an eighth of them, so that an epoch has some steps"
-    return 512 if n>=512 else max(n//8, min(n, 2))
-
-# %% ../../nbs/data/06_loaders.ipynb #f51ec871
-def _split(df, splitter, keep, bs):
-    train,valid = (_row_numbers(o, len(df), name) for o,name in zip(_parts(splitter, df), ('training','validation')))
-    if both := int(np.isin(valid, train).sum()):
-        warn(f'{both} validation rows are training rows too: what is measured on them is no prediction')
-    train,valid = train[keep[train]],valid[keep[valid]]
+def _need_rows(train, valid, n, bs):
+    "Refuse parts of `n` rows of which one is empty, or that for training doesn't fill a batch of `bs`"
     if not len(valid):
-        raise ValueError(f'the validation part is empty: of {len(df)} rows the splitter gave {len(train)} to training')
+        raise ValueError(f'the validation part is empty: of {n} rows the splitter gave {len(train)} to training')
     if not len(train):
-        raise ValueError(f'the training part is empty: of {len(df)} rows the splitter gave {len(valid)} to validation')
+        raise ValueError(f'the training part is empty: of {n} rows the splitter gave {len(valid)} to validation')
     if bs is not None and len(train)<bs:
         raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={len(train)} or less, or leave it out')
+
+# %% ../../nbs/data/06_loaders.ipynb #f51ec871
+def _split(df, splitter, complete, bs):
+    "Row numbers for training and for validation by `splitter`, of the rows that are `complete`"
+    train,valid = _parts(splitter, df)
+    train = _row_numbers(train, len(df), 'training')
+    valid = _row_numbers(valid, len(df), 'validation')
+    if n_both := int(np.isin(valid, train).sum()):
+        warn(f'{n_both} validation rows are training rows too: what is measured on them is no prediction')
+    train,valid = train[complete[train]],valid[complete[valid]]
+    _need_rows(train, valid, len(df), bs)
     return train,valid
 
 # %% ../../nbs/data/06_loaders.ipynb #977347ae
-def _seconds(df, name, keep):
-    "The times in the column `name` as seconds, for rows that are not to `keep` those of another"
-    col = df[name].where(keep, df[name][keep].iloc[0]) if not keep.all() else df[name]
-    res = as_seconds(col)
+def _only(values, mask): return values if mask.all() else values[mask]
+
+def _filled(col, complete):
+    "`col`, where rows that are not `complete` have the value of the first that is"
+    return col if complete.all() else col.where(complete, col[complete].iloc[0])
+
+def _seconds(df, name, complete):
+    "The times in the column `name` as seconds; rows that are not `complete` have those of another"
+    res = as_seconds(_filled(df[name], complete))
     check_times(res, name)
     return res
 
-def _as_tensors(df, names, time_name, keep, splits, part):
-    "`RatingsTensors` of the rows of `df` in each of `splits`, training first; where a row is not to `keep`, columns may lack values"
+# %% ../../nbs/data/06_loaders.ipynb #4ee50144
+def _as_tensors(df, names, time_name, complete, splits, part):
+    "`RatingsTensors` of the rows of `df` in each of `splits`, training first; rows that are not `complete` are in none of them"
     user,item,rating = names
-    codes,vocabs = zip(*(encode_column(df[n], splits[0], part) for n in names[:2]))
-    y = as_ratings(df[rating] if keep.all() else df[rating].where(keep, df[rating][keep].iloc[0]))
-    check_each(len(vocabs[0])-1, len(splits[0]), user, 'a user')
-    check_scale(y if keep.all() else y[keep], rating)
-    known = keep & (codes[0]>0) & (codes[1]>0)  # who is in validation alone has no code to tell pairs by
-    check_repeats(*((o if known.all() else o[known]) for o in (*codes,y)), names)
-    if time_name is not None: codes += (_seconds(df, time_name, keep),)
-    classes = dict(zip(names, vocabs))
-    def part_of(idx): return torch.from_numpy(np.stack([c[idx] for c in codes], 1)),torch.from_numpy(y[idx])
-    return [RatingsTensors(*part_of(idx), classes, rating, time_name=time_name) for idx in splits]
+    u,users = encode_column(df[user], splits[0], part)
+    i,items = encode_column(df[item], splits[0], part)
+    y = as_ratings(_filled(df[rating], complete))
+    check_each(len(users)-1, len(splits[0]), user, 'a user')
+    check_scale(_only(y, complete), rating)
+    known = complete & (u>0) & (i>0)  # who is in validation alone has no code to tell pairs by
+    check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
+    columns = [u,i]
+    if time_name is not None: columns.append(_seconds(df, time_name, complete))
+    classes = {user: users, item: items}
+    def tensors(rows):
+        x = np.stack([o[rows] for o in columns], 1)
+        return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y[rows]), classes, rating, time_name=time_name)
+    return [tensors(rows) for rows in splits]
 
 # %% ../../nbs/data/06_loaders.ipynb #c7e1f0a2
 def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna):
-    "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the rows to keep"
+    "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the complete rows"
     df = as_frame(ratings)
     names = pick_columns(df, user_name, item_name, rating_name)
     columns = names if time_name is None else names+[time_name]
     need_columns(df, columns)
     check_reserved(names, time_name)
     if len(set(columns))<len(columns):
-        raise ValueError(f'time_name={time_name!r} is the column of {("users","items","ratings")[names.index(time_name)]} too')
-    keep = rows_to_keep(df, columns, dropna)
-    return told_apart(df, names[1]),names,keep
+        other = ('users','items','ratings')[names.index(time_name)]
+        raise ValueError(f'time_name={time_name!r} is the column of {other} too')
+    complete = rows_to_keep(df, columns, dropna)
+    return told_apart(df, names[1]),names,complete
+
+def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
+    "`RatingsTensors` of `ratings` for training and for validation"
+    part = which_process(device) if shard else (0,1)
+    *_,time_name = column_names
+    df,names,complete = _read_ratings(ratings, *column_names, dropna)
+    splits = _split(df, splitter, complete, bs)
+    train,valid = _as_tensors(df, names, time_name, complete, splits, part)
+    need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
+    if part[1]>1: train.shard = Shard(part, train, valid, device)
+    return train,valid
+
+# %% ../../nbs/data/06_loaders.ipynb #4cfe1f1a
+def _whole_or_none(**sizes): return [n if n is None else need_whole(name, n) for name,n in sizes.items()]
+
+def _usual_bs(n):
+    "Ratings in a batch for `n` of training: 512, or where these are fewer an eighth of them, so that an epoch has some steps"
+    return 512 if n>=512 else max(n//8, min(n, 2))
+
+def _own_device():
+    "fastai's default device; of several processes on a machine, for each a GPU of its own"
+    device = default_device()
+    process = os.environ.get('LOCAL_RANK')
+    if device.type!='cuda' or process is None: return device
+    return torch.device('cuda', int(process)%torch.cuda.device_count())
+
+def _as_loaders(cls, train, valid, bs, val_bs, drop_last, seed, **kwargs):
+    "An object of `cls`, a `RecDataLoaders`, for the `RatingsTensors` `train` and `valid`"
+    bs = ifnone(bs, _usual_bs(len(train)))
+    val_bs = ifnone(val_bs, 8*bs)  # without gradients there is room for more
+    train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
+    dls = cls(train, RatingsDL(valid, bs=val_bs), **kwargs)
+    dls.seed = seed
+    return dls
 
 # %% ../../nbs/data/06_loaders.ipynb #2815fb9d
 @patch(cls_method=True)
@@ -151,33 +193,29 @@ def from_df(cls:RecDataLoaders,
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:str|torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
-    shard:bool=False, # Are these the ratings of the users of this process alone, while others hold those of other users? A `splitter` sees no others
+    shard:bool=False, # Are these ratings those of this process's own users alone, and others hold the rest, which a `splitter` doesn't see?
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
     need_flags(dropna=dropna, drop_last=drop_last, shard=shard)
-    bs,val_bs = (o if o is None else need_whole(k, o) for k,o in dict(bs=bs, val_bs=val_bs).items())
+    bs,val_bs = _whole_or_none(bs=bs, val_bs=val_bs)
     device = as_device(ifnone(device, _own_device()))
-    part = which_process(device) if shard else (0,1)
-    ratings,names,keep = _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
-    splits = _split(ratings, splitter or SeededSplitter(valid_pct, seed), keep, bs)
-    bs = ifnone(bs, _usual_bs(len(splits[0])))
-    val_bs = ifnone(val_bs, 8*bs)
-    train,valid = _as_tensors(ratings, names, time_name, keep, splits, part)
-    need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
-    if part[1]>1: train.shard = Shard(part, train, valid, device)
-    dls = cls(RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed), RatingsDL(valid, bs=val_bs), path=path, device=device)
-    dls.seed = seed
-    return dls
+    columns = [user_name,item_name,rating_name,time_name]
+    sets = _datasets(ratings, columns, splitter or SeededSplitter(valid_pct, seed), bs, dropna, device, shard)
+    return _as_loaders(cls, *sets, bs, val_bs, drop_last, seed, path=path, device=device)
 
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_csv(cls:RecDataLoaders, csv, **kwargs):
-    """`RecDataLoaders` of the ratings in the file `csv`; what `from_df` does not know of `kwargs` goes to `pd.read_csv`, such as `sep` or `encoding`.
+    """`RecDataLoaders` of the ratings in the file `csv`; what `from_df` does not know of `kwargs` goes to `pd.read_csv`, such as `sep` or
+    `encoding`.
 
     Only what is empty counts as missing, not a film called 'None'; ids keep their leading zeros"""
-    own = {k: v for k,v in kwargs.items() if k in inspect.signature(cls.from_df).parameters}
-    return cls.from_df(read_text_file(csv, [own.get('user_name'), own.get('item_name')], {k: v for k,v in kwargs.items() if k not in own}), **own)
+    known = inspect.signature(cls.from_df).parameters
+    for_df = {k: v for k,v in kwargs.items() if k in known}
+    for_pandas = {k: v for k,v in kwargs.items() if k not in known}
+    ids = [for_df.get('user_name'),for_df.get('item_name')]
+    return cls.from_df(read_text_file(csv, ids, for_pandas), **for_df)
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
@@ -190,6 +228,15 @@ def from_movielens(cls:RecDataLoaders,
     return cls.from_df(movielens(name, source), **kwargs)
 
 # %% ../../nbs/data/06_loaders.ipynb #22d03463
+def _read_parquet(source, rows, column_names, part):
+    "The frame in the Parquet files at `source`; refused where they don't fit together"
+    arrow = need_package('pyarrow')
+    try: return read_parquet_files(source, need_whole('rows', rows), *column_names, part)
+    except (arrow.ArrowInvalid,arrow.ArrowNotImplementedError) as e:
+        raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: '
+                         f'{str(e).splitlines()[0]}') from e
+
+# %% ../../nbs/data/06_loaders.ipynb #3fbfecc3
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_parquet(cls:RecDataLoaders,
@@ -202,16 +249,15 @@ def from_parquet(cls:RecDataLoaders,
     shard:bool=False, # Should each of several processes keep the ratings of its own users alone? They are dealt out by a hash of the label
     **kwargs
 ):
-    "`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the columns of user, item, rating and time"
+    """`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the
+    columns of user, item, rating and time"""
     need_flags(shard=shard)
-    part = which_process(as_device(ifnone(kwargs.get('device'), _own_device()))) if shard else (0,1)
-    arrow = need_package('pyarrow')
-    try:
-        df = read_parquet_files(source, need_whole('rows', rows), user_name, item_name, rating_name, time_name, part)
-    except (arrow.ArrowInvalid,arrow.ArrowNotImplementedError) as e:
-        raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: '
-                         f'{str(e).splitlines()[0]}') from e
-    return cls.from_df(df, user_name=df.columns[0], item_name=df.columns[1], rating_name=df.columns[2], time_name=time_name, shard=shard, **kwargs)
+    part = 0,1
+    if shard: part = which_process(as_device(ifnone(kwargs.get('device'), _own_device())))
+    df = _read_parquet(source, rows, [user_name,item_name,rating_name,time_name], part)
+    user,item,rating,*_ = df.columns
+    found = dict(user_name=user, item_name=item, rating_name=rating)
+    return cls.from_df(df, **found, time_name=time_name, shard=shard, **kwargs)
 
 # %% ../../nbs/data/06_loaders.ipynb #cd47ba05
 @patch
@@ -224,4 +270,5 @@ def test_dl(self:RecDataLoaders,
     num_workers=0,
 )->RatingsDL:
     "Batches of `test_items`, in order. `KeyError` names unknown users and items, `ValueError` what else is wrong"
-    return self.valid.new(self.train_ds.encode(test_items, unknown, with_labels), bs=ifnone(bs, self.valid.bs), shuffle=False, drop_last=False)
+    dataset = self.train_ds.encode(test_items, unknown, with_labels)
+    return self.valid.new(dataset, bs=ifnone(bs, self.valid.bs), shuffle=False, drop_last=False)

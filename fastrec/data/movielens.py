@@ -16,47 +16,62 @@ from ..base.checks import need_choice
 # %% ../../nbs/data/00_movielens.ipynb #09623402
 GROUPLENS = 'https://files.grouplens.org/datasets/movielens'
 
-_tab  = dict(ratings='u.data',      items='u.item',     sep='\t', item_sep='|',  header='')
-
-_dat  = dict(ratings='ratings.dat', items='movies.dat', sep='::', item_sep='::', header='')
-
-_csv  = dict(ratings='ratings.csv', items='movies.csv', sep=',',  item_sep=',',  header='userId,movieId,rating,timestamp')
+_tab = dict(ratings='u.data', items='u.item', sep='\t', item_sep='|', header='')
+_dat = dict(ratings='ratings.dat', items='movies.dat', sep='::', item_sep='::', header='')
+_csv = dict(ratings='ratings.csv', items='movies.csv', sep=',', item_sep=',', header='userId,movieId,rating,timestamp')
 
 releases = {'ml-latest-small':_csv, 'ml-latest':_csv, 'ml-100k':_tab, 'ml-1m':_dat,
             'ml-10m':_dat, 'ml-20m':_csv, 'ml-25m':_csv, 'ml-32m':_csv}
 
 # %% ../../nbs/data/00_movielens.ipynb #dce5a82d
 _dtypes = dict(user='int32', item='int32', rating='float32', timestamp='int64')
+_fewest,_most = .5,5  # stars in any release
+
+def _parser_columns(sep):
+    "Names of the columns that the parser sees: with `::` an empty one, '_user', after each but the last"
+    if sep!='::': return list(_dtypes)
+    return [o for n in _dtypes for o in (n,f'_{n}')][:-1]
 
 def _parse_ratings(file, sep, header):
-    names = [o for c in _dtypes for o in (c, f'_{c}')][:-1] if sep=='::' else list(_dtypes)
+    "The ratings in `file`, fast; an error tells no more than that something is wrong"
     with open(file, encoding='latin-1') as f:
         if header and f.readline().rstrip('\n')!=header: raise ValueError('header')
-    header = 0 if header else None
-    df = read_table(file, sep=sep[0], names=names, header=header, quoting=csv.QUOTE_NONE, dtype=_dtypes)
+    names = _parser_columns(sep)
+    how = dict(sep=sep[0], header=0 if header else None, quoting=csv.QUOTE_NONE)
+    df = read_table(file, names=names, dtype=_dtypes, **how)
     if sep=='::' and df[names[1::2]].notna().any(axis=None): raise ValueError('separator')
     df = df[list(_dtypes)]
-    ok = (df.user>=0) & (df['item']>=0) & df.rating.between(.5,5) & (df.timestamp>=0)
-    if df.empty or not ok.all(): raise ValueError('no row' if df.empty else 'a value out of bounds')
+    if df.empty: raise ValueError('no row')
+    ok = (df.user>=0) & (df['item']>=0) & df.rating.between(_fewest, _most) & (df.timestamp>=0)
+    if not ok.all(): raise ValueError('a value out of bounds')
     return df
 
 # %% ../../nbs/data/00_movielens.ipynb #62edad55
-def _is_rating(fields):
-    if len(fields)!=4 or not all(fields[i].strip().isdecimal() for i in (0,1,3)): return False
-    user,item,timestamp = (int(fields[i]) for i in (0,1,3))
-    return max(user,item)<2**31 and timestamp<2**63 and _is_number(fields[2], .5, 5)
-
 def _is_number(s, lo, hi):
     try: return lo<=float(s)<=hi
     except ValueError: return False
 
+def _is_rating(fields):
+    "Are the texts `fields` user, item, rating and timestamp, within the bounds of `_dtypes`?"
+    if len(fields)!=4: return False
+    user,item,rating,timestamp = fields
+    if not all(o.strip().isdecimal() for o in (user,item,timestamp)): return False
+    fits = max(int(user), int(item))<2**31 and int(timestamp)<2**63
+    return fits and _is_number(rating, _fewest, _most)
+
+def _belongs(i, line, sep, header):
+    "May `line` stand in line `i` of a release? The last one may be empty"
+    if i==1 and header: return line==header
+    return not line or _is_rating(line.split(sep))
+
+# %% ../../nbs/data/00_movielens.ipynb #07022141
 def _bad_line(file, sep, header, error):
+    "An error that names the first line of `file` that doesn't belong there, or `error` if all do"
     want = header or sep.join(_dtypes)
     with open(file, encoding='latin-1') as f:
         for i,line in enumerate(f, 1):
             line = line.rstrip('\n')
-            if line==header if i==1 and header else not line or _is_rating(line.split(sep)):
-                continue
+            if _belongs(i, line, sep, header): continue
             return ValueError(f'{file}, line {i}: {line[:80]!r} is not {want!r} with whole numbers and a rating from 0.5 to 5. '
                               'The file is damaged or of another release; unpack the release again.')
     return ValueError(f'{file} holds no rating, or none that can be read ({error}). Unpack the release again.')
@@ -71,41 +86,48 @@ def _decode(b):
     try: return b.decode('utf-8')
     except UnicodeDecodeError: return b.decode('latin-1')
 
+def _item_rows(file, sep):
+    "The fields of each line of `file`; a comma may stand in a title in quotes, another `sep` in none"
+    text = _decode(file.read_bytes())
+    if sep==',': return csv.reader(io.StringIO(text, newline=''))
+    return (o.rstrip('\r').split(sep) for o in text.split('\n'))
+
 def _read_items(file, sep):
     "Title of each item and what follows it in the file, by id"
-    text = _decode(file.read_bytes())
     items = {}
-    rows = csv.reader(io.StringIO(text, newline='')) if sep==',' else (l.rstrip('\r').split(sep) for l in text.split('\n'))
-    for i,row in enumerate(rows, 1):
+    for i,row in enumerate(_item_rows(file, sep), 1):
         if not row or row==[''] or (i==1 and row[0]=='movieId'): continue
-        whole = len(row)==3 or (len(row)>3 and sep=='|')
+        whole = len(row)==3 or (len(row)>3 and sep=='|')  # id, title and genres, or a column for each genre
         if not (whole and row[0].isdecimal() and row[1]) or int(row[0]) in items:
             raise ValueError(f'{file}, line {i}: {sep.join(row)[:80]!r} is not an item id (each once), a title and what follows, '
                              f'separated by {sep!r}. Unpack the release again.')
         items[int(row[0])] = row[1:]
     return items
 
-def _read_titles(file, sep):
-    return pd.Series({k: o[0] for k,o in _read_items(file, sep).items()}, dtype='str')
+def _titles_of(items): return pd.Series({k: o[0] for k,o in items.items()}, dtype='str')
 
 # %% ../../nbs/data/00_movielens.ipynb #aae45803
 def with_titles(df, titles, release):
+    "`df` with a column of the `titles`, a Series by item id, beside its items"
     titles = titles[titles.index.isin(df['item'].unique())]
     codes = titles.index.get_indexer(df['item'])
     if (codes<0).any():
-        lost = df['item'][codes<0].unique()
-        raise ValueError(f'{release}: {len(lost)} rated items have no title, {lost[:5].tolist()} among them. Unpack the release again.')
+        untitled = df['item'][codes<0].unique()
+        raise ValueError(f'{release}: {len(untitled)} rated items have no title, {untitled[:5].tolist()} among them. '
+                         'Unpack the release again.')
     df.insert(2, 'title', pd.Categorical.from_codes(codes, categories=titles.array))
     return df
 
 # %% ../../nbs/data/00_movielens.ipynb #a046fe1e
 def _need_files(path, files, name):
+    "The folder `path`, refused unless it has the `files` of the release `name`"
     missing = [f for f in files if not (path/f).is_file()]
     if not missing: return path
     if not path.is_dir():
         raise FileNotFoundError(f'{path} is not a folder: pass the folder that {name} was unpacked to.')
+    found = sorted(o.name for o in path.iterdir())[:8]
     raise FileNotFoundError(f'{path} has no {" and no ".join(missing)}: {name} needs {", ".join(files)}; '
-                            f'the folder holds {", ".join(sorted(o.name for o in path.iterdir())[:8]) or "nothing"}. '
+                            f'the folder holds {", ".join(found) or "nothing"}. '
                             'Pass the folder the release was unpacked to, and its name.')
 
 # %% ../../nbs/data/00_movielens.ipynb #80b222a9
@@ -117,23 +139,34 @@ def _writing(folder, name):
         raise OSError(f"fastai's folder {folder} cannot be written ({e}): set the environment variable FASTAI_HOME to one that can, "
                       f'or pass path=, the folder that {name} was unpacked to') from e
 
-def _download(name, files, dest):
-    with _writing(dest.parent, name):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=dest.parent))
-    for o in dest.parent.glob(f'.{name}-*'):  # of processes that were killed
-        if time.time()-o.stat().st_mtime > 86400: shutil.rmtree(o, ignore_errors=True)
-    try:
-        got = _need_files(untar_data(f'{GROUPLENS}/{name}.zip', base=part), files, name)
-        with suppress(OSError): got.rename(dest)  # unless somebody else was first
-        return _need_files(dest, files, name)
-    except Exception as e:
-        raise OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: '
-                      f'{str(e).split(chr(10))[0]}). Unpack its zip so that '
-                      f'{dest}/{files[0]} exists, or pass the folder it is in, or work with `sample_ratings()`.') from e
-    finally: shutil.rmtree(part, ignore_errors=True)
+_day = 86_400  # seconds
+
+def _remove_old(folder, name):
+    "Remove what downloads of `name` to `folder` have left that were killed, a day ago or more"
+    for o in folder.glob(f'.{name}-*'):
+        if time.time()-o.stat().st_mtime > _day: shutil.rmtree(o, ignore_errors=True)
+
+def _download_error(name, first_file, dest, e):
+    reason = str(e).split('\n')[0]
+    return OSError(f'{name} could not be downloaded from {GROUPLENS} ({type(e).__name__}: {reason}). Unpack its zip so that '
+                   f'{dest}/{first_file} exists, or pass the folder it is in, or work with `sample_ratings()`.')
 
 # %% ../../nbs/data/00_movielens.ipynb #c3e10f35
+def _download(name, files, dest):
+    "Download the release `name` to the folder `dest`"
+    with _writing(dest.parent, name):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f'.{name}-', dir=dest.parent))
+    _remove_old(dest.parent, name)
+    try:
+        unpacked = untar_data(f'{GROUPLENS}/{name}.zip', base=beside)
+        unpacked = _need_files(unpacked, files, name)
+        with suppress(OSError): unpacked.rename(dest)  # unless somebody else was first
+        return _need_files(dest, files, name)
+    except Exception as e: raise _download_error(name, files[0], dest, e) from e
+    finally: shutil.rmtree(beside, ignore_errors=True)
+
+# %% ../../nbs/data/00_movielens.ipynb #dbfe41d7
 def _release(name, path):
     "Folder and layout of the release `name`"
     if name not in releases:
@@ -143,23 +176,57 @@ def _release(name, path):
     if path is not None: return _need_files(Path(path).expanduser(), files, name),lay
     with _writing(os.getenv('FASTAI_HOME', '~/.fastai'), name):
         dest = fastai_path('data')/name
-    return _need_files(dest, files, name) if dest.exists() else _download(name, files, dest),lay
+    if not dest.exists(): return _download(name, files, dest),lay
+    return _need_files(dest, files, name),lay
+
+def _distinct_titles(path, lay):
+    "A title for each item of the release in the folder `path`, no two the same"
+    items = _read_items(path/lay['items'], lay['item_sep'])
+    return distinct_titles(_titles_of(items))
 
 # %% ../../nbs/data/00_movielens.ipynb #d99f8349
 def movielens(
     name:str='ml-100k', # One of `releases`
     path:str|Path=None, # The unpacked folder; fastai's data folder if left out, downloaded there once
 )->pd.DataFrame: # `user`, `item` (the release's own ids), `title` (one per item), `rating` (stars), `timestamp` (seconds since 1970)
-    "Ratings of the MovieLens release `name`, in the release's order. `FileNotFoundError` or `OSError` if it can't be had, `ValueError` if it's damaged"
+    """Ratings of the MovieLens release `name`, in the release's order. `FileNotFoundError` or `OSError` if it can't be had,
+    `ValueError` if it's damaged"""
     path,lay = _release(name, path)
-    titles = distinct_titles(_read_titles(path/lay['items'], lay['item_sep']))
-    return with_titles(_read_ratings(path/lay['ratings'], lay['sep'], lay['header']), titles, path)
+    titles = _distinct_titles(path, lay)
+    df = _read_ratings(path/lay['ratings'], lay['sep'], lay['header'])
+    return with_titles(df, titles, path)
 
 # %% ../../nbs/data/00_movielens.ipynb #e13221a5
-_genres_100k = 'unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western'.split()
+_genres_100k = (
+    'unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical '
+    'Mystery Romance Sci-Fi Thriller War Western').split()
 
-_users = {'ml-100k': ('u.user','|',['user','age','sex','occupation']), 'ml-1m': ('users.dat','::',['user','sex','age','occupation'])}
+def _genres_of(fields, lay):
+    "Genres of an item, divided by `|`, from what `_read_items` gives for it"
+    if lay is not _tab: return fields[1]
+    flags = fields[4:]  # after title, two dates and an address: '1' or '0' for each genre
+    return '|'.join(genre for genre,flag in zip(_genres_100k, flags) if flag=='1')
 
+def _year_of(titles):
+    years = titles.str.extract(r'\((\d{4})\)\s*$')[0]
+    return years.fillna('unknown')
+
+# %% ../../nbs/data/00_movielens.ipynb #3137323a
+_users = {'ml-100k': ('u.user','|',['user','age','sex','occupation']),
+          'ml-1m':   ('users.dat','::',['user','sex','age','occupation'])}
+
+def _read_users(name, path):
+    "A list of the frame of users of the release `name`, empty where it has none"
+    if name not in _users: return []
+    file,sep,names = _users[name]
+    path = _need_files(path, [file], name)
+    how = dict(sep=re.escape(sep), engine='python', header=None, index_col='user', dtype=str)
+    df = pd.read_csv(path/file, names=[*names,'zip'], **how)[['age','sex','occupation']]
+    df.index = df.index.astype('int32')
+    if name=='ml-100k': df = df.assign(age=df.age.str[:-1]+'0s')  # 24 is of the '20s'
+    return [df]
+
+# %% ../../nbs/data/00_movielens.ipynb #0c61c95e
 def movielens_sides(
     name:str='ml-100k', # One of `releases`
     path:str|Path=None, # The unpacked folder; fastai's data folder if left out
@@ -169,20 +236,16 @@ def movielens_sides(
     need_choice('item_name', item_name, 'title', 'item')
     path,lay = _release(name, path)
     items = _read_items(path/lay['items'], lay['item_sep'])
-    of = lambda o: '|'.join(g for g,there in zip(_genres_100k, o[4:]) if there=='1') if lay is _tab else o[1]
-    titles = pd.Series({k: o[0] for k,o in items.items()}, dtype='str')
-    df = pd.DataFrame(dict(genres=[of(o) for o in items.values()], year=titles.str.extract(r'\((\d{4})\)\s*$')[0].fillna('unknown')), titles.index)
-    df.index = pd.Index(df.index if item_name=='item' else distinct_titles(titles), name=item_name)
+    titles = _titles_of(items)
+    genres = [_genres_of(o, lay) for o in items.values()]
+    df = pd.DataFrame(dict(genres=genres, year=_year_of(titles)), titles.index)
+    labels = df.index if item_name=='item' else distinct_titles(titles)
+    df.index = pd.Index(labels, name=item_name)
     return [*_read_users(name, path), df]
 
-def _read_users(name, path):
-    if name not in _users: return []
-    file,sep,names = _users[name]
-    df = pd.read_csv(_need_files(path, [file], name)/file, sep=re.escape(sep), engine='python', header=None, names=[*names,'zip'], index_col='user', dtype=str)[['age','sex','occupation']]
-    df.index = df.index.astype('int32')
-    return [df.assign(age=df.age.str[:-1]+'0s') if name=='ml-100k' else df]
-
 # %% ../../nbs/data/00_movielens.ipynb #6bfbbbec
+_folds = 'u1 u2 u3 u4 u5 ua ub'.split()
+
 def movielens_folds(
     name:str='ml-100k', # Only ml-100k comes with folds
     path:str|Path=None, # The unpacked folder; fastai's data folder if left out
@@ -191,8 +254,8 @@ def movielens_folds(
     if name!='ml-100k':
         raise ValueError(f'{name} has no official folds; only ml-100k has. Use a splitter instead.')
     path,lay = _release(name, path)
-    folds = 'u1 u2 u3 u4 u5 ua ub'.split()
-    _need_files(path, [f'{o}.{part}' for o in folds for part in ('base','test')], f'{name} with its folds')
-    titles = distinct_titles(_read_titles(path/lay['items'], lay['item_sep']))
-    read = lambda f: with_titles(_read_ratings(path/f, lay['sep'], ''), titles, path)
-    return {o: (read(f'{o}.base'), read(f'{o}.test')) for o in folds}
+    files = {fold: (f'{fold}.base',f'{fold}.test') for fold in _folds}
+    _need_files(path, [f for pair in files.values() for f in pair], f'{name} with its folds')
+    titles = _distinct_titles(path, lay)
+    def read(file): return with_titles(_read_ratings(path/file, lay['sep'], ''), titles, path)
+    return {fold: (read(train),read(test)) for fold,(train,test) in files.items()}

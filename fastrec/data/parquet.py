@@ -15,18 +15,22 @@ from ..base.checks import need_package
 
 # %% ../../nbs/data/17_parquet.ipynb #ea97eca5
 def _by_label(col):
-    "The labels in a pyarrow array, and for each row which of them it has, one more than there are if none"
+    "The labels in the pyarrow array `col`, and for each row the place of its own among them, one past the last if it has none"
     pc = need_package('pyarrow.compute')
     if str(col.type) in ('float','double','halffloat'):
         col = pc.if_else(pc.is_nan(col), None, col)  # pandas takes both for a gap
     if not hasattr(col, 'dictionary'): col = col.dictionary_encode()
-    found = pd.Index(col.dictionary.to_pandas())
-    return found,col.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
+    labels = pd.Index(col.dictionary.to_pandas())
+    places = col.indices.fill_null(len(labels))
+    return labels,places.to_numpy(zero_copy_only=False)
 
-def _own(col, part):
+def _is_of_process(col, part):
     "Mask of the rows that fall to this process, by a hash of the label in the pyarrow array `col`"
-    found,at = _by_label(col)
-    return np.append(pd.util.hash_pandas_object(found, index=False)%part[1]==part[0], part[0]==0)[at]
+    rank,n = part
+    labels,places = _by_label(col)
+    hashes = pd.util.hash_pandas_object(labels, index=False)
+    by_label = np.append(hashes%n==rank, rank==0)  # the first process also has the rows without a label
+    return by_label[places]
 
 # %% ../../nbs/data/17_parquet.ipynb #23a4a82b
 class _Labels:
@@ -35,29 +39,44 @@ class _Labels:
 
     def add(self, col):
         "Read the next piece of a column, a pyarrow array"
-        found,at = _by_label(col)
+        found,places = _by_label(col)
         if self.labels is None: self.labels = found[:0]
-        self.labels = self.labels.append(found[self.labels.get_indexer(found)<0])
-        self.codes.append(np.append(self.labels.get_indexer(found), -1).astype('int32')[at])
+        is_new = self.labels.get_indexer(found)<0
+        self.labels = self.labels.append(found[is_new])
+        codes = np.append(self.labels.get_indexer(found), -1)  # -1 is pandas' code of no label
+        self.codes.append(codes.astype('int32')[places])
 
     def column(self): return pd.Categorical.from_codes(np.concatenate(self.codes), self.labels)
 
 # %% ../../nbs/data/17_parquet.ipynb #40425e2b
-def read_parquet_files(path, rows, user_name, item_name, rating_name, time_name, part):
-    "The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories; of several processes each keeps the rows of its users"
-    data = need_package('pyarrow.dataset').dataset(path)
-    head = data.head(10_000).to_pandas(ignore_metadata=True)  # whose columns are text, as they are in the file
+def _columns_in(dataset, user_name, item_name, rating_name, time_name):
+    "Names of the columns of users and items, of the ratings, and of what tells apart items of one title, in a list"
+    head = dataset.head(10_000).to_pandas(ignore_metadata=True)  # whose columns are text, as they are in the file
     *names,rating = pick_columns(head, user_name, item_name, rating_name)
     if time_name is not None: need_columns(head, [time_name])
-    beside = [n for n in [items_beside(head, names[1])] if n is not None]  # which tells apart items of one title
+    beside = items_beside(head, names[1])
+    return names,rating,[] if beside is None else [beside]
+
+def _batches(dataset, columns, rows, user_name, part):
+    "The pieces of the `columns`, of at most `rows` rows, without those that fall to other processes"
+    for batch in dataset.to_batches(columns=columns, batch_size=rows):
+        if part[1]>1: batch = batch.filter(_is_of_process(batch[user_name], part))
+        if len(batch): yield batch
+
+# %% ../../nbs/data/17_parquet.ipynb #5b7af3b8
+def read_parquet_files(path, rows, user_name, item_name, rating_name, time_name, part):
+    """The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories;
+    of several processes each keeps the rows of its users"""
+    dataset = need_package('pyarrow.dataset').dataset(path)
+    names,rating,beside = _columns_in(dataset, user_name, item_name, rating_name, time_name)
     labels = {n: _Labels() for n in names+beside}
-    others = {n: [] for n in (rating,time_name) if n}
-    for b in data.to_batches(columns=[*labels,*others], batch_size=rows):
-        if part[1]>1: b = b.filter(_own(b[names[0]], part))
-        if not len(b): continue
-        for n,o in labels.items(): o.add(b[n])
-        for n,o in others.items(): o.append(b[n].to_pandas())
-    if not others[rating]:
-        raise ValueError(f'there are no ratings in {path}' + f' for process {part[0]} of {part[1]}: start fewer'*(part[1]>1))
-    df = {n: o.column() for n,o in labels.items()} | {n: pd.concat(o, ignore_index=True) for n,o in others.items()}
-    return pd.DataFrame(df)[[*names, *others, *beside]]
+    numbers = {n: [] for n in (rating,time_name) if n}
+    for batch in _batches(dataset, [*labels,*numbers], rows, names[0], part):
+        for n,o in labels.items(): o.add(batch[n])
+        for n,o in numbers.items(): o.append(batch[n].to_pandas())
+    if not numbers[rating]:
+        whose = f' for process {part[0]} of {part[1]}: start fewer' if part[1]>1 else ''
+        raise ValueError(f'there are no ratings in {path}{whose}')
+    columns = {n: o.column() for n,o in labels.items()}
+    columns |= {n: pd.concat(o, ignore_index=True) for n,o in numbers.items()}
+    return pd.DataFrame(columns)[[*names, *numbers, *beside]]

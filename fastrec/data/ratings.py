@@ -19,33 +19,45 @@ from ..base.processes import add_up,from_all
 
 # %% ../../nbs/data/04_ratings.ipynb #46993e90
 class RatingsTensors:
-    "`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None; `classes`, the `Vocab` of each column"
-    n_inp,part = 1,(0,1)  # where several processes share the work: which of them this is, and how many they are
-    shard = None  # what is known of the ratings of all processes, a `Shard`, where this one holds those of its own users
+    """`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None;
+    `classes`, the `Vocab` of each column"""
+    n_inp = 1
+    part = 0,1  # where several processes share the work: which of them this is, and how many they are
+    shard = None  # a `Shard`, what is known of all processes' ratings, where this one holds those of its own users
     def __init__(self, x, y, classes, rating_name, index=None, time_name=None):
         store_attr()
-        self.user_name,self.item_name = self.cat_names = list(classes)
+        self.cat_names = list(classes)
+        self.user_name,self.item_name = self.cat_names
 
     def __len__(self): return len(self.x)
+    def __getitem__(self, i): return (self.x[i],) if self.y is None else (self.x[i],self.y[i])
     @property
     def nbytes(self): return self.x.nbytes + (0 if self.y is None else self.y.nbytes)
     @property
     def codes(self):
         "Codes of the users and of the items, int64, as two tensors (n,)"
         return self.x[:,0].long(),self.x[:,1].long()
-    def __getitem__(self, i): return (self.x[i],) if self.y is None else (self.x[i],self.y[i])
-    def rows(self, i):
-        "As `self[i]`, for a tensor `i` of row numbers, in less time"
-        return tuple(o.index_select(0, i) for o in (self.x,self.y) if o is not None)
-    def new(self, x, y, index=None):
-        return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
-    def new_empty(self): return self.new(self.x[:0], None if self.y is None else self.y[:0])
 
-    def to(self, device):
-        "Move to `device`, in place"
-        if device is not None and self.x.device!=device:
-            self.x,self.y = (o if o is None else o.to(device) for o in (self.x,self.y))
-        return self
+# %% ../../nbs/data/04_ratings.ipynb #f76ffb00
+@patch
+def rows(self:RatingsTensors, i):
+    "As `self[i]`, for a tensor `i` of row numbers, in less time"
+    return tuple(o.index_select(0, i) for o in (self.x,self.y) if o is not None)
+
+@patch
+def new(self:RatingsTensors, x, y, index=None):
+    return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
+
+@patch
+def new_empty(self:RatingsTensors): return self.new(self.x[:0], None if self.y is None else self.y[:0])
+
+@patch
+def to(self:RatingsTensors, device):
+    "Move to `device`, in place"
+    if device is not None and self.x.device!=device:
+        self.x = self.x.to(device)
+        if self.y is not None: self.y = self.y.to(device)
+    return self
 
 # %% ../../nbs/data/04_ratings.ipynb #414cb85e
 @patch
@@ -53,18 +65,22 @@ def values(self:RatingsTensors):
     "The different ratings there are, from the lowest"
     return self.shard.values if self.shard else np.sort(pd.unique(self.y.cpu().numpy()))
 
+def _count(ds, k, weights=None):
+    "Rows of each code of column `k`, or the sums of their `weights`"
+    n_codes = len(ds.classes[ds.cat_names[k]])
+    return torch.bincount(ds.x[:,k].cpu(), weights, minlength=n_codes)
+
 @patch
 def counts(self:RatingsTensors, k):
     "How many ratings each user (`k=0`) or item (`k=1`) has, by code, on the CPU"
-    if self.shard: return self.shard.counts[k]
-    return torch.bincount(self.x[:,k].cpu(), minlength=len(self.classes[self.cat_names[k]]))
+    return self.shard.counts[k] if self.shard else _count(self, k)
 
 @patch
 def sums(self:RatingsTensors, k):
     "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
-    if self.shard: return self.shard.sums[k]
-    return torch.bincount(self.x[:,k].cpu(), self.y.cpu().double(), minlength=len(self.classes[self.cat_names[k]]))
+    return self.shard.sums[k] if self.shard else _count(self, k, self.y.cpu().double())
 
+# %% ../../nbs/data/04_ratings.ipynb #1af2353c
 @patch(as_prop=True)
 def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if self.shard else len(self)
 
@@ -73,33 +89,55 @@ def mean(self:RatingsTensors):
     return float(self.shard.sums[0].sum())/self.n_ratings if self.shard else float(self.y.mean())
 
 # %% ../../nbs/data/04_ratings.ipynb #16a284b7
+_most_values = 102  # a range needs the two ends, and steps of a hundredth of it at least
+
+def _few(values):
+    "`values`, sorted; of more than `_most_values` so many, from the first to the last"
+    if len(values)<=_most_values: return values
+    return values[np.linspace(0, len(values)-1, _most_values).astype(int)]
+
+def _has_ratings(train, valid):
+    "For each user (code), are there ratings here?"
+    users = torch.cat([train.x[:,0], valid.x[:,0]])
+    res = torch.bincount(users, minlength=len(train.classes[train.user_name]))>0
+    res[0] = False  # nobody in particular
+    return res
+
+def _need_one_owner(n_owners, users):
+    "Refuse ratings of one of `users` in several processes"
+    shared = n_owners>1
+    if shared.any():
+        raise ValueError(f'{int(shared.sum())} users have ratings in several processes, '
+                         f'{users[int(n_owners.argmax())]!r} for one: give all ratings of a user to one process')
+
+# %% ../../nbs/data/04_ratings.ipynb #ce17398b
 class Shard:
-    "What all processes know of everyone's training ratings, each with those of its own users: their `values` (of more than 102 so many), `counts` and `sums`, and the process that is the `owner` of each user (code)"
+    """What all processes know of everyone's training ratings, each with those of its own users: their `values` (of more than 102 so many),
+    `counts` and `sums`, and the process that is the `owner` of each user (code)"""
     def __init__(self, part, train, valid, device):
-        n = len(train.classes[train.user_name])
-        mine = torch.bincount(torch.cat([train.x[:,0], valid.x[:,0]]), minlength=n)>0
-        mine[0] = False
-        summed = [o.to(device) for o in (mine.int(), mine*part[0], *map(train.counts, (0,1)), *map(train.sums, (0,1)))]
-        add_up(part, *summed)
-        held,self.owner,*rest = (o.cpu() for o in summed)
-        self.part,self.counts,self.sums = part,rest[:2],rest[2:]
-        values = train.values()  # a range needs the ends, and steps of a hundredth of it at least
-        if len(values)>102:
-            values = values[np.linspace(0, len(values)-1, 102).astype(int)]
-        self.values = np.unique(np.concatenate(from_all(part, values)))
-        if (held>1).any():
-            raise ValueError(f'{int((held>1).sum())} users have ratings in several processes, '
-                             f'{train.classes[train.user_name][int(held.argmax())]!r} for one: give all ratings of a user to one process')
+        is_own = _has_ratings(train, valid)
+        here = [is_own.int(), is_own*part[0], train.counts(0), train.counts(1), train.sums(0), train.sums(1)]
+        everywhere = [o.to(device) for o in here]
+        add_up(part, *everywhere)
+        n_owners,owner,*totals = (o.cpu() for o in everywhere)
+        self.part,self.owner = part,owner
+        self.counts,self.sums = totals[:2],totals[2:]
+        values = from_all(part, _few(train.values()))
+        self.values = np.unique(np.concatenate(values))
+        _need_one_owner(n_owners, train.classes[train.user_name])
 
-    def own(self):
-        "Codes of this process's users"
-        return 1+(self.owner[1:]==self.part[0]).nonzero()[:,0]
+# %% ../../nbs/data/04_ratings.ipynb #d041ae2f
+@patch
+def own(self:Shard):
+    "Codes of this process's users"
+    return 1+(self.owner[1:]==self.part[0]).nonzero()[:,0]
 
-    def need(self, users):
-        "Refuse the codes `users` unless all of them are this process's own"
-        if (self.owner[users]!=self.part[0]).any():
-            raise ValueError(f'process {self.part[0]} of {self.part[1]} does not know what the users of other '
-                             'processes have rated: ask for its own, which users=None takes')
+@patch
+def need(self:Shard, users):
+    "Refuse the codes `users` unless all of them are this process's own"
+    if (self.owner[users]!=self.part[0]).any():
+        raise ValueError(f'process {self.part[0]} of {self.part[1]} does not know what the users of other '
+                         'processes have rated: ask for its own, which users=None takes')
 
 # %% ../../nbs/data/04_ratings.ipynb #c16064c1
 @patch
@@ -118,30 +156,57 @@ def encode_pairs(self:RatingsTensors, df):
     need_values(df, self.cat_names)
     for n,v in self.classes.items() if len(df) else (): check_kind(df[n], v.labels)
     u,i = (v.encode(df[n]) for n,v in self.classes.items())
-    if (i==0).any() and (item := items_beside(df, self.item_name)) is not None:
-        i = np.where(i==0, self.classes[self.item_name].encode(with_id(df[self.item_name], df[item])), i)
+    item = items_beside(df, self.item_name) if (i==0).any() else None
+    if item is not None:
+        with_ids = with_id(df[self.item_name], df[item])
+        i = np.where(i==0, self.classes[self.item_name].encode(with_ids), i)
     return np.stack([u,i], 1)
 
 # %% ../../nbs/data/04_ratings.ipynb #09f9d7f6
 def _almost(vocab, label):
     "A label of `vocab` that differs from the text `label` in spaces alone, or in what a detour over floats leaves"
     if not isinstance(label, str): return None
-    return next((o for o in (label.strip(), label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]), None)
+    for o in (label.strip(), label.removesuffix('.0'), f'{label}.0'):
+        if o!=label and vocab.encode([o])[0]: return o
 
 def count_unknown(name, labels):
     "How many `labels` of the column `name` are unknown, and the first of them"
-    return f'{len(labels)} unknown in {name!r} ({", ".join(map(repr, labels[:3]))}{", …" if len(labels)>3 else ""})'
+    first = ', '.join(map(repr, labels[:3]))
+    more = ', …' if len(labels)>3 else ''
+    return f'{len(labels)} unknown in {name!r} ({first}{more})'
 
 # %% ../../nbs/data/04_ratings.ipynb #2659442d
 @patch
 def unknown_labels(self:RatingsTensors, df, x):
     "A sentence that names the labels in `df` whose code in `x` is 0"
-    lost = {n: pd.unique(df[n][x[:,i]==0]).tolist() for i,n in enumerate(self.cat_names)}
-    res = ' and '.join(count_unknown(n, o) for n,o in lost.items() if o)
-    near = [(o[0],a) for n,o in lost.items() if o and (a := _almost(self.classes[n], o[0])) is not None]
-    return res + ''.join(f'; {o!r} is known as {a!r}' for o,a in near)
+    counted,hints = [],''
+    for i,n in enumerate(self.cat_names):
+        labels = pd.unique(df[n][x[:,i]==0]).tolist()
+        if not labels: continue
+        counted.append(count_unknown(n, labels))
+        known = _almost(self.classes[n], labels[0])
+        if known is not None: hints += f'; {labels[0]!r} is known as {known!r}'
+    return ' and '.join(counted) + hints
 
 # %% ../../nbs/data/04_ratings.ipynb #05809253
+def _tell_unknown(what, unknown):
+    "An error or a warning of `what` is unknown, as the choice `unknown` says"
+    if unknown=='raise':
+        raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out")
+    warn(f'{what}; ' + ('the average stands in for them' if unknown=='average' else 'left out'))
+
+@patch
+def _present(self:RatingsTensors, df, with_labels):
+    "Are there ratings to read in `df`, and times? Refused where something is missing"
+    if with_labels is not None: need_flags(with_labels=with_labels)
+    rated = ifnone(with_labels, self.rating_name in df)
+    timed = self.time_name is not None and self.time_name in df
+    names = self.cat_names + [self.rating_name]*rated + [self.time_name]*timed
+    need_columns(df, names)
+    need_values(df, names, ', or pass with_labels=False to ignore the ratings'*rated)
+    return rated,timed
+
+# %% ../../nbs/data/04_ratings.ipynb #1e3abd70
 @patch
 def encode(self:RatingsTensors,
     df, # Frame with the columns of user and item, and of the rating if `with_labels`
@@ -151,21 +216,14 @@ def encode(self:RatingsTensors,
     "`RatingsTensors` of the frame `df`, in its order, by the labels of training"
     need_choice('unknown', unknown, 'raise', 'average', 'drop')
     df = as_frame(df)
-    if with_labels is not None: need_flags(with_labels=with_labels)
-    with_labels = ifnone(with_labels, self.rating_name in df)
-    timed = self.time_name is not None and self.time_name in df
-    names = self.cat_names + [self.rating_name]*with_labels + [self.time_name]*timed
-    need_columns(df, names)
-    need_values(df, names, ', or pass with_labels=False to ignore the ratings'*with_labels)
+    rated,timed = self._present(df, with_labels)
     x = self.encode_pairs(df)
-    y = as_ratings(df[self.rating_name]) if with_labels else None
+    y = as_ratings(df[self.rating_name]) if rated else None
     known = (x>0).all(1)
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():
-        what = f'{(~known).sum()} of {len(df)} rows: {self.unknown_labels(df, x)}'
-        if unknown=='raise':
-            raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' "
-                           "to leave them out")
-        warn(f'{what}; ' + ('the average stands in for them' if unknown=='average' else 'left out'))
+        labels = self.unknown_labels(df, x)
+        _tell_unknown(f'{(~known).sum()} of {len(df)} rows: {labels}', unknown)
     keep = known if unknown=='drop' else slice(None)
-    return self.new(torch.tensor(x[keep]), None if y is None else torch.tensor(y[keep]), df.index[keep])
+    y = None if y is None else torch.tensor(y[keep])
+    return self.new(torch.tensor(x[keep]), y, df.index[keep])

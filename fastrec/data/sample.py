@@ -11,26 +11,46 @@ from .movielens import with_titles
 from .titles import distinct_titles
 
 # %% ../../nbs/data/01_sample.ipynb #e1d0602f
-_genres = {
-    'space':  ((1,0),  'Galactic Stellar Lunar Orbital Cosmic Martian Robotic Quantum Solar Warp Android Interstellar',
-                       'Voyage Station Colony Signal Invasion Comet Armada Frontier Starship Gravity Nebula Reactor'),
-    'love':   ((-1,0), 'Tender Parisian Secret Moonlit Forgotten Summer Velvet Faithful Sentimental Rosy Longing Honeyed',
-                       'Kiss Wedding Letters Sweetheart Affair Bouquet Honeymoon Valentine Embrace Promise Waltz Proposal'),
-    'laughs': ((0,1),  'Clumsy Absurd Wacky Nutty Goofy Silly Hilarious Bumbling Dizzy Cheeky Zany Ticklish',
-                       'Butler Prank Roommates Donkey Uncle Jokers Holiday Circus Neighbours Pyjamas Goalkeeper Dentist'),
-    'dread':  ((0,-1), 'Haunted Cursed Bloody Sinister Rotting Silent Howling Buried Nameless Ghastly Possessed Midnight',
-                       'Crypt Scream Asylum Ritual Grave Cellar Shadow Exorcism Coven Butcher Swamp Nightmare')}
+_genres = {  # the end of an axis of taste where a genre stands, and the two words of its titles
+    'space': (
+        (1,0),
+        'Galactic Stellar Lunar Orbital Cosmic Martian Robotic Quantum Solar Warp Android Interstellar',
+        'Voyage Station Colony Signal Invasion Comet Armada Frontier Starship Gravity Nebula Reactor'),
+    'love': (
+        (-1,0),
+        'Tender Parisian Secret Moonlit Forgotten Summer Velvet Faithful Sentimental Rosy Longing Honeyed',
+        'Kiss Wedding Letters Sweetheart Affair Bouquet Honeymoon Valentine Embrace Promise Waltz Proposal'),
+    'laughs': (
+        (0,1),
+        'Clumsy Absurd Wacky Nutty Goofy Silly Hilarious Bumbling Dizzy Cheeky Zany Ticklish',
+        'Butler Prank Roommates Donkey Uncle Jokers Holiday Circus Neighbours Pyjamas Goalkeeper Dentist'),
+    'dread': (
+        (0,-1),
+        'Haunted Cursed Bloody Sinister Rotting Silent Howling Buried Nameless Ghastly Possessed Midnight',
+        'Crypt Scream Asylum Ritual Grave Cellar Shadow Exorcism Coven Butcher Swamp Nightmare')}
 
 # %% ../../nbs/data/01_sample.ipynb #d84f82b1
+def _genre_names(adjectives, nouns): return [f'{a} {n}' for a in adjectives.split() for n in nouns.split()]
+
+def _nth_name(names, k):
+    "The `k`-th of `names`, from 0; past the last they begin again, with a number"
+    times_used,place = divmod(k, len(names))
+    return names[place] + (f' {times_used+1}' if times_used else '')
+
 def _film_titles(genre, rng):
-    "An invented title for each entry of `genre`; the second film of a name is 'II', and so on"
-    words = {g: [f'{a} {n}' for a in adj.split() for n in noun.split()] for g,(_,adj,noun) in _genres.items()}
-    for o in words.values(): rng.shuffle(o)
-    nth = pd.Series(genre).groupby(genre).cumcount().to_numpy()
-    names = [words[g][k % len(words[g])] + ('' if k<len(words[g]) else f' {k//len(words[g])+1}') for g,k in zip(genre,nth)]
-    return [f'{o} ({y})' for o,y in zip(names, rng.integers(1950, 2026, len(names)))]
+    "An invented title for each entry of `genre`"
+    names = {g: _genre_names(adjectives, nouns) for g,(_,adjectives,nouns) in _genres.items()}
+    for o in names.values(): rng.shuffle(o)
+    nth_of_genre = pd.Series(genre).groupby(genre).cumcount().to_numpy()
+    films = [_nth_name(names[g], k) for g,k in zip(genre, nth_of_genre)]
+    years = rng.integers(1950, 2026, len(films))
+    return [f'{name} ({year})' for name,year in zip(films, years)]
 
 # %% ../../nbs/data/01_sample.ipynb #b31e143d
+_stars = np.arange(1, 6)
+_middle = 3.5  # stars that an average user gives an average film
+_tastes = ['taste1','taste2']
+
 class SampleTruth:
     "What `sample_ratings` drew from: `users` and `items`, tables by id, and the standard deviation `noise`, in stars"
     def __init__(self, users, items, noise): store_attr()
@@ -39,40 +59,77 @@ class SampleTruth:
 
     def mean(self, ratings):
         "Planted mean for each row of `ratings` (columns `user` and `item`), before noise and rounding, in stars"
-        u,i = self.users.loc[ratings['user']],self.items.loc[ratings['item']]
-        return 3.5 + u.leniency.to_numpy() + i.quality.to_numpy() + (u[['taste1','taste2']].to_numpy()*i[['taste1','taste2']].to_numpy()).sum(1)
+        u = self.users.loc[ratings['user']]
+        i = self.items.loc[ratings['item']]
+        shared_taste = (u[_tastes].to_numpy()*i[_tastes].to_numpy()).sum(1)
+        return _middle + u.leniency.to_numpy() + i.quality.to_numpy() + shared_taste
 
-    def _star_probs(self, ratings):
-        edges = (np.arange(1.5, 5) - self.mean(ratings)[:,None]) / self.noise
-        return np.diff(torch.special.ndtr(torch.tensor(edges)).numpy(), prepend=0, append=1)
+# %% ../../nbs/data/01_sample.ipynb #f2c3859a
+@patch
+def _star_probs(self:SampleTruth, ratings):
+    "Probability of each number of stars, (n,5), for the rows of `ratings`"
+    borders = np.arange(1.5, 5)  # between two numbers of stars
+    distance = (borders - self.mean(ratings)[:,None]) / self.noise
+    below = torch.special.ndtr(torch.tensor(distance)).numpy()
+    return np.diff(below, prepend=0, append=1)
 
-    def expected(self, ratings):
-        "The best possible prediction for each row of `ratings`: the expected number of stars"
-        return pd.Series(self._star_probs(ratings) @ np.arange(1,6), ratings.index, name='expected')
+@patch
+def expected(self:SampleTruth, ratings):
+    "The best possible prediction for each row of `ratings`: the expected number of stars"
+    return pd.Series(self._star_probs(ratings) @ _stars, ratings.index, name='expected')
 
-    def best_rmse(self, ratings):
-        "The lowest RMSE that any model can be expected to reach on `ratings`, in stars"
-        return float(np.sqrt((self._star_probs(ratings) @ np.arange(1,6)**2 - self.expected(ratings)**2).mean()))
+@patch
+def best_rmse(self:SampleTruth, ratings):
+    "The lowest RMSE that any model can be expected to reach on `ratings`, in stars"
+    mean_square = self._star_probs(ratings) @ _stars**2
+    variance = mean_square - self.expected(ratings)**2
+    return float(np.sqrt(variance.mean()))
 
 # %% ../../nbs/data/01_sample.ipynb #c875b87f
-def _sample_truth(n_users, n_items, noise, rng):
-    genre = rng.choice(list(_genres), n_items)
-    place = np.array([_genres[g][0] for g in genre]) + rng.normal(0, .35, (n_items,2))
-    items = pd.DataFrame(dict(title=_film_titles(genre, rng), genre=genre, quality=rng.normal(0, .4, n_items), taste1=place[:,0], taste2=place[:,1]),
-                         index=pd.Index(np.sort(rng.choice(10*n_items, n_items, replace=False))+1, name='item', dtype='int32'))
-    taste = rng.normal(0, .55, (n_users,2))
-    users = pd.DataFrame(dict(leniency=rng.normal(0, .35, n_users), taste1=taste[:,0], taste2=taste[:,1]),
-                         index=pd.Index(np.sort(rng.choice(10*n_users, n_users, replace=False))+1, name='user', dtype='int32'))
-    return SampleTruth(users, items.assign(title=distinct_titles(items.title)), noise)
+_spread = dict(place=.35, quality=.4, taste=.55, leniency=.35)  # standard deviations of what is planted
+
+def _sample_ids(n, name, rng):
+    "An index of `n` ids, sorted, out of ten times as many numbers"
+    ids = np.sort(rng.choice(10*n, n, replace=False)) + 1
+    return pd.Index(ids, name=name, dtype='int32')
+
+def _sample_items(n, rng):
+    genre = rng.choice(list(_genres), n)
+    ends = np.array([_genres[g][0] for g in genre])
+    place = ends + rng.normal(0, _spread['place'], (n,2))
+    title = _film_titles(genre, rng)
+    quality = rng.normal(0, _spread['quality'], n)
+    cols = dict(title=title, genre=genre, quality=quality, taste1=place[:,0], taste2=place[:,1])
+    df = pd.DataFrame(cols, index=_sample_ids(n, 'item', rng))
+    return df.assign(title=distinct_titles(df.title))
+
+def _sample_users(n, rng):
+    taste = rng.normal(0, _spread['taste'], (n,2))
+    leniency = rng.normal(0, _spread['leniency'], n)
+    cols = dict(leniency=leniency, taste1=taste[:,0], taste2=taste[:,1])
+    return pd.DataFrame(cols, index=_sample_ids(n, 'user', rng))
 
 # %% ../../nbs/data/01_sample.ipynb #827da560
 def _long_tailed_pairs(n_users, n_items, n_ratings, rng):
-    w = rng.lognormal(0, .8, n_users)[:,None] * rng.permutation(np.arange(10, n_items+10)**-.8)
-    keys = (rng.exponential(size=(n_users,n_items)) / w).ravel()
-    first = np.sort(np.argpartition(keys, n_ratings-1)[:n_ratings])  # argpartition leaves them in an order that depends on the CPU
-    return np.divmod(rng.permutation(first), n_items)
+    "Row numbers of users and of items, of `n_ratings` different pairs in random order"
+    user_weights = rng.lognormal(0, .8, n_users)
+    ranks = np.arange(10, n_items+10)  # from 10, so that the first few films don't have nearly all ratings
+    item_weights = rng.permutation(ranks**-.8)
+    weights = user_weights[:,None] * item_weights
+    keys = (rng.exponential(size=(n_users,n_items)) / weights).ravel()
+    smallest = np.argpartition(keys, n_ratings-1)[:n_ratings]
+    smallest.sort()  # argpartition leaves them in an order that depends on the CPU
+    return np.divmod(rng.permutation(smallest), n_items)
+
+# %% ../../nbs/data/01_sample.ipynb #aef804e8
+def _need_sizes(n_pairs, n_ratings, noise):
+    if not 0<n_ratings<=n_pairs:
+        raise ValueError(f'n_ratings={n_ratings} is not between 1 and the {n_pairs} pairs of user and film')
+    if noise<=0: raise ValueError(f'noise={noise} must be above 0')
 
 # %% ../../nbs/data/01_sample.ipynb #4e1e93fa
+_times = 1_600_000_000,1_660_000_000  # September 2020 to August 2022
+
 def sample_ratings(
     n_users:int=1000, # Users in the planted model
     n_items:int=600, # Films in the planted model
@@ -82,14 +139,14 @@ def sample_ratings(
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
     "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, and with known answers"
-    if not 0<n_ratings<=n_users*n_items:
-        raise ValueError(f'n_ratings={n_ratings} is not between 1 and the {n_users*n_items} pairs of user and film')
-    if noise<=0: raise ValueError(f'noise={noise} must be above 0')
+    _need_sizes(n_users*n_items, n_ratings, noise)
     rng = np.random.default_rng(seed)
-    truth = _sample_truth(n_users, n_items, noise, rng)
+    items = _sample_items(n_items, rng)
+    truth = SampleTruth(_sample_users(n_users, rng), items, noise)
     u,i = _long_tailed_pairs(n_users, n_items, n_ratings, rng)
     df = pd.DataFrame(dict(user=truth.users.index[u], item=truth.items.index[i]))
-    stars = np.rint(truth.mean(df) + rng.normal(0, noise, n_ratings)).clip(1,5)
-    df = with_titles(df.assign(rating=stars.astype('float32')), truth.items.title, 'sample')
-    df['timestamp'] = rng.integers(1_600_000_000, 1_660_000_000, n_ratings)
+    exact = truth.mean(df) + rng.normal(0, noise, n_ratings)
+    df['rating'] = np.rint(exact).clip(1, 5).astype('float32')
+    df = with_titles(df, truth.items.title, 'sample')
+    df['timestamp'] = rng.integers(*_times, n_ratings)
     return (df,truth) if with_truth else df

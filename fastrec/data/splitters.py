@@ -19,21 +19,24 @@ def _factorized(col):
                          'convert them, say with .astype(str)') from e
 
 def _permutation(n, seed):
+    "The numbers below `n` in random order, as `torch.randperm` gives them after `torch.manual_seed(seed)`"
     if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
     return torch.randperm(n, generator=g).numpy()
 
 def _n_valid(valid_pct, n):
-    number = isinstance(valid_pct, (int,float,np.number)) and not isinstance(valid_pct, bool)
-    if not number or not 0<valid_pct<1:
+    is_number = isinstance(valid_pct, (int,float,np.number)) and not isinstance(valid_pct, bool)
+    if not is_number or not 0<valid_pct<1:
         raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
     return int(valid_pct*n)
 
+# %% ../../nbs/data/02_splitters.ipynb #3a62ef24
 def _by_time(df, time_name):
     "Row numbers of `df` in the order of the column `time_name`; rows of the same time keep theirs"
-    times = as_times(split_column(df, time_name, 'timestamp', 'time')).reset_index(drop=True)
-    if len(times)>19 and times.nunique()==1:
+    col = split_column(df, time_name, 'timestamp', 'time')
+    times = as_times(col).reset_index(drop=True)
+    if len(times)>=20 and times.nunique()==1:  # in a few rows it may be so by chance
         warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
     return times.sort_values(kind='stable').index.to_numpy()
 
@@ -73,8 +76,9 @@ def LeaveLastSplitter(
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name)
-        users = _factorized(split_column(o, user_name, 'user', 'user'))[0][order]
-        back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()
+        users,_ = _factorized(split_column(o, user_name, 'user', 'user'))
+        users = users[order]
+        back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()  # how many later ones the user has
         valid = (back<n) & (np.bincount(users)[users]>n)
         return order[~valid],order[valid]
     return _inner
@@ -88,6 +92,8 @@ def UserSplitter(
     "Hold out whole users: how are people served whom the model has never seen?"
     def _inner(o):
         users,labels = _factorized(split_column(as_frame(o), user_name, 'user', 'user'))
-        out = np.isin(users, _permutation(len(labels), seed)[:_n_valid(valid_pct, len(labels))])
-        return (~out).nonzero()[0],out.nonzero()[0]
+        order = _permutation(len(labels), seed)
+        held_out = order[:_n_valid(valid_pct, len(labels))]
+        valid = np.isin(users, held_out)
+        return (~valid).nonzero()[0],valid.nonzero()[0]
     return _inner

@@ -17,7 +17,7 @@ from .columns import check_place
 from ..base.checks import warn
 
 # %% ../../nbs/data/16_text_files.ipynb #e81b6a53
-_formats = {
+_formats = {  # by their first bytes
     b'PAR1': 'Parquet: read it with from_parquet',
     b'PK': 'an archive or a spreadsheet: read it with pd.read_excel, or unpack it',
     b'{': 'JSON: read it with pd.read_json', b'[': 'JSON: read it with pd.read_json',
@@ -37,20 +37,25 @@ def _newlines(data):
     return data if b'\n' in data else data.replace(b'\r', b'\n')
 
 # %% ../../nbs/data/16_text_files.ipynb #56c302d7
+_utf16_marks = b'\xff\xfe',b'\xfe\xff'
+
 def _encoding_of(data, csv):
     "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
     if not data.strip(): raise ValueError(f'{csv} is empty')
+    start = data[:99].lstrip()
     for mark,what in _formats.items():
-        if data[:99].lstrip().startswith(mark): raise ValueError(f'{csv} is no CSV file but {what}')
-    if data[:2] in (b'\xff\xfe',b'\xfe\xff'): return 'utf-16'
+        if start.startswith(mark): raise ValueError(f'{csv} is no CSV file but {what}')
+    if data[:2] in _utf16_marks: return 'utf-16'
     try: data.decode()
     except UnicodeDecodeError as e:
-        at = data.count(b'\n', 0, e.start)+1
-        raise ValueError(f"{csv} is not UTF-8, line {at} holds {data[e.start:e.start+1]!r}: "
+        line = data.count(b'\n', 0, e.start) + 1
+        raise ValueError(f"{csv} is not UTF-8, line {line} holds {data[e.start:e.start+1]!r}: "
                          f"name its encoding, as in from_csv(..., encoding='latin-1')") from e
     return 'utf-8-sig'
 
 # %% ../../nbs/data/16_text_files.ipynb #a4d0c7f5
+_separators = ',',';','\t','|','::',r'\s+'
+
 def _fields(lines, sep):
     "The fields of each of the `lines`"
     if len(sep)==1: return [*csv_module.reader(lines, delimiter=sep)]
@@ -59,34 +64,50 @@ def _fields(lines, sep):
 def _separator(lines):
     "The separator that gives `lines` the same number of fields, three or more if there is one"
     def fit(sep):
-        n = [len(o) for o in _fields(lines, sep)]
-        return n[0]>2, n[0]>1 and np.mean([k==n[0] for k in n]), n[0]
-    return max((',',';','\t','|','::',r'\s+'), key=fit)
+        n_fields = [len(o) for o in _fields(lines, sep)]
+        first = n_fields[0]
+        share_alike = np.mean([n==first for n in n_fields])
+        return first>2, first>1 and share_alike, first
+    return max(_separators, key=fit)
 
+# %% ../../nbs/data/16_text_files.ipynb #2fd98651
 def _is_number(field): return bool(re.fullmatch(r'\s*-?\d+([.,]\d+)?\s*', field))
+
+def _same_kinds(first, row):
+    "Do the fields of the two rows have numbers in the same places? A row of another length has no say"
+    if len(row)!=len(first): return True
+    return all(_is_number(a)==_is_number(b) for a,b in zip(first, row))
 
 def _lacks_header(rows):
     "Is the first of `rows` a rating as well? It holds numbers, where others do, and no name"
-    first,rest = rows[0],rows[1:]
-    alike = all(_is_number(a)==_is_number(b) for o in rest if len(o)==len(first) for a,b in zip(first, o))
-    return len(first)>2 and any(map(_is_number, first)) and '' not in first and alike and not any(role_of(o)[0] for o in first)
+    first,*rest = rows
+    if len(first)<3 or '' in first or not any(map(_is_number, first)): return False
+    if any(role_of(o)[0] for o in first): return False
+    return all(_same_kinds(first, o) for o in rest)
 
 # %% ../../nbs/data/16_text_files.ipynb #c409a6b5
+_look_at = 2**16  # bytes at the beginning of a file
+
+def _first_lines(data, encoding, skiprows):
+    "The first hundred lines of `data`, without empty ones and those to skip"
+    text = data[:_look_at].decode(encoding, 'ignore')
+    lines = [o for o in text.split('\n')[:100] if o.strip()]
+    if len(lines)>1 and len(data)>_look_at: lines = lines[:-1]  # the last may be cut
+    return lines[skiprows:] if isinstance(skiprows, int) else lines
+
 def _layout(data, encoding, given):
     "What the first lines tell `pd.read_csv` beside what is `given`"
-    lines = [o for o in data[:2**16].decode(encoding, 'ignore').split('\n')[:100] if o.strip()]
-    lines = lines[:-1] if len(lines)>1 and len(data)>2**16 else lines
-    lines = lines[given['skiprows']:] if isinstance(given.get('skiprows'), int) else lines
+    lines = _first_lines(data, encoding, given.get('skiprows'))
     sep = given.get('sep') or given.get('delimiter') or _separator(lines)
     res = {} if 'delimiter' in given else dict(sep=sep)
     if len(sep)>1: res['engine'] = 'python'
     rows = _fields(lines, sep)
-    if len(sep)==1 and all(f[:1]==' ' for o in rows for f in o[1:]):
+    if len(sep)==1 and all(field[:1]==' ' for row in rows for field in row[1:]):
         res['skipinitialspace'] = True
-    if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', f) for o in rows for f in o):
+    if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', field) for row in rows for field in row):
         res['decimal'] = ','
-    if not {'header','names'} & given.keys() and rows and _lacks_header(rows):
-        res['header'] = None
+    header_given = 'header' in given or 'names' in given
+    if rows and not header_given and _lacks_header(rows): res['header'] = None
     return res
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
@@ -94,47 +115,68 @@ def _as_ids(col):
     "The text `col` as whole numbers where all of it is, and none has zeros in front; else as numbers or text"
     codes,labels = pd.factorize(col)
     labels = pd.Series(labels, dtype='str')
-    if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all():
-        return col
-    numbers = pd.to_numeric(labels).convert_dtypes() if (codes<0).any() else pd.to_numeric(labels)
+    if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all(): return col
+    has_gaps = bool((codes<0).any())
+    numbers = pd.to_numeric(labels)
+    if has_gaps: numbers = numbers.convert_dtypes()
     if numbers.duplicated().any(): return col  # 1.1 and 1.10 may be two
-    return pd.Series(numbers.array.take(codes, allow_fill=bool((codes<0).any())), col.index, name=col.name)
+    values = numbers.array.take(codes, allow_fill=has_gaps)
+    return pd.Series(values, col.index, name=col.name)
 
+# %% ../../nbs/data/16_text_files.ipynb #eb89ec55
 def _check_lines(col, sep, csv):
     "Refuse labels that are whole lines of the file, which stray quotes have made of them"
     lines = [o for o in col.unique() if isinstance(o, str) and '\n' in o and sep in o]
     if lines:
-        raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, pass quoting=3')
+        raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, '
+                         'pass quoting=3')
 
 def _named(df):
     "`df`, from a file without a header, with the names that its columns have by their place"
-    timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>10**8
-    names = ['user','item','rating'] + ['timestamp']*int(timed)
-    warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {", ".join(map(str, df.iloc[0]))}; '
+    timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>10**8  # seconds since 1970, from 1973 on
+    names = ['user','item','rating'] + (['timestamp'] if timed else [])
+    first_row = ', '.join(map(str, df.iloc[0]))
+    warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {first_row}; '
          'if that is wrong, pass names=[...]')
     df = df.rename(columns=dict(enumerate(names)))
     check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
     return df
 
 # %% ../../nbs/data/16_text_files.ipynb #34acbbd0
-def read_text_file(csv, id_names, given):
-    "The frame in the file `csv`, users and items as they are written"
+def _how_to_read(csv, given):
+    "The bytes of the file `csv`, their encoding, and all arguments with which `pd.read_csv` reads them"
     if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
         raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
     usual = dict(encoding=encoding, keep_default_na=False, na_values=[''])
-    kwargs = usual | _layout(data, encoding, given) | given
+    return data,encoding,usual | _layout(data, encoding, given) | given
+
+def _id_columns(columns, id_names):
+    "Those of the `columns` that hold users or items: by `id_names`, by their own name, or the first two if that says nothing"
+    def is_id(place, name):
+        role,_ = role_of(name)
+        return name in id_names or role in ('user','item','title') or (role is None and place<2)
+    return [name for place,name in enumerate(columns) if is_id(place, name)]
+
+def _unreadable(csv, e, encoding):
+    if isinstance(e, UnicodeDecodeError): how = f'it is not {encoding}: name another encoding'
+    else: how = 'say how it is written'
+    return ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: {how}, as in from_csv(..., sep=";", header=None, '
+                      'encoding="latin-1")')
+
+# %% ../../nbs/data/16_text_files.ipynb #f09b6044
+def read_text_file(csv, id_names, given):
+    "The frame in the file `csv`, users and items as they are written"
+    data,encoding,kwargs = _how_to_read(csv, given)
     def read(**more): return read_table(io.BytesIO(data), **kwargs|more)
+    as_text = 'dtype' not in given
     try:
-        roles = {c: role_of(c)[0] for c in read(nrows=9).columns}
-        ids = [c for k,(c,role) in enumerate(roles.items()) if c in id_names or role in ('user','item','title') or role is None and k<2]
-        df = read(**{} if 'dtype' in given else dict(dtype={c: str for c in ids}))
-    except ValueError as e:
-        how = f'it is not {encoding}: name another encoding' if isinstance(e, UnicodeDecodeError) else 'say how it is written'
-        raise ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: {how}, as in from_csv(..., sep=";", header=None, '
-                         'encoding="latin-1")') from e
+        ids = _id_columns(read(nrows=9).columns, id_names)
+        df = read(dtype={c: str for c in ids}) if as_text else read()
+    except ValueError as e: raise _unreadable(csv, e, encoding) from e
     for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
-    if 'dtype' not in given:
+    if as_text:
         for c in ids: df[c] = _as_ids(df[c])
-    return _named(df) if kwargs.get('header', 0) is None and 'names' not in kwargs and df.shape[1]>2 else df
+    headless = kwargs.get('header', 0) is None and 'names' not in kwargs
+    return _named(df) if headless and df.shape[1]>2 else df

@@ -10,23 +10,30 @@ from configparser import ConfigParser
 from fastai.data.all import *
 
 # %% ../../nbs/evaluate/73_settings.ipynb #ff477663
+def _section(section, path):
+    "The texts in a `section` of the `settings.ini` in or above the folder `path`, by key, and that file"
+    cfg = Config.find('settings.ini', path)
+    parser = ConfigParser(interpolation=None, default_section='')
+    parser.optionxform = str  # keys as they are written, not in small letters
+    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser:
+        raise ValueError(f'settings.ini in or above {path} has no section [{section}]')
+    return dict(parser[section]),cfg.config_file
+
+def _read_value(key, text, read, where):
+    try: return read(text)
+    except ValueError as e: raise ValueError(f'{key} = {text} in {where}: {e}') from e
+
+# %% ../../nbs/evaluate/73_settings.ipynb #357af4dd
 def read_settings(
     section:str, # Section of the file
     path:str|Path='.', # Folder of `settings.ini`, or one below it
     /, **types # For each key a function from its text to the value
 )->AttrDict:
-    "The values in a section of `settings.ini`. `ValueError` names a section or key that is missing, a key that nobody reads, and a value that cannot be read"
-    cfg = Config.find('settings.ini', Path(path).absolute())
-    parser = ConfigParser(interpolation=None, default_section='')
-    parser.optionxform = str
-    if cfg is None or not parser.read(cfg.config_file, encoding='utf-8') or section not in parser:
-        raise ValueError(f'settings.ini in or above {Path(path).absolute()} has no section [{section}]')
-    found = dict(parser[section])
-    for names,what in ((types.keys()-found, 'lacks'),(found.keys()-types, 'has an unknown key')):
-        if names:
-            raise ValueError(f'section [{section}] of {cfg.config_file} {what} {sorted(names)[0]!r}')
-    def read(k, f):
-        try: return f(found[k])
-        except ValueError as e:
-            raise ValueError(f'{k} = {found[k]} in section [{section}] of {cfg.config_file}: {e}') from e
-    return AttrDict({k: read(k, f) for k,f in types.items()})
+    """The values in a section of `settings.ini`. `ValueError` names a section or key that is missing, a key that nobody reads, and a value
+    that cannot be read"""
+    found,file = _section(section, Path(path).absolute())
+    where = f'section [{section}] of {file}'
+    missing,unread = types.keys()-found,found.keys()-types
+    if missing: raise ValueError(f'{where} lacks {min(missing)!r}')
+    if unread: raise ValueError(f'{where} has an unknown key {min(unread)!r}')
+    return AttrDict({k: _read_value(k, found[k], read, where) for k,read in types.items()})

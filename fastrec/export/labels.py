@@ -87,17 +87,23 @@ def pack_labels(vocab):
     return kind,{name: torch.from_numpy(values.copy())}
 
 # %% ../../nbs/export/84_labels.ipynb #e0cb10db
+def _divides(ends, n):
+    "Do the `ends` rise from 0 to `n`?"
+    if ends.dtype!=torch.int64 or not len(ends): return False
+    if ends[0]!=0 or ends[-1]!=n: return False
+    return bool((ends.diff()>=0).all())
+
 def _unpack_text(tensors, name):
     data = tensors['bytes'].numpy().tobytes()
     ends = tensors['ends']
-    whole = ends.dtype==torch.int64 and len(ends)>0 and ends[0]==0 and ends[-1]==len(data)
-    if not whole or not (ends.diff()>=0).all():
+    if not _divides(ends, len(data)):
         raise BundleError(f'the labels of {name!r} do not fit together')
     ends = ends.tolist()
     try: return pd.Index([data[start:end].decode() for start,end in zip(ends, ends[1:])])
     except UnicodeDecodeError as e:
         raise BundleError(f'the labels of {name!r} are no text: {e}') from e
 
+# %% ../../nbs/export/84_labels.ipynb #eba09856
 def _unpack_values(kind, values, name):
     dtype = str(values.dtype).removeprefix('torch.')
     if dtype!=kind.replace('datetime64[ns]', 'int64'):

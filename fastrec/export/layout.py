@@ -87,7 +87,8 @@ def describe_model(model):
 def model_tensors(model):
     "The tensors of `model`, on the CPU"
     model.fill_unknown()
-    kept = ('embeds.','layers.') if _kind(model)=='net' else ''  # of a network its tables and layers, of others everything
+    # of a network its tables and layers, of other models everything
+    kept = ('embeds.','layers.') if _kind(model)=='net' else ''
     res = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if k.startswith(kept)}
     for name,v in res.items():
         if v.is_floating_point() and not v.isfinite().all():

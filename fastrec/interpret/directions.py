@@ -30,8 +30,8 @@ def _need_top(self:Directions, top, is_item, codes, count):
 @patch
 def _factors(self:Directions, is_item, top=None):
     "Labels and factors (n,k) of what has training ratings, the most rated first"
-    vocab = self._vocab(is_item)
     codes,count,_ = self._trained(is_item)
+    vocab = self._vocab(is_item)
     factors = self.model.item_factors if is_item else self.model.user_factors
     factors = factors.float().cpu()
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors')

@@ -18,146 +18,214 @@ from .measures import recall_at_k
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #9fb0bceb
 class _Truth:
-    "What is to be found among the held-out codes `x`, (n,2), the rows `reached` of which are relevant, where lists leave out `seen`"
+    """What is to be found among the held-out codes `x`, (n,2), of which the rows `reached` are relevant.
+
+    A pair counts once, and not at all where it was `seen`, since lists leave it out then"""
     def __init__(self, x, reached, n_items, seen=None):
         x = x[:,:2].cpu().long()
         self.n_items = n_items
-        user,item = (x>0).T
-        keys = x[:,0]*n_items+x[:,1]
-        pairs = keys[user & item & reached].unique()
-        low = keys[user & item & ~reached].unique()
-        again = torch.isin(pairs, self._seen_by(pairs//n_items, seen)) if seen else torch.zeros_like(pairs, dtype=torch.bool)
-        self.pairs = pairs[~again]
-        missed = x[user & ~item & reached,0]
-        self.users,self.n_relevant = torch.cat([self.pairs//n_items, missed]).unique(return_counts=True)
-        found = dict(on_both_sides=torch.isin(low, pairs).sum(), in_training=again.sum(), relevant=self.n_relevant.sum())
-        self.counted = {**self._count(user, item, x[:,0], keys), **{k: int(v) for k,v in found.items()}, 'users_listed': len(self.users)}
+        known_user,known_item = (x>0).T
+        known = known_user & known_item
+        pair_of_row = x[:,0]*n_items+x[:,1]  # one number for user and item
+        relevant = pair_of_row[known & reached].unique()
+        again = self._were_seen(relevant, seen)
+        self.pairs = relevant[~again]
+        missed = x[known_user & ~known_item & reached,0]  # users of relevant items that nobody can find
+        to_find = torch.cat([self.pairs//n_items, missed])
+        self.users,self.n_relevant = to_find.unique(return_counts=True)
+        not_reached = pair_of_row[known & ~reached].unique()
+        self.counted = dict(
+            **_count_rows(x, pair_of_row, known_user, known_item),
+            on_both_sides=int(torch.isin(not_reached, relevant).sum()),
+            in_training=int(again.sum()),
+            relevant=int(self.n_relevant.sum()),
+            users_listed=len(self.users))
 
-    def _count(self, user, item, users, keys):
-        "How many rows, strangers and repeats there are, where `user` and `item` are known"
-        both = user & item
-        return dict(rows=len(keys), users=len(users[user].unique()), unknown_users=int((~user).sum()), unknown_items=int((~item).sum()),
-                    repeated=int(both.sum())-len(keys[both].unique()))
+# %% ../../nbs/evaluate/70_evaluation.ipynb #afcfc079
+def _count_rows(x, pair_of_row, known_user, known_item):
+    "How many rows, users, strangers and repeats there are among the codes `x`"
+    known = known_user & known_item
+    return dict(
+        rows=len(x),
+        users=len(x[known_user,0].unique()),
+        unknown_users=int((~known_user).sum()),
+        unknown_items=int((~known_item).sum()),
+        repeated=int(known.sum())-len(pair_of_row[known].unique()))
 
-    def _seen_by(self, users, seen):
-        "What the codes `users` have `seen`, as pairs"
-        users = users.unique()
-        rows,items = seen.of(users)
-        return users[rows]*self.n_items+items
+@patch
+def _were_seen(self:_Truth, pairs, seen):
+    "Which of the `pairs` their users have `seen`"
+    if not seen: return torch.zeros_like(pairs, dtype=torch.bool)
+    users = (pairs//self.n_items).unique()
+    rows,items = seen.of(users)
+    return torch.isin(pairs, users[rows]*self.n_items+items)
 
-    def found(self, items):
-        "Which of the codes `items`, (n_users,any), recommended to `users`, are relevant"
-        return torch.isin(self.users[:,None]*self.n_items+items, self.pairs)
+@patch
+def found(self:_Truth, items):
+    "Which of the codes `items`, (n_users,any), recommended to `users`, are relevant"
+    return torch.isin(self.users[:,None]*self.n_items+items, self.pairs)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
-def _notes(c, told, min_rating):
-    """Sentences on what was counted, `c`: of unknown users and items where they are more than 1% and were not `told` of before,
-    of users with nothing to find where they are more than a fifth"""
+_many_strangers = .01  # of the rows: worth a sentence
+_few_listed = .8       # of the users: worth a sentence
+
+def _notes(c, strangers_told, min_rating):
+    "Sentences on what was counted, `c`, that a reader may want to act on; `strangers_told`: unknown users and items were told of before"
     if c['in_training']:
         yield (f"{c['in_training']:,} relevant held-out pairs were in training too, where exclude_seen leaves them out of the lists, and "
                'do not count: pass exclude_seen=False, or drop the repeats before the split')
     if c['on_both_sides']:
-        yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
-    if not told and c['unknown_users']+c['unknown_items']>.01*c['rows']:
+        yield (f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, "
+               'and count as relevant')
+    strangers = c['unknown_users']+c['unknown_items']
+    if not strangers_told and strangers>_many_strangers*c['rows']:
         yield (f"of {c['rows']:,} held-out rows {c['unknown_users']:,} are of users that were not in training, who get no lists, and "
                f"{c['unknown_items']:,} of items that were not, which count as missed; RMSE and MAE take the average for them")
-    if c['users_listed']<.8*c['users']:
-        yield f"lists are judged for {c['users_listed']:,} of {c['users']:,} users: the others have nothing held out that is relevant"
+    if c['users_listed']<_few_listed*c['users']:
+        yield (f"lists are judged for {c['users_listed']:,} of {c['users']:,} users: "
+               'the others have nothing held out that is relevant')
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #1da47710
+def _other_scale(a, b, n, lo, hi, is_preference):
+    "Do `n` held-out ratings from `a` to `b` seem to be on another scale than those of training, from `lo` to `hi`?"
+    if is_preference: return a<=0<lo
+    outside = min(a-lo, hi-b)<-.05*(hi-lo)  # a twentieth beyond an end
+    narrow = a<b and n>=20 and b-a<.1*(hi-lo)  # enough of them to fill more than a tenth
+    return outside or narrow
 
 def _scale_notes(rec, y):
     "A sentence if the held-out ratings `y` seem to be on another scale than those of training"
-    (lo,hi),(a,b) = rec.rating_range,(float(o) for o in y.aminmax())
-    if rec.model.is_preference: other = a<=0<lo
-    else: other = min(a-lo, hi-b)<-.05*(hi-lo) or (a<b and len(y)>=20 and b-a<.1*(hi-lo))
-    if other:
-        yield f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: are they on one scale?'
+    lo,hi = rec.rating_range
+    a,b = (float(o) for o in y.aminmax())
+    if _other_scale(a, b, len(y), lo, hi, rec.model.is_preference):
+        yield (f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: '
+               'are they on one scale?')
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #06328265
 def _popularity(rec):
     "A `Recommender` that ranks by the number of training ratings"
     n_users,n_items = (len(v) for v in rec.ds.classes.values())
     counts = rec.counts[:,None].float()
-    model = Dot(counts.new_zeros(n_users, 0), counts.new_zeros(n_users, 1), counts.new_zeros(n_items, 0), counts)
+    model = Dot(
+        counts.new_zeros(n_users, 0),
+        counts.new_zeros(n_users, 1),
+        counts.new_zeros(n_items, 0),
+        counts)
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts, n_users=rec.n_users)
 
 def _rating_metrics(rec, x, y):
     "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training"
     pred = predict_codes(rec.model, x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
-    e = pred-y
-    return dict(rmse=e.square().mean().sqrt().item(), mae=e.abs().mean().item())
+    error = pred-y
+    return dict(
+        rmse=error.square().mean().sqrt().item(),
+        mae=error.abs().mean().item())
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ca4bf7f6
+def _knows_all_training(rec):
+    "Does `rec` know who gave each of the ratings of training?"
+    seen = rec.seen
+    if seen is None or seen.trained is None: return False
+    return int(seen.trained.sum())==int(rec.counts.sum())
+
 def _raters(rec):
     "How many users have rated each item in training; where that isn't known, how many ratings it has"
-    seen = rec.seen
+    if not _knows_all_training(rec): return rec.counts.clamp(max=rec.n_users)
     n_items = len(rec.counts)
-    whole = seen is not None and seen.trained is not None and int(seen.trained.sum())==int(rec.counts.sum())
-    if not whole: return rec.counts.clamp(max=rec.n_users)
-    users = torch.arange(len(seen.trained)).repeat_interleave(seen.trained)
-    return torch.bincount((users*n_items+seen.items).unique()%n_items, minlength=n_items)
+    trained = rec.seen.trained
+    users = torch.arange(len(trained)).repeat_interleave(trained)
+    pairs = (users*n_items+rec.seen.items).unique()
+    return torch.bincount(pairs%n_items, minlength=n_items)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #c61e806b
 _of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
+_max_bytes = 2**28  # memory for the scores of a block of users
 
+def _recommended(rec, users, n_items, k, seen):
+    """Codes of the items recommended to `users`, (n_users,any), what they have `seen` left out, and which of the places are filled:
+    a list may be short"""
+    scores,items = [],[]
+    def keep(users, block_scores, places):
+        scores.append(block_scores)
+        items.append(places+1)  # places count from 0, codes from 1
+    candidates = torch.arange(1, n_items)
+    best_unseen(rec, rec.model, users, candidates, k, seen, _max_bytes, keep)
+    return torch.cat(items),torch.cat(scores).isfinite()
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #efd91739
 def _list_metrics(rec, truth, k, seen, raters):
     "Of the recommendations to the users of `truth`, what they have `seen` left out"
-    items = torch.arange(1, truth.n_items)
-    parts = []
-    best_unseen(rec, rec.model, truth.users, items, k, seen, 2**28, lambda u,scores,places: parts.append((scores,places+1)))
-    scores,items = (torch.cat(o) for o in zip(*parts))
-    there = scores.isfinite()
+    items,there = _recommended(rec, truth.users, truth.n_items, k, seen)
     hits = truth.found(items) & there
-    n = truth.n_relevant
-    width = min(k, max(hits.shape[1], int(n.max())))  # a list of a million has no more places than can be filled or missed
+    n_relevant = truth.n_relevant
+    # a list of a million has no more places than can be filled or missed
+    width = min(k, max(hits.shape[1], int(n_relevant.max())))
     hits = F.pad(hits, (0, width-hits.shape[1]))
-    res = {f.__name__.replace('_k', f'_{k}'): f(hits, n).mean().item() for f in _of_lists}
-    res[f'precision_at_{k}'] *= width/k
-    return {**res, 'coverage': coverage(items[there], truth.n_items-1), 'novelty': novelty(items[there], raters, rec.n_users)}
+    res = {}
+    for f in _of_lists:
+        name = f.__name__.replace('_k', f'_{k}')
+        res[name] = f(hits, n_relevant).mean().item()
+    res[f'precision_at_{k}'] *= width/k  # of the `k` places, not of those that are looked at
+    res['coverage'] = coverage(items[there], truth.n_items-1)
+    res['novelty'] = novelty(items[there], raters, rec.n_users)
+    return res
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ee3fd35c
 def _without(seen, x, n_items):
     "`seen` without the pairs in the codes `x`, and how many these are"
-    users = torch.arange(len(seen.offsets)-1).repeat_interleave(seen.offsets.diff())
-    lost = torch.isin(users*n_items+seen.items, x[:,0].long()*n_items+x[:,1])
-    rows = torch.stack([users,seen.items], 1)
-    return Seen(rows[~lost], len(seen.offsets)-1, n_items, seen.counts, seen.shard),int(lost.sum())
+    n_users = len(seen.offsets)-1
+    users = torch.arange(n_users).repeat_interleave(seen.offsets.diff())
+    held_out = x[:,0].long()*n_items+x[:,1]
+    dropped = torch.isin(users*n_items+seen.items, held_out)
+    rows = torch.stack([users,seen.items], 1)[~dropped]
+    return Seen(rows, n_users, n_items, seen.counts, seen.shard),int(dropped.sum())
 
+def _seen_in_training(rec, x):
+    "What of the seen was training, as far as that is known, and a list of a sentence where it isn't; `x` are the held-out codes"
+    if rec.seen is None: return None,[]
+    if rec.seen.trained is not None: return rec.seen.in_training(),[]
+    seen,n = _without(rec.seen, x, len(rec.counts))
+    note = f'it is not known what of the seen was training: the {n:,} held-out pairs in it count as not seen'
+    return seen,[note] if n else []
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #5553fb8d
 def _as_trained(rec, x):
     "`rec` as a `Recommender` for which seen means rated in training, and what it doesn't know of that; `x` are the held-out codes"
-    seen,notes,cut = rec.seen,[],rec.rating_range
-    if seen is not None and seen.trained is not None: seen = seen.in_training()
-    elif seen is not None:
-        seen,n = _without(seen, x, len(rec.counts))
-        if n:
-            notes = [f'it is not known what of the seen was training: the {n:,} held-out pairs in it count as not seen']
+    seen,notes = _seen_in_training(rec, x)
+    cut = rec.rating_range
     if cut is None and rec.model.clip: cut = rec.model.y_range
     if cut is None and not rec.model.is_preference:
         notes.append('the lowest and highest rating of training, where predictions are to be cut off, are not known here')
-    return Recommender(rec.model, rec.ds, seen, counts=rec.counts, rating_range=cut, n_users=rec.n_users),notes
+    res = Recommender(rec.model, rec.ds, seen, counts=rec.counts, rating_range=cut, n_users=rec.n_users)
+    return res,notes
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #38832685
 def _held_out(rec, frame, min_rating):
     "The held-out codes (n,2) or with times (n,3), and the ratings or `None`: those of validation, or of `frame`"
     if frame is None and rec.held_out is None:
         raise ValueError('a recommender without dataloaders holds no validation rows: pass a frame of held-out ratings')
-    optional = rec.model.is_preference and min_rating is None
-    held = rec.held_out if frame is None else rec.ds.encode(frame, 'average', with_labels=None if optional else True)
+    held = rec.held_out
+    if frame is not None:
+        ratings_optional = rec.model.is_preference and min_rating is None
+        held = rec.ds.encode(frame, 'average', with_labels=None if ratings_optional else True)
     if not len(held): raise ValueError('there are no held-out ratings to evaluate on')
     if rec.counts is None:
         raise ValueError('a loaded learner does not know who has seen what, nor how often items were rated: '
                          'evaluate before it is exported, or keep it with save_recommender')
-    return held.x.cpu(),None if held.y is None else held.y.cpu()
+    y = None if held.y is None else held.y.cpu()
+    return held.x.cpu(),y
 
 def _check_found(truth, y, known, min_rating):
-    "Refuse a question that nobody can answer"
+    "Refuse a question that nobody can answer; `known` are the rows of known users"
     if len(truth.users): return
     if not known.any():
         raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
     if truth.counted['in_training']:
         raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: '
                          'pass exclude_seen=False, or another frame')
-    raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {float(y[known].max()):g}')
+    highest = float(y[known].max())
+    raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #228b0f0c
 @patch
@@ -172,7 +240,7 @@ def evaluate(self:Recommends,
     A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
     Unknown items count as missed, and unknown users get no lists"""
     k = need_whole('k', k)
-    min_rating = None if min_rating is None else need_finite('min_rating', min_rating)
+    if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
     x,y = _held_out(self, frame, min_rating)
     rec,notes = _as_trained(self, x)
     seen = seen_to_exclude(rec, exclude_seen)
@@ -181,8 +249,8 @@ def evaluate(self:Recommends,
     _check_found(truth, y, x[:,0]>0, min_rating)
     if frame is not None and y is not None and rec.rating_range:
         notes += _scale_notes(rec, y)
-    if notes := [*notes, *_notes(truth.counted, frame is not None, min_rating)]:
-        warn('; '.join(notes))
+    notes += _notes(truth.counted, frame is not None, min_rating)
+    if notes: warn('; '.join(notes))
     return _report(rec, truth, x, y, k, seen)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
@@ -190,8 +258,10 @@ def _report(rec, truth, x, y, k, seen):
     "The table of `evaluate`"
     ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y)
     raters = _raters(rec)
-    lists = {n: _list_metrics(o, truth, k, seen, raters) for n,o in (('model',rec),('popularity',_popularity(rec)))}
-    res = pd.DataFrame.from_dict({**lists, 'model': {**ratings, **lists['model']}}, orient='index')
-    res = res.reindex(columns=['rmse','mae',*lists['popularity']])
+    model = _list_metrics(rec, truth, k, seen, raters)
+    popularity = _list_metrics(_popularity(rec), truth, k, seen, raters)
+    rows = dict(model={**ratings, **model}, popularity=popularity)
+    res = pd.DataFrame.from_dict(rows, orient='index')
+    res = res.reindex(columns=['rmse','mae',*popularity])
     res.attrs['counted'] = truth.counted
     return res

@@ -9,6 +9,10 @@ __all__ = ['precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'mrr_at_k', 'map_at
 import torch,torch.nn.functional as F
 
 # %% ../../nbs/evaluate/71_measures.ipynb #2adeb664
+def _ranks(hits, first=1):
+    "`first`, `first`+1, … for the columns of `hits`"
+    return torch.arange(first, hits.shape[1]+first, dtype=torch.float32, device=hits.device)
+
 def precision_at_k(hits, n_relevant):
     "Share of the recommendations that are relevant"
     return hits.float().mean(1)
@@ -21,21 +25,24 @@ def hit_rate_at_k(hits, n_relevant):
     "Is anything relevant recommended?"
     return hits.any(1).float()
 
+# %% ../../nbs/evaluate/71_measures.ipynb #65b96125
 def mrr_at_k(hits, n_relevant):
     "One over the rank of the first relevant recommendation, 0 without one"
-    return (hits/torch.arange(1, hits.shape[1]+1, dtype=torch.float32, device=hits.device)).amax(1)
+    return (hits/_ranks(hits)).amax(1)
 
 def map_at_k(hits, n_relevant):
     "Average precision: the mean of the precisions at each relevant recommendation, over as many as there could be"
-    ranks = torch.arange(1, hits.shape[1]+1, dtype=torch.float32, device=hits.device)
-    return (hits.cumsum(1)/ranks*hits).sum(1)/n_relevant.clamp(max=hits.shape[1])
+    ranks = _ranks(hits)
+    precisions = hits.cumsum(1)/ranks
+    return (precisions*hits).sum(1)/n_relevant.clamp(max=hits.shape[1])
 
 # %% ../../nbs/evaluate/71_measures.ipynb #46705577
 def ndcg_at_k(hits, n_relevant):
     """$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list
     ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"""
-    gains = 1/torch.arange(2, hits.shape[1]+2, dtype=torch.float32, device=hits.device).log2()
-    perfect = F.pad(gains.cumsum(0), (1,0))[n_relevant.clamp(max=hits.shape[1])]
+    gains = 1/_ranks(hits, 2).log2()
+    of_first = F.pad(gains.cumsum(0), (1,0))  # what 0, 1, 2, … hits at the head of the list gain
+    perfect = of_first[n_relevant.clamp(max=hits.shape[1])]
     return (hits*gains).sum(1)/perfect
 
 # %% ../../nbs/evaluate/71_measures.ipynb #c604b44d
@@ -46,4 +53,5 @@ def coverage(items, n_items):
 def novelty(items, counts, n_users):
     """Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits
     ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"""
-    return -(counts[items].clamp(min=1).float()/n_users).log2().mean().item()
+    share = counts[items].clamp(min=1).float()/n_users
+    return -share.log2().mean().item()

@@ -22,6 +22,12 @@ def train_test(
     ratings = as_frame(ratings)
     return tuple(ratings.iloc[o].reset_index(drop=True) for o in splitter(ratings))
 
+def _fold(ratings, parts, i):
+    "Training and test frame where the rows `parts[i]` are tested on"
+    rest = np.concatenate(parts[:i]+parts[i+1:])
+    return train_test(ratings, lambda _: (rest,parts[i]))
+
+# %% ../../nbs/evaluate/72_validation.ipynb #c714517e
 def k_folds(
     ratings:pd.DataFrame, # All ratings
     n:int=5, # Number of folds
@@ -32,10 +38,28 @@ def k_folds(
     n = need_whole('n', n)
     seed = need_whole('seed', seed, 0)
     if not 2<=n<=len(ratings): raise ValueError(f'n={n} must be from 2 to the {len(ratings)} rows')
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(ratings)), n)
-    return {f'fold {i+1}': train_test(ratings, lambda _: (np.concatenate(parts[:i]+parts[i+1:]),parts[i])) for i in range(n)}
+    order = np.random.default_rng(seed).permutation(len(ratings))
+    parts = np.array_split(order, n)
+    return {f'fold {i+1}': _fold(ratings, parts, i) for i in range(n)}
 
 # %% ../../nbs/evaluate/72_validation.ipynb #06b681ba
+def _loaders(train, test, kwargs):
+    "Dataloaders that train on the frame `train` and validate on `test`"
+    both = pd.concat([train, test], ignore_index=True)
+    n = len(train)
+    split = np.arange(n),np.arange(n, len(both))
+    return RecDataLoaders.from_df(both, lambda _: split, **kwargs)
+
+def _timed(fit, dls):
+    "What `fit(dls)` gives, and the seconds it took"
+    start = time.perf_counter()
+    learn = fit(dls)
+    seconds = time.perf_counter()-start
+    if not isinstance(learn, RecLearner):
+        raise TypeError(f'fit must return the fitted RecLearner, not {type(learn).__name__}')
+    return learn,seconds
+
+# %% ../../nbs/evaluate/72_validation.ipynb #05fc98fa
 def cross_validate(
     fit:callable, # From `RecDataLoaders` to a fitted `RecLearner`
     folds:dict, # Training and test frame under the name of each fold, or a list of such pairs
@@ -48,14 +72,10 @@ def cross_validate(
     if not isinstance(folds, dict): folds = {f'fold {i+1}': o for i,o in enumerate(folds)}
     rows = {}
     for name,(train,test) in progress_bar(folds.items()):
-        train,test = (as_frame(o, f'{name} of folds') for o in (train,test))
-        both = pd.concat([train, test], ignore_index=True)
-        dls = RecDataLoaders.from_df(both, lambda _: (np.arange(len(train)),np.arange(len(train), len(both))), **kwargs)
-        start = time.perf_counter()
-        learn = fit(dls)
-        took = time.perf_counter()-start
-        if not isinstance(learn, RecLearner):
-            raise TypeError(f'fit must return the fitted RecLearner, not {type(learn).__name__}')
-        rows[name] = {**learn.evaluate(k=k, min_rating=min_rating).loc['model'], 'seconds': took}
+        train = as_frame(train, f'{name} of folds')
+        test = as_frame(test, f'{name} of folds')
+        learn,seconds = _timed(fit, _loaders(train, test, kwargs))
+        scores = learn.evaluate(k=k, min_rating=min_rating).loc['model']
+        rows[name] = {**scores, 'seconds': seconds}
     df = pd.DataFrame.from_dict(rows, orient='index')
     return pd.concat([df, df.agg(['mean','std'])])

@@ -26,9 +26,15 @@ def _installed(name):
 
 def _provenance(self):
     "What is needed to repeat a run"
-    res = {'fastrec': __version__, **{o: _installed(o) for o in ('fastai','torch','numpy','pandas')}}
-    return {**res, 'python': platform.python_version(), 'machine': platform.machine(), 'threads': torch.get_num_threads(),
-            **{o: int(getattr(self, o)) for o in ('seed','n_fits') if getattr(self, o, None) is not None}}
+    res = {'fastrec': __version__}
+    for o in ('fastai','torch','numpy','pandas'): res[o] = _installed(o)
+    res['python'] = platform.python_version()
+    res['machine'] = platform.machine()
+    res['threads'] = torch.get_num_threads()
+    for o in ('seed','n_fits'):  # a learner has them, once it was trained
+        value = getattr(self, o, None)
+        if value is not None: res[o] = int(value)
+    return res
 
 def _last_metrics(self):
     "The last row of the record of training, if there is one"
@@ -36,14 +42,18 @@ def _last_metrics(self):
     except (AttributeError,ValueError): return {}
 
 # %% ../../nbs/export/80_bundle.ipynb #3b6a9a21
+def _plain(o):
+    "`o` as it comes back from JSON; numbers of NumPy's and torch's become Python's"
+    text = json.dumps(o, default=lambda array: array.tolist(), allow_nan=False)
+    return json.loads(text)
+
 def _as_json(metrics):
     "`metrics` as JSON keeps them. `ValueError` names one that it can't"
     if not hasattr(metrics, 'items'):
         raise TypeError(f'metrics must be a dict of numbers by name, not {type(metrics).__name__}')
     res = {}
     for k,v in metrics.items():
-        try:
-            res[str(k)] = json.loads(json.dumps(v, default=lambda o: o.tolist(), allow_nan=False))
+        try: res[str(k)] = _plain(v)
         except (TypeError,ValueError,AttributeError,RecursionError):
             raise ValueError(f'metrics[{k!r}] is {v!r}, which cannot be saved: pass finite numbers, or leave it out') from None
     return res
@@ -51,10 +61,17 @@ def _as_json(metrics):
 # %% ../../nbs/export/80_bundle.ipynb #0ded4ef0
 def _manifest(self, spec, labels, files, metrics):
     "What the manifest says of the recommender `self`, but for the checksum"
-    noise = min(float(self.noise), sys.float_info.max)
-    return dict(format='fastrec recommender', version=format_version, model=spec, noise=noise, files=files, columns=columns_of(self.ds),
-                labels=[kind for kind,_ in labels], metrics=metrics,
-                trained_with=_provenance(self), rating_range=self.rating_range)
+    return dict(
+        format='fastrec recommender',
+        version=format_version,
+        model=spec,
+        noise=min(float(self.noise), sys.float_info.max),  # JSON has no infinity
+        files=files,
+        columns=columns_of(self.ds),
+        labels=[kind for kind,_ in labels],
+        metrics=metrics,
+        trained_with=_provenance(self),
+        rating_range=self.rating_range)
 
 # %% ../../nbs/export/80_bundle.ipynb #e6357751
 @patch
@@ -63,50 +80,70 @@ def save_recommender(self:Recommends,
     seen:bool=True, # Save which items each user has rated, so that `recommend` can leave them out?
     metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
 )->Path:
-    "Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"
+    """Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so,
+    `OSError` if it can't be written"""
     need_flags(seen=seen)
     check_savable(self)
     folder = Path(path)
-    token = uuid.uuid4().hex[:12]
     spec = describe_model(self.model)
     metrics = _last_metrics(self) if metrics is None else _as_json(metrics)
     labels = [pack_labels(v) for v in self.ds.classes.values()]
     tensors = _tensors_to_write(self, labels, seen)
     folder.mkdir(parents=True, exist_ok=True)
+    describe = lambda files: _manifest(self, spec, labels, files, metrics)
+    _write(folder, tensors, describe, self.model)
+    return folder
+
+# %% ../../nbs/export/80_bundle.ipynb #060c7089
+def _write(folder, tensors, describe, model):
+    "Write the files of `tensors`, and the manifest that `describe` makes of what was written; then remove those of the recommender before"
+    token = uuid.uuid4().hex[:12]
     old = _old_files(folder)
-    written = [f'{k}-{token}.safetensors' for k in tensors]
+    names = {k: f'{k}-{token}.safetensors' for k in tensors}
     try:
-        files = {name: write_tensors(folder, name, v) for name,v in zip(written, tensors.values())}
-        text = manifest_text(_manifest(self, spec, labels, files, metrics))
-        read_back(folder, text, self.model)
+        files = {names[k]: write_tensors(folder, names[k], v) for k,v in tensors.items()}
+        text = manifest_text(describe(files))
+        read_back(folder, text, model)
         write_manifest(folder, text, token)
     except BaseException:
         undo(folder, token)
         raise
-    sweep_away(folder, written, old)
-    return folder
+    sweep_away(folder, names.values(), old)
 
 # %% ../../nbs/export/80_bundle.ipynb #ec4c899e
-def _tensors_to_write(self, labels, seen):
-    "The tensors of the files that start with `model` and, where `seen`, with `seen`"
-    model = model_tensors(self.model)
-    for side,(_,parts) in zip(('users','items'), labels):
-        model.update({f'{side}.{k}': v for k,v in parts.items()})
-    if self.counts is not None: model['counts'] = self.counts.cpu()
-    known = self.seen if seen else None
-    if known is None: return {'model': model}
-    if known.shard:
-        raise ValueError('this process holds a shard of the ratings and does not know what everyone has seen: pass seen=False')
-    trained = {} if known.trained is None else {'trained': known.trained}
-    return {'model': model, 'seen': {'items': known.items.contiguous(), 'offsets': known.offsets, **trained}}
+def _model_file(self, labels):
+    "The tensors of the file of the model: its own, the `labels`, and how often each item was rated"
+    res = model_tensors(self.model)
+    for side,(_,packed) in zip(('users','items'), labels):
+        for k,v in packed.items(): res[f'{side}.{k}'] = v
+    if self.counts is not None: res['counts'] = self.counts.cpu()
+    return res
 
+def _seen_file(seen):
+    "The tensors of the file of what users have `seen`"
+    if seen.shard:
+        raise ValueError('this process holds a shard of the ratings and does not know what everyone has seen: pass seen=False')
+    res = {'items': seen.items.contiguous(), 'offsets': seen.offsets}
+    if seen.trained is not None: res['trained'] = seen.trained
+    return res
+
+def _tensors_to_write(self, labels, seen):
+    "The tensors of the files whose names start with `model` and, where `seen`, with `seen`"
+    res = {'model': _model_file(self, labels)}
+    known = self.seen if seen else None
+    if known is not None: res['seen'] = _seen_file(known)
+    return res
+
+# %% ../../nbs/export/80_bundle.ipynb #c9dc752e
 def _old_files(folder):
     "Names of the files of the recommender in `folder`, if it holds one; refuse a folder that holds anything else"
     refuse_pickles(folder)
+    names = [o.name for o in folder.iterdir()]
+    others = [o for o in names if not own_files.fullmatch(o)]
     try: return list(read_manifest(folder)['files'])
     except FileNotFoundError: pass
     except (BundleError,KeyError,TypeError):  # a damaged one is replaced, another program's manifest.json is not
-        if any(own_files.fullmatch(o.name) for o in folder.iterdir()): return []
-    if other := [o.name for o in folder.iterdir() if not own_files.fullmatch(o.name)]:
-        raise ValueError(f'{folder} holds {other[0]!r} and no saved recommender: choose another folder')
+        if len(others)<len(names): return []
+    if others:
+        raise ValueError(f'{folder} holds {others[0]!r} and no saved recommender: choose another folder')
     return []

@@ -15,6 +15,20 @@ from ..answer.recommender import Recommends
 from ..answer.recommend import lists_frame,parquet_writer
 from ..answer.topn import candidate_items
 
+# %% ../../nbs/export/82_exchange.ipynb #e7ba5cf6
+_block = 2**16  # rows that are written at once
+
+def _write_factors(path, vocab, tables):
+    "Write the labels of `vocab` to `path`, with their rows of `tables`: factors and, for a model with biases, bias"
+    factors,*bias = (e.weight.detach()[1:].float().cpu() for e in tables)
+    with parquet_writer(path) as write:
+        for start in range(0, max(len(factors), 1), _block):  # one block of no rows for no labels
+            rows = slice(start, start+_block)
+            columns = {vocab.name: vocab.labels[rows]}
+            if bias: columns['bias'] = bias[0][rows,0]
+            columns['factors'] = list(factors[rows].numpy())
+            write(pd.DataFrame(columns))
+
 # %% ../../nbs/export/82_exchange.ipynb #d18c3fae
 @patch
 def save_factors(self:Recommends,
@@ -22,46 +36,18 @@ def save_factors(self:Recommends,
 )->list: # The two files
     "Write the factors of users and items to Parquet, by label"
     folder = Path(path)
-    res = []
     if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
         raise ValueError(f'the column {taken[0]!r} has the name of what is written beside it: rename it before training')
     folder.mkdir(parents=True, exist_ok=True)
-    for side,vocab,tables in zip(('users','items'), self.ds.classes.values(), self.model.tables):
-        factors,*bias = (e.weight.detach()[1:].float().cpu() for e in tables)
-        with parquet_writer(folder/f'{side}.parquet') as write:
-            for i in range(0, max(len(factors), 1), 2**16):
-                b = slice(i, i+2**16)
-                write(pd.DataFrame({vocab.name: vocab.labels[b], **{'bias': o[b,0] for o in bias}, 'factors': list(factors[b].numpy())}))
-        res.append(folder/f'{side}.parquet')
-    return res
+    files = [folder/'users.parquet',folder/'items.parquet']
+    for file,vocab,tables in zip(files, self.ds.classes.values(), self.model.tables):
+        _write_factors(file, vocab, tables)
+    return files
 
 # %% ../../nbs/export/82_exchange.ipynb #2b408c81
 class ItemIndex:
     "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`"
     def __init__(self, rec, index, codes): self.rec,self.index,self.codes = rec,index,codes
-
-    def search(self,
-        users, # Label or labels of users
-        n:int=10, # Items for each user, at most
-        exclude_seen:bool=True, # Leave out what a user has rated?
-    )->pd.DataFrame: # As of `recommend`
-        "The `n` best items that the index finds for each user"
-        need_flags(exclude_seen=exclude_seen)
-        n = need_whole('n', n)
-        rec = self.rec
-        codes = torch.from_numpy(self.rec.ds.classes[self.rec.ds.user_name].lookup(users)).long()
-        seen = rec.seen if exclude_seen else None
-        if exclude_seen and seen is None:
-            raise ValueError('what users have seen is not known here: pass exclude_seen=False')
-        row,col = seen.of(codes) if seen else (codes[:0],codes[:0])
-        n_items = len(rec.ds.classes[rec.ds.item_name])
-        most = int(torch.bincount(row, minlength=1).max())
-        with torch.no_grad():
-            u = rec.model.user_side(codes.to(rec.model.mean.device)).float().cpu().numpy()
-        scores,found = (torch.from_numpy(o) for o in self.index.search(u, min(n+most, len(self.codes))))
-        items = self.codes[found.clamp(min=0)]
-        hidden = torch.isin(torch.arange(len(codes))[:,None]*n_items+items, row*n_items+col) | (found<0)  # -1 where an approximate index finds too few
-        return lists_frame(rec, rec.model, self.codes, codes, *(o[:,:n] for o in _move_behind(hidden, scores, found)))
 
     def save(self,
         path:str|Path # Folder to write to
@@ -76,11 +62,54 @@ class ItemIndex:
             write(pd.DataFrame({vocab.name: vocab.decode(self.codes)}))
         return folder
 
+# %% ../../nbs/export/82_exchange.ipynb #800abba3
+@patch
+def search(self:ItemIndex,
+    users, # Label or labels of users
+    n:int=10, # Items for each user, at most
+    exclude_seen:bool=True, # Leave out what a user has rated?
+)->pd.DataFrame: # As of `recommend`
+    "The `n` best items that the index finds for each user"
+    need_flags(exclude_seen=exclude_seen)
+    n = need_whole('n', n)
+    rec = self.rec
+    vocab = rec.ds.classes[rec.ds.user_name]
+    users = torch.from_numpy(vocab.lookup(users)).long()
+    if exclude_seen and rec.seen is None:
+        raise ValueError('what users have seen is not known here: pass exclude_seen=False')
+    if exclude_seen: row,item = rec.seen.of(users)
+    else: row = item = users[:0]
+    most = int(torch.bincount(row, minlength=1).max())
+    scores,places = self._find(users, min(n+most, len(self.codes)))
+    hidden = self._are_pairs(places, row, item)
+    hidden |= places<0  # where an approximate index finds too few
+    scores,places = _move_behind(hidden, scores, places)
+    return lists_frame(rec, rec.model, self.codes, users, scores[:,:n], places[:,:n])
+
+# %% ../../nbs/export/82_exchange.ipynb #d1acff92
+@patch
+@torch.no_grad()
+def _find(self:ItemIndex, users, n):
+    "The `n` best scores that the index finds for the codes `users`, and the places of their items; -1 where it finds too few"
+    model = self.rec.model
+    u = model.user_side(users.to(model.mean.device))
+    scores,places = self.index.search(u.float().cpu().numpy(), n)
+    return torch.from_numpy(scores),torch.from_numpy(places)
+
+@patch
+def _are_pairs(self:ItemIndex, places, row, item):
+    "For which of the `places`, (n_users,n), the user's row and the item's code are among the pairs of `row` and `item`"
+    n_items = len(self.rec.ds.classes[self.rec.ds.item_name])
+    items = self.codes[places.clamp(min=0)]
+    found = torch.arange(len(places))[:,None]*n_items+items
+    return torch.isin(found, row*n_items+item)
+
 # %% ../../nbs/export/82_exchange.ipynb #b728a832
-def _move_behind(hidden, scores, found):
-    "`scores` and `found` with what is `hidden` behind everything else, at minus infinity"
+def _move_behind(hidden, scores, places):
+    "`scores` and `places` with what is `hidden` behind everything else, at minus infinity"
     order = hidden.int().sort(dim=1, stable=True)[1]
-    return scores.masked_fill(hidden, -torch.inf).gather(1, order),found.gather(1, order)
+    scores = scores.masked_fill(hidden, -torch.inf)
+    return scores.gather(1, order),places.gather(1, order)
 
 # %% ../../nbs/export/82_exchange.ipynb #575364a3
 @patch

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 # %% ../../nbs/export/85_files.ipynb #8801d7c7
-format_version,manifest_limit = 1,2**20  # of the format; bytes of a manifest
+format_version = 1      # a reader refuses any other
+manifest_limit = 2**20  # bytes of a manifest
 
 def _sync(path):
     "Wait until the file `path` is on the disk"
@@ -27,6 +28,7 @@ def _sync_folder(path):
     except OSError: pass  # some file systems refuse, those of a network for instance
     finally: os.close(fd)
 
+# %% ../../nbs/export/85_files.ipynb #d5b1328d
 def _rename(part, file, patience=10):
     "Give `part` its name `file`. Windows refuses while somebody reads the file of that name, so it is tried for half a second"
     for k in range(patience):
@@ -35,23 +37,29 @@ def _rename(part, file, patience=10):
             if k==patience-1: raise
             time.sleep(.05)
 
+# %% ../../nbs/export/85_files.ipynb #b28e256c
 def sha256(file):
     with open(file, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../../nbs/export/85_files.ipynb #b28e256c
 def checksum(manifest):
-    text = json.dumps({k: v for k,v in manifest.items() if k!='checksum'}, sort_keys=True)
+    rest = {k: v for k,v in manifest.items() if k!='checksum'}
+    text = json.dumps(rest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
+def tensor_specs(tensors):
+    "Type and shape of each of `tensors`, as the manifest keeps them"
+    return {k: [str(v.dtype).removeprefix('torch.'),list(v.shape)] for k,v in tensors.items()}
+
+# %% ../../nbs/export/85_files.ipynb #c730054d
 def write_tensors(folder, name, tensors):
     "Write the file `name` of `folder`, and return what the manifest says of it"
     part = folder/(name+'.part')
     try: save_file(tensors, part)
     except SafetensorError as e: raise OSError(f'{part} could not be written: {e}') from e
     _sync(part)
-    _rename(part, folder/name)
-    return dict(bytes=(folder/name).stat().st_size, sha256=sha256(folder/name),
-                tensors={k: [str(v.dtype)[6:],list(v.shape)] for k,v in tensors.items()})
+    file = folder/name
+    _rename(part, file)
+    return dict(bytes=file.stat().st_size, sha256=sha256(file), tensors=tensor_specs(tensors))
 
 def manifest_text(manifest):
     "`manifest` with its checksum as JSON"
@@ -71,13 +79,14 @@ def write_manifest(folder, text, token):
 
 # %% ../../nbs/export/85_files.ipynb #8a60bdbc
 own_files = re.compile(r'(model|seen)-[0-9a-f]{12}\.safetensors(\.part)?|manifest-[0-9a-f]{12}\.json\.part')
+_abandoned = 3600  # seconds after which no save that goes on has written a file
 
 def sweep_away(folder, keep, old=()):
     "Remove files of former saves that `keep` doesn't name: those in `old`, and those that are an hour old"
     for o in folder.iterdir():
         if o.name in keep or not own_files.fullmatch(o.name): continue
         with suppress(OSError):  # somebody else was first, or on Windows still reads it: a later save sweeps it away
-            if o.name in old or time.time()-o.stat().st_mtime>3600: o.unlink()
+            if o.name in old or time.time()-o.stat().st_mtime>_abandoned: o.unlink()
 
 def undo(folder, token):
     "Remove the files of a save that has failed, unless the manifest names them already"
@@ -85,5 +94,6 @@ def undo(folder, token):
         named = token in (folder/'manifest.json').read_text(encoding='utf-8', errors='replace')
     except FileNotFoundError: named = False
     except OSError: return
-    for o in () if named else folder.glob(f'*-{token}.*'):
+    if named: return
+    for o in folder.glob(f'*-{token}.*'):
         with suppress(OSError): o.unlink()

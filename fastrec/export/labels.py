@@ -11,13 +11,15 @@ import numpy as np,pandas as pd,torch
 from ..data.labels import Vocab
 
 # %% ../../nbs/export/84_labels.ipynb #79d43e8e
-class BundleError(ValueError): "A folder is not the saved recommender it should be; the message says what is wrong with it"
+class BundleError(ValueError):
+    "A folder is not the saved recommender it should be; the message says what is wrong with it"
 
 # %% ../../nbs/export/84_labels.ipynb #94ceac3e
 _kinds = 'int8 int16 int32 int64 uint8 uint16 uint32 float16 float32 float64 bool datetime64[ns]'.split()
+# unit and zone; those of dateutil name a file of this machine
 _dates = re.compile(r'datetime64\[(s|ms|us|ns)(?:, ((?!dateutil)[\w+:/-]+))?\]')
 
-_surrogate = re.compile('[\ud800-\udfff]')
+_surrogate = re.compile('[\ud800-\udfff]')  # halves of a character, which a text cannot hold
 
 def _numpy_labels(labels):
     "`labels` in a type of NumPy's, or as dates with a zone, where another library's or pandas' own holds them"
@@ -27,9 +29,24 @@ def _numpy_labels(labels):
         labels = pd.Index(labels.array.__arrow_array__().to_pandas())
     if hasattr(labels.dtype, 'numpy_dtype'):
         labels = labels.astype(labels.dtype.numpy_dtype)
-    return labels if pd.api.types.infer_dtype(labels) in ('string','empty') else labels.infer_objects()
+    is_text = pd.api.types.infer_dtype(labels) in ('string','empty')
+    return labels if is_text else labels.infer_objects()
 
 # %% ../../nbs/export/84_labels.ipynb #0076ef01
+def _need_text(labels, name):
+    "Refuse one of the `labels` that is no text: half a character, for instance"
+    if labels.dtype!=object: return
+    for o in labels:
+        if not o.isascii() and _surrogate.search(o):
+            raise ValueError(f'labels of {name!r} hold {o!r}, which is no text: read it in the '
+                             'encoding it is written in')
+
+def _refuse(labels, name):
+    types = ' and '.join(sorted({type(o).__name__ for o in labels}))
+    raise ValueError(f'labels of {name!r} are of type {types}, {labels[0]!r} for one, which cannot be saved: '
+                     'convert the column to text, say with .astype(str), or to whole numbers of 64 bits, and train again')
+
+# %% ../../nbs/export/84_labels.ipynb #cc02550b
 def savable_labels(vocab):
     "A name for the kind of the labels of `vocab`, and the labels. `ValueError` if they can't be saved"
     labels = vocab.labels.to_flat_index()
@@ -37,49 +54,58 @@ def savable_labels(vocab):
         raise ValueError(f'a label of {vocab.name!r} is missing, which cannot be saved: leave its rows out')
     labels = _numpy_labels(labels)
     kind = pd.api.types.infer_dtype(labels, skipna=False)
-    dtype = str(labels.dtype)
     if kind in ('string','empty'):
-        broken = [o for o in labels if not o.isascii() and _surrogate.search(o)] if labels.dtype==object else []
-        if broken:
-            raise ValueError(f'labels of {vocab.name!r} hold {broken[0]!r}, which is no text: read it in the '
-                             'encoding it is written in')
+        _need_text(labels, vocab.name)
         return 'text',labels
     if kind=='date': return 'date',labels
-    if dtype in _kinds or dtype=='uint64' or _dates.fullmatch(dtype): return dtype,labels
-    types = ' and '.join(sorted({type(o).__name__ for o in labels}))
-    raise ValueError(f'labels of {vocab.name!r} are of type {types}, {labels[0]!r} for one, which cannot be saved: '
-                     'convert the column to text, say with .astype(str), or to whole numbers of 64 bits, and train again')
+    dtype = str(labels.dtype)
+    if dtype not in (*_kinds,'uint64') and not _dates.fullmatch(dtype): _refuse(labels, vocab.name)
+    return dtype,labels
 
 # %% ../../nbs/export/84_labels.ipynb #d210391d
+def _pack_text(labels):
+    "The bytes of all `labels` in a row, and where each ends"
+    texts = [o.encode() for o in labels]
+    data = np.frombuffer(b''.join(texts), 'uint8').copy()
+    ends = torch.tensor([0,*map(len, texts)]).cumsum(0)
+    return {'bytes': torch.from_numpy(data), 'ends': ends}
+
+def _steps(kind, labels):
+    "The `labels` as numbers of 64 bits: days, or steps of another unit, since 1970, or the bits of a number without sign"
+    if kind=='uint64': return labels.to_numpy('uint64').view('int64')
+    if kind=='date': return labels.to_numpy().astype('datetime64[D]').astype('int64')
+    return labels.asi8
+
 def pack_labels(vocab):
     "The labels of `vocab` as a name for their kind and tensors"
     kind,labels = savable_labels(vocab)
-    if kind=='text':
-        parts = [o.encode() for o in labels]
-        text = np.frombuffer(b''.join(parts), 'uint8').copy()
-        return kind,{'bytes': torch.from_numpy(text), 'ends': torch.tensor([0,*map(len, parts)]).cumsum(0)}
-    if kind=='datetime64[ns]': values = labels.asi8
-    elif kind in _kinds: values = labels.to_numpy()
+    if kind=='text': return kind,_pack_text(labels)
+    if kind=='datetime64[ns]': name,values = 'values',labels.asi8
+    elif kind in _kinds: name,values = 'values',labels.to_numpy()
     else:  # under a name that 0.1.0, which would take the numbers themselves for labels, doesn't find
-        steps = labels.to_numpy('uint64').view('int64') if kind=='uint64' else _days(labels) if kind=='date' else labels.asi8
-        return kind,{'steps': torch.from_numpy(steps.copy())}
-    return kind,{'values': torch.from_numpy(values.copy())}
-
-def _days(labels): return labels.to_numpy().astype('datetime64[D]').astype('int64')
+        name,values = 'steps',_steps(kind, labels)
+    return kind,{name: torch.from_numpy(values.copy())}
 
 # %% ../../nbs/export/84_labels.ipynb #e0cb10db
+def _divides(ends, n):
+    "Do the `ends` rise from 0 to `n`?"
+    if ends.dtype!=torch.int64 or not len(ends): return False
+    if ends[0]!=0 or ends[-1]!=n: return False
+    return bool((ends.diff()>=0).all())
+
 def _unpack_text(tensors, name):
-    text = tensors['bytes'].numpy().tobytes()
+    data = tensors['bytes'].numpy().tobytes()
     ends = tensors['ends']
-    whole = ends.dtype==torch.int64 and len(ends)>0 and ends[0]==0 and ends[-1]==len(text) and (ends.diff()>=0).all()
-    if not whole: raise BundleError(f'the labels of {name!r} do not fit together')
+    if not _divides(ends, len(data)):
+        raise BundleError(f'the labels of {name!r} do not fit together')
     ends = ends.tolist()
-    try: return pd.Index([text[a:b].decode() for a,b in zip(ends, ends[1:])])
+    try: return pd.Index([data[start:end].decode() for start,end in zip(ends, ends[1:])])
     except UnicodeDecodeError as e:
         raise BundleError(f'the labels of {name!r} are no text: {e}') from e
 
+# %% ../../nbs/export/84_labels.ipynb #eba09856
 def _unpack_values(kind, values, name):
-    dtype = str(values.dtype)[6:]
+    dtype = str(values.dtype).removeprefix('torch.')
     if dtype!=kind.replace('datetime64[ns]', 'int64'):
         raise BundleError(f'the labels of {name!r} are {dtype} and no {kind}')
     return pd.Index(values.numpy().view(kind))
@@ -89,16 +115,21 @@ def _unpack_steps(kind, steps):
     if kind=='date': return pd.Index(steps.view('datetime64[D]').astype(object), dtype=object)
     unit,zone = _dates.fullmatch(kind).groups()
     labels = pd.DatetimeIndex(steps.view(f'datetime64[{unit}]'))
-    return labels.tz_localize('UTC').tz_convert(zone) if zone else labels
+    if zone: labels = labels.tz_localize('UTC').tz_convert(zone)
+    return labels
 
 # %% ../../nbs/export/84_labels.ipynb #f228274d
+def _unpack(kind, tensors, name):
+    if kind=='text': return _unpack_text(tensors, name)
+    if kind in _kinds: return _unpack_values(kind, tensors['values'], name)
+    if kind in ('uint64','date') or _dates.fullmatch(kind):
+        return _unpack_steps(kind, tensors['steps'].numpy())
+    raise BundleError(f'labels of the kind {kind!r} are not known here')
+
 def unpack_labels(kind, tensors, name):
     "The `Vocab` that `pack_labels` has packed"
-    if kind=='text': labels = _unpack_text(tensors, name)
-    elif kind in _kinds: labels = _unpack_values(kind, tensors['values'], name)
-    elif kind in ('uint64','date') or _dates.fullmatch(kind):
-        labels = _unpack_steps(kind, tensors['steps'].numpy())
-    else: raise BundleError(f'labels of the kind {kind!r} are not known here')
+    labels = _unpack(kind, tensors, name)
     if not labels.is_unique:
-        raise BundleError(f'{labels[labels.duplicated()][0]!r} is several times among the labels of {name!r}')
+        repeated = labels[labels.duplicated()][0]
+        raise BundleError(f'{repeated!r} is several times among the labels of {name!r}')
     return Vocab(labels, name)

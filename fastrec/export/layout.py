@@ -18,41 +18,68 @@ from ..answer.recommender import Recommends
 from .labels import BundleError,savable_labels
 
 # %% ../../nbs/export/83_layout.ipynb #d6fa5a7d
-_layer_args = {'Linear': ('in_features','out_features'), 'BatchNorm1d': ('num_features','eps'), 'Dropout': ('p',), 'LeakyReLU': ('negative_slope',), 'ELU': ('alpha',),
-               'GELU': ('approximate',), **{o: () for o in 'ReLU ReLU6 SiLU SELU Mish Tanh Sigmoid Softplus Hardswish Identity'.split()}}
+_activations = 'ReLU ReLU6 SiLU SELU Mish Tanh Sigmoid Softplus Hardswish Identity'.split()
+_layer_args = {
+    'Linear': ('in_features','out_features'),
+    'BatchNorm1d': ('num_features','eps'),
+    'Dropout': ('p',),
+    'LeakyReLU': ('negative_slope',),
+    'ELU': ('alpha',),
+    'GELU': ('approximate',),
+    **{o: () for o in _activations}}
 
 def _describe_layer(m):
+    "The name of the layer `m`, and what to build it with"
     name = type(m).__name__
     if name not in _layer_args or type(m) is not getattr(nn, name):
         raise ValueError(f'a layer {name} cannot be saved without a pickle, only {", ".join(_layer_args)} can: use '
                          'learn.export')
-    return {'type': name, **{o: getattr(m, o) for o in _layer_args[name]}, **({'bias': m.bias is not None} if name=='Linear' else {})}
+    res = {'type': name}
+    for o in _layer_args[name]: res[o] = getattr(m, o)
+    if name=='Linear': res['bias'] = m.bias is not None
+    return res
+
+# %% ../../nbs/export/83_layout.ipynb #a1821edd
+def _is_plain(o): return type(o) in (int,float,bool) or o in ('none','tanh')  # the last two are GELU's
+
+def _is_known(name, args):
+    "May a layer `name` be built with `args`? A manifest may be forged"
+    if name not in _layer_args: return False
+    return set(args)<={*_layer_args[name],'bias'} and all(map(_is_plain, args.values()))
 
 def _build_layer(spec):
+    "The layer that `_describe_layer` has described, without memory for its parameters"
     name = spec['type']
     args = {k: v for k,v in spec.items() if k!='type'}
-    known = name in _layer_args and set(args)<={*_layer_args[name],'bias'} and all(type(v) in (int,float,bool) or v in ('none','tanh') for v in args.values())
-    if not known: raise BundleError(f'a layer {spec} is not known here')
-    return getattr(nn, name)(**args, **(dict(device='meta', dtype=torch.float32) if name in ('Linear','BatchNorm1d') else {}))
+    if not _is_known(name, args): raise BundleError(f'a layer {spec} is not known here')
+    if name in ('Linear','BatchNorm1d'): args.update(device='meta', dtype=torch.float32)
+    return getattr(nn, name)(**args)
 
 # %% ../../nbs/export/83_layout.ipynb #bffc37f3
 _computes = 'forward score_pairs rows bounded to_range score_grid user_side item_side score tables'.split()
+_kinds = dict(mean=PosteriorMean, dot=Dot, net=Net)
+
+def _computes_as(model, cls):
+    "Is `model` a `cls` with all of its methods?"
+    if not isinstance(model, cls): return False
+    inherited = all(getattr(type(model), o) is getattr(cls, o) for o in _computes)
+    return inherited and not any(o in vars(model) for o in _computes)
 
 def _kind(model):
     "Which of the models known here computes as `model` does"
-    for name,cls in dict(mean=PosteriorMean, dot=Dot, net=Net).items():
-        same = isinstance(model, cls) and all(getattr(type(model), o) is getattr(cls, o) for o in _computes)
-        if same and not {*_computes}&{*vars(model)}: return name
+    for name,cls in _kinds.items():
+        if _computes_as(model, cls): return name
     raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle, only DotBias, DeepMF and what the solvers fit can: '
                      'use learn.export')
 
+# %% ../../nbs/export/83_layout.ipynb #ace278dc
 def describe_model(model):
     "What the manifest says of `model`. `ValueError` if it can't be saved"
-    res = dict(kind=_kind(model), y_range=[float(o) for o in model.y_range] if model.y_range else None,
-               clip=bool(model.clip), is_preference=bool(model.is_preference))
-    if res['kind']=='net':
-        res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
-    if res['kind']=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
+    kind = _kind(model)
+    y_range = [float(o) for o in model.y_range] if model.y_range else None
+    res = dict(kind=kind, y_range=y_range, clip=bool(model.clip), is_preference=bool(model.is_preference))
+    if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
+    if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
     if model.ials: res['ials'] = model.ials
     return res
 
@@ -60,32 +87,56 @@ def describe_model(model):
 def model_tensors(model):
     "The tensors of `model`, on the CPU"
     model.fill_unknown()
+    # of a network its tables and layers, of other models everything
     kept = ('embeds.','layers.') if _kind(model)=='net' else ''
     res = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if k.startswith(kept)}
-    lost = [k for k,v in res.items() if v.is_floating_point() and not v.isfinite().all()]
-    if lost:
-        raise ValueError(f'{lost[0]} has values that are no finite numbers: such a model is not saved')
+    for name,v in res.items():
+        if v.is_floating_point() and not v.isfinite().all():
+            raise ValueError(f'{name} has values that are no finite numbers: such a model is not saved')
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #7ddd880e
+# not as a context: a Ctrl-C at its end would leave everything on 'meta'
+_empty = partial(torch.empty, dtype=torch.float32, device='meta')
+
+def _build_dot(tensors):
+    names = 'u_weight','u_bias','i_weight','i_bias'
+    return Dot(*(_empty(tensors[f'{o}.weight'].shape) for o in names))
+
+def _build_net(spec, tensors):
+    groups = [nn.Sequential(*map(_build_layer, group)) for group in spec['layers']]
+    users,items = (_empty(tensors[f'embeds.{o}.weight'].shape) for o in (0,1))
+    return Net(users, items, nn.Sequential(*groups))
+
+def _build_mean(spec, tensors):
+    "A `PosteriorMean`, whose table has the factors of all draws beside one another, without their biases"
+    n_draws = tensors['u_bias_draws'].shape[1]
+    draws = []
+    for o in 'ui':
+        weight = tensors[f'{o}_weight.weight']
+        draws.append(_empty(n_draws, len(weight), weight.shape[1]//n_draws+1))
+    effects = []
+    for k,seconds in enumerate(spec['seconds']):
+        keys,values = (_empty(tensors[f'time_effects.{k}.{o}'].shape) for o in ('keys','effects'))
+        effects.append(TimeEffects(seconds, keys, values, _empty(())))
+    noise = [_empty(tensors[f'{o}_noise'].shape) for o in 'ui']
+    return PosteriorMean(*draws, *noise, time_effects=effects)
+
+# %% ../../nbs/export/83_layout.ipynb #8f5647b2
+def _build_empty(spec, tensors):
+    kind = spec['kind']
+    if kind=='dot': return _build_dot(tensors)
+    if kind=='net': return _build_net(spec, tensors)
+    if kind=='mean': return _build_mean(spec, tensors)
+    raise BundleError(f'a model of the kind {kind!r} is not known here')
+
 def build_model(spec, tensors):
     "The model of which `describe_model` has made `spec`, and `model_tensors` has `tensors`"
-    empty = partial(torch.empty, dtype=torch.float32, device='meta')  # not as a context: a Ctrl-C at its end would leave everything on 'meta'
-    shape = lambda k: empty(tensors[k].shape)
-    if spec['kind']=='dot':
-        res = Dot(*(shape(f'{o}.weight') for o in ('u_weight','u_bias','i_weight','i_bias')))
-    elif spec['kind']=='net':
-        layers = nn.Sequential(*(nn.Sequential(*map(_build_layer, o)) for o in spec['layers']))
-        res = Net(shape('embeds.0.weight'), shape('embeds.1.weight'), layers)
-    elif spec['kind']=='mean':
-        s = tensors['u_bias_draws'].shape[1]
-        draws = [empty(s, len(tensors[f'{o}_weight.weight']), tensors[f'{o}_weight.weight'].shape[1]//s+1) for o in 'ui']
-        effects = [TimeEffects(o, shape(f'time_effects.{k}.keys'), shape(f'time_effects.{k}.effects'), empty(()))
-                   for k,o in enumerate(spec['seconds'])]
-        res = PosteriorMean(*draws, shape('u_noise'), shape('i_noise'), time_effects=effects)
-    else: raise BundleError(f'a model of the kind {spec["kind"]!r} is not known here')
+    res = _build_empty(spec, tensors)
     res.load_state_dict(tensors, assign=True)
-    res.y_range,res.clip,res.is_preference = spec['y_range'] and tuple(spec['y_range']),spec['clip'],spec['is_preference']
+    y_range = spec['y_range']
+    res.y_range = y_range and tuple(y_range)
+    res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.fill_unknown = noop  # row 0 was saved
     return res.eval()
@@ -93,7 +144,8 @@ def build_model(spec, tensors):
 # %% ../../nbs/export/83_layout.ipynb #34498634
 def columns_of(ds):
     "Names of the columns of user, item, rating and time, as JSON keeps them"
-    res = dict(zip(('user','item'), ds.classes), rating=ds.rating_name, time=ds.time_name)
+    user,item = ds.classes
+    res = dict(user=user, item=item, rating=ds.rating_name, time=ds.time_name)
     for k,v in res.items():
         if is_whole(v): res[k] = int(v)
         elif not (isinstance(v, str) or (v is None and k=='time')):

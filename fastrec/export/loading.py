@@ -17,7 +17,7 @@ from ..answer.recommender import Recommender,Seen
 from ..answer.predict import predict_codes
 from .layout import build_model
 from .labels import BundleError,unpack_labels
-from .files import checksum,format_version,manifest_limit,own_files,sha256
+from .files import checksum,format_version,manifest_limit,own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
 
 # %% ../../nbs/export/81_loading.ipynb #ecf5f16a
@@ -37,17 +37,20 @@ def _parse_manifest(data, file):
     except (ValueError,RecursionError) as e: raise BundleError(f'{file} is damaged: {e}') from e
     if not isinstance(res, dict) or res.get('format')!='fastrec recommender':
         raise BundleError(f'{file} does not describe a saved recommender')
-    if res.get('version')!=format_version:
-        raise BundleError(f'{file} is of version {res.get("version")!r} of the format, and this is fastrec {__version__}, '
+    found = res.get('version')
+    if found!=format_version:
+        raise BundleError(f'{file} is of version {found!r} of the format, and this is fastrec {__version__}, '
                           f'which reads version {format_version}: update fastrec, or save the model again')
     if res.get('checksum')!=checksum(res):
         raise BundleError(f'{file} is damaged: it does not match its checksum')
     return res
 
 # %% ../../nbs/export/81_loading.ipynb #48b75741
+_pickles = '.pkl','.pickle','.pt','.pth','.bin','.joblib','.dill','.ckpt'
+
 def refuse_pickles(folder):
     for o in folder.iterdir():
-        if o.suffix.lower() in ('.pkl','.pickle','.pt','.pth','.bin','.joblib','.dill','.ckpt'):
+        if o.suffix.lower() in _pickles:
             raise BundleError(f'{folder} holds {o.name!r}, which may be a pickle; a saved recommender has none')
 
 # %% ../../nbs/export/81_loading.ipynb #d4fc0921
@@ -55,15 +58,22 @@ def _tensors_of(file):
     "The tensors in `file`, mapped from the disk unless its name is no text, which safetensors asks for"
     try: str(file).encode()
     except UnicodeEncodeError: return load(file.read_bytes())
-    with safe_open(file, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}
+    with safe_open(file, 'pt') as f:
+        return {k: f.get_tensor(k) for k in f.keys()}
 
-def _read_tensors(folder, name, declared, hashed=True):
-    "Tensors of the file `name` if it is as `declared`; without `hashed` its checksum isn't computed again"
-    file = folder/name
+def _need_file(folder, name):
+    "Refuse a `name` of a file that fastrec wouldn't give, or that `folder` doesn't hold itself"
     if not own_files.fullmatch(name) or name.endswith('.part'):
         raise BundleError(f'{folder} asks for {name!r}, which is no name of a file of a saved recommender')
+    file = folder/name
     if file.is_symlink() or not file.is_file():
         raise BundleError(f'{folder} has no file {name}, or a link in its place')
+
+# %% ../../nbs/export/81_loading.ipynb #cd96c78e
+def _read_tensors(folder, name, declared, hashed=True):
+    "Tensors of the file `name` if it is as `declared`; without `hashed` its checksum isn't computed again"
+    _need_file(folder, name)
+    file = folder/name
     size = file.stat().st_size
     if size!=declared['bytes']:
         raise BundleError(f'{file} has {size:,} bytes where {declared["bytes"]:,} were saved')
@@ -71,56 +81,77 @@ def _read_tensors(folder, name, declared, hashed=True):
         raise BundleError(f'{file} is damaged: it does not match its checksum')
     try: res = _tensors_of(file)
     except SafetensorError as e: raise BundleError(f'{file} is damaged: {e}') from e
-    if {k: [str(v.dtype)[6:],list(v.shape)] for k,v in res.items()}!=declared['tensors']:
+    if tensor_specs(res)!=declared['tensors']:
         raise BundleError(f'{file} holds other tensors than were saved: {sorted(res)}')
     return res
 
 # %% ../../nbs/export/81_loading.ipynb #f11abad8
+def _fit_together(items, offsets, n_users, n_items):
+    "Do the `offsets` divide all of the codes `items` among the users, and are these codes of items?"
+    if len(offsets)!=n_users+1: return False
+    if offsets[0]!=0 or offsets[-1]!=len(items): return False
+    if not (offsets.diff()>=0).all(): return False
+    return not len(items) or bool(0<items.min() and items.max()<n_items)
+
+def _at_most(trained, offsets, n_users):
+    "Is `trained` a whole number for each user, at most as many as were seen?"
+    if trained.shape!=(n_users,) or trained.dtype!=torch.int64: return False
+    return bool(((0<=trained) & (trained<=offsets.diff())).all())
+
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
-    whole = len(offsets)==n_users+1 and offsets[0]==0 and offsets[-1]==len(items) and (offsets.diff()>=0).all()
-    if not whole or (len(items) and not (0<items.min() and items.max()<n_items)):
+    if not _fit_together(items, offsets, n_users, n_items):
         raise BundleError('what users have seen does not fit the labels')
     trained = tensors.get('trained')  # which fastrec 0.1.0 did not keep
-    fits = trained is None or (trained.shape==(n_users,) and trained.dtype==torch.int64 and (0<=trained).all())
-    if not fits or (trained is not None and (trained>offsets.diff()).any()):
+    if trained is not None and not _at_most(trained, offsets, n_users):
         raise BundleError('what users have seen in training does not fit what they have seen')
     return Seen.from_rows(items, offsets, counts, trained)
 
 # %% ../../nbs/export/81_loading.ipynb #abdf8c74
-def _number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
-def _is_range(o): return o is None or (type(o) is list and len(o)==2 and all(map(_number, o)) and o[0]<=o[1])
+def _is_number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
+
+def _is_range(o):
+    if o is None: return True
+    return type(o) is list and len(o)==2 and all(map(_is_number, o)) and o[0]<=o[1]
 
 def _is_ials(o):
     if o is None: return True
-    return type(o) is dict and set(o)=={'alpha0','reg','power'} and all(map(_number, o.values())) and min(o['alpha0'], o['reg'])>0
+    if type(o) is not dict or set(o)!={'alpha0','reg','power'}: return False
+    return all(map(_is_number, o.values())) and o['alpha0']>0 and o['reg']>0
 
-def _different(c):
-    return all(type(c[o]) in (str,int) for o in ('user','item','rating')) and c['user']!=c['item']
+def _is_name(o): return type(o) in (str,int)
+
+def _is_columns(c):
+    if not all(_is_name(c[o]) for o in ('user','item','rating')) or c['user']==c['item']: return False
+    return c['time'] is None or _is_name(c['time'])
+
+def _is_seconds(o): return all(type(s) is int and 0<s<2**31 for s in o)  # each a positive number of 32 bits
 
 # %% ../../nbs/export/81_loading.ipynb #6df7a101
 def _check(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
-    m,c,labels = manifest['model'],manifest['columns'],manifest['labels']
-    fine = {'model.y_range': _is_range(m['y_range']),
-            'rating_range': _is_range(manifest.get('rating_range')),
-            'model.ials': _is_ials(m.get('ials')),
-            'model.clip': type(m['clip']) is bool,
-            'model.is_preference': type(m['is_preference']) is bool,
-            'model.seconds': all(type(o) is int and 0<o<2**31 for o in m.get('seconds', [])),
-            'columns': _different(c) and (c['time'] is None or type(c['time']) in (str,int)),
-            'labels': type(labels) is list and len(labels)==2,
-            'noise': _number(manifest['noise']) and manifest['noise']>=0,
-            'metrics': type(manifest['metrics']) is dict}
-    if wrong := [k for k,v in fine.items() if not v]:
-        raise BundleError(f'the manifest has no sensible {wrong[0]}')
+    model,columns,labels = manifest['model'],manifest['columns'],manifest['labels']
+    fine = {
+        'model.y_range': _is_range(model['y_range']),
+        'rating_range': _is_range(manifest.get('rating_range')),
+        'model.ials': _is_ials(model.get('ials')),
+        'model.clip': type(model['clip']) is bool,
+        'model.is_preference': type(model['is_preference']) is bool,
+        'model.seconds': _is_seconds(model.get('seconds', [])),
+        'columns': _is_columns(columns),
+        'labels': type(labels) is list and len(labels)==2,
+        'noise': _is_number(manifest['noise']) and manifest['noise']>=0,
+        'metrics': type(manifest['metrics']) is dict}
+    for name,ok in fine.items():
+        if not ok: raise BundleError(f'the manifest has no sensible {name}')
 
 @torch.no_grad()
 def _answers(model):
     "Can the model be asked for a pair, and for a grid?"
-    one = torch.zeros(1, dtype=torch.int64)
-    return model(torch.zeros(1, 2, dtype=torch.int32)).shape==(1,) and model.score_grid(one, one).isfinite().all()
+    pair = torch.zeros(1, 2, dtype=torch.int32)
+    code = torch.zeros(1, dtype=torch.int64)
+    return model(pair).shape==(1,) and model.score_grid(code, code).isfinite().all()
 
 # %% ../../nbs/export/81_loading.ipynb #141720c2
 def read_files(folder, manifest, hashed=True):
@@ -129,48 +160,94 @@ def read_files(folder, manifest, hashed=True):
     _check(manifest)
     return {k: _read_tensors(folder, k, v, hashed) for k,v in manifest['files'].items()}
 
-# %% ../../nbs/export/81_loading.ipynb #2cab0866
-def assemble(folder, manifest, files):
-    "The `Recommender` that `manifest` describes, of the tensors in `files`"
-    model,seen = ([v for k,v in files.items() if k.startswith(o)] for o in ('model-','seen-'))
+def _model_and_seen(folder, files):
+    "The tensors of the model in `files`, and those of what was seen, or `None`"
+    model = [v for k,v in files.items() if k.startswith('model-')]
+    seen = [v for k,v in files.items() if k.startswith('seen-')]
     if len(model)!=1 or len(seen)>1:
         raise BundleError(f'{folder} has {len(model)} models and {len(seen)} files of what was seen, where one is needed')
-    tensors,columns = model[0],manifest['columns']
-    take = lambda start: {k[len(start):]: tensors.pop(k) for k in [o for o in tensors if o.startswith(start)]}
-    classes = {columns[o]: unpack_labels(kind, take(f'{o}s.'), columns[o]) for o,kind in zip(('user','item'), manifest['labels'])}
-    sizes = [len(v) for v in classes.values()]
-    counts = tensors.pop('counts', None)
-    res = build_model(manifest['model'], tensors)
-    rows = [len(es[0].weight) for es in res.tables]
+    return model[0],seen[0] if seen else None
+
+# %% ../../nbs/export/81_loading.ipynb #2cab0866
+def _take(tensors, start):
+    "Remove from `tensors` those whose names begin with `start`, and give them under the rest of their names"
+    names = [o for o in tensors if o.startswith(start)]
+    return {o.removeprefix(start): tensors.pop(o) for o in names}
+
+def _classes(tensors, manifest):
+    "The vocabularies of users and items, whose labels are taken out of `tensors`"
+    res = {}
+    for side,kind in zip(('user','item'), manifest['labels']):
+        name = manifest['columns'][side]
+        res[name] = unpack_labels(kind, _take(tensors, f'{side}s.'), name)
+    return res
+
+def _check_model(model, sizes, counts):
+    "Refuse a `model` that doesn't fit the `sizes` of the vocabularies or the `counts` of ratings, or doesn't answer"
+    rows = [len(tables[0].weight) for tables in model.tables]
     if rows!=sizes:
         raise BundleError(f'there are labels for tables of {sizes} rows, but {rows} of them')
     if counts is not None and (len(counts)!=sizes[1] or counts.min()<0):
         raise BundleError('the counts of ratings do not fit the items')
-    if not _answers(res): raise BundleError('the model does not answer')
-    res.classes,(res.user,res.item) = classes,classes
+    if not _answers(model): raise BundleError('the model does not answer')
+
+# %% ../../nbs/export/81_loading.ipynb #2d6547df
+def assemble(folder, manifest, files):
+    "The `Recommender` that `manifest` describes, of the tensors in `files`"
+    tensors,seen = _model_and_seen(folder, files)
+    columns = manifest['columns']
+    classes = _classes(tensors, manifest)
+    sizes = [len(v) for v in classes.values()]
+    counts = tensors.pop('counts', None)
+    model = build_model(manifest['model'], tensors)
+    _check_model(model, sizes, counts)
+    model.classes = classes
+    model.user,model.item = classes
     x = torch.zeros(0, 2, dtype=torch.int32)
     y = torch.zeros(0, dtype=torch.float32)
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'])
-    seen = _read_seen(seen[0], *sizes, counts) if seen else None
-    cut = manifest.get('rating_range')
-    return Recommender(res, ds, seen, manifest['noise'], counts, cut and tuple(cut))
+    if seen is not None: seen = _read_seen(seen, *sizes, counts)
+    rating_range = manifest.get('rating_range')
+    if rating_range: rating_range = tuple(rating_range)
+    return Recommender(model, ds, seen, manifest['noise'], counts, rating_range)
 
 # %% ../../nbs/export/81_loading.ipynb #8dc9d8fc
 _misfits = (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError,OverflowError,FileNotFoundError)
+
+def _some_pairs(model):
+    "Codes of sixteen pairs, from the first rows of the tables"
+    codes = torch.arange(16)
+    return torch.stack([codes%len(tables[0].weight) for tables in model.tables], 1)
 
 def read_back(folder, text, model):
     "Refuse what has been written to `folder` if it couldn't be loaded by the manifest `text`, or answers otherwise than `model`"
     try:
         manifest = _parse_manifest(text, 'the manifest')
-        res = assemble(folder, manifest, read_files(folder, manifest, hashed=False))
-        x = torch.stack([torch.arange(16)%len(es[0].weight) for es in res.model.tables], 1)
+        files = read_files(folder, manifest, hashed=False)
+        res = assemble(folder, manifest, files)
+        x = _some_pairs(res.model)
         found = predict_codes(res.model, x)
         want = predict_codes(model, x)
     except _misfits as e:
         raise ValueError(f'the model is not saved, since it could not be loaded again: {e}') from e
-    off = (found-want).abs().max()
-    if not off<=.01*want.abs().max().clamp(min=1):
-        raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {off:g}')
+    error = (found-want).abs().max()
+    scale = want.abs().max().clamp(min=1)
+    if not error<=.01*scale:  # not >: no number is refused too
+        raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {error:g}')
+
+# %% ../../nbs/export/81_loading.ipynb #79692b4c
+_patience = 10  # attempts to read a folder that somebody else is saving to
+
+def _load(folder):
+    "The recommender in `folder`, and its manifest"
+    for attempt in range(_patience):
+        manifest = read_manifest(folder)
+        try: return assemble(folder, manifest, read_files(folder, manifest)),manifest
+        except _misfits as e:
+            if attempt<_patience-1 and read_manifest(folder)!=manifest:
+                continue  # somebody has just saved another
+            if isinstance(e, BundleError): raise
+            raise BundleError(f'{folder} does not fit together: {type(e).__name__}: {e}') from e
 
 # %% ../../nbs/export/81_loading.ipynb #7ed29b34
 @trainable()
@@ -179,18 +256,10 @@ def load_recommender(
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
-    own = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device is None: device = 'cuda' if torch.cuda.is_available() else 'cpu'
     folder = Path(path)
-    device = as_device(own if device is None else device)
-    for attempt in range(10):
-        manifest = read_manifest(folder)
-        try: res = assemble(folder, manifest, read_files(folder, manifest))
-        except _misfits as e:
-            if attempt<9 and read_manifest(folder)!=manifest:
-                continue  # somebody has just saved another
-            if isinstance(e, BundleError): raise
-            raise BundleError(f'{folder} does not fit together: {type(e).__name__}: {e}') from e
-        break
+    device = as_device(device)
+    res,manifest = _load(folder)
     need_memory(sum(o.nbytes for o in res.model.state_dict().values()), device, 'the model')
     res.model.to(device)
     res.manifest = manifest

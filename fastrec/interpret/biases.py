@@ -11,27 +11,37 @@ from fastai.tabular.all import *
 from ..data.columns import label_column
 from ..base.checks import need_finite,need_flags,need_whole
 from ..answer.recommender import evaluating,need_stars
-from .learned import Learned,as_pairs,new_axes,no_ratings
+from .learned import Learned,as_pairs,axes_of_rows,no_ratings
 
 # %% ../../nbs/interpret/61_biases.ipynb #c98dfdfd
 class BiasTables(Learned):
     "What users and items have beyond taste"
 
+# %% ../../nbs/interpret/61_biases.ipynb #28861a8d
+@patch
+def _bias_and_score(self:BiasTables, is_item, codes):
+    "Bias, and mean score with everybody, of the `codes`"
+    with evaluating(self.model) as (model,_):
+        sides = model.average_scores()  # without row 0, which is of no label
+    bias,score = sides[int(is_item)]
+    return to_np(bias[codes-1]),to_np(score[codes-1])
+
 # %% ../../nbs/interpret/61_biases.ipynb #78db450b
 @patch
 def _bias_table(self:BiasTables, is_item, n, ascending, min_count):
     need_flags(ascending=ascending)
-    n = n if n is None else need_whole('n', n)
+    if n is not None: n = need_whole('n', n)
     min_count = need_finite('min_count', min_count)
-    vocab,(codes,count,mean) = self._vocab(is_item),self._trained(is_item)
-    with evaluating(self.model) as (model,_):
-        bias,score = (to_np(o[codes-1]) for o in model.average_scores()[int(is_item)])
-    choices = self.model.is_preference
-    beside = ['bias', 'preference' if choices else 'stars', 'count', 'mean']
-    df = pd.DataFrame(dict(zip([label_column(vocab.name, *beside),*beside], (vocab.decode(codes),bias,score))))
+    vocab = self._vocab(is_item)
+    codes,count,mean = self._trained(is_item)
+    bias,score = self._bias_and_score(is_item, codes)
+    is_preference = self.model.is_preference
+    unit = 'preference' if is_preference else 'stars'
+    label = label_column(vocab.name, 'bias', unit, 'count', 'mean')
+    df = pd.DataFrame(dict(zip((label,'bias',unit), (vocab.decode(codes),bias,score))))
     if count is not None:
         df = df.assign(count=to_np(count[codes]))
-        if not choices: df = df.assign(mean=to_np(mean[codes]))
+        if not is_preference: df = df.assign(mean=to_np(mean[codes]))
         df = df.query('count>=@min_count')
     elif min_count: raise no_ratings('min_count')
     return df.sort_values('bias', ascending=ascending, kind='stable', ignore_index=True).head(n)
@@ -56,6 +66,13 @@ def user_bias(self:BiasTables,
     after `fit_ials` there is their `preference`, and no `mean`"""
     return self._bias_table(False, n, ascending, min_count)
 
+# %% ../../nbs/interpret/61_biases.ipynb #b9076fc3
+def _both_ends(df, n):
+    "The first and the last `n` rows of `df`, or all of fewer, and heights to draw them at, with a gap between the ends"
+    if len(df)<=2*n: return df,np.arange(len(df))
+    y = np.arange(2*n)
+    return pd.concat([df[:n], df[-n:]]),y+(y>=n)
+
 # %% ../../nbs/interpret/61_biases.ipynb #0bd98aad
 @patch
 def plot_bias(self:BiasTables,
@@ -64,15 +81,17 @@ def plot_bias(self:BiasTables,
     is_item:bool=True, # Items, or users?
     ax:plt.Axes=None # Where to draw; a new figure if left out
 )->plt.Axes:
-    "The ends of `item_bias` or `user_bias`: what the average user gives, beside the plain mean of the ratings. How many these are stands behind the label"
+    """The ends of `item_bias` or `user_bias`: what the average user gives, beside the plain mean of the ratings.
+    How many these are stands behind the label"""
     need_stars(self.model, 'plot_bias')
     df = self._bias_table(is_item, None, True, min_count)
     if 'mean' not in df: raise no_ratings('plot_bias')
-    if n<1 or not len(df):
-        raise ValueError(f'n={n} must be at least 1' if n<1 else f'nothing has min_count={min_count} training ratings')
-    ends = df if len(df)<=2*n else pd.concat([df[:n], df[-n:]])
-    y = np.arange(len(ends)) + (np.arange(len(ends))>=n)*(len(df)>2*n)
-    ax = as_pairs(new_axes(ax, 7, .5+.25*len(ends)), ends[self._vocab(is_item).name].astype(str) + ends['count'].map(' ({:,})'.format), y,
-                ('mean rating',ends['mean']), ('by its bias',ends.stars))
+    if n<1: raise ValueError(f'n={n} must be at least 1')
+    if not len(df): raise ValueError(f'nothing has min_count={min_count} training ratings')
+    ends,y = _both_ends(df, n)
+    name = self._vocab(is_item).name
+    labels = ends[name].astype(str) + ends['count'].map(' ({:,})'.format)
+    ax = axes_of_rows(ax, len(ends))
+    as_pairs(ax, labels, y, ('mean rating',ends['mean']), ('by its bias',ends.stars))
     ax.set_xlabel('stars')
     return ax

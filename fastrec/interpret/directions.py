@@ -20,32 +20,42 @@ class Directions(Learned):
 
 # %% ../../nbs/interpret/62_directions.ipynb #f8025d6e
 @patch
+def _need_top(self:Directions, top, is_item, codes, count):
+    "Refuse a number `top` of the most rated that there aren't"
+    if count is None: raise no_ratings('top')
+    if not 1<=top<=len(codes):
+        raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '
+                         'with training ratings')
+
+@patch
 def _factors(self:Directions, is_item, top=None):
     "Labels and factors (n,k) of what has training ratings, the most rated first"
     codes,count,_ = self._trained(is_item)
-    factors = (self.model.item_factors if is_item else self.model.user_factors).float().cpu()
+    vocab = self._vocab(is_item)
+    factors = self.model.item_factors if is_item else self.model.user_factors
+    factors = factors.float().cpu()
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors')
-    if top is not None:
-        if count is None: raise no_ratings('top')
-        if not 1<=top<=len(codes):
-            raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '
-                             'with training ratings')
+    if top is not None: self._need_top(top, is_item, codes, count)
     codes = codes[:top]
-    return pd.Index(self._vocab(is_item).decode(codes), name=self._vocab(is_item).name),factors[codes-1]
+    labels = pd.Index(vocab.decode(codes), name=vocab.name)
+    return labels,factors[codes-1]  # which leave out row 0, of no label
 
 # %% ../../nbs/interpret/62_directions.ipynb #5c8d8d2f
 @patch
 def _pca(self:Directions, is_item, n_components, top):
     labels,factors = self._factors(is_item, top)
-    most = min(len(factors)-1, factors.shape[1])
+    n,width = factors.shape
+    most = min(n-1, width)
     if not most:
         raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
     if not 1<=n_components<=most:
-        raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {len(factors)} '
-                         f'{labels.name}s with {factors.shape[1]} factors')
+        raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {n} '
+                         f'{labels.name}s with {width} factors')
     pcs = factors.pca(n_components)
-    pcs *= pcs.gather(0, pcs.abs().argmax(0, keepdim=True)).sign()
-    df = pd.DataFrame(pcs.numpy(), labels, [f'PC{i+1}' for i in range(n_components)])
+    farthest = pcs.abs().argmax(0, keepdim=True)
+    pcs *= pcs.gather(0, farthest).sign()  # a component has no sign: the value farthest from zero gets a positive one
+    names = [f'PC{i+1}' for i in range(n_components)]
+    df = pd.DataFrame(pcs.numpy(), labels, names)
     df.attrs['explained'] = (pcs.var(0)/factors.var(0).sum()).tolist()
     return df
 
@@ -54,7 +64,7 @@ def _pca(self:Directions, is_item, n_components, top):
 def item_pca(self:Directions,
     n_components:int=3, # Components
     top:int=None, # Only so many items, the most rated; all if left out
-)->pd.DataFrame: # Indexed by label, the most rated first, columns PC1, …; shares of the variance in `.attrs['explained']`
+)->pd.DataFrame: # By label, the most rated first, columns PC1, …; shares of the variance in `.attrs['explained']`
     "Principal components of the items' factors"
     return self._pca(True, n_components, top)
 
@@ -62,7 +72,7 @@ def item_pca(self:Directions,
 def user_pca(self:Directions,
     n_components:int=3, # Components
     top:int=None, # Only so many users, those with the most ratings; all if left out
-)->pd.DataFrame: # Indexed by label, the most active first, columns PC1, …; shares of the variance in `.attrs['explained']`
+)->pd.DataFrame: # By label, the most active first, columns PC1, …; shares of the variance in `.attrs['explained']`
     "Principal components of the users' factors"
     return self._pca(False, n_components, top)
 
@@ -76,55 +86,76 @@ def pca_ends(self:Directions,
 )->pd.DataFrame: # Columns (PC1,low), (PC1,high), …
     "The labels at both ends of each principal component"
     df = self._pca(is_item, n_components, top)
-    return pd.concat({c: pd.DataFrame({'low': df[c].nsmallest(n).index, 'high': df[c].nlargest(n).index}) for c in df}, axis=1)
+    ends = {}
+    for name,values in df.items():
+        low,high = values.nsmallest(n).index,values.nlargest(n).index
+        ends[name] = pd.DataFrame({'low': low, 'high': high})
+    return pd.concat(ends, axis=1)
 
 # %% ../../nbs/interpret/62_directions.ipynb #3294b210
 @patch
 def _colors(self:Directions, color, labels, is_item):
     "A `Series` of the colours of `labels`"
     if isinstance(color, str) and color=='bias':
-        bias = self._bias_table(is_item, None, False, 0)
-        color = pd.Series(bias.bias.to_numpy(), bias.iloc[:,0], name='bias')
+        table = self._bias_table(is_item, None, False, 0)
+        color = pd.Series(table.bias.to_numpy(), table.iloc[:,0], name='bias')
     color = pd.Series(color)
-    if lost := [o for o in labels if o not in color.index]:
-        raise KeyError(f'color has nothing for {len(lost)} of {len(labels)} {labels.name}s, {lost[0]!r} for one')
-    return color[~color.index.duplicated()].loc[labels]
+    if missing := [o for o in labels if o not in color.index]:
+        raise KeyError(f'color has nothing for {len(missing)} of {len(labels)} {labels.name}s, {missing[0]!r} for one')
+    once = color[~color.index.duplicated()]
+    return once.loc[labels]
 
 # %% ../../nbs/interpret/62_directions.ipynb #0719d9a1
+def _scatter(ax, df, color):
+    "A point for each row of the two columns of `df`; numbers in `color` get a bar beside, categories a legend"
+    if color is not None and pd.api.types.is_numeric_dtype(color):
+        points = ax.scatter(*df.to_numpy().T, c=color, s=15, cmap='viridis')
+        plt.colorbar(points, ax=ax, label=color.name)
+        return
+    groups = ['']*len(df) if color is None else color.to_numpy()
+    for name,rows in df.groupby(groups, sort=False):
+        ax.scatter(rows.iloc[:,0], rows.iloc[:,1], s=15, label=name)
+    if color is not None:
+        ax.legend(title=color.name, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
+
 def _labelled(ax, df, color):
     "Scatter the two columns of `df`, with the labels that find room without overlapping"
     x,y = df.to_numpy().T
-    if color is None or not pd.api.types.is_numeric_dtype(color):
-        for c,part in df.groupby(['']*len(df) if color is None else color.to_numpy(), sort=False):
-            ax.scatter(part.iloc[:,0], part.iloc[:,1], s=15, label=c)
-        if color is not None:
-            ax.legend(title=color.name, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
-    else:
-        plt.colorbar(ax.scatter(x, y, c=color, s=15, cmap='viridis'), ax=ax, label=color.name)
+    _scatter(ax, df, color)
     ax.set(xlabel=df.columns[0], ylabel=df.columns[1])
     ax.spines[['top','right']].set_visible(False)
     ax.figure.draw_without_rendering()  # the layout is done before labels look for room
-    textalloc.allocate(ax, x, y, df.index.astype(str), x_scatter=x, y_scatter=y, textsize=8, min_distance=.01, margin=.005, nbr_candidates=300,
-                       linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
+    textalloc.allocate(
+        ax, x, y, df.index.astype(str), x_scatter=x, y_scatter=y, textsize=8,
+        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
+        linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
     return ax
 
 # %% ../../nbs/interpret/62_directions.ipynb #5078536d
 def _interactive(df, color):
+    "A figure of plotly's, in which labels appear under the pointer"
     px = need_package('plotly.express')
-    return px.scatter(df, *df.columns, color=None if color is None else color.to_numpy(), hover_name=df.index.astype(str), labels=dict(color=getattr(color, 'name', None) or ''))
+    colors = None if color is None else color.to_numpy()
+    title = getattr(color, 'name', None) or ''
+    return px.scatter(df, *df.columns, color=colors, hover_name=df.index.astype(str), labels=dict(color=title))
+
+@patch
+def _shown(self:Directions, df, show, is_item):
+    "The rows of `df` with the labels `show`"
+    labels = [show] if isinstance(show, str) else list(show)
+    self._vocab(is_item).lookup(labels)  # which refuses those it doesn't know
+    if missing := [o for o in labels if o not in df.index]:
+        raise KeyError(f'{missing[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
+    return df.loc[labels]
 
 @patch
 def _draw(self:Directions, df, show, color, is_item, ax, interactive):
     need_flags(interactive=interactive)
-    if not isinstance(show, int):
-        show = [show] if isinstance(show, str) else list(show)
-        self._vocab(is_item).lookup(show)
-        if lost := [o for o in show if o not in df.index]:
-            raise KeyError(f'{lost[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
-        df = df.loc[show]
+    if not isinstance(show, int): df = self._shown(df, show, is_item)
     elif not interactive: df = df.head(show)
     if color is not None: color = self._colors(color, df.index, is_item)
-    return _interactive(df, color) if interactive else _labelled(new_axes(ax, 9, 7), df, color)
+    if interactive: return _interactive(df, color)
+    return _labelled(new_axes(ax, 9, 7), df, color)
 
 # %% ../../nbs/interpret/62_directions.ipynb #d20e8192
 @patch
@@ -141,8 +172,10 @@ def plot_pca(self:Directions,
     if len(components)!=2 or min(components)<1:
         raise ValueError(f'components={components} must be two numbers from 1 on')
     df = self._pca(is_item, max(components), top)
-    names = [f'PC{c} ({df.attrs["explained"][c-1]:.0%} of the variance)' for c in components]
-    df = pd.DataFrame(df[[f'PC{c}' for c in components]].to_numpy(), df.index, names)
+    pcs = df[[f'PC{c}' for c in components]]
+    shares = [df.attrs['explained'][c-1] for c in components]
+    names = [f'PC{c} ({share:.0%} of the variance)' for c,share in zip(components, shares)]
+    df = pd.DataFrame(pcs.to_numpy(), df.index, names)
     return self._draw(df, show, color, is_item, ax, interactive)
 
 # %% ../../nbs/interpret/62_directions.ipynb #14a3640d
@@ -153,10 +186,14 @@ def similar_map(self:Directions,
 )->pd.DataFrame: # Columns `x` and `y`, indexed by label
     "A place in the plane for each label, such that what is alike lies together"
     labels,factors = self._factors(is_item, top)
-    if len(labels)<4: raise ValueError(f'top={len(labels)} is too few for a map')
-    places = TSNE(perplexity=min(30, (len(labels)-1)/3), init='pca' if factors.shape[1]>1 else 'random', random_state=0).fit_transform(F.normalize(factors).numpy())
+    n,width = factors.shape
+    if n<4: raise ValueError(f'top={n} is too few for a map')
+    perplexity = min(30, (n-1)/3)  # how many count as neighbours: scikit-learn's 30, or a third of the others
+    tsne = TSNE(perplexity=perplexity, init='pca' if width>1 else 'random', random_state=0)
+    places = tsne.fit_transform(F.normalize(factors).numpy())
     return pd.DataFrame(places, labels, ['x','y'])
 
+# %% ../../nbs/interpret/62_directions.ipynb #e1fc7c0d
 @patch
 def plot_map(self:Directions,
     top:int=60, # How many, the most rated
@@ -178,5 +215,7 @@ def embeddings(self:Directions,
 )->pd.DataFrame: # Indexed by label, columns factor1, …, and `bias` for a dot model
     "What the model knows of each label with training ratings, the most rated first"
     labels,factors = self._factors(is_item)
-    df = pd.DataFrame(factors.numpy(), labels, [f'factor{i+1}' for i in range(factors.shape[1])])
-    return df.assign(bias=to_np(self.model.bias(labels, is_item))) if isinstance(self.model, Dot) else df
+    names = [f'factor{i+1}' for i in range(factors.shape[1])]
+    df = pd.DataFrame(factors.numpy(), labels, names)
+    if isinstance(self.model, Dot): df['bias'] = to_np(self.model.bias(labels, is_item))
+    return df

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_whole
 from ..answer.recommender import need_stars
-from .learned import Learned,as_pairs,new_axes,no_ratings
+from .learned import Learned,as_pairs,axes_of_rows,new_axes,no_ratings
 
 # %% ../../nbs/interpret/63_errors.ipynb #2b2c8af1
 class Errors(Learned):
@@ -23,12 +23,15 @@ def top_losses(self:Errors,
     largest:bool=True, # The largest losses, or the smallest?
 )->pd.DataFrame: # User, item, rating, prediction and loss
     "The rows with the largest or smallest losses"
-    k = k if k is None else need_whole('k', k)
+    if k is not None: k = need_whole('k', k)
     need_flags(largest=largest)
     self._need_rows('top_losses')
     n = len(self.losses)
-    return self[self.losses.topk(min(ifnone(k, n), n), largest=largest)[1]]
+    k = min(ifnone(k, n), n)
+    _,rows = self.losses.topk(k, largest=largest)
+    return self[rows]
 
+# %% ../../nbs/interpret/63_errors.ipynb #84ab8baf
 @patch
 def plot_top_losses(self:Errors,
     k:int=10, # Rows
@@ -39,27 +42,47 @@ def plot_top_losses(self:Errors,
     df = self.top_losses(k, largest)
     user,item,given = df.columns[:3]
     labels = df[item].astype(str)+f', {user} '+df[user].astype(str)
-    ax = new_axes(ax, 7, .5+.25*len(df))
-    return as_pairs(ax, labels, -np.arange(len(df)), (given,df[given]), ('predicted',df.iloc[:,-2]))
+    y = -np.arange(len(df))  # the first row at the top
+    ax = axes_of_rows(ax, len(df))
+    return as_pairs(ax, labels, y, (given,df[given]), ('predicted',df.iloc[:,-2]))
 
 # %% ../../nbs/interpret/63_errors.ipynb #6fa8a3fb
 _count_edges = [0,1,3,6,11,21,51,101,201,501,1001]
 
+def _count_names():
+    "What the groups between the edges are called: 0, 1–2, …"
+    names = []
+    for start,end in zip(_count_edges, _count_edges[1:]):
+        names.append(str(start) if start+1==end else f'{start}–{end-1}')
+    return [*names,f'{_count_edges[-1]} or more']
+
+def _by_count(count):
+    "The group of each of the counts"
+    codes = np.searchsorted(_count_edges, count, 'right')-1
+    return pd.Categorical.from_codes(codes, _count_names())
+
+def _rmse(o): return (o**2).mean()**.5
+def _mae(o): return o.abs().mean()
+
+# %% ../../nbs/interpret/63_errors.ipynb #1b5cf396
 @patch
 def error_by_count(self:Errors,
     is_item:bool=True, # By the training ratings of the items, or of the users?
-)->pd.DataFrame: # Indexed by number of training ratings: `rows`, `rmse`, `mae`, and the mean of rating minus prediction, `error`
+)->pd.DataFrame: # By number of training ratings: `rows`, `rmse`, `mae`, and `error`, mean of rating minus prediction
     "How far off predictions are, by how many training ratings there were to learn from"
     need_stars(self.model, 'error_by_count')
-    count = self._trained(is_item)[1]
+    _,count,_ = self._trained(is_item)
     if count is None: raise no_ratings('error_by_count')
     given,pred = self._given('error_by_count')
     codes = self.dl.dataset.x[:,int(is_item)].cpu().long()
-    of_row = count[codes].where(codes>0, 0).numpy()
-    names = [str(a) if a+1==b else f'{a}–{b-1}' for a,b in zip(_count_edges, _count_edges[1:])]+[f'{_count_edges[-1]} or more']
-    groups = pd.Categorical.from_codes(np.searchsorted(_count_edges, of_row, 'right')-1, names)
-    off = (given-pred).groupby(groups, observed=True)
-    res = pd.DataFrame(dict(rows=off.size(), rmse=off.agg(lambda o: (o**2).mean()**.5), mae=off.agg(lambda o: o.abs().mean()), error=off.mean()))
+    count_of_row = count[codes].where(codes>0, 0)  # what is unknown has none
+    groups = _by_count(count_of_row.numpy())
+    errors = (given-pred).groupby(groups, observed=True)
+    res = pd.DataFrame(dict(
+        rows=errors.size(),
+        rmse=errors.agg(_rmse),
+        mae=errors.agg(_mae),
+        error=errors.mean()))
     return res.rename_axis(f'ratings of the {self._vocab(is_item).name}')
 
 # %% ../../nbs/interpret/63_errors.ipynb #6463acae
@@ -71,8 +94,10 @@ def plot_error_by_count(self:Errors,
     "The table of `error_by_count`, the number of rows above each bar"
     df = self.error_by_count(is_item)
     ax = new_axes(ax, 7, 3.5)
-    ax.bar_label(ax.bar(df.index.astype(str), df.rmse, color='tab:blue', label='RMSE'), df.rows.map('{:,}'.format), fontsize=8)
-    ax.plot(df.index.astype(str), df.error, 'o-', color='tab:orange', label='mean of rating minus prediction')
+    groups = df.index.astype(str)
+    bars = ax.bar(groups, df.rmse, color='tab:blue', label='RMSE')
+    ax.bar_label(bars, df.rows.map('{:,}'.format), fontsize=8)
+    ax.plot(groups, df.error, 'o-', color='tab:orange', label='mean of rating minus prediction')
     ax.axhline(0, color='0.4', lw=.8)
     ax.set(xlabel=df.index.name, ylabel='stars')
     ax.tick_params('x', rotation=30)
@@ -88,10 +113,18 @@ def calibration(self:Errors,
     "What was given to rows that were promised the same"
     bins = need_whole('bins', bins)
     given,pred = self._given('calibration')
-    group = pred.rank(method='first').sub(1)*min(bins, len(pred))//len(pred)
-    return pd.DataFrame(dict(rows=group.groupby(group).size(), predicted=pred.groupby(group).mean(), given=given.groupby(group).mean(),
-                             se=given.groupby(group).sem())).reset_index(drop=True)
+    n = len(pred)
+    rank = pred.rank(method='first').sub(1)  # from 0; equal predictions in the order of the rows
+    group = rank*min(bins, n)//n
+    by_group = given.groupby(group)
+    res = pd.DataFrame(dict(
+        rows=group.groupby(group).size(),
+        predicted=pred.groupby(group).mean(),
+        given=by_group.mean(),
+        se=by_group.sem()))
+    return res.reset_index(drop=True)
 
+# %% ../../nbs/interpret/63_errors.ipynb #1436a689
 @patch
 def plot_calibration(self:Errors,
     bins:int=10, # Groups of rows, of equal size
@@ -100,8 +133,10 @@ def plot_calibration(self:Errors,
     "Given against predicted ratings, by the table of `calibration`"
     df = self.calibration(bins)
     ax = new_axes(ax, 4.5, 4.5)
-    ax.axline((df.predicted.mean(),)*2, slope=1, color='0.6', lw=1)
-    ax.errorbar(df.predicted, df.given, 2*df.se, fmt='o', color='tab:blue')
+    middle = df.predicted.mean()
+    ax.axline((middle,middle), slope=1, color='0.6', lw=1)
+    bars = 2*df.se
+    ax.errorbar(df.predicted, df.given, bars, fmt='o', color='tab:blue')
     ax.set(xlabel='mean predicted', ylabel='mean given')
     ax.spines[['top','right']].set_visible(False)
     return ax

@@ -20,10 +20,20 @@ def _own_dl(learn, dl):
     "`dl`, if its codes are of the labels that `learn` knows"
     if not isinstance(dl, RatingsDL):
         raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
-    known,given = (list(o.classes.values()) for o in (learn.dls.train_ds,dl.dataset))
+    known = learn.dls.train_ds.classes.values()
+    given = dl.dataset.classes.values()
     if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
         raise ValueError('the dl has labels of other dataloaders: make it by learn.dls.test_dl(frame)')
     return dl
+
+def _predicted(learn, ds):
+    "Predictions and losses of the rows of `ds`"
+    if ds.y is None:
+        raise ValueError(f'the rows have no column {ds.rating_name!r} to compare predictions with')
+    preds = predict_codes(learn.model, ds.x)
+    with NoneReduce(learn.loss_func) as f:
+        losses = f(preds, ds.y.cpu()).detach()
+    return preds,losses
 
 # %% ../../nbs/interpret/60_learned.ipynb #989109ff
 class Learned(Interpretation):
@@ -46,11 +56,7 @@ class Learned(Interpretation):
         dl = learn.dls[ds_idx] if dl is None else _own_dl(learn, dl)
         dl = dl.new(shuffle=False, drop_last=False)
         if learn.model.is_preference: return cls(learn, dl, act=act)
-        if dl.dataset.y is None:
-            raise ValueError(f'the rows have no column {dl.dataset.rating_name!r} to compare predictions with')
-        preds = predict_codes(learn.model, dl.dataset.x)
-        with NoneReduce(learn.loss_func) as f:
-            losses = f(preds, dl.dataset.y.cpu()).detach()
+        preds,losses = _predicted(learn, dl.dataset)
         return cls(learn, dl, losses, act, preds)
 
 # %% ../../nbs/interpret/60_learned.ipynb #bc4df9d6
@@ -59,14 +65,19 @@ def __getitem__(self:Learned, idxs)->pd.DataFrame:
     "User, item, rating, prediction and loss of the rows `idxs` of the `dl`"
     self._need_rows('this table')
     ds = self.dl.dataset
+    n = len(ds)
     idxs = tensor(idxs).long().reshape(-1)
-    if len(out := idxs[(idxs<-len(ds)) | (idxs>=len(ds))]):
-        raise IndexError(f'there is no row {int(out[0])}: there are 0 to {len(ds)-1}')
+    outside = idxs[(idxs<-n) | (idxs>=n)]
+    if len(outside): raise IndexError(f'there is no row {int(outside[0])}: there are 0 to {n-1}')
     rows = idxs.to(ds.x.device)
     pred = f'{ds.rating_name}_pred'
-    df = ds.decode(ds.x[rows], ds.y[rows]).rename(columns=lambda o: label_column(o, pred, 'loss'))
-    return df.assign(**{pred: to_np(self.preds[idxs]), 'loss': to_np(self.losses[idxs])})
+    df = ds.decode(ds.x[rows], ds.y[rows])
+    df = df.rename(columns=lambda o: label_column(o, pred, 'loss'))
+    df[pred] = to_np(self.preds[idxs])
+    df['loss'] = to_np(self.losses[idxs])
+    return df
 
+# %% ../../nbs/interpret/60_learned.ipynb #3a1d37a5
 @patch
 def _need_rows(self:Learned, what):
     "Refuse `what` where there are no predictions to compare with ratings"
@@ -78,7 +89,8 @@ def _need_rows(self:Learned, what):
 def _given(self:Learned, what):
     "The ratings and the predictions of all rows, for `what`"
     self._need_rows(what)
-    return pd.Series(to_np(self.dl.dataset.y)),pd.Series(to_np(self.preds))
+    given = pd.Series(to_np(self.dl.dataset.y))
+    return given,pd.Series(to_np(self.preds))
 
 # %% ../../nbs/interpret/60_learned.ipynb #a0a5d5ea
 @patch
@@ -88,31 +100,44 @@ def show_results(self:Learned, idxs):
 
 # %% ../../nbs/interpret/60_learned.ipynb #86a0eca2
 @patch
-def _trained(self:Learned, is_item):
-    "Codes of the labels with training ratings, the most rated first, and how many and how high these are; all labels and `None` for a loaded learner"
-    need_flags(is_item=is_item)
-    ds = self.learn.dls.train_ds
-    n = len(self._vocab(is_item))
-    if not len(ds): return torch.arange(1, n),None,None
-    count = ds.counts(int(is_item))
-    order = count.argsort(descending=True, stable=True)
-    order = order[(order>0) & (count[order]>0)]
-    return order,count,(ds.sums(int(is_item))/count).float()
+def _vocab(self:Learned, is_item):
+    vocabs = list(self.learn.dls.train_ds.classes.values())
+    return vocabs[int(is_item)]
 
 @patch
-def _vocab(self:Learned, is_item): return list(self.learn.dls.train_ds.classes.values())[int(is_item)]
+def _trained(self:Learned, is_item):
+    """Codes of the labels with training ratings, the most rated first, and how many and how high these are;
+    all labels and `None` for a loaded learner"""
+    need_flags(is_item=is_item)
+    ds = self.learn.dls.train_ds
+    if not len(ds):
+        codes = torch.arange(1, len(self._vocab(is_item)))
+        return codes,None,None
+    count = ds.counts(int(is_item))
+    order = count.argsort(descending=True, stable=True)
+    codes = order[(order>0) & (count[order]>0)]
+    mean = (ds.sums(int(is_item))/count).float()
+    return codes,count,mean
 
 def no_ratings(what): return ValueError(f'a loaded learner holds no ratings, which {what} needs')
 
 # %% ../../nbs/interpret/60_learned.ipynb #4f413676
 def new_axes(ax, *figsize):
-    return plt.subplots(figsize=figsize, layout='constrained')[1] if ax is None else ax
+    "`ax`, or axes of a new figure if it is `None`"
+    if ax is not None: return ax
+    fig,ax = plt.subplots(figsize=figsize, layout='constrained')
+    return ax
+
+def axes_of_rows(ax, n):
+    "`ax`, or axes of a new figure with room for `n` labels below one another, a quarter of an inch each"
+    return new_axes(ax, 7, .5+.25*n)
 
 def as_pairs(ax, labels, y, a, b):
     "Draw the pairs `a`, hollow, and `b`, filled, (name and values), at the heights `y`"
-    ax.hlines(y, a[1], b[1], color='0.75', zorder=1)
-    ax.scatter(a[1], y, facecolor='white', edgecolor='0.4', label=a[0], zorder=2)
-    ax.scatter(b[1], y, color='tab:blue', label=b[0], zorder=3)
+    (a_name,a_x),(b_name,b_x) = a,b
+    ax.hlines(y, a_x, b_x, color='0.75', zorder=1)
+    ax.scatter(a_x, y, facecolor='white', edgecolor='0.4', label=a_name, zorder=2)
+    ax.scatter(b_x, y, color='tab:blue', label=b_name, zorder=3)
     ax.set_yticks(y, labels)
     ax.spines[['top','right']].set_visible(False)
     ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2, frameon=False)

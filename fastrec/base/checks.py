@@ -25,27 +25,27 @@ def is_whole(o, least=-math.inf):
 
 def need_choice(name, value, *choices):
     "Refuse a `value` of the argument `name` that is none of the `choices`"
-    *most,last = map(repr, choices)
-    if value not in choices:
-        raise ValueError(f'{name}={value!r} must be {", ".join(most)} or {last}')
+    if value in choices: return
+    *others,last = map(repr, choices)
+    raise ValueError(f'{name}={value!r} must be {", ".join(others)} or {last}')
 
 # %% ../../nbs/base/94_checks.ipynb #85cb6b8f
-_told = ContextVar('told', default=None)
+_listening = ContextVar('listening', default=None)  # the list that warnings go to, in this thread; `None`: to Python's
 
 def warn(text):
     "Warn of `text`, or tell it to who listens"
-    told = _told.get()
-    if told is None: warnings.warn(text, stacklevel=2)
-    else: told.append(text)
+    texts = _listening.get()
+    if texts is None: warnings.warn(text, stacklevel=2)
+    else: texts.append(text)
 
 def listened(f, *args, errors=()):
     "What `f(*args)` gives, the list of what it has warned of, and which of `errors` it raised"
-    told,res,error = [],None,None
-    token = _told.set(told)
+    texts,res,error = [],None,None
+    token = _listening.set(texts)
     try: res = f(*args)
     except errors as e: error = e
-    finally: _told.reset(token)
-    return res,told,error
+    finally: _listening.reset(token)
+    return res,texts,error
 
 # %% ../../nbs/base/94_checks.ipynb #3e9a6b27
 def need_whole(name, n, least=1):
@@ -60,7 +60,7 @@ def need_finite(name, z):
     if isinstance(z, (bool,np.bool_)) or not isinstance(z, Real):
         raise TypeError(f'{name}={z!r:.60} must be a number')
     try: res = float(z)
-    except OverflowError: res = np.inf
+    except OverflowError: res = np.inf  # a whole number of Python's of more than 308 digits
     if not np.isfinite(res): raise ValueError(f'{name}={str(z):.60} must be a finite number')
     return res
 

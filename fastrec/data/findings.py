@@ -24,8 +24,8 @@ class Findings:
 
     def step(self, about, f, *args, only_note=False):
         "What `f` gives, or `None` where it refuses; that, and what it warns of, become rows"
-        res,told,error = listened(f, *args, errors=Exception)
-        found = [('warning',text) for text in told]
+        res,texts,error = listened(f, *args, errors=Exception)
+        found = [('warning',text) for text in texts]
         if error:
             text = str(error.args[0]) if error.args else type_name(error)
             found.append(('refused',text))

@@ -72,12 +72,12 @@ def _means_not_rated(k, values, share):
     if v not in _codes: return False
     gap = min(abs(others-v))
     width = others.max()-others.min()
-    return gap>width and share[k]>.01  # apart from a scale, and not one slip of a finger
+    return gap>width and share[k]>.01  # apart from the others, and more than a slip
 
 def _not_rated(values, share, name):
     "A sentence about a value that may stand for 'not rated'"
     half_steps = (values*2%1==0).all()
-    if not half_steps or len(values)<4: return
+    if not half_steps or len(values)<4: return  # real numbers, or choices
     for k in (0,-1):
         if not _means_not_rated(k, values, share): continue
         v = values[k]
@@ -97,7 +97,7 @@ def _ids_or_counts(values, share, name):
     "A sentence about whole numbers that are counts, since a few are far above the others, or ids, since they are many"
     n = len(values)
     first,last = values[0],values[-1]
-    if (values%1!=0).any() or first<0 or n<20: return
+    if (values%1!=0).any() or first<0 or n<20: return  # a scale
     k = share.argmax()  # the most frequent
     median = values[np.searchsorted(share.cumsum(), .5)]
     long_tail = last>=max(20*median, 100)
@@ -136,9 +136,9 @@ def check_each(n_labels, n_rows, name, what):
 def share_of_repeats(u, i, most=100_000):
     "The share of the pairs of codes `u` and `i`, 0 for none, that are there already, of about `most` pairs, all of some users"
     step = max(len(u)//most, 1)
-    some = (u%step==1%step) & (u>0) & (i>0)  # every `step`-th user; where `step` is 1, all
+    sampled = (u%step==1%step) & (u>0) & (i>0)  # every `step`-th user; where `step` is 1, all
     n_items = int(i.max(initial=0))+1
-    pairs = u[some].astype('int64')*n_items + i[some]  # a number for each pair
+    pairs = u[sampled].astype('int64')*n_items + i[sampled]  # a number for each pair
     if not len(pairs): return 0.
     return 1-len(pd.unique(pairs))/len(pairs)
 

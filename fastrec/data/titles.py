@@ -40,9 +40,10 @@ def titles_and_items(df, title, item):
     i,items = codes_of(df[item])
     both = (t>=0) & (i>=0)
     # of several rows of an item the last that is written stays: so from the last row to the first
-    rows = both.nonzero()[0][::-1]
+    back_i = i[both][::-1]
+    back_t = t[both][::-1]
     first = np.full(len(items)+1, -1)  # one more at the end, for the code -1 of rows without an item
-    first[i[rows]] = t[rows]
+    first[back_i] = back_t
     return t,titles,i,items,first
 
 # %% ../../nbs/data/10_titles.ipynb #3c33cd18

@@ -104,7 +104,8 @@ def top_n(
 # %% ../../nbs/answer/56_topn.ipynb #72dae4ba
 def candidate_items(self, items, min_count):
     "Codes of the items that may be recommended, in order"
-    codes = items if isinstance(items, Tensor) else codes_of_labels(self.ds.classes[self.ds.item_name], items)
+    vocab = self.ds.classes[self.ds.item_name]
+    codes = items if isinstance(items, Tensor) else codes_of_labels(vocab, items)
     codes = codes.long()
     if items is not None: codes = codes.unique()
     if self.counts is None:
@@ -129,8 +130,8 @@ def _seen_in_frame(ds, df):
 # %% ../../nbs/answer/56_topn.ipynb #10263b0e
 def seen_to_exclude(self, exclude_seen):
     "The `Seen` to leave out, or `None`"
-    is_frame = not (exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_)))
-    if is_frame: return _seen_in_frame(self.ds, exclude_seen)
+    is_flag = exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))
+    if not is_flag: return _seen_in_frame(self.ds, exclude_seen)
     if exclude_seen and self.seen is None:
         raise ValueError('what users have seen is not known here: '
                          'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
@@ -175,7 +176,8 @@ def row_bytes(self:_Lists):
     is_last = self.n_cols  # a byte for each score: is it as good as the last of the list?
     best_blocks = 4*min(_block*n_list, self.n_cols)
     lists = 64*n_list
-    return int(scores+is_last+best_blocks+lists) + self.screen_bytes() + self.seen_bytes()
+    own = scores+is_last+best_blocks+lists
+    return own + self.screen_bytes() + self.seen_bytes()
 
 # %% ../../nbs/answer/56_topn.ipynb #82807843
 @patch
@@ -246,9 +248,9 @@ def best(self:_Lists, b):
     if not self.screen: return self.exact(users, self.side.u[at])
     keys,places = self.candidates(users, at)
     scores,places,is_sure = self.screen.best(at, keys, places)
-    if not is_sure.all():
-        unsure = (~is_sure).nonzero()[:,0].cpu()
-        self.redo(b, at, unsure, scores, places)
+    if is_sure.all(): return scores,places
+    unsure = (~is_sure).nonzero()[:,0].cpu()
+    self.redo(b, at, unsure, scores, places)
     return scores,places
 
 # %% ../../nbs/answer/56_topn.ipynb #f2e4c8b7

@@ -853,6 +853,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastrec/fit/optimizers.py'),
                                         'fastrec.fit.optimizers.RowRMSProp._step_rows': ( 'fit/optimizers.html#rowrmsprop._step_rows',
                                                                                           'fastrec/fit/optimizers.py'),
+                                        'fastrec.fit.optimizers._begin_state': ( 'fit/optimizers.html#_begin_state',
+                                                                                 'fastrec/fit/optimizers.py'),
                                         'fastrec.fit.optimizers._has_fused_adam': ( 'fit/optimizers.html#_has_fused_adam',
                                                                                     'fastrec/fit/optimizers.py'),
                                         'fastrec.fit.optimizers._name': ('fit/optimizers.html#_name', 'fastrec/fit/optimizers.py'),

@@ -34,7 +34,7 @@ def _read_stock(dls):
         stock = dls.train_ds,dls.valid_ds
         bs,kwargs = dls.train.bs,dict(path=dls.path, device=dls.device)
     known = stock[0].classes
-    classes = {n: Vocab(list(known[n])[1:], n) for n in stock[0].cat_names}  # without fastai's '#na#', which is added again
+    classes = {n: Vocab(list(known[n])[1:], n) for n in stock[0].cat_names}  # a Vocab adds '#na#' itself
     train,valid = (_as_ratings_tensors(o, classes) for o in stock)
     return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), **kwargs)
 

@@ -17,13 +17,18 @@ from .training import RecLearner,pickled_as
 # %% ../../nbs/fit/43_checkpoints.ipynb #22a0607b
 _no_space = (errno.ENOSPC,errno.EFBIG,errno.EDQUOT)
 
-@contextmanager
-def _whole_file(file):
-    "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
+def _need_place(file):
+    "Refuse a `file` in a folder that isn't there, or in the place of something that is no file"
     if not file.parent.is_dir():
         raise FileNotFoundError(f'{file.parent}, where {file.name} would go, is not a folder: make it first, or choose another')
     if file.exists() and not file.is_file():  # a device would be replaced
         raise FileExistsError(f'{file} is a folder or a device, which no file can take the place of: choose another name')
+
+# %% ../../nbs/fit/43_checkpoints.ipynb #bbeb6658
+@contextmanager
+def _whole_file(file):
+    "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
+    _need_place(file)
     part = file.with_name(f'{file.name}.part')
     f = open(part, 'wb')
     try:
@@ -32,7 +37,9 @@ def _whole_file(file):
     except BaseException as e:
         with suppress(OSError): part.unlink()
         why = e.__context__ if isinstance(e.__context__, OSError) else e
-        if getattr(why, 'errno', None) not in _no_space and 'inline_container' not in str(e): raise
+        # PyTorch's own error has no number, but the name of the file that raised it
+        is_full = getattr(why, 'errno', None) in _no_space or 'inline_container' in str(e)
+        if not is_full: raise
         raise OSError(f'{file} could not be written, the disk may be full: {str(why).splitlines()[0]}') from e
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #45a30c98
@@ -54,9 +61,10 @@ def load(self:RecLearner, file, device=None, **kwargs):
     try: return Learner.load(self, file, device=device, **kwargs)
     except RuntimeError as e:
         self.model.load_state_dict(before)
+        why = str(e).splitlines()[-1].strip()[:200]
         raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the '
                          'same arguments and labels, '
-                         f'or use save_recommender and load_recommender, which keep the model itself ({str(e).splitlines()[-1].strip()[:200]})') from e
+                         f'or use save_recommender and load_recommender, which keep the model itself ({why})') from e
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #5db61a72
 @patch

@@ -14,29 +14,37 @@ from ..base.checks import warn
 # %% ../../nbs/fit/32_defaults.ipynb #c75301ae
 def as_float(o):
     "The number `o` of any library as a float, not a number if it is none"
-    if isinstance(o, (bool,np.bool_,str)): return math.nan
+    if isinstance(o, (bool,np.bool_,str)): return math.nan  # float() would take them for numbers
     try: return float(o)
     except (TypeError,ValueError,RuntimeError): return math.nan
 
 def infer_range(values):
-    "Lowest and highest of the `values` of ratings, sorted, half a step wider; the step is the smallest between two of them, at least 1% of the span"
+    "Lowest and highest of the sorted `values` of ratings, half a step wider; a step is the least distance of two, or 1% of the span"
     values = np.asarray(values, float)
-    span = values[-1]-values[0]
-    step = max(np.diff(values).min(), span/100) if span else 1.
-    return float(values[0]-step/2),float(values[-1]+step/2)
+    lo,hi = values[0],values[-1]
+    span = hi-lo
+    step = max(np.diff(values).min(), span/100) if span else 1.  # one value alone has no step
+    return float(lo-step/2),float(hi+step/2)
 
 # %% ../../nbs/fit/32_defaults.ipynb #6eb775e3
-def _check_range(dls, y_range):
-    pair = [as_float(o) for o in y_range] if isinstance(y_range, (tuple,list,L,np.ndarray,Tensor)) and getattr(y_range, 'ndim', 1) else []
+def _as_pair(y_range):
+    "The two bounds of `y_range` as floats; refused unless they are finite and the lower one is first"
+    is_list = isinstance(y_range, (tuple,list,L,np.ndarray,Tensor)) and getattr(y_range, 'ndim', 1)
+    pair = [as_float(o) for o in y_range] if is_list else []
     if len(pair)!=2 or not -math.inf<pair[0]<pair[1]<math.inf:
         raise ValueError(f'y_range={y_range} must be a pair (low, high) of finite numbers, or False for no bounds')
-    lo,hi = pair
-    for part,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
-        out = y[(y<lo)|(y>hi)]
-        if len(out):
-            raise ValueError(f'{len(out)} {part} ratings lie outside y_range={y_range}, {out[0]:g} for one: widen '
+    return pair
+
+def _check_range(dls, y_range):
+    "The bounds of `y_range` as floats; refused unless they hold all ratings, and a warning if they are far wider"
+    lo,hi = _as_pair(y_range)
+    for name,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
+        outside = y[(y<lo)|(y>hi)]
+        if len(outside):
+            raise ValueError(f'{len(outside)} {name} ratings lie outside y_range={y_range}, {outside[0]:g} for one: widen '
                              'it, or leave it out to have it inferred')
-    span = float(dls.train_ds.values()[-1]-dls.train_ds.values()[0])
+    values = dls.train_ds.values()
+    span = float(values[-1]-values[0])
     if 0<5*span<hi-lo:
         warn(f'y_range={y_range} is far wider than the ratings, and a sigmoid over it learns slowly: leave it out to '
              'have it inferred')
@@ -48,8 +56,10 @@ def range_of(dls, y_range):
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
     lo,hi = infer_range(dls.train_ds.values())
-    if out := int(((dls.valid_ds.y<lo)|(dls.valid_ds.y>hi)).sum()):
-        warn(f'{out} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, '
+    y = dls.valid_ds.y
+    n_outside = int(((y<lo)|(y>hi)).sum())
+    if n_outside:
+        warn(f'{n_outside} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, '
              'and cannot be predicted: pass y_range')
     return lo,hi
 
@@ -59,10 +69,15 @@ def scaled_wd(
     sparse:bool=False # For `RowRMSProp`? Otherwise for `FusedAdam`
 )->float:
     "Weight decay that suits batch size and ratings per user and item"
-    users,items = (len(v)-1 for v in dls.classes.values())
-    return .5*math.sqrt((users+items)/dls.train_ds.n_ratings) if sparse else 1.2*math.sqrt(dls.train.bs*users*items)/dls.train_ds.n_ratings
+    users,items = (len(v)-1 for v in dls.classes.values())  # without the unknown ones
+    n = dls.train_ds.n_ratings
+    if sparse: return .5*math.sqrt((users+items)/n)
+    return 1.2*math.sqrt(dls.train.bs*users*items)/n
 
 # %% ../../nbs/fit/32_defaults.ipynb #2730e9b7
+_pays_from = 100  # rows of the tables for each rating of a batch
+
 def pays_sparse(dls):
     "Would a dense step on the CPU take several times as long as a sparse one?"
-    return dls.device.type=='cpu' and sum(map(len, dls.classes.values())) > 100*dls.train.bs
+    n_rows = sum(len(v) for v in dls.classes.values())
+    return dls.device.type=='cpu' and n_rows > _pays_from*dls.train.bs

@@ -24,18 +24,26 @@ from ..base.threads import one_thread
 _handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)
 
 @patch
+def _who_has(self:RecLearner, x, pred):
+    "Of a batch with the codes `x`, the three whose predictions are no numbers or, if all are, the largest"
+    finite = pred.isfinite()
+    if finite.all(): worst = pred.abs().topk(min(3, len(pred))).indices
+    else: worst = (~finite).nonzero()[:3,0]
+    x = x[worst.to(x.device)]
+    if self._block_rows:  # codes are those within a block
+        x = torch.stack([rows[codes.long()] for rows,codes in zip(self._block_rows, x.T)], 1)
+    df = self.dls.train_ds.decode(x[:,:2])
+    pairs = '; '.join(f'{a!r}, {b!r}' for a,b in df.itertuples(index=False, name=None))
+    return f'{" and ".join(df)} {pairs}'
+
+@patch
 def _bad_loss(self:RecLearner, step, x=None, pred=None):
     "Say that the loss of batch `step`, with the codes `x` and predictions `pred` if they are known, is no number"
-    where = ''
-    if x is not None:
-        worst = (~pred.isfinite()).nonzero()[:3,0] if not pred.isfinite().all() else pred.abs().topk(min(3, len(pred))).indices
-        x = x[worst.to(x.device)]
-        if self._block_rows:
-            x = torch.stack([r[c.long()] for r,c in zip(self._block_rows, x.T)], 1)  # codes within a block
-        df = self.dls.train_ds.decode(x[:,:2])
-        where = f', for {" and ".join(df)} {"; ".join(f"{a!r}, {b!r}" for a,b in df.itertuples(index=False, name=None))} among others'
+    where = '' if x is None else f', for {self._who_has(x, pred)} among others'
+    lr = float(self.opt.hypers[-1]['lr'])
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights '
-                             f'are back where the epoch began. Try a lower lr (it was {float(self.opt.hypers[-1]["lr"]):.3g}), or a y_range, or look for weights and ratings that are not finite')
+                             f'are back where the epoch began. Try a lower lr (it was {lr:.3g}), or a y_range, or look '
+                             'for weights and ratings that are not finite')
 
 # %% ../../nbs/fit/41_guards.ipynb #622e216f
 @patch
@@ -47,16 +55,17 @@ def _check_loss(self:RecLearner):
 
 @patch
 def _back_to_epoch(self:RecLearner):
-    "Take the weights back to where the epoch began, and forget the steps since: one of them has ruined what came after it"
+    "Take the weights back to where the epoch began, and forget the steps since: one has ruined what came after it"
     self.model.load_state_dict(self._kept)
     self.opt.clear_state()
 
 # %% ../../nbs/fit/41_guards.ipynb #28f3eff4
 @patch
 def _check_epoch(self:RecLearner, rng):
-    "After an epoch: were all losses numbers? If not, take the model back to where it began"
+    "After an epoch, before which `rng` was the state of the loader: were all losses numbers? If not, take the model back"
     losses_to_cpu(self.recorder)
-    losses = torch.stack(self.recorder.losses[len(self.recorder.losses)-self.iter-1:])
+    first = len(self.recorder.losses)-self.iter-1
+    losses = torch.stack(self.recorder.losses[first:])
     if losses.isfinite().all(): return
     step = int((~losses.isfinite()).nonzero()[0])
     self._back_to_epoch()
@@ -68,14 +77,24 @@ def _check_epoch(self:RecLearner, rng):
 
 # %% ../../nbs/fit/41_guards.ipynb #944597f4
 @patch
-def _watches_each(self:RecLearner): return self.dls.device.type=='cpu'
+def _watches_each(self:RecLearner):
+    "Is each loss looked at before its step? On a GPU that would make the host wait"
+    return self.dls.device.type=='cpu'
 
 @patch
+def _watches_losses(self:RecLearner):
+    "Is this an epoch of training whose losses no callback looks after?"
+    handled = any(isinstance(cb, (*_handle_nan,Sweeps)) for cb in self.cbs)
+    return self.training and hasattr(self, 'recorder') and not handled
+
+# %% ../../nbs/fit/41_guards.ipynb #d8dbc963
+@patch
 def all_batches(self:RecLearner):
-    watch = self.training and hasattr(self, 'recorder') and not any(isinstance(cb, (*_handle_nan,Sweeps)) for cb in self.cbs)
+    watch = self._watches_losses()
     self._check_each = watch and self._watches_each()
     if watch:
-        self._kept,rng = {k: o.detach().clone() for k,o in self.model.state_dict().items()},self.dls.train.rng.getstate()
+        rng = self.dls.train.rng.getstate()
+        self._kept = {k: o.detach().clone() for k,o in self.model.state_dict().items()}
     try: Learner.all_batches(self)
     except FloatingPointError:
         if watch and self._block_rows is None: self._back_to_epoch()
@@ -88,7 +107,7 @@ def all_batches(self:RecLearner):
 def _tidy(self:RecLearner, finders=()):
     "Leave an interrupted fit as if it had ended; `finders` of a learning rate put the weights back"
     for cb in finders:
-        if hasattr(cb, 'tmp_d'):
+        if hasattr(cb, 'tmp_d'):  # it has begun, and kept the weights there
             with self.added_cbs(cb): cb('after_fit')
     for cb in self.cbs:
         if isinstance(cb, ProgressCallback): cb('after_fit')
@@ -97,6 +116,7 @@ def _tidy(self:RecLearner, finders=()):
     self._kept = None
     self._end_cleanup()
 
+# %% ../../nbs/fit/41_guards.ipynb #98bcdb04
 @patch
 def _shares_steps(self:RecLearner, least=2**22):
     "Has a batch so many numbers that several threads pay, even if they wait for each other?"
@@ -113,16 +133,25 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     try:
         mode = exactly if isinstance(self.model, Dot) else trainable
         threads = nullcontext if self._shares_steps() else one_thread
-        with mode(),threads():
-            Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
+        with mode(),threads(): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
-        self.remove_cbs([cb for cb in self.cbs if cb not in before])  # those of this fit, if it was stopped as it removed them
+        added = [cb for cb in self.cbs if cb not in before]
+        self.remove_cbs(added)  # some are left if the fit was stopped while it removed them
         raise
     finally:
         if hasattr(self, 'recorder'): losses_to_cpu(self.recorder)
 
 # %% ../../nbs/fit/41_guards.ipynb #bb4c418b
+def _check_schedules(cb):
+    "Refuse schedules that begin, pass the middle or end with what is no finite number"
+    for name,f in cb.scheds.items():
+        if not callable(f): continue
+        values = [v for pos in (0.,.5,1.) for v in np.ravel(f(pos))]
+        bad = [v for v in values if not 0<=v<math.inf]
+        if bad:
+            raise ValueError(f'{name}={bad[0]} is in the schedule of this fit, where a number from 0 on is needed')
+
 def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
     if not is_whole(n_epoch, 0):
@@ -134,14 +163,6 @@ def _check_fit(n_epoch, lr, cbs, wd=None):
         if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
             raise TypeError(f'cbs holds {cb!r}, which is no Callback')
         if isinstance(cb, ParamScheduler): _check_schedules(cb)
-
-def _check_schedules(cb):
-    "Refuse schedules that begin, pass the middle or end with what is no finite number"
-    for name,f in cb.scheds.items():
-        values = [np.ravel(f(pos)) for pos in (0.,.5,1.)] if callable(f) else []
-        bad = [v for vs in values for v in vs if not 0<=v<math.inf]
-        if bad:
-            raise ValueError(f'{name}={bad[0]} is in the schedule of this fit, where a number from 0 on is needed')
 
 # %% ../../nbs/fit/41_guards.ipynb #3ae7b1b0
 @patch
@@ -167,9 +188,10 @@ def _check_trainable(self:RecLearner):
 def _check_batches(self:RecLearner):
     "Refuse batches of one row for a network with batch norm, which learns from the spread within a batch"
     train = self.dls.train
-    if not isinstance(train, RatingsDL) or not any(isinstance(m, nn.BatchNorm1d) and m.num_features for m in self.model.modules()):
-        return
-    if min(train._share(torch.arange(0), train._sizes())[1], default=2)<2:
+    norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm1d) and m.num_features]
+    if not isinstance(train, RatingsDL) or not norms: return
+    sizes = train._share(torch.arange(0), train._sizes())[1]  # of batches, or of this process's parts of them
+    if min(sizes, default=2)<2:
         raise ValueError(f'batch norm needs two rows in each batch, and of the {train.n} training rows bs={train.bs} leaves one alone: '
                          'pass another bs to from_df, or use_bn=False to nn_learner')
 
@@ -177,11 +199,14 @@ def _check_batches(self:RecLearner):
 @patch
 @delegates(Learner.fit)
 def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
-    "Fit for `n_epoch` epochs. `FloatingPointError` if the loss is no number, `TypeError` for what `sparse=True` excludes, `ValueError` for a model that gradients spoil"
+    """Fit for `n_epoch` epochs. `FloatingPointError` if the loss is no number
+
+    `TypeError` for what `sparse=True` excludes, `ValueError` for a model that gradients spoil"""
     _check_fit(n_epoch, lr, cbs, wd)
     self._need_rows(0)
     self._check_trainable()
-    if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in (*self.cbs,*L(cbs))):
+    all_cbs = (*self.cbs,*L(cbs))
+    if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in all_cbs):
         raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave '
                         'it out, or pass sparse=False')
     self._fit(n_epoch, lr, wd, cbs, **kwargs)

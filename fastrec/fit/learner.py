@@ -26,17 +26,21 @@ from ..base.random import seeded
 _words = {'emb_szs': 'give the widths of users and items as n_factors=(40,60)',
           'config': 'give its entries themselves, such as ps=, embed_p=, use_bn= and act_cls='}
 
+def _hint(unknown, known):
+    "What to write in place of the first of the arguments `unknown`; nothing if it is like none of the `known`"
+    if 'layers' in unknown: return 'a network has layers: pass DeepMF, or call nn_learner'
+    close = difflib.get_close_matches(unknown[0], known, n=1)
+    return _words.get(unknown[0]) or ''.join(f'did you mean {o!r}?' for o in close)
+
 def _model_kwargs(arch, kwargs):
     "Take out of `kwargs` what `arch.from_classes` understands; refuse what nobody does"
-    model,learn = (set(inspect.signature(f).parameters) for f in (arch.from_classes,Learner.__init__))
-    learn -= {'self','dls','model'}
-    if lost := [k for k in kwargs if k not in model|learn]:
-        close = difflib.get_close_matches(lost[0], [*model, *learn, 'seed', 'n_factors', 'y_range', 'use_nn'], n=1)
-        hint = _words.get(lost[0]) or ''.join(f'did you mean {o!r}?' for o in close)
-        if 'layers' in lost:
-            hint = 'a network has layers: pass DeepMF, or call nn_learner'
-        raise TypeError(f'learner() does not know {lost[0]!r}' + f'; {hint}'*bool(hint))
-    return {k: kwargs.pop(k) for k in list(kwargs) if k in model}
+    of_model,of_learner = (set(inspect.signature(f).parameters) for f in (arch.from_classes,Learner.__init__))
+    of_learner -= {'self','dls','model'}
+    unknown = [k for k in kwargs if k not in of_model|of_learner]
+    if unknown:
+        hint = _hint(unknown, [*of_model, *of_learner, 'seed', 'n_factors', 'y_range', 'use_nn'])
+        raise TypeError(f'learner() does not know {unknown[0]!r}' + (f'; {hint}' if hint else ''))
+    return {k: kwargs.pop(k) for k in list(kwargs) if k in of_model}
 
 # %% ../../nbs/fit/31_learner.ipynb #eab322a8
 def _check_arch(arch, use_nn):
@@ -55,18 +59,24 @@ def _check_arch(arch, use_nn):
     return DeepMF if use_nn and arch is DotBias else arch
 
 # %% ../../nbs/fit/31_learner.ipynb #6cc53ed2
+def _numbers_in(value):
+    "The numbers of a learning rate or weight decay: itself, the ends of a slice, or those of a list"
+    if isinstance(value, slice): return [value.start,value.stop]
+    return value if is_listy(value) else [value]
+
 def _check_hyper(name, value, least):
     "`value` as a float if it is one number; refused unless all of it is finite and at least `least`"
-    parts = [value.start,value.stop] if isinstance(value, slice) else value if is_listy(value) else [value]
-    if not all(o is None or least<=as_float(o)<math.inf for o in parts) or value is None:
+    good = all(o is None or least<=as_float(o)<math.inf for o in _numbers_in(value))
+    if not good or value is None:
         raise ValueError(f'{name}={value!r} must be a number {"above 0" if least else "of 0 or more"}')
     return value if isinstance(value, slice) or is_listy(value) else float(value)
 
+# %% ../../nbs/fit/31_learner.ipynb #8d0f331b
 def _check_functions(loss_func, opt_func, metrics):
     "Refuse names and classes in place of functions"
-    torch_opt = isinstance(opt_func, type) and issubclass(opt_func, torch.optim.Optimizer)
-    if torch_opt:
-        raise TypeError(f'opt_func={opt_func.__name__} is PyTorch\'s: pass partial(OptimWrapper, opt={opt_func.__name__})')
+    if isinstance(opt_func, type) and issubclass(opt_func, torch.optim.Optimizer):
+        name = opt_func.__name__
+        raise TypeError(f"opt_func={name} is PyTorch's: pass partial(OptimWrapper, opt={name})")
     if not (opt_func is None or callable(opt_func)):
         raise TypeError(f'opt_func={opt_func!r} must be a function, such as Adam, that makes an optimizer')
     if isinstance(loss_func, type):
@@ -82,14 +92,15 @@ def _check_functions(loss_func, opt_func, metrics):
 def _check_loss(loss_func, dls):
     "Refuse a `loss_func` that can't compare ratings, warn of one that isn't smallest where predictions are right"
     y = dls.train_ds.y[:64].clone()
-    off = (y.max()-y.min())/10
+    lo,hi = y.min(),y.max()
+    off = (hi-lo)/10
+    above,below = (y+off).clamp(max=hi),(y-off).clamp(min=lo)
     try:
-        with torch.no_grad():
-            right,*wrong = [float(loss_func(o, y)) for o in (y, (y+off).clamp(max=y.max()), (y-off).clamp(min=y.min()))]
+        with torch.no_grad(): right,*wrong = [float(loss_func(o, y)) for o in (y,above,below)]
     except Exception as e:
         raise ValueError(f'loss_func={loss_func!r} does not give a number for predictions and ratings, which are '
                          f'float tensors of shape (n,): {e}') from e
-    if min(wrong)<right-1e-4*abs(right):
+    if min(wrong)<right-1e-4*abs(right):  # by more than rounding
         warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
              'it one for ratings, as nn.MSELoss() is?')
 
@@ -101,9 +112,11 @@ def _need_room(n, sparse, dls):
 def _bytes_of(arch, n_factors, classes, kwargs):
     "How many bytes a model would have; 0 for an `arch` that has a way of its own to make it"
     known = [o.from_classes.__func__ for o in (DotBias,DeepMF)]
-    return arch.n_bytes(n_factors, classes, **kwargs) if getattr(arch.from_classes, '__func__', None) in known else 0
+    if getattr(arch.from_classes, '__func__', None) not in known: return 0
+    return arch.n_bytes(n_factors, classes, **kwargs)
 
 def _check_seed(seed):
+    "`seed` as an `int`, if there is one; refused unless it has 64 bits"
     if seed is None: return None
     if not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
@@ -114,6 +127,49 @@ def _tell_unsavable(learn):
     try: check_savable(learn)
     except ValueError as e: warn(f'save_recommender will refuse this learner: {e}')
 
+# %% ../../nbs/fit/31_learner.ipynb #9cbc9eef
+def _check_model(dls, arch, use_nn, seed, kwargs):
+    "The class of the model, the seed of its weights and, out of `kwargs`, what is for it"
+    arch = _check_arch(arch, use_nn)
+    model_kwargs = _model_kwargs(arch, kwargs)
+    return arch,_check_seed(ifnone(seed, dls.seed)),model_kwargs
+
+_lrs = {False: 7e-3, True: 1.2e-2}  # for dense and for sparse updates
+
+def _as_sparse(dls, loss_func, opt_func, metrics, sparse):
+    "Whether updates are to be sparse, once functions and flag are checked"
+    _check_functions(loss_func, opt_func, metrics)
+    if sparse is not None: need_flags(sparse=sparse)
+    if loss_func is not None: _check_loss(loss_func, dls)
+    return pays_sparse(dls) if sparse is None else bool(sparse)
+
+def _hypers(dls, lr, wd, sparse):
+    "Learning rate and weight decay, by default those that suit the ratings"
+    lr = _check_hyper('lr', ifnone(lr, _lrs[sparse]), 1e-30)
+    wd = _check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0)
+    return dict(lr=lr, wd=wd)
+
+# %% ../../nbs/fit/31_learner.ipynb #8da3b4e5
+def _new_model(dls, arch, n_factors, y_range, seed, sparse, kwargs):
+    "A model of the class `arch` with first weights by `seed`"
+    mean = 0. if y_range and not kwargs.get('clip') else dls.train_ds.mean()
+    _need_room(_bytes_of(arch, n_factors, dls.classes, kwargs), sparse, dls)
+    with seeded(seed):
+        model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **kwargs})
+    model.sparse = sparse
+    return model
+
+def _new_learner(dls, model, loss_func, opt_func, metrics, seed, kwargs):
+    "A `RecLearner` for the `model`; optimizer and loss are ours where none are given"
+    loss_func = ifnone(loss_func, nn.MSELoss())
+    opt_func = ifnone(opt_func, RowRMSProp if model.sparse else FusedAdam)
+    metrics = [AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)]
+    learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
+    learn.seed = seed
+    _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
+    _tell_unsavable(learn)
+    return learn
+
 # %% ../../nbs/fit/31_learner.ipynb #631c24aa
 @delegates(Learner.__init__, but='model,moms'.split(','))
 def learner(
@@ -123,36 +179,22 @@ def learner(
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings; `False`: unbounded
     loss_func:Callable=None, # Mean squared error if left out
     opt_func:Callable=None, # Optimizer; left out: `FusedAdam`, or `RowRMSProp` if `sparse`
-    lr:float=None, # Learning rate of `fit` and highest one of `fit_one_cycle`, unless they are given another; left out: 7e-3, or 1.2e-2 if `sparse`
+    lr:float=None, # Learning rate of `fit`, highest one of `fit_one_cycle`, if they are given none; left out: 7e-3, or 1.2e-2 if `sparse`
     wd:float=None, # Weight decay; `scaled_wd` if left out
     metrics=rmse, # fastai's `rmse` is recorded under that name
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
-    sparse:bool=None, # Touch only those rows of the tables that are in the batch? Left out: on a CPU, where they have 100 times as many rows as a batch
+    sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
-    "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for what is wrong with an argument, `TypeError` for one of another kind or name"
+    "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"
     dls = as_rec_dls(dls)
-    arch = _check_arch(arch, use_nn)
-    model_kwargs = _model_kwargs(arch, kwargs)
-    seed = _check_seed(ifnone(seed, dls.seed))
-    _check_functions(loss_func, opt_func, metrics)
-    if sparse is not None: need_flags(sparse=sparse)
-    if loss_func is not None: _check_loss(loss_func, dls)
-    sparse = pays_sparse(dls) if sparse is None else bool(sparse)
+    arch,seed,model_kwargs = _check_model(dls, arch, use_nn, seed, kwargs)
+    sparse = _as_sparse(dls, loss_func, opt_func, metrics, sparse)
     y_range = range_of(dls, y_range)
-    hypers = dict(lr=_check_hyper('lr', ifnone(lr, 1.2e-2 if sparse else 7e-3), 1e-30), wd=_check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0))
-    mean = 0. if y_range and not model_kwargs.get('clip') else dls.train_ds.mean()
-    _need_room(_bytes_of(arch, n_factors, dls.classes, model_kwargs), sparse, dls)
-    with seeded(seed):
-        model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **model_kwargs})
-    model.sparse = sparse
-    res = RecLearner(dls, model, ifnone(loss_func, nn.MSELoss()), ifnone(opt_func, RowRMSProp if sparse else FusedAdam), **hypers,
-                     metrics=[AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)], **kwargs)
-    res.seed = seed
-    _need_room(sum(p.nbytes for p in model.parameters()), sparse, dls)
-    _tell_unsavable(res)
-    return res
+    kwargs.update(_hypers(dls, lr, wd, sparse))
+    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, model_kwargs)
+    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, kwargs)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d
 @delegates(learner, but='arch,use_nn'.split(','))

@@ -19,10 +19,12 @@ from .training import RecLearner
 
 # %% ../../nbs/fit/45_loop.ipynb #5d40f238
 def _count(learn, cb):
+    "The batches of training, as `TrainEvalCallback` counts them"
     learn.pct_train += 1./(learn.n_iter*learn.n_epoch)
     learn.train_iter += 1
 
 def _cast(learn, cb):
+    "`CastToTensor`, which has nothing to do for plain tensors"
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
 def _measure(learn, rec):
@@ -30,7 +32,8 @@ def _measure(learn, rec):
     if not len(learn.yb): return
     alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
     for m in rec._valid_mets:
-        learn.stay = alone and (type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func)
+        works_there = type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
+        learn.stay = alone and works_there
         m.accumulate(learn)
     learn.stay = False
 
@@ -40,17 +43,22 @@ def _number(v):
     try: return v.item()
     except (AttributeError,ValueError,RuntimeError): return v  # no value, or several
 
+def _is_away(v):
+    "Is `v` one number that lies on an accelerator?"
+    return torch.is_tensor(v) and v.numel()==1 and not v.is_cpu
+
 def _fetch_measured(learn, rec):
     "Record what validation has measured, fetched in one copy"
     values = [m.value for m in rec._valid_mets]
-    there = [i for i,v in enumerate(values) if torch.is_tensor(v) and v.numel()==1 and not v.is_cpu]
-    if there:
-        for i,v in zip(there, torch.stack([values[i].float().view(()) for i in there]).tolist()):
-            values[i] = v
+    away = [i for i,v in enumerate(values) if _is_away(v)]
+    if away:
+        fetched = torch.stack([values[i].float().view(()) for i in away]).tolist()
+        for i,v in zip(away, fetched): values[i] = v
     rec.log += [_number(v) for v in values]
 
 # %% ../../nbs/fit/45_loop.ipynb #cf78dfe4
 def _record(learn, rec):
+    "Loss and learning rate of a batch, as `Recorder` keeps them, but where the loss lies"
     if not learn.training: return _measure(learn, rec)
     avg = rec.smooth_loss
     loss = learn.loss.detach()
@@ -59,7 +67,8 @@ def _record(learn, rec):
     if rec.train_metrics: return rec.after_batch()
     if loss.ndim: loss = loss.mean()
     if avg.val.device!=loss.device:
-        avg.val = torch.full_like(loss, avg.val.item()) if avg.val.is_cpu else avg.val.to(loss.device)
+        if avg.val.is_cpu: avg.val = torch.full_like(loss, avg.val.item())  # a copy would make the host wait
+        else: avg.val = avg.val.to(loss.device)
     avg.count += 1
     avg.val = torch.lerp(loss, avg.val, avg.beta)
     learn.smooth_loss = avg.value
@@ -67,42 +76,53 @@ def _record(learn, rec):
     rec.lrs.append(learn.opt.hypers[-1]['lr'])
 
 # %% ../../nbs/fit/45_loop.ipynb #da55ee1e
-def _fetch_losses(learn, rec):
-    losses_to_cpu(rec)
-    rec.after_train()
-
 def losses_to_cpu(rec):
     "Fetch in one copy the losses that still lie on an accelerator, and their running average"
     avg = rec.smooth_loss
     on_device = [o for o in vars(rec).get('losses', []) if o.device.type!='cpu']
     if not on_device: return
-    *losses,avg.val = torch.stack([*on_device, avg.val]).cpu().unbind()
+    fetched = torch.stack([*on_device, avg.val]).cpu()
+    *losses,avg.val = fetched.unbind()
     rec.losses[-len(losses):] = losses
 
+def _fetch_losses(learn, rec):
+    losses_to_cpu(rec)
+    rec.after_train()
+
 def _progress(learn, cb):
+    "The bar, which asks for the loss only when it is drawn"
     cb.pbar.update(learn.iter+1)
     if cb.pbar.last_v==learn.iter+1 and hasattr(learn, 'smooth_loss'):
         cb.pbar.comment = f'{learn.smooth_loss.item():.4f}'
 
 # %% ../../nbs/fit/45_loop.ipynb #cc4b429b
+def _parts_of(sched):
+    "Bounds of the parts, and the schedule of each, that `combine_scheds` left in its function `sched`; `None` for others"
+    if not inspect.isfunction(sched): return None
+    held = inspect.getclosurevars(sched).nonlocals
+    if set(held)!={'pcts','pct_lim','scheds'}: return None
+    return held['pcts'],held['scheds']
+
 def _on_floats(sched):
     "The schedule that `combine_scheds` made, without tensors; any other as it is"
-    parts = inspect.getclosurevars(sched).nonlocals if inspect.isfunction(sched) else {}
-    if set(parts)!={'pcts','pct_lim','scheds'}: return sched
-    pcts = parts['pcts'].float().numpy()
-    scheds = parts['scheds']
+    parts = _parts_of(sched)
+    if parts is None: return sched
+    bounds,scheds = parts[0].float().numpy(),parts[1]
     def _inner(pos):
         pos = np.float32(pos)
-        i = min((pcts<=pos).sum()-1, len(scheds)-1)
-        return scheds[i](float((pos-pcts[i])/(pcts[i+1]-pcts[i])))
+        i = min((bounds<=pos).sum()-1, len(scheds)-1)
+        pos_within = (pos-bounds[i])/(bounds[i+1]-bounds[i])
+        return scheds[i](float(pos_within))
     return _inner
 
 # %% ../../nbs/fit/45_loop.ipynb #a2364072
 def _plan(learn, cb):
+    "Schedules without tensors, before a fit begins"
     cb.scheds = {n: _on_floats(f) for n,f in cb.scheds.items()}
     cb.before_fit()
 
 def _schedule(learn, cb):
+    "Set what is scheduled, as `ParamScheduler` does through `set_hyper`"
     hypers = learn.opt.hypers
     for n,f in cb.scheds.items():
         v = f(learn.pct_train)
@@ -112,33 +132,55 @@ def _schedule(learn, cb):
             for h,o in zip(hypers, np.ravel(v).tolist()): h[n] = o
 
 def _keep_hypers(learn, cb):
+    "Record what was scheduled"
     h = learn.opt.hypers[-1]
     for n,vs in cb.hps.items(): vs.append(h[n])
 
-_lean = {TrainEvalCallback.after_batch: _count, CastToTensor.before_batch: _cast, ProgressCallback.after_batch: _progress,
-         Recorder.after_batch: _record, Recorder.after_train: _fetch_losses, Recorder.after_validate: _fetch_measured,
-         ParamScheduler.before_fit: _plan, ParamScheduler.before_batch: _schedule, ParamScheduler.after_batch: _keep_hypers}
+# %% ../../nbs/fit/45_loop.ipynb #bf990dc2
+_stand_ins = {
+    TrainEvalCallback.after_batch: _count,
+    CastToTensor.before_batch: _cast,
+    ProgressCallback.after_batch: _progress,
+    Recorder.after_batch: _record,
+    Recorder.after_train: _fetch_losses,
+    Recorder.after_validate: _fetch_measured,
+    ParamScheduler.before_fit: _plan,
+    ParamScheduler.before_batch: _schedule,
+    ParamScheduler.after_batch: _keep_hypers}
 
 # %% ../../nbs/fit/45_loop.ipynb #67c64ae4
 _written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop stands for
-    'TrainEvalCallback.after_batch': '2b8553a4', 'CastToTensor.before_batch': '560bff96',
-    'ProgressCallback.after_batch': '7c08ea7b', 'Recorder.after_batch': 'e1f9754e',
-    'Recorder.after_train': '49b58445', 'Recorder.after_validate': '40547454',
-    'ParamScheduler.before_fit': '4413c5fb', 'ParamScheduler.before_batch': '20681e06',
-    'ParamScheduler.after_batch': '145fdc43', 'Learner.__call__': '1bd32226', 'Learner._call_one': 'b3d61015',
-    'Learner._split': '5d6a1dde', 'Learner._set_device': '1542b49f', 'Learner._do_one_batch': '8fbc7c0e',
-    'Learner._do_grad_opt': '690b4b1e', 'Callback.__call__': 'd3d98f6b', 'combine_scheds': '832a2728'}
+    'TrainEvalCallback.after_batch': '2b8553a4',
+    'CastToTensor.before_batch': '560bff96',
+    'ProgressCallback.after_batch': '7c08ea7b',
+    'Recorder.after_batch': 'e1f9754e',
+    'Recorder.after_train': '49b58445',
+    'Recorder.after_validate': '40547454',
+    'ParamScheduler.before_fit': '4413c5fb',
+    'ParamScheduler.before_batch': '20681e06',
+    'ParamScheduler.after_batch': '145fdc43',
+    'Learner.__call__': '1bd32226',
+    'Learner._call_one': 'b3d61015',
+    'Learner._split': '5d6a1dde',
+    'Learner._set_device': '1542b49f',
+    'Learner._do_one_batch': '8fbc7c0e',
+    'Learner._do_grad_opt': '690b4b1e',
+    'Callback.__call__': 'd3d98f6b',
+    'combine_scheds': '832a2728'}
 
+# %% ../../nbs/fit/45_loop.ipynb #276f8dbb
 def _replaced():
     "fastai's functions that the lean loop stands for, by name"
-    methods = [getattr(Learner, o) for o in ('__call__','_call_one','_split','_set_device','_do_one_batch','_do_grad_opt')]
-    return {o.__qualname__: o for o in (*_lean, *methods, Callback.__call__, combine_scheds)}
+    names = '__call__ _call_one _split _set_device _do_one_batch _do_grad_opt'.split()
+    methods = [getattr(Learner, o) for o in names]
+    return {o.__qualname__: o for o in (*_stand_ins, *methods, Callback.__call__, combine_scheds)}
 
 def _as_written(f):
     "A short text that changes with the source of `f`"
     try: lines = inspect.getsource(inspect.unwrap(f)).splitlines()
     except (OSError,TypeError): return 'no source'
-    return hashlib.blake2b('\n'.join(o.strip() for o in lines).encode(), digest_size=4).hexdigest()
+    source = '\n'.join(o.strip() for o in lines)
+    return hashlib.blake2b(source.encode(), digest_size=4).hexdigest()
 
 _changed = [name for name,f in _replaced().items() if _as_written(f)!=_written_for.get(name)]
 RecLearner.lean = not _changed
@@ -146,32 +188,44 @@ RecLearner.lean = not _changed
 # %% ../../nbs/fit/45_loop.ipynb #be0c5514
 @cache
 def _tell_of_stock_loop(changed):
+    "Warn, once, of the functions `changed`, if there are any"
     if changed:
         warn(f"fastai's {', '.join(changed)} is not what the loop of fastrec was written for: fits take fastai's own loop, which is slower")
 
 # %% ../../nbs/fit/45_loop.ipynb #c7e026ca
 @patch
-def _listener(self:RecLearner, cb, event_name):
-    "What to call for the event, or `None` if `cb` doesn't listen to it"
-    f = getattr(type(cb), event_name, None)
-    called = partial(cb, event_name)
-    if event_name in vars(cb) or type(cb).__call__ is not Callback.__call__: return called
-    if f not in _lean: return called if f else None
+def _stand_in(self:RecLearner, cb, event_name, f):
+    "`f` for the callback `cb`, whenever fastai would call it"
     always = event_name not in ('before_batch','after_batch')
     def _call():
-        if cb.run and (always or (cb.run_train if self.training else cb.run_valid)):
-            _lean[f](self, cb)
+        if cb.run and (always or (cb.run_train if self.training else cb.run_valid)): f(self, cb)
     return _call
 
 @patch
-def _heard(self:RecLearner, event_name):
-    "What to call for the event, in order"
-    cbs,heard = self._listening
-    if cbs!=self.cbs.items: self._listening = cbs,heard = list(self.cbs),{}
-    if event_name not in heard:
-        if not hasattr(event, event_name): raise ValueError(f'there is no event {event_name!r}')
-        heard[event_name] = [f for cb in self.cbs.sorted('order') if (f := self._listener(cb, event_name))]
-    return heard[event_name]
+def _listener(self:RecLearner, cb, event_name):
+    "What to call for the event, or `None` if `cb` doesn't listen to it"
+    method = getattr(type(cb), event_name, None)
+    as_fastai_does = partial(cb, event_name)
+    if event_name in vars(cb) or type(cb).__call__ is not Callback.__call__: return as_fastai_does
+    if method in _stand_ins: return self._stand_in(cb, event_name, _stand_ins[method])
+    return as_fastai_does if method else None
+
+# %% ../../nbs/fit/45_loop.ipynb #b02742b8
+@patch
+def _find_listeners(self:RecLearner, event_name):
+    if not hasattr(event, event_name): raise ValueError(f'there is no event {event_name!r}')
+    listeners = [self._listener(cb, event_name) for cb in self.cbs.sorted('order')]
+    return [f for f in listeners if f]
+
+@patch
+def _listeners(self:RecLearner, event_name):
+    "What to call for the event, in order; kept as long as the callbacks are the same"
+    cbs,by_event = self._listening
+    if cbs!=self.cbs.items:
+        cbs,by_event = list(self.cbs),{}
+        self._listening = cbs,by_event
+    if event_name not in by_event: by_event[event_name] = self._find_listeners(event_name)
+    return by_event[event_name]
 
 # %% ../../nbs/fit/45_loop.ipynb #d1450b27
 @patch
@@ -180,7 +234,7 @@ def _call_one(self:RecLearner, event_name):
         self._listening = None,None
         _tell_of_stock_loop(tuple(_changed))
     if not self.lean or event_name=='after_fit': return Learner._call_one(self, event_name)
-    for f in self._heard(event_name): f()
+    for f in self._listeners(event_name): f()
 
 @patch
 def __call__(self:RecLearner, event_name):
@@ -198,6 +252,27 @@ def _set_device(self:RecLearner, b):
     device = self.dls.train.dataset.x.device
     return b if self.lean and all(o.device==device for o in b) else Learner._set_device(self, b)
 
+# %% ../../nbs/fit/45_loop.ipynb #3a9661ee
+_draw_nothing = {
+    DotBias, DeepMF, Embedding, nn.Embedding,
+    nn.ModuleList, nn.Sequential, LinBnDrop,
+    nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
+    TrainEvalCallback, Recorder, CastToTensor,
+    ProgressCallback, ParamScheduler, SkipToEpoch}
+
+@patch
+def _may_draw(self:RecLearner):
+    "May a part of the model, or a callback, draw random numbers in training? All may but those that are known not to"
+    parts = [*self.model.modules(), *self.cbs]
+    return not all(type(o) in _draw_nothing or type(o) is nn.Dropout and not o.p for o in parts)
+
+# %% ../../nbs/fit/45_loop.ipynb #9ef2cea0
+def _has_hooks(m, names=''):
+    "Does the module `m`, or what PyTorch knows of all modules, hold hooks?"
+    return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
+
+_computes = {'forward','score_pairs','rows','bounded'}  # methods that an object may have replaced by its own
+
 @patch
 def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
@@ -206,28 +281,16 @@ def _works_by_hand(self:RecLearner):
         return False
     if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'):
         return False
-    own = type(m).forward is FactorModel.forward and not {'forward','score_pairs','rows','bounded'} & {*vars(m), *vars(loss)}
-    plain = all(is_plain(e) for es in m.tables for e in es)
-    return own and plain and not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
-
-_draw_nothing = {DotBias,DeepMF,Embedding,nn.Embedding,nn.ModuleList,nn.Sequential,LinBnDrop,nn.Linear,nn.BatchNorm1d,nn.ReLU,SigmoidRange,
-                 TrainEvalCallback,Recorder,CastToTensor,ProgressCallback,ParamScheduler,SkipToEpoch}
-
-# %% ../../nbs/fit/45_loop.ipynb #3a9661ee
-@patch
-def _may_draw(self:RecLearner):
-    "May a part of the model, or a callback, draw random numbers in training? All may but those that are known not to"
-    parts = [*self.model.modules(), *self.cbs]
-    return not all(type(o) in _draw_nothing or type(o) is nn.Dropout and not o.p for o in parts)
-
-def _has_hooks(m, names=''):
-    "Does the module `m`, or what PyTorch knows of all modules, hold hooks?"
-    return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
+    if type(m).forward is not FactorModel.forward or _computes & {*vars(m), *vars(loss)}:
+        return False
+    if not all(is_plain(e) for es in m.tables for e in es): return False
+    return not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
 
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
 def _watched(self:RecLearner):
-    return any(self._heard(o) for o in ('after_pred','after_loss','before_backward'))
+    "Does anybody listen between prediction and step?"
+    return any(self._listeners(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _do_one_batch(self:RecLearner):

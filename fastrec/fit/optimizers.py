@@ -14,20 +14,24 @@ from fastai.callback.all import *
 from .training import RecLearner
 
 # %% ../../nbs/fit/44_optimizers.ipynb #2c8deb89
+_plain = dict(amsgrad=False, maximize=False, weight_decay=0)  # of Adam's variants none; weight decay is done here
+
 @cache
 def _has_fused_adam(device_type):
     "Has this PyTorch a fused Adam for such devices?"
     w,grad,avg,sqr = ([torch.zeros(1, dtype=torch.float32, device=device_type)] for _ in range(4))
     step = [torch.zeros((), dtype=torch.float32, device=device_type)]
     try:
-        adam(w, grad, avg, sqr, [], step, fused=True, amsgrad=False, maximize=False, weight_decay=0, lr=1., beta1=.9, beta2=.9, eps=1.)
+        adam(w, grad, avg, sqr, [], step, fused=True, **_plain, lr=1., beta1=.9, beta2=.9, eps=1.)
     except RuntimeError:
         return False  # NotImplementedError, which says that there is no kernel, is one
     return True
 
 # %% ../../nbs/fit/44_optimizers.ipynb #4fc750ab
 class FusedAdam(Optimizer):
-    "Adam, or with `decouple_wd` AdamW ([Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)), by PyTorch's fused kernel, with fastai's names and defaults"
+    """Adam, or with `decouple_wd` AdamW, by PyTorch's fused kernel, with fastai's names and defaults
+
+    AdamW is of [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)"""
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01, decouple_wd=True):
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
         self.decouple_wd = decouple_wd
@@ -37,40 +41,53 @@ class FusedAdam(Optimizer):
         for ps,h in zip(self.param_lists, self.hypers):
             self._step([p for p in ps if p.grad is not None], h)
 
-    def _step(self, ps, h):
-        if not ps: return
-        states = [self.state[p] for p in ps]
-        fused = _has_fused_adam(ps[0].device.type)
-        for p,s in zip(ps, states):
-            if 'step' not in s:
-                step = torch.zeros((), dtype=torch.float32, device=p.device if fused else 'cpu')
-                s.update(step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
-            if h['wd'] and s.get('do_wd', True):
-                p.mul_(1-h['lr']*h['wd']) if self.decouple_wd else p.grad.add_(p, alpha=h['wd'])
-        adam(ps, [p.grad for p in ps], *([s[k] for s in states] for k in ('grad_avg','sqr_avg')), [], [s['step'] for s in states], fused=fused, amsgrad=False,
-             maximize=False, weight_decay=0, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'])
-
     def zero_grad(self):
         for p in itertools.chain(*self.param_lists):
-            if p.grad is not None and p.grad.is_sparse: p.grad = None
-            elif p.grad is not None: p.grad.zero_()
+            if p.grad is None: continue
+            if p.grad.is_sparse: p.grad = None
+            else: p.grad.zero_()
+
+# %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
+def _begin_state(p, s, fused):
+    "Fill the state `s` of the weight `p`, whose averages begin at 0"
+    step = torch.zeros((), dtype=torch.float32, device=p.device if fused else 'cpu')
+    s.update(step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+
+@patch
+def _step(self:FusedAdam, ps, h):
+    "Step of the weights `ps`, all of which have gradients, with the hyper-parameters `h`"
+    if not ps: return
+    states = [self.state[p] for p in ps]
+    fused = _has_fused_adam(ps[0].device.type)
+    for p,s in zip(ps, states):
+        if 'step' not in s: _begin_state(p, s, fused)
+        if h['wd'] and s.get('do_wd', True):
+            if self.decouple_wd: p.mul_(1-h['lr']*h['wd'])
+            else: p.grad.add_(p, alpha=h['wd'])
+    grads = [p.grad for p in ps]
+    avgs,sqrs,steps = ([s[k] for s in states] for k in ('grad_avg','sqr_avg','step'))
+    adam(ps, grads, avgs, sqrs, [], steps, fused=fused, **_plain,
+         lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'])
 
 # %% ../../nbs/fit/44_optimizers.ipynb #6913dd5b
 def _rows_of(codes, n_rows):
     """Rows to step, for each gradient the place of its sum among them, and how often each row occurs in `codes`.
 
-    A CPU takes each row once. To know how many these are would make the host wait for a GPU: there they come as often as they occur, and one
-    of each row's places, which `at` remembers, has the sum"""
+    A CPU takes each row once. To know how many these are would make the host wait for a GPU:
+    there they come as often as they occur, and one of each row's places, no matter which, has the sum"""
     if codes.is_cpu: return codes.unique(return_inverse=True, return_counts=True)
     places = torch.arange(len(codes), device=codes.device)
-    at = codes.new_empty(n_rows)
-    at[codes] = places
-    where = at.index_select(0, codes)
-    return codes,where,torch.zeros_like(places).index_add_(0, where, torch.ones_like(places)).index_select(0, where)
+    place_of_row = codes.new_empty(n_rows)
+    place_of_row[codes] = places  # where a row has several places, one of them stays
+    where = place_of_row.index_select(0, codes)
+    counts = torch.zeros_like(places).index_add_(0, where, torch.ones_like(places))
+    return codes,where,counts.index_select(0, where)
 
 # %% ../../nbs/fit/44_optimizers.ipynb #18348221
 class RowRMSProp(FusedAdam):
-    "RMSProp with one second moment for each row, on those rows of a table that are in the batch; `FusedAdam` for what has a dense gradient"
+    """RMSProp with one second moment for each row, on those rows of a table that are in the batch
+
+    What has a dense gradient is stepped by `FusedAdam`"""
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False):
         if decouple_wd:
             raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it '
@@ -78,35 +95,43 @@ class RowRMSProp(FusedAdam):
         super().__init__(params, lr, mom, sqr_mom, eps, wd)
         store_attr('row_mom,row_eps')
 
-    def _step(self, ps, h):
-        dense,sparse = [],{}
-        for p in ps:
-            if not p.grad.is_sparse: dense.append(p)
-            else:
-                sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)  # factors and biases share their rows
-        for group in sparse.values():
-            rows = _rows_of(group[0].grad._indices()[0], len(group[0]))
-            for p in group:
-                if p.numel(): self._step_rows(p, *rows, h['lr'], h['wd'])
-        super()._step(dense, h)
+# %% ../../nbs/fit/44_optimizers.ipynb #ac301fd3
+@patch
+def _step(self:RowRMSProp, ps, h):
+    dense,sparse = [],{}  # what is sparse by where its indices lie
+    for p in ps:
+        if not p.grad.is_sparse: dense.append(p)
+        else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)
+    for group in sparse.values():
+        codes = group[0].grad._indices()[0]
+        rows,where,counts = _rows_of(codes, len(group[0]))
+        for p in group:
+            if p.numel(): self._step_rows(p, rows, where, counts, h['lr'], h['wd'])
+    FusedAdam._step(self, dense, h)
 
-    def _step_rows(self, p, i, where, n, lr, wd):
-        "Step for the rows `i` of `p`, which occur `n` times in the batch, at the places `where`"
-        s = self.state[p]
-        w = p.index_select(0, i)
-        if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
-        s['step'] += 1
-        grad = torch.zeros_like(w).index_add_(0, where, p.grad._values())
-        if not p.is_cpu:
-            grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same
-        if wd and s.get('do_wd', True): grad.addcmul_(w, n[:,None], value=wd/len(where))
-        sqr = s['row_sqr'].index_select(0, i).lerp_(grad.square().mean(1), 1-self.row_mom)
-        s['row_sqr'].index_copy_(0, i, sqr)
-        size = sqr.div_(1-self.row_mom**s['step']).sqrt_().add_(self.row_eps)
-        p.index_copy_(0, i, w.addcdiv_(grad, size[:,None], value=-lr))
+# %% ../../nbs/fit/44_optimizers.ipynb #c5da6d85
+@patch
+def _step_rows(self:RowRMSProp, p, rows, where, counts, lr, wd):
+    "Step for the `rows` of `p`, which occur `counts` times in the batch; the gradients' sums lie at the places `where`"
+    s = self.state[p]
+    w = p.index_select(0, rows)
+    if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
+    s['step'] += 1
+    grad = torch.zeros_like(w).index_add_(0, where, p.grad._values())
+    if not p.is_cpu:
+        grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same
+    if wd and s.get('do_wd', True): grad.addcmul_(w, counts[:,None], value=wd/len(where))
+    sqr = s['row_sqr'].index_select(0, rows)
+    sqr.lerp_(grad.square().mean(1), 1-self.row_mom)
+    s['row_sqr'].index_copy_(0, rows, sqr)
+    size = sqr.div_(1-self.row_mom**s['step']).sqrt_().add_(self.row_eps)
+    w.addcdiv_(grad, size[:,None], value=-lr)
+    p.index_copy_(0, rows, w)
 
 # %% ../../nbs/fit/44_optimizers.ipynb #330b670d
-def _name(f): return getattr(getattr(f, 'func', f), '__name__', repr(f))
+def _name(f):
+    "What the function `f` is called, or that of which it is a `partial`"
+    return getattr(getattr(f, 'func', f), '__name__', repr(f))
 
 @patch
 def create_opt(self:RecLearner):

@@ -14,7 +14,9 @@ from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
 class Sweeps(Callback):
-    "Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch; stop when its root changes by less than `tol`"
+    """Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch
+
+    The fit stops when the root of the error changes by less than `tol`"""
     order,n = 5,0  # after callbacks that choose the batches, before those that change them
     def __init__(self, sweeps, tol=None):
         store_attr()
@@ -23,7 +25,7 @@ class Sweeps(Callback):
     def before_epoch(self):
         if self.tol and self.change<self.tol: raise CancelFitException
 
-    def before_train(self): self.learn.dl = [self.dls.train_ds[:]]
+    def before_train(self): self.learn.dl = [self.dls.train_ds[:]]  # all ratings as one batch
 
     def before_batch(self):
         if not self.training: return
@@ -31,22 +33,30 @@ class Sweeps(Callback):
         self._count(math.sqrt(self.loss.item()))
         if hasattr(self.learn, 'recorder') and self.recorder.train_metrics:
             self.learn.pred = self.model(self.x)
-        raise CancelBatchException
-
-    def _count(self, rmse):
-        if not math.isfinite(rmse):
-            raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
-        self.n,self.change,self.rmse = self.n+1,abs(self.rmse-rmse),rmse
+        raise CancelBatchException  # the sweep has done what a step would
 
     def before_validate(self):
-        if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)
+        if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)  # fewer, larger batches
+
+# %% ../../nbs/fit/42_record.ipynb #b7606f23
+@patch
+def _count(self:Sweeps, rmse):
+    "Note a sweep with the error `rmse`, and how far that is from the last one"
+    if not math.isfinite(rmse):
+        raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
+    self.n += 1
+    self.change = abs(self.rmse-rmse)
+    self.rmse = rmse
 
 # %% ../../nbs/fit/42_record.ipynb #dffa4347
 @patch
 def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
     "Fit by `n_sweep` of the sweeps of `sweeping`, a `Sweeps`"
-    smooth = getattr(getattr(self, 'recorder', None), 'smooth_loss', None)
-    if smooth: beta,smooth.beta = smooth.beta,0  # no average over sweeps
+    recorder = getattr(self, 'recorder', None)
+    smooth = getattr(recorder, 'smooth_loss', None)
+    if smooth:
+        beta = smooth.beta
+        smooth.beta = 0  # no average over sweeps
     try:
         with one_thread(): self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
     finally:
@@ -56,12 +66,13 @@ def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
 @patch
 def fit_state(self:RecLearner):
     "What a fit replaces, to be put back by `put_back`"
-    return self.model,self.opt,self.n_fits,dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
+    record = dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
+    return self.model,self.opt,self.n_fits,record
 
 @patch
 def put_back(self:RecLearner, state):
     "Model, optimizer, number of fits and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,record = state
+    self.model,self.opt,self.n_fits,record = state  # the model first, which drops an optimizer of another one
     if not record: return
     vars(self.recorder).clear()
     vars(self.recorder).update(record)
@@ -72,7 +83,8 @@ def history(self:RecLearner):
     "What the last fit recorded: a frame with a row for each epoch"
     values,names = (getattr(self.recorder, o, []) for o in ('values','metric_names'))
     names = [o for o in names if o not in ('epoch','time')]
-    rows = {i: list(v) for i,v in enumerate(values) if len(v)==len(names)}  # none for epochs that start_epoch has skipped
+    # an epoch that start_epoch has skipped has left no values
+    rows = {i: list(v) for i,v in enumerate(values) if len(v)==len(names)}
     if not rows:
         raise ValueError('there is no record of a fit, which neither lr_find nor validate nor export keeps: fit first')
     return pd.DataFrame.from_dict(rows, orient='index', columns=names).rename_axis('epoch')
@@ -85,8 +97,9 @@ def plot_metrics(self:RecLearner,
 )->plt.Axes:
     "Curves of what each epoch of the last fit recorded"
     df = self.history
-    if lost := [o for o in names if o not in df]:
-        raise ValueError(f'{lost[0]!r} was not recorded; there are {", ".join(df)}')
-    ax = df.loc[start:, list(names) or list(df)].plot(ax=ax, marker='.' if len(df)<30 else None)
+    missing = [o for o in names if o not in df]
+    if missing: raise ValueError(f'{missing[0]!r} was not recorded; there are {", ".join(df)}')
+    columns = list(names) or list(df)
+    ax = df.loc[start:, columns].plot(ax=ax, marker='.' if len(df)<30 else None)  # points would hide a long curve
     ax.spines[['top','right']].set_visible(False)
     return ax

@@ -27,31 +27,38 @@ def _as_ratings_tensors(to, classes):
 
 def _read_stock(dls):
     "`RecDataLoaders` with the ratings of fastai's loaders `dls`, or of a `TabularCollab`"
-    parts = (dls.train,dls.valid) if isinstance(dls, TabularCollab) else (dls.train_ds,dls.valid_ds)
-    classes = {n: Vocab(list(parts[0].classes[n])[1:], n) for n in parts[0].cat_names}
-    train,valid = (_as_ratings_tensors(o, classes) for o in parts)
     if isinstance(dls, TabularCollab):
-        return RecDataLoaders(RatingsDL(train, bs=512, shuffle=True), RatingsDL(valid, bs=4096), device=default_device())
-    bs = dls.train.bs
-    return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), path=dls.path, device=dls.device)
+        stock = dls.train,dls.valid
+        bs,kwargs = 512,dict(device=default_device())  # it has no batches yet
+    else:
+        stock = dls.train_ds,dls.valid_ds
+        bs,kwargs = dls.train.bs,dict(path=dls.path, device=dls.device)
+    known = stock[0].classes
+    classes = {n: Vocab(list(known[n])[1:], n) for n in stock[0].cat_names}  # a Vocab adds '#na#' itself
+    train,valid = (_as_ratings_tensors(o, classes) for o in stock)
+    return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), **kwargs)
 
 # %% ../../nbs/fit/33_stock.ipynb #05cc5e88
-def as_rec_dls(dls):
-    "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
-    if isinstance(dls, RecDataLoaders): return dls
-    to = dls if isinstance(dls, TabularCollab) else getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else None
-    if not isinstance(to, TabularCollab):
-        raise TypeError('learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not '
-                        f'{type(dls).__name__}')
+def _need_ratings(to):
+    "Refuse a `TabularCollab` of anything but users, items and one number for each pair"
     if len(to.cat_names)!=2 or len(to.y_names)!=1 or getattr(to, 'vocab', None) is not None:
         raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
     check_reserved([*to.cat_names,to.y_names[0]])
+
+def as_rec_dls(dls):
+    "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
+    if isinstance(dls, RecDataLoaders): return dls
+    to = getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else dls
+    if not isinstance(to, TabularCollab):
+        raise TypeError('learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not '
+                        f'{type(dls).__name__}')
+    _need_ratings(to)
     res = _read_stock(dls)
     if not (len(res.train_ds) and len(res.valid_ds)):
         raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass '
                          'splits to TabularCollab')
-    lost = int((res.train_ds.x==0).any(1).sum())
-    if lost: raise ValueError(f'{lost} training ratings have no user or no item: leave them out')
+    n_unknown = int((res.train_ds.x==0).any(1).sum())
+    if n_unknown: raise ValueError(f'{n_unknown} training ratings have no user or no item: leave them out')
     return res
 
 # %% ../../nbs/fit/33_stock.ipynb #b6b537e9
@@ -59,6 +66,7 @@ def as_rec_dls(dls):
 def _as_factor_model(model, classes):
     "A copy of fastai's `model` as `DotBias` or `DeepMF`"
     res = deepcopy(model).float()
+    # these classes of ours have the weights of fastai's under the same names: the copy only changes its class
     if isinstance(res, EmbeddingDotBias):
         res.__class__ = DotBias
         res.register_buffer('mean', res.u_bias.weight.new_zeros(()))
@@ -68,14 +76,18 @@ def _as_factor_model(model, classes):
         res.layers = nn.Sequential(*(o for o in res.layers if not isinstance(o, SigmoidRange)))
     else:
         raise TypeError(f'the model is a {type(model).__name__}; those of collab_learner are EmbeddingDotBias and EmbeddingNN')
-    res.classes,(res.user,res.item) = classes,classes
+    res.classes = classes
+    res.user,res.item = classes
     return res
 
+# %% ../../nbs/fit/33_stock.ipynb #a4771247
 @torch.no_grad()
 def _average_untrained(model, x):
     "Set the rows of users and items that don't occur in the codes `x` to the mean of those that do"
     for i,tables in enumerate(model.tables):
-        trained = torch.zeros(len(tables[0].weight), dtype=bool).index_fill_(0, x[:,i].long(), True)
+        codes = x[:,i].long()
+        trained = torch.zeros(len(tables[0].weight), dtype=bool)
+        trained.index_fill_(0, codes, True)
         for e in tables: e.weight[~trained] = e.weight[trained].mean(0)
 
 # %% ../../nbs/fit/33_stock.ipynb #1581bf8d
@@ -87,4 +99,5 @@ def from_learner(cls:RecLearner,
     dls = _read_stock(learn.dls)
     model = _as_factor_model(learn.model, dls.classes)
     if len(dls.train_ds): _average_untrained(model, dls.train_ds.x)
-    return cls(dls, model, learn.loss_func, FusedAdam, lr=learn.lr, wd=learn.wd, metrics=AccumMetric(rmse.func, name='rmse'), path=learn.path)
+    metrics = AccumMetric(rmse.func, name='rmse')
+    return cls(dls, model, learn.loss_func, FusedAdam, lr=learn.lr, wd=learn.wd, metrics=metrics, path=learn.path)

@@ -5,7 +5,7 @@ from report import Report,settings
 from growth import long_tail
 from time_to_rmse import SkipValidation
 from fastrec.all import *
-from fastrec.answer.topn import best_unseen
+from fastrec.answer.lists import best_unseen
 from torch.profiler import ProfilerActivity,profile
 
 def epoch(learn):

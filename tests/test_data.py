@@ -5,7 +5,8 @@ from conftest import fastai_cfg,fastai_path,films,release_path,rows,write_releas
 import fastrec.data.movielens as data
 from fastrec.data import sample
 from fastrec.data.titles import distinct_titles
-from fastrec.data.movielens import movielens,movielens_folds,movielens_sides,releases
+from fastrec.data.movielens import movielens,movielens_folds,movielens_sides
+from fastrec.data.releases import releases
 from fastrec.data.sample import sample_ratings
 from fastrec.data.splitters import LeaveLastSplitter,SeededSplitter,TimeSplitter,UserSplitter
 

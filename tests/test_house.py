@@ -68,3 +68,8 @@ def test_every_folder_is_installed():
     with open(root/'pyproject.toml', 'rb') as f: found = tomllib.load(f)['tool']['setuptools']['packages']['find']['include']
     assert {f.name for f in package.iterdir() if f.is_dir() and (f/'__init__.py').exists()}=={*order}
     for o in ('fastrec', *(f'fastrec.{o}' for o in order)): assert any(fnmatch(o, p) for p in found), o
+
+def test_no_line_is_over_140():
+    for f in package.rglob('*.py'):
+        if f.name!='_modidx.py':
+            for n,line in enumerate(f.read_text(encoding='utf-8').splitlines(), 1): assert len(line)<=140, f'{f.relative_to(root)}:{n}'

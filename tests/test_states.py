@@ -457,6 +457,6 @@ def test_effects_of_spans_are_taken_over_by_their_key(dls):
     a,b = (RecDataLoaders.from_df(o, seed=1, bs=64, time_name='timestamp') for o in (df,later))
     learn = make(a)
     with learn.no_logging(): learn.fit_bayes(3, 6, time='30D')
-    from fastrec.fit.gibbs import SpanSampler
+    from fastrec.fit.priors import SpanSampler
     same,other = (SpanSampler(o.train_ds.x, 30*86400, learn.model.time_effects[0]) for o in (a,b))
     assert torch.equal(same.effects, learn.model.time_effects[0].effects[-1]) and (other.effects==0).all()

@@ -15,7 +15,7 @@ from ..base.checks import need_finite,need_package,need_whole
 from ..models.posterior import Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw
-from .topn import best_unseen,candidate_items,seen_to_exclude
+from .lists import best_unseen,candidate_items,seen_to_exclude
 from ..base.devices import need_memory
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383

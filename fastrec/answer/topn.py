@@ -6,21 +6,13 @@
 __all__ = ['top_n']
 
 # %% ../../nbs/answer/56_topn.ipynb #2a8ce937
-import numpy as np,pandas as pd,torch,torch.nn.functional as F
-from fastcore.basics import patch,store_attr
+import torch,torch.nn.functional as F
 from torch import Tensor
-from ..data.frames import as_frame
-from ..base.checks import warn
-from .recommender import Seen,codes_of_labels,evaluating
-from .grids import UserSide,block_size,by_blocks
-from .screens import aligned
-from .byte_screens import make_screen
-from ..base.devices import upload
 
 # %% ../../nbs/answer/56_topn.ipynb #c57c2988
-_block = 64  # columns whose maximum is taken at once
+columns_at_once = 64  # columns whose maximum is taken at once
 
-def _largest(scores, n, block=_block):
+def largest(scores, n, block=columns_at_once):
     "The `n` largest of each row and their columns; of equal ones any"
     n_cols = scores.shape[1]
     if block==1 or n_cols<=2*block*n: return scores.topk(min(n, n_cols))
@@ -30,27 +22,27 @@ def _largest(scores, n, block=_block):
     return _by_neighbours(scores, n, block)
 
 def _by_neighbours(scores, n, block):
-    "`_largest` by blocks of columns that lie side by side: column `c` is number `c%block` of block `c//block`"
+    "`largest` by blocks of columns that lie side by side: column `c` is number `c%block` of block `c//block`"
     blocks = scores.unflatten(1, (-1,block))            # (rows,blocks,block)
     best = blocks.amax(2).topk(n, sorted=False)[1]      # (rows,n)
     row = torch.arange(len(best), device=best.device)
     first_block = row[:,None]*blocks.shape[1]
     found = F.embedding(best+first_block, blocks.flatten(0, 1))  # copies whole blocks, unlike `gather`
-    values,place = _largest(found.flatten(1), n, block//8)
+    values,place = largest(found.flatten(1), n, block//8)
     return values,best.gather(1, place//block)*block + place%block
 
 # %% ../../nbs/answer/56_topn.ipynb #46cf586c
 def _by_far_columns(keys, n, block):
-    "`_largest` by blocks of columns that lie far apart: column `c` is in block `c%n_blocks`"
+    "`largest` by blocks of columns that lie far apart: column `c` is in block `c%n_blocks`"
     blocks = keys.unflatten(1, (block,-1))              # (rows,block,blocks)
     n_blocks = blocks.shape[2]
     best = blocks.amax(1).topk(n, sorted=False)[1]      # (rows,n)
     found = blocks.gather(2, best[:,None].expand(-1, block, -1))  # (rows,block,n)
-    values,place = _largest(found.flatten(1), n, block//8)
+    values,place = largest(found.flatten(1), n, block//8)
     return values,place//n*n_blocks + best.gather(1, place%n)
 
 # %% ../../nbs/answer/56_topn.ipynb #b2cee58d
-def _first(mask, n, block=_block):
+def _first(mask, n, block=columns_at_once):
     "The columns of the first `n` that are true in each row of `mask`, in order; any others where these are fewer"
     n_cols = mask.shape[1]
     if n_cols<=2*block*n:
@@ -87,7 +79,7 @@ def top_n(
 ): # Values and columns, each of shape (rows,min(n,items)), best first
     "The `n` largest of each row, exactly, and equal ones in the order of their columns, but for minus infinity"
     n = min(n, scores.shape[1])
-    best,cols = _largest(scores, n+1)
+    best,cols = largest(scores, n+1)
     next_best = best[:,n:]  # one column; none where all were asked for
     has_equal = (best[:,1:]==best[:,:-1]).any()
     best,cols = best[:,:n],cols[:,:n]
@@ -100,168 +92,3 @@ def top_n(
         _mend_ties(scores[rows], best[rows], mended)
         cols[rows] = mended
     return _in_order(best, cols)
-
-# %% ../../nbs/answer/56_topn.ipynb #72dae4ba
-def candidate_items(self, items, min_count):
-    "Codes of the items that may be recommended, in order"
-    vocab = self.ds.classes[self.ds.item_name]
-    codes = items if isinstance(items, Tensor) else codes_of_labels(vocab, items)
-    codes = codes.long()
-    if items is not None: codes = codes.unique()
-    if self.counts is None:
-        if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
-        return codes
-    return codes[self.counts[codes]>=max(min_count, 1)]
-
-def _seen_in_frame(ds, df):
-    "The `Seen` of the pairs of `df`; labels that were not in training exclude nothing"
-    df = as_frame(df, 'exclude_seen, where it is neither True nor False,')
-    x = ds.encode_pairs(df)
-    is_new = x==0
-    if len(df) and is_new.any(1).all():
-        raise ValueError(f'exclude_seen matches nothing that is known here: {ds.unknown_labels(df, x)}')
-    n_new_users = df[ds.user_name][is_new[:,0]].nunique(dropna=False)
-    too_many_users = 10*n_new_users>df[ds.user_name].nunique()
-    if too_many_users or is_new[:,1].any():
-        warn(f'exclude_seen has labels that were not in training and exclude nothing: {ds.unknown_labels(df, x)}')
-    n_codes = [len(v) for v in ds.classes.values()]
-    return Seen(torch.from_numpy(x), *n_codes)
-
-# %% ../../nbs/answer/56_topn.ipynb #10263b0e
-def seen_to_exclude(self, exclude_seen):
-    "The `Seen` to leave out, or `None`"
-    is_flag = exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))
-    if not is_flag: return _seen_in_frame(self.ds, exclude_seen)
-    if exclude_seen and self.seen is None:
-        raise ValueError('what users have seen is not known here: '
-                         'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
-    return self.seen if exclude_seen else None
-
-# %% ../../nbs/answer/56_topn.ipynb #4f5e6d42
-def _row_length(n_items, n):
-    "Columns of a row of scores for lists of `n`: aligned, unless they are so few that they aren't looked at by blocks"
-    if n_items<=2*_block*(n+1): return n_items
-    return -(-n_items//aligned)*aligned
-
-class _Lists:
-    "Finds the `n` best of the codes `items` for each of the codes `users` that they haven't `seen`, by blocks of users"
-    def __init__(self, model, users, items, n, seen, max_bytes, n_codes, device):
-        store_attr('model,users,items,n,seen,device')
-        n_user_codes,n_item_codes = n_codes
-        self.n_users = n_user_codes-1
-        self.place_of = torch.full((n_item_codes,), -1)  # of a code among `items`; -1 is none of them
-        self.place_of[items] = torch.arange(len(items))
-        self.i = model.item_side(items.to(device))
-        self.side = UserSide(model, users, self.i.shape[1], max_bytes, device, self.i.dtype)
-        self.n_cols = _row_length(len(items), n)
-        self.buffer = self.screened = None  # `screened`: the users' side that `screen` was made for
-        self.part(slice(0, 1))
-        self.size = block_size(len(users), len(items), max_bytes, device, self.row_bytes())
-
-# %% ../../nbs/answer/56_topn.ipynb #5dc57f09
-@patch
-def part(self:_Lists, b):
-    "Where the block `b` is in the part of the users' side that is there, for which there is a `screen` if it pays"
-    at = self.side.at(b)
-    if self.screened is not self.side.u:
-        self.screen = make_screen(self.model, self.side.u, self.i, self.n, self.n_users)
-        self.screened = self.side.u
-    return at
-
-@patch
-def row_bytes(self:_Lists):
-    "Memory that a user takes: scores, what is looked at more closely, and the list"
-    n_list = min(self.n+1, len(self.items))
-    scores = 4*self.n_cols*self.model.n_buffers
-    is_last = self.n_cols  # a byte for each score: is it as good as the last of the list?
-    best_blocks = 4*min(_block*n_list, self.n_cols)
-    lists = 64*n_list
-    own = scores+is_last+best_blocks+lists
-    return own + self.screen_bytes() + self.seen_bytes()
-
-# %% ../../nbs/answer/56_topn.ipynb #82807843
-@patch
-def screen_bytes(self:_Lists):
-    "Memory that a screen takes for a user: what keys are larger than scores, and the rows of the candidates, twice"
-    if not self.screen: return 0
-    keys = (self.screen.score_bytes-4)*self.n_cols
-    return keys + 2*4*self.screen.n_candidates*self.i.shape[1]
-
-@patch
-def seen_bytes(self:_Lists):
-    "Memory to strike out what a user has seen, on average"
-    if self.seen is None: return 0
-    n_seen = int(self.seen.offsets[-1])
-    n_users = max(len(self.seen.offsets)-1, 1)
-    return 64*n_seen//n_users
-
-# %% ../../nbs/answer/56_topn.ipynb #a06b7d1f
-@patch
-def rows(self:_Lists, n):
-    "A buffer for the scores of `n` users, minus infinity where there is no item"
-    length = 0 if self.buffer is None else len(self.buffer)
-    if not n<=length<2*n:
-        self.buffer = None  # first make room
-        self.buffer = torch.full((n,self.n_cols), -torch.inf, dtype=self.i.dtype, device=self.device)
-    return self.buffer[:n]
-
-@patch
-def strike(self:_Lists, users, scores, worst=-torch.inf):
-    "Set the `scores` of what the codes `users` have seen to the `worst`, in place"
-    if self.seen is None: return scores
-    row,item = self.seen.of(users)
-    place = self.place_of[item]
-    is_asked = place>=0
-    row = upload(row[is_asked], self.device)
-    place = upload(place[is_asked], self.device)
-    scores[row,place] = worst
-    return scores
-
-# %% ../../nbs/answer/56_topn.ipynb #35756b56
-@patch
-def exact(self:_Lists, users, u):
-    "The best scores and their places for the codes `users`, whose side of the model is `u`"
-    scores = self.rows(len(users))
-    self.model.score(u, self.i, out=scores[:,:len(self.i)])
-    return top_n(self.strike(users, scores), self.n)
-
-@patch
-def candidates(self:_Lists, users, at):
-    "The largest keys of the codes `users`, who are `at` a slice of their side, and their places"
-    keys = self.strike(users, self.screen.keys(at), 0)
-    return _largest(keys, self.screen.n_candidates)
-
-@patch
-def redo(self:_Lists, b, at, rows, scores, places):
-    "Set these `rows` of the `scores` and `places` of the block `b` by exact scores, in place"
-    in_side = at.start+rows
-    u = self.side.u[in_side.to(self.device)]
-    found = self.exact(self.users[b][rows], u)
-    scores[rows],places[rows] = self.screen.again(in_side, *found)
-
-# %% ../../nbs/answer/56_topn.ipynb #cdeee5af
-@patch
-def best(self:_Lists, b):
-    "The best scores and their places for the block `b`"
-    at = self.part(b)
-    users = self.users[b]
-    if not self.screen: return self.exact(users, self.side.u[at])
-    keys,places = self.candidates(users, at)
-    scores,places,is_sure = self.screen.best(at, keys, places)
-    if is_sure.all(): return scores,places
-    unsure = (~is_sure).nonzero()[:,0].cpu()
-    self.redo(b, at, unsure, scores, places)
-    return scores,places
-
-# %% ../../nbs/answer/56_topn.ipynb #f2e4c8b7
-def best_unseen(self, model, users, items, n, seen, max_bytes, keep):
-    """Call `keep(users, scores, places)` for each block of the codes `users`:
-    their `n` best scores, before the range, and which of `items` they are of"""
-    if not len(users) or not len(items): return
-    n_codes = [len(v) for v in self.ds.classes.values()]
-    with evaluating(model) as (model,device):
-        lists = _Lists(model, users, items, n, seen, max_bytes, n_codes, device)
-        def find(b):
-            found = [o.cpu() for o in lists.best(b)]
-            keep(users[b], *found)
-        by_blocks(find, len(users), lists.size)

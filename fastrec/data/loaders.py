@@ -11,21 +11,19 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .movielens import movielens
 from .splitters import SeededSplitter
-from .labels import encode_column
-from .ratings import RatingsTensors,Shard
+from .ratings import Shard
 from .loader import RatingsDL
 from .frames import as_frame
 from .names import need_columns
 from .columns import check_reserved,pick_columns
 from .titles import told_apart
 from .kinds import rows_to_keep
-from .scales import as_ratings,check_each,check_repeats,check_scale
-from .times import as_seconds,check_times
 from .text_files import read_text_file
 from .parquet import read_parquet_files
-from ..base.checks import need_flags,need_package,need_whole,warn
+from ..base.checks import need_flags,need_package,need_whole
 from ..base.devices import as_device,need_memory
 from ..base.processes import which_process
+from .parts import as_parts,split_rows
 
 # %% ../../nbs/data/06_loaders.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):
@@ -38,95 +36,6 @@ class RecDataLoaders(CollabDataLoaders):
     @device.setter
     def device(self, device):
         CollabDataLoaders.device.fset(self, None if device is None else as_device(device))
-
-# %% ../../nbs/data/06_loaders.ipynb #4be9f5d1
-def _as_array(rows):
-    "Row numbers or a mask, in whatever holds them, as an array"
-    if isinstance(rows, Tensor): return to_np(rows)
-    if isinstance(rows, pd.Series): return rows.to_numpy()
-    return np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
-
-def _row_numbers(rows, n, name):
-    "What a splitter gave for the part `name`, row numbers or a mask of `n` rows, as row numbers"
-    idx = _as_array(rows)
-    if idx.dtype==bool and len(idx)==n: return idx.nonzero()[0]
-    if not len(idx): return idx.astype(int)
-    if not np.issubdtype(idx.dtype, np.integer):
-        raise ValueError(f'the splitter gave {idx.dtype} for {name}, where row numbers are needed')
-    lowest,highest = idx.min(),idx.max()
-    if lowest<0 or highest>=n:
-        raise ValueError(f'the splitter gave row {lowest if lowest<0 else highest} for {name}; there are 0 to {n-1}')
-    if (repeats := np.bincount(idx)>1).any():
-        raise ValueError(f'the splitter gave {repeats.sum()} rows for {name} several times, {repeats.argmax()} for one')
-    return idx
-
-# %% ../../nbs/data/06_loaders.ipynb #9184af00
-def _name(f): return getattr(f, '__name__', 'it')
-
-def _parts(splitter, df):
-    "What `splitter` gives for training and for validation"
-    if not callable(splitter):
-        raise TypeError(f'splitter={splitter!r:.60} must be a function of a frame, such as TimeSplitter()')
-    parts = splitter(df)
-    if callable(parts):
-        raise TypeError(f'the splitter gave a function, not rows: call it first, as in splitter={_name(splitter)}()')
-    try: train,valid = parts
-    except (TypeError,ValueError):
-        raise ValueError(f'the splitter gave {type(parts).__name__}, where two lists of row numbers are needed') from None
-    return train,valid
-
-def _need_rows(train, valid, n, bs):
-    "Refuse parts of `n` rows of which one is empty, or that for training doesn't fill a batch of `bs`"
-    if not len(valid):
-        raise ValueError(f'the validation part is empty: of {n} rows the splitter gave {len(train)} to training')
-    if not len(train):
-        raise ValueError(f'the training part is empty: of {n} rows the splitter gave {len(valid)} to validation')
-    if bs is not None and len(train)<bs:
-        raise ValueError(f'{len(train)} training rows are fewer than one batch: pass bs={len(train)} or less, or leave it out')
-
-# %% ../../nbs/data/06_loaders.ipynb #f51ec871
-def _split(df, splitter, complete, bs):
-    "Row numbers for training and for validation by `splitter`, of the rows that are `complete`"
-    train,valid = _parts(splitter, df)
-    train = _row_numbers(train, len(df), 'training')
-    valid = _row_numbers(valid, len(df), 'validation')
-    if n_both := int(np.isin(valid, train).sum()):
-        warn(f'{n_both} validation rows are training rows too: what is measured on them is no prediction')
-    train,valid = train[complete[train]],valid[complete[valid]]
-    _need_rows(train, valid, len(df), bs)
-    return train,valid
-
-# %% ../../nbs/data/06_loaders.ipynb #977347ae
-def _only(values, mask): return values if mask.all() else values[mask]
-
-def _filled(col, complete):
-    "`col`, where rows that are not `complete` have the value of the first that is"
-    return col if complete.all() else col.where(complete, col[complete].iloc[0])
-
-def _seconds(df, name, complete):
-    "The times in the column `name` as seconds; rows that are not `complete` have those of another"
-    res = as_seconds(_filled(df[name], complete))
-    check_times(res, name)
-    return res
-
-# %% ../../nbs/data/06_loaders.ipynb #4ee50144
-def _as_tensors(df, names, time_name, complete, splits, part):
-    "`RatingsTensors` of the rows of `df` in each of `splits`, training first; rows that are not `complete` are in none of them"
-    user,item,rating = names
-    u,users = encode_column(df[user], splits[0], part)
-    i,items = encode_column(df[item], splits[0], part)
-    y = as_ratings(_filled(df[rating], complete))
-    check_each(len(users)-1, len(splits[0]), user, 'a user')
-    check_scale(_only(y, complete), rating)
-    known = complete & (u>0) & (i>0)  # who is in validation alone has no code to tell pairs by
-    check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
-    columns = [u,i]
-    if time_name is not None: columns.append(_seconds(df, time_name, complete))
-    classes = {user: users, item: items}
-    def tensors(rows):
-        x = np.stack([o[rows] for o in columns], 1)
-        return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y[rows]), classes, rating, time_name=time_name)
-    return [tensors(rows) for rows in splits]
 
 # %% ../../nbs/data/06_loaders.ipynb #c7e1f0a2
 def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna):
@@ -147,8 +56,8 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
     part = which_process(device) if shard else (0,1)
     *_,time_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
-    splits = _split(df, splitter, complete, bs)
-    train,valid = _as_tensors(df, names, time_name, complete, splits, part)
+    splits = split_rows(df, splitter, complete, bs)
+    train,valid = as_parts(df, names, time_name, complete, splits, part)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part[1]>1: train.shard = Shard(part, train, valid, device)
     return train,valid

@@ -12,58 +12,10 @@ from ..base.checks import need_finite,need_whole,warn
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
-from ..answer.topn import best_unseen,seen_to_exclude
+from ..answer.lists import best_unseen,seen_to_exclude
 from .measures import coverage,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty,precision_at_k
 from .measures import recall_at_k
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #9fb0bceb
-class _Truth:
-    """What is to be found among the held-out codes `x`, (n,2), of which the rows `reached` are relevant.
-
-    A pair counts once, and not at all where it was `seen`, since lists leave it out then"""
-    def __init__(self, x, reached, n_items, seen=None):
-        x = x[:,:2].cpu().long()
-        self.n_items = n_items
-        known_user,known_item = (x>0).T
-        known = known_user & known_item
-        pair_of_row = x[:,0]*n_items+x[:,1]  # one number for user and item
-        relevant = pair_of_row[known & reached].unique()
-        again = self._were_seen(relevant, seen)
-        self.pairs = relevant[~again]
-        missed = x[known_user & ~known_item & reached,0]  # users of relevant items that nobody can find
-        to_find = torch.cat([self.pairs//n_items, missed])
-        self.users,self.n_relevant = to_find.unique(return_counts=True)
-        not_reached = pair_of_row[known & ~reached].unique()
-        self.counted = dict(
-            **_count_rows(x, pair_of_row, known_user, known_item),
-            on_both_sides=int(torch.isin(not_reached, relevant).sum()),
-            in_training=int(again.sum()),
-            relevant=int(self.n_relevant.sum()),
-            users_listed=len(self.users))
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #afcfc079
-def _count_rows(x, pair_of_row, known_user, known_item):
-    "How many rows, users, strangers and repeats there are among the codes `x`"
-    known = known_user & known_item
-    return dict(
-        rows=len(x),
-        users=len(x[known_user,0].unique()),
-        unknown_users=int((~known_user).sum()),
-        unknown_items=int((~known_item).sum()),
-        repeated=int(known.sum())-len(pair_of_row[known].unique()))
-
-@patch
-def _were_seen(self:_Truth, pairs, seen):
-    "Which of the `pairs` their users have `seen`"
-    if not seen: return torch.zeros_like(pairs, dtype=torch.bool)
-    users = (pairs//self.n_items).unique()
-    rows,items = seen.of(users)
-    return torch.isin(pairs, users[rows]*self.n_items+items)
-
-@patch
-def found(self:_Truth, items):
-    "Which of the codes `items`, (n_users,any), recommended to `users`, are relevant"
-    return torch.isin(self.users[:,None]*self.n_items+items, self.pairs)
+from .truth import Truth
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
 _many_strangers = .01  # of the rows: worth a sentence
@@ -245,7 +197,7 @@ def evaluate(self:Recommends,
     rec,notes = _as_trained(self, x)
     seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
-    truth = _Truth(x, reached, len(rec.counts), seen)
+    truth = Truth(x, reached, len(rec.counts), seen)
     _check_found(truth, y, x[:,0]>0, min_rating)
     if frame is not None and y is not None and rec.rating_range:
         notes += _scale_notes(rec, y)

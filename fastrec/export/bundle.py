@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from .. import __version__
 from ..base.checks import need_flags
 from ..answer.recommender import Recommends
-from .loading import read_back,read_manifest,refuse_pickles
+from .loading import read_back
+from .manifest import read_manifest,refuse_pickles
 from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
 from .files import format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors

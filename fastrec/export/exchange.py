@@ -13,7 +13,7 @@ from ..base.checks import need_flags,need_package,need_whole
 from ..models.dot import Dot
 from ..answer.recommender import Recommends
 from ..answer.recommend import lists_frame,parquet_writer
-from ..answer.topn import candidate_items
+from ..answer.lists import candidate_items
 
 # %% ../../nbs/export/82_exchange.ipynb #e7ba5cf6
 _block = 2**16  # rows that are written at once

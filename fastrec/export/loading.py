@@ -6,52 +6,18 @@
 __all__ = ['load_recommender']
 
 # %% ../../nbs/export/81_loading.ipynb #a2260f9c
-import json,sys
 from pathlib import Path
 import torch
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import load
-from .. import __version__
 from ..data.ratings import RatingsTensors
 from ..answer.recommender import Recommender,Seen
 from ..answer.predict import predict_codes
 from .layout import build_model
 from .labels import BundleError,unpack_labels
-from .files import checksum,format_version,manifest_limit,own_files,sha256,tensor_specs
+from .files import own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
-
-# %% ../../nbs/export/81_loading.ipynb #ecf5f16a
-def read_manifest(folder):
-    file = folder/'manifest.json'
-    if not file.is_file():
-        raise FileNotFoundError(f'{folder} is not a saved recommender: it has no manifest.json')
-    if file.is_symlink():
-        raise BundleError(f'{file} is a link; a saved recommender holds its files itself')
-    if file.stat().st_size>manifest_limit:
-        raise BundleError(f'{file} is larger than a manifest can be')
-    return _parse_manifest(file.read_bytes(), file)
-
-def _parse_manifest(data, file):
-    "The manifest in the bytes or the text `data`, which `file` holds"
-    try: res = json.loads(data)
-    except (ValueError,RecursionError) as e: raise BundleError(f'{file} is damaged: {e}') from e
-    if not isinstance(res, dict) or res.get('format')!='fastrec recommender':
-        raise BundleError(f'{file} does not describe a saved recommender')
-    found = res.get('version')
-    if found!=format_version:
-        raise BundleError(f'{file} is of version {found!r} of the format, and this is fastrec {__version__}, '
-                          f'which reads version {format_version}: update fastrec, or save the model again')
-    if res.get('checksum')!=checksum(res):
-        raise BundleError(f'{file} is damaged: it does not match its checksum')
-    return res
-
-# %% ../../nbs/export/81_loading.ipynb #48b75741
-_pickles = '.pkl','.pickle','.pt','.pth','.bin','.joblib','.dill','.ckpt'
-
-def refuse_pickles(folder):
-    for o in folder.iterdir():
-        if o.suffix.lower() in _pickles:
-            raise BundleError(f'{folder} holds {o.name!r}, which may be a pickle; a saved recommender has none')
+from .manifest import check_answers,check_manifest,parse_manifest,read_manifest,refuse_pickles
 
 # %% ../../nbs/export/81_loading.ipynb #d4fc0921
 def _tensors_of(file):
@@ -108,56 +74,11 @@ def _read_seen(tensors, n_users, n_items, counts):
         raise BundleError('what users have seen in training does not fit what they have seen')
     return Seen.from_rows(items, offsets, counts, trained)
 
-# %% ../../nbs/export/81_loading.ipynb #abdf8c74
-def _is_number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
-
-def _is_range(o):
-    if o is None: return True
-    return type(o) is list and len(o)==2 and all(map(_is_number, o)) and o[0]<=o[1]
-
-def _is_ials(o):
-    if o is None: return True
-    if type(o) is not dict or set(o)!={'alpha0','reg','power'}: return False
-    return all(map(_is_number, o.values())) and o['alpha0']>0 and o['reg']>0
-
-def _is_name(o): return type(o) in (str,int)
-
-def _is_columns(c):
-    if not all(_is_name(c[o]) for o in ('user','item','rating')) or c['user']==c['item']: return False
-    return c['time'] is None or _is_name(c['time'])
-
-def _is_seconds(o): return all(type(s) is int and 0<s<2**31 for s in o)  # each a positive number of 32 bits
-
-# %% ../../nbs/export/81_loading.ipynb #6df7a101
-def _check(manifest):
-    "Refuse a manifest whose entries are not of the kind they should be"
-    model,columns,labels = manifest['model'],manifest['columns'],manifest['labels']
-    fine = {
-        'model.y_range': _is_range(model['y_range']),
-        'rating_range': _is_range(manifest.get('rating_range')),
-        'model.ials': _is_ials(model.get('ials')),
-        'model.clip': type(model['clip']) is bool,
-        'model.is_preference': type(model['is_preference']) is bool,
-        'model.seconds': _is_seconds(model.get('seconds', [])),
-        'columns': _is_columns(columns),
-        'labels': type(labels) is list and len(labels)==2,
-        'noise': _is_number(manifest['noise']) and manifest['noise']>=0,
-        'metrics': type(manifest['metrics']) is dict}
-    for name,ok in fine.items():
-        if not ok: raise BundleError(f'the manifest has no sensible {name}')
-
-@torch.no_grad()
-def _answers(model):
-    "Can the model be asked for a pair, and for a grid?"
-    pair = torch.zeros(1, 2, dtype=torch.int32)
-    code = torch.zeros(1, dtype=torch.int64)
-    return model(pair).shape==(1,) and model.score_grid(code, code).isfinite().all()
-
 # %% ../../nbs/export/81_loading.ipynb #141720c2
 def read_files(folder, manifest, hashed=True):
     "The tensors of each file that `manifest` names"
     refuse_pickles(folder)
-    _check(manifest)
+    check_manifest(manifest)
     return {k: _read_tensors(folder, k, v, hashed) for k,v in manifest['files'].items()}
 
 def _model_and_seen(folder, files):
@@ -189,7 +110,7 @@ def _check_model(model, sizes, counts):
         raise BundleError(f'there are labels for tables of {sizes} rows, but {rows} of them')
     if counts is not None and (len(counts)!=sizes[1] or counts.min()<0):
         raise BundleError('the counts of ratings do not fit the items')
-    if not _answers(model): raise BundleError('the model does not answer')
+    if not check_answers(model): raise BundleError('the model does not answer')
 
 # %% ../../nbs/export/81_loading.ipynb #2d6547df
 def assemble(folder, manifest, files):
@@ -222,7 +143,7 @@ def _some_pairs(model):
 def read_back(folder, text, model):
     "Refuse what has been written to `folder` if it couldn't be loaded by the manifest `text`, or answers otherwise than `model`"
     try:
-        manifest = _parse_manifest(text, 'the manifest')
+        manifest = parse_manifest(text, 'the manifest')
         files = read_files(folder, manifest, hashed=False)
         res = assemble(folder, manifest, files)
         x = _some_pairs(res.model)

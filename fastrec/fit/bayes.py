@@ -16,7 +16,8 @@ from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,check_solver,solver_data
 from .als import als_sweeps,write_model
-from .gibbs import Columns,Gibbs,SpanSampler
+from .priors import Columns,SpanSampler
+from .gibbs import Gibbs
 from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import seeded
 

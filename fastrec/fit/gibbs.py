@@ -8,119 +8,9 @@ __all__ = []
 # %% ../../nbs/fit/39_gibbs.ipynb #cdf84d23
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..models.posterior import TimeEffects
 from .als import both_sides,read_model,write_model
-from .equations import design_rows,eye_like,solve_side,sum_by_code,upper_solve
-
-# %% ../../nbs/fit/39_gibbs.ipynb #a1420103
-def _draw_normal(chol, n, arith):
-    "`n` draws from the normal around 0 whose precision has the factor `chol`, (k,k)"
-    return upper_solve(chol, arith.randn(len(chol), n)).T
-
-def _draw_wishart(v, freedom, arith):
-    "A draw from the Wishart distribution of scale `v`, (k,k), with as many degrees of `freedom`"
-    k = len(v)
-    a = arith.randn(k, k).tril(-1)
-    freedoms = freedom-torch.arange(k, device=v.device, dtype=v.dtype)
-    chi_squared = arith.gamma(freedoms/2, .5)
-    a.diagonal().copy_(chi_squared.sqrt())
-    half = arith.cholesky(v)@a
-    return half@half.T
-
-# %% ../../nbs/fit/39_gibbs.ipynb #78256481
-def _draw_prior(rows, arith, beta0=2.):
-    "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
-    n,k = rows.shape
-    mean = rows.mean(0)
-    scatter = (rows-mean).T@(rows-mean)
-    shrinkage = beta0*n/(beta0+n)*torch.outer(mean, mean)
-    v = arith.inv(eye_like(rows, k)+scatter+shrinkage)
-    precision = _draw_wishart(v, k+n, arith)
-    chol = arith.cholesky((beta0+n)*precision)
-    noise = _draw_normal(chol, 1, arith)[0]
-    return n*mean/(beta0+n)+noise,precision
-
-# %% ../../nbs/fit/39_gibbs.ipynb #6c234eab
-# PyTorch says once in a process that these matrices are a beta; here, for a thread would change others' filters
-with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', 'Sparse CSR')
-    torch.zeros(1, 1, device='cpu').to_sparse_csr()
-
-# %% ../../nbs/fit/39_gibbs.ipynb #28e8e458
-class Columns:
-    "Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
-    def __init__(self, x, k, lam=1.):
-        n,d = x.shape
-        self.x = x.to_sparse_csr()
-        self.xt = x.T.to_sparse_csr()
-        self.lam = lam
-        self.in_columns = d<=n  # solve with an unknown for each column, or for each row?
-        zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
-        self.beta = zeros(d, k)
-        self.mean = zeros(n, k)
-        self.gram = self._gram()
-        self._factorize()
-
-    def _gram(self, step=1024):
-        "$X^\\top X$ or $XX^\\top$, whichever is smaller, `step` of its columns at a time"
-        a,at = self.x,self.xt
-        if not self.in_columns: a,at = at,a
-        steps = eye_like(a, a.shape[1]).split(step)
-        return torch.cat([at@(a@o.T) for o in steps], 1)
-
-    def _factorize(self, cholesky=torch.linalg.cholesky):
-        eye = eye_like(self.gram, len(self.gram))
-        self.chol = cholesky(self.gram+self.lam*eye)
-
-# %% ../../nbs/fit/39_gibbs.ipynb #1cbbd5b2
-@patch
-def draw(self:Columns, rows, mean, precision, arith):
-    "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
-    chol = arith.cholesky(precision)
-    e1 = _draw_normal(chol, len(rows), arith)
-    e2 = _draw_normal(chol, len(self.beta), arith)
-    b = self.xt@(rows-mean+e1) + self.lam**.5*e2
-    if self.in_columns: self.beta = torch.cholesky_solve(b, self.chol)
-    else:
-        by_row = torch.cholesky_solve(self.x@b, self.chol)
-        self.beta = (b-self.xt@by_row)/self.lam
-    self.mean = self.x@self.beta
-
-@patch
-def draw_lam(self:Columns, precision, arith):
-    "Draw the precision of the coefficients"
-    shape = 1+self.beta.numel()/2
-    trace = ((self.beta@precision)*self.beta).sum()
-    rate = 1+trace/2
-    self.lam = arith.gamma(torch.full_like(rate, shape), rate)
-    self._factorize(arith.cholesky)
-
-# %% ../../nbs/fit/39_gibbs.ipynb #ef4f8298
-class SpanSampler:
-    "A sampler of how much higher each user in the codes `x` rates in each span of `seconds`, from the last draw of `TimeEffects` `before`"
-    def __init__(self, x, seconds, before=None):
-        self.seconds,self.draws = seconds,[]
-        keys = TimeEffects.key(x, seconds)
-        self.keys,self.codes = keys.unique(return_inverse=True)
-        kind = dict(dtype=torch.float32, device=x.device)
-        self.effects = torch.zeros(len(self.keys), **kind)
-        self.precision = torch.tensor(10., **kind)  # to begin with: a third of a star
-        if before is None: return
-        places,known = before.find_keys(self.keys.to(before.keys.device))
-        last = before.effects[-1][places]
-        self.effects = torch.where(known, last, 0.).to(x.device)
-
-    def of_ratings(self): return self.effects[self.codes]
-    def keep(self): self.draws.append((self.effects,self.precision))
-
-    def draw(self, y, alpha, arith):
-        "Draw the effects given what is left of the ratings, `y`, and its precision `alpha`, (n,) each"
-        n = len(self.keys)
-        precision = sum_by_code(self.codes, alpha, n)+self.precision
-        mean = sum_by_code(self.codes, alpha*y, n)/precision
-        self.effects = mean+arith.randn(n)/precision.sqrt()
-        rate = .05+self.effects.square().sum()/2  # .05: the rate of the prior
-        self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)
+from .equations import design_rows,solve_side,sum_by_code
+from .priors import draw_normal,draw_prior
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ce19a134
 def _dots(p, q, u, i):
@@ -162,10 +52,10 @@ def _draw_side_prior(self:Gibbs, k):
     "Draw the prior of side `k`: the mean of each row, and the precision of all"
     rows,columns = self.rows[k],self.columns[k]
     if columns is None:
-        mean,precision = _draw_prior(rows[1:], self.arith)  # row 0 is the unknown
+        mean,precision = draw_prior(rows[1:], self.arith)  # row 0 is the unknown
         return mean.repeat(len(rows), 1),precision
     rest = rows-columns.mean
-    mean,precision = _draw_prior(rest[1:], self.arith)
+    mean,precision = draw_prior(rest[1:], self.arith)
     columns.draw(rows, mean, precision, self.arith)
     is_time = self.n%5==4  # seldom, for the factorization takes long
     if self.n<self.burn and is_time: columns.draw_lam(precision, self.arith)
@@ -183,7 +73,7 @@ def _draw_rows(self:Gibbs, k):
     rows,_ = solve_side(side, other, prior, self.arith, alpha, weight, draw=True)
     unrated = self.unrated[k]  # they have no equations, and come from the prior
     chol = self.arith.cholesky(precision)
-    rows[unrated] = means[unrated]+_draw_normal(chol, len(unrated), self.arith)
+    rows[unrated] = means[unrated]+draw_normal(chol, len(unrated), self.arith)
     self.rows[k] = rows
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6b65674a

@@ -16,7 +16,7 @@ from ..models.dot import Dot
 from ..models.posterior import PosteriorMean
 from .training import RecLearner
 from .record import Sweeps
-from .loop import losses_to_cpu
+from .stand_ins import losses_to_cpu
 from ..base.devices import exactly,trainable
 from ..base.threads import one_thread
 

@@ -12,141 +12,10 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..base.checks import warn
-from ..data.loader import RatingsDL
 from ..models.base import FactorModel,is_plain
 from ..models.trainable import DeepMF,DotBias
+from .stand_ins import stand_ins
 from .training import RecLearner
-
-# %% ../../nbs/fit/45_loop.ipynb #5d40f238
-def _count(learn, cb):
-    "The batches of training, as `TrainEvalCallback` counts them"
-    learn.pct_train += 1./(learn.n_iter*learn.n_epoch)
-    learn.train_iter += 1
-
-def _cast(learn, cb):
-    "`CastToTensor`, which has nothing to do for plain tensors"
-    if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
-
-def _measure(learn, rec):
-    "Gather what validation measures; what fastai's means and our RMSE need stays where it is"
-    if not len(learn.yb): return
-    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
-    for m in rec._valid_mets:
-        works_there = type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
-        learn.stay = alone and works_there
-        m.accumulate(learn)
-    learn.stay = False
-
-# %% ../../nbs/fit/45_loop.ipynb #24f5adcc
-def _number(v):
-    "`v` as a plain number, if it is one"
-    try: return v.item()
-    except (AttributeError,ValueError,RuntimeError): return v  # no value, or several
-
-def _is_away(v):
-    "Is `v` one number that lies on an accelerator?"
-    return torch.is_tensor(v) and v.numel()==1 and not v.is_cpu
-
-def _fetch_measured(learn, rec):
-    "Record what validation has measured, fetched in one copy"
-    values = [m.value for m in rec._valid_mets]
-    away = [i for i,v in enumerate(values) if _is_away(v)]
-    if away:
-        fetched = torch.stack([values[i].float().view(()) for i in away]).tolist()
-        for i,v in zip(away, fetched): values[i] = v
-    rec.log += [_number(v) for v in values]
-
-# %% ../../nbs/fit/45_loop.ipynb #cf78dfe4
-def _record(learn, rec):
-    "Loss and learning rate of a batch, as `Recorder` keeps them, but where the loss lies"
-    if not learn.training: return _measure(learn, rec)
-    avg = rec.smooth_loss
-    loss = learn.loss.detach()
-    if avg.val.dtype!=loss.dtype:
-        avg.val = avg.val.to(loss.dtype)  # it begins with the default one
-    if rec.train_metrics: return rec.after_batch()
-    if loss.ndim: loss = loss.mean()
-    if avg.val.device!=loss.device:
-        if avg.val.is_cpu: avg.val = torch.full_like(loss, avg.val.item())  # a copy would make the host wait
-        else: avg.val = avg.val.to(loss.device)
-    avg.count += 1
-    avg.val = torch.lerp(loss, avg.val, avg.beta)
-    learn.smooth_loss = avg.value
-    rec.losses.append(learn.smooth_loss)
-    rec.lrs.append(learn.opt.hypers[-1]['lr'])
-
-# %% ../../nbs/fit/45_loop.ipynb #da55ee1e
-def losses_to_cpu(rec):
-    "Fetch in one copy the losses that still lie on an accelerator, and their running average"
-    avg = rec.smooth_loss
-    on_device = [o for o in vars(rec).get('losses', []) if o.device.type!='cpu']
-    if not on_device: return
-    fetched = torch.stack([*on_device, avg.val]).cpu()
-    *losses,avg.val = fetched.unbind()
-    rec.losses[-len(losses):] = losses
-
-def _fetch_losses(learn, rec):
-    losses_to_cpu(rec)
-    rec.after_train()
-
-def _progress(learn, cb):
-    "The bar, which asks for the loss only when it is drawn"
-    cb.pbar.update(learn.iter+1)
-    if cb.pbar.last_v==learn.iter+1 and hasattr(learn, 'smooth_loss'):
-        cb.pbar.comment = f'{learn.smooth_loss.item():.4f}'
-
-# %% ../../nbs/fit/45_loop.ipynb #cc4b429b
-def _parts_of(sched):
-    "Bounds of the parts, and the schedule of each, that `combine_scheds` left in its function `sched`; `None` for others"
-    if not inspect.isfunction(sched): return None
-    held = inspect.getclosurevars(sched).nonlocals
-    if set(held)!={'pcts','pct_lim','scheds'}: return None
-    return held['pcts'],held['scheds']
-
-def _on_floats(sched):
-    "The schedule that `combine_scheds` made, without tensors; any other as it is"
-    parts = _parts_of(sched)
-    if parts is None: return sched
-    bounds,scheds = parts[0].float().numpy(),parts[1]
-    def _inner(pos):
-        pos = np.float32(pos)
-        i = min((bounds<=pos).sum()-1, len(scheds)-1)
-        pos_within = (pos-bounds[i])/(bounds[i+1]-bounds[i])
-        return scheds[i](float(pos_within))
-    return _inner
-
-# %% ../../nbs/fit/45_loop.ipynb #a2364072
-def _plan(learn, cb):
-    "Schedules without tensors, before a fit begins"
-    cb.scheds = {n: _on_floats(f) for n,f in cb.scheds.items()}
-    cb.before_fit()
-
-def _schedule(learn, cb):
-    "Set what is scheduled, as `ParamScheduler` does through `set_hyper`"
-    hypers = learn.opt.hypers
-    for n,f in cb.scheds.items():
-        v = f(learn.pct_train)
-        if isinstance(learn.opt, OptimWrapper) or np.size(v)!=len(hypers):
-            learn.opt.set_hyper(n, v)
-        else:
-            for h,o in zip(hypers, np.ravel(v).tolist()): h[n] = o
-
-def _keep_hypers(learn, cb):
-    "Record what was scheduled"
-    h = learn.opt.hypers[-1]
-    for n,vs in cb.hps.items(): vs.append(h[n])
-
-# %% ../../nbs/fit/45_loop.ipynb #bf990dc2
-_stand_ins = {
-    TrainEvalCallback.after_batch: _count,
-    CastToTensor.before_batch: _cast,
-    ProgressCallback.after_batch: _progress,
-    Recorder.after_batch: _record,
-    Recorder.after_train: _fetch_losses,
-    Recorder.after_validate: _fetch_measured,
-    ParamScheduler.before_fit: _plan,
-    ParamScheduler.before_batch: _schedule,
-    ParamScheduler.after_batch: _keep_hypers}
 
 # %% ../../nbs/fit/45_loop.ipynb #67c64ae4
 _written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop stands for
@@ -173,7 +42,7 @@ def _replaced():
     "fastai's functions that the lean loop stands for, by name"
     names = '__call__ _call_one _split _set_device _do_one_batch _do_grad_opt'.split()
     methods = [getattr(Learner, o) for o in names]
-    return {o.__qualname__: o for o in (*_stand_ins, *methods, Callback.__call__, combine_scheds)}
+    return {o.__qualname__: o for o in (*stand_ins, *methods, Callback.__call__, combine_scheds)}
 
 def _as_written(f):
     "A short text that changes with the source of `f`"
@@ -207,7 +76,7 @@ def _listener(self:RecLearner, cb, event_name):
     method = getattr(type(cb), event_name, None)
     as_fastai_does = partial(cb, event_name)
     if event_name in vars(cb) or type(cb).__call__ is not Callback.__call__: return as_fastai_does
-    if method in _stand_ins: return self._stand_in(cb, event_name, _stand_ins[method])
+    if method in stand_ins: return self._stand_in(cb, event_name, stand_ins[method])
     return as_fastai_does if method else None
 
 # %% ../../nbs/fit/45_loop.ipynb #b02742b8

@@ -1079,6 +1079,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.models.base.moments': ('models/base.html#moments', 'fastrec/models/base.py')},
             'fastrec.models.dot': { 'fastrec.models.dot.Dot': ('models/dot.html#dot', 'fastrec/models/dot.py'),
                                     'fastrec.models.dot.Dot.__init__': ('models/dot.html#dot.__init__', 'fastrec/models/dot.py'),
+                                    'fastrec.models.dot.Dot._beside_average': ( 'models/dot.html#dot._beside_average',
+                                                                                'fastrec/models/dot.py'),
                                     'fastrec.models.dot.Dot.average_scores': ( 'models/dot.html#dot.average_scores',
                                                                                'fastrec/models/dot.py'),
                                     'fastrec.models.dot.Dot.bias': ('models/dot.html#dot.bias', 'fastrec/models/dot.py'),

@@ -64,10 +64,13 @@ def back(self:_Block, part=None):
     if part is None:
         for whole,rows in pairs: whole.index_copy_(0, self.rows, rows)
         return
-    ours = torch.cat([o.flatten(1) if o.ndim>1 else o[:,None] for _,o in pairs], 1)  # side by side, to be sent at once
-    everyones = ours.new_zeros(len(pairs[0][0]), ours.shape[1]).index_copy_(0, self.rows, ours)
+    columns = [rows.flatten(1) if rows.ndim>1 else rows[:,None] for _,rows in pairs]
+    ours = torch.cat(columns, 1)  # side by side, to be sent at once
+    n_rows = len(pairs[0][0])
+    everyones = ours.new_zeros(n_rows, ours.shape[1])
+    everyones.index_copy_(0, self.rows, ours)
     add_up(part, everyones)  # a row is 0 in all processes but one
-    widths = [o[0].numel() for _,o in pairs]
+    widths = [rows[0].numel() for _,rows in pairs]
     for (whole,_),o in zip(pairs, everyones.split(widths, 1)):
         whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
@@ -96,6 +99,8 @@ class _BlockDL:
         block.back(self.part)
 
 # %% ../../nbs/scale/91_blocks.ipynb #18334c57
+def _where(mask): return mask.nonzero()[:,0]
+
 @patch
 def _deal(self:_BlockDL, rng):
     "The group of each user, and of each item, in this epoch"
@@ -103,21 +108,22 @@ def _deal(self:_BlockDL, rng):
     if self.shard: users = self.shard.owner.to(users)
     return users,items
 
+# %% ../../nbs/scale/91_blocks.ipynb #135351a7
 @patch
 def __iter__(self:_BlockDL):
     rank,n = self.part
     u_tables,i_tables = self.learn.model.tables
     rng = np.random.default_rng(self.dl.rng.getrandbits(63))
     u_groups,i_groups = self._deal(rng)
-    users = (u_groups==rank).nonzero()[:,0]
-    ratings = (u_groups.index_select(0, self.codes[0])==rank).nonzero()[:,0]  # row numbers of those of the `users`
+    users = _where(u_groups==rank)
+    ratings = _where(u_groups.index_select(0, self.codes[0])==rank)  # row numbers of those of the `users`
     groups = i_groups.index_select(0, self.codes[1].index_select(0, ratings))
     try:
         with self._cut(u_tables, users):
             for s in range(n):
                 k = (rank+s)%n
                 block = ratings[groups==k]
-                items = (i_groups==k).nonzero()[:,0]
+                items = _where(i_groups==k)
                 with self._cut(i_tables, items):
                     yield from self._batches((users,items), block, int(rng.integers(2**62)))
     finally: self.learn._block_rows = None

@@ -84,12 +84,14 @@ def score_grid(self:FactorModel, users, items):
 @torch.no_grad()
 def fill_unknown(self:FactorModel):
     "Set row 0 of each table, the unknown user's or item's, to the mean of the other rows"
-    for e in self.tables[0]+self.tables[1]: fill_row_0(e.weight)
+    u_tables,i_tables = self.tables
+    for e in u_tables+i_tables: fill_row_0(e.weight)
 
 @patch
 def rows(self:FactorModel, x):
     "Rows of all tables that the codes `x` look up, users in column 0 and items in column 1: a list of (n,k) tensors"
-    return [_look_up(e, codes, self.sparse) for codes,es in zip(x[:,:2].long().T, self.tables) for e in es]
+    users_and_items = x[:,:2].long().T
+    return [_look_up(e, codes, self.sparse) for codes,es in zip(users_and_items, self.tables) for e in es]
 
 @patch(as_prop=True)
 def biases(self:FactorModel): return [e.weight for es in self.tables for e in es[1:]]
@@ -104,21 +106,22 @@ def item_factors(self:FactorModel): return self.tables[1][0].weight.detach()[1:]
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]
 
 @patch
-def _save_to_state_dict(self:FactorModel, destination, *args):
+def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     "As PyTorch's; what makes predictions of scores goes with the weights, in the metadata of the state"
-    nn.Module._save_to_state_dict(self, destination, *args)
+    nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
     head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials)
-    destination._metadata[args[0][:-1]]['head'] = {**head, 'labels': _digests(self)}
+    destination._metadata[prefix[:-1]]['head'] = {**head, 'labels': _digests(self)}
 
 @patch
-def _load_from_state_dict(self:FactorModel, state, prefix, metadata, *args):
+def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
+    args = strict,missing_keys,unexpected_keys,error_msgs
     nn.Module._load_from_state_dict(self, state, prefix, metadata, *args)
     head = dict(metadata.get('head', {}))
     ours = _digests(self)
     theirs = head.pop('labels', [])
     if theirs and ours and theirs!=ours:
-        args[-1].append('the weights belong to other labels')
+        error_msgs.append('the weights belong to other labels')
     for k,v in head.items(): setattr(self, k, v)
 
 # %% ../../nbs/models/20_base.ipynb #b17cdb04
@@ -148,16 +151,19 @@ def average_scores(self:FactorModel):
     raise NotImplementedError
 
 # %% ../../nbs/models/20_base.ipynb #3f3c25a3
+_rows_at_once = 2**16  # what is summed up in one product
+_least,_damping = 1e-6,1e-3  # so that a covariance has an inverse, even of rows that are all the same
+
 def moments(rows):
     "Mean and covariance of the `rows`, (k,) and (k,k)"
     mean = rows.mean(0)
     cov = 0.
-    for o in rows.split(2**16):
+    for o in rows.split(_rows_at_once):
         d = o-mean
         cov = cov + d.T@d
     cov = cov/max(len(rows)-1, 1)
     eye = torch.eye(len(cov), dtype=rows.dtype, device=rows.device)
-    return mean,cov + eye*cov.diagonal().mean().clamp(min=1e-6)*1e-3
+    return mean,cov + eye*cov.diagonal().mean().clamp(min=_least)*_damping
 
 # %% ../../nbs/models/20_base.ipynb #6062a8d7
 @patch

@@ -15,10 +15,14 @@ from .foldin import fit_choices,solve_users,user_prior,with_row_0
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
 class Dot(FactorModel, nn.Module):
-    "Dot product of factors and biases; `mean` is added before `y_range` is applied. Tables of shape (n,k) and (n,1), row 0 for `#na#`"
+    """Dot product of factors and biases; `mean` is added before `y_range` is applied.
+    Tables of shape (n,k) and (n,1), row 0 for `#na#`"""
     def __init__(self, u_weight, u_bias, i_weight, i_bias, y_range=None, mean=0., clip=True):
         super().__init__()
-        self.u_weight,self.u_bias,self.i_weight,self.i_bias = map(as_table, (u_weight,u_bias,i_weight,i_bias))
+        self.u_weight = as_table(u_weight)
+        self.u_bias = as_table(u_bias)
+        self.i_weight = as_table(i_weight)
+        self.i_bias = as_table(i_bias)
         self.y_range,self.clip = y_range,clip
         self.register_buffer('mean', torch.as_tensor(mean, dtype=torch.float32).clone())
 
@@ -52,7 +56,8 @@ def score(self:Dot, u, i, out=None):
 
 # %% ../../nbs/models/21_dot.ipynb #bd82d1b9
 def _read_rows(model, table, arr, is_item):
-    codes = model.classes[model.item if is_item else model.user].lookup(arr)
+    name = model.item if is_item else model.user
+    codes = model.classes[name].lookup(arr)
     return table.weight.detach().cpu()[codes].squeeze(-1)
 
 @patch
@@ -62,7 +67,8 @@ def bias(self:Dot, arr, is_item=True):
 
 @patch
 def weight(self:Dot, arr, is_item=True):
-    "Factors of the labels `arr`, of items or else of users, as a tensor (n,n_factors) on the CPU. `KeyError` names a label not in training"
+    """Factors of the labels `arr`, of items or else of users, as a tensor (n,n_factors) on the CPU.
+    `KeyError` names a label not in training"""
     return _read_rows(self, self.i_weight if is_item else self.u_weight, arr, is_item)
 
 # %% ../../nbs/models/21_dot.ipynb #b9d7b796
@@ -72,23 +78,37 @@ def user_rows(self:Dot): return torch.cat([self.user_factors, self.u_bias.weight
 # %% ../../nbs/models/21_dot.ipynb #c726aa77
 @patch
 def fit_users(self:Dot, users, items, y, n_users, noise):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`, (n_users,n_factors+1)"
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`,
+    (n_users,n_factors+1)"""
     if self.is_preference: return fit_choices(self, users, items, n_users)
-    bent = self if self.y_range is not None and not self.clip else None
-    return solve_users(user_prior(self), users, self.i_weight(items), self.i_bias(items)[:,0]+self.mean, y, n_users, noise, bent)
+    is_bent = self.y_range is not None and not self.clip
+    bent = self if is_bent else None
+    off = self.i_bias(items)[:,0] + self.mean
+    return solve_users(user_prior(self), users, self.i_weight(items), off, y, n_users, noise, bent)
 
 # %% ../../nbs/models/21_dot.ipynb #d8ef82ff
 @patch
 def with_users(self:Dot, z, m):
     "A model for users with the rows `z`, and `m` for the unknown one, that shares the items with this one"
     res = copy(self)
-    res._modules = {**self._modules, 'u_weight': with_row_0(z[:,:-1], m[:-1]), 'u_bias': with_row_0(z[:,-1:], m[-1:])}
+    res._modules = {**self._modules,
+        'u_weight': with_row_0(z[:,:-1], m[:-1]),
+        'u_bias': with_row_0(z[:,-1:], m[-1:])}
     return res
 
 # %% ../../nbs/models/21_dot.ipynb #6f31176b
 @patch
 def average_scores(self:Dot):
-    "For each user with the average item, and each item with the average user: the score less the mean of all, and the prediction"
-    (p,b_u),(q,b_i) = ([o.weight.detach()[1:] for o in side] for side in self.tables)
-    scores = [b_u[:,0]+p@q.mean(0), b_i[:,0]+q@p.mean(0)]
-    return [((s-s.mean()).cpu(), self.to_range(s+other.mean()+self.mean).cpu()) for s,other in zip(scores, (b_i,b_u))]
+    """For each user with the average item, and each item with the average user:
+    the score less the mean of all, and the prediction"""
+    p,b_u = [e.weight.detach()[1:] for e in self.tables[0]]
+    q,b_i = [e.weight.detach()[1:] for e in self.tables[1]]
+    users = b_u[:,0] + p@q.mean(0)
+    items = b_i[:,0] + q@p.mean(0)
+    return [self._beside_average(users, b_i), self._beside_average(items, b_u)]
+
+@patch
+def _beside_average(self:Dot, scores, others):
+    "The `scores` less their mean, and predictions beside the average of the biases `others`"
+    pred = self.to_range(scores+others.mean()+self.mean)
+    return (scores-scores.mean()).cpu(),pred.cpu()

@@ -13,21 +13,30 @@ from .base import as_table
 # %% ../../nbs/models/24_foldin.ipynb #670a310c
 def _bits(w, most=2**21):
     "The sum of the bits of `w`, of a large one of every so many rows: what may follow a change"
-    w = w.detach()[::w.numel()//most+1].flatten()
-    size = 8//w.element_size()
-    return w.view(torch.uint8).view(-1)[:len(w)//size*8].view(torch.int64).sum().item(),w[len(w)//size*size:].tolist()
+    every = w.numel()//most + 1
+    w = w.detach()[::every].flatten()
+    per_word = 8//w.element_size()
+    n_words = len(w)//per_word  # of 64 bits; the few numbers after them are given as they are
+    words = w.view(torch.uint8).view(-1)[:8*n_words].view(torch.int64)
+    return words.sum().item(),w[n_words*per_word:].tolist()
 
 # %% ../../nbs/models/24_foldin.ipynb #d7c1f2a8
-kept_priors = WeakIdKeyDictionary()  # of the users' factors: what their bits add up to, and the prior that follows
+kept_priors = WeakIdKeyDictionary()  # of the users' factors: what told a change when they were looked at, and the prior
+
+def _state(w):
+    "What differs if `w` has changed: where it lies, how often PyTorch has changed it, its bits"
+    version = None if w.is_inference() else w._version
+    return w.data_ptr(),version,_bits(w)
 
 def user_prior(model):
-    "Mean and covariance of the trained users' rows, (k,) and (k,k); of those of each draw, (S,k) and (S,k,k), if there are draws"
+    """Mean and covariance of the trained users' rows, (k,) and (k,k);
+    of those of each draw, (S,k) and (S,k,k), if there are draws"""
     tables = model.user_tensors()
-    now = [(o.data_ptr(),None if o.is_inference() else o._version,_bits(o)) for o in tables]
+    now = [_state(o) for o in tables]
     before,prior = kept_priors.get(tables[0], (None,None))
-    if now!=before:
-        prior = model.user_moments()
-        kept_priors[tables[0]] = now,prior
+    if now==before: return prior
+    prior = model.user_moments()
+    kept_priors[tables[0]] = now,prior
     return prior
 
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
@@ -35,39 +44,62 @@ def _padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
+    starts = lens.cumsum(0)-lens
     users = users[order]
-    at = torch.arange(len(users), device=users.device) - (lens.cumsum(0)-lens)[users]
-    def pad(c):
-        res = c.new_zeros(n_users, int(lens.max()), *c.shape[1:])
-        res[users,at] = c[order]
-        return res
-    return [pad(c) for c in cols]
+    place = torch.arange(len(users), device=users.device) - starts[users]  # among the ratings of the same user
+    res = []
+    for c in cols:
+        padded = c.new_zeros(n_users, int(lens.max()), *c.shape[1:])
+        padded[users,place] = c[order]
+        res.append(padded)
+    return res
 
 # %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
 def _bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
-    (lo,hi),pred = model.y_range,model.to_range(scores)
+    lo,hi = model.y_range
+    pred = model.to_range(scores)
     return pred,(pred-lo)*(hi-pred)/(hi-lo)
 
-def solve_users(prior, users, factors, off, y, n_users, noise, bent=None, steps=6, eps=None):
-    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave items with the `factors` the ratings `y`, of variance `noise`: the mean,
-    or with the standard normal `eps` a draw. `off` is what else adds to a score, `bent` the model whose range bends it, if one does"""
+def _equations(prior, design, slope, weight, target):
+    "Both sides of the equations of the new users' rows, (n_users,k,k) and (n_users,k)"
+    m,prec = prior
+    j = design*slope[...,None]
+    a = prec + j.mT@(j*weight[...,None])
+    b = prec@m + (j.mT@(target*weight)[...,None])[...,0]
+    return a,b
+
+def _around(z, a, eps):
+    "A draw around the solution `z` of equations with `a` on the left, by the standard normal `eps`"
+    chol = torch.linalg.cholesky(a)
+    return z + torch.linalg.solve_triangular(chol.mT, eps[...,None], upper=True)[...,0]
+
+# %% ../../nbs/models/24_foldin.ipynb #03505a24
+def solve_users(
+    prior, # Mean and covariance of users' rows, (k,) and (k,k)
+    users, # Of each rating the new user, 0 to n_users-1
+    factors, # Of each rating those of the item, (n,k-1)
+    off, # What else adds to a score: the items' biases and the mean
+    y, # The ratings
+    n_users,
+    noise, # The variance of a rating, one number or one of each
+    bent=None, # The model whose range bends the scores, if one does
+    steps=6, # How many steps of Gauss-Newton, if so
+    eps=None, # Standard normal numbers, (n_users,k), for a draw in place of the mean
+): # (n_users,k)
+    "Rows of new users by their ratings"
     m,cov = prior
     prec = torch.linalg.inv(cov)
     z = m.repeat(n_users, 1)
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
-    d,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
+    design,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
     for _ in range(steps if bent else 1):
-        lin = (d@z[...,None])[...,0]
-        pred,slope = (lin+off,torch.ones_like(lin)) if bent is None else _bend(bent, lin+off)
-        dj = d*slope[...,None]
-        a = prec + dj.mT@(dj*weight[...,None])
-        b = prec@m + (dj.mT@((y-pred + slope*lin)*weight)[...,None])[...,0]
+        score = (design@z[...,None])[...,0]
+        pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
+        a,b = _equations((m,prec), design, slope, weight, y-pred + slope*score)
         z = torch.linalg.solve(a, b)
-    if eps is not None:
-        z = z + torch.linalg.solve_triangular(torch.linalg.cholesky(a).mT, eps[...,None], upper=True)[...,0]
-    return z
+    return z if eps is None else _around(z, a, eps)
 
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
@@ -76,14 +108,19 @@ def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 _ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
 
 def fit_choices(model, users, items, n_users):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes); the average one for who chose nothing"
-    args,q = model.ials or _ials_defaults,model.item_factors
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes);
+    the average one for who chose nothing"""
+    args = model.ials or _ials_defaults
+    alpha0 = args['alpha0']
+    q = model.item_factors
     counts = torch.bincount(users, minlength=n_users)
-    lam = args['reg']*(counts.to(q.dtype)+args['alpha0']*len(q))**args['power']
-    a = lam[:,None,None]*torch.eye(q.shape[1], dtype=q.dtype, device=q.device) + args['alpha0']*(q.T@q)
-    w = model.user_factors.mean(0).repeat(n_users, 1)
+    lam = args['reg']*(counts.to(q.dtype)+alpha0*len(q))**args['power']
+    eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
+    a = lam[:,None,None]*eye + alpha0*(q.T@q)
+    p = model.user_factors.mean(0).repeat(n_users, 1)
     if len(users):
         chosen, = _padded(users, n_users, model.i_weight(items))
         chol = torch.linalg.cholesky(a + chosen.mT@chosen)
-        w = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0].where(counts[:,None]>0, w)
-    return torch.cat([w, torch.zeros_like(w[:,:1])], 1)
+        solved = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0]
+        p = solved.where(counts[:,None]>0, p)
+    return torch.cat([p, torch.zeros_like(p[:,:1])], 1)

@@ -29,7 +29,8 @@ class Net(FactorModel, nn.Module):
 
     def score_pairs(self, x):
         "Scores of the codes `x`, before the range, (n,)"
-        return self.layers(self.emb_drop(torch.cat(self.rows(x), 1)))[:,0]
+        factors = torch.cat(self.rows(x), 1)
+        return self.layers(self.emb_drop(factors))[:,0]
 
 # %% ../../nbs/models/22_net.ipynb #c90a533c
 def _scale_and_shift(bn):
@@ -39,19 +40,27 @@ def _scale_and_shift(bn):
     scale = scale*bn.weight
     return scale,bn.bias - bn.running_mean*scale
 
+def _needs_batch(m): return isinstance(m, nn.BatchNorm1d) and not m.track_running_stats
+
+def _weight_and_bias(linear):
+    w,b = linear.weight,linear.bias
+    return w,torch.zeros_like(w[:,0]) if b is None else b
+
+# %% ../../nbs/models/22_net.ipynb #dd8bea6b
 def _fold_bn(mods):
-    "The modules `mods` for evaluation: no dropout, linear layers as (weight, bias), and in them a batch norm that stands right before"
+    """The modules `mods` for evaluation: no dropout, linear layers as (weight, bias),
+    and in them a batch norm that stands right before"""
     res = []
     for m in mods:
         if isinstance(m, (nn.Dropout,nn.Identity)): continue
         if not isinstance(m, nn.Linear):
             res.append(m)
             continue
-        w = m.weight
-        b = torch.zeros_like(m.weight[:,0]) if m.bias is None else m.bias
-        if res and type(res[-1]) is nn.BatchNorm1d and res[-1].track_running_stats:
+        w,b = _weight_and_bias(m)
+        if res and type(res[-1]) is nn.BatchNorm1d and not _needs_batch(res[-1]):
             scale,shift = _scale_and_shift(res.pop())
-            w,b = w*scale,b + w@shift
+            b = b + w@shift
+            w = w*scale
         res.append((w,b))
     return res
 
@@ -59,8 +68,8 @@ def _fold_bn(mods):
 @patch
 def _layers(self:Net):
     "The first linear layer (weight, bias), and what comes after it up to the range"
-    mods = [m for l in self.layers for m in l]
-    if any(isinstance(m, nn.BatchNorm1d) and not m.track_running_stats for m in mods):
+    mods = [m for group in self.layers for m in group]
+    if any(_needs_batch(m) for m in mods):
         raise TypeError('a batch norm without running statistics answers by who else is asked for, which no grid or list can: '
                         'pass track_running_stats=True')
     first,*rest = _fold_bn(mods)
@@ -72,25 +81,38 @@ def _layers(self:Net):
 def user_side(self:Net, users):
     "The users' part of the first layer for the codes `users`, (n,hidden units)"
     (w,_),_ = self._layers()
-    return self.embeds[0](users) @ w[:,:self.embeds[0].embedding_dim].T
+    w_u = w[:,:self.embeds[0].embedding_dim]
+    return self.embeds[0](users) @ w_u.T
 
 @patch
 def item_side(self:Net, items):
     "The items' part of the first layer for the codes `items`, with the bias, (n,hidden units)"
     (w,b),_ = self._layers()
-    return self.embeds[1](items) @ w[:,self.embeds[0].embedding_dim:].T + b
+    w_i = w[:,self.embeds[0].embedding_dim:]
+    return self.embeds[1](items) @ w_i.T + b
 
 # %% ../../nbs/models/22_net.ipynb #699b5b02
+_units_on_cpu = 2**20  # hidden units at a time: what fits into the processor's cache
+_units_on_gpu = 2**26
+
+def _as_function(m, dtype):
+    "The module `m`, or a linear layer with the (weight, bias) `m`, as a function"
+    if callable(m): return m
+    w,b = m
+    return partial(F.linear, weight=w.to(dtype), bias=b.to(dtype))
+
 @patch
 def score(self:Net, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
-    rest = [m if callable(m) else partial(F.linear, weight=m[0].to(u.dtype), bias=m[1].to(u.dtype)) for m in self._layers()[1]]
+    _,rest = self._layers()
+    rest = compose(*[_as_function(m, u.dtype) for m in rest])
     if out is None: out = u.new_empty(len(u), len(i))
-    step = max(1, (2**20 if u.device.type=='cpu' else 2**26)//max(1, i.numel()))
-    hidden = u.new_empty(min(step, len(u)), *i.shape)  # fresh memory for every step would take longer than the arithmetic
-    for o,us in zip(out.split(step), u.split(step)):
+    at_once = _units_on_cpu if u.device.type=='cpu' else _units_on_gpu
+    n_users = max(1, at_once//max(1, i.numel()))
+    hidden = u.new_empty(min(n_users, len(u)), *i.shape)  # once: fresh memory takes longer than the arithmetic
+    for o,us in zip(out.split(n_users), u.split(n_users)):
         h = torch.add(us[:,None], i, out=hidden[:len(us)])
-        o.copy_(compose(*rest)(h.flatten(0,1)).view(o.shape))
+        o.copy_(rest(h.flatten(0,1)).view(o.shape))
     return out
 
 # %% ../../nbs/models/22_net.ipynb #d73f928d
@@ -109,8 +131,10 @@ def fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     q = self.embeds[1](items).detach()
     opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
-        pred = self.bounded(self.layers(torch.cat([(m + eps@chol.T)[users], q], 1))[:,0])
-        eps.grad, = torch.autograd.grad((y-pred).pow(2).sum()/noise + eps.pow(2).sum(), eps)
+        z = m + eps@chol.T
+        score = self.layers(torch.cat([z[users], q], 1))[:,0]
+        loss = (y-self.bounded(score)).pow(2).sum()/noise + eps.pow(2).sum()
+        eps.grad, = torch.autograd.grad(loss, eps)
         opt.step()
     return (m + eps@chol.T).detach()
 
@@ -119,7 +143,8 @@ def fit_users(self:Net, users, items, y, n_users, noise, steps=50):
 def with_users(self:Net, z, m):
     "A model for users with the rows `z`, and `m` for the unknown one, that shares the items with this one"
     res = copy(self)
-    res._modules = {**self._modules, 'embeds': nn.ModuleList([with_row_0(z, m), self.embeds[1]])}
+    embeds = nn.ModuleList([with_row_0(z, m), self.embeds[1]])
+    res._modules = {**self._modules, 'embeds': embeds}
     return res
 
 # %% ../../nbs/models/22_net.ipynb #42289ce7
@@ -128,11 +153,12 @@ def average_scores(self:Net, step=256):
     "For each user over all items, and each item over all users: the mean prediction less that of all, and as it is"
     users,items = (torch.arange(1, len(es[0].weight), device=es[0].weight.device) for es in self.tables)
     side = self.item_side(items)
-    gives = []
-    gets = side.new_zeros(len(items))
-    for some in users.split(step):
-        grid = self.to_range(self.score(self.user_side(some), side))
-        gives.append(grid.mean(1))
-        gets += grid.sum(0)/len(users)
-    gives = torch.cat(gives)
-    return [((o-gives.mean()).cpu(), o.cpu()) for o in (gives,gets)]
+    of_users = []
+    of_items = side.new_zeros(len(items))
+    for block in users.split(step):
+        grid = self.to_range(self.score(self.user_side(block), side))
+        of_users.append(grid.mean(1))
+        of_items += grid.sum(0)/len(users)
+    of_users = torch.cat(of_users)
+    overall = of_users.mean()
+    return [((o-overall).cpu(), o.cpu()) for o in (of_users,of_items)]

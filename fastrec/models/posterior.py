@@ -16,91 +16,129 @@ from .foldin import solve_users,user_prior
 
 # %% ../../nbs/models/23_posterior.ipynb #2e81038d
 class TimeEffects(nn.Module):
-    "How much higher a user rates in a span of `seconds`: `effects`, (S,n), in each draw and for each of the sorted `keys`, which stand for a user and a span; where nothing is known it varies by `variance`"
+    """How much higher a user rates in a span of `seconds`: `effects`, (S,n), in each draw and for each of the sorted `keys`,
+    which stand for a user and a span; where nothing is known it varies by `variance`"""
     def __init__(self, seconds, keys, effects, variance):
         super().__init__()
         self.seconds = seconds
-        for name,o in (('keys',keys),('effects',effects),('mean',effects.mean(0)),('variance',variance)):
-            self.register_buffer(name, o)
+        self.register_buffer('keys', keys)
+        self.register_buffer('effects', effects)
+        self.register_buffer('mean', effects.mean(0))
+        self.register_buffer('variance', variance)
 
     @staticmethod
     def key(x, seconds):
         "A number for user and span of each row of the codes `x`, (n,3)"
-        return x[:,0].long()*2**31 + x[:,2]//seconds
+        user = x[:,0].long()
+        span = x[:,2]//seconds
+        return user*2**31 + span  # there are fewer spans than 2**31
 
-    def find(self, x):
-        "For each row of the codes `x` the column of `effects`, and whether there is one"
-        if x.shape[1]<3: return torch.zeros_like(x[:,0]).long(),torch.zeros_like(x[:,0]).bool()
-        return self.find_keys(self.key(x, self.seconds))
+# %% ../../nbs/models/23_posterior.ipynb #70615699
+@patch
+def find_keys(self:TimeEffects, keys):
+    "For each of `keys` the column of `effects`, and whether there is one"
+    column = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys)-1)
+    return column,self.keys[column]==keys
 
-    def find_keys(self, keys):
-        "For each of `keys` the column of `effects`, and whether there is one"
-        at = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys)-1)
-        return at,self.keys[at]==keys
+@patch
+def find(self:TimeEffects, x):
+    "For each row of the codes `x` the column of `effects`, and whether there is one"
+    if x.shape[1]>2: return self.find_keys(self.key(x, self.seconds))
+    none = torch.zeros_like(x[:,0])  # codes without a time
+    return none.long(),none.bool()
 
-    def unknown(self):
-        "What it is for users of whom no span is known"
-        return TimeEffects(self.seconds, self.keys.new_full((1,), -1), torch.zeros_like(self.effects[:,:1]), self.variance)
+@patch
+def unknown(self:TimeEffects):
+    "What it is for users of whom no span is known"
+    no_key = self.keys.new_full((1,), -1)
+    no_effect = torch.zeros_like(self.effects[:,:1])
+    return TimeEffects(self.seconds, no_key, no_effect, self.variance)
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
+def _side_by_side(draws):
+    "The factors of `draws`, (S,n,k+1) with biases behind, as (n,S*k)"
+    return draws[...,:-1].transpose(0, 1).flatten(1)
+
 class PosteriorMean(Dot):
-    """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1), `u_noise`, (n_users,), times `i_noise`, (n_items,),
-    the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
+    """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1),
+    `u_noise`, (n_users,), times `i_noise`, (n_items,), the variance of a rating around its mean,
+    and `time_effects` some `TimeEffects`"""
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
-        flat = lambda o: o[...,:-1].transpose(0, 1).flatten(1)
-        super().__init__(flat(users)/len(users), users[...,-1].mean(0)[:,None], flat(items), items[...,-1].mean(0)[:,None], y_range, mean)
+        p,q = _side_by_side(users),_side_by_side(items)
+        b_u,b_i = users[...,-1],items[...,-1]
+        super().__init__(p/len(users), b_u.mean(0)[:,None], q, b_i.mean(0)[:,None], y_range, mean)
         self.time_effects = nn.ModuleList(time_effects)
-        self.register_buffer('u_bias_draws', users[...,-1].T.clone())
-        self.register_buffer('i_bias_draws', items[...,-1].T.clone())
+        self.register_buffer('u_bias_draws', b_u.T.clone())
+        self.register_buffer('i_bias_draws', b_i.T.clone())
         self.register_buffer('u_noise', u_noise)
         self.register_buffer('i_noise', i_noise)
 
     @property
     def n_draws(self): return self.u_bias_draws.shape[1]
 
-    def fill_unknown(self):
-        super().fill_unknown()
-        for o in (self.u_bias_draws,self.i_bias_draws,self.u_noise,self.i_noise):
-            fill_row_0(o)
+# %% ../../nbs/models/23_posterior.ipynb #d671d906
+@patch
+def fill_unknown(self:PosteriorMean):
+    Dot.fill_unknown(self)
+    for o in (self.u_bias_draws,self.i_bias_draws,self.u_noise,self.i_noise): fill_row_0(o)
 
-    def draws(self):
-        "Factors and biases of users and of items, (S,n,k+1) each"
-        return [torch.cat([e.weight.detach().unflatten(1, (self.n_draws,-1)).transpose(0, 1)*scale, b.T[...,None]], 2)
-                for e,b,scale in ((self.u_weight,self.u_bias_draws,self.n_draws),(self.i_weight,self.i_bias_draws,1))]
+@patch
+def score_pairs(self:PosteriorMean, x):
+    res = Dot.score_pairs(self, x)
+    for e in self.time_effects:
+        column,known = e.find(x)
+        res = res + e.mean[column]*known
+    return res
 
-    def score_pairs(self, x):
-        res = super().score_pairs(x)
-        for e in self.time_effects:
-            at,known = e.find(x)
-            res = res + e.mean[at]*known
-        return res
+@patch
+def noise(self:PosteriorMean, x):
+    "Variance of the ratings of the codes `x` around their mean, (n,)"
+    return self.u_noise[x[:,0].long()]*self.i_noise[x[:,1].long()]
 
-    @torch.no_grad()
-    def spread(self, x):
-        "Standard deviation of the scores of the codes `x` over the draws, (n,), wider where the effect of the time isn't known"
-        u,i = x[:,:2].long().T
-        p,q = (e.weight[c].unflatten(1, (self.n_draws,-1)) for e,c in ((self.u_weight,u),(self.i_weight,i)))
-        scores = (p*q).sum(2)*self.n_draws + self.u_bias_draws[u] + self.i_bias_draws[i]
-        unknown = 0
-        for e in self.time_effects:
-            at,known = e.find(x)
-            scores,unknown = scores + e.effects[:,at].T*known[:,None],unknown + e.variance*~known
-        return (scores.var(1)+unknown).sqrt()
+# %% ../../nbs/models/23_posterior.ipynb #3a64b0e0
+@patch
+def _pair_draws(self:PosteriorMean, u, i):
+    "Scores of the codes `u` of users beside `i` of items in each draw, (n,S)"
+    p = self.u_weight.weight[u].unflatten(1, (self.n_draws,-1))
+    q = self.i_weight.weight[i].unflatten(1, (self.n_draws,-1))
+    return (p*q).sum(2)*self.n_draws + self.u_bias_draws[u] + self.i_bias_draws[i]
 
-    def noise(self, x):
-        "Variance of the ratings of the codes `x` around their mean, (n,)"
-        return self.u_noise[x[:,0].long()]*self.i_noise[x[:,1].long()]
+@patch
+@torch.no_grad()
+def spread(self:PosteriorMean, x):
+    "Standard deviation of the scores of the codes `x` over the draws, (n,), wider where the effect of the time isn't known"
+    u,i = x[:,:2].long().T
+    scores = self._pair_draws(u, i)
+    unknown = 0
+    for e in self.time_effects:
+        column,known = e.find(x)
+        scores = scores + e.effects[:,column].T*known[:,None]
+        unknown = unknown + e.variance*~known
+    return (scores.var(1)+unknown).sqrt()
 
-    def rows_of_draw(self, s, k, codes=slice(None)):
-        "Factors and bias of the users, or with `k=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
-        e,b = ((self.u_weight,self.u_bias_draws),(self.i_weight,self.i_bias_draws))[k]
-        factors = e.weight.detach().unflatten(1, (self.n_draws,e.embedding_dim//self.n_draws))[codes,s]
-        return factors if k else factors*self.n_draws,b[codes,s,None]
+# %% ../../nbs/models/23_posterior.ipynb #25573d14
+@patch
+def draws(self:PosteriorMean):
+    "Factors and biases of users and of items, (S,n,k+1) each"
+    def of_side(table, b, scale):
+        factors = table.weight.detach().unflatten(1, (self.n_draws,-1)).transpose(0, 1)
+        return torch.cat([factors*scale, b.T[...,None]], 2)
+    return [of_side(self.u_weight, self.u_bias_draws, self.n_draws), of_side(self.i_weight, self.i_bias_draws, 1)]
 
-    def one_draw(self, s):
-        "The `s`-th draw as a `Dot`"
-        (p,b_u),(q,b_i) = (self.rows_of_draw(s, k) for k in (0,1))
-        return Dot(p.clone(), b_u.clone(), q.clone(), b_i.clone(), self.y_range, self.mean).to(p.device)
+@patch
+def rows_of_draw(self:PosteriorMean, s, k, codes=slice(None)):
+    "Factors and bias of the users, or with `k=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
+    table,b = (self.i_weight,self.i_bias_draws) if k else (self.u_weight,self.u_bias_draws)
+    width = table.embedding_dim//self.n_draws
+    factors = table.weight.detach().unflatten(1, (self.n_draws,width))[codes,s]
+    return factors if k else factors*self.n_draws,b[codes,s,None]
+
+@patch
+def one_draw(self:PosteriorMean, s):
+    "The `s`-th draw as a `Dot`"
+    p,b_u = self.rows_of_draw(s, 0)
+    q,b_i = self.rows_of_draw(s, 1)
+    return Dot(p.clone(), b_u.clone(), q.clone(), b_i.clone(), self.y_range, self.mean).to(p.device)
 
 # %% ../../nbs/models/23_posterior.ipynb #e36d2cb4
 class Weighed(nn.Module, FactorModel):
@@ -110,28 +148,36 @@ class Weighed(nn.Module, FactorModel):
         super().__init__()
         self.model,self.z,self.y_range,self.training = model,z,model.y_range,False
 
-    def user_side(self, users):
-        m = self.model
-        p = m.u_weight(users).unflatten(1, (m.n_draws,-1))*m.n_draws
-        b = m.u_bias_draws[users][...,None]
-        return torch.cat([p, b, torch.ones_like(b)], 2).flatten(1)
+@patch
+def user_side(self:Weighed, users):
+    m = self.model
+    p = m.u_weight(users).unflatten(1, (m.n_draws,-1))*m.n_draws
+    b = m.u_bias_draws[users][...,None]
+    return torch.cat([p, b, torch.ones_like(b)], 2).flatten(1)
 
-    def item_side(self, items):
-        m = self.model
-        q = m.i_weight(items).unflatten(1, (m.n_draws,-1))
-        b = m.i_bias_draws[items][...,None]
-        return torch.cat([q, torch.ones_like(b), b], 2).flatten(1)
+@patch
+def item_side(self:Weighed, items):
+    m = self.model
+    q = m.i_weight(items).unflatten(1, (m.n_draws,-1))
+    b = m.i_bias_draws[items][...,None]
+    return torch.cat([q, torch.ones_like(b), b], 2).flatten(1)
 
-    def score(self, u, i, out=None):
-        s = self.model.n_draws
-        scores,total,squares = (u.new_zeros(len(u), len(i)) for _ in range(3))
-        for a,b in zip(u.unflatten(1, (s,-1)).unbind(1), i.unflatten(1, (s,-1)).unbind(1)):
-            torch.mm(a, b.T, out=scores)
-            total += scores
-            squares.addcmul_(scores, scores)
-        torch.mul(total, total, out=scores)
-        std = squares.sub_(scores.div_(s)).div_(max(s-1, 1)).clamp_(min=0).sqrt_()
-        return torch.add(total.div_(s).add_(self.model.mean), std, alpha=self.z, out=out)
+# %% ../../nbs/models/23_posterior.ipynb #09a7dfe0
+@patch
+def score(self:Weighed, u, i, out=None):
+    S = self.model.n_draws
+    u_draws = u.unflatten(1, (S,-1)).unbind(1)
+    i_draws = i.unflatten(1, (S,-1)).unbind(1)
+    scores,total,squares = (u.new_zeros(len(u), len(i)) for _ in range(3))
+    for p,q in zip(u_draws, i_draws):
+        torch.mm(p, q.T, out=scores)
+        total += scores
+        squares.addcmul_(scores, scores)
+    torch.mul(total, total, out=scores)  # from here on in place: a grid is large
+    var = squares.sub_(scores.div_(S)).div_(max(S-1, 1))
+    std = var.clamp_(min=0).sqrt_()
+    mean = total.div_(S).add_(self.model.mean)
+    return torch.add(mean, std, alpha=self.z, out=out)
 
 # %% ../../nbs/models/23_posterior.ipynb #f2357443
 @patch
@@ -141,31 +187,47 @@ def user_tensors(self:PosteriorMean): return [self.u_weight.weight,self.u_bias.w
 @torch.no_grad()
 def user_moments(self:PosteriorMean):
     "Mean and covariance of the trained users' rows in each draw, (S,k) and (S,k,k)"
-    draws = [moments(torch.cat(self.rows_of_draw(s, 0, slice(1, None)), 1)) for s in range(self.n_draws)]
-    return tuple(map(torch.stack, zip(*draws)))
+    trained = slice(1, None)  # without row 0
+    draws = [moments(torch.cat(self.rows_of_draw(s, 0, trained), 1)) for s in range(self.n_draws)]
+    means,covs = zip(*draws)
+    return torch.stack(means),torch.stack(covs)
 
 # %% ../../nbs/models/23_posterior.ipynb #74a8b52d
+@patch
+def _chances(self:PosteriorMean, n_users, like):
+    "Standard normal numbers for `n_users` new users, (S,n_users,k+1) as the tensor `like`, of mean 0 over the draws"
+    S = self.n_draws
+    width = self.u_weight.embedding_dim//S + 1
+    chance = torch.Generator(like.device).manual_seed(0)  # of this call alone, so that each gives the same
+    eps = torch.randn(S, n_users, width, dtype=like.dtype, device=like.device, generator=chance)
+    return (eps-eps.mean(0))*(S/max(S-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
+
 @patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise):
     "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
     noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
-    s = self.n_draws
-    chance = torch.Generator(y.device).manual_seed(0)  # of this call alone, so that each gives the same
-    eps = torch.randn(s, n_users, self.u_weight.embedding_dim//s+1, dtype=y.dtype, device=y.device, generator=chance)
-    eps = (eps-eps.mean(0))*(s/max(s-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
+    eps = self._chances(n_users, y)
+    means,covs = user_prior(self)
     res = []
-    for k,prior in enumerate(zip(*user_prior(self))):
-        q,b = self.rows_of_draw(k, 1, items)
-        res.append(solve_users(prior, users, q, b[:,0]+self.mean, y, n_users, noise, eps=eps[k]))
+    for s in range(self.n_draws):
+        q,b = self.rows_of_draw(s, 1, items)
+        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, noise, eps=eps[s])
+        res.append(z)
     return torch.cat(res, 1)
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch
 def with_users(self:PosteriorMean, z, m):
-    "A model for users with the rows `z` of all draws that shares the items with this one; the unknown one is the average one of this model's users"
-    new = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1))
+    """A model for users with the rows `z` of all draws that shares the items with this one;
+    the unknown one is the average one of this model's users"""
+    draws = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1))
+    factors,b = draws[...,:-1],draws[...,-1]
     res = copy(self)
-    res._modules = {**self._modules, 'u_weight': as_table(new[...,:-1].flatten(1)/self.n_draws), 'u_bias': as_table(new[...,-1].mean(1)[:,None]),
-                    'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
-    res._buffers = {**self._buffers, 'u_bias_draws': new[...,-1].clone(), 'u_noise': self.u_noise[1:].mean().repeat(len(new))}
+    res._modules = {**self._modules,
+        'u_weight': as_table(factors.flatten(1)/self.n_draws),
+        'u_bias': as_table(b.mean(1)[:,None]),
+        'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
+    res._buffers = {**self._buffers,
+        'u_bias_draws': b.clone(),
+        'u_noise': self.u_noise[1:].mean().repeat(len(draws))}
     return res

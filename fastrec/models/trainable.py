@@ -14,6 +14,8 @@ from .net import Net
 from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
+_half_of_fastais = .005  # standard deviation of untrained factors
+
 class DotBias(Dot, EmbeddingDotBias):
     "Dot product of factors and biases; `mean` is added before `y_range` is applied"
     def __init__(self, n_factors, n_users, n_items, y_range=None, mean=0., bias=True, clip=False):
@@ -21,11 +23,15 @@ class DotBias(Dot, EmbeddingDotBias):
             EmbeddingDotBias.__init__(self, n_factors, n_users, n_items, y_range)
             self.register_buffer('mean', torch.tensor(float(mean), dtype=torch.float32))
         self.clip = clip
-        for e in (self.u_weight,self.i_weight): nn.init.trunc_normal_(e.weight, std=.005)
-        if not bias:
-            for w in self.biases: nn.init.zeros_(w).requires_grad_(False)
+        for e in (self.u_weight,self.i_weight): nn.init.trunc_normal_(e.weight, std=_half_of_fastais)
+        if bias: return
+        for w in self.biases:
+            nn.init.zeros_(w)
+            w.requires_grad_(False)
 
 # %% ../../nbs/models/25_trainable.ipynb #b22f4472
+_float_bytes = 4
+
 def _need_room(n):
     "Refuse to make a model of `n` bytes, which is made on the CPU, if there is no room"
     need_memory(n, torch.device('cpu'), 'the model', 'pass fewer n_factors or layers, or free memory')
@@ -35,7 +41,9 @@ def n_bytes(cls:DotBias, n_factors, classes, **kwargs):
     "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
     if not is_whole(n_factors, 0):
         raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
-    return sum(map(len, classes.values()))*(int(n_factors)+1)*4
+    n_rows = sum(map(len, classes.values()))
+    width = int(n_factors)+1  # with the bias
+    return n_rows*width*_float_bytes
 
 # %% ../../nbs/models/25_trainable.ipynb #3cc623fd
 @patch(cls_method=True)
@@ -59,33 +67,47 @@ def _add_rows(w, codes, values, sparse):
     "Add `values` to the rows `codes` of the gradient of `w`"
     if not w.requires_grad: return
     if sparse:
-        grad = torch.sparse_coo_tensor(codes[None], values.view(len(codes), w.shape[1]), w.shape, check_invariants=False)
+        values = values.view(len(codes), w.shape[1])
+        grad = torch.sparse_coo_tensor(codes[None], values, w.shape, check_invariants=False)
         w.grad = grad if w.grad is None else w.grad+grad
         return
     if w.grad is None: w.grad = torch.zeros_like(w)
-    w.grad.index_add_(0, codes, values) if values.ndim==2 else w.grad[:,0].index_add_(0, codes, values)
+    grad = w.grad if values.ndim==2 else w.grad[:,0]
+    grad.index_add_(0, codes, values)
 
 # %% ../../nbs/models/25_trainable.ipynb #22ce4d45
+@patch
+def _pred_and_slope(self:DotBias, scores):
+    """Predictions for `scores`, whose memory they may take, and their slopes without the factor h-l;
+    `None` where a score is a prediction"""
+    if not self.y_range or self.clip: return scores,None
+    lo,hi = self.y_range
+    s = scores.sigmoid_()
+    pred = s*(hi-lo) + lo
+    return pred,torch.addcmul(s, s, s, value=-1)  # s-s*s
+
+# %% ../../nbs/models/25_trainable.ipynb #92d43d12
 @patch
 @torch.no_grad()
 def mse_step(self:DotBias, x, y):
     "Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights"
-    (u,i),((p,b_u),(q,b_i)) = x[:,:2].long().T.contiguous(),[[e.weight for e in es] for es in self.tables]
-    a = p.index_select(0, u)
-    c = q.index_select(0, i)
-    pred = (a*c).sum(1).add_(b_u[:,0].index_select(0, u)).add_(b_i[:,0].index_select(0, i)).add_(self.mean)
+    u,i = x[:,:2].long().T.contiguous()
+    (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
+    p = P.index_select(0, u)
+    q = Q.index_select(0, i)
+    scores = (p*q).sum(1)
+    scores.add_(b_u[:,0].index_select(0, u)).add_(b_i[:,0].index_select(0, i)).add_(self.mean)
+    pred,slope = self._pred_and_slope(scores)
     scale = 2/len(y)
-    slope = None
-    if self.y_range and not self.clip:
-        lo,hi = self.y_range
-        s = pred.sigmoid_()
-        pred = s*(hi-lo) + lo
-        slope = torch.addcmul(s, s, s, value=-1)
-        scale = scale*(hi-lo)
     e = pred-y
-    g = e*scale if slope is None else slope.mul_(e).mul_(scale)
-    for w,codes,v in ((p,u,c.mul_(g[:,None])),(q,i,a.mul_(g[:,None])),(b_u,u,g),(b_i,i,g)):
-        _add_rows(w, codes, v, self.sparse)
+    if slope is None: g = e*scale
+    else:
+        lo,hi = self.y_range
+        g = slope.mul_(e).mul_(scale*(hi-lo))
+    _add_rows(P, u, q.mul_(g[:,None]), self.sparse)
+    _add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
+    _add_rows(b_u, u, g, self.sparse)
+    _add_rows(b_i, i, g, self.sparse)
     return pred,e@e/len(y)
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c
@@ -105,20 +127,27 @@ def _check_layers(layers, ps):
 
 def _check_widths(n_factors):
     "`n_factors`, one width or those of users and items, as two whole numbers"
-    wide = tuple(n_factors) if is_listy(n_factors) else (n_factors,n_factors)
-    if len(wide)!=2 or not all(is_whole(o, 1) for o in wide):
+    widths = tuple(n_factors) if is_listy(n_factors) else (n_factors,n_factors)
+    if len(widths)!=2 or not all(is_whole(o, 1) for o in widths):
         raise ValueError(f'n_factors={n_factors!r} must be one width above 0, or those of users and items')
-    return [int(o) for o in wide]
+    return [int(o) for o in widths]
 
+# %% ../../nbs/models/25_trainable.ipynb #293618da
 @patch(cls_method=True)
 def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, **kwargs):
     "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
-    wide = _check_widths(n_factors)
-    sizes = [sum(wide), *_check_layers(ifnone(layers, [50]), ps), 1]
-    n = sum(len(v)*k for v,k in zip(classes.values(), wide)) + sum((a+1)*b for a,b in zip(sizes, sizes[1:]))
-    return 4*n
+    widths = _check_widths(n_factors)
+    sizes = [sum(widths), *_check_layers(ifnone(layers, [50]), ps), 1]
+    tables = sum(len(v)*k for v,k in zip(classes.values(), widths))
+    linear = sum((n_in+1)*n_out for n_in,n_out in zip(sizes, sizes[1:]))  # with a bias for each output
+    return (tables+linear)*_float_bytes
 
 # %% ../../nbs/models/25_trainable.ipynb #0768228f
+def _start_at(model, mean):
+    "Give the last bias of `model` the value `mean`"
+    biases = [m.bias for m in model.layers.modules() if getattr(m, 'bias', None) is not None]
+    nn.init.constant_(biases[-1], mean)
+
 @patch(cls_method=True)
 @delegates(TabularModel.__init__, but='n_cont,out_sz,bn_cont'.split(','))
 def from_classes(cls:DeepMF,
@@ -131,10 +160,10 @@ def from_classes(cls:DeepMF,
 )->DeepMF:
     "`DeepMF` for the users and items of `classes`"
     (user,users),(item,items) = classes.items()
-    wide = _check_widths(n_factors)
+    n_u,n_i = _check_widths(n_factors)
     layers = _check_layers(ifnone(layers, [50]), kwargs.get('ps'))
-    _need_room(cls.n_bytes(wide, classes, layers))
-    res = cls([(len(users),wide[0]), (len(items),wide[1])], layers, **kwargs)
-    nn.init.constant_([o.bias for o in res.layers.modules() if getattr(o, 'bias', None) is not None][-1], mean)
+    _need_room(cls.n_bytes((n_u,n_i), classes, layers))
+    res = cls([(len(users),n_u), (len(items),n_i)], layers, **kwargs)
+    _start_at(res, mean)
     res.y_range,res.classes,res.user,res.item = y_range,classes,user,item
     return res

@@ -13,40 +13,66 @@ from ..base.processes import add_up
 # %% ../../nbs/scale/91_blocks.ipynb #d3226632
 def _groups(counts, n, rng):
     "Deal the rows with these `counts` of ratings out to `n` groups, at random and with about as many ratings each"
-    order = (counts*(1+.1*rng.random(len(counts)))).argsort()[::-1]
-    res = np.empty(len(counts), 'int64')
+    shaken = counts*(1+.1*rng.random(len(counts)))  # a tenth up at most, so that each epoch has other groups
+    order = shaken.argsort()[::-1]
     turns = np.arange(len(counts))
-    res[order] = np.where(turns//n%2, n-1-turns%n, turns%n)
-    return torch.from_numpy((res+rng.integers(n))%n)
+    there_and_back = np.where(turns//n%2, n-1-turns%n, turns%n)  # for n=3: 0 1 2 2 1 0 0 1 2 …
+    res = np.empty(len(counts), 'int64')
+    res[order] = there_and_back
+    first = rng.integers(n)
+    return torch.from_numpy((res+first)%n)
 
 # %% ../../nbs/scale/91_blocks.ipynb #2adf9428
+def _has_rows(o):
+    "Is `o`, of what an optimizer knows of a table, a tensor with a row for each of the table's?"
+    return torch.is_tensor(o) and o.ndim>0
+
 class _Block:
     "The `rows` of the tables `es` that this process works on, cut out with what the optimizer `opt` knows of them"
     def __init__(self, es, rows, opt):
         self.rows = rows
-        self.states = [(e.weight,opt.state[e.weight]) for e in es]
-        self.whole = [(p.data,{k: v for k,v in s.items() if torch.is_tensor(v) and v.ndim}) for p,s in self.states]
-        for (p,s),(table,known) in zip(self.states, self.whole):
+        self.cuts = []  # of each table: parameter, state in the optimizer, whole table, what of the state has rows
+        for p in [e.weight for e in es]:
+            state = opt.state[p]
+            known = {k: v for k,v in state.items() if _has_rows(v)}
+            self.cuts.append((p,state,p.data,known))
             p.grad = None
-            p.data = table.index_select(0, rows)
-            s.update({k: v.index_select(0, rows) for k,v in known.items()})
+            p.data = p.data.index_select(0, rows)
+            for k,v in known.items(): state[k] = v.index_select(0, rows)
 
-    def back(self, part=None):
-        "Put the rows back where they came from and, with `part`, take those of the other processes"
-        pairs = []  # a whole table, and the rows of it that stand here
-        for (p,s),(table,known) in zip(self.states, self.whole):
-            pairs.append((table,p.data))
-            for k,v in s.items():
-                if not (torch.is_tensor(v) and v.ndim): continue
-                pairs.append((known.get(k, v.new_zeros(len(table), *v.shape[1:])),v))
-                s[k] = pairs[-1][0]
-            p.grad,p.data = None,table
-        if part is None: return [whole.index_copy_(0, self.rows, own) for whole,own in pairs]
-        own = torch.cat([o.flatten(1) if o.ndim>1 else o[:,None] for _,o in pairs], 1)
-        everyones = own.new_zeros(len(pairs[0][0]), own.shape[1]).index_copy_(0, self.rows, own)
-        add_up(part, everyones)
-        for (whole,_),o in zip(pairs, everyones.split([o[0].numel() for _,o in pairs], 1)):
-            whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
+# %% ../../nbs/scale/91_blocks.ipynb #4ad1744e
+@patch
+def _make_whole(self:_Block):
+    "Give parameters and optimizer the whole tables again; returns pairs of a whole one and its rows after the block"
+    pairs = []
+    for p,state,table,known in self.cuts:
+        pairs.append((table,p.data))
+        for k,v in state.items():
+            if not _has_rows(v): continue
+            if k not in known: known[k] = v.new_zeros(len(table), *v.shape[1:])  # the optimizer began it in the block
+            pairs.append((known[k],v))
+            state[k] = known[k]
+        p.grad = None
+        p.data = table
+    return pairs
+
+# %% ../../nbs/scale/91_blocks.ipynb #9c05eea3
+@patch
+def back(self:_Block, part=None):
+    "Put the rows back where they came from and, with `part`, take those of the other processes"
+    pairs = self._make_whole()
+    if part is None:
+        for whole,rows in pairs: whole.index_copy_(0, self.rows, rows)
+        return
+    columns = [rows.flatten(1) if rows.ndim>1 else rows[:,None] for _,rows in pairs]
+    ours = torch.cat(columns, 1)  # side by side, to be sent at once
+    n_rows = len(pairs[0][0])
+    everyones = ours.new_zeros(n_rows, ours.shape[1])
+    everyones.index_copy_(0, self.rows, ours)
+    add_up(part, everyones)  # a row is 0 in all processes but one
+    widths = [rows[0].numel() for _,rows in pairs]
+    for (whole,_),o in zip(pairs, everyones.split(widths, 1)):
+        whole.copy_(o.view_as(whole) if whole.ndim>1 else o[:,0])
 
 # %% ../../nbs/scale/91_blocks.ipynb #daa37aa6
 class _BlockDL:
@@ -62,26 +88,9 @@ class _BlockDL:
     def __len__(self): return self.n_round*self.part[1]
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
 
-    def __iter__(self):
-        (part,n),tables = self.part,self.learn.model.tables
-        rng = np.random.default_rng(self.dl.rng.getrandbits(63))
-        users,items = (_groups(o, n, rng).to(self.dl.device, torch.int16) for o in self.counts)
-        if self.shard: users = self.shard.owner.to(users)
-        mine = (users==part).nonzero()[:,0]
-        own = (users.index_select(0, self.codes[0])==part).nonzero()[:,0]
-        by_item = items.index_select(0, self.codes[1].index_select(0, own))
-        try:
-            with self._cut(tables[0], mine):
-                for s in range(n):
-                    k = (part+s)%n
-                    at = own[by_item==k]
-                    theirs = (items==k).nonzero()[:,0]
-                    with self._cut(tables[1], theirs):
-                        yield from self._batches((mine,theirs), at, int(rng.integers(2**62)))
-        finally: self.learn._block_rows = None
-
     @contextmanager
     def _cut(self, es, rows):
+        "Meanwhile the tables `es` have these `rows` alone; what came of them is given to all, but not after an error"
         block = _Block(es, rows, self.learn.opt)
         try: yield
         except BaseException:
@@ -89,15 +98,55 @@ class _BlockDL:
             raise
         block.back(self.part)
 
-    def _batches(self, rows, at, seed):
-        "The batches of the ratings `at`, all of the `rows` of users and of items, in the order of `seed`"
-        self.learn._block_rows = rows
-        at = at.index_select(0, torch.randperm(len(at), generator=torch.Generator(at.device).manual_seed(seed), device=at.device))
-        def within(codes, rows, n):
-            places = torch.empty(n, dtype=torch.int32, device=at.device).index_copy_(0, rows, torch.arange(len(rows), dtype=torch.int32, device=at.device))
-            return places.index_select(0, codes.index_select(0, at))
-        x = torch.stack([within(c, r, len(n)) for c,r,n in zip(self.codes, rows, self.counts)], 1)
-        yield from (o for o in zip(x.tensor_split(self.n_round), self.y.index_select(0, at).tensor_split(self.n_round)) if len(o[1]))
+# %% ../../nbs/scale/91_blocks.ipynb #18334c57
+def _where(mask): return mask.nonzero()[:,0]
+
+@patch
+def _deal(self:_BlockDL, rng):
+    "The group of each user, and of each item, in this epoch"
+    users,items = (_groups(o, self.part[1], rng).to(self.dl.device, torch.int16) for o in self.counts)
+    if self.shard: users = self.shard.owner.to(users)
+    return users,items
+
+# %% ../../nbs/scale/91_blocks.ipynb #135351a7
+@patch
+def __iter__(self:_BlockDL):
+    rank,n = self.part
+    u_tables,i_tables = self.learn.model.tables
+    rng = np.random.default_rng(self.dl.rng.getrandbits(63))
+    u_groups,i_groups = self._deal(rng)
+    users = _where(u_groups==rank)
+    ratings = _where(u_groups.index_select(0, self.codes[0])==rank)  # row numbers of those of the `users`
+    groups = i_groups.index_select(0, self.codes[1].index_select(0, ratings))
+    try:
+        with self._cut(u_tables, users):
+            for s in range(n):
+                k = (rank+s)%n
+                block = ratings[groups==k]
+                items = _where(i_groups==k)
+                with self._cut(i_tables, items):
+                    yield from self._batches((users,items), block, int(rng.integers(2**62)))
+    finally: self.learn._block_rows = None
+
+# %% ../../nbs/scale/91_blocks.ipynb #621634ac
+@patch
+def _places(self:_BlockDL, k, rows, ratings):
+    "Where among `rows`, those of a block, the codes of the `ratings` stand: of the users, or with `k=1` of the items"
+    numbers = torch.arange(len(rows), dtype=torch.int32, device=ratings.device)
+    places = torch.empty(len(self.counts[k]), dtype=torch.int32, device=ratings.device)
+    places.index_copy_(0, rows, numbers)
+    return places.index_select(0, self.codes[k].index_select(0, ratings))
+
+@patch
+def _batches(self:_BlockDL, rows, ratings, seed):
+    "The batches of the `ratings`, all of the `rows` of users and of items, in the order of `seed`"
+    self.learn._block_rows = rows
+    chance = torch.Generator(ratings.device).manual_seed(seed)
+    ratings = ratings.index_select(0, torch.randperm(len(ratings), generator=chance, device=ratings.device))
+    x = torch.stack([self._places(k, rows[k], ratings) for k in (0,1)], 1)
+    y = self.y.index_select(0, ratings)
+    for b in zip(x.tensor_split(self.n_round), y.tensor_split(self.n_round)):
+        if len(b[1]): yield b
 
 # %% ../../nbs/scale/91_blocks.ipynb #23e5ecb8
 class ShareBlocks(Callback):

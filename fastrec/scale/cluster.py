@@ -13,53 +13,68 @@ from ..base.checks import need_package
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4
+_ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?'  # names of files in such a folder
+
 def _job(out, about):
     "Make `out` the folder of the job that `about` describes, or find that it is"
     out.mkdir(parents=True, exist_ok=True)
     file = out/'_job.json'
-    strange = [o.name for o in out.iterdir() if not re.fullmatch(r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?', o.name)]
+    strange = [o.name for o in out.iterdir() if not re.fullmatch(_ours, o.name)]
     if strange:
         raise ValueError(f'{out} holds {strange[0]!r}, which is not of recommend_distributed: choose an empty folder')
-    if file.exists(): return _same_job(file, about)
+    if file.exists(): return _need_same_job(file, about)
     if [*out.glob('*.parquet')]:
         raise ValueError(f'{out} holds parts without a _job.json that says of what: choose an empty folder')
-    part = file.with_name('_job.json.part')
-    part.write_text(json.dumps(about, indent=1), encoding='utf-8')
-    part.replace(file)
+    unfinished = file.with_name('_job.json.part')
+    unfinished.write_text(json.dumps(about, indent=1), encoding='utf-8')
+    unfinished.replace(file)
 
-def _same_job(file, about):
+# %% ../../nbs/scale/92_cluster.ipynb #420040be
+def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
+
+def _need_same_job(file, about):
     "Refuse a folder whose `file` describes another job than `about`"
     try: found = dict(json.loads(file.read_text(encoding='utf-8')))
     except (ValueError,TypeError) as e:
         raise ValueError(f'{file} is damaged, so it is not known of what the lists are: choose an empty folder') from e
     for k in {**about, **found}:
-        if found.get(k)!=about.get(k):
-            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(found.get(k))} and not '
-                             f'{_short(about.get(k))}: choose an empty folder')
-
-def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
+        theirs,ours = found.get(k),about.get(k)
+        if theirs!=ours:
+            raise ValueError(f'{file.parent} holds lists for another {k}, {_short(theirs)} and not '
+                             f'{_short(ours)}: choose an empty folder')
 
 # %% ../../nbs/scale/92_cluster.ipynb #5c16d035
 def _labels_hash(labels): return pd.util.hash_pandas_object(pd.Index(labels), index=False).to_numpy()
 
+def _parts_of_file(name, file, size):
+    "As `_user_parts`, for the users in column `name` of the Parquet `file`"
+    data = need_package('pyarrow.dataset').dataset(file)
+    if name not in data.schema.names:
+        raise KeyError(f'{file} has no column {name!r}; there are {", ".join(data.schema.names)}')
+    def pieces(): return (b[name].to_pandas() for b in data.to_batches(columns=[name], batch_size=size) if b.num_rows)
+    sizes = []
+    digest = hashlib.blake2b(digest_size=8)
+    for labels in pieces():
+        sizes.append(len(labels))
+        digest.update(_labels_hash(labels))
+    digest.update(np.array(sizes))  # a file with other pieces has other parts
+    return pieces(),len(sizes),f'{sum(sizes):,} users, {digest.hexdigest()}'
+
+# %% ../../nbs/scale/92_cluster.ipynb #fc373feb
+def _as_labels(users):
+    "`users`, one label or many, as an index"
+    is_many = is_listy(users) or isinstance(users, (pd.Series,pd.Index,np.ndarray))
+    return pd.Index(users if is_many else [users])
+
 def _user_parts(rec, users, size):
-    "The labels of users in parts of at most `size`, how many parts there are, and a short text that tells these users from others"
+    """The labels of users in parts of at most `size`, how many parts there are,
+    and a short text that tells these users from others"""
     name = rec.ds.user_name
-    if isinstance(users, (str,Path)):
-        data = need_package('pyarrow.dataset').dataset(users)
-        if name not in data.schema.names:
-            raise KeyError(f'{users} has no column {name!r}; there are {", ".join(data.schema.names)}')
-        pieces = lambda: (b[name].to_pandas() for b in data.to_batches(columns=[name], batch_size=size) if b.num_rows)
-        sizes = []
-        digest = hashlib.blake2b(digest_size=8)
-        for o in pieces():
-            sizes.append(len(o))
-            digest.update(_labels_hash(o))
-        digest.update(np.array(sizes))  # a file with other pieces has other parts
-        return pieces(),len(sizes),f'{sum(sizes):,} users, {digest.hexdigest()}'
-    labels = rec.ds.classes[name].labels if users is None else pd.Index(users if is_listy(users) or isinstance(users, (pd.Series,pd.Index,np.ndarray)) else [users])
-    digest = hashlib.blake2b(_labels_hash(labels), digest_size=8).hexdigest()
-    return (labels[i:i+size] for i in range(0, len(labels), size)),math.ceil(len(labels)/size),f'{len(labels):,} users, {digest}'
+    if isinstance(users, (str,Path)): return _parts_of_file(name, users, size)
+    labels = rec.ds.classes[name].labels if users is None else _as_labels(users)
+    parts = (labels[i:i+size] for i in range(0, len(labels), size))
+    digest = hashlib.blake2b(_labels_hash(labels), digest_size=8)
+    return parts,math.ceil(len(labels)/size),f'{len(labels):,} users, {digest.hexdigest()}'
 
 # %% ../../nbs/scale/92_cluster.ipynb #e87903c3
 def _worker(ray, gpu):
@@ -70,12 +85,81 @@ def _worker(ray, gpu):
             import ray,torch,warnings
             from fastrec.export.loading import assemble
             warnings.filterwarnings('ignore', 'The given NumPy array is not writable')  # nobody writes to it
-            self.rec = assemble('the recommender', manifest, {f: {k: torch.from_numpy(v) for k,v in o.items()} for f,o in ray.get(shared[0]).items()})
+            files = {}
+            for file,arrays in ray.get(shared[0]).items():
+                files[file] = {k: torch.from_numpy(v) for k,v in arrays.items()}
+            self.rec = assemble('the recommender', manifest, files)
             if gpu: self.rec.model.to('cuda')
+
         def write(self, users, path, kwargs): return str(self.rec.recommend(users, path=path, **kwargs))
     return Worker
 
 # %% ../../nbs/scale/92_cluster.ipynb #d172ee2f
+def _start_workers(ray, manifest, files, n_todo, workers):
+    "As many `workers` as were asked for, or one for each GPU, or else CPU; no more than there is to do"
+    resources = ray.cluster_resources()
+    gpu = resources.get('GPU', 0)>=1
+    n = min(ifnone(workers, int(resources['GPU' if gpu else 'CPU'])), max(n_todo, 1))
+    if n<1: raise ValueError('the cluster has no CPU to work on')
+    shared = ray.put({file: {k: v.numpy() for k,v in tensors.items()} for file,tensors in files.items()})
+    Worker = _worker(ray, gpu)
+    return [Worker.remote(manifest, [shared]) for _ in range(n)]
+
+# %% ../../nbs/scale/92_cluster.ipynb #f5153396
+def _run(ray, rec, bundle, todo, n_todo, kwargs, workers):
+    "Have the pairs of users and files in `todo` written by `workers` who share `rec`, which lies in the folder `bundle`"
+    files = read_files(bundle, rec.manifest)
+    idle = _start_workers(ray, rec.manifest, files, n_todo, workers)
+    kwargs = ray.put(kwargs)
+    busy = {}
+    bar = progress_bar(range(n_todo), leave=False)
+    bar.update(0)
+    for labels,path in todo:
+        if not idle: idle.append(_finished(ray, busy, bar))
+        worker = idle.pop()
+        busy[worker.write.remote(labels, path, kwargs)] = worker
+    while busy: _finished(ray, busy, bar)
+
+# %% ../../nbs/scale/92_cluster.ipynb #6e23e79a
+def _finished(ray, busy, bar):
+    "Wait for one of the files that are being written, and return its worker"
+    (done,),_ = ray.wait([*busy], num_returns=1)
+    ray.get(done)
+    bar.update(min(bar.last_v+1, bar.total))
+    return busy.pop(done)
+
+# %% ../../nbs/scale/92_cluster.ipynb #a721ca9d
+@contextmanager
+def _started(ray):
+    "Meanwhile Ray runs: a local one, if none is connected"
+    is_ours = not ray.is_initialized()
+    if is_ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
+    try: yield
+    finally:
+        if is_ours: ray.shutdown()
+
+# %% ../../nbs/scale/92_cluster.ipynb #be6b974c
+def _check_args(n, part_size, workers, exclude_seen):
+    if n<1 or part_size<1: raise ValueError(f'n={n} and part_size={part_size} must be at least 1')
+    if workers is not None and workers<1: raise ValueError(f'workers={workers} must be at least 1')
+    if not isinstance(exclude_seen, bool):
+        raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
+
+def _choice(rec, items):
+    "The labels `items` as a list, or `None` for all; refused unless `rec` knows them"
+    if items is None: return None
+    items = [items] if isinstance(items, str) or not hasattr(items, '__iter__') else list(items)
+    rec.ds.classes[rec.ds.item_name].lookup(items)
+    return items
+
+# %% ../../nbs/scale/92_cluster.ipynb #6aa0baef
+def _missing(out, parts):
+    "Pairs of the users of each of the `parts` and a file for them in `out`, for files that aren't there"
+    for i,labels in enumerate(parts):
+        path = out/f'part-{i:06}.parquet'
+        if not path.exists(): yield labels,path
+
+# %% ../../nbs/scale/92_cluster.ipynb #dbde58da
 def recommend_distributed(
     bundle:str|Path, # Folder that `save_recommender` has written
     out:str|Path, # Folder for the lists, which all workers can write to: empty, new, or that of the same job
@@ -88,54 +172,15 @@ def recommend_distributed(
     workers:int=None, # How many; left out: one for each GPU of the cluster, else for each CPU
 )->Path: # `out`, with the lists as `recommend` gives them, in the order of its files
     """Write everyone's lists to Parquet by the workers of a Ray cluster; files that are there already are kept.
-
     `KeyError` for unknown users, `ValueError` for an `out` with anything else in it"""
-    if n<1 or part_size<1: raise ValueError(f'n={n} and part_size={part_size} must be at least 1')
-    if workers is not None and workers<1: raise ValueError(f'workers={workers} must be at least 1')
-    if not isinstance(exclude_seen, bool):
-        raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
+    _check_args(n, part_size, workers, exclude_seen)
     ray = need_package('ray')
     out = Path(out).resolve()
-    bundle = Path(bundle)
     rec = load_recommender(bundle, 'cpu')
     parts,n_parts,who = _user_parts(rec, users, part_size)
-    if items is not None:
-        items = [items] if isinstance(items, str) or not hasattr(items, '__iter__') else list(items)
-        rec.ds.classes[rec.ds.item_name].lookup(items)
-    kwargs = dict(n=n, items=items, exclude_seen=exclude_seen, min_count=min_count)
-    _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size, **{k: repr(v) for k,v in kwargs.items()}})
-    todo = ((labels,path) for i,labels in enumerate(parts) if not (path := out/f'part-{i:06}.parquet').exists())
-    ours = not ray.is_initialized()
-    if ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
-    try:
-        _run(ray, rec.manifest, read_files(bundle, rec.manifest), todo, n_parts-len([*out.glob('part-*.parquet')]), kwargs, workers)
-    finally:
-        if ours: ray.shutdown()
+    kwargs = dict(n=n, items=_choice(rec, items), exclude_seen=exclude_seen, min_count=min_count)
+    told = {k: repr(v) for k,v in kwargs.items()}
+    _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size, **told})
+    n_todo = n_parts - len([*out.glob('part-*.parquet')])
+    with _started(ray): _run(ray, rec, Path(bundle), _missing(out, parts), n_todo, kwargs, workers)
     return out
-
-# %% ../../nbs/scale/92_cluster.ipynb #69089bc9
-def _run(ray, manifest, files, todo, n_todo, kwargs, workers):
-    "Have the pairs of users and files in `todo` written, by as many `workers` as there are"
-    there = ray.cluster_resources()
-    gpu = there.get('GPU', 0)>=1
-    n = min(ifnone(workers, int(there['GPU' if gpu else 'CPU'])), max(n_todo, 1))
-    if n<1: raise ValueError('the cluster has no CPU to work on')
-    shared = ray.put({f: {k: v.numpy() for k,v in o.items()} for f,o in files.items()})
-    kwargs = ray.put(kwargs)
-    busy = {}
-    Worker = _worker(ray, gpu)
-    idle = [Worker.remote(manifest, [shared]) for _ in range(n)]
-    bar = progress_bar(range(n_todo), leave=False)
-    bar.update(0)
-    for labels,path in todo:
-        if not idle: idle.append(_finished(ray, busy, bar))
-        actor = idle.pop()
-        busy[actor.write.remote(labels, path, kwargs)] = actor
-    while busy: _finished(ray, busy, bar)
-
-def _finished(ray, busy, bar):
-    "Wait for one of the files that are being written, and return its worker"
-    (done,),_ = ray.wait([*busy], num_returns=1)
-    ray.get(done)
-    bar.update(min(bar.last_v+1, bar.total))
-    return busy.pop(done)

@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/scale/90_distributed.ipynb #cdd66266
 import hashlib
-from contextlib import ExitStack
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.dot import Dot
@@ -22,25 +21,45 @@ def _digest(ds):
     for t in ds.shard.counts if ds.shard else (ds.x,ds.y):
         res.update(np.ascontiguousarray(t.cpu().numpy()))
     for v in ds.classes.values():
-        res.update(pd.util.hash_pandas_object(pd.Index(v.labels), index=False).to_numpy())
+        hashes = pd.util.hash_pandas_object(pd.Index(v.labels), index=False)
+        res.update(hashes.to_numpy())
     return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
 
+def _describe(learn):
+    "What all processes should have alike, by name; of a shard the rows of validation may differ"
+    train,valid = learn.dls.train_ds,learn.dls.valid_ds
+    shapes = {k: tuple(v.shape) for k,v in learn.model.state_dict().items()}
+    return {'training ratings': _digest(train), 'validation ratings': '' if train.shard else _digest(valid),
+            'model': str(shapes), 'batch size': str(learn.dls.train.bs)}
+
+# %% ../../nbs/scale/90_distributed.ipynb #104885e6
+def _need_same(about, part):
+    "Refuse processes for which `about` differs"
+    everyones = from_all(part, about)
+    for name in about:
+        theirs = [o[name] for o in everyones]
+        if len({*theirs})>1:
+            listed = '; '.join(f'{i}: {o[:60]}' for i,o in enumerate(theirs))
+            raise ValueError(f'the processes differ in their {name} ({listed}): '
+                             'build them from the same frame in the same order, with the same seed for from_df')
+
+def _need_enough(dls, n):
+    "Refuse `n` processes for which there are not rows in each batch, users and items enough"
+    fewest = min(len(v)-1 for v in dls.classes.values())
+    if not dls.train_ds.shard:
+        fewest = min(fewest, *(min(o._sizes()) for o in dls.loaders))
+    if fewest<n:
+        raise ValueError(f'{n} processes cannot share batches, users and items of which there are {fewest} at '
+                         'least: take fewer processes, or a larger bs')
+
+# %% ../../nbs/scale/90_distributed.ipynb #100cc3fb
 def _agree(learn, part):
     "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
-    about = {'training ratings': _digest(learn.dls.train_ds), 'validation ratings': '' if learn.dls.train_ds.shard else _digest(learn.dls.valid_ds),
-             'model': str({k: tuple(v.shape) for k,v in learn.model.state_dict().items()}), 'batch size': str(learn.dls.train.bs)}
-    for what,theirs in ((k, [o[k] for o in from_all(part, about)]) for k in about):
-        if len({*theirs})>1:
-            raise ValueError(f'the processes differ in their {what} '
-                             f'({"; ".join(f"{i}: {o[:60]}" for i,o in enumerate(theirs))}): '
-                             'build them from the same frame in the same order, with the same seed for from_df')
-    batches = [] if learn.dls.train_ds.shard else [min(o._sizes()) for o in learn.dls.loaders]
-    fewest = min([*batches, *(len(v)-1 for v in learn.dls.classes.values())])
-    if fewest<part[1]:
-        raise ValueError(f'{part[1]} processes cannot share batches, users and items of which there are {fewest} at '
-                         'least: take fewer processes, or a larger bs')
+    _need_same(_describe(learn), part)
+    _need_enough(learn.dls, part[1])
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
-    return from_all(part, random.getrandbits(31) if learn.seed is None else learn.seed)[0]
+    seed = random.getrandbits(31) if learn.seed is None else learn.seed
+    return from_all(part, seed)[0]
 
 # %% ../../nbs/scale/90_distributed.ipynb #197ce918
 class _ShareGradients(Callback):
@@ -50,35 +69,45 @@ class _ShareGradients(Callback):
     def before_train(self): self.sizes = self.dls.train._sizes()
 
     def after_backward(self):
-        share = len(self.yb[0])/self.sizes[self.iter]
+        weight = len(self.yb[0])/self.sizes[self.iter]
         sparse,waiting = {},[]
         for p in self.model.parameters():
             if p.grad is None: continue
             if p.grad.is_sparse:
-                sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)
+                same_rows = p.grad._indices().data_ptr()
+                sparse.setdefault(same_rows, []).append(p)
             else:
-                waiting.append(torch.distributed.all_reduce(p.grad.mul_(share), async_op=True))
-        for group in sparse.values(): self._exchange(group, share)
+                waiting.append(torch.distributed.all_reduce(p.grad.mul_(weight), async_op=True))
+        for params in sparse.values(): self._exchange(params, weight)
         for o in waiting: o.wait()
-
-    def _exchange(self, group, share):
-        "Give the parameters of `group`, whose gradients have the same rows, the rows of all shares"
-        codes = group[0].grad._indices()[0]
-        values = torch.cat([p.grad._values() for p in group], 1).mul_(share)
-        size,n = self.sizes[self.iter],self.part[1]
-        rows = [size*(i+1)//n-size*i//n for i in range(n)]
-        mine = values.new_zeros(max(rows), values.shape[1]+1)
-        mine[:len(codes),0],mine[:len(codes),1:] = codes.int().view(torch.float32),values
-        everyones = [torch.empty_like(mine) for _ in rows]
-        torch.distributed.all_gather(everyones, mine)
-        found = torch.cat([o[:k] for o,k in zip(everyones, rows)])
-        codes = found[:,0].contiguous().view(torch.int32).long()[None]
-        for p,v in zip(group, found[:,1:].split([p.shape[1] for p in group], 1)):
-            p.grad = torch.sparse_coo_tensor(codes, v.contiguous(), p.shape, check_invariants=False)
 
     def after_train(self):
         for t in self.model.buffers():
             if t.is_floating_point(): torch.distributed.all_reduce(t.div_(self.part[1]))
+
+# %% ../../nbs/scale/90_distributed.ipynb #c98d4c65
+@patch
+def _n_rows(self:_ShareGradients):
+    "How many rows of the batch each process has"
+    size,n = self.sizes[self.iter],self.part[1]
+    return [size*(i+1)//n - size*i//n for i in range(n)]
+
+@patch
+def _exchange(self:_ShareGradients, params, weight):
+    "Give `params`, whose gradients have the same rows, the rows of all shares; ours count by `weight`"
+    codes = params[0].grad._indices()[0]
+    values = torch.cat([p.grad._values() for p in params], 1).mul_(weight)
+    n_rows = self._n_rows()
+    ours = values.new_zeros(max(n_rows), values.shape[1]+1)
+    ours[:len(codes),0] = codes.int().view(torch.float32)
+    ours[:len(codes),1:] = values
+    everyones = [torch.empty_like(ours) for _ in n_rows]
+    torch.distributed.all_gather(everyones, ours)
+    rows = torch.cat([o[:n] for o,n in zip(everyones, n_rows)])
+    codes = rows[:,0].contiguous().view(torch.int32).long()[None]
+    widths = [p.shape[1] for p in params]
+    for p,v in zip(params, rows[:,1:].split(widths, 1)):
+        p.grad = torch.sparse_coo_tensor(codes, v.contiguous(), p.shape, check_invariants=False)
 
 # %% ../../nbs/scale/90_distributed.ipynb #e5a1a9ff
 class _ShareMetrics(Callback):
@@ -91,17 +120,27 @@ class _ShareMetrics(Callback):
         if torch.is_tensor(smooth.val): add_up(self.part, smooth.val.div_(self.part[1]))
 
     def after_validate(self):
-        device = self.dls.device
         for m in self.recorder._valid_mets:
-            if isinstance(m, AccumMetric):
-                m.preds,m.targs = zip(*from_all(self.part, (torch.cat(m.preds),torch.cat(m.targs))))
-            elif hasattr(m, 'total') and hasattr(m, 'count'):
-                sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=device)
-                add_up(self.part, sums)
-                m.total,m.count = sums[0].float().cpu(),int(sums[1])
+            if isinstance(m, AccumMetric): self._put_together(m)
+            elif hasattr(m, 'total') and hasattr(m, 'count'): self._sum_up(m)
             else:
                 raise TypeError(f'the metric {m.name} cannot be put together from shares: make it a function for '
                                 'AvgMetric or AccumMetric')
+
+# %% ../../nbs/scale/90_distributed.ipynb #6b2b2bec
+@patch
+def _put_together(self:_ShareMetrics, m):
+    "Give the metric `m`, which collects, what those of all processes have collected"
+    ours = torch.cat(m.preds),torch.cat(m.targs)
+    m.preds,m.targs = zip(*from_all(self.part, ours))
+
+@patch
+def _sum_up(self:_ShareMetrics, m):
+    "Give the metric `m`, which counts, the sums of all processes"
+    sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=self.dls.device)
+    add_up(self.part, sums)
+    m.total = sums[0].float().cpu()
+    m.count = int(sums[1])
 
 # %% ../../nbs/scale/90_distributed.ipynb #6218ff49
 class _WaitForEachOther(Callback):
@@ -114,16 +153,37 @@ class _WaitForEachOther(Callback):
 @patch
 def _takes_blocks(self:RecLearner, blocks):
     "What the argument `blocks` of `distrib_ctx` comes to"
-    dot = isinstance(self.model, Dot)
+    is_dot = isinstance(self.model, Dot)
     name = type(self.model).__name__
-    if blocks and not dot:
+    if blocks and not is_dot:
         raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
-    if self.dls.train_ds.shard and not ifnone(blocks, dot):
+    blocks = ifnone(blocks, is_dot)
+    if self.dls.train_ds.shard and not blocks:
         raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
                         'allow: make the dataloaders without shard=True')
-    return ifnone(blocks, dot)
+    return blocks
 
 # %% ../../nbs/scale/90_distributed.ipynb #502ea896
+@contextmanager
+def _quiet_unless_first(learn, part):
+    "Meanwhile no process but the first shows a bar or prints"
+    if part[0]==0: yield
+    else:
+        with learn.no_bar(),learn.no_logging(): yield
+
+@contextmanager
+def _sharing(learn, seed, datasets, part):
+    "Meanwhile `learn` has the `seed` of all processes, and the rows of `datasets` are shared between these"
+    seed_before = learn.seed
+    learn.seed = seed
+    try:
+        for o in datasets: o.part = part
+        yield
+    finally:
+        for o in datasets: o.part = (0,1)
+        learn.seed = seed_before
+
+# %% ../../nbs/scale/90_distributed.ipynb #64bc1274
 @patch
 @contextmanager
 def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `seed` for `from_df`
@@ -132,22 +192,16 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
 ):
     """Train in all the processes that `accelerate launch`, `torchrun` or `notebook_launcher` have started; in one alone, as usual.
 
-    `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many, `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
+    `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many,
+    `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
     part = which_process(self.dls.device, **kwargs)
     if part[1]<2:
         yield self
         return
-    blocks = self._takes_blocks(blocks)
-    sets = [o.dataset for o in self.dls.loaders][:1 if self.dls.train_ds.shard else None]
-    seed = self.seed
-    self.seed = _agree(self, part)
-    quiet = ExitStack()
-    if part[0]:
-        for o in (self.no_bar(),self.no_logging()): quiet.enter_context(o)
-    try:
-        for o in sets: o.part = part
-        with quiet,self.added_cbs([(ShareBlocks if blocks else _ShareGradients)(part), _ShareMetrics(part), _WaitForEachOther()]):
-            yield self
-    finally:
-        for o in sets: o.part = (0,1)
-        self.seed = seed
+    share = ShareBlocks if self._takes_blocks(blocks) else _ShareGradients
+    cbs = [share(part), _ShareMetrics(part), _WaitForEachOther()]
+    datasets = [o.dataset for o in self.dls.loaders]
+    if self.dls.train_ds.shard: datasets = datasets[:1]  # of validation each has those of its users already
+    seed = _agree(self, part)
+    with _sharing(self, seed, datasets, part),_quiet_unless_first(self, part),self.added_cbs(cbs):
+        yield self

@@ -12,7 +12,7 @@ from fastai.learner import load_learner
 from fastai.optimizer import Adam
 from pretended import Pretended,is_there,missing_kernels
 from conftest import catalogue
-from fastrec.answer import byte_screens,topn
+from fastrec.answer import byte_screens,lists
 from fastrec.fit import equations,optimizers,solvers
 from fastrec.base import devices
 from fastrec.all import (DeepMF,DotBias,RecDataLoaders,RecInterpretation,RecLearner,Seen,default_device,learner,load_recommender,
@@ -445,13 +445,13 @@ def test_a_wait_in_a_block_of_recommend(size, n, monkeypatch):
         sides = [f(torch.arange(1, o+1, device='cuda')) for f,o in zip((rec.model.user_side,rec.model.item_side), size)]
         assert (byte_screens.make_screen(rec.model, *sides, n, size[0]) is None)==(size[0]<256)
         blocks,counts = [],[]
-        monkeypatch.setattr(topn, 'by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
+        monkeypatch.setattr(lists, 'by_blocks', lambda f,n,size: blocks.append(-(-n//size)) or by_blocks(f, n, size))
         for max_bytes in (2**28,size[0]*size[1]*8):
             with gpu.counting() as c: rec.recommend(n=n, max_bytes=max_bytes)
             counts.append(sum(c.values()))
     assert blocks[1]>blocks[0] and counts[1]-counts[0]<=3*(blocks[1]-blocks[0]), c
 
-by_blocks = topn.by_blocks
+by_blocks = lists.by_blocks
 
 def cut_small(cut, lengths, budget): return cut(lengths, 150)
 

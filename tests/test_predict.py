@@ -4,7 +4,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from conftest import catalogue,quietly,release_path
-from fastrec.answer import topn
+from fastrec.answer import lists
 from fastrec.data import labels as vocab_module
 from fastrec.models import base
 from fastrec.base.devices import memory_there
@@ -338,13 +338,13 @@ def test_max_bytes_is_the_truth(monkeypatch, what):
     if what=='ties':
         for o in (rec.model.i_weight,rec.model.i_bias): o.weight.data[:] = 1
     bytes_,n = 2**20,5
-    monkeypatch.setattr(topn, 'block_size', lambda n_users, n_items, max_bytes, device, row: max(1, max_bytes*3//4//row))  # without a CPU's limit of 256
+    monkeypatch.setattr(lists, 'block_size', lambda n_users, n_items, max_bytes, device, row: max(1, max_bytes*3//4//row))  # without a CPU's limit of 256
     kept = lambda *o: None
     everyone,items = (torch.arange(1, o+1) for o in (nu,ni))
     out = torch.zeros(nu, ni)
     whole = 4*32*2*ni + 16*(ni+1)  # the items' side
     if what=='grid': most = peak(lambda: rec.predict_grid(max_bytes=bytes_, out=out))
-    else: most = peak(lambda: topn.best_unseen(rec, rec.model, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
+    else: most = peak(lambda: lists.best_unseen(rec, rec.model, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
     assert most < bytes_+whole
 
 def test_draws_of_those_asked_for():

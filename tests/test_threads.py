@@ -3,7 +3,7 @@ import ast,os,random,sys,threading,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 import fastrec
-from fastrec.answer import topn
+from fastrec.answer import lists
 from fastrec.all import Callback,DeepMF,RecDataLoaders,Vocab,check_ratings,learner,load_recommender,nn_learner
 
 n_requests = int(os.environ.get('FASTREC_REQUESTS', 60))
@@ -151,11 +151,11 @@ def test_a_list_is_of_one_model(ratings, monkeypatch):
     "A fit in another thread replaces the model while lists are made"
     learn = trained(ratings, 'dot')
     users,other = list(learn.ds.classes['user'].labels),trained(ratings, 'draws').model
-    want,by_blocks,model = learn.recommend(users, n=3),topn.by_blocks,learn.model
+    want,by_blocks,model = learn.recommend(users, n=3),lists.by_blocks,learn.model
     def replaced(*args):
         by_blocks(*args)
         learn.model = other
-    monkeypatch.setattr(topn, 'by_blocks', replaced)
+    monkeypatch.setattr(lists, 'by_blocks', replaced)
     assert learn.recommend(users, n=3).equals(want)
     learn.model = model
     assert not learn.recommend(users, n=3).equals(learn.recommend(users, n=3))  # the second is of the other

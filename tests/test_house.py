@@ -1,6 +1,6 @@
 """How the code is built: folders in one direction, no private name across files, no patch onto a class of another file but the learner and the
 recommender, and what serves without fastai imports none"""
-import ast,re,tomllib
+import ast,json,re,tomllib
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -73,3 +73,29 @@ def test_no_line_is_over_140():
     for f in package.rglob('*.py'):
         if f.name!='_modidx.py':
             for n,line in enumerate(f.read_text(encoding='utf-8').splitlines(), 1): assert len(line)<=140, f'{f.relative_to(root)}:{n}'
+
+def test_code_is_not_dense():
+    "Nodes of the syntax tree for a line of code: fastai's core has 10.8"
+    nodes,lines = {},{}
+    for room,tree in rooms().items():
+        text = (package/f'{room.replace(".", "/")}.py').read_text(encoding='utf-8')
+        nodes[room] = sum(1 for _ in ast.walk(tree))
+        lines[room] = sum(1 for l in text.splitlines() if l.strip() and not l.strip().startswith('#'))
+    assert sum(nodes.values())<=11*sum(lines.values())
+    for o in rooms(): assert nodes[o]<=13*lines[o] and lines[o]<=200, f'{o}: {nodes[o]/lines[o]:.1f} nodes a line, {lines[o]} lines'
+
+def test_exported_cells_are_small():
+    for p in (root/'nbs').glob('*/*.ipynb'):
+        for c in json.loads(p.read_text(encoding='utf-8'))['cells']:
+            lines = ''.join(c['source']).splitlines()
+            code = [l for l in lines if not l.startswith(('#|','from ','import '))]
+            if lines and lines[0].startswith('#| export'): assert len(code)<=25, f'{p.name}, {c["id"]}: {len(code)} lines'
+
+def test_lines_over_120_are_messages_and_docstrings():
+    for room,tree in rooms().items():
+        lines = (package/f'{room.replace(".", "/")}.py').read_text(encoding='utf-8').splitlines()
+        texts = [o for o in ast.walk(tree) if isinstance(o, ast.JoinedStr) or isinstance(o, ast.Constant) and isinstance(o.value, str)]
+        of_text = {n for o in texts if o.end_lineno>o.lineno or o.end_col_offset-o.col_offset>40 for n in range(o.lineno, o.end_lineno+1)}
+        for n,line in enumerate(lines, 1):
+            code = re.sub(r'\s#.*$', '', line)  # without what a docment says
+            assert len(code)<=120 or n in of_text, f'{room}, line {n}'

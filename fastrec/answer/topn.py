@@ -27,9 +27,11 @@ def _by_neighbours(scores, n, block):
     best = blocks.amax(2).topk(n, sorted=False)[1]      # (rows,n)
     row = torch.arange(len(best), device=best.device)
     first_block = row[:,None]*blocks.shape[1]
-    found = F.embedding(best+first_block, blocks.flatten(0, 1))  # copies whole blocks, unlike `gather`
+    all_blocks = blocks.flatten(0, 1)
+    found = F.embedding(best+first_block, all_blocks)   # copies whole blocks, unlike `gather`
     values,place = largest(found.flatten(1), n, block//8)
-    return values,best.gather(1, place//block)*block + place%block
+    first_col = best.gather(1, place//block)*block
+    return values,first_col + place%block
 
 # %% ../../nbs/answer/56_topn.ipynb #46cf586c
 def _by_far_columns(keys, n, block):
@@ -37,9 +39,11 @@ def _by_far_columns(keys, n, block):
     blocks = keys.unflatten(1, (block,-1))              # (rows,block,blocks)
     n_blocks = blocks.shape[2]
     best = blocks.amax(1).topk(n, sorted=False)[1]      # (rows,n)
-    found = blocks.gather(2, best[:,None].expand(-1, block, -1))  # (rows,block,n)
+    rows = best[:,None].expand(-1, block, -1)
+    found = blocks.gather(2, rows)                      # (rows,block,n)
     values,place = largest(found.flatten(1), n, block//8)
-    return values,place//n*n_blocks + best.gather(1, place%n)
+    first_col = best.gather(1, place%n)
+    return values,place//n*n_blocks + first_col
 
 # %% ../../nbs/answer/56_topn.ipynb #b2cee58d
 def _first(mask, n, block=columns_at_once):
@@ -47,15 +51,20 @@ def _first(mask, n, block=columns_at_once):
     n_cols = mask.shape[1]
     if n_cols<=2*block*n:
         order = torch.arange(n_cols, 0, -1, device=mask.device, dtype=torch.int32)
-        return (mask*order).topk(min(n, n_cols))[1]
-    blocks = F.pad(mask, (0,-n_cols%block)).unflatten(1, (-1,block))
+        in_order = mask*order
+        return in_order.topk(min(n, n_cols))[1]
+    padded = F.pad(mask, (0,-n_cols%block))
+    blocks = padded.unflatten(1, (-1,block))
     eights = blocks.contiguous().view(torch.int64)  # eight truths are one number, which is 0 where none is true
     has_true = eights.amax(2)>0
     best = _first(has_true, n).sort(1)[0]
-    found = blocks.gather(1, best[...,None].expand(-1, -1, block))
+    columns = best[...,None].expand(-1, -1, block)
+    found = blocks.gather(1, columns)
     place = _first(found.flatten(1), n)
-    return best.gather(1, place//block)*block + place%block
+    first_col = best.gather(1, place//block)*block
+    return first_col + place%block
 
+# %% ../../nbs/answer/56_topn.ipynb #eb3709d6
 def _mend_ties(scores, best, cols):
     "Let the first ones of those as good as the last of the `best` be in `cols`, in place"
     n = best.shape[1]
@@ -73,6 +82,7 @@ def _in_order(scores, cols):
     scores,by_score = scores.gather(1, by_col).sort(dim=1, descending=True, stable=True)
     return scores,cols.gather(1, by_score)
 
+# %% ../../nbs/answer/56_topn.ipynb #27a327df
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
@@ -81,11 +91,13 @@ def top_n(
     n = min(n, scores.shape[1])
     best,cols = largest(scores, n+1)
     next_best = best[:,n:]  # one column; none where all were asked for
-    has_equal = (best[:,1:]==best[:,:-1]).any()
+    is_equal = best[:,1:]==best[:,:-1]
+    has_equal = is_equal.any()
     best,cols = best[:,:n],cols[:,:n]
     if not has_equal: return best,cols  # to look at more would make the host wait for a GPU again
     last = best[:,n-1]
-    tied = (next_best==last[:,None]).any(1) & (last>-torch.inf)
+    goes_on = (next_best==last[:,None]).any(1)
+    tied = goes_on & (last>-torch.inf)
     few = max(len(tied)//16, 1)  # rows at a time, for they are copied
     for rows in tied.nonzero()[:,0].split(few):
         mended = cols[rows]

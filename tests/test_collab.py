@@ -11,7 +11,7 @@ from fastai.optimizer import Adam
 from fastai.torch_core import tensor,to_np
 from fastcore.foundation import L
 from conftest import release_path,settings
-from fastrec.all import (DeepMF,DotBias,FusedAdam,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
+from fastrec.all import (DeepMF,DotBias,FactorModel,FusedAdam,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
                          learner,movielens_folds,nn_learner)
 
 def fit(learn, n=2, **kwargs):
@@ -391,3 +391,7 @@ def test_callbacks_may_come_and_go_in_a_fit(dls):
     cb,learn = Leaving(),dot_learner(dls, 4)
     with learn.no_logging(): learn.fit(1, cbs=cb)
     assert cb.n==2
+
+def test_a_model_of_ones_own_says_how_it_is_made(dls):
+    class Own(FactorModel, torch.nn.Module): pass
+    with pytest.raises(TypeError, match='Own has no from_classes.*RecLearner'): learner(dls, Own)

@@ -186,6 +186,7 @@ def test_the_books_finding():
     (lambda o: o.plot_pca(top=10, show=[o.item_pca().index[50]]), KeyError, 'not among the 10 titles of the picture'),
     (lambda o: o.plot_pca(color={'x': 1}), KeyError, 'color has nothing for 40 of 40 titles'), (lambda o: o.similar_map(3), ValueError, 'too few for a map'),
     (lambda o: o.calibration(0), ValueError, 'bins=0'), (lambda o: o.plot_bias(0), ValueError, 'n=0'), (lambda o: o.top_losses(-1), ValueError, 'k=-1'), (lambda o: o.plot_top_losses(rows=5), TypeError, 'rows'),
+    (lambda o: o.plot_bias(2.5), TypeError, 'n=2.5 must be a whole number'), (lambda o: o.pca_ends(0), ValueError, 'n=0'), (lambda o: o.plot_bias(is_item='no'), TypeError, 'is_item'),
     (lambda o: o.plot_bias(min_count=10**6), ValueError, 'nothing has min_count=1000000'), (lambda o: o.plot_pca((0,1)), ValueError, 'two numbers from 1 on'),
     (lambda o: o.plot_pca((1,)), ValueError, 'two numbers from 1 on'), (lambda o: RecInterpretation.from_learner(o.learn, dl=o.learn.dls.test_dl(o.top_losses(2)[['user','title']])), ValueError, "no column 'rating'")])
 def test_refused(interp_dot, f, error, message):

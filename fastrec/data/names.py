@@ -61,8 +61,10 @@ def role_of(col):
 def listed(names): return ', '.join(map(str, names))
 
 def shown(values):
-    "The first of `values`, an array, a Series or an Index, as Python shows it"
-    return repr(values[:1].tolist()[0])
+    "The first of `values`, an array, a Series or an Index, that is not missing, as Python shows it"
+    there = values[~pd.isna(values)]
+    first = there if len(there) else values
+    return repr(first[:1].tolist()[0])
 
 def _other_name(df, name):
     "Where a column `name` that isn't in `df` may be found"

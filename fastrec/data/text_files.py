@@ -168,7 +168,8 @@ def _unreadable(csv, e, encoding):
 # %% ../../nbs/data/16_text_files.ipynb #f09b6044
 def read_text_file(csv, id_names, given):
     "The frame in the file `csv`, users and items as they are written"
-    data,encoding,kwargs = _how_to_read(csv, given)
+    try: data,encoding,kwargs = _how_to_read(csv, given)
+    except csv_module.Error as e: raise _unreadable(csv, e, '') from e
     def read(**more): return read_table(io.BytesIO(data), **kwargs|more)
     as_text = 'dtype' not in given
     try:

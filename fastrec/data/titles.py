@@ -92,7 +92,7 @@ def told_apart(df, title):
     shared = _shared(t, i, first, both, len(titles))
     if not shared.any(): return df
     k = int(shared.argmax())
-    row = np.argmax(t==k)  # the first with this title
+    row = np.argmax((t==k) & both)  # the first with this title and an item
     example = f'{titles[k]} [{items[i[row]]}]'
     warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told apart by {item!r}, as '
          f'in {example!r}')

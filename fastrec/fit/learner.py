@@ -56,6 +56,9 @@ def _check_arch(arch, use_nn):
     if not (isinstance(arch, type) and issubclass(arch, FactorModel)):
         raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel; other models train by '
                         'Learner(dls, model, MSELossFlat())')
+    if not hasattr(arch, 'from_classes'):
+        raise TypeError(f'{arch.__name__} has no from_classes(n_factors, classes, y_range, mean), by which learner makes a model: '
+                        'write one, or train a model of yours by RecLearner(dls, model, nn.MSELoss())')
     return DeepMF if use_nn and arch is DotBias else arch
 
 # %% ../../nbs/fit/31_learner.ipynb #6cc53ed2

@@ -84,9 +84,9 @@ def plot_bias(self:BiasTables,
     """The ends of `item_bias` or `user_bias`: what the average user gives, beside the plain mean of the ratings.
     How many these are stands behind the label"""
     need_stars(self.model, 'plot_bias')
+    n = need_whole('n', n)
     df = self._bias_table(is_item, None, True, min_count)
     if 'mean' not in df: raise no_ratings('plot_bias')
-    if n<1: raise ValueError(f'n={n} must be at least 1')
     if not len(df): raise ValueError(f'nothing has min_count={min_count} training ratings')
     ends,y = _both_ends(df, n)
     name = self._vocab(is_item).name

@@ -10,7 +10,7 @@ import textalloc
 from sklearn.manifold import TSNE
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_flags,need_package
+from ..base.checks import need_flags,need_package,need_whole
 from ..models.dot import Dot
 from .learned import Learned,new_axes,no_ratings
 
@@ -85,6 +85,7 @@ def pca_ends(self:Directions,
     is_item:bool=True, # Items, or users?
 )->pd.DataFrame: # Columns (PC1,low), (PC1,high), …
     "The labels at both ends of each principal component"
+    n = need_whole('n', n)
     df = self._pca(is_item, n_components, top)
     ends = {}
     for name,values in df.items():

@@ -101,6 +101,7 @@ def show_results(self:Learned, idxs):
 # %% ../../nbs/interpret/60_learned.ipynb #86a0eca2
 @patch
 def _vocab(self:Learned, is_item):
+    need_flags(is_item=is_item)
     vocabs = list(self.learn.dls.train_ds.classes.values())
     return vocabs[int(is_item)]
 

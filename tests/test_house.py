@@ -1,6 +1,6 @@
 """How the code is built: folders in one direction, no private name across files, no patch onto a class of another file but the learner and the
 recommender, and what serves without fastai imports none"""
-import ast,json,re,tomllib
+import ast,json,re,subprocess,sys,tomllib
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,7 @@ def test_no_room_needs_itself():
     assert len(done)>50
 
 def test_folders_import_those_before_them():
+    "But for their `__init__`, which gather what a learner or a loaded recommender needs"
     place = lambda room: order.index(room.split('.')[0])
     assert {(room,o) for room in rooms() for o in needs(room) if place(o)>place(room)}==set()
 
@@ -68,6 +69,26 @@ def test_every_folder_is_installed():
     with open(root/'pyproject.toml', 'rb') as f: found = tomllib.load(f)['tool']['setuptools']['packages']['find']['include']
     assert {f.name for f in package.iterdir() if f.is_dir() and (f/'__init__.py').exists()}=={*order}
     for o in ('fastrec', *(f'fastrec.{o}' for o in order)): assert any(fnmatch(o, p) for p in found), o
+
+def test_all_brings_every_public_name_and_loads_every_room():
+    code = "import sys,fastrec.all as a; print(*vars(a)); print(*[o for o in sys.modules if o.startswith('fastrec.')])"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=110, check=True)
+    names,loaded = (set(o.split()) for o in done.stdout.splitlines())
+    for room,tree in rooms().items():
+        public = next(ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign) and o.targets[0].id=='__all__')
+        assert {*public}<=names, room
+        assert f'fastrec.{room}' in loaded, room
+
+def test_functions_are_short():
+    "Lines of a body behind its docstring"
+    lengths = []
+    for tree in rooms().values():
+        for f in ast.walk(tree):
+            if isinstance(f, ast.FunctionDef):
+                body = f.body[1:] if ast.get_docstring(f) and len(f.body)>1 else f.body
+                lengths.append(f.end_lineno-body[0].lineno+1)
+    lengths.sort()
+    assert lengths[len(lengths)//2]<=6 and lengths[len(lengths)*9//10]<=20 and lengths[-1]<=40
 
 def test_no_line_is_over_140():
     for f in package.rglob('*.py'):

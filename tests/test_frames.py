@@ -579,3 +579,16 @@ def test_what_is_shown_is_no_gap():
 def test_a_file_with_a_stray_end_of_line(tmp_path):
     (tmp_path/'r.csv').write_bytes(b'user,title,rating\n1,Heat,3\n7,He\rat,4\n2,Heat,5\n')
     refused(lambda: RecDataLoaders.from_csv(tmp_path/'r.csv'), 'cannot be read as a table, new-line character')
+
+@pytest.mark.parametrize('argument', [dict(valid_pct=2), dict(valid_pct='a fifth'), dict(splitter=None)], ids=str)
+def test_a_look_goes_on_behind_a_split_that_is_refused(argument):
+    again = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)[['user','title','rating']]
+    again = pd.concat([again, again])
+    if 'splitter' in argument: argument = dict(splitter=lambda df: refuse())
+    def refuse(): raise ValueError('no split')
+    found = check_ratings(again, **argument)
+    assert found[found.severity=='refused'].about.tolist()==['split'] and ((found.severity=='warning') & (found.about=='pairs')).any()
+
+def test_the_broken_text_that_is_shown_is_the_first():
+    side = pd.DataFrame(dict(note=pd.Series([f'{k}\ud800' for k in range(20)], dtype=object)))
+    for _ in range(2): refused(lambda: side_columns(side, range(20), 'user'), "0.?.?ud800")

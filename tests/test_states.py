@@ -460,3 +460,21 @@ def test_effects_of_spans_are_taken_over_by_their_key(dls):
     from fastrec.fit.priors import SpanSampler
     same,other = (SpanSampler(o.train_ds.x, 30*86400, learn.model.time_effects[0]) for o in (a,b))
     assert torch.equal(same.effects, learn.model.time_effects[0].effects[-1]) and (other.effects==0).all()
+    assert same.precision==1/learn.model.time_effects[0].variance
+
+def test_the_first_draw_of_rows_goes_on_without_the_effects_of_spans(monkeypatch):
+    "The ratings that a fit which goes on begins with are those without the effects that the last draw had"
+    from fastrec.fit.gibbs import Gibbs
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
+    learn = make(RecDataLoaders.from_df(df, seed=1, bs=64, time_name='timestamp'))
+    with learn.no_logging(): learn.fit_bayes(3, 6, time='30D')
+    effects,seen,draw_rows = learn.model.time_effects[0],[],Gibbs._draw_rows
+    def look(self, k):
+        seen.append((self.y.clone(), self.sides[k].squares.clone(), self.sides[k].rows, self.sides[k].n))
+        return draw_rows(self, k)
+    monkeypatch.setattr(Gibbs, '_draw_rows', look)
+    with learn.no_logging(): learn.fit_bayes(3, 1, time='30D')
+    y,squares,rows,n = seen[0]
+    at,known = effects.find(learn.dls.train_ds.x)
+    left = y-effects.effects[-1][at]
+    assert known.all() and torch.allclose(squares, torch.zeros(n).index_add_(0, rows.long(), left*left), atol=1e-4) and left.ne(y).any()

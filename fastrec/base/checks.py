@@ -64,6 +64,13 @@ def need_finite(name, z):
     if not np.isfinite(res): raise ValueError(f'{name}={str(z):.60} must be a finite number')
     return res
 
+def need_share(name, share):
+    "`share`, refused unless it is a number between 0 and 1"
+    is_number = isinstance(share, Real) and not isinstance(share, (bool,np.bool_))
+    if not is_number or not 0<share<1: raise ValueError(f'{name}={share} must be a share between 0 and 1, such as .2')
+    return share
+
+# %% ../../nbs/base/94_checks.ipynb #adc4fcf4
 def need_flags(**flags):
     "Refuse each of `flags` that is neither true nor false"
     for name,o in flags.items():

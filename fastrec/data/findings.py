@@ -14,7 +14,7 @@ from .titles import told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,check_each,check_repeats,check_scale
 from .times import as_seconds,check_times
-from ..base.checks import listened
+from ..base.checks import listened,need_share
 
 # %% ../../nbs/data/14_findings.ipynb #ce8c8543
 class Findings:
@@ -53,6 +53,12 @@ def _note_labels(found, df, names):
     return [codes.astype('int64')+1 for codes,_ in sides]
 
 # %% ../../nbs/data/14_findings.ipynb #27aee4b7
+def _at_random(n, valid_pct):
+    "Row numbers of training and validation, of `n` rows"
+    n_valid = int(need_share('valid_pct', valid_pct)*n)
+    order = np.random.default_rng(0).permutation(n)
+    return order[n_valid:],order[:n_valid]
+
 def _note_pairs(found, df, names, splitter, valid_pct):
     "Note users, items, and pairs that repeat, also across a split; codes of both"
     codes = _note_labels(found, df, names)
@@ -62,11 +68,9 @@ def _note_pairs(found, df, names, splitter, valid_pct):
     pairs = pd.Series(u*(i.max()+1)+i)  # a number for each pair
     n_repeats = int(pairs.duplicated().sum())
     found.note('pairs', f'{n_repeats:,} of {len(df):,} rows repeat a pair of {user!r} and {item!r}')
-    order = np.random.default_rng(0).permutation(len(df))
-    n_valid = int(valid_pct*len(df))
-    if splitter is None: split = order[n_valid:],order[:n_valid]
+    if splitter is None: split = found.step('split', _at_random, len(df), valid_pct)
     else: split = found.step('split', splitter, df)
-    if split is None: return
+    if split is None: return codes
     train,valid = (pairs.iloc[np.asarray(o)] for o in split)
     share = valid.isin(train).mean() if len(valid) else 0
     found.note('split', f'{share:.1%} of {len(valid):,} validation rows are pairs that training has too')

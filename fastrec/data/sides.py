@@ -27,7 +27,7 @@ def _as_text(o):
 def _values_of(col):
     "Each of the values that `col` has in its rows, several where they are divided by `|`, indexed by the number of its row"
     texts = [_as_text(o) for o in col]
-    if broken := next(filter(surrogate.search, set(texts)), None):
+    if broken := next(filter(surrogate.search, texts), None):
         raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
     return pd.Series(texts).str.split('|').explode()
 

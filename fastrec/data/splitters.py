@@ -9,7 +9,7 @@ __all__ = ['SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter'
 from fastai.data.all import *
 from .frames import as_frame
 from .times import as_times,split_column
-from ..base.checks import is_whole,warn
+from ..base.checks import is_whole,need_share,warn
 
 # %% ../../nbs/data/02_splitters.ipynb #48dc89df
 def _factorized(col):
@@ -26,10 +26,7 @@ def _permutation(n, seed):
     return torch.randperm(n, generator=g).numpy()
 
 def _n_valid(valid_pct, n):
-    is_number = isinstance(valid_pct, (int,float,np.number)) and not isinstance(valid_pct, bool)
-    if not is_number or not 0<valid_pct<1:
-        raise ValueError(f'valid_pct={valid_pct} must be a share between 0 and 1, such as .2')
-    return int(valid_pct*n)
+    return int(need_share('valid_pct', valid_pct)*n)
 
 # %% ../../nbs/data/02_splitters.ipynb #3a62ef24
 def _by_time(df, time_name):

@@ -90,9 +90,14 @@ def _draw_spans(self:Gibbs):
         others = total-o.of_ratings()
         o.draw(errors-others, precision, self.arith)
         total = others+o.of_ratings()
+    self._take_off(total)
+    return errors-total
+
+@patch
+def _take_off(self:Gibbs, total):
+    "Have the sides see the ratings without the `total` effect of the spans"
     y = self.y-total
     for side in self.sides: side.take(y)
-    return errors-total
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ce3d6d07
 @patch
@@ -128,6 +133,7 @@ def _keep_if_due(self:Gibbs):
 
 @patch
 def __iter__(self:Gibbs):
+    if self.spans: self._take_off(sum(o.of_ratings() for o in self.spans))  # those of an earlier fit, from the first draw on
     while True:
         for k in (0,1): self._draw_rows(k)
         self.arith.check()

@@ -108,15 +108,18 @@ class SpanSampler:
         places,known = before.find_keys(self.keys.to(before.keys.device))
         last = before.effects[-1][places]
         self.effects = torch.where(known, last, 0.).to(x.device)
+        self.precision = (1/before.variance).to(x.device)
 
     def of_ratings(self): return self.effects[self.codes]
     def keep(self): self.draws.append((self.effects,self.precision))
 
-    def draw(self, y, alpha, arith):
-        "Draw the effects given what is left of the ratings, `y`, and its precision `alpha`, (n,) each"
-        n = len(self.keys)
-        precision = sum_by_code(self.codes, alpha, n)+self.precision
-        mean = sum_by_code(self.codes, alpha*y, n)/precision
-        self.effects = mean+arith.randn(n)/precision.sqrt()
-        rate = .05+self.effects.square().sum()/2  # .05: the rate of the prior
-        self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)
+# %% ../../nbs/fit/47_priors.ipynb #c5cad814
+@patch
+def draw(self:SpanSampler, y, alpha, arith):
+    "Draw the effects given what is left of the ratings, `y`, and its precision `alpha`, (n,) each"
+    n = len(self.keys)
+    precision = sum_by_code(self.codes, alpha, n)+self.precision
+    mean = sum_by_code(self.codes, alpha*y, n)/precision
+    self.effects = mean+arith.randn(n)/precision.sqrt()
+    rate = .05+self.effects.square().sum()/2  # .05: the rate of the prior
+    self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)

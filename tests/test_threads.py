@@ -1,5 +1,5 @@
 """Requests in several threads give what they give alone, bit for bit. FASTREC_REQUESTS says how many each of the eight threads makes"""
-import ast,os,random,sys,threading,warnings
+import ast,os,random,re,sys,threading,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 import fastrec
@@ -120,21 +120,13 @@ def test_first_weights_and_fits_at_once(ratings):
     for k,weights in enumerate(in_threads(made)): assert all(map(torch.equal, weights, alone[k]))
     assert torch.get_rng_state().equal(before)
 
-def test_filters_of_warnings_stay(ratings, tmp_path):
-    before = list(warnings.filters)
-    ratings.to_csv(tmp_path/'r.csv', index=False)
-    def read(k):
-        check_ratings(ratings)
-        learn = learner(RecDataLoaders.from_csv(tmp_path/'r.csv', seed=k, bs=256), n_factors=4)
-        with learn.no_bar(),learn.no_logging(): learn.fit_bayes(2, 3, side='implicit')
-    in_threads(read)
-    assert warnings.filters==before
-
 def test_no_function_changes_the_filters():
-    "`catch_warnings` puts back what it found: two threads inside at once leave the filters of one of them"
+    """`catch_warnings` puts back what it found: two threads inside at once leave the filters of one of them. The filters themselves cannot
+    be compared after threads: pandas uses `catch_warnings` in `pandas_dtype`"""
     for file in Path(fastrec.__file__).parent.rglob('*.py'):
+        if file.stem=='cluster': continue  # its workers are processes of their own
         for f in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
-            if isinstance(f, ast.FunctionDef): assert 'catch_warnings' not in ast.unparse(f), f'{file.name}, {f.name}'
+            if isinstance(f, ast.FunctionDef): assert not re.search('catch_warnings|simplefilter|filterwarnings', ast.unparse(f)), f'{file.name}, {f.name}'
 
 def test_what_is_said_is_heard_by_who_asks():
     "`check_ratings` tells of its own frame, and leaves the warnings of others where they were"

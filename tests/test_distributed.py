@@ -304,7 +304,7 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
             killed.append(workers[0].pid)
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    users = list(load_recommender(bundle).ds.classes['user'].labels)*25
+    users = list(load_recommender(bundle).ds.classes['user'].labels)*8
     out = recommend_distributed(bundle, tmp_path/'out', users, n=100, part_size=256)
     thread.join(5)
     assert killed

@@ -1,5 +1,6 @@
 """Every fit followed by every other fit, by an error, by Ctrl-C at each event, by save and load: weights move, predictions are finite, the record is the last fit's"""
-import copy
+import copy,sys
+from pathlib import Path
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback,EarlyStoppingCallback,GradientClip,MixedPrecision
 from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,event
@@ -7,6 +8,7 @@ from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner,Recorder,load_learner
 from fastai.optimizer import OptimWrapper
 from torch import nn
+import fastrec.fit
 from fastrec.all import DeepMF,DotBias,PosteriorMean,RecDataLoaders,RecLearner,dot_learner,learner,nn_learner,partial,sample_ratings
 
 fits = dict(sgd=lambda l,**kw: l.fit(1, **kw), cycle=lambda l,**kw: l.fit_one_cycle(1, **kw), bias=lambda l,**kw: l.fit_bias(3, tol=0, **kw),
@@ -478,3 +480,31 @@ def test_the_first_draw_of_rows_goes_on_without_the_effects_of_spans(monkeypatch
     at,known = effects.find(learn.dls.train_ds.x)
     left = y-effects.effects[-1][at]
     assert known.all() and torch.allclose(squares, torch.zeros(n).index_add_(0, rows.long(), left*left), atol=1e-4) and left.ne(y).any()
+
+@pytest.mark.parametrize('how', ['bias','als','ials'])
+def test_solver_stopped_at_any_line(how):
+    "Ctrl-C wherever a solver is: its model is that of a whole sweep, or the one from before"
+    df = sample_ratings(n_users=12, n_items=10, n_ratings=60, seed=0)
+    dls = RecDataLoaders.from_df(df, seed=1)
+    here = {str(Path(fastrec.fit.__file__).parent/f'{o}.py') for o in ('als','biases','ials','solvers')}
+    def solve(learn, n): getattr(learn, f'fit_{how}')(*((n,) if how=='bias' else (2,n)), **({} if how=='ials' else dict(tol=0)))
+    def solved(n, stop_at=None):
+        learn,lines = make(dls),iter(range(10**6))
+        def line(frame, event, arg):
+            if event=='line' and next(lines)==stop_at: raise KeyboardInterrupt
+            return line
+        with learn.no_bar(),learn.no_logging():
+            if stop_at is not None: sys.settrace(lambda frame, event, arg: line if frame.f_code.co_filename in here else None)
+            try: solve(learn, n)
+            except KeyboardInterrupt: return grid(learn),True
+            finally: sys.settrace(None)
+        return grid(learn),False
+    whole = [grid(make(dls)), *(solved(n)[0] for n in (1,2))]
+    found,k,stopped = set(),0,True
+    while stopped:
+        res,stopped = solved(2, k)
+        same = [n for n,o in enumerate(whole) if torch.equal(res, o)]
+        assert same, f'stopped at line {k}, the model is none of a whole sweep'
+        found.add(same[0])
+        k += 1
+    assert k>60 and found=={0,1,2}

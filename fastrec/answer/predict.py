@@ -70,7 +70,7 @@ def one_draw(model, s):
 _most_spreads = 2**14  # pairs at once: each is predicted by all draws
 
 def std_of_codes(model, x):
-    "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), on the CPU"
+    "Standard deviation of the ratings of the codes `x`, (n,2) or with times (n,3), from the spread of the draws and the noise; on the CPU"
     need_draws(model, 2)
     if not len(x): return torch.zeros(0, dtype=torch.float32)
     parts = []

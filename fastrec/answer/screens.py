@@ -69,7 +69,8 @@ def products(self:Screen, b, cols):
 
 @patch
 def best(self:Screen, b, keys, cols):
-    "Products and columns, (rows,n), best first, of the users `b`, and are they sure? By the `keys` of candidates, `cols`"
+    """Products and columns, (rows,n), best first, of the users `b` among their candidates `cols`, which have the `keys`;
+    and is it proven that no other item belongs there? `answer.lists` scores all items of those for whom it is not"""
     scores,order = self.products(b, cols).topk(self.n+1)
     lowest_key = keys.amin(1)
     most_elsewhere = self.at_most(b, lowest_key)+self.error[b]+self.offset[b]

@@ -10,12 +10,14 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
+from .solvers import to_the_end
 
 # %% ../../nbs/fit/36_als.ipynb #6ec8c721
 def read_model(model):
     "Factors and biases of users and of items, each as one tensor (n,k+1)"
     return [torch.cat([factors.weight.detach(), bias.weight.detach()], 1) for factors,bias in model.tables]
 
+@to_the_end
 @torch.no_grad()
 def write_model(model, rows):
     "Put the `rows` of users and of items, (n,k+1) each, where the `model` has them"
@@ -68,7 +70,7 @@ def fit_als(self:RecLearner,
 ):
     """Fit factors and biases by alternating least squares.
 
-    A solver's model goes on where it is, if it has as many factors; any other is replaced"""
+    A solver's model goes on where it is, if it has as many factors; any other is replaced. Interrupted, it keeps the last whole sweep"""
     if not 0<=reg<math.inf or not math.isfinite(power):
         raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
     sweeps = partial(als_sweeps, reg=reg, power=power)

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .training import RecLearner
 from .equations import sum_by_code
+from .solvers import to_the_end
 
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
 def _centered(y):
@@ -36,6 +37,7 @@ def _added_error(s, n, alpha, b):
     "What the biases `b` of one side add to the squared error"
     return (n*b+2*alpha*n-2*s)@b
 
+@to_the_end
 def _write_biases(model, mean, b_u, b_i):
     model.u_bias.weight.data[:,0] = b_u
     model.i_bias.weight.data[:,0] = b_i
@@ -96,7 +98,9 @@ def fit_bias(self:RecLearner,
     tol:float=1e-4, # Stop when the RMSE on the training rows changes by less
     cbs=None # Callbacks
 ):
-    "Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form"
+    """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form.
+
+    Interrupted, it keeps the last whole sweep"""
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
         if len(reg)!=2 or not all(0<=o<math.inf for o in reg):

@@ -117,7 +117,9 @@ def fit_ials(self:RecLearner,
     power:float=1., # How that grows with the number of a row's ratings
     cbs=None # Callbacks
 ):
-    "Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings"
+    """Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings.
+
+    Interrupted, it keeps the last whole sweep"""
     if not (0<alpha0<math.inf and 0<reg<math.inf):
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')

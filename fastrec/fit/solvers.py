@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/fit/34_solvers.ipynb #287c53cd
+from functools import wraps
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole
@@ -116,6 +117,17 @@ def _arithmetic(learn, device):
     "Random numbers of the learner's next fit"
     seed = None if learn.seed is None else learn.seed+learn.n_fits
     return Arithmetic(device, seed)
+
+# %% ../../nbs/fit/34_solvers.ipynb #1eb5504c
+def to_the_end(write):
+    "`write`, which is done again as a whole, before the interruption goes on, where Ctrl-C or an error comes amid it"
+    @wraps(write)
+    def _inner(*args):
+        try: return write(*args)
+        except BaseException:
+            write(*args)
+            raise
+    return _inner
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch

@@ -92,7 +92,7 @@ def score_pairs(self:PosteriorMean, x):
 
 @patch
 def noise(self:PosteriorMean, x):
-    "Variance of the ratings of the codes `x` around their mean, (n,)"
+    "Variance of the ratings of the codes `x` around the truth, the mean of the draws' own, (n,): user times item"
     return self.u_noise[x[:,0].long()]*self.i_noise[x[:,1].long()]
 
 # %% ../../nbs/models/23_posterior.ipynb #3a64b0e0

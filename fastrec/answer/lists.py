@@ -8,10 +8,9 @@ __all__ = []
 # %% ../../nbs/answer/59_lists.ipynb #88a25c1b
 import numpy as np,torch
 from fastcore.basics import patch,store_attr
-from torch import Tensor
 from ..data.frames import as_frame
 from ..base.checks import warn
-from .recommender import Seen,codes_of_labels,evaluating
+from .recommender import Seen,evaluating
 from .grids import UserSide,block_size,by_blocks
 from .screens import aligned
 from .byte_screens import make_screen
@@ -19,16 +18,13 @@ from ..base.devices import upload
 from .topn import columns_at_once,largest,top_n
 
 # %% ../../nbs/answer/59_lists.ipynb #72dae4ba
-def candidate_items(self, items, min_count):
-    "Codes of the items that may be recommended, in order"
-    vocab = self.ds.classes[self.ds.item_name]
-    codes = items if isinstance(items, Tensor) else codes_of_labels(vocab, items)
-    codes = codes.long()
-    if items is not None: codes = codes.unique()
-    if self.counts is None:
+def candidate_items(rec, codes, min_count):
+    "Those of the items `codes` that may be recommended, each once, in order"
+    codes = codes.long().unique()
+    if rec.counts is None:
         if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
-    return codes[self.counts[codes]>=max(min_count, 1)]
+    return codes[rec.counts[codes]>=max(min_count, 1)]
 
 def _seen_in_frame(ds, df):
     "The `Seen` of the pairs of `df`; labels that were not in training exclude nothing"
@@ -45,14 +41,14 @@ def _seen_in_frame(ds, df):
     return Seen(torch.from_numpy(x), *n_codes)
 
 # %% ../../nbs/answer/59_lists.ipynb #10263b0e
-def seen_to_exclude(self, exclude_seen):
+def seen_to_exclude(rec, exclude_seen):
     "The `Seen` to leave out, or `None`"
     is_flag = exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))
-    if not is_flag: return _seen_in_frame(self.ds, exclude_seen)
-    if exclude_seen and self.seen is None:
+    if not is_flag: return _seen_in_frame(rec.ds, exclude_seen)
+    if exclude_seen and rec.seen is None:
         raise ValueError('what users have seen is not known here: '
                          'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
-    return self.seen if exclude_seen else None
+    return rec.seen if exclude_seen else None
 
 # %% ../../nbs/answer/59_lists.ipynb #4f5e6d42
 def _row_length(n_items, n):
@@ -71,19 +67,20 @@ class _Lists:
         self.i = model.item_side(items.to(device))
         self.side = UserSide(model, users, self.i.shape[1], max_bytes, device, self.i.dtype)
         self.n_cols = _row_length(len(items), n)
-        self.buffer = self.screened = None  # `screened`: the users' side that `screen` was made for
-        self.part(slice(0, 1))
+        self.buffer = self.screen = self.screened = None  # `screened`: the users' side that `screen` was made for
+        self.side.at(slice(0, 1))  # the first users and their screen tell how much memory a user takes
+        self.update_screen()
         self.size = block_size(len(users), len(items), max_bytes, device, self.row_bytes())
 
 # %% ../../nbs/answer/59_lists.ipynb #5dc57f09
 @patch
-def part(self:_Lists, b):
-    "Where the block `b` is in the part of the users' side that is there, for which there is a `screen` if it pays"
-    at = self.side.at(b)
-    if self.screened is not self.side.u:
-        self.screen = make_screen(self.model, self.side.u, self.i, self.n, self.n_users)
-        self.screened = self.side.u
-    return at
+def update_screen(self:_Lists):
+    "Make the `screen` for the users that `side` holds now, if there is none yet and if it pays"
+    if self.screened is self.side.u: return
+    self.screen = make_screen(self.model, self.side.u, self.i, self.n, self.n_users)
+    self.screened = self.side.u
+
+_bytes_of_listed = 64  # of a place on a list: score and column, and their copies while they are put in order
 
 @patch
 def row_bytes(self:_Lists):
@@ -92,7 +89,7 @@ def row_bytes(self:_Lists):
     scores = 4*self.n_cols*self.model.n_buffers
     is_last = self.n_cols  # a byte for each score: is it as good as the last of the list?
     best_blocks = 4*min(columns_at_once*n_list, self.n_cols)
-    lists = 64*n_list
+    lists = _bytes_of_listed*n_list
     own = scores+is_last+best_blocks+lists
     return own + self.screen_bytes() + self.seen_bytes()
 
@@ -104,13 +101,15 @@ def screen_bytes(self:_Lists):
     keys = (self.screen.score_bytes-4)*self.n_cols
     return keys + 2*4*self.screen.n_candidates*self.i.shape[1]
 
+_bytes_of_seen = 64  # of something seen: row, item and place in 64 bits, and copies of those that are struck out
+
 @patch
 def seen_bytes(self:_Lists):
     "Memory to strike out what a user has seen, on average"
     if self.seen is None: return 0
     n_seen = int(self.seen.offsets[-1])
     n_users = max(len(self.seen.offsets)-1, 1)
-    return 64*n_seen//n_users
+    return _bytes_of_seen*n_seen//n_users
 
 # %% ../../nbs/answer/59_lists.ipynb #a06b7d1f
 @patch
@@ -160,7 +159,8 @@ def redo(self:_Lists, b, at, rows, scores, places):
 @patch
 def best(self:_Lists, b):
     "The best scores and their places for the block `b`"
-    at = self.part(b)
+    at = self.side.at(b)
+    self.update_screen()
     users = self.users[b]
     if not self.screen: return self.exact(users, self.side.u[at])
     keys,places = self.candidates(users, at)
@@ -171,11 +171,11 @@ def best(self:_Lists, b):
     return scores,places
 
 # %% ../../nbs/answer/59_lists.ipynb #f2e4c8b7
-def best_unseen(self, model, users, items, n, seen, max_bytes, keep):
+def best_unseen(rec, model, users, items, n, seen, max_bytes, keep):
     """Call `keep(users, scores, places)` for each block of the codes `users`:
     their `n` best scores, before the range, and which of `items` they are of"""
     if not len(users) or not len(items): return
-    n_codes = [len(v) for v in self.ds.classes.values()]
+    n_codes = [len(v) for v in rec.ds.classes.values()]
     with evaluating(model) as (model,device):
         lists = _Lists(model, users, items, n, seen, max_bytes, n_codes, device)
         def find(b):

@@ -24,10 +24,10 @@ def _decoded(vocab, codes):
     is_text = pd.api.types.is_string_dtype(vocab.labels.dtype)
     return pd.Categorical.from_codes(codes-1, vocab.labels) if is_text else vocab.decode(codes)
 
-def lists_frame(self, model, items, users, scores, places):
+def lists_frame(rec, model, items, users, scores, places):
     "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
-    of_users,of_items = self.ds.classes.values()
+    of_users,of_items = rec.ds.classes.values()
     user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
     item_codes = items[places[rows,ranks]]
     return pd.DataFrame({
@@ -80,12 +80,12 @@ def _check_request(n, min_count, max_bytes, z, path):
         raise TypeError(f'path={path!r} must be the name of a file')
     return n,min_count,max_bytes,z
 
-def _by_draws(self, z, draw):
+def _by_draws(rec, z, draw):
     "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
     if z and draw is not None:
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
-    model = Weighed(need_draws(self.model, 2), z) if z else one_draw(self.model, draw)
-    return Recommender(model, self.ds, self.seen, counts=self.counts)
+    model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
+    return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
 _bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
@@ -94,27 +94,27 @@ def _no_lists(users, n):
     "What `best_unseen` would find for nobody"
     return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
 
-def _write_lists(self, model, users, items, n, seen, max_bytes, path):
+def _write_lists(rec, model, users, items, n, seen, max_bytes, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
-        def add(*found): write(lists_frame(self, model, items, *found))
+        def add(*found): write(lists_frame(rec, model, items, *found))
         add(*_no_lists(users, n))  # so that there are columns where there is no list
-        best_unseen(self, model, users, items, n, seen, max_bytes, add)
+        best_unseen(rec, model, users, items, n, seen, max_bytes, add)
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be
-def _lists(self, users, items, n, seen, max_bytes, path=None):
+def _lists(rec, users, items, n, seen, max_bytes, path=None):
     "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
     n = min(n, max(len(items), 1))
-    model = self.model  # once, for a fit in another thread may replace it
-    if path is not None: return _write_lists(self, model, users, items, n, seen, max_bytes, path)
+    model = rec.model  # once, for a fit in another thread may replace it
+    if path is not None: return _write_lists(rec, model, users, items, n, seen, max_bytes, path)
     n_bytes = _bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
     blocks = []
-    best_unseen(self, model, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
+    best_unseen(rec, model, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
-    return lists_frame(self, model, items, *found)
+    return lists_frame(rec, model, items, *found)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
@@ -132,10 +132,10 @@ def recommend(self:Recommends,
 )->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; or `path`
     "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
     n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
-    if z or draw is not None: self = _by_draws(self, z, draw)
-    shard = self.seen and self.seen.shard
-    user_codes,item_codes = asked_for(self, users, items, unknown)
+    rec = _by_draws(self, z, draw) if z or draw is not None else self
+    shard = rec.seen and rec.seen.shard
+    user_codes,item_codes = asked_for(rec, users, items, unknown)
     user_codes = shard.own() if shard and users is None else user_codes.long()
-    item_codes = candidate_items(self, None if items is None else item_codes, min_count)
-    seen = seen_to_exclude(self, exclude_seen)
-    return _lists(self, user_codes, item_codes, n, seen, max_bytes, path)
+    item_codes = candidate_items(rec, item_codes, min_count)
+    seen = seen_to_exclude(rec, exclude_seen)
+    return _lists(rec, user_codes, item_codes, n, seen, max_bytes, path)

@@ -140,11 +140,11 @@ def codes_of_labels(vocab, labels, unknown=None):
     unknown += labels[codes==0].tolist()
     return torch.from_numpy(codes[codes>0])
 
-def asked_for(self, users, items, unknown):
-    "Codes of `users` and of `items`"
+def asked_for(rec, users, items, unknown):
+    "Codes of the labels `users` and of `items`; what is `unknown` raises, or is left out with a warning"
     need_choice('unknown', unknown, 'raise', 'drop')
     codes,dropped = [],[]
-    for vocab,labels in zip(self.ds.classes.values(), (users,items)):
+    for vocab,labels in zip(rec.ds.classes.values(), (users,items)):
         not_there = [] if unknown=='drop' else None
         codes.append(codes_of_labels(vocab, labels, not_there))
         if not_there: dropped.append(count_unknown(vocab.name, not_there))

@@ -16,10 +16,10 @@ from ..base.devices import exactly
 
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
 @exactly()
-def _similar(self, label, n, side):
+def _similar(rec, label, n, side):
     "The labels of the `side` (0 users, 1 items) whose factors have the largest cosine with those of `label`"
-    model = self.model
-    vocab = list(self.ds.classes.values())[side]
+    model = rec.model
+    vocab = list(rec.ds.classes.values())[side]
     factors = (model.user_factors,model.item_factors)[side]
     n = need_whole('n', n)
     if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
@@ -27,8 +27,8 @@ def _similar(self, label, n, side):
     factors = F.normalize(factors.float())
     cosines = factors @ factors[row]
     cosines[row] = -torch.inf
-    if side and self.counts is not None:
-        not_rated = self.counts[1:]==0
+    if side and rec.counts is not None:
+        not_rated = rec.counts[1:]==0
         cosines[not_rated.to(cosines.device)] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(cosines[None], n))
     is_there = best>-torch.inf

@@ -25,7 +25,7 @@ def _installed(name):
     try: return version(name)
     except PackageNotFoundError: return None
 
-def _provenance(self):
+def _provenance(rec):
     "What is needed to repeat a run"
     res = {'fastrec': __version__}
     for o in ('fastai','torch','numpy','pandas'): res[o] = _installed(o)
@@ -33,17 +33,17 @@ def _provenance(self):
     res['machine'] = platform.machine()
     res['threads'] = torch.get_num_threads()
     for o in ('seed','n_fits'):  # a learner has them, once it was trained
-        value = getattr(self, o, None)
+        value = getattr(rec, o, None)
         if value is not None: res[o] = int(value)
     return res
 
-def _last_metrics(self):
+def _last_metrics(rec):
     "The last row of the record of training, if there is one"
-    try: return {k: float(v) for k,v in self.history.iloc[-1].items() if np.isfinite(v)}
+    try: return {k: float(v) for k,v in rec.history.iloc[-1].items() if np.isfinite(v)}
     except (AttributeError,ValueError): return {}
 
 # %% ../../nbs/export/80_bundle.ipynb #3b6a9a21
-def _plain(o):
+def _through_json(o):
     "`o` as it comes back from JSON; numbers of NumPy's and torch's become Python's"
     text = json.dumps(o, default=lambda array: array.tolist(), allow_nan=False)
     return json.loads(text)
@@ -54,25 +54,25 @@ def _as_json(metrics):
         raise TypeError(f'metrics must be a dict of numbers by name, not {type(metrics).__name__}')
     res = {}
     for k,v in metrics.items():
-        try: res[str(k)] = _plain(v)
+        try: res[str(k)] = _through_json(v)
         except (TypeError,ValueError,AttributeError,RecursionError):
             raise ValueError(f'metrics[{k!r}] is {v!r}, which cannot be saved: pass finite numbers, or leave it out') from None
     return res
 
 # %% ../../nbs/export/80_bundle.ipynb #0ded4ef0
-def _manifest(self, spec, labels, files, metrics):
-    "What the manifest says of the recommender `self`, but for the checksum"
+def _manifest(rec, spec, labels, files, metrics):
+    "What the manifest says of the recommender `rec`, but for the checksum"
     return dict(
         format='fastrec recommender',
         version=format_version,
         model=spec,
-        noise=min(float(self.noise), sys.float_info.max),  # JSON has no infinity
+        noise=min(float(rec.noise), sys.float_info.max),  # JSON has no infinity
         files=files,
-        columns=columns_of(self.ds),
+        columns=columns_of(rec.ds),
         labels=[kind for kind,_ in labels],
         metrics=metrics,
-        trained_with=_provenance(self),
-        rating_range=self.rating_range)
+        trained_with=_provenance(rec),
+        rating_range=rec.rating_range)
 
 # %% ../../nbs/export/80_bundle.ipynb #e6357751
 @patch
@@ -112,12 +112,12 @@ def _write(folder, tensors, describe, model):
     sweep_away(folder, names.values(), old)
 
 # %% ../../nbs/export/80_bundle.ipynb #ec4c899e
-def _model_file(self, labels):
+def _model_file(rec, labels):
     "The tensors of the file of the model: its own, the `labels`, and how often each item was rated"
-    res = model_tensors(self.model)
+    res = model_tensors(rec.model)
     for side,(_,packed) in zip(('users','items'), labels):
         for k,v in packed.items(): res[f'{side}.{k}'] = v
-    if self.counts is not None: res['counts'] = self.counts.cpu()
+    if rec.counts is not None: res['counts'] = rec.counts.cpu()
     return res
 
 def _seen_file(seen):
@@ -128,10 +128,10 @@ def _seen_file(seen):
     if seen.trained is not None: res['trained'] = seen.trained
     return res
 
-def _tensors_to_write(self, labels, seen):
+def _tensors_to_write(rec, labels, seen):
     "The tensors of the files whose names start with `model` and, where `seen`, with `seen`"
-    res = {'model': _model_file(self, labels)}
-    known = self.seen if seen else None
+    res = {'model': _model_file(rec, labels)}
+    known = rec.seen if seen else None
     if known is not None: res['seen'] = _seen_file(known)
     return res
 

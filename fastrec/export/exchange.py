@@ -120,7 +120,8 @@ def faiss_index(self:Recommends,
     if not isinstance(self.model, Dot):
         raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')
-    codes = candidate_items(self, None, 0)
+    n_items = len(self.ds.classes[self.ds.item_name])
+    codes = candidate_items(self, torch.arange(1, n_items), 0)
     with torch.no_grad():
         x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)

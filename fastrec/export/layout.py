@@ -40,12 +40,12 @@ def _describe_layer(m):
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #a1821edd
-def _is_plain(o): return type(o) in (int,float,bool) or o in ('none','tanh')  # the last two are GELU's
+def _is_layer_arg(o): return type(o) in (int,float,bool) or o in ('none','tanh')  # the last two are GELU's
 
 def _is_known(name, args):
     "May a layer `name` be built with `args`? A manifest may be forged"
     if name not in _layer_args: return False
-    return set(args)<={*_layer_args[name],'bias'} and all(map(_is_plain, args.values()))
+    return set(args)<={*_layer_args[name],'bias'} and all(map(_is_layer_arg, args.values()))
 
 def _build_layer(spec):
     "The layer that `_describe_layer` has described, without memory for its parameters"

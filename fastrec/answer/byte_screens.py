@@ -85,7 +85,8 @@ def as_plain(kernel):
     return all(o.dtype==torch.uint8 and torch.equal(o, want[:len(o)]) for o in got)
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #4ab40645
-top_key,last_key = 204,255  # of the largest score of some users, and of all beyond what a byte can tell
+last_key = 255   # of all products that are beyond what a byte can tell
+top_key = 204    # of the largest product of some users, four fifths of that: others may have larger ones
 half_step = .51             # how far a product may lie above its key, in steps: a half, and what float32 rounds
 
 kept_at_hand = 2**25-2**16  # bytes; glibc's malloc keeps what is freed of blocks up to 32 MiB, once one was

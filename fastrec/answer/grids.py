@@ -53,8 +53,8 @@ def _bar(n):
     res.update(0)
     return res
 
-def _has_room(f, b, size):
-    "Call `f(b)`; false if a GPU ran out of memory and blocks of a smaller `size` are possible"
+def _try_block(f, b, size):
+    "Call `f(b)`: true if that worked, false if a GPU ran out of memory and blocks of a smaller `size` are possible"
     try: f(b)
     except RuntimeError as e:
         if size==1 or not is_out_of_memory(e): raise
@@ -68,7 +68,7 @@ def by_blocks(f, n, size):
     bar = _bar(n) if n>_many_blocks*size else None
     while i<n:
         stop = min(i+size, n)
-        if not _has_room(f, slice(i, stop), size):  # out of the `except`, so that nobody holds what the block has made
+        if not _try_block(f, slice(i, stop), size):  # out of the `except`, so that nobody holds what the block has made
             size //= 2
             if torch.cuda.is_available(): torch.cuda.empty_cache()
             continue

@@ -98,7 +98,7 @@ def _with_new(model, x, y, n_users, noise):
     with evaluating(model) as (model,device):
         user = x[:,0].long().to(device)-1
         item = x[:,1].to(device)
-        rows = model.fit_users(user, item, y.to(device), n_users, max(noise, _least_noise))
+        rows = model.fit_users(user, item, y.to(device), n_users, noise)
         mean = user_prior(model)[0]
         return model.with_users(rows, mean).eval()
 
@@ -114,10 +114,12 @@ def fold_in(self:Recommends,
     model,ds = self.model,self.ds
     if model.is_preference: ratings = _as_choices(self, ratings)
     x,y,of_users = _read_new(ds, ratings, unknown, model.y_range)
-    model = _with_new(model, x, y, len(of_users)-1, self.noise)
+    noise = max(self.noise, _least_noise) if model.needs_noise else None  # which takes predictions by the thousand
+    model = _with_new(model, x, y, len(of_users)-1, noise)
     of_items = ds.classes[ds.item_name]
     classes = {ds.user_name: of_users, ds.item_name: of_items}
-    model.classes,model.fill_unknown = classes,noop
+    model.classes = classes
+    model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
     counts = self.counts
     if counts is None: counts = torch.ones(len(of_items), dtype=int)
     seen = Seen(x, len(of_users), len(of_items), counts, n_train=len(x))

@@ -19,8 +19,8 @@ class Seen:
     """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`,
     the training ratings of each.
 
-    The first `trained[u]` are those of training, if that is known: `trained` is `None` otherwise.
-    Of the rows `x` the first `n_train` are"""
+    The first `trained[u]` of user `u` are from training; `trained` is `None` if that isn't known.
+    It is known where `n_train` is given: as many rows of `x`, the first, are from training"""
     shard = trained = None  # `shard`: where this process knows of its own users alone
     def __init__(self, x, n_users, n_items, counts=None, shard=None, n_train=None):
         known = (x[:,:2]>0).all(1)
@@ -97,7 +97,7 @@ class Recommends:
 class Recommender(Recommends):
     """A model, what reads frames for it, what its users have seen, and the variance of ratings around what it predicts;
     without the means to train"""
-    counts = rating_range = n_users = None
+    counts = rating_range = n_users = None  # attributes, as `__init__` gets them, in place of properties that count ratings
     def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts

@@ -19,7 +19,7 @@ float32_rounds,half_rounds = 2**-24,2**-8  # at most this part of a number, of f
 min_terms = 256  # sums of fewer terms are treated as if they had as many
 
 def lengths(x):
-    "Of the rows of `x`"
+    "How long each row of `x` is"
     return torch.linalg.vector_norm(x, dim=1, dtype=torch.float32)
 
 def pad_rows(x):
@@ -29,7 +29,9 @@ def pad_rows(x):
 
 # %% ../../nbs/answer/57_screens.ipynb #05bde222
 class Screen:
-    "Finds the `n` best products of rows of `u`, (users,k), with those of `i`, (items,k), by keys that are quick to have"
+    """Finds the `n` best products of rows of `u`, (users,k), with those of `i`, (items,k), by keys that are quick to have.
+    The `__init__` of a kind rounds the items, lets `see` look at each of their `pieces`, and only then asks `bound` for the `error`"""
+    error = None        # how far off the products of each user may be, (users,)
     score_bytes = None  # of memory that a score takes: of a key, and of a product for those who must be scored again
     def __init__(self, u, i, n):
         self.u,self.i,self.n = u,i,n
@@ -48,6 +50,17 @@ class Screen:
         "Remember how long the items `x` are, and how far they were `rounded`"
         self.longest = torch.maximum(self.longest, lengths(x).max())
         self.most_rounded = torch.maximum(self.most_rounded, lengths(x-rounded).max())
+
+# %% ../../nbs/answer/57_screens.ipynb #8c41d6fa
+@patch
+def keys(self:Screen, b):
+    "Keys of the users `b`, beyond the last item of padding: above 0 in the order of the rough products, and not above 0 below the mean"
+    raise NotImplementedError
+
+@patch
+def at_most(self:Screen, b, keys):
+    "What the rough products of the users `b` are at most where their keys are `keys`, one of each user"
+    raise NotImplementedError
 
 # %% ../../nbs/answer/57_screens.ipynb #0aea0d52
 @patch
@@ -109,7 +122,7 @@ def largest_product(keys):
 class HalfScreen(Screen):
     "Products in bfloat16"
     score_bytes = 8
-    def __init__(self, u, i, like, n):
+    def __init__(self, u, i, like, n):  # `like` is for bytes, which need a scale: `bfloat16` has one in each number
         super().__init__(u, i, n)
         users = u*self.varies
         self.half_u = users.bfloat16()

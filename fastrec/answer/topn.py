@@ -12,6 +12,8 @@ from torch import Tensor
 # %% ../../nbs/answer/56_topn.ipynb #c57c2988
 columns_at_once = 64  # columns whose maximum is taken at once
 
+_fewer = 8  # times as many, each time that the columns of the best blocks are looked at by blocks again
+
 def largest(scores, n, block=columns_at_once):
     "The `n` largest of each row and their columns; of equal ones any"
     n_cols = scores.shape[1]
@@ -29,7 +31,7 @@ def _by_neighbours(scores, n, block):
     first_block = row[:,None]*blocks.shape[1]
     all_blocks = blocks.flatten(0, 1)
     found = F.embedding(best+first_block, all_blocks)   # copies whole blocks, unlike `gather`
-    values,place = largest(found.flatten(1), n, block//8)
+    values,place = largest(found.flatten(1), n, block//_fewer)
     first_col = best.gather(1, place//block)*block
     return values,first_col + place%block
 
@@ -41,7 +43,7 @@ def _by_far_columns(keys, n, block):
     best = blocks.amax(1).topk(n, sorted=False)[1]      # (rows,n)
     rows = best[:,None].expand(-1, block, -1)
     found = blocks.gather(2, rows)                      # (rows,block,n)
-    values,place = largest(found.flatten(1), n, block//8)
+    values,place = largest(found.flatten(1), n, block//_fewer)
     first_col = best.gather(1, place%n)
     return values,place//n*n_blocks + first_col
 

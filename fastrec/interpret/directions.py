@@ -89,7 +89,8 @@ def pca_ends(self:Directions,
     df = self._pca(is_item, n_components, top)
     ends = {}
     for name,values in df.items():
-        low,high = values.nsmallest(n).index,values.nlargest(n).index
+        low = values.nsmallest(n).index
+        high = values.nlargest(n).index
         ends[name] = pd.DataFrame({'low': low, 'high': high})
     return pd.concat(ends, axis=1)
 

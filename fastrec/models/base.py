@@ -34,7 +34,10 @@ def fill_row_0(w):
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
 class FactorModel:
-    "What every model answers; the first five methods are its own, and the rest follows from them"
+    """What every model answers, which is a `torch.nn.Module` besides. Of its own it has `y_range` and the five members declared here;
+    for `fold_in` also `user_rows`, `fit_users` and `with_users`; for tables and pictures of biases `average_scores`;
+    and for `learner`, which makes it, a class method `from_classes(n_factors, classes, y_range, mean)`"""
+    y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
     ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
     n_buffers = 1  # how many tensors as large as the scores `score` works with
@@ -135,9 +138,16 @@ def user_tensors(self:FactorModel):
     "The tensors that `user_rows` come from, factors first"
     return [e.weight for e in self.tables[0]]
 
+# %% ../../nbs/models/20_base.ipynb #e07c9b52
+@patch(as_prop=True)
+def needs_noise(self:FactorModel):
+    "Does `fit_users` need the variance of ratings? Choices have none, and draws know their own"
+    return not self.is_preference
+
 @patch
 def fit_users(self:FactorModel, users, items, y, n_users, noise):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`"
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`,
+    of variance `noise`, which is `None` unless the model `needs_noise`"""
     raise NotImplementedError
 
 @patch

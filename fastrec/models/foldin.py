@@ -12,7 +12,7 @@ from .base import as_table
 
 # %% ../../nbs/models/24_foldin.ipynb #670a310c
 def _bits(w, most=2**21):
-    "The sum of the bits of `w`, of a large one of every so many rows: what may follow a change"
+    "The sum of the bits of `w`, of every so many rows of a large one, by which most changes show"
     every = w.numel()//most + 1
     w = w.detach()[::every].flatten()
     per_word = 8//w.element_size()
@@ -109,7 +109,7 @@ _ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for model
 
 def fit_choices(model, users, items, n_users):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes);
-    the average one for who chose nothing"""
+    those who chose nothing get the average row"""
     args = model.ials or _ials_defaults
     alpha0 = args['alpha0']
     q = model.item_factors

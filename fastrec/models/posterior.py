@@ -55,18 +55,20 @@ def unknown(self:TimeEffects):
     return TimeEffects(self.seconds, no_key, no_effect, self.variance)
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
-def _side_by_side(draws):
-    "The factors of `draws`, (S,n,k+1) with biases behind, as (n,S*k)"
-    return draws[...,:-1].transpose(0, 1).flatten(1)
+def _as_user_table(p):
+    """The users' factors in each draw, (n,S,k), side by side and divided by S, (n,S*k):
+    the product of such a row and an item's is then the mean over the draws"""
+    return p.flatten(1)/p.shape[1]
 
 class PosteriorMean(Dot):
     """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1),
     `u_noise`, (n_users,), times `i_noise`, (n_items,), the variance of a rating around its mean,
     and `time_effects` some `TimeEffects`"""
+    needs_noise = False  # of a new user's ratings: it is that of the draws
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
-        p,q = _side_by_side(users),_side_by_side(items)
+        p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)
         b_u,b_i = users[...,-1],items[...,-1]
-        super().__init__(p/len(users), b_u.mean(0)[:,None], q, b_i.mean(0)[:,None], y_range, mean)
+        super().__init__(_as_user_table(p), b_u.mean(0)[:,None], q.flatten(1), b_i.mean(0)[:,None], y_range, mean)
         self.time_effects = nn.ModuleList(time_effects)
         self.register_buffer('u_bias_draws', b_u.T.clone())
         self.register_buffer('i_bias_draws', b_i.T.clone())
@@ -101,7 +103,8 @@ def _pair_draws(self:PosteriorMean, u, i):
     "Scores of the codes `u` of users beside `i` of items in each draw, (n,S)"
     p = self.u_weight.weight[u].unflatten(1, (self.n_draws,-1))
     q = self.i_weight.weight[i].unflatten(1, (self.n_draws,-1))
-    return (p*q).sum(2)*self.n_draws + self.u_bias_draws[u] + self.i_bias_draws[i]
+    products = (p*q).sum(2)*self.n_draws  # after the sum, which is fewer numbers than `_user_draws` takes times S
+    return products + self.u_bias_draws[u] + self.i_bias_draws[i]
 
 @patch
 @torch.no_grad()
@@ -116,22 +119,29 @@ def spread(self:PosteriorMean, x):
         unknown = unknown + e.variance*~known
     return (scores.var(1)+unknown).sqrt()
 
+# %% ../../nbs/models/23_posterior.ipynb #5d1e07c3
+@patch
+def _user_draws(self:PosteriorMean, codes=slice(None), s=slice(None)):
+    "Factors of the users `codes` in the draws `s`, (n,S,k), which the table holds divided by S"
+    return self.u_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]*self.n_draws
+
+@patch
+def _item_draws(self:PosteriorMean, codes=slice(None), s=slice(None)):
+    "Factors of the items `codes` in the draws `s`, (n,S,k)"
+    return self.i_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+
 # %% ../../nbs/models/23_posterior.ipynb #25573d14
 @patch
 def draws(self:PosteriorMean):
     "Factors and biases of users and of items, (S,n,k+1) each"
-    def of_side(table, b, scale):
-        factors = table.weight.detach().unflatten(1, (self.n_draws,-1)).transpose(0, 1)
-        return torch.cat([factors*scale, b.T[...,None]], 2)
-    return [of_side(self.u_weight, self.u_bias_draws, self.n_draws), of_side(self.i_weight, self.i_bias_draws, 1)]
+    def of_side(factors, b): return torch.cat([factors.transpose(0, 1), b.T[...,None]], 2)
+    return [of_side(self._user_draws(), self.u_bias_draws), of_side(self._item_draws(), self.i_bias_draws)]
 
 @patch
 def rows_of_draw(self:PosteriorMean, s, k, codes=slice(None)):
     "Factors and bias of the users, or with `k=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
-    table,b = (self.i_weight,self.i_bias_draws) if k else (self.u_weight,self.u_bias_draws)
-    width = table.embedding_dim//self.n_draws
-    factors = table.weight.detach().unflatten(1, (self.n_draws,width))[codes,s]
-    return factors if k else factors*self.n_draws,b[codes,s,None]
+    if k: return self._item_draws(codes, s),self.i_bias_draws[codes,s,None]
+    return self._user_draws(codes, s),self.u_bias_draws[codes,s,None]
 
 @patch
 def one_draw(self:PosteriorMean, s):
@@ -151,14 +161,14 @@ class Weighed(nn.Module, FactorModel):
 @patch
 def user_side(self:Weighed, users):
     m = self.model
-    p = m.u_weight(users).unflatten(1, (m.n_draws,-1))*m.n_draws
+    p = m._user_draws(users)
     b = m.u_bias_draws[users][...,None]
     return torch.cat([p, b, torch.ones_like(b)], 2).flatten(1)
 
 @patch
 def item_side(self:Weighed, items):
     m = self.model
-    q = m.i_weight(items).unflatten(1, (m.n_draws,-1))
+    q = m._item_draws(items)
     b = m.i_bias_draws[items][...,None]
     return torch.cat([q, torch.ones_like(b), b], 2).flatten(1)
 
@@ -204,14 +214,15 @@ def _chances(self:PosteriorMean, n_users, like):
 
 @patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise):
-    "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1))"
-    noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
+    """Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1)).
+    The variance of a rating is the draws' own, in place of `noise`"""
+    own_noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
     eps = self._chances(n_users, y)
     means,covs = user_prior(self)
     res = []
     for s in range(self.n_draws):
         q,b = self.rows_of_draw(s, 1, items)
-        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, noise, eps=eps[s])
+        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=eps[s])
         res.append(z)
     return torch.cat(res, 1)
 
@@ -224,7 +235,7 @@ def with_users(self:PosteriorMean, z, m):
     factors,b = draws[...,:-1],draws[...,-1]
     res = copy(self)
     res._modules = {**self._modules,
-        'u_weight': as_table(factors.flatten(1)/self.n_draws),
+        'u_weight': as_table(_as_user_table(factors)),
         'u_bias': as_table(b.mean(1)[:,None]),
         'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
     res._buffers = {**self._buffers,

@@ -78,7 +78,7 @@ def _add_rows(w, codes, values, sparse):
 # %% ../../nbs/models/25_trainable.ipynb #22ce4d45
 @patch
 def _pred_and_slope(self:DotBias, scores):
-    """Predictions for `scores`, whose memory they may take, and their slopes without the factor h-l;
+    """Predictions for `scores`, whose memory they may take, and their slopes without the factor hi-lo;
     `None` where a score is a prediction"""
     if not self.y_range or self.clip: return scores,None
     lo,hi = self.y_range
@@ -90,7 +90,9 @@ def _pred_and_slope(self:DotBias, scores):
 @patch
 @torch.no_grad()
 def mse_step(self:DotBias, x, y):
-    "Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights"
+    """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
+    With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
+    g = 2/n e (hi-lo) s (1-s), or g = 2/n e without a range; the gradients get g q for p, g p for q, and g for both biases"""
     u,i = x[:,:2].long().T.contiguous()
     (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
     p = P.index_select(0, u)
@@ -103,7 +105,8 @@ def mse_step(self:DotBias, x, y):
     if slope is None: g = e*scale
     else:
         lo,hi = self.y_range
-        g = slope.mul_(e).mul_(scale*(hi-lo))
+        g = slope.mul_(e).mul_(scale*(hi-lo))  # in the memory of `slope`
+    # in the memory of `q` and `p`, copies of rows that were needed for the scores alone
     _add_rows(P, u, q.mul_(g[:,None]), self.sparse)
     _add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
     _add_rows(b_u, u, g, self.sparse)

@@ -158,7 +158,7 @@ def _fault(check, *args):
 
 @cache
 def works(what, check, *args):
-    "Does `check(*args)` hold of `what`? If not, or if it fails, that is logged, once"
+    "Does `check(*args)` hold for `what`? If not, or if the check fails, that is logged, once"
     fault = _fault(check, *args)
     if fault:
         logger.warning(f"{what} of torch {torch.__version__} {fault}: "

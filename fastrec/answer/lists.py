@@ -143,7 +143,7 @@ def exact(self:_Lists, users, u):
 
 @patch
 def candidates(self:_Lists, users, at):
-    "The largest keys of the codes `users`, who are `at` a slice of their side, and their places"
+    "The largest keys, and their places, of the codes `users`, whose rows of the users' side are the slice `at`"
     keys = self.strike(users, self.screen.keys(at), 0)
     return largest(keys, self.screen.n_candidates)
 

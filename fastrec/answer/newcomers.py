@@ -21,7 +21,7 @@ from ..base.devices import exactly
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f3193cb6
 class NewUsers(Recommender):
-    "Users who weren't in training, by `fold_in`: they are predicted for like those who were"
+    "Users who weren't in training, from `fold_in`; predictions for them are asked for as for those who were"
     def __repr__(self): return f'{type(self).__name__}: {self.ds.classes[self.ds.user_name]}'
 
     def predict(self, *labels, **kwargs):
@@ -82,7 +82,7 @@ def _warn_of_low(rec, y):
 
 def _as_choices(rec, ratings):
     """`ratings` with a 1 in each row; where they hold zeros or less, and training did not,
-    it is told that these count as chosen"""
+    a warning says that these count as chosen"""
     name = rec.ds.rating_name
     if not isinstance(ratings, pd.DataFrame): return ratings
     if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]): _warn_of_low(rec, ratings[name])

@@ -36,7 +36,7 @@ def lists_frame(rec, model, items, users, scores, places):
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
 def _as_target(path):
-    "`path` as that of a file that can be written"
+    "`path` as a `Path`, refused unless a file can be written there"
     path = Path(path)
     if path.is_dir(): raise ValueError(f'path={str(path)!r} is a folder: name a file in it')
     if not path.parent.is_dir():
@@ -46,7 +46,7 @@ def _as_target(path):
 # %% ../../nbs/answer/53_recommend.ipynb #5c92ce06
 @contextmanager
 def parquet_writer(path):
-    "A function that appends frames to `path`, which gets its name only once it's whole"
+    "Gives a function that appends frames to the file `path`, which gets its name only when it is whole"
     pyarrow = need_package('pyarrow')
     parquet = need_package('pyarrow.parquet')
     path = _as_target(path)
@@ -91,7 +91,7 @@ def _by_draws(rec, z, draw):
 _bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
 
 def _no_lists(users, n):
-    "What `best_unseen` would find for nobody"
+    "What `best_unseen` finds if there are no users"
     return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
 
 def _write_lists(rec, model, users, items, n, seen, max_bytes, path):

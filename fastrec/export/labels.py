@@ -34,7 +34,7 @@ def _numpy_labels(labels):
 
 # %% ../../nbs/export/84_labels.ipynb #0076ef01
 def _need_text(labels, name):
-    "Refuse one of the `labels` that is no text: half a character, for instance"
+    "Refuse `labels` of which one is no valid text: half a character, for instance"
     if labels.dtype!=object: return
     for o in labels:
         if not o.isascii() and _surrogate.search(o):

@@ -176,7 +176,7 @@ def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
-    "Load a saved recommender, which runs no code of it. `BundleError` names what is damaged or doesn't fit"
+    "Load a saved recommender, without running any code from it. `BundleError` names what is damaged or doesn't fit"
     if device is None: device = 'cuda' if torch.cuda.is_available() else 'cpu'
     folder = Path(path)
     device = as_device(device)

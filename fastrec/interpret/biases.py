@@ -82,7 +82,7 @@ def plot_bias(self:BiasTables,
     ax:plt.Axes=None # Where to draw; a new figure if left out
 )->plt.Axes:
     """The ends of `item_bias` or `user_bias`: what the average user gives, beside the plain mean of the ratings.
-    How many these are stands behind the label"""
+    The number of these ratings stands behind the label"""
     need_stars(self.model, 'plot_bias')
     n = need_whole('n', n)
     df = self._bias_table(is_item, None, True, min_count)

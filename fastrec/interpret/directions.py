@@ -21,7 +21,7 @@ class Directions(Learned):
 # %% ../../nbs/interpret/62_directions.ipynb #f8025d6e
 @patch
 def _need_top(self:Directions, top, is_item, codes, count):
-    "Refuse a number `top` of the most rated that there aren't"
+    "Refuse a `top` larger than the number of labels with training ratings, or below 1"
     if count is None: raise no_ratings('top')
     if not 1<=top<=len(codes):
         raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '

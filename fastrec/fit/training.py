@@ -48,7 +48,7 @@ class RecLearner(Recommends, Learner):
     seed,n_fits,stay = None,0,False  # `stay` keeps what validation gathers on its device
     _fit_seed = _draws = _kept = None  # the seed of a fit, random numbers of an epoch, weights before it
     _check_each,_block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
-    _listening = None,None  # callbacks, and what to call for each event
+    _known_calls = None,None  # callbacks, and what to call for each event
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
@@ -235,4 +235,4 @@ def pickled_as(learn, state):
 def __getstate__(self:RecLearner):
     learn,state = getattr(_exported, 'now', (None,None))
     if learn is self: return state
-    return {k: v for k,v in Learner.__getstate__(self).items() if k!='_listening'}
+    return {k: v for k,v in Learner.__getstate__(self).items() if k!='_known_calls'}

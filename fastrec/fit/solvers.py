@@ -38,16 +38,22 @@ def _check_solver(learn, n_factors, n_sweep, tol, budget):
 # %% ../../nbs/fit/34_solvers.ipynb #b914ae1c
 _little = 2**24  # bytes that are always there
 
+def _bytes_of_equations(n_rows, d):
+    "Four copies of (d,d) numbers of 4 bytes: what the ratings add up to, with their precision, with the prior, and the factor of that"
+    return 4*4*d*d*n_rows
+
 def _bytes_of_block(lengths, rows, d):
     "What the equations of a block of `rows`, a slice of the sorted `lengths`, take"
     longest = int(lengths[rows.stop-1])
-    return (rows.stop-rows.start)*(16*d*d + 4*d*longest)
+    n_rows = rows.stop-rows.start
+    return _bytes_of_equations(n_rows, d) + 4*d*longest*n_rows
 
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
     budget = budget_on(device, budget)
     n_rows = max(len(v) for v in ds.classes.values())
-    if 16*d*d*min(n_rows, budget) + 8*d*max(budget, len(ds)) < _little: return  # it cannot be more
+    most = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))  # it cannot be more
+    if most<_little: return
     most = 0
     for k in (0,1):
         lengths = np.sort(ds.counts(k).numpy())

@@ -13,15 +13,12 @@ from .training import RecLearner
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
-_many = 100  # batches of validation: if there are more, they are made larger
-_large = 2**16  # ratings of each of these
-
 class Sweeps(Callback):
     """Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch
 
     The fit stops when the root of the error changes by less than `tol`"""
-    order = 5  # after callbacks that choose the batches, before those that change them
-    n = 0  # sweeps so far
+    order,n = 5,0  # after callbacks that choose the batches, before those that change them; sweeps so far
+    _many,_large = 100,2**16  # batches of validation that are too many, and how many ratings they get then
     def __init__(self, sweeps, tol=None):
         store_attr()
         self.rmse,self.change = math.inf,math.inf
@@ -40,7 +37,7 @@ class Sweeps(Callback):
         raise CancelBatchException  # the sweep has done what a step would
 
     def before_validate(self):
-        if len(self.learn.dl)>_many: self.learn.dl = self.learn.dl.new(bs=_large)  # nothing is learned from them
+        if len(self.learn.dl)>self._many: self.learn.dl = self.learn.dl.new(bs=self._large)
 
 # %% ../../nbs/fit/42_record.ipynb #b7606f23
 @patch

@@ -44,7 +44,9 @@ def _prior(side, reg, power, eye):
     return prior
 
 # %% ../../nbs/fit/36_als.ipynb #bc24d1f5
-def als_sweeps(model, ds, arith, reg, power):
+_reg,_power = 1.3,.5  # the defaults of both functions below
+
+def als_sweeps(model, ds, arith, reg=_reg, power=_power):
     "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
     users,items = both_sides(model, ds, ds.y-model.mean, budget=_budget)
     user_rows,item_rows = read_model(model)
@@ -63,8 +65,8 @@ def als_sweeps(model, ds, arith, reg, power):
 def fit_als(self:RecLearner,
     n_factors:int=30, # Width of the embeddings
     n_sweep:int=12, # Sweeps over users and items, at most
-    reg:float=1.3, # What holds the rows down, times `power` of their number of ratings
-    power:float=.5, # 0: all rows alike; 1: in proportion to their ratings
+    reg:float=_reg, # What holds the rows down, times `power` of their number of ratings
+    power:float=_power, # 0: all rows alike; 1: in proportion to their ratings
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by less
     cbs=None # Callbacks
 ):

@@ -11,10 +11,10 @@ from fastai.tabular.all import *
 from ..data.frames import as_frame
 from ..data.sides import side_columns
 from ..base.checks import is_whole,warn
-from ..models.posterior import PosteriorMean,TimeEffects
+from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias
 from .training import RecLearner
-from .solvers import can_go_on,check_solver,solver_data
+from .solvers import can_go_on,solver_data
 from .als import als_sweeps,write_model
 from .priors import Columns,SpanSampler
 from .gibbs import Gibbs
@@ -22,17 +22,12 @@ from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import seeded
 
 # %% ../../nbs/fit/38_bayes.ipynb #6d948477
-def _time_effects(span):
-    "`TimeEffects` of what the `span`, a `SpanSampler`, has kept"
-    effects,precisions = (torch.stack(o) for o in zip(*span.draws))
-    return TimeEffects(span.seconds, span.keys, effects, (1/precisions).mean())
-
 def _posterior_mean(sampler):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
     users,items,alpha,gamma = (torch.stack(o) for o in zip(*sampler.draws))
     u_noise,i_noise = (1/alpha).mean(0),(1/gamma).mean(0)
-    effects = [_time_effects(o) for o in sampler.spans]
+    effects = [o.kept() for o in sampler.spans]
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)
     res.to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
@@ -51,17 +46,19 @@ def _last_draw(model):
     return res
 
 # %% ../../nbs/fit/38_bayes.ipynb #c5c98eb9
+_n_approach = 5  # sweeps of ALS before the first draw
+
 def _approach(model, ds, arith):
     "Improve `model` by ALS, to begin near where the draws will be"
-    sweeps = als_sweeps(model, ds, arith, reg=1.3, power=.5)
-    for _ in range(5): next(sweeps)
+    sweeps = als_sweeps(model, ds, arith)
+    for _ in range(_n_approach): next(sweeps)
 
 # %% ../../nbs/fit/38_bayes.ipynb #0b502307
 class _Sampling:
-    """A fit by a `Gibbs` sampler, which `kwargs` are for: of a model that `is_new` or goes on, after one that `had` as many draws, with
-    spans of `seconds` whose `effects` are known or not"""
-    def __init__(self, is_new, had, seconds, effects, **kwargs):
-        self.is_new,self.had,self.seconds,self.kwargs = is_new,had,seconds,kwargs
+    """A fit by a `Gibbs` sampler, which `kwargs` are for. The model `is_new` or goes on, the one before it was the mean of `n_before`
+    draws, and of some of the spans of `seconds` it knew the `effects`"""
+    def __init__(self, is_new, n_before, seconds, effects, **kwargs):
+        self.is_new,self.n_before,self.seconds,self.kwargs = is_new,n_before,seconds,kwargs
         self.effects = {o.seconds: o for o in effects}
 
     def sweeps(self, model, ds, arith):
@@ -71,12 +68,12 @@ class _Sampling:
         self.sampler = Gibbs(model, ds, arith, spans=spans, **self.kwargs)
         return iter(self.sampler)
 
-    def finish(self, whole):
-        "The mean of the draws; `None` if there is none, or if a fit that isn't `whole` has fewer than there were before"
+    def finish(self, completed):
+        "The mean of the draws; `None` if there is none, or if a fit that wasn't `completed` has fewer than there were before"
         n,burn = len(self.sampler.draws),self.sampler.burn
-        if whole and not n:
+        if completed and not n:
             warn(f'stopped after {self.sampler.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
-        if not n or (n<self.had and not whole): return None
+        if not n or (n<self.n_before and not completed): return None
         return _posterior_mean(self.sampler)
 
 # %% ../../nbs/fit/38_bayes.ipynb #759e81ee
@@ -91,13 +88,13 @@ class _Averaged(Callback):
         sampler = self.sampling.sampler
         if sampler.n<=sampler.burn: self.sums,self.count = {},0
         self.count += 1
+        self.time_effects = [o.last_draw() for o in sampler.spans]
 
     def _effects(self):
         "What the effects of the last draw add to the predictions"
         res = 0
-        for o in self.sampling.sampler.spans:
-            e = TimeEffects(o.seconds, o.keys, o.effects[None], 1/o.precision).to(self.x.device)
-            places,known = e.find(self.x)
+        for e in self.time_effects:
+            places,known = e.to(self.x.device).find(self.x)
             res = res + e.mean[places]*known
         return res
 
@@ -174,9 +171,10 @@ def _spans(ds, time):
     return [_as_seconds(o) for o in L(time)]
 
 # %% ../../nbs/fit/38_bayes.ipynb #be116a4c
-def _is_posterior(model, n_factors):
-    "Is this the mean of draws of `n_factors` each?"
-    return isinstance(model, PosteriorMean) and model.u_weight.embedding_dim==model.n_draws*n_factors
+def _n_draws_of(model, n_factors):
+    "How many draws of `n_factors` each the `model` is the mean of; 0 for any other model"
+    if not isinstance(model, PosteriorMean): return 0
+    return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws):
     "Refuse draws that can't be kept, or for which there is no room"
@@ -209,14 +207,14 @@ def fit_bayes(self:RecLearner,
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
     Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
-    check_solver(self, n_factors, n_sweep)
-    had = self.model.n_draws if _is_posterior(self.model, n_factors) else 0
-    burn = ifnone(burn, 0 if had else n_sweep//10)
+    ds = solver_data(self, n_factors, n_sweep)
+    n_before = _n_draws_of(self.model, n_factors)
+    burn = ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws)
-    seconds = _spans(self.dls.train_ds, time)
-    columns = _side_columns(solver_data(self), side, n_factors+1)
-    start = _last_draw(self.model) if had else self.model
-    sampling = _Sampling(not can_go_on(start, n_factors), had, seconds, getattr(self.model, 'time_effects', []),
+    seconds = _spans(ds, time)
+    columns = _side_columns(ds, side, n_factors+1)
+    start = _last_draw(self.model) if n_before else self.model
+    sampling = _Sampling(not can_go_on(start, n_factors), n_before, seconds, getattr(self.model, 'time_effects', []),
                          columns=columns, burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     cbs = [_Averaged(sampling), *L(cbs)]
-    self._solve(n_factors, sampling.sweeps, n_sweep, None, cbs, start=start, finish=sampling.finish)
+    self._solve(n_factors, sampling.sweeps, n_sweep, None, cbs, start=start, finish=sampling.finish, ds=ds)

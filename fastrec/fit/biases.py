@@ -13,30 +13,26 @@ from .equations import sum_by_code
 from .solvers import to_the_end
 
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
-def _centered(y):
-    "`y` less its mean, and the mean"
-    mean = y.mean()
-    return y-mean,mean
+class _Side:
+    "The biases `b` of the codes of one side, the `n` ratings `y` that each code has, their sum `s`, and the regularization `lam`"
+    def __init__(self, codes, y, n_codes, lam):
+        self.codes,self.lam = codes,lam
+        self.n = torch.bincount(codes, minlength=n_codes).double()
+        self.s = sum_by_code(codes, y, n_codes)
+        self.b = torch.zeros_like(self.n)
 
-def _counts_and_sums(codes, y, n):
-    "How many ratings `y` each code below `n` has, and their sum"
-    counts = torch.bincount(codes, minlength=n)
-    return counts.double(),sum_by_code(codes, y, n)
+    def solve(self, alpha, other, memory):
+        "The best `b` for the constant `alpha` and the biases of the `other` side, whose sums over each code's ratings are `c`"
+        of_ratings = torch.index_select(other.b, 0, other.codes, out=memory)
+        self.c = sum_by_code(self.codes, of_ratings, len(self.n))
+        b = (self.s-self.n*alpha-self.c)/(self.n+self.lam)
+        self.b = b.where(self.n>0, 0.)  # who has no ratings is like the mean
 
-def _sum_other(b, other, codes, n, memory):
-    "Sum over the ratings of each code below `n` of the biases `b` of the `other` side's codes"
-    looked_up = torch.index_select(b, 0, other, out=memory)
-    return sum_by_code(codes, looked_up, n)
+    def added_error(self, alpha):
+        "What the biases add to the squared error"
+        return (self.n*self.b + 2*alpha*self.n - 2*self.s)@self.b
 
 # %% ../../nbs/fit/35_biases.ipynb #c3bc9060
-def _best(s, n, alpha, c, lam):
-    "The best biases, with the sums `c` of the other side's; 0 for who has no ratings"
-    return ((s-n*alpha-c)/(n+lam)).where(n>0, 0.)
-
-def _added_error(s, n, alpha, b):
-    "What the biases `b` of one side add to the squared error"
-    return (n*b+2*alpha*n-2*s)@b
-
 @to_the_end
 def _write_biases(model, mean, b_u, b_i):
     model.u_bias.weight.data[:,0] = b_u
@@ -47,48 +43,45 @@ def _write_biases(model, mean, b_u, b_i):
 def _bias_sweeps(model, ds, arith, reg):
     "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
     u,i = (o.contiguous() for o in ds.x[:,:2].T)
-    y,mean = _centered(ds.y.double())
-    n = len(y)
-    n_u,s_u = _counts_and_sums(u, y, len(model.u_bias.weight))
-    n_i,s_i = _counts_and_sums(i, y, len(model.i_bias.weight))
-    b_u,b_i = torch.zeros_like(n_u),torch.zeros_like(n_i)
+    y = ds.y.double()
+    mean = y.mean()
+    y = y-mean
     lam_u,lam_i = (1.,1.) if reg is None else reg
+    users = _Side(u, y, len(model.u_bias.weight), lam_u)
+    items = _Side(i, y, len(model.i_bias.weight), lam_i)
+    n = len(y)
     squares = y@y
     noise = squares/n
     memory = torch.empty_like(y)  # to allocate it for every sweep would take longer than the arithmetic
     while True:
-        alpha = -(n_u@b_u+n_i@b_i)/n
-        c_u = _sum_other(b_i, i, u, len(n_u), memory)
-        b_u = _best(s_u, n_u, alpha, c_u, lam_u)
-        c_i = _sum_other(b_u, u, i, len(n_i), memory)
-        b_i = _best(s_i, n_i, alpha, c_i, lam_i)
-        added = _added_error(s_u, n_u, alpha, b_u)+_added_error(s_i, n_i, alpha, b_i)
-        sse = squares + n*alpha**2 + 2*b_i@c_i + added
+        alpha = -(users.n@users.b + items.n@items.b)/n
+        users.solve(alpha, items, memory)
+        items.solve(alpha, users, memory)
+        added = users.added_error(alpha)+items.added_error(alpha)
+        sse = squares + n*alpha**2 + 2*items.b@items.c + added
         sse = sse.clamp(min=0)  # rounding may leave less
-        _write_biases(model, mean+alpha, b_u, b_i)
+        _write_biases(model, mean+alpha, users.b, items.b)
         yield sse/n
-        if reg is None:
-            lam_u,lam_i,noise = _estimated((n_u,n_i), (b_u,b_i), (lam_u,lam_i), noise, sse)
+        if reg is None: noise = _estimate(users, items, noise, sse)
 
 # %% ../../nbs/fit/35_biases.ipynb #7e5c90e5
 _least = 1e-9  # variance, so that nothing is divided by 0
 
-def _scatter(b, v, n):
-    "$\\tau^2$ of the biases `b`, known up to variances `v`, of those who have ratings"
-    rated = n>0
-    total = (b**2+v).where(rated, 0.).sum()
+def _scatter(side, v):
+    "$\\tau^2$ of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
+    rated = side.n>0
+    total = (side.b**2+v).where(rated, 0.).sum()
     return (total/rated.sum()).clamp(min=_least)
 
-def _estimated(n, b, lam, noise, sse):
-    "$\\lambda_u$, $\\lambda_i$ and $\\sigma^2$ by one step of EM; `n`, `b` and `lam` are those of users and items"
-    (n_u,n_i),(b_u,b_i),(lam_u,lam_i) = n,b,lam
-    v_u = noise/(n_u+lam_u)
-    v_i = noise/(n_i+lam_i)
-    noise = (sse + (n_u@v_u+n_i@v_i))/n_u.sum()
+def _estimate(users, items, noise, sse):
+    "One step of EM: set $\\lambda$ of `users` and of `items`, and return $\\sigma^2$, which was `noise` so far"
+    v_u = noise/(users.n+users.lam)
+    v_i = noise/(items.n+items.lam)
+    noise = (sse + (users.n@v_u + items.n@v_i))/users.n.sum()
     noise = noise.clamp(min=_least)
-    lam_u = noise/_scatter(b_u, v_u, n_u)
-    lam_i = noise/_scatter(b_i, v_i, n_i)
-    return lam_u,lam_i,noise
+    users.lam = noise/_scatter(users, v_u)
+    items.lam = noise/_scatter(items, v_i)
+    return noise
 
 # %% ../../nbs/fit/35_biases.ipynb #76c05980
 @patch

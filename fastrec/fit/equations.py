@@ -59,9 +59,9 @@ class Equations:
         self.starts = self.counts.cumsum(0)-self.counts
         budget = budget_on(rows.device, budget)
         self.blocks = self._cut_blocks(cols[self.order], n_other, budget)
-        self.take(y)
+        self.set_ratings(y)
 
-    def take(self, y):
+    def set_ratings(self, y):
         "Go on with other ratings of the same rows and columns"
         self.squares = sum_by_code(self.rows, y*y, self.n)
         y = y[self.order]
@@ -135,6 +135,15 @@ def _solve_rows(a, c, noise, arith):
     half = torch.linalg.solve_triangular(chol, c[...,None], upper=False)
     return upper_solve(chol, half+noise)[...,0]
 
+def _likelihood(zz, zy, alpha):
+    "What the ratings, of precision `alpha`, 1 if it is `None`, add to $A$ and $c$ of their rows: all but the prior's part"
+    d = zz.shape[1]-1
+    # Z is [q,1,b]: the first d columns have unknowns, the last is the known bias, which goes over to the ratings
+    a = zz[:,:d,:d]
+    c = zy[:,:d]-zz[:,:d,d]
+    if alpha is None: return a,c
+    return a*alpha[:,None,None],c*alpha[:,None]
+
 def _errors(zz, zy, w):
     "The squared errors of the rows `w` less the squares of their ratings, $v^\\top Z^\\top Zv-2v^\\top Z^\\top y$ with $v=[w,1]$"
     v = torch.cat([w, torch.ones_like(w[:,:1])], 1)
@@ -142,23 +151,23 @@ def _errors(zz, zy, w):
     return (v*(zzv - 2*zy)).sum(1)
 
 # %% ../../nbs/fit/40_equations.ipynb #f64ded81
-def solve_side(side, other, prior, arith, alpha=None, weight=None, draw=False, errors=False):
-    """The rows of `side` given those of the `other`, (n,k+1), and, with `errors`, the squared error of each.
-
-    `prior(ids)` gives precision of the rows `ids` and, unless it is 0, precision times mean; `alpha` the precision of the ratings of
-    each row, `weight` of each of the other's rows, 1 if left out. The rows are means, with `draw` draws from the normal they are the
-    mean of. Let `arith.check()` follow"""
+def solve_side(
+    side, other, # `Equations` of the rows to solve for, and the rows of the other side, (n_other,d)
+    prior, # Gives for codes of rows their prior's precision, and that times its mean
+    arith, # `Arithmetic`; its `check()` is to follow, once for both sides
+    alpha=None, # Precision of each row's ratings, (n,); 1 if left out
+    weight=None, # What that is multiplied by for each row of the other side, (n_other,); 1 if left out
+    draw=False, # Draw each row, or take its mean?
+    errors=False # Add up the squared errors as well?
+):
+    "The rows of `side`, (n,d), given those of the `other`, and, with `errors`, the squared error of each, (n,)"
     d = other.shape[1]
     res = other.new_zeros(side.n, d)
     sse = torch.zeros_like(side.squares)
     for ids,zz,zy in side.equations(design_rows(other), weight):
         noise = arith.randn(len(ids), d, 1) if draw else 0.  # the same in each process
         if zz is None: continue
-        a = zz[:,:d,:d]
-        c = zy[:,:d]-zz[:,:d,d]
-        if alpha is not None:
-            a = a*alpha[ids][:,None,None]
-            c = c*alpha[ids][:,None]
+        a,c = _likelihood(zz, zy, None if alpha is None else alpha[ids])
         precision,shift = prior(ids)
         w = _solve_rows(a+precision, c+shift, noise, arith)
         res[ids] = w

@@ -43,10 +43,12 @@ class Gibbs:
         self.rows = read_model(model)
         self.precisions = [torch.ones_like(o.squares) for o in self.sides]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
-        self.n,self.draws = 0,[]
-        self.share = min(1., n_draws/(n_sweep-burn))  # of the sweeps after the first `burn` that are kept
+        self.n,self.draws = 0,[]  # sweeps so far, and what was kept of them
+        self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6248c4d1
+_lam_every = 5  # sweeps, for the factorization takes long
+
 @patch
 def _draw_side_prior(self:Gibbs, k):
     "Draw the prior of side `k`: the mean of each row, and the precision of all"
@@ -57,8 +59,8 @@ def _draw_side_prior(self:Gibbs, k):
     rest = rows-columns.mean
     mean,precision = draw_prior(rest[1:], self.arith)
     columns.draw(rows, mean, precision, self.arith)
-    is_time = self.n%5==4  # seldom, for the factorization takes long
-    if self.n<self.burn and is_time: columns.draw_lam(precision, self.arith)
+    lam_is_due = (self.n+1)%_lam_every==0
+    if self.n<self.burn and lam_is_due: columns.draw_lam(precision, self.arith)
     return mean+columns.mean,precision
 
 # %% ../../nbs/fit/39_gibbs.ipynb #2d5b55a4
@@ -97,7 +99,7 @@ def _draw_spans(self:Gibbs):
 def _take_off(self:Gibbs, total):
     "Have the sides see the ratings without the `total` effect of the spans"
     y = self.y-total
-    for side in self.sides: side.take(y)
+    for side in self.sides: side.set_ratings(y)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #ce3d6d07
 @patch
@@ -109,10 +111,12 @@ def _draw_precision(self:Gibbs, k, weighed, scale):
     shapes = self.shape + side.counts.to(rates.dtype)/2
     self.precisions[k] = self.arith.gamma(shapes, rates)
 
+_n_equal = 3  # sweeps with equal precisions, since the first draws fit badly
+
 @patch
 def _draw_precisions(self:Gibbs, squares):
     "Draw the precision of each user's ratings, and what is to be multiplied by for each item, given the `squares` of the errors"
-    if self.n<3: return  # the first draws fit badly
+    if self.n<_n_equal: return
     u,i = self.codes
     weighed = squares*self.precisions[1].index_select(0, i)
     self._draw_precision(0, weighed, weighed.mean())
@@ -121,13 +125,15 @@ def _draw_precisions(self:Gibbs, squares):
 
 # %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
 @patch
+def _n_due(self:Gibbs):
+    "How many draws are to be kept by now, of at most `n_draws` evenly spread over the `n_late` sweeps after the first `burn`"
+    late = max(self.n-self.burn, 0)
+    return min(late, late*self.n_draws//self.n_late)
+
+@patch
 def _keep_if_due(self:Gibbs):
-    "Keep the draw, if it is one of the `share` of those after the first `burn`, evenly spread"
-    late = self.n-self.burn
-    if late<=0: return
-    n_before = int((late-1)*self.share+1e-9)  # 1e-9: the product may have been rounded down
-    n_now = int(late*self.share+1e-9)
-    if n_now==n_before: return
+    "Keep the draw, unless as many as are due are kept"
+    if len(self.draws)==self._n_due(): return
     self.draws.append((*self.rows, *self.precisions))
     for o in self.spans: o.keep()
 

@@ -9,27 +9,31 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
-from .training import AgainstOnes,RecLearner
+from .training import RecLearner
 from .als import both_sides,write_model
 from .equations import eye_like
 from ..base.processes import add_up
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
+_tail = 10  # times the median: larger numbers are counts and no grades
+_few,_few_signed = 3,5  # different numbers, without and with some below 0: too few for grades
+_frequent = 5  # if one rating in so many is a 0, at least, and no other number is more frequent, 0 is no grade
+
 def _has_tail(y):
     "Have the ratings `y` a long tail, as counts have and a scale has not?"
     positive = y[y>0]
     if not len(positive): return False
-    return float(positive.max())>10*max(float(positive.median()), 1)
+    return float(positive.max())>_tail*max(float(positive.median()), 1)
 
 def _not_chosen(y):
     "How many of the ratings `y` are 0, and how many below, but for grades of a scale"
     values,n = y.unique(return_counts=True)
     zeros = int((y==0).sum())
     below = int((y<0).sum())
-    few = 5 if below else 3  # numbers, too few for grades
+    few = _few_signed if below else _few
     if _has_tail(y) or len(values)<=few: return zeros,below
     most = int(n.max())
-    is_frequent = zeros>=most and zeros>=len(y)/5
+    is_frequent = zeros>=most and zeros>=len(y)/_frequent
     return (zeros if is_frequent else 0),0
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
@@ -66,11 +70,17 @@ def _check_monitors(cbs):
 
 @contextmanager
 def _ratings_aside(learn):
-    "Meanwhile `learn` has no metrics of ratings, and the loss that its sweeps report"
+    "A context in which `learn` has no metrics of ratings, and the loss that its sweeps report"
     kept = learn.metrics,learn.loss_func
     learn.metrics,learn.loss_func = L(),nn.MSELoss()
     try: yield
     finally: learn.metrics,learn.loss_func = kept
+
+# %% ../../nbs/fit/37_ials.ipynb #3e91d7c4
+class AgainstOnes(Callback):
+    "Validate preferences by their distance from 1, as those who chose are meant to have it"
+    run_train = False
+    def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
 def _ials_rows(side, other, arith, alpha0, reg, power):

@@ -32,20 +32,21 @@ def _hint(unknown, known):
     close = difflib.get_close_matches(unknown[0], known, n=1)
     return _words.get(unknown[0]) or ''.join(f'did you mean {o!r}?' for o in close)
 
-def _model_kwargs(arch, kwargs):
-    "Take out of `kwargs` what `arch.from_classes` understands; refuse what nobody does"
-    of_model,of_learner = (set(inspect.signature(f).parameters) for f in (arch.from_classes,Learner.__init__))
-    of_learner -= {'self','dls','model'}
-    unknown = [k for k in kwargs if k not in of_model|of_learner]
+def _split_kwargs(arch, kwargs):
+    "Of `kwargs` what `arch.from_classes` understands and what `Learner` does; what neither understands is refused"
+    known_to_model = set(inspect.signature(arch.from_classes).parameters)
+    known_to_learner = set(inspect.signature(Learner.__init__).parameters)-{'self','dls','model'}
+    unknown = [k for k in kwargs if k not in known_to_model|known_to_learner]
     if unknown:
-        hint = _hint(unknown, [*of_model, *of_learner, 'seed', 'n_factors', 'y_range', 'use_nn'])
+        hint = _hint(unknown, [*known_to_model, *known_to_learner, 'seed', 'n_factors', 'y_range', 'use_nn'])
         raise TypeError(f'learner() does not know {unknown[0]!r}' + (f'; {hint}' if hint else ''))
-    return {k: kwargs.pop(k) for k in list(kwargs) if k in of_model}
+    of_model = {k: v for k,v in kwargs.items() if k in known_to_model}
+    of_learner = {k: v for k,v in kwargs.items() if k not in known_to_model}
+    return of_model,of_learner
 
 # %% ../../nbs/fit/31_learner.ipynb #eab322a8
-def _check_arch(arch, use_nn):
-    "The class of the model for the arguments `arch` and `use_nn`"
-    need_flags(use_nn=use_nn)
+def _check_arch(arch):
+    "Refuse an `arch` that is no class of models that `learner` can make"
     if isinstance(arch, (Integral,tuple)):
         name = 'n_factors' if isinstance(arch, Integral) else 'y_range'
         raise TypeError(f'arch={arch} is no kind of model: write learner(dls, {name}={arch})')
@@ -59,7 +60,6 @@ def _check_arch(arch, use_nn):
     if not hasattr(arch, 'from_classes'):
         raise TypeError(f'{arch.__name__} has no from_classes(n_factors, classes, y_range, mean), by which learner makes a model: '
                         'write one, or train a model of yours by RecLearner(dls, model, nn.MSELoss())')
-    return DeepMF if use_nn and arch is DotBias else arch
 
 # %% ../../nbs/fit/31_learner.ipynb #6cc53ed2
 def _numbers_in(value):
@@ -67,11 +67,13 @@ def _numbers_in(value):
     if isinstance(value, slice): return [value.start,value.stop]
     return value if is_listy(value) else [value]
 
-def _check_hyper(name, value, least):
-    "`value` as a float if it is one number; refused unless all of it is finite and at least `least`"
+def _check_hyper(name, value, least, wanted):
+    "Refuse a `value` that is no number as `wanted`, finite and at least `least`, nor such numbers"
     good = all(o is None or least<=as_float(o)<math.inf for o in _numbers_in(value))
-    if not good or value is None:
-        raise ValueError(f'{name}={value!r} must be a number {"above 0" if least else "of 0 or more"}')
+    if not good or value is None: raise ValueError(f'{name}={value!r} must be a number {wanted}')
+
+def _as_hyper(value):
+    "`value` as a float, if it is one number"
     return value if isinstance(value, slice) or is_listy(value) else float(value)
 
 # %% ../../nbs/fit/31_learner.ipynb #8d0f331b
@@ -119,11 +121,9 @@ def _bytes_of(arch, n_factors, classes, kwargs):
     return arch.n_bytes(n_factors, classes, **kwargs)
 
 def _check_seed(seed):
-    "`seed` as an `int`, if there is one; refused unless it has 64 bits"
-    if seed is None: return None
-    if not (is_whole(seed, -2**63) and seed<2**63):
+    "Refuse a `seed` that is no whole number of 64 bits, if there is one"
+    if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
-    return int(seed)
 
 def _tell_unsavable(learn):
     "Warn of what `save_recommender` would refuse after the training"
@@ -131,26 +131,37 @@ def _tell_unsavable(learn):
     except ValueError as e: warn(f'save_recommender will refuse this learner: {e}')
 
 # %% ../../nbs/fit/31_learner.ipynb #9cbc9eef
-def _check_model(dls, arch, use_nn, seed, kwargs):
-    "The class of the model, the seed of its weights and, out of `kwargs`, what is for it"
-    arch = _check_arch(arch, use_nn)
-    model_kwargs = _model_kwargs(arch, kwargs)
-    return arch,_check_seed(ifnone(seed, dls.seed)),model_kwargs
+def _as_model(dls, arch, use_nn, seed, kwargs):
+    "The class of the model, the seed of its weights, and of `kwargs` what is for the model and what for `Learner`"
+    need_flags(use_nn=use_nn)
+    _check_arch(arch)
+    if use_nn and arch is DotBias: arch = DeepMF
+    of_model,of_learner = _split_kwargs(arch, kwargs)
+    seed = ifnone(seed, dls.seed)
+    _check_seed(seed)
+    return arch,None if seed is None else int(seed),of_model,of_learner
 
-_lrs = {False: 7e-3, True: 1.2e-2}  # for dense and for sparse updates
-
-def _as_sparse(dls, loss_func, opt_func, metrics, sparse):
-    "Whether updates are to be sparse, once functions and flag are checked"
+def _check_training(dls, loss_func, opt_func, metrics, sparse):
+    "Refuse what a model cannot be trained with"
     _check_functions(loss_func, opt_func, metrics)
     if sparse is not None: need_flags(sparse=sparse)
     if loss_func is not None: _check_loss(loss_func, dls)
+
+def _as_sparse(dls, sparse):
+    "Are updates to be sparse? Left out: if that pays"
     return pays_sparse(dls) if sparse is None else bool(sparse)
+
+# %% ../../nbs/fit/31_learner.ipynb #5f0c2ab7
+_lrs = {False: 7e-3, True: 1.2e-2}  # for dense and for sparse updates
+_least_lr = 1e-30  # what is above 0, in `lr`
 
 def _hypers(dls, lr, wd, sparse):
     "Learning rate and weight decay, by default those that suit the ratings"
-    lr = _check_hyper('lr', ifnone(lr, _lrs[sparse]), 1e-30)
-    wd = _check_hyper('wd', ifnone(wd, scaled_wd(dls, sparse)), 0)
-    return dict(lr=lr, wd=wd)
+    lr = ifnone(lr, _lrs[sparse])
+    _check_hyper('lr', lr, _least_lr, 'above 0')
+    wd = ifnone(wd, scaled_wd(dls, sparse))
+    _check_hyper('wd', wd, 0, 'of 0 or more')
+    return dict(lr=_as_hyper(lr), wd=_as_hyper(wd))
 
 # %% ../../nbs/fit/31_learner.ipynb #8da3b4e5
 def _new_model(dls, arch, n_factors, y_range, seed, sparse, kwargs):
@@ -192,12 +203,13 @@ def learner(
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"
     dls = as_rec_dls(dls)
-    arch,seed,model_kwargs = _check_model(dls, arch, use_nn, seed, kwargs)
-    sparse = _as_sparse(dls, loss_func, opt_func, metrics, sparse)
+    arch,seed,of_model,of_learner = _as_model(dls, arch, use_nn, seed, kwargs)
+    _check_training(dls, loss_func, opt_func, metrics, sparse)
+    sparse = _as_sparse(dls, sparse)
     y_range = range_of(dls, y_range)
-    kwargs.update(_hypers(dls, lr, wd, sparse))
-    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, model_kwargs)
-    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, kwargs)
+    of_learner.update(_hypers(dls, lr, wd, sparse))
+    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, of_model)
+    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, of_learner)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d
 @delegates(learner, but='arch,use_nn'.split(','))

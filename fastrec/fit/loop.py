@@ -65,13 +65,17 @@ def _tell_of_stock_loop(changed):
 @patch
 def _stand_in(self:RecLearner, cb, event_name, f):
     "`f` for the callback `cb`, whenever fastai would call it"
-    always = event_name not in ('before_batch','after_batch')
+    is_of_batch = event_name in ('before_batch','after_batch')
     def _call():
-        if cb.run and (always or (cb.run_train if self.training else cb.run_valid)): f(self, cb)
+        if not cb.run: return
+        if is_of_batch:
+            runs_now = cb.run_train if self.training else cb.run_valid
+            if not runs_now: return
+        f(self, cb)
     return _call
 
 @patch
-def _listener(self:RecLearner, cb, event_name):
+def _call_of(self:RecLearner, cb, event_name):
     "What to call for the event, or `None` if `cb` doesn't listen to it"
     method = getattr(type(cb), event_name, None)
     as_fastai_does = partial(cb, event_name)
@@ -81,29 +85,29 @@ def _listener(self:RecLearner, cb, event_name):
 
 # %% ../../nbs/fit/45_loop.ipynb #b02742b8
 @patch
-def _find_listeners(self:RecLearner, event_name):
+def _find_calls(self:RecLearner, event_name):
     if not hasattr(event, event_name): raise ValueError(f'there is no event {event_name!r}')
-    listeners = [self._listener(cb, event_name) for cb in self.cbs.sorted('order')]
-    return [f for f in listeners if f]
+    calls = [self._call_of(cb, event_name) for cb in self.cbs.sorted('order')]
+    return [f for f in calls if f]
 
 @patch
-def _listeners(self:RecLearner, event_name):
+def _calls_at(self:RecLearner, event_name):
     "What to call for the event, in order; kept as long as the callbacks are the same"
-    cbs,by_event = self._listening
+    cbs,by_event = self._known_calls
     if cbs!=self.cbs.items:
         cbs,by_event = list(self.cbs),{}
-        self._listening = cbs,by_event
-    if event_name not in by_event: by_event[event_name] = self._find_listeners(event_name)
+        self._known_calls = cbs,by_event
+    if event_name not in by_event: by_event[event_name] = self._find_calls(event_name)
     return by_event[event_name]
 
 # %% ../../nbs/fit/45_loop.ipynb #d1450b27
 @patch
 def _call_one(self:RecLearner, event_name):
     if event_name=='before_fit':
-        self._listening = None,None
+        self._known_calls = None,None
         _tell_of_stock_loop(tuple(_changed))
     if not self.lean or event_name=='after_fit': return Learner._call_one(self, event_name)
-    for f in self._listeners(event_name): f()
+    for f in self._calls_at(event_name): f()
 
 @patch
 def __call__(self:RecLearner, event_name):
@@ -159,7 +163,7 @@ def _works_by_hand(self:RecLearner):
 @patch
 def _watched(self:RecLearner):
     "Does anybody listen between prediction and step?"
-    return any(self._listeners(o) for o in ('after_pred','after_loss','before_backward'))
+    return any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _do_one_batch(self:RecLearner):

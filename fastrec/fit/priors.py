@@ -112,6 +112,12 @@ class SpanSampler:
 
     def of_ratings(self): return self.effects[self.codes]
     def keep(self): self.draws.append((self.effects,self.precision))
+    def last_draw(self): return TimeEffects(self.seconds, self.keys, self.effects[None], 1/self.precision)
+
+    def kept(self):
+        "`TimeEffects` of all draws that were kept"
+        effects,precisions = (torch.stack(o) for o in zip(*self.draws))
+        return TimeEffects(self.seconds, self.keys, effects, (1/precisions).mean())
 
 # %% ../../nbs/fit/47_priors.ipynb #c5cad814
 @patch

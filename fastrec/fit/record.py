@@ -17,7 +17,8 @@ class Sweeps(Callback):
     """Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch
 
     The fit stops when the root of the error changes by less than `tol`"""
-    order,n = 5,0  # after callbacks that choose the batches, before those that change them
+    order,n = 5,0  # after callbacks that choose the batches, before those that change them; sweeps so far
+    _many,_large = 100,2**16  # batches of validation that are too many, and how many ratings they get then
     def __init__(self, sweeps, tol=None):
         store_attr()
         self.rmse,self.change = math.inf,math.inf
@@ -36,7 +37,7 @@ class Sweeps(Callback):
         raise CancelBatchException  # the sweep has done what a step would
 
     def before_validate(self):
-        if len(self.learn.dl)>100: self.learn.dl = self.learn.dl.new(bs=2**16)  # fewer, larger batches
+        if len(self.learn.dl)>self._many: self.learn.dl = self.learn.dl.new(bs=self._large)
 
 # %% ../../nbs/fit/42_record.ipynb #b7606f23
 @patch

@@ -20,7 +20,7 @@ from ..base.random import Arithmetic,seeded
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/34_solvers.ipynb #704e5244
-def check_solver(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
+def _check_solver(learn, n_factors, n_sweep, tol, budget):
     "Refuse what a solver cannot begin with, before anything is touched"
     if not is_whole(n_sweep, 1):
         raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
@@ -38,16 +38,22 @@ def check_solver(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
 # %% ../../nbs/fit/34_solvers.ipynb #b914ae1c
 _little = 2**24  # bytes that are always there
 
+def _bytes_of_equations(n_rows, d):
+    "Four copies of (d,d) numbers of 4 bytes: what the ratings add up to, with their precision, with the prior, and the factor of that"
+    return 4*4*d*d*n_rows
+
 def _bytes_of_block(lengths, rows, d):
     "What the equations of a block of `rows`, a slice of the sorted `lengths`, take"
     longest = int(lengths[rows.stop-1])
-    return (rows.stop-rows.start)*(16*d*d + 4*d*longest)
+    n_rows = rows.stop-rows.start
+    return _bytes_of_equations(n_rows, d) + 4*d*longest*n_rows
 
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
     budget = budget_on(device, budget)
     n_rows = max(len(v) for v in ds.classes.values())
-    if 16*d*d*min(n_rows, budget) + 8*d*max(budget, len(ds)) < _little: return  # it cannot be more
+    most = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))  # it cannot be more
+    if most<_little: return
     most = 0
     for k in (0,1):
         lengths = np.sort(ds.counts(k).numpy())
@@ -84,8 +90,11 @@ def _new_model(learn, ds, n_factors, implicit):
     return res
 
 # %% ../../nbs/fit/34_solvers.ipynb #e185acdd
-def solver_data(learn):
-    "The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes"
+def solver_data(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
+    """The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes.
+
+    Refuses what a solver cannot begin with, before anything is touched"""
+    _check_solver(learn, n_factors, n_sweep, tol, budget)
     ds = learn.dls.train_ds
     device = exact_device(learn.dls.device)
     if device!=learn.dls.device: ds = copy(ds)  # that of the loaders stays where it is
@@ -133,25 +142,24 @@ def to_the_end(write):
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, finish=None, budget=cpu_budget):
+    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None):
     """Improve a solver's model, `start` if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
-    The model of the last whole sweep, or what `finish(whole)` makes of it, takes the place of the learner's;
-    without a whole sweep, or where that is `None`, everything is as it was before"""
-    check_solver(self, n_factors, n_sweep, tol, budget)
+    The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
+    without a whole sweep, or where that is `None`, everything is as it was before. `ds`: from `solver_data`, if already asked"""
+    if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
     device = self.dls.device
-    ds = solver_data(self)
     before = self.fit_state()
     model = _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
     shown,improving = _shown_on(device, model, improving)
     sweeping = Sweeps(improving, tol)
-    whole,res = False,None
+    completed,res = False,None
     try:
         self.model = shown
         self.fit_sweeps(n_sweep, sweeping, cbs)
-        whole = True
+        completed = True
     finally:
-        if sweeping.n: res = finish(whole) if finish else model
+        if sweeping.n: res = finish(completed) if finish else model
         if res is None: self.put_back(before)
         else: self.model = res.to(device)

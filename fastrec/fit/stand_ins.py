@@ -22,13 +22,16 @@ def _cast(learn, cb):
     "`CastToTensor`, which has nothing to do for plain tensors"
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
+def _works_anywhere(m):
+    "Is the metric `m` one of fastai's means or our RMSE, which need nothing on the CPU?"
+    return type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
+
 def _measure(learn, rec):
-    "Gather what validation measures; what fastai's means and our RMSE need stays where it is"
+    "Gather what validation measures; what some metrics need stays where it is, which `to_detach` asks `stay` about"
     if not len(learn.yb): return
     alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
     for m in rec._valid_mets:
-        works_there = type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
-        learn.stay = alone and works_there
+        learn.stay = alone and _works_anywhere(m)
         m.accumulate(learn)
     learn.stay = False
 
@@ -52,9 +55,8 @@ def _fetch_measured(learn, rec):
     rec.log += [_number(v) for v in values]
 
 # %% ../../nbs/fit/46_stand_ins.ipynb #cf78dfe4
-def _record(learn, rec):
-    "Loss and learning rate of a batch, as `Recorder` keeps them, but where the loss lies"
-    if not learn.training: return _measure(learn, rec)
+def _record_step(learn, rec):
+    "Loss and learning rate of a batch of training, as `Recorder` keeps them, but where the loss lies"
     avg = rec.smooth_loss
     loss = learn.loss.detach()
     if avg.val.dtype!=loss.dtype:
@@ -69,6 +71,11 @@ def _record(learn, rec):
     learn.smooth_loss = avg.value
     rec.losses.append(learn.smooth_loss)
     rec.lrs.append(learn.opt.hypers[-1]['lr'])
+
+def _record_batch(learn, rec):
+    "Record a step of training, or measure a batch of validation"
+    if learn.training: _record_step(learn, rec)
+    else: _measure(learn, rec)
 
 # %% ../../nbs/fit/46_stand_ins.ipynb #da55ee1e
 def losses_to_cpu(rec):
@@ -94,6 +101,7 @@ def _progress(learn, cb):
 def _parts_of(sched):
     "Bounds of the parts, and the schedule of each, that `combine_scheds` left in its function `sched`; `None` for others"
     if not inspect.isfunction(sched): return None
+    # fastai keeps them nowhere else. The names are those in its source, and `_written_for` in `fit.loop` notices if that changes
     held = inspect.getclosurevars(sched).nonlocals
     if set(held)!={'pcts','pct_lim','scheds'}: return None
     return held['pcts'],held['scheds']
@@ -136,7 +144,7 @@ stand_ins = {
     TrainEvalCallback.after_batch: _count,
     CastToTensor.before_batch: _cast,
     ProgressCallback.after_batch: _progress,
-    Recorder.after_batch: _record,
+    Recorder.after_batch: _record_batch,
     Recorder.after_train: _fetch_losses,
     Recorder.after_validate: _fetch_measured,
     ParamScheduler.before_fit: _plan,

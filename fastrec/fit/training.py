@@ -48,7 +48,7 @@ class RecLearner(Recommends, Learner):
     seed,n_fits,stay = None,0,False  # `stay` keeps what validation gathers on its device
     _fit_seed = _draws = _kept = None  # the seed of a fit, random numbers of an epoch, weights before it
     _check_each,_block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
-    _listening = None,None  # callbacks, and what to call for each event
+    _known_calls = None,None  # callbacks, and what to call for each event
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
@@ -108,7 +108,7 @@ def _do_epoch_train(self:RecLearner):
     if self._fit_seed is None: return Learner._do_epoch_train(self)
     seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
     self.dls.train.reseed(seed)
-    self._draws = Draws(seed, self.dls.device) if self._may_draw() else None
+    self._draws = Draws(seed, self.dls.device) if self._may_draw() else None  # `_may_draw` is in `fit.loop`
     try: Learner._do_epoch_train(self)
     finally: self._draws = None
 
@@ -160,6 +160,8 @@ def seen(self:RecLearner):
     return self.dls._seen
 
 # %% ../../nbs/fit/30_training.ipynb #d3e0a603
+_n_measured = 2**16  # ratings at most, evenly spread
+
 def _guessed_noise(y_range):
     "The square of 15% of the range, where there are no ratings to measure it on; 1 without a range"
     return (.15*(y_range[1]-y_range[0]))**2 if y_range else 1.
@@ -169,7 +171,7 @@ def noise(self:RecLearner):
     "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, of being off by 15% of the range"
     ds,model = self.ds,self.model
     if not len(ds): return _guessed_noise(model.y_range)
-    every = len(ds)//2**16+1
+    every = len(ds)//_n_measured+1
     x,y = ds.x[::every],ds.y[::every]
     if model.is_preference: y = torch.ones_like(y)
     return F.mse_loss(predict_codes(model, x), y.cpu()).item()
@@ -185,7 +187,7 @@ def held_out(self:RecLearner):
 def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences"
     need_stars(self.model, 'validate')
-    if dl is None: self._need_rows(ds_idx)
+    if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
     return Learner.validate(self, ds_idx, dl, **kwargs)
 
 @patch
@@ -200,17 +202,11 @@ def loss_not_reduced(self:RecLearner):
     need_stars(self.model, 'a loss of each row')
     return Learner.loss_not_reduced(self)
 
-# %% ../../nbs/fit/30_training.ipynb #d95b0927
-class AgainstOnes(Callback):
-    "Validate preferences by their distance from 1, as those who chose are meant to have it"
-    run_train = False
-    def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
-
 # %% ../../nbs/fit/30_training.ipynb #9c5ec871
 @patch
 @contextmanager
 def _kept_record(self:RecLearner):
-    "Meanwhile the recorder may be overwritten"
+    "A context after which the recorder is as it was, whatever has overwritten it"
     recorder = getattr(self, 'recorder', None)
     kept = dict(vars(recorder)) if recorder else {}
     try: yield
@@ -226,7 +222,7 @@ _exported = threading.local()
 
 @contextmanager
 def pickled_as(learn, state):
-    "Meanwhile a pickle that this thread makes holds `state` for `learn`, whoever refers to it"
+    "A context in which a pickle that this thread makes holds `state` for `learn`, whoever refers to it"
     _exported.now = learn,state
     try: yield
     finally: del _exported.now
@@ -235,4 +231,4 @@ def pickled_as(learn, state):
 def __getstate__(self:RecLearner):
     learn,state = getattr(_exported, 'now', (None,None))
     if learn is self: return state
-    return {k: v for k,v in Learner.__getstate__(self).items() if k!='_listening'}
+    return {k: v for k,v in Learner.__getstate__(self).items() if k!='_known_calls'}

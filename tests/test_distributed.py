@@ -81,7 +81,7 @@ def test_blocks_show_each_rating_once(tmp_path, cases, n):
 class Look(Callback):
     def before_epoch(self): self.rows = []
     def before_batch(self):
-        if self.training: self.rows.append(torch.cat([torch.stack([r[c.long()] for r,c in zip(self.learn._block_rows, self.x.T)], 1), self.y[:,None].int()], 1))
+        if self.training: self.rows.append(torch.cat([torch.stack([r[c.long()] for r,c in zip(self.learn.block_rows, self.x.T)], 1), self.y[:,None].int()], 1))
 for case in cases:
     learn,look = eval(f'learner(loaders(bs=256, ratings=sample_ratings()), {case})'),Look()
     with quietly(learn): learn.fit_one_cycle(4, cbs=look)

@@ -47,7 +47,7 @@ class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,stay = None,0,False  # `stay` keeps what validation gathers on its device
     _fit_seed = _draws = _kept = None  # the seed of a fit, random numbers of an epoch, weights before it
-    _check_each,_block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
+    _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _listening = None,None  # callbacks, and what to call for each event
     @property
     def model(self):

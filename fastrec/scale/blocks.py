@@ -126,7 +126,7 @@ def __iter__(self:_BlockDL):
                 items = _where(i_groups==k)
                 with self._cut(i_tables, items):
                     yield from self._batches((users,items), block, int(rng.integers(2**62)))
-    finally: self.learn._block_rows = None
+    finally: self.learn.block_rows = None
 
 # %% ../../nbs/scale/91_blocks.ipynb #621634ac
 @patch
@@ -140,7 +140,7 @@ def _places(self:_BlockDL, k, rows, ratings):
 @patch
 def _batches(self:_BlockDL, rows, ratings, seed):
     "The batches of the `ratings`, all of the `rows` of users and of items, in the order of `seed`"
-    self.learn._block_rows = rows
+    self.learn.block_rows = rows
     chance = torch.Generator(ratings.device).manual_seed(seed)
     ratings = ratings.index_select(0, torch.randperm(len(ratings), generator=chance, device=ratings.device))
     x = torch.stack([self._places(k, rows[k], ratings) for k in (0,1)], 1)

@@ -47,7 +47,7 @@ def _need_enough(dls, n):
     "Refuse `n` processes for which there are not rows in each batch, users and items enough"
     fewest = min(len(v)-1 for v in dls.classes.values())
     if not dls.train_ds.shard:
-        fewest = min(fewest, *(min(o._sizes()) for o in dls.loaders))
+        fewest = min(fewest, *(min(o.batch_sizes()) for o in dls.loaders))
     if fewest<n:
         raise ValueError(f'{n} processes cannot share batches, users and items of which there are {fewest} at '
                          'least: take fewer processes, or a larger bs')
@@ -66,7 +66,7 @@ class _ShareGradients(Callback):
     "Sum the gradients of the shares of a batch over the processes"
     order,run_valid = 90,False
     def __init__(self, part): self.part = part
-    def before_train(self): self.sizes = self.dls.train._sizes()
+    def before_train(self): self.sizes = self.dls.train.batch_sizes()
 
     def after_backward(self):
         weight = len(self.yb[0])/self.sizes[self.iter]

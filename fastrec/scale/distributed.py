@@ -92,22 +92,31 @@ def _n_rows(self:_ShareGradients):
     size,n = self.sizes[self.iter],self.part[1]
     return [size*(i+1)//n - size*i//n for i in range(n)]
 
+# codes travel beside the gradients, as floats of the same 32 bits, so that one message has both
+def _as_floats(codes): return codes.int().view(torch.float32)
+def _as_codes(floats): return floats.contiguous().view(torch.int32).long()
+
 @patch
-def _exchange(self:_ShareGradients, params, weight):
-    "Give `params`, whose gradients have the same rows, the rows of all shares; ours count by `weight`"
-    codes = params[0].grad._indices()[0]
-    values = torch.cat([p.grad._values() for p in params], 1).mul_(weight)
+def _rows_of_all(self:_ShareGradients, codes, values):
+    "The `codes` of the shares of all processes, and the gradients of their rows, of which ours are `values`"
     n_rows = self._n_rows()
-    ours = values.new_zeros(max(n_rows), values.shape[1]+1)
-    ours[:len(codes),0] = codes.int().view(torch.float32)
+    ours = values.new_zeros(max(n_rows), 1+values.shape[1])  # all send as many rows, the last of some are no rows
+    ours[:len(codes),0] = _as_floats(codes)
     ours[:len(codes),1:] = values
     everyones = [torch.empty_like(ours) for _ in n_rows]
     torch.distributed.all_gather(everyones, ours)
     rows = torch.cat([o[:n] for o,n in zip(everyones, n_rows)])
-    codes = rows[:,0].contiguous().view(torch.int32).long()[None]
+    return _as_codes(rows[:,0]),rows[:,1:]
+
+@patch
+def _exchange(self:_ShareGradients, params, weight):
+    "Give `params`, whose gradients have the same rows, the rows of all shares; ours count by `weight`"
+    codes = params[0].grad._indices()[0]
+    values = torch.cat([p.grad._values() for p in params], 1).mul_(weight)  # side by side
+    codes,values = self._rows_of_all(codes, values)
     widths = [p.shape[1] for p in params]
-    for p,v in zip(params, rows[:,1:].split(widths, 1)):
-        p.grad = torch.sparse_coo_tensor(codes, v.contiguous(), p.shape, check_invariants=False)
+    for p,v in zip(params, values.split(widths, 1)):
+        p.grad = torch.sparse_coo_tensor(codes[None], v.contiguous(), p.shape, check_invariants=False)
 
 # %% ../../nbs/scale/90_distributed.ipynb #e5a1a9ff
 class _ShareMetrics(Callback):

@@ -14,7 +14,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .frames import plain
 from .kinds import factorized
-from ..base.processes import from_all
+from ..base.processes import Part,from_all
 
 # %% ../../nbs/data/03_labels.ipynb #0b3cd57b
 class Vocab:
@@ -162,7 +162,7 @@ def _labels_of_all(own, part, name):
     own,*others = from_all(part, own)
     return Vocab(own.append(others).unique().sort_values() if others else own, name)
 
-def encode_column(col, train, part=(0,1)):
+def encode_column(col, train, part=Part()):
     "Codes of `col` as int32 and the `Vocab` of its rows `train`, with those of the other processes"
     codes,labels = factorized(col)
     in_training = np.zeros(len(labels), bool)

@@ -41,6 +41,7 @@ def reseed(self:RatingsDL, seed):
     "Begin again with the order of the epochs that belongs to `seed`"
     self.rng = random.Random(str(seed))
 
+# %% ../../nbs/data/05_loader.ipynb #dd48e9b2
 @patch
 def batch_sizes(self:RatingsDL):
     "Rows in each batch"

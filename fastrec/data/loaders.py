@@ -22,7 +22,7 @@ from .text_files import read_text_file
 from .parquet import read_parquet_files
 from ..base.checks import need_flags,need_package,need_whole
 from ..base.devices import as_device,need_memory
-from ..base.processes import which_process
+from ..base.processes import Part,which_process
 from .parts import as_parts,split_rows
 
 # %% ../../nbs/data/06_loaders.ipynb #1b55ce21
@@ -53,13 +53,13 @@ def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna)
 
 def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
     "`RatingsTensors` of `ratings` for training and for validation"
-    part = which_process(device) if shard else (0,1)
+    part = which_process(device) if shard else Part()
     *_,time_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
     splits = split_rows(df, splitter, complete, bs)
     train,valid = as_parts(df, names, time_name, complete, splits, part)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
-    if part[1]>1: train.shard = Shard(part, train, valid, device)
+    if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid
 
 # %% ../../nbs/data/06_loaders.ipynb #4cfe1f1a
@@ -161,7 +161,7 @@ def from_parquet(cls:RecDataLoaders,
     """`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the
     columns of user, item, rating and time"""
     need_flags(shard=shard)
-    part = 0,1
+    part = Part()
     if shard: part = which_process(as_device(ifnone(kwargs.get('device'), _own_device())))
     df = _read_parquet(source, rows, [user_name,item_name,rating_name,time_name], part)
     user,item,rating,*_ = df.columns

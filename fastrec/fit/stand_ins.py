@@ -25,7 +25,7 @@ def _cast(learn, cb):
 def _measure(learn, rec):
     "Gather what validation measures; what fastai's means and our RMSE need stays where it is"
     if not len(learn.yb): return
-    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
+    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part.n==1
     for m in rec._valid_mets:
         works_there = type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
         learn.stay = alone and works_there

@@ -95,7 +95,7 @@ def _bn_bias_state(self:RecLearner, with_bias):
 @patch
 def _do_fit(self:RecLearner):
     ds = self.dls.train_ds
-    if ds.shard and ds.part[1]==1:
+    if ds.shard and ds.part.n==1:
         raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the '
                          'dataloaders without shard=True')
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)

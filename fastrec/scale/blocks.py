@@ -90,12 +90,12 @@ class _BlockDL:
     def __init__(self, learn, part):
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         ds = self.dl.dataset.to(self.dl.device)
-        self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part[1]))
+        self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part.n))
         self.codes = [c.contiguous() for c in ds.x[:,:2].T]
         self.y,self.shard = ds.y,ds.shard
         self.counts = [ds.counts(k).numpy() for k in (0,1)]
 
-    def __len__(self): return self.n_round*self.part[1]
+    def __len__(self): return self.n_round*self.part.n
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
 
     @contextmanager
@@ -114,7 +114,7 @@ def _where(mask): return mask.nonzero()[:,0]
 @patch
 def _deal(self:_BlockDL, rng):
     "The group of each user, and of each item, in this epoch"
-    users,items = (_groups(o, self.part[1], rng).to(self.dl.device, torch.int16) for o in self.counts)
+    users,items = (_groups(o, self.part.n, rng).to(self.dl.device, torch.int16) for o in self.counts)
     if self.shard: users = self.shard.owner.to(users)
     return users,items
 

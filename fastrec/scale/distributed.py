@@ -12,7 +12,7 @@ from fastai.tabular.all import *
 from ..models.dot import Dot
 from ..fit.training import RecLearner
 from .blocks import ShareBlocks
-from ..base.processes import add_up,from_all,which_process
+from ..base.processes import Part,add_up,from_all,which_process
 
 # %% ../../nbs/scale/90_distributed.ipynb #35a7c43f
 def _digest(ds):
@@ -56,7 +56,7 @@ def _need_enough(dls, n):
 def _agree(learn, part):
     "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
     _need_same(_describe(learn), part)
-    _need_enough(learn.dls, part[1])
+    _need_enough(learn.dls, part.n)
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
     seed = random.getrandbits(31) if learn.seed is None else learn.seed
     return from_all(part, seed)[0]
@@ -83,13 +83,13 @@ class _ShareGradients(Callback):
 
     def after_train(self):
         for t in self.model.buffers():
-            if t.is_floating_point(): torch.distributed.all_reduce(t.div_(self.part[1]))
+            if t.is_floating_point(): torch.distributed.all_reduce(t.div_(self.part.n))
 
 # %% ../../nbs/scale/90_distributed.ipynb #c98d4c65
 @patch
 def _n_rows(self:_ShareGradients):
     "How many rows of the batch each process has"
-    size,n = self.sizes[self.iter],self.part[1]
+    size,n = self.sizes[self.iter],self.part.n
     return [size*(i+1)//n - size*i//n for i in range(n)]
 
 # codes travel beside the gradients, as floats of the same 32 bits, so that one message has both
@@ -108,6 +108,7 @@ def _rows_of_all(self:_ShareGradients, codes, values):
     rows = torch.cat([o[:n] for o,n in zip(everyones, n_rows)])
     return _as_codes(rows[:,0]),rows[:,1:]
 
+# %% ../../nbs/scale/90_distributed.ipynb #c98d4c66
 @patch
 def _exchange(self:_ShareGradients, params, weight):
     "Give `params`, whose gradients have the same rows, the rows of all shares; ours count by `weight`"
@@ -126,7 +127,7 @@ class _ShareMetrics(Callback):
 
     def after_train(self):
         smooth = self.learn.recorder.smooth_loss
-        if torch.is_tensor(smooth.val): add_up(self.part, smooth.val.div_(self.part[1]))
+        if torch.is_tensor(smooth.val): add_up(self.part, smooth.val.div_(self.part.n))
 
     def after_validate(self):
         for m in self.recorder._valid_mets:
@@ -176,7 +177,7 @@ def _takes_blocks(self:RecLearner, blocks):
 @contextmanager
 def _quiet_unless_first(learn, part):
     "Meanwhile no process but the first shows a bar or prints"
-    if part[0]==0: yield
+    if part.rank==0: yield
     else:
         with learn.no_bar(),learn.no_logging(): yield
 
@@ -189,7 +190,7 @@ def _sharing(learn, seed, datasets, part):
         for o in datasets: o.part = part
         yield
     finally:
-        for o in datasets: o.part = (0,1)
+        for o in datasets: o.part = Part()
         learn.seed = seed_before
 
 # %% ../../nbs/scale/90_distributed.ipynb #64bc1274
@@ -204,7 +205,7 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
     `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many,
     `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
     part = which_process(self.dls.device, **kwargs)
-    if part[1]<2:
+    if part.n<2:
         yield self
         return
     share = ShareBlocks if self._takes_blocks(blocks) else _ShareGradients

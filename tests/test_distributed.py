@@ -359,6 +359,8 @@ def test_arguments_of_lists_are_checked_first(local_ray, bundle, tmp_path):
     title = load_recommender(bundle).ds.classes['title'].labels[3]
     with pytest.raises(TypeError, match='exclude_seen must be True or False, not DataFrame'): recommend_distributed(bundle, tmp_path/'out', exclude_seen=sample_ratings())
     with pytest.raises(ValueError, match='workers=0'): recommend_distributed(bundle, tmp_path/'out', workers=0)
+    for name in ('n','part_size','workers'):
+        with pytest.raises(TypeError, match=f'{name}=1.5 must be a whole number'): recommend_distributed(bundle, tmp_path/'out', **{name: 1.5})
     assert not (tmp_path/'out').exists()
     equal(recommend_distributed(bundle, tmp_path/'out', [845], items=title, exclude_seen=False), load_recommender(bundle).recommend(845, items=[title], exclude_seen=False))
 

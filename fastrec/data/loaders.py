@@ -23,7 +23,7 @@ from .parquet import read_parquet_files
 from ..base.checks import need_flags,need_package,need_whole
 from ..base.devices import as_device,need_memory
 from ..base.processes import Part,which_process
-from .parts import as_parts,split_rows
+from .splits import split_rows,split_tensors
 
 # %% ../../nbs/data/06_loaders.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):
@@ -56,8 +56,8 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
     part = which_process(device) if shard else Part()
     *_,time_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
-    splits = split_rows(df, splitter, complete, bs)
-    train,valid = as_parts(df, names, time_name, complete, splits, part)
+    split = split_rows(df, splitter, complete, bs)
+    train,valid = split_tensors(df, names, time_name, complete, split, part)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid

@@ -89,7 +89,7 @@ def exact_device(device):
 # %% ../../nbs/base/95_devices.ipynb #3e94b6d1
 @contextmanager
 def trainable():
-    "Meanwhile what is made can be changed and learned from, in spite of `torch.inference_mode` or `torch.no_grad`"
+    "What is made inside can be changed and learned from, in spite of `torch.inference_mode` or `torch.no_grad`"
     with torch.inference_mode(False),torch.enable_grad(): yield
 
 def unrounded(kind):
@@ -105,7 +105,7 @@ def exactly():
 _makers = {torch.empty,torch.zeros,torch.ones}
 
 class Float32(TorchFunctionMode):
-    "Meanwhile, and in this thread alone, modules are made in float32, whatever the default dtype"
+    "Modules made inside, by this thread, are of float32, whatever the default dtype"
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in _makers and kwargs.get('dtype') is None:
@@ -114,5 +114,5 @@ class Float32(TorchFunctionMode):
 
 @contextmanager
 def making_weights():
-    "Meanwhile weights are made that are the same in every mode, and can be trained"
+    "Weights made inside are the same in every mode, and can be trained"
     with trainable(),Float32(): yield

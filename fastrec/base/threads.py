@@ -18,8 +18,8 @@ def _in_another_thread(f, *args):
     with ThreadPoolExecutor(1) as pool: return pool.submit(f, *args).result()
 
 def _set_own_threads(n):
-    """Have PyTorch's operators use `n` threads when this thread calls them. Threads that are yet to come take the count
-    that was set last, by whichever"""
+    """Have PyTorch's operators use `n` threads when this thread calls them. A new thread takes the count that any thread
+    has set last"""
     with _counts:
         others = _in_another_thread(torch.get_num_threads)
         try: torch.set_num_threads(n)
@@ -27,7 +27,7 @@ def _set_own_threads(n):
 
 @contextmanager
 def one_thread():
-    "PyTorch's operators on one thread, for who calls them from here; other threads keep theirs"
+    "PyTorch's operators use one thread when this thread calls them; other threads keep their number"
     before = torch.get_num_threads()
     try:
         _set_own_threads(1)

@@ -10,6 +10,7 @@ import re
 import numpy as np,pandas as pd
 from .frames import plain
 from .names import listed,need_columns,role_of,shown,usual_column
+from .times import year_1973
 from .titles import item_or_title
 from ..base.checks import warn
 
@@ -85,11 +86,9 @@ def _check_swapped(df, placed, rating):
                              'rating_name')
 
 # %% ../../nbs/data/09_columns.ipynb #a26536ee
-_first_time = 10**8  # seconds since 1970, in 1973; ids are rarely as large
-
 def _like_times(col):
     "Are these ids so large, and so few of them twice, that they must be times?"
-    if not _like_ids(col) or col.min()<=_first_time: return False
+    if not _like_ids(col) or col.min()<=year_1973: return False
     half = .5*len(col)
     return half>=10 and col.nunique()>half
 

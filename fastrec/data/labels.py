@@ -74,7 +74,7 @@ def as_labels(labels, name):
         raise TypeError(f'{labels[0]!r:.60} cannot be a label of {name!r}: {e}') from e
 
 # %% ../../nbs/data/03_labels.ipynb #e262959d
-def _kind_of(label):
+def _class_of(label):
     "What sort of thing a `label` is: whatever else is none of its kind"
     return next((kind for kind in (bool,str,Real) if isinstance(label, kind)), object)
 
@@ -98,10 +98,10 @@ def find(self:Vocab, labels):
     """Codes of `labels`, one or several, 0 for those unknown. What is of another kind isn't looked for, since pandas would convert all
     labels for it"""
     labels = as_labels(labels, self.name)
-    kind = _kind_of(_first(self.labels)) if len(self.labels) else object
+    kind = _class_of(_first(self.labels)) if len(self.labels) else object
     if labels.dtype==self.labels.dtype or kind not in (str,Real): return self.encode(labels)
     codes = np.zeros(len(labels), 'int32')
-    same_kind = np.array([_kind_of(o) is kind for o in labels], bool)
+    same_kind = np.array([_class_of(o) is kind for o in labels], bool)
     if not same_kind.any(): return codes
     candidates = pd.Index(labels[same_kind].tolist())
     codes[same_kind] = _find_numbers(self, candidates) if kind is Real else self.encode(candidates)
@@ -122,8 +122,8 @@ def _closest(labels, text, few=2000, longest=500):
 def _hint(labels, unknown):
     "What may have been meant by `unknown`, which is not among the `labels`"
     known = _first(labels) if len(labels) else unknown
-    if _kind_of(known)!=_kind_of(unknown):
-        kind = {str: 'text', Real: 'numbers'}.get(_kind_of(known), type(known).__name__)
+    if _class_of(known)!=_class_of(unknown):
+        kind = {str: 'text', Real: 'numbers'}.get(_class_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
     if not isinstance(unknown, str): return ''
     return ''.join(f'; closest: {o!r}' for o in _closest(labels, unknown))

@@ -89,12 +89,12 @@ def mean(self:RatingsTensors):
     return float(self.shard.sums[0].sum())/self.n_ratings if self.shard else float(self.y.mean())
 
 # %% ../../nbs/data/04_ratings.ipynb #16a284b7
-_most_values = 102  # a range needs the two ends, and steps of a hundredth of it at least
+_told_values = 102  # a range needs the two ends, and steps of a hundredth of it at least
 
 def _few(values):
-    "`values`, sorted; of more than `_most_values` so many, from the first to the last"
-    if len(values)<=_most_values: return values
-    return values[np.linspace(0, len(values)-1, _most_values).astype(int)]
+    "`values`, sorted; of more than `_told_values` so many, from the first to the last"
+    if len(values)<=_told_values: return values
+    return values[np.linspace(0, len(values)-1, _told_values).astype(int)]
 
 def _has_ratings(train, valid):
     "For each user (code), are there ratings here?"

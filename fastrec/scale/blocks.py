@@ -100,7 +100,7 @@ class _BlockDL:
 
     @contextmanager
     def _cut(self, es, rows):
-        "Meanwhile the tables `es` have these `rows` alone; what came of them is given to all, but not after an error"
+        "Leave the tables `es` with these `rows` alone; afterwards all processes get what became of them, but not after an error"
         block = _Block(es, rows, self.learn.opt)
         try: yield
         except BaseException:

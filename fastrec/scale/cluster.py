@@ -131,7 +131,7 @@ def _finished(ray, busy, bar):
 # %% ../../nbs/scale/92_cluster.ipynb #a721ca9d
 @contextmanager
 def _started(ray):
-    "Meanwhile Ray runs: a local one, if none is connected"
+    "Have Ray running: a local one, if none is connected"
     is_ours = not ray.is_initialized()
     if is_ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
     try: yield

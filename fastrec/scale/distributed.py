@@ -176,14 +176,14 @@ def _takes_blocks(self:RecLearner, blocks):
 # %% ../../nbs/scale/90_distributed.ipynb #502ea896
 @contextmanager
 def _quiet_unless_first(learn, part):
-    "Meanwhile no process but the first shows a bar or prints"
+    "Let no process but the first show a bar or print"
     if part.rank==0: yield
     else:
         with learn.no_bar(),learn.no_logging(): yield
 
 @contextmanager
 def _sharing(learn, seed, datasets, part):
-    "Meanwhile `learn` has the `seed` of all processes, and the rows of `datasets` are shared between these"
+    "Give `learn` the `seed` of all processes, and share the rows of `datasets` between these; afterwards all is as before"
     seed_before = learn.seed
     learn.seed = seed
     try:

@@ -16,9 +16,9 @@ def _plain_categories(col):
     categories = col.dtype.categories
     if not pd.api.types.is_extension_array_dtype(categories.dtype): return col
     accessor = col.cat if isinstance(col, pd.Series) else col
-    return accessor.rename_categories(plain(categories))
+    return accessor.rename_categories(in_pandas_types(categories))
 
-def plain(col):
+def in_pandas_types(col):
     "`col`, a Series or an Index, in pandas' own types where it is of Arrow's, nullable or sparse ones"
     dtype = col.dtype
     if isinstance(dtype, pd.CategoricalDtype): return _plain_categories(col)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from numbers import Real
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
-from .frames import plain
+from .frames import in_pandas_types
 from .kinds import factorized
 from ..base.processes import Part,from_all
 
@@ -39,7 +39,7 @@ _one_at_a_time = threading.Lock()
 def encode(self:Vocab, labels):
     "Codes of `labels`, 0 for those unknown, as an int32 array"
     with _one_at_a_time:
-        places = self.labels.get_indexer(plain(pd.Index(labels)))
+        places = self.labels.get_indexer(in_pandas_types(pd.Index(labels)))
     return (places+1).astype('int32')
 
 @patch

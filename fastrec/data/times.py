@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/13_times.ipynb #a19a975d
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
-from .frames import plain
+from .frames import in_pandas_types
 from .names import need_columns,shown,usual_column
 from ..base.checks import warn
 
@@ -61,7 +61,7 @@ def as_times(col):
     if isinstance(col.dtype, pd.CategoricalDtype):
         if col.cat.ordered: return col
         col = col.astype(col.cat.categories.dtype)
-    col = plain(col)
+    col = in_pandas_types(col)
     kind = pd.api.types.infer_dtype(col, skipna=True)
     if kind=='period': return col.dt.to_timestamp() if hasattr(col, 'dt') else col
     if kind in ('datetime64','integer','floating','mixed-integer-float') or not len(col):

@@ -81,7 +81,7 @@ def test_blocks_show_each_rating_once(tmp_path, cases, n):
 class Look(Callback):
     def before_epoch(self): self.rows = []
     def before_batch(self):
-        if self.training: self.rows.append(torch.cat([torch.stack([r[c.long()] for r,c in zip(self.learn._block_rows, self.x.T)], 1), self.y[:,None].int()], 1))
+        if self.training: self.rows.append(torch.cat([torch.stack([r[c.long()] for r,c in zip(self.learn.block_rows, self.x.T)], 1), self.y[:,None].int()], 1))
 for case in cases:
     learn,look = eval(f'learner(loaders(bs=256, ratings=sample_ratings()), {case})'),Look()
     with quietly(learn): learn.fit_one_cycle(4, cbs=look)
@@ -359,6 +359,8 @@ def test_arguments_of_lists_are_checked_first(local_ray, bundle, tmp_path):
     title = load_recommender(bundle).ds.classes['title'].labels[3]
     with pytest.raises(TypeError, match='exclude_seen must be True or False, not DataFrame'): recommend_distributed(bundle, tmp_path/'out', exclude_seen=sample_ratings())
     with pytest.raises(ValueError, match='workers=0'): recommend_distributed(bundle, tmp_path/'out', workers=0)
+    for name in ('n','part_size','workers'):
+        with pytest.raises(TypeError, match=f'{name}=1.5 must be a whole number'): recommend_distributed(bundle, tmp_path/'out', **{name: 1.5})
     assert not (tmp_path/'out').exists()
     equal(recommend_distributed(bundle, tmp_path/'out', [845], items=title, exclude_seen=False), load_recommender(bundle).recommend(845, items=[title], exclude_seen=False))
 

@@ -33,7 +33,7 @@ def need_choice(name, value, *choices):
 _listening = ContextVar('listening', default=None)  # the list that warnings go to, in this thread; `None`: to Python's
 
 def warn(text):
-    "Warn of `text`, or tell it to who listens"
+    "Warn of `text`; within `listened`, add it to the list there"
     texts = _listening.get()
     if texts is None: warnings.warn(text, stacklevel=2)
     else: texts.append(text)

@@ -7,19 +7,25 @@ __all__ = []
 
 # %% ../../nbs/base/97_processes.ipynb #21888e47
 import atexit,os,sys
+from typing import NamedTuple
 import torch
 from .checks import need_package
 
 # %% ../../nbs/base/97_processes.ipynb #1571bda2
+class Part(NamedTuple):
+    "Which of several processes this is: the one of number `rank`, from 0, of `n`"
+    rank: int = 0
+    n: int = 1
+
 def which_process(device, **kwargs):
-    "Which of the processes that a launcher has started this is, and how many they are"
+    "The `Part` of this process among those that a launcher has started"
     device = torch.device(device).type
     if device=='cuda' and 'LOCAL_RANK' in os.environ:
         kwargs = {'backend': 'cuda:nccl,cpu:gloo', **kwargs}  # some of what is told lies on the CPU
     accelerate = need_package('accelerate')
     state = accelerate.PartialState(cpu=device=='cpu', **kwargs)
     if torch.distributed.is_initialized(): atexit.register(_leave)
-    return state.process_index,state.num_processes
+    return Part(state.process_index, state.num_processes)
 
 def _leave():
     """Close the connections in good order: a process that exits with them open may abort. One that failed doesn't wait
@@ -31,13 +37,11 @@ def _leave():
 # %% ../../nbs/base/97_processes.ipynb #cd4c7b4d
 def from_all(part, obj):
     "`obj` of every process, in order"
-    n = part[1]
-    res = [obj]*n
-    if n>1: torch.distributed.all_gather_object(res, obj)
+    res = [obj]*part.n
+    if part.n>1: torch.distributed.all_gather_object(res, obj)
     return res
 
 def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is but one"
-    n = part[1]
-    if n<2: return
+    if part.n<2: return
     for t in tensors: torch.distributed.all_reduce(t)

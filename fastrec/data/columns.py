@@ -8,8 +8,9 @@ __all__ = []
 # %% ../../nbs/data/09_columns.ipynb #e252ad6f
 import re
 import numpy as np,pandas as pd
-from .frames import plain
+from .frames import in_pandas_types
 from .names import listed,need_columns,role_of,shown,usual_column
+from .times import year_1973
 from .titles import item_or_title
 from ..base.checks import warn
 
@@ -56,7 +57,7 @@ def _numbers_the_rows(col):
 
 def _like_ids(col):
     "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
-    values = some_rows(plain(col)).dropna()
+    values = some_rows(in_pandas_types(col)).dropna()
     kind = values.dtype.kind
     if kind not in 'iuf': return False
     if kind=='f' and (values%1!=0).any(): return False
@@ -85,11 +86,9 @@ def _check_swapped(df, placed, rating):
                              'rating_name')
 
 # %% ../../nbs/data/09_columns.ipynb #a26536ee
-_first_time = 10**8  # seconds since 1970, in 1973; ids are rarely as large
-
 def _like_times(col):
     "Are these ids so large, and so few of them twice, that they must be times?"
-    if not _like_ids(col) or col.min()<=_first_time: return False
+    if not _like_ids(col) or col.min()<=year_1973: return False
     half = .5*len(col)
     return half>=10 and col.nunique()>half
 
@@ -115,7 +114,7 @@ def _check_ids(col, name, argument):
 def check_place(df, placed):
     "Refuse columns that were taken by their `placed`, a dict of arguments, where they cannot be meant"
     for argument,c in placed.items():
-        col = plain(df[c])
+        col = in_pandas_types(df[c])
         if argument!='rating_name': _check_ids(col, c, argument)
         elif _like_ids(col):
             raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the '

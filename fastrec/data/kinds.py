@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/11_kinds.ipynb #94dca7ea
 from unicodedata import normalize
 import numpy as np,pandas as pd
-from .frames import codes_of,plain,type_name
+from .frames import codes_of,in_pandas_types,type_name
 from .names import listed,shown
 from ..base.checks import warn
 
@@ -51,7 +51,7 @@ def kind_of(labels):
     "'numbers', 'text', 'dates' …: what `labels`, a Series or an Index, hold"
     if _is_category(labels): labels = labels.dtype.categories
     if labels.dtype.kind in 'iuf': return 'numbers'
-    labels = plain(labels)
+    labels = in_pandas_types(labels)
     if _is_category(labels): return kind_of(labels)
     if isinstance(labels.dtype, pd.DatetimeTZDtype): return 'dates with a zone'
     kind = _pandas_kind(labels)
@@ -158,7 +158,7 @@ def _without_categories(labels):
 def _plain_labels(labels):
     "`labels` in pandas' own types, objects only where there is no type for all"
     labels = _without_categories(pd.Index(labels))
-    labels = _without_categories(plain(labels))  # categories may hide other categories
+    labels = _without_categories(in_pandas_types(labels))  # categories may hide other categories
     if labels.dtype!=object: return labels
     if pd.api.types.infer_dtype(labels)=='mixed-integer-float': return labels  # beside 1.5, 1 would become 1.0
     return labels.infer_objects()
@@ -182,7 +182,7 @@ def check_kind(col, labels):
     known = kind_of(labels)
     given = kind_of(col)
     if given=='numbers' and pd.api.types.is_float_dtype(col):
-        different = pd.Index(plain(col)).unique()
+        different = pd.Index(in_pandas_types(col)).unique()
         _check_exact(different, col.name)
     if known==given or 'nothing' in (known,given): return
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '

@@ -41,8 +41,9 @@ def reseed(self:RatingsDL, seed):
     "Begin again with the order of the epochs that belongs to `seed`"
     self.rng = random.Random(str(seed))
 
+# %% ../../nbs/data/05_loader.ipynb #dd48e9b2
 @patch
-def _sizes(self:RatingsDL):
+def batch_sizes(self:RatingsDL):
     "Rows in each batch"
     nb = len(self)
     if self.drop_last or nb<2: return [min(self.bs, self.n)]*nb
@@ -50,13 +51,19 @@ def _sizes(self:RatingsDL):
     return [self.bs]*(nb-2) + [last-last//2, last//2]
 
 @patch
-def _share(self:RatingsDL, idxs, sizes):
-    "Of each batch the rows that fall to this process, and how many they are; all of them where one process does all the work"
+def own_batch_sizes(self:RatingsDL):
+    "Rows of each batch that fall to this process; all of them where one process does all the work"
     rank,n = self.dataset.part
-    if n==1: return idxs,sizes
+    return [size*(rank+1)//n - size*rank//n for size in self.batch_sizes()]
+
+@patch
+def _own_rows(self:RatingsDL, idxs):
+    "Those of `idxs`, the row numbers of an epoch, that fall to this process: a slice of each batch"
+    rank,n = self.dataset.part
+    if n==1: return idxs
+    sizes = self.batch_sizes()
     starts = itertools.accumulate(sizes, initial=0)
-    own = [slice(start+size*rank//n, start+size*(rank+1)//n) for start,size in zip(starts, sizes)]
-    return torch.cat([idxs[o] for o in own]),[o.stop-o.start for o in own]
+    return torch.cat([idxs[start+size*rank//n:start+size*(rank+1)//n] for start,size in zip(starts, sizes)])
 
 # %% ../../nbs/data/05_loader.ipynb #2675e1c0
 _rows_at_once = 2**18  # gathered by one indexing, in whole batches; so many codes and ratings take 3 MB
@@ -64,10 +71,10 @@ _rows_at_once = 2**18  # gathered by one indexing, in whole batches; so many cod
 @patch
 def _batches(self:RatingsDL):
     idxs = self.get_idxs()
-    sizes = self._sizes()
     if not isinstance(idxs, Tensor):  # a `get_idxs` of somebody else's
         idxs = tensor(list(itertools.islice(idxs, self.n)))
-    idxs,sizes = self._share(idxs, sizes)
+    idxs = self._own_rows(idxs)
+    sizes = self.own_batch_sizes()
     groups = list(chunked(sizes, max(1, _rows_at_once//self.bs)))
     group_sizes = [sum(o) for o in groups]
     for i,group in zip(idxs[:sum(sizes)].split(group_sizes), groups):

@@ -26,10 +26,9 @@ def _by_label(col):
 
 def _is_of_process(col, part):
     "Mask of the rows that fall to this process, by a hash of the label in the pyarrow array `col`"
-    rank,n = part
     labels,places = _by_label(col)
     hashes = pd.util.hash_pandas_object(labels, index=False)
-    by_label = np.append(hashes%n==rank, rank==0)  # the first process also has the rows without a label
+    by_label = np.append(hashes%part.n==part.rank, part.rank==0)  # the first process also has the rows without a label
     return by_label[places]
 
 # %% ../../nbs/data/17_parquet.ipynb #23a4a82b
@@ -60,7 +59,7 @@ def _columns_in(dataset, user_name, item_name, rating_name, time_name):
 def _batches(dataset, columns, rows, user_name, part):
     "The pieces of the `columns`, of at most `rows` rows, without those that fall to other processes"
     for batch in dataset.to_batches(columns=columns, batch_size=rows):
-        if part[1]>1: batch = batch.filter(_is_of_process(batch[user_name], part))
+        if part.n>1: batch = batch.filter(_is_of_process(batch[user_name], part))
         if len(batch): yield batch
 
 # %% ../../nbs/data/17_parquet.ipynb #5b7af3b8
@@ -75,7 +74,7 @@ def read_parquet_files(path, rows, user_name, item_name, rating_name, time_name,
         for n,o in labels.items(): o.add(batch[n])
         for n,o in numbers.items(): o.append(batch[n].to_pandas())
     if not numbers[rating]:
-        whose = f' for process {part[0]} of {part[1]}: start fewer' if part[1]>1 else ''
+        whose = f' for process {part.rank} of {part.n}: start fewer' if part.n>1 else ''
         raise ValueError(f'there are no ratings in {path}{whose}')
     columns = {n: o.column() for n,o in labels.items()}
     columns |= {n: pd.concat(o, ignore_index=True) for n,o in numbers.items()}

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/12_scales.ipynb #082e13ac
 import re
 import numpy as np,pandas as pd
-from .frames import plain
+from .frames import in_pandas_types
 from .names import role_of
 from .columns import is_real,most_values,some_rows
 from .kinds import kind_of
@@ -46,7 +46,7 @@ def _check_size(col):
 # %% ../../nbs/data/12_scales.ipynb #809aa52e
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
-    col = plain(col)
+    col = in_pandas_types(col)
     if isinstance(col.dtype, pd.CategoricalDtype):
         col = col.astype(col.cat.categories.dtype)
     if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'):

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/15_sides.ipynb #a9a8ff84
 import numpy as np,pandas as pd
-from .frames import as_frame,no_text,plain,surrogate
+from .frames import as_frame,in_pandas_types,no_text,surrogate
 from .names import listed,shown
 from .columns import is_real
 from .kinds import check_kind,kind_of
@@ -66,7 +66,7 @@ def side_rows(df, labels, name):
     labels = pd.Index(labels)
     df = _by_label(df, name)
     if len(df): check_kind(pd.Series(df.index, name=name), labels)
-    df = df.set_axis(plain(df.index))
+    df = df.set_axis(in_pandas_types(df.index))
     missing = labels.difference(df.index)
     if len(missing):
         raise ValueError(f'side has no row for {len(missing)} of {len(labels)} labels of {name!r}, {shown(missing)} '
@@ -100,7 +100,7 @@ def side_columns(df, labels, name, most=10_000):
     df = side_rows(as_frame(df, 'side'), labels, name)
     found,width = [],0
     for c in df.columns:
-        col,number = _number_column(plain(df[c]), c)
+        col,number = _number_column(in_pandas_types(df[c]), c)
         differs = number and col.nunique()>1
         rows,cols,values,n = _numbers(col) if differs else _ones(col, most-width, name)
         if not differs and (number or n<2):

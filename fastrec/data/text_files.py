@@ -14,6 +14,7 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .names import role_of
 from .columns import check_place
+from .times import year_1973
 from ..base.checks import warn
 
 # %% ../../nbs/data/16_text_files.ipynb #e81b6a53
@@ -133,7 +134,7 @@ def _check_lines(col, sep, csv):
 
 def _named(df):
     "`df`, from a file without a header, with the names that its columns have by their place"
-    timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>10**8  # seconds since 1970, from 1973 on
+    timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>year_1973
     names = ['user','item','rating'] + (['timestamp'] if timed else [])
     first_row = ', '.join(map(str, df.iloc[0]))
     warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {first_row}; '

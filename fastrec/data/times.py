@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/13_times.ipynb #a19a975d
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
-from .frames import plain
+from .frames import in_pandas_types
 from .names import need_columns,shown,usual_column
 from ..base.checks import warn
 
@@ -61,7 +61,7 @@ def as_times(col):
     if isinstance(col.dtype, pd.CategoricalDtype):
         if col.cat.ordered: return col
         col = col.astype(col.cat.categories.dtype)
-    col = plain(col)
+    col = in_pandas_types(col)
     kind = pd.api.types.infer_dtype(col, skipna=True)
     if kind=='period': return col.dt.to_timestamp() if hasattr(col, 'dt') else col
     if kind in ('datetime64','integer','floating','mixed-integer-float') or not len(col):
@@ -88,7 +88,7 @@ def _unit_of(most):
     return 'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime'
 
 # %% ../../nbs/data/13_times.ipynb #392590ab
-_year_1973 = 10**8  # in seconds; days and years are smaller
+year_1973 = 10**8  # in seconds since 1970; days, years and most ids are smaller
 
 def as_seconds(col):
     "`col`, dates or seconds since 1970, as int32"
@@ -104,7 +104,7 @@ def as_seconds(col):
         raise ValueError(f'column {col.name!r} holds {shown(col[~ok])}, {(~ok).sum()} such in all, where seconds since '
                          '1970 are needed, from 1 to 2**31-1, the year 2038: '
                          f'{_unit_of(times[~ok].max())}')
-    if number and len(times) and times.max()<_year_1973:
+    if number and len(times) and times.max()<year_1973:
         warn(f'times in {col.name!r} go from {times.min():g} to {times.max():g}, which are seconds of 1970 to 1973: if '
              f"they are days, convert them with pd.to_datetime(df[{col.name!r}], unit='D'), years and numbers like "
              "20221231 with format='%Y' and '%Y%m%d'")

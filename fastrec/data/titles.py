@@ -6,6 +6,7 @@
 __all__ = ['distinct_titles']
 
 # %% ../../nbs/data/10_titles.ipynb #a7e09e39
+from typing import NamedTuple
 import numpy as np,pandas as pd
 from .frames import codes_of
 from .names import role_of,shown,usual_column
@@ -34,8 +35,25 @@ def items_beside(df, title):
     return listened(usual_column, df, ['item'])[0]
 
 # %% ../../nbs/data/10_titles.ipynb #802ae50e
-def titles_and_items(df, title, item):
-    "Codes of the titles and of the items in `df`, the labels of both, and the first title (code) of each item"
+class _TitlesAndItems(NamedTuple):
+    "Titles and items of rows by codes, -1 for none"
+    t: np.ndarray     # Code of the title of each row
+    titles: pd.Index  # Title of each code
+    i: np.ndarray     # Code of the item of each row
+    items: pd.Index   # Item of each code
+    first: np.ndarray # Code of the title that the first row of each item has, and -1 behind, for rows without an item
+
+    @property
+    def complete(self): return (self.t>=0) & (self.i>=0)
+
+    @property
+    def differs(self):
+        "Mask of the rows that have another title than the first of their item"
+        return self.complete & (self.t!=self.first[self.i])
+
+# %% ../../nbs/data/10_titles.ipynb #802ae50f
+def _titles_and_items(df, title, item):
+    "The `_TitlesAndItems` of the rows of `df`"
     t,titles = codes_of(df[title])
     i,items = codes_of(df[item])
     both = (t>=0) & (i>=0)
@@ -44,40 +62,40 @@ def titles_and_items(df, title, item):
     back_t = t[both][::-1]
     first = np.full(len(items)+1, -1)  # one more at the end, for the code -1 of rows without an item
     first[back_i] = back_t
-    return t,titles,i,items,first
+    return _TitlesAndItems(t, titles, i, items, first)
 
 # %% ../../nbs/data/10_titles.ipynb #3c33cd18
 _headlines = .3  # of the rows that repeat an item; where more have another title, it is no title of the item
 
 def item_or_title(df, names, item_name):
-    "`names`, with the item ids in place of a title that is none of these items"
+    "`names`, with the column of ids in place of that of titles where these differ within an item, as headlines do"
     user,title,rating = names
     if item_name is not None: return names
     item = items_beside(df, title)
     if item is None or item in names: return names
-    t,_,i,items,first = titles_and_items(df, title, item)
-    differs = (t!=first[i]) & (t>=0) & (i>=0)
-    n = int(differs.sum())
-    n_repeats = len(t)-len(items)
+    rows = _titles_and_items(df, title, item)
+    n = int(rows.differs.sum())
+    n_repeats = len(df)-len(rows.items)
     if n > _headlines*max(n_repeats, 1):
         warn(f'{title!r} differs within {item!r} as a headline does, so {item!r} is taken for items; if that is '
              'wrong, name them with item_name')
         return [user, item, rating]
     if n:
-        row = np.argmax(differs)  # the first
-        k = int(i[row])
-        warn(f'{n} rows have another {title!r} than their {item!r} has elsewhere, {shown(items[k:])} for one, '
+        row = np.argmax(rows.differs)  # the first
+        k = int(rows.i[row])
+        warn(f'{n} rows have another {title!r} than their {item!r} has elsewhere, {shown(rows.items[k:])} for one, '
              f'and count as other items: unite the titles, or pass item_name={item!r}')
     return names
 
 # %% ../../nbs/data/10_titles.ipynb #4150fa1f
 def with_id(titles, ids): return titles.astype('str') + ' [' + ids.astype('str') + ']'
 
-def _shared(t, i, first, both, n):
-    "Mask of the `n` titles that several items have"
-    other_title = t!=first[i]
-    if other_title[both].any():  # an item has several titles: each of its pairs counts once
-        pairs = pd.unique((i*n+t)[both])
+def _shared(rows):
+    "Mask of the titles that several items have"
+    n = len(rows.titles)
+    first = rows.first
+    if rows.differs.any():  # an item has several titles: each of its pairs counts once
+        pairs = pd.unique((rows.i*n+rows.t)[rows.complete])
         first = pairs%n
     n_items = np.bincount(first[first>=0], minlength=n)
     return n_items>1
@@ -87,15 +105,14 @@ def told_apart(df, title):
     "`df`, with the id behind each `title` that several items share"
     item = items_beside(df, title)
     if item is None or item==title: return df
-    t,titles,i,items,first = titles_and_items(df, title, item)
-    both = (t>=0) & (i>=0)
-    shared = _shared(t, i, first, both, len(titles))
+    rows = _titles_and_items(df, title, item)
+    shared = _shared(rows)
     if not shared.any(): return df
     k = int(shared.argmax())
-    row = np.argmax((t==k) & both)  # the first with this title and an item
-    example = f'{titles[k]} [{items[i[row]]}]'
-    warn(f'{shared.sum()} titles are shared by several items, {shown(titles[k:])} for one: told apart by {item!r}, as '
+    row = np.argmax((rows.t==k) & rows.complete)  # the first with this title and an item
+    example = f'{rows.titles[k]} [{rows.items[rows.i[row]]}]'
+    warn(f'{shared.sum()} titles are shared by several items, {shown(rows.titles[k:])} for one: told apart by {item!r}, as '
          f'in {example!r}')
-    col = df[title].astype('str').where(t>=0, np.nan)
-    col = col.mask(shared[t] & both, with_id(col, df[item]))
+    col = df[title].astype('str').where(rows.t>=0, np.nan)
+    col = col.mask(shared[rows.t] & rows.complete, with_id(col, df[item]))
     return df.assign(**{title: col})

@@ -91,7 +91,8 @@ def _raters(rec):
     return torch.bincount(pairs%n_items, minlength=n_items)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #c61e806b
-_of_lists = precision_at_k,recall_at_k,ndcg_at_k,map_at_k,mrr_at_k,hit_rate_at_k
+_of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
+                 hit_rate=hit_rate_at_k)
 _max_bytes = 2**28  # memory for the scores of a block of users
 
 def _recommended(rec, users, n_items, k, seen):
@@ -114,11 +115,8 @@ def _list_metrics(rec, truth, k, seen, raters):
     # a list of a million has no more places than can be filled or missed
     width = min(k, max(hits.shape[1], int(n_relevant.max())))
     hits = F.pad(hits, (0, width-hits.shape[1]))
-    res = {}
-    for f in _of_lists:
-        name = f.__name__.replace('_k', f'_{k}')
-        res[name] = f(hits, n_relevant).mean().item()
-    res[f'precision_at_{k}'] *= width/k  # of the `k` places, not of those that are looked at
+    res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in _of_lists.items()}
+    res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
     res['coverage'] = coverage(items[there], truth.n_items-1)
     res['novelty'] = novelty(items[there], raters, rec.n_users)
     return res

@@ -22,10 +22,11 @@ def train_test(
     ratings = as_frame(ratings)
     return tuple(ratings.iloc[o].reset_index(drop=True) for o in splitter(ratings))
 
-def _fold(ratings, parts, i):
-    "Training and test frame where the rows `parts[i]` are tested on"
-    rest = np.concatenate(parts[:i]+parts[i+1:])
-    return train_test(ratings, lambda _: (rest,parts[i]))
+def _fold(ratings, held_out, i):
+    "Training and test frame where the `i`-th of the lists of rows `held_out` is tested on, and trained on all others"
+    others = held_out[:i]+held_out[i+1:]
+    split = np.concatenate(others),held_out[i]
+    return train_test(ratings, lambda _: split)
 
 # %% ../../nbs/evaluate/72_validation.ipynb #c714517e
 def k_folds(
@@ -39,8 +40,8 @@ def k_folds(
     seed = need_whole('seed', seed, 0)
     if not 2<=n<=len(ratings): raise ValueError(f'n={n} must be from 2 to the {len(ratings)} rows')
     order = np.random.default_rng(seed).permutation(len(ratings))
-    parts = np.array_split(order, n)
-    return {f'fold {i+1}': _fold(ratings, parts, i) for i in range(n)}
+    held_out = np.array_split(order, n)
+    return {f'fold {i+1}': _fold(ratings, held_out, i) for i in range(n)}
 
 # %% ../../nbs/evaluate/72_validation.ipynb #06b681ba
 def _loaders(train, test, kwargs):

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/40_equations.ipynb #4b3b8c16
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.processes import add_up
+from ..base.processes import Part,add_up
 
 # %% ../../nbs/fit/40_equations.ipynb #aa076ca8
 def sum_by_code(codes, values, n):
@@ -52,7 +52,7 @@ def _fair_share(costs, part, n):
 # %% ../../nbs/fit/40_equations.ipynb #832669a8
 class Equations:
     "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
-    def __init__(self, rows, cols, y, n, n_other, part=(0,1), budget=cpu_budget):
+    def __init__(self, rows, cols, y, n, n_other, part=Part(), budget=cpu_budget):
         self.part,self.n,self.rows = part,n,rows
         self.counts = torch.bincount(rows, minlength=n)
         self.order = rows.argsort(stable=True)

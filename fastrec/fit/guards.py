@@ -30,8 +30,8 @@ def _who_has(self:RecLearner, x, pred):
     if finite.all(): worst = pred.abs().topk(min(3, len(pred))).indices
     else: worst = (~finite).nonzero()[:3,0]
     x = x[worst.to(x.device)]
-    if self._block_rows:  # codes are those within a block
-        x = torch.stack([rows[codes.long()] for rows,codes in zip(self._block_rows, x.T)], 1)
+    if self.block_rows:  # codes are those within a block
+        x = torch.stack([rows[codes.long()] for rows,codes in zip(self.block_rows, x.T)], 1)
     df = self.dls.train_ds.decode(x[:,:2])
     pairs = '; '.join(f'{a!r}, {b!r}' for a,b in df.itertuples(index=False, name=None))
     return f'{" and ".join(df)} {pairs}'
@@ -97,7 +97,7 @@ def all_batches(self:RecLearner):
         self._kept = {k: o.detach().clone() for k,o in self.model.state_dict().items()}
     try: Learner.all_batches(self)
     except FloatingPointError:
-        if watch and self._block_rows is None: self._back_to_epoch()
+        if watch and self.block_rows is None: self._back_to_epoch()
         raise
     if watch and not self._check_each: self._check_epoch(rng)
     self._kept = None
@@ -190,8 +190,7 @@ def _check_batches(self:RecLearner):
     train = self.dls.train
     norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm1d) and m.num_features]
     if not isinstance(train, RatingsDL) or not norms: return
-    sizes = train._share(torch.arange(0), train._sizes())[1]  # of batches, or of this process's parts of them
-    if min(sizes, default=2)<2:
+    if min(train.own_batch_sizes(), default=2)<2:
         raise ValueError(f'batch norm needs two rows in each batch, and of the {train.n} training rows bs={train.bs} leaves one alone: '
                          'pass another bs to from_df, or use_bn=False to nn_learner')
 

@@ -29,7 +29,7 @@ def _works_anywhere(m):
 def _measure(learn, rec):
     "Gather what validation measures; what some metrics need stays where it is, which `to_detach` asks `stay` about"
     if not len(learn.yb): return
-    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part[1]==1
+    alone = isinstance(learn.dl, RatingsDL) and learn.dl.dataset.part.n==1
     for m in rec._valid_mets:
         learn.stay = alone and _works_anywhere(m)
         m.accumulate(learn)

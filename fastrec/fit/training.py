@@ -47,7 +47,7 @@ class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,stay = None,0,False  # `stay` keeps what validation gathers on its device
     _fit_seed = _draws = _kept = None  # the seed of a fit, random numbers of an epoch, weights before it
-    _check_each,_block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
+    _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
     @property
     def model(self):
@@ -95,7 +95,7 @@ def _bn_bias_state(self:RecLearner, with_bias):
 @patch
 def _do_fit(self:RecLearner):
     ds = self.dls.train_ds
-    if ds.shard and ds.part[1]==1:
+    if ds.shard and ds.part.n==1:
         raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the '
                          'dataloaders without shard=True')
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/scale/91_blocks.ipynb #1d80e5a4
+from typing import NamedTuple
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
@@ -27,33 +28,42 @@ def _has_rows(o):
     "Is `o`, of what an optimizer knows of a table, a tensor with a row for each of the table's?"
     return torch.is_tensor(o) and o.ndim>0
 
+class _Cut(NamedTuple):
+    "A table that has its `rows` in a block alone, and what there was before"
+    p: nn.Parameter # Of the table
+    state: dict     # What the optimizer knows of it
+    table: Tensor   # The whole of it
+    known: dict     # What of the state has a row for each of the table's, whole as well
+
+def _cut_out(p, rows, state):
+    "Leave the parameter `p`, and what has rows of its `state` in the optimizer, with these `rows` alone"
+    cut = _Cut(p, state, p.data, {k: v for k,v in state.items() if _has_rows(v)})
+    p.grad = None
+    p.data = p.data.index_select(0, rows)
+    for k,v in cut.known.items(): state[k] = v.index_select(0, rows)
+    return cut
+
 class _Block:
     "The `rows` of the tables `es` that this process works on, cut out with what the optimizer `opt` knows of them"
     def __init__(self, es, rows, opt):
         self.rows = rows
-        self.cuts = []  # of each table: parameter, state in the optimizer, whole table, what of the state has rows
-        for p in [e.weight for e in es]:
-            state = opt.state[p]
-            known = {k: v for k,v in state.items() if _has_rows(v)}
-            self.cuts.append((p,state,p.data,known))
-            p.grad = None
-            p.data = p.data.index_select(0, rows)
-            for k,v in known.items(): state[k] = v.index_select(0, rows)
+        self.cuts = [_cut_out(e.weight, rows, opt.state[e.weight]) for e in es]
 
 # %% ../../nbs/scale/91_blocks.ipynb #4ad1744e
 @patch
 def _make_whole(self:_Block):
     "Give parameters and optimizer the whole tables again; returns pairs of a whole one and its rows after the block"
     pairs = []
-    for p,state,table,known in self.cuts:
-        pairs.append((table,p.data))
-        for k,v in state.items():
+    for cut in self.cuts:
+        pairs.append((cut.table,cut.p.data))
+        for k,v in cut.state.items():
             if not _has_rows(v): continue
-            if k not in known: known[k] = v.new_zeros(len(table), *v.shape[1:])  # the optimizer began it in the block
-            pairs.append((known[k],v))
-            state[k] = known[k]
-        p.grad = None
-        p.data = table
+            if k not in cut.known:  # the optimizer began it in the block
+                cut.known[k] = v.new_zeros(len(cut.table), *v.shape[1:])
+            pairs.append((cut.known[k],v))
+            cut.state[k] = cut.known[k]
+        cut.p.grad = None
+        cut.p.data = cut.table
     return pairs
 
 # %% ../../nbs/scale/91_blocks.ipynb #9c05eea3
@@ -80,17 +90,17 @@ class _BlockDL:
     def __init__(self, learn, part):
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         ds = self.dl.dataset.to(self.dl.device)
-        self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part[1]))
+        self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part.n))
         self.codes = [c.contiguous() for c in ds.x[:,:2].T]
         self.y,self.shard = ds.y,ds.shard
         self.counts = [ds.counts(k).numpy() for k in (0,1)]
 
-    def __len__(self): return self.n_round*self.part[1]
+    def __len__(self): return self.n_round*self.part.n
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
 
     @contextmanager
     def _cut(self, es, rows):
-        "Meanwhile the tables `es` have these `rows` alone; what came of them is given to all, but not after an error"
+        "Leave the tables `es` with these `rows` alone; afterwards all processes get what became of them, but not after an error"
         block = _Block(es, rows, self.learn.opt)
         try: yield
         except BaseException:
@@ -104,7 +114,7 @@ def _where(mask): return mask.nonzero()[:,0]
 @patch
 def _deal(self:_BlockDL, rng):
     "The group of each user, and of each item, in this epoch"
-    users,items = (_groups(o, self.part[1], rng).to(self.dl.device, torch.int16) for o in self.counts)
+    users,items = (_groups(o, self.part.n, rng).to(self.dl.device, torch.int16) for o in self.counts)
     if self.shard: users = self.shard.owner.to(users)
     return users,items
 
@@ -126,7 +136,7 @@ def __iter__(self:_BlockDL):
                 items = _where(i_groups==k)
                 with self._cut(i_tables, items):
                     yield from self._batches((users,items), block, int(rng.integers(2**62)))
-    finally: self.learn._block_rows = None
+    finally: self.learn.block_rows = None
 
 # %% ../../nbs/scale/91_blocks.ipynb #621634ac
 @patch
@@ -140,7 +150,7 @@ def _places(self:_BlockDL, k, rows, ratings):
 @patch
 def _batches(self:_BlockDL, rows, ratings, seed):
     "The batches of the `ratings`, all of the `rows` of users and of items, in the order of `seed`"
-    self.learn._block_rows = rows
+    self.learn.block_rows = rows
     chance = torch.Generator(ratings.device).manual_seed(seed)
     ratings = ratings.index_select(0, torch.randperm(len(ratings), generator=chance, device=ratings.device))
     x = torch.stack([self._places(k, rows[k], ratings) for k in (0,1)], 1)

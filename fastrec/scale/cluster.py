@@ -9,7 +9,7 @@ __all__ = ['recommend_distributed']
 import hashlib,json,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_package
+from ..base.checks import need_package,need_whole
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4
@@ -131,7 +131,7 @@ def _finished(ray, busy, bar):
 # %% ../../nbs/scale/92_cluster.ipynb #a721ca9d
 @contextmanager
 def _started(ray):
-    "Meanwhile Ray runs: a local one, if none is connected"
+    "Have Ray running: a local one, if none is connected"
     is_ours = not ray.is_initialized()
     if is_ours: ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')
     try: yield
@@ -140,10 +140,12 @@ def _started(ray):
 
 # %% ../../nbs/scale/92_cluster.ipynb #be6b974c
 def _check_args(n, part_size, workers, exclude_seen):
-    if n<1 or part_size<1: raise ValueError(f'n={n} and part_size={part_size} must be at least 1')
-    if workers is not None and workers<1: raise ValueError(f'workers={workers} must be at least 1')
+    "`n`, `part_size` and `workers` as whole numbers of Python's; refused unless they are, and `exclude_seen` is true or false"
     if not isinstance(exclude_seen, bool):
         raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
+    n = need_whole('n', n)
+    part_size = need_whole('part_size', part_size)
+    return n,part_size,None if workers is None else need_whole('workers', workers)
 
 def _choice(rec, items):
     "The labels `items` as a list, or `None` for all; refused unless `rec` knows them"
@@ -173,7 +175,7 @@ def recommend_distributed(
 )->Path: # `out`, with the lists as `recommend` gives them, in the order of its files
     """Write everyone's lists to Parquet by the workers of a Ray cluster; files that are there already are kept.
     `KeyError` for unknown users, `ValueError` for an `out` with anything else in it"""
-    _check_args(n, part_size, workers, exclude_seen)
+    n,part_size,workers = _check_args(n, part_size, workers, exclude_seen)
     ray = need_package('ray')
     out = Path(out).resolve()
     rec = load_recommender(bundle, 'cpu')

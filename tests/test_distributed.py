@@ -1,5 +1,5 @@
 """Several processes on this machine, connected by the loopback, and a local Ray: the same results as in one process"""
-import os,subprocess,sys,threading,time
+import multiprocessing,os,socket,subprocess,sys,threading,time,traceback
 from pathlib import Path
 import pandas as pd,pytest,torch
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
@@ -29,16 +29,51 @@ tail = '''
 if not rank_distrib(): torch.save(res, folder/f'{os.environ.get("WORLD_SIZE", 1)}.pt')
 '''
 
-def run(script, folder, n=2, fails=False):
-    "Run `script` in `n` processes, and return the `res` of the first; with `fails` what it said"
-    file = folder/'script.py'
+def as_rank(rank, n, port, file, out):
+    "Run the script `file` as process `rank` of `n`, as a launcher would start it; what it says goes to the file `out`"
+    log = os.open(out, os.O_WRONLY|os.O_CREAT|os.O_APPEND)
+    for o in (1,2): os.dup2(log, o)
+    if n>1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    sys.argv = [str(file), str(file.parent)]
+    try: exec(compile(file.read_text(encoding='utf-8'), file, 'exec'), dict(__name__='__main__'))
+    except BaseException:
+        traceback.print_exc()
+        raise
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def run_ranks(file, n, out):
+    "Run the script `file` in `n` processes of a server that has imported fastrec; the first exit code that isn't 0, or 0"
+    ctx = multiprocessing.get_context('forkserver')
+    ctx.set_forkserver_preload(['fastrec.all'])
+    port = free_port()
+    ranks = [ctx.Process(target=as_rank, args=(i, n, port, file, out), daemon=True) for i in range(n)]
+    for o in ranks: o.start()
+    stop = time.monotonic()+110
+    while any(o.is_alive() for o in ranks) and not any(o.exitcode for o in ranks) and time.monotonic()<stop: time.sleep(.02)
+    for o in ranks:
+        if o.is_alive(): o.join(1)
+        if o.is_alive(): o.kill()
+        o.join()
+    return next((o.exitcode for o in ranks if o.exitcode), 0)
+
+def run(script, folder, n=2, fails=False, launcher=False):
+    "Run `script` in `n` processes, by PyTorch's `launcher` or our own, and return the `res` of the first; with `fails` what it said"
+    file,out = folder/'script.py',folder/'out.txt'
     file.write_text(head+script+tail, encoding='utf-8')
-    cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={n}', file] if n>1 else [sys.executable, file]
-    done = subprocess.run([*map(str, cmd), str(folder)], capture_output=True, text=True, timeout=110, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    out.unlink(missing_ok=True)
+    if launcher:
+        cmd = [sys.executable, *(['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={n}'] if n>1 else []), str(file), str(folder)]
+        with open(out, 'wb') as f: code = subprocess.run(cmd, stdout=f, stderr=f, timeout=110, env={**os.environ, 'OMP_NUM_THREADS': '1'}).returncode
+    else: code = run_ranks(file, n, out)
+    said = out.read_text(encoding='utf-8', errors='replace')
     if fails:
-        assert done.returncode
-        return done.stderr
-    assert not done.returncode, done.stderr
+        assert code
+        return said
+    assert not code, said
     return torch.load(folder/f'{n}.pt', weights_only=False)
 
 gradients = ['learner(loaders())', 'learner(loaders(), sparse=True)', 'learner(loaders(bs=501), loss_func=MSELossFlat())', 'nn_learner(loaders(), use_bn=False)']
@@ -132,7 +167,7 @@ def of_shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp('shards')
     (folder/'ratings').mkdir()
     for i in range(3): sample_ratings()[i::3].to_parquet(folder/'ratings'/f'{i}.parquet')
-    res = run(shards, folder)
+    res = run(shards, folder, launcher=True)
     return res | dict(open=[(folder/f'open-{i}').read_text(encoding='utf-8') for i in range(2)])
 
 def test_each_process_holds_the_ratings_of_its_users(of_shards):
@@ -210,7 +245,7 @@ def train():
     if not rank_distrib(): torch.save((num_distrib(), learn.history), folder/'fit.pt')
 notebook_launcher(train, num_processes=2)
 '''
-    run(script, tmp_path, 1)
+    run(script, tmp_path, 1, launcher=True)
     n,history = torch.load(tmp_path/'fit.pt', weights_only=False)
     assert n==2
     pd.testing.assert_frame_equal(history, one_and_two[1]['nn_learner(loaders(), use_bn=False)']['history'])
@@ -289,8 +324,8 @@ def test_lists_of_a_cluster_are_those_of_recommend(local_ray, bundle, tmp_path):
     users = rec.ds.classes['user'].labels[::-1][:600]
     pd.DataFrame(dict(user=users, other=1)).to_parquet(tmp_path/'users.parquet')
     items = list(rec.ds.classes['title'].labels[:50])
-    equal(recommend_distributed(bundle, tmp_path/'some', tmp_path/'users.parquet', n=3, items=items, exclude_seen=False, part_size=256), rec.recommend(users, n=3, items=items, exclude_seen=False))
-    equal(recommend_distributed(bundle, tmp_path/'few', list(users[:3]), n=3), rec.recommend(users[:3], n=3))
+    equal(recommend_distributed(bundle, tmp_path/'some', tmp_path/'users.parquet', n=3, items=items, exclude_seen=False, part_size=256, workers=1), rec.recommend(users, n=3, items=items, exclude_seen=False))
+    equal(recommend_distributed(bundle, tmp_path/'few', list(users[:3]), n=3, workers=1), rec.recommend(users[:3], n=3))
 
 def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
     killed = []
@@ -311,7 +346,7 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
     equal(out, load_recommender(bundle).recommend(users, n=100))
 
 def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
-    out = recommend_distributed(bundle, tmp_path/'out', n=2, part_size=256)
+    out = recommend_distributed(bundle, tmp_path/'out', n=2, part_size=256, workers=1)
     for kwargs,what in ((dict(n=3), 'another n'),(dict(n=2, users=[845]), 'another users'),(dict(n=2, min_count=1), 'another min_count')):
         with pytest.raises(ValueError, match=what): recommend_distributed(bundle, out, part_size=256, **kwargs)
     other = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
@@ -362,7 +397,7 @@ def test_arguments_of_lists_are_checked_first(local_ray, bundle, tmp_path):
     for name in ('n','part_size','workers'):
         with pytest.raises(TypeError, match=f'{name}=1.5 must be a whole number'): recommend_distributed(bundle, tmp_path/'out', **{name: 1.5})
     assert not (tmp_path/'out').exists()
-    equal(recommend_distributed(bundle, tmp_path/'out', [845], items=title, exclude_seen=False), load_recommender(bundle).recommend(845, items=[title], exclude_seen=False))
+    equal(recommend_distributed(bundle, tmp_path/'out', [845], items=title, exclude_seen=False, workers=1), load_recommender(bundle).recommend(845, items=[title], exclude_seen=False))
 
 def test_tables_in_parts():
     pytest.importorskip('torchrec')

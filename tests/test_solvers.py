@@ -161,6 +161,14 @@ def test_posterior_mean_is_near_the_noise_floor():
     assert rmse<truth.best_rmse(valid)*1.02
     assert learn.history.rmse.iloc[-1]==pytest.approx(rmse, abs=2e-3)
 
+@pytest.mark.parametrize('burn', [0,3])
+def test_the_record_is_of_the_draws_that_are_kept(burn):
+    ratings = sample_ratings(n_users=60, n_items=40, n_ratings=900)
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=42, bs=64))
+    with learn.no_logging(): learn.fit_bayes(3, 5, burn=burn)
+    assert learn.model.n_draws==5-burn
+    assert learn.history.rmse.iloc[-1]==pytest.approx(learn.validate()[1], abs=1e-5)
+
 def test_intervals_cover(bayes):
     learn,valid,_ = bayes
     p = learn.predict_df(valid, unknown='average', std=True)

@@ -116,7 +116,8 @@ def seen_bytes(self:_Lists):
 def rows(self:_Lists, n):
     "A buffer for the scores of `n` users, minus infinity where there is no item"
     length = 0 if self.buffer is None else len(self.buffer)
-    if not n<=length<2*n:
+    fits = n<=length<2*n  # neither too small nor, after memory has run short, far too large
+    if not fits:
         self.buffer = None  # first make room
         self.buffer = torch.full((n,self.n_cols), -torch.inf, dtype=self.i.dtype, device=self.device)
     return self.buffer[:n]

@@ -54,7 +54,7 @@ class Screen:
 # %% ../../nbs/answer/57_screens.ipynb #8c41d6fa
 @patch
 def keys(self:Screen, b):
-    "Keys of the users `b`, beyond the last item of padding: above 0 in the order of the rough products, and not above 0 below the mean"
+    "Whole numbers in the order of the rough products of the users `b`, 0 or less below the mean; columns of padding follow the items"
     raise NotImplementedError
 
 @patch

@@ -82,7 +82,7 @@ def _knows_all_training(rec):
     return int(seen.trained.sum())==int(rec.counts.sum())
 
 def _raters(rec):
-    "How many users have rated each item in training; where that isn't known, how many ratings it has"
+    "How many users have rated each item in training; where that isn't known, how many ratings it has, as far as there are users"
     if not _knows_all_training(rec): return rec.counts.clamp(max=rec.n_users)
     n_items = len(rec.counts)
     trained = rec.seen.trained

@@ -86,7 +86,7 @@ class _Averaged(Callback):
 
     def before_validate(self):
         sampler = self.sampling.sampler
-        if sampler.n<=sampler.burn: self.sums,self.count = {},0
+        if sampler.n<=sampler.burn+1: self.sums,self.count = {},0  # the first draw that is kept begins the mean
         self.count += 1
         self.time_effects = [o.last_draw() for o in sampler.spans]
 

@@ -41,7 +41,7 @@ def _write_biases(model, mean, b_u, b_i):
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
 def _bias_sweeps(model, ds, arith, reg):
-    "Improve the biases of `model` for the ratings `ds`; yield the mean squared error after each sweep"
+    "Find biases for the ratings `ds`, from 0 on, and put them into `model`; yield the mean squared error after each sweep"
     u,i = (o.contiguous() for o in ds.x[:,:2].T)
     y = ds.y.double()
     mean = y.mean()

@@ -29,7 +29,8 @@ def budget_on(device, budget):
 
 # %% ../../nbs/fit/40_equations.ipynb #5871cfbe
 def cut(lengths, budget):
-    "Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most"
+    """Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most,
+    but of a row at least"""
     start = int(np.searchsorted(lengths, 1))  # what has no ratings has no equations
     while start<len(lengths):
         longest = max(int(lengths[start]*1.3)+1, 4)  # less than a third of padding, but for the shortest
@@ -160,7 +161,7 @@ def solve_side(
     draw=False, # Draw each row, or take its mean?
     errors=False # Add up the squared errors as well?
 ):
-    "The rows of `side`, (n,d), given those of the `other`, and, with `errors`, the squared error of each, (n,)"
+    "The rows of `side`, (n,d), given those of the `other`, and, with `errors` and without `weight`, the squared error of each, (n,)"
     d = other.shape[1]
     res = other.new_zeros(side.n, d)
     sse = torch.zeros_like(side.squares)
@@ -173,5 +174,6 @@ def solve_side(
         res[ids] = w
         if errors: sse[ids] += _errors(zz, zy, w)
     add_up(side.part, res)
-    if errors: add_up(side.part, sse)
+    if not errors: return res,None
+    add_up(side.part, sse)
     return res,(side.squares+sse).clamp(min=0)

@@ -47,7 +47,7 @@ class Gibbs:
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6248c4d1
-_lam_every = 5  # sweeps, for the factorization takes long
+_lam_every,_settling = 5,10  # sweeps: the factorization takes long, and lam has soon settled
 
 @patch
 def _draw_side_prior(self:Gibbs, k):
@@ -60,7 +60,8 @@ def _draw_side_prior(self:Gibbs, k):
     mean,precision = draw_prior(rest[1:], self.arith)
     columns.draw(rows, mean, precision, self.arith)
     lam_is_due = (self.n+1)%_lam_every==0
-    if self.n<self.burn and lam_is_due: columns.draw_lam(precision, self.arith)
+    is_settling = self.n<(self.burn or _settling)  # afterwards it stays as it is
+    if is_settling and lam_is_due: columns.draw_lam(precision, self.arith)
     return mean+columns.mean,precision
 
 # %% ../../nbs/fit/39_gibbs.ipynb #2d5b55a4

@@ -111,7 +111,7 @@ def _check_loss(loss_func, dls):
 
 # %% ../../nbs/fit/31_learner.ipynb #b1bedca6
 def _need_room(n, sparse, dls):
-    "Refuse a model of `n` bytes for which, with gradients and two averages, there is no room where the ratings are"
+    "Refuse a model of `n` bytes for which, with gradients and, unless `sparse`, two averages, there is no room where the ratings are"
     need_memory(n*(1 if sparse else 4), dls.device, 'the model', 'pass fewer n_factors or layers, or free memory there')
 
 def _bytes_of(arch, n_factors, classes, kwargs):
@@ -131,7 +131,7 @@ def _tell_unsavable(learn):
     except ValueError as e: warn(f'save_recommender will refuse this learner: {e}')
 
 # %% ../../nbs/fit/31_learner.ipynb #9cbc9eef
-def _as_model(dls, arch, use_nn, seed, kwargs):
+def _read_args(dls, arch, use_nn, seed, kwargs):
     "The class of the model, the seed of its weights, and of `kwargs` what is for the model and what for `Learner`"
     need_flags(use_nn=use_nn)
     _check_arch(arch)
@@ -139,7 +139,8 @@ def _as_model(dls, arch, use_nn, seed, kwargs):
     of_model,of_learner = _split_kwargs(arch, kwargs)
     seed = ifnone(seed, dls.seed)
     _check_seed(seed)
-    return arch,None if seed is None else int(seed),of_model,of_learner
+    if seed is not None: seed = int(seed)
+    return arch,seed,of_model,of_learner
 
 def _check_training(dls, loss_func, opt_func, metrics, sparse):
     "Refuse what a model cannot be trained with"
@@ -203,7 +204,7 @@ def learner(
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"
     dls = as_rec_dls(dls)
-    arch,seed,of_model,of_learner = _as_model(dls, arch, use_nn, seed, kwargs)
+    arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, seed, kwargs)
     _check_training(dls, loss_func, opt_func, metrics, sparse)
     sparse = _as_sparse(dls, sparse)
     y_range = range_of(dls, y_range)

@@ -106,7 +106,8 @@ def _call_one(self:RecLearner, event_name):
     if event_name=='before_fit':
         self._known_calls = None,None
         _tell_of_stock_loop(tuple(_changed))
-    if not self.lean or event_name=='after_fit': return Learner._call_one(self, event_name)
+    is_reset = event_name=='after_fit'  # where fastai sets `run` of all callbacks back, also of those that don't listen to it
+    if not self.lean or is_reset: return Learner._call_one(self, event_name)
     for f in self._calls_at(event_name): f()
 
 @patch
@@ -162,7 +163,7 @@ def _works_by_hand(self:RecLearner):
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
 def _watched(self:RecLearner):
-    "Does anybody listen between prediction and step?"
+    "Does anybody listen to an event that the step by hand leaves out?"
     return any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch

@@ -23,7 +23,7 @@ def _cast(learn, cb):
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
 def _works_anywhere(m):
-    "Is the metric `m` one of fastai's means or our RMSE, which need nothing on the CPU?"
+    "Is the metric `m` one of fastai's means or its RMSE, which need nothing on the CPU?"
     return type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
 
 def _measure(learn, rec):

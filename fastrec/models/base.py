@@ -35,7 +35,7 @@ def fill_row_0(w):
 # %% ../../nbs/models/20_base.ipynb #c7959f60
 class FactorModel:
     """What every model answers, which is a `torch.nn.Module` besides.
-    Each defines `y_range` and the five members declared here; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
+    Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
     for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
@@ -69,8 +69,9 @@ def to_range(self:FactorModel, scores):
 
 @patch
 def bounded(self:FactorModel, scores):
-    "As `to_range`, in new memory and with a slope to learn from, which what is cut off has not"
-    if self.y_range is None or (self.clip and self.training): return scores
+    "As `to_range`, with a slope to learn from: in new memory, and in training not cut off, which would have none"
+    if self.y_range is None: return scores
+    if self.clip and self.training: return scores
     lo,hi = self.y_range
     return scores.clamp(lo, hi) if self.clip else torch.sigmoid(scores)*(hi-lo) + lo
 

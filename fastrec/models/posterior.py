@@ -138,9 +138,9 @@ def draws(self:PosteriorMean):
     return [of_side(self._user_draws(), self.u_bias_draws), of_side(self._item_draws(), self.i_bias_draws)]
 
 @patch
-def rows_of_draw(self:PosteriorMean, s, k, codes=slice(None)):
-    "Factors and bias of the users, or with `k=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
-    if k: return self._item_draws(codes, s),self.i_bias_draws[codes,s,None]
+def rows_of_draw(self:PosteriorMean, s, side, codes=slice(None)):
+    "Factors and bias of the users, or with `side=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
+    if side: return self._item_draws(codes, s),self.i_bias_draws[codes,s,None]
     return self._user_draws(codes, s),self.u_bias_draws[codes,s,None]
 
 @patch
@@ -152,7 +152,7 @@ def one_draw(self:PosteriorMean, s):
 
 # %% ../../nbs/models/23_posterior.ipynb #e36d2cb4
 class Weighed(nn.Module, FactorModel):
-    "Scores of a `PosteriorMean` plus `z` times their spread"
+    "Scores of a `PosteriorMean` plus `z` times their spread, without what the time may add to it"
     clip,n_buffers = True,4
     def __init__(self, model, z):
         super().__init__()
@@ -196,7 +196,7 @@ def user_tensors(self:PosteriorMean): return [self.u_weight.weight,self.u_bias.w
 @patch
 @torch.no_grad()
 def user_moments(self:PosteriorMean):
-    "Mean and covariance of the trained users' rows in each draw, (S,k) and (S,k,k)"
+    "Mean and covariance of the trained users' rows in each draw, (S,k+1) and (S,k+1,k+1)"
     trained = slice(1, None)  # without row 0
     draws = [moments(torch.cat(self.rows_of_draw(s, 0, trained), 1)) for s in range(self.n_draws)]
     means,covs = zip(*draws)
@@ -230,7 +230,7 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise):
 @patch
 def with_users(self:PosteriorMean, z, m):
     """A model for users with the rows `z` of all draws that shares the items with this one;
-    the unknown one is the average one of this model's users"""
+    the unknown one is their mean, whatever `m` is"""
     draws = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1))
     factors,b = draws[...,:-1],draws[...,-1]
     res = copy(self)

@@ -92,7 +92,7 @@ def _pred_and_slope(self:DotBias, scores):
 def mse_step(self:DotBias, x, y):
     """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
     With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
-    g = 2/n e (hi-lo) s (1-s), or g = 2/n e without a range; the gradients get g q for p, g p for q, and g for both biases"""
+    g = 2/n e (hi-lo) s (1-s), or g = 2/n e where no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
     u,i = x[:,:2].long().T.contiguous()
     (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
     p = P.index_select(0, u)
@@ -142,7 +142,7 @@ def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, **kwargs):
     widths = _check_widths(n_factors)
     sizes = [sum(widths), *_check_layers(ifnone(layers, [50]), ps), 1]
     tables = sum(len(v)*k for v,k in zip(classes.values(), widths))
-    linear = sum((n_in+1)*n_out for n_in,n_out in zip(sizes, sizes[1:]))  # with a bias for each output
+    linear = sum((n_in+1)*n_out for n_in,n_out in zip(sizes, sizes[1:]))  # with a bias, or a batch norm, at each output
     return (tables+linear)*_float_bytes
 
 # %% ../../nbs/models/25_trainable.ipynb #0768228f

@@ -90,12 +90,12 @@ class _BlockDL:
     def __init__(self, learn, part):
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         ds = self.dl.dataset.to(self.dl.device)
-        self.n_round = math.ceil(ds.n_ratings/(self.dl.bs*part.n))
+        self.n_batches = math.ceil(ds.n_ratings/(self.dl.bs*part.n))  # of a block
         self.codes = [c.contiguous() for c in ds.x[:,:2].T]
         self.y,self.shard = ds.y,ds.shard
         self.counts = [ds.counts(k).numpy() for k in (0,1)]
 
-    def __len__(self): return self.n_round*self.part.n
+    def __len__(self): return self.n_batches*self.part.n
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
 
     @contextmanager
@@ -155,7 +155,7 @@ def _batches(self:_BlockDL, rows, ratings, seed):
     ratings = ratings.index_select(0, torch.randperm(len(ratings), generator=chance, device=ratings.device))
     x = torch.stack([self._places(k, rows[k], ratings) for k in (0,1)], 1)
     y = self.y.index_select(0, ratings)
-    for b in zip(x.tensor_split(self.n_round), y.tensor_split(self.n_round)):
+    for b in zip(x.tensor_split(self.n_batches), y.tensor_split(self.n_batches)):
         if len(b[1]): yield b
 
 # %% ../../nbs/scale/91_blocks.ipynb #23e5ecb8

@@ -74,7 +74,7 @@ class _ShareGradients(Callback):
         for p in self.model.parameters():
             if p.grad is None: continue
             if p.grad.is_sparse:
-                same_rows = p.grad._indices().data_ptr()
+                same_rows = p.grad._indices().data_ptr()  # factors and biases were looked up by the same codes
                 sparse.setdefault(same_rows, []).append(p)
             else:
                 waiting.append(torch.distributed.all_reduce(p.grad.mul_(weight), async_op=True))
@@ -121,7 +121,7 @@ def _exchange(self:_ShareGradients, params, weight):
 
 # %% ../../nbs/scale/90_distributed.ipynb #e5a1a9ff
 class _ShareMetrics(Callback):
-    "Put together what the metrics have of the shares of validation"
+    "Put together the training loss, and what the metrics have of the shares of validation"
     order = 49  # before they are recorded
     def __init__(self, part): self.part = part
 

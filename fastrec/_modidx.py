@@ -253,6 +253,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.base.devices.unrounded': ('base/devices.html#unrounded', 'fastrec/base/devices.py'),
                                       'fastrec.base.devices.upload': ('base/devices.html#upload', 'fastrec/base/devices.py')},
             'fastrec.base.processes': { 'fastrec.base.processes.Part': ('base/processes.html#part', 'fastrec/base/processes.py'),
+                                        'fastrec.base.processes.Part.of': ('base/processes.html#part.of', 'fastrec/base/processes.py'),
                                         'fastrec.base.processes._leave': ('base/processes.html#_leave', 'fastrec/base/processes.py'),
                                         'fastrec.base.processes.add_up': ('base/processes.html#add_up', 'fastrec/base/processes.py'),
                                         'fastrec.base.processes.from_all': ('base/processes.html#from_all', 'fastrec/base/processes.py'),

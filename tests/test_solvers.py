@@ -169,6 +169,18 @@ def test_the_record_is_of_the_draws_that_are_kept(burn):
     assert learn.model.n_draws==5-burn
     assert learn.history.rmse.iloc[-1]==pytest.approx(learn.validate()[1], abs=1e-5)
 
+def test_how_much_columns_say_is_learned_again_by_a_fit_that_goes_on(monkeypatch):
+    from fastrec.fit.priors import Columns
+    learn,drawn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=60, n_items=40, n_ratings=900), seed=42, bs=64)),[]
+    draw_lam = Columns.draw_lam
+    def look(self, *args):
+        draw_lam(self, *args)
+        drawn.append(float(self.lam))
+    with learn.no_logging(): learn.fit_bayes(3, 12, side='implicit')
+    monkeypatch.setattr(Columns, 'draw_lam', look)
+    with learn.no_logging(): learn.fit_bayes(3, 12, side='implicit')
+    assert len(drawn)==4 and all(o!=1 for o in drawn)  # after 5 and 10 sweeps, for users and for items
+
 def test_intervals_cover(bayes):
     learn,valid,_ = bayes
     p = learn.predict_df(valid, unknown='average', std=True)

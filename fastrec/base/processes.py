@@ -17,6 +17,10 @@ class Part(NamedTuple):
     rank: int = 0
     n: int = 1
 
+    def of(self, size):
+        "The slice of `size` rows that falls to this process; those of all processes differ by one row at most"
+        return slice(size*self.rank//self.n, size*(self.rank+1)//self.n)
+
 def which_process(device, **kwargs):
     "The `Part` of this process among those that a launcher has started"
     device = torch.device(device).type

@@ -53,17 +53,18 @@ def batch_sizes(self:RatingsDL):
 @patch
 def own_batch_sizes(self:RatingsDL):
     "Rows of each batch that fall to this process; all of them where one process does all the work"
-    rank,n = self.dataset.part
-    return [size*(rank+1)//n - size*rank//n for size in self.batch_sizes()]
+    part = self.dataset.part
+    if part.n==1: return self.batch_sizes()
+    own = [part.of(size) for size in self.batch_sizes()]
+    return [o.stop-o.start for o in own]
 
 @patch
 def _own_rows(self:RatingsDL, idxs):
     "Those of `idxs`, the row numbers of an epoch, that fall to this process: a slice of each batch"
-    rank,n = self.dataset.part
-    if n==1: return idxs
-    sizes = self.batch_sizes()
-    starts = itertools.accumulate(sizes, initial=0)
-    return torch.cat([idxs[start+size*rank//n:start+size*(rank+1)//n] for start,size in zip(starts, sizes)])
+    part = self.dataset.part
+    if part.n==1: return idxs
+    batches = idxs.split(self.batch_sizes())
+    return torch.cat([o[part.of(len(o))] for o in batches])
 
 # %% ../../nbs/data/05_loader.ipynb #2675e1c0
 _rows_at_once = 2**18  # gathered by one indexing, in whole batches; so many codes and ratings take 3 MB

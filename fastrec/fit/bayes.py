@@ -88,13 +88,13 @@ class _Averaged(Callback):
         sampler = self.sampling.sampler
         if sampler.n<=sampler.burn+1: self.sums,self.count = {},0  # the first draw that is kept begins the mean
         self.count += 1
-        self.time_effects = [o.last_draw() for o in sampler.spans]
+        self.time_effects = [o.last_draw().to(self.dls.device) for o in sampler.spans]
 
     def _effects(self):
         "What the effects of the last draw add to the predictions"
         res = 0
         for e in self.time_effects:
-            places,known = e.to(self.x.device).find(self.x)
+            places,known = e.find(self.x)
             res = res + e.mean[places]*known
         return res
 

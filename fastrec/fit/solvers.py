@@ -52,8 +52,8 @@ def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
     budget = budget_on(device, budget)
     n_rows = max(len(v) for v in ds.classes.values())
-    most = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))  # it cannot be more
-    if most<_little: return
+    never_more = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))
+    if never_more<_little: return
     most = 0
     for k in (0,1):
         lengths = np.sort(ds.counts(k).numpy())

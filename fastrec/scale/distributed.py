@@ -89,8 +89,9 @@ class _ShareGradients(Callback):
 @patch
 def _n_rows(self:_ShareGradients):
     "How many rows of the batch each process has"
-    size,n = self.sizes[self.iter],self.part.n
-    return [size*(i+1)//n - size*i//n for i in range(n)]
+    n = self.part.n
+    own = [Part(rank, n).of(self.sizes[self.iter]) for rank in range(n)]
+    return [o.stop-o.start for o in own]
 
 # codes travel beside the gradients, as floats of the same 32 bits, so that one message has both
 def _as_floats(codes): return codes.int().view(torch.float32)

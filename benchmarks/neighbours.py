@@ -32,6 +32,7 @@ def main():
     c = settings['neighbours']
     code,repeats = fit.format(release=c['release'], epochs=c.getint('epochs')),c.getint('repeats')
     rep = Report('neighbours', 'busy processes beside it', 'threads set', 'seconds', 'times the quiet one')
+    rep.threads = None
     quiet = None
     for n in map(int, c['busy'].split()):
         for env in ({}, {'OMP_NUM_THREADS': '1'}):

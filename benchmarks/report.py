@@ -30,7 +30,8 @@ class Report:
         print(self._line(row), flush=True)
 
     def write(self):
-        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores, {self.threads} thread(s); {versions()}.'
+        threads = f', {self.threads} thread(s)' if self.threads else ''  # none where the table tells them
+        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores{threads}; {versions()}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)
         out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n', encoding='utf-8')

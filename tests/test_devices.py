@@ -483,7 +483,23 @@ def test_what_names_no_device(device, tmp_path):
     learn = learner(dls, n_factors=3)
     saved = learn.save_recommender(tmp_path/'saved')
     for f in (lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device), lambda: learn.to(device)):
-        with pytest.raises(ValueError, match='is none to compute on'): f()
+        with pytest.raises(ValueError, match='is none to compute on' if device!=0 else 'is none to compute on|finds 0 GPUs'): f()
+
+@both
+@pytest.mark.parametrize('kwargs', [{},dict(sparse=True),dict(opt_func=Adam),dict(use_nn=True)], ids=['dense','sparse','stock','net'])
+def test_a_fit_goes_on_on_another_device(device, kwargs):
+    "With what the optimizer knows of the first one"
+    def twice(first, then):
+        learn = learner(loaders(first), n_factors=3, **kwargs)
+        for o in (first,then):
+            learn.dls.to(o)
+            with learn.no_logging(): learn.fit(1)
+        assert is_there(next(learn.model.parameters()))==(then!='cpu')
+        return [p.detach().cpu() for p in learn.model.parameters()]
+    want = twice('cpu', 'cpu')
+    for devices in (('cpu',device),(device,'cpu')):
+        with pretending(device): got = twice(*devices)
+        assert all(torch.allclose(a, b, atol=1e-4) for a,b in zip(got, want))
 
 def test_models_move_as_in_pytorch():
     learn = learner(loaders('cpu'), n_factors=3)

@@ -464,7 +464,9 @@ def test_new_user_likes_what_is_liked(sample):
     (lambda d: d.assign(rating=9), (ValueError, 'a rating of 9 is outside the range of the model')),
     (lambda d: d.assign(rating='five'), (ValueError, "'rating' is of type (str|object)")),
     (lambda d: d.assign(title='Alien'), (KeyError, "'Alien' is not among")),
-    (lambda d: d.drop(columns='title'), (ValueError, "no column 'title'")),
+    (lambda d: d.drop(columns='title'), (ValueError, "no column 'title'; it has rating")),
+    (lambda d: d.assign(userId=[1,2]), (ValueError, "'userId' names several users, but the column of users is 'user': rename it")),
+    (lambda d: d.assign(user=[1,2]).set_index('user'), (ValueError, "'user' is its index")),
     (lambda d: d.assign(rating=np.nan), (ValueError, "no 'rating': fill or drop"))])
 def test_bad_ratings_of_new_users(ratings, change, error):
     learn = learner(RecDataLoaders.from_df(ratings, seed=1, bs=64))

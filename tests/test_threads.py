@@ -1,5 +1,5 @@
 """Requests in several threads give what they give alone, bit for bit. FASTREC_REQUESTS says how many each of the eight threads makes"""
-import ast,os,random,re,sys,threading,warnings
+import ast,multiprocessing,os,random,re,sys,threading,types,warnings
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 import fastrec
@@ -168,3 +168,62 @@ def test_the_first_lookups_at_once():
             v = Vocab(labels, 'user')
             found = in_threads(lambda k: v.lookup([labels[-1-k]])[0])
             assert found==[len(labels)-k for k in range(8)]
+
+def test_a_seeded_fit_beside_one_without_a_seed(ratings):
+    "Whose random numbers are PyTorch's own, and stay out of the other's dropout"
+    def made(seed):
+        learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1 if seed else None, bs=256), 6, ps=[.3], seed=seed)
+        with learn.no_bar(),learn.no_logging(): learn.fit(2)
+        return learn.predict_grid()
+    alone = made(3)
+    for k,grid in enumerate(in_threads(lambda k: made(3 if k%2 else None), 4)): assert bool(k%2)==grid.equal(alone)
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
+def test_a_fork_while_others_look_labels_up_and_fit(ratings):
+    "What is forked between two steps of other threads finds no lock taken"
+    learn,stop = trained(ratings, 'dot'),threading.Event()
+    many = pd.concat([ratings[['user','title']]]*100)
+    def busy(k):
+        while not stop.is_set(): learn.predict_df(many) if k else nn_learner(learn.dls, 6, seed=1)
+    def child():
+        torch.set_num_threads(1)
+        learn.predict_df(ratings[:5])
+        nn_learner(learn.dls, 6, seed=1)
+    threads = [threading.Thread(target=busy, args=(k,), daemon=True) for k in range(3)]
+    for o in threads: o.start()
+    try:
+        for _ in range(8):
+            process = multiprocessing.get_context('fork').Process(target=child)
+            process.start()
+            process.join(60)
+            if process.exitcode is None: process.kill()
+            assert process.exitcode==0
+    finally:
+        stop.set()
+        for o in threads: o.join()
+
+@pytest.mark.parametrize('write,read', [(lambda l: l.save('model'), 'models/model.pth'), (lambda l: l.export('model.pkl'), 'model.pkl')], ids=['save','export'])
+def test_writers_of_one_file(ratings, tmp_path, write, read):
+    "Each writes a whole file, and who reads meets one of them"
+    learns = [learner(RecDataLoaders.from_df(ratings, seed=1, bs=256), n_factors=8, path=tmp_path, seed=k) for k in range(3)]
+    write(learns[0])
+    def some(k):
+        for _ in range(10): torch.load(tmp_path/read, weights_only=False) if k>2 else write(learns[k])
+    in_threads(some, 4)
+    assert not list(tmp_path.rglob('*.part'))
+
+def test_a_model_of_ones_own_forward_in_training_mode(ratings):
+    "A copy in evaluation mode answers, with the method bound to it; a function that may hold the model in training mode is refused"
+    learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1, bs=256), 6, ps=[.5], seed=1)
+    user,item = (v.labels[0] for v in learn.ds.classes.values())
+    want = learn.predict(user, item)
+    learn.model.train()
+    learn.model.compile(backend='eager')
+    assert learn.predict(user, item)==want
+    learn.model.forward = types.MethodType(DeepMF.forward, learn.model)
+    assert learn.predict(user, item)==want
+    learn.model.forward = lambda x, f=learn.model.forward: f(x)
+    with pytest.raises(ValueError, match='forward was replaced.*eval'): learn.predict(user, item)
+    learn.model.eval()
+    assert learn.predict(user, item)==want
+    with pytest.raises(ValueError, match=r'call model.compile\(\)'): learn.model = torch.compile(learn.model)

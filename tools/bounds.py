@@ -130,16 +130,22 @@ def pytest_configure(config):
     importlib.machinery.SourceFileLoader.get_code = transformed
 
 # ------------------------------------------------------------------ notebooks
-def run_notebook(path):
-    "The cells of the notebook that `nbdev-test` runs, with asserts that write down"
+def run_notebooks(*paths):
+    "The cells of these notebooks that `nbdev-test` runs, with asserts that write down"
     import builtins,matplotlib
     matplotlib.use('Agg')
     builtins.bounded,builtins.approximately = bounded,approximately
     shift_seeds(int(os.environ['FASTREC_SHIFT']), titles=True)
-    watch_tolerances(lambda: str(path.relative_to(root)))
+    now = {}
+    watch_tolerances(lambda: str(now['path'].relative_to(root)))
+    for path in paths:
+        now['path'] = path
+        os.chdir(path.parent)
+        run_cells(path)
+
+def run_cells(path):
     from execnb.shell import CaptureShell
     from nbdev.test import nb_test_cells
-    os.chdir(path.parent)
     shell,ids = CaptureShell(path),{c.id for c in nb_test_cells(path, 'slow cuda movielens'.split())}
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         if cell['id'] not in ids: continue
@@ -164,15 +170,17 @@ def measure(folder):
 
 def run_all(env, log):
     "Notebooks and tests, in two processes, as `make test` does"
+    from nbdev.doclinks import nbglob
     call = lambda *args: subprocess.Popen([sys.executable, *map(str, args)], env=env, cwd=root, stdout=log, stderr=log)
-    start,waiting = time.time(),sorted((root/'nbs').glob('*.ipynb'))
-    running = [call(__file__, 'notebook', waiting.pop()) for _ in range(2)]
+    start,pages = time.time(),[p for p in nbglob(root/'nbs', as_path=True) if not (p.parent/'.notest').exists()]
+    waiting = [pages[i::20] for i in range(20)]
+    running = [call(__file__, 'notebooks', *waiting.pop()) for _ in range(2)]
     while running:
         done = next((o for o in running if o.poll() is not None), None)
         if done is None: time.sleep(.1)
         else:
             running.remove(done)
-            if waiting: running.append(call(__file__, 'notebook', waiting.pop()))
+            if waiting: running.append(call(__file__, 'notebooks', *waiting.pop()))
     tests = [o for o in sorted((root/'tests').glob('test_*.py')) if o.stem not in untouched and (o.stem not in unshifted or env['FASTREC_SHIFT']=='0')]
     call('-m', 'pytest', '-q', '-p', 'bounds', '--assert=plain', '-n', 2, '--dist', 'loadfile', *tests).wait()
     print(f'{time.time()-start:.0f} s', file=log)
@@ -210,5 +218,5 @@ def table(folder):
 certain = r'whole\.[xy][01]|valley'  # labels lie within their picture, a rate within those that were looked at
 
 if __name__=='__main__':
-    what,path = sys.argv[1],Path(sys.argv[2]).absolute()
-    {'measure': measure, 'notebook': run_notebook, 'table': table}[what](path)
+    what,*paths = sys.argv[1:]
+    {'measure': measure, 'notebooks': run_notebooks, 'table': table}[what](*(Path(o).absolute() for o in paths))

@@ -11,7 +11,7 @@ from fastcore.basics import noop,patch
 from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
-from ..data.names import need_columns
+from ..data.names import need_columns,role_of
 from ..data.kinds import check_kind,factorized,need_values
 from ..data.scales import as_ratings
 from ..base.checks import need_choice,warn
@@ -36,13 +36,20 @@ class NewUsers(Recommender):
 # %% ../../nbs/answer/55_newcomers.ipynb #0d5f3ef7
 _no_name = 'new user'  # what a single one is called
 
+def _need_one_user(ratings, user_name):
+    "Refuse `ratings` without a column `user_name` that tell several users apart under another name, or in the index"
+    several = [o for o in ratings if role_of(o)[0]=='user' and ratings[o].nunique(dropna=False)>1]
+    if several: raise ValueError(f'{several[0]!r} names several users, but the column of users is {user_name!r}: rename it')
+    if user_name in ratings.index.names: need_columns(ratings, [user_name])
+
 def _as_new(ds, ratings):
     "`ratings` as a frame with a column of users, in which nothing is missing"
     ratings = as_frame(ratings).copy(deep=False)
-    if ds.user_name not in ratings: ratings[ds.user_name] = _no_name
-    names = [*ds.cat_names, ds.rating_name]
-    need_columns(ratings, names)
-    need_values(ratings, names)
+    need_columns(ratings, [ds.item_name, ds.rating_name])
+    if ds.user_name not in ratings:
+        _need_one_user(ratings, ds.user_name)
+        ratings[ds.user_name] = _no_name
+    need_values(ratings, [*ds.cat_names, ds.rating_name])
     return ratings
 
 def _need_within(y, y_range):

@@ -7,6 +7,7 @@ __all__ = ['Seen', 'Recommends', 'Recommender']
 
 # %% ../../nbs/answer/50_recommender.ipynb #300b032d
 from contextlib import contextmanager,nullcontext
+from types import MethodType
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from ..data.labels import as_labels
@@ -105,9 +106,15 @@ class Recommender(Recommends):
 
 # %% ../../nbs/answer/50_recommender.ipynb #dc8c444a
 def _twin(m):
-    "A module with all that `m` has; `copy` refuses those whose weights are parametrized"
+    "A module with all that `m` has, not compiled; `copy` refuses those whose weights are parametrized"
     res = object.__new__(type(m))
-    vars(res).update(vars(m))
+    vars(res).update(vars(m), _compiled_call_impl=None)
+    for name,f in vars(m).items():
+        if name=='_compiled_call_impl' or not (callable(f) and hasattr(type(m), name)): continue
+        if getattr(f, '__self__', None) is not m:
+            raise ValueError(f'the {type(m).__name__} is in training mode, and {name} was replaced by a function that may hold it there: '
+                             'call learn.model.eval() before asking')
+        vars(res)[name] = MethodType(f.__func__, res)
     return res
 
 def _in_evaluation(model):

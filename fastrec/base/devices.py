@@ -18,6 +18,13 @@ def is_out_of_memory(e):
     "Does the error `e` say that an accelerator is full? For MPS PyTorch has no class of its own"
     return isinstance(e, torch.OutOfMemoryError) or (isinstance(e, RuntimeError) and 'out of memory' in str(e))
 
+def _why_not(device_type):
+    "What PyTorch knows of why there is no such device"
+    if device_type=='mps': return ', for MPS takes a Mac with a GPU of Apple'
+    if device_type!='cuda': return ' for this PyTorch on this machine'
+    if not (torch.version.cuda or torch.version.hip): return f', for PyTorch {torch.__version__} was built without CUDA'
+    return f', for PyTorch finds {torch.cuda.device_count()} GPUs, numbered from 0, and works with those alone'
+
 def as_device(device):
     "`device`, perhaps its name, as a `torch.device` that is there. `ValueError` if it isn't"
     try: res = torch.device(device)
@@ -26,7 +33,7 @@ def as_device(device):
         raise ValueError(f"device={device!r} is none to compute on: pass 'cpu', 'cuda' or 'mps'")
     try: return torch.empty(1, dtype=torch.uint8, device=res).device
     except (RuntimeError,AssertionError,ImportError) as e:
-        why = 'is full' if is_out_of_memory(e) else 'is not there for this PyTorch on this machine'
+        why = 'is full' if is_out_of_memory(e) else f'is not there{_why_not(res.type)}'
         raise ValueError(f"device={str(device)!r} {why}: pass device='cpu', or leave it out to take what there is") from e
 
 def upload(t, device):

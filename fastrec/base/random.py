@@ -7,14 +7,15 @@ __all__ = []
 
 # %% ../../nbs/base/96_random.ipynb #9d7fc5bf
 import threading
-from contextlib import contextmanager,nullcontext
+from contextlib import contextmanager
 import torch
 from fastcore.basics import patch
+from .threads import whole_at_fork
 
 # %% ../../nbs/base/96_random.ipynb #b3ff1128
 class Draws:
     "Random numbers on the CPU and on `device` that follow from `seed`, each time from where they were left, for one thread at a time"
-    one_at_a_time = threading.RLock()
+    one_at_a_time = whole_at_fork(threading.RLock(), first=True)  # who draws may look up labels, and not the other way round
 
     def __init__(self, seed, device='cpu'):
         device = torch.device(device)
@@ -33,9 +34,16 @@ class Draws:
             try: yield
             finally: self.states = [module.get_rng_state(*args) for module,args in keepers]
 
+def _undisturbed(): return Draws.one_at_a_time
+
+def drawing(seed, device='cpu'):
+    """A function that gives contexts. What is drawn in them follows from `seed`, each time from where it was left; by `None` it is
+    PyTorch's own, while no other thread's seeded draws have taken its place"""
+    return _undisturbed if seed is None else Draws(seed, device).taken_up
+
 def seeded(seed, device='cpu'):
-    "What is drawn inside follows from `seed`, and what is drawn afterwards does not; `None` does nothing"
-    return nullcontext() if seed is None else Draws(seed, device).taken_up()
+    "What is drawn inside follows from `seed`, and what is drawn afterwards does not; `None` leaves PyTorch's own"
+    return drawing(seed, device)()
 
 # %% ../../nbs/base/96_random.ipynb #cc80c9ff
 class Arithmetic:

@@ -6,13 +6,30 @@
 __all__ = []
 
 # %% ../../nbs/base/98_threads.ipynb #c395211b
-import threading
+import os,threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import torch
 
+# %% ../../nbs/base/98_threads.ipynb #a25474f9
+_locks = []  # in the order in which they are taken
+
+def _take_all():
+    for o in _locks: o.acquire()
+
+def _release_all():
+    for o in reversed(_locks): o.release()
+
+if hasattr(os, 'register_at_fork'):  # not on Windows, which has no fork
+    os.register_at_fork(before=_take_all, after_in_parent=_release_all, after_in_child=_release_all)
+
+def whole_at_fork(lock, first=False):
+    "`lock`, which a fork waits for; `first` if who holds it may take another"
+    _locks.insert(0 if first else len(_locks), lock)
+    return lock
+
 # %% ../../nbs/base/98_threads.ipynb #157b9217
-_counts = threading.Lock()  # one thread at a time sets the counts
+_counts = whole_at_fork(threading.Lock())  # one thread at a time sets the counts
 
 def _in_another_thread(f, *args):
     with ThreadPoolExecutor(1) as pool: return pool.submit(f, *args).result()

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from .frames import in_pandas_types
 from .kinds import factorized
 from ..base.processes import Part,from_all
+from ..base.threads import whole_at_fork
 
 # %% ../../nbs/data/03_labels.ipynb #0b3cd57b
 class Vocab:
@@ -33,7 +34,7 @@ class Vocab:
 
 # %% ../../nbs/data/03_labels.ipynb #931902eb
 # some versions of pandas make an index's table at the first search, and let others see it half made
-_one_at_a_time = threading.Lock()
+_one_at_a_time = whole_at_fork(threading.Lock())
 
 @patch
 def encode(self:Vocab, labels):

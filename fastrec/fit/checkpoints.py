@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #c77686eb
-import errno
+import errno,secrets
 from contextlib import suppress
 import cloudpickle
 from fastai.collab import *
@@ -29,7 +29,7 @@ def _need_place(file):
 def _whole_file(file):
     "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
     _need_place(file)
-    part = file.with_name(f'{file.name}.part')
+    part = file.with_name(f'{file.name}.{secrets.token_hex(4)}.part')  # which no other thread or process writes
     f = open(part, 'wb')
     try:
         with f: yield f

@@ -134,6 +134,15 @@ def _name(f):
     return getattr(getattr(f, 'func', f), '__name__', repr(f))
 
 @patch
+def _bring_opt(self:RecLearner):
+    "Bring what the optimizer has kept of earlier steps to where the weights lie by now"
+    for p,s in getattr(self.opt, 'state', {}).items():
+        if not isinstance(p, Tensor): continue  # fastai takes the method `bias` of the model for one
+        counts_on = p.device if _has_fused_adam(p.device.type) else 'cpu'
+        for k,v in s.items():
+            if isinstance(v, Tensor): s[k] = v.to(p.device if v.ndim else counts_on)
+
+@patch
 def create_opt(self:RecLearner):
     Learner.create_opt(self)
     if not self._opt_is_of_model():

@@ -14,7 +14,7 @@ from fastai.callback.all import *
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
-from ..base.random import Draws
+from ..base.random import drawing
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
 _errors = 'rmse mse mae msle rmspe mape'.split()
@@ -32,6 +32,11 @@ def _need_same_labels(classes, dls):
         raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or '
                          'read the frame with dls.test_dl')
 
+def _need_tables(model):
+    "Refuse a model that is hidden in one of `torch.compile`"
+    if hasattr(model, '_orig_mod'):
+        raise ValueError('torch.compile(model) hides the tables of the model: call model.compile(), which compiles it in place')
+
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
     y_range = getattr(model, 'y_range', None)
@@ -46,7 +51,7 @@ def _need_same_scale(model, dls):
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,stay = None,0,False  # `stay` keeps what validation gathers on its device
-    _fit_seed = _draws = _kept = None  # the seed of a fit, random numbers of an epoch, weights before it
+    _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
     @property
@@ -55,9 +60,9 @@ class RecLearner(Recommends, Learner):
         return vars(self)['model']
     @model.setter
     def model(self, model):
+        _need_tables(model)
         vars(self)['model'] = model
         if not self._opt_is_of_model(): self.opt = None
-
     @property
     def dls(self):
         if 'dls' not in vars(self): raise AttributeError('dls')
@@ -101,20 +106,22 @@ def _do_fit(self:RecLearner):
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
     if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
+    self._bring_opt()
     Learner._do_fit(self)
 
 @patch
 def _do_epoch_train(self:RecLearner):
-    if self._fit_seed is None: return Learner._do_epoch_train(self)
-    seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
-    self.dls.train.reseed(seed)
-    self._draws = Draws(seed, self.dls.device) if self._may_draw() else None  # `_may_draw` is in `fit.loop`
+    seed = None
+    if self._fit_seed is not None:
+        seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
+        self.dls.train.reseed(seed)
+    if self._may_draw(): self._drawing = drawing(seed, self.dls.device)  # `_may_draw` is in `fit.loop`
     try: Learner._do_epoch_train(self)
-    finally: self._draws = None
+    finally: self._drawing = nullcontext
 
 @patch
 def one_batch(self:RecLearner, i, b):
-    with self._draws.taken_up() if self._draws else nullcontext():
+    with self._drawing():
         Learner.one_batch(self, i, b)
 
 # %% ../../nbs/fit/30_training.ipynb #1db0d461

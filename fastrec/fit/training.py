@@ -32,11 +32,6 @@ def _need_same_labels(classes, dls):
         raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or '
                          'read the frame with dls.test_dl')
 
-def _need_tables(model):
-    "Refuse a model that is hidden in one of `torch.compile`"
-    if hasattr(model, '_orig_mod'):
-        raise ValueError('torch.compile(model) hides the tables of the model: call model.compile(), which compiles it in place')
-
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
     y_range = getattr(model, 'y_range', None)
@@ -46,6 +41,12 @@ def _need_same_scale(model, dls):
     if n_outside:
         raise ValueError(f'{n_outside} training ratings of the loaders lie outside the range of the model, {y_range}: '
                          'make a new learner(dls)')
+
+# %% ../../nbs/fit/30_training.ipynb #7c1e5a90
+def _need_tables(model):
+    "Refuse a model that is hidden in one of `torch.compile`"
+    if hasattr(model, '_orig_mod'):
+        raise ValueError('torch.compile(model) hides the tables of the model: call model.compile(), which compiles it in place')
 
 # %% ../../nbs/fit/30_training.ipynb #3ff4cefe
 class RecLearner(Recommends, Learner):

@@ -110,6 +110,7 @@ def _do_fit(self:RecLearner):
     self._bring_opt()
     Learner._do_fit(self)
 
+# %% ../../nbs/fit/30_training.ipynb #a51f7d02
 @patch
 def _do_epoch_train(self:RecLearner):
     seed = None

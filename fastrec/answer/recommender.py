@@ -117,6 +117,7 @@ def _twin(m):
         vars(res)[name] = MethodType(f.__func__, res)
     return res
 
+# %% ../../nbs/answer/50_recommender.ipynb #e90b3c77
 def _in_evaluation(model):
     """`model`, or, if part of it is in training mode, a copy of its modules in evaluation mode
     that shares all tensors"""

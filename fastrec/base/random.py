@@ -34,6 +34,7 @@ class Draws:
             try: yield
             finally: self.states = [module.get_rng_state(*args) for module,args in keepers]
 
+# %% ../../nbs/base/96_random.ipynb #d1a20f3b
 def _undisturbed(): return Draws.one_at_a_time
 
 def drawing(seed, device='cpu'):

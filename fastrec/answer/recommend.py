@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/answer/53_recommend.ipynb #9aae5bd4
-import secrets
 from contextlib import contextmanager
 from pathlib import Path
 import pandas as pd,torch
@@ -51,7 +50,7 @@ def parquet_writer(path):
     pyarrow = need_package('pyarrow')
     parquet = need_package('pyarrow.parquet')
     path = _as_target(path)
-    unfinished = path.with_name(f'{path.name}.{secrets.token_hex(4)}.part')  # which no other thread or process writes
+    unfinished = path.with_name(path.name+'.part')
     writer = None
     def write(df):
         nonlocal writer

@@ -109,12 +109,12 @@ def _twin(m):
     "A module with all that `m` has, not compiled; `copy` refuses those whose weights are parametrized"
     res = object.__new__(type(m))
     vars(res).update(vars(m), _compiled_call_impl=None)
-    for name,f in vars(m).items():
-        if name=='_compiled_call_impl' or not (callable(f) and hasattr(type(m), name)): continue
-        if getattr(f, '__self__', None) is not m:
-            raise ValueError(f'the {type(m).__name__} is in training mode, and {name} was replaced by a function that may hold it there: '
-                             'call learn.model.eval() before asking')
-        vars(res)[name] = MethodType(f.__func__, res)
+    forward = vars(m).get('forward')
+    if forward is None: return res
+    if getattr(forward, '__self__', None) is not m:
+        raise ValueError(f'the {type(m).__name__} is in training mode, and its forward was replaced by a function that may hold it there: '
+                         'call learn.model.eval() before asking')
+    res.forward = MethodType(forward.__func__, res)
     return res
 
 # %% ../../nbs/answer/50_recommender.ipynb #e90b3c77

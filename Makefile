@@ -12,8 +12,8 @@ demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make de
 	@$(BIN)/python tools/demo.py --data $(DATA)
 
 test: $(VENV)/.dev  ## the notebooks, then the tests beside them
-	$(BIN)/nbdev-test --do-print --n-workers 3
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/nbdev-test --do-print --n-workers 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 sync: $(VENV)/.dev  ## modules, README.md and CONTRIBUTING.md from the notebooks
 	$(BIN)/nbdev-clean

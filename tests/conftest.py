@@ -1,5 +1,5 @@
 """Fixtures: the sample, tiny releases in every layout, and the real ones where they are"""
-import csv,io,os
+import csv,io,multiprocessing,os,sys
 from contextlib import contextmanager
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -35,6 +35,25 @@ def release_path(name):
     path = fastai_path('data')/name
     if not path.exists(): pytest.skip(f"{name} is not in fastai's data folder, {path.parent}")
     return path
+
+def as_script(code, args, conn):
+    "Run `code` as `python -c` would; `ready` in it says something through `conn`"
+    sys.argv = ['-c', *map(str, args)]
+    sys.stdout = sys.stderr = open(os.devnull, 'w', encoding='utf-8')
+    torch.set_num_threads(1)
+    exec(code, dict(__name__='__main__', sys=sys, ready=conn.send))
+
+def started(code, *args):
+    """A process that runs `code`, and the end of a pipe for what it says. It is forked, where that can be done, from a server
+    that has imported fastrec, and has to do so no more"""
+    ways = multiprocessing.get_all_start_methods()
+    ctx = multiprocessing.get_context('forkserver' if 'forkserver' in ways else 'spawn')
+    if 'forkserver' in ways: ctx.set_forkserver_preload(['fastrec.all'])
+    ours,theirs = ctx.Pipe()
+    process = ctx.Process(target=as_script, args=(code,args,theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return process,ours
 
 @pytest.fixture(scope='session')
 def sample(): return sample_ratings(n_users=200, n_items=120, n_ratings=6000, with_truth=True)

@@ -1,5 +1,5 @@
 """Models and learners: known answers, fastai's callbacks, repeatability, and what bad arguments get"""
-import math,subprocess,sys
+import math,sys
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback,EarlyStoppingCallback,FetchPredsCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
 from fastai.callback.core import event
@@ -10,7 +10,7 @@ from fastai.metrics import AccumMetric,mae,msle,rmse
 from fastai.optimizer import Adam
 from fastai.torch_core import tensor,to_np
 from fastcore.foundation import L
-from conftest import release_path,settings
+from conftest import release_path,settings,started
 from fastrec.all import (DeepMF,DotBias,FactorModel,FusedAdam,IndexSplitter,RecDataLoaders,RecLearner,UserSplitter,collab_learner,dot_learner,
                          learner,movielens_folds,nn_learner)
 
@@ -207,9 +207,8 @@ def test_export_loads_in_another_process(ratings, dls, arch, tmp_path):
 import pandas as pd
 from fastai.learner import load_learner
 learn = load_learner(r'{tmp_path}/export.pkl')
-with learn.no_bar(): print(learn.get_preds(dl=learn.dls.test_dl(pd.read_pickle(r'{tmp_path}/pairs.pkl')))[0].tolist())"""
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    assert np.allclose(eval(out.strip().splitlines()[-1]), to_np(learn.get_preds(dl=dls.test_dl(pairs))[0]), atol=1e-6)
+with learn.no_bar(): ready(learn.get_preds(dl=learn.dls.test_dl(pd.read_pickle(r'{tmp_path}/pairs.pkl')))[0].tolist())"""
+    assert np.allclose(started(code)[1].recv(), to_np(learn.get_preds(dl=dls.test_dl(pairs))[0]), atol=1e-6)
     fit(learn)
 
 def test_plain_import():

@@ -1,7 +1,7 @@
 """Releases, folds, downloads, the sample and the splitters"""
-import functools,http.server,os,random,shutil,subprocess,sys,threading,zipfile
+import functools,http.server,os,random,re,shutil,subprocess,sys,threading,zipfile
 import numpy as np,pandas as pd,pytest,torch
-from conftest import fastai_cfg,fastai_path,films,release_path,rows,write_release
+from conftest import fastai_cfg,fastai_path,films,release_path,rows,started,write_release
 import fastrec.data.movielens as data
 from fastrec.data import sample
 from fastrec.data.titles import distinct_titles
@@ -80,16 +80,25 @@ try: movielens('ml-100k')
 except OSError as e: print(e)
 """
 
+nowhere = "[Errno 2] No such file or directory: '/proc/nowhere"
+
 @pytest.mark.skipif(sys.platform!='linux', reason='by a folder in which nobody can write, not even root')
-@pytest.mark.parametrize('name', ['HOME','FASTAI_HOME'])
-def test_without_a_home(tmp_path, name):
-    env = {k: v for k,v in os.environ.items() if k!='FASTAI_HOME'} | {name: '/proc/nowhere', 'MPLCONFIGDIR': str(tmp_path/'mpl')}
+def test_without_a_home(tmp_path):
+    env = {k: v for k,v in os.environ.items() if k!='FASTAI_HOME'} | {'HOME': '/proc/nowhere', 'MPLCONFIGDIR': str(tmp_path/'mpl')}
     res = subprocess.run([sys.executable, '-c', needs_no_home, write_release(tmp_path, 'ml-100k')], env=env, capture_output=True, text=True)
     assert not res.returncode, res.stderr
     read,error = res.stdout.splitlines()
-    home = dict(HOME='~/.fastai', FASTAI_HOME='/proc/nowhere')[name]
-    assert read==str(len(rows)) and error.startswith(f"fastai's folder {home} cannot be written ([Errno 2] No such file or directory: '/proc/nowhere")
+    assert read==str(len(rows)) and error.startswith(f"fastai's folder ~/.fastai cannot be written ({nowhere}")
     assert error.endswith('set the environment variable FASTAI_HOME to one that can, or pass path=, the folder that ml-100k was unpacked to')
+
+@pytest.mark.skipif(sys.platform!='linux', reason='by a folder in which nobody can write, not even root')
+def test_without_a_home_of_fastais(tmp_path, monkeypatch):
+    monkeypatch.setenv('FASTAI_HOME', '/proc/nowhere')
+    fastai_cfg.cache_clear()
+    try:
+        assert len(movielens('ml-100k', write_release(tmp_path, 'ml-100k')))==len(rows)
+        with pytest.raises(OSError, match=re.escape(f"fastai's folder /proc/nowhere cannot be written ({nowhere}")): movielens('ml-100k')
+    finally: fastai_cfg.cache_clear()
 
 def test_a_data_folder_that_cannot_be_written(server, monkeypatch):
     def refuse(*args, **kwargs): raise PermissionError(13, 'Permission denied')
@@ -152,25 +161,25 @@ def test_connection_lost(server):
     assert _left()==[]
 
 slow = '''
-import sys,time
+import os,time
 import fastrec.data.movielens as data
-data.GROUPLENS = sys.argv[1]
+data.GROUPLENS,os.environ['FASTAI_HOME'] = sys.argv[1],sys.argv[3]
 unpack = data.untar_data
 def untar_data(*args, **kwargs):
     res = unpack(*args, **kwargs)
-    print('unpacked', file=sys.stderr, flush=True)
+    ready('unpacked')
     time.sleep(float(sys.argv[2]))
     return res
 data.untar_data = untar_data
-print(len(data.movielens('ml-1m')), file=sys.stderr)
+ready(len(data.movielens('ml-1m')))
 '''
 
 def test_killed_while_downloading(server):
     _zip_release(server, 'ml-1m', 'ml-1m')
-    p = subprocess.Popen([sys.executable, '-c', slow, data.GROUPLENS, '60'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert p.stderr.readline()=='unpacked\n'
+    p,said = started(slow, data.GROUPLENS, 60, server.parent/'home')
+    assert said.recv()=='unpacked'
     p.kill()
-    p.wait()
+    p.join()
     assert not (fastai_path('data')/'ml-1m').exists()
     assert len(movielens('ml-1m'))==len(rows)
     left = next(fastai_path('data').glob('.ml-1m-*'))
@@ -180,8 +189,8 @@ def test_killed_while_downloading(server):
 
 def test_two_processes_download_one_release(server):
     _zip_release(server, 'ml-1m', 'ml-1m')
-    ps = [subprocess.Popen([sys.executable, '-c', slow, data.GROUPLENS, '1'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [p.communicate()[1].split() for p in ps]==[['unpacked',str(len(rows))]]*2
+    said = [started(slow, data.GROUPLENS, 1, server.parent/'home')[1] for _ in range(2)]
+    assert [[o.recv(),o.recv()] for o in said]==[['unpacked',len(rows)]]*2
     assert sorted(o.name for o in fastai_path('data').iterdir())==['ml-1m']
 
 def test_no_network(server, monkeypatch):

@@ -1,5 +1,5 @@
 """Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
-import cloudpickle,dateutil.tz,datetime,decimal,json,multiprocessing,os,pickle,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
+import cloudpickle,dateutil.tz,datetime,decimal,json,os,pickle,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 from fastai.learner import load_learner
-from conftest import quietly
+from conftest import quietly,started
 from fastrec.all import (BundleError,DeepMF,DotBias,RecDataLoaders,Vocab,check_savable,dot_learner,learner,load_recommender,nn_learner,sample_ratings)
 import fastrec.export
 from fastrec.export import bundle,files,loading
@@ -416,7 +416,7 @@ def test_read_only_folder(saved):
 saver = '''
 from fastrec.export.loading import load_recommender
 recs = [load_recommender(o, 'cpu') for o in sys.argv[1:3]]
-ready()
+ready(True)
 for k in range(10**6): recs[k%2].save_recommender(sys.argv[3])
 '''
 trainer = '''
@@ -425,14 +425,14 @@ from fastai.callback.tracker import SaveModelCallback
 from fastrec.all import *
 learn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=120, n_ratings=2000), seed=1, bs=512, path=sys.argv[1]), 200)
 learn.save('model')
-ready()
+ready(True)
 with learn.no_bar(),learn.no_logging(): learn.fit(10**6, cbs=SaveModelCallback(comp=lambda *_: True))
 '''
 writer = '''
 from fastrec.export.loading import load_recommender
 rec = load_recommender(sys.argv[1], 'cpu')
 rec.recommend(n=2, path=sys.argv[2])
-ready()
+ready(True)
 for k in range(10**6): rec.recommend(n=2+k%2, path=sys.argv[2], max_bytes=2000)
 '''
 n_kills = int(os.environ.get('FASTREC_KILLS', 3))
@@ -441,14 +441,13 @@ def killed(code, args, n, check):
     "Kill `n` processes that run `code` at random moments, and `check` before and after"
     rng = np.random.default_rng(0)
     for _ in range(n):
-        start = "import sys,torch\ntorch.set_num_threads(1)\ndef ready(): print('ready', file=sys.stderr, flush=True)\n"
-        p = subprocess.Popen([sys.executable, '-c', start+code, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        while (line := p.stderr.readline())!='ready\n': assert line, 'it ended before it was killed'
+        p,said = started(code, *args)
+        assert said.recv()
         for _ in range(3):
             time.sleep(rng.uniform(0, .03))
             check()
         p.kill()
-        p.wait()
+        p.join()
         check()
 
 @pytest.fixture(scope='module')
@@ -477,15 +476,16 @@ def test_leftovers_are_swept_away(saved, tmp_path):
     load_recommender(folder).save_recommender(folder)
     assert not old.exists() and new.exists() and foreign.exists() and load_recommender(folder)
 
-def save_often(path, folder):
-    rec = load_recommender(path, 'cpu')
-    for _ in range(10): rec.save_recommender(folder)
+save_often = '''
+from fastrec.export.loading import load_recommender
+rec = load_recommender(sys.argv[1], 'cpu')
+for _ in range(10): rec.save_recommender(sys.argv[2])
+'''
 
 def test_two_processes_save_to_one_folder(two, tmp_path):
     folder = tmp_path/'b'
     load_recommender(two[0]).save_recommender(folder)
-    ps = [multiprocessing.get_context('spawn').Process(target=save_often, args=(o,folder)) for o in two]
-    for p in ps: p.start()
+    ps = [started(save_often, o, folder)[0] for o in two]
     while any(p.is_alive() for p in ps): assert load_recommender(folder, 'cpu').manifest['model']['kind'] in ('dot','net')
     assert [p.exitcode for p in ps]==[0,0] and load_recommender(folder).manifest['model']['kind'] in ('dot','net')
 

@@ -305,7 +305,8 @@ def test_same_on_cuda(ratings, sparse):
     assert abs(res[0].recorder.values[-1][-1]-res[1].recorder.values[-1][-1])<.02
     assert not any(o.is_cuda for o in res[1].recorder.losses)
 
-def test_another_fastai_means_its_own_loop():
+@pytest.mark.parametrize('loop', ['lean'], indirect=True)
+def test_another_fastai_means_its_own_loop(loop):
     "Told once, at the first fit"
     code = '''
 import warnings

@@ -35,12 +35,14 @@ class Draws:
             finally: self.states = [module.get_rng_state(*args) for module,args in keepers]
 
 # %% ../../nbs/base/96_random.ipynb #d1a20f3b
-def _undisturbed(): return Draws.one_at_a_time
+def undisturbed():
+    "A context in which PyTorch's own random numbers are its own: no other thread's seeded draws have taken their place"
+    return Draws.one_at_a_time
 
 def drawing(seed, device='cpu'):
     """A function that gives contexts. What is drawn in them follows from `seed`, each time from where it was left; by `None` it is
-    PyTorch's own, while no other thread's seeded draws have taken its place"""
-    return _undisturbed if seed is None else Draws(seed, device).taken_up
+    PyTorch's own"""
+    return undisturbed if seed is None else Draws(seed, device).taken_up
 
 def seeded(seed, device='cpu'):
     "What is drawn inside follows from `seed`, and what is drawn afterwards does not; `None` leaves PyTorch's own"
@@ -51,7 +53,7 @@ class Arithmetic:
     "Random numbers from `seed` and factorizations on `device` without waiting for it; `check` looks at once at all that may have failed"
     def __init__(self, device, seed=None):
         if seed is None:
-            seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
+            with undisturbed(): seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
         self.g = torch.Generator(device).manual_seed(seed)
         self.failed = []
 

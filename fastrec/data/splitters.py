@@ -10,6 +10,7 @@ from fastai.data.all import *
 from .frames import as_frame
 from .times import as_times,split_column
 from ..base.checks import is_whole,need_share,warn
+from ..base.random import undisturbed
 
 # %% ../../nbs/data/02_splitters.ipynb #48dc89df
 def _factorized(col):
@@ -23,7 +24,7 @@ def _permutation(n, seed):
     if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
-    return torch.randperm(n, generator=g).numpy()
+    with undisturbed(): return torch.randperm(n, generator=g).numpy()
 
 def _n_valid(valid_pct, n):
     return int(need_share('valid_pct', valid_pct)*n)

@@ -39,7 +39,7 @@ def release_path(name):
 def as_script(code, args, conn):
     "Run `code` as `python -c` would; `ready` in it says something through `conn`"
     sys.argv = ['-c', *map(str, args)]
-    sys.stdout = sys.stderr = open(os.devnull, 'w', encoding='utf-8')
+    sys.stdout = open(os.devnull, 'w', encoding='utf-8')
     torch.set_num_threads(1)
     exec(code, dict(__name__='__main__', sys=sys, ready=conn.send))
 

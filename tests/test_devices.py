@@ -1,6 +1,6 @@
 """Everything on a pretended CUDA device and a pretended MPS device, `pretended.py`: the same answers as on the CPU, no mixed devices, no float64 on MPS,
 the waits counted. Then devices that are not there or are full, and what of a real GPU can be tried without one"""
-import functools,warnings
+import re,functools,warnings
 from configparser import ConfigParser
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch,torch.nn.functional as F
 from contextlib import contextmanager
@@ -483,7 +483,7 @@ def test_what_names_no_device(device, tmp_path):
     learn = learner(dls, n_factors=3)
     saved = learn.save_recommender(tmp_path/'saved')
     for f in (lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device), lambda: learn.to(device)):
-        with pytest.raises(ValueError, match='is none to compute on' if device!=0 else 'is none to compute on|finds 0 GPUs'): f()
+        with pytest.raises(ValueError, match='is none to compute on' if device!=0 else 'is none to compute on|numbered from 0, are 0'): f()
 
 @both
 @pytest.mark.parametrize('kwargs', [{},dict(sparse=True),dict(opt_func=Adam),dict(use_nn=True)], ids=['dense','sparse','stock','net'])
@@ -500,6 +500,12 @@ def test_a_fit_goes_on_on_another_device(device, kwargs):
     for devices in (('cpu',device),(device,'cpu')):
         with pretending(device): got = twice(*devices)
         assert all(torch.allclose(a, b, atol=1e-4) for a,b in zip(got, want))
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is CUDA')
+@pytest.mark.parametrize('built,why', [(None, f'PyTorch {torch.__version__} was built without CUDA'), ('13.0', 'numbered from 0, are 0')], ids=['without','with'])
+def test_why_there_is_no_cuda(monkeypatch, built, why):
+    monkeypatch.setattr(torch.version, 'cuda', built)
+    with pytest.raises(ValueError, match=f"device='cuda' is not there, for .*{re.escape(why)}: pass device='cpu'"): loaders('cuda')
 
 def test_models_move_as_in_pytorch():
     learn = learner(loaders('cpu'), n_factors=3)

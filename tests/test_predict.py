@@ -465,7 +465,9 @@ def test_new_user_likes_what_is_liked(sample):
     (lambda d: d.assign(rating='five'), (ValueError, "'rating' is of type (str|object)")),
     (lambda d: d.assign(title='Alien'), (KeyError, "'Alien' is not among")),
     (lambda d: d.drop(columns='title'), (ValueError, "no column 'title'; it has rating")),
-    (lambda d: d.assign(userId=[1,2]), (ValueError, "'userId' names several users, but the column of users is 'user': rename it")),
+    (lambda d: d.assign(userId=[1,2]), (ValueError, "'userId' names several users, but the column of users is 'user': rename it, or drop it")),
+    (lambda d: pd.concat([d, pd.Series([1,2], name='user'), pd.Series([1,1], name='user')], axis=1), (ValueError, "several columns 'user'")),
+    (lambda d: pd.concat([d, pd.Series([1,2], name='userId'), pd.Series([1,1], name='userId')], axis=1), (ValueError, 'names several users')),
     (lambda d: d.assign(user=[1,2]).set_index('user'), (ValueError, "'user' is its index")),
     (lambda d: d.assign(rating=np.nan), (ValueError, "no 'rating': fill or drop"))])
 def test_bad_ratings_of_new_users(ratings, change, error):

@@ -136,10 +136,8 @@ def run_notebooks(*paths):
     matplotlib.use('Agg')
     builtins.bounded,builtins.approximately = bounded,approximately
     shift_seeds(int(os.environ['FASTREC_SHIFT']), titles=True)
-    now = {}
-    watch_tolerances(lambda: str(now['path'].relative_to(root)))
+    watch_tolerances(lambda: str(path.relative_to(root)))  # the one that runs
     for path in paths:
-        now['path'] = path
         os.chdir(path.parent)
         run_cells(path)
 
@@ -173,7 +171,7 @@ def run_all(env, log):
     from nbdev.doclinks import nbglob
     call = lambda *args: subprocess.Popen([sys.executable, *map(str, args)], env=env, cwd=root, stdout=log, stderr=log)
     start,pages = time.time(),[p for p in nbglob(root/'nbs', as_path=True) if not (p.parent/'.notest').exists()]
-    waiting = [pages[i::20] for i in range(20)]
+    waiting = [pages[i::20] for i in range(20)]  # each process has to import fastai
     running = [call(__file__, 'notebooks', *waiting.pop()) for _ in range(2)]
     while running:
         done = next((o for o in running if o.poll() is not None), None)

@@ -11,7 +11,7 @@ from fastcore.basics import noop,patch
 from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
-from ..data.names import need_columns,role_of
+from ..data.names import listed,need_columns,role_of
 from ..data.kinds import check_kind,factorized,need_values
 from ..data.scales import as_ratings
 from ..base.checks import need_choice,warn
@@ -38,8 +38,10 @@ _no_name = 'new user'  # what a single one is called
 
 def _need_one_user(ratings, user_name):
     "Refuse `ratings` without a column `user_name` that tell several users apart under another name, or in the index"
-    several = [o for o in ratings if role_of(o)[0]=='user' and ratings[o].nunique(dropna=False)>1]
-    if several: raise ValueError(f'{several[0]!r} names several users, but the column of users is {user_name!r}: rename it')
+    others = ratings.loc[:,[role_of(o)[0]=='user' for o in ratings]].astype(str)
+    if (others.nunique()>1).any():
+        raise ValueError(f'{listed(others.columns)!r} names several users, but the column of users is {user_name!r}: rename it, or drop '
+                         'it if all rows are of one')
     if user_name in ratings.index.names: need_columns(ratings, [user_name])
 
 def _as_new(ds, ratings):
@@ -49,9 +51,11 @@ def _as_new(ds, ratings):
     if ds.user_name not in ratings:
         _need_one_user(ratings, ds.user_name)
         ratings[ds.user_name] = _no_name
+    need_columns(ratings, [ds.user_name])
     need_values(ratings, [*ds.cat_names, ds.rating_name])
     return ratings
 
+# %% ../../nbs/answer/55_newcomers.ipynb #c93d5e17
 def _need_within(y, y_range):
     "Refuse ratings `y` outside the range of the model, which it could not predict"
     if not y_range or not len(y): return

@@ -23,7 +23,7 @@ def _why_not(device_type):
     if device_type=='mps': return ', for MPS takes a Mac with a GPU of Apple'
     if device_type!='cuda': return ' for this PyTorch on this machine'
     if not (torch.version.cuda or torch.version.hip): return f', for PyTorch {torch.__version__} was built without CUDA'
-    return f', for PyTorch finds {torch.cuda.device_count()} GPUs, numbered from 0, and works with those alone'
+    return f', for the GPUs that PyTorch finds, numbered from 0, are {torch.cuda.device_count()}'
 
 def as_device(device):
     "`device`, perhaps its name, as a `torch.device` that is there. `ValueError` if it isn't"

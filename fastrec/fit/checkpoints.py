@@ -13,6 +13,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner,pickled_as
+from ..export.files import sweep_parts
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #22a0607b
 _no_space = (errno.ENOSPC,errno.EFBIG,errno.EDQUOT)
@@ -29,6 +30,7 @@ def _need_place(file):
 def _whole_file(file):
     "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
     _need_place(file)
+    sweep_parts(file)
     part = file.with_name(f'{file.name}.{secrets.token_hex(4)}.part')  # which no other thread or process writes
     f = open(part, 'wb')
     try:

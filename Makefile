@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 DATA ?= sample
 # Steps on small batches are fastest, and repeatable in time, on one thread.
 export OMP_NUM_THREADS ?= 1
+# Threads that wait leave their core to the other processes.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test sync notebooks docs recipes bench fuzz mutate clean
 

@@ -95,13 +95,12 @@ def _worker(ray, gpu):
     return Worker
 
 # %% ../../nbs/scale/92_cluster.ipynb #d172ee2f
-def _start_workers(ray, manifest, files, n_todo, workers):
+def _start_workers(ray, manifest, shared, n_todo, workers):
     "As many `workers` as were asked for, or one for each GPU, or else CPU; no more than there is to do"
     resources = ray.cluster_resources()
     gpu = resources.get('GPU', 0)>=1
     n = min(ifnone(workers, int(resources['GPU' if gpu else 'CPU'])), max(n_todo, 1))
     if n<1: raise ValueError('the cluster has no CPU to work on')
-    shared = ray.put({file: {k: v.numpy() for k,v in tensors.items()} for file,tensors in files.items()})
     Worker = _worker(ray, gpu)
     return [Worker.remote(manifest, [shared]) for _ in range(n)]
 
@@ -109,7 +108,8 @@ def _start_workers(ray, manifest, files, n_todo, workers):
 def _run(ray, rec, bundle, todo, n_todo, kwargs, workers):
     "Have the pairs of users and files in `todo` written by `workers` who share `rec`, which lies in the folder `bundle`"
     files = read_files(bundle, rec.manifest)
-    idle = _start_workers(ray, rec.manifest, files, n_todo, workers)
+    shared = ray.put({file: {k: v.numpy() for k,v in tensors.items()} for file,tensors in files.items()})  # there for whoever starts again
+    idle = _start_workers(ray, rec.manifest, shared, n_todo, workers)
     kwargs = ray.put(kwargs)
     busy = {}
     bar = progress_bar(range(n_todo), leave=False)

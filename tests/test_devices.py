@@ -9,7 +9,7 @@ from fastai.callback.all import CSVLogger,Callback,EarlyStoppingCallback,Gradien
 from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
-from fastai.optimizer import Adam
+from fastai.optimizer import Adam,OptimWrapper
 from pretended import Pretended,is_there,missing_kernels
 from conftest import catalogue
 from fastrec.answer import byte_screens,lists
@@ -486,7 +486,7 @@ def test_what_names_no_device(device, tmp_path):
         with pytest.raises(ValueError, match='is none to compute on' if device!=0 else 'is none to compute on|numbered from 0, are 0'): f()
 
 @both
-@pytest.mark.parametrize('kwargs', [{},dict(sparse=True),dict(opt_func=Adam),dict(use_nn=True)], ids=['dense','sparse','stock','net'])
+@pytest.mark.parametrize('kwargs', [{},dict(sparse=True),dict(opt_func=Adam),dict(opt_func=partial(OptimWrapper, opt=torch.optim.Adam)),dict(use_nn=True)], ids=['dense','sparse','stock',"PyTorch's",'net'])
 def test_a_fit_goes_on_on_another_device(device, kwargs):
     "With what the optimizer knows of the first one"
     def twice(first, then):

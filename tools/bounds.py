@@ -192,6 +192,7 @@ def table(folder):
     sys.path.append(str(root/'benchmarks'))
     from report import cpu,versions
     parts = {o.stem: pd.read_json(o, lines=True) for o in sorted(folder.glob('*.jsonl'))}
+    for o in parts.values(): o['where'] = o['where'].str.replace(r':\d+$', '', regex=True)  # lines move from commit to commit
     key = ['where','test','text']
     df = pd.concat([o.assign(nth=o.groupby(key).cumcount()) for o in parts.values()])
     df = df.groupby([*key,'nth']).agg(bound=('bound','median'), own=('bound','nunique'), least=('value','min'), most=('value','max'), room=('room','min'), widest=('room','max')).reset_index()

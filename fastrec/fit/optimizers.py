@@ -136,6 +136,8 @@ def _name(f):
 @patch
 def _bring_opt(self:RecLearner):
     "Bring what the optimizer has kept of earlier steps to where the weights lie by now"
+    theirs = getattr(self.opt, 'opt', None)  # PyTorch's, which `OptimWrapper` wraps
+    if theirs is not None: theirs.load_state_dict(theirs.state_dict())  # by its own rule
     for p,s in getattr(self.opt, 'state', {}).items():
         if not isinstance(p, Tensor): continue  # fastai takes the method `bias` of the model for one
         counts_on = p.device if _has_fused_adam(p.device.type) else 'cpu'

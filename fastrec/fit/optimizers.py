@@ -134,17 +134,6 @@ def _name(f):
     return getattr(getattr(f, 'func', f), '__name__', repr(f))
 
 @patch
-def _bring_opt(self:RecLearner):
-    "Bring what the optimizer has kept of earlier steps to where the weights lie by now"
-    theirs = getattr(self.opt, 'opt', None)  # PyTorch's, which `OptimWrapper` wraps
-    if theirs is not None: theirs.load_state_dict(theirs.state_dict())  # by its own rule
-    for p,s in getattr(self.opt, 'state', {}).items():
-        if not isinstance(p, Tensor): continue  # fastai takes the method `bias` of the model for one
-        counts_on = p.device if _has_fused_adam(p.device.type) else 'cpu'
-        for k,v in s.items():
-            if isinstance(v, Tensor): s[k] = v.to(p.device if v.ndim else counts_on)
-
-@patch
 def create_opt(self:RecLearner):
     Learner.create_opt(self)
     if not self._opt_is_of_model():
@@ -155,3 +144,15 @@ def create_opt(self:RecLearner):
     self.opt = None
     raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for '
                     'RowRMSProp, or pass sparse=False')
+
+# %% ../../nbs/fit/44_optimizers.ipynb #7c24be19
+@patch
+def _bring_opt(self:RecLearner):
+    "Bring what the optimizer has kept of earlier steps to where the weights lie by now"
+    theirs = getattr(self.opt, 'opt', None)  # PyTorch's, which `OptimWrapper` wraps
+    if theirs is not None: theirs.load_state_dict(theirs.state_dict())  # by its own rule
+    for p,s in getattr(self.opt, 'state', {}).items():
+        if not isinstance(p, Tensor): continue  # fastai takes the method `bias` of the model for one
+        counts_on = p.device if _has_fused_adam(p.device.type) else 'cpu'
+        for k,v in s.items():
+            if isinstance(v, Tensor): s[k] = v.to(p.device if v.ndim else counts_on)

@@ -50,7 +50,10 @@ def write(rows):
     for r in rows:
         said = r['counts'] if r['passed'] else f'**FAILED**: {r["counts"]}'
         lines.append('| '+' | '.join([*r['versions'], r['cpu'], r['threads'], said, f'{r["minutes"]:.1f}'])+' |')
-    where = sorted({f'{r["system"]}, commit {r["commit"]}' for r in rows})
+    commits = {r['system']: [] for r in rows}
+    for r in rows:
+        if r['commit'] not in commits[r['system']]: commits[r['system']].append(r['commit'])
+    where = [f'{k}, at {" and ".join(v)}' for k,v in commits.items()]
     note = '`python tools/machines.py`, each in a clone with an empty HOME, without MovieLens, without a GPU; minutes without installing. '
     (results/'machines.md').write_text('\n'.join([*lines, '', note+'; '.join(where)+'.', '']), encoding='utf-8')
 

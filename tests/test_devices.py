@@ -1,6 +1,6 @@
 """Everything on a pretended CUDA device and a pretended MPS device, `pretended.py`: the same answers as on the CPU, no mixed devices, no float64 on MPS,
 the waits counted. Then devices that are not there or are full, and what of a real GPU can be tried without one"""
-import re,functools,warnings
+import functools,re,warnings
 from configparser import ConfigParser
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch,torch.nn.functional as F
 from contextlib import contextmanager

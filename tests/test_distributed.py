@@ -326,7 +326,8 @@ def test_lists_of_a_cluster_are_those_of_recommend(local_ray, bundle, tmp_path):
     items = list(rec.ds.classes['title'].labels[:50])
     equal(recommend_distributed(bundle, tmp_path/'some', tmp_path/'users.parquet', n=3, items=items, exclude_seen=False, part_size=256, workers=1), rec.recommend(users, n=3, items=items, exclude_seen=False))
 
-def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
+@pytest.mark.parametrize('workers', [1,2])
+def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path, workers):
     killed = []
     def kill():
         while not killed:
@@ -339,7 +340,7 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path):
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     users = list(load_recommender(bundle).ds.classes['user'].labels)*2
-    out = recommend_distributed(bundle, tmp_path/'out', users, n=20, part_size=32, workers=1)
+    out = recommend_distributed(bundle, tmp_path/'out', users, n=20, part_size=32, workers=workers)
     thread.join(5)
     assert killed
     equal(out, load_recommender(bundle).recommend(users, n=20))

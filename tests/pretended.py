@@ -18,16 +18,19 @@ from contextlib import ExitStack,contextmanager
 from pathlib import Path
 import torch,torch._dynamo  # which the modes import, and which looks at torch.cuda before it is changed
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode,_disable_current_modes
 
 # ------------------------------------------------------------------ marks
-class _Mark:
-    "On a storage: its memory is on the device. Counts what is alive"
-    def __init__(self, gpu, n):
-        self.gpu,self.n = gpu,n
-        gpu.live += n
-    def __del__(self): self.gpu.live -= self.n
+# By the address of a storage: a weak reference, which keeps the address from being used again, and the device. An attribute of the storage would
+# not last: when PyTorch 2.9's storages lie in a cycle, as after `torch.save`, the garbage collector empties them, though a tensor has them still
+_there = {}
+
+def _marked(storage): return storage._cdata in _there
+
+def _forget_the_dead():
+    for k in [k for k,(ref,_,_) in _there.items() if ref.expired()]: del _there[k]
 
 def _storages(t):
     "The pieces of memory of `t`, of which a sparse tensor has several"
@@ -40,9 +43,9 @@ def _storages(t):
 
 def is_there(t):
     "Is the tensor `t` said to lie on the device?"
-    return any(hasattr(o, 'mark') for o in _storages(t))
+    return any(map(_marked, _storages(t)))
 
-def _known(ts): return {id(s) for t in ts for s in _storages(t)}
+def _known(ts): return {s._cdata for t in ts for s in _storages(t)}
 
 def _tensors(*args):
     "All tensors in `args`, however nested; PyTorch's own way takes a third of a test's time"
@@ -194,7 +197,7 @@ class Pretended:
     `waits` counts where the host would have waited, by line of fastrec and operator, `ops` the operators met on the device, `live` its bytes in use"""
     entered = None
     def __init__(self, device='cuda', capacity=None):
-        self.device,self.capacity,self.live = torch.device(device, 0),capacity,0
+        self.device,self.capacity = torch.device(device, 0),capacity
         self.waits,self.ops,self._makes = Counter(),Counter(),[]
         self.seed(0xC0DA)
 
@@ -207,7 +210,9 @@ class Pretended:
         self.stack.enter_context(_Python(self))
         return self
 
-    def __exit__(self, *exc): return self.stack.__exit__(*exc)
+    def __exit__(self, *exc):
+        _forget_the_dead()
+        return self.stack.__exit__(*exc)
 
     def _put(self, where, **values):
         for k,v in values.items():
@@ -231,7 +236,7 @@ class Pretended:
         if hasattr(torch, 'accelerator'): self._put(torch.accelerator, current_accelerator=none)  # a PyTorch made for CUDA asks the driver
         self._put(Pretended, entered=self)
         self._put(torch, Generator=_Generator)
-        entry = (-1, lambda s: str(self.device) if hasattr(s, 'mark') else None, self._restored)  # where checkpoints come from and go to
+        entry = (-1, lambda s: str(self.device) if _marked(s) else None, self._restored)  # where checkpoints come from and go to
         torch.serialization._package_registry.insert(0, entry)
         self.stack.callback(torch.serialization._package_registry.remove, entry)
         autocast = torch.amp.autocast_mode.autocast
@@ -242,7 +247,7 @@ class Pretended:
 
     def _restored(self, storage, location):
         if str(location).split(':')[0]!=self.device.type: return None
-        if not hasattr(storage, 'mark'): storage.mark = _Mark(self, storage.nbytes())
+        self._mark(storage)
         return storage
 
     @contextmanager
@@ -256,12 +261,20 @@ class Pretended:
             torch.default_generator.set_state(kept)
 
     # -------------------------------------------------------------- marks
+    @property
+    def live(self):
+        _forget_the_dead()
+        return sum(n for _,gpu,n in _there.values() if gpu is self)
+
+    def _mark(self, storage):
+        if not _marked(storage): _there[storage._cdata] = StorageWeakRef(storage),self,storage.nbytes()
+
     def mark(self, t, there=True):
         "Say of the memory of `t` that it is `there` on the device, or isn't"
         if t.device.type=='meta': return t
         for s in _storages(t):
-            if there and not hasattr(s, 'mark'): s.mark = _Mark(self, s.nbytes())
-            elif not there and hasattr(s, 'mark'): del s.mark
+            if there: self._mark(s)
+            else: _there.pop(s._cdata, None)
         if there and self.device.type=='mps' and t.dtype in (torch.float64,torch.complex128):
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. Please use float32 instead.")
         if there and self.capacity and self.live>self.capacity:

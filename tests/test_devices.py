@@ -1,9 +1,10 @@
 """Everything on a pretended CUDA device and a pretended MPS device, `pretended.py`: the same answers as on the CPU, no mixed devices, no float64 on MPS,
 the waits counted. Then devices that are not there or are full, and what of a real GPU can be tried without one"""
-import functools,re,warnings
+import functools,gc,re,warnings
 from configparser import ConfigParser
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch,torch.nn.functional as F
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from fastai.callback.all import CSVLogger,Callback,EarlyStoppingCallback,GradientAccumulation,GradientClip,SaveModelCallback,ShortEpochCallback
 from fastai.callback.core import CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
@@ -99,6 +100,15 @@ def test_a_device_may_be_full():
             with pytest.raises(RuntimeError, match='out of memory'): torch.zeros(200, device=device)
             del a
             torch.zeros(200, device=device)
+
+def test_saving_leaves_a_tensor_where_it_lies():
+    with Pretended() as gpu:
+        d = torch.zeros(200, device='cuda')
+        torch.save(d, BytesIO())
+        gc.collect()
+        assert is_there(d) and gpu.live==800
+        del d
+        assert gpu.live==0
 
 def test_a_missing_kernel_is_found(): assert missing_kernels({'aten.add.Tensor':1,'aten.mm.default SparseCsr':1}, 'MPS')==['aten.mm.default SparseCsr']
 

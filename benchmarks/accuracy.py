@@ -24,7 +24,7 @@ def fastbook(c, ratings, seeds):
     kwargs = dict(n_factors=c.getint('n_factors'), y_range=(c.getfloat('y_low'),c.getfloat('y_high')), fit_kwargs=dict(lr_max=c.getfloat('lr'), wd=c.getfloat('wd')))
     bs,epochs = c.getint('bs'),c.getint('epochs')
     stock = partial(fit, epochs=epochs, cls=collab_learner, metrics=rmse, **kwargs)
-    return ([fit(RecDataLoaders.from_df(ratings, seed=s, bs=bs), epochs, **kwargs) for s in seeds],
+    return ([fit(RecDataLoaders.from_df(ratings, seed=s, bs=bs), epochs, shrink=False, **kwargs) for s in seeds],
             *([stock(stock_dls(ratings, s, bs, each_once)) for s in seeds] for each_once in (False,True)))
 
 def main():

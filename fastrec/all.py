@@ -24,9 +24,12 @@ from fastrec.fit.learner import *
 from fastrec.fit.defaults import *
 from fastrec.fit.record import *
 from fastrec.fit.optimizers import *
+from fastrec.fit.shrinkage import *
+from fastrec.fit.settings import *
 from fastrec.interpret.interpretation import *
 from fastrec.evaluate.measures import *
 from fastrec.evaluate.validation import *
+from fastrec.evaluate.choosing import *
 from fastrec.evaluate.settings import *
 from fastrec.export.loading import *
 from fastrec.export.exchange import *

@@ -55,7 +55,7 @@ def test_optimizer_equals_fastai_adam(dls):
 
 def test_biases_are_not_decayed(dls):
     def after(**kwargs):
-        learn = learner(dls, seed=1, lr=.01, wd=100., **kwargs)
+        learn = learner(dls, seed=1, lr=.01, wd=100., shrink=False, **kwargs)
         with learn.no_logging(): learn.fit(1)
         return learn.model.u_weight.weight.abs().mean().item(),learn.model.u_bias.weight.abs().mean().item()
     (f,b),(_,decayed) = after(),after(wd_bn_bias=True)
@@ -142,7 +142,7 @@ def test_each_fit_has_its_own_order(dls):
 
 # ------------------------------------------------------------------ fastai's world
 def test_save_model_keeps_the_smallest_rmse(dls, tmp_path):
-    learn = learner(dls, path=tmp_path, lr=.1, wd=0.)
+    learn = learner(dls, path=tmp_path, lr=.1, wd=0., shrink=False)
     saver = SaveModelCallback(monitor='rmse', min_delta=.001)
     with learn.no_logging(): learn.fit(6, cbs=saver)
     rmses = [v[-1] for v in learn.recorder.values]

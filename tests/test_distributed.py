@@ -129,7 +129,7 @@ for case in cases:
 '''
     several = run(script, tmp_path, n)
     for case in cases:
-        alone = eval(f'learner(RecDataLoaders.from_df(sample_ratings(), seed=42, bs=256), {case})')
+        alone = eval(f'learner(RecDataLoaders.from_df(sample_ratings(), seed=42, bs=256), shrink=False, {case})')  # as blocks are trained
         with alone.no_bar(),alone.no_logging(): alone.fit_one_cycle(4)
         assert abs(several[case]-alone.history.rmse.iloc[-1])<.01
 
@@ -291,7 +291,7 @@ for make in {list(refused)!r}:
     for make,what in refused.items(): assert what in said[make]
 
 def test_one_process_trains_as_usual():
-    learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42))
+    learn = learner(RecDataLoaders.from_df(sample_ratings(300, 200, 8000), seed=42), shrink=False)
     with learn.no_bar(),learn.no_logging(),learn.distrib_ctx(): learn.fit_one_cycle(1)
     assert len(learn.history)==1
 

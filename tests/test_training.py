@@ -20,7 +20,7 @@ def both(dls, arch=DotBias, fit=lambda o: o.fit_one_cycle(2), loss_func=None, cb
     "The same fit by our loop and by fastai's"
     res = []
     for lean in (True,False):
-        learn = learner(dls, arch, 8, seed=3, loss_func=loss_func, **kwargs)
+        learn = learner(dls, arch, 8, seed=3, loss_func=loss_func, **kwargs, shrink=False)
         learn.lean = lean
         learn.add_cbs([o() for o in cbs])
         with learn.no_logging(): fit(learn)
@@ -54,7 +54,7 @@ def test_nobody_is_left_out_of_the_gradient(dls):
     class Look(Callback):
         def __init__(self): self.seen = []
         def after_loss(self): self.seen.append((self.pred.shape, self.loss_grad.requires_grad))
-    seen,learn = [],dot_learner(dls, 4)
+    seen,learn = [],dot_learner(dls, 4, shrink=False)
     with learn.no_logging(): learn.fit(1)
     assert learn.by_hand==learn.lean
     look = Look()
@@ -78,7 +78,7 @@ def test_a_subclass_of_a_standard_callback_is_called(dls):
         def after_batch(self):
             self.n += 1
             super().after_batch()
-    learn = dot_learner(dls, 4)
+    learn = dot_learner(dls, 4, shrink=False)
     learn.remove_cb(Recorder)
     learn.add_cb(Counting())
     with learn.no_logging(): learn.fit(1)
@@ -86,7 +86,7 @@ def test_a_subclass_of_a_standard_callback_is_called(dls):
 
 def test_bar_shows_the_loss(dls, capsys):
     from fastai.callback.progress import ProgressCallback
-    learn,comments = dot_learner(dls, 4, cbs=ProgressCallback()),[]
+    learn,comments = dot_learner(dls, 4, cbs=ProgressCallback(), shrink=False),[]
     class Comment(Callback):
         order = 80
         def after_batch(self): comments.append(self.learn.progress.pbar.comment)
@@ -96,7 +96,7 @@ def test_bar_shows_the_loss(dls, capsys):
 def test_schedules_of_any_kind(dls):
     "A schedule that is no function of fastai's is called as it is"
     from fastai.callback.schedule import ParamScheduler
-    learn = dot_learner(dls, 4)
+    learn = dot_learner(dls, 4, shrink=False)
     with learn.no_logging(): learn.fit(1, cbs=ParamScheduler({'lr': lambda pct: 1e-3*(1+pct)}))
     assert learn.recorder.hps['lr'][0]==1e-3 and learn.recorder.hps['lr'][-1]==pytest.approx(2e-3, rel=.1)
 

@@ -8,22 +8,25 @@ __all__ = ['RatingsDL']
 # %% ../../nbs/data/05_loader.ipynb #8b80d1c8
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.devices import upload
 
 # %% ../../nbs/data/05_loader.ipynb #994c46b4
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
+    kept = None  # numbers of the rows to draw epochs from, if not of all
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
-        if seed is not None or not shuffle: random.setstate(state)  # fastai draws from it
         self._n_inp,self._types = 1,tuple  # as fastai would find out from a batch
+        if seed is not None or not shuffle: random.setstate(state)  # fastai draws from it
         if seed is not None: self.reseed(seed)
 
     def get_idxs(self):
         if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
         g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
         dtype = torch.int32 if self.n<2**31 else torch.int64  # half the memory, where row numbers fit
-        return torch.randperm(self.n, generator=g, device=g.device, dtype=dtype)
+        res = torch.randperm(self.n, generator=g, device=g.device, dtype=dtype)
+        return self.kept[res] if self.kept is not None else res
 
     def __iter__(self):
         self.randomize()
@@ -31,7 +34,6 @@ class RatingsDL(TfmdDL):
         self.dataset.to(self.device)
         yield from map(self.after_batch, self._batches())
         self.after_iter()
-
     def to_detach(self, b, cpu=True, gather=True):
         return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
 
@@ -81,6 +83,18 @@ def _batches(self:RatingsDL):
     for i,group in zip(idxs[:sum(sizes)].split(group_sizes), groups):
         rows = self.dataset.rows(i.to(self.dataset.x.device))
         yield from zip(*(o.split(group) for o in rows))
+
+# %% ../../nbs/data/05_loader.ipynb #b69a789a
+@patch
+def leave_out(self:RatingsDL, rows=None):
+    "Draw the epochs to come from all rows but those numbered `rows`, or from all again"
+    self.kept,self.n = None,len(self.dataset)
+    if rows is None: return
+    is_kept = torch.ones(self.n, dtype=torch.bool)
+    is_kept[rows] = False
+    kept = is_kept.nonzero()[:,0]
+    self.kept = upload(kept, self.device or kept.device)
+    self.n = len(kept)
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03
 def display_frame(df):

@@ -65,9 +65,10 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
 # %% ../../nbs/data/06_loaders.ipynb #4cfe1f1a
 def _whole_or_none(**sizes): return [n if n is None else need_whole(name, n) for name,n in sizes.items()]
 
-def _usual_bs(n):
-    "Ratings in a batch for `n` of training: 512, or where these are fewer an eighth of them, so that an epoch has some steps"
-    return 512 if n>=512 else max(n//8, min(n, 2))
+def usual_bs(n):
+    "Ratings in a batch for `n` of training: a power of 2 near n/100, from 64 to 512, or an eighth of those that are fewer than 512"
+    if n<512: return max(n//8, min(n, 2))
+    return min(max(2**round(np.log2(n/100)), 64), 512)
 
 def _own_device():
     "fastai's default device; of several processes on a machine, for each a GPU of its own"
@@ -78,7 +79,7 @@ def _own_device():
 
 def _as_loaders(cls, train, valid, bs, val_bs, drop_last, seed, **kwargs):
     "An object of `cls`, a `RecDataLoaders`, for the `RatingsTensors` `train` and `valid`"
-    bs = ifnone(bs, _usual_bs(len(train)))
+    bs = ifnone(bs, usual_bs(len(train)))
     val_bs = ifnone(val_bs, 8*bs)  # without gradients there is room for more
     train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
     dls = cls(train, RatingsDL(valid, bs=val_bs), **kwargs)
@@ -96,7 +97,7 @@ def from_df(cls:RecDataLoaders,
     rating_name:str=None, # Column of the ratings; left out: 'rating', 'stars' …, else the third
     time_name:str=None, # Column of their times, dates or seconds since 1970, for models that use them; left out: not read
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
-    bs:int=None, # Ratings in a batch, at most; left out: 512, or an eighth of the training rows if these are fewer
+    bs:int=None, # Ratings in a batch, at most; left out: 512, and fewer where there are less than 36,000 training rows
     val_bs:int=None, # The same for validation; eight times `bs` if left out
     dropna:bool=False, # Leave out rows without user, item, rating or time (after the split)? Otherwise they are refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?

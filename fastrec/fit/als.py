@@ -10,7 +10,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
-from .solvers import to_the_end
+from .solvers import can_go_on,to_the_end
+from .variational import variational_sweeps
 
 # %% ../../nbs/fit/36_als.ipynb #6ec8c721
 def read_model(model):
@@ -44,10 +45,8 @@ def _prior(side, reg, power, eye):
     return prior
 
 # %% ../../nbs/fit/36_als.ipynb #bc24d1f5
-_reg,_power = 1.3,.5  # the defaults of both functions below
-
-def als_sweeps(model, ds, arith, reg=_reg, power=_power):
-    "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
+def _penalized_sweeps(model, ds, arith, reg, power):
+    "Improve `model` for the ratings `ds`, held down by `reg`; yield the mean squared error after each sweep"
     users,items = both_sides(model, ds, ds.y-model.mean, budget=_budget)
     user_rows,item_rows = read_model(model)
     eye = eye_like(user_rows, user_rows.shape[1])
@@ -60,20 +59,39 @@ def als_sweeps(model, ds, arith, reg=_reg, power=_power):
         write_model(model, (user_rows,item_rows))
         yield sse.double().sum()/len(ds)
 
+# %% ../../nbs/fit/36_als.ipynb #6cb19da1
+def als_sweeps(model, ds, arith, is_new=True):
+    "Improve `model`, unless it `is_new` from where it is, for the ratings `ds`; yield the mean squared error after each sweep"
+    y = ds.y-model.mean
+    sides = both_sides(model, ds, y, budget=_budget)
+    for rows,error in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new):
+        write_model(model, rows)
+        yield error
+
+_power = .5
+_least = 8  # sweeps until what is learned of the variances shows in the error
+
+def _check_penalty(reg, power):
+    if reg is None and power is not None:
+        raise ValueError(f'power={power} says how reg grows with the ratings of a row: pass reg too, or leave both out')
+    if not 0<=ifnone(reg, 0)<math.inf or not math.isfinite(ifnone(power, 0)):
+        raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
+
 # %% ../../nbs/fit/36_als.ipynb #7feb6568
 @patch
 def fit_als(self:RecLearner,
-    n_factors:int=30, # Width of the embeddings
+    n_factors:int=16, # Width of the embeddings
     n_sweep:int=12, # Sweeps over users and items, at most
-    reg:float=_reg, # What holds the rows down, times `power` of their number of ratings
-    power:float=_power, # 0: all rows alike; 1: in proportion to their ratings
-    tol:float=5e-4, # Stop when the RMSE on the training rows changes by less
+    reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
+    power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out
+    tol:float=5e-4, # Stop when the RMSE on the training rows changes by a smaller share
     cbs=None # Callbacks
 ):
     """Fit factors and biases by alternating least squares.
 
     A solver's model goes on where it is, if it has as many factors; any other is replaced. Interrupted, it keeps the last whole sweep"""
-    if not 0<=reg<math.inf or not math.isfinite(power):
-        raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
-    sweeps = partial(als_sweeps, reg=reg, power=power)
-    self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget)
+    _check_penalty(reg, power)
+    if reg is None: sweeps = partial(als_sweeps, is_new=not can_go_on(self.model, n_factors))
+    else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
+    self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=_least if reg is None else 1)
+    self.last_fit = 'fit_als',dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)

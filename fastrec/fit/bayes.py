@@ -17,6 +17,7 @@ from .training import RecLearner
 from .solvers import can_go_on,solver_data
 from .als import als_sweeps,write_model
 from .priors import Columns,SpanSampler
+from .equations import variance_of
 from .gibbs import Gibbs
 from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import seeded
@@ -64,7 +65,7 @@ class _Sampling:
     def sweeps(self, model, ds, arith):
         "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
         if self.is_new: _approach(model, ds, arith)
-        spans = [SpanSampler(ds.x, o, self.effects.get(o)) for o in self.seconds]
+        spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y)) for o in self.seconds]
         self.sampler = Gibbs(model, ds, arith, spans=spans, **self.kwargs)
         return iter(self.sampler)
 
@@ -212,9 +213,9 @@ def fit_bayes(self:RecLearner,
     burn = ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws)
     seconds = _spans(ds, time)
-    columns = _side_columns(ds, side, n_factors+1)
     start = _last_draw(self.model) if n_before else self.model
     sampling = _Sampling(not can_go_on(start, n_factors), n_before, seconds, getattr(self.model, 'time_effects', []),
-                         columns=columns, burn=burn, n_draws=n_draws, n_sweep=n_sweep)
+                         columns=_side_columns(ds, side, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     cbs = [_Averaged(sampling), *L(cbs)]
     self._solve(n_factors, sampling.sweeps, n_sweep, None, cbs, start=start, finish=sampling.finish, ds=ds)
+    self.last_fit = 'fit_bayes',dict(n_factors=n_factors, n_sweep=n_sweep, burn=burn, n_draws=n_draws)

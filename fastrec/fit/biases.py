@@ -39,16 +39,24 @@ def _write_biases(model, mean, b_u, b_i):
     model.i_bias.weight.data[:,0] = b_i
     model.mean.fill_(mean)
 
-# %% ../../nbs/fit/35_biases.ipynb #0984d13c
 def _bias_sweeps(model, ds, arith, reg):
-    "Find biases for the ratings `ds`, from 0 on, and put them into `model`; yield the mean squared error after each sweep"
-    u,i = (o.contiguous() for o in ds.x[:,:2].T)
-    y = ds.y.double()
+    "Put biases for the ratings `ds` into `model`, better ones with each sweep; yield the mean squared error after it"
+    n_codes = [len(model.u_bias.weight),len(model.i_bias.weight)]
+    for mse,found in _find_biases(ds.x, ds.y, n_codes, reg):
+        _write_biases(model, *found)
+        yield mse
+
+# %% ../../nbs/fit/35_biases.ipynb #0984d13c
+def _find_biases(x, y, n_codes, reg=None):
+    """Sweep over users and items of the ratings `y` of the codes `x`, of which there are `n_codes` a side, from biases of 0 on; yield
+    after each the mean squared error, and the constant with the biases of both sides"""
+    u,i = (o.contiguous() for o in x[:,:2].T)
+    y = y.double()
     mean = y.mean()
     y = y-mean
     lam_u,lam_i = (1.,1.) if reg is None else reg
-    users = _Side(u, y, len(model.u_bias.weight), lam_u)
-    items = _Side(i, y, len(model.i_bias.weight), lam_i)
+    users = _Side(u, y, n_codes[0], lam_u)
+    items = _Side(i, y, n_codes[1], lam_i)
     n = len(y)
     squares = y@y
     noise = squares/n
@@ -60,27 +68,27 @@ def _bias_sweeps(model, ds, arith, reg):
         added = users.added_error(alpha)+items.added_error(alpha)
         sse = squares + n*alpha**2 + 2*items.b@items.c + added
         sse = sse.clamp(min=0)  # rounding may leave less
-        _write_biases(model, mean+alpha, users.b, items.b)
-        yield sse/n
-        if reg is None: noise = _estimate(users, items, noise, sse)
+        yield sse/n,(mean+alpha,users.b,items.b)
+        if reg is None: noise = _estimate(users, items, noise, sse, squares/n)
 
 # %% ../../nbs/fit/35_biases.ipynb #7e5c90e5
-_least = 1e-9  # variance, so that nothing is divided by 0
+_least_share = 1e-9  # of the ratings' variance, so that nothing is divided by 0
 
 def _scatter(side, v):
     "$\\tau^2$ of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
     rated = side.n>0
     total = (side.b**2+v).where(rated, 0.).sum()
-    return (total/rated.sum()).clamp(min=_least)
+    return total/rated.sum()
 
-def _estimate(users, items, noise, sse):
-    "One step of EM: set $\\lambda$ of `users` and of `items`, and return $\\sigma^2$, which was `noise` so far"
+def _estimate(users, items, noise, sse, variance):
+    "One step of EM: set $\\lambda$ of `users` and of `items`, and return $\\sigma^2$, which was `noise` so far; ratings have a `variance`"
+    least = _least_share*variance.clamp(min=1e-30)
     v_u = noise/(users.n+users.lam)
     v_i = noise/(items.n+items.lam)
     noise = (sse + (users.n@v_u + items.n@v_i))/users.n.sum()
-    noise = noise.clamp(min=_least)
-    users.lam = noise/_scatter(users, v_u)
-    items.lam = noise/_scatter(items, v_i)
+    noise = torch.maximum(noise, least)
+    users.lam = noise/torch.maximum(_scatter(users, v_u), least)
+    items.lam = noise/torch.maximum(_scatter(items, v_i), least)
     return noise
 
 # %% ../../nbs/fit/35_biases.ipynb #76c05980
@@ -88,7 +96,7 @@ def _estimate(users, items, noise, sse):
 def fit_bias(self:RecLearner,
     n_sweep:int=20, # Sweeps over users and items, at most
     reg:float|tuple=None, # What holds the biases down, in ratings; one for both sides or (users, items). Estimated if left out
-    tol:float=1e-4, # Stop when the RMSE on the training rows changes by less
+    tol:float=1e-4, # Stop when the RMSE on the training rows changes by a smaller share
     cbs=None # Callbacks
 ):
     """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form.
@@ -99,3 +107,15 @@ def fit_bias(self:RecLearner,
         if len(reg)!=2 or not all(0<=o<math.inf for o in reg):
             raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
+    self.last_fit = 'fit_bias',dict(reg=reg, n_sweep=n_sweep, tol=tol)
+
+# %% ../../nbs/fit/35_biases.ipynb #7733aa7f
+def biases_of(x, y, n_codes, n_sweep=20, tol=1e-4):
+    """What `fit_bias` finds for the ratings `y` of the codes `x`, of which there are `n_codes` a side: the constant and the biases of
+    both, float64"""
+    before = math.inf
+    for mse,found in itertools.islice(_find_biases(x, y, n_codes), n_sweep):
+        rmse = math.sqrt(float(mse))
+        if abs(before-rmse)<tol*rmse: break
+        before = rmse
+    return found

@@ -9,25 +9,8 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
-from .equations import design_rows,solve_side,sum_by_code
+from .equations import score_rows,solve_side,sum_by_code,variance_of
 from .priors import draw_normal,draw_prior
-
-# %% ../../nbs/fit/39_gibbs.ipynb #ce19a134
-def _dots(p, q, u, i):
-    "Products of the rows `u` of `p` and the rows `i` of `q`"
-    products = p.index_select(0, u)
-    products.mul_(q.index_select(0, i))
-    return products.sum(1)
-
-def _scores(rows, u, i):
-    "Scores of the pairs of codes `u` and `i` by the `rows` of both sides, (n,k+1), in steps that suit a processor's cache"
-    step = 2**14 if u.device.type=='cpu' else 2**22
-    p,q = rows
-    ones = torch.ones_like(p[:,:1])
-    p = torch.cat([p, ones], 1)  # [p,b_u,1] beside [q,1,b_i]
-    q = design_rows(q)
-    steps = zip(u.split(step), i.split(step))
-    return torch.cat([_dots(p, q, a, b) for a,b in steps])
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
 class Gibbs:
@@ -41,7 +24,10 @@ class Gibbs:
         self.y = ds.y-model.mean
         self.sides = both_sides(model, ds, self.y)
         self.rows = read_model(model)
-        self.precisions = [torch.ones_like(o.squares) for o in self.sides]
+        variance = variance_of(self.y)
+        self.unit = variance.sqrt().repeat(self.rows[0].shape[1])  # of a factor's square: two of them make a rating
+        self.unit[-1] = variance  # of a bias'
+        self.precisions = [torch.ones_like(self.sides[0].squares)/variance, torch.ones_like(self.sides[1].squares)]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.n,self.draws = 0,[]  # sweeps so far, and what was kept of them
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
@@ -54,10 +40,10 @@ def _draw_side_prior(self:Gibbs, k):
     "Draw the prior of side `k`: the mean of each row, and the precision of all"
     rows,columns = self.rows[k],self.columns[k]
     if columns is None:
-        mean,precision = draw_prior(rows[1:], self.arith)  # row 0 is the unknown
+        mean,precision = draw_prior(rows[1:], self.arith, self.unit)  # row 0 is the unknown
         return mean.repeat(len(rows), 1),precision
     rest = rows-columns.mean
-    mean,precision = draw_prior(rest[1:], self.arith)
+    mean,precision = draw_prior(rest[1:], self.arith, self.unit)
     columns.draw(rows, mean, precision, self.arith)
     lam_is_due = (self.n+1)%_lam_every==0
     is_settling = self.n<(self.burn or _settling)  # afterwards it stays as it is
@@ -84,7 +70,7 @@ def _draw_rows(self:Gibbs, k):
 def _draw_spans(self:Gibbs):
     "Draw the effects of the spans, take them off the ratings that the sides see, and return what is left of these"
     u,i = self.codes
-    errors = self.y-_scores(self.rows, u, i)
+    errors = self.y-score_rows(self.rows, u, i)
     if not self.spans: return errors
     alpha,gamma = self.precisions
     precision = alpha[u]*gamma[i]

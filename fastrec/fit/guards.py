@@ -16,6 +16,7 @@ from ..models.dot import Dot
 from ..models.posterior import PosteriorMean
 from .training import RecLearner
 from .record import Sweeps
+from .shrinkage import ShrinkToBiases
 from .stand_ins import losses_to_cpu
 from ..base.devices import exactly,trainable
 from ..base.threads import one_thread
@@ -110,7 +111,7 @@ def _tidy(self:RecLearner, finders=()):
         if hasattr(cb, 'tmp_d'):  # it has begun, and kept the weights there
             with self.added_cbs(cb): cb('after_fit')
     for cb in self.cbs:
-        if isinstance(cb, ProgressCallback): cb('after_fit')
+        if isinstance(cb, (ProgressCallback,ShrinkToBiases)): cb('after_fit')
     if self.opt: self.opt.zero_grad()
     self.model.fill_unknown()
     self._kept = None
@@ -209,6 +210,7 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
         raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave '
                         'it out, or pass sparse=False')
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
+    self.last_fit = 'fit',dict(n_epoch=n_epoch)
 
 @patch
 @delegates(Learner.lr_find)

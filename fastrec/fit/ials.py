@@ -6,6 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
+from scipy.sparse import coo_matrix,diags
+from scipy.sparse.linalg import svds
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
@@ -82,6 +84,30 @@ class AgainstOnes(Callback):
     run_train = False
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
+# %% ../../nbs/fit/37_ials.ipynb #e6ba3a46
+_seed,_usual_reg = 0,.012  # of shuffle and start; for choices of one person or one thing, which tell nothing
+
+def _second_strength(u, i, root_u, root_i):
+    "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
+    m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
+    m.data[:] = 1  # also where a pair is there twice, as after a shuffle
+    m = diags(1/root_u)@m@diags(1/root_i)
+    least = min(m.shape)
+    if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
+    start = np.random.default_rng(_seed).normal(size=least)
+    return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
+
+def choice_reg(ds, alpha0):
+    "The regularization for `fit_ials` that suits the choices `ds`"
+    u,i = (o.cpu().numpy() for o in ds.codes)
+    n_u,n_i = (ds.counts(k).numpy() for k in (0,1))
+    root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
+    root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
+    shuffled = np.random.default_rng(_seed).permutation(i)
+    chance = _second_strength(u, shuffled, root_u, root_i)
+    found = _second_strength(u, i, root_u, root_i)
+    return float(1.1*chance**2/max(found, chance)) if chance>1e-9 else _usual_reg
+
 # %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
 def _ials_rows(side, other, arith, alpha0, reg, power):
     "The rows of `side`, given those of the `other`, (n,k), and their squared distance from 1 less the number of ratings"
@@ -106,6 +132,7 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
+    if reg is None: reg = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
@@ -123,18 +150,20 @@ def fit_ials(self:RecLearner,
     n_factors:int=32, # Width of the embeddings
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
-    reg:float=.012, # What holds the rows down
-    power:float=1., # How that grows with the number of a row's ratings
+    reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance
+    power:float=1., # With `reg`: how that grows with the number of a row's ratings
     cbs=None # Callbacks
 ):
     """Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings.
 
     Interrupted, it keeps the last whole sweep"""
-    if not (0<alpha0<math.inf and 0<reg<math.inf):
+    if not (0<alpha0<math.inf and (reg is None or 0<reg<math.inf)):
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
     _check_monitors([*self.cbs, *L(cbs)])
     _check_choices(self.dls.train_ds)
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     with _ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True)
+    self.last_fit = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)

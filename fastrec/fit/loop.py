@@ -14,6 +14,7 @@ from fastai.callback.all import *
 from ..base.checks import warn
 from ..models.base import FactorModel,is_plain
 from ..models.trainable import DeepMF,DotBias
+from .shrinkage import ShrinkToBiases
 from .stand_ins import stand_ins
 from .training import RecLearner
 
@@ -132,7 +133,7 @@ _draw_nothing = {
     nn.ModuleList, nn.Sequential, LinBnDrop,
     nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
     TrainEvalCallback, Recorder, CastToTensor,
-    ProgressCallback, ParamScheduler, SkipToEpoch}
+    ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases}
 
 @patch
 def _may_draw(self:RecLearner):

@@ -156,3 +156,14 @@ def _bring_opt(self:RecLearner):
         counts_on = p.device if _has_fused_adam(p.device.type) else 'cpu'
         for k,v in s.items():
             if isinstance(v, Tensor): s[k] = v.to(p.device if v.ndim else counts_on)
+
+# %% ../../nbs/fit/44_optimizers.ipynb #580bd575
+_usual_span,_usual_eps = 5.,1e-5  # of stars from 1 to 5, with half a step on either side; fastai's, for gradients of such ratings
+
+def default_opt(model):
+    "The optimizer for `model` where none is given: `RowRMSProp` if it is sparse, else `FusedAdam`"
+    opt_func = RowRMSProp if model.sparse else FusedAdam
+    if not model.y_range: return opt_func
+    lo,hi = model.y_range
+    unit = ((hi-lo)/_usual_span)**2
+    return opt_func if unit==1 else partial(opt_func, eps=_usual_eps*unit)

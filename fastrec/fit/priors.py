@@ -27,13 +27,14 @@ def _draw_wishart(v, freedom, arith):
     return half@half.T
 
 # %% ../../nbs/fit/47_priors.ipynb #78256481
-def draw_prior(rows, arith, beta0=2.):
-    "Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows"
+def draw_prior(rows, arith, unit, beta0=2.):
+    """Mean (k,) and precision (k,k) of the normal that `rows`, (n,k), come from, drawn given the rows.
+    A priori they vary by about the `unit`, (k,), each"""
     n,k = rows.shape
     mean = rows.mean(0)
     scatter = (rows-mean).T@(rows-mean)
     shrinkage = beta0*n/(beta0+n)*torch.outer(mean, mean)
-    v = arith.inv(eye_like(rows, k)+scatter+shrinkage)
+    v = arith.inv(unit.diag()+scatter+shrinkage)
     precision = _draw_wishart(v, k+n, arith)
     chol = arith.cholesky((beta0+n)*precision)
     noise = draw_normal(chol, 1, arith)[0]
@@ -95,15 +96,17 @@ def draw_lam(self:Columns, precision, arith):
     self._factorize(arith.cholesky)
 
 # %% ../../nbs/fit/47_priors.ipynb #ef4f8298
+_first_share,_prior_share = .08,.04  # of the ratings' variance: what the effects begin with, and the rate of their prior
+
 class SpanSampler:
-    "A sampler of how much higher each user in the codes `x` rates in each span of `seconds`, from the last draw of `TimeEffects` `before`"
-    def __init__(self, x, seconds, before=None):
-        self.seconds,self.draws = seconds,[]
+    "A sampler of how much higher each user in `x` rates in each span of `seconds`, from the last draw of `before`, `TimeEffects`"
+    def __init__(self, x, seconds, before=None, variance=1.):
+        self.seconds,self.draws,self.variance = seconds,[],variance
         keys = TimeEffects.key(x, seconds)
         self.keys,self.codes = keys.unique(return_inverse=True)
         kind = dict(dtype=torch.float32, device=x.device)
         self.effects = torch.zeros(len(self.keys), **kind)
-        self.precision = torch.tensor(10., **kind)  # to begin with: a third of a star
+        self.precision = 1/(_first_share*torch.as_tensor(variance, **kind))
         if before is None: return
         places,known = before.find_keys(self.keys.to(before.keys.device))
         last = before.effects[-1][places]
@@ -127,5 +130,5 @@ def draw(self:SpanSampler, y, alpha, arith):
     precision = sum_by_code(self.codes, alpha, n)+self.precision
     mean = sum_by_code(self.codes, alpha*y, n)/precision
     self.effects = mean+arith.randn(n)/precision.sqrt()
-    rate = .05+self.effects.square().sum()/2  # .05: the rate of the prior
+    rate = _prior_share*self.variance + self.effects.square().sum()/2
     self.precision = arith.gamma(torch.full_like(rate, 1+n/2), rate)

@@ -16,15 +16,15 @@ from ..base.threads import one_thread
 class Sweeps(Callback):
     """Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch
 
-    The fit stops when the root of the error changes by less than `tol`"""
-    order,n = 5,0  # after callbacks that choose the batches, before those that change them; sweeps so far
+    The fit stops when, after `least` sweeps, the root of the error changes by less than the share `tol` of it"""
+    own_batches,order,n = True,5,0  # not the loaders'; after callbacks that choose batches, before those that change them; sweeps so far
     _many,_large = 100,2**16  # batches of validation that are too many, and how many ratings they get then
-    def __init__(self, sweeps, tol=None):
+    def __init__(self, sweeps, tol=None, least=1):
         store_attr()
         self.rmse,self.change = math.inf,math.inf
 
     def before_epoch(self):
-        if self.tol and self.change<self.tol: raise CancelFitException
+        if self.tol and self.n>=self.least and self.change<self.tol: raise CancelFitException
 
     def before_train(self): self.learn.dl = [self.dls.train_ds[:]]  # all ratings as one batch
 
@@ -46,7 +46,7 @@ def _count(self:Sweeps, rmse):
     if not math.isfinite(rmse):
         raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
     self.n += 1
-    self.change = abs(self.rmse-rmse)
+    self.change = abs(self.rmse-rmse)/max(rmse, 1e-30)
     self.rmse = rmse
 
 # %% ../../nbs/fit/42_record.ipynb #dffa4347

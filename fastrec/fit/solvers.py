@@ -142,7 +142,7 @@ def to_the_end(write):
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None):
+    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None, least=1):
     """Improve a solver's model, `start` if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
@@ -153,7 +153,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     model = _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
     shown,improving = _shown_on(device, model, improving)
-    sweeping = Sweeps(improving, tol)
+    sweeping = Sweeps(improving, tol, least)
     completed,res = False,None
     try:
         self.model = shown

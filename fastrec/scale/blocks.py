@@ -161,6 +161,7 @@ def _batches(self:_BlockDL, rows, ratings, seed):
 # %% ../../nbs/scale/91_blocks.ipynb #23e5ecb8
 class ShareBlocks(Callback):
     "Train on one block of users and items after the other in place of the whole epoch"
+    own_batches = True  # does not train on those of the loaders
     order = -10  # before the bars
     def __init__(self, part): self.part = part
     def before_fit(self): self.blocks = _BlockDL(self.learn, self.part)

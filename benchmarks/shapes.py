@@ -1,0 +1,124 @@
+"""Every fit by its defaults on data of many shapes, beside biases alone; writes results/shapes.md
+
+    python benchmarks/shapes.py            the shapes kept apart, on which no rule was found
+    python benchmarks/shapes.py tune       those that rules were found on, on the screen"""
+import sys,warnings
+from fits import covered
+from report import Report,settings
+from fastrec.all import *
+warnings.simplefilter('ignore')
+
+# ------------------------------------------------------------------ MovieLens made sparser, shorter, or without what everybody rates
+def at_most(df, n, by_time=False, seed=0):
+    "At most `n` ratings of each user, drawn at random or the first"
+    df = df.sort_values('timestamp', kind='stable') if by_time else df.sample(frac=1, random_state=seed)
+    return df.groupby('user', sort=False).head(n).reset_index(drop=True)
+
+def few_items(df, n, seed=0):
+    "The ratings of `n` of the titles"
+    kept = df.title.drop_duplicates().sample(n, random_state=seed)
+    return df[df.title.isin(kept)].reset_index(drop=True)
+
+def long_tail(df):
+    "Without the most popular titles, which have half of the ratings"
+    n = df.title.value_counts()
+    tail = n.index[n.cumsum()>len(df)/2]
+    return df[df.title.isin(tail)].reset_index(drop=True)
+
+# ------------------------------------------------------------------ generated, with a known noise and rank
+def long_tailed_pairs(n_users, n_items, n, rng):
+    "`n` different pairs of a user and an item, as two arrays; some users and some items have many"
+    users,items = rng.lognormal(0, 1, n_users),np.arange(10, n_items+10)**-.8
+    users,items = users/users.sum(),rng.permutation(items/items.sum())
+    keys = np.empty(0, int)
+    while len(keys)<n:
+        more = 3*(n-len(keys))//2+100
+        drawn = rng.choice(n_users, more, p=users)*n_items + rng.choice(n_items, more, p=items)
+        keys = pd.unique(np.concatenate([keys, drawn]))
+    return np.divmod(keys[:n], n_items)
+
+def tastes(n_users, n_items, u, i, rank, std, rng):
+    "Products of `rank` factors for the pairs, whose standard deviation is `std`; the first factors are the strongest"
+    w = np.arange(1, rank+1)**-.5
+    w = std*w/np.sqrt((w**2).sum())
+    p,q = rng.normal(size=(n_users,rank))*w,rng.normal(size=(n_items,rank))
+    return np.concatenate([(p[u[o:o+2**20]]*q[i[o:o+2**20]]).sum(1) for o in range(0, len(u), 2**20)])
+
+def planted(n_users, n_items, n, rank, noise=.9, taste=.5, mean=3.5, scale=(1,5,1), seed=0):
+    "`n` ratings; all standard deviations are in stars from 1 to 5, which then become the `scale`, (lowest, highest, step or 0)"
+    rng = np.random.default_rng(seed)
+    u,i = long_tailed_pairs(n_users, n_items, n, rng)
+    y = mean + rng.normal(0, .4, n_users)[u] + rng.normal(0, .5, n_items)[i] + rng.normal(0, noise, n)
+    if rank: y = y+tastes(n_users, n_items, u, i, rank, taste, rng)
+    lo,hi,step = scale
+    y = (lo+(y-1)/4*(hi-lo)).clip(lo, hi)
+    if step: y = lo+np.rint((y-lo)/step)*step
+    return pd.DataFrame(dict(user=u, title=np.char.add('film ', i.astype(str)), rating=y.astype('float32'), timestamp=rng.permutation(n)))
+
+def mostly_fives(n_users, n_items, n, seed=0):
+    "95% of the ratings are the highest"
+    return planted(n_users, n_items, n, 3, noise=.7, taste=.4, mean=6.6, seed=seed)
+
+small,big = partial(movielens, 'ml-100k'),partial(movielens, 'ml-1m')
+shapes = {
+    'ml-100k': small,
+    'ml-100k, 5 a user': lambda: at_most(small(), 5),
+    'ml-100k, 20 a user': lambda: at_most(small(), 20),
+    'ml-100k, the first 10 a user': lambda: at_most(small(), 10, True),
+    'ml-100k, 100 items': lambda: few_items(small(), 100),
+    'no taste': lambda: planted(3000, 1500, 60_000, 0),
+    'rank 5': lambda: planted(3000, 1500, 100_000, 5),
+    'rank 50': lambda: planted(2000, 1000, 200_000, 50, taste=.7),
+    '0 to 10, 6 a user': lambda: planted(10_000, 5000, 60_000, 8, noise=1., taste=.35, mean=3.9, scale=(0,10,1)),
+    'mostly fives': lambda: mostly_fives(2000, 1000, 60_000),
+    'ml-1m': big,
+    'ml-1m, 3 a user': lambda: at_most(big(), 3),
+    'ml-1m, 10 a user': lambda: at_most(big(), 10),
+    'ml-1m, the first 50 a user': lambda: at_most(big(), 50, True),
+    'ml-1m, 200 items': lambda: few_items(big(), 200),
+    'ml-1m, long tail': lambda: long_tail(big()),
+    '-10 to 10, rank 3': lambda: planted(5000, 2000, 150_000, 3, scale=(-10,10,0)),
+    'half stars, rank 20': lambda: planted(4000, 3000, 300_000, 20, taste=.6, scale=(.5,5,.5)),
+    '0 and 1, rank 5': lambda: planted(3000, 1000, 100_000, 5, mean=3.4, scale=(0,1,1)),
+    'no taste, 5 a user': lambda: planted(20_000, 8000, 100_000, 0),
+    '1,000 users': lambda: planted(1000, 500, 15_000, 4),
+    'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1)}
+
+# ------------------------------------------------------------------ fits
+fits = dict(fit_one_cycle=lambda l: l.fit_one_cycle(5), fit_als=lambda l: l.fit_als(), fit_bayes=lambda l: l.fit_bayes())
+
+def fitted(df, seed, fit):
+    "A learner with a random tenth of `df` held out, after `fit`"
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=seed))
+    with learn.no_bar(),learn.no_logging(): fit(learn)
+    return learn
+
+def error(learn): return learn.history.rmse.iloc[-1]
+
+def beside_popularity(learn):
+    "NDCG@10 of what is recommended, and of the most popular items"
+    res = learn.evaluate().ndcg_at_10
+    return res['model'],res['popularity']
+
+def measured(df, seed):
+    "RMSE of biases; that of each fit as a multiple of it; NDCG of `fit_ials` and of popularity; share of the 90% intervals that cover"
+    biases = error(fitted(df, seed, lambda l: l.fit_bias()))
+    learns = {k: fitted(df, seed, f) for k,f in fits.items()}
+    ials = fitted(df, seed, lambda l: l.fit_ials())
+    return biases,[error(o)/biases for o in learns.values()],beside_popularity(ials),covered(learns['fit_bayes'])
+
+def main(kind='check'):
+    c = settings['shapes']
+    seeds = [int(o) for o in c['seeds'].split()]
+    names = [o.strip() for o in c[kind].split(';')]
+    rep = Report('shapes', 'shape', 'ratings', 'RMSE of biases', *(f'`{o}`, as a multiple' for o in fits), '90% intervals of `fit_bayes` cover',
+                 'NDCG@10 of popularity', '`fit_ials`, as a multiple', 'to reach')
+    for name in names:
+        df = shapes[name]()
+        biases,ratios,ndcg,shares = zip(*(measured(df, s) for s in seeds))
+        ndcg,shares = np.array(ndcg),shares if len(df)>=50_000 else None  # too few rows to count
+        rep.add(name, f'{len(df):,}', f'{np.mean(biases):.4f}', *(f'{np.mean(o):.4f} ± {np.std(o):.4f}' for o in zip(*ratios)), '' if shares is None else f'{np.mean(shares):.1%}',
+                f'{ndcg[:,1].mean():.4f}', f'{ndcg[:,0].mean()/ndcg[:,1].mean():.2f}', f'≤ {c["max_ratio"]}; ≥ 1')
+    if kind=='check': rep.write()
+
+if __name__=='__main__': main(*sys.argv[1:])

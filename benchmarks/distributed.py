@@ -4,7 +4,7 @@ import json,subprocess,sys,tempfile
 from report import Report,settings
 from fastrec.all import *
 c = settings['distributed']
-fits = dict(sgd=lambda o: o.fit_one_cycle(c.getint('epochs')), als=lambda o: o.fit_als(c.getint('n_factors'), tol=0), als30=lambda o: o.fit_als(tol=0))
+fits = dict(sgd=lambda o: o.fit_one_cycle(c.getint('epochs')), als=lambda o: o.fit_als(c.getint('n_factors'), tol=0), als30=lambda o: o.fit_als(30, tol=0))
 
 def fit(kind):
     "Seconds of an epoch or sweep, RMSE, and the factors, on stdout and in a file"
@@ -60,7 +60,7 @@ def main():
     rep = Report('distributed', 'what', 'one, s', 'two, s', 'ratio', 'the same?', 'to reach')
     compare(rep, 'sgd', f'an epoch of ml-1m, batches of {c.getint("bs"):,}, sparse updates, {c["epochs"]} epochs', '≤ .65; RMSE within .003')
     compare(rep, 'als', f'a sweep of `fit_als({c["n_factors"]})` on ml-1m', '≤ .6; factors to 1e-4')
-    compare(rep, 'als30', 'a sweep of `fit_als()`, 30 factors', '')
+    compare(rep, 'als30', 'a sweep of `fit_als(30)`', '')
     everyone(rep)
     rep.write()
 

@@ -436,6 +436,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastrec/data/loader.py'),
                                      'fastrec.data.loader.RatingsDL.to_detach': ( 'data/loader.html#ratingsdl.to_detach',
                                                                                   'fastrec/data/loader.py'),
+                                     'fastrec.data.loader._dtype_for': ('data/loader.html#_dtype_for', 'fastrec/data/loader.py'),
                                      'fastrec.data.loader.display_frame': ('data/loader.html#display_frame', 'fastrec/data/loader.py')},
             'fastrec.data.loaders': { 'fastrec.data.loaders.RecDataLoaders': ( 'data/loaders.html#recdataloaders',
                                                                                'fastrec/data/loaders.py'),

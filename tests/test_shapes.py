@@ -1,6 +1,8 @@
 """Defaults on data of other units and shapes than MovieLens'"""
+import warnings
 import numpy as np,pandas as pd,pytest,torch
-from fastrec.all import RecDataLoaders,learner,sample_ratings
+from fastai.callback.core import Callback
+from fastrec.all import EarlyStoppingCallback,RecDataLoaders,ShrinkToBiases,choose_fit,learner,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3))
 
@@ -29,9 +31,10 @@ def planted(seed, taste, n_users=600, n_items=300, n=12_000):
     y = b_u[u]+b_i[i]+taste*p[u]*q[i]+rng.normal(0, 4, n)
     return pd.DataFrame(dict(user=u, title=np.char.add('f', i.astype(str)), rating=y.clip(-10, 10).astype('float32')))
 
-@pytest.mark.parametrize('how', ['als','bayes'])
+@pytest.mark.parametrize('how', ['als','bayes','cycle'])
 def test_without_taste_no_worse_than_biases(how):
-    ratios = [rmse(fitted(df, how))/rmse(fitted(df, 'bias')) for df in (planted(s, 0) for s in range(3))]
+    with warnings.catch_warnings(action='ignore'):  # which tell just that
+        ratios = [rmse(fitted(df, how))/rmse(fitted(df, 'bias')) for df in (planted(s, 0) for s in range(3))]
     assert np.mean(ratios)<=1.003
 
 @pytest.mark.parametrize('how', ['als','bayes'])
@@ -41,9 +44,12 @@ def test_taste_is_found(how):
 
 def test_als_goes_on():
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000)
-    learn = fitted(df, 'als')
-    with learn.no_bar(),learn.no_logging(): learn.fit_als(8, 2)
-    assert abs(learn.history.train_loss.iloc[0]/learn.history.train_loss.iloc[-1]-1)<.02
+    learn,new = fitted(df, 'als'),learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=1))
+    before = learn.predict_grid()
+    for o in (learn,new):
+        with o.no_bar(),o.no_logging(): o.fit_als(8, 1)
+    moved,anew = ((o.predict_grid()-before).std() for o in (learn,new))
+    assert moved<.5*anew
 
 def test_als_penalty_by_hand():
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000)
@@ -66,3 +72,104 @@ def test_ratings_that_are_all_the_same(how):
     df = sample_ratings(n_users=50, n_items=30, n_ratings=400).assign(rating=4.)
     with pytest.warns(UserWarning, match='all ratings'): learn = fitted(df, how)
     assert torch.allclose(learn.predict_grid(), torch.tensor(4.), atol=1e-3)
+
+# ------------------------------------------------------------------ lists
+def test_without_taste_lists_find_what_popularity_finds():
+    "Who chooses what is independent of who it is, but for how much is chosen"
+    rng = np.random.default_rng(0)
+    weights = np.arange(5, 305)**-.8
+    u,i = rng.integers(600, size=15_000),rng.choice(300, 15_000, p=weights/weights.sum())
+    df = pd.DataFrame(dict(user=u, title=np.char.add('f', i.astype(str)), rating=1.)).drop_duplicates()
+    def found(reg):
+        learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=1), y_range=(.5,1.5))
+        with learn.no_bar(),learn.no_logging(): learn.fit_ials(reg=reg)
+        res = learn.evaluate().ndcg_at_10
+        return res['model']/res['popularity']
+    with warnings.catch_warnings(action='ignore'): by_rule,weak = found(None),found(.002)
+    assert by_rule>.95 and by_rule>weak+.1
+
+# ------------------------------------------------------------------ rows that are held out
+def new_learner(df=None, **kwargs):
+    df = sample_ratings(n_users=300, n_items=150, n_ratings=8000) if df is None else df
+    with warnings.catch_warnings(action='ignore'): return learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=1), **kwargs)
+
+def train(learn, *args, **kwargs):
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit(*args, **kwargs)
+
+class Rows(Callback):
+    "How many rows the epochs show"
+    def before_fit(self): self.n = []
+    def before_train(self): self.n.append(0)
+    def before_batch(self):
+        if self.training: self.n[-1] += len(self.yb[0])
+
+def test_rows_are_held_out_of_the_epochs_and_given_back():
+    learn,rows = new_learner(),Rows()
+    train(learn, 2, cbs=rows)
+    n,n_out = len(learn.dls.train_ds),len(learn.shrink_to_biases.left_out)
+    assert 600<n_out<=n//10 and rows.n==[n-n_out]*2
+    assert learn.dls.train.kept is None and learn.dls.train.n==n
+    learn.remove_cb(ShrinkToBiases)
+    train(learn, 1, cbs=rows)
+    assert rows.n==[n]
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt,ValueError])
+def test_rows_are_given_back_after_a_fit_that_stops(error):
+    class Stop(Callback):
+        def after_batch(self):
+            if self.training and self.iter==3: raise error('stop')
+    learn = new_learner()
+    with pytest.raises(error): train(learn, 2, cbs=Stop())
+    assert learn.dls.train.kept is None and learn.dls.train.n==len(learn.dls.train_ds)
+
+def test_a_fit_that_a_callback_ends_keeps_its_weights():
+    learn = new_learner(lr=.1)
+    train(learn, 9, cbs=EarlyStoppingCallback('valid_loss', patience=1))
+    assert len(learn.history)<9 and learn.shrink_to_biases.chosen is None and learn.dls.train.kept is None
+
+@pytest.mark.parametrize('kwargs', [dict(bias=False), dict(loss_func=nn.L1Loss()), dict(use_nn=True), dict(shrink=False)], ids=' '.join)
+def test_nothing_is_held_out_of_what_it_is_not_made_for(kwargs):
+    learn,rows = new_learner(**kwargs),Rows()
+    train(learn, 1, cbs=rows)
+    assert rows.n==[len(learn.dls.train_ds)]
+
+@pytest.mark.parametrize('own', [dict(get_idxs=lambda: list(range(7200))), dict(n=5000)], ids=' '.join)
+def test_an_order_or_a_part_of_somebody_elses_stays(own):
+    learn,rows = new_learner(),Rows()
+    for k,v in own.items(): setattr(learn.dls.train, k, v)
+    train(learn, 1, cbs=rows)
+    assert rows.n==[own.get('n', 7200)] and learn.dls.train.n==rows.n[0] and all(getattr(learn.dls.train, k) is v for k,v in own.items())
+
+def test_nothing_is_held_out_while_a_rate_is_looked_for():
+    learn,rows = new_learner(),Rows()
+    learn.add_cb(rows)
+    learn.lr_find(show_plot=False)
+    assert learn.shrink_to_biases.chosen is None and learn.dls.train.n==len(learn.dls.train_ds)
+
+@pytest.mark.parametrize('df', [pd.DataFrame(dict(user=[1]*60, title=range(60), rating=np.arange(60)%5+1.)),
+                                pd.DataFrame(dict(user=range(600), title=np.arange(600)%50, rating=np.arange(600)%5+1.))], ids=['one user','one rating each'])
+def test_nobody_loses_the_last_rating(df):
+    learn = new_learner(df)
+    train(learn, 1)
+    ds,out = learn.dls.train_ds,learn.shrink_to_biases.left_out
+    for k in (0,1):
+        left = ds.counts(k)-torch.bincount(ds.x[out,k].long() if len(out) else torch.empty(0).long(), minlength=len(ds.counts(k)))
+        assert ((left>0)==(ds.counts(k)>0)).all()
+    assert learn.predict_grid().isfinite().all()
+
+# ------------------------------------------------------------------ what was chosen
+def test_settings_follow_the_model_that_there_is():
+    class Stop(Callback):
+        def before_train(self):
+            if self.epoch==2: raise KeyboardInterrupt
+    learn = new_learner(wd=.3)
+    assert learn.settings().rule['wd']=='given' and learn.settings().rule['lr']!='given'
+    with learn.no_bar(),learn.no_logging(),pytest.raises(KeyboardInterrupt): learn.fit_als(4, cbs=Stop())
+    assert learn.last_fit[0]=='fit_als' and learn.settings().value['n_factors']==4  # the sweeps so far are the model
+    with pytest.raises(ValueError): learn.fit_als(4, power=1)
+    assert learn.last_fit[0]=='fit_als'
+
+def test_choose_fit_keeps_to_choices_where_there_are_no_ratings():
+    dls = RecDataLoaders.from_df(sample_ratings(n_users=100, n_items=60, n_ratings=1500).assign(rating=1.), seed=1)
+    with warnings.catch_warnings(action='ignore'): table,learn = choose_fit(dls, 5)
+    assert list(table.index)==['fit_bias','fit_ials','popularity'] and learn.last_fit[0]==table.attrs['best']

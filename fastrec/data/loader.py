@@ -17,16 +17,9 @@ class RatingsDL(TfmdDL):
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
-        self._n_inp,self._types = 1,tuple  # as fastai would find out from a batch
         if seed is not None or not shuffle: random.setstate(state)  # fastai draws from it
+        self._n_inp,self._types = 1,tuple  # as fastai would find out from a batch
         if seed is not None: self.reseed(seed)
-
-    def get_idxs(self):
-        if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
-        g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
-        dtype = torch.int32 if self.n<2**31 else torch.int64  # half the memory, where row numbers fit
-        res = torch.randperm(self.n, generator=g, device=g.device, dtype=dtype)
-        return self.kept[res] if self.kept is not None else res
 
     def __iter__(self):
         self.randomize()
@@ -34,10 +27,20 @@ class RatingsDL(TfmdDL):
         self.dataset.to(self.device)
         yield from map(self.after_batch, self._batches())
         self.after_iter()
+
     def to_detach(self, b, cpu=True, gather=True):
         return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
 
 # %% ../../nbs/data/05_loader.ipynb #dd48e9b1
+def _dtype_for(n): return torch.int32 if n<2**31 else torch.int64  # half the memory, where the numbers of `n` rows fit
+
+@patch
+def get_idxs(self:RatingsDL):
+    if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
+    g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
+    res = torch.randperm(self.n, generator=g, device=g.device, dtype=_dtype_for(self.n))
+    return res if self.kept is None else self.kept[res]
+
 @patch
 def reseed(self:RatingsDL, seed):
     "Begin again with the order of the epochs that belongs to `seed`"
@@ -92,7 +95,7 @@ def leave_out(self:RatingsDL, rows=None):
     if rows is None: return
     is_kept = torch.ones(self.n, dtype=torch.bool)
     is_kept[rows] = False
-    kept = is_kept.nonzero()[:,0]
+    kept = is_kept.nonzero()[:,0].to(_dtype_for(self.n))
     self.kept = upload(kept, self.device or kept.device)
     self.n = len(kept)
 

@@ -13,7 +13,7 @@ from ..data.loaders import RecDataLoaders
 from ..fit.learner import learner
 from ..fit.stock import as_rec_dls
 from ..fit.training import RecLearner
-from . import evaluation
+from . import evaluation  # learn.evaluate
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #0cac1f63
 def _some_users(ds, n, rng):
@@ -81,6 +81,7 @@ def _best(table, by, left):
 # %% ../../nbs/evaluate/75_choosing.ipynb #13737d60
 def _as_fits(fits, is_rated):
     "The `fits` to try; left out: all, or where the ratings are no ratings those that can do without"
+    if fits is not None and not fits: raise ValueError('fits is empty: name one, as in fits=dict(fit_als={}), or leave it out')
     if fits is None: return _fits if is_rated else {k: _fits[k] for k in ('fit_bias','fit_ials')}
     for name in map(str, fits):
         is_fit = name.startswith('fit') and hasattr(RecLearner, name)
@@ -99,8 +100,10 @@ def choose_fit(
     The frame has `rmse`, `ndcg_at_10`, `seconds` and what they would be on all; its `.attrs` hold 'best' and the part's 'ratings'"""
     start = time.perf_counter()
     seconds = need_finite('seconds', seconds)
+    if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
     dls = as_rec_dls(dls)
     ds = dls.train_ds
+    if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
     if by is None: by = 'rmse' if len(ds.values())>1 else 'ndcg_at_10'
     need_choice('by', by, *_measures)
     if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and of {len(ds)} there are too few: it takes {_fewest}')

@@ -93,5 +93,6 @@ def fit_als(self:RecLearner,
     _check_penalty(reg, power)
     if reg is None: sweeps = partial(als_sweeps, is_new=not can_go_on(self.model, n_factors))
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
-    self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=_least if reg is None else 1)
-    self.last_fit = 'fit_als',dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
+    called = 'fit_als',dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
+    least = _least if reg is None else 1
+    self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=least, called=called)

@@ -216,6 +216,6 @@ def fit_bayes(self:RecLearner,
     start = _last_draw(self.model) if n_before else self.model
     sampling = _Sampling(not can_go_on(start, n_factors), n_before, seconds, getattr(self.model, 'time_effects', []),
                          columns=_side_columns(ds, side, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
-    cbs = [_Averaged(sampling), *L(cbs)]
-    self._solve(n_factors, sampling.sweeps, n_sweep, None, cbs, start=start, finish=sampling.finish, ds=ds)
-    self.last_fit = 'fit_bayes',dict(n_factors=n_factors, n_sweep=n_sweep, burn=burn, n_draws=n_draws)
+    called = 'fit_bayes',dict(n_factors=n_factors, n_sweep=n_sweep, burn=burn, n_draws=n_draws)
+    self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
+                start=start, finish=sampling.finish, ds=ds, called=called)

@@ -106,8 +106,8 @@ def fit_bias(self:RecLearner,
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
         if len(reg)!=2 or not all(0<=o<math.inf for o in reg):
             raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
-    self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs)
-    self.last_fit = 'fit_bias',dict(reg=reg, n_sweep=n_sweep, tol=tol)
+    called = 'fit_bias',dict(reg=reg, n_sweep=n_sweep, tol=tol)
+    self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs, called=called)
 
 # %% ../../nbs/fit/35_biases.ipynb #7733aa7f
 def biases_of(x, y, n_codes, n_sweep=20, tol=1e-4):

@@ -164,6 +164,6 @@ def fit_ials(self:RecLearner,
     _check_monitors([*self.cbs, *L(cbs)])
     _check_choices(self.dls.train_ds)
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
+    called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     with _ratings_aside(self):
-        self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True)
-    self.last_fit = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
+        self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called)

@@ -89,10 +89,8 @@ def _write(model, mean, tables):
     for w,new in zip(ours, tables): w.data.copy_(new)
     model.mean.copy_(mean)
 
-@torch.no_grad()
-def shrink(model, ds, a, w):
-    "Draw the trained `model` of the ratings `ds` to their biases, by the weights `a` and `w`"
-    means = _means(model, ds)
+def shrink(model, ds, means, a, w):
+    "Draw the trained `model` of the ratings `ds`, with the `means` of its factors, to their biases, by the weights `a` and `w`"
     off = means[0]@means[1]/2
     const,*biases = _bias_scores(model, ds.x, ds.y)
     tables = []
@@ -115,37 +113,42 @@ class ShrinkToBiases(Callback):
 
     def after_train(self):
         if len(self.left_out)<_fewest or self.epoch<self.n_epoch-1: return
-        self.chosen,is_taste = self._weights()
-        if (self.chosen!=1).any(): shrink(self.model, self.dls.train_ds, *self.chosen)
-        has_factors = self.model.u_weight.embedding_dim>0
+        m,ds = self.model,self.dls.train_ds
+        with torch.no_grad():
+            means = _means(m, ds)
+            self.chosen,is_taste = self._weights(means)
+            if (self.chosen!=1).any(): shrink(m, ds, means, *self.chosen)
+        has_factors = m.u_weight.embedding_dim>0
         if has_factors and not is_taste and len(self.left_out)>=_telling:
             warn('the tastes that were found predict held-out training ratings no better than biases alone, to which the model was drawn, '
                  'so that lists will be almost the same for everybody: more ratings, or epochs, may help')
 
     def after_fit(self):
-        if isinstance(self.dls.train, RatingsDL): self.dls.train.leave_out()
+        if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #ee19935c
 @patch
 def _applies(self:ShrinkToBiases):
     "Is this a fit of a model, by a loss and on loaders, that it is made for?"
-    learn,m,dl = self.learn,self.model,self.dls.train
-    loss = learn.loss_func
-    if hasattr(learn, 'lr_finder') or any(getattr(cb, 'own_batches', False) for cb in learn.cbs): return False
+    m = self.model
+    loss = self.learn.loss_func
+    dl = self.dls.train
+    if hasattr(self.learn, 'lr_finder'): return False
+    if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return False
     if type(m) is not DotBias or m.is_preference: return False
     if not all(w.requires_grad for w in m.parameters()): return False
     if type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
     if type(dl) is not RatingsDL or not dl.shuffle: return False
-    return dl.dataset.shard is None
+    if dl.dataset.shard: return False
+    return 'get_idxs' not in vars(dl) and dl.n==len(dl.dataset)  # an order, or a choice of rows, of somebody else's
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #10386ec7
 @patch
-@torch.no_grad()
-def _weights(self:ShrinkToBiases):
-    "What `_choose` finds for the model as it was trained"
+def _weights(self:ShrinkToBiases, means):
+    "What `_choose` finds for the model as it was trained, whose factors have the `means`"
     m,ds = self.model,self.dls.train_ds
     x,y = ds.rows(self.left_out.to(ds.x.device))
-    additive,products = _parts_of(m, x, _means(m, ds))
+    additive,products = _parts_of(m, x, means)
     const,b_u,b_i = _bias_scores(m, *ds.rows(self.dls.train.kept))
     u,i = x[:,:2].long().T
     biases = const+b_u[u]+b_i[i]

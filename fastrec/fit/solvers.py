@@ -142,11 +142,12 @@ def to_the_end(write):
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None, least=1):
+    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
     """Improve a solver's model, `start` if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
-    without a whole sweep, or where that is `None`, everything is as it was before. `ds`: from `solver_data`, if already asked"""
+    without a whole sweep, or where that is `None`, everything is as it was before.
+    `ds`: from `solver_data`, if already asked; `called`: the name and arguments of the fit"""
     if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
     device = self.dls.device
     before = self.fit_state()
@@ -162,4 +163,4 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     finally:
         if sweeping.n: res = finish(completed) if finish else model
         if res is None: self.put_back(before)
-        else: self.model = res.to(device)
+        else: self.model,self.last_fit = res.to(device),called

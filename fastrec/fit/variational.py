@@ -26,6 +26,7 @@ _least_share = 1e-4  # of the ratings' variance: noise that equations can be sol
 class BelievedRows:
     """What is believed of the rows of one side: `mean`, (n,d), and `cov`, (n,d,d), with the mean `centre` and the precision `lam` of their
     prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'"""
+    centre = None
     def __init__(self, equations, rows, cols, y, n_other):
         self.equations,n = equations,equations.n
         self.rated = _matrix(rows, cols, torch.ones_like(y), (n,n_other))
@@ -37,7 +38,7 @@ class BelievedRows:
     def begin(self, mean, lam, cov=None):
         "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"
         self.mean,self.lam = mean,lam
-        before = getattr(self, 'centre', None)
+        before = self.centre
         self.centre = mean.new_zeros(mean.shape[1])
         if before is not None: self.centre[-1] = before[-1]
         self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov

@@ -51,6 +51,8 @@ _stars = np.arange(1, 6)
 _middle = 3.5  # stars that an average user gives an average film
 _tastes = ['taste1','taste2']
 
+def _shared_taste(users, items): return (users[_tastes].to_numpy()*items[_tastes].to_numpy()).sum(1)
+
 class SampleTruth:
     "What `sample_ratings` drew from: `users` and `items`, tables by id, and the standard deviation `noise`, in stars"
     def __init__(self, users, items, noise): store_attr()
@@ -61,8 +63,7 @@ class SampleTruth:
         "Planted mean for each row of `ratings` (columns `user` and `item`), before noise and rounding, in stars"
         u = self.users.loc[ratings['user']]
         i = self.items.loc[ratings['item']]
-        shared_taste = (u[_tastes].to_numpy()*i[_tastes].to_numpy()).sum(1)
-        return _middle + u.leniency.to_numpy() + i.quality.to_numpy() + shared_taste
+        return _middle + u.leniency.to_numpy() + i.quality.to_numpy() + _shared_taste(u, i)
 
 # %% ../../nbs/data/01_sample.ipynb #f2c3859a
 @patch
@@ -85,6 +86,16 @@ def best_rmse(self:SampleTruth, ratings):
     variance = mean_square - self.expected(ratings)**2
     return float(np.sqrt(variance.mean()))
 
+_pull = 2.  # how much a shared taste adds to the logarithm of a pair's weight
+
+@patch
+def interest(self:SampleTruth, ratings):
+    "The weight with which each row of `ratings` is drawn: the best list for a user has the highest first. Their sum means nothing"
+    u = self.users.loc[ratings['user']]
+    i = self.items.loc[ratings['item']]
+    weight = u.activity.to_numpy()*i.popularity.to_numpy()*np.exp(_pull*_shared_taste(u, i))
+    return pd.Series(weight, ratings.index, name='interest')
+
 # %% ../../nbs/data/01_sample.ipynb #c875b87f
 _spread = dict(place=.35, quality=.4, taste=.55, leniency=.35)  # standard deviations of what is planted
 
@@ -99,27 +110,30 @@ def _sample_items(n, rng):
     place = ends + rng.normal(0, _spread['place'], (n,2))
     title = _film_titles(genre, rng)
     quality = rng.normal(0, _spread['quality'], n)
-    cols = dict(title=title, genre=genre, quality=quality, taste1=place[:,0], taste2=place[:,1])
+    ranks = np.arange(10, n+10)  # from 10, so that the first few films don't have nearly all ratings
+    popularity = rng.permutation(ranks**-.8)
+    cols = dict(title=title, genre=genre, quality=quality, popularity=popularity, taste1=place[:,0], taste2=place[:,1])
     df = pd.DataFrame(cols, index=_sample_ids(n, 'item', rng))
     return df.assign(title=distinct_titles(df.title))
 
 def _sample_users(n, rng):
     taste = rng.normal(0, _spread['taste'], (n,2))
     leniency = rng.normal(0, _spread['leniency'], n)
-    cols = dict(leniency=leniency, taste1=taste[:,0], taste2=taste[:,1])
+    activity = rng.lognormal(0, .8, n)
+    cols = dict(leniency=leniency, activity=activity, taste1=taste[:,0], taste2=taste[:,1])
     return pd.DataFrame(cols, index=_sample_ids(n, 'user', rng))
 
 # %% ../../nbs/data/01_sample.ipynb #827da560
-def _long_tailed_pairs(n_users, n_items, n_ratings, rng):
-    "Row numbers of users and of items, of `n_ratings` different pairs in random order"
-    user_weights = rng.lognormal(0, .8, n_users)
-    ranks = np.arange(10, n_items+10)  # from 10, so that the first few films don't have nearly all ratings
-    item_weights = rng.permutation(ranks**-.8)
-    weights = user_weights[:,None] * item_weights
-    keys = (rng.exponential(size=(n_users,n_items)) / weights).ravel()
+def _drawn_pairs(truth, n_ratings, rng):
+    "`n_ratings` different pairs of a user and a film of `truth` in random order, as a frame"
+    users,items = truth.users,truth.items
+    shared_taste = users[_tastes].to_numpy()@items[_tastes].to_numpy().T
+    weights = users.activity.to_numpy()[:,None]*items.popularity.to_numpy()*np.exp(_pull*shared_taste)  # as `interest` has it
+    keys = (rng.exponential(size=weights.shape)/weights).ravel()
     smallest = np.argpartition(keys, n_ratings-1)[:n_ratings]
     smallest.sort()  # argpartition leaves them in an order that depends on the CPU
-    return np.divmod(rng.permutation(smallest), n_items)
+    u,i = np.divmod(rng.permutation(smallest), len(items))
+    return pd.DataFrame(dict(user=users.index[u], item=items.index[i]))
 
 # %% ../../nbs/data/01_sample.ipynb #aef804e8
 def _need_sizes(n_pairs, n_ratings, noise):
@@ -138,13 +152,12 @@ def sample_ratings(
     seed:int=42, # The same seed gives the same frame
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
-    "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, and with known answers"
+    "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, with taste in what is rated and how, and with known answers"
     _need_sizes(n_users*n_items, n_ratings, noise)
     rng = np.random.default_rng(seed)
     items = _sample_items(n_items, rng)
     truth = SampleTruth(_sample_users(n_users, rng), items, noise)
-    u,i = _long_tailed_pairs(n_users, n_items, n_ratings, rng)
-    df = pd.DataFrame(dict(user=truth.users.index[u], item=truth.items.index[i]))
+    df = _drawn_pairs(truth, n_ratings, rng)
     exact = truth.mean(df) + rng.normal(0, noise, n_ratings)
     df['rating'] = np.rint(exact).clip(1, 5).astype('float32')
     df = with_titles(df, truth.items.title, 'sample')

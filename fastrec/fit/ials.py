@@ -85,28 +85,48 @@ class AgainstOnes(Callback):
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../../nbs/fit/37_ials.ipynb #e6ba3a46
-_seed,_usual_reg = 0,.012  # of shuffle and start; for choices of one person or one thing, which tell nothing
+_seed = 0  # of what chance mixes, and of where the search for directions begins
+_rounds = 20  # of mixing again what is there twice; where nearly everything is chosen, some of it remains
+
+def mixed_items(u, i, n_items):
+    "The items `i`, codes, chosen by the users `u`, by others of those who chose: nobody chooses one twice where that can be had"
+    rng = np.random.default_rng(_seed)
+    i = rng.permutation(i)
+    for _ in range(_rounds):
+        pair_of_row = u.astype('int64')*n_items+i
+        order = pair_of_row.argsort(kind='stable')
+        again = np.diff(pair_of_row[order])==0
+        if not again.any(): break
+        twice = order[1:][again]
+        others = rng.integers(len(u), size=len(twice))
+        rows = np.unique(np.concatenate([twice, others]))
+        i[rows] = i[rng.permutation(rows)]
+    return i
 
 def _second_strength(u, i, root_u, root_i):
     "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
     m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
-    m.data[:] = 1  # also where a pair is there twice, as after a shuffle
+    m.data[:] = 1  # also where a pair is there twice
     m = diags(1/root_u)@m@diags(1/root_i)
     least = min(m.shape)
     if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
     start = np.random.default_rng(_seed).normal(size=least)
     return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
 
+# %% ../../nbs/fit/37_ials.ipynb #3fc9109f
+_beyond_chance = 1.15  # times what chance reaches: weaker choices say nothing beyond popularity
+_usual_reg = .012  # for choices of one person or one thing, which tell nothing
+
 def choice_reg(ds, alpha0):
-    "The regularization for `fit_ials` that suits the choices `ds`"
+    "The regularization for `fit_ials` that suits the choices `ds`, and whether they say anything beyond popularity"
     u,i = (o.cpu().numpy() for o in ds.codes)
     n_u,n_i = (ds.counts(k).numpy() for k in (0,1))
     root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
     root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
-    shuffled = np.random.default_rng(_seed).permutation(i)
-    chance = _second_strength(u, shuffled, root_u, root_i)
+    chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
     found = _second_strength(u, i, root_u, root_i)
-    return float(1.1*chance**2/max(found, chance)) if chance>1e-9 else _usual_reg
+    if chance<1e-9: return _usual_reg,found>1e-9
+    return float(.75*chance**2/max(found, chance)),bool(found>_beyond_chance*chance)
 
 # %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
 def _ials_rows(side, other, arith, alpha0, reg, power):
@@ -130,10 +150,24 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
     return rows,sse
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
+def _popular_sweeps(model, ds):
+    "Make the `model` one of popularity: the preference is the share of the users who chose an item. No sweep changes it"
+    n_users,n_items = (ds.counts(k).to(model.mean) for k in (0,1))
+    share = n_items/(len(n_users)-1)  # without the unknown
+    rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
+    write_model(model, [F.pad(rows[0], (0,1)), torch.cat([rows[1], share[:,None]], 1)])
+    error = (1-share)**2@n_items/len(ds)
+    while True: yield error
+
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    if reg is None: reg = choice_reg(ds, alpha0)
+    is_taste = True
+    if reg is None: reg,is_taste = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
+    if not is_taste:
+        warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
+             'the same for everybody: with more choices there may be more to find; pass reg for factors all the same')
+        yield from _popular_sweeps(model, ds)
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
     solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)
@@ -150,7 +184,7 @@ def fit_ials(self:RecLearner,
     n_factors:int=32, # Width of the embeddings
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
-    reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance
+    reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
     power:float=1., # With `reg`: how that grows with the number of a row's ratings
     cbs=None # Callbacks
 ):

@@ -72,7 +72,8 @@ def _of_solver(learn):
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
     if fit=='fit_ials' and args['reg'] is None:
-        res['reg'] = learn.model.ials['reg'],'as choices agree beyond chance: the second strength, shuffled and not',f'{n:,} choices'
+        rule = 'as choices agree beyond chance' if learn.model.item_factors.any() else 'popularity: choices agree no further than chance has it'
+        res['reg'] = learn.model.ials['reg'],rule,f'strongest directions of {n:,} choices, and of the same mixed by chance'
     return res
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46

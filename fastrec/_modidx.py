@@ -1353,6 +1353,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fastrec/fit/variational.py'),
                                          'fastrec.fit.variational._add_factors': ( 'fit/variational.html#_add_factors',
                                                                                    'fastrec/fit/variational.py'),
+                                         'fastrec.fit.variational._begin_with': ( 'fit/variational.html#_begin_with',
+                                                                                  'fastrec/fit/variational.py'),
                                          'fastrec.fit.variational._directions': ( 'fit/variational.html#_directions',
                                                                                   'fastrec/fit/variational.py'),
                                          'fastrec.fit.variational._fit_biases': ( 'fit/variational.html#_fit_biases',

@@ -96,7 +96,7 @@ def _check_penalty(reg, power):
 @patch
 def fit_als(self:RecLearner,
     n_factors:int=16, # Width of the embeddings
-    n_sweep:int=12, # Sweeps over users and items, at most
+    n_sweep:int=20, # Sweeps over users and items, at most
     reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
     power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by a smaller share

@@ -147,18 +147,18 @@ def test_tables_are_of_the_model_as_it_is_now(ratings, arch):
 
 @pytest.mark.parametrize('make', [learner,nn_learner])
 def test_finds_the_planted_qualities(make):
-    "Better than the plain means do, for films differ in whom they were shown to"
+    "Better than the plain means do, for films differ in who chooses to watch them"
     ratings,truth = sample_ratings(with_truth=True)
     learn = make(RecDataLoaders.from_df(ratings, seed=1), n_factors=10)
     with learn.no_logging(): learn.fit_one_cycle(10)
     interp,planted = RecInterpretation.from_learner(learn),truth.items.set_index('title')
     found = interp.item_bias(min_count=20).set_index('title')
     by_bias,by_mean = (found[o].corr(planted.quality, method='spearman') for o in ('bias','mean'))
-    assert by_bias>max(by_mean, .9)
+    assert by_bias>max(by_mean+.03, .85)
     if make is nn_learner: return
     pca = interp.item_pca(2)
     a,b = (np.linalg.qr(o-o.mean(0))[0] for o in (pca.to_numpy(), planted.loc[pca.index, ['taste1','taste2']].to_numpy()))
-    assert np.linalg.svd(a.T@b)[1].min()>=.9
+    assert np.linalg.svd(a.T@b)[1].min()>=.75
 
 def test_counts_of_rows_nobody_trained_on(ratings):
     learn = trained(ratings, DotBias)

@@ -22,7 +22,7 @@ def _similar(rec, label, n, side):
     vocab = list(rec.ds.classes.values())[side]
     factors = (model.user_factors,model.item_factors)[side]
     n = need_whole('n', n)
-    if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
+    if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')
     row = int(vocab.lookup([label])[0])-1
     factors = F.normalize(factors.float())
     cosines = factors @ factors[row]

@@ -14,30 +14,47 @@ from fastai.tabular.all import *
 _seed = 0  # of what chance mixes, and of where the search for directions begins
 _rounds,_tries = 12,16  # of swaps, and rows that are tried in each
 
-def _swappable(u, i, n_items, rng):
-    "Of the rows whose user `u` has the item `i` twice, those that can swap items, and with which rows; how many there are in all"
+def _occurs_again(o):
+    "For each of the numbers `o`: is there an equal one before it?"
+    return pd.Series(o.ravel()).duplicated().to_numpy().reshape(o.shape)
+
+def _first_free(there, pairs):
+    "The first of the tries `pairs`, (2,tries,n), of which neither is among the sorted `there`, and whether there is one"
+    places = there.searchsorted(pairs)
+    places = places.clip(max=len(there)-1)
+    is_free = (there[places]!=pairs).all(0)
+    return is_free.argmax(0),is_free.any(0)
+
+def _swaps(u, i, n_items, rng):
+    "Rows whose user `u` has the item `i` twice, the rows to swap items with, and which of them can, all at once"
     pair_of_row = u*n_items+i
     order = pair_of_row.argsort(kind='stable')
     there = pair_of_row[order]
     twice = order[1:][there[1:]==there[:-1]]
     others = rng.integers(len(u), size=(_tries,len(twice)))
-    pairs = np.stack([u[twice]*n_items+i[others], u[others]*n_items+i[twice]])
-    places = there.searchsorted(pairs).clip(max=len(there)-1)
-    is_free = (there[places]!=pairs).all(0)
-    first,n = is_free.argmax(0),np.arange(len(twice))
-    others,pairs,is_free = others[first,n],pairs[:,first,n].T,is_free[first,n]
-    is_free &= ~pd.Series(others).duplicated().to_numpy() & ~np.isin(others, twice)  # a row swaps once
-    is_free &= ~pd.Series(pairs.ravel()).duplicated().to_numpy().reshape(-1, 2).any(1)
-    return twice[is_free],others[is_free],len(twice)
+    new = u[twice]*n_items+i[others]
+    of_others = u[others]*n_items+i[twice]
+    pairs = np.stack([new, of_others])
+    tried,can = _first_free(there, pairs)
+    every = np.arange(len(twice))
+    others = others[tried,every]
+    pairs = pairs[:,tried,every]
+    can &= ~_occurs_again(others)
+    can &= ~np.isin(others, twice)
+    can &= ~_occurs_again(pairs.T).any(1)
+    return twice,others,can
 
+# %% ../../nbs/fit/29_chance.ipynb #2f8d06cd
 def mixed_items(u, i, n_items):
     "The items `i`, codes, chosen by the users `u`, mixed among the rows: nobody chooses one twice"
     rng = np.random.default_rng(_seed)
-    u,i = u.astype('int64'),rng.permutation(i)
+    u = u.astype('int64')
+    i = rng.permutation(i)
     for _ in range(_rounds):
-        rows,others,n_twice = _swappable(u, i, n_items, rng)
-        if not n_twice: break
-        i[rows],i[others] = i[others],i[rows]
+        twice,others,can = _swaps(u, i, n_items, rng)
+        if not len(twice): break
+        twice,others = twice[can],others[can]
+        i[twice],i[others] = i[others],i[twice]
     return i
 
 # %% ../../nbs/fit/29_chance.ipynb #243a6481
@@ -52,6 +69,7 @@ def _second_strength(u, i, root_u, root_i):
     return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
 
 # %% ../../nbs/fit/29_chance.ipynb #3fc9109f
+_telling = 1000  # choices; of fewer it is not known whether they say something
 _beyond_chance = 1.15  # times what chance reaches: weaker choices say nothing beyond popularity
 _usual_reg = .012  # for choices of one person or one thing, which tell nothing
 
@@ -63,5 +81,6 @@ def choice_reg(ds, alpha0):
     root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
     chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
     found = _second_strength(u, i, root_u, root_i)
-    if chance<1e-9: return _usual_reg,found>1e-9
-    return float(.75*chance**2/max(found, chance)),bool(found>_beyond_chance*chance)
+    if chance<1e-9: return _usual_reg,True
+    is_taste = found>_beyond_chance*chance or len(u)<_telling
+    return float(.75*chance**2/max(found, chance)),bool(is_taste)

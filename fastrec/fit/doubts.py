@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .biases import biases_of
-from .mixing import advised_weights,bias_scores,factor_means,fewest,held_out_rows,shrink,tell_no_taste
+from .mixing import advised_weights,bias_scores,factor_means,held_out_rows,shrink,tell_no_taste
 from .solvers import copied
 
 # %% ../../nbs/fit/27_doubts.ipynb #e2d29ae0
@@ -35,7 +35,7 @@ def _part_of(ds, kept):
     res.part = ds.part
     return res
 
-_most = 50_000  # rows left out of a trial
+_telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
 
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
@@ -44,7 +44,7 @@ class TowardsBiases:
     @torch.no_grad()
     def __init__(self, model, ds, trial):
         left_out = held_out_rows(ds, min(len(ds)//10, _most))
-        if len(left_out)<fewest or not is_doubtful(ds): return
+        if len(left_out)<_telling or not is_doubtful(ds): return
         is_kept = torch.ones(len(ds), dtype=torch.bool)
         is_kept[left_out] = False
         kept = is_kept.nonzero()[:,0].to(ds.x.device)

@@ -123,12 +123,10 @@ def variance(self:BelievedRows):
     return torch.maximum(noise, self.least_noise)
 
 # %% ../../nbs/fit/48_variational.ipynb #2b51f318
-_n_bias_sweeps,_n_powers = 8,3
-_first_share = .3  # of the noise: the variance that the factors begin with, all of them together
-_least_of_strongest = .05  # that of the weakest, beside the strongest's
+_n_powers = 3
 
 def _directions(users, items, y, u, i, k, arith):
-    "Item factors (n,k), of variance 1, along the strongest directions of the residuals `y` of the codes `u` and `i`, and how strong each is"
+    "Item factors (n,k), of variance 1, along the strongest directions of the residuals `y` of the codes `u` and `i`; how strong these are"
     counts = [o.equations.counts.clamp(min=1) for o in (users,items)]
     root_u,root_i = (n.to(y.dtype).sqrt() for n in counts)
     scaled = y/(root_u[u]*root_i[i])
@@ -151,6 +149,8 @@ def _directions(users, items, y, u, i, k, arith):
     return res,F.pad(strength, (0,k-q.shape[1]))
 
 # %% ../../nbs/fit/48_variational.ipynb #5b854177
+_n_bias_sweeps = 8
+
 def _fit_biases(users, items, noise, arith):
     "Biases alone, and the noise that they leave"
     for o in (users,items):
@@ -162,6 +162,10 @@ def _fit_biases(users, items, noise, arith):
             side.learn_prior(noise)
         noise = items.variance()
     return noise
+
+# %% ../../nbs/fit/48_variational.ipynb #6eff5884
+_first_share = .3  # of the noise: the variance that the factors begin with, all of them together
+_least_of_strongest = .05  # that of the weakest, beside the strongest's
 
 def _begin_with(strength):
     "Shares of the variance that factors begin with, by the `strength` of their directions"

@@ -36,7 +36,8 @@ def fill_row_0(w):
 class FactorModel:
     """What every model answers, which is a `torch.nn.Module` besides.
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
-    for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`"""
+    for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`.
+    One with a `ranker`, another such model, leaves lists to it"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
     ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
@@ -97,6 +98,9 @@ def rows(self:FactorModel, x):
     "Rows of all tables that the codes `x` look up, users in column 0 and items in column 1: a list of (n,k) tensors"
     users_and_items = x[:,:2].long().T
     return [_look_up(e, codes, self.sparse) for codes,es in zip(users_and_items, self.tables) for e in es]
+
+@patch(as_prop=True)
+def lists_by(self:FactorModel): return self._modules.get('ranker') or self
 
 @patch(as_prop=True)
 def biases(self:FactorModel): return [e.weight for es in self.tables for e in es[1:]]

@@ -159,7 +159,7 @@ def sample_ratings(
     seed:int=42, # The same seed gives the same frame
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
-    "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, with taste in what is rated and how, and with known answers"
+    "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, taste in what is rated and how, and known answers"
     _need_sizes(n_users*n_items, n_ratings, noise)
     rng = np.random.default_rng(seed)
     items = _sample_items(n_items, rng)

@@ -25,6 +25,7 @@ def _first_free(there, pairs):
     is_free = (there[places]!=pairs).all(0)
     return is_free.argmax(0),is_free.any(0)
 
+# %% ../../nbs/fit/29_chance.ipynb #303ae8a4
 def _swaps(u, i, n_items, rng):
     "Rows whose user `u` has the item `i` twice, the rows to swap items with, and which of them can, all at once"
     pair_of_row = u*n_items+i

@@ -35,6 +35,7 @@ def _part_of(ds, kept):
     res.part = ds.part
     return res
 
+# %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
 
 class TowardsBiases:

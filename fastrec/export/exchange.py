@@ -118,7 +118,7 @@ def faiss_index(self:Recommends,
 )->ItemIndex:
     "An index of the items that training has seen, by the score that a dot model gives them"
     if not isinstance(self.model, Dot):
-        raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
+        raise ValueError('faiss finds largest products of factors, of which the scores of this model are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')
     n_items = len(self.ds.classes[self.ds.item_name])
     codes = candidate_items(self, torch.arange(1, n_items), 0)

@@ -10,6 +10,7 @@ import inspect
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loaders import usual_bs
+from ..models.ease import Ease
 from .training import RecLearner
 from .defaults import infer_range,pays_sparse,scaled_wd
 from .learner import usual_lrs
@@ -62,6 +63,14 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_als','reg'): ('learned','noise, and variances of each factor and of biases, sweep by sweep'),
     ('fit_als','power'): ('learned','how much is known of the other side, row by row')}
 
+_popular = 'popularity: choices agree no further than chance has it'
+
+def _ease_row(learn, n):
+    "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"
+    if not isinstance(learn.model, Ease): return None,_popular,f'strongest directions of {n:,} choices, and of the same mixed by chance'
+    n_users = int((learn.dls.train_ds.counts(0)>0).sum())
+    return learn.model.reg,'50 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
+
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
     fit,args = learn.last_fit
@@ -71,8 +80,9 @@ def _of_solver(learn):
     for k,v in args.items():
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
+    if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None:
-        rule = 'as choices agree beyond chance' if learn.model.item_factors.any() else 'popularity: choices agree no further than chance has it'
+        rule = 'as choices agree beyond chance' if learn.model.item_factors.any() else _popular
         res['reg'] = learn.model.ials['reg'],rule,f'strongest directions of {n:,} choices, and of the same mixed by chance'
     return res
 

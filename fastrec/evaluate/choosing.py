@@ -27,7 +27,7 @@ def _some_users(ds, n, rng):
     return ds.decode(*ds.rows(rows.to(ds.x.device)))
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #748f20c7
-_fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={}, fit_ials={}, fit_ease={})
+_fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={}, fit_ials={})
 _measures = ['rmse','ndcg_at_10']
 
 def _fitted(dls, name, kwargs):
@@ -82,7 +82,7 @@ def _best(table, by, left):
 def _as_fits(fits, is_rated):
     "The `fits` to try; left out: all, or where the ratings are no ratings those that can do without"
     if fits is not None and not fits: raise ValueError('fits is empty: name one, as in fits=dict(fit_als={}), or leave it out')
-    if fits is None: return _fits if is_rated else {k: _fits[k] for k in ('fit_bias','fit_ials','fit_ease')}
+    if fits is None: return _fits if is_rated else {k: _fits[k] for k in ('fit_bias','fit_ials')}
     for name in map(str, fits):
         is_fit = name.startswith('fit') and hasattr(RecLearner, name)
         if not is_fit: raise ValueError(f'{name!r} in fits is no fit of a learner')

@@ -997,6 +997,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ease._error': ('fit/ease.html#_error', 'fastrec/fit/ease.py'),
                                   'fastrec.fit.ease._gram': ('fit/ease.html#_gram', 'fastrec/fit/ease.py'),
                                   'fastrec.fit.ease._invert': ('fit/ease.html#_invert', 'fastrec/fit/ease.py'),
+                                  'fastrec.fit.ease._invert_upper': ('fit/ease.html#_invert_upper', 'fastrec/fit/ease.py'),
                                   'fastrec.fit.ease._need_room': ('fit/ease.html#_need_room', 'fastrec/fit/ease.py'),
                                   'fastrec.fit.ease._solution': ('fit/ease.html#_solution', 'fastrec/fit/ease.py'),
                                   'fastrec.fit.ease.ease_reg': ('fit/ease.html#ease_reg', 'fastrec/fit/ease.py')},

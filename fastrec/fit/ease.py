@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/fit/29_ease.ipynb #4f2632f6
+# %% ../../nbs/fit/29_ease.ipynb #3ae43032
 from scipy.linalg.lapack import spotrf,spotri
+from threadpoolctl import threadpool_limits
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.devices import need_memory
@@ -45,13 +46,19 @@ def _gram(x, out):
         rows[users[a:b],items[a:b]-start] = values[a:b]
         out[start:,start:stop] = F.embedding_bag(users[a:], rows, starts[start:-1]-a, mode='sum', per_sample_weights=values[a:])
 
-# %% ../../nbs/fit/29_ease.ipynb #a2d9f40f
+# %% ../../nbs/fit/29_ease.ipynb #75ef4618
+def _invert_upper(a):
+    "Invert the upper triangle of the array `a` in place; other than 0 if that failed"
+    _,failed = spotrf(a, lower=0, overwrite_a=1, clean=0)
+    if failed: return failed
+    _,failed = spotri(a, lower=0, overwrite_c=1)
+    return failed
+
 def _invert(g):
     "Put the inverse of `g`, of which the lower triangle is given, into its lower triangle. `ValueError` if there is none"
     if g.is_cpu:
         a = g.numpy().T  # in LAPACK's order, where the lower triangle is the upper one
-        _,failed = spotrf(a, lower=0, overwrite_a=1, clean=0)
-        if not failed: _,failed = spotri(a, lower=0, overwrite_c=1)
+        with threadpool_limits(1, 'blas'): failed = _invert_upper(a)
     else:
         chol,failed = torch.linalg.cholesky_ex(g)
         if not failed: g.copy_(torch.cholesky_inverse(chol))

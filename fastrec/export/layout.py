@@ -126,7 +126,8 @@ def _build_mean(spec, tensors):
 def _build_ease(tensors):
     "An `Ease` whose choices are known already, for they have to be looked at"
     items,offsets,values,weight = (tensors[o] for o in ('choices.items','choices.offsets','choices.values','weight'))
-    if weight.ndim!=2 or len(set(weight.shape))!=1: raise BundleError(f'weights of the shape {list(weight.shape)} are not of items for items')
+    if weight.ndim!=2 or len(set(weight.shape))!=1:
+        raise BundleError(f'weights of the shape {list(weight.shape)} are not of items for items')
     choices = Choices(items, offsets, values, len(weight))
     if not choices.is_sound(): raise BundleError('what users have chosen does not fit the items')
     return Ease(choices, _empty(weight.shape))

@@ -22,7 +22,7 @@ def ease_reg(ds):
     n_users = int((ds.counts(0)>0).sum())
     return 50*math.sqrt(len(ds)/n_users)
 
-# %% ../../nbs/fit/29_ease.ipynb #02692913
+# %% ../../nbs/fit/29_ease.ipynb #2b3b5ca9
 def _by_items(x):
     "Users and values of the `Choices` `x`, but for row 0, in the order of the items, these, and where each item begins"
     lens = x.offsets.diff()
@@ -44,9 +44,11 @@ def _gram(x, out):
         a,b = bounds[start],bounds[stop]
         rows = values.new_zeros(len(x), stop-start)
         rows[users[a:b],items[a:b]-start] = values[a:b]
-        out[start:,start:stop] = F.embedding_bag(users[a:], rows, starts[start:-1]-a, mode='sum', per_sample_weights=values[a:])
+        of_each = starts[start:-1]-a
+        sums = F.embedding_bag(users[a:], rows, of_each, mode='sum', per_sample_weights=values[a:])
+        out[start:,start:stop] = sums
 
-# %% ../../nbs/fit/29_ease.ipynb #75ef4618
+# %% ../../nbs/fit/29_ease.ipynb #2cb63f72
 def _invert_upper(a):
     "Invert the upper triangle of the array `a` in place; other than 0 if that failed"
     _,failed = spotrf(a, lower=0, overwrite_a=1, clean=0)
@@ -64,6 +66,7 @@ def _invert(g):
         if not failed: g.copy_(torch.cholesky_inverse(chol))
     if failed: raise ValueError('the equations of the weights have no solution: make the regularization stronger')
 
+# %% ../../nbs/fit/29_ease.ipynb #cb628dcc
 _rows = 2**10  # that are mirrored at once
 
 def _as_weights(p):
@@ -89,7 +92,7 @@ def _need_room(n, device):
                          f'no more than {_most_items:,}: {_instead}')
     need_memory(size*_tables.get(device.type, 3), device, f'the weights of {n:,} items beside each other', _instead)
 
-# %% ../../nbs/fit/29_ease.ipynb #c8c1d3f6
+# %% ../../nbs/fit/29_ease.ipynb #5151ac7e
 def _empty(ds, sparse):
     "An `Ease` of the choices `ds`, whose weights are 0"
     n_users,n_items = (len(v) for v in ds.classes.values())
@@ -100,6 +103,7 @@ def _empty(ds, sparse):
     res.user,res.item = ds.classes
     return res
 
+# %% ../../nbs/fit/29_ease.ipynb #896836e8
 _measured = 2**13  # choices at most, evenly spread, whose error is told
 
 def _error(model, ds):

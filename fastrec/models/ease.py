@@ -71,7 +71,7 @@ def forward(self:Choices, users):
     res[rows,items] = values
     return res
 
-# %% ../../nbs/models/26_ease.ipynb #08f9c9b5
+# %% ../../nbs/models/26_ease.ipynb #b07f5cad
 class Ease(FactorModel, nn.Module):
     """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen beside that item;
     `choices` are the `Choices` of the users. The unknown item, of code 0, is the mean of the others, which have the columns code-1"""
@@ -85,7 +85,7 @@ class Ease(FactorModel, nn.Module):
 
     @property
     def tables(self):
-        raise ValueError('a model of item-item weights, as fit_ease makes it, has no tables of factors: fit_ials makes one of choices that has')
+        raise ValueError('a model of item-item weights, by fit_ease, has no tables of factors: fit_ials makes one of choices that has')
     user_factors = item_factors = tables
     @property
     def sizes(self): return [len(self.choices),len(self.weight)+1]

@@ -6,13 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
-from scipy.sparse import coo_matrix,diags
-from scipy.sparse.linalg import svds
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
 from .training import RecLearner
 from .als import both_sides,write_model
+from .chance import choice_reg
 from .equations import eye_like
 from ..base.processes import add_up
 
@@ -85,71 +84,6 @@ class AgainstOnes(Callback):
     run_train = False
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
-# %% ../../nbs/fit/37_ials.ipynb #e6ba3a46
-_seed = 0  # of what chance mixes, and of where the search for directions begins
-_rounds = 20  # of mixing again what is there twice; where nearly everything is chosen, some of it remains
-
-def mixed_items(u, i, n_items):
-    "The items `i`, codes, chosen by the users `u`, by others of those who chose: nobody chooses one twice where that can be had"
-    rng = np.random.default_rng(_seed)
-    i = rng.permutation(i)
-    for _ in range(_rounds):
-        pair_of_row = u.astype('int64')*n_items+i
-        order = pair_of_row.argsort(kind='stable')
-        again = np.diff(pair_of_row[order])==0
-        if not again.any(): break
-        twice = order[1:][again]
-        others = rng.integers(len(u), size=len(twice))
-        rows = np.unique(np.concatenate([twice, others]))
-        i[rows] = i[rng.permutation(rows)]
-    return i
-
-# %% ../../nbs/fit/37_ials.ipynb #411c5f26
-def _second_strength(u, i, root_u, root_i):
-    "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
-    m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
-    m.data[:] = 1  # also where a pair is there twice
-    m = diags(1/root_u)@m@diags(1/root_i)
-    least = min(m.shape)
-    if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
-    start = np.random.default_rng(_seed).normal(size=least)
-    return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
-
-# %% ../../nbs/fit/37_ials.ipynb #3fc9109f
-_beyond_chance = 1.15  # times what chance reaches: weaker choices say nothing beyond popularity
-_usual_reg = .012  # for choices of one person or one thing, which tell nothing
-_nothing = 1e-9  # a strength that is 0 but for rounding
-
-def _strengths(u, i, sizes, alpha0):
-    "The second strength of the choices of `i` by `u`, codes below `sizes`, where chance has mixed them, and as they are"
-    n_u,n_i = (np.bincount(codes, minlength=n) for codes,n in zip((u,i), sizes))
-    root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
-    chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
-    return chance,_second_strength(u, i, root_u, root_i)
-
-def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
-
-def choice_reg(ds, alpha0):
-    "The regularization for `fit_ials` that suits the choices `ds`, and whether they say anything beyond popularity"
-    u,i = (o.cpu().numpy() for o in ds.codes)
-    chance,found = _strengths(u, i, [len(v) for v in ds.classes.values()], alpha0)
-    reg = _usual_reg if chance<_nothing else .75*chance**2/max(found, chance)
-    return float(reg),_is_beyond(chance, found)
-
-# %% ../../nbs/fit/37_ials.ipynb #01b0d39a
-_some = 2**17  # choices, about, that are looked at first
-
-def has_taste(ds, alpha0=.5):
-    "Do the choices `ds` say anything beyond popularity?"
-    u,i = (o.cpu().numpy() for o in ds.codes)
-    sizes = [len(v) for v in ds.classes.values()]
-    every = len(u)//_some+1
-    if every>1:
-        is_first = u%every==0
-        if _is_beyond(*_strengths(u[is_first]//every, i[is_first], (sizes[0]//every+1,sizes[1]), alpha0)): return True
-    return _is_beyond(*_strengths(u, i, sizes, alpha0))
-
 # %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
 def _ials_rows(side, other, arith, alpha0, reg, power):
     "The rows of `side`, given those of the `other`, (n,k), and their squared distance from 1 less the number of ratings"
@@ -176,7 +110,7 @@ def popular_sweeps(model, ds, arith=None):
     """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item. No sweep changes it.
     There is no need for `arith`"""
     warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
-         'the same for everybody: with more choices there may be more to find; pass reg for weights all the same')
+         'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
     n_users,n_items = (ds.counts(k).to(model.mean) for k in (0,1))
     share = n_items/(len(n_users)-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]

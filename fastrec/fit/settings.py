@@ -33,14 +33,16 @@ def _range_row(learn):
     return _row(learn.model.y_range, infer_range(values), 'half a step beyond the ratings', f'ratings from {values[0]:g} to {values[-1]:g}')
 
 # %% ../../nbs/fit/28_settings.ipynb #6da80d34
+def _drawn_row(a, w, n_held_out):
+    kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
+    return dict(shrink=(kept,'least error, beyond chance',f'{n_held_out:,} held-out training ratings'))
+
 def _shrink_row(learn):
     "How far the last fit was drawn to biases"
     cb = getattr(learn, 'shrink_to_biases', None)
     if cb is None: return {}
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
-    a,w = cb.chosen
-    kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
-    return dict(shrink=(kept,'least error, beyond chance',f'{len(cb.left_out):,} held-out training ratings'))
+    return _drawn_row(*cb.chosen, len(cb.left_out))
 
 def _of_gradients(learn):
     "What `learner` has chosen"
@@ -63,7 +65,7 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_als','reg'): ('learned','noise, and variances of each factor and of biases, sweep by sweep'),
     ('fit_als','power'): ('learned','how much is known of the other side, row by row')}
 
-_popular = 'popularity: choices agree no further than chance has it'
+_popular = 'popularity, as choices agree no further than by chance'
 
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"
@@ -80,9 +82,11 @@ def _of_solver(learn):
     for k,v in args.items():
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
+    if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None:
-        rule = 'as choices agree beyond chance' if learn.model.item_factors.any() else _popular
+        is_taste = learn.model.item_factors.any()
+        rule = 'as choices agree beyond chance' if is_taste else _popular
         res['reg'] = learn.model.ials['reg'],rule,f'strongest directions of {n:,} choices, and of the same mixed by chance'
     return res
 

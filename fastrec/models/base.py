@@ -40,6 +40,7 @@ class FactorModel:
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
     ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
+    advised = None  # weights (a,w) of a solver in doubt, and by how many held-out rows
     n_buffers = 1  # how many tensors as large as the scores `score` works with
 
     @property

@@ -123,6 +123,7 @@ def _build_mean(spec, tensors):
     noise = [_empty(tensors[f'{o}_noise'].shape) for o in 'ui']
     return PosteriorMean(*draws, *noise, time_effects=effects)
 
+# %% ../../nbs/export/83_layout.ipynb #fb6b10ee
 def _build_ease(tensors):
     "An `Ease` whose choices are known already, for they have to be looked at"
     items,offsets,values,weight = (tensors[o] for o in ('choices.items','choices.offsets','choices.values','weight'))

@@ -118,6 +118,7 @@ def popular_sweeps(model, ds, arith=None):
     error = (1-share)**2@n_items/len(ds)
     while True: yield error
 
+# %% ../../nbs/fit/37_ials.ipynb #014a08b1
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     is_taste = True

@@ -73,6 +73,7 @@ def _ease_row(learn, n):
     n_users = int((learn.dls.train_ds.counts(0)>0).sum())
     return learn.model.reg,'50 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
+# %% ../../nbs/fit/28_settings.ipynb #6c774304
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
     fit,args = learn.last_fit

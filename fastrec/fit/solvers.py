@@ -144,7 +144,7 @@ def to_the_end(write):
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     implicit=False, start=None, new=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
-    """Improve what `new(ds)` makes or `start`, if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
+    """Improve what `new(ds)` makes or `start`, if it fits, by the generator that `sweeps` makes of it, training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before.

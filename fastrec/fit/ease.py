@@ -17,11 +17,13 @@ from .chance import has_taste
 from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside
 from .solvers import solver_data
 
-# %% ../../nbs/fit/66_ease.ipynb #95d875fb
+# %% ../../nbs/fit/66_ease.ipynb #7653f7eb
+_per_root = 60  # of the choices of a user
+
 def ease_reg(ds):
     "The regularization for `fit_ease` that suits the choices `ds`"
     n_users = int((ds.counts(0)>0).sum())
-    return 50*math.sqrt(len(ds)/n_users)
+    return _per_root*math.sqrt(len(ds)/n_users)
 
 # %% ../../nbs/fit/66_ease.ipynb #2b3b5ca9
 def _by_items(x):

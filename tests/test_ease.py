@@ -1,5 +1,6 @@
 """Item-item weights: what `fit_ease` finds is the closed form, its users are their choices whoever asks, and what it cannot do is refused with what to do instead"""
 import copy,json,warnings
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback,CancelFitException
 from fastai.callback.tracker import SaveModelCallback
@@ -377,3 +378,12 @@ def test_a_gpu_that_is_full(monkeypatch):
     with pretending('cuda'):
         learn = learner(loaders('cuda'), n_factors=4)
         with pytest.raises(ValueError, match='cuda.* has no room for the weights of 25 items'): learn.fit_ease()
+
+# ------------------------------------------------------------------ several threads
+def test_threads_get_what_one_gets(learn):
+    users = learn.ds.classes['user'].labels
+    new = pd.DataFrame(dict(title=ratings.title.unique()[:4], rating=1.))
+    calls = [lambda: learn.recommend(users[:9], n=4), lambda: learn.predict_grid(users[5:30]), lambda: learn.fold_in(new).predict_grid(), lambda: learn.similar(ratings.title[0], 3)]
+    want = [f() for f in calls]
+    with ThreadPoolExecutor(8) as pool: got = list(pool.map(lambda k: calls[k%4](), range(64)))
+    for k,o in enumerate(got): assert torch.equal(o, want[k%4]) if isinstance(o, torch.Tensor) else o.equals(want[k%4])

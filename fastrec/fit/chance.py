@@ -73,15 +73,34 @@ def _second_strength(u, i, root_u, root_i):
 _telling = 1000  # choices; of fewer it is not known whether they say something
 _beyond_chance = 1.15  # times what chance reaches: weaker choices say nothing beyond popularity
 _usual_reg = .012  # for choices of one person or one thing, which tell nothing
+_nothing = 1e-9  # a strength that is 0 but for rounding
+
+def _strengths(u, i, sizes, alpha0):
+    "The second strength of the choices of `i` by `u`, codes below `sizes`, where chance has mixed them, and as they are"
+    n_u,n_i = (np.bincount(codes, minlength=n) for codes,n in zip((u,i), sizes))
+    root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
+    root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
+    chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
+    return chance,_second_strength(u, i, root_u, root_i)
+
+def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
 
 def choice_reg(ds, alpha0):
     "The regularization for `fit_ials` that suits the choices `ds`, and whether they say anything beyond popularity"
     u,i = (o.cpu().numpy() for o in ds.codes)
-    n_u,n_i = (ds.counts(k).numpy() for k in (0,1))
-    root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
-    chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
-    found = _second_strength(u, i, root_u, root_i)
-    if chance<1e-9: return _usual_reg,True
-    is_taste = found>_beyond_chance*chance or len(u)<_telling
-    return float(.75*chance**2/max(found, chance)),bool(is_taste)
+    chance,found = _strengths(u, i, [len(v) for v in ds.classes.values()], alpha0)
+    reg = _usual_reg if chance<_nothing else .75*chance**2/max(found, chance)
+    return float(reg),_is_beyond(chance, found) or len(u)<_telling
+
+# %% ../../nbs/fit/29_chance.ipynb #01b0d39a
+_some = 2**17  # choices, about, that are looked at first
+
+def has_taste(ds, alpha0=.5):
+    "Do the choices `ds` say anything beyond popularity?"
+    u,i = (o.cpu().numpy() for o in ds.codes)
+    sizes = [len(v) for v in ds.classes.values()]
+    every = len(u)//_some+1
+    if every>1:
+        is_first = u%every==0
+        if _is_beyond(*_strengths(u[is_first]//every, i[is_first], (sizes[0]//every+1,sizes[1]), alpha0)): return True
+    return _is_beyond(*_strengths(u, i, sizes, alpha0)) or len(u)<_telling

@@ -38,39 +38,40 @@ def _not_chosen(y):
     return (zeros if is_frequent else 0),0
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
-def _warn_of_zeros(zeros, below, n, col):
-    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for fit_ials: '
+def _warn_of_zeros(zeros, below, n, col, fit):
+    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for {fit}: '
          f'leave them out with df[{col}>0]')
 
-def _warn_of_counts(y, col):
+def _warn_of_counts(y, col, fit):
     most = float(y.max())
     half = float(y[y>0].median())
-    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and fit_ials takes every row for one choice, '
+    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
          f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
 
-def _check_choices(ds):
-    "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
+def check_choices(ds, fit):
+    """Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen for the `fit` of this name,
+    and that counts are not weighed"""
     n = len(ds)
     if not n: return
     y = ds.y.cpu()
     name = ds.rating_name
     zeros,below = _not_chosen(y)
     if zeros+below==n:
-        raise ValueError(f'all {n:,} ratings are 0 or less, and fit_ials learns from what was chosen: give that a 1 in {name!r}')
+        raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
     col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
-    if zeros+below: _warn_of_zeros(zeros, below, n, col)
-    if _has_tail(y): _warn_of_counts(y, col)
+    if zeros+below: _warn_of_zeros(zeros, below, n, col, fit)
+    if _has_tail(y): _warn_of_counts(y, col, fit)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
-def _check_monitors(cbs):
-    "Refuse callbacks that watch what `fit_ials` does not record"
+def check_monitors(cbs, fit):
+    "Refuse callbacks that watch what the `fit` of choices does not record"
     for cb in cbs:
         if not isinstance(cb, TrackerCallback) or cb.monitor in ('train_loss','valid_loss'): continue
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, which compares with ratings and is not recorded '
-                         "by fit_ials: let it watch 'valid_loss'")
+                         f"by {fit}: let it watch 'valid_loss'")
 
 @contextmanager
-def _ratings_aside(learn):
+def ratings_aside(learn):
     "A context in which `learn` has no metrics of ratings, and the loss that its sweeps report"
     kept = learn.metrics,learn.loss_func
     learn.metrics,learn.loss_func = L(),nn.MSELoss()
@@ -105,8 +106,11 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
     return rows,sse
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
-def _popular_sweeps(model, ds):
-    "Make the `model` one of popularity: the preference is the share of the users who chose an item. No sweep changes it"
+def popular_sweeps(model, ds, arith=None):
+    """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item. No sweep changes it.
+    There is no need for `arith`"""
+    warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
+         'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
     n_users,n_items = (ds.counts(k).to(model.mean) for k in (0,1))
     share = n_items/(len(n_users)-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
@@ -114,15 +118,13 @@ def _popular_sweeps(model, ds):
     error = (1-share)**2@n_items/len(ds)
     while True: yield error
 
+# %% ../../nbs/fit/37_ials.ipynb #014a08b1
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     is_taste = True
     if reg is None: reg,is_taste = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
-    if not is_taste:
-        warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
-             'the same for everybody: with more choices there may be more to find; pass reg for factors all the same')
-        yield from _popular_sweeps(model, ds)
+    if not is_taste: yield from popular_sweeps(model, ds)
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
     solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)
@@ -150,9 +152,9 @@ def fit_ials(self:RecLearner,
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
-    _check_monitors([*self.cbs, *L(cbs)])
-    _check_choices(self.dls.train_ds)
+    check_monitors([*self.cbs, *L(cbs)], 'fit_ials')
+    check_choices(self.dls.train_ds, 'fit_ials')
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
-    with _ratings_aside(self):
+    with ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called)

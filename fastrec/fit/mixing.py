@@ -86,6 +86,7 @@ def choose_weights(residuals, trusted=1):
     share = max(0., 1-chance/gain) if gain>0 else 0.
     return before+share*(found-before),not share or bool(biases-best>chance)
 
+# %% ../../nbs/fit/26_mixing.ipynb #796691a9
 _telling = 500  # held-out rows that say something of all data
 
 def tell_no_taste(n_held_out):

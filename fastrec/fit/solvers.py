@@ -143,8 +143,8 @@ def to_the_end(write):
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
-    """Improve a solver's model, `start` if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
+    implicit=False, start=None, new=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
+    """Improve what `new(ds)` makes or `start`, if it fits, by the generator that `sweeps` makes of it, training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before.
@@ -152,7 +152,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
     device = self.dls.device
     before = self.fit_state()
-    model = _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
+    model = new(ds) if new else _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
     shown,improving = _shown_on(device, model, improving)
     sweeping = Sweeps(improving, tol, least)

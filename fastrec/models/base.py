@@ -111,6 +111,25 @@ def user_factors(self:FactorModel): return self.tables[0][0].weight.detach()[1:]
 @patch(as_prop=True)
 def item_factors(self:FactorModel): return self.tables[1][0].weight.detach()[1:]
 
+# %% ../../nbs/models/20_base.ipynb #4e1d5446
+@patch(as_prop=True)
+def sizes(self:FactorModel):
+    "How many codes users and items have, the unknown with them"
+    return [len(tables[0].weight) for tables in self.tables]
+
+@patch(as_prop=True)
+def width(self:FactorModel):
+    "How many numbers the factors of a user are"
+    return self.tables[0][0].weight.shape[1]
+
+@patch
+def similarities(self:FactorModel, code, side):
+    "Cosines of the factors of the `code` of a user, or with `side=1` of an item, and those of all, without row 0, (n,)"
+    factors = (self.user_factors,self.item_factors)[side]
+    if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')
+    factors = F.normalize(factors.float())
+    return factors @ factors[code-1]
+
 # %% ../../nbs/models/20_base.ipynb #e4844185
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]
 

@@ -77,18 +77,26 @@ _nothing = 1e-9  # a strength that is 0 but for rounding
 
 def _strengths(u, i, sizes, alpha0):
     "The second strength of the choices of `i` by `u`, codes below `sizes`, where chance has mixed them, and as they are"
-    n_u,n_i = (np.bincount(codes, minlength=n) for codes,n in zip((u,i), sizes))
-    root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
-    chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
+    n_users,n_items = sizes
+    n_u = np.bincount(u, minlength=n_users)
+    n_i = np.bincount(i, minlength=n_items)
+    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
+    root_i = np.sqrt(n_i+alpha0*(n_users-1))
+    mixed = mixed_items(u, i, n_items)
+    chance = _second_strength(u, mixed, root_u, root_i)
     return chance,_second_strength(u, i, root_u, root_i)
 
 def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
 
+def _choices(ds):
+    "Codes of users and of items in `ds`, and how many there are of each"
+    u,i = (o.cpu().numpy() for o in ds.codes)
+    return u,i,[len(v) for v in ds.classes.values()]
+
 def choice_reg(ds, alpha0):
     "The regularization for `fit_ials` that suits the choices `ds`, and whether they say anything beyond popularity"
-    u,i = (o.cpu().numpy() for o in ds.codes)
-    chance,found = _strengths(u, i, [len(v) for v in ds.classes.values()], alpha0)
+    u,i,sizes = _choices(ds)
+    chance,found = _strengths(u, i, sizes, alpha0)
     reg = _usual_reg if chance<_nothing else .75*chance**2/max(found, chance)
     return float(reg),_is_beyond(chance, found) or len(u)<_telling
 
@@ -97,10 +105,13 @@ _some = 2**17  # choices, about, that are looked at first
 
 def has_taste(ds, alpha0=.5):
     "Do the choices `ds` say anything beyond popularity?"
-    u,i = (o.cpu().numpy() for o in ds.codes)
-    sizes = [len(v) for v in ds.classes.values()]
+    u,i,(n_users,n_items) = _choices(ds)
+    if len(u)<_telling: return True
     every = len(u)//_some+1
     if every>1:
         is_first = u%every==0
-        if _is_beyond(*_strengths(u[is_first]//every, i[is_first], (sizes[0]//every+1,sizes[1]), alpha0)): return True
-    return _is_beyond(*_strengths(u, i, sizes, alpha0)) or len(u)<_telling
+        users,items = u[is_first]//every,i[is_first]
+        strengths = _strengths(users, items, (n_users//every+1,n_items), alpha0)
+        if _is_beyond(*strengths): return True
+    strengths = _strengths(u, i, (n_users,n_items), alpha0)
+    return _is_beyond(*strengths)

@@ -124,6 +124,7 @@ def _keep_if_due(self:Gibbs):
     self.draws.append((*read_model(self.model), *self.precisions))
     for o in self.spans: o.keep()
 
+# %% ../../nbs/fit/39_gibbs.ipynb #f35cf4d3
 @patch
 def __iter__(self:Gibbs):
     if self.spans: self._take_off(sum(o.of_ratings() for o in self.spans))  # those of an earlier fit, from the first draw on

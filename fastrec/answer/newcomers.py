@@ -15,6 +15,7 @@ from ..data.names import listed,need_columns,role_of
 from ..data.kinds import check_kind,factorized,need_values
 from ..data.scales import as_ratings
 from ..base.checks import need_choice,warn
+from ..models.blend import Blend
 from ..models.foldin import user_prior
 from .recommender import Recommender,Recommends,Seen,evaluating
 from ..base.devices import exactly
@@ -106,12 +107,15 @@ _least_noise = 1e-6  # a model without errors would take no advice from a prior
 
 def _with_new(model, x, y, n_users, noise):
     "The `model` with `n_users` new ones in place of its own, by their ratings `y` of the codes `x`"
+    if isinstance(model, Blend): return Blend([_with_new(m, x, y, n_users, noise) for m in model.parts], model.weights)
     with evaluating(model) as (model,device):
         user = x[:,0].long().to(device)-1
         item = x[:,1].to(device)
         rows = model.fit_users(user, item, y.to(device), n_users, noise)
         mean = user_prior(model)[0]
-        return model.with_users(rows, mean).eval()
+        res = model.with_users(rows, mean).eval()
+    if model.lists_by is not model: res.ranker = _with_new(model.lists_by, x, y, n_users, noise)
+    return res
 
 # %% ../../nbs/answer/55_newcomers.ipynb #a5634575
 @patch

@@ -12,9 +12,9 @@ import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
 from ..base.checks import need_finite,need_package,need_whole
-from ..models.posterior import Weighed
+from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
-from .predict import need_draws,one_draw
+from .predict import need_draws,one_draw,predict_codes,std_of_codes
 from .lists import best_unseen,candidate_items,seen_to_exclude
 from ..base.devices import need_memory
 
@@ -24,15 +24,23 @@ def _decoded(vocab, codes):
     is_text = pd.api.types.is_string_dtype(vocab.labels.dtype)
     return pd.Categorical.from_codes(codes-1, vocab.labels) if is_text else vocab.decode(codes)
 
+def _predicted(rec, model, x):
+    "Columns of the predictions of `model` for the codes `x`, which something else has ranked"
+    res = {f'{rec.ds.rating_name}_pred': predict_codes(model, x)}
+    if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
+    return res
+
 def lists_frame(rec, model, items, users, scores, places):
     "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     of_users,of_items = rec.ds.classes.values()
     user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
     item_codes = items[places[rows,ranks]]
-    return pd.DataFrame({
+    res = {
         user: _decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: _decoded(of_items, item_codes),
-        'score': model.to_range(scores[rows,ranks].float())})
+        'score': model.lists_by.to_range(scores[rows,ranks].float())}
+    if model.lists_by is not model: res |= _predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+    return pd.DataFrame(res)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
 def _as_target(path):
@@ -99,7 +107,7 @@ def _write_lists(rec, model, users, items, n, seen, max_bytes, path):
     with parquet_writer(path) as write:
         def add(*found): write(lists_frame(rec, model, items, *found))
         add(*_no_lists(users, n))  # so that there are columns where there is no list
-        best_unseen(rec, model, users, items, n, seen, max_bytes, add)
+        best_unseen(rec, model.lists_by, users, items, n, seen, max_bytes, add)
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be
@@ -112,7 +120,7 @@ def _lists(rec, users, items, n, seen, max_bytes, path=None):
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
     blocks = []
-    best_unseen(rec, model, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
+    best_unseen(rec, model.lists_by, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
     return lists_frame(rec, model, items, *found)
 
@@ -129,8 +137,11 @@ def recommend(self:Recommends,
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
-)->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; or `path`
-    "The `n` items with the highest predicted rating for each user, best first. `KeyError` for an unknown label"
+)->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; after `fit_blend` what ranks, and beside it the rating; or `path`
+    """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
+
+    After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
+    what they had chosen, and such lists find less of what people choose than those of popularity"""
     n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
     rec = _by_draws(self, z, draw) if z or draw is not None else self
     shard = rec.seen and rec.seen.shard

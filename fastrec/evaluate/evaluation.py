@@ -103,7 +103,7 @@ def _recommended(rec, users, n_items, k, seen):
         scores.append(block_scores)
         items.append(places+1)  # places count from 0, codes from 1
     candidates = torch.arange(1, n_items)
-    best_unseen(rec, rec.model, users, candidates, k, seen, _max_bytes, keep)
+    best_unseen(rec, rec.model.lists_by, users, candidates, k, seen, _max_bytes, keep)
     return torch.cat(items),torch.cat(scores).isfinite()
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #efd91739

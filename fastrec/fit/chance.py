@@ -101,17 +101,29 @@ def choice_reg(ds, alpha0):
     return float(reg),_is_beyond(chance, found) or len(u)<_telling
 
 # %% ../../nbs/fit/29_chance.ipynb #01b0d39a
-_some = 2**17  # choices, about, that are looked at first
+_some = 2**17  # choices, about, that are looked at
+_together = 1.2  # times what chance reaches
 
-def has_taste(ds, alpha0=.5):
-    "Do the choices `ds` say anything beyond popularity?"
+def _chi_square(u, i, sizes):
+    "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`"
+    m = coo_matrix((np.ones(len(u), 'float32'),(u,i)), shape=sizes).tocsr()
+    m.data[:] = 1
+    n_u,n_i = (np.asarray(m.sum(k)).ravel().astype(float) for k in (1,0))
+    pairs_per = (n_u*(n_u-1)).sum()/n_u.sum()**2  # pairs of choices for each product of two items' numbers
+    both = (m.T@m).tocoo()
+    is_other = both.row!=both.col
+    count = both.data[is_other]
+    expected = n_i[both.row[is_other]]*n_i[both.col[is_other]]*pairs_per
+    of_all = pairs_per*(n_i.sum()**2-(n_i**2).sum())
+    return (count**2/expected).sum() - 2*count.sum() + of_all
+
+def has_taste(ds):
+    "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
     u,i,(n_users,n_items) = _choices(ds)
     if len(u)<_telling: return True
     every = len(u)//_some+1
-    if every>1:
-        is_first = u%every==0
-        users,items = u[is_first]//every,i[is_first]
-        strengths = _strengths(users, items, (n_users//every+1,n_items), alpha0)
-        if _is_beyond(*strengths): return True
-    strengths = _strengths(u, i, (n_users,n_items), alpha0)
-    return _is_beyond(*strengths)
+    is_asked = u%every==0
+    u,i = u[is_asked]//every,i[is_asked]
+    sizes = n_users//every+1,n_items
+    chance = _chi_square(u, mixed_items(u, i, n_items), sizes)
+    return bool(_chi_square(u, i, sizes)>_together*chance)

@@ -74,6 +74,12 @@ def _ease_row(learn, n):
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
 # %% ../../nbs/fit/28_settings.ipynb #6c774304
+def _blend_rows(asked):
+    "The weights that found most of held-out choices, by the frame of all that were tried, the best first"
+    best = asked.iloc[0]
+    rule,source = 'found most of held-out training rows',f'NDCG@10 {best.ndcg:.3f} there, the best of {len(asked)} pairs of weights'
+    return dict(weight=(best.weight,rule,source), second=(best.second,rule,source))
+
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
     fit,args = learn.last_fit
@@ -83,6 +89,7 @@ def _of_solver(learn):
     for k,v in args.items():
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
+    if fit=='fit_blend' and args['weight'] is None and hasattr(learn.model.lists_by, 'asked'): res |= _blend_rows(learn.model.lists_by.asked)
     if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None:

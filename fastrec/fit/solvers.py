@@ -121,6 +121,7 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     goes_on = can_go_on(start, n_factors) and not implicit
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
     model.advised = None
+    model._modules.pop('ranker', None)  # which ranks by what was learned before
     return model.to(ds.x.device)
 
 def _arithmetic(learn, device):

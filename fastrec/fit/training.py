@@ -108,6 +108,7 @@ def _do_fit(self:RecLearner):
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
     if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
+    self.model._modules.pop('ranker', None)  # which ranks by what was learned before
     self._bring_opt()
     Learner._do_fit(self)
 

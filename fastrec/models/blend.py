@@ -12,7 +12,7 @@ from .base import FactorModel
 
 # %% ../../nbs/models/26_blend.ipynb #8343a02f
 class Blend(FactorModel, nn.Module):
-    "The scores of the `parts`, which are products of two sides each, times `weights`"
+    "The scores of the `parts`, which are products of two sides each, times `weights`; its factors are those of the first of them"
     is_preference = True
     def __init__(self, parts, weights):
         super().__init__()
@@ -21,10 +21,22 @@ class Blend(FactorModel, nn.Module):
 
     @property
     def tables(self): return self.parts[0].tables
+    @property
+    def sizes(self): return self.parts[0].sizes
+    @property
+    def width(self): return sum(m.width for m in self.parts)
+    @property
+    def n_buffers(self): return 1+max(m.n_buffers for m in self.parts)
 
+    def fill_unknown(self):
+        for m in self.parts: m.fill_unknown()
     def score_pairs(self, x): return sum(w*m.score_pairs(x) for w,m in zip(self.weights, self.parts))
     def user_side(self, users): return torch.cat([w*m.user_side(users) for w,m in zip(self.weights, self.parts)], 1)
     def item_side(self, items): return torch.cat([m.item_side(items) for m in self.parts], 1)
-    def score(self, u, i, out=None): return torch.mm(u, i.T, out=out)
-    def fill_unknown(self):
-        for m in self.parts: m.fill_unknown()
+
+    def score(self, u, i, out=None):
+        no_codes = torch.zeros(0, dtype=torch.long, device=i.device)
+        widths = [m.item_side(no_codes).shape[1] for m in self.parts]
+        res = 0
+        for m,a,b in zip(self.parts, u.split(widths, 1), i.split(widths, 1)): res = res + m.score(a, b)
+        return res if out is None else out.copy_(res)

@@ -31,6 +31,7 @@ from fastrec.fit.settings import *
 from fastrec.interpret.interpretation import *
 from fastrec.evaluate.measures import *
 from fastrec.evaluate.validation import *
+from fastrec.evaluate.blend import *
 from fastrec.evaluate.choosing import *
 from fastrec.evaluate.settings import *
 from fastrec.export.loading import *

@@ -129,7 +129,8 @@ def fold_in(self:Recommends,
     model,ds = self.model,self.ds
     if model.is_preference: ratings = _as_choices(self, ratings)
     x,y,of_users = _read_new(ds, ratings, unknown, model.y_range)
-    noise = max(self.noise, _least_noise) if model.needs_noise else None  # which takes predictions by the thousand
+    is_needed = model.needs_noise or model.lists_by is not model
+    noise = max(self.noise, _least_noise) if is_needed else None  # which takes predictions by the thousand
     model = _with_new(model, x, y, len(of_users)-1, noise)
     of_items = ds.classes[ds.item_name]
     classes = {ds.user_name: of_users, ds.item_name: of_items}

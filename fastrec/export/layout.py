@@ -11,6 +11,7 @@ import torch
 from fastcore.basics import noop
 from torch import nn
 from ..base.checks import is_whole
+from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Choices,Ease
 from ..models.net import Net
@@ -58,7 +59,7 @@ def _build_layer(spec):
 
 # %% ../../nbs/export/83_layout.ipynb #bffc37f3
 _computes = 'forward score_pairs rows bounded to_range score_grid user_side item_side score tables'.split()
-_kinds = dict(mean=PosteriorMean, dot=Dot, net=Net, ease=Ease)
+_kinds = dict(mean=PosteriorMean, dot=Dot, net=Net, ease=Ease, blend=Blend)
 
 def _computes_as(model, cls):
     "Is `model` a `cls` with all of its methods?"
@@ -81,15 +82,18 @@ def describe_model(model):
     res = dict(kind=kind, y_range=y_range, clip=bool(model.clip), is_preference=bool(model.is_preference))
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
+    if kind=='blend': res['parts'] = [describe_model(m) for m in model.parts]
     if model.ials: res['ials'] = model.ials
+    if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
 def model_tensors(model):
     "The tensors of `model`, on the CPU"
     model.fill_unknown()
+    if model.lists_by is not model: model.lists_by.fill_unknown()
     # of a network its tables and layers, of other models everything
-    kept = ('embeds.','layers.') if _kind(model)=='net' else ''
+    kept = ('embeds.','layers.','ranker.') if _kind(model)=='net' else ''
     res = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if k.startswith(kept)}
     for name,v in res.items():
         if v.is_floating_point() and not v.isfinite().all():
@@ -142,15 +146,27 @@ def _build_empty(spec, tensors):
     if kind=='ease': return _build_ease(tensors)
     raise BundleError(f'a model of the kind {kind!r} is not known here')
 
+def _within(tensors, start):
+    "Those of `tensors` whose names begin with `start`, under the rest of their names"
+    return {k.removeprefix(start): v for k,v in tensors.items() if k.startswith(start)}
+
+def _build_blend(spec, tensors):
+    parts = [build_model(o, _within(tensors, f'parts.{k}.')) for k,o in enumerate(spec['parts'])]
+    if tensors['weights'].shape!=(len(parts),): raise BundleError(f'a blend of {len(parts)} models has not a weight for each')
+    return Blend(parts, tensors['weights']).eval()
+
 def build_model(spec, tensors):
     "The model of which `describe_model` has made `spec`, and `model_tensors` has `tensors`"
-    res = _build_empty(spec, tensors)
-    res.load_state_dict(tensors, assign=True)
+    if spec['kind']=='blend': return _build_blend(spec, tensors)
+    own = {k: v for k,v in tensors.items() if not k.startswith('ranker.')}
+    res = _build_empty(spec, own)
+    res.load_state_dict(own, assign=True)
     y_range = spec['y_range']
     res.y_range = y_range and tuple(y_range)
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.fill_unknown = noop  # row 0 was saved
+    if 'ranker' in spec: res.ranker = build_model(spec['ranker'], _within(tensors, 'ranker.'))
     return res.eval()
 
 # %% ../../nbs/export/83_layout.ipynb #34498634

@@ -13,6 +13,7 @@ from safetensors.torch import load
 from ..data.ratings import RatingsTensors
 from ..answer.recommender import Recommender,Seen
 from ..answer.predict import predict_codes
+from ..models.base import FactorModel
 from .layout import build_model
 from .labels import BundleError,unpack_labels
 from .files import own_files,sha256,tensor_specs
@@ -105,11 +106,12 @@ def _classes(tensors, manifest):
 
 def _check_model(model, sizes, counts):
     "Refuse a `model` that doesn't fit the `sizes` of the vocabularies or the `counts` of ratings, or doesn't answer"
-    if model.sizes!=sizes:
-        raise BundleError(f'there are labels for tables of {sizes} rows, but {model.sizes} of them')
+    for m in model.modules():
+        if isinstance(m, FactorModel) and m.sizes!=sizes:
+            raise BundleError(f'there are labels for tables of {sizes} rows, but {m.sizes} of them')
     if counts is not None and (len(counts)!=sizes[1] or counts.min()<0):
         raise BundleError('the counts of ratings do not fit the items')
-    if not check_answers(model): raise BundleError('the model does not answer')
+    if not (check_answers(model) and check_answers(model.lists_by)): raise BundleError('the model does not answer')
 
 # %% ../../nbs/export/81_loading.ipynb #2d6547df
 def assemble(folder, manifest, files):

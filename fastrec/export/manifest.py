@@ -65,24 +65,34 @@ def _is_columns(c):
 
 def _is_seconds(o): return all(type(s) is int and 0<s<2**31 for s in o)  # each a positive number of 32 bits
 
-# %% ../../nbs/export/86_manifest.ipynb #6df7a101
+# %% ../../nbs/export/86_manifest.ipynb #3d7e274c
+def _faults(model, name):
+    "Names of what is not of its kind in what the manifest says of the `model`, and of those within it"
+    fine = dict(
+        y_range=_is_range(model['y_range']),
+        ials=_is_ials(model.get('ials')),
+        clip=type(model['clip']) is bool,
+        is_preference=type(model['is_preference']) is bool,
+        seconds=_is_seconds(model.get('seconds', [])))
+    res = [f'{name}.{k}' for k,ok in fine.items() if not ok]
+    for o in model.get('parts', []): res += _faults(o, f'{name}.parts')
+    if 'ranker' in model: res += _faults(model['ranker'], f'{name}.ranker')
+    return res
+
+# %% ../../nbs/export/86_manifest.ipynb #f3289fb0
 def check_manifest(manifest):
     "Refuse a manifest whose entries are not of the kind they should be"
     model,columns,labels = manifest['model'],manifest['columns'],manifest['labels']
     fine = {
-        'model.y_range': _is_range(model['y_range']),
         'rating_range': _is_range(manifest.get('rating_range')),
-        'model.ials': _is_ials(model.get('ials')),
-        'model.clip': type(model['clip']) is bool,
-        'model.is_preference': type(model['is_preference']) is bool,
-        'model.seconds': _is_seconds(model.get('seconds', [])),
         'columns': _is_columns(columns),
         'labels': type(labels) is list and len(labels)==2,
         'noise': _is_number(manifest['noise']) and manifest['noise']>=0,
         'metrics': type(manifest['metrics']) is dict}
-    for name,ok in fine.items():
-        if not ok: raise BundleError(f'the manifest has no sensible {name}')
+    faults = _faults(model, 'model') + [k for k,ok in fine.items() if not ok]
+    if faults: raise BundleError(f'the manifest has no sensible {faults[0]}')
 
+# %% ../../nbs/export/86_manifest.ipynb #891efd4d
 @torch.no_grad()
 def check_answers(model):
     "Can the model be asked for a pair, and for a grid?"

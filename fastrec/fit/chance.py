@@ -108,12 +108,15 @@ def _chi_square(u, i, sizes):
     "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`"
     m = coo_matrix((np.ones(len(u), 'float32'),(u,i)), shape=sizes).tocsr()
     m.data[:] = 1
-    n_u,n_i = (np.asarray(m.sum(k)).ravel().astype(float) for k in (1,0))
-    pairs_per = (n_u*(n_u-1)).sum()/n_u.sum()**2  # pairs of choices for each product of two items' numbers
+    n_u = np.asarray(m.sum(1)).ravel().astype(float)
+    n_i = np.asarray(m.sum(0)).ravel().astype(float)
+    n_pairs = (n_u*(n_u-1)).sum()
+    pairs_per = n_pairs/n_u.sum()**2  # for each product of two items' numbers
     both = (m.T@m).tocoo()
     is_other = both.row!=both.col
     count = both.data[is_other]
-    expected = n_i[both.row[is_other]]*n_i[both.col[is_other]]*pairs_per
+    i,j = both.row[is_other],both.col[is_other]
+    expected = n_i[i]*n_i[j]*pairs_per
     of_all = pairs_per*(n_i.sum()**2-(n_i**2).sum())
     return (count**2/expected).sum() - 2*count.sum() + of_all
 

@@ -75,9 +75,9 @@ def _ease_row(learn, n):
 
 # %% ../../nbs/fit/28_settings.ipynb #6c774304
 def _blend_rows(asked):
-    "The weights that found most of held-out choices, by the frame of all that were tried, the best first"
+    "The weights that found most of held-out choices, by the frame of all that were tried"
     best = asked.iloc[0]
-    rule,source = 'found most of held-out training rows',f'NDCG@10 {best.ndcg:.3f} there, the best of {len(asked)} pairs of weights'
+    rule,source = 'finds most of held-out training rows',f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs {asked.ndcg.max():.3f}'
     return dict(weight=(best.weight,rule,source), second=(best.second,rule,source))
 
 def _of_solver(learn):
@@ -89,7 +89,8 @@ def _of_solver(learn):
     for k,v in args.items():
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
-    if fit=='fit_blend' and args['weight'] is None and hasattr(learn.model.lists_by, 'asked'): res |= _blend_rows(learn.model.lists_by.asked)
+    asked = getattr(learn.model.lists_by, 'asked', None)
+    if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
     if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None:

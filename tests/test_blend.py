@@ -1,0 +1,149 @@
+"""Lists of what people choose and like, by one recommender: the blend, its weights, and all that a recommender answers"""
+import sys,warnings
+import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.core import Callback
+from fastrec.all import Blend,DotBias,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
+
+@pytest.fixture(scope='module')
+def dls(): return RecDataLoaders.from_df(sample_ratings(n_users=400, n_items=200, n_ratings=16_000), seed=42)
+
+def fitted(dls, *args, how='fit_blend', **kwargs):
+    learn = learner(dls)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, how)(*args, **kwargs)
+    return learn
+
+@pytest.fixture(scope='module')
+def blend(dls): return fitted(dls)
+
+def ndcg(learn, **kwargs): return learn.evaluate(**kwargs).ndcg_at_10['model']
+
+def test_finds_what_people_choose_and_like(dls, blend):
+    ials,als = fitted(dls, how='fit_ials'),fitted(dls, how='fit_als')
+    popularity = blend.evaluate().ndcg_at_10['popularity']
+    assert ndcg(blend)>.97*ndcg(ials) and ndcg(blend)>1.3*popularity>ndcg(als)
+    assert ndcg(blend, min_rating=4)>1.03*ndcg(ials, min_rating=4)
+    assert blend.evaluate().rmse['model']==pytest.approx(als.evaluate().rmse['model'], rel=1e-3)
+
+def test_scores_are_the_weighted_sum(dls, blend):
+    ranker = blend.model.ranker
+    users,items = torch.arange(1, 6),torch.arange(1, 201)
+    with torch.no_grad():
+        want = sum(w*m.score(m.user_side(users), m.item_side(items)) for w,m in zip(ranker.weights, ranker.parts))
+        got = ranker.score_grid(users, items)
+        pairs = ranker(torch.cartesian_prod(users, items)).view(5, -1)
+    assert torch.allclose(got, want, atol=1e-4) and torch.allclose(pairs, want, atol=1e-4)
+    user = dls.classes['user'].labels[0]
+    df = blend.recommend(user, n=200, exclude_seen=False)
+    codes = torch.tensor(dls.classes['title'].lookup(df.title))
+    assert torch.allclose(torch.tensor(df.score.to_numpy()), want[0,codes-1], atol=1e-4) and df.score.is_monotonic_decreasing
+    assert np.allclose(df.rating_pred, blend.predict_df(df.assign(user=user)), atol=1e-4)
+
+def test_choices_of_a_weight(dls):
+    "More weight of ratings: lists that are liked better, by the model itself"
+    liked = [fitted(dls, weight=w).recommend(n=5).rating_pred.mean() for w in (0,.3,3)]
+    assert liked[0]<liked[1]-.02<liked[2]-.1
+    by_choices = fitted(dls, weight=0, choices='fit_ials')
+    lists = by_choices.recommend(n=5)
+    assert lists[['user','title']].equals(fitted(dls, how='fit_ials').recommend(n=5)[['user','title']])
+
+def test_weights_are_those_that_were_asked_for(blend):
+    asked = blend.model.ranker.asked
+    best = asked.iloc[0]
+    assert best.ndcg>=.99*asked.ndcg.max() and (asked.weight[asked.ndcg>=.99*asked.ndcg.max()]<=best.weight).all()
+    table = blend.settings()
+    assert table.value['weight']==best.weight and 'held-out' in table.rule['weight']
+    assert fitted(blend.dls, weight=.2).settings().rule['weight']=='given'
+
+def test_std_beside_lists_where_there_are_draws(dls):
+    learn = fitted(dls, weight=.3, ratings='fit_bayes')
+    df = learn.recommend(n=3)
+    assert list(df)==['user','rank','title','score','rating_pred','std'] and (df['std']>0).all()
+    pred = learn.predict_df(df, std=True)
+    assert np.allclose(df['std'], pred['std'], atol=1e-4)
+    assert list(learn.recommend(n=3, z=-1))==['user','rank','title','score']  # ranked by the draws
+
+# ------------------------------------------------------------------ what a recommender answers
+def same_lists(a, b):
+    pd.testing.assert_frame_equal(a, b, check_exact=False, rtol=1e-4)
+
+@pytest.mark.parametrize('ratings', ['fit_als','fit_bayes'])
+def test_saved_loaded_exported(dls, ratings, tmp_path):
+    learn = fitted(dls, weight=.3, ratings=ratings)
+    want = learn.recommend(n=4)
+    loaded = load_recommender(learn.save_recommender(tmp_path/'bundle'), 'cpu')
+    same_lists(loaded.recommend(n=4), want)
+    same_lists(load_recommender(loaded.save_recommender(tmp_path/'again'), 'cpu').recommend(n=4), want)
+    new = pd.DataFrame(dict(title=dls.classes['title'].labels[:6], rating=[5.,4,5,3,4,5]))
+    same_lists(loaded.fold_in(new).recommend(n=4), learn.fold_in(new).recommend(n=4))
+    learn.export(tmp_path/'learn.pkl')
+    with warnings.catch_warnings(action='ignore'): same_lists(load_learner(tmp_path/'learn.pkl').recommend(n=4, exclude_seen=False), learn.recommend(n=4, exclude_seen=False))
+
+def test_newcomers_get_the_lists_of_those_who_chose_the_same(dls, blend):
+    "Weights of items know a user by the choices alone, so a newcomer with those of somebody in training gets nearly the same list"
+    own = dls.train_ds.decode(dls.train_ds.x, dls.train_ds.y)
+    users = own.user.value_counts().index[:20]
+    new = blend.fold_in(own[own.user.isin(users)]).recommend(users.sort_values(), n=10)
+    old = blend.recommend(users.sort_values(), n=10, exclude_seen=own)
+    n_same = [len(set(new.title[new.user==u])&set(old.title[old.user==u])) for u in users]
+    assert np.mean(n_same)>=8
+
+def test_written_to_a_file(blend, tmp_path):
+    df = pd.read_parquet(blend.recommend(n=3, path=tmp_path/'lists.parquet'))
+    assert np.allclose(df.rating_pred, blend.recommend(n=3).rating_pred, atol=1e-5)
+
+# ------------------------------------------------------------------ fits before and after
+def test_another_fit_ranks_by_itself_again(dls, blend):
+    learn = fitted(dls)
+    for how in ('fit_als','fit_one_cycle','fit_bayes'):
+        with learn.no_bar(),learn.no_logging():
+            if how=='fit_one_cycle': learn = learner(dls); learn.fit_blend(weight=.3); learn.model.requires_grad_(True)
+            getattr(learn, how)(*((1,) if how=='fit_one_cycle' else (16,)))
+        assert learn.model.lists_by is learn.model and 'rating_pred' not in learn.recommend(n=1)
+
+@pytest.mark.parametrize('name,n', [('_held_out',0), ('_fitted',0), ('_fitted',2), ('_fitted',4), ('_unit',1), ('_by_preference',0), ('callback',0)], ids=str)
+def test_interrupted_leaves_the_model_from_before(dls, name, n, monkeypatch):
+    learn = fitted(dls, how='fit_als')
+    before,state = learn.recommend(n=3),learn.last_fit
+    class Stop(Callback):
+        def before_batch(self):
+            if self.epoch==1: raise KeyboardInterrupt
+    module,calls = sys.modules['fastrec.evaluate.blend'],iter(range(1000))
+    if name!='callback':
+        then = getattr(module, name)
+        def stop(*args):
+            if next(calls)==n: raise KeyboardInterrupt
+            return then(*args)
+        monkeypatch.setattr(module, name, stop)
+    with learn.no_bar(),learn.no_logging(),pytest.raises(KeyboardInterrupt): learn.fit_blend(cbs=Stop() if name=='callback' else None)
+    same_lists(learn.recommend(n=3), before)
+    assert learn.last_fit==state
+
+def test_same_seed_same_lists(dls, blend): same_lists(fitted(dls).recommend(n=5), blend.recommend(n=5))
+
+# ------------------------------------------------------------------ choices alone, and bad input
+def test_choices_alone(dls, tmp_path):
+    df = sample_ratings(n_users=400, n_items=200, n_ratings=16_000).assign(rating=1.)
+    learn = learner(RecDataLoaders.from_df(df, seed=42), y_range=(.5,1.5))
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    assert type(learn.model) is Blend and len(learn.model.parts)==2
+    res = learn.evaluate().ndcg_at_10
+    assert res['model']>1.3*res['popularity']
+    assert list(learn.recommend(n=2))==['user','rank','title','score']
+    loaded = load_recommender(learn.save_recommender(tmp_path/'bundle'), 'cpu')
+    same_lists(loaded.recommend(n=4), learn.recommend(n=4))
+    new = learn.fold_in(pd.DataFrame(dict(title=learn.dls.classes['title'].labels[:3], rating=1.)))
+    assert len(new.recommend(n=4))==4
+
+@pytest.mark.parametrize('kwargs,match', [(dict(weight=-1), 'weight=-1 must be 0 or more'), (dict(weight=np.nan), 'weight'), (dict(choices='fit_als'), 'choices'), (dict(choices=()), 'choices'),
+    (dict(choices=('fit_ials','fit_ials')), 'once'), (dict(ratings='fit_ials'), 'ratings'), (dict(min_rating='high'), 'min_rating'), (dict(min_rating=6.), 'min_rating=6.0')], ids=str)
+def test_refused(dls, kwargs, match):
+    learn = fitted(dls, how='fit_bias')
+    before = learn.predict_grid()
+    with learn.no_bar(),learn.no_logging(),pytest.raises((ValueError,TypeError), match=match): learn.fit_blend(**kwargs)
+    assert learn.predict_grid().equal(before) and learn.last_fit[0]=='fit_bias'
+
+def test_a_few_ratings():
+    df = pd.DataFrame(dict(user=[1,1,2,3,3,2,4], title=list('abacbda'), rating=[1.,2,3,4,5,1,2]))
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=.2, seed=0), n_factors=4, y_range=(.5,5.5))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    assert learn.recommend(n=2).score.notna().all()

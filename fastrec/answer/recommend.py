@@ -137,7 +137,7 @@ def recommend(self:Recommends,
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
-)->pd.DataFrame: # User, rank from 1, item and score, the predicted rating; after `fit_blend` what ranks, and beside it the rating; or `path`
+)->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
 
     After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate

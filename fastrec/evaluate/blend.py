@@ -188,8 +188,9 @@ def fit_blend(self:RecLearner,
 def _blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     "As `fit_blend`, of models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
     if ratings: fits = [*fits,'fit_als']
-    if len(fits)==1 or weight is not None: asked = pd.DataFrame([dict(weight=ifnone(weight, 0.), second=.5, ndcg=np.nan)])
-    else: asked = _asked(self, fits, min_rating)
+    is_asked = weight is None and len(fits)>1
+    given = dict(weight=[ifnone(weight, 0.)], second=[.5], ndcg=[np.nan])
+    asked = _asked(self, fits, min_rating) if is_asked else pd.DataFrame(given)
     if ratings: getattr(self, ratings)(cbs=cbs)
     own = {ratings: copied(self.model)} if ratings in fits else {}
     models = _models(self, self.dls, [o for o in fits if o not in own]) | own

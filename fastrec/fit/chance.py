@@ -88,6 +88,7 @@ def _strengths(u, i, sizes, alpha0):
 
 def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
 
+# %% ../../nbs/fit/29_chance.ipynb #888d1f18
 def _choices(ds):
     "Codes of users and of items in `ds`, and how many there are of each"
     u,i = (o.cpu().numpy() for o in ds.codes)

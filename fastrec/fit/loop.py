@@ -15,6 +15,7 @@ from ..base.checks import warn
 from ..models.base import FactorModel,is_plain
 from ..models.trainable import DeepMF,DotBias
 from .shrinkage import ShrinkToBiases
+from .choices import AgainstUnseen
 from .stand_ins import stand_ins
 from .training import RecLearner
 
@@ -133,7 +134,8 @@ _draw_nothing = {
     nn.ModuleList, nn.Sequential, LinBnDrop,
     nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
     TrainEvalCallback, Recorder, CastToTensor,
-    ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases}
+    ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases,
+    AgainstUnseen}  # by a generator of its own
 
 @patch
 def _may_draw(self:RecLearner):

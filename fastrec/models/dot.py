@@ -34,6 +34,20 @@ class Dot(FactorModel, nn.Module):
         p,b_u,q,b_i = self.rows(x)
         return (p*q).sum(1) + b_u[:,0] + b_i[:,0] + self.mean
 
+# %% ../../nbs/models/21_dot.ipynb #8262157e
+@patch
+def score_beside(self:Dot, x, others):
+    "Scores of the codes `x`, and of its users beside the codes `others` of items, (m,) the same for all or (n,m): (n,1+m)"
+    if type(self).score_pairs is not Dot.score_pairs: return FactorModel.score_beside(self, x, others)
+    users,items = x[:,:2].long().T
+    n = len(users)
+    p,b_u = self.side_rows(0, users)
+    q,b_i = self.side_rows(1, torch.cat([items, others.flatten()]))
+    own = (p*q[:n]).sum(1, keepdim=True) + b_i[:n]
+    if others.ndim==1: beside = p@q[n:].T + b_i[n:,0]
+    else: beside = (q[n:].view(n, -1, q.shape[1])@p[:,:,None])[...,0] + b_i[n:].view(n, -1)
+    return torch.cat([own,beside], 1) + b_u + self.mean
+
 # %% ../../nbs/models/21_dot.ipynb #b0cb6713
 @patch
 def user_side(self:Dot, users):

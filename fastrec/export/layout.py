@@ -81,6 +81,7 @@ def describe_model(model):
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
     if model.ials: res['ials'] = model.ials
+    if model.by_softmax: res['by_softmax'] = True
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
@@ -138,6 +139,7 @@ def build_model(spec, tensors):
     res.y_range = y_range and tuple(y_range)
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
+    res.by_softmax = spec.get('by_softmax', False)
     res.fill_unknown = noop  # row 0 was saved
     return res.eval()
 

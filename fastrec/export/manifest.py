@@ -75,6 +75,7 @@ def check_manifest(manifest):
         'model.ials': _is_ials(model.get('ials')),
         'model.clip': type(model['clip']) is bool,
         'model.is_preference': type(model['is_preference']) is bool,
+        'model.by_softmax': type(model.get('by_softmax', False)) is bool,
         'model.seconds': _is_seconds(model.get('seconds', [])),
         'columns': _is_columns(columns),
         'labels': type(labels) is list and len(labels)==2,

@@ -28,7 +28,7 @@ def check_choice_args(dls, y_range, metrics):
                          'or pass list_metrics()')
     check_choices(dls.train_ds, 'a loss of choices')
 
-# %% ../../nbs/fit/29_choices.ipynb #703e2a7b
+# %% ../../nbs/fit/29_choices.ipynb #8b3981ff
 class AgainstUnseen(Callback):
     "Put items that a user has not seen beside each that was chosen, where the loss is a `ChoiceLoss`"
     order,unseen = 8,None  # before callbacks that cast what the model gets
@@ -43,32 +43,36 @@ class AgainstUnseen(Callback):
 
     def before_train(self):
         if self.unseen is None: return
-        self.g = self._generator(self.learn._fit_seed, self.epoch)
+        self._begin(self.learn._fit_seed, self.epoch)
         if hasattr(self.learn, 'lr_finder'): return
         self.model.ials,self.model.by_softmax = None,True
 
     def before_validate(self):
-        if self.unseen is not None: self.g = self._generator(0)
+        if self.unseen is not None: self._begin(0)
 
     def before_batch(self):
         is_asked = hasattr(self.learn, 'gather_preds')  # for predictions of the pairs themselves
         if self.unseen is None or is_asked or not len(self.yb): return
-        draw = self.unseen.draw_shared if self.shared else self.unseen.draw
         x = self.xb[0]
-        items,expected = draw(x[:,0].long(), self.n, self.g)
+        users = x[:,0].long()
+        if self.shared:
+            items,expected = next(self.items)
+            expected = self.unseen.beside(users, items, expected)
+        else: items,expected = self.unseen.draw(users, self.n, self.g)
         self.learn.xb,self.learn.yb = (x,items),(expected,)
 
-    def after_fit(self): self.unseen = self.g = None
+    def after_fit(self): self.unseen = self.g = self.items = None
 
-# %% ../../nbs/fit/29_choices.ipynb #7c987156
+# %% ../../nbs/fit/29_choices.ipynb #c4e91529
 @patch
-def _generator(self:AgainstUnseen, seed, *more):
-    "A generator on the device that follows from `seed`, or with `None` from PyTorch's own random numbers"
+def _begin(self:AgainstUnseen, seed, *more):
+    "Draw from here on by `seed` and what is `more`, or with `None` by PyTorch's own random numbers"
     if seed is None:
         with undisturbed(): seed = int(torch.randint(2**62, ()))
     rank = self.dls.train_ds.part.rank
     chance = random.Random(f'negatives {seed} {more} {rank}')
-    return torch.Generator(self.dls.device).manual_seed(chance.getrandbits(63))
+    self.g = torch.Generator(self.dls.device).manual_seed(chance.getrandbits(63))
+    self.items = self.unseen.shared(self.n, self.g)
 
 # %% ../../nbs/fit/29_choices.ipynb #3b1362de
 choice_lr,choice_wd = 1e-2,.1

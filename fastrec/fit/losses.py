@@ -28,7 +28,7 @@ def check_loss(loss_func, dls):
         warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
              'it one for ratings, as nn.MSELoss() is?')
 
-# %% ../../nbs/fit/27_losses.ipynb #9bd723a5
+# %% ../../nbs/fit/27_losses.ipynb #bb28e3e0
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
     reduction,usual_sampling = 'mean','uniform'
@@ -47,9 +47,8 @@ class ChoiceLoss(nn.Module):
         self.power = _as_power(sampling, power)
 
     def forward(self, scores, expected):
-        "Mean loss of the rows of `scores`, (n,1+m), by the logarithms `expected`, (n,m); 0 for scores (n,) without negatives"
-        if scores.ndim==1: return scores.sum()*0
-        return self.compare(scores[:,0], scores[:,1:], expected, expected.isfinite())
+        "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m); 0 for scores (n,) without negatives"
+        return self.compare(scores, expected) if scores.ndim==2 else scores.sum()*0
 
     def layout(self, is_dot):
         "Are negatives shared by a batch, for a model that is a dot product or is not, and how many are there?"
@@ -57,11 +56,11 @@ class ChoiceLoss(nn.Module):
         return shared,self.n_negatives or (_n_shared if shared else _n_own)
 
     def extra_repr(self): return f'n_negatives={self.n_negatives}, sampling={self.sampling!r}, power={self.power}, shared={self.shared}'
-    def compare(self, chosen, others, expected, counts):
-        "Mean loss by the scores of the `chosen`, (n,), and of the `others`, (n,m), of which some count"
+    def compare(self, scores, expected):
+        "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m)"
         raise NotImplementedError
 
-# %% ../../nbs/fit/27_losses.ipynb #597386a7
+# %% ../../nbs/fit/27_losses.ipynb #fb416f9d
 _usual_power = .5  # between uniform draws and those by popularity
 _n_shared,_n_own = 64,4  # negatives of a batch, and of each choice
 
@@ -71,30 +70,27 @@ def _as_power(sampling, power):
     if sampling=='uniform': raise ValueError(f"power={power!r} is for sampling='popularity'")
     return need_finite('power', power)
 
-def _mean_of_rows(losses, is_row):
-    "The mean of the `losses`, (n,), of those rows that have negatives"
-    return (losses*is_row).sum()/is_row.sum().clamp(min=1)
-
-# %% ../../nbs/fit/27_losses.ipynb #d5b7f9a6
+# %% ../../nbs/fit/27_losses.ipynb #28eff050
 class SampledSoftmaxLoss(ChoiceLoss):
     "Minus the logarithm of the chance that what was chosen is chosen among all unseen, estimated from a sample"
     usual_sampling = 'popularity'
-    def compare(self, chosen, others, expected, counts):
-        among = torch.cat([chosen[:,None], others-expected], 1)
-        return _mean_of_rows(among.logsumexp(1)-chosen, counts.any(1))
+    def compare(self, scores, expected):
+        place_of_chosen = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
+        return F.cross_entropy(scores-expected, place_of_chosen)
 
-# %% ../../nbs/fit/27_losses.ipynb #b14caa27
+# %% ../../nbs/fit/27_losses.ipynb #36b78ca6
 class BPRLoss(ChoiceLoss):
     "Minus the logarithm of the chance that what was chosen is preferred to a negative"
-    def compare(self, chosen, others, expected, counts):
-        pairs = F.softplus(others-chosen[:,None])*counts
+    def compare(self, scores, expected):
+        counts = expected[:,1:].isfinite()
+        pairs = F.softplus(scores[:,1:]-scores[:,:1])*counts
         return pairs.sum()/counts.sum().clamp(min=1)
 
-# %% ../../nbs/fit/27_losses.ipynb #2de25c24
+# %% ../../nbs/fit/27_losses.ipynb #92b03110
 class NegativeBCELoss(ChoiceLoss):
     "Binary cross-entropy of what was chosen, with the label 1, and of the negatives, with 0: the mean over all"
-    def compare(self, chosen, others, expected, counts):
-        is_row = counts.any(1)
-        ones = F.softplus(-chosen)*is_row
-        zeros = F.softplus(others)*counts
-        return (ones.sum()+zeros.sum())/(is_row.sum()+counts.sum()).clamp(min=1)
+    def compare(self, scores, expected):
+        counts = expected.isfinite()
+        counts[:,0] = counts[:,1:].any(1)
+        wrong = torch.cat([-scores[:,:1],scores[:,1:]], 1)
+        return (F.softplus(wrong)*counts).sum()/counts.sum().clamp(min=1)

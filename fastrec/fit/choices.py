@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['AgainstUnseen']
 
-# %% ../../nbs/fit/29_choices.ipynb #1f31566f
+# %% ../../nbs/fit/29_choices.ipynb #f378bc53
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.dot import Dot
 from ..base.random import undisturbed
 from .losses import ChoiceLoss
 from .negatives import Unseen
+from .defaults import scaled_wd
 from .ials import check_choices
 
 # %% ../../nbs/fit/29_choices.ipynb #76c6fe19
@@ -74,5 +75,7 @@ def _begin(self:AgainstUnseen, seed, *more):
     self.g = torch.Generator(self.dls.device).manual_seed(chance.getrandbits(63))
     self.items = self.unseen.shared(self.n, self.g)
 
-# %% ../../nbs/fit/29_choices.ipynb #3b1362de
-choice_lr,choice_wd = 1e-2,.1
+# %% ../../nbs/fit/29_choices.ipynb #a38b9eae
+def choice_hypers(loss_func, dls):
+    "Learning rate and weight decay by default, for a `ChoiceLoss`"
+    return loss_func.usual_lr,.28*math.sqrt(scaled_wd(dls))

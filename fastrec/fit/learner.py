@@ -18,7 +18,7 @@ from .training import RecLearner
 from .defaults import as_float,pays_sparse,range_of,scaled_wd
 from .stock import as_rec_dls
 from .losses import ChoiceLoss,check_loss
-from .choices import AgainstUnseen,check_choice_args,choice_lr,choice_wd
+from .choices import AgainstUnseen,check_choice_args,choice_hypers
 from .list_metrics import list_metrics
 from .optimizers import default_opt
 from .shrinkage import ShrinkToBiases
@@ -148,9 +148,10 @@ _least_lr = 1e-30  # what is above 0, in `lr`
 def _hypers(dls, lr, wd, sparse, loss_func):
     "Learning rate and weight decay, by default those that suit the ratings, or choices"
     is_choice = isinstance(loss_func, ChoiceLoss)
-    lr = ifnone(lr, choice_lr if is_choice else usual_lrs[sparse])
+    usual_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else (usual_lrs[sparse],scaled_wd(dls, sparse))
+    lr = ifnone(lr, usual_lr)
     _check_hyper('lr', lr, _least_lr, 'above 0')
-    wd = ifnone(wd, choice_wd if is_choice else scaled_wd(dls, sparse))
+    wd = ifnone(wd, usual_wd)
     _check_hyper('wd', wd, 0, 'of 0 or more')
     return dict(lr=_as_hyper(lr), wd=_as_hyper(wd))
 

@@ -28,19 +28,21 @@ def check_loss(loss_func, dls):
         warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
              'it one for ratings, as nn.MSELoss() is?')
 
-# %% ../../nbs/fit/27_losses.ipynb #bb28e3e0
+# %% ../../nbs/fit/27_losses.ipynb #bcb5994b
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
-    reduction,usual_sampling = 'mean','uniform'
+    reduction = 'mean'
+    usual_sampling,usual_shared,usual_lr = 'uniform',None,1e-2  # where nothing else is given
     def __init__(self,
         n_negatives:int=None, # How many for each choice; left out: 64 if `shared`, else 4
         sampling:str=None, # 'uniform', or 'popularity': by a power of how often an item is chosen; left out: that of the class
         power:float=None, # That power; .5 if left out
-        shared:bool=None, # The same for all rows of a batch? Left out: for dot products
+        shared:bool=None, # The same for all rows of a batch? Left out: that of the class, or for dot products
     ):
         super().__init__()
         if n_negatives is not None: n_negatives = need_whole('n_negatives', n_negatives)
         if sampling is None: sampling = self.usual_sampling
+        if shared is None: shared = self.usual_shared
         need_choice('sampling', sampling, 'uniform', 'popularity')
         if shared is not None: need_flags(shared=shared)
         self.n_negatives,self.sampling,self.shared = n_negatives,sampling,shared
@@ -78,19 +80,21 @@ class SampledSoftmaxLoss(ChoiceLoss):
         place_of_chosen = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
         return F.cross_entropy(scores-expected, place_of_chosen)
 
-# %% ../../nbs/fit/27_losses.ipynb #36b78ca6
+# %% ../../nbs/fit/27_losses.ipynb #28160310
 class BPRLoss(ChoiceLoss):
     "Minus the logarithm of the chance that what was chosen is preferred to a negative"
+    usual_lr = 2e-2
     def compare(self, scores, expected):
         counts = expected[:,1:].isfinite()
         pairs = F.softplus(scores[:,1:]-scores[:,:1])*counts
         return pairs.sum()/counts.sum().clamp(min=1)
 
-# %% ../../nbs/fit/27_losses.ipynb #92b03110
+# %% ../../nbs/fit/27_losses.ipynb #f97adfad
 class NegativeBCELoss(ChoiceLoss):
-    "Binary cross-entropy of what was chosen, with the label 1, and of the negatives, with 0: the mean over all"
+    "Binary cross-entropy of what was chosen, with the label 1, and of its negatives, with 0: their sum, the mean over all rows"
+    usual_shared = False  # many negatives of one choice would drown it
     def compare(self, scores, expected):
         counts = expected.isfinite()
         counts[:,0] = counts[:,1:].any(1)
         wrong = torch.cat([-scores[:,:1],scores[:,1:]], 1)
-        return (F.softplus(wrong)*counts).sum()/counts.sum().clamp(min=1)
+        return (F.softplus(wrong)*counts).sum()/len(scores)

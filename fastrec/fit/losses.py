@@ -28,7 +28,7 @@ def check_loss(loss_func, dls):
         warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
              'it one for ratings, as nn.MSELoss() is?')
 
-# %% ../../nbs/fit/27_losses.ipynb #bcb5994b
+# %% ../../nbs/fit/27_losses.ipynb #938c8acf
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
     reduction = 'mean'
@@ -62,6 +62,13 @@ class ChoiceLoss(nn.Module):
         "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m)"
         raise NotImplementedError
 
+    def slopes(self, scores, expected):
+        "The loss, and its slopes at the `scores`, (n,1+m)"
+        with torch.enable_grad():
+            scores = scores.detach().requires_grad_()
+            loss = self(scores, expected)
+            return loss.detach(),torch.autograd.grad(loss, scores)[0]
+
 # %% ../../nbs/fit/27_losses.ipynb #fb416f9d
 _usual_power = .5  # between uniform draws and those by popularity
 _n_shared,_n_own = 64,4  # negatives of a batch, and of each choice
@@ -72,13 +79,23 @@ def _as_power(sampling, power):
     if sampling=='uniform': raise ValueError(f"power={power!r} is for sampling='popularity'")
     return need_finite('power', power)
 
-# %% ../../nbs/fit/27_losses.ipynb #28eff050
+# %% ../../nbs/fit/27_losses.ipynb #15cc1543
+_tiny = torch.finfo(torch.float32).tiny  # the least chance that has a logarithm
+
+# %% ../../nbs/fit/27_losses.ipynb #401f65ad
 class SampledSoftmaxLoss(ChoiceLoss):
     "Minus the logarithm of the chance that what was chosen is chosen among all unseen, estimated from a sample"
     usual_sampling = 'popularity'
     def compare(self, scores, expected):
         place_of_chosen = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
         return F.cross_entropy(scores-expected, place_of_chosen)
+
+    @torch.no_grad()
+    def slopes(self, scores, expected):
+        chances = (scores-expected).softmax(1)
+        loss = -chances[:,0].clamp(min=_tiny).log().mean()
+        chances[:,0] -= 1
+        return loss,chances.div_(len(scores))
 
 # %% ../../nbs/fit/27_losses.ipynb #28160310
 class BPRLoss(ChoiceLoss):

@@ -40,10 +40,11 @@ def scores_of_rows(self:Dot, p, q, b_i, others):
     """Scores without users' biases of the rows `p`, (n,k), beside the first n of `q`, each, and beside the rest, which belong to the codes
     `others`, (m,) or (n,m); `b_i`, the items' biases, as long as `q`: (n,1+m)"""
     n = len(p)
+    b_i = b_i + self.mean
     own = (p*q[:n]).sum(1, keepdim=True) + b_i[:n]
     if others.ndim==1: beside = torch.addmm(b_i[n:].T, p, q[n:].T)
     else: beside = (q[n:].view(n, -1, q.shape[1])@p[:,:,None])[...,0] + b_i[n:].view(n, -1)
-    return torch.cat([own,beside], 1) + self.mean
+    return torch.cat([own,beside], 1)
 
 @patch
 def score_beside(self:Dot, x, others):

@@ -114,43 +114,32 @@ def mse_step(self:DotBias, x, y):
     return pred,e@e/len(y)
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
-def _loss_and_slopes(loss_func, scores, expected):
-    "`loss_func` of the `scores`, (n,1+m), and its slopes there"
-    with torch.enable_grad():
-        scores = scores.detach().requires_grad_()
-        loss = loss_func(scores, expected)
-        return loss.detach(),torch.autograd.grad(loss, scores)[0]
-
 def _beside_slopes(p, q, g):
     "Gradients of the users' rows `p`, (n,k), and of the rows `q` of other items, (m,k) or (n,m,k), by the slopes `g`, (n,m)"
     if q.ndim==2: return g@q,g.T@p
     return (g[:,None]@q)[:,0],(g[:,:,None]*p[:,None]).flatten(0, 1)
-
-def _slopes_of_items(g, n_others):
-    "The slopes at items of a batch, then at the `n_others` beside them, by those of all scores, `g`"
-    own,beside = g[:,0],g[:,1:]
-    beside = beside.sum(0) if beside.numel()>n_others else beside.flatten()
-    return torch.cat([own,beside])
 
 # %% ../../nbs/models/25_trainable.ipynb #c1de2010
 @patch
 @torch.no_grad()
 def choice_step(self:DotBias, x, others, expected, loss_func):
     "As `mse_step`: `score_beside(x, others)` in training, and `loss_func` of it, whose gradient is added to that of the weights"
-    u,i = x[:,:2].long().T
+    u,i = x[:,:2].long().T.contiguous()
     (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
     items = torch.cat([i, others.flatten()])
     p = P.index_select(0, u)
     q = Q.index_select(0, items)
-    own,beside = q[:len(u)],q[len(u):].view(*others.shape, -1)
     scores = self.scores_of_rows(p, q, b_i.index_select(0, items), others)
     scores += b_u.index_select(0, u)
-    loss,g = _loss_and_slopes(loss_func, scores, expected)
-    of_p,of_beside = _beside_slopes(p, beside, g[:,1:])
-    _add_rows(P, u, of_p.addcmul_(own, g[:,:1]), self.sparse)
-    _add_rows(Q, items, torch.cat([p*g[:,:1], of_beside]), self.sparse)
+    loss,g = loss_func.slopes(scores, expected)
+    own,beside = q[:len(u)],q[len(u):].view(*others.shape, -1)
+    g_own,g_beside = g[:,:1],g[:,1:]
+    of_p,of_beside = _beside_slopes(p, beside, g_beside)
+    of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
+    _add_rows(P, u, of_p.addcmul_(own, g_own), self.sparse)
+    _add_rows(Q, items, torch.cat([p.mul_(g_own), of_beside]), self.sparse)
     _add_rows(b_u, u, g.sum(1), self.sparse)
-    _add_rows(b_i, items, _slopes_of_items(g, others.numel()), self.sparse)
+    _add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
     return scores,loss
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c

@@ -86,6 +86,7 @@ def best_rmse(self:SampleTruth, ratings):
     variance = mean_square - self.expected(ratings)**2
     return float(np.sqrt(variance.mean()))
 
+# %% ../../nbs/data/01_sample.ipynb #be62da6d
 _pull = 2.  # how much a shared taste adds to the logarithm of a pair's weight
 
 @patch
@@ -152,7 +153,7 @@ def sample_ratings(
     seed:int=42, # The same seed gives the same frame
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
-    "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, with taste in what is rated and how, and with known answers"
+    "Ratings from 1 to 5 stars of a planted model: long-tailed, with titles, with taste in what is rated and how, and with known answers"
     _need_sizes(n_users*n_items, n_ratings, noise)
     rng = np.random.default_rng(seed)
     items = _sample_items(n_items, rng)

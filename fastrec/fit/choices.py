@@ -29,18 +29,14 @@ def check_choice_args(dls, y_range, metrics):
                          'or pass list_metrics()')
     check_choices(dls.train_ds, 'a loss of choices')
 
-# %% ../../nbs/fit/29_choices.ipynb #8b3981ff
+# %% ../../nbs/fit/29_choices.ipynb #b2127c53
 class AgainstUnseen(Callback):
     "Put items that a user has not seen beside each that was chosen, where the loss is a `ChoiceLoss`"
     order,unseen = 8,None  # before callbacks that cast what the model gets
     def before_fit(self):
-        self.unseen = None
         loss = self.learn.loss_func
-        if not isinstance(loss, ChoiceLoss): return
-        if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs):
-            raise ValueError('a loss of choices draws from all items, and a block holds some: pass blocks=False to distrib_ctx')
-        self.shared,self.n = loss.layout(isinstance(self.model, Dot))
-        self.unseen = Unseen(self.dls.train_ds, loss.power, self.dls.device)
+        self.unseen = None
+        if isinstance(loss, ChoiceLoss): self._prepare(loss)
 
     def before_train(self):
         if self.unseen is None: return
@@ -55,16 +51,25 @@ class AgainstUnseen(Callback):
         is_asked = hasattr(self.learn, 'gather_preds')  # for predictions of the pairs themselves
         if self.unseen is None or is_asked or not len(self.yb): return
         x = self.xb[0]
-        users = x[:,0].long()
-        if self.shared:
-            items,expected = next(self.items)
-            expected = self.unseen.beside(users, items, expected)
-        else: items,expected = self.unseen.draw(users, self.n, self.g)
+        items,expected = self._items_for(x[:,0].long())
         self.learn.xb,self.learn.yb = (x,items),(expected,)
 
     def after_fit(self): self.unseen = self.g = self.items = None
 
-# %% ../../nbs/fit/29_choices.ipynb #c4e91529
+# %% ../../nbs/fit/29_choices.ipynb #8b648586
+@patch
+def _prepare(self:AgainstUnseen, loss):
+    "Get ready to draw what the `loss` asks for"
+    self.shared,self.n = loss.layout(isinstance(self.model, Dot))
+    self.unseen = Unseen(self.dls.train_ds, loss.power, self.dls.device)
+
+@patch
+def _items_for(self:AgainstUnseen, users):
+    "Items for the codes `users` that they have not seen, and how often each is expected, as `Unseen` has them"
+    if not self.shared: return self.unseen.draw(users, self.n, self.g)
+    items,expected = next(self.items)
+    return items,self.unseen.beside(users, items, expected)
+
 @patch
 def _begin(self:AgainstUnseen, seed, *more):
     "Draw from here on by `seed` and what is `more`, or with `None` by PyTorch's own random numbers"

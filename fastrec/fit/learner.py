@@ -158,6 +158,7 @@ def _hypers(dls, lr, wd, sparse, loss_func):
 # %% ../../nbs/fit/31_learner.ipynb #8da3b4e5
 def _new_model(dls, arch, n_factors, y_range, seed, sparse, is_choice, kwargs):
     "A model of the class `arch`, of preferences where it `is_choice`, with first weights by `seed`"
+    y_range = None if is_choice else range_of(dls, y_range)
     is_bent = y_range and not kwargs.get('clip')
     mean = 0. if is_bent or is_choice else dls.train_ds.mean()
     _need_room(_bytes_of(arch, n_factors, dls.classes, kwargs), sparse, dls)
@@ -207,9 +208,7 @@ def learner(
     _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     sparse = _as_sparse(dls, sparse)
     of_learner.update(_hypers(dls, lr, wd, sparse, loss_func))
-    is_choice = isinstance(loss_func, ChoiceLoss)
-    y_range = None if is_choice else range_of(dls, y_range)
-    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, is_choice, of_model)
+    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, isinstance(loss_func, ChoiceLoss), of_model)
     return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d

@@ -176,6 +176,7 @@ def _step_by_hand(self:RecLearner, x, y, expected=None):
     if expected is None: return self.model.mse_step(x, y)
     return self.model.choice_step(x, y, expected, self.loss_func)
 
+# %% ../../nbs/fit/45_loop.ipynb #9432d018
 @patch
 def _do_one_batch(self:RecLearner):
     if self.iter==0: self.by_hand = self.lean and self._works_by_hand()

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ChoiceLoss', 'SampledSoftmaxLoss', 'BPRLoss', 'NegativeBCELoss']
 
-# %% ../../nbs/fit/27_losses.ipynb #c5d09253
+# %% ../../nbs/fit/27_losses.ipynb #f00c84f3
 import math
 import torch,torch.nn.functional as F
-from fastcore.basics import patch
+from fastcore.basics import ifnone,patch
 from torch import nn
 from ..base.checks import need_choice,need_finite,need_flags,need_whole,warn
 
@@ -28,7 +28,17 @@ def check_loss(loss_func, dls):
         warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
              'it one for ratings, as nn.MSELoss() is?')
 
-# %% ../../nbs/fit/27_losses.ipynb #938c8acf
+# %% ../../nbs/fit/27_losses.ipynb #fb416f9d
+_usual_power = .5  # between uniform draws and those by popularity
+_n_shared,_n_own = 64,4  # negatives of a batch, and of each choice
+
+def _as_power(sampling, power):
+    "The `power` of counts to draw by, 0 for uniform draws; refused where it has no meaning"
+    if power is None: return _usual_power if sampling=='popularity' else 0.
+    if sampling=='uniform': raise ValueError(f"power={power!r} is for sampling='popularity'")
+    return need_finite('power', power)
+
+# %% ../../nbs/fit/27_losses.ipynb #387e851e
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
     reduction = 'mean'
@@ -41,43 +51,38 @@ class ChoiceLoss(nn.Module):
     ):
         super().__init__()
         if n_negatives is not None: n_negatives = need_whole('n_negatives', n_negatives)
-        if sampling is None: sampling = self.usual_sampling
-        if shared is None: shared = self.usual_shared
+        sampling,shared = ifnone(sampling, self.usual_sampling),ifnone(shared, self.usual_shared)
         need_choice('sampling', sampling, 'uniform', 'popularity')
         if shared is not None: need_flags(shared=shared)
-        self.n_negatives,self.sampling,self.shared = n_negatives,sampling,shared
-        self.power = _as_power(sampling, power)
+        self.n_negatives,self.shared = n_negatives,shared
+        self.sampling,self.power = sampling,_as_power(sampling, power)
 
     def forward(self, scores, expected):
         "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m); 0 for scores (n,) without negatives"
         return self.compare(scores, expected) if scores.ndim==2 else scores.sum()*0
 
-    def layout(self, is_dot):
-        "Are negatives shared by a batch, for a model that is a dot product or is not, and how many are there?"
-        shared = is_dot if self.shared is None else bool(self.shared)
-        return shared,self.n_negatives or (_n_shared if shared else _n_own)
-
-    def extra_repr(self): return f'n_negatives={self.n_negatives}, sampling={self.sampling!r}, power={self.power}, shared={self.shared}'
     def compare(self, scores, expected):
         "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m)"
         raise NotImplementedError
 
-    def slopes(self, scores, expected):
-        "The loss, and its slopes at the `scores`, (n,1+m)"
-        with torch.enable_grad():
-            scores = scores.detach().requires_grad_()
-            loss = self(scores, expected)
-            return loss.detach(),torch.autograd.grad(loss, scores)[0]
+# %% ../../nbs/fit/27_losses.ipynb #8700736d
+@patch
+def extra_repr(self:ChoiceLoss):
+    return f'n_negatives={self.n_negatives}, sampling={self.sampling!r}, power={self.power}, shared={self.shared}'
 
-# %% ../../nbs/fit/27_losses.ipynb #fb416f9d
-_usual_power = .5  # between uniform draws and those by popularity
-_n_shared,_n_own = 64,4  # negatives of a batch, and of each choice
+@patch
+def layout(self:ChoiceLoss, is_dot):
+    "Are negatives shared by a batch, for a model that is a dot product or is not, and how many are there?"
+    shared = is_dot if self.shared is None else bool(self.shared)
+    return shared,self.n_negatives or (_n_shared if shared else _n_own)
 
-def _as_power(sampling, power):
-    "The `power` of counts to draw by, 0 for uniform draws; refused where it has no meaning"
-    if power is None: return _usual_power if sampling=='popularity' else 0.
-    if sampling=='uniform': raise ValueError(f"power={power!r} is for sampling='popularity'")
-    return need_finite('power', power)
+@patch
+def slopes(self:ChoiceLoss, scores, expected):
+    "The loss, and its slopes at the `scores`, (n,1+m)"
+    with torch.enable_grad():
+        scores = scores.detach().requires_grad_()
+        loss = self(scores, expected)
+        return loss.detach(),torch.autograd.grad(loss, scores)[0]
 
 # %% ../../nbs/fit/27_losses.ipynb #15cc1543
 _tiny = torch.finfo(torch.float32).tiny  # the least chance that has a logarithm

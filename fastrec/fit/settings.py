@@ -59,6 +59,7 @@ def _shrink_row(learn):
     kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
     return dict(shrink=(kept,'least error, beyond chance',f'{len(cb.left_out):,} held-out training ratings'))
 
+# %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):
     "What `learner` has chosen"
     dls,sparse = learn.dls,learn.model.sparse
@@ -93,7 +94,8 @@ def _of_solver(learn):
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
     if fit=='fit_ials' and args['reg'] is None:
-        rule = 'as choices agree beyond chance' if learn.model.item_factors.any() else 'popularity: choices agree no further than chance has it'
+        is_taste = learn.model.item_factors.any()
+        rule = 'as choices agree beyond chance' if is_taste else 'popularity: choices agree no further than chance has it'
         res['reg'] = learn.model.ials['reg'],rule,f'strongest directions of {n:,} choices, and of the same mixed by chance'
     return res
 

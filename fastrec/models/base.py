@@ -39,8 +39,7 @@ class FactorModel:
     for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
-    ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
-    by_softmax = False  # do scores of preferences stand in the exponent of a chance? Those of losses of choices do
+    ials,by_softmax = None,False  # `alpha0`, `reg` and `power` of `fit_ials`; are preferences exponents of chances, by a loss of choices?
     n_buffers = 1  # how many tensors as large as the scores `score` works with
 
     @property
@@ -95,6 +94,7 @@ def fill_unknown(self:FactorModel):
     u_tables,i_tables = self.tables
     for e in u_tables+i_tables: fill_row_0(e.weight)
 
+# %% ../../nbs/models/20_base.ipynb #8635ea3f
 @patch
 def side_rows(self:FactorModel, k, codes):
     "Rows of the tables of the users (`k=0`) or items (`k=1`) that `codes`, (n,), look up: a list of (n,any) tensors"

@@ -152,8 +152,8 @@ def _most_probable(prior, users, items, n_users, *args):
 
 # %% ../../nbs/models/24_foldin.ipynb #6f4790ea
 def fit_by_softmax(model, users, items, n_users, own, beside, others):
-    """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), by functions of rows `z` and codes: the scores `own`
-    of each pair, and those `beside` all of the codes `others`"""
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), by functions of rows `z` and codes:
+    the scores `own` of each pair, and those `beside` all of the codes `others`"""
     mean,cov = user_prior(model)
     if not len(users): return mean.repeat(n_users, 1)
     prior = mean,torch.linalg.cholesky(cov)

@@ -135,6 +135,7 @@ def _fit_by_softmax(self:Net, users, items, n_users):
     others = 1+torch.randperm(n_items, generator=chance)[:_most_others].to(users.device)
     return fit_by_softmax(self, users, items, n_users, own, beside, others)
 
+# %% ../../nbs/models/22_net.ipynb #ff2876e4
 @patch
 @torch.enable_grad()
 def fit_users(self:Net, users, items, y, n_users, noise, steps=50):

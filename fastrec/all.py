@@ -15,6 +15,8 @@ from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *
 from fastrec.models.posterior import *
+from fastrec.models.blend import *
+from fastrec.models.ease import *
 from fastrec.models.trainable import *
 from fastrec.answer.recommender import *
 from fastrec.answer.newcomers import *

@@ -105,7 +105,7 @@ def test_unknown_is_average(ratings, arch):
     if arch is DotBias:
         m = learn.model
         i = dls.classes['title'].lookup([ratings.title[0]])[0]
-        logit = m.u_weight.weight[1:].mean(0) @ m.i_weight.weight[i] + m.u_bias.weight[1:].mean() + m.i_bias.weight[i,0]
+        logit = m.u_weight.weight[1:].mean(0) @ m.i_weight.weight[i] + m.u_bias.weight[1:].mean() + m.i_bias.weight[i,0] + m.mean
         assert torch.allclose(learn.get_preds(dl=dl)[0], torch.sigmoid(logit)*5+.5, atol=1e-5)
 
 # ------------------------------------------------------------------ repeatability

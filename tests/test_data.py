@@ -238,9 +238,9 @@ def test_truth_by_hand():
     items = pd.DataFrame(dict(title=['Heat'], genre=['dread'], quality=[-.25], taste1=[.25], taste2=[3.]), index=[4])
     truth = sample.SampleTruth(users, items, noise=1e-3)
     pair = pd.DataFrame(dict(user=[8], item=[4]), index=['x'])
-    assert truth.mean(pair).tolist()==[4.] and truth.expected(pair).to_dict()=={'x':4.} and truth.best_rmse(pair)<1e-6
+    assert truth.mean(pair).tolist()==[3.6] and truth.expected(pair).to_dict()=={'x':4.} and truth.best_rmse(pair)<1e-6
     truth.noise = 1.
-    sim = np.rint(4+np.random.default_rng(0).normal(size=400_000)).clip(1,5)
+    sim = np.rint(3.6+np.random.default_rng(0).normal(size=400_000)).clip(1,5)
     assert abs(truth.expected(pair)['x']-sim.mean())<.01 and abs(truth.best_rmse(pair)-sim.std())<.01
 
 def test_sample_bounds():

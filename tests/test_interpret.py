@@ -147,18 +147,18 @@ def test_tables_are_of_the_model_as_it_is_now(ratings, arch):
 
 @pytest.mark.parametrize('make', [learner,nn_learner])
 def test_finds_the_planted_qualities(make):
-    "Better than the plain means do, for films differ in whom they were shown to"
+    "Better than the plain means do, for films differ in who chooses to watch them"
     ratings,truth = sample_ratings(with_truth=True)
     learn = make(RecDataLoaders.from_df(ratings, seed=1), n_factors=10)
     with learn.no_logging(): learn.fit_one_cycle(10)
     interp,planted = RecInterpretation.from_learner(learn),truth.items.set_index('title')
     found = interp.item_bias(min_count=20).set_index('title')
     by_bias,by_mean = (found[o].corr(planted.quality, method='spearman') for o in ('bias','mean'))
-    assert by_bias>max(by_mean, .9)
+    assert by_bias>max(by_mean+.03, .85)
     if make is nn_learner: return
     pca = interp.item_pca(2)
     a,b = (np.linalg.qr(o-o.mean(0))[0] for o in (pca.to_numpy(), planted.loc[pca.index, ['taste1','taste2']].to_numpy()))
-    assert np.linalg.svd(a.T@b)[1].min()>=.9
+    assert np.linalg.svd(a.T@b)[1].min()>=.75
 
 def test_counts_of_rows_nobody_trained_on(ratings):
     learn = trained(ratings, DotBias)
@@ -268,7 +268,7 @@ def test_names_of_ones_own():
 odd = {'one item': (lambda: solved(mode('title')), {'item_pca': 'one title alone', 'pca_ends': 'one title alone', 'plot_pca': 'one title alone', 'similar_map': 'too few'}),
        'one user': (lambda: solved(mode('user')), {'user_pca': 'one user alone'}),
        'two items': (lambda: solved(little[little.title.isin(little.title.value_counts().index[:2])]), {'plot_pca': 'n_components=2 must be from 1 to 1', 'similar_map': 'too few'}),
-       'constant': (lambda: solved(little.assign(rating=3.)), {}), 'one draw': (lambda: solved(little, lambda l: l.fit_bayes(3, 12, n_draws=1)), {})}
+       'constant': (lambda: solved(little.assign(rating=3.)), {'user_pca': 'nor has one that found no tastes'}), 'one draw': (lambda: solved(little, lambda l: l.fit_bayes(3, 12, n_draws=1)), {})}
 
 @pytest.mark.parametrize('name', odd)
 def test_odd_data(name):

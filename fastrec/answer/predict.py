@@ -38,9 +38,7 @@ _most_pairs,_most_numbers = 2**16,2**24  # looked up at once
 
 def _at_once(model, most=_most_pairs):
     "How many pairs to look up at once, so that their rows are no more than `_most_numbers` numbers"
-    user_table = model.tables[0][0]
-    width = max(user_table.embedding_dim, 1)
-    return max(1, min(most, _most_numbers//width))
+    return max(1, min(most, _most_numbers//max(model.width, 1)))
 
 def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"

@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/answer/54_similar.ipynb #73293b9d
-import pandas as pd,torch,torch.nn.functional as F
+import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
 from ..base.checks import need_whole
-from .recommender import Recommends
+from .recommender import Recommends,evaluating
 from .topn import top_n
 from ..base.devices import exactly
 
@@ -20,13 +20,10 @@ def _similar(rec, label, n, side):
     "The labels of the `side` (0 users, 1 items) whose factors have the largest cosine with those of `label`"
     model = rec.model
     vocab = list(rec.ds.classes.values())[side]
-    factors = (model.user_factors,model.item_factors)[side]
     n = need_whole('n', n)
-    if not factors.shape[1]: raise ValueError('a model of biases alone has no factors to compare')
-    row = int(vocab.lookup([label])[0])-1
-    factors = F.normalize(factors.float())
-    cosines = factors @ factors[row]
-    cosines[row] = -torch.inf
+    code = int(vocab.lookup([label])[0])
+    with evaluating(model) as (model,_): cosines = model.similarities(code, side)
+    cosines[code-1] = -torch.inf
     if side and rec.counts is not None:
         not_rated = rec.counts[1:]==0
         cosines[not_rated.to(cosines.device)] = -torch.inf

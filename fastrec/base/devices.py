@@ -84,8 +84,8 @@ def need_memory(n, device, what, instead="free memory there, or pass device='cpu
 # %% ../../nbs/base/95_devices.ipynb #89f41aa8
 @cache  # so that it is said once
 def _tell_of_mps():
-    warn('fit_bias, fit_als, fit_ials and fit_bayes compute on the CPU, for MPS has no float64; the model goes back to the device, '
-         "where gradients train it and lists are made. Loaders made with device='cpu' keep everything there", stacklevel=3)
+    warn('fit_bias, fit_als, fit_ials, fit_ease and fit_bayes compute on the CPU, for MPS has no float64; the model goes back to the '
+         "device, where gradients train it and lists are made. Loaders made with device='cpu' keep everything there", stacklevel=3)
 
 def exact_device(device):
     "Where to solve equations for what lies on `device`: there or, if it has no float64, on the CPU, which is told once"

@@ -48,7 +48,7 @@ def _film_titles(genre, rng):
 
 # %% ../../nbs/data/01_sample.ipynb #b31e143d
 _stars = np.arange(1, 6)
-_middle = 3.5  # stars that an average user gives an average film
+_middle = 3.1  # stars that an average user gives an average film
 _tastes = ['taste1','taste2']
 
 def _shared_taste(users, items): return (users[_tastes].to_numpy()*items[_tastes].to_numpy()).sum(1)
@@ -86,7 +86,6 @@ def best_rmse(self:SampleTruth, ratings):
     variance = mean_square - self.expected(ratings)**2
     return float(np.sqrt(variance.mean()))
 
-# %% ../../nbs/data/01_sample.ipynb #be62da6d
 _pull = 2.  # how much a shared taste adds to the logarithm of a pair's weight
 
 @patch
@@ -111,25 +110,32 @@ def _sample_items(n, rng):
     place = ends + rng.normal(0, _spread['place'], (n,2))
     title = _film_titles(genre, rng)
     quality = rng.normal(0, _spread['quality'], n)
-    ranks = np.arange(10, n+10)  # from 10, so that the first few films don't have nearly all ratings
-    popularity = rng.permutation(ranks**-.8)
-    cols = dict(title=title, genre=genre, quality=quality, popularity=popularity, taste1=place[:,0], taste2=place[:,1])
+    cols = dict(title=title, genre=genre, quality=quality, taste1=place[:,0], taste2=place[:,1])
     df = pd.DataFrame(cols, index=_sample_ids(n, 'item', rng))
     return df.assign(title=distinct_titles(df.title))
 
 def _sample_users(n, rng):
     taste = rng.normal(0, _spread['taste'], (n,2))
     leniency = rng.normal(0, _spread['leniency'], n)
-    activity = rng.lognormal(0, .8, n)
-    cols = dict(leniency=leniency, activity=activity, taste1=taste[:,0], taste2=taste[:,1])
+    cols = dict(leniency=leniency, taste1=taste[:,0], taste2=taste[:,1])
     return pd.DataFrame(cols, index=_sample_ids(n, 'user', rng))
 
 # %% ../../nbs/data/01_sample.ipynb #827da560
+def _weigh(users, items, rng):
+    "Give `users` an activity and `items` a popularity; return the weights of all pairs, as `interest` has them"
+    shared_taste = users[_tastes].to_numpy()@items[_tastes].to_numpy().T
+    pulls = np.exp(_pull*shared_taste)
+    expected = rng.lognormal(0, .8, len(users))
+    ranks = np.arange(10, len(items)+10)  # from 10, so that the first few films don't have nearly all ratings
+    items['popularity'] = rng.permutation(ranks**-.8)
+    of_all = pulls@items.popularity.to_numpy()
+    users['activity'] = expected/of_all  # so that a strong taste makes nobody watch more
+    return users.activity.to_numpy()[:,None]*items.popularity.to_numpy()*pulls
+
 def _drawn_pairs(truth, n_ratings, rng):
     "`n_ratings` different pairs of a user and a film of `truth` in random order, as a frame"
     users,items = truth.users,truth.items
-    shared_taste = users[_tastes].to_numpy()@items[_tastes].to_numpy().T
-    weights = users.activity.to_numpy()[:,None]*items.popularity.to_numpy()*np.exp(_pull*shared_taste)  # as `interest` has it
+    weights = _weigh(users, items, rng)
     keys = (rng.exponential(size=weights.shape)/weights).ravel()
     smallest = np.argpartition(keys, n_ratings-1)[:n_ratings]
     smallest.sort()  # argpartition leaves them in an order that depends on the CPU
@@ -153,7 +159,7 @@ def sample_ratings(
     seed:int=42, # The same seed gives the same frame
     with_truth:bool=False, # Return the `SampleTruth` as well?
 ): # Frame like `movielens` gives, or the pair of it and the truth
-    "Ratings from 1 to 5 stars of a planted model: long-tailed, with titles, with taste in what is rated and how, and with known answers"
+    "Ratings from 1 to 5 stars drawn from a planted model: long-tailed, with titles, taste in what is rated and how, and known answers"
     _need_sizes(n_users*n_items, n_ratings, noise)
     rng = np.random.default_rng(seed)
     items = _sample_items(n_items, rng)

@@ -11,6 +11,7 @@ import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_flags,need_package,need_whole
 from ..models.dot import Dot
+from ..models.ease import Ease
 from ..answer.recommender import Recommends
 from ..answer.recommend import lists_frame,parquet_writer
 from ..answer.lists import candidate_items
@@ -38,9 +39,10 @@ def save_factors(self:Recommends,
     folder = Path(path)
     if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
         raise ValueError(f'the column {taken[0]!r} has the name of what is written beside it: rename it before training')
+    sides = self.model.tables
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder/'users.parquet',folder/'items.parquet']
-    for file,vocab,tables in zip(files, self.ds.classes.values(), self.model.tables):
+    for file,vocab,tables in zip(files, self.ds.classes.values(), sides):
         _write_factors(file, vocab, tables)
     return files
 
@@ -117,6 +119,8 @@ def faiss_index(self:Recommends,
     factory:str='Flat', # What faiss is to build, by its index factory
 )->ItemIndex:
     "An index of the items that training has seen, by the score that a dot model gives them"
+    if isinstance(self.model, Ease):
+        raise ValueError('faiss compares rows of factors, and those of fit_ease have as many numbers as there are items: use recommend')
     if not isinstance(self.model, Dot):
         raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
     faiss = need_package('faiss', 'faiss-cpu')

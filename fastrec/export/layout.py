@@ -12,6 +12,7 @@ from fastcore.basics import noop
 from torch import nn
 from ..base.checks import is_whole
 from ..models.dot import Dot
+from ..models.ease import Choices,Ease
 from ..models.net import Net
 from ..models.posterior import PosteriorMean,TimeEffects
 from ..answer.recommender import Recommends
@@ -57,7 +58,7 @@ def _build_layer(spec):
 
 # %% ../../nbs/export/83_layout.ipynb #bffc37f3
 _computes = 'forward score_pairs rows bounded to_range score_grid user_side item_side score tables'.split()
-_kinds = dict(mean=PosteriorMean, dot=Dot, net=Net)
+_kinds = dict(mean=PosteriorMean, dot=Dot, net=Net, ease=Ease)
 
 def _computes_as(model, cls):
     "Is `model` a `cls` with all of its methods?"
@@ -123,12 +124,23 @@ def _build_mean(spec, tensors):
     noise = [_empty(tensors[f'{o}_noise'].shape) for o in 'ui']
     return PosteriorMean(*draws, *noise, time_effects=effects)
 
+# %% ../../nbs/export/83_layout.ipynb #fb6b10ee
+def _build_ease(tensors):
+    "An `Ease` whose choices are known already, for they have to be looked at"
+    items,offsets,values,weight = (tensors[o] for o in ('choices.items','choices.offsets','choices.values','weight'))
+    if weight.ndim!=2 or len(set(weight.shape))!=1:
+        raise BundleError(f'weights of the shape {list(weight.shape)} are not of items for items')
+    choices = Choices(items, offsets, values, len(weight))
+    if not choices.is_sound(): raise BundleError('what users have chosen does not fit the items')
+    return Ease(choices, _empty(weight.shape))
+
 # %% ../../nbs/export/83_layout.ipynb #8f5647b2
 def _build_empty(spec, tensors):
     kind = spec['kind']
     if kind=='dot': return _build_dot(tensors)
     if kind=='net': return _build_net(spec, tensors)
     if kind=='mean': return _build_mean(spec, tensors)
+    if kind=='ease': return _build_ease(tensors)
     raise BundleError(f'a model of the kind {kind!r} is not known here')
 
 def build_model(spec, tensors):

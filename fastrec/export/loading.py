@@ -105,9 +105,8 @@ def _classes(tensors, manifest):
 
 def _check_model(model, sizes, counts):
     "Refuse a `model` that doesn't fit the `sizes` of the vocabularies or the `counts` of ratings, or doesn't answer"
-    rows = [len(tables[0].weight) for tables in model.tables]
-    if rows!=sizes:
-        raise BundleError(f'there are labels for tables of {sizes} rows, but {rows} of them')
+    if model.sizes!=sizes:
+        raise BundleError(f'there are labels for tables of {sizes} rows, but {model.sizes} of them')
     if counts is not None and (len(counts)!=sizes[1] or counts.min()<0):
         raise BundleError('the counts of ratings do not fit the items')
     if not check_answers(model): raise BundleError('the model does not answer')
@@ -138,7 +137,7 @@ _misfits = (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError
 def _some_pairs(model):
     "Codes of sixteen pairs, from the first rows of the tables"
     codes = torch.arange(16)
-    return torch.stack([codes%len(tables[0].weight) for tables in model.tables], 1)
+    return torch.stack([codes%n for n in model.sizes], 1)
 
 def read_back(folder, text, model):
     "Refuse what has been written to `folder` if it couldn't be loaded by the manifest `text`, or answers otherwise than `model`"

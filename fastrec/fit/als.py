@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
+from .doubts import TowardsBiases
 from .solvers import can_go_on,to_the_end
 from .variational import variational_sweeps
 
@@ -68,8 +69,22 @@ def als_sweeps(model, ds, arith, is_new=True):
         write_model(model, rows)
         yield error
 
-_power = .5
 _least = 8  # sweeps until what is learned of the variances shows in the error
+
+def towards_biases(model, ds, arith):
+    "How models of the ratings `ds` are drawn to biases, by a trial with a copy of `model` where there is doubt"
+    def trial(copy, part):
+        sweeps = als_sweeps(copy, part, arith)
+        for _ in range(_least): next(sweeps)
+    return TowardsBiases(model, ds, trial)
+
+def _drawn_sweeps(model, ds, arith, is_new):
+    "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
+    towards = towards_biases(model, ds, arith)
+    for error in als_sweeps(model, ds, arith, is_new):
+        yield towards(model, error)
+
+_power = .5
 
 def _check_penalty(reg, power):
     if reg is None and power is not None:
@@ -81,7 +96,7 @@ def _check_penalty(reg, power):
 @patch
 def fit_als(self:RecLearner,
     n_factors:int=16, # Width of the embeddings
-    n_sweep:int=12, # Sweeps over users and items, at most
+    n_sweep:int=20, # Sweeps over users and items, at most
     reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
     power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by a smaller share
@@ -91,7 +106,7 @@ def fit_als(self:RecLearner,
 
     A solver's model goes on where it is, if it has as many factors; any other is replaced. Interrupted, it keeps the last whole sweep"""
     _check_penalty(reg, power)
-    if reg is None: sweeps = partial(als_sweeps, is_new=not can_go_on(self.model, n_factors))
+    if reg is None: sweeps = partial(_drawn_sweeps, is_new=not can_go_on(self.model, n_factors))
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
     called = 'fit_als',dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
     least = _least if reg is None else 1

@@ -15,7 +15,7 @@ from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,solver_data
-from .als import als_sweeps,write_model
+from .als import als_sweeps,towards_biases,write_model
 from .priors import Columns,SpanSampler
 from .equations import variance_of
 from .gibbs import Gibbs
@@ -32,6 +32,7 @@ def _posterior_mean(sampler):
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)
     res.to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
+    res.advised = model.advised
     res.fill_unknown()
     return res
 
@@ -64,9 +65,11 @@ class _Sampling:
 
     def sweeps(self, model, ds, arith):
         "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
+        is_plain = not self.seconds and self.kwargs['columns']==(None,None)  # else there is more to go by than ratings
+        towards = towards_biases(model, ds, arith) if is_plain else None
         if self.is_new: _approach(model, ds, arith)
         spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y)) for o in self.seconds]
-        self.sampler = Gibbs(model, ds, arith, spans=spans, **self.kwargs)
+        self.sampler = Gibbs(model, ds, arith, spans=spans, towards=towards, **self.kwargs)
         return iter(self.sampler)
 
     def finish(self, completed):

@@ -17,8 +17,8 @@ class Gibbs:
     """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean
     squared error of the draw"""
     shape = 50.  # of the Gamma that the precisions of users and of items come from
-    def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=()):
-        self.model,self.arith,self.burn = model,arith,burn
+    def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=(), towards=None):
+        self.model,self.arith,self.burn,self.towards = model,arith,burn,towards
         self.columns,self.spans = columns,spans
         self.codes = ds.codes
         self.y = ds.y-model.mean
@@ -121,9 +121,10 @@ def _n_due(self:Gibbs):
 def _keep_if_due(self:Gibbs):
     "Keep the draw, unless as many as are due are kept"
     if len(self.draws)==self._n_due(): return
-    self.draws.append((*self.rows, *self.precisions))
+    self.draws.append((*read_model(self.model), *self.precisions))
     for o in self.spans: o.keep()
 
+# %% ../../nbs/fit/39_gibbs.ipynb #f35cf4d3
 @patch
 def __iter__(self:Gibbs):
     if self.spans: self._take_off(sum(o.of_ratings() for o in self.spans))  # those of an earlier fit, from the first draw on
@@ -133,6 +134,8 @@ def __iter__(self:Gibbs):
         errors = self._draw_spans()
         self._draw_precisions(errors.square())
         write_model(self.model, self.rows)
+        error = errors.double().square().mean()
+        if self.towards: error = self.towards(self.model, error)
         self.n += 1
         self._keep_if_due()
-        yield errors.double().square().mean()
+        yield error

@@ -13,6 +13,7 @@ from fastai.callback.all import *
 from ..data.loader import RatingsDL
 from ..base.checks import is_whole
 from ..models.dot import Dot
+from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
 from .training import RecLearner
 from .record import Sweeps
@@ -124,6 +125,7 @@ def _tidy(self:RecLearner, finders=()):
 @patch
 def _shares_steps(self:RecLearner, least=2**22):
     "Has a batch so many numbers that several threads pay, even if they wait for each other?"
+    if self.model.is_preference: return False  # solvers make it, and take no steps
     width = sum(e.weight.shape[1] for es in self.model.tables for e in es)
     return self.dls.train.bs*width>=least
 
@@ -184,8 +186,9 @@ def _check_trainable(self:RecLearner):
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
     is_choice = isinstance(self.loss_func, ChoiceLoss)
     is_preference = getattr(self.model, 'is_preference', False)
-    if is_preference and not is_choice:
-        raise ValueError('the model tells what is chosen, by fit_ials, and gradients would make it one of ratings: '
+    if is_preference and not (is_choice and self.model.tables):
+        name = 'fit_ease' if isinstance(self.model, Ease) else 'fit_ials'
+        raise ValueError(f'the model tells what is chosen, by {name}, and gradients would make it one of ratings: '
                          'train a new learner(dls), or use another solver')
     if is_choice and not is_preference:
         raise ValueError(f'the model predicts ratings, and {type(self.loss_func).__name__} would make it one of choices: '

@@ -6,13 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
-from scipy.sparse import coo_matrix,diags
-from scipy.sparse.linalg import svds
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
 from .training import RecLearner
 from .als import both_sides,write_model
+from .chance import choice_reg
 from .equations import eye_like
 from .list_metrics import ListMetric
 from ..base.processes import add_up
@@ -40,45 +39,46 @@ def _not_chosen(y):
     return (zeros if is_frequent else 0),0
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
-def _warn_of_zeros(zeros, below, n, col, by):
-    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for {by}: '
+def _warn_of_zeros(zeros, below, n, col, fit):
+    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for {fit}: '
          f'leave them out with df[{col}>0]')
 
-def _warn_of_counts(y, col, by):
+def _warn_of_counts(y, col, fit):
     most = float(y.max())
     half = float(y[y>0].median())
-    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {by} takes every row for one choice, '
+    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
          f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
 
-def check_choices(ds, by='fit_ials'):
-    "Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen, and that counts are not weighed"
+def check_choices(ds, fit):
+    """Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen for the `fit` of this name,
+    and that counts are not weighed"""
     n = len(ds)
     if not n: return
     y = ds.y.cpu()
     name = ds.rating_name
     zeros,below = _not_chosen(y)
     if zeros+below==n:
-        raise ValueError(f'all {n:,} ratings are 0 or less, and {by} learns from what was chosen: give that a 1 in {name!r}')
+        raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
     col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
-    if zeros+below: _warn_of_zeros(zeros, below, n, col, by)
-    if _has_tail(y): _warn_of_counts(y, col, by)
+    if zeros+below: _warn_of_zeros(zeros, below, n, col, fit)
+    if _has_tail(y): _warn_of_counts(y, col, fit)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
-def _of_lists(learn): return L(m for m in learn.metrics if isinstance(m, ListMetric))
+def of_lists(metrics): return L(m for m in metrics if isinstance(m, ListMetric))
 
-def _check_monitors(learn, cbs):
-    "Refuse callbacks that watch what `fit_ials` does not record"
-    recorded = ['train_loss','valid_loss',*_of_lists(learn).attrgot('name')]
+def check_monitors(cbs, fit, metrics=()):
+    "Refuse callbacks that watch what the `fit` of choices does not record, which of `metrics` has those of lists"
+    recorded = ['train_loss','valid_loss',*of_lists(metrics).attrgot('name')]
     for cb in cbs:
         if not isinstance(cb, TrackerCallback) or cb.monitor in recorded: continue
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, which compares with ratings and is not recorded '
-                         "by fit_ials: let it watch 'valid_loss'")
+                         f"by {fit}: let it watch 'valid_loss'")
 
 @contextmanager
-def _ratings_aside(learn):
+def ratings_aside(learn):
     "A context in which `learn` has no metrics of ratings, and the loss that its sweeps report"
     kept = learn.metrics,learn.loss_func
-    learn.metrics,learn.loss_func = _of_lists(learn),nn.MSELoss()
+    learn.metrics,learn.loss_func = of_lists(learn.metrics),nn.MSELoss()
     try: yield
     finally: learn.metrics,learn.loss_func = kept
 
@@ -87,51 +87,6 @@ class AgainstOnes(Callback):
     "Validate preferences by their distance from 1, as those who chose are meant to have it"
     run_train = False
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
-
-# %% ../../nbs/fit/37_ials.ipynb #e6ba3a46
-_seed = 0  # of what chance mixes, and of where the search for directions begins
-_rounds = 20  # of mixing again what is there twice; where nearly everything is chosen, some of it remains
-
-def mixed_items(u, i, n_items):
-    "The items `i`, codes, chosen by the users `u`, by others of those who chose: nobody chooses one twice where that can be had"
-    rng = np.random.default_rng(_seed)
-    i = rng.permutation(i)
-    for _ in range(_rounds):
-        pair_of_row = u.astype('int64')*n_items+i
-        order = pair_of_row.argsort(kind='stable')
-        again = np.diff(pair_of_row[order])==0
-        if not again.any(): break
-        twice = order[1:][again]
-        others = rng.integers(len(u), size=len(twice))
-        rows = np.unique(np.concatenate([twice, others]))
-        i[rows] = i[rng.permutation(rows)]
-    return i
-
-# %% ../../nbs/fit/37_ials.ipynb #411c5f26
-def _second_strength(u, i, root_u, root_i):
-    "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
-    m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
-    m.data[:] = 1  # also where a pair is there twice
-    m = diags(1/root_u)@m@diags(1/root_i)
-    least = min(m.shape)
-    if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
-    start = np.random.default_rng(_seed).normal(size=least)
-    return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
-
-# %% ../../nbs/fit/37_ials.ipynb #3fc9109f
-_beyond_chance = 1.15  # times what chance reaches: weaker choices say nothing beyond popularity
-_usual_reg = .012  # for choices of one person or one thing, which tell nothing
-
-def choice_reg(ds, alpha0):
-    "The regularization for `fit_ials` that suits the choices `ds`, and whether they say anything beyond popularity"
-    u,i = (o.cpu().numpy() for o in ds.codes)
-    n_u,n_i = (ds.counts(k).numpy() for k in (0,1))
-    root_u = np.sqrt(n_u+alpha0*(len(n_i)-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(len(n_u)-1))
-    chance = _second_strength(u, mixed_items(u, i, len(n_i)), root_u, root_i)
-    found = _second_strength(u, i, root_u, root_i)
-    if chance<1e-9: return _usual_reg,found>1e-9
-    return float(.75*chance**2/max(found, chance)),bool(found>_beyond_chance*chance)
 
 # %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
 def _ials_rows(side, other, arith, alpha0, reg, power):
@@ -155,8 +110,11 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
     return rows,sse
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
-def _popular_sweeps(model, ds):
-    "Make the `model` one of popularity: the preference is the share of the users who chose an item. No sweep changes it"
+def popular_sweeps(model, ds, arith=None):
+    """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item. No sweep changes it.
+    There is no need for `arith`"""
+    warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
+         'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
     n_users,n_items = (ds.counts(k).to(model.mean) for k in (0,1))
     share = n_items/(len(n_users)-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
@@ -164,16 +122,13 @@ def _popular_sweeps(model, ds):
     error = (1-share)**2@n_items/len(ds)
     while True: yield error
 
-# %% ../../nbs/fit/37_ials.ipynb #d879879c
+# %% ../../nbs/fit/37_ials.ipynb #014a08b1
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     is_taste = True
     if reg is None: reg,is_taste = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
-    if not is_taste:
-        warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
-             'the same for everybody: with more choices there may be more to find; pass reg for factors all the same')
-        yield from _popular_sweeps(model, ds)
+    if not is_taste: yield from popular_sweeps(model, ds)
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
     solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)
@@ -201,9 +156,9 @@ def fit_ials(self:RecLearner,
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
-    _check_monitors(self, [*self.cbs, *L(cbs)])
-    check_choices(self.dls.train_ds)
+    check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
+    check_choices(self.dls.train_ds, 'fit_ials')
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
-    with _ratings_aside(self):
+    with ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called)

@@ -10,6 +10,7 @@ import inspect
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loaders import usual_bs
+from ..models.ease import Ease
 from .training import RecLearner
 from .defaults import infer_range,pays_sparse,scaled_wd
 from .learner import usual_lrs
@@ -50,14 +51,16 @@ def _choice_rows(learn):
         power=_row(loss.power, usual(sampling=loss.sampling).power, 'between uniform draws and those by popularity'))
 
 # %% ../../nbs/fit/28_settings.ipynb #6da80d34
+def _drawn_row(a, w, n_held_out):
+    kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
+    return dict(shrink=(kept,'least error, beyond chance',f'{n_held_out:,} held-out training ratings'))
+
 def _shrink_row(learn):
     "How far the last fit was drawn to biases"
     cb = getattr(learn, 'shrink_to_biases', None)
     if cb is None: return {}
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
-    a,w = cb.chosen
-    kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
-    return dict(shrink=(kept,'least error, beyond chance',f'{len(cb.left_out):,} held-out training ratings'))
+    return _drawn_row(*cb.chosen, len(cb.left_out))
 
 # %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):
@@ -84,6 +87,15 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_als','reg'): ('learned','noise, and variances of each factor and of biases, sweep by sweep'),
     ('fit_als','power'): ('learned','how much is known of the other side, row by row')}
 
+_popular = 'popularity, as choices agree no further than by chance'
+
+def _ease_row(learn, n):
+    "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"
+    if not isinstance(learn.model, Ease): return None,_popular,f'strongest directions of {n:,} choices, and of the same mixed by chance'
+    n_users = int((learn.dls.train_ds.counts(0)>0).sum())
+    return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
+
+# %% ../../nbs/fit/28_settings.ipynb #6c774304
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
     fit,args = learn.last_fit
@@ -93,9 +105,11 @@ def _of_solver(learn):
     for k,v in args.items():
         if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
+    if learn.model.advised: res |= _drawn_row(*learn.model.advised)
+    if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None:
         is_taste = learn.model.item_factors.any()
-        rule = 'as choices agree beyond chance' if is_taste else 'popularity: choices agree no further than chance has it'
+        rule = 'as choices agree beyond chance' if is_taste else _popular
         res['reg'] = learn.model.ials['reg'],rule,f'strongest directions of {n:,} choices, and of the same mixed by chance'
     return res
 

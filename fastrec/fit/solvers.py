@@ -101,7 +101,7 @@ def solver_data(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
     return ds.to(device)
 
 # %% ../../nbs/fit/34_solvers.ipynb #71425479
-def _copied(model): return deepcopy(model, {id(model.classes): model.classes})
+def copied(model): return deepcopy(model, {id(model.classes): model.classes})
 
 def _copying(sweeps, model, shown):
     "`sweeps` of `model`, after each of which `shown`, its copy on another device, has its weights"
@@ -112,14 +112,15 @@ def _copying(sweeps, model, shown):
 def _shown_on(device, model, sweeps):
     "What is shown of `model` on `device`, the model itself if it lies there, and the `sweeps` that keep it up to date"
     if next(model.parameters()).device==device: return model,sweeps
-    shown = _copied(model).to(device)
+    shown = copied(model).to(device)
     return shown,_copying(sweeps, model, shown)
 
 # %% ../../nbs/fit/34_solvers.ipynb #adcc3b1b
 def _model_to_improve(learn, start, ds, n_factors, implicit):
     "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
     goes_on = can_go_on(start, n_factors) and not implicit
-    model = _copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
+    model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
+    model.advised = None
     return model.to(ds.x.device)
 
 def _arithmetic(learn, device):
@@ -142,8 +143,8 @@ def to_the_end(write):
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
-    """Improve a solver's model, `start` if it fits, by the generator that `sweeps` makes of it, the training ratings and `Arithmetic`.
+    implicit=False, start=None, new=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
+    """Improve what `new(ds)` makes or `start`, if it fits, by the generator that `sweeps` makes of it, training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
     without a whole sweep, or where that is `None`, everything is as it was before.
@@ -151,7 +152,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
     device = self.dls.device
     before = self.fit_state()
-    model = _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
+    model = new(ds) if new else _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
     shown,improving = _shown_on(device, model, improving)
     sweeping = Sweeps(improving, tol, least)

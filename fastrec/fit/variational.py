@@ -123,11 +123,10 @@ def variance(self:BelievedRows):
     return torch.maximum(noise, self.least_noise)
 
 # %% ../../nbs/fit/48_variational.ipynb #2b51f318
-_n_bias_sweeps,_n_powers = 8,3
-_first_share = .3  # of the noise: the variance that the factors begin with, all of them together
+_n_powers = 3
 
 def _directions(users, items, y, u, i, k, arith):
-    "Item factors (n,k), of variance 1, along the strongest directions of the residuals `y` of the codes `u` and `i`"
+    "Item factors (n,k), of variance 1, along the strongest directions of the residuals `y` of the codes `u` and `i`; how strong these are"
     counts = [o.equations.counts.clamp(min=1) for o in (users,items)]
     root_u,root_i = (n.to(y.dtype).sqrt() for n in counts)
     scaled = y/(root_u[u]*root_i[i])
@@ -140,13 +139,18 @@ def _directions(users, items, y, u, i, k, arith):
     for _ in range(_n_powers):
         q,_ = torch.linalg.qr(q)
         q = by_items@(by_users@q)
-    q = torch.linalg.qr(q)[0]*root_i[:,None]
+    q,_ = torch.linalg.qr(q)
+    of_users = by_users@q
+    strength,turn = torch.linalg.eigh(of_users.T@of_users)
+    q = (q@turn)*root_i[:,None]
     variance = items.is_rated@q**2
     variance = variance/items.is_rated.sum()
     res[:,:most] = q/variance.clamp(min=1e-30).sqrt()  # residuals of 0 have no directions
-    return res
+    return res,F.pad(strength, (0,k-q.shape[1]))
 
 # %% ../../nbs/fit/48_variational.ipynb #5b854177
+_n_bias_sweeps = 8
+
 def _fit_biases(users, items, noise, arith):
     "Biases alone, and the noise that they leave"
     for o in (users,items):
@@ -159,12 +163,24 @@ def _fit_biases(users, items, noise, arith):
         noise = items.variance()
     return noise
 
+# %% ../../nbs/fit/48_variational.ipynb #6eff5884
+_first_share = .3  # of the noise: the variance that the factors begin with, all of them together
+_least_of_strongest = .05  # that of the weakest, beside the strongest's
+
+def _begin_with(strength):
+    "Shares of the variance that factors begin with, by the `strength` of their directions"
+    weakest,strongest = strength.aminmax() if len(strength) else (0.,0.)
+    share = strength-weakest + _least_of_strongest*strongest
+    return share.clamp(min=1e-30)  # all alike where there are no directions
+
 def _add_factors(users, items, y, u, i, k, noise, arith):
     "Let rows that have biases alone begin with `k` factors"
     left = y-score_rows((users.mean,items.mean), u, i)
-    variance = (_first_share*noise/max(k, 1)).sqrt()
-    q = _directions(users, items, left, u, i, k, arith)*variance.sqrt()
-    lam = (1/variance).expand(k)
+    q,strength = _directions(users, items, left, u, i, k, arith)
+    share = _begin_with(strength)
+    variance = (_first_share*noise*share/share.sum()).sqrt()
+    q = q*variance.sqrt()
+    lam = 1/variance
     cov = F.pad(items.cov, (k,0,k,0))
     of_users,of_items = (torch.cat([lam, o.lam]) for o in (users,items))
     users.begin(F.pad(users.mean, (k,0)), of_users)

@@ -34,7 +34,7 @@ def _factors(self:Directions, is_item, top=None):
     vocab = self._vocab(is_item)
     factors = self.model.item_factors if is_item else self.model.user_factors
     factors = factors.float().cpu()
-    if not factors.shape[1]: raise ValueError('a model of biases alone has no factors')
+    if not factors.any(): raise ValueError('a model of biases alone has no factors, nor has one that found no tastes')
     if top is not None: self._need_top(top, is_item, codes, count)
     codes = codes[:top]
     labels = pd.Index(vocab.decode(codes), name=vocab.name)

@@ -36,10 +36,12 @@ def fill_row_0(w):
 class FactorModel:
     """What every model answers, which is a `torch.nn.Module` besides.
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
-    for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`"""
+    for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`.
+    One with a `ranker`, another such model, leaves lists to it"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
     ials,by_softmax = None,False  # `alpha0`, `reg` and `power` of `fit_ials`; are preferences exponents of chances, by a loss of choices?
+    advised = None  # weights (a,w) of a solver in doubt, and by how many held-out rows
     n_buffers = 1  # how many tensors as large as the scores `score` works with
 
     @property
@@ -94,7 +96,7 @@ def fill_unknown(self:FactorModel):
     u_tables,i_tables = self.tables
     for e in u_tables+i_tables: fill_row_0(e.weight)
 
-# %% ../../nbs/models/20_base.ipynb #8635ea3f
+# %% ../../nbs/models/20_base.ipynb #94e89bde
 @patch
 def side_rows(self:FactorModel, k, codes):
     "Rows of the tables of the users (`k=0`) or items (`k=1`) that `codes`, (n,), look up: a list of (n,any) tensors"
@@ -105,6 +107,9 @@ def rows(self:FactorModel, x):
     "Rows of all tables that the codes `x` look up, users in column 0 and items in column 1: a list of (n,k) tensors"
     users,items = x[:,:2].long().T
     return [*self.side_rows(0, users), *self.side_rows(1, items)]
+
+@patch(as_prop=True)
+def lists_by(self:FactorModel): return self._modules.get('ranker') or self
 
 @patch(as_prop=True)
 def biases(self:FactorModel): return [e.weight for es in self.tables for e in es[1:]]
@@ -124,6 +129,25 @@ def score_beside(self:FactorModel, x, others):
     users = x[:,:1].long().expand_as(items)
     pairs = torch.stack([users.reshape(-1), items.reshape(-1)], 1)
     return self.score_pairs(pairs).view(n, -1)
+
+# %% ../../nbs/models/20_base.ipynb #4e1d5446
+@patch(as_prop=True)
+def sizes(self:FactorModel):
+    "How many codes users and items have, the unknown with them"
+    return [len(tables[0].weight) for tables in self.tables]
+
+@patch(as_prop=True)
+def width(self:FactorModel):
+    "How many numbers the factors of a user are"
+    return self.tables[0][0].weight.shape[1]
+
+@patch
+def similarities(self:FactorModel, code, side):
+    "Cosines of the factors of the `code` of a user, or with `side=1` of an item, and those of all, without row 0, (n,)"
+    factors = (self.user_factors,self.item_factors)[side]
+    if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')
+    factors = F.normalize(factors.float())
+    return factors @ factors[code-1]
 
 # %% ../../nbs/models/20_base.ipynb #e4844185
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]

@@ -123,7 +123,7 @@ def fit_choices(model, users, items, n_users):
         chol = torch.linalg.cholesky(a + chosen.mT@chosen)
         solved = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0]
         p = solved.where(counts[:,None]>0, p)
-    return torch.cat([p, torch.zeros_like(p[:,:1])], 1)
+    return torch.cat([p, p.new_zeros(n_users, 1)], 1)
 
 # %% ../../nbs/models/24_foldin.ipynb #6f4a4ef7
 _most_scores,_steps = 2**24,50  # of new users beside items at a time

@@ -27,6 +27,10 @@ from fastrec.fit.defaults import *
 from fastrec.fit.record import *
 from fastrec.fit.optimizers import *
 from fastrec.fit.shrinkage import *
+from fastrec.fit.negatives import *
+from fastrec.fit.losses import *
+from fastrec.fit.choices import *
+from fastrec.fit.list_metrics import *
 from fastrec.fit.settings import *
 from fastrec.interpret.interpretation import *
 from fastrec.evaluate.measures import *

@@ -107,8 +107,9 @@ def _recommended(rec, users, n_items, k, seen):
     return torch.cat(items),torch.cat(scores).isfinite()
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #efd91739
-def _list_metrics(rec, truth, k, seen, raters):
-    "Of the recommendations to the users of `truth`, what they have `seen` left out"
+def _measured(rec, truth, k, seen):
+    """Measures by name of the recommendations to the users of `truth`, what they have `seen` left out; the items that were recommended,
+    and which places are filled"""
     items,there = _recommended(rec, truth.users, truth.n_items, k, seen)
     hits = truth.found(items) & there
     n_relevant = truth.n_relevant
@@ -117,6 +118,11 @@ def _list_metrics(rec, truth, k, seen, raters):
     hits = F.pad(hits, (0, width-hits.shape[1]))
     res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in _of_lists.items()}
     res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
+    return res,items,there
+
+def _list_metrics(rec, truth, k, seen, raters):
+    "As `_measured`, with coverage and novelty"
+    res,items,there = _measured(rec, truth, k, seen)
     res['coverage'] = coverage(items[there], truth.n_items-1)
     res['novelty'] = novelty(items[there], raters, rec.n_users)
     return res
@@ -215,3 +221,14 @@ def _report(rec, truth, x, y, k, seen):
     res = res.reindex(columns=['rmse','mae',*popularity])
     res.attrs['counted'] = truth.counted
     return res
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #4fdd4eff
+@patch
+def list_measures(self:Recommends, held, k=10):
+    "Of lists of `k` for the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
+    seen = self.seen.in_training()
+    reached = torch.ones(len(held), dtype=torch.bool)
+    truth = Truth(held.x, reached, len(self.counts), seen)
+    if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in _of_lists},0
+    res,*_ = _measured(self, truth, k, seen)
+    return res,len(truth.users)

@@ -85,6 +85,7 @@ def describe_model(model):
     if kind=='blend': res['parts'] = [describe_model(m) for m in model.parts]
     if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
+    if model.by_softmax: res['by_softmax'] = True
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
@@ -165,6 +166,7 @@ def build_model(spec, tensors):
     res.y_range = y_range and tuple(y_range)
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
+    res.by_softmax = spec.get('by_softmax', False)
     res.fill_unknown = noop  # row 0 was saved
     if 'ranker' in spec: res.ranker = build_model(spec['ranker'], _within(tensors, 'ranker.'))
     return res.eval()

@@ -73,6 +73,7 @@ def _faults(model, name):
         ials=_is_ials(model.get('ials')),
         clip=type(model['clip']) is bool,
         is_preference=type(model['is_preference']) is bool,
+        by_softmax=type(model.get('by_softmax', False)) is bool,
         seconds=_is_seconds(model.get('seconds', [])))
     res = [f'{name}.{k}' for k,ok in fine.items() if not ok]
     for o in model.get('parts', []): res += _faults(o, f'{name}.parts')

@@ -138,7 +138,7 @@ def fit_ease(self:RecLearner,
 
     Interrupted, it leaves the model from before"""
     if reg is not None and not 0<reg<math.inf: raise ValueError(f'reg={reg} must be above 0')
-    check_monitors([*self.cbs, *L(cbs)], 'fit_ease')
+    check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
     check_choices(self.dls.train_ds, 'fit_ease')
     ds = solver_data(self, 0, 1)
     _need_room(len(ds.classes[ds.item_name])-1, ds.x.device)

@@ -18,6 +18,8 @@ from ..models.posterior import PosteriorMean
 from .training import RecLearner
 from .record import Sweeps
 from .shrinkage import ShrinkToBiases
+from .losses import ChoiceLoss
+from .choices import AgainstUnseen
 from .stand_ins import losses_to_cpu
 from ..base.devices import exactly,trainable
 from ..base.threads import one_thread
@@ -28,6 +30,7 @@ _handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)
 @patch
 def _who_has(self:RecLearner, x, pred):
     "Of a batch with the codes `x`, the three whose predictions are no numbers or, if all are, the largest"
+    if pred.ndim>1: pred = pred.sum(1)  # of a choice and its negatives
     finite = pred.isfinite()
     if finite.all(): worst = pred.abs().topk(min(3, len(pred))).indices
     else: worst = (~finite).nonzero()[:3,0]
@@ -181,10 +184,16 @@ def _check_trainable(self:RecLearner):
     if isinstance(self.model, PosteriorMean):
         raise ValueError(f'the model is the mean of {self.model.n_draws} draws, which gradients would make meaningless: '
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
-    if getattr(self.model, 'is_preference', False):
+    is_choice = isinstance(self.loss_func, ChoiceLoss)
+    is_preference = getattr(self.model, 'is_preference', False)
+    if is_preference and not (is_choice and self.model.tables):
         name = 'fit_ease' if isinstance(self.model, Ease) else 'fit_ials'
         raise ValueError(f'the model tells what is chosen, by {name}, and gradients would make it one of ratings: '
                          'train a new learner(dls), or use another solver')
+    if is_choice and not is_preference:
+        raise ValueError(f'the model predicts ratings, and {type(self.loss_func).__name__} would make it one of choices: '
+                         'train a new learner(dls, loss_func=…)')
+    if is_choice and not any(isinstance(cb, AgainstUnseen) for cb in self.cbs): self.add_cb(AgainstUnseen())
     self._check_batches()
 
 # %% ../../nbs/fit/41_guards.ipynb #cda4442f

@@ -13,6 +13,7 @@ from .training import RecLearner
 from .als import both_sides,write_model
 from .chance import choice_reg
 from .equations import eye_like
+from .list_metrics import ListMetric
 from ..base.processes import add_up
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
@@ -63,10 +64,13 @@ def check_choices(ds, fit):
     if _has_tail(y): _warn_of_counts(y, col, fit)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
-def check_monitors(cbs, fit):
-    "Refuse callbacks that watch what the `fit` of choices does not record"
+def of_lists(metrics): return L(m for m in metrics if isinstance(m, ListMetric))
+
+def check_monitors(cbs, fit, metrics=()):
+    "Refuse callbacks that watch what the `fit` of choices does not record, which of `metrics` has those of lists"
+    recorded = ['train_loss','valid_loss',*of_lists(metrics).attrgot('name')]
     for cb in cbs:
-        if not isinstance(cb, TrackerCallback) or cb.monitor in ('train_loss','valid_loss'): continue
+        if not isinstance(cb, TrackerCallback) or cb.monitor in recorded: continue
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, which compares with ratings and is not recorded '
                          f"by {fit}: let it watch 'valid_loss'")
 
@@ -74,7 +78,7 @@ def check_monitors(cbs, fit):
 def ratings_aside(learn):
     "A context in which `learn` has no metrics of ratings, and the loss that its sweeps report"
     kept = learn.metrics,learn.loss_func
-    learn.metrics,learn.loss_func = L(),nn.MSELoss()
+    learn.metrics,learn.loss_func = of_lists(learn.metrics),nn.MSELoss()
     try: yield
     finally: learn.metrics,learn.loss_func = kept
 
@@ -152,7 +156,7 @@ def fit_ials(self:RecLearner,
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
-    check_monitors([*self.cbs, *L(cbs)], 'fit_ials')
+    check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds, 'fit_ials')
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)

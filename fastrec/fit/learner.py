@@ -17,6 +17,9 @@ from ..models.trainable import DeepMF,DotBias
 from .training import RecLearner
 from .defaults import as_float,pays_sparse,range_of,scaled_wd
 from .stock import as_rec_dls
+from .losses import ChoiceLoss,check_loss
+from .choices import AgainstUnseen,check_choice_args,choice_hypers
+from .list_metrics import list_metrics
 from .optimizers import default_opt
 from .shrinkage import ShrinkToBiases
 from ..export.layout import check_savable
@@ -94,22 +97,6 @@ def _check_functions(loss_func, opt_func, metrics):
             raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
                             'metrics, no names and no classes')
 
-# %% ../../nbs/fit/31_learner.ipynb #19fde681
-def _check_loss(loss_func, dls):
-    "Refuse a `loss_func` that can't compare ratings, warn of one that isn't smallest where predictions are right"
-    y = dls.train_ds.y[:64].clone()
-    lo,hi = y.min(),y.max()
-    off = (hi-lo)/10
-    above,below = (y+off).clamp(max=hi),(y-off).clamp(min=lo)
-    try:
-        with torch.no_grad(): right,*wrong = [float(loss_func(o, y)) for o in (y,above,below)]
-    except Exception as e:
-        raise ValueError(f'loss_func={loss_func!r} does not give a number for predictions and ratings, which are '
-                         f'float tensors of shape (n,): {e}') from e
-    if min(wrong)<right-1e-4*abs(right):  # by more than rounding
-        warn(f'loss_func={loss_func!r} is smaller for predictions that are wrong than for the ratings themselves: is '
-             'it one for ratings, as nn.MSELoss() is?')
-
 # %% ../../nbs/fit/31_learner.ipynb #b1bedca6
 def _need_room(n, sparse, dls):
     "Refuse a model of `n` bytes for which, with gradients and, unless `sparse`, two averages, there is no room where the ratings are"
@@ -143,11 +130,12 @@ def _read_args(dls, arch, use_nn, shrink, seed, kwargs):
     if seed is not None: seed = int(seed)
     return arch,seed,of_model,of_learner
 
-def _check_training(dls, loss_func, opt_func, metrics, sparse):
+def _check_training(dls, y_range, loss_func, opt_func, metrics, sparse):
     "Refuse what a model cannot be trained with"
     _check_functions(loss_func, opt_func, metrics)
     if sparse is not None: need_flags(sparse=sparse)
-    if loss_func is not None: _check_loss(loss_func, dls)
+    if isinstance(loss_func, ChoiceLoss): check_choice_args(dls, y_range, metrics)
+    elif loss_func is not None: check_loss(loss_func, dls)
 
 def _as_sparse(dls, sparse):
     "Are updates to be sparse? Left out: if that pays"
@@ -157,22 +145,27 @@ def _as_sparse(dls, sparse):
 usual_lrs = {False: 7e-3, True: 1.2e-2}  # for dense and for sparse updates
 _least_lr = 1e-30  # what is above 0, in `lr`
 
-def _hypers(dls, lr, wd, sparse):
-    "Learning rate and weight decay, by default those that suit the ratings"
-    lr = ifnone(lr, usual_lrs[sparse])
+def _hypers(dls, lr, wd, sparse, loss_func):
+    "Learning rate and weight decay, by default those that suit the ratings, or choices"
+    is_choice = isinstance(loss_func, ChoiceLoss)
+    usual_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else (usual_lrs[sparse],scaled_wd(dls, sparse))
+    lr = ifnone(lr, usual_lr)
     _check_hyper('lr', lr, _least_lr, 'above 0')
-    wd = ifnone(wd, scaled_wd(dls, sparse))
+    wd = ifnone(wd, usual_wd)
     _check_hyper('wd', wd, 0, 'of 0 or more')
     return dict(lr=_as_hyper(lr), wd=_as_hyper(wd))
 
 # %% ../../nbs/fit/31_learner.ipynb #8da3b4e5
-def _new_model(dls, arch, n_factors, y_range, seed, sparse, kwargs):
-    "A model of the class `arch` with first weights by `seed`"
-    mean = 0. if y_range and not kwargs.get('clip') else dls.train_ds.mean()
+def _new_model(dls, arch, n_factors, y_range, seed, sparse, is_choice, kwargs):
+    "A model of the class `arch`, of preferences where it `is_choice`, with first weights by `seed`"
+    y_range = None if is_choice else range_of(dls, y_range)
+    is_bent = y_range and not kwargs.get('clip')
+    mean = 0. if is_bent or is_choice else dls.train_ds.mean()
     _need_room(_bytes_of(arch, n_factors, dls.classes, kwargs), sparse, dls)
     with seeded(seed):
         model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **kwargs})
     model.sparse = sparse
+    model.is_preference = model.by_softmax = is_choice
     return model
 
 # %% ../../nbs/fit/31_learner.ipynb #a5fb5c01
@@ -180,10 +173,13 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs)
     "A `RecLearner` for the `model`; optimizer and loss are ours where none are given"
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
-    metrics = [AccumMetric(rmse.func, name='rmse') if m is rmse else m for m in L(metrics)]
+    is_choice = isinstance(loss_func, ChoiceLoss)
+    of_rmse = list_metrics() if is_choice else [AccumMetric(rmse.func, name='rmse')]
+    metrics = [o for m in L(metrics) for o in (of_rmse if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
     learn.seed = seed
-    if shrink and type(model) is DotBias: learn.add_cb(ShrinkToBiases())
+    if is_choice: learn.add_cb(AgainstUnseen())
+    elif shrink and type(model) is DotBias: learn.add_cb(ShrinkToBiases())
     _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
     _tell_unsavable(learn)
     return learn
@@ -195,11 +191,11 @@ def learner(
     arch:type=DotBias, # `DotBias` or `DeepMF`
     n_factors:int=50, # Width of the embeddings
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings; `False`: unbounded
-    loss_func:Callable=None, # Mean squared error if left out
+    loss_func:Callable=None, # Mean squared error if left out; a `ChoiceLoss` learns what people choose, for lists
     opt_func:Callable=None, # Optimizer; left out: `FusedAdam`, or `RowRMSProp` if `sparse`
     lr:float=None, # Learning rate of `fit`, highest one of `fit_one_cycle`, if they are given none; left out: 7e-3, or 1.2e-2 if `sparse`
     wd:float=None, # Weight decay; `scaled_wd` if left out
-    metrics=rmse, # fastai's `rmse` is recorded under that name
+    metrics=rmse, # fastai's `rmse` is recorded under that name; for a `ChoiceLoss` it becomes `list_metrics`
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
@@ -209,10 +205,10 @@ def learner(
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"
     dls = as_rec_dls(dls)
     arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, shrink, seed, kwargs)
-    _check_training(dls, loss_func, opt_func, metrics, sparse)
+    _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     sparse = _as_sparse(dls, sparse)
-    of_learner.update(_hypers(dls, lr, wd, sparse))
-    model = _new_model(dls, arch, n_factors, range_of(dls, y_range), seed, sparse, of_model)
+    of_learner.update(_hypers(dls, lr, wd, sparse, loss_func))
+    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, isinstance(loss_func, ChoiceLoss), of_model)
     return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d

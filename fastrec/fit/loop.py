@@ -15,6 +15,8 @@ from ..base.checks import warn
 from ..models.base import FactorModel,is_plain
 from ..models.trainable import DeepMF,DotBias
 from .shrinkage import ShrinkToBiases
+from .choices import AgainstUnseen
+from .losses import ChoiceLoss
 from .stand_ins import stand_ins
 from .training import RecLearner
 
@@ -133,7 +135,8 @@ _draw_nothing = {
     nn.ModuleList, nn.Sequential, LinBnDrop,
     nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
     TrainEvalCallback, Recorder, CastToTensor,
-    ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases}
+    ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases,
+    AgainstUnseen}  # by a generator of its own
 
 @patch
 def _may_draw(self:RecLearner):
@@ -152,8 +155,8 @@ _computes = {'forward','score_pairs','rows','bounded'}  # methods that an object
 def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
     m,loss = self.model,self.loss_func
-    if type(m) is not DotBias or type(loss) is not nn.MSELoss or loss.reduction!='mean':
-        return False
+    is_known = isinstance(loss, ChoiceLoss) or type(loss) is nn.MSELoss and loss.reduction=='mean'
+    if type(m) is not DotBias or not is_known: return False
     if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'):
         return False
     if type(m).forward is not FactorModel.forward or _computes & {*vars(m), *vars(loss)}:
@@ -168,11 +171,18 @@ def _watched(self:RecLearner):
     return any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
+def _step_by_hand(self:RecLearner, x, y, expected=None):
+    "Predictions and loss of a batch of ratings `y`, or of choices, where there are the items `y` beside them, with gradients"
+    if expected is None: return self.model.mse_step(x, y)
+    return self.model.choice_step(x, y, expected, self.loss_func)
+
+# %% ../../nbs/fit/45_loop.ipynb #9432d018
+@patch
 def _do_one_batch(self:RecLearner):
     if self.iter==0: self.by_hand = self.lean and self._works_by_hand()
     if not (self.by_hand and self.training and self.yb) or self._watched():
         return Learner._do_one_batch(self)
-    self.pred,self.loss = self.model.mse_step(self.xb[0], self.yb[0])
+    self.pred,self.loss = self._step_by_hand(*self.xb, *self.yb)
     self.loss_grad = self.loss
     if self._check_each: self._check_loss()
     self('after_backward')

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner
+from .losses import ChoiceLoss
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
@@ -50,6 +51,14 @@ def _count(self:Sweeps, rmse):
     self.rmse = rmse
 
 # %% ../../nbs/fit/42_record.ipynb #dffa4347
+@contextmanager
+def _squared_error(learn):
+    "A context in which a loss of choices, which solvers do not learn by, makes room for that of their sweeps"
+    loss = learn.loss_func
+    if isinstance(loss, ChoiceLoss): learn.loss_func = nn.MSELoss()
+    try: yield
+    finally: learn.loss_func = loss
+
 @patch
 def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
     "Fit by `n_sweep` of the sweeps of `sweeping`, a `Sweeps`"
@@ -59,7 +68,7 @@ def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
         beta = smooth.beta
         smooth.beta = 0  # no average over sweeps
     try:
-        with one_thread(): self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
+        with one_thread(),_squared_error(self): self._fit(n_sweep, cbs=[sweeping, *L(cbs)])
     finally:
         if smooth: smooth.beta = beta
 

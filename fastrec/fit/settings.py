@@ -14,6 +14,9 @@ from ..models.ease import Ease
 from .training import RecLearner
 from .defaults import infer_range,pays_sparse,scaled_wd
 from .learner import usual_lrs
+from .losses import ChoiceLoss
+from .choices import choice_hypers
+from ..models.dot import Dot
 
 # %% ../../nbs/fit/28_settings.ipynb #a113fa8d
 _columns = ['value','rule','from']
@@ -32,6 +35,21 @@ def _range_row(learn):
     values = learn.dls.train_ds.values()
     return _row(learn.model.y_range, infer_range(values), 'half a step beyond the ratings', f'ratings from {values[0]:g} to {values[-1]:g}')
 
+# %% ../../nbs/fit/28_settings.ipynb #e467f17b
+def _choice_rows(learn):
+    "What a loss of choices draws"
+    loss,usual = learn.loss_func,type(learn.loss_func)
+    shared,n = loss.layout(isinstance(learn.model, Dot))
+    usual_shared,_ = usual().layout(isinstance(learn.model, Dot))
+    _,usual_n = usual(shared=shared).layout(True)
+    return dict(
+        loss_func=(usual.__name__,'given',''),
+        y_range=(None,'none: preferences have no bounds',''),
+        shared=_row(shared, usual_shared, 'negatives of the whole batch for dot products, else of each row'),
+        n_negatives=_row(n, usual_n, '64 of a batch, or 4 of each row'),
+        sampling=_row(loss.sampling, usual.usual_sampling, 'that of the loss'),
+        power=_row(loss.power, usual(sampling=loss.sampling).power, 'between uniform draws and those by popularity'))
+
 # %% ../../nbs/fit/28_settings.ipynb #6da80d34
 def _drawn_row(a, w, n_held_out):
     kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
@@ -44,6 +62,7 @@ def _shrink_row(learn):
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
     return _drawn_row(*cb.chosen, len(cb.left_out))
 
+# %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):
     "What `learner` has chosen"
     dls,sparse = learn.dls,learn.model.sparse
@@ -51,11 +70,14 @@ def _of_gradients(learn):
     width = widths[0] if len(set(widths))==1 else tuple(widths)
     users,items = (f'{len(v)-1:,} {name}s' for v,name in zip(dls.classes.values(), ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
+    is_choice = isinstance(learn.loss_func, ChoiceLoss)
+    usual_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else (usual_lrs[sparse],scaled_wd(dls, sparse))
+    lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
         n_factors=_row(width, 50, 'the default'),
-        y_range=_range_row(learn),
-        lr=_row(learn.lr, usual_lrs[sparse], f'that of {"sparse" if sparse else "dense"} updates'),
-        wd=_row(learn.wd, scaled_wd(dls, sparse), 'less, the more ratings there are of a user and an item', all_rows),
+        **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
+        lr=_row(learn.lr, usual_lr, lr_rule),
+        wd=_row(learn.wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),
         sparse=_row(sparse, pays_sparse(dls), 'where tables have 100 times as many rows as a batch', f'{users}, {items}'),
         **_shrink_row(learn))
 

@@ -15,6 +15,7 @@ from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
+from .losses import ChoiceLoss
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
 _errors = 'rmse mse mae msle rmspe mape'.split()
@@ -197,7 +198,7 @@ def held_out(self:RecLearner):
 @delegates(Learner.validate)
 def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences"
-    need_stars(self.model, 'validate')
+    if not isinstance(self.loss_func, ChoiceLoss): need_stars(self.model, 'validate')
     if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
     return Learner.validate(self, ds_idx, dl, **kwargs)
 

@@ -40,7 +40,7 @@ class FactorModel:
     One with a `ranker`, another such model, leaves lists to it"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = False
-    ials = None  # `alpha0`, `reg` and `power` of `fit_ials`
+    ials,by_softmax = None,False  # `alpha0`, `reg` and `power` of `fit_ials`; are preferences exponents of chances, by a loss of choices?
     advised = None  # weights (a,w) of a solver in doubt, and by how many held-out rows
     n_buffers = 1  # how many tensors as large as the scores `score` works with
 
@@ -78,7 +78,10 @@ def bounded(self:FactorModel, scores):
     return scores.clamp(lo, hi) if self.clip else torch.sigmoid(scores)*(hi-lo) + lo
 
 @patch
-def forward(self:FactorModel, x): return self.bounded(self.score_pairs(x))
+def forward(self:FactorModel, x, others=None):
+    "Predictions for the codes `x`, (n,); with `others` the scores of `score_beside`"
+    if others is not None: return self.score_beside(x, others)
+    return self.bounded(self.score_pairs(x))
 
 @patch
 def score_grid(self:FactorModel, users, items):
@@ -93,11 +96,17 @@ def fill_unknown(self:FactorModel):
     u_tables,i_tables = self.tables
     for e in u_tables+i_tables: fill_row_0(e.weight)
 
+# %% ../../nbs/models/20_base.ipynb #94e89bde
+@patch
+def side_rows(self:FactorModel, k, codes):
+    "Rows of the tables of the users (`k=0`) or items (`k=1`) that `codes`, (n,), look up: a list of (n,any) tensors"
+    return [_look_up(e, codes, self.sparse) for e in self.tables[k]]
+
 @patch
 def rows(self:FactorModel, x):
     "Rows of all tables that the codes `x` look up, users in column 0 and items in column 1: a list of (n,k) tensors"
-    users_and_items = x[:,:2].long().T
-    return [_look_up(e, codes, self.sparse) for codes,es in zip(users_and_items, self.tables) for e in es]
+    users,items = x[:,:2].long().T
+    return [*self.side_rows(0, users), *self.side_rows(1, items)]
 
 @patch(as_prop=True)
 def lists_by(self:FactorModel): return self._modules.get('ranker') or self
@@ -110,6 +119,16 @@ def user_factors(self:FactorModel): return self.tables[0][0].weight.detach()[1:]
 
 @patch(as_prop=True)
 def item_factors(self:FactorModel): return self.tables[1][0].weight.detach()[1:]
+
+# %% ../../nbs/models/20_base.ipynb #1ac56dae
+@patch
+def score_beside(self:FactorModel, x, others):
+    "Scores of the codes `x`, and of its users beside the codes `others` of items, (m,) the same for all or (n,m): (n,1+m)"
+    n = len(x)
+    items = torch.cat([x[:,1:2].long(), others.expand(n, -1)], 1)
+    users = x[:,:1].long().expand_as(items)
+    pairs = torch.stack([users.reshape(-1), items.reshape(-1)], 1)
+    return self.score_pairs(pairs).view(n, -1)
 
 # %% ../../nbs/models/20_base.ipynb #4e1d5446
 @patch(as_prop=True)
@@ -138,7 +157,8 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     "As PyTorch's; what makes predictions of scores goes with the weights, in the metadata of the state"
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
-    head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials)
+    head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials,
+                by_softmax=bool(self.by_softmax))
     destination._metadata[prefix[:-1]]['head'] = {**head, 'labels': _digests(self)}
 
 @patch

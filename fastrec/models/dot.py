@@ -11,7 +11,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 from .base import FactorModel,as_table
-from .foldin import fit_choices,solve_users,user_prior,with_row_0
+from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
 class Dot(FactorModel, nn.Module):
@@ -33,6 +33,27 @@ class Dot(FactorModel, nn.Module):
         "Scores of the codes `x`, before the range, (n,)"
         p,b_u,q,b_i = self.rows(x)
         return (p*q).sum(1) + b_u[:,0] + b_i[:,0] + self.mean
+
+# %% ../../nbs/models/21_dot.ipynb #8262157e
+@patch
+def scores_of_rows(self:Dot, p, q, b_i, others):
+    """Scores without users' biases of the rows `p`, (n,k), beside the first n of `q`, each, and beside the rest, which belong to the codes
+    `others`, (m,) or (n,m); `b_i`, the items' biases, as long as `q`: (n,1+m)"""
+    n = len(p)
+    b_i = b_i + self.mean
+    own = (p*q[:n]).sum(1, keepdim=True) + b_i[:n]
+    if others.ndim==1: beside = torch.addmm(b_i[n:].T, p, q[n:].T)
+    else: beside = (q[n:].view(n, -1, q.shape[1])@p[:,:,None])[...,0] + b_i[n:].view(n, -1)
+    return torch.cat([own,beside], 1)
+
+@patch
+def score_beside(self:Dot, x, others):
+    "Scores of the codes `x`, and of its users beside the codes `others` of items, (m,) the same for all or (n,m): (n,1+m)"
+    if type(self).score_pairs is not Dot.score_pairs: return FactorModel.score_beside(self, x, others)
+    users,items = x[:,:2].long().T
+    p,b_u = self.side_rows(0, users)
+    q,b_i = self.side_rows(1, torch.cat([items, others.flatten()]))
+    return self.scores_of_rows(p, q, b_i, others) + b_u
 
 # %% ../../nbs/models/21_dot.ipynb #b0cb6713
 @patch
@@ -77,9 +98,18 @@ def user_rows(self:Dot): return torch.cat([self.user_factors, self.u_bias.weight
 
 # %% ../../nbs/models/21_dot.ipynb #c726aa77
 @patch
+def _fit_by_softmax(self:Dot, users, items, n_users):
+    "As `fit_users`, for scores that stand in the exponent of a chance"
+    def own(z, codes): return (z[:,:-1]*self.i_weight(codes)).sum(1) + self.i_bias(codes)[:,0]
+    def beside(z, codes): return z[:,:-1]@self.i_weight(codes).T + self.i_bias(codes)[:,0]
+    others = torch.arange(1, len(self.i_weight.weight), device=users.device)
+    return fit_by_softmax(self, users, items, n_users, own, beside, others)
+
+@patch
 def fit_users(self:Dot, users, items, y, n_users, noise):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`,
     (n_users,n_factors+1)"""
+    if self.by_softmax: return self._fit_by_softmax(users, items, n_users)
     if self.is_preference: return fit_choices(self, users, items, n_users)
     is_bent = self.y_range is not None and not self.clip
     bent = self if is_bent else None

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/models/24_foldin.ipynb #1f53ff05
-import torch
+import math,torch
 from torch.utils.weak import WeakIdKeyDictionary
 from .base import as_table
 
@@ -124,3 +124,46 @@ def fit_choices(model, users, items, n_users):
         solved = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0]
         p = solved.where(counts[:,None]>0, p)
     return torch.cat([p, p.new_zeros(n_users, 1)], 1)
+
+# %% ../../nbs/models/24_foldin.ipynb #6f4a4ef7
+_most_scores,_steps = 2**24,50  # of new users beside items at a time
+
+def _chance_loss(z, users, items, others, own, beside, left_out):
+    """Minus the logarithm of the chance that `users`, whose rows are `z`, (n_users,k), choose `items`, each among the codes `others`,
+    a share of all items, but for those `left_out`, (n_users,any)"""
+    n_items = left_out.shape[1]-1  # without the unknown
+    rest = beside(z, others).masked_fill(left_out[:,others], -1e9).logsumexp(1)
+    rest = rest + math.log(n_items/len(others))
+    scores = own(z[users], items)
+    return (torch.logaddexp(scores, rest[users])-scores).sum()
+
+@torch.enable_grad()
+def _most_probable(prior, users, items, n_users, *args):
+    "Rows of `n_users` new users by their choices; `args` as `_chance_loss` has them from `others` on"
+    mean,chol = prior
+    eps = mean.new_zeros(n_users, len(mean), requires_grad=True)
+    opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
+    for _ in range(_steps):
+        z = mean + eps@chol.T
+        loss = _chance_loss(z, users, items, *args) + eps.square().sum()/2
+        eps.grad, = torch.autograd.grad(loss, eps)
+        opt.step()
+    return (mean + eps@chol.T).detach()
+
+# %% ../../nbs/models/24_foldin.ipynb #6f4790ea
+def fit_by_softmax(model, users, items, n_users, own, beside, others):
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), by functions of rows `z` and codes:
+    the scores `own` of each pair, and those `beside` all of the codes `others`"""
+    mean,cov = user_prior(model)
+    if not len(users): return mean.repeat(n_users, 1)
+    prior = mean,torch.linalg.cholesky(cov)
+    n_codes = len(model.tables[1][0].weight)
+    rows = []
+    for block in torch.arange(n_users).split(max(1, _most_scores//n_codes)):
+        first,n = int(block[0]),len(block)
+        is_here = (users>=first) & (users<first+n)
+        own_users,own_items = users[is_here]-first,items[is_here].long()
+        left_out = torch.zeros(n, n_codes, dtype=torch.bool, device=users.device)
+        left_out[own_users,own_items] = True
+        rows.append(_most_probable(prior, own_users, own_items, n, others, own, beside, left_out))
+    return torch.cat(rows)

@@ -12,7 +12,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
 from .base import FactorModel,as_table
-from .foldin import user_prior,with_row_0
+from .foldin import fit_by_softmax,user_prior,with_row_0
 
 # %% ../../nbs/models/22_net.ipynb #51193355
 class Net(FactorModel, nn.Module):
@@ -120,10 +120,27 @@ def score(self:Net, u, i, out=None):
 def user_rows(self:Net): return self.user_factors
 
 # %% ../../nbs/models/22_net.ipynb #63a6e3f9
+_most_others = 500  # items that stand for all in the sum of chances, each of which takes a pass through the network
+
+@patch
+def _fit_by_softmax(self:Net, users, items, n_users):
+    "As `fit_users`, for scores that stand in the exponent of a chance"
+    q = self.embeds[1]
+    def own(z, codes): return self.layers(torch.cat([z, q(codes)], 1))[:,0]
+    def beside(z, codes):
+        pairs = z.repeat_interleave(len(codes), 0),q(codes).repeat(len(z), 1)
+        return self.layers(torch.cat(pairs, 1))[:,0].view(len(z), -1)
+    n_items = len(q.weight)-1
+    chance = torch.Generator().manual_seed(0)
+    others = 1+torch.randperm(n_items, generator=chance)[:_most_others].to(users.device)
+    return fit_by_softmax(self, users, items, n_users, own, beside, others)
+
+# %% ../../nbs/models/22_net.ipynb #ff2876e4
 @patch
 @torch.enable_grad()
 def fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width)"
+    if self.by_softmax: return self._fit_by_softmax(users, items, n_users)
     m,cov = user_prior(self)
     chol = torch.linalg.cholesky(cov)
     eps = cov.new_zeros(n_users, len(cov), requires_grad=True)

@@ -113,6 +113,35 @@ def mse_step(self:DotBias, x, y):
     _add_rows(b_i, i, g, self.sparse)
     return pred,e@e/len(y)
 
+# %% ../../nbs/models/25_trainable.ipynb #b4a20f94
+def _beside_slopes(p, q, g):
+    "Gradients of the users' rows `p`, (n,k), and of the rows `q` of other items, (m,k) or (n,m,k), by the slopes `g`, (n,m)"
+    if q.ndim==2: return g@q,g.T@p
+    return (g[:,None]@q)[:,0],(g[:,:,None]*p[:,None]).flatten(0, 1)
+
+# %% ../../nbs/models/25_trainable.ipynb #c1de2010
+@patch
+@torch.no_grad()
+def choice_step(self:DotBias, x, others, expected, loss_func):
+    "As `mse_step`: `score_beside(x, others)` in training, and `loss_func` of it, whose gradient is added to that of the weights"
+    u,i = x[:,:2].long().T.contiguous()
+    (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
+    items = torch.cat([i, others.flatten()])
+    p = P.index_select(0, u)
+    q = Q.index_select(0, items)
+    scores = self.scores_of_rows(p, q, b_i.index_select(0, items), others)
+    scores += b_u.index_select(0, u)
+    loss,g = loss_func.slopes(scores, expected)
+    own,beside = q[:len(u)],q[len(u):].view(*others.shape, -1)
+    g_own,g_beside = g[:,:1],g[:,1:]
+    of_p,of_beside = _beside_slopes(p, beside, g_beside)
+    of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
+    _add_rows(P, u, of_p.addcmul_(own, g_own), self.sparse)
+    _add_rows(Q, items, torch.cat([p.mul_(g_own), of_beside]), self.sparse)
+    _add_rows(b_u, u, g.sum(1), self.sparse)
+    _add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
+    return scores,loss
+
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c
 class DeepMF(Net, EmbeddingNN):
     "Deep matrix factorization: a network over the factors of user and item"

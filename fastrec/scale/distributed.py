@@ -11,6 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.dot import Dot
 from ..fit.training import RecLearner
+from ..fit.losses import ChoiceLoss
 from .blocks import ShareBlocks
 from ..base.processes import Part,add_up,from_all,which_process
 
@@ -166,9 +167,12 @@ def _takes_blocks(self:RecLearner, blocks):
     "What the argument `blocks` of `distrib_ctx` comes to"
     is_dot = isinstance(self.model, Dot)
     name = type(self.model).__name__
+    is_choice = isinstance(self.loss_func, ChoiceLoss)
+    if blocks and is_choice:
+        raise TypeError('blocks=True is for losses of ratings; one of choices draws from all items, of which a block has some')
     if blocks and not is_dot:
         raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
-    blocks = ifnone(blocks, is_dot)
+    blocks = ifnone(blocks, is_dot and not is_choice)
     if self.dls.train_ds.shard and not blocks:
         raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
                         'allow: make the dataloaders without shard=True')

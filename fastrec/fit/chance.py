@@ -102,9 +102,6 @@ def choice_reg(ds, alpha0):
     return float(reg),_is_beyond(chance, found) or len(u)<_telling
 
 # %% ../../nbs/fit/29_chance.ipynb #01b0d39a
-_some = 2**17  # choices, about, that are looked at
-_together = 1.2  # times what chance reaches
-
 def _chi_square(u, i, sizes):
     "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`"
     m = coo_matrix((np.ones(len(u), 'float32'),(u,i)), shape=sizes).tocsr()
@@ -120,6 +117,10 @@ def _chi_square(u, i, sizes):
     expected = n_i[i]*n_i[j]*pairs_per
     of_all = pairs_per*(n_i.sum()**2-(n_i**2).sum())
     return (count**2/expected).sum() - 2*count.sum() + of_all
+
+# %% ../../nbs/fit/29_chance.ipynb #3407d2a6
+_some = 2**17  # choices, about, that are looked at
+_together = 1.2  # times what chance reaches
 
 def has_taste(ds):
     "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"

@@ -56,7 +56,12 @@ def main(
     print(f'\nBest liked, once it is known who rated what:\n{best}\n\nLeast liked:\n{worst}')
     user = ratings.user.value_counts().index[ratings.user.nunique()//10]
     liked = ratings[ratings.user==user].nlargest(5, 'rating')[['title','rating']]
-    recs = learn.recommend(user, n=5)[['title','score']].round(2)
+    print('\nLearning what people choose as well, for lists of what to watch next:')
+    lists = learner(dls)
+    lists.fit_blend()
+    found = lists.evaluate().ndcg_at_10
+    print(f'\nNDCG@10 of the lists, on what was held out: {found["model"]:.3f}, of lists of what is popular {found["popularity"]:.3f}')
+    recs = lists.recommend(user, n=5).drop(columns=['user','score']).round(2)
     print(f'\nUser {user} gave most stars to\n{liked.to_string(index=False)}\n\nand may like\n{recs.to_string(index=False)}')
     picture(learn, interp, truth, out)
     print(f'\nThe picture is in {out}. All of it took {time.time()-start:.0f} s.')

@@ -59,7 +59,8 @@ def _fitted(learn, dls, fit):
 def _models(learn, dls, fits):
     "A model of the ratings `dls` by each of `fits`"
     from fastprogress.fastprogress import progress_bar
-    return {fit: _fitted(learn, dls, fit) for fit in progress_bar(fits, leave=False)}
+    if hasattr(learn, 'progress'): fits = progress_bar(fits, leave=False)  # which `no_bar` takes away
+    return {fit: _fitted(learn, dls, fit) for fit in fits}
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e3c624a5
 _n_sampled = 1000  # users and items between whom scores are compared

@@ -86,6 +86,7 @@ def best_rmse(self:SampleTruth, ratings):
     variance = mean_square - self.expected(ratings)**2
     return float(np.sqrt(variance.mean()))
 
+# %% ../../nbs/data/01_sample.ipynb #be62da6d
 _pull = 2.  # how much a shared taste adds to the logarithm of a pair's weight
 
 @patch

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..answer.recommender import Seen,evaluating
 from ..answer.topn import top_n
-from ..base.checks import need_choice,need_finite
+from ..base.checks import listened,need_choice,need_finite
 from ..data.loader import RatingsDL
 from ..data.loaders import RecDataLoaders
 from .measures import ndcg_at_k
@@ -133,7 +133,7 @@ def _asked(learn, fits, min_rating):
     question = _Question(dls, min_rating)
     if not len(question.truth.users):
         raise ValueError(f'no training ratings that were held out reach min_rating={min_rating}: choose a lower one, or pass weight')
-    with warnings.catch_warnings(action='ignore'): models = _models(learn, dls, fits)  # the fit to all rows tells the same
+    models,*_ = listened(_models, learn, dls, fits)  # the fit to all rows tells the same
     scores = {k: question.scores(m) for k,m in models.items()}
     choices = [v for k,v in scores.items() if k in _choice_fits]
     ratings = [v for k,v in scores.items() if k in _rating_fits]

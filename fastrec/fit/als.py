@@ -84,6 +84,7 @@ def _drawn_sweeps(model, ds, arith, is_new):
     for error in als_sweeps(model, ds, arith, is_new):
         yield towards(model, error)
 
+# %% ../../nbs/fit/36_als.ipynb #5819e5bb
 _power = .5
 
 def _check_penalty(reg, power):

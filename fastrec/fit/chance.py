@@ -58,48 +58,11 @@ def mixed_items(u, i, n_items):
         i[twice],i[others] = i[others],i[twice]
     return i
 
-# %% ../../nbs/fit/29_chance.ipynb #243a6481
-def _second_strength(u, i, root_u, root_i):
-    "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
-    m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
-    m.data[:] = 1  # also where a pair is there twice
-    m = diags(1/root_u)@m@diags(1/root_i)
-    least = min(m.shape)
-    if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
-    start = np.random.default_rng(_seed).normal(size=least)
-    return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
-
-# %% ../../nbs/fit/29_chance.ipynb #3fc9109f
-_telling = 1000  # choices; of fewer it is not known whether they say something
-_beyond_chance = 1.15  # times what chance reaches: weaker choices say nothing beyond popularity
-_usual_reg = .012  # for choices of one person or one thing, which tell nothing
-_nothing = 1e-9  # a strength that is 0 but for rounding
-
-def _strengths(u, i, sizes, alpha0):
-    "The second strength of the choices of `i` by `u`, codes below `sizes`, where chance has mixed them, and as they are"
-    n_users,n_items = sizes
-    n_u = np.bincount(u, minlength=n_users)
-    n_i = np.bincount(i, minlength=n_items)
-    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(n_users-1))
-    mixed = mixed_items(u, i, n_items)
-    chance = _second_strength(u, mixed, root_u, root_i)
-    return chance,_second_strength(u, i, root_u, root_i)
-
-def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
-
-# %% ../../nbs/fit/29_chance.ipynb #888d1f18
+# %% ../../nbs/fit/29_chance.ipynb #ba86af72
 def _choices(ds):
     "Codes of users and of items in `ds`, and how many there are of each"
     u,i = (o.cpu().numpy() for o in ds.codes)
     return u,i,[len(v) for v in ds.classes.values()]
-
-def choice_reg(ds, alpha0):
-    "The regularization for `fit_ials` that suits the choices `ds`, and whether they say anything beyond popularity"
-    u,i,sizes = _choices(ds)
-    chance,found = _strengths(u, i, sizes, alpha0)
-    reg = _usual_reg if chance<_nothing else .75*chance**2/max(found, chance)
-    return float(reg),_is_beyond(chance, found) or len(u)<_telling
 
 # %% ../../nbs/fit/29_chance.ipynb #01b0d39a
 def _chi_square(u, i, sizes):
@@ -118,9 +81,10 @@ def _chi_square(u, i, sizes):
     of_all = pairs_per*(n_i.sum()**2-(n_i**2).sum())
     return (count**2/expected).sum() - 2*count.sum() + of_all
 
-# %% ../../nbs/fit/29_chance.ipynb #3407d2a6
+# %% ../../nbs/fit/29_chance.ipynb #4ab6d92d
 _some = 2**17  # choices, about, that are looked at
-_together = 1.2  # times what chance reaches
+_telling = 1000  # choices; of fewer it is not known whether they say something
+_together = 1.2  # times what chance reaches: less says nothing beyond popularity
 
 def has_taste(ds):
     "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
@@ -132,3 +96,37 @@ def has_taste(ds):
     sizes = n_users//every+1,n_items
     chance = _chi_square(u, mixed_items(u, i, n_items), sizes)
     return bool(_chi_square(u, i, sizes)>_together*chance)
+
+# %% ../../nbs/fit/29_chance.ipynb #243a6481
+def _second_strength(u, i, root_u, root_i):
+    "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
+    m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
+    m.data[:] = 1  # also where a pair is there twice
+    m = diags(1/root_u)@m@diags(1/root_i)
+    least = min(m.shape)
+    if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
+    start = np.random.default_rng(_seed).normal(size=least)
+    return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
+
+# %% ../../nbs/fit/29_chance.ipynb #f307f817
+_usual_reg = .012  # for choices of one person or one thing, which tell nothing
+_nothing = 1e-9  # a strength that is 0 but for rounding
+
+def _strengths(u, i, sizes, alpha0):
+    "The second strength of the choices of `i` by `u`, codes below `sizes`, where chance has mixed them, and as they are"
+    n_users,n_items = sizes
+    n_u = np.bincount(u, minlength=n_users)
+    n_i = np.bincount(i, minlength=n_items)
+    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
+    root_i = np.sqrt(n_i+alpha0*(n_users-1))
+    mixed = mixed_items(u, i, n_items)
+    chance = _second_strength(u, mixed, root_u, root_i)
+    return chance,_second_strength(u, i, root_u, root_i)
+
+def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
+
+def choice_reg(ds, alpha0):
+    "The regularization for `fit_ials` that suits the choices `ds`"
+    u,i,sizes = _choices(ds)
+    chance,found = _strengths(u, i, sizes, alpha0)
+    return _usual_reg if chance<_nothing else float(.75*chance**2/max(found, chance))

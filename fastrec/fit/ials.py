@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import warn
 from .training import RecLearner
 from .als import both_sides,write_model
-from .chance import choice_reg
+from .chance import choice_reg,has_taste
 from .equations import eye_like
 from .list_metrics import ListMetric
 from ..base.processes import add_up
@@ -125,10 +125,10 @@ def popular_sweeps(model, ds, arith=None):
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    is_taste = True
-    if reg is None: reg,is_taste = choice_reg(ds, alpha0)
+    is_popularity = reg is None and not has_taste(ds)
+    if reg is None: reg = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
-    if not is_taste: yield from popular_sweeps(model, ds)
+    if is_popularity: yield from popular_sweeps(model, ds)
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
     solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)

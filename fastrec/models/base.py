@@ -36,12 +36,10 @@ def fill_row_0(w):
 class FactorModel:
     """What every model answers, which is a `torch.nn.Module` besides.
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
-    for tables of biases `average_scores`; for `learner` to make it, a class method `from_classes(n_factors, classes, y_range, mean)`.
-    One with a `ranker`, another such model, leaves lists to it"""
+    for tables of biases `average_scores`; for `learner` to make it, `from_classes(n_factors, classes, y_range, mean)`"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
-    clip = sparse = is_preference = False
-    ials,by_softmax = None,False  # `alpha0`, `reg` and `power` of `fit_ials`; are preferences exponents of chances, by a loss of choices?
-    advised = None  # weights (a,w) of a solver in doubt, and by how many held-out rows
+    clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
+    ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
     n_buffers = 1  # how many tensors as large as the scores `score` works with
 
     @property

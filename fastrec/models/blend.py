@@ -7,6 +7,7 @@ __all__ = ['Blend']
 
 # %% ../../nbs/models/26_blend.ipynb #c73e9151
 import torch
+from fastcore.basics import patch
 from torch import nn
 from .base import FactorModel
 
@@ -34,9 +35,11 @@ class Blend(FactorModel, nn.Module):
     def user_side(self, users): return torch.cat([w*m.user_side(users) for w,m in zip(self.weights, self.parts)], 1)
     def item_side(self, items): return torch.cat([m.item_side(items) for m in self.parts], 1)
 
-    def score(self, u, i, out=None):
-        no_codes = torch.zeros(0, dtype=torch.long, device=i.device)
-        widths = [m.item_side(no_codes).shape[1] for m in self.parts]
-        res = 0
-        for m,a,b in zip(self.parts, u.split(widths, 1), i.split(widths, 1)): res = res + m.score(a, b)
-        return res if out is None else out.copy_(res)
+# %% ../../nbs/models/26_blend.ipynb #b6eeb5f2
+@patch
+def score(self:Blend, u, i, out=None):
+    no_codes = torch.zeros(0, dtype=torch.long, device=i.device)
+    widths = [m.item_side(no_codes).shape[1] for m in self.parts]
+    res = 0
+    for m,a,b in zip(self.parts, u.split(widths, 1), i.split(widths, 1)): res = res + m.score(a, b)
+    return res if out is None else out.copy_(res)

@@ -1,5 +1,6 @@
 """Lists of what people choose and like, by one recommender: the blend, its weights, and all that a recommender answers"""
 import sys,warnings
+from contextlib import nullcontext
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
 from fastrec.all import Blend,DotBias,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
@@ -92,13 +93,31 @@ def test_written_to_a_file(blend, tmp_path):
     assert np.allclose(df.rating_pred, blend.recommend(n=3).rating_pred, atol=1e-5)
 
 # ------------------------------------------------------------------ fits before and after
-def test_another_fit_ranks_by_itself_again(dls, blend):
-    learn = fitted(dls)
-    for how in ('fit_als','fit_one_cycle','fit_bayes'):
-        with learn.no_bar(),learn.no_logging():
-            if how=='fit_one_cycle': learn = learner(dls); learn.fit_blend(weight=.3); learn.model.requires_grad_(True)
-            getattr(learn, how)(*((1,) if how=='fit_one_cycle' else (16,)))
-        assert learn.model.lists_by is learn.model and 'rating_pred' not in learn.recommend(n=1)
+@pytest.mark.parametrize('how,args', [('fit_als',(16,)), ('fit_als',(4,)), ('fit_bayes',(16,20)), ('fit_one_cycle',(1,)), ('fit_bias',())])
+def test_another_fit_makes_its_lists_itself_and_says_so(dls, how, args):
+    learn = fitted(dls, weight=.3)
+    with learn.no_bar(),learn.no_logging():
+        told = pytest.warns(UserWarning, match='call fit_blend again') if how not in ('fit_bias',) and args!=(4,) else nullcontext()
+        with told: getattr(learn, how)(*args)
+    assert learn.model.lists_by is learn.model and 'rating_pred' not in learn.recommend(n=1)
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=.3)
+    assert 'rating_pred' in learn.recommend(n=1)
+
+def test_what_trains_nothing_keeps_the_blend(dls):
+    learn = fitted(dls, weight=.3)
+    want = learn.recommend(n=3)
+    learn.lr_find(show_plot=False)
+    same_lists(learn.recommend(n=3), want)
+    with pytest.raises(ValueError): learn.fit_als(-1)
+    with pytest.raises(ValueError): learn.fit(1, lr=-1)
+    same_lists(learn.recommend(n=3), want)
+    learn.validate()
+    same_lists(learn.recommend(n=3), want)
+
+def test_a_blend_again(dls, blend):
+    learn = fitted(dls, weight=3)
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    assert learn.model.ranker.asked.equals(blend.model.ranker.asked)
 
 @pytest.mark.parametrize('name,n', [('_held_out',0), ('_fitted',0), ('_fitted',2), ('_fitted',4), ('_unit',1), ('_by_preference',0), ('callback',0)], ids=str)
 def test_interrupted_leaves_the_model_from_before(dls, name, n, monkeypatch):

@@ -374,3 +374,8 @@ def test_everything_lies_on_the_device(device, shared):
             unseen.beside(users, items, expected)
         assert not waits, waits
         assert not missing_kernels(gpu.ops, device.upper())
+
+def test_watching_what_is_not_recorded_is_refused(dls):
+    learn = learner(dls)
+    with pytest.raises(ValueError, match="watches 'ndcg_at_10'.*list_metrics"): learn.fit(1, cbs=EarlyStoppingCallback('ndcg_at_10'))
+    assert learn.n_fits==0

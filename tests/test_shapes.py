@@ -172,7 +172,7 @@ def test_settings_follow_the_model_that_there_is():
 def test_choose_fit_keeps_to_choices_where_there_are_no_ratings():
     dls = RecDataLoaders.from_df(sample_ratings(n_users=100, n_items=60, n_ratings=1500).assign(rating=1.), seed=1)
     with warnings.catch_warnings(action='ignore'): table,learn = choose_fit(dls, 5)
-    assert list(table.index)==['fit_bias','fit_ials','popularity'] and learn.last_fit[0]==table.attrs['best']
+    assert list(table.index)==['fit_bias','fit_ials','fit_ease','fit_blend','popularity'] and learn.last_fit[0]==table.attrs['best']
 
 # ------------------------------------------------------------------ ratings that tell little, or nothing normal
 def mostly_fives(seed, n=40_000):

@@ -176,8 +176,8 @@ def fit_blend(self:RecLearner,
     Where all ratings are the same, there are choices alone. Interrupted, it leaves the model from before"""
     fits,is_rated = _check_blend(self, min_rating, weight, choices, ratings)
     before = self.fit_state()
-    called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=fits, ratings=ratings)
     if not is_rated: ratings = None
+    called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
     try: self._blend(fits, min_rating, weight, ratings, cbs)
     except BaseException:
         self.put_back(before)
@@ -192,6 +192,9 @@ def _blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     is_asked = weight is None and len(fits)>1
     given = dict(weight=[ifnone(weight, 0.)], second=[.5], ndcg=[np.nan])
     asked = _asked(self, fits, min_rating) if is_asked else pd.DataFrame(given)
+    if self.model.lists_by is not self.model:  # the model from before keeps its own
+        self.model = copied(self.model)
+        del self.model.ranker
     if ratings: getattr(self, ratings)(cbs=cbs)
     own = {ratings: copied(self.model)} if ratings in fits else {}
     models = _models(self, self.dls, [o for o in fits if o not in own]) | own
@@ -200,6 +203,6 @@ def _blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     shares = [1.] if len(of_choices)==1 else [1-best.second,best.second]
     if ratings: shares.append(best.weight)
     ranker = _blend(list(models.values()), shares)
-    ranker.asked = asked
+    ranker.asked,ranker.fits = asked,list(models)
     if ratings: self.model.ranker = ranker
     else: self.model = ranker

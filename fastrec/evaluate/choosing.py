@@ -8,12 +8,12 @@ __all__ = ['choose_fit']
 # %% ../../nbs/evaluate/75_choosing.ipynb #e47a9bea
 import time
 import numpy as np,pandas as pd,torch
-from ..base.checks import need_choice,need_finite,warn
+from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loaders import RecDataLoaders
 from ..fit.learner import learner
 from ..fit.stock import as_rec_dls
 from ..fit.training import RecLearner
-from . import evaluation  # learn.evaluate
+from . import blend,evaluation  # learn.fit_blend, learn.evaluate
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #0cac1f63
 def _some_users(ds, n, rng):
@@ -27,7 +27,9 @@ def _some_users(ds, n, rng):
     return ds.decode(*ds.rows(rows.to(ds.x.device)))
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #748f20c7
-_fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={}, fit_ials={})
+_fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
+    fit_ials={}, fit_ease={}, fit_blend={})
+_of_choices = 'fit_bias','fit_ials','fit_ease','fit_blend'  # what can do without ratings
 _measures = ['rmse','ndcg_at_10']
 
 def _fitted(dls, name, kwargs):
@@ -43,9 +45,9 @@ def _tried(ds, frame, fits, seed, device):
     rows = {}
     for name,kwargs in progress_bar(fits.items(), leave=False):
         start = time.perf_counter()
-        learn = _fitted(dls, name, kwargs)
+        learn,*_ = listened(_fitted, dls, name, kwargs)  # what a part has to say of itself is of no use
         seconds = time.perf_counter()-start
-        scores = learn.evaluate().reindex(columns=_measures)
+        scores = listened(learn.evaluate)[0].reindex(columns=_measures)
         rows[name] = {**scores.loc['model'], 'seconds': seconds}
     rows['popularity'] = {'ndcg_at_10': scores.ndcg_at_10['popularity']}
     res = pd.DataFrame.from_dict(rows, orient='index')
@@ -69,7 +71,7 @@ def _rounds(ds, fits, seconds, start, seed, device):
 
 def _best(table, by, left):
     "The name of the best fit of those that can be done on all ratings within the seconds that are `left`; the cheapest if none can"
-    tried = table.drop(index='popularity').dropna(subset=by).sort_values(by, ascending=by=='rmse')
+    tried = table.drop(index='popularity').dropna(subset=by).sort_values(by, ascending=by=='rmse', kind='stable')
     in_time = tried[tried.seconds_on_all<=left]
     if len(in_time)==0: return tried.seconds_on_all.idxmin()
     best = in_time.index[0]
@@ -82,7 +84,7 @@ def _best(table, by, left):
 def _as_fits(fits, is_rated):
     "The `fits` to try; left out: all, or where the ratings are no ratings those that can do without"
     if fits is not None and not fits: raise ValueError('fits is empty: name one, as in fits=dict(fit_als={}), or leave it out')
-    if fits is None: return _fits if is_rated else {k: _fits[k] for k in ('fit_bias','fit_ials')}
+    if fits is None: return _fits if is_rated else {k: _fits[k] for k in _of_choices}
     for name in map(str, fits):
         is_fit = name.startswith('fit') and hasattr(RecLearner, name)
         if not is_fit: raise ValueError(f'{name!r} in fits is no fit of a learner')

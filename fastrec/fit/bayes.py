@@ -159,6 +159,8 @@ def _side_columns(ds, side, width):
     return res
 
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
+def _told(side): return side if side is None or isinstance(side, str) else 'frames'
+
 def _as_seconds(span):
     "The `span` of time, such as '1D', in seconds"
     try: res = int(pd.Timedelta(span).total_seconds())
@@ -213,12 +215,12 @@ def fit_bayes(self:RecLearner,
     Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
     ds = solver_data(self, n_factors, n_sweep)
     n_before = _n_draws_of(self.model, n_factors)
-    burn = ifnone(burn, 0 if n_before else n_sweep//10)
+    given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws)
     seconds = _spans(ds, time)
     start = _last_draw(self.model) if n_before else self.model
     sampling = _Sampling(not can_go_on(start, n_factors), n_before, seconds, getattr(self.model, 'time_effects', []),
                          columns=_side_columns(ds, side, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
-    called = 'fit_bayes',dict(n_factors=n_factors, n_sweep=n_sweep, burn=burn, n_draws=n_draws)
+    called = 'fit_bayes',dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
                 start=start, finish=sampling.finish, ds=ds, called=called)

@@ -135,6 +135,7 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "fastai's `fit`, and afterwards no trace of an interruption"
     if not self._opt_is_of_model():
         self.opt = None  # a part of the model has been replaced
+    self.need_recorded(cbs)
     before = list(self.cbs)
     try:
         mode = exactly if isinstance(self.model, Dot) else trainable

@@ -92,7 +92,7 @@ _telling = 500  # held-out rows that say something of all data
 def tell_no_taste(n_held_out):
     if n_held_out<_telling: return
     warn('the tastes that were found predict held-out training ratings no better than biases alone, to which the model was drawn, '
-         'so that lists will be almost the same for everybody: more ratings, or epochs, may help')
+         'so that lists by predicted ratings will be almost the same for everybody: more ratings may help, fits of choices may find more')
 
 # %% ../../nbs/fit/26_mixing.ipynb #f8fc70c0
 def advised_weights(model, ds, kept, left_out, **kwargs):

@@ -87,6 +87,16 @@ def put_back(self:RecLearner, state):
     vars(self.recorder).clear()
     vars(self.recorder).update(record)
 
+# %% ../../nbs/fit/42_record.ipynb #3d7046c7
+@patch
+def need_recorded(self:RecLearner, cbs):
+    "Refuse callbacks that watch what is not recorded"
+    names = ['train_loss','valid_loss',*(m.name for m in self.metrics)]
+    for cb in [*self.cbs, *L(cbs)]:
+        if not isinstance(cb, TrackerCallback) or cb.monitor in names: continue
+        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and what is recorded is {", ".join(names)}: give the learner '
+                         'that metric, as in learner(dls, metrics=list_metrics()) for those of lists')
+
 # %% ../../nbs/fit/42_record.ipynb #141ec4bc
 @patch(as_prop=True)
 def history(self:RecLearner):

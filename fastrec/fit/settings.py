@@ -85,7 +85,9 @@ def _of_gradients(learn):
 _learned = {  # what a fit learns where it is given nothing
     ('fit_bias','reg'): ('learned','noise over the variance of biases, sweep by sweep'),
     ('fit_als','reg'): ('learned','noise, and variances of each factor and of biases, sweep by sweep'),
-    ('fit_als','power'): ('learned','how much is known of the other side, row by row')}
+    ('fit_als','power'): ('learned','how much is known of the other side, row by row'),
+    ('fit_bayes','burn'): ('a tenth of the sweeps','so that the first draw is near where the others will be; none where a fit goes on'),
+    ('fit_blend','choices'): ('both','factors, and up to 6,000 items weights of items, which err in different ways')}
 
 _popular = 'popularity, as choices agree no further than by chance'
 
@@ -100,7 +102,9 @@ def _blend_rows(asked):
     "The weights that found most of held-out choices, by the frame of all that were tried"
     best = asked.iloc[0]
     rule,source = 'finds most of held-out training rows',f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs {asked.ndcg.max():.3f}'
-    return dict(weight=(best.weight,rule,source), second=(best.second,rule,source))
+    res = {'share of fit_ease': (best.second,rule,source)}
+    if asked.weight.any(): res['weight'] = best.weight,rule,source
+    return res
 
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"

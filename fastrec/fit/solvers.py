@@ -11,7 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole
 from ..models.trainable import DotBias
-from .training import RecLearner
+from .training import RecLearner,without_ranker
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
 from .record import Sweeps
@@ -121,7 +121,7 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     goes_on = can_go_on(start, n_factors) and not implicit
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
     model.advised = None
-    model._modules.pop('ranker', None)  # which ranks by what was learned before
+    without_ranker(model)
     return model.to(ds.x.device)
 
 def _arithmetic(learn, device):

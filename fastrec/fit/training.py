@@ -13,6 +13,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
+from ..base.checks import warn
 from ..base.devices import as_device
 from ..base.random import drawing
 from .losses import ChoiceLoss
@@ -109,13 +110,19 @@ def _do_fit(self:RecLearner):
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
     if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
-    self.model._modules.pop('ranker', None)  # which ranks by what was learned before
     self._bring_opt()
     Learner._do_fit(self)
 
 # %% ../../nbs/fit/30_training.ipynb #a51f7d02
+def without_ranker(model):
+    "Let `model`, which is about to learn, make its lists itself"
+    if model.lists_by is model: return
+    del model.ranker
+    warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')
+
 @patch
 def _do_epoch_train(self:RecLearner):
+    if not hasattr(self, 'lr_finder'): without_ranker(self.model)
     seed = None
     if self._fit_seed is not None:
         seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)

@@ -221,6 +221,6 @@ def fit_bayes(self:RecLearner,
     start = _last_draw(self.model) if n_before else self.model
     sampling = _Sampling(not can_go_on(start, n_factors), n_before, seconds, getattr(self.model, 'time_effects', []),
                          columns=_side_columns(ds, side, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
-    called = 'fit_bayes',dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
+    args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
-                start=start, finish=sampling.finish, ds=ds, called=called)
+                start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args))

@@ -106,6 +106,7 @@ def _blend_rows(asked):
     if asked.weight.any(): res['weight'] = best.weight,rule,source
     return res
 
+# %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
     fit,args = learn.last_fit

@@ -11,7 +11,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole
 from ..models.trainable import DotBias
-from .training import RecLearner,without_ranker
+from ..models.blend import without_ranker
+from .training import RecLearner
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
 from .record import Sweeps

@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
+from ..models.blend import without_ranker
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
-from ..base.checks import warn
 from ..base.devices import as_device
 from ..base.random import drawing
 from .losses import ChoiceLoss
@@ -114,12 +114,6 @@ def _do_fit(self:RecLearner):
     Learner._do_fit(self)
 
 # %% ../../nbs/fit/30_training.ipynb #a51f7d02
-def without_ranker(model):
-    "Let `model`, which is about to learn, make its lists itself"
-    if model.lists_by is model: return
-    del model.ranker
-    warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')
-
 @patch
 def _do_epoch_train(self:RecLearner):
     if not hasattr(self, 'lr_finder'): without_ranker(self.model)

@@ -9,6 +9,7 @@ __all__ = ['Blend']
 import torch
 from fastcore.basics import patch
 from torch import nn
+from ..base.checks import warn
 from .base import FactorModel
 
 # %% ../../nbs/models/26_blend.ipynb #8343a02f
@@ -43,3 +44,10 @@ def score(self:Blend, u, i, out=None):
     res = 0
     for m,a,b in zip(self.parts, u.split(widths, 1), i.split(widths, 1)): res = res + m.score(a, b)
     return res if out is None else out.copy_(res)
+
+# %% ../../nbs/models/26_blend.ipynb #a68f70e9
+def without_ranker(model):
+    "Let `model`, which is about to learn, make its lists itself"
+    if model.lists_by is model: return
+    del model.ranker
+    warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')

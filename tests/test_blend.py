@@ -3,7 +3,7 @@ import sys,warnings
 from contextlib import nullcontext
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
-from fastrec.all import Blend,DotBias,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
+from fastrec.all import Blend,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
 
 @pytest.fixture(scope='module')
 def dls(): return RecDataLoaders.from_df(sample_ratings(n_users=400, n_items=200, n_ratings=16_000), seed=42)
@@ -50,7 +50,7 @@ def test_choices_of_a_weight(dls):
 def test_weights_are_those_that_were_asked_for(blend):
     asked = blend.model.ranker.asked
     best = asked.iloc[0]
-    assert best.ndcg>=.99*asked.ndcg.max() and (asked.weight[asked.ndcg>=.99*asked.ndcg.max()]<=best.weight).all()
+    assert best.ndcg>=.995*asked.ndcg.max() and (asked.weight[asked.ndcg>=.995*asked.ndcg.max()]<=best.weight).all()
     table = blend.settings()
     assert table.value['weight']==best.weight and 'held-out' in table.rule['weight']
     assert fitted(blend.dls, weight=.2).settings().rule['weight']=='given'
@@ -147,7 +147,8 @@ def test_choices_alone(dls, tmp_path):
     assert type(learn.model) is Blend and len(learn.model.parts)==2
     res = learn.evaluate().ndcg_at_10
     assert res['model']>1.3*res['popularity']
-    assert list(learn.recommend(n=2))==['user','rank','title','score']
+    assert list(learn.recommend(n=2))==['user','rank','title','score'] and len(learn.similar(learn.dls.classes['title'].labels[0], n=3))==3
+    assert 'share of fit_ease' in learn.settings().index and 'weight' not in learn.settings().rule[learn.settings().rule!='the default'].index
     loaded = load_recommender(learn.save_recommender(tmp_path/'bundle'), 'cpu')
     same_lists(loaded.recommend(n=4), learn.recommend(n=4))
     new = learn.fold_in(pd.DataFrame(dict(title=learn.dls.classes['title'].labels[:3], rating=1.)))

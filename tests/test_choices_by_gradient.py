@@ -7,7 +7,7 @@ from fastai.learner import load_learner
 from fastai.metrics import mae,rmse
 from pretended import Pretended,is_there,missing_kernels
 from test_devices import both
-from fastrec.all import (AgainstUnseen,BPRLoss,DeepMF,DotBias,ListMetric,NegativeBCELoss,RecDataLoaders,SampledSoftmaxLoss,ShrinkToBiases,Unseen,
+from fastrec.all import (BPRLoss,DeepMF,DotBias,ListMetric,NegativeBCELoss,RecDataLoaders,SampledSoftmaxLoss,ShrinkToBiases,Unseen,
                          learner,list_metrics,load_recommender,sample_ratings)
 
 ratings = sample_ratings(n_users=150, n_items=80, n_ratings=5000, seed=0)

@@ -134,7 +134,7 @@ def recommend(self:Recommends,
     min_count:int=0, # Leave out items with fewer training ratings
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
-    z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
+    z:float=0., # After `fit_bayes`, also within a blend: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`

@@ -114,7 +114,7 @@ def ndcg(self:_Question, scores):
     return float(ndcg_at_k(hits, self.truth.n_relevant).mean())
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3f366551
-_as_good = .99  # of the best: a difference that other rows would not show
+_as_good = .995  # of the best: a difference that other rows would not show
 
 def _by_preference(asked):
     "The pairs of weights in `asked`: first those about as good as the best, what weighs ratings most before what weighs them less"
@@ -136,7 +136,7 @@ def _asked(learn, fits, min_rating):
     models,*_ = listened(_models, learn, dls, fits)  # the fit to all rows tells the same
     scores = {k: question.scores(m) for k,m in models.items()}
     choices = [v for k,v in scores.items() if k in _choice_fits]
-    ratings = [v for k,v in scores.items() if k in _rating_fits]
+    ratings = [v for k,v in scores.items() if k=='fit_als']
     rows = {}
     def ask(weight, second):
         of_choices = choices[0]*(1-second) + sum(choices[1:])*second
@@ -166,9 +166,9 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
 @patch
 def fit_blend(self:RecLearner,
     min_rating:float=None, # Find what is rated so or better; left out: all that is chosen
-    weight:float=None, # Of predicted ratings in the lists, beside 1 for choices; left out: what finds most of some held-out training rows
+    weight:float=None, # Of ratings in the lists, beside 1 for choices, half of it for either fit; left out: what finds most of held-out training rows
     choices:tuple=None, # 'fit_ials', 'fit_ease', or both; left out: both, up to 6,000 items
-    ratings:str='fit_als', # The fit of ratings: this, or 'fit_bayes' for the lowest errors and their uncertainty
+    ratings:str='fit_als', # The fit that predicts ratings: this, or 'fit_bayes' for the lowest errors and their uncertainty; lists weigh fit_als either way
     cbs=None # Callbacks for the fit of ratings
 ):
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.
@@ -178,7 +178,7 @@ def fit_blend(self:RecLearner,
     before = self.fit_state()
     if not is_rated: ratings = None
     called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
-    try: self._blend(fits, min_rating, weight, ratings, cbs)
+    try: self._fit_blend(fits, min_rating, weight, ratings, cbs)
     except BaseException:
         self.put_back(before)
         raise
@@ -186,7 +186,7 @@ def fit_blend(self:RecLearner,
 
 # %% ../../nbs/evaluate/77_blend.ipynb #c5589229
 @patch
-def _blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
+def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     "As `fit_blend`, of models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
     if ratings: fits = [*fits,'fit_als']
     is_asked = weight is None and len(fits)>1
@@ -203,6 +203,6 @@ def _blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     shares = [1.] if len(of_choices)==1 else [1-best.second,best.second]
     if ratings: shares.append(best.weight)
     ranker = _blend(list(models.values()), shares)
-    ranker.asked,ranker.fits = asked,list(models)
+    ranker.asked = asked if is_asked else None
     if ratings: self.model.ranker = ranker
     else: self.model = ranker

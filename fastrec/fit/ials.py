@@ -128,7 +128,9 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     is_popularity = reg is None and not has_taste(ds)
     if reg is None: reg = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
-    if is_popularity: yield from popular_sweeps(model, ds)
+    if is_popularity:
+        yield from popular_sweeps(model, ds)
+        return
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
     solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)

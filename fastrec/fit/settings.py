@@ -93,7 +93,7 @@ _popular = 'popularity, as choices agree no further than by chance'
 
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"
-    if not isinstance(learn.model, Ease): return None,_popular,f'strongest directions of {n:,} choices, and of the same mixed by chance'
+    if not isinstance(learn.model, Ease): return None,_popular,'how often items are chosen together, and in the same mixed by chance'
     n_users = int((learn.dls.train_ds.counts(0)>0).sum())
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 

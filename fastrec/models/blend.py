@@ -30,6 +30,10 @@ class Blend(FactorModel, nn.Module):
     @property
     def n_buffers(self): return 1+max(m.n_buffers for m in self.parts)
 
+    @property
+    def biases(self): return self.parts[0].biases
+    def similarities(self, code, side): return self.parts[0].similarities(code, side)
+    def average_scores(self): return self.parts[0].average_scores()
     def fill_unknown(self):
         for m in self.parts: m.fill_unknown()
     def score_pairs(self, x): return sum(w*m.score_pairs(x) for w,m in zip(self.weights, self.parts))

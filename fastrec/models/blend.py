@@ -32,13 +32,18 @@ class Blend(FactorModel, nn.Module):
 
     @property
     def biases(self): return self.parts[0].biases
-    def similarities(self, code, side): return self.parts[0].similarities(code, side)
-    def average_scores(self): return self.parts[0].average_scores()
     def fill_unknown(self):
         for m in self.parts: m.fill_unknown()
     def score_pairs(self, x): return sum(w*m.score_pairs(x) for w,m in zip(self.weights, self.parts))
     def user_side(self, users): return torch.cat([w*m.user_side(users) for w,m in zip(self.weights, self.parts)], 1)
     def item_side(self, items): return torch.cat([m.item_side(items) for m in self.parts], 1)
+
+# %% ../../nbs/models/26_blend.ipynb #69a57554
+@patch
+def similarities(self:Blend, code, side): return self.parts[0].similarities(code, side)
+
+@patch
+def average_scores(self:Blend): return self.parts[0].average_scores()
 
 # %% ../../nbs/models/26_blend.ipynb #b6eeb5f2
 @patch

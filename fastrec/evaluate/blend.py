@@ -168,7 +168,7 @@ def fit_blend(self:RecLearner,
     min_rating:float=None, # Find what is rated so or better; left out: all that is chosen
     weight:float=None, # Of ratings in the lists, beside 1 for choices; left out: what finds most of held-out training rows
     choices:tuple=None, # 'fit_ials', 'fit_ease', or both; left out: both, up to 6,000 items
-    ratings:str='fit_als', # What predicts ratings: this, or 'fit_bayes' for lower errors and their uncertainty; lists weigh fit_als either way
+    ratings:str='fit_als', # What predicts ratings: this, or 'fit_bayes', with lower errors and std; lists weigh fit_als either way
     cbs=None # Callbacks for the fit of ratings
 ):
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.

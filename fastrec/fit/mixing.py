@@ -76,7 +76,8 @@ def _gain_of_noise(slopes, errors):
 
 def choose_weights(residuals, trusted=1):
     """Weights (a,w) of the additive part and of the products, by `residuals`, a function of them that gives those of held-out rows; both
-    are `trusted` as trained, 1, or not at all, 0, unless the rows say otherwise by more than chance. And whether there may be taste: they say so, or leave all as it was"""
+    are `trusted` as trained, 1, or not at all, 0, unless the rows say otherwise by more than chance. And whether there may be taste:
+    the rows say so, or leave all as it was"""
     fit = least_squares(residuals, (.9,.9), bounds=((0,0),(1,1+trusted)))
     before,found = np.full(2, float(trusted)),fit.x
     errors = np.square([residuals(o) for o in (before,found,(0,0))])

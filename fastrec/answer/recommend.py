@@ -134,14 +134,14 @@ def recommend(self:Recommends,
     min_count:int=0, # Leave out items with fewer training ratings
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
-    z:float=0., # After `fit_bayes`, also within a blend: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
+    z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
 
     After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
-    what they had chosen, and such lists find less of what people choose than those of popularity"""
+    what they had chosen, and such lists find less of what people choose than those of popularity. So do `z` and `draw`, also beside a blend"""
     n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
     rec = _by_draws(self, z, draw) if z or draw is not None else self
     shard = rec.seen and rec.seen.shard

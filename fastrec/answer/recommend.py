@@ -141,7 +141,7 @@ def recommend(self:Recommends,
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
 
     After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
-    what they had chosen, and such lists find less of what people choose than those of popularity. So do `z` and `draw`, also beside a blend"""
+    what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's"""
     n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
     rec = _by_draws(self, z, draw) if z or draw is not None else self
     shard = rec.seen and rec.seen.shard

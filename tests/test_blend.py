@@ -167,3 +167,31 @@ def test_a_few_ratings():
     learn = learner(RecDataLoaders.from_df(df, valid_pct=.2, seed=0), n_factors=4, y_range=(.5,5.5))
     with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_blend()
     assert learn.recommend(n=2).score.notna().all()
+
+def test_a_rating_outside_those_of_training():
+    df = sample_ratings(n_users=200, n_items=100, n_ratings=5000).query('rating>=2').reset_index(drop=True)
+    df.loc[0,'rating'] = 1.
+    n = len(df)
+    with warnings.catch_warnings(action='ignore'):
+        learn = learner(RecDataLoaders.from_df(df, lambda _: (np.arange(150, n),np.arange(150))))
+        with learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    assert learn.recommend(n=2).rating_pred.between(2, 5).all()
+
+def test_choices_after_a_fit_of_equal_ratings():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=100, n_ratings=5000).assign(rating=1.), seed=1), y_range=(.5,1.5))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging():
+        learn.fit_als()
+        learn.fit_blend()
+    assert type(learn.model) is Blend
+
+def test_a_fit_amid_a_request(dls, monkeypatch):
+    "Lists are ranked and shown by the model that there was when they were asked for"
+    learn = fitted(dls, weight=.3)
+    want = learn.recommend(n=3)
+    module = sys.modules['fastrec.answer.recommend']
+    find = module.best_unseen
+    def amid(*args):
+        find(*args)
+        del learn.model.ranker
+    monkeypatch.setattr(module, 'best_unseen', amid)
+    same_lists(learn.recommend(n=3), want)

@@ -30,16 +30,17 @@ def _predicted(rec, model, x):
     if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
     return res
 
-def lists_frame(rec, model, items, users, scores, places):
+def lists_frame(rec, model, items, users, scores, places, ranker=None):
     "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
+    ranker = ranker or model.lists_by
     of_users,of_items = rec.ds.classes.values()
     user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
     item_codes = items[places[rows,ranks]]
     res = {
         user: _decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: _decoded(of_items, item_codes),
-        'score': model.lists_by.to_range(scores[rows,ranks].float())}
-    if model.lists_by is not model: res |= _predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+        'score': ranker.to_range(scores[rows,ranks].float())}
+    if ranker is not model: res |= _predicted(rec, model, torch.stack([users[rows],item_codes], 1))
     return pd.DataFrame(res)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
@@ -104,10 +105,11 @@ def _no_lists(users, n):
 
 def _write_lists(rec, model, users, items, n, seen, max_bytes, path):
     "Write the lists of `_lists` to `path`, block by block"
+    ranker = model.lists_by  # once, as a fit in another thread may take it away
     with parquet_writer(path) as write:
-        def add(*found): write(lists_frame(rec, model, items, *found))
+        def add(*found): write(lists_frame(rec, model, items, *found, ranker))
         add(*_no_lists(users, n))  # so that there are columns where there is no list
-        best_unseen(rec, model.lists_by, users, items, n, seen, max_bytes, add)
+        best_unseen(rec, ranker, users, items, n, seen, max_bytes, add)
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be
@@ -119,10 +121,10 @@ def _lists(rec, users, items, n, seen, max_bytes, path=None):
     n_bytes = _bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
-    blocks = []
-    best_unseen(rec, model.lists_by, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
+    blocks,ranker = [],model.lists_by
+    best_unseen(rec, ranker, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
-    return lists_frame(rec, model, items, *found)
+    return lists_frame(rec, model, items, *found, ranker)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch

@@ -32,6 +32,7 @@ def _held_out(ds):
     is_asked = np.zeros(n_users, bool)
     is_asked[rng.permutation(n_users)[:n_asked]] = True
     users = ds.codes[0].cpu().numpy()
+    is_asked &= ds.counts(0).numpy()>1  # so that there is something left to know them by
     return torch.from_numpy(is_asked[users] & (rng.random(len(ds))<_share))
 
 def _trial_loaders(dls, is_held):
@@ -51,8 +52,8 @@ _choice_fits,_rating_fits = ('fit_ials','fit_ease'),('fit_als','fit_bayes')
 def _usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_most_items else _choice_fits[:1]
 
 def _fitted(learn, dls, fit):
-    "The model that `fit` gives for the ratings `dls`, with the range and the seed of `learn`"
-    other = dot_learner(dls, 1, learn.model.y_range or False, seed=learn.seed)
+    "The model that `fit` gives for the ratings `dls`, with the seed of `learn`"
+    other = dot_learner(dls, 1, False, seed=learn.seed)  # scores that rank have no range
     with other.no_bar(),other.no_logging(): getattr(other, fit)()
     return other.model
 
@@ -175,12 +176,13 @@ def fit_blend(self:RecLearner,
 
     Where all ratings are the same, there are choices alone. Interrupted, it leaves the model from before"""
     fits,is_rated = _check_blend(self, min_rating, weight, choices, ratings)
-    before = self.fit_state()
+    before,last_fit = self.fit_state(),self.last_fit
     if not is_rated: ratings = None
     called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
     try: self._fit_blend(fits, min_rating, weight, ratings, cbs)
     except BaseException:
         self.put_back(before)
+        self.last_fit = last_fit
         raise
     self.last_fit = called
 

@@ -49,6 +49,13 @@ def new(self:RatingsTensors, x, y, index=None):
     return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
 
 @patch
+def subset(self:RatingsTensors, i):
+    "The rows numbered `i`, a tensor, in the same process"
+    res = self.new(*self.rows(i.to(self.x.device)))
+    res.part = self.part
+    return res
+
+@patch
 def new_empty(self:RatingsTensors): return self.new(self.x[:0], None if self.y is None else self.y[:0])
 
 @patch

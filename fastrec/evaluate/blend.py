@@ -17,7 +17,7 @@ from .measures import ndcg_at_k
 from .truth import Truth
 from ..models.blend import Blend
 from ..fit.learner import dot_learner
-from ..fit.solvers import copied
+from ..fit.solvers import copied,solver_data
 from ..fit.training import RecLearner
 
 # %% ../../nbs/evaluate/77_blend.ipynb #412e9341
@@ -38,9 +38,7 @@ def _held_out(ds):
 def _trial_loaders(dls, is_held):
     "Loaders of `dls` that train on part of the training rows and validate on those that are held out"
     ds = dls.train_ds
-    def part(mask, **kwargs):
-        rows = mask.nonzero()[:,0].to(ds.x.device)
-        return RatingsDL(ds.new(*ds.rows(rows)), bs=dls.train.bs, **kwargs)
+    def part(mask, **kwargs): return RatingsDL(ds.subset(mask.nonzero()[:,0]), bs=dls.train.bs, **kwargs)
     res = RecDataLoaders(part(~is_held, shuffle=True), part(is_held), device=dls.device)
     res.seed = dls.seed
     return res
@@ -81,7 +79,7 @@ def _blend(models, shares):
     res = Blend([copied(m) for m in models], weights)
     first = models[0]
     res.classes,res.user,res.item = first.classes,first.user,first.item
-    return res.requires_grad_(False)
+    return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3e03bdc9
 class _Question:
@@ -99,12 +97,11 @@ _k = 10
 
 @patch
 def scores(self:_Question, model):
-    "Scores of `model` for each user who is asked, in units of their standard deviation"
+    "Scores of `model` for each user who is asked, in its units"
     with evaluating(model) as (m,device):
         items = torch.arange(1, self.truth.n_items, device=device)
         res = m.score(m.user_side(self.truth.users.to(device)), m.item_side(items))
-    res = res.float().cpu()
-    return res/res.std().clamp(min=1e-12)
+    return res.float().cpu()/_unit(model)
 
 @patch
 def ndcg(self:_Question, scores):
@@ -119,7 +116,8 @@ _as_good = .995  # of the best: a difference that other rows would not show
 
 def _by_preference(asked):
     "The pairs of weights in `asked`: first those about as good as the best, what weighs ratings most before what weighs them less"
-    is_good = asked.ndcg>=_as_good*asked.ndcg.max()
+    most = asked.ndcg.max()
+    is_good = (asked.ndcg>=_as_good*most) & (most>0)
     order = asked.assign(good=is_good, liked=asked.weight.where(is_good, 0.))
     return order.sort_values(['good','liked','ndcg'], ascending=False, kind='stable', ignore_index=True)[[*asked]]
 
@@ -129,9 +127,11 @@ _first_weight = .2  # of these, while the models of choices are weighed against 
 _of_second = 0.,.25,.5,.75,1.  # the share of the second model of choices
 
 def _asked(learn, fits, min_rating):
-    "A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first"
+    """A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first; `None` where
+    there is nothing to ask"""
     dls = _trial_loaders(learn.dls, _held_out(learn.dls.train_ds))
     question = _Question(dls, min_rating)
+    if not len(question.truth.users) and min_rating is None: return None  # nobody has chosen two things
     if not len(question.truth.users):
         raise ValueError(f'no training ratings that were held out reach min_rating={min_rating}: choose a lower one, or pass weight')
     models,*_ = listened(_models, learn, dls, fits)  # the fit to all rows tells the same
@@ -155,9 +155,9 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
         if o is not None: need_finite(name, o)
     if weight is not None and weight<0: raise ValueError(f'weight={weight} must be 0 or more')
     need_choice('ratings', ratings, *_rating_fits)
-    ds = learn.dls.train_ds
-    if ds.shard: raise ValueError('this process holds a shard of the ratings, and fit_blend needs all of them: '
-                     'make the loaders without shard=True')
+    if weight is not None and min_rating is not None:
+        raise ValueError(f'min_rating={min_rating} says what the weight is to find, and weight={weight} is given: pass one of them')
+    ds = solver_data(learn, 1, 1)
     choices = list(L(ifnone(choices, _usual_choices(ds))))
     for o in choices: need_choice('choices', o, *_choice_fits)
     if not choices or len(set(choices))<len(choices): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
@@ -192,8 +192,8 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     "As `fit_blend`, of models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
     if ratings: fits = [*fits,'fit_als']
     is_asked = weight is None and len(fits)>1
-    given = dict(weight=[ifnone(weight, 0.)], second=[.5], ndcg=[np.nan])
-    asked = _asked(self, fits, min_rating) if is_asked else pd.DataFrame(given)
+    asked = _asked(self, fits, min_rating) if is_asked else None
+    weight,second = (ifnone(weight, 0.),.5) if asked is None else asked.iloc[0][['weight','second']]
     if self.model.lists_by is not self.model:  # the model from before keeps its own
         self.model = copied(self.model)
         del self.model.ranker
@@ -201,10 +201,9 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     own = {ratings: copied(self.model)} if ratings in fits else {}
     models = _models(self, self.dls, [o for o in fits if o not in own]) | own
     of_choices = [m for k,m in models.items() if k in _choice_fits]
-    best = asked.iloc[0]
-    shares = [1.] if len(of_choices)==1 else [1-best.second,best.second]
-    if ratings: shares.append(best.weight)
+    shares = [1.] if len(of_choices)==1 else [1-second,second]
+    if ratings: shares.append(weight)
     ranker = _blend(list(models.values()), shares)
-    ranker.asked = asked if is_asked else None
-    if ratings: self.model.ranker = ranker
+    ranker.asked = asked
+    if ratings: self.model.ranker = ranker.requires_grad_(False)
     else: self.model = ranker

@@ -8,6 +8,7 @@ __all__ = ['choose_fit']
 # %% ../../nbs/evaluate/75_choosing.ipynb #e47a9bea
 import time
 import numpy as np,pandas as pd,torch
+from fastcore.basics import ifnone
 from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loaders import RecDataLoaders
 from ..fit.learner import learner
@@ -30,6 +31,8 @@ def _some_users(ds, n, rng):
 _fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
     fit_ials={}, fit_ease={}, fit_blend={})
 _of_choices = 'fit_bias','fit_ials','fit_ease','fit_blend'  # what can do without ratings
+_of_preferences = {'fit_ials','fit_ease'}  # what has no error of ratings
+_of_fastai = 'fit','fit_flat_cos','fit_sgdr'
 _measures = ['rmse','ndcg_at_10']
 
 def _fitted(dls, name, kwargs):
@@ -85,9 +88,8 @@ def _as_fits(fits, is_rated):
     "The `fits` to try; left out: all, or where the ratings are no ratings those that can do without"
     if fits is not None and not fits: raise ValueError('fits is empty: name one, as in fits=dict(fit_als={}), or leave it out')
     if fits is None: return _fits if is_rated else {k: _fits[k] for k in _of_choices}
-    for name in map(str, fits):
-        is_fit = name.startswith('fit') and hasattr(RecLearner, name)
-        if not is_fit: raise ValueError(f'{name!r} in fits is no fit of a learner')
+    if not isinstance(fits, dict): raise TypeError(f'fits={fits!r} must be a dict of arguments by fit, as in fits=dict(fit_als={{}})')
+    for name in fits: need_choice('a name in fits', name, *_fits, *_of_fastai)
     return fits
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #bf373e8d
@@ -106,11 +108,13 @@ def choose_fit(
     dls = as_rec_dls(dls)
     ds = dls.train_ds
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
-    if by is None: by = 'rmse' if len(ds.values())>1 else 'ndcg_at_10'
-    need_choice('by', by, *_measures)
     if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and of {len(ds)} there are too few: it takes {_fewest}')
     seed = 0 if dls.seed is None else int(dls.seed)
-    fits = _as_fits(fits, len(ds.values())>1)
+    is_rated = len(ds.values())>1
+    fits = _as_fits(fits, is_rated)
+    has_error = is_rated and not set(fits)<=_of_preferences
+    by = ifnone(by, 'rmse' if has_error else 'ndcg_at_10')
+    need_choice('by', by, *_measures[not has_error:])
     table,n = _rounds(ds, fits, seconds, start, seed, dls.device)
     best = _best(table, by, seconds-(time.perf_counter()-start))
     table.attrs = dict(best=best, ratings=n)

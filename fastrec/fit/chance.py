@@ -89,6 +89,7 @@ _together = 1.2  # times what chance reaches: less says nothing beyond popularit
 def has_taste(ds):
     "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
     u,i,(n_users,n_items) = _choices(ds)
+    if np.bincount(u).max()<2: return False  # nobody has chosen two things
     if len(u)<_telling: return True
     every = len(u)//_some+1
     is_asked = u%every==0
@@ -122,8 +123,6 @@ def _strengths(u, i, sizes, alpha0):
     mixed = mixed_items(u, i, n_items)
     chance = _second_strength(u, mixed, root_u, root_i)
     return chance,_second_strength(u, i, root_u, root_i)
-
-def _is_beyond(chance, found): return bool(found>max(_beyond_chance*chance, _nothing))
 
 def choice_reg(ds, alpha0):
     "The regularization for `fit_ials` that suits the choices `ds`"

@@ -8,7 +8,6 @@ __all__ = []
 # %% ../../nbs/fit/27_doubts.ipynb #059a4f85
 from fastai.collab import *
 from fastai.tabular.all import *
-from .biases import biases_of
 from .mixing import advised_weights,bias_scores,factor_means,held_out_rows,shrink,tell_no_taste
 from .solvers import copied
 
@@ -18,22 +17,14 @@ _few = 5  # ratings for each user and item there is
 
 def _kurtosis(e): return e.pow(4).mean()/e.square().mean().square().clamp(min=1e-30)
 
-def is_doubtful(ds):
-    "Are the ratings `ds` so few, or what biases leave of them so far from normal, that learned variances may mislead?"
+def is_doubtful(ds, mean, b_u, b_i):
+    """Are the ratings `ds` so few, or what biases leave of them, the `mean` with `b_u` and `b_i`, so far from normal, that learned
+    variances may mislead?"""
     rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
     if len(ds)<_few*sum(rated): return True
-    device = torch.device('cpu') if ds.x.device.type=='mps' else ds.x.device  # where there is float64
-    x,y = ds.x.to(device),ds.y.to(device)
-    mean,b_u,b_i = biases_of(x, y, [len(v) for v in ds.classes.values()])
-    u,i = x[:,:2].long().T
-    return bool(_kurtosis(y-mean-b_u[u]-b_i[i])>_heavy)
-
-# %% ../../nbs/fit/27_doubts.ipynb #d1df87b1
-def _part_of(ds, kept):
-    "The rows `kept` of the ratings `ds`, in the process that `ds` belongs to"
-    res = ds.new(*ds.rows(kept))
-    res.part = ds.part
-    return res
+    u,i = ds.codes
+    left = ds.y.double()-mean-b_u[u]-b_i[i]
+    return bool(_kurtosis(left)>_heavy)
 
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
@@ -44,18 +35,19 @@ class TowardsBiases:
     weights = None
     @torch.no_grad()
     def __init__(self, model, ds, trial):
+        biases = bias_scores(model, ds.x, ds.y)
+        if not is_doubtful(ds, *biases): return
         left_out = held_out_rows(ds, min(len(ds)//10, _most))
-        if len(left_out)<_telling or not is_doubtful(ds): return
+        if len(left_out)<_telling: return
         is_kept = torch.ones(len(ds), dtype=torch.bool)
         is_kept[left_out] = False
         kept = is_kept.nonzero()[:,0].to(ds.x.device)
         tried = copied(model)
-        trial(tried, _part_of(ds, kept))
+        trial(tried, ds.subset(kept))
         self.weights,_ = advised_weights(tried, ds, kept, left_out, trusted=0)
         model.advised = (*self.weights,len(left_out))  # for `settings`
         if not self.weights.any(): tell_no_taste(len(left_out))
-        self.ds,self.mean = ds,model.mean.clone()  # that all sweeps count from
-        self.biases = bias_scores(model, ds.x, ds.y)
+        self.ds,self.biases,self.mean = ds,biases,model.mean.clone()  # the mean that all sweeps count from
 
 # %% ../../nbs/fit/27_doubts.ipynb #441385c0
 _at_once = 2**20  # ratings whose scores are held

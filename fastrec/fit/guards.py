@@ -13,6 +13,7 @@ from fastai.callback.all import *
 from ..data.loader import RatingsDL
 from ..base.checks import is_whole
 from ..models.dot import Dot
+from ..models.blend import Blend
 from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
 from .training import RecLearner
@@ -187,8 +188,8 @@ def _check_trainable(self:RecLearner):
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
     is_choice = isinstance(self.loss_func, ChoiceLoss)
     is_preference = getattr(self.model, 'is_preference', False)
-    if is_preference and not (is_choice and self.model.tables):
-        name = 'fit_ease' if isinstance(self.model, Ease) else 'fit_ials'
+    if is_preference and (not is_choice or isinstance(self.model, (Ease,Blend))):
+        name = {Ease: 'fit_ease', Blend: 'fit_blend'}.get(type(self.model), 'fit_ials')
         raise ValueError(f'the model tells what is chosen, by {name}, and gradients would make it one of ratings: '
                          'train a new learner(dls), or use another solver')
     if is_choice and not is_preference:

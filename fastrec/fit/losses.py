@@ -36,7 +36,9 @@ def _as_power(sampling, power):
     "The `power` of counts to draw by, 0 for uniform draws; refused where it has no meaning"
     if power is None: return _usual_power if sampling=='popularity' else 0.
     if sampling=='uniform': raise ValueError(f"power={power!r} is for sampling='popularity'")
-    return need_finite('power', power)
+    power = need_finite('power', power)
+    if power<0: raise ValueError(f'power={power:g} must be 0 or more')
+    return power
 
 # %% ../../nbs/fit/67_losses.ipynb #387e851e
 class ChoiceLoss(nn.Module):

@@ -17,7 +17,9 @@ from .solvers import to_the_end
 fewest = 20  # rows that can choose
 _most = 10_000  # that are enough for any data
 
-def n_held_out(n): return min(n//10, max(1000, n//200), _most)
+def n_held_out(n):
+    "How many of `n` rows to hold out of epochs"
+    return min(n//10, max(1000, n//200), _most)
 
 def held_out_rows(ds, n, seed=0):
     "Numbers of `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating"
@@ -80,9 +82,9 @@ def choose_weights(residuals, trusted=1):
     the rows say so, or leave all as it was"""
     fit = least_squares(residuals, (.9,.9), bounds=((0,0),(1,1+trusted)))
     before,found = np.full(2, float(trusted)),fit.x
-    errors = np.square([residuals(o) for o in (before,found,(0,0))])
-    at_first,best,biases = errors.sum(1)
-    chance = _by_chance*_gain_of_noise(fit.jac, residuals(before))
+    errors = [residuals(o) for o in (before,found,(0,0))]
+    at_first,best,biases = np.square(errors).sum(1)
+    chance = _by_chance*_gain_of_noise(fit.jac, errors[0])
     gain = at_first-best
     share = max(0., 1-chance/gain) if gain>0 else 0.
     return before+share*(found-before),not share or bool(biases-best>chance)
@@ -90,8 +92,9 @@ def choose_weights(residuals, trusted=1):
 # %% ../../nbs/fit/26_mixing.ipynb #796691a9
 _telling = 500  # held-out rows that say something of all data
 
-def tell_no_taste(n_held_out):
-    if n_held_out<_telling: return
+def tell_no_taste(n):
+    "Warn that there is no taste, by `n` held-out rows, if they are enough to say so"
+    if n<_telling: return
     warn('the tastes that were found predict held-out training ratings no better than biases alone, to which the model was drawn, '
          'so that lists by predicted ratings will be almost the same for everybody: more ratings may help, fits of choices may find more')
 

@@ -154,8 +154,14 @@ def test_choices_alone(dls, tmp_path):
     new = learn.fold_in(pd.DataFrame(dict(title=learn.dls.classes['title'].labels[:3], rating=1.)))
     assert len(new.recommend(n=4))==4
 
+def test_gradients_do_not_train_choices():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=100, n_ratings=5000).assign(rating=1.), seed=1), y_range=(.5,1.5))
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    for train in (lambda: learn.fit_one_cycle(1), lambda: learn.fit(1)):
+        with pytest.raises(ValueError, match='by fit_blend'): train()
+
 @pytest.mark.parametrize('kwargs,match', [(dict(weight=-1), 'weight=-1 must be 0 or more'), (dict(weight=np.nan), 'weight'), (dict(choices='fit_als'), 'choices'), (dict(choices=()), 'choices'),
-    (dict(choices=('fit_ials','fit_ials')), 'once'), (dict(ratings='fit_ials'), 'ratings'), (dict(min_rating='high'), 'min_rating'), (dict(min_rating=6.), 'min_rating=6.0')], ids=str)
+    (dict(choices=('fit_ials','fit_ials')), 'once'), (dict(ratings='fit_ials'), 'ratings'), (dict(min_rating='high'), 'min_rating'), (dict(min_rating=4, weight=.2), 'pass one of them'), (dict(min_rating=6.), 'min_rating=6.0')], ids=str)
 def test_refused(dls, kwargs, match):
     learn = fitted(dls, how='fit_bias')
     before = learn.predict_grid()

@@ -336,7 +336,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_touched():
     with pytest.raises(TypeError, match='not the class BPRLoss'): learner(dls, loss_func=BPRLoss)
 
 @pytest.mark.parametrize('kwargs,error', [(dict(n_negatives=0), ValueError), (dict(n_negatives=1.5), TypeError), (dict(sampling='popular'), ValueError), (dict(power=.5), ValueError),
-                                          (dict(sampling='popularity', power=math.inf), ValueError), (dict(shared='yes'), TypeError)])
+                                          (dict(sampling='popularity', power=math.inf), ValueError), (dict(sampling='popularity', power=-1.), ValueError), (dict(shared='yes'), TypeError)])
 def test_bad_arguments_of_a_loss(kwargs, error):
     with pytest.raises(error, match=next(iter(dict(sampling='sampling') if kwargs.get('sampling')=='popular' else {[*kwargs][-1]:0}))): BPRLoss(**kwargs)
 
@@ -379,3 +379,9 @@ def test_watching_what_is_not_recorded_is_refused(dls):
     learn = learner(dls)
     with pytest.raises(ValueError, match="watches 'ndcg_at_10'.*list_metrics"): learn.fit(1, cbs=EarlyStoppingCallback('ndcg_at_10'))
     assert learn.n_fits==0
+
+def test_a_large_power_draws_what_is_chosen_most():
+    ds = loaders().train_ds
+    unseen,most = Unseen(ds, 1000.),int(ds.counts(1).argmax())
+    weights = unseen.ends.diff(prepend=unseen.ends[:1])
+    assert weights[most]==weights.max()>1000*weights.sort()[0][-2]

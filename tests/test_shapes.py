@@ -73,6 +73,11 @@ def test_ratings_that_are_all_the_same(how):
     with pytest.warns(UserWarning, match='all ratings'): learn = fitted(df, how)
     assert torch.allclose(learn.predict_grid(), torch.tensor(4.), atol=1e-3)
 
+@pytest.mark.parametrize('n', [(120,60,1920), (300,150,8000)], ids=str)
+def test_many_ratings_that_are_all_the_same_have_draws(n):
+    with warnings.catch_warnings(action='ignore'): learn = fitted(sample_ratings(*n).assign(rating=4.), 'bayes')
+    assert (learn.predict_grid()-4).abs().max()<.05
+
 # ------------------------------------------------------------------ lists
 def test_without_taste_lists_find_what_popularity_finds():
     "Who chooses what is independent of who it is, but for how much is chosen"
@@ -241,3 +246,26 @@ def test_taste_in_choices_is_found():
     with learn.no_bar(),learn.no_logging(): learn.fit_ials()
     res = learn.evaluate().ndcg_at_10
     assert res['model']>1.3*res['popularity']
+
+@pytest.mark.parametrize('how', ['fit_ials','fit_ease','fit_blend'])
+def test_one_choice_each_is_popularity(how):
+    rng = np.random.default_rng(0)
+    share = 1/np.arange(1, 61)
+    items = rng.choice(60, 400, p=share/share.sum())
+    df = pd.DataFrame(dict(user=np.arange(400), title=items, rating=rng.integers(1, 6, 400)))
+    with warnings.catch_warnings(action='ignore'):
+        learn = learner(RecDataLoaders.from_df(df, seed=1))
+        with learn.no_bar(),learn.no_logging(): getattr(learn, how)()
+    counts = learn.dls.train_ds.counts(1)[1:]
+    lists = learn.recommend(n=5, exclude_seen=False)
+    best = learn.dls.classes['title'].labels[counts.argsort(descending=True, stable=True)[:5].numpy()]
+    assert (lists.groupby('user').title.apply(list)==pd.Series([list(best)]*learn.n_users, lists.user.unique())).all()
+
+@pytest.mark.parametrize('kwargs,error,match', [(dict(fits=['fit_als']), TypeError, 'must be a dict'), (dict(fits=dict(fit_state={})), ValueError, 'is no fit'),
+    (dict(fits=dict(fit_ease={}), by='rmse'), ValueError, "by='rmse'")], ids=str)
+def test_choose_fit_refuses(kwargs, error, match):
+    with pytest.raises(error, match=match): choose_fit(new_learner().dls, 5, **kwargs)
+
+def test_choose_fit_of_choices_alone_goes_by_lists():
+    with warnings.catch_warnings(action='ignore'): table,learn = choose_fit(new_learner().dls, 5, fits=dict(fit_ials={}, fit_ease={}))
+    assert table.attrs['best']==table.ndcg_at_10.drop('popularity').idxmax()==learn.last_fit[0]

@@ -49,13 +49,6 @@ def new(self:RatingsTensors, x, y, index=None):
     return RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name)
 
 @patch
-def subset(self:RatingsTensors, i):
-    "The rows numbered `i`, a tensor, in the same process"
-    res = self.new(*self.rows(i.to(self.x.device)))
-    res.part = self.part
-    return res
-
-@patch
 def new_empty(self:RatingsTensors): return self.new(self.x[:0], None if self.y is None else self.y[:0])
 
 @patch
@@ -65,6 +58,14 @@ def to(self:RatingsTensors, device):
         self.x = self.x.to(device)
         if self.y is not None: self.y = self.y.to(device)
     return self
+
+# %% ../../nbs/data/04_ratings.ipynb #c80318e5
+@patch
+def subset(self:RatingsTensors, i):
+    "The rows numbered `i`, a tensor, in the same process"
+    res = self.new(*self.rows(i.to(self.x.device)))
+    res.part = self.part
+    return res
 
 # %% ../../nbs/data/04_ratings.ipynb #414cb85e
 @patch

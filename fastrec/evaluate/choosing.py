@@ -35,6 +35,7 @@ _of_preferences = {'fit_ials','fit_ease'}  # what has no error of ratings
 _of_fastai = 'fit','fit_flat_cos','fit_sgdr'
 _measures = ['rmse','ndcg_at_10']
 
+# %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
 def _fitted(dls, name, kwargs):
     learn = learner(dls)
     with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**kwargs)
@@ -84,12 +85,19 @@ def _best(table, by, left):
     return best
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #13737d60
+def _as_measure(by, has_error):
+    "The measure to go `by`; left out: the error of ratings, if a fit has one"
+    by = ifnone(by, 'rmse' if has_error else 'ndcg_at_10')
+    need_choice('by', by, *_measures[not has_error:])
+    return by
+
 def _as_fits(fits, is_rated):
     "The `fits` to try; left out: all, or where the ratings are no ratings those that can do without"
     if fits is not None and not fits: raise ValueError('fits is empty: name one, as in fits=dict(fit_als={}), or leave it out')
     if fits is None: return _fits if is_rated else {k: _fits[k] for k in _of_choices}
     if not isinstance(fits, dict): raise TypeError(f'fits={fits!r} must be a dict of arguments by fit, as in fits=dict(fit_als={{}})')
-    for name in fits: need_choice('a name in fits', name, *_fits, *_of_fastai)
+    for name in fits:
+        if name not in (*_fits, *_of_fastai): raise ValueError(f'{name!r} in fits is no fit of a learner')
     return fits
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #bf373e8d
@@ -112,9 +120,7 @@ def choose_fit(
     seed = 0 if dls.seed is None else int(dls.seed)
     is_rated = len(ds.values())>1
     fits = _as_fits(fits, is_rated)
-    has_error = is_rated and not set(fits)<=_of_preferences
-    by = ifnone(by, 'rmse' if has_error else 'ndcg_at_10')
-    need_choice('by', by, *_measures[not has_error:])
+    by = _as_measure(by, is_rated and not set(fits)<=_of_preferences)
     table,n = _rounds(ds, fits, seconds, start, seed, dls.device)
     best = _best(table, by, seconds-(time.perf_counter()-start))
     table.attrs = dict(best=best, ratings=n)

@@ -20,6 +20,12 @@ def variance_of(y):
     variance = y.var(correction=0)
     return torch.where(variance>0, variance, 1.)
 
+_least_share = 1e-4  # of the variance of the ratings
+
+def least_noise(y):
+    "Variance of noise that equations can be solved with, where the ratings `y` have none, ()"
+    return _least_share*variance_of(y)
+
 def eye_like(t, n):
     "The identity of `n` rows, of the dtype and on the device of `t`"
     return torch.eye(n, dtype=t.dtype, device=t.device)

@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
-from .equations import score_rows,solve_side,sum_by_code,variance_of
+from .equations import least_noise,score_rows,solve_side,sum_by_code,variance_of
 from .priors import draw_normal,draw_prior
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
@@ -25,6 +25,7 @@ class Gibbs:
         self.sides = both_sides(model, ds, self.y)
         self.rows = read_model(model)
         variance = variance_of(self.y)
+        self.least_noise = least_noise(self.y)
         self.unit = variance.sqrt().repeat(self.rows[0].shape[1])  # of a factor's square: two of them make a rating
         self.unit[-1] = variance  # of a bias'
         self.precisions = [torch.ones_like(self.sides[0].squares)/variance, torch.ones_like(self.sides[1].squares)]
@@ -96,6 +97,7 @@ def _draw_precision(self:Gibbs, k, weighed, scale):
     weighed = sum_by_code(self.codes[k], weighed, side.n)
     rates = self.shape*scale + weighed/2
     shapes = self.shape + side.counts.to(rates.dtype)/2
+    if k==0: rates = torch.maximum(rates, shapes*self.least_noise)
     self.precisions[k] = self.arith.gamma(shapes, rates)
 
 _n_equal = 3  # sweeps with equal precisions, since the first draws fit badly

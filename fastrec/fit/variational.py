@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
-from .equations import design_rows,errors_of,likelihood,score_rows,variance_of
+from .equations import design_rows,errors_of,least_noise,likelihood,score_rows,variance_of
 
 # %% ../../nbs/fit/48_variational.ipynb #106daf95
 def _matrix(rows, cols, values, shape):
@@ -21,7 +21,6 @@ def _matrix(rows, cols, values, shape):
 
 # %% ../../nbs/fit/48_variational.ipynb #1fa65ac7
 _shape = 50.  # of the Gamma, of mean 1, that the precisions of users and of items come from
-_least_share = 1e-4  # of the ratings' variance: noise that equations can be solved with, where ratings have none
 
 class BelievedRows:
     """What is believed of the rows of one side: `mean`, (n,d), and `cov`, (n,d,d), with the mean `centre` and the precision `lam` of their
@@ -33,7 +32,7 @@ class BelievedRows:
         self.squares = _matrix(rows, cols, y*y, (n,n_other))
         self.is_rated = (equations.counts>0).to(y.dtype)
         self.gamma = torch.ones_like(self.is_rated)
-        self.least_noise = _least_share*variance_of(y)
+        self.least_noise = least_noise(y)
 
     def begin(self, mean, lam, cov=None):
         "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"

@@ -1,9 +1,10 @@
 """Lists of what people choose and like, by one recommender: the blend, its weights, and all that a recommender answers"""
-import sys,warnings
+import json,sys,warnings
 from contextlib import nullcontext
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
-from fastrec.all import Blend,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
+from fastrec.export.files import checksum
+from fastrec.all import Blend,BundleError,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
 
 @pytest.fixture(scope='module')
 def dls(): return RecDataLoaders.from_df(sample_ratings(n_users=400, n_items=200, n_ratings=16_000), seed=42)
@@ -78,6 +79,15 @@ def test_saved_loaded_exported(dls, ratings, tmp_path):
     same_lists(loaded.fold_in(new).recommend(n=4), learn.fold_in(new).recommend(n=4))
     learn.export(tmp_path/'learn.pkl')
     with warnings.catch_warnings(action='ignore'): same_lists(load_learner(tmp_path/'learn.pkl').recommend(n=4, exclude_seen=False), learn.recommend(n=4, exclude_seen=False))
+
+@pytest.mark.parametrize('forge', [lambda m: m.pop('ranker'), lambda m: m['ranker'].update(parts=m['ranker']['parts'][:2]), lambda m: m['ranker'].pop('parts'),
+    lambda m: m['ranker'].update(clip=3), lambda m: m.update(ranker=3)], ids=['none','two parts','no parts','clip','no model'])
+def test_forged_manifests_are_refused(dls, blend, forge, tmp_path):
+    folder = blend.save_recommender(tmp_path/'bundle')
+    said = json.loads((folder/'manifest.json').read_text())
+    forge(said['model'])
+    (folder/'manifest.json').write_text(json.dumps({**said, 'checksum': checksum(said)}))
+    with pytest.raises(BundleError): load_recommender(folder)
 
 def test_newcomers_get_the_lists_of_those_who_chose_the_same(dls, blend):
     "Weights of items know a user by the choices alone, so a newcomer with those of somebody in training gets nearly the same list"

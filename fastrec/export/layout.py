@@ -160,7 +160,8 @@ def _build_blend(spec, tensors):
 def build_model(spec, tensors):
     "The model of which `describe_model` has made `spec`, and `model_tensors` has `tensors`"
     if spec['kind']=='blend': return _build_blend(spec, tensors)
-    own = {k: v for k,v in tensors.items() if not k.startswith('ranker.')}
+    of_ranker = 'ranker.' if 'ranker' in spec else None  # without one, such tensors belong to nothing
+    own = {k: v for k,v in tensors.items() if not (of_ranker and k.startswith(of_ranker))}
     res = _build_empty(spec, own)
     res.load_state_dict(own, assign=True)
     y_range = spec['y_range']
@@ -169,7 +170,7 @@ def build_model(spec, tensors):
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.by_softmax = spec.get('by_softmax', False)
     res.fill_unknown = noop  # row 0 was saved
-    if 'ranker' in spec: res.ranker = build_model(spec['ranker'], _within(tensors, 'ranker.'))
+    if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
     return res.eval()
 
 # %% ../../nbs/export/83_layout.ipynb #34498634

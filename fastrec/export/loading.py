@@ -148,8 +148,8 @@ def read_back(folder, text, model):
         files = read_files(folder, manifest, hashed=False)
         res = assemble(folder, manifest, files)
         x = _some_pairs(res.model)
-        found = predict_codes(res.model, x)
-        want = predict_codes(model, x)
+        found = torch.cat([predict_codes(o, x) for o in (res.model,res.model.lists_by)])
+        want = torch.cat([predict_codes(o, x) for o in (model,model.lists_by)])
     except _misfits as e:
         raise ValueError(f'the model is not saved, since it could not be loaded again: {e}') from e
     error = (found-want).abs().max()

@@ -55,6 +55,8 @@ def test_weights_are_those_that_were_asked_for(blend):
     table = blend.settings()
     assert table.value['weight']==best.weight and 'held-out' in table.rule['weight']
     assert fitted(blend.dls, weight=.2).settings().rule['weight']=='given'
+    one = fitted(blend.dls, choices='fit_ials').settings()
+    assert 'share of fit_ease' not in one.index and 'held-out' in one.rule['weight'] and one.rule['choices']=='given'
 
 def test_std_beside_lists_where_there_are_draws(dls):
     learn = fitted(dls, weight=.3, ratings='fit_bayes')
@@ -158,7 +160,8 @@ def test_choices_alone(dls, tmp_path):
     res = learn.evaluate().ndcg_at_10
     assert res['model']>1.3*res['popularity']
     assert list(learn.recommend(n=2))==['user','rank','title','score'] and len(learn.similar(learn.dls.classes['title'].labels[0], n=3))==3
-    assert 'share of fit_ease' in learn.settings().index and 'weight' not in learn.settings().rule[learn.settings().rule!='the default'].index
+    told = learn.settings()
+    assert 'held-out' in told.rule['share of fit_ease'] and told.rule['weight']=='the default' and told.rule['ratings'].startswith('all ratings are the same')
     loaded = load_recommender(learn.save_recommender(tmp_path/'bundle'), 'cpu')
     same_lists(loaded.recommend(n=4), learn.recommend(n=4))
     new = learn.fold_in(pd.DataFrame(dict(title=learn.dls.classes['title'].labels[:3], rating=1.)))

@@ -110,7 +110,7 @@ def _second_strength(u, i, root_u, root_i):
     return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
 
 # %% ../../nbs/fit/29_chance.ipynb #f307f817
-_usual_reg = .012  # for choices of one person or one thing, which tell nothing
+usual_reg = .012  # for choices of one person or one thing, which tell nothing
 _nothing = 1e-9  # a strength that is 0 but for rounding
 
 def _strengths(u, i, sizes, alpha0):
@@ -128,4 +128,4 @@ def choice_reg(ds, alpha0):
     "The regularization for `fit_ials` that suits the choices `ds`"
     u,i,sizes = _choices(ds)
     chance,found = _strengths(u, i, sizes, alpha0)
-    return _usual_reg if chance<_nothing else float(.75*chance**2/max(found, chance))
+    return usual_reg if chance<_nothing else float(.75*chance**2/max(found, chance))

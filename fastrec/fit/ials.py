@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import warn
 from .training import RecLearner
 from .als import both_sides,write_model
-from .chance import choice_reg,has_taste
+from .chance import choice_reg,has_taste,usual_reg
 from .equations import eye_like
 from .list_metrics import ListMetric
 from ..base.processes import add_up
@@ -126,6 +126,7 @@ def popular_sweeps(model, ds, arith=None):
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     is_popularity = reg is None and not has_taste(ds)
+    if is_popularity: reg = usual_reg
     if reg is None: reg = choice_reg(ds, alpha0)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     if is_popularity:

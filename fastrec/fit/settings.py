@@ -87,13 +87,15 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_als','reg'): ('learned','noise, and variances of each factor and of biases, sweep by sweep'),
     ('fit_als','power'): ('learned','how much is known of the other side, row by row'),
     ('fit_bayes','burn'): ('a tenth of the sweeps','so that the first draw is near where the others will be; none where a fit goes on'),
+    ('fit_blend','ratings'): ('none','all ratings are the same, so that there are choices alone'),
     ('fit_blend','choices'): ('both','factors, and up to 6,000 items weights of items, which err in different ways')}
 
-_popular = 'popularity, as choices agree no further than by chance'
+_of_popularity = (None,'popularity, as choices agree no further than by chance',
+    'how often items are chosen together, and in the same mixed by chance')
 
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"
-    if not isinstance(learn.model, Ease): return None,_popular,'how often items are chosen together, and in the same mixed by chance'
+    if not isinstance(learn.model, Ease): return _of_popularity
     n_users = int((learn.dls.train_ds.counts(0)>0).sum())
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
@@ -102,9 +104,8 @@ def _blend_rows(asked):
     "The weights that found most of held-out choices, by the frame of all that were tried"
     best = asked.iloc[0]
     rule,source = 'finds most of held-out training rows',f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs {asked.ndcg.max():.3f}'
-    res = {'share of fit_ease': (best.second,rule,source)}
-    if asked.weight.any(): res['weight'] = best.weight,rule,source
-    return res
+    chosen = {'share of fit_ease': 'second', 'weight': 'weight'}
+    return {k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
 
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
@@ -122,8 +123,8 @@ def _of_solver(learn):
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None:
         is_taste = learn.model.item_factors.any()
-        rule = 'as choices agree beyond chance' if is_taste else _popular
-        res['reg'] = learn.model.ials['reg'],rule,f'strongest directions of {n:,} choices, and of the same mixed by chance'
+        source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
+        res['reg'] = (learn.model.ials['reg'],'as choices agree beyond chance',source) if is_taste else _of_popularity
     return res
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46

@@ -86,9 +86,9 @@ def test_saved_loaded_exported(dls, ratings, tmp_path):
     lambda m: m['ranker'].update(clip=3), lambda m: m.update(ranker=3)], ids=['none','two parts','no parts','clip','no model'])
 def test_forged_manifests_are_refused(dls, blend, forge, tmp_path):
     folder = blend.save_recommender(tmp_path/'bundle')
-    said = json.loads((folder/'manifest.json').read_text())
+    said = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))
     forge(said['model'])
-    (folder/'manifest.json').write_text(json.dumps({**said, 'checksum': checksum(said)}))
+    (folder/'manifest.json').write_text(json.dumps({**said, 'checksum': checksum(said)}), encoding='utf-8')
     with pytest.raises(BundleError): load_recommender(folder)
 
 def test_newcomers_get_the_lists_of_those_who_chose_the_same(dls, blend):

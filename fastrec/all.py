@@ -7,6 +7,7 @@ from fastrec.data.sample import *
 from fastrec.data.splitters import *
 from fastrec.data.labels import *
 from fastrec.data.ratings import *
+from fastrec.data.shards import *
 from fastrec.data.loader import *
 from fastrec.data.loaders import *
 from fastrec.data.titles import *

@@ -53,6 +53,8 @@ def _as_new(ds, ratings):
         _need_one_user(ratings, ds.user_name)
         ratings[ds.user_name] = _no_name
     need_columns(ratings, [ds.user_name])
+    if ds.weight_name is not None and ds.weight_name in ratings:
+        warn(f'fold_in counts all rows alike, whatever their {ds.weight_name!r}')
     need_values(ratings, [*ds.cat_names, ds.rating_name])
     return ratings
 

@@ -39,12 +39,26 @@ def get_idxs(self:RatingsDL):
     if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
     g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
     res = torch.randperm(self.n, generator=g, device=g.device, dtype=_dtype_for(self.n))
+    if self.dataset.w is not None: return self._as_often_as_weighed(g)[res]
     return res if self.kept is None else self.kept[res]
 
 @patch
 def reseed(self:RatingsDL, seed):
     "Begin again with the order of the epochs that belongs to `seed`"
     self.rng = random.Random(str(seed))
+
+# %% ../../nbs/data/05_loader.ipynb #2bb76471
+@patch
+def _as_often_as_weighed(self:RatingsDL, g):
+    "Numbers of the rows to draw an epoch from, each as often as its weight says, the rest of it by chance; `g` is the generator"
+    rows = torch.arange(len(self.dataset), device=g.device) if self.kept is None else self.kept
+    ends = self.dataset.w[rows].double().cpu().cumsum(0)
+    if not ends[-1]: raise ValueError('all rows that are left to train on have a weight of 0')
+    start = torch.rand((), generator=g, device=g.device).cpu()
+    places = ends*(self.n/ends[-1])+start
+    places[-1] = self.n+start  # whatever rounding has made of it
+    times = F.pad(places.floor(), (1,0)).diff().long()
+    return rows.repeat_interleave(times.to(rows.device))
 
 # %% ../../nbs/data/05_loader.ipynb #dd48e9b2
 @patch

@@ -11,7 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .movielens import movielens
 from .splitters import SeededSplitter
-from .ratings import Shard
+from .shards import Shard
 from .loader import RatingsDL
 from .frames import as_frame
 from .names import need_columns
@@ -38,26 +38,37 @@ class RecDataLoaders(CollabDataLoaders):
         CollabDataLoaders.device.fset(self, None if device is None else as_device(device))
 
 # %% ../../nbs/data/06_loaders.ipynb #c7e1f0a2
-def _read_ratings(ratings, user_name, item_name, rating_name, time_name, dropna):
+def _need_one_meaning(columns, more):
+    "Refuse a column that is named for two things; `columns` are those of users, items, ratings, and of `more`, by their arguments"
+    for k,(argument,column) in enumerate(more.items(), 3):
+        place = columns.index(column)
+        if place==k: continue
+        other = ('users','items','ratings','times')[place]
+        raise ValueError(f'{argument}={column!r} is the column of {other} too')
+
+def _read_ratings(ratings, user_name, item_name, rating_name, time_name, weight_name, dropna):
     "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the complete rows"
     df = as_frame(ratings)
     names = pick_columns(df, user_name, item_name, rating_name)
-    columns = names if time_name is None else names+[time_name]
+    more = dict(time_name=time_name, weight_name=weight_name)
+    more = {k: v for k,v in more.items() if v is not None}
+    columns = [*names, *more.values()]
     need_columns(df, columns)
     check_reserved(names, time_name)
-    if len(set(columns))<len(columns):
-        other = ('users','items','ratings')[names.index(time_name)]
-        raise ValueError(f'time_name={time_name!r} is the column of {other} too')
+    _need_one_meaning(columns, more)
     complete = rows_to_keep(df, columns, dropna)
     return told_apart(df, names[1]),names,complete
 
+# %% ../../nbs/data/06_loaders.ipynb #3a196352
 def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
     "`RatingsTensors` of `ratings` for training and for validation"
     part = which_process(device) if shard else Part()
-    *_,time_name = column_names
+    *_,time_name,weight_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
     split = split_rows(df, splitter, complete, bs)
-    train,valid = split_tensors(df, names, time_name, complete, split, part)
+    if shard and weight_name is not None:
+        raise ValueError('weight_name and shard=True do not go together: no process knows the weights of the others')
+    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid
@@ -96,6 +107,7 @@ def from_df(cls:RecDataLoaders,
     item_name:str=None, # Column of the items; left out: 'title', 'item', 'movieId' …, else the second
     rating_name:str=None, # Column of the ratings; left out: 'rating', 'stars' …, else the third
     time_name:str=None, # Column of their times, dates or seconds since 1970, for models that use them; left out: not read
+    weight_name:str=None, # Column of how much each row counts beside the others, 0 or more; left out: all count alike
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=None, # Ratings in a batch, at most; left out: 512, and fewer where there are less than 36,000 training rows
     val_bs:int=None, # The same for validation; eight times `bs` if left out
@@ -109,7 +121,7 @@ def from_df(cls:RecDataLoaders,
     need_flags(dropna=dropna, drop_last=drop_last, shard=shard)
     bs,val_bs = _whole_or_none(bs=bs, val_bs=val_bs)
     device = as_device(ifnone(device, _own_device()))
-    columns = [user_name,item_name,rating_name,time_name]
+    columns = [user_name,item_name,rating_name,time_name,weight_name]
     sets = _datasets(ratings, columns, splitter or SeededSplitter(valid_pct, seed), bs, dropna, device, shard)
     return _as_loaders(cls, *sets, bs, val_bs, drop_last, seed, path=path, device=device)
 
@@ -141,7 +153,7 @@ def from_movielens(cls:RecDataLoaders,
 def _read_parquet(source, rows, column_names, part):
     "The frame in the Parquet files at `source`; refused where they don't fit together"
     arrow = need_package('pyarrow')
-    try: return read_parquet_files(source, need_whole('rows', rows), *column_names, part)
+    try: return read_parquet_files(source, need_whole('rows', rows), column_names, part)
     except (arrow.ArrowInvalid,arrow.ArrowNotImplementedError) as e:
         raise ValueError(f'{source} cannot be read as Parquet with the same kind of numbers or text in all files: '
                          f'{str(e).splitlines()[0]}') from e
@@ -156,6 +168,7 @@ def from_parquet(cls:RecDataLoaders,
     item_name:str=None, # As in `from_df`
     rating_name:str=None, # As in `from_df`
     time_name:str=None, # As in `from_df`
+    weight_name:str=None, # As in `from_df`
     shard:bool=False, # Should each of several processes keep the ratings of its own users alone? They are dealt out by a hash of the label
     **kwargs
 ):
@@ -164,10 +177,10 @@ def from_parquet(cls:RecDataLoaders,
     need_flags(shard=shard)
     part = Part()
     if shard: part = which_process(as_device(ifnone(kwargs.get('device'), _own_device())))
-    df = _read_parquet(source, rows, [user_name,item_name,rating_name,time_name], part)
+    df = _read_parquet(source, rows, [user_name,item_name,rating_name,time_name,weight_name], part)
     user,item,rating,*_ = df.columns
     found = dict(user_name=user, item_name=item, rating_name=rating)
-    return cls.from_df(df, **found, time_name=time_name, shard=shard, **kwargs)
+    return cls.from_df(df, **found, time_name=time_name, weight_name=weight_name, shard=shard, **kwargs)
 
 # %% ../../nbs/data/06_loaders.ipynb #cd47ba05
 @patch

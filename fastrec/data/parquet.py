@@ -48,11 +48,11 @@ class _Labels:
     def column(self): return pd.Categorical.from_codes(np.concatenate(self.codes), self.labels)
 
 # %% ../../nbs/data/17_parquet.ipynb #40425e2b
-def _columns_in(dataset, user_name, item_name, rating_name, time_name):
-    "Names of the columns of users and items, of the ratings, and of what tells apart items of one title, in a list"
+def _columns_in(dataset, names, others):
+    "Names of the columns of users and items, of the ratings, and of what tells apart items of one title, in a list; `names` are given"
     head = dataset.head(10_000).to_pandas(ignore_metadata=True)  # whose columns are text, as they are in the file
-    *names,rating = pick_columns(head, user_name, item_name, rating_name)
-    if time_name is not None: need_columns(head, [time_name])
+    *names,rating = pick_columns(head, *names)
+    need_columns(head, others)
     beside = items_beside(head, names[1])
     return names,rating,[] if beside is None else [beside]
 
@@ -63,13 +63,14 @@ def _batches(dataset, columns, rows, user_name, part):
         if len(batch): yield batch
 
 # %% ../../nbs/data/17_parquet.ipynb #5b7af3b8
-def read_parquet_files(path, rows, user_name, item_name, rating_name, time_name, part):
-    """The columns of ratings in the Parquet files at `path`, read by at most `rows` rows, with users and items as categories;
+def read_parquet_files(path, rows, column_names, part):
+    """The columns of ratings in the Parquet files at `path`, of the names that `from_df` has, read by at most `rows` rows, with users and items as categories;
     of several processes each keeps the rows of its users"""
     dataset = need_package('pyarrow.dataset').dataset(path)
-    names,rating,beside = _columns_in(dataset, user_name, item_name, rating_name, time_name)
+    others = [o for o in column_names[3:] if o is not None]
+    names,rating,beside = _columns_in(dataset, column_names[:3], others)
     labels = {n: _Labels() for n in names+beside}
-    numbers = {n: [] for n in (rating,time_name) if n}
+    numbers = {n: [] for n in (rating,*others)}
     for batch in _batches(dataset, [*labels,*numbers], rows, names[0], part):
         for n,o in labels.items(): o.add(batch[n])
         for n,o in numbers.items(): o.append(batch[n].to_pandas())

@@ -58,6 +58,24 @@ def as_ratings(col):
         raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     return res
 
+# %% ../../nbs/data/12_scales.ipynb #866cf732
+def as_weights(col):
+    "`col` as float64, refused unless all of it is numbers from 0 on"
+    col = in_pandas_types(col)
+    if not is_real(col.dtype):
+        raise ValueError(f'column {col.name!r} is of type {col.dtype}, where weights must be numbers: convert it with pd.to_numeric')
+    res = col.to_numpy('float64')
+    bad = res[~(np.isfinite(res) & (res>=0))]
+    if len(bad):
+        raise ValueError(f'column {col.name!r} holds {len(bad)} weights that are not finite numbers from 0 on, {bad[0]:g} for one')
+    return res
+
+def unit_of_weights(w, name):
+    "The mean of the weights `w` of training, of the column `name`, that are above 0; refused where nothing counts"
+    largest = w.max()
+    if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
+    return largest*(w[w>0]/largest).mean()  # whose sum doesn't overflow
+
 # %% ../../nbs/data/12_scales.ipynb #6f2b8a5e
 _codes = (99,-99,999,-999,9999,-9999)  # which tables of surveys and jokes have for 'not rated'
 

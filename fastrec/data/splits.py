@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .labels import encode_column
 from .ratings import RatingsTensors
-from .scales import as_ratings,check_each,check_repeats,check_scale
+from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,unit_of_weights
 from .times import as_seconds,check_times
 from ..base.checks import warn
 
@@ -84,8 +84,15 @@ def _seconds(df, name, complete):
     check_times(res, name)
     return res
 
+def _weights(df, name, complete, train):
+    "The weights in the column `name` in units of their mean over the rows of `train` that count, float32, and that mean"
+    if name is None: return None,1.
+    res = as_weights(_filled(df[name], complete))
+    unit = unit_of_weights(res[train], name)
+    return (res/unit).astype('float32'),float(unit)
+
 # %% ../../nbs/data/19_splits.ipynb #4ee50144
-def split_tensors(df, names, time_name, complete, split, part):
+def split_tensors(df, names, time_name, weight_name, complete, split, part):
     "`RatingsTensors` of the rows of `df` for training and for validation, of a `split` in which all rows are `complete`"
     user,item,rating = names
     train,_ = split
@@ -99,7 +106,12 @@ def split_tensors(df, names, time_name, complete, split, part):
     columns = [u,i]
     if time_name is not None: columns.append(_seconds(df, time_name, complete))
     classes = {user: users, item: items}
+    w,unit = _weights(df, weight_name, complete, train)
     def tensors(rows):
         x = np.stack([o[rows] for o in columns], 1)
-        return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y[rows]), classes, rating, time_name=time_name)
+        own = None if w is None else torch.from_numpy(w[rows])
+        y_rows = torch.from_numpy(y[rows])
+        res = RatingsTensors(torch.from_numpy(x), y_rows, classes, rating, None, time_name, own, weight_name)
+        res.weight_unit = unit
+        return res
     return [tensors(rows) for rows in split]

@@ -25,7 +25,9 @@ def _some_users(ds, n, rng):
     is_drawn = torch.zeros(len(counts), dtype=torch.bool)
     is_drawn[order[:n_drawn]] = True
     rows = is_drawn[ds.x[:,0].cpu().long()].nonzero()[:,0]
-    return ds.decode(*ds.rows(rows.to(ds.x.device)))
+    part = ds.subset(rows)
+    res = ds.decode(part.x, part.y)
+    return res if part.w is None else res.assign(**{ds.weight_name: part.w.cpu().numpy()})
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #748f20c7
 _fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
@@ -44,7 +46,7 @@ def _fitted(dls, name, kwargs):
 def _tried(ds, frame, fits, seed, device):
     "A row for each of the `fits`, by name, on the ratings of `frame`"
     from fastprogress.fastprogress import progress_bar
-    names = dict(user_name=ds.user_name, item_name=ds.item_name, rating_name=ds.rating_name)
+    names = dict(user_name=ds.user_name, item_name=ds.item_name, rating_name=ds.rating_name, weight_name=ds.weight_name)
     dls = RecDataLoaders.from_df(frame, valid_pct=.1, seed=seed, device=device, **names)
     rows = {}
     for name,kwargs in progress_bar(fits.items(), leave=False):

@@ -65,14 +65,15 @@ def _popularity(rec):
         counts)
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts, n_users=rec.n_users)
 
-def _rating_metrics(rec, x, y):
-    "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training"
+def _rating_metrics(rec, x, y, w):
+    "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training; `w` says how much each counts, if given"
     pred = predict_codes(rec.model, x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
-    error = pred-y
+    error = (pred-y).abs()
+    share = torch.ones_like(y)/len(y) if w is None else w/w.sum()
     return dict(
-        rmse=error.square().mean().sqrt().item(),
-        mae=error.abs().mean().item())
+        rmse=(share@error.square()).sqrt().item(),
+        mae=(share@error).item())
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ca4bf7f6
 def _knows_all_training(rec):
@@ -158,20 +159,22 @@ def _as_trained(rec, x):
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #38832685
 def _held_out(rec, frame, min_rating):
-    "The held-out codes (n,2) or with times (n,3), and the ratings or `None`: those of validation, or of `frame`"
+    """The held-out codes (n,2) or with times (n,3), the ratings or `None`, and how much each row counts, or `None`: those of validation, or
+    of `frame`"""
     if frame is None and rec.held_out is None:
         raise ValueError('a recommender without dataloaders holds no validation rows: pass a frame of held-out ratings')
     held = rec.held_out
     if frame is not None:
         ratings_optional = rec.model.is_preference and min_rating is None
         held = rec.ds.encode(frame, 'average', with_labels=None if ratings_optional else True)
-    if not len(held): raise ValueError('there are no held-out ratings to evaluate on')
+    if not held.counts_at_all().any(): raise ValueError('there are no held-out ratings to evaluate on')
     if rec.counts is None:
         raise ValueError('a loaded learner does not know who has seen what, nor how often items were rated: '
                          'evaluate before it is exported, or keep it with save_recommender')
-    y = None if held.y is None else held.y.cpu()
-    return held.x.cpu(),y
+    held = held.with_weight()
+    return [None if o is None else o.cpu() for o in (held.x,held.y,held.w)]
 
+# %% ../../nbs/evaluate/70_evaluation.ipynb #709d5916
 def _check_found(truth, y, known, min_rating):
     "Refuse a question that nobody can answer; `known` are the rows of known users"
     if len(truth.users): return
@@ -194,10 +197,11 @@ def evaluate(self:Recommends,
     """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations.
 
     A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
-    Unknown items count as missed, and unknown users get no lists"""
+    Unknown items count as missed, and unknown users get no lists. With a `weight_name`, RMSE and MAE count rows as they are weighed;
+    those of weight 0 are left out"""
     k = need_whole('k', k)
     if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
-    x,y = _held_out(self, frame, min_rating)
+    x,y,w = _held_out(self, frame, min_rating)
     rec,notes = _as_trained(self, x)
     seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
@@ -207,12 +211,12 @@ def evaluate(self:Recommends,
         notes += _scale_notes(rec, y)
     notes += _notes(truth.counted, frame is not None, min_rating)
     if notes: warn('; '.join(notes))
-    return _report(rec, truth, x, y, k, seen)
+    return _report(rec, truth, x, y, w, k, seen)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
-def _report(rec, truth, x, y, k, seen):
+def _report(rec, truth, x, y, w, k, seen):
     "The table of `evaluate`"
-    ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y)
+    ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y, w)
     raters = _raters(rec)
     model = _list_metrics(rec, truth, k, seen, raters)
     popularity = _list_metrics(_popularity(rec), truth, k, seen, raters)

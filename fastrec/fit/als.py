@@ -31,8 +31,8 @@ def both_sides(model, ds, y, **kwargs):
     "Equations of the users and of the items of `ds`, for ratings `y` in place of its own"
     u,i = ds.codes
     n_users,n_items = (len(factors.weight) for factors,_ in model.tables)
-    users = Equations(u, i, y, n_users, n_items, ds.part, **kwargs)
-    items = Equations(i, u, y, n_items, n_users, ds.part, **kwargs)
+    users = Equations(u, i, y, n_users, n_items, ds.part, w=ds.w, **kwargs)
+    items = Equations(i, u, y, n_items, n_users, ds.part, w=ds.w, **kwargs)
     return users,items
 
 # %% ../../nbs/fit/36_als.ipynb #be174ee2
@@ -41,7 +41,7 @@ _budget = 2**15  # ratings of a block on a CPU
 def _prior(side, reg, power, eye):
     "For `solve_side`: the precision of rows, $\\lambda n^\\nu I$, whose prior mean is 0"
     def prior(ids):
-        lam = reg*side.counts[ids].float().pow(power)
+        lam = reg*side.mass[ids].pow(power)
         return lam[:,None,None]*eye,0
     return prior
 
@@ -58,7 +58,7 @@ def _penalized_sweeps(model, ds, arith, reg, power):
         item_rows,sse = solve_side(items, user_rows, of_items, arith, errors=True)
         arith.check()
         write_model(model, (user_rows,item_rows))
-        yield sse.double().sum()/len(ds)
+        yield sse.double().sum()/items.mass.double().sum()
 
 # %% ../../nbs/fit/36_als.ipynb #6cb19da1
 def als_sweeps(model, ds, arith, is_new=True):

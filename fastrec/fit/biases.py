@@ -14,16 +14,18 @@ from .solvers import to_the_end
 
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
 class _Side:
-    "The biases `b` of the codes of one side, the `n` ratings `y` that each code has, their sum `s`, and the regularization `lam`"
-    def __init__(self, codes, y, n_codes, lam):
-        self.codes,self.lam = codes,lam
-        self.n = torch.bincount(codes, minlength=n_codes).double()
-        self.s = sum_by_code(codes, y, n_codes)
+    """The biases `b` of the codes of one side, the `n` ratings `y` that each code has, or what they weigh if they are of weights `w`, their
+    sum `s`, and the regularization `lam`"""
+    def __init__(self, codes, y, n_codes, lam, w=None):
+        self.codes,self.lam,self.w = codes,lam,w
+        self.n = torch.bincount(codes, w, minlength=n_codes).double()
+        self.s = sum_by_code(codes, y if w is None else w*y, n_codes)
         self.b = torch.zeros_like(self.n)
 
     def solve(self, alpha, other, memory):
         "The best `b` for the constant `alpha` and the biases of the `other` side, whose sums over each code's ratings are `c`"
         of_ratings = torch.index_select(other.b, 0, other.codes, out=memory)
+        if self.w is not None: of_ratings.mul_(self.w)
         self.c = sum_by_code(self.codes, of_ratings, len(self.n))
         b = (self.s-self.n*alpha-self.c)/(self.n+self.lam)
         self.b = b.where(self.n>0, 0.)  # who has no ratings is like the mean
@@ -42,23 +44,24 @@ def _write_biases(model, mean, b_u, b_i):
 def _bias_sweeps(model, ds, arith, reg):
     "Put biases for the ratings `ds` into `model`, better ones with each sweep; yield the mean squared error after it"
     n_codes = [len(model.u_bias.weight),len(model.i_bias.weight)]
-    for mse,found in _find_biases(ds.x, ds.y, n_codes, reg):
+    for mse,found in _find_biases(ds, n_codes, reg):
         _write_biases(model, *found)
         yield mse
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
-def _find_biases(x, y, n_codes, reg=None):
-    """Sweep over users and items of the ratings `y` of the codes `x`, of which there are `n_codes` a side, from biases of 0 on; yield
-    after each the mean squared error, and the constant with the biases of both sides"""
-    u,i = (o.contiguous() for o in x[:,:2].T)
-    y = y.double()
-    mean = y.mean()
+def _find_biases(ds, n_codes, reg=None):
+    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from biases of 0 on; yield after each the mean
+    squared error, and the constant with the biases of both sides"""
+    u,i = (o.contiguous() for o in ds.x[:,:2].T)
+    y = ds.y.double()
+    w = None if ds.w is None else ds.w.double()
+    n = len(y) if w is None else w.sum()
+    mean = ds.weighed(y).sum()/n
     y = y-mean
     lam_u,lam_i = (1.,1.) if reg is None else reg
-    users = _Side(u, y, n_codes[0], lam_u)
-    items = _Side(i, y, n_codes[1], lam_i)
-    n = len(y)
-    squares = y@y
+    users = _Side(u, y, n_codes[0], lam_u, w)
+    items = _Side(i, y, n_codes[1], lam_i, w)
+    squares = ds.weighed(y)@y
     noise = squares/n
     memory = torch.empty_like(y)  # to allocate it for every sweep would take longer than the arithmetic
     while True:
@@ -110,11 +113,10 @@ def fit_bias(self:RecLearner,
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs, called=called)
 
 # %% ../../nbs/fit/35_biases.ipynb #7733aa7f
-def biases_of(x, y, n_codes, n_sweep=20, tol=1e-4):
-    """What `fit_bias` finds for the ratings `y` of the codes `x`, of which there are `n_codes` a side: the constant and the biases of
-    both, float64"""
+def biases_of(ds, n_codes, n_sweep=20, tol=1e-4):
+    "What `fit_bias` finds for the ratings `ds`, whose codes are below `n_codes`: the constant and the biases of both sides, float64"
     before = math.inf
-    for mse,found in itertools.islice(_find_biases(x, y, n_codes), n_sweep):
+    for mse,found in itertools.islice(_find_biases(ds, n_codes), n_sweep):
         rmse = math.sqrt(float(mse))
         if abs(before-rmse)<tol*rmse: break
         before = rmse

@@ -9,6 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .mixing import advised_weights,bias_scores,factor_means,held_out_rows,shrink,tell_no_taste
+from .equations import mean_square
 from .solvers import copied
 
 # %% ../../nbs/fit/27_doubts.ipynb #e2d29ae0
@@ -24,7 +25,8 @@ def is_doubtful(ds, mean, b_u, b_i):
     if len(ds)<_few*sum(rated): return True
     u,i = ds.codes
     left = ds.y.double()-mean-b_u[u]-b_i[i]
-    return bool(_kurtosis(left)>_heavy)
+    root = ds.weighed(torch.ones_like(left)).sqrt()
+    return bool(_kurtosis(root*left)>_heavy)
 
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
@@ -35,7 +37,7 @@ class TowardsBiases:
     weights = None
     @torch.no_grad()
     def __init__(self, model, ds, trial):
-        biases = bias_scores(model, ds.x, ds.y)
+        biases = bias_scores(model, ds)
         if not is_doubtful(ds, *biases): return
         left_out = held_out_rows(ds, min(len(ds)//10, _most))
         if len(left_out)<_telling: return
@@ -50,7 +52,7 @@ class TowardsBiases:
         self.ds,self.biases,self.mean = ds,biases,model.mean.clone()  # the mean that all sweeps count from
 
 # %% ../../nbs/fit/27_doubts.ipynb #441385c0
-_at_once = 2**20  # ratings whose scores are held
+_at_once = 2**20  # ratings, whose rows take more room than their scores
 
 @patch
 @torch.no_grad()
@@ -60,5 +62,5 @@ def __call__(self:TowardsBiases, model, error):
     ds = self.ds
     model.mean.copy_(self.mean)
     shrink(model, self.biases, factor_means(model, ds), *self.weights)
-    parts = zip(ds.x.split(_at_once), ds.y.split(_at_once))
-    return sum((model.score_pairs(x)-y).double().square().sum() for x,y in parts)/len(ds)
+    errors = [model.score_pairs(x)-y for x,y in zip(ds.x.split(_at_once), ds.y.split(_at_once))]
+    return mean_square(torch.cat(errors), ds.w)

@@ -100,7 +100,7 @@ def _empty(ds, sparse):
     "An `Ease` of the choices `ds`, whose weights are 0"
     n_users,n_items = (len(v) for v in ds.classes.values())
     u,i = ds.codes
-    x = choices_of(u, i-1, n_users, n_items-1)
+    x = choices_of(u, i-1, n_users, n_items-1, ds.w)
     res = Ease(x, x.values.new_zeros(n_items-1, n_items-1))
     res.classes,res.sparse = ds.classes,sparse
     res.user,res.item = ds.classes

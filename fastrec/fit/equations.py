@@ -20,6 +20,11 @@ def variance_of(y):
     variance = y.var(correction=0)
     return torch.where(variance>0, variance, 1.)
 
+def mean_square(errors, w=None):
+    "Mean of the squares of `errors`, (n,), each counting as `w` says, if given"
+    squares = errors.double().square()
+    return squares.mean() if w is None else (w*squares).sum()/w.double().sum()
+
 _least_share = 1e-4  # of the variance of the ratings
 
 def least_noise(y):
@@ -63,23 +68,25 @@ def _fair_share(costs, part, n):
 
 # %% ../../nbs/fit/40_equations.ipynb #832669a8
 class Equations:
-    "The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`"
-    def __init__(self, rows, cols, y, n, n_other, part=Part(), budget=cpu_budget):
+    """The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`,
+    and each rating counts as `w` says, if given"""
+    def __init__(self, rows, cols, y, n, n_other, part=Part(), budget=cpu_budget, w=None):
         self.part,self.n,self.rows = part,n,rows
         self.counts = torch.bincount(rows, minlength=n)
         self.order = rows.argsort(stable=True)
         self.starts = self.counts.cumsum(0)-self.counts
         budget = budget_on(rows.device, budget)
         self.blocks = self._cut_blocks(cols[self.order], n_other, budget)
+        self.w,self.roots = w,None
+        self.mass = self.counts.to(y.dtype) if w is None else sum_by_code(rows, w, n)  # what the ratings of each row weigh
+        if w is not None: self.roots = self._in_blocks(w.sqrt())
         self.set_ratings(y)
 
     def set_ratings(self, y):
         "Go on with other ratings of the same rows and columns"
-        self.squares = sum_by_code(self.rows, y*y, self.n)
-        y = y[self.order]
-        self.ys = []
-        for ids,longest,cols in self.blocks:
-            self.ys.append(None if cols is None else self._padded(y, ids, longest, 0.))
+        squares = y*y if self.w is None else y*y*self.w
+        self.squares = sum_by_code(self.rows, squares, self.n)
+        self.ys = self._in_blocks(y)
 
 # %% ../../nbs/fit/40_equations.ipynb #529c33a5
 @patch
@@ -90,6 +97,12 @@ def _padded(self:Equations, values, ids, longest, padding):
     places = self.starts[ids][:,None]+k
     places = places.clamp(max=len(values)-1)
     return torch.where(is_own, values[places], padding)
+
+@patch
+def _in_blocks(self:Equations, values):
+    "The `values` of the ratings in each block, 0 where there is padding; `None` for blocks that another process solves"
+    values = values[self.order]
+    return [None if cols is None else self._padded(values, ids, longest, 0.) for ids,longest,cols in self.blocks]
 
 # %% ../../nbs/fit/40_equations.ipynb #bada4b22
 _cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
@@ -120,12 +133,15 @@ def equations(self:Equations, design, weight=None):
         design = design*root[:,None]
         root = torch.cat([root, weight[:1]])  # padding has y=0, whatever its weight
     design = torch.cat([design, torch.zeros_like(design[:1])])  # what padding points to
-    for (ids,_,cols),y in zip(self.blocks, self.ys):
+    for k,((ids,_,cols),y) in enumerate(zip(self.blocks, self.ys)):
         if cols is None:
             yield ids,None,None
             continue
         z = design.index_select(0, cols.flatten()).view(*cols.shape, -1)
         if weight is not None: y = y*root[cols]
+        if self.roots is not None:
+            y = y*self.roots[k]
+            z = z*self.roots[k][...,None]
         zz = torch.bmm(z.mT, z)
         zy = torch.bmm(z.mT, y[...,None])
         yield ids,zz,zy[...,0]

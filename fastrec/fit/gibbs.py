@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
-from .equations import least_noise,score_rows,solve_side,sum_by_code,variance_of
+from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from .priors import draw_normal,draw_prior
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
@@ -20,7 +20,7 @@ class Gibbs:
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=(), towards=None):
         self.model,self.arith,self.burn,self.towards = model,arith,burn,towards
         self.columns,self.spans = columns,spans
-        self.codes = ds.codes
+        self.codes,self.ds = ds.codes,ds
         self.y = ds.y-model.mean
         self.sides = both_sides(model, ds, self.y)
         self.rows = read_model(model)
@@ -74,7 +74,7 @@ def _draw_spans(self:Gibbs):
     errors = self.y-score_rows(self.rows, u, i)
     if not self.spans: return errors
     alpha,gamma = self.precisions
-    precision = alpha[u]*gamma[i]
+    precision = self.ds.weighed(alpha[u]*gamma[i])
     total = sum(o.of_ratings() for o in self.spans)
     for o in self.spans:
         others = total-o.of_ratings()
@@ -134,9 +134,9 @@ def __iter__(self:Gibbs):
         for k in (0,1): self._draw_rows(k)
         self.arith.check()
         errors = self._draw_spans()
-        self._draw_precisions(errors.square())
+        self._draw_precisions(self.ds.weighed(errors.square()))
         write_model(self.model, self.rows)
-        error = errors.double().square().mean()
+        error = mean_square(errors, self.ds.w)
         if self.towards: error = self.towards(self.model, error)
         self.n += 1
         self._keep_if_due()

@@ -90,7 +90,7 @@ class AgainstOnes(Callback):
 
 # %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
 def _ials_rows(side, other, arith, alpha0, reg, power):
-    "The rows of `side`, given those of the `other`, (n,k), and their squared distance from 1 less the number of ratings"
+    "The rows of `side`, given those of the `other`, (n,k), and their squared distance from 1 less what the ratings weigh"
     n_other,k = other.shape
     eye = eye_like(other, k)
     rows = other.new_zeros(side.n, k)
@@ -98,7 +98,7 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
     of_all = alpha0*(other.T@other)
     for ids,zz,zy in side.equations(other):
         if zz is None: continue
-        n = side.counts[ids].float()
+        n = side.mass[ids]
         lam = reg*(n+alpha0*(n_other-1))**power  # without row 0, the unknown
         chol = arith.cholesky(zz+of_all+lam[:,None,None]*eye)
         w = torch.cholesky_solve(zy[...,None], chol)
@@ -134,13 +134,14 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         return
     users,items = both_sides(model, ds, torch.ones_like(ds.y))
     p,q = (factors.weight.detach() for factors,_ in model.tables)
+    total = users.mass.double().sum()
     solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)
     while True:
         p,_ = solved(users, q)
         q,sse = solved(items, p)
         arith.check()
         write_model(model, [F.pad(o, (0,1)) for o in (p,q)])  # without biases
-        yield (len(ds)+sse).clamp(min=0)/len(ds)
+        yield (total+sse).clamp(min=0)/total
 
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch

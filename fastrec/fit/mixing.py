@@ -58,11 +58,11 @@ def _as_scores(model, pred):
     share = (pred-lo)/(hi-lo)
     return torch.logit(share, eps=.01)
 
-def bias_scores(model, x, y):
-    "Constant and biases of both sides, as scores of `model`, by which biases alone predict the ratings `y` of the codes `x`"
+def bias_scores(model, ds):
+    "Constant and biases of both sides, as scores of `model`, by which biases alone predict the ratings `ds`"
     sizes = [len(es[0].weight) for es in model.tables]
-    device = torch.device('cpu') if x.device.type=='mps' else x.device  # where there is float64
-    mean,*biases = biases_of(x.to(device), y.to(device), sizes)
+    if ds.x.device.type=='mps': ds = copy(ds).to('cpu')  # where there is float64
+    mean,*biases = biases_of(ds, sizes)
     const = _as_scores(model, mean)
     moved = [_as_scores(model, mean+b)-const for b in biases]
     return [o.to(model.mean) for o in (const,*moved)]
@@ -102,16 +102,17 @@ def tell_no_taste(n):
 def advised_weights(model, ds, kept, left_out, **kwargs):
     "What `choose_weights` finds for `model`, trained on the rows `kept` of the ratings `ds`, by those `left_out`; `kwargs` are for it"
     means = factor_means(model, ds)
-    x,y = ds.rows(left_out.to(ds.x.device))
-    additive,products = _parts_of(model, x, means)
-    const,b_u,b_i = bias_scores(model, *ds.rows(kept))
-    u,i = x[:,:2].long().T
-    columns = torch.stack([const+b_u[u]+b_i[i], additive, products, y])
-    biases,additive,products,y = columns.cpu().double()
+    held = ds.subset(left_out)
+    additive,products = _parts_of(model, held.x, means)
+    const,b_u,b_i = bias_scores(model, ds.subset(kept))
+    u,i = held.codes
+    root = held.weighed(torch.ones_like(held.y)).sqrt()
+    columns = torch.stack([const+b_u[u]+b_i[i], additive, products, held.y, root])
+    biases,additive,products,y,root = columns.cpu().double()
     def residuals(weights):
         a,w = weights
         scores = (1-a)*biases + a*additive + w*products
-        return (model.to_range(scores)-y).numpy()
+        return (root*(model.to_range(scores)-y)).numpy()
     return choose_weights(residuals, **kwargs)
 
 # %% ../../nbs/fit/26_mixing.ipynb #be2b3128

@@ -29,7 +29,7 @@ class ShrinkToBiases(Callback):
         m,ds = self.model,self.dls.train_ds
         with torch.no_grad():
             self.chosen,is_taste = advised_weights(m, ds, self.dls.train.kept, self.left_out)
-            if (self.chosen!=1).any(): shrink(m, bias_scores(m, ds.x, ds.y), factor_means(m, ds), *self.chosen)
+            if (self.chosen!=1).any(): shrink(m, bias_scores(m, ds), factor_means(m, ds), *self.chosen)
         has_factors = m.u_weight.embedding_dim>0
         if has_factors and not is_taste: tell_no_taste(len(self.left_out))
 

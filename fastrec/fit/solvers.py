@@ -92,14 +92,14 @@ def _new_model(learn, ds, n_factors, implicit):
 
 # %% ../../nbs/fit/34_solvers.ipynb #e185acdd
 def solver_data(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
-    """The training ratings where equations can be solved: with the loaders, or on the CPU if their device lacks what that takes.
+    """The training ratings that count, where equations can be solved: with the loaders, or on the CPU if their device lacks what it takes.
 
     Refuses what a solver cannot begin with, before anything is touched"""
     _check_solver(learn, n_factors, n_sweep, tol, budget)
     ds = learn.dls.train_ds
     device = exact_device(learn.dls.device)
     if device!=learn.dls.device: ds = copy(ds)  # that of the loaders stays where it is
-    return ds.to(device)
+    return ds.to(device).with_weight()
 
 # %% ../../nbs/fit/34_solvers.ipynb #71425479
 def copied(model): return deepcopy(model, {id(model.classes): model.classes})

@@ -17,6 +17,7 @@ from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
 from .losses import ChoiceLoss
+from .equations import mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
 _errors = 'rmse mse mae msle rmspe mape'.split()
@@ -187,7 +188,8 @@ def noise(self:RecLearner):
     every = len(ds)//_n_measured+1
     x,y = ds.x[::every],ds.y[::every]
     if model.is_preference: y = torch.ones_like(y)
-    return F.mse_loss(predict_codes(model, x), y.cpu()).item()
+    w = None if ds.w is None else ds.w[::every].cpu()
+    return float(mean_square(predict_codes(model, x)-y.cpu(), w))
 
 # %% ../../nbs/fit/30_training.ipynb #05b77864
 @patch(as_prop=True)

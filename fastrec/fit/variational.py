@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
-from .equations import design_rows,errors_of,least_noise,likelihood,score_rows,variance_of
+from .equations import design_rows,errors_of,least_noise,likelihood,mean_square,score_rows,variance_of
 
 # %% ../../nbs/fit/48_variational.ipynb #106daf95
 def _matrix(rows, cols, values, shape):
@@ -28,8 +28,9 @@ class BelievedRows:
     centre = None
     def __init__(self, equations, rows, cols, y, n_other):
         self.equations,n = equations,equations.n
-        self.rated = _matrix(rows, cols, torch.ones_like(y), (n,n_other))
-        self.squares = _matrix(rows, cols, y*y, (n,n_other))
+        w = torch.ones_like(y) if equations.w is None else equations.w
+        self.rated = _matrix(rows, cols, w, (n,n_other))
+        self.squares = _matrix(rows, cols, w*y*y, (n,n_other))
         self.is_rated = (equations.counts>0).to(y.dtype)
         self.gamma = torch.ones_like(self.is_rated)
         self.least_noise = least_noise(y)
@@ -126,9 +127,10 @@ _n_powers = 3
 
 def _directions(users, items, y, u, i, k, arith):
     "Item factors (n,k), of variance 1, along the strongest directions of the residuals `y` of the codes `u` and `i`; how strong these are"
-    counts = [o.equations.counts.clamp(min=1) for o in (users,items)]
-    root_u,root_i = (n.to(y.dtype).sqrt() for n in counts)
-    scaled = y/(root_u[u]*root_i[i])
+    masses = [o.equations.mass for o in (users,items)]
+    root_u,root_i = (m.where(m>0, 1.).sqrt() for m in masses)
+    w = users.equations.w
+    scaled = (y if w is None else w*y)/(root_u[u]*root_i[i])
     shape = len(root_u),len(root_i)
     by_users = _matrix(u, i, scaled, shape)
     by_items = _matrix(i, u, scaled, shape[::-1])
@@ -198,7 +200,8 @@ def _sweep(users, items, noise, arith, n):
 
 def _go_on(users, items, left, rows):
     "Believe the `rows` for sure, to begin with; the noise that they have `left` of the ratings"
-    noise = torch.maximum(left.square().mean(), items.least_noise)
+    mse = mean_square(left, items.equations.w).to(left.dtype)
+    noise = torch.maximum(mse, items.least_noise)
     for side,mean in zip((users,items), rows):
         side.begin(mean, None)
         side.learn_prior(noise)
@@ -224,4 +227,4 @@ def variational_sweeps(rows, y, codes, equations, arith, is_new):
         arith.check()
         rows = users.mean,items.mean
         left = y-score_rows(rows, u, i)
-        yield rows,left.double().square().mean()
+        yield rows,mean_square(left, equations[0].w)

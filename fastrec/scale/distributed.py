@@ -172,7 +172,10 @@ def _takes_blocks(self:RecLearner, blocks):
         raise TypeError('blocks=True is for losses of ratings; one of choices draws from all items, of which a block has some')
     if blocks and not is_dot:
         raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
-    blocks = ifnone(blocks, is_dot and not is_choice)
+    is_weighed = self.dls.train_ds.w is not None
+    if blocks and is_weighed:
+        raise TypeError('blocks=True takes each rating of a block once, whatever its weight: leave it out, or weight_name')
+    blocks = ifnone(blocks, is_dot and not is_choice and not is_weighed)
     if self.dls.train_ds.shard and not blocks:
         raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
                         'allow: make the dataloaders without shard=True')

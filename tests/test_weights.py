@@ -1,0 +1,188 @@
+"""Rows that count more or less than others: for every fit, loss and metric"""
+import numpy as np,pandas as pd,pytest,torch
+from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,nn_learner,sample_ratings
+from fastrec.base.processes import Part
+
+n_valid = 200
+
+def frame(n=3000): return sample_ratings(n_users=80, n_items=60, n_ratings=n).reset_index(drop=True)
+
+def last(df): return np.arange(len(df)-n_valid),np.arange(len(df)-n_valid, len(df))
+
+def loaders(df, **kwargs): return RecDataLoaders.from_df(df, last, seed=3, device='cpu', **kwargs)
+
+def fitted(dls, name, *args, make=dot_learner, **kwargs):
+    learn = make(dls)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, name)(*args, **kwargs)
+    return learn
+
+def predictions(learn):
+    users,items = (v.labels[:20] for v in learn.dls.classes.values())
+    return learn.predict_grid(users, items).float()
+
+def softmax(dls): return learner(dls, loss_func=SampledSoftmaxLoss())
+
+fits = [('fit_bias',(),{}), ('fit_als',(5,),dict(n_sweep=8)), ('fit_als',(5,),dict(reg=1.)), ('fit_bayes',(4,),dict(n_sweep=6)), ('fit_ials',(8,),{}),
+        ('fit_ease',(),{}), ('fit_one_cycle',(2,),{}), ('fit_one_cycle',(2,),dict(make=nn_learner)), ('fit_one_cycle',(2,),dict(make=softmax))]
+ids = [f'{n}{k.get("reg","")}{getattr(k.get("make"),"__name__","")}' for n,_,k in fits]
+
+@pytest.fixture(scope='module')
+def df():
+    res = frame()
+    res['weight'] = np.random.default_rng(0).choice([1.,2,3], len(res))
+    return res
+
+@pytest.mark.parametrize('weight', [1.,7.3])
+@pytest.mark.parametrize('name,args,kwargs', fits, ids=ids)
+def test_equal_weights_change_nothing(df, name, args, kwargs, weight):
+    plain = fitted(loaders(df), name, *args, **kwargs)
+    weighed = fitted(loaders(df.assign(weight=weight), weight_name='weight'), name, *args, **kwargs)
+    assert torch.allclose(predictions(plain), predictions(weighed), rtol=1e-4, atol=1e-4)
+
+@pytest.mark.parametrize('name,args,kwargs', [o for o in fits if o[0]!='fit_one_cycle'], ids=[i for i,o in zip(ids,fits) if o[0]!='fit_one_cycle'])
+def test_a_weight_of_0_is_a_row_left_out(df, name, args, kwargs):
+    off = df.assign(weight=1.)
+    rows = np.random.default_rng(1).choice(len(df)-n_valid, 500, replace=False)
+    off.loc[rows,'weight'] = 0
+    off.loc[rows,'rating'] = 1.  # wrong
+    weighed = fitted(loaders(off, weight_name='weight'), name, *args, **kwargs)
+    kept = off.drop(index=rows).reset_index(drop=True)
+    without = fitted(loaders(kept), name, *args, **kwargs)
+    assert [v.labels.equals(o.labels) for v,o in zip(weighed.dls.classes.values(), without.dls.classes.values())]==[True,True]
+    assert torch.allclose(predictions(weighed), predictions(without), rtol=1e-4, atol=1e-4)
+
+@pytest.mark.parametrize('name,args,kwargs,scaled', [('fit_bias',(),dict(reg=3.),['reg']), ('fit_als',(4,),dict(reg=2., power=0.),['reg']),
+    ('fit_ials',(6,),dict(reg=.5, power=0., alpha0=.4),['reg','alpha0'])], ids=['bias','als','ials'])
+def test_a_weight_of_2_is_two_rows(df, name, args, kwargs, scaled):
+    train,valid = df.iloc[:-n_valid],df.iloc[-n_valid:]
+    repeated = train.loc[train.index.repeat(train.weight.astype(int))]
+    unit = train.weight.mean()
+    with pytest.warns(UserWarning, match='repeat a pair'): twice = fitted(loaders(pd.concat([repeated, valid], ignore_index=True)), name, *args, **kwargs)
+    weighed = fitted(loaders(df, weight_name='weight'), name, *args, **{k: v/unit if k in scaled else v for k,v in kwargs.items()})
+    assert torch.allclose(predictions(twice), predictions(weighed), atol=5e-3)
+    plain = fitted(loaders(df), name, *args, **kwargs)
+    assert not torch.allclose(predictions(plain), predictions(weighed), atol=5e-3)
+
+def test_ease_has_weights_in_place_of_ones(df):
+    learn = fitted(loaders(df, weight_name='weight'), 'fit_ease', reg=20.)
+    ds = learn.dls.train_ds
+    x = torch.zeros([len(v) for v in ds.classes.values()], dtype=torch.double)
+    for (u,i),w in zip(ds.x[:,:2].long().tolist(), ds.w.double()): x[u,i] = max(x[u,i], w)
+    x = x[1:,1:]
+    p = torch.linalg.inv(x.T@x + 20*torch.eye(x.shape[1], dtype=torch.double))
+    b = -p/p.diagonal()
+    b.fill_diagonal_(0)
+    assert torch.allclose(learn.model.weight.double(), b, atol=1e-4)
+
+@pytest.mark.parametrize('name,args,kwargs', [o for o in fits if o[2].get('make') is not softmax and o[0] not in ('fit_ials','fit_ease')],
+    ids=[i for i,o in zip(ids,fits) if o[2].get('make') is not softmax and o[0] not in ('fit_ials','fit_ease')])
+def test_rows_that_count_little_do_little(df, name, args, kwargs):
+    off = df.assign(weight=1.)
+    wrong = np.random.default_rng(2).choice(len(df)-n_valid, 1200, replace=False)
+    off.loc[wrong,'rating'] = 6-off.rating[wrong]
+    off.loc[wrong,'weight'] = .02
+    error = {o: fitted(loaders(off, weight_name=o), name, *args, **kwargs).evaluate().rmse['model'] for o in ('weight',None)}
+    assert error['weight']<error[None]-.02
+
+def test_an_epoch_has_each_row_as_often_as_it_weighs(df):
+    train = loaders(df, weight_name='weight').train
+    y = torch.arange(len(train.dataset)).float()
+    train.dataset.y = y
+    times = sum(torch.bincount(torch.cat([y for _,y in train]).long(), minlength=len(y)) for _ in range(20))
+    assert times.sum()==20*len(y)
+    assert (times/20-train.dataset.w).abs().max()<.8
+    assert ((times/20-train.dataset.w).mean()).abs()<1e-3
+    train.leave_out(torch.arange(100))
+    assert torch.cat([y for _,y in train]).min()>=100 and len(torch.cat([y for _,y in train]))==len(y)-100
+
+def test_errors_count_as_weighed(df):
+    learn = fitted(loaders(df, weight_name='weight'), 'fit_bias')
+    held = df.iloc[-n_valid:]
+    held = held[held.user.isin(learn.dls.classes['user'].labels) & held.title.isin(learn.dls.classes['title'].labels)]
+    pred = learn.predict_df(held).clip(1, 5)
+    error = pred-held.rating
+    want = np.average(error**2, weights=held.weight)**.5
+    found = learn.evaluate(held, exclude_seen=False)
+    assert found.rmse['model']==pytest.approx(want, abs=1e-4)
+    assert found.mae['model']==pytest.approx(np.average(error.abs(), weights=held.weight), abs=1e-4)
+    assert learn.evaluate(exclude_seen=False).rmse['model']==pytest.approx(learn.history.rmse.iloc[-1], abs=1e-4)
+    assert found.rmse['model']!=pytest.approx(learn.evaluate(held.drop(columns='weight'), exclude_seen=False).rmse['model'], abs=1e-5)
+    train = learn.dls.train_ds
+    error = predict_error = learn.model.cpu()(train.x[:,:2])-train.y
+    assert learn.history.train_loss.iloc[-1]==pytest.approx(float((train.w*error**2).sum()/train.w.sum()), rel=.02)
+
+def test_held_out_rows_of_weight_0_are_nothing_to_find(df):
+    valid = df.index[-n_valid:]
+    off = df.assign(weight=1.)
+    off.loc[valid[::2],'weight'] = 0
+    learn = fitted(loaders(off, weight_name='weight'), 'fit_ials')
+    rest = fitted(loaders(df), 'fit_ials').evaluate(df.loc[valid[1::2]])
+    pd.testing.assert_frame_equal(learn.evaluate(), rest, rtol=.05)
+    assert learn.evaluate().attrs['counted']['rows']==n_valid//2
+
+@pytest.mark.parametrize('values,message', [([1.,-1],'weights that are not finite numbers from 0 on'), ([1.,np.inf],'weights that are not finite'),
+    (['a','b'],'where weights must be numbers'), ([0.,0],'all training rows have a weight of 0'), ([1.,np.nan],'weight'),
+    (pd.to_datetime(['2020-01-01','2021-01-01']),'must be numbers')])
+def test_what_is_no_weight_is_refused(df, values, message):
+    off = df.assign(weight=pd.Series(values).take(np.arange(len(df))%2).reset_index(drop=True))
+    with pytest.raises(ValueError, match=message): loaders(off, weight_name='weight')
+
+def test_huge_and_tiny_weights(df):
+    for size in (1e308,1e-300): assert torch.allclose(loaders(df.assign(weight=size), weight_name='weight').train_ds.w, torch.ones(len(df)-n_valid))
+
+@pytest.mark.parametrize('name,message', [('rating','is the column of ratings too'), ('user','is the column of users too'), ('weigth',"'weigth'"),
+    ('timestamp','is the column of times too')])
+def test_a_column_has_one_meaning(df, name, message):
+    with pytest.raises((ValueError,KeyError), match=message): loaders(df, weight_name=name, time_name='timestamp')
+
+def test_shards_and_blocks_know_no_weights(df):
+    with pytest.raises(ValueError, match='shard=True'): loaders(df, weight_name='weight', shard=True)
+    with pytest.raises(TypeError, match='whatever its weight'): dot_learner(loaders(df, weight_name='weight'))._takes_blocks(True)
+    assert not dot_learner(loaders(df, weight_name='weight'))._takes_blocks(None) and dot_learner(loaders(df))._takes_blocks(None)
+
+def test_parquet_and_parts_keep_weights(df, tmp_path):
+    pytest.importorskip('pyarrow')
+    df.to_parquet(tmp_path/'ratings.parquet')
+    dls = RecDataLoaders.from_parquet(tmp_path/'ratings.parquet', weight_name='weight', splitter=last, device='cpu')
+    assert torch.equal(dls.train_ds.w, loaders(df, weight_name='weight').train_ds.w)
+    part = dls.train_ds.subset(torch.tensor([3,1]))
+    assert torch.equal(part.w, dls.train_ds.w[[3,1]]) and part.weight_name=='weight'
+    new = dls.train_ds.encode(df.iloc[:4])
+    assert torch.allclose(new.w, dls.train_ds.w[:4])
+    assert dls.train_ds.encode(df.drop(columns='weight').iloc[:4]).w is None
+    assert dls.train_ds.new_empty().w is None
+
+def test_missing_weights_are_left_out_on_request(df):
+    off = df.assign(weight=df.weight.where(df.index%10!=0))
+    with pytest.warns(UserWarning, match='left out'): dls = loaders(off, weight_name='weight', dropna=True)
+    assert len(dls.train_ds)==(off.weight.iloc[:-n_valid].notna()).sum() and dls.train_ds.w.mean()==pytest.approx(1, abs=1e-6)
+
+def test_a_blend_and_a_choice_of_fits_take_weights(df):
+    dls = loaders(df, weight_name='weight')
+    learn = fitted(dls, 'fit_blend')
+    assert len(learn.recommend(learn.dls.classes['user'].labels[:2], 5))==10
+    table,best = choose_fit(dls, seconds=5, fits=dict(fit_bias={}, fit_als={}))
+    assert best.dls.train_ds.weight_name=='weight' and {'fit_bias','fit_als'}<={*table.index}
+
+def test_new_users_are_told_that_weights_do_nothing(df):
+    learn = fitted(loaders(df, weight_name='weight'), 'fit_als')
+    rows = df[df.user==df.user[0]].drop(columns='user')
+    with pytest.warns(UserWarning, match='counts all rows alike'): learn.fold_in(rows)
+
+def test_the_rows_of_a_process(df):
+    dls = loaders(df, weight_name='weight', bs=100)
+    whole = torch.cat([x for x,_ in dls.train])
+    halves = []
+    for rank in (0,1):
+        dls = loaders(df, weight_name='weight', bs=100)
+        dls.train_ds.part = Part(rank, 2)
+        halves.append(torch.cat([x for x,_ in dls.train]))
+    def ordered(x): return x[:,0].long().mul(10_000).add(x[:,1]).sort().values
+    assert torch.equal(ordered(torch.cat(halves)), ordered(whole))
+
+def test_exported_and_read_again(df, tmp_path):
+    learn = fitted(loaders(df, weight_name='weight'), 'fit_als', 4)
+    learn.path = tmp_path
+    learn.export()
+    again = load_learner(tmp_path/'export.pkl')
+    assert torch.allclose(predictions(learn), predictions(again))

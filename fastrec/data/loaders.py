@@ -74,7 +74,10 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
     return train,valid
 
 # %% ../../nbs/data/06_loaders.ipynb #4cfe1f1a
-def _whole_or_none(**sizes): return [n if n is None else need_whole(name, n) for name,n in sizes.items()]
+def _checked(sizes, **flags):
+    "The `sizes`, whole numbers or `None` by name; refused, as are `flags` that are neither true nor false"
+    need_flags(**flags)
+    return [n if n is None else need_whole(name, n) for name,n in sizes.items()]
 
 def usual_bs(n):
     "Ratings in a batch for `n` of training: a power of 2 near n/100, from 64 to 512, or an eighth of those that are fewer than 512"
@@ -118,8 +121,7 @@ def from_df(cls:RecDataLoaders,
     shard:bool=False, # Are these ratings those of this process's own users alone, and others hold the rest, which a `splitter` doesn't see?
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    need_flags(dropna=dropna, drop_last=drop_last, shard=shard)
-    bs,val_bs = _whole_or_none(bs=bs, val_bs=val_bs)
+    bs,val_bs = _checked(dict(bs=bs, val_bs=val_bs), dropna=dropna, drop_last=drop_last, shard=shard)
     device = as_device(ifnone(device, _own_device()))
     columns = [user_name,item_name,rating_name,time_name,weight_name]
     sets = _datasets(ratings, columns, splitter or SeededSplitter(valid_pct, seed), bs, dropna, device, shard)

@@ -64,8 +64,8 @@ def _batches(dataset, columns, rows, user_name, part):
 
 # %% ../../nbs/data/17_parquet.ipynb #5b7af3b8
 def read_parquet_files(path, rows, column_names, part):
-    """The columns of ratings in the Parquet files at `path`, of the names that `from_df` has, read by at most `rows` rows, with users and items as categories;
-    of several processes each keeps the rows of its users"""
+    """The columns of ratings in the Parquet files at `path`, `column_names` as `from_df` is given them, read by at most `rows` rows, with
+    users and items as categories; of several processes each keeps the rows of its users"""
     dataset = need_package('pyarrow.dataset').dataset(path)
     others = [o for o in column_names[3:] if o is not None]
     names,rating,beside = _columns_in(dataset, column_names[:3], others)

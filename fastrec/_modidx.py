@@ -1031,6 +1031,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.chance._first_free': ('fit/chance.html#_first_free', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._occurs_again': ('fit/chance.html#_occurs_again', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._second_strength': ('fit/chance.html#_second_strength', 'fastrec/fit/chance.py'),
+                                    'fastrec.fit.chance._shuffled': ('fit/chance.html#_shuffled', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._strengths': ('fit/chance.html#_strengths', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._swaps': ('fit/chance.html#_swaps', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance.choice_reg': ('fit/chance.html#choice_reg', 'fastrec/fit/chance.py'),

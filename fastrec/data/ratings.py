@@ -20,7 +20,8 @@ from ..base.processes import Part
 # %% ../../nbs/data/04_ratings.ipynb #46993e90
 class RatingsTensors:
     """`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None;
-    `w`, how much each row counts, float32 (n,), in units of `weight_unit`, or None where all count alike; `classes`, the `Vocab` of each column"""
+    `w`, how much each row counts, float32 (n,), in units of `weight_unit`, or None where all count alike; `classes`, the `Vocab` of each
+    column"""
     n_inp = 1
     part = Part()  # where several processes share the work: which of them this is
     shard = None  # a `Shard`, what is known of all processes' ratings, where this one holds those of its own users

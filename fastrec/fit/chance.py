@@ -46,11 +46,20 @@ def _swaps(u, i, n_items, rng):
     return twice,others,can
 
 # %% ../../nbs/fit/29_chance.ipynb #2f8d06cd
-def mixed_items(u, i, n_items):
-    "The items `i`, codes, chosen by the users `u`, mixed among the rows: nobody chooses one twice"
+def _shuffled(i, w, rng):
+    "The items `i` in another order, each in the place of one whose weight `w` is much the same, within a factor of 2"
+    kind = np.floor(np.log2(w))
+    before = np.lexsort((rng.random(len(i)), kind))
+    after = np.lexsort((rng.random(len(i)), kind))
+    res = np.empty_like(i)
+    res[before] = i[after]
+    return res
+
+def mixed_items(u, i, n_items, w=None):
+    "The items `i`, codes, chosen by the users `u` with weights `w`, mixed among the rows: nobody chooses one twice"
     rng = np.random.default_rng(_seed)
     u = u.astype('int64')
-    i = rng.permutation(i)
+    i = rng.permutation(i) if w is None else _shuffled(i, w, rng)
     for _ in range(_rounds):
         twice,others,can = _swaps(u, i, n_items, rng)
         if not len(twice): break
@@ -60,18 +69,21 @@ def mixed_items(u, i, n_items):
 
 # %% ../../nbs/fit/29_chance.ipynb #ba86af72
 def _choices(ds):
-    "Codes of users and of items in `ds`, and how many there are of each"
+    "Codes of users and of items in `ds`, each pair once, what its rows weigh together, and how many codes there are of each"
+    sizes = [len(v) for v in ds.classes.values()]
     u,i = (o.cpu().numpy() for o in ds.codes)
-    return u,i,[len(v) for v in ds.classes.values()]
+    w = np.ones(len(u)) if ds.w is None else ds.w.cpu().numpy().astype(float)
+    m = coo_matrix((w,(u,i)), shape=sizes).tocsr()  # which adds up what repeats
+    users = np.arange(sizes[0]).repeat(np.diff(m.indptr))
+    return users,m.indices.astype('int64'),m.data,sizes
 
 # %% ../../nbs/fit/29_chance.ipynb #01b0d39a
-def _chi_square(u, i, sizes):
-    "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`"
-    m = coo_matrix((np.ones(len(u), 'float32'),(u,i)), shape=sizes).tocsr()
-    m.data[:] = 1
-    n_u = np.asarray(m.sum(1)).ravel().astype(float)
-    n_i = np.asarray(m.sum(0)).ravel().astype(float)
-    n_pairs = (n_u*(n_u-1)).sum()
+def _chi_square(u, i, w, sizes):
+    "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`, by the weights `w` of the choices"
+    m = coo_matrix((w,(u,i)), shape=sizes).tocsr()
+    n_u = np.asarray(m.sum(1)).ravel()
+    n_i = np.asarray(m.sum(0)).ravel()
+    n_pairs = (n_u**2).sum() - (w**2).sum()
     pairs_per = n_pairs/n_u.sum()**2  # for each product of two items' numbers
     both = (m.T@m).tocoo()
     is_other = both.row!=both.col
@@ -88,21 +100,21 @@ _together = 1.2  # times what chance reaches: less says nothing beyond popularit
 
 def has_taste(ds):
     "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
-    u,i,(n_users,n_items) = _choices(ds)
+    u,i,w,(n_users,n_items) = _choices(ds)
     if np.bincount(u).max()<2: return False  # nobody has chosen two things
     if len(u)<_telling: return True
     every = len(u)//_some+1
     is_asked = u%every==0
-    u,i = u[is_asked]//every,i[is_asked]
+    u,i,w = u[is_asked]//every,i[is_asked],w[is_asked]
     sizes = n_users//every+1,n_items
-    chance = _chi_square(u, mixed_items(u, i, n_items), sizes)
-    return bool(_chi_square(u, i, sizes)>_together*chance)
+    mixed = mixed_items(u, i, n_items, w)
+    says = w/(1+w)  # so that no pair drowns the others
+    return bool(_chi_square(u, i, says, sizes)>_together*_chi_square(u, mixed, says, sizes))
 
 # %% ../../nbs/fit/29_chance.ipynb #243a6481
-def _second_strength(u, i, root_u, root_i):
-    "The second singular value of the choices of `i` by `u`, codes, each divided by the roots of its rows' weights"
-    m = coo_matrix((np.ones(len(u)),(u,i)), shape=(len(root_u),len(root_i))).tocsr()
-    m.data[:] = 1  # also where a pair is there twice
+def _second_strength(u, i, w, root_u, root_i):
+    "The second singular value of the choices of `i` by `u`, codes, with the weights `w`, each divided by the roots of its rows' weights"
+    m = coo_matrix((w,(u,i)), shape=(len(root_u),len(root_i))).tocsr()
     m = diags(1/root_u)@m@diags(1/root_i)
     least = min(m.shape)
     if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
@@ -113,19 +125,18 @@ def _second_strength(u, i, root_u, root_i):
 usual_reg = .012  # for choices of one person or one thing, which tell nothing
 _nothing = 1e-9  # a strength that is 0 but for rounding
 
-def _strengths(u, i, sizes, alpha0):
-    "The second strength of the choices of `i` by `u`, codes below `sizes`, where chance has mixed them, and as they are"
+def _strengths(u, i, w, sizes, alpha0):
+    "The second strength of the choices of `i` by `u`, codes below `sizes`, of weights `w`, where chance has mixed them, and as they are"
     n_users,n_items = sizes
-    n_u = np.bincount(u, minlength=n_users)
-    n_i = np.bincount(i, minlength=n_items)
+    n_u = np.bincount(u, w, minlength=n_users)
+    n_i = np.bincount(i, w, minlength=n_items)
     root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
     root_i = np.sqrt(n_i+alpha0*(n_users-1))
-    mixed = mixed_items(u, i, n_items)
-    chance = _second_strength(u, mixed, root_u, root_i)
-    return chance,_second_strength(u, i, root_u, root_i)
+    mixed = mixed_items(u, i, n_items, w)
+    chance = _second_strength(u, mixed, w, root_u, root_i)
+    return chance,_second_strength(u, i, w, root_u, root_i)
 
 def choice_reg(ds, alpha0):
     "The regularization for `fit_ials` that suits the choices `ds`"
-    u,i,sizes = _choices(ds)
-    chance,found = _strengths(u, i, sizes, alpha0)
+    chance,found = _strengths(*_choices(ds), alpha0)
     return usual_reg if chance<_nothing else float(.75*chance**2/max(found, chance))

@@ -49,8 +49,8 @@ def _swaps(u, i, n_items, rng):
 def _shuffled(i, w, rng):
     "The items `i` in another order, each in the place of one whose weight `w` is much the same, within a factor of 2"
     kind = np.floor(np.log2(w))
-    before = np.lexsort((rng.random(len(i)), kind))
-    after = np.lexsort((rng.random(len(i)), kind))
+    n = len(i)
+    before,after = (np.lexsort((rng.random(n), kind)) for _ in range(2))
     res = np.empty_like(i)
     res[before] = i[after]
     return res
@@ -71,19 +71,67 @@ def mixed_items(u, i, n_items, w=None):
 def _choices(ds):
     "Codes of users and of items in `ds`, each pair once, what its rows weigh together, and how many codes there are of each"
     sizes = [len(v) for v in ds.classes.values()]
-    u,i = (o.cpu().numpy() for o in ds.codes)
-    w = np.ones(len(u)) if ds.w is None else ds.w.cpu().numpy().astype(float)
-    m = coo_matrix((w,(u,i)), shape=sizes).tocsr()  # which adds up what repeats
-    users = np.arange(sizes[0]).repeat(np.diff(m.indptr))
-    return users,m.indices.astype('int64'),m.data,sizes
+    codes = tuple(o.cpu().numpy() for o in ds.codes)
+    ones = torch.ones_like(ds.y).double()
+    w = ds.weighed(ones).cpu().numpy()
+    m = coo_matrix((w,codes), shape=sizes).tocsr()  # which adds up what repeats
+    n_each = np.diff(m.indptr)
+    users = np.arange(sizes[0]).repeat(n_each)
+    items = m.indices.astype('int64')
+    return users,items,m.data,sizes
+
+# %% ../../nbs/fit/29_chance.ipynb #243a6481
+def _strengths(u, i, w, root_u, root_i, n):
+    """The singular values from the second to the (`n`+1)th, or as many as there are, of the choices of `i` by `u`, codes, with the weights
+    `w`, each divided by the roots of its rows' weights"""
+    sizes = len(root_u),len(root_i)
+    m = coo_matrix((w,(u,i)), shape=sizes).tocsr()
+    m = diags(1/root_u)@m@diags(1/root_i)
+    least = min(m.shape)
+    if least<=n+1: return np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1]
+    start = np.random.default_rng(_seed).normal(size=least)
+    found = svds(m, n+1, v0=start, tol=1e-3, return_singular_vectors=False)
+    return np.sort(found)[-2::-1]
+
+# %% ../../nbs/fit/29_chance.ipynb #f307f817
+def _beside_chance(u, i, w, sizes, alpha0, n):
+    "Strengths of the choices of `i` by `u`, codes below `sizes`, of weights `w`, as they are, and as chance has mixed them, `n` of each"
+    n_users,n_items = sizes
+    n_u = np.bincount(u, w, minlength=n_users)
+    n_i = np.bincount(i, w, minlength=n_items)
+    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
+    root_i = np.sqrt(n_i+alpha0*(n_users-1))
+    mixed = mixed_items(u, i, n_items, w)
+    return [_strengths(u, o, w, root_u, root_i, n) for o in (i,mixed)]
+
+# %% ../../nbs/fit/29_chance.ipynb #83f8d98c
+usual_reg = .012  # for choices of one person or one thing, which tell nothing
+_nothing = 1e-9  # a strength that is 0 but for rounding
+_most = 64  # directions that are looked at
+_share,_tried = .8,400  # of the best regularization, and how many are tried for it
+
+def _best_reg(found, chance):
+    "The regularization that comes closest to the tastes in the strengths that were `found` beside those of `chance`"
+    of_tastes = found**2-chance**2
+    tastes = of_tastes.clip(0)**.5
+    regs = np.linspace(0, found[0], _tried)
+    factors = found-regs[:,None]
+    off = factors.clip(0)-tastes
+    return regs[(off**2).sum(1).argmin()]
+
+def choice_reg(ds, alpha0, n_factors):
+    "The regularization for `fit_ials` with `n_factors` that suits the choices `ds`"
+    n = min(max(n_factors, 1), _most)
+    found,chance = _beside_chance(*_choices(ds), alpha0, n)
+    if not len(chance) or chance[0]<_nothing: return usual_reg
+    return float(_share*_best_reg(found, chance)) or usual_reg
 
 # %% ../../nbs/fit/29_chance.ipynb #01b0d39a
 def _chi_square(u, i, w, sizes):
-    "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`, by the weights `w` of the choices"
+    "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`, of weights `w`"
     m = coo_matrix((w,(u,i)), shape=sizes).tocsr()
-    n_u = np.asarray(m.sum(1)).ravel()
-    n_i = np.asarray(m.sum(0)).ravel()
-    n_pairs = (n_u**2).sum() - (w**2).sum()
+    n_u,n_i = (np.asarray(m.sum(k)).ravel() for k in (1,0))
+    n_pairs = n_u@n_u - w@w
     pairs_per = n_pairs/n_u.sum()**2  # for each product of two items' numbers
     both = (m.T@m).tocoo()
     is_other = both.row!=both.col
@@ -98,45 +146,22 @@ _some = 2**17  # choices, about, that are looked at
 _telling = 1000  # choices; of fewer it is not known whether they say something
 _together = 1.2  # times what chance reaches: less says nothing beyond popularity
 
-def has_taste(ds):
-    "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
-    u,i,w,(n_users,n_items) = _choices(ds)
-    if np.bincount(u).max()<2: return False  # nobody has chosen two things
-    if len(u)<_telling: return True
+def _some_users(u, i, w, sizes):
+    "All choices of some users, numbered anew, evenly spread"
     every = len(u)//_some+1
     is_asked = u%every==0
-    u,i,w = u[is_asked]//every,i[is_asked],w[is_asked]
-    sizes = n_users//every+1,n_items
-    mixed = mixed_items(u, i, n_items, w)
-    says = w/(1+w)  # so that no pair drowns the others
-    return bool(_chi_square(u, i, says, sizes)>_together*_chi_square(u, mixed, says, sizes))
-
-# %% ../../nbs/fit/29_chance.ipynb #243a6481
-def _second_strength(u, i, w, root_u, root_i):
-    "The second singular value of the choices of `i` by `u`, codes, with the weights `w`, each divided by the roots of its rows' weights"
-    m = coo_matrix((w,(u,i)), shape=(len(root_u),len(root_i))).tocsr()
-    m = diags(1/root_u)@m@diags(1/root_i)
-    least = min(m.shape)
-    if least<10: return np.linalg.svd(m.toarray(), compute_uv=False)[1]
-    start = np.random.default_rng(_seed).normal(size=least)
-    return svds(m, 2, v0=start, tol=1e-3, return_singular_vectors=False).min()
-
-# %% ../../nbs/fit/29_chance.ipynb #f307f817
-usual_reg = .012  # for choices of one person or one thing, which tell nothing
-_nothing = 1e-9  # a strength that is 0 but for rounding
-
-def _strengths(u, i, w, sizes, alpha0):
-    "The second strength of the choices of `i` by `u`, codes below `sizes`, of weights `w`, where chance has mixed them, and as they are"
     n_users,n_items = sizes
-    n_u = np.bincount(u, w, minlength=n_users)
-    n_i = np.bincount(i, w, minlength=n_items)
-    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(n_users-1))
-    mixed = mixed_items(u, i, n_items, w)
-    chance = _second_strength(u, mixed, w, root_u, root_i)
-    return chance,_second_strength(u, i, w, root_u, root_i)
+    return u[is_asked]//every,i[is_asked],w[is_asked],(n_users//every+1,n_items)
 
-def choice_reg(ds, alpha0):
-    "The regularization for `fit_ials` that suits the choices `ds`"
-    chance,found = _strengths(*_choices(ds), alpha0)
-    return usual_reg if chance<_nothing else float(.75*chance**2/max(found, chance))
+def has_taste(ds):
+    "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
+    u,i,w,sizes = _some_users(*_choices(ds))
+    n_each = np.bincount(u)
+    if n_each.max()<2: return False  # nobody has chosen two things
+    if len(u)<_telling: return True
+    mixed = mixed_items(u, i, sizes[1], w)
+    says = w/(1+w)  # so that no pair drowns the others
+    found,chance = (_chi_square(u, o, says, sizes) for o in (i,mixed))
+    if found>_together*chance: return True
+    found,chance = _beside_chance(u, i, w, sizes, 1., 1)
+    return len(found)>0 and bool(found[0]>_together*chance[0])

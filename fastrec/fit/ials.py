@@ -127,7 +127,7 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     is_popularity = reg is None and not has_taste(ds)
     if is_popularity: reg = usual_reg
-    if reg is None: reg = choice_reg(ds, alpha0)
+    if reg is None: reg = choice_reg(ds, alpha0, model.u_weight.embedding_dim)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     if is_popularity:
         yield from popular_sweeps(model, ds)

@@ -114,13 +114,15 @@ def _need_optuna():
         warnings.filterwarnings('ignore', 'IProgress')  # by tqdm, whose bars Optuna would draw
         return need_package('optuna')
 
-def _new_study(is_less_better, seed):
+def _new_study(task, seed):
     "A study of Optuna's, which says nothing of itself"
     optuna = need_package('optuna')
+    direction = 'minimize' if task.is_less_better else 'maximize'
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(task.step=='epoch'))
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try: return optuna.create_study(direction='minimize' if is_less_better else 'maximize',
-                                    sampler=optuna.samplers.TPESampler(seed=seed), pruner=optuna.pruners.MedianPruner())
+    try: return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
     finally: optuna.logging.set_verbosity(before)
 
 def _tried(task, space, study, n_trials, seconds):
@@ -169,6 +171,6 @@ def search(
     seconds = np.inf if seconds is None else need_finite('seconds', seconds)
     if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
     task = _Task(make, _loaders_of(data, splitter, seed, kwargs), measure, min_rating, prune)
-    trials = _tried(task, space, _new_study(task.is_less_better, seed), n_trials, seconds)
+    trials = _tried(task, space, _new_study(task, seed), n_trials, seconds)
     _tell_of(trials)
     return Trials(task, space, trials, data if isinstance(data, DataLoaders) else None)

@@ -12,15 +12,18 @@ from ..base.checks import is_whole,need_finite
 # %% ../../nbs/evaluate/79_spaces.ipynb #789fb94a
 def _check_range(where, o):
     "Refuse the tuple `o` unless it is `(lo,hi)` or `(lo,hi,'log')`"
-    if len(o) not in (2,3) or o[2:] not in ((),('log',)):
+    is_log = o[2:]==('log',)
+    if len(o)!=2+is_log:
         raise ValueError(f"{where}={o!r:.60} must be (lo,hi) or (lo,hi,'log'), or a list of choices")
     lo,hi = (need_finite(f'{where}[{i}]', o[i]) for i in (0,1))
     if lo>=hi: raise ValueError(f'{where}={o} must go from a lower to a higher number')
-    if o[2:] and lo<=0: raise ValueError(f'{where}={o} begins at {lo:g}, where there is no log scale: begin above 0')
+    if is_log and lo<=0:
+        raise ValueError(f'{where}={o} begins at {lo:g}, where there is no log scale: begin above 0')
 
 def _check_choices(where, o):
     "Refuse the list `o` unless it has choices, each once, and all of them something"
-    if not len(o): raise ValueError(f'{where} is empty: name at least one choice')
+    if not len(o):
+        raise ValueError(f'{where} is empty: name at least one choice')
     if any(isinstance(c, float) and math.isnan(c) for c in o):
         raise ValueError(f'{where}={o!r:.60} has nan among its choices: write None for what is to be left out')
     if len(by_label(o))<len(o): raise ValueError(f'{where}={o!r:.60} has a choice twice')
@@ -32,12 +35,16 @@ def by_label(choices):
 # %% ../../nbs/evaluate/79_spaces.ipynb #a187f772
 def check_space(space, taken=()):
     "Refuse a `space` that says of a setting what cannot be tried, or calls it by one of the names `taken`"
-    if not isinstance(space, dict): raise TypeError(f"space={space!r:.60} must be a dict, as in dict(wd=(1e-3,1,'log'))")
-    if not space: raise ValueError("space is empty: name what to try, as in dict(wd=(1e-3,1,'log'))")
+    if not isinstance(space, dict):
+        raise TypeError(f"space={space!r:.60} must be a dict, as in dict(wd=(1e-3,1,'log'))")
+    if not space:
+        raise ValueError("space is empty: name what to try, as in dict(wd=(1e-3,1,'log'))")
     for name,o in space.items():
         where = f'space[{name!r}]'
-        if not isinstance(name, str): raise TypeError(f'{where}: the name of a setting must be a text')
-        if name in taken: raise ValueError(f'{where}: {name!r} is a column of the table that comes back; give make another name for it')
+        if not isinstance(name, str):
+            raise TypeError(f'{where}: the name of a setting must be a text')
+        if name in taken:
+            raise ValueError(f'{where}: {name!r} is a column of the table that comes back; give make another name for it')
         if isinstance(o, tuple): _check_range(where, o)
         elif isinstance(o, (list,range)): _check_choices(where, o)
         else: raise TypeError(f"{where}={o!r:.60} must be (lo,hi), (lo,hi,'log') or a list of choices")
@@ -45,11 +52,15 @@ def check_space(space, taken=()):
 # %% ../../nbs/evaluate/79_spaces.ipynb #e2b93c13
 def _takes(make):
     "The first parameter of `make`, the others that it takes by name, and whether it takes any name"
-    if not callable(make): raise TypeError(f'make={make!r:.60} must be a function of loaders and settings that returns a fitted learner')
+    if not callable(make):
+        raise TypeError(f'make={make!r:.60} must be a function of loaders and settings that returns a fitted learner')
     params = list(inspect.signature(make).parameters.values())
-    if not params: raise TypeError('make must take the loaders first, and the settings by name')
-    by_name = [o for o in params[1:] if o.kind in (o.POSITIONAL_OR_KEYWORD,o.KEYWORD_ONLY)]
-    return params[0].name,by_name,any(o.kind==o.VAR_KEYWORD for o in params)
+    if not params:
+        raise TypeError('make must take the loaders first, and the settings by name')
+    first,*others = params
+    by_name = [o for o in others if o.kind in (o.POSITIONAL_OR_KEYWORD,o.KEYWORD_ONLY)]
+    takes_any = any(o.kind==o.VAR_KEYWORD for o in params)
+    return first.name,by_name,takes_any
 
 def check_make(make, names):
     "Refuse a `make` that does not take the settings called `names`, or needs others"
@@ -57,8 +68,9 @@ def check_make(make, names):
     known = [o.name for o in params]
     for o in names:
         if o in known or takes_any and o!=first: continue
+        listed = ', '.join(known) or 'none'
         close = difflib.get_close_matches(o, known, n=1)
-        hint = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(known) or "none"}'
+        hint = f'did you mean {close[0]!r}?' if close else f'it takes {listed}'
         raise ValueError(f'space has {o!r}, which make does not take; {hint}')
     for o in params:
         if o.default is o.empty and o.name not in names:
@@ -71,11 +83,13 @@ def drawn(trial, name, o):
         choices = by_label(o)
         return choices[trial.suggest_categorical(name, [*choices])]
     lo,hi,*log = o
-    suggest,kind = (trial.suggest_int,int) if is_whole(lo) and is_whole(hi) else (trial.suggest_float,float)
-    return suggest(name, kind(lo), kind(hi), log=bool(log))
+    is_log = bool(log)
+    if is_whole(lo) and is_whole(hi): return trial.suggest_int(name, int(lo), int(hi), log=is_log)
+    return trial.suggest_float(name, float(lo), float(hi), log=is_log)
 
 def all_combinations(space, most):
     "All combinations of the choices of `space`, by label; none if there are more than `most`, or ranges"
-    if any(isinstance(o, tuple) for o in space.values()) or math.prod(map(len, space.values()))>most: return []
+    if any(isinstance(o, tuple) for o in space.values()): return []
+    if math.prod(map(len, space.values()))>most: return []
     labels = [by_label(o) for o in space.values()]
     return [dict(zip(space, o)) for o in itertools.product(*labels)]

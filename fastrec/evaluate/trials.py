@@ -89,7 +89,7 @@ def refit(self:Trials,
 
 # %% ../../nbs/evaluate/76_trials.ipynb #131e1ec7
 def _draw_setting(ax, name, o, trials, value):
-    "On `ax` the measure of the `trials` against the setting `name`, which was drawn from `o`; those without one along the edge"
+    "On `ax` the measure of the `trials` against the setting `name`, which was drawn from `o`; crosses above for those without one"
     x = [t.settings[name] for t in trials]
     if isinstance(o, tuple):
         if o[2:]: ax.set_xscale('log')
@@ -101,7 +101,8 @@ def _draw_setting(ax, name, o, trials, value):
     lost = np.isnan(y)
     x = np.array(x, float)
     ax.scatter(x[~lost], y[~lost], s=22, alpha=.7)
-    ax.scatter(x[lost], np.zeros(lost.sum()), marker='|', color='.5', transform=ax.get_xaxis_transform(), clip_on=False)
+    at_top = np.ones(lost.sum())
+    ax.scatter(x[lost], at_top, marker='x', s=18, color='.5', transform=ax.get_xaxis_transform(), clip_on=False)
     ax.scatter(x[y==value], y[y==value], marker='*', s=160, color='C3')
     ax.set_xlabel(name)
     ax.spines[['top','right']].set_visible(False)
@@ -110,7 +111,7 @@ def _draw_setting(ax, name, o, trials, value):
 def plot(self:Trials,
     figsize:tuple=None # Inches; left out: by the number of settings
 ): # Array of axes, one for each setting
-    "The measure against each setting, the best with a star; along the lower edge the trials that have none"
+    "The measure against each setting, the best with a star; crosses above are trials that have none"
     n = len(self.space)
     fig,axs = plt.subplots(1, n, sharey=True, squeeze=False, layout='constrained', figsize=ifnone(figsize, (1+3*n,3)))
     values = [o.value for o in self.trials if o.state=='complete']

@@ -869,6 +869,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastrec/evaluate/trials.py'),
                                          'fastrec.evaluate.trials._Reports.__init__': ( 'evaluate/trials.html#_reports.__init__',
                                                                                         'fastrec/evaluate/trials.py'),
+                                         'fastrec.evaluate.trials._along': ('evaluate/trials.html#_along', 'fastrec/evaluate/trials.py'),
                                          'fastrec.evaluate.trials._column': ('evaluate/trials.html#_column', 'fastrec/evaluate/trials.py'),
                                          'fastrec.evaluate.trials._draw_setting': ( 'evaluate/trials.html#_draw_setting',
                                                                                     'fastrec/evaluate/trials.py'),

@@ -52,7 +52,8 @@ def _loaders_of(data, splitter, seed, kwargs):
         if splitter is not None: raise ValueError('folds say which rows are held out: pass no splitter with them')
         if not data: raise ValueError('there are no folds: k_folds makes some of a frame')
         return [dls for _,dls in fold_loaders(data, dict(seed=seed)|kwargs)]
-    if not isinstance(data, DataLoaders): raise TypeError(f'data must be dataloaders or folds, as k_folds makes them, not {type(data).__name__}')
+    if not isinstance(data, DataLoaders):
+        raise TypeError(f'data must be dataloaders or folds, as k_folds makes them, not {type(data).__name__}')
     if kwargs: raise TypeError(f'search does not know {min(kwargs)!r}, which only the loaders of folds can take')
     return [_inner_loaders(data, splitter, seed)]
 

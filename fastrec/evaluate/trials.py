@@ -88,18 +88,20 @@ def refit(self:Trials,
     return self.task.make(dls, **self.best)
 
 # %% ../../nbs/evaluate/76_trials.ipynb #131e1ec7
-def _draw_setting(ax, name, o, trials, value):
-    "On `ax` the measure of the `trials` against the setting `name`, which was drawn from `o`; crosses above for those without one"
-    x = [t.settings[name] for t in trials]
+def _along(ax, o, values):
+    "Where the `values` drawn from `o` lie on the x-axis of `ax`, which is scaled or labelled for them"
     if isinstance(o, tuple):
         if o[2:]: ax.set_xscale('log')
-    else:
-        labels = [repr(c) for c in o]
-        x = [labels.index(repr(c)) for c in x]
-        ax.set_xticks(range(len(o)), [getattr(c, '__name__', str(c)) for c in o])
+        return np.array(values, float)
+    labels = [repr(c) for c in o]
+    ax.set_xticks(range(len(o)), [getattr(c, '__name__', str(c)) for c in o])
+    return np.array([labels.index(repr(c)) for c in values], float)
+
+def _draw_setting(ax, name, o, trials, value):
+    "On `ax` the measure of the `trials` against the setting `name`, which was drawn from `o`; crosses above for those without one"
+    x = _along(ax, o, [t.settings[name] for t in trials])
     y = np.array([t.value for t in trials])
     lost = np.isnan(y)
-    x = np.array(x, float)
     ax.scatter(x[~lost], y[~lost], s=22, alpha=.7)
     at_top = np.ones(lost.sum())
     ax.scatter(x[lost], at_top, marker='x', s=18, color='.5', transform=ax.get_xaxis_transform(), clip_on=False)
@@ -107,6 +109,7 @@ def _draw_setting(ax, name, o, trials, value):
     ax.set_xlabel(name)
     ax.spines[['top','right']].set_visible(False)
 
+# %% ../../nbs/evaluate/76_trials.ipynb #f9866a32
 @patch
 def plot(self:Trials,
     figsize:tuple=None # Inches; left out: by the number of settings

@@ -802,6 +802,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastrec/evaluate/search.py'),
                                          'fastrec.evaluate.search._Task.run': ( 'evaluate/search.html#_task.run',
                                                                                 'fastrec/evaluate/search.py'),
+                                         'fastrec.evaluate.search._check_search': ( 'evaluate/search.html#_check_search',
+                                                                                    'fastrec/evaluate/search.py'),
                                          'fastrec.evaluate.search._inner_loaders': ( 'evaluate/search.html#_inner_loaders',
                                                                                      'fastrec/evaluate/search.py'),
                                          'fastrec.evaluate.search._judged': ('evaluate/search.html#_judged', 'fastrec/evaluate/search.py'),

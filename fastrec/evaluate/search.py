@@ -101,12 +101,15 @@ def run(self:_Task, study, t):
     optuna = need_package('optuna')
     start = time.perf_counter()
     try: self._go_through(t)
-    finally: t.seconds = time.perf_counter()-start
+    finally:
+        t.seconds = time.perf_counter()-start
+        for dls in self.loaders: vars(dls).pop('around_fits', None)
     if t.error is None: t.state,t.note = 'complete','; '.join(t.told)
     elif isinstance(t.error, optuna.TrialPruned): t.state,t.note = 'pruned',t.reports.note
     else: t.state,t.note = 'failed',f'{type(t.error).__name__}: {t.error}'
     states = dict(complete='COMPLETE', pruned='PRUNED', failed='FAIL')
     value = t.value if t.state=='complete' else None
+    t.error = None  # which holds the learner
     study.tell(t.trial, value, optuna.trial.TrialState[states[t.state]])
 
 # %% ../../nbs/evaluate/78_search.ipynb #62410c97
@@ -126,6 +129,7 @@ def _new_study(task, seed):
     try: return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
     finally: optuna.logging.set_verbosity(before)
 
+# %% ../../nbs/evaluate/78_search.ipynb #e174e2b2
 def _tried(task, space, study, n_trials, seconds):
     "The trials, as far as they came"
     from fastprogress.fastprogress import progress_bar
@@ -139,11 +143,21 @@ def _tried(task, space, study, n_trials, seconds):
             task.run(study, trials[-1])
     return trials
 
+# %% ../../nbs/evaluate/78_search.ipynb #47a866be
 def _tell_of(trials):
     "Warn of a search that was interrupted, and of trials that failed"
     failed = [i for i,o in enumerate(trials) if o.state=='failed']
     if trials and trials[-1].state=='interrupted': warn(f'interrupted in trial {len(trials)-1}: what was tried before is kept')
     if failed: warn(f'{len(failed)} of {len(trials)} trials failed, the first of them trial {failed[0]}: {trials[failed[0]].note}')
+
+def _check_search(make, space, measure, min_rating, prune, seconds):
+    "Refuse what a search would stumble over"
+    _read_measure(measure)
+    check_space(space, (measure,'seconds','state','note'))
+    check_make(make, space)
+    need_flags(prune=prune)
+    if min_rating is not None: need_finite('min_rating', min_rating)
+    if seconds is not None and need_finite('seconds', seconds)<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
 
 # %% ../../nbs/evaluate/78_search.ipynb #4fad140f
 def search(
@@ -159,19 +173,14 @@ def search(
     seed:int=0, # Fixes what is tried, and what isn't fixed otherwise
     **kwargs # For the loaders of folds, as in `from_df`
 )->Trials:
-    """Try settings, and find those with the best `measure` on rows that are held out of training. A trial that fails is kept, with its error.
+    """Try settings, and find those with the best `measure` on rows held out of training; a trial that fails is kept, with its error.
 
     `ValueError` for an unknown measure or setting and for a wrong range, `TypeError` for a `make` that returns no learner"""
     _need_optuna()
-    _read_measure(measure)
-    check_space(space, (measure,'seconds','state','note'))
-    check_make(make, space)
-    need_flags(prune=prune)
-    n_trials,seed = need_whole('n_trials', n_trials),need_whole('seed', seed, 0)
-    if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
-    seconds = np.inf if seconds is None else need_finite('seconds', seconds)
-    if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
+    _check_search(make, space, measure, min_rating, prune, seconds)
+    n_trials = need_whole('n_trials', n_trials)
+    seed = need_whole('seed', seed, 0)
     task = _Task(make, _loaders_of(data, splitter, seed, kwargs), measure, min_rating, prune)
-    trials = _tried(task, space, _new_study(task, seed), n_trials, seconds)
+    trials = _tried(task, space, _new_study(task, seed), n_trials, ifnone(seconds, np.inf))
     _tell_of(trials)
     return Trials(task, space, trials, data if isinstance(data, DataLoaders) else None)

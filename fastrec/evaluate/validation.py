@@ -59,6 +59,7 @@ def fold_loaders(folds, kwargs):
         test = as_frame(test, f'{name} of folds')
         yield name,_loaders(train, test, kwargs)
 
+# %% ../../nbs/evaluate/72_validation.ipynb #a30c5811
 def need_learner(name, learn):
     "Refuse what the function `name` has returned, unless it is a learner"
     if not isinstance(learn, RecLearner):

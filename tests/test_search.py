@@ -4,7 +4,7 @@ from functools import partial
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders
 from fastai.learner import Callback
-from fastrec.all import RecDataLoaders,TimeSplitter,cross_validate,k_folds,learner,sample_ratings,search
+from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,cross_validate,k_folds,learner,sample_ratings,search
 from fastrec.evaluate.spaces import all_combinations,check_space
 import optuna
 
@@ -149,8 +149,36 @@ def test_a_model_without_the_measure_fails(dls):
         learn = learner(dls)
         learn.fit_ease(reg=reg)
         return learn
-    with pytest.warns(UserWarning, match='the model has no rmse'): found = search(make, dict(reg=[10.]), dls)
+    with pytest.warns(UserWarning, match='rmse is nan: a model of choices'): found = search(make, dict(reg=[10.]), dls)
     assert found.table.state.tolist()==['failed']
+
+def test_lists_stop_what_falls_behind(dls):
+    def make(dls, lr):
+        learn = learner(dls, n_factors=4, loss_func=SampledSoftmaxLoss())
+        learn.lr_find(show_plot=False, num_it=5)  # which records no epoch
+        learn.fit_one_cycle(4, lr)
+        return learn
+    found = search(make, dict(lr=[.02,.021,.022,.023,.024,1e-8]), dls, measure='ndcg_at_10')
+    assert found.table.state.tolist()==['complete']*5+['pruned'] and found.table.note[5].startswith('stopped after epoch 2')
+
+@pytest.mark.parametrize('fit', ['fit_bias','fit_bayes','fit_ials','fit_ease','fit_blend'])
+def test_every_fit_can_be_searched(dls, fit):
+    def make(dls, n):
+        learn = learner(dls)
+        getattr(learn, fit)(**(dict(n_sweep=n) if fit in ('fit_bayes','fit_ials') else {}))
+        return learn
+    found = search(make, dict(n=[2]), dls, measure='ndcg_at_10')
+    assert found.table.state.tolist()==['complete'] and 0<found.table.ndcg_at_10[0]<1
+
+def test_a_failure_deep_in_a_fit_leaves_the_loaders_free(dls):
+    "A loss that is no number, from within fastai's loop"
+    def make(dls, lr):
+        learn = learner(dls, n_factors=4, y_range=False)
+        learn.fit(1, lr)
+        return learn
+    with pytest.warns(UserWarning, match='1 of 2 trials failed, the first of them trial 0: FloatingPointError'):
+        found = search(make, dict(lr=[1e30,1e-3]), dls)
+    assert found.table.state.tolist()==['failed','complete'] and 'around_fits' not in vars(found.task.loaders[0])
 
 def test_an_interruption_keeps_what_was_tried(dls):
     def make(dls, shift):

@@ -66,8 +66,7 @@ def _need_own(learn, dls):
 def _judged(learn, measure, k, min_rating):
     value = learn.evaluate(k=k, min_rating=min_rating)[measure]['model']
     if np.isfinite(value): return float(value)
-    raise ValueError(f'the model has no {measure}: what is chosen has errors of no ratings, so search by ndcg_at_10' if measure in _errors
-                     else f'{measure} is {value}')
+    raise ValueError(f'{measure} is {value}: a model of choices has no errors of ratings, so search by ndcg_at_10 there')
 
 # %% ../../nbs/evaluate/78_search.ipynb #ffab94ab
 class _Task:
@@ -157,7 +156,8 @@ def _check_search(make, space, measure, min_rating, prune, seconds):
     check_make(make, space)
     need_flags(prune=prune)
     if min_rating is not None: need_finite('min_rating', min_rating)
-    if seconds is not None and need_finite('seconds', seconds)<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
+    if seconds is not None and need_finite('seconds', seconds)<=0:
+        raise ValueError(f'seconds={seconds:g} must be above 0')
 
 # %% ../../nbs/evaluate/78_search.ipynb #4fad140f
 def search(

@@ -809,8 +809,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastrec.evaluate.search._judged': ('evaluate/search.html#_judged', 'fastrec/evaluate/search.py'),
                                          'fastrec.evaluate.search._loaders_of': ( 'evaluate/search.html#_loaders_of',
                                                                                   'fastrec/evaluate/search.py'),
-                                         'fastrec.evaluate.search._need_optuna': ( 'evaluate/search.html#_need_optuna',
-                                                                                   'fastrec/evaluate/search.py'),
                                          'fastrec.evaluate.search._need_own': ( 'evaluate/search.html#_need_own',
                                                                                 'fastrec/evaluate/search.py'),
                                          'fastrec.evaluate.search._new_study': ( 'evaluate/search.html#_new_study',

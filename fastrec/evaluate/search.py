@@ -6,7 +6,7 @@
 __all__ = ['search']
 
 # %% ../../nbs/evaluate/78_search.ipynb #59d374cb
-import time,warnings
+import time
 import numpy as np
 from contextlib import suppress
 from functools import partial
@@ -112,11 +112,6 @@ def run(self:_Task, study, t):
     study.tell(t.trial, value, optuna.trial.TrialState[states[t.state]])
 
 # %% ../../nbs/evaluate/78_search.ipynb #62410c97
-def _need_optuna():
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'IProgress')  # by tqdm, whose bars Optuna would draw
-        return need_package('optuna')
-
 def _new_study(task, seed):
     "A study of Optuna's, which says nothing of itself"
     optuna = need_package('optuna')
@@ -176,7 +171,7 @@ def search(
     """Try settings, and find those with the best `measure` on rows held out of training; a trial that fails is kept, with its error.
 
     `ValueError` for an unknown measure or setting and for a wrong range, `TypeError` for a `make` that returns no learner"""
-    _need_optuna()
+    need_package('optuna')
     _check_search(make, space, measure, min_rating, prune, seconds)
     n_trials = need_whole('n_trials', n_trials)
     seed = need_whole('seed', seed, 0)

@@ -38,6 +38,8 @@ from fastrec.evaluate.measures import *
 from fastrec.evaluate.validation import *
 from fastrec.evaluate.blend import *
 from fastrec.evaluate.choosing import *
+from fastrec.evaluate.search import *
+from fastrec.evaluate.trials import *
 from fastrec.evaluate.settings import *
 from fastrec.export.loading import *
 from fastrec.export.exchange import *

@@ -7,6 +7,7 @@ __all__ = ['RecDataLoaders']
 
 # %% ../../nbs/data/06_loaders.ipynb #e5802e3e
 import inspect
+from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
 from .movielens import movielens
@@ -29,6 +30,7 @@ from .splits import split_rows,split_tensors
 class RecDataLoaders(CollabDataLoaders):
     "fastai's `CollabDataLoaders` for ratings, on tensors that lie on the device"
     seed = None
+    around_fits = nullcontext  # a function of a learner: the context in which each of its fits on these ratings runs
 
     @property
     def device(self): return self._device

@@ -92,8 +92,8 @@ def _raters(rec):
     return torch.bincount(pairs%n_items, minlength=n_items)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #c61e806b
-_of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
-                 hit_rate=hit_rate_at_k)
+of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
+                hit_rate=hit_rate_at_k)
 _max_bytes = 2**28  # memory for the scores of a block of users
 
 def _recommended(rec, users, n_items, k, seen):
@@ -117,7 +117,7 @@ def _measured(rec, truth, k, seen):
     # a list of a million has no more places than can be filled or missed
     width = min(k, max(hits.shape[1], int(n_relevant.max())))
     hits = F.pad(hits, (0, width-hits.shape[1]))
-    res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in _of_lists.items()}
+    res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in of_lists.items()}
     res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
     return res,items,there
 
@@ -233,6 +233,6 @@ def list_measures(self:Recommends, held, k=10):
     seen = self.seen.in_training()
     reached = torch.ones(len(held), dtype=torch.bool)
     truth = Truth(held.x, reached, len(self.counts), seen)
-    if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in _of_lists},0
+    if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in of_lists},0
     res,*_ = _measured(self, truth, k, seen)
     return res,len(truth.users)

@@ -51,13 +51,26 @@ def _loaders(train, test, kwargs):
     split = np.arange(n),np.arange(n, len(both))
     return RecDataLoaders.from_df(both, lambda _: split, **kwargs)
 
+def fold_loaders(folds, kwargs):
+    "Pairs of the name of each of `folds`, a dict or a list, and its dataloaders; `kwargs` are for `from_df`"
+    if not isinstance(folds, dict): folds = {f'fold {i+1}': o for i,o in enumerate(folds)}
+    for name,(train,test) in folds.items():
+        train = as_frame(train, f'{name} of folds')
+        test = as_frame(test, f'{name} of folds')
+        yield name,_loaders(train, test, kwargs)
+
+# %% ../../nbs/evaluate/72_validation.ipynb #a30c5811
+def need_learner(name, learn):
+    "Refuse what the function `name` has returned, unless it is a learner"
+    if not isinstance(learn, RecLearner):
+        raise TypeError(f'{name} must return the fitted RecLearner, not {type(learn).__name__}')
+
 def _timed(fit, dls):
     "What `fit(dls)` gives, and the seconds it took"
     start = time.perf_counter()
     learn = fit(dls)
     seconds = time.perf_counter()-start
-    if not isinstance(learn, RecLearner):
-        raise TypeError(f'fit must return the fitted RecLearner, not {type(learn).__name__}')
+    need_learner('fit', learn)
     return learn,seconds
 
 # %% ../../nbs/evaluate/72_validation.ipynb #05fc98fa
@@ -70,12 +83,9 @@ def cross_validate(
 )->pd.DataFrame: # A row for each fold, then 'mean' and 'std'
     "What `evaluate` says of the model that `fit` gives on each of the `folds`, and the seconds that `fit` took"
     from fastprogress.fastprogress import progress_bar
-    if not isinstance(folds, dict): folds = {f'fold {i+1}': o for i,o in enumerate(folds)}
     rows = {}
-    for name,(train,test) in progress_bar(folds.items()):
-        train = as_frame(train, f'{name} of folds')
-        test = as_frame(test, f'{name} of folds')
-        learn,seconds = _timed(fit, _loaders(train, test, kwargs))
+    for name,dls in progress_bar(fold_loaders(folds, kwargs), total=len(folds)):
+        learn,seconds = _timed(fit, dls)
         scores = learn.evaluate(k=k, min_rating=min_rating).loc['model']
         rows[name] = {**scores, 'seconds': seconds}
     df = pd.DataFrame.from_dict(rows, orient='index')

@@ -141,7 +141,8 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     try:
         mode = exactly if isinstance(self.model, Dot) else trainable
         threads = nullcontext if self._shares_steps() else one_thread
-        with mode(),threads(): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
+        around = getattr(self.dls, 'around_fits', nullcontext)
+        with mode(),threads(),around(self): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
     except BaseException:
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
         added = [cb for cb in self.cbs if cb not in before]

@@ -18,6 +18,7 @@ from .shrinkage import ShrinkToBiases
 from .choices import AgainstUnseen
 from .losses import ChoiceLoss
 from .stand_ins import stand_ins
+from .record import TellEpochs
 from .training import RecLearner
 
 # %% ../../nbs/fit/45_loop.ipynb #67c64ae4
@@ -136,7 +137,7 @@ _draw_nothing = {
     nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
     TrainEvalCallback, Recorder, CastToTensor,
     ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases,
-    AgainstUnseen}  # by a generator of its own
+    AgainstUnseen, TellEpochs}  # by a generator of its own
 
 @patch
 def _may_draw(self:RecLearner):

@@ -97,6 +97,18 @@ def need_recorded(self:RecLearner, cbs):
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and what is recorded is {", ".join(names)}: give the learner '
                          'that metric, as in learner(dls, metrics=list_metrics()) for those of lists')
 
+# %% ../../nbs/fit/42_record.ipynb #3cc74119
+class TellEpochs(Callback):
+    "After each epoch call `tell` with what was recorded as `monitor`, if it was, and whether it was the last epoch"
+    order = 70  # after the recorder, and those who save or stop by it
+    def __init__(self, monitor, tell): store_attr()
+    def after_epoch(self):
+        if hasattr(self.learn, 'lr_finder'): return
+        names = self.recorder.metric_names[1:]
+        recorded = dict(zip(names, self.recorder.values[-1]))  # nothing of an epoch that start_epoch has skipped
+        value = recorded.get(self.monitor)
+        if value is not None: self.tell(value, self.epoch+1==self.n_epoch)
+
 # %% ../../nbs/fit/42_record.ipynb #141ec4bc
 @patch(as_prop=True)
 def history(self:RecLearner):

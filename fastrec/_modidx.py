@@ -531,6 +531,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastrec/data/ratings.py'),
                                       'fastrec.data.ratings.RatingsTensors.encode_pairs': ( 'data/ratings.html#ratingstensors.encode_pairs',
                                                                                             'fastrec/data/ratings.py'),
+                                      'fastrec.data.ratings.RatingsTensors.frame': ( 'data/ratings.html#ratingstensors.frame',
+                                                                                     'fastrec/data/ratings.py'),
                                       'fastrec.data.ratings.RatingsTensors.mean': ( 'data/ratings.html#ratingstensors.mean',
                                                                                     'fastrec/data/ratings.py'),
                                       'fastrec.data.ratings.RatingsTensors.n_ratings': ( 'data/ratings.html#ratingstensors.n_ratings',

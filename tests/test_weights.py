@@ -1,6 +1,6 @@
 """Rows that count more or less than others: for every fit, loss and metric"""
 import numpy as np,pandas as pd,pytest,torch
-from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,nn_learner,sample_ratings
+from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
 
 n_valid = 200
@@ -186,3 +186,12 @@ def test_exported_and_read_again(df, tmp_path):
     learn.export()
     again = load_learner(tmp_path/'export.pkl')
     assert torch.allclose(predictions(learn), predictions(again))
+
+def test_a_search_takes_weights(df):
+    pytest.importorskip('optuna')
+    seen = []
+    def make(dls, reg):
+        seen.append(dls.train_ds.w)
+        return fitted(dls, 'fit_bias', reg=reg)
+    search(make, dict(reg=[1.,3.]), loaders(df, weight_name='weight'), n_trials=2)
+    assert len(seen)==2 and all(o is not None and len(o.unique())==3 for o in seen)

@@ -129,6 +129,17 @@ def decode(self:RatingsTensors, x, y=None):
     if x.shape[1]>2: df[self.time_name] = pd.to_datetime(x[:,2].cpu(), unit='s')
     return df
 
+@patch
+def frame(self:RatingsTensors):
+    "Frame of all rows, by labels, and the arguments of `from_df` that name its columns"
+    df = self.decode(self.x, self.y)
+    names = dict(user_name=self.user_name, item_name=self.item_name, rating_name=self.rating_name)
+    if self.x.shape[1]>2: names['time_name'] = self.time_name
+    if self.w is not None:
+        df[self.weight_name] = self.w.cpu().numpy()
+        names['weight_name'] = self.weight_name
+    return df,names
+
 # %% ../../nbs/data/04_ratings.ipynb #5d3a91c4
 @patch
 def encode_pairs(self:RatingsTensors, df):

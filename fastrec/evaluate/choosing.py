@@ -18,16 +18,14 @@ from . import blend,evaluation  # learn.fit_blend, learn.evaluate
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #0cac1f63
 def _some_users(ds, n, rng):
-    "Frame of all ratings that users drawn at random gave in `ds`, about `n`"
+    "Frame of all ratings that users drawn at random gave in `ds`, about `n`, and what its columns are called"
     counts = ds.counts(0).numpy()
     order = rng.permutation(np.arange(1, len(counts)))
     n_drawn = 1+np.searchsorted(counts[order].cumsum(), n)
     is_drawn = torch.zeros(len(counts), dtype=torch.bool)
     is_drawn[order[:n_drawn]] = True
     rows = is_drawn[ds.x[:,0].cpu().long()].nonzero()[:,0]
-    part = ds.subset(rows)
-    res = ds.decode(part.x, part.y)
-    return res if part.w is None else res.assign(**{ds.weight_name: part.w.cpu().numpy()})
+    return ds.subset(rows).frame()
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #748f20c7
 _fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
@@ -43,10 +41,9 @@ def _fitted(dls, name, kwargs):
     with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**kwargs)
     return learn
 
-def _tried(ds, frame, fits, seed, device):
-    "A row for each of the `fits`, by name, on the ratings of `frame`"
+def _tried(ds, frame, names, fits, seed, device):
+    "A row for each of the `fits`, by name, on the ratings of `frame`, whose columns have the `names`"
     from fastprogress.fastprogress import progress_bar
-    names = dict(user_name=ds.user_name, item_name=ds.item_name, rating_name=ds.rating_name, weight_name=ds.weight_name)
     dls = RecDataLoaders.from_df(frame, valid_pct=.1, seed=seed, device=device, **names)
     rows = {}
     for name,kwargs in progress_bar(fits.items(), leave=False):
@@ -68,8 +65,8 @@ def _rounds(ds, fits, seconds, start, seed, device):
     n,n_all = min(_first, len(ds)),len(ds)
     while True:
         began = left()
-        frame = _some_users(ds, n, np.random.default_rng(seed))
-        res = _tried(ds, frame, fits, seed, device)
+        frame,names = _some_users(ds, n, np.random.default_rng(seed))
+        res = _tried(ds, frame, names, fits, seed, device)
         took = began-left()
         more = min(n_all, int(n*max(left(), 0)/(2*took)))
         if len(frame)==n_all or more<2*n: return res,len(frame)

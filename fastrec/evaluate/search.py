@@ -39,9 +39,7 @@ def _inner_loaders(dls, splitter, seed):
     dls = as_rec_dls(dls)
     ds = dls.train_ds
     if ds.shard: raise ValueError('this process holds a shard of the ratings: search on a part of them without shard=True')
-    names = dict(user_name=ds.user_name, item_name=ds.item_name, rating_name=ds.rating_name)
-    if ds.x.shape[1]>2: names['time_name'] = ds.time_name
-    frame = ds.decode(ds.x, ds.y)
+    frame,names = ds.frame()
     splitter = ifnone(splitter, SeededSplitter(.2, seed=seed))
     return RecDataLoaders.from_df(frame, splitter, bs=dls.train.bs, val_bs=dls.valid.bs, device=dls.device,
                                   seed=ifnone(dls.seed, seed), drop_last=dls.train.drop_last, **names)

@@ -20,10 +20,13 @@ from .solvers import solver_data
 # %% ../../nbs/fit/66_ease.ipynb #7653f7eb
 _per_root = 60  # of the choices of a user
 
-def ease_reg(ds):
-    "The regularization for `fit_ease` that suits the choices `ds`"
-    n_users = int((ds.counts(0)>0).sum())
-    return _per_root*math.sqrt(len(ds)/n_users)
+def ease_reg(x):
+    "The regularization for `fit_ease` that suits the `Choices` `x`"
+    lens = x.offsets.diff()
+    n_users = int((lens[1:]>0).sum())
+    squares = x.values[lens[0]:].double().square()  # without row 0, which stands in for others
+    size = float(squares@squares/squares.sum())
+    return _per_root*size*math.sqrt(float(squares.sum())/n_users)
 
 # %% ../../nbs/fit/66_ease.ipynb #2b3b5ca9
 def _by_items(x):
@@ -117,7 +120,7 @@ def _error(model, ds):
 @torch.no_grad()
 def _solution(model, ds, arith, reg):
     "Find the weights of `model` for the choices `ds`; yield the mean squared distance from 1, again and again"
-    model.reg = float(reg)
+    model.reg = float(ifnone(reg, ease_reg(model.choices)))
     weight = model.weight.detach()
     _gram(model.choices, weight)
     weight.diagonal().add_(model.reg)
@@ -144,7 +147,7 @@ def fit_ease(self:RecLearner,
     _need_room(len(ds.classes[ds.item_name])-1, ds.x.device)
     called = 'fit_ease',dict(reg=reg)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
-    sweeps = partial(_solution, reg=ifnone(reg, ease_reg(ds)))
+    sweeps = partial(_solution, reg=reg)
     if reg is None and not has_taste(ds): new,sweeps = None,popular_sweeps
     with ratings_aside(self):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

@@ -169,6 +169,22 @@ def user_moments(self:Ease):
     "Mean of the rows, (n_items,), and no covariance, which nothing asks for and would be as large as the weights"
     return self.choices(self.choices.offsets.new_zeros(1))[0],None
 
+# %% ../../nbs/models/65_ease.ipynb #7ba647d2
+def _both_ways(there, back):
+    "Partial correlations of which the weights `there` and `back` are two parts"
+    return there.sign()*(there*back).clamp(min=0).sqrt()
+
+class _Partial:
+    "Called with codes of items, (n,a) and (n,b): their partial correlations by the `weight` of each for the other, (n,a,b)"
+    width = 2  # numbers that are looked up for a pair
+    def __init__(self, weight): self.weight = weight
+    def __call__(self, a, b):
+        a,b = a[:,:,None]-1,b[:,None]-1
+        return _both_ways(self.weight[a,b], self.weight[b,a])
+
+@patch
+def item_likeness(self:Ease): return _Partial(self.weight.detach())
+
 # %% ../../nbs/models/65_ease.ipynb #a60a1808
 @patch
 def similarities(self:Ease, code, side):
@@ -176,8 +192,7 @@ def similarities(self:Ease, code, side):
     and the item `code`; without row 0, (n,)"""
     if side:
         weight = self.weight.detach()
-        there,back = weight[code-1],weight[:,code-1]
-        return there.sign()*(there*back).clamp(min=0).sqrt()
+        return _both_ways(weight[code-1], weight[:,code-1])
     x = self.choices
     rows,items,values = x.of(torch.arange(1, len(x), device=x.items.device))
     own = F.normalize(x(rows.new_full((1,), code)))[0]

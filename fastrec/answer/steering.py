@@ -146,10 +146,11 @@ class ListMaker:
     """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores, `model` predicts;
     what stays as it is without `diversity` and `damping`"""
     def __init__(self, rec, diversity=0., damping=0.):
-        store_attr('rec,diversity,damping')
+        store_attr('rec,diversity')
         self.model = rec.model
         self.ranker = self.model.lists_by
-        if not damping and not diversity: return
+        self.is_steered = bool(damping or diversity)
+        if not self.is_steered: return
         own = self.model.model if isinstance(self.model, Weighed) else self.model
         if damping:
             self.ranker = _damped(self.ranker, rec.counts, damping)

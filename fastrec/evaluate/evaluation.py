@@ -10,11 +10,13 @@ import pandas as pd,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.checks import need_finite,need_whole,warn
 from ..models.dot import Dot
-from ..answer.recommender import Recommender,Recommends,Seen
+from ..answer.recommender import Recommender,Recommends,Seen,evaluating
 from ..answer.predict import predict_codes
-from ..answer.lists import best_unseen,seen_to_exclude
-from .measures import coverage,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty,precision_at_k
-from .measures import recall_at_k
+from ..answer.lists import candidate_items,seen_to_exclude
+from ..answer.steering import ListMaker,need_knobs
+from ..data.sides import value_sets
+from .measures import Jaccard,coverage,diversity,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty
+from .measures import popularity_bias,precision_at_k,recall_at_k
 from .truth import Truth
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
@@ -95,22 +97,24 @@ _of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, m
                  hit_rate=hit_rate_at_k)
 _max_bytes = 2**28  # memory for the scores of a block of users
 
-def _recommended(rec, users, n_items, k, seen):
-    """Codes of the items recommended to `users`, (n_users,any), what they have `seen` left out, and which of the places are filled:
-    a list may be short"""
+def _recommended(lists, users, n_items, k, seen):
+    """Codes of the items recommended to `users` by the `ListMaker` `lists`, (n_users,any), what they have `seen` left out, and which of
+    the places are filled: a list may be short"""
     scores,items = [],[]
+    candidates = torch.arange(1, n_items)
+    # what was never rated would be the least popular of all
+    if lists.is_steered: candidates = candidate_items(lists.rec, candidates, 0)
     def keep(users, block_scores, places):
         scores.append(block_scores)
-        items.append(places+1)  # places count from 0, codes from 1
-    candidates = torch.arange(1, n_items)
-    best_unseen(rec, rec.model.lists_by, users, candidates, k, seen, _max_bytes, keep)
+        items.append(candidates[places])
+    lists.best(users, candidates, k, seen, _max_bytes, keep)
     return torch.cat(items),torch.cat(scores).isfinite()
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #efd91739
-def _measured(rec, truth, k, seen):
-    """Measures by name of the recommendations to the users of `truth`, what they have `seen` left out; the items that were recommended,
-    and which places are filled"""
-    items,there = _recommended(rec, truth.users, truth.n_items, k, seen)
+def _measured(lists, truth, k, seen):
+    """Measures by name of what the `ListMaker` `lists` recommends to the users of `truth`, what they have `seen` left out;
+    the items that were recommended, and which places are filled"""
+    items,there = _recommended(lists, truth.users, truth.n_items, k, seen)
     hits = truth.found(items) & there
     n_relevant = truth.n_relevant
     # a list of a million has no more places than can be filled or missed
@@ -120,11 +124,15 @@ def _measured(rec, truth, k, seen):
     res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
     return res,items,there
 
-def _list_metrics(rec, truth, k, seen, raters):
-    "As `_measured`, with coverage and novelty"
-    res,items,there = _measured(rec, truth, k, seen)
-    res['coverage'] = coverage(items[there], truth.n_items-1)
-    res['novelty'] = novelty(items[there], raters, rec.n_users)
+def _list_metrics(lists, truth, k, seen, raters, likenesses):
+    "As `_measured`, with what does not ask for hits; `likenesses` say by name how alike items are, with the device that knows it"
+    res,items,there = _measured(lists, truth, k, seen)
+    shown = items[there]
+    res['coverage'] = coverage(shown, truth.n_items-1)
+    res['novelty'] = novelty(shown, raters, lists.rec.n_users)
+    res['popularity_bias'] = popularity_bias(shown, raters)
+    for name,(alike,device) in likenesses.items():
+        res[name] = diversity(items.to(device), there.to(device), alike) if alike else float('nan')
     return res
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ee3fd35c
@@ -183,22 +191,23 @@ def _check_found(truth, y, known, min_rating):
     highest = float(y[known].max())
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
 
-# %% ../../nbs/evaluate/70_evaluation.ipynb #228b0f0c
-@patch
-def evaluate(self:Recommends,
-    frame:pd.DataFrame=None, # Held-out ratings; a learner's rows of validation if left out
-    k:int=10, # Length of the lists
-    min_rating:float=None, # What is rated lower is not relevant; everything is if left out
-    exclude_seen:bool|pd.DataFrame=True, # Leave out of the lists what was rated in training, or in this frame?
-)->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
-    """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations.
+# %% ../../nbs/evaluate/70_evaluation.ipynb #27b0ecf1
+def _likenesses(rec, genres):
+    "How alike items are by the factors of `rec`, or `None` where it has none, and, where the frame `genres` is given, by genres"
+    with evaluating(rec.model) as (model,device):
+        try: alike = model.item_likeness()
+        except (ValueError,NotImplementedError): alike = None  # biases alone
+    res = dict(diversity=(alike,device))
+    if genres is None: return res
+    labels = rec.ds.classes[rec.ds.item_name].labels
+    sets = value_sets(genres, labels, rec.ds.item_name, 'genres')
+    return {**res, 'genre_diversity': (Jaccard(sets),torch.device('cpu'))}
 
-    A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
-    Unknown items count as missed, and unknown users get no lists"""
-    k = need_whole('k', k)
-    if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
-    x,y = _held_out(self, frame, min_rating)
-    rec,notes = _as_trained(self, x)
+# %% ../../nbs/evaluate/70_evaluation.ipynb #422564ff
+def _asked(rec, frame, min_rating, exclude_seen):
+    "What `evaluate` asks of `rec` as it was trained: that, a `Truth`, the held-out codes and ratings, and what to leave out; told of what is odd"
+    x,y = _held_out(rec, frame, min_rating)
+    rec,notes = _as_trained(rec, x)
     seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
     truth = Truth(x, reached, len(rec.counts), seen)
@@ -207,15 +216,39 @@ def evaluate(self:Recommends,
         notes += _scale_notes(rec, y)
     notes += _notes(truth.counted, frame is not None, min_rating)
     if notes: warn('; '.join(notes))
-    return _report(rec, truth, x, y, k, seen)
+    return rec,truth,x,y,seen
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #228b0f0c
+@patch
+def evaluate(self:Recommends,
+    frame:pd.DataFrame=None, # Held-out ratings; a learner's rows of validation if left out
+    k:int=10, # Length of the lists
+    min_rating:float=None, # What is rated lower is not relevant; everything is if left out
+    exclude_seen:bool|pd.DataFrame=True, # Leave out of the lists what was rated in training, or in this frame?
+    diversity:float=0., # Of the lists of the model, as in `recommend`
+    damping:float=0., # Of popularity, likewise
+    genres:pd.DataFrame=None, # By label the genres of each item, as 'Action|Drama': how diverse are lists by these?
+)->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
+    """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty (bits), popularity bias and
+    diversity of `k` recommendations.
+
+    A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
+    Unknown items count as missed, and unknown users get no lists"""
+    k = need_whole('k', k)
+    if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
+    knobs = need_knobs(diversity, damping)
+    likenesses = _likenesses(self, genres)
+    rec,truth,x,y,seen = _asked(self, frame, min_rating, exclude_seen)
+    return _report(ListMaker(rec, *knobs), truth, x, y, k, seen, likenesses)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
-def _report(rec, truth, x, y, k, seen):
-    "The table of `evaluate`"
+def _report(lists, truth, x, y, k, seen, likenesses):
+    "The table of `evaluate`, of the lists of the `ListMaker` `lists`"
+    rec = lists.rec
     ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y)
-    raters = _raters(rec)
-    model = _list_metrics(rec, truth, k, seen, raters)
-    popularity = _list_metrics(_popularity(rec), truth, k, seen, raters)
+    asked = truth,k,seen,_raters(rec),likenesses
+    model = _list_metrics(lists, *asked)
+    popularity = _list_metrics(ListMaker(_popularity(rec)), *asked)
     rows = dict(model={**ratings, **model}, popularity=popularity)
     res = pd.DataFrame.from_dict(rows, orient='index')
     res = res.reindex(columns=['rmse','mae',*popularity])
@@ -230,5 +263,5 @@ def list_measures(self:Recommends, held, k=10):
     reached = torch.ones(len(held), dtype=torch.bool)
     truth = Truth(held.x, reached, len(self.counts), seen)
     if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in _of_lists},0
-    res,*_ = _measured(self, truth, k, seen)
+    res,*_ = _measured(ListMaker(self), truth, k, seen)
     return res,len(truth.users)

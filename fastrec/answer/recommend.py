@@ -127,6 +127,14 @@ def _lists(lists, users, items, n, seen, max_bytes, path=None):
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
 
+# %% ../../nbs/answer/53_recommend.ipynb #942d8edf
+def _codes(rec, users, items, unknown, min_count):
+    "Codes of the `users`, of a shard its own if they're left out, and of those of the `items` that may be recommended"
+    shard = rec.seen and rec.seen.shard
+    user_codes,item_codes = asked_for(rec, users, items, unknown)
+    user_codes = shard.own() if shard and users is None else user_codes.long()
+    return user_codes,candidate_items(rec, item_codes, min_count)
+
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
 def recommend(self:Recommends,
@@ -147,14 +155,9 @@ def recommend(self:Recommends,
 
     After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
     what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's.
-
-    With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` the rank is the
-    order in which items were chosen, by maximal marginal relevance, and their scores need not fall"""
+    With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
     rec = _by_draws(self, z, draw) if z or draw is not None else self
-    shard = rec.seen and rec.seen.shard
-    user_codes,item_codes = asked_for(rec, users, items, unknown)
-    user_codes = shard.own() if shard and users is None else user_codes.long()
-    item_codes = candidate_items(rec, item_codes, min_count)
+    codes = _codes(rec, users, items, unknown, min_count)
     seen = seen_to_exclude(rec, exclude_seen)
-    return _lists(ListMaker(rec, *knobs), user_codes, item_codes, n, seen, max_bytes, path)
+    return _lists(ListMaker(rec, *knobs), *codes, n, seen, max_bytes, path)

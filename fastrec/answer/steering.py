@@ -160,7 +160,8 @@ class ListMaker:
 
     def best(self, users, items, n, seen, max_bytes, keep):
         "As `best_unseen`: calls `keep(users, scores, places)` with lists of `n`"
-        if not self.diversity or not len(items): return best_unseen(self.rec, self.ranker, users, items, n, seen, max_bytes, keep)
-        again = _Rerank(self.alike, items, n, self.diversity, max_bytes, self.device)
-        def add(users, scores, places): keep(users, *again(scores, places))
-        best_unseen(self.rec, self.ranker, users, items, again.n_candidates, seen, max_bytes, add)
+        if self.diversity and len(items):
+            again = _Rerank(self.alike, items, n, self.diversity, max_bytes, self.device)
+            n,found = again.n_candidates,keep
+            def keep(users, scores, places): found(users, *again(scores, places))
+        best_unseen(self.rec, self.ranker, users, items, n, seen, max_bytes, keep)

@@ -6,17 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #d3501f9d
-import pandas as pd,torch,torch.nn.functional as F
+import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_finite,need_whole,warn
 from ..models.dot import Dot
-from ..answer.recommender import Recommender,Recommends,Seen,evaluating
+from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
-from ..answer.lists import candidate_items,seen_to_exclude
+from ..answer.lists import seen_to_exclude
 from ..answer.steering import ListMaker,need_knobs
-from ..data.sides import value_sets
-from .measures import Jaccard,coverage,diversity,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty
-from .measures import popularity_bias,precision_at_k,recall_at_k
+from .judging import judged,likenesses
 from .truth import Truth
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
@@ -92,49 +90,6 @@ def _raters(rec):
     pairs = (users*n_items+rec.seen.items).unique()
     return torch.bincount(pairs%n_items, minlength=n_items)
 
-# %% ../../nbs/evaluate/70_evaluation.ipynb #c61e806b
-_of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
-                 hit_rate=hit_rate_at_k)
-_max_bytes = 2**28  # memory for the scores of a block of users
-
-def _recommended(lists, users, n_items, k, seen):
-    """Codes of the items recommended to `users` by the `ListMaker` `lists`, (n_users,any), what they have `seen` left out, and which of
-    the places are filled: a list may be short"""
-    scores,items = [],[]
-    candidates = torch.arange(1, n_items)
-    # what was never rated would be the least popular of all
-    if lists.is_steered: candidates = candidate_items(lists.rec, candidates, 0)
-    def keep(users, block_scores, places):
-        scores.append(block_scores)
-        items.append(candidates[places])
-    lists.best(users, candidates, k, seen, _max_bytes, keep)
-    return torch.cat(items),torch.cat(scores).isfinite()
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #efd91739
-def _measured(lists, truth, k, seen):
-    """Measures by name of what the `ListMaker` `lists` recommends to the users of `truth`, what they have `seen` left out;
-    the items that were recommended, and which places are filled"""
-    items,there = _recommended(lists, truth.users, truth.n_items, k, seen)
-    hits = truth.found(items) & there
-    n_relevant = truth.n_relevant
-    # a list of a million has no more places than can be filled or missed
-    width = min(k, max(hits.shape[1], int(n_relevant.max())))
-    hits = F.pad(hits, (0, width-hits.shape[1]))
-    res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in _of_lists.items()}
-    res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
-    return res,items,there
-
-def _list_metrics(lists, truth, k, seen, raters, likenesses):
-    "As `_measured`, with what does not ask for hits; `likenesses` say by name how alike items are, with the device that knows it"
-    res,items,there = _measured(lists, truth, k, seen)
-    shown = items[there]
-    res['coverage'] = coverage(shown, truth.n_items-1)
-    res['novelty'] = novelty(shown, raters, lists.rec.n_users)
-    res['popularity_bias'] = popularity_bias(shown, raters)
-    for name,(alike,device) in likenesses.items():
-        res[name] = diversity(items.to(device), there.to(device), alike) if alike else float('nan')
-    return res
-
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ee3fd35c
 def _without(seen, x, n_items):
     "`seen` without the pairs in the codes `x`, and how many these are"
@@ -191,21 +146,10 @@ def _check_found(truth, y, known, min_rating):
     highest = float(y[known].max())
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
 
-# %% ../../nbs/evaluate/70_evaluation.ipynb #27b0ecf1
-def _likenesses(rec, genres):
-    "How alike items are by the factors of `rec`, or `None` where it has none, and, where the frame `genres` is given, by genres"
-    with evaluating(rec.model) as (model,device):
-        try: alike = model.item_likeness()
-        except (ValueError,NotImplementedError): alike = None  # biases alone
-    res = dict(diversity=(alike,device))
-    if genres is None: return res
-    labels = rec.ds.classes[rec.ds.item_name].labels
-    sets = value_sets(genres, labels, rec.ds.item_name, 'genres')
-    return {**res, 'genre_diversity': (Jaccard(sets),torch.device('cpu'))}
-
 # %% ../../nbs/evaluate/70_evaluation.ipynb #422564ff
 def _asked(rec, frame, min_rating, exclude_seen):
-    "What `evaluate` asks of `rec` as it was trained: that, a `Truth`, the held-out codes and ratings, and what to leave out; told of what is odd"
+    """`rec` as it was trained, the `Truth` that is asked of it, the held-out codes and ratings, and what to leave out of lists;
+    what is odd about the question is told"""
     x,y = _held_out(rec, frame, min_rating)
     rec,notes = _as_trained(rec, x)
     seen = seen_to_exclude(rec, exclude_seen)
@@ -237,31 +181,20 @@ def evaluate(self:Recommends,
     k = need_whole('k', k)
     if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
     knobs = need_knobs(diversity, damping)
-    likenesses = _likenesses(self, genres)
+    alike = likenesses(self, genres)
     rec,truth,x,y,seen = _asked(self, frame, min_rating, exclude_seen)
-    return _report(ListMaker(rec, *knobs), truth, x, y, k, seen, likenesses)
+    return _report(ListMaker(rec, *knobs), truth, x, y, k, seen, alike)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
-def _report(lists, truth, x, y, k, seen, likenesses):
+def _report(lists, truth, x, y, k, seen, alike):
     "The table of `evaluate`, of the lists of the `ListMaker` `lists`"
     rec = lists.rec
     ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y)
-    asked = truth,k,seen,_raters(rec),likenesses
-    model = _list_metrics(lists, *asked)
-    popularity = _list_metrics(ListMaker(_popularity(rec)), *asked)
+    asked = truth,k,seen,_raters(rec),alike
+    model = judged(lists, *asked)
+    popularity = judged(ListMaker(_popularity(rec)), *asked)
     rows = dict(model={**ratings, **model}, popularity=popularity)
     res = pd.DataFrame.from_dict(rows, orient='index')
     res = res.reindex(columns=['rmse','mae',*popularity])
     res.attrs['counted'] = truth.counted
     return res
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #4fdd4eff
-@patch
-def list_measures(self:Recommends, held, k=10):
-    "Of lists of `k` for the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
-    seen = self.seen.in_training()
-    reached = torch.ones(len(held), dtype=torch.bool)
-    truth = Truth(held.x, reached, len(self.counts), seen)
-    if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in _of_lists},0
-    res,*_ = _measured(ListMaker(self), truth, k, seen)
-    return res,len(truth.users)

@@ -40,8 +40,7 @@ class FactorModel:
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
-    n_buffers = 1  # how many tensors as large as the scores `score` works with
-    is_product = False  # is a score the product of a row of `user_side` and one of `item_side`, and nothing else?
+    n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
 
     @property
     def tables(self):

@@ -10,7 +10,7 @@ from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel
+from .base import Cosines,FactorModel
 
 # %% ../../nbs/models/65_ease.ipynb #ec6d37fe
 class Choices(nn.Module):
@@ -169,22 +169,6 @@ def user_moments(self:Ease):
     "Mean of the rows, (n_items,), and no covariance, which nothing asks for and would be as large as the weights"
     return self.choices(self.choices.offsets.new_zeros(1))[0],None
 
-# %% ../../nbs/models/65_ease.ipynb #7ba647d2
-def _both_ways(there, back):
-    "Partial correlations of which the weights `there` and `back` are two parts"
-    return there.sign()*(there*back).clamp(min=0).sqrt()
-
-class _Partial:
-    "Called with codes of items, (n,a) and (n,b): their partial correlations by the `weight` of each for the other, (n,a,b)"
-    width = 2  # numbers that are looked up for a pair
-    def __init__(self, weight): self.weight = weight
-    def __call__(self, a, b):
-        a,b = a[:,:,None]-1,b[:,None]-1
-        return _both_ways(self.weight[a,b], self.weight[b,a])
-
-@patch
-def item_likeness(self:Ease): return _Partial(self.weight.detach())
-
 # %% ../../nbs/models/65_ease.ipynb #a60a1808
 @patch
 def similarities(self:Ease, code, side):
@@ -192,7 +176,8 @@ def similarities(self:Ease, code, side):
     and the item `code`; without row 0, (n,)"""
     if side:
         weight = self.weight.detach()
-        return _both_ways(weight[code-1], weight[:,code-1])
+        there,back = weight[code-1],weight[:,code-1]
+        return there.sign()*(there*back).clamp(min=0).sqrt()
     x = self.choices
     rows,items,values = x.of(torch.arange(1, len(x), device=x.items.device))
     own = F.normalize(x(rows.new_full((1,), code)))[0]
@@ -210,3 +195,20 @@ def average_scores(self:Ease):
     users = values.new_zeros(len(x)-1).index_add_(0, rows, values*of_item[items])
     items = (x(rows.new_zeros(1))@weight)[0]
     return [((o-o.mean()).cpu(),o.cpu()) for o in (users,items)]
+
+# %% ../../nbs/models/65_ease.ipynb #29bc59e8
+_n_directions,_n_rounds = 50,2
+
+def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # few columns, and not every device has the operator
+
+@patch
+@torch.no_grad()
+def item_likeness(self:Ease):
+    "A function from codes of items to how alike they are: the `Cosines` of their columns of weights, without what is of one item alone"
+    weight = self.weight.detach()
+    n = len(weight)
+    chance = torch.Generator().manual_seed(0)
+    start = torch.randn(n, min(_n_directions, n), dtype=torch.float32, generator=chance)
+    basis = _orthonormal(weight@start.to(weight))
+    for _ in range(_n_rounds): basis = _orthonormal(weight@_orthonormal(weight.T@basis))
+    return Cosines(weight.T@basis)

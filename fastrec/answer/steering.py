@@ -133,7 +133,7 @@ class _Rerank:
         found,cols = (o.cpu() for o in mmr(scores, codes, self.n, self.diversity, self.alike))
         return found,places.gather(1, cols)
 
-# %% ../../nbs/answer/78_steering.ipynb #1028eac1
+# %% ../../nbs/answer/78_steering.ipynb #251aa126
 def _damped(ranker, counts, damping):
     "`ranker` with scores less popularity, by how often items were rated, `counts`"
     if counts is None: raise ValueError(f'damping={damping:g}: how often items were rated is not known here')
@@ -142,6 +142,7 @@ def _damped(ranker, counts, damping):
         warn(f'damping={damping:g} changes nothing: as far as is known here, all items were rated as often as each other')
     return Damped(ranker, counts, damping) if len(rated) else ranker
 
+# %% ../../nbs/answer/78_steering.ipynb #2421efbd
 class ListMaker:
     """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores, `model` predicts;
     what stays as it is without `diversity` and `damping`"""

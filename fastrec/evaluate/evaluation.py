@@ -173,9 +173,9 @@ def evaluate(self:Recommends,
     damping:float=0., # Of popularity, likewise
     genres:pd.DataFrame=None, # By label the genres of each item, as 'Action|Drama': how diverse are lists by these?
 )->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
-    """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty (bits), popularity bias and
-    diversity of `k` recommendations.
+    """RMSE and MAE; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty, popularity bias, diversity of `k` recommendations.
 
+    Novelty is in bits; diversity is by the factors of the model, `nan` if it has none.
     A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
     Unknown items count as missed, and unknown users get no lists"""
     k = need_whole('k', k)

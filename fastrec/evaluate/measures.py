@@ -58,8 +58,9 @@ def novelty(items, counts, n_users):
     return -share.log2().mean().item()
 
 def popularity_bias(items, counts, share=.01):
-    """Share of the places, whose codes are `items`, that go to the most popular items: the `share` of all with the largest `counts`,
-    one at least. `counts` begin with row 0, which is no item"""
+    """Share of the places that go to the most popular items, a `share` of all and at least one.
+
+    `items` are codes of what was recommended; the first of `counts` is of row 0, which is no item"""
     n_top = max(round(share*(len(counts)-1)), 1)
     top = counts[1:].argsort(descending=True, stable=True)[:n_top]+1
     return torch.isin(items, top).float().mean().item()
@@ -68,11 +69,10 @@ def popularity_bias(items, counts, share=.01):
 _numbers_at_once = 2**22
 
 def diversity(items, there, alike):
-    """Mean over lists of how little two of their `items` are alike, from 0; lists of fewer than two have no say, and are `nan` if there
-    are no others.
+    """Mean over lists of how unlike their items are, 1 less how `alike`, two by two.
 
     `items` are codes, (n_users,k), `there` says which places are filled, and `alike` goes from codes (n,a) and (n,b) to their
-    similarities, (n,a,b)"""
+    similarities, (n,a,b). Lists of fewer than two items have no say; `nan` if there are no others"""
     k = items.shape[1]
     row = k*(k+getattr(alike, 'width', 0))
     means = []

@@ -105,25 +105,25 @@ def _no_lists(users, n):
     "What `best_unseen` finds if there are no users"
     return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
 
-def _write_lists(lists, users, items, n, seen, max_bytes, path):
+def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
         def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker))
         add(*_no_lists(users, n))  # so that there are columns where there is no list
-        lists.best(users, items, n, seen, max_bytes, add)
+        lists.best(users, items, n, seen, add)
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be
-def _lists(lists, users, items, n, seen, max_bytes, path=None):
+def _lists(lists, users, items, n, seen, path=None):
     """The frame of the `n` best unseen of the codes `items` for the codes `users`, by the `ListMaker` `lists`;
     or `path`, to which it is written"""
     n = min(n, max(len(items), 1))
-    if path is not None: return _write_lists(lists, users, items, n, seen, max_bytes, path)
+    if path is not None: return _write_lists(lists, users, items, n, seen, path)
     n_bytes = _bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
     blocks = []
-    lists.best(users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
+    lists.best(users, items, n, seen, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
 
@@ -160,4 +160,4 @@ def recommend(self:Recommends,
     rec = _by_draws(self, z, draw) if z or draw is not None else self
     codes = _codes(rec, users, items, unknown, min_count)
     seen = seen_to_exclude(rec, exclude_seen)
-    return _lists(ListMaker(rec, *knobs), *codes, n, seen, max_bytes, path)
+    return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, seen, path)

@@ -35,12 +35,13 @@ def popularity_of(counts):
 # %% ../../nbs/answer/78_steering.ipynb #5274ad9b
 _most_looked_at = 2000  # items that tell how far a user's favourites lie above the average
 _hundredth = 100
-_scores_at_once = 2**22
+_max_bytes = 2**28  # memory for a block of users
+_share_of_leads = 16  # of this memory, for scores that leads are taken from and for copies of them
 
 class Damped(nn.Module, FactorModel):
     """Scores of `model` less `damping` times a user's lead times the popularity of an item that was rated `counts` times, (n_items,);
     they have no range"""
-    def __init__(self, model, counts, damping):
+    def __init__(self, model, counts, damping, max_bytes=_max_bytes):
         super().__init__()
         device = next(model.parameters()).device
         self.model,self.training = model,False
@@ -48,6 +49,7 @@ class Damped(nn.Module, FactorModel):
         rated = counts.nonzero()[:,0]
         n_looked_at = min(len(rated), _most_looked_at)
         spread = torch.linspace(0, len(rated)-1, n_looked_at, dtype=torch.float64).round().long()
+        self.n_at_once = max(max_bytes//_share_of_leads//(4*n_looked_at*model.n_buffers), 1)  # users
         self.register_buffer('looked_at', rated[spread].to(device))
         self.register_buffer('price', (damping*popularity_of(counts)).to(device))
 
@@ -73,7 +75,7 @@ def user_side(self:Damped, users):
     "The model's own for the codes `users`, and what they lose by popularity, (n,any)"
     i = self.model.item_side(self.looked_at)
     parts = []
-    for some in users.split(max(_scores_at_once//len(i), 1)):
+    for some in users.split(self.n_at_once):
         u = self.model.user_side(some)
         parts.append(torch.cat([u, -self.lead(u, i)], 1))
     return torch.cat(parts)
@@ -134,35 +136,35 @@ class _Rerank:
         return found,places.gather(1, cols)
 
 # %% ../../nbs/answer/78_steering.ipynb #251aa126
-def _damped(ranker, counts, damping):
+def _damped(ranker, counts, damping, max_bytes):
     "`ranker` with scores less popularity, by how often items were rated, `counts`"
     if counts is None: raise ValueError(f'damping={damping:g}: how often items were rated is not known here')
     rated = counts[counts>0]
     if len(rated)>1 and (rated==rated[0]).all():
         warn(f'damping={damping:g} changes nothing: as far as is known here, all items were rated as often as each other')
-    return Damped(ranker, counts, damping) if len(rated) else ranker
+    return Damped(ranker, counts, damping, max_bytes) if len(rated) else ranker
 
 # %% ../../nbs/answer/78_steering.ipynb #2421efbd
 class ListMaker:
     """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores, `model` predicts;
     what stays as it is without `diversity` and `damping`"""
-    def __init__(self, rec, diversity=0., damping=0.):
-        store_attr('rec,diversity')
+    def __init__(self, rec, diversity=0., damping=0., max_bytes=_max_bytes):
+        store_attr('rec,diversity,max_bytes')
         self.model = rec.model
         self.ranker = self.model.lists_by
         self.is_steered = bool(damping or diversity)
         if not self.is_steered: return
         own = self.model.model if isinstance(self.model, Weighed) else self.model
         if damping:
-            self.ranker = _damped(self.ranker, rec.counts, damping)
+            self.ranker = _damped(self.ranker, rec.counts, damping, max_bytes)
             self.model = own  # a weighed sum of draws ranks, and does not predict
         if diversity:
             with evaluating(own) as (m,self.device): self.alike = m.item_likeness()
 
-    def best(self, users, items, n, seen, max_bytes, keep):
+    def best(self, users, items, n, seen, keep):
         "As `best_unseen`: calls `keep(users, scores, places)` with lists of `n`"
         if self.diversity and len(items):
-            again = _Rerank(self.alike, items, n, self.diversity, max_bytes, self.device)
+            again = _Rerank(self.alike, items, n, self.diversity, self.max_bytes, self.device)
             n,found = again.n_candidates,keep
             def keep(users, scores, places): found(users, *again(scores, places))
-        best_unseen(self.rec, self.ranker, users, items, n, seen, max_bytes, keep)
+        best_unseen(self.rec, self.ranker, users, items, n, seen, self.max_bytes, keep)

@@ -19,7 +19,6 @@ from .truth import Truth
 # %% ../../nbs/evaluate/79_judging.ipynb #fbdd705b
 of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
                  hit_rate=hit_rate_at_k)
-_max_bytes = 2**28  # memory for the scores of a block of users
 
 def _recommended(lists, users, n_items, k, seen):
     """Codes of the items recommended to `users` by the `ListMaker` `lists`, (n_users,any), what they have `seen` left out, and which of
@@ -31,7 +30,7 @@ def _recommended(lists, users, n_items, k, seen):
     def keep(users, block_scores, places):
         scores.append(block_scores)
         items.append(candidates[places])
-    lists.best(users, candidates, k, seen, _max_bytes, keep)
+    lists.best(users, candidates, k, seen, keep)
     return torch.cat(items),torch.cat(scores).isfinite()
 
 # %% ../../nbs/evaluate/79_judging.ipynb #68f51fc2

@@ -7,6 +7,7 @@ from fastrec.answer.screens import HalfScreen
 from fastrec.answer.steering import Damped,mmr
 from fastrec.evaluate import measures
 from fastrec.evaluate.measures import Jaccard,diversity,popularity_bias
+from fastrec.models.base import Cosines
 from fastrec.models.posterior import Weighed
 
 kinds = ['fit_bias','fit_als','fit_ials','fit_ease','fit_blend','fit_bayes','net']
@@ -329,16 +330,20 @@ def test_measures_by_hand():
     assert diversity(items, there, alike)==.5
     assert math.isnan(diversity(items[1:], there[1:], alike))
 
-def test_diversity_in_parts(monkeypatch):
-    "Many lists, a few at a time"
+@pytest.mark.parametrize('alike', ['genres','many genres','factors'])
+def test_diversity_pair_by_pair(monkeypatch, alike):
+    "By shorter ways, a few lists at a time, as by an obvious loop"
     torch.manual_seed(0)
     sets = (torch.rand(40, 6)<.4) | torch.eye(6).bool()[torch.arange(40)%6]
-    alike = Jaccard(sets.float())
+    monkeypatch.setattr(measures, '_many_sets', 3 if alike=='many genres' else 40)
+    alike = Cosines(torch.randn(40, 3)) if alike=='factors' else Jaccard(sets.float())
     items = torch.rand(50, 40).argsort(1)[:,:7]+1
     there = torch.rand(50, 7)<.8
-    want = diversity(items, there, alike)
+    lists = [row[ok] for row,ok in zip(items, there)]
+    want = np.mean([np.mean([1-float(alike(a[None,None], b[None,None])) for k,a in enumerate(o) for b in o[:k]]) for o in lists if len(o)>1])
+    assert diversity(items, there, alike)==pytest.approx(want, abs=1e-5)
     monkeypatch.setattr(measures, '_numbers_at_once', 100)
-    assert diversity(items, there, alike)==pytest.approx(want, abs=1e-6)
+    assert diversity(items, there, alike)==pytest.approx(want, abs=1e-5)
 
 def test_genres(learners, ratings):
     "In a frame or a Series, by column or index, as text or as lists; rows that are missing are named"

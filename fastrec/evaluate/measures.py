@@ -7,6 +7,7 @@ __all__ = ['precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'mrr_at_k', 'map_at
            'popularity_bias', 'diversity']
 
 # %% ../../nbs/evaluate/71_measures.ipynb #25dfeb46
+from functools import partial
 import torch,torch.nn.functional as F
 
 # %% ../../nbs/evaluate/71_measures.ipynb #2adeb664
@@ -68,31 +69,47 @@ def popularity_bias(items, counts, share=.01):
 # %% ../../nbs/evaluate/71_measures.ipynb #46b44612
 _numbers_at_once = 2**22
 
+def _pair_sums(alike, items, there):
+    "The sum of how `alike` two of `items` are, (n,k), over all pairs that are `there`"
+    both = there[:,:,None] & there[:,None]
+    return (alike(items, items)*both.tril(-1)).sum((1,2))  # each pair once, and none of an item and itself
+
 def diversity(items, there, alike):
     """Mean over lists of how unlike their items are, 1 less how `alike`, two by two.
 
     `items` are codes, (n_users,k), `there` says which places are filled, and `alike` goes from codes (n,a) and (n,b) to their
     similarities, (n,a,b). Lists of fewer than two items have no say; `nan` if there are no others"""
+    pair_sums = getattr(alike, 'pair_sums', None) or partial(_pair_sums, alike)  # `Cosines` know a shorter way
     k = items.shape[1]
-    row = k*(k+getattr(alike, 'width', 0))
+    n_rows = max(_numbers_at_once//(k*(k+getattr(alike, 'width', 0))), 1)
     means = []
-    for some,filled in zip(*(o.split(max(_numbers_at_once//max(row, 1), 1)) for o in (items,there))):
-        both = filled[:,:,None] & filled[:,None]
-        pairs = both.tril(-1)  # each once, and none of an item and itself
-        n = pairs.sum((1,2))
-        unlike = (1-alike(some, some))*pairs
-        means.append((unlike.sum((1,2))/n)[n>0])
+    for some,filled in zip(items.split(n_rows), there.split(n_rows)):
+        n = filled.sum(1)
+        n_pairs = n*(n-1)//2
+        mean = pair_sums(some, filled)/n_pairs
+        means.append(1-mean[n_pairs>0])
     return torch.cat(means).mean().item()
 
 # %% ../../nbs/evaluate/71_measures.ipynb #6b0ff4f6
+_many_sets = 4096
+
+def _shared(a, b):
+    "What each of the sets `a` shares with each of `b`, (…,n_values), of what either has"
+    both = a@b.mT
+    either = a.sum(-1)[...,None]+b.sum(-1)[...,None,:] - both
+    return both/either
+
 class Jaccard:
     "Called with codes of items, (n,a) and (n,b): what both have over what either has, of the `sets`, (n_items,n_values), from the code 1"
     def __init__(self, sets):
-        self.sets = torch.as_tensor(sets)
+        self.sets,self.kind = torch.as_tensor(sets).unique(dim=0, return_inverse=True)
         self.width = self.sets.shape[1]
 
-    def __call__(self, a, b):
-        a,b = self.sets[a-1],self.sets[b-1]
-        both = a@b.mT
-        either = a.sum(2)[:,:,None]+b.sum(2)[:,None] - both
-        return both/either
+    def __call__(self, a, b): return _shared(self.sets[self.kind[a-1]], self.sets[self.kind[b-1]])
+
+    def pair_sums(self, items, there):
+        "The sum over all pairs of two of `items`, (n,k), that are `there`: of long lists by how often each set is on them"
+        if len(self.sets)>_many_sets: return _pair_sums(self, items, there)
+        counts = torch.zeros(len(items), len(self.sets)).scatter_add_(1, self.kind[items-1], there.float())
+        of_all = (counts@_shared(self.sets, self.sets)*counts).sum(1)
+        return (of_all-there.sum(1))/2  # an item shares all with itself

@@ -127,6 +127,12 @@ class Cosines:
 
     def __call__(self, a, b): return self.unit[a-1]@self.unit[b-1].mT
 
+    def pair_sums(self, items, there):
+        "The sum over all pairs of two of the codes `items`, (n,any), that are `there`, by the square of a sum; (n,)"
+        rows = self.unit[items-1]*there[...,None]
+        squares = rows.square().sum((1,2))
+        return (rows.sum(1).square().sum(1)-squares)/2
+
 def _need_factors(factors):
     "`factors` in `float32`, which are not all 0"
     if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')

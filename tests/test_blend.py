@@ -207,7 +207,7 @@ def test_a_fit_amid_a_request(dls, monkeypatch):
     "Lists are ranked and shown by the model that there was when they were asked for"
     learn = fitted(dls, weight=.3)
     want = learn.recommend(n=3)
-    module = sys.modules['fastrec.answer.recommend']
+    module = sys.modules['fastrec.answer.steering']
     find = module.best_unseen
     def amid(*args):
         find(*args)

@@ -143,11 +143,11 @@ def answers(learn, tmp):
     new,rated = d[d.user==users[0]].drop(columns='user'),learn.model.item_factors.shape[1]>0
     def ask(rec):
         res = dict(pair=rec.predict(users[0], items[0]), rows=rec.predict_df(d[:50]), grid=rec.predict_grid().cpu(), part=rec.predict_grid(users[:3], items[:5]).cpu(),
-                   few=rec.recommend(users[:3], n=3), all=rec.recommend(n=3), blocks=rec.recommend(n=3, max_bytes=4*128*7), of=rec.recommend(users[:3], items=items[:9], exclude_seen=d[:100]),
+                   few=rec.recommend(users[:3], n=3), damped=rec.recommend(users[:3], n=3, damping=.5), all=rec.recommend(n=3), blocks=rec.recommend(n=3, max_bytes=4*128*7), of=rec.recommend(users[:3], items=items[:9], exclude_seen=d[:100]),
                    file=pd.read_parquet(rec.recommend(n=2, path=tmp/'lists.parquet')))
         if rated:
             new_user = rec.fold_in(new)
-            res.update(similar=rec.similar(items[0], 3), users=rec.similar_users(users[0], 3), new=new_user.recommend(n=3), new_rows=new_user.predict(items[0]), none=rec.fold_in(new[:0]).predict_grid().cpu())
+            res.update(diverse=rec.recommend(n=3, diversity=.4, damping=.2), similar=rec.similar(items[0], 3), users=rec.similar_users(users[0], 3), new=new_user.recommend(n=3), new_rows=new_user.predict(items[0]), none=rec.fold_in(new[:0]).predict_grid().cpu())
         if hasattr(rec.model, 'n_draws'):
             res.update(std=rec.predict(users[0], items[0], std=True), std_rows=rec.predict_df(d[:50], std=True), z=rec.recommend(n=3, z=-1.), draw=rec.recommend(n=3, draw=2), new_z=new_user.recommend(n=3, z=1.))
         return res

@@ -147,11 +147,15 @@ res['learn'] = dict(rmse=learn.history.rmse.iloc[-1], wd=learn.wd, y_range=learn
 res['ds'] = dict(users=[*ds.classes['user'].labels], titles=[*ds.classes['title'].labels], n=ds.n_ratings, mean=ds.mean(), counts=ds.counts(1), sums=ds.sums(0))
 res['rows'] = [pd.concat(everyones(o.dataset.decode(o.dataset.x, o.dataset.y))) for o in dls.loaders]
 lists = learn.recommend(n=5)
+knobs = dict(diversity=.4, damping=.3)
+steered = learn.recommend(n=5, **knobs)
 res['lists'] = pd.concat(everyones(lists))
 preds,targs = learn.get_preds()
 res['errors'] = [torch.cat(everyones(preds-targs)), everyones((learn.evaluate().loc['model','rmse'], (preds.clamp(1, 5)-targs).square().mean().sqrt().item()))]
 seen = Seen(torch.cat([o for x in everyones((ds.x,dls.valid_ds.x)) for o in x]), *map(len, ds.classes.values()), ds.counts(1))
-res['same'] = all(everyones(lists.equals(Recommender(learn.model, ds, seen).recommend(lists.user.unique(), n=5))))
+alone = Recommender(learn.model, ds, seen)
+res['same'] = all(everyones(lists.equals(alone.recommend(lists.user.unique(), n=5))))
+res['steered'] = all(everyones(steered.title.tolist()==alone.recommend(lists.user.unique(), n=5, **knobs).title.tolist()))
 other = next(u for u in ds.classes['user'].labels if u not in {*lists.user})
 res['told'] += [told(lambda: learn.recommend(other)), told(lambda: learn.save_recommender(folder/'b')), told(learn.fit_als), told(lambda: learn.distrib_ctx(blocks=False).__enter__()),
                 told(lambda: RecDataLoaders.from_df(sample_ratings(), shard=True))]
@@ -184,7 +188,7 @@ def test_each_process_holds_the_ratings_of_its_users(of_shards):
     assert torch.equal(ds['counts'], want.counts(1)) and torch.equal(ds['sums'], want.sums(0)) and abs(ds['mean']-want.mean())<1e-5
 
 def test_each_process_recommends_to_its_users(of_shards):
-    assert of_shards['same']
+    assert of_shards['same'] and of_shards['steered']
     assert sorted(of_shards['lists'].user.unique())==of_shards['ds']['users'] and not of_shards['lists'].duplicated(['user','rank']).any()
 
 def test_a_fit_is_measured_on_everyone_and_evaluate_on_its_users(of_shards):
@@ -321,6 +325,9 @@ def equal(out, want): pd.testing.assert_frame_equal(pd.read_parquet(out), want, 
 def test_lists_of_a_cluster_are_those_of_recommend(local_ray, bundle, tmp_path):
     rec = load_recommender(bundle)
     equal(recommend_distributed(bundle, tmp_path/'all', n=7, part_size=256, min_count=5), rec.recommend(n=7, min_count=5))
+    knobs = dict(n=4, users=rec.ds.classes['user'].labels[:300], diversity=.4, damping=.3)
+    steered = pd.read_parquet(recommend_distributed(bundle, tmp_path/'steered', part_size=256, **knobs))
+    pd.testing.assert_frame_equal(steered, rec.recommend(**knobs), check_dtype=False, check_categorical=False, rtol=1e-4)
     users = rec.ds.classes['user'].labels[::-1][:600]
     pd.DataFrame(dict(user=users, other=1)).to_parquet(tmp_path/'users.parquet')
     items = list(rec.ds.classes['title'].labels[:50])
@@ -347,7 +354,7 @@ def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path, workers):
 
 def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
     out = recommend_distributed(bundle, tmp_path/'out', n=2, part_size=256, workers=1)
-    for kwargs,what in ((dict(n=3), 'another n'),(dict(n=2, users=[845]), 'another users'),(dict(n=2, min_count=1), 'another min_count')):
+    for kwargs,what in ((dict(n=3), 'another n'),(dict(n=2, users=[845]), 'another users'),(dict(n=2, min_count=1), 'another min_count'),(dict(n=2, damping=.1), 'another damping')):
         with pytest.raises(ValueError, match=what): recommend_distributed(bundle, out, part_size=256, **kwargs)
     other = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
     with other.no_bar(),other.no_logging(): other.fit_bias()

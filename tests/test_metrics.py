@@ -121,8 +121,8 @@ def test_new_users_are_predicted_but_not_listed():
     with pytest.raises(ValueError, match='no held-out rating of a known user'): learn.evaluate()
 
 # ------------------------------------------------------------------ against a slow reference
-def ref_lists(score, labels, n_users, train, held, k, min_rating, exclude):
-    "Metrics of lists in plain Python; `score` of (user, item) pairs of labels, `train` and `held` lists of (user, item, rating)"
+def ref_lists(score, labels, n_users, train, held, k, min_rating, exclude, alike):
+    "Metrics of lists in plain Python; `score` of (user, item) pairs of labels, `train` and `held` lists of (user, item, rating), `alike` of items"
     users,items = labels
     seen,raters = {},{i: set() for i in items}
     for u,i,_ in train:
@@ -134,7 +134,8 @@ def ref_lists(score, labels, n_users, train, held, k, min_rating, exclude):
         if i not in items: truth.setdefault(u, []).append(object())  # nobody finds it
         elif i not in truth.setdefault(u, []) and not (exclude and i in seen.get(u, ())): truth[u].append(i)
     truth = {u: o for u,o in truth.items() if o}
-    rows,shown = [],[]
+    rows,shown,unlike = [],[],[]
+    top = sorted(items, key=lambda i: -len(raters[i]))[:max(round(len(items)/100), 1)]
     for u,true in truth.items():
         order = sorted((i for i in items if not (exclude and i in seen.get(u, ()))), key=lambda i: (-score[u,i],items.index(i)))[:k]
         hits,m = [i in true for i in order],len(true)
@@ -142,8 +143,11 @@ def ref_lists(score, labels, n_users, train, held, k, min_rating, exclude):
         dcg = sum(h/math.log2(j+2) for j,h in enumerate(hits))/sum(1/math.log2(j+2) for j in range(min(k, m)))
         rows.append((sum(hits)/k, sum(hits)/m, dcg, ap, 1/(hits.index(True)+1) if any(hits) else 0., float(any(hits))))
         shown += order
+        pairs = [1-alike(i, j) for a,i in enumerate(order) for j in order[:a]]
+        if pairs: unlike.append(np.mean(pairs))
     if not rows: return None
-    return [*np.mean(rows, 0), len(set(shown))/len(items), np.mean([-math.log2(max(len(raters[i]), 1)/n_users) for i in shown]) if shown else np.nan]
+    beyond = [np.mean(o) if o else np.nan for o in ([-math.log2(max(len(raters[i]), 1)/n_users) for i in shown], [i in top for i in shown], unlike)]
+    return [*np.mean(rows, 0), len(set(shown))/len(items), *beyond]
 
 def little(rng):
     "Random rows of few users and films, pairs repeated, some held-out ones of strangers; and a model fitted to the training part"
@@ -168,8 +172,10 @@ def test_evaluate_as_plain_python(seed, tmp_path):
         m,counts = learn.model,pd.Series([i for _,i,_ in train]).value_counts()
         grid = m.score(m.user_side(torch.arange(1, len(users)+1)), m.item_side(torch.arange(1, len(items)+1))).detach()
         scores = dict(model={(u,i): float(grid[a,b]) for a,u in enumerate(users) for b,i in enumerate(items)}, popularity={(u,i): counts[i] for u in users for i in items})
+        factors = dict(zip(items, m.item_factors.double().numpy()))
+        def alike(i, j): return factors[i]@factors[j]/max(np.linalg.norm(factors[i])*np.linalg.norm(factors[j]), 1e-12)
         for k,min_rating,exclude in ((1,None,True),(3,None,True),(3,4,True),(30,None,False),(5,2,False),(30,None,True)):
-            want = {n: ref_lists(o, labels, len(users), train, held, k, min_rating, exclude) for n,o in scores.items()}
+            want = {n: ref_lists(o, labels, len(users), train, held, k, min_rating, exclude, alike) for n,o in scores.items()}
             try: got = learn.evaluate(None, k, min_rating, exclude)
             except ValueError as e:
                 assert any(o in str(e) for o in ('of a known user','was in training too')) and want['model'] is None

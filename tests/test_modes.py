@@ -47,10 +47,12 @@ def answers(rec):
     "What `rec` says, as arrays"
     users,titles = ([*v.labels[:5]] for v in rec.ds.classes.values())
     res = dict(predict=rec.predict(users[0], titles[0]), average=rec.predict(-9, titles[0], unknown='average'), grid=rec.predict_grid(users, titles),
-               frame=rec.predict_df(pd.DataFrame(dict(user=users, title=titles))), lists=rec.recommend(users, n=3).score,
+               frame=rec.predict_df(pd.DataFrame(dict(user=users, title=titles))), lists=rec.recommend(users, n=3).score, damped=rec.recommend(users, n=3, damping=.5).score,
                folded=rec.fold_in(mine()).recommend(n=3).score, nobody=rec.fold_in(mine()[:0]).recommend(n=3).score,
                metrics=rec.evaluate(frame(), k=5).select_dtypes('number'))
-    if rec.model.tables[0][0].embedding_dim: res['similar'] = rec.similar(titles[0], n=3).similarity
+    if rec.model.tables[0][0].embedding_dim:
+        res['similar'] = rec.similar(titles[0], n=3).similarity
+        res['diverse'] = rec.recommend(users, n=3, diversity=.4).score
     if type(rec.model).__name__=='PosteriorMean':
         res.update(std=rec.predict(users[0], titles[0], std=True), bold=rec.recommend(users, n=3, z=1.).score, draw=rec.recommend(users, n=3, draw=0).score)
     return {k: np.asarray(o, dtype=float) for k,o in res.items()}

@@ -4,6 +4,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from conftest import catalogue,quietly,release_path
+from fastrec.answer.steering import ListMaker
 from fastrec.answer import lists
 from fastrec.data import labels as vocab_module
 from fastrec.models import base
@@ -329,7 +330,7 @@ def test_a_grid_larger_than_the_machine():
     rec = catalogue(torch.randn(400_000, 1), torch.randn(10, 1))
     with pytest.raises(ValueError, match=r'cpu has no room for the grid of 400,000 users and 1,000,000 items, 1,600\.0 GB'): rec.predict_grid(items=[3]*1_000_000)
 
-@pytest.mark.parametrize('what', ['few items','many users','ties','long lists','grid'])
+@pytest.mark.parametrize('what', ['few items','many users','ties','long lists','grid','damped','diverse','both'])
 def test_max_bytes_is_the_truth(monkeypatch, what):
     torch.manual_seed(0)
     monkeypatch.setattr('fastrec.answer.byte_screens.screen_for', lambda device: None)
@@ -343,7 +344,12 @@ def test_max_bytes_is_the_truth(monkeypatch, what):
     everyone,items = (torch.arange(1, o+1) for o in (nu,ni))
     out = torch.zeros(nu, ni)
     whole = 4*32*2*ni + 16*(ni+1)  # the items' side
+    knobs = dict(damped=dict(damping=.5), diverse=dict(diversity=.5), both=dict(damping=.5, diversity=.5))
     if what=='grid': most = peak(lambda: rec.predict_grid(max_bytes=bytes_, out=out))
+    elif what in knobs:
+        rec.counts = torch.arange(ni+1)
+        most = peak(lambda: ListMaker(rec, **knobs[what], max_bytes=bytes_).best(everyone, items, n, None, kept))
+        whole += 4*32*2*ni + 30*ni  # the factors again, for their cosines or of the items that a lead is taken from, and popularity
     else: most = peak(lambda: lists.best_unseen(rec, rec.model, everyone, items, 300 if what=='long lists' else n, None, bytes_, kept))
     assert most < bytes_+whole
 

@@ -10,7 +10,6 @@ import logging
 from functools import cache
 import torch
 from fastcore.basics import patch
-from ..models.dot import Dot
 from .screens import HalfScreen,Screen,half_products,half_rounds,pad_rows,reduces_in_half
 
 # %% ../../nbs/answer/58_byte_screens.ipynb #628b3216
@@ -207,7 +206,7 @@ max_factors = 2**16  # more could overflow sums of bytes, which have 32 bits
 def make_screen(model, u, i, n, n_users):
     "A `Screen` for the rows `u` of users and `i` of items of a `model` with `n_users`, or `None` where it doesn't pay"
     if len(u)<min_users or len(i)<min_items+items_each*n: return None
-    if not isinstance(model, Dot) or u.dtype!=torch.float32: return None
+    if not model.is_product or u.dtype!=torch.float32: return None
     if u.shape[1]>max_factors: return None
     kind = screen_for(u.device)
     if kind is None: return None

@@ -15,7 +15,8 @@ from ..base.checks import need_finite,need_package,need_whole
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
-from .lists import best_unseen,candidate_items,seen_to_exclude
+from .lists import candidate_items,seen_to_exclude
+from .steering import ListMaker,need_knobs
 from ..base.devices import need_memory
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
@@ -26,7 +27,8 @@ def _decoded(vocab, codes):
 
 def _predicted(rec, model, x):
     "Columns of the predictions of `model` for the codes `x`, which something else has ranked"
-    res = {f'{rec.ds.rating_name}_pred': predict_codes(model, x)}
+    name = 'preference' if model.is_preference else f'{rec.ds.rating_name}_pred'
+    res = {name: predict_codes(model, x)}
     if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
     return res
 
@@ -78,7 +80,7 @@ def parquet_writer(path):
         raise
 
 # %% ../../nbs/answer/53_recommend.ipynb #5fa1d3c6
-def _check_request(n, min_count, max_bytes, z, path):
+def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
     "Arguments of `recommend` in Python's own types; refused where they mean nothing"
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
@@ -87,7 +89,7 @@ def _check_request(n, min_count, max_bytes, z, path):
     if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
     if path is not None and not isinstance(path, (str,Path)):
         raise TypeError(f'path={path!r} must be the name of a file')
-    return n,min_count,max_bytes,z
+    return n,min_count,max_bytes,z,need_knobs(diversity, damping)
 
 def _by_draws(rec, z, draw):
     "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
@@ -103,28 +105,35 @@ def _no_lists(users, n):
     "What `best_unseen` finds if there are no users"
     return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
 
-def _write_lists(rec, model, users, items, n, seen, max_bytes, path):
+def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
-    ranker = model.lists_by  # once, as a fit in another thread may take it away
     with parquet_writer(path) as write:
-        def add(*found): write(lists_frame(rec, model, items, *found, ranker))
+        def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker))
         add(*_no_lists(users, n))  # so that there are columns where there is no list
-        best_unseen(rec, ranker, users, items, n, seen, max_bytes, add)
+        lists.best(users, items, n, seen, add)
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be
-def _lists(rec, users, items, n, seen, max_bytes, path=None):
-    "The frame of the `n` best unseen of the codes `items` for the codes `users`; or `path`, to which it is written"
+def _lists(lists, users, items, n, seen, path=None):
+    """The frame of the `n` best unseen of the codes `items` for the codes `users`, by the `ListMaker` `lists`;
+    or `path`, to which it is written"""
     n = min(n, max(len(items), 1))
-    model = rec.model  # once, for a fit in another thread may replace it
-    if path is not None: return _write_lists(rec, model, users, items, n, seen, max_bytes, path)
+    if path is not None: return _write_lists(lists, users, items, n, seen, path)
     n_bytes = _bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
-    blocks,ranker = [],model.lists_by
-    best_unseen(rec, ranker, users, items, n, seen, max_bytes, lambda *found: blocks.append(found))
+    blocks = []
+    lists.best(users, items, n, seen, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
-    return lists_frame(rec, model, items, *found, ranker)
+    return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
+
+# %% ../../nbs/answer/53_recommend.ipynb #942d8edf
+def _codes(rec, users, items, unknown, min_count):
+    "Codes of the `users`, of a shard its own if they're left out, and of those of the `items` that may be recommended"
+    shard = rec.seen and rec.seen.shard
+    user_codes,item_codes = asked_for(rec, users, items, unknown)
+    user_codes = shard.own() if shard and users is None else user_codes.long()
+    return user_codes,candidate_items(rec, item_codes, min_count)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
@@ -139,16 +148,16 @@ def recommend(self:Recommends,
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
+    diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it, beside its score
+    damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites lie above the average
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
 
     After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
-    what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's"""
-    n,min_count,max_bytes,z = _check_request(n, min_count, max_bytes, z, path)
+    what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's.
+    With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
+    n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
     rec = _by_draws(self, z, draw) if z or draw is not None else self
-    shard = rec.seen and rec.seen.shard
-    user_codes,item_codes = asked_for(rec, users, items, unknown)
-    user_codes = shard.own() if shard and users is None else user_codes.long()
-    item_codes = candidate_items(rec, item_codes, min_count)
+    codes = _codes(rec, users, items, unknown, min_count)
     seen = seen_to_exclude(rec, exclude_seen)
-    return _lists(rec, user_codes, item_codes, n, seen, max_bytes, path)
+    return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, seen, path)

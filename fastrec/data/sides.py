@@ -24,59 +24,59 @@ def _as_text(o):
     several = isinstance(o, (list,tuple,set,np.ndarray))
     return '|'.join(map(str, o)) if several else str(o)
 
-def _values_of(col):
+def _values_of(col, what='side'):
     "Each of the values that `col` has in its rows, several where they are divided by `|`, indexed by the number of its row"
     texts = [_as_text(o) for o in col]
     if broken := next(filter(surrogate.search, texts), None):
-        raise ValueError(f'side column {col.name!r} holds {no_text(broken)}')
+        raise ValueError(f'{what} column {col.name!r} holds {no_text(broken)}')
     return pd.Series(texts).str.split('|').explode()
 
 # %% ../../nbs/data/15_sides.ipynb #b5608024
-def _ones(col, most, name):
+def _ones(col, most, name, what='side'):
     "Row, column and value of each 1 that `col` makes, and how many columns; refused before there are more than `most`"
-    values = _values_of(col)
+    values = _values_of(col, what)
     codes,labels = pd.factorize(values, sort=True)
     n = len(labels)
     if n>most:
-        raise ValueError(f'side makes {n:,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
+        raise ValueError(f'{what} makes {n:,} columns of {col.name!r} for {name!r}, more than {most:,}: leave '
                          'out what differs for everybody')
     pairs = np.stack([values.index.to_numpy(), codes])
     rows,cols = np.unique(pairs, axis=1)
     return rows,cols,np.ones(len(rows), 'float32'),n
 
 # %% ../../nbs/data/15_sides.ipynb #d2afc29d
-def _by_label(df, name):
+def _by_label(df, name, what):
     "The frame `df`, indexed by the labels of `name`, each of which is there once"
     twice = df.columns.duplicated()
     if twice.any():
         name_twice = df.columns[twice][0]
-        raise ValueError(f'side has several columns {name_twice!r}: {listed(df.columns)}')
+        raise ValueError(f'{what} has several columns {name_twice!r}: {listed(df.columns)}')
     if name in df: df = df.set_index(name)
     index = df.index
     if index.hasnans:
         n_missing = int(index.isna().sum())
-        raise ValueError(f'side has {n_missing} rows without {name!r}: drop them')
+        raise ValueError(f'{what} has {n_missing} rows without {name!r}: drop them')
     again = index.duplicated()
-    if again.any(): raise ValueError(f'side has {shown(index[again])} of {name!r} several times')
+    if again.any(): raise ValueError(f'{what} has {shown(index[again])} of {name!r} several times')
     return df
 
 # %% ../../nbs/data/15_sides.ipynb #c081a274
-def side_rows(df, labels, name):
-    "The frame `df`, with a row for each of the `labels` of `name`, in their order"
+def side_rows(df, labels, name, what='side'):
+    "The frame `df`, with a row for each of the `labels` of `name`, in their order; refused as the argument `what`"
     labels = pd.Index(labels)
-    df = _by_label(df, name)
+    df = _by_label(df, name, what)
     if len(df): check_kind(pd.Series(df.index, name=name), labels)
     df = df.set_axis(in_pandas_types(df.index))
     missing = labels.difference(df.index)
     if len(missing):
-        raise ValueError(f'side has no row for {len(missing)} of {len(labels)} labels of {name!r}, {shown(missing)} '
+        raise ValueError(f'{what} has no row for {len(missing)} of {len(labels)} labels of {name!r}, {shown(missing)} '
                          'for one')
     df = df.loc[labels]
     gaps = df.isna()
     bad = df.columns[gaps.any()]
     if len(bad):
         without = df.index[gaps[bad[0]]]
-        raise ValueError(f'side has no value in {bad[0]!r} for {shown(without)}: fill it, or leave the column out')
+        raise ValueError(f'{what} has no value in {bad[0]!r} for {shown(without)}: fill it, or leave the column out')
     return df
 
 # %% ../../nbs/data/15_sides.ipynb #6bf376b5
@@ -112,3 +112,22 @@ def side_columns(df, labels, name, most=10_000):
         raise ValueError(f'side makes {width:,} columns of {name!r}, more than {most:,}: leave out what differs for '
                          'everybody')
     return *_joined(found),width
+
+# %% ../../nbs/data/15_sides.ipynb #af72d609
+def _only_column(df, what):
+    "The name of the column of `df` that is called as the argument `what`, or nearly, or else is the only one"
+    found = [o for o in (what,what.removesuffix('s')) if o in df.columns]
+    if found: return found[0]
+    if len(df.columns)==1: return df.columns[0]
+    raise ValueError(f'{what} must have one column beside the labels, or one that is called {what!r}; it has {listed(df.columns)}')
+
+def value_sets(df, labels, name, what, most=1000):
+    """Ones where an item, or user, has a value, for a frame or Series `df` with a row for each of the `labels` of `name`:
+    an array, (n_labels,n_values), of `most` values"""
+    if isinstance(df, pd.Series): df = df.to_frame(what)
+    df = _by_label(as_frame(df, what), name, what)
+    df = side_rows(df[[_only_column(df, what)]], labels, name, what)
+    rows,cols,ones,n = _ones(df.iloc[:,0], most, name, what)
+    res = np.zeros((len(df),n), 'float32')
+    res[rows,cols] = ones
+    return res

@@ -6,15 +6,16 @@
 __all__ = []
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #d3501f9d
-import pandas as pd,torch,torch.nn.functional as F
+from copy import copy
+import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_finite,need_whole,warn
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
-from ..answer.lists import best_unseen,seen_to_exclude
-from .measures import coverage,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty,precision_at_k
-from .measures import recall_at_k
+from ..answer.lists import seen_to_exclude
+from ..answer.steering import ListMaker,need_knobs
+from .judging import judged,likenesses
 from .truth import Truth
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
@@ -65,12 +66,13 @@ def _popularity(rec):
         counts)
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts, n_users=rec.n_users)
 
-def _rating_metrics(rec, x, y, w):
-    "Of the ratings predicted for the codes `x`, cut off at the lowest and highest of training; `w` says how much each counts, if given"
-    pred = predict_codes(rec.model, x)
+def _rating_metrics(rec, held):
+    "Of the ratings predicted for the rows `held`, cut off at the lowest and highest of training, each counting as it is weighed"
+    pred = predict_codes(rec.model, held.x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
-    error = (pred-y).abs()
-    share = torch.ones_like(y)/len(y) if w is None else w/w.sum()
+    error = (pred-held.y).abs()
+    w = held.weighed(torch.ones_like(error))
+    share = w/w.sum()
     return dict(
         rmse=(share@error.square()).sqrt().item(),
         mae=(share@error).item())
@@ -90,43 +92,6 @@ def _raters(rec):
     users = torch.arange(len(trained)).repeat_interleave(trained)
     pairs = (users*n_items+rec.seen.items).unique()
     return torch.bincount(pairs%n_items, minlength=n_items)
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #c61e806b
-of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
-                hit_rate=hit_rate_at_k)
-_max_bytes = 2**28  # memory for the scores of a block of users
-
-def _recommended(rec, users, n_items, k, seen):
-    """Codes of the items recommended to `users`, (n_users,any), what they have `seen` left out, and which of the places are filled:
-    a list may be short"""
-    scores,items = [],[]
-    def keep(users, block_scores, places):
-        scores.append(block_scores)
-        items.append(places+1)  # places count from 0, codes from 1
-    candidates = torch.arange(1, n_items)
-    best_unseen(rec, rec.model.lists_by, users, candidates, k, seen, _max_bytes, keep)
-    return torch.cat(items),torch.cat(scores).isfinite()
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #efd91739
-def _measured(rec, truth, k, seen):
-    """Measures by name of the recommendations to the users of `truth`, what they have `seen` left out; the items that were recommended,
-    and which places are filled"""
-    items,there = _recommended(rec, truth.users, truth.n_items, k, seen)
-    hits = truth.found(items) & there
-    n_relevant = truth.n_relevant
-    # a list of a million has no more places than can be filled or missed
-    width = min(k, max(hits.shape[1], int(n_relevant.max())))
-    hits = F.pad(hits, (0, width-hits.shape[1]))
-    res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in of_lists.items()}
-    res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
-    return res,items,there
-
-def _list_metrics(rec, truth, k, seen, raters):
-    "As `_measured`, with coverage and novelty"
-    res,items,there = _measured(rec, truth, k, seen)
-    res['coverage'] = coverage(items[there], truth.n_items-1)
-    res['novelty'] = novelty(items[there], raters, rec.n_users)
-    return res
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ee3fd35c
 def _without(seen, x, n_items):
@@ -159,8 +124,7 @@ def _as_trained(rec, x):
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #38832685
 def _held_out(rec, frame, min_rating):
-    """The held-out codes (n,2) or with times (n,3), the ratings or `None`, and how much each row counts, or `None`: those of validation, or
-    of `frame`"""
+    "The held-out rows that count, `RatingsTensors` on the CPU, perhaps without ratings: those of validation, or of `frame`"
     if frame is None and rec.held_out is None:
         raise ValueError('a recommender without dataloaders holds no validation rows: pass a frame of held-out ratings')
     held = rec.held_out
@@ -171,10 +135,8 @@ def _held_out(rec, frame, min_rating):
     if rec.counts is None:
         raise ValueError('a loaded learner does not know who has seen what, nor how often items were rated: '
                          'evaluate before it is exported, or keep it with save_recommender')
-    held = held.with_weight()
-    return [None if o is None else o.cpu() for o in (held.x,held.y,held.w)]
+    return copy(held).to(torch.device('cpu')).with_weight()
 
-# %% ../../nbs/evaluate/70_evaluation.ipynb #709d5916
 def _check_found(truth, y, known, min_rating):
     "Refuse a question that nobody can answer; `known` are the rows of known users"
     if len(truth.users): return
@@ -186,6 +148,22 @@ def _check_found(truth, y, known, min_rating):
     highest = float(y[known].max())
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
 
+# %% ../../nbs/evaluate/70_evaluation.ipynb #422564ff
+def _asked(rec, frame, min_rating, exclude_seen):
+    """`rec` as it was trained, the `Truth` that is asked of it, the held-out rows, and what to leave out of lists;
+    what is odd about the question is told"""
+    held = _held_out(rec, frame, min_rating)
+    rec,notes = _as_trained(rec, held.x)
+    seen = seen_to_exclude(rec, exclude_seen)
+    reached = torch.ones(len(held), dtype=torch.bool) if min_rating is None else held.y>=min_rating
+    truth = Truth(held.x, reached, len(rec.counts), seen)
+    _check_found(truth, held.y, held.x[:,0]>0, min_rating)
+    if frame is not None and held.y is not None and rec.rating_range:
+        notes += _scale_notes(rec, held.y)
+    notes += _notes(truth.counted, frame is not None, min_rating)
+    if notes: warn('; '.join(notes))
+    return rec,truth,held,seen
+
 # %% ../../nbs/evaluate/70_evaluation.ipynb #228b0f0c
 @patch
 def evaluate(self:Recommends,
@@ -193,46 +171,33 @@ def evaluate(self:Recommends,
     k:int=10, # Length of the lists
     min_rating:float=None, # What is rated lower is not relevant; everything is if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out of the lists what was rated in training, or in this frame?
+    diversity:float=0., # Of the lists of the model, as in `recommend`
+    damping:float=0., # Of popularity, likewise
+    genres:pd.DataFrame=None, # By label the genres of each item, as 'Action|Drama': how diverse are lists by these?
 )->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
-    """RMSE and MAE of predicted ratings; precision, recall, NDCG, MAP, MRR, hit rate, coverage and novelty (bits) of `k` recommendations.
+    """RMSE and MAE; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty, popularity bias, diversity of `k` recommendations.
 
+    Novelty is in bits; diversity is by the factors of the model, `nan` if it has none.
     A held-out pair counts once, as relevant if any of its rows is, and not at all where `exclude_seen` leaves it out.
     Unknown items count as missed, and unknown users get no lists. With a `weight_name`, RMSE and MAE count rows as they are weighed;
     those of weight 0 are left out"""
     k = need_whole('k', k)
     if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
-    x,y,w = _held_out(self, frame, min_rating)
-    rec,notes = _as_trained(self, x)
-    seen = seen_to_exclude(rec, exclude_seen)
-    reached = torch.ones(len(x), dtype=torch.bool) if min_rating is None else y>=min_rating
-    truth = Truth(x, reached, len(rec.counts), seen)
-    _check_found(truth, y, x[:,0]>0, min_rating)
-    if frame is not None and y is not None and rec.rating_range:
-        notes += _scale_notes(rec, y)
-    notes += _notes(truth.counted, frame is not None, min_rating)
-    if notes: warn('; '.join(notes))
-    return _report(rec, truth, x, y, w, k, seen)
+    knobs = need_knobs(diversity, damping)
+    alike = likenesses(self, genres)
+    rec,truth,held,seen = _asked(self, frame, min_rating, exclude_seen)
+    return _report(ListMaker(rec, *knobs), truth, held, k, seen, alike)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
-def _report(rec, truth, x, y, w, k, seen):
-    "The table of `evaluate`"
-    ratings = {} if rec.model.is_preference else _rating_metrics(rec, x, y, w)
-    raters = _raters(rec)
-    model = _list_metrics(rec, truth, k, seen, raters)
-    popularity = _list_metrics(_popularity(rec), truth, k, seen, raters)
+def _report(lists, truth, held, k, seen, alike):
+    "The table of `evaluate`, of the lists of the `ListMaker` `lists`, for the rows `held`"
+    rec = lists.rec
+    ratings = {} if rec.model.is_preference else _rating_metrics(rec, held)
+    asked = truth,k,seen,_raters(rec),alike
+    model = judged(lists, *asked)
+    popularity = judged(ListMaker(_popularity(rec)), *asked)
     rows = dict(model={**ratings, **model}, popularity=popularity)
     res = pd.DataFrame.from_dict(rows, orient='index')
     res = res.reindex(columns=['rmse','mae',*popularity])
     res.attrs['counted'] = truth.counted
     return res
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #4fdd4eff
-@patch
-def list_measures(self:Recommends, held, k=10):
-    "Of lists of `k` for the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
-    seen = self.seen.in_training()
-    reached = torch.ones(len(held), dtype=torch.bool)
-    truth = Truth(held.x, reached, len(self.counts), seen)
-    if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in of_lists},0
-    res,*_ = _measured(self, truth, k, seen)
-    return res,len(truth.users)

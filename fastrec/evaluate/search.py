@@ -16,7 +16,7 @@ from ..base.checks import need_finite,need_flags,need_package,need_whole,warn
 from ..data.loaders import RecDataLoaders
 from ..data.splitters import SeededSplitter
 from ..fit.stock import as_rec_dls
-from .evaluation import of_lists
+from .judging import of_lists
 from .spaces import all_combinations,check_make,check_space
 from .trials import Trial,Trials,in_search
 from .validation import fold_loaders,need_learner

@@ -40,7 +40,7 @@ class FactorModel:
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
-    n_buffers = 1  # how many tensors as large as the scores `score` works with
+    n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
 
     @property
     def tables(self):
@@ -118,6 +118,26 @@ def user_factors(self:FactorModel): return self.tables[0][0].weight.detach()[1:]
 @patch(as_prop=True)
 def item_factors(self:FactorModel): return self.tables[1][0].weight.detach()[1:]
 
+# %% ../../nbs/models/20_base.ipynb #b1efd4cb
+class Cosines:
+    "Called with codes of items, (n,a) and (n,b): the cosines of their `factors`, (n_items,k), which begin with the code 1, (n,a,b)"
+    def __init__(self, factors):
+        self.unit = F.normalize(factors)
+        self.width = factors.shape[1]
+
+    def __call__(self, a, b): return self.unit[a-1]@self.unit[b-1].mT
+
+    def pair_sums(self, items, there):
+        "The sum over all pairs of two of the codes `items`, (n,any), that are `there`, by the square of a sum; (n,)"
+        rows = self.unit[items-1]*there[...,None]
+        squares = rows.square().sum((1,2))
+        return (rows.sum(1).square().sum(1)-squares)/2
+
+def _need_factors(factors):
+    "`factors` in `float32`, which are not all 0"
+    if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')
+    return factors.float()
+
 # %% ../../nbs/models/20_base.ipynb #1ac56dae
 @patch
 def score_beside(self:FactorModel, x, others):
@@ -142,10 +162,13 @@ def width(self:FactorModel):
 @patch
 def similarities(self:FactorModel, code, side):
     "Cosines of the factors of the `code` of a user, or with `side=1` of an item, and those of all, without row 0, (n,)"
-    factors = (self.user_factors,self.item_factors)[side]
-    if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')
-    factors = F.normalize(factors.float())
+    factors = F.normalize(_need_factors((self.user_factors,self.item_factors)[side]))
     return factors @ factors[code-1]
+
+@patch
+def item_likeness(self:FactorModel):
+    "A function from codes of items to how alike they are, as `similarities` says: `Cosines`"
+    return Cosines(_need_factors(self.item_factors))
 
 # %% ../../nbs/models/20_base.ipynb #e4844185
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]

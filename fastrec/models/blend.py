@@ -43,6 +43,9 @@ class Blend(FactorModel, nn.Module):
 def similarities(self:Blend, code, side): return self.parts[0].similarities(code, side)
 
 @patch
+def item_likeness(self:Blend): return self.parts[0].item_likeness()
+
+@patch
 def average_scores(self:Blend): return self.parts[0].average_scores()
 
 # %% ../../nbs/models/26_blend.ipynb #b6eeb5f2

@@ -17,6 +17,7 @@ from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
 class Dot(FactorModel, nn.Module):
     """Dot product of factors and biases; `mean` is added before `y_range` is applied.
     Tables of shape (n,k) and (n,1), row 0 for `#na#`"""
+    is_product = True
     def __init__(self, u_weight, u_bias, i_weight, i_bias, y_range=None, mean=0., clip=True):
         super().__init__()
         self.u_weight = as_table(u_weight)

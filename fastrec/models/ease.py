@@ -10,7 +10,7 @@ from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel
+from .base import Cosines,FactorModel
 
 # %% ../../nbs/models/65_ease.ipynb #ec6d37fe
 class Choices(nn.Module):
@@ -195,3 +195,20 @@ def average_scores(self:Ease):
     users = values.new_zeros(len(x)-1).index_add_(0, rows, values*of_item[items])
     items = (x(rows.new_zeros(1))@weight)[0]
     return [((o-o.mean()).cpu(),o.cpu()) for o in (users,items)]
+
+# %% ../../nbs/models/65_ease.ipynb #29bc59e8
+_n_directions,_n_rounds = 50,2
+
+def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # few columns, and not every device has the operator
+
+@patch
+@torch.no_grad()
+def item_likeness(self:Ease):
+    "A function from codes of items to how alike they are: the `Cosines` of their columns of weights, without what is of one item alone"
+    weight = self.weight.detach()
+    n = len(weight)
+    chance = torch.Generator().manual_seed(0)
+    start = torch.randn(n, min(_n_directions, n), dtype=torch.float32, generator=chance)
+    basis = _orthonormal(weight@start.to(weight))
+    for _ in range(_n_rounds): basis = _orthonormal(weight@_orthonormal(weight.T@basis))
+    return Cosines(weight.T@basis)

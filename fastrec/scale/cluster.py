@@ -10,13 +10,15 @@ import hashlib,json,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_package,need_whole
+from ..answer.steering import need_knobs
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4
 _ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?'  # names of files in such a folder
 
-def _job(out, about):
-    "Make `out` the folder of the job that `about` describes, or find that it is"
+def _job(out, about, kwargs):
+    "Make `out` the folder of the job that `about` and the arguments `kwargs` describe, or find that it is"
+    about = about | {k: repr(v) for k,v in kwargs.items()}
     out.mkdir(parents=True, exist_ok=True)
     file = out/'_job.json'
     strange = [o.name for o in out.iterdir() if not re.fullmatch(_ours, o.name)]
@@ -139,13 +141,14 @@ def _started(ray):
         if is_ours: ray.shutdown()
 
 # %% ../../nbs/scale/92_cluster.ipynb #be6b974c
-def _check_args(n, part_size, workers, exclude_seen):
-    "`n`, `part_size` and `workers` as whole numbers of Python's; refused unless they are, and `exclude_seen` is true or false"
+def _check_args(n, part_size, workers, exclude_seen, diversity, damping):
+    "`n`, `part_size` and `workers` as whole numbers of Python's, and the knobs that are turned; refused as in `recommend`"
     if not isinstance(exclude_seen, bool):
         raise TypeError(f'exclude_seen must be True or False, not {type(exclude_seen).__name__}')
     n = need_whole('n', n)
     part_size = need_whole('part_size', part_size)
-    return n,part_size,None if workers is None else need_whole('workers', workers)
+    if workers is not None: workers = need_whole('workers', workers)
+    return n,part_size,workers,_turned(diversity, damping)
 
 def _choice(rec, items):
     "The labels `items` as a list, or `None` for all; refused unless `rec` knows them"
@@ -153,6 +156,11 @@ def _choice(rec, items):
     items = [items] if isinstance(items, str) or not hasattr(items, '__iter__') else list(items)
     rec.ds.classes[rec.ds.item_name].lookup(items)
     return items
+
+def _turned(diversity, damping):
+    "Those that are not 0, by name: a folder of lists without them stays that of the same job"
+    knobs = zip(('diversity','damping'), need_knobs(diversity, damping))
+    return {k: v for k,v in knobs if v}
 
 # %% ../../nbs/scale/92_cluster.ipynb #6aa0baef
 def _missing(out, parts):
@@ -172,17 +180,18 @@ def recommend_distributed(
     min_count:int=0, # Leave out items with fewer training ratings
     part_size:int=2**15, # Users in a file, at most
     workers:int=None, # How many; left out: one for each GPU of the cluster, else for each CPU
+    diversity:float=0., # As in `recommend`
+    damping:float=0., # As in `recommend`
 )->Path: # `out`, with the lists as `recommend` gives them, in the order of its files
     """Write everyone's lists to Parquet by the workers of a Ray cluster; files that are there already are kept.
     `KeyError` for unknown users, `ValueError` for an `out` with anything else in it"""
-    n,part_size,workers = _check_args(n, part_size, workers, exclude_seen)
+    n,part_size,workers,knobs = _check_args(n, part_size, workers, exclude_seen, diversity, damping)
     ray = need_package('ray')
     out = Path(out).resolve()
     rec = load_recommender(bundle, 'cpu')
     parts,n_parts,who = _user_parts(rec, users, part_size)
-    kwargs = dict(n=n, items=_choice(rec, items), exclude_seen=exclude_seen, min_count=min_count)
-    told = {k: repr(v) for k,v in kwargs.items()}
-    _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size, **told})
+    kwargs = knobs | dict(n=n, items=_choice(rec, items), exclude_seen=exclude_seen, min_count=min_count)
+    _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size}, kwargs)
     n_todo = n_parts - len([*out.glob('part-*.parquet')])
     with _started(ray): _run(ray, rec, Path(bundle), _missing(out, parts), n_todo, kwargs, workers)
     return out

@@ -267,6 +267,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.base.checks.need_choice': ('base/checks.html#need_choice', 'fastrec/base/checks.py'),
                                      'fastrec.base.checks.need_finite': ('base/checks.html#need_finite', 'fastrec/base/checks.py'),
                                      'fastrec.base.checks.need_flags': ('base/checks.html#need_flags', 'fastrec/base/checks.py'),
+                                     'fastrec.base.checks.need_numbers': ('base/checks.html#need_numbers', 'fastrec/base/checks.py'),
                                      'fastrec.base.checks.need_package': ('base/checks.html#need_package', 'fastrec/base/checks.py'),
                                      'fastrec.base.checks.need_share': ('base/checks.html#need_share', 'fastrec/base/checks.py'),
                                      'fastrec.base.checks.need_whole': ('base/checks.html#need_whole', 'fastrec/base/checks.py'),

@@ -279,9 +279,14 @@ def test_no_index(learn):
     with pytest.raises(ValueError, match='faiss compares rows of factors.*use recommend'): learn.faiss_index()
 
 # ------------------------------------------------------------------ refused
-@pytest.mark.parametrize('reg', [0,-1,float('nan'),float('inf')])
-def test_reg_is_above_0(reg):
-    with pytest.raises(ValueError, match='must be above 0'): fitted(reg=reg)
+@pytest.mark.parametrize('reg,message', [(0,'must be above 0'), (-1,'must be above 0'), (float('nan'),'must be a finite number'), (float('inf'),'must be a finite number')])
+def test_reg_is_above_0(reg, message):
+    with pytest.raises(ValueError, match=message): fitted(reg=reg)
+
+@pytest.mark.parametrize('fit,kwargs', [('fit_ials',dict(reg='1')), ('fit_ials',dict(alpha0=None)), ('fit_ials',dict(power='a')), ('fit_ease',dict(reg='a')), ('fit_als',dict(reg=True)),
+    ('fit_als',dict(tol='a')), ('fit_als',dict(reg=1, power='x')), ('fit_bias',dict(reg=(1,None)))], ids=str)
+def test_what_is_no_number_is_refused(learn, fit, kwargs):
+    with pytest.raises(TypeError, match='must be a number'): getattr(learn, fit)(**kwargs)
 
 def test_more_items_than_can_be_counted(monkeypatch):
     monkeypatch.setattr(ease, '_most_items', 59)

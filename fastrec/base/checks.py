@@ -71,6 +71,11 @@ def need_share(name, share):
     return share
 
 # %% ../../nbs/base/94_checks.ipynb #adc4fcf4
+def need_numbers(**numbers):
+    "Refuse each of `numbers` that is neither `None` nor a finite number"
+    for name,o in numbers.items():
+        if o is not None: need_finite(name, o)
+
 def need_flags(**flags):
     "Refuse each of `flags` that is neither true nor false"
     for name,o in flags.items():

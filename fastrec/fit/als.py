@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/36_als.ipynb #c89b5b79
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.checks import need_numbers
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
 from .doubts import TowardsBiases
@@ -90,8 +91,8 @@ _power = .5
 def _check_penalty(reg, power):
     if reg is None and power is not None:
         raise ValueError(f'power={power} says how reg grows with the ratings of a row: pass reg too, or leave both out')
-    if not 0<=ifnone(reg, 0)<math.inf or not math.isfinite(ifnone(power, 0)):
-        raise ValueError(f'reg={reg} must be 0 or more, and power={power} a number')
+    need_numbers(reg=reg, power=power)
+    if ifnone(reg, 0)<0: raise ValueError(f'reg={reg} must be 0 or more')
 
 # %% ../../nbs/fit/36_als.ipynb #7feb6568
 @patch

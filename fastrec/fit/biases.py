@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/35_biases.ipynb #02512404
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.checks import need_finite
 from .training import RecLearner
 from .equations import sum_by_code
 from .solvers import to_the_end
@@ -107,7 +108,8 @@ def fit_bias(self:RecLearner,
     Interrupted, it keeps the last whole sweep"""
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
-        if len(reg)!=2 or not all(0<=o<math.inf for o in reg):
+        for o in reg: need_finite('reg', o)
+        if len(reg)!=2 or not all(0<=o for o in reg):
             raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     called = 'fit_bias',dict(reg=reg, n_sweep=n_sweep, tol=tol)
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs, called=called)

@@ -10,6 +10,7 @@ from scipy.linalg.lapack import spotrf,spotri
 from threadpoolctl import threadpool_limits
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.checks import need_numbers
 from ..base.devices import need_memory
 from ..models.ease import Ease,choices_of
 from .training import RecLearner
@@ -140,7 +141,8 @@ def fit_ease(self:RecLearner,
     The model is replaced, and predicts preferences, not ratings. `ValueError` for more items than there is room for
 
     Interrupted, it leaves the model from before"""
-    if reg is not None and not 0<reg<math.inf: raise ValueError(f'reg={reg} must be above 0')
+    need_numbers(reg=reg)
+    if reg is not None and not 0<reg: raise ValueError(f'reg={reg} must be above 0')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
     check_choices(self.dls.train_ds, 'fit_ease')
     ds = solver_data(self, 0, 1)

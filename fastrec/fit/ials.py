@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import warn
+from ..base.checks import need_finite,need_numbers,warn
 from .training import RecLearner
 from .als import both_sides,write_model
 from .chance import choice_reg,has_taste,usual_reg
@@ -156,10 +156,11 @@ def fit_ials(self:RecLearner,
     """Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings.
 
     Interrupted, it keeps the last whole sweep"""
-    if not (0<alpha0<math.inf and (reg is None or 0<reg<math.inf)):
+    for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
+    need_numbers(reg=reg)
+    if not (0<alpha0 and (reg is None or 0<reg)):
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
-    if not math.isfinite(power): raise ValueError(f'power={power} must be a finite number')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds, 'fit_ials')
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)

@@ -9,7 +9,7 @@ __all__ = []
 from functools import wraps
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import is_whole
+from ..base.checks import is_whole,need_numbers
 from ..models.trainable import DotBias
 from ..models.blend import without_ranker
 from .training import RecLearner
@@ -27,8 +27,8 @@ def _check_solver(learn, n_factors, n_sweep, tol, budget):
         raise ValueError(f'n_sweep={n_sweep!r} must be a whole number, at least 1')
     if not is_whole(n_factors, 0):
         raise ValueError(f'n_factors={n_factors!r} must be a whole number, 0 or more')
-    if tol is not None and not 0<=tol<math.inf:
-        raise ValueError(f'tol={tol!r} must be a number, 0 or more')
+    need_numbers(tol=tol)
+    if tol is not None and tol<0: raise ValueError(f'tol={tol!r} must be 0 or more')
     ds = learn.dls.train_ds
     if not len(ds): raise ValueError('a loaded learner holds no ratings to fit')
     if ds.shard:

@@ -12,7 +12,8 @@ from fastai.tabular.all import *
 
 # %% ../../nbs/fit/29_chance.ipynb #216188bf
 _seed = 0  # of what chance mixes, and of where the search for directions begins
-_rounds,_tries = 12,16  # of swaps, and rows that are tried in each
+_rounds,_tries = 12,8  # of swaps, and rows that are tried in each
+_few = 2**13  # one row of so many that is still a repeat does not matter
 
 def _occurs_again(o):
     "For each of the numbers `o`: is there an equal one before it?"
@@ -49,6 +50,7 @@ def _swaps(u, i, n_items, rng):
 def _shuffled(i, w, rng):
     "The items `i` in another order, each in the place of one whose weight `w` is much the same, within a factor of 2"
     kind = np.floor(np.log2(w))
+    if (kind==kind[:1]).all(): return rng.permutation(i)
     n = len(i)
     before,after = (np.lexsort((rng.random(n), kind)) for _ in range(2))
     res = np.empty_like(i)
@@ -62,7 +64,7 @@ def mixed_items(u, i, n_items, w=None):
     i = rng.permutation(i) if w is None else _shuffled(i, w, rng)
     for _ in range(_rounds):
         twice,others,can = _swaps(u, i, n_items, rng)
-        if not len(twice): break
+        if len(twice)<=len(u)//_few: break
         twice,others = twice[can],others[can]
         i[twice],i[others] = i[others],i[twice]
     return i
@@ -81,6 +83,8 @@ def _choices(ds):
     return users,items,m.data,sizes
 
 # %% ../../nbs/fit/29_chance.ipynb #243a6481
+_close = .01  # of a singular value, to the true one
+
 def _strengths(u, i, w, root_u, root_i, n):
     """The singular values from the second to the (`n`+1)th, or as many as there are, of the choices of `i` by `u`, codes, with the weights
     `w`, each divided by the roots of its rows' weights"""
@@ -90,7 +94,7 @@ def _strengths(u, i, w, root_u, root_i, n):
     least = min(m.shape)
     if least<=n+1: return np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1]
     start = np.random.default_rng(_seed).normal(size=least)
-    found = svds(m, n+1, v0=start, tol=1e-3, return_singular_vectors=False)
+    found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
     return np.sort(found)[-2::-1]
 
 # %% ../../nbs/fit/29_chance.ipynb #f307f817
@@ -142,13 +146,15 @@ def _chi_square(u, i, w, sizes):
     return (count**2/expected).sum() - 2*count.sum() + of_all
 
 # %% ../../nbs/fit/29_chance.ipynb #4ab6d92d
-_some = 2**17  # choices, about, that are looked at
+_some,_some_pairs = 2**17,2**22  # choices, and pairs of one user's, about, that are looked at
 _telling = 1000  # choices; of fewer it is not known whether they say something
 _together = 1.2  # times what chance reaches: less says nothing beyond popularity
 
 def _some_users(u, i, w, sizes):
     "All choices of some users, numbered anew, evenly spread"
-    every = len(u)//_some+1
+    n_each = np.bincount(u)
+    n_pairs = n_each@n_each
+    every = max(len(u)//_some, n_pairs//_some_pairs)+1
     is_asked = u%every==0
     n_users,n_items = sizes
     return u[is_asked]//every,i[is_asked],w[is_asked],(n_users//every+1,n_items)

@@ -146,7 +146,7 @@ def _chi_square(u, i, w, sizes):
     return (count**2/expected).sum() - 2*count.sum() + of_all
 
 # %% ../../nbs/fit/29_chance.ipynb #4ab6d92d
-_some,_some_pairs = 2**17,2**22  # choices, and pairs of one user's, about, that are looked at
+_some,_some_pairs = 2**17,2**25  # choices, and pairs of one user's, about, that are looked at
 _telling = 1000  # choices; of fewer it is not known whether they say something
 _together = 1.2  # times what chance reaches: less says nothing beyond popularity
 

@@ -58,13 +58,13 @@ def _build_layer(spec):
     return getattr(nn, name)(**args)
 
 # %% ../../nbs/export/83_layout.ipynb #bffc37f3
-_computes = 'forward score_pairs rows bounded to_range score_grid user_side item_side score tables'.split()
+_computes = 'forward score_pairs score_rows rows bounded to_range score_grid user_side item_side score tables'.split()
 _kinds = dict(mean=PosteriorMean, dot=Dot, net=Net, ease=Ease, blend=Blend)
 
 def _computes_as(model, cls):
     "Is `model` a `cls` with all of its methods?"
     if not isinstance(model, cls): return False
-    inherited = all(getattr(type(model), o) is getattr(cls, o) for o in _computes)
+    inherited = all(getattr(type(model), o, None) is getattr(cls, o, None) for o in _computes)
     return inherited and not any(o in vars(model) for o in _computes)
 
 def _kind(model):
@@ -81,6 +81,7 @@ def describe_model(model):
     y_range = [float(o) for o in model.y_range] if model.y_range else None
     res = dict(kind=kind, y_range=y_range, clip=bool(model.clip), is_preference=bool(model.is_preference))
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
+    if kind=='net' and model.product: res['product'] = int(model.product)
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
     if kind=='blend': res['parts'] = [describe_model(m) for m in model.parts]
     if model.ials: res['ials'] = model.ials
@@ -112,7 +113,7 @@ def _build_dot(tensors):
 def _build_net(spec, tensors):
     groups = [nn.Sequential(*map(_build_layer, group)) for group in spec['layers']]
     users,items = (_empty(tensors[f'embeds.{o}.weight'].shape) for o in (0,1))
-    return Net(users, items, nn.Sequential(*groups))
+    return Net(users, items, nn.Sequential(*groups), product=spec.get('product', 0))
 
 def _build_mean(spec, tensors):
     "A `PosteriorMean`, whose table has the factors of all draws beside one another, without their biases"

@@ -16,21 +16,29 @@ from .foldin import fit_by_softmax,user_prior,with_row_0
 
 # %% ../../nbs/models/22_net.ipynb #51193355
 class Net(FactorModel, nn.Module):
-    "Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`"
-    def __init__(self, u_weight, i_weight, layers, y_range=None):
+    """Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`;
+    of these the first `product` go into a dot product, which is added"""
+    product = 0  # of models made before there was one
+    def __init__(self, u_weight, i_weight, layers, y_range=None, product=0):
         super().__init__()
         self.embeds = nn.ModuleList(map(as_table, (u_weight,i_weight)))
         self.layers = layers
         self.emb_drop = nn.Identity()
-        self.y_range = y_range
+        self.y_range,self.product = y_range,product
 
     @property
     def tables(self): return (self.embeds[0],),(self.embeds[1],)
 
+    def score_rows(self, p, q):
+        "Scores of the rows `p` of users, (n,any), and `q` of items, before the range, (n,)"
+        k = self.product
+        factors = torch.cat([p[:,k:], q[:,k:]], 1)
+        scores = self.layers(self.emb_drop(factors))[:,0]
+        return scores + (p[:,:k]*q[:,:k]).sum(1) if k else scores
+
     def score_pairs(self, x):
         "Scores of the codes `x`, before the range, (n,)"
-        factors = torch.cat(self.rows(x), 1)
-        return self.layers(self.emb_drop(factors))[:,0]
+        return self.score_rows(*self.rows(x))
 
 # %% ../../nbs/models/22_net.ipynb #c90a533c
 def _scale_and_shift(bn):
@@ -77,19 +85,24 @@ def _layers(self:Net):
         raise TypeError(f'the network begins with {first}, where a grid needs a linear layer')
     return first,rest
 
+# %% ../../nbs/models/22_net.ipynb #6ff9d41a
 @patch
 def user_side(self:Net, users):
-    "The users' part of the first layer for the codes `users`, (n,hidden units)"
+    "The users' factors for the product and their part of the first layer for the codes `users`, (n,product+hidden units)"
     (w,_),_ = self._layers()
-    w_u = w[:,:self.embeds[0].embedding_dim]
-    return self.embeds[0](users) @ w_u.T
+    k = self.product
+    p = self.embeds[0](users)
+    w_u = w[:,:p.shape[1]-k]
+    return torch.cat([p[:,:k], p[:,k:]@w_u.T], 1)
 
 @patch
 def item_side(self:Net, items):
-    "The items' part of the first layer for the codes `items`, with the bias, (n,hidden units)"
+    "As `user_side`, for the codes `items`; with the bias, (n,product+hidden units)"
     (w,b),_ = self._layers()
-    w_i = w[:,self.embeds[0].embedding_dim:]
-    return self.embeds[1](items) @ w_i.T + b
+    k = self.product
+    q = self.embeds[1](items)
+    w_i = w[:,self.embeds[0].embedding_dim-k:]
+    return torch.cat([q[:,:k], q[:,k:]@w_i.T + b], 1)
 
 # %% ../../nbs/models/22_net.ipynb #699b5b02
 _units_on_cpu = 2**20  # hidden units at a time: what fits into the processor's cache
@@ -104,6 +117,7 @@ def _as_function(m, dtype):
 @patch
 def score(self:Net, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
+    (p,u),(q,i) = (o.tensor_split([self.product], 1) for o in (u,i))
     _,rest = self._layers()
     rest = compose(*[_as_function(m, u.dtype) for m in rest])
     if out is None: out = u.new_empty(len(u), len(i))
@@ -113,7 +127,7 @@ def score(self:Net, u, i, out=None):
     for o,us in zip(out.split(n_users), u.split(n_users)):
         h = torch.add(us[:,None], i, out=hidden[:len(us)])
         o.copy_(rest(h.flatten(0,1)).view(o.shape))
-    return out
+    return out.addmm_(p, q.T) if self.product else out
 
 # %% ../../nbs/models/22_net.ipynb #d73f928d
 @patch
@@ -126,10 +140,10 @@ _most_others = 500  # items that stand for all in the sum of chances, each of wh
 def _fit_by_softmax(self:Net, users, items, n_users):
     "As `fit_users`, for scores that stand in the exponent of a chance"
     q = self.embeds[1]
-    def own(z, codes): return self.layers(torch.cat([z, q(codes)], 1))[:,0]
+    def own(z, codes): return self.score_rows(z, q(codes))
     def beside(z, codes):
         pairs = z.repeat_interleave(len(codes), 0),q(codes).repeat(len(z), 1)
-        return self.layers(torch.cat(pairs, 1))[:,0].view(len(z), -1)
+        return self.score_rows(*pairs).view(len(z), -1)
     n_items = len(q.weight)-1
     chance = torch.Generator().manual_seed(0)
     others = 1+torch.randperm(n_items, generator=chance)[:_most_others].to(users.device)
@@ -149,7 +163,7 @@ def fit_users(self:Net, users, items, y, n_users, noise, steps=50):
     opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
         z = m + eps@chol.T
-        score = self.layers(torch.cat([z[users], q], 1))[:,0]
+        score = self.score_rows(z[users], q)
         loss = (y-self.bounded(score)).pow(2).sum()/noise + eps.pow(2).sum()
         eps.grad, = torch.autograd.grad(loss, eps)
         opt.step()

@@ -145,8 +145,11 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c
 class DeepMF(Net, EmbeddingNN):
     "Deep matrix factorization: a network over the factors of user and item"
-    def __init__(self, emb_szs, layers, **kwargs):
-        with making_weights(): EmbeddingNN.__init__(self, emb_szs, layers, **kwargs)
+    def __init__(self, emb_szs, layers, product=0, **kwargs):
+        with making_weights():
+            EmbeddingNN.__init__(self, emb_szs, layers, **kwargs)
+            if product: self.embeds = nn.ModuleList([Embedding(n, k+product) for n,k in emb_szs])
+        self.product = product
 
 # %% ../../nbs/models/25_trainable.ipynb #b822336b
 def _check_layers(layers, ps):
@@ -164,13 +167,19 @@ def _check_widths(n_factors):
         raise ValueError(f'n_factors={n_factors!r} must be one width above 0, or those of users and items')
     return [int(o) for o in widths]
 
+def _check_product(product):
+    "`product`, how many factors go into a dot product, as a whole number"
+    if not is_whole(product, 0): raise ValueError(f'product={product!r} must be a whole number, 0 or more')
+    return int(product)
+
 # %% ../../nbs/models/25_trainable.ipynb #293618da
 @patch(cls_method=True)
-def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, **kwargs):
+def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, product=0, **kwargs):
     "Bytes of the weights of `from_classes` with these arguments, which are refused as there"
     widths = _check_widths(n_factors)
     sizes = [sum(widths), *_check_layers(ifnone(layers, [50]), ps), 1]
-    tables = sum(len(v)*k for v,k in zip(classes.values(), widths))
+    beside = _check_product(product)
+    tables = sum(len(v)*(k+beside) for v,k in zip(classes.values(), widths))
     linear = sum((n_in+1)*n_out for n_in,n_out in zip(sizes, sizes[1:]))  # with a bias, or a batch norm, at each output
     return (tables+linear)*_float_bytes
 
@@ -188,14 +197,15 @@ def from_classes(cls:DeepMF,
     y_range:tuple=None, # Lowest and highest prediction; `None`: unbounded
     layers:list=None, # Hidden units of each layer; [50] if left out
     mean:float=0., # What the untrained network predicts, before `y_range` is applied
+    product:int=0, # Factors besides, of user and of item, whose dot product is added to what the network says
     **kwargs
 )->DeepMF:
     "`DeepMF` for the users and items of `classes`"
     (user,users),(item,items) = classes.items()
     n_u,n_i = _check_widths(n_factors)
     layers = _check_layers(ifnone(layers, [50]), kwargs.get('ps'))
-    _need_room(cls.n_bytes((n_u,n_i), classes, layers))
-    res = cls([(len(users),n_u), (len(items),n_i)], layers, **kwargs)
+    _need_room(cls.n_bytes((n_u,n_i), classes, layers, product=product))
+    res = cls([(len(users),n_u), (len(items),n_i)], layers, _check_product(product), **kwargs)
     _start_at(res, mean)
     res.y_range,res.classes,res.user,res.item = y_range,classes,user,item
     return res

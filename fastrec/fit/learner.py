@@ -29,6 +29,7 @@ from ..base.random import seeded
 
 # %% ../../nbs/fit/31_learner.ipynb #697c9d26
 _words = {'emb_szs': 'give the widths of users and items as n_factors=(40,60)',
+          'product': 'a network has one beside it: pass DeepMF, or call nn_learner',
           'config': 'give its entries themselves, such as ps=, embed_p=, use_bn= and act_cls='}
 
 def _hint(unknown, known):

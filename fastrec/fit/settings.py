@@ -66,7 +66,8 @@ def _shrink_row(learn):
 def _of_gradients(learn):
     "What `learner` has chosen"
     dls,sparse = learn.dls,learn.model.sparse
-    widths = [es[0].weight.shape[1] for es in learn.model.tables]
+    product = getattr(learn.model, 'product', 0)  # of a network
+    widths = [es[0].weight.shape[1]-product for es in learn.model.tables]
     width = widths[0] if len(set(widths))==1 else tuple(widths)
     users,items = (f'{len(v)-1:,} {name}s' for v,name in zip(dls.classes.values(), ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
@@ -75,6 +76,7 @@ def _of_gradients(learn):
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
         n_factors=_row(width, 50, 'the default'),
+        **(dict(product=(product,'given','')) if product else {}),
         **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
         lr=_row(learn.lr, usual_lr, lr_rule),
         wd=_row(learn.wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),

@@ -10,7 +10,7 @@ import recipes
 
 paths = sorted((root/'nbs'/'recipes').glob('r[0-9]*.ipynb'))
 
-def test_five_with_settings_of_their_own(): assert [p.stem[:2] for p in paths]==['r1','r2','r3','r4','r5'] and all(p.stem[:2] in settings for p in paths)
+def test_six_with_settings_of_their_own(): assert [p.stem[:2] for p in paths]==['r1','r2','r3','r4','r5','r6'] and all(p.stem[:2] in settings for p in paths)
 
 @pytest.mark.parametrize('name', ['r2'])
 def test_fast_ones(name):

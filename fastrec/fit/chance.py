@@ -43,7 +43,8 @@ def _swaps(u, i, n_items, rng):
     pairs = pairs[:,tried,every]
     can &= ~_occurs_again(others)
     can &= ~np.isin(others, twice)
-    can &= ~_occurs_again(pairs.T).any(1)
+    again = _occurs_again(pairs.T)
+    can &= ~again.any(1)
     return twice,others,can
 
 # %% ../../nbs/fit/29_chance.ipynb #2f8d06cd
@@ -121,7 +122,8 @@ def _best_reg(found, chance):
     regs = np.linspace(0, found[0], _tried)
     factors = found-regs[:,None]
     off = factors.clip(0)-tastes
-    return regs[(off**2).sum(1).argmin()]
+    loss = (off**2).sum(1)
+    return regs[loss.argmin()]
 
 def choice_reg(ds, alpha0, n_factors):
     "The regularization for `fit_ials` with `n_factors` that suits the choices `ds`"
@@ -147,8 +149,6 @@ def _chi_square(u, i, w, sizes):
 
 # %% ../../nbs/fit/29_chance.ipynb #4ab6d92d
 _some,_some_pairs = 2**17,2**25  # choices, and pairs of one user's, about, that are looked at
-_telling = 1000  # choices; of fewer it is not known whether they say something
-_together = 1.2  # times what chance reaches: less says nothing beyond popularity
 
 def _some_users(u, i, w, sizes):
     "All choices of some users, numbered anew, evenly spread"
@@ -157,7 +157,12 @@ def _some_users(u, i, w, sizes):
     every = max(len(u)//_some, n_pairs//_some_pairs)+1
     is_asked = u%every==0
     n_users,n_items = sizes
-    return u[is_asked]//every,i[is_asked],w[is_asked],(n_users//every+1,n_items)
+    u,i,w = u[is_asked]//every,i[is_asked],w[is_asked]
+    return u,i,w,(n_users//every+1,n_items)
+
+# %% ../../nbs/fit/29_chance.ipynb #d2333737
+_telling = 1000  # choices; of fewer it is not known whether they say something
+_together = 1.2  # times what chance reaches: less says nothing beyond popularity
 
 def has_taste(ds):
     "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"

@@ -20,7 +20,7 @@ from .stock import as_rec_dls
 from .losses import ChoiceLoss,check_loss
 from .choices import AgainstUnseen,check_choice_args,choice_hypers
 from .list_metrics import list_metrics
-from .weighed import WeighedRMSE
+from .weighed import rmse_on
 from .optimizers import default_opt
 from .shrinkage import ShrinkToBiases
 from ..export.layout import check_savable
@@ -176,9 +176,7 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs)
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
     is_choice = isinstance(loss_func, ChoiceLoss)
-    is_weighed = dls.valid_ds.w is not None
-    of_ratings = WeighedRMSE() if is_weighed else AccumMetric(rmse.func, name='rmse')
-    of_rmse = list_metrics() if is_choice else [of_ratings]
+    of_rmse = list_metrics() if is_choice else [rmse_on(dls.valid_ds)]
     metrics = [o for m in L(metrics) for o in (of_rmse if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
     learn.seed = seed

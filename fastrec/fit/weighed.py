@@ -22,3 +22,7 @@ class WeighedRMSE(AccumMetric):
         w = ds.w[start:start+sizes[learn.iter]][own]
         root = (w/ds.w.mean()).sqrt().to(learn.pred)
         self.accum_values(root*learn.pred, root*learn.y, learn)
+
+def rmse_on(ds):
+    "The metric of the rows `ds`, as they are weighed"
+    return AccumMetric(rmse.func, name='rmse') if ds.w is None else WeighedRMSE()

@@ -1,6 +1,6 @@
 """Rows that count more or less than others: for every fit, loss and metric"""
 import numpy as np,pandas as pd,pytest,torch
-from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,nn_learner,sample_ratings,search
+from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
 
 n_valid = 200
@@ -195,3 +195,57 @@ def test_a_search_takes_weights(df):
         return fitted(dls, 'fit_bias', reg=reg)
     search(make, dict(reg=[1.,3.]), loaders(df, weight_name='weight'), n_trials=2)
     assert len(seen)==2 and all(o is not None and len(o.unique())==3 for o in seen)
+
+def test_what_is_popular_is_weighed():
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=np.arange(4000)%1000, item=rng.integers(0, 30, 4000), rating=1.)).drop_duplicates(['user','item'])
+    df['weight'] = np.where(df.item<3, 1., 1e-4)
+    looked_at = pd.DataFrame(dict(user=np.arange(1000), item=29, rating=1., weight=1e-4))
+    df = pd.concat([df,looked_at]).drop_duplicates(['user','item']).reset_index(drop=True)
+    for fit in ('fit_ials','fit_ease'):
+        with pytest.warns(UserWarning, match='what is popular'): learn = fitted(RecDataLoaders.from_df(df, weight_name='weight', seed=0, device='cpu'), fit)
+        assert set(learn.recommend(0, n=3, exclude_seen=False).item)=={0,1,2}
+
+def test_a_bundle_weighs_what_it_is_asked(df, tmp_path):
+    learn = fitted(loaders(df, weight_name='weight'), 'fit_als', 4)
+    held = df.iloc[-n_valid:].assign(weight=lambda o: np.arange(len(o))%3)
+    rec = load_recommender(learn.save_recommender(tmp_path/'bundle'))
+    pd.testing.assert_frame_equal(rec.evaluate(held), learn.evaluate(held))
+    assert rec.evaluate(held).rmse['model']!=pytest.approx(rec.evaluate(held.assign(weight=1)).rmse['model'], abs=1e-5)
+
+@pytest.mark.parametrize('name,args', [('fit_als',()), ('fit_bayes',(4,20)), ('fit_one_cycle',(3,))])
+def test_rows_that_repeat_tell_no_more(name, args):
+    df = sample_ratings(n_users=80, n_items=60, n_ratings=3000).reset_index(drop=True)
+    train,valid = df.iloc[:-n_valid],df.iloc[-n_valid:]
+    twice = pd.concat([train,train,valid], ignore_index=True)
+    with pytest.warns(UserWarning, match='repeat a pair'): dls = loaders(twice)
+    error = fitted(dls, name, *args).evaluate().rmse['model']
+    assert error<1.03*fitted(dls, 'fit_bias').evaluate().rmse['model']
+
+def test_validation_of_training_rows(df):
+    learn = fitted(loaders(df, weight_name='weight'), 'fit_als', 4)
+    want = learn.evaluate(df.iloc[:-n_valid], exclude_seen=False).rmse['model']
+    assert learn.validate(ds_idx=0)[1]==pytest.approx(want, rel=.03)
+    without = df.iloc[-n_valid:].drop(columns='weight')
+    assert learn.validate(dl=learn.dls.test_dl(without, 'average'))[1]==pytest.approx(learn.evaluate(without, exclude_seen=False).rmse['model'], rel=.02)
+
+def test_rows_of_weight_0_say_nothing_of_the_scale(df):
+    off = df.assign(weight=1.)
+    off.loc[:20,['rating','weight']] = [99.,0.]
+    assert learner(loaders(off, weight_name='weight')).model.y_range==learner(loaders(df)).model.y_range
+    likes = df.assign(rating=np.where(df.rating>=3, 1., -1.))
+    fitted(loaders(likes.assign(weight=likes.rating.clip(0)), weight_name='weight'), 'fit_ials')  # no warning of dislikes
+
+def test_nothing_to_measure_and_one_row_that_is_all(df):
+    with pytest.raises(ValueError, match='all validation rows have a weight of 0'):
+        loaders(df.assign(weight=np.arange(len(df))<len(df)-n_valid), weight_name='weight')
+    with pytest.raises(ValueError, match='a million times the median.*clip'): loaders(df.assign(weight=np.where(np.arange(len(df))==5, 1e12, 1.)), weight_name='weight')
+    ds = loaders(df.assign(weight=np.where(np.arange(len(df))%2, 1e-40, 1e10)), weight_name='weight').train_ds
+    assert (ds.w>0).all()
+    for fit in ('fit_ials','fit_ease','fit_bayes','fit_als'): fitted(loaders(df.assign(weight=np.where(np.arange(len(df))%2, 1e-40, 1e10)), weight_name='weight'), fit)
+
+def test_predictions_need_no_weights(df):
+    dls = loaders(df, weight_name='weight')
+    odd = df.iloc[:5].assign(weight=np.nan)
+    with pytest.raises(ValueError, match='weight'): dls.test_dl(odd)
+    assert len(dls.test_dl(odd, with_labels=False).dataset)==5

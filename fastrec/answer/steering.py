@@ -17,12 +17,14 @@ from .recommender import evaluating
 from .lists import best_unseen
 
 # %% ../../nbs/answer/78_steering.ipynb #b79fc985
+_most_damping = 1e6  # long before that only popularity counts, from below
+
 def need_knobs(diversity, damping):
-    "Both as floats; refused unless `0<=diversity<1` and `0<=damping`"
+    "Both as floats; refused unless `0<=diversity<1`, and `damping` is from 0 to a million"
     diversity = need_finite('diversity', diversity)
     damping = need_finite('damping', damping)
     if not 0<=diversity<1: raise ValueError(f'diversity={diversity:g} must be at least 0 and below 1')
-    if damping<0: raise ValueError(f'damping={damping:g} must be at least 0')
+    if not 0<=damping<=_most_damping: raise ValueError(f'damping={damping:g} must be at least 0 and at most {_most_damping:g}')
     return diversity,damping
 
 # %% ../../nbs/answer/78_steering.ipynb #da421524

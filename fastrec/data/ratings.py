@@ -12,7 +12,7 @@ from .frames import as_frame
 from .names import need_columns
 from .titles import items_beside,with_id
 from .kinds import check_kind,need_values
-from .scales import as_ratings,as_weights
+from .scales import as_ratings,as_weights,in_units
 from .times import as_seconds
 from ..base.checks import need_choice,need_flags,warn
 from ..base.processes import Part
@@ -93,8 +93,9 @@ def with_weight(self:RatingsTensors):
 # %% ../../nbs/data/04_ratings.ipynb #414cb85e
 @patch
 def values(self:RatingsTensors):
-    "The different ratings there are, from the lowest"
-    return self.shard.values if self.shard else np.sort(pd.unique(self.y.cpu().numpy()))
+    "The different ratings there are in rows that count, from the lowest"
+    if self.shard: return self.shard.values
+    return np.sort(pd.unique(self.with_weight().y.cpu().numpy()))
 
 def _count(ds, k, weights=None):
     "Rows of each code of column `k`, or the sums of their `weights`"
@@ -192,11 +193,12 @@ def _present(self:RatingsTensors, df, with_labels):
     "Are there ratings to read in `df`, times, and weights? Refused where something is missing"
     if with_labels is not None: need_flags(with_labels=with_labels)
     rated = ifnone(with_labels, self.rating_name in df)
-    optional = [o for o in (self.time_name,self.weight_name) if o is not None and o in df]
+    weight_name = None if with_labels is False else self.weight_name
+    optional = [o for o in (self.time_name,weight_name) if o is not None and o in df]
     names = self.cat_names + [self.rating_name]*rated + optional
     need_columns(df, names)
     need_values(df, names, ', or pass with_labels=False to ignore the ratings'*rated)
-    return rated,*(o in optional for o in (self.time_name,self.weight_name))
+    return rated,*(o in optional for o in (self.time_name,weight_name))
 
 # %% ../../nbs/data/04_ratings.ipynb #1e3abd70
 @patch
@@ -211,7 +213,7 @@ def encode(self:RatingsTensors,
     rated,timed,weighed = self._present(df, with_labels)
     x = self.encode_pairs(df)
     y = as_ratings(df[self.rating_name]) if rated else None
-    w = (as_weights(df[self.weight_name])/self.weight_unit).astype('float32') if weighed else None
+    w = in_units(as_weights(df[self.weight_name]), self.weight_unit) if weighed else None
     known = (x>0).all(1)
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():

@@ -70,11 +70,22 @@ def as_weights(col):
         raise ValueError(f'column {col.name!r} holds {len(bad)} weights that are not finite numbers from 0 on, {bad[0]:g} for one')
     return res
 
+# %% ../../nbs/data/12_scales.ipynb #add0ca94
+_most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of the mean
+
 def unit_of_weights(w, name):
     "The mean of the weights `w` of training, of the column `name`, that are above 0; refused where nothing counts"
     largest = w.max()
     if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
-    return largest*(w[w>0]/largest).mean()  # whose sum doesn't overflow
+    counted = w[w>0]/largest  # whose sum doesn't overflow
+    if 1>_most_weight*np.median(counted):
+        raise ValueError(f'the largest weight in {name!r}, {largest:g}, is more than a million times the median, and would drown all '
+                         f'others: cut weights off with df[{name!r}].clip(upper=...)')
+    return largest*counted.mean()
+
+def in_units(w, unit):
+    "The weights `w` over the `unit`, float32; what is above 0 stays so"
+    return np.where(w>0, np.maximum(w/unit, _least_weight), 0).astype('float32')
 
 # %% ../../nbs/data/12_scales.ipynb #6f2b8a5e
 _codes = (99,-99,999,-999,9999,-9999)  # which tables of surveys and jokes have for 'not rated'

@@ -127,7 +127,7 @@ def assemble(folder, manifest, files):
     model.user,model.item = classes
     x = torch.zeros(0, 2, dtype=torch.int32)
     y = torch.zeros(0, dtype=torch.float32)
-    ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'])
+    ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'], weight_name=columns.get('weight'))
     if seen is not None: seen = _read_seen(seen, *sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)

@@ -133,18 +133,22 @@ def choice_reg(ds, alpha0, n_factors):
     return float(_share*_best_reg(found, chance)) or usual_reg
 
 # %% ../../nbs/fit/29_chance.ipynb #01b0d39a
+_tiny = 1e-100  # so that nothing is divided by 0
+
 def _chi_square(u, i, w, sizes):
     "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`, of weights `w`"
     m = coo_matrix((w,(u,i)), shape=sizes).tocsr()
     n_u,n_i = (np.asarray(m.sum(k)).ravel() for k in (1,0))
-    n_pairs = n_u@n_u - w@w
+    n_pairs = max(n_u@n_u-w@w, _tiny)
     pairs_per = n_pairs/n_u.sum()**2  # for each product of two items' numbers
     both = (m.T@m).tocoo()
     is_other = both.row!=both.col
     count = both.data[is_other]
     i,j = both.row[is_other],both.col[is_other]
     expected = n_i[i]*n_i[j]*pairs_per
-    of_all = pairs_per*(n_i.sum()**2-(n_i**2).sum())
+    expected = np.maximum(expected, _tiny)
+    all_pairs = n_i.sum()**2 - n_i@n_i
+    of_all = pairs_per*all_pairs
     return (count**2/expected).sum() - 2*count.sum() + of_all
 
 # %% ../../nbs/fit/29_chance.ipynb #4ab6d92d

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/27_doubts.ipynb #059a4f85
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..data.scales import share_of_repeats
 from .mixing import advised_weights,bias_scores,factor_means,held_out_rows,shrink,tell_no_taste
 from .equations import mean_square
 from .solvers import copied
@@ -15,15 +16,17 @@ from .solvers import copied
 # %% ../../nbs/fit/27_doubts.ipynb #e2d29ae0
 _heavy = 6.  # kurtosis of what biases leave; of a normal distribution 3
 _few = 5  # ratings for each user and item there is
+_repeats = .1  # of the rows: they look like more ratings than there are
 
 def _kurtosis(e): return e.pow(4).mean()/e.square().mean().square().clamp(min=1e-30)
 
 def is_doubtful(ds, mean, b_u, b_i):
-    """Are the ratings `ds` so few, or what biases leave of them, the `mean` with `b_u` and `b_i`, so far from normal, that learned
-    variances may mislead?"""
+    """Are the ratings `ds` so few, or repeat pairs so often, or is what biases leave of them, the `mean` with `b_u` and `b_i`, so far
+    from normal, that learned variances may mislead?"""
     rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
     if len(ds)<_few*sum(rated): return True
     u,i = ds.codes
+    if share_of_repeats(*(o.cpu().numpy() for o in (u,i)))>_repeats: return True
     left = ds.y.double()-mean-b_u[u]-b_i[i]
     root = ds.weighed(torch.ones_like(left)).sqrt()
     return bool(_kurtosis(root*left)>_heavy)

@@ -12,7 +12,7 @@ from ..base.checks import need_finite,need_numbers,warn
 from .training import RecLearner
 from .als import both_sides,write_model
 from .chance import choice_reg,has_taste,usual_reg
-from .equations import eye_like
+from .equations import eye_like,sum_by_code
 from .list_metrics import ListMetric
 from ..base.processes import add_up
 
@@ -111,15 +111,18 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def popular_sweeps(model, ds, arith=None):
-    """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item. No sweep changes it.
-    There is no need for `arith`"""
+    """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item, as choices are weighed.
+    No sweep changes it, and there is no need for `arith`"""
     warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
-    n_users,n_items = (ds.counts(k).to(model.mean) for k in (0,1))
-    share = n_items/(len(n_users)-1)  # without the unknown
+    users,items = ds.codes
+    weights = ds.weighed(torch.ones_like(ds.y))
+    n_users,n_items = map(len, ds.classes.values())
+    mass = sum_by_code(items, weights, n_items)
+    share = mass/(n_users-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
     write_model(model, [F.pad(rows[0], (0,1)), torch.cat([rows[1], share[:,None]], 1)])
-    error = (1-share)**2@n_items/len(ds)
+    error = (1-share)**2@mass/mass.sum()
     while True: yield error
 
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
@@ -162,7 +165,7 @@ def fit_ials(self:RecLearner,
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
-    check_choices(self.dls.train_ds, 'fit_ials')
+    check_choices(self.dls.train_ds.with_weight(), 'fit_ials')
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     with ratings_aside(self):

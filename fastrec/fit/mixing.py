@@ -22,9 +22,13 @@ def n_held_out(n):
     return min(n//10, max(1000, n//200), _most)
 
 def held_out_rows(ds, n, seed=0):
-    "Numbers of `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating"
+    """Numbers of about `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating. All rows of a pair are
+    held out together, as one would tell of the others"""
     drawn = random.Random(seed).sample(range(len(ds)), n)
-    rows = torch.tensor(drawn, dtype=torch.long)
+    u,i = ds.codes
+    pairs = u*len(ds.classes[ds.item_name])+i
+    are_drawn = torch.isin(pairs, pairs[torch.tensor(drawn, dtype=torch.long, device=pairs.device)])
+    rows = are_drawn.nonzero()[:,0].cpu()
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
     is_spare = torch.ones(len(rows), dtype=torch.bool)
     for k in (0,1):

@@ -10,17 +10,20 @@ from fastai.collab import *
 from fastai.tabular.all import *
 
 # %% ../../nbs/fit/78_weighed.ipynb #5eff08ba
+def _roots(dl, i):
+    "The roots of the weights of batch `i` of `dl`; ones where rows have none, or come as often as they weigh"
+    ds = dl.dataset
+    if ds.w is None or dl.shuffle: return torch.ones(())
+    sizes = dl.batch_sizes()
+    start = sum(sizes[:i])
+    of_batch = ds.w[start:start+sizes[i]]
+    return (of_batch[ds.part.of(sizes[i])]/ds.w.mean()).sqrt()
+
 class WeighedRMSE(AccumMetric):
     "Root of the mean squared error of validation, each row counting as it is weighed"
     def __init__(self): super().__init__(rmse.func, name='rmse')
     def accumulate(self, learn):
-        dl = learn.dl
-        ds = dl.dataset
-        sizes = dl.batch_sizes()
-        start = sum(sizes[:learn.iter])
-        own = ds.part.of(sizes[learn.iter])
-        w = ds.w[start:start+sizes[learn.iter]][own]
-        root = (w/ds.w.mean()).sqrt().to(learn.pred)
+        root = _roots(learn.dl, learn.iter).to(learn.pred)
         self.accum_values(root*learn.pred, root*learn.y, learn)
 
 def rmse_on(ds):

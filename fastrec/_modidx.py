@@ -1172,6 +1172,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.chance._choices': ('fit/chance.html#_choices', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._first_free': ('fit/chance.html#_first_free', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._occurs_again': ('fit/chance.html#_occurs_again', 'fastrec/fit/chance.py'),
+                                    'fastrec.fit.chance._others': ('fit/chance.html#_others', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._shuffled': ('fit/chance.html#_shuffled', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._some_users': ('fit/chance.html#_some_users', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._strengths': ('fit/chance.html#_strengths', 'fastrec/fit/chance.py'),

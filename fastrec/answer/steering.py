@@ -38,7 +38,7 @@ def popularity_of(counts):
 _most_looked_at = 2000  # items that tell how far a user's favourites lie above the average
 _hundredth = 100
 _max_bytes = 2**28  # memory for a block of users
-_share_of_leads = 16  # of this memory, for scores that leads are taken from and for copies of them
+_one_in = 16  # of this memory, for scores that leads are taken from and for copies of them
 
 class Damped(nn.Module, FactorModel):
     """Scores of `model` less `damping` times a user's lead times the popularity of an item that was rated `counts` times, (n_items,);
@@ -51,7 +51,7 @@ class Damped(nn.Module, FactorModel):
         rated = counts.nonzero()[:,0]
         n_looked_at = min(len(rated), _most_looked_at)
         spread = torch.linspace(0, len(rated)-1, n_looked_at, dtype=torch.float64).round().long()
-        self.n_at_once = max(max_bytes//_share_of_leads//(4*n_looked_at*model.n_buffers), 1)  # users
+        self.n_at_once = max(max_bytes//_one_in//(4*n_looked_at*model.n_buffers), 1)  # users
         self.register_buffer('looked_at', rated[spread].to(device))
         self.register_buffer('price', (damping*popularity_of(counts)).to(device))
 

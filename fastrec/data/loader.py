@@ -12,7 +12,7 @@ from ..base.devices import upload
 
 # %% ../../nbs/data/05_loader.ipynb #994c46b4
 class RatingsDL(TfmdDL):
-    "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, a permutation"
+    "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, each once, or as it is weighed"
     kept = None  # numbers of the rows to draw epochs from, if not of all
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()

@@ -171,9 +171,9 @@ def evaluate(self:Recommends,
     k:int=10, # Length of the lists
     min_rating:float=None, # What is rated lower is not relevant; everything is if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out of the lists what was rated in training, or in this frame?
-    diversity:float=0., # Of the lists of the model, as in `recommend`
-    damping:float=0., # Of popularity, likewise
-    genres:pd.DataFrame=None, # By label the genres of each item, as 'Action|Drama': how diverse are lists by these?
+    diversity:float=0., # How much items that are unlike are preferred, as in `recommend`
+    damping:float=0., # How much popularity is taken off scores, as in `recommend`
+    genres:pd.DataFrame=None, # A row for each item with its genres, as 'Action|Drama'; adds `genre_diversity`
 )->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
     """RMSE and MAE; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty, popularity bias, diversity of `k` recommendations.
 

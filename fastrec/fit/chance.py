@@ -27,13 +27,22 @@ def _first_free(there, pairs):
     return is_free.argmax(0),is_free.any(0)
 
 # %% ../../nbs/fit/29_chance.ipynb #303ae8a4
-def _swaps(u, i, n_items, rng):
-    "Rows whose user `u` has the item `i` twice, the rows to swap items with, and which of them can, all at once"
+def _others(rows, kind, rng):
+    "For each of `rows` some rows of the same `kind`, at random, (tries,n)"
+    order = kind.argsort(kind='stable')
+    kinds = kind[order]
+    first,after = (kinds.searchsorted(kind[rows], side) for side in ('left','right'))
+    at = rng.random((_tries,len(rows)))*(after-first)
+    return order[first+at.astype(int)]
+
+# %% ../../nbs/fit/29_chance.ipynb #55c3dbb2
+def _swaps(u, i, kind, n_items, rng):
+    """Rows whose user `u` has the item `i` twice, the rows of the same `kind` to swap items with, and which of them can, all at once"""
     pair_of_row = u*n_items+i
     order = pair_of_row.argsort(kind='stable')
     there = pair_of_row[order]
     twice = order[1:][there[1:]==there[:-1]]
-    others = rng.integers(len(u), size=(_tries,len(twice)))
+    others = _others(twice, kind, rng)
     new = u[twice]*n_items+i[others]
     of_others = u[others]*n_items+i[twice]
     pairs = np.stack([new, of_others])
@@ -48,9 +57,8 @@ def _swaps(u, i, n_items, rng):
     return twice,others,can
 
 # %% ../../nbs/fit/29_chance.ipynb #2f8d06cd
-def _shuffled(i, w, rng):
-    "The items `i` in another order, each in the place of one whose weight `w` is much the same, within a factor of 2"
-    kind = np.floor(np.log2(w))
+def _shuffled(i, kind, rng):
+    "The items `i` in another order, each in the place of one of the same `kind`"
     if (kind==kind[:1]).all(): return rng.permutation(i)
     n = len(i)
     before,after = (np.lexsort((rng.random(n), kind)) for _ in range(2))
@@ -59,12 +67,14 @@ def _shuffled(i, w, rng):
     return res
 
 def mixed_items(u, i, n_items, w=None):
-    "The items `i`, codes, chosen by the users `u` with weights `w`, mixed among the rows: nobody chooses one twice"
+    """The items `i`, codes, chosen by the users `u`, mixed among rows whose weights `w` are much the same, within a factor of 2, so that
+    hardly anybody chooses one twice"""
     rng = np.random.default_rng(_seed)
     u = u.astype('int64')
-    i = rng.permutation(i) if w is None else _shuffled(i, w, rng)
+    kind = np.zeros(len(u), int) if w is None else np.floor(np.log2(w)).astype(int)
+    i = _shuffled(i, kind, rng)
     for _ in range(_rounds):
-        twice,others,can = _swaps(u, i, n_items, rng)
+        twice,others,can = _swaps(u, i, kind, n_items, rng)
         if len(twice)<=len(u)//_few: break
         twice,others = twice[can],others[can]
         i[twice],i[others] = i[others],i[twice]

@@ -47,7 +47,7 @@ def _warn_of_counts(y, col, fit):
     most = float(y.max())
     half = float(y[y>0].median())
     warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
-         f'whatever its number: to leave out what is too little for one, take for example df[{col}>{half:g}]')
+         f'whatever its number: to count them, pass them as weight_name; to leave out what is too little, take df[{col}>{half:g}]')
 
 def check_choices(ds, fit):
     """Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen for the `fit` of this name,

@@ -165,8 +165,8 @@ class ListMaker:
 
     def best(self, users, items, n, seen, keep):
         "As `best_unseen`: calls `keep(users, scores, places)` with lists of `n`"
-        if self.diversity and len(items):
-            again = _Rerank(self.alike, items, n, self.diversity, self.max_bytes, self.device)
-            n,found = again.n_candidates,keep
-            def keep(users, scores, places): found(users, *again(scores, places))
-        best_unseen(self.rec, self.ranker, users, items, n, seen, self.max_bytes, keep)
+        if not (self.diversity and len(items)):
+            return best_unseen(self.rec, self.ranker, users, items, n, seen, self.max_bytes, keep)
+        again = _Rerank(self.alike, items, n, self.diversity, self.max_bytes, self.device)
+        def reranked(users, *found): keep(users, *again(*found))
+        best_unseen(self.rec, self.ranker, users, items, again.n_candidates, seen, self.max_bytes, reranked)

@@ -75,27 +75,32 @@ def subset(self:RatingsTensors, i):
 
 # %% ../../nbs/data/04_ratings.ipynb #89ea7607
 @patch
+def weights(self:RatingsTensors):
+    "How much each row counts, float32 (n,)"
+    return torch.ones(len(self), device=self.x.device) if self.w is None else self.w
+
+@patch
 def weighed(self:RatingsTensors, values):
     "The `values` of the rows, (n,), times their weights"
     return values if self.w is None else values*self.w.to(values)
 
 @patch
-def counts_at_all(self:RatingsTensors):
+def is_counted(self:RatingsTensors):
     "Which rows have a weight above 0"
-    return torch.ones(len(self), dtype=torch.bool, device=self.x.device) if self.w is None else self.w>0
+    return self.weights()>0
 
 @patch
-def with_weight(self:RatingsTensors):
+def counted(self:RatingsTensors):
     "The rows that count at all"
-    is_counted = self.counts_at_all()
-    return self if is_counted.all() else self.subset(is_counted.nonzero()[:,0])
+    mask = self.is_counted()
+    return self if mask.all() else self.subset(mask.nonzero()[:,0])
 
 # %% ../../nbs/data/04_ratings.ipynb #414cb85e
 @patch
 def values(self:RatingsTensors):
     "The different ratings there are in rows that count, from the lowest"
     if self.shard: return self.shard.values
-    return np.sort(pd.unique(self.with_weight().y.cpu().numpy()))
+    return np.sort(pd.unique(self.counted().y.cpu().numpy()))
 
 def _count(ds, k, weights=None):
     "Rows of each code of column `k`, or the sums of their `weights`"
@@ -119,7 +124,7 @@ def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if se
 @patch
 def mean(self:RatingsTensors):
     if self.shard: return float(self.shard.sums[0].sum())/self.n_ratings
-    return float(self.weighed(self.y).mean()/self.weighed(torch.ones_like(self.y)).mean())
+    return float(self.weighed(self.y).mean()/self.weights().mean())
 
 # %% ../../nbs/data/04_ratings.ipynb #c16064c1
 @patch

@@ -88,7 +88,7 @@ class _Question:
         train,held = dls.train_ds,dls.valid_ds
         n_users,n_items = (len(v) for v in train.classes.values())
         seen = Seen(train.x.cpu(), n_users, n_items)
-        is_relevant = held.counts_at_all().cpu()
+        is_relevant = held.is_counted().cpu()
         if min_rating is not None: is_relevant &= held.y.cpu()>=min_rating
         self.truth = Truth(held.x, is_relevant, n_items, seen)
         self.row,self.item = seen.of(self.truth.users)

@@ -71,7 +71,7 @@ def _rating_metrics(rec, held):
     pred = predict_codes(rec.model, held.x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
     error = (pred-held.y).abs()
-    w = held.weighed(torch.ones_like(error))
+    w = held.weights()
     share = w/w.sum()
     return dict(
         rmse=(share@error.square()).sqrt().item(),
@@ -131,11 +131,11 @@ def _held_out(rec, frame, min_rating):
     if frame is not None:
         ratings_optional = rec.model.is_preference and min_rating is None
         held = rec.ds.encode(frame, 'average', with_labels=None if ratings_optional else True)
-    if not held.counts_at_all().any(): raise ValueError('there are no held-out ratings to evaluate on')
+    if not held.is_counted().any(): raise ValueError('there are no held-out ratings to evaluate on')
     if rec.counts is None:
         raise ValueError('a loaded learner does not know who has seen what, nor how often items were rated: '
                          'evaluate before it is exported, or keep it with save_recommender')
-    return copy(held).to(torch.device('cpu')).with_weight()
+    return copy(held).to(torch.device('cpu')).counted()
 
 def _check_found(truth, y, known, min_rating):
     "Refuse a question that nobody can answer; `known` are the rows of known users"

@@ -76,7 +76,7 @@ def likenesses(rec, genres):
 def list_measures(self:Recommends, held, k=10):
     "Of lists of `k` for the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
     seen = self.seen.in_training()
-    reached = held.counts_at_all().cpu()
+    reached = held.is_counted().cpu()
     truth = Truth(held.x, reached, len(self.counts), seen)
     if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in of_lists},0
     res,*_ = measured(ListMaker(self), truth, k, seen)

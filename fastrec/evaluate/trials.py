@@ -72,10 +72,17 @@ class Trials:
     @property
     def best(self):
         "The settings of the best trial; `ValueError` if none was completed"
+        best = self.best_trial()
+        if best is None: raise ValueError(f'no trial was completed: {next((o.note for o in self.trials if o.note), "interrupted")}')
+        return dict(best.settings)
+
+# %% ../../nbs/evaluate/76_trials.ipynb #7ad6f91b
+@patch
+def best_trial(self:Trials):
+    "The `Trial` with the best measure, `None` if none was completed"
         done = [o for o in self.trials if o.state=='complete']
-        if not done: raise ValueError(f'no trial was completed: {next((o.note for o in self.trials if o.note), "interrupted")}')
         pick = min if self.task.is_less_better else max
-        return dict(pick(done, key=lambda o: o.value).settings)
+        return pick(done, key=lambda o: o.value, default=None)
 
 # %% ../../nbs/evaluate/76_trials.ipynb #c049dd99
 @patch
@@ -117,8 +124,7 @@ def plot(self:Trials,
     "The measure against each setting, the best with a star; crosses above are trials that have none"
     n = len(self.space)
     fig,axs = plt.subplots(1, n, sharey=True, squeeze=False, layout='constrained', figsize=ifnone(figsize, (1+3*n,3)))
-    values = [o.value for o in self.trials if o.state=='complete']
-    best = (min if self.task.is_less_better else max)(values, default=None)
+    best = getattr(self.best_trial(), 'value', None)
     for ax,(name,o) in zip(axs[0], self.space.items()): _draw_setting(ax, name, o, self.trials, best)
     axs[0,0].set_ylabel(self.task.measure)
     return axs[0]

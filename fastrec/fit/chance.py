@@ -85,8 +85,7 @@ def _choices(ds):
     "Codes of users and of items in `ds`, each pair once, what its rows weigh together, and how many codes there are of each"
     sizes = [len(v) for v in ds.classes.values()]
     codes = tuple(o.cpu().numpy() for o in ds.codes)
-    ones = torch.ones_like(ds.y).double()
-    w = ds.weighed(ones).cpu().numpy()
+    w = ds.weights().double().cpu().numpy()
     m = coo_matrix((w,codes), shape=sizes).tocsr()  # which adds up what repeats
     n_each = np.diff(m.indptr)
     users = np.arange(sizes[0]).repeat(n_each)

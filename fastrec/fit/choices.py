@@ -27,7 +27,7 @@ def check_choice_args(dls, y_range, metrics):
         name = getattr(m, 'name', None) or getattr(m, '__name__', m)
         raise ValueError(f'metrics={name} compares predictions with ratings, and a loss of choices learns preferences: leave it out, '
                          'or pass list_metrics()')
-    check_choices(dls.train_ds.with_weight(), 'a loss of choices')
+    check_choices(dls.train_ds.counted(), 'a loss of choices')
 
 # %% ../../nbs/fit/69_choices.ipynb #b2127c53
 class AgainstUnseen(Callback):

@@ -56,7 +56,7 @@ def range_of(dls, y_range):
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
     lo,hi = infer_range(dls.train_ds.values())
-    y = dls.valid_ds.with_weight().y
+    y = dls.valid_ds.counted().y
     n_outside = int(((y<lo)|(y>hi)).sum())
     if n_outside:
         warn(f'{n_outside} validation ratings lie outside ({lo:g}, {hi:g}), the range inferred from the training ratings, '

@@ -28,7 +28,7 @@ def is_doubtful(ds, mean, b_u, b_i):
     u,i = ds.codes
     if share_of_repeats(*(o.cpu().numpy() for o in (u,i)))>_repeats: return True
     left = ds.y.double()-mean-b_u[u]-b_i[i]
-    root = ds.weighed(torch.ones_like(left)).sqrt()
+    root = ds.weights().sqrt()
     return bool(_kurtosis(root*left)>_heavy)
 
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047

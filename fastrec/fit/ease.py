@@ -144,7 +144,7 @@ def fit_ease(self:RecLearner,
     need_numbers(reg=reg)
     if reg is not None and not 0<reg: raise ValueError(f'reg={reg} must be above 0')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
-    check_choices(self.dls.train_ds.with_weight(), 'fit_ease')
+    check_choices(self.dls.train_ds.counted(), 'fit_ease')
     ds = solver_data(self, 0, 1)
     _need_room(len(ds.classes[ds.item_name])-1, ds.x.device)
     called = 'fit_ease',dict(reg=reg)

@@ -116,9 +116,8 @@ def popular_sweeps(model, ds, arith=None):
     warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
     users,items = ds.codes
-    weights = ds.weighed(torch.ones_like(ds.y))
     n_users,n_items = map(len, ds.classes.values())
-    mass = sum_by_code(items, weights, n_items)
+    mass = sum_by_code(items, ds.weights(), n_items)
     share = mass/(n_users-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
     write_model(model, [F.pad(rows[0], (0,1)), torch.cat([rows[1], share[:,None]], 1)])
@@ -165,7 +164,7 @@ def fit_ials(self:RecLearner,
         raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
-    check_choices(self.dls.train_ds.with_weight(), 'fit_ials')
+    check_choices(self.dls.train_ds.counted(), 'fit_ials')
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     with ratings_aside(self):

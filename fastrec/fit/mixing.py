@@ -110,7 +110,7 @@ def advised_weights(model, ds, kept, left_out, **kwargs):
     additive,products = _parts_of(model, held.x, means)
     const,b_u,b_i = bias_scores(model, ds.subset(kept))
     u,i = held.codes
-    root = held.weighed(torch.ones_like(held.y)).sqrt()
+    root = held.weights().sqrt()
     columns = torch.stack([const+b_u[u]+b_i[i], additive, products, held.y, root])
     biases,additive,products,y,root = columns.cpu().double()
     def residuals(weights):

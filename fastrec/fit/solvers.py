@@ -99,7 +99,7 @@ def solver_data(learn, n_factors, n_sweep, tol=None, budget=cpu_budget):
     ds = learn.dls.train_ds
     device = exact_device(learn.dls.device)
     if device!=learn.dls.device: ds = copy(ds)  # that of the loaders stays where it is
-    return ds.to(device).with_weight()
+    return ds.to(device).counted()
 
 # %% ../../nbs/fit/34_solvers.ipynb #71425479
 def copied(model): return deepcopy(model, {id(model.classes): model.classes})

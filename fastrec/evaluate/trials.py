@@ -80,9 +80,9 @@ class Trials:
 @patch
 def best_trial(self:Trials):
     "The `Trial` with the best measure, `None` if none was completed"
-        done = [o for o in self.trials if o.state=='complete']
-        pick = min if self.task.is_less_better else max
-        return pick(done, key=lambda o: o.value, default=None)
+    done = [o for o in self.trials if o.state=='complete']
+    pick = min if self.task.is_less_better else max
+    return pick(done, key=lambda o: o.value, default=None)
 
 # %% ../../nbs/evaluate/76_trials.ipynb #c049dd99
 @patch

@@ -77,7 +77,7 @@ def subset(self:RatingsTensors, i):
 @patch
 def weights(self:RatingsTensors):
     "How much each row counts, float32 (n,)"
-    return torch.ones(len(self), device=self.x.device) if self.w is None else self.w
+    return torch.ones(len(self), dtype=torch.float32, device=self.x.device) if self.w is None else self.w
 
 @patch
 def weighed(self:RatingsTensors, values):

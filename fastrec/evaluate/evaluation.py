@@ -74,8 +74,8 @@ def _rating_metrics(rec, held):
     w = held.weights()
     share = w/w.sum()
     return dict(
-        rmse=(share@error.square()).sqrt().item(),
-        mae=(share@error).item())
+        rmse=(share*error.square()).sum().sqrt().item(),  # not a product of vectors, which autocast would round
+        mae=(share*error).sum().item())
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ca4bf7f6
 def _knows_all_training(rec):

@@ -190,6 +190,22 @@ def fitted_answers(device, fit):
 @pytest.mark.filterwarnings('ignore:load_learner')
 def test_answers_as_on_the_cpu(device, fit): compared(fitted_answers, device, fit)
 
+weighed_fits = {**{k: v for k,v in fits.items() if k!='sides'}, 'ease': (DotBias, {}, lambda l: l.fit_ease()), 'blend': (DotBias, {}, lambda l: l.fit_blend())}
+
+def weighed(device, fit):
+    "What a fit of rows of weights 0, 1 and 3 records and answers"
+    arch,kwargs,f = weighed_fits[fit]
+    df = frame().assign(weight=lambda o: np.array([0,1,3])[np.arange(len(o))%3])
+    learn = learner(RecDataLoaders.from_df(df, seed=1, bs=64, device=device, weight_name='weight'), arch, n_factors=4, **kwargs)
+    with learn.no_logging(): f(learn)
+    res = dict(history=learn.history, grid=learn.predict_grid().cpu(), evaluated=learn.evaluate(), noise=learn.noise)
+    if not learn.model.is_preference: res.update(valid=list(learn.validate()), train=list(learn.validate(ds_idx=0)))
+    return res
+
+@both
+@pytest.mark.parametrize('fit', weighed_fits)
+def test_weights_as_on_the_cpu(device, fit): compared(weighed, device, fit)
+
 first_calls = dict(show_batch=lambda l: l.dls.show_batch(show=False), valid=lambda l: l.dls.valid.one_batch(), lr_find=lambda l: l.lr_find(show_plot=False), validate=lambda l: l.validate())
 
 loads = pytest.mark.skipif(torch.__version__.startswith('2.9.'), reason='with PyTorch 2.9 what was saved on the pretended device loses its mark')

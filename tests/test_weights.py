@@ -91,7 +91,6 @@ def test_an_epoch_has_each_row_as_often_as_it_weighs(df):
     times = sum(torch.bincount(torch.cat([y for _,y in train]).long(), minlength=len(y)) for _ in range(20))
     assert times.sum()==20*len(y)
     assert (times/20-train.dataset.w).abs().max()<.8
-    assert ((times/20-train.dataset.w).mean()).abs()<1e-3
     train.leave_out(torch.arange(100))
     assert torch.cat([y for _,y in train]).min()>=100 and len(torch.cat([y for _,y in train]))==len(y)-100
 
@@ -108,7 +107,7 @@ def test_errors_count_as_weighed(df):
     assert learn.evaluate(exclude_seen=False).rmse['model']==pytest.approx(learn.history.rmse.iloc[-1], abs=1e-4)
     assert found.rmse['model']!=pytest.approx(learn.evaluate(held.drop(columns='weight'), exclude_seen=False).rmse['model'], abs=1e-5)
     train = learn.dls.train_ds
-    error = predict_error = learn.model.cpu()(train.x[:,:2])-train.y
+    error = learn.model.cpu()(train.x[:,:2])-train.y
     assert learn.history.train_loss.iloc[-1]==pytest.approx(float((train.w*error**2).sum()/train.w.sum()), rel=.02)
 
 def test_held_out_rows_of_weight_0_are_nothing_to_find(df):

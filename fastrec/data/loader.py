@@ -52,7 +52,7 @@ def reseed(self:RatingsDL, seed):
 def _as_often_as_weighed(self:RatingsDL, g):
     "Numbers of the rows to draw an epoch from, each as often as its weight says, the rest of it by chance; `g` is the generator"
     rows = torch.arange(len(self.dataset), device=g.device) if self.kept is None else self.kept
-    ends = self.dataset.w[rows].double().cpu().cumsum(0)
+    ends = self.dataset.w[rows].cpu().double().cumsum(0)
     if not ends[-1]: raise ValueError('all rows that are left to train on have a weight of 0')
     start = torch.rand((), generator=g, device=g.device).cpu()
     places = ends*(self.n/ends[-1])+start

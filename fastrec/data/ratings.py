@@ -92,8 +92,8 @@ def is_counted(self:RatingsTensors):
 @patch
 def counted(self:RatingsTensors):
     "The rows that count at all"
-    mask = self.is_counted()
-    return self if mask.all() else self.subset(mask.nonzero()[:,0])
+    if self.w is None or (self.w>0).all(): return self
+    return self.subset(self.is_counted().nonzero()[:,0])
 
 # %% ../../nbs/data/04_ratings.ipynb #414cb85e
 @patch

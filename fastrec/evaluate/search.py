@@ -76,18 +76,23 @@ class _Task:
         is_recorded = min_rating is None or measure in _errors  # metrics of fastai know of no `min_rating`
         self.monitor = measure if prune and is_recorded and self.step=='epoch' else None
 
+# %% ../../nbs/evaluate/78_search.ipynb #0887104f
+@patch
+def _value_on(self:_Task, dls, t):
+    "What the fit on `dls` measures, `None` where the trial `t` has an error"
+    dls.around_fits = partial(in_search, monitor=self.monitor, tell=t.reports)
+    learn = t.attempt(partial(self.make, **t.settings), dls)
+    if t.error: return None
+    _need_own(learn, dls)
+    return t.attempt(_judged, learn, self.measure, self.k, self.min_rating)
+
 @patch
 def _go_through(self:_Task, t):
     "Fit and judge on all loaders, until the trial `t` has an error"
     values = []
     for i,dls in enumerate(self.loaders, 1):
-        dls.around_fits = partial(in_search, monitor=self.monitor, tell=t.reports)
-        learn = t.attempt(partial(self.make, **t.settings), dls)
-        if t.error: return
-        _need_own(learn, dls)
-        values.append(t.attempt(_judged, learn, self.measure, self.k, self.min_rating))
-        if t.error: return
-        if self.prune and self.step=='fold': t.attempt(t.reports, np.mean(values), i==len(self.loaders))
+        values.append(self._value_on(dls, t))
+        if self.prune and self.step=='fold' and not t.error: t.attempt(t.reports, np.mean(values), i==len(self.loaders))
         if t.error: return
     t.value = float(np.mean(values))
 

@@ -19,7 +19,7 @@ class _Side:
     sum `s`, and the regularization `lam`"""
     def __init__(self, codes, y, n_codes, lam, w=None):
         self.codes,self.lam,self.w = codes,lam,w
-        self.n = torch.bincount(codes, w, minlength=n_codes).double()
+        self.n = torch.bincount(codes, minlength=n_codes).double() if w is None else sum_by_code(codes, w, n_codes)
         self.s = sum_by_code(codes, y if w is None else w*y, n_codes)
         self.b = torch.zeros_like(self.n)
 

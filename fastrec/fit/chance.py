@@ -27,22 +27,28 @@ def _first_free(there, pairs):
     return is_free.argmax(0),is_free.any(0)
 
 # %% ../../nbs/fit/29_chance.ipynb #303ae8a4
-def _others(rows, kind, rng):
-    "For each of `rows` some rows of the same `kind`, at random, (tries,n)"
-    order = kind.argsort(kind='stable')
-    kinds = kind[order]
-    first,after = (kinds.searchsorted(kind[rows], side) for side in ('left','right'))
-    at = rng.random((_tries,len(rows)))*(after-first)
-    return order[first+at.astype(int)]
+class _Peers:
+    "For rows, the others of the same `kind`, (n,)"
+    def __init__(self, kind):
+        self.order = kind.argsort(kind='stable')
+        kinds = kind[self.order]
+        self.first,self.after = (kinds.searchsorted(kind, side) for side in ('left','right'))
+
+    def draw(self, rows, rng):
+        "Some peers of each of `rows`, at random, (tries,n)"
+        first = self.first[rows]
+        n = self.after[rows]-first
+        at = rng.random((_tries,len(rows)))*n
+        return self.order[first+at.astype(int)]
 
 # %% ../../nbs/fit/29_chance.ipynb #55c3dbb2
-def _swaps(u, i, kind, n_items, rng):
-    """Rows whose user `u` has the item `i` twice, the rows of the same `kind` to swap items with, and which of them can, all at once"""
+def _swaps(u, i, peers, n_items, rng):
+    "Rows whose user `u` has the item `i` twice, those of their `peers` to swap items with, and which of them can, all at once"
     pair_of_row = u*n_items+i
     order = pair_of_row.argsort(kind='stable')
     there = pair_of_row[order]
     twice = order[1:][there[1:]==there[:-1]]
-    others = _others(twice, kind, rng)
+    others = peers.draw(twice, rng)
     new = u[twice]*n_items+i[others]
     of_others = u[others]*n_items+i[twice]
     pairs = np.stack([new, of_others])
@@ -72,9 +78,9 @@ def mixed_items(u, i, n_items, w=None):
     rng = np.random.default_rng(_seed)
     u = u.astype('int64')
     kind = np.zeros(len(u), int) if w is None else np.floor(np.log2(w)).astype(int)
-    i = _shuffled(i, kind, rng)
+    i,peers = _shuffled(i, kind, rng),_Peers(kind)
     for _ in range(_rounds):
-        twice,others,can = _swaps(u, i, kind, n_items, rng)
+        twice,others,can = _swaps(u, i, peers, n_items, rng)
         if len(twice)<=len(u)//_few: break
         twice,others = twice[can],others[can]
         i[twice],i[others] = i[others],i[twice]
@@ -85,7 +91,7 @@ def _choices(ds):
     "Codes of users and of items in `ds`, each pair once, what its rows weigh together, and how many codes there are of each"
     sizes = [len(v) for v in ds.classes.values()]
     codes = tuple(o.cpu().numpy() for o in ds.codes)
-    w = ds.weights().double().cpu().numpy()
+    w = ds.weights().cpu().double().numpy()
     m = coo_matrix((w,codes), shape=sizes).tocsr()  # which adds up what repeats
     n_each = np.diff(m.indptr)
     users = np.arange(sizes[0]).repeat(n_each)
@@ -108,14 +114,13 @@ def _strengths(u, i, w, root_u, root_i, n):
     return np.sort(found)[-2::-1]
 
 # %% ../../nbs/fit/29_chance.ipynb #f307f817
-def _beside_chance(u, i, w, sizes, alpha0, n):
-    "Strengths of the choices of `i` by `u`, codes below `sizes`, of weights `w`, as they are, and as chance has mixed them, `n` of each"
+def _beside_chance(u, i, mixed, w, sizes, alpha0, n):
+    "Strengths of the choices of `i` by `u`, codes below `sizes`, of weights `w`, and of the `mixed` ones, `n` of each"
     n_users,n_items = sizes
     n_u = np.bincount(u, w, minlength=n_users)
     n_i = np.bincount(i, w, minlength=n_items)
     root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
     root_i = np.sqrt(n_i+alpha0*(n_users-1))
-    mixed = mixed_items(u, i, n_items, w)
     return [_strengths(u, o, w, root_u, root_i, n) for o in (i,mixed)]
 
 # %% ../../nbs/fit/29_chance.ipynb #83f8d98c
@@ -137,7 +142,9 @@ def _best_reg(found, chance):
 def choice_reg(ds, alpha0, n_factors):
     "The regularization for `fit_ials` with `n_factors` that suits the choices `ds`"
     n = min(max(n_factors, 1), _most)
-    found,chance = _beside_chance(*_choices(ds), alpha0, n)
+    u,i,w,sizes = _choices(ds)
+    mixed = mixed_items(u, i, sizes[1], w)
+    found,chance = _beside_chance(u, i, mixed, w, sizes, alpha0, n)
     if not len(chance) or chance[0]<_nothing: return usual_reg
     return float(_share*_best_reg(found, chance)) or usual_reg
 
@@ -187,5 +194,5 @@ def has_taste(ds):
     says = w/(1+w)  # so that no pair drowns the others
     found,chance = (_chi_square(u, o, says, sizes) for o in (i,mixed))
     if found>_together*chance: return True
-    found,chance = _beside_chance(u, i, w, sizes, 1., 1)
+    found,chance = _beside_chance(u, i, mixed, w, sizes, 1., 1)
     return len(found)>0 and bool(found[0]>_together*chance[0])

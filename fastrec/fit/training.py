@@ -183,7 +183,7 @@ def _guessed_noise(y_range):
 @patch(as_prop=True)
 def noise(self:RecLearner):
     "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, of being off by 15% of the range"
-    ds,model = self.ds,self.model
+    ds,model = self.ds.counted(),self.model
     if not len(ds): return _guessed_noise(model.y_range)
     every = len(ds)//_n_measured+1
     x,y = ds.x[::every],ds.y[::every]

@@ -117,15 +117,15 @@ def _as_function(m, dtype):
 @patch
 def score(self:Net, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
-    (p,u),(q,i) = (o.tensor_split([self.product], 1) for o in (u,i))
+    (p,h_u),(q,h_i) = (o.tensor_split([self.product], 1) for o in (u,i))
     _,rest = self._layers()
     rest = compose(*[_as_function(m, u.dtype) for m in rest])
     if out is None: out = u.new_empty(len(u), len(i))
     at_once = _units_on_cpu if u.device.type=='cpu' else _units_on_gpu
-    n_users = max(1, at_once//max(1, i.numel()))
-    hidden = u.new_empty(min(n_users, len(u)), *i.shape)  # once: fresh memory takes longer than the arithmetic
-    for o,us in zip(out.split(n_users), u.split(n_users)):
-        h = torch.add(us[:,None], i, out=hidden[:len(us)])
+    n_users = max(1, at_once//max(1, h_i.numel()))
+    hidden = u.new_empty(min(n_users, len(u)), *h_i.shape)  # once: fresh memory takes longer than the arithmetic
+    for o,some in zip(out.split(n_users), h_u.split(n_users)):
+        h = torch.add(some[:,None], h_i, out=hidden[:len(some)])
         o.copy_(rest(h.flatten(0,1)).view(o.shape))
     return out.addmm_(p, q.T) if self.product else out
 

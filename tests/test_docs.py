@@ -16,7 +16,10 @@ chromium = shutil.which('chromium') or shutil.which('google-chrome') or shutil.w
 built = pytest.mark.skipif(not (site/'index.html').exists(), reason='no site: make docs builds it')
 browser = pytest.mark.skipif(not (chromium and axe.exists() and (site/'index.html').exists()), reason='needs the site (make docs) and a Chromium')
 
-def pages(): return sorted(p for p in site.rglob('*.html') if not {'_static','source'}&{*p.relative_to(site).parts} and p.stem not in ('genindex','search'))
+def pages():
+    "Notebooks' pages: the site's own index and search, and its copies of sources, aside"
+    own = {site/'genindex.html',site/'search.html'}
+    return sorted(p for p in site.rglob('*.html') if not {'_static','source'}&{*p.relative_to(site).parts} and p not in own)
 def cells(path, kind): return [c for c in nbformat.read(path, 4).cells if c.cell_type==kind]
 
 def public():

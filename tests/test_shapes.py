@@ -208,6 +208,17 @@ def test_a_fit_in_doubt_goes_on_from_where_it_is():
     assert rmse(learn)<1.05*before and learn.settings().rule['shrink']=='least error, beyond chance'
     assert learn.predict_grid().isfinite().all()
 
+@pytest.mark.parametrize('seed', [0,1])
+def test_in_doubt_intervals_are_as_wide_as_held_out_ratings_vary(seed):
+    with warnings.catch_warnings(action='ignore'): learn = fitted(planted(seed, 0., 4000, 2000, 24_000), 'bayes')  # that there is no taste is not the subject
+    ds = learn.dls.valid_ds
+    x = ds.x[:,:2]
+    labels = [v.labels[x[:,k].numpy()-1] for k,v in enumerate(learn.dls.classes.values())]
+    df = pd.DataFrame(dict(zip(learn.dls.classes, labels)))
+    pred = learn.predict_df(df, std=True)
+    z = (ds.y.numpy()-pred.iloc[:,0])/pred['std']
+    assert learn.model.advised is not None and .9<(z**2).mean()<1.09
+
 def test_without_taste_there_is_nothing_to_draw():
     with pytest.warns(UserWarning, match='no better than biases alone'): learn = fitted(planted(0, 0, 4000, 200, 16_000), 'als')
     assert not learn.model.item_factors.any() and learn.settings().value['shrink'].startswith('100% biases alone')

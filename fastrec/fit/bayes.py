@@ -23,6 +23,15 @@ from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import seeded
 
 # %% ../../nbs/fit/38_bayes.ipynb #6d948477
+_some = 2**12  # ratings that say how wide predictions are
+
+def _widen(model, ds, error):
+    "Make the noise of `model` so large that the ratings `ds` vary, on average, as held-out ones do, whose mean squared error is `error`"
+    x = ds.x[::len(ds)//_some+1]
+    spread,noise = model.spread(x).square().mean(),model.noise(x).mean()
+    model.u_noise *= ((error-spread)/noise).clamp(min=1)
+
+# %% ../../nbs/fit/38_bayes.ipynb #50060b7d
 def _posterior_mean(sampler):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
@@ -33,6 +42,7 @@ def _posterior_mean(sampler):
     res.to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.advised = model.advised
+    if getattr(sampler.towards, 'error', None) is not None: _widen(res, sampler.ds, sampler.towards.error)
     res.fill_unknown()
     return res
 

@@ -13,7 +13,7 @@ from fastai.tabular.all import *
 # %% ../../nbs/fit/29_chance.ipynb #216188bf
 _seed = 0  # of what chance mixes, and of where the search for directions begins
 _rounds,_tries = 12,8  # of swaps, and rows that are tried in each
-_few = 2**13  # one row of so many that is still a repeat does not matter
+_few = 2**11  # one row of so many that is still a repeat does not matter
 
 def _occurs_again(o):
     "For each of the numbers `o`: is there an equal one before it?"
@@ -86,47 +86,88 @@ def mixed_items(u, i, n_items, w=None):
         i[twice],i[others] = i[others],i[twice]
     return i
 
-# %% ../../nbs/fit/29_chance.ipynb #ba86af72
-def _choices(ds):
-    "Codes of users and of items in `ds`, each pair once, what its rows weigh together, and how many codes there are of each"
-    sizes = [len(v) for v in ds.classes.values()]
-    codes = tuple(o.cpu().numpy() for o in ds.codes)
-    w = ds.weights().cpu().double().numpy()
-    m = coo_matrix((w,codes), shape=sizes).tocsr()  # which adds up what repeats
-    n_each = np.diff(m.indptr)
-    users = np.arange(sizes[0]).repeat(n_each)
-    items = m.indices.astype('int64')
-    return users,items,m.data,sizes
+# %% ../../nbs/fit/29_chance.ipynb #547b9f3c
+class Pairs:
+    "What users (codes `u`) chose of the items `i`, each pair once, and what it weighs, `w`; codes are below `sizes`"
+    def __init__(self, u, i, w, sizes): store_attr()
+    def __len__(self): return len(self.u)
 
-# %% ../../nbs/fit/29_chance.ipynb #243a6481
+    def of_users(self, every):
+        "All choices of one user in `every`, numbered anew"
+        is_asked = self.u%every==0
+        n_users,n_items = self.sizes
+        return Pairs(self.u[is_asked]//every, self.i[is_asked], self.w[is_asked], ((n_users-1)//every+1,n_items))
+
+    def mixed(self):
+        "The same with other items, by chance"
+        items = mixed_items(self.u, self.i, self.sizes[1], self.w)
+        return Pairs(self.u, items, self.w, self.sizes)
+
+    def matrix(self, w):
+        "The weights `w` of all pairs, users in rows"
+        codes = self.u,self.i
+        return coo_matrix((w,codes), shape=self.sizes).tocsr()
+
+# %% ../../nbs/fit/29_chance.ipynb #3b27ef5e
+def pairs_of(ds, every=1):
+    "The `Pairs` in the ratings `ds`, those of one user in `every`"
+    n_users,n_items = (len(v) for v in ds.classes.values())
+    is_asked = ds.codes[0]%every==0
+    u,i,w = (o[is_asked].cpu().numpy() for o in (*ds.codes, ds.weights()))
+    sizes = (n_users-1)//every+1,n_items
+    m = coo_matrix((w.astype(float),(u//every,i)), shape=sizes).tocsr()  # which adds up what repeats
+    n_each = np.diff(m.indptr)
+    users = np.arange(len(n_each)).repeat(n_each)
+    return Pairs(users, m.indices.astype('int64'), m.data, sizes)
+
+# %% ../../nbs/fit/29_chance.ipynb #ac258c09
 _close = .01  # of a singular value, to the true one
 
-def _strengths(u, i, w, root_u, root_i, n):
-    """The singular values from the second to the (`n`+1)th, or as many as there are, of the choices of `i` by `u`, codes, with the weights
-    `w`, each divided by the roots of its rows' weights"""
-    sizes = len(root_u),len(root_i)
-    m = coo_matrix((w,(u,i)), shape=sizes).tocsr()
-    m = diags(1/root_u)@m@diags(1/root_i)
+@patch
+def strengths(self:Pairs, alpha0, n):
+    """The singular values from the second to the (`n`+1)th, or as many as there are, of the weights, each divided by the roots of what its
+    user's and its item's weigh together, with `alpha0` for what was not chosen"""
+    n_users,n_items = self.sizes
+    n_u = np.bincount(self.u, self.w, minlength=n_users)
+    n_i = np.bincount(self.i, self.w, minlength=n_items)
+    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
+    root_i = np.sqrt(n_i+alpha0*(n_users-1))
+    m = diags(1/root_u)@self.matrix(self.w)@diags(1/root_i)
     least = min(m.shape)
     if least<=n+1: return np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1]
     start = np.random.default_rng(_seed).normal(size=least)
     found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
     return np.sort(found)[-2::-1]
 
-# %% ../../nbs/fit/29_chance.ipynb #f307f817
-def _beside_chance(u, i, mixed, w, sizes, alpha0, n):
-    "Strengths of the choices of `i` by `u`, codes below `sizes`, of weights `w`, and of the `mixed` ones, `n` of each"
-    n_users,n_items = sizes
-    n_u = np.bincount(u, w, minlength=n_users)
-    n_i = np.bincount(i, w, minlength=n_items)
-    root_u = np.sqrt(n_u+alpha0*(n_items-1))  # without the unknown
-    root_i = np.sqrt(n_i+alpha0*(n_users-1))
-    return [_strengths(u, o, w, root_u, root_i, n) for o in (i,mixed)]
+# %% ../../nbs/fit/29_chance.ipynb #3903ef88
+_most = 2**19  # choices, about, that are looked at
 
-# %% ../../nbs/fit/29_chance.ipynb #83f8d98c
+class BesideChance:
+    "How strong `n` directions of the choices `ds` are, `found`, beside those of the same choices mixed, `chance`; of many users, some"
+    def __init__(self, ds, alpha0=1., n=1):
+        self.every = len(ds)//_most+1
+        self.pairs = pairs_of(ds, self.every)
+        self.mixed = self.pairs.mixed()
+        self.alpha0 = alpha0
+        self.found,self.chance = (o.strengths(alpha0, n) for o in (self.pairs,self.mixed))
+
+    def of_all(self):
+        "`found` and `chance`, as they would be with all users"
+        as_here = self.found,self.chance
+        if self.every==1: return as_here
+        here = self.chance[:2]  # the first may be more than noise, where nearly all is chosen
+        half = self.mixed.of_users(2).strengths(self.alpha0, len(here))
+        if len(half)<len(here): return as_here
+        edge,of_half = here[-1]**2,half[-1]**2
+        there = edge-(of_half-edge)*(1-1/self.every)
+        there = max(there, edge/self.every)
+        chance = self.chance**2*(there/edge)
+        tastes = self.found**2-self.chance**2
+        return np.sqrt(tastes.clip(0)+chance),np.sqrt(chance)
+
+# %% ../../nbs/fit/29_chance.ipynb #5cfab3e2
 usual_reg = .012  # for choices of one person or one thing, which tell nothing
 _nothing = 1e-9  # a strength that is 0 but for rounding
-_most = 64  # directions that are looked at
 _share,_tried = .8,400  # of the best regularization, and how many are tried for it
 
 def _best_reg(found, chance):
@@ -139,21 +180,20 @@ def _best_reg(found, chance):
     loss = (off**2).sum(1)
     return regs[loss.argmin()]
 
-def choice_reg(ds, alpha0, n_factors):
-    "The regularization for `fit_ials` with `n_factors` that suits the choices `ds`"
-    n = min(max(n_factors, 1), _most)
-    u,i,w,sizes = _choices(ds)
-    mixed = mixed_items(u, i, sizes[1], w)
-    found,chance = _beside_chance(u, i, mixed, w, sizes, alpha0, n)
-    if not len(chance) or chance[0]<_nothing: return usual_reg
-    return float(_share*_best_reg(found, chance)) or usual_reg
+@patch
+def reg(self:BesideChance):
+    "The regularization for `fit_ials` with as many factors as directions"
+    if not len(self.chance) or self.chance[0]<_nothing: return usual_reg
+    return float(_share*_best_reg(*self.of_all())) or usual_reg
 
-# %% ../../nbs/fit/29_chance.ipynb #01b0d39a
+# %% ../../nbs/fit/29_chance.ipynb #4216b4a6
 _tiny = 1e-100  # so that nothing is divided by 0
 
-def _chi_square(u, i, w, sizes):
-    "$\\chi^2$ of how often two of the items `i` are chosen by the same of the users `u`, codes below `sizes`, of weights `w`"
-    m = coo_matrix((w,(u,i)), shape=sizes).tocsr()
+@patch
+def chi_square(self:Pairs):
+    "$\\chi^2$ of how often two items are chosen by the same user"
+    w = self.w/(1+self.w)  # so that no pair drowns the others
+    m = self.matrix(w)
     n_u,n_i = (np.asarray(m.sum(k)).ravel() for k in (1,0))
     n_pairs = max(n_u@n_u-w@w, _tiny)
     pairs_per = n_pairs/n_u.sum()**2  # for each product of two items' numbers
@@ -167,32 +207,18 @@ def _chi_square(u, i, w, sizes):
     of_all = pairs_per*all_pairs
     return (count**2/expected).sum() - 2*count.sum() + of_all
 
-# %% ../../nbs/fit/29_chance.ipynb #4ab6d92d
+# %% ../../nbs/fit/29_chance.ipynb #f7d82719
 _some,_some_pairs = 2**17,2**25  # choices, and pairs of one user's, about, that are looked at
-
-def _some_users(u, i, w, sizes):
-    "All choices of some users, numbered anew, evenly spread"
-    n_each = np.bincount(u)
-    n_pairs = n_each@n_each
-    every = max(len(u)//_some, n_pairs//_some_pairs)+1
-    is_asked = u%every==0
-    n_users,n_items = sizes
-    u,i,w = u[is_asked]//every,i[is_asked],w[is_asked]
-    return u,i,w,(n_users//every+1,n_items)
-
-# %% ../../nbs/fit/29_chance.ipynb #d2333737
 _telling = 1000  # choices; of fewer it is not known whether they say something
 _together = 1.2  # times what chance reaches: less says nothing beyond popularity
 
-def has_taste(ds):
-    "Do the choices `ds` say of items that they are chosen together, more than their popularity does?"
-    u,i,w,sizes = _some_users(*_choices(ds))
-    n_each = np.bincount(u)
-    if n_each.max()<2: return False  # nobody has chosen two things
-    if len(u)<_telling: return True
-    mixed = mixed_items(u, i, sizes[1], w)
-    says = w/(1+w)  # so that no pair drowns the others
-    found,chance = (_chi_square(u, o, says, sizes) for o in (i,mixed))
-    if found>_together*chance: return True
-    found,chance = _beside_chance(u, i, mixed, w, sizes, 1., 1)
-    return len(found)>0 and bool(found[0]>_together*chance[0])
+@patch
+def has_taste(self:BesideChance):
+    "Do choices say of items that they are chosen together, more than their popularity does?"
+    n_each = np.bincount(self.pairs.u)
+    if n_each.max(initial=0)<2: return False  # nobody has chosen two things
+    if len(self.pairs)<_telling: return True
+    if len(self.found) and self.found[0]>_together*self.chance[0]: return True
+    every = max(len(self.pairs)//_some, n_each@n_each//_some_pairs)+1
+    found,chance = (o.of_users(every).chi_square() for o in (self.pairs,self.mixed))
+    return bool(found>_together*chance)

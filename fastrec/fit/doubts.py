@@ -36,8 +36,9 @@ _telling,_most = 100,50_000  # rows left out of a trial that can say something; 
 
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
-    of `model` is trained on a part of them by `trial(copy, part)`, and the other rows choose the `weights`, `None` elsewhere"""
-    weights = None
+    of `model` is trained on a part of them by `trial(copy, part)`, and the other rows choose the `weights`, with which their mean squared
+    error is `error`, `None` elsewhere"""
+    weights = error = None
     @torch.no_grad()
     def __init__(self, model, ds, trial):
         biases = bias_scores(model, ds)
@@ -49,7 +50,7 @@ class TowardsBiases:
         kept = is_kept.nonzero()[:,0].to(ds.x.device)
         tried = copied(model)
         trial(tried, ds.subset(kept))
-        self.weights,_ = advised_weights(tried, ds, kept, left_out, trusted=0)
+        self.weights,_,self.error = advised_weights(tried, ds, kept, left_out, trusted=0)
         model.advised = (*self.weights,len(left_out))  # for `settings`
         if not self.weights.any(): tell_no_taste(len(left_out))
         self.ds,self.biases,self.mean = ds,biases,model.mean.clone()  # the mean that all sweeps count from

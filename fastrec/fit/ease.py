@@ -14,7 +14,7 @@ from ..base.checks import need_numbers
 from ..base.devices import need_memory
 from ..models.ease import Ease,choices_of
 from .training import RecLearner
-from .chance import has_taste
+from .chance import BesideChance
 from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside
 from .solvers import solver_data
 
@@ -150,6 +150,6 @@ def fit_ease(self:RecLearner,
     called = 'fit_ease',dict(reg=reg)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
     sweeps = partial(_solution, reg=reg)
-    if reg is None and not has_taste(ds): new,sweeps = None,popular_sweeps
+    if reg is None and not BesideChance(ds).has_taste(): new,sweeps = None,popular_sweeps
     with ratings_aside(self):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

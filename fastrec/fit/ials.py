@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import need_finite,need_numbers,warn
 from .training import RecLearner
 from .als import both_sides,write_model
-from .chance import choice_reg,has_taste,usual_reg
+from .chance import BesideChance,usual_reg
 from .equations import eye_like,sum_by_code
 from .list_metrics import ListMetric
 from ..base.processes import add_up
@@ -125,11 +125,15 @@ def popular_sweeps(model, ds, arith=None):
     while True: yield error
 
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
+_most_directions = 64  # of choices that are looked at
+
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    is_popularity = reg is None and not has_taste(ds)
-    if is_popularity: reg = usual_reg
-    if reg is None: reg = choice_reg(ds, alpha0, model.u_weight.embedding_dim)
+    is_popularity = False
+    if reg is None:
+        beside = BesideChance(ds, alpha0, min(model.width, _most_directions))
+        is_popularity = not beside.has_taste()
+        reg = usual_reg if is_popularity else beside.reg()
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     if is_popularity:
         yield from popular_sweeps(model, ds)

@@ -104,7 +104,8 @@ def tell_no_taste(n):
 
 # %% ../../nbs/fit/26_mixing.ipynb #f8fc70c0
 def advised_weights(model, ds, kept, left_out, **kwargs):
-    "What `choose_weights` finds for `model`, trained on the rows `kept` of the ratings `ds`, by those `left_out`; `kwargs` are for it"
+    """What `choose_weights` finds for `model`, trained on the rows `kept` of the ratings `ds`, by those `left_out`, and their mean squared
+    error with these weights; `kwargs` are for it"""
     means = factor_means(model, ds)
     held = ds.subset(left_out)
     additive,products = _parts_of(model, held.x, means)
@@ -117,7 +118,9 @@ def advised_weights(model, ds, kept, left_out, **kwargs):
         a,w = weights
         scores = (1-a)*biases + a*additive + w*products
         return (root*(model.to_range(scores)-y)).numpy()
-    return choose_weights(residuals, **kwargs)
+    weights,is_taste = choose_weights(residuals, **kwargs)
+    left = residuals(weights)
+    return weights,is_taste,left@left/float(root@root)
 
 # %% ../../nbs/fit/26_mixing.ipynb #be2b3128
 @to_the_end

@@ -28,7 +28,7 @@ class ShrinkToBiases(Callback):
         if len(self.left_out)<fewest or self.epoch<self.n_epoch-1: return
         m,ds = self.model,self.dls.train_ds
         with torch.no_grad():
-            self.chosen,is_taste = advised_weights(m, ds, self.dls.train.kept, self.left_out)
+            self.chosen,is_taste,_ = advised_weights(m, ds, self.dls.train.kept, self.left_out)
             if (self.chosen!=1).any(): shrink(m, bias_scores(m, ds), factor_means(m, ds), *self.chosen)
         has_factors = m.u_weight.embedding_dim>0
         if has_factors and not is_taste: tell_no_taste(len(self.left_out))

@@ -1197,6 +1197,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.chance._occurs_again': ('fit/chance.html#_occurs_again', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._shuffled': ('fit/chance.html#_shuffled', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance._swaps': ('fit/chance.html#_swaps', 'fastrec/fit/chance.py'),
+                                    'fastrec.fit.chance.continued': ('fit/chance.html#continued', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance.mixed_items': ('fit/chance.html#mixed_items', 'fastrec/fit/chance.py'),
                                     'fastrec.fit.chance.pairs_of': ('fit/chance.html#pairs_of', 'fastrec/fit/chance.py')},
             'fastrec.fit.checkpoints': { 'fastrec.fit.checkpoints.RecLearner.export': ( 'fit/checkpoints.html#reclearner.export',

@@ -139,8 +139,21 @@ def strengths(self:Pairs, alpha0, n):
     found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
     return np.sort(found)[-2::-1]
 
+# %% ../../nbs/fit/29_chance.ipynb #e8a46977
+_at_edge = 8  # directions of noise that are looked for
+
+def continued(chance, n):
+    "The strengths `chance` of noise, strongest first, and those that follow, `n` together"
+    if len(chance)<_at_edge or n<=len(chance): return chance[:n]
+    squares = chance[1:]**2
+    place = np.arange(n-1)**(2/3)
+    fall = (squares[0]-squares[-1])/place[len(squares)-1]
+    rest = squares[0]-fall*place
+    return np.concatenate([chance, rest[len(squares):].clip(0)**.5])
+
 # %% ../../nbs/fit/29_chance.ipynb #3903ef88
-_most = 2**19  # choices, about, that are looked at
+_most = 2**20  # choices, about, that are looked at
+_quick = 2**18  # choices of which all directions of noise are soon found
 
 class BesideChance:
     "How strong `n` directions of the choices `ds` are, `found`, beside those of the same choices mixed, `chance`; of many users, some"
@@ -149,21 +162,25 @@ class BesideChance:
         self.pairs = pairs_of(ds, self.every)
         self.mixed = self.pairs.mixed()
         self.alpha0 = alpha0
-        self.found,self.chance = (o.strengths(alpha0, n) for o in (self.pairs,self.mixed))
+        self.found = self.pairs.strengths(alpha0, n)
+        n_noise = min(n, _at_edge) if len(self.pairs)>_quick else n
+        self.chance = continued(self.mixed.strengths(alpha0, n_noise), len(self.found))
 
-    def of_all(self):
-        "`found` and `chance`, as they would be with all users"
-        as_here = self.found,self.chance
-        if self.every==1: return as_here
-        here = self.chance[:2]  # the first may be more than noise, where nearly all is chosen
-        half = self.mixed.of_users(2).strengths(self.alpha0, len(here))
-        if len(half)<len(here): return as_here
-        edge,of_half = here[-1]**2,half[-1]**2
-        there = edge-(of_half-edge)*(1-1/self.every)
-        there = max(there, edge/self.every)
-        chance = self.chance**2*(there/edge)
-        tastes = self.found**2-self.chance**2
-        return np.sqrt(tastes.clip(0)+chance),np.sqrt(chance)
+# %% ../../nbs/fit/29_chance.ipynb #511d8609
+@patch
+def of_all(self:BesideChance):
+    "`found` and `chance`, as they would be with all users"
+    as_here = self.found,self.chance
+    if self.every==1: return as_here
+    here = self.chance[:2]  # the first may be more than noise, where nearly all is chosen
+    half = self.mixed.of_users(2).strengths(self.alpha0, len(here))
+    if len(half)<len(here): return as_here
+    edge,of_half = here[-1]**2,half[-1]**2
+    there = edge-(of_half-edge)*(1-1/self.every)
+    there = max(there, edge/self.every)
+    chance = self.chance**2*(there/edge)
+    tastes = self.found**2-self.chance**2
+    return np.sqrt(tastes.clip(0)+chance),np.sqrt(chance)
 
 # %% ../../nbs/fit/29_chance.ipynb #5cfab3e2
 usual_reg = .012  # for choices of one person or one thing, which tell nothing

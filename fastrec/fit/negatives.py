@@ -86,7 +86,7 @@ def seen(self:Unseen, users, items):
     "Has each of the codes `users`, (n,), seen `items` in training, (m,) the same for all or (n,m)? (n,m)"
     if hasattr(self, 'bits'):
         bits = self.bits.index_select(0, users).gather(1, (items>>3).expand(len(users), -1))
-        return bits.bitwise_and_(self.bit_of.take(items)).bool()
+        return bits.bitwise_and_(self.bit_of[items]).bool()
     pairs = users[:,None]*self.n_items+items
     at = torch.searchsorted(self.pairs, pairs).clamp_(max=len(self.pairs)-1)
     return self.pairs[at]==pairs

@@ -103,6 +103,17 @@ def test_without_a_table_of_bits_as_with_it():
     del unseen.bits
     assert torch.equal(unseen.seen(users, items), with_bits) and torch.equal(with_bits, pairs_of(ds)[1:,1:])
 
+@pytest.mark.parametrize('power', [0.,.5])
+def test_what_all_share_is_expected_as_often_as_counted_by_hand(power):
+    ds = everything().train_ds
+    unseen,seen,w = Unseen(ds, power),pairs_of(ds),ds.counts(1).double()**power
+    items,expected = next(unseen.shared(30, torch.Generator().manual_seed(0)))
+    users = torch.arange(1, len(seen))
+    found = unseen.beside(users, items, expected)
+    want = (30*w/w[1:].sum()).log()[items].expand(len(users), -1).masked_fill(seen[users][:,items], torch.inf)
+    assert (found[:,0]==0).all() and torch.allclose(found[:,1:].double(), want, atol=1e-5)
+    assert want.isinf().any() and want.isfinite().any()
+
 # ------------------------------------------------------------------ losses
 def plain(loss, scores, expected):
     "The loss by loops"

@@ -48,7 +48,7 @@ class AgainstUnseen(Callback):
         if self.unseen is not None: self._begin(0)
 
     def before_batch(self):
-        is_asked = hasattr(self.learn, 'gather_preds')  # for predictions of the pairs themselves
+        is_asked = 'gather_preds' in vars(self.learn)  # for predictions of the pairs themselves
         if self.unseen is None or is_asked or not len(self.yb): return
         x = self.xb[0]
         items,expected = self._items_for(x[:,0].long())

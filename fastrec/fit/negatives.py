@@ -31,10 +31,10 @@ def _bit_tables(pairs, n_users, n_items):
     n_bytes = n_items//8+1
     if n_users*n_bytes*8>_most_bits: return {}
     bits = torch.zeros(n_users, n_bytes, dtype=torch.uint8)
-    kth_bit = 2**torch.arange(8, dtype=torch.uint8)
+    bit_of = (2**(torch.arange(n_items)%8)).byte()  # within its byte
     users,items = pairs//n_items,pairs%n_items
-    bits.view(-1).index_add_(0, users*n_bytes+items//8, kth_bit[items%8])  # no bit is met twice
-    return dict(bits=bits, kth_bit=kth_bit)
+    bits.view(-1).index_add_(0, users*n_bytes+items//8, bit_of[items])  # no bit is met twice
+    return dict(bits=bits, bit_of=bit_of)
 
 # %% ../../nbs/fit/68_negatives.ipynb #4e5009f0
 class Unseen:
@@ -85,9 +85,8 @@ def exact(self:Unseen, users, g):
 def seen(self:Unseen, users, items):
     "Has each of the codes `users`, (n,), seen `items` in training, (m,) the same for all or (n,m)? (n,m)"
     if hasattr(self, 'bits'):
-        bits = self.bits.index_select(0, users).gather(1, (items//8).expand(len(users), -1))
-        bits &= self.kth_bit[items%8]
-        return bits.bool()
+        bits = self.bits.index_select(0, users).gather(1, (items>>3).expand(len(users), -1))
+        return bits.bitwise_and_(self.bit_of[items]).bool()
     pairs = users[:,None]*self.n_items+items
     at = torch.searchsorted(self.pairs, pairs).clamp_(max=len(self.pairs)-1)
     return self.pairs[at]==pairs
@@ -132,5 +131,6 @@ def shared(self:Unseen, n, g):
 def beside(self:Unseen, users, items, expected):
     """What `draw` says of how often are expected, (n_users,1+n), for `items` that all of `users` share, (n,), each of which is `expected`;
     infinite where the user has seen it"""
-    expected = torch.where(self.seen(users, items), torch.inf, expected)
-    return F.pad(expected, (1,0))
+    items,expected = F.pad(items, (1,0)),F.pad(expected, (1,0))  # the unknown item, which nobody has seen, for what was chosen
+    counts = ~self.seen(users, items)
+    return counts.float().reciprocal_().add_(expected-1)  # 1/1-1 is 0, 1/0 infinite: quicker than to choose for each

@@ -114,10 +114,15 @@ def mse_step(self:DotBias, x, y):
     return pred,e@e/len(y)
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
-def _beside_slopes(p, q, g):
-    "Gradients of the users' rows `p`, (n,k), and of the rows `q` of other items, (m,k) or (n,m,k), by the slopes `g`, (n,m)"
-    if q.ndim==2: return g@q,g.T@p
-    return (g[:,None]@q)[:,0],(g[:,:,None]*p[:,None]).flatten(0, 1)
+def _add_beside(of_p, p, q, g):
+    """Add to `of_p`, (n,k), the gradients of the users' rows `p` by the slopes `g`, (n,m), at scores beside the rows `q` of other items,
+    (m,k) or (n,m,k), whose own gradients take their memory"""
+    if q.ndim==2:
+        of_p.addmm_(g, q)
+        torch.mm(g.T, p, out=q)
+    else:
+        of_p += (g[:,None]@q)[:,0]
+        torch.mul(g[:,:,None], p[:,None], out=q)
 
 # %% ../../nbs/models/25_trainable.ipynb #c1de2010
 @patch
@@ -134,10 +139,12 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     loss,g = loss_func.slopes(scores, expected)
     own,beside = q[:len(u)],q[len(u):].view(*others.shape, -1)
     g_own,g_beside = g[:,:1],g[:,1:]
-    of_p,of_beside = _beside_slopes(p, beside, g_beside)
+    of_p = own*g_own
+    _add_beside(of_p, p, beside, g_beside)
+    torch.mul(p, g_own, out=own)  # in the memory of `q`, as what is beside
     of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
-    _add_rows(P, u, of_p.addcmul_(own, g_own), self.sparse)
-    _add_rows(Q, items, torch.cat([p.mul_(g_own), of_beside]), self.sparse)
+    _add_rows(P, u, of_p, self.sparse)
+    _add_rows(Q, items, q, self.sparse)
     _add_rows(b_u, u, g.sum(1), self.sparse)
     _add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
     return scores,loss

@@ -400,7 +400,7 @@ def test_more_than_there_is_room_for(dls, fit, what, monkeypatch):
     assert learn.model is model and learn.predict_grid().equal(before) and learn.n_fits==0
     with learn.no_logging(): learn.fit_als(3, 1)
 
-@pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), lambda l, k: l.fit_ials(k, 1), lambda l, k: l.fit_bayes(k, 1, burn=0)], ids=['als','ials','bayes'])
+@pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), lambda l, k: l.fit_bayes(k, 1, burn=0)], ids=['als','bayes'])
 def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
     learn,told,made = dot_learner(RecDataLoaders.from_df(ratings, seed=1)),[],[]
     monkeypatch.setattr('fastrec.fit.solvers.need_memory', lambda n, *args: told.append(n))

@@ -35,6 +35,14 @@ def eye_like(t, n):
     "The identity of `n` rows, of the dtype and on the device of `t`"
     return torch.eye(n, dtype=t.dtype, device=t.device)
 
+# %% ../../nbs/fit/40_equations.ipynb #bf71ddea
+def sparse_rows(rows, cols, values, shape):
+    "The sparse matrix of `shape` with `values` at `rows` and `cols`"
+    order = rows.argsort(stable=True)
+    n_each = torch.bincount(rows, minlength=shape[0])
+    starts = F.pad(n_each.cumsum(0), (1,0))
+    return torch.sparse_csr_tensor(starts, cols[order], values[order], shape, check_invariants=False)
+
 # %% ../../nbs/fit/40_equations.ipynb #04d1fbc6
 cpu_budget = 2**18  # ratings of a block: what is computed with them stays in a processor's cache
 gpu_budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks

@@ -8,13 +8,14 @@ __all__ = []
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_finite,need_numbers,warn
+from ..base.checks import is_whole,need_finite,need_numbers,warn
 from .training import RecLearner
-from .als import both_sides,write_model
+from .als import write_model
 from .chance import BesideChance,usual_reg
-from .equations import eye_like,sum_by_code
+from .chosen import Chosen,need_room
+from .solvers import solver_data
+from .equations import sum_by_code
 from .list_metrics import ListMetric
-from ..base.processes import add_up
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
 _tail = 10  # times the median: larger numbers are counts and no grades
@@ -88,27 +89,6 @@ class AgainstOnes(Callback):
     run_train = False
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
-# %% ../../nbs/fit/37_ials.ipynb #e74ff0b6
-def _ials_rows(side, other, arith, alpha0, reg, power):
-    "The rows of `side`, given those of the `other`, (n,k), and their squared distance from 1 less what the ratings weigh"
-    n_other,k = other.shape
-    eye = eye_like(other, k)
-    rows = other.new_zeros(side.n, k)
-    sse = torch.zeros((), dtype=torch.double, device=other.device)
-    of_all = alpha0*(other.T@other)
-    for ids,zz,zy in side.equations(other):
-        if zz is None: continue
-        n = side.mass[ids]
-        lam = reg*(n+alpha0*(n_other-1))**power  # without row 0, the unknown
-        chol = arith.cholesky(zz+of_all+lam[:,None,None]*eye)
-        w = torch.cholesky_solve(zy[...,None], chol)
-        zzw = (zz@w)[...,0]
-        w = w[...,0]
-        rows[ids] = w
-        sse += (w*(zzw-2*zy)).sum(dtype=torch.double)
-    add_up(side.part, rows, sse)
-    return rows,sse
-
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def popular_sweeps(model, ds, arith=None):
     """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item, as choices are weighed.
@@ -127,6 +107,13 @@ def popular_sweeps(model, ds, arith=None):
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
 _most_directions = 64  # of choices that are looked at
 
+def _sides(ds):
+    "`Chosen` of the users and of the items of `ds`"
+    u,i = ds.codes
+    n_users,n_items = (len(v) for v in ds.classes.values())
+    w = ds.weights()
+    return Chosen(u, i, w, n_users, n_items, ds.part),Chosen(i, u, w, n_items, n_users, ds.part)
+
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     is_popularity = False
@@ -138,21 +125,19 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     if is_popularity:
         yield from popular_sweeps(model, ds)
         return
-    users,items = both_sides(model, ds, torch.ones_like(ds.y))
-    p,q = (factors.weight.detach() for factors,_ in model.tables)
-    total = users.mass.double().sum()
-    solved = partial(_ials_rows, arith=arith, alpha0=alpha0, reg=reg, power=power)
+    users,items = _sides(ds)
+    p,q = (factors.weight.detach()*(side.mass[:,None]>0) for side,(factors,_) in zip((users,items), model.tables))
+    args = alpha0,reg,power
     while True:
-        p,_ = solved(users, q)
-        q,sse = solved(items, p)
-        arith.check()
+        p = users.solve(p, q, *args)
+        q = items.solve(q, p, *args)
         write_model(model, [F.pad(o, (0,1)) for o in (p,q)])  # without biases
-        yield (total+sse).clamp(min=0)/total
+        yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=32, # Width of the embeddings; of some 100,000 choices 64 may find a few percent more, in two to three times the time
+    n_factors:int=64, # Width of the embeddings; of a million choices 128 may find 2% more, in twice the time
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
@@ -169,7 +154,9 @@ def fit_ials(self:RecLearner,
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
+    ds = solver_data(self, 0, n_sweep)
+    if is_whole(n_factors, 0): need_room(ds, int(n_factors))
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     with ratings_aside(self):
-        self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called)
+        self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called, ds=ds)

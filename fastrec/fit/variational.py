@@ -9,15 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
-from .equations import design_rows,errors_of,least_noise,likelihood,mean_square,score_rows,variance_of
-
-# %% ../../nbs/fit/48_variational.ipynb #106daf95
-def _matrix(rows, cols, values, shape):
-    "The sparse matrix with `values` at `rows` and `cols`"
-    order = rows.argsort(stable=True)
-    n_each = torch.bincount(rows, minlength=shape[0])
-    starts = F.pad(n_each.cumsum(0), (1,0))
-    return torch.sparse_csr_tensor(starts, cols[order], values[order], shape, check_invariants=False)
+from .equations import design_rows,errors_of,least_noise,likelihood,mean_square,score_rows,sparse_rows,variance_of
 
 # %% ../../nbs/fit/48_variational.ipynb #1fa65ac7
 _shape = 50.  # of the Gamma, of mean 1, that the precisions of users and of items come from
@@ -29,8 +21,8 @@ class BelievedRows:
     def __init__(self, equations, rows, cols, y, n_other):
         self.equations,n = equations,equations.n
         w = torch.ones_like(y) if equations.w is None else equations.w
-        self.rated = _matrix(rows, cols, w, (n,n_other))
-        self.squares = _matrix(rows, cols, w*y*y, (n,n_other))
+        self.rated = sparse_rows(rows, cols, w, (n,n_other))
+        self.squares = sparse_rows(rows, cols, w*y*y, (n,n_other))
         self.is_rated = (equations.counts>0).to(y.dtype)
         self.gamma = torch.ones_like(self.is_rated)
         self.least_noise = least_noise(y)
@@ -132,8 +124,8 @@ def _directions(users, items, y, u, i, k, arith):
     w = users.equations.w
     scaled = (y if w is None else w*y)/(root_u[u]*root_i[i])
     shape = len(root_u),len(root_i)
-    by_users = _matrix(u, i, scaled, shape)
-    by_items = _matrix(i, u, scaled, shape[::-1])
+    by_users = sparse_rows(u, i, scaled, shape)
+    by_items = sparse_rows(i, u, scaled, shape[::-1])
     res = arith.randn(shape[1], k)
     most = min(shape)
     q = res[:,:most]  # there are no more directions than rows or columns; factors beyond begin at random

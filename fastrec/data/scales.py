@@ -83,6 +83,12 @@ def unit_of_weights(w, name):
                          f'others: cut weights off with df[{name!r}].clip(upper=...)')
     return largest*counted.mean()
 
+def need_like_training(w, unit, name):
+    "Refuse weights `w` of the column `name` of which one would drown all others, as none of training does; a mean of these is the `unit`"
+    if len(w) and w.max()>2*_most_weight*unit:
+        raise ValueError(f'the largest weight in {name!r}, {w.max():g}, is more than two million times the mean of training, {unit:g}, and '
+                         f'would drown all others: cut weights off with df[{name!r}].clip(upper=...)')
+
 def in_units(w, unit):
     "The weights `w` over the `unit`, float32; what is above 0 stays so"
     return np.where(w>0, np.maximum(w/unit, _least_weight), 0).astype('float32')

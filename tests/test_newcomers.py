@@ -239,3 +239,18 @@ def test_zeros_that_count_nothing_are_not_told():
     off = rows.assign(rating=rows.rating.where(np.arange(len(rows))%4>0, 0), weight=rows.weight.where(np.arange(len(rows))%4>0, 0))
     learn.fold_in(off)
     with pytest.warns(UserWarning, match='have a rating of 0 or less'): learn.fold_in(off.assign(weight=1.))
+
+# ------------------------------------------------------------------ after export
+@pytest.mark.parametrize('name', ['fit_als','fit_bias','dot','net','fit_ials','fit_blend'])
+def test_who_is_folded_in_after_export_is_who_was_before(name, tmp_path):
+    learn = fitted(name)
+    rows,_ = own_rows(learn, 5)
+    learn.path = tmp_path
+    learn.export()
+    again = load_learner(tmp_path/'export.pkl')
+    assert again.noise==learn.noise!=pytest.approx((.15*4)**2, rel=.01)
+    assert same(again.fold_in(rows), learn.fold_in(rows), atol=1e-5)
+    again.path = tmp_path
+    again.export('twice.pkl')
+    assert load_learner(tmp_path/'twice.pkl').noise==learn.noise
+    assert learn.noise and '_known_noise' not in vars(learn)

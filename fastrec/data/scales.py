@@ -44,6 +44,8 @@ def _check_size(col):
                          'them down, or name the right column with rating_name')
 
 # %% ../../nbs/data/12_scales.ipynb #809aa52e
+_most_rating = 1e18  # whose square, times many, is a number of float32
+
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = in_pandas_types(col)
@@ -56,6 +58,10 @@ def as_ratings(col):
     res = np.ascontiguousarray(col.to_numpy('float32'))
     if not np.isfinite(res).all():
         raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
+    most = np.abs(res).max(initial=0)
+    if most>_most_rating:
+        raise ValueError(f'column {col.name!r} holds ratings of {most:.1e}, whose squares are too large for float32: scale them down, or name '
+                         'the right column with rating_name')
     return res
 
 # %% ../../nbs/data/12_scales.ipynb #866cf732

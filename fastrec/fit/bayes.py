@@ -15,7 +15,7 @@ from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,solver_data
-from .als import als_sweeps,towards_biases,write_model
+from .als import als_sweeps,need_scale,towards_biases,write_model
 from .priors import Columns,SpanSampler
 from .equations import variance_of
 from .gibbs import Gibbs
@@ -214,6 +214,7 @@ def fit_bayes(self:RecLearner,
 
     Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
     ds = solver_data(self, n_factors, n_sweep)
+    need_scale(ds)
     n_before = _n_draws_of(self.model, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws)

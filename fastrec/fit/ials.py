@@ -110,11 +110,16 @@ def _ials_rows(side, other, arith, alpha0, reg, power):
     return rows,sse
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
-def popular_sweeps(model, ds, arith=None):
-    """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item, as choices are weighed.
-    No sweep changes it, and there is no need for `arith`"""
+def finds_taste(ds):
+    "Say who chose what in `ds` more than how much everybody and everything is chosen? If not, that is told"
+    if has_taste(ds): return True
     warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
+    return False
+
+def popular_sweeps(model, ds, arith=None):
+    """Make the `model` one of popularity: the preference is the share of the users who chose an item, as choices are weighed.
+    No sweep changes it, and there is no need for `arith`"""
     users,items = ds.codes
     n_users,n_items = map(len, ds.classes.values())
     mass = sum_by_code(items, ds.weights(), n_items)
@@ -127,9 +132,10 @@ def popular_sweeps(model, ds, arith=None):
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    is_popularity = reg is None and not has_taste(ds)
-    if is_popularity: reg = usual_reg
-    if reg is None: reg = choice_reg(ds, alpha0, model.u_weight.embedding_dim)
+    n_factors = model.u_weight.embedding_dim
+    is_popularity = n_factors==0 or (reg is None and not finds_taste(ds))
+    if is_popularity: reg = ifnone(reg, usual_reg)
+    if reg is None: reg = choice_reg(ds, alpha0, n_factors)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     if is_popularity:
         yield from popular_sweeps(model, ds)
@@ -148,7 +154,7 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=32, # Width of the embeddings; of some 100,000 choices 64 may find a few percent more, in two to three times the time
+    n_factors:int=32, # Width of the embeddings; of 100,000 choices 64 may find a bit more, in 2 to 3 times the time; 0 leaves popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't

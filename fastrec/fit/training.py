@@ -59,10 +59,13 @@ class RecLearner(Recommends, Learner):
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
     last_fit = None,{}  # the name of the last fit, and what it was called with
+    _known_noise = None  # of a learner whose ratings `export` has left out
+    _shown = None,None  # while a model is made of several: the thread that does it, and the model that all others see
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
-        return vars(self)['model']
+        thread,shown = self._shown
+        return vars(self)['model'] if thread in (None,threading.get_ident()) else shown
     @model.setter
     def model(self, model):
         _need_tables(model)
@@ -110,7 +113,9 @@ def _do_fit(self:RecLearner):
                          'dataloaders without shard=True')
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
-    if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
+    if not hasattr(self, 'lr_finder'):  # which puts the weights back
+        self.last_fit = 'fit',dict(n_epoch=self.n_epoch)
+        self.n_fits += not resumed
     self._bring_opt()
     Learner._do_fit(self)
 
@@ -182,9 +187,10 @@ def _guessed_noise(y_range):
 
 @patch(as_prop=True)
 def noise(self:RecLearner):
-    "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, of being off by 15% of the range"
+    """Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, what it was when it was exported,
+    and where that is not known, of being off by 15% of the range"""
     ds,model = self.ds.counted(),self.model
-    if not len(ds): return _guessed_noise(model.y_range)
+    if not len(ds): return ifnone(self._known_noise, _guessed_noise(model.y_range))
     every = len(ds)//_n_measured+1
     x,y = ds.x[::every],ds.y[::every]
     if model.is_preference: y = torch.ones_like(y)
@@ -231,19 +237,3 @@ def _kept_record(self:RecLearner):
 @patch
 def validation_context(self:RecLearner, *args, **kwargs):
     return ContextManagers([self._kept_record(), Learner.validation_context(self, *args, **kwargs)])
-
-# %% ../../nbs/fit/30_training.ipynb #e69d00df
-_exported = threading.local()
-
-@contextmanager
-def pickled_as(learn, state):
-    "A context in which a pickle that this thread makes holds `state` for `learn`, whoever refers to it"
-    _exported.now = learn,state
-    try: yield
-    finally: del _exported.now
-
-@patch
-def __getstate__(self:RecLearner):
-    learn,state = getattr(_exported, 'now', (None,None))
-    if learn is self: return state
-    return {k: v for k,v in Learner.__getstate__(self).items() if k!='_known_calls'}

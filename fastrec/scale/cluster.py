@@ -14,7 +14,7 @@ from ..answer.steering import need_knobs
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4
-_ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?'  # names of files in such a folder
+_ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.[0-9a-f]{8})?(\.part)?'  # names of files in such a folder
 
 def _job(out, about, kwargs):
     "Make `out` the folder of the job that `about` and the arguments `kwargs` describe, or find that it is"

@@ -183,6 +183,7 @@ def _check_monitors(learn, cbs):
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and the lists of fit_blend are there when all is done: let it watch '
                          "'valid_loss', and ask evaluate for lists")
 
+# %% ../../nbs/evaluate/77_blend.ipynb #6b8e2372
 def _fit_ratings(learn, fit, cbs):
     "Fit ratings by `fit`, without measuring lists that are not those of the blend"
     metrics = learn.metrics

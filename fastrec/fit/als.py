@@ -85,8 +85,7 @@ def _drawn_sweeps(model, ds, arith, is_new):
     for error in als_sweeps(model, ds, arith, is_new):
         yield towards(model, error)
 
-# %% ../../nbs/fit/36_als.ipynb #5819e5bb
-_power = .5
+# %% ../../nbs/fit/36_als.ipynb #c0ba4fc4
 _most_spread = 1e9  # in float32 the squares of much larger or smaller numbers, times each other, are lost
 
 def need_scale(ds):
@@ -94,8 +93,12 @@ def need_scale(ds):
     most = float(ds.y.abs().max()) if len(ds) else 0.
     spread = most and most*float((ds.y/most).std(correction=0))  # whose squares are numbers of float32
     if not spread or 1/_most_spread<=spread<=_most_spread: return
-    raise ValueError(f'ratings in {ds.rating_name!r} have a standard deviation of {spread:.2g}, and variances are learned of {1/_most_spread:g} '
-                     f'to {_most_spread:g}: bring the ratings nearer to 1, for instance to df[{ds.rating_name!r}]/{spread:.0e}')
+    name = ds.rating_name
+    raise ValueError(f'ratings in {name!r} have a standard deviation of {spread:.2g}, and variances are learned of 1e-09 to 1e+09: '
+                     f'bring the ratings nearer to 1, for instance to df[{name!r}]/{spread:.0e}')
+
+# %% ../../nbs/fit/36_als.ipynb #5819e5bb
+_power = .5
 
 def _check_penalty(reg, power):
     if reg is None and power is not None:

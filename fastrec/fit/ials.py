@@ -154,7 +154,7 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=32, # Width of the embeddings; of 100,000 choices 64 may find a bit more, in 2 to 3 times the time; 0 leaves popularity
+    n_factors:int=32, # Width of the embeddings; of 100,000 choices 64 may find a few percent more, in 2 to 3 times the time; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't

@@ -3,6 +3,7 @@ import json,subprocess,sys
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings
+from test_devices import both,pretending,same as as_near
 from fastrec.export.files import checksum
 from fastrec.export.labels import BundleError
 from fastrec.models.foldin import user_prior
@@ -254,3 +255,29 @@ def test_who_is_folded_in_after_export_is_who_was_before(name, tmp_path):
     again.export('twice.pkl')
     assert load_learner(tmp_path/'twice.pkl').noise==learn.noise
     assert learn.noise and '_known_noise' not in vars(learn)
+
+# ------------------------------------------------------------------ elsewhere
+def folded_in(device):
+    "What newcomers with weights are predicted after each sort of fit, on `device`"
+    df = sample_ratings(n_users=30, n_items=25, n_ratings=500, seed=0)
+    df['weight'] = np.arange(len(df))%4
+    dls = RecDataLoaders.from_df(df, seed=1, bs=64, device=device, weight_name='weight')
+    mine,res = df[:40].drop(columns='user'),{}
+    mine = mine.drop_duplicates('title')
+    for name,args in dict(fit_als=(3,3), fit_ials=(3,3), fit_ease=(20.,), fit_bayes=(2,4)).items():
+        learn = dot_learner(dls)
+        with learn.no_bar(),learn.no_logging(): getattr(learn, name)(*args)
+        grids = [learn.fold_in(o).predict_grid().cpu() for o in (mine,mine.drop(columns='weight'))]
+        assert not torch.allclose(*grids, atol=1e-4)
+        if name!='fit_bayes': res[name] = grids  # whose draws are those of the device
+    for how in (nn_learner,softmax):
+        learn = how(dls)
+        grids = [learn.fold_in(mine.assign(weight=w)).predict_grid().cpu() for w in (1,2)]
+        assert all(o.isfinite().all() for o in grids)
+    return res
+
+@both
+def test_on_a_device_as_on_the_cpu(device):
+    want = folded_in('cpu')
+    with pretending(device): got = folded_in(device)
+    as_near(got, want)

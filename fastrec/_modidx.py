@@ -1669,6 +1669,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'fastrec/fit/training.py'),
                                       'fastrec.fit.training._guessed_noise': ( 'fit/training.html#_guessed_noise',
                                                                                'fastrec/fit/training.py'),
+                                      'fastrec.fit.training._model_for_this_thread': ( 'fit/training.html#_model_for_this_thread',
+                                                                                       'fastrec/fit/training.py'),
                                       'fastrec.fit.training._need_same_labels': ( 'fit/training.html#_need_same_labels',
                                                                                   'fastrec/fit/training.py'),
                                       'fastrec.fit.training._need_same_scale': ( 'fit/training.html#_need_same_scale',

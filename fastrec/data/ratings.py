@@ -205,13 +205,14 @@ def _present(self:RatingsTensors, df, with_labels):
     need_values(df, names, ', or pass with_labels=False to ignore the ratings'*rated)
     return rated,*(o in optional for o in (self.time_name,weight_name))
 
-# %% ../../nbs/data/04_ratings.ipynb #1e3abd70
+# %% ../../nbs/data/04_ratings.ipynb #0e44227f
 @patch
 def read_weights(self:RatingsTensors, df):
     "How much the rows of the frame `df` count, float32 (n,), in units of training; `None` where there, or here, is no such column"
     if self.weight_name is None or self.weight_name not in df: return None
     return in_units(as_weights(df[self.weight_name]), self.weight_unit)
 
+# %% ../../nbs/data/04_ratings.ipynb #1e3abd70
 @patch
 def encode(self:RatingsTensors,
     df, # Frame with the columns of user and item, and of the rating if `with_labels`

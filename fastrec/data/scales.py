@@ -60,8 +60,8 @@ def as_ratings(col):
         raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
     most = np.abs(res).max(initial=0)
     if most>_most_rating:
-        raise ValueError(f'column {col.name!r} holds ratings of {most:.1e}, whose squares are too large for float32: scale them down, or name '
-                         'the right column with rating_name')
+        raise ValueError(f'column {col.name!r} holds ratings of {most:.1e}, whose squares are too large for float32: scale '
+                         'them down, or name the right column with rating_name')
     return res
 
 # %% ../../nbs/data/12_scales.ipynb #866cf732

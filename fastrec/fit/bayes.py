@@ -183,12 +183,13 @@ def _n_draws_of(model, n_factors):
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws):
-    "Refuse draws that can't be kept, or for which there is no room"
+    "Refuse draws that can't be kept, or for which there is no room, and ratings of a size that none can be drawn for"
     for name,o in (('burn',burn),('n_draws',n_draws)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
     if not 0<=burn<n_sweep:
         raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
+    need_scale(learn.dls.train_ds.counted())
     _need_room(learn, n_factors, int(min(n_draws, n_sweep-burn)))
 
 def _need_room(learn, n_factors, n_draws):
@@ -214,7 +215,6 @@ def fit_bayes(self:RecLearner,
 
     Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
     ds = solver_data(self, n_factors, n_sweep)
-    need_scale(ds)
     n_before = _n_draws_of(self.model, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws)

@@ -51,6 +51,12 @@ def _need_tables(model):
     if hasattr(model, '_orig_mod'):
         raise ValueError('torch.compile(model) hides the tables of the model: call model.compile(), which compiles it in place')
 
+# %% ../../nbs/fit/30_training.ipynb #038275ed
+def _model_for_this_thread(learn):
+    "The model of `learn`, or what it shows to other threads while one thread makes a new one of several"
+    thread,shown = vars(learn).get('_shown', (None,None))
+    return vars(learn)['model'] if thread in (None,threading.get_ident()) else shown
+
 # %% ../../nbs/fit/30_training.ipynb #3ff4cefe
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
@@ -59,13 +65,10 @@ class RecLearner(Recommends, Learner):
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
     last_fit = None,{}  # the name of the last fit, and what it was called with
-    _known_noise = None  # of a learner whose ratings `export` has left out
-    _shown = None,None  # while a model is made of several: the thread that does it, and the model that all others see
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
-        thread,shown = self._shown
-        return vars(self)['model'] if thread in (None,threading.get_ident()) else shown
+        return _model_for_this_thread(self)
     @model.setter
     def model(self, model):
         _need_tables(model)
@@ -190,7 +193,7 @@ def noise(self:RecLearner):
     """Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, what it was when it was exported,
     and where that is not known, of being off by 15% of the range"""
     ds,model = self.ds.counted(),self.model
-    if not len(ds): return ifnone(self._known_noise, _guessed_noise(model.y_range))
+    if not len(ds): return vars(self).get('_known_noise', _guessed_noise(model.y_range))
     every = len(ds)//_n_measured+1
     x,y = ds.x[::every],ds.y[::every]
     if model.is_preference: y = torch.ones_like(y)

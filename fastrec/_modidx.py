@@ -2165,7 +2165,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.scale.cluster._start_workers': ( 'scale/cluster.html#_start_workers',
                                                                                  'fastrec/scale/cluster.py'),
                                        'fastrec.scale.cluster._started': ('scale/cluster.html#_started', 'fastrec/scale/cluster.py'),
-                                       'fastrec.scale.cluster._sweep': ('scale/cluster.html#_sweep', 'fastrec/scale/cluster.py'),
+                                       'fastrec.scale.cluster._swept': ('scale/cluster.html#_swept', 'fastrec/scale/cluster.py'),
                                        'fastrec.scale.cluster._turned': ('scale/cluster.html#_turned', 'fastrec/scale/cluster.py'),
                                        'fastrec.scale.cluster._user_parts': ('scale/cluster.html#_user_parts', 'fastrec/scale/cluster.py'),
                                        'fastrec.scale.cluster._worker': ('scale/cluster.html#_worker', 'fastrec/scale/cluster.py'),

@@ -169,9 +169,10 @@ def _missing(out, parts):
         path = out/f'part-{i:06}.parquet'
         if not path.exists(): yield labels,path
 
-def _sweep(out):
-    "Remove from `out`, where all lists are there, what workers that were killed have left: readers would take it for lists"
+def _swept(out):
+    "`out`, where all lists are there, without what workers that were killed have left: readers would take it for lists"
     for o in out.glob('part-*.part'): o.unlink(missing_ok=True)
+    return out
 
 # %% ../../nbs/scale/92_cluster.ipynb #dbde58da
 def recommend_distributed(
@@ -198,5 +199,4 @@ def recommend_distributed(
     _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size}, kwargs)
     n_todo = n_parts - len([*out.glob('part-*.parquet')])
     with _started(ray): _run(ray, rec, Path(bundle), _missing(out, parts), n_todo, kwargs, workers)
-    _sweep(out)
-    return out
+    return _swept(out)

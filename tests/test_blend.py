@@ -2,9 +2,13 @@
 import json,sys,warnings
 from contextlib import nullcontext
 import numpy as np,pandas as pd,pytest,torch
+from concurrent.futures import ThreadPoolExecutor
 from fastai.callback.core import Callback
+from fastai.callback.tracker import SaveModelCallback
+from fastai.metrics import rmse
 from fastrec.export.files import checksum
-from fastrec.all import Blend,BundleError,RecDataLoaders,learner,load_learner,load_recommender,sample_ratings
+from fastrec.all import Blend,BundleError,Ease,RecDataLoaders,learner,list_metrics,load_learner,load_recommender,sample_ratings
+from fastrec.answer.steering import Damped
 
 @pytest.fixture(scope='module')
 def dls(): return RecDataLoaders.from_df(sample_ratings(n_users=400, n_items=200, n_ratings=16_000), seed=42)
@@ -214,3 +218,66 @@ def test_a_fit_amid_a_request(dls, monkeypatch):
         del learn.model.ranker
     monkeypatch.setattr(module, 'best_unseen', amid)
     same_lists(learn.recommend(n=3), want)
+
+# ------------------------------------------------------------------ while it is fitted, and what is recorded
+def test_others_see_the_model_from_before_until_all_is_done(dls):
+    learn = fitted(dls, weight=.3)
+    before,model,answers = learn.recommend(n=3),learn.model,[]
+    class Ask(Callback):
+        def after_epoch(self):
+            if self.epoch!=1: return
+            assert self.learn.model is not model  # who fits sees what is fitted
+            with ThreadPoolExecutor(1) as pool: answers.append(pool.submit(lambda: (learn.recommend(n=3),learn.model is model,learn.noise)).result(60))
+    noise = learn.noise
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=1.5, cbs=Ask())
+    (lists,is_same,other_noise), = answers
+    same_lists(lists, before)
+    assert is_same and other_noise==noise and learn.model is not model
+    with ThreadPoolExecutor(1) as pool: assert pool.submit(lambda: learn.model).result(60) is learn.model
+    class Stop(Callback):
+        def after_epoch(self): raise KeyboardInterrupt
+    with learn.no_bar(),learn.no_logging(),pytest.raises(KeyboardInterrupt): learn.fit_blend(weight=1., cbs=Stop())
+    with ThreadPoolExecutor(1) as pool: assert pool.submit(lambda: learn.model).result(60) is learn.model
+
+def test_saved_by_another_thread_meanwhile(dls, tmp_path):
+    learn = fitted(dls, weight=.3)
+    before = learn.predict_grid(),learn.recommend(n=3)
+    class Meanwhile(Callback):
+        def after_epoch(self):
+            if self.epoch==1:
+                with ThreadPoolExecutor(1) as pool: pool.submit(learn.save_recommender, tmp_path/'bundle').result(60)
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=1.5, cbs=Meanwhile())
+    rec = load_recommender(tmp_path/'bundle', 'cpu')
+    assert torch.allclose(rec.predict_grid(), before[0], atol=1e-5)
+    same_lists(rec.recommend(n=3), before[1])
+
+def test_history_is_of_ratings_and_not_of_their_lists(dls):
+    learn = learner(dls, metrics=[rmse,*list_metrics()])
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=.3)
+    assert list(learn.history)==['train_loss','valid_loss','rmse'] and len(learn.metrics)==4
+    assert learn.history.rmse.iloc[-1]==pytest.approx(learn.evaluate().rmse['model'], abs=1e-3)
+    with learn.no_bar(),learn.no_logging(),pytest.raises(ValueError, match="'ndcg_at_10', and the lists of fit_blend are there when all is done"):
+        learn.fit_blend(weight=.3, cbs=SaveModelCallback('ndcg_at_10'))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(4, 3)
+    assert 'ndcg_at_10' in learn.history
+
+def test_choices_alone_have_no_record_of_another_fit():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(n_users=100, n_items=60, n_ratings=3000).assign(rating=1.), seed=1), y_range=(.5,1.5))
+    with learn.no_bar(),learn.no_logging():
+        learn.fit_ials(4, 3)
+        assert len(learn.history)==3
+        learn.fit_blend()
+    with pytest.raises(ValueError, match='no record of a fit'): learn.history
+
+def test_the_table_of_ease_is_not_copied(dls, blend):
+    ranker,table = blend.model.ranker,next(m for m in blend.model.ranker.parts if isinstance(m, Ease))
+    own = table.weight.untyped_storage().data_ptr()
+    items = torch.arange(1, 201)
+    for o in (ranker, Damped(ranker, blend.counts, .5).model): assert own in [p.untyped_storage().data_ptr() for p in o.item_side(items).parts]
+    inner = Damped(ranker, blend.counts, .5).item_side(items).parts[0]
+    assert own in [p.untyped_storage().data_ptr() for p in inner.parts]
+    assert Damped(table, blend.counts, .5).item_side(items).parts[0].untyped_storage().data_ptr()==own
+    some = torch.tensor([3,0,7])
+    with torch.no_grad():
+        want = ranker.score(ranker.user_side(items[:4]), ranker.item_side(torch.arange(201)))[:,some]
+        assert torch.allclose(ranker.score_grid(items[:4], some), want, atol=1e-4)

@@ -209,3 +209,18 @@ def test_titles_in_common_on_movielens():
     mine = mine[mine.user.isin(mine.user.drop_duplicates().sample(100, random_state=0))]
     a,b = learn.fold_in(mine[['user','title']]).recommend(n=10),learn.recommend(mine.user.unique(), n=10, exclude_seen=mine)
     assert len(a.astype(dict(title='str')).merge(b.astype(dict(title='str')), on=['user','title']))/100>=9.5
+
+# ------------------------------------------------------------------ without factors
+@pytest.mark.parametrize('kwargs', [{},dict(reg=.1),dict(alpha0=2.)], ids=str)
+def test_without_factors_there_is_popularity(kwargs, tmp_path):
+    with warnings.catch_warnings(action='ignore'): learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1))
+    with learn.no_logging(),learn.no_bar(): learn.fit_ials(0, **kwargs)
+    ds = learn.dls.train_ds
+    share = torch.bincount(ds.x[:,1].long(), minlength=61)[1:]/(len(ds.classes['user'])-1)
+    assert torch.allclose(learn.predict_grid(), share.expand(len(ds.classes['user'])-1, -1)) and len(learn.history)==12
+    assert learn.evaluate().ndcg_at_10['model']==learn.evaluate().ndcg_at_10['popularity']
+    new = learn.fold_in(ratings[:3].drop(columns='user'))
+    assert torch.allclose(new.predict_grid()[0], share)
+    assert torch.allclose(load_recommender(learn.save_recommender(tmp_path/'bundle'), 'cpu').predict_grid(), learn.predict_grid())
+    told = learn.settings()
+    assert told.value['n_factors']==0 and 'by chance' not in told.rule['reg']

@@ -380,6 +380,7 @@ def test_a_job_goes_on_for_the_same_users_alone(local_ray, bundle, tmp_path):
     parts = sorted(out.glob('*.parquet'))
     parts[1].rename(out/(parts[1].name+'.part'))                  # as an interrupted job leaves it
     (out/'_job.json.part').write_text('{', encoding='utf-8')
+    (out/'part-000002.parquet.0123abcd.part').touch()             # as a worker that was killed leaves it
     for other in (labels[1:301], labels[:299]+labels[298:299], labels[299::-1]):
         write(other)
         with pytest.raises(ValueError, match="lists for another users, '300 users, .* and not '300 users, "): go_on()

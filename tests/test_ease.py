@@ -259,6 +259,17 @@ def test_stopped_it_leaves_the_model_from_before(learn, name, error):
     except type(error): pass
     assert other.fit_state()==state and torch.equal(other.predict_grid(), grid) and other.last_fit[0]=='fit_als' and (other.loss_func,list(other.metrics))==kept
 
+@pytest.mark.parametrize('name', ['before_validate','after_epoch','after_fit'])
+@pytest.mark.parametrize('how', ['fit_ease','fit_ials','fit_als','fit_bias'])
+def test_what_is_whole_is_kept_by_every_solver(learn, how, name):
+    other = learner(learn.dls, n_factors=4)
+    with other.no_logging(),other.no_bar():
+        other.fit_bias()
+        before = other.predict_grid()
+        with pytest.raises(KeyboardInterrupt): getattr(other, how)(cbs=At(name, KeyboardInterrupt()), **({} if how!='fit_bias' else dict(reg=100.)))
+    assert other.last_fit[0]==how and not torch.equal(other.predict_grid(), before)
+    if how=='fit_ease': assert torch.equal(other.predict_grid(), fitted(dls=learn.dls, reg=None).predict_grid())
+
 def test_stopped_in_the_inverse(learn, monkeypatch):
     other = learner(learn.dls, n_factors=4)
     state,grid = other.fit_state(),other.predict_grid()

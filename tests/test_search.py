@@ -271,3 +271,11 @@ def test_a_make_that_no_setting_can_mend_ends_the_search(dls):
 def test_combinations():
     check_space(dict(a=range(3), b=(0,1.)))
     assert len(all_combinations(dict(a=[1,2,3], b=[4,5]), 6))==6 and all_combinations(dict(a=[1,2,3], b=[4,5]), 5)==[]
+
+def test_the_name_of_a_measure_is_read_once(dls, monkeypatch):
+    module,read = sys.modules['fastrec.evaluate.search'],[]
+    then = module._read_measure
+    monkeypatch.setattr(module, '_read_measure', lambda o: read.append(o) or then(o))
+    search(shifted, dict(shift=[0.,.3]), dls, n_trials=2, measure='mae')
+    assert read==['mae']
+    with pytest.raises(ValueError, match='is not known'): search(shifted, dict(shift=[0.]), None, measure='speed')  # before anything else

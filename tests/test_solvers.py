@@ -412,3 +412,31 @@ def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
     with learn.no_logging(): fit(learn, 200)
     most = max(16*n+4*z for n,z in made)
     assert .95*most<max(told)<1.05*most
+
+@pytest.mark.parametrize('size', [1e-12,1e10,1e12,1e17])
+def test_ratings_too_large_or_too_small_are_named(size):
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1200)
+    learn = dot_learner(loaders(df.assign(rating=df.rating*size), 100))
+    with learn.no_logging(),learn.no_bar():
+        learn.fit_bias(reg=2.)
+        state = learn.fit_state()
+        for fit in ('fit_als','fit_bayes'):
+            with pytest.raises(ValueError, match=r"ratings in 'rating' have a standard deviation of 1.*bring the ratings nearer to 1"): getattr(learn, fit)(4, 3)
+            assert learn.fit_state()==state
+        with pytest.raises(ValueError, match='bring the ratings nearer to 1'): learn.fit_blend(weight=.2)
+        assert learn.fit_state()==state
+        learn.fit_ials(4, 2)
+
+@pytest.mark.parametrize('size', [1e-8,1e8])
+def test_ratings_of_any_other_size_are_fitted_alike(size):
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1200)
+    grids = []
+    for k in (1.,size):
+        learn = dot_learner(loaders(df.assign(rating=df.rating*k), 100))
+        with learn.no_logging(),learn.no_bar(): learn.fit_als(4, 5)
+        grids.append(learn.predict_grid()/k)
+    assert torch.allclose(*grids, atol=.01)
+
+def test_ratings_whose_squares_are_no_numbers_are_refused():
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1200)
+    with pytest.raises(ValueError, match="'rating' holds ratings of 5.0e.30, whose squares are too large for float32"): loaders(df.assign(rating=df.rating*1e30))

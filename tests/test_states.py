@@ -109,8 +109,8 @@ class Stop(Callback):
 events = [o for o in vars(event) if not o.startswith('_') and o not in ('after_create',) and 'cancel' not in o]
 
 def same_state(learn, state, before):
-    model,opt,n_fits,record = state
-    return learn.model is model and learn.opt is opt and learn.n_fits==n_fits and vars(learn.recorder)==record and torch.equal(grid(learn), before)
+    model,opt,n_fits,last_fit,record = state
+    return learn.model is model and learn.opt is opt and learn.n_fits==n_fits and learn.last_fit is last_fit and vars(learn.recorder)==record and torch.equal(grid(learn), before)
 
 @pytest.mark.parametrize('at,error', [(1,KeyboardInterrupt), (2,RuntimeError)], ids=['first, Ctrl-C','second, an error'])
 @pytest.mark.parametrize('how', fits)
@@ -508,3 +508,29 @@ def test_solver_stopped_at_any_line(how):
         found.add(same[0])
         k += 2
     assert k>60 and found=={0,1,2}
+
+# ------------------------------------------------------------------ what the last fit was
+@pytest.mark.parametrize('how', fits)
+def test_a_fit_that_changed_nothing_is_not_the_last_one(dls, how):
+    learn = make(dls)
+    run(learn, 'als')
+    before,last_fit,table = grid(learn),learn.last_fit,learn.settings()
+    class Watch(Callback):
+        def before_fit(self): raise RuntimeError('stopped')
+    with pytest.raises(RuntimeError): run(learn, how, cbs=Watch())
+    assert learn.last_fit==last_fit and learn.last_fit[0]=='fit_als' and torch.equal(grid(learn), before) and learn.settings().equals(table)
+
+def test_what_is_refused_or_looks_for_a_rate_is_not_the_last_fit(dls):
+    learn = make(dls)
+    run(learn, 'als')
+    last_fit = learn.last_fit
+    with learn.no_bar(),learn.no_logging(): learn.lr_find(show_plot=False)
+    assert learn.last_fit==last_fit
+    with pytest.raises(ValueError, match='watches'): learn.fit(1, cbs=EarlyStoppingCallback('accuracy'))
+    assert learn.last_fit==last_fit
+    state = learn.fit_state()
+    run(learn, 'cycle')
+    assert learn.last_fit==('fit',dict(n_epoch=1))
+    learn.put_back(state)
+    assert learn.last_fit==last_fit
+

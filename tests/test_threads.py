@@ -215,6 +215,23 @@ def test_writers_of_one_file(ratings, tmp_path, write, read):
     in_threads(some, 4)
     assert [*tmp_path.rglob('*.part')]==left[1:]  # what an hour ago was left by one that was killed is gone
 
+def test_lists_to_one_path(ratings, tmp_path):
+    "Each writes a file of its own, and the one that gets the name is whole"
+    pytest.importorskip('pyarrow')
+    learn = trained(ratings, 'dot')
+    users = list(learn.dls.classes['user'].labels)
+    path = tmp_path/'lists.parquet'
+    left = [tmp_path/f'lists.parquet.{o}.part' for o in ('0123abcd','4567cdef')]
+    for o in left: o.touch()
+    os.utime(left[0], (1e9,1e9))
+    want = {n: learn.recommend(n=n) for n in (2,3,4)}
+    def some(k):
+        for _ in range(8): learn.recommend(n=2+k, path=path, max_bytes=2**16)
+    in_threads(some, 3)
+    got = pd.read_parquet(path)
+    assert any(len(got)==len(o) and got.title.astype(str).tolist()==o.title.astype(str).tolist() for o in want.values())
+    assert [*tmp_path.rglob('*.part')]==left[1:]
+
 def test_a_model_of_ones_own_forward_in_training_mode(ratings):
     "A copy in evaluation mode answers, with the method bound to it; a function that may hold the model in training mode is refused"
     learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1, bs=256), 6, ps=[.5], seed=1)

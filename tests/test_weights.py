@@ -163,11 +163,6 @@ def test_a_blend_and_a_choice_of_fits_take_weights(df):
     table,best = choose_fit(dls, seconds=5, fits=dict(fit_bias={}, fit_als={}))
     assert best.dls.train_ds.weight_name=='weight' and {'fit_bias','fit_als'}<={*table.index}
 
-def test_new_users_are_told_that_weights_do_nothing(df):
-    learn = fitted(loaders(df, weight_name='weight'), 'fit_als')
-    rows = df[df.user==df.user[0]].drop(columns='user')
-    with pytest.warns(UserWarning, match='counts all rows alike'): learn.fold_in(rows)
-
 def test_the_rows_of_a_process(df):
     dls = loaders(df, weight_name='weight', bs=100)
     whole = torch.cat([x for x,_ in dls.train])

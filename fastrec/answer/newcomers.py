@@ -13,7 +13,7 @@ from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
 from ..data.names import listed,need_columns,role_of
 from ..data.kinds import check_kind,factorized,need_values
-from ..data.scales import as_ratings
+from ..data.scales import as_ratings,as_weights,need_like_training
 from ..base.checks import need_choice,warn
 from ..models.blend import Blend
 from ..models.foldin import user_prior
@@ -53,9 +53,9 @@ def _as_new(ds, ratings):
         _need_one_user(ratings, ds.user_name)
         ratings[ds.user_name] = _no_name
     need_columns(ratings, [ds.user_name])
-    if ds.weight_name is not None and ds.weight_name in ratings:
-        warn(f'fold_in counts all rows alike, whatever their {ds.weight_name!r}')
-    need_values(ratings, [*ds.cat_names, ds.rating_name])
+    weight = [ds.weight_name] if ds.weight_name is not None and ds.weight_name in ratings else []
+    need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
+    for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
     return ratings
 
 # %% ../../nbs/answer/55_newcomers.ipynb #c93d5e17
@@ -69,21 +69,26 @@ def _need_within(y, y_range):
 
 # %% ../../nbs/answer/55_newcomers.ipynb #c0aebeae
 def _read_new(ds, ratings, unknown, y_range):
-    "Codes of the new users, from 1, and of the items, the ratings, and the new users' `Vocab`"
+    "`RatingsTensors` of the new users, with codes from 1, whose labels are theirs"
     ratings = _as_new(ds, ratings)
     users,items = ratings[ds.user_name],ratings[ds.item_name]
     of_items = ds.classes[ds.item_name]
     y = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32')
+    w = ds.read_weights(ratings) if len(ratings) else None
     labels = factorized(users)[1]
     if len(ratings): check_kind(items, of_items.labels)
-    _need_within(y, y_range)
+    _need_within(y if w is None else y[w>0], y_range)
     of_users = Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
     codes = of_items.lookup(items) if unknown=='raise' else of_items.encode(items)
     is_known = codes>0
     n_unknown = (~is_known).sum()
     if n_unknown: warn(f'{n_unknown} of {len(codes)} ratings are of items that were not in training; left out')
     x = torch.from_numpy(np.stack([of_users.encode(users), codes], 1))
-    return x[is_known],torch.from_numpy(y[is_known]),of_users
+    y,w = (None if o is None else torch.tensor(o) for o in (y,w))
+    classes = {ds.user_name: of_users, ds.item_name: of_items}
+    res = RatingsTensors(x, y, classes, ds.rating_name, w=w, weight_name=ds.weight_name)
+    res.weight_unit = ds.weight_unit
+    return res.subset(torch.from_numpy(is_known.nonzero()[0]))
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f921bb95
 def _warn_of_low(rec, y):
@@ -94,12 +99,16 @@ def _warn_of_low(rec, y):
         warn(f'{len(low)} of {len(y)} rows have a rating of 0 or less, {low.iloc[0]:g} for one, and count as '
              'chosen like the others: leave out what was not chosen')
 
+def _are_numbers(ratings, name): return name in ratings and pd.api.types.is_numeric_dtype(ratings[name])
+
 def _as_choices(rec, ratings):
-    """`ratings` with a 1 in each row; where they hold zeros or less, and training did not,
+    """`ratings` with a 1 in each row; where they hold zeros or less in rows that count, and training did not,
     a warning says that these count as chosen"""
-    name = rec.ds.rating_name
+    name,weight = rec.ds.rating_name,rec.ds.weight_name
     if not isinstance(ratings, pd.DataFrame): return ratings
-    if name in ratings and pd.api.types.is_numeric_dtype(ratings[name]): _warn_of_low(rec, ratings[name])
+    if _are_numbers(ratings, name):
+        counts = ratings[weight]!=0 if weight is not None and _are_numbers(ratings, weight) else slice(None)
+        _warn_of_low(rec, ratings.loc[counts, name])
     ratings = ratings.copy(deep=False)
     ratings[name] = 1.
     return ratings
@@ -107,16 +116,18 @@ def _as_choices(rec, ratings):
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
 _least_noise = 1e-6  # a model without errors would take no advice from a prior
 
-def _with_new(model, x, y, n_users, noise):
-    "The `model` with `n_users` new ones in place of its own, by their ratings `y` of the codes `x`"
-    if isinstance(model, Blend): return Blend([_with_new(m, x, y, n_users, noise) for m in model.parts], model.weights)
+def _with_new(model, ds, noise):
+    "The `model` with the users of the ratings `ds` in place of its own"
+    if isinstance(model, Blend): return Blend([_with_new(m, ds, noise) for m in model.parts], model.weights)
+    n_users = len(ds.classes[ds.user_name])-1
+    weights = {} if ds.w is None else dict(w=ds.w)  # without any, a model that knows of none does as well
     with evaluating(model) as (model,device):
-        user = x[:,0].long().to(device)-1
-        item = x[:,1].to(device)
-        rows = model.fit_users(user, item, y.to(device), n_users, noise)
+        user,item = (o.to(device) for o in ds.codes)
+        weights = {k: o.to(device) for k,o in weights.items()}
+        rows = model.fit_users(user-1, item, ds.y.to(device), n_users, noise, **weights)
         mean = user_prior(model)[0]
         res = model.with_users(rows, mean).eval()
-    if model.lists_by is not model: res.ranker = _with_new(model.lists_by, x, y, n_users, noise)
+    if model.lists_by is not model: res.ranker = _with_new(model.lists_by, ds, noise)
     return res
 
 # %% ../../nbs/answer/55_newcomers.ipynb #a5634575
@@ -126,20 +137,21 @@ def fold_in(self:Recommends,
     ratings:pd.DataFrame, # Ratings of one new user, or, with the user column, of several; as in training otherwise
     unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
-    "Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'"
+    """Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'.
+
+    Where training had a `weight_name` and `ratings` have that column, a row counts as it would have in training, one of weight 0 for
+    nothing but as seen; without the column each counts as the average row of training. `ValueError` for what is no weight"""
     need_choice('unknown', unknown, 'raise', 'drop')
     model,ds = self.model,self.ds
     if model.is_preference: ratings = _as_choices(self, ratings)
-    x,y,of_users = _read_new(ds, ratings, unknown, model.y_range)
+    new = _read_new(ds, ratings, unknown, model.y_range)
     is_needed = model.needs_noise or model.lists_by is not model
     noise = max(self.noise, _least_noise) if is_needed else None  # which takes predictions by the thousand
-    model = _with_new(model, x, y, len(of_users)-1, noise)
-    of_items = ds.classes[ds.item_name]
-    classes = {ds.user_name: of_users, ds.item_name: of_items}
-    model.classes = classes
+    model = _with_new(model, new, noise)
+    model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
+    n_users,n_items = map(len, new.classes.values())
     counts = self.counts
-    if counts is None: counts = torch.ones(len(of_items), dtype=int)
-    seen = Seen(x, len(of_users), len(of_items), counts, n_train=len(x))
-    new_ds = RatingsTensors(x, y, classes, ds.rating_name)
-    return NewUsers(model, new_ds, seen, rating_range=self.rating_range, n_users=self.n_users)
+    if counts is None: counts = torch.ones(n_items, dtype=int)
+    seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
+    return NewUsers(model, new, seen, rating_range=self.rating_range, n_users=self.n_users)

@@ -18,6 +18,7 @@ from .predict import need_draws,one_draw,predict_codes,std_of_codes
 from .lists import candidate_items,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from ..base.devices import need_memory
+from ..base.processes import part_of
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
 def _decoded(vocab, codes):
@@ -61,7 +62,7 @@ def parquet_writer(path):
     pyarrow = need_package('pyarrow')
     parquet = need_package('pyarrow.parquet')
     path = _as_target(path)
-    unfinished = path.with_name(path.name+'.part')
+    unfinished = part_of(path)
     writer = None
     def write(df):
         nonlocal writer

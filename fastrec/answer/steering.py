@@ -12,6 +12,7 @@ from torch import nn
 from ..base.checks import need_finite,warn
 from ..base.devices import upload
 from ..models.base import FactorModel
+from ..models.blend import Sides
 from ..models.posterior import Weighed
 from .recommender import evaluating
 from .lists import best_unseen
@@ -58,11 +59,11 @@ class Damped(nn.Module, FactorModel):
 # %% ../../nbs/answer/78_steering.ipynb #328ab3f1
 @patch
 def item_side(self:Damped, items):
-    "The model's own for the codes `items`, and what popularity costs each in leads, (n,any)"
+    "The model's own for the codes `items`, and what popularity costs each in leads, (n,any), as `Sides` where that is no product"
     side = self.model.item_side(items)
     price = self.price[items][:,None].to(side.dtype)
     if self.is_product: return torch.cat([side, price], 1)
-    return torch.cat([side.T, price.T]).T  # a model that multiplies by `side.T`, as `Ease` does, finds it in order
+    return Sides([side,price])
 
 @patch
 def lead(self:Damped, u, i):
@@ -86,8 +87,9 @@ def user_side(self:Damped, users):
 @patch
 def score(self:Damped, u, i, out=None):
     if self.is_product: return torch.mm(u, i.T, out=out)
-    res = self.model.score(u[:,:-1], i[:,:-1], out=out)
-    return res.addmm_(u[:,-1:], i[:,-1:].T)
+    own,price = i.parts
+    res = self.model.score(u[:,:-1], own, out=out)
+    return res.addmm_(u[:,-1:], price.T)
 
 # %% ../../nbs/answer/78_steering.ipynb #a607c434
 def _relevance(scores):

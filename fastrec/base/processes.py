@@ -6,7 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/base/97_processes.ipynb #21888e47
-import atexit,os,sys
+import atexit,os,secrets,sys,time
+from contextlib import suppress
+from glob import escape
 from typing import NamedTuple
 import torch
 from .checks import need_package
@@ -49,3 +51,15 @@ def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is but one"
     if part.n<2: return
     for t in tensors: torch.distributed.all_reduce(t)
+
+# %% ../../nbs/base/97_processes.ipynb #67edc3ec
+_abandoned = 3600  # seconds after which no writer that goes on has written a file
+
+def is_abandoned(path): return time.time()-path.stat().st_mtime>_abandoned
+
+def part_of(file):
+    "The name of a file beside `file`, a `Path`, that no other thread or process writes; what killed writers have left is removed"
+    for o in file.parent.glob(f'{escape(file.name)}.*.part'):
+        with suppress(OSError):
+            if is_abandoned(o): o.unlink()
+    return file.with_name(f'{file.name}.{secrets.token_hex(4)}.part')

@@ -205,6 +205,13 @@ def _present(self:RatingsTensors, df, with_labels):
     need_values(df, names, ', or pass with_labels=False to ignore the ratings'*rated)
     return rated,*(o in optional for o in (self.time_name,weight_name))
 
+# %% ../../nbs/data/04_ratings.ipynb #0e44227f
+@patch
+def read_weights(self:RatingsTensors, df):
+    "How much the rows of the frame `df` count, float32 (n,), in units of training; `None` where there, or here, is no such column"
+    if self.weight_name is None or self.weight_name not in df: return None
+    return in_units(as_weights(df[self.weight_name]), self.weight_unit)
+
 # %% ../../nbs/data/04_ratings.ipynb #1e3abd70
 @patch
 def encode(self:RatingsTensors,
@@ -218,7 +225,7 @@ def encode(self:RatingsTensors,
     rated,timed,weighed = self._present(df, with_labels)
     x = self.encode_pairs(df)
     y = as_ratings(df[self.rating_name]) if rated else None
-    w = in_units(as_weights(df[self.weight_name]), self.weight_unit) if weighed else None
+    w = self.read_weights(df) if weighed else None
     known = (x>0).all(1)
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():

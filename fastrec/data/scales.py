@@ -44,6 +44,8 @@ def _check_size(col):
                          'them down, or name the right column with rating_name')
 
 # %% ../../nbs/data/12_scales.ipynb #809aa52e
+_most_rating = 1e18  # whose square, times many, is a number of float32
+
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = in_pandas_types(col)
@@ -56,6 +58,10 @@ def as_ratings(col):
     res = np.ascontiguousarray(col.to_numpy('float32'))
     if not np.isfinite(res).all():
         raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
+    most = np.abs(res).max(initial=0)
+    if most>_most_rating:
+        raise ValueError(f'column {col.name!r} holds ratings of {most:.1e}, whose squares are too large for float32: scale '
+                         'them down, or name the right column with rating_name')
     return res
 
 # %% ../../nbs/data/12_scales.ipynb #866cf732
@@ -82,6 +88,12 @@ def unit_of_weights(w, name):
         raise ValueError(f'the largest weight in {name!r}, {largest:g}, is more than a million times the median, and would drown all '
                          f'others: cut weights off with df[{name!r}].clip(upper=...)')
     return largest*counted.mean()
+
+def need_like_training(w, unit, name):
+    "Refuse weights `w` of the column `name` of which one would drown all others, as none of training does; a mean of these is the `unit`"
+    if len(w) and w.max()>2*_most_weight*unit:
+        raise ValueError(f'the largest weight in {name!r}, {w.max():g}, is more than two million times the mean of training, {unit:g}, and '
+                         f'would drown all others: cut weights off with df[{name!r}].clip(upper=...)')
 
 def in_units(w, unit):
     "The weights `w` over the `unit`, float32; what is above 0 stays so"

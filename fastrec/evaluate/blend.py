@@ -6,8 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/evaluate/77_blend.ipynb #211fc1a0
+import threading
 from fastai.collab import *
 from fastai.tabular.all import *
+from fastai.callback.tracker import TrackerCallback
 from ..answer.recommender import Seen,evaluating
 from ..answer.topn import top_n
 from ..base.checks import listened,need_choice,need_finite
@@ -17,6 +19,7 @@ from .measures import ndcg_at_k
 from .truth import Truth
 from ..models.blend import Blend
 from ..fit.learner import dot_learner
+from ..fit.list_metrics import ListMetric
 from ..fit.solvers import copied,solver_data
 from ..fit.training import RecLearner
 
@@ -164,6 +167,35 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
     if not choices or len(set(choices))<len(choices): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
     return choices,len(ds.values())>1
 
+# %% ../../nbs/evaluate/77_blend.ipynb #e2903e09
+@contextmanager
+def _others_see(learn, model):
+    "A context in which threads other than this one see `model` in place of what is being made"
+    learn._shown = threading.get_ident(),model
+    try: yield
+    finally: del learn._shown
+
+def _check_monitors(learn, cbs):
+    "Refuse callbacks that watch the lists of a blend, which are there when all is done"
+    of_lists = [o.name for o in learn.metrics if isinstance(o, ListMetric)]
+    for cb in [*learn.cbs,*L(cbs)]:
+        if not isinstance(cb, TrackerCallback) or cb.monitor not in of_lists: continue
+        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and the lists of fit_blend are there when all is done: let it watch '
+                         "'valid_loss', and ask evaluate for lists")
+
+# %% ../../nbs/evaluate/77_blend.ipynb #6b8e2372
+def _fit_ratings(learn, fit, cbs):
+    "Fit ratings by `fit`, without measuring lists that are not those of the blend"
+    metrics = learn.metrics
+    learn.metrics = L(o for o in metrics if not isinstance(o, ListMetric))
+    try: getattr(learn, fit)(cbs=cbs)
+    finally: learn.metrics = metrics
+
+def _replace(learn, model):
+    "Give `learn` a `model` of which there is no record"
+    learn.model = model
+    if hasattr(learn, 'recorder'): learn.recorder.values = []
+
 # %% ../../nbs/evaluate/77_blend.ipynb #7ec19661
 @patch
 def fit_blend(self:RecLearner,
@@ -175,16 +207,18 @@ def fit_blend(self:RecLearner,
 ):
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.
 
-    Where all ratings are the same, there are choices alone. Interrupted, it leaves the model from before"""
+    Where all ratings are the same, there are choices alone. `history` is that of the fit of ratings, without metrics of its lists.
+    Until all is done, other threads see the model from before; interrupted, it leaves that"""
     fits,is_rated = _check_blend(self, min_rating, weight, choices, ratings)
-    before,last_fit = self.fit_state(),self.last_fit
+    _check_monitors(self, cbs)
+    before = self.fit_state()
     if not is_rated: ratings = None
     called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
-    try: self._fit_blend(fits, min_rating, weight, ratings, cbs)
-    except BaseException:
-        self.put_back(before)
-        self.last_fit = last_fit
-        raise
+    with _others_see(self, self.model):
+        try: self._fit_blend(fits, min_rating, weight, ratings, cbs)
+        except BaseException:
+            self.put_back(before)
+            raise
     self.last_fit = called
 
 # %% ../../nbs/evaluate/77_blend.ipynb #c5589229
@@ -198,7 +232,7 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     if self.model.lists_by is not self.model:  # the model from before keeps its own
         self.model = copied(self.model)
         del self.model.ranker
-    if ratings: getattr(self, ratings)(cbs=cbs)
+    if ratings: _fit_ratings(self, ratings, cbs)
     own = {ratings: copied(self.model)} if ratings in fits else {}
     models = _models(self, self.dls, [o for o in fits if o not in own]) | own
     of_choices = [m for k,m in models.items() if k in _choice_fits]
@@ -207,4 +241,4 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     ranker = _blend(list(models.values()), shares)
     ranker.asked = asked
     if ratings: self.model.ranker = ranker.requires_grad_(False)
-    else: self.model = ranker
+    else: _replace(self, ranker)

@@ -69,9 +69,8 @@ def _judged(learn, measure, k, min_rating):
 # %% ../../nbs/evaluate/78_search.ipynb #ffab94ab
 class _Task:
     "What all trials do: fit by `make` on each of `loaders`, and find the `measure`"
-    def __init__(self, make, loaders, measure, min_rating, prune):
+    def __init__(self, make, loaders, measure, k, is_less_better, min_rating, prune):
         store_attr()
-        self.k,self.is_less_better = _read_measure(measure)
         self.step = 'fold' if len(loaders)>1 else 'epoch'
         is_recorded = min_rating is None or measure in _errors  # metrics of fastai know of no `min_rating`
         self.monitor = measure if prune and is_recorded and self.step=='epoch' else None
@@ -149,7 +148,6 @@ def _tell_of(trials):
 
 def _check_search(make, space, measure, min_rating, prune, seconds):
     "Refuse what a search would stumble over"
-    _read_measure(measure)
     check_space(space, (measure,'seconds','state','note'))
     check_make(make, space)
     need_flags(prune=prune)
@@ -175,10 +173,11 @@ def search(
 
     `ValueError` for an unknown measure or setting and for a wrong range, `TypeError` for a `make` that returns no learner"""
     need_package('optuna')
+    k,is_less_better = _read_measure(measure)
     _check_search(make, space, measure, min_rating, prune, seconds)
     n_trials = need_whole('n_trials', n_trials)
     seed = need_whole('seed', seed, 0)
-    task = _Task(make, _loaders_of(data, splitter, seed, kwargs), measure, min_rating, prune)
+    task = _Task(make, _loaders_of(data, splitter, seed, kwargs), measure, k, is_less_better, min_rating, prune)
     trials = _tried(task, space, _new_study(task, seed), n_trials, ifnone(seconds, np.inf))
     _tell_of(trials)
     return Trials(task, space, trials, data if isinstance(data, DataLoaders) else None)

@@ -69,6 +69,7 @@ def _manifest(rec, spec, labels, files, metrics):
         noise=min(float(rec.noise), sys.float_info.max),  # JSON has no infinity
         files=files,
         columns=columns_of(rec.ds),
+        weight_unit=float(rec.ds.weight_unit),
         labels=[kind for kind,_ in labels],
         metrics=metrics,
         trained_with=_provenance(rec),

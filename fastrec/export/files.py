@@ -8,9 +8,9 @@ __all__ = []
 # %% ../../nbs/export/85_files.ipynb #0f4da7a0
 import hashlib,json,os,re,time
 from contextlib import suppress
-from glob import escape
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from ..base.processes import is_abandoned
 
 # %% ../../nbs/export/85_files.ipynb #8801d7c7
 format_version = 1      # a reader refuses any other
@@ -80,16 +80,13 @@ def write_manifest(folder, text, token):
 
 # %% ../../nbs/export/85_files.ipynb #8a60bdbc
 own_files = re.compile(r'(model|seen)-[0-9a-f]{12}\.safetensors(\.part)?|manifest-[0-9a-f]{12}\.json\.part')
-_abandoned = 3600  # seconds after which no save that goes on has written a file
-
-def _is_abandoned(path): return time.time()-path.stat().st_mtime>_abandoned
 
 def sweep_away(folder, keep, old=()):
     "Remove files of former saves that `keep` doesn't name: those in `old`, and those that are an hour old"
     for o in folder.iterdir():
         if o.name in keep or not own_files.fullmatch(o.name): continue
         with suppress(OSError):  # somebody else was first, or on Windows still reads it: a later save sweeps it away
-            if o.name in old or _is_abandoned(o): o.unlink()
+            if o.name in old or is_abandoned(o): o.unlink()
 
 def undo(folder, token):
     "Remove the files of a save that has failed, unless the manifest names them already"
@@ -100,10 +97,3 @@ def undo(folder, token):
     if named: return
     for o in folder.glob(f'*-{token}.*'):
         with suppress(OSError): o.unlink()
-
-# %% ../../nbs/export/85_files.ipynb #b47c02de
-def sweep_parts(file):
-    "Remove what writers of `file` that were killed an hour ago or more have left of it"
-    for o in file.parent.glob(f'{escape(file.name)}.*.part'):
-        with suppress(OSError):
-            if _is_abandoned(o): o.unlink()

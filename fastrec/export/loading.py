@@ -128,6 +128,7 @@ def assemble(folder, manifest, files):
     x = torch.zeros(0, 2, dtype=torch.int32)
     y = torch.zeros(0, dtype=torch.float32)
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'], weight_name=columns.get('weight'))
+    ds.weight_unit = manifest.get('weight_unit', 1.)  # which fastrec 0.1.0, without weights, did not keep
     if seen is not None: seen = _read_seen(seen, *sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)

@@ -61,7 +61,12 @@ def _is_name(o): return type(o) in (str,int)
 
 def _is_columns(c):
     if not all(_is_name(c[o]) for o in ('user','item','rating')) or c['user']==c['item']: return False
-    return c['time'] is None or _is_name(c['time'])
+    return all(c.get(o) is None or _is_name(c[o]) for o in ('time','weight'))
+
+def _is_unit(manifest):
+    "Is there a number that weights are in units of? It may be missing where there are none"
+    unit = manifest.get('weight_unit', 1. if manifest['columns'].get('weight') is None else None)
+    return _is_number(unit) and unit>0
 
 def _is_count(o): return type(o) is int and 0<=o<2**31
 
@@ -91,6 +96,7 @@ def check_manifest(manifest):
         'rating_range': _is_range(manifest.get('rating_range')),
         'columns': _is_columns(columns),
         'labels': type(labels) is list and len(labels)==2,
+        'weight_unit': _is_unit(manifest),
         'noise': _is_number(manifest['noise']) and manifest['noise']>=0,
         'metrics': type(manifest['metrics']) is dict}
     faults = _faults(model, 'model') + [k for k,ok in fine.items() if not ok]

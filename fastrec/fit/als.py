@@ -85,6 +85,18 @@ def _drawn_sweeps(model, ds, arith, is_new):
     for error in als_sweeps(model, ds, arith, is_new):
         yield towards(model, error)
 
+# %% ../../nbs/fit/36_als.ipynb #c0ba4fc4
+_most_spread = 1e9  # in float32 the squares of much larger or smaller numbers, times each other, are lost
+
+def need_scale(ds):
+    "Refuse ratings `ds` that vary by so much or so little that variances cannot be learned of them"
+    most = float(ds.y.abs().max()) if len(ds) else 0.
+    spread = most and most*float((ds.y/most).std(correction=0))  # whose squares are numbers of float32
+    if not spread or 1/_most_spread<=spread<=_most_spread: return
+    name = ds.rating_name
+    raise ValueError(f'ratings in {name!r} have a standard deviation of {spread:.2g}, and variances are learned of 1e-09 to 1e+09: '
+                     f'bring the ratings nearer to 1, for instance to df[{name!r}]/{spread:.0e}')
+
 # %% ../../nbs/fit/36_als.ipynb #5819e5bb
 _power = .5
 
@@ -108,6 +120,7 @@ def fit_als(self:RecLearner,
 
     A solver's model goes on where it is, if it has as many factors; any other is replaced. Interrupted, it keeps the last whole sweep"""
     _check_penalty(reg, power)
+    if reg is None and n_factors: need_scale(self.dls.train_ds.counted())
     if reg is None: sweeps = partial(_drawn_sweeps, is_new=not can_go_on(self.model, n_factors))
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
     called = 'fit_als',dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)

@@ -15,7 +15,7 @@ from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,solver_data
-from .als import als_sweeps,towards_biases,write_model
+from .als import als_sweeps,need_scale,towards_biases,write_model
 from .priors import Columns,SpanSampler
 from .equations import variance_of
 from .gibbs import Gibbs
@@ -193,12 +193,13 @@ def _n_draws_of(model, n_factors):
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws):
-    "Refuse draws that can't be kept, or for which there is no room"
+    "Refuse draws that can't be kept, or for which there is no room, and ratings of a size that none can be drawn for"
     for name,o in (('burn',burn),('n_draws',n_draws)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
     if not 0<=burn<n_sweep:
         raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
+    need_scale(learn.dls.train_ds.counted())
     _need_room(learn, n_factors, int(min(n_draws, n_sweep-burn)))
 
 def _need_room(learn, n_factors, n_draws):

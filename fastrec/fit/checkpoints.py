@@ -6,14 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #c77686eb
-import errno,secrets
+import errno,threading
 from contextlib import suppress
 import cloudpickle
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
-from .training import RecLearner,pickled_as
-from ..export.files import sweep_parts
+from .training import RecLearner
+from ..base.processes import part_of
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #22a0607b
 _no_space = (errno.ENOSPC,errno.EFBIG,errno.EDQUOT)
@@ -30,8 +30,7 @@ def _need_place(file):
 def _whole_file(file):
     "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
     _need_place(file)
-    sweep_parts(file)
-    part = file.with_name(f'{file.name}.{secrets.token_hex(4)}.part')  # which no other thread or process writes
+    part = part_of(file)
     f = open(part, 'wb')
     try:
         with f: yield f
@@ -68,6 +67,23 @@ def load(self:RecLearner, file, device=None, **kwargs):
                          'same arguments and labels, '
                          f'or use save_recommender and load_recommender, which keep the model itself ({why})') from e
 
+# %% ../../nbs/fit/43_checkpoints.ipynb #8a8cc34d
+_exported = threading.local()
+
+@contextmanager
+def _pickled_as(learn, state):
+    "A context in which a pickle that this thread makes holds `state` for `learn`, whoever refers to it"
+    _exported.now = learn,state
+    try: yield
+    finally: del _exported.now
+
+@patch
+def __getstate__(self:RecLearner):
+    learn,state = getattr(_exported, 'now', (None,None))
+    if learn is self: return state
+    kept = {k: v for k,v in Learner.__getstate__(self).items() if k not in ('_known_calls','_shown')}
+    return {**kept, 'model': self.model}
+
 # %% ../../nbs/fit/43_checkpoints.ipynb #5db61a72
 @patch
 def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickle_protocol=2):
@@ -75,6 +91,6 @@ def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickl
     if rank_distrib(): return
     rest = copy(self)
     rest._end_cleanup()
-    vars(rest).update(dls=self.dls.new_empty(), opt=None)
-    with _whole_file(self.path/fname) as f,pickled_as(self, rest.__getstate__()):
+    vars(rest).update(dls=self.dls.new_empty(), opt=None, _known_noise=self.noise)
+    with _whole_file(self.path/fname) as f,_pickled_as(self, rest.__getstate__()):
         torch.save(self, f, pickle_module=pickle_module, pickle_protocol=pickle_protocol)

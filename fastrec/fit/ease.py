@@ -15,7 +15,7 @@ from ..base.devices import need_memory
 from ..models.ease import Ease,choices_of
 from .training import RecLearner
 from .chance import BesideChance
-from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside
+from .ials import AgainstOnes,check_choices,check_monitors,finds_taste,popular_sweeps,ratings_aside
 from .solvers import solver_data
 
 # %% ../../nbs/fit/66_ease.ipynb #7653f7eb
@@ -140,7 +140,7 @@ def fit_ease(self:RecLearner,
     """Fit the weight of each item for each other to what was rated at all, in closed form, for recommendations.
     The model is replaced, and predicts preferences, not ratings. `ValueError` for more items than there is room for
 
-    Interrupted, it leaves the model from before"""
+    It is one sweep: interrupted before that is whole, it leaves the model from before, and while validating, the new one"""
     need_numbers(reg=reg)
     if reg is not None and not 0<reg: raise ValueError(f'reg={reg} must be above 0')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
@@ -150,6 +150,6 @@ def fit_ease(self:RecLearner,
     called = 'fit_ease',dict(reg=reg)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
     sweeps = partial(_solution, reg=reg)
-    if reg is None and not BesideChance(ds).has_taste(): new,sweeps = None,popular_sweeps
+    if reg is None and not finds_taste(BesideChance(ds)): new,sweeps = None,popular_sweeps
     with ratings_aside(self):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

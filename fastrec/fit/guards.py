@@ -224,7 +224,6 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in all_cbs):
         raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave '
                         'it out, or pass sparse=False')
-    self.last_fit = 'fit',dict(n_epoch=n_epoch)
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
 
 @patch

@@ -90,11 +90,16 @@ class AgainstOnes(Callback):
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
-def popular_sweeps(model, ds, arith=None):
-    """Make the `model` one of popularity, and tell: the preference is the share of the users who chose an item, as choices are weighed.
-    No sweep changes it, and there is no need for `arith`"""
+def finds_taste(beside):
+    "Does `beside`, a `BesideChance`, show more than how much everybody and everything is chosen? If not, that is told"
+    if beside.has_taste(): return True
     warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
+    return False
+
+def popular_sweeps(model, ds, arith=None):
+    """Make the `model` one of popularity: the preference is the share of the users who chose an item, as choices are weighed.
+    No sweep changes it, and there is no need for `arith`"""
     users,items = ds.codes
     n_users,n_items = map(len, ds.classes.values())
     mass = sum_by_code(items, ds.weights(), n_items)
@@ -107,6 +112,11 @@ def popular_sweeps(model, ds, arith=None):
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
 _most_directions = 64  # of choices that are looked at
 
+def _suited_reg(ds, alpha0, n_factors):
+    "The regularization that suits the choices `ds`; `None` if there is no taste in them, which is told"
+    beside = BesideChance(ds, alpha0, min(n_factors, _most_directions))
+    return beside.reg() if finds_taste(beside) else None
+
 def _sides(ds):
     "`Chosen` of the users and of the items of `ds`"
     u,i = ds.codes
@@ -114,13 +124,13 @@ def _sides(ds):
     w = ds.weights()
     return Chosen(u, i, w, n_users, n_items, ds.part),Chosen(i, u, w, n_items, n_users, ds.part)
 
+# %% ../../nbs/fit/37_ials.ipynb #a1c322f6
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
-    is_popularity = False
-    if reg is None:
-        beside = BesideChance(ds, alpha0, min(model.width, _most_directions))
-        is_popularity = not beside.has_taste()
-        reg = usual_reg if is_popularity else beside.reg()
+    n_factors = model.width
+    if reg is None and n_factors: reg = _suited_reg(ds, alpha0, n_factors)
+    is_popularity = not n_factors or reg is None
+    reg = ifnone(reg, usual_reg)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
     if is_popularity:
         yield from popular_sweeps(model, ds)
@@ -134,10 +144,17 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         write_model(model, [F.pad(o, (0,1)) for o in (p,q)])  # without biases
         yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
+# %% ../../nbs/fit/37_ials.ipynb #3ea5d843
+def _check_penalty(alpha0, reg, power):
+    for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
+    need_numbers(reg=reg)
+    if not (0<alpha0 and (reg is None or 0<reg)): raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
+
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=64, # Width of the embeddings; of a million choices 128 may find 2% more, in twice the time
+    n_factors:int=64, # Width of the embeddings; of a million choices 128 may find 2% more, in twice the time; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
@@ -147,11 +164,7 @@ def fit_ials(self:RecLearner,
     """Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings.
 
     Interrupted, it keeps the last whole sweep"""
-    for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
-    need_numbers(reg=reg)
-    if not (0<alpha0 and (reg is None or 0<reg)):
-        raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
-    if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
+    _check_penalty(alpha0, reg, power)
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)

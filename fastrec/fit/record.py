@@ -77,12 +77,12 @@ def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
 def fit_state(self:RecLearner):
     "What a fit replaces, to be put back by `put_back`"
     record = dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
-    return self.model,self.opt,self.n_fits,record
+    return self.model,self.opt,self.n_fits,self.last_fit,record
 
 @patch
 def put_back(self:RecLearner, state):
-    "Model, optimizer, number of fits and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,record = state  # the model first, which drops an optimizer of another one
+    "Model, optimizer, number of fits, what the last one was, and record as they were when `fit_state()` was called"
+    self.model,self.opt,self.n_fits,self.last_fit,record = state  # the model first, which drops an optimizer of another one
     if not record: return
     vars(self.recorder).clear()
     vars(self.recorder).update(record)

@@ -123,7 +123,7 @@ def _of_solver(learn):
     if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
     if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
-    if fit=='fit_ials' and args['reg'] is None:
+    if fit=='fit_ials' and args['reg'] is None and args['n_factors']:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
         res['reg'] = (learn.model.ials['reg'],'as choices agree beyond chance',source) if is_taste else _of_popularity

@@ -51,6 +51,12 @@ def _need_tables(model):
     if hasattr(model, '_orig_mod'):
         raise ValueError('torch.compile(model) hides the tables of the model: call model.compile(), which compiles it in place')
 
+# %% ../../nbs/fit/30_training.ipynb #038275ed
+def _model_for_this_thread(learn):
+    "The model of `learn`, or what it shows to other threads while one thread makes a new one of several"
+    thread,shown = vars(learn).get('_shown', (None,None))
+    return vars(learn)['model'] if thread in (None,threading.get_ident()) else shown
+
 # %% ../../nbs/fit/30_training.ipynb #3ff4cefe
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
@@ -62,7 +68,7 @@ class RecLearner(Recommends, Learner):
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
-        return vars(self)['model']
+        return _model_for_this_thread(self)
     @model.setter
     def model(self, model):
         _need_tables(model)
@@ -110,7 +116,9 @@ def _do_fit(self:RecLearner):
                          'dataloaders without shard=True')
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
-    if not resumed and not hasattr(self, 'lr_finder'): self.n_fits += 1
+    if not hasattr(self, 'lr_finder'):  # which puts the weights back
+        self.last_fit = 'fit',dict(n_epoch=self.n_epoch)
+        self.n_fits += not resumed
     self._bring_opt()
     Learner._do_fit(self)
 
@@ -182,9 +190,10 @@ def _guessed_noise(y_range):
 
 @patch(as_prop=True)
 def noise(self:RecLearner):
-    "Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, of being off by 15% of the range"
+    """Mean squared error on up to 65,536 training ratings, of preferences from 1; for a loaded learner, what it was when it was exported,
+    and where that is not known, of being off by 15% of the range"""
     ds,model = self.ds.counted(),self.model
-    if not len(ds): return _guessed_noise(model.y_range)
+    if not len(ds): return vars(self).get('_known_noise', _guessed_noise(model.y_range))
     every = len(ds)//_n_measured+1
     x,y = ds.x[::every],ds.y[::every]
     if model.is_preference: y = torch.ones_like(y)
@@ -231,19 +240,3 @@ def _kept_record(self:RecLearner):
 @patch
 def validation_context(self:RecLearner, *args, **kwargs):
     return ContextManagers([self._kept_record(), Learner.validation_context(self, *args, **kwargs)])
-
-# %% ../../nbs/fit/30_training.ipynb #e69d00df
-_exported = threading.local()
-
-@contextmanager
-def pickled_as(learn, state):
-    "A context in which a pickle that this thread makes holds `state` for `learn`, whoever refers to it"
-    _exported.now = learn,state
-    try: yield
-    finally: del _exported.now
-
-@patch
-def __getstate__(self:RecLearner):
-    learn,state = getattr(_exported, 'now', (None,None))
-    if learn is self: return state
-    return {k: v for k,v in Learner.__getstate__(self).items() if k!='_known_calls'}

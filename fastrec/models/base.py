@@ -211,9 +211,9 @@ def needs_noise(self:FactorModel):
     return not self.is_preference
 
 @patch
-def fit_users(self:FactorModel, users, items, y, n_users, noise):
+def fit_users(self:FactorModel, users, items, y, n_users, noise, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`,
-    of variance `noise`, which is `None` unless the model `needs_noise`"""
+    of variance `noise`, which is `None` unless the model `needs_noise`; each counts as `w`, (n,) from 0 on, says, if given"""
     raise NotImplementedError
 
 @patch

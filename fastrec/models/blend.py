@@ -12,6 +12,17 @@ from torch import nn
 from ..base.checks import warn
 from .base import FactorModel
 
+# %% ../../nbs/models/26_blend.ipynb #48595262
+class Sides:
+    "What `item_side` gives of several models, `parts`, (n,any) each: (n,all of these) together, without being copied"
+    def __init__(self, parts):
+        self.parts = parts
+        self.shape = len(parts[0]),sum(o.shape[1] for o in parts)
+        self.dtype = parts[0].dtype
+
+    def __len__(self): return self.shape[0]
+    def to(self, dtype): return Sides([o.to(dtype) for o in self.parts])
+
 # %% ../../nbs/models/26_blend.ipynb #8343a02f
 class Blend(FactorModel, nn.Module):
     "The scores of the `parts`, which are products of two sides each, times `weights`; its factors are those of the first of them"
@@ -36,7 +47,7 @@ class Blend(FactorModel, nn.Module):
         for m in self.parts: m.fill_unknown()
     def score_pairs(self, x): return sum(w*m.score_pairs(x) for w,m in zip(self.weights, self.parts))
     def user_side(self, users): return torch.cat([w*m.user_side(users) for w,m in zip(self.weights, self.parts)], 1)
-    def item_side(self, items): return torch.cat([m.item_side(items) for m in self.parts], 1)
+    def item_side(self, items): return Sides([m.item_side(items) for m in self.parts])
 
 # %% ../../nbs/models/26_blend.ipynb #69a57554
 @patch
@@ -51,10 +62,9 @@ def average_scores(self:Blend): return self.parts[0].average_scores()
 # %% ../../nbs/models/26_blend.ipynb #b6eeb5f2
 @patch
 def score(self:Blend, u, i, out=None):
-    no_codes = torch.zeros(0, dtype=torch.long, device=i.device)
-    widths = [m.item_side(no_codes).shape[1] for m in self.parts]
+    widths = [o.shape[1] for o in i.parts]
     res = 0
-    for m,a,b in zip(self.parts, u.split(widths, 1), i.split(widths, 1)): res = res + m.score(a, b)
+    for m,a,b in zip(self.parts, u.split(widths, 1), i.parts): res = res + m.score(a, b)
     return res if out is None else out.copy_(res)
 
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9

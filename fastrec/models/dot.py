@@ -99,19 +99,20 @@ def user_rows(self:Dot): return torch.cat([self.user_factors, self.u_bias.weight
 
 # %% ../../nbs/models/21_dot.ipynb #c726aa77
 @patch
-def _fit_by_softmax(self:Dot, users, items, n_users):
+def _fit_by_softmax(self:Dot, users, items, n_users, w):
     "As `fit_users`, for scores that stand in the exponent of a chance"
     def own(z, codes): return (z[:,:-1]*self.i_weight(codes)).sum(1) + self.i_bias(codes)[:,0]
     def beside(z, codes): return z[:,:-1]@self.i_weight(codes).T + self.i_bias(codes)[:,0]
     others = torch.arange(1, len(self.i_weight.weight), device=users.device)
-    return fit_by_softmax(self, users, items, n_users, own, beside, others)
+    return fit_by_softmax(self, users, items, n_users, own, beside, others, w)
 
 @patch
-def fit_users(self:Dot, users, items, y, n_users, noise):
+def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of variance `noise`,
-    (n_users,n_factors+1)"""
-    if self.by_softmax: return self._fit_by_softmax(users, items, n_users)
-    if self.is_preference: return fit_choices(self, users, items, n_users)
+    (n_users,n_factors+1); each counts as `w` says, if given"""
+    if self.by_softmax: return self._fit_by_softmax(users, items, n_users, w)
+    if self.is_preference: return fit_choices(self, users, items, n_users, w)
+    if w is not None: noise = noise/w  # what counts twice is known twice as well
     is_bent = self.y_range is not None and not self.clip
     bent = self if is_bent else None
     off = self.i_bias(items)[:,0] + self.mean

@@ -149,10 +149,12 @@ def _some_pairs(self:Ease, x):
 
 # %% ../../nbs/models/65_ease.ipynb #f45526d5
 @patch
-def fit_users(self:Ease, users, items, y, n_users, noise):
-    "The `Choices` of `n_users` new users, from 1, whose `users` (0 to n_users-1) chose `items` (codes); row 0 stays the mean of training"
+def fit_users(self:Ease, users, items, y, n_users, noise, w=None):
+    """The `Choices` of `n_users` new users, from 1, whose `users` (0 to n_users-1) chose `items` (codes), with `w` as values, if given;
+    row 0 stays the mean of training"""
+    if w is not None: users,items,w = (o[w>0] for o in (users,items,w))  # as in training, what counts nothing was not chosen
     mean = self.choices(users.new_zeros(1))[0]
-    return choices_of(users+1, items-1, n_users+1, len(mean), mean=mean)
+    return choices_of(users+1, items-1, n_users+1, len(mean), w, mean)
 
 @patch
 def with_users(self:Ease, z, m):

@@ -107,35 +107,37 @@ def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 # %% ../../nbs/models/24_foldin.ipynb #9de65952
 _ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
 
-def fit_choices(model, users, items, n_users):
-    """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes);
+def fit_choices(model, users, items, n_users, w=None):
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), each of which counts as `w` says, if given;
     those who chose nothing get the average row"""
     args = model.ials or _ials_defaults
     alpha0 = args['alpha0']
     q = model.item_factors
-    counts = torch.bincount(users, minlength=n_users)
-    lam = args['reg']*(counts.to(q.dtype)+alpha0*len(q))**args['power']
+    w = torch.ones_like(users, dtype=q.dtype) if w is None else w.to(q)
+    mass = q.new_zeros(n_users).index_add_(0, users, w)
+    lam = args['reg']*(mass+alpha0*len(q))**args['power']
     eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
     a = lam[:,None,None]*eye + alpha0*(q.T@q)
     p = model.user_factors.mean(0).repeat(n_users, 1)
     if len(users):
-        chosen, = _padded(users, n_users, model.i_weight(items))
-        chol = torch.linalg.cholesky(a + chosen.mT@chosen)
-        solved = torch.cholesky_solve(chosen.sum(1)[...,None], chol)[...,0]
-        p = solved.where(counts[:,None]>0, p)
+        chosen,w = _padded(users, n_users, model.i_weight(items), w)
+        weighed = chosen*w[...,None]
+        chol = torch.linalg.cholesky(a + chosen.mT@weighed)
+        solved = torch.cholesky_solve(weighed.sum(1)[...,None], chol)[...,0]
+        p = solved.where(mass[:,None]>0, p)
     return torch.cat([p, p.new_zeros(n_users, 1)], 1)
 
 # %% ../../nbs/models/24_foldin.ipynb #6f4a4ef7
 _most_scores,_steps = 2**24,50  # of new users beside items at a time
 
-def _chance_loss(z, users, items, others, own, beside, left_out):
+def _chance_loss(z, users, items, others, own, beside, left_out, w):
     """Minus the logarithm of the chance that `users`, whose rows are `z`, (n_users,k), choose `items`, each among the codes `others`,
-    a share of all items, but for those `left_out`, (n_users,any)"""
+    a share of all items, but for those `left_out`, (n_users,any), and each as often as `w` says"""
     n_items = left_out.shape[1]-1  # without the unknown
     rest = beside(z, others).masked_fill(left_out[:,others], -1e9).logsumexp(1)
     rest = rest + math.log(n_items/len(others))
     scores = own(z[users], items)
-    return (torch.logaddexp(scores, rest[users])-scores).sum()
+    return ((torch.logaddexp(scores, rest[users])-scores)*w).sum()
 
 @torch.enable_grad()
 def _most_probable(prior, users, items, n_users, *args):
@@ -151,12 +153,13 @@ def _most_probable(prior, users, items, n_users, *args):
     return (mean + eps@chol.T).detach()
 
 # %% ../../nbs/models/24_foldin.ipynb #6f4790ea
-def fit_by_softmax(model, users, items, n_users, own, beside, others):
+def fit_by_softmax(model, users, items, n_users, own, beside, others, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), by functions of rows `z` and codes:
-    the scores `own` of each pair, and those `beside` all of the codes `others`"""
+    the scores `own` of each pair, and those `beside` all of the codes `others`; each choice counts as `w` says, if given"""
     mean,cov = user_prior(model)
     if not len(users): return mean.repeat(n_users, 1)
     prior = mean,torch.linalg.cholesky(cov)
+    w = torch.ones_like(users, dtype=mean.dtype) if w is None else w.to(mean)
     n_codes = len(model.tables[1][0].weight)
     rows = []
     for block in torch.arange(n_users).split(max(1, _most_scores//n_codes)):
@@ -165,5 +168,5 @@ def fit_by_softmax(model, users, items, n_users, own, beside, others):
         own_users,own_items = users[is_here]-first,items[is_here].long()
         left_out = torch.zeros(n, n_codes, dtype=torch.bool, device=users.device)
         left_out[own_users,own_items] = True
-        rows.append(_most_probable(prior, own_users, own_items, n, others, own, beside, left_out))
+        rows.append(_most_probable(prior, own_users, own_items, n, others, own, beside, left_out, w[is_here]))
     return torch.cat(rows)

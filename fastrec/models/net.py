@@ -137,7 +137,7 @@ def user_rows(self:Net): return self.user_factors
 _most_others = 500  # items that stand for all in the sum of chances, each of which takes a pass through the network
 
 @patch
-def _fit_by_softmax(self:Net, users, items, n_users):
+def _fit_by_softmax(self:Net, users, items, n_users, w):
     "As `fit_users`, for scores that stand in the exponent of a chance"
     q = self.embeds[1]
     def own(z, codes): return self.score_rows(z, q(codes))
@@ -147,24 +147,26 @@ def _fit_by_softmax(self:Net, users, items, n_users):
     n_items = len(q.weight)-1
     chance = torch.Generator().manual_seed(0)
     others = 1+torch.randperm(n_items, generator=chance)[:_most_others].to(users.device)
-    return fit_by_softmax(self, users, items, n_users, own, beside, others)
+    return fit_by_softmax(self, users, items, n_users, own, beside, others, w)
 
 # %% ../../nbs/models/22_net.ipynb #ff2876e4
 @patch
 @torch.enable_grad()
-def fit_users(self:Net, users, items, y, n_users, noise, steps=50):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width)"
-    if self.by_softmax: return self._fit_by_softmax(users, items, n_users)
+def fit_users(self:Net, users, items, y, n_users, noise, w=None, steps=50):
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width);
+    each counts as `w` says, if given"""
+    if self.by_softmax: return self._fit_by_softmax(users, items, n_users, w)
     m,cov = user_prior(self)
     chol = torch.linalg.cholesky(cov)
     eps = cov.new_zeros(n_users, len(cov), requires_grad=True)
     if not len(users): return m.repeat(n_users, 1)
     q = self.embeds[1](items).detach()
+    weight = (torch.ones_like(y) if w is None else w)/noise
     opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
         z = m + eps@chol.T
         score = self.score_rows(z[users], q)
-        loss = (y-self.bounded(score)).pow(2).sum()/noise + eps.pow(2).sum()
+        loss = (weight*(y-self.bounded(score)).pow(2)).sum() + eps.pow(2).sum()
         eps.grad, = torch.autograd.grad(loss, eps)
         opt.step()
     return (m + eps@chol.T).detach()

@@ -213,10 +213,11 @@ def _chances(self:PosteriorMean, n_users, like):
     return (eps-eps.mean(0))*(S/max(S-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
 
 @patch
-def fit_users(self:PosteriorMean, users, items, y, n_users, noise):
+def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     """Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1)).
-    The variance of a rating is the draws' own, in place of `noise`"""
+    The variance of a rating is the draws' own, in place of `noise`, over how much it counts, `w`, if given"""
     own_noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
+    if w is not None: own_noise = own_noise/w
     eps = self._chances(n_users, y)
     means,covs = user_prior(self)
     res = []

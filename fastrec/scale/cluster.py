@@ -14,7 +14,7 @@ from ..answer.steering import need_knobs
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4
-_ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.part)?'  # names of files in such a folder
+_ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.[0-9a-f]{8})?(\.part)?'  # names of files in such a folder
 
 def _job(out, about, kwargs):
     "Make `out` the folder of the job that `about` and the arguments `kwargs` describe, or find that it is"
@@ -169,6 +169,11 @@ def _missing(out, parts):
         path = out/f'part-{i:06}.parquet'
         if not path.exists(): yield labels,path
 
+def _swept(out):
+    "`out`, where all lists are there, without what workers that were killed have left: readers would take it for lists"
+    for o in out.glob('part-*.part'): o.unlink(missing_ok=True)
+    return out
+
 # %% ../../nbs/scale/92_cluster.ipynb #dbde58da
 def recommend_distributed(
     bundle:str|Path, # Folder that `save_recommender` has written
@@ -194,4 +199,4 @@ def recommend_distributed(
     _job(out, {'recommender': rec.manifest['checksum'], 'users': who, 'part_size': part_size}, kwargs)
     n_todo = n_parts - len([*out.glob('part-*.parquet')])
     with _started(ray): _run(ray, rec, Path(bundle), _missing(out, parts), n_todo, kwargs, workers)
-    return out
+    return _swept(out)

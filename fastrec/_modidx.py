@@ -1448,6 +1448,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.loop._tell_of_stock_loop': ('fit/loop.html#_tell_of_stock_loop', 'fastrec/fit/loop.py')},
             'fastrec.fit.losses': { 'fastrec.fit.losses.BPRLoss': ('fit/losses.html#bprloss', 'fastrec/fit/losses.py'),
                                     'fastrec.fit.losses.BPRLoss.compare': ('fit/losses.html#bprloss.compare', 'fastrec/fit/losses.py'),
+                                    'fastrec.fit.losses.BPRLoss.slopes': ('fit/losses.html#bprloss.slopes', 'fastrec/fit/losses.py'),
                                     'fastrec.fit.losses.ChoiceLoss': ('fit/losses.html#choiceloss', 'fastrec/fit/losses.py'),
                                     'fastrec.fit.losses.ChoiceLoss.__init__': ( 'fit/losses.html#choiceloss.__init__',
                                                                                 'fastrec/fit/losses.py'),

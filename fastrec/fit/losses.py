@@ -113,6 +113,14 @@ class BPRLoss(ChoiceLoss):
         pairs = F.softplus(scores[:,1:]-scores[:,:1])*counts
         return pairs.sum()/counts.sum().clamp(min=1)
 
+    @torch.no_grad()
+    def slopes(self, scores, expected):
+        counts = expected[:,1:].isfinite()
+        chances = (scores[:,1:]-scores[:,:1]).sigmoid_().mul_(counts)  # that the order is wrong
+        chances /= counts.sum().clamp(min=1)
+        own = -chances.sum(1, keepdim=True)
+        return self.compare(scores, expected),torch.cat([own, chances], 1)
+
 # %% ../../nbs/fit/67_losses.ipynb #f97adfad
 class NegativeBCELoss(ChoiceLoss):
     "Binary cross-entropy of what was chosen, with the label 1, and of its negatives, with 0: their sum, the mean over all rows"

@@ -142,4 +142,5 @@ def fold_in(self:Recommends,
     if counts is None: counts = torch.ones(len(of_items), dtype=int)
     seen = Seen(x, len(of_users), len(of_items), counts, n_train=len(x))
     new_ds = RatingsTensors(x, y, classes, ds.rating_name)
+    new_ds.features = None,ds.features[1]
     return NewUsers(model, new_ds, seen, rating_range=self.rating_range, n_users=self.n_users)

@@ -15,7 +15,7 @@ from ..base.checks import need_finite,need_package,need_whole
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
-from .lists import candidate_items,seen_to_exclude
+from .lists import candidate_items,need_count,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from ..base.devices import need_memory
 
@@ -84,9 +84,8 @@ def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
     "Arguments of `recommend` in Python's own types; refused where they mean nothing"
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
-    min_count = need_finite('min_count', min_count)
+    min_count = need_count(min_count)
     z = need_finite('z', z)
-    if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
     if path is not None and not isinstance(path, (str,Path)):
         raise TypeError(f'path={path!r} must be the name of a file')
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
@@ -96,6 +95,7 @@ def _by_draws(rec, z, draw):
     if z and draw is not None:
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
+    model.from_features = rec.model.from_features
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c

@@ -46,11 +46,47 @@ with warnings.catch_warnings():
     warnings.filterwarnings('ignore', 'Sparse CSR')
     torch.zeros(1, 1, device='cpu').to_sparse_csr()
 
-# %% ../../nbs/fit/47_priors.ipynb #28e8e458
+# %% ../../nbs/fit/47_priors.ipynb #5a27d52a
+def _without_rows(x, codes):
+    "The sparse `x` with nothing in the rows `codes`"
+    x = x.coalesce()
+    kept = ~torch.isin(x.indices()[0], codes)
+    places = x.indices()[:,kept]
+    return torch.sparse_coo_tensor(places, x.values()[kept], x.shape, is_coalesced=True, check_invariants=False)
+
+# %% ../../nbs/fit/47_priors.ipynb #1887da79
+class NewRows:
+    "The rows `codes` of the columns `x`, whose first `n_rated` say what was rated, which is not known of them"
+    def __init__(self, x, codes, n_rated):
+        self.codes,self.n_rated = codes,n_rated
+        self.x = x.index_select(0, codes).coalesce().to_sparse_csr()
+        if not n_rated: return
+        is_rated = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        is_rated[codes] = False
+        rated = is_rated.nonzero()[:,0]
+        of_rated = x.index_select(1, torch.arange(n_rated, device=x.device))
+        self.of_rated = of_rated.index_select(0, rated).coalesce().to_sparse_csr()
+
+    def means(self, beta, arith):
+        "What the coefficients `beta` say of these rows, (n,k)"
+        res = self.x@beta
+        if not self.n_rated: return res
+        of_rated = self.of_rated@beta[:self.n_rated]
+        n = len(of_rated)
+        chance = torch.special.ndtr(arith.randn(len(res)))
+        borrowed = (chance*n).long().clamp(max=n-1)
+        return res + of_rated[borrowed]
+
+# %% ../../nbs/fit/47_priors.ipynb #8fba0167
 class Columns:
-    "Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
-    def __init__(self, x, k, lam=1.):
+    """Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'.
+
+    Nobody has rated the rows `new`: nothing is learned of them, and what the first `n_rated` columns, which say what was rated, will
+    be for them is not known"""
+    def __init__(self, x, k, lam=1., n_rated=0, new=None):
         n,d = x.shape
+        self.new = None if new is None else NewRows(x, new, n_rated)
+        if new is not None: x = _without_rows(x, new)
         self.x = x.to_sparse_csr()
         self.xt = x.T.to_sparse_csr()
         self.lam = lam
@@ -61,16 +97,19 @@ class Columns:
         self.gram = self._gram()
         self._factorize()
 
-    def _gram(self, step=1024):
-        "$X^\\top X$ or $XX^\\top$, whichever is smaller, `step` of its columns at a time"
-        a,at = self.x,self.xt
-        if not self.in_columns: a,at = at,a
-        steps = eye_like(a, a.shape[1]).split(step)
-        return torch.cat([at@(a@o.T) for o in steps], 1)
+# %% ../../nbs/fit/47_priors.ipynb #fc212fa2
+@patch
+def _gram(self:Columns, step=1024):
+    "$X^\\top X$ or $XX^\\top$, whichever is smaller, `step` of its columns at a time"
+    a,at = self.x,self.xt
+    if not self.in_columns: a,at = at,a
+    steps = eye_like(a, a.shape[1]).split(step)
+    return torch.cat([at@(a@o.T) for o in steps], 1)
 
-    def _factorize(self, cholesky=torch.linalg.cholesky):
-        eye = eye_like(self.gram, len(self.gram))
-        self.chol = cholesky(self.gram+self.lam*eye)
+@patch
+def _factorize(self:Columns, cholesky=torch.linalg.cholesky):
+    eye = eye_like(self.gram, len(self.gram))
+    self.chol = cholesky(self.gram+self.lam*eye)
 
 # %% ../../nbs/fit/47_priors.ipynb #1cbbd5b2
 @patch
@@ -85,6 +124,7 @@ def draw(self:Columns, rows, mean, precision, arith):
         by_row = torch.cholesky_solve(self.x@b, self.chol)
         self.beta = (b-self.xt@by_row)/self.lam
     self.mean = self.x@self.beta
+    if self.new is not None: self.mean[self.new.codes] = self.new.means(self.beta, arith)
 
 @patch
 def draw_lam(self:Columns, precision, arith):

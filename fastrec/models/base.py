@@ -40,6 +40,7 @@ class FactorModel:
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
+    from_features = False,False  # of users and of items: are those that nobody has rated known by their features?
     n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
 
     @property

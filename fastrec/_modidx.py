@@ -1151,6 +1151,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastrec/export/manifest.py'),
                                          'fastrec.export.manifest._is_count': ( 'export/manifest.html#_is_count',
                                                                                 'fastrec/export/manifest.py'),
+                                         'fastrec.export.manifest._is_flags': ( 'export/manifest.html#_is_flags',
+                                                                                'fastrec/export/manifest.py'),
                                          'fastrec.export.manifest._is_ials': ( 'export/manifest.html#_is_ials',
                                                                                'fastrec/export/manifest.py'),
                                          'fastrec.export.manifest._is_name': ( 'export/manifest.html#_is_name',

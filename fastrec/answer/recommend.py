@@ -142,7 +142,7 @@ def recommend(self:Recommends,
     n:int=10, # Items for each user, at most
     items=None, # Labels to choose from; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
-    min_count:int=0, # Leave out items with fewer training ratings
+    min_count:int=0, # Leave out items with fewer training ratings; one that has none is left out too, unless features tell of it
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise

@@ -41,11 +41,10 @@ class _Numbers:
     "A column of numbers or dates: standardized, and, if some lack one, a column that marks these"
     def __init__(self, col, kind, what):
         x = _floats(col, kind, what)
-        n_gaps = int(x.isna().sum())
         self.name,self.kind = col.name,kind
-        self.mean,self.std = float(x.mean()),float(x.std())
+        with np.errstate(over='ignore', invalid='ignore'): self.mean,self.std = float(x.mean()),float(x.std())
         self.varies = x.nunique()>1
-        self.has_gaps = 0<n_gaps<len(x)
+        self.has_gaps = bool(0<x.isna().sum()<len(x))
         if self.varies and not (0<self.std<np.inf):
             raise ValueError(f'{what} has numbers in {col.name!r} that are too large, or too small, to be standardized')
 

@@ -63,6 +63,8 @@ def _is_columns(c):
     if not all(_is_name(c[o]) for o in ('user','item','rating')) or c['user']==c['item']: return False
     return c['time'] is None or _is_name(c['time'])
 
+def _is_flags(o): return type(o) is list and [*map(type, o)]==[bool,bool]
+
 def _is_count(o): return type(o) is int and 0<=o<2**31
 
 def _is_seconds(o): return all(type(s) is int and 0<s<2**31 for s in o)  # each a positive number of 32 bits
@@ -76,6 +78,7 @@ def _faults(model, name):
         clip=type(model['clip']) is bool,
         is_preference=type(model['is_preference']) is bool,
         by_softmax=type(model.get('by_softmax', False)) is bool,
+        from_features=_is_flags(model.get('from_features', [False,False])),
         product=_is_count(model.get('product', 0)),
         seconds=_is_seconds(model.get('seconds', [])))
     res = [f'{name}.{k}' for k,ok in fine.items() if not ok]

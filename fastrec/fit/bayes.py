@@ -172,9 +172,8 @@ def fit_bayes(self:RecLearner,
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
     start = _last_draw(self.model) if n_before else self.model
-    told = side_columns(ds, side, features, n_factors+1)
-    sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model, told,
-                         burn=burn, n_draws=n_draws, n_sweep=n_sweep)
+    sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model,
+                         side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
                 start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|_features_arg(ds, features)))

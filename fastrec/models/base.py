@@ -180,7 +180,7 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
     head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials,
-                by_softmax=bool(self.by_softmax))
+                by_softmax=bool(self.by_softmax), from_features=self.from_features)
     destination._metadata[prefix[:-1]]['head'] = {**head, 'labels': _digests(self)}
 
 @patch

@@ -17,7 +17,7 @@ from .byte_screens import make_screen
 from ..base.devices import upload
 from .topn import columns_at_once,largest,top_n
 
-# %% ../../nbs/answer/59_lists.ipynb #72dae4ba
+# %% ../../nbs/answer/59_lists.ipynb #671f2d11
 def need_count(min_count):
     "`min_count` as a float; refused unless it is a finite number from 0"
     min_count = need_finite('min_count', min_count)
@@ -33,6 +33,7 @@ def candidate_items(rec, codes, min_count):
     least = 0 if rec.model.lists_by.from_features[1] else 1  # ratings that an item must have to be known
     return codes[rec.counts[codes]>=max(min_count, least)]
 
+# %% ../../nbs/answer/59_lists.ipynb #72dae4ba
 def _seen_in_frame(ds, df):
     "The `Seen` of the pairs of `df`; labels that were not in training exclude nothing"
     df = as_frame(df, 'exclude_seen, where it is neither True nor False,')

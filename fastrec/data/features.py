@@ -78,7 +78,7 @@ class _Values:
         rows,cols = places_of(found, self.values)
         return rows,cols,np.ones(len(rows))
 
-# %% ../../nbs/data/21_features.ipynb #b291a609
+# %% ../../nbs/data/21_features.ipynb #70d59d11
 def _of_values(col, name, what, most):
     "`_Values` of `col`, and why it says nothing if it does not"
     found = values_of(col, what)
@@ -96,6 +96,7 @@ def _of_numbers(col, kind, what):
     if res.names: return res,''
     return None,'is the same for all' if col.notna().any() else 'is missing for all'
 
+# %% ../../nbs/data/21_features.ipynb #d4156b96
 def _learn(df, name, what, most):
     "What is learned of each column of the frame `df`, of the labels of `name`"
     res,width = [],0

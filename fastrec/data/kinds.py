@@ -188,6 +188,7 @@ def check_kind(col, labels):
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '
                      f'({shown(labels)} for one): convert it, or were columns swapped?')
 
+# %% ../../nbs/data/11_kinds.ipynb #a1129a06
 def labels_beside(labels, known):
     "The `labels` of a frame of users or items, an index with a name, checked and in the type of the `known` ones of ratings"
     name = labels.name

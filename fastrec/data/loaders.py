@@ -75,6 +75,7 @@ def _labelled(frames, names):
 
 def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames):
     "`RatingsTensors` of `ratings` for training and for validation, with what the `frames` say of users and of items"
+    _no_frames_of_shards(shard, *frames)
     part = which_process(device) if shard else Part()
     *_,time_name,weight_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
@@ -88,10 +89,11 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     return train,valid
 
 # %% ../../nbs/data/06_loaders.ipynb #4cfe1f1a
-def _checked(sizes, **flags):
-    "The `sizes`, whole numbers or `None` by name; refused, as are `flags` that are neither true nor false"
+def _checked(sizes, device, **flags):
+    "The `sizes`, whole numbers or `None` by name, and the `device`; refused, as are `flags` that are neither true nor false"
     need_flags(**flags)
-    return [n if n is None else need_whole(name, n) for name,n in sizes.items()]
+    sizes = [n if n is None else need_whole(name, n) for name,n in sizes.items()]
+    return *sizes,as_device(ifnone(device, _own_device()))
 
 def usual_bs(n):
     "Ratings in a batch for `n` of training: a power of 2 near n/100, from 64 to 512, or an eighth of those that are fewer than 512"
@@ -105,12 +107,14 @@ def _own_device():
     if device.type!='cuda' or process is None: return device
     return torch.device('cuda', int(process)%torch.cuda.device_count())
 
-def _as_loaders(cls, train, valid, bs, val_bs, drop_last, seed, **kwargs):
-    "An object of `cls`, a `RecDataLoaders`, for the `RatingsTensors` `train` and `valid`"
+# %% ../../nbs/data/06_loaders.ipynb #eeca2437
+def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs, val_bs, drop_last, dropna, shard):
+    "An object of `cls`, a `RecDataLoaders`, of the frame `ratings`, by checked arguments of `from_df`"
+    train,valid = _datasets(ratings, columns, splitter, bs, dropna, device, shard, frames)
     bs = ifnone(bs, usual_bs(len(train)))
     val_bs = ifnone(val_bs, 8*bs)  # without gradients there is room for more
     train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
-    dls = cls(train, RatingsDL(valid, bs=val_bs), **kwargs)
+    dls = cls(train, RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
     return dls
 
@@ -137,13 +141,9 @@ def from_df(cls:RecDataLoaders,
     items:pd.DataFrame=None, # The same of items; labels that nobody has rated are known from then on
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    bs,val_bs = _checked(dict(bs=bs, val_bs=val_bs), dropna=dropna, drop_last=drop_last, shard=shard)
-    _no_frames_of_shards(shard, users, items)
-    device = as_device(ifnone(device, _own_device()))
-    columns = [user_name,item_name,rating_name,time_name,weight_name]
-    splitter = splitter or SeededSplitter(valid_pct, seed)
-    sets = _datasets(ratings, columns, splitter, bs, dropna, device, shard, (users,items))
-    return _as_loaders(cls, *sets, bs, val_bs, drop_last, seed, path=path, device=device)
+    bs,val_bs,device = _checked(dict(bs=bs, val_bs=val_bs), device, dropna=dropna, drop_last=drop_last, shard=shard)
+    return _as_loaders(cls, ratings, [user_name,item_name,rating_name,time_name,weight_name], (users,items), path,
+                       device, splitter or SeededSplitter(valid_pct, seed), seed, bs, val_bs, drop_last, dropna, shard)
 
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)

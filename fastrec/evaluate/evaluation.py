@@ -148,14 +148,19 @@ def _check_found(truth, y, known, min_rating):
     highest = float(y[known].max())
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
 
-# %% ../../nbs/evaluate/70_evaluation.ipynb #422564ff
+# %% ../../nbs/evaluate/70_evaluation.ipynb #09bc52a4
 def _of_unrated(rec, truth, min_count):
-    "A sentence if lists choose from items that nobody has rated, and none of these is to be found"
-    n = 0 if min_count>0 else int((rec.counts[all_candidates(rec, 0)]==0).sum())
-    if n and (rec.counts[truth.pairs%truth.n_items]>0).all():
-        yield (f'{n:,} items without training ratings may stand on lists, as features tell of them, and none of them is to be found: '
-               'min_count=1 leaves them out')
+    "A sentence if items that nobody has rated may stand on lists and none is to be found, or the other way round"
+    is_new = rec.counts==0
+    n_listed = int(is_new[all_candidates(rec, min_count)].sum())
+    n_asked = int(is_new[truth.pairs%truth.n_items].sum())
+    if n_listed and not n_asked:
+        yield (f'{n_listed:,} items without training ratings may stand on lists, as features tell of them, and none of them is to be '
+               'found: min_count=1 leaves them out')
+    if n_asked>_many_strangers*len(truth.pairs) and not n_listed:
+        yield f'{n_asked:,} relevant held-out pairs are of items without training ratings, which are not listed here, and count as missed'
 
+# %% ../../nbs/evaluate/70_evaluation.ipynb #422564ff
 def _asked(rec, frame, min_rating, exclude_seen, min_count):
     """`rec` as it was trained, the `Truth` that is asked of it, the held-out rows, and what to leave out of lists;
     what is odd about the question is told"""

@@ -54,28 +54,57 @@ def _without_rows(x, codes):
     places = x.indices()[:,kept]
     return torch.sparse_coo_tensor(places, x.values()[kept], x.shape, is_coalesced=True, check_invariants=False)
 
+def _gram(a, at, step=1024):
+    "$A^\\top A$ of the sparse `a`, whose transpose is `at`, `step` of its columns at a time"
+    steps = eye_like(a, a.shape[1]).split(step)
+    return torch.cat([at@(a@o.T) for o in steps], 1)
+
 # %% ../../nbs/fit/47_priors.ipynb #1887da79
+def _some(x, rows, columns):
+    "The `rows` and `columns`, a range, of the sparse `x`"
+    columns = torch.arange(columns.start, columns.stop, device=x.device)
+    return x.index_select(0, rows).index_select(1, columns).coalesce()
+
 class NewRows:
-    "The rows `codes` of the columns `x`, whose first `n_rated` say what was rated, which is not known of them"
+    "The rows `codes` of the columns `x`, of whose first `n_rated`, which say what was rated, nothing is known there"
+    chol = None  # of the equations that foretell it by the others, where there are fewer of these than rows
     def __init__(self, x, codes, n_rated):
-        self.codes,self.n_rated = codes,n_rated
-        self.x = x.index_select(0, codes).coalesce().to_sparse_csr()
-        if not n_rated: return
-        is_rated = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        n,d = x.shape
+        is_rated = torch.ones(n, dtype=torch.bool, device=x.device)
         is_rated[codes] = False
         rated = is_rated.nonzero()[:,0]
-        of_rated = x.index_select(1, torch.arange(n_rated, device=x.device))
-        self.of_rated = of_rated.index_select(0, rated).coalesce().to_sparse_csr()
+        self.codes,self.n_rated,told = codes,n_rated,range(n_rated, d)
+        self.told = _some(x, codes, told).to_sparse_csr() if told else None
+        if not n_rated: return
+        self.rated = _some(x, rated, range(n_rated)).to_sparse_csr()
+        if not told: return
+        beside = _some(x, rated, told)
+        self.beside,self.beside_t = beside.to_sparse_csr(),beside.T.to_sparse_csr()
+        if len(told)>len(rated): return
+        gram = _gram(self.beside, self.beside_t)
+        self.chol = torch.linalg.cholesky(gram+eye_like(gram, len(gram)))
 
-    def means(self, beta, arith):
-        "What the coefficients `beta` say of these rows, (n,k)"
-        res = self.x@beta
-        if not self.n_rated: return res
-        of_rated = self.of_rated@beta[:self.n_rated]
-        n = len(of_rated)
-        chance = torch.special.ndtr(arith.randn(len(res)))
-        borrowed = (chance*n).long().clamp(max=n-1)
-        return res + of_rated[borrowed]
+# %% ../../nbs/fit/47_priors.ipynb #6f3dd789
+@patch
+def _foretold(self:NewRows, of_rated):
+    "What is foretold of `of_rated`, (n,k), by what is known besides: for the rows that were rated, and for the new ones"
+    if self.chol is None: return 0,0
+    centred = of_rated-of_rated.mean(0)
+    coefs = torch.cholesky_solve(self.beside_t@centred, self.chol)
+    return self.beside@coefs,self.told@coefs
+
+@patch
+def means(self:NewRows, beta, arith):
+    "What the coefficients `beta` say of these rows, (n,k)"
+    n = len(self.codes)
+    res = beta.new_zeros(n, beta.shape[1]) if self.told is None else self.told@beta[self.n_rated:]
+    if not self.n_rated: return res
+    of_rated = self.rated@beta[:self.n_rated]
+    for_rated,for_new = self._foretold(of_rated)
+    rest = of_rated-for_rated
+    chance = torch.special.ndtr(arith.randn(n))
+    borrowed = (chance*len(rest)).long().clamp(max=len(rest)-1)
+    return res + for_new + rest[borrowed]
 
 # %% ../../nbs/fit/47_priors.ipynb #8fba0167
 class Columns:
@@ -94,18 +123,10 @@ class Columns:
         zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
         self.beta = zeros(d, k)
         self.mean = zeros(n, k)
-        self.gram = self._gram()
+        self.gram = _gram(self.x, self.xt) if self.in_columns else _gram(self.xt, self.x)
         self._factorize()
 
 # %% ../../nbs/fit/47_priors.ipynb #fc212fa2
-@patch
-def _gram(self:Columns, step=1024):
-    "$X^\\top X$ or $XX^\\top$, whichever is smaller, `step` of its columns at a time"
-    a,at = self.x,self.xt
-    if not self.in_columns: a,at = at,a
-    steps = eye_like(a, a.shape[1]).split(step)
-    return torch.cat([at@(a@o.T) for o in steps], 1)
-
 @patch
 def _factorize(self:Columns, cholesky=torch.linalg.cholesky):
     eye = eye_like(self.gram, len(self.gram))

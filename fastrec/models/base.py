@@ -42,7 +42,6 @@ class FactorModel:
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
     from_features = False,False  # of users and of items: are those that nobody has rated known by their features?
     n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
-
     @property
     def tables(self):
         "Embeddings of the users and those of the items, factors first, row 0 for `#na#`"

@@ -100,7 +100,7 @@ def test_what_says_nothing_is_told_and_left_out(column, why):
 
 def test_a_wide_frame_takes_no_square():
     import tracemalloc
-    n = 60_000
+    n = 25_000
     df = pd.DataFrame(dict(tag=[f'{k%9_000}|{k%8_999}' for k in range(n)]), pd.Index(range(n), name='item'))
     tracemalloc.start()
     got = Features(df, Vocab(range(n), 'item'))
@@ -347,3 +347,35 @@ def test_weights_take_along_what_features_do(tmp_path):
     a.save('m')
     b.load('m')
     assert b.model.from_features==(False,True) and b.recommend(n=60).title.tolist()==a.recommend(n=60).title.tolist()
+
+@pytest.mark.parametrize('device', ['cuda','mps'])
+def test_new_rows_on_a_pretended_device(device):
+    from pretended import Pretended
+    with warnings.catch_warnings(), Pretended(device):
+        warnings.filterwarnings('ignore', 'fit_bias, fit_als')
+        dls = read(with_new(), sides['users'], device=device)
+        learn = learner(dls, DotBias, seed=0)
+        with quiet(learn): learn.fit_bayes(2, 6, side='implicit')
+        assert np.isfinite(learn.predict_df(pd.DataFrame(dict(user=small.user[0], title=with_new().index)))).all() and len(learn.recommend(small.user[0], n=99))>20
+
+def test_foretold_rows_are_those_of_ridge_regression():
+    "What is borrowed: the part that features foretell, by a dense solution, and the rest of one of the rated rows"
+    from fastrec.base.random import Arithmetic
+    from fastrec.fit.priors import NewRows
+    rng = torch.Generator().manual_seed(0)
+    rated,told,new = torch.rand(30, 5, generator=rng),torch.rand(30, 3, generator=rng).round(),torch.rand(4, 3, generator=rng).round()
+    x = torch.cat([torch.cat([rated,told], 1), torch.cat([torch.zeros(4, 5),new], 1)])
+    beta = torch.randn(8, 2, generator=rng)
+    rows = NewRows(x.to_sparse(), torch.arange(30, 34), n_rated=5)
+    of_rated = rated@beta[:5]
+    coefs = torch.linalg.solve(told.T@told+torch.eye(3), told.T@(of_rated-of_rated.mean(0)))
+    rest = of_rated-told@coefs
+    seen = set()
+    for seed in range(60):
+        borrowed = rows.means(beta, Arithmetic('cpu', seed)) - new@(beta[5:]+coefs)
+        distance = (borrowed[:,None]-rest).abs().amax(2)
+        assert (distance.amin(1)<1e-4).all()
+        seen |= {*distance.argmin(1).tolist()}
+    assert len(seen)==30
+    alone = NewRows(x[:,5:].to_sparse(), torch.arange(30, 34), n_rated=0)
+    assert torch.allclose(alone.means(beta[5:], Arithmetic('cpu', 0)), new@beta[5:], atol=1e-5)

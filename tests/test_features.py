@@ -208,6 +208,8 @@ def test_features_stay_with_the_ratings(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         loaded = load_learner(tmp_path/'l.pkl')
+    with quietly(): loaded.validate(dl=loaded.dls.test_dl(small.head(50)))
+    assert loaded.recommend(n=3, exclude_seen=False).score.notna().all()
     assert same(loaded.dls.train_ds.features[1], ds.features[1]) and loaded.model.from_features==(True,True)
     new = learn.fold_in(small[small.user==small.user[0]][['title','rating']])
     assert new.ds.features[0] is None and same(new.ds.features[1], ds.features[1])
@@ -326,8 +328,29 @@ def test_every_fit_takes_unrated_labels(fit):
     new = [*with_new().index[-5:]]
     assert np.isfinite(learn.predict_df(pd.DataFrame(dict(user=[10**5,small.user[0]], title=[small.title[0],new[0]])))).all()
     assert not {*learn.recommend(10**5, n=100).title}&{*new}
+    with pytest.warns(UserWarning, match="1 of the items have no training ratings, 'A new .2026.' for one, and the model knows nothing of them: left out"):
+        assert learn.recommend(10**5, items=['A new (2026)',small.title[0]]).title.tolist()==[small.title[0]]
+    if not learn.model.is_preference and learn.last_fit[0] not in ('fit_bayes','fit_blend'):  # as the average, of users and of films
+        known = [small.user[0]],[small.title[0]]
+        grid = learn.predict_grid([10**5,10**5+1,known[0][0]], [*new[:2],known[1][0]])
+        with pytest.warns(UserWarning, match='the average stands in'): average = learn.predict_df(pd.DataFrame(dict(user=[-1], title=['nothing'])), unknown='average')
+        assert np.allclose(grid[:2,:2], average.iloc[0], atol=1e-3) and abs(grid[2,2]-average.iloc[0])>1e-3
     assert len(learn.recommend(10**5, n=100))==60  # who has seen nothing
     with quietly(): assert learn.evaluate()[['ndcg_at_10','coverage']].notna().all(axis=None)
+
+@pytest.mark.parametrize('fit', [lambda l: l.fit_one_cycle(3), lambda l: l.fit_als(4), lambda l: l.fit_bias()], ids=['sgd','als','bias'])
+def test_unrated_users_are_no_prior_for_newcomers(fit):
+    "Who is folded in gets about what they would without them"
+    ratings,truth = sample_ratings(n_users=200, n_items=60, n_ratings=6000, with_truth=True)
+    users = truth.sides()['users']
+    more = pd.concat([users, pd.DataFrame(dict(age=30., likes='love'), range(10**6, 10**6+600))]).rename_axis('user')
+    mine = ratings[ratings.user==ratings.user.mode()[0]][['title','rating']].head(8)
+    got = []
+    for frame in (users,more):
+        learn = learner(read(None, frame, ratings), DotBias, seed=0)
+        with quietly(), quiet(learn): fit(learn)
+        got.append(learn.fold_in(mine).predict_grid(None)[0])
+    assert np.corrcoef(*got)[0,1]>.9 and .85<got[1].std()/got[0].std()<1.15
 
 def test_side_adds_to_features():
     dls = read(films)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
-from ..base.checks import need_finite,need_package,need_whole
+from ..base.checks import need_finite,need_package,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
@@ -128,12 +128,21 @@ def _lists(lists, users, items, n, seen, path=None):
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
+def _tell_left_out(rec, asked, candidates):
+    "Tell of items (codes) that were `asked` for by label and are no `candidates`: nobody has rated them"
+    left_out = asked[~torch.isin(asked, candidates)]
+    if not len(left_out): return
+    label = rec.ds.classes[rec.ds.item_name].decode(left_out[:1].cpu())[0]
+    warn(f'{len(left_out)} of the items have no training ratings, {label!r} for one, and the model knows nothing of them: left out')
+
 def _codes(rec, users, items, unknown, min_count):
     "Codes of the `users`, of a shard its own if they're left out, and of those of the `items` that may be recommended"
     shard = rec.seen and rec.seen.shard
     user_codes,item_codes = asked_for(rec, users, items, unknown)
     user_codes = shard.own() if shard and users is None else user_codes.long()
-    return user_codes,candidate_items(rec, item_codes, min_count)
+    candidates = candidate_items(rec, item_codes, min_count)
+    if items is not None and not min_count: _tell_left_out(rec, item_codes, candidates)
+    return user_codes,candidates
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch

@@ -191,7 +191,9 @@ def of(self:Features, vocab):
 def features_of(frame, vocab, what):
     "`Features` for the labels of `vocab` of a `frame`, or of those that it is; `None` if there is none"
     if frame is None: return None
-    if isinstance(frame, Features): return frame.of(vocab)
+    if isinstance(frame, Features):
+        if frame.vocab.name!=vocab.name: raise ValueError(f'{what} tell of {frame.vocab.name!r}, and not of {vocab.name!r}')
+        return frame.of(vocab)
     has_row = np.zeros(len(vocab), bool)
     has_row[vocab.encode(frame.index)] = True
     if not has_row[1:].all():

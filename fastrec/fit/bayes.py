@@ -62,12 +62,12 @@ class _Sampling:
     def __init__(self, is_new, n_before, seconds, before, told, **kwargs):
         self.columns,self.from_features = told
         self.is_new,self.n_before,self.seconds,self.kwargs = is_new,n_before,seconds,kwargs
-        effects = getattr(before, 'time_effects', [])
-        self.effects = {o.seconds: o for o in effects}
+        self.effects = {o.seconds: o for o in getattr(before, 'time_effects', [])}
 
     def sweeps(self, model, ds, arith):
         "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
         is_plain = not self.seconds and self.columns==[None,None]  # else there is more to go by than ratings
+        model.from_features = self.from_features
         towards = towards_biases(model, ds, arith) if is_plain else None
         if self.is_new: _approach(model, ds, arith)
         spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y)) for o in self.seconds]

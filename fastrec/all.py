@@ -6,6 +6,7 @@ from fastrec.data.movielens import *
 from fastrec.data.sample import *
 from fastrec.data.splitters import *
 from fastrec.data.labels import *
+from fastrec.data.features import *
 from fastrec.data.ratings import *
 from fastrec.data.shards import *
 from fastrec.data.loader import *

@@ -3,6 +3,10 @@ import datetime,decimal,random,uuid,warnings
 import numpy as np,pandas as pd
 from scipy import sparse
 from judge import plain
+from fastrec.data.features import Features
+from fastrec.data.frames import as_frame
+from fastrec.data.labels import Vocab
+from fastrec.data.sides import side_rows
 try: import polars
 except ImportError: polars = None
 try: import pyarrow
@@ -22,6 +26,13 @@ class Case:
         self.must = max(self.must, must)
     def __str__(self):
         return f"{' · '.join(self.notes)} | {self.kwargs} | {shown(self.frame)}"
+
+def side_columns(df, labels, name):
+    "Row, column and value of what `fit_bayes` reads of the frame `df`, which must be whole, for the `labels` of `name`, and the number of columns"
+    vocab = Vocab(labels, name)
+    x = Features(side_rows(as_frame(df, 'side'), labels, name), vocab, 'side').x
+    rows,cols = x.indices().numpy()
+    return rows-1,cols,x.values().numpy(),x.shape[1]
 
 def shown(frame):
     "The first rows, in a line"

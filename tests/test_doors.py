@@ -4,12 +4,12 @@ from fractions import Fraction
 import numpy as np,pandas as pd,pytest,torch
 from scipy import sparse
 from conftest import quietly
+from frames import side_columns
 from fastrec.all import (LeaveLastSplitter,RecDataLoaders,RecInterpretation,Recommender,TimeSplitter,UserSplitter,check_ratings,cross_validate,
                          dot_learner,k_folds,load_recommender,nn_learner,sample_ratings,train_test)
 from fastrec.data.frames import as_frame
 from fastrec.data.times import as_seconds
 from fastrec.data.kinds import factorized
-from fastrec.data.sides import side_columns
 from fastrec.data.labels import Vocab
 
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')

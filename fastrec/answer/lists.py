@@ -9,7 +9,7 @@ __all__ = []
 import numpy as np,torch
 from fastcore.basics import patch,store_attr
 from ..data.frames import as_frame
-from ..base.checks import warn
+from ..base.checks import need_finite,warn
 from .recommender import Seen,evaluating
 from .grids import UserSide,block_size,by_blocks
 from .screens import aligned
@@ -17,15 +17,23 @@ from .byte_screens import make_screen
 from ..base.devices import upload
 from .topn import columns_at_once,largest,top_n
 
-# %% ../../nbs/answer/59_lists.ipynb #72dae4ba
+# %% ../../nbs/answer/59_lists.ipynb #671f2d11
+def need_count(min_count):
+    "`min_count` as a float; refused unless it is a finite number from 0"
+    min_count = need_finite('min_count', min_count)
+    if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
+    return min_count
+
 def candidate_items(rec, codes, min_count):
     "Those of the items `codes` that may be recommended, each once, in order"
     codes = codes.long().unique()
     if rec.counts is None:
         if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
-    return codes[rec.counts[codes]>=max(min_count, 1)]
+    least = 0 if rec.model.lists_by.from_features[1] else 1  # ratings that an item must have to be known
+    return codes[rec.counts[codes]>=max(min_count, least)]
 
+# %% ../../nbs/answer/59_lists.ipynb #72dae4ba
 def _seen_in_frame(ds, df):
     "The `Seen` of the pairs of `df`; labels that were not in training exclude nothing"
     df = as_frame(df, 'exclude_seen, where it is neither True nor False,')

@@ -154,4 +154,5 @@ def fold_in(self:Recommends,
     counts = self.counts
     if counts is None: counts = torch.ones(n_items, dtype=int)
     seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
+    new.features = None,ds.features[1]
     return NewUsers(model, new, seen, rating_range=self.rating_range, n_users=self.n_users)

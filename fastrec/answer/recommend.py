@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
-from ..base.checks import need_finite,need_package,need_whole
+from ..base.checks import need_finite,need_package,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
-from .lists import candidate_items,seen_to_exclude
+from .lists import candidate_items,need_count,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from ..base.devices import need_memory
 from ..base.processes import part_of
@@ -85,9 +85,8 @@ def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
     "Arguments of `recommend` in Python's own types; refused where they mean nothing"
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
-    min_count = need_finite('min_count', min_count)
+    min_count = need_count(min_count)
     z = need_finite('z', z)
-    if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
     if path is not None and not isinstance(path, (str,Path)):
         raise TypeError(f'path={path!r} must be the name of a file')
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
@@ -97,6 +96,7 @@ def _by_draws(rec, z, draw):
     if z and draw is not None:
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
+    model.from_features = rec.model.from_features
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
@@ -129,12 +129,21 @@ def _lists(lists, users, items, n, seen, path=None):
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
+def _tell_left_out(rec, asked, candidates):
+    "Tell of items (codes) that were `asked` for by label and are no `candidates`: nobody has rated them"
+    left_out = asked[~torch.isin(asked, candidates)]
+    if not len(left_out): return
+    label = rec.ds.classes[rec.ds.item_name].decode(left_out[:1].cpu())[0]
+    warn(f'{len(left_out)} of the items have no training ratings, {label!r} for one, and the model knows nothing of them: left out')
+
 def _codes(rec, users, items, unknown, min_count):
     "Codes of the `users`, of a shard its own if they're left out, and of those of the `items` that may be recommended"
     shard = rec.seen and rec.seen.shard
     user_codes,item_codes = asked_for(rec, users, items, unknown)
     user_codes = shard.own() if shard and users is None else user_codes.long()
-    return user_codes,candidate_items(rec, item_codes, min_count)
+    candidates = candidate_items(rec, item_codes, min_count)
+    if items is not None and not min_count: _tell_left_out(rec, item_codes, candidates)
+    return user_codes,candidates
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
@@ -143,7 +152,7 @@ def recommend(self:Recommends,
     n:int=10, # Items for each user, at most
     items=None, # Labels to choose from; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
-    min_count:int=0, # Leave out items with fewer training ratings
+    min_count:int=0, # Leave out items with fewer training ratings; one that has none is left out too, unless features tell of it
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise

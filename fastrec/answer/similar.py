@@ -24,7 +24,7 @@ def _similar(rec, label, n, side):
     code = int(vocab.lookup([label])[0])
     with evaluating(model) as (model,_): cosines = model.similarities(code, side)
     cosines[code-1] = -torch.inf
-    if side and rec.counts is not None:
+    if side and rec.counts is not None and not model.from_features[1]:
         not_rated = rec.counts[1:]==0
         cosines[not_rated.to(cosines.device)] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(cosines[None], n))

@@ -187,3 +187,21 @@ def check_kind(col, labels):
     if known==given or 'nothing' in (known,given): return
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '
                      f'({shown(labels)} for one): convert it, or were columns swapped?')
+
+# %% ../../nbs/data/11_kinds.ipynb #a1129a06
+def labels_beside(labels, known):
+    "The `labels` of a frame of users or items, an index with a name, checked and in the type of the `known` ones of ratings"
+    name = labels.name
+    _,labels = factorized(pd.Series(labels, name=name))
+    theirs,ours = kind_of(labels),kind_of(known)
+    if theirs!=ours:
+        raise ValueError(f'{name!r} holds {ours} in the ratings ({shown(known)} for one) and {theirs} in the frame beside them '
+                         f'({shown(labels)} for one): convert one of them')
+    if not labels.isin(known).any():
+        raise ValueError(f'no {name!r} of the frame beside the ratings is one of theirs: it has {shown(labels)} for one, they '
+                         f'{shown(known)}')
+    res = labels.astype(known.dtype)
+    if (other := (res!=labels)).any():
+        raise ValueError(f'{shown(labels[other])} of {name!r} in the frame beside the ratings cannot be held as {known.dtype}, '
+                         'the type of theirs: convert theirs with .astype')
+    return res

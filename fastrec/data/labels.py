@@ -13,7 +13,7 @@ from numbers import Real
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .frames import in_pandas_types
-from .kinds import factorized
+from .kinds import factorized,labels_beside
 from ..base.processes import Part,from_all
 from ..base.threads import whole_at_fork
 
@@ -163,14 +163,16 @@ def _labels_of_all(own, part, name):
     own,*others = from_all(part, own)
     return Vocab(own.append(others).unique().sort_values() if others else own, name)
 
-def encode_column(col, train, part=Part()):
-    "Codes of `col` as int32 and the `Vocab` of its rows `train`, with those of the other processes"
+def encode_column(col, train, part=Part(), others=None):
+    "Codes of `col` as int32 and the `Vocab` of its rows `train`, with those of the other processes, and the labels `others`, an index"
     codes,labels = factorized(col)
     in_training = np.zeros(len(labels), bool)
     in_training[codes[train]] = True
     try:
         order = labels.argsort()  # of all labels, so that one of another type is found wherever it is
-        vocab = _labels_of_all(labels[order[in_training[order]]], part, col.name)
+        own = labels[order[in_training[order]]]
+        if others is not None: own = own.append(labels_beside(others, labels)).unique().sort_values()
+        vocab = _labels_of_all(own, part, col.name)
     except TypeError as e:
         raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
                          'with .astype(str)') from e

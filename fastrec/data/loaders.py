@@ -24,7 +24,9 @@ from .parquet import read_parquet_files
 from ..base.checks import need_flags,need_package,need_whole
 from ..base.devices import as_device,need_memory
 from ..base.processes import Part,which_process
-from .splits import split_rows,split_tensors
+from .splits import side_arguments,split_rows,split_tensors
+from .features import Features
+from .sides import labelled
 
 # %% ../../nbs/data/06_loaders.ipynb #1b55ce21
 class RecDataLoaders(CollabDataLoaders):
@@ -62,24 +64,36 @@ def _read_ratings(ratings, user_name, item_name, rating_name, time_name, weight_
     return told_apart(df, names[1]),names,complete
 
 # %% ../../nbs/data/06_loaders.ipynb #3a196352
-def _datasets(ratings, column_names, splitter, bs, dropna, device, shard):
-    "`RatingsTensors` of `ratings` for training and for validation"
+def _no_frames_of_shards(shard, *frames):
+    if shard and any(o is not None for o in frames):
+        raise ValueError('users or items and shard=True do not go together: no process sees the labels of all others beside its frames')
+
+def _labelled(frames, names):
+    "The `frames` of users and of items, indexed by labels of the columns `names`; what is `None`, or `Features`, as it is"
+    given = zip(frames, names, side_arguments)
+    return [o if o is None or isinstance(o, Features) else labelled(o, name, what) for o,name,what in given]
+
+def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames):
+    "`RatingsTensors` of `ratings` for training and for validation, with what the `frames` say of users and of items"
+    _no_frames_of_shards(shard, *frames)
     part = which_process(device) if shard else Part()
     *_,time_name,weight_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
+    frames = _labelled(frames, names)
     split = split_rows(df, splitter, complete, bs)
     if shard and weight_name is not None:
         raise ValueError('weight_name and shard=True do not go together: no process knows the weights of the others')
-    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part)
+    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid
 
 # %% ../../nbs/data/06_loaders.ipynb #4cfe1f1a
-def _checked(sizes, **flags):
-    "The `sizes`, whole numbers or `None` by name; refused, as are `flags` that are neither true nor false"
+def _checked(sizes, device, **flags):
+    "The `sizes`, whole numbers or `None` by name, and the `device`; refused, as are `flags` that are neither true nor false"
     need_flags(**flags)
-    return [n if n is None else need_whole(name, n) for name,n in sizes.items()]
+    sizes = [n if n is None else need_whole(name, n) for name,n in sizes.items()]
+    return *sizes,as_device(ifnone(device, _own_device()))
 
 def usual_bs(n):
     "Ratings in a batch for `n` of training: a power of 2 near n/100, from 64 to 512, or an eighth of those that are fewer than 512"
@@ -93,12 +107,14 @@ def _own_device():
     if device.type!='cuda' or process is None: return device
     return torch.device('cuda', int(process)%torch.cuda.device_count())
 
-def _as_loaders(cls, train, valid, bs, val_bs, drop_last, seed, **kwargs):
-    "An object of `cls`, a `RecDataLoaders`, for the `RatingsTensors` `train` and `valid`"
+# %% ../../nbs/data/06_loaders.ipynb #eeca2437
+def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs, val_bs, drop_last, dropna, shard):
+    "An object of `cls`, a `RecDataLoaders`, of the frame `ratings`, by checked arguments of `from_df`"
+    train,valid = _datasets(ratings, columns, splitter, bs, dropna, device, shard, frames)
     bs = ifnone(bs, usual_bs(len(train)))
     val_bs = ifnone(val_bs, 8*bs)  # without gradients there is room for more
     train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
-    dls = cls(train, RatingsDL(valid, bs=val_bs), **kwargs)
+    dls = cls(train, RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
     return dls
 
@@ -121,13 +137,13 @@ def from_df(cls:RecDataLoaders,
     device:str|torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in
     shard:bool=False, # Are these ratings those of this process's own users alone, and others hold the rest, which a `splitter` doesn't see?
+    users:pd.DataFrame=None, # What is known of users: a row each, their labels in the column `user_name` or as the index
+    items:pd.DataFrame=None, # The same of items; labels that nobody has rated are known from then on
 )->RecDataLoaders:
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
-    bs,val_bs = _checked(dict(bs=bs, val_bs=val_bs), dropna=dropna, drop_last=drop_last, shard=shard)
-    device = as_device(ifnone(device, _own_device()))
-    columns = [user_name,item_name,rating_name,time_name,weight_name]
-    sets = _datasets(ratings, columns, splitter or SeededSplitter(valid_pct, seed), bs, dropna, device, shard)
-    return _as_loaders(cls, *sets, bs, val_bs, drop_last, seed, path=path, device=device)
+    bs,val_bs,device = _checked(dict(bs=bs, val_bs=val_bs), device, dropna=dropna, drop_last=drop_last, shard=shard)
+    return _as_loaders(cls, ratings, [user_name,item_name,rating_name,time_name,weight_name], (users,items), path,
+                       device, splitter or SeededSplitter(valid_pct, seed), seed, bs, val_bs, drop_last, dropna, shard)
 
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)
@@ -179,6 +195,7 @@ def from_parquet(cls:RecDataLoaders,
     """`RecDataLoaders` of the ratings in Parquet files, of which no more than `rows` are held as text at a time; a splitter sees the
     columns of user, item, rating and time"""
     need_flags(shard=shard)
+    _no_frames_of_shards(shard, kwargs.get('users'), kwargs.get('items'))
     part = Part()
     if shard: part = which_process(as_device(ifnone(kwargs.get('device'), _own_device())))
     df = _read_parquet(source, rows, [user_name,item_name,rating_name,time_name,weight_name], part)

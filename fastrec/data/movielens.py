@@ -139,7 +139,7 @@ def movielens_sides(
     path:str|Path=None, # The unpacked folder; fastai's data folder if left out
     item_name:str='title', # Have the items by 'title', as `movielens` tells them apart, or by 'item'?
 )->list: # Frames indexed by user (`age`, `sex`, `occupation`, where the release has them) and by item (`genres`, `year`)
-    "What the MovieLens release `name` tells of its users and items, for `fit_bayes(side=...)`"
+    "What the MovieLens release `name` tells of its users and items, for `from_df(users=..., items=...)` or `fit_bayes(side=...)`"
     need_choice('item_name', item_name, 'title', 'item')
     path,lay = _release(name, path)
     items = read_items(path/lay['items'], lay['item_sep'])

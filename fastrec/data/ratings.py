@@ -25,6 +25,7 @@ class RatingsTensors:
     n_inp = 1
     part = Part()  # where several processes share the work: which of them this is
     shard = None  # a `Shard`, what is known of all processes' ratings, where this one holds those of its own users
+    features = None,None  # `Features` of users and of items, or `None`, on the CPU wherever the ratings lie
     w = weight_name = None  # also of what was pickled before there were weights
     weight_unit = 1.  # what a weight of 1 is in the frame: the mean of those of training above 0
     def __init__(self, x, y, classes, rating_name, index=None, time_name=None, w=None, weight_name=None):
@@ -50,7 +51,7 @@ def rows(self:RatingsTensors, i):
 @patch
 def new(self:RatingsTensors, x, y, index=None, w=None):
     res = RatingsTensors(x, y, self.classes, self.rating_name, index, self.time_name, w, self.weight_name)
-    res.weight_unit = self.weight_unit
+    res.weight_unit,res.features = self.weight_unit,self.features
     return res
 
 @patch
@@ -144,6 +145,7 @@ def frame(self:RatingsTensors):
     if self.w is not None:
         df[self.weight_name] = self.w.cpu().numpy()
         names['weight_name'] = self.weight_name
+    names |= {k: o for k,o in zip(('users','items'), self.features) if o is not None}
     return df,names
 
 # %% ../../nbs/data/04_ratings.ipynb #5d3a91c4

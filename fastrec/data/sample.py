@@ -86,6 +86,31 @@ def best_rmse(self:SampleTruth, ratings):
     variance = mean_square - self.expected(ratings)**2
     return float(np.sqrt(variance.mean()))
 
+# %% ../../nbs/data/01_sample.ipynb #fd90aa54
+_age = dict(mean=45, per_leniency=-30, noise=8)  # years; for each star of leniency
+_talk = .2  # share of the users who say to like any genre
+
+def _favourites(tastes, rng):
+    "The genre that each row of `tastes`, (n,2), stands nearest to, or by chance any other"
+    names = np.array(list(_genres))
+    ends = np.array([end for end,*_ in _genres.values()])
+    nearest = (tastes@ends.T).argmax(1)
+    anything = rng.integers(len(names), size=len(tastes))
+    return names[np.where(rng.random(len(tastes))<_talk, anything, nearest)]
+
+@patch
+def sides(self:SampleTruth)->dict: # `users`, by 'user': `age` and `likes`; `items`, by 'title': `genre` and `decade`
+    "Frames of what is known of users and films, as the arguments of `RecDataLoaders.from_df` that take them"
+    rng = np.random.default_rng(0)
+    n = len(self.users)
+    age = _age['mean'] + _age['per_leniency']*self.users.leniency + rng.normal(0, _age['noise'], n)
+    likes = _favourites(self.users[_tastes].to_numpy(), rng)
+    users = pd.DataFrame(dict(age=age.round().clip(14, 90), likes=likes), self.users.index)
+    films = self.items.set_index('title')
+    decade = films.index.str.extract(r'\((\d{3})\d\)')[0] + '0s'
+    items = pd.DataFrame(dict(genre=films.genre, decade=decade.array), films.index)
+    return dict(users=users, items=items)
+
 # %% ../../nbs/data/01_sample.ipynb #be62da6d
 _pull = 2.  # how much a shared taste adds to the logarithm of a pair's weight
 

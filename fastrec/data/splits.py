@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/data/19_splits.ipynb #6a89105e
 from fastai.collab import *
 from fastai.tabular.all import *
+from .features import Features,features_of
 from .labels import encode_column
 from .ratings import RatingsTensors
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,in_units,unit_of_weights
@@ -71,6 +72,13 @@ def split_rows(df, splitter, complete, bs):
     _need_rows(train, valid, len(df), bs)
     return train,valid
 
+# %% ../../nbs/data/19_splits.ipynb #f9d2dc04
+side_arguments = 'users','items'  # of `from_df`, for frames of them
+
+def _labels_of(frame):
+    "The labels in a `frame` of users or items; those of `Features` are known by their ratings alone"
+    return None if frame is None or isinstance(frame, Features) else frame.index
+
 # %% ../../nbs/data/19_splits.ipynb #977347ae
 def _only(values, mask): return values if mask.all() else values[mask]
 
@@ -93,26 +101,28 @@ def _weights(df, name, complete, train, valid):
     return in_units(res, unit),float(unit)
 
 # %% ../../nbs/data/19_splits.ipynb #4ee50144
-def split_tensors(df, names, time_name, weight_name, complete, split, part):
-    "`RatingsTensors` of the rows of `df` for training and for validation, of a `split` in which all rows are `complete`"
+def split_tensors(df, names, time_name, weight_name, complete, split, part, frames):
+    """`RatingsTensors` of the rows of `df` for training and for validation, of a `split` in which all rows are `complete`, with what
+    `frames` say of users and of items"""
     user,item,rating = names
     train,_ = split
-    u,users = encode_column(df[user], train, part)
-    i,items = encode_column(df[item], train, part)
+    u,users = encode_column(df[user], train, part, _labels_of(frames[0]))
+    i,items = encode_column(df[item], train, part, _labels_of(frames[1]))
     y = as_ratings(_filled(df[rating], complete))
-    check_each(len(users)-1, len(train), user, 'a user')
+    check_each(np.count_nonzero(np.bincount(u[train])), len(train), user, 'a user')
     check_scale(_only(y, complete), rating)
     known = complete & (u>0) & (i>0)  # who is in validation alone has no code to tell pairs by
     check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
     columns = [u,i]
     if time_name is not None: columns.append(_seconds(df, time_name, complete))
     classes = {user: users, item: items}
+    features = tuple(map(features_of, frames, (users,items), side_arguments))
     w,unit = _weights(df, weight_name, complete, *split)
     def tensors(rows):
         x = np.stack([o[rows] for o in columns], 1)
         own = None if w is None else torch.from_numpy(w[rows])
         y_rows = torch.from_numpy(y[rows])
         res = RatingsTensors(torch.from_numpy(x), y_rows, classes, rating, None, time_name, own, weight_name)
-        res.weight_unit = unit
+        res.weight_unit,res.features = unit,features
         return res
     return [tensors(rows) for rows in split]

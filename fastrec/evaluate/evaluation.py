@@ -13,9 +13,9 @@ from ..base.checks import need_finite,need_whole,warn
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
-from ..answer.lists import seen_to_exclude
+from ..answer.lists import need_count,seen_to_exclude
 from ..answer.steering import ListMaker,need_knobs
-from .judging import judged,likenesses
+from .judging import all_candidates,judged,likenesses
 from .truth import Truth
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
@@ -148,8 +148,20 @@ def _check_found(truth, y, known, min_rating):
     highest = float(y[known].max())
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
 
+# %% ../../nbs/evaluate/70_evaluation.ipynb #09bc52a4
+def _of_unrated(rec, truth, min_count):
+    "A sentence if items that nobody has rated may stand on lists and none is to be found, or the other way round"
+    is_new = rec.counts==0
+    n_listed = int(is_new[all_candidates(rec, min_count)].sum())
+    n_asked = int(is_new[truth.pairs%truth.n_items].sum())
+    if n_listed and not n_asked:
+        yield (f'{n_listed:,} items without training ratings may stand on lists, as features tell of them, and none of them is to be '
+               'found: min_count=1 leaves them out')
+    if n_asked>_many_strangers*len(truth.pairs) and not n_listed:
+        yield f'{n_asked:,} relevant held-out pairs are of items without training ratings, which are not listed here, and count as missed'
+
 # %% ../../nbs/evaluate/70_evaluation.ipynb #422564ff
-def _asked(rec, frame, min_rating, exclude_seen):
+def _asked(rec, frame, min_rating, exclude_seen, min_count):
     """`rec` as it was trained, the `Truth` that is asked of it, the held-out rows, and what to leave out of lists;
     what is odd about the question is told"""
     held = _held_out(rec, frame, min_rating)
@@ -161,6 +173,7 @@ def _asked(rec, frame, min_rating, exclude_seen):
     if frame is not None and held.y is not None and rec.rating_range:
         notes += _scale_notes(rec, held.y)
     notes += _notes(truth.counted, frame is not None, min_rating)
+    notes += _of_unrated(rec, truth, min_count)
     if notes: warn('; '.join(notes))
     return rec,truth,held,seen
 
@@ -174,6 +187,7 @@ def evaluate(self:Recommends,
     diversity:float=0., # How much items that are unlike are preferred, as in `recommend`
     damping:float=0., # How much popularity is taken off scores, as in `recommend`
     genres:pd.DataFrame=None, # A row for each item with its genres, as 'Action|Drama'; adds `genre_diversity`
+    min_count:int=0, # Leave out of the lists items with fewer training ratings, as in `recommend`
 )->pd.DataFrame: # A row for the model and one for popularity; what was counted is in `.attrs['counted']`
     """RMSE and MAE; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty, popularity bias, diversity of `k` recommendations.
 
@@ -184,16 +198,17 @@ def evaluate(self:Recommends,
     k = need_whole('k', k)
     if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
     knobs = need_knobs(diversity, damping)
+    min_count = need_count(min_count)
     alike = likenesses(self, genres)
-    rec,truth,held,seen = _asked(self, frame, min_rating, exclude_seen)
-    return _report(ListMaker(rec, *knobs), truth, held, k, seen, alike)
+    rec,truth,held,seen = _asked(self, frame, min_rating, exclude_seen, min_count)
+    return _report(ListMaker(rec, *knobs), truth, held, k, seen, alike, min_count)
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #1d32ab5c
-def _report(lists, truth, held, k, seen, alike):
+def _report(lists, truth, held, k, seen, alike, min_count):
     "The table of `evaluate`, of the lists of the `ListMaker` `lists`, for the rows `held`"
     rec = lists.rec
     ratings = {} if rec.model.is_preference else _rating_metrics(rec, held)
-    asked = truth,k,seen,_raters(rec),alike
+    asked = truth,k,seen,_raters(rec),alike,min_count
     model = judged(lists, *asked)
     popularity = judged(ListMaker(_popularity(rec)), *asked)
     rows = dict(model={**ratings, **model}, popularity=popularity)

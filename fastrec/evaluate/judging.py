@@ -20,13 +20,14 @@ from .truth import Truth
 of_lists = dict(precision=precision_at_k, recall=recall_at_k, ndcg=ndcg_at_k, map=map_at_k, mrr=mrr_at_k,
                  hit_rate=hit_rate_at_k)
 
-def _recommended(lists, users, n_items, k, seen):
-    """Codes of the items recommended to `users` by the `ListMaker` `lists`, (n_users,any), what they have `seen` left out, and which of
-    the places are filled: a list may be short"""
+def all_candidates(rec, min_count):
+    "Codes of the items that `rec` may recommend"
+    return candidate_items(rec, torch.arange(1, len(rec.counts)), min_count)
+
+def _recommended(lists, users, candidates, k, seen):
+    """Codes of the items that the `ListMaker` `lists` recommends to `users` out of the `candidates`, (n_users,any), without what they have
+    `seen`, and which of the places are filled: a list may be short"""
     scores,items = [],[]
-    candidates = torch.arange(1, n_items)
-    # what was never rated would be the least popular of all
-    if lists.is_steered: candidates = candidate_items(lists.rec, candidates, 0)
     def keep(users, block_scores, places):
         scores.append(block_scores)
         items.append(candidates[places])
@@ -34,10 +35,10 @@ def _recommended(lists, users, n_items, k, seen):
     return torch.cat(items),torch.cat(scores).isfinite()
 
 # %% ../../nbs/evaluate/79_judging.ipynb #68f51fc2
-def measured(lists, truth, k, seen):
-    """Measures by name of what the `ListMaker` `lists` recommends to the users of `truth`, what they have `seen` left out;
-    the items that were recommended, and which places are filled"""
-    items,there = _recommended(lists, truth.users, truth.n_items, k, seen)
+def measured(lists, truth, k, seen, candidates):
+    """Measures by name of what the `ListMaker` `lists` recommends to the users of `truth` out of the `candidates`, without what they have
+    `seen`; the items that were recommended, and which places are filled"""
+    items,there = _recommended(lists, truth.users, candidates, k, seen)
     hits = truth.found(items) & there
     n_relevant = truth.n_relevant
     # a list of a million has no more places than can be filled or missed
@@ -47,11 +48,12 @@ def measured(lists, truth, k, seen):
     res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
     return res,items,there
 
-def judged(lists, truth, k, seen, raters, likenesses):
+def judged(lists, truth, k, seen, raters, likenesses, min_count=0):
     "As `measured`, with what does not ask for hits; `likenesses` say by name how alike items are, with the device that knows it"
-    res,items,there = measured(lists, truth, k, seen)
+    candidates = all_candidates(lists.rec, min_count)
+    res,items,there = measured(lists, truth, k, seen, candidates)
     shown = items[there]
-    res['coverage'] = coverage(shown, truth.n_items-1)
+    res['coverage'] = coverage(shown, max(len(candidates), 1))
     res['novelty'] = novelty(shown, raters, lists.rec.n_users)
     res['popularity_bias'] = popularity_bias(shown, raters)
     with evaluating(lists.model):
@@ -79,5 +81,5 @@ def list_measures(self:Recommends, held, k=10):
     reached = held.is_counted().cpu()
     truth = Truth(held.x, reached, len(self.counts), seen)
     if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in of_lists},0
-    res,*_ = measured(ListMaker(self), truth, k, seen)
+    res,*_ = measured(ListMaker(self), truth, k, seen, all_candidates(self, 0))
     return res,len(truth.users)

@@ -87,6 +87,7 @@ def describe_model(model):
     if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
     if model.by_softmax: res['by_softmax'] = True
+    if any(model.from_features): res['from_features'] = [*model.from_features]
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
@@ -170,6 +171,7 @@ def build_model(spec, tensors):
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.by_softmax = spec.get('by_softmax', False)
+    res.from_features = tuple(spec.get('from_features', (False,False)))
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
     return res.eval()

@@ -57,6 +57,7 @@ def _is_ials(o):
     if type(o) is not dict or set(o)!={'alpha0','reg','power'}: return False
     return all(map(_is_number, o.values())) and o['alpha0']>0 and o['reg']>0
 
+# %% ../../nbs/export/86_manifest.ipynb #05766425
 def _is_name(o): return type(o) in (str,int)
 
 def _is_columns(c):
@@ -67,6 +68,8 @@ def _is_unit(manifest):
     "Is there a number that weights are in units of? It may be missing where there are none"
     unit = manifest.get('weight_unit', 1. if manifest['columns'].get('weight') is None else None)
     return _is_number(unit) and unit>0
+
+def _is_flags(o): return type(o) is list and [*map(type, o)]==[bool,bool]
 
 def _is_count(o): return type(o) is int and 0<=o<2**31
 
@@ -81,6 +84,7 @@ def _faults(model, name):
         clip=type(model['clip']) is bool,
         is_preference=type(model['is_preference']) is bool,
         by_softmax=type(model.get('by_softmax', False)) is bool,
+        from_features=_is_flags(model.get('from_features', [False,False])),
         product=_is_count(model.get('product', 0)),
         seconds=_is_seconds(model.get('seconds', [])))
     res = [f'{name}.{k}' for k,ok in fine.items() if not ok]

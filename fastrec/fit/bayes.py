@@ -8,15 +8,14 @@ __all__ = []
 # %% ../../nbs/fit/38_bayes.ipynb #3a4659d7
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.frames import as_frame
-from ..data.sides import side_columns
-from ..base.checks import is_whole,warn
+from ..base.checks import is_whole,need_flags,warn
 from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,solver_data
 from .als import als_sweeps,need_scale,towards_biases,write_model
-from .priors import Columns,SpanSampler
+from .priors import SpanSampler
+from .side_columns import side_columns
 from .equations import variance_of
 from .gibbs import Gibbs
 from ..base.devices import exact_device,exactly,need_memory
@@ -32,7 +31,7 @@ def _widen(model, ds, error):
     model.u_noise *= ((error-spread)/noise).clamp(min=1)
 
 # %% ../../nbs/fit/38_bayes.ipynb #50060b7d
-def _posterior_mean(sampler):
+def _posterior_mean(sampler, from_features):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
     users,items,alpha,gamma = (torch.stack(o) for o in zip(*sampler.draws))
@@ -43,6 +42,7 @@ def _posterior_mean(sampler):
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.advised = model.advised
     if getattr(sampler.towards, 'error', None) is not None: _widen(res, sampler.ds, sampler.towards.error)
+    res.from_features = from_features
     res.fill_unknown()
     return res
 
@@ -67,19 +67,21 @@ def _approach(model, ds, arith):
 
 # %% ../../nbs/fit/38_bayes.ipynb #0b502307
 class _Sampling:
-    """A fit by a `Gibbs` sampler, which `kwargs` are for. The model `is_new` or goes on, the one before it was the mean of `n_before`
-    draws, and of some of the spans of `seconds` it knew the `effects`"""
-    def __init__(self, is_new, n_before, seconds, effects, **kwargs):
+    """A fit by a `Gibbs` sampler, which `kwargs` are for, with what `side_columns` has `told`. The model `is_new` or goes on; the one
+    `before` was the mean of `n_before` draws, and may have known effects of spans of `seconds`"""
+    def __init__(self, is_new, n_before, seconds, before, told, **kwargs):
+        self.columns,self.from_features = told
         self.is_new,self.n_before,self.seconds,self.kwargs = is_new,n_before,seconds,kwargs
-        self.effects = {o.seconds: o for o in effects}
+        self.effects = {o.seconds: o for o in getattr(before, 'time_effects', [])}
 
     def sweeps(self, model, ds, arith):
         "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
-        is_plain = not self.seconds and self.kwargs['columns']==(None,None)  # else there is more to go by than ratings
+        is_plain = not self.seconds and self.columns==[None,None]  # else there is more to go by than ratings
+        model.from_features = self.from_features
         towards = towards_biases(model, ds, arith) if is_plain else None
         if self.is_new: _approach(model, ds, arith)
         spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y)) for o in self.seconds]
-        self.sampler = Gibbs(model, ds, arith, spans=spans, towards=towards, **self.kwargs)
+        self.sampler = Gibbs(model, ds, arith, self.columns, spans=spans, towards=towards, **self.kwargs)
         return iter(self.sampler)
 
     def finish(self, completed):
@@ -88,7 +90,7 @@ class _Sampling:
         if completed and not n:
             warn(f'stopped after {self.sampler.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
         if not n or (n<self.n_before and not completed): return None
-        return _posterior_mean(self.sampler)
+        return _posterior_mean(self.sampler, self.from_features)
 
 # %% ../../nbs/fit/38_bayes.ipynb #759e81ee
 class _Averaged(Callback):
@@ -117,59 +119,9 @@ class _Averaged(Callback):
         self.sums[self.iter] = self.sums.get(self.iter, 0) + score + self._effects()
         self.learn.pred = self.model.bounded(self.sums[self.iter]/self.count)
 
-# %% ../../nbs/fit/38_bayes.ipynb #c69d7a35
-def _implicit(ds, k, sizes, most=30_000):
-    "The sparse 0/1 matrix of the ratings `ds`, users in rows or, with `k=1`, items, each row divided by the root of its sum"
-    if min(sizes)>most:
-        raise ValueError("side='implicit' needs equations with an unknown for each user or each item, and "
-                         f"{min(sizes)-1:,} are too many: leave it out")
-    n,n_other = sizes[k],sizes[1-k]
-    pairs = ds.codes[k]*n_other+ds.codes[1-k]
-    pairs = pairs.unique()  # each once, in the order of the rows
-    rows,cols = pairs//n_other,pairs%n_other
-    counts = torch.bincount(rows, minlength=n)
-    values = counts[rows].float().rsqrt()
-    places = torch.stack([rows, cols])
-    return torch.sparse_coo_tensor(places, values, (n,n_other), is_coalesced=True, check_invariants=False)
-
-# %% ../../nbs/fit/38_bayes.ipynb #30a14f09
-def _features(df, vocab, name, most=10_000):
-    """Sparse columns of the frame `df` for each code of `vocab`: numbers standardized, everything else as 0/1 columns, several in a
-    text divided by '|'"""
-    rows,cols,values,width = side_columns(df, vocab.labels, name, most)
-    places = torch.from_numpy(np.stack([rows+1, cols]))  # row 0 is the unknown
-    values = torch.from_numpy(values)
-    return torch.sparse_coo_tensor(places, values, (len(vocab),width), check_invariants=False).coalesce()
-
-# %% ../../nbs/fit/38_bayes.ipynb #c29dd038
-def _columns_of(ds, o, k):
-    "What `o`, one of what `side` lists, says of users, or with `k=1` of items, as sparse columns; `None` if nothing"
-    if isinstance(o, str):
-        if o!='implicit':
-            raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
-        return _implicit(ds, k, [len(v) for v in ds.classes.values()])
-    df = as_frame(o, "side, where it is not 'implicit',")
-    names = (*df, df.index.name)
-    if not any(n in names for n in ds.cat_names):
-        raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
-    name = ds.cat_names[k]
-    if name not in names: return None
-    columns = _features(df, ds.classes[name], name)
-    return columns.to(ds.x.device)/2  # a priori, what a frame says varies a quarter as much
-
-def _side_columns(ds, side, width):
-    "What `side` says of users and of items, as `Columns` for rows of `width` numbers each; `None` if it says nothing"
-    if side is None: return None,None
-    sides = side if isinstance(side, (list,tuple)) else [side]
-    res = []
-    for k in (0,1):
-        found = [_columns_of(ds, o, k) for o in sides]
-        found = [o for o in found if o is not None]
-        res.append(Columns(torch.cat(found, 1), width) if found else None)
-    return res
-
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
 def _told(side): return side if side is None or isinstance(side, str) else 'frames'
+def _features_arg(ds, features): return dict(features=features) if any(ds.features) else {}
 
 def _as_seconds(span):
     "The `span` of time, such as '1D', in seconds"
@@ -192,8 +144,9 @@ def _n_draws_of(model, n_factors):
     if not isinstance(model, PosteriorMean): return 0
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
-def _check_sampling(learn, n_factors, n_sweep, burn, n_draws):
+def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features):
     "Refuse draws that can't be kept, or for which there is no room, and ratings of a size that none can be drawn for"
+    need_flags(features=features)
     for name,o in (('burn',burn),('n_draws',n_draws)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
     if not 0<=burn<n_sweep:
@@ -215,10 +168,11 @@ def _need_room(learn, n_factors, n_draws):
 def fit_bayes(self:RecLearner,
     n_factors:int=16, # Width of the embeddings of one draw
     n_sweep:int=100, # Sweeps over users and items
-    side=None, # What the factors may follow from: 'implicit', frames with the column of users or items, or a list of these
+    side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
     n_draws:int=100, # Keep as many draws, at most
+    features:bool=True, # May the factors follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
@@ -227,11 +181,10 @@ def fit_bayes(self:RecLearner,
     ds = solver_data(self, n_factors, n_sweep)
     n_before = _n_draws_of(self.model, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
-    _check_sampling(self, n_factors, n_sweep, burn, n_draws)
-    seconds = _spans(ds, time)
+    _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
     start = _last_draw(self.model) if n_before else self.model
-    sampling = _Sampling(not can_go_on(start, n_factors), n_before, seconds, getattr(self.model, 'time_effects', []),
-                         columns=_side_columns(ds, side, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
+    sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model,
+                         side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
-                start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args))
+                start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|_features_arg(ds, features)))

@@ -12,6 +12,14 @@ from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from .priors import draw_normal,draw_prior
 
+# %% ../../nbs/fit/39_gibbs.ipynb #70156a3a
+def _all_but(n, codes):
+    "Those of `n` rows that are none of `codes`, of which row 0, the unknown, is the first"
+    if len(codes)==1: return slice(1, None)
+    is_known = torch.ones(n, dtype=torch.bool, device=codes.device)
+    is_known[codes] = False
+    return is_known.nonzero()[:,0]
+
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
 class Gibbs:
     """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean
@@ -30,6 +38,7 @@ class Gibbs:
         self.unit[-1] = variance  # of a bias'
         self.precisions = [torch.ones_like(self.sides[0].squares)/variance, torch.ones_like(self.sides[1].squares)]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
+        self.known = [_all_but(o.n, unrated) for o,unrated in zip(self.sides, self.unrated)]
         self.n,self.draws = 0,[]  # sweeps so far, and what was kept of them
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
 
@@ -41,10 +50,10 @@ def _draw_side_prior(self:Gibbs, k):
     "Draw the prior of side `k`: the mean of each row, and the precision of all"
     rows,columns = self.rows[k],self.columns[k]
     if columns is None:
-        mean,precision = draw_prior(rows[1:], self.arith, self.unit)  # row 0 is the unknown
+        mean,precision = draw_prior(rows[self.known[k]], self.arith, self.unit)
         return mean.repeat(len(rows), 1),precision
     rest = rows-columns.mean
-    mean,precision = draw_prior(rest[1:], self.arith, self.unit)
+    mean,precision = draw_prior(rest[self.known[k]], self.arith, self.unit)
     columns.draw(rows, mean, precision, self.arith)
     lam_is_due = (self.n+1)%_lam_every==0
     is_settling = self.n<(self.burn or _settling)  # afterwards it stays as it is

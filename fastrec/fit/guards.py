@@ -16,6 +16,7 @@ from ..models.dot import Dot
 from ..models.blend import Blend
 from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
+from ..models.trainable import fill_untrained
 from .training import RecLearner
 from .record import Sweeps
 from .shrinkage import ShrinkToBiases
@@ -118,7 +119,7 @@ def _tidy(self:RecLearner, finders=()):
     for cb in self.cbs:
         if isinstance(cb, (ProgressCallback,ShrinkToBiases)): cb('after_fit')
     if self.opt: self.opt.zero_grad()
-    self.model.fill_unknown()
+    fill_untrained(self.model, self.dls.train_ds)
     self._kept = None
     self._end_cleanup()
 

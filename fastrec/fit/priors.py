@@ -46,11 +46,76 @@ with warnings.catch_warnings():
     warnings.filterwarnings('ignore', 'Sparse CSR')
     torch.zeros(1, 1, device='cpu').to_sparse_csr()
 
-# %% ../../nbs/fit/47_priors.ipynb #28e8e458
-class Columns:
-    "Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'"
-    def __init__(self, x, k, lam=1.):
+# %% ../../nbs/fit/47_priors.ipynb #5a27d52a
+def _without_rows(x, codes):
+    "The sparse `x` with nothing in the rows `codes`"
+    x = x.coalesce()
+    kept = ~torch.isin(x.indices()[0], codes)
+    places = x.indices()[:,kept]
+    return torch.sparse_coo_tensor(places, x.values()[kept], x.shape, is_coalesced=True, check_invariants=False)
+
+def _gram(a, at, step=1024):
+    "$A^\\top A$ of the sparse `a`, whose transpose is `at`, `step` of its columns at a time"
+    steps = eye_like(a, a.shape[1]).split(step)
+    return torch.cat([at@(a@o.T) for o in steps], 1)
+
+# %% ../../nbs/fit/47_priors.ipynb #1887da79
+def _some(x, rows, columns):
+    "The `rows` and `columns`, a range, of the sparse `x`"
+    columns = torch.arange(columns.start, columns.stop, device=x.device)
+    return x.index_select(0, rows).index_select(1, columns).coalesce()
+
+class NewRows:
+    "The rows `codes` of the columns `x`, of whose first `n_rated`, which say what was rated, nothing is known there"
+    chol = None  # of the equations that foretell it by the others, where there are fewer of these than rows
+    def __init__(self, x, codes, n_rated):
         n,d = x.shape
+        is_rated = torch.ones(n, dtype=torch.bool, device=x.device)
+        is_rated[codes] = False
+        rated = is_rated.nonzero()[:,0]
+        self.codes,self.n_rated,told = codes,n_rated,range(n_rated, d)
+        self.told = _some(x, codes, told).to_sparse_csr() if told else None
+        if not n_rated: return
+        self.rated = _some(x, rated, range(n_rated)).to_sparse_csr()
+        if not told: return
+        beside = _some(x, rated, told)
+        self.beside,self.beside_t = beside.to_sparse_csr(),beside.T.to_sparse_csr()
+        if len(told)>len(rated): return
+        gram = _gram(self.beside, self.beside_t)
+        self.chol = torch.linalg.cholesky(gram+eye_like(gram, len(gram)))
+
+# %% ../../nbs/fit/47_priors.ipynb #6f3dd789
+@patch
+def _foretold(self:NewRows, of_rated):
+    "What is foretold of `of_rated`, (n,k), by what is known besides: for the rows that were rated, and for the new ones"
+    if self.chol is None: return 0,0
+    centred = of_rated-of_rated.mean(0)
+    coefs = torch.cholesky_solve(self.beside_t@centred, self.chol)
+    return self.beside@coefs,self.told@coefs
+
+@patch
+def means(self:NewRows, beta, arith):
+    "What the coefficients `beta` say of these rows, (n,k)"
+    n = len(self.codes)
+    res = beta.new_zeros(n, beta.shape[1]) if self.told is None else self.told@beta[self.n_rated:]
+    if not self.n_rated: return res
+    of_rated = self.rated@beta[:self.n_rated]
+    for_rated,for_new = self._foretold(of_rated)
+    rest = of_rated-for_rated
+    chance = torch.special.ndtr(arith.randn(n))
+    borrowed = (chance*len(rest)).long().clamp(max=len(rest)-1)
+    return res + for_new + rest[borrowed]
+
+# %% ../../nbs/fit/47_priors.ipynb #8fba0167
+class Columns:
+    """Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'.
+
+    Nobody has rated the rows `new`: nothing is learned of them, and what the first `n_rated` columns, which say what was rated, will
+    be for them is not known"""
+    def __init__(self, x, k, lam=1., n_rated=0, new=None):
+        n,d = x.shape
+        self.new = None if new is None else NewRows(x, new, n_rated)
+        if new is not None: x = _without_rows(x, new)
         self.x = x.to_sparse_csr()
         self.xt = x.T.to_sparse_csr()
         self.lam = lam
@@ -58,19 +123,14 @@ class Columns:
         zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
         self.beta = zeros(d, k)
         self.mean = zeros(n, k)
-        self.gram = self._gram()
+        self.gram = _gram(self.x, self.xt) if self.in_columns else _gram(self.xt, self.x)
         self._factorize()
 
-    def _gram(self, step=1024):
-        "$X^\\top X$ or $XX^\\top$, whichever is smaller, `step` of its columns at a time"
-        a,at = self.x,self.xt
-        if not self.in_columns: a,at = at,a
-        steps = eye_like(a, a.shape[1]).split(step)
-        return torch.cat([at@(a@o.T) for o in steps], 1)
-
-    def _factorize(self, cholesky=torch.linalg.cholesky):
-        eye = eye_like(self.gram, len(self.gram))
-        self.chol = cholesky(self.gram+self.lam*eye)
+# %% ../../nbs/fit/47_priors.ipynb #fc212fa2
+@patch
+def _factorize(self:Columns, cholesky=torch.linalg.cholesky):
+    eye = eye_like(self.gram, len(self.gram))
+    self.chol = cholesky(self.gram+self.lam*eye)
 
 # %% ../../nbs/fit/47_priors.ipynb #1cbbd5b2
 @patch
@@ -85,6 +145,7 @@ def draw(self:Columns, rows, mean, precision, arith):
         by_row = torch.cholesky_solve(self.x@b, self.chol)
         self.beta = (b-self.xt@by_row)/self.lam
     self.mean = self.x@self.beta
+    if self.new is not None: self.mean[self.new.codes] = self.new.means(self.beta, arith)
 
 @patch
 def draw_lam(self:Columns, precision, arith):

@@ -92,6 +92,11 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_blend','ratings'): ('none','all ratings are the same, so that there are choices alone'),
     ('fit_blend','choices'): ('both','factors, and up to 6,000 items weights of items, which err in different ways')}
 
+def _features_row(ds):
+    "What `fit_bayes` has read of the features of `ds`"
+    source = ', '.join(f'{len(o.names)} of {o.vocab.name!r}' for o in ds.features if o)
+    return True,'what the loaders were told of users and items',source
+
 _of_popularity = (None,'popularity, as choices agree no further than by chance',
     'how often items are chosen together, and in the same mixed by chance')
 
@@ -121,6 +126,7 @@ def _of_solver(learn):
         else: res[k] = _row(v, defaults[k].default, 'the default')
     asked = getattr(learn.model.lists_by, 'asked', None)
     if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
+    if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']:

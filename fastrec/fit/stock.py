@@ -13,7 +13,7 @@ from ..data.ratings import RatingsTensors
 from ..data.loader import RatingsDL
 from ..data.loaders import RecDataLoaders
 from ..data.columns import check_reserved
-from ..models.trainable import DeepMF,DotBias
+from ..models.trainable import DeepMF,DotBias,average_untrained
 from .training import RecLearner
 from .optimizers import FusedAdam
 from ..base.devices import trainable
@@ -80,16 +80,6 @@ def _as_factor_model(model, classes):
     res.user,res.item = classes
     return res
 
-# %% ../../nbs/fit/33_stock.ipynb #a4771247
-@torch.no_grad()
-def _average_untrained(model, x):
-    "Set the rows of users and items that don't occur in the codes `x` to the mean of those that do"
-    for i,tables in enumerate(model.tables):
-        codes = x[:,i].long()
-        trained = torch.zeros(len(tables[0].weight), dtype=bool)
-        trained.index_fill_(0, codes, True)
-        for e in tables: e.weight[~trained] = e.weight[trained].mean(0)
-
 # %% ../../nbs/fit/33_stock.ipynb #1581bf8d
 @patch(cls_method=True)
 def from_learner(cls:RecLearner,
@@ -98,6 +88,6 @@ def from_learner(cls:RecLearner,
     "A `RecLearner` with a copy of the model, and with the ratings, of a stock `collab_learner`"
     dls = _read_stock(learn.dls)
     model = _as_factor_model(learn.model, dls.classes)
-    if len(dls.train_ds): _average_untrained(model, dls.train_ds.x)
+    if len(dls.train_ds): average_untrained(model, dls.train_ds)
     metrics = AccumMetric(rmse.func, name='rmse')
     return cls(dls, model, learn.loss_func, FusedAdam, lr=learn.lr, wd=learn.wd, metrics=metrics, path=learn.path)

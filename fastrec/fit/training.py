@@ -12,6 +12,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
+from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
@@ -136,13 +137,12 @@ def _do_epoch_train(self:RecLearner):
 
 @patch
 def one_batch(self:RecLearner, i, b):
-    with self._drawing():
-        Learner.one_batch(self, i, b)
+    with self._drawing(): Learner.one_batch(self, i, b)
 
 # %% ../../nbs/fit/30_training.ipynb #1db0d461
 @patch
 def _do_epoch_validate(self:RecLearner, *args, **kwargs):
-    self.model.fill_unknown()
+    fill_untrained(self.model, self.dls.train_ds)
     Learner._do_epoch_validate(self, *args, **kwargs)
     cb = getattr(self, 'gather_preds', None)
     if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim:

@@ -40,8 +40,8 @@ class FactorModel:
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
+    from_features = False,False  # of users and of items: are those that nobody has rated known by their features?
     n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
-
     @property
     def tables(self):
         "Embeddings of the users and those of the items, factors first, row 0 for `#na#`"
@@ -179,7 +179,7 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
     head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials,
-                by_softmax=bool(self.by_softmax))
+                by_softmax=bool(self.by_softmax), from_features=self.from_features)
     destination._metadata[prefix[:-1]]['head'] = {**head, 'labels': _digests(self)}
 
 @patch
@@ -228,6 +228,7 @@ def average_scores(self:FactorModel):
 
 # %% ../../nbs/models/20_base.ipynb #3f3c25a3
 _rows_at_once = 2**16  # what is summed up in one product
+_few = 4  # factors by which two rows are told apart
 _least,_damping = 1e-6,1e-3  # so that a covariance has an inverse, even of rows that are all the same
 
 def moments(rows):
@@ -242,11 +243,17 @@ def moments(rows):
     return mean,cov + eye*cov.diagonal().mean().clamp(min=_least)*_damping
 
 # %% ../../nbs/models/20_base.ipynb #6062a8d7
+def _trained(rows, tables):
+    "Those of `rows` that are not as the unknown user's, whose row is the first of `tables`: nobody has rated there"
+    same = [torch.isclose(w[1:,:_few], w[0,:_few], rtol=1e-4, atol=1e-6).all(1) for w in tables]
+    is_new = torch.stack(same).all(0)
+    return rows if is_new.all() else rows[~is_new]
+
 @patch
 @torch.no_grad()
 def user_moments(self:FactorModel):
     "Mean and covariance of the trained users' rows, (k,) and (k,k)"
-    return moments(self.user_rows())
+    return moments(_trained(self.user_rows(), self.user_tensors()))
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f
 def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)

@@ -216,3 +216,17 @@ def from_classes(cls:DeepMF,
     _start_at(res, mean)
     res.y_range,res.classes,res.user,res.item = y_range,classes,user,item
     return res
+
+# %% ../../nbs/models/25_trainable.ipynb #6d02fcbf
+@torch.no_grad()
+def average_untrained(model, ds):
+    "Set the rows of users and items without ratings in `ds` to the mean of those that have some"
+    for k,tables in enumerate(model.tables):
+        if model.from_features[k]: continue
+        is_new = (ds.counts(k)==0).to(tables[0].weight.device)
+        for e in tables: e.weight[is_new] = e.weight[~is_new].mean(0)
+
+def fill_untrained(model, ds):
+    "Set the rows of unknown users and items to the mean of the others, and where `ds` knows some by features alone, theirs"
+    if len(ds) and any(ds.features) and not model.is_preference: average_untrained(model, ds)
+    model.fill_unknown()

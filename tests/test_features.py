@@ -1,0 +1,404 @@
+"""Frames of users and items beside the ratings: encoded as by hand, refused where they are not what they should be, kept with the ratings, and read by
+`fit_bayes`, so that items nobody has rated are predicted, and listed where something is known of them"""
+import copy,pickle,warnings
+import numpy as np,pandas as pd,pytest,torch
+from fastai.collab import load_learner
+from conftest import quietly
+from fastrec.all import (DotBias,Features,RecDataLoaders,RecLearner,Vocab,choose_fit,cross_validate,k_folds,learner,load_recommender,
+    sample_ratings,search)
+from fastrec.data.sides import labelled
+
+small,truth = sample_ratings(n_users=80, n_items=60, n_ratings=2500, with_truth=True)
+small = small[['user','title','rating','timestamp']]
+sides = truth.sides()
+films = sides['items']
+
+def read(items=None, users=None, ratings=small, **kwargs): return RecDataLoaders.from_df(ratings, users=users, items=items, **{'seed': 0, **kwargs})
+def with_new(n=5): return pd.concat([films, pd.DataFrame(dict(genre=['space','love','laughs','dread','space'][:n], decade='2020s'), [f'{c} new (2026)' for c in 'AMPZb'[:n]])])
+
+# ------------------------------------------------------------------ encoding
+def slow(frame, labels):
+    "Columns by name, each with a number for each of `labels`"
+    res = {}
+    for c in frame:
+        cells = {k: frame[c][k] for k in frame.index}
+        gap = {k: not isinstance(v, list) and pd.isna(v) for k,v in cells.items()}
+        there = [v for k,v in cells.items() if not gap[k]]
+        if there and isinstance(there[0], (int,float,np.number,pd.Timestamp)) and not isinstance(there[0], (bool,np.bool_)) and frame[c].dtype!='category':
+            x = [v.value/86400e9 if isinstance(v, pd.Timestamp) else float(v) for v in there]
+            if len({*x})>1: res[c] = [(0 if gap.get(o, True) else ((cells[o].value/86400e9 if isinstance(cells[o], pd.Timestamp) else cells[o])-np.mean(x))/np.std(x, ddof=1)) for o in labels]
+            if 0<sum(gap.values())<len(gap): res[f'{c} is missing'] = [float(gap.get(o, False)) for o in labels]
+            continue
+        parts = {k: set() if gap[k] else set(v) if isinstance(v, list) else {*str(v).split('|')} for k,v in cells.items()}
+        values = sorted(set().union(*parts.values()))
+        once = all(sum(o in p for p in parts.values())==1 for o in values)
+        if values and not once and not (len(values)==1 and all(parts.values())):
+            for o in values: res[f'{c}={o}'] = [float(o in parts.get(k, ())) for k in labels]
+    return res
+
+def some_frame(seed):
+    rng = np.random.default_rng(seed)
+    n = 30
+    def gaps(col): return pd.Series(col, dtype=object).where(rng.random(n)<.8)
+    df = pd.DataFrame(dict(
+        year=rng.integers(1950, 2020, n), price=gaps(rng.normal(size=n)).astype(float), genre=gaps(rng.choice(['A','B|A','C|D','C'], n)),
+        tags=pd.Series([list(rng.choice([*'xyz'], rng.integers(1, 3), replace=False)) for _ in range(n)]), adult=rng.random(n)<.5,
+        out=pd.Series(pd.to_datetime(rng.integers(0, 10**9, n), unit='s')).where(rng.random(n)<.7), rated=gaps([True,False]*15), kind=pd.Categorical(rng.choice([1,2], n))))
+    df.index = pd.Index([f't{k}' for k in rng.permutation(n)], name='title')
+    return df
+
+@pytest.mark.parametrize('seed', range(6))
+def test_columns_are_as_by_hand(seed):
+    df = some_frame(seed)
+    labels = [f't{k}' for k in range(2, 35)]  # some without a row, some rows of others
+    got = Features(df, Vocab(labels, 'title'))
+    want = slow(df, labels)
+    assert got.names==[*want]
+    dense = got.x.to_dense()
+    assert not dense[0].any() and dense.dtype==torch.float32
+    assert np.allclose(dense[1:], np.array([*want.values()]).T, atol=1e-5)
+
+@pytest.mark.parametrize('seed', range(3))
+def test_another_frame_is_read_by_the_first(seed):
+    df,other = some_frame(seed),some_frame(seed+10)
+    known = Features(df, Vocab(df.index, 'title'))
+    assert torch.equal(known.encode(df.iloc[::-1]).to_dense(), known.x.to_dense()[known.vocab.encode(df.index[::-1])])
+    got = known.encode(other).to_dense()
+    both = slow(pd.concat([df, other.set_axis([f'new {o}' for o in other.index])]), [f'new {o}' for o in other.index])
+    for k,name in enumerate(known.names):
+        if '=' in name: assert got[:,k].tolist()==both[name]
+    year = known.names.index('year')
+    assert np.allclose(got[:,year], (other.year-df.year.mean())/df.year.std(), atol=1e-5)
+
+def test_a_later_frame_that_does_not_fit():
+    df = some_frame(0)
+    known = Features(df, Vocab(df.index, 'title'))
+    with pytest.raises(ValueError, match="the frame has no column 'year', of which something was learned"): known.encode(df.drop(columns='year'))
+    with pytest.raises(ValueError, match="holds values in 'year', 'old' for one, where numbers were learned"): known.encode(df.assign(year='old'))
+    with pytest.raises(ValueError, match="holds numbers in 'out'.*where dates were learned"): known.encode(df.assign(out=3))
+    with pytest.raises(ValueError, match="several times"): known.encode(pd.concat([df, df.head(1)]))
+    with pytest.raises(ValueError, match="not finite"): known.encode(df.assign(price=np.inf))
+    with pytest.warns(UserWarning, match="columns of which nothing was learned, 'more' for one"): more = known.encode(df.assign(more=1))
+    assert torch.equal(more.to_dense(), known.encode(df).to_dense())
+    with pytest.warns(UserWarning, match="2 values of 'genre' that were not learned, 'Y' for one"): new = known.encode(df.assign(genre='Y|A|Z'))
+    assert new.to_dense()[:,[known.names.index(o) for o in ('genre=A','genre=B')]].mean(0).tolist()==[1,0]
+    for gone in (None,np.nan): assert not known.encode(df.assign(year=gone, genre=gone, out=gone)).to_dense()[:,known.names.index('year')].any()
+
+def test_nullable_arrow_and_python_types_say_the_same():
+    df = some_frame(1)[['year','price','genre','out']]
+    want = Features(df, Vocab(df.index, 'title')).x.to_dense()
+    for other in (df.convert_dtypes(), df.astype(object), df.assign(genre=df.genre.astype('category')), df.assign(out=df.out.dt.date), df.assign(out=df.out.dt.tz_localize('UTC')), df.reset_index()):
+        assert torch.allclose(Features(other, Vocab(df.index, 'title')).x.to_dense(), want, atol=1e-2)
+
+@pytest.mark.parametrize('column,why', [(['a']*4, 'is the same for all'), ([7]*4, 'is the same for all'), ([None]*4, 'is missing for all'), ([np.nan]*4, 'is missing for all'),
+                                        ([*'abcd'], 'differs for all'), (['a',None,None,'b'], 'differs for all'), ([pd.Timestamp(0)]*4, 'is the same for all')])
+def test_what_says_nothing_is_told_and_left_out(column, why):
+    labels = pd.Index([*'pqrs'], name='title')
+    with pytest.warns(UserWarning, match=f"column 'odd' {why} of 'title' and says nothing; left out"):
+        got = Features(pd.DataFrame(dict(odd=column, year=[1,2,3,4]), labels), Vocab(labels, 'title'))
+    assert got.names==['year']
+
+def test_a_wide_frame_takes_no_square():
+    import tracemalloc
+    n = 25_000
+    df = pd.DataFrame(dict(tag=[f'{k%9_000}|{k%8_999}' for k in range(n)]), pd.Index(range(n), name='item'))
+    tracemalloc.start()
+    got = Features(df, Vocab(range(n), 'item'))
+    assert got.x.shape==(n+1,9_000) and got.x._nnz()>=n and tracemalloc.get_traced_memory()[1]<2**28
+    tracemalloc.stop()
+    with pytest.raises(ValueError, match="makes 10,001 columns of 'tag' for 'item', more than 10,000"):
+        Features(pd.DataFrame(dict(tag=[f'{k%10_001}' for k in range(n)]), df.index), Vocab(range(n), 'item'))
+
+# ------------------------------------------------------------------ loaders
+def test_unrated_labels_are_known():
+    dls = read(with_new())
+    plain = read()
+    vocab = dls.classes['title']
+    assert list(vocab.labels)==sorted([*plain.classes['title'].labels, *with_new().index[-5:]]) and vocab.labels.dtype==plain.classes['title'].labels.dtype
+    ds = dls.train_ds
+    new = vocab.lookup(with_new().index[-5:])
+    assert (ds.counts(1)[new]==0).all() and ds.counts(1).sum()==len(ds)
+    for a,b in ((ds,plain.train_ds),(dls.valid_ds,plain.valid_ds)):
+        assert a.decode(a.x, a.y).equals(b.decode(b.x, b.y))
+    assert ds.features[0] is None and ds.features[1].names==Features(with_new(), vocab).names
+    x = dls.test_dl(pd.DataFrame(dict(user=small.user[0], title=with_new().index[-5:]))).dataset.x
+    assert x[:,1].tolist()==new.tolist()
+
+@pytest.mark.parametrize('index', [lambda d: d, lambda d: d.rename_axis('title'), lambda d: d.rename_axis('title').reset_index(), lambda d: d.rename_axis('title').reset_index().sample(frac=1, random_state=1),
+                                   lambda d: d.set_axis(pd.CategoricalIndex(d.index)), lambda d: d.rename_axis('title').reset_index().to_dict('list')])
+def test_labels_stand_in_a_column_or_an_index(index):
+    assert torch.equal(read(index(with_new())).train_ds.features[1].x.to_dense(), read(with_new()).train_ds.features[1].x.to_dense())
+
+def test_ids_in_another_type():
+    ratings = small.assign(user=small.user.astype('int32'))
+    users = sides['users']
+    for dtype in ('int64','float64','Int16','uint16'):
+        dls = read(users=users.set_axis(users.index.astype(dtype)), ratings=ratings)
+        assert dls.classes['user'].labels.dtype=='int32' and len(dls.train_ds.features[0].names)==5
+
+def frame(**kwargs): return films.assign(**kwargs)
+@pytest.mark.parametrize('items,error,match', [
+    (lambda: films.reset_index(drop=True), ValueError, "items has no column 'title'; it has genre, decade"), (lambda: films.rename_axis('film'), ValueError, "items has no column 'title'"),
+    (lambda: films.set_index(['genre','decade']), ValueError, 'items has an index of 2 levels'),
+    (lambda: pd.concat([films, films.head(1)]), ValueError, "items has .* of 'title' several times"), (lambda: films.set_axis(films.index.where(films.index!=films.index[3])), ValueError, "items has 1 rows without 'title'"),
+    (lambda: films.set_axis(pd.Index(np.arange(len(films))+3)), ValueError, "'title' holds text in the ratings .* and numbers in the frame"),
+    (lambda: films.set_axis([f'film {k}' for k in range(len(films))]), ValueError, "no 'title' of the frame beside the ratings is one of theirs: it has 'film 0'"),
+    (lambda: frame(price=np.inf), ValueError, "items has values in 'price' that are not finite"), (lambda: frame(price=np.where(np.arange(len(films))%2, 1e308, -1e308)), ValueError, "'price' that are too large"),
+    (lambda: pd.concat([films, films], axis=1), ValueError, "items has several columns 'genre'"), (lambda: films.head(0), ValueError, 'items has no rows'),
+    (lambda: films.genre, TypeError, 'items must be a DataFrame, not'), (lambda: 'films.csv', TypeError, 'read a file with from_csv'), (lambda: 3, TypeError, 'items must be a DataFrame'),
+    (lambda: films.reset_index(drop=True).assign(title=[[1]]*len(films)), ValueError, "column 'title' holds list, which is no label"),
+    (lambda: frame(note=pd.Series(['\ud800','x']*(len(films)//2), films.index, dtype=object)), ValueError, "items column 'note' holds .* no text")])
+def test_bad_frames_are_refused(items, error, match):
+    with pytest.raises(error, match=match): read(items())
+
+def test_labels_that_the_ratings_cannot_hold():
+    users = sides['users']
+    with pytest.raises(ValueError, match=r"1\.5 of 'user' in the frame beside the ratings cannot be held as int32"): read(users=users.set_axis([1.5, *users.index[1:]]), ratings=small.assign(user=small.user.astype('int32')))
+
+def test_shards_take_no_frames(tmp_path):
+    with pytest.raises(ValueError, match='users or items and shard=True do not go together'): read(films, shard=True)
+    with pytest.raises(ValueError, match='users or items and shard=True do not go together'): RecDataLoaders.from_parquet(tmp_path/'none', items=films, shard=True)
+
+def test_labels_without_a_row_are_told():
+    with pytest.warns(UserWarning, match=r"items has no row for 3 of 60 labels of 'title', '.*' for one: nothing is known of them"): dls = read(films.iloc[3:])
+    ds = dls.train_ds
+    codes = ds.classes['title'].encode(films.index[:3])
+    assert not ds.features[1].x.to_dense()[codes].any() and len(ds.classes['title'])==61
+
+def test_a_frame_of_labels_alone():
+    dls = read(with_new()[[]])
+    assert dls.train_ds.features[1].names==[] and len(dls.classes['title'])==66
+    learn = learner(dls, DotBias, seed=0)
+    with quiet(learn): learn.fit_bayes(2, 6)
+    assert learn.model.from_features==(False,False) and 'A new (2026)' not in set(learn.recommend(small.user[0], n=99).title)
+
+def test_files_take_frames(tmp_path):
+    small.to_csv(tmp_path/'r.csv', index=False)
+    want = read(**dict(items=with_new(), users=sides['users'])).train_ds
+    others = [RecDataLoaders.from_csv(tmp_path/'r.csv', seed=0, items=with_new(), users=sides['users'])]
+    if pytest.importorskip('pyarrow'):
+        small.to_parquet(tmp_path/'r.parquet')
+        others.append(RecDataLoaders.from_parquet(tmp_path/'r.parquet', seed=0, items=with_new(), users=sides['users']))
+    for o in others:
+        assert torch.equal(o.train_ds.x.cpu(), want.x.cpu())
+        for a,b in zip(o.train_ds.features, want.features): assert a.names==b.names and torch.equal(a.x.to_dense(), b.x.to_dense())
+
+def quiet(learn):
+    from contextlib import ExitStack
+    res = ExitStack()
+    res.enter_context(learn.no_bar())
+    res.enter_context(learn.no_logging())
+    return res
+
+def same(a, b): return a.names==b.names and torch.equal(a.x.to_dense(), b.x.to_dense())
+
+def test_features_stay_with_the_ratings(tmp_path):
+    dls = read(**dict(items=with_new(), users=sides['users']))
+    ds = dls.train_ds
+    for other in (dls.valid_ds, dls.test_dl(small.head(9)).dataset, ds.subset(torch.arange(7)), ds.new_empty(), ds.counted(), ds.to('cpu'), copy.deepcopy(ds), pickle.loads(pickle.dumps(ds)), dls.new_empty().train_ds):
+        for a,b in zip(other.features, ds.features): assert same(a, b)
+    part,names = ds.subset((ds.x[:,0]<9).nonzero()[:,0]).frame()
+    again = RecDataLoaders.from_df(part, seed=1, bs=8, **names).train_ds
+    for k,name in enumerate(('user','title')):
+        vocab,old = again.classes[name],ds.classes[name]
+        assert torch.equal(again.features[k].x.to_dense()[1:], ds.features[k].x.to_dense()[old.encode(vocab.labels)]) and len(vocab)<len(old)
+    learn = learner(dls, DotBias, seed=0)
+    with quiet(learn): learn.fit_bayes(2, 6)
+    learn.export(tmp_path/'l.pkl')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        loaded = load_learner(tmp_path/'l.pkl')
+    with quietly(): loaded.validate(dl=loaded.dls.test_dl(small.head(50)))
+    assert loaded.recommend(n=3, exclude_seen=False).score.notna().all()
+    assert same(loaded.dls.train_ds.features[1], ds.features[1]) and loaded.model.from_features==(True,True)
+    new = learn.fold_in(small[small.user==small.user[0]][['title','rating']])
+    assert new.ds.features[0] is None and same(new.ds.features[1], ds.features[1])
+
+def test_searches_and_folds_know_them():
+    dls = read(films)
+    seen = []
+    def fit(dls, **kwargs):
+        seen.append(dls.train_ds.features[1].names)
+        learn = learner(dls, DotBias, seed=0)
+        with quiet(learn): learn.fit_bayes(2, 6)
+        return learn
+    cross_validate(fit, k_folds(small, 2, seed=0), seed=0, items=films)
+    frame,learn = choose_fit(dls, seconds=.5, fits=dict(fit_bayes=dict(n_factors=2, n_sweep=5)))
+    assert isinstance(learn, RecLearner) and learn.model.from_features==(False,True) and seen==[dls.train_ds.features[1].names]*2
+
+# ------------------------------------------------------------------ fits
+@pytest.fixture(scope='module')
+def cold():
+    "Loaders of the sample in which 60 films are for validation alone, and learners of it with and without features"
+    ratings,truth = sample_ratings(n_users=500, n_items=300, n_ratings=20_000, with_truth=True)
+    rng = np.random.default_rng(0)
+    new = rng.choice(ratings.title.cat.categories, 60, replace=False)
+    is_new = ratings.title.isin(new).to_numpy()
+    valid = is_new|(rng.random(len(ratings))<.05)
+    dls = RecDataLoaders.from_df(ratings, lambda df: (~valid,valid), **truth.sides(), seed=0)
+    res = {}
+    for features in (True,False):
+        learn = learner(dls, DotBias, seed=0)
+        with quiet(learn): learn.fit_bayes(4, 50, features=features)
+        res[features] = learn
+    return dls,res,ratings[is_new],truth
+
+def rmse(learn, held): return float(np.sqrt(((learn.predict_df(held)-held.rating)**2).mean()))
+
+def test_features_tell_of_items_that_nobody_has_rated(cold):
+    dls,learns,held,truth = cold
+    best = truth.best_rmse(held)
+    with_features,without = (rmse(learns[o], held) for o in (True,False))
+    assert best<with_features<without-.015  # measured: .956 and .986; nobody can know the quality of such a film, which differs by .4 stars
+    pred = learns[True].predict_df(held, std=True)
+    inside = ((held.rating-pred.rating_pred).abs()<1.645*pred['std']).mean()
+    assert .85<inside<.96
+    warm = dls.valid_ds.decode(dls.valid_ds.x, dls.valid_ds.y)
+    warm = warm[~warm.title.isin(held.title)]
+    assert pred['std'].mean()>learns[True].predict_df(warm, std=True)['std'].mean()+.03
+    assert rmse(learns[True], warm)<rmse(learns[False], warm)+.02
+
+def test_implicit_columns_do_not_mislead(cold):
+    dls,learns,held,_ = cold
+    learn = learner(dls, DotBias, seed=0)
+    with quiet(learn): learn.fit_bayes(4, 50, side='implicit')
+    pred = learn.predict_df(held, std=True)
+    assert rmse(learn, held)<rmse(learns[False], held)+.03
+    assert .82<((held.rating-pred.rating_pred).abs()<1.645*pred['std']).mean()<.97
+
+def test_settings_say_so(cold):
+    _,learns,_,_ = cold
+    table = learns[True].settings()
+    assert table.value['features'] and table['from']['features']=="5 of 'user', 12 of 'title'"
+    assert not learns[False].settings().value['features'] and learns[False].settings().rule['features']=='given'
+
+def test_lists_hold_what_features_tell_of(cold, tmp_path):
+    dls,learns,held,truth = cold
+    new = {*held.title}
+    user = held.user.iloc[0]
+    all_items = len(dls.classes['title'])-1
+    code = dls.classes['user'].o2i[user]
+    seen = sum(int((o.x[:,0]==code).sum()) for o in (dls.train_ds,dls.valid_ds))
+    for features,n in ((True,all_items-seen),(False,None)):
+        learn = learns[features]
+        listed = learn.recommend(user, n=1000).title
+        assert bool({*listed}&new)==features and (n is None or len(listed)==n)
+        assert not {*learn.recommend(user, n=1000, min_count=1).title}&new
+        assert bool({*learn.recommend(user, n=1000, z=-1.).title}&new)==features==bool({*learn.recommend(user, n=1000, draw=0).title}&new)
+        learn.save_recommender(tmp_path/str(features))
+        loaded = load_recommender(tmp_path/str(features), device='cpu')
+        assert loaded.recommend(user, n=1000).title.tolist()==listed.tolist()
+        some = next(o for o in listed if o not in new)
+        assert bool({*learn.similar(some, n=1000).title}&new)==features
+        folded = learn.fold_in(held.drop(columns='user').head(0).assign(rating=[])[['title','rating']])
+        assert bool({*folded.recommend(n=1000).title}&new)==features
+    genre = truth.items.set_index('title').genre
+    fresh = min(new)
+    alike = learns[True].similar(fresh, n=10).title
+    assert (genre[alike]==genre[fresh]).mean()>.7
+
+def test_unrated_items_lower_no_lists_in_silence(cold):
+    dls,learns,held,_ = cold
+    warm = dls.valid_ds.decode(dls.valid_ds.x, dls.valid_ds.y)
+    warm = warm[~warm.title.isin(held.title)]
+    with pytest.warns(UserWarning, match='60 items without training ratings may stand on lists.*min_count=1'): learns[True].evaluate(warm)
+    same = learns[False].evaluate(warm)
+    left_out = learns[True].evaluate(warm, min_count=1)
+    assert left_out.loc['popularity'].drop('diversity').equals(same.loc['popularity'].drop('diversity'))  # which is by the factors of the model
+    with pytest.warns(UserWarning, match='relevant held-out pairs are of items without training ratings, which are not listed here'): none = learns[False].evaluate()
+    with warnings.catch_warnings(action='error'): some = learns[True].evaluate()
+    assert left_out.coverage['model']<=1 and some.rmse['model']<none.rmse['model'] and some.recall_at_10['model']>none.recall_at_10['model']
+    with pytest.raises(ValueError, match='min_count=-1 must be at least 0'): learns[True].evaluate(min_count=-1)
+
+def test_items_that_nobody_has_rated_change_no_closed_form():
+    "Their rows are 0, and lists and measures are those of loaders without them"
+    a,b = (learner(read(o), DotBias, seed=0) for o in (None,with_new()))
+    for learn in (a,b):
+        with quietly(): learn.fit_ease()
+    assert a.recommend(n=5).assign(score=0).astype(str).equals(b.recommend(n=5).assign(score=0).astype(str))
+    x,y = a.evaluate(),b.evaluate()
+    assert np.allclose(x.astype(float), y.astype(float), equal_nan=True, atol=1e-3)  # diversity is by cosines, which see how many items there are
+
+@pytest.mark.parametrize('fit', [lambda l: l.fit_one_cycle(1), lambda l: l.fit_als(3, 3), lambda l: l.fit_ials(3, 3), lambda l: l.fit_bias(), lambda l: l.fit_blend(), lambda l: l.fit_bayes(2, 5, features=False)],
+                         ids=['sgd','als','ials','bias','blend','bayes'])
+def test_every_fit_takes_unrated_labels(fit):
+    users = pd.concat([sides['users'], pd.DataFrame(dict(age=[30.,60.], likes=['love','space']), [10**5,10**5+1])]).rename_axis('user')
+    learn = learner(read(with_new(), users), DotBias, seed=0)
+    with quietly(), quiet(learn): fit(learn)
+    new = [*with_new().index[-5:]]
+    assert np.isfinite(learn.predict_df(pd.DataFrame(dict(user=[10**5,small.user[0]], title=[small.title[0],new[0]])))).all()
+    assert not {*learn.recommend(10**5, n=100).title}&{*new}
+    with pytest.warns(UserWarning, match="1 of the items have no training ratings, 'A new .2026.' for one, and the model knows nothing of them: left out"):
+        assert learn.recommend(10**5, items=['A new (2026)',small.title[0]]).title.tolist()==[small.title[0]]
+    if not learn.model.is_preference and learn.last_fit[0] not in ('fit_bayes','fit_blend'):  # as the average, of users and of films
+        known = [small.user[0]],[small.title[0]]
+        grid = learn.predict_grid([10**5,10**5+1,known[0][0]], [*new[:2],known[1][0]])
+        with pytest.warns(UserWarning, match='the average stands in'): average = learn.predict_df(pd.DataFrame(dict(user=[-1], title=['nothing'])), unknown='average')
+        assert np.allclose(grid[:2,:2], average.iloc[0], atol=1e-3) and abs(grid[2,2]-average.iloc[0])>1e-3
+    assert len(learn.recommend(10**5, n=100))==60  # who has seen nothing
+    with quietly(): assert learn.evaluate()[['ndcg_at_10','coverage']].notna().all(axis=None)
+
+@pytest.mark.parametrize('fit', [lambda l: l.fit_one_cycle(3), lambda l: l.fit_als(4), lambda l: l.fit_bias()], ids=['sgd','als','bias'])
+def test_unrated_users_are_no_prior_for_newcomers(fit):
+    "Who is folded in gets about what they would without them"
+    ratings,truth = sample_ratings(n_users=200, n_items=60, n_ratings=6000, with_truth=True)
+    users = truth.sides()['users']
+    more = pd.concat([users, pd.DataFrame(dict(age=30., likes='love'), range(10**6, 10**6+600))]).rename_axis('user')
+    mine = ratings[ratings.user==ratings.user.mode()[0]][['title','rating']].head(8)
+    got = []
+    for frame in (users,more):
+        learn = learner(read(None, frame, ratings), DotBias, seed=0)
+        with quietly(), quiet(learn): fit(learn)
+        got.append(learn.fold_in(mine).predict_grid(None)[0])
+    assert np.corrcoef(*got)[0,1]>.9 and .85<got[1].std()/got[0].std()<1.15
+
+def test_side_adds_to_features():
+    dls = read(films)
+    learn = learner(dls, DotBias, seed=0)
+    users = sides['users']
+    with quiet(learn): learn.fit_bayes(2, 5, side=users)
+    assert learn.model.from_features==(True,True)
+    with quiet(learn): learn.fit_bayes(2, 5, side=users, features=False)
+    assert learn.model.from_features==(True,False)
+    with pytest.raises(TypeError, match='features=3 must be True or False'), quiet(learn): learn.fit_bayes(2, 5, features=3)
+
+def test_weights_take_along_what_features_do(tmp_path):
+    dls = read(with_new())
+    a,b = (learner(dls, DotBias, seed=0, path=tmp_path) for _ in range(2))
+    for l,features in ((a,True),(b,False)):
+        with quiet(l): l.fit_bayes(2, 5, features=features)
+    a.save('m')
+    b.load('m')
+    assert b.model.from_features==(False,True) and b.recommend(n=60).title.tolist()==a.recommend(n=60).title.tolist()
+
+@pytest.mark.parametrize('device', ['cuda','mps'])
+def test_new_rows_on_a_pretended_device(device):
+    from pretended import Pretended
+    with warnings.catch_warnings(), Pretended(device):
+        warnings.filterwarnings('ignore', 'fit_bias, fit_als')
+        dls = read(with_new(), sides['users'], device=device)
+        learn = learner(dls, DotBias, seed=0)
+        with quiet(learn): learn.fit_bayes(2, 6, side='implicit')
+        assert np.isfinite(learn.predict_df(pd.DataFrame(dict(user=small.user[0], title=with_new().index)))).all() and len(learn.recommend(small.user[0], n=99))>20
+
+def test_foretold_rows_are_those_of_ridge_regression():
+    "What is borrowed: the part that features foretell, by a dense solution, and the rest of one of the rated rows"
+    from fastrec.base.random import Arithmetic
+    from fastrec.fit.priors import NewRows
+    rng = torch.Generator().manual_seed(0)
+    rated,told,new = torch.rand(30, 5, generator=rng),torch.rand(30, 3, generator=rng).round(),torch.rand(4, 3, generator=rng).round()
+    x = torch.cat([torch.cat([rated,told], 1), torch.cat([torch.zeros(4, 5),new], 1)])
+    beta = torch.randn(8, 2, generator=rng)
+    rows = NewRows(x.to_sparse(), torch.arange(30, 34), n_rated=5)
+    of_rated = rated@beta[:5]
+    coefs = torch.linalg.solve(told.T@told+torch.eye(3), told.T@(of_rated-of_rated.mean(0)))
+    rest = of_rated-told@coefs
+    seen = set()
+    for seed in range(60):
+        borrowed = rows.means(beta, Arithmetic('cpu', seed)) - new@(beta[5:]+coefs)
+        distance = (borrowed[:,None]-rest).abs().amax(2)
+        assert (distance.amin(1)<1e-4).all()
+        seen |= {*distance.argmin(1).tolist()}
+    assert len(seen)==30
+    alone = NewRows(x[:,5:].to_sparse(), torch.arange(30, 34), n_rated=0)
+    assert torch.allclose(alone.means(beta[5:], Arithmetic('cpu', 0)), new@beta[5:], atol=1e-5)

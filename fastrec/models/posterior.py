@@ -10,7 +10,7 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table,fill_row_0,moments
+from .base import FactorModel,as_table,fill_row_0,grown,moments
 from .dot import Dot
 from .foldin import solve_users,user_prior
 
@@ -242,4 +242,34 @@ def with_users(self:PosteriorMean, z, m):
     res._buffers = {**self._buffers,
         'u_bias_draws': b.clone(),
         'u_noise': self.u_noise[1:].mean().repeat(len(draws))}
+    return res
+
+# %% ../../nbs/models/23_posterior.ipynb #7b92701b
+@patch
+def turned(self:PosteriorMean):
+    "A model in which items take the place of users, and users that of items; of copies, since a users' table is divided by S"
+    res = Dot.turned(self)
+    res._modules['u_weight'] = as_table(self.i_weight.weight.detach()/self.n_draws)
+    res._modules['i_weight'] = as_table(self.u_weight.weight.detach()*self.n_draws)
+    b = self._buffers
+    res._buffers = {**b, 'u_bias_draws': b['i_bias_draws'], 'i_bias_draws': b['u_bias_draws'],
+                    'u_noise': b['i_noise'], 'i_noise': b['u_noise']}
+    return res
+
+# %% ../../nbs/models/23_posterior.ipynb #c5d56f44
+_names = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
+
+@patch
+def with_rows(self:PosteriorMean, side, codes, z, n):
+    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z` of all draws, that shares all else"
+    draws = z.unflatten(1, (self.n_draws,-1))
+    factors,b = draws[...,:-1],draws[...,-1]
+    table = factors.flatten(1) if side else _as_user_table(factors)
+    res = Dot.with_rows(self, side, codes, torch.cat([table, b.mean(1, keepdim=True)], 1), n)
+    of_bias,of_noise = _names[side]
+    noise = self._buffers[of_noise]
+    new = codes[codes>=len(noise)]
+    res._buffers = {**self._buffers,
+        of_bias: grown(self._buffers[of_bias], n, codes, b),
+        of_noise: grown(noise, n, new, noise[1:].mean())}
     return res

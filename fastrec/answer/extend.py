@@ -30,10 +30,19 @@ def _of_training(rec):
     x = torch.stack([users,seen.items], 1).int()
     return ds.new(x, torch.ones(len(x), dtype=torch.float32))
 
-def _concerned(rec, new, has_old):
-    "Codes of users and of items to solve for: all in the ratings `new`, or, unless `rec` `has_old` ones, what is new"
+_least_share = .01  # of its ratings that must be new
+
+def _moved(codes, old):
+    "Those of `codes` that are new, or of whose ratings enough are, where `old` holds the codes of the ratings of training"
+    n = int(codes.max())+1 if len(codes) else 0
+    added = torch.bincount(codes, minlength=n)
+    before = torch.bincount(old.cpu(), minlength=n)[:n]
+    return ((added>0) & (added>=_least_share*before)).nonzero()[:,0]
+
+def _concerned(rec, new, old):
+    "Codes of users and of items to solve for: those that the ratings `new` move, or, without `old` ones, what is new"
+    if old is not None: return [_moved(codes, x) for codes,x in zip(new.codes, old.x.T)]
     res = [codes.unique() for codes in new.codes]
-    if has_old: return res
     fresh = [codes[codes>=len(v)] for codes,v in zip(res, rec.ds.classes.values())]
     users,items = (len(a)-len(b) for a,b in zip(res, fresh))
     if users or items:
@@ -166,8 +175,8 @@ def _recommender(rec, model, ds, new, noise):
 def extend(self:Recommends,
     ratings:pd.DataFrame, # New ratings, with the columns of training, by users and of items who may be new
 )->Extended: # With all that a loaded recommender answers, and `save_recommender`; a learner stays as it is
-    """A recommender of old and new users and items, by new `ratings` beside those of training. Rows of whoever is in them are solved for,
-    given the other side; all else stays. Labels that are new come behind the others; features are not asked for them.
+    """A recommender of old and new users and items, by new `ratings` beside those of training. Rows of who is new, or has so many new ones
+    that they are a hundredth of all theirs, are solved for, given the other side; all else stays. Labels that are new come behind the others; features are not asked for them.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, and, after `fit_ease`, `fit_blend` with it and losses
     of choices, for new items"""
@@ -175,7 +184,7 @@ def extend(self:Recommends,
     new = read_additions(self, ratings)
     _need_items(self, new)
     old = _of_training(self)
-    users,items = _concerned(self, new, old is not None)
+    users,items = _concerned(self, new, old)
     drift = _drift(self, new)
     noise = drift.rmse_training**2
     ds = new if old is None else joined(old, new)

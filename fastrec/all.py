@@ -16,6 +16,7 @@ from fastrec.data.findings import *
 from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *
+from fastrec.models.time_effects import *
 from fastrec.models.posterior import *
 from fastrec.models.blend import *
 from fastrec.models.ease import *

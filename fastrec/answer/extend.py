@@ -30,6 +30,7 @@ def _of_training(rec):
     x = torch.stack([users,seen.items], 1).int()
     return ds.new(x, torch.ones(len(x), dtype=torch.float32))
 
+# %% ../../nbs/answer/61_extend.ipynb #071ef2fb
 _least_share = .01  # of its ratings that must be new
 
 def _moved(codes, old):

@@ -276,8 +276,8 @@ def fit_items(self:FactorModel, items, users, y, n_items, noise, w=None):
 
 @patch
 def with_rows(self:FactorModel, side, codes, z, n):
-    """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, as `fit_users` or `fit_items` gives them;
-    it shares all else with this one"""
+    """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, as `fit_users` or `fit_items` has them,
+    that shares all else with this one"""
     raise NotImplementedError
 
 # %% ../../nbs/models/20_base.ipynb #5dc551bf

@@ -133,8 +133,8 @@ def with_users(self:Dot, z, m):
 def turned(self:Dot):
     "A model of the same tensors in which items take the place of users, and users that of items"
     res = copy(self)
-    m = self._modules
-    res._modules = {**m, 'u_weight': m['i_weight'], 'u_bias': m['i_bias'], 'i_weight': m['u_weight'], 'i_bias': m['u_bias']}
+    (p,b_u),(q,b_i) = self.tables
+    res._modules = {**self._modules, 'u_weight': q, 'u_bias': b_i, 'i_weight': p, 'i_bias': b_u}
     return res
 
 @patch

@@ -16,12 +16,14 @@ from fastrec.data.findings import *
 from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *
+from fastrec.models.time_effects import *
 from fastrec.models.posterior import *
 from fastrec.models.blend import *
 from fastrec.models.ease import *
 from fastrec.models.trainable import *
 from fastrec.answer.recommender import *
 from fastrec.answer.newcomers import *
+from fastrec.answer.extend import *
 from fastrec.answer.topn import *
 from fastrec.fit.training import *
 from fastrec.fit.learner import *

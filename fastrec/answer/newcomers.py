@@ -45,6 +45,13 @@ def _need_one_user(ratings, user_name):
                          'it if all rows are of one')
     if user_name in ratings.index.names: need_columns(ratings, [user_name])
 
+def need_complete(ds, ratings):
+    "Refuse `ratings` that lack a column or a value, or have weights unlike those of training"
+    need_columns(ratings, [*ds.cat_names, ds.rating_name])
+    weight = [ds.weight_name] if ds.weight_name is not None and ds.weight_name in ratings else []
+    need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
+    for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
+
 def _as_new(ds, ratings):
     "`ratings` as a frame with a column of users, in which nothing is missing"
     ratings = as_frame(ratings).copy(deep=False)
@@ -52,14 +59,11 @@ def _as_new(ds, ratings):
     if ds.user_name not in ratings:
         _need_one_user(ratings, ds.user_name)
         ratings[ds.user_name] = _no_name
-    need_columns(ratings, [ds.user_name])
-    weight = [ds.weight_name] if ds.weight_name is not None and ds.weight_name in ratings else []
-    need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
-    for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
+    need_complete(ds, ratings)
     return ratings
 
 # %% ../../nbs/answer/55_newcomers.ipynb #c93d5e17
-def _need_within(y, y_range):
+def need_within(y, y_range):
     "Refuse ratings `y` outside the range of the model, which it could not predict"
     if not y_range or not len(y): return
     lowest,highest = y_range
@@ -77,7 +81,7 @@ def _read_new(ds, ratings, unknown, y_range):
     w = ds.read_weights(ratings) if len(ratings) else None
     labels = factorized(users)[1]
     if len(ratings): check_kind(items, of_items.labels)
-    _need_within(y if w is None else y[w>0], y_range)
+    need_within(y if w is None else y[w>0], y_range)
     of_users = Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
     codes = of_items.lookup(items) if unknown=='raise' else of_items.encode(items)
     is_known = codes>0
@@ -101,7 +105,7 @@ def _warn_of_low(rec, y):
 
 def _are_numbers(ratings, name): return name in ratings and pd.api.types.is_numeric_dtype(ratings[name])
 
-def _as_choices(rec, ratings):
+def as_choices(rec, ratings):
     """`ratings` with a 1 in each row; where they hold zeros or less in rows that count, and training did not,
     a warning says that these count as chosen"""
     name,weight = rec.ds.rating_name,rec.ds.weight_name
@@ -114,7 +118,7 @@ def _as_choices(rec, ratings):
     return ratings
 
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
-_least_noise = 1e-6  # a model without errors would take no advice from a prior
+least_noise = 1e-6  # a model without errors would take no advice from a prior
 
 def _with_new(model, ds, noise):
     "The `model` with the users of the ratings `ds` in place of its own"
@@ -143,10 +147,10 @@ def fold_in(self:Recommends,
     nothing but as seen; without the column each counts as the average row of training. `ValueError` for what is no weight"""
     need_choice('unknown', unknown, 'raise', 'drop')
     model,ds = self.model,self.ds
-    if model.is_preference: ratings = _as_choices(self, ratings)
+    if model.is_preference: ratings = as_choices(self, ratings)
     new = _read_new(ds, ratings, unknown, model.y_range)
     is_needed = model.needs_noise or model.lists_by is not model
-    noise = max(self.noise, _least_noise) if is_needed else None  # which takes predictions by the thousand
+    noise = max(self.noise, least_noise) if is_needed else None  # which takes predictions by the thousand
     model = _with_new(model, new, noise)
     model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones

@@ -15,7 +15,8 @@ from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Choices,Ease
 from ..models.net import Net
-from ..models.posterior import PosteriorMean,TimeEffects
+from ..models.posterior import PosteriorMean
+from ..models.time_effects import TimeEffects
 from ..answer.recommender import Recommends
 from .labels import BundleError,savable_labels
 

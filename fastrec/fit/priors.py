@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/47_priors.ipynb #343ab529
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..models.posterior import TimeEffects
+from ..models.time_effects import TimeEffects
 from .equations import eye_like,sum_by_code,upper_solve
 
 # %% ../../nbs/fit/47_priors.ipynb #a1420103

@@ -257,3 +257,33 @@ def user_moments(self:FactorModel):
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f
 def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
+
+# %% ../../nbs/models/20_base.ipynb #dd2705f3
+@patch(as_prop=True)
+def fits_items(self:FactorModel):
+    "Can rows of items be solved for? Not where what one is chosen by depends on all others"
+    return not self.by_softmax
+
+@patch
+def turned(self:FactorModel):
+    "A model of the same tensors in which items take the place of users, and users that of items"
+    raise NotImplementedError
+
+@patch
+def fit_items(self:FactorModel, items, users, y, n_items, noise, w=None):
+    "Rows of `n_items` items as `fit_users` gives those of users: `items` (0 to n_items-1) were given by `users` (codes) the ratings `y`"
+    return self.turned().fit_users(items, users, y, n_items, noise, w=w)
+
+@patch
+def with_rows(self:FactorModel, side, codes, z, n):
+    """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, as `fit_users` or `fit_items` has them,
+    that shares all else with this one"""
+    raise NotImplementedError
+
+# %% ../../nbs/models/20_base.ipynb #5dc551bf
+def grown(w, n, codes, rows):
+    "A copy of `w`, (m,any), with `n` rows, of which `codes` are `rows`"
+    w = w.detach()
+    res = torch.cat([w, w.new_zeros(n-len(w), *w.shape[1:])])
+    res[codes] = rows
+    return res

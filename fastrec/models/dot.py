@@ -10,7 +10,7 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table
+from .base import FactorModel,as_table,grown
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
@@ -126,6 +126,36 @@ def with_users(self:Dot, z, m):
     res._modules = {**self._modules,
         'u_weight': with_row_0(z[:,:-1], m[:-1]),
         'u_bias': with_row_0(z[:,-1:], m[-1:])}
+    return res
+
+# %% ../../nbs/models/21_dot.ipynb #c098d96a
+@patch
+def turned(self:Dot):
+    "A model of the same tensors in which items take the place of users, and users that of items"
+    res = copy(self)
+    (p,b_u),(q,b_i) = self.tables
+    res._modules = {**self._modules, 'u_weight': q, 'u_bias': b_i, 'i_weight': p, 'i_bias': b_u}
+    return res
+
+@patch
+def fit_items(self:Dot, items, users, y, n_items, noise, w=None):
+    """Rows of `n_items` items whose `items` (0 to n_items-1) were given by `users` (codes) the ratings `y`, of variance `noise`,
+    (n_items,n_factors+1); each counts as `w` says, if given"""
+    p = self.user_factors
+    if not self.is_preference or p.any(): return FactorModel.fit_items(self, items, users, y, n_items, noise, w)
+    mass = p.new_zeros(n_items).index_add_(0, items, torch.ones_like(y) if w is None else w)
+    return torch.cat([p.new_zeros(n_items, p.shape[1]), mass[:,None]/len(p)], 1)
+
+# %% ../../nbs/models/21_dot.ipynb #bc8e1613
+_names = ('u_weight','u_bias'),('i_weight','i_bias')
+
+@patch
+def with_rows(self:Dot, side, codes, z, n):
+    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,n_factors+1), that shares all else"
+    res = copy(self)
+    parts = z[:,:-1],z[:,-1:]
+    tables = [grown(e.weight, n, codes, o) for e,o in zip(self.tables[side], parts)]
+    res._modules = {**self._modules, **{k: as_table(w) for k,w in zip(_names[side], tables)}}
     return res
 
 # %% ../../nbs/models/21_dot.ipynb #6f31176b

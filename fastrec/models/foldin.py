@@ -40,19 +40,20 @@ def user_prior(model):
     return prior
 
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
+def _zero_but(c, is_there):
+    "`c`, (n_users,longest,any), with zeros where nobody `is_there`, in place"
+    return c.masked_fill_(~is_there.view(*is_there.shape, *[1]*(c.ndim-2)), 0)
+
 def _padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
     starts = lens.cumsum(0)-lens
-    users = users[order]
-    place = torch.arange(len(users), device=users.device) - starts[users]  # among the ratings of the same user
-    res = []
-    for c in cols:
-        padded = c.new_zeros(n_users, int(lens.max()), *c.shape[1:])
-        padded[users,place] = c[order]
-        res.append(padded)
-    return res
+    each = torch.arange(int(lens.max()), device=users.device)
+    places = (starts[:,None]+each).clamp_(max=len(users)-1)
+    is_there = each<lens[:,None]
+    rows = order[places].flatten()
+    return [_zero_but(c.index_select(0, rows).unflatten(0, places.shape), is_there) for c in cols]
 
 # %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
 def _bend(model, scores):

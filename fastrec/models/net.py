@@ -11,7 +11,7 @@ from functools import partial
 import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
-from .base import FactorModel,as_table
+from .base import FactorModel,as_table,grown
 from .foldin import fit_by_softmax,user_prior,with_row_0
 
 # %% ../../nbs/models/22_net.ipynb #51193355
@@ -178,6 +178,24 @@ def with_users(self:Net, z, m):
     res = copy(self)
     embeds = nn.ModuleList([with_row_0(z, m), self.embeds[1]])
     res._modules = {**self._modules, 'embeds': embeds}
+    return res
+
+# %% ../../nbs/models/22_net.ipynb #c11ef6ee
+@patch
+def turned(self:Net):
+    "A model of the same tensors in which items take the place of users, and users that of items"
+    res = copy(self)
+    res._modules = {**self._modules, 'embeds': nn.ModuleList([self.embeds[1], self.embeds[0]])}
+    res.score_rows = lambda p, q: self.score_rows(q, p)
+    return res
+
+@patch
+def with_rows(self:Net, side, codes, z, n):
+    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,width), that shares all else"
+    res = copy(self)
+    embeds = [*self.embeds]
+    embeds[side] = as_table(grown(embeds[side].weight, n, codes, z))
+    res._modules = {**self._modules, 'embeds': nn.ModuleList(embeds)}
     return res
 
 # %% ../../nbs/models/22_net.ipynb #42289ce7

@@ -1,0 +1,259 @@
+"""New users, items and ratings beside those of training"""
+import subprocess,sys
+import numpy as np,pandas as pd,pytest,torch
+from functools import cache
+from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
+from fastrec.answer.recommender import Seen
+from fastrec.models.base import moments
+from fastrec.models.ease import choices_of
+
+def softmax(dls): return learner(dls, loss_func=SampledSoftmaxLoss())
+
+makes = dict(fit_bias=(dot_learner,'fit_bias',(),{}), fit_als=(dot_learner,'fit_als',(5,),{}), fit_ials=(dot_learner,'fit_ials',(8,60),{}),
+    popular=(dot_learner,'fit_ials',(0,),{}), fit_ease=(dot_learner,'fit_ease',(),{}), fit_bayes=(dot_learner,'fit_bayes',(4,12),{}),
+    dot=(dot_learner,'fit_one_cycle',(2,),{}), net=(nn_learner,'fit_one_cycle',(2,),{}), softmax=(softmax,'fit_one_cycle',(2,),{}),
+    blend=(dot_learner,'fit_blend',(),dict(weight=.3)))
+closed = 'fit_ease','softmax','blend'  # to new items
+
+@cache
+def frames():
+    "Ratings of training, and later ones: of a new film, of two new users, one of whom has rated nothing else, and of known ones"
+    df = sample_ratings(n_users=80, n_items=60, n_ratings=3000).reset_index(drop=True)[['user','title','rating']]
+    film,users = df.title.mode()[0],df.user.value_counts().index[40:42]
+    is_late = (df.title==film) | df.user.isin(users)
+    late,early = df[is_late],df[~is_late].reset_index(drop=True)
+    only_film = pd.DataFrame(dict(user=[10**6], title=[film], rating=[4.]))
+    return early.iloc[:-20],pd.concat([late, only_film, early.iloc[-20:]], ignore_index=True),film
+
+@cache
+def fitted(name, weight_name=None):
+    make,fit,args,kwargs = makes[name]
+    df = frames()[0]
+    if weight_name: df = df.assign(weight=np.random.default_rng(0).choice([.5,1.,3.], len(df)))
+    learn = make(RecDataLoaders.from_df(df, seed=3, device='cpu', weight_name=weight_name))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*args, **kwargs)
+    return learn
+
+def suited(name):
+    "Later ratings, without new films where these are refused"
+    _,late,film = frames()
+    return late[late.title!=film] if name in closed else late
+
+@pytest.mark.parametrize('name', makes)
+def test_everything_answers_and_comes_back_from_a_folder(name, tmp_path):
+    learn,late = fitted(name),suited(name)
+    before = learn.predict_grid()
+    rec = learn.extend(late)
+    assert learn.predict_grid().equal(before)
+    known = [len(v) for v in learn.dls.classes.values()]
+    assert [len(v) for v in rec.ds.classes.values()]==[known[0]+late[~late.user.isin(learn.dls.classes['user'].labels)].user.nunique(),
+        known[1]+(name not in closed)]
+    assert rec.predict_grid().isfinite().all() and np.isfinite(rec.predict_df(late)).all()
+    lists = rec.recommend(late.user.iloc[0], n=5)
+    assert len(lists)==5 and not {*lists.title}&{*late[late.user==late.user.iloc[0]].title}
+    assert rec.evaluate(learn.dls.valid_ds.frame()[0]).notna().any(axis=None)
+    if name not in ('fit_bias','popular'): assert len(rec.similar(late.title.iloc[0], n=3))==3
+    rec.save_recommender(tmp_path/'rec')
+    loaded = load_recommender(tmp_path/'rec')
+    np.testing.assert_allclose(loaded.predict_grid(), rec.predict_grid(), rtol=1e-4, atol=1e-4)
+    pd.testing.assert_frame_equal(loaded.recommend(late.user.iloc[0], n=5), lists, check_dtype=False, rtol=1e-4)
+
+@pytest.mark.parametrize('name', makes)
+def test_nobody_else_moves(name):
+    learn,late = fitted(name),suited(name)
+    rec = learn.extend(late)
+    users,items = (v.labels.difference(late[n]) for n,v in learn.dls.classes.items())
+    assert len(users)>2
+    if name in ('fit_ease','softmax'): items = learn.dls.classes['title'].labels
+    assert len(items)>5
+    np.testing.assert_allclose(rec.predict_grid(users, items), learn.predict_grid(users, items), atol=1e-6)
+
+def test_what_was_seen_and_counted_is_as_if_it_had_been_training():
+    learn,late = fitted('fit_als'),suited('fit_als')
+    rec = learn.extend(late)
+    valid = learn.dls.valid_ds
+    x = torch.cat([rec.ds.x, valid.x])
+    brute = Seen(x, *map(len, rec.ds.classes.values()), n_train=len(rec.ds))
+    for u in range(len(brute.trained)):
+        own,expected = (o.items[o.offsets[u]:o.offsets[u+1]].tolist() for o in (rec.seen,brute))
+        n = int(brute.trained[u])
+        assert own[:n]==expected[:n] and own[n:]==expected[n:]
+    assert rec.seen.trained.equal(brute.trained) and rec.seen.offsets.equal(brute.offsets)
+    assert rec.counts.equal(torch.bincount(rec.ds.x[:,1].long(), minlength=len(rec.ds.classes['title'])))
+    assert rec.n_users==len(rec.ds.classes['user'])-1 and rec.rating_range==(1.,5.)
+    pd.testing.assert_frame_equal(rec.ds.decode(rec.ds.x[-len(late):], rec.ds.y[-len(late):]), late.astype({'rating':'float32'}).reset_index(drop=True),
+        check_dtype=False)
+
+def only_film():
+    "Ratings of the new film by known users with so many ratings that they stay as they are, which leaves the film alone to be solved for"
+    early,late,film = frames()
+    learn = fitted('fit_als')
+    codes = learn.dls.train_ds.x[:,0].long().bincount()
+    users = learn.dls.classes['user'].labels[codes[1:]>0][:12]
+    return pd.DataFrame(dict(user=users, title=film, rating=np.linspace(1, 5, 12).round()))
+
+@pytest.mark.parametrize('weight_name', [None,'weight'])
+def test_a_film_of_choices_solves_the_equations_of_the_fit(weight_name):
+    learn,df = fitted('fit_ials', weight_name),only_film()
+    w = np.ones(len(df))
+    if weight_name:
+        df = df.assign(weight=np.linspace(.5, 2, len(df)))
+        w = df.weight.to_numpy()/learn.dls.train_ds.weight_unit
+    rec = learn.extend(df)
+    p = learn.model.user_factors.double().numpy()
+    args = learn.model.ials
+    chosen = p[learn.dls.classes['user'].lookup(df.user)-1]
+    lam = args['reg']*(w.sum()+args['alpha0']*len(p))**args['power']
+    a = args['alpha0']*p.T@p + (chosen*w[:,None]).T@chosen + lam*np.eye(p.shape[1])
+    q = np.linalg.solve(a, (chosen*w[:,None]).sum(0))
+    np.testing.assert_allclose(rec.model.item_factors[-1].numpy(), q, rtol=1e-3, atol=1e-5)
+
+def test_a_film_of_ratings_solves_the_equations_of_a_users():
+    learn,df = fitted('fit_als'),only_film()
+    rec = learn.extend(df)
+    model = learn.model
+    (p,b_u),(q,b_i) = [[e.weight.detach().double() for e in es] for es in model.tables]
+    m,cov = moments(torch.cat([q[1:],b_i[1:]], 1))
+    codes = torch.from_numpy(learn.dls.classes['user'].lookup(df.user)).long()
+    design = torch.cat([p[codes], torch.ones(len(df), 1)], 1)
+    y = torch.tensor(df.rating.to_numpy()).double()-b_u[codes,0]-model.mean.double()
+    prec = torch.linalg.inv(cov)
+    z = torch.linalg.solve(prec+design.T@design/learn.noise, prec@m+design.T@y/learn.noise)
+    found = torch.cat([rec.model.item_factors[-1], rec.model.i_bias.weight[-1].detach()])
+    assert torch.allclose(found.double(), z, rtol=1e-3, atol=1e-4)
+
+def test_popularity_is_the_share_of_users():
+    learn,df = fitted('popular'),only_film()
+    rec = learn.extend(df)
+    assert rec.model.i_bias.weight[-1].item()==pytest.approx(len(df)/rec.n_users)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_bias','dot','net'])
+def test_somebody_new_is_as_folded_in(name):
+    learn = fitted(name)
+    late = suited('fit_ease')
+    own = late[late.user==late.user.iloc[0]].head(1)  # which moves no film with more than a hundred ratings, and others are put aside
+    counts = learn.dls.train_ds.counts(1)
+    rec,new = learn.extend(own),learn.fold_in(own)
+    others = learn.dls.classes['title'].labels.difference(own.title)
+    assert counts.max()<100
+    np.testing.assert_allclose(rec.predict_grid(own.user.unique(), others), new.predict_grid(None, others), atol=.05)
+
+def test_choices_of_everybody_are_those_of_all_ratings():
+    learn,late = fitted('fit_ease'),suited('fit_ease')
+    rec = learn.extend(late)
+    u,i = rec.ds.codes
+    brute = choices_of(u, i-1, *(len(v)-k for k,v in enumerate(rec.ds.classes.values())))
+    every = torch.arange(1, len(brute))
+    assert rec.model.choices(every).equal(brute(every)) and rec.model.weight is learn.model.weight
+
+def twins(name, n=12):
+    "Of the lists of so many users how many of ten films are on those of others with the same ratings, who come in one by one"
+    learn = fitted(name)
+    df,_ = learn.dls.train_ds.frame()
+    held,_ = learn.dls.valid_ds.frame()
+    res = []
+    for user in learn.dls.classes['user'].labels[:n]:
+        rec = learn.extend(df[df.user==user].assign(user=10**7))
+        others = {*held[held.user==user].title}
+        there = [o for o in rec.recommend(10**7, n=10+len(others)).title if o not in others][:10]
+        res.append(len({*learn.recommend(user, n=10).title}&{*there})/len(there))
+    return np.mean(res)
+
+@pytest.mark.parametrize('name,least', [('fit_als',.85), ('fit_ials',.85), ('fit_ease',.999), ('fit_bayes',.7), ('dot',.7)])
+def test_who_comes_in_with_anothers_ratings_gets_their_list(name, least):
+    assert twins(name)>=least
+
+def test_a_film_is_predicted_from_ten_ratings_better_than_from_none():
+    learn = fitted('fit_als')
+    _,late,film = frames()
+    own = late[(late.title==film) & late.user.isin(learn.dls.classes['user'].labels)]
+    few,rest = own.iloc[:10],own.iloc[10:]
+    with pytest.warns(UserWarning, match='stands in'): average = learn.predict_df(rest, unknown='average')
+    pred = learn.extend(few).predict_df(rest)
+    assert len(rest)>15 and ((pred-rest.rating)**2).mean()<((average-rest.rating)**2).mean()
+
+@pytest.mark.parametrize('name', ['fit_als','fit_bayes'])
+def test_a_folder_without_ratings_says_who_stays(name, tmp_path):
+    learn,df = fitted(name),only_film()
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec'))
+    with pytest.warns(UserWarning, match='12 users and 0 items that were there stay as they are'): more = rec.extend(df)
+    film = df.title.iloc[0]
+    np.testing.assert_allclose(more.predict_grid(None, rec.ds.classes['title'].labels), rec.predict_grid(), atol=1e-5)
+    np.testing.assert_allclose(more.predict_grid(None, [film]).mean(), learn.extend(df).predict_grid(None, [film]).mean(), atol=.15)
+    assert film in {*more.ds.classes['title']} and more.seen.trained.sum()==rec.seen.trained.sum()+len(df)
+
+def test_a_folder_of_choices_knows_enough(tmp_path):
+    learn,late = fitted('fit_ials'),suited('fit_ials')
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec'))
+    a,b = rec.extend(late.drop(columns='rating').assign(rating=1.)),learn.extend(late)
+    np.testing.assert_allclose(a.predict_grid(), b.predict_grid(), atol=1e-4)
+    assert len(a.extend(late.head(3).assign(user=5*10**6)).ds.classes['user'])==len(a.ds.classes['user'])+1
+
+_light = """
+import sys,pandas as pd
+from fastrec.export import load_recommender
+rec = load_recommender(sys.argv[1])
+more = rec.extend(pd.DataFrame(dict(user=[10**6,10**6], title=['Zebra (2000)',rec.ds.classes['title'].labels[0]], rating=[5.,1.])))
+assert len(more.recommend(10**6, n=3))==3 and more.save_recommender(sys.argv[2])
+assert not [o for o in sys.modules if o.split('.')[0]=='fastai']
+print(*more.ds.classes['title'].labels[-1:])
+"""
+
+def test_it_does_without_fastai(tmp_path):
+    fitted('fit_als').save_recommender(tmp_path/'rec')
+    args = [sys.executable, '-W', 'ignore', '-c', _light, str(tmp_path/'rec'), str(tmp_path/'more')]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=110, check=True)
+    assert done.stdout.strip()=='Zebra (2000)'
+
+def test_nothing_new_changes_nothing():
+    learn = fitted('fit_als')
+    rec = learn.extend(frames()[1].iloc[:0])
+    np.testing.assert_allclose(rec.predict_grid(), learn.predict_grid(), atol=1e-6)
+    assert rec.drift.share_new==0 and np.isnan(rec.drift.rmse_new)
+
+def test_drift_is_the_error_before():
+    learn,late = fitted('fit_als'),suited('fit_als')
+    rec = learn.extend(late)
+    with pytest.warns(UserWarning, match='stands in'): pred = learn.predict_df(late, unknown='average')
+    assert rec.drift.rmse_new==pytest.approx(((pred-late.rating)**2).mean()**.5, rel=1e-4)
+    assert rec.drift.share_new==pytest.approx(len(late)/(len(late)+len(learn.dls.train_ds)))
+
+def test_again_and_again():
+    learn,late = fitted('fit_als'),suited('fit_als')
+    rec = learn.extend(late.iloc[::2]).extend(late.iloc[1::2])
+    once = learn.extend(late)
+    assert len(rec.ds)==len(once.ds) and rec.counts.sum()==once.counts.sum()
+    assert {*rec.ds.classes['user']}=={*once.ds.classes['user']}
+
+@pytest.mark.parametrize('change,error,says', [
+    (dict(rating=9.), ValueError, 'outside the range of the model'),
+    (dict(title=3), ValueError, 'holds numbers'),
+    (dict(user='x'), ValueError, 'holds text'),
+    (dict(user=.5), ValueError, 'cannot be held as int32'),
+    (dict(rating=np.nan), ValueError, "have no 'rating'"),
+    (dict(rating='good'), ValueError, 'rating')])
+def test_what_cannot_be_meant_is_refused(change, error, says):
+    learn,late = fitted('fit_als'),suited('fit_als')
+    with pytest.raises(error, match=says): learn.extend(late.assign(**change))
+
+def test_missing_columns_are_named():
+    learn,late = fitted('fit_als'),suited('fit_als')
+    for o in late:
+        with pytest.raises((KeyError,ValueError), match=o): learn.extend(late.drop(columns=o))
+
+@pytest.mark.parametrize('name', closed)
+def test_new_films_are_refused_where_one_changes_all(name):
+    with pytest.raises(ValueError, match='is new, and one item changes'): fitted(name).extend(frames()[1])
+
+def test_new_users_of_fold_in_are_not_everybody():
+    learn,late = fitted('fit_als'),suited('fit_ease')
+    new = learn.fold_in(late[late.user==late.user.iloc[0]])
+    with pytest.raises(ValueError, match='call extend on what fold_in was called on'): new.extend(late)
+
+def test_weights_that_are_none_are_refused_and_zeros_teach_nothing():
+    learn,df = fitted('fit_ials','weight'),only_film()
+    with pytest.raises(ValueError, match='not finite numbers from 0 on'): learn.extend(df.assign(weight=-1.))
+    weighed = df.assign(weight=[0.]*6+[1.]*6)
+    a,b = learn.extend(weighed),learn.extend(weighed.iloc[6:])
+    assert torch.allclose(a.model.item_factors[-1], b.model.item_factors[-1], atol=1e-4)
+    assert df.title.iloc[0] not in {*a.recommend(df.user.iloc[0], n=100).title}

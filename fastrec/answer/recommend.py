@@ -21,12 +21,12 @@ from ..base.devices import need_memory
 from ..base.processes import part_of
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
-def _decoded(vocab, codes):
+def decoded(vocab, codes):
     "The labels of `codes`; of text as a categorical, which holds each of them once"
     is_text = pd.api.types.is_string_dtype(vocab.labels.dtype)
     return pd.Categorical.from_codes(codes-1, vocab.labels) if is_text else vocab.decode(codes)
 
-def _predicted(rec, model, x):
+def predicted(rec, model, x):
     "Columns of the predictions of `model` for the codes `x`, which something else has ranked"
     name = 'preference' if model.is_preference else f'{rec.ds.rating_name}_pred'
     res = {name: predict_codes(model, x)}
@@ -41,9 +41,9 @@ def lists_frame(rec, model, items, users, scores, places, ranker=None):
     user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
     item_codes = items[places[rows,ranks]]
     res = {
-        user: _decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: _decoded(of_items, item_codes),
+        user: decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: decoded(of_items, item_codes),
         'score': ranker.to_range(scores[rows,ranks].float())}
-    if ranker is not model: res |= _predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+    if ranker is not model: res |= predicted(rec, model, torch.stack([users[rows],item_codes], 1))
     return pd.DataFrame(res)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
@@ -91,7 +91,7 @@ def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
         raise TypeError(f'path={path!r} must be the name of a file')
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
 
-def _by_draws(rec, z, draw):
+def by_draws(rec, z, draw):
     "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
     if z and draw is not None:
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
@@ -100,9 +100,9 @@ def _by_draws(rec, z, draw):
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
-_bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
+bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
 
-def _no_lists(users, n):
+def no_lists(users, n):
     "What `best_unseen` finds if there are no users"
     return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
 
@@ -110,7 +110,7 @@ def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
         def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker))
-        add(*_no_lists(users, n))  # so that there are columns where there is no list
+        add(*no_lists(users, n))  # so that there are columns where there is no list
         lists.best(users, items, n, seen, add)
     return Path(path)
 
@@ -120,16 +120,16 @@ def _lists(lists, users, items, n, seen, path=None):
     or `path`, to which it is written"""
     n = min(n, max(len(items), 1))
     if path is not None: return _write_lists(lists, users, items, n, seen, path)
-    n_bytes = _bytes_of_place*n*len(users)
+    n_bytes = bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
     blocks = []
     lists.best(users, items, n, seen, lambda *found: blocks.append(found))
-    found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
+    found = [torch.cat(o) for o in zip(*blocks)] if blocks else no_lists(users, n)
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
-def _tell_left_out(rec, asked, candidates):
+def tell_left_out(rec, asked, candidates):
     "Tell of items (codes) that were `asked` for by label and are no `candidates`: nobody has rated them"
     left_out = asked[~torch.isin(asked, candidates)]
     if not len(left_out): return
@@ -142,7 +142,7 @@ def _codes(rec, users, items, unknown, min_count):
     user_codes,item_codes = asked_for(rec, users, items, unknown)
     user_codes = shard.own() if shard and users is None else user_codes.long()
     candidates = candidate_items(rec, item_codes, min_count)
-    if items is not None and not min_count: _tell_left_out(rec, item_codes, candidates)
+    if items is not None and not min_count: tell_left_out(rec, item_codes, candidates)
     return user_codes,candidates
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
@@ -167,7 +167,7 @@ def recommend(self:Recommends,
     what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's.
     With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
-    rec = _by_draws(self, z, draw) if z or draw is not None else self
+    rec = by_draws(self, z, draw) if z or draw is not None else self
     codes = _codes(rec, users, items, unknown, min_count)
     seen = seen_to_exclude(rec, exclude_seen)
     return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, seen, path)

@@ -72,6 +72,23 @@ def in_training(self:Seen):
     items = self.items[within<self.trained.repeat_interleave(lens)]
     return Seen.from_rows(items, _offsets(self.trained), self.counts, self.trained, self.shard)
 
+# %% ../../nbs/answer/50_recommender.ipynb #98bddd81
+@patch
+def placed(self:Seen, users, place_of):
+    """Of what the codes `users`, each once and in order, have seen: rows, and places, of the items that have one in `place_of`, (n_items,),
+    where -1 is none"""
+    first,last = int(users[0]),int(users[-1])
+    if last-first+1!=len(users): row,items = self.of(users)
+    else:
+        if self.shard: self.shard.need(users)
+        offsets = self.offsets[first:last+2]
+        row,items = None,self.items[offsets[0]:offsets[-1]]
+    is_asked = place_of>=0  # a byte for each item, which all fit into the processor's cache
+    found = is_asked.index_select(0, items).nonzero()[:,0]
+    place = place_of[items[found].long()]
+    if row is not None: return row[found],place
+    return torch.searchsorted(offsets, found+offsets[0], right=True)-1,place
+
 # %% ../../nbs/answer/50_recommender.ipynb #7875977a
 class Recommends:
     """Predicts and recommends with a `model`.

@@ -1,0 +1,113 @@
+"""Users for items, candidates and exclusions pair by pair, and labels that are forgotten: all against obvious loops"""
+import warnings
+import numpy as np,pandas as pd,pytest,torch
+from fastrec.all import Dot,RatingsTensors,RecDataLoaders,Recommender,Vocab,learner,load_recommender,nn_learner,sample_ratings
+from fastrec.answer.recommender import Seen,evaluating
+
+kinds = ['fit_bias','fit_als','fit_ials','fit_ease','fit_blend','fit_bayes','net']
+
+@pytest.fixture(scope='module')
+def ratings(): return sample_ratings(n_users=150, n_items=120, n_ratings=5000)
+
+@pytest.fixture(scope='module')
+def learners(ratings):
+    "A learner by each of the `kinds`, fitted when it is first asked for"
+    class Fitted(dict):
+        def __missing__(self, kind):
+            dls = RecDataLoaders.from_df(ratings, seed=1)
+            self[kind] = learn = (nn_learner if kind=='net' else learner)(dls)
+            with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'):
+                if kind=='net': learn.fit_one_cycle(2)
+                elif kind=='fit_bayes': learn.fit_bayes(n_sweep=12, burn=4, n_draws=4)
+                else: getattr(learn, kind)()
+            return self[kind]
+    return Fitted()
+
+def scored(rec):
+    "The score of each pair, by label, by one pass over the grid"
+    users,items = (v.labels for v in rec.ds.classes.values())
+    u,i = (torch.arange(1, len(o)+1) for o in (users,items))
+    with evaluating(rec.model.lists_by) as (m,_): res = m.score_grid(u, i)
+    return pd.DataFrame(res.numpy().astype('float64'), users, items)
+
+def check_users(got, scores, n, seen):
+    "`got` has, of each of its items, the `n` users with the best `scores` who are not among the pairs `seen`; rounding may exchange neighbours"
+    for item,rows in got.groupby('title', observed=True):
+        left = scores[item].drop([u for u in seen.user[seen.title==item].unique() if u in scores.index])
+        want = left.nlargest(n)
+        np.testing.assert_allclose(rows.score, want, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(left[rows.user], want, rtol=1e-4, atol=1e-4)  # and a user who has seen it is no key of `left`
+        assert rows['rank'].tolist()==[*range(1, len(want)+1)] and rows.user.is_unique
+
+@pytest.mark.parametrize('kind', kinds)
+def test_users_for_an_item_are_the_best_who_have_not_seen_it(kind, learners, ratings):
+    learn = learners[kind]
+    items = learn.ds.classes['title'].labels
+    got = learn.recommend_users(None, n=7)
+    assert [*got.columns[:4]]==['title','rank','user','score'] and len(got)==7*len(items)
+    check_users(got, scored(learn), 7, ratings)
+    assert ('rating_pred' in got)==(kind=='fit_blend')
+    some = learn.recommend_users(items[[5,2,5]], n=3)
+    assert some.title.tolist()==[o for o in items[[5,2,5]] for _ in range(3)]
+    check_users(some[:6], scored(learn), 3, ratings)
+
+@pytest.mark.parametrize('kind', ['fit_als','fit_ease','fit_blend','net'])
+def test_users_by_blocks_and_of_some(kind, learners, ratings):
+    learn = learners[kind]
+    whole = learn.recommend_users(None, n=4)
+    small = learn.recommend_users(None, n=4, max_bytes=40_000)
+    np.testing.assert_allclose(small.score, whole.score, rtol=1e-4, atol=1e-5)
+    among = learn.ds.classes['user'].labels[[90,3,40,41,3,120]]
+    scores = scored(learn).loc[among.unique()]
+    check_users(learn.recommend_users(None, n=3, users=among), scores, 3, ratings)
+    told = ratings[['user','title']][::2]
+    with warnings.catch_warnings(action='ignore'): got = learn.recommend_users(None, n=3, exclude_seen=told)
+    check_users(got, scored(learn), 3, told)
+    check_users(learn.recommend_users(None, n=999, exclude_seen=False), scored(learn), 999, told[:0])
+
+def test_users_by_draws(learners):
+    learn = learners['fit_bayes']
+    rec = Recommender(learn.model.one_draw(1), learn.ds, learn.seen)
+    same = lambda a,b: pd.testing.assert_frame_equal(a, b, rtol=1e-4)
+    titles = learn.ds.classes['title'].labels[:9]
+    same(learn.recommend_users(titles, draw=1), rec.recommend_users(titles))
+    x = torch.cartesian_prod(torch.arange(1, len(learn.ds.classes['user'])), torch.tensor([3]))
+    with evaluating(learn.model) as (m,_): value = m.score_pairs(x)+2*m.spread(x)
+    got = learn.recommend_users(learn.ds.classes['title'].labels[2], n=5, z=2, exclude_seen=False)
+    np.testing.assert_allclose(got.score, value.topk(5)[0].clamp(max=5.), rtol=1e-3)
+
+def planted(x, n_users=6, n_items=3):
+    "A recommender whose users all score alike, who have seen the pairs `x`"
+    m = Dot(torch.zeros(n_users+1, 2), torch.zeros(n_users+1, 1), torch.zeros(n_items+1, 2), torch.zeros(n_items+1, 1)).eval()
+    classes = dict(user=Vocab(range(10, 10+n_users), 'user'), item=Vocab(list('abcdefgh'[:n_items]), 'item'))
+    x = torch.tensor(x, dtype=torch.int32).view(-1, 2)
+    return Recommender(m, RatingsTensors(x[:0], torch.zeros(0), classes, 'rating'), Seen(x, n_users+1, n_items+1))
+
+def test_equal_scores_come_in_the_order_of_users():
+    rec = planted([[2,1],[3,1],[1,2]])
+    for max_bytes in (2**28,400):
+        got = rec.recommend_users(['a','b'], n=3, max_bytes=max_bytes)
+        assert got.user.tolist()==[10,13,14,11,12,13]
+
+def test_an_item_that_all_have_seen_has_no_users():
+    rec = planted([[u,1] for u in range(1, 7)]+[[1,2]])
+    assert rec.recommend_users(['a','b'], n=9).item.tolist()==['b']*5
+    none = rec.recommend_users('a')
+    assert not len(none) and [*none.columns]==['item','rank','user','score']
+    with pytest.warns(UserWarning, match="no training ratings, 'c' for one"): assert not len(rec.recommend_users('c'))
+
+def test_users_for_items_are_refused_early(learners):
+    learn = learners['fit_als']
+    title = learn.ds.classes['title'].labels[0]
+    for bad,error,says in [(dict(items='Titanik'), KeyError, 'Titanik'), (dict(items=title, n=0), ValueError, 'n=0'), (dict(items=title, n=2.), TypeError, 'n=2.0'),
+            (dict(items=title, users=-5), KeyError, '-5'), (dict(items=title, z=1), ValueError, 'draws'), (dict(items=title, unknown='average'), ValueError, 'unknown'),
+            (dict(items=title, max_bytes=0), ValueError, 'max_bytes')]:
+        with pytest.raises(error, match=says): learn.recommend_users(**bad)
+    with pytest.raises(ValueError, match='seen is not known'): Recommender(learn.model, learn.ds).recommend_users(title)
+    with pytest.warns(UserWarning, match="1 unknown in 'title'"): assert len(learn.recommend_users([title,'Titanik'], n=2, unknown='drop'))==2
+
+@pytest.mark.parametrize('kind', ['fit_blend','net'])
+def test_a_loaded_one_tells_the_same_users(kind, learners, tmp_path):
+    learn = learners[kind]
+    rec = load_recommender(learn.save_recommender(tmp_path/'m'), device='cpu')
+    pd.testing.assert_frame_equal(rec.recommend_users(None, n=3), learn.recommend_users(None, n=3), rtol=1e-4)

@@ -106,6 +106,100 @@ def test_users_for_items_are_refused_early(learners):
     with pytest.raises(ValueError, match='seen is not known'): Recommender(learn.model, learn.ds).recommend_users(title)
     with pytest.warns(UserWarning, match="1 unknown in 'title'"): assert len(learn.recommend_users([title,'Titanik'], n=2, unknown='drop'))==2
 
+def check_lists(got, scores, n, left):
+    "`got` is, for each user, the `n` best by `scores` of the pairs `left`, a set"
+    by_user = pd.DataFrame([*left], columns=['user','title']).groupby('user').title.agg(list)
+    assert {*got.user}=={*by_user.index}
+    for user,rows in got.groupby('user'):
+        own = scores.loc[user][by_user[user]]
+        want = own.nlargest(n)
+        np.testing.assert_allclose(rows.score, want, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(own[rows.title], want, rtol=1e-4, atol=1e-4)
+        assert rows.title.is_unique
+
+def pairs_of(df): return {*zip(df.user, df.title)}
+
+@pytest.mark.parametrize('kind', kinds)
+def test_candidates_of_each_user_and_pairs_left_out(kind, learners, ratings):
+    learn = learners[kind]
+    users,titles = (v.labels for v in learn.ds.classes.values())
+    every = pd.DataFrame([(u,t) for u in users for t in titles], columns=['user','title'])
+    near = every.sample(3000, random_state=1)
+    near = near[~near.user.isin(users[:5])]
+    bought = near.sample(900, random_state=2)
+    seen = pairs_of(ratings)
+    scores = scored(learn)
+    check_lists(learn.recommend(items=near, n=4), scores, 4, pairs_of(near)-seen)
+    check_lists(learn.recommend(items=near, n=4, also_exclude=bought, exclude_seen=False), scores, 4, pairs_of(near)-pairs_of(bought))
+    check_lists(learn.recommend(n=4, also_exclude=bought), scores, 4, pairs_of(every)-seen-pairs_of(bought))
+    some = users[[70,9,30]]
+    got = learn.recommend(some, items=pd.concat([near,near]), n=4, max_bytes=20_000 if kind!='fit_ease' else 10**6)  # a pair that is there twice is listed once
+    assert [*dict.fromkeys(got.user)]==[*some]
+    check_lists(got, scores, 4, {o for o in pairs_of(near)-seen if o[0] in set(some)})
+
+def test_candidates_are_ranked_with_knobs_and_into_files(learners, ratings, tmp_path):
+    learn = learners['fit_blend']
+    users,titles = (v.labels for v in learn.ds.classes.values())
+    near = pd.DataFrame([(u,t) for u in users[:9] for t in titles[::3]], columns=['user','title'])
+    for knobs in (dict(diversity=.4), dict(damping=.7), dict(diversity=.2, damping=.3)):
+        got = learn.recommend(items=near, n=5, **knobs)
+        want = learn.recommend(users[:9], items=titles[::3], n=5, **knobs)
+        pd.testing.assert_frame_equal(got, want)
+    file = learn.recommend(items=near, n=5, path=tmp_path/'near.parquet')
+    pd.testing.assert_frame_equal(pd.read_parquet(file), learn.recommend(items=near, n=5), check_categorical=False, check_dtype=False)
+
+def test_a_long_catalogue_with_a_screen_takes_candidates_too():
+    g = torch.Generator().manual_seed(0)
+    n_users,n_items = 40,9000
+    make = lambda n,k: torch.randn(n+1, k, generator=g)
+    m = Dot(make(n_users, 8), make(n_users, 1), make(n_items, 8), make(n_items, 1)).eval()
+    classes = dict(user=Vocab(range(n_users), 'user'), item=Vocab(range(n_items), 'item'))
+    x = torch.zeros(0, 2, dtype=torch.int32)
+    rec = Recommender(m, RatingsTensors(x, torch.zeros(0), classes, 'rating'))
+    whole = rec.recommend(n=10, exclude_seen=False)
+    best = whole[whole['rank']<=3]
+    rest = rec.recommend(n=7, exclude_seen=False, also_exclude=best)
+    assert rest.item.tolist()==whole[whole['rank']>3].item.tolist()
+    got = rec.recommend(n=10, exclude_seen=False, items=best[['user','item']])
+    assert got.item.tolist()==best.item.tolist()
+
+def test_pairs_are_refused_or_told(learners):
+    learn = learners['fit_als']
+    users,titles = (v.labels for v in learn.ds.classes.values())
+    good = pd.DataFrame(dict(user=users[[0,0]], title=titles[[0,1]]))
+    bad = pd.concat([good, pd.DataFrame(dict(user=[users[0],-7], title=['Titanik',titles[0]]))])
+    for name in ('items','also_exclude'):
+        with pytest.raises(KeyError, match=f"{name}, 2 of 4 rows: .*-7.*Titanik.*unknown='drop'"): learn.recommend(n=2, exclude_seen=False, **{name: bad})
+        with pytest.warns(UserWarning, match=f'{name}, 2 of 4 rows'): got = learn.recommend(n=2, exclude_seen=False, unknown='drop', **{name: bad})
+        pd.testing.assert_frame_equal(got, learn.recommend(n=2, exclude_seen=False, **{name: good}))
+        with pytest.raises(ValueError, match='title'): learn.recommend(**{name: good[['user']]})
+        with pytest.raises(ValueError): learn.recommend(**{name: good.assign(title=[None,titles[1]])})
+    with pytest.warns(UserWarning, match=f'1 of the users have no pair in items, {users[3]}'): learn.recommend(users[[0,3]], items=good, exclude_seen=False)
+    none = learn.recommend(items=good[:0])
+    assert not len(none) and 'score' in none
+    with pytest.raises(TypeError): learn.recommend(also_exclude=True)
+
+def test_a_condition_on_items_leaves_n_of_each_user(learners, ratings):
+    learn = learners['fit_blend']
+    items = sample_ratings(n_users=150, n_items=120, n_ratings=5000, with_truth=True)[1].items.set_index('title')
+    chosen = items.query('genre==genre.iloc[0]').index.intersection(learn.ds.classes['title'].labels)
+    got = learn.recommend(n=5, items=chosen)
+    n_seen = ratings[ratings.title.isin(chosen)].groupby('user').title.nunique().reindex(learn.ds.classes['user'].labels, fill_value=0)
+    n_left = (len(chosen)-n_seen).clip(upper=5)
+    assert {*got.title}<={*chosen} and got.user.value_counts().reindex(n_left.index, fill_value=0).equals(n_left.astype('int64'))
+
+def test_lists_of_some_users_in_a_file(learners, tmp_path):
+    learn = learners['fit_blend']
+    some = learn.ds.classes['user'].labels[[100,3,77]]
+    file = learn.recommend(some, n=4, path=tmp_path/'some.parquet', max_bytes=20_000)
+    got = pd.read_parquet(file)
+    assert [*dict.fromkeys(got.user)]==[*some] and len(got)==12
+    pd.testing.assert_frame_equal(got, learn.recommend(some, n=4), check_categorical=False, check_dtype=False, rtol=1e-4)
+    rec = load_recommender(learn.save_recommender(tmp_path/'m'), device='cpu')
+    again = pd.read_parquet(rec.recommend(some, n=4, path=tmp_path/'again.parquet'))
+    pd.testing.assert_frame_equal(again, got, rtol=1e-4)
+    assert not pd.read_parquet(learn.recommend(some[:0], path=tmp_path/'none.parquet')).shape[0]
+
 @pytest.mark.parametrize('kind', ['fit_blend','net'])
 def test_a_loaded_one_tells_the_same_users(kind, learners, tmp_path):
     learn = learners[kind]

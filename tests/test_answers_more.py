@@ -205,3 +205,132 @@ def test_a_loaded_one_tells_the_same_users(kind, learners, tmp_path):
     learn = learners[kind]
     rec = load_recommender(learn.save_recommender(tmp_path/'m'), device='cpu')
     pd.testing.assert_frame_equal(rec.recommend_users(None, n=3), learn.recommend_users(None, n=3), rtol=1e-4)
+
+def rows_of(model, side, codes):
+    "The numbers that a model has of the users or items `codes`, each a row of at least two that are not 0"
+    for m in model.modules():
+        for e in getattr(m, 'tables', [[],[]])[side] if type(m).__name__ not in ('Ease','Blend') else []:
+            yield from e.weight.detach()[codes]
+        for name in (f'{"ui"[side]}_bias_draws',f'{"ui"[side]}_noise'):
+            if name in m._buffers: yield from m._buffers[name][codes]
+
+def in_bytes(folder): return {f.name: f.read_bytes() for f in folder.iterdir()}
+
+def check_gone(folder, old, side, labels):
+    "No file of the `folder` holds one of `labels`, if they are texts, or a row that the recommender `old` has of them"
+    codes = torch.from_numpy(list(old.ds.classes.values())[side].lookup(labels)).long()
+    rows = [o for o in rows_of(old.model, side, codes) if o.any()]
+    files = in_bytes(folder)
+    for name,data in files.items():
+        for o in labels:
+            if isinstance(o, str): assert o.encode() not in data, (name,o)
+        for row in rows: assert row.cpu().numpy().tobytes() not in data, (name,row)
+    return len(rows)
+
+@pytest.mark.parametrize('kind', kinds)
+@pytest.mark.parametrize('side', [0,1])
+def test_what_is_forgotten_is_in_no_file_and_the_others_stay(kind, side, learners, tmp_path):
+    learn = learners[kind]
+    name = ('user','title')[side]
+    labels = learn.ds.classes[name].labels
+    gone = labels[[7,0,len(labels)-1]].tolist()
+    before = scored(learn)
+    rec = (learn.without_users,learn.without_items)[side](gone)
+    left = before.drop(gone, axis=side)
+    # scores of ease and of a blend with it, and of items' lists, depend on what was chosen: of users alone they are as before
+    if not (side and kind in ('fit_ease','fit_blend')): pd.testing.assert_frame_equal(scored(rec), left, rtol=1e-4, atol=1e-5)
+    assert type(rec) is Recommender and {*rec.ds.classes[name].labels}=={*labels}-{*gone}
+    learn.save_recommender(tmp_path/'old')
+    rec.save_recommender(tmp_path/'new')
+    assert check_gone(tmp_path/'new', learn, side, gone) or kind=='fit_ease'
+    if kind!='fit_ease':
+        with pytest.raises(AssertionError): check_gone(tmp_path/'old', learn, side, gone)  # the test sees what is there
+    idiom = load_recommender(tmp_path/'old', device='cpu')
+    idiom = (idiom.without_users,idiom.without_items)[side](gone)
+    idiom.save_recommender(tmp_path/'idiom')
+    check_gone(tmp_path/'idiom', learn, side, gone)
+    again = load_recommender(tmp_path/'idiom', device='cpu')
+    for o in (rec,idiom): pd.testing.assert_frame_equal(again.recommend(n=4), o.recommend(n=4), rtol=1e-4)
+    x = torch.tensor([[0,0],[0,5],[5,0]])
+    with evaluating(rec.model) as (m,_),evaluating(again.model) as (n,_): torch.testing.assert_close(m(x), n(x))
+    with pytest.raises(KeyError, match='is not among'): rec.predict(gone[0], 'x') if not side else rec.similar(gone[0])
+
+@pytest.mark.parametrize('side', [0,1])
+def test_what_was_seen_and_counted_is_as_if_they_had_never_been(side, learners, ratings):
+    learn = learners['fit_als']
+    name = ('user','title')[side]
+    gone = learn.ds.classes[name].labels[[3,60,61]]
+    rec = (learn.without_users,learn.without_items)[side](gone)
+    users,titles = (v.labels for v in rec.ds.classes.values())
+    left = ratings[~ratings[name].isin(gone)]
+    row,item = rec.seen.of(torch.arange(1, len(users)+1))
+    got = [*zip(users[row.numpy()], titles[item.numpy()-1])]
+    assert sorted(got)==sorted(zip(left.user, left.title))
+    train = pd.DataFrame(dict(user=learn.ds.classes['user'].decode(learn.ds.x[:,0]), title=learn.ds.classes['title'].decode(learn.ds.x[:,1])))
+    train = train[~train[name].isin(gone)]
+    assert rec.counts[1:].tolist()==train.title.value_counts().reindex(titles, fill_value=0).tolist()
+    assert rec.seen.trained[1:].tolist()==train.user.value_counts().reindex(users, fill_value=0).tolist()
+    assert rec.n_users==len(users) and rec.noise==learn.noise and rec.rating_range==learn.rating_range
+    only_trained = rec.seen.in_training()
+    row,item = only_trained.of(torch.arange(1, len(users)+1))
+    assert sorted(zip(users[row.numpy()], titles[item.numpy()-1]))==sorted(zip(train.user, train.title))
+    check_lists(rec.recommend(n=3), scored(rec), 3, {(u,t) for u in users for t in titles}-pairs_of(left))
+
+def test_row_0_and_ease_are_those_of_who_is_left(learners):
+    learn = learners['fit_als']
+    m = learn.without_users(learn.ds.classes['user'].labels[:100]).model
+    torch.testing.assert_close(m.u_weight.weight[0], learn.model.u_weight.weight[101:].mean(0))
+    learn = learners['fit_ease']
+    users,titles = (v.labels for v in learn.ds.classes.values())
+    every = torch.arange(1, len(users)+1)
+    dense = learn.model.choices(every)
+    weight = learn.model.weight.detach()
+    one = learn.without_users(users[[4,9]]).model
+    want = np.delete(dense.numpy(), [4,9], 0)
+    np.testing.assert_allclose(one.choices(every[:-2]), want)
+    np.testing.assert_allclose(one.choices(torch.tensor([0]))[0], want.mean(0), rtol=1e-5)
+    one = learn.without_items(titles[[4,9]]).model
+    np.testing.assert_allclose(one.weight.detach(), np.delete(np.delete(weight.numpy(), [4,9], 0), [4,9], 1))
+    want = np.delete(dense.numpy(), [4,9], 1)
+    has = want.any(1)
+    np.testing.assert_allclose(one.choices(every).numpy()[has], want[has])
+    assert one.of_unknown.allclose(one.weight.mean(1))
+
+def test_effects_of_days_are_forgotten(tmp_path):
+    df = sample_ratings(n_users=40, n_items=50, n_ratings=1500)
+    df['user'] = 'person'+df.user.astype(str)
+    rng = np.random.default_rng(0)
+    df['time'] = rng.integers(10**9, 10**9+20*86400, len(df))
+    learn = learner(RecDataLoaders.from_df(df, time_name='time', seed=1))
+    with learn.no_bar(),learn.no_logging(): learn.fit_bayes(n_sweep=8, burn=4, n_draws=3, time='1D')
+    users = learn.ds.classes['user'].labels
+    gone,stay = users[[2,30]].tolist(),users[5]
+    rec = learn.without_users(gone)
+    rows = df[~df.user.isin(gone)]
+    np.testing.assert_allclose(rec.predict_df(rows), learn.predict_df(rows), rtol=1e-5)
+    np.testing.assert_allclose(rec.predict_df(rows, std=True)['std'], learn.predict_df(rows, std=True)['std'], rtol=1e-4)
+    old,new = learn.model.time_effects[0],rec.model.time_effects[0]
+    n_gone = sum(int((old.keys//2**31==c).sum()) for c in (3,31))
+    assert n_gone>10 and len(new.keys)==len(old.keys)-n_gone==new.effects.shape[1] and (new.keys.diff()>0).all()
+    rec.save_recommender(tmp_path/'m')
+    assert check_gone(tmp_path/'m', learn, 0, gone)>4
+    alone = learn.without_users([o for o in users if o!=stay])
+    np.testing.assert_allclose(alone.predict_df(df[df.user==stay]), learn.predict_df(df[df.user==stay]), rtol=1e-5)
+
+def test_forgetting_is_refused_or_told(learners, ratings, tmp_path):
+    learn = learners['fit_als']
+    users,titles = (v.labels for v in learn.ds.classes.values())
+    for f,name,labels in ((learn.without_users,'user',users),(learn.without_items,'title',titles)):
+        with pytest.raises(KeyError, match='is not among'): f([labels[0],'nobody' if name=='title' else -3])
+        with pytest.raises(ValueError, match=f"no label of '{name}'"): f([])
+        with pytest.raises(ValueError, match=f"all labels of '{name}'"): f(labels)
+    state = {k: v.clone() for k,v in learn.model.state_dict().items()}
+    learn.without_users(users[0])
+    assert all(v.equal(state[k]) for k,v in learn.model.state_dict().items()) and len(learn.ds.classes['user'].labels)==len(users)
+    new = learn.fold_in(ratings[ratings.user==users[0]].drop(columns='user'))
+    with pytest.raises(ValueError, match='fold in again'): new.without_items(titles[0])
+    rec = load_recommender(learn.save_recommender(tmp_path/'m', seen=False), device='cpu')
+    with pytest.warns(UserWarning, match='still counts'): less = rec.without_users(users[0])
+    assert less.seen is None and less.counts.equal(rec.counts)
+    assert rec.without_items(titles[0]).counts.equal(rec.counts[[0,*range(2, len(rec.counts))]])
+    with warnings.catch_warnings(action='ignore'): assert less.without_users(users[1:3]).n_users==len(users)-3

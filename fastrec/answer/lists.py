@@ -150,6 +150,7 @@ def rows(self:_Lists, n):
         self.buffer = torch.full((n,self.n_cols), -torch.inf, dtype=self.i.dtype, device=self.device)
     return self.buffer[:n]
 
+# %% ../../nbs/answer/59_lists.ipynb #f589eb6d
 @patch
 def places(self:_Lists, seen, users):
     "Rows and columns of the scores of what is in `seen` of the codes `users`"

@@ -6,6 +6,7 @@
 __all__ = ['is_plain', 'FactorModel']
 
 # %% ../../nbs/models/20_base.ipynb #7001c1a2
+from copy import deepcopy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
@@ -257,3 +258,14 @@ def user_moments(self:FactorModel):
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f
 def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
+
+# %% ../../nbs/models/20_base.ipynb #4936b060
+@patch
+@torch.no_grad()
+def keeping(self:FactorModel, side, codes):
+    """A copy that knows of the users (`side=0`) or items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ...;
+    the rows of the unknown are not filled again"""
+    parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
+    ranker = self._modules.get('ranker')
+    if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)
+    return deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id

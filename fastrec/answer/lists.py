@@ -58,6 +58,28 @@ def seen_to_exclude(rec, exclude_seen):
                          'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
     return rec.seen if exclude_seen else None
 
+# %% ../../nbs/answer/59_lists.ipynb #03ad262d
+def pairs_of(ds, df, name, unknown):
+    "The `Seen` of the pairs of user and item in the frame `df`, the argument `name`; what is `unknown` raises, or is told and dropped"
+    df = as_frame(df, name)
+    x = ds.encode_pairs(df)
+    known = (x>0).all(1)
+    if not known.all():
+        what = f'{name}, {(~known).sum()} of {len(df)} rows: {ds.unknown_labels(df, x)}'
+        if unknown=='raise': raise KeyError(f"{what}. Pass unknown='drop' to leave them out")
+        warn(f'{what}; left out')
+    n_codes = [len(v) for v in ds.classes.values()]
+    return Seen(torch.from_numpy(x), *n_codes)
+
+class Left:
+    "What is left of all pairs without those of the `struck`, each a `Seen` or `None`, and, where `only` is given, another, in that"
+    def __init__(self, *struck, only=None):
+        self.struck = [o for o in struck if o is not None]
+        self.only = only
+
+    @property
+    def all(self): return self.struck if self.only is None else [*self.struck,self.only]
+
 # %% ../../nbs/answer/59_lists.ipynb #4f5e6d42
 def _row_length(n_items, n):
     "Columns of a row of scores for lists of `n`: aligned, unless they are so few that they aren't looked at by blocks"
@@ -65,9 +87,9 @@ def _row_length(n_items, n):
     return -(-n_items//aligned)*aligned
 
 class _Lists:
-    "Finds the `n` best of the codes `items` for each of the codes `users` that they haven't `seen`, by blocks of users"
-    def __init__(self, model, users, items, n, seen, max_bytes, n_codes, device):
-        store_attr('model,users,items,n,seen,device')
+    "Finds the `n` best of the codes `items` for each of the codes `users` that are `left`, by blocks of users"
+    def __init__(self, model, users, items, n, left, max_bytes, n_codes, device):
+        store_attr('model,users,items,n,left,device')
         n_user_codes,n_item_codes = n_codes
         self.n_users = n_user_codes-1
         self.place_of = torch.full((n_item_codes,), -1)  # of a code among `items`; -1 is none of them
@@ -84,7 +106,7 @@ class _Lists:
 @patch
 def update_screen(self:_Lists):
     "Make the `screen` for the users that `side` holds now, if there is none yet and if it pays"
-    if self.screened is self.side.u: return
+    if self.screened is self.side.u or self.left.only is not None: return  # few pairs prove nothing of the rest
     self.screen = make_screen(self.model, self.side.u, self.i, self.n, self.n_users)
     self.screened = self.side.u
 
@@ -114,10 +136,8 @@ _bytes_of_seen = 64  # of something seen: row, item and place in 64 bits, and co
 @patch
 def seen_bytes(self:_Lists):
     "Memory to strike out what a user has seen, on average"
-    if self.seen is None: return 0
-    n_seen = int(self.seen.offsets[-1])
-    n_users = max(len(self.seen.offsets)-1, 1)
-    return _bytes_of_seen*n_seen//n_users
+    n_seen = sum(len(o.items) for o in self.left.all)
+    return _bytes_of_seen*n_seen//max(self.n_users, 1)
 
 # %% ../../nbs/answer/59_lists.ipynb #a06b7d1f
 @patch
@@ -130,16 +150,23 @@ def rows(self:_Lists, n):
         self.buffer = torch.full((n,self.n_cols), -torch.inf, dtype=self.i.dtype, device=self.device)
     return self.buffer[:n]
 
+# %% ../../nbs/answer/59_lists.ipynb #f589eb6d
 @patch
-def strike(self:_Lists, users, scores, worst=-torch.inf):
-    "Set the `scores` of what the codes `users` have seen to the `worst`, in place"
-    if self.seen is None: return scores
-    row,item = self.seen.of(users)
+def places(self:_Lists, seen, users):
+    "Rows and columns of the scores of what is in `seen` of the codes `users`"
+    row,item = seen.of(users)
     place = self.place_of[item]
     is_asked = place>=0
-    row = upload(row[is_asked], self.device)
-    place = upload(place[is_asked], self.device)
-    scores[row,place] = worst
+    return upload(row[is_asked], self.device),upload(place[is_asked], self.device)
+
+@patch
+def strike(self:_Lists, users, scores, worst=-torch.inf):
+    "Set the `scores` of what isn't left for the codes `users` to the `worst`, in place"
+    if self.left.only is not None:
+        at = self.places(self.left.only, users)
+        kept = scores[at]
+        scores.fill_(worst)[at] = kept
+    for o in self.left.struck: scores[self.places(o, users)] = worst
     return scores
 
 # %% ../../nbs/answer/59_lists.ipynb #35756b56
@@ -182,11 +209,12 @@ def best(self:_Lists, b):
 # %% ../../nbs/answer/59_lists.ipynb #f2e4c8b7
 def best_unseen(rec, model, users, items, n, seen, max_bytes, keep):
     """Call `keep(users, scores, places)` for each block of the codes `users`:
-    their `n` best scores, before the range, and which of `items` they are of"""
+    their `n` best scores, before the range, and which of `items` they are of, without what is in `seen`, a `Seen` or what is `Left`"""
     if not len(users) or not len(items): return
     n_codes = [len(v) for v in rec.ds.classes.values()]
     with evaluating(model) as (model,device):
-        lists = _Lists(model, users, items, n, seen, max_bytes, n_codes, device)
+        left = seen if isinstance(seen, Left) else Left(seen)
+        lists = _Lists(model, users, items, n, left, max_bytes, n_codes, device)
         def find(b):
             found = [o.cpu() for o in lists.best(b)]
             keep(users[b], *found)

@@ -11,22 +11,23 @@ from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
+from ..data.names import shown
 from ..base.checks import need_finite,need_package,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
-from .lists import candidate_items,need_count,seen_to_exclude
+from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from ..base.devices import need_memory
 from ..base.processes import part_of
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
-def _decoded(vocab, codes):
+def decoded(vocab, codes):
     "The labels of `codes`; of text as a categorical, which holds each of them once"
     is_text = pd.api.types.is_string_dtype(vocab.labels.dtype)
     return pd.Categorical.from_codes(codes-1, vocab.labels) if is_text else vocab.decode(codes)
 
-def _predicted(rec, model, x):
+def predicted(rec, model, x):
     "Columns of the predictions of `model` for the codes `x`, which something else has ranked"
     name = 'preference' if model.is_preference else f'{rec.ds.rating_name}_pred'
     res = {name: predict_codes(model, x)}
@@ -41,9 +42,9 @@ def lists_frame(rec, model, items, users, scores, places, ranker=None):
     user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
     item_codes = items[places[rows,ranks]]
     res = {
-        user: _decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: _decoded(of_items, item_codes),
+        user: decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: decoded(of_items, item_codes),
         'score': ranker.to_range(scores[rows,ranks].float())}
-    if ranker is not model: res |= _predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+    if ranker is not model: res |= predicted(rec, model, torch.stack([users[rows],item_codes], 1))
     return pd.DataFrame(res)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
@@ -91,7 +92,7 @@ def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
         raise TypeError(f'path={path!r} must be the name of a file')
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
 
-def _by_draws(rec, z, draw):
+def by_draws(rec, z, draw):
     "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
     if z and draw is not None:
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
@@ -100,9 +101,9 @@ def _by_draws(rec, z, draw):
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
-_bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
+bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
 
-def _no_lists(users, n):
+def no_lists(users, n):
     "What `best_unseen` finds if there are no users"
     return users[:0],torch.zeros(0, n, dtype=torch.float32),torch.zeros(0, n, dtype=int)
 
@@ -110,7 +111,7 @@ def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
         def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker))
-        add(*_no_lists(users, n))  # so that there are columns where there is no list
+        add(*no_lists(users, n))  # so that there are columns where there is no list
         lists.best(users, items, n, seen, add)
     return Path(path)
 
@@ -120,37 +121,64 @@ def _lists(lists, users, items, n, seen, path=None):
     or `path`, to which it is written"""
     n = min(n, max(len(items), 1))
     if path is not None: return _write_lists(lists, users, items, n, seen, path)
-    n_bytes = _bytes_of_place*n*len(users)
+    n_bytes = bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
     blocks = []
     lists.best(users, items, n, seen, lambda *found: blocks.append(found))
-    found = [torch.cat(o) for o in zip(*blocks)] if blocks else _no_lists(users, n)
+    found = [torch.cat(o) for o in zip(*blocks)] if blocks else no_lists(users, n)
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
-def _tell_left_out(rec, asked, candidates):
+def _label(ds, name, codes):
+    "The first label of the column `name` that `codes` stand for, as Python shows it"
+    places = codes[:1].cpu().numpy()-1
+    return shown(ds.classes[name].labels[places])
+
+def tell_left_out(rec, asked, candidates):
     "Tell of items (codes) that were `asked` for by label and are no `candidates`: nobody has rated them"
     left_out = asked[~torch.isin(asked, candidates)]
     if not len(left_out): return
-    label = rec.ds.classes[rec.ds.item_name].decode(left_out[:1].cpu())[0]
-    warn(f'{len(left_out)} of the items have no training ratings, {label!r} for one, and the model knows nothing of them: left out')
+    label = _label(rec.ds, rec.ds.item_name, left_out)
+    warn(f'{len(left_out)} of the items have no training ratings, {label} for one, and the model knows nothing of them: left out')
 
-def _codes(rec, users, items, unknown, min_count):
-    "Codes of the `users`, of a shard its own if they're left out, and of those of the `items` that may be recommended"
+def _tell_without_pairs(rec, users, only):
+    "Tell of `users` (codes) who have none of the pairs `only`"
+    without = users[only.offsets.diff()[users]==0]
+    if not len(without): return
+    label = _label(rec.ds, rec.ds.user_name, without)
+    warn(f'{len(without)} of the users have no pair in items, {label} for one: they get no list')
+
+# %% ../../nbs/answer/53_recommend.ipynb #8b7c9301
+def _left(rec, exclude_seen, also_exclude, only, unknown):
+    "What is `Left` for lists, as `recommend` is told"
+    also = None if also_exclude is None else pairs_of(rec.ds, also_exclude, 'also_exclude', unknown)
+    return Left(seen_to_exclude(rec, exclude_seen), also, only=only)
+
+# %% ../../nbs/answer/53_recommend.ipynb #2a423112
+def _all_users(rec, only):
+    "Codes of the users who get lists if none are named: those of the pairs `only`, or, of a shard, its own"
+    if only is not None: return only.offsets.diff().nonzero()[:,0]
     shard = rec.seen and rec.seen.shard
-    user_codes,item_codes = asked_for(rec, users, items, unknown)
-    user_codes = shard.own() if shard and users is None else user_codes.long()
+    return shard.own() if shard else torch.arange(1, len(rec.ds.classes[rec.ds.user_name]))
+
+def _asked(rec, users, items, unknown, min_count, *excluded):
+    "Codes of the `users`, and of those of the `items` that may be recommended, and what is `Left` without what is `excluded`"
+    only = pairs_of(rec.ds, items, 'items', unknown) if hasattr(items, 'columns') else None
+    user_codes,item_codes = asked_for(rec, users, items if only is None else [], unknown)
+    user_codes = _all_users(rec, only) if users is None else user_codes.long()
+    if only is not None: item_codes = only.items.unique()
     candidates = candidate_items(rec, item_codes, min_count)
-    if items is not None and not min_count: _tell_left_out(rec, item_codes, candidates)
-    return user_codes,candidates
+    if items is not None and not min_count: tell_left_out(rec, item_codes, candidates)
+    if only is not None: _tell_without_pairs(rec, user_codes, only)
+    return user_codes,candidates,_left(rec, *excluded, only, unknown)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
 def recommend(self:Recommends,
-    users=None, # Label or labels of users; left out: all, of a shard its own
+    users=None, # Label or labels of users; left out: all, of a shard its own, or those of the pairs in `items`
     n:int=10, # Items for each user, at most
-    items=None, # Labels to choose from; all if left out
+    items=None, # Labels to choose from, or a frame of pairs of user and item, each user's own candidates; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
     min_count:int=0, # Leave out items with fewer training ratings; one that has none is left out too, unless features tell of it
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
@@ -160,6 +188,7 @@ def recommend(self:Recommends,
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
     diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it, beside its score
     damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites lie above the average
+    also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
 
@@ -167,7 +196,6 @@ def recommend(self:Recommends,
     what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's.
     With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
-    rec = _by_draws(self, z, draw) if z or draw is not None else self
-    codes = _codes(rec, users, items, unknown, min_count)
-    seen = seen_to_exclude(rec, exclude_seen)
-    return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, seen, path)
+    rec = by_draws(self, z, draw) if z or draw is not None else self
+    *codes,left = _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude)
+    return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, left, path)

@@ -72,6 +72,53 @@ def in_training(self:Seen):
     items = self.items[within<self.trained.repeat_interleave(lens)]
     return Seen.from_rows(items, _offsets(self.trained), self.counts, self.trained, self.shard)
 
+# %% ../../nbs/answer/50_recommender.ipynb #98bddd81
+@patch
+def placed(self:Seen, users, place_of):
+    """Of what the codes `users`, each once and in order, have seen: rows, and places, of the items that have one in `place_of`, (n_items,),
+    where -1 is none"""
+    first,last = int(users[0]),int(users[-1])
+    if last-first+1!=len(users): row,items = self.of(users)
+    else:
+        if self.shard: self.shard.need(users)
+        offsets = self.offsets[first:last+2]
+        row,items = None,self.items[offsets[0]:offsets[-1]]
+    is_asked = place_of>=0  # a byte for each item, which all fit into the processor's cache
+    found = is_asked.index_select(0, items).nonzero()[:,0]
+    place = place_of[items[found].long()]
+    if row is not None: return row[found],place
+    return torch.searchsorted(offsets, found+offsets[0], right=True)-1,place
+
+# %% ../../nbs/answer/50_recommender.ipynb #b537da67
+@patch
+def keeping(self:Seen, side, codes):
+    "What the users (`side=0`), or of the items (`side=1`) these, `codes` have seen; they begin with 0, rise, and get the codes 0, 1, ..."
+    lens = self.offsets.diff()
+    pairs = [torch.arange(len(lens)).repeat_interleave(lens),self.items.long()]
+    place = torch.searchsorted(codes, pairs[side]).clamp(max=len(codes)-1)
+    kept = codes[place]==pairs[side]
+    counts = self._counts_without(~kept, pairs[1], lens) if not side else self.counts[codes]
+    in_training = self._is_trained(lens)
+    pairs[side] = place
+    users,items = (o[kept] for o in pairs)
+    n_users = len(lens) if side else len(codes)
+    offsets = _offsets(torch.bincount(users, minlength=n_users))
+    trained = None if in_training is None else torch.bincount(users[in_training[kept]], minlength=n_users)
+    return Seen.from_rows(items.to(self.items.dtype), offsets, counts, trained)
+
+@patch
+def _is_trained(self:Seen, lens):
+    "Is each item that was seen from training, where that is known?"
+    if self.trained is None: return None
+    return _within(self.offsets[:-1], lens)<self.trained.repeat_interleave(lens)
+
+@patch
+def _counts_without(self:Seen, gone, items, lens):
+    "The `counts` without the ratings of training that are `gone`, where these are known"
+    if self.counts is None or self.trained is None: return self.counts
+    gone = gone & self._is_trained(lens)
+    return self.counts - torch.bincount(items[gone], minlength=len(self.counts)).to(self.counts)
+
 # %% ../../nbs/answer/50_recommender.ipynb #7875977a
 class Recommends:
     """Predicts and recommends with a `model`.

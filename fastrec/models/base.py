@@ -6,6 +6,7 @@
 __all__ = ['is_plain', 'FactorModel']
 
 # %% ../../nbs/models/20_base.ipynb #7001c1a2
+from copy import deepcopy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
@@ -287,3 +288,14 @@ def grown(w, n, codes, rows):
     res = torch.cat([w, w.new_zeros(n-len(w), *w.shape[1:])])
     res[codes] = rows
     return res
+
+# %% ../../nbs/models/20_base.ipynb #4936b060
+@patch
+@torch.no_grad()
+def keeping(self:FactorModel, side, codes):
+    """A copy that knows of the users (`side=0`) or items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ...;
+    the rows of the unknown are not filled again"""
+    parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
+    ranker = self._modules.get('ranker')
+    if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)
+    return deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id

@@ -6,6 +6,7 @@
 __all__ = ['Blend']
 
 # %% ../../nbs/models/26_blend.ipynb #c73e9151
+from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
@@ -58,6 +59,13 @@ def item_likeness(self:Blend): return self.parts[0].item_likeness()
 
 @patch
 def average_scores(self:Blend): return self.parts[0].average_scores()
+
+# %% ../../nbs/models/26_blend.ipynb #1e75cfa4
+@patch
+def keeping(self:Blend, side, codes):
+    res = copy(self)
+    res._modules = {'parts': nn.ModuleList(m.keeping(side, codes) for m in self.parts)}
+    return res
 
 # %% ../../nbs/models/26_blend.ipynb #b6eeb5f2
 @patch

@@ -248,3 +248,30 @@ def item_likeness(self:Ease):
     basis = _orthonormal(weight@start.to(weight))
     for _ in range(_n_rounds): basis = _orthonormal(weight@_orthonormal(weight.T@basis))
     return Cosines(weight.T@basis)
+
+# %% ../../nbs/models/65_ease.ipynb #dc424a1e
+@patch
+def keeping(self:Choices, side, codes):
+    "Those of the users (`side=0`) or of the items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ..."
+    users = torch.arange(len(self), device=self.items.device).repeat_interleave(self.offsets.diff())
+    own = users>0  # without the average of all
+    pairs = [users[own],self.items[own].long()+1]
+    place = torch.searchsorted(codes, pairs[side]).clamp(max=len(codes)-1)
+    kept = codes[place]==pairs[side]
+    pairs[side] = place
+    n_codes = [len(self),self.n_items+1]
+    n_codes[side] = len(codes)
+    users,items = (o[kept] for o in pairs)
+    return choices_of(users, items-1, n_codes[0], n_codes[1]-1, self.values[own][kept])
+
+@patch
+@torch.no_grad()
+def keeping(self:Ease, side, codes):
+    cols = codes[1:]-1
+    weight = self.weight.detach()
+    if side: weight = weight[cols][:,cols]
+    res = copy(self)
+    res._modules = {**self._modules, 'choices': self.choices.keeping(side, codes)}
+    res._parameters = {**self._parameters, 'weight': nn.Parameter(weight)}
+    res._buffers = {**self._buffers, 'of_unknown': weight.mean(1)}
+    return res

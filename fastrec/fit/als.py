@@ -10,12 +10,11 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_numbers
 from ..base.random import seeded
-from ..models.ridge import ridges_of,told
+from ..models.ridge import features_arg,ridges_of,told
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
 from .doubts import TowardsBiases
-from .side_columns import features_arg
 from .solvers import can_go_on,to_the_end
 from .variational import variational_sweeps
 

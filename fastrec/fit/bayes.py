@@ -10,12 +10,13 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,warn
 from ..models.posterior import PosteriorMean
+from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,solver_data
 from .als import als_sweeps,need_scale,towards_biases,write_model
 from .priors import SpanSampler
-from .side_columns import features_arg,side_columns
+from .side_columns import side_columns
 from .equations import variance_of
 from .gibbs import Gibbs
 from ..base.devices import exact_device,exactly,need_memory

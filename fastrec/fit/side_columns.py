@@ -80,8 +80,3 @@ def side_columns(ds, side, features, width):
         res.append(Columns(torch.cat(found, 1), width, n_rated=n_rated, new=_new_rows(ds, k)) if found else None)
         is_told.append(any(o is not None for o in told))
     return res,tuple(is_told)
-
-# %% ../../nbs/fit/50_side_columns.ipynb #b32cba06
-def features_arg(ds, features):
-    "The argument `features` of a fit to the ratings `ds`, as a dictionary, which is empty where they have none"
-    return dict(features=features) if any(ds.features) else {}

@@ -12,6 +12,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole,need_numbers
 from ..models.trainable import DotBias
 from ..models.blend import without_ranker
+from ..models.ridge import follow_features
 from .training import RecLearner
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
@@ -121,7 +122,7 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
     goes_on = can_go_on(start, n_factors) and not implicit
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
-    model.advised = None
+    model.advised,model.from_features = None,(False,False)
     without_ranker(model)
     return model.to(ds.x.device)
 
@@ -166,4 +167,6 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     finally:
         if sweeping.n: res = finish(completed) if finish else model
         if res is None: self.put_back(before)
-        else: self.model,self.last_fit = res.to(device),called
+        else:
+            if called[1].get('features') and not any(res.from_features): follow_features(res, ds)
+            self.model,self.last_fit = res.to(device),called

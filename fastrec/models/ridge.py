@@ -108,27 +108,38 @@ def ridges_of(ds, weights=None):
     device = ds.x.device
     return [FeatureRidge(o.x.to(device), w.to(device)) if is_told else None for o,w,is_told in zip(ds.features, weights, told(ds))]
 
+# %% ../../nbs/models/27_ridge.ipynb #b32cba06
+def features_arg(ds, features):
+    "The argument `features` of a fit to the ratings `ds`, as a dictionary, which is empty where they have none"
+    return dict(features=features) if any(ds.features) else {}
+
 # %% ../../nbs/models/27_ridge.ipynb #b5d9cbea
 _trusted = 10  # ratings, with which a row counts half as much as with endless ones
+_modest = .7  # of what features say of preferences
 
-def _with_new_rows(rows, x, counts):
-    "The `rows`, (n,k), on the CPU, those without any of the `counts` of ratings as the features `x` say"
-    is_new = counts==0
-    found,_ = FeatureRidge(x, counts/(counts+_trusted)).offsets(rows)
-    rest = (rows-found)[~is_new].mean(0)
-    rows[is_new] = rest+found[is_new]
-    return rows
+def _new_rows(model, rows, x, counts):
+    "What the features `x` say of those of the `rows` of `model`, (n,k), on the CPU, that have none of the `counts` of ratings"
+    is_rated = (counts>0).float()
+    weights = counts if model.is_preference else counts/(counts+_trusted)
+    ridge = FeatureRidge(x, weights)
+    found,_ = ridge.offsets(rows)
+    rest = rows-found
+    if not model.is_preference: return found+is_rated@rest/is_rated.sum()
+    mean = counts@rest/counts.sum()
+    return _modest*ridge.is_known[:,None]*(found+mean)
 
+# %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
 def follow_features(model, ds):
-    "Let users and items of `model` without ratings in `ds` follow from features, where these tell something and there are ratings"
+    "Let users and items of `model` without ratings in `ds` follow from features, where these tell something of them"
     is_told = told(ds)
-    if model.is_preference or not any(is_told): return
+    if model.by_softmax or not any(is_told): return
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
         counts = ds.counts(k).float()
+        is_new = counts==0
         weights = [e.weight for e in tables]
         rows = torch.cat(weights, 1).float().cpu()
-        rows = _with_new_rows(rows, ds.features[k].x, counts)
-        for w,new in zip(weights, rows.split([w.shape[1] for w in weights], 1)): w[counts==0] = new[counts==0].to(w)
+        new = _new_rows(model, rows, ds.features[k].x, counts)[is_new]
+        for w,o in zip(weights, new.split([w.shape[1] for w in weights], 1)): w[is_new.to(w.device)] = o.to(w)
     model.from_features = is_told

@@ -110,8 +110,8 @@ def ridges_of(ds, weights=None):
 
 # %% ../../nbs/models/27_ridge.ipynb #b32cba06
 def features_arg(ds, features):
-    "The argument `features` of a fit to the ratings `ds`, as a dictionary, which is empty where they have none"
-    return dict(features=features) if any(ds.features) else {}
+    "The argument `features` of a fit to the ratings `ds`, as a dictionary, which is empty where nothing is told"
+    return dict(features=features) if any(told(ds)) else {}
 
 # %% ../../nbs/models/27_ridge.ipynb #b5d9cbea
 _trusted = 10  # ratings, with which a row counts half as much as with endless ones
@@ -128,6 +128,17 @@ def _new_rows(model, rows, x, counts):
     mean = counts@rest/counts.sum()
     return _modest*ridge.is_known[:,None]*(found+mean)
 
+# %% ../../nbs/models/27_ridge.ipynb #037e2393
+@torch.no_grad()
+def note_spread(model, ds):
+    "Tell `model` how much more those users vary, squared, who have ratings in `ds`, if others follow from features"
+    model.user_spread = 1.
+    is_rated = ds.counts(0)>0
+    if not model.from_features[0] or is_rated[1:].all() or is_rated.sum()<2: return
+    rows = torch.cat([e.weight for e in model.tables[0]], 1).float().cpu()[1:]
+    rated,every = (o.var(0).sum() for o in (rows[is_rated[1:]],rows))
+    if every>0: model.user_spread = float(rated/every)
+
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
 def follow_features(model, ds):
@@ -143,3 +154,4 @@ def follow_features(model, ds):
         new = _new_rows(model, rows, ds.features[k].x, counts)[is_new]
         for w,o in zip(weights, new.split([w.shape[1] for w in weights], 1)): w[is_new.to(w.device)] = o.to(w)
     model.from_features = is_told
+    note_spread(model, ds)

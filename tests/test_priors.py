@@ -33,7 +33,7 @@ def slow_offsets(x, w, rows, spread=0.):
     res,evidence = [],[]
     for k in range(rows.shape[1]):
         best = -n*float((w@y[:,k]**2+spread).log()),torch.zeros(x.shape[1], dtype=torch.double)
-        for power in range(-10, 21):
+        for power in range(-10, 11):
             penalty = 2.**power*float(s.mean())
             b = torch.linalg.solve(a+penalty*torch.eye(len(a), dtype=torch.double), xc.T@(w*y[:,k]))
             left = w@(y[:,k]-xc@b)**2+penalty*b@b+spread
@@ -90,18 +90,27 @@ def both(cold):
     sides = truth.sides()
     return [RecDataLoaders.from_df(known, **{k: o if is_told else o[[]] for k,o in sides.items()}, seed=0) for is_told in (True,False)]
 
+@pytest.fixture(scope='module')
+def learners(both):
+    "A function of whether features are told and the name of a fit, whose learners are kept and only asked"
+    made = {}
+    def get(is_told, fit):
+        if (is_told,fit) not in made: made[is_told,fit] = fitted(both[0 if is_told else 1], fits[fit])
+        return made[is_told,fit]
+    return get
+
 def rmse(learn, held): return float(np.sqrt(((learn.predict_df(held)-held.rating)**2).mean()))
 
 @pytest.mark.parametrize('fit', of_ratings)
-def test_items_that_nobody_has_rated_follow(cold, both, fit):
+def test_items_that_nobody_has_rated_follow(cold, learners, fit):
     _,held,_,_ = cold
-    a,b = (fitted(dls, fits[fit]) for dls in both)
+    a,b = (learners(o, fit) for o in (True,False))
     assert a.model.from_features==(True,True) and b.model.from_features==(False,False)
     assert rmse(a, held)<rmse(b, held)-.01
 
 @pytest.mark.parametrize('fit', ['sgd','penalized','bias','ials'])
-def test_rated_rows_are_as_without(both, fit):
-    a,b = (fitted(dls, fits[fit]) for dls in both)
+def test_rated_rows_are_as_without(both, learners, fit):
+    a,b = (learners(o, fit) for o in (True,False))
     for k,(x,y) in enumerate(zip(a.model.tables, b.model.tables)):
         is_rated = both[0].train_ds.counts(k)>0
         for e,f in zip(x, y): assert torch.equal(e.weight[is_rated], f.weight[is_rated])
@@ -122,9 +131,9 @@ def test_features_that_say_nothing_change_nothing(cold, fit):
         for (k,v),w in zip(res[0].model.state_dict().items(), o.model.state_dict().values()): assert torch.equal(v, w), k
 
 @pytest.mark.parametrize('fit', [*fits,'blend'])
-def test_lists_bundles_and_newcomers_know(cold, both, fit, tmp_path):
+def test_lists_bundles_and_newcomers_know(cold, both, learners, fit, tmp_path):
     _,held,truth,new = cold
-    learn = fitted(both[0], (lambda l: l.fit_blend(choices='fit_ials')) if fit=='blend' else fits[fit])
+    learn = fitted(both[0], lambda l: l.fit_blend(choices='fit_ials')) if fit=='blend' else learners(True, fit)
     user = held.user.iloc[0]
     listed = learn.recommend(user, n=1000)
     assert new<={*listed.title} and not {*learn.recommend(user, n=1000, min_count=1).title}&new
@@ -181,18 +190,18 @@ def test_a_fit_goes_on_with_features(both, cold):
     with quietly(), quiet(learn): learn.fit_als(4, 3, features=False)
     assert learn.model.from_features==(False,False)
 
-def test_validation_leaves_them(both, cold):
+def test_validation_leaves_them(learners):
     for fit in of_ratings:
-        learn = fitted(both[0], fits[fit])
+        learn = learners(True, fit)
         before = [e.weight[1:].clone() for es in learn.model.tables for e in es]
         with quietly(): learn.validate()
         for o,e in zip(before, (e for es in learn.model.tables for e in es)): assert torch.equal(o, e.weight[1:])  # row 0 is the mean of all
 
 @pytest.mark.parametrize('fit', [*fits])
-def test_settings_name_features(both, fit):
-    table = fitted(both[0], fits[fit]).settings()
+def test_settings_name_features(learners, fit):
+    table = learners(True, fit).settings()
     assert table.value['features'] and table['from']['features']=="5 of 'user', 12 of 'title'"
-    assert not fitted(both[1], fits[fit]).settings().value.get('features', False)
+    assert not learners(False, fit).settings().value.get('features', False)
 
 @pytest.mark.parametrize('fit', ['fit_als','fit_ials','fit_bias'])
 def test_features_is_a_flag(both, fit):

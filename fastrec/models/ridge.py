@@ -68,7 +68,7 @@ def _by_rows(self:FeatureRidge):
     return squares,directions
 
 # %% ../../nbs/models/27_ridge.ipynb #1bab1c66
-_penalties = 2.**torch.arange(-10, 21)  # beside the mean of the eigenvalues
+_penalties = 2.**torch.arange(-10, 11)  # beside the mean of the eigenvalues
 
 @patch
 def _shares(self:FeatureRidge, found, total):

@@ -1680,7 +1680,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastrec/fit/solvers.py'),
                                      'fastrec.fit.solvers._check_solver': ('fit/solvers.html#_check_solver', 'fastrec/fit/solvers.py'),
                                      'fastrec.fit.solvers._copying': ('fit/solvers.html#_copying', 'fastrec/fit/solvers.py'),
-                                     'fastrec.fit.solvers._follow': ('fit/solvers.html#_follow', 'fastrec/fit/solvers.py'),
+                                     'fastrec.fit.solvers._followed': ('fit/solvers.html#_followed', 'fastrec/fit/solvers.py'),
                                      'fastrec.fit.solvers._model_to_improve': ( 'fit/solvers.html#_model_to_improve',
                                                                                 'fastrec/fit/solvers.py'),
                                      'fastrec.fit.solvers._need_room': ('fit/solvers.html#_need_room', 'fastrec/fit/solvers.py'),

@@ -143,10 +143,12 @@ def to_the_end(write):
     return _inner
 
 # %% ../../nbs/fit/34_solvers.ipynb #ef130121
-def _follow(model, ds):
-    "Let `model` follow from what is known beside the ratings `ds`, if its fit did not do that itself"
-    if isinstance(model, DotBias) and any(model.from_features): note_spread(model, ds)
-    elif not any(model.from_features): follow_features(model, ds)
+def _followed(model, ds, features=False, **kwargs):
+    "The `model`, which with `features` follows from what is known beside the ratings `ds`, if its fit did not do that itself"
+    if not features: return model
+    if not any(model.from_features): follow_features(model, ds)
+    elif isinstance(model, DotBias): note_spread(model, ds)
+    return model
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch
@@ -173,6 +175,4 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     finally:
         if sweeping.n: res = finish(completed) if finish else model
         if res is None: self.put_back(before)
-        else:
-            if called[1].get('features'): _follow(res, ds)
-            self.model,self.last_fit = res.to(device),called
+        else: self.model,self.last_fit = _followed(res, ds, **called[1]).to(device),called

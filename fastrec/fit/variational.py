@@ -29,21 +29,21 @@ class BelievedRows:
         self.gamma = torch.ones_like(self.is_rated)
         self.least_noise = least_noise(y)
 
-    def begin(self, mean, lam, cov=None):
-        "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"
-        self.mean,self.lam = mean,lam
-        before = self.centre
-        self.centre = mean.new_zeros(mean.shape[1])
-        if before is not None: self.centre[-1] = before[-1]
-        self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov
-        if self.ridge is None: return
-        of_biases = None if self.offsets is None else self.offsets[:,-1]
-        self.offsets = torch.zeros_like(mean)
-        if of_biases is not None: self.offsets[:,-1] = of_biases
+# %% ../../nbs/fit/48_variational.ipynb #72c00486
+@patch
+def begin(self:BelievedRows, mean, lam, cov=None):
+    "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"
+    self.mean,self.lam = mean,lam
+    before = self.centre
+    self.centre = mean.new_zeros(mean.shape[1])
+    if before is not None: self.centre[-1] = before[-1]
+    self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov
+    if self.ridge is not None: self.offsets,_ = self.ridge.offsets(mean)
 
-    def prior_means(self, ids=slice(None)):
-        "The mean of the prior of the rows `ids`, (m,d), or of all, (d,)"
-        return self.centre if self.offsets is None else self.centre+self.offsets[ids]
+@patch
+def prior_means(self:BelievedRows, ids=slice(None)):
+    "The mean of the prior of the rows `ids`, (m,d), or of all, (d,)"
+    return self.centre if self.offsets is None else self.centre+self.offsets[ids]
 
 # %% ../../nbs/fit/48_variational.ipynb #70efddda
 def _in_design(cov):
@@ -104,7 +104,8 @@ def learn_prior(self:BelievedRows, noise):
     self.centre[-1] = self.is_rated@biases/n_rated
     spread = self.cov.diagonal(dim1=1, dim2=2)
     n_told = 0
-    if self.ridge is not None: self.offsets,n_told = self.ridge.offsets(self.mean, self.is_rated@spread)
+    if self.ridge is not None:
+        self.offsets,n_told = self.ridge.offsets(self.mean, self.is_rated@spread)
     second = (self.mean-self.prior_means())**2 + spread
     variance = self.is_rated@second
     variance = variance/(n_rated-n_told)

@@ -102,11 +102,15 @@ def told(ds):
     "Do features tell something of the users, and of the items, of the ratings `ds`?"
     return tuple(bool(o and o.names) for o in ds.features)
 
-def ridges_of(ds, weights=None):
-    "A `FeatureRidge` for the users, and one for the items, of `ds`; `None` of whom nothing is told. `weights`: (n,) of each side, or all alike"
-    if weights is None: weights = [(ds.counts(k)>0).float() for k in (0,1)]
+def ridges_of(ds):
+    "A `FeatureRidge` for the users of `ds`, and one for the items, by all that are rated alike; `None` of whom nothing is told"
+    res = [None,None]
     device = ds.x.device
-    return [FeatureRidge(o.x.to(device), w.to(device)) if is_told else None for o,w,is_told in zip(ds.features, weights, told(ds))]
+    for k,is_told in enumerate(told(ds)):
+        if not is_told: continue
+        is_rated = (ds.counts(k)>0).float()
+        res[k] = FeatureRidge(ds.features[k].x.to(device), is_rated.to(device))
+    return res
 
 # %% ../../nbs/models/27_ridge.ipynb #b32cba06
 def features_arg(ds, features):
@@ -149,6 +153,7 @@ def follow_features(model, ds):
         if not is_told[k]: continue
         counts = ds.counts(k).float()
         is_new = counts==0
+        if is_new.sum()<2: continue  # the unknown alone
         weights = [e.weight for e in tables]
         rows = torch.cat(weights, 1).float().cpu()
         new = _new_rows(model, rows, ds.features[k].x, counts)[is_new]

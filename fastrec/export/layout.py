@@ -89,6 +89,7 @@ def describe_model(model):
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
     if model.by_softmax: res['by_softmax'] = True
     if any(model.from_features): res['from_features'] = [*model.from_features]
+    if model.user_spread!=1: res['user_spread'] = float(model.user_spread)
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
@@ -173,6 +174,7 @@ def build_model(spec, tensors):
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
     res.by_softmax = spec.get('by_softmax', False)
     res.from_features = tuple(spec.get('from_features', (False,False)))
+    res.user_spread = spec.get('user_spread', 1.)
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
     return res.eval()

@@ -8,7 +8,10 @@ __all__ = []
 # %% ../../nbs/fit/36_als.ipynb #c89b5b79
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_numbers
+from ..base.checks import need_flags,need_numbers
+from ..base.random import seeded
+from ..models.ridge import features_arg,ridges_of,told
+from ..models.trainable import DotBias
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
 from .doubts import TowardsBiases
@@ -62,27 +65,39 @@ def _penalized_sweeps(model, ds, arith, reg, power):
         yield sse.double().sum()/items.mass.double().sum()
 
 # %% ../../nbs/fit/36_als.ipynb #6cb19da1
-def als_sweeps(model, ds, arith, is_new=True):
-    "Improve `model`, unless it `is_new` from where it is, for the ratings `ds`; yield the mean squared error after each sweep"
+def als_sweeps(model, ds, arith, is_new=True, features=False):
+    """Improve `model`, unless it `is_new` from where it is, for the ratings `ds`, and with `features` what is known beside them; yield the
+    mean squared error after each sweep"""
     y = ds.y-model.mean
     sides = both_sides(model, ds, y, budget=_budget)
-    for rows,error in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new):
+    ridges = ridges_of(ds) if features else (None,None)
+    for rows,error in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges):
         write_model(model, rows)
         yield error
 
 _least = 8  # sweeps until what is learned of the variances shows in the error
 
-def towards_biases(model, ds, arith):
+def _told_biases(trial, model, ds):
+    "As `bias_scores`, with what features say of biases: what `trial` finds for a model of the ratings `ds` without factors"
+    with seeded(0):
+        alone = DotBias.from_classes(0, ds.classes, mean=float(model.mean))
+    alone.to(ds.x.device)
+    trial(alone, ds)
+    return [alone.mean,*(b.weight.detach()[:,0] for _,b in alone.tables)]
+
+def towards_biases(model, ds, arith, features=False):
     "How models of the ratings `ds` are drawn to biases, by a trial with a copy of `model` where there is doubt"
     def trial(copy, part):
-        sweeps = als_sweeps(copy, part, arith)
+        sweeps = als_sweeps(copy, part, arith, features=features)
         for _ in range(_least): next(sweeps)
-    return TowardsBiases(model, ds, trial)
+    if not (features and any(told(ds))): return TowardsBiases(model, ds, trial)
+    return TowardsBiases(model, ds, trial, partial(_told_biases, trial))
 
-def _drawn_sweeps(model, ds, arith, is_new):
+def _drawn_sweeps(model, ds, arith, is_new, features):
     "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
-    towards = towards_biases(model, ds, arith)
-    for error in als_sweeps(model, ds, arith, is_new):
+    model.from_features = told(ds) if features else (False,False)
+    towards = towards_biases(model, ds, arith, features)
+    for error in als_sweeps(model, ds, arith, is_new, features):
         yield towards(model, error)
 
 # %% ../../nbs/fit/36_als.ipynb #c0ba4fc4
@@ -114,15 +129,18 @@ def fit_als(self:RecLearner,
     reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
     power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by a smaller share
+    features:bool=True, # May rows follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
     """Fit factors and biases by alternating least squares.
 
     A solver's model goes on where it is, if it has as many factors; any other is replaced. Interrupted, it keeps the last whole sweep"""
     _check_penalty(reg, power)
+    need_flags(features=features)
     if reg is None and n_factors: need_scale(self.dls.train_ds.counted())
-    if reg is None: sweeps = partial(_drawn_sweeps, is_new=not can_go_on(self.model, n_factors))
+    if reg is None: sweeps = partial(_drawn_sweeps, is_new=not can_go_on(self.model, n_factors), features=features)
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
-    called = 'fit_als',dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
+    args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
+    called = 'fit_als',args|features_arg(self.dls.train_ds, features)
     least = _least if reg is None else 1
     self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=least, called=called)

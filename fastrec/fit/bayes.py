@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,warn
 from ..models.posterior import PosteriorMean
+from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,solver_data
@@ -121,7 +122,6 @@ class _Averaged(Callback):
 
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
 def _told(side): return side if side is None or isinstance(side, str) else 'frames'
-def _features_arg(ds, features): return dict(features=features) if any(ds.features) else {}
 
 def _as_seconds(span):
     "The `span` of time, such as '1D', in seconds"
@@ -187,4 +187,4 @@ def fit_bayes(self:RecLearner,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
-                start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|_features_arg(ds, features)))
+                start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|features_arg(ds, features)))

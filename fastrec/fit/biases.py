@@ -8,7 +8,8 @@ __all__ = []
 # %% ../../nbs/fit/35_biases.ipynb #02512404
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_finite
+from ..base.checks import need_finite,need_flags
+from ..models.ridge import features_arg
 from .training import RecLearner
 from .equations import sum_by_code
 from .solvers import to_the_end
@@ -101,17 +102,20 @@ def fit_bias(self:RecLearner,
     n_sweep:int=20, # Sweeps over users and items, at most
     reg:float|tuple=None, # What holds the biases down, in ratings; one for both sides or (users, items). Estimated if left out
     tol:float=1e-4, # Stop when the RMSE on the training rows changes by a smaller share
+    features:bool=True, # May biases that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
     """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form.
 
     Interrupted, it keeps the last whole sweep"""
+    need_flags(features=features)
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
         for o in reg: need_finite('reg', o)
         if len(reg)!=2 or not all(0<=o for o in reg):
             raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
-    called = 'fit_bias',dict(reg=reg, n_sweep=n_sweep, tol=tol)
+    args = dict(reg=reg, n_sweep=n_sweep, tol=tol)
+    called = 'fit_bias',args|features_arg(self.dls.train_ds, features)
     self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs, called=called)
 
 # %% ../../nbs/fit/35_biases.ipynb #7733aa7f

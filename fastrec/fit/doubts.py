@@ -37,12 +37,11 @@ _telling,_most = 100,50_000  # rows left out of a trial that can say something; 
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
     of `model` is trained on a part of them by `trial(copy, part)`, and the other rows choose the `weights`, with which their mean squared
-    error is `error`, `None` elsewhere"""
+    error is `error`, `None` elsewhere. Biases are those of `biases_of(model, ratings)`"""
     weights = error = None
     @torch.no_grad()
-    def __init__(self, model, ds, trial):
-        biases = bias_scores(model, ds)
-        if not is_doubtful(ds, *biases): return
+    def __init__(self, model, ds, trial, biases_of=bias_scores):
+        if not is_doubtful(ds, *bias_scores(model, ds)): return
         left_out = held_out_rows(ds, min(len(ds)//10, _most))
         if len(left_out)<_telling: return
         is_kept = torch.ones(len(ds), dtype=torch.bool)
@@ -50,10 +49,10 @@ class TowardsBiases:
         kept = is_kept.nonzero()[:,0].to(ds.x.device)
         tried = copied(model)
         trial(tried, ds.subset(kept))
-        self.weights,_,self.error = advised_weights(tried, ds, kept, left_out, trusted=0)
+        self.weights,_,self.error = advised_weights(tried, ds, kept, left_out, biases_of, trusted=0)
         model.advised = (*self.weights,len(left_out))  # for `settings`
         if not self.weights.any(): tell_no_taste(len(left_out))
-        self.ds,self.biases,self.mean = ds,biases,model.mean.clone()  # the mean that all sweeps count from
+        self.ds,self.biases,self.mean = ds,biases_of(model, ds),model.mean.clone()  # the mean that all sweeps count from
 
 # %% ../../nbs/fit/27_doubts.ipynb #441385c0
 _at_once = 2**20  # ratings, whose rows take more room than their scores

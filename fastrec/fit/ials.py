@@ -8,7 +8,8 @@ __all__ = []
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import is_whole,need_finite,need_numbers,warn
+from ..base.checks import is_whole,need_finite,need_flags,need_numbers,warn
+from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import write_model
 from .chance import BesideChance,usual_reg
@@ -159,17 +160,20 @@ def fit_ials(self:RecLearner,
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
     power:float=1., # With `reg`: how that grows with the number of a row's ratings
+    features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
     """Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings.
 
     Interrupted, it keeps the last whole sweep"""
     _check_penalty(alpha0, reg, power)
+    need_flags(features=features)
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)
     if is_whole(n_factors, 0): need_room(ds, int(n_factors))
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
-    called = 'fit_ials',dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
+    args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
+    called = 'fit_ials',args|features_arg(ds, features)
     with ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called, ds=ds)

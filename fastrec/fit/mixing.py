@@ -103,13 +103,13 @@ def tell_no_taste(n):
          'so that lists by predicted ratings will be almost the same for everybody: more ratings may help, fits of choices may find more')
 
 # %% ../../nbs/fit/26_mixing.ipynb #f8fc70c0
-def advised_weights(model, ds, kept, left_out, **kwargs):
+def advised_weights(model, ds, kept, left_out, biases_of=bias_scores, **kwargs):
     """What `choose_weights` finds for `model`, trained on the rows `kept` of the ratings `ds`, by those `left_out`, and their mean squared
-    error with these weights; `kwargs` are for it"""
+    error with these weights; biases are those of `biases_of(model, ratings)`, and `kwargs` are for it"""
     means = factor_means(model, ds)
     held = ds.subset(left_out)
     additive,products = _parts_of(model, held.x, means)
-    const,b_u,b_i = bias_scores(model, ds.subset(kept))
+    const,b_u,b_i = biases_of(model, ds.subset(kept))
     u,i = held.codes
     root = held.weights().sqrt()
     columns = torch.stack([const+b_u[u]+b_i[i], additive, products, held.y, root])

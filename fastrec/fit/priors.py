@@ -9,6 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.time_effects import TimeEffects
+from ..models.ridge import gram
 from .equations import eye_like,sum_by_code,upper_solve
 
 # %% ../../nbs/fit/47_priors.ipynb #a1420103
@@ -54,11 +55,6 @@ def _without_rows(x, codes):
     places = x.indices()[:,kept]
     return torch.sparse_coo_tensor(places, x.values()[kept], x.shape, is_coalesced=True, check_invariants=False)
 
-def _gram(a, at, step=1024):
-    "$A^\\top A$ of the sparse `a`, whose transpose is `at`, `step` of its columns at a time"
-    steps = eye_like(a, a.shape[1]).split(step)
-    return torch.cat([at@(a@o.T) for o in steps], 1)
-
 # %% ../../nbs/fit/47_priors.ipynb #1887da79
 def _some(x, rows, columns):
     "The `rows` and `columns`, a range, of the sparse `x`"
@@ -81,8 +77,8 @@ class NewRows:
         beside = _some(x, rated, told)
         self.beside,self.beside_t = beside.to_sparse_csr(),beside.T.to_sparse_csr()
         if len(told)>len(rated): return
-        gram = _gram(self.beside, self.beside_t)
-        self.chol = torch.linalg.cholesky(gram+eye_like(gram, len(gram)))
+        squares = gram(self.beside, self.beside_t)
+        self.chol = torch.linalg.cholesky(squares+eye_like(squares, len(squares)))
 
 # %% ../../nbs/fit/47_priors.ipynb #6f3dd789
 @patch
@@ -123,7 +119,7 @@ class Columns:
         zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
         self.beta = zeros(d, k)
         self.mean = zeros(n, k)
-        self.gram = _gram(self.x, self.xt) if self.in_columns else _gram(self.xt, self.x)
+        self.gram = gram(self.x, self.xt) if self.in_columns else gram(self.xt, self.x)
         self._factorize()
 
 # %% ../../nbs/fit/47_priors.ipynb #fc212fa2

@@ -81,7 +81,8 @@ def _of_gradients(learn):
         lr=_row(learn.lr, usual_lr, lr_rule),
         wd=_row(learn.wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),
         sparse=_row(sparse, pays_sparse(dls), 'where tables have 100 times as many rows as a batch', f'{users}, {items}'),
-        **_shrink_row(learn))
+        **_shrink_row(learn),
+        **(dict(features=_features_row(dls.train_ds)) if any(learn.model.from_features) else {}))
 
 # %% ../../nbs/fit/28_settings.ipynb #b201853d
 _learned = {  # what a fit learns where it is given nothing
@@ -93,7 +94,7 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_blend','choices'): ('both','factors, and up to 6,000 items weights of items, which err in different ways')}
 
 def _features_row(ds):
-    "What `fit_bayes` has read of the features of `ds`"
+    "What a fit has read of the features of `ds`"
     source = ', '.join(f'{len(o.names)} of {o.vocab.name!r}' for o in ds.features if o)
     return True,'what the loaders were told of users and items',source
 

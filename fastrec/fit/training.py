@@ -12,6 +12,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
+from ..models.ridge import follow_features
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
@@ -134,6 +135,13 @@ def _do_epoch_train(self:RecLearner):
     if self._may_draw(): self._drawing = drawing(seed, self.dls.device)  # `_may_draw` is in `fit.loop`
     try: Learner._do_epoch_train(self)
     finally: self._drawing = nullcontext
+    if self._may_follow(): follow_features(self.model, self.dls.train_ds)
+
+@patch
+def _may_follow(self:RecLearner):
+    "Is this an epoch of gradients, with whole tables, that stays?"
+    if hasattr(self, 'lr_finder') or self.block_rows is not None or not len(self.dls.train_ds): return False
+    return not any(getattr(cb, 'own_batches', False) for cb in self.cbs)
 
 @patch
 def one_batch(self:RecLearner, i, b):

@@ -16,10 +16,12 @@ _shape = 50.  # of the Gamma, of mean 1, that the precisions of users and of ite
 
 class BelievedRows:
     """What is believed of the rows of one side: `mean`, (n,d), and `cov`, (n,d,d), with the mean `centre` and the precision `lam` of their
-    prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'"""
-    centre = None
-    def __init__(self, equations, rows, cols, y, n_other):
-        self.equations,n = equations,equations.n
+    prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'.
+
+    With a `ridge`, a `FeatureRidge`, the mean of the prior is each row's own: the `centre` and `offsets`, (n,d), which features say"""
+    centre,offsets = None,None
+    def __init__(self, equations, rows, cols, y, n_other, ridge=None):
+        self.equations,self.ridge,n = equations,ridge,equations.n
         w = torch.ones_like(y) if equations.w is None else equations.w
         self.rated = sparse_rows(rows, cols, w, (n,n_other))
         self.squares = sparse_rows(rows, cols, w*y*y, (n,n_other))
@@ -27,13 +29,21 @@ class BelievedRows:
         self.gamma = torch.ones_like(self.is_rated)
         self.least_noise = least_noise(y)
 
-    def begin(self, mean, lam, cov=None):
-        "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"
-        self.mean,self.lam = mean,lam
-        before = self.centre
-        self.centre = mean.new_zeros(mean.shape[1])
-        if before is not None: self.centre[-1] = before[-1]
-        self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov
+# %% ../../nbs/fit/48_variational.ipynb #72c00486
+@patch
+def begin(self:BelievedRows, mean, lam, cov=None):
+    "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"
+    self.mean,self.lam = mean,lam
+    before = self.centre
+    self.centre = mean.new_zeros(mean.shape[1])
+    if before is not None: self.centre[-1] = before[-1]
+    self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov
+    if self.ridge is not None: self.offsets,_ = self.ridge.offsets(mean)
+
+@patch
+def prior_means(self:BelievedRows, ids=slice(None)):
+    "The mean of the prior of the rows `ids`, (m,d), or of all, (d,)"
+    return self.centre if self.offsets is None else self.centre+self.offsets[ids]
 
 # %% ../../nbs/fit/48_variational.ipynb #70efddda
 def _in_design(cov):
@@ -49,11 +59,12 @@ def _in_design(cov):
 
 # %% ../../nbs/fit/48_variational.ipynb #fea9e84d
 @patch
-def row_beliefs(self:BelievedRows, a, c, variance, arith):
-    "Means and covariances of rows, by the equations `a`, (m,d,d), and `c`, (m,d), of their ratings of `variance`, (m,), and the prior"
+def row_beliefs(self:BelievedRows, ids, a, c, variance, arith):
+    """Means and covariances of the rows `ids`, by the equations `a`, (m,d,d), and `c`, (m,d), of their ratings of `variance`, (m,), and
+    the prior"""
     of_prior = variance[:,None]*self.lam
     chol = arith.cholesky(a+torch.diag_embed(of_prior))
-    c = c + of_prior*self.centre
+    c = c + of_prior*self.prior_means(ids)
     mean = torch.cholesky_solve(c[...,None], chol)[...,0]
     cov = torch.cholesky_inverse(chol)*variance[:,None,None]
     return mean,cov
@@ -72,12 +83,12 @@ def solve(self:BelievedRows, other, noise, arith):
         if zz is None: continue
         zz = zz+_in_design(spread[ids].view(-1, d, d))
         a,c = likelihood(zz, zy)
-        w,cov[ids] = self.row_beliefs(a, c, noise/self.gamma[ids], arith)
+        w,cov[ids] = self.row_beliefs(ids, a, c, noise/self.gamma[ids], arith)
         mean[ids] = w
         unsure = (cov[ids]*a).sum((1,2))
         self.errors[ids] = errors_of(zz, zy, w) + unsure
     add_up(self.equations.part, mean, cov, self.errors)
-    self.mean = mean.where(self.is_rated[:,None]>0, self.centre)  # who has no ratings is as the prior has it
+    self.mean = mean.where(self.is_rated[:,None]>0, self.prior_means())  # who has no ratings is as the prior has it
     self.cov = cov
     self.errors = self.errors+self.squares@other.gamma
     self.errors = self.errors.clamp(min=0)
@@ -87,14 +98,17 @@ _least = 1e-6  # variance of a bias, in units of the noise
 
 @patch
 def learn_prior(self:BelievedRows, noise):
-    "Learn the mean of biases, and the variances of factors and biases, from the rows"
+    "Learn the mean of biases, what features say, and the variances of factors and biases, from the rows"
     n_rated = self.is_rated.sum()
     biases = self.mean[:,-1]
     self.centre[-1] = self.is_rated@biases/n_rated
     spread = self.cov.diagonal(dim1=1, dim2=2)
-    second = (self.mean-self.centre)**2 + spread
+    n_told = 0
+    if self.ridge is not None:
+        self.offsets,n_told = self.ridge.offsets(self.mean, self.is_rated@spread)
+    second = (self.mean-self.prior_means())**2 + spread
     variance = self.is_rated@second
-    variance = variance/n_rated
+    variance = variance/(n_rated-n_told)
     least = torch.full_like(variance, _least)*noise.sqrt()  # products of two factors are in units of ratings
     least[-1] = _least*noise
     self.lam = 1/torch.maximum(variance, least)
@@ -200,13 +214,13 @@ def _go_on(users, items, left, rows):
     return noise
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
-def variational_sweeps(rows, y, codes, equations, arith, is_new):
+def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,None)):
     """Rows of users and of items, (n,k+1) each, and their mean squared error after each sweep over the ratings `y` of `codes`; they go on
-    from `rows`, unless the model `is_new`"""
+    from `rows`, unless the model `is_new`. `ridges`: what features say of users and of items, a `FeatureRidge` each, or `None`"""
     u,i = codes
     n_users,n_items = (o.n for o in equations)
-    users = BelievedRows(equations[0], u, i, y, n_items)
-    items = BelievedRows(equations[1], i, u, y, n_users)
+    users = BelievedRows(equations[0], u, i, y, n_items, ridges[0])
+    items = BelievedRows(equations[1], i, u, y, n_users, ridges[1])
     k = rows[0].shape[1]-1
     if is_new:
         noise = _fit_biases(users, items, variance_of(y), arith)

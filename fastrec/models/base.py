@@ -42,6 +42,7 @@ class FactorModel:
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
     from_features = False,False  # of users and of items: are those that nobody has rated known by their features?
+    user_spread = 1.  # how far users who have rated vary, squared, beside all, of whom some follow from features alone
     n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
     @property
     def tables(self):
@@ -180,7 +181,7 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
     head = dict(y_range=y_range, clip=bool(self.clip), is_preference=bool(self.is_preference), ials=self.ials,
-                by_softmax=bool(self.by_softmax), from_features=self.from_features)
+                by_softmax=bool(self.by_softmax), from_features=self.from_features, user_spread=self.user_spread)
     destination._metadata[prefix[:-1]]['head'] = {**head, 'labels': _digests(self)}
 
 @patch
@@ -254,7 +255,8 @@ def _trained(rows, tables):
 @torch.no_grad()
 def user_moments(self:FactorModel):
     "Mean and covariance of the trained users' rows, (k,) and (k,k)"
-    return moments(_trained(self.user_rows(), self.user_tensors()))
+    mean,cov = moments(_trained(self.user_rows(), self.user_tensors()))
+    return mean,cov*self.user_spread
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f
 def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)

@@ -32,6 +32,7 @@ class Blend(FactorModel, nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.register_buffer('weights', torch.as_tensor(weights, dtype=torch.float32))
+        self.from_features = tuple(map(any, zip(*(m.from_features for m in parts))))
 
     @property
     def tables(self): return self.parts[0].tables

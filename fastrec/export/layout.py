@@ -161,6 +161,7 @@ def _build_blend(spec, tensors):
     if tensors['weights'].shape!=(len(parts),): raise BundleError(f'a blend of {len(parts)} models has not a weight for each')
     return Blend(parts, tensors['weights']).eval()
 
+# %% ../../nbs/export/83_layout.ipynb #975ff52f
 def build_model(spec, tensors):
     "The model of which `describe_model` has made `spec`, and `model_tensors` has `tensors`"
     if spec['kind']=='blend': return _build_blend(spec, tensors)

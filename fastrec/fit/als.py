@@ -77,6 +77,7 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
 
 _least = 8  # sweeps until what is learned of the variances shows in the error
 
+# %% ../../nbs/fit/36_als.ipynb #2c11fdc2
 def _told_biases(trial, model, ds):
     "As `bias_scores`, with what features say of biases: what `trial` finds for a model of the ratings `ds` without factors"
     with seeded(0):

@@ -34,8 +34,7 @@ def _need_same_labels(classes, dls):
     theirs = getattr(dls, 'classes', None)
     if not isinstance(classes, dict) or not isinstance(theirs, dict): return
     if not _same_labels(classes, theirs):
-        raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or '
-                         'read the frame with dls.test_dl')
+        raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or read it with dls.test_dl')
 
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
@@ -44,8 +43,7 @@ def _need_same_scale(model, dls):
     if not y_range or y is None or not len(y) or getattr(model, 'is_preference', False): return
     n_outside = int(((y<y_range[0])|(y>y_range[1])).sum())
     if n_outside:
-        raise ValueError(f'{n_outside} training ratings of the loaders lie outside the range of the model, {y_range}: '
-                         'make a new learner(dls)')
+        raise ValueError(f'{n_outside} training ratings of the loaders lie outside the range of the model, {y_range}: make a new learner')
 
 # %% ../../nbs/fit/30_training.ipynb #7c1e5a90
 def _need_tables(model):

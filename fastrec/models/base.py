@@ -295,8 +295,8 @@ def grown(w, n, codes, rows):
 @patch
 @torch.no_grad()
 def keeping(self:FactorModel, side, codes):
-    """A copy that knows of the users (`side=0`) or items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ...;
-    the rows of the unknown are not filled again"""
+    """A copy that knows of the users (`side=0`) or items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ...
+    The rows of the unknown are not filled again"""
     parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
     ranker = self._modules.get('ranker')
     if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)

@@ -237,21 +237,9 @@ def with_rows(self:PosteriorMean, side, codes, z, n):
 
 # %% ../../nbs/models/23_posterior.ipynb #b4f45c50
 @patch
-def keeping(self:TimeEffects, codes):
-    "Those of the users `codes` alone, which rise, and get the codes 0, 1, ..."
-    users = self.keys//2**31
-    place = torch.searchsorted(codes, users).clamp(max=len(codes)-1)
-    kept = codes[place]==users
-    if not kept.any(): return self.unknown()
-    keys = self.keys[kept] + (place-users)[kept]*2**31
-    return TimeEffects(self.seconds, keys, self.effects[:,kept].clone(), self.variance.clone())
-
-@patch
 @torch.no_grad()
 def keeping(self:PosteriorMean, side, codes):
     res = Dot.keeping(self, side, codes)
-    for o in ('bias_draws','noise'):
-        name = f'{"ui"[side]}_{o}'
-        res._buffers[name] = self._buffers[name][codes]
+    for name in _names[side]: res._buffers[name] = self._buffers[name][codes]
     if not side: res.time_effects = nn.ModuleList(e.keeping(codes) for e in self.time_effects)
     return res

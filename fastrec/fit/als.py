@@ -75,6 +75,7 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
         write_model(model, rows)
         yield error
 
+# %% ../../nbs/fit/36_als.ipynb #6907428b
 _least = 8  # sweeps until what is learned of the variances shows in the error
 
 def _told_biases(trial, model, ds):

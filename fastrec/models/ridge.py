@@ -53,6 +53,7 @@ def _by_columns(self:FeatureRidge):
     squares,vectors = torch.linalg.eigh(a)
     return squares,lambda kept: vectors[:,kept]
 
+# %% ../../nbs/models/27_ridge.ipynb #aa31761d
 @patch
 def _by_rows(self:FeatureRidge):
     "As `_by_columns`, by a matrix with a row for each of the rows that are learned from"

@@ -252,7 +252,7 @@ def _trained(rows, tables):
 @patch
 @torch.no_grad()
 def user_moments(self:FactorModel):
-    "Mean and covariance of trained users' rows, (k,) and (k,k), which vary `user_spread` times, squared, as those of all that have some"
+    "Mean and covariance of the trained users' rows, (k,) and (k,k): `user_spread` times that of all, where some follow from features"
     return moments(_trained(self.user_rows(), self.user_tensors()), self.user_spread)
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f

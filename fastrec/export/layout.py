@@ -156,6 +156,7 @@ def _within(tensors, start):
     "Those of `tensors` whose names begin with `start`, under the rest of their names"
     return {k.removeprefix(start): v for k,v in tensors.items() if k.startswith(start)}
 
+# %% ../../nbs/export/83_layout.ipynb #e050a05d
 def _build_blend(spec, tensors):
     parts = [build_model(o, _within(tensors, f'parts.{k}.')) for k,o in enumerate(spec['parts'])]
     if tensors['weights'].shape!=(len(parts),): raise BundleError(f'a blend of {len(parts)} models has not a weight for each')

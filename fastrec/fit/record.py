@@ -72,6 +72,13 @@ def fit_sweeps(self:RecLearner, n_sweep, sweeping, cbs=None):
     finally:
         if smooth: smooth.beta = beta
 
+# %% ../../nbs/fit/42_record.ipynb #d8d1c702
+@patch
+def _may_follow(self:RecLearner):
+    "Is this an epoch of gradients, with whole tables, that stays?"
+    if hasattr(self, 'lr_finder') or self.block_rows is not None or not len(self.dls.train_ds): return False
+    return not any(getattr(cb, 'own_batches', False) for cb in self.cbs)
+
 # %% ../../nbs/fit/42_record.ipynb #5f6bfa9b
 @patch
 def fit_state(self:RecLearner):

@@ -133,13 +133,7 @@ def _do_epoch_train(self:RecLearner):
     if self._may_draw(): self._drawing = drawing(seed, self.dls.device)  # `_may_draw` is in `fit.loop`
     try: Learner._do_epoch_train(self)
     finally: self._drawing = nullcontext
-    if self._may_follow(): follow_features(self.model, self.dls.train_ds)
-
-@patch
-def _may_follow(self:RecLearner):
-    "Is this an epoch of gradients, with whole tables, that stays?"
-    if hasattr(self, 'lr_finder') or self.block_rows is not None or not len(self.dls.train_ds): return False
-    return not any(getattr(cb, 'own_batches', False) for cb in self.cbs)
+    if self._may_follow(): follow_features(self.model, self.dls.train_ds)  # in `fit.record`
 
 @patch
 def one_batch(self:RecLearner, i, b):

@@ -42,8 +42,7 @@ class FactorModel:
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
     from_features = False,False  # of users and of items: are those that nobody has rated known by their features?
-    user_spread = 1.  # how far users who have rated vary, squared, beside all, of whom some follow from features alone
-    n_buffers,is_product = 1,False  # tensors as large as the scores that `score` works with; is a score the product of its two sides?
+    user_spread,n_buffers,is_product = 1.,1,False  # see `user_moments`; tensors like scores that `score` works with; is that a product?
     @property
     def tables(self):
         "Embeddings of the users and those of the items, factors first, row 0 for `#na#`"
@@ -233,14 +232,14 @@ _rows_at_once = 2**16  # what is summed up in one product
 _few = 4  # factors by which two rows are told apart
 _least,_damping = 1e-6,1e-3  # so that a covariance has an inverse, even of rows that are all the same
 
-def moments(rows):
-    "Mean and covariance of the `rows`, (k,) and (k,k)"
+def moments(rows, spread=1.):
+    "Mean and covariance, times `spread`, of the `rows`, (k,) and (k,k)"
     mean = rows.mean(0)
     cov = 0.
     for o in rows.split(_rows_at_once):
         d = o-mean
         cov = cov + d.T@d
-    cov = cov/max(len(rows)-1, 1)
+    cov = spread*cov/max(len(rows)-1, 1)
     eye = torch.eye(len(cov), dtype=rows.dtype, device=rows.device)
     return mean,cov + eye*cov.diagonal().mean().clamp(min=_least)*_damping
 
@@ -254,9 +253,8 @@ def _trained(rows, tables):
 @patch
 @torch.no_grad()
 def user_moments(self:FactorModel):
-    "Mean and covariance of the trained users' rows, (k,) and (k,k)"
-    mean,cov = moments(_trained(self.user_rows(), self.user_tensors()))
-    return mean,cov*self.user_spread
+    "Mean and covariance of the trained users' rows, (k,) and (k,k): `user_spread` times that of all, where some follow from features"
+    return moments(_trained(self.user_rows(), self.user_tensors()), self.user_spread)
 
 # %% ../../nbs/models/20_base.ipynb #1358b43f
 def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)

@@ -53,6 +53,7 @@ def _by_columns(self:FeatureRidge):
     squares,vectors = torch.linalg.eigh(a)
     return squares,lambda kept: vectors[:,kept]
 
+# %% ../../nbs/models/27_ridge.ipynb #aa31761d
 @patch
 def _by_rows(self:FeatureRidge):
     "As `_by_columns`, by a matrix with a row for each of the rows that are learned from"
@@ -140,7 +141,8 @@ def note_spread(model, ds):
     is_rated = ds.counts(0)>0
     if not model.from_features[0] or is_rated[1:].all() or is_rated.sum()<2: return
     rows = torch.cat([e.weight for e in model.tables[0]], 1).float().cpu()[1:]
-    rated,every = (o.var(0).sum() for o in (rows[is_rated[1:]],rows))
+    rated = rows[is_rated[1:]].var(0).sum()
+    every = rows.var(0).sum()
     if every>0: model.user_spread = float(rated/every)
 
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
@@ -157,6 +159,8 @@ def follow_features(model, ds):
         weights = [e.weight for e in tables]
         rows = torch.cat(weights, 1).float().cpu()
         new = _new_rows(model, rows, ds.features[k].x, counts)[is_new]
-        for w,o in zip(weights, new.split([w.shape[1] for w in weights], 1)): w[is_new.to(w.device)] = o.to(w)
+        widths = [w.shape[1] for w in weights]
+        for w,o in zip(weights, new.split(widths, 1)):
+            w[is_new.to(w.device)] = o.to(w)
     model.from_features = is_told
     note_spread(model, ds)

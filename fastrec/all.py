@@ -13,11 +13,13 @@ from fastrec.data.loader import *
 from fastrec.data.loaders import *
 from fastrec.data.titles import *
 from fastrec.data.findings import *
+from fastrec.models.keeping import *
 from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *
 from fastrec.models.time_effects import *
 from fastrec.models.posterior import *
+from fastrec.models.time_effects import *
 from fastrec.models.blend import *
 from fastrec.models.ease import *
 from fastrec.models.trainable import *

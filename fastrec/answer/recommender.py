@@ -89,7 +89,21 @@ def placed(self:Seen, users, place_of):
     if row is not None: return row[found],place
     return torch.searchsorted(offsets, found+offsets[0], right=True)-1,place
 
-# %% ../../nbs/answer/50_recommender.ipynb #b537da67
+# %% ../../nbs/answer/50_recommender.ipynb #2d912d81
+@patch
+def _is_trained(self:Seen, lens):
+    "Is each item that was seen from training, where that is known?"
+    if self.trained is None: return None
+    return _within(self.offsets[:-1], lens)<self.trained.repeat_interleave(lens)
+
+@patch
+def _counts_without(self:Seen, gone, items, lens):
+    "The `counts` without the ratings of training that are `gone`, where these are known"
+    if self.counts is None or self.trained is None: return self.counts
+    gone = gone & self._is_trained(lens)
+    return self.counts - torch.bincount(items[gone], minlength=len(self.counts)).to(self.counts)
+
+# %% ../../nbs/answer/50_recommender.ipynb #ce8350fa
 @patch
 def keeping(self:Seen, side, codes):
     "What the users (`side=0`), or of the items (`side=1`) these, `codes` have seen; they begin with 0, rise, and get the codes 0, 1, ..."
@@ -105,19 +119,6 @@ def keeping(self:Seen, side, codes):
     offsets = _offsets(torch.bincount(users, minlength=n_users))
     trained = None if in_training is None else torch.bincount(users[in_training[kept]], minlength=n_users)
     return Seen.from_rows(items.to(self.items.dtype), offsets, counts, trained)
-
-@patch
-def _is_trained(self:Seen, lens):
-    "Is each item that was seen from training, where that is known?"
-    if self.trained is None: return None
-    return _within(self.offsets[:-1], lens)<self.trained.repeat_interleave(lens)
-
-@patch
-def _counts_without(self:Seen, gone, items, lens):
-    "The `counts` without the ratings of training that are `gone`, where these are known"
-    if self.counts is None or self.trained is None: return self.counts
-    gone = gone & self._is_trained(lens)
-    return self.counts - torch.bincount(items[gone], minlength=len(self.counts)).to(self.counts)
 
 # %% ../../nbs/answer/50_recommender.ipynb #7875977a
 class Recommends:

@@ -74,35 +74,6 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
     for rows,error in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges):
         write_model(model, rows)
         yield error
-<<<<<<< /tmp/tmphs9gbirq
-
-_least = 8  # sweeps until what is learned of the variances shows in the error
-=======
->>>>>>> /tmp/tmp_mvxyuwq
-
-# %% ../../nbs/fit/36_als.ipynb #2c11fdc2
-def _told_biases(trial, model, ds):
-    "As `bias_scores`, with what features say of biases: what `trial` finds for a model of the ratings `ds` without factors"
-    with seeded(0):
-        alone = DotBias.from_classes(0, ds.classes, mean=float(model.mean))
-    alone.to(ds.x.device)
-    trial(alone, ds)
-    return [alone.mean,*(b.weight.detach()[:,0] for _,b in alone.tables)]
-
-def towards_biases(model, ds, arith, features=False):
-    "How models of the ratings `ds` are drawn to biases, by a trial with a copy of `model` where there is doubt"
-    def trial(copy, part):
-        sweeps = als_sweeps(copy, part, arith, features=features)
-        for _ in range(_least): next(sweeps)
-    if not (features and any(told(ds))): return TowardsBiases(model, ds, trial)
-    return TowardsBiases(model, ds, trial, partial(_told_biases, trial))
-
-def _drawn_sweeps(model, ds, arith, is_new, features):
-    "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
-    model.from_features = told(ds) if features else (False,False)
-    towards = towards_biases(model, ds, arith, features)
-    for error in als_sweeps(model, ds, arith, is_new, features):
-        yield towards(model, error)
 
 # %% ../../nbs/fit/36_als.ipynb #6907428b
 _least = 8  # sweeps until what is learned of the variances shows in the error

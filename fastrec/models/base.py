@@ -6,10 +6,10 @@
 __all__ = ['is_plain', 'FactorModel']
 
 # %% ../../nbs/models/20_base.ipynb #7001c1a2
-from copy import deepcopy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from .keeping import Keeps,as_table
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
@@ -34,7 +34,7 @@ def fill_row_0(w):
     w[0] = mean
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
-class FactorModel:
+class FactorModel(Keeps):
     """What every model answers, which is a `torch.nn.Module` besides.
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
     for tables of biases `average_scores`; for `learner` to make it, `from_classes(n_factors, classes, y_range, mean)`"""
@@ -256,9 +256,6 @@ def user_moments(self:FactorModel):
     "Mean and covariance of the trained users' rows, (k,) and (k,k): `user_spread` times that of all, where some follow from features"
     return moments(_trained(self.user_rows(), self.user_tensors()), self.user_spread)
 
-# %% ../../nbs/models/20_base.ipynb #1358b43f
-def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
-
 # %% ../../nbs/models/20_base.ipynb #dd2705f3
 @patch(as_prop=True)
 def fits_items(self:FactorModel):
@@ -288,14 +285,3 @@ def grown(w, n, codes, rows):
     res = torch.cat([w, w.new_zeros(n-len(w), *w.shape[1:])])
     res[codes] = rows
     return res
-
-# %% ../../nbs/models/20_base.ipynb #4936b060
-@patch
-@torch.no_grad()
-def keeping(self:FactorModel, side, codes):
-    """A copy that knows of the users (`side=0`) or items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ...
-    The rows of the unknown are not filled again"""
-    parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
-    ranker = self._modules.get('ranker')
-    if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)
-    return deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id

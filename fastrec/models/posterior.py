@@ -235,7 +235,7 @@ def with_rows(self:PosteriorMean, side, codes, z, n):
         of_noise: grown(noise, n, new, noise[1:].mean())}
     return res
 
-# %% ../../nbs/models/23_posterior.ipynb #b4f45c50
+# %% ../../nbs/models/23_posterior.ipynb #f412a9cb
 @patch
 @torch.no_grad()
 def keeping(self:PosteriorMean, side, codes):

@@ -13,7 +13,7 @@ from fastrec.data.loader import *
 from fastrec.data.loaders import *
 from fastrec.data.titles import *
 from fastrec.data.findings import *
-from fastrec.models.keeping import *
+from fastrec.models.changing import *
 from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *

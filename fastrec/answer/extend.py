@@ -55,7 +55,7 @@ def _concerned(rec, new, old):
 _most = 2**19  # ratings of a group, with what rows are padded by
 
 def _groups(own, n):
-    "Of `n` rows, which the ratings `own` belong to, those with about as many: their numbers, the places of these ratings, and which is whose"
+    "Of `n` rows, which the ratings `own` belong to, those with about as many: their numbers, places of these ratings, and which is whose"
     sizes = torch.bincount(own, minlength=n).clamp(min=1).log2().long()
     for size in sizes.unique().tolist():
         for ids in (sizes==size).nonzero()[:,0].split(max(1, _most>>size)):

@@ -45,6 +45,7 @@ def _need_one_user(ratings, user_name):
                          'it if all rows are of one')
     if user_name in ratings.index.names: need_columns(ratings, [user_name])
 
+# %% ../../nbs/answer/55_newcomers.ipynb #b6ed039f
 def need_complete(ds, ratings):
     "Refuse `ratings` that lack a column or a value, or have weights unlike those of training"
     need_columns(ratings, [*ds.cat_names, ds.rating_name])

@@ -9,7 +9,7 @@ __all__ = ['is_plain', 'FactorModel']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .keeping import Keeps,as_table
+from .changing import Changes,as_table
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
@@ -34,7 +34,7 @@ def fill_row_0(w):
     w[0] = mean
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
-class FactorModel(Keeps):
+class FactorModel(Changes):
     """What every model answers, which is a `torch.nn.Module` besides.
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
     for tables of biases `average_scores`; for `learner` to make it, `from_classes(n_factors, classes, y_range, mean)`"""
@@ -255,33 +255,3 @@ def _trained(rows, tables):
 def user_moments(self:FactorModel):
     "Mean and covariance of the trained users' rows, (k,) and (k,k): `user_spread` times that of all, where some follow from features"
     return moments(_trained(self.user_rows(), self.user_tensors()), self.user_spread)
-
-# %% ../../nbs/models/20_base.ipynb #dd2705f3
-@patch(as_prop=True)
-def fits_items(self:FactorModel):
-    "Can rows of items be solved for? Not where what one is chosen by depends on all others"
-    return not self.by_softmax
-
-@patch
-def turned(self:FactorModel):
-    "A model of the same tensors in which items take the place of users, and users that of items"
-    raise NotImplementedError
-
-@patch
-def fit_items(self:FactorModel, items, users, y, n_items, noise, w=None):
-    "Rows of `n_items` items as `fit_users` gives those of users: `items` (0 to n_items-1) were given by `users` (codes) the ratings `y`"
-    return self.turned().fit_users(items, users, y, n_items, noise, w=w)
-
-@patch
-def with_rows(self:FactorModel, side, codes, z, n):
-    """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, as `fit_users` or `fit_items` has them,
-    that shares all else with this one"""
-    raise NotImplementedError
-
-# %% ../../nbs/models/20_base.ipynb #5dc551bf
-def grown(w, n, codes, rows):
-    "A copy of `w`, (m,any), with `n` rows, of which `codes` are `rows`"
-    w = w.detach()
-    res = torch.cat([w, w.new_zeros(n-len(w), *w.shape[1:])])
-    res[codes] = rows
-    return res

@@ -55,7 +55,7 @@ def _concerned(rec, new, old):
 _most = 2**19  # ratings of a group, with what rows are padded by
 
 def _groups(own, n):
-    "Of `n` rows, which the ratings `own` belong to, those with about as many: their numbers, the places of these ratings, and which is whose"
+    "Of `n` rows, whose ratings are `own`, those with about as many: their numbers, the places of these ratings, and which is whose"
     sizes = torch.bincount(own, minlength=n).clamp(min=1).log2().long()
     for size in sizes.unique().tolist():
         for ids in (sizes==size).nonzero()[:,0].split(max(1, _most>>size)):
@@ -145,7 +145,8 @@ def _drift(rec, new):
     w = new.weights()
     error = float((w*squares).sum()/w.sum())**.5 if len(y) else float('nan')
     n_before = float('nan') if rec.counts is None else int(rec.counts.sum())
-    return pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=len(y)/max(n_before+len(y), 1)))
+    share = len(y)/max(n_before+len(y), 1)
+    return pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=share))
 
 def _range_with(rating_range, y):
     "Lowest and highest rating, with the ratings `y`"

@@ -34,6 +34,14 @@ class NewUsers(Recommender):
         if names_item_alone: labels = user,*labels
         return super().predict(*labels, **kwargs)
 
+# %% ../../nbs/answer/55_newcomers.ipynb #13f7570c
+def need_complete(ds, ratings):
+    "Refuse `ratings` that lack a column or a value, or have weights unlike those of training"
+    need_columns(ratings, [*ds.cat_names, ds.rating_name])
+    weight = [ds.weight_name] if ds.weight_name is not None and ds.weight_name in ratings else []
+    need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
+    for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
+
 # %% ../../nbs/answer/55_newcomers.ipynb #0d5f3ef7
 _no_name = 'new user'  # what a single one is called
 
@@ -44,13 +52,6 @@ def _need_one_user(ratings, user_name):
         raise ValueError(f'{listed(others.columns)!r} names several users, but the column of users is {user_name!r}: rename it, or drop '
                          'it if all rows are of one')
     if user_name in ratings.index.names: need_columns(ratings, [user_name])
-
-def need_complete(ds, ratings):
-    "Refuse `ratings` that lack a column or a value, or have weights unlike those of training"
-    need_columns(ratings, [*ds.cat_names, ds.rating_name])
-    weight = [ds.weight_name] if ds.weight_name is not None and ds.weight_name in ratings else []
-    need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
-    for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
 
 def _as_new(ds, ratings):
     "`ratings` as a frame with a column of users, in which nothing is missing"

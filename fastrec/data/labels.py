@@ -19,7 +19,8 @@ from ..base.threads import whole_at_fork
 
 # %% ../../nbs/data/03_labels.ipynb #0b3cd57b
 class Vocab:
-    "Labels of the column `name`, sorted, but that `extend` puts new ones behind. Code `k` is the `k`-th label, from 1; code 0 is `#na#`, any label that isn't there"
+    """Labels of the column `name`, sorted; those that `extend` has added come behind. Code `k` is the `k`-th label, from 1;
+    code 0 is `#na#`, any label that isn't there"""
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)

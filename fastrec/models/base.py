@@ -9,6 +9,7 @@ __all__ = ['is_plain', 'FactorModel']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from .tables import fill_row_0,moments,trained_rows
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
@@ -23,14 +24,6 @@ def _look_up(e, codes, sparse):
     if not is_plain(e): return e(codes)
     if sparse or codes.device.type!='cpu': return F.embedding(codes, e.weight, sparse=sparse)
     return e.weight.index_select(0, codes)
-
-# %% ../../nbs/models/20_base.ipynb #327e26d2
-def fill_row_0(w):
-    "Set row 0 of `w` to the mean of the others, if it isn't: others may be reading"
-    mean = w[1:].mean(0)
-    if w.is_cpu and w[0].equal(mean):
-        return  # a GPU does one thing after another, and to compare would make the host wait
-    w[0] = mean
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
 class FactorModel:
@@ -226,37 +219,12 @@ def average_scores(self:FactorModel):
     "For users and for items: how far their average lies from the mean of all, and the prediction there, two tensors each"
     raise NotImplementedError
 
-# %% ../../nbs/models/20_base.ipynb #3f3c25a3
-_rows_at_once = 2**16  # what is summed up in one product
-_few = 4  # factors by which two rows are told apart
-_least,_damping = 1e-6,1e-3  # so that a covariance has an inverse, even of rows that are all the same
-
-def moments(rows):
-    "Mean and covariance of the `rows`, (k,) and (k,k)"
-    mean = rows.mean(0)
-    cov = 0.
-    for o in rows.split(_rows_at_once):
-        d = o-mean
-        cov = cov + d.T@d
-    cov = cov/max(len(rows)-1, 1)
-    eye = torch.eye(len(cov), dtype=rows.dtype, device=rows.device)
-    return mean,cov + eye*cov.diagonal().mean().clamp(min=_least)*_damping
-
 # %% ../../nbs/models/20_base.ipynb #6062a8d7
-def _trained(rows, tables):
-    "Those of `rows` that are not as the unknown user's, whose row is the first of `tables`: nobody has rated there"
-    same = [torch.isclose(w[1:,:_few], w[0,:_few], rtol=1e-4, atol=1e-6).all(1) for w in tables]
-    is_new = torch.stack(same).all(0)
-    return rows if is_new.all() else rows[~is_new]
-
 @patch
 @torch.no_grad()
 def user_moments(self:FactorModel):
     "Mean and covariance of the trained users' rows, (k,) and (k,k)"
-    return moments(_trained(self.user_rows(), self.user_tensors()))
-
-# %% ../../nbs/models/20_base.ipynb #1358b43f
-def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
+    return moments(trained_rows(self.user_rows(), self.user_tensors()))
 
 # %% ../../nbs/models/20_base.ipynb #dd2705f3
 @patch(as_prop=True)
@@ -279,11 +247,3 @@ def with_rows(self:FactorModel, side, codes, z, n):
     """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, as `fit_users` or `fit_items` has them,
     that shares all else with this one"""
     raise NotImplementedError
-
-# %% ../../nbs/models/20_base.ipynb #5dc551bf
-def grown(w, n, codes, rows):
-    "A copy of `w`, (m,any), with `n` rows, of which `codes` are `rows`"
-    w = w.detach()
-    res = torch.cat([w, w.new_zeros(n-len(w), *w.shape[1:])])
-    res[codes] = rows
-    return res

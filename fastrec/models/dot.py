@@ -10,7 +10,8 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table,grown
+from .base import FactorModel
+from .tables import as_table,grown
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac

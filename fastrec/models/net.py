@@ -11,7 +11,8 @@ from functools import partial
 import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
-from .base import FactorModel,as_table,grown
+from .base import FactorModel
+from .tables import as_table,grown
 from .foldin import fit_by_softmax,user_prior,with_row_0
 
 # %% ../../nbs/models/22_net.ipynb #51193355

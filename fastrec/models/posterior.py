@@ -10,7 +10,8 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table,fill_row_0,grown,moments
+from .base import FactorModel
+from .tables import as_table,fill_row_0,grown,moments
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import solve_users,user_prior

@@ -334,3 +334,23 @@ def test_forgetting_is_refused_or_told(learners, ratings, tmp_path):
     assert less.seen is None and less.counts.equal(rec.counts)
     assert rec.without_items(titles[0]).counts.equal(rec.counts[[0,*range(2, len(rec.counts))]])
     with warnings.catch_warnings(action='ignore'): assert less.without_users(users[1:3]).n_users==len(users)-3
+
+def test_features_and_categories_forget_too(tmp_path):
+    df,truth = sample_ratings(n_users=60, n_items=50, n_ratings=1500, with_truth=True)
+    df['user'] = ('person'+df.user.astype(str)).astype('category')
+    sides = truth.sides()
+    people = sides['users'].rename(index=lambda o: f'person{o}').reset_index()
+    learn = learner(RecDataLoaders.from_df(df, seed=1, users=people.set_index('user'), items=sides['items']))
+    with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_bayes(n_sweep=6, burn=3, n_draws=2)
+    gone = learn.ds.classes['user'].labels[[1,20]].tolist()
+    rec = learn.without_users(gone)
+    of_users,of_items = rec.ds.features
+    old = learn.ds.features[0].x.to_dense()
+    assert of_users.x.to_dense().equal(old[[k for k in range(len(old)) if k not in (2,21)]]) and of_items.x.to_dense().equal(learn.ds.features[1].x.to_dense())
+    assert not {*gone}&{*map(str, rec.ds.classes['user'].labels)} and not {*gone}&{*map(str, of_users.vocab.labels)}
+    labels = rec.ds.classes['user'].labels
+    if isinstance(labels, pd.CategoricalIndex): assert not {*gone}&{*labels.categories}
+    rec.save_recommender(tmp_path/'m')
+    assert check_gone(tmp_path/'m', learn, 0, gone)
+    rows = df[~df.user.isin(gone)]
+    np.testing.assert_allclose(load_recommender(tmp_path/'m', device='cpu').predict_df(rows), learn.predict_df(rows), rtol=1e-5)

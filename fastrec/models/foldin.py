@@ -42,7 +42,9 @@ def user_prior(model):
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
 def _zero_but(c, is_there):
     "`c`, (n_users,longest,any), with zeros where nobody `is_there`, in place"
-    return c.masked_fill_(~is_there.view(*is_there.shape, *[1]*(c.ndim-2)), 0)
+    beside = [1]*(c.ndim-2)
+    there = is_there.view(*is_there.shape, *beside)
+    return c.masked_fill_(~there, 0)
 
 def _padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
@@ -53,7 +55,12 @@ def _padded(users, n_users, *cols):
     places = (starts[:,None]+each).clamp_(max=len(users)-1)
     is_there = each<lens[:,None]
     rows = order[places].flatten()
-    return [_zero_but(c.index_select(0, rows).unflatten(0, places.shape), is_there) for c in cols]
+    res = []
+    for c in cols:
+        c = c.index_select(0, rows)
+        c = c.unflatten(0, places.shape)
+        res.append(_zero_but(c, is_there))
+    return res
 
 # %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
 def _bend(model, scores):

@@ -192,8 +192,7 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch
 def with_users(self:PosteriorMean, z, m):
-    """A model for users with the rows `z` of all draws that shares the items with this one;
-    the unknown one is their mean, whatever `m` is"""
+    "A model for users with the rows `z` of all draws that shares the items; the unknown one is their mean, whatever `m` is"
     draws = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1))
     factors,b = draws[...,:-1],draws[...,-1]
     res = copy(self)
@@ -241,6 +240,6 @@ def with_rows(self:PosteriorMean, side, codes, z, n):
 @torch.no_grad()
 def keeping(self:PosteriorMean, side, codes):
     res = Dot.keeping(self, side, codes)
-    for name in _names[side]: res._buffers[name] = self._buffers[name][codes]
+    for o in _names[side]: res._buffers[o] = self._buffers[o][codes]
     if not side: res.time_effects = nn.ModuleList(e.keeping(codes) for e in self.time_effects)
     return res

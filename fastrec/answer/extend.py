@@ -178,7 +178,8 @@ def extend(self:Recommends,
     ratings:pd.DataFrame, # New ratings, with the columns of training, by users and of items who may be new
 )->Extended: # With all that a loaded recommender answers, and `save_recommender`; a learner stays as it is
     """A recommender of old and new users and items, by new `ratings` beside those of training. Rows of who is new, or has so many new ones
-    that they are a hundredth of all theirs, are solved for, given the other side; all else stays. Labels that are new come behind the others; features are not asked for them.
+    that they are a hundredth of all theirs, are solved for, given the other side; all else stays. Labels that are new come behind the
+    others; features are not asked for them.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, and, after `fit_ease`, `fit_blend` with it and losses
     of choices, for new items"""

@@ -174,8 +174,8 @@ def user_moments(self:Ease):
 # %% ../../nbs/models/65_ease.ipynb #1dfaa700
 def _places(lens, starts):
     "Where the entries of rows with so many, `lens`, go if each row begins where `starts` says"
-    shifts = starts - (lens.cumsum(0)-lens)
-    return torch.arange(int(lens.sum()), device=lens.device) + shifts.repeat_interleave(lens)
+    shifts = (starts - (lens.cumsum(0)-lens)).repeat_interleave(lens)
+    return torch.arange(len(shifts), device=lens.device) + shifts
 
 @patch
 def with_users_of(self:Choices, codes, z, n):
@@ -185,14 +185,12 @@ def with_users_of(self:Choices, codes, z, n):
     kept[codes[codes<len(lens)]] = 0
     is_kept = (kept>0).repeat_interleave(lens)
     kept = F.pad(kept, (0,n-len(lens)))
-    all_lens = kept.index_add(0, codes, new)
-    offsets = F.pad(all_lens.cumsum(0), (1,0))
+    offsets = F.pad(kept.index_add(0, codes, new).cumsum(0), (1,0))
     places = torch.cat([_places(kept, offsets[:-1]), _places(new, offsets[codes])])
     first = int(z.offsets[1])  # behind row 0
-    items = torch.cat([self.items[is_kept], z.items[first:]])
-    values = torch.cat([self.values[is_kept], z.values[first:]])
-    items = torch.empty_like(items).index_copy_(0, places, items)
-    values = torch.empty_like(values).index_copy_(0, places, values)
+    pairs = (self.items,z.items),(self.values,z.values)
+    cols = [torch.cat([own[is_kept], others[first:]]) for own,others in pairs]
+    items,values = [torch.empty_like(o).index_copy_(0, places, o) for o in cols]
     return Choices(items, offsets, values, self.n_items)
 
 # %% ../../nbs/models/65_ease.ipynb #ca51238b
@@ -202,7 +200,7 @@ def fits_items(self:Ease): return False
 @patch
 def with_rows(self:Ease, side, codes, z, n):
     "A model with `n` users, of whom `codes` have the `Choices` `z`, that shares the weights with this one; there are none of items"
-    if side: raise NotImplementedError
+    if side: return FactorModel.with_rows(self, side, codes, z, n)
     return self.with_users(self.choices.with_users_of(codes, z, n), None)
 
 # %% ../../nbs/models/65_ease.ipynb #a60a1808

@@ -21,6 +21,7 @@ from fastrec.models.time_effects import *
 from fastrec.models.posterior import *
 from fastrec.models.time_effects import *
 from fastrec.models.blend import *
+from fastrec.models.choices import *
 from fastrec.models.ease import *
 from fastrec.models.trainable import *
 from fastrec.answer.recommender import *

@@ -13,7 +13,7 @@ from fastrec.all import (BundleError,DeepMF,Ease,RecDataLoaders,RecInterpretatio
 from fastrec.base import devices
 from fastrec.export.files import checksum,sha256,tensor_specs
 from fastrec.fit import ease
-from fastrec.models.ease import choices_of
+from fastrec.models.choices import choices_of
 
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=2500, seed=0)
 

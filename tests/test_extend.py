@@ -5,7 +5,7 @@ from functools import cache
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
 from fastrec.answer.recommender import Seen
 from fastrec.models.base import moments
-from fastrec.models.ease import choices_of
+from fastrec.models.choices import choices_of
 
 def softmax(dls): return learner(dls, loss_func=SampledSoftmaxLoss())
 

@@ -13,7 +13,8 @@ from torch import nn
 from ..base.checks import is_whole
 from ..models.blend import Blend
 from ..models.dot import Dot
-from ..models.ease import Choices,Ease
+from ..models.choices import Choices
+from ..models.ease import Ease
 from ..models.net import Net
 from ..models.posterior import PosteriorMean
 from ..models.time_effects import TimeEffects

@@ -12,7 +12,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_numbers
 from ..base.devices import need_memory
-from ..models.ease import Ease,choices_of
+from ..models.choices import choices_of
+from ..models.ease import Ease
 from .training import RecLearner
 from .chance import BesideChance
 from .ials import AgainstOnes,check_choices,check_monitors,finds_taste,popular_sweeps,ratings_aside

@@ -1412,6 +1412,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.chosen._bounds': ('fit/chosen.html#_bounds', 'fastrec/fit/chosen.py'),
                                     'fastrec.fit.chosen._cut': ('fit/chosen.html#_cut', 'fastrec/fit/chosen.py'),
                                     'fastrec.fit.chosen._dots': ('fit/chosen.html#_dots', 'fastrec/fit/chosen.py'),
+                                    'fastrec.fit.chosen._left': ('fit/chosen.html#_left', 'fastrec/fit/chosen.py'),
                                     'fastrec.fit.chosen._preferences': ('fit/chosen.html#_preferences', 'fastrec/fit/chosen.py'),
                                     'fastrec.fit.chosen._times': ('fit/chosen.html#_times', 'fastrec/fit/chosen.py'),
                                     'fastrec.fit.chosen.closer': ('fit/chosen.html#closer', 'fastrec/fit/chosen.py'),

@@ -17,18 +17,19 @@ _tiny = 1e-30  # so that nothing is divided by 0
 
 def _dots(a, b): return (a*b).sum(1, keepdim=True)
 
-def closer(x, b, times, n_steps):
-    "The rows `x`, (n,k), after `n_steps` of conjugate gradients towards those for which `times(x)`, a matrix times each, is `b`"
-    left = b-times(x)
-    p,size = left,_dots(left, left)
-    for _ in range(n_steps):
+def closer(x, left, times, n_steps):
+    """The rows `x`, (n,k), after `n_steps` of conjugate gradients towards those that leave nothing `left`, which is b - `times(x)`,
+    a matrix times each"""
+    p = left
+    size = _dots(left, left)
+    for k in range(n_steps):
         ap = times(p)
         step = size/_dots(p, ap).clamp(min=_tiny)
-        x = x+step*p
-        left = left-step*ap
+        x = x.addcmul(step, p)
+        if k==n_steps-1: return x
+        left = left.addcmul(step, ap, value=-1)
         before,size = size,_dots(left, left)
-        p = left+size/before.clamp(min=_tiny)*p
-    return x
+        p = left.addcmul(size/before.clamp(min=_tiny), p)
 
 # %% ../../nbs/fit/93_chosen.ipynb #e10f3816
 _rows_at_once = 2**12  # on a CPU; a GPU takes all that there are
@@ -92,8 +93,17 @@ def _times(m, other, shared, lam, x):
     "The matrix of each row's equations, times the rows `x`"
     weighed = _preferences(m, x, other)
     weighed.values().mul_(m.values())
-    return weighed@other + x@shared + lam*x
+    dense = torch.addmm(lam*x, x, shared)
+    return torch.addmm(dense, weighed, other)
 
+def _left(m, other, shared, lam, x):
+    "What the rows `x` leave of the right sides: each choice counts by how far it is from 1"
+    off = _preferences(m, x, other)
+    off.values().neg_().add_(1).mul_(m.values())
+    dense = torch.addmm(lam*x, x, shared)
+    return torch.addmm(dense, off, other, beta=-1)
+
+# %% ../../nbs/fit/93_chosen.ipynb #3fabce84
 @patch
 def solve(self:Chosen, x, other, alpha0, reg, power, n_steps=3):
     "Rows `n_steps` closer than `x`, (n,k), to what suits those of the `other` side, (n_other,k)"
@@ -101,7 +111,8 @@ def solve(self:Chosen, x, other, alpha0, reg, power, n_steps=3):
     lam = reg*(self.mass+alpha0*(self.n_other-1))**power  # without row 0, the unknown
     res = torch.zeros_like(x)
     for rows,m in self.blocks:
-        times = partial(_times, m, other, shared, lam[rows,None])
-        res[rows] = closer(x[rows], m@other, times, n_steps)
+        args = m,other,shared,lam[rows,None]
+        left = _left(*args, x[rows])
+        res[rows] = closer(x[rows], left, partial(_times, *args), n_steps)
     add_up(self.part, res)
     return res

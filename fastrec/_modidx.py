@@ -1528,6 +1528,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ials._not_chosen': ('fit/ials.html#_not_chosen', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._sides': ('fit/ials.html#_sides', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._suited_reg': ('fit/ials.html#_suited_reg', 'fastrec/fit/ials.py'),
+                                  'fastrec.fit.ials._usual_width': ('fit/ials.html#_usual_width', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._warn_of_counts': ('fit/ials.html#_warn_of_counts', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._warn_of_zeros': ('fit/ials.html#_warn_of_zeros', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials.check_choices': ('fit/ials.html#check_choices', 'fastrec/fit/ials.py'),

@@ -146,6 +146,10 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
 # %% ../../nbs/fit/37_ials.ipynb #3ea5d843
+def _usual_width(n):
+    "How many factors pay for `n` choices"
+    return 32 if n<=2**17 else 64
+
 def _check_penalty(alpha0, reg, power):
     for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
     need_numbers(reg=reg)
@@ -155,7 +159,7 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=64, # Width of the embeddings; of a million choices 128 may find 2% more, in twice the time; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: 32, and 64 for more than some 100,000 choices; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
@@ -171,9 +175,10 @@ def fit_ials(self:RecLearner,
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)
+    args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
+    n_factors = ifnone(n_factors, _usual_width(len(ds)))
     if is_whole(n_factors, 0): need_room(ds, int(n_factors))
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
-    args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     called = 'fit_ials',args|features_arg(ds, features)
     with ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called, ds=ds)

@@ -130,7 +130,9 @@ def _of_solver(learn):
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
-    if fit=='fit_ials' and args['reg'] is None and args['n_factors']:
+    if fit=='fit_ials' and args['n_factors'] is None:
+        res['n_factors'] = learn.model.width,'more pay for more choices',f'{n:,} choices'
+    if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
         res['reg'] = (learn.model.ials['reg'],'as choices agree beyond chance',source) if is_taste else _of_popularity

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/29_chance.ipynb #f6c8ad3d
 from scipy.sparse import coo_matrix,diags
 from scipy.sparse.linalg import svds
+from threadpoolctl import threadpool_limits
 from fastai.tabular.all import *
 
 # %% ../../nbs/fit/29_chance.ipynb #216188bf
@@ -136,7 +137,8 @@ def strengths(self:Pairs, alpha0, n):
     least = min(m.shape)
     if least<=n+1: return np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1]
     start = np.random.default_rng(_seed).normal(size=least)
-    found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
+    with threadpool_limits(1, 'blas'):  # many small products, between which threads would wait for each other
+        found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
     return np.sort(found)[-2::-1]
 
 # %% ../../nbs/fit/29_chance.ipynb #e8a46977

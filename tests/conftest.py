@@ -1,5 +1,5 @@
 """Fixtures: the sample, tiny releases in every layout, and the real ones where they are"""
-import csv,io,multiprocessing,os,sys
+import csv,io,multiprocessing,os,sys,warnings
 from contextlib import contextmanager
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -8,7 +8,7 @@ from fastai.basics import defaults
 from fastai.callback.progress import ProgressCallback
 from fastai.data.external import fastai_cfg,fastai_path
 from fastcore.xtras import Config
-from fastrec.all import DeepMF,DotBias,RatingsTensors,RecDataLoaders,Recommender,Vocab,releases,sample_ratings
+from fastrec.all import DeepMF,DotBias,RatingsTensors,RecDataLoaders,Recommender,Vocab,learner,nn_learner,releases,sample_ratings
 
 films = {1:'Hamlet (1996)', 7:'Hamlet (1996)', 3:"Amélie: Love, Luck & \"Chance\" (2001)", 20:'NA', 30:'Heat'}
 rows = [(5,1,5,978300760), (5,7,3,978302109), (9,3,4,978301968), (9,20,1,978300275), (12,1,2,978824291)]
@@ -54,6 +54,20 @@ def started(code, *args):
     process.start()
     theirs.close()
     return process,ours
+
+kinds = ['fit_bias','fit_als','fit_ials','fit_ease','fit_blend','fit_bayes','net']
+
+class Fitted(dict):
+    "A learner of `ratings` by each of the `kinds`, fitted when it is first asked for"
+    def __init__(self, ratings): self.ratings = ratings
+    def __missing__(self, kind):
+        dls = RecDataLoaders.from_df(self.ratings, seed=1)
+        self[kind] = learn = (nn_learner if kind=='net' else learner)(dls)
+        with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'):
+            if kind=='net': learn.fit_one_cycle(2)
+            elif kind=='fit_bayes': learn.fit_bayes(n_sweep=12, burn=4, n_draws=4)
+            else: getattr(learn, kind)()
+        return learn
 
 @pytest.fixture(scope='session')
 def sample(): return sample_ratings(n_users=200, n_items=120, n_ratings=6000, with_truth=True)

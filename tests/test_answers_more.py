@@ -1,27 +1,15 @@
 """Users for items, candidates and exclusions pair by pair, and labels that are forgotten: all against obvious loops"""
 import warnings
 import numpy as np,pandas as pd,pytest,torch
-from fastrec.all import Dot,RatingsTensors,RecDataLoaders,Recommender,Vocab,learner,load_recommender,nn_learner,sample_ratings
+from conftest import Fitted,kinds
+from fastrec.all import Dot,RatingsTensors,RecDataLoaders,Recommender,Vocab,learner,load_recommender,sample_ratings
 from fastrec.answer.recommender import Seen,evaluating
-
-kinds = ['fit_bias','fit_als','fit_ials','fit_ease','fit_blend','fit_bayes','net']
 
 @pytest.fixture(scope='module')
 def ratings(): return sample_ratings(n_users=150, n_items=120, n_ratings=5000)
 
 @pytest.fixture(scope='module')
-def learners(ratings):
-    "A learner by each of the `kinds`, fitted when it is first asked for"
-    class Fitted(dict):
-        def __missing__(self, kind):
-            dls = RecDataLoaders.from_df(ratings, seed=1)
-            self[kind] = learn = (nn_learner if kind=='net' else learner)(dls)
-            with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'):
-                if kind=='net': learn.fit_one_cycle(2)
-                elif kind=='fit_bayes': learn.fit_bayes(n_sweep=12, burn=4, n_draws=4)
-                else: getattr(learn, kind)()
-            return self[kind]
-    return Fitted()
+def learners(ratings): return Fitted(ratings)
 
 def scored(rec):
     "The score of each pair, by label, by one pass over the grid"

@@ -52,16 +52,16 @@ class Chosen:
         m = sparse_rows(pairs//n_other, pairs%n_other, w, (n,n_other))
         first,last = _bounds(m.crow_indices(), part)
         step = _rows_at_once if m.device.type=='cpu' else max(n, 1)
-        starts = range(first, last, step)
-        self.blocks = [(slice(o, min(o+step, last)),_cut(m, o, min(o+step, last))) for o in starts]
+        rows = [slice(o, min(o+step, last)) for o in range(first, last, step)]
+        self.blocks = [(o,_cut(m, o)) for o in rows]
 
 # %% ../../nbs/fit/93_chosen.ipynb #7110e7e9
-def _cut(m, start, stop):
-    "The rows from `start` to `stop` of the sparse matrix `m`"
-    starts = m.crow_indices()[start:stop+1]
+def _cut(m, rows):
+    "The `rows`, a slice, of the sparse matrix `m`"
+    starts = m.crow_indices()[rows.start:rows.stop+1]
     there = slice(int(starts[0]), int(starts[-1]))
     parts = starts-starts[0],m.col_indices()[there],m.values()[there]
-    return torch.sparse_csr_tensor(*parts, (stop-start,m.shape[1]), check_invariants=False)
+    return torch.sparse_csr_tensor(*parts, (len(starts)-1,m.shape[1]), check_invariants=False)
 
 def _preferences(m, x, other):
     "Products of the rows `x` and those of the `other` side, where the sparse `m` has values"

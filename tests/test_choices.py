@@ -39,7 +39,7 @@ class Stop(Callback):
     def after_epoch(self): raise KeyboardInterrupt
 
 @pytest.mark.parametrize('kwargs,error', [(dict(n_sweep=0), ValueError), (dict(alpha0=0), ValueError), (dict(cbs=Stop()), KeyboardInterrupt), (dict(reg=float('nan')), ValueError),
-                                          (dict(power=float('inf')), ValueError), (dict(cbs=SaveModelCallback(monitor='mae')), ValueError), (dict(), None)])
+                                          (dict(power=float('inf')), ValueError), (dict(n_factors=2.5), ValueError), (dict(n_factors=True), ValueError), (dict(n_factors='many'), ValueError), (dict(cbs=SaveModelCallback(monitor='mae')), ValueError), (dict(), None)])
 def test_metrics_and_loss_come_back(kwargs, error):
     learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, bs=64), metrics=mae)
     before = learn.metrics,learn.loss_func

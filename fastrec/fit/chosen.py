@@ -9,6 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import Part,add_up
+from ..base.checks import is_whole
 from ..base.devices import need_memory
 from .equations import sparse_rows,sum_by_code
 
@@ -81,7 +82,9 @@ def error(self:Chosen, x, other):
 _copies = 6  # of rows, while they come closer
 
 def need_room(ds, k):
-    "Refuse `k` factors for the choices `ds` if there is no room to solve for them"
+    "Refuse `k` factors for the choices `ds` unless it is a whole number, from 0, and there is room to solve for them"
+    if not is_whole(k, 0): raise ValueError(f'n_factors={k!r} must be a whole number, 0 or more')
+    k = int(k)
     sizes = [len(v) for v in ds.classes.values()]
     n_rows = max(sizes)
     at_once = min(n_rows, _rows_at_once) if ds.x.device.type=='cpu' else n_rows

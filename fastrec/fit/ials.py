@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/37_ials.ipynb #3719f6da
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import is_whole,need_finite,need_flags,need_numbers,warn
+from ..base.checks import need_finite,need_flags,need_numbers,warn
 from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import write_model
@@ -177,7 +177,7 @@ def fit_ials(self:RecLearner,
     ds = solver_data(self, 0, n_sweep)
     args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     n_factors = ifnone(n_factors, _usual_width(len(ds)))
-    if is_whole(n_factors, 0): need_room(ds, int(n_factors))
+    need_room(ds, n_factors)
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',args|features_arg(ds, features)
     with ratings_aside(self):

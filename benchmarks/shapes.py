@@ -85,11 +85,13 @@ shapes = {
     'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1)}
 
 # ------------------------------------------------------------------ fits
-fits = dict(fit_one_cycle=lambda l: l.fit_one_cycle(5), fit_als=lambda l: l.fit_als(), fit_bayes=lambda l: l.fit_bayes())
+def one_cycle(learn): learn.fit_one_cycle(5)
 
-def fitted(df, seed, fit):
+fits = {'`fit_one_cycle`': one_cycle, '`fit_als`': lambda l: l.fit_als(), '`fit_bayes`': lambda l: l.fit_bayes()}
+
+def fitted(df, seed, fit, **kwargs):
     "A learner with a random tenth of `df` held out, after `fit`"
-    learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=seed))
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=seed), **kwargs)
     with learn.no_bar(),learn.no_logging(): fit(learn)
     return learn
 
@@ -104,14 +106,15 @@ def measured(df, seed):
     "RMSE of biases; that of each fit as a multiple of it; NDCG of `fit_ials` and of popularity; share of the 90% intervals that cover"
     biases = error(fitted(df, seed, lambda l: l.fit_bias()))
     learns = {k: fitted(df, seed, f) for k,f in fits.items()}
+    network = fitted(df, seed, one_cycle, use_nn=True)
     ials = fitted(df, seed, lambda l: l.fit_ials())
-    return biases,[error(o)/biases for o in learns.values()],beside_popularity(ials),covered(learns['fit_bayes'])
+    return biases,[error(o)/biases for o in (*learns.values(),network)],beside_popularity(ials),covered(learns['`fit_bayes`'])
 
 def main(kind='check'):
     c = settings['shapes']
     seeds = [int(o) for o in c['seeds'].split()]
     names = [o.strip() for o in c[kind].split(';')]
-    rep = Report('shapes', 'shape', 'ratings', 'RMSE of biases', *(f'`{o}`, as a multiple' for o in fits), '90% intervals of `fit_bayes` cover',
+    rep = Report('shapes', 'shape', 'ratings', 'RMSE of biases', *(f'{o}, as a multiple' for o in (*fits,'a network by `fit_one_cycle`')), '90% intervals of `fit_bayes` cover',
                  'NDCG@10 of popularity', '`fit_ials`, as a multiple', 'to reach')
     for name in names:
         df = shapes[name]()

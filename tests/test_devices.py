@@ -127,7 +127,7 @@ def same(a, b, at=''):
     else: assert a==b, at
 
 fits = dict(dot=(DotBias, {}, lambda l: l.fit_one_cycle(2)), sparse=(DotBias, dict(sparse=True), lambda l: l.fit_one_cycle(2)),
-            net=(DeepMF, dict(layers=[8], ps=.1, embed_p=.1), lambda l: l.fit_one_cycle(2)),
+            net=(DeepMF, dict(layers=[8], ps=.1, embed_p=.1, shrink=False), lambda l: l.fit_one_cycle(2)),
             bias=(DotBias, {}, lambda l: l.fit_bias()), als=(DotBias, {}, lambda l: l.fit_als(3, 4)), ials=(DotBias, {}, lambda l: l.fit_ials(3, 4)),
             bayes=(DotBias, {}, lambda l: l.fit_bayes(3, 6, burn=3)), sides=(DotBias, {}, lambda l: l.fit_bayes(3, 8, burn=5, side=sides(), time=['1D','1h'])))
 

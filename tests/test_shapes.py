@@ -2,7 +2,7 @@
 import warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
-from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,nn,sample_ratings
+from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3))
 
@@ -132,7 +132,7 @@ def test_a_fit_that_a_callback_ends_keeps_its_weights():
     train(learn, 9, cbs=EarlyStoppingCallback('valid_loss', patience=1))
     assert len(learn.history)<9 and learn.shrink_to_biases.chosen is None and learn.dls.train.kept is None
 
-@pytest.mark.parametrize('kwargs', [dict(bias=False), dict(loss_func=nn.L1Loss()), dict(use_nn=True), dict(shrink=False)], ids=' '.join)
+@pytest.mark.parametrize('kwargs', [dict(bias=False), dict(loss_func=nn.L1Loss()), dict(shrink=False)], ids=' '.join)
 def test_nothing_is_held_out_of_what_it_is_not_made_for(kwargs):
     learn,rows = new_learner(**kwargs),Rows()
     train(learn, 1, cbs=rows)
@@ -231,6 +231,39 @@ def test_reports_the_error_of_what_there_is():
     ds = learn.dls.train_ds
     with torch.no_grad(): mse = (learn.model.score_pairs(ds.x)-ds.y).square().mean()
     assert abs(float(learn.history.train_loss.iloc[-1])/float(mse)-1)<1e-4
+
+# ------------------------------------------------------------------ networks
+def test_a_network_without_taste_to_find_is_biases_and_answers_as_they_do():
+    df = planted(0, 0, 1500, 700, 8000)
+    with warnings.catch_warnings(action='ignore'): learn,biases = fitted(df, 'cycle', use_nn=True),fitted(df, 'bias')
+    assert rmse(learn)<1.003*rmse(biases)<rmse(fitted(df, 'cycle', use_nn=True, shrink=False))
+    assert learn.settings().value['shrink']=='100% biases alone'
+    grid,of_biases = (o.predict_grid().numpy() for o in (learn,biases))
+    assert np.corrcoef(grid.ravel(), of_biases.ravel())[0,1]>.995
+
+def test_a_network_between_itself_and_biases_answers_alike_everywhere(tmp_path):
+    df = sample_ratings()
+    learn = fitted(df, 'cycle', use_nn=True, product=4)
+    a, = learn.shrink_to_biases.chosen
+    assert 0<a<1 and learn.model.i_bias.weight.any()
+    pairs = df[['user','title']].head(50)
+    want = learn.predict_df(pairs)
+    learn.save_recommender(tmp_path/'net')
+    np.testing.assert_allclose(load_recommender(tmp_path/'net').predict_df(pairs), want, atol=1e-5)
+    np.testing.assert_allclose([learn.predict(u, t) for u,t in pairs.values[:5]], want[:5], atol=1e-5)
+    own = df[df.user==df.user.iloc[0]]
+    again = learn.fold_in(own[['title','rating']])
+    known = learn.predict_df(own)
+    assert np.corrcoef([again.predict(t) for t in own.title], known)[0,1]>.8
+
+def test_weights_of_a_network_from_before_it_had_biases(tmp_path):
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1), use_nn=True)
+    old = {k: v for k,v in learn.model.state_dict().items() if '_bias.' not in k}
+    assert len(old)==len(learn.model.state_dict())-2
+    nn.init.ones_(learn.model.i_bias.weight)
+    learn.model.load_state_dict(old)
+    assert not learn.model.i_bias.weight.any()
+    assert not any(o.requires_grad for o in learn.model.biases)
 
 # ------------------------------------------------------------------ choices without taste
 def chosen(n, seed=0, n_users=800, n_items=200):

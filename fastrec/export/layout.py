@@ -99,7 +99,7 @@ def model_tensors(model):
     model.fill_unknown()
     if model.lists_by is not model: model.lists_by.fill_unknown()
     # of a network its tables and layers, of other models everything
-    kept = ('embeds.','layers.','ranker.') if _kind(model)=='net' else ''
+    kept = ('embeds.','u_bias.','i_bias.','layers.','ranker.') if _kind(model)=='net' else ''
     res = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items() if k.startswith(kept)}
     for name,v in res.items():
         if v.is_floating_point() and not v.isfinite().all():

@@ -181,7 +181,7 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs)
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
     learn.seed = seed
     if is_choice: learn.add_cb(AgainstUnseen())
-    elif shrink and type(model) is DotBias: learn.add_cb(ShrinkToBiases())
+    elif shrink and type(model) in (DotBias,DeepMF): learn.add_cb(ShrinkToBiases())
     _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
     _tell_unsavable(learn)
     return learn
@@ -201,7 +201,7 @@ def learner(
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
-    shrink:bool=True, # Draw a `DotBias` to biases, as far as some training rows say, which are held out for that?
+    shrink:bool=True, # Draw a `DotBias` or `DeepMF` to biases, as far as some training rows say, which are held out for that?
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"

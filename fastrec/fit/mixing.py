@@ -47,12 +47,6 @@ def factor_means(model, ds):
         res.append(share@w)
     return res
 
-def _parts_of(model, x, means):
-    "Of the scores of the codes `x`: what user and item add each for themselves, and the products of centred factors"
-    p,b_u,q,b_i = model.rows(x)
-    p,q = p-means[0],q-means[1]
-    products = (p*q).sum(1)
-    return model.score_pairs(x)-products,products
 
 # %% ../../nbs/fit/26_mixing.ipynb #6d02b050
 def _as_scores(model, pred):
@@ -69,7 +63,7 @@ def bias_scores(model, ds):
     mean,*biases = biases_of(ds, sizes)
     const = _as_scores(model, mean)
     moved = [_as_scores(model, mean+b)-const for b in biases]
-    return [o.to(model.mean) for o in (const,*moved)]
+    return [o.to(model.tables[0][0].weight) for o in (const,*moved)]
 
 # %% ../../nbs/fit/26_mixing.ipynb #474fca43
 _by_chance = 2.  # times the gain that is expected of noise: nothing is done yet
@@ -80,18 +74,20 @@ def _gain_of_noise(slopes, errors):
     inverse = np.linalg.pinv(slopes.T@slopes)
     return np.trace(inverse@(of_noise.T@of_noise)) or 1.
 
-def choose_weights(residuals, trusted=1):
-    """Weights (a,w) of the additive part and of the products, by `residuals`, a function of them that gives those of held-out rows; both
-    are `trusted` as trained, 1, or not at all, 0, unless the rows say otherwise by more than chance. And whether there may be taste:
-    the rows say so, or leave all as it was"""
-    fit = least_squares(residuals, (.9,.9), bounds=((0,0),(1,1+trusted)))
-    before,found = np.full(2, float(trusted)),fit.x
-    errors = [residuals(o) for o in (before,found,(0,0))]
+def choose_weights(residuals, n=2, trusted=1):
+    """Weights of the `n` parts of a score, by `residuals`, a function of them that gives those of held-out rows; all are `trusted` as
+    trained, 1, or not at all, 0, unless the rows say otherwise by more than chance. And whether there may be taste: the rows say so,
+    or leave what was trusted as it was"""
+    most = (1,1+trusted)[:n]
+    fit = least_squares(residuals, [.9]*n, bounds=([0]*n,most))
+    before,found = np.full(n, float(trusted)),fit.x
+    errors = [residuals(o) for o in (before,found,np.zeros(n))]
     at_first,best,biases = np.square(errors).sum(1)
     chance = _by_chance*_gain_of_noise(fit.jac, errors[0])
     gain = at_first-best
     share = max(0., 1-chance/gain) if gain>0 else 0.
-    return before+share*(found-before),not share or bool(biases-best>chance)
+    is_left = trusted and not share
+    return before+share*(found-before),is_left or bool(biases-best>chance)
 
 # %% ../../nbs/fit/26_mixing.ipynb #796691a9
 _telling = 500  # held-out rows that say something of all data
@@ -108,35 +104,22 @@ def advised_weights(model, ds, kept, left_out, biases_of=bias_scores, **kwargs):
     error with these weights; biases are those of `biases_of(model, ratings)`, and `kwargs` are for it"""
     means = factor_means(model, ds)
     held = ds.subset(left_out)
-    additive,products = _parts_of(model, held.x, means)
+    parts = model.score_parts(held.x, means)
     const,b_u,b_i = biases_of(model, ds.subset(kept))
     u,i = held.codes
     root = held.weights().sqrt()
-    columns = torch.stack([const+b_u[u]+b_i[i], additive, products, held.y, root])
-    biases,additive,products,y,root = columns.cpu().double()
+    columns = torch.stack([const+b_u[u]+b_i[i], held.y, root, *parts])
+    biases,y,root,*parts = columns.cpu().double()
     def residuals(weights):
-        a,w = weights
-        scores = (1-a)*biases + a*additive + w*products
+        scores = (1-weights[0])*biases + sum(w*o for w,o in zip(weights, parts))
         return (root*(model.to_range(scores)-y)).numpy()
-    weights,is_taste = choose_weights(residuals, **kwargs)
+    weights,is_taste = choose_weights(residuals, len(parts), **kwargs)
     left = residuals(weights)
     return weights,is_taste,left@left/float(root@root)
 
 # %% ../../nbs/fit/26_mixing.ipynb #be2b3128
 @to_the_end
-def _write(model, mean, tables):
-    ours = [e.weight for es in model.tables for e in es]
-    for w,new in zip(ours, tables): w.data.copy_(new)
-    model.mean.copy_(mean)
-
-def shrink(model, biases, means, a, w):
-    "Draw the trained `model`, with the `means` of its factors, to the `biases` that `bias_scores` gives, by the weights `a` and `w`"
-    off = means[0]@means[1]/2
-    const,*biases = biases
-    tables = []
-    for k,(factors,bias) in enumerate(model.tables):
-        additive = bias.weight[:,0] + factors.weight@means[1-k] - off
-        mixed = (1-a)*biases[k] + a*additive
-        centred = factors.weight-means[k]
-        tables += [centred*w**.5,mixed[:,None]]
-    _write(model, (1-a)*const + a*model.mean, tables)
+def shrink(model, *args):
+    "Draw the trained `model` to biases as its `drawn` says of `args`: those of `bias_scores`, the means of its factors, and the weights"
+    pairs = model.drawn(*args)
+    for old,new in pairs: old.data.copy_(new)

@@ -51,8 +51,11 @@ def _choice_rows(learn):
         power=_row(loss.power, usual(sampling=loss.sampling).power, 'between uniform draws and those by popularity'))
 
 # %% ../../nbs/fit/28_settings.ipynb #6da80d34
-def _drawn_row(a, w, n_held_out):
-    kept = 'as trained' if a==w==1 else f'{1-a:.0%} biases alone, tastes times {w:.2f}'
+def _drawn_row(weights, n_held_out):
+    "Of a model that counts as the `weights` say, (a,w), or (a,) of a network"
+    a,*of_tastes = weights
+    tastes = ''.join(f', tastes times {w:.2f}' for w in of_tastes)
+    kept = 'as trained' if all(w==1 for w in weights) else f'{1-a:.0%} biases alone{tastes}'
     return dict(shrink=(kept,'least error, beyond chance',f'{n_held_out:,} held-out training ratings'))
 
 def _shrink_row(learn):
@@ -60,7 +63,7 @@ def _shrink_row(learn):
     cb = getattr(learn, 'shrink_to_biases', None)
     if cb is None: return {}
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
-    return _drawn_row(*cb.chosen, len(cb.left_out))
+    return _drawn_row(cb.chosen, len(cb.left_out))
 
 # %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):
@@ -128,7 +131,7 @@ def _of_solver(learn):
     asked = getattr(learn.model.lists_by, 'asked', None)
     if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
-    if learn.model.advised: res |= _drawn_row(*learn.model.advised)
+    if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None:
         res['n_factors'] = learn.model.width,'more pay for more choices',f'{n:,} choices'

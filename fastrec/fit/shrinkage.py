@@ -9,13 +9,14 @@ __all__ = ['ShrinkToBiases']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loader import RatingsDL
-from ..models.trainable import DotBias
+from ..models.trainable import DeepMF,DotBias
 from .mixing import advised_weights,bias_scores,factor_means,fewest,held_out_rows,n_held_out,shrink,tell_no_taste
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #f0caad26
 class ShrinkToBiases(Callback):
-    "After the last epoch, draw a `DotBias` to biases alone as far as training rows advise that were held out of the epochs"
-    order,run_valid,chosen = 55,False,None  # after callbacks that replace loaders or loss; the weights (a,w) of the last fit
+    "After the last epoch, draw a `DotBias` or `DeepMF` to biases as far as training rows advise that were held out of the epochs"
+    order,run_valid = 55,False  # after callbacks that replace loaders or loss
+    chosen = None  # the weights of the last fit, (a,w), or (a,) of a network
     def before_fit(self):
         self.chosen = None
         self.left_out = []
@@ -26,12 +27,12 @@ class ShrinkToBiases(Callback):
 
     def after_train(self):
         if len(self.left_out)<fewest or self.epoch<self.n_epoch-1: return
-        m,ds = self.model,self.dls.train_ds
+        m,ds = self.model.eval(),self.dls.train_ds
         with torch.no_grad():
-            self.chosen,is_taste,_ = advised_weights(m, ds, self.dls.train.kept, self.left_out)
+            trusted = int(type(m) is DotBias)
+            self.chosen,is_taste,_ = advised_weights(m, ds, self.dls.train.kept, self.left_out, trusted=trusted)
             if (self.chosen!=1).any(): shrink(m, bias_scores(m, ds), factor_means(m, ds), *self.chosen)
-        has_factors = m.u_weight.embedding_dim>0
-        if has_factors and not is_taste: tell_no_taste(len(self.left_out))
+        if m.width>0 and not is_taste: tell_no_taste(len(self.left_out))
 
     def after_fit(self):
         if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()
@@ -45,8 +46,9 @@ def _applies(self:ShrinkToBiases):
     dl = self.dls.train
     if hasattr(self.learn, 'lr_finder'): return False
     if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return False
-    if type(m) is not DotBias or m.is_preference: return False
-    if not all(w.requires_grad for w in m.parameters()): return False
+    if type(m) not in (DotBias,DeepMF) or m.is_preference: return False
+    given = {*map(id, m.biases)} if type(m) is DeepMF else {}
+    if not all(w.requires_grad for w in m.parameters() if id(w) not in given): return False
     if type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
     if type(dl) is not RatingsDL or not dl.shuffle: return False
     if dl.dataset.shard: return False

@@ -72,6 +72,7 @@ def _as_factor_model(model, classes):
         res.register_buffer('mean', res.u_bias.weight.new_zeros(()))
     elif isinstance(res, EmbeddingNN):
         res.__class__ = DeepMF
+        res.add_biases()
         res.y_range = first((o.low,o.high) for o in res.layers if isinstance(o, SigmoidRange))
         res.layers = nn.Sequential(*(o for o in res.layers if not isinstance(o, SigmoidRange)))
     else:

@@ -57,6 +57,26 @@ def score_beside(self:Dot, x, others):
     q,b_i = self.side_rows(1, torch.cat([items, others.flatten()]))
     return self.scores_of_rows(p, q, b_i, others) + b_u
 
+# %% ../../nbs/models/21_dot.ipynb #ac00a34a
+@patch
+def score_parts(self:Dot, x, means):
+    "Of the scores of the codes `x`: what user and item add each for themselves, and products of the factors less their `means`, (n,) each"
+    p,_,q,_ = self.rows(x)
+    products = ((p-means[0])*(q-means[1])).sum(1)
+    return self.score_pairs(x)-products,products
+
+@patch
+def drawn(self:Dot, biases, means, a, w):
+    "Each tensor and what it becomes where the parts of a score count as `a` and `w`, and `biases`, a constant and two (n,), as 1-`a`"
+    off = means[0]@means[1]/2
+    const,*biases = biases
+    res = [(self.mean, (1-a)*const + a*self.mean)]
+    for k,(factors,bias) in enumerate(self.tables):
+        additive = bias.weight[:,0] + factors.weight@means[1-k] - off
+        mixed = (1-a)*biases[k] + a*additive
+        res += [(factors.weight, (factors.weight-means[k])*w**.5),(bias.weight, mixed[:,None])]
+    return res
+
 # %% ../../nbs/models/21_dot.ipynb #b0cb6713
 @patch
 def user_side(self:Dot, users):

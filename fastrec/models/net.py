@@ -12,76 +12,69 @@ import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
 from .base import FactorModel,as_table
+from .batch_norms import fold_batch_norms,needs_batch
 from .changing import grown
 from .foldin import fit_by_softmax,user_prior,with_row_0
 
 # %% ../../nbs/models/22_net.ipynb #51193355
+def _no_biases(factors): return nn.Embedding.from_pretrained(factors.detach().new_zeros(len(factors), 1))  # which is not trained
+
 class Net(FactorModel, nn.Module):
     """Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`;
-    of these the first `product` go into a dot product, which is added"""
+    of these the first `product` go into a dot product, which is added, as are biases, which are not trained: 0 until they are given"""
     product = 0  # of models made before there was one
     def __init__(self, u_weight, i_weight, layers, y_range=None, product=0):
         super().__init__()
         self.embeds = nn.ModuleList(map(as_table, (u_weight,i_weight)))
+        self.add_biases()
         self.layers = layers
         self.emb_drop = nn.Identity()
         self.y_range,self.product = y_range,product
 
+    def add_biases(self):
+        "Tables of biases that are 0, for a model that has none"
+        self.u_bias,self.i_bias = (_no_biases(e.weight) for e in self.embeds)
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if 'u_bias' not in self._modules: self.add_biases()  # a model made before there were some
+
     @property
-    def tables(self): return (self.embeds[0],),(self.embeds[1],)
+    def tables(self): return (self.embeds[0],self.u_bias),(self.embeds[1],self.i_bias)
 
-    def score_rows(self, p, q):
-        "Scores of the rows `p` of users, (n,any), and `q` of items, before the range, (n,)"
-        k = self.product
-        factors = torch.cat([p[:,k:], q[:,k:]], 1)
-        scores = self.layers(self.emb_drop(factors))[:,0]
-        return scores + (p[:,:k]*q[:,:k]).sum(1) if k else scores
 
-    def score_pairs(self, x):
-        "Scores of the codes `x`, before the range, (n,)"
-        return self.score_rows(*self.rows(x))
+# %% ../../nbs/models/22_net.ipynb #d3a8c391
+@patch
+def score_rows(self:Net, p, q):
+    "Scores of the rows `p` of users, (n,any), and `q` of items, before the range, (n,)"
+    k = self.product
+    factors = torch.cat([p[:,k:], q[:,k:]], 1)
+    scores = self.layers(self.emb_drop(factors))[:,0]
+    return scores + (p[:,:k]*q[:,:k]).sum(1) if k else scores
 
-# %% ../../nbs/models/22_net.ipynb #c90a533c
-def _scale_and_shift(bn):
-    "What the batch norm `bn` multiplies by and adds in evaluation, (n,) each"
-    scale = (bn.running_var+bn.eps).rsqrt()
-    if not bn.affine: return scale,-bn.running_mean*scale
-    scale = scale*bn.weight
-    return scale,bn.bias - bn.running_mean*scale
+@patch
+def score_pairs(self:Net, x):
+    "Scores of the codes `x`, before the range, (n,)"
+    p,b_u,q,b_i = self.rows(x)
+    return self.score_rows(p, q) + b_u[:,0] + b_i[:,0]
 
-def _needs_batch(m): return isinstance(m, nn.BatchNorm1d) and not m.track_running_stats
-
-def _weight_and_bias(linear):
-    w,b = linear.weight,linear.bias
-    return w,torch.zeros_like(w[:,0]) if b is None else b
-
-# %% ../../nbs/models/22_net.ipynb #dd8bea6b
-def _fold_bn(mods):
-    """The modules `mods` for evaluation: no dropout, linear layers as (weight, bias),
-    and in them a batch norm that stands right before"""
-    res = []
-    for m in mods:
-        if isinstance(m, (nn.Dropout,nn.Identity)): continue
-        if not isinstance(m, nn.Linear):
-            res.append(m)
-            continue
-        w,b = _weight_and_bias(m)
-        if res and type(res[-1]) is nn.BatchNorm1d and not _needs_batch(res[-1]):
-            scale,shift = _scale_and_shift(res.pop())
-            b = b + w@shift
-            w = w*scale
-        res.append((w,b))
-    return res
+# %% ../../nbs/models/22_net.ipynb #d866eb28
+@patch
+def _load_from_state_dict(self:Net, state, prefix, *args):
+    for k,side in enumerate('ui'):
+        factors = state.get(f'{prefix}embeds.{k}.weight')
+        if factors is not None: state.setdefault(f'{prefix}{side}_bias.weight', factors.new_zeros(len(factors), 1))
+    FactorModel._load_from_state_dict(self, state, prefix, *args)
 
 # %% ../../nbs/models/22_net.ipynb #66767511
 @patch
 def _layers(self:Net):
     "The first linear layer (weight, bias), and what comes after it up to the range"
     mods = [m for group in self.layers for m in group]
-    if any(_needs_batch(m) for m in mods):
+    if any(needs_batch(m) for m in mods):
         raise TypeError('a batch norm without running statistics answers by who else is asked for, which no grid or list can: '
                         'pass track_running_stats=True')
-    first,*rest = _fold_bn(mods)
+    first,*rest = fold_batch_norms(mods)
     if not isinstance(first, tuple):
         raise TypeError(f'the network begins with {first}, where a grid needs a linear layer')
     return first,rest
@@ -89,21 +82,21 @@ def _layers(self:Net):
 # %% ../../nbs/models/22_net.ipynb #6ff9d41a
 @patch
 def user_side(self:Net, users):
-    "The users' factors for the product and their part of the first layer for the codes `users`, (n,product+hidden units)"
+    "The users' factors for the product, bias, and part of the first layer for the codes `users`, (n,product+2+hidden units)"
     (w,_),_ = self._layers()
     k = self.product
-    p = self.embeds[0](users)
+    p,bias = self.side_rows(0, users)
     w_u = w[:,:p.shape[1]-k]
-    return torch.cat([p[:,:k], p[:,k:]@w_u.T], 1)
+    return torch.cat([p[:,:k], bias, torch.ones_like(bias), p[:,k:]@w_u.T], 1)
 
 @patch
 def item_side(self:Net, items):
-    "As `user_side`, for the codes `items`; with the bias, (n,product+hidden units)"
+    "As `user_side`, for the codes `items`; with what the first layer adds, (n,product+2+hidden units)"
     (w,b),_ = self._layers()
     k = self.product
-    q = self.embeds[1](items)
+    q,bias = self.side_rows(1, items)
     w_i = w[:,self.embeds[0].embedding_dim-k:]
-    return torch.cat([q[:,:k], q[:,k:]@w_i.T + b], 1)
+    return torch.cat([q[:,:k], torch.ones_like(bias), bias, q[:,k:]@w_i.T + b], 1)
 
 # %% ../../nbs/models/22_net.ipynb #699b5b02
 _units_on_cpu = 2**20  # hidden units at a time: what fits into the processor's cache
@@ -118,7 +111,7 @@ def _as_function(m, dtype):
 @patch
 def score(self:Net, u, i, out=None):
     "Scores of each row of `u` beside each of `i`, before `to_range`"
-    (p,h_u),(q,h_i) = (o.tensor_split([self.product], 1) for o in (u,i))
+    (p,h_u),(q,h_i) = (o.tensor_split([self.product+2], 1) for o in (u,i))
     _,rest = self._layers()
     rest = compose(*[_as_function(m, u.dtype) for m in rest])
     if out is None: out = u.new_empty(len(u), len(i))
@@ -128,45 +121,65 @@ def score(self:Net, u, i, out=None):
     for o,some in zip(out.split(n_users), h_u.split(n_users)):
         h = torch.add(some[:,None], h_i, out=hidden[:len(some)])
         o.copy_(rest(h.flatten(0,1)).view(o.shape))
-    return out.addmm_(p, q.T) if self.product else out
+    return out.addmm_(p, q.T)
+
+# %% ../../nbs/models/22_net.ipynb #5089c1f0
+@patch
+def score_parts(self:Net, x, means):
+    "The scores of the codes `x`, (n,), as the only part there is; the `means` of factors are not asked for"
+    return self.score_pairs(x),
+
+@patch
+def drawn(self:Net, biases, means, a):
+    "Each tensor and what it becomes where the network counts as `a`, and `biases`, a constant and two (n,), as 1-`a`"
+    const,b_u,b_i = biases
+    last = [m for m in self.layers.modules() if isinstance(m, nn.Linear)][-1]
+    q = self.embeds[1].weight.detach().clone()
+    q[:,:self.product] *= a
+    scaled = [(w, a*w) for w in last.parameters()]
+    mixed = [(e.weight, a*e.weight + (1-a)*b[:,None]) for e,b in ((self.u_bias,const+b_u),(self.i_bias,b_i))]
+    return [(self.embeds[1].weight, q),*scaled,*mixed]
 
 # %% ../../nbs/models/22_net.ipynb #d73f928d
 @patch
-def user_rows(self:Net): return self.user_factors
+def user_rows(self:Net): return torch.cat([self.user_factors, self.u_bias.weight.detach()[1:]], 1)
 
 # %% ../../nbs/models/22_net.ipynb #63a6e3f9
 _most_others = 500  # items that stand for all in the sum of chances, each of which takes a pass through the network
 
 @patch
+def _score_new(self:Net, z, items):
+    "Scores of users with the rows `z`, (n,width+1), beside the codes `items`, each"
+    q,bias = self.side_rows(1, items)
+    return self.score_rows(z[:,:-1], q) + z[:,-1] + bias[:,0]
+
+@patch
 def _fit_by_softmax(self:Net, users, items, n_users, w):
     "As `fit_users`, for scores that stand in the exponent of a chance"
-    q = self.embeds[1]
-    def own(z, codes): return self.score_rows(z, q(codes))
     def beside(z, codes):
-        pairs = z.repeat_interleave(len(codes), 0),q(codes).repeat(len(z), 1)
-        return self.score_rows(*pairs).view(len(z), -1)
-    n_items = len(q.weight)-1
+        pairs = z.repeat_interleave(len(codes), 0),codes.repeat(len(z))
+        return self._score_new(*pairs).view(len(z), -1)
+    n_items = len(self.embeds[1].weight)-1
     chance = torch.Generator().manual_seed(0)
     others = 1+torch.randperm(n_items, generator=chance)[:_most_others].to(users.device)
-    return fit_by_softmax(self, users, items, n_users, own, beside, others, w)
+    return fit_by_softmax(self, users, items, n_users, self._score_new, beside, others, w)
 
 # %% ../../nbs/models/22_net.ipynb #ff2876e4
 @patch
 @torch.enable_grad()
 def fit_users(self:Net, users, items, y, n_users, noise, w=None, steps=50):
-    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width);
+    """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width+1);
     each counts as `w` says, if given"""
     if self.by_softmax: return self._fit_by_softmax(users, items, n_users, w)
     m,cov = user_prior(self)
     chol = torch.linalg.cholesky(cov)
     eps = cov.new_zeros(n_users, len(cov), requires_grad=True)
     if not len(users): return m.repeat(n_users, 1)
-    q = self.embeds[1](items).detach()
     weight = (torch.ones_like(y) if w is None else w)/noise
     opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(steps):
         z = m + eps@chol.T
-        score = self.score_rows(z[users], q)
+        score = self._score_new(z[users], items)
         loss = (weight*(y-self.bounded(score)).pow(2)).sum() + eps.pow(2).sum()
         eps.grad, = torch.autograd.grad(loss, eps)
         opt.step()
@@ -177,8 +190,8 @@ def fit_users(self:Net, users, items, y, n_users, noise, w=None, steps=50):
 def with_users(self:Net, z, m):
     "A model for users with the rows `z`, and `m` for the unknown one, that shares the items with this one"
     res = copy(self)
-    embeds = nn.ModuleList([with_row_0(z, m), self.embeds[1]])
-    res._modules = {**self._modules, 'embeds': embeds}
+    embeds = nn.ModuleList([with_row_0(z[:,:-1], m[:-1]), self.embeds[1]])
+    res._modules = {**self._modules, 'embeds': embeds, 'u_bias': with_row_0(z[:,-1:], m[-1:])}
     return res
 
 # %% ../../nbs/models/22_net.ipynb #c11ef6ee
@@ -186,17 +199,19 @@ def with_users(self:Net, z, m):
 def turned(self:Net):
     "A model of the same tensors in which items take the place of users, and users that of items"
     res = copy(self)
-    res._modules = {**self._modules, 'embeds': nn.ModuleList([self.embeds[1], self.embeds[0]])}
+    embeds = nn.ModuleList([self.embeds[1], self.embeds[0]])
+    res._modules = {**self._modules, 'embeds': embeds, 'u_bias': self.i_bias, 'i_bias': self.u_bias}
     res.score_rows = lambda p, q: self.score_rows(q, p)
     return res
 
 @patch
 def with_rows(self:Net, side, codes, z, n):
-    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,width), that shares all else"
+    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,width+1), that shares all else"
     res = copy(self)
-    embeds = [*self.embeds]
-    embeds[side] = as_table(grown(embeds[side].weight, n, codes, z))
-    res._modules = {**self._modules, 'embeds': nn.ModuleList(embeds)}
+    embeds,biases = [*self.embeds],[self.u_bias,self.i_bias]
+    embeds[side] = as_table(grown(embeds[side].weight, n, codes, z[:,:-1]))
+    biases[side] = as_table(grown(biases[side].weight, n, codes, z[:,-1:]))
+    res._modules = {**self._modules, 'embeds': nn.ModuleList(embeds), 'u_bias': biases[0], 'i_bias': biases[1]}
     return res
 
 # %% ../../nbs/models/22_net.ipynb #42289ce7

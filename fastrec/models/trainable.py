@@ -156,6 +156,7 @@ class DeepMF(Net, EmbeddingNN):
         with making_weights():
             EmbeddingNN.__init__(self, emb_szs, layers, **kwargs)
             if product: self.embeds = nn.ModuleList([Embedding(n, k+product) for n,k in emb_szs])
+            self.add_biases()
         self.product = product
 
 # %% ../../nbs/models/25_trainable.ipynb #b822336b
@@ -186,7 +187,7 @@ def n_bytes(cls:DeepMF, n_factors, classes, layers=None, ps=None, product=0, **k
     widths = _check_widths(n_factors)
     sizes = [sum(widths), *_check_layers(ifnone(layers, [50]), ps), 1]
     beside = _check_product(product)
-    tables = sum(len(v)*(k+beside) for v,k in zip(classes.values(), widths))
+    tables = sum(len(v)*(k+beside+1) for v,k in zip(classes.values(), widths))
     linear = sum((n_in+1)*n_out for n_in,n_out in zip(sizes, sizes[1:]))  # with a bias, or a batch norm, at each output
     return (tables+linear)*_float_bytes
 

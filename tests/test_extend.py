@@ -257,3 +257,23 @@ def test_weights_that_are_none_are_refused_and_zeros_teach_nothing():
     a,b = learn.extend(weighed),learn.extend(weighed.iloc[6:])
     assert torch.allclose(a.model.item_factors[-1], b.model.item_factors[-1], atol=1e-4)
     assert df.title.iloc[0] not in {*a.recommend(df.user.iloc[0], n=100).title}
+
+def test_draws_of_new_users_beside_new_items_are_no_higher_than_beside_others():
+    "The numbers that widen draws of users were once those of items: their products added a star where the two met"
+    learn,n = fitted('fit_bayes'),12
+    film = learn.dls.train_ds.classes['title'].labels[0]
+    users,titles = np.arange(n)+10**6,[f'new {k}' for k in range(n)]
+    grid = learn.extend(pd.DataFrame(dict(user=users, title=titles, rating=3.5))).predict_grid(users, titles)
+    others = (grid.sum()-grid.diag().sum())/(n*(n-1))
+    assert abs(grid.diag().mean()-others)<.1
+    alone = learn.extend(pd.DataFrame(dict(user=[1,10**6], title=['new',film], rating=3.5)))
+    known = float(learn.predict_grid().mean())
+    assert abs(alone.predict(10**6,'new')-known)<.5
+
+def test_what_a_new_user_is_told_does_not_depend_on_who_else_has_come():
+    learn = fitted('fit_bayes')
+    titles = learn.dls.train_ds.classes['title'].labels[:3]
+    ann = pd.DataFrame(dict(user='ann', title=titles, rating=[5.,1,4]))
+    bob = ann.assign(user='bob')
+    alone,both = learn.fold_in(ann).predict_grid(),learn.fold_in(pd.concat([bob,ann])).predict_grid()
+    assert (both[0]-alone[0]).abs().max()<1e-4 and (both[1]-alone[0]).abs().max()<1e-4

@@ -3,8 +3,9 @@ import json,math,subprocess,sys,warnings
 import numpy as np,pandas as pd,pytest,torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score,ndcg_score
-from fastrec.all import (BundleError,RecDataLoaders,SeededSplitter,coverage,cross_validate,dot_learner,hit_rate_at_k,k_folds,learner,load_learner,load_recommender,
-                         map_at_k,mrr_at_k,ndcg_at_k,nn_learner,novelty,precision_at_k,recall_at_k,sample_ratings,TimeSplitter,train_test,UserSplitter)
+from fastai.callback.tracker import SaveModelCallback
+from fastrec.all import (BundleError,PosteriorMean,RecDataLoaders,SeededSplitter,coverage,cross_validate,dot_learner,hit_rate_at_k,k_folds,learner,list_metrics,load_learner,load_recommender,
+                         map_at_k,mrr_at_k,ndcg_at_k,nn_learner,novelty,precision_at_k,recall_at_k,rmse,sample_ratings,TimeSplitter,train_test,UserSplitter)
 from fastrec.export.files import checksum,write_tensors
 
 @pytest.fixture(scope='module')
@@ -314,3 +315,17 @@ def test_new_users_are_judged_on_the_scale_of_training(fitted):
     held = own.tail(20).assign(user='new user')
     got = new.evaluate(held)
     assert got.rmse['model']==pytest.approx(((new.predict_df(held).clip(1, 5)-held.rating)**2).mean()**.5, abs=1e-5) and (got.novelty>=0).all()
+
+def test_lists_of_draws_are_recorded_as_those_of_their_mean():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1), metrics=[rmse,*list_metrics()])
+    with learn.no_bar(),learn.no_logging(): learn.fit_bayes(4, 12, burn=4)
+    found = learn.evaluate()
+    last = learn.history.iloc[-1]
+    for o in ('ndcg_at_10','recall_at_10'): assert abs(last[o]-found[o]['model'])<1e-5
+    assert type(learn.model) is PosteriorMean
+
+def test_bayes_refuses_to_save_single_draws():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
+    before = learn.model
+    with pytest.raises(ValueError, match='single draws'): learn.fit_bayes(2, 3, cbs=SaveModelCallback())
+    assert learn.model is before

@@ -92,6 +92,17 @@ def test_loaded_in_the_mode_answers_there_and_outside(kind, mode, tmp_path):
     with modes[mode](): rec.save_recommender(tmp_path/'again')
     same(answers(load_recommender(tmp_path/'again')), want)
 
+@pytest.mark.parametrize('make', [learner,nn_learner])
+def test_weighed_rows_are_drawn_alike(make):
+    df = frame().assign(w=1+np.arange(len(frame()))%3)
+    def grid():
+        learn = quiet(make(RecDataLoaders.from_df(df, weight_name='w', seed=1)))
+        learn.fit(1)
+        return learn.predict_grid()
+    want = grid()
+    with default_dtype(torch.float64): found = grid()
+    assert (found-want).abs().max()<1e-4
+
 @every_mode
 def test_network_trains_in_the_mode_and_outside(mode):
     with modes[mode]():

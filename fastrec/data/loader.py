@@ -54,7 +54,7 @@ def _as_often_as_weighed(self:RatingsDL, g):
     rows = torch.arange(len(self.dataset), device=g.device) if self.kept is None else self.kept
     ends = self.dataset.w[rows].cpu().double().cumsum(0)
     if not ends[-1]: raise ValueError('all rows that are left to train on have a weight of 0')
-    start = torch.rand((), generator=g, device=g.device).cpu()
+    start = torch.rand((), generator=g, device=g.device, dtype=torch.float32).cpu()
     places = ends*(self.n/ends[-1])+start
     places[-1] = self.n+start  # whatever rounding has made of it
     times = F.pad(places.floor(), (1,0)).diff().long()

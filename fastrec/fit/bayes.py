@@ -19,6 +19,7 @@ from .priors import SpanSampler
 from .side_columns import side_columns
 from .equations import variance_of
 from .gibbs import Gibbs
+from .list_metrics import ListMetric
 from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import seeded
 
@@ -91,12 +92,15 @@ class _Sampling:
         if completed and not n:
             warn(f'stopped after {self.sampler.n} sweeps, before the first draw is kept (burn={burn}): the model is as it was')
         if not n or (n<self.n_before and not completed): return None
-        return _posterior_mean(self.sampler, self.from_features)
+        return self.mean()
+
+    def mean(self): return _posterior_mean(self.sampler, self.from_features)
 
 # %% ../../nbs/fit/38_bayes.ipynb #759e81ee
 class _Averaged(Callback):
     "Validate the mean of the predictions of all draws of `sampling` after the first `burn` sweeps"
     order,run_train = -5,False
+    draw = None  # model and optimizer, while another model is measured
     def __init__(self, sampling):
         self.sampling = sampling
         self.sums,self.count = {},0  # of the scores of each batch, and how many draws are in them
@@ -119,6 +123,19 @@ class _Averaged(Callback):
         score = self.model.score_pairs(self.x)  # draws are averaged first, and cut off then
         self.sums[self.iter] = self.sums.get(self.iter, 0) + score + self._effects()
         self.learn.pred = self.model.bounded(self.sums[self.iter]/self.count)
+
+    def after_loss(self):
+        "Lists are measured by all draws as well, after the last batch"
+        is_last = self.iter+1==self.n_iter
+        is_asked = any(isinstance(o, ListMetric) for o in self.learn.metrics)
+        if not (is_last and is_asked and self.sampling.sampler.draws): return
+        self.draw = self.model,self.opt
+        self.learn.model = self.sampling.mean().to(self.dls.device)
+
+    def after_validate(self):
+        if self.draw is None: return
+        self.learn.model,self.learn.opt = self.draw
+        self.draw = None
 
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
 def _told(side): return side if side is None or isinstance(side, str) else 'frames'
@@ -155,6 +172,12 @@ def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features):
     need_scale(learn.dls.train_ds.counted())
     _need_room(learn, n_factors, int(min(n_draws, n_sweep-burn)))
 
+def _need_no_savers(learn, cbs):
+    "Refuse callbacks that would put a single draw back"
+    if not any(isinstance(o, SaveModelCallback) for o in (*learn.cbs,*L(cbs))): return
+    raise ValueError('SaveModelCallback would save single draws, and what fit_bayes gives is the mean of all: leave it out, '
+                     'and call learn.save or save_recommender afterwards')
+
 def _need_room(learn, n_factors, n_draws):
     "Refuse more draws than there is room for, one by one, together, and in the model that they become"
     n_rows = sum(map(len, learn.dls.classes.values()))
@@ -182,6 +205,7 @@ def fit_bayes(self:RecLearner,
     n_before = _n_draws_of(self.model, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
+    _need_no_savers(self, cbs)
     start = _last_draw(self.model) if n_before else self.model
     sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)

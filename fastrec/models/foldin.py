@@ -109,6 +109,16 @@ def solve_users(
         z = torch.linalg.solve(a, b)
     return z if eps is None else _around(z, a, eps)
 
+# %% ../../nbs/models/24_foldin.ipynb #870bb52e
+def chances(n_draws, width):
+    """Random numbers for a new row in each of `n_draws` draws, (n_draws,width), of users and of items: over the draws all have the mean 0,
+    and, where there are more draws than numbers, the variance 1, and correlate with no other"""
+    chance = torch.Generator().manual_seed(0)
+    eps = torch.randn(n_draws, 2*width, generator=chance, dtype=torch.float32)
+    eps = eps-eps.mean(0)
+    if n_draws>2*width: eps = torch.linalg.qr(eps)[0]*max(n_draws-1, 1)**.5
+    return (eps*(n_draws/max(n_draws-1, 1))**.5).split(width, 1)
+
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 

@@ -14,7 +14,7 @@ from .base import FactorModel,as_table,fill_row_0,moments
 from .changing import grown
 from .dot import Dot
 from .time_effects import TimeEffects
-from .foldin import solve_users,user_prior
+from .foldin import chances,solve_users,user_prior
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
@@ -27,6 +27,7 @@ class PosteriorMean(Dot):
     `u_noise`, (n_users,), times `i_noise`, (n_items,), the variance of a rating around its mean,
     and `time_effects` some `TimeEffects`"""
     needs_noise = False  # of a new user's ratings: it is that of the draws
+    is_turned = False  # do items take the place of users?
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)
         b_u,b_i = users[...,-1],items[...,-1]
@@ -166,26 +167,17 @@ def user_moments(self:PosteriorMean):
 
 # %% ../../nbs/models/23_posterior.ipynb #74a8b52d
 @patch
-def _chances(self:PosteriorMean, n_users, like):
-    "Standard normal numbers for `n_users` new users, (S,n_users,k+1) as the tensor `like`, of mean 0 over the draws"
-    S = self.n_draws
-    width = self.u_weight.embedding_dim//S + 1
-    chance = torch.Generator(like.device).manual_seed(0)  # of this call alone, so that each gives the same
-    eps = torch.randn(S, n_users, width, dtype=like.dtype, device=like.device, generator=chance)
-    return (eps-eps.mean(0))*(S/max(S-1, 1))**.5  # chance is to widen what the draws say, not to shift their mean
-
-@patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     """Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1)).
     The variance of a rating is the draws' own, in place of `noise`, over how much it counts, `w`, if given"""
     own_noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
     if w is not None: own_noise = own_noise/w
-    eps = self._chances(n_users, y)
+    eps = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
     means,covs = user_prior(self)
     res = []
     for s in range(self.n_draws):
         q,b = self.rows_of_draw(s, 1, items)
-        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=eps[s])
+        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=eps[s].expand(n_users, -1))
         res.append(z)
     return torch.cat(res, 1)
 
@@ -210,6 +202,7 @@ def with_users(self:PosteriorMean, z, m):
 def turned(self:PosteriorMean):
     "A model in which items take the place of users, and users that of items; of copies, since a users' table is divided by S"
     res = Dot.turned(self)
+    res.is_turned = not self.is_turned
     res._modules['u_weight'] = as_table(self.i_weight.weight.detach()/self.n_draws)
     res._modules['i_weight'] = as_table(self.u_weight.weight.detach()*self.n_draws)
     b = self._buffers

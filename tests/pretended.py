@@ -41,11 +41,16 @@ def _storages(t):
         else: return []  # packed for one of the CPU's own kernels
         return [o.untyped_storage() for o in parts]
 
+def _addresses(t):
+    "Of the storages of `t`; most have one, which is told at once"
+    if type(t) is Tensor and t.layout is torch.strided: return t.untyped_storage()._cdata,
+    return [s._cdata for s in _storages(t)]
+
 def is_there(t):
     "Is the tensor `t` said to lie on the device?"
-    return any(map(_marked, _storages(t)))
+    return not _there.keys().isdisjoint(_addresses(t))
 
-def _known(ts): return {s._cdata for t in ts for s in _storages(t)}
+def _known(ts): return {o for t in ts for o in _addresses(t)}
 
 def _tensors(*args):
     "All tensors in `args`, however nested; PyTorch's own way takes a third of a test's time"
@@ -86,7 +91,7 @@ class _Operators(TorchDispatchMode):
         with gpu.own_random() if own else ExitStack(): res = func(*args, **kwargs)
         if on_device:
             gpu.ops[f'{func}{_layout([*given, *_tensors(res)])}'] += 1
-            for o in [t for t in _tensors(res) if not _known([t])&known] + there: gpu.mark(o)
+            for o in [t for t in _tensors(res) if known.isdisjoint(_addresses(t))] + there: gpu.mark(o)
         return res
 
 def _layout(given):
@@ -190,6 +195,11 @@ class _Generator(torch._C.Generator, metaclass=_AnyGenerator):
 
 # ------------------------------------------------------------------ the device
 _outside = Path(torch.__file__).parent.as_posix(),__file__,'<'
+
+@functools.cache
+def _whose(file):
+    "Is the `file` of a line fastrec's, and its name, which is `None` for what is PyTorch's or this file's"
+    return (False,None) if file.startswith(_outside) else ('fastrec' in Path(file).parts[-3:-1],Path(file).name)
 
 class Pretended:
     """While entered, `device`, 'cuda' or 'mps', seems to be there, and, beyond `capacity` bytes, to be full.
@@ -312,7 +322,7 @@ class Pretended:
         if wanted is None or torch.device(wanted).type=='meta': return res
         known = _known(given)
         for o in _tensors(res):
-            if not _known([o])&known: self.mark(o, mine)
+            if known.isdisjoint(_addresses(o)): self.mark(o, mine)
             elif mine!=is_there(o): return self.move(o, torch.device(wanted))  # as_tensor to the other side
         return res
 
@@ -361,12 +371,15 @@ class Pretended:
 
     def line(self):
         "The innermost line of fastrec that runs, else of any other package"
-        f,lines = sys._getframe(1),[]
+        f,other = sys._getframe(1),'?'
         while f:
-            name = f.f_code.co_filename
-            if not name.startswith(_outside): lines.append((Path(name).parent.name=='fastrec', f'{Path(name).name}:{f.f_lineno} {f.f_code.co_name}'))
+            ours,name = _whose(f.f_code.co_filename)
+            if ours or (name and other=='?'):
+                at = f'{name}:{f.f_lineno} {f.f_code.co_name}'
+                if ours: return at
+                other = at
             f = f.f_back
-        return next((o for ours,o in lines if ours), lines[0][1] if lines else '?')
+        return other
 
     @contextmanager
     def counting(self):

@@ -407,6 +407,7 @@ def test_arguments_of_lists_are_checked_first(local_ray, bundle, tmp_path):
     assert not (tmp_path/'out').exists()
     equal(recommend_distributed(bundle, tmp_path/'out', [845], items=title, exclude_seen=False, workers=1), load_recommender(bundle).recommend(845, items=[title], exclude_seen=False))
 
+@pytest.mark.long
 def test_tables_in_parts():
     pytest.importorskip('torchrec')
     root = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ their speed nor their last bits, the order in which they add up, or dtypes that 
 random generator of its own. One device, one thread, no collectives, no `torch.compile`; autocast is that of the CPU."""
 import functools,sys
 from collections import Counter,namedtuple
-from contextlib import ExitStack,contextmanager
+from contextlib import ExitStack,contextmanager,nullcontext
 from pathlib import Path
 import torch,torch._dynamo  # which the modes import, and which looks at torch.cuda before it is changed
 from torch import Tensor
@@ -80,7 +80,7 @@ class _Operators(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        gpu,kwargs,name,given = self.gpu,kwargs or {},func._schema.name.split('::')[1],_tensors(args, kwargs)
+        gpu,kwargs,name,given = self.gpu,kwargs or {},_name(func),_tensors(args, kwargs)
         there = [t for t in given if is_there(t)]
         on_device = bool(there) or (not given and gpu.makes_there)
         if there:
@@ -88,11 +88,15 @@ class _Operators(TorchDispatchMode):
             gpu.count(name, args, kwargs)
         known = _known(given) if on_device else ()
         own = on_device and torch.Tag.nondeterministic_seeded in func.tags and _generator(args, kwargs) is None
-        with gpu.own_random() if own else ExitStack(): res = func(*args, **kwargs)
+        with gpu.own_random() if own else nullcontext(): res = func(*args, **kwargs)
         if on_device:
-            gpu.ops[f'{func}{_layout([*given, *_tensors(res)])}'] += 1
-            for o in [t for t in _tensors(res) if known.isdisjoint(_addresses(t))] + there: gpu.mark(o)
+            made = _tensors(res)
+            gpu.met[func,_layout([*given, *made])] += 1
+            for o in [t for t in made if known.isdisjoint(_addresses(t))] + there: gpu.mark(o)
         return res
+
+@functools.cache
+def _name(func): return func._schema.name.split('::')[1]
 
 def _layout(given):
     kinds = {t.layout for t in given}
@@ -105,6 +109,7 @@ class _Python(TorchFunctionMode):
         self.gpu = gpu
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in answers: return answers[func](self.gpu, func, *args, **(kwargs or {}))
+        if getattr(func, '__name__', '')=='__get__': return func(*args)  # of a property
         return self.gpu.called(func, args, kwargs or {})
 
 answers = {}
@@ -208,8 +213,11 @@ class Pretended:
     entered = None
     def __init__(self, device='cuda', capacity=None):
         self.device,self.capacity = torch.device(device, 0),capacity
-        self.waits,self.ops,self._makes = Counter(),Counter(),[]
+        self.waits,self.met,self._makes = Counter(),Counter(),[]
         self.seed(0xC0DA)
+
+    @property
+    def ops(self): return Counter({f'{func}{layout}': n for (func,layout),n in self.met.items()})
 
     def seed(self, seed): self.random = torch._C.Generator('cpu').manual_seed(int(seed)).get_state()
 

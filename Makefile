@@ -38,7 +38,7 @@ bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
 fuzz: $(VENV)/.dev  ## the long tests; twenty thousand random frames and calls, catalogues, damaged folders and forged manifests, and a hundred killed processes
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long
 	@FASTREC_FUZZ=1950 FASTREC_SEED=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py & first=$$!; \
-	  FASTREC_FUZZ=1950 FASTREC_SEED=20000 FASTREC_KILLS=100 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_export.py -k 'test_fuzz or killed'; \
+	  FASTREC_FUZZ=1950 FASTREC_SEED=20000 FASTREC_KILLS=100 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_export.py tests/test_states.py -k 'test_fuzz or killed or any_line'; \
 	  second=$$?; wait $$first && exit $$second
 
 mutate: $(VENV)/.dev  ## mistakes planted one at a time in a copy of the package: is each noticed by a test?

@@ -46,11 +46,11 @@ def free_port():
         return s.getsockname()[1]
 
 def run_ranks(file, n, out):
-    "Run the script `file` in `n` processes of a server that has imported fastrec; the first exit code that isn't 0, or 0"
+    "Run the script `file` in `n` processes of a server that has imported fastrec, one alone may start others; the first exit code that isn't 0, or 0"
     ctx = multiprocessing.get_context('forkserver')
     ctx.set_forkserver_preload(['fastrec.all'])
     port = free_port()
-    ranks = [ctx.Process(target=as_rank, args=(i, n, port, file, out), daemon=True) for i in range(n)]
+    ranks = [ctx.Process(target=as_rank, args=(i, n, port, file, out), daemon=n>1) for i in range(n)]
     for o in ranks: o.start()
     stop = time.monotonic()+110
     while any(o.is_alive() for o in ranks) and not any(o.exitcode for o in ranks) and time.monotonic()<stop: time.sleep(.02)
@@ -249,7 +249,7 @@ def train():
     if not rank_distrib(): torch.save((num_distrib(), learn.history), folder/'fit.pt')
 notebook_launcher(train, num_processes=2)
 '''
-    run(script, tmp_path, 1, launcher=True)
+    run(script, tmp_path, 1)
     n,history = torch.load(tmp_path/'fit.pt', weights_only=False)
     assert n==2
     pd.testing.assert_frame_equal(history, one_and_two[1]['nn_learner(loaders(), use_bn=False)']['history'])

@@ -326,7 +326,7 @@ def test_lists_of_a_cluster_are_those_of_recommend(local_ray, bundle, tmp_path):
     rec = load_recommender(bundle)
     equal(recommend_distributed(bundle, tmp_path/'all', n=7, part_size=256, min_count=5), rec.recommend(n=7, min_count=5))
     knobs = dict(n=4, users=rec.ds.classes['user'].labels[:300], diversity=.4, damping=.3)
-    steered = pd.read_parquet(recommend_distributed(bundle, tmp_path/'steered', part_size=256, **knobs))
+    steered = pd.read_parquet(recommend_distributed(bundle, tmp_path/'steered', part_size=256, workers=1, **knobs))
     pd.testing.assert_frame_equal(steered, rec.recommend(**knobs), check_dtype=False, check_categorical=False, rtol=1e-4)
     users = rec.ds.classes['user'].labels[::-1][:600]
     pd.DataFrame(dict(user=users, other=1)).to_parquet(tmp_path/'users.parquet')
@@ -391,7 +391,7 @@ def test_a_job_goes_on_for_the_same_users_alone(local_ray, bundle, tmp_path):
     equal(go_on(tmp_path/'moved.parquet'), rec.recommend(labels[:300], n=2))
 
 def test_a_damaged_job(local_ray, bundle, tmp_path):
-    out = recommend_distributed(bundle, tmp_path/'out', [845], n=2)
+    out = recommend_distributed(bundle, tmp_path/'out', [845], n=2, workers=1)
     for text in ('{"recom', '[1]', '3'):
         (out/'_job.json').write_text(text, encoding='utf-8')
         with pytest.raises(ValueError, match='_job.json is damaged'): recommend_distributed(bundle, out, [845], n=2)

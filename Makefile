@@ -35,9 +35,10 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
 	for name in accuracy shapes ranges fits ranking lists sweeps steering speed levers time_to_rmse growth neighbours loading grids serving distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
-fuzz: $(VENV)/.dev  ## twenty thousand random frames and calls, catalogues, damaged folders and forged manifests, and a hundred killed processes
+fuzz: $(VENV)/.dev  ## the long tests; twenty thousand random frames and calls, catalogues, damaged folders and forged manifests, and a hundred killed processes
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long
 	@FASTREC_FUZZ=1950 FASTREC_SEED=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py & first=$$!; \
-	  FASTREC_FUZZ=1950 FASTREC_SEED=20000 FASTREC_KILLS=100 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_export.py -k 'test_fuzz or killed'; \
+	  FASTREC_FUZZ=1950 FASTREC_SEED=20000 FASTREC_KILLS=100 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_export.py tests/test_states.py -k 'test_fuzz or killed or any_line'; \
 	  second=$$?; wait $$first && exit $$second
 
 mutate: $(VENV)/.dev  ## mistakes planted one at a time in a copy of the package: is each noticed by a test?

@@ -11,6 +11,10 @@ root = Path(__file__).parent.parent
 sys.path.append(str(root/'tools'))
 from run_notebooks import missing,run
 
+def said(cell):
+    "The row that a recipe's last cell gives"
+    return ast.literal_eval(cell.outputs[-1].data['text/plain'])
+
 def result(path):
     "What the last cell of the recipe at `path` says, or why there is nothing"
     if why := missing(path): return dict(what=f'skipped: {why}')
@@ -18,7 +22,7 @@ def result(path):
     except (CellExecutionError,CellTimeoutError,DeadKernelError) as e:
         why = f'{e.ename}: {e.evalue}' if isinstance(e, CellExecutionError) else str(e)
         return dict(what='**FAILED** ' + ' '.join(why.split()).replace('|', '/'))
-    return ast.literal_eval(nb.cells[-1].outputs[-1].data['text/plain'])
+    return said(nb.cells[-1])
 
 def main(names):
     paths = {p.stem.split('_')[0]: p for p in sorted((root/'nbs'/'recipes').glob('r[0-9]*.ipynb'))}

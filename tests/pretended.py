@@ -14,7 +14,7 @@ their speed nor their last bits, the order in which they add up, or dtypes that 
 random generator of its own. One device, one thread, no collectives, no `torch.compile`; autocast is that of the CPU."""
 import functools,sys
 from collections import Counter,namedtuple
-from contextlib import ExitStack,contextmanager
+from contextlib import ExitStack,contextmanager,nullcontext
 from pathlib import Path
 import torch,torch._dynamo  # which the modes import, and which looks at torch.cuda before it is changed
 from torch import Tensor
@@ -41,11 +41,16 @@ def _storages(t):
         else: return []  # packed for one of the CPU's own kernels
         return [o.untyped_storage() for o in parts]
 
+def _addresses(t):
+    "Of the storages of `t`; most have one, which is told at once"
+    if type(t) is Tensor and t.layout is torch.strided: return t.untyped_storage()._cdata,
+    return [s._cdata for s in _storages(t)]
+
 def is_there(t):
     "Is the tensor `t` said to lie on the device?"
-    return any(map(_marked, _storages(t)))
+    return not _there.keys().isdisjoint(_addresses(t))
 
-def _known(ts): return {s._cdata for t in ts for s in _storages(t)}
+def _known(ts): return {o for t in ts for o in _addresses(t)}
 
 def _tensors(*args):
     "All tensors in `args`, however nested; PyTorch's own way takes a third of a test's time"
@@ -75,7 +80,7 @@ class _Operators(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        gpu,kwargs,name,given = self.gpu,kwargs or {},func._schema.name.split('::')[1],_tensors(args, kwargs)
+        gpu,kwargs,name,given = self.gpu,kwargs or {},_name(func),_tensors(args, kwargs)
         there = [t for t in given if is_there(t)]
         on_device = bool(there) or (not given and gpu.makes_there)
         if there:
@@ -83,11 +88,15 @@ class _Operators(TorchDispatchMode):
             gpu.count(name, args, kwargs)
         known = _known(given) if on_device else ()
         own = on_device and torch.Tag.nondeterministic_seeded in func.tags and _generator(args, kwargs) is None
-        with gpu.own_random() if own else ExitStack(): res = func(*args, **kwargs)
+        with gpu.own_random() if own else nullcontext(): res = func(*args, **kwargs)
         if on_device:
-            gpu.ops[f'{func}{_layout([*given, *_tensors(res)])}'] += 1
-            for o in [t for t in _tensors(res) if not _known([t])&known] + there: gpu.mark(o)
+            made = _tensors(res)
+            gpu.met[func,_layout([*given, *made])] += 1
+            for o in [t for t in made if known.isdisjoint(_addresses(t))] + there: gpu.mark(o)
         return res
+
+@functools.cache
+def _name(func): return func._schema.name.split('::')[1]
 
 def _layout(given):
     kinds = {t.layout for t in given}
@@ -100,6 +109,7 @@ class _Python(TorchFunctionMode):
         self.gpu = gpu
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in answers: return answers[func](self.gpu, func, *args, **(kwargs or {}))
+        if getattr(func, '__name__', '')=='__get__': return func(*args)  # of a property
         return self.gpu.called(func, args, kwargs or {})
 
 answers = {}
@@ -191,6 +201,11 @@ class _Generator(torch._C.Generator, metaclass=_AnyGenerator):
 # ------------------------------------------------------------------ the device
 _outside = Path(torch.__file__).parent.as_posix(),__file__,'<'
 
+@functools.cache
+def _whose(file):
+    "Is the `file` of a line fastrec's, and its name, which is `None` for what is PyTorch's or this file's"
+    return (False,None) if file.startswith(_outside) else ('fastrec' in Path(file).parts[-3:-1],Path(file).name)
+
 class Pretended:
     """While entered, `device`, 'cuda' or 'mps', seems to be there, and, beyond `capacity` bytes, to be full.
 
@@ -198,8 +213,11 @@ class Pretended:
     entered = None
     def __init__(self, device='cuda', capacity=None):
         self.device,self.capacity = torch.device(device, 0),capacity
-        self.waits,self.ops,self._makes = Counter(),Counter(),[]
+        self.waits,self.met,self._makes = Counter(),Counter(),[]
         self.seed(0xC0DA)
+
+    @property
+    def ops(self): return Counter({f'{func}{layout}': n for (func,layout),n in self.met.items()})
 
     def seed(self, seed): self.random = torch._C.Generator('cpu').manual_seed(int(seed)).get_state()
 
@@ -312,7 +330,7 @@ class Pretended:
         if wanted is None or torch.device(wanted).type=='meta': return res
         known = _known(given)
         for o in _tensors(res):
-            if not _known([o])&known: self.mark(o, mine)
+            if known.isdisjoint(_addresses(o)): self.mark(o, mine)
             elif mine!=is_there(o): return self.move(o, torch.device(wanted))  # as_tensor to the other side
         return res
 
@@ -361,12 +379,15 @@ class Pretended:
 
     def line(self):
         "The innermost line of fastrec that runs, else of any other package"
-        f,lines = sys._getframe(1),[]
+        f,other = sys._getframe(1),'?'
         while f:
-            name = f.f_code.co_filename
-            if not name.startswith(_outside): lines.append((Path(name).parent.name=='fastrec', f'{Path(name).name}:{f.f_lineno} {f.f_code.co_name}'))
+            ours,name = _whose(f.f_code.co_filename)
+            if ours or (name and other=='?'):
+                at = f'{name}:{f.f_lineno} {f.f_code.co_name}'
+                if ours: return at
+                other = at
             f = f.f_back
-        return next((o for ours,o in lines if ours), lines[0][1] if lines else '?')
+        return other
 
     @contextmanager
     def counting(self):

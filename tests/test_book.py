@@ -1,5 +1,5 @@
 """What readers of the fastai book write, chapter 8 and the lesson that goes with it: only the loaders' and the learner's name are changed.
-On ratings of ml-100k's shape, and on ml-100k itself where it is"""
+On ratings of ml-100k's shape, and, in `make fuzz`, on ml-100k itself where it is"""
 import warnings
 import matplotlib,pandas as pd,pytest,torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ def write_ml100k(path):
     films.assign(title=titles, date='01-Jan-1995', video='', url='').to_csv(path/'u.item', sep='|', header=False, index=False, encoding='latin-1')
     return path
 
-@pytest.fixture(scope='module', params=['drawn','ml-100k'])
+@pytest.fixture(scope='module', params=['drawn',pytest.param('ml-100k', marks=pytest.mark.long)])
 def path(request, tmp_path_factory):
     return write_ml100k(tmp_path_factory.mktemp('book')/'ml-100k') if request.param=='drawn' else release_path('ml-100k')
 

@@ -329,7 +329,7 @@ def test_interrupted_at_any_line(tmp_path):
             found.add(load_recommender(folder, 'cpu').model.y_range)
             shutil.rmtree(folder)
             old.save_recommender(folder)
-            k += 5 if n_kills==3 else 1
+            k += 13 if n_kills==3 else 1
         else: break
     assert k>100 and len(found)==2
 

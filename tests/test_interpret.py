@@ -47,6 +47,7 @@ def test_nothing_is_touched(learn, interp):
     assert all(v.equal(before[k]) for k,v in model.state_dict().items())
     assert getattr(learn.recorder, 'values', None)==record
 
+@pytest.mark.parametrize('learn', ['dot','nn'], indirect=True)  # pictures show tables, which those of the others are
 @pytest.mark.parametrize('name', plots)
 def test_pictures_go_where_they_are_told(interp, name):
     fig,axs = plt.subplots(1, 2, figsize=(18, 7))
@@ -62,6 +63,7 @@ def inside(ax):
     assert all(b.x0>=whole.x0 and b.x1<=whole.x1 and b.y0>=whole.y0 and b.y1<=whole.y1 for b in boxes)
     return boxes
 
+@pytest.mark.parametrize('learn', ['dot','nn, two widths'], indirect=True)
 def test_labels_neither_overlap_nor_are_cut(interp):
     for ax in (interp.plot_pca(show=40), interp.plot_map(50), interp.plot_bias(10), interp.plot_top_losses(10)):
         boxes = inside(ax)

@@ -160,7 +160,7 @@ def little(rng):
     learn = dot_learner(dls, n_factors=2, y_range=False)
     return train,held,learn
 
-@pytest.mark.parametrize('seed', range(40))
+@pytest.mark.parametrize('seed', [*range(16), *(pytest.param(o, marks=pytest.mark.long) for o in range(16, 40))])
 def test_evaluate_as_plain_python(seed, tmp_path):
     "Repeated pairs, ties, strangers, fewer films than k, with and without what was seen; the learner and what it was saved as"
     rng = np.random.default_rng(seed)

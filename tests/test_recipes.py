@@ -1,8 +1,8 @@
-"""The published recipes: the fast ones whole, their table, and how absent data and broken settings are reported"""
+"""The published recipes: how one is run, their table, and how absent data and broken settings are reported. `make recipes` runs them whole"""
 import sys
 from pathlib import Path
-import pytest
-from conftest import release_path,settings
+import nbformat,pytest
+from conftest import settings
 from fastrec.all import read_settings
 root = Path(__file__).parent.parent
 sys.path.append(str(root/'benchmarks'))
@@ -12,13 +12,26 @@ paths = sorted((root/'nbs'/'recipes').glob('r[0-9]*.ipynb'))
 
 def test_six_with_settings_of_their_own(): assert [p.stem[:2] for p in paths]==['r1','r2','r3','r4','r5','r6'] and all(p.stem[:2] in settings for p in paths)
 
-@pytest.mark.parametrize('name', ['r2'])
-def test_fast_ones(name):
-    release_path(settings[name]['release'])
-    path, = (p for p in paths if p.stem.startswith(name))
-    row = recipes.result(path)
-    assert 'FAILED' not in row['what'], row['what']
-    assert set(row)=={'recipe','what','published','same','ours','seconds'}
+def test_a_recipe_is_run_and_its_last_cell_read(monkeypatch, tmp_path):
+    "Cells in order in one kernel, without what is marked slow; or which of them failed, in one line"
+    monkeypatch.setattr(recipes, 'missing', lambda p: None)
+    monkeypatch.setattr('run_notebooks.fastai_path', lambda folder: tmp_path)
+    cells = ['n = 3','#| cuda\nn = 99','n += 1',"dict(recipe='R9', what='|', ours=f'{n}')"]
+    def written(cells):
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(o) for o in cells])
+        nbformat.write(nb, tmp_path/'r9.ipynb')
+        return tmp_path/'r9.ipynb'
+    path = written(cells)
+    before = path.read_bytes()
+    assert recipes.result(path)==dict(recipe='R9', what='|', ours='4') and path.read_bytes()==before
+    written([*cells,"assert n==5,'a | b\\nc'"])
+    assert recipes.result(path)==dict(what='**FAILED** AssertionError: a / b c')
+
+def test_each_recipe_says_what_its_row_needs():
+    for p in paths:
+        last = nbformat.read(p, 4).cells[-1]
+        row = recipes.said(last)
+        assert set(row)=={'recipe','what','published','same','ours','seconds'} and row['recipe']==p.stem[:2].upper()
 
 def test_absent_data_is_skipped_not_passed(monkeypatch, tmp_path):
     monkeypatch.setattr('run_notebooks.fastai_path', lambda folder: tmp_path)

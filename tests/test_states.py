@@ -1,5 +1,5 @@
 """Every fit followed by every other fit, by an error, by Ctrl-C at each event, by save and load: weights move, predictions are finite, the record is the last fit's"""
-import copy,sys
+import copy,os,sys
 from pathlib import Path
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback,EarlyStoppingCallback,GradientClip,MixedPrecision
@@ -481,6 +481,8 @@ def test_the_first_draw_of_rows_goes_on_without_the_effects_of_spans(monkeypatch
     left = y-effects.effects[-1][at]
     assert known.all() and torch.allclose(squares, torch.zeros(n).index_add_(0, rows.long(), left*left), atol=1e-4) and left.ne(y).any()
 
+quick = 'FASTREC_KILLS' not in os.environ  # `make fuzz` stops at every line
+
 @pytest.mark.parametrize('how', ['bias','als','ials'])
 def test_solver_stopped_at_any_line(how):
     "Ctrl-C wherever a solver is: its model is that of a whole sweep, or the one from before"
@@ -506,7 +508,7 @@ def test_solver_stopped_at_any_line(how):
         same = [n for n,o in enumerate(whole) if torch.equal(res, o)]
         assert same, f'stopped at line {k}, the model is none of a whole sweep'
         found.add(same[0])
-        k += 2
+        k += 5 if quick else 1
     assert k>60 and found=={0,1,2}
 
 # ------------------------------------------------------------------ what the last fit was

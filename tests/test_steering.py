@@ -42,10 +42,11 @@ def damped(rec, damping, scores=None):
 
 def without(scores, seen):
     "`scores` with minus infinity for the pairs of the frame `seen`"
-    res = scores.copy()
-    for user,item in zip(seen.user, seen.title):
-        if user in res.index and item in res: res.loc[user,item] = -np.inf
-    return res
+    rows,cols = scores.index.get_indexer(seen.user),scores.columns.get_indexer(seen.title)
+    there = (rows>=0)&(cols>=0)
+    res = scores.to_numpy(copy=True)
+    res[rows[there],cols[there]] = -np.inf
+    return pd.DataFrame(res, scores.index, scores.columns)
 
 def check_best(lists, scores, n):
     "Are `lists` the `n` best of the finite `scores`, with these scores?"

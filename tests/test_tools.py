@@ -19,6 +19,7 @@ def test_demo_on_the_sample(tmp_path):
     for part in ('Data: the built-in sample', 'Best liked', 'Least liked', 'and may like', 'All of it took'): assert part in res.stdout
     assert (tmp_path/'demo.png').stat().st_size>20_000
 
+@pytest.mark.long
 def test_demo_on_ml100k(tmp_path):
     release_path('ml-100k')
     res = demo('--data', 'ml-100k', tmp_path=tmp_path)

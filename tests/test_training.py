@@ -127,8 +127,9 @@ def test_only_rows_of_the_batch_move(dls):
         moved = (p.weight!=o).any(1).nonzero()[:,0]
         assert moved.tolist()==codes.unique().tolist()
 
+@pytest.mark.parametrize('loop', ['lean'], indirect=True)  # fastai's gives the same weights, as is tested above
 @pytest.mark.parametrize('arch', [DotBias,DeepMF])
-def test_sparse_as_accurate_as_dense(arch):
+def test_sparse_as_accurate_as_dense(arch, loop):
     ratings = sample_ratings()
     def reached(sparse):
         learn = learner(RecDataLoaders.from_df(ratings, seed=1), arch, sparse=sparse)

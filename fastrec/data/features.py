@@ -187,6 +187,62 @@ def of(self:Features, vocab):
     res.vocab,res.x = vocab,self.x.index_select(0, torch.from_numpy(codes).long()).coalesce()
     return res
 
+# %% ../../nbs/data/21_features.ipynb #ad5f1b01
+def placed(x, rows, n):
+    "The rows of the sparse `x` as those of the numbers `rows` among `n`"
+    x = x.coalesce()
+    places = torch.stack([rows[x.indices()[0]], x.indices()[1]])
+    return torch.sparse_coo_tensor(places, x.values(), (n,x.shape[1]), check_invariants=False).coalesce()
+
+@patch
+def grown(self:Features, vocab, labels, x):
+    "As `of`, with the rows of the sparse `x` for the `labels` of `vocab`, of which nothing was known"
+    res = self.of(vocab)
+    codes = torch.from_numpy(vocab.encode(labels)).long()
+    res.x = (res.x+placed(x, codes, len(vocab))).coalesce()
+    return res
+
+# %% ../../nbs/data/21_features.ipynb #8724d446
+_of_numbers_kept = dict(mean=float, std=float, varies=bool, has_gaps=bool)
+
+@patch
+def learned(self:Features):
+    "What was learned of each column, as JSON keeps it"
+    res = []
+    for c in self.columns:
+        if not isinstance(c.name, (str,int)):
+            raise ValueError(f'the features have a column {c.name!r}, which cannot be saved: name it by text or a whole number')
+        kept = dict(values=[*c.values]) if c.kind=='values' else {k: f(getattr(c, k)) for k,f in _of_numbers_kept.items() if k!='std'}
+        if c.kind!='values': kept['std'] = c.std if c.varies else 1.
+        if c.kind!='values' and not c.varies: kept['mean'] = 0.
+        res.append(dict(name=c.name, kind=c.kind, **kept))
+    return res
+
+# %% ../../nbs/data/21_features.ipynb #273038ff
+def _is_sound(o):
+    "Is `o` what `learned` says of a column? It may be forged"
+    if type(o['name']) not in (str,int): return False
+    if o['kind']=='values':
+        values = o['values']
+        return type(values) is list and len({*values})==len(values)>0 and all(type(v) is str for v in values)
+    if o['kind'] not in ('numbers','dates') or [*map(type, (o['varies'],o['has_gaps']))]!=[bool,bool]: return False
+    return all(type(o[k]) in (int,float) and np.isfinite(o[k]) for k in ('mean','std')) and o['std']>0
+
+def _column_from(o):
+    if not _is_sound(o): raise ValueError(f'{o!r:.100} is nothing that was learned of features')
+    if o['kind']=='values': return _Values(o['name'], pd.Index(o['values'], dtype='str'))
+    res = object.__new__(_Numbers)
+    vars(res).update(o)
+    return res
+
+def features_from(learned, vocab):
+    "`Features` of the labels of `vocab`, of which nothing is known, by what `learned()` has told. `ValueError` if that is no such thing"
+    res = object.__new__(Features)
+    res.vocab,res.columns = vocab,[_column_from(o) for o in learned]
+    none = torch.zeros(2, 0, dtype=torch.long)
+    res.x = torch.sparse_coo_tensor(none, torch.zeros(0), (len(vocab),len(res.names)), check_invariants=False).coalesce()
+    return res
+
 # %% ../../nbs/data/21_features.ipynb #e8ffd278
 def features_of(frame, vocab, what):
     "`Features` for the labels of `vocab` of a `frame`, or of those that it is; `None` if there is none"

@@ -42,8 +42,7 @@ class FactorModel(Changes):
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
     from_features,row_maps = (False,False),(None,None)  # of users and of items: do unrated ones follow from features? Maps, if a fit left any
-    n_buffers,is_product = 1,False  # tensors like scores that `score` works with; is that a product?
-    user_spread,prior = 1.,None  # see `user_moments`; what `user_prior` gives in place of what the users' rows say
+    user_spread,n_buffers,is_product = 1.,1,False  # see `user_moments`; tensors like scores that `score` works with; is that a product?
     @property
     def tables(self):
         "Embeddings of the users and those of the items, factors first, row 0 for `#na#`"

@@ -21,15 +21,15 @@ def parts_of(model):
     own = [o for m in model.parts for o in parts_of(m)] if isinstance(model, Blend) else [model]
     return own if model.lists_by is model else own+parts_of(model.lists_by)
 
-def mapped(model, ds):
+def with_row_maps(model, ds):
     "A copy of `model`, trained with the ratings `ds`, that keeps its maps from features to rows, as do its parts"
     if isinstance(model, Blend):
         res = copy(model)
-        res._modules = {**model._modules, 'parts': torch.nn.ModuleList(mapped(m, ds) for m in model.parts)}
+        res._modules = {**model._modules, 'parts': torch.nn.ModuleList(with_row_maps(m, ds) for m in model.parts)}
     else:
         res = copy(model)
         res.row_maps = row_maps_of(model, ds)
-    if model.lists_by is not model: res._modules = {**res._modules, 'ranker': mapped(model.lists_by, ds)}
+    if model.lists_by is not model: res._modules = {**res._modules, 'ranker': with_row_maps(model.lists_by, ds)}
     return res
 
 # %% ../../nbs/answer/62_described.ipynb #806102c2

@@ -17,7 +17,7 @@ from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .additions import counts_with,joined,read_additions,seen_with
-from .described import fitted_rows,mapped,need_map,parts_of,read_described
+from .described import fitted_rows,with_row_maps,need_map,parts_of,read_described
 from .predict import predict_codes
 
 # %% ../../nbs/answer/61_extend.ipynb #6138a6df
@@ -193,7 +193,7 @@ def _read(rec, ratings, frames):
 
 def _ready(rec, frames):
     "The model of `rec`, with its maps where there are features. Refused if it has none for one of the `frames` of users and items"
-    model = mapped(rec.model, rec.ds) if any(rec.ds.features) else rec.model
+    model = with_row_maps(rec.model, rec.ds) if any(rec.ds.features) else rec.model
     for k,o in enumerate(frames):
         if o is not None: need_map(model, k, rec.ds)
     return model

@@ -19,7 +19,7 @@ from ..base.checks import need_choice,warn
 from ..models.blend import Blend
 from ..models.foldin import user_prior
 from .recommender import Recommender,Recommends,Seen,evaluating
-from .described import fitted_rows,mapped,need_map,read_described
+from .described import fitted_rows,with_row_maps,need_map,read_described
 from ..base.devices import exactly
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f3193cb6
@@ -154,7 +154,7 @@ def _with_new(model, ds, noise, x=None):
 def _read_users(rec, users):
     "The model of `rec` with its maps from features, and labels and features of the frame `users`; the model alone without one"
     if users is None: return rec.model,None,None
-    model = mapped(rec.model, rec.ds)
+    model = with_row_maps(rec.model, rec.ds)
     need_map(model, 0, rec.ds)
     return model,*read_described(rec.ds, 0, users, is_new=False)
 

@@ -11,7 +11,7 @@ import torch
 from ..data.features import features_from
 from ..models.base import FactorModel
 from ..models.posterior import PosteriorMean
-from ..answer.described import mapped
+from ..answer.described import with_row_maps
 from .labels import BundleError
 
 # %% ../../nbs/export/87_maps.ipynb #8cb9410b
@@ -32,7 +32,7 @@ def _as_bytes(features):
 def pack_maps(rec):
     "Tensors, by name, of the maps of the recommender `rec`, and of how it reads features; none where its model follows none"
     if not any(rec.ds.features): return {}
-    res = _maps_of(mapped(rec.model, rec.ds))
+    res = _maps_of(with_row_maps(rec.model, rec.ds))
     sides = {k for k in (0,1) if any(f'row_maps.{k}.' in o for o in res)}
     return res|{f'features.{k}': _as_bytes(rec.ds.features[k]) for k in sides}
 

@@ -1,7 +1,6 @@
-"""Items that were not in training, a tenth of all, held out whole: by features alone, and by their first ratings too, beside models that are trained again, and myFM;
-writes results/newcomers.md"""
+"""A tenth of the items, held out whole and taken in by features, by their first ratings and by both, beside models trained again, and myFM; writes results/newcomers.md"""
 import warnings
-from report import Report,settings
+from report import Report
 from fastrec.all import *
 warnings.simplefilter('ignore')
 
@@ -48,7 +47,7 @@ def by_myfm(split):
         vocab = Vocab(sorted(both[name].unique()), name)
         codes = vocab.encode(both[name])
         cols.append(sp.csr_matrix((np.ones(len(both)), (range(len(both)),codes)), shape=(len(both),len(vocab))))
-        if frame is not None: cols.append(sp.csr_matrix(Features(frame, vocab).x.to_dense().numpy())[codes])
+        cols.append(sp.csr_matrix(Features(frame, vocab).x.to_dense().numpy())[codes])
     x,n = sp.hstack(cols).tocsr(),len(split.early)
     groups = [k for k,c in enumerate(cols) for _ in range(c.shape[1])]
     model = myfm.MyFMRegressor(rank=16, random_seed=0).fit(x[:n], split.early.rating.to_numpy(float), n_iter=200, grouping=groups)
@@ -60,27 +59,26 @@ def measured(split, fit):
     absent,alone = fitted(split.early, fit, items=split.old, **told),fitted(split.early, fit)
     framed = fitted(split.early, fit, items=pd.concat([split.old, split.new]), **told)
     extended = absent.extend(items=split.new)
-    res = {'nothing, the average item': (rmse(absent, rest, unknown='average'),), 'features, in training': (rmse(framed, rest),coverage(framed, rest)),
+    res = {'nothing: the average item': (rmse(absent, rest, unknown='average'),), 'features, in the frame of training': (rmse(framed, rest),coverage(framed, rest)),
            'features, by `extend`': (rmse(extended, rest),coverage(extended, rest))}
     for k in n_first:
-        first = split.first(k)
+        first,n = split.first(k),f'{k} rating'+'s'*(k>1)
         again = fitted(pd.concat([split.early, first]), fit, items=pd.concat([split.old, split.new]), **told)
-        for name,rec in ((f'{k} ratings, trained again',again),(f'{k} ratings, features, by `extend`',absent.extend(first, items=split.new)),(f'{k} ratings, by `extend`',alone.extend(first))):
-            res[name] = rmse(rec, rest),coverage(rec, rest)
+        for name,rec in (('features, trained again',again), ('features, by `extend`',absent.extend(first, items=split.new)), ('by `extend`',alone.extend(first))):
+            res[f'{n}, {name}'] = rmse(rec, rest),coverage(rec, rest)
     return res
 
 def main():
-    rep = Report('newcomers', 'data', 'fit', 'known of the new items', 'RMSE', 'beside the average item', 'beside trained again', 'within 90% intervals')
+    rep = Report('newcomers', 'data', 'fit', 'known of the new items', 'RMSE', 'against the average item', 'against trained again', 'within the 90% interval')
     splits = {}
     for data,fit in runs:
-        users,items = (movielens_sides(data) if data=='ml-100k' or data=='ml-1m' else [None,*movielens_sides(data)])
-        if data not in splits: splits[data] = [Split(movielens(data), users, items, seed) for seed in range(n_splits)]
+        if data not in splits: splits[data] = [Split(movielens(data), *movielens_sides(data), seed) for seed in range(n_splits)]
         found = [measured(o, fit) for o in splits[data]]
         means = {k: np.mean([o[k][0] for o in found]) for k in found[0]}
-        average = means['nothing, the average item']
-        if fit=='fit_bayes': means['features, myFM'] = np.mean([by_myfm(o) for o in splits[data]])
+        average = means['nothing: the average item']
+        if fit=='fit_bayes': means['features, by myFM'] = np.mean([by_myfm(o) for o in splits[data]])
         for k,v in means.items():
-            again = means.get(f'{k.split(",")[0]}, trained again')
+            again = means.get(f'{k.split(",")[0]}, features, trained again')
             inside = np.mean([o[k][-1] for o in found]) if k in found[0] and len(found[0][k])>1 else np.nan
             rep.add(data, f'`{fit}`', k, f'{v:.4f}', f'{v/average-1:+.1%}', '' if again is None or 'again' in k else f'{v/again-1:+.1%}', '' if np.isnan(inside) else f'{inside:.1%}')
     rep.write()

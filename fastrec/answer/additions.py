@@ -53,16 +53,18 @@ def _need_frame(ds, ratings):
     need_columns(ratings, [ds.time_name])
     need_values(ratings, [ds.time_name])
 
-# %% ../../nbs/answer/60_additions.ipynb #6f87e99a
+# %% ../../nbs/answer/60_additions.ipynb #daac57b8
 def _codes(ds, ratings, named=(None,None)):
-    "Codes of the frame `ratings`, with times where `ds` has them, and the vocabularies that they, and users and items who are `named`, are of"
+    "Codes of the frame `ratings`, with times where `ds` has them, and the vocabularies of these and of who is `named`"
     known = ds.encode_pairs(ratings)
-    (of_users,users),(of_items,items) = [_grown(v, ratings[n], c, o) for (n,v),c,o in zip(ds.classes.items(), known.T, named)]
+    found = zip(ds.classes.items(), known.T, named)
+    (of_users,users),(of_items,items) = [_grown(v, ratings[n], c, o) for (n,v),c,o in found]
     cols = [users,items]
     if ds.x.shape[1]>2: cols.append(as_seconds(ratings[ds.time_name]))
     x = torch.from_numpy(np.stack(cols, 1).astype('int32'))
     return x,{ds.user_name: of_users, ds.item_name: of_items}
 
+# %% ../../nbs/answer/60_additions.ipynb #698140ad
 def _only_named(ds, named):
     "`RatingsTensors` without ratings, by the labels of `ds` and of users and items who are `named`"
     none = np.zeros(0, 'int32')
@@ -70,8 +72,8 @@ def _only_named(ds, named):
     return tensors_of(ds, classes, ds.x[:0].cpu(), torch.zeros(0, dtype=torch.float32))
 
 def read_additions(rec, ratings, named=(None,None)):
-    """`RatingsTensors` of the frame `ratings`, if there is one, on the CPU, by the labels of the recommender `rec` and, behind them, those that
-    are new, or `named`: indexes of users and of items"""
+    """`RatingsTensors` of the frame `ratings`, if there is one, on the CPU, by the labels of the recommender `rec` and, behind them, those
+    that are new, or `named`: indexes of users and of items"""
     ds,model = rec.ds,rec.model
     if ratings is None: return _only_named(ds, named)
     if model.is_preference: ratings = as_choices(rec, ratings)

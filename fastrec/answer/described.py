@@ -12,6 +12,7 @@ from ..data.names import shown
 from ..data.kinds import check_kind,factorized
 from ..data.sides import labelled
 from ..models.blend import Blend
+from ..models.ease import Ease
 from ..models.maps import are_told,prior_by
 from ..models.ridge import row_maps_of
 
@@ -38,7 +39,7 @@ _sides = 'users','items'
 def _why_no_map(model, k, ds):
     "Why has `model` no map to the rows of side `k`, where loaders knew features?"
     if model.by_softmax: return 'whose loss of choices does not follow any: use fit_ials, or another fit without that loss'
-    if not hasattr(model, 'u_weight') and not hasattr(model, 'embeds'): return 'whose weights are of pairs of items: use fit_ials or fit_als'
+    if isinstance(model, Ease): return 'whose weights are of pairs of items: use fit_ials or fit_als'
     if not model.from_features[k]: return 'since it was not trained, or with features=False: train it with features=True'
     if not len(ds): return 'as the ratings of training are not kept here, nor a map: save it with save_recommender, and load that'
     return 'since it was fitted with side=: name what that told in from_df, and fit without side'
@@ -47,7 +48,8 @@ def need_map(model, k, ds):
     "Refuse a `model`, trained with the ratings `ds`, that does not put users (`k=0`) or items (1) where features say"
     what = _sides[k]
     if not (ds.features[k] and ds.features[k].names):
-        raise ValueError(f'this model was trained without features of {what}: pass {what}= to from_df and train again, or leave it out here')
+        raise ValueError(f'this model was trained without features of {what}: pass {what}= to from_df and train again, or leave it out '
+                         'here')
     parts = parts_of(model)
     if any(o.row_maps[k] is not None for o in parts): return
     raise ValueError(f'features of {what} tell nothing to this model, {_why_no_map(parts[0], k, ds)}')
@@ -57,8 +59,8 @@ def _need_new(vocab, labels, what):
     "Refuse `labels` that `vocab` knows"
     known = vocab.encode(labels)>0
     if not known.any(): return
-    raise ValueError(f'{shown(labels[known])} of {vocab.name!r} stands in {what}= and is known already, by the features and ratings of '
-                     f'training: leave out its row, and train again where its features have changed')
+    raise ValueError(f'{shown(labels[known])} of {vocab.name!r} stands in {what}= and is known already: leave out its row, and train again '
+                     'where its features have changed')
 
 def read_described(ds, k, frame, is_new=True):
     """Labels, an index, and features, sparse (n,d), of the `frame` of users (`k=0`) or items (1), who, where it `is_new`, must not be among
@@ -95,8 +97,8 @@ def _places(own, ids, n):
 
 # %% ../../nbs/answer/62_described.ipynb #63f55a3c
 def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):
-    """Rows of `n` users, or with `side=1` items, whose `own` (0 to n-1) have the ratings `y`, of variance `noise` and as many as `w` says, with
-    the codes `other`, by these and by the sparse features `x`, (n,d), of which the `model` may have a map"""
+    """Rows of `n` users, or with `side=1` items, whose `own` (0 to n-1) have the ratings `y`, of variance `noise`, with the codes `other`,
+    each of which counts as `w` says, by these and by the sparse features `x`, (n,d), of which the `model` may have a map"""
     row_map = None if x is None else model.row_maps[side]
     is_told = row_map is not None and are_told(x)
     if row_map is None or not is_told.any(): return _fitted(model, side, own, other, y, n, noise, w, None)

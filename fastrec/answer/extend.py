@@ -46,7 +46,9 @@ def _concerned(rec, new, old):
     "Codes of users and of items to solve for: who is new, and those that the ratings `new` move, if there are `old` ones"
     sizes = [[len(o.classes[n]) for n in new.cat_names] for o in (rec.ds,new)]
     fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
-    if old is not None: return [torch.cat([_moved(codes, x), o]).unique() for codes,x,o in zip(new.codes, old.x.T, fresh)]
+    if old is not None:
+        moved = [_moved(codes, x) for codes,x in zip(new.codes, old.x.T)]
+        return [torch.cat(o).unique() for o in zip(moved, fresh)]
     users,items = (int((codes.unique()<len(v)).sum()) for codes,v in zip(new.codes, rec.ds.classes.values()))
     if users or items:
         warn(f'{users:,} users and {items:,} items that were there stay as they are, since the ratings of training are not kept here, by '
@@ -224,8 +226,8 @@ def extend(self:Recommends,
     so many new ones that they are a hundredth of all theirs, are solved for, given the other side, around what features say, where the
     model follows some; without ratings that is their row. All else stays. Labels that are new come behind the others.
 
-    `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model does
-    not follow, and, after `fit_ease`, `fit_blend` with it and losses of choices, for new items"""
+    `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model
+    does not follow, and, after `fit_ease`, `fit_blend` with it and losses of choices, for new items"""
     if ratings is None and users is None and items is None:
         raise ValueError('nothing is new: pass ratings, or users or items, frames of features')
     _need_everybody(self)

@@ -183,7 +183,8 @@ def fold_in(self:Recommends,
     unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
     users:pd.DataFrame=None, # Features of new users, who need no ratings; a row for each, with the columns of training
 )->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
-    """Users who weren't in training, from their `ratings`, their features or both, without training. A single one without a name is 'new user'.
+    """Users who weren't in training, from their `ratings`, their features or both, and without training. A single one without a name is
+    called 'new user'.
 
     Where training had a `weight_name` and `ratings` have that column, a row counts as it would have in training, one of weight 0 for
     nothing but as seen; without the column each counts as the average row of training. `ValueError` for what is no weight, and for

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/22_feature_columns.ipynb #d343a1b9
 import numpy as np,pandas as pd
+from fastcore.basics import patch
 from .names import shown
 from .columns import is_real
 from .kinds import kind_of
@@ -58,10 +59,18 @@ class NumberColumn:
         cols = np.repeat([0,int(self.varies)], [len(rows),len(marked)])
         return np.concatenate([rows,marked]),cols,values
 
-    def kept(self):
-        "What was learned, as JSON keeps it"
-        mean,std = (self.mean,self.std) if self.varies else (0.,1.)
-        return dict(name=self.name, kind=self.kind, mean=mean, std=std, varies=self.varies, has_gaps=self.has_gaps)
+# %% ../../nbs/data/22_feature_columns.ipynb #9253d7ba
+@patch
+def kept(self:NumberColumn):
+    "What was learned, as JSON keeps it"
+    mean,std = (self.mean,self.std) if self.varies else (0.,1.)
+    return dict(
+        name=self.name,
+        kind=self.kind,
+        mean=mean,
+        std=std,
+        varies=self.varies,
+        has_gaps=self.has_gaps)
 
 # %% ../../nbs/data/22_feature_columns.ipynb #301172e1
 class ValueColumn:
@@ -101,19 +110,25 @@ def numbers_column(col, kind, what):
     return None,'is the same for all' if col.notna().any() else 'is missing for all'
 
 # %% ../../nbs/data/22_feature_columns.ipynb #aa32aa60
+def _is_values(o): return type(o) is list and len({*o})==len(o)>0 and all(type(v) is str for v in o)
+
+def _are_flags(*flags): return all(type(o) is bool for o in flags)
+
+def _are_numbers(*numbers): return all(type(o) in (int,float) and np.isfinite(o) for o in numbers)
+
 def _is_sound(o):
     "Is `o` what a column keeps?"
     if type(o['name']) not in (str,int): return False
-    if o['kind']=='values':
-        values = o['values']
-        return type(values) is list and len({*values})==len(values)>0 and all(type(v) is str for v in values)
-    if o['kind'] not in ('numbers','dates') or [*map(type, (o['varies'],o['has_gaps']))]!=[bool,bool]: return False
-    return all(type(o[k]) in (int,float) and np.isfinite(o[k]) for k in ('mean','std')) and o['std']>0
+    if o['kind']=='values': return _is_values(o['values'])
+    if o['kind'] not in ('numbers','dates'): return False
+    return _are_flags(o['varies'], o['has_gaps']) and _are_numbers(o['mean'], o['std']) and o['std']>0
 
 def column_from(o):
     "The column that has kept `o`. `ValueError` if that is nothing that one keeps"
     if not _is_sound(o): raise ValueError(f'{o!r:.100} is nothing that was learned of a column of features')
-    if o['kind']=='values': return ValueColumn(o['name'], pd.Index(o['values'], dtype='str'))
+    if o['kind']=='values':
+        values = pd.Index(o['values'], dtype='str')
+        return ValueColumn(o['name'], values)
     res = object.__new__(NumberColumn)
     for k in ('name','kind','mean','std','varies','has_gaps'): setattr(res, k, o[k])
     return res

@@ -134,8 +134,8 @@ def features_from(learned, vocab):
     "`Features` of the labels of `vocab`, of which nothing is known, by what `learned()` has told. `ValueError` if that is no such thing"
     res = object.__new__(Features)
     res.vocab,res.columns = vocab,[column_from(o) for o in learned]
-    none = torch.zeros(2, 0, dtype=torch.long)
-    res.x = torch.sparse_coo_tensor(none, torch.zeros(0), (len(vocab),len(res.names)), check_invariants=False).coalesce()
+    none = np.zeros(0, int)
+    res.x = _sparse(none, none, np.zeros(0), (len(vocab),len(res.names)))
     return res
 
 # %% ../../nbs/data/21_features.ipynb #e8ffd278

@@ -90,7 +90,8 @@ def solve(self:BelievedRows, other, noise, arith):
         self.errors[ids] = errors_of(zz, zy, w) + unsure
     add_up(self.equations.part, mean, cov, self.errors)
     self.mean = mean.where(self.is_rated[:,None]>0, self.prior_means())  # who has no ratings is as the prior has it
-    self.learned = None if self.ridge is None else self.ridge.around(self.centre)
+    self.learned = None
+    if self.ridge is not None: self.learned = self.ridge.around(self.centre)
     self.cov = cov
     self.errors = self.errors+self.squares@other.gamma
     self.errors = self.errors.clamp(min=0)
@@ -235,4 +236,5 @@ def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,No
         arith.check()
         rows = users.mean,items.mean
         left = y-score_rows(rows, u, i)
-        yield rows,mean_square(left, equations[0].w),(users.learned,items.learned)
+        learned = users.learned,items.learned
+        yield rows,mean_square(left, equations[0].w),learned

@@ -41,7 +41,7 @@ class FactorModel(Changes):
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
     ials = advised = None  # `alpha0`, `reg` and `power` of `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows
-    from_features,row_maps = (False,False),(None,None)  # of users and of items: do unrated ones follow from features? Maps, if a fit left any
+    from_features,row_maps = (False,False),(None,None)  # of users and items: do unrated ones follow from features? What a fit left of it
     user_spread,n_buffers,is_product = 1.,1,False  # see `user_moments`; tensors like scores that `score` works with; is that a product?
     @property
     def tables(self):

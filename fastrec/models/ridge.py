@@ -10,6 +10,7 @@ import torch
 from fastcore.basics import patch
 from .maps import applied,map_rows
 from .base import moments
+from .posterior import PosteriorMean
 
 # %% ../../nbs/models/27_ridge.ipynb #361177d3
 def gram(a, at, step=1024):
@@ -193,7 +194,7 @@ def row_maps_of(model, ds):
     res = list(model.row_maps)
     for k,kept in enumerate(res):
         if not _told_side(model, ds, k): continue
-        if kept is not None and 'cov' in kept: continue
+        if isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue
         x,counts,rows = ds.features[k].x,ds.counts(k).float(),_rows(model, k)
         res[k] = _row_map(model, rows, x, counts) if kept is None else _with_cov(kept, rows, x, counts)
     return tuple(res)

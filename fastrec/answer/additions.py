@@ -28,11 +28,13 @@ def _fresh(vocab, col):
     raise ValueError(f'{shown(labels[is_other])} of {vocab.name!r} cannot be held as {vocab.labels.dtype}, the type of the labels of '
                      'training')
 
-def _grown(vocab, col, codes):
-    "`vocab` with what is new in `col`, where the `codes` are 0, behind its labels, and all codes"
+def _grown(vocab, col, codes, named=None):
+    "`vocab` with what is new in `col`, where the `codes` are 0, and who is `named` by features, behind its labels, and all codes"
     is_new = codes==0
-    if not is_new.any(): return vocab,codes
-    res = Vocab(vocab.labels.append(_fresh(vocab, col[is_new])), vocab.name)
+    if not is_new.any() and named is None: return vocab,codes
+    new = col[is_new]
+    if named is not None: new = pd.Series([*new,*named], name=vocab.name)
+    res = Vocab(vocab.labels.append(_fresh(vocab, new)), vocab.name)
     codes = codes.copy()
     codes[is_new] = res.encode(col[is_new])
     return res,codes
@@ -51,26 +53,36 @@ def _need_frame(ds, ratings):
     need_columns(ratings, [ds.time_name])
     need_values(ratings, [ds.time_name])
 
-# %% ../../nbs/answer/60_additions.ipynb #6f87e99a
-def _codes(ds, ratings):
-    "Codes of the frame `ratings`, with times where `ds` has them, and the vocabularies that they are of"
+# %% ../../nbs/answer/60_additions.ipynb #daac57b8
+def _codes(ds, ratings, named=(None,None)):
+    "Codes of the frame `ratings`, with times where `ds` has them, and the vocabularies of these and of who is `named`"
     known = ds.encode_pairs(ratings)
-    (of_users,users),(of_items,items) = [_grown(v, ratings[n], c) for (n,v),c in zip(ds.classes.items(), known.T)]
+    found = zip(ds.classes.items(), known.T, named)
+    (of_users,users),(of_items,items) = [_grown(v, ratings[n], c, o) for (n,v),c,o in found]
     cols = [users,items]
     if ds.x.shape[1]>2: cols.append(as_seconds(ratings[ds.time_name]))
     x = torch.from_numpy(np.stack(cols, 1).astype('int32'))
     return x,{ds.user_name: of_users, ds.item_name: of_items}
 
-def read_additions(rec, ratings):
-    "`RatingsTensors` of the frame `ratings`, on the CPU, by the labels of the recommender `rec` and, behind them, those that are new"
+# %% ../../nbs/answer/60_additions.ipynb #698140ad
+def _only_named(ds, named):
+    "`RatingsTensors` without ratings, by the labels of `ds` and of users and items who are `named`"
+    none = np.zeros(0, 'int32')
+    classes = {n: _grown(v, pd.Series([], dtype=object), none, o)[0] for (n,v),o in zip(ds.classes.items(), named)}
+    return tensors_of(ds, classes, ds.x[:0].cpu(), torch.zeros(0, dtype=torch.float32))
+
+def read_additions(rec, ratings, named=(None,None)):
+    """`RatingsTensors` of the frame `ratings`, if there is one, on the CPU, by the labels of the recommender `rec` and, behind them, those
+    that are new, or `named`: indexes of users and of items"""
     ds,model = rec.ds,rec.model
+    if ratings is None: return _only_named(ds, named)
     if model.is_preference: ratings = as_choices(rec, ratings)
     ratings = as_frame(ratings)
     _need_frame(ds, ratings)
-    if not len(ratings): return tensors_of(ds, ds.classes, ds.x[:0].cpu(), torch.zeros(0, dtype=torch.float32))
+    if not len(ratings): return _only_named(ds, named)
     y,w = as_ratings(ratings[ds.rating_name]),ds.read_weights(ratings)
     need_within(y if w is None else y[w>0], model.y_range)
-    x,classes = _codes(ds, ratings)
+    x,classes = _codes(ds, ratings, named)
     return tensors_of(ds, classes, x, torch.tensor(y), None if w is None else torch.tensor(w))
 
 # %% ../../nbs/answer/60_additions.ipynb #06919ca3

@@ -12,10 +12,12 @@ import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import warn
 from ..base.devices import exactly
+from ..data.names import shown
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .additions import counts_with,joined,read_additions,seen_with
+from .described import fitted_rows,with_row_maps,need_map,parts_of,read_described
 from .predict import predict_codes
 
 # %% ../../nbs/answer/61_extend.ipynb #6138a6df
@@ -41,11 +43,13 @@ def _moved(codes, old):
     return ((added>0) & (added>=_least_share*before)).nonzero()[:,0]
 
 def _concerned(rec, new, old):
-    "Codes of users and of items to solve for: those that the ratings `new` move, or, without `old` ones, what is new"
-    if old is not None: return [_moved(codes, x) for codes,x in zip(new.codes, old.x.T)]
-    res = [codes.unique() for codes in new.codes]
-    fresh = [codes[codes>=len(v)] for codes,v in zip(res, rec.ds.classes.values())]
-    users,items = (len(a)-len(b) for a,b in zip(res, fresh))
+    "Codes of users and of items to solve for: who is new, and those that the ratings `new` move, if there are `old` ones"
+    sizes = [[len(o.classes[n]) for n in new.cat_names] for o in (rec.ds,new)]
+    fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
+    if old is not None:
+        moved = [_moved(codes, x) for codes,x in zip(new.codes, old.x.T)]
+        return [torch.cat(o).unique() for o in zip(moved, fresh)]
+    users,items = (int((codes.unique()<len(v)).sum()) for codes,v in zip(new.codes, rec.ds.classes.values()))
     if users or items:
         warn(f'{users:,} users and {items:,} items that were there stay as they are, since the ratings of training are not kept here, by '
              'which they would be solved for again: extend the learner')
@@ -56,21 +60,22 @@ _most = 2**19  # ratings of a group, with what rows are padded by
 
 def _groups(own, n):
     "Of `n` rows, whose ratings are `own`, those with about as many: their numbers, the places of these ratings, and which is whose"
-    sizes = torch.bincount(own, minlength=n).clamp(min=1).log2().long()
+    lens = torch.bincount(own, minlength=n)
+    sizes = lens.clamp(min=1).log2().long().where(lens>0, -1)
     for size in sizes.unique().tolist():
-        for ids in (sizes==size).nonzero()[:,0].split(max(1, _most>>size)):
+        for ids in (sizes==size).nonzero()[:,0].split(max(1, _most>>max(size, 0))):
             place = own.new_full((n,), -1)
             place[ids] = torch.arange(len(ids), device=own.device)
             rows = place.index_select(0, own)
             there = (rows>=0).nonzero()[:,0]
             yield ids,there,rows[there]
 
-def _in_groups(fit, own, other, y, n, noise, w=None):
-    "Rows, (n,any), that `fit` gives group by group"
+def _in_groups(fit, own, other, y, n, noise, x=None, w=None):
+    "Rows, (n,any), that `fit` gives group by group; with features `x`, sparse (n,d), and with weights `w`, if there are some"
     res = None
     for ids,there,rows in _groups(own, n):
-        weights = {} if w is None else dict(w=w[there])
-        z = fit(rows, other[there], y[there], len(ids), noise, **weights)
+        of_group = None if x is None else x.index_select(0, ids)
+        z = fit(rows, other[there], y[there], len(ids), noise, of_group, None if w is None else w[there])
         if res is None: res = z.new_zeros(n, z.shape[1])
         res[ids] = z
     return res
@@ -90,10 +95,12 @@ def _solved(model, side, codes, ds, noise):
     "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings in `ds`"
     device = next(model.parameters()).device
     rows,other,there = _ratings_of(model, side, codes, ds)
-    weights = {} if ds.w is None else dict(w=ds.w[there].to(device))
-    fit = model.fit_items if side else model.fit_users
+    features = ds.features[side]
+    x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
+    w = None if ds.w is None else ds.w[there].to(device)
+    fit = partial(fitted_rows, model, side)
     if model.fits_items: fit = partial(_in_groups, fit)
-    z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, **weights)
+    z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, x, w)
     n = len(ds.classes[ds.cat_names[side]])
     return model.with_rows(side, codes.to(device), z, n)
 
@@ -116,15 +123,10 @@ def _extended(model, *args):
     return res
 
 # %% ../../nbs/answer/61_extend.ipynb #5d9211d4
-def _parts(model):
-    "All models that answer for `model`"
-    own = [o for m in model.parts for o in _parts(m)] if isinstance(model, Blend) else [model]
-    return own if model.lists_by is model else own+_parts(model.lists_by)
-
 def _need_items(rec, new):
     "Refuse new items in the ratings `new` where a model has no rows that could be solved for one by one"
     known,grown = (o.classes[new.item_name].labels for o in (rec.ds,new))
-    if len(grown)==len(known) or all(o.fits_items for o in _parts(rec.model)): return
+    if len(grown)==len(known) or all(o.fits_items for o in parts_of(rec.model)): return
     raise ValueError(f'{grown[len(known)]!r:.60} is new, and one item changes the weights of all after fit_ease, and the chances of all '
                      'after a loss of choices: train again, or use fit_ials, or leave out its rows')
 
@@ -143,7 +145,7 @@ def _drift(rec, new):
     y = torch.ones_like(new.y) if rec.model.is_preference else new.y
     squares = (predict_codes(rec.model, x)-y).square()
     w = new.weights()
-    error = float((w*squares).sum()/w.sum())**.5 if len(y) else float('nan')
+    error = float((w*squares).sum()/w.sum())**.5 if len(y) else float('nan')  # of nobody's ratings
     n_before = float('nan') if rec.counts is None else int(rec.counts.sum())
     share = len(y)/max(n_before+len(y), 1)
     return pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=share))
@@ -171,27 +173,65 @@ def _recommender(rec, model, ds, new, noise):
     seen = seen_with(rec.seen, new)
     return Extended(model, ds, seen, noise, counts_with(rec.counts, new), rating_range)
 
-# %% ../../nbs/answer/61_extend.ipynb #650577cd
+# %% ../../nbs/answer/61_extend.ipynb #42a70d7e
+def _features_with(rec, k, vocab, labels, x):
+    "`Features` of side `k` by the labels of `vocab`, with those of the new `labels`, which are `x`"
+    known = rec.ds.features[k]
+    if labels is None: return known and known.of(vocab)
+    fresh = vocab.labels[len(rec.ds.classes[vocab.name])-1:]
+    without = fresh[~fresh.isin(labels)]
+    if len(without):
+        warn(f'the frames of features have no row for {len(without):,} new labels of {vocab.name!r}, {shown(without)} for one: these are '
+             'known by their ratings alone')
+    return known.grown(vocab, labels, x)
+
+def _read(rec, ratings, frames):
+    "Ratings that are new to `rec`, with features of users and of items, of which those in `frames` are new"
+    described = [read_described(rec.ds, k, o) for k,o in enumerate(frames)]
+    new = read_additions(rec, ratings, [labels for labels,_ in described])
+    vocabs = new.classes.values()
+    new.features = tuple(_features_with(rec, k, v, *o) for k,(v,o) in enumerate(zip(vocabs, described)))
+    return new
+
+def _ready(rec, frames):
+    "The model of `rec`, with its maps where there are features. Refused if it has none for one of the `frames` of users and items"
+    model = with_row_maps(rec.model, rec.ds) if any(rec.ds.features) else rec.model
+    for k,o in enumerate(frames):
+        if o is not None: need_map(model, k, rec.ds)
+    return model
+
+# %% ../../nbs/answer/61_extend.ipynb #53f58dea
+def _extend(rec, model, new):
+    "The `Extended` of `rec`, whose `model` takes in what is `new`"
+    old = _of_training(rec)
+    users,items = _concerned(rec, new, old)
+    drift = _drift(rec, new)
+    noise = drift.rmse_training**2
+    ds = new if old is None else joined(old, new)
+    ds.features = new.features
+    model = _extended(model, users, items, ds, max(noise, least_noise))
+    res = _recommender(rec, model, ds if old is not None else new.new_empty(), new, noise)
+    res.drift = drift
+    return res
+
+# %% ../../nbs/answer/61_extend.ipynb #d30d9e34
 @patch
 @exactly()
 def extend(self:Recommends,
-    ratings:pd.DataFrame, # New ratings, with the columns of training, by users and of items who may be new
+    ratings:pd.DataFrame=None, # New ratings, with the columns of training, by users and of items who may be new
+    users:pd.DataFrame=None, # Features of new users, with the columns of training; they need no ratings
+    items:pd.DataFrame=None, # Features of new items, likewise
 )->Extended: # With all that a loaded recommender answers, and `save_recommender`; a learner stays as it is
-    """A recommender of old and new users and items, by new `ratings` beside those of training. Rows of who is new, or has so many new ones
-    that they are a hundredth of all theirs, are solved for, given the other side; all else stays. Labels that are new come behind the
-    others; features are not asked for them.
+    """A recommender of old and new users and items, by new `ratings` beside those of training, and by features. Rows of who is new, or has
+    so many new ones that they are a hundredth of all theirs, are solved for, given the other side, around what features say, where the
+    model follows some; without ratings that is their row. All else stays. Labels that are new come behind the others.
 
-    `ValueError` for ratings outside the range of the model, labels of another kind, and, after `fit_ease`, `fit_blend` with it and losses
-    of choices, for new items"""
+    `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model
+    does not follow, and, after `fit_ease`, `fit_blend` with it and losses of choices, for new items"""
+    if ratings is None and users is None and items is None:
+        raise ValueError('nothing is new: pass ratings, or users or items, frames of features')
     _need_everybody(self)
-    new = read_additions(self, ratings)
+    model = _ready(self, (users,items))
+    new = _read(self, ratings, (users,items))
     _need_items(self, new)
-    old = _of_training(self)
-    users,items = _concerned(self, new, old)
-    drift = _drift(self, new)
-    noise = drift.rmse_training**2
-    ds = new if old is None else joined(old, new)
-    model = _extended(self.model, users, items, ds, max(noise, least_noise))
-    res = _recommender(self, model, ds if old is not None else new.new_empty(), new, noise)
-    res.drift = drift
-    return res
+    return _extend(self, model, new)

@@ -8,6 +8,7 @@ __all__ = ['NewUsers']
 # %% ../../nbs/answer/55_newcomers.ipynb #02fa1ea6
 import numpy as np,pandas as pd,torch
 from fastcore.basics import noop,patch
+from ..data.features import placed
 from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
@@ -18,6 +19,7 @@ from ..base.checks import need_choice,warn
 from ..models.blend import Blend
 from ..models.foldin import user_prior
 from .recommender import Recommender,Recommends,Seen,evaluating
+from .described import fitted_rows,with_row_maps,need_map,read_described
 from ..base.devices import exactly
 
 # %% ../../nbs/answer/55_newcomers.ipynb #f3193cb6
@@ -53,13 +55,21 @@ def need_complete(ds, ratings):
     need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
     for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
 
-def _as_new(ds, ratings):
-    "`ratings` as a frame with a column of users, in which nothing is missing"
+def _no_ratings(ds): return pd.DataFrame({o: [] for o in (*ds.cat_names, ds.rating_name)})
+
+def _only_name(user_name, named):
+    "What a single user without a name is called, the one of `named` if these have features"
+    if named is None: return _no_name
+    if len(named)==1: return named[0]
+    raise ValueError(f'users= has {len(named)} rows, and the ratings no column {user_name!r}, so that it is not known whose they are')
+
+def _as_new(ds, ratings, named=None):
+    "`ratings` as a frame with a column of users, in which nothing is missing; those who are `named` have features"
     ratings = as_frame(ratings).copy(deep=False)
     need_columns(ratings, [ds.item_name, ds.rating_name])
     if ds.user_name not in ratings:
         _need_one_user(ratings, ds.user_name)
-        ratings[ds.user_name] = _no_name
+        ratings[ds.user_name] = _only_name(ds.user_name, named)
     need_complete(ds, ratings)
     return ratings
 
@@ -72,18 +82,24 @@ def need_within(y, y_range):
     outside = y[(y<lowest)|(y>highest)]
     raise ValueError(f'a rating of {outside[0]:g} is outside the range of the model, {y_range}')
 
-# %% ../../nbs/answer/55_newcomers.ipynb #c0aebeae
-def _read_new(ds, ratings, unknown, y_range):
-    "`RatingsTensors` of the new users, with codes from 1, whose labels are theirs"
-    ratings = _as_new(ds, ratings)
+# %% ../../nbs/answer/55_newcomers.ipynb #38918e5d
+def _names_of(ds, users, named):
+    "The `Vocab` of the column `users`, and of who is `named` by features"
+    if named is not None: users = pd.concat([users, pd.Series(named, name=ds.user_name)])
+    labels = factorized(users)[1]
+    return Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
+
+# %% ../../nbs/answer/55_newcomers.ipynb #bc822e23
+def _read_new(ds, ratings, unknown, y_range, named=None):
+    "`RatingsTensors` of the new users, with codes from 1, whose labels are theirs, those who are `named` by features among them"
+    ratings = _as_new(ds, ratings, named)
     users,items = ratings[ds.user_name],ratings[ds.item_name]
     of_items = ds.classes[ds.item_name]
     y = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32')
     w = ds.read_weights(ratings) if len(ratings) else None
-    labels = factorized(users)[1]
     if len(ratings): check_kind(items, of_items.labels)
     need_within(y if w is None else y[w>0], y_range)
-    of_users = Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
+    of_users = _names_of(ds, users, named)
     codes = of_items.lookup(items) if unknown=='raise' else of_items.encode(items)
     is_known = codes>0
     n_unknown = (~is_known).sum()
@@ -121,43 +137,65 @@ def as_choices(rec, ratings):
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
 least_noise = 1e-6  # a model without errors would take no advice from a prior
 
-def _with_new(model, ds, noise):
-    "The `model` with the users of the ratings `ds` in place of its own"
-    if isinstance(model, Blend): return Blend([_with_new(m, ds, noise) for m in model.parts], model.weights)
+def _with_new(model, ds, noise, x=None):
+    "The `model` with the users of the ratings `ds`, of the sparse features `x`, (n_users,d), in place of its own"
+    if isinstance(model, Blend): return Blend([_with_new(m, ds, noise, x) for m in model.parts], model.weights)
     n_users = len(ds.classes[ds.user_name])-1
-    weights = {} if ds.w is None else dict(w=ds.w)  # without any, a model that knows of none does as well
     with evaluating(model) as (model,device):
         user,item = (o.to(device) for o in ds.codes)
-        weights = {k: o.to(device) for k,o in weights.items()}
-        rows = model.fit_users(user-1, item, ds.y.to(device), n_users, noise, **weights)
+        x,w = (None if o is None else o.to(device) for o in (x,ds.w))
+        rows = fitted_rows(model, 0, user-1, item, ds.y.to(device), n_users, noise, x, w)
         mean = user_prior(model)[0]
         res = model.with_users(rows, mean).eval()
-    if model.lists_by is not model: res.ranker = _with_new(model.lists_by, ds, noise)
+    if model.lists_by is not model: res.ranker = _with_new(model.lists_by, ds, noise, x)
     return res
 
 # %% ../../nbs/answer/55_newcomers.ipynb #a5634575
-@patch
-@exactly()
-def fold_in(self:Recommends,
-    ratings:pd.DataFrame, # Ratings of one new user, or, with the user column, of several; as in training otherwise
-    unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
-)->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
-    """Users who weren't in training, from their `ratings` and without training. A single one without a name is called 'new user'.
+def _read_users(rec, users):
+    "The model of `rec` with its maps from features, and labels and features of the frame `users`; the model alone without one"
+    if users is None: return rec.model,None,None
+    model = with_row_maps(rec.model, rec.ds)
+    need_map(model, 0, rec.ds)
+    return model,*read_described(rec.ds, 0, users, is_new=False)
 
-    Where training had a `weight_name` and `ratings` have that column, a row counts as it would have in training, one of weight 0 for
-    nothing but as seen; without the column each counts as the average row of training. `ValueError` for what is no weight"""
-    need_choice('unknown', unknown, 'raise', 'drop')
-    model,ds = self.model,self.ds
-    if model.is_preference: ratings = as_choices(self, ratings)
-    new = _read_new(ds, ratings, unknown, model.y_range)
-    is_needed = model.needs_noise or model.lists_by is not model
-    noise = max(self.noise, least_noise) if is_needed else None  # which takes predictions by the thousand
-    model = _with_new(model, new, noise)
+def _beside(vocab, labels, x):
+    "The sparse features `x` of `labels` as rows of all of the new users of `vocab`, without the unknown"
+    rows = torch.from_numpy(vocab.encode(labels)-1).long()
+    return placed(x, rows, len(vocab)-1)
+
+# %% ../../nbs/answer/55_newcomers.ipynb #7890b389
+def _new_users(rec, model, new):
+    "The `NewUsers` of the ratings `new`, for whom `model` answers, beside what `rec` knows of items"
     model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
     n_users,n_items = map(len, new.classes.values())
-    counts = self.counts
+    counts = rec.counts
     if counts is None: counts = torch.ones(n_items, dtype=int)
     seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
-    new.features = None,ds.features[1]
-    return NewUsers(model, new, seen, rating_range=self.rating_range, n_users=self.n_users)
+    new.features = None,rec.ds.features[1]
+    return NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
+
+# %% ../../nbs/answer/55_newcomers.ipynb #0b8c093e
+@patch
+@exactly()
+def fold_in(self:Recommends,
+    ratings:pd.DataFrame=None, # Ratings of one new user, or, with the user column, of several; as in training otherwise
+    unknown:str='raise', # For items that weren't in training: 'raise' a `KeyError`, or 'drop' these ratings
+    users:pd.DataFrame=None, # Features of new users, who need no ratings; a row for each, with the columns of training
+)->NewUsers: # With `predict`, `predict_df`, `predict_grid` and `recommend` as a learner has them
+    """Users who weren't in training, from their `ratings`, their features or both, and without training. A single one without a name is
+    called 'new user'.
+
+    Where training had a `weight_name` and `ratings` have that column, a row counts as it would have in training, one of weight 0 for
+    nothing but as seen; without the column each counts as the average row of training. `ValueError` for what is no weight, and for
+    features that the model doesn't follow"""
+    need_choice('unknown', unknown, 'raise', 'drop')
+    if ratings is None and users is None: raise ValueError('nobody was named: pass ratings, users, a frame of features, or both')
+    model,named,x = _read_users(self, users)
+    ratings = _no_ratings(self.ds) if ratings is None else ratings
+    if model.is_preference: ratings = as_choices(self, ratings)
+    new = _read_new(self.ds, ratings, unknown, model.y_range, named)
+    if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
+    is_needed = model.needs_noise or model.lists_by is not model
+    noise = max(self.noise, least_noise) if is_needed else None  # which takes predictions by the thousand
+    return _new_users(self, _with_new(model, new, noise, x), new)

@@ -11,90 +11,9 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .frames import as_frame,in_pandas_types
 from .names import listed,shown
-from .columns import is_real
-from .kinds import kind_of
-from .sides import by_label,labelled,need_few,places_of,values_of
-from .times import as_times
+from .sides import by_label,labelled
+from .feature_columns import column_from,numbers_column,read_as,values_column
 from ..base.checks import warn
-
-# %% ../../nbs/data/21_features.ipynb #6bba8d63
-def _kind(col):
-    "'numbers', 'dates' or 'values': as what the column `col` is read"
-    if isinstance(col.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(col): return 'values'
-    kind = kind_of(col)
-    if 'date' in kind or kind=='period': return 'dates'
-    is_number = is_real(col.dtype) or (col.dtype==object and kind=='numbers')
-    return 'numbers' if is_number else 'values'
-
-def _floats(col, kind, what):
-    "`col`, which holds numbers or dates, as floats"
-    if col.isna().all(): return pd.Series(np.nan, col.index)
-    if kind=='dates':
-        times = as_times(col)
-        return (times-pd.Timestamp(0, tz=times.dt.tz))/pd.Timedelta('1D')
-    res = col.astype('float64')
-    if np.isinf(res).any(): raise ValueError(f'{what} has values in {col.name!r} that are not finite')
-    return res
-
-# %% ../../nbs/data/21_features.ipynb #7e088dec
-class _Numbers:
-    "A column of numbers or dates: standardized, and, if some lack one, a column that marks these"
-    def __init__(self, col, kind, what):
-        x = _floats(col, kind, what)
-        self.name,self.kind = col.name,kind
-        with np.errstate(over='ignore', invalid='ignore'): self.mean,self.std = float(x.mean()),float(x.std())
-        self.varies = x.nunique()>1
-        self.has_gaps = bool(0<x.isna().sum()<len(x))
-        if self.varies and not (0<self.std<np.inf):
-            raise ValueError(f'{what} has numbers in {col.name!r} that are too large, or too small, to be standardized')
-
-    @property
-    def names(self): return [str(self.name)]*self.varies + [f'{self.name} is missing']*self.has_gaps
-
-    def triples(self, col, what):
-        "Row, column and value of what is not 0"
-        x = _floats(col, self.kind, what).to_numpy()
-        gap = np.isnan(x)
-        is_zero = gap|(not self.varies)
-        rows,marked = (~is_zero).nonzero()[0],(gap&self.has_gaps).nonzero()[0]
-        values = np.concatenate([(x[rows]-self.mean)/self.std, np.ones(len(marked))])
-        cols = np.repeat([0,int(self.varies)], [len(rows),len(marked)])
-        return np.concatenate([rows,marked]),cols,values
-
-# %% ../../nbs/data/21_features.ipynb #301172e1
-class _Values:
-    "A column of the `values`, an index of texts: ones where a row has them"
-    kind = 'values'
-    def __init__(self, name, values): self.name,self.values = name,values
-
-    @property
-    def names(self): return [f'{self.name}={o}' for o in self.values]
-
-    def triples(self, col, what):
-        found = values_of(col, what)
-        new = found[~found.isin(self.values)].unique()
-        if len(new):
-            warn(f'{what} has {len(new):,} values of {self.name!r} that were not learned, {shown(new)} for one; left out')
-        rows,cols = places_of(found, self.values)
-        return rows,cols,np.ones(len(rows))
-
-# %% ../../nbs/data/21_features.ipynb #70d59d11
-def _of_values(col, name, what, most):
-    "`_Values` of `col`, and why it says nothing if it does not"
-    found = values_of(col, what)
-    values = pd.Index(found.unique()).sort_values()
-    _,cols = places_of(found, values)
-    counts = np.bincount(cols)
-    if not len(values): return None,'is missing for all'
-    if len(values)==1 and counts[0]==len(col): return None,'is the same for all'
-    if counts.max()==1: return None,'differs for all'
-    need_few(len(values), most, col.name, name, what)
-    return _Values(col.name, values),''
-
-def _of_numbers(col, kind, what):
-    res = _Numbers(col, kind, what)
-    if res.names: return res,''
-    return None,'is the same for all' if col.notna().any() else 'is missing for all'
 
 # %% ../../nbs/data/21_features.ipynb #d4156b96
 def _learn(df, name, what, most):
@@ -102,8 +21,8 @@ def _learn(df, name, what, most):
     res,width = [],0
     for c in df.columns:
         col = in_pandas_types(df[c])
-        kind = _kind(col)
-        learned,why = _of_values(col, name, what, most-width) if kind=='values' else _of_numbers(col, kind, what)
+        kind = read_as(col)
+        learned,why = values_column(col, name, what, most-width) if kind=='values' else numbers_column(col, kind, what)
         if learned is None:
             warn(f'{what} column {c!r} {why} of {name!r} and says nothing; left out')
             continue
@@ -162,7 +81,7 @@ def _need_learned(columns, df, what):
         raise ValueError(f'{what} has no column {missing[0]!r}, of which something was learned; it has {listed(df.columns)}')
     for c in columns:
         col = in_pandas_types(df[c.name])
-        kind = _kind(col)
+        kind = read_as(col)
         if c.kind in ('values',kind) or col.isna().all(): continue
         raise ValueError(f'{what} holds {kind} in {c.name!r}, {shown(col)} for one, where {c.kind} were learned: convert it')
     if new := [n for n in df.columns if n not in names]:
@@ -185,6 +104,38 @@ def of(self:Features, vocab):
     res = copy(self)
     codes = np.concatenate([[0], self.vocab.encode(vocab.labels)])
     res.vocab,res.x = vocab,self.x.index_select(0, torch.from_numpy(codes).long()).coalesce()
+    return res
+
+# %% ../../nbs/data/21_features.ipynb #ad5f1b01
+def placed(x, rows, n):
+    "The rows of the sparse `x` as those of the numbers `rows` among `n`"
+    x = x.coalesce()
+    places = torch.stack([rows[x.indices()[0]], x.indices()[1]])
+    return torch.sparse_coo_tensor(places, x.values(), (n,x.shape[1]), check_invariants=False).coalesce()
+
+@patch
+def grown(self:Features, vocab, labels, x):
+    "As `of`, with the rows of the sparse `x` for the `labels` of `vocab`, of which nothing was known"
+    res = self.of(vocab)
+    codes = torch.from_numpy(vocab.encode(labels)).long()
+    res.x = (res.x+placed(x, codes, len(vocab))).coalesce()
+    return res
+
+# %% ../../nbs/data/21_features.ipynb #8724d446
+@patch
+def learned(self:Features):
+    "What was learned of each column, as JSON keeps it"
+    names = [c.name for c in self.columns if not isinstance(c.name, (str,int))]
+    if names: raise ValueError(f'the features have a column {names[0]!r}, which cannot be saved: name it by text or a whole number')
+    return [c.kept() for c in self.columns]
+
+# %% ../../nbs/data/21_features.ipynb #273038ff
+def features_from(learned, vocab):
+    "`Features` of the labels of `vocab`, of which nothing is known, by what `learned()` has told. `ValueError` if that is no such thing"
+    res = object.__new__(Features)
+    res.vocab,res.columns = vocab,[column_from(o) for o in learned]
+    none = np.zeros(0, int)
+    res.x = _sparse(none, none, np.zeros(0), (len(vocab),len(res.names)))
     return res
 
 # %% ../../nbs/data/21_features.ipynb #e8ffd278

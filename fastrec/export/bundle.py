@@ -18,6 +18,7 @@ from .loading import read_back
 from .manifest import read_manifest,refuse_pickles
 from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
+from .maps import pack_maps
 from .files import format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors
 
 # %% ../../nbs/export/80_bundle.ipynb #93d720f3
@@ -119,7 +120,7 @@ def _model_file(rec, labels):
     for side,(_,packed) in zip(('users','items'), labels):
         for k,v in packed.items(): res[f'{side}.{k}'] = v
     if rec.counts is not None: res['counts'] = rec.counts.cpu()
-    return res
+    return res|pack_maps(rec)
 
 def _seen_file(seen):
     "The tensors of the file of what users have `seen`"

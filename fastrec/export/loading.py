@@ -16,6 +16,7 @@ from ..answer.predict import predict_codes
 from ..models.base import FactorModel
 from .layout import build_model
 from .labels import BundleError,unpack_labels
+from .maps import check_maps,take_features
 from .files import own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
 from .manifest import check_answers,check_manifest,parse_manifest,read_manifest,refuse_pickles
@@ -121,14 +122,17 @@ def assemble(folder, manifest, files):
     classes = _classes(tensors, manifest)
     sizes = [len(v) for v in classes.values()]
     counts = tensors.pop('counts', None)
+    features = take_features(tensors, classes)
     model = build_model(manifest['model'], tensors)
     _check_model(model, sizes, counts)
+    check_maps(model, features)
     model.classes = classes
     model.user,model.item = classes
     x = torch.zeros(0, 2, dtype=torch.int32)
     y = torch.zeros(0, dtype=torch.float32)
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'], weight_name=columns.get('weight'))
     ds.weight_unit = manifest.get('weight_unit', 1.)  # which fastrec 0.1.0, without weights, did not keep
+    ds.features = features
     if seen is not None: seen = _read_seen(seen, *sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)

@@ -11,10 +11,12 @@ from fastai.tabular.all import *
 from ..base.checks import need_flags,need_numbers
 from ..base.random import seeded
 from ..models.ridge import features_arg,ridges_of,told
+from ..models.dot import Dot
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
 from .doubts import TowardsBiases
+from .mixing import factor_means,shrink
 from .solvers import can_go_on,to_the_end
 from .variational import variational_sweeps
 
@@ -71,20 +73,25 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
     y = ds.y-model.mean
     sides = both_sides(model, ds, y, budget=_budget)
     ridges = ridges_of(ds) if features else (None,None)
-    for rows,error in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges):
+    for rows,error,maps in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges):
         write_model(model, rows)
+        model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps)
         yield error
 
 # %% ../../nbs/fit/36_als.ipynb #6907428b
 _least = 8  # sweeps until what is learned of the variances shows in the error
 
-def _told_biases(trial, model, ds):
-    "As `bias_scores`, with what features say of biases: what `trial` finds for a model of the ratings `ds` without factors"
-    with seeded(0):
-        alone = DotBias.from_classes(0, ds.classes, mean=float(model.mean))
-    alone.to(ds.x.device)
-    trial(alone, ds)
-    return [alone.mean,*(b.weight.detach()[:,0] for _,b in alone.tables)]
+class _ToldBiases:
+    "As `bias_scores`, with what features say of biases: what `trial` finds for a model without factors, whose `maps` are kept"
+    maps = None,None
+    def __init__(self, trial): self.trial = trial
+    def __call__(self, model, ds):
+        with seeded(0):
+            alone = DotBias.from_classes(0, ds.classes, mean=float(model.mean))
+        alone.to(ds.x.device)
+        self.trial(alone, ds)
+        self.maps = alone.row_maps
+        return [alone.mean,*(b.weight.detach()[:,0] for _,b in alone.tables)]
 
 def towards_biases(model, ds, arith, features=False):
     "How models of the ratings `ds` are drawn to biases, by a trial with a copy of `model` where there is doubt"
@@ -92,14 +99,33 @@ def towards_biases(model, ds, arith, features=False):
         sweeps = als_sweeps(copy, part, arith, features=features)
         for _ in range(_least): next(sweeps)
     if not (features and any(told(ds))): return TowardsBiases(model, ds, trial)
-    return TowardsBiases(model, ds, trial, partial(_told_biases, trial))
+    biases = _ToldBiases(trial)
+    res = TowardsBiases(model, ds, trial, biases)
+    res.of_biases = biases.maps
+    return res
 
+# %% ../../nbs/fit/36_als.ipynb #0b48dcbb
+@torch.no_grad()
+def _draw_maps(model, towards, means):
+    "Draw the maps of `model` as `towards` has drawn its rows, whose factors had the `means` before"
+    none = model.mean.new_zeros(0, model.width+1)
+    rows = [none if o is None else o['rows'] for o in model.row_maps]
+    biases = [none[:,-1] if o is None else o['rows'][:,0] for o in towards.of_biases]
+    drawn = Dot(*[o.clone() for p in rows for o in (p[:,:-1],p[:,-1:])])
+    shrink(drawn, [model.mean,*biases], means, *towards.weights)
+    maps = [torch.cat([e.weight.detach() for e in es], 1) for es in drawn.tables]
+    model.row_maps = tuple(dict(rows=o) if len(o) else None for o in maps)
+
+# %% ../../nbs/fit/36_als.ipynb #5d3dd44a
 def _drawn_sweeps(model, ds, arith, is_new, features):
     "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
     model.from_features = told(ds) if features else (False,False)
     towards = towards_biases(model, ds, arith, features)
     for error in als_sweeps(model, ds, arith, is_new, features):
-        yield towards(model, error)
+        means = factor_means(model, ds)
+        error = towards(model, error)
+        if towards.weights is not None and any(model.row_maps): _draw_maps(model, towards, means)
+        yield error
 
 # %% ../../nbs/fit/36_als.ipynb #c0ba4fc4
 _most_spread = 1e9  # in float32 the squares of much larger or smaller numbers, times each other, are lost

@@ -33,6 +33,13 @@ def _widen(model, ds, error):
     model.u_noise *= ((error-spread)/noise).clamp(min=1)
 
 # %% ../../nbs/fit/38_bayes.ipynb #50060b7d
+def _maps_of_draws(sampler):
+    "Maps from features to users and to items that the `sampler` has kept, one of each draw; `None` where there are none"
+    res = []
+    for maps in zip(*sampler.maps):
+        res.append(None if None in maps else {o: torch.stack([m[o] for m in maps]) for o in ('rows','cov')})
+    return tuple(res)
+
 def _posterior_mean(sampler, from_features):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
@@ -44,7 +51,7 @@ def _posterior_mean(sampler, from_features):
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.advised = model.advised
     if getattr(sampler.towards, 'error', None) is not None: _widen(res, sampler.ds, sampler.towards.error)
-    res.from_features = from_features
+    res.from_features,res.row_maps = from_features,_maps_of_draws(sampler)
     res.fill_unknown()
     return res
 

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
+from ..models.maps import map_rows
 from .priors import draw_normal,draw_prior
 
 # %% ../../nbs/fit/39_gibbs.ipynb #70156a3a
@@ -39,7 +40,8 @@ class Gibbs:
         self.precisions = [torch.ones_like(self.sides[0].squares)/variance, torch.ones_like(self.sides[1].squares)]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.known = [_all_but(o.n, unrated) for o,unrated in zip(self.sides, self.unrated)]
-        self.n,self.draws = 0,[]  # sweeps so far, and what was kept of them
+        self.n,self.draws,self.maps = 0,[],[]  # sweeps so far, and what was kept of them
+        self.priors = [None,None]  # of either side: mean beside what columns say, and precision
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6248c4d1
@@ -49,11 +51,10 @@ _lam_every,_settling = 5,10  # sweeps: the factorization takes long, and lam has
 def _draw_side_prior(self:Gibbs, k):
     "Draw the prior of side `k`: the mean of each row, and the precision of all"
     rows,columns = self.rows[k],self.columns[k]
-    if columns is None:
-        mean,precision = draw_prior(rows[self.known[k]], self.arith, self.unit)
-        return mean.repeat(len(rows), 1),precision
-    rest = rows-columns.mean
+    rest = rows if columns is None else rows-columns.mean
     mean,precision = draw_prior(rest[self.known[k]], self.arith, self.unit)
+    self.priors[k] = mean,precision
+    if columns is None: return mean.repeat(len(rows), 1),precision
     columns.draw(rows, mean, precision, self.arith)
     lam_is_due = (self.n+1)%_lam_every==0
     is_settling = self.n<(self.burn or _settling)  # afterwards it stays as it is
@@ -121,6 +122,15 @@ def _draw_precisions(self:Gibbs, squares):
     weighed = squares*self.precisions[0].index_select(0, u)
     self._draw_precision(1, weighed, 1.)
 
+# %% ../../nbs/fit/39_gibbs.ipynb #eca5c594
+@patch
+def _row_map(self:Gibbs, k):
+    "The map of side `k`, as `PosteriorMean` has one of each draw; `None` if columns say nothing, or more than features"
+    columns = self.columns[k]
+    if columns is None or columns.per_feature is None: return None
+    mean,precision = self.priors[k]
+    return dict(rows=map_rows(mean, mean, columns.beta*columns.per_feature), cov=self.arith.inv(precision))
+
 # %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
 @patch
 def _n_due(self:Gibbs):
@@ -133,6 +143,7 @@ def _keep_if_due(self:Gibbs):
     "Keep the draw, unless as many as are due are kept"
     if len(self.draws)==self._n_due(): return
     self.draws.append((*read_model(self.model), *self.precisions))
+    self.maps.append([self._row_map(k) for k in (0,1)])
     for o in self.spans: o.keep()
 
 # %% ../../nbs/fit/39_gibbs.ipynb #f35cf4d3

@@ -107,7 +107,8 @@ class Columns:
     """Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'.
 
     Nobody has rated the rows `new`: nothing is learned of them, and what the first `n_rated` columns, which say what was rated, will
-    be for them is not known"""
+    be for them is not known. `per_feature`: what a feature counts in the columns, where they are features alone"""
+    per_feature = None
     def __init__(self, x, k, lam=1., n_rated=0, new=None):
         n,d = x.shape
         self.new = None if new is None else NewRows(x, new, n_rated)

@@ -34,9 +34,11 @@ def _of_frame(df, vocab):
     rows = side_rows(df, vocab.labels, vocab.name)
     return Features(rows, vocab, 'side').x
 
+_per_feature = .5  # a priori, what columns of frames say varies a quarter as much
+
 def _weighed_down(x, ds):
-    "Columns `x` of frames on the device of `ds`: a priori, what they say varies a quarter as much"
-    return x.to(ds.x.device)/2
+    "Columns `x` of frames on the device of `ds`"
+    return x.to(ds.x.device)*_per_feature
 
 # %% ../../nbs/fit/50_side_columns.ipynb #798a6cd4
 def _columns_of(ds, o, k):
@@ -77,6 +79,8 @@ def side_columns(ds, side, features, width):
         rated = [_columns_of(ds, o, k) for o in sides if isinstance(o, str)]
         found = [o for o in rated+told if o is not None]
         n_rated = sum(o.shape[1] for o in rated)
-        res.append(Columns(torch.cat(found, 1), width, n_rated=n_rated, new=_new_rows(ds, k)) if found else None)
+        columns = Columns(torch.cat(found, 1), width, n_rated=n_rated, new=_new_rows(ds, k)) if found else None
+        if found and not sides: columns.per_feature = _per_feature
+        res.append(columns)
         is_told.append(any(o is not None for o in told))
     return res,tuple(is_told)

@@ -12,7 +12,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole,need_numbers
 from ..models.trainable import DotBias
 from ..models.blend import without_ranker
-from ..models.ridge import follow_features,note_spread
+from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
@@ -147,7 +147,9 @@ def _followed(model, ds, features=False, **kwargs):
     "The `model`, which with `features` follows from what is known beside the ratings `ds`, if its fit did not do that itself"
     if not features: return model
     if not any(model.from_features): follow_features(model, ds)
-    elif isinstance(model, DotBias): note_spread(model, ds)
+    elif isinstance(model, DotBias):
+        note_spread(model, ds)
+        model.row_maps = row_maps_of(model, ds)
     return model
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6

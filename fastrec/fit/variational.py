@@ -18,7 +18,8 @@ class BelievedRows:
     """What is believed of the rows of one side: `mean`, (n,d), and `cov`, (n,d,d), with the mean `centre` and the precision `lam` of their
     prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'.
 
-    With a `ridge`, a `FeatureRidge`, the mean of the prior is each row's own: the `centre` and `offsets`, (n,d), which features say"""
+    With a `ridge`, a `FeatureRidge`, the mean of the prior is each row's own: the `centre` and `offsets`, (n,d), which features say,
+    and `learned` the rows of the map that has put the unrated ones there"""
     centre,offsets = None,None
     def __init__(self, equations, rows, cols, y, n_other, ridge=None):
         self.equations,self.ridge,n = equations,ridge,equations.n
@@ -89,6 +90,8 @@ def solve(self:BelievedRows, other, noise, arith):
         self.errors[ids] = errors_of(zz, zy, w) + unsure
     add_up(self.equations.part, mean, cov, self.errors)
     self.mean = mean.where(self.is_rated[:,None]>0, self.prior_means())  # who has no ratings is as the prior has it
+    self.learned = None
+    if self.ridge is not None: self.learned = self.ridge.around(self.centre)
     self.cov = cov
     self.errors = self.errors+self.squares@other.gamma
     self.errors = self.errors.clamp(min=0)
@@ -215,8 +218,8 @@ def _go_on(users, items, left, rows):
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
 def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,None)):
-    """Rows of users and of items, (n,k+1) each, and their mean squared error after each sweep over the ratings `y` of `codes`; they go on
-    from `rows`, unless the model `is_new`. `ridges`: what features say of users and of items, a `FeatureRidge` each, or `None`"""
+    """Rows of users and of items, (n,k+1) each, their mean squared error after each sweep over the ratings `y` of `codes`, and the maps
+    that were learned; they go on from `rows`, unless the model `is_new`. `ridges`: of users and of items a `FeatureRidge`, or `None`"""
     u,i = codes
     n_users,n_items = (o.n for o in equations)
     users = BelievedRows(equations[0], u, i, y, n_items, ridges[0])
@@ -233,4 +236,5 @@ def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,No
         arith.check()
         rows = users.mean,items.mean
         left = y-score_rows(rows, u, i)
-        yield rows,mean_square(left, equations[0].w)
+        learned = users.learned,items.learned
+        yield rows,mean_square(left, equations[0].w),learned

@@ -78,7 +78,8 @@ def score(self:Blend, u, i, out=None):
 
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9
 def without_ranker(model):
-    "Let `model`, which is about to learn, make its lists itself"
+    "Let `model`, which is about to learn, make its lists itself, and forget how features told of its rows"
+    model.row_maps = None,None
     if model.lists_by is model: return
     del model.ranker
     warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')

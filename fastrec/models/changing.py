@@ -16,6 +16,7 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
+    prior = None  # what `user_prior` gives in place of what the rows of its users say
 
 # %% ../../nbs/models/28_changing.ipynb #9ab1a205
 @patch

@@ -30,7 +30,8 @@ def _state(w):
 
 def user_prior(model):
     """Mean and covariance of the trained users' rows, (k,) and (k,k);
-    of those of each draw, (S,k) and (S,k,k), if there are draws"""
+    of those of each draw, (S,k) and (S,k,k), if there are draws. A `prior` of the model's own may have a mean for each row, (n,k)"""
+    if model.prior is not None: return model.prior
     tables = model.user_tensors()
     now = [_state(o) for o in tables]
     before,prior = kept_priors.get(tables[0], (None,None))
@@ -74,7 +75,7 @@ def _equations(prior, design, slope, weight, target):
     m,prec = prior
     j = design*slope[...,None]
     a = prec + j.mT@(j*weight[...,None])
-    b = prec@m + (j.mT@(target*weight)[...,None])[...,0]
+    b = m@prec.T + (j.mT@(target*weight)[...,None])[...,0]
     return a,b
 
 def _around(z, a, eps):
@@ -84,7 +85,7 @@ def _around(z, a, eps):
 
 # %% ../../nbs/models/24_foldin.ipynb #03505a24
 def solve_users(
-    prior, # Mean and covariance of users' rows, (k,) and (k,k)
+    prior, # Mean, (k,) or (n_users,k) where each has its own, and covariance, (k,k), of users' rows
     users, # Of each rating the new user, 0 to n_users-1
     factors, # Of each rating those of the item, (n,k-1)
     off, # What else adds to a score: the items' biases and the mean
@@ -98,7 +99,7 @@ def solve_users(
     "Rows of new users by their ratings"
     m,cov = prior
     prec = torch.linalg.inv(cov)
-    z = m.repeat(n_users, 1)
+    z = m.expand(n_users, -1).clone()
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
     design,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
@@ -136,12 +137,14 @@ def fit_choices(model, users, items, n_users, w=None):
     lam = args['reg']*(mass+alpha0*len(q))**args['power']
     eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
     a = lam[:,None,None]*eye + alpha0*(q.T@q)
-    p = model.user_factors.mean(0).repeat(n_users, 1)
+    p = model.user_factors.mean(0).repeat(n_users, 1) if model.prior is None else model.prior[0][:,:-1]
     if len(users):
         chosen,w = _padded(users, n_users, model.i_weight(items), w)
         weighed = chosen*w[...,None]
         chol = torch.linalg.cholesky(a + chosen.mT@weighed)
-        solved = torch.cholesky_solve(weighed.sum(1)[...,None], chol)[...,0]
+        pulled = weighed.sum(1)[...,None]
+        if model.prior is not None: pulled = pulled + a@p[...,None]
+        solved = torch.cholesky_solve(pulled, chol)[...,0]
         p = solved.where(mass[:,None]>0, p)
     return torch.cat([p, p.new_zeros(n_users, 1)], 1)
 

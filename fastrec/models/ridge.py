@@ -8,6 +8,9 @@ __all__ = []
 # %% ../../nbs/models/27_ridge.ipynb #95444690
 import torch
 from fastcore.basics import patch
+from .maps import applied,map_rows
+from .base import moments
+from .posterior import PosteriorMean
 
 # %% ../../nbs/models/27_ridge.ipynb #361177d3
 def gram(a, at, step=1024):
@@ -87,6 +90,7 @@ def _shares(self:FeatureRidge, found, total):
 def offsets(self:FeatureRidge, rows, spread=0.):
     """How far from the mean of all the features put each of the `rows`, (n,k), of which those that count are known up to variances whose
     sums are the `spread`, (k,); and how many numbers that takes of what they tell, (k,)"""
+    self.beta = rows.new_zeros(len(self.mean), rows.shape[1])
     if not len(self.squares): return torch.zeros_like(rows),rows.new_zeros(rows.shape[1])
     w = self.w[:,None]
     y = w*(rows-(w*rows).sum(0)/self.total)
@@ -94,9 +98,14 @@ def offsets(self:FeatureRidge, rows, spread=0.):
     along = self.directions.T@(self.x.T@y-self.mean*y.sum(0))/root
     total = (y*rows).sum(0)+spread
     shares = self._shares(along.square(), total)
-    beta = self.directions@(shares*along/root)
-    res = self.is_known[:,None]*(self.x@beta-self.mean.T@beta)
+    self.beta = self.directions@(shares*along/root)
+    res = self.is_known[:,None]*(self.x@self.beta-self.mean.T@self.beta)
     return res,shares.sum(0)
+
+@patch
+def around(self:FeatureRidge, centre):
+    "The rows of a map, (2+d,k), that puts rows as far from the `centre`, (k,), as the last `offsets` did"
+    return map_rows(centre, centre-(self.mean.T@self.beta)[0], self.beta)
 
 # %% ../../nbs/models/27_ridge.ipynb #60e99792
 def told(ds):
@@ -122,25 +131,31 @@ def features_arg(ds, features):
 _trusted = 10  # ratings, with which a row counts half as much as with endless ones
 _modest = .7  # of what features say of preferences
 
-def _new_rows(model, rows, x, counts):
-    "What the features `x` say of those of the `rows` of `model`, (n,k), on the CPU, that have none of the `counts` of ratings"
-    is_rated = (counts>0).float()
+def _row_map(model, rows, x, counts):
+    """A map from the features `x` to rows, by those of the `rows` of `model`, (n,k), that have some of the `counts` of ratings: its `rows`,
+    (2+d,k), and the covariance `cov`, (k,k), of what it leaves; on the CPU"""
     weights = counts if model.is_preference else counts/(counts+_trusted)
     ridge = FeatureRidge(x, weights)
     found,_ = ridge.offsets(rows)
     rest = rows-found
-    if not model.is_preference: return found+is_rated@rest/is_rated.sum()
-    mean = counts@rest/counts.sum()
-    return _modest*ridge.is_known[:,None]*(found+mean)
+    left,cov = moments(rest[counts>0])
+    if not model.is_preference: return dict(rows=ridge.around(left), cov=cov)
+    res = _modest*ridge.around(counts@rest/counts.sum())
+    res[0] = 0
+    return dict(rows=res, cov=cov)
 
 # %% ../../nbs/models/27_ridge.ipynb #037e2393
+def _rows(model, k):
+    "The rows of all tables of `model` of the side `k`, beside one another, on the CPU"
+    return torch.cat([e.weight.detach() for e in model.tables[k]], 1).float().cpu()
+
 @torch.no_grad()
 def note_spread(model, ds):
     "Tell `model` how much more those users vary, squared, who have ratings in `ds`, if others follow from features"
     model.user_spread = 1.
     is_rated = ds.counts(0)>0
     if not model.from_features[0] or is_rated[1:].all() or is_rated.sum()<2: return
-    rows = torch.cat([e.weight for e in model.tables[0]], 1).float().cpu()[1:]
+    rows = _rows(model, 0)[1:]
     rated = rows[is_rated[1:]].var(0).sum()
     every = rows.var(0).sum()
     if every>0: model.user_spread = float(rated/every)
@@ -153,14 +168,33 @@ def follow_features(model, ds):
     if model.by_softmax or not any(is_told): return
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
-        counts = ds.counts(k).float()
+        counts,x = ds.counts(k).float(),ds.features[k].x
         is_new = counts==0
         if is_new.sum()<2: continue  # the unknown alone
-        weights = [e.weight for e in tables]
-        rows = torch.cat(weights, 1).float().cpu()
-        new = _new_rows(model, rows, ds.features[k].x, counts)[is_new]
-        widths = [w.shape[1] for w in weights]
-        for w,o in zip(weights, new.split(widths, 1)):
-            w[is_new.to(w.device)] = o.to(w)
+        new = applied(_row_map(model, _rows(model, k), x, counts)['rows'], x)[is_new]
+        widths = [e.weight.shape[1] for e in tables]
+        for e,o in zip(tables, new.split(widths, 1)):
+            e.weight[is_new.to(e.weight.device)] = o.to(e.weight)
     model.from_features = is_told
     note_spread(model, ds)
+
+# %% ../../nbs/models/27_ridge.ipynb #c7798fb7
+def _told_side(model, ds, k): return model.from_features[k] and told(ds)[k] and bool(ds.counts(k).any())
+
+def _with_cov(row_map, rows, x, counts):
+    "The `row_map` with the covariance of what it leaves of those `rows` that have some of the `counts` of ratings"
+    if 'cov' in row_map: return row_map
+    kept = row_map['rows'].cpu()
+    rest = rows-applied(kept, x)
+    return dict(rows=kept, cov=moments(rest[counts>0])[1])
+
+@torch.no_grad()
+def row_maps_of(model, ds):
+    "A map from features to rows for users, and one for items, of `model`, trained with the ratings `ds`; `None` where it follows none"
+    res = list(model.row_maps)
+    for k,kept in enumerate(res):
+        if not _told_side(model, ds, k): continue
+        if isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue
+        x,counts,rows = ds.features[k].x,ds.counts(k).float(),_rows(model, k)
+        res[k] = _row_map(model, rows, x, counts) if kept is None else _with_cov(kept, rows, x, counts)
+    return tuple(res)

@@ -13,8 +13,8 @@ from ..models.posterior import PosteriorMean
 from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
-from .solvers import can_go_on,solver_data
-from .als import als_sweeps,need_scale,towards_biases,write_model
+from .solvers import can_go_on,need_start,solver_data,width_for
+from .als import als_sweeps,need_scale,towards_biases,usual_width,write_model
 from .priors import SpanSampler
 from .side_columns import side_columns
 from .equations import variance_of
@@ -166,7 +166,7 @@ def _need_room(learn, n_factors, n_draws):
 @patch
 @exactly()
 def fit_bayes(self:RecLearner,
-    n_factors:int=16, # Width of the embeddings of one draw
+    n_factors:int=None, # Width of the embeddings of one draw; left out: 16, or that of the learner's `init`
     n_sweep:int=100, # Sweeps over users and items
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
@@ -177,12 +177,14 @@ def fit_bayes(self:RecLearner,
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
-    Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
+    Goes on where a solver with as many factors has left, and from `init`. Interrupted, it keeps the draws so far, or those from before if there were more"""
+    n_factors = width_for(self, n_factors, usual_width)
     ds = solver_data(self, n_factors, n_sweep)
     n_before = _n_draws_of(self.model, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
     start = _last_draw(self.model) if n_before else self.model
+    need_start(self, can_go_on(start, n_factors), 'fit_bayes', n_factors)
     sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)

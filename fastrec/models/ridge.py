@@ -147,18 +147,19 @@ def note_spread(model, ds):
 
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
-def follow_features(model, ds):
-    "Let users and items of `model` without ratings in `ds` follow from features, where these tell something of them"
+def follow_features(model, ds, counts=None):
+    """Let users and items of `model` without ratings in `ds` follow from features, where these tell something of them. `counts`: how many
+    ratings each row of users, and of items, is known by, (n,) each, in place of those in `ds`"""
     is_told = told(ds)
     if model.by_softmax or not any(is_told): return
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
-        counts = ds.counts(k).float()
-        is_new = counts==0
+        known = (ds.counts(k) if counts is None else counts[k]).float()
+        is_new = known==0
         if is_new.sum()<2: continue  # the unknown alone
         weights = [e.weight for e in tables]
         rows = torch.cat(weights, 1).float().cpu()
-        new = _new_rows(model, rows, ds.features[k].x, counts)[is_new]
+        new = _new_rows(model, rows, ds.features[k].x, known)[is_new]
         widths = [w.shape[1] for w in weights]
         for w,o in zip(weights, new.split(widths, 1)):
             w[is_new.to(w.device)] = o.to(w)

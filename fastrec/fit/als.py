@@ -101,6 +101,9 @@ def _drawn_sweeps(model, ds, arith, is_new, features):
     for error in als_sweeps(model, ds, arith, is_new, features):
         yield towards(model, error)
 
+# %% ../../nbs/fit/36_als.ipynb #678ab4ce
+usual_width = 16
+
 # %% ../../nbs/fit/36_als.ipynb #c0ba4fc4
 _most_spread = 1e9  # in float32 the squares of much larger or smaller numbers, times each other, are lost
 
@@ -114,7 +117,6 @@ def need_scale(ds):
                      f'bring the ratings nearer to 1, for instance to df[{name!r}]/{spread:.0e}')
 
 # %% ../../nbs/fit/36_als.ipynb #5819e5bb
-usual_width = 16
 _power = .5
 
 def _check_penalty(reg, power):
@@ -147,5 +149,5 @@ def fit_als(self:RecLearner,
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
     args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
     called = 'fit_als',args|features_arg(self.dls.train_ds, features)
-    least = _least if reg is None else 1
+    least = _least if reg is None and not goes_on else 1
     self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=least, called=called)

@@ -81,12 +81,18 @@ def _as_sparse(dls, sparse):
 # %% ../../nbs/fit/31_learner.ipynb #5f0c2ab7
 usual_lrs = {False: 7e-3, True: 1.2e-2}  # for dense and for sparse updates
 _least_lr = 1e-30  # what is above 0, in `lr`
+_of_begun = .5  # of the rate of a new model
 
-def _hypers(dls, lr, wd, sparse, loss_func):
-    "Learning rate and weight decay, by default those that suit the ratings, or choices"
+def usual_lr(sparse, is_begun):
+    "The learning rate for ratings, with `sparse` updates, or of a model that `is_begun`"
+    return usual_lrs[sparse]*(_of_begun if is_begun else 1)
+
+def _hypers(dls, lr, wd, sparse, loss_func, is_begun):
+    "Learning rate and weight decay, by default those that suit the ratings, or choices, and a model that is new or `is_begun`"
     is_choice = isinstance(loss_func, ChoiceLoss)
-    usual_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else (usual_lrs[sparse],scaled_wd(dls, sparse))
-    lr = ifnone(lr, usual_lr)
+    of_ratings = usual_lr(sparse, is_begun),scaled_wd(dls, sparse)
+    of_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else of_ratings
+    lr = ifnone(lr, of_lr)
     check_hyper('lr', lr, _least_lr, 'above 0')
     wd = ifnone(wd, usual_wd)
     check_hyper('wd', wd, 0, 'of 0 or more')
@@ -132,7 +138,7 @@ def learner(
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings, or that of `init`; `False`: unbounded
     loss_func:Callable=None, # Mean squared error if left out; a `ChoiceLoss` learns what people choose, for lists
     opt_func:Callable=None, # Optimizer; left out: `FusedAdam`, or `RowRMSProp` if `sparse`
-    lr:float=None, # Learning rate of `fit`, highest one of `fit_one_cycle`, if they are given none; left out: 7e-3, or 1.2e-2 if `sparse`
+    lr:float=None, # Learning rate of `fit`, highest one of `fit_one_cycle`, if they are given none; left out: 7e-3, or 1.2e-2 if `sparse`; half with `init`
     wd:float=None, # Weight decay; `scaled_wd` if left out
     metrics=rmse, # fastai's `rmse` is recorded under that name; for a `ChoiceLoss` it becomes `list_metrics`
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
@@ -147,12 +153,12 @@ def learner(
     arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, shrink, seed, init, kwargs)
     _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     sparse = _as_sparse(dls, sparse)
-    of_learner.update(_hypers(dls, lr, wd, sparse, loss_func))
+    of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
     of_model = dict(n_factors=n_factors, y_range=y_range, seed=seed, is_choice=isinstance(loss_func, ChoiceLoss), kwargs=of_model)
     model = _new_model(dls, arch, sparse=sparse, **of_model) if init is None else model_after(init, dls, arch, **of_model)
     model.sparse = sparse
     learn = _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner)
-    if init is not None: learn.begun = model
+    learn.begun = init is not None
     return learn
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d

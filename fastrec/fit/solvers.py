@@ -73,7 +73,7 @@ def can_go_on(model, n_factors):
 # %% ../../nbs/fit/34_solvers.ipynb #2bc05659
 def begins(learn):
     "Has `learn` the model that its `init` gave, and no fit since?"
-    return learn.begun is not None and learn.begun is learn.model and not learn.n_fits
+    return learn.begun and not learn.n_fits
 
 def begins_choices(learn, n_factors):
     "Has `learn` from its `init` a model of `fit_ials`, of the right width?"

@@ -65,7 +65,7 @@ class RecLearner(Recommends, Learner):
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
     last_fit = None,{}  # the name of the last fit, and what it was called with
-    begun = None  # the model that `init` gave, before any fit
+    begun = False  # did an `init` give the first model?
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')

@@ -204,14 +204,19 @@ def _sweep(users, items, noise, arith, n):
         if n>=_weighed: side.learn_precisions(noise)
     return items.variance() if n>=_settled else noise
 
-def _go_on(users, items, left, rows):
-    "Believe the `rows` for sure, to begin with; the noise that they have `left` of the ratings"
+def _go_on(users, items, left, rows, arith):
+    "Believe the `rows`, as far as a pass over both sides says that leaves them where they are; the noise of what they have `left` of ratings"
     mse = mean_square(left, items.equations.w).to(left.dtype)
     noise = torch.maximum(mse, items.least_noise)
     for side,mean in zip((users,items), rows):
         side.begin(mean, None)
         side.learn_prior(noise)
-    return noise
+    for side,other,mean in ((items,users,rows[1]),(users,items,rows[0])):
+        side.solve(other, noise, arith)
+        side.mean = mean
+        side.learn_prior(noise)
+        side.learn_precisions(noise)
+    return users.variance()
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
 def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,None)):
@@ -227,7 +232,7 @@ def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,No
         _add_factors(users, items, y, u, i, k, noise, arith)
     else:
         left = y-score_rows(rows, u, i)
-        noise = _go_on(users, items, left, rows)
+        noise = _go_on(users, items, left, rows, arith)
     for n in itertools.count(0 if is_new else _settled):
         noise = _sweep(users, items, noise, arith, n)
         arith.check()

@@ -98,13 +98,14 @@ def _estimate(users, items, noise, sse, variance):
     items.lam = noise/torch.maximum(_scatter(items, v_i), least)
     return noise
 
-# %% ../../nbs/fit/35_biases.ipynb #76c05980
+# %% ../../nbs/fit/35_biases.ipynb #f782121e
 def _items_biases(learn):
     "What the `init` of `learn` has for biases of items, in units of ratings; `None` if that is nothing"
     m = learn.model
     in_ratings = isinstance(m, Dot) and not m.is_preference and (m.clip or m.y_range is None)
     return m.i_bias.weight.detach()[:,0].clone() if begins(learn) and in_ratings else None
 
+# %% ../../nbs/fit/35_biases.ipynb #76c05980
 @patch
 def fit_bias(self:RecLearner,
     n_sweep:int=20, # Sweeps over users and items, at most

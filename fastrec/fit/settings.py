@@ -78,7 +78,8 @@ def _of_gradients(learn):
     users,items = (f'{len(v)-1:,} {name}s' for v,name in zip(dls.classes.values(), ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
-    of_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else (usual_lr(sparse, learn.begun),scaled_wd(dls, sparse))
+    of_ratings = usual_lr(sparse, learn.begun),scaled_wd(dls, sparse)
+    of_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else of_ratings
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
         n_factors=_width_row(learn, width, 50),

@@ -90,7 +90,8 @@ def need_start(learn, fits, fit, n_factors):
     if fits or not begins(learn): return
     model = learn.model
     width = n_factors_of(model)
-    if width!=n_factors: why = f'whose rows have {width}: pass n_factors={width}'
+    if fit=='fit_ials' and model.ials is None: why = 'which was trained by another fit: use that one'
+    elif width!=n_factors: why = f'whose rows have {width}: pass n_factors={width}'
     elif model.is_preference: why = 'which tells what is chosen: use fit_ials after fit_ials'
     elif isinstance(model, PosteriorMean): why = 'which is the mean of draws: use fit_bayes'
     else: why = 'which was trained by gradients: use fit_one_cycle'

@@ -124,8 +124,7 @@ def learn_precisions(self:BelievedRows, noise):
 @patch
 def variance(self:BelievedRows):
     "Expected squared errors of the ratings, weighted by both sides' precisions"
-    weighted = self.gamma@self.errors
-    noise = weighted/self.equations.counts.sum()
+    noise = self.gamma@self.errors/self.equations.counts.sum()
     return torch.maximum(noise, self.least_noise)
 
 # %% ../../nbs/fit/48_variational.ipynb #2b51f318
@@ -205,13 +204,14 @@ def _sweep(users, items, noise, arith, n):
     return items.variance() if n>=_settled else noise
 
 def _go_on(users, items, left, rows, arith):
-    "Believe the `rows`, as far as a pass over both sides says that leaves them where they are; the noise of what they have `left` of ratings"
-    mse = mean_square(left, items.equations.w).to(left.dtype)
-    noise = torch.maximum(mse, items.least_noise)
-    for side,mean in zip((users,items), rows):
+    "Believe the `rows`, as far as a pass over both sides says, which leaves them where they are; the noise of the ratings' `left` part"
+    mse = mean_square(left, items.equations.w)
+    noise = torch.maximum(mse.to(left), items.least_noise)
+    sides = users,items
+    for side,mean in zip(sides, rows):
         side.begin(mean, None)
         side.learn_prior(noise)
-    for side,other,mean in ((items,users,rows[1]),(users,items,rows[0])):
+    for side,other,mean in zip(sides[::-1], sides, rows[::-1]):
         side.solve(other, noise, arith)
         side.mean = mean
         side.learn_prior(noise)

@@ -1780,6 +1780,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.fit.settings._drawn_row': ('fit/settings.html#_drawn_row', 'fastrec/fit/settings.py'),
                                       'fastrec.fit.settings._ease_row': ('fit/settings.html#_ease_row', 'fastrec/fit/settings.py'),
                                       'fastrec.fit.settings._features_row': ('fit/settings.html#_features_row', 'fastrec/fit/settings.py'),
+                                      'fastrec.fit.settings._ials_width': ('fit/settings.html#_ials_width', 'fastrec/fit/settings.py'),
                                       'fastrec.fit.settings._of_gradients': ('fit/settings.html#_of_gradients', 'fastrec/fit/settings.py'),
                                       'fastrec.fit.settings._of_loaders': ('fit/settings.html#_of_loaders', 'fastrec/fit/settings.py'),
                                       'fastrec.fit.settings._of_solver': ('fit/settings.html#_of_solver', 'fastrec/fit/settings.py'),

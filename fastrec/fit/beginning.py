@@ -124,8 +124,8 @@ def _old_codes(old, new):
     "For each code of the `Vocab` `new` the one that the label has in `old`, 0 for what is new"
     kinds = [kind_of(o.labels) for o in (old,new)]
     if kinds[0]!=kinds[1] and 'nothing' not in kinds:
-        raise ValueError(f'{new.name!r} holds {kinds[1]} ({shown(new.labels)} for one), and in init {kinds[0]} ({shown(old.labels)} for one): '
-                         'convert it')
+        raise ValueError(f'{new.name!r} holds {kinds[1]} ({shown(new.labels)} for one), and in init {kinds[0]} ({shown(old.labels)} for '
+                         'one): convert it')
     res = torch.zeros(len(new), dtype=torch.long)
     res[1:] = torch.from_numpy(old.find(new.labels))
     return res
@@ -154,6 +154,7 @@ def _moved(model, codes):
         for e,o in zip(ours, theirs): e.weight.requires_grad_(o.weight.requires_grad)
     return res.cpu().train()
 
+# %% ../../nbs/fit/51_beginning.ipynb #3bf4df3c
 _noise = .005  # standard deviation, as of untrained factors
 
 @torch.no_grad()

@@ -53,8 +53,8 @@ def _bias_sweeps(model, ds, arith, reg, start=None):
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
 def _find_biases(ds, n_codes, reg=None, start=None):
-    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from items' biases `start` or 0 on; yield after each the mean
-    squared error, and the constant with the biases of both sides"""
+    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from items' biases `start` or 0 on; yield after
+    each the mean squared error, and the constant with the biases of both sides"""
     u,i = (o.contiguous() for o in ds.x[:,:2].T)
     y = ds.y.double()
     w = None if ds.w is None else ds.w.double()

@@ -56,6 +56,7 @@ def _arch_of(arch, use_nn, init):
     if arch is not None: return arch
     return DotBias if init is None else arch_after(init)
 
+# %% ../../nbs/fit/31_learner.ipynb #ed45ecde
 def _read_args(dls, arch, use_nn, shrink, seed, init, kwargs):
     "The class of the model, the seed of its weights, and of `kwargs` what is for the model and what for `Learner`"
     need_flags(use_nn=use_nn, shrink=shrink)
@@ -101,7 +102,7 @@ def _hypers(dls, lr, wd, sparse, loss_func, is_begun):
 # %% ../../nbs/fit/31_learner.ipynb #8da3b4e5
 _usual_width = 50
 
-def _new_model(dls, arch, n_factors, y_range, seed, sparse, is_choice, kwargs):
+def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     "A model of the class `arch`, of preferences where it `is_choice`, with first weights by `seed`"
     y_range = None if is_choice else range_of(dls, y_range)
     n_factors = ifnone(n_factors, _usual_width)
@@ -154,8 +155,8 @@ def learner(
     _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     sparse = _as_sparse(dls, sparse)
     of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
-    of_model = dict(n_factors=n_factors, y_range=y_range, seed=seed, is_choice=isinstance(loss_func, ChoiceLoss), kwargs=of_model)
-    model = _new_model(dls, arch, sparse=sparse, **of_model) if init is None else model_after(init, dls, arch, **of_model)
+    args = dls,arch,n_factors,y_range,seed,isinstance(loss_func, ChoiceLoss),of_model
+    model = _new_model(*args, sparse) if init is None else model_after(init, *args)
     model.sparse = sparse
     learn = _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner)
     learn.begun = init is not None

@@ -37,6 +37,11 @@ def _width_row(learn, width, usual):
     is_first = learn.begun and learn.n_fits<2
     return (width,'that of init','') if is_first else _row(width, usual, 'the default')
 
+def _ials_width(learn, n):
+    "The width that `fit_ials` has chosen for `n` choices, or had from `init`"
+    width = learn.model.width
+    return _width_row(learn, width, width) if learn.begun else (width,'more pay for more choices',f'{n:,} choices')
+
 def _range_row(learn):
     values = learn.dls.train_ds.values()
     return _row(learn.model.y_range, infer_range(values), 'half a step beyond the ratings', f'ratings from {values[0]:g} to {values[-1]:g}')
@@ -138,8 +143,7 @@ def _of_solver(learn):
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(*learn.model.advised)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
-    if fit=='fit_ials' and args['n_factors'] is None and not learn.begun:
-        res['n_factors'] = learn.model.width,'more pay for more choices',f'{n:,} choices'
+    if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'

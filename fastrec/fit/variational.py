@@ -211,7 +211,7 @@ def _go_on(users, items, left, rows, arith):
     for side,mean in zip(sides, rows):
         side.begin(mean, None)
         side.learn_prior(noise)
-    for side,other,mean in zip(sides[::-1], sides, rows[::-1]):
+    for side,other,mean in zip((items,users), sides, rows[::-1]):
         side.solve(other, noise, arith)
         side.mean = mean
         side.learn_prior(noise)

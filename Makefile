@@ -33,7 +33,7 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 	$(BIN)/python benchmarks/recipes.py
 
 bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
-	for name in accuracy shapes ranges fits ranking lists sweeps steering speed levers time_to_rmse growth neighbours loading grids serving distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
+	for name in accuracy shapes ranges fits ranking lists sweeps steering speed levers time_to_rmse growth next_month neighbours loading grids serving distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
 fuzz: $(VENV)/.dev  ## twenty thousand random frames and calls, catalogues, damaged folders and forged manifests, and a hundred killed processes
 	@FASTREC_FUZZ=1950 FASTREC_SEED=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py & first=$$!; \

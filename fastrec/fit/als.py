@@ -138,8 +138,7 @@ def fit_als(self:RecLearner,
 ):
     """Fit factors and biases by alternating least squares.
 
-    A solver's model goes on where it is, if it has as many factors, and so does that of `init`; any other is replaced.
-    Interrupted, it keeps the last whole sweep"""
+    A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. Interrupted, the last sweep is kept"""
     _check_penalty(reg, power)
     need_flags(features=features)
     n_factors = width_for(self, n_factors, usual_width)

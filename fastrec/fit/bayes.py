@@ -144,6 +144,15 @@ def _n_draws_of(model, n_factors):
     if not isinstance(model, PosteriorMean): return 0
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
+def _start(learn, n_factors):
+    "What draws of `n_factors` begin with, and whether that is too new or too different to go on from"
+    model = learn.model
+    start = _last_draw(model) if _n_draws_of(model, n_factors) else model
+    goes_on = can_go_on(start, n_factors)
+    need_start(learn, goes_on, 'fit_bayes', n_factors)
+    return start,not goes_on
+
+# %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features):
     "Refuse draws that can't be kept, or for which there is no room, and ratings of a size that none can be drawn for"
     need_flags(features=features)
@@ -177,15 +186,14 @@ def fit_bayes(self:RecLearner,
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
-    Goes on where a solver with as many factors has left, and from `init`. Interrupted, it keeps the draws so far, or those from before if there were more"""
+    Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
     n_factors = width_for(self, n_factors, usual_width)
     ds = solver_data(self, n_factors, n_sweep)
     n_before = _n_draws_of(self.model, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
-    start = _last_draw(self.model) if n_before else self.model
-    need_start(self, can_go_on(start, n_factors), 'fit_bayes', n_factors)
-    sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model,
+    start,is_new = _start(self, n_factors)
+    sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],

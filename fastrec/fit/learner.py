@@ -69,14 +69,11 @@ def _read_args(dls, arch, use_nn, shrink, seed, init, kwargs):
     return arch,seed,of_model,of_learner
 
 def _check_training(dls, y_range, loss_func, opt_func, metrics, sparse):
-    "Refuse what a model cannot be trained with"
+    "Refuse what a model cannot be trained with; are updates `sparse`, or, if that is left out, do they pay?"
     check_functions(loss_func, opt_func, metrics)
     if sparse is not None: need_flags(sparse=sparse)
     if isinstance(loss_func, ChoiceLoss): check_choice_args(dls, y_range, metrics)
     elif loss_func is not None: check_loss(loss_func, dls)
-
-def _as_sparse(dls, sparse):
-    "Are updates to be sparse? Left out: if that pays"
     return pays_sparse(dls) if sparse is None else bool(sparse)
 
 # %% ../../nbs/fit/31_learner.ipynb #5f0c2ab7
@@ -114,8 +111,14 @@ def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     model.is_preference = model.by_softmax = is_choice
     return model
 
+def _first_model(init, sparse, *args):
+    "A new model, or the one that begins as `init` has it, with `sparse` updates; `args` are those of `model_after`"
+    res = _new_model(*args, sparse) if init is None else model_after(init, *args)
+    res.sparse = sparse
+    return res
+
 # %% ../../nbs/fit/31_learner.ipynb #a5fb5c01
-def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs):
+def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs, init=None):
     "A `RecLearner` for the `model`; optimizer and loss are ours where none are given"
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
@@ -123,7 +126,7 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs)
     of_rmse = list_metrics() if is_choice else [rmse_on(dls.valid_ds)]
     metrics = [o for m in L(metrics) for o in (of_rmse if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
-    learn.seed = seed
+    learn.seed,learn.begun = seed,init is not None
     if is_choice: learn.add_cb(AgainstUnseen())
     elif shrink and type(model) in (DotBias,PosteriorMean): learn.add_cb(ShrinkToBiases())
     _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
@@ -139,28 +142,23 @@ def learner(
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings, or that of `init`; `False`: unbounded
     loss_func:Callable=None, # Mean squared error if left out; a `ChoiceLoss` learns what people choose, for lists
     opt_func:Callable=None, # Optimizer; left out: `FusedAdam`, or `RowRMSProp` if `sparse`
-    lr:float=None, # Learning rate of `fit`, highest one of `fit_one_cycle`, if they are given none; left out: 7e-3, or 1.2e-2 if `sparse`; half with `init`
+    lr:float=None, # Learning rate of `fit`, highest of `fit_one_cycle`; left out: 7e-3, or 1.2e-2 if `sparse`, half of that with `init`
     wd:float=None, # Weight decay; `scaled_wd` if left out
     metrics=rmse, # fastai's `rmse` is recorded under that name; for a `ChoiceLoss` it becomes `list_metrics`
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
     shrink:bool=True, # Draw a `DotBias` to biases, as far as some training rows say, which are held out for that?
-    init:Recommends=None, # An earlier learner or recommender, whose rows this one begins with, label by label, and whose mean, layers and so on
+    init:Recommends=None, # An earlier learner or recommender, with whose rows, label by label, mean, layers and so on this one begins
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"
     dls = as_rec_dls(dls)
     arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, shrink, seed, init, kwargs)
-    _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
-    sparse = _as_sparse(dls, sparse)
+    sparse = _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
-    args = dls,arch,n_factors,y_range,seed,isinstance(loss_func, ChoiceLoss),of_model
-    model = _new_model(*args, sparse) if init is None else model_after(init, *args)
-    model.sparse = sparse
-    learn = _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner)
-    learn.begun = init is not None
-    return learn
+    model = _first_model(init, sparse, dls, arch, n_factors, y_range, seed, isinstance(loss_func, ChoiceLoss), of_model)
+    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d
 @delegates(learner, but='arch,use_nn'.split(','))

@@ -1567,6 +1567,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ials._usual_width': ('fit/ials.html#_usual_width', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._warn_of_counts': ('fit/ials.html#_warn_of_counts', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._warn_of_zeros': ('fit/ials.html#_warn_of_zeros', 'fastrec/fit/ials.py'),
+                                  'fastrec.fit.ials._width': ('fit/ials.html#_width', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials.check_choices': ('fit/ials.html#check_choices', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials.check_monitors': ('fit/ials.html#check_monitors', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials.finds_taste': ('fit/ials.html#finds_taste', 'fastrec/fit/ials.py'),

@@ -145,12 +145,13 @@ def _n_draws_of(model, n_factors):
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
 def _start(learn, n_factors):
-    "What draws of `n_factors` begin with, and whether that is too new or too different to go on from"
+    "What draws of `n_factors` begin with, whether that is no solver's model to go on from, and of how many draws it is the mean"
     model = learn.model
-    start = _last_draw(model) if _n_draws_of(model, n_factors) else model
+    n_before = _n_draws_of(model, n_factors)
+    start = _last_draw(model) if n_before else model
     goes_on = can_go_on(start, n_factors)
     need_start(learn, goes_on, 'fit_bayes', n_factors)
-    return start,not goes_on
+    return start,not goes_on,n_before
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features):
@@ -189,10 +190,9 @@ def fit_bayes(self:RecLearner,
     Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
     n_factors = width_for(self, n_factors, usual_width)
     ds = solver_data(self, n_factors, n_sweep)
-    n_before = _n_draws_of(self.model, n_factors)
+    start,is_new,n_before = _start(self, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
-    start,is_new = _start(self, n_factors)
     sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)

@@ -150,6 +150,12 @@ def _usual_width(n):
     "How many factors pay for `n` choices"
     return 32 if n<=2**17 else 64
 
+def _width(learn, n_factors, ds):
+    "The width for the choices `ds` and the argument `n_factors`; refused where `init` cannot be begun with"
+    res = width_for(learn, n_factors, _usual_width(len(ds)))
+    need_start(learn, begins_choices(learn, res), 'fit_ials', res)
+    return res
+
 def _check_penalty(alpha0, reg, power):
     for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
     need_numbers(reg=reg)
@@ -167,8 +173,7 @@ def fit_ials(self:RecLearner,
     features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
-    """Fit factors to what was rated at all, for recommendations. The model is replaced, unless `init` gave it, and predicts preferences,
-    not ratings.
+    """Fit factors to what was rated at all, for recommendations. The model, but of `init`, is replaced, and predicts preferences.
 
     Interrupted, it keeps the last whole sweep"""
     _check_penalty(alpha0, reg, power)
@@ -177,8 +182,7 @@ def fit_ials(self:RecLearner,
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)
     args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
-    n_factors = width_for(self, n_factors, _usual_width(len(ds)))
-    need_start(self, begins_choices(self, n_factors), 'fit_ials', n_factors)
+    n_factors = _width(self, n_factors, ds)
     need_room(ds, n_factors)
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',args|features_arg(ds, features)

@@ -285,7 +285,7 @@ def test_losses_for_clicks(ratings):
     dls = RecDataLoaders.from_df(ratings.assign(rating=(ratings.rating>3)*1.), seed=1, bs=256)
     learner(dls, y_range=False, loss_func=BCEWithLogitsLossFlat()), learner(dls, y_range=(0,1), loss_func=torch.nn.BCELoss())
 
-@pytest.mark.parametrize('arch,n_factors', [(DotBias,2.5), (DotBias,(3,4)), (DotBias,-1), (DotBias,True), (DotBias,'50'), (DotBias,None), (DotBias,np.float64(5)), (DeepMF,0), (DeepMF,True), (DeepMF,(3,4,5)), (DeepMF,(3,0)), (DeepMF,(3,True))])
+@pytest.mark.parametrize('arch,n_factors', [(DotBias,2.5), (DotBias,(3,4)), (DotBias,-1), (DotBias,True), (DotBias,'50'), (DotBias,np.float64(5)), (DeepMF,0), (DeepMF,True), (DeepMF,(3,4,5)), (DeepMF,(3,0)), (DeepMF,(3,True))])
 def test_bad_widths(dls, arch, n_factors):
     with pytest.raises(ValueError, match='n_factors='): learner(dls, arch, n_factors)
 

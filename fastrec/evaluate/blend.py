@@ -206,9 +206,8 @@ def fit_blend(self:RecLearner,
     cbs=None # Callbacks for the fit of ratings
 ):
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.
-
-    Where all ratings are the same, there are choices alone. `history` is that of the fit of ratings, without metrics of its lists.
-    Until all is done, other threads see the model from before; interrupted, it leaves that"""
+    Where all ratings are the same, there are choices alone. `history` is that of the fit of ratings, which goes on from
+    `init`, without metrics of its lists. Until all is done, other threads see the model from before; interrupted, it leaves that"""
     fits,is_rated = _check_blend(self, min_rating, weight, choices, ratings)
     _check_monitors(self, cbs)
     before = self.fit_state()

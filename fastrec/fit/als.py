@@ -17,7 +17,7 @@ from .training import RecLearner
 from .equations import Equations,eye_like,solve_side
 from .doubts import TowardsBiases
 from .mixing import factor_means,shrink
-from .solvers import can_go_on,to_the_end
+from .solvers import can_go_on,need_start,to_the_end,width_for
 from .variational import variational_sweeps
 
 # %% ../../nbs/fit/36_als.ipynb #6ec8c721
@@ -127,6 +127,9 @@ def _drawn_sweeps(model, ds, arith, is_new, features):
         if towards.weights is not None and any(model.row_maps): _draw_maps(model, towards, means)
         yield error
 
+# %% ../../nbs/fit/36_als.ipynb #678ab4ce
+usual_width = 16
+
 # %% ../../nbs/fit/36_als.ipynb #c0ba4fc4
 _most_spread = 1e9  # in float32 the squares of much larger or smaller numbers, times each other, are lost
 
@@ -151,7 +154,7 @@ def _check_penalty(reg, power):
 # %% ../../nbs/fit/36_als.ipynb #7feb6568
 @patch
 def fit_als(self:RecLearner,
-    n_factors:int=16, # Width of the embeddings
+    n_factors:int=None, # Width of the embeddings; left out: 16, or that of the learner's `init`
     n_sweep:int=20, # Sweeps over users and items, at most
     reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
     power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out
@@ -161,13 +164,16 @@ def fit_als(self:RecLearner,
 ):
     """Fit factors and biases by alternating least squares.
 
-    A solver's model goes on where it is, if it has as many factors; any other is replaced. Interrupted, it keeps the last whole sweep"""
+    A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. Interrupted, the last sweep is kept"""
     _check_penalty(reg, power)
     need_flags(features=features)
+    n_factors = width_for(self, n_factors, usual_width)
+    goes_on = can_go_on(self.model, n_factors)
+    need_start(self, goes_on, 'fit_als', n_factors)
     if reg is None and n_factors: need_scale(self.dls.train_ds.counted())
-    if reg is None: sweeps = partial(_drawn_sweeps, is_new=not can_go_on(self.model, n_factors), features=features)
+    if reg is None: sweeps = partial(_drawn_sweeps, is_new=not goes_on, features=features)
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
     args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
     called = 'fit_als',args|features_arg(self.dls.train_ds, features)
-    least = _least if reg is None else 1
+    least = _least if reg is None and not goes_on else 1
     self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=least, called=called)

@@ -13,8 +13,8 @@ from ..models.posterior import PosteriorMean
 from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
-from .solvers import can_go_on,solver_data
-from .als import als_sweeps,need_scale,towards_biases,write_model
+from .solvers import can_go_on,need_start,solver_data,width_for
+from .als import als_sweeps,need_scale,towards_biases,usual_width,write_model
 from .priors import SpanSampler
 from .side_columns import side_columns
 from .equations import variance_of
@@ -101,7 +101,12 @@ class _Sampling:
         if not n or (n<self.n_before and not completed): return None
         return self.mean()
 
-    def mean(self): return _posterior_mean(self.sampler, self.from_features)
+
+# %% ../../nbs/fit/38_bayes.ipynb #316904b9
+@patch
+def mean(self:_Sampling):
+    "The mean of the draws that are kept"
+    return _posterior_mean(self.sampler, self.from_features)
 
 # %% ../../nbs/fit/38_bayes.ipynb #759e81ee
 class _Averaged(Callback):
@@ -126,23 +131,27 @@ class _Averaged(Callback):
             res = res + e.mean[places]*known
         return res
 
-    def after_pred(self):
-        score = self.model.score_pairs(self.x)  # draws are averaged first, and cut off then
-        self.sums[self.iter] = self.sums.get(self.iter, 0) + score + self._effects()
-        self.learn.pred = self.model.bounded(self.sums[self.iter]/self.count)
+# %% ../../nbs/fit/38_bayes.ipynb #f455f771
+@patch
+def after_pred(self:_Averaged):
+    score = self.model.score_pairs(self.x)  # draws are averaged first, and cut off then
+    self.sums[self.iter] = self.sums.get(self.iter, 0) + score + self._effects()
+    self.learn.pred = self.model.bounded(self.sums[self.iter]/self.count)
 
-    def after_loss(self):
-        "Lists are measured by all draws as well, after the last batch"
-        is_last = self.iter+1==self.n_iter
-        is_asked = any(isinstance(o, ListMetric) for o in self.learn.metrics)
-        if not (is_last and is_asked and self.sampling.sampler.draws): return
-        self.draw = self.model,self.opt
-        self.learn.model = self.sampling.mean().to(self.dls.device)
+@patch
+def after_loss(self:_Averaged):
+    "Lists are measured by all draws as well, after the last batch"
+    is_last = self.iter+1==self.n_iter
+    is_asked = any(isinstance(o, ListMetric) for o in self.learn.metrics)
+    if not (is_last and is_asked and self.sampling.sampler.draws): return
+    self.draw = self.model,self.opt
+    self.learn.model = self.sampling.mean().to(self.dls.device)
 
-    def after_validate(self):
-        if self.draw is None: return
-        self.learn.model,self.learn.opt = self.draw
-        self.draw = None
+@patch
+def after_validate(self:_Averaged):
+    if self.draw is None: return
+    self.learn.model,self.learn.opt = self.draw
+    self.draw = None
 
 # %% ../../nbs/fit/38_bayes.ipynb #f63b45a6
 def _told(side): return side if side is None or isinstance(side, str) else 'frames'
@@ -168,6 +177,17 @@ def _n_draws_of(model, n_factors):
     if not isinstance(model, PosteriorMean): return 0
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
+def _start(learn, n_factors):
+    "What draws of `n_factors` begin with, whether that is no solver's model to go on from, and of how many draws it is the mean"
+    model = learn.model
+    n_before = _n_draws_of(model, n_factors)
+    start = _last_draw(model) if n_before else model
+    goes_on = can_go_on(start, n_factors)
+    need_start(learn, goes_on, 'fit_bayes', n_factors)
+    return start,not goes_on,n_before
+
+
+# %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features):
     "Refuse draws that can't be kept, or for which there is no room, and ratings of a size that none can be drawn for"
     need_flags(features=features)
@@ -196,7 +216,7 @@ def _need_room(learn, n_factors, n_draws):
 @patch
 @exactly()
 def fit_bayes(self:RecLearner,
-    n_factors:int=16, # Width of the embeddings of one draw
+    n_factors:int=None, # Width of the embeddings of one draw; left out: 16, or that of the learner's `init`
     n_sweep:int=100, # Sweeps over users and items
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
@@ -207,14 +227,14 @@ def fit_bayes(self:RecLearner,
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
-    Goes on where a solver with as many factors has left. Interrupted, it keeps the draws so far, or those from before if there were more"""
+    Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
+    n_factors = width_for(self, n_factors, usual_width)
     ds = solver_data(self, n_factors, n_sweep)
-    n_before = _n_draws_of(self.model, n_factors)
+    start,is_new,n_before = _start(self, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
     _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
     _need_no_savers(self, cbs)
-    start = _last_draw(self.model) if n_before else self.model
-    sampling = _Sampling(not can_go_on(start, n_factors), n_before, _spans(ds, time), self.model,
+    sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],

@@ -9,10 +9,11 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_finite,need_flags
+from ..models.dot import Dot
 from ..models.ridge import features_arg
 from .training import RecLearner
 from .equations import sum_by_code
-from .solvers import to_the_end
+from .solvers import begins,to_the_end
 
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
 class _Side:
@@ -43,17 +44,17 @@ def _write_biases(model, mean, b_u, b_i):
     model.i_bias.weight.data[:,0] = b_i
     model.mean.fill_(mean)
 
-def _bias_sweeps(model, ds, arith, reg):
+def _bias_sweeps(model, ds, arith, reg, start=None):
     "Put biases for the ratings `ds` into `model`, better ones with each sweep; yield the mean squared error after it"
     n_codes = [len(model.u_bias.weight),len(model.i_bias.weight)]
-    for mse,found in _find_biases(ds, n_codes, reg):
+    for mse,found in _find_biases(ds, n_codes, reg, start):
         _write_biases(model, *found)
         yield mse
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
-def _find_biases(ds, n_codes, reg=None):
-    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from biases of 0 on; yield after each the mean
-    squared error, and the constant with the biases of both sides"""
+def _find_biases(ds, n_codes, reg=None, start=None):
+    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from items' biases `start` or 0 on; yield after
+    each the mean squared error, and the constant with the biases of both sides"""
     u,i = (o.contiguous() for o in ds.x[:,:2].T)
     y = ds.y.double()
     w = None if ds.w is None else ds.w.double()
@@ -63,6 +64,7 @@ def _find_biases(ds, n_codes, reg=None):
     lam_u,lam_i = (1.,1.) if reg is None else reg
     users = _Side(u, y, n_codes[0], lam_u, w)
     items = _Side(i, y, n_codes[1], lam_i, w)
+    if start is not None: items.b = start.to(y)
     squares = ds.weighed(y)@y
     noise = squares/n
     memory = torch.empty_like(y)  # to allocate it for every sweep would take longer than the arithmetic
@@ -96,6 +98,13 @@ def _estimate(users, items, noise, sse, variance):
     items.lam = noise/torch.maximum(_scatter(items, v_i), least)
     return noise
 
+# %% ../../nbs/fit/35_biases.ipynb #f782121e
+def _items_biases(learn):
+    "What the `init` of `learn` has for biases of items, in units of ratings; `None` if that is nothing"
+    m = learn.model
+    in_ratings = isinstance(m, Dot) and not m.is_preference and (m.clip or m.y_range is None)
+    return m.i_bias.weight.detach()[:,0].clone() if begins(learn) and in_ratings else None
+
 # %% ../../nbs/fit/35_biases.ipynb #76c05980
 @patch
 def fit_bias(self:RecLearner,
@@ -105,7 +114,8 @@ def fit_bias(self:RecLearner,
     features:bool=True, # May biases that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
-    """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form.
+    """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form, from the items' biases of `init` on, if these
+    are in stars.
 
     Interrupted, it keeps the last whole sweep"""
     need_flags(features=features)
@@ -116,7 +126,7 @@ def fit_bias(self:RecLearner,
             raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     args = dict(reg=reg, n_sweep=n_sweep, tol=tol)
     called = 'fit_bias',args|features_arg(self.dls.train_ds, features)
-    self._solve(0, partial(_bias_sweeps, reg=reg), n_sweep, tol, cbs, called=called)
+    self._solve(0, partial(_bias_sweeps, reg=reg, start=_items_biases(self)), n_sweep, tol, cbs, called=called)
 
 # %% ../../nbs/fit/35_biases.ipynb #7733aa7f
 def biases_of(ds, n_codes, n_sweep=20, tol=1e-4):

@@ -14,7 +14,7 @@ from .training import RecLearner
 from .als import write_model
 from .chance import BesideChance,usual_reg
 from .chosen import Chosen,need_room
-from .solvers import solver_data
+from .solvers import begins_choices,need_start,solver_data,width_for
 from .equations import sum_by_code
 from .list_metrics import ListMetric
 
@@ -150,6 +150,12 @@ def _usual_width(n):
     "How many factors pay for `n` choices"
     return 32 if n<=2**17 else 64
 
+def _width(learn, n_factors, ds):
+    "The width for the choices `ds` and the argument `n_factors`; refused where `init` cannot be begun with"
+    res = width_for(learn, n_factors, _usual_width(len(ds)))
+    need_start(learn, begins_choices(learn, res), 'fit_ials', res)
+    return res
+
 def _check_penalty(alpha0, reg, power):
     for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
     need_numbers(reg=reg)
@@ -159,7 +165,7 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: 32, and 64 for more than some 100,000 choices; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: that of `init`, or 32, and 64 for more than some 100,000 choices; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=.5, # Weight of what was not chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
@@ -167,7 +173,7 @@ def fit_ials(self:RecLearner,
     features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
-    """Fit factors to what was rated at all, for recommendations. The model is replaced, and predicts preferences, not ratings.
+    """Fit factors to what was rated at all, for recommendations. The model, but of `init`, is replaced, and predicts preferences.
 
     Interrupted, it keeps the last whole sweep"""
     _check_penalty(alpha0, reg, power)
@@ -176,7 +182,7 @@ def fit_ials(self:RecLearner,
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)
     args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
-    n_factors = ifnone(n_factors, _usual_width(len(ds)))
+    n_factors = _width(self, n_factors, ds)
     need_room(ds, n_factors)
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',args|features_arg(ds, features)

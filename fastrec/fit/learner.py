@@ -6,16 +6,17 @@
 __all__ = ['learner', 'dot_learner', 'nn_learner']
 
 # %% ../../nbs/fit/31_learner.ipynb #51340358
-import difflib,inspect
-from numbers import Integral
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loaders import RecDataLoaders
+from ..answer.recommender import Recommends
 from ..base.checks import is_whole,need_flags,warn
-from ..models.base import FactorModel
+from ..models.posterior import PosteriorMean
 from ..models.trainable import DeepMF,DotBias
 from .training import RecLearner
-from .defaults import as_float,pays_sparse,range_of,scaled_wd
+from .arguments import as_hyper,check_arch,check_functions,check_hyper,split_kwargs
+from .beginning import arch_after,model_after
+from .defaults import pays_sparse,range_of,scaled_wd
 from .stock import as_rec_dls
 from .losses import ChoiceLoss,check_loss
 from .choices import AgainstUnseen,check_choice_args,choice_hypers
@@ -26,78 +27,6 @@ from .shrinkage import ShrinkToBiases
 from ..export.layout import check_savable
 from ..base.devices import need_memory
 from ..base.random import seeded
-
-# %% ../../nbs/fit/31_learner.ipynb #697c9d26
-_words = {'emb_szs': 'give the widths of users and items as n_factors=(40,60)',
-          'product': 'a network has one beside it: pass DeepMF, or call nn_learner',
-          'config': 'give its entries themselves, such as ps=, embed_p=, use_bn= and act_cls='}
-
-def _hint(unknown, known):
-    "What to write in place of the first of the arguments `unknown`; nothing if it is like none of the `known`"
-    if 'layers' in unknown: return 'a network has layers: pass DeepMF, or call nn_learner'
-    close = difflib.get_close_matches(unknown[0], known, n=1)
-    return _words.get(unknown[0]) or ''.join(f'did you mean {o!r}?' for o in close)
-
-def _split_kwargs(arch, kwargs):
-    "Of `kwargs` what `arch.from_classes` understands and what `Learner` does; what neither understands is refused"
-    known_to_model = set(inspect.signature(arch.from_classes).parameters)
-    known_to_learner = set(inspect.signature(Learner.__init__).parameters)-{'self','dls','model'}
-    unknown = [k for k in kwargs if k not in known_to_model|known_to_learner]
-    if unknown:
-        hint = _hint(unknown, [*known_to_model, *known_to_learner, 'seed', 'n_factors', 'y_range', 'use_nn'])
-        raise TypeError(f'learner() does not know {unknown[0]!r}' + (f'; {hint}' if hint else ''))
-    of_model = {k: v for k,v in kwargs.items() if k in known_to_model}
-    of_learner = {k: v for k,v in kwargs.items() if k not in known_to_model}
-    return of_model,of_learner
-
-# %% ../../nbs/fit/31_learner.ipynb #eab322a8
-def _check_arch(arch):
-    "Refuse an `arch` that is no class of models that `learner` can make"
-    if isinstance(arch, (Integral,tuple)):
-        name = 'n_factors' if isinstance(arch, Integral) else 'y_range'
-        raise TypeError(f'arch={arch} is no kind of model: write learner(dls, {name}={arch})')
-    if isinstance(arch, nn.Module):
-        raise TypeError('arch must be a class, and learner makes the model; one that is there trains by '
-                        'RecLearner(dls, model, nn.MSELoss()) '
-                        'if it is a FactorModel, else by Learner(dls, model, MSELossFlat())')
-    if not (isinstance(arch, type) and issubclass(arch, FactorModel)):
-        raise TypeError(f'arch={arch!r} must be DotBias, DeepMF or another FactorModel; other models train by '
-                        'Learner(dls, model, MSELossFlat())')
-    if not hasattr(arch, 'from_classes'):
-        raise TypeError(f'{arch.__name__} has no from_classes(n_factors, classes, y_range, mean), by which learner makes a model: '
-                        'write one, or train a model of yours by RecLearner(dls, model, nn.MSELoss())')
-
-# %% ../../nbs/fit/31_learner.ipynb #6cc53ed2
-def _numbers_in(value):
-    "The numbers of a learning rate or weight decay: itself, the ends of a slice, or those of a list"
-    if isinstance(value, slice): return [value.start,value.stop]
-    return value if is_listy(value) else [value]
-
-def _check_hyper(name, value, least, wanted):
-    "Refuse a `value` that is no number as `wanted`, finite and at least `least`, nor such numbers"
-    good = all(o is None or least<=as_float(o)<math.inf for o in _numbers_in(value))
-    if not good or value is None: raise ValueError(f'{name}={value!r} must be a number {wanted}')
-
-def _as_hyper(value):
-    "`value` as a float, if it is one number"
-    return value if isinstance(value, slice) or is_listy(value) else float(value)
-
-# %% ../../nbs/fit/31_learner.ipynb #8d0f331b
-def _check_functions(loss_func, opt_func, metrics):
-    "Refuse names and classes in place of functions"
-    if isinstance(opt_func, type) and issubclass(opt_func, torch.optim.Optimizer):
-        name = opt_func.__name__
-        raise TypeError(f"opt_func={name} is PyTorch's: pass partial(OptimWrapper, opt={name})")
-    if not (opt_func is None or callable(opt_func)):
-        raise TypeError(f'opt_func={opt_func!r} must be a function, such as Adam, that makes an optimizer')
-    if isinstance(loss_func, type):
-        raise TypeError(f'loss_func must be a loss, {loss_func.__name__}(), not the class {loss_func.__name__}')
-    if not (loss_func is None or callable(loss_func)):
-        raise TypeError(f'loss_func={loss_func!r} must be a function, such as nn.MSELoss()')
-    for m in L(metrics):
-        if isinstance(m, type) or not (callable(m) or isinstance(m, Metric)):
-            raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
-                            'metrics, no names and no classes')
 
 # %% ../../nbs/fit/31_learner.ipynb #b1bedca6
 def _need_room(n, sparse, dls):
@@ -121,57 +50,75 @@ def _tell_unsavable(learn):
     except ValueError as e: warn(f'save_recommender will refuse this learner: {e}')
 
 # %% ../../nbs/fit/31_learner.ipynb #9cbc9eef
-def _read_args(dls, arch, use_nn, shrink, seed, kwargs):
+def _arch_of(arch, use_nn, init):
+    "The class of the model for these arguments"
+    if use_nn and arch in (None,DotBias): return DeepMF
+    if arch is not None: return arch
+    return DotBias if init is None else arch_after(init)
+
+# %% ../../nbs/fit/31_learner.ipynb #ed45ecde
+def _read_args(dls, arch, use_nn, shrink, seed, init, kwargs):
     "The class of the model, the seed of its weights, and of `kwargs` what is for the model and what for `Learner`"
     need_flags(use_nn=use_nn, shrink=shrink)
-    _check_arch(arch)
-    if use_nn and arch is DotBias: arch = DeepMF
-    of_model,of_learner = _split_kwargs(arch, kwargs)
+    arch = _arch_of(arch, use_nn, init)
+    check_arch(arch)
+    of_model,of_learner = split_kwargs(arch, kwargs)
     seed = ifnone(seed, dls.seed)
     _check_seed(seed)
     if seed is not None: seed = int(seed)
     return arch,seed,of_model,of_learner
 
 def _check_training(dls, y_range, loss_func, opt_func, metrics, sparse):
-    "Refuse what a model cannot be trained with"
-    _check_functions(loss_func, opt_func, metrics)
+    "Refuse what a model cannot be trained with; are updates `sparse`, or, if that is left out, do they pay?"
+    check_functions(loss_func, opt_func, metrics)
     if sparse is not None: need_flags(sparse=sparse)
     if isinstance(loss_func, ChoiceLoss): check_choice_args(dls, y_range, metrics)
     elif loss_func is not None: check_loss(loss_func, dls)
-
-def _as_sparse(dls, sparse):
-    "Are updates to be sparse? Left out: if that pays"
     return pays_sparse(dls) if sparse is None else bool(sparse)
 
 # %% ../../nbs/fit/31_learner.ipynb #5f0c2ab7
 usual_lrs = {False: 7e-3, True: 1.2e-2}  # for dense and for sparse updates
 _least_lr = 1e-30  # what is above 0, in `lr`
+_of_begun = .5  # of the rate of a new model
 
-def _hypers(dls, lr, wd, sparse, loss_func):
-    "Learning rate and weight decay, by default those that suit the ratings, or choices"
+def usual_lr(sparse, is_begun):
+    "The learning rate for ratings, with `sparse` updates, or of a model that `is_begun`"
+    return usual_lrs[sparse]*(_of_begun if is_begun else 1)
+
+def _hypers(dls, lr, wd, sparse, loss_func, is_begun):
+    "Learning rate and weight decay, by default those that suit the ratings, or choices, and a model that is new or `is_begun`"
     is_choice = isinstance(loss_func, ChoiceLoss)
-    usual_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else (usual_lrs[sparse],scaled_wd(dls, sparse))
-    lr = ifnone(lr, usual_lr)
-    _check_hyper('lr', lr, _least_lr, 'above 0')
+    of_ratings = usual_lr(sparse, is_begun),scaled_wd(dls, sparse)
+    of_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else of_ratings
+    lr = ifnone(lr, of_lr)
+    check_hyper('lr', lr, _least_lr, 'above 0')
     wd = ifnone(wd, usual_wd)
-    _check_hyper('wd', wd, 0, 'of 0 or more')
-    return dict(lr=_as_hyper(lr), wd=_as_hyper(wd))
+    check_hyper('wd', wd, 0, 'of 0 or more')
+    return dict(lr=as_hyper(lr), wd=as_hyper(wd))
 
 # %% ../../nbs/fit/31_learner.ipynb #8da3b4e5
-def _new_model(dls, arch, n_factors, y_range, seed, sparse, is_choice, kwargs):
+_usual_width = 50
+
+def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     "A model of the class `arch`, of preferences where it `is_choice`, with first weights by `seed`"
     y_range = None if is_choice else range_of(dls, y_range)
+    n_factors = ifnone(n_factors, _usual_width)
     is_bent = y_range and not kwargs.get('clip')
     mean = 0. if is_bent or is_choice else dls.train_ds.mean()
     _need_room(_bytes_of(arch, n_factors, dls.classes, kwargs), sparse, dls)
     with seeded(seed):
         model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **kwargs})
-    model.sparse = sparse
     model.is_preference = model.by_softmax = is_choice
     return model
 
+def _first_model(init, sparse, *args):
+    "A new model, or the one that begins as `init` has it, with `sparse` updates; `args` are those of `model_after`"
+    res = _new_model(*args, sparse) if init is None else model_after(init, *args)
+    res.sparse = sparse
+    return res
+
 # %% ../../nbs/fit/31_learner.ipynb #a5fb5c01
-def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs):
+def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs, init=None):
     "A `RecLearner` for the `model`; optimizer and loss are ours where none are given"
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
@@ -179,9 +126,9 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs)
     of_rmse = list_metrics() if is_choice else [rmse_on(dls.valid_ds)]
     metrics = [o for m in L(metrics) for o in (of_rmse if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
-    learn.seed = seed
+    learn.seed,learn.begun = seed,init is not None
     if is_choice: learn.add_cb(AgainstUnseen())
-    elif shrink and type(model) in (DotBias,DeepMF): learn.add_cb(ShrinkToBiases())
+    elif shrink and type(model) in (DotBias,DeepMF,PosteriorMean): learn.add_cb(ShrinkToBiases())
     _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
     _tell_unsavable(learn)
     return learn
@@ -190,34 +137,34 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs)
 @delegates(Learner.__init__, but='model,moms'.split(','))
 def learner(
     dls:RecDataLoaders, # Training and validation ratings; fastai's `CollabDataLoaders`, or a `TabularCollab`, are read as these
-    arch:type=DotBias, # `DotBias` or `DeepMF`
-    n_factors:int=50, # Width of the embeddings
-    y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings; `False`: unbounded
+    arch:type=None, # `DotBias` or `DeepMF`; left out: `DotBias`, or that of `init`
+    n_factors:int=None, # Width of the embeddings; left out: 50, or that of `init`
+    y_range:tuple=None, # Lowest and highest prediction; left out: inferred from the training ratings, or that of `init`; `False`: unbounded
     loss_func:Callable=None, # Mean squared error if left out; a `ChoiceLoss` learns what people choose, for lists
     opt_func:Callable=None, # Optimizer; left out: `FusedAdam`, or `RowRMSProp` if `sparse`
-    lr:float=None, # Learning rate of `fit`, highest one of `fit_one_cycle`, if they are given none; left out: 7e-3, or 1.2e-2 if `sparse`
+    lr:float=None, # Learning rate of `fit`, highest of `fit_one_cycle`; left out: 7e-3, or 1.2e-2 if `sparse`, half of that with `init`
     wd:float=None, # Weight decay; `scaled_wd` if left out
     metrics=rmse, # fastai's `rmse` is recorded under that name; for a `ChoiceLoss` it becomes `list_metrics`
     seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
     shrink:bool=True, # Draw a `DotBias` or `DeepMF` to biases, as far as some training rows say, which are held out for that?
+    init:Recommends=None, # An earlier learner or recommender, with whose rows, label by label, mean, layers and so on this one begins
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:
     "A `RecLearner` with a new model for the ratings `dls`. `ValueError` for a wrong argument, `TypeError` for one of another kind or name"
     dls = as_rec_dls(dls)
-    arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, shrink, seed, kwargs)
-    _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
-    sparse = _as_sparse(dls, sparse)
-    of_learner.update(_hypers(dls, lr, wd, sparse, loss_func))
-    model = _new_model(dls, arch, n_factors, y_range, seed, sparse, isinstance(loss_func, ChoiceLoss), of_model)
-    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner)
+    arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, shrink, seed, init, kwargs)
+    sparse = _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
+    of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
+    model = _first_model(init, sparse, dls, arch, n_factors, y_range, seed, isinstance(loss_func, ChoiceLoss), of_model)
+    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d
 @delegates(learner, but='arch,use_nn'.split(','))
 def dot_learner(
     dls:RecDataLoaders, # Training and validation ratings
-    n_factors:int=50, # Width of the embeddings; 0 leaves only the biases
+    n_factors:int=None, # Width of the embeddings; 0 leaves only the biases; left out: 50, or that of `init`
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred; `False`: unbounded
     **kwargs
 )->RecLearner:
@@ -229,8 +176,8 @@ def dot_learner(
 @delegates(learner, but='arch,use_nn'.split(','))
 def nn_learner(
     dls:RecDataLoaders, # Training and validation ratings
-    n_factors:int|tuple=50, # Width of the embeddings, or the two widths of users and items
-    layers:list=None, # Hidden units of each layer; [50] if left out
+    n_factors:int|tuple=None, # Width of the embeddings, or the two widths of users and items; left out: 50, or that of `init`
+    layers:list=None, # Hidden units of each layer; left out: [50], or those of `init`
     y_range:tuple=None, # Lowest and highest prediction; left out: inferred; `False`: unbounded
     **kwargs
 )->RecLearner:

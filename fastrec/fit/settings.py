@@ -13,8 +13,9 @@ from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
 from .defaults import infer_range,pays_sparse,scaled_wd
-from .learner import usual_lrs
+from .learner import usual_lr
 from .losses import ChoiceLoss
+from .als import usual_width
 from .choices import choice_hypers
 from ..models.dot import Dot
 
@@ -30,6 +31,16 @@ def _of_loaders(learn):
     ds,bs = learn.dls.train_ds,learn.dls.train.bs
     n = ds.n_ratings
     return dict(bs=_row(bs, usual_bs(n), 'a power of 2 near n/100, from 64 to 512', f'{n:,} training ratings'))
+
+def _width_row(learn, width, usual):
+    "The `width` of the model, by `init`, if that has given the first one, or the `usual` one"
+    is_first = learn.begun and learn.n_fits<2
+    return (width,'that of init','') if is_first else _row(width, usual, 'the default')
+
+def _ials_width(learn, n):
+    "The width that `fit_ials` has chosen for `n` choices, or had from `init`"
+    width = learn.model.width
+    return _width_row(learn, width, width) if learn.begun else (width,'more pay for more choices',f'{n:,} choices')
 
 def _range_row(learn):
     values = learn.dls.train_ds.values()
@@ -75,13 +86,14 @@ def _of_gradients(learn):
     users,items = (f'{len(v)-1:,} {name}s' for v,name in zip(dls.classes.values(), ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
-    usual_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else (usual_lrs[sparse],scaled_wd(dls, sparse))
+    of_ratings = usual_lr(sparse, learn.begun),scaled_wd(dls, sparse)
+    of_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else of_ratings
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
-        n_factors=_row(width, 50, 'the default'),
+        n_factors=_width_row(learn, width, 50),
         **(dict(product=(product,'given','')) if product else {}),
         **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
-        lr=_row(learn.lr, usual_lr, lr_rule),
+        lr=_row(learn.lr, of_lr, lr_rule),
         wd=_row(learn.wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),
         sparse=_row(sparse, pays_sparse(dls), 'where tables have 100 times as many rows as a batch', f'{users}, {items}'),
         **_shrink_row(learn),
@@ -126,15 +138,15 @@ def _of_solver(learn):
     n = learn.dls.train_ds.n_ratings
     res = {}
     for k,v in args.items():
-        if v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
+        if k=='n_factors' and fit in ('fit_als','fit_bayes'): res[k] = _width_row(learn, v, usual_width)
+        elif v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
     asked = getattr(learn.model.lists_by, 'asked', None)
     if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
-    if fit=='fit_ials' and args['n_factors'] is None:
-        res['n_factors'] = learn.model.width,'more pay for more choices',f'{n:,} choices'
+    if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'

@@ -10,10 +10,12 @@ from functools import wraps
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_numbers
+from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias
 from ..models.blend import without_ranker
 from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
+from .beginning import n_factors_of
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
 from .record import Sweeps
@@ -68,6 +70,33 @@ def can_go_on(model, n_factors):
     if type(model) is not DotBias or model.is_preference: return False
     return (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
+# %% ../../nbs/fit/34_solvers.ipynb #2bc05659
+def begins(learn):
+    "Has `learn` the model that its `init` gave, and no fit since?"
+    return learn.begun and not learn.n_fits
+
+def begins_choices(learn, n_factors):
+    "Has `learn` from its `init` a model of `fit_ials`, of the right width?"
+    model = learn.model
+    return begins(learn) and type(model) is DotBias and model.ials is not None and model.width==n_factors
+
+def width_for(learn, n_factors, usual):
+    "`n_factors`; left out: as many as the `init` of `learn` has, or the `usual`"
+    if n_factors is not None: return n_factors
+    return n_factors_of(learn.model) if begins(learn) else usual
+
+def need_start(learn, fits, fit, n_factors):
+    "Refuse the `fit` of a learner from `init` unless it `fits` the rows that are there"
+    if fits or not begins(learn): return
+    model = learn.model
+    width = n_factors_of(model)
+    if fit=='fit_ials' and model.ials is None: why = 'which was trained by another fit: use that one'
+    elif width!=n_factors: why = f'whose rows have {width}: pass n_factors={width}'
+    elif model.is_preference: why = 'which tells what is chosen: use fit_ials after fit_ials'
+    elif isinstance(model, PosteriorMean): why = 'which is the mean of draws: use fit_bayes'
+    else: why = 'which was trained by gradients: use fit_one_cycle'
+    raise ValueError(f'{fit} with n_factors={n_factors} cannot begin with init, {why}, or make the learner without init')
+
 # %% ../../nbs/fit/34_solvers.ipynb #d4085451
 def _y_range(model, values):
     """The range for a solver's model, which is cut off, after `model`: without the half steps beyond the `values` of the ratings that
@@ -120,7 +149,7 @@ def _shown_on(device, model, sweeps):
 # %% ../../nbs/fit/34_solvers.ipynb #adcc3b1b
 def _model_to_improve(learn, start, ds, n_factors, implicit):
     "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
-    goes_on = can_go_on(start, n_factors) and not implicit
+    goes_on = begins_choices(learn, n_factors) if implicit else can_go_on(start, n_factors)
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
     model.advised,model.from_features,model.user_spread = None,(False,False),1.
     without_ranker(model)

@@ -50,13 +50,8 @@ def prior_means(self:BelievedRows, ids=slice(None)):
 def _in_design(cov):
     "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$, (m,d+1,d+1)"
     d = cov.shape[-1]
-    places = [*range(d-1), d]
-    res = cov.new_zeros(len(cov), d+1, d+1)
-    res[:,:d-1,:d-1] = cov[:,:-1,:-1]
-    res[:,:d-1,d] = cov[:,:-1,-1]
-    res[:,d,:d-1] = cov[:,-1,:-1]
-    res[:,d,d] = cov[:,-1,-1]
-    return res
+    order = torch.tensor([*range(d-1), d, d-1], device=cov.device)
+    return F.pad(cov, (0,1,0,1)).index_select(1, order).index_select(2, order)
 
 # %% ../../nbs/fit/48_variational.ipynb #fea9e84d
 @patch
@@ -127,8 +122,7 @@ def learn_precisions(self:BelievedRows, noise):
 @patch
 def variance(self:BelievedRows):
     "Expected squared errors of the ratings, weighted by both sides' precisions"
-    weighted = self.gamma@self.errors
-    noise = weighted/self.equations.counts.sum()
+    noise = self.gamma@self.errors/self.equations.counts.sum()
     return torch.maximum(noise, self.least_noise)
 
 # %% ../../nbs/fit/48_variational.ipynb #2b51f318
@@ -207,14 +201,20 @@ def _sweep(users, items, noise, arith, n):
         if n>=_weighed: side.learn_precisions(noise)
     return items.variance() if n>=_settled else noise
 
-def _go_on(users, items, left, rows):
-    "Believe the `rows` for sure, to begin with; the noise that they have `left` of the ratings"
-    mse = mean_square(left, items.equations.w).to(left.dtype)
-    noise = torch.maximum(mse, items.least_noise)
-    for side,mean in zip((users,items), rows):
+def _go_on(users, items, left, rows, arith):
+    "Believe the `rows`, as far as a pass over both sides says, which leaves them where they are; the noise of the ratings' `left` part"
+    mse = mean_square(left, items.equations.w)
+    noise = torch.maximum(mse.to(left), items.least_noise)
+    sides = users,items
+    for side,mean in zip(sides, rows):
         side.begin(mean, None)
         side.learn_prior(noise)
-    return noise
+    for side,other,mean in zip((items,users), sides, rows[::-1]):
+        side.solve(other, noise, arith)
+        side.mean = mean
+        side.learn_prior(noise)
+        side.learn_precisions(noise)
+    return users.variance()
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
 def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,None)):
@@ -230,7 +230,7 @@ def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,No
         _add_factors(users, items, y, u, i, k, noise, arith)
     else:
         left = y-score_rows(rows, u, i)
-        noise = _go_on(users, items, left, rows)
+        noise = _go_on(users, items, left, rows, arith)
     for n in itertools.count(0 if is_new else _settled):
         noise = _sweep(users, items, noise, arith, n)
         arith.check()

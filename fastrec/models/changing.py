@@ -23,7 +23,7 @@ class Changes:
 @torch.no_grad()
 def keeping(self:Changes, side, codes):
     """A copy that knows of the users (`side=0`) or items (`side=1`) `codes` alone, which begin with 0 and rise, and get 0, 1, ...;
-    the rows of the unknown are not filled again"""
+    the rows of the unknown are not filled again. Tables of factors take `codes` in any order, and any of them several times"""
     parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
     ranker = self._modules.get('ranker')
     if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)

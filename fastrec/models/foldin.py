@@ -117,8 +117,12 @@ def chances(n_draws, width):
     chance = torch.Generator().manual_seed(0)
     eps = torch.randn(n_draws, 2*width, generator=chance, dtype=torch.float32)
     eps = eps-eps.mean(0)
-    if n_draws>2*width: eps = torch.linalg.qr(eps)[0]*max(n_draws-1, 1)**.5
-    return (eps*(n_draws/max(n_draws-1, 1))**.5).split(width, 1)
+    n_free = max(n_draws-1, 1)
+    if n_draws>2*width:
+        q,_ = torch.linalg.qr(eps)
+        eps = q*n_free**.5
+    scale = (n_draws/n_free)**.5
+    return (scale*eps).split(width, 1)
 
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))

@@ -177,7 +177,8 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     res = []
     for s in range(self.n_draws):
         q,b = self.rows_of_draw(s, 1, items)
-        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=eps[s].expand(n_users, -1))
+        own_eps = eps[s].expand(n_users, -1)
+        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=own_eps)
         res.append(z)
     return torch.cat(res, 1)
 

@@ -162,16 +162,18 @@ def note_spread(model, ds):
 
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
-def follow_features(model, ds):
-    "Let users and items of `model` without ratings in `ds` follow from features, where these tell something of them"
+def follow_features(model, ds, counts=None):
+    """Let users and items of `model` without ratings in `ds` follow from features, where these tell something of them. `counts`: how many
+    ratings each row of users, and of items, is known by, (n,) each, in place of those in `ds`"""
     is_told = told(ds)
     if model.by_softmax or not any(is_told): return
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
-        counts,x = ds.counts(k).float(),ds.features[k].x
-        is_new = counts==0
+        known = (ds.counts(k) if counts is None else counts[k]).float()
+        is_new = known==0
         if is_new.sum()<2: continue  # the unknown alone
-        new = applied(_row_map(model, _rows(model, k), x, counts)['rows'], x)[is_new]
+        x = ds.features[k].x
+        new = applied(_row_map(model, _rows(model, k), x, known)['rows'], x)[is_new]
         widths = [e.weight.shape[1] for e in tables]
         for e,o in zip(tables, new.split(widths, 1)):
             e.weight[is_new.to(e.weight.device)] = o.to(e.weight)

@@ -53,10 +53,12 @@ def unknown(self:TimeEffects):
 # %% ../../nbs/models/29_time_effects.ipynb #a359ed9d
 @patch
 def keeping(self:TimeEffects, codes):
-    "Those of the users `codes` alone, which rise, and get the codes 0, 1, ..."
+    "Those of the users `codes` alone, which get the codes 0, 1, ..."
     users = self.keys//2**31
-    place = torch.searchsorted(codes, users).clamp(max=len(codes)-1)
-    kept = codes[place]==users
+    rising,places = codes.sort()
+    at = torch.searchsorted(rising, users).clamp(max=len(codes)-1)
+    kept = rising[at]==users
     if not kept.any(): return self.unknown()
-    keys = self.keys[kept] + (place-users)[kept]*2**31
-    return TimeEffects(self.seconds, keys, self.effects[:,kept].clone(), self.variance.clone())
+    keys = self.keys[kept] + (places[at]-users)[kept]*2**31
+    keys,order = keys.sort()
+    return TimeEffects(self.seconds, keys, self.effects[:,kept][:,order], self.variance.clone())

@@ -188,9 +188,10 @@ def _start(learn, n_factors):
 
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
-def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features):
-    "Refuse draws that can't be kept, or for which there is no room, and ratings of a size that none can be drawn for"
+def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features, cbs):
+    "Refuse draws that can't be kept, callbacks that would put one of them back, or for which there is no room, and ratings of a size that none can be drawn for"
     need_flags(features=features)
+    _need_no_savers(learn, cbs)
     for name,o in (('burn',burn),('n_draws',n_draws)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
     if not 0<=burn<n_sweep:
@@ -232,8 +233,7 @@ def fit_bayes(self:RecLearner,
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
-    _check_sampling(self, n_factors, n_sweep, burn, n_draws, features)
-    _need_no_savers(self, cbs)
+    _check_sampling(self, n_factors, n_sweep, burn, n_draws, features, cbs)
     sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)

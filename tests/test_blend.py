@@ -281,3 +281,20 @@ def test_the_table_of_ease_is_not_copied(dls, blend):
     with torch.no_grad():
         want = ranker.score(ranker.user_side(items[:4]), ranker.item_side(torch.arange(201)))[:,some]
         assert torch.allclose(ranker.score_grid(items[:4], some), want, atol=1e-4)
+
+@pytest.mark.parametrize('fit', ['fit_als','fit_bayes'])
+def test_a_solver_stopped_before_its_first_sweep_says_nothing_of_a_blend_that_stays(fit):
+    class Stop(Callback):
+        def before_fit(self): raise KeyboardInterrupt
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
+    with learn.no_bar(),learn.no_logging():
+        learn.fit_blend(weight=.3)
+        want = learn.recommend(n=3)
+        with warnings.catch_warnings(action='error'),pytest.raises(KeyboardInterrupt): getattr(learn, fit)(cbs=Stop())
+        assert learn.recommend(n=3).equals(want)
+        with pytest.warns(UserWarning, match='call fit_blend again'): getattr(learn, fit)(4, 2)
+
+def test_diversity_without_factors_says_what_to_leave_out():
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
+    with learn.no_bar(),learn.no_logging(): learn.fit_bias()
+    with pytest.raises(ValueError, match='leave diversity out'): learn.recommend(n=3, diversity=.3)

@@ -403,3 +403,17 @@ def test_foretold_rows_are_those_of_ridge_regression():
     assert len(seen)==30
     alone = NewRows(x[:,5:].to_sparse(), torch.arange(30, 34), n_rated=0)
     assert torch.allclose(alone.means(beta[5:], Arithmetic('cpu', 0)), new@beta[5:], atol=1e-5)
+
+@pytest.mark.parametrize('told', [False,True])
+@pytest.mark.parametrize('features', [True,False])
+def test_a_user_of_whom_nothing_is_known_gets_the_lists_of_the_average_user_after_choices(told, features):
+    df = sample_ratings(n_users=80, n_items=60, n_ratings=3000)
+    users = pd.DataFrame(dict(user=[*df.user.unique(),10**6]))
+    if told: users['kind'] = [*np.array(list('abc'))[np.arange(len(users)-1)%3],None]
+    learn = learner(RecDataLoaders.from_df(df, users=users, seed=1))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(4, features=features)
+    ds = learn.dls.train_ds
+    rows = learn.model.user_factors[(ds.counts(0)>0)[1:]]
+    found = learn.predict_grid([10**6])[0]
+    torch.testing.assert_close(found, learn.model.item_factors@rows.mean(0), atol=1e-5, rtol=1e-4)
+    assert found.max()>.1

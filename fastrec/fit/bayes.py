@@ -189,7 +189,7 @@ def _start(learn, n_factors):
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features, cbs):
-    "Refuse draws that can't be kept, callbacks that would put one of them back, or for which there is no room, and ratings of a size that none can be drawn for"
+    "Refuse draws that can't be kept or have no room, callbacks that put one back, and ratings of a size that none can be drawn for"
     need_flags(features=features)
     _need_no_savers(learn, cbs)
     for name,o in (('burn',burn),('n_draws',n_draws)):

@@ -11,8 +11,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_numbers
 from ..models.posterior import PosteriorMean
-from ..models.trainable import DotBias
-from ..models.blend import without_ranker
+from ..models.trainable import DotBias,fill_untrained
+from ..models.blend import tell_no_blend
 from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
 from .beginning import n_factors_of
@@ -151,8 +151,8 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
     goes_on = begins_choices(learn, n_factors) if implicit else can_go_on(start, n_factors)
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
-    model.advised,model.from_features,model.user_spread = None,(False,False),1.
-    without_ranker(model)
+    model.advised,model.from_features,model.user_spread,model.row_maps = None,(False,False),1.,(None,None)
+    model._modules.pop('ranker', None)
     return model.to(ds.x.device)
 
 def _arithmetic(learn, device):
@@ -175,11 +175,19 @@ def to_the_end(write):
 def _followed(model, ds, features=False, **kwargs):
     "The `model`, which with `features` follows from what is known beside the ratings `ds`, if its fit did not do that itself"
     if not features: return model
-    if not any(model.from_features): follow_features(model, ds)
+    if not any(model.from_features):
+        follow_features(model, ds)
+        fill_untrained(model, ds)
     elif isinstance(model, DotBias):
         note_spread(model, ds)
         model.row_maps = row_maps_of(model, ds)
     return model
+
+@patch
+def _take(self:RecLearner, model, ds, called, had_blend):
+    "Answer by the `model` of the fit that was `called`, once features are followed"
+    self.model,self.last_fit = _followed(model, ds, **called[1]).to(self.dls.device),called
+    if had_blend: tell_no_blend()
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch
@@ -192,11 +200,11 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     without a whole sweep, or where that is `None`, everything is as it was before.
     `ds`: from `solver_data`, if already asked; `called`: the name and arguments of the fit"""
     if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
-    device = self.dls.device
     before = self.fit_state()
+    had_blend = not implicit and self.model.lists_by is not self.model
     model = new(ds) if new else _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
-    shown,improving = _shown_on(device, model, improving)
+    shown,improving = _shown_on(self.dls.device, model, improving)
     sweeping = Sweeps(improving, tol, least)
     completed,res = False,None
     try:
@@ -206,4 +214,4 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     finally:
         if sweeping.n: res = finish(completed) if finish else model
         if res is None: self.put_back(before)
-        else: self.model,self.last_fit = _followed(res, ds, **called[1]).to(device),called
+        else: self._take(res, ds, called, had_blend)

@@ -134,9 +134,9 @@ class Cosines:
         squares = rows.square().sum((1,2))
         return (rows.sum(1).square().sum(1)-squares)/2
 
-def _need_factors(factors):
+def _need_factors(factors, advice=''):
     "`factors` in `float32`, which are not all 0"
-    if not factors.any(): raise ValueError('a model of biases alone has no factors to compare, nor has one that found no tastes')
+    if not factors.any(): raise ValueError(f'a model of biases alone has no factors to compare, nor has one that found no tastes{advice}')
     return factors.float()
 
 # %% ../../nbs/models/20_base.ipynb #1ac56dae
@@ -169,7 +169,7 @@ def similarities(self:FactorModel, code, side):
 @patch
 def item_likeness(self:FactorModel):
     "A function from codes of items to how alike they are, as `similarities` says: `Cosines`"
-    return Cosines(_need_factors(self.item_factors))
+    return Cosines(_need_factors(self.item_factors, ': leave diversity out'))
 
 # %% ../../nbs/models/20_base.ipynb #e4844185
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]

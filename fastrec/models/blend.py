@@ -82,4 +82,7 @@ def without_ranker(model):
     model.row_maps = None,None
     if model.lists_by is model: return
     del model.ranker
+    tell_no_blend()
+
+def tell_no_blend():
     warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')

@@ -221,13 +221,17 @@ def from_classes(cls:DeepMF,
 # %% ../../nbs/models/25_trainable.ipynb #6d02fcbf
 @torch.no_grad()
 def average_untrained(model, ds):
-    "Set the rows of users and items without ratings in `ds` to the mean of those that have some"
-    for k,tables in enumerate(model.tables):
-        if model.from_features[k]: continue
-        is_new = (ds.counts(k)==0).to(tables[0].weight.device)
-        for e in tables: e.weight[is_new] = e.weight[~is_new].mean(0)
+    """Set the rows of users and items without ratings in `ds`, and without features, to the mean of those that have some; where a model
+    predicts preferences, of users alone, as a film that nobody chose is not known to be as good as others"""
+    sides = model.tables[:1] if model.is_preference else model.tables
+    for k,tables in enumerate(sides):
+        factors = tables[0].weight
+        is_rated = (ds.counts(k)>0).to(factors.device)
+        is_new = ~is_rated
+        if model.from_features[k]: is_new &= model.is_preference & ~factors.any(1)
+        for e in tables: e.weight[is_new] = e.weight[is_rated].mean(0)
 
 def fill_untrained(model, ds):
     "Set the rows of unknown users and items to the mean of the others, and where `ds` knows some by features alone, theirs"
-    if len(ds) and any(ds.features) and not model.is_preference: average_untrained(model, ds)
+    if len(ds) and any(ds.features) and isinstance(model, (Dot,Net)): average_untrained(model, ds)
     model.fill_unknown()

@@ -2033,6 +2033,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastrec.fit.variational._in_design': ( 'fit/variational.html#_in_design',
                                                                                  'fastrec/fit/variational.py'),
                                          'fastrec.fit.variational._sweep': ('fit/variational.html#_sweep', 'fastrec/fit/variational.py'),
+                                         'fastrec.fit.variational._with_gap': ( 'fit/variational.html#_with_gap',
+                                                                                'fastrec/fit/variational.py'),
                                          'fastrec.fit.variational.variational_sweeps': ( 'fit/variational.html#variational_sweeps',
                                                                                          'fastrec/fit/variational.py')},
             'fastrec.fit.weighed': { 'fastrec.fit.weighed.WeighedRMSE': ('fit/weighed.html#weighedrmse', 'fastrec/fit/weighed.py'),

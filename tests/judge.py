@@ -110,8 +110,8 @@ class Slow:
 
     def score(self, u, i):
         "Of the codes `u` and `i`, before the range"
-        if isinstance(self.model, Net): return self._net(np.concatenate([self.tables[0][0][u], self.tables[1][0][i]]))
         (p,b_u),(q,b_i) = self.tables
+        if isinstance(self.model, Net): return self._net(np.concatenate([p[u], q[i]])) + b_u[u,0] + b_i[i,0]
         return sum(a*b for a,b in zip(p[u], q[i])) + b_u[u,0] + b_i[i,0] + float(self.model.mean)
 
     def _net(self, h):

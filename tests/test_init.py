@@ -112,7 +112,7 @@ def test_a_second_fit_is_free():
 
 def test_what_follows_the_earlier_one_by_default():
     learn = learner(dls, init=earlier['network'])
-    assert type(learn.model) is DeepMF and learn.model.product==2 and [e.weight.shape[1] for es in learn.model.tables for e in es]==[7,9]
+    assert type(learn.model) is DeepMF and learn.model.product==2 and [es[0].weight.shape[1] for es in learn.model.tables]==[7,9]
     assert learn.lr==.5*nn_learner(dls).lr and learner(dls, init=earlier['network'], lr=.01).lr==.01
     assert nn_learner(dls, (5,7), init=earlier['network']).model.y_range==earlier['network'].model.y_range
     assert dot_learner(dls, 6, init=earlier['gradients']).model.width==6

@@ -8,6 +8,7 @@ from fastrec.answer.steering import ListMaker
 from fastrec.answer import lists
 from fastrec.data import labels as vocab_module
 from fastrec.models import base
+from fastrec.models.foldin import chances
 from fastrec.base.devices import memory_there
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -513,9 +514,7 @@ def test_a_new_user_after_fit_bayes_costs_each_draw_once(ratings):
         p.setattr(type(model), 'draws', None)  # all draws of everybody
         p.setattr(type(model), 'one_draw', None)
         assert learn.fold_in(mine).predict_grid().equal(got.predict_grid())
-    torch.manual_seed(0)
-    eps = torch.randn(n, 1, 5)
-    eps = (eps-eps.mean(0))*(n/(n-1))**.5
+    eps = chances(n, 5)[0][:,None]
     us,its = model.draws()
     noise = model.u_noise[1:].mean()*model.i_noise[1:5]
     y,rows = torch.tensor([5,1,4,2.]),[]

@@ -12,7 +12,7 @@ ratings = sample_ratings(n_users=150, n_items=80, n_ratings=5000, seed=0)
 def dls(): return RecDataLoaders.from_df(ratings, seed=1, bs=64)
 
 def both(dls, n_epoch=2, product=5, lr=None, **kwargs):
-    learn = nn_learner(dls, product=product, **{'n_factors':3, 'layers':[6,4], **kwargs})
+    learn = nn_learner(dls, product=product, shrink=False, **{'n_factors':3, 'layers':[6,4], **kwargs})
     with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(n_epoch, lr)
     return learn
 

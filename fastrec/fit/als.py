@@ -122,9 +122,10 @@ def _drawn_sweeps(model, ds, arith, is_new, features):
     model.from_features = told(ds) if features else (False,False)
     towards = towards_biases(model, ds, arith, features)
     for error in als_sweeps(model, ds, arith, is_new, features):
-        means = factor_means(model, ds)
+        has_drawn_maps = towards.weights is not None and any(model.row_maps)
+        means = factor_means(model, ds) if has_drawn_maps else None
         error = towards(model, error)
-        if towards.weights is not None and any(model.row_maps): _draw_maps(model, towards, means)
+        if has_drawn_maps: _draw_maps(model, towards, means)
         yield error
 
 # %% ../../nbs/fit/36_als.ipynb #678ab4ce

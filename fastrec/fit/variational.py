@@ -47,11 +47,13 @@ def prior_means(self:BelievedRows, ids=slice(None)):
     return self.centre if self.offsets is None else self.centre+self.offsets[ids]
 
 # %% ../../nbs/fit/48_variational.ipynb #70efddda
+def _with_gap(cov, dim):
+    *factors,bias = cov.split([cov.shape[dim]-1,1], dim)
+    return torch.cat([*factors, torch.zeros_like(bias), bias], dim)
+
 def _in_design(cov):
     "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$, (m,d+1,d+1)"
-    d = cov.shape[-1]
-    order = torch.tensor([*range(d-1), d, d-1], device=cov.device)
-    return F.pad(cov, (0,1,0,1)).index_select(1, order).index_select(2, order)
+    return _with_gap(_with_gap(cov, 1), 2)
 
 # %% ../../nbs/fit/48_variational.ipynb #fea9e84d
 @patch

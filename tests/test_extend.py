@@ -277,3 +277,14 @@ def test_what_a_new_user_is_told_does_not_depend_on_who_else_has_come():
     bob = ann.assign(user='bob')
     alone,both = learn.fold_in(ann).predict_grid(),learn.fold_in(pd.concat([bob,ann])).predict_grid()
     assert (both[0]-alone[0]).abs().max()<1e-4 and (both[1]-alone[0]).abs().max()<1e-4
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials'])
+def test_rows_of_weight_0_are_seen_and_move_nobody(name):
+    learn = fitted(name,'weight')
+    user,film = (v.labels[0] for v in learn.dls.classes.values())
+    unseen = learn.recommend(user, n=1).title[0]
+    row = pd.DataFrame(dict(user=[user,user], title=[film,unseen], rating=[5.,1.], weight=[0.,0.]))
+    rec = learn.extend(row)
+    assert rec.predict_grid().equal(learn.predict_grid())
+    assert unseen not in {*rec.recommend(user, n=100).title}
+    assert not learn.extend(row.assign(weight=1.)).predict_grid().equal(learn.predict_grid())

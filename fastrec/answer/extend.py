@@ -46,10 +46,11 @@ def _concerned(rec, new, old):
     "Codes of users and of items to solve for: who is new, and those that the ratings `new` move, if there are `old` ones"
     sizes = [[len(o.classes[n]) for n in new.cat_names] for o in (rec.ds,new)]
     fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
+    codes = new.counted().codes
     if old is not None:
-        moved = [_moved(codes, x) for codes,x in zip(new.codes, old.x.T)]
+        moved = [_moved(o, x) for o,x in zip(codes, old.counted().x.T)]
         return [torch.cat(o).unique() for o in zip(moved, fresh)]
-    users,items = (int((codes.unique()<len(v)).sum()) for codes,v in zip(new.codes, rec.ds.classes.values()))
+    users,items = (int((codes.unique()<len(v)).sum()) for codes,v in zip(codes, rec.ds.classes.values()))
     if users or items:
         warn(f'{users:,} users and {items:,} items that were there stay as they are, since the ratings of training are not kept here, by '
              'which they would be solved for again: extend the learner')

@@ -540,6 +540,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fastrec/data/feature_columns.py'),
                                               'fastrec.data.feature_columns._is_values': ( 'data/feature_columns.html#_is_values',
                                                                                            'fastrec/data/feature_columns.py'),
+                                              'fastrec.data.feature_columns._values_of': ( 'data/feature_columns.html#_values_of',
+                                                                                           'fastrec/data/feature_columns.py'),
                                               'fastrec.data.feature_columns.column_from': ( 'data/feature_columns.html#column_from',
                                                                                             'fastrec/data/feature_columns.py'),
                                               'fastrec.data.feature_columns.numbers_column': ( 'data/feature_columns.html#numbers_column',

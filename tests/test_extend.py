@@ -325,3 +325,14 @@ def test_an_exported_learner_tells_what_it_knows(name, stay, tmp_path):
         assert repr(more)==f"Extended: {len(learn.dls.classes['user']):,} users, {len(learn.dls.classes['title'])-1:,} items; 1 ratings are new"
     assert [str(o.message).split(' that')[0] for o in told]==stay.split(' and ')[1:]
     with pytest.warns(UserWarning, match=f'^{stay} that were there stay as they are.*: extend the learner that has them$'): loaded.extend(row.assign(user=user))
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials'])
+def test_a_frame_without_columns_has_none(name):
+    for call in (fitted(name).extend,fitted(name).fold_in):
+        with pytest.raises(ValueError, match="no column .*'title'.*; it has none$"): call(pd.DataFrame())
+    with pytest.raises(ValueError, match="no column 'title'.*; it has user$"): fitted(name).extend(pd.DataFrame(dict(user=[1])))
+
+def test_a_blend_of_nothing_chosen_counts_all_rows():
+    df = frames()[0]
+    learn = dot_learner(RecDataLoaders.from_df(df.assign(rating=-df.rating), seed=3, device='cpu'))
+    with pytest.raises(ValueError, match=f'^all {len(learn.dls.train_ds):,} ratings are 0 or less, and fit_blend learns'): learn.fit_blend()

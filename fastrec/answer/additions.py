@@ -77,7 +77,7 @@ def read_additions(rec, ratings, named=(None,None)):
     that are new, or `named`: indexes of users and of items"""
     ds,model = rec.ds,rec.model
     if ratings is None: return _only_named(ds, named)
-    if model.is_preference: ratings = as_choices(rec, ratings)
+    if model.is_preference: ratings = as_choices(rec, ratings, ds.cat_names)
     ratings = as_frame(ratings)
     _need_frame(ds, ratings)
     if not len(ratings): return _only_named(ds, named)

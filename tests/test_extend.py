@@ -1,7 +1,8 @@
 """New users, items and ratings beside those of training"""
-import subprocess,sys
+import copy,subprocess,sys,warnings
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
+from fastai.collab import load_learner
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
 from fastrec.answer.recommender import Seen
 from fastrec.models.base import moments
@@ -176,7 +177,7 @@ def test_a_film_is_predicted_from_ten_ratings_better_than_from_none():
 def test_a_folder_without_ratings_says_who_stays(name, tmp_path):
     learn,df = fitted(name),only_film()
     rec = load_recommender(learn.save_recommender(tmp_path/'rec'))
-    with pytest.warns(UserWarning, match='12 users and 0 items that were there stay as they are'): more = rec.extend(df)
+    with pytest.warns(UserWarning, match='12 users that were there stay as they are'): more = rec.extend(df)
     film = df.title.iloc[0]
     np.testing.assert_allclose(more.predict_grid(None, rec.ds.classes['title'].labels), rec.predict_grid(), atol=1e-5)
     np.testing.assert_allclose(more.predict_grid(None, [film]).mean(), learn.extend(df).predict_grid(None, [film]).mean(), atol=.15)
@@ -277,3 +278,61 @@ def test_what_a_new_user_is_told_does_not_depend_on_who_else_has_come():
     bob = ann.assign(user='bob')
     alone,both = learn.fold_in(ann).predict_grid(),learn.fold_in(pd.concat([bob,ann])).predict_grid()
     assert (both[0]-alone[0]).abs().max()<1e-4 and (both[1]-alone[0]).abs().max()<1e-4
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials'])
+def test_rows_of_weight_0_are_seen_and_move_nobody(name):
+    learn = fitted(name,'weight')
+    user,film = (v.labels[0] for v in learn.dls.classes.values())
+    unseen = learn.recommend(user, n=1).title[0]
+    row = pd.DataFrame(dict(user=[user,user], title=[film,unseen], rating=[5.,1.], weight=[0.,0.]))
+    rec = learn.extend(row)
+    assert rec.predict_grid().equal(learn.predict_grid())
+    assert unseen not in {*rec.recommend(user, n=100).title}
+    assert not learn.extend(row.assign(weight=1.)).predict_grid().equal(learn.predict_grid())
+
+@pytest.mark.parametrize('name', closed)
+def test_films_that_nobody_rated_in_training_are_as_new_ones(name, tmp_path):
+    make,fit,args,kwargs = makes[name]
+    df = frames()[0]
+    items = pd.DataFrame(dict(title=[*df.title.unique(),'Unrated'])).assign(year=lambda d: 1950+d.index)
+    learn = make(RecDataLoaders.from_df(df, seed=3, device='cpu', items=items))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*args, **kwargs)
+    new = pd.DataFrame(dict(user=[10**6,df.user[0]], title=[df.title[0],'Unrated'], rating=[4.,4.]))
+    for rec in (learn,load_recommender(learn.save_recommender(tmp_path/'rec'))):
+        with pytest.raises(ValueError, match="^'Unrated' is new, and one item changes"): rec.extend(new)
+        with warnings.catch_warnings():
+            if name=='blend': warnings.filterwarnings('ignore', '1 items that were there stay')  # whose part of ratings could move
+            assert 10**6 in {*rec.extend(new.head(1)).ds.classes['user']}
+
+def test_new_items_are_shown_as_plain_labels():
+    df = sample_ratings(n_users=40, n_items=20, n_ratings=400).assign(item=lambda d: d.title.astype('category').cat.codes.astype('int64'))
+    learn = dot_learner(RecDataLoaders.from_df(df, item_name='item', seed=3, device='cpu'))
+    learn.fit_ease()
+    with pytest.raises(ValueError, match='^500 is new, and one item'): learn.extend(pd.DataFrame(dict(user=[1], item=[500], rating=[4.])))
+
+@pytest.mark.parametrize('name,stay', [('fit_ease','1 users'),('fit_als','1 users and 1 items')])
+def test_an_exported_learner_tells_what_it_knows(name, stay, tmp_path):
+    learn = copy.deepcopy(fitted(name))
+    learn.export(tmp_path/'l.pkl')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        loaded = load_learner(tmp_path/'l.pkl')
+    user,film = (v.labels[0] for v in learn.dls.classes.values())
+    row = pd.DataFrame(dict(user=[10**6], title=[film], rating=[4.]))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        more = loaded.extend(row)
+        assert repr(more)==f"Extended: {len(learn.dls.classes['user']):,} users, {len(learn.dls.classes['title'])-1:,} items; 1 ratings are new"
+    assert [str(o.message).split(' that')[0] for o in told]==stay.split(' and ')[1:]
+    with pytest.warns(UserWarning, match=f'^{stay} that were there stay as they are.*: extend the learner that has them$'): loaded.extend(row.assign(user=user))
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials'])
+def test_a_frame_without_columns_has_none(name):
+    for call in (fitted(name).extend,fitted(name).fold_in):
+        with pytest.raises(ValueError, match="no column .*'title'.*; it has none$"): call(pd.DataFrame())
+    with pytest.raises(ValueError, match="no column 'title'.*; it has user$"): fitted(name).extend(pd.DataFrame(dict(user=[1])))
+
+def test_a_blend_of_nothing_chosen_counts_all_rows():
+    df = frames()[0]
+    learn = dot_learner(RecDataLoaders.from_df(df.assign(rating=-df.rating), seed=3, device='cpu'))
+    with pytest.raises(ValueError, match=f'^all {len(learn.dls.train_ds):,} ratings are 0 or less, and fit_blend learns'): learn.fit_blend()

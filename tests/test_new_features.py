@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import load_learner
 from fastrec.all import BundleError,DotBias,RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
+from fastrec.data.features import Features
+from fastrec.data.labels import Vocab
 from fastrec.models.maps import applied,map_rows
 from fastrec.models.posterior import PosteriorMean
 
@@ -342,3 +344,14 @@ def test_a_map_is_what_it_says():
     want = torch.where(x.any(1)[:,None], 1+x@beta, torch.tensor(9.))
     assert (want==9).any()
     assert torch.allclose(applied(rows, x.to_sparse()), want, atol=1e-6)
+
+@pytest.mark.parametrize('empty', [[],'',' ',('',)], ids=repr)
+def test_empty_lists_and_texts_are_gaps(empty):
+    vocab = Vocab(range(1, 6), 'item')
+    frame = pd.DataFrame(dict(item=range(1, 6), t=[['a','b'],'a|',empty,'b',None]))
+    made = Features(frame, vocab)
+    assert made.names==['t=a','t=b']
+    assert made.x.to_dense().tolist()==[[0,0],[1,1],[1,0],[0,0],[0,1],[0,0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert not made.encode(frame.iloc[2:3]).to_dense().any()

@@ -16,6 +16,7 @@ from ..data.scales import as_ratings
 from ..data.times import as_seconds
 from .recommender import Seen
 from .newcomers import as_choices,need_complete,need_within
+from .described import parts_of
 
 # %% ../../nbs/answer/60_additions.ipynb #57e48a3d
 def _fresh(vocab, col):
@@ -76,7 +77,7 @@ def read_additions(rec, ratings, named=(None,None)):
     that are new, or `named`: indexes of users and of items"""
     ds,model = rec.ds,rec.model
     if ratings is None: return _only_named(ds, named)
-    if model.is_preference: ratings = as_choices(rec, ratings)
+    if model.is_preference: ratings = as_choices(rec, ratings, ds.cat_names)
     ratings = as_frame(ratings)
     _need_frame(ds, ratings)
     if not len(ratings): return _only_named(ds, named)
@@ -84,6 +85,24 @@ def read_additions(rec, ratings, named=(None,None)):
     need_within(y if w is None else y[w>0], model.y_range)
     x,classes = _codes(ds, ratings, named)
     return tensors_of(ds, classes, x, torch.tensor(y), None if w is None else torch.tensor(w))
+
+# %% ../../nbs/answer/60_additions.ipynb #cb9e143d
+def _unrated(rec, codes):
+    "Those of the `codes` of items of `rec` of which training had no ratings that count, as far as that is known"
+    counts = rec.ds.counted().counts(1) if len(rec.ds) else rec.counts
+    if counts is None: return codes[:0]
+    codes = codes[codes<len(counts)]
+    return codes[counts[codes]==0]
+
+def need_items(rec, new):
+    "Refuse items of `new` that training had no ratings of where a model has no rows that could be solved for one by one"
+    if all(o.fits_items for o in parts_of(rec.model)): return
+    vocab = new.classes[new.item_name]
+    n_known = len(rec.ds.classes[vocab.name])
+    codes = torch.cat([torch.arange(n_known, len(vocab)), _unrated(rec, new.counted().codes[1])])
+    if not len(codes): return
+    raise ValueError(f'{shown(vocab.labels[int(codes[0])-1:]):.60} is new, and one item changes the weights of all after fit_ease, and the '
+                     'chances of all after a loss of choices: train again, or use fit_ials, or leave out its rows')
 
 # %% ../../nbs/answer/60_additions.ipynb #06919ca3
 def joined(old, new):

@@ -16,7 +16,7 @@ from ..data.names import shown
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
-from .additions import counts_with,joined,read_additions,seen_with
+from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .described import fitted_rows,with_row_maps,need_map,parts_of,read_described
 from .predict import predict_codes
 
@@ -42,17 +42,25 @@ def _moved(codes, old):
     before = torch.bincount(old.cpu(), minlength=n)[:n]
     return ((added>0) & (added>=_least_share*before)).nonzero()[:,0]
 
+# %% ../../nbs/answer/61_extend.ipynb #d9e9d8aa
+def _warn_of_staying(rec, codes):
+    "Tell of `codes` of users and of items that were there, and could be solved for again if ratings of training were kept"
+    are_fitted = True,any(o.fits_items for o in parts_of(rec.model))
+    numbers = [int((o.unique()<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
+    stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
+    if not stay: return
+    warn(f'{" and ".join(stay)} that were there stay as they are, since the ratings of training are not kept here, by which they would be '
+         'solved for again: extend the learner that has them')
+
 def _concerned(rec, new, old):
     "Codes of users and of items to solve for: who is new, and those that the ratings `new` move, if there are `old` ones"
     sizes = [[len(o.classes[n]) for n in new.cat_names] for o in (rec.ds,new)]
     fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
+    codes = new.counted().codes
     if old is not None:
-        moved = [_moved(codes, x) for codes,x in zip(new.codes, old.x.T)]
+        moved = [_moved(o, x) for o,x in zip(codes, old.counted().x.T)]
         return [torch.cat(o).unique() for o in zip(moved, fresh)]
-    users,items = (int((codes.unique()<len(v)).sum()) for codes,v in zip(new.codes, rec.ds.classes.values()))
-    if users or items:
-        warn(f'{users:,} users and {items:,} items that were there stay as they are, since the ratings of training are not kept here, by '
-             'which they would be solved for again: extend the learner')
+    _warn_of_staying(rec, codes)
     return fresh
 
 # %% ../../nbs/answer/61_extend.ipynb #02fda8fd
@@ -123,13 +131,6 @@ def _extended(model, *args):
     return res
 
 # %% ../../nbs/answer/61_extend.ipynb #5d9211d4
-def _need_items(rec, new):
-    "Refuse new items in the ratings `new` where a model has no rows that could be solved for one by one"
-    known,grown = (o.classes[new.item_name].labels for o in (rec.ds,new))
-    if len(grown)==len(known) or all(o.fits_items for o in parts_of(rec.model)): return
-    raise ValueError(f'{grown[len(known)]!r:.60} is new, and one item changes the weights of all after fit_ease, and the chances of all '
-                     'after a loss of choices: train again, or use fit_ials, or leave out its rows')
-
 def _need_everybody(rec):
     "Refuse a `rec` that is not of everybody in training"
     if isinstance(rec, NewUsers):
@@ -159,11 +160,14 @@ def _range_with(rating_range, y):
 # %% ../../nbs/answer/61_extend.ipynb #a9c4c5e9
 class Extended(Recommender):
     """A `Recommender` of old and new users and items, from `extend`. `drift` has the RMSE of the new ratings before they were taken in,
-    `rmse_new`, that of training, `rmse_training`, and the share of all ratings that are new, `share_new`; preferences are off from 1"""
-    drift = None
+    `rmse_new`, that of training, `rmse_training`, and the share of all ratings that are new, `share_new`, `nan` where training's are not
+    counted; preferences are off from 1"""
+    drift,n_new = None,0
     def __repr__(self):
         n_users,n_items = (len(v)-1 for v in self.ds.classes.values())
-        return f'{type(self).__name__}: {n_users:,} users, {n_items:,} items; {self.drift.share_new:.2%} of ratings are new'
+        share = self.drift.share_new
+        new = f'{self.n_new:,} ratings' if pd.isna(share) else f'{share:.2%} of ratings'
+        return f'{type(self).__name__}: {n_users:,} users, {n_items:,} items; {new} are new'
 
 def _recommender(rec, model, ds, new, noise):
     "The `Extended` that answers by `model` and knows of the ratings `new`, beside those of `ds`, what `rec` knows of others"
@@ -211,7 +215,7 @@ def _extend(rec, model, new):
     ds.features = new.features
     model = _extended(model, users, items, ds, max(noise, least_noise))
     res = _recommender(rec, model, ds if old is not None else new.new_empty(), new, noise)
-    res.drift = drift
+    res.drift,res.n_new = drift,len(new)
     return res
 
 # %% ../../nbs/answer/61_extend.ipynb #d30d9e34
@@ -233,5 +237,5 @@ def extend(self:Recommends,
     _need_everybody(self)
     model = _ready(self, (users,items))
     new = _read(self, ratings, (users,items))
-    _need_items(self, new)
+    need_items(self, new)
     return _extend(self, model, new)

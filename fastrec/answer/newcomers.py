@@ -122,11 +122,12 @@ def _warn_of_low(rec, y):
 
 def _are_numbers(ratings, name): return name in ratings and pd.api.types.is_numeric_dtype(ratings[name])
 
-def as_choices(rec, ratings):
-    """`ratings` with a 1 in each row; where they hold zeros or less in rows that count, and training did not,
+def as_choices(rec, ratings, names):
+    """`ratings`, which need the columns `names`, with a 1 in each row; where they hold zeros or less in rows that count, and training did not,
     a warning says that these count as chosen"""
     name,weight = rec.ds.rating_name,rec.ds.weight_name
     if not isinstance(ratings, pd.DataFrame): return ratings
+    need_columns(ratings, names)
     if _are_numbers(ratings, name):
         counts = ratings[weight]!=0 if weight is not None and _are_numbers(ratings, weight) else slice(None)
         _warn_of_low(rec, ratings.loc[counts, name])
@@ -193,7 +194,7 @@ def fold_in(self:Recommends,
     if ratings is None and users is None: raise ValueError('nobody was named: pass ratings, users, a frame of features, or both')
     model,named,x = _read_users(self, users)
     ratings = _no_ratings(self.ds) if ratings is None else ratings
-    if model.is_preference: ratings = as_choices(self, ratings)
+    if model.is_preference: ratings = as_choices(self, ratings, [self.ds.item_name])
     new = _read_new(self.ds, ratings, unknown, model.y_range, named)
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
     is_needed = model.needs_noise or model.lists_by is not model

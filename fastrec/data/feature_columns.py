@@ -73,6 +73,11 @@ def kept(self:NumberColumn):
         has_gaps=self.has_gaps)
 
 # %% ../../nbs/data/22_feature_columns.ipynb #301172e1
+def _values_of(col, what):
+    "As `values_of`, where an empty list or text is a gap"
+    res = values_of(col, what)
+    return res[res.str.strip()!='']
+
 class ValueColumn:
     "A column of the `values`, an index of texts: ones where a row has them"
     kind = 'values'
@@ -82,7 +87,7 @@ class ValueColumn:
     def names(self): return [f'{self.name}={o}' for o in self.values]
 
     def triples(self, col, what):
-        found = values_of(col, what)
+        found = _values_of(col, what)
         new = found[~found.isin(self.values)].unique()
         if len(new):
             warn(f'{what} has {len(new):,} values of {self.name!r} that were not learned, {shown(new)} for one; left out')
@@ -94,7 +99,7 @@ class ValueColumn:
 # %% ../../nbs/data/22_feature_columns.ipynb #70d59d11
 def values_column(col, name, what, most):
     "`ValueColumn` of `col`, and why it says nothing if it does not"
-    found = values_of(col, what)
+    found = _values_of(col, what)
     values = pd.Index(found.unique()).sort_values()
     _,cols = places_of(found, values)
     counts = np.bincount(cols)

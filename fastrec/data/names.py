@@ -78,7 +78,7 @@ def need_columns(df, names, what='the frame'):
         if isinstance(n, (bool,slice)) or not pd.api.types.is_hashable(n):
             raise TypeError(f'{n!r:.60} cannot be the name of a column: one of {listed(df.columns)} is needed')
     if missing := [n for n in names if n not in df]:
-        raise ValueError(f'{what} has no column {", ".join(map(repr,missing))}; it has {listed(df.columns)}'
+        raise ValueError(f'{what} has no column {", ".join(map(repr,missing))}; it has {listed(df.columns) or "none"}'
                          + _other_name(df, missing[0]))
     if twice := [n for n in names if isinstance(df[n], pd.DataFrame)]:
         raise ValueError(f'{what} has several columns {twice[0]!r}: {listed(df.columns)}')

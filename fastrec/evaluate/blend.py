@@ -9,7 +9,6 @@ __all__ = []
 import threading
 from fastai.collab import *
 from fastai.tabular.all import *
-from fastai.callback.tracker import TrackerCallback
 from ..answer.recommender import Seen,evaluating
 from ..answer.topn import top_n
 from ..base.checks import listened,need_choice,need_finite
@@ -18,6 +17,7 @@ from ..data.loaders import RecDataLoaders
 from .measures import ndcg_at_k
 from .truth import Truth
 from ..models.blend import Blend
+from ..fit.ials import check_choices
 from ..fit.learner import dot_learner
 from ..fit.list_metrics import ListMetric
 from ..fit.solvers import copied,solver_data
@@ -154,7 +154,7 @@ def _asked(learn, fits, min_rating):
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):
-    "The fits of choices and, unless all ratings are the same, of ratings; refused where an argument means nothing"
+    "The fits of choices and that of ratings, `None` if these are all the same; refused where an argument means nothing"
     for name,o in (('min_rating',min_rating),('weight',weight)):
         if o is not None: need_finite(name, o)
     if weight is not None and weight<0: raise ValueError(f'weight={weight} must be 0 or more')
@@ -165,7 +165,8 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
     choices = list(L(ifnone(choices, _usual_choices(ds))))
     for o in choices: need_choice('choices', o, *_choice_fits)
     if not choices or len(set(choices))<len(choices): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
-    return choices,len(ds.values())>1
+    listened(check_choices, ds, 'fit_blend')  # refused by all rows; what is told, the fits tell
+    return choices,ratings if len(ds.values())>1 else None
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e2903e09
 @contextmanager
@@ -208,10 +209,9 @@ def fit_blend(self:RecLearner,
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.
     Where all ratings are the same, there are choices alone. `history` is that of the fit of ratings, which goes on from
     `init`, without metrics of its lists. Until all is done, other threads see the model from before; interrupted, it leaves that"""
-    fits,is_rated = _check_blend(self, min_rating, weight, choices, ratings)
+    fits,ratings = _check_blend(self, min_rating, weight, choices, ratings)
     _check_monitors(self, cbs)
     before = self.fit_state()
-    if not is_rated: ratings = None
     called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
     with _others_see(self, self.model):
         try: self._fit_blend(fits, min_rating, weight, ratings, cbs)

@@ -123,7 +123,7 @@ def _warn_of_low(rec, y):
 def _are_numbers(ratings, name): return name in ratings and pd.api.types.is_numeric_dtype(ratings[name])
 
 def as_choices(rec, ratings, names):
-    """`ratings`, which need the columns `names`, with a 1 in each row; where they hold zeros or less in rows that count, and training did not,
+    """`ratings`, which need the columns `names`, with a 1 in each row; where rows that count hold zeros or less, and training did not,
     a warning says that these count as chosen"""
     name,weight = rec.ds.rating_name,rec.ds.weight_name
     if not isinstance(ratings, pd.DataFrame): return ratings

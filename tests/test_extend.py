@@ -5,6 +5,7 @@ from functools import cache
 from fastai.collab import load_learner
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
 from fastrec.answer.recommender import Seen
+from fastrec.data.labels import Vocab
 from fastrec.models.base import moments
 from fastrec.models.choices import choices_of
 
@@ -336,3 +337,32 @@ def test_a_blend_of_nothing_chosen_counts_all_rows():
     df = frames()[0]
     learn = dot_learner(RecDataLoaders.from_df(df.assign(rating=-df.rating), seed=3, device='cpu'))
     with pytest.raises(ValueError, match=f'^all {len(learn.dls.train_ds):,} ratings are 0 or less, and fit_blend learns'): learn.fit_blend()
+
+_later = [('int16',40000),('uint8',-3),('uint32',2**40),('datetime64[us]',pd.Timestamp('2026-01-01')+pd.Timedelta('5ns'))]
+@pytest.mark.parametrize('dtype,new', _later, ids=[o for o,_ in _later])
+def test_labels_that_were_stored_small_do_not_close_a_model(dtype, new, tmp_path):
+    df = frames()[0]
+    codes = pd.Series(df.user.astype('category').cat.codes.to_numpy().astype('int64'))
+    df = df.assign(user=(pd.to_datetime(codes, unit='D') if dtype[0]=='d' else codes).astype(dtype))
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=3, device='cpu'))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(3)
+    known = learn.dls.classes['user'].labels
+    assert known.dtype==dtype
+    rows = pd.DataFrame(dict(user=[new,new], title=df.title[:2], rating=[5.,1.]))
+    rec = learn.extend(rows)
+    labels = rec.ds.classes['user'].labels
+    assert labels[:-1].tolist()==known.tolist() and labels[-1]==new and labels.dtype!=object
+    for o in (rec,load_recommender(rec.save_recommender(tmp_path/'rec'))):
+        assert {*o.recommend(new, n=100).title}.isdisjoint(df.title[:2]) and len(o.recommend(known[0], n=3))==3
+        assert np.isclose(o.predict(new, df.title[0]), rec.predict_df(rows)[0])
+    assert learn.fold_in(rows).recommend(new, n=3).title.tolist()==rec.recommend(new, n=3).title.tolist()
+    with pytest.raises(KeyError, match='is not among'): learn.recommend(new, n=3)
+    users = pd.DataFrame(dict(user=[*known,new])).assign(x=lambda d: np.arange(len(d)))
+    assert RecDataLoaders.from_df(df, users=users, device='cpu').train_ds.classes['user'].labels.isin([new]).sum()==1
+
+@pytest.mark.parametrize('dtype', ['uint8','uint16','uint32'])
+def test_what_a_small_type_does_not_hold_is_unknown(dtype):
+    "pandas looks for 2**32 among labels of uint8 as for 0"
+    vocab = Vocab(pd.Index([0,1,5], dtype=dtype), 'id')
+    asked = [2**40,2**32+5,5,0,2**40+1]
+    assert vocab.encode(asked).tolist()==vocab.find(asked).tolist()==[0,0,3,1,0]

@@ -11,7 +11,7 @@ from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
 from ..data.names import need_columns,shown
-from ..data.kinds import factorized,need_values
+from ..data.kinds import factorized,held_beside,need_values,not_held
 from ..data.scales import as_ratings
 from ..data.times import as_seconds
 from .recommender import Seen
@@ -20,13 +20,13 @@ from .described import parts_of
 
 # %% ../../nbs/answer/60_additions.ipynb #57e48a3d
 def _fresh(vocab, col):
-    "The labels of `col`, none of which `vocab` knows, sorted, in the type of those it knows. `ValueError` if that cannot hold them"
+    """The labels of `col`, none of which `vocab` knows, sorted, in the type of those it knows or, of whole numbers and dates, a wider one.
+    `ValueError` if none holds all"""
     _,labels = factorized(col)
     labels = labels[labels.argsort()]
-    res = labels.astype(vocab.labels.dtype)
-    is_other = res!=labels
-    if not is_other.any(): return res
-    raise ValueError(f'{shown(labels[is_other])} of {vocab.name!r} cannot be held as {vocab.labels.dtype}, the type of the labels of '
+    res = held_beside(labels, vocab.labels)
+    if res is not None: return res
+    raise ValueError(f'{shown(not_held(labels, vocab.labels))} of {vocab.name!r} cannot be held as {vocab.labels.dtype}, the type of the labels of '
                      'training')
 
 def _grown(vocab, col, codes, named=None):

@@ -188,6 +188,26 @@ def check_kind(col, labels):
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '
                      f'({shown(labels)} for one): convert it, or were columns swapped?')
 
+# %% ../../nbs/data/11_kinds.ipynb #a6459c79
+def _held(labels, dtype):
+    "`labels` in the type `dtype`, `None` if that does not hold them exactly"
+    try: res = labels.astype(dtype)
+    except (ValueError,OverflowError): return None
+    return res if (res==labels).all() else None
+
+def not_held(labels, known):
+    "The first of `labels` that the type of `known` does not hold, in an index"
+    return next((labels[k:k+1] for k in range(len(labels)) if _held(labels[k:k+1], known.dtype) is None), labels)
+
+def held_beside(labels, known):
+    "`labels` in the type of `known`, or in one that holds whole numbers, or dates, of both exactly; `None` if there is none"
+    types = [known.dtype]
+    if known.dtype.kind in 'iu' and labels.dtype.kind in 'iu': types.append('int64')
+    if known.dtype.kind=='M' and labels.dtype.kind=='M': types.append(labels.dtype)
+    for o in types:
+        res = _held(labels, o)
+        if res is not None and _held(known, o) is not None: return res
+
 # %% ../../nbs/data/11_kinds.ipynb #a1129a06
 def labels_beside(labels, known):
     "The `labels` of a frame of users or items, an index with a name, checked and in the type of the `known` ones of ratings"
@@ -200,8 +220,7 @@ def labels_beside(labels, known):
     if not labels.isin(known).any():
         raise ValueError(f'no {name!r} of the frame beside the ratings is one of theirs: it has {shown(labels)} for one, they '
                          f'{shown(known)}')
-    res = labels.astype(known.dtype)
-    if (other := (res!=labels)).any():
-        raise ValueError(f'{shown(labels[other])} of {name!r} in the frame beside the ratings cannot be held as {known.dtype}, '
-                         'the type of theirs: convert theirs with .astype')
-    return res
+    res = held_beside(labels, known)
+    if res is not None: return res
+    raise ValueError(f'{shown(not_held(labels, known))} of {name!r} in the frame beside the ratings cannot be held as {known.dtype}, '
+                     'the type of theirs: convert theirs with .astype')

@@ -37,12 +37,18 @@ class Vocab:
 # some versions of pandas make an index's table at the first search, and let others see it half made
 _one_at_a_time = whole_at_fork(threading.Lock())
 
+def _is_beyond(labels, dtype):
+    "Which of the whole numbers `labels` the unsigned `dtype` does not hold, where pandas would look for what is left of them"
+    is_whole = isinstance(labels.dtype, np.dtype) and labels.dtype.kind in 'iu'
+    if not is_whole or dtype.kind!='u': return np.zeros(len(labels), bool)
+    return labels.to_numpy()>np.iinfo(dtype.type).max
+
 @patch
 def encode(self:Vocab, labels):
     "Codes of `labels`, 0 for those unknown, as an int32 array"
-    with _one_at_a_time:
-        places = self.labels.get_indexer(in_pandas_types(pd.Index(labels)))
-    return (places+1).astype('int32')
+    labels = in_pandas_types(pd.Index(labels))
+    with _one_at_a_time: places = self.labels.get_indexer(labels)
+    return np.where(_is_beyond(labels, self.labels.dtype), 0, places+1).astype('int32')
 
 @patch
 def decode(self:Vocab, codes):

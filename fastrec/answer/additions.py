@@ -26,7 +26,8 @@ def _fresh(vocab, col):
     labels = labels[labels.argsort()]
     res = held_beside(labels, vocab.labels)
     if res is not None: return res
-    raise ValueError(f'{shown(not_held(labels, vocab.labels))} of {vocab.name!r} cannot be held as {vocab.labels.dtype}, the type of the labels of '
+    found = shown(not_held(labels, vocab.labels))
+    raise ValueError(f'{found} of {vocab.name!r} cannot be held as {vocab.labels.dtype}, the type of the labels of '
                      'training')
 
 def _grown(vocab, col, codes, named=None):

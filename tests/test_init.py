@@ -174,7 +174,12 @@ def test_one_strange_side_is_told():
 
 def test_lists_of_a_blend_begin_by_ratings():
     blend = fitted(learner(loaders(first)), 'fit_blend')
-    learn = learner(dls, init=blend)
+    with pytest.warns(UserWarning, match='call fit_blend after training'): learn = learner(dls, init=blend)
     assert learn.model.lists_by is learn.model
     fitted(learn, 'fit_blend')
     assert learn.model.lists_by is not learn.model
+
+def test_biases_that_a_network_was_given_are_not_trained_after_extend():
+    more = pd.DataFrame(dict(user=[10**6], title=[ratings.title.iloc[0]], rating=[4.]))
+    learn = learner(dls, init=earlier['network'].extend(more))
+    assert not any(o.requires_grad for o in learn.model.biases) and all(o.requires_grad for o in learn.model.layers.parameters())

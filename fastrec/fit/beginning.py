@@ -152,6 +152,7 @@ def _moved(model, codes):
     if type(res) in (Dot,Net): res.__class__ = _families[type(res)]  # which have the same weights under the same names
     for ours,theirs in zip(res.tables, model.tables):
         for e,o in zip(ours, theirs): e.weight.requires_grad_(o.weight.requires_grad)
+    if isinstance(res, Net): res.u_bias,res.i_bias = (o.requires_grad_(False) for o in (res.u_bias,res.i_bias))
     return res.cpu().train()
 
 # %% ../../nbs/fit/51_beginning.ipynb #3bf4df3c
@@ -177,6 +178,7 @@ def _follow(model, codes, ds):
     for k,of_side in enumerate(codes): counts.append(ds.counts(k).clamp(min=1)*(of_side>0))
     follow_features(model, ds, counts)
 
+# %% ../../nbs/fit/51_beginning.ipynb #3738f2dd
 def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
     "The model of `init` for the labels of `dls`; the other arguments, as `learner` has them, must agree with it. `init` stays as it is"
     _check_arch(init, arch)
@@ -186,6 +188,8 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
     _need_same_scale(init, dls)
     y_range = _range_after(init.model, dls, y_range)
     codes = old_codes(init, dls)
+    if init.model.lists_by is not init.model:
+        warn('init makes its lists by a blend, which is not taken over: call fit_blend after training')
     model = _moved(init.model, codes)
     model.y_range,model.classes = y_range,dls.classes
     model.user,model.item = dls.classes

@@ -514,7 +514,7 @@ def test_side_frames_are_what_dummies_were():
     rng = np.random.default_rng(0)
     df = pd.DataFrame(dict(genres=rng.choice(['A','B|A','C','','B|B'], 50), age=rng.integers(10, 60, 50), ok=rng.random(50)<.5), index=[f'u{k}' for k in range(50)]).set_axis(['genres',7,'ok'], axis=1)
     rows,cols,values,width = side_columns(df, df.index, 'user')
-    genres = np.stack([[g in o.split('|') for o in df.genres] for g in ('','A','B','C')], 1)
+    genres = np.stack([[g in o.split('|') for o in df.genres] for g in ('A','B','C')], 1)  # an empty text says nothing
     want = np.concatenate([genres, ((df[[7]]-df[7].mean())/df[7].std()), df.ok.astype(str).str.get_dummies('|')], axis=1)
     got = np.zeros(want.shape)
     got[rows,cols] = values

@@ -1,7 +1,7 @@
-"""Every fit by its defaults beside the same with settings that twenty trials chose, on the shapes kept apart that are small enough for that; writes results/tuned.md
+"""Defaults beside settings that twenty trials chose, on those of the shapes kept apart that are small enough; on the screen
 
-    python benchmarks/tuned.py             all of them: some hours
-    python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes, on the screen"""
+    python benchmarks/tuned.py                                    all of them: an hour or more
+    python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes"""
 import sys,warnings
 from report import Report,settings
 from shapes import shapes
@@ -50,6 +50,5 @@ def main(*names):
             print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in pairs], flush=True)
             row.append(f'{np.mean([a for a,_,_ in pairs])/np.mean([b for _,b,_ in pairs]):.4f}')
         rep.add(name, *row)
-    if not names: rep.write()
 
 if __name__=='__main__': main(*sys.argv[1:])

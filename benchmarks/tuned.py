@@ -3,6 +3,7 @@
     python benchmarks/tuned.py                                    all of them: an hour or more
     python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes"""
 import sys,warnings
+from ranges import make_of
 from report import Report,settings
 from shapes import shapes
 from fastrec.all import *
@@ -15,17 +16,6 @@ spaces = {  # what each fit is tuned by, and what for
     'fit_ials': (dict(reg=(1e-4,1.,'log'), alpha0=(.03,10.,'log'), n_factors=[16,32,64,128]), 'ndcg_at_10')}
 
 _most = 200_000  # ratings, for eighty fits a seed
-
-def make_of(fit):
-    "A function of loaders and settings that fits by `fit`"
-    def make(dls, **kwargs):
-        is_sgd = fit=='fit_one_cycle'
-        width = {k: kwargs.pop(k) for k in ('n_factors',) if is_sgd and k in kwargs}
-        learn = learner(dls, **width)
-        if is_sgd: kwargs.setdefault('n_epoch', 5)
-        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(**kwargs)
-        return learn
-    return make
 
 def score(learn, measure):
     "RMSE of what is held out, or a measure of lists"

@@ -87,7 +87,7 @@ def _fitted(model, side, own, other, y, n, noise, w, prior):
     fit = model.fit_items if side else model.fit_users
     return fit(own, other, y, n, noise, **weights)
 
-def _places(own, ids, n):
+def places_in(own, ids, n):
     "Where the ratings of the rows `ids` stand in `own`, and which of `ids` each is of"
     place = own.new_full((n,), -1)
     place[ids] = torch.arange(len(ids), device=own.device)
@@ -107,7 +107,7 @@ def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):
         ids = (is_told==flag).nonzero()[:,0]
         if not len(ids): continue
         prior = prior_by(row_map, x.index_select(0, ids)) if flag else None
-        there,rows = _places(own, ids, n)
+        there,rows = places_in(own, ids, n)
         z = _fitted(model, side, rows, other[there], y[there], len(ids), noise, None if w is None else w[there], prior)
         if res is None: res = z.new_zeros(n, z.shape[1])
         res[ids] = z

@@ -17,7 +17,7 @@ from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .additions import counts_with,joined,need_items,read_additions,seen_with
-from .described import fitted_rows,with_row_maps,need_map,parts_of,read_described
+from .described import fitted_rows,need_map,parts_of,places_in,read_described,with_row_maps
 from .predict import predict_codes
 
 # %% ../../nbs/answer/61_extend.ipynb #6138a6df
@@ -72,11 +72,7 @@ def _groups(own, n):
     sizes = lens.clamp(min=1).log2().long().where(lens>0, -1)
     for size in sizes.unique().tolist():
         for ids in (sizes==size).nonzero()[:,0].split(max(1, _most>>max(size, 0))):
-            place = own.new_full((n,), -1)
-            place[ids] = torch.arange(len(ids), device=own.device)
-            rows = place.index_select(0, own)
-            there = (rows>=0).nonzero()[:,0]
-            yield ids,there,rows[there]
+            yield ids,*places_in(own, ids, n)
 
 def _in_groups(fit, own, other, y, n, noise, x=None, w=None):
     "Rows, (n,any), that `fit` gives group by group; with features `x`, sparse (n,d), and with weights `w`, if there are some"

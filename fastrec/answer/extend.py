@@ -88,12 +88,10 @@ def _in_groups(fit, own, other, y, n, noise, x=None, w=None):
 def _ratings_of(model, side, codes, ds):
     "Of the rows of `ds` that are of `codes`, and that `model` has rows for on the other side: which of `codes`, the others, and places"
     n = len(ds.classes[ds.cat_names[side]])
-    place = torch.full((n,), -1, device=ds.x.device)
-    place[codes] = torch.arange(len(codes), device=ds.x.device)
-    rows = place.index_select(0, ds.x[:,side])
-    is_there = (rows>=0) & (ds.x[:,1-side]<model.sizes[1-side])
-    there = is_there.nonzero()[:,0]
-    return rows[there],ds.x[there,1-side].long(),there
+    there,rows = places_in(ds.x[:,side].long(), codes, n)
+    other = ds.x[there,1-side].long()
+    is_known = other<model.sizes[1-side]
+    return rows[is_known],other[is_known],there[is_known]
 
 def _solved(model, side, codes, ds, noise):
     "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings in `ds`"

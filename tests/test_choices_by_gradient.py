@@ -343,7 +343,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_touched():
     learner(dls, loss_func=BPRLoss(), y_range=False)
     with warnings.catch_warnings(action='ignore'): zeros,halves = (loaders(ratings.assign(rating=o)) for o in (0., np.arange(5000)%2.))
     with pytest.raises(ValueError, match='a loss of choices learns from what was chosen'): learner(zeros, loss_func=BPRLoss())
-    with pytest.warns(UserWarning, match='for a loss of choices'): learner(halves, loss_func=BPRLoss())
+    with pytest.raises(ValueError, match='Every row is, for a loss of choices'): learner(halves, loss_func=BPRLoss())
     with pytest.raises(TypeError, match='not the class BPRLoss'): learner(dls, loss_func=BPRLoss)
 
 @pytest.mark.parametrize('kwargs,error', [(dict(n_negatives=0), ValueError), (dict(n_negatives=1.5), TypeError), (dict(sampling='popular'), ValueError), (dict(power=.5), ValueError),

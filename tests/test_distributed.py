@@ -1,7 +1,7 @@
 """Several processes on this machine, connected by the loopback, and a local Ray: the same results as in one process"""
 import multiprocessing,os,socket,subprocess,sys,threading,time,traceback
 from pathlib import Path
-import pandas as pd,pytest,torch
+import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
 from fastrec.base import checks
 from fastrec.base import processes
@@ -222,6 +222,40 @@ res['loaded'] = loaded.dls.train_ds.shard is None and loaded.predict(user, title
     (a,n_a,rows_a),(b,n_b,rows_b) = res['seen']
     assert (a,b)==(n_a,n_b) and res['n']==a+b and rows_a>3*rows_b and rows_a+rows_b==len(sample_ratings())
     assert res['same'] and res['loaded'] and res['rmse']<.92
+
+weighed = '''
+ratings = sample_ratings().assign(weight=lambda df: (df.user+df.item)%4)  # a quarter counts for nothing
+own = ratings[ratings.user%3==0] if rank_distrib() else ratings[ratings.user%3>0]
+class Look(Callback):
+    def before_epoch(self): self.taken = []
+    def before_batch(self):
+        if not self.training: return
+        codes = torch.stack([r[c.long()] for r,c in zip(self.learn.block_rows, self.x.T)])
+        self.taken.append(self.learn.dls.train_ds.decode(codes.T))
+for name,rows,shard in (('blocks',ratings,False),('shards',own,True)):
+    learn,look = learner(RecDataLoaders.from_df(rows, weight_name='weight', shard=shard, seed=42, bs=256)),Look()
+    with quietly(learn): learn.fit_one_cycle(3, cbs=look)
+    train,valid = learn.dls.train_ds,learn.dls.valid_ds
+    frames = everyones([o.frame()[0] for o in (train,valid)])
+    train_rows,valid_rows = (pd.concat(o) for o in zip(*frames)) if shard else frames[0]
+    preds,targs = learn.get_preds()
+    off = (preds-targs).numpy()
+    errors = [np.concatenate(o) for o in zip(*everyones((off,valid.w.numpy())))] if shard else (off,valid.w.numpy())
+    models = everyones([p.detach() for p in learn.model.parameters()])
+    res[name] = dict(drawn=pd.concat(everyones(pd.concat(look.taken))), train=train_rows, rmse=learn.history.rmse.iloc[-1], errors=errors,
+                     same=all(torch.equal(a, b) for a,b in zip(*models)), mean=train.mean(), n=train.n_ratings)
+'''
+def test_blocks_and_shards_draw_rows_as_often_as_they_weigh(tmp_path):
+    for name,o in run(weighed, tmp_path).items():
+        train,(off,w) = o['train'],o['errors']
+        counted = train.weight[train.weight>0]
+        assert o['same'] and o['n']==len(train) and abs(counted.mean()-1)<1e-5, name
+        assert abs(o['mean']-np.average(train.rating, weights=train.weight))<1e-5, name
+        assert abs(o['rmse']-np.average(off**2, weights=w)**.5)<1e-4, name
+        pair = ['user','title']
+        times = o['drawn'].groupby(pair).size().reindex(pd.MultiIndex.from_frame(train[pair]), fill_value=0).to_numpy()
+        want = train.weight.to_numpy()*len(train)/train.weight.sum()
+        assert abs(times-want).max()<1.01 and abs(times.sum()-len(train))<=2, name
 
 def test_gpus_talk_by_nccl_and_tell_the_rest_by_gloo(monkeypatch):
     class PartialState:

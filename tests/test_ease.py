@@ -314,7 +314,7 @@ def test_more_items_than_there_is_room_for(learn, monkeypatch):
     with other.no_logging(),other.no_bar(): other.fit_ease()
 
 def test_told_and_refused_as_by_fit_ials(tmp_path):
-    with pytest.warns(UserWarning, match='every row does for fit_ease'): fitted(ratings.assign(rating=(ratings.rating>3).astype(int)))
+    with pytest.raises(ValueError, match='Every row is, for fit_ease'): fitted(ratings.assign(rating=(ratings.rating>3).astype(int)))
     with pytest.raises(ValueError, match='fit_ease learns from what was chosen'): fitted(ratings.assign(rating=0))
     with pytest.raises(ValueError, match="not recorded by fit_ease: let it watch 'valid_loss'"): fitted(cbs=SaveModelCallback(monitor='mae'))
     learn = learner(loaded(path=tmp_path), n_factors=4)

@@ -134,11 +134,6 @@ def test_huge_and_tiny_weights(df):
 def test_a_column_has_one_meaning(df, name, message):
     with pytest.raises((ValueError,KeyError), match=message): loaders(df, weight_name=name, time_name='timestamp')
 
-def test_shards_and_blocks_know_no_weights(df):
-    with pytest.raises(ValueError, match='shard=True'): loaders(df, weight_name='weight', shard=True)
-    with pytest.raises(TypeError, match='whatever its weight'): dot_learner(loaders(df, weight_name='weight'))._takes_blocks(True)
-    assert not dot_learner(loaders(df, weight_name='weight'))._takes_blocks(None) and dot_learner(loaders(df))._takes_blocks(None)
-
 def test_parquet_and_parts_keep_weights(df, tmp_path):
     pytest.importorskip('pyarrow')
     df.to_parquet(tmp_path/'ratings.parquet')

@@ -39,7 +39,7 @@ def get_idxs(self:RatingsDL):
     if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
     g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
     res = torch.randperm(self.n, generator=g, device=g.device, dtype=_dtype_for(self.n))
-    if self.dataset.w is not None: return self._as_often_as_weighed(g)[res]
+    if self.dataset.w is not None: return self.as_often_as_weighed(g, self.n)[res]
     return res if self.kept is None else self.kept[res]
 
 @patch
@@ -49,14 +49,14 @@ def reseed(self:RatingsDL, seed):
 
 # %% ../../nbs/data/05_loader.ipynb #2bb76471
 @patch
-def _as_often_as_weighed(self:RatingsDL, g):
-    "Numbers of the rows to draw an epoch from, each as often as its weight says, the rest of it by chance; `g` is the generator"
+def as_often_as_weighed(self:RatingsDL, g, n):
+    "Numbers of the rows to draw an epoch of `n` from, each as often as its weight says, the rest of it by chance; `g` is the generator"
     rows = torch.arange(len(self.dataset), device=g.device) if self.kept is None else self.kept
     ends = self.dataset.w[rows].cpu().double().cumsum(0)
     if not ends[-1]: raise ValueError('all rows that are left to train on have a weight of 0')
     start = torch.rand((), generator=g, device=g.device, dtype=torch.float32).cpu()
-    places = ends*(self.n/ends[-1])+start
-    places[-1] = self.n+start  # whatever rounding has made of it
+    places = ends*(n/ends[-1])+start
+    places[-1] = n+start  # whatever rounding has made of it
     times = F.pad(places.floor(), (1,0)).diff().long()
     return rows.repeat_interleave(times.to(rows.device))
 

@@ -81,8 +81,6 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
     frames = _labelled(frames, names)
     split = split_rows(df, splitter, complete, bs)
-    if shard and weight_name is not None:
-        raise ValueError('weight_name and shard=True do not go together: no process knows the weights of the others')
     train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)

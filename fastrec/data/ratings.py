@@ -114,6 +114,11 @@ def counts(self:RatingsTensors, k):
     return self.shard.counts[k] if self.shard else _count(self, k)
 
 @patch
+def masses(self:RatingsTensors, k):
+    "The sum of the weights of the ratings of each user (`k=0`) or item (`k=1`), by code, float64 on the CPU"
+    return self.shard.masses[k] if self.shard else _count(self, k, self.weights().cpu().double())
+
+@patch
 def sums(self:RatingsTensors, k):
     "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
     return self.shard.sums[k] if self.shard else _count(self, k, self.y.cpu().double())
@@ -124,7 +129,7 @@ def n_ratings(self:RatingsTensors): return int(self.shard.counts[0].sum()) if se
 
 @patch
 def mean(self:RatingsTensors):
-    if self.shard: return float(self.shard.sums[0].sum())/self.n_ratings
+    if self.shard: return self.shard.mean
     return float(self.weighed(self.y).mean()/self.weights().mean())
 
 # %% ../../nbs/data/04_ratings.ipynb #c16064c1

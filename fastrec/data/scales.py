@@ -13,6 +13,7 @@ from .names import role_of
 from .columns import is_real,most_values,some_rows
 from .kinds import kind_of
 from ..base.checks import warn
+from ..base.processes import Part,from_all
 
 # %% ../../nbs/data/12_scales.ipynb #df38184f
 def _no_number(col):
@@ -79,15 +80,17 @@ def as_weights(col):
 # %% ../../nbs/data/12_scales.ipynb #add0ca94
 _most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of the mean
 
-def unit_of_weights(w, name):
-    "The mean of the weights `w` of training, of the column `name`, that are above 0; refused where nothing counts"
-    largest = w.max()
+def unit_of_weights(w, name, part=Part()):
+    "The mean of the weights `w` of training, of the column `name`, that are above 0, over all processes; refused where nothing counts"
+    largest = max(from_all(part, w.max(initial=0)))
     if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
     counted = w[w>0]/largest  # whose sum doesn't overflow
-    if 1>_most_weight*np.median(counted):
+    told = len(counted),counted.sum(),np.median(counted) if len(counted) else 0.
+    counts,sums,medians = zip(*from_all(part, told))
+    if 1>_most_weight*max(medians):
         raise ValueError(f'the largest weight in {name!r}, {largest:g}, is more than a million times the median, and would drown all '
                          f'others: cut weights off with df[{name!r}].clip(upper=...)')
-    return largest*counted.mean()
+    return largest*(sum(sums)/sum(counts))
 
 def need_like_training(w, unit, name):
     "Refuse weights `w` of the column `name` of which one would drown all others, as none of training does; a mean of these is the `unit`"

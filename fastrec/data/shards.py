@@ -25,6 +25,8 @@ def _has_ratings(train, valid):
     res[0] = False  # nobody in particular
     return res
 
+def _sum_of_weighed(train): return train.weighed(train.y.cpu().double()).sum()
+
 def _need_one_owner(n_owners, users):
     "Refuse ratings of one of `users` in several processes"
     shared = n_owners>1
@@ -35,15 +37,17 @@ def _need_one_owner(n_owners, users):
 # %% ../../nbs/data/20_shards.ipynb #ce17398b
 class Shard:
     """What all processes know of everyone's training ratings, each with those of its own users: their `values` (of more than 102 so many),
-    `counts` and `sums`, and the process that is the `owner` of each user (code)"""
+    `mean`, the `counts`, `masses` and `sums` of each user and item, and the process that is the `owner` of each user (code)"""
     def __init__(self, part, train, valid, device):
         is_own = _has_ratings(train, valid)
-        here = [is_own.int(), is_own*part.rank, train.counts(0), train.counts(1), train.sums(0), train.sums(1)]
+        here = [is_own.int(), is_own*part.rank, _sum_of_weighed(train)]
+        here += [of_side(k) for of_side in (train.counts,train.masses,train.sums) for k in (0,1)]
         everywhere = [o.to(device) for o in here]
         add_up(part, *everywhere)
-        n_owners,owner,*totals = (o.cpu() for o in everywhere)
+        n_owners,owner,total,*of_sides = (o.cpu() for o in everywhere)
         self.part,self.owner = part,owner
-        self.counts,self.sums = totals[:2],totals[2:]
+        self.counts,self.masses,self.sums = (of_sides[k:k+2] for k in (0,2,4))
+        self.mean = float(total/self.masses[0].sum())
         values = from_all(part, _few(train.values()))
         self.values = np.unique(np.concatenate(values))
         _need_one_owner(n_owners, train.classes[train.user_name])

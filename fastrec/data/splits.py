@@ -14,6 +14,7 @@ from .ratings import RatingsTensors
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,in_units,unit_of_weights
 from .times import as_seconds,check_times
 from ..base.checks import warn
+from ..base.processes import from_all
 
 # %% ../../nbs/data/19_splits.ipynb #4be9f5d1
 def _as_array(rows):
@@ -92,12 +93,13 @@ def _seconds(df, name, complete):
     check_times(res, name)
     return res
 
-def _weights(df, name, complete, train, valid):
-    "The weights in the column `name` in units of their mean over the rows of `train` that count, float32, and that mean"
+def _weights(df, name, complete, train, valid, part):
+    "The weights in the column `name` in units of their mean over everyone's rows of `train` that count, float32, and that mean"
     if name is None: return None,1.
     res = as_weights(_filled(df[name], complete))
-    unit = unit_of_weights(res[train], name)
-    if not res[valid].any(): raise ValueError(f'all validation rows have a weight of 0 in {name!r}: there is nothing to measure on')
+    unit = unit_of_weights(res[train], name, part)
+    if not any(from_all(part, res[valid].any())):
+        raise ValueError(f'all validation rows have a weight of 0 in {name!r}: there is nothing to measure on')
     return in_units(res, unit),float(unit)
 
 # %% ../../nbs/data/19_splits.ipynb #4ee50144
@@ -117,7 +119,7 @@ def split_tensors(df, names, time_name, weight_name, complete, split, part, fram
     if time_name is not None: columns.append(_seconds(df, time_name, complete))
     classes = {user: users, item: items}
     features = tuple(map(features_of, frames, (users,items), side_arguments))
-    w,unit = _weights(df, weight_name, complete, *split)
+    w,unit = _weights(df, weight_name, complete, *split, part)
     def tensors(rows):
         x = np.stack([o[rows] for o in columns], 1)
         own = None if w is None else torch.from_numpy(w[rows])

@@ -11,6 +11,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone
 from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loaders import RecDataLoaders
+from ..fit.ials import may_mean_not_chosen
 from ..fit.learner import learner
 from ..fit.stock import as_rec_dls
 from ..fit.training import RecLearner
@@ -31,6 +32,7 @@ def _some_users(ds, n, rng):
 _fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
     fit_ials={}, fit_ease={}, fit_blend={})
 _of_choices = 'fit_bias','fit_ials','fit_ease','fit_blend'  # what can do without ratings
+_counting_rows = {'fit_ials','fit_ease','fit_blend'}  # as chosen
 _of_preferences = {'fit_ials','fit_ease'}  # what has no error of ratings
 _of_fastai = 'fit','fit_flat_cos','fit_sgdr'
 _measures = ['rmse','ndcg_at_10']
@@ -90,10 +92,19 @@ def _as_measure(by, has_error):
     need_choice('by', by, *_measures[not has_error:])
     return by
 
-def _as_fits(fits, is_rated):
-    "The `fits` to try; left out: all, or where the ratings are no ratings those that can do without"
+def _usual_fits(ds):
+    "All fits, or where the ratings of `ds` are no ratings those that can do without, and where these may say 'not chosen' those of ratings"
+    if len(ds.values())<2: return {k: _fits[k] for k in _of_choices}
+    unclear = sum(may_mean_not_chosen(ds))
+    if not unclear: return _fits
+    warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so that fits of choices are left out: '
+         'leave those rows out, or give a weight_name')
+    return {k: o for k,o in _fits.items() if k not in _counting_rows}
+
+def _as_fits(fits, ds):
+    "The `fits` to try; left out: those that suit the ratings of `ds`"
     if fits is not None and not fits: raise ValueError('fits is empty: name one, as in fits=dict(fit_als={}), or leave it out')
-    if fits is None: return _fits if is_rated else {k: _fits[k] for k in _of_choices}
+    if fits is None: return _usual_fits(ds)
     if not isinstance(fits, dict): raise TypeError(f'fits={fits!r} must be a dict of arguments by fit, as in fits=dict(fit_als={{}})')
     for name in fits:
         if name not in (*_fits, *_of_fastai): raise ValueError(f'{name!r} in fits is no fit of a learner')
@@ -117,9 +128,8 @@ def choose_fit(
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
     if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and of {len(ds)} there are too few: it takes {_fewest}')
     seed = 0 if dls.seed is None else int(dls.seed)
-    is_rated = len(ds.values())>1
-    fits = _as_fits(fits, is_rated)
-    by = _as_measure(by, is_rated and not set(fits)<=_of_preferences)
+    fits = _as_fits(fits, ds)
+    by = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
     table,n = _rounds(ds, fits, seconds, start, seed, dls.device)
     best = _best(table, by, seconds-(time.perf_counter()-start))
     table.attrs = dict(best=best, ratings=n)

@@ -41,29 +41,31 @@ def _not_chosen(y):
     return (zeros if is_frequent else 0),0
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
-def _warn_of_zeros(zeros, below, n, col, fit):
-    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen, as every row does for {fit}: '
-         f'leave them out with df[{col}>0]')
+def may_mean_not_chosen(ds):
+    "How many ratings of `ds` are 0, and how many below, without weights that tell whether they were chosen, and but for grades of a scale"
+    return (0,0) if ds.w is not None or not len(ds) else _not_chosen(ds.y.cpu())
 
-def _warn_of_counts(y, col, fit):
+def _column(name): return f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
+
+def _ask(zeros, below, n, name, fit):
+    raise ValueError(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}: were they chosen? Every row is, for {fit}. '
+                     f'Leave them out with df[{_column(name)}>0], or if they count as others, give a column of ones as weight_name')
+
+def _warn_of_counts(y, name, fit):
     most = float(y.max())
     half = float(y[y>0].median())
     warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
-         f'whatever its number: to count them, pass them as weight_name; to leave out what is too little, take df[{col}>{half:g}]')
+         f'whatever its number: to count them, pass them as weight_name; to leave out what is little, take df[{_column(name)}>{half:g}]')
 
 def check_choices(ds, fit):
-    """Tell, or if nothing is left refuse, that ratings in `ds` that say 'not chosen' would count as chosen for the `fit` of this name,
-    and that counts are not weighed"""
-    n = len(ds)
-    if not n: return
-    y = ds.y.cpu()
-    name = ds.rating_name
-    zeros,below = _not_chosen(y)
-    if zeros+below==n:
+    """Refuse ratings in `ds` that may say 'not chosen' and would count as chosen for the `fit` of this name; tell that counts are not
+    weighed"""
+    n,name = len(ds),ds.rating_name
+    zeros,below = may_mean_not_chosen(ds)
+    if n and zeros+below==n:
         raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
-    col = f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
-    if zeros+below: _warn_of_zeros(zeros, below, n, col, fit)
-    if _has_tail(y): _warn_of_counts(y, col, fit)
+    if zeros+below: _ask(zeros, below, n, name, fit)
+    if ds.w is None and n and _has_tail(ds.y.cpu()): _warn_of_counts(ds.y.cpu(), name, fit)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
 def of_lists(metrics): return L(m for m in metrics if isinstance(m, ListMetric))

@@ -17,14 +17,16 @@ def _roots(dl, i):
     sizes = dl.batch_sizes()
     start = sum(sizes[:i])
     of_batch = ds.w[start:start+sizes[i]]
-    return (of_batch[ds.part.of(sizes[i])]/ds.w.mean()).sqrt()
+    return of_batch[ds.part.of(sizes[i])].sqrt()
+
+def _weighed_rmse(off, root): return float((off.square().sum()/root.square().sum()).sqrt())
 
 class WeighedRMSE(AccumMetric):
     "Root of the mean squared error of validation, each row counting as it is weighed"
-    def __init__(self): super().__init__(rmse.func, name='rmse')
+    def __init__(self): super().__init__(_weighed_rmse, name='rmse')
     def accumulate(self, learn):
-        root = _roots(learn.dl, learn.iter).to(learn.pred)
-        self.accum_values(root*learn.pred, root*learn.y, learn)
+        root = _roots(learn.dl, learn.iter).to(learn.pred).expand_as(learn.pred)
+        self.accum_values(root*(learn.pred-learn.y), root, learn)
 
 def rmse_on(ds):
     "The metric of the rows `ds`, as they are weighed"

@@ -93,7 +93,7 @@ class _BlockDL:
         self.n_batches = math.ceil(ds.n_ratings/(self.dl.bs*part.n))  # of a block
         self.codes = [c.contiguous() for c in ds.x[:,:2].T]
         self.y,self.shard = ds.y,ds.shard
-        self.counts = [ds.counts(k).numpy() for k in (0,1)]
+        self.masses = [ds.masses(k).numpy() for k in (0,1)]
 
     def __len__(self): return self.n_batches*self.part.n
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
@@ -114,9 +114,19 @@ def _where(mask): return mask.nonzero()[:,0]
 @patch
 def _deal(self:_BlockDL, rng):
     "The group of each user, and of each item, in this epoch"
-    users,items = (_groups(o, self.part.n, rng).to(self.dl.device, torch.int16) for o in self.counts)
+    users,items = (_groups(o, self.part.n, rng).to(self.dl.device, torch.int16) for o in self.masses)
     if self.shard: users = self.shard.owner.to(users)
     return users,items
+
+# %% ../../nbs/scale/91_blocks.ipynb #1f41dae6
+@patch
+def _rows_of_epoch(self:_BlockDL, rng):
+    "Numbers of the rows that an epoch consists of, each as often as it is weighed"
+    ds = self.dl.dataset
+    if ds.w is None: return torch.arange(len(ds), device=self.y.device)
+    g = torch.Generator(self.y.device).manual_seed(int(rng.integers(2**62)))
+    share = float(ds.w.sum(dtype=torch.double))/self.masses[0].sum()
+    return self.dl.as_often_as_weighed(g, ds.n_ratings*share)
 
 # %% ../../nbs/scale/91_blocks.ipynb #135351a7
 @patch
@@ -126,7 +136,8 @@ def __iter__(self:_BlockDL):
     rng = np.random.default_rng(self.dl.rng.getrandbits(63))
     u_groups,i_groups = self._deal(rng)
     users = _where(u_groups==rank)
-    ratings = _where(u_groups.index_select(0, self.codes[0])==rank)  # row numbers of those of the `users`
+    rows = self._rows_of_epoch(rng)
+    ratings = rows[u_groups.index_select(0, self.codes[0].index_select(0, rows))==rank]  # those of the `users`
     groups = i_groups.index_select(0, self.codes[1].index_select(0, ratings))
     try:
         with self._cut(u_tables, users):
@@ -143,7 +154,7 @@ def __iter__(self:_BlockDL):
 def _places(self:_BlockDL, k, rows, ratings):
     "Where among `rows`, those of a block, the codes of the `ratings` stand: of the users, or with `k=1` of the items"
     numbers = torch.arange(len(rows), dtype=torch.int32, device=ratings.device)
-    places = torch.empty(len(self.counts[k]), dtype=torch.int32, device=ratings.device)
+    places = torch.empty(len(self.masses[k]), dtype=torch.int32, device=ratings.device)
     places.index_copy_(0, rows, numbers)
     return places.index_select(0, self.codes[k].index_select(0, ratings))
 

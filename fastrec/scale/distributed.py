@@ -19,7 +19,7 @@ from ..base.processes import Part,add_up,from_all,which_process
 def _digest(ds):
     "A short text that tells ratings and labels, those that all processes should have, from others"
     res = hashlib.blake2b(digest_size=8)
-    for t in ds.shard.counts if ds.shard else (ds.x,ds.y):
+    for t in (*ds.shard.counts,*ds.shard.masses) if ds.shard else (ds.x,ds.y,ds.weights()):
         res.update(np.ascontiguousarray(t.cpu().numpy()))
     for v in ds.classes.values():
         hashes = pd.util.hash_pandas_object(pd.Index(v.labels), index=False)
@@ -172,10 +172,7 @@ def _takes_blocks(self:RecLearner, blocks):
         raise TypeError('blocks=True is for losses of ratings; one of choices draws from all items, of which a block has some')
     if blocks and not is_dot:
         raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
-    is_weighed = self.dls.train_ds.w is not None
-    if blocks and is_weighed:
-        raise TypeError('blocks=True takes each rating of a block once, whatever its weight: leave it out, or weight_name')
-    blocks = ifnone(blocks, is_dot and not is_choice and not is_weighed)
+    blocks = ifnone(blocks, is_dot and not is_choice)
     if self.dls.train_ds.shard and not blocks:
         raise TypeError(f'shards of the ratings are trained on by blocks, which blocks=False or a {name} does not '
                         'allow: make the dataloaders without shard=True')

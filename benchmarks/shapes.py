@@ -79,7 +79,7 @@ shapes = {
     'ml-1m, long tail': lambda: long_tail(big()),
     '-10 to 10, rank 3': lambda: planted(5000, 2000, 150_000, 3, scale=(-10,10,0)),
     'half stars, rank 20': lambda: planted(4000, 3000, 300_000, 20, taste=.6, scale=(.5,5,.5)),
-    '0 and 1, rank 5': lambda: planted(3000, 1000, 100_000, 5, mean=3.4, scale=(0,1,1)),
+    '0 and 1, rank 5': lambda: planted(3000, 1000, 100_000, 5, mean=3.4, scale=(0,1,1)).assign(weight=1),  # a 0 was chosen too
     'no taste, 5 a user': lambda: planted(20_000, 8000, 100_000, 0),
     '1,000 users': lambda: planted(1000, 500, 15_000, 4),
     'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1)}
@@ -89,9 +89,13 @@ def one_cycle(learn): learn.fit_one_cycle(5)
 
 fits = {'`fit_one_cycle`': one_cycle, '`fit_als`': lambda l: l.fit_als(), '`fit_bayes`': lambda l: l.fit_bayes()}
 
+def loaders(df, seed):
+    "Loaders of `df` with a random tenth held out"
+    return RecDataLoaders.from_df(df, valid_pct=.1, seed=seed, weight_name='weight' if 'weight' in df else None)
+
 def fitted(df, seed, fit, **kwargs):
     "A learner with a random tenth of `df` held out, after `fit`"
-    learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=seed), **kwargs)
+    learn = learner(loaders(df, seed), **kwargs)
     with learn.no_bar(),learn.no_logging(): fit(learn)
     return learn
 

@@ -5,7 +5,7 @@
 import sys,warnings
 from ranges import make_of
 from report import Report,settings
-from shapes import shapes
+from shapes import loaders,shapes
 from fastrec.all import *
 warnings.simplefilter('ignore')
 
@@ -24,7 +24,7 @@ def score(learn, measure):
 def measured(df, seed, fit):
     "What the defaults reach on a random tenth of `df`, and what twenty trials on the other rows chose"
     space,measure = spaces[fit]
-    dls = RecDataLoaders.from_df(df, valid_pct=.1, seed=seed)
+    dls = loaders(df, seed)
     found = search(make_of(fit), space, dls, n_trials=20, measure=measure, prune=False, seed=seed)
     best = {k: v.item() if hasattr(v, 'item') else v for k,v in found.best.items()}
     return score(make_of(fit)(dls), measure),score(make_of(fit)(dls, **best), measure),best

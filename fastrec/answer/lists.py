@@ -24,14 +24,19 @@ def need_count(min_count):
     if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
     return min_count
 
+def _are_known(rec, codes):
+    "Which of the items `codes` have ratings of training, or features by which the model has put them where they are?"
+    rated,features = rec.counts[codes]>0,rec.ds.features[1]
+    if not rec.model.lists_by.from_features[1]: return rated
+    return torch.ones_like(rated) if features is None else rated | features.told()[codes]
+
 def candidate_items(rec, codes, min_count):
     "Those of the items `codes` that may be recommended, each once, in order"
     codes = codes.long().unique()
     if rec.counts is None:
         if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
-    least = 0 if rec.model.lists_by.from_features[1] else 1  # ratings that an item must have to be known
-    return codes[rec.counts[codes]>=max(min_count, least)]
+    return codes[_are_known(rec, codes) & (rec.counts[codes]>=min_count)]
 
 # %% ../../nbs/answer/59_lists.ipynb #72dae4ba
 def _seen_in_frame(ds, df):

@@ -11,7 +11,7 @@ import torch
 from ..data.features import features_from
 from ..models.base import FactorModel
 from ..models.posterior import PosteriorMean
-from ..answer.described import with_row_maps
+from ..answer.described import parts_of,with_row_maps
 from .labels import BundleError
 
 # %% ../../nbs/export/87_maps.ipynb #8cb9410b
@@ -25,16 +25,22 @@ def _maps_of(model):
             if kept is not None: res |= {f'{start}row_maps.{k}.{o}': v.cpu().contiguous() for o,v in kept.items()}
     return res
 
+_told = 'told.1'  # of which codes of items
+
 def _as_bytes(features):
     text = json.dumps(features.learned(), allow_nan=False)
     return torch.tensor([*text.encode()], dtype=torch.uint8)
 
 def pack_maps(rec):
-    "Tensors, by name, of the maps of the recommender `rec`, and of how it reads features; none where its model follows none"
+    """Tensors, by name, of the maps of the recommender `rec`, of how it reads features, and of which items something is told; none where its
+    model follows none"""
     if not any(rec.ds.features): return {}
     res = _maps_of(with_row_maps(rec.model, rec.ds))
-    sides = {k for k in (0,1) if any(f'row_maps.{k}.' in o for o in res)}
-    return res|{f'features.{k}': _as_bytes(rec.ds.features[k]) for k in sides}
+    follows = [any(o.from_features[k] for o in parts_of(rec.model)) for k in (0,1)]
+    sides = [k for k in (0,1) if follows[k] and rec.ds.features[k]]
+    res |= {f'features.{k}': _as_bytes(rec.ds.features[k]) for k in sides}
+    if 1 in sides: res[_told] = rec.ds.features[1].told()
+    return res
 
 # %% ../../nbs/export/87_maps.ipynb #1a801e57
 def _fits(kept, model, k):
@@ -65,11 +71,18 @@ def with_maps(model, maps):
 # %% ../../nbs/export/87_maps.ipynb #67c6ac54
 def take_features(tensors, classes):
     "Remove from `tensors` how features are read, and give `Features` of users and of items by the labels of `classes`, or `None`"
-    res = []
+    res,told = [],tensors.pop(_told, None)
     for k,vocab in enumerate(classes.values()):
         packed = tensors.pop(f'features.{k}', None)
         res.append(packed if packed is None else features_from(json.loads(packed.numpy().tobytes()), vocab))
+    if res[1] is not None: res[1].kept_told = _checked(told, len(res[1].vocab))
     return tuple(res)
+
+def _checked(told, n):
+    "The flags `told` of `n` codes, all true where a folder has none, as those saved before these were kept"
+    if told is None: return torch.ones(n, dtype=torch.bool)
+    if told.shape!=(n,) or told.dtype!=torch.bool: raise BundleError('of which items features tell does not fit the items')
+    return told
 
 def check_maps(model, features):
     "Refuse a `model` some of whose maps are for other `features`"

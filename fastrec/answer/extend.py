@@ -16,7 +16,7 @@ from ..data.names import shown
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
-from .additions import counts_with,joined,need_items,read_additions,seen_with
+from .additions import counts_with,joined,need_items,read_additions,seen_with,unrated
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,with_row_maps
 from .predict import predict_codes
 
@@ -44,9 +44,9 @@ def _moved(codes, old):
 
 # %% ../../nbs/answer/61_extend.ipynb #d9e9d8aa
 def _warn_of_staying(rec, codes):
-    "Tell of `codes` of users and of items that were there, and could be solved for again if ratings of training were kept"
+    "Tell of `codes`, each once, of users and of items that were there, and could be solved for again if ratings of training were kept"
     are_fitted = True,any(o.fits_items for o in parts_of(rec.model))
-    numbers = [int((o.unique()<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
+    numbers = [int((o<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
     stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
     if not stay: return
     warn(f'{" and ".join(stay)} that were there stay as they are, since the ratings of training are not kept here, by which they would be '
@@ -60,8 +60,10 @@ def _concerned(rec, new, old):
     if old is not None:
         moved = [_moved(o, x) for o,x in zip(codes, old.counted().x.T)]
         return [torch.cat(o).unique() for o in zip(moved, fresh)]
-    _warn_of_staying(rec, codes)
-    return fresh
+    users,items = (o.unique() for o in codes)
+    first = unrated(rec, items)  # all of whose ratings are here
+    _warn_of_staying(rec, (users,items[~torch.isin(items, first)]))
+    return fresh[0],torch.cat([first, fresh[1]])
 
 # %% ../../nbs/answer/61_extend.ipynb #02fda8fd
 _most = 2**19  # ratings of a group, with what rows are padded by

@@ -32,7 +32,7 @@ def _as_bytes(features):
     return torch.tensor([*text.encode()], dtype=torch.uint8)
 
 def pack_maps(rec):
-    """Tensors, by name, of the maps of the recommender `rec`, of how it reads features, and of which items something is told; none where its
+    """Tensors, by name, of the maps of the recommender `rec`, of how it reads features, and of which items these tell; none where its
     model follows none"""
     if not any(rec.ds.features): return {}
     res = _maps_of(with_row_maps(rec.model, rec.ds))

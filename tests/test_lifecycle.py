@@ -1,0 +1,90 @@
+"""What nothing is known of is on no list, whatever else is told; draws of the unrated are their prior's mean; and weights of newcomers solve the equations"""
+import warnings
+from functools import cache
+import numpy as np,pandas as pd,pytest,torch
+from fastrec.all import BundleError,DotBias,RecDataLoaders,dot_learner,learner,load_recommender,sample_ratings
+
+@cache
+def data():
+    "Ratings, a frame of items with a film without a value, one without a row of its own, and one that is described, none of them rated"
+    df,truth = sample_ratings(n_users=100, n_items=60, n_ratings=3000, with_truth=True)
+    items = truth.sides()['items'].rename_axis('title')
+    items = pd.concat([items, items.head(1).set_axis(['Told (2026)']), items.head(1).map(lambda _: None).set_axis(['Empty (2026)'])]).rename_axis('title')
+    items['year'] = items.index.str[-5:-1].astype(float)
+    items.loc['Empty (2026)','year'] = np.nan
+    return df[['user','title','rating']].astype(dict(title=str)),items
+
+def trained(fit, *args, items=None, **kwargs):
+    learn = dot_learner(RecDataLoaders.from_df(data()[0], seed=1, device='cpu', items=data()[1] if items is None else items), seed=0)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*args, **kwargs)
+    return learn
+
+cached = cache(trained)
+
+@pytest.mark.parametrize('fit,args', [('fit_als',(4,)), ('fit_ials',(4,)), ('fit_bayes',(3,20)), ('fit_one_cycle',(1,))])
+def test_what_nothing_is_told_of_is_on_no_list(fit, args, tmp_path):
+    learn = cached(fit, *args)
+    user = data()[0].user[0]
+    loaded = load_recommender(learn.save_recommender(tmp_path/'rec'), device='cpu')
+    for rec in (learn,loaded,loaded.without_users(data()[0].user[1]),loaded.extend(pd.DataFrame(dict(user=[10**6], title=['Other (1)'], rating=[4.])))):
+        lists = rec.recommend(user, n=200, exclude_seen=False)
+        assert 'Told (2026)' in {*lists.title} and 'Empty (2026)' not in {*lists.title}
+        with pytest.warns(UserWarning, match='1 of the items have no training ratings, .Empty'): few = rec.recommend(user, items=['Empty (2026)','Told (2026)'])
+        assert few.title.tolist()==['Told (2026)']
+        with pytest.warns(UserWarning, match='Empty'): assert not len(rec.recommend_users('Empty (2026)'))
+
+def test_a_rating_or_features_put_it_there(tmp_path):
+    learn = cached('fit_als', 4)
+    user = data()[0].user[0]
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec'), device='cpu')
+    assert 'Empty (2026)' in {*rec.extend(pd.DataFrame(dict(user=[10**6], title=['Empty (2026)'], rating=[4.]))).recommend(user, n=200).title}
+    new = data()[1].head(1).set_axis(['Late (2027)']).rename_axis('title')
+    more = rec.extend(items=new)
+    lists = {*more.recommend(user, n=200).title}
+    assert 'Late (2027)' in lists and 'Empty (2026)' not in lists
+    again = load_recommender(more.save_recommender(tmp_path/'more'), device='cpu')
+    assert {*again.recommend(user, n=200).title}==lists
+
+def test_a_folder_without_flags_lists_all_as_before_and_forged_ones_are_refused(tmp_path):
+    from fastrec.export.loading import assemble,read_files
+    from fastrec.export.manifest import read_manifest
+    learn = cached('fit_als', 4)
+    folder = learn.save_recommender(tmp_path/'rec')
+    manifest = read_manifest(folder)
+    for forge,is_old in ((lambda t: t.pop('told.1'),True), (lambda t: t.update({'told.1': t['told.1'][1:]}),False), (lambda t: t.update({'told.1': t['told.1'].int()}),False)):
+        files = read_files(folder, manifest)
+        forge(next(v for k,v in files.items() if k.startswith('model-')))
+        if is_old: assert 'Empty (2026)' in {*assemble(folder, manifest, files).recommend(data()[0].user[0], n=200).title}
+        else:
+            with pytest.raises(BundleError, match='of which items features tell'): assemble(folder, manifest, files)
+
+# ------------------------------------------------------------------ draws
+@pytest.mark.parametrize('kwargs', [dict(features=False), {}])
+def test_the_mean_of_the_draws_of_the_unrated_is_the_priors(kwargs):
+    "By a sampler that is watched: what the prior expects in each draw that is kept"
+    from fastrec.fit.gibbs import Gibbs
+    expected = []
+    class Watched(Gibbs):
+        def _keep_if_due(self):
+            before = len(self.draws)
+            super()._keep_if_due()
+            if len(self.draws)>before: expected.append(self.draws[-1][1].clone())
+    import fastrec.fit.bayes as bayes
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(bayes, 'Gibbs', Watched)
+        learn = trained('fit_bayes', 3, 40, **kwargs)
+    cold = (learn.dls.train_ds.counts(1)==0).nonzero()[1:,0]
+    draws = learn.model.draws()[1][:,cold]
+    assert len(cold)==2 and len(draws)==36
+    np.testing.assert_allclose(draws.mean(0), torch.stack(expected)[:,cold].mean(0), atol=1e-5)
+    rated = torch.stack(expected)[:,learn.dls.train_ds.counts(1)>0]
+    ratio = draws.var(0).mean(0)/rated.var(1).mean(0)
+    assert (ratio>.3).all() and (ratio<3).all()
+
+def test_films_without_ratings_or_features_are_all_alike():
+    learn = trained('fit_bayes', 3, 40, features=False)
+    grid = learn.predict_grid(None, ['Told (2026)','Empty (2026)'])
+    assert grid[:,0].equal(grid[:,1])
+    average = learn.predict_df(pd.DataFrame(dict(user=learn.dls.classes['user'].labels, title='Told (2026)')))
+    rated = learn.predict_grid(None, data()[0].title.unique()).mean(1)
+    assert (torch.tensor(average.to_numpy())-rated).abs().mean()<.15

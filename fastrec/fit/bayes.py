@@ -9,7 +9,6 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,warn
-from ..models.foldin import chances
 from ..models.posterior import PosteriorMean
 from ..models.ridge import features_arg
 from ..models.trainable import DotBias
@@ -41,21 +40,10 @@ def _maps_of_draws(sampler):
         res.append(None if None in maps else {o: torch.stack([m[o] for m in maps]) for o in ('rows','cov')})
     return tuple(res)
 
-def _with_chance(rows, sampler, k):
-    "The draws `rows`, (S,n,d), of side `k`; those that nobody has rated vary as far as the prior leaves open, and on average not at all"
-    ids = sampler.unrated[k][1:]  # without the unknown
-    if not len(ids): return rows
-    roots = torch.stack([o[k] for o in sampler.roots])
-    chance = chances(len(rows), rows.shape[2])[k].to(rows)
-    off = (roots@chance[...,None])[...,0]
-    rows[:,ids] += (off-off.mean(0))[:,None]
-    return rows
-
 def _posterior_mean(sampler, from_features):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
-    users,items,alpha,gamma = (torch.stack(o) for o in zip(*sampler.draws))
-    users,items = _with_chance(users, sampler, 0),_with_chance(items, sampler, 1)
+    users,items,alpha,gamma = sampler.kept()
     u_noise,i_noise = (1/alpha).mean(0),(1/gamma).mean(0)
     effects = [o.kept() for o in sampler.spans]
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)

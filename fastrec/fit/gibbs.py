@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from ..models.base import moments
+from ..models.foldin import chances
 from ..models.maps import map_rows
 from .priors import draw_normal,draw_prior
 
@@ -133,13 +134,7 @@ def _row_map(self:Gibbs, k):
     mean,precision = self.priors[k]
     return dict(rows=map_rows(mean, mean, columns.beta*columns.per_feature), cov=self.arith.inv(precision))
 
-# %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
-@patch
-def _n_due(self:Gibbs):
-    "How many draws are to be kept by now, of at most `n_draws` evenly spread over the `n_late` sweeps after the first `burn`"
-    late = max(self.n-self.burn, 0)
-    return min(late, late*self.n_draws//self.n_late)
-
+# %% ../../nbs/fit/39_gibbs.ipynb #d43f3d02
 @patch
 def _without_chance(self:Gibbs):
     "The rows of both sides, those without ratings as the prior expects them"
@@ -152,6 +147,31 @@ def _root(self:Gibbs, k):
     if self.columns[k] is None: cov = moments(self.draws[-1][k][self.known[k]])[1]
     else: cov = self.arith.inv(self.priors[k][1])
     return self.arith.cholesky(cov)
+
+@patch
+def _add_chance(self:Gibbs, rows, k):
+    "Let those of the draws `rows`, (S,n,d), of side `k` that nobody has rated vary as far as the prior leaves open, in place"
+    ids = self.unrated[k][1:]  # without the unknown
+    if not len(ids): return
+    roots = torch.stack([o[k] for o in self.roots])
+    chance = chances(len(rows), rows.shape[2])[k].to(rows)
+    off = (roots@chance[...,None])[...,0]
+    rows[:,ids] += (off-off.mean(0))[:,None]
+
+# %% ../../nbs/fit/39_gibbs.ipynb #2b3ffd1e
+@patch
+def kept(self:Gibbs):
+    "The draws so far of users and of items, (S,n,d) each, and of their precisions, (S,n) each"
+    res = [torch.stack(o) for o in zip(*self.draws)]
+    for k in (0,1): self._add_chance(res[k], k)
+    return res
+
+# %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
+@patch
+def _n_due(self:Gibbs):
+    "How many draws are to be kept by now, of at most `n_draws` evenly spread over the `n_late` sweeps after the first `burn`"
+    late = max(self.n-self.burn, 0)
+    return min(late, late*self.n_draws//self.n_late)
 
 @patch
 def _keep_if_due(self:Gibbs):

@@ -88,3 +88,72 @@ def test_films_without_ratings_or_features_are_all_alike():
     average = learn.predict_df(pd.DataFrame(dict(user=learn.dls.classes['user'].labels, title='Told (2026)')))
     rated = learn.predict_grid(None, data()[0].title.unique()).mean(1)
     assert (torch.tensor(average.to_numpy())-rated).abs().mean()<.15
+
+# ------------------------------------------------------------------ weights of new items
+def eased(df, reg=30., weight_name=None):
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, weight_name=weight_name, device='cpu'), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_ease(reg)
+    return learn
+
+@pytest.mark.parametrize('weighed', [False,True])
+@pytest.mark.parametrize('n_new', [1,3])
+def test_new_items_get_the_columns_of_the_closed_form(n_new, weighed, tmp_path):
+    df = data()[0].drop_duplicates(['user','title'])
+    if weighed: df = df.assign(weight=np.random.default_rng(0).choice([1.,2.,3.], len(df)))
+    films = sorted(df.title.unique())[5:5+n_new]
+    late,early = df[df.title.isin(films)],df[~df.title.isin(films)]
+    late = late[late.user.isin(early.user)]
+    learn = eased(early, weight_name='weight' if weighed else None)
+    ds = learn.dls.train_ds
+    n_users,n_items = (len(v)-1 for v in ds.classes.values())
+    x = np.zeros((n_users,n_items+n_new))
+    x[ds.x[:,0]-1,ds.x[:,1]-1] = ds.weights()
+    x[ds.classes['user'].lookup(late.user)-1,[n_items+films.index(o) for o in late.title]] = late.weight/ds.weight_unit if weighed else 1.
+    p = np.linalg.inv(x.T@x+30*np.eye(n_items+n_new))
+    closed = -p/np.diag(p)
+    np.fill_diagonal(closed, 0)
+    assert np.abs(closed[:,-n_new:]).max()>.02
+    old,new = learn.model.weight.detach().numpy(),x[:,n_items:]
+    left = x[:,:n_items]-x[:,:n_items]@old
+    for rec in (learn,load_recommender(learn.save_recommender(tmp_path/'rec'), device='cpu')):
+        with warnings.catch_warnings():
+            if weighed and rec is not learn: warnings.filterwarnings('ignore', '.*users that were there stay')
+            more = rec.extend(late)
+        found = more.model.weight.detach().numpy()
+        np.testing.assert_allclose(found[:,n_items:], closed[:,n_items:], atol=2e-4)
+        np.testing.assert_allclose(found[:n_items,:n_items], old)
+        np.testing.assert_allclose(found[n_items:,:n_items], np.linalg.solve(new.T@new+30*np.eye(n_new), new.T@left), atol=2e-4)
+        assert {*films}<={*more.recommend(early.user.iloc[0], n=100, exclude_seen=False).title}
+
+def test_a_film_of_the_frame_that_nobody_chose_is_0_told_and_solved_for_later():
+    df,items = data()
+    learn = cached('fit_ease', 30.)
+    user = df.user[0]
+    for ask in (lambda o: o.predict(user, 'Told (2026)'), lambda o: o.predict_df(pd.DataFrame(dict(user=[user], title=['Told (2026)'])))[0], lambda o: o.predict_grid(user, ['Told (2026)']).item()):
+        with pytest.warns(UserWarning, match="1 of the items were chosen by nobody in training, 'Told"): assert ask(learn)==0
+    assert 'Told (2026)' not in {*learn.recommend(user, n=200, exclude_seen=False).title}
+    fans = df.user.unique()[:20]
+    more = learn.extend(pd.DataFrame(dict(user=[*fans,10**6,10**6], title=['Told (2026)']*21+[df.title[0]], rating=5.)))
+    code = more.ds.classes['title'].o2i['Told (2026)']-1
+    x = np.zeros((len(more.model.choices)-1,len(more.model.weight)))
+    every = learn.dls.train_ds.x
+    x[every[:,0]-1,every[:,1]-1] = 1
+    x[-1,more.ds.classes['title'].o2i[df.title[0]]-1] = 1
+    own = np.isin(more.ds.classes['user'].labels, [*fans,10**6]).astype(float)
+    b = np.linalg.solve(x.T@x+30*np.eye(x.shape[1]), x.T@own)
+    np.testing.assert_allclose(more.model.weight.detach()[:,code], b, atol=2e-4)
+    assert more.predict(user, 'Told (2026)')!=0 and 'Told (2026)' in {*more.recommend(user, n=200, exclude_seen=False).title}
+
+def test_preferences_of_fit_ials_that_say_nothing_are_told_too():
+    learn = cached('fit_ials', 4)
+    user = data()[0].user[0]
+    with pytest.warns(UserWarning, match='Empty .2026.. for one: their preference says nothing'): learn.predict(user, 'Empty (2026)')
+    assert learn.predict(user, 'Told (2026)')!=0
+
+def test_folders_that_did_not_keep_reg_refuse_new_items(tmp_path):
+    learn = cached('fit_ease', 30.)
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec'), device='cpu')
+    assert rec.model.reg==30.
+    rec.model.reg = None
+    with pytest.raises(ValueError, match='did not keep its reg'): rec.extend(pd.DataFrame(dict(user=[10**6], title=['Other'], rating=[4.])))
+    assert 10**6 in {*rec.extend(pd.DataFrame(dict(user=[10**6], title=[data()[0].title[0]], rating=[4.]))).ds.classes['user']}

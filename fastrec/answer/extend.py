@@ -45,7 +45,7 @@ def _moved(codes, old):
 # %% ../../nbs/answer/61_extend.ipynb #d9e9d8aa
 def _warn_of_staying(rec, codes):
     "Tell of `codes`, each once, of users and of items that were there, and could be solved for again if ratings of training were kept"
-    are_fitted = True,any(o.fits_items for o in parts_of(rec.model))
+    are_fitted = True,any(o.fits_items and o.refits for o in parts_of(rec.model))
     numbers = [int((o<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
     stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
     if not stay: return
@@ -103,7 +103,7 @@ def _solved(model, side, codes, ds, noise):
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
     w = None if ds.w is None else ds.w[there].to(device)
     fit = partial(fitted_rows, model, side)
-    if model.fits_items: fit = partial(_in_groups, fit)
+    if model.fits_items and model.refits: fit = partial(_in_groups, fit)
     z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, x, w)
     n = len(ds.classes[ds.cat_names[side]])
     return model.with_rows(side, codes.to(device), z, n)
@@ -112,6 +112,7 @@ def _solved(model, side, codes, ds, noise):
 def _taken_in(model, users, items, ds, noise):
     "The `model` with rows of the codes `users` and `items` by the ratings `ds`"
     new_users = users[users>=model.sizes[0]]
+    if model.fits_items: items = model.unsolved(items)
     if model.fits_items and len(items):
         if len(new_users): model = _solved(model, 0, new_users, ds, noise)
         model = _solved(model, 1, items, ds, noise)
@@ -227,7 +228,7 @@ def extend(self:Recommends,
     model follows some; without ratings that is their row. All else stays. Labels that are new come behind the others.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model
-    does not follow, and, after `fit_ease`, `fit_blend` with it and losses of choices, for new items"""
+    does not follow, and, after losses of choices, for new items"""
     if ratings is None and users is None and items is None:
         raise ValueError('nothing is new: pass ratings, or users or items, frames of features')
     _need_everybody(self)

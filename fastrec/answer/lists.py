@@ -11,6 +11,7 @@ from fastcore.basics import patch,store_attr
 from ..data.frames import as_frame
 from ..base.checks import need_finite,warn
 from .recommender import Seen,evaluating
+from .predict import are_known
 from .grids import UserSide,block_size,by_blocks
 from .screens import aligned
 from .byte_screens import make_screen
@@ -24,19 +25,13 @@ def need_count(min_count):
     if min_count<0: raise ValueError(f'min_count={min_count:g} must be at least 0')
     return min_count
 
-def _are_known(rec, codes):
-    "Which of the items `codes` have ratings of training, or features by which the model has put them where they are?"
-    rated,features = rec.counts[codes]>0,rec.ds.features[1]
-    if not rec.model.lists_by.from_features[1]: return rated
-    return torch.ones_like(rated) if features is None else rated | features.told()[codes]
-
 def candidate_items(rec, codes, min_count):
     "Those of the items `codes` that may be recommended, each once, in order"
     codes = codes.long().unique()
     if rec.counts is None:
         if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
-    return codes[_are_known(rec, codes) & (rec.counts[codes]>=min_count)]
+    return codes[are_known(rec, rec.model.lists_by, codes) & (rec.counts[codes]>=min_count)]
 
 # %% ../../nbs/answer/59_lists.ipynb #72dae4ba
 def _seen_in_frame(ds, df):

@@ -86,6 +86,7 @@ def describe_model(model):
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if kind=='net' and model.product: res['product'] = int(model.product)
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
+    if kind=='ease' and model.reg: res['reg'] = float(model.reg)
     if kind=='blend': res['parts'] = [describe_model(m) for m in model.parts]
     if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
@@ -177,6 +178,7 @@ def build_model(spec, tensors):
     res.y_range = y_range and tuple(y_range)
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
+    if 'reg' in spec: res.reg = spec['reg']
     res.by_softmax = spec.get('by_softmax', False)
     res.from_features = tuple(spec.get('from_features', (False,False)))
     res.user_spread = spec.get('user_spread', 1.)

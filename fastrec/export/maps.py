@@ -14,7 +14,7 @@ from ..models.posterior import PosteriorMean
 from ..answer.described import parts_of,with_row_maps
 from .labels import BundleError
 
-# %% ../../nbs/export/87_maps.ipynb #8cb9410b
+# %% ../../nbs/export/87_maps.ipynb #b20a1d08
 def _maps_of(model):
     "The maps of `model` and its parts, as tensors by name"
     res = {}
@@ -25,6 +25,7 @@ def _maps_of(model):
             if kept is not None: res |= {f'{start}row_maps.{k}.{o}': v.cpu().contiguous() for o,v in kept.items()}
     return res
 
+# %% ../../nbs/export/87_maps.ipynb #fbc2b687
 _told = 'told.1'  # of which codes of items
 
 def _as_bytes(features):

@@ -134,7 +134,7 @@ def _row_map(self:Gibbs, k):
     mean,precision = self.priors[k]
     return dict(rows=map_rows(mean, mean, columns.beta*columns.per_feature), cov=self.arith.inv(precision))
 
-# %% ../../nbs/fit/39_gibbs.ipynb #d43f3d02
+# %% ../../nbs/fit/39_gibbs.ipynb #d19478a4
 @patch
 def _without_chance(self:Gibbs):
     "The rows of both sides, those without ratings as the prior expects them"
@@ -148,6 +148,7 @@ def _root(self:Gibbs, k):
     else: cov = self.arith.inv(self.priors[k][1])
     return self.arith.cholesky(cov)
 
+# %% ../../nbs/fit/39_gibbs.ipynb #a63b01ea
 @patch
 def _add_chance(self:Gibbs, rows, k):
     "Let those of the draws `rows`, (S,n,d), of side `k` that nobody has rated vary as far as the prior leaves open, in place"
@@ -158,7 +159,6 @@ def _add_chance(self:Gibbs, rows, k):
     off = (roots@chance[...,None])[...,0]
     rows[:,ids] += (off-off.mean(0))[:,None]
 
-# %% ../../nbs/fit/39_gibbs.ipynb #2b3ffd1e
 @patch
 def kept(self:Gibbs):
     "The draws so far of users and of items, (S,n,d) each, and of their precisions, (S,n) each"

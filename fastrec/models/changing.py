@@ -17,6 +17,7 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
     prior = None  # what `user_prior` gives in place of what the rows of its users say
+    refits = True  # are rows of users and items solved for, so that those who were there can be solved for again?
 
 # %% ../../nbs/models/28_changing.ipynb #9ab1a205
 @patch
@@ -34,6 +35,11 @@ def keeping(self:Changes, side, codes):
 def fits_items(self:Changes):
     "Can rows of items be solved for? Not where what one is chosen by depends on all others"
     return not self.by_softmax
+
+@patch
+def unsolved(self:Changes, items):
+    "Those of the codes `items` that can be solved for: all, unless only new ones can"
+    return items
 
 @patch
 def turned(self:Changes):

@@ -157,3 +157,26 @@ def test_folders_that_did_not_keep_reg_refuse_new_items(tmp_path):
     rec.model.reg = None
     with pytest.raises(ValueError, match='did not keep its reg'): rec.extend(pd.DataFrame(dict(user=[10**6], title=['Other'], rating=[4.])))
     assert 10**6 in {*rec.extend(pd.DataFrame(dict(user=[10**6], title=[data()[0].title[0]], rating=[4.]))).ds.classes['user']}
+
+# ------------------------------------------------------------------ whom to tell
+@pytest.mark.parametrize('share', [.02,.97])
+def test_who_is_told_of_one_film_is_found_as_for_many(share):
+    "Also where nearly everybody has seen it, and where scores are equal"
+    from fastrec.answer.audience import _Audience
+    from fastrec.answer.recommender import Seen
+    from fastrec.models.dot import Dot
+    g = torch.Generator().manual_seed(0)
+    n_users,n_items = 3000,40
+    model = Dot(torch.randn(n_users+1, 3, generator=g).round(), torch.zeros(n_users+1, 1), torch.randn(n_items+1, 3, generator=g).round(), torch.zeros(n_items+1, 1)).eval()
+    seen = torch.rand(n_users+1, n_items+1, generator=g)<share
+    seen[0],seen[:,0] = False,False
+    known = Seen(seen.nonzero(), n_users+1, n_items+1)
+    users = torch.arange(1, n_users+1)
+    audience = _Audience(model, users, 5, known, 2**28, n_items+1, torch.device('cpu'))
+    small = _Audience(model, users, 5, known, 2**16, n_items+1, torch.device('cpu'))
+    items = torch.tensor([3,17,9])
+    assert audience.are_few(items) and not small.are_few(items)
+    with torch.no_grad(): found,many,cut = audience.best(items),audience.best_of_many(items),small.best(items)
+    for a,b,c in zip(found, many, cut): assert a.equal(b) and a.equal(c)
+    scores = model.score_grid(users, items).detach().masked_fill(seen[1:,items], -torch.inf).numpy()
+    for k,(row,places) in enumerate(zip(scores.T, found[1])): assert places.tolist()==np.lexsort((np.arange(n_users), -row))[:5].tolist()

@@ -61,7 +61,7 @@ def add(self:_Audience, best, scores, start):
     found,order = top_n(found, self.n)
     return found,cols.gather(1, order)
 
-# %% ../../nbs/answer/79_audience.ipynb #73b9075d
+# %% ../../nbs/answer/79_audience.ipynb #3feef863
 @patch
 def places_of(self:_Audience, items):
     "The place of each code among `items`, (n_codes,), where -1 is none"
@@ -81,6 +81,7 @@ def blocks(self:_Audience, items, take):
         take(b, self.scores(side.u[at], i))
     by_blocks(find, len(self.users), size)
 
+# %% ../../nbs/answer/79_audience.ipynb #cab3120f
 @patch
 def best_of_many(self:_Audience, items):
     "As `best`, where who has seen what is looked up for each block of users"
@@ -92,7 +93,7 @@ def best_of_many(self:_Audience, items):
     self.blocks(items, take)
     return best
 
-# %% ../../nbs/answer/79_audience.ipynb #a5aece9e
+# %% ../../nbs/answer/79_audience.ipynb #650ceec6
 _few = 8  # items
 _more = 4  # times as many of the best, at first and each time that too few of them are left
 _at_most = 8  # no more than one in so many users is looked up
@@ -111,6 +112,7 @@ def have_seen(self:_Audience, places, item):
     res[rows[items==item]] = True
     return res
 
+# %% ../../nbs/answer/79_audience.ipynb #a8e5b76c
 @patch
 def best_of_one(self:_Audience, scores, items):
     "The best of the `scores`, (1,n_users), and their places, for the only code of `items`"

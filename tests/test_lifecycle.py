@@ -180,3 +180,18 @@ def test_who_is_told_of_one_film_is_found_as_for_many(share):
     for a,b,c in zip(found, many, cut): assert a.equal(b) and a.equal(c)
     scores = model.score_grid(users, items).detach().masked_fill(seen[1:,items], -torch.inf).numpy()
     for k,(row,places) in enumerate(zip(scores.T, found[1])): assert places.tolist()==np.lexsort((np.arange(n_users), -row))[:5].tolist()
+
+# ------------------------------------------------------------------ the noise of training
+def test_noise_is_measured_again_when_anything_changes():
+    learn = trained('fit_als', 4)
+    before = learn.noise
+    assert learn.noise==before
+    x,y = learn.dls.train_ds.x,learn.dls.train_ds.y
+    brute = lambda: float(((torch.tensor(learn.predict_df(learn.dls.train_ds.frame()[0]).to_numpy())-y)**2).double().mean())
+    assert before==pytest.approx(brute(), rel=1e-5)
+    learn.model.i_bias.weight.data[:] += 1
+    assert learn.noise==pytest.approx(brute(), rel=1e-5) and learn.noise>before
+    learn.model.y_range = (3.,3.5)
+    assert learn.noise==pytest.approx(brute(), rel=1e-5)
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
+    assert learn.noise==pytest.approx(float((1-learn.predict_df(learn.dls.train_ds.frame()[0]))[:].pow(2).mean()), rel=1e-4)

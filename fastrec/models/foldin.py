@@ -14,31 +14,39 @@ from .base import as_table
 def _bits(w, most=2**21):
     "The sum of the bits of `w`, of every so many rows of a large one, by which most changes show"
     every = w.numel()//most + 1
-    w = w.detach()[::every].flatten()
+    w = torch.atleast_1d(w.detach())[::every].flatten()
     per_word = 8//w.element_size()
     n_words = len(w)//per_word  # of 64 bits; the few numbers after them are given as they are
     words = w.view(torch.uint8).view(-1)[:8*n_words].view(torch.int64)
     return words.sum().item(),w[n_words*per_word:].tolist()
 
-# %% ../../nbs/models/24_foldin.ipynb #d7c1f2a8
-kept_priors = WeakIdKeyDictionary()  # of the users' factors: what told a change when they were looked at, and the prior
-
+# %% ../../nbs/models/24_foldin.ipynb #5312aeb8
 def _state(w):
     "What differs if `w` has changed: where it lies, how often PyTorch has changed it, its bits"
     version = None if w.is_inference() else w._version
     return w.data_ptr(),version,_bits(w)
 
+class Kept:
+    "What was found by tensors, for as long as they are there, and do not change"
+    def __init__(self): self.found = WeakIdKeyDictionary()
+
+    def __call__(self, tensors, find, also=None):
+        "What `find()` gives, or has given when the `tensors`, the first of which it is kept with, and what goes `also` in, were the same"
+        now = also,[_state(o) for o in tensors]
+        before,res = self.found.get(tensors[0], (None,None))
+        if now==before: return res
+        res = find()
+        self.found[tensors[0]] = now,res
+        return res
+
+# %% ../../nbs/models/24_foldin.ipynb #f29a4651
+_kept_priors = Kept()
+
 def user_prior(model):
     """Mean and covariance of the trained users' rows, (k,) and (k,k);
     of those of each draw, (S,k) and (S,k,k), if there are draws. A `prior` of the model's own may have a mean for each row, (n,k)"""
     if model.prior is not None: return model.prior
-    tables = model.user_tensors()
-    now = [_state(o) for o in tables]
-    before,prior = kept_priors.get(tables[0], (None,None))
-    if now==before: return prior
-    prior = model.user_moments()
-    kept_priors[tables[0]] = now,prior
-    return prior
+    return _kept_priors(model.user_tensors(), model.user_moments)
 
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
 def _zero_but(c, is_there):
@@ -78,6 +86,14 @@ def _equations(prior, design, slope, weight, target):
     b = m@prec.T + (j.mT@(target*weight)[...,None])[...,0]
     return a,b
 
+def _around_rows(prior, z, design, off, y, weight, bent):
+    "The equations, of which those of scores that are `bent` hold near the rows `z`"
+    score = (design@z[...,None])[...,0]
+    pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
+    return _equations(prior, design, slope, weight, y-pred + slope*score)
+
+_still = 1e-4  # where no number moves by as much, steps have come to an end
+
 def _around(z, a, eps):
     "A draw around the solution `z` of equations with `a` on the left, by the standard normal `eps`"
     chol = torch.linalg.cholesky(a)
@@ -104,10 +120,9 @@ def solve_users(
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
     design,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
     for _ in range(steps if bent else 1):
-        score = (design@z[...,None])[...,0]
-        pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
-        a,b = _equations((m,prec), design, slope, weight, y-pred + slope*score)
-        z = torch.linalg.solve(a, b)
+        a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
+        before,z = z,torch.cholesky_solve(b[...,None], torch.linalg.cholesky(a))[...,0]
+        if bent and (z-before).abs().max()<_still: break
     return z if eps is None else _around(z, a, eps)
 
 # %% ../../nbs/models/24_foldin.ipynb #870bb52e

@@ -71,7 +71,7 @@ def _padded(users, n_users, *cols):
         res.append(_zero_but(c, is_there))
     return res
 
-# %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
+# %% ../../nbs/models/24_foldin.ipynb #5bacb8b8
 def _bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
     lo,hi = model.y_range
@@ -86,6 +86,7 @@ def _equations(prior, design, slope, weight, target):
     b = m@prec.T + (j.mT@(target*weight)[...,None])[...,0]
     return a,b
 
+# %% ../../nbs/models/24_foldin.ipynb #03e622e3
 def _around_rows(prior, z, design, off, y, weight, bent):
     "The equations, of which those of scores that are `bent` hold near the rows `z`"
     score = (design@z[...,None])[...,0]

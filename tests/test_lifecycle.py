@@ -195,3 +195,88 @@ def test_noise_is_measured_again_when_anything_changes():
     assert learn.noise==pytest.approx(brute(), rel=1e-5)
     with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
     assert learn.noise==pytest.approx(float((1-learn.predict_df(learn.dls.train_ds.frame()[0]))[:].pow(2).mean()), rel=1e-4)
+
+# ------------------------------------------------------------------ as training solves for somebody
+@cache
+def solved():
+    "Enough ratings for `fit_als` not to be drawn to biases"
+    learn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=300, n_items=80, n_ratings=12_000)[['user','title','rating']], seed=1, device='cpu'), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    assert learn.model.believed is not None and learn.model.advised is None
+    return learn
+
+def brute_row(learn, rows):
+    "By loops over the ratings `rows`: the equations with each item's variances and precision, and the precision of the user's own, until it stays"
+    m = learn.model
+    o = {k: v.double() for k,v in m.believed.items()}
+    codes = torch.from_numpy(learn.dls.classes['title'].lookup(rows.title)).long()
+    q,b = m.i_weight.weight.detach().double(),m.i_bias.weight.detach().double()
+    gamma = 1.
+    for _ in range(50):
+        v = o['noise']/gamma
+        a,c = v*o['lam'].diag(),v*o['lam']*o['centre']
+        for i,y in zip(codes, rows.rating):
+            z = torch.cat([q[i], torch.ones(1).double()])
+            d = torch.cat([o['cov'][i,:-1], torch.zeros(1).double()])
+            a = a + o['gamma'][i]*(torch.outer(z, z)+d.diag())
+            c = c + o['gamma'][i]*z*(y-b[i,0]-m.mean.double())
+        p = torch.linalg.solve(a, c)
+        cov,errors = v*torch.linalg.inv(a),0.
+        for i,y in zip(codes, rows.rating):
+            z,d = torch.cat([q[i], torch.ones(1).double()]),o['cov'][i]
+            errors += o['gamma'][i]*((y-b[i,0]-m.mean-z@p)**2 + (d[:-1]*(p[:-1]**2+cov.diagonal()[:-1])).sum() + d[-1] + z@cov@z)
+        gamma = (50+len(rows)/2)/(50+errors/(2*o['noise']))
+    return p.float()
+
+def test_somebody_is_solved_for_by_the_equations_of_the_last_sweep(tmp_path):
+    learn = solved()
+    df,_ = learn.dls.train_ds.frame()
+    users = df.user.value_counts().index[[0,5,-1]]
+    rows = df[df.user.isin(users)]
+    loaded = load_recommender(learn.save_recommender(tmp_path/'rec'), device='cpu')
+    for rec in (learn,loaded):
+        new = rec.fold_in(rows).model
+        found = torch.cat([new.u_weight.weight, new.u_bias.weight], 1).detach()[1:]
+        for u,p in zip(sorted(users), found): np.testing.assert_allclose(p, brute_row(learn, rows[rows.user==u]), atol=2e-3)
+
+def test_twins_have_the_lists_of_training():
+    learn = solved()
+    df,_ = learn.dls.train_ds.frame()
+    users = df.user.unique()[:100]
+    everything = learn.dls.train_ds.frame()[0]
+    lists = learn.recommend(users, exclude_seen=everything),learn.fold_in(df[df.user.isin(users)]).recommend()
+    common = np.mean([len({*a}&{*b})/len(a) for a,b in zip(*[[o.title[o.user==u] for u in users] for o in lists])])
+    assert common>.92
+
+def test_what_is_believed_goes_where_items_go(tmp_path):
+    learn = solved()
+    df,_ = learn.dls.train_ds.frame()
+    film = df.title.iloc[0]
+    less = learn.without_items(film)
+    own = df[(df.user==df.user.iloc[0]) & (df.title!=film)]
+    np.testing.assert_allclose(less.fold_in(own.assign(user=1)).predict_grid(), learn.fold_in(own.assign(user=1)).predict_grid(None, less.ds.classes['title'].labels), atol=1e-4)
+    more = less.extend(pd.DataFrame(dict(user=[10**6], title=['New (2026)'], rating=[5.])))
+    assert len(more.model.believed['gamma'])==more.model.sizes[1]==learn.model.sizes[1]
+    again = load_recommender(more.save_recommender(tmp_path/'rec'), device='cpu')
+    np.testing.assert_allclose(again.fold_in(own).predict_grid(), more.fold_in(own).predict_grid(), atol=1e-5)
+
+def test_what_is_believed_is_dropped_with_the_rows_it_was_of():
+    learn = trained('fit_als', 4)
+    with learn.no_bar(),learn.no_logging():
+        learn.fit_als(4)
+        for fit in (lambda: learn.fit_one_cycle(1), lambda: learn.fit_als(4, reg=.5), lambda: learn.fit_bayes(4, 3)):
+            learn.fit_als(4, features=False)
+            fit()
+            assert learn.model.believed is None
+
+def test_forged_beliefs_are_refused(tmp_path):
+    from fastrec.export.loading import assemble,read_files
+    from fastrec.export.manifest import read_manifest
+    folder = solved().save_recommender(tmp_path/'rec')
+    manifest = read_manifest(folder)
+    for name,change in dict(cov=lambda o: -o, gamma=lambda o: o[1:], lam=lambda o: o*torch.inf, noise=lambda o: o.double(), centre=lambda o: None).items():
+        files = read_files(folder, manifest)
+        tensors = next(v for k,v in files.items() if k.startswith('model-'))
+        new = change(tensors.pop(f'believed.{name}'))
+        if new is not None: tensors[f'believed.{name}'] = new
+        with pytest.raises(BundleError, match='what newcomers are solved for by'): assemble(folder, manifest, files)

@@ -20,7 +20,7 @@ from ..models.posterior import PosteriorMean
 from ..models.time_effects import TimeEffects
 from ..answer.recommender import Recommends
 from .labels import BundleError,savable_labels
-from .maps import take_maps,with_maps
+from .maps import take_believed,take_maps,with_believed,with_maps
 
 # %% ../../nbs/export/83_layout.ipynb #d6fa5a7d
 _activations = 'ReLU ReLU6 SiLU SELU Mish Tanh Sigmoid Softplus Hardswish Identity'.split()
@@ -171,7 +171,7 @@ def build_model(spec, tensors):
     if spec['kind']=='blend': return _build_blend(spec, tensors)
     of_ranker = 'ranker.' if 'ranker' in spec else None  # without one, such tensors belong to nothing
     own = {k: v for k,v in tensors.items() if not (of_ranker and k.startswith(of_ranker))}
-    maps = take_maps(own)
+    maps,believed = take_maps(own),take_believed(own)
     res = _build_empty(spec, own)
     res.load_state_dict(own, assign=True)
     y_range = spec['y_range']
@@ -184,7 +184,7 @@ def build_model(spec, tensors):
     res.user_spread = spec.get('user_spread', 1.)
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
-    return with_maps(res, maps).eval()
+    return with_maps(with_believed(res, believed), maps).eval()
 
 # %% ../../nbs/export/83_layout.ipynb #34498634
 def columns_of(ds):

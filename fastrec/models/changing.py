@@ -19,6 +19,20 @@ class Changes:
     prior = None  # what `user_prior` gives in place of what the rows of its users say
     refits = True  # are rows of users and items solved for, so that those who were there can be solved for again?
 
+# %% ../../nbs/models/28_changing.ipynb #5b503152
+def kept_of(believed, codes):
+    "What is `believed`, `None` or a dictionary, of the items `codes` alone"
+    if believed is None: return None
+    return believed | {o: believed[o][codes.to(believed[o].device)] for o in ('cov','gamma')}
+
+def with_items(believed, n):
+    "What is `believed`, `None` or a dictionary, for `n` items; of those that are new as of the least known one"
+    if believed is None or n==len(believed['gamma']): return believed
+    cov,gamma = believed['cov'],believed['gamma']
+    n_new = n-len(gamma)
+    unsure = cov.amax(0).repeat(n_new, 1)
+    return believed | dict(cov=torch.cat([cov, unsure]), gamma=torch.cat([gamma, gamma.new_ones(n_new)]))
+
 # %% ../../nbs/models/28_changing.ipynb #9ab1a205
 @patch
 @torch.no_grad()
@@ -28,7 +42,9 @@ def keeping(self:Changes, side, codes):
     parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
     ranker = self._modules.get('ranker')
     if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)
-    return deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id
+    res = deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id
+    if side: res.believed = kept_of(self.believed, codes)
+    return res
 
 # %% ../../nbs/models/28_changing.ipynb #dd2705f3
 @patch(as_prop=True)

@@ -55,7 +55,7 @@ def _zero_but(c, is_there):
     there = is_there.view(*is_there.shape, *beside)
     return c.masked_fill_(~there, 0)
 
-def _padded(users, n_users, *cols):
+def padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
@@ -119,7 +119,7 @@ def solve_users(
     z = m.expand(n_users, -1).clone()
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
-    design,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
+    design,off,y,weight = padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
     for _ in range(steps if bent else 1):
         a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
         before,z = z,torch.cholesky_solve(b[...,None], torch.linalg.cholesky(a))[...,0]
@@ -159,7 +159,7 @@ def fit_choices(model, users, items, n_users, w=None):
     a = lam[:,None,None]*eye + alpha0*(q.T@q)
     p = model.user_factors.mean(0).repeat(n_users, 1) if model.prior is None else model.prior[0][:,:-1]
     if len(users):
-        chosen,w = _padded(users, n_users, model.i_weight(items), w)
+        chosen,w = padded(users, n_users, model.i_weight(items), w)
         weighed = chosen*w[...,None]
         chol = torch.linalg.cholesky(a + chosen.mT@weighed)
         pulled = weighed.sum(1)[...,None]

@@ -76,7 +76,7 @@ def with_maps(model, maps):
     model.row_maps = maps
     return model
 
-# %% ../../nbs/export/87_maps.ipynb #675c92e1
+# %% ../../nbs/export/87_maps.ipynb #75b8a2fe
 def _is_believable(o, model):
     "Is `o` what a `fit_believed` with `model` can go by?"
     n,width = model.sizes[1],model.width+1
@@ -92,6 +92,7 @@ def _is_believable(o, model):
     if o['cov'].min()<0: return False
     return all(o[k].min()>0 for k in ('gamma','lam','noise'))
 
+# %% ../../nbs/export/87_maps.ipynb #e9d5f05e
 def take_believed(tensors):
     "Remove from `tensors` what a model has believed; `None` if that is nothing"
     found = {o: tensors.pop(o) for o in [*tensors] if o.startswith('believed.')}

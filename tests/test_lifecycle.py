@@ -214,7 +214,7 @@ def brute_row(learn, rows):
     gamma = 1.
     for _ in range(50):
         v = o['noise']/gamma
-        a,c = v*o['lam'].diag(),v*o['lam']*o['centre']
+        a,c = v*o['lam'].diag(),v*o['lam']*torch.cat([m.user_factors.mean(0),m.u_bias.weight.detach()[1:].mean(0)]).double()
         for i,y in zip(codes, rows.rating):
             z = torch.cat([q[i], torch.ones(1).double()])
             d = torch.cat([o['cov'][i,:-1], torch.zeros(1).double()])
@@ -274,7 +274,7 @@ def test_forged_beliefs_are_refused(tmp_path):
     from fastrec.export.manifest import read_manifest
     folder = solved().save_recommender(tmp_path/'rec')
     manifest = read_manifest(folder)
-    for name,change in dict(cov=lambda o: -o, gamma=lambda o: o[1:], lam=lambda o: o*torch.inf, noise=lambda o: o.double(), centre=lambda o: None).items():
+    for name,change in dict(cov=lambda o: -o, gamma=lambda o: o[1:], lam=lambda o: o*torch.inf, noise=lambda o: None).items():
         files = read_files(folder, manifest)
         tensors = next(v for k,v in files.items() if k.startswith('model-'))
         new = change(tensors.pop(f'believed.{name}'))

@@ -84,7 +84,6 @@ def _is_believable(o, model):
         cov=(n,width),
         gamma=(n,),
         lam=(width,),
-        centre=(width,),
         noise=())
     found = {k: tuple(v.shape) for k,v in o.items()}
     if found!=shapes: return False

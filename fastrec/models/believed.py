@@ -37,11 +37,11 @@ def _sums(design, cov, y, gamma):
     return a,c[...,0],squares
 
 # %% ../../nbs/models/32_believed.ipynb #d2b23241
-def _solved(a, c, of_prior, centre):
+def _solved(a, c, of_prior, mean):
     "The rows that solve the equations, and the inverses of their left sides"
     prior = torch.diag_embed(of_prior)
     chol = torch.linalg.cholesky(a+prior)
-    c = c+of_prior*centre
+    c = c+of_prior*mean
     z = torch.cholesky_solve(c[...,None], chol)
     return z[...,0],torch.cholesky_inverse(chol)
 
@@ -56,9 +56,9 @@ def _errors(a, c, squares, z, inverse):
 def fit_believed(model, users, items, y, n_users, w=None):
     """Rows of `n_users` new users, (n_users,k+1), whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, by what the `model`
     has `believed`; each counts as `w` says, if given. Who has given none gets the average row"""
-    mean = user_prior(model)[0].repeat(n_users, 1)
-    if not len(users): return mean
-    lam,centre,noise = (model.believed[o].to(y.device) for o in ('lam','centre','noise'))
+    mean,_ = user_prior(model)
+    if not len(users): return mean.repeat(n_users, 1)
+    lam,noise = (model.believed[o].to(y.device) for o in ('lam','noise'))
     w = torch.ones_like(y) if w is None else w.to(y)
     sums = _sums(*_by_user(model, users, items, y, n_users, w))
     mass = y.new_zeros(n_users)
@@ -66,7 +66,7 @@ def fit_believed(model, users, items, y, n_users, w=None):
     gamma = torch.ones_like(mass)
     for _ in range(_rounds):
         variance = noise/gamma
-        z,inverse = _solved(*sums[:2], variance[:,None]*lam, centre)
+        z,inverse = _solved(*sums[:2], variance[:,None]*lam, mean)
         left,unsure = _errors(*sums, z, inverse)
         errors = (left+unsure*variance).clamp(min=0)
         gamma = (precision_shape+mass/2)/(precision_shape+errors/(2*noise))
@@ -78,4 +78,4 @@ def believed_of(users, items, noise):
     users begin"""
     if users.ridge is not None: return None
     cov = items.cov.diagonal(dim1=1, dim2=2).clone()
-    return dict(cov=cov, gamma=items.gamma, lam=users.lam, centre=users.centre.clone(), noise=noise)
+    return dict(cov=cov, gamma=items.gamma, lam=users.lam, noise=noise)

@@ -280,3 +280,14 @@ def test_forged_beliefs_are_refused(tmp_path):
         new = change(tensors.pop(f'believed.{name}'))
         if new is not None: tensors[f'believed.{name}'] = new
         with pytest.raises(BundleError, match='what newcomers are solved for by'): assemble(folder, manifest, files)
+
+def test_draws_that_do_not_fit_together_are_refused(tmp_path):
+    from fastrec.export.loading import assemble,read_files
+    from fastrec.export.manifest import read_manifest
+    folder = cached('fit_bayes', 3, 20).save_recommender(tmp_path/'rec')
+    manifest = read_manifest(folder)
+    for name in ('u_bias_draws','i_bias_draws','u_noise','i_noise'):
+        files = read_files(folder, manifest)
+        tensors = next(v for k,v in files.items() if k.startswith('model-'))
+        tensors[name] = tensors[name][:,1:].contiguous() if 'draws' in name else tensors[name][1:].contiguous()
+        with pytest.raises(BundleError, match='draws do not fit together'): assemble(folder, manifest, files)

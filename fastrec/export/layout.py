@@ -112,28 +112,36 @@ def model_tensors(model):
 # not as a context: a Ctrl-C at its end would leave everything on 'meta'
 _empty = partial(torch.empty, dtype=torch.float32, device='meta')
 
-def _build_dot(tensors):
+def _tables(tensors):
     names = 'u_weight','u_bias','i_weight','i_bias'
-    return Dot(*(_empty(tensors[f'{o}.weight'].shape) for o in names))
+    return [_empty(tensors[f'{o}.weight'].shape) for o in names]
 
 def _build_net(spec, tensors):
     groups = [nn.Sequential(*map(_build_layer, group)) for group in spec['layers']]
     users,items = (_empty(tensors[f'embeds.{o}.weight'].shape) for o in (0,1))
     return Net(users, items, nn.Sequential(*groups), product=spec.get('product', 0))
 
-def _build_mean(spec, tensors):
-    "A `PosteriorMean`, whose table has the factors of all draws beside one another, without their biases"
-    n_draws = tensors['u_bias_draws'].shape[1]
-    draws = []
+def _need_draws(tensors):
+    "Refuse `tensors` whose draws are not as many for users as for items, nor as long as their tables"
+    n_draws = tensors['u_bias_draws'].shape[-1]
     for o in 'ui':
-        weight = tensors[f'{o}_weight.weight']
-        draws.append(_empty(n_draws, len(weight), weight.shape[1]//n_draws+1))
+        n,width = tensors[f'{o}_weight.weight'].shape
+        biases,noise = tensors[f'{o}_bias_draws'],tensors[f'{o}_noise']
+        if biases.shape!=(n,n_draws) or noise.shape!=(n,) or width%n_draws:
+            raise BundleError('the draws do not fit together')
+
+def _build_mean(spec, tensors):
+    "A `PosteriorMean`, made as a `Dot` is: what its `__init__` does with draws would import for a second what 'meta' needs"
+    _need_draws(tensors)
+    res = PosteriorMean.__new__(PosteriorMean)
+    Dot.__init__(res, *_tables(tensors))
     effects = []
     for k,seconds in enumerate(spec['seconds']):
         keys,values = (_empty(tensors[f'time_effects.{k}.{o}'].shape) for o in ('keys','effects'))
         effects.append(TimeEffects(seconds, keys, values, _empty(())))
-    noise = [_empty(tensors[f'{o}_noise'].shape) for o in 'ui']
-    return PosteriorMean(*draws, *noise, time_effects=effects)
+    res.time_effects = nn.ModuleList(effects)
+    for o in ('u_bias_draws','i_bias_draws','u_noise','i_noise'): res.register_buffer(o, _empty(tensors[o].shape))
+    return res
 
 # %% ../../nbs/export/83_layout.ipynb #fb6b10ee
 def _build_ease(tensors):
@@ -148,7 +156,7 @@ def _build_ease(tensors):
 # %% ../../nbs/export/83_layout.ipynb #8f5647b2
 def _build_empty(spec, tensors):
     kind = spec['kind']
-    if kind=='dot': return _build_dot(tensors)
+    if kind=='dot': return Dot(*_tables(tensors))
     if kind=='net': return _build_net(spec, tensors)
     if kind=='mean': return _build_mean(spec, tensors)
     if kind=='ease': return _build_ease(tensors)

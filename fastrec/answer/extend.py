@@ -86,7 +86,7 @@ def _in_groups(fit, own, other, y, n, noise, x=None, w=None):
         res[ids] = z
     return res
 
-# %% ../../nbs/answer/61_extend.ipynb #559714f6
+# %% ../../nbs/answer/61_extend.ipynb #1f63800d
 def _ratings_of(model, side, codes, ds):
     "Of the rows of `ds` that are of `codes`, and that `model` has rows for on the other side: which of `codes`, the others, and places"
     n = len(ds.classes[ds.cat_names[side]])
@@ -95,6 +95,13 @@ def _ratings_of(model, side, codes, ds):
     is_known = other<model.sizes[1-side]
     return rows[is_known],other[is_known],there[is_known]
 
+# %% ../../nbs/answer/61_extend.ipynb #bf3e482e
+def _turned_once(model):
+    "A copy of `model` that doesn't change its sides again for each group of items"
+    res,turned = copy(model),model.turned()
+    res.turned = lambda: turned
+    return res
+
 def _solved(model, side, codes, ds, noise):
     "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings in `ds`"
     device = next(model.parameters()).device
@@ -102,7 +109,7 @@ def _solved(model, side, codes, ds, noise):
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
     w = None if ds.w is None else ds.w[there].to(device)
-    fit = partial(fitted_rows, model, side)
+    fit = partial(fitted_rows, _turned_once(model) if side and model.refits else model, side)
     if model.fits_items and model.refits: fit = partial(_in_groups, fit)
     z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, x, w)
     n = len(ds.classes[ds.cat_names[side]])

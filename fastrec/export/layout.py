@@ -108,7 +108,7 @@ def model_tensors(model):
             raise ValueError(f'{name} has values that are no finite numbers: such a model is not saved')
     return res
 
-# %% ../../nbs/export/83_layout.ipynb #7ddd880e
+# %% ../../nbs/export/83_layout.ipynb #839567ed
 # not as a context: a Ctrl-C at its end would leave everything on 'meta'
 _empty = partial(torch.empty, dtype=torch.float32, device='meta')
 
@@ -121,6 +121,7 @@ def _build_net(spec, tensors):
     users,items = (_empty(tensors[f'embeds.{o}.weight'].shape) for o in (0,1))
     return Net(users, items, nn.Sequential(*groups), product=spec.get('product', 0))
 
+# %% ../../nbs/export/83_layout.ipynb #4511f439
 def _need_draws(tensors):
     "Refuse `tensors` whose draws are not as many for users as for items, nor as long as their tables"
     n_draws = tensors['u_bias_draws'].shape[-1]

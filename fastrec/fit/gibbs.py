@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from ..models.base import moments
-from ..models.foldin import chances
+from ..models.new_draws import chances
 from ..models.maps import map_rows
 from .priors import draw_normal,draw_prior
 

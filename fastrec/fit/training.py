@@ -12,7 +12,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
-from ..models.foldin import Kept
+from ..models.kept import Kept
 from ..models.ridge import follow_features
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,need_stars

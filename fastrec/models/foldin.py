@@ -47,7 +47,8 @@ def _bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
     lo,hi = model.y_range
     pred = model.to_range(scores)
-    return pred,(pred-lo)*(hi-pred)/(hi-lo)
+    slope = (pred-lo)*(hi-pred)
+    return pred,slope/(hi-lo)
 
 def _equations(prior, design, slope, weight, target):
     "Both sides of the equations of the new users' rows, (n_users,k,k) and (n_users,k)"

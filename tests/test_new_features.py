@@ -318,14 +318,16 @@ def test_a_loss_of_choices_says_why():
     with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(1)
     with pytest.raises(ValueError, match='whose loss of choices does not follow any'): learn.extend(items=twins(0))
 
-def test_a_blend_takes_users_by_features_and_refuses_items_where_it_has_fit_ease():
+def test_a_blend_takes_users_by_features_and_items_as_if_they_had_stood_in_the_frame():
     early,_,_,_,_,items,users = data()
     learn = learner(RecDataLoaders.from_df(early, seed=1, items=items, users=users, device='cpu'), DotBias, seed=0)
     with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=.3)
     more = learn.extend(users=twins(1))
     a,b = (more.recommend(o, n=10, exclude_seen=False) for o in (new_user,new_user+1))
     assert a.title.tolist()==b.title.tolist() and np.allclose(a.score, b.score, atol=1e-3)
-    with pytest.raises(ValueError, match="'Again .2027.' is new, and one item changes the weights of all after fit_ease"): learn.extend(items=twins(0))
+    more = learn.extend(items=twins(0))
+    a,b = (more.recommend(data()[0].user[0], items=[o]) for o in (new_film,'Again (2027)'))
+    assert np.allclose(a.score, b.score, atol=1e-3)
 
 def test_new_items_stand_on_lists_and_are_counted():
     learn = fitted('fit_ials')

@@ -8,7 +8,7 @@ from fastrec.answer.steering import ListMaker
 from fastrec.answer import lists
 from fastrec.data import labels as vocab_module
 from fastrec.models import base
-from fastrec.models.foldin import chances
+from fastrec.models.new_draws import chances
 from fastrec.base.devices import memory_there
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode

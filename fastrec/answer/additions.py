@@ -88,22 +88,28 @@ def read_additions(rec, ratings, named=(None,None)):
     return tensors_of(ds, classes, x, torch.tensor(y), None if w is None else torch.tensor(w))
 
 # %% ../../nbs/answer/60_additions.ipynb #cb9e143d
-def _unrated(rec, codes):
+def unrated(rec, codes):
     "Those of the `codes` of items of `rec` of which training had no ratings that count, as far as that is known"
     counts = rec.ds.counted().counts(1) if len(rec.ds) else rec.counts
     if counts is None: return codes[:0]
     codes = codes[codes<len(counts)]
     return codes[counts[codes]==0]
 
+def _why_closed(model):
+    "Why are no items solved for in `model`?"
+    if model.by_softmax: return 'one item changes the chances of all after a loss of choices: use fit_ials, or'
+    return 'this was saved when fit_ease did not keep its reg yet: '
+
 def need_items(rec, new):
     "Refuse items of `new` that training had no ratings of where a model has no rows that could be solved for one by one"
-    if all(o.fits_items for o in parts_of(rec.model)): return
+    closed = [o for o in parts_of(rec.model) if not o.fits_items]
+    if not closed: return
     vocab = new.classes[new.item_name]
     n_known = len(rec.ds.classes[vocab.name])
-    codes = torch.cat([torch.arange(n_known, len(vocab)), _unrated(rec, new.counted().codes[1])])
+    codes = torch.cat([torch.arange(n_known, len(vocab)), unrated(rec, new.counted().codes[1])])
     if not len(codes): return
-    raise ValueError(f'{shown(vocab.labels[int(codes[0])-1:]):.60} is new, and one item changes the weights of all after fit_ease, and the '
-                     'chances of all after a loss of choices: train again, or use fit_ials, or leave out its rows')
+    label = shown(vocab.labels[int(codes[0])-1:])
+    raise ValueError(f'{label:.60} is new, and {_why_closed(closed[0])} train again, or leave out its rows')
 
 # %% ../../nbs/answer/60_additions.ipynb #06919ca3
 def joined(old, new):

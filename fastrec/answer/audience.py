@@ -61,25 +61,86 @@ def add(self:_Audience, best, scores, start):
     found,order = top_n(found, self.n)
     return found,cols.gather(1, order)
 
-# %% ../../nbs/answer/79_audience.ipynb #73b9075d
+# %% ../../nbs/answer/79_audience.ipynb #3feef863
 @patch
-def best(self:_Audience, items):
-    "The best scores, before the range, and the places of their users, (n_items,n) each, for the codes `items`"
-    place_of = torch.full((self.n_codes,), -1)
-    place_of[items] = torch.arange(len(items))
+def places_of(self:_Audience, items):
+    "The place of each code among `items`, (n_codes,), where -1 is none"
+    res = torch.full((self.n_codes,), -1)
+    res[items] = torch.arange(len(items))
+    return res
+
+@patch
+def blocks(self:_Audience, items, take):
+    "Call `take(b, scores)` for blocks `b` of the users, with their scores, (n_items,n), for the codes `items`"
     i = self.model.item_side(items.to(self.device))
     side = UserSide(self.model, self.users, self.width, self.max_bytes, self.device, self.dtype)
     row = _copies*4*len(items)*self.model.n_buffers + 4*self.width + self.seen_bytes()
     size = max(self.max_bytes//_share//row, 1)
-    best = None
     def find(b):
-        nonlocal best
         at = side.at(b)
-        scores = self.scores(side.u[at], i)
+        take(b, self.scores(side.u[at], i))
+    by_blocks(find, len(self.users), size)
+
+# %% ../../nbs/answer/79_audience.ipynb #cab3120f
+@patch
+def best_of_many(self:_Audience, items):
+    "As `best`, where who has seen what is looked up for each block of users"
+    place_of,best = self.places_of(items),None
+    def take(b, scores):
+        nonlocal best
         self.strike(scores, self.users[b], place_of)
         best = self.add(best, scores, b.start)
-    by_blocks(find, len(self.users), size)
-    return [o.cpu() for o in best]
+    self.blocks(items, take)
+    return best
+
+# %% ../../nbs/answer/79_audience.ipynb #650ceec6
+_few = 8  # items
+_more = 4  # times as many of the best, at first and each time that too few of them are left
+_at_most = 8  # no more than one in so many users is looked up
+
+@patch
+def are_few(self:_Audience, items):
+    "Are `items` so few that the scores of everybody fit into memory, and that it pays to look up who has seen them?"
+    if self.seen is None or len(items)>_few: return False
+    return _copies*4*len(items)*len(self.users)<=self.max_bytes//_share
+
+@patch
+def have_seen(self:_Audience, places, item):
+    "Have the users at these `places` seen the code `item`?"
+    rows,items = self.seen.of(self.users[places])
+    res = torch.zeros(len(places), dtype=torch.bool)
+    res[rows[items==item]] = True
+    return res
+
+# %% ../../nbs/answer/79_audience.ipynb #a8e5b76c
+@patch
+def best_of_one(self:_Audience, scores, items):
+    "The best of the `scores`, (1,n_users), and their places, for the only code of `items`"
+    n = _more*self.n
+    while _at_most*n<len(self.users):
+        best,places = top_n(scores, n)
+        seen = self.have_seen(places[0].cpu(), items)
+        left = (~seen).nonzero()[:self.n,0].to(self.device)
+        if len(left)==self.n: return best[:,left],places[:,left]
+        n *= _more
+    self.strike(scores, self.users, self.places_of(items))
+    return top_n(scores, self.n)
+
+# %% ../../nbs/answer/79_audience.ipynb #adfe88e6
+@patch
+def best_of_few(self:_Audience, items):
+    "As `best`, where who has seen an item is looked up for those alone who may be among its best"
+    scores = torch.empty(len(items), len(self.users), dtype=self.dtype, device=self.device)
+    def take(b, found): scores[:,b] = found
+    self.blocks(items, take)
+    found = [self.best_of_one(*o) for o in zip(scores.split(1), items.split(1))]
+    return [torch.cat(o) for o in zip(*found)]
+
+@patch
+def best(self:_Audience, items):
+    "The best scores, before the range, and the places of their users, (n_items,n) each, for the codes `items`"
+    found = self.best_of_few(items) if self.are_few(items) else self.best_of_many(items)
+    return [o.cpu() for o in found]
 
 # %% ../../nbs/answer/79_audience.ipynb #bff9a2e1
 def _frame(rec, model, items, users, scores, places):
@@ -103,7 +164,8 @@ def _codes(rec, items, users, unknown):
     if shard and users is None: user_codes = shard.own()
     candidates = candidate_items(rec, item_codes, 0)
     if items is not None: tell_left_out(rec, item_codes, candidates)
-    return item_codes.long()[torch.isin(item_codes, candidates)],user_codes.long().unique()
+    if users is not None: user_codes = user_codes.unique()
+    return item_codes.long()[torch.isin(item_codes, candidates)],user_codes.long()
 
 # %% ../../nbs/answer/79_audience.ipynb #7c715a93
 def _find(rec, model, items, users, n, seen, max_bytes):

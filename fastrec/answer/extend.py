@@ -16,7 +16,7 @@ from ..data.names import shown
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
-from .additions import counts_with,joined,need_items,read_additions,seen_with
+from .additions import counts_with,joined,need_items,read_additions,seen_with,unrated
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,with_row_maps
 from .predict import predict_codes
 
@@ -44,9 +44,9 @@ def _moved(codes, old):
 
 # %% ../../nbs/answer/61_extend.ipynb #d9e9d8aa
 def _warn_of_staying(rec, codes):
-    "Tell of `codes` of users and of items that were there, and could be solved for again if ratings of training were kept"
-    are_fitted = True,any(o.fits_items for o in parts_of(rec.model))
-    numbers = [int((o.unique()<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
+    "Tell of `codes`, each once, of users and of items that were there, and could be solved for again if ratings of training were kept"
+    are_fitted = True,any(o.fits_items and o.refits for o in parts_of(rec.model))
+    numbers = [int((o<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
     stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
     if not stay: return
     warn(f'{" and ".join(stay)} that were there stay as they are, since the ratings of training are not kept here, by which they would be '
@@ -60,8 +60,10 @@ def _concerned(rec, new, old):
     if old is not None:
         moved = [_moved(o, x) for o,x in zip(codes, old.counted().x.T)]
         return [torch.cat(o).unique() for o in zip(moved, fresh)]
-    _warn_of_staying(rec, codes)
-    return fresh
+    users,items = (o.unique() for o in codes)
+    first = unrated(rec, items)  # all of whose ratings are here
+    _warn_of_staying(rec, (users,items[~torch.isin(items, first)]))
+    return fresh[0],torch.cat([first, fresh[1]])
 
 # %% ../../nbs/answer/61_extend.ipynb #02fda8fd
 _most = 2**19  # ratings of a group, with what rows are padded by
@@ -84,7 +86,7 @@ def _in_groups(fit, own, other, y, n, noise, x=None, w=None):
         res[ids] = z
     return res
 
-# %% ../../nbs/answer/61_extend.ipynb #559714f6
+# %% ../../nbs/answer/61_extend.ipynb #1f63800d
 def _ratings_of(model, side, codes, ds):
     "Of the rows of `ds` that are of `codes`, and that `model` has rows for on the other side: which of `codes`, the others, and places"
     n = len(ds.classes[ds.cat_names[side]])
@@ -93,6 +95,13 @@ def _ratings_of(model, side, codes, ds):
     is_known = other<model.sizes[1-side]
     return rows[is_known],other[is_known],there[is_known]
 
+# %% ../../nbs/answer/61_extend.ipynb #bf3e482e
+def _turned_once(model):
+    "A copy of `model` that doesn't change its sides again for each group of items"
+    res,turned = copy(model),model.turned()
+    res.turned = lambda: turned
+    return res
+
 def _solved(model, side, codes, ds, noise):
     "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings in `ds`"
     device = next(model.parameters()).device
@@ -100,8 +109,8 @@ def _solved(model, side, codes, ds, noise):
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
     w = None if ds.w is None else ds.w[there].to(device)
-    fit = partial(fitted_rows, model, side)
-    if model.fits_items: fit = partial(_in_groups, fit)
+    fit = partial(fitted_rows, _turned_once(model) if side and model.refits else model, side)
+    if model.fits_items and model.refits: fit = partial(_in_groups, fit)
     z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, x, w)
     n = len(ds.classes[ds.cat_names[side]])
     return model.with_rows(side, codes.to(device), z, n)
@@ -110,6 +119,7 @@ def _solved(model, side, codes, ds, noise):
 def _taken_in(model, users, items, ds, noise):
     "The `model` with rows of the codes `users` and `items` by the ratings `ds`"
     new_users = users[users>=model.sizes[0]]
+    if model.fits_items: items = model.unsolved(items)
     if model.fits_items and len(items):
         if len(new_users): model = _solved(model, 0, new_users, ds, noise)
         model = _solved(model, 1, items, ds, noise)
@@ -225,7 +235,7 @@ def extend(self:Recommends,
     model follows some; without ratings that is their row. All else stays. Labels that are new come behind the others.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model
-    does not follow, and, after `fit_ease`, `fit_blend` with it and losses of choices, for new items"""
+    does not follow, and, after losses of choices, for new items"""
     if ratings is None and users is None and items is None:
         raise ValueError('nothing is new: pass ratings, or users or items, frames of features')
     _need_everybody(self)

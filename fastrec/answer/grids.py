@@ -11,6 +11,7 @@ from fastcore.basics import patch,store_attr
 from torch import Tensor
 from ..base.checks import need_whole
 from .recommender import Recommends,asked_for,evaluating
+from .predict import tell_unchosen
 from ..base.devices import is_out_of_memory,need_memory,upload
 
 # %% ../../nbs/answer/52_grids.ipynb #88243c99
@@ -146,6 +147,7 @@ def predict_grid(self:Recommends,
     if isinstance(users, (set,frozenset)) or isinstance(items, (set,frozenset)):
         raise TypeError('a set has no order, and a grid no labels: pass a list')
     u,i = asked_for(self, users, items, unknown)
+    tell_unchosen(self, i)
     shape = len(u),len(i)
     if grid is not None and grid.shape!=shape:
         raise ValueError(f'out has the shape {tuple(grid.shape)}, the grid {shape}')

@@ -11,6 +11,7 @@ from fastcore.basics import patch,store_attr
 from ..data.frames import as_frame
 from ..base.checks import need_finite,warn
 from .recommender import Seen,evaluating
+from .predict import are_known
 from .grids import UserSide,block_size,by_blocks
 from .screens import aligned
 from .byte_screens import make_screen
@@ -30,8 +31,7 @@ def candidate_items(rec, codes, min_count):
     if rec.counts is None:
         if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
-    least = 0 if rec.model.lists_by.from_features[1] else 1  # ratings that an item must have to be known
-    return codes[rec.counts[codes]>=max(min_count, least)]
+    return codes[are_known(rec, rec.model.lists_by, codes) & (rec.counts[codes]>=min_count)]
 
 # %% ../../nbs/answer/59_lists.ipynb #72dae4ba
 def _seen_in_frame(ds, df):

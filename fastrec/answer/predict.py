@@ -8,9 +8,27 @@ __all__ = []
 # %% ../../nbs/answer/51_predict.ipynb #b5f42e00
 import pandas as pd,torch
 from fastcore.basics import patch
-from ..base.checks import need_choice,need_flags,need_whole
+from ..base.checks import need_choice,need_flags,need_whole,warn
+from ..data.names import shown
 from ..models.posterior import PosteriorMean
 from .recommender import Recommends,evaluating
+
+# %% ../../nbs/answer/51_predict.ipynb #60a9ddb9
+def are_known(rec, model, codes):
+    "Which of the items `codes` have ratings of training, or features by which `model` has put them where they are?"
+    rated,features = rec.counts[codes]>0,rec.ds.features[1]
+    if not model.from_features[1]: return rated
+    return torch.ones_like(rated) if features is None else rated | features.told()[codes]
+
+def tell_unchosen(rec, codes):
+    "Warn of the `codes` of items, 0 for unknown ones, of whose preference nothing is known"
+    model = rec.model
+    if not model.is_preference or model.by_softmax or rec.counts is None: return
+    codes = codes[codes>0].long().unique()
+    cold = codes[~are_known(rec, model, codes)]
+    if not len(cold): return
+    label = shown(rec.ds.classes[rec.ds.item_name].labels[cold[:1].numpy()-1])
+    warn(f'{len(cold)} of the items were chosen by nobody in training, {label} for one: their preference says nothing')
 
 # %% ../../nbs/answer/51_predict.ipynb #af2074c1
 @patch
@@ -30,6 +48,7 @@ def predict(self:Recommends,
         code = vocab.lookup([label]) if unknown=='raise' else vocab.find([label])
         codes.append(torch.from_numpy(code))
     x = torch.stack(codes, 1)
+    tell_unchosen(self, x[:,1])
     pred = predict_codes(model, x).item()
     return (pred,std_of_codes(model, x).item()) if std else pred
 
@@ -90,6 +109,7 @@ def predict_df(self:Recommends,
     model = self.model
     if std: need_draws(model, 2)
     ds = self.ds.encode(frame, unknown, with_labels=False)
+    tell_unchosen(self, ds.x[:,1])
     name = 'preference' if model.is_preference else f'{self.ds.rating_name}_pred'
     pred = pd.Series(predict_codes(model, ds.x).numpy(), ds.index, name=name)
     if not std: return pred

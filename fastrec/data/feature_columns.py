@@ -48,6 +48,8 @@ class NumberColumn:
 
     @property
     def names(self): return [str(self.name)]*self.varies + [f'{self.name} is missing']*self.has_gaps
+    @property
+    def is_value(self): return [True]*self.varies + [False]*self.has_gaps
 
     def triples(self, col, what):
         "Row, column and value of what is not 0"
@@ -85,6 +87,8 @@ class ValueColumn:
 
     @property
     def names(self): return [f'{self.name}={o}' for o in self.values]
+    @property
+    def is_value(self): return [True]*len(self.values)
 
     def triples(self, col, what):
         found = _values_of(col, what)

@@ -55,6 +55,7 @@ class Features:
 
     Row 0 is empty, as is that of a label without a row. `df` has the labels in a column or an index that is called as they are.
     `ValueError` where one repeats or is missing, where a number isn't finite, or where there are more than `most` columns"""
+    kept_told = None  # of which codes a value is known besides, in a saved folder, which has no values
     def __init__(self, df, vocab, what='the frame', most=10_000):
         df = labelled(df, vocab.name, what)
         self.vocab,self.columns = vocab,_learn(df, vocab.name, what, most)
@@ -103,7 +104,9 @@ def of(self:Features, vocab):
     "The same for the labels of another `vocab`; of those that are new nothing is known"
     res = copy(self)
     codes = np.concatenate([[0], self.vocab.encode(vocab.labels)])
-    res.vocab,res.x = vocab,self.x.index_select(0, torch.from_numpy(codes).long()).coalesce()
+    codes = torch.from_numpy(codes).long()
+    res.vocab,res.x = vocab,self.x.index_select(0, codes).coalesce()
+    if self.kept_told is not None: res.kept_told = self.kept_told[codes]
     return res
 
 # %% ../../nbs/data/21_features.ipynb #ad5f1b01
@@ -120,6 +123,16 @@ def grown(self:Features, vocab, labels, x):
     codes = torch.from_numpy(vocab.encode(labels)).long()
     res.x = (res.x+placed(x, codes, len(vocab))).coalesce()
     return res
+
+# %% ../../nbs/data/21_features.ipynb #7f8aed40
+@patch
+def told(self:Features):
+    "Of which codes is a value of any column known? (n_codes,)"
+    is_value = torch.tensor([o for c in self.columns for o in c.is_value], dtype=torch.bool)
+    rows,cols = self.x.indices()
+    res = torch.zeros(len(self.x), dtype=torch.bool)
+    res[rows[is_value[cols]]] = True
+    return res if self.kept_told is None else res|self.kept_told
 
 # %% ../../nbs/data/21_features.ipynb #8724d446
 @patch

@@ -20,7 +20,7 @@ from ..models.posterior import PosteriorMean
 from ..models.time_effects import TimeEffects
 from ..answer.recommender import Recommends
 from .labels import BundleError,savable_labels
-from .maps import take_maps,with_maps
+from .maps import take_believed,take_maps,with_believed,with_maps
 
 # %% ../../nbs/export/83_layout.ipynb #d6fa5a7d
 _activations = 'ReLU ReLU6 SiLU SELU Mish Tanh Sigmoid Softplus Hardswish Identity'.split()
@@ -86,6 +86,7 @@ def describe_model(model):
     if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
     if kind=='net' and model.product: res['product'] = int(model.product)
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
+    if kind=='ease' and model.reg: res['reg'] = float(model.reg)
     if kind=='blend': res['parts'] = [describe_model(m) for m in model.parts]
     if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
@@ -107,32 +108,41 @@ def model_tensors(model):
             raise ValueError(f'{name} has values that are no finite numbers: such a model is not saved')
     return res
 
-# %% ../../nbs/export/83_layout.ipynb #7ddd880e
+# %% ../../nbs/export/83_layout.ipynb #839567ed
 # not as a context: a Ctrl-C at its end would leave everything on 'meta'
 _empty = partial(torch.empty, dtype=torch.float32, device='meta')
 
-def _build_dot(tensors):
+def _tables(tensors):
     names = 'u_weight','u_bias','i_weight','i_bias'
-    return Dot(*(_empty(tensors[f'{o}.weight'].shape) for o in names))
+    return [_empty(tensors[f'{o}.weight'].shape) for o in names]
 
 def _build_net(spec, tensors):
     groups = [nn.Sequential(*map(_build_layer, group)) for group in spec['layers']]
     users,items = (_empty(tensors[f'embeds.{o}.weight'].shape) for o in (0,1))
     return Net(users, items, nn.Sequential(*groups), product=spec.get('product', 0))
 
-def _build_mean(spec, tensors):
-    "A `PosteriorMean`, whose table has the factors of all draws beside one another, without their biases"
-    n_draws = tensors['u_bias_draws'].shape[1]
-    draws = []
+# %% ../../nbs/export/83_layout.ipynb #4511f439
+def _need_draws(tensors):
+    "Refuse `tensors` whose draws are not as many for users as for items, nor as long as their tables"
+    n_draws = tensors['u_bias_draws'].shape[-1]
     for o in 'ui':
-        weight = tensors[f'{o}_weight.weight']
-        draws.append(_empty(n_draws, len(weight), weight.shape[1]//n_draws+1))
+        n,width = tensors[f'{o}_weight.weight'].shape
+        biases,noise = tensors[f'{o}_bias_draws'],tensors[f'{o}_noise']
+        if biases.shape!=(n,n_draws) or noise.shape!=(n,) or width%n_draws:
+            raise BundleError('the draws do not fit together')
+
+def _build_mean(spec, tensors):
+    "A `PosteriorMean`, made as a `Dot` is: what its `__init__` does with draws would import for a second what 'meta' needs"
+    _need_draws(tensors)
+    res = PosteriorMean.__new__(PosteriorMean)
+    Dot.__init__(res, *_tables(tensors))
     effects = []
     for k,seconds in enumerate(spec['seconds']):
         keys,values = (_empty(tensors[f'time_effects.{k}.{o}'].shape) for o in ('keys','effects'))
         effects.append(TimeEffects(seconds, keys, values, _empty(())))
-    noise = [_empty(tensors[f'{o}_noise'].shape) for o in 'ui']
-    return PosteriorMean(*draws, *noise, time_effects=effects)
+    res.time_effects = nn.ModuleList(effects)
+    for o in ('u_bias_draws','i_bias_draws','u_noise','i_noise'): res.register_buffer(o, _empty(tensors[o].shape))
+    return res
 
 # %% ../../nbs/export/83_layout.ipynb #fb6b10ee
 def _build_ease(tensors):
@@ -147,7 +157,7 @@ def _build_ease(tensors):
 # %% ../../nbs/export/83_layout.ipynb #8f5647b2
 def _build_empty(spec, tensors):
     kind = spec['kind']
-    if kind=='dot': return _build_dot(tensors)
+    if kind=='dot': return Dot(*_tables(tensors))
     if kind=='net': return _build_net(spec, tensors)
     if kind=='mean': return _build_mean(spec, tensors)
     if kind=='ease': return _build_ease(tensors)
@@ -170,19 +180,20 @@ def build_model(spec, tensors):
     if spec['kind']=='blend': return _build_blend(spec, tensors)
     of_ranker = 'ranker.' if 'ranker' in spec else None  # without one, such tensors belong to nothing
     own = {k: v for k,v in tensors.items() if not (of_ranker and k.startswith(of_ranker))}
-    maps = take_maps(own)
+    maps,believed = take_maps(own),take_believed(own)
     res = _build_empty(spec, own)
     res.load_state_dict(own, assign=True)
     y_range = spec['y_range']
     res.y_range = y_range and tuple(y_range)
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # which fastrec 0.1.0 did not keep
+    if 'reg' in spec: res.reg = spec['reg']
     res.by_softmax = spec.get('by_softmax', False)
     res.from_features = tuple(spec.get('from_features', (False,False)))
     res.user_spread = spec.get('user_spread', 1.)
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
-    return with_maps(res, maps).eval()
+    return with_maps(with_believed(res, believed), maps).eval()
 
 # %% ../../nbs/export/83_layout.ipynb #34498634
 def columns_of(ds):

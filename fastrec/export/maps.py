@@ -10,33 +10,46 @@ import json
 import torch
 from ..data.features import features_from
 from ..models.base import FactorModel
+from ..models.dot import Dot
 from ..models.posterior import PosteriorMean
-from ..answer.described import with_row_maps
+from ..answer.described import parts_of,with_row_maps
 from .labels import BundleError
 
-# %% ../../nbs/export/87_maps.ipynb #8cb9410b
+# %% ../../nbs/export/87_maps.ipynb #b20a1d08
 def _maps_of(model):
-    "The maps of `model` and its parts, as tensors by name"
+    "The maps of `model` and its parts, and what they have `believed`, as tensors by name"
     res = {}
     for name,m in model.named_modules():
         if not isinstance(m, FactorModel): continue
         start = f'{name}.' if name else ''
         for k,kept in enumerate(m.row_maps):
-            if kept is not None: res |= {f'{start}row_maps.{k}.{o}': v.cpu().contiguous() for o,v in kept.items()}
+            if kept is not None: res |= _named(f'{start}row_maps.{k}', kept)
+        if m.believed is not None: res |= _named(f'{start}believed', m.believed)
     return res
+
+def _named(start, tensors): return {f'{start}.{o}': v.cpu().contiguous() for o,v in tensors.items()}
+
+# %% ../../nbs/export/87_maps.ipynb #fbc2b687
+_told = 'told.1'  # of which codes of items
 
 def _as_bytes(features):
     text = json.dumps(features.learned(), allow_nan=False)
     return torch.tensor([*text.encode()], dtype=torch.uint8)
 
 def pack_maps(rec):
-    "Tensors, by name, of the maps of the recommender `rec`, and of how it reads features; none where its model follows none"
-    if not any(rec.ds.features): return {}
+    """Tensors, by name, of the maps of the recommender `rec`, of how it reads features, and of which items these tell; none of these
+    where its model follows none"""
+    if not any(rec.ds.features): return _maps_of(rec.model)
     res = _maps_of(with_row_maps(rec.model, rec.ds))
-    sides = {k for k in (0,1) if any(f'row_maps.{k}.' in o for o in res)}
-    return res|{f'features.{k}': _as_bytes(rec.ds.features[k]) for k in sides}
+    follows = [any(o.from_features[k] for o in parts_of(rec.model)) for k in (0,1)]
+    sides = [k for k in (0,1) if follows[k] and rec.ds.features[k]]
+    res |= {f'features.{k}': _as_bytes(rec.ds.features[k]) for k in sides}
+    if 1 in sides: res[_told] = rec.ds.features[1].told()
+    return res
 
-# %% ../../nbs/export/87_maps.ipynb #1a801e57
+# %% ../../nbs/export/87_maps.ipynb #42fa77ea
+def _is_finite(o): return o.dtype==torch.float32 and bool(o.isfinite().all())
+
 def _fits(kept, model, k):
     "Is `kept` a map to rows of side `k` of `model`?"
     rows,cov = kept['rows'],kept['cov']
@@ -44,8 +57,9 @@ def _fits(kept, model, k):
     draws = ()
     if isinstance(model, PosteriorMean): draws,width = (model.n_draws,),(width-1)//model.n_draws+1
     if rows.shape!=(*draws,rows.shape[-2],width) or cov.shape!=(*draws,width,width) or rows.shape[-2]<3: return False
-    return all(o.dtype==torch.float32 and bool(o.isfinite().all()) for o in (rows,cov))
+    return _is_finite(rows) and _is_finite(cov)
 
+# %% ../../nbs/export/87_maps.ipynb #aecaa9ce
 def take_maps(tensors):
     "Remove from `tensors` the maps of a model, and give them for its users and its items"
     res = []
@@ -62,14 +76,49 @@ def with_maps(model, maps):
     model.row_maps = maps
     return model
 
+# %% ../../nbs/export/87_maps.ipynb #75b8a2fe
+def _is_believable(o, model):
+    "Is `o` what a `fit_believed` with `model` can go by?"
+    n,width = model.sizes[1],model.width+1
+    shapes = dict(
+        cov=(n,width),
+        gamma=(n,),
+        lam=(width,),
+        noise=())
+    found = {k: tuple(v.shape) for k,v in o.items()}
+    if found!=shapes: return False
+    if not all(map(_is_finite, o.values())): return False
+    if o['cov'].min()<0: return False
+    return all(o[k].min()>0 for k in ('gamma','lam','noise'))
+
+# %% ../../nbs/export/87_maps.ipynb #e9d5f05e
+def take_believed(tensors):
+    "Remove from `tensors` what a model has believed; `None` if that is nothing"
+    found = {o: tensors.pop(o) for o in [*tensors] if o.startswith('believed.')}
+    return {o.removeprefix('believed.'): v for o,v in found.items()} or None
+
+def with_believed(model, kept):
+    "The `model`, which has `kept` that from now on. `BundleError` if it does not fit"
+    if kept is not None and not (type(model) is Dot and _is_believable(kept, model)):
+        raise BundleError('what newcomers are solved for by does not fit the model')
+    model.believed = kept
+    return model
+
 # %% ../../nbs/export/87_maps.ipynb #67c6ac54
 def take_features(tensors, classes):
     "Remove from `tensors` how features are read, and give `Features` of users and of items by the labels of `classes`, or `None`"
-    res = []
+    res,told = [],tensors.pop(_told, None)
     for k,vocab in enumerate(classes.values()):
         packed = tensors.pop(f'features.{k}', None)
         res.append(packed if packed is None else features_from(json.loads(packed.numpy().tobytes()), vocab))
+    if res[1] is not None: res[1].kept_told = _checked(told, len(res[1].vocab))
     return tuple(res)
+
+def _checked(told, n):
+    "The flags `told` of `n` codes, all true where a folder has none, as those saved before these were kept"
+    if told is None: return torch.ones(n, dtype=torch.bool)
+    if told.shape!=(n,) or told.dtype!=torch.bool: raise BundleError('of which items features tell does not fit the items')
+    return told
 
 def check_maps(model, features):
     "Refuse a `model` some of whose maps are for other `features`"

@@ -73,7 +73,8 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
     y = ds.y-model.mean
     sides = both_sides(model, ds, y, budget=_budget)
     ridges = ridges_of(ds) if features else (None,None)
-    for rows,error,maps in variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges):
+    sweeps = variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges)
+    for rows,error,maps,model.believed in sweeps:
         write_model(model, rows)
         model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps)
         yield error
@@ -125,6 +126,7 @@ def _drawn_sweeps(model, ds, arith, is_new, features):
         has_drawn_maps = towards.weights is not None and any(model.row_maps)
         means = factor_means(model, ds) if has_drawn_maps else None
         error = towards(model, error)
+        if towards.weights is not None: model.believed = None  # which holds for rows that are not drawn
         if has_drawn_maps: _draw_maps(model, towards, means)
         yield error
 

@@ -43,7 +43,7 @@ def _maps_of_draws(sampler):
 def _posterior_mean(sampler, from_features):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
-    users,items,alpha,gamma = (torch.stack(o) for o in zip(*sampler.draws))
+    users,items,alpha,gamma = sampler.kept()
     u_noise,i_noise = (1/alpha).mean(0),(1/gamma).mean(0)
     effects = [o.kept() for o in sampler.spans]
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)

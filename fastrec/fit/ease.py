@@ -139,8 +139,8 @@ def fit_ease(self:RecLearner,
     cbs=None # Callbacks
 ):
     """Fit the weight of each item for each other to what was rated at all, in closed form, for recommendations; so there is nothing in
-    `init` to begin with. The model is replaced, and predicts preferences, not ratings; that of an item that nobody has chosen is 0, and
-    no list has it. `ValueError` for more items than there is room for
+    `init` to begin with. The model is replaced, and predicts preferences, not ratings; that of an item that nobody has chosen is 0,
+    which `predict` tells, and no list has it. `ValueError` for more items than there is room for
 
     It is one sweep: interrupted before that is whole, it leaves the model from before, and while validating, the new one"""
     need_numbers(reg=reg)

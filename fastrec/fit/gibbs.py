@@ -10,6 +10,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
+from ..models.base import moments
+from ..models.new_draws import chances
 from ..models.maps import map_rows
 from .priors import draw_normal,draw_prior
 
@@ -40,7 +42,8 @@ class Gibbs:
         self.precisions = [torch.ones_like(self.sides[0].squares)/variance, torch.ones_like(self.sides[1].squares)]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.known = [_all_but(o.n, unrated) for o,unrated in zip(self.sides, self.unrated)]
-        self.n,self.draws,self.maps = 0,[],[]  # sweeps so far, and what was kept of them
+        self.n,self.draws,self.maps,self.roots = 0,[],[],[]  # sweeps so far, and what was kept of them
+        self.expected = [None,None]  # of either side: unrated rows as the prior expects them
         self.priors = [None,None]  # of either side: mean beside what columns say, and precision
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
 
@@ -74,7 +77,7 @@ def _draw_rows(self:Gibbs, k):
     unrated = self.unrated[k]  # they have no equations, and come from the prior
     chol = self.arith.cholesky(precision)
     rows[unrated] = means[unrated]+draw_normal(chol, len(unrated), self.arith)
-    self.rows[k] = rows
+    self.rows[k],self.expected[k] = rows,means[unrated]
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6b65674a
 @patch
@@ -131,6 +134,38 @@ def _row_map(self:Gibbs, k):
     mean,precision = self.priors[k]
     return dict(rows=map_rows(mean, mean, columns.beta*columns.per_feature), cov=self.arith.inv(precision))
 
+# %% ../../nbs/fit/39_gibbs.ipynb #d19478a4
+@patch
+def _without_chance(self:Gibbs):
+    "The rows of both sides, those without ratings as the prior expects them"
+    return [rows.index_copy(0, ids, mean) for rows,ids,mean in zip(self.rows, self.unrated, self.expected)]
+
+@patch
+def _root(self:Gibbs, k):
+    "A root of the covariance of side `k` around what the prior expects, (d,d); `None` if all have ratings"
+    if len(self.unrated[k])==1: return None
+    if self.columns[k] is None: cov = moments(self.draws[-1][k][self.known[k]])[1]
+    else: cov = self.arith.inv(self.priors[k][1])
+    return self.arith.cholesky(cov)
+
+# %% ../../nbs/fit/39_gibbs.ipynb #a63b01ea
+@patch
+def _add_chance(self:Gibbs, rows, k):
+    "Let those of the draws `rows`, (S,n,d), of side `k` that nobody has rated vary as far as the prior leaves open, in place"
+    ids = self.unrated[k][1:]  # without the unknown
+    if not len(ids): return
+    roots = torch.stack([o[k] for o in self.roots])
+    chance = chances(len(rows), rows.shape[2])[k].to(rows)
+    off = (roots@chance[...,None])[...,0]
+    rows[:,ids] += (off-off.mean(0))[:,None]
+
+@patch
+def kept(self:Gibbs):
+    "The draws so far of users and of items, (S,n,d) each, and of their precisions, (S,n) each"
+    res = [torch.stack(o) for o in zip(*self.draws)]
+    for k in (0,1): self._add_chance(res[k], k)
+    return res
+
 # %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
 @patch
 def _n_due(self:Gibbs):
@@ -144,6 +179,7 @@ def _keep_if_due(self:Gibbs):
     if len(self.draws)==self._n_due(): return
     self.draws.append((*read_model(self.model), *self.precisions))
     self.maps.append([self._row_map(k) for k in (0,1)])
+    self.roots.append([self._root(k) for k in (0,1)])
     for o in self.spans: o.keep()
 
 # %% ../../nbs/fit/39_gibbs.ipynb #f35cf4d3
@@ -155,7 +191,7 @@ def __iter__(self:Gibbs):
         self.arith.check()
         errors = self._draw_spans()
         self._draw_precisions(self.ds.weighed(errors.square()))
-        write_model(self.model, self.rows)
+        write_model(self.model, self._without_chance())
         error = mean_square(errors, self.ds.w)
         if self.towards: error = self.towards(self.model, error)
         self.n += 1

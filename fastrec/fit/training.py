@@ -12,6 +12,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
+from ..models.kept import Kept
 from ..models.ridge import follow_features
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,need_stars
@@ -184,6 +185,15 @@ def seen(self:RecLearner):
 # %% ../../nbs/fit/30_training.ipynb #d3e0a603
 _n_measured = 2**16  # ratings at most, evenly spread
 
+def _measured_noise(model, ds):
+    "Mean squared error of `model` on some of the ratings `ds`, of preferences from 1"
+    every = len(ds)//_n_measured+1
+    y = 1. if model.is_preference else ds.y[::every].cpu()
+    w = None if ds.w is None else ds.w[::every].cpu()
+    return float(mean_square(predict_codes(model, ds.x[::every])-y, w))
+
+_kept_noise = Kept()
+
 def _guessed_noise(y_range):
     "The square of 15% of the range, where there are no ratings to measure it on; 1 without a range"
     return (.15*(y_range[1]-y_range[0]))**2 if y_range else 1.
@@ -194,11 +204,8 @@ def noise(self:RecLearner):
     and where that is not known, of being off by 15% of the range"""
     ds,model = self.ds.counted(),self.model
     if not len(ds): return vars(self).get('_known_noise', _guessed_noise(model.y_range))
-    every = len(ds)//_n_measured+1
-    x,y = ds.x[::every],ds.y[::every]
-    if model.is_preference: y = torch.ones_like(y)
-    w = None if ds.w is None else ds.w[::every].cpu()
-    return float(mean_square(predict_codes(model, x)-y.cpu(), w))
+    by = [*model.parameters(), *model.buffers(), ds.x, ds.y, *([] if ds.w is None else [ds.w])]
+    return _kept_noise(by, partial(_measured_noise, model, ds), (model.y_range,model.clip))
 
 # %% ../../nbs/fit/30_training.ipynb #05b77864
 @patch(as_prop=True)

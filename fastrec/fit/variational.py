@@ -9,11 +9,10 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
+from ..models.believed import believed_of,precision_shape
 from .equations import design_rows,errors_of,least_noise,likelihood,mean_square,score_rows,sparse_rows,variance_of
 
 # %% ../../nbs/fit/48_variational.ipynb #1fa65ac7
-_shape = 50.  # of the Gamma, of mean 1, that the precisions of users and of items come from
-
 class BelievedRows:
     """What is believed of the rows of one side: `mean`, (n,d), and `cov`, (n,d,d), with the mean `centre` and the precision `lam` of their
     prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'.
@@ -119,7 +118,7 @@ def learn_precisions(self:BelievedRows, noise):
     "Learn how precise the ratings of each row are, beside all others, from its errors"
     found = self.errors/(2*noise)
     counts = self.equations.counts.to(found.dtype)
-    self.gamma = (_shape+counts/2)/(_shape+found)
+    self.gamma = (precision_shape+counts/2)/(precision_shape+found)
 
 @patch
 def variance(self:BelievedRows):
@@ -220,8 +219,9 @@ def _go_on(users, items, left, rows, arith):
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
 def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,None)):
-    """Rows of users and of items, (n,k+1) each, their mean squared error after each sweep over the ratings `y` of `codes`, and the maps
-    that were learned; they go on from `rows`, unless the model `is_new`. `ridges`: of users and of items a `FeatureRidge`, or `None`"""
+    """Rows of users and of items, (n,k+1) each, their mean squared error after each sweep over the ratings `y` of `codes`, the maps
+    that were learned, and what newcomers need; they go on from `rows`, unless the model `is_new`.
+    `ridges`: of users and of items a `FeatureRidge`, or `None`"""
     u,i = codes
     n_users,n_items = (o.n for o in equations)
     users = BelievedRows(equations[0], u, i, y, n_items, ridges[0])
@@ -238,5 +238,4 @@ def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,No
         arith.check()
         rows = users.mean,items.mean
         left = y-score_rows(rows, u, i)
-        learned = users.learned,items.learned
-        yield rows,mean_square(left, equations[0].w),learned
+        yield rows,mean_square(left, equations[0].w),(users.learned,items.learned),believed_of(users, items, noise)

@@ -79,7 +79,7 @@ def score(self:Blend, u, i, out=None):
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9
 def without_ranker(model):
     "Let `model`, which is about to learn, make its lists itself, and forget how features told of its rows"
-    model.row_maps = None,None
+    model.row_maps,model.believed = (None,None),None
     if model.lists_by is model: return
     del model.ranker
     tell_no_blend()

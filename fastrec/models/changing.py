@@ -17,6 +17,21 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
     prior = None  # what `user_prior` gives in place of what the rows of its users say
+    refits = True  # are rows of users and items solved for, so that those who were there can be solved for again?
+
+# %% ../../nbs/models/28_changing.ipynb #5b503152
+def kept_of(believed, codes):
+    "What is `believed`, `None` or a dictionary, of the items `codes` alone"
+    if believed is None: return None
+    return believed | {o: believed[o][codes.to(believed[o].device)] for o in ('cov','gamma')}
+
+def with_items(believed, n):
+    "What is `believed`, `None` or a dictionary, for `n` items; of those that are new as of the least known one"
+    if believed is None or n==len(believed['gamma']): return believed
+    cov,gamma = believed['cov'],believed['gamma']
+    n_new = n-len(gamma)
+    unsure = cov.amax(0).repeat(n_new, 1)
+    return believed | dict(cov=torch.cat([cov, unsure]), gamma=torch.cat([gamma, gamma.new_ones(n_new)]))
 
 # %% ../../nbs/models/28_changing.ipynb #9ab1a205
 @patch
@@ -27,13 +42,20 @@ def keeping(self:Changes, side, codes):
     parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
     ranker = self._modules.get('ranker')
     if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)
-    return deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id
+    res = deepcopy(self, parts)  # what is in `parts` stands in the place of what has that id
+    if side: res.believed = kept_of(self.believed, codes)
+    return res
 
 # %% ../../nbs/models/28_changing.ipynb #dd2705f3
 @patch(as_prop=True)
 def fits_items(self:Changes):
     "Can rows of items be solved for? Not where what one is chosen by depends on all others"
     return not self.by_softmax
+
+@patch
+def unsolved(self:Changes, items):
+    "Those of the codes `items` that can be solved for: all, unless only new ones can"
+    return items
 
 @patch
 def turned(self:Changes):

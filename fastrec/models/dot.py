@@ -11,7 +11,8 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 from .base import FactorModel,as_table
-from .changing import grown
+from .believed import fit_believed
+from .changing import grown,with_items
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
@@ -133,6 +134,7 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
     (n_users,n_factors+1); each counts as `w` says, if given"""
     if self.by_softmax: return self._fit_by_softmax(users, items, n_users, w)
     if self.is_preference: return fit_choices(self, users, items, n_users, w)
+    if self.believed is not None and self.prior is None: return fit_believed(self, users, items, y, n_users, w)
     if w is not None: noise = noise/w  # what counts twice is known twice as well
     is_bent = self.y_range is not None and not self.clip
     bent = self if is_bent else None
@@ -155,6 +157,7 @@ def turned(self:Dot):
     "A model of the same tensors in which items take the place of users, and users that of items"
     res = copy(self)
     (p,b_u),(q,b_i) = self.tables
+    res.believed = None
     res._modules = {**self._modules, 'u_weight': q, 'u_bias': b_i, 'i_weight': p, 'i_bias': b_u}
     return res
 
@@ -175,6 +178,7 @@ def with_rows(self:Dot, side, codes, z, n):
     "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,n_factors+1), that shares all else"
     res = copy(self)
     parts = z[:,:-1],z[:,-1:]
+    if side: res.believed = with_items(self.believed, n)
     tables = [grown(e.weight, n, codes, o) for e,o in zip(self.tables[side], parts)]
     res._modules = {**self._modules, **{k: as_table(w) for k,w in zip(_names[side], tables)}}
     return res

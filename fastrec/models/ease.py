@@ -12,13 +12,14 @@ from fastcore.basics import patch
 from torch import nn
 from .base import Cosines,FactorModel
 from .choices import Choices,choices_of
+from .new_weights import weights_with
 
 # %% ../../nbs/models/65_ease.ipynb #b07f5cad
 class Ease(FactorModel, nn.Module):
     """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen beside that item;
     `choices` are the `Choices` of the users. The unknown item, of code 0, is the mean of the others, which have the columns code-1"""
-    is_preference,n_buffers = True,2
-    reg = None  # with which the weights were fitted
+    is_preference,n_buffers,refits = True,2,False
+    reg = None  # with which the weights were fitted; `None` if that isn't known
     def __init__(self, choices, weight):
         super().__init__()
         self.choices = choices
@@ -115,13 +116,34 @@ def user_moments(self:Ease):
 
 # %% ../../nbs/models/65_ease.ipynb #ca51238b
 @patch(as_prop=True)
-def fits_items(self:Ease): return False
+def fits_items(self:Ease): return self.reg is not None
 
 @patch
+def unsolved(self:Ease, items):
+    is_known = torch.zeros(len(self.weight)+1, dtype=torch.bool, device=items.device)
+    first = int(self.choices.offsets[1])
+    is_known[self.choices.items[first:].long()+1] = True
+    return items[(items>len(self.weight)) | ~is_known[items.clamp(max=len(self.weight))]]
+
+@patch
+def fit_items(self:Ease, items, users, y, n_items, noise, w=None):
+    "The `Choices` of `n_items` new items, from 1, whose `items` (0 to n_items-1) were chosen by `users` (codes); columns are users, less 1"
+    if w is not None: items,users,w = (o[w>0] for o in (items,users,w))
+    n_users = len(self.choices)-1
+    return choices_of(items+1, users-1, n_items+1, n_users, w, self.weight.new_zeros(n_users))
+
+# %% ../../nbs/models/65_ease.ipynb #7f34b7c2
+@patch
 def with_rows(self:Ease, side, codes, z, n):
-    "A model with `n` users, of whom `codes` have the `Choices` `z`, that shares the weights with this one; there are none of items"
-    if side: return FactorModel.with_rows(self, side, codes, z, n)
-    return self.with_users(self.choices.with_users_of(codes, z, n), None)
+    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the `Choices` `z`, that shares all else with this one"
+    if not side: return self.with_users(self.choices.with_users_of(codes, z, n), None)
+    weight = weights_with(self.choices, self.weight.detach(), self.reg, codes-1, z, n-1)
+    x = self.choices
+    res = copy(self)
+    res._modules = {**self._modules, 'choices': Choices(x.items, x.offsets, x.values, n-1)}
+    res._parameters = {**self._parameters, 'weight': nn.Parameter(weight)}
+    res._buffers = {**self._buffers, 'of_unknown': weight.mean(1)}
+    return res
 
 # %% ../../nbs/models/65_ease.ipynb #a60a1808
 @patch

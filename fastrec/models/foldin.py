@@ -7,38 +7,17 @@ __all__ = []
 
 # %% ../../nbs/models/24_foldin.ipynb #1f53ff05
 import math,torch
-from torch.utils.weak import WeakIdKeyDictionary
 from .base import as_table
+from .kept import Kept
 
-# %% ../../nbs/models/24_foldin.ipynb #670a310c
-def _bits(w, most=2**21):
-    "The sum of the bits of `w`, of every so many rows of a large one, by which most changes show"
-    every = w.numel()//most + 1
-    w = w.detach()[::every].flatten()
-    per_word = 8//w.element_size()
-    n_words = len(w)//per_word  # of 64 bits; the few numbers after them are given as they are
-    words = w.view(torch.uint8).view(-1)[:8*n_words].view(torch.int64)
-    return words.sum().item(),w[n_words*per_word:].tolist()
-
-# %% ../../nbs/models/24_foldin.ipynb #d7c1f2a8
-kept_priors = WeakIdKeyDictionary()  # of the users' factors: what told a change when they were looked at, and the prior
-
-def _state(w):
-    "What differs if `w` has changed: where it lies, how often PyTorch has changed it, its bits"
-    version = None if w.is_inference() else w._version
-    return w.data_ptr(),version,_bits(w)
+# %% ../../nbs/models/24_foldin.ipynb #f29a4651
+_kept_priors = Kept()
 
 def user_prior(model):
     """Mean and covariance of the trained users' rows, (k,) and (k,k);
     of those of each draw, (S,k) and (S,k,k), if there are draws. A `prior` of the model's own may have a mean for each row, (n,k)"""
     if model.prior is not None: return model.prior
-    tables = model.user_tensors()
-    now = [_state(o) for o in tables]
-    before,prior = kept_priors.get(tables[0], (None,None))
-    if now==before: return prior
-    prior = model.user_moments()
-    kept_priors[tables[0]] = now,prior
-    return prior
+    return _kept_priors(model.user_tensors(), model.user_moments)
 
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
 def _zero_but(c, is_there):
@@ -47,7 +26,7 @@ def _zero_but(c, is_there):
     there = is_there.view(*is_there.shape, *beside)
     return c.masked_fill_(~there, 0)
 
-def _padded(users, n_users, *cols):
+def padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
@@ -63,29 +42,40 @@ def _padded(users, n_users, *cols):
         res.append(_zero_but(c, is_there))
     return res
 
-# %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
+# %% ../../nbs/models/24_foldin.ipynb #5bacb8b8
 def _bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
     lo,hi = model.y_range
     pred = model.to_range(scores)
-    return pred,(pred-lo)*(hi-pred)/(hi-lo)
+    slope = (pred-lo)*(hi-pred)
+    return pred,slope/(hi-lo)
 
 def _equations(prior, design, slope, weight, target):
     "Both sides of the equations of the new users' rows, (n_users,k,k) and (n_users,k)"
     m,prec = prior
     j = design*slope[...,None]
     a = prec + j.mT@(j*weight[...,None])
-    b = m@prec.T + (j.mT@(target*weight)[...,None])[...,0]
-    return a,b
+    weighed = target*weight
+    of_prior = prec@m[...,None]
+    b = of_prior + j.mT@weighed[...,None]
+    return a,b[...,0]
 
-def _around(z, a, eps):
-    "A draw around the solution `z` of equations with `a` on the left, by the standard normal `eps`"
-    chol = torch.linalg.cholesky(a)
+# %% ../../nbs/models/24_foldin.ipynb #03e622e3
+def _around_rows(prior, z, design, off, y, weight, bent):
+    "The equations, of which those of scores that are `bent` hold near the rows `z`"
+    score = (design@z[...,None])[...,0]
+    pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
+    return _equations(prior, design, slope, weight, y-pred + slope*score)
+
+_bends,_still = 6,1e-4  # of Gauss-Newton, at most; where no number moves by as much, they have come to an end
+
+def _around(z, chol, eps):
+    "A draw around the solution `z` of equations with the factor `chol` of their left side, by the standard normal `eps`"
     return z + torch.linalg.solve_triangular(chol.mT, eps[...,None], upper=True)[...,0]
 
 # %% ../../nbs/models/24_foldin.ipynb #03505a24
 def solve_users(
-    prior, # Mean, (k,) or (n_users,k) where each has its own, and covariance, (k,k), of users' rows
+    prior, # Mean and covariance, (k,) and (k,k), of users' rows, or of each user's, (n_users,k) and (n_users,k,k)
     users, # Of each rating the new user, 0 to n_users-1
     factors, # Of each rating those of the item, (n,k-1)
     off, # What else adds to a score: the items' biases and the mean
@@ -93,36 +83,22 @@ def solve_users(
     n_users,
     noise, # The variance of a rating, one number or one of each
     bent=None, # The model whose range bends the scores, if one does
-    steps=6, # How many steps of Gauss-Newton, if so
     eps=None, # Standard normal numbers, (n_users,k), for a draw in place of the mean
+    prec=None, # The inverse of the covariance, if it is there already
 ): # (n_users,k)
     "Rows of new users by their ratings"
     m,cov = prior
-    prec = torch.linalg.inv(cov)
+    if prec is None: prec = torch.linalg.inv(cov)
     z = m.expand(n_users, -1).clone()
-    if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
+    if not len(users): return z if eps is None else z + (torch.linalg.cholesky(cov)@eps[...,None])[...,0]
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
-    design,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
-    for _ in range(steps if bent else 1):
-        score = (design@z[...,None])[...,0]
-        pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
-        a,b = _equations((m,prec), design, slope, weight, y-pred + slope*score)
-        z = torch.linalg.solve(a, b)
-    return z if eps is None else _around(z, a, eps)
-
-# %% ../../nbs/models/24_foldin.ipynb #870bb52e
-def chances(n_draws, width):
-    """Random numbers for a new row in each of `n_draws` draws, (n_draws,width), of users and of items: over the draws all have the mean 0,
-    and, where there are more draws than numbers, the variance 1, and correlate with no other"""
-    chance = torch.Generator().manual_seed(0)
-    eps = torch.randn(n_draws, 2*width, generator=chance, dtype=torch.float32)
-    eps = eps-eps.mean(0)
-    n_free = max(n_draws-1, 1)
-    if n_draws>2*width:
-        q,_ = torch.linalg.qr(eps)
-        eps = q*n_free**.5
-    scale = (n_draws/n_free)**.5
-    return (scale*eps).split(width, 1)
+    design,off,y,weight = padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
+    for _ in range(_bends if bent else 1):
+        a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
+        chol,before = torch.linalg.cholesky(a),z
+        z = torch.cholesky_solve(b[...,None], chol)[...,0]
+        if bent and (z-before).abs().max()<_still: break
+    return z if eps is None else _around(z, chol, eps)
 
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
@@ -137,13 +113,15 @@ def fit_choices(model, users, items, n_users, w=None):
     alpha0 = args['alpha0']
     q = model.item_factors
     w = torch.ones_like(users, dtype=q.dtype) if w is None else w.to(q)
-    mass = q.new_zeros(n_users).index_add_(0, users, w)
+    mass = q.new_zeros(n_users)
+    mass.index_add_(0, users, w)
     lam = args['reg']*(mass+alpha0*len(q))**args['power']
     eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
     a = lam[:,None,None]*eye + alpha0*(q.T@q)
-    p = model.user_factors.mean(0).repeat(n_users, 1) if model.prior is None else model.prior[0][:,:-1]
+    if model.prior is None: p = model.user_factors.mean(0).repeat(n_users, 1)
+    else: p = model.prior[0][:,:-1]
     if len(users):
-        chosen,w = _padded(users, n_users, model.i_weight(items), w)
+        chosen,w = padded(users, n_users, model.i_weight(items), w)
         weighed = chosen*w[...,None]
         chol = torch.linalg.cholesky(a + chosen.mT@weighed)
         pulled = weighed.sum(1)[...,None]

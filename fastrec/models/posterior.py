@@ -14,7 +14,8 @@ from .base import FactorModel,as_table,fill_row_0,moments
 from .changing import grown
 from .dot import Dot
 from .time_effects import TimeEffects
-from .foldin import chances,solve_users,user_prior
+from .foldin import user_prior
+from .new_draws import chances,draws_at_once,solve_draws
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
@@ -172,15 +173,14 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     The variance of a rating is the draws' own, in place of `noise`, over how much it counts, `w`, if given"""
     own_noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
     if w is not None: own_noise = own_noise/w
-    eps = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
-    means,covs = user_prior(self)
-    res = []
-    for s in range(self.n_draws):
-        q,b = self.rows_of_draw(s, 1, items)
-        own_eps = eps[s].expand(n_users, -1)
-        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=own_eps)
-        res.append(z)
-    return torch.cat(res, 1)
+    chance = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
+    draws = *user_prior(self),chance
+    def solve(s):
+        factors = self._item_draws(items, s).transpose(0, 1)
+        off = self.i_bias_draws[items,s].T+self.mean
+        return solve_draws([o[s] for o in draws], users, factors, off, y, n_users, own_noise)
+    z = torch.cat([solve(s) for s in draws_at_once(self.n_draws, users, n_users)])
+    return z.transpose(0, 1).flatten(1)
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch

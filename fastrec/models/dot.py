@@ -13,6 +13,8 @@ from torch import nn
 from .base import FactorModel,as_table
 from .changing import grown
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
+from .reasons import choice_reasons,rating_reasons
+from .sums import LeftOut
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
 class Dot(FactorModel, nn.Module):
@@ -138,6 +140,14 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
     bent = self if is_bent else None
     off = self.i_bias(items)[:,0] + self.mean
     return solve_users(user_prior(self), users, self.i_weight(items), off, y, n_users, noise, bent)
+
+# %% ../../nbs/models/21_dot.ipynb #f7146d53
+@patch
+def reasons(self:Dot, users, items, y, n_users, noise, w=None):
+    "The `Reasons` of the rows that `fit_users` finds"
+    if self.by_softmax: return LeftOut(self, users, items, y, n_users, noise, w)
+    if self.is_preference: return choice_reasons(self, users, items, n_users, w)
+    return rating_reasons(self, users, items, y, n_users, noise, w)
 
 # %% ../../nbs/models/21_dot.ipynb #d8ef82ff
 @patch

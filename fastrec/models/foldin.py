@@ -47,7 +47,7 @@ def _zero_but(c, is_there):
     there = is_there.view(*is_there.shape, *beside)
     return c.masked_fill_(~there, 0)
 
-def _padded(users, n_users, *cols):
+def padded(users, n_users, *cols):
     "The rows of `cols`, sorted by `users`, as (n_users, longest) with zeros behind"
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
@@ -64,7 +64,7 @@ def _padded(users, n_users, *cols):
     return res
 
 # %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
-def _bend(model, scores):
+def bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
     lo,hi = model.y_range
     pred = model.to_range(scores)
@@ -84,6 +84,8 @@ def _around(z, a, eps):
     return z + torch.linalg.solve_triangular(chol.mT, eps[...,None], upper=True)[...,0]
 
 # %% ../../nbs/models/24_foldin.ipynb #03505a24
+newton_steps = 6
+
 def solve_users(
     prior, # Mean, (k,) or (n_users,k) where each has its own, and covariance, (k,k), of users' rows
     users, # Of each rating the new user, 0 to n_users-1
@@ -93,7 +95,7 @@ def solve_users(
     n_users,
     noise, # The variance of a rating, one number or one of each
     bent=None, # The model whose range bends the scores, if one does
-    steps=6, # How many steps of Gauss-Newton, if so
+    steps=newton_steps, # How many steps of Gauss-Newton, if so
     eps=None, # Standard normal numbers, (n_users,k), for a draw in place of the mean
 ): # (n_users,k)
     "Rows of new users by their ratings"
@@ -102,10 +104,10 @@ def solve_users(
     z = m.expand(n_users, -1).clone()
     if not len(users): return z if eps is None else z + eps@torch.linalg.cholesky(cov).T
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
-    design,off,y,weight = _padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
+    design,off,y,weight = padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
     for _ in range(steps if bent else 1):
         score = (design@z[...,None])[...,0]
-        pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
+        pred,slope = bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
         a,b = _equations((m,prec), design, slope, weight, y-pred + slope*score)
         z = torch.linalg.solve(a, b)
     return z if eps is None else _around(z, a, eps)
@@ -127,23 +129,33 @@ def chances(n_draws, width):
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 
-# %% ../../nbs/models/24_foldin.ipynb #9de65952
+# %% ../../nbs/models/24_foldin.ipynb #170a4e2d
 _ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
 
+def penalty(model, mass):
+    "What holds down rows whose choices weigh `mass`, (any)"
+    args = model.ials or _ials_defaults
+    n_items = len(model.item_factors)
+    return args['reg']*(mass+args['alpha0']*n_items)**args['power']
+
+def without_choices(model, lam):
+    "The left side of the equations of rows that are held down by `lam`, (n,), but for what they chose, (n,k,k)"
+    args = model.ials or _ials_defaults
+    q = model.item_factors
+    eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
+    return lam[:,None,None]*eye + args['alpha0']*(q.T@q)
+
+# %% ../../nbs/models/24_foldin.ipynb #9de65952
 def fit_choices(model, users, items, n_users, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), each of which counts as `w` says, if given;
     those who chose nothing get the average row"""
-    args = model.ials or _ials_defaults
-    alpha0 = args['alpha0']
     q = model.item_factors
     w = torch.ones_like(users, dtype=q.dtype) if w is None else w.to(q)
     mass = q.new_zeros(n_users).index_add_(0, users, w)
-    lam = args['reg']*(mass+alpha0*len(q))**args['power']
-    eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
-    a = lam[:,None,None]*eye + alpha0*(q.T@q)
+    a = without_choices(model, penalty(model, mass))
     p = model.user_factors.mean(0).repeat(n_users, 1) if model.prior is None else model.prior[0][:,:-1]
     if len(users):
-        chosen,w = _padded(users, n_users, model.i_weight(items), w)
+        chosen,w = padded(users, n_users, model.i_weight(items), w)
         weighed = chosen*w[...,None]
         chol = torch.linalg.cholesky(a + chosen.mT@weighed)
         pulled = weighed.sum(1)[...,None]

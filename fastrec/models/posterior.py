@@ -15,6 +15,7 @@ from .changing import grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import chances,solve_users,user_prior
+from .reasons import draw_reasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
@@ -167,20 +168,27 @@ def user_moments(self:PosteriorMean):
 
 # %% ../../nbs/models/23_posterior.ipynb #74a8b52d
 @patch
+def _own_noise(self:PosteriorMean, items, w):
+    "The variance of new users' ratings of `items`, each of which counts as `w` says, if given"
+    res = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
+    return res if w is None else res/w
+
+@patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
-    """Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1)).
-    The variance of a rating is the draws' own, in place of `noise`, over how much it counts, `w`, if given"""
-    own_noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
-    if w is not None: own_noise = own_noise/w
+    "Rows of `n_users` new users, drawn from what prior and ratings allow for each draw, (n_users,S*(k+1)). Draws know the `noise`"
     eps = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
-    means,covs = user_prior(self)
+    own_noise = self._own_noise(items, w)
     res = []
-    for s in range(self.n_draws):
+    for s,prior in enumerate(zip(*user_prior(self))):
         q,b = self.rows_of_draw(s, 1, items)
         own_eps = eps[s].expand(n_users, -1)
-        z = solve_users((means[s],covs[s]), users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=own_eps)
-        res.append(z)
+        res.append(solve_users(prior, users, q, b[:,0]+self.mean, y, n_users, own_noise, eps=own_eps))
     return torch.cat(res, 1)
+
+# %% ../../nbs/models/23_posterior.ipynb #343c247d
+@patch
+def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
+    return draw_reasons(self, users, items, y, n_users, self._own_noise(items, w))
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch

@@ -27,6 +27,9 @@ class NewUsers(Recommender):
     "Users who weren't in training, from `fold_in`; predictions for them are asked for as for those who were"
     def __repr__(self): return f'{type(self).__name__}: {self.ds.classes[self.ds.user_name]}'
 
+    @property
+    def ratings(self): return self.ds
+
     def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
         (user,*others) = self.ds.classes[self.ds.user_name].labels
@@ -197,6 +200,7 @@ def fold_in(self:Recommends,
     if model.is_preference: ratings = as_choices(self, ratings, [self.ds.item_name])
     new = _read_new(self.ds, ratings, unknown, model.y_range, named)
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
+    new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model
     noise = max(self.noise, least_noise) if is_needed else None  # which takes predictions by the thousand
     return _new_users(self, _with_new(model, new, noise, x), new)

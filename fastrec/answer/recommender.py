@@ -132,6 +132,11 @@ class Recommends:
 
     held_out = None  # rows of validation, where there are dataloaders
     @property
+    def ratings(self):
+        "`RatingsTensors` of what users have rated in training; `None` if that isn't known"
+        return self.ds if len(self.ds) else None
+
+    @property
     def rating_range(self):
         "Lowest and highest rating of training; `None` if that isn't known"
         if not len(self.ds): return None
@@ -146,7 +151,7 @@ class Recommends:
 # %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):
     "`Recommends` without the means to train, and so without fastai; what `Recommends` counts from ratings, it is given"
-    counts = rating_range = n_users = None  # attributes, as `__init__` gets them, in place of properties that count ratings
+    counts = rating_range = n_users = ratings = None  # attributes, as `__init__` gets them, in place of properties that count ratings
     def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts

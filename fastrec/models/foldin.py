@@ -64,6 +64,8 @@ def padded(users, n_users, *cols):
     return res
 
 # %% ../../nbs/models/24_foldin.ipynb #4e8d7b20
+newton_steps = 6  # of Gauss-Newton
+
 def bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
     lo,hi = model.y_range
@@ -84,8 +86,6 @@ def _around(z, a, eps):
     return z + torch.linalg.solve_triangular(chol.mT, eps[...,None], upper=True)[...,0]
 
 # %% ../../nbs/models/24_foldin.ipynb #03505a24
-newton_steps = 6
-
 def solve_users(
     prior, # Mean, (k,) or (n_users,k) where each has its own, and covariance, (k,k), of users' rows
     users, # Of each rating the new user, 0 to n_users-1

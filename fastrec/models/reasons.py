@@ -100,7 +100,7 @@ def _start_without(self:LinearReasons):
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])
 
 # %% ../../nbs/models/31_reasons.ipynb #806df5c9
-def _ones_beside(q): return torch.cat([q, torch.ones_like(q[...,:1])], -1)
+def _ones_beside(q): return torch.cat([q, q.new_ones(*q.shape[:-1], 1)], -1)
 
 def _everybodys_mean(model):
     "The mean of the rows of all trained users of `model`, where features give its users others; else `None`"

@@ -114,7 +114,9 @@ def in_stars(model, parts, own):
     base = sum(first.values())
     zero = torch.zeros_like(base)
     to_base,to_total = _chord(model, zero, base),_chord(model, base, total)
-    res = {'range': _bent(model, zero), **{k: v*to_base for k,v in first.items()}, **{k: v*to_total for k,v in later.items()}}
+    res = {'range': _bent(model, zero)}
+    res |= {k: v*to_base for k,v in first.items()}
+    res |= {k: v*to_total for k,v in later.items()}
     return res,own*to_total
 
 # %% ../../nbs/answer/63_explain.ipynb #a32f8db0
@@ -125,11 +127,13 @@ def _sums(rec, model, x, noise, device):
     found,number = reasons_for(rec, model, x[:,0], noise, device)
     item = x[:,1:].to(device)
     parts = {k: v.expand(1, 1)[0,0].double() for k,v in found.parts(item).items()}
-    each = [None if o is None else o[0,0].double() for o in (found.contributions(item),found.without(item),found.spread(item))]
+    each = found.contributions(item),found.without(item),found.spread(item)
+    each = [None if o is None else o[0,0].double() for o in each]
     score = model.score_pairs(x.to(device))[0].double()
     parts['remainder'] = score-sum(parts.values())-each[0].sum()
     return parts,*each,number,found.how
 
+# %% ../../nbs/answer/63_explain.ipynb #7804c2a3
 def _frame(rec, parts, own, without, spread, number):
     "The frame of the `parts` and of what is their `own`, which stand in the rows `number` of the ratings"
     ds = rec.ratings

@@ -132,11 +132,6 @@ class Recommends:
 
     held_out = None  # rows of validation, where there are dataloaders
     @property
-    def ratings(self):
-        "`RatingsTensors` of what users have rated in training; `None` if that isn't known"
-        return self.ds if len(self.ds) else None
-
-    @property
     def rating_range(self):
         "Lowest and highest rating of training; `None` if that isn't known"
         if not len(self.ds): return None
@@ -147,6 +142,12 @@ class Recommends:
     def n_users(self):
         "How many users training had"
         return len(self.ds.classes[self.ds.user_name])-1
+
+# %% ../../nbs/answer/50_recommender.ipynb #7a269c51
+@patch(as_prop=True)
+def ratings(self:Recommends):
+    "`RatingsTensors` of what users have rated in training; `None` if that isn't known"
+    return self.ds if len(self.ds) else None
 
 # %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):

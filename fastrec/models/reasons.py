@@ -48,17 +48,20 @@ class LinearReasons(Reasons):
         self.eased = torch.zeros_like(weight)  # by how much less others are held down without each
         self.alone = start  # the row of who has no ratings
 
-    def _mean(self, t): return t.mean(0) if self.has_draws else t
+# %% ../../nbs/models/31_reasons.ipynb #23f470f4
+@patch
+def _mean(self:LinearReasons, t): return t.mean(0) if self.has_draws else t
 
-    def parts(self, items):
-        rows,res = self.look_up(items)
-        plain = self.start if self.plain is None else self.plain
-        average = products(rows, plain)
-        res['average user'] = self._mean(average)
-        if self.plain is not None:
-            of_features = products(rows, self.start)-average
-            res['features'] = self._mean(of_features)
-        return res
+@patch
+def parts(self:LinearReasons, items):
+    rows,res = self.look_up(items)
+    plain = self.start if self.plain is None else self.plain
+    average = products(rows, plain)
+    res['average user'] = self._mean(average)
+    if self.plain is not None:
+        of_features = products(rows, self.start)-average
+        res['features'] = self._mean(of_features)
+    return res
 
 # %% ../../nbs/models/31_reasons.ipynb #81e903db
 @patch
@@ -116,6 +119,7 @@ def _bent_terms(model, rows, off, y, start, z):
     rows = rows*slope[...,None]
     return rows,y-pred+products(rows, z-start)
 
+# %% ../../nbs/models/31_reasons.ipynb #76469f42
 def rating_reasons(model, users, items, y, n_users, noise, w=None):
     "The `Reasons` of `fit_users` of a `Dot` for ratings"
     noise = torch.ones_like(y)*noise if w is None else noise/w

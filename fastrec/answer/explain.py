@@ -48,7 +48,7 @@ def _state(rec):
     versions = [None if o.is_inference() else o._version for o in rec.model.parameters()]
     return id(rec.ds),versions
 
-def _noise_and_model(rec):
+def model_and_noise(rec):
     "The variance of a rating, and the model of `rec` with what it knows of features"
     state = _state(rec)
     found = _known.get(rec.model)
@@ -88,7 +88,7 @@ def reasons_for(rec, model, codes, noise, device):
     ds = need_ratings(rec)
     row,number = rows_by_user(ds).of(codes)
     place = number.to(ds.x.device)
-    items,y = ds.x[place,1].long(),ds.y[place]
+    items,y = ds.x[:,1].index_select(0, place).long(),ds.y.index_select(0, place)
     w = None if ds.w is None else ds.w[place].to(device)
     x = features_of(rec, codes)
     x = None if x is None or not are_told(x).any() else x.to(device)
@@ -159,7 +159,7 @@ def _shown(parts): return {k: v for k,v in parts.items() if abs(v)>_least or k i
 @exactly()
 def explained(rec, user, item, ranking=False):
     "As `explain`"
-    noise,model = _noise_and_model(rec)
+    noise,model = model_and_noise(rec)
     if ranking: model = model.lists_by
     codes = [torch.from_numpy(v.lookup([o])).long() for v,o in zip(rec.ds.classes.values(), (user,item))]
     x = torch.stack(codes, 1)

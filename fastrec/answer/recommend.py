@@ -18,6 +18,7 @@ from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
 from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
+from .why import Why
 from ..base.devices import need_memory
 from ..base.processes import part_of
 
@@ -34,8 +35,9 @@ def predicted(rec, model, x):
     if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
     return res
 
-def lists_frame(rec, model, items, users, scores, places, ranker=None):
-    "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
+def lists_frame(rec, model, items, users, scores, places, ranker=None, beside=None):
+    """The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there. `beside` gives more
+    columns for the codes of users and items"""
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     ranker = ranker or model.lists_by
     of_users,of_items = rec.ds.classes.values()
@@ -45,6 +47,7 @@ def lists_frame(rec, model, items, users, scores, places, ranker=None):
         user: decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: decoded(of_items, item_codes),
         'score': ranker.to_range(scores[rows,ranks].float())}
     if ranker is not model: res |= predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+    if beside: res |= beside(users[rows], item_codes)
     return pd.DataFrame(res)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
@@ -110,7 +113,7 @@ def no_lists(users, n):
 def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
-        def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker))
+        def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside))
         add(*no_lists(users, n))  # so that there are columns where there is no list
         lists.best(users, items, n, seen, add)
     return Path(path)
@@ -127,7 +130,7 @@ def _lists(lists, users, items, n, seen, path=None):
     blocks = []
     lists.best(users, items, n, seen, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else no_lists(users, n)
-    return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
+    return lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
 def _label(ds, name, codes):
@@ -189,6 +192,8 @@ def recommend(self:Recommends,
     diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it, beside its score
     damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites lie above the average
     also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either
+    why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
+    sentences:bool=False, # Put the reasons into words, in a column `why`?
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
 
@@ -197,5 +202,9 @@ def recommend(self:Recommends,
     With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
     rec = by_draws(self, z, draw) if z or draw is not None else self
+    beside = Why(self, why, sentences)
+    if beside.n and rec is not self: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
     *codes,left = _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude)
-    return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, left, path)
+    lists = ListMaker(rec, *knobs, max_bytes)
+    lists.beside = beside
+    return _lists(lists, *codes, n, left, path)

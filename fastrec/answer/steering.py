@@ -152,6 +152,7 @@ def _damped(ranker, counts, damping, max_bytes):
 class ListMaker:
     """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores, `model` predicts;
     what stays as it is without `diversity` and `damping`"""
+    beside = None  # what gives more columns for the codes of users and items
     def __init__(self, rec, diversity=0., damping=0., max_bytes=_max_bytes):
         store_attr('rec,diversity,max_bytes')
         self.model = rec.model

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/31_reasons.ipynb #9d026512
 from copy import copy
-import torch
+import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from .foldin import bend,newton_steps,padded,penalty,solve_users,user_prior,without_choices
 
@@ -127,7 +127,7 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None):
     start = m.expand(n_users, -1)
     codes,targets,weight = padded(users, n_users, items, y, 1/noise)
     def look_up(o):
-        q,b = model.i_weight.weight[o],model.i_bias.weight[o]
+        q,b = (F.embedding(o, e.weight) for e in model.tables[1])
         return _ones_beside(q),dict(mean=model.mean, item=b[...,0])
     rows,parts = look_up(codes)
     off = sum(parts.values())
@@ -148,7 +148,7 @@ def choice_reasons(model, users, items, n_users, w=None):
     mass = w.new_zeros(n_users).index_add_(0, users, w)
     codes,weight = padded(users, n_users, items, w)
     def look_up(o):
-        q,b = model.i_weight.weight[o],model.i_bias.weight[o]
+        q,b = (F.embedding(o, e.weight) for e in model.tables[1])
         return q,dict(mean=model.mean, item=b[...,0])
     rows,_ = look_up(codes)
     is_told = model.prior is not None
@@ -170,8 +170,9 @@ def draw_reasons(model, users, items, y, n_users, noise):
     m,cov = user_prior(model)
     if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
     def draws(o):
-        q = model.i_weight.weight[o].unflatten(-1, (model.n_draws,-1))
-        return _ones_beside(q.movedim(-2, 0)),model.i_bias_draws[o].movedim(-1, 0)
+        q = F.embedding(o, model.i_weight.weight).unflatten(-1, (model.n_draws,-1))
+        b = F.embedding(o, model.i_bias_draws)
+        return _ones_beside(q.movedim(-2, 0)),b.movedim(-1, 0)
     def look_up(o):
         rows,b = draws(o)
         return rows,dict(mean=model.mean, item=b.mean(0))

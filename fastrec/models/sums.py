@@ -39,7 +39,8 @@ def parts(self:WeightReasons, items):
 def contributions(self:WeightReasons, items):
     row = (self.codes-1).clamp(min=0)*len(self.weight)
     place = row[:,None] + (items-1)[...,None]
-    return self.weight.flatten()[place]*self.values[:,None]
+    found = self.weight.flatten().index_select(0, place.flatten())
+    return found.view_as(place)*self.values[:,None]
 
 @patch
 def without(self:WeightReasons, items):

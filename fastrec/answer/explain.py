@@ -49,7 +49,8 @@ def _state(rec):
     return id(rec.ds),versions
 
 def model_and_noise(rec):
-    "The variance of a rating, and the model of `rec` with what it knows of features"
+    "The model in training of `rec`, with what it knows of features, and the variance of a rating"
+    if rec.source is not None: return rec.source
     state = _state(rec)
     found = _known.get(rec.model)
     if found is not None and found[0]==state: return found[1:]
@@ -57,8 +58,8 @@ def model_and_noise(rec):
     noise = max(rec.noise, least_noise) if is_needed else None
     tells = bool(len(rec.ds) and rec.ds.features[0] and rec.ds.features[0].names)
     model = with_row_maps(rec.model, rec.ds) if tells else rec.model
-    _known[rec.model] = state,noise,model
-    return noise,model
+    _known[rec.model] = state,model,noise
+    return model,noise
 
 # %% ../../nbs/answer/63_explain.ipynb #4781ad23
 def features_of(rec, codes):
@@ -83,8 +84,8 @@ def _reasons(model, x, *args):
     return SumReasons(parts, model.weights)
 
 def reasons_for(rec, model, codes, noise, device):
-    """The `Reasons` of the users `codes`, all of whom or none have features, by the `model`, in evaluation mode and on `device`, and the
-    numbers of their rows of ratings"""
+    """The `Reasons` of the users `codes`, all of whom or none have features, by the `model` of training in evaluation mode, on `device`,
+    and the numbers of their rows of ratings"""
     ds = need_ratings(rec)
     row,number = rows_by_user(ds).of(codes)
     place = number.to(ds.x.device)
@@ -122,9 +123,10 @@ def in_stars(model, parts, own):
 # %% ../../nbs/answer/63_explain.ipynb #a32f8db0
 _columns = 'part','contribution','without','std'
 
-def _sums(rec, model, x, noise, device):
-    "For the pair of codes `x`, (1,2): parts of the score, contributions, scores without each rating, spread, numbers of rows, and `how`"
-    found,number = reasons_for(rec, model, x[:,0], noise, device)
+def _sums(rec, trained, model, x, noise, device):
+    """For the pair of codes `x`, (1,2): parts of the score, contributions, scores without each rating, spread, numbers of rows, and `how`.
+    `trained` gives the reasons, and `model` the score"""
+    found,number = reasons_for(rec, trained, x[:,0], noise, device)
     item = x[:,1:].to(device)
     parts = {k: v.expand(1, 1)[0,0].double() for k,v in found.parts(item).items()}
     each = found.contributions(item),found.without(item),found.spread(item)
@@ -159,19 +161,20 @@ def _shown(parts): return {k: v for k,v in parts.items() if abs(v)>_least or k i
 @exactly()
 def explained(rec, user, item, ranking=False):
     "As `explain`"
-    noise,model = model_and_noise(rec)
-    if ranking: model = model.lists_by
+    trained,noise = model_and_noise(rec)
+    models = [rec.model,trained]
+    if ranking: models = [o.lists_by for o in models]
     codes = [torch.from_numpy(v.lookup([o])).long() for v,o in zip(rec.ds.classes.values(), (user,item))]
     x = torch.stack(codes, 1)
     need_ratings(rec)
-    with evaluating(model) as (m,device):
-        parts,own,without,spread,number,how = _sums(rec, m, x, noise, device)
+    with evaluating(models[0]) as (m,device),evaluating(models[1]) as (trained,_):
+        parts,own,without,spread,number,how = _sums(rec, trained, m, x, noise, device)
         score = sum(parts.values())+own.sum()
         shown,stars = in_stars(m, parts, own)
         without = m.to_range(without+parts.get('remainder', 0))
         prediction = float(m.to_range(score.clone()))
     res = _frame(rec, _shown(shown), stars, without, spread, number)
-    unit = 'preference' if model.is_preference else rec.ds.rating_name
+    unit = 'preference' if models[0].is_preference else rec.ds.rating_name
     res.attrs.update(user=user, item=item, prediction=prediction, unit=unit, how=how)
     return res
 

@@ -168,8 +168,8 @@ def _beside(vocab, labels, x):
     return placed(x, rows, len(vocab)-1)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #7890b389
-def _new_users(rec, model, new):
-    "The `NewUsers` of the ratings `new`, for whom `model` answers, beside what `rec` knows of items"
+def _new_users(rec, model, new, source):
+    "The `NewUsers` of the ratings `new`, for whom `model` answers, beside what `rec` knows of items; `source` is what their rows are by"
     model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
     n_users,n_items = map(len, new.classes.values())
@@ -177,7 +177,9 @@ def _new_users(rec, model, new):
     if counts is None: counts = torch.ones(n_items, dtype=int)
     seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
     new.features = None,rec.ds.features[1]
-    return NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
+    res = NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
+    res.source = source
+    return res
 
 # %% ../../nbs/answer/55_newcomers.ipynb #0b8c093e
 @patch
@@ -203,4 +205,4 @@ def fold_in(self:Recommends,
     new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model
     noise = max(self.noise, least_noise) if is_needed else None  # which takes predictions by the thousand
-    return _new_users(self, _with_new(model, new, noise, x), new)
+    return _new_users(self, _with_new(model, new, noise, x), new, (model,noise))

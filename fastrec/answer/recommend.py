@@ -36,8 +36,7 @@ def predicted(rec, model, x):
     return res
 
 def lists_frame(rec, model, items, users, scores, places, ranker=None, beside=None):
-    """The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there. `beside` gives more
-    columns for the codes of users and items"""
+    "The frame for what `best_unseen` found, where minus infinity is no item; `beside` gives more columns for codes of users and items"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     ranker = ranker or model.lists_by
     of_users,of_items = rec.ds.classes.values()
@@ -102,6 +101,13 @@ def by_draws(rec, z, draw):
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
     model.from_features = rec.model.from_features
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
+
+# %% ../../nbs/answer/53_recommend.ipynb #3c525b56
+def _answering(rec, z, draw, beside):
+    "The recommender that makes lists of `rec`, and what stands `beside` these"
+    if not z and draw is None: return rec,beside
+    if beside.n: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
+    return by_draws(rec, z, draw),None
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
 bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
@@ -195,16 +201,10 @@ def recommend(self:Recommends,
     why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
     sentences:bool=False, # Put the reasons into words, in a column `why`?
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
-    """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
-
-    After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
-    what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's.
-    With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
+    """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label. After `fit_blend`, `fit_ials` or
+    `fit_ease` that is what a user would choose; other fits, `z` and `draw` rank by how they would rate what they had chosen, and find less
+    of what people choose than popularity does. With `damping` scores are damped ones, before the range, beside the prediction"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
-    rec = by_draws(self, z, draw) if z or draw is not None else self
-    beside = Why(self, why, sentences)
-    if beside.n and rec is not self: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
+    rec,beside = _answering(self, z, draw, Why(self, why, sentences))
     *codes,left = _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude)
-    lists = ListMaker(rec, *knobs, max_bytes)
-    lists.beside = beside
-    return _lists(lists, *codes, n, left, path)
+    return _lists(ListMaker(rec, *knobs, max_bytes, beside), *codes, n, left, path)

@@ -130,7 +130,7 @@ class Recommends:
         "How often each item (code) was rated in training; `None` if that isn't known"
         return self.seen and self.seen.counts
 
-    held_out = None  # rows of validation, where there are dataloaders
+    held_out = source = None  # rows of validation, where there are dataloaders; of new users the model of training, and the noise
     @property
     def rating_range(self):
         "Lowest and highest rating of training; `None` if that isn't known"

@@ -30,6 +30,7 @@ def _blocks(codes, n_rated, each):
 
 def _largest(contributions, n):
     "Places of the `n` largest of the last dimension that are above 0, else -1, (…,n)"
+    if not contributions.shape[-1]: return torch.full((*contributions.shape[:-1],n), -1)
     res = []
     for _ in range(n):
         best,place = contributions.max(-1, keepdim=True)
@@ -59,6 +60,7 @@ def _in_lists(users, items):
 def strongest(rec, model, noise, users, items, n):
     """For each pair of the codes `users`, which stand in runs, and `items`, the numbers of the `n` ratings that contribute most by the
     `model`, (pairs,n); -1 where no other adds anything"""
+    if not len(users): return torch.zeros(0, n, dtype=torch.int64)
     codes,lists,lines = _in_lists(users, items)
     by_user = rows_by_user(need_ratings(rec))
     n_rated = by_user.offsets[codes+1]-by_user.offsets[codes]
@@ -101,9 +103,9 @@ class Why:
     def __call__(self, users, items):
         "Columns, by name, for the codes of the lines of lists"
         if not self.n: return {}
-        noise,model = model_and_noise(self.rec)
+        model,noise = model_and_noise(self.rec)
         ranker = model.lists_by
-        number = strongest(self.rec, ranker, noise, users, items, self.n) if len(users) else torch.zeros(0, self.n, dtype=int)
+        number = strongest(self.rec, ranker, noise, users, items, self.n)
         return self._sentences(number, ranker) if self.sentences else self._columns(number, ranker)
 
 # %% ../../nbs/answer/64_why.ipynb #054704a8
@@ -128,6 +130,7 @@ def _columns(self:Why, number, ranker):
         if not ranker.is_preference: res[f'gave_{k+1}'] = values
     return res
 
+# %% ../../nbs/answer/64_why.ipynb #c45c5e7f
 @patch
 def _sentences(self:Why, number, ranker):
     cols = [self._looked_up(o) for o in number.T]

@@ -75,7 +75,11 @@ def _each(self:LinearReasons, items):
 def contributions(self:LinearReasons, items): return self._mean(self._each(items))
 
 @patch
-def spread(self:LinearReasons, items): return self._each(items).std(0) if self.has_draws else None
+def spread(self:LinearReasons, items):
+    if not self.has_draws or len(self.rows)<2: return None
+    each = self._each(items)
+    squares = (each-each.mean(0)).square()
+    return (squares.sum(0)/(len(each)-1)).sqrt()
 
 # %% ../../nbs/models/31_reasons.ipynb #9c81d382
 @patch
@@ -139,7 +143,9 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None):
         z = solve_users((m,cov), users, *args, model, newton_steps-1)
         rows,targets = _bent_terms(model, rows, off, targets, start, z)
     prec = torch.linalg.inv(cov)
-    return LinearReasons(look_up, rows, weight, targets, prec, start, _everybodys_mean(model))
+    res = LinearReasons(look_up, rows, weight, targets, prec, start, _everybodys_mean(model))
+    if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
+    return res
 
 # %% ../../nbs/models/31_reasons.ipynb #f35088a2
 def choice_reasons(model, users, items, n_users, w=None):

@@ -31,9 +31,13 @@ class WeightReasons(Reasons):
 # %% ../../nbs/models/32_sums.ipynb #d026e26f
 @patch
 def parts(self:WeightReasons, items):
-    mean = self.model.user_moments()[0]
-    average = (mean@self.weight)[items-1]
-    return {'average user': average*self.is_nobody[:,None]}
+    return {'average user': self._average(items)*self.is_nobody[:,None]}
+
+@patch
+def _average(self:WeightReasons, items):
+    "The scores of who has chosen nothing"
+    mean,_ = self.model.user_moments()
+    return (mean@self.weight)[items-1]
 
 @patch
 def contributions(self:WeightReasons, items):
@@ -46,7 +50,9 @@ def contributions(self:WeightReasons, items):
 def without(self:WeightReasons, items):
     is_alone = self.n_same==1
     gone = self.contributions(items)*is_alone[:,None]
-    return self.scores(items)[...,None] - gone
+    is_last = is_alone & ((self.values>0).sum(1, keepdim=True)==1) & (self.values>0)
+    rest = self.scores(items)[...,None] - gone
+    return rest.where(~is_last[:,None], self._average(items)[...,None])
 
 # %% ../../nbs/models/32_sums.ipynb #10db352b
 class SumReasons(Reasons):

@@ -231,3 +231,32 @@ def test_reasons_follow_the_weights():
         moved = learn.explain(user, title)
         for o in (why,moved): assert abs(o[o.part=='remainder'].contribution.sum())<1
         assert moved.contribution.sum()!=why.contribution.sum()
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','fit_blend','net'])
+def test_what_decides_the_first_place(name):
+    learn = fitted(name)
+    for user in frame().user.unique()[:2 if name=='net' else 6]:
+        rated = few(user)
+        new = learn.fold_in(rated)
+        found = new.deciding('new user')
+        assert found.attrs['first']==new.recommend(n=1).title[0]
+        want = {}
+        for title in rated.title:
+            less = learn.fold_in(rated[rated.title!=title])
+            first = less.recommend(n=1, exclude_seen=rated.assign(user='new user')).title[0]
+            if first!=found.attrs['first']: want[title] = first
+        assert dict(zip(found.title, found['first']))==want
+
+@pytest.mark.parametrize('name', ['fit_als','dot','fit_ials','fit_ease','net'])
+def test_what_if_is_what_fold_in_says(name):
+    learn = fitted(name)
+    user,title = frame().user[0],frame().title[7]
+    rated,other = few(user),mine(user).title.iloc[20]
+    new = learn.fold_in(rated)
+    changed = rated.assign(rating=[1.,*rated.rating[1:]])
+    asked = {(rated.title.iloc[0],1.): changed, (rated.title.iloc[0],None): rated.iloc[1:],
+        (other,4.): pd.concat([rated, pd.DataFrame(dict(title=[other], rating=[4.]))]), (other,None): rated}
+    for (of,rating),df in asked.items(): assert abs(new.what_if('new user', title, of, rating)-learn.fold_in(df).predict(title))<1e-3
+    with pytest.raises(KeyError, match='Nowhere'): new.what_if('new user', title, 'Nowhere')
+    if name=='dot':
+        with pytest.raises(ValueError, match='outside the range'): new.what_if('new user', title, other, 11)

@@ -83,6 +83,11 @@ def _reasons(model, x, *args):
     parts = [_reasons(m, x, *args) for m in model.parts]
     return SumReasons(parts, model.weights)
 
+def reasons_by(model, x, device, *args):
+    "The `Reasons` of the `model` for the arguments of `fit_users` `args`, of users with the features `x`, or `None`"
+    x = None if x is None or not are_told(x).any() else x.to(device)
+    return _reasons(model, x, *args)
+
 def reasons_for(rec, model, codes, noise, device):
     """The `Reasons` of the users `codes`, all of whom or none have features, by the `model` of training in evaluation mode, on `device`,
     and the numbers of their rows of ratings"""
@@ -91,9 +96,8 @@ def reasons_for(rec, model, codes, noise, device):
     place = number.to(ds.x.device)
     items,y = ds.x[:,1].index_select(0, place).long(),ds.y.index_select(0, place)
     w = None if ds.w is None else ds.w[place].to(device)
-    x = features_of(rec, codes)
-    x = None if x is None or not are_told(x).any() else x.to(device)
-    return _reasons(model, x, row.to(device), items.to(device), y.to(device), len(codes), noise, w),number
+    args = row.to(device),items.to(device),y.to(device),len(codes),noise,w
+    return reasons_by(model, features_of(rec, codes), device, *args),number
 
 # %% ../../nbs/answer/63_explain.ipynb #f624b4b0
 _same = 1e-6  # scores between which there is no chord

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/models/32_sums.ipynb #e0bbee48
+from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from .foldin import padded
@@ -86,10 +87,12 @@ class LeftOut(Reasons):
         self.whole = self._fit(*self.ratings, n_users)
         nothing = [o[:0] for o in self.ratings]
         self.nobody = self._fit(*nothing, 1)
-        self.rows = [self._rows_without(u) for u in range(n_users)]
 
     def _fit(self, users, items, y, w, n):
         return self.model.fit_users(users, items, y, n, self.noise, w=w)
+
+    @cached_property
+    def rows(self): return [self._rows_without(u) for u in range(len(self.n))]
 
 # %% ../../nbs/models/32_sums.ipynb #3afa2348
 _most_pairs = 2**17  # of users and what they have rated at a time

@@ -260,3 +260,16 @@ def test_what_if_is_what_fold_in_says(name):
     with pytest.raises(KeyError, match='Nowhere'): new.what_if('new user', title, 'Nowhere')
     if name=='dot':
         with pytest.raises(ValueError, match='outside the range'): new.what_if('new user', title, other, 11)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','net'])
+def test_what_stands_behind_similar(name):
+    learn = fitted(name)
+    title = frame().title[0]
+    alike = learn.similar(title, 5, why=True)
+    pd.testing.assert_frame_equal(alike[['title','similarity']], learn.similar(title, 5))
+    users = frame().iloc[:-n_valid].groupby('title').user.agg(set)
+    for _,o in alike.iterrows():
+        both = len(users[title]&users[o.title])
+        assert o.both==both and abs(o.choice-both/(len(users[title])*len(users[o.title]))**.5)<1e-6
+    if name!='fit_ease': assert (alike.of_axis<=1+1e-5).all() and (alike.axis>=1).all()
+    with pytest.raises(TypeError, match='why'): learn.similar(title, why=2)

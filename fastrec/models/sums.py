@@ -32,6 +32,7 @@ class WeightReasons(Reasons):
 # %% ../../nbs/models/32_sums.ipynb #d026e26f
 @patch
 def parts(self:WeightReasons, items):
+    if not self.is_nobody.any(): return {}
     return {'average user': self._average(items)*self.is_nobody[:,None]}
 
 @patch
@@ -40,6 +41,7 @@ def _average(self:WeightReasons, items):
     mean,_ = self.model.user_moments()
     return (mean@self.weight)[items-1]
 
+# %% ../../nbs/models/32_sums.ipynb #6fc8106a
 @patch
 def contributions(self:WeightReasons, items):
     row = (self.codes-1).clamp(min=0)*len(self.weight)
@@ -53,6 +55,7 @@ def without(self:WeightReasons, items):
     gone = self.contributions(items)*is_alone[:,None]
     is_last = is_alone & ((self.values>0).sum(1, keepdim=True)==1) & (self.values>0)
     rest = self.scores(items)[...,None] - gone
+    if not is_last.any(): return rest
     return rest.where(~is_last[:,None], self._average(items)[...,None])
 
 # %% ../../nbs/models/32_sums.ipynb #10db352b

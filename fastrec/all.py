@@ -40,6 +40,7 @@ from fastrec.fit.choices import *
 from fastrec.fit.list_metrics import *
 from fastrec.fit.settings import *
 from fastrec.interpret.interpretation import *
+from fastrec.interpret.reasons import *
 from fastrec.evaluate.measures import *
 from fastrec.evaluate.validation import *
 from fastrec.evaluate.blend import *

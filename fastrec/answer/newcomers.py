@@ -27,6 +27,9 @@ class NewUsers(Recommender):
     "Users who weren't in training, from `fold_in`; predictions for them are asked for as for those who were"
     def __repr__(self): return f'{type(self).__name__}: {self.ds.classes[self.ds.user_name]}'
 
+    @property
+    def ratings(self): return self.ds
+
     def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
         (user,*others) = self.ds.classes[self.ds.user_name].labels
@@ -165,8 +168,8 @@ def _beside(vocab, labels, x):
     return placed(x, rows, len(vocab)-1)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #7890b389
-def _new_users(rec, model, new):
-    "The `NewUsers` of the ratings `new`, for whom `model` answers, beside what `rec` knows of items"
+def _new_users(rec, model, new, source):
+    "The `NewUsers` of the ratings `new`, for whom `model` answers, beside what `rec` knows of items; `source` is what their rows are by"
     model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
     n_users,n_items = map(len, new.classes.values())
@@ -174,7 +177,9 @@ def _new_users(rec, model, new):
     if counts is None: counts = torch.ones(n_items, dtype=int)
     seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
     new.features = None,rec.ds.features[1]
-    return NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
+    res = NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
+    res.source = source
+    return res
 
 # %% ../../nbs/answer/55_newcomers.ipynb #0b8c093e
 @patch
@@ -197,6 +202,7 @@ def fold_in(self:Recommends,
     if model.is_preference: ratings = as_choices(self, ratings, [self.ds.item_name])
     new = _read_new(self.ds, ratings, unknown, model.y_range, named)
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
+    new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model
     noise = max(self.noise, least_noise) if is_needed else None  # which takes predictions by the thousand
-    return _new_users(self, _with_new(model, new, noise, x), new)
+    return _new_users(self, _with_new(model, new, noise, x), new, (model,noise))

@@ -18,6 +18,7 @@ from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,std_of_codes
 from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
+from .why import Why
 from ..base.devices import need_memory
 from ..base.processes import part_of
 
@@ -34,8 +35,8 @@ def predicted(rec, model, x):
     if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
     return res
 
-def lists_frame(rec, model, items, users, scores, places, ranker=None):
-    "The frame to return for what `best_unseen` found; a score of minus infinity marks what was seen, or isn't there"
+def lists_frame(rec, model, items, users, scores, places, ranker=None, beside=None):
+    "The frame for what `best_unseen` found, where minus infinity is no item; `beside` gives more columns for codes of users and items"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     ranker = ranker or model.lists_by
     of_users,of_items = rec.ds.classes.values()
@@ -45,6 +46,7 @@ def lists_frame(rec, model, items, users, scores, places, ranker=None):
         user: decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: decoded(of_items, item_codes),
         'score': ranker.to_range(scores[rows,ranks].float())}
     if ranker is not model: res |= predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+    if beside: res |= beside(users[rows], item_codes)
     return pd.DataFrame(res)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
@@ -100,6 +102,13 @@ def by_draws(rec, z, draw):
     model.from_features = rec.model.from_features
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
+# %% ../../nbs/answer/53_recommend.ipynb #3c525b56
+def _answering(rec, z, draw, beside):
+    "The recommender that makes lists of `rec`, and what stands `beside` these"
+    if not z and draw is None: return rec,beside
+    if beside.n: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
+    return by_draws(rec, z, draw),None
+
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
 bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
 
@@ -110,7 +119,7 @@ def no_lists(users, n):
 def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
-        def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker))
+        def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside))
         add(*no_lists(users, n))  # so that there are columns where there is no list
         lists.best(users, items, n, seen, add)
     return Path(path)
@@ -127,7 +136,7 @@ def _lists(lists, users, items, n, seen, path=None):
     blocks = []
     lists.best(users, items, n, seen, lambda *found: blocks.append(found))
     found = [torch.cat(o) for o in zip(*blocks)] if blocks else no_lists(users, n)
-    return lists_frame(lists.rec, lists.model, items, *found, lists.ranker)
+    return lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
 def _label(ds, name, codes):
@@ -189,13 +198,13 @@ def recommend(self:Recommends,
     diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it, beside its score
     damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites lie above the average
     also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either
+    why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
+    sentences:bool=False, # Put the reasons into words, in a column `why`?
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
-    """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label.
-
-    After `fit_blend`, `fit_ials` or `fit_ease` that is what a user would choose; a fit of ratings alone ranks by how a user would rate
-    what they had chosen, as do `z` and `draw` beside a blend, and such lists find less of what people choose than popularity's.
-    With `damping` the score is the damped one, before the range, and the prediction stands beside it; with `diversity` it need not fall"""
+    """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label. After `fit_blend`, `fit_ials` or
+    `fit_ease` that is what a user would choose; other fits, `z` and `draw` rank by how they would rate what they had chosen, and find less
+    of what people choose than popularity does. With `damping` scores are damped ones, before the range, beside the prediction"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
-    rec = by_draws(self, z, draw) if z or draw is not None else self
+    rec,beside = _answering(self, z, draw, Why(self, why, sentences))
     *codes,left = _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude)
-    return _lists(ListMaker(rec, *knobs, max_bytes), *codes, n, left, path)
+    return _lists(ListMaker(rec, *knobs, max_bytes, beside), *codes, n, left, path)

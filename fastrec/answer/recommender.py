@@ -130,7 +130,7 @@ class Recommends:
         "How often each item (code) was rated in training; `None` if that isn't known"
         return self.seen and self.seen.counts
 
-    held_out = None  # rows of validation, where there are dataloaders
+    held_out = source = None  # rows of validation, where there are dataloaders; of new users the model of training, and the noise
     @property
     def rating_range(self):
         "Lowest and highest rating of training; `None` if that isn't known"
@@ -143,10 +143,16 @@ class Recommends:
         "How many users training had"
         return len(self.ds.classes[self.ds.user_name])-1
 
+# %% ../../nbs/answer/50_recommender.ipynb #7a269c51
+@patch(as_prop=True)
+def ratings(self:Recommends):
+    "`RatingsTensors` of what users have rated in training; `None` if that isn't known"
+    return self.ds if len(self.ds) else None
+
 # %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):
     "`Recommends` without the means to train, and so without fastai; what `Recommends` counts from ratings, it is given"
-    counts = rating_range = n_users = None  # attributes, as `__init__` gets them, in place of properties that count ratings
+    counts = rating_range = n_users = ratings = None  # attributes, as `__init__` gets them, in place of properties that count ratings
     def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts

@@ -9,14 +9,17 @@ __all__ = []
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
-from ..base.checks import need_whole
+from ..base.checks import need_flags,need_whole
+from .alike import why_alike
 from .recommender import Recommends,evaluating
 from .topn import top_n
 from ..base.devices import exactly
 
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
+_reasons = 'both','choice','shared','axis','of_axis'
+
 @exactly()
-def _similar(rec, label, n, side):
+def _similar(rec, label, n, side, why=False):
     "The labels of the `side` (0 users, 1 items) whose factors have the largest cosine with those of `label`"
     model = rec.model
     vocab = list(rec.ds.classes.values())[side]
@@ -30,16 +33,21 @@ def _similar(rec, label, n, side):
     best,cols = (o[0].cpu() for o in top_n(cosines[None], n))
     is_there = best>-torch.inf
     labels = vocab.decode(cols[is_there]+1)
-    return pd.DataFrame({label_column(vocab.name, 'similarity'): labels, 'similarity': best[is_there]})
+    res = {label_column(vocab.name, 'similarity', *_reasons): labels, 'similarity': best[is_there]}
+    if why: res |= why_alike(rec, model, code, cols[is_there]+1)
+    return pd.DataFrame(res)
 
 # %% ../../nbs/answer/54_similar.ipynb #b0adff56
 @patch
 def similar(self:Recommends,
     item, # Label of the item
-    n:int=10 # How many
+    n:int=10, # How many
+    why:bool=False # Tell of each what stands behind it?
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
-    "The `n` items whose factors have the largest cosine with those of `item`"
-    return _similar(self, item, n, 1)
+    """The `n` items whose factors have the largest cosine with those of `item`. With `why` also how many rated `both`, and the cosine of who
+    did, `choice`, features that are `shared`, and the `axis` of the factors that adds most to the cosine, `of_axis`; what is known"""
+    need_flags(why=why)
+    return _similar(self, item, n, 1, why)
 
 # %% ../../nbs/answer/54_similar.ipynb #3e6b25a9
 @patch

@@ -151,9 +151,9 @@ def _damped(ranker, counts, damping, max_bytes):
 # %% ../../nbs/answer/78_steering.ipynb #2421efbd
 class ListMaker:
     """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores, `model` predicts;
-    what stays as it is without `diversity` and `damping`"""
-    def __init__(self, rec, diversity=0., damping=0., max_bytes=_max_bytes):
-        store_attr('rec,diversity,max_bytes')
+    what stays as it is without `diversity` and `damping`. `beside` gives more columns"""
+    def __init__(self, rec, diversity=0., damping=0., max_bytes=_max_bytes, beside=None):
+        store_attr('rec,diversity,max_bytes,beside')
         self.model = rec.model
         self.ranker = self.model.lists_by
         self.is_steered = bool(damping or diversity)

@@ -19,6 +19,7 @@ from .manifest import read_manifest,refuse_pickles
 from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
 from .maps import pack_maps
+from .rated import pack_rated
 from .files import format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors
 
 # %% ../../nbs/export/80_bundle.ipynb #93d720f3
@@ -82,16 +83,19 @@ def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
     seen:bool=True, # Save which items each user has rated, so that `recommend` can leave them out?
     metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
+    ratings:bool=False, # Save how users have rated it too, which is personal, so that `explain` can give reasons?
 )->Path:
     """Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so,
     `OSError` if it can't be written"""
-    need_flags(seen=seen)
+    need_flags(seen=seen, ratings=ratings)
+    if ratings and not seen: raise ValueError('ratings=True tells what users have seen: leave seen=False out, or ratings')
     check_savable(self)
     folder = Path(path)
     spec = describe_model(self.model)
     metrics = _last_metrics(self) if metrics is None else _as_json(metrics)
     labels = [pack_labels(v) for v in self.ds.classes.values()]
     tensors = _tensors_to_write(self, labels, seen)
+    if ratings: tensors['seen'] |= pack_rated(self)
     folder.mkdir(parents=True, exist_ok=True)
     describe = lambda files: _manifest(self, spec, labels, files, metrics)
     _write(folder, tensors, describe, self.model)

@@ -17,6 +17,7 @@ from ..models.base import FactorModel
 from .layout import build_model
 from .labels import BundleError,unpack_labels
 from .maps import check_maps,take_features
+from .rated import fit_together,read_rated
 from .files import own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
 from .manifest import check_answers,check_manifest,parse_manifest,read_manifest,refuse_pickles
@@ -54,13 +55,6 @@ def _read_tensors(folder, name, declared, hashed=True):
     return res
 
 # %% ../../nbs/export/81_loading.ipynb #f11abad8
-def _fit_together(items, offsets, n_users, n_items):
-    "Do the `offsets` divide all of the codes `items` among the users, and are these codes of items?"
-    if len(offsets)!=n_users+1: return False
-    if offsets[0]!=0 or offsets[-1]!=len(items): return False
-    if not (offsets.diff()>=0).all(): return False
-    return not len(items) or bool(0<items.min() and items.max()<n_items)
-
 def _at_most(trained, offsets, n_users):
     "Is `trained` a whole number for each user, at most as many as were seen?"
     if trained.shape!=(n_users,) or trained.dtype!=torch.int64: return False
@@ -69,7 +63,7 @@ def _at_most(trained, offsets, n_users):
 def _read_seen(tensors, n_users, n_items, counts):
     "The `Seen` of the codes in `tensors`, if they fit the vocabularies"
     items,offsets = tensors['items'],tensors['offsets']
-    if not _fit_together(items, offsets, n_users, n_items):
+    if not fit_together(items, offsets, n_users, n_items):
         raise BundleError('what users have seen does not fit the labels')
     trained = tensors.get('trained')  # which fastrec 0.1.0 did not keep
     if trained is not None and not _at_most(trained, offsets, n_users):
@@ -133,10 +127,13 @@ def assemble(folder, manifest, files):
     ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'], weight_name=columns.get('weight'))
     ds.weight_unit = manifest.get('weight_unit', 1.)  # which fastrec 0.1.0, without weights, did not keep
     ds.features = features
+    rated = None if seen is None else read_rated(seen, ds, sizes)
     if seen is not None: seen = _read_seen(seen, *sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)
-    return Recommender(model, ds, seen, manifest['noise'], counts, rating_range)
+    res = Recommender(model, ds, seen, manifest['noise'], counts, rating_range)
+    res.ratings = rated
+    return res
 
 # %% ../../nbs/export/81_loading.ipynb #8dc9d8fc
 _misfits = (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError,OverflowError,FileNotFoundError)

@@ -24,7 +24,8 @@ def _by_user(model, users, items, y, n_users, w):
     return padded(users, n_users, design, cov, y, gamma)
 
 def _sums(design, cov, y, gamma):
-    "Both sides of the equations of the users, without their prior, (n_users,k+1,k+1) and (n_users,k+1), and the squares of what they say"
+    """Both sides of the equations of the users, without their prior, (n_users,k+1,k+1) and (n_users,k+1), the squares of what they say, and
+    how far the left side holds rows down by what isn't known of items, (n_users,k+1)"""
     weighed = design*gamma[...,None]
     spread = cov*gamma[...,None]
     spread = spread.sum(1)
@@ -34,7 +35,7 @@ def _sums(design, cov, y, gamma):
     a = weighed.mT@design
     a = a+torch.diag_embed(spread)
     c = weighed.mT@y[...,None]
-    return a,c[...,0],squares
+    return a,c[...,0],squares,spread
 
 # %% ../../nbs/models/32_believed.ipynb #d2b23241
 def _solved(a, c, of_prior, mean):
@@ -53,24 +54,30 @@ def _errors(a, c, squares, z, inverse):
     return left,unsure.sum((1,2))
 
 # %% ../../nbs/models/32_believed.ipynb #0ae28aa5
-def fit_believed(model, users, items, y, n_users, w=None):
-    """Rows of `n_users` new users, (n_users,k+1), whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, by what the `model`
-    has `believed`; each counts as `w` says, if given. Who has given none gets the average row"""
+def believed_rows(model, users, items, y, n_users, w=None):
+    """As `fit_believed`; and what the rows follow from: of each user's ratings `_by_user`, but for the variances, and how far a row is held
+    down by its prior and by what isn't known of items, (n_users,k+1) each"""
     mean,_ = user_prior(model)
-    if not len(users): return mean.repeat(n_users, 1)
     lam,noise = (model.believed[o].to(y.device) for o in ('lam','noise'))
     w = torch.ones_like(y) if w is None else w.to(y)
-    sums = _sums(*_by_user(model, users, items, y, n_users, w))
-    mass = y.new_zeros(n_users)
+    design,cov,left,gamma_i = _by_user(model, users, items, y, n_users, w)
+    *sums,spread = _sums(design, cov, left, gamma_i)
+    mass = gamma_i.new_zeros(n_users)
     mass.index_add_(0, users, w)
     gamma = torch.ones_like(mass)
     for _ in range(_rounds):
         variance = noise/gamma
-        z,inverse = _solved(*sums[:2], variance[:,None]*lam, mean)
-        left,unsure = _errors(*sums, z, inverse)
-        errors = (left+unsure*variance).clamp(min=0)
+        of_prior = variance[:,None]*lam
+        z,inverse = _solved(*sums[:2], of_prior, mean)
+        off,unsure = _errors(*sums, z, inverse)
+        errors = (off+unsure*variance).clamp(min=0)
         gamma = (precision_shape+mass/2)/(precision_shape+errors/(2*noise))
-    return z.where(mass[:,None]>0, mean)
+    return z.where(mass[:,None]>0, mean),(design,left,gamma_i),of_prior,spread
+
+def fit_believed(model, users, items, y, n_users, w=None):
+    """Rows of `n_users` new users, (n_users,k+1), whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, by what the `model`
+    has `believed`; each counts as `w` says, if given. Who has given none gets the average row"""
+    return believed_rows(model, users, items, y, n_users, w)[0]
 
 # %% ../../nbs/models/32_believed.ipynb #bbfc3e44
 def believed_of(users, items, noise):

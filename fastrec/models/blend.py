@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..base.checks import warn
 from .base import FactorModel
+from .sums import SumReasons
 
 # %% ../../nbs/models/26_blend.ipynb #48595262
 class Sides:
@@ -75,6 +76,12 @@ def score(self:Blend, u, i, out=None):
     res = 0
     for m,a,b in zip(self.parts, u.split(widths, 1), i.parts): res = res + m.score(a, b)
     return res if out is None else out.copy_(res)
+
+# %% ../../nbs/models/26_blend.ipynb #c0346013
+@patch
+def reasons(self:Blend, *args, **kwargs):
+    each = [m.reasons(*args, **kwargs) for m in self.parts]
+    return SumReasons(each, self.weights)
 
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9
 def without_ranker(model):

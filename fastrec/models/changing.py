@@ -80,3 +80,9 @@ def grown(w, n, codes, rows):
     res = torch.cat([w, w.new_zeros(n-len(w), *w.shape[1:])])
     res[codes] = rows
     return res
+
+# %% ../../nbs/models/28_changing.ipynb #c04bfd89
+@patch
+def reasons(self:Changes, users, items, y, n_users, noise, w=None):
+    "The `Reasons` of the rows that `fit_users` finds by the same arguments"
+    raise NotImplementedError

@@ -14,6 +14,8 @@ from .base import FactorModel,as_table
 from .believed import fit_believed
 from .changing import grown,with_items
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
+from .reasons import believed_reasons,choice_reasons,rating_reasons
+from .sums import LeftOut,Refitted
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
 class Dot(FactorModel, nn.Module):
@@ -140,6 +142,16 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
     bent = self if is_bent else None
     off = self.i_bias(items)[:,0] + self.mean
     return solve_users(user_prior(self), users, self.i_weight(items), off, y, n_users, noise, bent)
+
+# %% ../../nbs/models/21_dot.ipynb #f7146d53
+@patch
+def reasons(self:Dot, users, items, y, n_users, noise, w=None):
+    "The `Reasons` of the rows that `fit_users` finds"
+    if self.by_softmax: return LeftOut(self, users, items, y, n_users, noise, w)
+    if self.is_preference: return choice_reasons(self, users, items, n_users, w)
+    if self.believed is None or self.prior is not None: return rating_reasons(self, users, items, y, n_users, noise, w)
+    known = believed_reasons(self, users, items, y, n_users, w)
+    return Refitted(known, self, users, items, y, n_users, noise, w)
 
 # %% ../../nbs/models/21_dot.ipynb #d8ef82ff
 @patch

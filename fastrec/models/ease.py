@@ -13,6 +13,8 @@ from torch import nn
 from .base import Cosines,FactorModel
 from .choices import Choices,choices_of
 from .new_weights import weights_with
+from .sums import WeightReasons
+
 
 # %% ../../nbs/models/65_ease.ipynb #b07f5cad
 class Ease(FactorModel, nn.Module):
@@ -113,6 +115,10 @@ def user_tensors(self:Ease): return [self.choices.values]
 def user_moments(self:Ease):
     "Mean of the rows, (n_items,), and no covariance, which nothing asks for and would be as large as the weights"
     return self.choices(self.choices.offsets.new_zeros(1))[0],None
+
+# %% ../../nbs/models/65_ease.ipynb #803f0d7d
+@patch
+def reasons(self:Ease, users, items, y, n_users, noise, w=None): return WeightReasons(self, users, items, n_users, w)
 
 # %% ../../nbs/models/65_ease.ipynb #ca51238b
 @patch(as_prop=True)

@@ -43,7 +43,7 @@ def padded(users, n_users, *cols):
     return res
 
 # %% ../../nbs/models/24_foldin.ipynb #5bacb8b8
-def _bend(model, scores):
+def bend(model, scores):
     "The predictions that `scores` give within the range of `model`, and their slopes"
     lo,hi = model.y_range
     pred = model.to_range(scores)
@@ -64,10 +64,10 @@ def _equations(prior, design, slope, weight, target):
 def _around_rows(prior, z, design, off, y, weight, bent):
     "The equations, of which those of scores that are `bent` hold near the rows `z`"
     score = (design@z[...,None])[...,0]
-    pred,slope = _bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
+    pred,slope = bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
     return _equations(prior, design, slope, weight, y-pred + slope*score)
 
-_bends,_still = 6,1e-4  # of Gauss-Newton, at most; where no number moves by as much, they have come to an end
+newton_steps,_still = 6,1e-5  # of Gauss-Newton, at most; where no number moves by as much, they have come to an end
 
 def _around(z, chol, eps):
     "A draw around the solution `z` of equations with the factor `chol` of their left side, by the standard normal `eps`"
@@ -83,6 +83,7 @@ def solve_users(
     n_users,
     noise, # The variance of a rating, one number or one of each
     bent=None, # The model whose range bends the scores, if one does
+    steps=newton_steps, # How many steps of Gauss-Newton, if so
     eps=None, # Standard normal numbers, (n_users,k), for a draw in place of the mean
     prec=None, # The inverse of the covariance, if it is there already
 ): # (n_users,k)
@@ -93,31 +94,42 @@ def solve_users(
     if not len(users): return z if eps is None else z + (torch.linalg.cholesky(cov)@eps[...,None])[...,0]
     design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
     design,off,y,weight = padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
-    for _ in range(_bends if bent else 1):
+    for _ in range(steps if bent else 1):
         a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
         chol,before = torch.linalg.cholesky(a),z
         z = torch.cholesky_solve(b[...,None], chol)[...,0]
         if bent and (z-before).abs().max()<_still: break
     return z if eps is None else _around(z, chol, eps)
 
+
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 
-# %% ../../nbs/models/24_foldin.ipynb #9de65952
+# %% ../../nbs/models/24_foldin.ipynb #170a4e2d
 _ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
 
+def penalty(model, mass):
+    "What holds down rows whose choices weigh `mass`, (any)"
+    args = model.ials or _ials_defaults
+    n_items = len(model.item_factors)
+    return args['reg']*(mass+args['alpha0']*n_items)**args['power']
+
+def without_choices(model, lam):
+    "The left side of the equations of rows that are held down by `lam`, (n,), but for what they chose, (n,k,k)"
+    args = model.ials or _ials_defaults
+    q = model.item_factors
+    eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
+    return lam[:,None,None]*eye + args['alpha0']*(q.T@q)
+
+# %% ../../nbs/models/24_foldin.ipynb #9de65952
 def fit_choices(model, users, items, n_users, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), each of which counts as `w` says, if given;
     those who chose nothing get the average row"""
-    args = model.ials or _ials_defaults
-    alpha0 = args['alpha0']
     q = model.item_factors
     w = torch.ones_like(users, dtype=q.dtype) if w is None else w.to(q)
     mass = q.new_zeros(n_users)
     mass.index_add_(0, users, w)
-    lam = args['reg']*(mass+alpha0*len(q))**args['power']
-    eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
-    a = lam[:,None,None]*eye + alpha0*(q.T@q)
+    a = without_choices(model, penalty(model, mass))
     if model.prior is None: p = model.user_factors.mean(0).repeat(n_users, 1)
     else: p = model.prior[0][:,:-1]
     if len(users):

@@ -15,6 +15,7 @@ from .base import FactorModel,as_table
 from .batch_norms import fold_batch_norms,needs_batch
 from .changing import grown
 from .foldin import fit_by_softmax,user_prior,with_row_0
+from .sums import LeftOut
 
 # %% ../../nbs/models/22_net.ipynb #51193355
 def _no_biases(factors): return nn.Embedding.from_pretrained(factors.detach().new_zeros(len(factors), 1))  # which is not trained
@@ -184,6 +185,10 @@ def fit_users(self:Net, users, items, y, n_users, noise, w=None, steps=50):
         eps.grad, = torch.autograd.grad(loss, eps)
         opt.step()
     return (m + eps@chol.T).detach()
+
+# %% ../../nbs/models/22_net.ipynb #7e6aac88
+@patch
+def reasons(self:Net, *args, **kwargs): return LeftOut(self, *args, **kwargs)
 
 # %% ../../nbs/models/22_net.ipynb #56f72710
 @patch

@@ -16,6 +16,7 @@ from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
 from .new_draws import chances,draws_at_once,solve_draws
+from .reasons import draw_reasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
@@ -168,11 +169,16 @@ def user_moments(self:PosteriorMean):
 
 # %% ../../nbs/models/23_posterior.ipynb #74a8b52d
 @patch
+def _own_noise(self:PosteriorMean, items, w):
+    "The variance of new users' ratings of `items`, each of which counts as `w` says, if given"
+    res = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
+    return res if w is None else res/w
+
+@patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     """Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1)).
     The variance of a rating is the draws' own, in place of `noise`, over how much it counts, `w`, if given"""
-    own_noise = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
-    if w is not None: own_noise = own_noise/w
+    own_noise = self._own_noise(items, w)
     chance = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
     draws = *user_prior(self),chance
     def solve(s):
@@ -181,6 +187,12 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
         return solve_draws([o[s] for o in draws], users, factors, off, y, n_users, own_noise)
     z = torch.cat([solve(s) for s in draws_at_once(self.n_draws, users, n_users)])
     return z.transpose(0, 1).flatten(1)
+
+
+# %% ../../nbs/models/23_posterior.ipynb #343c247d
+@patch
+def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
+    return draw_reasons(self, users, items, y, n_users, self._own_noise(items, w))
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch

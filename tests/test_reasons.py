@@ -1,0 +1,275 @@
+"""Reasons add up, are what the prediction hangs on, and stand beside lists as they stand alone"""
+import numpy as np,pandas as pd,pytest,torch
+from functools import cache
+from fastrec.all import IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
+from fastrec.export.labels import BundleError
+from fastrec.export.rated import read_rated
+
+n_valid = 200
+fits = dict(fit_bias=(dot_learner,'fit_bias',(),{}), fit_als=(dot_learner,'fit_als',(5,),{}), by_reg=(dot_learner,'fit_als',(5,),dict(reg=.1)),
+    fit_ials=(dot_learner,'fit_ials',(8,),dict(reg=.01)), by_power=(dot_learner,'fit_ials',(8,),dict(reg=.01, power=.5)),
+    popularity=(dot_learner,'fit_ials',(0,),{}), fit_ease=(dot_learner,'fit_ease',(),{}), fit_bayes=(dot_learner,'fit_bayes',(4,12),{}),
+    fit_blend=(dot_learner,'fit_blend',(),dict(weight=.3)), dot=(dot_learner,'fit_one_cycle',(2,),{}), net=(nn_learner,'fit_one_cycle',(2,),{}),
+    softmax=(lambda dls: learner(dls, loss_func=SampledSoftmaxLoss()),'fit_one_cycle',(2,),{}))
+linear = ['fit_bias','fit_als','by_reg','fit_ials','by_power','fit_ease']
+
+@cache
+def frame(): return sample_ratings(n_users=80, n_items=60, n_ratings=2400).reset_index(drop=True)
+
+def last(df): return np.arange(len(df)-n_valid),np.arange(len(df)-n_valid, len(df))
+
+@cache
+def fitted(name):
+    make,fit,args,kwargs = fits[name]
+    learn = make(RecDataLoaders.from_df(frame(), last, seed=3, device='cpu'))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*args, **kwargs)
+    return learn
+
+def mine(user): return frame().iloc[:-n_valid].query('user==@user')[['title','rating']]
+
+def few(user, n=12): return mine(user).head(n)
+
+def pairs(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return zip(rng.choice(frame().user.unique(), n),rng.choice(frame().title.unique(), n))
+
+@pytest.mark.parametrize('name', fits)
+def test_lines_add_up_to_the_prediction(name):
+    learn = fitted(name)
+    for user,title in pairs(3 if name in ('net','softmax') else 20):
+        why = learn.explain(user, title)
+        assert abs(why.contribution.sum()-learn.predict(user, title))<1e-4
+        rated = why[why.part=='rated']
+        assert sorted(zip(rated.title, rated.rating))==sorted(zip(*mine(user).to_dict('list').values()))
+        assert rated.contribution.abs().is_monotonic_decreasing
+
+@pytest.mark.parametrize('name', [o for o in fits if o not in ('fit_bayes',)])
+def test_of_newcomers_nothing_remains(name):
+    "Their row is the one that the equations give, so the sum is a second way to the prediction"
+    learn = fitted(name)
+    user = frame().user[0]
+    new = learn.fold_in(few(user))
+    for _,title in pairs(2 if name in ('net','softmax') else 8):
+        why = new.explain('new user', title)
+        assert abs(why.contribution.sum()-new.predict(title))<1e-4
+        assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
+
+@pytest.mark.parametrize('name,tol', [*((o,1e-4) for o in linear), ('fit_bayes',.02), ('net',1e-4), ('softmax',1e-4)])
+def test_without_is_what_fold_in_says_without(name, tol):
+    learn = fitted(name)
+    user,title = frame().user[0],frame().title[7]
+    rated = few(user)
+    why = learn.fold_in(rated).explain('new user', title)
+    for _,o in why[why.part=='rated'].head(4).iterrows():
+        less = learn.fold_in(rated[rated.title!=o.title]).predict(title)
+        assert abs(less-o['without'])<tol
+
+def test_without_the_only_choice_is_anybody():
+    for name in ('fit_ials','fit_ease','fit_als'):
+        learn = fitted(name)
+        only = few(frame().user[0], 1)
+        why = learn.fold_in(only).explain('new user', frame().title[7])
+        want = learn.fold_in(only.iloc[:0]).predict(frame().title[7])
+        assert abs(why['without'].iloc[-1]-want)<1e-4
+
+def moves(name, n=40):
+    "What `explain` says of the strongest reason, by `without` and by contribution, how far the prediction moves, and how far without another"
+    learn,rows = fitted(name),[]
+    rng = np.random.default_rng(1)
+    for user,title in pairs(n, 1):
+        rated = mine(user)
+        if len(rated)<5: continue
+        now = learn.fold_in(rated)
+        why = now.explain('new user', title)
+        own = why[why.part=='rated']
+        first,other = own.iloc[0],own.iloc[rng.integers(1, len(own))]
+        before = now.predict(title)
+        after = [learn.fold_in(rated[rated.title!=o.title]).predict(title) for o in (first,other)]
+        rows.append((why.contribution.sum()-first['without'], first.contribution, *(before-o for o in after)))
+    return pd.DataFrame(rows, columns=['said','contribution','moved','random']).corr('spearman')
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','dot'])
+def test_the_prediction_hangs_on_the_strongest_reason(name):
+    corr = moves(name)
+    assert corr.said.moved>.95
+    assert corr.contribution.moved>.75  # .89 to 1
+    assert corr.said.random<.6  # .25 at most, of 120
+
+def test_that_of_a_network_too():
+    assert moves('net', 9).said.moved>.8
+
+def test_reasons_for_a_film_of_a_genre_are_of_that_genre():
+    ratings,truth = sample_ratings(with_truth=True)
+    genre = truth.items.set_index('title').genre
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=42), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials()
+    lists = learn.recommend(n=5, why=1)
+    same = genre[lists.title].to_numpy()==genre[lists.because_1.astype(str)].to_numpy()
+    assert same.mean()>.79  # .84; by chance .47
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','fit_bayes','fit_blend','dot'])
+def test_lists_have_the_reasons_of_explain(name):
+    learn = fitted(name)
+    lists = learn.recommend(n=3, why=2)
+    assert len(lists.drop(columns=[o for o in lists if o.startswith(('because','gave'))]).compare(learn.recommend(n=3)))==0
+    for _,o in lists.sample(15, random_state=0).iterrows():
+        why = learn.explain(o.user, o.title, ranking=name=='fit_blend').query('part=="rated" and contribution>0')
+        want = [*why.title.head(2)]
+        assert [p for p in (o.because_1,o.because_2) if not pd.isna(p)]==want
+        if 'gave_1' in lists and want: assert o.gave_1==why.rating.iloc[0]
+
+def test_lists_in_words_for_networks_and_files(tmp_path):
+    learn = fitted('net')
+    user = frame().user[0]
+    said = learn.recommend(user, n=1, why=2, sentences=True).why[0]
+    assert said.startswith('because you gave *')
+    path = fitted('fit_als').recommend(n=2, why=1, path=tmp_path/'lists.parquet')
+    pd.testing.assert_frame_equal(pd.read_parquet(path), fitted('fit_als').recommend(n=2, why=1), check_categorical=False, check_dtype=False)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','fit_bayes','fit_blend','dot','net'])
+def test_who_has_rated_nothing(name):
+    "The average user and the item say it all"
+    new = fitted(name).fold_in(mine(frame().user[0]).iloc[:0])
+    title = new.recommend(n=1).title[0]
+    why = new.explain('new user', title)
+    assert 'rated' not in {*why.part} and 'average user' in {*why.part}
+    assert abs(why.contribution.sum()-new.predict(title))<1e-4
+    assert new.recommend(n=1, why=2).because_1.isna().all()
+    assert new.recommend(n=1, why=2, sentences=True).why[0]=='because others like it'
+
+def test_a_pair_that_was_rated_stands_among_its_reasons():
+    learn = fitted('fit_als')
+    title,rating = mine(frame().user[0]).iloc[0]
+    why = learn.explain(frame().user[0], title)
+    assert why[why.title==title].rating.tolist()==[rating]
+
+def test_biases_alone_have_one_taste():
+    "How high somebody rates: each rating counts alike for every film"
+    learn = fitted('fit_bias')
+    a,b = (learn.explain(frame().user[0], o).query('part=="rated"').set_index('title').contribution for o in frame().title.unique()[:2])
+    np.testing.assert_allclose(a, b[a.index], atol=1e-6)
+
+def test_unknown_labels_and_wrong_arguments():
+    learn = fitted('fit_als')
+    user,title = frame().user[0],frame().title[0]
+    with pytest.raises(KeyError, match='Nowhere'): learn.explain(user, 'Nowhere')
+    with pytest.raises(KeyError, match='-5'): learn.explain(-5, title)
+    with pytest.raises(TypeError, match='ranking'): learn.explain(user, title, ranking='yes')
+    with pytest.raises(TypeError, match='why'): learn.recommend(user, why='yes')
+    with pytest.raises(ValueError, match='why=2'): learn.recommend(user, sentences=True)
+    with pytest.raises(ValueError, match='leave z and draw out'): fitted('fit_bayes').recommend(user, z=1., why=1)
+
+def test_a_bundle_has_ratings_only_if_asked(tmp_path):
+    learn = fitted('fit_blend')
+    user,title = frame().user[0],frame().title[7]
+    rec = load_recommender(learn.save_recommender(tmp_path/'without'))
+    for ask in (lambda: rec.explain(user, title), lambda: rec.recommend(user, why=1), lambda: rec.save_recommender(tmp_path/'x', ratings=True)):
+        with pytest.raises(ValueError, match='ratings'): ask()
+    assert not (tmp_path/'x').exists()
+    with pytest.raises(ValueError, match='seen=False'): learn.save_recommender(tmp_path/'x', seen=False, ratings=True)
+    rec = load_recommender(learn.save_recommender(tmp_path/'with', ratings=True))
+    for ranking in (False,True):
+        a,b = (o.explain(user, title, ranking) for o in (learn,rec))
+        pd.testing.assert_frame_equal(a, b, atol=1e-5)
+    again = load_recommender(rec.save_recommender(tmp_path/'again', ratings=True))
+    pd.testing.assert_frame_equal(again.recommend(n=2, why=2), learn.recommend(n=2, why=2), check_categorical=False)
+    assert rec.without_users([user]).ratings is None
+
+@pytest.mark.parametrize('forged', [dict(items=torch.tensor([1,99], dtype=torch.int32)), dict(offsets=torch.tensor([0,0,2])),
+    dict(y=torch.tensor([1.,float('nan')])), dict(y=torch.ones(3)), dict(w=torch.ones(2, dtype=torch.float64))])
+def test_forged_ratings_are_refused(forged):
+    good = dict(items=torch.tensor([1,2], dtype=torch.int32), offsets=torch.tensor([0,0,1,2]), y=torch.ones(2))
+    ds = fitted('fit_als').ds
+    assert len(read_rated({f'rated.{k}': v for k,v in good.items()}, ds, (3,4)))==2
+    with pytest.raises(BundleError, match='does not fit the labels'): read_rated({f'rated.{k}': v for k,v in {**good, **forged}.items()}, ds, (3,4))
+
+def test_rows_that_count_and_twins():
+    "A row of weight 0 contributes nothing, and a choice that is there twice counts once"
+    df = frame().assign(weight=np.random.default_rng(0).choice([0.,1.,4.], len(frame())))
+    for fit in ('fit_als','fit_ials','fit_ease','fit_bayes'):
+        learn = dot_learner(RecDataLoaders.from_df(df, last, seed=3, weight_name='weight'))
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(**(dict(reg=.01) if fit=='fit_ials' else {}))
+        user = df.user[0]
+        own = df.iloc[:-n_valid].query('user==@user')
+        title = df.title[7]
+        why = learn.explain(user, title)
+        assert abs(why.contribution.sum()-learn.predict(user, title))<1e-4
+        of_none = why[why.title.isin(own[own.weight==0].title)]
+        assert len(of_none) and not of_none.contribution.any()
+        twice = learn.fold_in(pd.concat([own, own.head(2)]).drop(columns='user'))
+        why = twice.explain('new user', title)
+        if fit!='fit_bayes': assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
+
+def test_features_are_a_part():
+    ratings,truth = sample_ratings(n_users=150, n_items=60, n_ratings=3000, with_truth=True)
+    sides = truth.sides()
+    for fit in ('fit_als','fit_ials'):
+        learn = dot_learner(RecDataLoaders.from_df(ratings, seed=3, **sides), seed=0)
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(**(dict(n_factors=4, reg=.01) if fit=='fit_ials' else {}))
+        user,title = ratings.user[0],ratings.title[1]
+        why = learn.explain(user, title)
+        assert 'features' in {*why.part} and abs(why.contribution.sum()-learn.predict(user, title))<1e-4
+        about = sides['users'].loc[[user]].reset_index().assign(user=-1)
+        for rated in (None,few_of(ratings, user)):
+            new = learn.fold_in(rated, users=about)
+            why = new.explain(-1, title)
+            assert 'features' in {*why.part}
+            assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
+            assert abs(why.contribution.sum()-new.predict(title))<1e-4
+        assert new.recommend(n=2, why=1).because_1.notna().any()
+
+def few_of(ratings, user): return ratings.query('user==@user').head(8)[['title','rating']].assign(user=-1)
+
+def test_reasons_follow_the_weights():
+    "What is kept of a model is not asked for once its weights have changed"
+    learn = dot_learner(RecDataLoaders.from_df(frame(), last, seed=3), seed=0)
+    user,title = frame().user[0],frame().title[7]
+    for fit in ('fit_als','fit_bias','fit_als'):
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+        why = learn.explain(user, title)
+        with torch.no_grad(): learn.model.i_bias.weight += .1
+        moved = learn.explain(user, title)
+        for o in (why,moved): assert abs(o[o.part=='remainder'].contribution.sum())<1
+        assert moved.contribution.sum()!=why.contribution.sum()
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','fit_blend','net'])
+def test_what_decides_the_first_place(name):
+    learn = fitted(name)
+    for user in frame().user.unique()[:1 if name=='net' else 3]:
+        rated = few(user)
+        new = learn.fold_in(rated)
+        found = new.deciding('new user')
+        assert found.attrs['first']==new.recommend(n=1).title[0]
+        want = {}
+        for title in rated.title:
+            less = learn.fold_in(rated[rated.title!=title])
+            first = less.recommend(n=1, exclude_seen=rated.assign(user='new user')).title[0]
+            if first!=found.attrs['first']: want[title] = first
+        assert dict(zip(found.title, found['first']))==want
+
+@pytest.mark.parametrize('name', ['fit_als','dot','fit_ials','fit_ease','net'])
+def test_what_if_is_what_fold_in_says(name):
+    learn = fitted(name)
+    user,title = frame().user[0],frame().title[7]
+    rated,other = few(user),mine(user).title.iloc[20]
+    new = learn.fold_in(rated)
+    changed = rated.assign(rating=[1.,*rated.rating[1:]])
+    asked = {(rated.title.iloc[0],1.): changed, (rated.title.iloc[0],None): rated.iloc[1:],
+        (other,4.): pd.concat([rated, pd.DataFrame(dict(title=[other], rating=[4.]))]), (other,None): rated}
+    for (of,rating),df in asked.items(): assert abs(new.what_if('new user', title, of, rating)-learn.fold_in(df).predict(title))<1e-3
+    with pytest.raises(KeyError, match='Nowhere'): new.what_if('new user', title, 'Nowhere')
+    if name=='dot':
+        with pytest.raises(ValueError, match='outside the range'): new.what_if('new user', title, other, 11)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','net'])
+def test_what_stands_behind_similar(name):
+    learn = fitted(name)
+    title = frame().title[0]
+    alike = learn.similar(title, 5, why=True)
+    pd.testing.assert_frame_equal(alike[['title','similarity']], learn.similar(title, 5))
+    users = frame().iloc[:-n_valid].groupby('title').user.agg(set)
+    for _,o in alike.iterrows():
+        both = len(users[title]&users[o.title])
+        assert o.both==both and abs(o.choice-both/(len(users[title])*len(users[o.title]))**.5)<1e-6
+    if name!='fit_ease': assert (alike.of_axis<=1+1e-5).all() and (alike.axis>=1).all()
+    with pytest.raises(TypeError, match='why'): learn.similar(title, why=2)

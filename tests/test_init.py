@@ -183,3 +183,13 @@ def test_biases_that_a_network_was_given_are_not_trained_after_extend():
     more = pd.DataFrame(dict(user=[10**6], title=[ratings.title.iloc[0]], rating=[4.]))
     learn = learner(dls, init=earlier['network'].extend(more))
     assert not any(o.requires_grad for o in learn.model.biases) and all(o.requires_grad for o in learn.model.layers.parameters())
+
+def test_goes_on_after_ratings_that_are_all_the_same():
+    "A range without width, as solvers have it there, leaves the optimizer's eps as it is"
+    same = sample_ratings(100, 40, 2000).assign(rating=3.)
+    with pytest.warns(UserWarning, match='all ratings'): dls = RecDataLoaders.from_df(same, seed=1)
+    first = learner(dls)
+    with first.no_bar(),first.no_logging(): first.fit_bias()
+    learn = learner(dls, init=first)
+    with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(1)
+    assert torch.allclose(learn.predict_grid(), torch.tensor(3.))

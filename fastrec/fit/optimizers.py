@@ -166,4 +166,4 @@ def default_opt(model):
     if not model.y_range: return opt_func
     lo,hi = model.y_range
     unit = ((hi-lo)/_usual_span)**2
-    return opt_func if unit==1 else partial(opt_func, eps=_usual_eps*unit)
+    return opt_func if unit in (0,1) else partial(opt_func, eps=_usual_eps*unit)

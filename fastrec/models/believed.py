@@ -23,6 +23,7 @@ def _by_user(model, users, items, y, n_users, w):
     design = torch.cat([model.i_weight(items), ones], 1)
     return padded(users, n_users, design, cov, y, gamma)
 
+# %% ../../nbs/models/32_believed.ipynb #b09f2f59
 def _sums(design, cov, y, gamma):
     """Both sides of the equations of the users, without their prior, (n_users,k+1,k+1) and (n_users,k+1), the squares of what they say, and
     how far the left side holds rows down by what isn't known of items, (n_users,k+1)"""

@@ -112,3 +112,12 @@ def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):
         if res is None: res = z.new_zeros(n, z.shape[1])
         res[ids] = z
     return res
+
+# %% ../../nbs/answer/62_described.ipynb #7fdea25e
+def turned_once(model):
+    "A copy of `model` that doesn't change its sides again for each group of items"
+    turned = model.turned()
+    res = copy(model)
+    def again(): return turned
+    res.turned = again
+    return res

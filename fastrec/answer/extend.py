@@ -17,7 +17,7 @@ from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .additions import counts_with,joined,need_items,read_additions,seen_with,unrated
-from .described import fitted_rows,need_map,parts_of,places_in,read_described,with_row_maps
+from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
 from .predict import predict_codes
 
 # %% ../../nbs/answer/61_extend.ipynb #6138a6df
@@ -96,12 +96,6 @@ def _ratings_of(model, side, codes, ds):
     return rows[is_known],other[is_known],there[is_known]
 
 # %% ../../nbs/answer/61_extend.ipynb #bf3e482e
-def _turned_once(model):
-    "A copy of `model` that doesn't change its sides again for each group of items"
-    res,turned = copy(model),model.turned()
-    res.turned = lambda: turned
-    return res
-
 def _solved(model, side, codes, ds, noise):
     "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings in `ds`"
     device = next(model.parameters()).device
@@ -109,7 +103,7 @@ def _solved(model, side, codes, ds, noise):
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
     w = None if ds.w is None else ds.w[there].to(device)
-    fit = partial(fitted_rows, _turned_once(model) if side and model.refits else model, side)
+    fit = partial(fitted_rows, turned_once(model) if side and model.refits else model, side)
     if model.fits_items and model.refits: fit = partial(_in_groups, fit)
     z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, x, w)
     n = len(ds.classes[ds.cat_names[side]])

@@ -37,6 +37,12 @@ def _width_row(learn, width, usual):
     is_first = learn.begun and learn.n_fits<2
     return (width,'that of init','') if is_first else _row(width, usual, 'the default')
 
+def _alpha0_row(learn, n):
+    "What `fit_ials` has chosen for what was not chosen, beside `n` choices"
+    n_users,n_items = (len(v)-1 for v in learn.dls.classes.values())
+    rule = 'at most .5 for each pair, and for all 30 times what was chosen'
+    return learn.model.ials['alpha0'],rule,f'{n:,} choices, {n_users*n_items:,} pairs'
+
 def _ials_width(learn, n):
     "The width that `fit_ials` has chosen for `n` choices, or had from `init`"
     width = learn.model.width
@@ -147,6 +153,7 @@ def _of_solver(learn):
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
+    if fit=='fit_ials' and args['alpha0'] is None: res['alpha0'] = _alpha0_row(learn, n)
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'

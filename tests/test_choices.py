@@ -220,6 +220,19 @@ def test_titles_in_common_on_movielens():
     a,b = learn.fold_in(mine[['user','title']]).recommend(n=10),learn.recommend(mine.user.unique(), n=10, exclude_seen=mine)
     assert len(a.astype(dict(title='str')).merge(b.astype(dict(title='str')), on=['user','title']))/100>=9.5
 
+# ------------------------------------------------------------------ the weight of what was not chosen
+@pytest.mark.parametrize('n_items,weight', [(60,None), (900,None), (900,'weight'), (10**5,None)])
+def test_what_was_not_chosen_weighs_less_the_less_is_chosen(n_items, weight):
+    df = pd.DataFrame([(u,k) for u in range(12) for k in range(u, u+6)], columns=['user','title']).assign(rating=1, weight=np.arange(72)%5+1.)
+    dls = RecDataLoaders.from_df(df, items=pd.DataFrame(dict(title=range(n_items))), valid_pct=.1, seed=0, bs=16, weight_name=weight)
+    learn = dot_learner(dls)
+    with learn.no_logging(),learn.no_bar(),warnings.catch_warnings(action='ignore'): learn.fit_ials(2, 1, reg=.1)
+    told = learn.settings().loc['alpha0']
+    want = .5 if n_items==60 else 30*float(dls.train_ds.weights().sum())/(12*n_items)
+    assert learn.model.ials['alpha0']==told.value==pytest.approx(want) and f'{12*n_items:,} pairs' in told['from']
+    with learn.no_logging(),learn.no_bar(),warnings.catch_warnings(action='ignore'): learn.fit_ials(2, 1, alpha0=.7, reg=.1)
+    assert learn.model.ials['alpha0']==.7 and learn.settings().rule['alpha0']=='given'
+
 # ------------------------------------------------------------------ without factors
 @pytest.mark.parametrize('kwargs', [{},dict(reg=.1),dict(alpha0=2.)], ids=str)
 def test_without_factors_there_is_popularity(kwargs, tmp_path):

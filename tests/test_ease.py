@@ -294,7 +294,7 @@ def test_no_index(learn):
 def test_reg_is_above_0(reg, message):
     with pytest.raises(ValueError, match=message): fitted(reg=reg)
 
-@pytest.mark.parametrize('fit,kwargs', [('fit_ials',dict(reg='1')), ('fit_ials',dict(alpha0=None)), ('fit_ials',dict(power='a')), ('fit_ease',dict(reg='a')), ('fit_als',dict(reg=True)),
+@pytest.mark.parametrize('fit,kwargs', [('fit_ials',dict(reg='1')), ('fit_ials',dict(alpha0='a')), ('fit_ials',dict(power='a')), ('fit_ease',dict(reg='a')), ('fit_als',dict(reg=True)),
     ('fit_als',dict(tol='a')), ('fit_als',dict(reg=1, power='x')), ('fit_bias',dict(reg=(1,None)))], ids=str)
 def test_what_is_no_number_is_refused(learn, fit, kwargs):
     with pytest.raises(TypeError, match='must be a number'): getattr(learn, fit)(**kwargs)

@@ -5,6 +5,7 @@ from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import load_learner
 from conftest import release_path
 from fastai.callback.core import Callback
+from fastrec.fit import gibbs
 from fastrec.all import (IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,movielens_folds,nn_learner,sample_ratings)
 
 def loaders(df, n_valid=1, **kwargs):
@@ -160,6 +161,20 @@ def test_posterior_mean_is_near_the_noise_floor():
     rmse = np.sqrt(((learn.predict_df(valid, unknown='average')-valid.rating)**2).mean())
     assert rmse<truth.best_rmse(valid)*1.02
     assert learn.history.rmse.iloc[-1]==pytest.approx(rmse, abs=2e-3)
+
+@pytest.mark.parametrize('n_fit,n_kept', [(3,10), (15,15), (40,18), (500,18)])
+def test_draws_of_many_rows_are_thinned(n_fit, n_kept, monkeypatch):
+    learn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=60, n_items=40, n_ratings=900), seed=42, bs=64))
+    n_rows = sum(map(len, learn.dls.classes.values()))
+    monkeypatch.setattr(gibbs, '_most_bytes', n_fit*4*4*n_rows)  # rows of three factors and a bias
+    with warnings.catch_warnings(record=True) as told, learn.no_logging(),learn.no_bar():
+        warnings.simplefilter('always')
+        learn.fit_bayes(3, 20)
+    assert learn.model.n_draws==n_kept and learn.settings().value['n_draws']==min(max(n_fit, 10), 100)
+    assert [str(o.message) for o in told if 'keeps' in str(o.message)]==([] if n_kept==18 else
+        [f'keeps {n_kept} draws of 18, evenly spread over the sweeps, for more take over 2 GB: pass n_draws to have them'])
+    with learn.no_logging(),learn.no_bar(): learn.fit_bayes(3, 20, burn=2, n_draws=16)
+    assert learn.model.n_draws==16 and learn.settings().loc['n_draws',['value','rule']].tolist()==[16,'given']
 
 @pytest.mark.parametrize('burn', [0,3])
 def test_the_record_is_of_the_draws_that_are_kept(burn):

@@ -18,9 +18,9 @@ from .als import als_sweeps,need_scale,towards_biases,usual_width,write_model
 from .priors import SpanSampler
 from .side_columns import side_columns
 from .equations import variance_of
-from .gibbs import Gibbs
+from .gibbs import Gibbs,need_draws,tell_of_fewer,usual_draws
 from .list_metrics import ListMetric
-from ..base.devices import exact_device,exactly,need_memory
+from ..base.devices import exactly
 from ..base.random import seeded
 
 # %% ../../nbs/fit/38_bayes.ipynb #6d948477
@@ -189,29 +189,26 @@ def _start(learn, n_factors):
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features, cbs):
-    "Refuse draws that can't be kept or have no room, callbacks that put one back, and ratings of a size that none can be drawn for"
+    """How many draws to keep. Refuse those that can't be kept or have no room, callbacks that put one back, and ratings of a size that
+    none can be drawn for"""
     need_flags(features=features)
     _need_no_savers(learn, cbs)
-    for name,o in (('burn',burn),('n_draws',n_draws)):
+    kept = ifnone(n_draws, usual_draws(learn, n_factors))
+    for name,o in (('burn',burn),('n_draws',kept)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
     if not 0<=burn<n_sweep:
         raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
-    if n_draws<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
+    if kept<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
     need_scale(learn.dls.train_ds.counted())
-    _need_room(learn, n_factors, int(min(n_draws, n_sweep-burn)))
+    need_draws(learn, n_factors, int(min(kept, n_sweep-burn)))
+    if n_draws is None: tell_of_fewer(kept, n_sweep-burn)
+    return kept
 
 def _need_no_savers(learn, cbs):
     "Refuse callbacks that would put a single draw back"
     if not any(isinstance(o, SaveModelCallback) for o in (*learn.cbs,*L(cbs))): return
     raise ValueError('SaveModelCallback would save single draws, and what fit_bayes gives is the mean of all: leave it out, '
                      'and call learn.save or save_recommender afterwards')
-
-def _need_room(learn, n_factors, n_draws):
-    "Refuse more draws than there is room for, one by one, together, and in the model that they become"
-    n_rows = sum(map(len, learn.dls.classes.values()))
-    n_bytes = 4*n_draws*(int(n_factors)+1)*n_rows
-    need_memory(3*n_bytes, exact_device(learn.dls.device), f'{n_draws:,} draws',
-                'pass fewer n_draws or n_factors, or free memory there')
 
 # %% ../../nbs/fit/38_bayes.ipynb #ed822030
 @patch
@@ -222,7 +219,7 @@ def fit_bayes(self:RecLearner,
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
-    n_draws:int=100, # Keep as many draws, at most
+    n_draws:int=None, # Keep as many draws, at most; left out: 100, or as many as 2 GB hold
     features:bool=True, # May the factors follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
@@ -233,9 +230,9 @@ def fit_bayes(self:RecLearner,
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
     given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
-    _check_sampling(self, n_factors, n_sweep, burn, n_draws, features, cbs)
+    kept = _check_sampling(self, n_factors, n_sweep, burn, n_draws, features, cbs)
     sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
-                         side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=n_draws, n_sweep=n_sweep)
+                         side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=kept, n_sweep=n_sweep)
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
                 start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|features_arg(ds, features)))

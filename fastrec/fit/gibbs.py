@@ -8,6 +8,8 @@ __all__ = []
 # %% ../../nbs/fit/39_gibbs.ipynb #cdf84d23
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.checks import warn
+from ..base.devices import exact_device,need_memory
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from ..models.base import moments
@@ -46,6 +48,30 @@ class Gibbs:
         self.expected = [None,None]  # of either side: unrated rows as the prior expects them
         self.priors = [None,None]  # of either side: mean beside what columns say, and precision
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
+
+# %% ../../nbs/fit/39_gibbs.ipynb #b7683d5d
+_most_draws,_least_draws = 100,10
+_most_bytes = 2*10**9  # of all draws
+
+def _bytes_of_draw(learn, n_factors):
+    n_rows = sum(map(len, learn.dls.classes.values()))
+    return 4*(int(n_factors)+1)*n_rows
+
+def usual_draws(learn, n_factors):
+    "How many draws of `n_factors` are kept for the users and items of `learn`"
+    n = _most_bytes//_bytes_of_draw(learn, n_factors)
+    return min(max(n, _least_draws), _most_draws)
+
+def need_draws(learn, n_factors, n_draws):
+    "Refuse more draws than there is room for, one by one, together, and in the model that they become"
+    n_bytes = n_draws*_bytes_of_draw(learn, n_factors)
+    need_memory(3*n_bytes, exact_device(learn.dls.device), f'{n_draws:,} draws',
+                'pass fewer n_draws or n_factors, or free memory there')
+
+def tell_of_fewer(n, n_late):
+    "Tell that `n` draws are kept of `n_late` sweeps, if more would be where they took less"
+    usual = min(_most_draws, n_late)
+    if n<usual: warn(f'keeps {n} draws of {usual}, evenly spread over the sweeps, for more take over 2 GB: pass n_draws to have them')
 
 # %% ../../nbs/fit/39_gibbs.ipynb #6248c4d1
 _lam_every,_settling = 5,10  # sweeps: the factorization takes long, and lam has soon settled

@@ -127,10 +127,20 @@ def _sides(ds):
     w = ds.weights()
     return Chosen(u, i, w, n_users, n_items, ds.part),Chosen(i, u, w, n_items, n_users, ds.part)
 
+# %% ../../nbs/fit/37_ials.ipynb #c2ebcd97
+_most_alpha0,_times = .5,30  # of a pair; of all pairs, the mass of what was chosen
+
+def _suited_alpha0(ds):
+    "The weight for what was not chosen that suits the choices `ds`"
+    n_users,n_items = (len(v)-1 for v in ds.classes.values())  # without the unknown
+    mass = float(ds.weights().sum(dtype=torch.double))
+    return min(_most_alpha0, _times*mass/(n_users*n_items))
+
 # %% ../../nbs/fit/37_ials.ipynb #a1c322f6
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     n_factors = model.width
+    alpha0 = ifnone(alpha0, _suited_alpha0(ds))
     if reg is None and n_factors: reg = _suited_reg(ds, alpha0, n_factors)
     is_popularity = not n_factors or reg is None
     reg = ifnone(reg, usual_reg)
@@ -159,9 +169,9 @@ def _width(learn, n_factors, ds):
     return res
 
 def _check_penalty(alpha0, reg, power):
-    for name,o in dict(alpha0=alpha0, power=power).items(): need_finite(name, o)
-    need_numbers(reg=reg)
-    if not (0<alpha0 and (reg is None or 0<reg)): raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
+    need_finite('power', power)
+    need_numbers(alpha0=alpha0, reg=reg)
+    if any(o is not None and o<=0 for o in (alpha0,reg)): raise ValueError(f'alpha0={alpha0} and reg={reg} must be above 0')
     if reg is None and power!=1: raise ValueError(f'power={power} changes what reg means: pass reg too, or leave both out')
 
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
@@ -169,7 +179,7 @@ def _check_penalty(alpha0, reg, power):
 def fit_ials(self:RecLearner,
     n_factors:int=None, # Width of the embeddings; left out: that of `init`, or 32, and 64 for more than some 100,000 choices; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
-    alpha0:float=.5, # Weight of what was not chosen
+    alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
     power:float=1., # With `reg`: how that grows with the number of a row's ratings
     features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?

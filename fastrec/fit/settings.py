@@ -16,6 +16,7 @@ from .defaults import infer_range,pays_sparse,scaled_wd
 from .learner import usual_lr
 from .losses import ChoiceLoss
 from .als import usual_width
+from .gibbs import usual_draws
 from .choices import choice_hypers
 from ..models.dot import Dot
 
@@ -122,6 +123,21 @@ def _ease_row(learn, n):
     n_users = int((learn.dls.train_ds.counts(0)>0).sum())
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
+# %% ../../nbs/fit/28_settings.ipynb #df0e2701
+def _alpha0_row(learn, n):
+    "What `fit_ials` has chosen for what was not chosen, beside `n` choices"
+    n_users,n_items = (len(v)-1 for v in learn.dls.classes.values())
+    rule = 'at most .5 for each pair, and for all 30 times what was chosen'
+    return learn.model.ials['alpha0'],rule,f'{n:,} choices, {n_users*n_items:,} pairs'
+
+def _draws_row(learn, n):
+    "How many draws the last `fit_bayes` was to keep"
+    kept = usual_draws(learn, learn.last_fit[1]['n_factors'])
+    n_rows = sum(map(len, learn.dls.classes.values()))
+    return kept,'100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items'
+
+_rules = dict(fit_ials=dict(alpha0=_alpha0_row), fit_bayes=dict(n_draws=_draws_row))  # what makes a row of what was left out
+
 # %% ../../nbs/fit/28_settings.ipynb #6c774304
 def _blend_rows(asked):
     "The weights that found most of held-out choices, by the frame of all that were tried"
@@ -147,6 +163,8 @@ def _of_solver(learn):
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
+    for k,row in _rules.get(fit, {}).items():
+        if args[k] is None: res[k] = row(learn, n)
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'

@@ -161,7 +161,8 @@ def plot_compare(
             if pd.isna(rank): continue
             ax.plot(x, -rank, 'o', color='0.5' if pd.isna(o.rises) else _up)
             beside = 8 if x else -8
-            ax.annotate(as_written(o[item]), (x,-rank), xytext=(beside,0), textcoords='offset points', ha=ha, va='center')
+            aside = dict(xytext=(beside,0), textcoords='offset points')
+            ax.annotate(as_written(o[item]), (x,-rank), ha=ha, va='center', **aside)
         if not pd.isna(o.rises): ax.plot([0,1], [-o.rank_a,-o.rank_b], color=_up)
     ax.set(xlim=(-1,2), xticks=[0,1], xticklabels=names, yticks=[])
     ax.spines[:].set_visible(False)

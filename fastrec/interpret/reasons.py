@@ -75,7 +75,8 @@ def plot_explain(
 def _places(rec, labels):
     "Where `labels` of items stand on the two main directions of all factors, (n,2)"
     model = rec.model
-    if isinstance(model, Ease) or model.width<2: raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
+    if isinstance(model, Ease) or model.width<2:
+        raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
     factors = model.item_factors.float().cpu()
     centred = factors-factors.mean(0)
     _,_,axes = torch.linalg.svd(centred, full_matrices=False)

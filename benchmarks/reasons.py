@@ -5,7 +5,7 @@ from fastrec.all import *
 warnings.simplefilter('ignore')
 
 fits = ['fit_als','fit_bayes','fit_ials','fit_ease','fit_blend','SGD','network']
-n_pairs,n_folded,n_few,repeats = 1000,300,120,5
+n_pairs,n_folded,n_few,repeats = 1000,300,30,5
 
 def fitted(name, dls):
     learn = nn_learner(dls, seed=0) if name=='network' else dot_learner(dls, seed=0)

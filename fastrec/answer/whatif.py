@@ -18,7 +18,7 @@ from .recommender import Recommends,evaluating
 
 # %% ../../nbs/answer/65_whatif.ipynb #34abd92e
 def _changed(ds, number, code, rating):
-    "Items, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or, if that is `None`, is not there"
+    "Items, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or is not there if that is `None`"
     number = number.to(ds.x.device)
     items,y = ds.x[number,1].long(),ds.y[number]
     w = ds.weights()[number]

@@ -75,7 +75,8 @@ def plot_explain(
 def _places(rec, labels):
     "Where `labels` of items stand on the two main directions of all factors, (n,2)"
     model = rec.model
-    if isinstance(model, Ease) or model.width<2: raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
+    if isinstance(model, Ease) or model.width<2:
+        raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
     factors = model.item_factors.float().cpu()
     centred = factors-factors.mean(0)
     _,_,axes = torch.linalg.svd(centred, full_matrices=False)
@@ -161,7 +162,8 @@ def plot_compare(
             if pd.isna(rank): continue
             ax.plot(x, -rank, 'o', color='0.5' if pd.isna(o.rises) else _up)
             beside = 8 if x else -8
-            ax.annotate(as_written(o[item]), (x,-rank), xytext=(beside,0), textcoords='offset points', ha=ha, va='center')
+            aside = dict(xytext=(beside,0), textcoords='offset points')
+            ax.annotate(as_written(o[item]), (x,-rank), ha=ha, va='center', **aside)
         if not pd.isna(o.rises): ax.plot([0,1], [-o.rank_a,-o.rank_b], color=_up)
     ax.set(xlim=(-1,2), xticks=[0,1], xticklabels=names, yticks=[])
     ax.spines[:].set_visible(False)

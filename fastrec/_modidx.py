@@ -142,6 +142,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastrec.answer.explain._bent': ('answer/explain.html#_bent', 'fastrec/answer/explain.py'),
                                         'fastrec.answer.explain._chord': ('answer/explain.html#_chord', 'fastrec/answer/explain.py'),
                                         'fastrec.answer.explain._frame': ('answer/explain.html#_frame', 'fastrec/answer/explain.py'),
+                                        'fastrec.answer.explain._is_shown': ('answer/explain.html#_is_shown', 'fastrec/answer/explain.py'),
                                         'fastrec.answer.explain._reasons': ('answer/explain.html#_reasons', 'fastrec/answer/explain.py'),
                                         'fastrec.answer.explain._shown': ('answer/explain.html#_shown', 'fastrec/answer/explain.py'),
                                         'fastrec.answer.explain._state': ('answer/explain.html#_state', 'fastrec/answer/explain.py'),

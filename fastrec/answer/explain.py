@@ -94,7 +94,8 @@ def reasons_for(rec, model, codes, noise, device):
     ds = need_ratings(rec)
     row,number = rows_by_user(ds).of(codes)
     place = number.to(ds.x.device)
-    items,y = ds.x[:,1].index_select(0, place).long(),ds.y.index_select(0, place)
+    items = ds.x[:,1].index_select(0, place).long()
+    y = ds.y.index_select(0, place)
     w = None if ds.w is None else ds.w[place].to(device)
     args = row.to(device),items.to(device),y.to(device),len(codes),noise,w
     return reasons_by(model, features_of(rec, codes), device, *args),number
@@ -132,7 +133,8 @@ def _sums(rec, trained, model, x, noise, device):
     `trained` gives the reasons, and `model` the score"""
     found,number = reasons_for(rec, trained, x[:,0], noise, device)
     item = x[:,1:].to(device)
-    parts = {k: v.expand(1, 1)[0,0].double() for k,v in found.parts(item).items()}
+    found_parts = found.parts(item).items()
+    parts = {k: v.expand(1, 1)[0,0].double() for k,v in found_parts}
     each = found.contributions(item),found.without(item),found.spread(item)
     each = [None if o is None else o[0,0].double() for o in each]
     score = model.score_pairs(x.to(device))[0].double()
@@ -154,13 +156,16 @@ def _frame(rec, parts, own, without, spread, number):
         rating: [*[float('nan')]*n, *ds.y[rated].tolist()],
         'contribution': [*map(float, parts.values()), *own[order].tolist()],
         'without': [*[float('nan')]*n, *without[order].tolist()]})
-    if spread is not None: res['std'] = [*[float('nan')]*n, *spread[order].tolist()]
+    if spread is None: return res
+    nothing = [float('nan')]*n
+    res['std'] = [*nothing, *spread[order].tolist()]
     return res
 
 # %% ../../nbs/answer/63_explain.ipynb #ce16af65
 _least = 5e-7  # of a part that is shown: less is rounding
 
-def _shown(parts): return {k: v for k,v in parts.items() if abs(v)>_least or k in ('mean','item')}
+def _is_shown(k, v): return abs(v)>_least or k in ('mean','item')
+def _shown(parts): return {k: v for k,v in parts.items() if _is_shown(k, v)}
 
 @exactly()
 def explained(rec, user, item, ranking=False):
@@ -168,8 +173,9 @@ def explained(rec, user, item, ranking=False):
     trained,noise = model_and_noise(rec)
     models = [rec.model,trained]
     if ranking: models = [o.lists_by for o in models]
-    codes = [torch.from_numpy(v.lookup([o])).long() for v,o in zip(rec.ds.classes.values(), (user,item))]
-    x = torch.stack(codes, 1)
+    pair = zip(rec.ds.classes.values(), (user,item))
+    codes = [torch.from_numpy(v.lookup([o])) for v,o in pair]
+    x = torch.stack(codes, 1).long()
     need_ratings(rec)
     with evaluating(models[0]) as (m,device),evaluating(models[1]) as (trained,_):
         parts,own,without,spread,number,how = _sums(rec, trained, m, x, noise, device)

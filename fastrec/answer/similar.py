@@ -44,8 +44,8 @@ def similar(self:Recommends,
     n:int=10, # How many
     why:bool=False # Tell of each what stands behind it?
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
-    """The `n` items whose factors have the largest cosine with those of `item`. With `why` also how many rated `both`, and the cosine of who
-    did, `choice`, features that are `shared`, and the `axis` of the factors that adds most to the cosine, `of_axis`; what is known"""
+    """The `n` items whose factors have the largest cosine with those of `item`. With `why` also how many rated `both`, the cosine of who
+    did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine, `of_axis`; what is known"""
     need_flags(why=why)
     return _similar(self, item, n, 1, why)
 

@@ -48,7 +48,8 @@ def what_if(self:Recommends,
     For choices any rating says that they chose it. `ValueError` for one outside the range of the model, and where ratings are not known"""
     ds = need_ratings(self)
     if rating is not None: need_within(torch.tensor([need_finite('rating', rating)]), self.model.y_range)
-    codes,item_code,other = (_code(self, k, o) for k,o in ((0,user),(1,item),(1,rated)))
+    codes = _code(self, 0, user)
+    item_code,other = (_code(self, 1, o) for o in (item,rated))
     model,noise = model_and_noise(self)
     _,number = rows_by_user(ds).of(codes)
     with evaluating(self.model) as (own,device),evaluating(model) as (trained,_):

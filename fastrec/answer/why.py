@@ -30,7 +30,8 @@ def _blocks(codes, n_rated, each):
 
 def _largest(contributions, n):
     "Places of the `n` largest of the last dimension that are above 0, else -1, (…,n)"
-    if not contributions.shape[-1]: return torch.full((*contributions.shape[:-1],n), -1)
+    *shape,n_rated = contributions.shape
+    if not n_rated: return torch.full((*shape,n), -1)
     res = []
     for _ in range(n):
         best,place = contributions.max(-1, keepdim=True)
@@ -73,7 +74,9 @@ def strongest(rec, model, noise, users, items, n):
                 reasons,number = reasons_for(rec, m, codes[own], noise, device)
                 place = _largest(reasons.contributions(lists[own].to(device)), n).cpu()
                 begin = n_rated[own].cumsum(0)-n_rated[own]
-                at = number[(begin[:,None,None]+place).clamp(min=0, max=len(number)-1)] if len(number) else place
+                if not len(number): continue
+                at = begin[:,None,None]+place
+                at = number[at.clamp(min=0, max=len(number)-1)]
                 found[own] = at.where(place>=0, -1)
     return found[lines]
 

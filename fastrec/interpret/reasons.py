@@ -30,10 +30,13 @@ def _steps(why, n):
     is_rated = why.part=='rated'
     parts,rated = why[~is_rated],why[is_rated]
     item,rating = why.columns[1:3]
-    names = [f'{as_written(o[item])}, {o[rating]:g}' for _,o in rated.head(n).iterrows()]
+    named = rated.head(n)
+    names = [f'{as_written(o)}, {y:g}' for o,y in zip(named[item], named[rating])]
     sizes = [*parts.contribution, *rated.contribution.head(n)]
     rest = rated.contribution[n:]
-    if len(rest): return [*parts.part, *names, f'{len(rest)} other ratings'],[*sizes, rest.sum()]
+    if len(rest):
+        others = f'{len(rest)} other ratings'
+        return [*parts.part, *names, others],[*sizes, rest.sum()]
     return [*parts.part, *names],sizes
 
 _up,_down = 'tab:blue','tab:orange'  # which also who sees no red or green tells apart
@@ -89,7 +92,8 @@ def _named(ax, at, labels, **kwargs):
     height = np.ptp(ax.get_ylim())/25
     width = np.ptp(ax.get_xlim())/4
     for (x,y),o in zip(at, labels):
-        is_covered = any(abs(y-b)<height and abs(x-a)<width for a,b in taken)
+        def is_near(a, b): return abs(y-b)<height and abs(x-a)<width
+        is_covered = any(is_near(*o) for o in taken)
         if is_covered: continue
         taken.append((x,y))
         ax.annotate(as_written(o), (x,y), xytext=(4,3), textcoords='offset points', fontsize=8, **kwargs)

@@ -74,8 +74,7 @@ def _around(z, chol, eps):
     return z + torch.linalg.solve_triangular(chol.mT, eps[...,None], upper=True)[...,0]
 
 # %% ../../nbs/models/24_foldin.ipynb #03505a24
-def solve_users(
-    prior, # Mean and covariance, (k,) and (k,k), of users' rows, or of each user's, (n_users,k) and (n_users,k,k)
+def solve_users(prior, # Mean and covariance, (k,) and (k,k), of users' rows, or of each user's, (n_users,k) and (n_users,k,k)
     users, # Of each rating the new user, 0 to n_users-1
     factors, # Of each rating those of the item, (n,k-1)
     off, # What else adds to a score: the items' biases and the mean
@@ -89,16 +88,16 @@ def solve_users(
 ): # (n_users,k)
     "Rows of new users by their ratings"
     m,cov = prior
-    if prec is None: prec = torch.linalg.inv(cov)
+    prec = torch.linalg.inv(cov) if prec is None else prec
     z = m.expand(n_users, -1).clone()
     if not len(users): return z if eps is None else z + (torch.linalg.cholesky(cov)@eps[...,None])[...,0]
-    design = torch.cat([factors, torch.ones_like(y)[:,None]], 1)
-    design,off,y,weight = padded(users, n_users, design, off, y, torch.ones_like(y)/noise)
-    for _ in range(steps if bent else 1):
+    ones = torch.ones_like(y)
+    design,off,y,weight = padded(users, n_users, torch.cat([factors, ones[:,None]], 1), off, y, ones/noise)
+    for _ in range(steps):
         a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
         chol,before = torch.linalg.cholesky(a),z
         z = torch.cholesky_solve(b[...,None], chol)[...,0]
-        if bent and (z-before).abs().max()<_still: break
+        if not bent or (z-before).abs().max()<_still: break
     return z if eps is None else _around(z, chol, eps)
 
 

@@ -63,14 +63,14 @@ class SumReasons(Reasons):
     "As above, the `reasons` of several models times `weights`"
     def __init__(self, reasons, weights): store_attr()
     def _sum(self, name, items):
-        res = 0
-        for w,o in zip(self.weights, self.reasons): res = res + w*getattr(o, name)(items)
-        return res
+        each = [getattr(o, name)(items) for o in self.reasons]
+        return sum(w*o for w,o in zip(self.weights, each))
 
     def parts(self, items):
         res = {}
         for w,o in zip(self.weights, self.reasons):
-            for k,v in o.parts(items).items(): res[k] = res.get(k, 0)+w*v
+            parts = o.parts(items)
+            for k,v in parts.items(): res[k] = res.get(k, 0)+w*v
         return res
 
     def contributions(self, items): return self._sum('contributions', items)

@@ -144,4 +144,4 @@ def test_machine_code_is_kept_for_the_next_process(tmp_path):
     code = "import torch; from fastrec.fit.chosen import Chosen; o=torch.ones(3).long(); Chosen(o,o,o.float(),2,2).solve(torch.ones(2,2),torch.ones(2,2),.5,.1,1.)"
     env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
     subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True)
-    assert [*tmp_path.rglob('*_closer_rows*.nbc')]
+    assert [*tmp_path.rglob('*closer_rows*.nbc')]

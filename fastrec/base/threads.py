@@ -42,6 +42,7 @@ def _set_own_threads(n):
         try: torch.set_num_threads(n)
         finally: _in_another_thread(torch.set_num_threads, others)  # so that they get the count they would have had
 
+# %% ../../nbs/base/98_threads.ipynb #4657ab07
 _own = threading.local()  # within `one_thread`: how many threads there were before
 
 def n_threads():

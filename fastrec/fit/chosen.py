@@ -11,7 +11,8 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
-from .compiled import can_compile,compiled,in_threads
+from .compiled import can_compile,in_threads
+from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code
 
 # %% ../../nbs/fit/93_chosen.ipynb #4b8e7c25
@@ -117,84 +118,23 @@ def _by_blocks(self:Chosen, x, other, shared, lam, n_steps, res):
         left = _left(*args, x[rows])
         res[rows] = closer(x[rows], left, partial(_times, *args), n_steps)
 
-# %% ../../nbs/fit/93_chosen.ipynb #1fde5e4a
-@compiled
-def _add_products(rows, scale, v, out, start, stop, ids, aim):
-    "Add to `out` for the rows `ids[start:stop]`, times `scale` how far its product with `v` is beyond `aim`, as `closer` needs it"
-    k = len(v)
-    for j in range(start, stop-3, 4):
-        a,b,c,d = rows[ids[j]],rows[ids[j+1]],rows[ids[j+2]],rows[ids[j+3]]
-        s = t = g = h = -aim
-        for f in range(k):
-            s += a[f]*v[f]
-            t += b[f]*v[f]
-            g += c[f]*v[f]
-            h += d[f]*v[f]
-        s,t,g,h = s*scale[j],t*scale[j+1],g*scale[j+2],h*scale[j+3]
-        for f in range(k): out[f] += s*a[f] + t*b[f] + g*c[f] + h*d[f]
-    for j in range(stop-(stop-start)%4, stop):
-        a = rows[ids[j]]
-        s = -aim
-        for f in range(k): s += a[f]*v[f]
-        s *= scale[j]
-        for f in range(k): out[f] += s*a[f]
-
-# %% ../../nbs/fit/93_chosen.ipynb #0a2d360c
-@compiled
-def _matrix_times(m, n, lam, v, out):
-    "Set `out` to the symmetric matrix `m`, (n,n), and `lam` on its diagonal, times `v`"
-    for f in range(n): out[f] = lam*v[f]
-    for g in range(0, n-3, 4):
-        a,b,c,d = m[g],m[g+1],m[g+2],m[g+3]
-        for f in range(n): out[f] += v[g]*a[f] + v[g+1]*b[f] + v[g+2]*c[f] + v[g+3]*d[f]
-    for g in range(n-n%4, n):
-        for f in range(n): out[f] += v[g]*m[g,f]
-
-@compiled
-def _product(a, b):
-    res = np.float32(0)
-    for f in range(len(a)): res += a[f]*b[f]
-    return res
-
-# %% ../../nbs/fit/93_chosen.ipynb #53a28022
-@compiled
-def _closer_rows(first, last, starts, cols, w, x, other, shared, lam, n_steps, res):
-    "As `closer`, row by row from `first` to before `last`; what row r has chosen begins at `starts[r]`"
-    k = x.shape[1]
-    p,left,ap = np.empty(k, np.float32),np.empty(k, np.float32),np.empty(k, np.float32)
-    for r in range(first, last):
-        z = res[r]
-        z[:] = x[r]
-        size = np.float32(0)
-        for n in range(n_steps+1):
-            v = p if n else z  # what is left comes first
-            _matrix_times(shared, k, lam[r], v, ap)
-            _add_products(other, w, v, ap, starts[r], starts[r+1], cols, np.float32(0 if n else 1))
-            step = size/max(_product(p, ap), np.float32(_tiny)) if n else np.float32(1)
-            for f in range(k):
-                if n: z[f] += step*p[f]
-                left[f] = left[f]-step*ap[f] if n else -ap[f]
-            before = size
-            size = _product(left, left)
-            share = size/max(before, np.float32(_tiny)) if n else np.float32(0)
-            for f in range(k): p[f] = left[f]+share*p[f] if n else left[f]
-
 # %% ../../nbs/fit/93_chosen.ipynb #2654ca14
 _rows_a_job = 2**8  # of a thread, until it takes more
 
 @patch
 def _by_rows(self:Chosen, x, other, shared, lam, n_steps, res):
     "As `_by_blocks`, by a compiled loop"
-    arrays = [o.detach().contiguous().numpy() for o in (x,other,shared,lam)]
-    x,other,shared,lam = arrays
+    x,other,shared,lam = (o.contiguous().numpy() for o in (x,other,shared,lam))
     jobs = []
     for rows,m in self.blocks:
-        parts = [o.numpy() for o in (m.crow_indices(),m.col_indices(),m.values())]
-        ends = min(rows.stop-rows.start, len(x))
-        for o in range(0, ends, _rows_a_job):
-            args = *parts,x[rows],other,shared,lam[rows],n_steps,res[rows].numpy()
-            jobs.append((o, min(o+_rows_a_job, ends), *args))
-    in_threads(_closer_rows.run, jobs)
+        chosen = m.crow_indices(),m.col_indices(),m.values()
+        parts = [o.numpy() for o in chosen]
+        n = rows.stop-rows.start
+        args = *parts,x[rows],other,shared,lam[rows],n_steps,res[rows].numpy()
+        for first in range(0, n, _rows_a_job):
+            after = min(first+_rows_a_job, n)
+            jobs.append((first, after, *args))
+    in_threads(closer_rows.run, jobs)
 
 # %% ../../nbs/fit/93_chosen.ipynb #3fabce84
 @patch

@@ -29,7 +29,8 @@ def _jit(f):
     options = dict(nogil=True, fastmath=True, error_model='numpy')
     try: return njit(cache=True, **options)(f)
     except RuntimeError as e:  # numba has found no folder that it can write
-        warn(f'{f.__name__} is compiled anew in each process, some seconds, as no cache folder can be written: set NUMBA_CACHE_DIR to one ({e})')
+        warn(f'{f.__name__} is compiled anew in each process, some seconds, as no cache folder can be written: '
+             f'set NUMBA_CACHE_DIR to one ({e})')
         return njit(**options)(f)
 
 # %% ../../nbs/fit/53_compiled.ipynb #964dc355

@@ -42,11 +42,22 @@ def _set_own_threads(n):
         try: torch.set_num_threads(n)
         finally: _in_another_thread(torch.set_num_threads, others)  # so that they get the count they would have had
 
+# %% ../../nbs/base/98_threads.ipynb #4657ab07
+_own = threading.local()  # within `one_thread`: how many threads there were before
+
+def n_threads():
+    "How many threads may compute: as many as PyTorch's operators use, or would without `one_thread`"
+    return getattr(_own, 'n', None) or torch.get_num_threads()
+
 @contextmanager
 def one_thread():
     "PyTorch's operators use one thread when this thread calls them; other threads keep their number"
     before = torch.get_num_threads()
+    earlier = getattr(_own, 'n', None)
     try:
+        _own.n = earlier or before
         _set_own_threads(1)
         yield
-    finally: _set_own_threads(before)
+    finally:
+        _own.n = earlier
+        _set_own_threads(before)

@@ -11,6 +11,8 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
+from .compiled import can_compile,in_threads
+from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code
 
 # %% ../../nbs/fit/93_chosen.ipynb #4b8e7c25
@@ -47,6 +49,7 @@ class Chosen:
     "What `n` rows chose of `n_other` columns, by their codes `rows` and `cols`; each choice counts as `w` says"
     def __init__(self, rows, cols, w, n, n_other, part=Part()):
         self.n,self.n_other,self.part = n,n_other,part
+        self.compiles = can_compile()
         self.mass = sum_by_code(rows, w, n)
         pairs,place = (rows*n_other+cols).unique(return_inverse=True)  # what is chosen again counts more
         w = sum_by_code(place, w, len(pairs))
@@ -106,6 +109,33 @@ def _left(m, other, shared, lam, x):
     dense = torch.addmm(lam*x, x, shared)
     return torch.addmm(dense, off, other, beta=-1)
 
+# %% ../../nbs/fit/93_chosen.ipynb #b4fba5cd
+@patch
+def _by_blocks(self:Chosen, x, other, shared, lam, n_steps, res):
+    "Put the closer rows into `res`, block by block"
+    for rows,m in self.blocks:
+        args = m,other,shared,lam[rows,None]
+        left = _left(*args, x[rows])
+        res[rows] = closer(x[rows], left, partial(_times, *args), n_steps)
+
+# %% ../../nbs/fit/93_chosen.ipynb #2654ca14
+_rows_a_job = 2**8  # of a thread, until it takes more
+
+@patch
+def _by_rows(self:Chosen, x, other, shared, lam, n_steps, res):
+    "As `_by_blocks`, by a compiled loop"
+    x,other,shared,lam = (o.contiguous().numpy() for o in (x,other,shared,lam))
+    jobs = []
+    for rows,m in self.blocks:
+        chosen = m.crow_indices(),m.col_indices(),m.values()
+        parts = [o.numpy() for o in chosen]
+        n = rows.stop-rows.start
+        args = *parts,x[rows],other,shared,lam[rows],n_steps,res[rows].numpy()
+        for first in range(0, n, _rows_a_job):
+            after = min(first+_rows_a_job, n)
+            jobs.append((first, after, *args))
+    in_threads(closer_rows.run, jobs)
+
 # %% ../../nbs/fit/93_chosen.ipynb #3fabce84
 @patch
 def solve(self:Chosen, x, other, alpha0, reg, power, n_steps=3):
@@ -113,9 +143,7 @@ def solve(self:Chosen, x, other, alpha0, reg, power, n_steps=3):
     shared = alpha0*(other.T@other)
     lam = reg*(self.mass+alpha0*(self.n_other-1))**power  # without row 0, the unknown
     res = torch.zeros_like(x)
-    for rows,m in self.blocks:
-        args = m,other,shared,lam[rows,None]
-        left = _left(*args, x[rows])
-        res[rows] = closer(x[rows], left, partial(_times, *args), n_steps)
+    by = self._by_rows if self.compiles and x.device.type=='cpu' else self._by_blocks
+    by(x, other, shared, lam, n_steps, res)
     add_up(self.part, res)
     return res

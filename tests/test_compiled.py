@@ -1,0 +1,147 @@
+"""Loops that numba compiles give what PyTorch's operators give, for any number of threads; their absence, and that of a cache folder, are told"""
+import builtins,os,subprocess,sys,warnings
+import pytest,torch
+from fastrec.all import RecDataLoaders,learner,sample_ratings
+from fastrec.base.processes import Part
+from fastrec.base.threads import n_threads,one_thread
+from fastrec.fit import chosen as room,compiled as loops
+from fastrec.fit.chosen import Chosen
+
+needs_numba = pytest.mark.skipif(not loops.can_compile(), reason='numba is an extra')
+
+def choices(n=50, n_other=30, size=700, seed=0, **kwargs):
+    gen = torch.Generator().manual_seed(seed)
+    rows,cols = torch.randint(1, n, (size,), generator=gen),torch.randint(1, n_other, (size,), generator=gen)
+    return Chosen(rows, cols, .1+torch.rand(size, generator=gen), n, n_other, **kwargs)
+
+def sides(k, n=50, n_other=30):
+    gen = torch.Generator().manual_seed(1)
+    return torch.randn(n, k, generator=gen),torch.randn(n_other, k, generator=gen)
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+# ------------------------------------------------------------------ steps of conjugate gradients
+@needs_numba
+@pytest.mark.parametrize('k', [1,2,3,4,5,8,33,64])
+@pytest.mark.parametrize('n_steps', [1,3,6])
+def test_rows_are_those_of_operators(k, n_steps):
+    c,(x,other) = choices(),sides(k)
+    by_loop = c.solve(x, other, .5, .1, 1., n_steps)
+    c.compiles = False
+    by_operators = c.solve(x, other, .5, .1, 1., n_steps)
+    assert torch.allclose(by_loop, by_operators, rtol=1e-3, atol=1e-3*by_operators.abs().max().item())
+    assert not torch.equal(by_loop, x)
+
+@needs_numba
+def test_enough_steps_solve_the_equations_as_they_are_written():
+    c,(x,other) = choices(),sides(4)
+    found = c.solve(torch.zeros_like(x), other, .5, .3, .5, n_steps=8).double()
+    other = other.double()
+    w = torch.zeros(50, 30, dtype=torch.double)
+    for rows,m in c.blocks: w[rows] = m.to_dense().double()
+    for r in range(50):
+        lam = .3*(w[r].sum()+.5*29)**.5
+        a = other.T@(w[r,:,None]*other) + .5*other.T@other + lam*torch.eye(4)
+        assert torch.allclose(found[r], torch.linalg.solve(a, other.T@w[r]), atol=1e-4)
+
+@needs_numba
+def test_rows_do_not_depend_on_threads_nor_on_jobs(threads, monkeypatch):
+    c,(x,other) = choices(),sides(9)
+    threads(1)
+    want = c.solve(x, other, .5, .1, 1.)
+    for n,step in ((2,7),(3,1),(1,50)):
+        threads(n)
+        monkeypatch.setattr(room, '_rows_a_job', step)
+        assert torch.equal(c.solve(x, other, .5, .1, 1.), want)
+        with one_thread(): assert torch.equal(c.solve(x, other, .5, .1, 1.), want)
+
+@needs_numba
+def test_what_shares_no_memory_in_order_is_read_right():
+    c,(x,other) = choices(),sides(6)
+    want = c.solve(x, other, .5, .1, 1.)
+    turned = [o.T.contiguous().T for o in (x,other)]
+    assert torch.allclose(c.solve(*turned, .5, .1, 1.), want, atol=1e-5)
+
+@needs_numba
+def test_processes_share_the_rows(monkeypatch):
+    monkeypatch.setattr(room, 'add_up', lambda part, t: t)
+    x,other = sides(5)
+    whole = choices().solve(x, other, .5, .1, 1.)
+    halves = [choices(part=Part(k, 2)).solve(x, other, .5, .1, 1.) for k in (0,1)]
+    assert torch.equal(halves[0]+halves[1], whole)
+    assert all((o==0).all(1).any() for o in halves)
+
+@needs_numba
+def test_fit_ials_is_the_same_without_numba(monkeypatch):
+    def found():
+        learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
+        with learn.no_bar(),learn.no_logging(): learn.fit_ials(8, 4)
+        return learn.model.user_factors@learn.model.item_factors.T
+    with_numba = found()
+    monkeypatch.setattr(room, 'can_compile', lambda: False)
+    assert torch.allclose(found(), with_numba, atol=1e-3)
+
+# ------------------------------------------------------------------ threads
+def test_threads_are_those_from_before_one_thread(threads):
+    threads(3)
+    with one_thread():
+        assert (torch.get_num_threads(),n_threads())==(1,3)
+        with one_thread(): assert n_threads()==3
+        assert n_threads()==3
+    assert n_threads()==3
+    threads(1)
+    assert n_threads()==1
+
+def test_jobs_keep_their_order_and_errors_come_out(threads):
+    threads(4)
+    assert loops.in_threads(divmod, ((k,3) for k in range(20)))==[divmod(k, 3) for k in range(20)]
+    assert loops.in_threads(divmod, [])==[]
+    with pytest.raises(ZeroDivisionError): loops.in_threads(divmod, [(1,1),(1,0),(2,1)])
+
+# ------------------------------------------------------------------ without numba, or a folder to write
+def test_fastrec_does_not_import_numba():
+    run = subprocess.run([sys.executable, '-c', "import sys,fastrec.all; print('numba' in sys.modules)"], capture_output=True, text=True)
+    assert run.stdout.strip()=='False', run.stderr
+
+@pytest.fixture
+def without_numba(monkeypatch):
+    real = builtins.__import__
+    def none(name, *args, **kwargs):
+        if name.split('.')[0]=='numba': raise ImportError('Numba needs NumPy 2.1 or less')
+        return real(name, *args, **kwargs)
+    monkeypatch.setattr(builtins, '__import__', none)
+    monkeypatch.setitem(sys.modules, 'numba', None)
+    loops.can_compile.cache_clear()
+    yield
+    loops.can_compile.cache_clear()
+
+def test_an_absent_numba_is_named_by_who_needs_it(without_numba):
+    with pytest.raises(ImportError, match='numba is needed for this: pip install numba'): loops.compiled(lambda x: x)(1)
+
+def test_a_numba_that_cannot_be_used_is_told_once(without_numba, monkeypatch):
+    monkeypatch.setattr(loops.importlib.util, 'find_spec', lambda name: object())
+    with pytest.warns(UserWarning, match='cannot be used, so that loops are not compiled: Numba needs NumPy 2.1'): assert not loops.can_compile()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert not loops.can_compile()
+
+@needs_numba
+def test_no_folder_to_write_is_told_and_compiles_all_the_same(monkeypatch):
+    import numba
+    real = numba.njit
+    def njit(cache=False, **kwargs):
+        if cache: raise RuntimeError("cannot cache function 'f': no locator available")
+        return real(**kwargs)
+    monkeypatch.setattr(numba, 'njit', njit)
+    with pytest.warns(UserWarning, match='compiled anew in each process.*NUMBA_CACHE_DIR.*no locator'): assert loops.compiled(lambda x: x+1)(2)==3
+
+@needs_numba
+def test_machine_code_is_kept_for_the_next_process(tmp_path):
+    code = "import torch; from fastrec.fit.chosen import Chosen; o=torch.ones(3).long(); Chosen(o,o,o.float(),2,2).solve(torch.ones(2,2),torch.ones(2,2),.5,.1,1.)"
+    env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
+    subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True)
+    assert [*tmp_path.rglob('*closer_rows*.nbc')]

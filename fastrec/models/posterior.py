@@ -20,14 +20,12 @@ from .reasons import draw_reasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
-    """The users' factors in each draw, (n,S,k), side by side and divided by S, (n,S*k):
-    the product of such a row and an item's is then the mean over the draws"""
+    "The users' factors in each draw, (n,S,k), side by side over S, (n,S*k), whose products with those of items are means of draws"
     return p.flatten(1)/p.shape[1]
 
 class PosteriorMean(Dot):
-    """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1),
-    `u_noise`, (n_users,), times `i_noise`, (n_items,), the variance of a rating around its mean,
-    and `time_effects` some `TimeEffects`"""
+    """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1), `u_noise`, (n_users,), times
+    `i_noise`, (n_items,), the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
     needs_noise = False  # of a new user's ratings: it is that of the draws
     is_turned = False  # do items take the place of users?
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
@@ -176,8 +174,7 @@ def _own_noise(self:PosteriorMean, items, w):
 
 @patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
-    """Rows of `n_users` new users, drawn from what prior and ratings allow for each draw of the items, (n_users,S*(k+1)).
-    The variance of a rating is the draws' own, in place of `noise`, over how much it counts, `w`, if given"""
+    "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
     own_noise = self._own_noise(items, w)
     chance = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
     draws = *user_prior(self),chance

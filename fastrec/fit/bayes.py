@@ -188,11 +188,12 @@ def _start(learn, n_factors):
 
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
-def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features, cbs):
-    """How many draws to keep. Refuse those that can't be kept or have no room, callbacks that put one back, and ratings of a size that
-    none can be drawn for"""
+def _check_sampling(learn, n_factors, n_sweep, burn, n_before, n_draws, features, cbs):
+    """Sweeps before the first draw is kept, and how many to keep. Refuse those that can't be kept or have no room, callbacks that put one
+    back, and ratings of a size that none can be drawn for"""
     need_flags(features=features)
     _need_no_savers(learn, cbs)
+    burn = ifnone(burn, 0 if n_before else n_sweep//10)
     kept = ifnone(n_draws, usual_draws(learn, n_factors))
     for name,o in (('burn',burn),('n_draws',kept)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
@@ -202,7 +203,7 @@ def _check_sampling(learn, n_factors, n_sweep, burn, n_draws, features, cbs):
     need_scale(learn.dls.train_ds.counted())
     need_draws(learn, n_factors, int(min(kept, n_sweep-burn)))
     if n_draws is None: tell_of_fewer(kept, n_sweep-burn)
-    return kept
+    return burn,kept
 
 def _need_no_savers(learn, cbs):
     "Refuse callbacks that would put a single draw back"
@@ -210,12 +211,19 @@ def _need_no_savers(learn, cbs):
     raise ValueError('SaveModelCallback would save single draws, and what fit_bayes gives is the mean of all: leave it out, '
                      'and call learn.save or save_recommender afterwards')
 
+# %% ../../nbs/fit/38_bayes.ipynb #afc555fc
+_few_ratings = 2**15
+
+def usual_sweeps(n):
+    "How many sweeps pay for `n` ratings"
+    return 200 if n<_few_ratings else 100
+
 # %% ../../nbs/fit/38_bayes.ipynb #ed822030
 @patch
 @exactly()
 def fit_bayes(self:RecLearner,
     n_factors:int=None, # Width of the embeddings of one draw; left out: 16, or that of the learner's `init`
-    n_sweep:int=100, # Sweeps over users and items
+    n_sweep:int=None, # Sweeps over users and items; left out: 100, and 200 for less than some 30,000 ratings
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
@@ -227,12 +235,12 @@ def fit_bayes(self:RecLearner,
 
     Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
     n_factors = width_for(self, n_factors, usual_width)
+    args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)
+    n_sweep = ifnone(n_sweep, usual_sweeps(self.dls.train_ds.n_ratings))
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
-    given,burn = burn,ifnone(burn, 0 if n_before else n_sweep//10)
-    kept = _check_sampling(self, n_factors, n_sweep, burn, n_draws, features, cbs)
+    burn,kept = _check_sampling(self, n_factors, n_sweep, burn, n_before, n_draws, features, cbs)
     sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
                          side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=kept, n_sweep=n_sweep)
-    args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=given, n_draws=n_draws)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
                 start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|features_arg(ds, features)))

@@ -16,6 +16,7 @@ from .defaults import infer_range,pays_sparse,scaled_wd
 from .learner import usual_lr
 from .losses import ChoiceLoss
 from .als import usual_width
+from .bayes import usual_sweeps
 from .gibbs import usual_draws
 from .choices import choice_hypers
 from ..models.dot import Dot
@@ -136,7 +137,13 @@ def _draws_row(learn, n):
     n_rows = sum(map(len, learn.dls.classes.values()))
     return kept,'100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items'
 
-_rules = dict(fit_ials=dict(alpha0=_alpha0_row), fit_bayes=dict(n_draws=_draws_row))  # what makes a row of what was left out
+def _sweeps_row(learn, n):
+    "How many sweeps the last `fit_bayes` of `n` ratings made"
+    return usual_sweeps(n),'100, and 200 for less than some 30,000 ratings',f'{n:,} ratings'
+
+_rules = dict(  # what makes a row of what was left out
+    fit_ials=dict(alpha0=_alpha0_row),
+    fit_bayes=dict(n_draws=_draws_row, n_sweep=_sweeps_row))
 
 # %% ../../nbs/fit/28_settings.ipynb #6c774304
 def _blend_rows(asked):

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 def _bits(w, most=2**21):
     "The sum of the bits of `w`, of every so many rows of a large one, by which most changes show"
     every = w.numel()//most + 1
-    w = torch.atleast_1d(w.detach())[::every].flatten()
+    w = torch.atleast_1d(w.detach())[::every].contiguous().flatten()
     per_word = 8//w.element_size()
     n_words = len(w)//per_word  # of 64 bits; the few numbers after them are given as they are
     words = w.view(torch.uint8).view(-1)[:8*n_words].view(torch.int64)

@@ -69,7 +69,7 @@ def parts(self:LinearReasons, items):
 def _each(self:LinearReasons, items):
     "`contributions`, in each draw if there are any"
     rows,_ = self.look_up(items)
-    solved = torch.linalg.solve(self.left, rows.mT)
+    solved = torch.cholesky_solve(rows.mT, torch.linalg.cholesky(self.left))
     return (self.rows@solved).mT*self.pull[...,None,:]
 
 @patch

@@ -2,7 +2,8 @@
 import gc,weakref
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
-from fastrec.all import IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
+from fastrec.all import (IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,compare,dot_learner,learner,load_recommender,nn_learner,
+    plot_compare,plot_reasons,sample_ratings)
 from fastrec.export.labels import BundleError
 from fastrec.export.rated import read_rated
 
@@ -323,3 +324,23 @@ def test_explaining_keeps_no_model_alive():
         del learn
         gc.collect()
         assert model() is None
+
+def test_nothing_left_to_list():
+    "Who has rated everything has no first place, and an empty picture"
+    learn = fitted('fit_als')
+    new = learn.fold_in(pd.DataFrame(dict(title=frame().title.unique(), rating=3.)))
+    assert new.recommend(n=1).empty
+    found = new.deciding('new user')
+    assert found.empty and [*found]==[*learn.deciding(frame().user[0])] and found.attrs['first'] is None
+    assert plot_compare(compare(new, new, 'new user')) is not None
+
+@pytest.mark.parametrize('title', ['rank_a','rises','value','place'])
+def test_pictures_and_comparisons_of_any_column(title):
+    learn = dot_learner(RecDataLoaders.from_df(frame().rename(columns=dict(title=title)), last, item_name=title, seed=3))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(5, reg=.1)
+    user,want = frame().user[0],fitted('by_reg')
+    found = compare(learn, learn, user, n=4)
+    assert found.to_numpy().tolist()==compare(want, want, user, n=4).to_numpy().tolist()
+    assert found['rank_a'].tolist()==[1,2,3,4]
+    a,b = (plot_reasons(o, user) for o in (learn,want))
+    assert len(a.lines)==len(b.lines)>0

@@ -145,3 +145,10 @@ def test_machine_code_is_kept_for_the_next_process(tmp_path):
     env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
     subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True)
     assert [*tmp_path.rglob('*closer_rows*.nbc')]
+
+@needs_numba
+def test_a_numba_that_is_switched_off_is_not_asked():
+    "Its loops would run as Python"
+    code = 'from fastrec.fit.compiled import can_compile; print(can_compile())'
+    run = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'NUMBA_DISABLE_JIT': '1'}, capture_output=True, text=True)
+    assert run.stdout.strip()=='False', run.stderr

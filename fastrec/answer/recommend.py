@@ -38,16 +38,16 @@ def predicted(rec, model, x):
 def lists_frame(rec, model, items, users, scores, places, ranker=None, beside=None):
     "The frame for what `best_unseen` found, where minus infinity is no item; `beside` gives more columns for codes of users and items"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
-    ranker = ranker or model.lists_by
     of_users,of_items = rec.ds.classes.values()
-    user,item = (label_column(v.name, 'rank', 'score') for v in (of_users,of_items))
     item_codes = items[places[rows,ranks]]
+    ranker = ranker or model.lists_by
+    more = {} if ranker is model else predicted(rec, model, torch.stack([users[rows],item_codes], 1))
+    if beside: more |= beside(users[rows], item_codes)
+    user,item = (label_column(v.name, 'rank', 'score', *more) for v in (of_users,of_items))
     res = {
         user: decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: decoded(of_items, item_codes),
         'score': ranker.to_range(scores[rows,ranks].float())}
-    if ranker is not model: res |= predicted(rec, model, torch.stack([users[rows],item_codes], 1))
-    if beside: res |= beside(users[rows], item_codes)
-    return pd.DataFrame(res)
+    return pd.DataFrame(res|more)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
 def _as_target(path):

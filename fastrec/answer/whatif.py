@@ -91,11 +91,12 @@ def deciding(self:Recommends,
 )->pd.DataFrame: # What they rated, how, and the item that would come first without that
     """The ratings each of which decides the first place on the list of `user`: had they not given it, another item would stand there.
 
-    `attrs` has the one that does, `first`. `ValueError` where ratings are not known"""
+    `attrs` has the one that does, `first`, `None` where no item is left to list. `ValueError` where ratings are not known"""
     ds,code = need_ratings(self),_code(self, 0, user)
     model,noise = model_and_noise(self)
     ranker = self.model.lists_by
     items = _left(self, ranker, code)
+    if not len(items): return _deciding_frame(ds, items, items, items, items[None], user)
     with evaluating(ranker) as (own,device),evaluating(model.lists_by) as (trained,_):
         found,number = reasons_for(self, trained, code, noise, device)
         scores,without = _scores(own, found, code.to(device), items.to(device), len(number))
@@ -104,7 +105,7 @@ def deciding(self:Recommends,
 # %% ../../nbs/answer/65_whatif.ipynb #8d6b621a
 def _deciding_frame(ds, items, number, scores, without, user):
     vocab = ds.classes[ds.item_name]
-    best = int(scores.argmax())
+    best = int(scores.argmax()) if len(items) else 0
     firsts = without.argmax(0) if without.shape[1] else number
     changed = (firsts!=best).nonzero()[:,0]
     rated = number[changed].to(ds.x.device)
@@ -114,6 +115,6 @@ def _deciding_frame(ds, items, number, scores, without, user):
         item: vocab.decode(codes),
         rating: ds.y[rated].cpu(),
         'first': vocab.decode(items[firsts[changed]])})
-    first, = vocab.decode(items[best:best+1])
+    first, = vocab.decode(items[best:best+1]) if len(items) else [None]
     res.attrs.update(user=user, first=first)
     return res

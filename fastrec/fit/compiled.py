@@ -15,13 +15,13 @@ from ..base.threads import n_threads
 # %% ../../nbs/fit/53_compiled.ipynb #1f0ec32e
 @cache  # so that it is said once
 def can_compile():
-    "Is numba there, and does it go with what else is installed? If not, what is wrong is told"
+    "Is numba there, not switched off, and does it go with what else is installed? If it doesn't, what is wrong is told"
     if importlib.util.find_spec('numba') is None: return False
     try: import numba
     except ImportError as e:
         warn(f'numba is installed and cannot be used, so that loops are not compiled: {e}')
         return False
-    return True
+    return not numba.config.DISABLE_JIT  # as NUMBA_DISABLE_JIT=1 asks: loops would run as Python
 
 def _jit(f):
     "Machine code of `f`, which runs beside other threads of Python's"

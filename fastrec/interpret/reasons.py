@@ -12,6 +12,7 @@ from fastai.tabular.all import *
 from ..answer.explain import need_ratings
 from ..answer.recommender import Recommends
 from ..base.checks import need_whole
+from ..data.columns import label_column
 from ..models.ease import Ease
 from .learned import axes_of_rows,new_axes
 
@@ -118,15 +119,15 @@ def plot_reasons(
     lists = rec.recommend(user, n=n, why=why)
     item = lists.columns[2]
     because = [f'because_{k+1}' for k in range(why)]
-    reasons = lists.melt(item, because).dropna()
+    reasons = lists.melt(item, because, '_place', '_reason').dropna()
     ax = new_axes(ax, 7, 5)
     rated,listed = _places(rec, _rated_by(rec, user)),_places(rec, [*lists[item]])
     ax.scatter(*rated.T, s=12, color='0.6', label='rated')
-    for a,b in zip(_places(rec, [*reasons[item]]),_places(rec, [*reasons.value])):
+    for a,b in zip(_places(rec, [*reasons[item]]),_places(rec, [*reasons._reason])):
         ax.plot(*zip(a,b), color=_up, linewidth=.8, alpha=.6)
     ax.scatter(*listed.T, s=40, color=_down, marker='D', label='recommended', zorder=3)
     _named(ax, listed, lists[item], weight='bold')
-    causes = reasons.value.unique()
+    causes = reasons._reason.unique()
     _named(ax, _places(rec, [*causes]), causes)
     ax.legend(loc='lower center', bbox_to_anchor=(.5,1), ncols=2, frameon=False)
     ax.set(xlabel='first direction', ylabel='second direction')
@@ -143,12 +144,12 @@ def compare(
     lists = [o.recommend(user, n=n) for o in (a,b)]
     item = lists[0].columns[2]
     ranks = [o.set_index(item)['rank'] for o in lists]
-    ranks = [o.set_axis(o.index.astype(object)) for o in ranks]
+    ranks = [o.set_axis([*o.index]) for o in ranks]  # labels without a name or a type of their own
     res = pd.concat(ranks, axis=1, keys=['rank_a','rank_b'])
     res = res.sort_values(['rank_a','rank_b']).astype('Int64')
     res['rises'] = res.rank_a-res.rank_b
     res.attrs['user'] = user
-    return res.rename_axis(item).reset_index()
+    return res.rename_axis(label_column(item, *res)).reset_index()
 
 # %% ../../nbs/interpret/65_reasons.ipynb #f67a4e20
 def plot_compare(
@@ -159,7 +160,7 @@ def plot_compare(
     "Two lists beside each other, with a line where an item is on both"
     if len(names)!=2: raise ValueError(f'names={names!r} must name two models')
     item = both.columns[0]
-    n = int(both[['rank_a','rank_b']].max().max())
+    n = int(both[['rank_a','rank_b']].max().max()) if len(both) else 0
     ax = new_axes(ax, 8, 1+.4*n)
     for _,o in both.iterrows():
         for x,rank,ha in ((0,o.rank_a,'right'),(1,o.rank_b,'left')):

@@ -20,7 +20,7 @@ def _bits(w, most=2**21):
     return words.sum().item(),w[n_words*per_word:].tolist()
 
 # %% ../../nbs/models/33_kept.ipynb #5312aeb8
-def _state(w):
+def state_of(w):
     "What differs if `w` has changed: where it lies, how often PyTorch has changed it, its bits"
     version = None if w.is_inference() else w._version
     return w.data_ptr(),version,_bits(w)
@@ -31,7 +31,7 @@ class Kept:
 
     def __call__(self, tensors, find, also=None):
         "What `find()` gives, or has given when the `tensors`, the first of which it is kept with, and what goes `also` in, were the same"
-        now = also,[_state(o) for o in tensors]
+        now = also,[state_of(o) for o in tensors]
         before,res = self.found.get(tensors[0], (None,None))
         if now==before: return res
         res = find()

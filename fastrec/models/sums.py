@@ -12,6 +12,20 @@ from fastcore.basics import patch,store_attr
 from .foldin import padded
 from .reasons import Reasons
 
+# %% ../../nbs/models/36_sums.ipynb #09202847
+def _once_a_pair(pairs, w):
+    """What each choice counts, of those of the same number in `pairs` the largest alone, and by how much less the pair does without it,
+    (n,) each, by their weights `w`"""
+    _,place = pairs.unique(return_inverse=True)
+    def of_pair(o, how):
+        res = torch.zeros_like(o).scatter_reduce(0, place, o, how)
+        return res[place]
+    top = of_pair(w, 'amax')
+    is_top = w==top
+    n_top = of_pair(is_top.to(w), 'sum')
+    other = of_pair(w.where(~is_top, 0), 'amax')
+    return w*is_top/n_top,(top-other)*(is_top & (n_top==1))
+
 # %% ../../nbs/models/36_sums.ipynb #71a267c8
 class WeightReasons(Reasons):
     "As above, by the `weight` of an `Ease`"
@@ -19,15 +33,8 @@ class WeightReasons(Reasons):
         w = torch.ones_like(users, dtype=torch.float32) if w is None else w
         self.model = model
         self.weight = model.weight.detach()
-        self.codes,self.values,self.n_same = padded(users, n_users, items, w, self._n_same(users, items))
-        self.values = self.values/self.n_same.clamp(min=1)  # what was chosen twice counts once
+        self.codes,self.values,self.lost = padded(users, n_users, items, *_once_a_pair(users*len(self.weight)+items, w))
         self.is_nobody = (self.values>0).sum(1)==0
-
-    def _n_same(self, users, items):
-        "How many rows have the same user and item as each"
-        pairs = users*len(self.weight) + items
-        _,place,n = pairs.unique(return_inverse=True, return_counts=True)
-        return n[place]
 
 # %% ../../nbs/models/36_sums.ipynb #d026e26f
 @patch
@@ -43,18 +50,21 @@ def _average(self:WeightReasons, items):
 
 # %% ../../nbs/models/36_sums.ipynb #6fc8106a
 @patch
-def contributions(self:WeightReasons, items):
+def _times(self:WeightReasons, items, values):
+    "The weights between all that was chosen and `items`, times the `values` of what was chosen"
     row = (self.codes-1).clamp(min=0)*len(self.weight)
     place = row[:,None] + (items-1)[...,None]
     found = self.weight.flatten().index_select(0, place.flatten())
-    return found.view_as(place)*self.values[:,None]
+    return found.view_as(place)*values[:,None]
+
+@patch
+def contributions(self:WeightReasons, items): return self._times(items, self.values)
 
 @patch
 def without(self:WeightReasons, items):
-    is_alone = self.n_same==1
-    gone = self.contributions(items)*is_alone[:,None]
-    is_last = is_alone & ((self.values>0).sum(1, keepdim=True)==1) & (self.values>0)
-    rest = self.scores(items)[...,None] - gone
+    is_only = (self.values>0).sum(1, keepdim=True)==1
+    is_last = is_only & (self.lost>0) & (self.lost==self.values)
+    rest = self.scores(items)[...,None] - self._times(items, self.lost)
     if not is_last.any(): return rest
     return rest.where(~is_last[:,None], self._average(items)[...,None])
 

@@ -25,7 +25,7 @@ def _users_of(rec, code, codes):
 
 def co_rated(rec, code, codes):
     "How many users have rated the item `code` and each of `codes`, and the cosines of who has; `None` where ratings are not known"
-    if rec.ratings is None: return None
+    if rec.ratings is None or rec.source is not None: return None  # of new users their own ratings alone are known
     has_it,users,items = _users_of(rec, code, codes)
     n_items = len(rec.ds.classes[rec.ds.item_name])
     n_each = torch.bincount(items, minlength=n_items)
@@ -38,7 +38,8 @@ def shared_features(rec, code, codes):
     "The names of the features that the item `code` has and each of `codes` has too, as texts; `None` where none are known"
     known = rec.ds.features[1]
     if known is None or not known.names or not known.x._nnz(): return None
-    rows = known.x.index_select(0, torch.cat([torch.tensor([code]), codes])).to_dense()!=0
+    all_codes = torch.cat([torch.tensor([code]), codes])
+    rows = known.x.index_select(0, all_codes).to_dense()!=0
     names = known.names
     shared = rows[1:] & rows[0]
     return [', '.join(names[k] for k in o.nonzero()[:,0].tolist()) for o in shared]

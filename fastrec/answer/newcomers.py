@@ -30,14 +30,29 @@ class NewUsers(Recommender):
     @property
     def ratings(self): return self.ds
 
+    def _with_user(self, asked, labels, n):
+        "The `n` labels to ask by: those given, or with the only new user before them"
+        if len(labels)!=n-1: return labels
+        (user,*others) = self.ds.classes[self.ds.user_name].labels
+        if others:
+            shown = ', '.join(map(repr, (user,*labels)))
+            raise ValueError(f'there are {len(others)+1} new users: name one, as in {asked}({shown})')
+        return user,*labels
+
     def predict(self, *labels, **kwargs):
         "The predicted rating for the labels of user and item; of the item alone if there is but one new user"
-        (user,*others) = self.ds.classes[self.ds.user_name].labels
-        names_item_alone = len(labels)==1
-        if names_item_alone and others:
-            raise ValueError(f'there are {len(others)+1} new users: name one, as in predict({user!r}, {labels[0]!r})')
-        if names_item_alone: labels = user,*labels
-        return super().predict(*labels, **kwargs)
+        return super().predict(*self._with_user('predict', labels, 2), **kwargs)
+
+# %% ../../nbs/answer/55_newcomers.ipynb #70215006
+@patch
+def explain(self:NewUsers, *labels, **kwargs):
+    "As of a learner; of the item alone if there is but one new user"
+    return super(NewUsers, self).explain(*self._with_user('explain', labels, 2), **kwargs)
+
+@patch
+def deciding(self:NewUsers, *labels):
+    "As of a learner; of nobody who is named if there is but one new user"
+    return super(NewUsers, self).deciding(*self._with_user('deciding', labels, 1))
 
 # %% ../../nbs/answer/55_newcomers.ipynb #0d5f3ef7
 _no_name = 'new user'  # what a single one is called

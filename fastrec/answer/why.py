@@ -97,6 +97,7 @@ def sentence(labels, values=None):
 class Why:
     "Columns for a list of `rec`: `why` reasons for each line, or a sentence of them if asked for"
     def __init__(self, rec, why, sentences):
+        if why is True: raise TypeError('why=True leaves open how many reasons each line is to have: say it, as in why=2')
         self.n = need_whole('why', why, 0)
         need_flags(sentences=sentences)
         if sentences and not self.n: raise ValueError('sentences=True puts reasons into words: say how many, as in why=2')

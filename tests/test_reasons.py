@@ -3,7 +3,7 @@ import gc,weakref
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
 from fastrec.all import (IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,compare,dot_learner,learner,load_recommender,nn_learner,
-    plot_compare,plot_reasons,sample_ratings)
+    plot_compare,plot_explain,plot_reasons,sample_ratings)
 from fastrec.export.labels import BundleError
 from fastrec.export.rated import read_rated
 

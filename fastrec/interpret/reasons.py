@@ -58,7 +58,7 @@ def plot_explain(
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "A waterfall of one prediction: parts that are not theirs, then what each rating adds, up to the prediction"
-    if 'prediction' not in getattr(why, 'attrs', {}): raise TypeError('why must be what explain gave, with its attrs: pass that frame itself')
+    if 'prediction' not in getattr(why, 'attrs', {}): raise TypeError('why must be what explain gave, attrs included: pass that frame')
     n = need_whole('n', n)
     names,sizes = _steps(why, n)
     ends = np.cumsum(sizes)

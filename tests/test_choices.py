@@ -132,6 +132,11 @@ def test_what_may_not_be_chosen_is_asked(name):
             with fitted.no_bar(),fitted.no_logging(): fitted.fit_ials(4, 1)
         assert not any('below 0' in str(o.message) for o in w)
 
+def test_weights_that_differ_do_not_say_what_a_0_means():
+    df = ratings.assign(rating=np.arange(n)%2, weight=1+np.arange(n)%3)
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=64, weight_name='weight'))
+    with learn.no_logging(),pytest.warns(UserWarning, match='ratings of 0 and 0 below 0, of .* count as chosen for fit_ials, as much as they weigh'): learn.fit_ials(4, 1)
+
 @pytest.mark.parametrize('name', told)
 def test_counts_that_do_not_weigh_are_told(name):
     with pytest.warns(UserWarning, match='as counts do, .* every row for one choice'): chosen(ratings.assign(rating=told[name]), 1)

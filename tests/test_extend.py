@@ -353,8 +353,9 @@ def test_labels_that_were_stored_small_do_not_close_a_model(dtype, new, tmp_path
     for o in (rec,load_recommender(rec.save_recommender(tmp_path/'rec'))):
         assert {*o.recommend(new, n=100).title}.isdisjoint(df.title[:2]) and len(o.recommend(known[0], n=3))==3
         assert np.isclose(o.predict(new, df.title[0]), rec.predict_df(rows)[0])
-    others = df.title.unique()[2:]
-    np.testing.assert_allclose(learn.fold_in(rows).predict_grid(new, others), rec.predict_grid(new, others), atol=.1)
+    again = rec.fold_in(rows)  # by the films as they are now, of which these ratings have moved two
+    assert again.recommend(new, n=3).title.tolist()==rec.recommend(new, n=3).title.tolist()
+    np.testing.assert_allclose(again.predict_grid(new, df.title.unique()), rec.predict_grid(new, df.title.unique()), atol=.01)
     with pytest.raises(KeyError, match='is not among'): learn.recommend(new, n=3)
     users = pd.DataFrame(dict(user=[*known,new])).assign(x=lambda d: np.arange(len(d)))
     assert RecDataLoaders.from_df(df, users=users, device='cpu').train_ds.classes['user'].labels.isin([new]).sum()==1

@@ -95,7 +95,7 @@ def _as_measure(by, has_error):
 def _usual_fits(ds):
     "All fits, or where the ratings of `ds` are no ratings those that can do without, and where these may say 'not chosen' those of ratings"
     if len(ds.values())<2: return {k: _fits[k] for k in _of_choices}
-    unclear = sum(may_mean_not_chosen(ds))
+    unclear = 0 if ds.w is not None else sum(may_mean_not_chosen(ds))  # with weights fits tell, and do not ask
     if not unclear: return _fits
     warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so that fits of choices are left out: '
          'leave those rows out, or give a weight_name')

@@ -101,7 +101,6 @@ class _Sampling:
         if not n or (n<self.n_before and not completed): return None
         return self.mean()
 
-
 # %% ../../nbs/fit/38_bayes.ipynb #316904b9
 @patch
 def mean(self:_Sampling):
@@ -185,7 +184,6 @@ def _start(learn, n_factors):
     goes_on = can_go_on(start, n_factors)
     need_start(learn, goes_on, 'fit_bayes', n_factors)
     return start,not goes_on,n_before
-
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_before, n_draws, features, cbs):

@@ -42,10 +42,15 @@ def _not_chosen(y):
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
 def may_mean_not_chosen(ds):
-    "How many ratings of `ds` are 0, and how many below, without weights that tell whether they were chosen, and but for grades of a scale"
-    return (0,0) if ds.w is not None or not len(ds) else _not_chosen(ds.y.cpu())
+    "How many ratings of `ds` are 0, and how many below, but for grades of a scale, and where equal weights say that all were chosen"
+    is_said = ds.w is not None and bool((ds.w==ds.w[:1]).all())
+    return (0,0) if is_said or not len(ds) else _not_chosen(ds.y.cpu())
 
 def _column(name): return f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
+
+def _tell_of_zeros(zeros, below, n, fit):
+    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen for {fit}, as much as they weigh: '
+         'give those that were not chosen a weight of 0')
 
 def _ask(zeros, below, n, name, fit):
     raise ValueError(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}: were they chosen? Every row is, for {fit}. '
@@ -57,6 +62,7 @@ def _warn_of_counts(y, name, fit):
     warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
          f'whatever its number: to count them, pass them as weight_name; to leave out what is little, take df[{_column(name)}>{half:g}]')
 
+# %% ../../nbs/fit/37_ials.ipynb #645075d4
 def check_choices(ds, fit):
     """Refuse ratings in `ds` that may say 'not chosen' and would count as chosen for the `fit` of this name; tell that counts are not
     weighed"""
@@ -64,8 +70,10 @@ def check_choices(ds, fit):
     zeros,below = may_mean_not_chosen(ds)
     if n and zeros+below==n:
         raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
-    if zeros+below: _ask(zeros, below, n, name, fit)
-    if ds.w is None and n and _has_tail(ds.y.cpu()): _warn_of_counts(ds.y.cpu(), name, fit)
+    if zeros+below and ds.w is None: _ask(zeros, below, n, name, fit)
+    if zeros+below: _tell_of_zeros(zeros, below, n, fit)
+    y = ds.y.cpu()
+    if ds.w is None and n and _has_tail(y): _warn_of_counts(y, name, fit)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
 def of_lists(metrics): return L(m for m in metrics if isinstance(m, ListMetric))

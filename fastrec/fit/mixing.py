@@ -47,7 +47,6 @@ def factor_means(model, ds):
         res.append(share@w)
     return res
 
-
 # %% ../../nbs/fit/26_mixing.ipynb #6d02b050
 def _as_scores(model, pred):
     "The scores, before `y_range` is applied, of predictions; those near the ends are taken back a little"

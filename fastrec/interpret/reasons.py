@@ -77,16 +77,14 @@ def plot_explain(
     return ax
 
 # %% ../../nbs/interpret/65_reasons.ipynb #9ef86f92
-def _places(rec, labels):
-    "Where `labels` of items stand on the two main directions of all factors, (n,2)"
+def _places(rec):
+    "A function of labels of items: where these stand on the two main directions of all factors, (n,2)"
     model = rec.model
     if isinstance(model, Ease) or model.width<2:
         raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
-    factors = model.item_factors.float().cpu()
-    centred = factors-factors.mean(0)
-    _,_,axes = torch.linalg.svd(centred, full_matrices=False)
-    codes = rec.ds.classes[rec.ds.item_name].lookup(labels)
-    return (centred[codes-1]@axes[:2].T).numpy()
+    places = model.item_factors.float().cpu().pca(2).numpy()
+    vocab = rec.ds.classes[rec.ds.item_name]
+    return lambda labels: places[vocab.lookup([*labels])-1]
 
 def _named(ax, at, labels, **kwargs):
     "Write `labels` beside the places `at`, but for those that an earlier one would cover"
@@ -122,14 +120,15 @@ def plot_reasons(
     because = [f'because_{k+1}' for k in range(why)]
     reasons = lists.melt(item, because, '_place', '_reason').dropna()
     ax = new_axes(ax, 7, 5)
-    rated,listed = _places(rec, _rated_by(rec, user)),_places(rec, [*lists[item]])
+    at = _places(rec)
+    rated,listed = at(_rated_by(rec, user)),at(lists[item])
     ax.scatter(*rated.T, s=12, color='0.6', label='rated')
-    for a,b in zip(_places(rec, [*reasons[item]]),_places(rec, [*reasons._reason])):
+    for a,b in zip(at(reasons[item]), at(reasons._reason)):
         ax.plot(*zip(a,b), color=_up, linewidth=.8, alpha=.6)
     ax.scatter(*listed.T, s=40, color=_down, marker='D', label='recommended', zorder=3)
     _named(ax, listed, lists[item], weight='bold')
     causes = reasons._reason.unique()
-    _named(ax, _places(rec, [*causes]), causes)
+    _named(ax, at(causes), causes)
     ax.legend(loc='lower center', bbox_to_anchor=(.5,1), ncols=2, frameon=False)
     ax.set(xlabel='first direction', ylabel='second direction')
     return ax

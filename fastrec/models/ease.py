@@ -15,7 +15,6 @@ from .choices import Choices,choices_of
 from .new_weights import weights_with
 from .sums import WeightReasons
 
-
 # %% ../../nbs/models/65_ease.ipynb #b07f5cad
 class Ease(FactorModel, nn.Module):
     """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen beside that item;

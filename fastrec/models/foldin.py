@@ -67,14 +67,15 @@ def _around_rows(prior, z, design, off, y, weight, bent):
     pred,slope = bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
     return _equations(prior, design, slope, weight, y-pred + slope*score)
 
-newton_steps,_still = 6,1e-4  # of Gauss-Newton, at most; where no number moves by as much, they have come to an end
+_steps_at_most,_still = 6,1e-4  # of Gauss-Newton; where no number moves by as much, they have come to an end
 
 def _around(z, chol, eps):
     "A draw around the solution `z` of equations with the factor `chol` of their left side, by the standard normal `eps`"
     return z + torch.linalg.solve_triangular(chol.mT, eps[...,None], upper=True)[...,0]
 
 # %% ../../nbs/models/24_foldin.ipynb #03505a24
-def solve_users(prior, # Mean and covariance, (k,) and (k,k), of users' rows, or of each user's, (n_users,k) and (n_users,k,k)
+def solve_users(
+    prior, # Mean and covariance, (k,) and (k,k), of users' rows, or of each user's, (n_users,k) and (n_users,k,k)
     users, # Of each rating the new user, 0 to n_users-1
     factors, # Of each rating those of the item, (n,k-1)
     off, # What else adds to a score: the items' biases and the mean
@@ -82,7 +83,6 @@ def solve_users(prior, # Mean and covariance, (k,) and (k,k), of users' rows, or
     n_users,
     noise, # The variance of a rating, one number or one of each
     bent=None, # The model whose range bends the scores, if one does
-    steps=newton_steps, # How many steps of Gauss-Newton, if so
     eps=None, # Standard normal numbers, (n_users,k), for a draw in place of the mean
     prec=None, # The inverse of the covariance, if it is there already
 ): # (n_users,k)
@@ -93,13 +93,12 @@ def solve_users(prior, # Mean and covariance, (k,) and (k,k), of users' rows, or
     if not len(users): return z if eps is None else z + (torch.linalg.cholesky(cov)@eps[...,None])[...,0]
     ones = torch.ones_like(y)
     design,off,y,weight = padded(users, n_users, torch.cat([factors, ones[:,None]], 1), off, y, ones/noise)
-    for _ in range(steps):
+    for _ in range(_steps_at_most):
         a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
         chol,before = torch.linalg.cholesky(a),z
         z = torch.cholesky_solve(b[...,None], chol)[...,0]
         if not bent or (z-before).abs().max()<_still: break
     return z if eps is None else _around(z, chol, eps)
-
 
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))

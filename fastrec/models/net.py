@@ -43,7 +43,6 @@ class Net(FactorModel, nn.Module):
     @property
     def tables(self): return (self.embeds[0],self.u_bias),(self.embeds[1],self.i_bias)
 
-
 # %% ../../nbs/models/22_net.ipynb #d3a8c391
 @patch
 def score_rows(self:Net, p, q):

@@ -185,7 +185,6 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     z = torch.cat([solve(s) for s in draws_at_once(self.n_draws, users, n_users)])
     return z.transpose(0, 1).flatten(1)
 
-
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch
 def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):

@@ -10,7 +10,7 @@ from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from .believed import believed_rows
-from .foldin import bend,newton_steps,padded,penalty,solve_users,user_prior,without_choices
+from .foldin import bend,padded,penalty,solve_users,user_prior,without_choices
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
 class Reasons:
@@ -125,7 +125,7 @@ def _rated_rows(model):
     return look_up
 
 def _bent_terms(model, rows, off, y, start, z):
-    "Rows and targets of the last step of Gauss-Newton from the rows `z` on"
+    "Rows and targets of a step of Gauss-Newton from the rows `z` on, which leaves solutions where they are"
     scores = products(rows, z)
     pred,slope = bend(model, scores+off)
     rows = rows*slope[...,None]
@@ -146,7 +146,7 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None):
     else:
         b = model.i_bias(items)[:,0]
         args = model.i_weight(items),b+model.mean,y,n_users,noise
-        z = solve_users((m,cov), users, *args, model, newton_steps-1)
+        z = solve_users((m,cov), users, *args, model)
         rows,targets = _bent_terms(model, rows, off, targets, start, z)
     prec = torch.linalg.inv(cov)
     res = LinearReasons(look_up, rows, weight, targets, prec, start, _everybodys_mean(model))

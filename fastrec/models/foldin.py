@@ -67,7 +67,7 @@ def _around_rows(prior, z, design, off, y, weight, bent):
     pred,slope = bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
     return _equations(prior, design, slope, weight, y-pred + slope*score)
 
-_steps_at_most,_still = 6,1e-4  # of Gauss-Newton; where no number moves by as much, they have come to an end
+_steps_at_most,_still = 12,1e-5  # of Gauss-Newton; where no number moves by as much, they have come to an end
 
 def _around(z, chol, eps):
     "A draw around the solution `z` of equations with the factor `chol` of their left side, by the standard normal `eps`"

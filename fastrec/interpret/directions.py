@@ -107,6 +107,15 @@ def _colors(self:Directions, color, labels, is_item):
     once = color[~color.index.duplicated()]
     return once.loc[labels]
 
+# %% ../../nbs/interpret/62_directions.ipynb #c6753ff6
+def write_where_room(ax, x, y, labels, x_points, y_points):
+    "Write the `labels` of the places `x` and `y` beside these, but for those that find no room between others and the points"
+    ax.figure.draw_without_rendering()  # the layout is done before labels look for room
+    textalloc.allocate(
+        ax, x, y, labels, x_scatter=x_points, y_scatter=y_points, textsize=8,
+        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
+        linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
+
 # %% ../../nbs/interpret/62_directions.ipynb #0719d9a1
 def _scatter(ax, df, color):
     "A point for each row of the two columns of `df`; numbers in `color` get a bar beside, categories a legend"
@@ -126,11 +135,7 @@ def _labelled(ax, df, color):
     _scatter(ax, df, color)
     ax.set(xlabel=df.columns[0], ylabel=df.columns[1])
     ax.spines[['top','right']].set_visible(False)
-    ax.figure.draw_without_rendering()  # the layout is done before labels look for room
-    textalloc.allocate(
-        ax, x, y, df.index.astype(str), x_scatter=x, y_scatter=y, textsize=8,
-        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
-        linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
+    write_where_room(ax, x, y, df.index.astype(str), x, y)
     return ax
 
 # %% ../../nbs/interpret/62_directions.ipynb #5078536d

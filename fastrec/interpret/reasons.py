@@ -14,6 +14,7 @@ from ..answer.recommender import Recommends
 from ..base.checks import need_whole
 from ..data.columns import label_column
 from ..models.ease import Ease
+from .directions import write_where_room
 from .learned import axes_of_rows,new_axes
 
 # %% ../../nbs/interpret/65_reasons.ipynb #79535c02
@@ -86,18 +87,6 @@ def _places(rec):
     vocab = rec.ds.classes[rec.ds.item_name]
     return lambda labels: places[vocab.lookup([*labels])-1]
 
-def _named(ax, at, labels, **kwargs):
-    "Write `labels` beside the places `at`, but for those that an earlier one would cover"
-    taken = []
-    height = np.ptp(ax.get_ylim())/25
-    width = np.ptp(ax.get_xlim())/4
-    for (x,y),o in zip(at, labels):
-        def is_near(a, b): return abs(y-b)<height and abs(x-a)<width
-        is_covered = any(is_near(*o) for o in taken)
-        if is_covered: continue
-        taken.append((x,y))
-        ax.annotate(as_written(o), (x,y), xytext=(4,3), textcoords='offset points', fontsize=8, **kwargs)
-
 # %% ../../nbs/interpret/65_reasons.ipynb #06ae2c90
 def _rated_by(rec, user):
     "The labels of what `user` has rated in training"
@@ -126,11 +115,11 @@ def plot_reasons(
     for a,b in zip(at(reasons[item]), at(reasons._reason)):
         ax.plot(*zip(a,b), color=_up, linewidth=.8, alpha=.6)
     ax.scatter(*listed.T, s=40, color=_down, marker='D', label='recommended', zorder=3)
-    _named(ax, listed, lists[item], weight='bold')
-    causes = reasons._reason.unique()
-    _named(ax, at(causes), causes)
     ax.legend(loc='lower center', bbox_to_anchor=(.5,1), ncols=2, frameon=False)
     ax.set(xlabel='first direction', ylabel='second direction')
+    named = [*lists[item], *reasons._reason.unique()]
+    points = np.concatenate([listed, rated])
+    write_where_room(ax, *at(named).T, [as_written(o) for o in named], *points.T)
     return ax
 
 # %% ../../nbs/interpret/65_reasons.ipynb #2443d3e3

@@ -4,7 +4,8 @@ import pytest,torch
 from fastrec.all import RecDataLoaders,learner,sample_ratings
 from fastrec.base.processes import Part
 from fastrec.base.threads import n_threads,one_thread
-from fastrec.fit import chosen as room,compiled as loops
+from fastrec.base import compiled as loops
+from fastrec.fit import chosen as room
 from fastrec.fit.chosen import Chosen
 
 needs_numba = pytest.mark.skipif(not loops.can_compile(), reason='numba is an extra')
@@ -149,6 +150,6 @@ def test_machine_code_is_kept_for_the_next_process(tmp_path):
 @needs_numba
 def test_a_numba_that_is_switched_off_is_not_asked():
     "Its loops would run as Python"
-    code = 'from fastrec.fit.compiled import can_compile; print(can_compile())'
+    code = 'from fastrec.base.compiled import can_compile; print(can_compile())'
     run = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'NUMBA_DISABLE_JIT': '1'}, capture_output=True, text=True)
     assert run.stdout.strip()=='False', run.stderr

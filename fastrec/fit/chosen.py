@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
-from .compiled import can_compile,in_threads
+from ..base.compiled import can_compile,in_threads
 from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code
 

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/fit/54_loops.ipynb #d18c6fb5
 import numpy as np
-from .compiled import compiled
+from ..base.compiled import compiled
 
 # %% ../../nbs/fit/54_loops.ipynb #3cc84145
 @compiled

@@ -10,15 +10,17 @@ import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_flags,need_whole
 from ..base.devices import exactly
+from ..models.foldin import padded
 from ..models.maps import are_told
+from ..models.row_loops import largest_places,may_run,pay
 from .explain import features_of,model_and_noise,need_ratings,reasons_for,rows_by_user
 from .recommender import evaluating
 
 # %% ../../nbs/answer/64_why.ipynb #bfb4bcf2
 _numbers_at_once = 2**20  # contributions, or numbers of rows
 
-def _blocks(codes, n_rated, each):
-    "Parts of the codes of users who have `n_rated`, from few to many, of at most so many numbers, `each` for a rating"
+def _blocks(n_rated, each):
+    "Parts of users who have `n_rated`, from few to many, of at most so many numbers, `each` for a rating"
     order = n_rated.argsort()
     lens = n_rated[order].clamp(min=1).tolist()
     start = 0
@@ -28,15 +30,19 @@ def _blocks(codes, n_rated, each):
             yield order[start:stop]
             start = stop
 
-def _largest(contributions, n):
-    "Places of the `n` largest of the last dimension that are above 0, else -1, (…,n)"
-    *shape,n_rated = contributions.shape
-    if not n_rated: return torch.full((*shape,n), -1)
+# %% ../../nbs/answer/64_why.ipynb #b39006dc
+def _largest(users, items, values, n):
+    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, of ratings of different `items`
+    by `users`, 0 to n_users-1, which rise; else -1, (n_users,m,n)"""
+    if pay(users): return largest_places(users, items, values, n)
+    if not len(users): return torch.full((*values.shape[:2],n), -1)
+    codes, = padded(users, len(values), items)
+    codes = codes[:,None].expand_as(values)
     res = []
     for _ in range(n):
-        best,place = contributions.max(-1, keepdim=True)
+        best,place = values.max(-1, keepdim=True)
         res.append(place.where(best>0, -1))
-        contributions.scatter_(-1, place, -torch.inf)
+        values.masked_fill_(codes==codes.gather(-1, place), -torch.inf)
     return torch.cat(res, -1)
 
 # %% ../../nbs/answer/64_why.ipynb #16332054
@@ -57,6 +63,24 @@ def _in_lists(users, items):
     return codes,lists,(row,col)
 
 # %% ../../nbs/answer/64_why.ipynb #90dcd4f6
+def _numbers_each(m, device, n_listed):
+    "How many numbers there are at once for a rating of somebody with `n_listed`: a row, too, unless loops have one at a time"
+    return max(n_listed, m.width+1) if m.is_product and not may_run(device) else n_listed
+
+def _of_block(rec, m, codes, noise, device, lists, n):
+    "For the users `codes` and their `lists` of codes of items, (n_users,longest), as `strongest`, (n_users,longest,n)"
+    ds = need_ratings(rec)
+    row,number = rows_by_user(ds).of(codes)
+    if not len(number): return torch.full((*lists.shape,n), -1)
+    reasons,_ = reasons_for(rec, m, codes, noise, device)
+    values = reasons.contributions(lists.to(device))
+    items = ds.x[number.to(ds.x.device),1].to(device)
+    place = _largest(row.to(device), items, values, n).cpu()
+    n_rated = torch.bincount(row, minlength=len(codes))
+    begin = n_rated.cumsum(0)-n_rated
+    at = begin[:,None,None]+place.clamp(min=0)
+    return number[at.clamp(max=len(number)-1)].where(place>=0, -1)
+
 @exactly()
 def strongest(rec, model, noise, users, items, n):
     """For each pair of the codes `users`, which stand in runs, and `items`, the numbers of the `n` ratings that contribute most by the
@@ -66,18 +90,12 @@ def strongest(rec, model, noise, users, items, n):
     by_user = rows_by_user(need_ratings(rec))
     n_rated = by_user.offsets[codes+1]-by_user.offsets[codes]
     found = torch.full((*lists.shape,n), -1)
-    each = max(lists.shape[1], model.width+1) if model.is_product else lists.shape[1]
     with evaluating(model) as (m,device):
+        each = _numbers_each(m, device, lists.shape[1])
         for group in _groups(rec, codes):
-            for b in _blocks(codes[group], n_rated[group], each):
+            for b in _blocks(n_rated[group], each):
                 own = group[b]
-                reasons,number = reasons_for(rec, m, codes[own], noise, device)
-                place = _largest(reasons.contributions(lists[own].to(device)), n).cpu()
-                begin = n_rated[own].cumsum(0)-n_rated[own]
-                if not len(number): continue
-                at = begin[:,None,None]+place
-                at = number[at.clamp(min=0, max=len(number)-1)]
-                found[own] = at.where(place>=0, -1)
+                found[own] = _of_block(rec, m, codes[own], noise, device, lists[own], n)
     return found[lines]
 
 # %% ../../nbs/answer/64_why.ipynb #a7d9e92a

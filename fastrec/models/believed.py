@@ -7,7 +7,9 @@ __all__ = []
 
 # %% ../../nbs/models/32_believed.ipynb #84982294
 import torch
+from .believed_loops import believe
 from .foldin import padded,user_prior
+from .row_loops import pay
 
 # %% ../../nbs/models/32_believed.ipynb #7340345c
 precision_shape = 50.  # of the Gamma, of mean 1, that the precisions of users and of items come from
@@ -48,37 +50,66 @@ def _solved(a, c, of_prior, mean):
     return z[...,0],torch.cholesky_inverse(chol)
 
 def _errors(a, c, squares, z, inverse):
-    "Squared errors of the rows `z`, (n_users,), and what they may be off by, in units of the variance of the ratings"
+    "Squared errors of the rows `z`, (…,), and what they may be off by, in units of the variance of the ratings"
     az = (a@z[...,None])[...,0]
-    left = squares + ((az-2*c)*z).sum(1)
+    left = squares + ((az-2*c)*z).sum(-1)
     unsure = inverse*a
-    return left,unsure.sum((1,2))
+    return left,unsure.sum((-2,-1))
 
 # %% ../../nbs/models/32_believed.ipynb #0ae28aa5
-def believed_rows(model, users, items, y, n_users, w=None):
-    """As `fit_believed`; and what the rows follow from: of each user's ratings `_by_user`, but for the variances, and how far a row is held
-    down by its prior and by what isn't known of items, (n_users,k+1) each"""
+def _at_rest(model, a, c, squares, mass):
+    "Rows and how far they are held down by their prior, (…,k+1) each, of users with these `_sums`, whose ratings weigh `mass`, (…,)"
     mean,_ = user_prior(model)
-    lam,noise = (model.believed[o].to(y.device) for o in ('lam','noise'))
-    w = torch.ones_like(y) if w is None else w.to(y)
-    design,cov,left,gamma_i = _by_user(model, users, items, y, n_users, w)
-    *sums,spread = _sums(design, cov, left, gamma_i)
-    mass = gamma_i.new_zeros(n_users)
-    mass.index_add_(0, users, w)
+    lam,noise = (model.believed[o].to(c.device) for o in ('lam','noise'))
     gamma = torch.ones_like(mass)
     for _ in range(_rounds):
         variance = noise/gamma
-        of_prior = variance[:,None]*lam
-        z,inverse = _solved(*sums[:2], of_prior, mean)
-        off,unsure = _errors(*sums, z, inverse)
+        of_prior = variance[...,None]*lam
+        z,inverse = _solved(a, c, of_prior, mean)
+        off,unsure = _errors(a, c, squares, z, inverse)
         errors = (off+unsure*variance).clamp(min=0)
         gamma = (precision_shape+mass/2)/(precision_shape+errors/(2*noise))
-    return z.where(mass[:,None]>0, mean),(design,left,gamma_i),of_prior,spread
+    return z.where(mass[...,None]>0, mean),of_prior
+
+# %% ../../nbs/models/32_believed.ipynb #9b93993f
+def _by_loops(model, users, items, y, mass, w):
+    "As `believed_rows`"
+    mean,_ = user_prior(model)
+    believed = model.believed
+    known = believed['lam'],believed['noise'],mean,precision_shape,_rounds
+    left = y-model.i_bias(items)[:,0]-model.mean
+    z,*held = believe(users, items, believed['gamma'][items]*w, left, mass, model.i_weight.weight, believed['cov'], known)
+    return z.where(mass[:,None]>0, mean),*held
+
+def believed_rows(model, users, items, y, n_users, w=None):
+    "As `fit_believed`; and how far rows are held down by their prior, and by what isn't known of items, (n_users,k+1) each"
+    w = torch.ones_like(y) if w is None else w.to(y)
+    mass = w.new_zeros(n_users)
+    mass.index_add_(0, users, w)
+    if pay(users): return _by_loops(model, users, items, y, mass, w)
+    *sums,spread = _sums(*_by_user(model, users, items, y, n_users, w))
+    return *_at_rest(model, *sums, mass),spread
 
 def fit_believed(model, users, items, y, n_users, w=None):
     """Rows of `n_users` new users, (n_users,k+1), whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, by what the `model`
     has `believed`; each counts as `w` says, if given. Who has given none gets the average row"""
     return believed_rows(model, users, items, y, n_users, w)[0]
+
+# %% ../../nbs/models/32_believed.ipynb #96e06d6a
+def rows_without(model, users, items, y, n_users, w=None):
+    "The rows of `fit_believed` without each of a user's ratings, (n_users,longest,k+1)"
+    w = torch.ones_like(y) if w is None else w.to(y)
+    design,cov,left,gamma = _by_user(model, users, items, y, n_users, w)
+    a,c,squares,_ = (o[:,None] for o in _sums(design, cov, left, gamma))
+    weighed = design*gamma[...,None]
+    spread = cov*gamma[...,None]
+    squares = squares-gamma*left*left-spread[...,-1]
+    spread[...,-1] = 0
+    a = a-weighed[...,None]*design[...,None,:]-torch.diag_embed(spread)
+    mass, = padded(users, n_users, w)
+    rest = mass.sum(1, keepdim=True)-mass
+    z,_ = _at_rest(model, a, c-weighed*left[...,None], squares, rest)
+    return z
 
 # %% ../../nbs/models/32_believed.ipynb #bbfc3e44
 def believed_of(users, items, noise):

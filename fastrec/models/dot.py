@@ -14,8 +14,8 @@ from .base import FactorModel,as_table
 from .believed import fit_believed
 from .changing import grown,with_items
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
-from .reasons import believed_reasons,choice_reasons,rating_reasons
-from .sums import LeftOut,Refitted
+from .reasons import BelievedReasons,choice_reasons,rating_reasons
+from .sums import LeftOut
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
 class Dot(FactorModel, nn.Module):
@@ -150,8 +150,7 @@ def reasons(self:Dot, users, items, y, n_users, noise, w=None):
     if self.by_softmax: return LeftOut(self, users, items, y, n_users, noise, w)
     if self.is_preference: return choice_reasons(self, users, items, n_users, w)
     if self.believed is None or self.prior is not None: return rating_reasons(self, users, items, y, n_users, noise, w)
-    known = believed_reasons(self, users, items, y, n_users, w)
-    return Refitted(known, self, users, items, y, n_users, noise, w)
+    return BelievedReasons(self, users, items, y, n_users, w)
 
 # %% ../../nbs/models/21_dot.ipynb #d8ef82ff
 @patch

@@ -7,10 +7,12 @@ __all__ = []
 
 # %% ../../nbs/models/35_reasons.ipynb #9d026512
 from copy import copy
+from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
-from .believed import believed_rows
+from .believed import believed_rows,rows_without
 from .foldin import bend,padded,penalty,solve_users,user_prior,without_choices
+from .row_loops import add_contributions,pay,rising
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
 class Reasons:
@@ -33,32 +35,67 @@ class Reasons:
         return sum(self.parts(items).values()) + self.contributions(items).sum(-1)
 
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
+class LinearReasons(Reasons):
+    """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
+    rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what stands on the left without ratings, (k,k), what is more on the
+    diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
+    def __init__(self, model, users, items, weights, targets, prior, plain=None, slope=None, n_draws=0):
+        store_attr('model,users,items,weights,targets,plain,n_draws')
+        self.prec,self.held,self.start = prior
+        self.slope = torch.ones_like(weights) if slope is None else slope
+        self.eased = torch.zeros_like(weights)  # by how much less others are held down without each
+        self.alone = self.start  # the row of who has no ratings
+
+    @cached_property
+    def terms(self):
+        "Rows, weights, and weighed targets of the ratings, by user"
+        weight,slope,targets = (self.by_user(o) for o in (self.weights,self.slope,self.targets))
+        rows = self.rows_of(self.by_user(self.items))*slope[...,None]
+        return rows,weight,weight*(targets-products(rows, self.start))
+
+    @cached_property
+    def left(self):
+        "The left side of each user's equations, (…,n,k,k)"
+        rows,weight,_ = self.terms
+        prec = self.prec[:,None] if self.n_draws else self.prec
+        return prec + torch.diag_embed(self.held) + rows.mT@(rows*weight[...,None])
+
+# %% ../../nbs/models/35_reasons.ipynb #87fe5cbc
 def products(rows, z):
     "The products of `rows`, (…,n,any,k), with those of their users, `z`, (…,n,k): (…,n,any)"
     return (rows@z[...,None])[...,0]
 
-class LinearReasons(Reasons):
-    """As above: `rows` are $d$ of what was rated, (…,n,longest,k), `weight` and `target` $w$ and $t$, `prec` what stands on the left
-    without ratings; `look_up` gives of codes rows and what else adds, by name; `start` is $m$, `plain` that of everybody, if it differs"""
-    def __init__(self, look_up, rows, weight, target, prec, start, plain=None):
-        store_attr('look_up,rows,weight,start,plain')
-        self.pull = weight*target
-        weighed = rows*weight[...,None]
-        self.left = prec + rows.mT@weighed
-        self.has_draws = rows.ndim==4  # draws, users, ratings, factors
-        self.eased = torch.zeros_like(weight)  # by how much less others are held down without each
-        self.alone = start  # the row of who has no ratings
+@patch
+def by_user(self:LinearReasons, values):
+    "The `values` of ratings, (n_ratings,) or (n_draws,n_ratings), beside one another for each user, (…,n,longest)"
+    n_users = self.start.shape[-2]
+    if values.ndim==1: return padded(self.users, n_users, values)[0]
+    return padded(self.users, n_users, values.T)[0].movedim(-1, 0)
+
+@patch
+def rows_of(self:LinearReasons, codes):
+    "The rows $d$ of the items `codes`, (…,any,k), in each draw if there are any"
+    rows = F.embedding(codes, self.model.i_weight.weight)
+    if self.n_draws: rows = rows.unflatten(-1, (self.n_draws,-1)).movedim(-2, 0)
+    has_bias = self.start.shape[-1]>rows.shape[-1]
+    return torch.cat([rows, rows.new_ones(*rows.shape[:-1], 1)], -1) if has_bias else rows
 
 # %% ../../nbs/models/35_reasons.ipynb #23f470f4
 @patch
-def _mean(self:LinearReasons, t): return t.mean(0) if self.has_draws else t
+def _mean(self:LinearReasons, t): return t.mean(0) if self.n_draws else t
+
+@patch
+def _added(self:LinearReasons, items):
+    "What is added whoever the user is, (n,m)"
+    return self.model.mean+F.embedding(items, self.model.i_bias.weight)[...,0]
 
 @patch
 def parts(self:LinearReasons, items):
-    rows,res = self.look_up(items)
+    rows = self.rows_of(items)
     plain = self.start if self.plain is None else self.plain
     average = products(rows, plain)
-    res['average user'] = self._mean(average)
+    mean = self.model.mean
+    res = {'mean': mean, 'item': self._added(items)-mean, 'average user': self._mean(average)}
     if self.plain is not None:
         of_features = products(rows, self.start)-average
         res['features'] = self._mean(of_features)
@@ -68,48 +105,69 @@ def parts(self:LinearReasons, items):
 @patch
 def _each(self:LinearReasons, items):
     "`contributions`, in each draw if there are any"
-    rows,_ = self.look_up(items)
-    solved = torch.cholesky_solve(rows.mT, torch.linalg.cholesky(self.left))
-    return (self.rows@solved).mT*self.pull[...,None,:]
+    rows,_,pull = self.terms
+    chol = torch.linalg.cholesky(self.left)
+    solved = torch.cholesky_solve(self.rows_of(items).mT, chol)
+    return (rows@solved).mT*pull[...,None,:]
 
 @patch
-def contributions(self:LinearReasons, items): return self._mean(self._each(items))
+def contributions(self:LinearReasons, items):
+    return self._by_loops(items) if pay(self.users) else self._mean(self._each(items))
 
 @patch
 def spread(self:LinearReasons, items):
-    if not self.has_draws or len(self.rows)<2: return None
+    if self.n_draws<2: return None
     each = self._each(items)
     squares = (each-each.mean(0)).square()
     return (squares.sum(0)/(len(each)-1)).sqrt()
 
+# %% ../../nbs/models/35_reasons.ipynb #f1ba9783
+@patch
+def _draws(self:LinearReasons):
+    "Factors of all items, targets, what stands on the left without ratings and where rows start, of each draw"
+    table = self.model.i_weight.weight
+    if not self.n_draws: return [(table,self.targets,self.prec,self.start)]
+    factors = table.unflatten(1, (self.n_draws,-1)).unbind(1)
+    return zip(factors, self.targets, self.prec, self.start)
+
+@patch
+def _by_loops(self:LinearReasons, items):
+    order = rising(self.users)
+    users,rated,weights,slope = (o[order] for o in (self.users,self.items,self.weights,self.slope))
+    longest = int(torch.bincount(users).max())
+    res = torch.zeros(*items.shape, longest, dtype=torch.float32)
+    for factors,targets,prec,start in self._draws():
+        prior = prec,self.held,start
+        add_contributions(users, rated, (weights,targets[order],slope), factors, prior, items, res)
+    return res/max(self.n_draws, 1)
+
 # %% ../../nbs/models/35_reasons.ipynb #9c81d382
 @patch
 def without(self:LinearReasons, items):
-    target_rows,parts = self.look_up(items)
+    rows,weight,pull = self.terms
+    target_rows = self.rows_of(items)
     values,vectors = torch.linalg.eigh(self.left)
-    own,asked = self.rows@vectors,target_rows@vectors
-    eased = values[...,None,:]-self.eased[...,None]
+    own,asked = rows@vectors,target_rows@vectors
+    eased = values[...,None,:]-self.by_user(self.eased)[...,None]
     inverse = 1/eased  # (…,n,longest,k)
-    pulled = (self.pull[...,None]*own).sum(-2, keepdim=True)
-    rest = pulled - self.pull[...,None]*own
+    pulled = (pull[...,None]*own).sum(-2, keepdim=True)
+    rest = pulled - pull[...,None]*own
     scaled = own*inverse
-    lever = self.weight*(own*scaled).sum(-1)
-    back = self.weight*(scaled*rest).sum(-1)/(1-lever)
+    lever = weight*(own*scaled).sum(-1)
+    back = weight*(scaled*rest).sum(-1)/(1-lever)
     by_rest = asked@(inverse*rest).mT
     moved = by_rest + (asked@scaled.mT)*back[...,None,:]
-    start = target_rows@self._start_without().mT
-    return self._mean(start+moved) + sum(parts.values())[...,None]
+    start = target_rows@self._start_without(weight).mT
+    return self._mean(start+moved) + self._added(items)[...,None]
 
 @patch
-def _start_without(self:LinearReasons):
+def _start_without(self:LinearReasons, weight):
     "The row to start from without each rating, (…,n,longest,k): without the last one that of who has none"
-    is_last = (self.weight>0).sum(-1, keepdim=True)==1
-    is_last = is_last & (self.weight>0)
+    is_last = (weight>0).sum(-1, keepdim=True)==1
+    is_last = is_last & (weight>0)
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])
 
 # %% ../../nbs/models/35_reasons.ipynb #806df5c9
-def _ones_beside(q): return torch.cat([q, q.new_ones(*q.shape[:-1], 1)], -1)
-
 def _everybodys_mean(model):
     "The mean of the rows of all trained users of `model`, where features give its users others; else `None`"
     if model.prior is None: return None
@@ -117,72 +175,64 @@ def _everybodys_mean(model):
     plain.prior = None
     return user_prior(plain)[0]
 
-def _rated_rows(model):
-    "A function that gives of codes of items the rows of a `Dot` for ratings with a 1 for the user's bias, and what else adds, by name"
-    def look_up(o):
-        q,b = (F.embedding(o, e.weight) for e in model.tables[1])
-        return _ones_beside(q),dict(mean=model.mean, item=b[...,0])
-    return look_up
-
-def _bent_terms(model, rows, off, y, start, z):
-    "Rows and targets of a step of Gauss-Newton from the rows `z` on, which leaves solutions where they are"
-    scores = products(rows, z)
-    pred,slope = bend(model, scores+off)
-    rows = rows*slope[...,None]
-    return rows,y-pred+products(rows, z-start)
+def _bent_terms(model, users, items, y, z):
+    "Slopes and targets of a step of Gauss-Newton from the rows `z` on, which leaves solutions where they are"
+    rows = torch.cat([model.i_weight(items), torch.ones_like(y)[:,None]], 1)
+    scores = (rows*z[users]).sum(1)
+    pred,slope = bend(model, scores+model.i_bias(items)[:,0]+model.mean)
+    return slope,y-pred+slope*scores
 
 # %% ../../nbs/models/35_reasons.ipynb #76469f42
 def rating_reasons(model, users, items, y, n_users, noise, w=None):
     "The `Reasons` of `fit_users` of a `Dot` for ratings"
     noise = torch.ones_like(y)*noise if w is None else noise/w
     m,cov = user_prior(model)
-    start = m.expand(n_users, -1)
-    codes,targets,weight = padded(users, n_users, items, y, 1/noise)
-    look_up = _rated_rows(model)
-    rows,parts = look_up(codes)
-    off = sum(parts.values())
+    off,slope = model.i_bias(items)[:,0]+model.mean,None
     is_bent = model.y_range is not None and not model.clip
-    if not is_bent: targets = targets-off-products(rows, start)
-    else:
-        b = model.i_bias(items)[:,0]
-        args = model.i_weight(items),b+model.mean,y,n_users,noise
-        z = solve_users((m,cov), users, *args, model)
-        rows,targets = _bent_terms(model, rows, off, targets, start, z)
-    prec = torch.linalg.inv(cov)
-    res = LinearReasons(look_up, rows, weight, targets, prec, start, _everybodys_mean(model))
+    if is_bent:
+        z = solve_users((m,cov), users, model.i_weight(items), off, y, n_users, noise, model)
+        slope,targets = _bent_terms(model, users, items, y, z)
+    else: targets = y-off
+    start = m.expand(n_users, -1)
+    prior = torch.linalg.inv(cov),torch.zeros_like(start),start
+    res = LinearReasons(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), slope)
     if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
     return res
 
 # %% ../../nbs/models/35_reasons.ipynb #7cdd520a
-def believed_reasons(model, users, items, y, n_users, w=None):
-    "The `Reasons` of `fit_believed` but for `without`, as precise as it finds the ratings to be"
-    _,(rows,targets,weight),of_prior,spread = believed_rows(model, users, items, y, n_users, w)
-    mean,_ = user_prior(model)
-    prec = of_prior+spread
-    start = of_prior*mean/prec
-    targets = targets-products(rows, start)
-    return LinearReasons(_rated_rows(model), rows, weight, targets, torch.diag_embed(prec), start)
+class BelievedReasons(LinearReasons):
+    "The `Reasons` of `fit_believed`, by its arguments"
+    def __init__(self, model, users, items, y, n_users, w=None):
+        self.args = model,users,items,y,n_users,w
+        _,of_prior,spread = believed_rows(*self.args)
+        mean,_ = user_prior(model)
+        held = of_prior+spread
+        prior = torch.zeros_like(held[0]).diag(),held,of_prior*mean/held
+        gamma = model.believed['gamma'].to(y.device)[items]
+        targets = y-model.i_bias(items)[:,0]-model.mean
+        super().__init__(model, users, items, gamma if w is None else gamma*w, targets, prior)
+
+    @cached_property
+    def rows_without(self): return rows_without(*self.args)
+
+    def without(self, items):
+        return self.rows_of(items)@self.rows_without.mT + self._added(items)[...,None]
 
 # %% ../../nbs/models/35_reasons.ipynb #f35088a2
 def choice_reasons(model, users, items, n_users, w=None):
     "The `Reasons` of `fit_choices`"
     w = torch.ones_like(users, dtype=torch.float32) if w is None else w
     mass = w.new_zeros(n_users).index_add_(0, users, w)
-    codes,weight = padded(users, n_users, items, w)
-    def look_up(o):
-        q,b = (F.embedding(o, e.weight) for e in model.tables[1])
-        return q,dict(mean=model.mean, item=b[...,0])
-    rows,_ = look_up(codes)
     is_told = model.prior is not None
     average = model.user_factors.mean(0)
     nobody = model.prior[0][:,:-1] if is_told else average.expand(n_users, -1)
     zeros = torch.zeros_like(nobody)
     start = nobody if is_told else nobody.where(mass[:,None]==0, zeros)
-    targets = 1-products(rows, start)
     lam = penalty(model, mass)
-    prec = without_choices(model, lam)
-    res = LinearReasons(look_up, rows, weight, targets, prec, start, zeros if is_told else None)
-    res.eased = lam[:,None]-penalty(model, mass[:,None]-weight)
+    shared, = without_choices(model, lam.new_zeros(1))
+    prior = shared,lam[:,None].expand_as(start),start
+    res = LinearReasons(model, users, items, w, torch.ones_like(w), prior, zeros if is_told else None)
+    res.eased = lam[users]-penalty(model, mass[users]-w)
     res.alone = nobody
     return res
 
@@ -191,16 +241,6 @@ def draw_reasons(model, users, items, y, n_users, noise):
     "The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,)"
     m,cov = user_prior(model)
     if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
-    def draws(o):
-        q = F.embedding(o, model.i_weight.weight).unflatten(-1, (model.n_draws,-1))
-        b = F.embedding(o, model.i_bias_draws)
-        return _ones_beside(q.movedim(-2, 0)),b.movedim(-1, 0)
-    def look_up(o):
-        rows,b = draws(o)
-        return rows,dict(mean=model.mean, item=b.mean(0))
-    codes,y,weight = padded(users, n_users, items, y, 1/noise)
-    rows,b = draws(codes)
-    targets = y-b-model.mean-products(rows, m)
-    weight = weight.expand_as(targets)
-    prec = torch.linalg.inv(cov)[:,None]
-    return LinearReasons(look_up, rows, weight, targets, prec, m, _everybodys_mean(model))
+    targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
+    prior = torch.linalg.inv(cov),torch.zeros_like(m[0]),m
+    return LinearReasons(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), n_draws=model.n_draws)

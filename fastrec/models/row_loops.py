@@ -12,9 +12,13 @@ from ..base.compiled import can_compile,compiled,in_threads
 # %% ../../nbs/models/37_row_loops.ipynb #723994e4
 _fewest = 2**14  # ratings; to load machine code takes longer than what fewer would save
 
+def may_run(device):
+    "Can loops run for what lies on `device`?"
+    return device.type=='cpu' and can_compile()
+
 def pay(users):
     "Do loops pay for ratings by the codes `users`, (n,)?"
-    return users.is_cpu and len(users)>=_fewest and can_compile()
+    return len(users)>=_fewest and may_run(users.device)
 
 # %% ../../nbs/models/37_row_loops.ipynb #1bd5135f
 @compiled
@@ -41,8 +45,8 @@ def add(scale, a, out):
 
 # %% ../../nbs/models/37_row_loops.ipynb #f78c4b38
 @compiled
-def _add_four(t, a, b, c, d, out):
-    "Add to the four numbers of `out` the products of `t` and each of the others"
+def _four_dots(t, a, b, c, d):
+    "The products of `t` and each of the others, which are as long, or longer"
     p = q = r = s = np.float32(0)
     for j in range(len(t)):
         x = t[j]
@@ -50,10 +54,7 @@ def _add_four(t, a, b, c, d, out):
         q += x*b[j]
         r += x*c[j]
         s += x*d[j]
-    out[0] += p
-    out[1] += q
-    out[2] += r
-    out[3] += s
+    return p,q,r,s
 
 @compiled
 def add_products(r, weight, a):
@@ -63,30 +64,38 @@ def add_products(r, weight, a):
         for j in range(len(t)): t[j] = r[f,j]*weight[j]
         fours = (f+1)//4*4
         for g in range(0, fours, 4):
-            _add_four(t, r[g], r[g+1], r[g+2], r[g+3], a[f,g:g+4])
-        for g in range(fours, f+1):
-            a[f,g] += dot(t, r[g])
+            b,c,d,e = _four_dots(t, r[g], r[g+1], r[g+2], r[g+3])
+            a[f,g] += b
+            a[f,g+1] += c
+            a[f,g+2] += d
+            a[f,g+3] += e
+        for g in range(fours, f+1): a[f,g] += dot(t, r[g])
 
 # %% ../../nbs/models/37_row_loops.ipynb #851e8a95
 @compiled
 def factorize(a):
     "Put the Cholesky factor of `a`, (k,k), in place of its lower triangle"
-    for f in range(len(a)):
-        row = a[f]
-        for g in range(f):
-            row[g] = (row[g]-dot(row[:g], a[g,:g]))/a[g,g]
-        row[f] = np.sqrt(row[f]-dot(row[:f], row[:f]))
+    k = len(a)
+    for g in range(k):
+        t = a[g,:g]
+        a[g,g] = np.sqrt(a[g,g]-dot(t, t))
+        fours = g+1+(k-g-1)//4*4
+        for f in range(g+1, fours, 4):
+            b,c,d,e = _four_dots(t, a[f], a[f+1], a[f+2], a[f+3])
+            a[f,g] = (a[f,g]-b)/a[g,g]
+            a[f+1,g] = (a[f+1,g]-c)/a[g,g]
+            a[f+2,g] = (a[f+2,g]-d)/a[g,g]
+            a[f+3,g] = (a[f+3,g]-e)/a[g,g]
+        for f in range(fours, k): a[f,g] = (a[f,g]-dot(t, a[f]))/a[g,g]
 
 @compiled
 def solve(chol, x):
-    "Put into `x`, (k,m), the solutions for each of its columns, by the factor `chol` of the left side"
-    k,m = x.shape
-    for f in range(k):
-        for g in range(f): add(-chol[f,g], x[g], x[f])
-        for j in range(m): x[f,j] /= chol[f,f]
+    "Put into `x`, (k,), the solution for it, by the factor `chol` of the left side"
+    k = len(x)
+    for f in range(k): x[f] = (x[f]-dot(x[:f], chol[f]))/chol[f,f]
     for f in range(k-1, -1, -1):
-        for j in range(m): x[f,j] /= chol[f,f]
-        for g in range(f): add(-chol[f,g], x[f], x[g])
+        x[f] /= chol[f,f]
+        add(-x[f], chol[f], x[:f])
 
 # %% ../../nbs/models/37_row_loops.ipynb #fcad5e46
 @compiled
@@ -107,17 +116,17 @@ def combine(x, r, out):
 # %% ../../nbs/models/37_row_loops.ipynb #52316e10
 @compiled
 def _of_user(r, weight, target, left, start, x, out):
-    "Add to `out`, (m,n), the contributions of ratings with the rows `r`, (k,n), to what is asked for, the columns of `x`, (k,m)"
+    "Add to `out`, (m,n), the contributions of ratings with the rows `r`, (k,n), to what is asked for, with the rows `x`, (m,k)"
     n = len(weight)
     pull = np.empty_like(weight)
     t = np.empty_like(weight)
     add_products(r, weight, left)
     factorize(left)
-    solve(left, x)
     combine(start, r, t)
     for j in range(n): pull[j] = weight[j]*(target[j]-t[j])
-    for i in range(x.shape[1]):
-        combine(x[:,i], r, t)
+    for i in range(len(x)):
+        solve(left, x[i])
+        combine(x[i], r, t)
         for j in range(n):
             out[i,j] += t[j]*pull[j]
 
@@ -135,13 +144,13 @@ def _of_users(
 ):
     k,m = len(prec),items.shape[1]
     left = np.empty((k,k), np.float32)
-    x = np.empty((k,m), np.float32)
-    ones = np.ones(m, np.float32)
+    x = np.ones((m,k), np.float32)
     for u in range(first, after):
         a,b = starts[u],starts[u+1]
         r = np.empty((k,b-a), np.float32)
         gather(rows, ids[a:b], slope[a:b], r)
-        gather(rows, items[u], ones, x)
+        for i in range(m): x[i,:rows.shape[1]] = rows[items[u,i]]
+        x[:,rows.shape[1]:] = 1
         left[:] = prec
         for f in range(k): left[f,f] += held[u,f]
         _of_user(r, weight[a:b], target[a:b], left, start[u], x, out[u])
@@ -150,7 +159,14 @@ def _of_users(
 # %% ../../nbs/models/37_row_loops.ipynb #45ace712
 _users_a_job = 2**6  # of a thread, until it takes more
 
-def array(t, dtype=torch.float32): return t.detach().to(dtype).contiguous().numpy()
+def array(t, dtype=torch.float32):
+    "`t` as an array for loops"
+    return t.detach().to(dtype).contiguous().numpy()
+
+def rising(users):
+    "What puts the codes `users` in order"
+    is_in_order = (users.diff()>=0).all()
+    return slice(None) if is_in_order else users.argsort(stable=True)
 
 def by_users(loop, users, n_users, *args):
     "Run the `loop` for the ratings by the codes `users`, which rise, in parts of the users"

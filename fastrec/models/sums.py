@@ -169,12 +169,3 @@ def parts(self:LeftOut, items):
     average = torch.cat(each)
     alone = self.contributions(items).sum(-1)
     return {'average user': average, 'together': self.scores(items)-average-alone}
-
-# %% ../../nbs/models/36_sums.ipynb #64d7fdcc
-class Refitted(LeftOut):
-    "As above, with parts and contributions of other `reasons` of the same rows"
-    def __init__(self, reasons, *args):
-        super().__init__(*args)
-        self.reasons,self.how = reasons,reasons.how
-    def parts(self, items): return self.reasons.parts(items)
-    def contributions(self, items): return self.reasons.contributions(items)

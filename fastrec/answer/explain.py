@@ -117,7 +117,7 @@ def in_stars(model, parts, own):
     total = sum(parts.values())+own.sum()
     if model.y_range is None: return parts,own
     if model.clip: return {**parts, 'range': _bent(model, total)-total},own
-    later = {k: v for k,v in parts.items() if k in ('together','remainder')}
+    later = {k: v for k,v in parts.items() if k in ('together','chance','remainder')}
     first = {k: v for k,v in parts.items() if k not in later}
     base = sum(first.values())
     zero = torch.zeros_like(base)
@@ -135,8 +135,9 @@ def _sums(rec, trained, model, x, noise, device):
     `trained` gives the reasons, and `model` the score"""
     found,number = reasons_for(rec, trained, x[:,0], noise, device)
     item = x[:,1:].to(device)
-    found_parts = found.parts(item).items()
-    parts = {k: v.expand(1, 1)[0,0].double() for k,v in found_parts}
+    found_parts = found.parts(item)
+    if rec.source is None: found_parts.pop('chance', None)  # who was in training has draws of their own
+    parts = {k: v.expand(1, 1)[0,0].double() for k,v in found_parts.items()}
     each = found.contributions(item),found.without(item),found.spread(item)
     each = [None if o is None else o[0,0].double() for o in each]
     score = model.score_pairs(x.to(device))[0].double()
@@ -183,7 +184,7 @@ def explained(rec, user, item, ranking=False):
         parts,own,without,spread,number,how = _sums(rec, trained, m, x, noise, device)
         score = sum(parts.values())+own.sum()
         shown,stars = in_stars(m, parts, own)
-        without = m.to_range(without+parts.get('remainder', 0))
+        without = m.to_range(without+parts['remainder']+parts.get('chance', 0))
         prediction = float(m.to_range(score.clone()))
     res = _frame(rec, _shown(shown), stars, without, spread, number)
     unit = 'preference' if models[0].is_preference else rec.ds.rating_name
@@ -200,9 +201,9 @@ def explain(self:Recommends,
     """Why `user` is predicted to rate `item` so: what each of their training ratings contributes, beside what is not theirs.
 
     `part` is 'rated' or one of 'mean', 'item' (its bias), 'average user' (what the row of anybody adds), 'features' (how far those of
-    this user lie from that), 'together' (what ratings do only together, where they are left out one by one), 'remainder' (what the
-    row of training has beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it,
-    where a sigmoid bends scores). `without` is the prediction if that rating were not there and the row fitted again, `std` the
+    this user lie from that), 'together' (what ratings do only together, where they are left out one by one), 'chance' (what draws of
+    somebody new add), 'remainder' (what the row of training has beyond the one that their ratings give by `fold_in`) and 'range' (what
+    that cuts off, or the middle of it, where a sigmoid bends scores). `without` is the prediction if that rating were not there and the row fitted again, `std` the
     deviation of a contribution over draws. `attrs` has the `prediction`, its `unit`, and `how` contributions were found.
     `KeyError` for an unknown label, `ValueError` where ratings are not known"""
     need_flags(ranking=ranking)

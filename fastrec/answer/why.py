@@ -31,13 +31,23 @@ def _blocks(n_rated, each):
             start = stop
 
 # %% ../../nbs/answer/64_why.ipynb #b39006dc
-def _largest(users, items, values, n):
-    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, of ratings of different `items`
-    by `users`, 0 to n_users-1, which rise; else -1, (n_users,m,n)"""
-    if pay(users): return largest_places(users, items, values, n)
+_rounding = 1e-4  # of a mean of ratings that are all the same
+
+def _are_liked(users, y, n_users):
+    "Are the ratings `y` by `users`, 0 to n_users-1, no lower than the mean of theirs?"
+    sums = torch.zeros(2, n_users, dtype=y.dtype, device=y.device)
+    sums[0].index_add_(0, users, y)
+    sums[1].index_add_(0, users, torch.ones_like(y))
+    mean = sums[0]/sums[1]
+    return y>=mean[users]-_rounding
+
+def _largest(users, items, are_reasons, values, n):
+    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, of ratings that `are_reasons`, of
+    different `items`, by `users`, 0 to n_users-1, which rise; else -1, (n_users,m,n)"""
+    if pay(users): return largest_places(users, items, are_reasons, values, n)
     if not len(users): return torch.full((*values.shape[:2],n), -1)
-    codes, = padded(users, len(values), items)
-    codes = codes[:,None].expand_as(values)
+    codes,may_be = (o[:,None].expand_as(values) for o in padded(users, len(values), items, are_reasons))
+    values.masked_fill_(~may_be, 0)
     res = []
     for _ in range(n):
         best,place = values.max(-1, keepdim=True)
@@ -74,8 +84,10 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     if not len(number): return torch.full((*lists.shape,n), -1)
     reasons,_ = reasons_for(rec, m, codes, noise, device)
     values = reasons.contributions(lists.to(device))
-    items = ds.x[number.to(ds.x.device),1].to(device)
-    place = _largest(row.to(device), items, values, n).cpu()
+    at = number.to(ds.x.device)
+    users,items,y = (o.to(device) for o in (row,ds.x[at,1],ds.y[at]))
+    are_reasons = torch.ones_like(users, dtype=torch.bool) if m.is_preference else _are_liked(users, y, len(codes))
+    place = _largest(users, items, are_reasons, values, n).cpu()
     n_rated = torch.bincount(row, minlength=len(codes))
     begin = n_rated.cumsum(0)-n_rated
     at = begin[:,None,None]+place.clamp(min=0)

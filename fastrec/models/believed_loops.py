@@ -75,8 +75,8 @@ def _believe(first, after, starts, ids, weight, y, mass, rows, cov, known, z, of
 
 # %% ../../nbs/models/38_believed_loops.ipynb #6a8ed8a1
 def believe(users, items, weight, y, mass, rows, cov, known):
-    """Rows, and how far they are held down by their prior and by what isn't known of items, (n_users,k) each, by ratings of the `users`, the
-    codes `items`, their `weight`, and what is left of them, `y`; `known` are lam, noise, mean, the shape of precisions, and rounds"""
+    """Rows, and how far they are held down by their prior and by what isn't known of items, (n_users,k) each, by ratings of the `users`,
+    the codes `items`, their `weight`, and what is left of them, `y`; `known` are lam, noise, mean, the shape of precisions, and rounds"""
     order = rising(users)
     z,of_prior,spread = (torch.zeros(len(mass), cov.shape[1], dtype=torch.float32) for _ in range(3))
     of_ratings = array(items[order], torch.int64),array(weight[order]),array(y[order])

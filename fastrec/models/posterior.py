@@ -16,7 +16,7 @@ from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
 from .new_draws import chances,draws_at_once,solve_draws
-from .reasons import draw_reasons
+from .reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
@@ -173,11 +173,13 @@ def _own_noise(self:PosteriorMean, items, w):
     return res if w is None else res/w
 
 @patch
+def _chance(self:PosteriorMean): return chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned]
+
+@patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
     own_noise = self._own_noise(items, w)
-    chance = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
-    draws = *user_prior(self),chance
+    draws = *user_prior(self),self._chance().to(y)
     def solve(s):
         factors = self._item_draws(items, s).transpose(0, 1)
         off = self.i_bias_draws[items,s].T+self.mean
@@ -188,7 +190,7 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch
 def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
-    return draw_reasons(self, users, items, y, n_users, self._own_noise(items, w))
+    return DrawReasons(self, users, items, y, n_users, self._own_noise(items, w), self._chance().to(y))
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch

@@ -139,7 +139,7 @@ def _by_loops(self:LinearReasons, items):
     for factors,targets,prec,start in self._draws():
         prior = prec,self.held,start
         add_contributions(users, rated, (weights,targets[order],slope), factors, prior, items, res)
-    return res/max(self.n_draws, 1)
+    return res.div_(self.n_draws) if self.n_draws else res
 
 # %% ../../nbs/models/35_reasons.ipynb #9c81d382
 @patch
@@ -237,10 +237,22 @@ def choice_reasons(model, users, items, n_users, w=None):
     return res
 
 # %% ../../nbs/models/35_reasons.ipynb #efdae87a
-def draw_reasons(model, users, items, y, n_users, noise):
-    "The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,)"
-    m,cov = user_prior(model)
-    if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
-    targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
-    prior = torch.linalg.inv(cov),torch.zeros_like(m[0]),m
-    return LinearReasons(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), n_draws=model.n_draws)
+class DrawReasons(LinearReasons):
+    """The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
+    of a new row in each draw, (S,k)"""
+    def __init__(self, model, users, items, y, n_users, noise, eps):
+        m,self.cov = user_prior(model)
+        if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
+        targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
+        prior = torch.linalg.inv(self.cov),torch.zeros_like(m[0]),m
+        super().__init__(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), n_draws=model.n_draws)
+        self.eps = eps[:,None,:,None]  # the same for all users
+
+    def parts(self, items):
+        res = super().parts(items)
+        root = torch.linalg.cholesky(self.cov)[:,None]
+        if len(self.users): root = torch.linalg.inv(torch.linalg.cholesky(self.left)).mT
+        around = (root@self.eps)[...,0]
+        rows = self.rows_of(items)
+        res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
+        return res

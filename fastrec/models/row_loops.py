@@ -178,8 +178,8 @@ def by_users(loop, users, n_users, *args):
 
 # %% ../../nbs/models/37_row_loops.ipynb #e435e472
 def add_contributions(users, items, terms, rows, prior, asked, out):
-    """Add to `out`, (n,m,longest), what ratings of the codes `items` contribute to the scores of the codes `asked`, (n,m). `users` rise from
-    0 to n-1, `terms` are weights, targets and slopes, `rows` those of items, and `prior` prec, held and start, as loops have them"""
+    """Add to `out`, (n,m,longest), what ratings of the codes `items` contribute to the scores of the codes `asked`, (n,m). `users` rise
+    from 0 to n-1, `terms` are weights, targets and slopes, `rows` those of items, and `prior` prec, held and start, as loops have them"""
     last = torch.zeros(len(asked), dtype=torch.float32)
     of_ratings = [array(o) for o in terms]
     known = array(rows),*(array(o) for o in prior)
@@ -189,24 +189,27 @@ def add_contributions(users, items, terms, rows, prior, asked, out):
 
 # %% ../../nbs/models/37_row_loops.ipynb #69300053
 @compiled
-def _largest(first, after, starts, ids, values, places):
+def _largest(first, after, starts, ids, may_be, values, places):
     "For each of the users and lines of `values`, (n,m,longest), the largest ones' `places`, (n,m,any), in place; -1 where none is above 0"
     for u in range(first, after):
         own = ids[starts[u]:starts[u+1]]
+        named = may_be[starts[u]:starts[u+1]]
         for line,found in zip(values[u], places[u]):
             for k in range(len(found)):
                 best = np.float32(0)
                 at = -1
                 for j in range(len(own)):
-                    if line[j]>best: best,at = line[j],j
+                    if line[j]>best and named[j]: best,at = line[j],j
                 found[k] = at
                 if at<0: break
                 for j in range(len(own)):
                     if own[j]==own[at]: line[j] = 0
 
 # %% ../../nbs/models/37_row_loops.ipynb #a8496119
-def largest_places(users, items, values, n):
-    "Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, that are of different `items`"
+def largest_places(users, items, may_be, values, n):
+    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, of ratings by `users` that
+    `may_be` named, of different `items`"""
     places = torch.full((*values.shape[:2],n), -1)
-    by_users(_largest, users, len(values), array(items, torch.int64), values.numpy(), places.numpy())
+    of_ratings = array(items, torch.int64),array(may_be, torch.bool)
+    by_users(_largest, users, len(values), *of_ratings, values.numpy(), places.numpy())
     return places

@@ -41,6 +41,7 @@ from fastrec.fit.list_metrics import *
 from fastrec.fit.settings import *
 from fastrec.interpret.interpretation import *
 from fastrec.interpret.reasons import *
+from fastrec.interpret.tastes import *
 from fastrec.evaluate.measures import *
 from fastrec.evaluate.validation import *
 from fastrec.evaluate.blend import *

@@ -9,8 +9,8 @@ __all__ = []
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
-from ..base.checks import need_flags,need_whole
-from .alike import why_alike
+from ..base.checks import need_choice,need_flags,need_whole
+from .alike import co_rated,why_alike
 from .recommender import Recommends,evaluating
 from .topn import top_n
 from ..base.devices import exactly
@@ -18,14 +18,20 @@ from ..base.devices import exactly
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
 _reasons = 'both','choice','shared','axis','of_axis'
 
+def _by_choices(rec, code):
+    "Cosines of who rated the item `code` and who rated each, (n,)"
+    found = co_rated(rec, code, torch.arange(1, len(rec.ds.classes[rec.ds.item_name])))
+    if found is None: raise ValueError("by='choices' needs the ratings of training: ask the learner, or by='factors'")
+    return found[1]
+
 @exactly()
-def _similar(rec, label, n, side, why=False):
-    "The labels of the `side` (0 users, 1 items) whose factors have the largest cosine with those of `label`"
+def _similar(rec, label, n, side, why=False, by='factors'):
+    "The labels of the `side` (0 users, 1 items) whose factors, or `by` whose 'choices', have the largest cosine with those of `label`"
     model = rec.model
     vocab = list(rec.ds.classes.values())[side]
     n = need_whole('n', n)
     code = int(vocab.lookup([label])[0])
-    with evaluating(model) as (model,_): cosines = model.similarities(code, side)
+    with evaluating(model) as (model,_): cosines = model.similarities(code, side) if by=='factors' else _by_choices(rec, code)
     cosines[code-1] = -torch.inf
     if side and rec.counts is not None and not model.from_features[1]:
         not_rated = rec.counts[1:]==0
@@ -42,12 +48,14 @@ def _similar(rec, label, n, side, why=False):
 def similar(self:Recommends,
     item, # Label of the item
     n:int=10, # How many
-    why:bool=False # Tell of each what stands behind it?
+    why:bool=False, # Tell of each what stands behind it?
+    by:str='factors' # What is compared: 'factors', or 'choices', who rated them
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
-    """The `n` items whose factors have the largest cosine with those of `item`. With `why` also how many rated `both`, the cosine of who
+    """The `n` items whose factors have the largest cosine with those of `item`, or that the same users rated. With `why` also how many rated `both`, the cosine of who
     did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine, `of_axis`; what is known"""
     need_flags(why=why)
-    return _similar(self, item, n, 1, why)
+    need_choice('by', by, 'factors', 'choices')
+    return _similar(self, item, n, 1, why, by)
 
 # %% ../../nbs/answer/54_similar.ipynb #3e6b25a9
 @patch

@@ -24,6 +24,7 @@ def _by_choices(rec, code):
     if found is None: raise ValueError("by='choices' needs the ratings of training: ask the learner, or by='factors'")
     return found[1]
 
+# %% ../../nbs/answer/54_similar.ipynb #0c7afc13
 @exactly()
 def _similar(rec, label, n, side, why=False, by='factors'):
     "The labels of the `side` (0 users, 1 items) whose factors, or `by` whose 'choices', have the largest cosine with those of `label`"
@@ -51,8 +52,9 @@ def similar(self:Recommends,
     why:bool=False, # Tell of each what stands behind it?
     by:str='factors' # What is compared: 'factors', or 'choices', who rated them
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
-    """The `n` items whose factors have the largest cosine with those of `item`, or that the same users rated. With `why` also how many rated `both`, the cosine of who
-    did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine, `of_axis`; what is known"""
+    """The `n` items whose factors have the largest cosine with those of `item`, or that the same users rated. With `why` also how many
+    rated `both`, the cosine of who did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine,
+    `of_axis`; what is known"""
     need_flags(why=why)
     need_choice('by', by, 'factors', 'choices')
     return _similar(self, item, n, 1, why, by)

@@ -93,6 +93,7 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     at = begin[:,None,None]+place.clamp(min=0)
     return number[at.clamp(max=len(number)-1)].where(place>=0, -1)
 
+# %% ../../nbs/answer/64_why.ipynb #19f8af81
 @exactly()
 def strongest(rec, model, noise, users, items, n):
     """For each pair of the codes `users`, which stand in runs, and `items`, the numbers of the `n` ratings that contribute most by the

@@ -62,19 +62,18 @@ def tastes(
     code = int(vocab.lookup([item])[0])
     items,users = _on_axes(rec, code)
     at = items[code-1]
-    side = at.sign()
+    side,others = at.sign(),items*at.sign()
     divides = at.abs()*users.std(0)
     order = divides.argsort(descending=True)[:n]
-    others = items*side
     others[code-1] = -torch.inf
     farthest = others.argmax(0)+1
     res = {'axis': torch.arange(len(at)), 'place': at/items.std(0), 'divides': divides, 'beside': vocab.decode(farthest)}
     for name,known,places in zip(('of_items','of_users'), rec.ds.features[::-1], (items,users)):
         names = _going_with(known, places, side)
         if names is not None: res[name] = names
-    res = pd.DataFrame(res).iloc[order.numpy()].reset_index(drop=True)
+    res = pd.DataFrame(res).iloc[order.numpy()]
     res.attrs['item'] = item
-    return res
+    return res.reset_index(drop=True)
 
 # %% ../../nbs/interpret/66_tastes.ipynb #d9bc1bdf
 def plot_tastes(

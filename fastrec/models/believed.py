@@ -78,7 +78,9 @@ def _by_loops(model, users, items, y, mass, w):
     believed = model.believed
     known = believed['lam'],believed['noise'],mean,precision_shape,_rounds
     left = y-model.i_bias(items)[:,0]-model.mean
-    z,*held = believe(users, items, believed['gamma'][items]*w, left, mass, model.i_weight.weight, believed['cov'], known)
+    weight = believed['gamma'][items]*w
+    of_items = model.i_weight.weight,believed['cov']
+    z,*held = believe(users, items, weight, left, mass, *of_items, known)
     return z.where(mass[:,None]>0, mean),*held
 
 def believed_rows(model, users, items, y, n_users, w=None):

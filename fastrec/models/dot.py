@@ -14,7 +14,8 @@ from .base import FactorModel,as_table
 from .believed import fit_believed
 from .changing import grown,with_items
 from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
-from .reasons import BelievedReasons,choice_reasons,rating_reasons
+from .held_reasons import BelievedReasons
+from .reasons import choice_reasons,rating_reasons
 from .sums import LeftOut
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac

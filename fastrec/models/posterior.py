@@ -16,7 +16,7 @@ from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
 from .new_draws import chances,draws_at_once,solve_draws
-from .reasons import DrawReasons
+from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):

@@ -10,7 +10,6 @@ from copy import copy
 from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
-from .believed import believed_rows,rows_without
 from .foldin import bend,padded,penalty,solve_users,user_prior,without_choices
 from .row_loops import add_contributions,pay,rising
 
@@ -168,7 +167,7 @@ def _start_without(self:LinearReasons, weight):
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])
 
 # %% ../../nbs/models/35_reasons.ipynb #806df5c9
-def _everybodys_mean(model):
+def everybodys_mean(model):
     "The mean of the rows of all trained users of `model`, where features give its users others; else `None`"
     if model.prior is None: return None
     plain = copy(model)
@@ -195,28 +194,9 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None):
     else: targets = y-off
     start = m.expand(n_users, -1)
     prior = torch.linalg.inv(cov),torch.zeros_like(start),start
-    res = LinearReasons(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), slope)
+    res = LinearReasons(model, users, items, 1/noise, targets, prior, everybodys_mean(model), slope)
     if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
     return res
-
-# %% ../../nbs/models/35_reasons.ipynb #7cdd520a
-class BelievedReasons(LinearReasons):
-    "The `Reasons` of `fit_believed`, by its arguments"
-    def __init__(self, model, users, items, y, n_users, w=None):
-        self.args = model,users,items,y,n_users,w
-        _,of_prior,spread = believed_rows(*self.args)
-        mean,_ = user_prior(model)
-        held = of_prior+spread
-        prior = torch.zeros_like(held[0]).diag(),held,of_prior*mean/held
-        gamma = model.believed['gamma'].to(y.device)[items]
-        targets = y-model.i_bias(items)[:,0]-model.mean
-        super().__init__(model, users, items, gamma if w is None else gamma*w, targets, prior)
-
-    @cached_property
-    def rows_without(self): return rows_without(*self.args)
-
-    def without(self, items):
-        return self.rows_of(items)@self.rows_without.mT + self._added(items)[...,None]
 
 # %% ../../nbs/models/35_reasons.ipynb #f35088a2
 def choice_reasons(model, users, items, n_users, w=None):
@@ -235,24 +215,3 @@ def choice_reasons(model, users, items, n_users, w=None):
     res.eased = lam[users]-penalty(model, mass[users]-w)
     res.alone = nobody
     return res
-
-# %% ../../nbs/models/35_reasons.ipynb #efdae87a
-class DrawReasons(LinearReasons):
-    """The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
-    of a new row in each draw, (S,k)"""
-    def __init__(self, model, users, items, y, n_users, noise, eps):
-        m,self.cov = user_prior(model)
-        if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
-        targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
-        prior = torch.linalg.inv(self.cov),torch.zeros_like(m[0]),m
-        super().__init__(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), n_draws=model.n_draws)
-        self.eps = eps[:,None,:,None]  # the same for all users
-
-    def parts(self, items):
-        res = super().parts(items)
-        root = torch.linalg.cholesky(self.cov)[:,None]
-        if len(self.users): root = torch.linalg.inv(torch.linalg.cholesky(self.left)).mT
-        around = (root@self.eps)[...,0]
-        rows = self.rows_of(items)
-        res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
-        return res

@@ -56,6 +56,7 @@ def _four_dots(t, a, b, c, d):
         s += x*d[j]
     return p,q,r,s
 
+# %% ../../nbs/models/37_row_loops.ipynb #7afa0c29
 @compiled
 def add_products(r, weight, a):
     "Add to the lower triangle of `a`, (k,k), the products of the rows of `r`, (k,n), weighed"

@@ -57,8 +57,7 @@ def tastes(
     """On which axes of taste `item` stands out, 0 for its own direction: its `place`, in standard deviations of all items, by how much that
     `divides` people, in units of the score, and `beside` it, the other item farthest out on its side; which feature `of_items` goes with
     that side, and `of_users` with those who like it, where loaders know any"""
-    n = need_whole('n', n)
-    vocab = rec.ds.classes[rec.ds.item_name]
+    n,vocab = need_whole('n', n),rec.ds.classes[rec.ds.item_name]
     code = int(vocab.lookup([item])[0])
     items,users = _on_axes(rec, code)
     at = items[code-1]
@@ -67,7 +66,8 @@ def tastes(
     order = divides.argsort(descending=True)[:n]
     others[code-1] = -torch.inf
     farthest = others.argmax(0)+1
-    res = {'axis': torch.arange(len(at)), 'place': at/items.std(0), 'divides': divides, 'beside': vocab.decode(farthest)}
+    places = at/items.std(0)
+    res = {'axis': torch.arange(len(at)), 'place': places, 'divides': divides, 'beside': vocab.decode(farthest)}
     for name,known,places in zip(('of_items','of_users'), rec.ds.features[::-1], (items,users)):
         names = _going_with(known, places, side)
         if names is not None: res[name] = names

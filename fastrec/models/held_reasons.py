@@ -40,7 +40,7 @@ class DrawReasons(LinearReasons):
         if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
         targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
         prior = torch.linalg.inv(self.cov),torch.zeros_like(m[0]),m
-        super().__init__(model, users, items, 1/noise, targets, prior, _everybodys_mean(model), n_draws=model.n_draws)
+        super().__init__(model, users, items, 1/noise, targets, prior, everybodys_mean(model), n_draws=model.n_draws)
         self.eps = eps[:,None,:,None]  # the same for all users
 
     def parts(self, items):

@@ -10,9 +10,10 @@ from fastrec import __version__
 settings = Config.find('settings.ini', Path(__file__).parent).d.parser
 
 def cpu():
-    "Name of the processor"
+    "Name of the processor, and the instructions that PyTorch uses"
     names = [l.split(':')[1].strip() for l in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines() if l.startswith('model name')] if Path('/proc/cpuinfo').exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f'{name} ({torch.backends.cpu.get_cpu_capability()})'
 
 def versions():
     "What runs"

@@ -1,4 +1,6 @@
-"""An epoch of training and validation against stock fastai and against a bare PyTorch loop, in one run; writes results/speed.md"""
+"""An epoch of training and validation against stock fastai and against a bare PyTorch loop, in one run; writes results/speed.md.
+Each set of instructions has a process of its own: PyTorch asks for it once"""
+import json,subprocess,sys
 from statistics import median
 from report import Report,settings
 from fastrec.all import *
@@ -42,15 +44,41 @@ def stock_and_ours(ratings, bs):
     frame = ratings[['user','title','rating']].astype(dict(title='str'))
     return CollabDataLoaders.from_df(frame, seed=0, bs=bs, item_name='title'),RecDataLoaders.from_df(ratings, seed=0, bs=bs)
 
+def of_dot(ratings, bs, c):
+    "Seconds of stock fastai, bare PyTorch and fastrec for a dot product"
+    theirs,ours = stock_and_ours(ratings, bs)
+    k = c.getint('n_factors')
+    return compare({'stock': fastai_epoch(collab_learner(theirs, n_factors=k, y_range=(.5,5.5))), 'bare': bare_epoch(ours, k),
+                    'ours': fastai_epoch(learner(ours, n_factors=k))}, c.getint('repeats'))
+
+def of_net(ratings, bs, c):
+    "Seconds of stock fastai and fastrec for a network"
+    theirs,ours = stock_and_ours(ratings, bs)
+    layers = [c.getint('layers')]
+    return compare({'stock': fastai_epoch(collab_learner(theirs, use_nn=True, layers=layers, y_range=(.5,5.5))),
+                    'ours': fastai_epoch(nn_learner(ours, layers=layers))}, c.getint('repeats'))
+
+def rows(c):
+    "A row for each model and batch size"
+    ratings,sizes = movielens(c['release']),[*map(int, c['batch_sizes'].split())]
+    for bs,least,most in zip(sizes, c['min_ratios'].split(), c['max_bare'].split()):
+        t = of_dot(ratings, bs, c)
+        yield 'dot product',bs,*(f'{median(o):.3f}' for o in t.values()),f'**{ratio(t["stock"], t["ours"]):.1f}**',f'≥ {least}',f'**{ratio(t["ours"], t["bare"]):.2f}**',f'≤ {most}'
+    for bs in sizes:
+        t = of_net(ratings, bs, c)
+        stock,ours = (f'{median(o):.3f}' for o in t.values())
+        yield 'network',bs,stock,'',ours,f'**{ratio(t["stock"], t["ours"]):.1f}**',f'≥ {c["min_net"]}' if bs<4096 else '','',''
+
 def main():
     c = settings['speed']
-    ratings,k = movielens(c['release']),c.getint('n_factors')
-    rep = Report('speed', 'bs', 'stock fastai, s', 'bare PyTorch, s', 'fastrec, s', 'times faster than stock', 'to reach', 'time against bare PyTorch', 'to reach')
-    for bs,least in zip(map(int, c['batch_sizes'].split()), c['min_ratios'].split()):
-        theirs,ours = stock_and_ours(ratings, bs)
-        t = compare({'stock': fastai_epoch(collab_learner(theirs, n_factors=k, y_range=(.5,5.5))), 'bare': bare_epoch(ours, k),
-                     'ours': fastai_epoch(learner(ours, n_factors=k))}, c.getint('repeats'))
-        rep.add(bs, *(f'{median(o):.3f}' for o in t.values()), f'**{ratio(t["stock"], t["ours"]):.1f}**', f'≥ {least}', f'**{ratio(t["ours"], t["bare"]):.2f}**', f'≤ {c["max_bare"]}')
+    if sys.argv[1:]==['rows']: return print(json.dumps([torch.backends.cpu.get_cpu_capability(),[*rows(c)]]))
+    rep = Report('speed', 'instructions', 'model', 'bs', 'stock fastai, s', 'bare PyTorch, s', 'fastrec, s', 'times faster than stock', 'to reach', 'time against bare PyTorch', 'to reach')
+    for o in c['instructions'].split():
+        env = {k: v for k,v in os.environ.items() if k!='ATEN_CPU_CAPABILITY'}
+        if o!='all': env['ATEN_CPU_CAPABILITY'] = o
+        out = subprocess.run([sys.executable, __file__, 'rows'], env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+        used,found = json.loads(out.splitlines()[-1])
+        for row in found: rep.add(used, *row)
     rep.write()
 
 if __name__=='__main__': main()

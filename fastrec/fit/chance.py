@@ -6,14 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/fit/29_chance.ipynb #f6c8ad3d
-from scipy.sparse import coo_matrix,diags
+from scipy.sparse import coo_matrix,csr_matrix,diags
 from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits
 from fastai.tabular.all import *
 
 # %% ../../nbs/fit/29_chance.ipynb #216188bf
 _seed = 0  # of what chance mixes, and of where the search for directions begins
-_rounds,_tries = 12,8  # of swaps, and rows that are tried in each
+_rounds,_tries = 12,4  # of swaps, and rows that are tried in each
 _few = 2**11  # one row of so many that is still a repeat does not matter
 
 def _occurs_again(o):
@@ -89,7 +89,7 @@ def mixed_items(u, i, n_items, w=None):
 
 # %% ../../nbs/fit/29_chance.ipynb #547b9f3c
 class Pairs:
-    "What users (codes `u`) chose of the items `i`, each pair once, and what it weighs, `w`; codes are below `sizes`"
+    "What users (codes `u`, in order) chose of the items `i`, each pair once, and what it weighs, `w`; codes are below `sizes`"
     def __init__(self, u, i, w, sizes): store_attr()
     def __len__(self): return len(self.u)
 
@@ -106,15 +106,16 @@ class Pairs:
 
     def matrix(self, w):
         "The weights `w` of all pairs, users in rows"
-        codes = self.u,self.i
-        return coo_matrix((w,codes), shape=self.sizes).tocsr()
+        n_each = np.bincount(self.u, minlength=self.sizes[0])
+        starts = np.append(0, n_each.cumsum())
+        return csr_matrix((w,self.i,starts), shape=self.sizes)
 
 # %% ../../nbs/fit/29_chance.ipynb #3b27ef5e
 def pairs_of(ds, every=1):
     "The `Pairs` in the ratings `ds`, those of one user in `every`"
     n_users,n_items = (len(v) for v in ds.classes.values())
-    is_asked = ds.codes[0]%every==0
-    u,i,w = (o[is_asked].cpu().numpy() for o in (*ds.codes, ds.weights()))
+    rows = (ds.codes[0]%every==0).nonzero()[:,0]
+    u,i,w = (o[rows].cpu().numpy() for o in (*ds.codes, ds.weights()))
     sizes = (n_users-1)//every+1,n_items
     m = coo_matrix((w.astype(float),(u//every,i)), shape=sizes).tocsr()  # which adds up what repeats
     n_each = np.diff(m.indptr)
@@ -122,7 +123,7 @@ def pairs_of(ds, every=1):
     return Pairs(users, m.indices.astype('int64'), m.data, sizes)
 
 # %% ../../nbs/fit/29_chance.ipynb #ac258c09
-_close = .01  # of a singular value, to the true one
+_close = .1  # of a squared singular value, when steps end: by then most are closer than that by far
 
 @patch
 def strengths(self:Pairs, alpha0, n):
@@ -137,6 +138,7 @@ def strengths(self:Pairs, alpha0, n):
     least = min(m.shape)
     if least<=n+1: return np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1]
     start = np.random.default_rng(_seed).normal(size=least)
+    m,start = (o.astype(np.float32) for o in (m,start))  # half as much to read in each step
     with threadpool_limits(1, 'blas'):  # many small products, between which threads would wait for each other
         found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
     return np.sort(found)[-2::-1]

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/34_new_draws.ipynb #c36d4073
 import torch
-from .foldin import solve_users
+from .foldin import precision,solve_users
 
 # %% ../../nbs/models/34_new_draws.ipynb #870bb52e
 def chances(n_draws, width):
@@ -38,7 +38,7 @@ def solve_draws(draws, users, factors, off, y, n_users, noise):
     means,covs,eps = draws
     n = len(eps)
     if means.ndim==2: means = means[:,None].expand(-1, n_users, -1)
-    precs = torch.linalg.inv(covs)
+    precs = precision(covs)
     covs,precs,eps = (o.repeat_interleave(n_users, 0) for o in (covs,precs,eps))
     first = n_users*torch.arange(n, device=y.device)
     everybody = first.repeat_interleave(len(users)) + users.repeat(n)

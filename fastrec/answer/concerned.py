@@ -13,7 +13,7 @@ from .additions import unrated
 from .described import parts_of,places_in
 
 # %% ../../nbs/answer/67_concerned.ipynb #41f5cf67
-class Told:
+class OfRatings:
     "The ratings of training `ds`"
     def __init__(self, ds): self.ds = ds
 
@@ -29,16 +29,17 @@ class Told:
         codes = codes[codes<n].to(own.device)
         there,rows = places_in(own, codes, n)
         other = ds.x[:,1-side].index_select(0, there).long()
-        return rows,other,ds.y[there],None if ds.w is None else ds.w[there]
+        w = None if ds.w is None else ds.w[there]
+        return rows,other,ds.y[there],w
 
 # %% ../../nbs/answer/67_concerned.ipynb #ad36c23f
-class Chosen:
+class OfSeen:
     "The choices of training, as the `Seen` of users has them"
     def __init__(self, seen): self.seen = seen
     def counts(self, side): return self.seen.counts if side else self.seen.trained
 
     def of(self, side, codes):
-        "As `Told`'s"
+        "As `OfRatings`'s"
         n = len(self.counts(side))
         codes = codes[codes<n]
         rows,other = self._of_items(codes) if side else self._of_users(codes)
@@ -46,7 +47,7 @@ class Chosen:
 
 # %% ../../nbs/answer/67_concerned.ipynb #fd1d7a9a
 @patch
-def _of_users(self:Chosen, codes):
+def _of_users(self:OfSeen, codes):
     seen = self.seen
     starts = seen.offsets[codes]
     lens = seen.trained[codes]
@@ -56,7 +57,7 @@ def _of_users(self:Chosen, codes):
     return rows,seen.items[starts[rows]+within]
 
 @patch
-def _of_items(self:Chosen, codes):
+def _of_items(self:OfSeen, codes):
     seen = self.seen
     there,rows = places_in(seen.items, codes, len(seen.counts))
     users = torch.searchsorted(seen.offsets, there, right=True)-1
@@ -65,11 +66,12 @@ def _of_items(self:Chosen, codes):
 
 # %% ../../nbs/answer/67_concerned.ipynb #3a6710ef
 def of_training(rec):
-    "The ratings of training, `Told` or `Chosen`, as far as `rec` knows them; `None` if it doesn't"
+    "The ratings of training, `OfRatings` or `OfSeen`, as far as `rec` knows them; `None` if it doesn't"
     ds,seen = rec.ds,rec.seen
-    if len(ds): return Told(ds)
+    if len(ds): return OfRatings(ds)
     is_told = rec.model.is_preference and ds.weight_name is None
-    return Chosen(seen) if is_told and seen is not None and seen.trained is not None else None
+    if not is_told or seen is None or seen.trained is None: return None
+    return OfSeen(seen)
 
 # %% ../../nbs/answer/67_concerned.ipynb #1f8187cc
 _least_share = .01  # of its ratings that must be new
@@ -106,14 +108,15 @@ def concerned(rec, new, old):
 
 # %% ../../nbs/answer/67_concerned.ipynb #e502e997
 class Both:
-    "The ratings `old`, `Told`, `Chosen` or `None`, and the `RatingsTensors` `new`, with what these know of everybody"
+    "The ratings `old`, `OfRatings`, `OfSeen` or `None`, and the `RatingsTensors` `new`, with what these know of everybody"
     def __init__(self, old, new):
-        self.parts = [o for o in (old,Told(new)) if o is not None]
+        self.parts = [o for o in (old,OfRatings(new)) if o is not None]
         self.sizes,self.features = [len(v) for v in new.classes.values()],new.features
 
     def of(self, side, codes, device):
-        "As `Told`'s, on the `device`"
+        "As `OfRatings`'s, on the `device`"
         rows,other,y,w = zip(*[o.of(side, codes) for o in self.parts])
-        if all(o is None for o in w): w = None
-        else: w = [torch.ones_like(b) if a is None else a for a,b in zip(w, y)]
-        return [o and torch.cat([t.to(device) for t in o]) for o in (rows,other,y,w)]
+        is_weighed = any(o is not None for o in w)
+        w = [torch.ones_like(b) if a is None else a for a,b in zip(w, y)]
+        res = [torch.cat([t.to(device) for t in o]) for o in (rows,other,y,w)]
+        return res if is_weighed else [*res[:3],None]

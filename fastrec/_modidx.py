@@ -1756,6 +1756,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'fastrec.fit.few_ratings': { 'fastrec.fit.few_ratings._noise': ('fit/few_ratings.html#_noise', 'fastrec/fit/few_ratings.py'),
                                          'fastrec.fit.few_ratings._solve_side': ( 'fit/few_ratings.html#_solve_side',
                                                                                   'fastrec/fit/few_ratings.py'),
+                                         'fastrec.fit.few_ratings.follow_to_end': ( 'fit/few_ratings.html#follow_to_end',
+                                                                                    'fastrec/fit/few_ratings.py'),
                                          'fastrec.fit.few_ratings.solve_few': ( 'fit/few_ratings.html#solve_few',
                                                                                 'fastrec/fit/few_ratings.py')},
             'fastrec.fit.gibbs': { 'fastrec.fit.gibbs.Gibbs': ('fit/gibbs.html#gibbs', 'fastrec/fit/gibbs.py'),

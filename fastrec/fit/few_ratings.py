@@ -10,6 +10,7 @@ import torch
 from ..answer.described import fitted_rows,places_in,with_row_maps
 from ..answer.newcomers import least_noise
 from ..answer.recommender import evaluating
+from ..models.ridge import follow_features
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #ec8e0248
 _few = 30  # ratings, at most, of a row that is solved for
@@ -41,10 +42,17 @@ def _solve_side(model, told, k, ds, noise):
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754
 @torch.no_grad()
 def solve_few(model, ds):
-    "Solve for the rows of `model` that have few ratings in `ds`, items first, on the sides where it follows features, if it predicts ratings"
+    """Solve for the rows of a `model` of ratings that have few in `ds`, items first, on the sides where it follows features, and put those
+    without ratings where these say now"""
     sides = [k for k in (1,0) if model.from_features[k]]
     if model.is_preference or ds.shard or not sides: return
     with evaluating(model) as (evaluated,_):
         told = with_row_maps(evaluated, ds)
         noise = _noise(evaluated, ds)
         for k in sides: _solve_side(model, told, k, ds, noise)
+    follow_features(model, ds)
+
+def follow_to_end(model, ds, is_last):
+    "Let rows of `model` follow from features after an epoch; if it `is_last`, those of few ratings in `ds` too"
+    follow_features(model, ds)
+    if is_last: solve_few(model, ds)

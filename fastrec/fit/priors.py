@@ -110,6 +110,7 @@ def _is_cheaper_by_steps(x, k):
     "Do steps with the sparse `x` and `k` right sides take less time than a factor for its columns, or rows, if these are fewer?"
     return min(x.shape)**3>_steps_cost*k*len(x.values())
 
+# %% ../../nbs/fit/47_priors.ipynb #53902afa
 class Columns:
     """Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'.
 
@@ -147,6 +148,7 @@ def _by_steps(self:Columns, b):
     squares.index_add_(0, self.x.col_indices().long(), self.x.values().square())
     return solve_by_steps(lambda v: self.xt@(self.x@v) + self.lam*v, squares+self.lam, b)
 
+# %% ../../nbs/fit/47_priors.ipynb #be80bcdf
 @patch
 def draw(self:Columns, rows, mean, precision, arith):
     "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"

@@ -37,7 +37,8 @@ def _solve_side(model, told, k, ds, noise):
     w = None if ds.w is None else ds.w[there]
     z = fitted_rows(told, k, rows, other, ds.y[there], len(codes), noise, x, w)
     tables = model.tables[k]
-    for e,o in zip(tables, z.split([e.weight.shape[1] for e in tables], 1)): e.weight[codes] = o.to(e.weight)
+    for e,o in zip(tables, z.split([e.weight.shape[1] for e in tables], 1)):
+        if e.weight.any(): e.weight[codes] = o.to(e.weight)  # a model without biases has none
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754
 @torch.no_grad()

@@ -15,7 +15,7 @@ from .changing import grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
-from .new_draws import chances,draws_at_once,solve_draws
+from .new_draws import chances,solve_draws
 from .reasons import draw_reasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -85,13 +85,15 @@ def spread(self:PosteriorMean, x):
 # %% ../../nbs/models/23_posterior.ipynb #5d1e07c3
 @patch
 def _user_draws(self:PosteriorMean, codes=slice(None), s=slice(None)):
-    "Factors of the users `codes` in the draws `s`, (n,S,k), which the table holds divided by S"
-    return self.u_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]*self.n_draws
+    "Factors of the users `codes` in the draws `s`, (n,S,k), which the table holds divided by S, unless items take their place"
+    rows = self.u_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+    return rows if self.is_turned else rows*self.n_draws
 
 @patch
 def _item_draws(self:PosteriorMean, codes=slice(None), s=slice(None)):
     "Factors of the items `codes` in the draws `s`, (n,S,k)"
-    return self.i_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+    rows = self.i_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+    return rows*self.n_draws if self.is_turned else rows
 
 # %% ../../nbs/models/23_posterior.ipynb #25573d14
 @patch
@@ -177,13 +179,11 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
     own_noise = self._own_noise(items, w)
     chance = chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned].to(y)
-    draws = *user_prior(self),chance
-    def solve(s):
-        factors = self._item_draws(items, s).transpose(0, 1)
-        off = self.i_bias_draws[items,s].T+self.mean
-        return solve_draws([o[s] for o in draws], users, factors, off, y, n_users, own_noise)
-    z = torch.cat([solve(s) for s in draws_at_once(self.n_draws, users, n_users)])
-    return z.transpose(0, 1).flatten(1)
+    def rows_of(there):
+        codes = items[there]
+        left = y[there,None]-self.i_bias_draws.index_select(0, codes)-self.mean
+        return torch.cat([self._item_draws(codes), torch.ones_like(left)[...,None], left[...,None]], 2)
+    return solve_draws((*user_prior(self),chance), users, rows_of, n_users, own_noise).flatten(1)
 
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch
@@ -209,11 +209,9 @@ def with_users(self:PosteriorMean, z, m):
 # %% ../../nbs/models/23_posterior.ipynb #7b92701b
 @patch
 def turned(self:PosteriorMean):
-    "A model in which items take the place of users, and users that of items; of copies, since a users' table is divided by S"
+    "A model of the same tensors in which items take the place of users, and users that of items, whose table is the one divided by S"
     res = Dot.turned(self)
     res.is_turned = not self.is_turned
-    res._modules['u_weight'] = as_table(self.i_weight.weight.detach()/self.n_draws)
-    res._modules['i_weight'] = as_table(self.u_weight.weight.detach()*self.n_draws)
     b = self._buffers
     res._buffers = {**b, 'u_bias_draws': b['i_bias_draws'], 'i_bias_draws': b['u_bias_draws'],
                     'u_noise': b['i_noise'], 'i_noise': b['u_noise']}

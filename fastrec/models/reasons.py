@@ -10,7 +10,7 @@ from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from .believed import believed_rows
-from .foldin import bend,padded,penalty,solve_users,user_prior,without_choices
+from .foldin import bend,padded,penalty,precision,solve_users,user_prior,without_choices
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
 class Reasons:
@@ -148,7 +148,7 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None):
         args = model.i_weight(items),b+model.mean,y,n_users,noise
         z = solve_users((m,cov), users, *args, model)
         rows,targets = _bent_terms(model, rows, off, targets, start, z)
-    prec = torch.linalg.inv(cov)
+    prec = precision(cov)
     res = LinearReasons(look_up, rows, weight, targets, prec, start, _everybodys_mean(model))
     if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
     return res
@@ -202,5 +202,5 @@ def draw_reasons(model, users, items, y, n_users, noise):
     rows,b = draws(codes)
     targets = y-b-model.mean-products(rows, m)
     weight = weight.expand_as(targets)
-    prec = torch.linalg.inv(cov)[:,None]
+    prec = precision(cov)[:,None]
     return LinearReasons(look_up, rows, weight, targets, prec, m, _everybodys_mean(model))

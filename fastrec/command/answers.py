@@ -10,13 +10,18 @@ from json import dumps
 from typing import Annotated
 import pandas as pd
 from ..answer.described import parts_of
+from ..base.checks import need_whole
 from ..export.loading import load_recommender
 from ..models.ease import Ease
 from .console import tell,tell_written
 from .plain import WrongUse,check_output,plain
 
 # %% ../../nbs/command/12_answers.ipynb #bd11ef43
-_readers = dict(i=int, u=int, f=float, M=pd.Timestamp, m=pd.Timedelta)  # by the kind of the labels' type
+def _whole(text):
+    if str(int(text))!=text: raise ValueError(f'{text} is not how a number is written')  # 007 may be another label than 7
+    return int(text)
+
+_readers = dict(i=_whole, u=_whole, f=float, M=pd.Timestamp, m=pd.Timedelta)  # by the kind of the labels' type
 
 def as_label(vocab, text):
     "`text` as a label of the kind that `vocab` has, if it can be one"
@@ -91,6 +96,7 @@ def explain(
 
         fastrec explain films 845 'Nutty Donkey (1999)'"""
     check_output(json, out)
+    n = need_whole('n', n, 0)
     rec = load_recommender(folder)
     found = rec.explain(label_of(rec, 0, user), label_of(rec, 1, item), ranking=ranking)
     about = {k: found.attrs[k] for k in ('user','item','prediction','unit')}
@@ -105,25 +111,39 @@ def _in_words(m):
     width = m.item_factors.shape[1]//n_draws
     return f'{name}, {width} factors' + (f', {n_draws} draws' if n_draws>1 else '')
 
+def models_in_words(model):
+    "What predicts, and what makes lists"
+    rankers = parts_of(model.lists_by)
+    predictors = parts_of(model)
+    if model.lists_by is not model: predictors = predictors[:-len(rankers)]
+    return dict(predicts=[*map(_in_words, predictors)], ranks=[*map(_in_words, rankers)])
+
+# %% ../../nbs/command/12_answers.ipynb #f098873c
 def about(folder, rec):
     "What there is to know of the recommender `rec` that was loaded from `folder`"
     m = rec.manifest
     fit = m.get('fit') or {}  # which earlier versions did not keep
+    users,items = rec.ds.classes.values()
     return dict(
-        folder=folder, fit=fit.get('name'), models=[_in_words(o) for o in parts_of(rec.model)],
-        labels=[repr(o) for o in rec.ds.classes.values()],
-        rating_range=m.get('rating_range'), keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
+        folder=folder, fit=fit.get('name'), **models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
+        labels=[repr(users), repr(items)], rating_range=m.get('rating_range'),
+        keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
         bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])
 
 # %% ../../nbs/command/12_answers.ipynb #9b81bccf
-def _lines(o, name=''):
-    "Pairs of a name and a text for all that the dict or list `o` holds"
-    if isinstance(o, dict):
-        for k,v in o.items(): yield from _lines(v, f'{name} {k}'.strip())
-    elif isinstance(o, list):
-        for v in o: yield from _lines(v, name)
-    else: yield name,'' if o is None else o
+def _in_one(v):
+    "The number, text or list `v` in one line"
+    if isinstance(v, list): return '; '.join(map(_in_one, v))
+    return f'{v:.4f}' if isinstance(v, float) else str(v)
+
+def _lines(o, indent=''):
+    "Lines for all that the dict `o` holds"
+    for k,v in o.items():
+        if isinstance(v, dict):
+            yield f'\n{plain(k)}'
+            yield from _lines(v, '  ')
+        else: yield f'{indent+plain(k):<18} {plain(_in_one(v))}'
 
 # %% ../../nbs/command/12_answers.ipynb #1bc3fb47
 def info(
@@ -136,4 +156,4 @@ def info(
         fastrec info films --json | jq .metrics"""
     found = about(folder, load_recommender(folder))
     if json: return print(dumps(found, indent=1))
-    for k,v in _lines(found): print(f'{plain(k):<24} {plain(v)}')
+    print('\n'.join(_lines(found)))

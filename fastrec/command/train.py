@@ -13,14 +13,13 @@ from json import dumps,loads
 from pathlib import Path
 from typing import Annotated
 import pandas as pd
-from ..base.checks import need_package
+from ..base.checks import need_package,warn
 from ..data.loaders import RecDataLoaders
 from ..data.text_files import read_text_file
 from ..evaluate.choosing import choose_fit
 from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..fit.learner import learner
-from .answers import as_label
 from .console import records,table,tell
 from .plain import check_output,plain
 
@@ -39,10 +38,8 @@ def loaders_of(file, encoding=None, **kwargs):
 # %% ../../nbs/command/13_train.ipynb #890f9263
 def _like(vocab, col):
     "The labels `col` as `vocab` has them"
-    to_text = vocab.labels.dtype.kind=='O' and pd.api.types.is_integer_dtype(col)
-    if to_text: return col.astype(str)
-    is_text = pd.api.types.is_string_dtype(col.dtype)
-    return col.map({o: as_label(vocab, o) for o in col.dropna().unique()}) if is_text else col
+    are_texts = pd.api.types.is_string_dtype(vocab.labels.dtype)
+    return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
 
 def frame_for(rec, file, encoding=None):
     "The ratings in `file`, with labels as `rec` knows them"
@@ -64,9 +61,16 @@ def measured(rec, *args, **kwargs):
     "What `evaluate` measures, in rows, of `rec` and of popularity"
     return rec.evaluate(*args, **kwargs).T.rename_axis('measure').reset_index()
 
+def measured_if_possible(learn):
+    "What `measured` gives, or no rows and a warning, so that a model is not lost for want of a measure"
+    try: return measured(learn)
+    except ValueError as e:
+        warn(f'nothing was measured: {e}')
+        return pd.DataFrame(columns=['measure','model','popularity'])
+
 def chosen(learn):
     "The settings of the last fit and the rules that chose them"
-    return learn.settings().astype(dict(value=str)).reset_index()
+    return learn.settings()[['value','rule']].astype(dict(value=str)).reset_index()
 
 # %% ../../nbs/command/13_train.ipynb #ca6f8e84
 fits = 'blend als bayes bias ease ials one_cycle choose'.split()
@@ -74,11 +78,11 @@ fits = 'blend als bayes bias ease ials one_cycle choose'.split()
 def fitted(dls, fit, epochs, seconds):
     "A learner after the `fit`, and the frame of those that `choose` has tried, else `None`"
     if fit=='choose':
-        tried,learn = choose_fit(dls, seconds)
+        with progress(): tried,learn = choose_fit(dls, seconds)
         return learn,tried.rename_axis('fit').reset_index()
     learn = learner(dls)
     args = [epochs] if fit=='one_cycle' else []
-    getattr(learn, f'fit_{fit}')(*args)
+    with progress(): getattr(learn, f'fit_{fit}')(*args)
     return learn,None
 
 # %% ../../nbs/command/13_train.ipynb #8585f922
@@ -109,6 +113,7 @@ def train(
     rating:str=None, # Column of the ratings
     weight:str=None, # Column of how much each row counts
     encoding:str=None, # Of a text file that is not UTF-8, such as latin-1
+    dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
     seed:int=42, # Fixes what is held out, and whatever is random
     epochs:int=5, # For one_cycle
@@ -120,16 +125,15 @@ def train(
 
         fastrec train ratings.csv --out films
         fastrec train log.parquet --user customer --item sku --rating stars --fit choose --out shop"""
-    names = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
-    dls = loaders_of(file, encoding, **names, valid_pct=valid, seed=seed)
+    dls = loaders_of(file, encoding, user_name=user, item_name=item, rating_name=rating, weight_name=weight, dropna=dropna,
+                     valid_pct=valid, seed=seed)
     folder = made_ready(out)
-    with progress(): learn,tried = fitted(dls, fit, epochs, seconds)
-    _tell_trained(saved(learn, tried, folder, ratings), json)
+    _tell_trained(saved(*fitted(dls, fit, epochs, seconds), folder, ratings), json)
 
 # %% ../../nbs/command/13_train.ipynb #0e5f8ecd
 def saved(learn, tried, folder, ratings):
     "Measure `learn` and save it to `folder`, also how users have rated if `ratings`; what is to tell of it, and of the fits `tried`"
-    found = measured(learn)
+    found = measured_if_possible(learn)
     metrics = found.set_index('measure').model.dropna()
     learn.save_recommender(folder, metrics=metrics.to_dict(), ratings=ratings)
     res = dict(folder=str(folder), fit=learn.last_fit[0])

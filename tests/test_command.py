@@ -9,7 +9,7 @@ from fastrec.command.main import commands,main,overview
 
 pytestmark = pytest.mark.filterwarnings('always::UserWarning')  # which the program prints
 root = Path(__file__).parent.parent
-hostile = ['\x1b[2Jclear', 'two\nlines', 'bell\x07', '\x9b31m', '\u202efdp.exe', 'nul\x00', '愛', '🎬', "it's", '%s %(prog)s', '<b>&amp;', '-5', '--json', 'x'*300, '{x}']
+hostile = ['\x1b[2Jclear', 'two\nlines', 'bell\x07', '\x9b31m', '\u202efdp.exe', 'nul\x00end', '愛', '🎬', "it's", '%s %(prog)s', '<b>&amp;', '-5', '--json', 'x'*300, '{x}']
 
 @pytest.fixture(scope='module')
 def tmp(tmp_path_factory): return tmp_path_factory.mktemp('command')
@@ -307,6 +307,6 @@ def test_what_a_function_warns_of_is_a_line(said, ratings, tmp):
 
 def test_an_error_without_a_word_is_named(said, monkeypatch):
     def broken(folder:str): raise MemoryError
-    monkeypatch.setattr(program, 'command', lambda name: broken)
+    monkeypatch.setattr(program, 'function_of', lambda name: broken)
     assert refused(said, 'info', 'x')=='fastrec: MemoryError'
     with pytest.raises(MemoryError): main(['info','x','--debug'])

@@ -10,42 +10,42 @@ from json import dumps,loads
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from ..answer.recommend import parquet_writer
-from .plain import plain
+from .plain import plain_text
 
 # %% ../../nbs/command/11_console.ipynb #3f5fa176
 _widest = 80  # characters of a cell
 
 def _cell(o):
     if o is None: return ''
-    return plain(o) if isinstance(o, str) else o
+    return plain_text(o) if isinstance(o, str) else o
 
 def _readable(col): return col if is_numeric_dtype(col) else col.astype(object).map(_cell)
 
-def table(frame):
+def as_lines(frame):
     "`frame` as lines of text"
     if not len(frame): return 'nothing'
-    shown = pd.DataFrame({plain(k): _readable(col) for k,col in frame.items()})
+    shown = pd.DataFrame({plain_text(k): _readable(col) for k,col in frame.items()})
     with pd.option_context('display.unicode.east_asian_width', True):
         return shown.to_string(index=False, na_rep='', float_format='{:.4f}'.format, max_colwidth=_widest)
 
 # %% ../../nbs/command/11_console.ipynb #473e92f1
-def records(frame):
+def as_records(frame):
     "The rows of `frame` as dicts, as JSON has them"
     return loads(frame.to_json(orient='records', date_format='iso'))
 
 def as_json(frame, beside):
     "JSON of the rows of `frame`, and of the dict `beside`, if it holds anything"
-    rows = records(frame)
+    rows = as_records(frame)
     return dumps({**beside, 'rows': rows} if beside else rows, indent=1, default=str)
 
 # %% ../../nbs/command/11_console.ipynb #f5183240
-def tell_written(out): print(f'Written to {plain(out)}')
+def tell_written(out): print(f'Written to {plain_text(out)}')
 
-def tell(frame, json=False, out=None, **beside):
+def tell_rows(frame, json=False, out=None, **beside):
     "Print `frame`, and what is `beside` it, as a table or as `json`; or write the frame to the Parquet file `out`"
     if out is not None:
         with parquet_writer(out) as write: write(frame)
         return tell_written(out)
     if json: return print(as_json(frame, beside))
-    for k,v in beside.items(): print(f'{k}: {plain(v)}')
-    print(table(frame))
+    for k,v in beside.items(): print(f'{k}: {plain_text(v)}')
+    print(as_lines(frame))

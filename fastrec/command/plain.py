@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/command/10_plain.ipynb #f52cdf6e
 def _shown(c): return c if c.isprintable() else ascii(c)[1:-1]
 
-def plain(text):
+def plain_text(text):
     "`text` on one line, in which characters that a terminal would obey are written out"
     return ''.join(map(_shown, str(text)))
 

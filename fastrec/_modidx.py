@@ -1529,6 +1529,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastrec/export/manifest.py'),
                                          'fastrec.export.manifest._is_count': ( 'export/manifest.html#_is_count',
                                                                                 'fastrec/export/manifest.py'),
+                                         'fastrec.export.manifest._is_fit': ('export/manifest.html#_is_fit', 'fastrec/export/manifest.py'),
                                          'fastrec.export.manifest._is_flags': ( 'export/manifest.html#_is_flags',
                                                                                 'fastrec/export/manifest.py'),
                                          'fastrec.export.manifest._is_ials': ( 'export/manifest.html#_is_ials',

@@ -124,8 +124,8 @@ def fastrec_train(
 
         fastrec train ratings.csv --out films
         fastrec train log.parquet --user customer --item sku --rating stars --fit choose --out shop"""
-    dls = _loaders_of(file, encoding, user_name=user, item_name=item, rating_name=rating, weight_name=weight, dropna=dropna,
-                     valid_pct=valid, seed=seed)
+    dls = _loaders_of(file, encoding, user_name=user, item_name=item, rating_name=rating, weight_name=weight,
+                      dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
     _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
 

@@ -69,7 +69,11 @@ def _is_unit(manifest):
     unit = manifest.get('weight_unit', 1. if manifest['columns'].get('weight') is None else None)
     return _is_number(unit) and unit>0
 
-def _is_fit(o): return o is None or (type(o) is dict and type(o['name']) is str and type(o['settings']) is dict)
+def _is_fit(o):
+    if o is None: return True
+    if type(o) is not dict: return False
+    if type(o['name']) is not str: return False
+    return type(o['settings']) is dict
 
 def _is_flags(o): return type(o) is list and [*map(type, o)]==[bool,bool]
 

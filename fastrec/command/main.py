@@ -46,6 +46,7 @@ def parser_of(name):
     res.description = inspect.getdoc(func)
     res.formatter_class = type('Formatter', (argparse.RawDescriptionHelpFormatter, res.formatter_class), {})
     res.add_argument('--debug', action='store_true', help='Show where an error comes from')
+    res.error = lambda text: argparse.ArgumentParser.error(res, plain_text(text))
     return res
 
 def _run(name, args):
@@ -54,7 +55,7 @@ def _run(name, args):
     given = vars(parser.parse_args(args))
     for o in ('pdb','xtra','debug'): del given[o]  # the first two are of every fastcore parser
     try: function_of(name)(**given)
-    except WrongUse as e: parser.error(plain_text(e))
+    except WrongUse as e: parser.error(str(e))
 
 # %% ../../nbs/command/15_main.ipynb #7ce54b84
 def _say(text): print(f'fastrec: {plain_text(text)}', file=sys.stderr)

@@ -75,13 +75,15 @@ def imported_after(*calls):
     "Which of the packages that take long a new process has imported, after it was asked for each of `calls` in turn"
     code = f"""import sys; from fastrec.command.main import main
 for args in {[[*map(str, o)] for o in calls]}: main(args)
-print('imported', *{{'fastai','torch','pandas'}}&{{*sys.modules}})"""
+print('imported', *{{'fastai','torch','pandas','torch._dynamo'}}&{{*sys.modules}})"""
     done = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, cwd=root, check=True)
     return {*done.stdout.splitlines()[-1].split()[1:]}
 
 def test_what_answers_imports_no_fastai_and_help_nothing(films, rec, ratings):
     user,film = ratings.user[0],ratings.title[0]
     assert imported_after([], ['--help'], ['--version'], ['nonsense'])==set()
+    assert main(['train',str(films.parent/'ratings.csv'),'--out',str(films.parent/'usual')])==0
+    assert imported_after(['info',films.parent/'usual'])=={'torch','pandas'}
     assert imported_after(['recommend',films,user], ['similar',films,film], ['explain',films,user,film], ['info',films])=={'torch','pandas'}
 
 def test_errors_in_a_line_and_exit_codes(films, tmp):

@@ -25,8 +25,7 @@ class Ease(FactorModel, nn.Module):
         super().__init__()
         self.choices = choices
         self.weight = nn.Parameter(weight)
-        # a mean on 'meta', where a folder is loaded, would import for a second what compiles
-        of_unknown = weight.new_empty(len(weight)) if weight.is_meta else weight.mean(1)
+        of_unknown = weight[:,0] if weight.is_meta else weight.mean(1)  # a mean on 'meta' would import for a second
         self.register_buffer('of_unknown', of_unknown)
 
     @property

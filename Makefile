@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: demo test sync notebooks docs recipes bench fuzz mutate clean
 
 demo: $(VENV)/.installed  ## train on ratings with titles: make demo, or make demo DATA=ml-100k
-	@$(BIN)/python tools/demo.py --data $(DATA)
+	@$(BIN)/python -m fastrec demo --data $(DATA)
 
 test: $(VENV)/.dev  ## the notebooks, then the tests beside them
 	$(BIN)/nbdev-test --do-print --n-workers 2

@@ -5,7 +5,7 @@ from fastrec.all import *
 warnings.simplefilter('ignore')
 
 n_splits,n_first = 3,(1,3,10)  # ratings that come in; the rest of the item's are predicted
-runs = [('ml-100k','fit_als'),('ml-100k','fit_bayes'),('ml-100k','fit_one_cycle'),('ml-1m','fit_als')]
+runs = [('ml-100k','fit_als'),('ml-100k','fit_bayes'),('ml-100k','fit_one_cycle'),('ml-100k','nn_learner: fit_one_cycle'),('ml-1m','fit_als')]
 
 class Split:
     "A tenth of the items of `df`, with more than ten ratings each, held out whole; `first(k)` of each come in, and `rest` is predicted"
@@ -25,7 +25,8 @@ class Split:
 def fitted(ratings, fit, **features):
     "A learner of all `ratings`"
     dls = RecDataLoaders.from_df(ratings, lambda o: (range(len(o)),[0]), item_name='title', seed=0, **features)
-    learn = learner(dls, seed=0)
+    *is_net,fit = fit.split(': ')
+    learn = (nn_learner if is_net else learner)(dls, seed=0)
     with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*[5]*(fit=='fit_one_cycle'))
     return learn
 

@@ -55,3 +55,7 @@ from fastrec.export.layout import *
 from fastrec.export.labels import *
 from fastrec.scale.cluster import *
 from fastrec.scale.distributed import *  # learn.distrib_ctx
+from fastrec.command.main import *
+from fastrec.command.answers import *
+from fastrec.command.train import *
+from fastrec.command.demo import *

@@ -366,3 +366,30 @@ def test_what_a_small_type_does_not_hold_is_unknown(dtype):
     vocab = Vocab(pd.Index([0,1,5], dtype=dtype), 'id')
     asked = [2**40,2**32+5,5,0,2**40+1]
     assert vocab.encode(asked).tolist()==vocab.find(asked).tolist()==[0,0,3,1,0]
+
+def test_a_folder_goes_on_twice_as_the_learner_does(tmp_path):
+    "What a folder knows of choices is what was seen in training, and what `extend` has added to that"
+    learn,late = fitted('fit_ials'),suited('fit_ials')
+    learn.save_recommender(tmp_path/'rec')
+    first,then = late.iloc[::2],late.iloc[1::2]
+    ours,theirs = (o.extend(first).extend(then) for o in (learn,load_recommender(tmp_path/'rec')))
+    np.testing.assert_allclose(theirs.predict_grid(), ours.predict_grid(), atol=1e-4)
+    assert not len(theirs.ds) and torch.equal(theirs.counts, ours.counts)
+
+def test_rows_of_several_hundred_users_in_all_draws():
+    "More than are solved for at a time, with a mean of each user's own, and some without ratings, as one by one"
+    from fastrec.models.foldin import solve_users
+    from fastrec.models.new_draws import solve_draws
+    rng = torch.Generator().manual_seed(0)
+    def normal(*size): return torch.randn(*size, generator=rng)
+    n_users,n_draws,k = 300,3,4
+    users = torch.randint(0, n_users-1, (900,), generator=rng)
+    rows,y,noise = normal(900, n_draws, k),normal(900),torch.rand(900, generator=rng)+.5
+    rows[...,-1] = 1
+    half = normal(n_draws, k, k)
+    means,covs,eps = normal(n_draws, n_users, k),half@half.mT+torch.eye(k),normal(n_draws, k)
+    beside = torch.cat([rows, y[:,None,None].expand(-1, n_draws, 1)], 2)
+    found = solve_draws((means,covs,eps), users, lambda o: beside[o], n_users, noise)
+    for s in range(n_draws):
+        one = solve_users((means[s],covs[s]), users, rows[:,s,:-1], torch.zeros(900), y, n_users, noise, eps=eps[s].expand(n_users, -1))
+        torch.testing.assert_close(found[:,s], one, atol=1e-3, rtol=1e-3)

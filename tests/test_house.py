@@ -7,7 +7,7 @@ from pathlib import Path
 
 root = Path(__file__).parents[1]
 package = root/'fastrec'
-order = 'base data models answer export fit evaluate interpret scale'.split()  # each folder imports those before it
+order = 'base data models answer export fit evaluate interpret scale command'.split()  # each folder imports those before it
 open_to_patches = {'RecLearner','Recommends'}  # classes of fastrec's that pages may add methods to, as they may to fastai's
 
 @cache
@@ -55,7 +55,7 @@ def test_patches_are_onto_classes_of_the_same_file():
     assert found==set() and len(ours)>40
 
 def test_what_answers_without_fastai_imports_none():
-    light,todo = set(),['export.loading','export.exchange','answer.newcomers','answer.recommend','answer.similar','evaluate.evaluation']
+    light,todo = set(),['export.loading','export.exchange','answer.newcomers','answer.recommend','answer.similar','evaluate.evaluation','command.answers']
     while todo:
         room = todo.pop()
         light.add(room)

@@ -89,11 +89,12 @@ def _fitted(model, side, own, other, y, n, noise, w, prior):
 
 def places_in(own, ids, n):
     "Where the ratings of the rows `ids` stand in `own`, and which of `ids` each is of"
-    place = own.new_full((n,), -1)
+    is_asked = torch.zeros(n, dtype=torch.bool, device=own.device)  # a byte for each, which fit into the processor's cache
+    is_asked[ids] = True
+    there = is_asked.index_select(0, own).nonzero()[:,0]
+    place = torch.zeros(n, dtype=torch.long, device=own.device)
     place[ids] = torch.arange(len(ids), device=own.device)
-    rows = place.index_select(0, own)
-    there = (rows>=0).nonzero()[:,0]
-    return there,rows[there]
+    return there,place[own[there].long()]
 
 # %% ../../nbs/answer/62_described.ipynb #63f55a3c
 def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):

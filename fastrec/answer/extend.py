@@ -16,54 +16,10 @@ from ..data.names import shown
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
-from .additions import counts_with,joined,need_items,read_additions,seen_with,unrated
+from .additions import counts_with,joined,need_items,read_additions,seen_with
+from .concerned import Both,concerned,of_training
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
 from .predict import predict_codes
-
-# %% ../../nbs/answer/61_extend.ipynb #6138a6df
-def _of_training(rec):
-    "The `RatingsTensors` of training, as far as `rec` knows them; `None` if it doesn't"
-    ds,seen = rec.ds,rec.seen
-    if len(ds): return ds
-    is_told = rec.model.is_preference and ds.weight_name is None
-    if not is_told or seen is None or seen.trained is None: return None
-    seen = seen.in_training()
-    users = torch.arange(len(seen.trained)).repeat_interleave(seen.trained)
-    x = torch.stack([users,seen.items], 1).int()
-    return ds.new(x, torch.ones(len(x), dtype=torch.float32))
-
-# %% ../../nbs/answer/61_extend.ipynb #071ef2fb
-_least_share = .01  # of its ratings that must be new
-
-def _moved(codes, old):
-    "Those of `codes` that are new, or of whose ratings enough are, where `old` holds the codes of the ratings of training"
-    n = int(codes.max())+1 if len(codes) else 0
-    added = torch.bincount(codes, minlength=n)
-    before = torch.bincount(old.cpu(), minlength=n)[:n]
-    return ((added>0) & (added>=_least_share*before)).nonzero()[:,0]
-
-# %% ../../nbs/answer/61_extend.ipynb #d9e9d8aa
-def _warn_of_staying(rec, codes):
-    "Tell of `codes`, each once, of users and of items that were there, and could be solved for again if ratings of training were kept"
-    are_fitted = True,any(o.fits_items and o.refits for o in parts_of(rec.model))
-    numbers = [int((o<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
-    stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
-    if not stay: return
-    warn(f'{" and ".join(stay)} that were there stay as they are, since the ratings of training are not kept here, by which they would be '
-         'solved for again: extend the learner that has them')
-
-def _concerned(rec, new, old):
-    "Codes of users and of items to solve for: who is new, and those that the ratings `new` move, if there are `old` ones"
-    sizes = [[len(o.classes[n]) for n in new.cat_names] for o in (rec.ds,new)]
-    fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
-    codes = new.counted().codes
-    if old is not None:
-        moved = [_moved(o, x) for o,x in zip(codes, old.counted().x.T)]
-        return [torch.cat(o).unique() for o in zip(moved, fresh)]
-    users,items = (o.unique() for o in codes)
-    first = unrated(rec, items)  # all of whose ratings are here
-    _warn_of_staying(rec, (users,items[~torch.isin(items, first)]))
-    return fresh[0],torch.cat([first, fresh[1]])
 
 # %% ../../nbs/answer/61_extend.ipynb #02fda8fd
 _most = 2**19  # ratings of a group, with what rows are padded by
@@ -88,30 +44,26 @@ def _in_groups(fit, own, other, y, n, noise, x=None, w=None):
 
 # %% ../../nbs/answer/61_extend.ipynb #1f63800d
 def _ratings_of(model, side, codes, ds):
-    "Of the rows of `ds` that are of `codes`, and that `model` has rows for on the other side: which of `codes`, the others, and places"
-    n = len(ds.classes[ds.cat_names[side]])
-    there,rows = places_in(ds.x[:,side].long(), codes, n)
-    other = ds.x[there,1-side].long()
-    is_known = other<model.sizes[1-side]
-    return rows[is_known],other[is_known],there[is_known]
+    "What `ds`, `Both`, has of the `codes`, as far as `model` has rows for the other side"
+    found = ds.of(side, codes, next(model.parameters()).device)
+    is_known = found[1]<model.sizes[1-side]
+    return found if is_known.all() else [o if o is None else o[is_known] for o in found]
 
 # %% ../../nbs/answer/61_extend.ipynb #bf3e482e
 def _solved(model, side, codes, ds, noise):
-    "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings in `ds`"
+    "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings of `ds`, `Both`"
     device = next(model.parameters()).device
-    rows,other,there = _ratings_of(model, side, codes, ds)
+    rows,other,y,w = _ratings_of(model, side, codes, ds)
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
-    w = None if ds.w is None else ds.w[there].to(device)
     fit = partial(fitted_rows, turned_once(model) if side and model.refits else model, side)
     if model.fits_items and model.refits: fit = partial(_in_groups, fit)
-    z = fit(rows.to(device), other.to(device), ds.y[there].to(device), len(codes), noise, x, w)
-    n = len(ds.classes[ds.cat_names[side]])
-    return model.with_rows(side, codes.to(device), z, n)
+    z = fit(rows, other, y, len(codes), noise, x, w)
+    return model.with_rows(side, codes.to(device), z, ds.sizes[side])
 
 # %% ../../nbs/answer/61_extend.ipynb #4fe6a538
 def _taken_in(model, users, items, ds, noise):
-    "The `model` with rows of the codes `users` and `items` by the ratings `ds`"
+    "The `model` with rows of the codes `users` and `items` by the ratings of `ds`, `Both`"
     new_users = users[users>=model.sizes[0]]
     if model.fits_items: items = model.unsolved(items)
     if model.fits_items and len(items):
@@ -205,14 +157,14 @@ def _ready(rec, frames):
 # %% ../../nbs/answer/61_extend.ipynb #53f58dea
 def _extend(rec, model, new):
     "The `Extended` of `rec`, whose `model` takes in what is `new`"
-    old = _of_training(rec)
-    users,items = _concerned(rec, new, old)
+    old = of_training(rec)
+    users,items = concerned(rec, new, old)
     drift = _drift(rec, new)
     noise = drift.rmse_training**2
-    ds = new if old is None else joined(old, new)
+    model = _extended(model, users, items, Both(old, new), max(noise, least_noise))
+    ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features
-    model = _extended(model, users, items, ds, max(noise, least_noise))
-    res = _recommender(rec, model, ds if old is not None else new.new_empty(), new, noise)
+    res = _recommender(rec, model, ds, new, noise)
     res.drift,res.n_new = drift,len(new)
     return res
 

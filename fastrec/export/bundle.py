@@ -39,6 +39,13 @@ def _provenance(rec):
         if value is not None: res[o] = int(value)
     return res
 
+# %% ../../nbs/export/80_bundle.ipynb #f06b881b
+def _last_fit(rec):
+    "Name and settings, as text, of the last fit of a learner"
+    name = getattr(rec, 'last_fit', (None,))[0]
+    if name is None or not len(rec.ds): return None
+    return dict(name=name, settings={k: str(v) for k,v in rec.settings().value.items()})
+
 def _last_metrics(rec):
     "The last row of the record of training, if there is one"
     try: return {k: float(v) for k,v in rec.history.iloc[-1].items() if np.isfinite(v)}
@@ -75,7 +82,8 @@ def _manifest(rec, spec, labels, files, metrics):
         labels=[kind for kind,_ in labels],
         metrics=metrics,
         trained_with=_provenance(rec),
-        rating_range=rec.rating_range)
+        rating_range=rec.rating_range,
+        fit=_last_fit(rec))
 
 # %% ../../nbs/export/80_bundle.ipynb #e6357751
 @patch
@@ -105,7 +113,7 @@ def save_recommender(self:Recommends,
 def _write(folder, tensors, describe, model):
     "Write the files of `tensors`, and the manifest that `describe` makes of what was written; then remove those of the recommender before"
     token = uuid.uuid4().hex[:12]
-    old = _old_files(folder)
+    old = old_files(folder)
     names = {k: f'{k}-{token}.safetensors' for k in tensors}
     try:
         files = {names[k]: write_tensors(folder, names[k], v) for k,v in tensors.items()}
@@ -142,7 +150,7 @@ def _tensors_to_write(rec, labels, seen):
     return res
 
 # %% ../../nbs/export/80_bundle.ipynb #c9dc752e
-def _old_files(folder):
+def old_files(folder):
     "Names of the files of the recommender in `folder`, if it holds one; refuse a folder that holds anything else"
     refuse_pickles(folder)
     names = [o.name for o in folder.iterdir()]

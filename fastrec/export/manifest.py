@@ -69,6 +69,12 @@ def _is_unit(manifest):
     unit = manifest.get('weight_unit', 1. if manifest['columns'].get('weight') is None else None)
     return _is_number(unit) and unit>0
 
+def _is_fit(o):
+    if o is None: return True
+    if type(o) is not dict: return False
+    if type(o['name']) is not str: return False
+    return type(o['settings']) is dict
+
 def _is_flags(o): return type(o) is list and [*map(type, o)]==[bool,bool]
 
 def _is_count(o): return type(o) is int and 0<=o<2**31
@@ -104,7 +110,8 @@ def check_manifest(manifest):
         'labels': type(labels) is list and len(labels)==2,
         'weight_unit': _is_unit(manifest),
         'noise': _is_number(manifest['noise']) and manifest['noise']>=0,
-        'metrics': type(manifest['metrics']) is dict}
+        'metrics': type(manifest['metrics']) is dict,
+        'fit': _is_fit(manifest.get('fit'))}
     faults = _faults(model, 'model') + [k for k,ok in fine.items() if not ok]
     if faults: raise BundleError(f'the manifest has no sensible {faults[0]}')
 

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.time_effects import TimeEffects
 from ..models.ridge import gram
+from ..models.steps import solve_by_steps
 from .equations import eye_like,sum_by_code,upper_solve
 
 # %% ../../nbs/fit/47_priors.ipynb #a1420103
@@ -103,6 +104,13 @@ def means(self:NewRows, beta, arith):
     return res + for_new + rest[borrowed]
 
 # %% ../../nbs/fit/47_priors.ipynb #8fba0167
+_steps_cost = 15_000  # for each number in the columns, and of a row, in units of what a factor takes for each row to the third power
+
+def _is_cheaper_by_steps(x, k):
+    "Do steps with the sparse `x` and `k` right sides take less time than a factor for its columns, or rows, if these are fewer?"
+    return min(x.shape)**3>_steps_cost*k*len(x.values())
+
+# %% ../../nbs/fit/47_priors.ipynb #53902afa
 class Columns:
     """Prior means of a side's rows from sparse columns `x`, (n,d), with the precision `lam` of their coefficients, in units of the rows'.
 
@@ -120,16 +128,27 @@ class Columns:
         zeros = partial(torch.zeros, dtype=x.dtype, device=x.device)
         self.beta = zeros(d, k)
         self.mean = zeros(n, k)
+        self.gram = None
+        if _is_cheaper_by_steps(self.x, k): return
         self.gram = gram(self.x, self.xt) if self.in_columns else gram(self.xt, self.x)
         self._factorize()
 
 # %% ../../nbs/fit/47_priors.ipynb #fc212fa2
 @patch
 def _factorize(self:Columns, cholesky=torch.linalg.cholesky):
+    if self.gram is None: return
     eye = eye_like(self.gram, len(self.gram))
     self.chol = cholesky(self.gram+self.lam*eye)
 
 # %% ../../nbs/fit/47_priors.ipynb #1cbbd5b2
+@patch
+def _by_steps(self:Columns, b):
+    "The coefficients that solve the equations with the right side `b`"
+    squares = torch.zeros_like(b[:,0])
+    squares.index_add_(0, self.x.col_indices().long(), self.x.values().square())
+    return solve_by_steps(lambda v: self.xt@(self.x@v) + self.lam*v, squares+self.lam, b)
+
+# %% ../../nbs/fit/47_priors.ipynb #be80bcdf
 @patch
 def draw(self:Columns, rows, mean, precision, arith):
     "Draw the coefficients given the `rows`, whose prior mean is `mean` beside them"
@@ -137,7 +156,8 @@ def draw(self:Columns, rows, mean, precision, arith):
     e1 = draw_normal(chol, len(rows), arith)
     e2 = draw_normal(chol, len(self.beta), arith)
     b = self.xt@(rows-mean+e1) + self.lam**.5*e2
-    if self.in_columns: self.beta = torch.cholesky_solve(b, self.chol)
+    if self.gram is None: self.beta = self._by_steps(b)
+    elif self.in_columns: self.beta = torch.cholesky_solve(b, self.chol)
     else:
         by_row = torch.cholesky_solve(self.x@b, self.chol)
         self.beta = (b-self.xt@by_row)/self.lam

@@ -13,7 +13,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
 from ..models.kept import Kept
-from ..models.ridge import follow_features
+from .few_ratings import follow_to_end
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
@@ -134,7 +134,7 @@ def _do_epoch_train(self:RecLearner):
     if self._may_draw(): self._drawing = drawing(seed, self.dls.device)  # `_may_draw` is in `fit.loop`
     try: Learner._do_epoch_train(self)
     finally: self._drawing = nullcontext
-    if self._may_follow(): follow_features(self.model, self.dls.train_ds)  # in `fit.record`
+    if self._may_follow(): follow_to_end(self.model, self.dls.train_ds, self.epoch==self.n_epoch-1)  # in `fit.record`
 
 @patch
 def one_batch(self:RecLearner, i, b):

@@ -16,14 +16,22 @@ precision_shape = 50.  # of the Gamma, of mean 1, that the precisions of users a
 
 _rounds = 4  # of a row, and of how precise the ratings of its user are
 
+def of_items(model, items):
+    "Variances of the rows of `items`, (n,k+1), and how precise their ratings are, (n,)"
+    believed = model.believed
+    return [believed[o].to(items.device)[items] for o in ('cov','gamma')]
+
+def left_of(model, items, y):
+    "What the mean and the biases of `items` leave of the ratings `y`"
+    b = model.i_bias(items)[:,0]
+    return y-b-model.mean
+
 def _by_user(model, users, items, y, n_users, w):
     "Of each user's ratings: what the row is multiplied by, variances of that, what is left of `y`, and how much each counts"
-    cov = model.believed['cov'].to(y.device)[items]
-    gamma = model.believed['gamma'].to(y.device)[items]*w
-    y = y-model.i_bias(items)[:,0]-model.mean
+    cov,gamma = of_items(model, items)
     ones = torch.ones_like(y)[:,None]
     design = torch.cat([model.i_weight(items), ones], 1)
-    return padded(users, n_users, design, cov, y, gamma)
+    return padded(users, n_users, design, cov, left_of(model, items, y), gamma*w)
 
 # %% ../../nbs/models/32_believed.ipynb #b09f2f59
 def _sums(design, cov, y, gamma):
@@ -52,9 +60,9 @@ def _solved(a, c, of_prior, mean):
 def _errors(a, c, squares, z, inverse):
     "Squared errors of the rows `z`, (…,), and what they may be off by, in units of the variance of the ratings"
     az = (a@z[...,None])[...,0]
-    left = squares + ((az-2*c)*z).sum(-1)
+    moved = (az-2*c)*z
     unsure = inverse*a
-    return left,unsure.sum((-2,-1))
+    return squares+moved.sum(-1),unsure.sum((-2,-1))
 
 # %% ../../nbs/models/32_believed.ipynb #0ae28aa5
 def _at_rest(model, a, c, squares, mass):
@@ -68,7 +76,8 @@ def _at_rest(model, a, c, squares, mass):
         z,inverse = _solved(a, c, of_prior, mean)
         off,unsure = _errors(a, c, squares, z, inverse)
         errors = (off+unsure*variance).clamp(min=0)
-        gamma = (precision_shape+mass/2)/(precision_shape+errors/(2*noise))
+        scaled = errors/(2*noise)
+        gamma = (precision_shape+mass/2)/(precision_shape+scaled)
     return z.where(mass[...,None]>0, mean),of_prior
 
 # %% ../../nbs/models/32_believed.ipynb #9b93993f
@@ -77,10 +86,10 @@ def _by_loops(model, users, items, y, mass, w):
     mean,_ = user_prior(model)
     believed = model.believed
     known = believed['lam'],believed['noise'],mean,precision_shape,_rounds
-    left = y-model.i_bias(items)[:,0]-model.mean
+    left = left_of(model, items, y)
     weight = believed['gamma'][items]*w
-    of_items = model.i_weight.weight,believed['cov']
-    z,*held = believe(users, items, weight, left, mass, *of_items, known)
+    table = model.i_weight.weight
+    z,*held = believe(users, items, weight, left, mass, table, believed['cov'], known)
     return z.where(mass[:,None]>0, mean),*held
 
 def believed_rows(model, users, items, y, n_users, w=None):
@@ -102,12 +111,14 @@ def rows_without(model, users, items, y, n_users, w=None):
     "The rows of `fit_believed` without each of a user's ratings, (n_users,longest,k+1)"
     w = torch.ones_like(y) if w is None else w.to(y)
     design,cov,left,gamma = _by_user(model, users, items, y, n_users, w)
-    a,c,squares,_ = (o[:,None] for o in _sums(design, cov, left, gamma))
+    sums = _sums(design, cov, left, gamma)
+    a,c,squares,_ = (o[:,None] for o in sums)
     weighed = design*gamma[...,None]
     spread = cov*gamma[...,None]
     squares = squares-gamma*left*left-spread[...,-1]
     spread[...,-1] = 0
-    a = a-weighed[...,None]*design[...,None,:]-torch.diag_embed(spread)
+    products = weighed[...,None]*design[...,None,:]
+    a = a-products-torch.diag_embed(spread)
     mass, = padded(users, n_users, w)
     rest = mass.sum(1, keepdim=True)-mass
     z,_ = _at_rest(model, a, c-weighed*left[...,None], squares, rest)

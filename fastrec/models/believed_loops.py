@@ -18,8 +18,11 @@ def _trace(chol, p, column):
     res = np.float32(0)
     for f in range(k):
         column[f] = 1/chol[f,f]
-        for g in range(f+1, k): column[g] = -dot(chol[g,f:g], column[f:g])/chol[g,g]
-        res += p[f]*dot(column[f:], column[f:])
+        for g in range(f+1, k):
+            above = dot(chol[g,f:g], column[f:g])
+            column[g] = -above/chol[g,g]
+        own = column[f:]
+        res += p[f]*dot(own, own)
     return res
 
 # %% ../../nbs/models/38_believed_loops.ipynb #286fe893
@@ -33,16 +36,16 @@ def _at_rest(a, c, squares, mass, known, z, of_prior):
     for _ in range(n_rounds):
         variance = noise/gamma
         chol[:] = a
-        for f in range(len(c)):
-            of_prior[f] = variance*lam[f]
-            chol[f,f] += of_prior[f]
-            z[f] = c[f]+of_prior[f]*mean[f]
+        of_prior[:] = variance*lam
+        z[:] = c+of_prior*mean
+        for f in range(len(c)): chol[f,f] += of_prior[f]
         factorize(chol)
         solve(chol, z)
-        errors = squares+variance*(len(c)-_trace(chol, of_prior, column))
-        for f in range(len(c)):
-            errors += z[f]*(of_prior[f]*(mean[f]-z[f])-c[f])
-        gamma = (shape+mass/2)/(shape+max(errors, 0.)/(2*noise))
+        sure = _trace(chol, of_prior, column)
+        pull = of_prior*(mean-z)-c
+        errors = squares + dot(z, pull) + variance*(len(c)-sure)
+        scaled = max(errors, 0.)/(2*noise)
+        gamma = (shape+mass/2)/(shape+scaled)
 
 # %% ../../nbs/models/38_believed_loops.ipynb #23c4af33
 @compiled
@@ -78,10 +81,10 @@ def believe(users, items, weight, y, mass, rows, cov, known):
     """Rows, and how far they are held down by their prior and by what isn't known of items, (n_users,k) each, by ratings of the `users`,
     the codes `items`, their `weight`, and what is left of them, `y`; `known` are lam, noise, mean, the shape of precisions, and rounds"""
     order = rising(users)
-    z,of_prior,spread = (torch.zeros(len(mass), cov.shape[1], dtype=torch.float32) for _ in range(3))
+    found = torch.zeros(3, len(mass), cov.shape[1], dtype=torch.float32)
     of_ratings = array(items[order], torch.int64),array(weight[order]),array(y[order])
     lam,noise,mean,*rounds = known
     known = array(lam),float(noise),array(mean),*rounds
-    found = z.numpy(),of_prior.numpy(),spread.numpy()
-    by_users(_believe, users[order], len(mass), *of_ratings, array(mass), array(rows), array(cov), known, *found)
-    return z,of_prior,spread
+    of_users = array(mass),array(rows),array(cov)
+    by_users(_believe, users[order], len(mass), *of_ratings, *of_users, known, *found.numpy())
+    return found.unbind()

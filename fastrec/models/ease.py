@@ -25,7 +25,8 @@ class Ease(FactorModel, nn.Module):
         super().__init__()
         self.choices = choices
         self.weight = nn.Parameter(weight)
-        self.register_buffer('of_unknown', weight.mean(1))
+        of_unknown = weight[:,0] if weight.is_meta else weight.mean(1)  # a mean on 'meta' would import for a second
+        self.register_buffer('of_unknown', of_unknown)
 
     @property
     def tables(self):

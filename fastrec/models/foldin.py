@@ -50,24 +50,30 @@ def bend(model, scores):
     slope = (pred-lo)*(hi-pred)
     return pred,slope/(hi-lo)
 
-def _equations(prior, design, slope, weight, target):
-    "Both sides of the equations of the new users' rows, (n_users,k,k) and (n_users,k)"
-    m,prec = prior
+def precision(cov):
+    "The inverse of the covariance `cov`, (any,k,k), as symmetric as that is"
+    inverse = torch.linalg.inv(cov)
+    return (inverse+inverse.mT)/2
+
+def _at_rows(z, design, off, weight, y, bent):
+    "Slopes of the predictions by the rows `z`, and the errors that these leave, with their weights"
+    score = (design@z[...,None])[...,0] + off
+    pred,slope = bend(bent, score) if bent else (score,torch.ones_like(score))
+    return slope,weight*(y-pred)
+
+def _factor(prec, design, slope, weight):
+    "The Cholesky factor of the left side of the equations, where the predictions have the `slope`"
     j = design*slope[...,None]
-    a = prec + j.mT@(j*weight[...,None])
-    weighed = target*weight
-    of_prior = prec@m[...,None]
-    b = of_prior + j.mT@weighed[...,None]
-    return a,b[...,0]
+    return torch.linalg.cholesky(prec + j.mT@(j*weight[...,None]))
 
 # %% ../../nbs/models/24_foldin.ipynb #03e622e3
-def _around_rows(prior, z, design, off, y, weight, bent):
-    "The equations, of which those of scores that are `bent` hold near the rows `z`"
-    score = (design@z[...,None])[...,0]
-    pred,slope = bend(bent, score+off) if bent else (score+off,torch.ones_like(score))
-    return _equations(prior, design, slope, weight, y-pred + slope*score)
+_n_factors,_steps_at_most,_still = 2,30,1e-5  # steps with left sides of their own, of all; where no number moves by as much, it is the end
 
-_steps_at_most,_still = 12,1e-5  # of Gauss-Newton; where no number moves by as much, they have come to an end
+def _step(z, prior, chol, design, slope, left):
+    "The rows `z` moved to where the equations, with the factor `chol`, put them"
+    m,prec = prior
+    pull = prec@(m-z)[...,None] + design.mT@(slope*left)[...,None]
+    return z + torch.cholesky_solve(pull, chol)[...,0]
 
 def _around(z, chol, eps):
     "A draw around the solution `z` of equations with the factor `chol` of their left side, by the standard normal `eps`"
@@ -88,15 +94,15 @@ def solve_users(
 ): # (n_users,k)
     "Rows of new users by their ratings"
     m,cov = prior
-    prec = torch.linalg.inv(cov) if prec is None else prec
+    prec = precision(cov) if prec is None else prec
     z = m.expand(n_users, -1).clone()
     if not len(users): return z if eps is None else z + (torch.linalg.cholesky(cov)@eps[...,None])[...,0]
     ones = torch.ones_like(y)
     design,off,y,weight = padded(users, n_users, torch.cat([factors, ones[:,None]], 1), off, y, ones/noise)
-    for _ in range(_steps_at_most):
-        a,b = _around_rows((m,prec), z, design, off, y, weight, bent)
-        chol,before = torch.linalg.cholesky(a),z
-        z = torch.cholesky_solve(b[...,None], chol)[...,0]
+    for n in range(_steps_at_most):
+        slope,left = _at_rows(z, design, off, weight, y, bent)
+        if n<_n_factors: chol = _factor(prec, design, slope, weight)
+        before,z = z,_step(z, (m,prec), chol, design, slope, left)
         if not bent or (z-before).abs().max()<_still: break
     return z if eps is None else _around(z, chol, eps)
 
@@ -104,6 +110,7 @@ def solve_users(
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 
 # %% ../../nbs/models/24_foldin.ipynb #170a4e2d
+_kept_grams = Kept()
 _ials_defaults = dict(alpha0=.5, reg=.012, power=1.)  # of `fit_ials`, for models saved before these were kept
 
 def penalty(model, mass):
@@ -117,7 +124,8 @@ def without_choices(model, lam):
     args = model.ials or _ials_defaults
     q = model.item_factors
     eye = torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
-    return lam[:,None,None]*eye + args['alpha0']*(q.T@q)
+    gram = _kept_grams([model.i_weight.weight], lambda: q.T@q)
+    return lam[:,None,None]*eye + args['alpha0']*gram
 
 # %% ../../nbs/models/24_foldin.ipynb #9de65952
 def fit_choices(model, users, items, n_users, w=None):

@@ -8,8 +8,8 @@ __all__ = []
 # %% ../../nbs/models/39_held_reasons.ipynb #10d66166
 from functools import cached_property
 import torch,torch.nn.functional as F
-from .believed import believed_rows,rows_without
-from .foldin import user_prior
+from .believed import believed_rows,left_of,of_items,rows_without
+from .foldin import precision,user_prior
 from .reasons import LinearReasons,everybodys_mean,products
 
 # %% ../../nbs/models/39_held_reasons.ipynb #2e0423a0
@@ -21,8 +21,8 @@ class BelievedReasons(LinearReasons):
         mean,_ = user_prior(model)
         held = of_prior+spread
         prior = torch.zeros_like(held[0]).diag(),held,of_prior*mean/held
-        gamma = model.believed['gamma'].to(y.device)[items]
-        targets = y-model.i_bias(items)[:,0]-model.mean
+        _,gamma = of_items(model, items)
+        targets = left_of(model, items, y)
         super().__init__(model, users, items, gamma if w is None else gamma*w, targets, prior)
 
     @cached_property
@@ -39,7 +39,7 @@ class DrawReasons(LinearReasons):
         m,self.cov = user_prior(model)
         if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
         targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
-        prior = torch.linalg.inv(self.cov),torch.zeros_like(m[0]),m
+        prior = precision(self.cov),torch.zeros_like(m[0]),m
         super().__init__(model, users, items, 1/noise, targets, prior, everybodys_mean(model), n_draws=model.n_draws)
         self.eps = eps[:,None,:,None]  # the same for all users
 

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/34_new_draws.ipynb #c36d4073
 import torch
-from .foldin import solve_users
+from .foldin import precision
 
 # %% ../../nbs/models/34_new_draws.ipynb #870bb52e
 def chances(n_draws, width):
@@ -23,26 +23,43 @@ def chances(n_draws, width):
     scale = (n_draws/n_free)**.5
     return (scale*eps).split(width, 1)
 
-# %% ../../nbs/models/34_new_draws.ipynb #f9176e87
-_ratings_at_once = 2**17  # with padding
+# %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
+def _products(rows, weight):
+    """The sums over ratings of products of their `rows`, (n,S,k), whose memory is taken, with each other, where each counts as `weight`
+    says: (S,k,k)"""
+    rows.mul_(weight.sqrt()[:,None,None])
+    rows = rows.transpose(0, 1)
+    return rows.mT@rows
 
-def draws_at_once(n_draws, users, n_users):
-    "Slices of `n_draws`, as many together as there is room for where ratings are by the `users`, 0 to n_users-1"
-    longest = int(torch.bincount(users).max()) if len(users) else 1
-    n = max(_ratings_at_once//max(longest*n_users, 1), 1)
-    return [slice(start, start+n) for start in range(0, n_draws, n)]
+def _around(left, right, eps):
+    "Solutions of equations with the sides `left`, (any,k,k), and `right`, (any,k), and `eps`, as much chance as they leave"
+    chol = torch.linalg.cholesky(left)
+    z = torch.linalg.solve_triangular(chol, right[...,None], upper=False)
+    z = torch.linalg.solve_triangular(chol.mT, z+eps[...,None], upper=True)
+    return z[...,0]
 
-def solve_draws(draws, users, factors, off, y, n_users, noise):
-    """As `solve_users`, in S draws, (S,n_users,k): `draws` are means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal
-    numbers, (S,k); `factors`, (S,n,k-1), and `off`, (S,n), are those of each"""
-    means,covs,eps = draws
-    n = len(eps)
-    if means.ndim==2: means = means[:,None].expand(-1, n_users, -1)
-    precs = torch.linalg.inv(covs)
-    covs,precs,eps = (o.repeat_interleave(n_users, 0) for o in (covs,precs,eps))
-    first = n_users*torch.arange(n, device=y.device)
-    everybody = first.repeat_interleave(len(users)) + users.repeat(n)
-    prior = means.flatten(0, 1),covs
-    of_ratings = factors.flatten(0, 1),off.flatten(),y.repeat(n)
-    res = solve_users(prior, everybody, *of_ratings, n*n_users, noise.repeat(n), eps=eps, prec=precs)
-    return res.unflatten(0, (n,n_users))
+# %% ../../nbs/models/34_new_draws.ipynb #f14d0846
+_users_at_once = 256
+
+def _solve_some(draws, rows_of, places, weight):
+    "As `solve_draws`, for users whose ratings stand at `places`, a list"
+    (means,covs,eps),precs = draws,precision(draws[1])
+    sums = torch.stack([_products(rows_of(o), weight[o]) for o in places])
+    left,right = precs+sums[...,:-1,:-1],sums[...,:-1,-1]
+    of_prior = precs@means[...,None]
+    return _around(left, of_prior[...,0]+right, eps.expand_as(right))
+
+def solve_draws(draws, users, rows_of, n_users, noise):
+    """Rows of new users in S draws, (n_users,S,k), by ratings of the variances `noise`, each by one of `users`, 0 to n_users-1. `draws` are
+    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k); `rows_of` gives, of the numbers of n ratings,
+    what they are multiplied with in each draw, and last what is left of them, (n,S,k+1)"""
+    order = users.argsort(stable=True)
+    lens = torch.bincount(users, minlength=n_users)
+    places = order.split(lens.tolist())
+    res = []
+    for first in range(0, n_users, _users_at_once):
+        some = slice(first, first+_users_at_once)
+        means,*others = draws
+        if means.ndim==3: means = means[:,some].transpose(0, 1)
+        res.append(_solve_some((means,*others), rows_of, places[some], 1/noise))
+    return torch.cat(res)

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/models/31_new_weights.ipynb #b01c6808
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
+from .steps import solve_by_steps
 
 # %% ../../nbs/models/31_new_weights.ipynb #ed5c27b8
 def _starts(codes, n):
@@ -60,33 +61,11 @@ def diagonal(self:_Gram):
     res = squares.new_zeros(len(self.of_items))
     return self.reg + res.index_add_(0, self.items, squares)
 
-# %% ../../nbs/models/31_new_weights.ipynb #9fb8e45c
-_close,_most = 1e-5,500  # how much of the right side may be left, and steps
-_tiny = 1e-30  # what 0 is divided by
-
-def _solve(gram, g):
-    "The columns `b`, (n_items,m), of $(X^\\top X+\\lambda I)b=g$ by conjugate gradients, in units of the diagonal"
-    scale = gram.diagonal()[:,None]
-    b,left = torch.zeros_like(g),g.clone()
-    enough = _close*g.norm(dim=0)
-    way = left/scale
-    size = (left*way).sum(0)
-    for _ in range(_most):
-        if (left.norm(dim=0)<=enough).all(): break
-        along = gram.times(way)
-        step = size/(way*along).sum(0).clamp(min=_tiny)
-        b += step*way
-        left -= step*along
-        scaled = left/scale
-        before,size = size,(left*scaled).sum(0)
-        way = scaled + size/before.clamp(min=_tiny)*way
-    return b
-
 # %% ../../nbs/models/31_new_weights.ipynb #f9317357
 def _of_others(gram, weight, new):
     "Weights of all others for the `new`, (n_users,m), of these for all others, whose own are `weight`, (n,n), and among the new"
     g = gram.by_items(new)
-    b = _solve(gram, g)
+    b = solve_by_steps(gram.times, gram.diagonal(), g)
     own = (new.T@new).double()
     own.diagonal().add_(gram.reg)
     inverse = torch.linalg.inv(own - (g.T@b).double())

@@ -15,7 +15,7 @@ from .changing import grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
-from .new_draws import chances,draws_at_once,solve_draws
+from .new_draws import chances,solve_draws
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -85,13 +85,15 @@ def spread(self:PosteriorMean, x):
 # %% ../../nbs/models/23_posterior.ipynb #5d1e07c3
 @patch
 def _user_draws(self:PosteriorMean, codes=slice(None), s=slice(None)):
-    "Factors of the users `codes` in the draws `s`, (n,S,k), which the table holds divided by S"
-    return self.u_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]*self.n_draws
+    "Factors of the users `codes` in the draws `s`, (n,S,k), which the table holds divided by S, unless items take their place"
+    rows = self.u_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+    return rows if self.is_turned else rows*self.n_draws
 
 @patch
 def _item_draws(self:PosteriorMean, codes=slice(None), s=slice(None)):
     "Factors of the items `codes` in the draws `s`, (n,S,k)"
-    return self.i_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+    rows = self.i_weight.weight.detach().unflatten(1, (self.n_draws,-1))[codes,s]
+    return rows*self.n_draws if self.is_turned else rows
 
 # %% ../../nbs/models/23_posterior.ipynb #25573d14
 @patch
@@ -114,6 +116,8 @@ def one_draw(self:PosteriorMean, s):
     return Dot(p.clone(), b_u.clone(), q.clone(), b_i.clone(), self.y_range, self.mean).to(p.device)
 
 # %% ../../nbs/models/23_posterior.ipynb #e36d2cb4
+_every = slice(None)  # draw
+
 class Weighed(nn.Module, FactorModel):
     "Scores of a `PosteriorMean` plus `z` times their spread, without what the time may add to it"
     clip,n_buffers = True,4
@@ -123,16 +127,12 @@ class Weighed(nn.Module, FactorModel):
 
 @patch
 def user_side(self:Weighed, users):
-    m = self.model
-    p = m._user_draws(users)
-    b = m.u_bias_draws[users][...,None]
+    p,b = self.model.rows_of_draw(_every, 0, users)
     return torch.cat([p, b, torch.ones_like(b)], 2).flatten(1)
 
 @patch
 def item_side(self:Weighed, items):
-    m = self.model
-    q = m._item_draws(items)
-    b = m.i_bias_draws[items][...,None]
+    q,b = self.model.rows_of_draw(_every, 1, items)
     return torch.cat([q, torch.ones_like(b), b], 2).flatten(1)
 
 # %% ../../nbs/models/23_posterior.ipynb #09a7dfe0
@@ -180,17 +180,21 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
     own_noise = self._own_noise(items, w)
     draws = *user_prior(self),self._chance().to(y)
-    def solve(s):
-        factors = self._item_draws(items, s).transpose(0, 1)
-        off = self.i_bias_draws[items,s].T+self.mean
-        return solve_draws([o[s] for o in draws], users, factors, off, y, n_users, own_noise)
-    z = torch.cat([solve(s) for s in draws_at_once(self.n_draws, users, n_users)])
-    return z.transpose(0, 1).flatten(1)
+    def rows_of(there):
+        codes = items[there]
+        left = y[there,None]-self.i_bias_draws.index_select(0, codes)-self.mean
+        return torch.cat([self._item_draws(codes), torch.ones_like(left)[...,None], left[...,None]], 2)
+    return solve_draws(draws, users, rows_of, n_users, own_noise).flatten(1)
 
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch
 def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     return DrawReasons(self, users, items, y, n_users, self._own_noise(items, w), self._chance().to(y))
+
+# %% ../../nbs/models/23_posterior.ipynb #343c247d
+@patch
+def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
+    return draw_reasons(self, users, items, y, n_users, self._own_noise(items, w))
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch
@@ -211,11 +215,9 @@ def with_users(self:PosteriorMean, z, m):
 # %% ../../nbs/models/23_posterior.ipynb #7b92701b
 @patch
 def turned(self:PosteriorMean):
-    "A model in which items take the place of users, and users that of items; of copies, since a users' table is divided by S"
+    "A model of the same tensors in which items take the place of users, and users that of items, whose table is the one divided by S"
     res = Dot.turned(self)
     res.is_turned = not self.is_turned
-    res._modules['u_weight'] = as_table(self.i_weight.weight.detach()/self.n_draws)
-    res._modules['i_weight'] = as_table(self.u_weight.weight.detach()*self.n_draws)
     b = self._buffers
     res._buffers = {**b, 'u_bias_draws': b['i_bias_draws'], 'i_bias_draws': b['u_bias_draws'],
                     'u_noise': b['i_noise'], 'i_noise': b['u_noise']}

@@ -10,7 +10,7 @@ from copy import copy
 from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
-from .foldin import bend,padded,penalty,solve_users,user_prior,without_choices
+from .foldin import bend,padded,penalty,precision,solve_users,user_prior,without_choices
 from .row_loops import add_contributions,pay,rising
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
@@ -193,7 +193,7 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None):
         slope,targets = _bent_terms(model, users, items, y, z)
     else: targets = y-off
     start = m.expand(n_users, -1)
-    prior = torch.linalg.inv(cov),torch.zeros_like(start),start
+    prior = precision(cov),torch.zeros_like(start),start
     res = LinearReasons(model, users, items, 1/noise, targets, prior, everybodys_mean(model), slope)
     if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
     return res

@@ -33,8 +33,7 @@ class FeatureRidge:
         self.n = int((self.w>0).sum())
         self.total = self.w.sum().clamp(min=1e-30)
         self.mean = self.x.T@self.w[:,None]/self.total  # (d,1)
-        is_narrow = x.shape[1]<=self.n
-        squares,directions = self._by_columns() if is_narrow else self._by_rows()
+        squares,directions = self._eigen()
         all_squares = self.w@self._squares()
         kept = squares>_least_share*all_squares
         self.squares = squares[kept]
@@ -70,6 +69,34 @@ def _by_rows(self:FeatureRidge):
         u = root[:,None]*vectors[:,kept]
         return (x.T@u-self.mean*u.sum(0))/squares[kept].sqrt()
     return squares,directions
+
+# %% ../../nbs/models/27_ridge.ipynb #57d7fee4
+_most_exact,_most_directions,_n_rounds = 1500,512,2
+
+def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # not every device has the operator
+
+@patch
+def _by_sketch(self:FeatureRidge):
+    "As `_by_columns`, the largest alone"
+    root = self.w.sqrt()[:,None]
+    xt = self.x.T
+    def along(v): return root*(self.x@v-self.mean.T@v)
+    def back(u): return xt@(root*u)-self.mean*(root*u).sum(0)
+    chance = torch.Generator().manual_seed(0)
+    start = torch.randn(len(self.x), _most_directions, generator=chance, dtype=torch.float32)
+    v = _orthonormal(back(start.to(root)))
+    for _ in range(_n_rounds): v = _orthonormal(back(along(v)))
+    found = along(v)
+    squares,vectors = torch.linalg.eigh(found.T@found)
+    return squares,lambda kept: v@vectors[:,kept]
+
+# %% ../../nbs/models/27_ridge.ipynb #f9075c3d
+@patch
+def _eigen(self:FeatureRidge):
+    "Eigenvalues and eigenvectors of the centred features, as `_by_columns` gives them, in the way that takes least"
+    d = self.x.shape[1]
+    if min(self.n, d)>_most_exact: return self._by_sketch()
+    return self._by_columns() if d<=self.n else self._by_rows()
 
 # %% ../../nbs/models/27_ridge.ipynb #1bab1c66
 _penalties = 2.**torch.arange(-10, 11)  # beside the mean of the eigenvalues

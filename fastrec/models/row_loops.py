@@ -45,8 +45,12 @@ def add(scale, a, out):
 
 # %% ../../nbs/models/37_row_loops.ipynb #f78c4b38
 @compiled
-def _four_dots(t, a, b, c, d):
-    "The products of `t` and each of the others, which are as long, or longer"
+def _four_dots(t, rows, out):
+    "Put into `out`, (4,), the products of `t` and each of four `rows`, which are as long, or longer"
+    a = rows[0]
+    b = rows[1]
+    c = rows[2]
+    d = rows[3]
     p = q = r = s = np.float32(0)
     for j in range(len(t)):
         x = t[j]
@@ -54,22 +58,23 @@ def _four_dots(t, a, b, c, d):
         q += x*b[j]
         r += x*c[j]
         s += x*d[j]
-    return p,q,r,s
+    out[0] = p
+    out[1] = q
+    out[2] = r
+    out[3] = s
 
 # %% ../../nbs/models/37_row_loops.ipynb #7afa0c29
 @compiled
 def add_products(r, weight, a):
     "Add to the lower triangle of `a`, (k,k), the products of the rows of `r`, (k,n), weighed"
     t = np.empty_like(weight)
+    found = np.empty(4, np.float32)
     for f in range(len(r)):
         for j in range(len(t)): t[j] = r[f,j]*weight[j]
         fours = (f+1)//4*4
         for g in range(0, fours, 4):
-            b,c,d,e = _four_dots(t, r[g], r[g+1], r[g+2], r[g+3])
-            a[f,g] += b
-            a[f,g+1] += c
-            a[f,g+2] += d
-            a[f,g+3] += e
+            _four_dots(t, r[g:g+4], found)
+            a[f,g:g+4] += found
         for g in range(fours, f+1): a[f,g] += dot(t, r[g])
 
 # %% ../../nbs/models/37_row_loops.ipynb #851e8a95
@@ -77,23 +82,24 @@ def add_products(r, weight, a):
 def factorize(a):
     "Put the Cholesky factor of `a`, (k,k), in place of its lower triangle"
     k = len(a)
+    found = np.empty(4, np.float32)
     for g in range(k):
         t = a[g,:g]
         a[g,g] = np.sqrt(a[g,g]-dot(t, t))
         fours = g+1+(k-g-1)//4*4
         for f in range(g+1, fours, 4):
-            b,c,d,e = _four_dots(t, a[f], a[f+1], a[f+2], a[f+3])
-            a[f,g] = (a[f,g]-b)/a[g,g]
-            a[f+1,g] = (a[f+1,g]-c)/a[g,g]
-            a[f+2,g] = (a[f+2,g]-d)/a[g,g]
-            a[f+3,g] = (a[f+3,g]-e)/a[g,g]
-        for f in range(fours, k): a[f,g] = (a[f,g]-dot(t, a[f]))/a[g,g]
+            _four_dots(t, a[f:f+4], found)
+            a[f:f+4,g] -= found
+        for f in range(fours, k): a[f,g] -= dot(t, a[f])
+        a[g+1:,g] /= a[g,g]
 
 @compiled
 def solve(chol, x):
     "Put into `x`, (k,), the solution for it, by the factor `chol` of the left side"
     k = len(x)
-    for f in range(k): x[f] = (x[f]-dot(x[:f], chol[f]))/chol[f,f]
+    for f in range(k):
+        x[f] -= dot(x[:f], chol[f])
+        x[f] /= chol[f,f]
     for f in range(k-1, -1, -1):
         x[f] /= chol[f,f]
         add(-x[f], chol[f], x[:f])
@@ -109,9 +115,13 @@ def combine(x, r, out):
         b = r[f+1]
         c = r[f+2]
         d = r[f+3]
-        p,q,s,t = x[f],x[f+1],x[f+2],x[f+3]
+        p = x[f]
+        q = x[f+1]
+        s = x[f+2]
+        t = x[f+3]
         for j in range(len(out)):
-            out[j] += (p*a[j]+q*b[j]) + (s*c[j]+t*d[j])
+            first = p*a[j]+q*b[j]
+            out[j] += first+s*c[j]+t*d[j]
     for f in range(fours, len(x)): add(x[f], r[f], out)
 
 # %% ../../nbs/models/37_row_loops.ipynb #52316e10
@@ -144,17 +154,20 @@ def _of_users(
     last # Gets the last number of each user's factor, which is above 0 if there is a solution
 ):
     k,m = len(prec),items.shape[1]
+    width = rows.shape[1]
     left = np.empty((k,k), np.float32)
     x = np.ones((m,k), np.float32)
     for u in range(first, after):
-        a,b = starts[u],starts[u+1]
-        r = np.empty((k,b-a), np.float32)
-        gather(rows, ids[a:b], slope[a:b], r)
-        for i in range(m): x[i,:rows.shape[1]] = rows[items[u,i]]
-        x[:,rows.shape[1]:] = 1
+        own = slice(starts[u], starts[u+1])
+        r = np.empty((k,len(ids[own])), np.float32)
+        gather(rows, ids[own], slope[own], r)
+        for i in range(m):
+            item = items[u,i]
+            x[i,:width] = rows[item]
+        x[:,width:] = 1
         left[:] = prec
         for f in range(k): left[f,f] += held[u,f]
-        _of_user(r, weight[a:b], target[a:b], left, start[u], x, out[u])
+        _of_user(r, weight[own], target[own], left, start[u], x, out[u])
         last[u] = left[k-1,k-1]
 
 # %% ../../nbs/models/37_row_loops.ipynb #45ace712
@@ -200,7 +213,9 @@ def _largest(first, after, starts, ids, may_be, values, places):
                 best = np.float32(0)
                 at = -1
                 for j in range(len(own)):
-                    if line[j]>best and named[j]: best,at = line[j],j
+                    if line[j]>best and named[j]:
+                        best = line[j]
+                        at = j
                 found[k] = at
                 if at<0: break
                 for j in range(len(own)):

@@ -1,0 +1,1 @@
+"""The program `fastrec`: a function a command"""

@@ -1,0 +1,318 @@
+"""The program `fastrec`: every command through functions, a few as a process of their own, and what happens to wrong and hostile input"""
+import json,os,pty,re,shutil,signal,subprocess,sys,time,tomllib
+from pathlib import Path
+import numpy as np,pandas as pd,pytest
+from conftest import quietly
+from fastrec.all import RecDataLoaders,learner,load_recommender,sample_ratings
+from fastrec.command import main as program
+from fastrec.command.main import commands,main,overview
+
+pytestmark = pytest.mark.filterwarnings('always::UserWarning')  # which the program prints
+root = Path(__file__).parent.parent
+hostile = ['\x1b[2Jclear', 'two\nlines', 'bell\x07', '\x9b31m', '\u202efdp.exe', 'nul\x00end', '愛', '🎬', "it's", '%s %(prog)s', '<b>&amp;', '-5', '--json', 'x'*300, '{x}']
+
+@pytest.fixture(scope='module')
+def tmp(tmp_path_factory): return tmp_path_factory.mktemp('command')
+
+@pytest.fixture(scope='module')
+def ratings(): return sample_ratings(n_users=150, n_items=80, n_ratings=4000, seed=1)[['user','title','rating']].astype(dict(title='str'))
+
+@pytest.fixture(scope='module')
+def file(ratings, tmp):
+    ratings.to_csv(tmp/'ratings.csv', index=False)
+    return tmp/'ratings.csv'
+
+@pytest.fixture(scope='module')
+def films(file, tmp):
+    assert main(['train',str(file),'--out',str(tmp/'films'),'--fit','als','--ratings'])==0
+    return tmp/'films'
+
+@pytest.fixture(scope='module')
+def rec(films): return load_recommender(films)
+
+@pytest.fixture
+def said(capsys):
+    "Exit code, stdout and stderr of a command"
+    def run(*args):
+        capsys.readouterr()
+        try: code = main([*map(str, args)])
+        except SystemExit as e: code = e.code
+        return code,*capsys.readouterr()
+    return run
+
+def answer(said, *args):
+    code,out,err = said(*args, '--json')
+    assert code==0 and not err, err
+    return json.loads(out)
+
+def refused(said, *args, code=1):
+    "The one line of a refusal"
+    found,out,err = said(*args)
+    lines = err.splitlines()
+    assert found==code and out=='' and 'Traceback' not in err and lines[-1].startswith('fastrec'), (found,out,err)
+    if code==1: assert lines[-1].startswith('fastrec: ')
+    return lines[-1]
+
+def process(*args, **kwargs):
+    return subprocess.run([sys.executable,'-m','fastrec',*map(str, args)], capture_output=True, text=True, encoding='utf-8', cwd=root, **kwargs)
+
+# ------------------------------------------------------------------ as a process of its own
+def test_from_a_file_to_a_list(ratings, file, tmp):
+    "What Python gives with the same seed; results on stdout, and nothing else there"
+    done = process('train', file, '--out', tmp/'own', '--fit', 'ials', '--json')
+    assert done.returncode==0, done.stderr
+    res = json.loads(done.stdout)
+    learn = learner(RecDataLoaders.from_df(ratings, seed=42))
+    with quietly(): learn.fit_ials()
+    want,user = learn.evaluate().ndcg_at_10,ratings.user[0]
+    found = {o['measure']: o for o in res['measured']}['ndcg_at_10']
+    assert found['model']==pytest.approx(want['model'], abs=1e-6) and found['popularity']==pytest.approx(want['popularity'], abs=1e-6)
+    assert res['fit']=='fit_ials' and 'reg' in {o['setting'] for o in res['settings']}
+    done = process('recommend', tmp/'own', user, '--n', 5, '--json')
+    assert [o['title'] for o in json.loads(done.stdout)]==learn.recommend(user, n=5).title.tolist() and done.stderr==''
+
+def imported_after(*calls):
+    "Which of the packages that take long a new process has imported, after it was asked for each of `calls` in turn"
+    code = f"""import sys; from fastrec.command.main import main
+for args in {[[*map(str, o)] for o in calls]}: main(args)
+print('imported', *{{'fastai','torch','pandas','torch._dynamo'}}&{{*sys.modules}})"""
+    done = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, cwd=root, check=True)
+    return {*done.stdout.splitlines()[-1].split()[1:]}
+
+def test_what_answers_imports_no_fastai_and_help_nothing(films, rec, ratings):
+    user,film = ratings.user[0],ratings.title[0]
+    assert imported_after([], ['--help'], ['--version'], ['nonsense'])==set()
+    assert main(['train',str(films.parent/'ratings.csv'),'--out',str(films.parent/'usual')])==0
+    assert imported_after(['info',films.parent/'usual'])=={'torch','pandas'}
+    assert imported_after(['recommend',films,user], ['similar',films,film], ['explain',films,user,film], ['info',films])=={'torch','pandas'}
+
+def test_errors_in_a_line_and_exit_codes(films, tmp):
+    done = process('info', tmp)
+    assert (done.returncode,done.stdout,done.stderr)==(1, '', f'fastrec: {tmp} is not a saved recommender: it has no manifest.json\n')
+    assert process('recommend').returncode==2
+    done = process('info', tmp, '--debug')
+    assert done.returncode==1 and 'Traceback' in done.stderr
+
+def test_letters_that_the_terminal_has_not(said, film_with_hostile_labels):
+    done = process('similar', film_with_hostile_labels, '愛', '--n', 20, env={**os.environ, 'PYTHONIOENCODING': 'ascii'})
+    assert done.returncode==0 and '\\U0001f3ac' in done.stdout
+
+def test_a_reader_who_leaves_early_is_no_error(films):
+    done = subprocess.run(f'{sys.executable} -m fastrec info {films} | true', shell=True, capture_output=True, text=True, cwd=root)
+    assert done.stderr==''
+
+@pytest.mark.skipif(os.name!='posix', reason='signals')
+def test_ctrl_c_ends_with_130_and_leaves_no_folder_half_written(ratings, tmp):
+    pd.concat([ratings]*20).to_csv(tmp/'long.csv', index=False)
+    p = subprocess.Popen([sys.executable,'-m','fastrec','train',tmp/'long.csv','--out',tmp/'stopped','--fit','one_cycle','--epochs','100000'],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+    while not (tmp/'stopped').exists() and p.poll() is None: time.sleep(.1)
+    time.sleep(1)
+    p.send_signal(signal.SIGINT)
+    out,err = p.communicate(timeout=60)
+    assert p.returncode==130 and err.endswith('fastrec: stopped\n') and out=='' and [*(tmp/'stopped').iterdir()]==[], err
+
+def test_bars_are_drawn_where_somebody_looks(file, tmp):
+    ours,theirs = pty.openpty()
+    p = subprocess.Popen([sys.executable,'-m','fastrec','train',file,'--out',tmp/'seen','--fit','one_cycle','--epochs','1','--json'],
+                         stdout=subprocess.PIPE, stderr=theirs, cwd=root)
+    out = p.communicate(timeout=100)[0]
+    os.close(theirs)
+    shown = os.read(ours, 2**16).decode()
+    assert p.returncode==0 and json.loads(out)['fit']=='fit' and 'Epoch 1/1' in shown and 'train_loss' in shown
+
+# ------------------------------------------------------------------ commands as functions
+def test_the_program_is_installed_and_lists_its_commands(said):
+    scripts = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']['scripts']
+    assert scripts=={'fastrec': 'fastrec.command.main:main'}
+    for args in ([], ['--help'], ['-h']): assert said(*args)==(0, overview()+'\n', '')
+    for name in commands: assert re.search(rf'^  {name} +[A-Z]', overview(), re.M)
+
+def test_help_teaches_by_an_example(said):
+    for name in commands:
+        code,out,_ = said(name, '--help')
+        assert code==0 and re.search(rf'^ *fastrec {name} ', out, re.M) or name=='demo', name
+        assert f'usage: fastrec {name} ' in out
+
+@pytest.mark.parametrize('fit', 'blend bayes bias ease one_cycle choose'.split())
+def test_every_fit(said, file, tmp, fit):
+    res = answer(said, 'train', file, '--out', tmp/fit, '--fit', fit, '--epochs', 1, '--seconds', 1)
+    assert ('tried' in res)==(fit=='choose') and len(res['measured'])>8 and res['settings']
+    about = answer(said, 'info', tmp/fit)
+    assert about['fit']==res['fit'] and about['metrics']['ndcg_at_10']==pytest.approx({o['measure']: o for o in res['measured']}['ndcg_at_10']['model'])
+    assert {o['setting'] for o in res['settings']}=={*about['settings']} and about['users']==150
+
+def test_info(said, films, rec):
+    about = answer(said, 'info', films)
+    assert about['checksum']==rec.manifest['checksum'] and about['bytes']==sum(f.stat().st_size for f in films.glob('*.safetensors'))
+    assert about['keeps_ratings'] and about['predicts']==[f'Dot, {rec.model.item_factors.shape[1]} factors'] and about['trained_with']['seed']==42
+    code,out,_ = said('info', films)
+    assert code==0 and about['checksum'] in out and 'trained_with' in out
+
+def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
+    answer(said, 'train', file, '--out', tmp/'draws', '--fit', 'bayes')
+    assert re.fullmatch(r'PosteriorMean, \d+ factors, \d+ draws', answer(said, 'info', tmp/'draws')['predicts'][0])
+    rec.save_recommender(tmp/'again')
+    assert answer(said, 'info', tmp/'again')['fit'] is None
+
+def test_lists(said, films, rec, ratings):
+    users = ratings.user.unique()[:3].tolist()
+    for args,kwargs in (([], {}), (['--n',3,'--diversity',.3], dict(n=3, diversity=.3)), (['--damping',.5], dict(damping=.5))):
+        want = rec.recommend(users, **kwargs)
+        found = pd.DataFrame(answer(said, 'recommend', films, *users, *args))
+        pd.testing.assert_frame_equal(found, want, check_dtype=False, check_categorical=False, rtol=1e-6)
+    assert answer(said, 'recommend', films, users[0], '--why', 1)[0]['why'].startswith('because you gave')
+
+def test_everybodys_lists_as_parquet(said, films, rec, tmp):
+    assert said('recommend', films, '--n', 4, '--out', tmp/'lists.parquet')==(0, f'Written to {tmp}/lists.parquet\n', '')
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp/'lists.parquet'), rec.recommend(n=4), check_dtype=False, check_categorical=False)
+
+def test_similar_and_explain(said, films, rec, ratings, tmp):
+    user,film = ratings.user[0],ratings.title[0]
+    assert [o['title'] for o in answer(said, 'similar', films, film)]==rec.similar(film).title.tolist()
+    assert 'both' in answer(said, 'similar', films, film, '--why')[0]
+    found,want = answer(said, 'explain', films, user, film, '--n', 1),rec.explain(user, film)
+    assert found['prediction']==pytest.approx(want.attrs['prediction'])==sum(o['contribution'] for o in found['rows'])
+    assert found['rows'][-1]['part']==f'{(want.part=="rated").sum()-1} others'
+    assert said('explain', films, user, film, '--out', tmp/'why.parquet', '--n', 99)[0]==0
+    found = pd.read_parquet(tmp/'why.parquet')
+    pd.testing.assert_frame_equal(found.fillna({'title': ''}), want.fillna({'title': ''}), check_dtype=False)
+
+def test_evaluate(said, films, rec, ratings, tmp):
+    held_out = RecDataLoaders.from_df(ratings, seed=42).valid_ds.frame()[0]
+    held_out.to_csv(tmp/'held_out.csv', index=False)
+    held_out.to_parquet(tmp/'held_out.parquet')
+    want = rec.evaluate(held_out, k=5, min_rating=4).loc['model']
+    for name in ('held_out.csv','held_out.parquet'):
+        found = {o['measure']: o['model'] for o in answer(said, 'evaluate', films, tmp/name, '--k', 5, '--min-rating', 4)}
+        assert found==pytest.approx(want.to_dict())
+
+def rmse_of(said, folder, file): return {o['measure']: o['model'] for o in answer(said, 'evaluate', folder, file)}['rmse']
+
+def test_labels_as_they_were_trained(said, films, rec, ratings, tmp):
+    "Ids that are text there are read as text, and as numbers where they are numbers, whatever else a file holds"
+    df = ratings.assign(user=ratings.user.astype(str))
+    df.loc[df.user==df.user[0], 'user'] = 'Ann'
+    df.to_csv(tmp/'text.csv', index=False)
+    answer(said, 'train', tmp/'text.csv', '--out', tmp/'text', '--fit', 'als')
+    held_out = RecDataLoaders.from_df(df, seed=42).valid_ds.frame()[0].query("user!='Ann'")
+    held_out.to_csv(tmp/'numbers.csv', index=False)
+    assert pd.read_csv(tmp/'numbers.csv').user.dtype.kind=='i'
+    assert rmse_of(said, tmp/'text', tmp/'numbers.csv')==pytest.approx(load_recommender(tmp/'text').evaluate(held_out).rmse['model'])
+    user = held_out.user.iloc[0]
+    assert answer(said, 'recommend', tmp/'text', user)[0]['user']==user
+    known = RecDataLoaders.from_df(ratings, seed=42).valid_ds.frame()[0]
+    pd.concat([known, pd.DataFrame(dict(user=['Bob'], title=ratings.title[:1], rating=3.))]).to_csv(tmp/'more.csv', index=False)
+    assert 'trained on numbers' in refused(said, 'evaluate', films, tmp/'more.csv')
+
+# ------------------------------------------------------------------ wrong and hostile input
+@pytest.fixture(scope='module')
+def film_with_hostile_labels(tmp):
+    rng = np.random.default_rng(0)
+    taste = rng.normal(size=(60,1))@rng.normal(size=(1,len(hostile)))
+    user,item = (rng.random(taste.shape)<.7).nonzero()
+    df = pd.DataFrame(dict(user=np.array([f'u\x1b]0;{k}\x07' for k in range(60)])[user], title=np.array(hostile)[item], rating=(3+taste[user,item]).clip(1, 5)))
+    df.to_parquet(tmp/'hostile.parquet')
+    assert main(['train',str(tmp/'hostile.parquet'),'--out',str(tmp/'hostile'),'--fit','als','--ratings'])==0
+    return tmp/'hostile'
+
+def is_safe(text): return all(c.isprintable() or c=='\n' for c in text)
+
+def test_no_label_commands_the_terminal(said, film_with_hostile_labels):
+    folder,user = film_with_hostile_labels,'u\x1b]0;3\x07'
+    for title in hostile:
+        code,out,err = said('similar', folder, '--n', 30, '--', title)
+        assert code==0 and is_safe(out+err) and out.count('\n')==len(hostile), (title,out,err)
+        for more in ([], ['--json']):
+            code,out,err = said('explain', folder, '--n', 99, *more, '--', user, title)
+            assert code==0 and is_safe(out+err)
+    assert {o['title'] for o in answer(said, 'similar', folder, '愛', '--n', 30)}=={*hostile}-{'愛'}
+    for code,args in ((0, ['recommend',folder,user]), (0, ['info',folder]), (1, ['recommend',folder,'\x1b[31m']), (1, ['info','\x1b[31m']),
+                      (2, ['\x1b[31m']), (2, ['similar',folder,'x','\x1b[31m'])):
+        found,out,err = said(*args)
+        assert found==code and is_safe(out+err), args
+
+@pytest.mark.parametrize('text', ['','user,title,rating\n','user,title,rating\n1,a,3\n','\x00\x01','just a line','{"a": 1}','user,title\n1,a\n2,b\n'], ids=repr)
+def test_no_ratings(said, tmp, text):
+    (tmp/'bad.csv').write_text(text, encoding='utf-8')
+    refused(said, 'train', tmp/'bad.csv', '--out', tmp/'none')
+    assert not (tmp/'none').exists()
+
+def test_gaps_and_what_is_no_number(said, ratings, tmp):
+    for cell,part in (('','dropna=True'), ('nan','must be numbers'), ('inf','finite'), ('=1+1','must be numbers')):
+        df = ratings.astype(dict(rating=object))
+        df.loc[7,'rating'] = cell
+        df.to_csv(tmp/'odd.csv', index=False)
+        assert part in refused(said, 'train', tmp/'odd.csv', '--out', tmp/'none')
+    df.assign(rating=ratings.rating.mask(ratings.index==7)).to_csv(tmp/'odd.csv', index=False)
+    assert said('train', tmp/'odd.csv', '--out', tmp/'gaps', '--fit', 'bias', '--dropna')[0]==0
+
+def test_columns_and_encodings(said, ratings, tmp):
+    df = ratings.set_axis(['who','what','how'], axis=1).assign(what='é'+ratings.title)[['how','what','who']]
+    df.to_csv(tmp/'latin.tsv', sep='\t', index=False, encoding='latin-1')
+    args = 'train',tmp/'latin.tsv','--out',tmp/'latin','--fit','bias','--user','who','--item','what','--rating','how'
+    assert "'latin-1'" in refused(said, *args)
+    assert 'klingon' in refused(said, *args, '--encoding', 'klingon')
+    assert answer(said, *args, '--encoding', 'latin-1')['fit']=='fit_bias'
+    assert "labels of 'what': é" in answer(said, 'info', tmp/'latin')['labels'][1]
+    assert "no column 'whom'" in refused(said, *args[:6], '--user', 'whom', '--encoding', 'latin-1')
+
+def test_places_that_cannot_be_written(said, file, tmp):
+    (tmp/'thesis').mkdir()
+    (tmp/'thesis'/'chapter.txt').write_text('once', encoding='utf-8')
+    for out in (tmp/'thesis', file, file/'below'):
+        started = time.perf_counter()
+        refused(said, 'train', file, '--out', out, '--fit', 'one_cycle', '--epochs', 10_000)
+        assert time.perf_counter()-started<30  # before training
+    assert (tmp/'thesis'/'chapter.txt').read_text(encoding='utf-8')=='once'
+
+def test_a_folder_is_kept_where_nothing_can_be_measured(said, tmp):
+    df = pd.DataFrame(dict(user=[k%9 for k in range(300)], title=[f'f{k%7}' for k in range(300)], rating=[k%5+1 for k in range(300)]))
+    df.to_csv(tmp/'repeats.csv', index=False)
+    code,out,err = said('train', tmp/'repeats.csv', '--out', tmp/'repeats', '--fit', 'bias', '--json')
+    assert code==0 and json.loads(out)['measured']==[] and 'nothing was measured' in err and said('info', tmp/'repeats')[0]==0
+
+def test_folders_that_are_none(said, films, tmp):
+    (tmp/'empty').mkdir()
+    half = shutil.copytree(films, tmp/'half')
+    next(half.glob('model-*')).unlink()
+    bent = shutil.copytree(films, tmp/'bent')
+    model = next(bent.glob('model-*'))
+    model.write_bytes(model.read_bytes()[:-1]+b'\0')
+    other = shutil.copytree(films, tmp/'other')
+    m = json.loads((other/'manifest.json').read_text(encoding='utf-8'))
+    (other/'manifest.json').write_text(json.dumps({**m, 'version': 9}), encoding='utf-8')
+    for folder,part in ((tmp/'empty','no manifest.json'), (tmp/'nowhere','no manifest.json'), (half,'has no file model-'), (bent,'damaged'), (other,'version 9'),
+                        (tmp/'ratings.csv','no manifest.json')):
+        for args in (['info'], ['recommend','1'], ['similar','a'], ['explain','1','a']):
+            assert part in refused(said, args[0], folder, *args[1:])
+
+def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
+    film,user = ratings.title[0],ratings.user[0]
+    assert f'closest: {film!r}' in refused(said, 'similar', films, film[:-1])
+    assert f'closest: {film!r}' in refused(said, 'explain', films, user, film[1:])
+    for bad in ('nobody', '1.0', f'0{user}', f'+{user}', '1_0', '', ' ', '9'*400, '９'):
+        assert "labels of 'user'" in refused(said, 'recommend', films, bad)
+    assert 'what users have rated is not known' in refused(said, 'explain', rec.save_recommender(films.parent/'bare'), user, film)
+
+def test_wrong_use(said, films, file, tmp):
+    user = load_recommender(films).ds.classes['user'].labels[0]
+    for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.csv'], ['train',file],
+                 ['recommend',films,user,'--json','--out','l.parquet'], ['train',file,'--out',tmp/'none','--fit','magic'], ['info',films,'more'],
+                 ['similar',films,'a','--out','x'], ['evaluate',films]): refused(said, *args, code=2)
+    assert 'closest: recommend' in refused(said, 'recomend', code=2)
+    for args in (['--n',0], ['--n',-1], ['--diversity','nan'], ['--damping','inf'], ['--diversity',1], ['--why',-1], ['--out',tmp/'no'/'l.parquet']): refused(said, 'recommend', films, user, *args)
+    for args in (['--valid',0], ['--valid','nan'], ['--valid',1], ['--fit','one_cycle','--epochs',-1], ['--fit','choose','--seconds',-1], ['--seed',2**70]):
+        refused(said, 'train', file, '--out', tmp/'none', *args)
+
+def test_what_a_function_warns_of_is_a_line(said, ratings, tmp):
+    twice = ratings[['title','user','rating']].set_axis(['title','user','rating'], axis=1)
+    pd.concat([twice, twice[:2000]]).to_csv(tmp/'twice.csv', index=False)
+    code,out,err = said('train', tmp/'twice.csv', '--out', tmp/'twice', '--fit', 'bias', '--json')
+    assert code==0 and json.loads(out) and re.search(r'^fastrec: .*repeat a pair', err, re.M) and 'UserWarning' not in err
+
+def test_an_error_without_a_word_is_named(said, monkeypatch):
+    def broken(folder:str): raise MemoryError
+    monkeypatch.setattr(program, 'function_of', lambda name: broken)
+    assert refused(said, 'info', 'x')=='fastrec: MemoryError'
+    with pytest.raises(MemoryError): main(['info','x','--debug'])

@@ -126,6 +126,14 @@ def combine(x, r, out):
 
 # %% ../../nbs/models/37_row_loops.ipynb #52316e10
 @compiled
+def _fill(rows, ids, x):
+    "Put the `rows` `ids`, and 1 behind them, into `x`, (m,k)"
+    width = rows.shape[1]
+    x[:] = 1
+    for i in range(len(ids)):
+        x[i,:width] = rows[ids[i]]
+
+@compiled
 def _of_user(r, weight, target, left, start, x, out):
     "Add to `out`, (m,n), the contributions of ratings with the rows `r`, (k,n), to what is asked for, with the rows `x`, (m,k)"
     n = len(weight)
@@ -153,18 +161,14 @@ def _of_users(
     out, # What contributions are added to, (n,m,longest)
     last # Gets the last number of each user's factor, which is above 0 if there is a solution
 ):
-    k,m = len(prec),items.shape[1]
-    width = rows.shape[1]
+    k = len(prec)
     left = np.empty((k,k), np.float32)
-    x = np.ones((m,k), np.float32)
+    x = np.empty((items.shape[1],k), np.float32)
     for u in range(first, after):
         own = slice(starts[u], starts[u+1])
         r = np.empty((k,len(ids[own])), np.float32)
         gather(rows, ids[own], slope[own], r)
-        for i in range(m):
-            item = items[u,i]
-            x[i,:width] = rows[item]
-        x[:,width:] = 1
+        _fill(rows, items[u], x)
         left[:] = prec
         for f in range(k): left[f,f] += held[u,f]
         _of_user(r, weight[own], target[own], left, start[u], x, out[u])

@@ -4,6 +4,8 @@ import numpy as np,pandas as pd,pytest,torch
 from functools import cache
 from fastrec.all import (IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,compare,dot_learner,learner,load_recommender,nn_learner,
     plot_compare,plot_explain,plot_reasons,plot_tastes,sample_ratings,tastes)
+from fastrec.answer.explain import model_and_noise,reasons_for
+from fastrec.answer.recommender import evaluating
 from fastrec.base.compiled import can_compile
 from fastrec.models import row_loops
 from fastrec.export.labels import BundleError
@@ -40,12 +42,25 @@ def pairs(n, seed=0):
 @pytest.mark.parametrize('name', fits)
 def test_lines_add_up_to_the_prediction(name):
     learn = fitted(name)
-    for user,title in pairs(3 if name in ('net','softmax') else 1000):
+    for user,title in pairs(3 if name in ('net','softmax') else 20):
         why = learn.explain(user, title)
         assert abs(why.contribution.sum()-learn.predict(user, title))<1e-4
         rated = why[why.part=='rated']
         assert sorted(zip(rated.title, rated.rating))==sorted(zip(*mine(user).to_dict('list').values()))
         assert rated.contribution.abs().is_monotonic_decreasing
+
+@pytest.mark.parametrize('name', [o for o in fits if o not in ('net','softmax')])
+def test_reasons_of_a_thousand_pairs_add_up_to_their_predictions(name):
+    "In one call for all, of people who were not in training, so that nothing remains"
+    users,titles = frame().user.unique()[:50],frame().title.unique()[:20]
+    new = fitted(name).fold_in(pd.concat([mine(o).assign(user=f'new {o}') for o in users]))
+    labels = [f'new {o}' for o in users]
+    codes,items = (torch.as_tensor(new.ds.classes[k].lookup(o)) for k,o in (('user',labels),('title',titles)))
+    model,noise = model_and_noise(new)
+    with torch.no_grad(),evaluating(model) as (m,device):
+        found,_ = reasons_for(new, m, codes, noise, device)
+        scores = found.scores(items.expand(len(codes), -1))
+        np.testing.assert_allclose(m.to_range(scores), new.predict_grid(labels, [*titles]), atol=1e-4)
 
 @pytest.mark.parametrize('name', fits)
 def test_of_newcomers_nothing_remains(name):

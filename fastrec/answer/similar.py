@@ -32,7 +32,8 @@ def _similar(rec, label, n, side, why=False, by='factors'):
     vocab = list(rec.ds.classes.values())[side]
     n = need_whole('n', n)
     code = int(vocab.lookup([label])[0])
-    with evaluating(model) as (model,_): cosines = model.similarities(code, side) if by=='factors' else _by_choices(rec, code)
+    with evaluating(model) as (model,_):
+        cosines = model.similarities(code, side) if by=='factors' else _by_choices(rec, code)
     cosines[code-1] = -torch.inf
     if side and rec.counts is not None and not model.from_features[1]:
         not_rated = rec.counts[1:]==0

@@ -191,11 +191,6 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
 def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     return DrawReasons(self, users, items, y, n_users, self._own_noise(items, w), self._chance().to(y))
 
-# %% ../../nbs/models/23_posterior.ipynb #343c247d
-@patch
-def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
-    return draw_reasons(self, users, items, y, n_users, self._own_noise(items, w))
-
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch
 def with_users(self:PosteriorMean, z, m):

@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/fit/53_compiled.ipynb #199109bd
-import importlib.util,types
+import importlib.util,threading,types
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache,update_wrapper
 from ..base.checks import need_package,warn
 from ..base.threads import n_threads
@@ -52,6 +53,16 @@ class compiled:
         names = self.f.__globals__
         called = {k: names[k].run for k in self.f.__code__.co_names if isinstance(names.get(k), compiled)}
         return types.FunctionType(self.f.__code__, {**names, **called}, self.f.__name__)
+
+# %% ../../nbs/fit/53_compiled.ipynb #15bd762b
+@contextmanager
+def telling(tell, text, seconds=1.):
+    "A context that calls `tell(text)` if what is done inside takes longer than some `seconds`"
+    timer = threading.Timer(seconds, tell, [text])
+    timer.daemon = True
+    timer.start()
+    try: yield
+    finally: timer.cancel()
 
 # %% ../../nbs/fit/53_compiled.ipynb #4d66b8e5
 def in_threads(f, jobs):

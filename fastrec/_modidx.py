@@ -1671,6 +1671,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastrec/fit/compiled.py'),
                                       'fastrec.fit.compiled.compiled.run': ('fit/compiled.html#compiled.run', 'fastrec/fit/compiled.py'),
                                       'fastrec.fit.compiled.in_threads': ('fit/compiled.html#in_threads', 'fastrec/fit/compiled.py'),
+                                      'fastrec.fit.compiled.inlined': ('fit/compiled.html#inlined', 'fastrec/fit/compiled.py'),
                                       'fastrec.fit.compiled.telling': ('fit/compiled.html#telling', 'fastrec/fit/compiled.py')},
             'fastrec.fit.defaults': { 'fastrec.fit.defaults._as_pair': ('fit/defaults.html#_as_pair', 'fastrec/fit/defaults.py'),
                                       'fastrec.fit.defaults._check_range': ('fit/defaults.html#_check_range', 'fastrec/fit/defaults.py'),

@@ -7,13 +7,13 @@ __all__ = []
 
 # %% ../../nbs/fit/55_sgd_loops.ipynb #66362b39
 import numpy as np
-from .compiled import compiled
+from .compiled import compiled,inlined
 
 # %% ../../nbs/fit/55_sgd_loops.ipynb #79953358
 n_beside = 3  # numbers of a row behind its factors: the bias, and what holds factors and bias down
 _one = np.float32(1)
 
-@compiled
+@inlined
 def _step(p, q, y, lr):
     "Move the rows `p` of a user and `q` of an item a step towards the rating `y`; return by how much it was off"
     k = len(p)-3
@@ -25,15 +25,16 @@ def _step(p, q, y, lr):
     keep_p = _one-lr*p[k+1]
     keep_q = _one-lr*q[k+1]
     for f in range(k):
-        before = p[f]
-        p[f] = keep_p*before + move*q[f]
-        q[f] = keep_q*q[f] + move*before
+        x = p[f]
+        z = q[f]
+        p[f] = keep_p*x + move*z
+        q[f] = keep_q*z + move*x
     return off
 
 # %% ../../nbs/fit/55_sgd_loops.ipynb #921f7610
 _half = np.uint64(32)  # bits
 
-@compiled
+@inlined
 def _next_random(state):
     "The 64 bits that follow on those of `state`, which are not all 0"
     state ^= state<<np.uint64(13)
@@ -41,12 +42,12 @@ def _next_random(state):
     state ^= state<<np.uint64(17)
     return state
 
-@compiled
+@inlined
 def _below(state, n):
     "A whole number below `n` that the 64 bits of `state` draw"
     return np.int64(((state>>_half)*np.uint64(n))>>_half)
 
-@compiled
+@inlined
 def _swapped(a, t, other):
     "What stands in `a` at `t` once it has changed places with the `other`"
     here = a[t]
@@ -57,7 +58,7 @@ def _swapped(a, t, other):
 # %% ../../nbs/fit/55_sgd_loops.ipynb #19e79d2c
 _longest = np.float32(.25)  # step of a rating that weighs much
 
-@compiled
+@inlined
 def _learn_block(users, items, y, w, p, q, lr, state):
     "A step for each rating of a block, in a random order; return the sum of their squared errors, as they weigh, and the last `state`"
     n = len(y)

@@ -21,7 +21,7 @@ from .sgd_loops import learn_blocks,n_beside
 from .solvers import can_go_on,need_start,solver_data,width_for
 
 # %% ../../nbs/fit/57_sgd.ipynb #2b35cd88
-_bias_ratings = 30  # that the bias of a row counts for
+_bias_ratings = 60  # that the bias of a row counts for
 _power = .25  # of a row's ratings, by which it is held down less at each
 _most_taken = .5  # of a factor or a bias, by what holds it down in a step
 
@@ -54,12 +54,14 @@ def _root_mean_square(ds, y):
     squares = ds.weighed(y.double().square())
     return math.sqrt(squares.sum()/ds.weights().sum(dtype=torch.double))
 
+_few = 15  # ratings for each user and item: what so few tell has to be shown by others
+
 class _Fit:
     "A `model` that is learned from the ratings `ds`: `blocks` of what biases leave of them, in the `unit` of that, and the rows of both sides"
     def __init__(self, model, ds, is_new, rng):
         self.model = model
         const,*self.biases = bias_scores(model, ds)
-        self.is_doubtful = is_doubtful(ds, const, *self.biases)
+        self.is_doubtful = is_doubtful(ds, const, *self.biases, _few)
         y = ds.y-const
         for k,b in enumerate(self.biases): y -= b.index_select(0, ds.x[:,k])
         self.unit = _root_mean_square(ds, y) or 1.  # 0 where all ratings are the same

@@ -35,6 +35,7 @@ def _holds(mass, reg, lr):
 
 # %% ../../nbs/fit/57_sgd.ipynb #cab07a2b
 _start = .1  # of the factors that solvers begin with: a hundredth of sigma
+_kept = .25  # of those of a fit that goes on
 
 def _first_rows(model, const, biases, y, unit, is_new):
     "Factors with a bias behind, (n,k+1) each, of users and items of `model`: in units of what the `biases` and `const` leave of ratings, `y`"
@@ -46,7 +47,7 @@ def _first_rows(model, const, biases, y, unit, is_new):
     res = []
     for rows,b in zip((users,items), biases):
         off = (rows[:,-1:]-b[:,None])/unit
-        res.append(torch.cat([rows[:,:-1]/math.sqrt(unit), off], 1))
+        res.append(torch.cat([_kept*rows[:,:-1]/math.sqrt(unit), off], 1))
     return res
 
 # %% ../../nbs/fit/57_sgd.ipynb #f6576d1b
@@ -103,9 +104,12 @@ def write(self:_Fit):
     write_model(self.model, res)
 
 # %% ../../nbs/fit/57_sgd.ipynb #09c93b45
-_longest,_all_steps = .06,.6  # the first step at most; the first step times the number of passes
+_longest = .06  # of steps
+_all_steps,_more_steps = .6,.2  # the first step times the number of passes, of a new fit and of one that goes on
 
-def _suited_lr(n_sweep): return min(_longest, _all_steps/n_sweep)
+def suited_lr(n_sweep, is_new):
+    "The length of the first steps that suits `n_sweep` passes"
+    return min(_longest, (_all_steps if is_new else _more_steps)/n_sweep)
 
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
@@ -160,7 +164,7 @@ def _check(n_factors, lr, reg, features):
 def fit_sgd(self:RecLearner,
     n_factors:int=None, # Width of the embeddings; left out: 50, or that of the learner's `init`; 0: biases alone
     n_sweep:int=20, # Passes over the ratings
-    lr:float=None, # Length of the first steps, which become shorter in a straight line; left out: .6/`n_sweep`, at most .06
+    lr:float=None, # Length of the first steps, which become shorter in a straight line; left out: .6/`n_sweep`, or .2/`n_sweep` to go on
     reg:float=None, # What holds factors down at each rating, for rows with as many as the average; left out: .06
     features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
@@ -171,7 +175,6 @@ def fit_sgd(self:RecLearner,
     A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. Interrupted, the last pass is kept"""
     _check(n_factors, lr, reg, features)
     _need_loop(self)
-    args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
     ds = solver_data(self, 0, n_sweep)
     ds = copy(ds).to('cpu')
     n_factors = int(width_for(self, n_factors, usual_sgd_width))
@@ -179,8 +182,9 @@ def fit_sgd(self:RecLearner,
     need_start(self, goes_on, 'fit_sgd', n_factors)
     need_scale(ds)
     _need_room(ds, n_factors)
-    args['n_factors'] = n_factors
-    lr,reg = ifnone(lr, _suited_lr(n_sweep)),ifnone(reg, usual_sgd_reg)
-    sweeps = partial(_sgd_sweeps, lr=float(lr), reg=float(reg), n_sweep=int(n_sweep), is_new=not goes_on)
+    lr = float(ifnone(lr, suited_lr(n_sweep, not goes_on)))
+    reg = float(ifnone(reg, usual_sgd_reg))
+    args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
+    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
     called = 'fit_sgd',args|features_arg(ds, features)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)

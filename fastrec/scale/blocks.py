@@ -11,18 +11,6 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
 
-# %% ../../nbs/scale/91_blocks.ipynb #d3226632
-def _groups(counts, n, rng):
-    "Deal the rows with these `counts` of ratings out to `n` groups, at random and with about as many ratings each"
-    shaken = counts*(1+.1*rng.random(len(counts)))  # a tenth up at most, so that each epoch has other groups
-    order = shaken.argsort()[::-1]
-    turns = np.arange(len(counts))
-    there_and_back = np.where(turns//n%2, n-1-turns%n, turns%n)  # for n=3: 0 1 2 2 1 0 0 1 2 …
-    res = np.empty(len(counts), 'int64')
-    res[order] = there_and_back
-    first = rng.integers(n)
-    return torch.from_numpy((res+first)%n)
-
 # %% ../../nbs/scale/91_blocks.ipynb #2adf9428
 def _has_rows(o):
     "Is `o`, of what an optimizer knows of a table, a tensor with a row for each of the table's?"

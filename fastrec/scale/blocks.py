@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
+from ..fit.sgd_blocks import dealt
 
 # %% ../../nbs/scale/91_blocks.ipynb #2adf9428
 def _has_rows(o):
@@ -102,7 +103,8 @@ def _where(mask): return mask.nonzero()[:,0]
 @patch
 def _deal(self:_BlockDL, rng):
     "The group of each user, and of each item, in this epoch"
-    users,items = (_groups(o, self.part.n, rng).to(self.dl.device, torch.int16) for o in self.masses)
+    deals = [torch.from_numpy(dealt(o, self.part.n, rng)) for o in self.masses]
+    users,items = (o.to(self.dl.device, torch.int16) for o in deals)
     if self.shard: users = self.shard.owner.to(users)
     return users,items
 

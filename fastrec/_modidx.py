@@ -2049,6 +2049,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'fastrec.fit.sgd._root_mean_square': ('fit/sgd.html#_root_mean_square', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._sgd_sweeps': ('fit/sgd.html#_sgd_sweeps', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._split': ('fit/sgd.html#_split', 'fastrec/fit/sgd.py'),
+                                 'fastrec.fit.sgd._width': ('fit/sgd.html#_width', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd.suited_lr': ('fit/sgd.html#suited_lr', 'fastrec/fit/sgd.py')},
             'fastrec.fit.sgd_blocks': { 'fastrec.fit.sgd_blocks.Blocks': ('fit/sgd_blocks.html#blocks', 'fastrec/fit/sgd_blocks.py'),
                                         'fastrec.fit.sgd_blocks.Blocks.__init__': ( 'fit/sgd_blocks.html#blocks.__init__',

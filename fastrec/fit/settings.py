@@ -159,12 +159,14 @@ _usual_widths = dict(fit_als=usual_width, fit_bayes=usual_width, fit_sgd=usual_s
 
 def _steps_rows(learn, args):
     "How long the steps of the last `fit_sgd` were, and what held its rows down"
+    ds = learn.dls.train_ds.counted()
     lr,n_sweep = args['lr'],args['n_sweep']
-    goes_on = lr==suited_lr(n_sweep, False)
-    by_rule = suited_lr(n_sweep, not goes_on)
-    rule = '.2 over the sweeps, as the fit went on' if goes_on else '.6 over the sweeps, at most .06'
-    held = 'at each rating, in units of what biases leave'
-    return dict(lr=_row(lr, by_rule, rule, f'{n_sweep} sweeps'), reg=_row(args['reg'], usual_sgd_reg, held))
+    goes_on = lr==suited_lr(ds, n_sweep, False)
+    by_rule = suited_lr(ds, n_sweep, not goes_on)
+    rule = '.2 over the sweeps, as the fit went on' if goes_on else '.6 over the sweeps, more for few ratings, at most .06'
+    steps = _row(lr, by_rule, rule, f'{n_sweep} sweeps, {len(ds):,} ratings')
+    held = _row(args['reg'], usual_sgd_reg, 'at each rating, in units of what biases leave')
+    return dict(lr=steps, reg=held)
 
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):

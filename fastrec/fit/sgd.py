@@ -38,7 +38,7 @@ _start = .1  # of the factors that solvers begin with: a hundredth of sigma
 _kept = .25  # of those of a fit that goes on
 
 def _first_rows(model, const, biases, y, unit, is_new):
-    "Factors with a bias behind, (n,k+1) each, of users and items of `model`: in units of what the `biases` and `const` leave of ratings, `y`"
+    "Factors with a bias behind, (n,k+1) each, of users and items of `model`, in the `unit` of `y`, what `const` and `biases` leave"
     users,items = read_model(model)
     if is_new:
         sign = torch.sign(y.pow(3).sum()) or 1.
@@ -58,7 +58,7 @@ def _root_mean_square(ds, y):
 _few = 15  # ratings for each user and item: what so few tell has to be shown by others
 
 class _Fit:
-    "A `model` that is learned from the ratings `ds`: `blocks` of what biases leave of them, in the `unit` of that, and the rows of both sides"
+    "A `model` that learns from the ratings `ds`: `blocks` of what biases leave of them, in the `unit` of that, and the rows of both sides"
     def __init__(self, model, ds, is_new, rng):
         self.model = model
         const,*self.biases = bias_scores(model, ds)
@@ -74,12 +74,14 @@ class _Fit:
         self.rows = [self._placed(k, o.numpy()) for k,o in enumerate(first)]
         model.mean.fill_(const)
 
-    def _placed(self, k, rows):
-        "The `rows` of codes, (n,k+1), in the order of the blocks, with room for what holds them down; 0 for those without ratings"
-        is_rated = self.masses[k][:,None]>0
-        res = np.zeros((len(rows),rows.shape[1]+n_beside-1), 'float32')
-        res[self.blocks.places[k],:rows.shape[1]] = rows*is_rated
-        return res
+# %% ../../nbs/fit/57_sgd.ipynb #e77470ad
+@patch
+def _placed(self:_Fit, k, rows):
+    "The `rows` of codes, (n,k+1), in the order of the blocks, with room for what holds them down; 0 for those without ratings"
+    is_rated = self.masses[k][:,None]>0
+    res = np.zeros((len(rows),rows.shape[1]+n_beside-1), 'float32')
+    res[self.blocks.places[k],:rows.shape[1]] = rows*is_rated
+    return res
 
 # %% ../../nbs/fit/57_sgd.ipynb #cba12185
 _most_error = 10.  # times that of biases: steps go astray
@@ -90,7 +92,7 @@ def learn_once(self:_Fit, lr, reg):
     for rows,mass,place in zip(self.rows, self.masses, self.blocks.places): rows[place,-2:] = _holds(mass, reg, lr)
     error = self.blocks.learn_once(*self.rows, lr)
     if not error<_most_error:
-        raise FloatingPointError(f'steps of {lr:g} went astray, to {error:.2g} times the error of biases: pass a smaller lr')
+        raise FloatingPointError(f'steps of {lr:g} went astray, far beyond the error of biases: pass a smaller lr')
     return error*self.unit**2
 
 @patch
@@ -107,10 +109,17 @@ def write(self:_Fit):
 _longest = .06  # of steps
 _all_steps,_more_steps = .6,.2  # the first step times the number of passes, of a new fit and of one that goes on
 
-def suited_lr(n_sweep, is_new):
-    "The length of the first steps that suits `n_sweep` passes"
-    return min(_longest, (_all_steps if is_new else _more_steps)/n_sweep)
+_many,_most_longer = 20,1.5  # ratings for each user and item, of less of which rows grow too slowly; times that steps are longer at most
 
+def suited_lr(ds, n_sweep, is_new):
+    "The length of the first steps that suits `n_sweep` passes over the ratings `ds`"
+    n_rated = sum(int((ds.counts(k)>0).sum()) for k in (0,1))
+    longer = _many*n_rated/max(len(ds), 1)
+    longer = min(max(longer, 1), _most_longer)
+    all_steps = _all_steps*longer if is_new else _more_steps
+    return min(_longest, all_steps/n_sweep)
+
+# %% ../../nbs/fit/57_sgd.ipynb #fa4291b6
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
     left_out = held_out_rows(ds, n_held_out(len(ds)))
@@ -145,6 +154,7 @@ def _need_loop(learn):
     with telling(learn.logger, 'fit_sgd compiles its loop, which takes some seconds, once'):
         learn_blocks(places, places, none, none, y, y, rows, rows, np.float32(0), bits, np.zeros(0))
 
+# %% ../../nbs/fit/57_sgd.ipynb #5f7db094
 def _need_room(ds, k):
     "Refuse `k` factors for the ratings `ds` unless there is room for them"
     n_rows = sum(len(v) for v in ds.classes.values())
@@ -159,12 +169,21 @@ def _check(n_factors, lr, reg, features):
     if reg is not None and reg<0: raise ValueError(f'reg={reg} must be 0 or more')
     need_flags(features=features)
 
+def _width(learn, n_factors, ds):
+    "The width for the argument `n_factors`, and whether the fit goes on; refused where `init` or the ratings `ds` do not allow it"
+    n_factors = int(width_for(learn, n_factors, usual_sgd_width))
+    goes_on = can_go_on(learn.model, n_factors)
+    need_start(learn, goes_on, 'fit_sgd', n_factors)
+    need_scale(ds)
+    _need_room(ds, n_factors)
+    return n_factors,goes_on
+
 # %% ../../nbs/fit/57_sgd.ipynb #5adfdd87
 @patch
 def fit_sgd(self:RecLearner,
     n_factors:int=None, # Width of the embeddings; left out: 50, or that of the learner's `init`; 0: biases alone
     n_sweep:int=20, # Passes over the ratings
-    lr:float=None, # Length of the first steps, which become shorter in a straight line; left out: .6/`n_sweep`, or .2/`n_sweep` to go on
+    lr:float=None, # Length of the first steps, which shorten to 0; left out: .6/`n_sweep`, more for few ratings, less to go on
     reg:float=None, # What holds factors down at each rating, for rows with as many as the average; left out: .06
     features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
     cbs=None # Callbacks
@@ -175,16 +194,12 @@ def fit_sgd(self:RecLearner,
     A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. Interrupted, the last pass is kept"""
     _check(n_factors, lr, reg, features)
     _need_loop(self)
-    ds = solver_data(self, 0, n_sweep)
-    ds = copy(ds).to('cpu')
-    n_factors = int(width_for(self, n_factors, usual_sgd_width))
-    goes_on = can_go_on(self.model, n_factors)
-    need_start(self, goes_on, 'fit_sgd', n_factors)
-    need_scale(ds)
-    _need_room(ds, n_factors)
-    lr = float(ifnone(lr, suited_lr(n_sweep, not goes_on)))
+    ds = copy(solver_data(self, 0, n_sweep)).to('cpu')
+    n_factors,goes_on = _width(self, n_factors, ds)
+    lr = float(ifnone(lr, suited_lr(ds, n_sweep, not goes_on)))
     reg = float(ifnone(reg, usual_sgd_reg))
     args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
     sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
     called = 'fit_sgd',args|features_arg(ds, features)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
+

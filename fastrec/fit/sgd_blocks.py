@@ -43,7 +43,7 @@ class _Deal:
 
 # %% ../../nbs/fit/56_sgd_blocks.ipynb #ff56ba6e
 class Blocks:
-    "Ratings `y`, numpy float32, of the users and items `x`, codes (n,2), with weights `w` or `None`, dealt into blocks by the generator `rng`"
+    "Ratings `y`, float32, of the users and items `x`, codes (n,2), with weights `w` or `None`, dealt into blocks by the generator `rng`"
     def __init__(self, x, y, w, counts, rng):
         self.n = n_groups(len(y))
         deals = [_Deal(o, self.n, rng) for o in counts]

@@ -61,8 +61,9 @@ class _Fit:
     "A `model` that learns from the ratings `ds`: `blocks` of what biases leave of them, in the `unit` of that, and the rows of both sides"
     def __init__(self, model, ds, is_new, rng):
         self.model = model
-        const,*self.biases = bias_scores(model, ds)
-        self.is_doubtful = is_doubtful(ds, const, *self.biases, _few)
+        self.known = bias_scores(model, ds)
+        self.is_doubtful = is_doubtful(ds, *self.known, _few)
+        const,*self.biases = self.known
         y = ds.y-const
         for k,b in enumerate(self.biases): y -= b.index_select(0, ds.x[:,k])
         self.unit = _root_mean_square(ds, y) or 1.  # 0 where all ratings are the same
@@ -138,7 +139,7 @@ def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
         error = fit.learn_once(lr*(1-e/n_sweep), reg)
         fit.write()
         if e==n_sweep-1 and len(left_out):
-            weights = draw_to_biases(model, ds, kept, left_out, trusted=int(not fit.is_doubtful))
+            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known)
             model.advised = (*weights,len(left_out))
         yield tensor(error)
 

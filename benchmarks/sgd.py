@@ -1,6 +1,6 @@
 """A pass of `fit_sgd` beside an epoch of `fit_one_cycle` and one of Cornac's MF, of the same width and threads; time to an RMSE of .92 on ml-100k's
 folds; and ml-1m within ten seconds; writes results/sgd.md and results/sgd_error.md"""
-import gc,os,warnings
+import gc,os,sys,warnings
 os.environ.setdefault('OMP_NUM_THREADS', '2')  # what shares work between threads is given one or two below
 from contextlib import redirect_stdout
 from io import StringIO
@@ -42,7 +42,7 @@ def cornacs(data, k, threads):
 
 def an_epoch(dls, k, n_steps=300):
     "Seconds of an epoch of `fit_one_cycle`, from the median of some steps"
-    learn,cb = learner(dls, k),Steps(n_steps)
+    learn,cb = learner(dls, n_factors=k),Steps(n_steps)
     with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(1, cbs=cb)
     return float(np.median(np.diff(cb.stamps)))*len(dls.train)
 
@@ -91,5 +91,5 @@ def errors():
     rep.write()
 
 if __name__=='__main__':
-    errors()
-    passes(settings['sgd'])
+    if 'passes' not in sys.argv: errors()
+    if 'errors' not in sys.argv: passes(settings['sgd'])

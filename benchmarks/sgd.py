@@ -1,6 +1,6 @@
 """A pass of `fit_sgd` beside an epoch of `fit_one_cycle` and one of Cornac's MF, of the same width and threads; time to an RMSE of .92 on ml-100k's
 folds; and ml-1m within ten seconds; writes results/sgd.md and results/sgd_error.md"""
-import gc,os,sys,warnings
+import os,sys,warnings
 os.environ.setdefault('OMP_NUM_THREADS', '2')  # what shares work between threads is given one or two below
 from contextlib import redirect_stdout
 from io import StringIO
@@ -8,61 +8,60 @@ from statistics import median
 from growth import Steps,long_tail
 from report import Report,settings
 from fastrec.all import *
+from fastrec.fit.sgd_blocks import Blocks
+from fastrec.fit.sgd_loops import n_beside
 from time_to_rmse import SkipValidation,cornac,cost,splits
 warnings.simplefilter('ignore')
 
-def seconds(f):
-    gc.collect()
-    start = time.perf_counter()
+def both_clocks(f):
+    "Seconds of `f` by the clock, and of processors"
+    start = time.perf_counter(),time.process_time()
     f()
-    return time.perf_counter()-start
+    return time.perf_counter()-start[0],time.process_time()-start[1]
 
-def a_pass(fit, n=2):
-    "Seconds of a pass of `fit(n_pass)`, and what it takes beside: from one pass and `n` more"
-    one,more = seconds(lambda: fit(1)),seconds(lambda: fit(1+n))
-    each = (more-one)/n
-    return each,one-each
+def our_pass(ds, k):
+    "A function that takes a pass of `fit_sgd` over the ratings `ds`"
+    counts = [ds.counts(j).numpy() for j in (0,1)]
+    rng = np.random.default_rng(0)
+    blocks = Blocks(ds.x.numpy(), (ds.y-ds.y.mean()).numpy(), None, counts, rng)
+    rows = [np.pad(rng.normal(0, .01, (len(o),k)).astype('float32'), ((0,0),(0,n_beside))) for o in counts]
+    return lambda: blocks.learn_once(*rows, .01)
 
-def ours(dls, k):
-    def fit(n):
-        learn = learner(dls)
-        with learn.no_bar(),learn.no_logging(): learn.fit_sgd(k, n, lr=.01)
-    return fit
-
-def as_cornac(df):
+def cornacs_pass(ds, k, threads):
+    "A function that takes an epoch of Cornac's MF, as its `fit` does for each"
     from cornac.data import Dataset
-    codes = [pd.factorize(df[c])[0] for c in df.columns[:2]]
-    sizes = [int(o.max())+1 for o in codes]
-    maps = [{o: o for o in range(n)} for n in sizes]
-    return Dataset(*sizes, *maps, (*codes,df.rating.to_numpy('float')), seed=0)
-
-def cornacs(data, k, threads):
     from cornac.models import MF
-    return lambda n: MF(k, max_iter=n, learning_rate=.01, lambda_reg=.02, use_bias=True, num_threads=threads, seed=0, early_stop=False).fit(data)
+    u,i = (ds.x[:,j].long().numpy()-1 for j in (0,1))
+    sizes = [len(v)-1 for v in ds.classes.values()]
+    maps = [dict.fromkeys(range(n)) for n in sizes]
+    data = Dataset(*sizes, *maps, (u,i,ds.y.numpy().astype('float')), seed=0)
+    model = MF(k, max_iter=1, learning_rate=.01, lambda_reg=.02, use_bias=True, num_threads=threads, seed=0, early_stop=False)
+    return lambda: model.fit(data)
 
-def an_epoch(dls, k, n_steps=300):
-    "Seconds of an epoch of `fit_one_cycle`, from the median of some steps"
+def an_epoch(dls, k, n_steps=200):
+    "Seconds of an epoch of `fit_one_cycle`, by both clocks, from some steps"
     learn,cb = learner(dls, n_factors=k),Steps(n_steps)
-    with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(1, cbs=cb)
-    return float(np.median(np.diff(cb.stamps)))*len(dls.train)
+    with learn.no_bar(),learn.no_logging():
+        learn.fit_one_cycle(1, cbs=Steps(5))
+        clocks = both_clocks(lambda: learn.fit_one_cycle(1, cbs=cb))
+    return [o*len(dls.train)/n_steps for o in clocks]
 
 def passes(c):
-    rep = Report('sgd', 'ratings', 'threads', 'a pass of `fit_sgd`, s', 'M ratings/s', 'before the first, s', "an epoch of Cornac's MF, s", 'ours over it',
-                 'an epoch of `fit_one_cycle`, s', 'ours over it', 'to reach')
+    rep = Report('sgd', 'ratings', 'threads', 'a pass of `fit_sgd`, s', 'of processors, s', "an epoch of Cornac's MF, s", 'of processors, s', 'ours over it', 'by processors',
+                 'an epoch of `fit_one_cycle`, s', 'of processors, s', 'ours over it', 'by processors', 'to reach')
     rep.threads = None
     k,sizes = c.getint('n_factors'),[tuple(map(int, o.split())) for o in c['sizes'].split(',')]
     for n,users,items in sizes:
-        df = long_tail(n, users, items)
-        dls,data = RecDataLoaders.from_df(df, seed=0, valid_pct=.001, bs=512),as_cornac(df)
+        dls = RecDataLoaders.from_df(long_tail(n, users, items), seed=0, valid_pct=.001, bs=512)
         for threads in (1,2):
             torch.set_num_threads(threads)
-            fits = ours(dls, k),cornacs(data, k, threads)
-            for f in fits: f(1)  # what is compiled, and read from files
-            times = [[a_pass(f) for f in fits] for _ in range(c.getint('repeats'))]
-            mine,before,its = (median(o[a][b] for o in times) for a,b in ((0,0),(0,1),(1,0)))
-            ratio = median(o[0][0]/o[1][0] for o in times)
+            fits = our_pass(dls.train_ds, k),cornacs_pass(dls.train_ds, k, threads)
+            for f in fits: f()  # what is compiled, and read from files
+            times = np.array([[both_clocks(f) for f in fits] for _ in range(c.getint('repeats'))])
+            (mine,its),ratios = np.median(times, 0),np.median(times[:,0]/times[:,1], 0)
             epoch = an_epoch(dls, k)
-            rep.add(f'{n:,}', threads, f'**{mine:.3f}**', f'{n/mine/1e6:.0f}', f'{before:.1f}', f'{its:.3f}', f'**{ratio:.2f}**', f'{epoch:.1f}', f'1/{epoch/mine:.0f}', c['to_reach'])
+            row = lambda clocks: [f'{o:.3f}' for o in clocks]
+            rep.add(f'{n:,}', threads, *row(mine), *row(its), *(f'**{o:.2f}**' for o in ratios), *(f'{o:.1f}' for o in epoch), *(f'1/{e/o:.0f}' for e,o in zip(epoch, mine)), c['to_reach'])
     rep.write()
 
 def error(s, **kwargs):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Whole', 'Number', 'Text', 'Label', 'Labels', 'Wanted', 'Rated', 'Person', 'Among', 'ListQuestion', 'FoldInQuestion',
-           'ManyQuestion', 'PredictQuestion', 'ExplainQuestion', 'Reason', 'Line', 'Answer', 'OneList', 'ListAnswer',
-           'ManyAnswer', 'Prediction', 'PredictAnswer', 'Alike', 'AlikeAnswer', 'Fan', 'FansAnswer', 'Part',
-           'ExplainAnswer', 'About', 'State', 'Limits']
+           'ManyQuestion', 'PredictQuestion', 'ExplainQuestion', 'UserQuestion', 'ItemQuestion', 'PairQuestion',
+           'Typed', 'Reason', 'Line', 'Answer', 'OneList', 'ListAnswer', 'ManyAnswer', 'Prediction', 'PredictAnswer',
+           'Alike', 'AlikeAnswer', 'Fan', 'FansAnswer', 'Part', 'ExplainAnswer', 'About', 'State', 'Limits']
 
 # %% ../../nbs/serve/10_questions.ipynb #233bb870
 from dataclasses import dataclass
@@ -82,6 +82,27 @@ class ExplainQuestion(Person):
     "Why somebody is predicted what they are for an item"
     item: Label
     ranking: bool = Field(False, description='explain the score by which lists are ranked, after fit_blend')
+
+# %% ../../nbs/serve/10_questions.ipynb #72e44c65
+class UserQuestion(Wanted, frozen=True):
+    "The list of a user"
+    user: Text
+    wanted = ListQuestion.wanted
+
+class ItemQuestion(BaseModel, extra='forbid'):
+    "What is asked of an item"
+    item: Text
+    n: int = Field(10, ge=1, le=most_places)
+
+class PairQuestion(BaseModel, extra='forbid'):
+    "What is asked of a user and an item"
+    user: Text
+    item: Text
+
+class Typed(BaseModel, extra='forbid'):
+    "What somebody has typed so far"
+    q: Text
+    n: int = Field(10, ge=1, le=most_places)
 
 # %% ../../nbs/serve/10_questions.ipynb #5d0bdf02
 class Reason(BaseModel):

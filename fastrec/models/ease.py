@@ -25,7 +25,9 @@ class Ease(FactorModel, nn.Module):
         super().__init__()
         self.choices = choices
         self.weight = nn.Parameter(weight)
-        self.register_buffer('of_unknown', weight.mean(1))
+        # without a value PyTorch's mean is one in Python, for which it imports its compiler: seconds, where a service starts
+        mean = weight.new_empty(len(weight)) if weight.is_meta else weight.mean(1)
+        self.register_buffer('of_unknown', mean)
 
     @property
     def tables(self):

@@ -17,7 +17,7 @@ from .pool import Busy,Pool,Together
 from .questions import About,AlikeAnswer,ExplainAnswer,ExplainQuestion,FansAnswer,FoldInQuestion,ItemQuestion
 from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,PairQuestion,PredictAnswer,PredictQuestion
 from .questions import State,Typed,UserQuestion,Wanted
-from .replies import NotThere,about,explanation,fans_of,list_of,lists_of_many,lists_together,predictions
+from .replies import NotThere,about,explanation,fans_of,list_of,lists_of_many,lists_together,newcomers_together,predictions
 from .replies import similar_to,titles_like
 
 # %% ../../nbs/serve/17_routes.ipynb #cb5ad9f8
@@ -27,8 +27,10 @@ class Routes:
         store_attr()
         self.pool = Pool(limits.threads, limits.waiting)
         self.together = Together(self.pool, self._lists, limits.together, limits.waiting)
+        self.newcomers = Together(self.pool, self._newcomers, limits.together, limits.waiting)
 
     def _lists(self, wanted, users): return lists_together(self.holder.served, wanted, users)
+    def _newcomers(self, wanted, asked): return newcomers_together(self.holder.served, wanted, asked)
     async def _work(self, f, *args): return await self.pool(f, self.holder.served, *args)
 
 # %% ../../nbs/serve/17_routes.ipynb #dc63ec61
@@ -41,15 +43,16 @@ async def recommend(self:Routes, q:Annotated[UserQuestion, Query()])->ListAnswer
 async def recommend_one(self:Routes, q:ListQuestion)->ListAnswer:
     """The list of somebody: of a user of the folder by its row, of somebody else by their ratings if they come along, else what is
     popular. Of some items alone or without some, where these are named"""
-    is_plain = q.model_fields_set<={'user',*Wanted.model_fields} and q.user is not None
-    if is_plain: return await self.together(q.wanted(), q.user)
-    return await self._work(list_of, q)
+    if q.items is not None or q.exclude: return await self._work(list_of, q)
+    if q.ratings and q.user is None: return await self.newcomers(q.wanted(), q.ratings)
+    if q.ratings: return await self._work(list_of, q)
+    return await self.together(q.wanted(), q.user)
 
 # %% ../../nbs/serve/17_routes.ipynb #74a64160
 @patch
 async def fold_in(self:Routes, q:FoldInQuestion)->ListAnswer:
     "The list of somebody who is not in the folder, by what they have rated or, without ratings, chosen; nothing of it is kept"
-    return await self._work(list_of, q)
+    return await self.recommend_one(q)
 
 @patch
 async def recommend_many(self:Routes, q:ManyQuestion)->ManyAnswer:
@@ -113,7 +116,7 @@ async def version(self:Routes)->About:
 @patch
 async def metrics(self:Routes)->str:
     "Counters of this process as Prometheus reads them"
-    waiting = self.pool.n+self.together.n
+    waiting = self.pool.n+self.together.n+self.newcomers.n
     return Response(self.counters.text(self.holder, waiting), media_type='text/plain; version=0.0.4')
 
 # %% ../../nbs/serve/17_routes.ipynb #48ffa957

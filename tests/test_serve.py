@@ -212,8 +212,7 @@ def test_too_many_are_told_to_come_again(folder, df, monkeypatch):
         while films.get('recommend', user=int(df.user[0]))[0]!=200: assert time.monotonic()<until
 
 def test_slow_clients_hold_up_nobody(folder, df, monkeypatch):
-    monkeypatch.setattr('fastrec.serve.service._connection', short_lived())
-    monkeypatch.setitem(sys.modules['fastrec.serve.service']._server, 'http', short_lived())
+    monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .5)
     with Background(app(folder, limits=Limits(reading=.3))) as o:
         films = Client(o.url)
         head = b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n'
@@ -224,11 +223,6 @@ def test_slow_clients_hold_up_nobody(folder, df, monkeypatch):
         for t in slow: t.join()
         assert time.monotonic()-begun<15
         assert sum(b' 408 ' in o for o in res)==20 and sum(not o for o in res)==40
-
-def short_lived():
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
-    from fastrec.serve.guard import connection
-    return connection(AutoHTTPProtocol, every=.5)
 
 def test_pipelined_requests_are_answered_in_order(films, df):
     users = df.user.unique()[:3].tolist()

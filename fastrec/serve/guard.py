@@ -9,6 +9,7 @@ __all__ = []
 import asyncio,hmac,os,stat
 from pathlib import Path
 from fastcore.basics import patch,store_attr
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from .counters import refusal
 
 # %% ../../nbs/serve/18_guard.ipynb #e8c1c565
@@ -111,27 +112,24 @@ async def _read(self:Question):
 
 # %% ../../nbs/serve/18_guard.ipynb #ed4cf894
 _most_headers = 2**16  # bytes
-_between_looks = 25.   # seconds, more than a question and its answer may take
 
-def connection(protocol, every=_between_looks):
-    "The class of uvicorn's `protocol` that cuts connections on which nothing goes on"
-    class Connection(protocol):
-        n_headers = 0
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            self.look = self.loop.call_later(every, self._look, None)
+class Connection(AutoHTTPProtocol):
+    "A connection of uvicorn's that is cut where nothing goes on"
+    between_looks,n_headers = 25.,0  # seconds, more than a question and its answer may take; bytes
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.look = self.loop.call_later(self.between_looks, self._look, None)
 
-        def connection_lost(self, exc):
-            self.look.cancel()
-            super().connection_lost(exc)
+    def connection_lost(self, exc):
+        self.look.cancel()
+        super().connection_lost(exc)
 
-        def _look(self, before):
-            if self.cycle is before: self.transport.abort()
-            else: self.look = self.loop.call_later(every, self._look, self.cycle)
+    def _look(self, before):
+        if self.cycle is before: self.transport.abort()
+        else: self.look = self.loop.call_later(self.between_looks, self._look, self.cycle)
 
-        def data_received(self, data):
-            super().data_received(data)
-            in_headers = self.cycle is None or self.cycle.response_complete
-            self.n_headers = self.n_headers+len(data) if in_headers else 0
-            if self.n_headers>_most_headers: self.transport.abort()
-    return Connection
+    def data_received(self, data):
+        super().data_received(data)
+        in_headers = self.cycle is None or self.cycle.response_complete
+        self.n_headers = self.n_headers+len(data) if in_headers else 0
+        if self.n_headers>_most_headers: self.transport.abort()

@@ -14,10 +14,9 @@ import torch,uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from .. import __version__
 from .counters import Counters,Watched,log_config
-from .guard import Bounded,Token,connection,in_environment,read_token
+from .guard import Bounded,Token,in_environment,read_token
 from .holder import Holder
 from .questions import Limits
 from .routes import Routes,refusals
@@ -67,8 +66,7 @@ def app(
     return res
 
 # %% ../../nbs/serve/20_service.ipynb #311d70b3
-_connection = connection(AutoHTTPProtocol)
-_server = dict(http=_connection, ws='none', lifespan='on', proxy_headers=False, server_header=False, access_log=False,
+_server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False, server_header=False, access_log=False,
                timeout_graceful_shutdown=10)
 
 class Background:

@@ -67,7 +67,7 @@ def app(
 
 # %% ../../nbs/serve/20_service.ipynb #311d70b3
 _server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False, server_header=False, access_log=False,
-               timeout_graceful_shutdown=10)
+               timeout_graceful_shutdown=10, timeout_worker_healthcheck=60)
 
 class Background:
     "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests"

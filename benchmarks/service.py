@@ -39,7 +39,7 @@ class Service:
 def request(path, body=None):
     "The bytes of a request"
     data = b'' if body is None else json.dumps(body).encode()
-    head = f'{"GET" if body is None else "POST"} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n'
+    head = f'{"GET" if body is None else "POST"} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n'
     return head.encode()+data
 
 async def ask(connection, data):

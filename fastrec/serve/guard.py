@@ -71,6 +71,7 @@ class Bounded:
             async with asyncio.timeout(self.limits.seconds): await self.app(scope, question.again, noted)
         except TimeoutError: return None if begun else busy('that took too long')
 
+# %% ../../nbs/serve/18_guard.ipynb #d264b679
 def busy(detail): return refusal(503, detail, retry_after='1', connection='close')
 def _closing(status, detail): return refusal(status, detail, connection='close')
 

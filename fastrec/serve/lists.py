@@ -78,6 +78,7 @@ def _of_known(asking, q, choice):
     lines, = found.values()
     return lines,notes
 
+# %% ../../nbs/serve/14_lists.ipynb #bf3bc9dc
 def list_of(served, q):
     "The list that the `ListQuestion` `q` asks for"
     asking = Asking(served, q)

@@ -63,6 +63,7 @@ def _parts(frame):
             contribution=contribution[k],
             without=number(without[k]))
 
+# %% ../../nbs/serve/15_replies.ipynb #da7a9773
 def explanation(served, q):
     "What the `ExplainQuestion` `q` asks for"
     item = item_of(served, q.item)

@@ -64,6 +64,7 @@ def find(self:Titles,
     best = places[order[:n]]
     return best,shares[best]
 
+# %% ../../nbs/serve/11_typed.ipynb #bbde7421
 @patch
 def _runs(self:Titles, asked):
     "Where each of the trigrams `asked` begins and ends"

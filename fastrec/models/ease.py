@@ -25,8 +25,7 @@ class Ease(FactorModel, nn.Module):
         super().__init__()
         self.choices = choices
         self.weight = nn.Parameter(weight)
-        # without a value PyTorch's mean is one in Python, for which it imports its compiler: seconds, where a service starts
-        mean = weight.new_empty(len(weight)) if weight.is_meta else weight.mean(1)
+        mean = weight.new_empty(len(weight)) if weight.is_meta else weight.mean(1)  # on meta, mean imports PyTorch's compiler
         self.register_buffer('of_unknown', mean)
 
     @property

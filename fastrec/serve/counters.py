@@ -18,8 +18,8 @@ _places = 5  # in the code that are told of an error, the last ones
 class JsonLines(logging.Formatter):
     "A line of JSON for each record, with what is in its `fields`"
     def format(self, record):
-        res = dict(time=datetime.fromtimestamp(record.created, timezone.utc).isoformat(), level=record.levelname.lower(),
-                   event=record.getMessage())
+        time = datetime.fromtimestamp(record.created, timezone.utc)
+        res = dict(time=time.isoformat(), level=record.levelname.lower(), event=record.getMessage())
         res |= getattr(record, 'fields', {})
         if record.exc_info: res |= error_fields(record.exc_info[1])
         return json.dumps(res)
@@ -33,8 +33,8 @@ def error_fields(e):
 def log_config(level):
     "The configuration of logging for a process that does nothing but serve"
     own = dict(handlers=['lines'], level=level.upper(), propagate=False)
-    return dict(version=1, disable_existing_loggers=False, formatters={'lines': {'()': JsonLines}},
-                handlers=dict(lines={'class': 'logging.StreamHandler', 'formatter': 'lines', 'stream': 'ext://sys.stderr'}),
+    handler = {'class': 'logging.StreamHandler', 'formatter': 'lines', 'stream': 'ext://sys.stderr'}
+    return dict(version=1, disable_existing_loggers=False, formatters={'lines': {'()': JsonLines}}, handlers=dict(lines=handler),
                 loggers={'fastrec.serve': own, 'uvicorn.error': {**own, 'level': 'WARNING'}})
 
 # %% ../../nbs/serve/17_counters.ipynb #99aa4004

@@ -121,10 +121,10 @@ async def metrics(self:Routes)->str:
     return Response(self.counters.text(self.holder, waiting), media_type='text/plain; version=0.0.4')
 
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
-_get = dict(recommend='recommend', predict='predict', explain='explain', similar='similar', users='users', search='search',
-            health='health', ready='ready', version='version', metrics='metrics')
-_post = {'recommend': 'recommend_one', 'recommend/many': 'recommend_many', 'fold-in': 'fold_in', 'predict': 'predict_many',
-         'explain': 'explain_one'}
+_names = 'recommend predict explain similar users search health ready version metrics'.split()
+_get = dict(zip(_names, _names))
+_post = {'recommend': 'recommend_one', 'recommend/many': 'recommend_many', 'fold-in': 'fold_in',
+         'predict': 'predict_many', 'explain': 'explain_one'}
 
 @patch
 def router(self:Routes):
@@ -132,7 +132,8 @@ def router(self:Routes):
     res = APIRouter()
     for method,paths in dict(GET=_get, POST=_post).items():
         for path,name in paths.items():
-            res.add_api_route(f'/{path}', getattr(self, name), methods=[method], name=name, response_model_exclude_none=True)
+            route = getattr(self, name)
+            res.add_api_route(f'/{path}', route, methods=[method], name=name, response_model_exclude_none=True)
     return res
 
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4

@@ -61,13 +61,14 @@ def app(
     res.add_middleware(Bounded, limits=limits)
     if secret: res.add_middleware(Token, token=secret)
     res.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
-    if origins: res.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=['GET','POST'], allow_headers=['*'])
+    if origins:
+        res.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=['GET','POST'], allow_headers=['*'])
     res.add_middleware(Watched, counters=counters)
     return res
 
 # %% ../../nbs/serve/20_service.ipynb #311d70b3
-_server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False, server_header=False, access_log=False,
-               timeout_graceful_shutdown=10, timeout_worker_healthcheck=60)
+_server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False,
+               server_header=False, access_log=False, timeout_graceful_shutdown=10, timeout_worker_healthcheck=60)
 
 class Background:
     "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests"
@@ -133,7 +134,8 @@ def run(
     _need_guard(host, read_token(token))
     _need_free(host, port)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
-    said = dict(folder=str(folder), token=None if token is None else str(token), hosts=[*names], origins=[*origins], device=device)
+    file = None if token is None else str(token)
+    said = dict(folder=str(folder), token=file, hosts=[*names], origins=[*origins], device=device)
     first = app(**said, limits=limits)  # an error in the folder is told at once
     how = dict(host=host, port=port, log_config=log_config(log_level), **_server)
     if workers==1: return uvicorn.run(_ready(first), **how)

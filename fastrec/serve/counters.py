@@ -35,7 +35,8 @@ def log_config(level):
     own = dict(handlers=['lines'], level=level.upper(), propagate=False)
     handler = {'class': 'logging.StreamHandler', 'formatter': 'lines', 'stream': 'ext://sys.stderr'}
     return dict(version=1, disable_existing_loggers=False, formatters={'lines': {'()': JsonLines}},
-                handlers=dict(lines=handler), loggers={'fastrec.serve': own, 'uvicorn.error': {**own, 'level': 'WARNING'}})
+                handlers=dict(lines=handler),
+                loggers={'fastrec.serve': own, 'uvicorn.error': {**own, 'level': 'WARNING'}})
 
 # %% ../../nbs/serve/17_counters.ipynb #99aa4004
 _bounds = .002,.005,.01,.02,.05,.1,.2,.5,1.,2.,5.,10.  # seconds

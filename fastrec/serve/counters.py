@@ -95,7 +95,8 @@ def text(self:Counters, holder, waiting):
 _policy = ("default-src 'self'; script-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
            "frame-ancestors 'none'")
 _headers = {'content-security-policy': _policy, 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY',
-            'referrer-policy': 'no-referrer', 'cross-origin-resource-policy': 'same-origin', 'cache-control': 'no-store'}
+            'referrer-policy': 'no-referrer', 'cross-origin-resource-policy': 'same-origin',
+            'cache-control': 'no-store'}
 _headers = [(k.encode(),v.encode()) for k,v in _headers.items()]
 
 def refusal(status, detail, **headers):

@@ -661,6 +661,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.command.plain.check_output': ( 'command/plain.html#check_output',
                                                                                'fastrec/command/plain.py'),
                                        'fastrec.command.plain.plain_text': ('command/plain.html#plain_text', 'fastrec/command/plain.py')},
+            'fastrec.command.serving': { 'fastrec.command.serving.fastrec_serve': ( 'command/serving.html#fastrec_serve',
+                                                                                    'fastrec/command/serving.py')},
             'fastrec.command.train': { 'fastrec.command.train._chosen': ('command/train.html#_chosen', 'fastrec/command/train.py'),
                                        'fastrec.command.train._fitted': ('command/train.html#_fitted', 'fastrec/command/train.py'),
                                        'fastrec.command.train._frame_for': ('command/train.html#_frame_for', 'fastrec/command/train.py'),

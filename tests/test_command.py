@@ -1,5 +1,5 @@
 """The program `fastrec`: every command through functions, a few as a process of their own, and what happens to wrong and hostile input"""
-import json,os,pty,re,shutil,signal,subprocess,sys,time,tomllib
+import json,os,pty,re,shutil,signal,socket,subprocess,sys,time,tomllib,urllib.request
 from pathlib import Path
 import numpy as np,pandas as pd,pytest
 from conftest import quietly
@@ -316,3 +316,24 @@ def test_an_error_without_a_word_is_named(said, monkeypatch):
     monkeypatch.setattr(program, 'function_of', lambda name: broken)
     assert refused(said, 'info', 'x')=='fastrec: MemoryError'
     with pytest.raises(MemoryError): main(['info','x','--debug'])
+
+# ------------------------------------------------------------------ a service
+def test_serve(films):
+    "Answers from the folder, and stops when it is told to"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    service = subprocess.Popen([sys.executable,'-m','fastrec','serve',str(films),'--port',str(port),'--quiet'], cwd=root, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(300):
+            try: found = json.load(urllib.request.urlopen(f'http://127.0.0.1:{port}/version', timeout=5))
+            except OSError:
+                assert service.poll() is None, service.stderr.read()
+                time.sleep(.1)
+            else: break
+        assert found['checksum']==load_recommender(films).manifest['checksum']
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(20) in (0,-signal.SIGTERM)  # uvicorn hands the signal on once it has stopped
+    finally: service.kill()
+
+def test_serve_refuses(said, tmp): refused(said, 'serve', tmp/'nowhere')

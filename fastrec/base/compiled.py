@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/base/99_compiled.ipynb #199109bd
-import importlib.util,types
+import importlib.util,threading,types
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache,update_wrapper
 from .checks import need_package,warn
 from .threads import n_threads
@@ -23,10 +24,10 @@ def can_compile():
         return False
     return not numba.config.DISABLE_JIT  # as NUMBA_DISABLE_JIT=1 asks: loops would run as Python
 
-def _jit(f):
-    "Machine code of `f`, which runs beside other threads of Python's"
+def _jit(f, inline):
+    "Machine code of `f`, which runs beside other threads of Python's, written out where it is called if `inline` says so"
     njit = need_package('numba').njit
-    options = dict(nogil=True, fastmath=True, error_model='numpy')
+    options = dict(nogil=True, fastmath=True, error_model='numpy', inline=inline)
     try: return njit(cache=True, **options)(f)
     except RuntimeError as e:  # numba has found no folder that it can write
         warn(f'{f.__name__} is compiled anew in each process, some seconds, as no cache folder can be written: '
@@ -36,13 +37,14 @@ def _jit(f):
 # %% ../../nbs/base/99_compiled.ipynb #964dc355
 class compiled:
     "`f`, compiled when it is first called; `run` is the machine code"
+    inline = 'never'
     def __init__(self, f):
         self.f,self._run = f,None
         update_wrapper(self, f)
 
     @property
     def run(self):
-        if self._run is None: self._run = _jit(self._with_compiled())
+        if self._run is None: self._run = _jit(self._with_compiled(), self.inline)
         return self._run
 
     def __call__(self, *args): return self.run(*args)
@@ -52,6 +54,21 @@ class compiled:
         names = self.f.__globals__
         called = {k: names[k].run for k in self.f.__code__.co_names if isinstance(names.get(k), compiled)}
         return types.FunctionType(self.f.__code__, {**names, **called}, self.f.__name__)
+
+# %% ../../nbs/base/99_compiled.ipynb #ac271a1f
+class inlined(compiled):
+    "As `compiled`, for a function that is written out where it is called"
+    inline = 'always'
+
+# %% ../../nbs/base/99_compiled.ipynb #15bd762b
+@contextmanager
+def telling(tell, text, seconds=1.):
+    "A context that calls `tell(text)` if what is done inside takes longer than some `seconds`"
+    timer = threading.Timer(seconds, tell, [text])
+    timer.daemon = True
+    timer.start()
+    try: yield
+    finally: timer.cancel()
 
 # %% ../../nbs/base/99_compiled.ipynb #4d66b8e5
 def in_threads(f, jobs):

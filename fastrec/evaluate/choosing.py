@@ -11,6 +11,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone
 from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loaders import RecDataLoaders
+from ..base.compiled import can_compile
 from ..fit.ials import may_mean_not_chosen
 from ..fit.learner import learner
 from ..fit.stock import as_rec_dls
@@ -29,7 +30,7 @@ def _some_users(ds, n, rng):
     return ds.subset(rows).frame()
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #748f20c7
-_fits = dict(fit_bias={}, fit_als={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
+_fits = dict(fit_bias={}, fit_als={}, fit_sgd={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
     fit_ials={}, fit_ease={}, fit_blend={})
 _of_choices = 'fit_bias','fit_ials','fit_ease','fit_blend'  # what can do without ratings
 _counting_rows = {'fit_ials','fit_ease','fit_blend'}  # as chosen
@@ -95,11 +96,12 @@ def _as_measure(by, has_error):
 def _usual_fits(ds):
     "All fits, or where the ratings of `ds` are no ratings those that can do without, and where these may say 'not chosen' those of ratings"
     if len(ds.values())<2: return {k: _fits[k] for k in _of_choices}
+    fits = {k: o for k,o in _fits.items() if k!='fit_sgd' or can_compile()}
     unclear = 0 if ds.w is not None else sum(may_mean_not_chosen(ds))  # with weights fits tell, and do not ask
-    if not unclear: return _fits
+    if not unclear: return fits
     warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so that fits of choices are left out: '
          'leave those rows out, or give a weight_name')
-    return {k: o for k,o in _fits.items() if k not in _counting_rows}
+    return {k: o for k,o in fits.items() if k not in _counting_rows}
 
 def _as_fits(fits, ds):
     "The `fits` to try; left out: those that suit the ratings of `ds`"
@@ -115,7 +117,7 @@ def choose_fit(
     dls:RecDataLoaders, # Training ratings, of which parts are fitted and measured on; those of validation are not looked at
     seconds:float=60., # Time for all of it, about
     by:str=None, # 'rmse', or 'ndcg_at_10' for lists; left out: 'rmse', or lists where all ratings are the same
-    fits:dict=None # Arguments by the name of each fit; left out: all, with their defaults
+    fits:dict=None # Arguments by the name of each fit; left out: all that can be done here, with their defaults
 )->tuple: # A frame with a row for each fit and one for popularity, and a `RecLearner`, the best fitted on all training ratings
     """Try fits on a part of the ratings, and fit the best one of those for which there is time.
 

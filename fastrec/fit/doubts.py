@@ -20,11 +20,11 @@ _repeats = .1  # of the rows: they look like more ratings than there are
 
 def _kurtosis(e): return e.pow(4).mean()/e.square().mean().square().clamp(min=1e-30)
 
-def is_doubtful(ds, mean, b_u, b_i):
-    """Are the ratings `ds` so few, or repeat pairs so often, or is what biases leave of them, the `mean` with `b_u` and `b_i`, so far
-    from normal, that learned variances may mislead?"""
+def is_doubtful(ds, mean, b_u, b_i, few=_few):
+    """Are the ratings `ds` so few, less than `few` for each user and item, or repeat pairs so often, or is what biases leave of them, the
+    `mean` with `b_u` and `b_i`, so far from normal, that learned variances may mislead?"""
     rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
-    if len(ds)<_few*sum(rated): return True
+    if len(ds)<few*sum(rated): return True
     u,i = ds.codes
     if share_of_repeats(*(o.cpu().numpy() for o in (u,i)))>_repeats: return True
     left = ds.y.double()-mean-b_u[u]-b_i[i]

@@ -122,3 +122,13 @@ def shrink(model, *args):
     "Draw the trained `model` to biases as its `drawn` says of `args`: those of `bias_scores`, the means of its factors, and the weights"
     pairs = model.drawn(*args)
     for old,new in pairs: old.data.copy_(new)
+
+# %% ../../nbs/fit/26_mixing.ipynb #aa73bec2
+def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None):
+    """Draw `model`, trained on the rows `kept` of the ratings `ds`, to biases as far as those `left_out` advise; return the weights.
+    `known`: what `bias_scores` finds for those kept"""
+    biases_of = bias_scores if known is None else lambda *_: known
+    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted)
+    if (weights!=1).any(): shrink(model, bias_scores(model, ds), factor_means(model, ds), *weights)
+    if model.width>0 and not is_taste: tell_no_taste(len(left_out))
+    return weights

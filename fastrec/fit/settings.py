@@ -18,6 +18,7 @@ from .losses import ChoiceLoss
 from .als import usual_width
 from .bayes import usual_sweeps
 from .gibbs import usual_draws
+from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
 from .choices import choice_hypers
 from ..models.dot import Dot
 
@@ -153,6 +154,20 @@ def _blend_rows(asked):
     chosen = {'share of fit_ease': 'second', 'weight': 'weight'}
     return {k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
 
+# %% ../../nbs/fit/28_settings.ipynb #a149d657
+_usual_widths = dict(fit_als=usual_width, fit_bayes=usual_width, fit_sgd=usual_sgd_width)
+
+def _steps_rows(learn, args):
+    "How long the steps of the last `fit_sgd` were, and what held its rows down"
+    ds = learn.dls.train_ds.counted()
+    lr,n_sweep = args['lr'],args['n_sweep']
+    goes_on = lr==suited_lr(ds, n_sweep, False)
+    by_rule = suited_lr(ds, n_sweep, not goes_on)
+    rule = '.2 over the sweeps, as the fit went on' if goes_on else '.6 over the sweeps, more for few ratings, at most .06'
+    steps = _row(lr, by_rule, rule, f'{n_sweep} sweeps, {len(ds):,} ratings')
+    held = _row(args['reg'], usual_sgd_reg, 'at each rating, in units of what biases leave')
+    return dict(lr=steps, reg=held)
+
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
@@ -161,13 +176,14 @@ def _of_solver(learn):
     n = learn.dls.train_ds.n_ratings
     res = {}
     for k,v in args.items():
-        if k=='n_factors' and fit in ('fit_als','fit_bayes'): res[k] = _width_row(learn, v, usual_width)
+        if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit])
         elif v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
     asked = getattr(learn.model.lists_by, 'asked', None)
     if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
+    if fit=='fit_sgd': res |= _steps_rows(learn, args)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
     for k,row in _rules.get(fit, {}).items():

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loader import RatingsDL
 from ..models.trainable import DeepMF,DotBias
-from .mixing import advised_weights,bias_scores,factor_means,fewest,held_out_rows,n_held_out,shrink,tell_no_taste
+from .mixing import draw_to_biases,fewest,held_out_rows,n_held_out
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #f0caad26
 class ShrinkToBiases(Callback):
@@ -30,9 +30,7 @@ class ShrinkToBiases(Callback):
         m,ds = self.model.eval(),self.dls.train_ds
         with torch.no_grad():
             trusted = int(type(m) is DotBias)
-            self.chosen,is_taste,_ = advised_weights(m, ds, self.dls.train.kept, self.left_out, trusted=trusted)
-            if (self.chosen!=1).any(): shrink(m, bias_scores(m, ds), factor_means(m, ds), *self.chosen)
-        if m.width>0 and not is_taste: tell_no_taste(len(self.left_out))
+            self.chosen = draw_to_biases(m, ds, self.dls.train.kept, self.left_out, trusted)
 
     def after_fit(self):
         if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()

@@ -10,18 +10,7 @@ from typing import NamedTuple
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
-
-# %% ../../nbs/scale/91_blocks.ipynb #d3226632
-def _groups(counts, n, rng):
-    "Deal the rows with these `counts` of ratings out to `n` groups, at random and with about as many ratings each"
-    shaken = counts*(1+.1*rng.random(len(counts)))  # a tenth up at most, so that each epoch has other groups
-    order = shaken.argsort()[::-1]
-    turns = np.arange(len(counts))
-    there_and_back = np.where(turns//n%2, n-1-turns%n, turns%n)  # for n=3: 0 1 2 2 1 0 0 1 2 …
-    res = np.empty(len(counts), 'int64')
-    res[order] = there_and_back
-    first = rng.integers(n)
-    return torch.from_numpy((res+first)%n)
+from ..fit.sgd_blocks import dealt
 
 # %% ../../nbs/scale/91_blocks.ipynb #2adf9428
 def _has_rows(o):
@@ -114,7 +103,8 @@ def _where(mask): return mask.nonzero()[:,0]
 @patch
 def _deal(self:_BlockDL, rng):
     "The group of each user, and of each item, in this epoch"
-    users,items = (_groups(o, self.part.n, rng).to(self.dl.device, torch.int16) for o in self.masses)
+    deals = [torch.from_numpy(dealt(o, self.part.n, rng)) for o in self.masses]
+    users,items = (o.to(self.dl.device, torch.int16) for o in deals)
     if self.shard: users = self.shard.owner.to(users)
     return users,items
 

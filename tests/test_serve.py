@@ -1,0 +1,446 @@
+"""The service over a real socket: right answers, a swap under load, limits, who may ask, hostile questions, folders that are none, and what is written down"""
+import asyncio,http.client,json,logging,os,shutil,signal,socket,subprocess,sys,threading,time,urllib.request
+from contextlib import closing
+from urllib.parse import quote,urlencode
+import pandas as pd,pytest,torch
+from hypothesis import HealthCheck,given,settings,strategies as st
+from fastrec.all import BundleError,RecDataLoaders,dot_learner,load_recommender,sample_ratings
+from fastrec.serve import Background,Limits,app,run
+
+secret = 'a-long-secret-of-mine'
+
+def fitted(df, how='fit_als', **kwargs):
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=0, **kwargs), seed=0)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, how)()
+    return learn
+
+@pytest.fixture(scope='module')
+def df(): return sample_ratings(n_users=60, n_items=40, n_ratings=900)
+
+@pytest.fixture(scope='module')
+def learn(df): return fitted(df)
+
+@pytest.fixture(scope='module')
+def folder(learn, tmp_path_factory): return learn.save_recommender(tmp_path_factory.mktemp('serve')/'films', ratings=True)
+
+@pytest.fixture(scope='module')
+def films(folder):
+    with Background(app(folder, every=.05)) as res: yield Client(res.url)
+
+class Client:
+    "Asks the service at `url`; each answer is a status and what JSON it is"
+    def __init__(self, url): self.host,self.port = url.removeprefix('http://').split(':')
+    def open(self): return closing(http.client.HTTPConnection(self.host, int(self.port), timeout=20))
+
+    def raw(self, path, body=None, method=None, **headers):
+        with self.open() as c:
+            headers = {k.replace('_', '-'): v for k,v in headers.items()}
+            c.request(method or ('GET' if body is None else 'POST'), path, body, headers)
+            res = c.getresponse()
+            return res.status,res.read(),res.headers
+
+    def get(self, path, **params):
+        status,body,_ = self.raw(f'/{path}?{urlencode(params)}')
+        return status,json.loads(body)
+
+    def post(self, path, **question):
+        status,body,_ = self.raw(f'/{path}', json.dumps(question), content_type='application/json')
+        return status,json.loads(body)
+
+    def send(self, *parts, wait=0, timeout=20):
+        "All that comes back for the bytes `parts`, sent one after another"
+        with socket.create_connection((self.host,int(self.port)), timeout=timeout) as s:
+            for o in parts:
+                s.sendall(o)
+                time.sleep(wait)
+            res = b''
+            while data := s.recv(2**16): res += data
+        return res
+
+def items(answer): return [o['item'] for o in answer['items']]
+
+# ------------------------------------------------------------------ right answers
+def test_lists_are_the_recommenders(films, learn, df):
+    user = int(df.user[0])
+    want = learn.recommend(user, n=5)
+    for status,got in (films.get('recommend', user=user, n=5), films.post('recommend', user=user, n=5), films.post('recommend', user=user, n=5, exclude=['?'])):
+        assert status==200 and got['by']=='user' and items(got)==want.title.tolist() and got['user']==user
+        assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-5)
+    users = df.user.unique()[:7].tolist()
+    status,many = films.post('recommend/many', users=[*users, 'nobody'], n=3)
+    for u,o in zip(users, many['lists']): assert items(o)==learn.recommend(u, n=3).title.tolist()
+    assert many['lists'][-1]['by']=='popular'
+
+def test_at_the_same_time_each_gets_their_own(films, learn, df):
+    users = df.user.unique()[:24].tolist()
+    got = {}
+    def ask(u): got[u] = films.get('recommend', user=u, n=3)
+    threads = [threading.Thread(target=ask, args=(u,)) for u in users]
+    for o in threads: o.start()
+    for o in threads: o.join()
+    for u in users: assert got[u][0]==200 and items(got[u][1])==learn.recommend(u, n=3).title.tolist()
+
+def test_newcomers_and_strangers(films, learn, df):
+    rated = df[df.user==df.user[0]].drop_duplicates('title')[['title','rating']].head(10)
+    mine = [dict(item=t, rating=float(r)) for t,r in rated.to_numpy().tolist()]
+    want = learn.fold_in(rated)
+    for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(user='somebody'))):
+        status,got = films.post(path, ratings=mine, n=4, why=2, **more)
+        assert status==200 and got['by']=='ratings' and items(got)==want.recommend(n=4).title.tolist()
+        assert {o['item'] for line in got['items'] for o in line['because']}<={*rated.title}
+    _,got = films.post('predict', ratings=mine, items=rated.title.tolist())
+    assert [o['prediction'] for o in got['items']]==pytest.approx([want.predict(t) for t in rated.title], abs=1e-5)
+    _,why = films.post('explain', ratings=mine, item=df.title[5])
+    assert sum(o['contribution'] for o in why['parts'])==pytest.approx(want.predict(df.title[5]), abs=1e-4)
+    train = learn.dls.train_ds.decode(learn.dls.train_ds.x)
+    _,got = films.get('recommend', user='somebody', n=1)
+    assert got['by']=='popular' and got['items'][0]['count']==train.title.value_counts().max()
+    _,got = films.post('fold-in', ratings=[dict(item='No Such Film')])
+    assert got['by']=='popular' and got['unknown']==['No Such Film']
+
+def test_the_other_answers(films, learn, df, folder):
+    user,title = int(df.user[0]),df.title[5]
+    assert films.get('predict', user=user, item=title)[1]['items'][0]['prediction']==pytest.approx(learn.predict(user, title), abs=1e-5)
+    assert items(films.get('similar', item=title, n=3)[1])==learn.similar(title, 3).title.tolist()
+    assert [o['user'] for o in films.get('users', item=title, n=3)[1]['users']]==learn.recommend_users(title, 3).user.tolist()
+    assert films.get('explain', user=user, item=title)[1]['prediction']==pytest.approx(learn.predict(user, title), abs=1e-5)
+    typo = title[:3]+title[4:].upper()
+    assert items(films.get('search', q=typo, n=1)[1])==[title]
+    about = films.get('version')[1]
+    assert about['checksum']==json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'] and about['reasons']
+    assert films.get('health')==films.get('ready')==(200,{'status': 'ok'})
+    text = films.raw('/metrics')[1].decode()
+    assert 'fastrec_requests_total{route="/predict",status="200"' in text and 'le="+Inf"' in text
+    paths = json.loads(films.raw('/openapi.json')[1])['paths']
+    assert {*paths}=={f'/{o}' for o in 'recommend recommend/many fold-in predict explain similar users search health ready version metrics'.split()}
+    assert all(o['description'] for p in paths.values() for o in p.values())
+
+def test_nobody_is_named_to_others(films, df):
+    near = str(df.user[0])+'x'
+    for path in ('explain','recommend'):
+        _,got = films.get(path, user=near, item=df.title[0]) if path=='explain' else films.get(path, user=near)
+        assert str(df.user[0]) not in json.dumps(got.get('detail', ''))
+
+@pytest.mark.parametrize('labels', [lambda o: o.astype(str), lambda o: o+.5, lambda o: pd.Timestamp('2026-01-01')+pd.to_timedelta(o, 'D')],
+                         ids=['text','fractions','dates'])
+def test_labels_of_other_types(df, tmp_path, labels):
+    learn = fitted(df.assign(user=labels(df.user)))
+    user = learn.dls.classes['user'].labels[3]
+    said = str(user) if not isinstance(user, float) else user
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        for _,got in (films.get('recommend', user=said), films.post('recommend', user=said, exclude=['?'])):
+            assert got['by']=='user' and items(got)==learn.recommend(user).title.tolist()
+        user, = (o['user'] for o in films.get('users', item=df.title[0], n=1)[1]['users'])
+        assert films.get('recommend', user=user)[1]['user']==user
+
+@pytest.mark.parametrize('how', ['fit_ials','fit_blend','fit_bayes'])
+def test_other_fits(df, tmp_path, how):
+    learn = fitted(df, how)
+    folder = learn.save_recommender(tmp_path/'films')
+    user,title = int(df.user[0]),df.title[0]
+    with Background(app(folder)) as o:
+        films = Client(o.url)
+        assert items(films.get('recommend', user=user, n=3)[1])==learn.recommend(user, n=3).title.tolist()
+        status,clicks = films.post('fold-in', ratings=[dict(item=title)])
+        if how=='fit_ials': assert status==200 and items(clicks)==learn.fold_in(pd.DataFrame(dict(title=[title]))).recommend().title.tolist()
+        else: assert status==422 and 'each of the ratings needs a rating' in clicks['detail']
+        status,safe = films.get('recommend', user=user, z=-1., std=True)
+        if how!='fit_bayes': assert status==422 and 'fit_bayes' in safe['detail']
+        else: assert items(safe)==learn.recommend(user, z=-1.).title.tolist() and all(o['std']>0 for o in safe['items'])
+        status,why = films.get('explain', user=user, item=title)
+        assert status==422 and 'ratings=True' in why['detail']  # which this folder does not hold
+
+# ------------------------------------------------------------------ it stays up
+def test_a_swap_under_load(df, tmp_path):
+    "Each answer is whole, of the old model or of the new one; the new one may have other users"
+    old,new = fitted(df),fitted(df[df.user.isin(df.user.unique()[:50])], 'fit_ials')
+    folder = old.save_recommender(tmp_path/'films')
+    user,stop,seen = int(df.user[0]),threading.Event(),[]
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        names = {films.get('version')[1]['model']: old}
+        def ask():
+            while not stop.is_set(): seen.append(films.get('recommend', user=user, n=5))
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for t in threads: t.start()
+        for learn in (new,old,new):
+            learn.save_recommender(folder)
+            now = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+            names[now] = learn
+            until = time.monotonic()+20
+            while films.get('version')[1]['model']!=now: assert time.monotonic()<until
+            time.sleep(.1)
+        stop.set()
+        for t in threads: t.join()
+        text = films.raw('/metrics')[1].decode()
+    assert 'fastrec_swaps_total' in text and len({a['model'] for _,a in seen})>=3
+    want = {k: v.recommend(user, n=5).title.tolist() for k,v in names.items()}
+    for status,a in seen: assert status==200 and items(a)==want[a['model']]
+
+def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
+    own = shutil.copytree(folder, tmp_path/'films')
+    with Background(app(own, every=.05)) as o:
+        films = Client(o.url)
+        before = films.get('version')
+        text = (own/'manifest.json').read_text(encoding='utf-8')
+        with caplog.at_level('ERROR', 'fastrec.serve'):
+            (own/'manifest.json').write_text(text[:99], encoding='utf-8')
+            until = time.monotonic()+20
+            while not caplog.records: assert time.monotonic()<until
+        assert films.get('version')==before and films.get('recommend', user=int(df.user[0]))[0]==200
+
+def test_no_folder_or_half_a_one_is_told_at_once(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match='is not a saved recommender'): app(tmp_path)
+    half = shutil.copytree(folder, tmp_path/'half')
+    next(half.glob('model-*')).unlink()
+    with pytest.raises(BundleError, match='has no file'): app(half)
+
+def test_too_many_are_told_to_come_again(folder, df, monkeypatch):
+    from fastrec.serve import lists
+    monkeypatch.setattr('fastrec.serve.routes.similar_to', lambda *args: time.sleep(1))
+    with Background(app(folder, limits=Limits(threads=1, waiting=1, seconds=.3))) as o:
+        films = Client(o.url)
+        got = []
+        def ask(): got.append(films.raw(f'/similar?item={quote(df.title[0])}'))
+        threads = [threading.Thread(target=ask) for _ in range(5)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert {status for status,*_ in got}=={503} and all(h['retry-after']=='1' for *_,h in got)
+        assert {json.loads(b)['detail'] for _,b,_ in got}=={'too many ask at once','that took too long'}
+        until = time.monotonic()+10  # what was given up is worked off
+        while films.get('recommend', user=int(df.user[0]))[0]!=200: assert time.monotonic()<until
+
+def test_slow_clients_hold_up_nobody(folder, df, monkeypatch):
+    monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .5)
+    with Background(app(folder, limits=Limits(reading=.3))) as o:
+        films = Client(o.url)
+        head = b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n'
+        begun,res = time.monotonic(),[]
+        slow = [threading.Thread(target=lambda p: res.append(films.send(*p)), args=([o],)) for o in [head+b'{"rat']*20+[b'GET /he']*20+[b'']*20]
+        for t in slow: t.start()
+        assert films.get('recommend', user=int(df.user[0]))[0]==200
+        for t in slow: t.join()
+        assert time.monotonic()-begun<15
+        assert sum(b' 408 ' in o for o in res)==20 and sum(not o for o in res)==40
+
+def test_pipelined_requests_are_answered_in_order(films, df):
+    users = df.user.unique()[:3].tolist()
+    ask = [f'GET /recommend?user={u}&n=1 HTTP/1.1\r\nhost: localhost\r\n'.encode() for u in users]
+    got = films.send(b'\r\n'.join(ask[:2])+b'\r\n'+ask[2]+b'connection: close\r\n\r\n').decode()
+    assert [got.index(f'"user":{u},') for u in users]==sorted(got.index(f'"user":{u},') for u in users)
+
+def test_who_is_being_answered_is_answered_when_it_stops(folder, df, monkeypatch):
+    from fastrec.serve.replies import similar_to
+    def slowly(*args):
+        time.sleep(.5)
+        return similar_to(*args)
+    monkeypatch.setattr('fastrec.serve.routes.similar_to', slowly)
+    server,got = Background(app(folder)),[]
+    films = Client(server.url)
+    assert films.get('health')[0]==200
+    asking = threading.Thread(target=lambda: got.append(films.get('similar', item=df.title[0])))
+    asking.start()
+    time.sleep(.2)
+    server.stop()
+    asking.join()
+    assert got[0][0]==200
+    with pytest.raises(OSError): films.get('health')
+
+# ------------------------------------------------------------------ nobody gets in
+def test_token_and_hosts(folder, tmp_path):
+    file = tmp_path/'token'
+    file.write_text(secret, encoding='utf-8')
+    file.chmod(0o640)
+    if os.name=='posix':
+        with pytest.raises(ValueError, match='chmod 600'): app(folder, token=file)
+    file.chmod(0o600)
+    with Background(app(folder, token=file, hosts=('films.example.com',), origins=('https://pages.example.com',))) as o:
+        films = Client(o.url)
+        for shown in ({}, dict(authorization='Bearer '), dict(authorization=f'Bearer {secret}x'), dict(authorization=f'Basic {secret}')):
+            for path in ('/version','/metrics','/recommend?user=1','/openapi.json','/nothing'): assert films.raw(path, **shown)[0]==401
+        own = dict(authorization=f'Bearer {secret}')
+        assert films.raw('/version', **own)[0]==200 and films.raw('/health')[0]==films.raw('/ready')[0]==200
+        for host,status in (('films.example.com',200), ('LOCALHOST:99',200), ('[::1]',200), ('evil.example.com',400), ('127.0.0.1.evil.com',400), ('',400)):
+            assert films.raw('/health', host=host)[0]==status, host
+        pages = films.raw('/version', origin='https://pages.example.com', **own)[2]
+        assert pages['access-control-allow-origin']=='https://pages.example.com'
+        assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
+
+def test_the_token_of_the_environment(folder, monkeypatch):
+    monkeypatch.setenv('FASTREC_TOKEN', secret)
+    with Background(app(folder)) as o:
+        assert Client(o.url).raw('/version')[0]==401 and Client(o.url).raw('/version', authorization=f'Bearer {secret}')[0]==200
+
+def test_headers_of_every_answer(films):
+    for path in ('/health','/nothing','/recommend','/openapi.json'):
+        _,_,headers = films.raw(path)
+        assert headers['x-content-type-options']=='nosniff' and "frame-ancestors 'none'" in headers['content-security-policy']
+        assert headers['server'] is None and headers['access-control-allow-origin'] is None and headers['cache-control']=='no-store'
+        assert not {'unsafe-inline','unsafe-eval'} & {*headers['content-security-policy'].replace(';', ' ').replace("'", ' ').split()}
+
+def test_outside_of_this_machine_a_token_is_needed(folder, monkeypatch):
+    monkeypatch.delenv('FASTREC_TOKEN', raising=False)
+    for host in ('0.0.0.0','::','192.0.2.1','films.example.com'):
+        with pytest.raises(ValueError, match='can be reached from elsewhere'): run(folder, host=host)
+    with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port'): run(folder, port=taken.getsockname()[1])
+
+# ------------------------------------------------------------------ hostile questions
+bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
+          b'{"user":'+b'9'*5000+b'}', b'{"user": "\\ud800"}', b'{"\\ud800": 1}', b'{"n": 1e400}', b'{"user": true, "n": "10"}', b'{"ratings": {}}',
+          b'{"items": ["../../etc/passwd"], "folder": "/etc"}', b'{"user": {"$gt": 0}}', b'{"n": -1}', b'{"n": 1000000}', b'{"why": 99}', b'{"z": NaN}',
+          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x'*501])).encode()]
+
+@pytest.mark.parametrize('body', bodies, ids=lambda b: repr(b[:40]))
+def test_bodies_that_are_none(films, body):
+    for path in ('recommend','recommend/many','fold-in','predict','explain'):
+        status,answer,_ = films.raw(f'/{path}', body, content_type='application/json')
+        json.loads(answer)
+        assert status in (400,422), (path,status,answer[:200])
+
+def test_bodies_that_are_too_long(films):
+    n = 10**8
+    head = f'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: {n}\r\n\r\n'.encode()
+    assert b' 413 ' in films.send(head)
+    chunked = b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n'
+    piece = b'10000\r\n'+b'x'*2**16+b'\r\n'
+    assert b' 413 ' in films.send(chunked, piece*4, piece)
+    for line in (b'content-length: -1', b'content-length: 1e9', b'content-length: 5\r\ncontent-length: 6', b'transfer-encoding: gzip'):
+        assert b' 200 ' not in films.send(b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n'+line+b'\r\n\r\nhello', timeout=30)
+
+@pytest.mark.parametrize('sent', [b'\0'*999, b'GET\r\n\r\n', b'GET / HTTP/9.9\r\n\r\n', b'\x16\x03\x01\x02\x00', b'GET http://evil/ HTTP/1.1\r\nhost: evil\r\nconnection: close\r\n\r\n',
+                                  b'GET /%00%2e%2e/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n'], ids=repr)
+def test_what_is_no_request(films, sent):
+    assert b' 200 ' not in films.send(sent)
+    assert films.get('health')[0]==200
+
+def test_headers_without_an_end(films):
+    try: got = films.send(b'GET /health HTTP/1.1\r\n', *[b'x: '+b'y'*2000+b'\r\n']*200)
+    except OSError: got = b''
+    assert b' 200 ' not in got and films.get('health')[0]==200
+
+labels = ['nul\0', 'עברית\u202e', '𝔘𝔫𝔦\U0001f3ac', '<script>alert(1)</script>', "' or 1=1 --", '../../etc/passwd', '{{7*7}}', '\u2028\r\nset-cookie: a=b']
+
+def test_labels_are_text(df, tmp_path):
+    "Whatever stands in a title comes back as it is, as JSON"
+    odd = dict(zip(df.title.unique(), labels))
+    learn = fitted(df.assign(title=df.title.map(lambda o: odd.get(o, o))))
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        for title in labels:
+            status,body,headers = films.raw('/similar?'+urlencode(dict(item=title)))
+            assert status==200 and headers['content-type']=='application/json' and headers['set-cookie'] is None
+            got = films.post('fold-in', ratings=[dict(item=title, rating=5.)], why=1)[1]
+            assert {o['item'] for line in got['items'] for o in line['because']}<={title} and got['unknown']==[]
+            assert title in items(films.post('predict', items=[title])[1])
+            status,body,_ = films.raw('/similar?'+urlencode(dict(item=title+'?')))
+            assert status==404 and json.loads(body)['detail'] and b'<script' not in body.replace(b'<script>alert(1)</script>', b'')
+
+text = st.text(max_size=30) | st.sampled_from([*labels,'845','1e9','NaN','-0','true','null'])
+label = text | st.integers(-2**70, 2**70) | st.floats() | st.booleans() | st.none() | st.lists(st.integers(), max_size=2)
+number = st.integers(-3, 200) | st.floats() | text | st.none()
+rated = st.fixed_dictionaries({}, optional=dict(item=label, rating=number, weight=number)) | label
+fields = dict(user=label, users=st.lists(label, max_size=4), item=label, items=st.lists(label, max_size=4), exclude=st.lists(label, max_size=3), n=number,
+              ratings=st.lists(rated, max_size=4), why=number, diversity=number, damping=number, z=number, draw=number, min_count=number, std=st.booleans(), q=text, ranking=st.booleans())
+question = st.fixed_dictionaries({}, optional=fields)
+wishes = 'n why diversity damping z draw min_count std'.split()
+person = 'user','ratings'
+routes = {('GET','recommend'): ['user',*wishes], ('GET','predict'): ['user','item'], ('GET','explain'): ['user','item'], ('GET','similar'): ['item','n'],
+          ('GET','users'): ['item','n'], ('GET','search'): ['q','n'], ('GET','version'): [], ('GET','metrics'): [],
+          ('POST','recommend'): [*person,'items','exclude',*wishes], ('POST','recommend/many'): ['users','items','exclude',*wishes],
+          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking']}
+
+@st.composite
+def questions(draw, known):
+    "A route, and its fields, each as it should be, as it may be, or not there; now and then one of another route"
+    route = draw(st.sampled_from([*routes]))
+    q = {}
+    for k in routes[route]:
+        how = draw(st.integers(0, 5))
+        if k in known and how<4: q[k] = known[k]
+        elif how==4: q[k] = draw(fields[k])
+    if not draw(st.integers(0, 9)): q |= draw(question)
+    return route,q
+
+def fuzz(films, known, n):
+    "No question is a fault of the service or takes long; what was answered, by route and status"
+    seen = set()
+    @settings(max_examples=n, deadline=None, database=None, derandomize=True, suppress_health_check=[*HealthCheck])
+    @given(questions(known))
+    def check(asked):
+        (method,path),q = asked
+        begun = time.monotonic()
+        if method=='GET': status,body,_ = films.raw(f'/{path}?'+urlencode(q, errors='replace'))
+        else: status,body,_ = films.raw(f'/{path}', json.dumps(q), content_type='application/json')
+        assert status in (200,404,422), (path,q,status,body)
+        assert time.monotonic()-begun<10
+        if path!='metrics': json.loads(body, parse_constant=lambda o: pytest.fail(f'{o} is no JSON'))
+        seen.add((method,path,status))
+    check()
+    return seen
+
+def known_fields(df): return dict(user=int(df.user[0]), item=df.title[0], items=df.title[:3].tolist(), users=df.user[:2].tolist(), n=3, q='the', why=1,
+                                  ratings=[dict(item=df.title[0], rating=4.)])
+
+def test_random_questions(films, df):
+    assert len(fuzz(films, known_fields(df), 150))>18
+
+@pytest.mark.long
+def test_ten_thousand_random_questions(films, df):
+    assert {(*o,200) for o in routes}<=fuzz(films, known_fields(df), 10_000)
+
+# ------------------------------------------------------------------ what is written down, what is loaded
+def test_logs_name_nobody(folder, df, caplog, monkeypatch):
+    def broken(*args): raise KeyError('a label of somebody')
+    monkeypatch.setattr('fastrec.serve.routes.titles_like', broken)
+    with caplog.at_level('INFO', 'fastrec.serve'), Background(app(folder)) as o:
+        films = Client(o.url)
+        films.get('recommend', user=845, n=3)
+        films.raw('/a-path-of-somebody')
+        assert films.get('search', q='a wish of somebody')==(500,{'detail': 'internal error'})
+    lines = [o for o in caplog.records if o.name=='fastrec.serve']
+    fields = [o.fields for o in lines]
+    assert [o.get('route') for o in fields if 'route' in o]==['/recommend','none','/search']
+    assert [o['error'] for o in fields if 'error' in o]==['KeyError']
+    assert 'somebody' not in str(fields) and '845' not in str([{k: v for k,v in o.items() if k!='ms'} for o in fields])
+
+def test_memory_of_old_models_comes_back(df, tmp_path):
+    import weakref
+    from fastrec.serve.holder import Holder
+    learn = fitted(df)
+    holder = Holder(learn.save_recommender(tmp_path/'films'))
+    holder.served.titles.find('the')
+    old = []
+    for _ in range(3):
+        old.append(weakref.ref(holder.served.rec))
+        learn.save_recommender(tmp_path/'films')
+        assert holder.refresh()
+    assert [o() for o in old]==[None]*3 and holder.n_swaps==3
+
+def other_worker(port, before, until):
+    "The process that answers and is none of those `before`"
+    while time.monotonic()<until:
+        try: text = urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=5).read().decode()
+        except OSError: time.sleep(.1)
+        else:
+            pid = int(text.split('process="')[1].split('"')[0])
+            if pid not in before: return pid
+
+def test_workers_of_one_folder(folder):
+    """Of two processes two are killed, one after the other, and a third answers, which has been started anew; none of them loads fastai or
+    PyTorch's compiler; SIGTERM ends all"""
+    with socket.create_server(('127.0.0.1',0)) as s: port = s.getsockname()[1]
+    code = (f"import sys; from fastrec.serve import run\nif __name__=='__main__':\n try: run({str(folder)!r}, port={port}, workers=2)\n"
+            " finally: assert not {'fastai','torch._dynamo','IPython'} & {*sys.modules}")
+    with subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True) as main:
+        try:
+            pids = []
+            for _ in range(3):
+                pids.append(other_worker(port, pids, time.monotonic()+120))
+                assert pids[-1], f'nobody answers after {pids}'
+                if len(pids)<3: os.kill(pids[-1], signal.SIGKILL)
+        finally: main.send_signal(signal.SIGTERM)
+        _,err = main.communicate(timeout=30)
+    assert 'AssertionError' not in err and main.returncode in (0,-signal.SIGTERM)
+    lines = [json.loads(o) for o in err.splitlines() if o.startswith('{')]
+    assert any(o['event']=='request' and o['route']=='/metrics' for o in lines)

@@ -7,16 +7,17 @@ __all__ = []
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #7b769c6e
 import numpy as np,torch
+from fastcore.basics import patch
 from .compiled import can_compile,compiled,in_threads
 from .equations import Equations,cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
 @compiled
-def _add_four(a, c, n_even, z0, z1, z2, z3, w, y):
-    """Add to `a`, (d,d), and `c`, (d,), what four rows of the design and their ratings `y` add as they weigh, `w`, both (4,); of `a` all rows of
-    the first `n_even` columns, and what is below the diagonal of the others"""
-    d = len(c)
-    for f in range(d):
+def _add_four(a, c, n_even, design, cols, w, y):
+    """Add to `a`, (d,d), and `c`, (d,), what four ratings `y` of `cols` add, which count as `w` says, (4,) each: all of the first `n_even`
+    columns of `a`, and of the others what is below the diagonal"""
+    z0,z1,z2,z3 = design[cols[0]],design[cols[1]],design[cols[2]],design[cols[3]]
+    for f in range(len(c)):
         x0 = w[0]*z0[f]
         x1 = w[1]*z1[f]
         x2 = w[2]*z2[f]
@@ -38,15 +39,28 @@ def _add_one(a, c, z, w, y):
         for g in range(f+1):
             a[f,g] += x*z[g]
 
-@compiled
-def _mirror(a):
-    "Set what is above the diagonal of `a` to what is below"
-    for f in range(len(a)):
-        for g in range(f): a[g,f] = a[f,g]
-
 # %% ../../nbs/fit/58_equation_loops.ipynb #f5970206
 _one_width = 8  # numbers of float32 that a processor with AVX2 multiplies at once
 
+@compiled
+def _add_up_row(ratings, cols, y, own, design, weight, a, c):
+    "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`"
+    d = design.shape[1]
+    n_even = d//_one_width*_one_width
+    w = np.empty(4, np.float32)
+    a[:] = 0
+    c[:] = 0
+    alone = ratings.stop-(ratings.stop-ratings.start)%4
+    for t in range(ratings.start, ratings.stop):
+        at = (t-ratings.start)%4
+        w[at] = weight[cols[t]]
+        if len(own): w[at] *= own[t]
+        if t>=alone: _add_one(a, c, design[cols[t]], w[at], y[t])
+        elif at==3: _add_four(a, c, n_even, design, cols[t-3:t+1], w, y[t-3:t+1])
+    for f in range(d):  # what is above the diagonal is what is below
+        for g in range(f): a[g,f] = a[f,g]
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #240760fd
 @compiled
 def add_up_rows(
     ids, # Rows to add up, (n,)
@@ -59,27 +73,10 @@ def add_up_rows(
     zz, zy # Where the sums are put, (n,d,d) and (n,d)
 ):
     "Put what the ratings of each row add up to into `zz` and `zy`"
-    n_even = design.shape[1]//_one_width*_one_width
-    w = np.empty(4, np.float32)
     for r in range(len(ids)):
-        a = zz[r]
-        c = zy[r]
-        a[:] = 0
-        c[:] = 0
         start = starts[ids[r]]
-        stop = start+counts[ids[r]]
-        alone = stop-(stop-start)%4
-        for t in range(start, stop):
-            at = (t-start)%4
-            w[at] = weight[cols[t]]
-            if len(own): w[at] *= own[t]
-            if t>=alone: _add_one(a, c, design[cols[t]], w[at], y[t])
-            elif at==3:
-                z0 = design[cols[t-3]]
-                z1 = design[cols[t-2]]
-                z2 = design[cols[t-1]]
-                _add_four(a, c, n_even, z0, z1, z2, design[cols[t]], w, y[t-3:t+1])
-        _mirror(a)
+        ratings = slice(start, start+counts[ids[r]])
+        _add_up_row(ratings, cols, y, own, design, weight, zz[r], zy[r])
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #806027ac
 _rows_a_block,_rows_a_job = 2**10,2**7  # of a process that shares the work, and of a thread
@@ -93,39 +90,46 @@ class LoopedEquations(Equations):
     "`Equations` that a compiled loop adds up, on the CPU"
     def cut_blocks(self, cols, n_other, budget):
         "Codes of the rows of each block, and whether this process solves for it"
-        self.cols = cols.numpy()
+        self.cols = cols
         blocks = self.counts.nonzero()[:,0].split(_rows_a_block)
         costs = [int(self.counts[o].sum())+cost_of_row*len(o) for o in blocks]
         share = fair_share(costs, *self.part)
         return [(ids,job in share) for job,ids in enumerate(blocks)]
 
-    def in_blocks(self, values): return values[self.order].numpy()
+    def in_blocks(self, values): return values[self.order]
 
     def keep_weights(self):
-        self.own = np.zeros(0, 'float32') if self.w is None else self.in_blocks(self.w)
+        self.own = torch.zeros(0, dtype=torch.float32) if self.w is None else self.in_blocks(self.w)
 
-    def equations(self, design, weight=None):
-        if weight is None: weight = torch.ones_like(design[:,0])
-        of_others = [o.contiguous().numpy() for o in (design,weight)]
-        n = rows_at_once(design.shape[1])
-        for ids,is_own in self.blocks:
-            for some in ids.split(n):
-                zz,zy = self._added_up(some, of_others) if is_own else (None,None)
-                yield some,zz,zy
+# %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
+@patch
+def equations(self:LoopedEquations, design, weight=None):
+    if weight is None: weight = torch.ones_like(design[:,0])
+    of_others = design.contiguous(),weight.contiguous()
+    n = rows_at_once(design.shape[1])
+    for ids,is_own in self.blocks:
+        for some in ids.split(n):
+            zz,zy = self._added_up(some, of_others) if is_own else (None,None)
+            yield some,zz,zy
 
-    def _added_up(self, ids, of_others):
-        "The sums of the rows `ids`"
-        n,d = len(ids),of_others[0].shape[1]
-        zz,zy = torch.empty(n, d, d),torch.empty(n, d)
-        ratings = self.starts.numpy(),self.counts.numpy(),self.cols,self.ys,self.own
-        parts = [o.split(_rows_a_job) for o in (ids,zz,zy)]
-        jobs = [(i.numpy(), *ratings, *of_others, a.numpy(), c.numpy()) for i,a,c in zip(*parts)]
-        in_threads(add_up_rows.run, jobs)
-        return zz,zy
+@patch
+def _added_up(self:LoopedEquations, ids, of_others):
+    "The sums of the rows `ids`"
+    n,d = len(ids),of_others[0].shape[1]
+    zz,zy = (of_others[0].new_empty(n, *o) for o in ((d,d),(d,)))
+    args = self.starts,self.counts,self.cols,self.ys,self.own,*of_others
+    fixed = [o.numpy() for o in args]
+    parts = [o.split(_rows_a_job) for o in (ids,zz,zy)]
+    jobs = [(i.numpy(), *fixed, a.numpy(), c.numpy()) for i,a,c in zip(*parts)]
+    in_threads(add_up_rows.run, jobs)
+    return zz,zy
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #da8dd026
+def are_looped(device):
+    "Does a compiled loop add up equations on the `device`?"
+    return device.type=='cpu' and can_compile()
+
 def equations_for(rows, *args, **kwargs):
     "`Equations`, by a compiled loop where that is possible"
-    is_looped = rows.device.type=='cpu' and can_compile()
-    cls = LoopedEquations if is_looped else Equations
+    cls = LoopedEquations if are_looped(rows.device) else Equations
     return cls(rows, *args, **kwargs)

@@ -221,12 +221,12 @@ def solve_side(
     d = other.shape[1]
     res = other.new_zeros(side.n, d)
     sse = torch.zeros_like(side.squares)
+    noise = arith.randn(side.n, d) if draw else torch.zeros_like(res)  # the same however rows are cut into blocks
     for ids,zz,zy in side.equations(design_rows(other), weight):
-        noise = arith.randn(len(ids), d, 1) if draw else 0.  # the same in each process
         if zz is None: continue
         a,c = likelihood(zz, zy, None if alpha is None else alpha[ids])
         precision,shift = prior(ids)
-        w = _solve_rows(a+precision, c+shift, noise, arith)
+        w = _solve_rows(a+precision, c+shift, noise[ids,:,None], arith)
         res[ids] = w
         if errors: sse[ids] += errors_of(zz, zy, w)
     add_up(side.part, res)

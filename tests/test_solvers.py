@@ -6,6 +6,7 @@ from fastai.learner import load_learner
 from conftest import release_path
 from fastai.callback.core import Callback
 from fastrec.fit import gibbs
+from fastrec.fit.equation_loops import LoopedEquations
 from fastrec.all import (IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,movielens_folds,nn_learner,sample_ratings)
 
 def loaders(df, n_valid=1, **kwargs):
@@ -417,6 +418,7 @@ def test_more_than_there_is_room_for(dls, fit, what, monkeypatch):
 
 @pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), lambda l, k: l.fit_bayes(k, 1, burn=0)], ids=['als','bayes'])
 def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
+    monkeypatch.setattr('fastrec.fit.equation_loops.can_compile', lambda: False)
     learn,told,made = dot_learner(RecDataLoaders.from_df(ratings, seed=1)),[],[]
     monkeypatch.setattr('fastrec.fit.solvers.need_memory', lambda n, *args: told.append(n))
     bmm = torch.bmm
@@ -427,6 +429,19 @@ def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
     with learn.no_logging(): fit(learn, 200)
     most = max(16*n+4*z for n,z in made)
     assert .95*most<max(told)<1.05*most
+
+@pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), lambda l, k: l.fit_bayes(k, 1, burn=0)], ids=['als','bayes'])
+def test_room_is_that_of_rows_that_are_added_up_at_once(ratings, fit, monkeypatch):
+    learn,told,made = dot_learner(RecDataLoaders.from_df(ratings, seed=1)),[],[]
+    monkeypatch.setattr('fastrec.fit.solvers.need_memory', lambda n, *args: told.append(n))
+    sums = LoopedEquations._added_up
+    def watched(self, ids, of_others):
+        res = sums(self, ids, of_others)
+        made.append(16*res[0].numel())
+        return res
+    monkeypatch.setattr(LoopedEquations, '_added_up', watched)
+    with learn.no_logging(): fit(learn, 200)
+    assert .95*max(made)<max(told)<1.05*max(made)
 
 @pytest.mark.parametrize('size', [1e-12,1e10,1e12,1e17])
 def test_ratings_too_large_or_too_small_are_named(size):

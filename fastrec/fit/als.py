@@ -14,7 +14,8 @@ from ..models.ridge import features_arg,ridges_of,told
 from ..models.dot import Dot
 from ..models.trainable import DotBias
 from .training import RecLearner
-from .equations import Equations,eye_like,solve_side
+from .equations import eye_like,solve_side
+from .equation_loops import equations_for
 from .doubts import TowardsBiases
 from .mixing import factor_means,shrink
 from .solvers import can_go_on,need_start,to_the_end,width_for
@@ -37,8 +38,8 @@ def both_sides(model, ds, y, **kwargs):
     "Equations of the users and of the items of `ds`, for ratings `y` in place of its own"
     u,i = ds.codes
     n_users,n_items = (len(factors.weight) for factors,_ in model.tables)
-    users = Equations(u, i, y, n_users, n_items, ds.part, w=ds.w, **kwargs)
-    items = Equations(i, u, y, n_items, n_users, ds.part, w=ds.w, **kwargs)
+    users = equations_for(u, i, y, n_users, n_items, ds.part, w=ds.w, **kwargs)
+    items = equations_for(i, u, y, n_items, n_users, ds.part, w=ds.w, **kwargs)
     return users,items
 
 # %% ../../nbs/fit/36_als.ipynb #be174ee2

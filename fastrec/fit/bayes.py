@@ -210,7 +210,7 @@ def _need_no_savers(learn, cbs):
                      'and call learn.save or save_recommender afterwards')
 
 # %% ../../nbs/fit/38_bayes.ipynb #afc555fc
-_few_ratings = 2**15
+_few_ratings = 2**19
 
 def usual_sweeps(n):
     "How many sweeps pay for `n` ratings"
@@ -221,7 +221,7 @@ def usual_sweeps(n):
 @exactly()
 def fit_bayes(self:RecLearner,
     n_factors:int=None, # Width of the embeddings of one draw; left out: 16, or that of the learner's `init`
-    n_sweep:int=None, # Sweeps over users and items; left out: 100, and 200 for less than some 30,000 ratings
+    n_sweep:int=None, # Sweeps over users and items; left out: 100, and 200 for less than some 500,000 ratings
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out

@@ -64,7 +64,7 @@ def cut(lengths, budget):
         start = stop
 
 # %% ../../nbs/fit/40_equations.ipynb #d95aa6e5
-def _fair_share(costs, part, n):
+def fair_share(costs, part, n):
     "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
     load = [0]*n
     share = set()
@@ -84,17 +84,17 @@ class Equations:
         self.order = rows.argsort(stable=True)
         self.starts = self.counts.cumsum(0)-self.counts
         budget = budget_on(rows.device, budget)
-        self.blocks = self._cut_blocks(cols[self.order], n_other, budget)
-        self.w,self.roots = w,None
+        self.blocks = self.cut_blocks(cols[self.order], n_other, budget)
+        self.w = w
         self.mass = self.counts.to(y.dtype) if w is None else sum_by_code(rows, w, n)  # what the ratings of each row weigh
-        if w is not None: self.roots = self._in_blocks(w.sqrt())
+        self.keep_weights()
         self.set_ratings(y)
 
     def set_ratings(self, y):
         "Go on with other ratings of the same rows and columns"
         squares = y*y if self.w is None else y*y*self.w
         self.squares = sum_by_code(self.rows, squares, self.n)
-        self.ys = self._in_blocks(y)
+        self.ys = self.in_blocks(y)
 
 # %% ../../nbs/fit/40_equations.ipynb #529c33a5
 @patch
@@ -107,23 +107,28 @@ def _padded(self:Equations, values, ids, longest, padding):
     return torch.where(is_own, values[places], padding)
 
 @patch
-def _in_blocks(self:Equations, values):
+def keep_weights(self:Equations):
+    "Keep the roots of the ratings' weights for `equations`"
+    self.roots = None if self.w is None else self.in_blocks(self.w.sqrt())
+
+@patch
+def in_blocks(self:Equations, values):
     "The `values` of the ratings in each block, 0 where there is padding; `None` for blocks that another process solves"
     values = values[self.order]
     return [None if cols is None else self._padded(values, ids, longest, 0.) for ids,longest,cols in self.blocks]
 
 # %% ../../nbs/fit/40_equations.ipynb #bada4b22
-_cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
+cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
 
 @patch
-def _cut_blocks(self:Equations, cols, n_other, budget):
+def cut_blocks(self:Equations, cols, n_other, budget):
     "Codes of the rows of each block, ratings of the longest and columns of each; `None` in place of those that another process solves"
     by_length = self.counts.argsort(stable=True)
     lengths = self.counts[by_length].cpu().numpy()
     cuts = list(cut(lengths, budget))
     longest = [int(lengths[o.stop-1]) for o in cuts]
-    costs = [(o.stop-o.start)*(k+_cost_of_row) for o,k in zip(cuts, longest)]
-    share = _fair_share(costs, *self.part)
+    costs = [(o.stop-o.start)*(k+cost_of_row) for o,k in zip(cuts, longest)]
+    share = fair_share(costs, *self.part)
     res = []
     for job,(rows,k) in enumerate(zip(cuts, longest)):
         ids = by_length[rows]
@@ -216,12 +221,12 @@ def solve_side(
     d = other.shape[1]
     res = other.new_zeros(side.n, d)
     sse = torch.zeros_like(side.squares)
+    noise = arith.randn(side.n, d) if draw else torch.zeros_like(res)  # the same however rows are cut into blocks
     for ids,zz,zy in side.equations(design_rows(other), weight):
-        noise = arith.randn(len(ids), d, 1) if draw else 0.  # the same in each process
         if zz is None: continue
         a,c = likelihood(zz, zy, None if alpha is None else alpha[ids])
         precision,shift = prior(ids)
-        w = _solve_rows(a+precision, c+shift, noise, arith)
+        w = _solve_rows(a+precision, c+shift, noise[ids,:,None], arith)
         res[ids] = w
         if errors: sse[ids] += errors_of(zz, zy, w)
     add_up(side.part, res)

@@ -140,7 +140,7 @@ def _draws_row(learn, n):
 
 def _sweeps_row(learn, n):
     "How many sweeps the last `fit_bayes` of `n` ratings made"
-    return usual_sweeps(n),'100, and 200 for less than some 30,000 ratings',f'{n:,} ratings'
+    return usual_sweeps(n),'100, and 200 for less than some 500,000 ratings',f'{n:,} ratings'
 
 _rules = dict(  # what makes a row of what was left out
     fit_ials=dict(alpha0=_alpha0_row),

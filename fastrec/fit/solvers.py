@@ -18,6 +18,7 @@ from .training import RecLearner
 from .beginning import n_factors_of
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
+from .equation_loops import are_looped,rows_at_once
 from .record import Sweeps
 from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import Arithmetic,seeded
@@ -52,16 +53,20 @@ def _bytes_of_block(lengths, rows, d):
     n_rows = rows.stop-rows.start
     return _bytes_of_equations(n_rows, d) + 4*d*longest*n_rows
 
+# %% ../../nbs/fit/34_solvers.ipynb #49741930
+def _most_of_blocks(counts, d, budget):
+    "The most that a block of rows with these `counts` of ratings takes"
+    lengths = np.sort(counts.numpy())
+    return max(_bytes_of_block(lengths, o, d) for o in cut(lengths, budget))
+
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if the largest block, its equations in four copies and its ratings, has no room"
     budget = budget_on(device, budget)
     n_rows = max(len(v) for v in ds.classes.values())
     never_more = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))
     if never_more<_little: return
-    most = 0
-    for k in (0,1):
-        lengths = np.sort(ds.counts(k).numpy())
-        most = max(most, max(_bytes_of_block(lengths, o, d) for o in cut(lengths, budget)))
+    if are_looped(device): most = _bytes_of_equations(min(n_rows, rows_at_once(d+1)), d)
+    else: most = max(_most_of_blocks(ds.counts(k), d, budget) for k in (0,1))
     need_memory(most, device, f'the equations of {d-1:,} factors', 'pass fewer n_factors, or free memory there')
 
 # %% ../../nbs/fit/34_solvers.ipynb #8148772f

@@ -59,3 +59,4 @@ from fastrec.command.main import *
 from fastrec.command.answers import *
 from fastrec.command.train import *
 from fastrec.command.demo import *
+from fastrec.command.serving import *

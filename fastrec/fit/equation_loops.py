@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/58_equation_loops.ipynb #7b769c6e
 import numpy as np,torch
 from fastcore.basics import patch
-from .compiled import can_compile,compiled,in_threads
+from ..base.compiled import can_compile,compiled,in_threads
 from .equations import Equations,cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448

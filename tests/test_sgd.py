@@ -5,7 +5,8 @@ from fastai.callback.core import Callback
 from fastrec.all import (EarlyStoppingCallback,RecDataLoaders,SaveModelCallback,choose_fit,learner,load_recommender,
                          rmse,sample_ratings)
 from fastrec.base.threads import one_thread
-from fastrec.fit import compiled as loops,sgd as room,sgd_blocks as blocks_room
+from fastrec.base import compiled as loops
+from fastrec.fit import sgd as room,sgd_blocks as blocks_room
 from fastrec.fit.sgd_blocks import Blocks,dealt,n_groups
 from fastrec.fit.sgd_loops import learn_blocks,n_beside
 

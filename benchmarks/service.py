@@ -23,13 +23,13 @@ class Service:
 
     def megabytes(self):
         "Resident memory of the process"
-        pages = int(Path(f'/proc/{self.process.pid}/statm').read_text().split()[1])
+        pages = int(Path(f'/proc/{self.process.pid}/statm').read_text(encoding='utf-8').split()[1])
         return pages*resource.getpagesize()/1e6
 
     def cpu(self):
         "Seconds of CPU of the process and those that it has started"
-        pids = [self.process.pid, *Path(f'/proc/{self.process.pid}/task/{self.process.pid}/children').read_text().split()]
-        ticks = [Path(f'/proc/{o}/stat').read_text().rpartition(')')[2].split()[11:13] for o in pids]
+        pids = [self.process.pid, *Path(f'/proc/{self.process.pid}/task/{self.process.pid}/children').read_text(encoding='utf-8').split()]
+        ticks = [Path(f'/proc/{o}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()[11:13] for o in pids]
         return sum(int(o) for pair in ticks for o in pair)/os.sysconf('SC_CLK_TCK')
 
     def stop(self):

@@ -30,10 +30,10 @@ def films(folder):
 class Client:
     "Asks the service at `url`; each answer is a status and what JSON it is"
     def __init__(self, url): self.host,self.port = url.removeprefix('http://').split(':')
-    def open(self): return closing(http.client.HTTPConnection(self.host, int(self.port), timeout=20))
+    def connection(self): return closing(http.client.HTTPConnection(self.host, int(self.port), timeout=20))
 
     def raw(self, path, body=None, method=None, **headers):
-        with self.open() as c:
+        with self.connection() as c:
             headers = {k.replace('_', '-'): v for k,v in headers.items()}
             c.request(method or ('GET' if body is None else 'POST'), path, body, headers)
             res = c.getresponse()

@@ -9,10 +9,11 @@ __all__ = []
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_flags,need_whole
+from ..base.compiled import may_run
 from ..base.devices import exactly
 from ..models.foldin import padded
 from ..models.maps import are_told
-from ..models.row_loops import largest_places,may_run,pay
+from ..models.row_loops import largest_places,pay
 from .explain import features_of,model_and_noise,need_ratings,reasons_for,rows_by_user
 from .recommender import evaluating
 

@@ -34,6 +34,10 @@ def _jit(f, inline):
              f'set NUMBA_CACHE_DIR to one ({e})')
         return njit(**options)(f)
 
+def may_run(device):
+    "Can loops run for what lies on the `device`?"
+    return device.type=='cpu' and can_compile()
+
 # %% ../../nbs/base/99_compiled.ipynb #964dc355
 class compiled:
     "`f`, compiled when it is first called; `run` is the machine code"

@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
-from ..base.compiled import can_compile,in_threads
+from ..base.compiled import in_threads,may_run
 from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code
 
@@ -49,7 +49,7 @@ class Chosen:
     "What `n` rows chose of `n_other` columns, by their codes `rows` and `cols`; each choice counts as `w` says"
     def __init__(self, rows, cols, w, n, n_other, part=Part()):
         self.n,self.n_other,self.part = n,n_other,part
-        self.compiles = can_compile()
+        self.compiles = may_run(rows.device)
         self.mass = sum_by_code(rows, w, n)
         pairs,place = (rows*n_other+cols).unique(return_inverse=True)  # what is chosen again counts more
         w = sum_by_code(place, w, len(pairs))
@@ -143,7 +143,7 @@ def solve(self:Chosen, x, other, alpha0, reg, power, n_steps=3):
     shared = alpha0*(other.T@other)
     lam = reg*(self.mass+alpha0*(self.n_other-1))**power  # without row 0, the unknown
     res = torch.zeros_like(x)
-    by = self._by_rows if self.compiles and x.device.type=='cpu' else self._by_blocks
+    by = self._by_rows if self.compiles else self._by_blocks
     by(x, other, shared, lam, n_steps, res)
     add_up(self.part, res)
     return res

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/58_equation_loops.ipynb #7b769c6e
 import numpy as np,torch
 from fastcore.basics import patch
-from ..base.compiled import can_compile,compiled,in_threads
+from ..base.compiled import compiled,in_threads,may_run
 from .equations import Equations,cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
@@ -125,11 +125,7 @@ def _added_up(self:LoopedEquations, ids, of_others):
     return zz,zy
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #da8dd026
-def are_looped(device):
-    "Does a compiled loop add up equations on the `device`?"
-    return device.type=='cpu' and can_compile()
-
 def equations_for(rows, *args, **kwargs):
     "`Equations`, by a compiled loop where that is possible"
-    cls = LoopedEquations if are_looped(rows.device) else Equations
+    cls = LoopedEquations if may_run(rows.device) else Equations
     return cls(rows, *args, **kwargs)

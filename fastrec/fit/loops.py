@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/54_loops.ipynb #d18c6fb5
 import numpy as np
 from ..base.compiled import compiled
+from ..models.row_loops import add,dot
 
 # %% ../../nbs/fit/54_loops.ipynb #3cc84145
 @compiled
@@ -75,18 +76,6 @@ def _shared_times(m, lam, v, out):
         for f in range(k):
             out[f] += x*row[f]
 
-@compiled
-def _dot(a, b):
-    res = np.float32(0)
-    for f in range(len(a)): res += a[f]*b[f]
-    return res
-
-@compiled
-def _add(scale, a, out):
-    "Add to `out` `scale` times `a`"
-    for f in range(len(a)):
-        out[f] += scale*a[f]
-
 # %% ../../nbs/fit/54_loops.ipynb #02154dd8
 _tiny = np.float32(1e-30)  # so that nothing is divided by 0
 _zero,_one = np.float32(0),np.float32(1)
@@ -97,17 +86,17 @@ def _steps(other, ids, weights, shared, lam, n_steps, x, p, left, ap):
     _shared_times(shared, lam, x, ap)
     _add_products(other, ids, weights, _one, x, ap)
     left[:] = 0
-    _add(-_one, ap, left)
+    add(-_one, ap, left)
     p[:] = left
-    size = _dot(left, left)
+    size = dot(left, left)
     for k in range(n_steps):
         _shared_times(shared, lam, p, ap)
         _add_products(other, ids, weights, _zero, p, ap)
-        step = size/max(_dot(p, ap), _tiny)
-        _add(step, p, x)
-        _add(-step, ap, left)
+        step = size/max(dot(p, ap), _tiny)
+        add(step, p, x)
+        add(-step, ap, left)
         before = size
-        size = _dot(left, left)
+        size = dot(left, left)
         share = size/max(before, _tiny)
         for f in range(len(p)):
             p[f] = left[f]+share*p[f]

@@ -18,7 +18,8 @@ from .training import RecLearner
 from .beginning import n_factors_of
 from .defaults import infer_range
 from .equations import budget_on,cpu_budget,cut
-from .equation_loops import are_looped,rows_at_once
+from .equation_loops import rows_at_once
+from ..base.compiled import may_run
 from .record import Sweeps
 from ..base.devices import exact_device,exactly,need_memory
 from ..base.random import Arithmetic,seeded
@@ -65,7 +66,7 @@ def _need_room(ds, device, d, budget):
     n_rows = max(len(v) for v in ds.classes.values())
     never_more = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))
     if never_more<_little: return
-    if are_looped(device): most = _bytes_of_equations(min(n_rows, rows_at_once(d+1)), d)
+    if may_run(device): most = _bytes_of_equations(min(n_rows, rows_at_once(d+1)), d)
     else: most = max(_most_of_blocks(ds.counts(k), d, budget) for k in (0,1))
     need_memory(most, device, f'the equations of {d-1:,} factors', 'pass fewer n_factors, or free memory there')
 

@@ -7,14 +7,10 @@ __all__ = []
 
 # %% ../../nbs/models/37_row_loops.ipynb #a1364c95
 import numpy as np,torch
-from ..base.compiled import can_compile,compiled,in_threads
+from ..base.compiled import compiled,in_threads,may_run
 
 # %% ../../nbs/models/37_row_loops.ipynb #723994e4
 _fewest = 2**14  # ratings; to load machine code takes longer than what fewer would save
-
-def may_run(device):
-    "Can loops run for what lies on `device`?"
-    return device.type=='cpu' and can_compile()
 
 def pay(users):
     "Do loops pay for ratings by the codes `users`, (n,)?"

@@ -25,13 +25,15 @@ def covered(learn):
     return ((predict_codes(learn.model, valid.x)-valid.y).abs() < 1.645*std_of_codes(learn.model, valid.x)).float().mean().item()
 
 ours = {'fit_bias': partial(solved, how='fit_bias'), 'SGD (`fit_one_cycle`)': sgd, 'SGD, sparse updates': partial(sgd, sparse=True), 'fit_als': partial(solved, how='fit_als'),
-        'fit_ials': partial(solved, how='fit_ials'), 'fit_bayes': partial(solved, how='fit_bayes'), "fit_bayes, side='implicit'": partial(solved, how='fit_bayes', side='implicit')}
+        'fit_ials': partial(solved, how='fit_ials'), 'fit_bayes': partial(solved, how='fit_bayes'), "fit_bayes, side='implicit'": partial(solved, how='fit_bayes', side='implicit'),
+        'fit_bayes, n_sweep=100': partial(solved, how='fit_bayes', n_sweep=100),
+        "fit_bayes, side='implicit', n_sweep=100": partial(solved, how='fit_bayes', side='implicit', n_sweep=100)}
 def all_sides():
     "The last rows: all that ml-100k tells of users and films, without and with the time"
     side = ['implicit',*movielens_sides('ml-100k', item_name='item')]
     names = {"fit_bayes, all sides": {}, "fit_bayes, all sides, time='1D'": dict(time='1D'), "fit_bayes, all sides, time=['1D','1min']": dict(time=['1D','1min'])}
     return {k: partial(solved, how='fit_bayes', side=side, **v) for k,v in names.items()}
-goals = {"fit_bayes, side='implicit'": 'fit_bayes_implicit', "fit_bayes, all sides, time='1D'": 'fit_bayes_frontier'}
+goals = {'fit_bayes': '', 'fit_bayes, n_sweep=100': 'fit_bayes', "fit_bayes, side='implicit', n_sweep=100": 'fit_bayes_implicit', "fit_bayes, all sides, time='1D'": 'fit_bayes_frontier'}
 peers = {'Cornac MF, k 50': partial(cornac, k=50, max_iter=60, learning_rate=.01, lambda_reg=.1), 'Surprise SVD, k 100': partial(surprise, n_factors=100, n_epochs=60, lr_all=.01, reg_all=.1),
          'LensKit BiasedMF ALS, k 50': partial(lenskit, kind='als', embedding_size=50), 'myFM Bayesian MF, rank 10': partial(myfm, rank=10, n_iter=200)}
 

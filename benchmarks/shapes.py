@@ -87,7 +87,7 @@ shapes = {
 # ------------------------------------------------------------------ fits
 def one_cycle(learn): learn.fit_one_cycle(5)
 
-fits = {'`fit_one_cycle`': one_cycle, '`fit_als`': lambda l: l.fit_als(), '`fit_bayes`': lambda l: l.fit_bayes()}
+fits = {'`fit_one_cycle`': one_cycle, '`fit_sgd`': lambda l: l.fit_sgd(), '`fit_als`': lambda l: l.fit_als(), '`fit_bayes`': lambda l: l.fit_bayes()}
 
 def loaders(df, seed):
     "Loaders of `df` with a random tenth held out"

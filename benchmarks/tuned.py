@@ -1,7 +1,7 @@
-"""Defaults beside settings that twenty trials chose, on those of the shapes kept apart that are small enough; on the screen
+"""Defaults beside settings that twenty trials chose, on the shapes kept apart; writes results/tuned.md
 
-    python benchmarks/tuned.py                                    all of them: an hour or more
-    python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes"""
+    python benchmarks/tuned.py                                    all of them: some hours
+    python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes, on the screen"""
 import sys,warnings
 from ranges import make_of
 from report import Report,settings
@@ -11,11 +11,12 @@ warnings.simplefilter('ignore')
 
 spaces = {  # what each fit is tuned by, and what for
     'fit_one_cycle': (dict(wd=(1e-3,10.,'log'), lr_max=(1e-3,5e-2,'log'), n_epoch=(2,15), n_factors=[8,16,32,64,128]), 'rmse'),
+    'fit_sgd': (dict(lr=(3e-3,.1,'log'), reg=(1e-2,.5,'log'), n_sweep=[10,20,40], n_factors=[8,16,32,64,128]), 'rmse'),
     'fit_als': (dict(reg=(.1,100.,'log'), n_factors=[4,8,16,32,64]), 'rmse'),
     'fit_bayes': (dict(n_factors=[2,4,8,16,32,64], n_sweep=[50,100,200]), 'rmse'),
     'fit_ials': (dict(reg=(1e-4,1.,'log'), alpha0=(.03,10.,'log'), n_factors=[16,32,64,128]), 'ndcg_at_10')}
 
-_most = 200_000  # ratings, for eighty fits a seed
+_most = 200_000  # ratings of a shape that two seeds are drawn for, with eighty fits each; one for a bigger one
 
 def score(learn, measure):
     "RMSE of what is held out, or a measure of lists"
@@ -30,15 +31,16 @@ def measured(df, seed, fit):
     return score(make_of(fit)(dls), measure),score(make_of(fit)(dls, **best), measure),best
 
 def main(*names):
-    rep = Report('tuned', 'shape', *(f'`{o}`, as a multiple of tuned' for o in spaces))
+    rep = Report('tuned', 'shape', 'seeds', *(f'`{o}`, as a multiple of tuned' for o in spaces))
     for name in names or [o.strip() for o in settings['shapes']['check'].split(';')]:
         df = shapes[name]()
-        if len(df)>_most and not names: continue
+        seeds = (0,1) if len(df)<=_most else (0,)
         row = []
         for fit in spaces:
-            pairs = [measured(df, s, fit) for s in (0,1)]
+            pairs = [measured(df, s, fit) for s in seeds]
             print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in pairs], flush=True)
             row.append(f'{np.mean([a for a,_,_ in pairs])/np.mean([b for _,b,_ in pairs]):.4f}')
-        rep.add(name, *row)
+        rep.add(name, len(seeds), *row)
+    if not names: rep.write()
 
 if __name__=='__main__': main(*sys.argv[1:])

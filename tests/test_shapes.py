@@ -4,7 +4,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
 from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
-fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3))
+fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
 
 def fitted(df, how, seed=1, **kwargs):
     learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=seed), **kwargs)
@@ -36,13 +36,13 @@ def planted(seed, taste, n_users=600, n_items=300, n=12_000):
     y = b_u[u]+b_i[i]+taste*p[u]*q[i]+rng.normal(0, 4, n)
     return pd.DataFrame(dict(user=u, title=np.char.add('f', i.astype(str)), rating=y.clip(-10, 10).astype('float32')))
 
-@pytest.mark.parametrize('how', ['als','bayes','cycle'])
+@pytest.mark.parametrize('how', ['als','bayes','cycle','sgd'])
 def test_without_taste_no_worse_than_biases(how):
     with warnings.catch_warnings(action='ignore'):  # which tell just that
         ratios = [rmse(fitted(df, how))/rmse(fitted(df, 'bias')) for df in (planted(s, 0) for s in range(3))]
     assert np.mean(ratios)<=1.003
 
-@pytest.mark.parametrize('how', ['als','bayes'])
+@pytest.mark.parametrize('how', ['als','bayes','sgd'])
 def test_taste_is_found(how):
     ratios = [rmse(fitted(df, how))/rmse(fitted(df, 'bias')) for df in (planted(s, 3) for s in range(3))]
     assert np.mean(ratios)<=.95
@@ -72,7 +72,7 @@ def test_als_of_few_rows(n_factors):
     with learn.no_bar(),learn.no_logging(): learn.fit_als(n_factors)
     assert learn.predict_grid().isfinite().all()
 
-@pytest.mark.parametrize('how', ['als','bayes','bias'])
+@pytest.mark.parametrize('how', ['als','bayes','bias','sgd'])
 def test_ratings_that_are_all_the_same(how):
     df = sample_ratings(n_users=50, n_items=30, n_ratings=400).assign(rating=4.)
     with pytest.warns(UserWarning, match='all ratings'): learn = fitted(df, how)

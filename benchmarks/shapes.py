@@ -21,7 +21,7 @@ def few_items(df, n, seed=0):
 
 def long_tail(df):
     "Without the most popular titles, which have half of the ratings"
-    n = df.title.value_counts()
+    n = df.title.value_counts().sort_index().sort_values(ascending=False, kind='stable')  # equal ones in one order everywhere
     tail = n.index[n.cumsum()>len(df)/2]
     return df[df.title.isin(tail)].reset_index(drop=True)
 

@@ -56,13 +56,14 @@ def _numbers_the_rows(col):
     return bool((np.diff(values)==1).all())
 
 def _like_ids(col):
-    "Are these numbers ids or times rather than ratings: whole, many, and the smallest not the most frequent?"
+    "Are these numbers ids or times rather than ratings: whole, many, and the smallest not alone the most frequent?"
     values = some_rows(in_pandas_types(col)).dropna()
     kind = values.dtype.kind
     if kind not in 'iuf': return False
     if kind=='f' and (values%1!=0).any(): return False
-    counts = values.value_counts()  # the most frequent first
-    return len(counts)>most_values and counts.index[0]!=values.min()
+    counts = values.value_counts()
+    most = counts.index[counts==counts.max()]
+    return len(counts)>most_values and [*most]!=[values.min()]
 
 # %% ../../nbs/data/09_columns.ipynb #91930ed2
 def is_real(dtype):

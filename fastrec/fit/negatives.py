@@ -131,7 +131,7 @@ def shared(self:Unseen, n, g):
 
 @patch
 def beside(self:Unseen, users, items, expected):
-    """What `draw` says of how often are expected, (n_users,1+n), for `items` that all of `users` share, (1+n,), each of which is `expected`,
-    as `shared` has them; infinite where the user has seen it"""
+    """What `draw` says of how often are expected, (n_users,1+n), for `items` that all of `users` share, (1+n,), each of which is
+    `expected`, as `shared` has them; infinite where the user has seen it"""
     counts = (~self.seen(users, items)).byte()  # of which floats are made six times as quickly as of bools
     return counts.float().reciprocal_().add_(expected-1)  # 1/1-1 is 0, 1/0 infinite: quicker than to choose for each

@@ -1947,7 +1947,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ials._sides': ('fit/ials.html#_sides', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._suited_alpha0': ('fit/ials.html#_suited_alpha0', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._suited_reg': ('fit/ials.html#_suited_reg', 'fastrec/fit/ials.py'),
-                                  'fastrec.fit.ials._tell_of_zeros': ('fit/ials.html#_tell_of_zeros', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._usual_width': ('fit/ials.html#_usual_width', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._warn_of_counts': ('fit/ials.html#_warn_of_counts', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._width': ('fit/ials.html#_width', 'fastrec/fit/ials.py'),

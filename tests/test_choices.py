@@ -10,7 +10,8 @@ from fastai.learner import load_learner
 from fastai.metrics import mae
 from conftest import release_path
 from test_metrics import as_first_version
-from fastrec.all import RecDataLoaders,RecInterpretation,cross_validate,dot_learner,k_folds,load_recommender,movielens,sample_ratings
+from fastrec.all import BPRLoss,RecDataLoaders,RecInterpretation,cross_validate,dot_learner,k_folds,load_recommender,movielens,sample_ratings
+from fastrec.all import learner as fastrec_learner
 from fastrec.models.foldin import _ials_defaults
 
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
@@ -108,7 +109,7 @@ counts = np.round(rng.lognormal(1, 1.5, n))+1
 quiet = {'stars': ratings.rating, 'half stars': ratings.rating-.5, 'from 0 to 5': ratings.rating.where(rng.random(n)<.95, 0), 'log': np.ones(n), 'log of sevens': np.full(n, 7),
          '0 to 10': rng.integers(0, 11, n), 'real': rng.uniform(-10, 10, n), 'percent': rng.integers(0, 101, n), '1 to 10, mostly 1': np.where(rng.random(n)<.8, 1, rng.integers(1, 11, n)),
          'share': rng.random(n)}
-asked = {'bought or not': (rng.random(n)<.5, r'ratings of 0 and 0 below 0, of .* Leave them out with df\[df\.rating>0\]'), 'likes and dislikes': (np.where(rng.random(n)<.5, 1, -1), 'below 0, of'),
+asked = {'bought or not': (rng.random(n)<.5, r'ratings of 0 and 0 below 0, of .* leave them out with df\[df\.rating>0\], or give them a weight of 0, .*; if so, give a column of ones as weight_name'), 'likes and dislikes': (np.where(rng.random(n)<.5, 1, -1), 'below 0, of'),
          'three ways': (rng.integers(-1, 2, n), 'ratings of 0 and [1-9].* below 0'), 'gaps as 0': (ratings.rating.where(rng.random(n)<.3, 0), 'ratings of 0 and 0 below'), 'votes': (rng.choice([-2,-1,1,2], n), 'below 0'),
          'counts with 0': (counts*(rng.random(n)<.7), 'ratings of 0 .*'), 'counts with returns': (counts*np.where(rng.random(n)<.9, 1, -1), 'below 0')}
 told = {'counts': counts, 'hours': rng.lognormal(1, 1.5, n)}
@@ -134,8 +135,16 @@ def test_what_may_not_be_chosen_is_asked(name):
 
 def test_weights_that_differ_do_not_say_what_a_0_means():
     df = ratings.assign(rating=np.arange(n)%2, weight=1+np.arange(n)%3)
-    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=64, weight_name='weight'))
-    with learn.no_logging(),pytest.warns(UserWarning, match='ratings of 0 and 0 below 0, of .* count as chosen for fit_ials, as much as they weigh'): learn.fit_ials(4, 1)
+    def of(df): return dot_learner(RecDataLoaders.from_df(df, seed=1, bs=64, weight_name='weight'))
+    learn = of(df)
+    before = learn.model
+    for fit in (learn.fit_ials,learn.fit_ease,learn.fit_blend):
+        with pytest.raises(ValueError, match=r'ratings of 0 and 0 below 0, of .*; if so, add to df\.rating what makes all of it positive'): fit()
+    with pytest.raises(ValueError, match='were they chosen'): fastrec_learner(learn.dls, loss_func=BPRLoss())
+    assert learn.model is before
+    for answer in (df[df.rating>0], df.assign(weight=df.weight*df.rating), df.assign(rating=df.rating+1)):
+        learn = of(answer)
+        with learn.no_logging(): learn.fit_ials(4, 1, reg=.1)
 
 @pytest.mark.parametrize('name', told)
 def test_counts_that_do_not_weigh_are_told(name):

@@ -185,6 +185,9 @@ def test_choose_fit_leaves_out_what_would_ask():
     assert {*table.index}-{'fit_sgd'}=={'fit_bias','fit_als','fit_one_cycle','fit_bayes','popularity'}
     with warnings.catch_warnings(action='ignore'): table,_ = choose_fit(RecDataLoaders.from_df(df, seed=1, weight_name='weight'), 2)
     assert {'fit_ials','fit_ease','fit_blend'}<{*table.index}
+    differ = df.assign(weight=1+np.arange(len(df))%2)
+    with pytest.warns(UserWarning, match='fits of choices are left out'): table,_ = choose_fit(RecDataLoaders.from_df(differ, seed=1, weight_name='weight'), 2)
+    assert not {'fit_ials','fit_ease','fit_blend'} & {*table.index}
 
 def test_choose_fit_keeps_to_choices_where_there_are_no_ratings():
     dls = RecDataLoaders.from_df(sample_ratings(n_users=100, n_items=60, n_ratings=1500).assign(rating=1.), seed=1)

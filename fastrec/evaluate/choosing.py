@@ -97,10 +97,10 @@ def _usual_fits(ds):
     "All fits, or where the ratings of `ds` are no ratings those that can do without, and where these may say 'not chosen' those of ratings"
     if len(ds.values())<2: return {k: _fits[k] for k in _of_choices}
     fits = {k: o for k,o in _fits.items() if k!='fit_sgd' or can_compile()}
-    unclear = 0 if ds.w is not None else sum(may_mean_not_chosen(ds))  # with weights fits tell, and do not ask
+    unclear = sum(may_mean_not_chosen(ds.counted()))
     if not unclear: return fits
     warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so that fits of choices are left out: '
-         'leave those rows out, or give a weight_name')
+         'leave those rows out, or weigh them 0')
     return {k: o for k,o in fits.items() if k not in _counting_rows}
 
 def _as_fits(fits, ds):

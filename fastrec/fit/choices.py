@@ -68,7 +68,7 @@ def _items_for(self:AgainstUnseen, users):
     "Items for the codes `users` that they have not seen, and how often each is expected, as `Unseen` has them"
     if not self.shared: return self.unseen.draw(users, self.n, self.g)
     items,expected = next(self.items)
-    return items,self.unseen.beside(users, items, expected)
+    return items[1:],self.unseen.beside(users, items, expected)
 
 @patch
 def _begin(self:AgainstUnseen, seed, *more):

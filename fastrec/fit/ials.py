@@ -48,13 +48,11 @@ def may_mean_not_chosen(ds):
 
 def _column(name): return f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
 
-def _tell_of_zeros(zeros, below, n, fit):
-    warn(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}, count as chosen for {fit}, as much as they weigh: '
-         'give those that were not chosen a weight of 0')
-
-def _ask(zeros, below, n, name, fit):
-    raise ValueError(f'{zeros:,} ratings of 0 and {below:,} below 0, of {n:,}: were they chosen? Every row is, for {fit}. '
-                     f'Leave them out with df[{_column(name)}>0], or if they count as others, give a column of ones as weight_name')
+def _ask(ds, zeros, below, fit):
+    col = _column(ds.rating_name)
+    chosen = 'give a column of ones as weight_name' if ds.w is None else f'add to {col} what makes all of it positive'
+    raise ValueError(f'{zeros:,} ratings of 0 and {below:,} below 0, of {len(ds):,}: were they chosen? Every row is, for {fit}. If not, '
+                     f'leave them out with df[{col}>0], or give them a weight of 0, which keeps them from lists too; if so, {chosen}')
 
 def _warn_of_counts(y, name, fit):
     most = float(y.max())
@@ -70,8 +68,7 @@ def check_choices(ds, fit):
     zeros,below = may_mean_not_chosen(ds)
     if n and zeros+below==n:
         raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
-    if zeros+below and ds.w is None: _ask(zeros, below, n, name, fit)
-    if zeros+below: _tell_of_zeros(zeros, below, n, fit)
+    if zeros+below: _ask(ds, zeros, below, fit)
     y = ds.y.cpu()
     if ds.w is None and n and _has_tail(y): _warn_of_counts(y, name, fit)
 

@@ -182,14 +182,15 @@ def _bent_terms(model, users, items, y, z):
     return slope,y-pred+slope*scores
 
 # %% ../../nbs/models/35_reasons.ipynb #76469f42
-def rating_reasons(model, users, items, y, n_users, noise, w=None):
-    "The `Reasons` of `fit_users` of a `Dot` for ratings"
+def rating_reasons(model, users, items, y, n_users, noise, w=None, known=None):
+    "The `Reasons` of `fit_users` of a `Dot` for ratings; a sigmoid is made straight at the rows of training of the users `known`, if given"
     noise = torch.ones_like(y)*noise if w is None else noise/w
     m,cov = user_prior(model)
     off,slope = model.i_bias(items)[:,0]+model.mean,None
     is_bent = model.y_range is not None and not model.clip
     if is_bent:
-        z = solve_users((m,cov), users, model.i_weight(items), off, y, n_users, noise, model)
+        if known is None: z = solve_users((m,cov), users, model.i_weight(items), off, y, n_users, noise, model)
+        else: z = torch.cat(model.side_rows(0, known), 1)
         slope,targets = _bent_terms(model, users, items, y, z)
     else: targets = y-off
     start = m.expand(n_users, -1)

@@ -56,7 +56,8 @@ def _read_features(found, known, n):
     if known is None or not any(o in found for o in names): return None
     rows,cols,values = (found[o] for o in names)
     size = n,len(known.names)
-    fit = all(len(o)==len(values) and (not len(o) or 0<=o.min() and o.max()<most) for o,most in zip((rows,cols), size))
+    def are_codes(o, most): return o.dtype==torch.int64 and o.shape==values.shape and (not len(o) or 0<=o.min() and o.max()<most)
+    fit = all(map(are_codes, (rows,cols), size))
     if not (fit and _are_numbers(values, len(values))): raise BundleError('what features say of users does not fit the labels')
     res = copy(known)
     res.x = torch.sparse_coo_tensor(torch.stack([rows,cols]), values, size, check_invariants=False).coalesce()
@@ -69,8 +70,9 @@ def read_rated(tensors, ds, sizes):
     items,offsets,y = (found[o] for o in ('items','offsets','y'))
     w = found.get('w')
     times = found.get('times', items)
-    are_numbers = all(_are_numbers(o, len(items)) for o in (y,w) if o is not None) and times.shape==items.shape
-    if not (fit_together(items, offsets, *sizes) and are_numbers): raise BundleError('what users have rated does not fit the labels')
+    are_numbers = all(_are_numbers(o, len(items)) for o in (y,w) if o is not None)
+    are_times = times.dtype==items.dtype==torch.int32 and times.shape==items.shape
+    if not (fit_together(items, offsets, *sizes) and are_numbers and are_times): raise BundleError('what users have rated does not fit the labels')
     users = torch.arange(sizes[0]).repeat_interleave(offsets.diff())
     cols = [users,items,times] if 'times' in found else [users,items]
     x = torch.stack([o.int() for o in cols], 1)

@@ -40,14 +40,15 @@ class DrawReasons(LinearReasons):
         if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
         targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
         prior = precision(self.cov),torch.zeros_like(m[0]),m
-        super().__init__(model, users, items, 1/noise, targets, prior, everybodys_mean(model), n_draws=model.n_draws)
+        plain = everybodys_mean(model)
+        if plain is not None: plain = plain[:,None]
+        super().__init__(model, users, items, 1/noise, targets, prior, plain, n_draws=model.n_draws)
         self.eps = eps[:,None,:,None]  # the same for all users
 
     def parts(self, items):
         res = super().parts(items)
-        root = torch.linalg.cholesky(self.cov)[:,None]
-        if len(self.users): root = torch.linalg.inv(torch.linalg.cholesky(self.left)).mT
-        around = (root@self.eps)[...,0]
+        if len(self.users): around = torch.linalg.solve_triangular(self.chol.mT, self.eps, upper=True)[...,0]
+        else: around = (torch.linalg.cholesky(self.cov)[:,None]@self.eps)[...,0]
         rows = self.rows_of(items)
         res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
         return res

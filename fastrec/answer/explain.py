@@ -8,14 +8,14 @@ __all__ = []
 # %% ../../nbs/answer/63_explain.ipynb #b1afbca1
 from copy import copy
 from weakref import WeakKeyDictionary,ref
-import pandas as pd,torch
+import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_flags,warn
 from ..base.devices import exactly
 from ..data.columns import label_column
 from ..data.times import as_seconds
 from ..models.blend import Blend
-from ..models.kept import state_of
+from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
 from ..models.time_effects import without_times
@@ -162,16 +162,17 @@ def _frame(rec, parts, own, without, spread, number):
     labels = ds.classes[ds.item_name].decode(ds.x[rated,1].cpu())
     item,rating = (label_column(o, *_columns) for o in (ds.item_name,ds.rating_name))
     n = len(parts)
-    res = pd.DataFrame({
+    def below(values, above=n*[float('nan')]):
+        values = values.cpu().numpy()
+        return np.concatenate([above, values])
+    cols = {
         'part': [*parts, *['rated']*len(order)],
-        item: pd.Series([*[None]*n, *labels], dtype=object),
-        rating: [*[float('nan')]*n, *ds.y[rated].tolist()],
-        'contribution': [*map(float, parts.values()), *own[order].tolist()],
-        'without': [*[float('nan')]*n, *without[order].tolist()]})
-    if spread is None: return res
-    nothing = [float('nan')]*n
-    res['std'] = [*nothing, *spread[order].tolist()]
-    return res
+        item: pd.Series([*[None]*n, *np.asarray(labels)], dtype=object),
+        rating: below(ds.y[rated].double()),
+        'contribution': below(own[order], [float(o) for o in parts.values()]),
+        'without': below(without[order])}
+    if spread is not None: cols['std'] = below(spread[order])
+    return pd.DataFrame(cols, copy=False)
 
 # %% ../../nbs/answer/63_explain.ipynb #ce16af65
 _least = 5e-7  # of a part that is shown: less is rounding
@@ -190,6 +191,7 @@ def _asked(rec, model, user, item, at):
     return torch.tensor([codes])
 
 @exactly()
+@unchanging()
 def explained(rec, user, item, ranking=False, at=None):
     "As `explain`"
     trained,noise = model_and_noise(rec)

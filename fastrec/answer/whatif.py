@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..base.checks import need_finite
 from ..base.devices import exactly
 from ..data.columns import label_column
+from ..models.kept import unchanging
 from .explain import features_of,model_and_noise,need_ratings,reasons_by,reasons_for,rows_by_user
 from .lists import candidate_items
 from .newcomers import need_within
@@ -38,6 +39,7 @@ def _code(rec, k, label):
 # %% ../../nbs/answer/65_whatif.ipynb #367ab869
 @patch
 @exactly()
+@unchanging()
 def what_if(self:Recommends,
     user, # Label of the user
     item, # Label of the item whose prediction is asked for
@@ -88,6 +90,7 @@ def _scores(own, found, code, items, n_rated):
 # %% ../../nbs/answer/65_whatif.ipynb #090d1203
 @patch
 @exactly()
+@unchanging()
 def deciding(self:Recommends,
     user # Label of the user
 )->pd.DataFrame: # What they rated, how, and the item that would come first without that

@@ -63,9 +63,7 @@ class LinearReasons(Reasons):
     @cached_property
     def chol(self): return torch.linalg.cholesky(self.left)
     @cached_property
-    def solved(self):
-        "$A^{-1}d_j$ of each rating, (…,n,longest,k)"
-        return torch.cholesky_solve(self.terms[0].mT, self.chol).mT
+    def inverse(self): return torch.cholesky_inverse(self.chol)
 
 # %% ../../nbs/models/35_reasons.ipynb #87fe5cbc
 def products(rows, z):
@@ -111,8 +109,8 @@ def parts(self:LinearReasons, items):
 def _each(self:LinearReasons, items):
     "`contributions`, in each draw if there are any"
     rows,_,pull = self.terms
-    solved = torch.cholesky_solve(self.rows_of(items).mT, self.chol)
-    return (rows@solved).mT*pull[...,None,:]
+    asked = self.rows_of(items)@self.inverse
+    return (asked@rows.mT)*pull[...,None,:]
 
 @patch
 def contributions(self:LinearReasons, items):
@@ -158,11 +156,11 @@ def without(self:LinearReasons, items):
 def _rest(self:LinearReasons, asked):
     "How far the scores of items with the rows `asked`, (…,n,m,k), lie from the start without each rating, (…,n,m,longest)"
     rows,weight,pull = self.terms
-    pulled = (pull[...,None]*rows).sum(-2)
-    z = torch.cholesky_solve(pulled[...,None], self.chol)
-    own = (rows*self.solved).sum(-1)
+    solved = rows@self.inverse
+    z = solved.mT@pull[...,None]
+    own = (rows*solved).sum(-1)
     back = weight*((rows@z)[...,0]-pull*own)/(1-weight*own)
-    return asked@z + (asked@self.solved.mT)*(back-pull)[...,None,:]
+    return asked@z + (asked@solved.mT)*(back-pull)[...,None,:]
 
 @patch
 def _start_without(self:LinearReasons, weight):

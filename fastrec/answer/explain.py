@@ -185,11 +185,13 @@ def _asked(rec, model, user, item, at):
     pair = zip(rec.ds.classes.values(), (user,item))
     codes = [int(v.lookup([o])[0]) for v,o in pair]
     if at is not None:
-        if not any(getattr(o, 'time_effects', ()) for o in parts_of(model)):
+        knows_times = any(getattr(o, 'time_effects', ()) for o in parts_of(model))
+        if not knows_times:
             raise ValueError(f"at={at!r} tells nothing to this model, which knows of no times: fit it with fit_bayes(time='1D')")
         codes += as_seconds(pd.Series([at], name='at')).tolist()
     return torch.tensor([codes])
 
+# %% ../../nbs/answer/63_explain.ipynb #075b2172
 @exactly()
 @unchanging()
 def explained(rec, user, item, ranking=False, at=None):
@@ -222,9 +224,9 @@ def explain(self:Recommends,
     """Why `user` is predicted to rate `item` so: what each of their training ratings contributes, beside what is not theirs.
 
     `part` is 'rated' or one of 'mean', 'item' (its bias), 'average user' (what the row of anybody adds), 'features' (how far those of
-    this user lie from that), 'time' (how much higher they rate at that time), 'together' (what ratings do only together, where they are left out one by one), 'chance' (what draws of
-    somebody new add), 'remainder' (what the row of training has beyond the one that their ratings give by `fold_in`) and 'range' (what
-    that cuts off, or the middle of it, where a sigmoid bends scores). `without` is the prediction if that rating were not there and
+    this user lie from that), 'time' (how much higher they rate at that time), 'together' (what ratings do only together, where they are
+    left out one by one), 'chance' (what draws of somebody new add), 'remainder' (what the row of training has
+    beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it, where a sigmoid bends scores). `without` is the prediction if that rating were not there and
     the row fitted again, `std` the deviation of a contribution over draws. `attrs` has the `prediction`, its `unit`, and `how`
     contributions were found. `KeyError` for an unknown label, `ValueError` where ratings are not known"""
     need_flags(ranking=ranking)

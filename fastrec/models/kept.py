@@ -42,6 +42,7 @@ def state_of(w):
     if id(w) not in known: known[id(w)] = w,_state(w)  # `w` stays, so that no other can get its id
     return known[id(w)][1]
 
+# %% ../../nbs/models/33_kept.ipynb #946635a1
 class Kept:
     "What was found by tensors, for as long as they are there, and do not change"
     def __init__(self): self.found = WeakIdKeyDictionary()

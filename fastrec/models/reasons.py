@@ -33,8 +33,23 @@ class Reasons:
         "Scores of `items` by the fitted rows, (n,m)"
         return sum(self.parts(items).values()) + self.contributions(items).sum(-1)
 
+# %% ../../nbs/models/35_reasons.ipynb #7832d8a1
+class Equations(Reasons):
+    "Left sides of users' equations, by their `terms`, `prec` and `held` as `LinearReasons` has them"
+    @cached_property
+    def left(self):
+        "The left side of each user's equations, (…,n,k,k)"
+        rows,weight,_ = self.terms
+        prec = self.prec[:,None] if self.n_draws else self.prec
+        return prec + torch.diag_embed(self.held) + rows.mT@(rows*weight[...,None])
+
+    @cached_property
+    def chol(self): return torch.linalg.cholesky(self.left)
+    @cached_property
+    def inverse(self): return torch.cholesky_inverse(self.chol)
+
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
-class LinearReasons(Reasons):
+class LinearReasons(Equations):
     """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
     rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what stands on the left without ratings, (k,k), what is more on the
     diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
@@ -52,18 +67,6 @@ class LinearReasons(Reasons):
         if self.n_draws: targets = targets.movedim(-1, 0)
         rows = self.rows_of(codes)*slope[...,None]
         return rows,weight,weight*(targets-products(rows, self.start))
-
-    @cached_property
-    def left(self):
-        "The left side of each user's equations, (…,n,k,k)"
-        rows,weight,_ = self.terms
-        prec = self.prec[:,None] if self.n_draws else self.prec
-        return prec + torch.diag_embed(self.held) + rows.mT@(rows*weight[...,None])
-
-    @cached_property
-    def chol(self): return torch.linalg.cholesky(self.left)
-    @cached_property
-    def inverse(self): return torch.cholesky_inverse(self.chol)
 
 # %% ../../nbs/models/35_reasons.ipynb #87fe5cbc
 def products(rows, z):

@@ -72,7 +72,7 @@ def keeping(self:TimeEffects, codes):
 
 # %% ../../nbs/models/29_time_effects.ipynb #899e04f7
 def without_times(model, x, y):
-    "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both as they are if none are known"
+    "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both as they are without any"
     effects = getattr(model, 'time_effects', ())
     if x.shape[1]<3 or not len(effects): return model,y
     res = copy(model)

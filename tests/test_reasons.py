@@ -196,7 +196,8 @@ def test_a_bundle_has_ratings_only_if_asked(tmp_path):
     assert rec.without_users([user]).ratings is None
 
 @pytest.mark.parametrize('forged', [dict(items=torch.tensor([1,99], dtype=torch.int32)), dict(offsets=torch.tensor([0,0,2])),
-    dict(y=torch.tensor([1.,float('nan')])), dict(y=torch.ones(3)), dict(w=torch.ones(2, dtype=torch.float64))])
+    dict(y=torch.tensor([1.,float('nan')])), dict(y=torch.ones(3)), dict(w=torch.ones(2, dtype=torch.float64)),
+    dict(times=torch.ones(3, dtype=torch.int32)), dict(times=torch.ones(2))])
 def test_forged_ratings_are_refused(forged):
     good = dict(items=torch.tensor([1,2], dtype=torch.int32), offsets=torch.tensor([0,0,1,2]), y=torch.ones(2))
     ds = fitted('fit_als').ds
@@ -237,6 +238,65 @@ def test_features_are_a_part():
             assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
             assert abs(why.contribution.sum()-new.predict(title))<1e-4
         assert new.recommend(n=2, why=1).because_1.notna().any()
+
+def test_features_of_known_users_go_along_with_their_ratings(tmp_path):
+    ratings,truth = sample_ratings(n_users=150, n_items=60, n_ratings=3000, with_truth=True)
+    dls = RecDataLoaders.from_df(ratings, seed=3, **truth.sides())
+    for k,(fit,kwargs) in enumerate(dict(fit_als={}, fit_ials=dict(n_factors=4, reg=.01), fit_bayes=dict(n_factors=3, n_sweep=12), fit_blend={}).items()):
+        learn = dot_learner(dls, seed=0)
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(**kwargs)
+        user,title = ratings.user[0],ratings.title[1]
+        rec = load_recommender(learn.save_recommender(tmp_path/fit, ratings=True))
+        again = load_recommender(rec.save_recommender(tmp_path/f'{fit} again', ratings=True))
+        for ranking in (False,True)[:1+(fit=='fit_blend')]:
+            want = learn.explain(user, title, ranking)
+            assert 'features' in {*want.part}
+            for o in (rec,again): pd.testing.assert_frame_equal(o.explain(user, title, ranking), want, atol=2e-4)
+        assert rec.recommend(user, n=3, why=2).astype(str).equals(learn.recommend(user, n=3, why=2).astype(str))
+        of_others = load_recommender(rec.save_recommender(tmp_path/'seen'))
+        with pytest.raises(ValueError, match='ratings=True'): of_others.explain(user, title)
+    rec.ratings.features = None,None  # as in a folder that was saved before these went along
+    with pytest.warns(UserWarning, match='features say of users was not saved'): why = rec.explain(user, title)
+    assert 'features' not in {*why.part} and abs(why.contribution.sum()-learn.predict(user, title))<1e-4
+
+def timed(n_days=6):
+    "Ratings in which each user has a mood a day"
+    df = sample_ratings(n_users=100, n_items=50, n_ratings=3000).reset_index(drop=True)
+    rng = np.random.default_rng(0)
+    day = rng.integers(0, n_days, len(df))
+    mood = rng.normal(0, 1, (df.user.max()+1,n_days))
+    return df.assign(timestamp=1_600_000_000+86_400*day, rating=(df.rating+mood[df.user,day]).clip(.5, 5))
+
+def test_time_is_a_part(tmp_path):
+    df = timed()
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=3, time_name='timestamp'), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_bayes(3, 30, time='1D')
+    rec = load_recommender(learn.save_recommender(tmp_path/'timed', ratings=True))
+    rest,moods = [],[]
+    for _,o in learn.dls.train_ds.decode(learn.dls.train_ds.x[:30], learn.dls.train_ds.y[:30]).iterrows():
+        at = o.timestamp
+        why = learn.explain(o.user, o.title, at=at)
+        row = pd.DataFrame([dict(user=o.user, title=o.title, timestamp=at)])
+        assert abs(why.contribution.sum()-learn.predict_df(row)[0])<1e-4 and abs(why.attrs['prediction']-learn.predict_df(row)[0])<1e-4
+        plain = learn.explain(o.user, o.title)
+        assert 'time' not in {*plain.part} and abs(plain.contribution.sum()-learn.predict(o.user, o.title))<1e-4
+        moods.append(why[why.part=='time'].contribution.iloc[0])
+        assert abs(moods[-1]-(learn.predict_df(row)[0]-learn.predict(o.user, o.title)))<1e-4 or 'range' in {*why.part}|{*plain.part}
+        rest.append(abs(plain[plain.part=='remainder'].contribution.sum()))
+        own = plain[plain.part=='rated'].iloc[0]
+        assert abs(learn.what_if(o.user, o.title, own.title)-own['without'])<.03  # draws of somebody new have chance in them
+        pd.testing.assert_frame_equal(rec.explain(o.user, o.title, at=at), why, atol=2e-4)
+    assert np.median(rest)<.1 and np.std(moods)>.3  # where the mood stayed in the ratings, .13 and more remained
+    assert rec.explain(o.user, o.title, at=str(at.date())).equals(rec.explain(o.user, o.title, at=int(at.normalize().timestamp())))
+    never = learn.explain(o.user, o.title, at='2024-01-01')
+    assert never[never.part=='time'].contribution.tolist()==[0]
+    new = learn.fold_in(df[df.user==o.user].drop(columns='user'))
+    assert new.explain(o.title, at=at).query('part=="time"').contribution.tolist()==[0]  # nobody knows the days of somebody new
+
+def test_times_that_are_none():
+    learn = fitted('fit_als')
+    user,title = frame().user[0],frame().title[0]
+    with pytest.raises(ValueError, match=r"knows of no times: fit it with fit_bayes\(time='1D'\)"): learn.explain(user, title, at='2024-01-01')
 
 def few_of(ratings, user): return ratings.query('user==@user').head(8)[['title','rating']].assign(user=-1)
 

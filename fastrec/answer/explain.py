@@ -8,15 +8,17 @@ __all__ = []
 # %% ../../nbs/answer/63_explain.ipynb #b1afbca1
 from copy import copy
 from weakref import WeakKeyDictionary,ref
-import pandas as pd,torch
+import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
-from ..base.checks import need_flags
+from ..base.checks import need_flags,warn
 from ..base.devices import exactly
 from ..data.columns import label_column
+from ..data.times import as_seconds
 from ..models.blend import Blend
-from ..models.kept import state_of
+from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
+from ..models.time_effects import without_times
 from .described import parts_of,with_row_maps
 from .newcomers import least_noise
 from .recommender import Recommends,Seen,evaluating
@@ -68,7 +70,9 @@ def features_of(rec, codes):
     "The sparse features of the users `codes`, (n,d), where they are known; else `None`"
     described = getattr(rec.ds, 'described', None)  # of new users
     if described is not None: return described.index_select(0, codes-1)
-    known = rec.ds.features[0] if len(rec.ds) else None
+    known = need_ratings(rec).features[0]
+    if known is None and any(o.row_maps[0] is not None for o in parts_of(rec.model)):
+        warn('what features say of users was not saved here and is part of what remains: save_recommender(path, ratings=True) keeps it now')
     return known.x.index_select(0, codes) if known and known.names else None
 
 def _with_prior(model, x):
@@ -80,14 +84,18 @@ def _with_prior(model, x):
     return res
 
 # %% ../../nbs/answer/63_explain.ipynb #663ebac4
-def _reasons(model, x, *args):
-    if not isinstance(model, Blend): return _with_prior(model, x).reasons(*args)
-    parts = [_reasons(m, x, *args) for m in model.parts]
-    return SumReasons(parts, model.weights)
+def _reasons(model, x, users, codes, y, *args):
+    if isinstance(model, Blend):
+        parts = [_reasons(m, x, users, codes, y, *args) for m in model.parts]
+        return SumReasons(parts, model.weights)
+    model,y = without_times(_with_prior(model, x), codes, y)
+    return model.reasons(users, codes[:,1].long(), y, *args)
 
 def reasons_by(model, x, device, *args):
-    "The `Reasons` of the `model` for the arguments of `fit_users` `args`, of users with the features `x`, or `None`"
+    """The `Reasons` of the `model`, of users with the features `x`, or `None`, for the arguments of `reasons` `args`, with the codes of the
+    ratings, (n,2), or with times (n,3), in the place of those of items"""
     x = None if x is None or not are_told(x).any() else x.to(device)
+    args = [o.to(device) if isinstance(o, torch.Tensor) else o for o in args]
     return _reasons(model, x, *args)
 
 def reasons_for(rec, model, codes, noise, device):
@@ -96,11 +104,10 @@ def reasons_for(rec, model, codes, noise, device):
     ds = need_ratings(rec)
     row,number = rows_by_user(ds).of(codes)
     place = number.to(ds.x.device)
-    items = ds.x[:,1].index_select(0, place).long()
-    y = ds.y.index_select(0, place)
-    w = None if ds.w is None else ds.w[place].to(device)
-    args = row.to(device),items.to(device),y.to(device),len(codes),noise,w
-    return reasons_by(model, features_of(rec, codes), device, *args),number
+    x,y = ds.rows(place)
+    w = None if ds.w is None else ds.w[place]
+    known = codes if rec.source is None else None
+    return reasons_by(model, features_of(rec, codes), device, row, x, y, len(codes), noise, w, known),number
 
 # %% ../../nbs/answer/63_explain.ipynb #f624b4b0
 _same = 1e-6  # scores between which there is no chord
@@ -131,17 +138,19 @@ def in_stars(model, parts, own):
 _columns = 'part','contribution','without','std'
 
 def _sums(rec, trained, model, x, noise, device):
-    """For the pair of codes `x`, (1,2): parts of the score, contributions, scores without each rating, spread, numbers of rows, and `how`.
-    `trained` gives the reasons, and `model` the score"""
+    """For the codes `x` of a pair, (1,2), or with a time (1,3): parts of the score, contributions, scores without each rating, spread,
+    numbers of rows, and `how`. `trained` gives the reasons, and `model` the score"""
     found,number = reasons_for(rec, trained, x[:,0], noise, device)
-    item = x[:,1:].to(device)
+    x = x.to(device)
+    pair,item = x[:,:2],x[:,1:2]
     found_parts = found.parts(item)
     if rec.source is None: found_parts.pop('chance', None)  # who was in training has draws of their own
     parts = {k: v.expand(1, 1)[0,0].double() for k,v in found_parts.items()}
     each = found.contributions(item),found.without(item),found.spread(item)
     each = [None if o is None else o[0,0].double() for o in each]
-    score = model.score_pairs(x.to(device))[0].double()
+    score = model.score_pairs(pair)[0].double()
     parts['remainder'] = score-sum(parts.values())-each[0].sum()
+    if x.shape[1]>2: parts['time'] = model.score_pairs(x)[0].double()-score
     return parts,*each,number,found.how
 
 # %% ../../nbs/answer/63_explain.ipynb #7804c2a3
@@ -153,38 +162,51 @@ def _frame(rec, parts, own, without, spread, number):
     labels = ds.classes[ds.item_name].decode(ds.x[rated,1].cpu())
     item,rating = (label_column(o, *_columns) for o in (ds.item_name,ds.rating_name))
     n = len(parts)
-    res = pd.DataFrame({
+    def below(values, above=n*[float('nan')]):
+        values = values.cpu().numpy()
+        return np.concatenate([above, values])
+    cols = {
         'part': [*parts, *['rated']*len(order)],
-        item: pd.Series([*[None]*n, *labels], dtype=object),
-        rating: [*[float('nan')]*n, *ds.y[rated].tolist()],
-        'contribution': [*map(float, parts.values()), *own[order].tolist()],
-        'without': [*[float('nan')]*n, *without[order].tolist()]})
-    if spread is None: return res
-    nothing = [float('nan')]*n
-    res['std'] = [*nothing, *spread[order].tolist()]
-    return res
+        item: pd.Series([*[None]*n, *np.asarray(labels)], dtype=object),
+        rating: below(ds.y[rated].double()),
+        'contribution': below(own[order], [float(o) for o in parts.values()]),
+        'without': below(without[order])}
+    if spread is not None: cols['std'] = below(spread[order])
+    return pd.DataFrame(cols, copy=False)
 
 # %% ../../nbs/answer/63_explain.ipynb #ce16af65
 _least = 5e-7  # of a part that is shown: less is rounding
 
-def _is_shown(k, v): return abs(v)>_least or k in ('mean','item')
+def _is_shown(k, v): return abs(v)>_least or k in ('mean','item','time')
 def _shown(parts): return {k: v for k,v in parts.items() if _is_shown(k, v)}
 
+def _asked(rec, model, user, item, at):
+    "The codes of the pair, (1,2), or with the time `at`, of which the `model` must know, (1,3)"
+    pair = zip(rec.ds.classes.values(), (user,item))
+    codes = [int(v.lookup([o])[0]) for v,o in pair]
+    if at is not None:
+        knows_times = any(getattr(o, 'time_effects', ()) for o in parts_of(model))
+        if not knows_times:
+            raise ValueError(f"at={at!r} tells nothing to this model, which knows of no times: fit it with fit_bayes(time='1D')")
+        codes += as_seconds(pd.Series([at], name='at')).tolist()
+    return torch.tensor([codes])
+
+# %% ../../nbs/answer/63_explain.ipynb #075b2172
 @exactly()
-def explained(rec, user, item, ranking=False):
+@unchanging()
+def explained(rec, user, item, ranking=False, at=None):
     "As `explain`"
     trained,noise = model_and_noise(rec)
     models = [rec.model,trained]
     if ranking: models = [o.lists_by for o in models]
-    pair = zip(rec.ds.classes.values(), (user,item))
-    codes = [torch.from_numpy(v.lookup([o])) for v,o in pair]
-    x = torch.stack(codes, 1).long()
+    x = _asked(rec, models[0], user, item, at)
     need_ratings(rec)
     with evaluating(models[0]) as (m,device),evaluating(models[1]) as (trained,_):
         parts,own,without,spread,number,how = _sums(rec, trained, m, x, noise, device)
         score = sum(parts.values())+own.sum()
         shown,stars = in_stars(m, parts, own)
-        without = m.to_range(without+parts['remainder']+parts.get('chance', 0))
+        others = [parts.get(o, 0) for o in ('remainder','chance','time')]
+        without = m.to_range(without+sum(others))
         prediction = float(m.to_range(score.clone()))
     res = _frame(rec, _shown(shown), stars, without, spread, number)
     unit = 'preference' if models[0].is_preference else rec.ds.rating_name
@@ -197,14 +219,16 @@ def explain(self:Recommends,
     user, # Label of the user
     item, # Label of the item
     ranking:bool=False, # After `fit_blend`: explain the score by which lists are ranked, in place of the predicted rating?
+    at=None, # After `fit_bayes(time=…)`: a date, or seconds since 1970, at which `user` rates `item`; left out: on no day in particular
 )->pd.DataFrame: # A line for each part, by size; the column of contributions adds up to the prediction
     """Why `user` is predicted to rate `item` so: what each of their training ratings contributes, beside what is not theirs.
 
     `part` is 'rated' or one of 'mean', 'item' (its bias), 'average user' (what the row of anybody adds), 'features' (how far those of
-    this user lie from that), 'together' (what ratings do only together, where they are left out one by one), 'chance' (what draws of
-    somebody new add), 'remainder' (what the row of training has beyond the one that their ratings give by `fold_in`) and 'range' (what
-    that cuts off, or the middle of it, where a sigmoid bends scores). `without` is the prediction if that rating were not there and
+    this user lie from that), 'time' (how much higher they rate at that time), 'together' (what ratings do only together, where they are
+    left out one by one), 'chance' (what draws of somebody new add), 'remainder' (what the row of training has
+    beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it, where a sigmoid bends
+    scores). `without` is the prediction if that rating were not there and
     the row fitted again, `std` the deviation of a contribution over draws. `attrs` has the `prediction`, its `unit`, and `how`
     contributions were found. `KeyError` for an unknown label, `ValueError` where ratings are not known"""
     need_flags(ranking=ranking)
-    return explained(self, user, item, ranking)
+    return explained(self, user, item, ranking, at)

@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..base.checks import need_finite
 from ..base.devices import exactly
 from ..data.columns import label_column
+from ..models.kept import unchanging
 from .explain import features_of,model_and_noise,need_ratings,reasons_by,reasons_for,rows_by_user
 from .lists import candidate_items
 from .newcomers import need_within
@@ -18,17 +19,18 @@ from .recommender import Recommends,evaluating
 
 # %% ../../nbs/answer/65_whatif.ipynb #34abd92e
 def _changed(ds, number, code, rating):
-    "Items, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or is not there if that is `None`"
-    number = number.to(ds.x.device)
-    items,y = ds.x[number,1].long(),ds.y[number]
+    "Codes, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or is not there if that is `None`"
+    x,y = ds.rows(number)
     w = ds.weights()[number]
-    kept = items!=code
+    kept = x[:,1]!=code
     is_there = ~kept
     own = w[is_there].max() if is_there.any() else w.new_ones(())
-    items,y,w = (o[kept] for o in (items,y,w))
-    if rating is None: return items,y,w
-    more = items.new_tensor([code]),y.new_tensor([rating]),own[None]
-    return [torch.cat(o) for o in zip((items,y,w), more)]
+    x,y,w = (o[kept] for o in (x,y,w))
+    if rating is None: return x,y,w
+    new = torch.zeros_like(ds.x[:1])  # at no time in particular
+    new[0,1] = code
+    more = new,y.new_tensor([rating]),own[None]
+    return [torch.cat(o) for o in zip((x,y,w), more)]
 
 def _code(rec, k, label):
     vocab = list(rec.ds.classes.values())[k]
@@ -37,6 +39,7 @@ def _code(rec, k, label):
 # %% ../../nbs/answer/65_whatif.ipynb #367ab869
 @patch
 @exactly()
+@unchanging()
 def what_if(self:Recommends,
     user, # Label of the user
     item, # Label of the item whose prediction is asked for
@@ -51,15 +54,14 @@ def what_if(self:Recommends,
     codes = _code(self, 0, user)
     item_code,other = (_code(self, 1, o) for o in (item,rated))
     model,noise = model_and_noise(self)
-    _,number = rows_by_user(ds).of(codes)
+    number = rows_by_user(ds).of(codes)[1].to(ds.x.device)
     with evaluating(self.model) as (own,device),evaluating(model) as (trained,_):
-        asked = item_code[None].to(device)
-        before,_ = reasons_for(self, trained, codes, noise, device)
-        items,y,w = (o.to(device) for o in _changed(ds, number, int(other), rating))
-        after = reasons_by(trained, features_of(self, codes), device, torch.zeros_like(items), items, y, 1, noise, w)
+        def score_by(x, y, w):
+            found = reasons_by(trained, features_of(self, codes), device, torch.zeros_like(x[:,0]).long(), x, y, 1, noise, w)
+            return found.scores(item_code[None].to(device))[0]
         score = own.score_pairs(torch.stack([codes,item_code], 1).to(device))
-        moved = after.scores(asked)-before.scores(asked)
-        return float(own.to_range(score+moved[0]))
+        moved = score_by(*_changed(ds, number, int(other), rating))-score_by(*ds.rows(number), ds.weights()[number])
+        return float(own.to_range(score+moved))
 
 # %% ../../nbs/answer/65_whatif.ipynb #822c856e
 _numbers_at_once = 2**22  # scores
@@ -86,6 +88,7 @@ def _scores(own, found, code, items, n_rated):
 # %% ../../nbs/answer/65_whatif.ipynb #090d1203
 @patch
 @exactly()
+@unchanging()
 def deciding(self:Recommends,
     user # Label of the user
 )->pd.DataFrame: # What they rated, how, and the item that would come first without that

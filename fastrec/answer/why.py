@@ -12,6 +12,7 @@ from ..base.checks import need_flags,need_whole
 from ..base.compiled import may_run
 from ..base.devices import exactly
 from ..models.foldin import padded
+from ..models.kept import unchanging
 from ..models.maps import are_told
 from ..models.row_loops import largest_places,pay
 from .explain import features_of,model_and_noise,need_ratings,reasons_for,rows_by_user
@@ -96,6 +97,7 @@ def _of_block(rec, m, codes, noise, device, lists, n):
 
 # %% ../../nbs/answer/64_why.ipynb #19f8af81
 @exactly()
+@unchanging()
 def strongest(rec, model, noise, users, items, n):
     """For each pair of the codes `users`, which stand in runs, and `items`, the numbers of the `n` ratings that contribute most by the
     `model`, (pairs,n); -1 where no other adds anything"""

@@ -6,22 +6,39 @@
 __all__ = []
 
 # %% ../../nbs/export/88_rated.ipynb #afd17e04
+from copy import copy
 import torch
+from ..answer.described import parts_of
 from ..answer.explain import rows_by_user
 from ..answer.recommender import Recommends
 from ..data.ratings import RatingsTensors
 from .labels import BundleError
 
 # %% ../../nbs/export/88_rated.ipynb #4f29efcb
+def _packed(x):
+    "Tensors, by name, of the sparse features `x` of users"
+    x = x.coalesce()
+    rows,cols = x.indices()
+    return {'features.rows': rows, 'features.cols': cols, 'features.values': x.values()}
+
+# %% ../../nbs/export/88_rated.ipynb #b0d301ae
 def pack_rated(rec:Recommends):
     "Tensors, by name, of what the users of `rec` have rated in training. `ValueError` where that isn't known"
     ds = rec.ratings
     if ds is None: raise ValueError('ratings=True: the ratings of training are not known here, so save what was trained')
     by_user = rows_by_user(ds)
     place = by_user.items.to(ds.x.device)
-    cols = dict(items=ds.x[place,1], y=ds.y[place])
+    x,*_ = ds.rows(place)
+    cols = dict(items=x[:,1], y=ds.y[place])
     if ds.w is not None: cols['w'] = ds.w[place]
     cols['offsets'] = by_user.offsets
+    parts = parts_of(rec.model)
+    knows_times = any(getattr(o, 'time_effects', ()) for o in parts)
+    follows_features = any(o.from_features[0] for o in parts)
+    if knows_times and x.shape[1]>2:
+        cols['times'] = x[:,2]
+    if follows_features and ds.features[0]:
+        cols |= _packed(ds.features[0].x)
     res = {}
     for k,v in cols.items():
         v = v.cpu()
@@ -39,14 +56,39 @@ def fit_together(items, offsets, n_users, n_items):
 def _are_numbers(o, n): return o.dtype==torch.float32 and o.shape==(n,) and bool(o.isfinite().all())
 
 # %% ../../nbs/export/88_rated.ipynb #904f4478
+def _read_features(found, known, n):
+    "The `Features` of `n` codes of users among the tensors `found` of `pack_rated`, by those `known`, which have no values; `None` without"
+    names = [f'features.{o}' for o in ('rows','cols','values')]
+    if known is None or not any(o in found for o in names): return None
+    rows,cols,values = (found[o] for o in names)
+    size = n,len(known.names)
+    fit = _are_numbers(values, len(values))
+    for codes,most in zip((rows,cols), size):
+        fit = fit and codes.dtype==torch.int64 and codes.shape==values.shape
+        fit = fit and bool((codes>=0).all() and (codes<most).all())
+    if not fit: raise BundleError('what features say of users does not fit the labels')
+    res = copy(known)
+    places = torch.stack([rows,cols])
+    x = torch.sparse_coo_tensor(places, values, size, check_invariants=False)
+    res.x = x.coalesce()
+    return res
+
+# %% ../../nbs/export/88_rated.ipynb #4dc1a381
 def read_rated(tensors, ds, sizes):
     "`RatingsTensors` of the `tensors` of `pack_rated`, with the labels of `ds`, of `sizes`; `None` if there are none"
     found = {k.removeprefix('rated.'): v for k,v in tensors.items() if k.startswith('rated.')}
     if not found: return None
     items,offsets,y = (found[o] for o in ('items','offsets','y'))
     w = found.get('w')
-    are_numbers = all(_are_numbers(o, len(items)) for o in (y,w) if o is not None)
-    if not (fit_together(items, offsets, *sizes) and are_numbers): raise BundleError('what users have rated does not fit the labels')
+    times = found.get('times', items)
+    fit = fit_together(items, offsets, *sizes)
+    fit = fit and times.dtype==torch.int32 and times.shape==items.shape
+    for o in (y,w):
+        if o is not None: fit = fit and _are_numbers(o, len(items))
+    if not fit: raise BundleError('what users have rated does not fit the labels')
     users = torch.arange(sizes[0]).repeat_interleave(offsets.diff())
-    x = torch.stack([users.int(), items.int()], 1)
-    return ds.new(x, y, w=w)
+    cols = [users,items,times] if 'times' in found else [users,items]
+    x = torch.stack([o.int() for o in cols], 1)
+    res = ds.new(x, y, w=w)
+    res.features = _read_features(found, ds.features[0], sizes[0]),ds.features[1]
+    return res

@@ -50,12 +50,12 @@ def _sums(design, cov, y, gamma):
 
 # %% ../../nbs/models/32_believed.ipynb #d2b23241
 def _solved(a, c, of_prior, mean):
-    "The rows that solve the equations, and the inverses of their left sides"
+    "The rows that solve the equations, and the factors of their left sides"
     prior = torch.diag_embed(of_prior)
     chol = torch.linalg.cholesky(a+prior)
     c = c+of_prior*mean
     z = torch.cholesky_solve(c[...,None], chol)
-    return z[...,0],torch.cholesky_inverse(chol)
+    return z[...,0],chol
 
 def _errors(a, c, squares, z, inverse):
     "Squared errors of the rows `z`, (…,), and what they may be off by, in units of the variance of the ratings"
@@ -70,10 +70,12 @@ def _at_rest(model, a, c, squares, mass):
     mean,_ = user_prior(model)
     lam,noise = (model.believed[o].to(c.device) for o in ('lam','noise'))
     gamma = torch.ones_like(mass)
-    for _ in range(_rounds):
+    for n in range(_rounds):
         variance = noise/gamma
         of_prior = variance[...,None]*lam
-        z,inverse = _solved(a, c, of_prior, mean)
+        z,chol = _solved(a, c, of_prior, mean)
+        if n+1==_rounds: break
+        inverse = torch.cholesky_inverse(chol)
         off,unsure = _errors(a, c, squares, z, inverse)
         errors = (off+unsure*variance).clamp(min=0)
         scaled = errors/(2*noise)

@@ -83,6 +83,7 @@ def grown(w, n, codes, rows):
 
 # %% ../../nbs/models/28_changing.ipynb #c04bfd89
 @patch
-def reasons(self:Changes, users, items, y, n_users, noise, w=None):
-    "The `Reasons` of the rows that `fit_users` finds by the same arguments"
+def reasons(self:Changes, users, items, y, n_users, noise, w=None, known=None):
+    """The `Reasons` of the rows that `fit_users` finds by the same arguments; `known` are the codes of users of training, whose rows a
+    sigmoid is made straight at"""
     raise NotImplementedError

@@ -146,11 +146,12 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
 
 # %% ../../nbs/models/21_dot.ipynb #f7146d53
 @patch
-def reasons(self:Dot, users, items, y, n_users, noise, w=None):
+def reasons(self:Dot, users, items, y, n_users, noise, w=None, known=None):
     "The `Reasons` of the rows that `fit_users` finds"
     if self.by_softmax: return LeftOut(self, users, items, y, n_users, noise, w)
     if self.is_preference: return choice_reasons(self, users, items, n_users, w)
-    if self.believed is None or self.prior is not None: return rating_reasons(self, users, items, y, n_users, noise, w)
+    is_believed = self.believed is not None and self.prior is None
+    if not is_believed: return rating_reasons(self, users, items, y, n_users, noise, w, known)
     return BelievedReasons(self, users, items, y, n_users, w)
 
 # %% ../../nbs/models/21_dot.ipynb #d8ef82ff

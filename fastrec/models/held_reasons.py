@@ -10,6 +10,7 @@ from functools import cached_property
 import torch,torch.nn.functional as F
 from .believed import believed_rows,left_of,of_items,rows_without
 from .foldin import precision,user_prior
+from .kept import Kept
 from .reasons import LinearReasons,everybodys_mean,products
 
 # %% ../../nbs/models/39_held_reasons.ipynb #2e0423a0
@@ -32,6 +33,8 @@ class BelievedReasons(LinearReasons):
         return self.rows_of(items)@self.rows_without.mT + self._added(items)[...,None]
 
 # %% ../../nbs/models/39_held_reasons.ipynb #278e10ee
+_kept_precisions = Kept()
+
 class DrawReasons(LinearReasons):
     """The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
     of a new row in each draw, (S,k)"""
@@ -39,15 +42,17 @@ class DrawReasons(LinearReasons):
         m,self.cov = user_prior(model)
         if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
         targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
-        prior = precision(self.cov),torch.zeros_like(m[0]),m
-        super().__init__(model, users, items, 1/noise, targets, prior, everybodys_mean(model), n_draws=model.n_draws)
+        prec = _kept_precisions([self.cov], lambda: precision(self.cov))
+        prior = prec,torch.zeros_like(m[0]),m
+        plain = everybodys_mean(model)
+        if plain is not None: plain = plain[:,None]
+        super().__init__(model, users, items, 1/noise, targets, prior, plain, n_draws=model.n_draws)
         self.eps = eps[:,None,:,None]  # the same for all users
 
     def parts(self, items):
         res = super().parts(items)
-        root = torch.linalg.cholesky(self.cov)[:,None]
-        if len(self.users): root = torch.linalg.inv(torch.linalg.cholesky(self.left)).mT
-        around = (root@self.eps)[...,0]
+        if len(self.users): around = torch.linalg.solve_triangular(self.chol.mT, self.eps, upper=True)[...,0]
+        else: around = (torch.linalg.cholesky(self.cov)[:,None]@self.eps)[...,0]
         rows = self.rows_of(items)
         res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
         return res

@@ -6,6 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/models/33_kept.ipynb #388eb89d
+from contextlib import contextmanager
+from contextvars import ContextVar
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -20,11 +22,27 @@ def _bits(w, most=2**21):
     return words.sum().item(),w[n_words*per_word:].tolist()
 
 # %% ../../nbs/models/33_kept.ipynb #5312aeb8
-def state_of(w):
-    "What differs if `w` has changed: where it lies, how often PyTorch has changed it, its bits"
+_looked_at = ContextVar('looked at', default=None)  # tensors and their states, by id
+
+@contextmanager
+def unchanging():
+    "Inside, for this thread, no tensor changes, so that each is looked at once"
+    token = _looked_at.set(_looked_at.get() or {})
+    try: yield
+    finally: _looked_at.reset(token)
+
+def _state(w):
     version = None if w.is_inference() else w._version
     return w.data_ptr(),version,_bits(w)
 
+def state_of(w):
+    "What differs if `w` has changed: where it lies, how often PyTorch has changed it, its bits"
+    known = _looked_at.get()
+    if known is None: return _state(w)
+    if id(w) not in known: known[id(w)] = w,_state(w)  # `w` stays, so that no other can get its id
+    return known[id(w)][1]
+
+# %% ../../nbs/models/33_kept.ipynb #946635a1
 class Kept:
     "What was found by tensors, for as long as they are there, and do not change"
     def __init__(self): self.found = WeakIdKeyDictionary()

@@ -50,9 +50,7 @@ def fill_unknown(self:PosteriorMean):
 @patch
 def score_pairs(self:PosteriorMean, x):
     res = Dot.score_pairs(self, x)
-    for e in self.time_effects:
-        column,known = e.find(x)
-        res = res + e.mean[column]*known
+    for e in self.time_effects: res = res + e.of(x)
     return res
 
 @patch
@@ -188,7 +186,7 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
 
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch
-def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None):
+def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None, known=None):
     return DrawReasons(self, users, items, y, n_users, self._own_noise(items, w), self._chance().to(y))
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca

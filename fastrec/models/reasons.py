@@ -33,25 +33,9 @@ class Reasons:
         "Scores of `items` by the fitted rows, (n,m)"
         return sum(self.parts(items).values()) + self.contributions(items).sum(-1)
 
-# %% ../../nbs/models/35_reasons.ipynb #37ac37d9
-class LinearReasons(Reasons):
-    """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
-    rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what stands on the left without ratings, (k,k), what is more on the
-    diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
-    def __init__(self, model, users, items, weights, targets, prior, plain=None, slope=None, n_draws=0):
-        store_attr('model,users,items,weights,targets,plain,n_draws')
-        self.prec,self.held,self.start = prior
-        self.slope = torch.ones_like(weights) if slope is None else slope
-        self.eased = torch.zeros_like(weights)  # by how much less others are held down without each
-        self.alone = self.start  # the row of who has no ratings
-
-    @cached_property
-    def terms(self):
-        "Rows, weights, and weighed targets of the ratings, by user"
-        weight,slope,targets = (self.by_user(o) for o in (self.weights,self.slope,self.targets))
-        rows = self.rows_of(self.by_user(self.items))*slope[...,None]
-        return rows,weight,weight*(targets-products(rows, self.start))
-
+# %% ../../nbs/models/35_reasons.ipynb #7832d8a1
+class Equations(Reasons):
+    "Left sides of users' equations, by their `terms`, `prec` and `held` as `LinearReasons` has them"
     @cached_property
     def left(self):
         "The left side of each user's equations, (…,n,k,k)"
@@ -59,17 +43,40 @@ class LinearReasons(Reasons):
         prec = self.prec[:,None] if self.n_draws else self.prec
         return prec + torch.diag_embed(self.held) + rows.mT@(rows*weight[...,None])
 
+    @cached_property
+    def chol(self): return torch.linalg.cholesky(self.left)
+    @cached_property
+    def inverse(self): return torch.cholesky_inverse(self.chol)
+
+# %% ../../nbs/models/35_reasons.ipynb #37ac37d9
+class LinearReasons(Equations):
+    """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
+    rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what stands on the left without ratings, (k,k), what is more on the
+    diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
+    def __init__(self, model, users, items, weights, targets, prior, plain=None, slope=None, n_draws=0):
+        store_attr('model,users,items,weights,targets,plain,n_draws')
+        self.prec,self.held,self.start = prior
+        self.slope = torch.ones_like(weights) if slope is None else slope
+        self.eased = None  # by how much less others are held down without each rating, (n_ratings,), if they are
+        self.alone = self.start  # the row of who has no ratings
+
+    @cached_property
+    def terms(self):
+        "Rows, weights, and weighed targets of the ratings, by user"
+        codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, self.targets.movedim(0, -1))
+        if self.n_draws: targets = targets.movedim(-1, 0)
+        rows = self.rows_of(codes)*slope[...,None]
+        return rows,weight,weight*(targets-products(rows, self.start))
+
 # %% ../../nbs/models/35_reasons.ipynb #87fe5cbc
 def products(rows, z):
     "The products of `rows`, (…,n,any,k), with those of their users, `z`, (…,n,k): (…,n,any)"
     return (rows@z[...,None])[...,0]
 
 @patch
-def by_user(self:LinearReasons, values):
-    "The `values` of ratings, (n_ratings,) or (n_draws,n_ratings), beside one another for each user, (…,n,longest)"
-    n_users = self.start.shape[-2]
-    if values.ndim==1: return padded(self.users, n_users, values)[0]
-    return padded(self.users, n_users, values.T)[0].movedim(-1, 0)
+def by_user(self:LinearReasons, *values):
+    "The `values` of ratings, (n_ratings,any) each, beside one another for each user, (n,longest,any)"
+    return padded(self.users, self.start.shape[-2], *values)
 
 @patch
 def rows_of(self:LinearReasons, codes):
@@ -105,9 +112,8 @@ def parts(self:LinearReasons, items):
 def _each(self:LinearReasons, items):
     "`contributions`, in each draw if there are any"
     rows,_,pull = self.terms
-    chol = torch.linalg.cholesky(self.left)
-    solved = torch.cholesky_solve(self.rows_of(items).mT, chol)
-    return (rows@solved).mT*pull[...,None,:]
+    asked = self.rows_of(items)@self.inverse
+    return (asked@rows.mT)*pull[...,None,:]
 
 @patch
 def contributions(self:LinearReasons, items):
@@ -143,21 +149,21 @@ def _by_loops(self:LinearReasons, items):
 # %% ../../nbs/models/35_reasons.ipynb #9c81d382
 @patch
 def without(self:LinearReasons, items):
-    rows,weight,pull = self.terms
-    target_rows = self.rows_of(items)
-    values,vectors = torch.linalg.eigh(self.left)
-    own,asked = rows@vectors,target_rows@vectors
-    eased = values[...,None,:]-self.by_user(self.eased)[...,None]
-    inverse = 1/eased  # (…,n,longest,k)
-    pulled = (pull[...,None]*own).sum(-2, keepdim=True)
-    rest = pulled - pull[...,None]*own
-    scaled = own*inverse
-    lever = weight*(own*scaled).sum(-1)
-    back = weight*(scaled*rest).sum(-1)/(1-lever)
-    by_rest = asked@(inverse*rest).mT
-    moved = by_rest + (asked@scaled.mT)*back[...,None,:]
-    start = target_rows@self._start_without(weight).mT
+    weight = self.terms[1]
+    asked = self.rows_of(items)
+    moved = self._rest(asked) if self.eased is None else self._eased_rest(asked)
+    start = asked@self._start_without(weight).mT
     return self._mean(start+moved) + self._added(items)[...,None]
+
+@patch
+def _rest(self:LinearReasons, asked):
+    "How far the scores of items with the rows `asked`, (…,n,m,k), lie from the start without each rating, (…,n,m,longest)"
+    rows,weight,pull = self.terms
+    solved = rows@self.inverse
+    z = solved.mT@pull[...,None]
+    own = (rows*solved).sum(-1)
+    back = weight*((rows@z)[...,0]-pull*own)/(1-weight*own)
+    return asked@z + (asked@solved.mT)*(back-pull)[...,None,:]
 
 @patch
 def _start_without(self:LinearReasons, weight):
@@ -165,6 +171,23 @@ def _start_without(self:LinearReasons, weight):
     is_last = (weight>0).sum(-1, keepdim=True)==1
     is_last = is_last & (weight>0)
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])
+
+# %% ../../nbs/models/35_reasons.ipynb #5958cb75
+@patch
+def _eased_rest(self:LinearReasons, asked):
+    "As `_rest`, where without a rating the others are held down less"
+    rows,weight,pull = self.terms
+    values,vectors = torch.linalg.eigh(self.left)
+    own,asked = rows@vectors,asked@vectors
+    eased, = self.by_user(self.eased)
+    inverse = 1/(values[...,None,:]-eased[...,None])  # (…,n,longest,k)
+    pulled = (pull[...,None]*own).sum(-2, keepdim=True)
+    rest = pulled - pull[...,None]*own
+    scaled = own*inverse
+    lever = weight*(own*scaled).sum(-1)
+    back = weight*(scaled*rest).sum(-1)/(1-lever)
+    by_rest = asked@(inverse*rest).mT
+    return by_rest + (asked@scaled.mT)*back[...,None,:]
 
 # %% ../../nbs/models/35_reasons.ipynb #806df5c9
 def everybodys_mean(model):
@@ -182,14 +205,15 @@ def _bent_terms(model, users, items, y, z):
     return slope,y-pred+slope*scores
 
 # %% ../../nbs/models/35_reasons.ipynb #76469f42
-def rating_reasons(model, users, items, y, n_users, noise, w=None):
-    "The `Reasons` of `fit_users` of a `Dot` for ratings"
+def rating_reasons(model, users, items, y, n_users, noise, w=None, known=None):
+    "The `Reasons` of `fit_users` of a `Dot` for ratings; a sigmoid is made straight at the rows of training of the users `known`, if given"
     noise = torch.ones_like(y)*noise if w is None else noise/w
     m,cov = user_prior(model)
     off,slope = model.i_bias(items)[:,0]+model.mean,None
     is_bent = model.y_range is not None and not model.clip
     if is_bent:
-        z = solve_users((m,cov), users, model.i_weight(items), off, y, n_users, noise, model)
+        if known is None: z = solve_users((m,cov), users, model.i_weight(items), off, y, n_users, noise, model)
+        else: z = torch.cat(model.side_rows(0, known), 1)
         slope,targets = _bent_terms(model, users, items, y, z)
     else: targets = y-off
     start = m.expand(n_users, -1)

@@ -92,7 +92,7 @@ class SumReasons(Reasons):
 class LeftOut(Reasons):
     "As above, for any `model` that answers `fit_users`, by rows that are fitted without each rating"
     how = 'leaving one rating out'
-    def __init__(self, model, users, items, y, n_users, noise, w=None):
+    def __init__(self, model, users, items, y, n_users, noise, w=None, known=None):
         self.model,self.noise = model,noise
         w = torch.ones_like(y) if w is None else w
         self.ratings = users,items,y,w

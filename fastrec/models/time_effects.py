@@ -6,6 +6,7 @@
 __all__ = ['TimeEffects']
 
 # %% ../../nbs/models/29_time_effects.ipynb #5755d750
+from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
@@ -44,6 +45,12 @@ def find(self:TimeEffects, x):
     return none.long(),none.bool()
 
 @patch
+def of(self:TimeEffects, x):
+    "The effect of the codes `x`, the mean of the draws, (n,); 0 where nothing is known"
+    column,known = self.find(x)
+    return self.mean[column]*known
+
+@patch
 def unknown(self:TimeEffects):
     "What it is for users of whom no span is known"
     no_key = self.keys.new_full((1,), -1)
@@ -62,3 +69,12 @@ def keeping(self:TimeEffects, codes):
     keys = self.keys[kept] + (places[at]-users)[kept]*2**31
     keys,order = keys.sort()
     return TimeEffects(self.seconds, keys, self.effects[:,kept][:,order], self.variance.clone())
+
+# %% ../../nbs/models/29_time_effects.ipynb #899e04f7
+def without_times(model, x, y):
+    "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both as they are without any"
+    effects = getattr(model, 'time_effects', ())
+    if x.shape[1]<3 or not len(effects): return model,y
+    res = copy(model)
+    res._modules = {**model._modules, 'time_effects': nn.ModuleList()}
+    return res,y-sum(e.of(x) for e in effects)

@@ -118,7 +118,8 @@ def user_moments(self:Ease):
 
 # %% ../../nbs/models/65_ease.ipynb #803f0d7d
 @patch
-def reasons(self:Ease, users, items, y, n_users, noise, w=None, known=None): return WeightReasons(self, users, items, n_users, w)
+def reasons(self:Ease, users, items, y, n_users, noise, w=None, known=None):
+    return WeightReasons(self, users, items, n_users, w)
 
 # %% ../../nbs/models/65_ease.ipynb #ca51238b
 @patch(as_prop=True)

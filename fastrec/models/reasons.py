@@ -34,7 +34,7 @@ class Reasons:
         return sum(self.parts(items).values()) + self.contributions(items).sum(-1)
 
 # %% ../../nbs/models/35_reasons.ipynb #7832d8a1
-class Equations(Reasons):
+class RowEquations(Reasons):
     "Left sides of users' equations, by their `terms`, `prec` and `held` as `LinearReasons` has them"
     @cached_property
     def left(self):
@@ -49,7 +49,7 @@ class Equations(Reasons):
     def inverse(self): return torch.cholesky_inverse(self.chol)
 
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
-class LinearReasons(Equations):
+class LinearReasons(RowEquations):
     """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
     rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what stands on the left without ratings, (k,k), what is more on the
     diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""

@@ -388,8 +388,8 @@ def test_rows_of_several_hundred_users_in_all_draws():
     rows[...,-1] = 1
     half = normal(n_draws, k, k)
     means,covs,eps = normal(n_draws, n_users, k),half@half.mT+torch.eye(k),normal(n_draws, k)
-    beside = torch.cat([rows, y[:,None,None].expand(-1, n_draws, 1)], 2)
-    found = solve_draws((means,covs,eps), users, lambda o: beside[o], n_users, noise)
+    left = y[:,None].expand(-1, n_draws)
+    found = solve_draws((means,covs,eps), users, lambda o: (rows[o,:,:-1],left[o]), n_users, noise)
     for s in range(n_draws):
         one = solve_users((means[s],covs[s]), users, rows[:,s,:-1], torch.zeros(900), y, n_users, noise, eps=eps[s].expand(n_users, -1))
         torch.testing.assert_close(found[:,s], one, atol=1e-3, rtol=1e-3)

@@ -10,7 +10,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.kinds import kind_of
 from ..data.names import shown
-from ..answer.recommender import Recommends
+from ..answer.newcomers import least_noise
+from ..answer.recommender import Recommends,evaluating
 from ..base.checks import warn
 from ..base.random import seeded
 from ..models.base import FactorModel
@@ -21,6 +22,7 @@ from ..models.net import Net
 from ..models.posterior import PosteriorMean
 from ..models.ridge import follow_features
 from ..models.trainable import DeepMF,DotBias
+from .few_ratings import solve_rows
 from .training import RecLearner
 
 # %% ../../nbs/fit/51_beginning.ipynb #dab16f4d
@@ -170,6 +172,27 @@ def _begin_new(model, codes, seed):
             w = tables[0].weight
             w[is_new] += nn.init.trunc_normal_(torch.empty_like(w[is_new]), std=_noise)
 
+# %% ../../nbs/fit/51_beginning.ipynb #c91a4a81
+def _are_due(k, of_side, ds):
+    "Which rows of users (`k=0`) or items (1), whose codes in an earlier model are `of_side`, are new, rated in `ds`, and told by ratings alone"
+    if ds.features[k] is not None or not of_side.any(): return torch.zeros_like(of_side, dtype=torch.bool)
+    res = (of_side==0) & (ds.counted().counts(k)>0)
+    res[0] = False  # who is unknown
+    return res
+
+@torch.no_grad()
+def _solve_new(model, codes, ds, noise):
+    "Solve for rows of `model` that are new, whose `codes` are 0, by their ratings in `ds`; the `codes`, 1 for those that were solved for"
+    goes_by_gradients = isinstance(model, Dot) and not (model.clip or model.is_preference)
+    if not goes_by_gradients or ds.shard: return codes
+    res = []
+    for k,of_side in enumerate(codes):
+        is_due = _are_due(k, of_side, ds)
+        with evaluating(model) as (evaluated,_):
+            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(noise, least_noise))
+        res.append(of_side.where(~is_due, 1))
+    return res
+
 # %% ../../nbs/fit/51_beginning.ipynb #65c63d6c
 def _follow(model, codes, ds):
     "Let rows of `model` that are new, whose `codes` are 0, follow from the features of `ds`"
@@ -194,6 +217,7 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
     model.y_range,model.classes = y_range,dls.classes
     model.user,model.item = dls.classes
     model.advised,model.from_features,model.user_spread = None,(False,False),1.
+    codes = _solve_new(model, codes, dls.train_ds, init.noise)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)
     model.fill_unknown()

@@ -1687,6 +1687,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.fit.beginning._check_loss': ('fit/beginning.html#_check_loss', 'fastrec/fit/beginning.py'),
                                        'fastrec.fit.beginning._check_width': ( 'fit/beginning.html#_check_width',
                                                                                'fastrec/fit/beginning.py'),
+                                       'fastrec.fit.beginning._counts_before': ( 'fit/beginning.html#_counts_before',
+                                                                                 'fastrec/fit/beginning.py'),
                                        'fastrec.fit.beginning._follow': ('fit/beginning.html#_follow', 'fastrec/fit/beginning.py'),
                                        'fastrec.fit.beginning._moved': ('fit/beginning.html#_moved', 'fastrec/fit/beginning.py'),
                                        'fastrec.fit.beginning._need_recommender': ( 'fit/beginning.html#_need_recommender',

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.kinds import kind_of
 from ..data.names import shown
+from ..answer.concerned import least_share,of_training
 from ..answer.newcomers import least_noise
 from ..answer.recommender import Recommends,evaluating
 from ..base.checks import warn
@@ -173,23 +174,37 @@ def _begin_new(model, codes, seed):
             w[is_new] += nn.init.trunc_normal_(torch.empty_like(w[is_new]), std=_noise)
 
 # %% ../../nbs/fit/51_beginning.ipynb #c91a4a81
-def _are_due(k, of_side, ds):
-    "Which rows of users (`k=0`) or items (1), whose codes in an earlier model are `of_side`, are new, rated in `ds`, and told by ratings alone"
-    if ds.features[k] is not None or not of_side.any(): return torch.zeros_like(of_side, dtype=torch.bool)
-    res = (of_side==0) & (ds.counted().counts(k)>0)
+def _counts_before(init, k):
+    "How many ratings of training each user (`k=0`) or item had in `init`; `None` if that isn't known"
+    old = of_training(init)
+    if old is not None: return old.counts(k)
+    seen = init.seen
+    return None if seen is None or seen.shard else (seen.trained,seen.counts)[k]
+
+def _are_due(k, of_side, ds, before):
+    """Which users (`k=0`) or items, whose codes in an earlier model are `of_side`, are told by ratings of `ds` alone, and have enough more than
+    `before`"""
+    res = torch.zeros_like(of_side, dtype=torch.bool)
+    if ds.features[k] is not None or not of_side.any(): return res
+    now = ds.counted().counts(k).cpu()
+    is_new = of_side==0
+    was = now if before is None else before[of_side]
+    is_moved = now-was>=least_share*was
+    res = (now>0) & (is_new | is_moved)
     res[0] = False  # who is unknown
     return res
 
 @torch.no_grad()
-def _solve_new(model, codes, ds, noise):
-    "Solve for rows of `model` that are new, whose `codes` are 0, by their ratings in `ds`; the `codes`, 1 for those that were solved for"
+def _solve_new(model, codes, ds, init):
+    """Solve for rows of `model` with new ratings in `ds`, beside those of `init`; the `codes` of `init`, which are 0 where it knows none, and
+    1 where that is solved for"""
     goes_by_gradients = isinstance(model, Dot) and not (model.clip or model.is_preference)
     if not goes_by_gradients or ds.shard: return codes
     res = []
     for k,of_side in enumerate(codes):
-        is_due = _are_due(k, of_side, ds)
+        is_due = _are_due(k, of_side, ds, _counts_before(init, k))
         with evaluating(model) as (evaluated,_):
-            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(noise, least_noise))
+            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(init.noise, least_noise))
         res.append(of_side.where(~is_due, 1))
     return res
 
@@ -217,7 +232,7 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
     model.y_range,model.classes = y_range,dls.classes
     model.user,model.item = dls.classes
     model.advised,model.from_features,model.user_spread = None,(False,False),1.
-    codes = _solve_new(model, codes, dls.train_ds, init.noise)
+    codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)
     model.fill_unknown()

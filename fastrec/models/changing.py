@@ -84,8 +84,8 @@ def with_rows(self:Changes, side, codes, z, n):
 def _empty(w, n):
     "Room for `n` rows like those of `w`; on a CPU from NumPy, which asks for large pages of memory: 38 MB are copied in 5 ms and not 16"
     shape = n,*w.shape[1:]
-    if w.device.type!='cpu': return w.new_empty(shape)
     n_bytes = w.element_size()*math.prod(shape)
+    if w.device.type!='cpu' or not n_bytes: return w.new_empty(shape)
     return torch.from_numpy(np.empty(n_bytes, 'uint8')).view(w.dtype).view(shape)
 
 def grown(w, n, codes, rows):

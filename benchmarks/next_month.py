@@ -56,9 +56,10 @@ def main():
         found = [of_seed(ratings, int(seed)) for seed in c[f'seeds_{release[3:]}'].split()]
         for fit,(args,again) in _fits.items():
             cold,warm = (np.array([o[fit][k] for o in found]).T for k in (0,1))
-            a,m,s = cold.mean(1)
+            a,m,_ = cold.mean(1)
             worse = (warm[0]-cold[0])*(-1 if fit=='fit_ials' else 1)
-            b,n,t = warm.mean(1)
+            b,n,_ = warm.mean(1)
+            s,t = (np.median(o[2]) for o in (cold,warm))  # not the mean: a loop may be compiled at its first call
             rep.add(release, call(fit, args, {}), f'{m:.3g}', f'{a:.4f}', call(fit, *again((1-_held)*len(ratings))), f'{n:.3g}', f'{b:.4f}',
                     f'**{worse.mean():.4f}**', ' '.join(f'{v:.4f}' for v in worse), f'**{n/m:.0%}**', f'{t/s:.0%}', goal)
     rep.write()

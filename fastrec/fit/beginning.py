@@ -182,8 +182,8 @@ def _counts_before(init, k):
     return None if seen is None or seen.shard else (seen.trained,seen.counts)[k]
 
 def _are_due(k, of_side, ds, before):
-    """Which users (`k=0`) or items, whose codes in an earlier model are `of_side`, are told by ratings of `ds` alone, and have enough more than
-    `before`"""
+    """Which users (`k=0`) or items, whose codes in an earlier model are `of_side`, are told by ratings of `ds` alone, and have enough more
+    than `before`"""
     res = torch.zeros_like(of_side, dtype=torch.bool)
     if ds.features[k] is not None or not of_side.any(): return res
     now = ds.counted().counts(k).cpu()
@@ -194,6 +194,7 @@ def _are_due(k, of_side, ds, before):
     res[0] = False  # who is unknown
     return res
 
+# %% ../../nbs/fit/51_beginning.ipynb #587b4756
 @torch.no_grad()
 def _solve_new(model, codes, ds, init):
     """Solve for rows of `model` with new ratings in `ds`, beside those of `init`; the `codes` of `init`, which are 0 where it knows none, and

@@ -110,14 +110,16 @@ def solve_users(
 
 # %% ../../nbs/models/24_foldin.ipynb #7cb04fc4
 def rows_of_ratings(model, users, items, y, n_users, noise):
-    "Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, of the variance `noise`, by a dot product"
+    "As a dot product's `fit_users`, by the prior of the `model` and ratings `y` of the variance `noise`, one number or one of each"
     prior = user_prior(model)
     off = model.i_bias(items)[:,0] + model.mean
     is_bent = model.y_range is not None and not model.clip
     if pay(users):
-        (m,cov),y_range = prior,model.y_range if is_bent else None
-        weight = torch.ones_like(y)/noise
-        return rows_by_loops(users, items, (off,y,weight), model.i_weight.weight, precision(cov), m.expand(n_users, -1), y_range=y_range)
+        mean,cov = prior
+        terms = off,y,torch.ones_like(y)/noise
+        means = mean.expand(n_users, -1)
+        y_range = model.y_range if is_bent else None
+        return rows_by_loops(users, items, terms, model.i_weight.weight, precision(cov), means, y_range=y_range)
     bent = model if is_bent else None
     return solve_users(prior, users, model.i_weight(items), off, y, n_users, noise, bent)
 

@@ -197,8 +197,8 @@ def _are_due(k, of_side, ds, before):
 # %% ../../nbs/fit/51_beginning.ipynb #587b4756
 @torch.no_grad()
 def _solve_new(model, codes, ds, init):
-    """Solve for rows of `model` with new ratings in `ds`, beside those of `init`; the `codes` of `init`, which are 0 where it knows none, and
-    1 where that is solved for"""
+    """Solve for rows of `model` with new ratings in `ds`, beside those of `init`; the `codes` of `init`, which are 0 where it knows none,
+    and 1 where that is solved for"""
     goes_by_gradients = isinstance(model, Dot) and not (model.clip or model.is_preference)
     if not goes_by_gradients or ds.shard: return codes
     res = []

@@ -64,6 +64,7 @@ def is_padded(self:Changes, users):
     "Are rows by ratings of `users` padded to the longest where they are solved for together? Loops take one after the other"
     return self.fits_items and self.refits and not pay(users)
 
+# %% ../../nbs/models/28_changing.ipynb #bc38f60c
 @patch
 def turned(self:Changes):
     "A model of the same tensors in which items take the place of users, and users that of items"

@@ -21,9 +21,10 @@ def _pull(score, y, weight, lowest, highest, slope, pull):
         slope[j] = (pred-lowest)*(highest-pred)/width
         pull[j] = weight[j]*(y[j]-pred)*slope[j]
 
-# %% ../../nbs/models/40_solved_loops.ipynb #43d00800
-_n_factors,_steps_at_most,_still = 2,30,1e-5
+# %% ../../nbs/models/40_solved_loops.ipynb #337e226f
+_n_factors,_steps_at_most,_still = 2,30,1e-5  # steps with left sides of their own, of all; where no number moves by as much, it is the end
 
+# %% ../../nbs/models/40_solved_loops.ipynb #43d00800
 @compiled
 def _at_rest(r, off, y, weight, prec, mean, held, bounds, chol, z):
     """Move the row `z`, (k,), of a user whose ratings `y` are of items with the rows `r`, (k,n), and `off` beside; what stands on the left
@@ -66,9 +67,9 @@ def _rows(first, after, starts, ids, off, y, weight, rows, prec, mean, held, bou
 _no_range = np.float32(0),np.float32(0)
 
 def rows_by_loops(users, items, terms, rows, prec, mean, held=None, y_range=None):
-    """Rows of users, (n,k), by ratings of `users` (0 to n-1) and of the codes `items`, which have the `rows`, (n_items,any); `terms` are what
-    is added to their scores, the ratings, and how much these count. The prior has the `mean`, (n,k), and the precision `prec`, (k,k), more
-    by `held`, (n,), on its diagonal"""
+    """Rows of users, (n,k), by ratings of `users` (0 to n-1) and of the codes `items`, which have the `rows`, (n_items,any); `terms` are
+    what is added to their scores, the ratings, and how much these count. The prior has the `mean`, (n,k), and the precision `prec`,
+    (k,k), more by `held`, (n,), on its diagonal"""
     order = rising(users)
     of_ratings = array(items[order], torch.int64),*(array(o[order]) for o in terms)
     rows = array(rows)

@@ -25,8 +25,8 @@ def chances(n_draws, width):
 
 # %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
 def _sums(factors, left, weight):
-    """Left sides of the equations in each of S draws and, behind, their right ones, (S,k,k+1), without the prior, by ratings of what has the
-    `factors`, (n,S,k-1), that leave `left`, (n,S), and count as `weight` says"""
+    """Left sides of the equations in each of S draws and, behind, their right ones, (S,k,k+1), without the prior, by ratings of what has
+    the `factors`, (n,S,k-1), that leave `left`, (n,S), and count as `weight` says"""
     factors = factors.transpose(0, 1)
     n_draws,_,k = factors.shape
     weighed = factors*weight[:,None]

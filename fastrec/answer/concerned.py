@@ -86,7 +86,7 @@ def _moved(codes, before, waiting):
     return codes[added+late>=least_share*(old-late)]
 
 def still_waiting(waiting, codes, solved, n):
-    "How many ratings of each of `n` codes its row does not know, with those of `codes`, where the `solved` codes know all; `None`: none did"
+    "How many ratings of each of `n` codes its row does not know, with those of `codes`, where those `solved` know all; `None`: none did"
     res = torch.bincount(codes, minlength=n)
     if waiting is not None: res[:len(waiting)] += waiting
     res[solved] = 0

@@ -388,8 +388,35 @@ def test_rows_of_several_hundred_users_in_all_draws():
     rows[...,-1] = 1
     half = normal(n_draws, k, k)
     means,covs,eps = normal(n_draws, n_users, k),half@half.mT+torch.eye(k),normal(n_draws, k)
-    beside = torch.cat([rows, y[:,None,None].expand(-1, n_draws, 1)], 2)
-    found = solve_draws((means,covs,eps), users, lambda o: beside[o], n_users, noise)
+    left = y[:,None].expand(-1, n_draws)
+    found = solve_draws((means,covs,eps), users, lambda o: (rows[o,:,:-1],left[o]), n_users, noise)
     for s in range(n_draws):
         one = solve_users((means[s],covs[s]), users, rows[:,s,:-1], torch.zeros(900), y, n_users, noise, eps=eps[s].expand(n_users, -1))
         torch.testing.assert_close(found[:,s], one, atol=1e-3, rtol=1e-3)
+
+def test_ratings_that_come_one_by_one_move_a_row_once_they_are_a_fiftieth():
+    "What `extend` has left waiting counts as new the next time; a row that was solved for waits for none"
+    learn = fitted('fit_als')
+    counts = learn.ds.counts(1)
+    code = int(counts.argmax())
+    own = suited('fit_als').drop_duplicates('user').assign(title=learn.ds.classes['title'].labels[code-1])
+    n = int(np.ceil(.02*int(counts[code])))
+    assert 1<n<len(own)
+    rec,row = learn,learn.model.item_factors[code-1]
+    for k in range(n):
+        rec = rec.extend(own.iloc[[k]])
+        is_last = k==n-1
+        assert torch.equal(rec.model.item_factors[code-1], row)!=is_last
+        assert rec.waiting[1][code]==(0 if is_last else k+1)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','dot'])
+def test_loops_find_the_rows_that_pytorch_finds(name, monkeypatch):
+    from fastrec.base.compiled import can_compile
+    from fastrec.models import row_loops
+    if not can_compile(): pytest.skip('numba is not there')
+    learn,late,found = copy.deepcopy(fitted(name)),suited(name),[]
+    learn.model.believed = None
+    for fewest in (1,10**9):
+        monkeypatch.setattr(row_loops, '_fewest', fewest)
+        found.append(learn.extend(late).predict_grid())
+    torch.testing.assert_close(*found, atol=2e-4, rtol=1e-3)

@@ -74,14 +74,23 @@ def of_training(rec):
     return OfSeen(seen)
 
 # %% ../../nbs/answer/67_concerned.ipynb #1f8187cc
-_least_share = .01  # of its ratings that must be new
+least_share = .02  # as many new ratings beside those that a row is by
 
-def _moved(codes, before):
-    "Those of `codes`, of new ratings, that are new, or of whose ratings enough are, where each code has as many as `before` says"
+def _moved(codes, before, waiting):
+    """Those of `codes`, of new ratings, that are new, or have enough ratings that are, where each code has as many as `before` says, of
+    which as many are `waiting`"""
     codes,added = codes.unique(return_counts=True)
     is_old = codes<len(before)
-    old = torch.where(is_old, before[codes.clamp(max=len(before)-1)], 0)
-    return codes[added>=_least_share*old]
+    places = codes.clamp(max=len(before)-1)
+    old,late = (torch.where(is_old, o[places], 0) for o in (before,waiting))
+    return codes[added+late>=least_share*(old-late)]
+
+def still_waiting(waiting, codes, solved, n):
+    "How many ratings of each of `n` codes its row does not know, with those of `codes`, where those `solved` know all; `None`: none did"
+    res = torch.bincount(codes, minlength=n)
+    if waiting is not None: res[:len(waiting)] += waiting
+    res[solved] = 0
+    return res
 
 # %% ../../nbs/answer/67_concerned.ipynb #edb98e92
 def _warn_of_staying(rec, codes):
@@ -99,7 +108,9 @@ def concerned(rec, new, old):
     fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
     codes = new.counted().codes
     if old is not None:
-        moved = [_moved(o, old.counts(k)) for k,o in enumerate(codes)]
+        before = [old.counts(k) for k in (0,1)]
+        waiting = rec.waiting or [torch.zeros_like(o) for o in before]
+        moved = [_moved(*o) for o in zip(codes, before, waiting)]
         return [torch.cat(o).unique() for o in zip(moved, fresh)]
     users,items = (o.unique() for o in codes)
     first = unrated(rec, items)  # all of whose ratings are here

@@ -17,7 +17,7 @@ from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .additions import counts_with,joined,need_items,read_additions,seen_with
-from .concerned import Both,concerned,of_training
+from .concerned import Both,concerned,of_training,still_waiting
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
 from .predict import predict_codes
 
@@ -57,7 +57,7 @@ def _solved(model, side, codes, ds, noise):
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
     fit = partial(fitted_rows, turned_once(model) if side and model.refits else model, side)
-    if model.fits_items and model.refits: fit = partial(_in_groups, fit)
+    if model.is_padded(rows if x is None else rows[:0]): fit = partial(_in_groups, fit)  # with features there are two parts
     z = fit(rows, other, y, len(codes), noise, x, w)
     return model.with_rows(side, codes.to(device), z, ds.sizes[side])
 
@@ -166,6 +166,8 @@ def _extend(rec, model, new):
     ds.features = new.features
     res = _recommender(rec, model, ds, new, noise)
     res.drift,res.n_new = drift,len(new)
+    waiting = rec.waiting or (None,None)
+    res.waiting = [still_waiting(*o) for o in zip(waiting, new.counted().codes, (users,items), Both(old, new).sizes)]
     return res
 
 # %% ../../nbs/answer/61_extend.ipynb #d30d9e34
@@ -177,7 +179,7 @@ def extend(self:Recommends,
     items:pd.DataFrame=None, # Features of new items, likewise
 )->Extended: # With all that a loaded recommender answers, and `save_recommender`; a learner stays as it is
     """A recommender of old and new users and items, by new `ratings` beside those of training, and by features. Rows of who is new, or has
-    so many new ones that they are a hundredth of all theirs, are solved for, given the other side, around what features say, where the
+    so many new ones that they are a fiftieth of all theirs, are solved for, given the other side, around what features say, where the
     model follows some; without ratings that is their row. All else stays. Labels that are new come behind the others.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model

@@ -131,6 +131,7 @@ class Recommends:
         return self.seen and self.seen.counts
 
     held_out = source = None  # rows of validation, where there are dataloaders; of new users the model of training, and the noise
+    waiting = None  # after `extend`: of each user and each item, how many ratings its row does not know
     @property
     def rating_range(self):
         "Lowest and highest rating of training; `None` if that isn't known"

@@ -10,7 +10,9 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.kinds import kind_of
 from ..data.names import shown
-from ..answer.recommender import Recommends
+from ..answer.concerned import least_share,of_training
+from ..answer.newcomers import least_noise
+from ..answer.recommender import Recommends,evaluating
 from ..base.checks import warn
 from ..base.random import seeded
 from ..models.base import FactorModel
@@ -21,6 +23,7 @@ from ..models.net import Net
 from ..models.posterior import PosteriorMean
 from ..models.ridge import follow_features
 from ..models.trainable import DeepMF,DotBias
+from .few_ratings import solve_rows
 from .training import RecLearner
 
 # %% ../../nbs/fit/51_beginning.ipynb #dab16f4d
@@ -170,6 +173,42 @@ def _begin_new(model, codes, seed):
             w = tables[0].weight
             w[is_new] += nn.init.trunc_normal_(torch.empty_like(w[is_new]), std=_noise)
 
+# %% ../../nbs/fit/51_beginning.ipynb #c91a4a81
+def _counts_before(init, k):
+    "How many ratings of training each user (`k=0`) or item had in `init`; `None` if that isn't known"
+    old = of_training(init)
+    if old is not None: return old.counts(k)
+    seen = init.seen
+    return None if seen is None or seen.shard else (seen.trained,seen.counts)[k]
+
+def _are_due(k, of_side, ds, before):
+    """Which users (`k=0`) or items, whose codes in an earlier model are `of_side`, are told by ratings of `ds` alone, and have enough more
+    than `before`"""
+    res = torch.zeros_like(of_side, dtype=torch.bool)
+    if ds.features[k] is not None or not of_side.any(): return res
+    now = ds.counted().counts(k).cpu()
+    is_new = of_side==0
+    was = now if before is None else before[of_side]
+    is_moved = now-was>=least_share*was
+    res = (now>0) & (is_new | is_moved)
+    res[0] = False  # who is unknown
+    return res
+
+# %% ../../nbs/fit/51_beginning.ipynb #587b4756
+@torch.no_grad()
+def _solve_new(model, codes, ds, init):
+    """Solve for rows of `model` with new ratings in `ds`, beside those of `init`; the `codes` of `init`, which are 0 where it knows none,
+    and 1 where that is solved for"""
+    goes_by_gradients = isinstance(model, Dot) and not (model.clip or model.is_preference)
+    if not goes_by_gradients or ds.shard: return codes
+    res = []
+    for k,of_side in enumerate(codes):
+        is_due = _are_due(k, of_side, ds, _counts_before(init, k))
+        with evaluating(model) as (evaluated,_):
+            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(init.noise, least_noise))
+        res.append(of_side.where(~is_due, 1))
+    return res
+
 # %% ../../nbs/fit/51_beginning.ipynb #65c63d6c
 def _follow(model, codes, ds):
     "Let rows of `model` that are new, whose `codes` are 0, follow from the features of `ds`"
@@ -194,6 +233,7 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
     model.y_range,model.classes = y_range,dls.classes
     model.user,model.item = dls.classes
     model.advised,model.from_features,model.user_spread = None,(False,False),1.
+    codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)
     model.fill_unknown()

@@ -25,20 +25,27 @@ def _noise(model, ds):
     return max(float((w*squares).sum()/w.sum()), least_noise)
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #8ee7e05e
+def solve_rows(model, told, k, codes, ds, noise):
+    "Replace the rows of `codes` of users (`k=0`) or items (1) of `model` by what their ratings in `ds` say to `told`, the same model"
+    if not len(codes): return
+    device = next(model.parameters()).device
+    features = ds.features[k]
+    x = None if features is None else features.x.index_select(0, codes).to(device)
+    codes = codes.to(ds.x.device)
+    there,rows = places_in(ds.x[:,k], codes, len(ds.counts(k)))
+    other = ds.x[:,1-k].index_select(0, there).long()
+    w = None if ds.w is None else ds.w[there].to(device)
+    rows,other,y = (o.to(device) for o in (rows,other,ds.y[there]))
+    z = fitted_rows(told, k, rows, other, y, len(codes), noise, x, w)
+    tables = model.tables[k]
+    for e,o in zip(tables, z.split([e.weight.shape[1] for e in tables], 1)):
+        if e.weight.any(): e.weight[codes.to(device)] = o.to(e.weight)  # a model without biases has none
+
 def _solve_side(model, told, k, ds, noise):
     "Replace rows of the users (`k=0`) or items (1) of `model` that have few ratings in `ds`; `told`: the same model with its maps"
     counts = ds.counted().counts(k)
     codes = ((counts>0) & (counts<=_few)).nonzero()[:,0]
-    if not len(codes): return
-    x = ds.features[k].x.index_select(0, codes).to(ds.x.device)
-    codes = codes.to(ds.x.device)
-    there,rows = places_in(ds.x[:,k], codes, len(counts))
-    other = ds.x[:,1-k].index_select(0, there).long()
-    w = None if ds.w is None else ds.w[there]
-    z = fitted_rows(told, k, rows, other, ds.y[there], len(codes), noise, x, w)
-    tables = model.tables[k]
-    for e,o in zip(tables, z.split([e.weight.shape[1] for e in tables], 1)):
-        if e.weight.any(): e.weight[codes] = o.to(e.weight)  # a model without biases has none
+    solve_rows(model, told, k, codes, ds, noise)
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import nn
 from .base import FactorModel,as_table
 from .believed import fit_believed
 from .changing import grown,with_items
-from .foldin import fit_by_softmax,fit_choices,solve_users,user_prior,with_row_0
+from .foldin import fit_by_softmax,fit_choices,rows_of_ratings,with_row_0
 from .held_reasons import BelievedReasons
 from .reasons import choice_reasons,rating_reasons
 from .sums import LeftOut
@@ -139,10 +139,7 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
     if self.is_preference: return fit_choices(self, users, items, n_users, w)
     if self.believed is not None and self.prior is None: return fit_believed(self, users, items, y, n_users, w)
     if w is not None: noise = noise/w  # what counts twice is known twice as well
-    is_bent = self.y_range is not None and not self.clip
-    bent = self if is_bent else None
-    off = self.i_bias(items)[:,0] + self.mean
-    return solve_users(user_prior(self), users, self.i_weight(items), off, y, n_users, noise, bent)
+    return rows_of_ratings(self, users, items, y, n_users, noise)
 
 # %% ../../nbs/models/21_dot.ipynb #f7146d53
 @patch

@@ -9,6 +9,8 @@ __all__ = []
 import math,torch
 from .base import as_table
 from .kept import Kept
+from .row_loops import pay
+from .solved_loops import rows_by_loops
 
 # %% ../../nbs/models/24_foldin.ipynb #f29a4651
 _kept_priors = Kept()
@@ -106,6 +108,21 @@ def solve_users(
         if not bent or (z-before).abs().max()<_still: break
     return z if eps is None else _around(z, chol, eps)
 
+# %% ../../nbs/models/24_foldin.ipynb #7cb04fc4
+def rows_of_ratings(model, users, items, y, n_users, noise):
+    "As a dot product's `fit_users`, by the prior of the `model` and ratings `y` of the variance `noise`, one number or one of each"
+    prior = user_prior(model)
+    off = model.i_bias(items)[:,0] + model.mean
+    is_bent = model.y_range is not None and not model.clip
+    if pay(users):
+        mean,cov = prior
+        terms = off,y,torch.ones_like(y)/noise
+        means = mean.expand(n_users, -1)
+        y_range = model.y_range if is_bent else None
+        return rows_by_loops(users, items, terms, model.i_weight.weight, precision(cov), means, y_range=y_range)
+    bent = model if is_bent else None
+    return solve_users(prior, users, model.i_weight(items), off, y, n_users, noise, bent)
+
 # %% ../../nbs/models/24_foldin.ipynb #5ef6071f
 def with_row_0(rows, mean): return as_table(torch.cat([mean[None], rows]))
 
@@ -127,6 +144,14 @@ def without_choices(model, lam):
     gram = _kept_grams([model.i_weight.weight], lambda: q.T@q)
     return lam[:,None,None]*eye + args['alpha0']*gram
 
+# %% ../../nbs/models/24_foldin.ipynb #1e628845
+def _choices_by_loops(model, users, items, w, lam):
+    "Rows of users who chose `items`, each of which counts as `w` says, held down by `lam`, (n_users,)"
+    q = model.i_weight.weight
+    prec = without_choices(model, lam.new_zeros(1))[0]
+    mean = q.new_zeros(len(lam), q.shape[1]) if model.prior is None else model.prior[0][:,:-1]
+    return rows_by_loops(users, items, (torch.zeros_like(w),torch.ones_like(w),w), q, prec, mean, held=lam)
+
 # %% ../../nbs/models/24_foldin.ipynb #9de65952
 def fit_choices(model, users, items, n_users, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) chose `items` (codes), each of which counts as `w` says, if given;
@@ -135,10 +160,14 @@ def fit_choices(model, users, items, n_users, w=None):
     w = torch.ones_like(users, dtype=q.dtype) if w is None else w.to(q)
     mass = q.new_zeros(n_users)
     mass.index_add_(0, users, w)
-    a = without_choices(model, penalty(model, mass))
+    lam = penalty(model, mass)
     if model.prior is None: p = model.user_factors.mean(0).repeat(n_users, 1)
     else: p = model.prior[0][:,:-1]
-    if len(users):
+    if pay(users):
+        solved = _choices_by_loops(model, users, items, w, lam)
+        p = solved.where(mass[:,None]>0, p)
+    elif len(users):
+        a = without_choices(model, lam)
         chosen,w = padded(users, n_users, model.i_weight(items), w)
         weighed = chosen*w[...,None]
         chol = torch.linalg.cholesky(a + chosen.mT@weighed)

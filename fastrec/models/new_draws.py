@@ -26,12 +26,19 @@ def chances(n_draws, width):
     return (scale*eps).split(width, 1)
 
 # %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
-def _products(rows, weight):
-    """The sums over ratings of products of their `rows`, (n,S,k), whose memory is taken, with each other, where each counts as `weight`
-    says: (S,k,k)"""
-    rows.mul_(weight.sqrt()[:,None,None])
-    rows = rows.transpose(0, 1)
-    return rows.mT@rows
+def _sums(factors, left, weight):
+    """Left sides of the equations in each of S draws and, behind, their right ones, (S,k,k+1), without the prior, by ratings of what has
+    the `factors`, (n,S,k-1), that leave `left`, (n,S), and count as `weight` says"""
+    factors = factors.transpose(0, 1)
+    n_draws,_,k = factors.shape
+    weighed = factors*weight[:,None]
+    res = factors.new_empty(n_draws, k+1, k+2)
+    res[:,:-1,:-2] = weighed.mT@factors
+    res[:,:-1,-2] = res[:,-1,:-2] = weighed.sum(1)
+    res[:,-1,-2] = weight.sum()
+    res[:,:-1,-1] = (weighed*left.T[...,None]).sum(1)
+    res[:,-1,-1] = weight@left
+    return res
 
 def _around(left, right, eps):
     "Solutions of equations with the sides `left`, (any,k,k), and `right`, (any,k), and `eps`, as much chance as they leave"
@@ -43,25 +50,26 @@ def _around(left, right, eps):
 # %% ../../nbs/models/34_new_draws.ipynb #f14d0846
 _users_at_once = 256
 
-def _solve_some(draws, rows_of, places, weight):
+def _solve_some(draws, found_of, places, weight):
     "As `solve_draws`, for users whose ratings stand at `places`, a list"
-    (means,covs,eps),precs = draws,precision(draws[1])
-    sums = torch.stack([_products(rows_of(o), weight[o]) for o in places])
-    left,right = precs+sums[...,:-1,:-1],sums[...,:-1,-1]
+    means,precs,eps = draws
+    sums = torch.stack([_sums(*found_of(o), weight[o]) for o in places])
+    left,right = precs+sums[...,:-1],sums[...,-1]
     of_prior = precs@means[...,None]
     return _around(left, of_prior[...,0]+right, eps.expand_as(right))
 
-def solve_draws(draws, users, rows_of, n_users, noise):
+def solve_draws(draws, users, found_of, n_users, noise):
     """Rows of new users in S draws, (n_users,S,k), by ratings of the variances `noise`, each by one of `users`, 0 to n_users-1. `draws` are
-    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k); `rows_of` gives, of the numbers of n ratings,
-    what they are multiplied with in each draw, and last what is left of them, (n,S,k+1)"""
+    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k); `found_of` gives, of the numbers of n ratings,
+    in each draw the factors of what was rated, (n,S,k-1), and what all but these and the user leave of the ratings, (n,S)"""
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
     places = order.split(lens.tolist())
+    means,covs,eps = draws
+    precs = precision(covs)
     res = []
     for first in range(0, n_users, _users_at_once):
         some = slice(first, first+_users_at_once)
-        means,*others = draws
-        if means.ndim==3: means = means[:,some].transpose(0, 1)
-        res.append(_solve_some((means,*others), rows_of, places[some], 1/noise))
+        m = means if means.ndim==2 else means[:,some].transpose(0, 1)
+        res.append(_solve_some((m,precs,eps), found_of, places[some], 1/noise))
     return torch.cat(res)

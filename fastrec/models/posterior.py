@@ -178,11 +178,15 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
     own_noise = self._own_noise(items, w)
     draws = *user_prior(self),self._chance().to(y)
-    def rows_of(there):
+    def found_of(there):
         codes = items[there]
         left = y[there,None]-self.i_bias_draws.index_select(0, codes)-self.mean
-        return torch.cat([self._item_draws(codes), torch.ones_like(left)[...,None], left[...,None]], 2)
-    return solve_draws(draws, users, rows_of, n_users, own_noise).flatten(1)
+        factors = self.i_weight.weight.index_select(0, codes).unflatten(1, (self.n_draws,-1))
+        return factors*self.n_draws if self.is_turned else factors,left
+    return solve_draws(draws, users, found_of, n_users, own_noise).flatten(1)
+
+@patch
+def is_padded(self:PosteriorMean, users): return False
 
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch

@@ -7,9 +7,11 @@ __all__ = []
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #7b769c6e
 import numpy as np,torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.compiled import compiled,in_threads,may_run
-from .equations import Equations,cost_of_row,fair_share
+from .equations import Equations,cost_of_row,design_rows,fair_share
+from .moments import in_tiles,sum_tiles
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
 @compiled
@@ -44,21 +46,24 @@ _one_width = 8  # numbers of float32 that a processor with AVX2 multiplies at on
 
 @compiled
 def _add_up_row(ratings, cols, y, own, design, weight, a, c):
-    "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`"
+    "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`; return their squares"
     d = design.shape[1]
     n_even = d//_one_width*_one_width
     w = np.empty(4, np.float32)
     a[:] = 0
     c[:] = 0
+    squares = np.float32(0)
     alone = ratings.stop-(ratings.stop-ratings.start)%4
     for t in range(ratings.start, ratings.stop):
         at = (t-ratings.start)%4
         w[at] = weight[cols[t]]
         if len(own): w[at] *= own[t]
+        squares += w[at]*y[t]*y[t]
         if t>=alone: _add_one(a, c, design[cols[t]], w[at], y[t])
         elif at==3: _add_four(a, c, n_even, design, cols[t-3:t+1], w, y[t-3:t+1])
     for f in range(d):  # what is above the diagonal is what is below
         for g in range(f): a[g,f] = a[f,g]
+    return squares
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #240760fd
 @compiled
@@ -70,13 +75,13 @@ def add_up_rows(
     own, # What each counts; (0,) where all count alike
     design, # (n_other,d)
     weight, # What the ratings of each of these count, (n_other,)
-    zz, zy # Where the sums are put, (n,d,d) and (n,d)
+    zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
 ):
-    "Put what the ratings of each row add up to into `zz` and `zy`"
+    "Put what the ratings of each row add up to into `zz`, `zy` and `yy`"
     for r in range(len(ids)):
         start = starts[ids[r]]
         ratings = slice(start, start+counts[ids[r]])
-        _add_up_row(ratings, cols, y, own, design, weight, zz[r], zy[r])
+        yy[r] = _add_up_row(ratings, cols, y, own, design, weight, zz[r], zy[r])
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #806027ac
 _rows_a_block,_rows_a_job = 2**10,2**7  # of a process that shares the work, and of a thread
@@ -90,39 +95,69 @@ class LoopedEquations(Equations):
     "`Equations` that a compiled loop adds up, on the CPU"
     def cut_blocks(self, cols, n_other, budget):
         "Codes of the rows of each block, and whether this process solves for it"
-        self.cols = cols
+        self.cols,self.order = cols.int(),self.order.int()  # half the memory
         blocks = self.counts.nonzero()[:,0].split(_rows_a_block)
         costs = [int(self.counts[o].sum())+cost_of_row*len(o) for o in blocks]
         share = fair_share(costs, *self.part)
         return [(ids,job in share) for job,ids in enumerate(blocks)]
 
-    def in_blocks(self, values): return values[self.order]
+    def in_blocks(self, values): return values.index_select(0, self.order)
 
     def keep_weights(self):
         self.own = torch.zeros(0, dtype=torch.float32) if self.w is None else self.in_blocks(self.w)
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
 @patch
-def equations(self:LoopedEquations, design, weight=None):
+def equations(self:LoopedEquations, design, weight=None, cov=None):
     if weight is None: weight = torch.ones_like(design[:,0])
     of_others = design.contiguous(),weight.contiguous()
+    tiles = None if cov is None else in_tiles(*of_others, cov)
     n = rows_at_once(design.shape[1])
     for ids,is_own in self.blocks:
         for some in ids.split(n):
-            zz,zy = self._added_up(some, of_others) if is_own else (None,None)
-            yield some,zz,zy
+            yield some,*(self._added_up(some, of_others, tiles) if is_own else (None,)*3)
 
 @patch
-def _added_up(self:LoopedEquations, ids, of_others):
+def _added_up(self:LoopedEquations, ids, of_others, tiles=None):
     "The sums of the rows `ids`"
     n,d = len(ids),of_others[0].shape[1]
-    zz,zy = (of_others[0].new_empty(n, *o) for o in ((d,d),(d,)))
-    args = self.starts,self.counts,self.cols,self.ys,self.own,*of_others
+    sums = [of_others[0].new_empty(n, *o) for o in ((d,d),(d,),())]
+    loop,values = (add_up_rows,of_others) if tiles is None else (sum_tiles,(*of_others,tiles))
+    args = self.starts,self.counts,self.cols,self.ys,self.own,*values
     fixed = [o.numpy() for o in args]
-    parts = [o.split(_rows_a_job) for o in (ids,zz,zy)]
-    jobs = [(i.numpy(), *fixed, a.numpy(), c.numpy()) for i,a,c in zip(*parts)]
-    in_threads(add_up_rows.run, jobs)
-    return zz,zy
+    parts = [o.split(_rows_a_job) for o in (ids,*sums)]
+    jobs = [(i.numpy(), *fixed, *(o.numpy() for o in out)) for i,*out in zip(*parts)]
+    in_threads(loop.run, jobs)
+    return sums
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #25f18daf
+@compiled
+def _square_errors(ids, starts, counts, cols, y, own, design, rows, sse):
+    "Put the squared errors of the ratings of the rows `ids` into `sse`, (n,), by `rows`, with 1 behind, and the `design` of the others"
+    for r in range(len(ids)):
+        row = rows[ids[r]]
+        total = 0.
+        for t in range(starts[ids[r]], starts[ids[r]]+counts[ids[r]]):
+            z = design[cols[t]]
+            off = y[t]
+            for f in range(len(z)): off -= row[f]*z[f]
+            total += off*off*own[t] if len(own) else off*off
+        sse[r] = total
+
+@patch
+def mean_square(self:LoopedEquations, rows, other):
+    ids = torch.arange(self.n)
+    sse = torch.zeros(self.n, dtype=torch.double)
+    args = self.starts,self.counts,self.cols,self.ys,self.own,design_rows(other),F.pad(rows, (0,1), value=1.)
+    fixed = [o.numpy() for o in args]
+    parts = [o.split(_rows_a_block) for o in (ids,sse)]
+    in_threads(_square_errors.run, [(i.numpy(), *fixed, o.numpy()) for i,o in zip(*parts)])
+    return sse.sum()/self.mass.double().sum()
+
+@patch
+def matrix(self:LoopedEquations, values):
+    starts = F.pad(self.counts.cumsum(0), (1,0)).int()
+    return torch.sparse_csr_tensor(starts, self.cols, self.in_blocks(values), (self.n,self.n_other), check_invariants=False)
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #da8dd026
 def equations_for(rows, *args, **kwargs):

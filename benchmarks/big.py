@@ -14,19 +14,21 @@ def _planted(rng, n):
     "Biases and tastes of `n` users or items, float32"
     return rng.normal(0, .4, n).astype('float32'),rng.normal(0, .35, (n,_rank)).astype('float32')
 
-def _drawn(rng, n, first, size):
+_tails = 1.5,2.  # of users and items: a higher power has fewer that are rated more; with these few pairs repeat, as in real ratings
+
+def _drawn(rng, n, first, size, power):
     "Codes below `n`, few of them often; each of those from `first` on occurs, as long as there is room"
     own = np.arange(first, min(first+size, n), dtype='int32')
-    drawn = (n*rng.random(size-len(own), dtype='float32')**2.5).astype('int32').clip(max=n-1)
+    drawn = (n*rng.random(size-len(own))**power).astype('int32').clip(max=n-1)
     return rng.permutation(np.concatenate([own,drawn]))
 
-def pieces(n, n_users, n_items, seed=0):
-    "`n` ratings in half stars by planted tastes, as codes of users and items and stars, a piece at a time"
+def pieces(n_ratings, n_users, n_items, seed=0):
+    "`n_ratings` in half stars by planted tastes, as codes of users and items and stars, a piece at a time"
     rng = np.random.default_rng(seed)
     (b_u,p),(b_i,q) = (_planted(rng, o) for o in (n_users,n_items))
-    for first in range(0, n, _piece):
-        size = min(_piece, n-first)
-        u,i = (_drawn(rng, o, first, size) for o in (n_users,n_items))
+    for first in range(0, n_ratings, _piece):
+        size = min(_piece, n_ratings-first)
+        u,i = (_drawn(rng, n, first, size, power) for n,power in zip((n_users,n_items), _tails))
         stars = 3.5+b_u[u]+b_i[i]+np.einsum('nk,nk->n', p[u], q[i])+rng.normal(0, .7, size)
         yield u,i,(np.round(2*stars)/2).clip(.5, 5).astype('float32')
 

@@ -10,14 +10,15 @@ import numpy as np,torch
 from ..base.compiled import compiled,in_threads
 
 # %% ../../nbs/fit/59_moments.ipynb #55d5549b
-_tile = 128  # numbers of a row that are added up at once
+_most_of_tile,_one_width = 128,8  # numbers of a row that are added up at once; that a processor with AVX2 adds at once
 
 @compiled
 def _fill_tiles(first, after, design, weight, cov, tiles):
     "Put what a rating of each of the rows from `first` on adds into `tiles`, as `in_tiles`"
     d = design.shape[1]
     sure = d-2  # the 1 of [q,1,b], whose covariances are 0, and not in `cov`
-    moments = np.zeros(len(tiles)*_tile, np.float32)
+    n_tiles,_,width = tiles.shape
+    moments = np.zeros(n_tiles*width, np.float32)
     for j in range(first, after):
         z = design[j]
         at = 0
@@ -27,17 +28,19 @@ def _fill_tiles(first, after, design, weight, cov, tiles):
                 if f!=sure and g!=sure: moment += cov[j,f-(f>sure),g-(g>sure)]
                 moments[at] = weight[j]*moment
                 at += 1
-        for t in range(len(tiles)): tiles[t,j] = moments[t*_tile:(t+1)*_tile]
+        for t in range(n_tiles): tiles[t,j] = moments[t*width:(t+1)*width]
 
 # %% ../../nbs/fit/59_moments.ipynb #ddbd8f9c
 _rows_a_job = 2**9  # of a thread
 
 def in_tiles(design, weight, cov):
-    """What a rating of each row of the `design` $[q,1,b]$, (n,d), adds to a left side, lower triangles of (n_tiles,n,128): $zz^\\top$ and the
+    """What a rating of each row of the `design` $[q,1,b]$, (n,d), adds to a left side, lower triangles of (n_tiles,n,any): $zz^\\top$ and the
     `cov` of $[q,b]$, (n,d-1,d-1), times the `weight`, (n,)"""
     n,d = design.shape
-    n_tiles = -(-d*(d+1)//2//_tile)
-    res = torch.empty(n_tiles, n, _tile, dtype=torch.float32)
+    n_numbers = d*(d+1)//2
+    n_tiles = -(-n_numbers//_most_of_tile)
+    width = -(-n_numbers//(n_tiles*_one_width))*_one_width
+    res = torch.empty(n_tiles, n, width, dtype=torch.float32)
     args = [o.numpy() for o in (design,weight,cov.contiguous(),res)]
     in_threads(_fill_tiles.run, [(o, min(o+_rows_a_job, n), *args) for o in range(0, n, _rows_a_job)])
     return res
@@ -45,19 +48,19 @@ def in_tiles(design, weight, cov):
 # %% ../../nbs/fit/59_moments.ipynb #49880679
 @compiled
 def _sum_tile(tile, cols, own, out):
-    "Add to `out`, (128,), the rows `cols` of the `tile`, each as often as its `own` says, or once if that is empty"
+    "Add to `out` the rows `cols` of the `tile`, each as often as its `own` says, or once if that is empty"
     n = len(cols)
     alone = n-n%4
     w = np.ones(4, np.float32)
     for t in range(0, alone, 4):
         a,b,c,d = tile[cols[t]],tile[cols[t+1]],tile[cols[t+2]],tile[cols[t+3]]
         if len(own): w[:] = own[t:t+4]
-        for f in range(_tile):
+        for f in range(len(out)):
             out[f] += (w[0]*a[f]+w[1]*b[f]) + (w[2]*c[f]+w[3]*d[f])
     for t in range(alone, n):
         a = tile[cols[t]]
         x = own[t] if len(own) else np.float32(1)
-        for f in range(_tile): out[f] += x*a[f]
+        for f in range(len(out)): out[f] += x*a[f]
 
 # %% ../../nbs/fit/59_moments.ipynb #73775301
 @compiled
@@ -97,7 +100,7 @@ def sum_tiles(
     zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
 ):
     "Put what the ratings of each row add up to into `zz`, `zy` and `yy`"
-    sums = np.zeros((len(ids),len(tiles),_tile), np.float32)
+    sums = np.zeros((len(ids),len(tiles),tiles.shape[2]), np.float32)
     for k in range(len(tiles)):
         for r in range(len(ids)):
             ratings = slice(starts[ids[r]], starts[ids[r]]+counts[ids[r]])

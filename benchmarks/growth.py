@@ -1,5 +1,6 @@
-"""Time and memory as the data grow: seconds per million ratings, and a step against the size of the tables; writes results/growth.md and results/steps.md"""
-import gc,resource
+"""Time and memory as the data grow: seconds per million ratings of an epoch, and of loading, fit_sgd and fit_als, and a step against the size of the
+tables; writes results/growth.md, growth_fits.md and steps.md"""
+import gc,resource,sys,tempfile
 from statistics import median
 from report import Report,settings
 from fastrec.all import *
@@ -45,6 +46,33 @@ def by_ratings(c):
         gc.collect()
     rep.write()
 
+def seconds_of_sweep(dls, fit, n_sweep=6, **kwargs):
+    "Median seconds of a sweep but the first, which has to prepare"
+    from big import Stamps
+    learn,stamps = learner(dls, seed=0),Stamps()
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(n_sweep=n_sweep, **kwargs, cbs=stamps)
+    return median(np.subtract(stamps.ended, stamps.began)[1:])
+
+def by_fits(c):
+    from big import forget_peak,generate,peak_gb
+    rep = Report('growth_fits', 'ratings', 'users', 'items', 'loading from Parquet, s per million', 'a pass of `fit_sgd(50)`', 'a sweep of `fit_als(30)`', 'peak memory, GB')
+    found = []
+    for row in c['fit_sizes'].split(','):
+        n,*size = map(int, row.split())
+        with tempfile.TemporaryDirectory() as d:
+            generate(Path(d)/'ratings.parquet', n, *size)
+            forget_peak()
+            start = time.perf_counter()
+            dls = RecDataLoaders.from_parquet(Path(d)/'ratings.parquet', seed=0, valid_pct=.01)
+            took = [time.perf_counter()-start]
+        took += [seconds_of_sweep(dls, 'fit_sgd', n_factors=50),seconds_of_sweep(dls, 'fit_als', n_factors=30)]
+        found.append(np.array(took)/n*1e6)
+        rep.add(f'{n:,}', *(f'{o:,}' for o in size), *(f'{o:.3f}' for o in found[-1]), f'{peak_gb():.1f}')
+        del dls
+        gc.collect()
+    rep.add('dearest over cheapest', '', '', *(f'**{o:.1f}**: ≤ 2' for o in np.max(found, 0)/np.min(found, 0)), '')
+    rep.write()
+
 def by_tables(c):
     bs,items,n = c.getint('bs'),c.getint('items'),c.getint('steps')
     rep = Report('steps', 'users', 'items', 'sparse, µs a step', 'dense, µs', 'stock fastai, µs', 'to reach')
@@ -68,5 +96,7 @@ def by_tables(c):
     rep.write()
 
 if __name__=='__main__':
-    by_ratings(settings['growth'])
-    by_tables(settings['growth'])
+    if 'fits' not in sys.argv:
+        by_ratings(settings['growth'])
+        by_tables(settings['growth'])
+    by_fits(settings['growth'])

@@ -188,6 +188,7 @@ def share_of_repeats(u, i, most=100_000):
     if not len(pairs): return 0.
     return 1-len(pd.unique(pairs))/len(pairs)
 
+# %% ../../nbs/data/12_scales.ipynb #c6110d29
 def check_repeats(u, i, ratings, names):
     "Say that many pairs repeat where the `ratings` are stars"
     user,item,rating = names

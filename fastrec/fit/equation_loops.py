@@ -10,15 +10,20 @@ import numpy as np,torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.compiled import compiled,in_threads,may_run
-from .equations import Equations,cost_of_row,design_rows,fair_share
+from .equations import Equations,csr,design_rows
+from ..models.row_loops import dot
 from .moments import in_tiles,sum_tiles
+from .row_blocks import cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
 @compiled
 def _add_four(a, c, n_even, design, cols, w, y):
     """Add to `a`, (d,d), and `c`, (d,), what four ratings `y` of `cols` add, which count as `w` says, (4,) each: all of the first `n_even`
     columns of `a`, and of the others what is below the diagonal"""
-    z0,z1,z2,z3 = design[cols[0]],design[cols[1]],design[cols[2]],design[cols[3]]
+    z0 = design[cols[0]]
+    z1 = design[cols[1]]
+    z2 = design[cols[2]]
+    z3 = design[cols[3]]
     for f in range(len(c)):
         x0 = w[0]*z0[f]
         x1 = w[1]*z1[f]
@@ -106,6 +111,18 @@ class LoopedEquations(Equations):
     def keep_weights(self):
         self.own = torch.zeros(0, dtype=torch.float32) if self.w is None else self.in_blocks(self.w)
 
+# %% ../../nbs/fit/58_equation_loops.ipynb #8c10153a
+@patch
+def run(self:LoopedEquations, loop, ids, values, out, n):
+    "Run the `loop` for the ratings of the rows `ids`, with other `values`; threads take `n` rows at a time, and their part of `out`"
+    of_ratings = self.starts,self.counts,self.cols,self.ys,self.own
+    fixed = [o.numpy() for o in (*of_ratings,*values)]
+    jobs = []
+    for rows,*sums in zip(*(o.split(n) for o in (ids,*out))):
+        own = [o.numpy() for o in sums]
+        jobs.append((rows.numpy(), *fixed, *own))
+    in_threads(loop.run, jobs)
+
 # %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
 @patch
 def equations(self:LoopedEquations, design, weight=None, cov=None):
@@ -122,12 +139,11 @@ def _added_up(self:LoopedEquations, ids, of_others, tiles=None):
     "The sums of the rows `ids`"
     n,d = len(ids),of_others[0].shape[1]
     sums = [of_others[0].new_empty(n, *o) for o in ((d,d),(d,),())]
-    loop,values = (add_up_rows,of_others) if tiles is None else (sum_tiles,(*of_others,tiles))
-    args = self.starts,self.counts,self.cols,self.ys,self.own,*values
-    fixed = [o.numpy() for o in args]
-    parts = [o.split(_rows_a_job) for o in (ids,*sums)]
-    jobs = [(i.numpy(), *fixed, *(o.numpy() for o in out)) for i,*out in zip(*parts)]
-    in_threads(loop.run, jobs)
+    if tiles is None: loop = add_up_rows
+    else:
+        loop = sum_tiles
+        of_others = *of_others,tiles
+    self.run(loop, ids, of_others, sums, _rows_a_job)
     return sums
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #25f18daf
@@ -135,29 +151,27 @@ def _added_up(self:LoopedEquations, ids, of_others, tiles=None):
 def _square_errors(ids, starts, counts, cols, y, own, design, rows, sse):
     "Put the squared errors of the ratings of the rows `ids` into `sse`, (n,), by `rows`, with 1 behind, and the `design` of the others"
     for r in range(len(ids)):
-        row = rows[ids[r]]
         total = 0.
-        for t in range(starts[ids[r]], starts[ids[r]]+counts[ids[r]]):
-            z = design[cols[t]]
-            off = y[t]
-            for f in range(len(z)): off -= row[f]*z[f]
-            total += off*off*own[t] if len(own) else off*off
+        start = starts[ids[r]]
+        for t in range(start, start+counts[ids[r]]):
+            off = y[t]-dot(rows[ids[r]], design[cols[t]])
+            if len(own): total += own[t]*off*off
+            else: total += off*off
         sse[r] = total
 
 @patch
 def mean_square(self:LoopedEquations, rows, other):
     ids = torch.arange(self.n)
     sse = torch.zeros(self.n, dtype=torch.double)
-    args = self.starts,self.counts,self.cols,self.ys,self.own,design_rows(other),F.pad(rows, (0,1), value=1.)
-    fixed = [o.numpy() for o in args]
-    parts = [o.split(_rows_a_block) for o in (ids,sse)]
-    in_threads(_square_errors.run, [(i.numpy(), *fixed, o.numpy()) for i,o in zip(*parts)])
+    own = F.pad(rows, (0,1), value=1.)
+    self.run(_square_errors, ids, (design_rows(other),own), [sse], _rows_a_block)
     return sse.sum()/self.mass.double().sum()
 
+# %% ../../nbs/fit/58_equation_loops.ipynb #578f5d21
 @patch
 def matrix(self:LoopedEquations, values):
-    starts = F.pad(self.counts.cumsum(0), (1,0)).int()
-    return torch.sparse_csr_tensor(starts, self.cols, self.in_blocks(values), (self.n,self.n_other), check_invariants=False)
+    starts = F.pad(self.counts.cumsum(0), (1,0))
+    return csr(starts.int(), self.cols, self.in_blocks(values), (self.n,self.n_other))
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #da8dd026
 def equations_for(rows, *args, **kwargs):

@@ -9,6 +9,8 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import Part,add_up
+from .moments import in_design
+from .row_blocks import budget_on,cost_of_row,cpu_budget,cut,fair_share
 
 # %% ../../nbs/fit/40_equations.ipynb #aa076ca8
 def sum_by_code(codes, values, n):
@@ -36,43 +38,16 @@ def eye_like(t, n):
     return torch.eye(n, dtype=t.dtype, device=t.device)
 
 # %% ../../nbs/fit/40_equations.ipynb #bf71ddea
+def csr(starts, cols, values, shape):
+    "The sparse matrix of `shape` whose rows begin at `starts`, where the last one ends too, with `values` in the columns `cols`"
+    return torch.sparse_csr_tensor(starts, cols, values, shape, check_invariants=False)
+
 def sparse_rows(rows, cols, values, shape):
     "The sparse matrix of `shape` with `values` at `rows` and `cols`"
     order = rows.argsort(stable=True)
     n_each = torch.bincount(rows, minlength=shape[0])
     starts = F.pad(n_each.cumsum(0), (1,0))
-    return torch.sparse_csr_tensor(starts, cols[order], values[order], shape, check_invariants=False)
-
-# %% ../../nbs/fit/40_equations.ipynb #04d1fbc6
-cpu_budget = 2**18  # ratings of a block: what is computed with them stays in a processor's cache
-gpu_budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
-
-def budget_on(device, budget):
-    "How many ratings a block may have on `device`; `budget` is for a CPU"
-    return budget if device.type=='cpu' else gpu_budget
-
-# %% ../../nbs/fit/40_equations.ipynb #5871cfbe
-def cut(lengths, budget):
-    """Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most,
-    but of a row at least"""
-    start = int(np.searchsorted(lengths, 1))  # what has no ratings has no equations
-    while start<len(lengths):
-        longest = max(int(lengths[start]*1.3)+1, 4)  # less than a third of padding, but for the shortest
-        after_longest = int(np.searchsorted(lengths, longest, side='right'))
-        stop = min(after_longest, start+max(1, budget//longest))
-        yield slice(start, stop)
-        start = stop
-
-# %% ../../nbs/fit/40_equations.ipynb #d95aa6e5
-def fair_share(costs, part, n):
-    "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
-    load = [0]*n
-    share = set()
-    for cost,job in sorted(zip(costs, range(len(costs))), reverse=True):
-        idlest = load.index(min(load))
-        load[idlest] += cost
-        if idlest==part: share.add(job)
-    return share
+    return csr(starts, cols[order], values[order], shape)
 
 # %% ../../nbs/fit/40_equations.ipynb #832669a8
 class Equations:
@@ -117,8 +92,6 @@ def in_blocks(self:Equations, values):
     return [None if cols is None else self._padded(values, ids, longest, 0.) for ids,longest,cols in self.blocks]
 
 # %% ../../nbs/fit/40_equations.ipynb #bada4b22
-cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
-
 @patch
 def cut_blocks(self:Equations, cols, n_other, budget):
     "Codes of the rows of each block, ratings of the longest and columns of each; `None` in place of those that another process solves"
@@ -137,14 +110,6 @@ def cut_blocks(self:Equations, cols, n_other, budget):
     return res
 
 # %% ../../nbs/fit/40_equations.ipynb #257a6e50
-def _with_gap(cov, dim):
-    *factors,bias = cov.split([cov.shape[dim]-1,1], dim)
-    return torch.cat([*factors, torch.zeros_like(bias), bias], dim)
-
-def _in_design(cov):
-    "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$, (m,d+1,d+1)"
-    return _with_gap(_with_gap(cov, 1), 2)
-
 @patch
 def matrix(self:Equations, values):
     "The `values` of the ratings as a sparse matrix, (n,n_other)"
@@ -160,9 +125,9 @@ def _spread(self:Equations, weight, cov):
 # %% ../../nbs/fit/40_equations.ipynb #48fad872
 @patch
 def equations(self:Equations, design, weight=None, cov=None):
-    """For blocks of rows: their codes, $Z^\\top DZ$, $Z^\\top Dy$ and $y^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d),
-    and of `weight`, (n_other,), if given; `None` for blocks that another process solves. With a `cov`, (n_other,d-1,d-1), of the design
-    without its 1, $Z^\\top DZ$ is expected"""
+    """For blocks of rows: their codes, $Z^\\top DZ$, $Z^\\top Dy$ and $y^\\top Dy$, of the rows $Z$ that they have of `design`,
+    (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves. With a `cov`, (n_other,d-1,d-1), of
+    the design without its 1, $Z^\\top DZ$ is expected"""
     spread = None if cov is None else self._spread(weight, cov)
     if weight is not None:
         root = weight.sqrt()
@@ -179,7 +144,7 @@ def equations(self:Equations, design, weight=None, cov=None):
             y = y*self.roots[k]
             z = z*self.roots[k][...,None]
         zz = torch.bmm(z.mT, z)
-        if spread is not None: zz = zz+_in_design(spread[ids])
+        if spread is not None: zz = zz+in_design(spread[ids])
         zy = torch.bmm(z.mT, y[...,None])
         yield ids,zz,zy[...,0],(y*y).sum(1)
 
@@ -233,7 +198,7 @@ def likelihood(zz, zy, alpha=None):
     return a*alpha[:,None,None],c*alpha[:,None]
 
 def errors_of(zz, zy, w):
-    "The squared errors of the rows `w` less $y^\\top y$, the squares of their ratings: $v^\\top Z^\\top Zv-2v^\\top Z^\\top y$ with $v=[w,1]$"
+    "The squared errors of the rows `w` less those of their ratings, $y^\\top y$: $v^\\top Z^\\top Zv-2v^\\top Z^\\top y$ with $v=[w,1]$"
     v = torch.cat([w, torch.ones_like(w[:,:1])], 1)
     zzv = torch.bmm(zz, v[...,None])[...,0]
     return (v*(zzv - 2*zy)).sum(1)

@@ -9,6 +9,15 @@ __all__ = []
 import numpy as np,torch
 from ..base.compiled import compiled,in_threads
 
+# %% ../../nbs/fit/59_moments.ipynb #b1c3c7ff
+def _with_gap(cov, dim):
+    *factors,bias = cov.split([cov.shape[dim]-1,1], dim)
+    return torch.cat([*factors, torch.zeros_like(bias), bias], dim)
+
+def in_design(cov):
+    "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$, (m,d+1,d+1)"
+    return _with_gap(_with_gap(cov, 1), 2)
+
 # %% ../../nbs/fit/59_moments.ipynb #55d5549b
 _most_of_tile,_one_width = 128,8  # numbers of a row that are added up at once; that a processor with AVX2 adds at once
 
@@ -34,8 +43,8 @@ def _fill_tiles(first, after, design, weight, cov, tiles):
 _rows_a_job = 2**9  # of a thread
 
 def in_tiles(design, weight, cov):
-    """What a rating of each row of the `design` $[q,1,b]$, (n,d), adds to a left side, lower triangles of (n_tiles,n,any): $zz^\\top$ and the
-    `cov` of $[q,b]$, (n,d-1,d-1), times the `weight`, (n,)"""
+    """What a rating of each row of the `design` $[q,1,b]$, (n,d), adds to a left side: $zz^\\top$ and the `cov` of $[q,b]$, (n,d-1,d-1),
+    times the `weight`, (n,); lower triangles, (n_tiles,n,any)"""
     n,d = design.shape
     n_numbers = d*(d+1)//2
     n_tiles = -(-n_numbers//_most_of_tile)
@@ -53,7 +62,10 @@ def _sum_tile(tile, cols, own, out):
     alone = n-n%4
     w = np.ones(4, np.float32)
     for t in range(0, alone, 4):
-        a,b,c,d = tile[cols[t]],tile[cols[t+1]],tile[cols[t+2]],tile[cols[t+3]]
+        a = tile[cols[t]]
+        b = tile[cols[t+1]]
+        c = tile[cols[t+2]]
+        d = tile[cols[t+3]]
         if len(own): w[:] = own[t:t+4]
         for f in range(len(out)):
             out[f] += (w[0]*a[f]+w[1]*b[f]) + (w[2]*c[f]+w[3]*d[f])

@@ -1,5 +1,6 @@
-"""Time and memory as the data grow: seconds per million ratings, and a step against the size of the tables; writes results/growth.md and results/steps.md"""
-import gc,resource
+"""Time and memory as the data grow: seconds per million ratings of an epoch, and of loading, fit_sgd and fit_als, and a step against the size of the
+tables; writes results/growth.md, growth_fits.md and steps.md"""
+import gc,resource,sys,tempfile
 from statistics import median
 from report import Report,settings
 from fastrec.all import *
@@ -45,6 +46,38 @@ def by_ratings(c):
         gc.collect()
     rep.write()
 
+def seconds_of_sweep(dls, fit, n_sweep=6, **kwargs):
+    "Median seconds of a sweep but the first, which has to prepare"
+    from big import Stamps
+    learn,stamps = learner(dls, seed=0),Stamps(time.process_time)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(n_sweep=n_sweep, **kwargs, cbs=stamps)
+    return median(stamps.of_sweeps[1:])
+
+def costs_of_fits(n, *size):
+    "Seconds of one processor to load `n` generated ratings, and for a sweep of each fit"
+    from big import generate
+    with tempfile.TemporaryDirectory() as d:
+        generate(Path(d)/'ratings.parquet', n, *size)
+        start = time.process_time()
+        dls = RecDataLoaders.from_parquet(Path(d)/'ratings.parquet', seed=0, valid_pct=.01)
+        loading = time.process_time()-start
+    return np.array([loading,seconds_of_sweep(dls, 'fit_sgd', n_factors=50),seconds_of_sweep(dls, 'fit_als', n_factors=30)])
+
+def by_fits(c):
+    from big import forget_peak,peak_gb
+    torch.set_num_threads(1)  # so that seconds of processors are those of the clock on a machine that is idle
+    rep = Report('growth_fits', 'ratings', 'users', 'items', 'loading from Parquet, s per million', 'a pass of `fit_sgd(50)`', 'a sweep of `fit_als(30)`', 'peak memory, GB')
+    sizes = [tuple(map(int, o.split())) for o in c['fit_sizes'].split(',')]
+    costs_of_fits(*sizes[0])  # what is compiled, and read from files
+    found = []
+    for n,*size in sizes:
+        forget_peak()
+        found.append(costs_of_fits(n, *size)/n*1e6)
+        rep.add(f'{n:,}', *(f'{o:,}' for o in size), *(f'{o:.3f}' for o in found[-1]), f'{peak_gb():.1f}')
+        gc.collect()
+    rep.add('dearest over cheapest', '', '', *(f'**{o:.1f}**: ≤ 2' for o in np.max(found, 0)/np.min(found, 0)), '')
+    rep.write()
+
 def by_tables(c):
     bs,items,n = c.getint('bs'),c.getint('items'),c.getint('steps')
     rep = Report('steps', 'users', 'items', 'sparse, µs a step', 'dense, µs', 'stock fastai, µs', 'to reach')
@@ -68,5 +101,7 @@ def by_tables(c):
     rep.write()
 
 if __name__=='__main__':
-    by_ratings(settings['growth'])
-    by_tables(settings['growth'])
+    if 'fits' not in sys.argv:
+        by_ratings(settings['growth'])
+        by_tables(settings['growth'])
+    by_fits(settings['growth'])

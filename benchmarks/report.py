@@ -32,7 +32,7 @@ class Report:
 
     def write(self):
         threads = f', {self.threads} thread(s)' if self.threads else ''  # none where the table tells them
-        note = f'`python benchmarks/{Path(sys.argv[0]).name}`: {cpu()}, {os.cpu_count()} cores{threads}; {versions()}.'
+        note = f'`{" ".join(["python benchmarks/"+Path(sys.argv[0]).name, *sys.argv[1:]])}`: {cpu()}, {os.cpu_count()} cores{threads}; {versions()}.'
         out = Path(__file__).parent/'results'/f'{self.name}.md'
         out.parent.mkdir(exist_ok=True)
         out.write_text('\n'.join(map(self._line, self.rows)) + f'\n\n{note}\n', encoding='utf-8')

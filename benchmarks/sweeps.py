@@ -48,6 +48,9 @@ def main():
     for k in (32,64,128):
         add('fit_ials', k, ours(dls, 'fit_ials', n_factors=k, reg=.004), 'implicit ALS, 3 steps of conjugate gradients', implicits(rated, k), '≤ 1.0' if k>32 else '')
     add('fit_ials', 64, ours(dls, 'fit_ials', n_factors=64, reg=.004), 'implicit ALS, by Cholesky', implicits(rated, 64, use_cg=False), '')
+    for k in (16,64,128):
+        add('fit_als', k, ours(dls, 'fit_als', n_factors=k, tol=0), 'implicit ALS, by Cholesky', implicits(rated, k, use_cg=False), '≤ 1.0' if k>16 else '')
+    add('fit_als(reg=1.3)', 64, ours(dls, 'fit_als', n_factors=64, reg=1.3, tol=0), 'implicit ALS, by Cholesky', implicits(rated, 64, use_cg=False), '≤ 1.0')
     split = Split(train, test)
     for k in (16,32): add('fit_bayes', k, draws(dls, k), 'myFM, a draw', lambda n: myfm(split, rank=k, n_iter=n), '≤ .25')
     rep.write()

@@ -180,12 +180,15 @@ def check_each(n_labels, n_rows, name, what):
 def share_of_repeats(u, i, most=100_000):
     "The share of the pairs of codes `u` and `i`, 0 for none, that are there already, of about `most` pairs, all of some users"
     step = max(len(u)//most, 1)
-    sampled = (u%step==1%step) & (u>0) & (i>0)  # every `step`-th user; where `step` is 1, all
+    of_some = u%step==1%step  # every `step`-th user; where `step` is 1, all
     n_items = int(i.max(initial=0))+1
-    pairs = u[sampled].astype('int64')*n_items + i[sampled]  # a number for each pair
+    u,i = u[of_some],i[of_some]
+    pairs = u.astype('int64')*n_items + i  # a number for each pair
+    pairs = pairs[(u>0)&(i>0)]
     if not len(pairs): return 0.
     return 1-len(pd.unique(pairs))/len(pairs)
 
+# %% ../../nbs/data/12_scales.ipynb #c6110d29
 def check_repeats(u, i, ratings, names):
     "Say that many pairs repeat where the `ratings` are stars"
     user,item,rating = names

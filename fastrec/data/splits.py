@@ -33,7 +33,10 @@ def _row_numbers(rows, n, name):
     lowest,highest = idx.min(),idx.max()
     if lowest<0 or highest>=n:
         raise ValueError(f'the splitter gave row {lowest if lowest<0 else highest} for {name}; there are 0 to {n-1}')
-    if (repeats := np.bincount(idx)>1).any():
+    is_given = np.zeros(n, bool)
+    is_given[idx] = True
+    if is_given.sum()<len(idx):
+        repeats = np.bincount(idx)>1
         raise ValueError(f'the splitter gave {repeats.sum()} rows for {name} several times, {repeats.argmax()} for one')
     return idx
 
@@ -69,7 +72,7 @@ def split_rows(df, splitter, complete, bs):
     valid = _row_numbers(valid, len(df), 'validation')
     if n_both := int(np.isin(valid, train).sum()):
         warn(f'{n_both} validation rows are training rows too: what is measured on them is no prediction')
-    train,valid = train[complete[train]],valid[complete[valid]]
+    if not complete.all(): train,valid = train[complete[train]],valid[complete[valid]]
     _need_rows(train, valid, len(df), bs)
     return train,valid
 
@@ -102,29 +105,38 @@ def _weights(df, name, complete, train, valid, part):
         raise ValueError(f'all validation rows have a weight of 0 in {name!r}: there is nothing to measure on')
     return in_units(res, unit),float(unit)
 
+# %% ../../nbs/data/19_splits.ipynb #5ba62ca5
+def _check_values(u, i, y, names, complete, is_train):
+    "Say what is doubtful about the codes `u` and `i`, the ratings `y` and the pairs of the rows that are `complete`"
+    user,_,rating = names
+    n_rated = np.count_nonzero(np.bincount(u[is_train]))
+    check_each(n_rated, is_train.sum(), user, 'a user')
+    check_scale(_only(y, complete), rating)
+    known = complete & (u>0) & (i>0)  # who is in validation alone has no code to tell pairs by
+    check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
+
 # %% ../../nbs/data/19_splits.ipynb #4ee50144
 def split_tensors(df, names, time_name, weight_name, complete, split, part, frames):
     """`RatingsTensors` of the rows of `df` for training and for validation, of a `split` in which all rows are `complete`, with what
     `frames` say of users and of items"""
     user,item,rating = names
-    train,_ = split
-    u,users = encode_column(df[user], train, part, _labels_of(frames[0]))
-    i,items = encode_column(df[item], train, part, _labels_of(frames[1]))
+    is_train = np.zeros(len(df), bool)  # which is read in the order of memory, as row numbers are not
+    is_train[split[0]] = True
+    u,users = encode_column(df[user], is_train, part, _labels_of(frames[0]))
+    i,items = encode_column(df[item], is_train, part, _labels_of(frames[1]))
     y = as_ratings(_filled(df[rating], complete))
-    check_each(np.count_nonzero(np.bincount(u[train])), len(train), user, 'a user')
-    check_scale(_only(y, complete), rating)
-    known = complete & (u>0) & (i>0)  # who is in validation alone has no code to tell pairs by
-    check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
+    _check_values(u, i, y, names, complete, is_train)
     columns = [u,i]
     if time_name is not None: columns.append(_seconds(df, time_name, complete))
+    x = np.stack(columns, 1)
     classes = {user: users, item: items}
     features = tuple(map(features_of, frames, (users,items), side_arguments))
     w,unit = _weights(df, weight_name, complete, *split, part)
     def tensors(rows):
-        x = np.stack([o[rows] for o in columns], 1)
+        codes = torch.from_numpy(x.take(rows, axis=0))
         own = None if w is None else torch.from_numpy(w[rows])
         y_rows = torch.from_numpy(y[rows])
-        res = RatingsTensors(torch.from_numpy(x), y_rows, classes, rating, None, time_name, own, weight_name)
+        res = RatingsTensors(codes, y_rows, classes, rating, None, time_name, own, weight_name)
         res.weight_unit,res.features = unit,features
         return res
     return [tensors(rows) for rows in split]

@@ -84,14 +84,20 @@ def _knows_all_training(rec):
     if seen is None or seen.trained is None: return False
     return int(seen.trained.sum())==int(rec.counts.sum())
 
+_users_at_once = 2**13  # so that pairs of all users are not held at once
+
 def _raters(rec):
     "How many users have rated each item in training; where that isn't known, how many ratings it has, as far as there are users"
     if not _knows_all_training(rec): return rec.counts.clamp(max=rec.n_users)
     n_items = len(rec.counts)
-    trained = rec.seen.trained
-    users = torch.arange(len(trained)).repeat_interleave(trained)
-    pairs = (users*n_items+rec.seen.items).unique()
-    return torch.bincount(pairs%n_items, minlength=n_items)
+    res = torch.zeros(n_items, dtype=torch.long)
+    of_some = rec.seen.trained.split(_users_at_once)
+    sizes = [int(o.sum()) for o in of_some]
+    for n_each,items in zip(of_some, rec.seen.items.split(sizes)):
+        users = torch.arange(len(n_each)).repeat_interleave(n_each)
+        pairs = (users*n_items+items).unique()
+        res += torch.bincount(pairs%n_items, minlength=n_items)
+    return res
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ee3fd35c
 def _without(seen, x, n_items):

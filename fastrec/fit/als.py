@@ -36,7 +36,7 @@ def write_model(model, rows):
 
 def both_sides(model, ds, y, **kwargs):
     "Equations of the users and of the items of `ds`, for ratings `y` in place of its own"
-    u,i = ds.codes
+    u,i = ds.x[:,0],ds.x[:,1]
     n_users,n_items = (len(factors.weight) for factors,_ in model.tables)
     users = equations_for(u, i, y, n_users, n_items, ds.part, w=ds.w, **kwargs)
     items = equations_for(i, u, y, n_items, n_users, ds.part, w=ds.w, **kwargs)
@@ -74,7 +74,7 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
     y = ds.y-model.mean
     sides = both_sides(model, ds, y, budget=_budget)
     ridges = ridges_of(ds) if features else (None,None)
-    sweeps = variational_sweeps(read_model(model), y, ds.codes, sides, arith, is_new, ridges)
+    sweeps = variational_sweeps(read_model(model), sides, arith, is_new, ridges)
     for rows,error,maps,model.believed in sweeps:
         write_model(model, rows)
         model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps)

@@ -18,18 +18,26 @@ _heavy = 6.  # kurtosis of what biases leave; of a normal distribution 3
 _few = 5  # ratings for each user and item there is
 _repeats = .1  # of the rows: they look like more ratings than there are
 
-def _kurtosis(e): return e.pow(4).mean()/e.square().mean().square().clamp(min=1e-30)
+_at_once = 2**20  # ratings, so that what is computed with them takes little room
+
+def _left(ds, mean, b_u, b_i):
+    "What biases leave of the ratings `ds`, as they weigh, a part at a time"
+    for x,y,w in zip(*(o.split(_at_once) for o in (ds.x,ds.y,ds.weights()))):
+        yield w.sqrt()*(y.double()-mean-b_u[x[:,0].long()]-b_i[x[:,1].long()])
+
+def _kurtosis(parts):
+    "The kurtosis of numbers that come in `parts`"
+    n,*sums = (sum(o) for o in zip(*[(len(e), e.square().sum(), e.pow(4).sum()) for e in parts]))
+    squares,fourths = (o/n for o in sums)
+    return fourths/squares.square().clamp(min=1e-30)
 
 def is_doubtful(ds, mean, b_u, b_i, few=_few):
     """Are the ratings `ds` so few, less than `few` for each user and item, or repeat pairs so often, or is what biases leave of them, the
     `mean` with `b_u` and `b_i`, so far from normal, that learned variances may mislead?"""
     rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
     if len(ds)<few*sum(rated): return True
-    u,i = ds.codes
-    if share_of_repeats(*(o.cpu().numpy() for o in (u,i)))>_repeats: return True
-    left = ds.y.double()-mean-b_u[u]-b_i[i]
-    root = ds.weights().sqrt()
-    return bool(_kurtosis(root*left)>_heavy)
+    if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
+    return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
@@ -55,8 +63,6 @@ class TowardsBiases:
         self.ds,self.biases,self.mean = ds,biases_of(model, ds),model.mean.clone()  # the mean that all sweeps count from
 
 # %% ../../nbs/fit/27_doubts.ipynb #441385c0
-_at_once = 2**20  # ratings, whose rows take more room than their scores
-
 @patch
 @torch.no_grad()
 def __call__(self:TowardsBiases, model, error):

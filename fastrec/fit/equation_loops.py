@@ -7,16 +7,23 @@ __all__ = []
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #7b769c6e
 import numpy as np,torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.compiled import compiled,in_threads,may_run
-from .equations import Equations,cost_of_row,fair_share
+from .equations import Equations,csr,design_rows
+from ..models.row_loops import dot
+from .moments import in_tiles,sum_tiles
+from .row_blocks import cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
 @compiled
 def _add_four(a, c, n_even, design, cols, w, y):
     """Add to `a`, (d,d), and `c`, (d,), what four ratings `y` of `cols` add, which count as `w` says, (4,) each: all of the first `n_even`
     columns of `a`, and of the others what is below the diagonal"""
-    z0,z1,z2,z3 = design[cols[0]],design[cols[1]],design[cols[2]],design[cols[3]]
+    z0 = design[cols[0]]
+    z1 = design[cols[1]]
+    z2 = design[cols[2]]
+    z3 = design[cols[3]]
     for f in range(len(c)):
         x0 = w[0]*z0[f]
         x1 = w[1]*z1[f]
@@ -44,21 +51,24 @@ _one_width = 8  # numbers of float32 that a processor with AVX2 multiplies at on
 
 @compiled
 def _add_up_row(ratings, cols, y, own, design, weight, a, c):
-    "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`"
+    "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`; return their squares"
     d = design.shape[1]
     n_even = d//_one_width*_one_width
     w = np.empty(4, np.float32)
     a[:] = 0
     c[:] = 0
+    squares = np.float32(0)
     alone = ratings.stop-(ratings.stop-ratings.start)%4
     for t in range(ratings.start, ratings.stop):
         at = (t-ratings.start)%4
         w[at] = weight[cols[t]]
         if len(own): w[at] *= own[t]
+        squares += w[at]*y[t]*y[t]
         if t>=alone: _add_one(a, c, design[cols[t]], w[at], y[t])
         elif at==3: _add_four(a, c, n_even, design, cols[t-3:t+1], w, y[t-3:t+1])
     for f in range(d):  # what is above the diagonal is what is below
         for g in range(f): a[g,f] = a[f,g]
+    return squares
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #240760fd
 @compiled
@@ -70,13 +80,13 @@ def add_up_rows(
     own, # What each counts; (0,) where all count alike
     design, # (n_other,d)
     weight, # What the ratings of each of these count, (n_other,)
-    zz, zy # Where the sums are put, (n,d,d) and (n,d)
+    zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
 ):
-    "Put what the ratings of each row add up to into `zz` and `zy`"
+    "Put what the ratings of each row add up to into `zz`, `zy` and `yy`"
     for r in range(len(ids)):
         start = starts[ids[r]]
         ratings = slice(start, start+counts[ids[r]])
-        _add_up_row(ratings, cols, y, own, design, weight, zz[r], zy[r])
+        yy[r] = _add_up_row(ratings, cols, y, own, design, weight, zz[r], zy[r])
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #806027ac
 _rows_a_block,_rows_a_job = 2**10,2**7  # of a process that shares the work, and of a thread
@@ -90,39 +100,78 @@ class LoopedEquations(Equations):
     "`Equations` that a compiled loop adds up, on the CPU"
     def cut_blocks(self, cols, n_other, budget):
         "Codes of the rows of each block, and whether this process solves for it"
-        self.cols = cols
+        self.cols,self.order = cols.int(),self.order.int()  # half the memory
         blocks = self.counts.nonzero()[:,0].split(_rows_a_block)
         costs = [int(self.counts[o].sum())+cost_of_row*len(o) for o in blocks]
         share = fair_share(costs, *self.part)
         return [(ids,job in share) for job,ids in enumerate(blocks)]
 
-    def in_blocks(self, values): return values[self.order]
+    def in_blocks(self, values): return values.index_select(0, self.order)
 
     def keep_weights(self):
         self.own = torch.zeros(0, dtype=torch.float32) if self.w is None else self.in_blocks(self.w)
 
+# %% ../../nbs/fit/58_equation_loops.ipynb #8c10153a
+@patch
+def run(self:LoopedEquations, loop, ids, values, out, n):
+    "Run the `loop` for the ratings of the rows `ids`, with other `values`; threads take `n` rows at a time, and their part of `out`"
+    of_ratings = self.starts,self.counts,self.cols,self.ys,self.own
+    fixed = [o.numpy() for o in (*of_ratings,*values)]
+    jobs = []
+    for rows,*sums in zip(*(o.split(n) for o in (ids,*out))):
+        own = [o.numpy() for o in sums]
+        jobs.append((rows.numpy(), *fixed, *own))
+    in_threads(loop.run, jobs)
+
 # %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
 @patch
-def equations(self:LoopedEquations, design, weight=None):
+def equations(self:LoopedEquations, design, weight=None, cov=None):
     if weight is None: weight = torch.ones_like(design[:,0])
     of_others = design.contiguous(),weight.contiguous()
+    tiles = None if cov is None else in_tiles(*of_others, cov)
     n = rows_at_once(design.shape[1])
     for ids,is_own in self.blocks:
         for some in ids.split(n):
-            zz,zy = self._added_up(some, of_others) if is_own else (None,None)
-            yield some,zz,zy
+            yield some,*(self._added_up(some, of_others, tiles) if is_own else (None,)*3)
 
 @patch
-def _added_up(self:LoopedEquations, ids, of_others):
+def _added_up(self:LoopedEquations, ids, of_others, tiles=None):
     "The sums of the rows `ids`"
     n,d = len(ids),of_others[0].shape[1]
-    zz,zy = (of_others[0].new_empty(n, *o) for o in ((d,d),(d,)))
-    args = self.starts,self.counts,self.cols,self.ys,self.own,*of_others
-    fixed = [o.numpy() for o in args]
-    parts = [o.split(_rows_a_job) for o in (ids,zz,zy)]
-    jobs = [(i.numpy(), *fixed, a.numpy(), c.numpy()) for i,a,c in zip(*parts)]
-    in_threads(add_up_rows.run, jobs)
-    return zz,zy
+    sums = [of_others[0].new_empty(n, *o) for o in ((d,d),(d,),())]
+    if tiles is None: loop = add_up_rows
+    else:
+        loop = sum_tiles
+        of_others = *of_others,tiles
+    self.run(loop, ids, of_others, sums, _rows_a_job)
+    return sums
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #25f18daf
+@compiled
+def _square_errors(ids, starts, counts, cols, y, own, design, rows, sse):
+    "Put the squared errors of the ratings of the rows `ids` into `sse`, (n,), by `rows`, with 1 behind, and the `design` of the others"
+    for r in range(len(ids)):
+        total = 0.
+        start = starts[ids[r]]
+        for t in range(start, start+counts[ids[r]]):
+            off = y[t]-dot(rows[ids[r]], design[cols[t]])
+            if len(own): total += own[t]*off*off
+            else: total += off*off
+        sse[r] = total
+
+@patch
+def mean_square(self:LoopedEquations, rows, other):
+    ids = torch.arange(self.n)
+    sse = torch.zeros(self.n, dtype=torch.double)
+    own = F.pad(rows, (0,1), value=1.)
+    self.run(_square_errors, ids, (design_rows(other),own), [sse], _rows_a_block)
+    return sse.sum()/self.mass.double().sum()
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #578f5d21
+@patch
+def matrix(self:LoopedEquations, values):
+    starts = F.pad(self.counts.cumsum(0), (1,0))
+    return csr(starts.int(), self.cols, self.in_blocks(values), (self.n,self.n_other))
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #da8dd026
 def equations_for(rows, *args, **kwargs):

@@ -9,6 +9,8 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import Part,add_up
+from .moments import in_design
+from .row_blocks import budget_on,cost_of_row,cpu_budget,cut,fair_share
 
 # %% ../../nbs/fit/40_equations.ipynb #aa076ca8
 def sum_by_code(codes, values, n):
@@ -36,65 +38,37 @@ def eye_like(t, n):
     return torch.eye(n, dtype=t.dtype, device=t.device)
 
 # %% ../../nbs/fit/40_equations.ipynb #bf71ddea
+def csr(starts, cols, values, shape):
+    "The sparse matrix of `shape` whose rows begin at `starts`, where the last one ends too, with `values` in the columns `cols`"
+    return torch.sparse_csr_tensor(starts, cols, values, shape, check_invariants=False)
+
 def sparse_rows(rows, cols, values, shape):
     "The sparse matrix of `shape` with `values` at `rows` and `cols`"
     order = rows.argsort(stable=True)
     n_each = torch.bincount(rows, minlength=shape[0])
     starts = F.pad(n_each.cumsum(0), (1,0))
-    return torch.sparse_csr_tensor(starts, cols[order], values[order], shape, check_invariants=False)
-
-# %% ../../nbs/fit/40_equations.ipynb #04d1fbc6
-cpu_budget = 2**18  # ratings of a block: what is computed with them stays in a processor's cache
-gpu_budget = 2**22  # a GPU has no cache to stay in, and idles between small blocks
-
-def budget_on(device, budget):
-    "How many ratings a block may have on `device`; `budget` is for a CPU"
-    return budget if device.type=='cpu' else gpu_budget
-
-# %% ../../nbs/fit/40_equations.ipynb #5871cfbe
-def cut(lengths, budget):
-    """Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most,
-    but of a row at least"""
-    start = int(np.searchsorted(lengths, 1))  # what has no ratings has no equations
-    while start<len(lengths):
-        longest = max(int(lengths[start]*1.3)+1, 4)  # less than a third of padding, but for the shortest
-        after_longest = int(np.searchsorted(lengths, longest, side='right'))
-        stop = min(after_longest, start+max(1, budget//longest))
-        yield slice(start, stop)
-        start = stop
-
-# %% ../../nbs/fit/40_equations.ipynb #d95aa6e5
-def fair_share(costs, part, n):
-    "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
-    load = [0]*n
-    share = set()
-    for cost,job in sorted(zip(costs, range(len(costs))), reverse=True):
-        idlest = load.index(min(load))
-        load[idlest] += cost
-        if idlest==part: share.add(job)
-    return share
+    return csr(starts, cols[order], values[order], shape)
 
 # %% ../../nbs/fit/40_equations.ipynb #832669a8
 class Equations:
     """The ratings `y` that rows have given to columns, as the rows' normal equations; `rows` and `cols` are codes below `n` and `n_other`,
     and each rating counts as `w` says, if given"""
+    rated = None  # what each rating counts, as a sparse matrix, once it was asked for
     def __init__(self, rows, cols, y, n, n_other, part=Part(), budget=cpu_budget, w=None):
-        self.part,self.n,self.rows = part,n,rows
+        self.part,self.n,self.n_other,self.w = part,n,n_other,w
+        self.codes = rows,cols
         self.counts = torch.bincount(rows, minlength=n)
         self.order = rows.argsort(stable=True)
         self.starts = self.counts.cumsum(0)-self.counts
         budget = budget_on(rows.device, budget)
         self.blocks = self.cut_blocks(cols[self.order], n_other, budget)
-        self.w = w
         self.mass = self.counts.to(y.dtype) if w is None else sum_by_code(rows, w, n)  # what the ratings of each row weigh
         self.keep_weights()
         self.set_ratings(y)
 
     def set_ratings(self, y):
         "Go on with other ratings of the same rows and columns"
-        squares = y*y if self.w is None else y*y*self.w
-        self.squares = sum_by_code(self.rows, squares, self.n)
-        self.ys = self.in_blocks(y)
+        self.y,self.ys = y,self.in_blocks(y)
 
 # %% ../../nbs/fit/40_equations.ipynb #529c33a5
 @patch
@@ -118,11 +92,10 @@ def in_blocks(self:Equations, values):
     return [None if cols is None else self._padded(values, ids, longest, 0.) for ids,longest,cols in self.blocks]
 
 # %% ../../nbs/fit/40_equations.ipynb #bada4b22
-cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
-
 @patch
 def cut_blocks(self:Equations, cols, n_other, budget):
     "Codes of the rows of each block, ratings of the longest and columns of each; `None` in place of those that another process solves"
+    cols = cols.long()
     by_length = self.counts.argsort(stable=True)
     lengths = self.counts[by_length].cpu().numpy()
     cuts = list(cut(lengths, budget))
@@ -136,11 +109,26 @@ def cut_blocks(self:Equations, cols, n_other, budget):
         res.append((ids,k,own))
     return res
 
+# %% ../../nbs/fit/40_equations.ipynb #257a6e50
+@patch
+def matrix(self:Equations, values):
+    "The `values` of the ratings as a sparse matrix, (n,n_other)"
+    return sparse_rows(*(o.long() for o in self.codes), values, (self.n,self.n_other))
+
+@patch
+def _spread(self:Equations, weight, cov):
+    "The sums of the covariances `cov` of what each row has rated, times their `weight`"
+    if self.rated is None: self.rated = self.matrix(ifnone(self.w, torch.ones_like(self.y)))
+    weighed = weight[:,None]*cov.flatten(1)
+    return (self.rated@weighed).view(self.n, *cov.shape[1:])
+
 # %% ../../nbs/fit/40_equations.ipynb #48fad872
 @patch
-def equations(self:Equations, design, weight=None):
-    """For blocks of rows: their codes, $Z^\\top DZ$ and $Z^\\top Dy$, of the rows $Z$ that they have of `design`, (n_other,d), and of
-    `weight`, (n_other,), if given; `None` for blocks that another process solves"""
+def equations(self:Equations, design, weight=None, cov=None):
+    """For blocks of rows: their codes, $Z^\\top DZ$, $Z^\\top Dy$ and $y^\\top Dy$, of the rows $Z$ that they have of `design`,
+    (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves. With a `cov`, (n_other,d-1,d-1), of
+    the design without its 1, $Z^\\top DZ$ is expected"""
+    spread = None if cov is None else self._spread(weight, cov)
     if weight is not None:
         root = weight.sqrt()
         design = design*root[:,None]
@@ -148,7 +136,7 @@ def equations(self:Equations, design, weight=None):
     design = torch.cat([design, torch.zeros_like(design[:1])])  # what padding points to
     for k,((ids,_,cols),y) in enumerate(zip(self.blocks, self.ys)):
         if cols is None:
-            yield ids,None,None
+            yield ids,None,None,None
             continue
         z = design.index_select(0, cols.flatten()).view(*cols.shape, -1)
         if weight is not None: y = y*root[cols]
@@ -156,8 +144,9 @@ def equations(self:Equations, design, weight=None):
             y = y*self.roots[k]
             z = z*self.roots[k][...,None]
         zz = torch.bmm(z.mT, z)
+        if spread is not None: zz = zz+in_design(spread[ids])
         zy = torch.bmm(z.mT, y[...,None])
-        yield ids,zz,zy[...,0]
+        yield ids,zz,zy[...,0],(y*y).sum(1)
 
 # %% ../../nbs/fit/40_equations.ipynb #f334d867
 def design_rows(rows):
@@ -181,6 +170,13 @@ def score_rows(rows, u, i):
     steps = zip(u.split(step), i.split(step))
     return torch.cat([_dots(p, q, a, b) for a,b in steps])
 
+# %% ../../nbs/fit/40_equations.ipynb #2f314d3f
+@patch
+def mean_square(self:Equations, rows, other):
+    "The mean of the squared errors of the ratings, by the `rows` and those of the `other` side, (n,k+1) each"
+    left = self.y-score_rows((rows,other), *self.codes)
+    return mean_square(left, self.w)
+
 # %% ../../nbs/fit/40_equations.ipynb #f5da8ebe
 def upper_solve(chol, b):
     "$L^{-\\top}b$, for lower factors $L$"
@@ -202,7 +198,7 @@ def likelihood(zz, zy, alpha=None):
     return a*alpha[:,None,None],c*alpha[:,None]
 
 def errors_of(zz, zy, w):
-    "The squared errors of the rows `w` less the squares of their ratings, $v^\\top Z^\\top Zv-2v^\\top Z^\\top y$ with $v=[w,1]$"
+    "The squared errors of the rows `w` less those of their ratings, $y^\\top y$: $v^\\top Z^\\top Zv-2v^\\top Z^\\top y$ with $v=[w,1]$"
     v = torch.cat([w, torch.ones_like(w[:,:1])], 1)
     zzv = torch.bmm(zz, v[...,None])[...,0]
     return (v*(zzv - 2*zy)).sum(1)
@@ -220,16 +216,16 @@ def solve_side(
     "The rows of `side`, (n,d), given those of the `other`, and, with `errors` and without `weight`, the squared error of each, (n,)"
     d = other.shape[1]
     res = other.new_zeros(side.n, d)
-    sse = torch.zeros_like(side.squares)
+    sse = torch.zeros_like(side.mass)
     noise = arith.randn(side.n, d) if draw else torch.zeros_like(res)  # the same however rows are cut into blocks
-    for ids,zz,zy in side.equations(design_rows(other), weight):
+    for ids,zz,zy,yy in side.equations(design_rows(other), weight):
         if zz is None: continue
         a,c = likelihood(zz, zy, None if alpha is None else alpha[ids])
         precision,shift = prior(ids)
         w = _solve_rows(a+precision, c+shift, noise[ids,:,None], arith)
         res[ids] = w
-        if errors: sse[ids] += errors_of(zz, zy, w)
+        if errors: sse[ids] = yy+errors_of(zz, zy, w)
     add_up(side.part, res)
     if not errors: return res,None
     add_up(side.part, sse)
-    return res,(side.squares+sse).clamp(min=0)
+    return res,sse.clamp(min=0)

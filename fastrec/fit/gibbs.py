@@ -41,7 +41,7 @@ class Gibbs:
         self.least_noise = least_noise(self.y)
         self.unit = variance.sqrt().repeat(self.rows[0].shape[1])  # of a factor's square: two of them make a rating
         self.unit[-1] = variance  # of a bias'
-        self.precisions = [torch.ones_like(self.sides[0].squares)/variance, torch.ones_like(self.sides[1].squares)]
+        self.precisions = [torch.ones_like(self.sides[0].mass)/variance, torch.ones_like(self.sides[1].mass)]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.known = [_all_but(o.n, unrated) for o,unrated in zip(self.sides, self.unrated)]
         self.n,self.draws,self.maps,self.roots = 0,[],[],[]  # sweeps so far, and what was kept of them

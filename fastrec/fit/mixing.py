@@ -13,6 +13,24 @@ from ..base.checks import warn
 from .biases import biases_of
 from .solvers import to_the_end
 
+# %% ../../nbs/fit/26_mixing.ipynb #5a4066de
+def _in_codes(codes, drawn, n):
+    "Which of the `codes` below `n` are among those of the rows `drawn`"
+    is_drawn = torch.zeros(n, dtype=torch.bool, device=codes.device)
+    is_drawn[codes[drawn].long()] = True
+    return is_drawn.index_select(0, codes)
+
+def _rows_of_pairs(ds, drawn):
+    "The rows of `ds` with a pair of user and item that one of the rows `drawn` has: few, where a user and an item of these meet"
+    drawn = drawn.to(ds.x.device)
+    sizes = [len(v) for v in ds.classes.values()]
+    is_user,is_item = (_in_codes(ds.x[:,k], drawn, n) for k,n in enumerate(sizes))
+    near = (is_user&is_item).nonzero()[:,0]
+    pairs,of_drawn = (ds.x[o,0].long()*sizes[1]+ds.x[o,1] for o in (near,drawn))
+    of_drawn = of_drawn.unique()
+    place = torch.searchsorted(of_drawn, pairs).clamp(max=len(of_drawn)-1)
+    return near[of_drawn[place]==pairs]
+
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
 _most = 10_000  # that are enough for any data
@@ -25,10 +43,7 @@ def held_out_rows(ds, n, seed=0):
     """Numbers of about `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating. All rows of a pair are
     held out together, as one would tell of the others"""
     drawn = random.Random(seed).sample(range(len(ds)), n)
-    u,i = ds.codes
-    pairs = u*len(ds.classes[ds.item_name])+i
-    are_drawn = torch.isin(pairs, pairs[torch.tensor(drawn, dtype=torch.long, device=pairs.device)])
-    rows = are_drawn.nonzero()[:,0].cpu()
+    rows = _rows_of_pairs(ds, torch.tensor(drawn, dtype=torch.long)).cpu()
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
     is_spare = torch.ones(len(rows), dtype=torch.bool)
     for k in (0,1):

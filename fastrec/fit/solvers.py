@@ -17,7 +17,7 @@ from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
 from .beginning import n_factors_of
 from .defaults import infer_range
-from .equations import budget_on,cpu_budget,cut
+from .row_blocks import budget_on,cpu_budget,cut
 from .equation_loops import rows_at_once
 from ..base.compiled import may_run
 from .record import Sweeps

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
 from ..models.believed import believed_of,precision_shape
-from .equations import design_rows,errors_of,least_noise,likelihood,mean_square,score_rows,sparse_rows,variance_of
+from .equations import design_rows,errors_of,least_noise,likelihood,variance_of
 
 # %% ../../nbs/fit/48_variational.ipynb #1fa65ac7
 class BelievedRows:
@@ -20,14 +20,11 @@ class BelievedRows:
     With a `ridge`, a `FeatureRidge`, the mean of the prior is each row's own: the `centre` and `offsets`, (n,d), which features say,
     and `learned` the rows of the map that has put the unrated ones there"""
     centre,offsets = None,None
-    def __init__(self, equations, rows, cols, y, n_other, ridge=None):
-        self.equations,self.ridge,n = equations,ridge,equations.n
-        w = torch.ones_like(y) if equations.w is None else equations.w
-        self.rated = sparse_rows(rows, cols, w, (n,n_other))
-        self.squares = sparse_rows(rows, cols, w*y*y, (n,n_other))
-        self.is_rated = (equations.counts>0).to(y.dtype)
+    def __init__(self, equations, ridge=None):
+        self.equations,self.ridge = equations,ridge
+        self.is_rated = (equations.counts>0).to(equations.y.dtype)
         self.gamma = torch.ones_like(self.is_rated)
-        self.least_noise = least_noise(y)
+        self.least_noise = least_noise(equations.y)
 
 # %% ../../nbs/fit/48_variational.ipynb #72c00486
 @patch
@@ -44,15 +41,6 @@ def begin(self:BelievedRows, mean, lam, cov=None):
 def prior_means(self:BelievedRows, ids=slice(None)):
     "The mean of the prior of the rows `ids`, (m,d), or of all, (d,)"
     return self.centre if self.offsets is None else self.centre+self.offsets[ids]
-
-# %% ../../nbs/fit/48_variational.ipynb #70efddda
-def _with_gap(cov, dim):
-    *factors,bias = cov.split([cov.shape[dim]-1,1], dim)
-    return torch.cat([*factors, torch.zeros_like(bias), bias], dim)
-
-def _in_design(cov):
-    "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$, (m,d+1,d+1)"
-    return _with_gap(_with_gap(cov, 1), 2)
 
 # %% ../../nbs/fit/48_variational.ipynb #fea9e84d
 @patch
@@ -71,26 +59,23 @@ def row_beliefs(self:BelievedRows, ids, a, c, variance, arith):
 def solve(self:BelievedRows, other, noise, arith):
     "Find the rows by what is believed of the `other` side, with ratings of variance `noise`, and the expected squared errors of each"
     n,d = self.equations.n,other.mean.shape[1]
-    weighted = other.gamma[:,None]*other.cov.flatten(1)
-    spread = self.rated@weighted
+    self.cov = None  # to make room
     mean = other.mean.new_zeros(n, d)
     cov = other.mean.new_zeros(n, d, d)
     self.errors = other.mean.new_zeros(n)
-    for ids,zz,zy in self.equations.equations(design_rows(other.mean), other.gamma):
+    for ids,zz,zy,yy in self.equations.equations(design_rows(other.mean), other.gamma, other.cov):
         if zz is None: continue
-        zz = zz+_in_design(spread[ids].view(-1, d, d))
         a,c = likelihood(zz, zy)
-        w,cov[ids] = self.row_beliefs(ids, a, c, noise/self.gamma[ids], arith)
-        mean[ids] = w
-        unsure = (cov[ids]*a).sum((1,2))
-        self.errors[ids] = errors_of(zz, zy, w) + unsure
+        w,around = self.row_beliefs(ids, a, c, noise/self.gamma[ids], arith)
+        mean[ids],cov[ids] = w,around
+        unsure = (around*a).sum((1,2))
+        self.errors[ids] = yy+errors_of(zz, zy, w) + unsure
     add_up(self.equations.part, mean, cov, self.errors)
     self.mean = mean.where(self.is_rated[:,None]>0, self.prior_means())  # who has no ratings is as the prior has it
     self.learned = None
     if self.ridge is not None: self.learned = self.ridge.around(self.centre)
     self.cov = cov
-    self.errors = self.errors+self.squares@other.gamma
-    self.errors = self.errors.clamp(min=0)
+    self.errors.clamp_(min=0)
 
 # %% ../../nbs/fit/48_variational.ipynb #5952ddc8
 _least = 1e-6  # variance of a bias, in units of the noise
@@ -126,20 +111,27 @@ def variance(self:BelievedRows):
     noise = self.gamma@self.errors/self.equations.counts.sum()
     return torch.maximum(noise, self.least_noise)
 
+# %% ../../nbs/fit/48_variational.ipynb #794fccb9
+def _residuals(users, items, root_u, root_i):
+    "What the biases of both sides leave of the ratings, as they weigh, over their roots, as sparse matrices by users and by items"
+    equations = users.equations
+    u,i = equations.codes
+    left = equations.y.clone()
+    for side,codes in ((users,u),(items,i)): left -= side.mean[:,0].index_select(0, codes)
+    if equations.w is not None: left *= equations.w
+    for root,codes in ((root_u,u),(root_i,i)): left /= root.index_select(0, codes)
+    return [o.equations.matrix(left) for o in (users,items)]
+
 # %% ../../nbs/fit/48_variational.ipynb #2b51f318
 _n_powers = 3
 
-def _directions(users, items, y, u, i, k, arith):
-    "Item factors (n,k), of variance 1, along the strongest directions of the residuals `y` of the codes `u` and `i`; how strong these are"
+def _directions(users, items, k, arith):
+    "Item factors (n,k), of variance 1, along the strongest directions of what biases leave; how strong these are"
     masses = [o.equations.mass for o in (users,items)]
     root_u,root_i = (m.where(m>0, 1.).sqrt() for m in masses)
-    w = users.equations.w
-    scaled = (y if w is None else w*y)/(root_u[u]*root_i[i])
-    shape = len(root_u),len(root_i)
-    by_users = sparse_rows(u, i, scaled, shape)
-    by_items = sparse_rows(i, u, scaled, shape[::-1])
-    res = arith.randn(shape[1], k)
-    most = min(shape)
+    by_users,by_items = _residuals(users, items, root_u, root_i)
+    res = arith.randn(len(root_i), k)
+    most = min(by_users.shape)
     q = res[:,:most]  # there are no more directions than rows or columns; factors beyond begin at random
     for _ in range(_n_powers):
         q,_ = torch.linalg.qr(q)
@@ -178,10 +170,9 @@ def _begin_with(strength):
     share = strength-weakest + _least_of_strongest*strongest
     return share.clamp(min=1e-30)  # all alike where there are no directions
 
-def _add_factors(users, items, y, u, i, k, noise, arith):
+def _add_factors(users, items, k, noise, arith):
     "Let rows that have biases alone begin with `k` factors"
-    left = y-score_rows((users.mean,items.mean), u, i)
-    q,strength = _directions(users, items, left, u, i, k, arith)
+    q,strength = _directions(users, items, k, arith)
     share = _begin_with(strength)
     variance = (_first_share*noise*share/share.sum()).sqrt()
     q = q*variance.sqrt()
@@ -202,10 +193,10 @@ def _sweep(users, items, noise, arith, n):
         if n>=_weighed: side.learn_precisions(noise)
     return items.variance() if n>=_settled else noise
 
-def _go_on(users, items, left, rows, arith):
-    "Believe the `rows`, as far as a pass over both sides says, which leaves them where they are; the noise of the ratings' `left` part"
-    mse = mean_square(left, items.equations.w)
-    noise = torch.maximum(mse.to(left), items.least_noise)
+def _go_on(users, items, rows, arith):
+    "Believe the `rows`, as far as a pass over both sides says, which leaves them where they are; the noise of what they leave"
+    mse = users.equations.mean_square(*rows)
+    noise = torch.maximum(mse.to(items.least_noise), items.least_noise)
     sides = users,items
     for side,mean in zip(sides, rows):
         side.begin(mean, None)
@@ -218,24 +209,19 @@ def _go_on(users, items, left, rows, arith):
     return users.variance()
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
-def variational_sweeps(rows, y, codes, equations, arith, is_new, ridges=(None,None)):
-    """Rows of users and of items, (n,k+1) each, their mean squared error after each sweep over the ratings `y` of `codes`, the maps
+def variational_sweeps(rows, equations, arith, is_new, ridges=(None,None)):
+    """Rows of users and of items, (n,k+1) each, their mean squared error after each sweep over the ratings of `equations`, the maps
     that were learned, and what newcomers need; they go on from `rows`, unless the model `is_new`.
     `ridges`: of users and of items a `FeatureRidge`, or `None`"""
-    u,i = codes
-    n_users,n_items = (o.n for o in equations)
-    users = BelievedRows(equations[0], u, i, y, n_items, ridges[0])
-    items = BelievedRows(equations[1], i, u, y, n_users, ridges[1])
+    users,items = map(BelievedRows, equations, ridges)
     k = rows[0].shape[1]-1
     if is_new:
-        noise = _fit_biases(users, items, variance_of(y), arith)
-        _add_factors(users, items, y, u, i, k, noise, arith)
-    else:
-        left = y-score_rows(rows, u, i)
-        noise = _go_on(users, items, left, rows, arith)
+        noise = _fit_biases(users, items, variance_of(equations[0].y), arith)
+        _add_factors(users, items, k, noise, arith)
+    else: noise = _go_on(users, items, rows, arith)
     for n in itertools.count(0 if is_new else _settled):
         noise = _sweep(users, items, noise, arith, n)
         arith.check()
         rows = users.mean,items.mean
-        left = y-score_rows(rows, u, i)
-        yield rows,mean_square(left, equations[0].w),(users.learned,items.learned),believed_of(users, items, noise)
+        error = equations[0].mean_square(*rows)
+        yield rows,error,(users.learned,items.learned),believed_of(users, items, noise)

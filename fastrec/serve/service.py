@@ -18,15 +18,16 @@ from .. import __version__
 from .counters import Counters,Watched,log_config
 from .guard import Bounded,Token,in_environment,read_token
 from .holder import Holder
+from .page import page_router
 from .questions import Limits
 from .routes import Routes,refusals
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here by another name is led astray
 
-def _watching(holder, routes, every):
-    "What runs while the application does: somebody who looks for a new model `every` so many seconds"
-    async def watch():
+def _watching(each, every):
+    "What runs while the application does: somebody for `each` of the `Routes` who looks for a new model `every` so many seconds"
+    async def watch(holder):
         wait = every
         while True:
             await asyncio.sleep(wait)
@@ -34,13 +35,24 @@ def _watching(holder, routes, every):
 
     @asynccontextmanager
     async def lifespan(app):
-        watcher = asyncio.create_task(watch())
+        watchers = [asyncio.create_task(watch(o.holder)) for o in each]
         yield
-        watcher.cancel()
-        routes.pool.close()
+        for watcher,routes in zip(watchers, each):
+            watcher.cancel()
+            routes.pool.close()
     return lifespan
 
 _after_failure = 30.  # seconds until a folder that cannot be loaded is looked at again
+
+# %% ../../nbs/serve/20_service.ipynb #98d305ae
+_beside = '/beside'
+
+def _routes(counters, limits, device, folder, beside):
+    "The `Routes` of the `folder`, and of that `beside` it, if any"
+    holders = [Holder(o, device) for o in (folder,beside) if o is not None]
+    *others,last = holders
+    res = Routes(last, counters, limits)
+    return [*[Routes(o, counters, limits, res) for o in others], res]
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
@@ -51,19 +63,22 @@ def app(
     limits:Limits=Limits(), # What it takes on
     device:str='cpu', # Where to compute
     every:float=1., # Seconds between looks for a new model
+    beside:str|Path=None, # Another folder, for the page to show beside it; the routes are under /beside as well
+    framed:tuple=(), # Origins of pages that may show this one in a frame: 'http://localhost:*'
 )->FastAPI: # An ASGI application
-    "A service of the recommender in `folder`, which goes on with a new one when that is saved there"
-    secret,holder,counters = read_token(token),Holder(folder, device),Counters()
-    routes = Routes(holder, counters, limits)
+    "A service of the recommender in `folder`, and a page at / to try it, which go on with a new one when that is saved there"
+    secret,counters = read_token(token),Counters()
+    each = _routes(counters, limits, device, folder, beside)
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
-                  lifespan=_watching(holder, routes, every))
-    res.include_router(routes.router())
+                  lifespan=_watching(each, every))
+    res.include_router(page_router())
+    for routes,prefix in zip(each, ('',_beside)): res.include_router(routes.router(), prefix=prefix, include_in_schema=not prefix)
     res.add_middleware(Bounded, limits=limits)
     if secret: res.add_middleware(Token, token=secret)
     res.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
     if origins:
         res.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=['GET','POST'], allow_headers=['*'])
-    res.add_middleware(Watched, counters=counters)
+    res.add_middleware(Watched, counters=counters, framed=framed)
     return res
 
 # %% ../../nbs/serve/20_service.ipynb #311d70b3
@@ -129,13 +144,15 @@ def run(
     limits:Limits=Limits(), # What each process takes on
     device:str='cpu', # Where to compute
     log_level:str='info', # Of 'info' each request is told, of 'warning' what goes wrong
+    beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
     _need_guard(host, read_token(token))
     _need_free(host, port)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
     file = None if token is None else str(token)
-    said = dict(folder=str(folder), token=file, hosts=[*names], origins=[*origins], device=device)
+    beside = None if beside is None else str(beside)
+    said = dict(folder=str(folder), token=file, hosts=[*names], origins=[*origins], device=device, beside=beside)
     first = app(**said, limits=limits)  # an error in the folder is told at once
     how = dict(host=host, port=port, log_config=log_config(log_level), **_server)
     if workers==1: return uvicorn.run(_ready(first), **how)

@@ -32,6 +32,7 @@ class Places:
     def of(self, codes): return self.places[torch.as_tensor(codes)-1]
 
 # %% ../../nbs/serve/21_places.ipynb #c7b71003
+_rounding = 1e-3  # of how far scores of the average user lie apart: less is no taste
 _pull = 2.  # logarithm of how much stronger an item draws whose score lies one standard deviation above another's
 
 def place_of(places, rec, code):
@@ -40,6 +41,6 @@ def place_of(places, rec, code):
         users = torch.tensor([0,code], device=device)
         average,own = m.score(m.user_side(users), m.item_side(places.codes.to(device))).float().cpu()
     taste = own-average
-    scale = taste.std(correction=0).clamp(min=1e-6)
+    scale = taste.std(correction=0).clamp(min=_rounding*average.std(correction=0)+1e-12)
     weights = (_pull*taste/scale).softmax(0)
     return weights@places.of(places.codes)

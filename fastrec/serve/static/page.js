@@ -2,7 +2,7 @@
 // keeps nothing. Whatever comes from there is put into the page as text, never as HTML.
 
 const $ = id => document.getElementById(id)
-const offered = 5, offersKnown = 100, listed = 10, onMap = 150, longest = 500, mostRatings = 1000
+const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 500, mostRatings = 1000
 const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
 
 // ------------------------------------------------------------------ what the page is: all of it in the address
@@ -190,8 +190,8 @@ function number(item) {
 }
 
 function likes(item) {
-  const like = el('button', {type: 'button', title: 'Like', ariaLabel: `Like ${item}`}, '👍')
-  const not = el('button', {type: 'button', title: 'Not for me', ariaLabel: `Not for me: ${item}`}, '👎')
+  const like = el('button', {type: 'button', className: 'like', title: 'Like', ariaLabel: `Like ${item}`})
+  const not = el('button', {type: 'button', className: 'like not', title: 'Not for me', ariaLabel: `Not for me: ${item}`})
   like.onclick = () => rate(item, state.ratings.has(item) ? null : 1)
   not.onclick = () => hide(item)
   const box = el('div', {className: 'likes'}, like, not)
@@ -299,7 +299,7 @@ function inList(other) {
   const places = other && new Map(other.items.map((o, k) => [o.item, k + 1]))
   return line => {
     const place = places?.get(line.item)
-    const badge = !places ? [] : [el('span', {className: place ? 'badge' : 'badge new'}, place ? `there ${place}` : 'only here')]
+    const badge = !places ? [] : [el('span', {className: place ? 'badge' : 'badge new'}, place ? `#${place} there` : 'only here')]
     return [el('div', {className: 'guess'}, ...guess(line), ...badge), because(line)]
   }
 }
@@ -440,8 +440,8 @@ async function showMap(signal) {
 function drawMap() {
   if (!spots || $('map-box').hidden) return
   const {width, height} = $('map').getBoundingClientRect(), edge = 24
-  const x = o => edge + (width - 2 * edge) * (o.x + 1) / 2, y = o => edge + (height - 2 * edge) * (1 - o.y) / 2
-  const place = o => ({x: Math.min(Math.max(x(o), edge), width - edge), y: Math.min(Math.max(y(o), edge), height - edge)})
+  const [left, right] = ends(spots.map(o => o.x)), [bottom, top] = ends(spots.map(o => o.y))
+  const place = o => ({x: edge + (width - 2 * edge) * (o.x - left) / (right - left), y: edge + (height - 2 * edge) * (top - o.y) / (top - bottom)})
   const onList = new Set(lines.map(o => String(o.item)))
   const kind = o => state.ratings.has(o.item) ? 'rated' : onList.has(o.item) ? 'listed' : 'other'
   const order = {rated: 0, listed: 1, other: 2}
@@ -462,6 +462,7 @@ function drawMap() {
   $('near').replaceChildren(...near.length && state.ratings.size ? ['Closest to you: ', ...near.flatMap((o, k) => [k ? ' · ' : '', bdi(o.item)])] : [])
 }
 
+const ends = values => [Math.min(...values) - 1e-9, Math.max(...values) + 1e-9]
 const far = (a, b) => (a.x - b.x) ** 2 + (a.y - b.y) ** 2
 
 function drawSpot(o) {
@@ -477,15 +478,18 @@ function drawSpot(o) {
 
 // give a label to each of `all`, in their order, that finds room for it beside those before
 function writeLabels(all, you, width) {
-  const taken = all.filter(o => o.kind !== 'other').map(o => ({x0: o.x - 6, x1: o.x + 6, y0: o.y - 6, y1: o.y + 6, of: o}))
+  const taken = all.map(o => ({x0: o.x - 5, x1: o.x + 5, y0: o.y - 5, y1: o.y + 5, of: o}))
   taken.push({x0: you.x - 16, x1: you.x + 16, y0: you.y - 28, y1: you.y + 10})
+  const inWay = (o, t) => t.of !== o && (o.kind === 'other' || t.of?.kind !== 'other')  // what matters may cover what does not
   for (const o of all) {
     const wide = 6.6 * [...o.item].length + 10
-    o.end = o.x + wide > width
-    const box = {x0: o.end ? o.x - wide : o.x, x1: o.end ? o.x : o.x + wide, y0: o.y - 8, y1: o.y + 8}
-    o.label = box.x0 >= 0 && box.x1 <= width
-      && !taken.some(t => t.of !== o && t.x0 < box.x1 && box.x0 < t.x1 && t.y0 < box.y1 && box.y0 < t.y1)
-    if (o.label) taken.push(box)
+    const boxes = [o.x, o.x - wide].map(x0 => ({x0, x1: x0 + wide, y0: o.y - 8, y1: o.y + 8}))
+    const hasRoom = box => box.x0 >= 0 && box.x1 <= width
+      && !taken.some(t => inWay(o, t) && t.x0 < box.x1 && box.x0 < t.x1 && t.y0 < box.y1 && box.y0 < t.y1)
+    const box = boxes.find(hasRoom)
+    o.label = Boolean(box)
+    o.end = box ? box === boxes[1] : o.x > width / 2
+    if (box) taken.push(box)
   }
 }
 
@@ -574,7 +578,7 @@ async function showWhy(item, signal) {
   const others = found.parts.filter(o => o.part !== 'rated' && size(o) >= .005)
   const rows = others.map(o => line(partNames[o.part] ?? o.part, o.contribution))
   rows.push(...own.map(o => line(el('span', {}, bdi(String(o.item)), `, ${shown(o.rating)}`), o.contribution)))
-  if (rest) rows.push(line(`your ${rated.length - own.length} other ratings`, rest))
+  if (rest) rows.push(line('your other ratings', rest))
   rows.push(el('tr', {}, el('th', {scope: 'row'}, 'together'), el('td', {}, found.prediction.toFixed(2))))
   $('parts').replaceChildren(...rows)
   $('film-why').hidden = false
@@ -691,8 +695,9 @@ function fromAddress() {
 }
 
 function nameOf(model) {
-  const measured = Object.entries(model.metrics).slice(0, 1).map(([k, v]) => `${k} ${Number(v).toFixed(3)}`)
-  return [model.fit ?? 'model', model.model, ...measured].join(' · ')
+  const measured = ['ndcg_at_10', 'rmse'].find(o => o in model.metrics)
+  const value = measured ? [`${measured} ${Number(model.metrics[measured]).toFixed(3)}`] : []
+  return [model.fit ?? 'model', model.model.slice(0, 7), ...value].join(' · ')
 }
 
 async function begin() {

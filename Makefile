@@ -53,7 +53,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo 'Installing fastrec into $(VENV) (once, a minute or more) …'
-	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[serve]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

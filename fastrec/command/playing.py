@@ -35,7 +35,8 @@ class Playing:
     def __repr__(self): return f'A page at {self.url} until stop()'
     def _repr_html_(self):
         url = html.escape(self.url)
-        return f'<iframe src="{url}" width="100%" height="{self.height}" title="fastrec" style="border:0"></iframe><p><a href="{url}">{url}</a></p>'
+        link = f'<p><a href="{url}">{url}</a></p>'
+        return f'<iframe src="{url}" width="100%" height="{self.height}" title="fastrec" style="border:0"></iframe>{link}'
 
 # %% ../../nbs/command/16_playing.ipynb #ad229cd2
 @patch

@@ -128,6 +128,11 @@ def _need_free(host, port):
     try: socket.create_server((host,port), family=family).close()
     except OSError as e: raise OSError(e.errno, f'port {port} of {host} cannot be had, {e.strerror}: pass another port') from None
 
+def _address(host, port):
+    "Where the page is for who sits at this machine"
+    host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
+    return f'http://[{host}]:{port}/' if ':' in host else f'http://{host}:{port}/'
+
 def _need_guard(host, token):
     if _is_loopback(host) or token: return
     raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
@@ -155,6 +160,7 @@ def run(
     said = dict(folder=str(folder), token=file, hosts=[*names], origins=[*origins], device=device, beside=beside)
     first = app(**said, limits=limits)  # an error in the folder is told at once
     how = dict(host=host, port=port, log_config=log_config(log_level), **_server)
+    print(f'A page to try it is at {_address(host, port)} until Ctrl-C', flush=True)
     if workers==1: return uvicorn.run(_ready(first), **how)
     del first
     os.environ[_settings] = json.dumps(said | dict(limits=asdict(limits)))

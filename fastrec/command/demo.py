@@ -87,6 +87,7 @@ def _tell_list(lists, ratings):
     print(f'\nUser {user} gave most stars to\n{as_lines(liked)}\n\nand may like\n{as_lines(recs)}')
     return user
 
+# %% ../../nbs/command/14_demo.ipynb #2b2d1551
 def _program():
     "What to type for `fastrec`, where the shell may not know it"
     if shutil.which('fastrec'): return 'fastrec'

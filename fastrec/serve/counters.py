@@ -93,8 +93,8 @@ def text(self:Counters, holder, waiting):
 
 # %% ../../nbs/serve/17_counters.ipynb #cf888034
 _policy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors "
-_headers = {'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'cross-origin-resource-policy': 'same-origin',
-            'cache-control': 'no-store'}
+_headers = {'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'cache-control': 'no-store',
+            'cross-origin-resource-policy': 'same-origin'}
 
 def headers_of_all(framed=()):
     "The headers of every answer, for pages that nobody may show in a frame but those of the origins `framed`"

@@ -23,8 +23,8 @@ from .replies import about,explanation,fans_of,map_of,predictions,similar_to,tit
 
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
 class Routes:
-    "What can be asked of the model of `holder`, within `limits`, and of that `beside` it, if any; `counters` tell"
-    def __init__(self, holder, counters, limits, beside=None):
+    "What can be asked of the model of `holder`, within `limits`, at addresses behind `prefix`; `beside` are the `Routes` of another, if any"
+    def __init__(self, holder, counters, limits, beside=None, prefix=''):
         store_attr()
         self.pool = Pool(limits.threads, limits.waiting)
         self.together = Together(self.pool, self._lists, limits.together, limits.waiting)
@@ -135,8 +135,8 @@ _post = {'recommend': 'recommend_one', 'recommend/many': 'recommend_many', 'fold
 
 @patch
 def router(self:Routes):
-    "The routes as FastAPI knows them"
-    res = APIRouter()
+    "The routes as FastAPI knows them; OpenAPI tells of those without a prefix"
+    res = APIRouter(prefix=self.prefix, include_in_schema=not self.prefix)
     for method,paths in dict(GET=_get, POST=_post).items():
         for path,name in paths.items():
             route = getattr(self, name)

@@ -45,14 +45,13 @@ def _watching(each, every):
 _after_failure = 30.  # seconds until a folder that cannot be loaded is looked at again
 
 # %% ../../nbs/serve/20_service.ipynb #98d305ae
-_beside = '/beside'
-
 def _routes(counters, limits, device, folder, beside):
     "The `Routes` of the `folder`, and of that `beside` it, if any"
     holders = [Holder(o, device) for o in (folder,beside) if o is not None]
     *others,last = holders
-    res = Routes(last, counters, limits)
-    return [*[Routes(o, counters, limits, res) for o in others], res]
+    if not others: return [Routes(last, counters, limits)]
+    second = Routes(last, counters, limits, prefix='/beside')
+    return [Routes(*others, counters, limits, second), second]
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
@@ -72,7 +71,7 @@ def app(
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
                   lifespan=_watching(each, every))
     res.include_router(page_router())
-    for routes,prefix in zip(each, ('',_beside)): res.include_router(routes.router(), prefix=prefix, include_in_schema=not prefix)
+    for o in each: res.include_router(o.router())
     res.add_middleware(Bounded, limits=limits)
     if secret: res.add_middleware(Token, token=secret)
     res.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
@@ -128,6 +127,8 @@ def _need_free(host, port):
     try: socket.create_server((host,port), family=family).close()
     except OSError as e: raise OSError(e.errno, f'port {port} of {host} cannot be had, {e.strerror}: pass another port') from None
 
+def _tell(host, port): print(f'A page to try it is at {_address(host, port)} until Ctrl-C', flush=True)
+
 def _address(host, port):
     "Where the page is for who sits at this machine"
     host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
@@ -136,6 +137,11 @@ def _address(host, port):
 def _need_guard(host, token):
     if _is_loopback(host) or token: return
     raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
+
+def _need_open(host, port, token):
+    "Refuse an address that needs a guard that is not there, or is taken"
+    _need_guard(host, read_token(token))
+    _need_free(host, port)
 
 # %% ../../nbs/serve/20_service.ipynb #4a353f86
 def run(
@@ -152,16 +158,14 @@ def run(
     beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
-    _need_guard(host, read_token(token))
-    _need_free(host, port)
+    _need_open(host, port, token)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
-    file = None if token is None else str(token)
-    beside = None if beside is None else str(beside)
-    said = dict(folder=str(folder), token=file, hosts=[*names], origins=[*origins], device=device, beside=beside)
+    said = dict(folder=str(folder), hosts=[*names], origins=[*origins], device=device)
+    said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}
     first = app(**said, limits=limits)  # an error in the folder is told at once
     how = dict(host=host, port=port, log_config=log_config(log_level), **_server)
-    print(f'A page to try it is at {_address(host, port)} until Ctrl-C', flush=True)
+    _tell(host, port)
     if workers==1: return uvicorn.run(_ready(first), **how)
-    del first
-    os.environ[_settings] = json.dumps(said | dict(limits=asdict(limits)))
+    del first  # each process has one of its own
+    os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
     uvicorn.run('fastrec.serve.service:from_environment', factory=True, workers=workers, **how)

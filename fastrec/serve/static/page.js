@@ -8,7 +8,7 @@ const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
 // ------------------------------------------------------------------ what the page is: all of it in the address
 
 const state = {ratings: new Map(), hidden: new Set(), mood: 'best', draw: 0, variety: 0, film: null, beside: false}
-let about = null, scale = null, popular = [], firstOffer = 0, misfits = 0
+let about = null, other = null, scale = null, popular = [], firstOffer = 0, misfits = 0
 
 function readAddress() {
   const asked = new URLSearchParams(location.hash.slice(1))
@@ -105,17 +105,23 @@ function askForToken(isWrong) {  // once, however many questions wait for it
 
 $('key').oncancel = e => e.preventDefault()  // there is nothing behind it
 
-const person = () => ({ratings: [...state.ratings].map(([item, value]) => scale.likes ? {item} : {item, rating: value})})
+// what somebody rated, as the `model` is told of it: another may have another scale
+function person(model = about) {
+  const {likes, low, high} = scaleOf(model)
+  const rating = value => scale.likes ? high : Math.min(Math.max(value, low), high)
+  return {ratings: [...state.ratings].map(([item, value]) => likes ? {item} : {item, rating: rating(value)})}
+}
 
-async function listFrom(where, signal) {
-  const q = {...person(), n: listed, diversity: state.variety, exclude: [...state.hidden]}
+async function listFrom(model, signal) {
+  const where = model === about ? '' : 'beside/'
+  const q = {...person(model), n: listed, diversity: state.variety, exclude: [...state.hidden]}
   const told = {why: 2, std: true}
-  const by = {safe: {z: -1}, draw: {draw: state.draw}}[state.mood]
+  const by = model.draws > 1 && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
   if (!by) return ask(`${where}recommend`, {...q, ...told}, signal)
   const ranked = await ask(`${where}recommend`, {...q, ...by}, signal)  // which has no reasons: those are of the mean
   if (!ranked.items.length) return ranked
   const items = ranked.items.map(o => o.item)
-  const found = await ask(`${where}recommend`, {...person(), ...told, items, n: items.length}, signal)
+  const found = await ask(`${where}recommend`, {...person(model), ...told, items, n: items.length}, signal)
   const lines = new Map(found.items.map(o => [o.item, o]))
   return {...ranked, items: ranked.items.map(o => ({...o, ...lines.get(o.item)}))}
 }
@@ -165,8 +171,10 @@ function stars(item) {
   }
   box.onkeydown = e => {
     const value = Number(e.key)
-    if (scale.values.includes(value) && e.key !== ' ') rate(item, value)
-    else if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) rate(item, null)
+    if (scale.values.includes(value) && e.key !== ' ') {
+      rate(item, value)
+      if (box.isConnected) box.focusable().focus()  // from where the arrows go on
+    } else if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) rate(item, null)
   }
   box.show = () => { for (const o of box.querySelectorAll('input')) o.checked = Number(o.value) === state.ratings.get(item) }
   box.focusable = () => box.querySelector('input:checked') ?? box.querySelector('input')
@@ -268,7 +276,7 @@ function keepFocus(change) {
   to.focus({preventScroll: true})
 }
 
-function guess(line) {
+function guess(line, scale) {
   const value = line.prediction ?? (scale.likes ? null : line.score)
   if (value === null || value === undefined) return []
   const {low, high} = scale, at = o => `${100 * (Math.min(Math.max(o, low), high) - low) / (high - low)}%`
@@ -295,12 +303,12 @@ function because(line) {
   return el('p', {className: 'because'}, scale.likes ? 'because you like ' : 'because you rated ', ...each)
 }
 
-function inList(other) {
-  const places = other && new Map(other.items.map((o, k) => [o.item, k + 1]))
+function inList(scale, another) {
+  const places = another && new Map(another.items.map((o, k) => [o.item, k + 1]))
   return line => {
     const place = places?.get(line.item)
     const badge = !places ? [] : [el('span', {className: place ? 'badge' : 'badge new'}, place ? `#${place} there` : 'only here')]
-    return [el('div', {className: 'guess'}, ...guess(line), ...badge), because(line)]
+    return [el('div', {className: 'guess'}, ...guess(line, scale), ...badge), because(line)]
   }
 }
 
@@ -354,11 +362,10 @@ async function refresh() {
 async function showLists(signal) {
   $('lists').ariaBusy = true
   try {
-    const where = state.beside ? ['', 'beside/'] : ['']
-    const [a, b] = await Promise.all(where.map(o => listFrom(o, signal)))
+    const [a, b] = await Promise.all((state.beside ? [about, other] : [about]).map(o => listFrom(o, signal)))
     lines = a.items
-    fill($('best'), a.items, inList(b))
-    fill($('best-b'), b?.items ?? [], inList(a))
+    fill($('best'), a.items, inList(scale, b))
+    fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)
     $('second').hidden = $('name-a').hidden = !state.beside
     showNotes([a, b].filter(Boolean))
@@ -708,7 +715,7 @@ async function begin() {
   $('lead').textContent = scale.likes ? 'Say what you like, and the list becomes yours.' : 'Rate a few, and the list becomes yours.'
   if (about.draws > 1) $('moods').hidden = false
   if (about.beside) {
-    const other = await ask('beside/version')
+    other = await ask('beside/version')
     $('beside-box').hidden = false
     $('name-a').textContent = nameOf(about)
     $('name-b').textContent = nameOf(other)

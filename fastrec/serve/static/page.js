@@ -318,9 +318,9 @@ let asking = null, lines = []
 
 function changed() {
   writeAddress()
+  refresh()  // first: the service can think meanwhile
   for (const o of document.querySelectorAll('.rater')) o.show()
   showYou()
-  refresh()
 }
 
 function showYou() {

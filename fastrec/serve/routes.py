@@ -23,7 +23,7 @@ from .replies import about,explanation,fans_of,map_of,predictions,similar_to,tit
 
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
 class Routes:
-    "What can be asked of the model of `holder`, within `limits`, at addresses behind `prefix`; `beside` are the `Routes` of another, if any"
+    "What can be asked of the model of `holder`, within `limits`, at addresses behind `prefix`; `beside` are those of another, if any"
     def __init__(self, holder, counters, limits, beside=None, prefix=''):
         store_attr()
         self.pool = Pool(limits.threads, limits.waiting)

@@ -8,6 +8,8 @@ __all__ = []
 # %% ../../nbs/serve/21_places.ipynb #096b3661
 import torch
 from ..answer.recommender import evaluating
+from ..models.blend import Blend
+from ..models.ease import Ease
 
 # %% ../../nbs/serve/21_places.ipynb #2c1ee04c
 _most = 400  # items that the axes are of
@@ -30,6 +32,11 @@ class Places:
         self.places = places/places[self.codes-1].abs().amax(0)  # from -1 to 1
 
     def of(self, codes): return self.places[torch.as_tensor(codes)-1]
+
+def tells_alike(model):
+    "Does the `model` know what is alike? One of biases alone does not"
+    if isinstance(model, Blend): return tells_alike(model.parts[0])
+    return isinstance(model, Ease) or bool(model.item_factors.any())
 
 # %% ../../nbs/serve/21_places.ipynb #c7b71003
 _rounding = 1e-3  # of how far scores of the average user lie apart: less is no taste

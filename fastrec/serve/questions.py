@@ -221,6 +221,7 @@ class About(Answer):
     metrics: dict
     fit: str|None = None
     popular: bool = Field(description='is it known how often items were rated?')
+    alike: bool = Field(description='is it known what is similar? Not after biases alone')
     beside: str|None = Field(None, description='the model under /beside, to be compared with')
 
 class State(BaseModel):

@@ -143,4 +143,5 @@ def about(served):
         draws=draws_of(rec.model),
         metrics=manifest['metrics'],
         fit=(manifest.get('fit') or {}).get('name'),
-        popular=rec.counts is not None)
+        popular=rec.counts is not None,
+        alike=served.alike)

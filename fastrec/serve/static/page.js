@@ -23,7 +23,7 @@ function readAddress() {
   const canDraw = about.draws > 1
   state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
   state.draw = whole(asked.get('draw'), about.draws)
-  state.variety = Math.min(Math.max(Number(asked.get('variety')) || 0, 0), .9)
+  state.variety = !about.alike ? 0 : Math.min(Math.max(Number(asked.get('variety')) || 0, 0), .9)
   state.film = asked.get('film')
   state.beside = Boolean(about.beside) && asked.has('beside')
 }
@@ -103,7 +103,7 @@ function askForToken(isWrong) {  // once, however many questions wait for it
   return showingKey
 }
 
-$('key').oncancel = e => e.preventDefault()  // there is nothing behind it
+$('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is nothing behind it
 
 // what somebody rated, as the `model` is told of it: another may have another scale
 function person(model = about) {
@@ -114,7 +114,7 @@ function person(model = about) {
 
 async function listFrom(model, signal) {
   const where = model === about ? '' : 'beside/'
-  const q = {...person(model), n: listed, diversity: state.variety, exclude: [...state.hidden]}
+  const q = {...person(model), n: listed, diversity: model.alike ? state.variety : 0, exclude: [...state.hidden]}
   const told = {why: 2, std: true}
   const by = model.draws > 1 && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
   if (!by) return ask(`${where}recommend`, {...q, ...told}, signal)
@@ -363,6 +363,7 @@ async function showLists(signal) {
   $('lists').ariaBusy = true
   try {
     const [a, b] = await Promise.all((state.beside ? [about, other] : [about]).map(o => listFrom(o, signal)))
+    await keepUp(a.model)
     lines = a.items
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
@@ -371,6 +372,15 @@ async function showLists(signal) {
     showNotes([a, b].filter(Boolean))
     say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${o.item}`).join('; ')}`)
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
+}
+
+const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.alike, model.columns])
+
+async function keepUp(model) {  // with a service that goes on with a new model
+  if (model === about.model) return
+  const now = await ask('version')
+  if (kindOf(now) !== kindOf(about)) location.reload()  // all that was rated is in the address
+  about = now
 }
 
 function showNotes(lists) {
@@ -394,6 +404,7 @@ const meanings = {
 function showWishes() {
   $('wishes').elements.mood.value = state.mood
   $('redraw').hidden = state.mood !== 'draw'
+  $('variety').parentElement.hidden = !about.alike
   $('variety').value = state.variety
   $('variety').ariaValueText = state.variety ? `${Math.round(100 * state.variety)} percent` : 'none'
   $('beside').checked = state.beside
@@ -428,18 +439,11 @@ const svg = (tag, attributes = {}, ...inside) => {
 let spots = null, you = null
 
 async function showMap(signal) {
-  if (spots === false) return
-  const items = lines.map(o => o.item)
-  try {
-    const found = await ask('map', {...person(), n: onMap, items}, signal)
-    const all = new Map([...found.items, ...found.others].map(o => [String(o.item), o]))
-    spots = [...all.values()]
-    you = found.you
-  } catch (e) {
-    if (!(e instanceof Refused)) throw e
-    spots = false  // a model without factors has none
-    return
-  }
+  if (!about.alike) return
+  const found = await ask('map', {...person(), n: onMap, items: lines.map(o => o.item)}, signal)
+  const all = new Map([...found.items, ...found.others].map(o => [String(o.item), o]))
+  spots = [...all.values()]
+  you = found.you
   $('map-box').hidden = false
   drawMap()
 }
@@ -563,6 +567,7 @@ function filmTrouble(e) {
 }
 
 async function showAlike(item, signal) {
+  if (!about.alike) return
   const found = await ask(`similar?${new URLSearchParams({item, n: 5})}`, null, signal)
   $('alike').replaceChildren()
   fill($('alike'), found.items)

@@ -3370,7 +3370,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.serve.holder.Served': ('serve/holder.html#served', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Served.__init__': ( 'serve/holder.html#served.__init__',
                                                                                 'fastrec/serve/holder.py'),
-                                      'fastrec.serve.holder.Served.alike': ('serve/holder.html#served.alike', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Served.places': ('serve/holder.html#served.places', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Served.popular': ( 'serve/holder.html#served.popular',
                                                                                'fastrec/serve/holder.py'),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..export.loading import load_recommender
-from .places import Places,tells_alike
+from .places import Places
 from .typed import Titles
 
 # %% ../../nbs/serve/12_holder.ipynb #0b3a37df
@@ -66,9 +66,6 @@ class Served:
 
     @cached_property
     def places(self): return Places(self.rec)
-
-    @cached_property
-    def alike(self): return tells_alike(self.rec.model)
 
     @cached_property
     def popular(self):

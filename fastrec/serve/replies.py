@@ -11,7 +11,7 @@ from .. import __version__
 from ..models.posterior import PosteriorMean
 from .asking import Asking,item_of,number,told
 from .holder import as_json,find,known
-from .places import place_of
+from .places import place_of,tells_alike
 from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,MapAnswer,Part,PredictAnswer,Prediction,Spot
 
 # %% ../../nbs/serve/15_replies.ipynb #28ccbbc4
@@ -144,4 +144,4 @@ def about(served):
         metrics=manifest['metrics'],
         fit=(manifest.get('fit') or {}).get('name'),
         popular=rec.counts is not None,
-        alike=served.alike)
+        alike=tells_alike(rec.model))

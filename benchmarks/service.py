@@ -129,7 +129,8 @@ def measure(rep, c, folder, workers):
     cpu = 1000*(service.cpu()-cpu)/(most*seconds)
     said = f'{workers} worker{"s" if workers>1 else ""}'
     rep.add(f'{said}, lists of one user a second, for 32 clients who ask again at once', f'**{most:.0f}**', f'**{cpu:.1f} ms** each', f'≥ {c["min_lists"]}')
-    timed(rep, service, f'{said}, lists of one user', service.port, asked, .8*most, seconds, f'≤ {c["max_median"]}, {c["max_99"]} ms')
+    for rate,bound in ((.8*c.getfloat('min_lists'), f'≤ {c["max_median"]}, {c["max_99"]} ms'), (.8*most, '')):
+        timed(rep, service, f'{said}, lists of one user', service.port, asked, rate, seconds, bound)
     new = newcomers(items, rng)
     asyncio.run(waits(service.port, new, 10, 2))
     timed(rep, service, f'{said}, newcomers with ten ratings, and two reasons for each place', service.port, new, c.getfloat('newcomers'), seconds,

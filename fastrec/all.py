@@ -60,3 +60,4 @@ from fastrec.command.answers import *
 from fastrec.command.train import *
 from fastrec.command.demo import *
 from fastrec.command.serving import *
+from fastrec.command.playing import *

@@ -112,7 +112,7 @@ def test_the_other_answers(films, learn, df, folder):
     text = films.raw('/metrics')[1].decode()
     assert 'fastrec_requests_total{route="/predict",status="200"' in text and 'le="+Inf"' in text
     paths = json.loads(films.raw('/openapi.json')[1])['paths']
-    assert {*paths}=={f'/{o}' for o in 'recommend recommend/many fold-in predict explain similar users search health ready version metrics'.split()}
+    assert {*paths}=={f'/{o}' for o in 'recommend recommend/many fold-in predict explain similar users search map health ready version metrics'.split()}
     assert all(o['description'] for p in paths.values() for o in p.values())
 
 def test_nobody_is_named_to_others(films, df):
@@ -348,7 +348,7 @@ person = 'user','ratings'
 routes = {('GET','recommend'): ['user',*wishes], ('GET','predict'): ['user','item'], ('GET','explain'): ['user','item'], ('GET','similar'): ['item','n'],
           ('GET','users'): ['item','n'], ('GET','search'): ['q','n'], ('GET','version'): [], ('GET','metrics'): [],
           ('POST','recommend'): [*person,'items','exclude',*wishes], ('POST','recommend/many'): ['users','items','exclude',*wishes],
-          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking']}
+          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','map'): [*person,'items','n'], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking']}
 
 @st.composite
 def questions(draw, known):

@@ -153,6 +153,8 @@ def build():
     if missing: raise ValueError(f"not in nbs/sidebar.yml: {', '.join(sorted(missing))}")
     for d in (site,out): shutil.rmtree(d, ignore_errors=True)
     for p in pages: write(p, pages)
+    for f in (root/'nbs').rglob('*.png'):
+        for d in (site,out): shutil.copy(f, d/f.relative_to(root/'nbs'))
     (root/'nbs'/'llms.txt').write_text(llms(pages), encoding='utf-8')
     shutil.copy(root/'nbs'/'llms.txt', out)
     (root/'_proc'/'static').mkdir(exist_ok=True)

@@ -6,7 +6,8 @@
 __all__ = ['fastrec_demo']
 
 # %% ../../nbs/command/14_demo.ipynb #69c57261
-import time
+import shutil,sys,time
+from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 from ..data.loaders import RecDataLoaders
@@ -73,7 +74,7 @@ def _fit_lists(dls):
     "A learner of what people choose and like, after telling how good its lists are"
     print('\nLearning what people choose as well, for lists of what to watch next …')
     lists = learner(dls)
-    with bars_on_stderr(): lists.fit_blend()
+    with bars_on_stderr(): lists.fit_blend(ratings='fit_bayes')  # whose draws tell the page how sure it is
     found = lists.evaluate().ndcg_at_10
     print(f'\nNDCG@10 of the lists, on what was held out: {found["model"]:.3f}, of lists of what is popular {found["popularity"]:.3f}')
     return lists
@@ -85,6 +86,22 @@ def _tell_list(lists, ratings):
     recs = lists.recommend(user, n=5).drop(columns=['user','score'])
     print(f'\nUser {user} gave most stars to\n{as_lines(liked)}\n\nand may like\n{as_lines(recs)}')
     return user
+
+# %% ../../nbs/command/14_demo.ipynb #2b2d1551
+def _program():
+    "What to type for `fastrec`, where the shell may not know it"
+    if shutil.which('fastrec'): return 'fastrec'
+    python = Path(sys.executable)
+    here = Path.cwd()
+    return f'{python.relative_to(here) if python.is_relative_to(here) else python} -m fastrec'
+
+def _tell_commands(folder, user):
+    "Tell how to go on from the `folder`"
+    program = plain_text(_program())
+    print(f'\nTo go on:\n\n    {program} recommend {folder} {user} --why 2\n'
+          f'    {program} train ratings.csv --out films     with ratings of yours\n\n'
+          f'Rate some yourself, and see what follows, in a browser:\n\n    {program} serve {folder} --quiet\n\n'
+          'and open http://127.0.0.1:8000/')
 
 # %% ../../nbs/command/14_demo.ipynb #caabfba7
 def fastrec_demo(
@@ -109,5 +126,5 @@ def fastrec_demo(
     user = _tell_list(lists, ratings)
     lists.save_recommender(folder, ratings=True)
     _draw(learn, interp, truth, f'{folder}.png')
-    print(f'\nA picture is in {plain_text(folder)}.png. All of it took {time.time()-start:.0f} s. To go on:\n\n'
-          f'    fastrec recommend {plain_text(folder)} {user} --why 2\n    fastrec train ratings.csv --out films     with ratings of yours')
+    print(f'\nA picture is in {plain_text(folder)}.png. All of it took {time.time()-start:.0f} s.')
+    _tell_commands(plain_text(folder), user)

@@ -22,7 +22,7 @@ commands = {  # the room of each, and what it does
     'similar': ('fastrec.command.answers', 'The items that are most like one, by what the model has learned'),
     'explain': ('fastrec.command.answers', 'Why a user is predicted to like an item so: parts that add up to the prediction'),
     'info': ('fastrec.command.answers', 'What is in a folder, which is checked: models, labels, measures, settings, versions'),
-    'serve': ('fastrec.command.serving', 'Answer over HTTP from a folder: lists, predictions, reasons, newcomers'),
+    'serve': ('fastrec.command.serving', 'A page to try a folder on, and answers over HTTP: lists, predictions, reasons, newcomers'),
 }
 
 def function_of(name):

@@ -18,13 +18,16 @@ def fastrec_serve(
     token:str=None, # File with the token that questions must come with; nobody else may read it
     hosts:Annotated[str, dict(nargs='*')]=(), # Other names that it is asked by
     quiet:bool=False, # Tell of what goes wrong alone, not of each request?
+    beside:str=None, # Another folder, whose lists the page can show beside those of the first
 ):
-    """Answer over HTTP from a folder: lists, predictions, reasons, newcomers
+    """A page to try a folder on, and answers over HTTP: lists, predictions, reasons, newcomers
 
     Until Ctrl-C. A folder that takes its place is answered from as soon as it is there whole.
 
-        fastrec serve films
+        fastrec serve films --quiet              and http://127.0.0.1:8000/ in a browser
+        fastrec serve films --beside older       to compare two
         curl 'http://127.0.0.1:8000/openapi.json'"""
     for o in ('fastapi','uvicorn'): need_package(o)
     from fastrec.serve import run
-    run(folder, host, port, workers, token=token, hosts=tuple(hosts), log_level='warning' if quiet else 'info')
+    log_level = 'warning' if quiet else 'info'
+    run(folder, host, port, workers, token=token, hosts=tuple(hosts), log_level=log_level, beside=beside)

@@ -92,12 +92,15 @@ def text(self:Counters, holder, waiting):
     return '\n'.join(lines)+'\n'
 
 # %% ../../nbs/serve/17_counters.ipynb #cf888034
-_policy = ("default-src 'self'; script-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-           "frame-ancestors 'none'")
-_headers = {'content-security-policy': _policy, 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY',
-            'referrer-policy': 'no-referrer', 'cross-origin-resource-policy': 'same-origin',
-            'cache-control': 'no-store'}
-_headers = [(k.encode(),v.encode()) for k,v in _headers.items()]
+_policy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors "
+_headers = {'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'cache-control': 'no-store',
+            'cross-origin-resource-policy': 'same-origin'}
+
+def headers_of_all(framed=()):
+    "The headers of every answer, for pages that nobody may show in a frame but those of the origins `framed`"
+    res = _headers | {'content-security-policy': _policy + (' '.join(framed) or "'none'")}
+    if not framed: res['x-frame-options'] = 'DENY'
+    return [(k.encode(),v.encode()) for k,v in res.items()]
 
 def refusal(status, detail, **headers):
     "The two messages of an answer that says why there is none"
@@ -108,8 +111,9 @@ def refusal(status, detail, **headers):
 
 # %% ../../nbs/serve/17_counters.ipynb #cc986d69
 class Watched:
-    "The ASGI application `app` with its requests counted and logged, and answers with headers"
-    def __init__(self, app, counters): self.app,self.counters = app,counters
+    "The ASGI application `app` with its requests counted and logged, and answers with headers; it is `framed` by who may"
+    def __init__(self, app, counters, framed=()):
+        self.app,self.counters,self.headers = app,counters,headers_of_all(framed)
 
     async def __call__(self, scope, receive, send):
         if scope['type']!='http': return await self.app(scope, receive, send)
@@ -119,7 +123,7 @@ class Watched:
             if message['type']=='http.response.start':
                 status = message['status']
                 there = {k for k,_ in message['headers']}
-                message['headers'] = [*message['headers'], *[o for o in _headers if o[0] not in there]]
+                message['headers'] = [*message['headers'], *[o for o in self.headers if o[0] not in there]]
             await send(message)
         try: await self.app(scope, receive, watched)
         except Exception as e: # nobody has foreseen it

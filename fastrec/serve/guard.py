@@ -32,7 +32,7 @@ def read_token(path=None):
     return token
 
 # %% ../../nbs/serve/18_guard.ipynb #7cc41e9f
-_open = '/health','/ready'  # which tell nothing
+_open = '/health','/ready','/','/page.css','/page.js'  # which tell nothing: the page asks for the token
 
 class Token:
     "The ASGI application `app` for who shows the `token`"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..export.loading import load_recommender
+from .places import Places
 from .typed import Titles
 
 # %% ../../nbs/serve/12_holder.ipynb #0b3a37df
@@ -62,6 +63,9 @@ class Served:
     def titles(self):
         counts = self.rec.counts
         return Titles(self.items.labels, None if counts is None else counts[1:].numpy(force=True))
+
+    @cached_property
+    def places(self): return Places(self.rec)
 
     @cached_property
     def popular(self):

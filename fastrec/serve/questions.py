@@ -101,6 +101,20 @@ class Typed(BaseModel, extra='forbid'):
     q: Text
     n: int = Field(10, ge=1, le=most_places)
 
+# %% ../../nbs/serve/10_questions.ipynb #2874149a
+most_on_map = 400  # items
+
+class MapQuestion(Person):
+    "Where items lie, and somebody among them"
+    n: int = Field(150, ge=4, le=most_on_map, description='of the most rated items')
+    items: Labels = Field([], description='others to place')
+
+class Spot(BaseModel):
+    "A place on the map, whose axes go from -1 to 1 for the most rated items"
+    item: Label|None = None
+    x: float
+    y: float
+
 # %% ../../nbs/serve/10_questions.ipynb #5d0bdf02
 class Reason(BaseModel):
     "Something rated or chosen that speaks for a place of a list"
@@ -168,6 +182,14 @@ class FansAnswer(Answer):
     "Highest score first"
     users: list[Fan]
 
+# %% ../../nbs/serve/10_questions.ipynb #d0c586e8
+class MapAnswer(Answer):
+    "The most rated `items`, `others` that were asked for, and `you`"
+    items: list[Spot]
+    others: list[Spot]
+    you: Spot
+    unknown: list[Label] = []
+
 # %% ../../nbs/serve/10_questions.ipynb #9ada68e4
 class Part(BaseModel):
     "What adds to a prediction: `part` is as in `explain`; `rated` has an item and its rating"
@@ -197,6 +219,10 @@ class About(Answer):
     reasons: bool
     draws: int
     metrics: dict
+    fit: str|None = None
+    popular: bool = Field(description='is it known how often items were rated?')
+    alike: bool = Field(description='is it known what is similar? Not after biases alone')
+    beside: str|None = Field(None, description='the model under /beside, to be compared with')
 
 class State(BaseModel):
     "Is the service there?"

@@ -10,8 +10,9 @@ import pandas as pd
 from .. import __version__
 from ..models.posterior import PosteriorMean
 from .asking import Asking,item_of,number,told
-from .holder import as_json,known
-from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,Part,PredictAnswer,Prediction
+from .holder import as_json,find,known
+from .places import place_of,tells_alike
+from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,MapAnswer,Part,PredictAnswer,Prediction,Spot
 
 # %% ../../nbs/serve/15_replies.ipynb #28ccbbc4
 def draws_of(model): return model.n_draws if isinstance(model, PosteriorMean) else 0
@@ -105,6 +106,26 @@ def fans_of(served, item, n):
     found = [Fan(user=u, score=s, prediction=p) for u,s,p in zip(users, frame[score].tolist(), predicted)]
     return FansAnswer(model=served.name, users=found, notes=notes)
 
+# %% ../../nbs/serve/15_replies.ipynb #717d6e07
+def _spots(served, codes):
+    "A `Spot` for each of the `codes`"
+    labels = as_json(served.items.decode(codes))
+    places = served.places.of(codes).tolist()
+    return [Spot(item=o, x=x, y=y) for o,(x,y) in zip(labels, places)]
+
+def map_of(served, q):
+    "The map that the `MapQuestion` `q` asks for"
+    asking = Asking(served, q)
+    found = find(served.items, q.items)
+    code = 0 if asking.by is None else asking.rec.ds.classes[asking.rec.ds.user_name].lookup([asking.label])[0]
+    x,y = place_of(served.places, asking.rec, int(code)).tolist()
+    return MapAnswer(
+        model=served.name,
+        items=_spots(served, served.places.codes[:q.n]),
+        others=_spots(served, found[found>0]),
+        you=Spot(x=x, y=y),
+        unknown=[*asking.unknown, *[o for o,k in zip(q.items, found) if not k]])
+
 # %% ../../nbs/serve/15_replies.ipynb #a132649c
 def about(served):
     "Which model it is, and what it can be asked for"
@@ -120,4 +141,7 @@ def about(served):
         rating_range=rec.rating_range,
         reasons=rec.ratings is not None,
         draws=draws_of(rec.model),
-        metrics=manifest['metrics'])
+        metrics=manifest['metrics'],
+        fit=(manifest.get('fit') or {}).get('name'),
+        popular=rec.counts is not None,
+        alike=tells_alike(rec.model))

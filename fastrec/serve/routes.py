@@ -15,16 +15,16 @@ from fastcore.basics import patch,store_attr
 from pydantic import ValidationError
 from .pool import Busy,Pool,Together
 from .questions import About,AlikeAnswer,ExplainAnswer,ExplainQuestion,FansAnswer,FoldInQuestion,ItemQuestion
-from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,PairQuestion,PredictAnswer,PredictQuestion
-from .questions import State,Typed,UserQuestion,Wanted
+from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion,PairQuestion
+from .questions import PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
 from .asking import NotThere
 from .lists import list_of,lists_of_many,lists_together,newcomers_together
-from .replies import about,explanation,fans_of,predictions,similar_to,titles_like
+from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
 
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
 class Routes:
-    "What can be asked of the model of `holder`, within `limits`; `counters` tell"
-    def __init__(self, holder, counters, limits):
+    "What can be asked of the model of `holder`, within `limits`, at addresses behind `prefix`; `beside` are those of another, if any"
+    def __init__(self, holder, counters, limits, beside=None, prefix=''):
         store_attr()
         self.pool = Pool(limits.threads, limits.waiting)
         self.together = Together(self.pool, self._lists, limits.together, limits.waiting)
@@ -93,6 +93,11 @@ async def users(self:Routes, q:Annotated[ItemQuestion, Query()])->FansAnswer:
     return await self._work(fans_of, q.item, q.n)
 
 @patch
+async def map(self:Routes, q:MapQuestion)->MapAnswer:
+    "Where the most rated items lie, what is alike close together, and somebody by their ratings"
+    return await self._work(map_of, q)
+
+@patch
 async def search(self:Routes, q:Annotated[Typed, Query()])->AlikeAnswer:
     "The items whose labels are most like what was typed so far, whatever its accents and capitals, and in spite of a typo"
     return await self._work(titles_like, q.q, q.n)
@@ -112,7 +117,9 @@ async def ready(self:Routes)->State:
 @patch
 async def version(self:Routes)->About:
     "Which model serves, its checksum and metrics, and what it can be asked for"
-    return about(self.holder.served)
+    res = about(self.holder.served)
+    if self.beside is not None: res.beside = self.beside.holder.served.name
+    return res
 
 @patch
 async def metrics(self:Routes)->str:
@@ -124,12 +131,12 @@ async def metrics(self:Routes)->str:
 _names = 'recommend predict explain similar users search health ready version metrics'.split()
 _get = dict(zip(_names, _names))
 _post = {'recommend': 'recommend_one', 'recommend/many': 'recommend_many', 'fold-in': 'fold_in',
-         'predict': 'predict_many', 'explain': 'explain_one'}
+         'predict': 'predict_many', 'explain': 'explain_one', 'map': 'map'}
 
 @patch
 def router(self:Routes):
-    "The routes as FastAPI knows them"
-    res = APIRouter()
+    "The routes as FastAPI knows them; OpenAPI tells of those without a prefix"
+    res = APIRouter(prefix=self.prefix, include_in_schema=not self.prefix)
     for method,paths in dict(GET=_get, POST=_post).items():
         for path,name in paths.items():
             route = getattr(self, name)

@@ -18,15 +18,16 @@ from .. import __version__
 from .counters import Counters,Watched,log_config
 from .guard import Bounded,Token,in_environment,read_token
 from .holder import Holder
+from .page import page_router
 from .questions import Limits
 from .routes import Routes,refusals
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here by another name is led astray
 
-def _watching(holder, routes, every):
-    "What runs while the application does: somebody who looks for a new model `every` so many seconds"
-    async def watch():
+def _watching(each, every):
+    "What runs while the application does: somebody for `each` of the `Routes` who looks for a new model `every` so many seconds"
+    async def watch(holder):
         wait = every
         while True:
             await asyncio.sleep(wait)
@@ -34,13 +35,23 @@ def _watching(holder, routes, every):
 
     @asynccontextmanager
     async def lifespan(app):
-        watcher = asyncio.create_task(watch())
+        watchers = [asyncio.create_task(watch(o.holder)) for o in each]
         yield
-        watcher.cancel()
-        routes.pool.close()
+        for watcher,routes in zip(watchers, each):
+            watcher.cancel()
+            routes.pool.close()
     return lifespan
 
 _after_failure = 30.  # seconds until a folder that cannot be loaded is looked at again
+
+# %% ../../nbs/serve/20_service.ipynb #98d305ae
+def _routes(counters, limits, device, folder, beside):
+    "The `Routes` of the `folder`, and of that `beside` it, if any"
+    holders = [Holder(o, device) for o in (folder,beside) if o is not None]
+    *others,last = holders
+    if not others: return [Routes(last, counters, limits)]
+    second = Routes(last, counters, limits, prefix='/beside')
+    return [Routes(*others, counters, limits, second), second]
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
@@ -51,19 +62,22 @@ def app(
     limits:Limits=Limits(), # What it takes on
     device:str='cpu', # Where to compute
     every:float=1., # Seconds between looks for a new model
+    beside:str|Path=None, # Another folder, for the page to show beside it; the routes are under /beside as well
+    framed:tuple=(), # Origins of pages that may show this one in a frame: 'http://localhost:*'
 )->FastAPI: # An ASGI application
-    "A service of the recommender in `folder`, which goes on with a new one when that is saved there"
-    secret,holder,counters = read_token(token),Holder(folder, device),Counters()
-    routes = Routes(holder, counters, limits)
+    "A service of the recommender in `folder`, and a page at / to try it, which go on with a new one when that is saved there"
+    secret,counters = read_token(token),Counters()
+    each = _routes(counters, limits, device, folder, beside)
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
-                  lifespan=_watching(holder, routes, every))
-    res.include_router(routes.router())
+                  lifespan=_watching(each, every))
+    res.include_router(page_router())
+    for o in each: res.include_router(o.router())
     res.add_middleware(Bounded, limits=limits)
     if secret: res.add_middleware(Token, token=secret)
     res.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
     if origins:
         res.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=['GET','POST'], allow_headers=['*'])
-    res.add_middleware(Watched, counters=counters)
+    res.add_middleware(Watched, counters=counters, framed=framed)
     return res
 
 # %% ../../nbs/serve/20_service.ipynb #311d70b3
@@ -113,9 +127,21 @@ def _need_free(host, port):
     try: socket.create_server((host,port), family=family).close()
     except OSError as e: raise OSError(e.errno, f'port {port} of {host} cannot be had, {e.strerror}: pass another port') from None
 
+def _tell(host, port): print(f'A page to try it is at {_address(host, port)} until Ctrl-C', flush=True)
+
+def _address(host, port):
+    "Where the page is for who sits at this machine"
+    host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
+    return f'http://[{host}]:{port}/' if ':' in host else f'http://{host}:{port}/'
+
 def _need_guard(host, token):
     if _is_loopback(host) or token: return
     raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
+
+def _need_open(host, port, token):
+    "Refuse an address that needs a guard that is not there, or is taken"
+    _need_guard(host, read_token(token))
+    _need_free(host, port)
 
 # %% ../../nbs/serve/20_service.ipynb #4a353f86
 def run(
@@ -129,16 +155,17 @@ def run(
     limits:Limits=Limits(), # What each process takes on
     device:str='cpu', # Where to compute
     log_level:str='info', # Of 'info' each request is told, of 'warning' what goes wrong
+    beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
-    _need_guard(host, read_token(token))
-    _need_free(host, port)
+    _need_open(host, port, token)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
-    file = None if token is None else str(token)
-    said = dict(folder=str(folder), token=file, hosts=[*names], origins=[*origins], device=device)
+    said = dict(folder=str(folder), hosts=[*names], origins=[*origins], device=device)
+    said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}
     first = app(**said, limits=limits)  # an error in the folder is told at once
     how = dict(host=host, port=port, log_config=log_config(log_level), **_server)
+    _tell(host, port)
     if workers==1: return uvicorn.run(_ready(first), **how)
-    del first
-    os.environ[_settings] = json.dumps(said | dict(limits=asdict(limits)))
+    del first  # each process has one of its own
+    os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
     uvicorn.run('fastrec.serve.service:from_environment', factory=True, workers=workers, **how)

@@ -1,0 +1,735 @@
+// A page to try a recommender. What somebody rates is in the address, what it leads to comes from the service, and the service
+// keeps nothing. Whatever comes from there is put into the page as text, never as HTML.
+
+const $ = id => document.getElementById(id)
+const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 500, mostRatings = 1000
+const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
+
+// ------------------------------------------------------------------ what the page is: all of it in the address
+
+const state = {ratings: new Map(), hidden: new Set(), mood: 'best', draw: 0, variety: 0, film: null, beside: false}
+let about = null, other = null, scale = null, popular = [], firstOffer = 0, misfits = 0
+
+function readAddress() {
+  const asked = new URLSearchParams(location.hash.slice(1))
+  misfits = 0
+  state.ratings.clear()
+  for (const text of asked.getAll('r').slice(0, mostRatings)) {
+    const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
+    if (item?.length <= longest && scale.fits(value)) state.ratings.set(item, scale.read(value))
+    else misfits++
+  }
+  state.hidden = new Set(asked.getAll('x').filter(o => o && o.length <= longest).slice(0, mostRatings))
+  const canDraw = about.draws > 1
+  state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
+  state.draw = whole(asked.get('draw'), about.draws)
+  state.variety = !about.alike ? 0 : Math.min(Math.max(Number(asked.get('variety')) || 0, 0), .9)
+  state.film = asked.get('film')
+  state.beside = Boolean(about.beside) && asked.has('beside')
+}
+
+function whole(text, below) {
+  const n = Number(text)
+  return Number.isInteger(n) && n >= 0 && n < below ? n : 0
+}
+
+function address() {
+  const told = new URLSearchParams()
+  for (const [item, value] of state.ratings) told.append('r', `${scale.write(value)}~${item}`)
+  for (const item of state.hidden) told.append('x', item)
+  if (state.mood !== 'best') told.set('mood', state.mood)
+  if (state.mood === 'draw') told.set('draw', state.draw)
+  if (state.variety) told.set('variety', state.variety)
+  if (state.beside) told.set('beside', '1')
+  if (state.film !== null) told.set('film', state.film)
+  return `#${told}`
+}
+
+const writeAddress = (how = 'replaceState') => history[how](null, '', address())
+
+// ------------------------------------------------------------------ asking the service
+
+class Refused extends Error {}
+let token = remembered(), showingKey = null
+
+function remembered() {
+  try { return sessionStorage.getItem('token') } catch { return null }  // a frame of another page may have no storage
+}
+
+function remember(text) {
+  token = text
+  try { sessionStorage.setItem('token', text) } catch { /* until the page is left, then */ }
+}
+
+async function ask(path, question, signal) {
+  const asking = {signal, headers: token ? {authorization: `Bearer ${token}`} : {}}
+  if (question) {
+    asking.method = 'POST'
+    asking.headers['content-type'] = 'application/json'
+    asking.body = JSON.stringify(question)
+  }
+  for (let attempt = 1; ; attempt++) {
+    const answer = await fetch(path, asking)
+    if (answer.status === 401) {
+      await askForToken(token !== null)
+      return ask(path, question, signal)
+    }
+    if (answer.status === 503 && attempt < busyAfter) {
+      await new Promise(go => setTimeout(go, 1000 * (Number(answer.headers.get('retry-after')) || 1)))
+      continue
+    }
+    if (answer.ok) return answer.json()
+    throw new Refused(await reasonOf(answer))
+  }
+}
+
+async function reasonOf(answer) {
+  const said = await answer.json().catch(() => ({}))
+  const detail = Array.isArray(said.detail) ? said.detail.map(o => o.msg).join('; ') : said.detail
+  return detail ?? `The service answered ${answer.status}.`
+}
+
+function askForToken(isWrong) {  // once, however many questions wait for it
+  showingKey ??= new Promise(done => {
+    $('wrong').hidden = !isWrong
+    $('token').value = ''
+    $('key').showModal()
+    $('key').querySelector('form').onsubmit = () => {
+      remember($('token').value.trim())
+      showingKey = null
+      done()
+    }
+  })
+  return showingKey
+}
+
+$('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is nothing behind it
+
+// what somebody rated, as the `model` is told of it: another may have another scale
+function person(model = about) {
+  const {likes, low, high} = scaleOf(model)
+  const rating = value => scale.likes ? high : Math.min(Math.max(value, low), high)
+  return {ratings: [...state.ratings].map(([item, value]) => likes ? {item} : {item, rating: rating(value)})}
+}
+
+async function listFrom(model, signal) {
+  const where = model === about ? '' : 'beside/'
+  const q = {...person(model), n: listed, diversity: model.alike ? state.variety : 0, exclude: [...state.hidden]}
+  const told = {why: 2, std: true}
+  const by = model.draws > 1 && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
+  if (!by) return ask(`${where}recommend`, {...q, ...told}, signal)
+  const ranked = await ask(`${where}recommend`, {...q, ...by}, signal)  // which has no reasons: those are of the mean
+  if (!ranked.items.length) return ranked
+  const items = ranked.items.map(o => o.item)
+  const found = await ask(`${where}recommend`, {...person(model), ...told, items, n: items.length}, signal)
+  const lines = new Map(found.items.map(o => [o.item, o]))
+  return {...ranked, items: ranked.items.map(o => ({...o, ...lines.get(o.item)}))}
+}
+
+// ------------------------------------------------------------------ ways to rate
+
+function scaleOf({of, rating_range: range}) {
+  if (of === 'preference' || !range) return {likes: true, fits: o => o === '+', read: () => 1, write: () => '+'}
+  const [low, high] = range
+  const fits = text => text.trim() !== '' && Number(text) >= low && Number(text) <= high
+  const common = {low, high, fits, read: Number, write: String}
+  if (low < 0 || low > 1 || high > 5) {
+    const step = Number.isInteger(low) && Number.isInteger(high) && high - low <= 200 ? 1 : (high - low) / 100
+    return {...common, step}
+  }
+  const halves = !Number.isInteger(low) || !Number.isInteger(high), step = halves ? .5 : 1
+  const values = []
+  for (let o = Math.max(low, step); o <= high; o += step) values.push(o)
+  return {...common, values, halves}
+}
+
+const shown = value => scale.values ? `${round(value)} ★` : round(value)
+const round = value => String(Number(value.toFixed(1)))
+const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
+
+// each is an element that knows its `item`, and how to `show` what that was given
+
+function rater(item) {
+  const made = scale.likes ? likes(item) : scale.values ? stars(item) : number(item)
+  made.item = item
+  made.classList.add('rater')
+  made.show()
+  return made
+}
+
+let nGroups = 0
+function stars(item) {
+  const box = el('fieldset', {className: 'stars'}, el('legend', {className: 'unseen'}, `Your rating of ${item}`)), name = `g${nGroups++}`
+  box.classList.toggle('halves', scale.halves)
+  for (const value of scale.values) {
+    const id = `${name}-${value}`
+    const radio = el('input', {type: 'radio', name, id, value})
+    const label = el('label', {htmlFor: id, title: spoken(value), className: Number.isInteger(value) && scale.halves ? 'second' : ''})
+    label.append(el('span', {className: 'unseen'}, spoken(value)))
+    radio.onchange = () => rate(item, value)
+    box.append(radio, label)
+  }
+  box.onkeydown = e => {
+    const value = Number(e.key)
+    if (scale.values.includes(value) && e.key !== ' ') {
+      rate(item, value)
+      if (box.isConnected) box.focusable().focus()  // from where the arrows go on
+    } else if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) rate(item, null)
+  }
+  box.show = () => { for (const o of box.querySelectorAll('input')) o.checked = Number(o.value) === state.ratings.get(item) }
+  box.focusable = () => box.querySelector('input:checked') ?? box.querySelector('input')
+  return box
+}
+
+function number(item) {
+  const {low, high, step} = scale
+  const range = el('input', {type: 'range', min: low, max: high, step, ariaLabel: `Your rating of ${item}`}), out = el('output')
+  range.oninput = () => { out.textContent = round(Number(range.value)) }
+  range.onchange = () => rate(item, Number(range.value))
+  range.onkeydown = e => { if (e.key === 'Enter') rate(item, Number(range.value)) }
+  const box = el('div', {className: 'number'}, range, out)
+  box.show = () => {
+    const value = state.ratings.get(item)
+    range.value = value ?? (low + high) / 2
+    out.textContent = value === undefined ? '–' : round(value)
+  }
+  box.focusable = () => range
+  return box
+}
+
+function likes(item) {
+  const like = el('button', {type: 'button', className: 'like', title: 'Like', ariaLabel: `Like ${item}`})
+  const not = el('button', {type: 'button', className: 'like not', title: 'Not for me', ariaLabel: `Not for me: ${item}`})
+  like.onclick = () => rate(item, state.ratings.has(item) ? null : 1)
+  not.onclick = () => hide(item)
+  const box = el('div', {className: 'likes'}, like, not)
+  box.show = () => {
+    like.ariaPressed = state.ratings.has(item)
+    not.ariaPressed = state.hidden.has(item)
+  }
+  box.focusable = () => like
+  return box
+}
+
+function rate(item, value) {
+  if (value === null) state.ratings.delete(item)
+  else if (state.ratings.size >= mostRatings && !state.ratings.has(item)) return
+  else state.ratings.set(item, value)
+  state.hidden.delete(item)
+  say(value === null ? `${item} is no longer rated` : scale.likes ? `You like ${item}` : `${spoken(value)} for ${item}`)
+  changed()
+}
+
+function hide(item) {
+  const isHidden = state.hidden.delete(item)
+  if (!isHidden) state.hidden.add(item)
+  state.ratings.delete(item)
+  changed()
+}
+
+// ------------------------------------------------------------------ rows of titles
+
+function el(tag, with_ = {}, ...inside) {
+  const made = Object.assign(document.createElement(tag), with_)
+  made.append(...inside)
+  return made
+}
+
+const bdi = text => el('bdi', {}, text)
+
+function row(item) {
+  const title = el('button', {type: 'button', className: 'title', dir: 'auto'}, item)
+  title.onclick = () => openFilm(item)
+  const does = el('div', {className: 'does'}, rater(item))
+  const made = el('li', {}, title, does)
+  made.item = item
+  return made
+}
+
+// show the `lines`, of each of which `item` is the title, in `list`: rows that were there stay, and glide to where they are now
+function fill(list, lines, detail = () => []) {
+  const before = new Map([...list.children].map(o => [o.item, o]))
+  const tops = new Map([...before].map(([k, o]) => [k, o.offsetTop]))
+  const rows = lines.map(line => {
+    const item = String(line.item), made = before.get(item) ?? row(item)
+    while (made.children.length > 2) made.lastChild.remove()
+    made.append(...detail(line))
+    return made
+  })
+  keepFocus(() => list.replaceChildren(...rows))
+  if (matchMedia('(prefers-reduced-motion: reduce)').matches) return
+  for (const o of rows) {
+    const way = tops.has(o.item) ? tops.get(o.item) - o.offsetTop : 0
+    if (way) o.animate([{transform: `translateY(${way}px)`}, {transform: 'none'}], {duration: 220, easing: 'ease-out'})
+    else if (!tops.has(o.item)) o.animate([{opacity: 0}, {opacity: 1}], 220)
+  }
+}
+
+// what had the focus keeps it; where its row is gone, the same title among those that were rated gets it, or the search
+function keepFocus(change) {
+  const had = document.activeElement, item = had?.closest?.('.rows > li')?.item
+  change()
+  if (item === undefined || document.activeElement === had) return
+  if (had.isConnected) return had.focus({preventScroll: true})
+  const now = [...$('mine').children].find(o => o.item === item)
+  const to = now ? now.querySelector('.rater').focusable() : $('typed')
+  to.focus({preventScroll: true})
+}
+
+function guess(line, scale) {
+  const value = line.prediction ?? (scale.likes ? null : line.score)
+  if (value === null || value === undefined) return []
+  const {low, high} = scale, at = o => `${100 * (Math.min(Math.max(o, low), high) - low) / (high - low)}%`
+  const bar = el('span', {className: 'scale', ariaHidden: true}), std = line.std ?? 0
+  const number = el('b', {}, value.toFixed(1))
+  const mark = el('span', {className: 'mark', ariaHidden: true}, scale.values ? ' ★' : '')
+  const text = el('span', {}, el('span', {className: 'unseen'}, 'predicted '), number, mark)
+  if (line.std) {
+    bar.append(el('i'))
+    text.append(el('span', {className: 'quiet', title: 'two times out of three it lies within that'}, ` ± ${std.toFixed(1)}`))
+  }
+  for (const [k, o] of Object.entries({at: value, from: value - std, to: value + std})) bar.style.setProperty(`--${k}`, at(o))
+  return [text, bar]
+}
+
+function because(line) {
+  const found = line.because ?? []
+  if (!found.length) return el('p', {className: 'because'}, 'because many like it')
+  const each = found.flatMap((o, k) => {
+    const own = state.ratings.get(String(o.item))
+    const gave = scale.likes || own === undefined ? '' : ` (${shown(own)})`
+    return [k ? ' and ' : '', bdi(String(o.item)), gave]
+  })
+  return el('p', {className: 'because'}, scale.likes ? 'because you like ' : 'because you rated ', ...each)
+}
+
+function inList(scale, another) {
+  const places = another && new Map(another.items.map((o, k) => [o.item, k + 1]))
+  return line => {
+    const place = places?.get(line.item)
+    const badge = !places ? [] : [el('span', {className: place ? 'badge' : 'badge new'}, place ? `#${place} there` : 'only here')]
+    return [el('div', {className: 'guess'}, ...guess(line, scale), ...badge), because(line)]
+  }
+}
+
+// ------------------------------------------------------------------ what follows from a change
+
+let asking = null, lines = []
+
+function changed() {
+  writeAddress()
+  refresh()  // first: the service can think meanwhile
+  for (const o of document.querySelectorAll('.rater')) o.show()
+  showYou()
+}
+
+function showYou() {
+  const isNew = !state.ratings.size && !state.hidden.size
+  const mine = [...state.ratings.keys(), ...state.hidden].reverse().map(item => ({item}))
+  fill($('mine'), mine)
+  $('mine-title').textContent = scale.likes ? 'You said' : `You rated ${state.ratings.size}`
+  $('mine-box').hidden = isNew
+  $('actions').hidden = isNew
+  showOffers()
+}
+
+function showOffers() {
+  const left = popular.filter(o => !state.ratings.has(String(o.item)) && !state.hidden.has(String(o.item)))
+  const first = firstOffer < left.length ? firstOffer : 0
+  fill($('offers'), left.slice(first, first + offered))
+  $('offers-box').hidden = !left.length
+  $('others').hidden = left.length <= offered
+}
+
+async function refresh() {
+  asking?.abort()
+  const mine = asking = new AbortController()
+  showWishes()
+  const isEmpty = !state.ratings.size
+  $('empty').hidden = !isEmpty
+  $('lists').hidden = $('wishes').hidden = isEmpty
+  $('jump').hidden = isEmpty
+  try {
+    if (isEmpty) {
+      lines = []
+      showNotes([])
+    } else await showLists(mine.signal)
+    trouble(null)
+    await showMap(mine.signal)
+  } catch (e) { if (!mine.signal.aborted) trouble(e) }
+}
+
+async function showLists(signal) {
+  $('lists').ariaBusy = true
+  try {
+    const [a, b] = await Promise.all((state.beside ? [about, other] : [about]).map(o => listFrom(o, signal)))
+    await keepUp(a.model)
+    lines = a.items
+    fill($('best'), a.items, inList(scale, b))
+    fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
+    $('lists').classList.toggle('two', state.beside)
+    $('second').hidden = $('name-a').hidden = !state.beside
+    showNotes([a, b].filter(Boolean))
+    say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${o.item}`).join('; ')}`)
+  } finally { if (!signal.aborted) $('lists').ariaBusy = false }
+}
+
+const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.alike, model.columns])
+
+async function keepUp(model) {  // with a service that goes on with a new model
+  if (model === about.model) return
+  const now = await ask('version')
+  if (kindOf(now) !== kindOf(about)) location.reload()  // all that was rated is in the address
+  about = now
+}
+
+function showNotes(lists) {
+  const notes = new Set(lists.flatMap(o => o.notes ?? []))
+  for (const {unknown = [], by, items} of lists) {
+    if (unknown.length) notes.add(`Not known here: ${unknown.join(', ')}.`)
+    if (by === 'popular') notes.add('Of what you rated nothing is known here; this is what many have rated.')
+    if (!items.length) notes.add('There is nothing left to recommend.')
+  }
+  if (misfits) notes.add(`${misfits} of the ratings in the address do not fit this recommender, and were left out.`)
+  $('notes').textContent = [...notes].join(' ')
+  $('notes').hidden = !notes.size
+}
+
+const meanings = {
+  best: '',
+  safe: 'What you would hardly dislike: ranked by the lower end of each guess.',
+  draw: 'One of the many tastes that fit your ratings, drawn at random.',
+}
+
+function showWishes() {
+  $('wishes').elements.mood.value = state.mood
+  $('redraw').hidden = state.mood !== 'draw'
+  $('variety').parentElement.hidden = !about.alike
+  $('variety').value = state.variety
+  $('variety').ariaValueText = state.variety ? `${Math.round(100 * state.variety)} percent` : 'none'
+  $('beside').checked = state.beside
+  $('meaning').textContent = meanings[state.mood]
+  $('meaning').hidden = !meanings[state.mood]
+}
+
+function trouble(e) {
+  $('trouble').hidden = !e
+  if (!e) return
+  const text = e instanceof Refused ? e.message : e instanceof TypeError ? 'The service does not answer. Is it still running?' : String(e)
+  $('trouble').firstElementChild.textContent = text
+  if (!(e instanceof Refused || e instanceof TypeError)) throw e
+}
+
+function say(text) {  // to who listens
+  say.text = text
+  clearTimeout(say.later)
+  say.later = setTimeout(() => { $('said').textContent = text; say.text = '' }, 300)
+}
+say.text = ''
+
+// ------------------------------------------------------------------ the map
+
+const svg = (tag, attributes = {}, ...inside) => {
+  const made = document.createElementNS('http://www.w3.org/2000/svg', tag)
+  for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v)
+  made.append(...inside)
+  return made
+}
+
+let spots = null, you = null
+
+async function showMap(signal) {
+  if (!about.alike) return
+  const found = await ask('map', {...person(), n: onMap, items: lines.map(o => o.item)}, signal)
+  const all = new Map([...found.items, ...found.others].map(o => [String(o.item), o]))
+  spots = [...all.values()]
+  you = found.you
+  $('map-box').hidden = false
+  drawMap()
+}
+
+function drawMap() {
+  if (!spots || $('map-box').hidden) return
+  const {width, height} = $('map').getBoundingClientRect(), edge = 24
+  const [left, right] = ends(spots.map(o => o.x)), [bottom, top] = ends(spots.map(o => o.y))
+  const place = o => ({x: edge + (width - 2 * edge) * (o.x - left) / (right - left), y: edge + (height - 2 * edge) * (top - o.y) / (top - bottom)})
+  const onList = new Set(lines.map(o => String(o.item)))
+  const kind = o => state.ratings.has(o.item) ? 'rated' : onList.has(o.item) ? 'listed' : 'other'
+  const order = {rated: 0, listed: 1, other: 2}
+  const all = spots.map(o => ({...o, item: String(o.item)})).map(o => ({item: o.item, kind: kind(o), ...place(o)}))
+  all.sort((a, b) => order[a.kind] - order[b.kind])
+  const at = place(you)
+  writeLabels(all, at, width)
+  const marker = svg('g', {class: 'you', 'aria-hidden': true}, svg('circle', {r: 26}), svg('circle', {r: 9}), svg('text', {'text-anchor': 'middle', y: -14}, 'you'))
+  marker.setAttribute('transform', `translate(${at.x} ${at.y})`)
+  const held = document.activeElement?.closest?.('#map .spot')?.item
+  $('map').setAttribute('viewBox', `0 0 ${width} ${height}`)
+  $('map').replaceChildren(...all.reverse().map(drawSpot), marker)
+  const spotElements = [...$('map').querySelectorAll('.spot')]
+  const first = spotElements.find(o => o.item === held) ?? spotElements.at(-1)
+  first?.setAttribute('tabindex', 0)
+  if (held !== undefined) first?.focus({preventScroll: true})
+  const near = all.filter(o => o.kind !== 'rated').sort((a, b) => far(a, at) - far(b, at)).slice(0, 3)
+  $('near').replaceChildren(...near.length && state.ratings.size ? ['Closest to you: ', ...near.flatMap((o, k) => [k ? ' · ' : '', bdi(o.item)])] : [])
+}
+
+const ends = values => [Math.min(...values) - 1e-9, Math.max(...values) + 1e-9]
+const far = (a, b) => (a.x - b.x) ** 2 + (a.y - b.y) ** 2
+
+function drawSpot(o) {
+  const text = svg('text', {x: o.x + (o.end ? -8 : 8), y: o.y + 4, 'text-anchor': o.end ? 'end' : 'start'}, o.item)
+  const circle = svg('circle', {cx: o.x, cy: o.y, r: o.kind === 'other' ? 4 : 6})
+  const wide = svg('circle', {cx: o.x, cy: o.y, r: 12, 'fill-opacity': 0})  // for fingers
+  const said = {rated: 'you rated it', listed: 'on your list', other: ''}[o.kind]
+  const made = svg('g', {class: `spot ${o.kind}${o.label ? '' : ' dumb'}`, role: 'button', tabindex: -1, 'aria-label': said ? `${o.item}, ${said}` : o.item}, wide, circle, text)
+  made.item = o.item
+  made.place = o
+  return made
+}
+
+// give a label to each of `all`, in their order, that finds room for it beside those before
+function writeLabels(all, you, width) {
+  const taken = all.map(o => ({x0: o.x - 5, x1: o.x + 5, y0: o.y - 5, y1: o.y + 5, of: o}))
+  taken.push({x0: you.x - 16, x1: you.x + 16, y0: you.y - 28, y1: you.y + 10})
+  const inWay = (o, t) => t.of !== o && (o.kind === 'other' || t.of?.kind !== 'other')  // what matters may cover what does not
+  for (const o of all) {
+    const wide = 6.6 * [...o.item].length + 10
+    const boxes = [o.x, o.x - wide].map(x0 => ({x0, x1: x0 + wide, y0: o.y - 8, y1: o.y + 8}))
+    const hasRoom = box => box.x0 >= 0 && box.x1 <= width
+      && !taken.some(t => inWay(o, t) && t.x0 < box.x1 && box.x0 < t.x1 && t.y0 < box.y1 && box.y0 < t.y1)
+    const box = boxes.find(hasRoom)
+    o.label = Boolean(box)
+    o.end = box ? box === boxes[1] : o.x > width / 2
+    if (box) taken.push(box)
+  }
+}
+
+$('map').onclick = e => {
+  const spot = e.target.closest('.spot')
+  if (spot) openFilm(spot.item)
+}
+
+$('map').onkeydown = e => {
+  const spot = e.target.closest('.spot'), way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[e.key]
+  if (!spot) return
+  if (['Enter', ' '].includes(e.key)) openFilm(spot.item)
+  else if (way) moveTo(nearest(spot, way), spot)
+  else return
+  e.preventDefault()
+}
+
+function nearest(spot, [dx, dy]) {  // in a direction; what lies aside counts twice as far
+  const far = o => {
+    const x = o.place.x - spot.place.x, y = o.place.y - spot.place.y, along = x * dx + y * dy, aside = Math.abs(x * dy) + Math.abs(y * dx)
+    return along > 0 ? along + 2 * aside : Infinity
+  }
+  const [best] = [...$('map').querySelectorAll('.spot')].sort((a, b) => far(a) - far(b))
+  return far(best) < Infinity ? best : spot
+}
+
+function moveTo(spot, from) {
+  from.setAttribute('tabindex', -1)
+  spot.setAttribute('tabindex', 0)
+  spot.focus()
+}
+
+new ResizeObserver(drawMap).observe($('map'))
+
+// ------------------------------------------------------------------ one film
+
+function openFilm(item) {
+  if (state.film === item) return
+  state.film = item
+  writeAddress('pushState')  // so that the browser's way back closes it
+  showFilm()
+}
+
+let asked = null
+
+async function showFilm() {
+  const item = state.film
+  asked?.abort()
+  if (item === null) return $('film').close()
+  const mine = asked = new AbortController()
+  $('film-title').textContent = item
+  $('film-rating').replaceChildren(rater(item))
+  $('film-guess').replaceChildren()
+  $('film-why').hidden = $('film-alike').hidden = true
+  if (!$('film').open) $('film').showModal()
+  $('film').scrollTop = 0
+  $('film-title').focus()
+  const alone = f => f.catch(e => { if (!mine.signal.aborted) filmTrouble(e) })  // one may fail, and the other not
+  await Promise.all([alone(showAlike(item, mine.signal)), alone(showWhy(item, mine.signal))])
+}
+
+function filmTrouble(e) {
+  $('film-guess').textContent = e instanceof TypeError ? 'The service does not answer. Is it still running?' : e.message
+}
+
+async function showAlike(item, signal) {
+  if (!about.alike) return
+  const found = await ask(`similar?${new URLSearchParams({item, n: 5})}`, null, signal)
+  $('alike').replaceChildren()
+  fill($('alike'), found.items)
+  $('film-alike').hidden = !found.items.length
+}
+
+const partNames = {mean: 'what all are given on average', item: 'what others think of it', 'average user': 'what the average taste adds',
+  features: 'what is known of you', together: 'your ratings together', chance: 'chance', remainder: 'the rest', range: 'the ends of the scale'}
+
+async function showWhy(item, signal) {
+  if (!state.ratings.size || scale.likes) return
+  const found = await ask('explain', {...person(), item}, signal)
+  $('film-guess').replaceChildren('Predicted for you: ', el('b', {}, shown(found.prediction)))
+  const line = (name, value) => {
+    const cell = el('td', {className: value < 0 ? 'less' : ''}, `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(2)}`)
+    return el('tr', {}, el('th', {scope: 'row'}, name), cell)
+  }
+  const size = o => Math.abs(o.contribution), rated = found.parts.filter(o => o.part === 'rated').sort((a, b) => size(b) - size(a))
+  const own = rated.slice(0, 4), rest = rated.slice(4).reduce((sum, o) => sum + o.contribution, 0)
+  const others = found.parts.filter(o => o.part !== 'rated' && size(o) >= .005)
+  const rows = others.map(o => line(partNames[o.part] ?? o.part, o.contribution))
+  rows.push(...own.map(o => line(el('span', {}, bdi(String(o.item)), `, ${shown(o.rating)}`), o.contribution)))
+  if (rest) rows.push(line('your other ratings', rest))
+  rows.push(el('tr', {}, el('th', {scope: 'row'}, 'together'), el('td', {}, found.prediction.toFixed(2))))
+  $('parts').replaceChildren(...rows)
+  $('film-why').hidden = false
+}
+
+$('film').onclose = () => {
+  if (state.film === null) return
+  state.film = null
+  writeAddress()
+}
+$('film').onclick = e => { if (e.target === $('film')) $('film').close() }  // beside it
+$('close').onclick = () => $('film').close()
+
+// ------------------------------------------------------------------ what somebody types and presses
+
+let typing = null, typed = null
+
+$('typed').oninput = () => {
+  clearTimeout(typing)
+  typing = setTimeout(search, whenTyped)
+}
+
+async function search() {
+  const q = $('typed').value.trim()
+  typed?.abort()
+  const mine = typed = new AbortController()
+  if (!q) {
+    $('found-box').hidden = true
+    $('found').replaceChildren()
+    return
+  }
+  try {
+    const found = await ask(`search?${new URLSearchParams({q, n: 6})}`, null, mine.signal)
+    fill($('found'), found.items)
+    $('found').hidden = !found.items.length
+    $('none').hidden = Boolean(found.items.length)
+    $('none').textContent = `Nothing here is called “${q}”.`
+    $('found-box').hidden = false
+    say(found.items.length ? `${found.items.length} found` : 'nothing found')
+  } catch (e) { if (!mine.signal.aborted) trouble(e) }
+}
+
+document.querySelector('.search').onsubmit = e => {
+  e.preventDefault()
+  search()
+}
+
+document.querySelector('.search').onkeydown = e => {
+  if (e.key === 'ArrowDown' && e.target === $('typed')) $('found').querySelector('.rater')?.focusable().focus()
+  else if (e.key === 'Escape') {
+    $('typed').value = ''
+    search()
+    $('typed').focus()
+  } else return
+  e.preventDefault()
+}
+
+$('others').onclick = () => {
+  firstOffer += offered
+  if (firstOffer >= popular.length) firstOffer = 0
+  showOffers()
+}
+
+$('wishes').onsubmit = e => e.preventDefault()
+$('wishes').onchange = e => {
+  const mood = $('wishes').elements.mood.value
+  if (mood === 'draw' && state.mood !== 'draw') drawAnother()
+  state.mood = mood
+  state.variety = Number($('variety').value)
+  state.beside = $('beside').checked
+  say(meanings[mood])
+  changed()
+}
+
+function drawAnother() { state.draw = (state.draw + 1 + Math.floor(Math.random() * (about.draws - 1))) % about.draws }
+
+$('redraw').onclick = () => {
+  drawAnother()
+  changed()
+}
+
+$('restart').onclick = () => {
+  Object.assign(state, {mood: 'best', variety: 0, beside: false})
+  state.ratings.clear()
+  state.hidden.clear()
+  changed()
+  $('typed').focus()
+}
+
+$('share').onclick = async () => {
+  try {
+    await navigator.clipboard.writeText(location.href)
+    $('share').textContent = 'Copied'
+  } catch { $('share').textContent = 'Copy the address above' }
+  say($('share').textContent)
+  setTimeout(() => { $('share').textContent = 'Copy link' }, 2000)
+}
+
+$('jump').onclick = e => {
+  e.preventDefault()
+  $('list').scrollIntoView({behavior: 'smooth'})
+  $('list-title').focus({preventScroll: true})
+}
+new IntersectionObserver(([seen]) => $('jump').classList.toggle('there', seen.isIntersecting)).observe($('list-title'))
+
+// ------------------------------------------------------------------ begin
+
+function fromAddress() {
+  readAddress()
+  for (const o of document.querySelectorAll('.rater')) o.show()
+  showYou()
+  showFilm()
+  refresh()
+}
+
+function nameOf(model) {
+  const measured = ['ndcg_at_10', 'rmse'].find(o => o in model.metrics)
+  const value = measured ? [`${measured} ${Number(model.metrics[measured]).toFixed(3)}`] : []
+  return [model.fit ?? 'model', model.model.slice(0, 7), ...value].join(' · ')
+}
+
+async function begin() {
+  about = await ask('version')
+  scale = scaleOf(about)
+  const column = about.columns.item, plural = new Intl.NumberFormat('en').format(about.items)
+  document.querySelector('[for=typed]').textContent = `Search ${plural} ${column}s`
+  $('lead').textContent = scale.likes ? 'Say what you like, and the list becomes yours.' : 'Rate a few, and the list becomes yours.'
+  if (about.draws > 1) $('moods').hidden = false
+  if (about.beside) {
+    other = await ask('beside/version')
+    $('beside-box').hidden = false
+    $('name-a').textContent = nameOf(about)
+    $('name-b').textContent = nameOf(other)
+  }
+  if (about.popular) popular = (await ask('recommend', {n: offersKnown})).items
+  fromAddress()
+}
+
+const start = () => begin().then(() => trouble(null), trouble)
+$('again').onclick = () => about ? changed() : start()
+window.onpopstate = () => { if (about) fromAddress() }
+start()

@@ -1,0 +1,490 @@
+"""The page of the service in a real browser: what a person does by mouse, touch and keyboard, in the dark, on a phone, with a screen reader, and
+with titles that would be scripts"""
+import http.server,json,re,shutil,threading,time,zipfile
+from pathlib import Path
+import pandas as pd,pytest
+pytest.importorskip('fastapi', reason='needs the extra serve')
+sync = pytest.importorskip('playwright.sync_api', reason='needs playwright, of the extra docs')
+from fastrec.all import RecDataLoaders,learner,load_recommender,sample_ratings
+from fastrec.serve import Background,app
+from fastrec.serve.page import page_files
+
+chromium = shutil.which('chromium') or shutil.which('google-chrome') or shutil.which('chromium-browser')
+pytestmark = pytest.mark.skipif(not chromium, reason='needs a Chromium')
+axe = Path(__file__).parents[1]/'tools'/'node_modules'/'axe-core'/'axe.min.js'
+patience = 20_000  # milliseconds, of a busy machine
+
+payloads = ['<script>hit()</script>', '<img src=x onerror=hit()>', '<svg onload=hit()>', '"><script>hit()</script>', "'><img src=x onerror=hit()>", '<body onload=hit()>',
+            '<iframe src="javascript:hit()">', '<a href="javascript:hit()">x</a>', 'javascript:hit()', '<details open ontoggle=hit()>', '<input autofocus onfocus=hit()>',
+            '<video><source onerror=hit()>', '<math><mtext></form><form><mglyph><style></math><img src onerror=hit()>', '</title><script>hit()</script>', '</textarea><script>hit()</script>',
+            '</style><script>hit()</script>', '</script><script>hit()</script>', '<!--><script>hit()</script-->', '<![CDATA[<script>hit()</script>]]>', '<object data="javascript:hit()">',
+            '<embed src="javascript:hit()">', '<link rel=stylesheet href="javascript:hit()">', '<style>@import "javascript:hit()"</style>', '<base href="javascript:hit()//">',
+            '<meta http-equiv=refresh content="0;url=javascript:hit()">', '<form action="javascript:hit()"><button>x', '<button formaction=javascript:hit()>x', '<marquee onstart=hit()>',
+            '<div style="background:url(javascript:hit())">', '<x contenteditable onblur=hit()>', '${hit()}', '{{hit()}}', '{{constructor.constructor("hit()")()}}', '<%= hit() %>', '#{hit()}',
+            '`${hit()}`', '\\u003cscript\\u003ehit()\\u003c/script\\u003e', '&lt;script&gt;hit()&lt;/script&gt;', '&#60;script&#62;hit()&#60;/script&#62;', '%3Cscript%3Ehit()%3C/script%3E',
+            '<scr<script>ipt>hit()</scr</script>ipt>', '<SCRIPT SRC=//evil.example/x.js></SCRIPT>', '<ſcript>hit()</ſcript>', '＜script＞hit()＜/script＞', '<script\n>hit()</script\n>', '<svg><script>hit()</script></svg>',
+            "' onmouseover='hit()", '" onfocus="hit()" autofocus="', '~5~<b>bold</b>', '&r=5~<i>x</i>&film=<b>x</b>', '__proto__', '\u202e)(tih<tpircs>']
+
+def fitted(df, how='fit_als', **kwargs):
+    learn = learner(RecDataLoaders.from_df(df, seed=0), seed=0)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, how)(**kwargs)
+    return learn
+
+@pytest.fixture(scope='module')
+def df(): return sample_ratings(n_users=80, n_items=60, n_ratings=1500)
+
+@pytest.fixture(scope='module')
+def folders(df, tmp_path_factory):
+    "Saved recommenders: one of stars with draws, one of choices, one whose titles are payloads, of half stars, one of numbers"
+    at = tmp_path_factory.mktemp('page')
+    odd = dict(zip(df.title.value_counts().index, payloads))
+    made = dict(stars=fitted(df, 'fit_bayes', n_sweep=60), choices=fitted(df, 'fit_ials'),
+                payloads=fitted(df.assign(title=df.title.map(lambda o: odd.get(o, o)), rating=df.rating-.5)),
+                numbers=fitted(df.assign(rating=df.rating*20, title=1000+pd.factorize(df.title)[0])))
+    return {k: o.save_recommender(at/k) for k,o in made.items()}
+
+@pytest.fixture(scope='module')
+def urls(folders):
+    "Where each is served; the first beside the second"
+    each = {k: Background(app(o, beside=folders['choices'] if k=='stars' else None)) for k,o in folders.items()}
+    yield {k: o.url for k,o in each.items()}
+    for o in each.values(): o.stop()
+
+@pytest.fixture(scope='module')
+def browser():
+    with sync.sync_playwright() as p:
+        res = p.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        yield res
+        res.close()
+
+@pytest.fixture
+def opened(browser):
+    "A function that opens a page in a window of its own; what goes wrong there is told at the end, but for what is `expected`"
+    contexts,wrong,expected,hosts = [],[],[],set()
+    def open_page(url, to_expect=(), **window):
+        context = browser.new_context(**{'viewport': dict(width=1280, height=900), **window})
+        page = context.new_page()
+        page.set_default_timeout(patience)
+        contexts.append(context)
+        hosts.add('/'.join(url.split('/')[:3]))
+        expected.extend(to_expect)
+        page.on('pageerror', lambda e: wrong.append(str(e)))
+        page.on('console', lambda m: wrong.append(m.text) if m.type in ('error','warning') else None)
+        page.on('dialog', lambda d: (wrong.append(d.message), d.dismiss()))
+        page.on('request', lambda r: None if r.url.startswith((*hosts,'data:')) else wrong.append(f'asks {r.url}'))
+        page.expose_function('hit', lambda: wrong.append('a title ran as a script'))
+        page.goto(url)
+        return page
+    yield open_page
+    for o in contexts: o.close()
+    assert [o for o in wrong if not any(e in o for e in expected)]==[]
+
+def until(page, what, arg=None):
+    "Wait for `what`; Playwright's own way would evaluate text, which the page does not allow"
+    end = time.monotonic()+patience/1000
+    while not page.evaluate(what, arg): assert time.monotonic()<end, what
+
+def titles(page, of='#best'): return page.locator(f'{of} .title').all_inner_texts()
+def listed(page): page.wait_for_selector('#best > li')
+def settled(page):
+    "Wait until nothing is asked any more"
+    page.wait_for_load_state('networkidle')
+    until(page, "document.querySelector('#lists').ariaBusy!=='true'")
+def star(page, of, k, stars): page.locator(of).nth(k).locator('label').nth(stars-1).click()
+def address(url, *rated, **more):
+    from urllib.parse import urlencode
+    return f'{url}/#'+urlencode([*[('r', f'{v}~{o}') for o,v in rated], *more.items()])
+def focused(page): return page.evaluate("document.activeElement.closest('.rows > li')?.item ?? document.activeElement.id")
+
+# ------------------------------------------------------------------ what a person does
+def test_a_rating_leads_to_a_list_at_once(opened, urls, folders, df):
+    page = opened(urls['stars'])
+    page.wait_for_selector('#offers > li')
+    assert page.locator('#empty').is_visible() and not page.locator('#best').is_visible()
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert paint<5000  # benchmarks/page.py measures how long it takes
+    popular = titles(page, '#offers')
+    star(page, '#offers .rater', 0, 5)
+    listed(page)
+    assert titles(page, '#mine')==popular[:1] and popular[0] not in titles(page, '#offers')
+    star(page, '#offers .rater', 0, 1)
+    settled(page)
+    mine = pd.DataFrame(dict(title=popular[:2], rating=[5.,1.]))
+    want = load_recommender(folders['stars']).fold_in(mine).recommend(n=10, why=2)
+    assert titles(page)==want.title.tolist()
+    first = page.locator('#best > li').first
+    assert f'{want.score[0]:.1f}' in first.inner_text() and '±' in first.inner_text()
+    assert want.because_1[0] in first.locator('.because').inner_text()
+    star(page, '#best .rater', 0, 4)
+    until(page, 'n => document.querySelectorAll("#mine > li").length===n', 3)
+    settled(page)
+    assert want.title[0] not in titles(page) and titles(page, '#mine')[0]==want.title[0]
+    page.locator('#restart').click()
+    page.wait_for_selector('#empty')
+    assert page.locator('#mine').is_hidden() and page.url.rstrip('#')==urls['stars']+'/'
+
+def test_search_forgives(opened, urls, df):
+    page = opened(urls['stars'])
+    title = df.title[3]
+    page.fill('#typed', f' {title[:3].upper()}{title[4:]} ')
+    page.wait_for_selector('#found > li')
+    assert titles(page, '#found')[0]==title
+    star(page, '#found .rater', 0, 5)
+    listed(page)
+    assert titles(page, '#mine')==[title] and page.locator('#found input:checked').count()==1
+    page.fill('#typed', '\U0001f3ac')
+    page.wait_for_selector('#none')
+    assert page.locator('#found').is_hidden()
+
+def test_a_film_has_reasons_and_what_is_like_it(opened, urls, folders, df):
+    rec = load_recommender(folders['stars'])
+    rated = [(o, 5) for o in df.title.unique()[:3]]
+    page = opened(address(urls['stars'], *rated))
+    listed(page)
+    title = titles(page)[0]
+    page.locator('#best .title').first.click()
+    page.wait_for_selector('#alike > li')
+    assert titles(page, '#alike')==rec.similar(title, 5).title.tolist()
+    page.wait_for_selector('#parts tr')
+    want = rec.fold_in(pd.DataFrame(rated, columns=['title','rating'])).predict(title)
+    assert page.locator('#parts tr').last.inner_text().split()==['together',f'{want:.2f}']
+    sums = [float(o.replace('−', '-')) for o in page.locator('#parts td').all_inner_texts()]
+    assert abs(sum(sums[:-1])-sums[-1])<.05
+    page.locator('#alike .title').first.click()
+    until(page, "t => document.querySelector('#film-title').textContent!==t", title)
+    page.go_back()
+    assert page.locator('#film-title').inner_text()==title
+    page.go_back()
+    page.wait_for_selector('#film', state='hidden')
+
+def test_moods_variety_and_two_models(opened, urls, folders, df):
+    rated = [(o, s) for o,s in zip(df.title.unique()[:6], (5,5,4,1,2,5))]
+    new = load_recommender(folders['stars']).fold_in(pd.DataFrame(rated, columns=['title','rating']))
+    page = opened(address(urls['stars'], *rated))
+    listed(page)
+    page.locator('text=Safe').click()
+    settled(page)
+    assert titles(page)==new.recommend(n=10, z=-1.).title.tolist() and page.locator('#best .because').count()==10
+    page.locator('text=Surprise me').click()
+    until(page, "location.hash.includes('draw=')")
+    settled(page)
+    draw = int(re.search(r'draw=(\d+)', page.url)[1])
+    assert titles(page)==new.recommend(n=10, draw=draw).title.tolist()
+    before = page.url
+    page.locator('#redraw').click()
+    until(page, 'u => location.href!==u', before)
+    page.locator('text=Best').click()
+    page.locator('#variety').fill('0.6')
+    settled(page)
+    assert titles(page)==new.recommend(n=10, diversity=.6).title.tolist()
+    page.locator('#beside').check()
+    page.wait_for_selector('#best-b > li')
+    settled(page)
+    other = load_recommender(folders['choices']).fold_in(pd.DataFrame(rated, columns=['title','rating'])[['title']].assign(rating=1))
+    assert titles(page, '#best-b')==other.recommend(n=10, diversity=.6).title.tolist()
+    shared = {*titles(page)}&{*titles(page, '#best-b')}
+    assert page.locator('#best .badge:not(.new)').count()==page.locator('#best-b .badge:not(.new)').count()==len(shared)
+
+def test_choices_are_liked_or_not(opened, urls, folders):
+    page = opened(urls['choices'])
+    page.wait_for_selector('#offers > li')
+    popular = titles(page, '#offers')
+    for k in range(2): page.locator('#offers .like:not(.not)').first.click()
+    page.locator('#offers .not').first.click()
+    listed(page)
+    settled(page)
+    new = load_recommender(folders['choices']).fold_in(pd.DataFrame(dict(title=popular[:2], rating=1)))
+    want = [o for o in new.recommend(n=11).title if o!=popular[2]][:10]
+    assert titles(page)==want and page.locator('#mine [aria-pressed=true]').count()==3
+    assert 'because you like' in page.locator('#best > li').first.inner_text() and page.locator('#moods').is_hidden()
+    until(opened(page.url), 'n => document.querySelectorAll("#mine [aria-pressed=true]").length===n', 3)
+
+def test_half_stars_and_numbers(opened, urls):
+    page = opened(urls['payloads'])
+    page.wait_for_selector('#offers > li')
+    assert page.locator('#offers .rater').first.locator('input').count()==9  # .5 to 4.5
+    page.locator('#offers .rater').first.locator('label').nth(6).click()
+    until(page, "location.hash.includes('r=3.5')")
+    page = opened(urls['numbers'])
+    page.wait_for_selector('#offers > li')
+    page.locator('#offers .rater input').first.fill('77')
+    until(page, "location.hash.startsWith('#r=77')")
+    listed(page)
+    assert re.fullmatch(r'1\d\d\d', titles(page)[0])  # labels that are numbers
+    page.locator('#best .title').first.click()
+    page.wait_for_selector('#alike > li')
+
+def test_biases_alone_have_no_map(opened, df, tmp_path):
+    with Background(app(fitted(df, 'fit_bias').save_recommender(tmp_path/'films'))) as service:
+        page = opened(address(service.url, (df.title[0],5), variety='0.5'))
+        listed(page)
+        page.locator('#best .title').first.click()
+        page.wait_for_selector('#parts tr')
+        settled(page)
+        assert not any(page.locator(o).is_visible() for o in ('#map','#variety','#alike'))
+
+# ------------------------------------------------------------------ the address
+def test_the_address_is_the_state(opened, urls, df):
+    first,second,third = df.title.unique()[:3]
+    url = address(urls['stars'], (first,5), (second,2), mood='safe', variety='0.3', beside='1', film=third)
+    page = opened(url)
+    listed(page)
+    settled(page)
+    assert titles(page, '#mine')==[second,first] and page.locator('#film-title').inner_text()==third
+    assert page.locator('[name=mood]:checked').input_value()=='safe' and page.locator('#variety').input_value()=='0.3'
+    found = titles(page),titles(page, '#best-b')
+    page.keyboard.press('Escape')
+    again = opened(page.url)
+    listed(again)
+    settled(again)
+    assert (titles(again),titles(again, '#best-b'))==found and again.locator('#film').is_hidden()
+
+def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
+    good = df.title[0]
+    page = opened(address(urls['stars'], (good,4), ('No Such Film',5), (good+'x','NaN'), ('a','99'), ('b',''), ('y'*501,3), mood='<b>', variety='1e9', draw='-1', other='x'))
+    listed(page)
+    settled(page)
+    notes = page.locator('#notes').inner_text()
+    assert '4 of the ratings in the address do not fit' in notes and 'Not known here: No Such Film' in notes
+    assert page.locator('[name=mood]:checked').input_value()=='best' and page.locator('#variety').input_value()=='0.9'
+
+# ------------------------------------------------------------------ keyboard, screen reader, dark, phone
+def tab_to(page, at, most=60):
+    "Press Tab until what has the focus matches `at`"
+    for _ in range(most):
+        page.keyboard.press('Tab')
+        if page.evaluate('s => document.activeElement.matches(s)', at): return
+    raise AssertionError(f'Tab does not lead to {at}')
+
+def test_the_keyboard_alone_does_everything(opened, urls, df):
+    page = opened(urls['stars'])
+    page.wait_for_selector('#offers > li')
+    tab_to(page, '#typed')
+    page.keyboard.type(df.title[0])
+    until(page, "o => document.querySelector('#found > li')?.item===o", df.title[0])
+    settled(page)
+    page.keyboard.press('ArrowDown')
+    title = focused(page)
+    page.keyboard.press('4')  # stars by a digit
+    listed(page)
+    assert 'r=4' in page.url and focused(page)==title
+    page.keyboard.press('ArrowRight')  # or by arrows
+    until(page, "location.hash.startsWith('#r=5')")
+    page.keyboard.press('Escape')
+    assert focused(page)=='typed' and page.locator('#found').is_hidden()
+    tab_to(page, '#offers input')
+    offered = focused(page)
+    page.keyboard.press('Space')
+    until(page, "document.querySelectorAll('#mine > li').length===2")
+    assert focused(page)==offered and page.evaluate("document.activeElement.closest('#mine')!==null")  # it has moved, and the focus with it
+    for _ in range(2): page.keyboard.press('ArrowRight')
+    until(page, "location.hash.includes('r=3')")
+    page.keyboard.press('Delete')
+    until(page, "document.querySelectorAll('#mine > li').length===1")
+    assert focused(page)=='typed'
+    settled(page)
+    tab_to(page, '[name=mood]')
+    page.keyboard.press('ArrowRight')
+    until(page, "location.hash.includes('mood=safe')")
+    tab_to(page, '#variety')
+    page.keyboard.press('ArrowRight')
+    until(page, "location.hash.includes('variety=0.1')")
+    settled(page)
+    tab_to(page, '#best .title')
+    page.keyboard.press('Enter')
+    page.wait_for_selector('#alike > li')
+    tab_to(page, '#alike .title')
+    page.keyboard.press('Escape')
+    page.wait_for_selector('#film', state='hidden')
+    assert page.evaluate("document.activeElement.matches('#best .title')")
+    tab_to(page, '#map .spot')
+    first = page.evaluate('document.activeElement.item')
+    for o in ('ArrowLeft','ArrowUp','ArrowRight','ArrowDown'): page.keyboard.press(o)
+    assert page.evaluate("document.activeElement.matches('#map .spot')")
+    page.keyboard.press('ArrowLeft')
+    found = page.evaluate('document.activeElement.item')
+    assert found!=first
+    page.keyboard.press('Enter')
+    page.wait_for_selector('#film-title')
+    assert page.locator('#film-title').inner_text()==found
+    page.keyboard.press('Escape')
+    for _ in range(80):
+        page.keyboard.press('Shift+Tab')
+        if focused(page)=='restart': break
+    page.keyboard.press('Enter')
+    page.wait_for_selector('#empty')
+
+def violations(page):
+    opts = dict(runOnly=dict(type='tag', values=['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']), resultTypes=['violations'])
+    page.evaluate("document.getAnimations().forEach(o => o.finish())")
+    found = page.evaluate('opts => axe.run(document, opts)', opts)['violations']
+    return [(v['id'], n['target'], n['html'][:150]) for v in found for n in v['nodes']]
+
+@pytest.mark.skipif(not axe.exists(), reason='needs axe (make docs)')
+@pytest.mark.parametrize('scheme', ['light','dark'])
+def test_axe_finds_nothing(opened, urls, df, scheme):
+    rated = [(o, 5) for o in df.title.unique()[:3]]
+    full = address(urls['stars'], *rated, mood='draw', draw='3', beside='1')
+    others = urls['stars'],address(urls['stars'], *rated, film=df.title[9]),address(urls['choices'], (df.title[0],'+')),address(urls['numbers'], (1001,50))
+    for url in (*(others if scheme=='light' else ()), full):
+        page = opened(url, color_scheme=scheme, bypass_csp=True)  # for axe, which the page would not let in
+        page.wait_for_selector('#offers > li, #mine > li')
+        if url!=urls['stars']: listed(page)
+        settled(page)
+        page.add_script_tag(path=axe)
+        assert not violations(page), url
+    dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (int(re.search(r'\d+', dark)[0])<60)==(scheme=='dark')
+
+def test_on_a_phone_nothing_stands_over_the_edge(opened, urls, df):
+    phone = dict(viewport=dict(width=380, height=800), has_touch=True, is_mobile=True)
+    page = opened(urls['stars'], **phone)
+    page.wait_for_selector('#map .spot')
+    assert page.evaluate('document.documentElement.scrollWidth')<=380
+    page.locator('#offers .rater').first.locator('label').nth(4).tap()
+    listed(page)
+    page.locator('#jump').tap()
+    page.wait_for_selector('#jump.there', state='attached')
+    page.locator('#beside').check()
+    page.wait_for_selector('#best-b > li')
+    page.fill('#typed', df.title[0])
+    page.wait_for_selector('#found > li')
+    assert page.evaluate('document.documentElement.scrollWidth')<=380
+    sizes = page.evaluate("[...document.querySelectorAll('button, .stars label, input[type=range], .segments span')].filter(o => o.checkVisibility()).map(o => o.getBoundingClientRect()).map(o => Math.min(o.width, o.height))")
+    assert min(sizes)>=15  # of a finger's width: the rail of a slider
+    long = 'W'*300
+    page = opened(address(urls['stars'], (long,5), (df.title[0],3), film='Ü'*400), ['404'], **phone)
+    listed(page)
+    settled(page)
+    assert page.evaluate('document.documentElement.scrollWidth')<=380
+    assert page.evaluate("(o => o.scrollWidth<=o.clientWidth)(document.querySelector('#film'))")
+
+# ------------------------------------------------------------------ titles are text
+def test_titles_are_text(opened, urls):
+    "Fifty payloads as titles of the folder, and in the address, everywhere a title can be"
+    assert len(payloads)>=50
+    page = opened(urls['payloads'])
+    page.wait_for_selector('#map .spot')
+    rated = [(o, 3.5) for o in payloads[::5]]
+    page = opened(address(urls['payloads'], *rated))
+    listed(page)
+    settled(page)
+    assert titles(page, '#mine')==[re.sub(r'\s+', ' ', o).strip() for o,_ in rated[::-1]]
+    spots = page.evaluate("[...document.querySelectorAll('#map .spot')].map(o => [o.querySelector('text').textContent, o.getAttribute('aria-label')])")
+    assert {*payloads}<={o for o,_ in spots} and all(label.startswith(text) for text,label in spots)
+    for o in payloads[::7]:
+        page.evaluate('o => { location.hash = new URLSearchParams({film: o}) }', o)
+        until(page, "o => document.querySelector('#film-title').textContent===o", o)
+        page.wait_for_selector('#alike > li')
+    page = opened(address(urls['payloads'], *[(o+'?', 3.5) for o in payloads], film=payloads[1]+'?'), ['404'])
+    listed(page)
+    settled(page)
+    page.keyboard.press('Escape')
+    page.fill('#typed', '<img src=x onerror=hit()>')
+    page.wait_for_selector('#found > li')
+    assert page.evaluate("document.querySelectorAll('main :is(script,img,iframe,object,embed,video,a,style,base,meta,details,marquee,form:not(.search,.wishes)), [onerror],[onload],[onfocus]').length")==0
+    assert page.evaluate('Object.prototype.hasOwnProperty.call(Object.prototype, "item")') is False
+
+def test_no_script_or_style_of_a_page_counts(opened, urls):
+    page = opened(urls['stars'], ['Content Security Policy','Failed to load'])
+    page.evaluate("""() => {
+        for (const [tag, text] of [['script','window.ran = 1'], ['style','body { display: none }']]) document.head.append(Object.assign(document.createElement(tag), {textContent: text}))
+        document.body.insertAdjacentHTML('beforeend', '<img src=x onerror="window.ran = 1">') }""")
+    page.wait_for_timeout(100)
+    assert page.evaluate('window.ran') is None and page.locator('h1').is_visible()
+
+# ------------------------------------------------------------------ what goes wrong
+def test_it_says_when_nobody_answers(opened, folders, df):
+    service = Background(app(folders['stars']))
+    page = opened(address(service.url, (df.title[0],5)), ['Failed to load'])
+    listed(page)
+    settled(page)
+    before = titles(page)
+    service.stop()
+    star(page, '#offers .rater', 0, 5)
+    page.wait_for_selector('#trouble')
+    assert 'does not answer' in page.locator('#trouble').inner_text() and titles(page)==before
+    with Background(app(folders['stars']), port=int(service.url.rpartition(':')[2])):
+        page.locator('#again').click()
+        page.wait_for_selector('#trouble', state='hidden')
+        settled(page)
+        assert titles(page)!=before
+
+def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
+    "Its ratings are in the address, and what does not fit there is told"
+    own = shutil.copytree(folders['stars'], tmp_path/'films')
+    with Background(app(own, every=.05)) as service:
+        page = opened(address(service.url, (df.title[0],5)), ['Failed to load'])
+        listed(page)
+        load_recommender(folders['choices']).save_recommender(own)
+        name = json.loads((own/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+        until(page, "name => fetch('version').then(o => o.json()).then(o => o.model===name)", name)
+        star(page, '#offers .rater', 0, 5)
+        page.wait_for_selector('#offers .like')
+        assert '2 of the ratings in the address do not fit' in page.locator('#notes').inner_text()
+
+def test_who_is_told_to_come_again_does(opened, urls):
+    page = opened(urls['stars'], ['503'])
+    page.wait_for_selector('#offers > li')
+    told = []
+    def busy(route):
+        told.append(route)
+        if len(told)<3: route.fulfill(status=503, headers={'retry-after': '0.01'}, body='{"detail": "too many ask at once"}')
+        else: route.continue_()
+    page.route('**/recommend', busy)
+    star(page, '#offers .rater', 0, 5)
+    listed(page)
+    assert len(told)==3 and page.locator('#trouble').is_hidden()
+
+def test_a_token_is_asked_for_and_kept_in_the_tab(opened, folders, tmp_path, df):
+    file = tmp_path/'token'
+    file.write_text('a-long-secret-of-mine', encoding='utf-8')
+    file.chmod(0o600)
+    with Background(app(folders['stars'], token=file)) as service:
+        page = opened(address(service.url, (df.title[0],5)), ['401'])
+        page.wait_for_selector('#key')
+        for _ in range(3): page.keyboard.press('Escape')
+        until(page, "document.querySelector('#key').open && document.activeElement.id==='token'")
+        for text in ('wrong-secret','a-long-secret-of-mine'):
+            page.fill('#token', text)
+            page.keyboard.press('Enter')
+            if text=='wrong-secret': page.wait_for_selector('#wrong')
+        listed(page)
+        page.reload()
+        listed(page)
+        assert 'secret' not in page.url and page.evaluate('localStorage.length')==0
+
+# ------------------------------------------------------------------ where it stands
+class Notebook(http.server.BaseHTTPRequestHandler):
+    "A page that shows `shown` in a frame"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('content-type', 'text/html')
+        self.end_headers()
+        self.wfile.write(f'<!doctype html><title>notebook</title>{self.server.shown}'.encode())
+    def log_message(self, *args): pass
+
+def test_a_notebook_shows_it_and_no_other_page(opened, urls, df):
+    server = http.server.ThreadingHTTPServer(('127.0.0.1',0), Notebook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f'http://localhost:{server.server_port}'
+    with fitted(df).play(height=500) as playing:
+        server.shown = playing._repr_html_()
+        page = opened(host, [playing.url,'favicon','404'])
+        frame = page.frame_locator('iframe')
+        frame.locator('#offers .rater').first.locator('label').nth(4).click()
+        frame.locator('#best > li').first.wait_for()
+    server.shown = f'<iframe src="{urls["stars"]}/"></iframe>'
+    page = opened(host, ['frame-ancestors','X-Frame-Options','Frame-Options','favicon','404',urls['stars']])
+    page.wait_for_timeout(300)
+    assert page.frame_locator('iframe').locator('#offers').count()==0
+    server.shutdown()
+
+def test_the_files_are_in_the_package():
+    "And so in what is installed: setuptools is told of their folder"
+    import tomllib
+    from fnmatch import fnmatch
+    root = Path(__file__).parents[1]
+    data = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['setuptools']['package-data']['fastrec.serve']
+    for o,text in page_files().items():
+        assert any(fnmatch(f'static/{o}', p) for p in data) and text.isprintable() is False and len(text)<40_000

@@ -31,7 +31,7 @@ def render(name):
     "The page nbs/`name`.ipynb as it stands at the top of the repository, where its links lead to the notebooks"
     path = root/'nbs'/f'{name}.ipynb'
     link = lambda m: f"]({Path(os.path.normpath(path.parent.relative_to(root)/m[1])).as_posix()}"
-    return f'<!-- Made from nbs/{name}.ipynb by `make sync`; edit that instead. -->\n\n' + re.sub(r'\]\(([\w./-]+\.ipynb)', link, markdown(nbformat.read(path, 4)))
+    return f'<!-- Made from nbs/{name}.ipynb by `make sync`; edit that instead. -->\n\n' + re.sub(r'\]\(([\w./-]+\.(?:ipynb|png))', link, markdown(nbformat.read(path, 4)))
 
 made = {'README.md': 'index', 'CONTRIBUTING.md': 'developers/contributing'}
 

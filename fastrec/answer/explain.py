@@ -71,7 +71,7 @@ def features_of(rec, codes):
     described = getattr(rec.ds, 'described', None)  # of new users
     if described is not None: return described.index_select(0, codes-1)
     known = need_ratings(rec).features[0]
-    if known is None and any(o.row_maps[0] is not None for o in parts_of(rec.model)):
+    if known is None and rec.source is None and any(o.row_maps[0] is not None for o in parts_of(rec.model)):
         warn('what features say of users was not saved here and is part of what remains: save_recommender(path, ratings=True) keeps it now')
     return known.x.index_select(0, codes) if known and known.names else None
 

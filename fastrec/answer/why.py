@@ -15,6 +15,7 @@ from ..models.foldin import padded
 from ..models.kept import unchanging
 from ..models.maps import are_told
 from ..models.row_loops import largest_places,pay
+from .described import parts_of
 from .explain import features_of,model_and_noise,need_ratings,reasons_for,rows_by_user
 from .recommender import evaluating
 
@@ -88,7 +89,8 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     values = reasons.contributions(lists.to(device))
     at = number.to(ds.x.device)
     users,items,y = (o.to(device) for o in (row,ds.x[at,1],ds.y[at]))
-    are_reasons = torch.ones_like(users, dtype=torch.bool) if m.is_preference else _are_liked(users, y, len(codes))
+    rates = any(not o.is_preference for o in parts_of(m))
+    are_reasons = _are_liked(users, y, len(codes)) if rates else torch.ones_like(users, dtype=torch.bool)
     place = _largest(users, items, are_reasons, values, n).cpu()
     n_rated = torch.bincount(row, minlength=len(codes))
     begin = n_rated.cumsum(0)-n_rated

@@ -91,7 +91,7 @@ def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
     seen:bool=True, # Save which items each user has rated, so that `recommend` can leave them out?
     metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
-    ratings:bool=False, # Save how users have rated it too, which is personal, so that `explain` can give reasons?
+    ratings:bool=False, # Save how and when users have rated it, and what features say of them, all personal, for `explain`?
 )->Path:
     """Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so,
     `OSError` if it can't be written"""

@@ -57,7 +57,7 @@ def _add_up_row(ratings, cols, y, own, design, weight, a, c):
     w = np.empty(4, np.float32)
     a[:] = 0
     c[:] = 0
-    squares = np.float32(0)
+    squares = 0.  # in double precision: a row may have a million
     alone = ratings.stop-(ratings.stop-ratings.start)%4
     for t in range(ratings.start, ratings.stop):
         at = (t-ratings.start)%4

@@ -79,7 +79,7 @@ def _sum_tile(tile, cols, own, out):
 def _right_side(ratings, cols, y, own, design, weight, c):
     "Put the sum of the `ratings`, a slice, times their rows of the `design` into `c`, (d,); return that of their squares"
     c[:] = 0
-    squares = np.float32(0)
+    squares = 0.  # in double precision: a row may have a million
     for t in range(ratings.start, ratings.stop):
         z = design[cols[t]]
         x = weight[cols[t]]*y[t]

@@ -8,10 +8,12 @@ __all__ = []
 # %% ../../nbs/models/34_new_draws.ipynb #c36d4073
 from functools import cache
 import torch
+from ..base.devices import trainable
 from .foldin import precision
 
 # %% ../../nbs/models/34_new_draws.ipynb #870bb52e
 @cache
+@trainable()  # whatever the mode in which they are asked for first
 def chances(n_draws, width):
     """Random numbers for a new row in each of `n_draws` draws, (n_draws,width), of users and of items: over the draws all have the mean 0,
     and, where there are more draws than numbers, the variance 1, and correlate with no other"""

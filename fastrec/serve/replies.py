@@ -38,6 +38,7 @@ def predictions(served, q):
     there = pd.Index([o for o in labels if o is not None], dtype=served.items.labels.dtype)
     (values,stds),notes = told(_predicted, asking, there)
     found = zip(values, stds)
+    missing = [o for o,label in zip(q.items, labels) if label is None]
     items = []
     for o,label in zip(q.items, labels):
         value,std = (None,None) if label is None else next(found)
@@ -48,7 +49,7 @@ def predictions(served, q):
         by=by,
         of=of,
         items=items,
-        unknown=asking.unknown,
+        unknown=[*asking.unknown, *missing],
         notes=notes)
 
 # %% ../../nbs/serve/15_replies.ipynb #dd073088

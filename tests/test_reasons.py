@@ -133,7 +133,7 @@ def test_lists_have_the_reasons_of_explain(name):
     assert len(lists.drop(columns=[o for o in lists if o.startswith(('because','gave'))]).compare(learn.recommend(n=3)))==0
     for _,o in lists.sample(15, random_state=0).iterrows():
         why = learn.explain(o.user, o.title, ranking=name=='fit_blend').query('part=="rated" and contribution>0')
-        if name in ('fit_als','fit_bayes','dot'): why = why[why.rating>=mine(o.user).rating.mean()]
+        if name in ('fit_als','fit_bayes','fit_blend','dot'): why = why[why.rating>=mine(o.user).rating.mean()]
         want = [*why.title.head(2)]
         assert [p for p in (o.because_1,o.because_2) if not pd.isna(p)]==want
         if 'gave_1' in lists and want: assert o.gave_1==why.rating.iloc[0]
@@ -285,6 +285,7 @@ def test_time_is_a_part(tmp_path):
         rest.append(abs(plain[plain.part=='remainder'].contribution.sum()))
         own = plain[plain.part=='rated'].iloc[0]
         assert abs(learn.what_if(o.user, o.title, own.title)-own['without'])<.03  # draws of somebody new have chance in them
+        assert abs(learn.what_if(o.user, o.title, own.title, own.rating)-learn.predict(o.user, o.title))<1e-4
         pd.testing.assert_frame_equal(rec.explain(o.user, o.title, at=at), why, atol=2e-4)
     assert np.median(rest)<.1 and np.std(moods)>.3  # where the mood stayed in the ratings, .13 and more remained
     assert rec.explain(o.user, o.title, at=str(at.date())).equals(rec.explain(o.user, o.title, at=int(at.normalize().timestamp())))
@@ -506,3 +507,17 @@ def test_tastes_of_an_item():
     for name in ('fit_ease','fit_bias'):
         with pytest.raises(ValueError, match='tastes need a model with factors'): tastes(fitted(name), frame().title[0])
     with pytest.raises(KeyError, match='Nowhere'): tastes(learn, 'Nowhere')
+
+def test_of_newcomers_no_features_are_missing(tmp_path):
+    ratings,truth = sample_ratings(n_users=80, n_items=60, n_ratings=2400, with_truth=True)
+    learn = dot_learner(RecDataLoaders.from_df(ratings, last, **truth.sides(), seed=3, device='cpu'))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(5)
+    rated = pd.DataFrame(dict(title=ratings.title.unique()[:4], rating=[5,4,2,1.]))
+    for rec in (learn,load_recommender(learn.save_recommender(tmp_path/'films', ratings=True))):
+        assert (rec.fold_in(rated).explain('new user', ratings.title.iloc[-1]).part=='rated').sum()==4  # warnings are errors here
+
+def test_a_blend_gives_nothing_disliked_for_a_reason():
+    titles = frame().title.unique()[:4]
+    new = fitted('fit_blend').fold_in(pd.DataFrame(dict(title=titles, rating=[5,5,1,1.])))
+    lists = new.recommend(n=10, why=3)
+    assert not lists.filter(like='because').isin(titles[2:]).any(axis=None) and lists.because_1.notna().any()

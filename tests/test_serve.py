@@ -71,6 +71,31 @@ def test_lists_are_the_recommenders(films, learn, df):
     for u,o in zip(users, many['lists']): assert items(o)==learn.recommend(u, n=3).title.tolist()
     assert many['lists'][-1]['by']=='popular'
 
+def test_labels_of_the_folder_may_be_long_or_days(df, tmp_path):
+    "A question is bounded, what the folder holds is not"
+    days = pd.date_range('2021-01-01', periods=df.item.nunique())
+    of_days = df.assign(title=days[df.item.rank(method='dense').astype(int)-1]).drop(columns='item')
+    long = of_days.assign(title=of_days.title.astype(str).where(of_days.title!=days[3], 'y'*501))
+    for k,o in enumerate((of_days,long)):
+        folder = fitted(o).save_recommender(tmp_path/str(k), ratings=True)
+        with Background(app(folder)) as res:
+            films = Client(res.url)
+            assert films.get('recommend', user='nobody', n=100)[0]==200
+            rated = [dict(item='2021-01-06', rating=5), dict(item='2021-01-07', rating=1)]
+            status,got = films.post('recommend', ratings=rated, why=1, n=20)
+            assert status==200 and {r['item'][:10] for o in got['items'] for r in o['because']}=={'2021-01-06'}
+
+def test_what_is_popular_has_as_many_ratings_as_asked(films):
+    counts = [o['count'] for o in films.post('recommend', user='nobody', n=40)[1]['items']]
+    got = films.post('recommend', user='nobody', n=40, min_count=counts[5])[1]['items']
+    assert [o['count'] for o in got]==[o for o in counts if o>=counts[5]]
+    assert films.post('recommend', user='nobody', min_count=10**6)[1]['items']==[]
+
+def test_predict_names_what_it_does_not_know(films, df):
+    title = df.title.iloc[0]
+    got = films.post('predict', user=int(df.user[0]), items=['Nowhere', title])[1]
+    assert got['unknown']==['Nowhere'] and got['items'][0].get('prediction') is None and got['items'][1]['prediction']>0
+
 def test_at_the_same_time_each_gets_their_own(films, learn, df):
     users = df.user.unique()[:24].tolist()
     got = {}

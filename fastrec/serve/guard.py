@@ -26,8 +26,8 @@ def read_token(path=None):
         token,where = file.read_text(encoding='utf-8'),file
     if token is None: return None
     token = token.strip()
-    if len(token)<_least or not token.isascii():
-        raise ValueError(f'the token of {where} must have {_least} characters of ASCII or more: '
+    if len(token)<_least or not (token.isascii() and token.isprintable()):
+        raise ValueError(f'the token of {where} must be one line of {_least} characters of ASCII or more: '
                          'python -c "import secrets; print(secrets.token_urlsafe())" makes one')
     return token
 

@@ -17,7 +17,7 @@ def _reasons(row, why):
     "The `Reason`s in a `row` of a list, a dict"
     for k in range(1, why+1):
         item,rating = row[f'because_{k}'],row.get(f'gave_{k}')
-        if not pd.isna(item): yield Reason(item=item, rating=number(rating))
+        if not pd.isna(item): yield Reason(item=as_json(pd.Series([item], dtype=object))[0], rating=number(rating))
 
 def _line(row, item, predicted, why):
     return Line(
@@ -56,13 +56,13 @@ def _lists(rec, users, wanted, **among):
     return res
 
 # %% ../../nbs/serve/14_lists.ipynb #b410e0fb
-def _popular(served, n, choice):
-    "The lines of the `n` most rated items of the `Choice`"
+def _popular(served, wanted, choice):
+    "The lines of the most rated items of the `Choice`, as many and as often rated as `wanted`"
     codes,counts = served.popular
     if choice.items is not None: codes = [o for o in codes if o in choice.items]
     best = []
     for o in codes:
-        if len(best)==n: break
+        if len(best)==wanted.n or counts[o]<wanted.min_count: break
         if o not in choice.exclude: best.append(o)
     labels = as_json(served.items.decode(best)) if best else []
     n_each = counts[best].tolist()
@@ -85,7 +85,7 @@ def list_of(served, q):
     choice = Choice(served, q)
     unknown = [*asking.unknown, *choice.unknown]
     if asking.by is None:
-        lines = _popular(served, q.n, choice)
+        lines = _popular(served, q, choice)
         return ListAnswer(
             model=served.name,
             user=q.user,
@@ -111,7 +111,7 @@ def _each(served, asked, wanted, choice):
     if there and choice.items!=set():
         among = choice.options(served.rec, there)
         lists,notes = told(lambda: _lists(served.rec, there, wanted, **among))
-    popular = _popular(served, wanted.n, choice) if None in labels else None
+    popular = _popular(served, wanted, choice) if None in labels else None
     res = []
     for o,label in zip(asked, labels):
         own = o if label is None else as_json([label])[0]
@@ -148,7 +148,7 @@ def _folded_in(served, wanted, asked):
     "A `ListAnswer` for each list of ratings in `asked`"
     read = [frame_of(served, o) for o in asked]
     lists,notes = _newcomers(served, wanted, {k: o for k,(o,_) in enumerate(read) if len(o)})
-    popular = _popular(served, wanted.n, Choice(served, _all)) if len(lists)<len(asked) else None
+    popular = _popular(served, wanted, Choice(served, _all)) if len(lists)<len(asked) else None
     for k,(_,unknown) in enumerate(read):
         by,lines = ('ratings',lists[k]) if k in lists else ('popular',popular)
         yield ListAnswer(model=served.name, by=by, items=lines, unknown=unknown, notes=notes)

@@ -23,6 +23,7 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=longest_label)]
 Label = Annotated[bool, Strict()] | Whole | Number | Annotated[Text, Strict()]
 Labels = Annotated[list[Label], Field(max_length=most_labels)]
+Known = Annotated[bool, Strict()] | Whole | Number | str  # a label of the folder, however long
 
 # %% ../../nbs/serve/10_questions.ipynb #7ebbd780
 class Wanted(BaseModel, extra='forbid', frozen=True):
@@ -111,19 +112,19 @@ class MapQuestion(Person):
 
 class Spot(BaseModel):
     "A place on the map, whose axes go from -1 to 1 for the most rated items"
-    item: Label|None = None
+    item: Known|None = None
     x: float
     y: float
 
 # %% ../../nbs/serve/10_questions.ipynb #5d0bdf02
 class Reason(BaseModel):
     "Something rated or chosen that speaks for a place of a list"
-    item: Label
+    item: Known
     rating: float|None = None
 
 class Line(BaseModel):
     "A place of a list"
-    item: Label
+    item: Known
     score: float|None = None
     prediction: float|None = None
     std: float|None = None
@@ -138,10 +139,10 @@ class Answer(BaseModel):
 
 class OneList(BaseModel):
     "A list, best first"
-    user: Label|None = None
+    user: Known|None = None
     by: Literal['user','ratings','popular']
     items: list[Line]
-    unknown: list[Label] = []
+    unknown: list[Known] = []
 
 class ListAnswer(Answer, OneList): "The list of one"
 class ManyAnswer(Answer):
@@ -151,7 +152,7 @@ class ManyAnswer(Answer):
 # %% ../../nbs/serve/10_questions.ipynb #e506c005
 class Prediction(BaseModel):
     "The rating that is predicted, or the preference; nothing for an unknown item"
-    item: Label
+    item: Known
     prediction: float|None = None
     std: float|None = None
 
@@ -160,12 +161,12 @@ class PredictAnswer(Answer):
     by: Literal['user','ratings','average']
     of: Literal['rating','preference']
     items: list[Prediction]
-    unknown: list[Label] = []
+    unknown: list[Known] = []
 
 # %% ../../nbs/serve/10_questions.ipynb #79e14eec
 class Alike(BaseModel):
     "Something similar, or found"
-    item: Label
+    item: Known
     similarity: float
 
 class AlikeAnswer(Answer):
@@ -174,7 +175,7 @@ class AlikeAnswer(Answer):
 
 class Fan(BaseModel):
     "A user with a high score for an item"
-    user: Label
+    user: Known
     score: float
     prediction: float|None = None
 
@@ -195,7 +196,7 @@ class Part(BaseModel):
     "What adds to a prediction: `part` is as in `explain`; `rated` has an item and its rating"
     part: str
     contribution: float
-    item: Label|None = None
+    item: Known|None = None
     rating: float|None = None
     without: float|None = None
 
@@ -204,7 +205,7 @@ class ExplainAnswer(Answer):
     prediction: float
     by: Literal['user','ratings']
     parts: list[Part]
-    unknown: list[Label] = []
+    unknown: list[Known] = []
 
 # %% ../../nbs/serve/10_questions.ipynb #37d4c853
 class About(Answer):

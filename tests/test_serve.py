@@ -358,6 +358,8 @@ def test_labels_are_text(df, tmp_path):
             got = films.post('fold-in', ratings=[dict(item=title, rating=5.)], why=1)[1]
             assert {o['item'] for line in got['items'] for o in line['because']}<={title} and got['unknown']==[]
             assert title in items(films.post('predict', items=[title])[1])
+            why = films.post('explain', ratings=[dict(item=title, rating=5.)], item=df.title.iloc[-1])[1]['parts']
+            assert title in {o.get('item') for o in why}
             status,body,_ = films.raw('/similar?'+urlencode(dict(item=title+'?')))
             assert status==404 and json.loads(body)['detail'] and b'<script' not in body.replace(b'<script>alert(1)</script>', b'')
 

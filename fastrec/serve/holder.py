@@ -43,7 +43,7 @@ def find(vocab, asked):
 
 def as_json(labels):
     "A list of the `labels` as JSON has them: numbers and text as they are, dates as text"
-    return [o if isinstance(o, (str,Real)) else str(o) for o in np.asarray(labels).tolist()]
+    return [o if isinstance(o, (str,Real)) else str(o) for o in pd.Index(labels).tolist()]
 
 def known(vocab, asked):
     "The labels of `vocab` that were `asked` for, with `None` for those unknown"

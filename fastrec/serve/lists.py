@@ -17,7 +17,7 @@ def _reasons(row, why):
     "The `Reason`s in a `row` of a list, a dict"
     for k in range(1, why+1):
         item,rating = row[f'because_{k}'],row.get(f'gave_{k}')
-        if not pd.isna(item): yield Reason(item=as_json(pd.Series([item], dtype=object))[0], rating=number(rating))
+        if not pd.isna(item): yield Reason(item=as_json([item])[0], rating=number(rating))
 
 def _line(row, item, predicted, why):
     return Line(

@@ -3606,6 +3606,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.serve.service._need_free': ('serve/service.html#_need_free', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._need_guard': ('serve/service.html#_need_guard', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._need_open': ('serve/service.html#_need_open', 'fastrec/serve/service.py'),
+                                       'fastrec.serve.service._need_several': ( 'serve/service.html#_need_several',
+                                                                                'fastrec/serve/service.py'),
                                        'fastrec.serve.service._ready': ('serve/service.html#_ready', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._routes': ('serve/service.html#_routes', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._tell': ('serve/service.html#_tell', 'fastrec/serve/service.py'),

@@ -19,6 +19,7 @@ from .counters import Counters,Watched,log_config
 from .guard import Bounded,Token,in_environment,read_token
 from .holder import Holder
 from .page import page_router
+from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
 
@@ -49,9 +50,15 @@ def _routes(counters, limits, device, folder, beside):
     "The `Routes` of the `folder`, and of that `beside` it, if any"
     holders = [Holder(o, device) for o in (folder,beside) if o is not None]
     *others,last = holders
-    if not others: return [Routes(last, counters, limits)]
-    second = Routes(last, counters, limits, prefix='/beside')
-    return [Routes(*others, counters, limits, second), second]
+    pool = Pool(limits.threads, limits.waiting)  # of both
+    if not others: return [Routes(last, counters, limits, pool)]
+    second = Routes(last, counters, limits, pool, prefix='/beside')
+    return [Routes(*others, counters, limits, pool, second), second]
+
+def _need_several(**given):
+    "Refuse a text where several are asked for: each of its letters would be one"
+    for name,o in given.items():
+        if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
@@ -66,6 +73,7 @@ def app(
     framed:tuple=(), # Origins of pages that may show this one in a frame: 'http://localhost:*'
 )->FastAPI: # An ASGI application
     "A service of the recommender in `folder`, and a page at / to try it, which go on with a new one when that is saved there"
+    _need_several(hosts=hosts, origins=origins, framed=framed)
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside)
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
@@ -158,6 +166,7 @@ def run(
     beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
+    _need_several(hosts=hosts, origins=origins)
     _need_open(host, port, token)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
     said = dict(folder=str(folder), hosts=[*names], origins=[*origins], device=device)

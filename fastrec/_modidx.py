@@ -3600,6 +3600,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastrec/serve/service.py'),
                                        'fastrec.serve.service.Background.stop': ( 'serve/service.html#background.stop',
                                                                                   'fastrec/serve/service.py'),
+                                       'fastrec.serve.service._add_guards': ('serve/service.html#_add_guards', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._address': ('serve/service.html#_address', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._is_loopback': ( 'serve/service.html#_is_loopback',
                                                                                'fastrec/serve/service.py'),

@@ -16,7 +16,7 @@ from ..base.checks import need_package,need_whole
 _notebooks = 'http://localhost:*','http://127.0.0.1:*','https://localhost:*','https://127.0.0.1:*','vscode-webview:'
 
 class Playing:
-    "The page for the recommender `rec`, at `url`, with the `token` of who may ask, shown in a notebook, until `stop` or the end of a `with`"
+    "The page for the recommender `rec`, at `url`, with the `token` it needs, shown in a notebook, until `stop` or the end of a `with`"
     def __init__(self, rec, height):
         for o in ('fastapi','uvicorn'): need_package(o)
         from fastrec.serve import Background,app
@@ -47,5 +47,6 @@ def play(self:Recommends,
     height:int=800, # Of the page, in pixels
 ): # Shows itself in a notebook; has a `url`, and a `stop` that ends it
     """Show a page to rate items on, with the list, the reasons and the map that follow at once: a service of this process, for who
-    is on this machine and has the `url`, which holds a token, until `stop` or the end of the kernel. Needs FastAPI and uvicorn; `ValueError` for a model that `save_recommender` refuses"""
+    is on this machine and has the `url`, which holds a token, until `stop` or the end of the kernel.
+    Needs FastAPI and uvicorn; `ValueError` for a model that `save_recommender` refuses"""
     return Playing(self, need_whole('height', height, 1))

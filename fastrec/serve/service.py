@@ -55,6 +55,11 @@ def _routes(counters, limits, device, folder, beside):
     second = Routes(last, counters, limits, pool, prefix='/beside')
     return [Routes(*others, counters, limits, pool, second), second]
 
+def _add_guards(app, secret, hosts):
+    "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"
+    if secret: app.add_middleware(Token, token=secret)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+
 def _need_several(**given):
     "Refuse a text where several are asked for: each of its letters would be one"
     for name,o in given.items():
@@ -81,8 +86,7 @@ def app(
     res.include_router(page_router())
     for o in each: res.include_router(o.router())
     res.add_middleware(Bounded, limits=limits)
-    if secret: res.add_middleware(Token, token=secret)
-    res.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+    _add_guards(res, secret, hosts)
     if origins:
         res.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=['GET','POST'], allow_headers=['*'])
     res.add_middleware(Watched, counters=counters, framed=framed)
@@ -146,8 +150,9 @@ def _need_guard(host, token):
     if _is_loopback(host) or token: return
     raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
 
-def _need_open(host, port, token):
-    "Refuse an address that needs a guard that is not there, or is taken"
+def _need_open(host, port, token, **several):
+    "Refuse an address that needs a guard that is not there, or is taken, and a text for `several`"
+    _need_several(**several)
     _need_guard(host, read_token(token))
     _need_free(host, port)
 
@@ -166,8 +171,7 @@ def run(
     beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
-    _need_several(hosts=hosts, origins=origins)
-    _need_open(host, port, token)
+    _need_open(host, port, token, hosts=hosts, origins=origins)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
     said = dict(folder=str(folder), hosts=[*names], origins=[*origins], device=device)
     said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}

@@ -121,7 +121,7 @@ $('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is n
 
 // what somebody rated, as the `model` is told of it: another may have another scale
 function person(model = about) {
-  const {likes, low, high} = scaleOf(model)
+  const {likes} = scaleOf(model), [low, high] = model.rating_range ?? []
   const rating = value => scale.likes ? high : Math.min(Math.max(value, low), high)
   return {ratings: [...state.ratings].map(([item, value]) => likes ? {item} : {item, rating: rating(value)})}
 }
@@ -144,12 +144,13 @@ async function listFrom(model, signal) {
 
 function scaleOf({of, rating_range: range}) {
   if (of === 'preference' || !range) return {likes: true, fits: o => o === '+', read: () => 1, write: () => '+'}
-  const [low, high] = range
+  const clean = o => Number(o.toPrecision(7))  // of what single precision adds
+  const [low, high] = range.map(clean)
   const fits = text => text.trim() !== '' && Number(text) >= low && Number(text) <= high
   const span = high - low, digits = span <= 1 ? 2 : 1, isWhole = Number.isInteger(low) && Number.isInteger(high)
   const common = {low, high, digits, fits, read: Number, write: String}
   if (![.5, 1].includes(low) || high < 3 || high > 5) {  // no stars: how would somebody give none, or .7 of one?
-    return {...common, step: isWhole && span > 1 && span <= 200 ? 1 : span / 100}
+    return {...common, step: isWhole && span > 1 && span <= 200 ? 1 : clean(span / 100)}
   }
   const halves = !isWhole, values = []
   for (let o = low; o <= high; o += halves ? .5 : 1) values.push(o)

@@ -37,6 +37,7 @@ class Places:
 
     def of(self, codes): return self.places[torch.as_tensor(codes)-1]
 
+# %% ../../nbs/serve/21_places.ipynb #c326a027
 def tells_alike(model):
     "Does the `model` know what is alike? One of biases alone does not"
     if isinstance(model, Blend): return tells_alike(model.parts[0])

@@ -15,6 +15,14 @@ from ..base.checks import need_package,need_whole
 # %% ../../nbs/command/16_playing.ipynb #e38c7278
 _notebooks = 'http://localhost:*','http://127.0.0.1:*','https://localhost:*','https://127.0.0.1:*','vscode-webview:'
 
+def _new_token(file):
+    "A token, written to `file`, which its owner alone may read"
+    token = secrets.token_urlsafe()
+    file.touch(0o600)
+    file.write_text(token, encoding='utf-8')
+    return token
+
+# %% ../../nbs/command/16_playing.ipynb #8ff221b8
 class Playing:
     "The page for the recommender `rec`, at `url`, with the `token` it needs, shown in a notebook, until `stop` or the end of a `with`"
     def __init__(self, rec, height):
@@ -22,9 +30,8 @@ class Playing:
         from fastrec.serve import Background,app
         self.height = height
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # files that are mapped stay, on some systems
-        here,self.token = Path(self.folder.name),secrets.token_urlsafe()
-        (here/'token').touch(0o600)
-        (here/'token').write_text(self.token, encoding='utf-8')
+        here = Path(self.folder.name)
+        self.token = _new_token(here/'token')
         rec.save_recommender(here/'model')
         self.service = Background(app(here/'model', here/'token', framed=_notebooks))
         self.url = f'{self.service.url}/#token={self.token}'

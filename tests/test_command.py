@@ -337,3 +337,11 @@ def test_serve(films):
     finally: service.kill()
 
 def test_serve_refuses(said, tmp): refused(said, 'serve', tmp/'nowhere')
+
+def test_what_the_demo_tells_to_type_can_be_typed(capsys):
+    "A folder and a user with spaces are one argument each"
+    import shlex
+    from fastrec.command.demo import _tell_commands
+    _tell_commands('my films; x', "Ann O'Hara")
+    lines = [shlex.split(o) for o in capsys.readouterr().out.splitlines() if o.startswith('    ')]
+    assert lines[0][-5:]==['recommend','my films; x',"Ann O'Hara",'--why','2'] and lines[2][-3:]==['serve','my films; x','--quiet']

@@ -7,7 +7,6 @@ pytest.importorskip('fastapi', reason='needs the extra serve')
 sync = pytest.importorskip('playwright.sync_api', reason='needs playwright, of the extra docs')
 from fastrec.all import RecDataLoaders,learner,load_recommender,sample_ratings
 from fastrec.serve import Background,app
-from fastrec.serve.page import page_files
 
 chromium = shutil.which('chromium') or shutil.which('google-chrome') or shutil.which('chromium-browser')
 pytestmark = pytest.mark.skipif(not chromium, reason='needs a Chromium')
@@ -68,6 +67,8 @@ def opened(browser):
         contexts.append(context)
         hosts.add('/'.join(url.split('/')[:3]))
         expected.extend(to_expect)
+        page.said = []
+        page.on('console', lambda m: page.said.append(m.text))
         page.on('pageerror', lambda e: wrong.append(str(e)))
         page.on('console', lambda m: wrong.append(m.text) if m.type in ('error','warning') else None)
         page.on('dialog', lambda d: (wrong.append(d.message), d.dismiss()))
@@ -79,17 +80,18 @@ def opened(browser):
     for o in contexts: o.close()
     assert [o for o in wrong if not any(e in o for e in expected)]==[]
 
-def until(page, what, arg=None):
-    "Wait for `what`; Playwright's own way would evaluate text, which the page does not allow"
+def until(page, what='true', arg=None, said=''):
+    "Wait for `what`, and for the console to have `said` that; Playwright's own way would evaluate text, which the page does not allow"
     end = time.monotonic()+patience/1000
-    while not page.evaluate(what, arg): assert time.monotonic()<end, what
+    while not page.evaluate(what, arg) or (said and not any(said in o for o in page.said)):
+        assert time.monotonic()<end, what
 
 def titles(page, of='#best'): return page.locator(f'{of} .title').all_inner_texts()
 def listed(page): page.wait_for_selector('#best > li')
 def settled(page):
     "Wait until nothing is asked any more"
     page.wait_for_load_state('networkidle')
-    until(page, "document.querySelector('#lists').ariaBusy!=='true'")
+    until(page, "document.body.dataset.asking==='0'")
 def star(page, of, k, stars): page.locator(of).nth(k).locator('label').nth(stars-1).click()
 def address(url, *rated, **more):
     from urllib.parse import urlencode
@@ -101,8 +103,6 @@ def test_a_rating_leads_to_a_list_at_once(opened, urls, folders, df):
     page = opened(urls['stars'])
     page.wait_for_selector('#offers > li')
     assert page.locator('#empty').is_visible() and not page.locator('#best').is_visible()
-    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    assert paint<5000  # benchmarks/page.py measures how long it takes
     popular = titles(page, '#offers')
     star(page, '#offers .rater', 0, 5)
     listed(page)
@@ -214,6 +214,25 @@ def test_half_stars_and_numbers(opened, urls):
     page.locator('#best .title').first.click()
     page.wait_for_selector('#alike > li')
 
+@pytest.mark.parametrize('low,high', [(0,1),(0,5),(.2,.9),(.7,4.7)])
+def test_what_has_no_stars_can_be_given_its_lowest(opened, df, tmp_path, low, high):
+    "A slider from the lowest rating to the highest: a first star could not say 0"
+    ratings = (df.rating-1)/4*(high-low)+low
+    folder = fitted(df.assign(rating=ratings.round(4))).save_recommender(tmp_path/'films')
+    with Background(app(folder)) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        slider = page.locator('#offers .rater input').first
+        assert slider.get_attribute('type')=='range'
+        slider.fill(str(low))
+        until(page, "o => Math.abs(parseFloat(location.hash.slice(3))-o)<1e-4", low)
+        listed(page)
+        assert page.locator('#mine output').inner_text()==f'{low:g}'
+        assert any(float(o)!=round(float(o)) for o in page.locator('#best .guess b').all_inner_texts())
+        page.locator('#mine .rater input').fill(str(high))
+        until(page, 'o => document.querySelector("#mine output").textContent===o', f'{high:g}')
+        settled(page)
+
 def test_biases_alone_have_no_map(opened, df, tmp_path):
     with Background(app(fitted(df, 'fit_bias').save_recommender(tmp_path/'films'))) as service:
         page = opened(address(service.url, (df.title[0],5), variety='0.5'))
@@ -299,11 +318,13 @@ def test_the_keyboard_alone_does_everything(opened, urls, df):
     assert page.evaluate("document.activeElement.matches('#best .title')")
     tab_to(page, '#map .spot')
     first = page.evaluate('document.activeElement.item')
-    for o in ('ArrowLeft','ArrowUp','ArrowRight','ArrowDown'): page.keyboard.press(o)
-    assert page.evaluate("document.activeElement.matches('#map .spot')")
-    page.keyboard.press('ArrowLeft')
-    found = page.evaluate('document.activeElement.item')
-    assert found!=first
+    went = []
+    for o in ('ArrowLeft','ArrowRight','ArrowUp','ArrowDown'):  # there are others on one side at least
+        page.keyboard.press(o)
+        assert page.evaluate("document.activeElement.matches('#map .spot')")
+        went.append(page.evaluate('document.activeElement.item'))
+    found = went[-1]
+    assert {*went}!={first}
     page.keyboard.press('Enter')
     page.wait_for_selector('#film-title')
     assert page.locator('#film-title').inner_text()==found
@@ -390,7 +411,9 @@ def test_no_script_or_style_of_a_page_counts(opened, urls):
     page.evaluate("""() => {
         for (const [tag, text] of [['script','window.ran = 1'], ['style','body { display: none }']]) document.head.append(Object.assign(document.createElement(tag), {textContent: text}))
         document.body.insertAdjacentHTML('beforeend', '<img src=x onerror="window.ran = 1">') }""")
-    page.wait_for_timeout(100)
+    until(page, "document.images.length===0 || document.images[0].complete")
+    page.evaluate("new Promise(go => requestAnimationFrame(() => setTimeout(go)))")
+    for o in ('script','style'): assert any('Content Security Policy' in text and o in text for text in page.said), o
     assert page.evaluate('window.ran') is None and page.locator('h1').is_visible()
 
 # ------------------------------------------------------------------ what goes wrong
@@ -404,7 +427,8 @@ def test_it_says_when_nobody_answers(opened, folders, df):
     star(page, '#offers .rater', 0, 5)
     page.wait_for_selector('#trouble')
     assert 'does not answer' in page.locator('#trouble').inner_text() and titles(page)==before
-    with Background(app(folders['stars']), port=int(service.url.rpartition(':')[2])):
+    with Background(app(folders['stars'])) as again:  # at a port of its own: another may have that one by now
+        page.route(f'{service.url}/**', lambda o: o.continue_(url=o.request.url.replace(service.url, again.url), headers={**o.request.headers, 'host': again.url[7:]}))
         page.locator('#again').click()
         page.wait_for_selector('#trouble', state='hidden')
         settled(page)
@@ -422,6 +446,58 @@ def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
         star(page, '#offers .rater', 0, 5)
         page.wait_for_selector('#offers .like')
         assert '2 of the ratings in the address do not fit' in page.locator('#notes').inner_text()
+
+def test_a_new_second_model_is_followed(opened, folders, tmp_path, df):
+    "One that has no draws where a draw is asked for, beside one that has; and one that fails leaves the first list there"
+    second = shutil.copytree(folders['stars'], tmp_path/'second')
+    rated = [(o, 5) for o in df.title.unique()[:3]]
+    with Background(app(folders['stars'], beside=second, every=.05)) as service:
+        page = opened(address(service.url, *rated, mood='draw', draw='3', beside='1'), ['422','Failed to load'])
+        page.wait_for_selector('#best-b > li')
+        settled(page)
+        fitted(df).save_recommender(second)
+        name = json.loads((second/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+        until(page, "name => fetch('beside/version').then(o => o.json()).then(o => o.model===name)", name)
+        page.locator('#redraw').click()
+        until(page, "o => document.querySelector('#name-b').textContent.includes(o)", name[:7])
+        settled(page)
+        new = load_recommender(second).fold_in(pd.DataFrame(rated, columns=['title','rating']))
+        assert titles(page, '#best-b')==new.recommend(n=10).title.tolist()
+        assert page.locator('#trouble').is_hidden() and page.locator('#trouble-b').is_hidden()
+        page.route('**/beside/recommend', lambda o: o.fulfill(status=422, body='{"detail": "not today"}'))
+        star(page, '#offers .rater', 0, 1)
+        page.wait_for_selector('#trouble-b')
+        settled(page)
+        assert page.locator('#trouble-b').inner_text()=='not today' and page.locator('#trouble').is_hidden()
+        assert len(titles(page))==10 and titles(page, '#best-b')==[]
+
+def test_a_rating_in_the_dialog_changes_its_guess(opened, urls, folders, df):
+    "And the table that adds up to it; starting over during a question leaves nothing busy"
+    rated = [(o, 5) for o in df.title.unique()[:3]]
+    film = df.title.unique()[20]
+    page = opened(address(urls['stars'], *rated, film=film))
+    page.wait_for_selector('#parts tr')
+    settled(page)
+    star(page, '#film-rating .rater', 0, 1)
+    new = load_recommender(folders['stars']).fold_in(pd.DataFrame([*rated,(film,1)], columns=['title','rating']))
+    until(page, "o => document.querySelector('#parts tr:last-child td').textContent===o", f'{new.predict(film):.2f}')
+    page.keyboard.press('Escape')
+    settled(page)
+    page.route('**/recommend', lambda o: None)  # no answer comes
+    star(page, '#offers .rater', 0, 5)
+    until(page, "document.querySelector('#lists').ariaBusy==='true'")
+    page.locator('#restart').click()
+    until(page, "document.querySelector('#lists').ariaBusy==='false'")
+
+def test_more_ratings_than_the_most_are_told(opened, urls, df):
+    some = [(f'No Film {k}', 3) for k in range(1001)]
+    page = opened(address(urls['stars'], *some))
+    page.wait_for_selector('#notes')
+    settled(page)
+    assert '1 of the ratings in the address do not fit this recommender or are past the first 1000' in page.locator('#notes').inner_text()
+    star(page, '#offers .rater', 0, 5)
+    page.wait_for_selector('#trouble')
+    assert 'is not rated' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
 
 def test_who_is_told_to_come_again_does(opened, urls):
     page = opened(urls['stars'], ['503'])
@@ -454,6 +530,25 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(opened, folders, tmp_path, df)
         listed(page)
         assert 'secret' not in page.url and page.evaluate('localStorage.length')==0
 
+def test_a_late_refusal_does_not_ask_for_the_token_again(opened, urls, df):
+    "Of two questions with a token that has run out, one is refused after another was given"
+    page = opened(urls['stars']+'/#token=the-one-of-yesterday', ['401'])  # from which it is taken away at once
+    page.wait_for_selector('#offers > li')
+    assert 'token' not in page.url and page.evaluate("sessionStorage.getItem('token')")=='the-one-of-yesterday'
+    held = []
+    page.route('**/search?*', lambda o: o.continue_() if held else held.append(o))
+    page.fill('#typed', df.title[0])
+    until(page, "document.body.dataset.asking==='1'")
+    page.route('**/recommend', lambda o: o.fulfill(status=401, body='{}'), times=1)
+    star(page, '#offers .rater', 0, 5)
+    page.wait_for_selector('#key')
+    page.fill('#token', 'the-one-of-today')
+    page.keyboard.press('Enter')
+    listed(page)
+    held[0].fulfill(status=401, body='{}')
+    page.wait_for_selector('#found > li')
+    assert page.locator('#key').is_hidden()
+
 # ------------------------------------------------------------------ where it stands
 class Notebook(http.server.BaseHTTPRequestHandler):
     "A page that shows `shown` in a frame"
@@ -470,21 +565,14 @@ def test_a_notebook_shows_it_and_no_other_page(opened, urls, df):
     host = f'http://localhost:{server.server_port}'
     with fitted(df).play(height=500) as playing:
         server.shown = playing._repr_html_()
-        page = opened(host, [playing.url,'favicon','404'])
+        page = opened(host, [playing.service.url,'favicon','404'])
         frame = page.frame_locator('iframe')
         frame.locator('#offers .rater').first.locator('label').nth(4).click()
         frame.locator('#best > li').first.wait_for()
+        assert playing.token not in ''.join(o.url for o in page.frames) and frame.locator('#key').is_hidden()
     server.shown = f'<iframe src="{urls["stars"]}/"></iframe>'
     page = opened(host, ['frame-ancestors','X-Frame-Options','Frame-Options','favicon','404',urls['stars']])
-    page.wait_for_timeout(300)
+    until(page, "document.readyState==='complete'")
+    until(page, said='frame-ancestors')
     assert page.frame_locator('iframe').locator('#offers').count()==0
     server.shutdown()
-
-def test_the_files_are_in_the_package():
-    "And so in what is installed: setuptools is told of their folder"
-    import tomllib
-    from fnmatch import fnmatch
-    root = Path(__file__).parents[1]
-    data = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['setuptools']['package-data']['fastrec.serve']
-    for o,text in page_files().items():
-        assert any(fnmatch(f'static/{o}', p) for p in data) and text.isprintable() is False and len(text)<40_000

@@ -6,6 +6,10 @@ import pandas as pd,pytest,torch
 from hypothesis import HealthCheck,given,settings,strategies as st
 from fastrec.all import BundleError,RecDataLoaders,dot_learner,load_recommender,sample_ratings
 from fastrec.serve import Background,Limits,app,run
+from fastrec.serve.counters import Counters
+from fastrec.serve.page import page_files
+from fastrec.serve.pool import Busy
+from fastrec.serve.service import _routes
 
 secret = 'a-long-secret-of-mine'
 
@@ -471,3 +475,38 @@ def test_workers_of_one_folder(folder):
     assert 'AssertionError' not in err and main.returncode in (0,-signal.SIGTERM)
     lines = [json.loads(o) for o in err.splitlines() if o.startswith('{')]
     assert any(o['event']=='request' and o['route']=='/metrics' for o in lines)
+
+def test_names_and_origins_are_several(folder):
+    for name in ('hosts','origins','framed'):
+        with pytest.raises(TypeError, match=rf"{name}='http://a.b' must be a tuple"): app(folder, **{name: 'http://a.b'})
+    with pytest.raises(TypeError, match="hosts='a.b' must be a tuple"): run(folder, hosts='a.b')
+
+def test_two_folders_share_the_threads(folder):
+    "What waits for one is in the way of the other: the limits are those of the service"
+    both = _routes(Counters(), Limits(threads=1, waiting=0), 'cpu', folder, folder)
+    assert [asyncio.run(o.ready()).status for o in both]==['ok']*2
+    both[0].pool.n += 1  # somebody is being answered
+    for o in both:
+        with pytest.raises(Busy): asyncio.run(o.ready())
+    both[0].pool.close()
+
+@pytest.mark.parametrize('n_factors,n_items', [(1,40),(5,2)])
+def test_a_map_of_one_axis(tmp_path, n_factors, n_items):
+    "With one factor, or two items, all lies on a line, and nothing is stretched out of rounding"
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=900)
+    df = df[df.title.isin(df.title.value_counts().index[:n_items])]
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=0), y_range=(.5,5.5), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(n_factors)
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as service:
+        status,found = Client(service.url).post('map', ratings=[dict(item=df.title.iloc[0], rating=5)])
+    assert status==200 and len(found['items'])==n_items
+    assert {o['y'] for o in found['items']}=={0.} and max(abs(o['x']) for o in found['items'])==pytest.approx(1)
+
+def test_the_files_of_the_page_are_in_the_package():
+    "And so in what is installed: setuptools is told of their folder"
+    import tomllib
+    from fnmatch import fnmatch
+    from pathlib import Path
+    told = tomllib.loads((Path(__file__).parents[1]/'pyproject.toml').read_text(encoding='utf-8'))
+    data = told['tool']['setuptools']['package-data']['fastrec.serve']
+    for o,text in page_files().items(): assert any(fnmatch(f'static/{o}', p) for p in data) and len(text)<40_000

@@ -6,7 +6,7 @@
 __all__ = ['fastrec_demo']
 
 # %% ../../nbs/command/14_demo.ipynb #69c57261
-import shutil,sys,time
+import shlex,shutil,sys,time
 from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
@@ -93,11 +93,13 @@ def _program():
     if shutil.which('fastrec'): return 'fastrec'
     python = Path(sys.executable)
     here = Path.cwd()
-    return f'{python.relative_to(here) if python.is_relative_to(here) else python} -m fastrec'
+    at = python.relative_to(here) if python.is_relative_to(here) else python
+    return f'{shlex.quote(str(at))} -m fastrec'
 
 def _tell_commands(folder, user):
     "Tell how to go on from the `folder`"
     program = plain_text(_program())
+    folder,user = shlex.quote(folder),shlex.quote(str(user))
     print(f'\nTo go on:\n\n    {program} recommend {folder} {user} --why 2\n'
           f'    {program} train ratings.csv --out films     with ratings of yours\n\n'
           f'Rate some yourself, and see what follows, in a browser:\n\n    {program} serve {folder} --quiet\n\n'

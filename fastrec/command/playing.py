@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/command/16_playing.ipynb #94948208
-import html,tempfile
+import html,secrets,tempfile
 from pathlib import Path
 from fastcore.basics import patch
 from ..answer.recommender import Recommends
@@ -15,16 +15,26 @@ from ..base.checks import need_package,need_whole
 # %% ../../nbs/command/16_playing.ipynb #e38c7278
 _notebooks = 'http://localhost:*','http://127.0.0.1:*','https://localhost:*','https://127.0.0.1:*','vscode-webview:'
 
+def _new_token(file):
+    "A token, written to `file`, which its owner alone may read"
+    token = secrets.token_urlsafe()
+    file.touch(0o600)
+    file.write_text(token, encoding='utf-8')
+    return token
+
+# %% ../../nbs/command/16_playing.ipynb #8ff221b8
 class Playing:
-    "The page for the recommender `rec`, at `url`, shown in a notebook, until `stop` or the end of a `with`"
+    "The page for the recommender `rec`, at `url`, with the `token` it needs, shown in a notebook, until `stop` or the end of a `with`"
     def __init__(self, rec, height):
         for o in ('fastapi','uvicorn'): need_package(o)
         from fastrec.serve import Background,app
         self.height = height
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # files that are mapped stay, on some systems
-        rec.save_recommender(Path(self.folder.name)/'model')
-        self.service = Background(app(Path(self.folder.name)/'model', framed=_notebooks))
-        self.url = f'{self.service.url}/'
+        here = Path(self.folder.name)
+        self.token = _new_token(here/'token')
+        rec.save_recommender(here/'model')
+        self.service = Background(app(here/'model', here/'token', framed=_notebooks))
+        self.url = f'{self.service.url}/#token={self.token}'
 
     def stop(self):
         self.service.stop()
@@ -43,6 +53,7 @@ class Playing:
 def play(self:Recommends,
     height:int=800, # Of the page, in pixels
 ): # Shows itself in a notebook; has a `url`, and a `stop` that ends it
-    """Show a page to rate items on, with the list, the reasons and the map that follow at once: a service of this process, for this machine
-    alone, until `stop` or the end of the kernel. Needs FastAPI and uvicorn; `ValueError` for a model that `save_recommender` refuses"""
+    """Show a page to rate items on, with the list, the reasons and the map that follow at once: a service of this process, for who
+    is on this machine and has the `url`, which holds a token, until `stop` or the end of the kernel.
+    Needs FastAPI and uvicorn; `ValueError` for a model that `save_recommender` refuses"""
     return Playing(self, need_whole('height', height, 1))

@@ -11,6 +11,7 @@ from pathlib import Path
 from fastcore.basics import patch,store_attr
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from .counters import refusal
+from .page import page_paths
 
 # %% ../../nbs/serve/18_guard.ipynb #e8c1c565
 in_environment = 'FASTREC_TOKEN'
@@ -32,7 +33,7 @@ def read_token(path=None):
     return token
 
 # %% ../../nbs/serve/18_guard.ipynb #7cc41e9f
-_open = '/health','/ready','/','/page.css','/page.js'  # which tell nothing: the page asks for the token
+_open = '/health','/ready',*page_paths.values()  # which tell nothing: the page asks for the token
 
 class Token:
     "The ASGI application `app` for who shows the `token`"

@@ -12,6 +12,8 @@ from fastapi import APIRouter,Response
 # %% ../../nbs/serve/22_page.ipynb #878fce7f
 _kinds = {'page.html': 'text/html', 'page.css': 'text/css', 'page.js': 'text/javascript'}
 
+page_paths = {o: '/' if o=='page.html' else f'/{o}' for o in _kinds}
+
 def page_files():
     "The text of each file of the page, by name"
     folder = files('fastrec.serve')/'static'
@@ -25,6 +27,5 @@ def page_router():
     "The routes of the page, which OpenAPI does not tell of"
     res = APIRouter(include_in_schema=False)
     for name,text in page_files().items():
-        path = '/' if name=='page.html' else f'/{name}'
-        res.add_api_route(path, _giving(text, _kinds[name]), methods=['GET','HEAD'])
+        res.add_api_route(page_paths[name], _giving(text, _kinds[name]), methods=['GET','HEAD'])
     return res

@@ -7,12 +7,14 @@ __all__ = []
 
 # %% ../../nbs/serve/21_places.ipynb #096b3661
 import torch
+import torch.nn.functional as F
 from ..answer.recommender import evaluating
 from ..models.blend import Blend
 from ..models.ease import Ease
+from .questions import most_on_map
 
 # %% ../../nbs/serve/21_places.ipynb #2c1ee04c
-_most = 400  # items that the axes are of
+_flat = 1e-3  # of the length of an item: axes along which items differ less are rounding
 
 def _most_rated(rec):
     "The codes of the items that were rated, most rated first; where that is not known, all in their order"
@@ -23,16 +25,19 @@ def _most_rated(rec):
 class Places:
     "The `places`, (n_items,2), of the items of `rec`, without the unknown, and the `codes` of those that the axes are of, most rated first"
     def __init__(self, rec):
-        self.codes = _most_rated(rec)[:_most]
+        self.codes = _most_rated(rec)[:most_on_map]
         with evaluating(rec.model) as (m,_): unit = m.item_likeness().unit.float().cpu()
         known = unit[self.codes-1]
         mean = known.mean(0)
-        _,_,axes = torch.linalg.svd(known-mean, full_matrices=False)
-        places = (unit-mean)@axes[:2].T
-        self.places = places/places[self.codes-1].abs().amax(0)  # from -1 to 1
+        _,size,axes = torch.linalg.svd(known-mean, full_matrices=False)
+        tells = size[:2]>_flat*len(known)**.5
+        places = (unit-mean)@axes[:2][tells].T
+        places = places/places[self.codes-1].abs().amax(0)  # from -1 to 1
+        self.places = F.pad(places, (0,2-places.shape[1]))
 
     def of(self, codes): return self.places[torch.as_tensor(codes)-1]
 
+# %% ../../nbs/serve/21_places.ipynb #c326a027
 def tells_alike(model):
     "Does the `model` know what is alike? One of biases alone does not"
     if isinstance(model, Blend): return tells_alike(model.parts[0])

@@ -13,7 +13,7 @@ from fastapi import APIRouter,Query,Request,Response
 from fastapi.exceptions import RequestValidationError
 from fastcore.basics import patch,store_attr
 from pydantic import ValidationError
-from .pool import Busy,Pool,Together
+from .pool import Busy,Together
 from .questions import About,AlikeAnswer,ExplainAnswer,ExplainQuestion,FansAnswer,FoldInQuestion,ItemQuestion
 from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion,PairQuestion
 from .questions import PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
@@ -23,12 +23,11 @@ from .replies import about,explanation,fans_of,map_of,predictions,similar_to,tit
 
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
 class Routes:
-    "What can be asked of the model of `holder`, within `limits`, at addresses behind `prefix`; `beside` are those of another, if any"
-    def __init__(self, holder, counters, limits, beside=None, prefix=''):
+    "What can be asked of the model of `holder`, within `limits` by `pool`, behind `prefix`; `beside` are those of another, if any"
+    def __init__(self, holder, counters, limits, pool, beside=None, prefix=''):
         store_attr()
-        self.pool = Pool(limits.threads, limits.waiting)
-        self.together = Together(self.pool, self._lists, limits.together, limits.waiting)
-        self.newcomers = Together(self.pool, self._newcomers, limits.together, limits.waiting)
+        self.together = Together(pool, self._lists, limits.together, limits.waiting)
+        self.newcomers = Together(pool, self._newcomers, limits.together, limits.waiting)
 
     def _lists(self, wanted, users): return lists_together(self.holder.served, wanted, users)
     def _newcomers(self, wanted, asked): return newcomers_together(self.holder.served, wanted, asked)

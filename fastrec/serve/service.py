@@ -19,6 +19,7 @@ from .counters import Counters,Watched,log_config
 from .guard import Bounded,Token,in_environment,read_token
 from .holder import Holder
 from .page import page_router
+from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
 
@@ -49,9 +50,20 @@ def _routes(counters, limits, device, folder, beside):
     "The `Routes` of the `folder`, and of that `beside` it, if any"
     holders = [Holder(o, device) for o in (folder,beside) if o is not None]
     *others,last = holders
-    if not others: return [Routes(last, counters, limits)]
-    second = Routes(last, counters, limits, prefix='/beside')
-    return [Routes(*others, counters, limits, second), second]
+    pool = Pool(limits.threads, limits.waiting)  # of both
+    if not others: return [Routes(last, counters, limits, pool)]
+    second = Routes(last, counters, limits, pool, prefix='/beside')
+    return [Routes(*others, counters, limits, pool, second), second]
+
+def _add_guards(app, secret, hosts):
+    "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"
+    if secret: app.add_middleware(Token, token=secret)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+
+def _need_several(**given):
+    "Refuse a text where several are asked for: each of its letters would be one"
+    for name,o in given.items():
+        if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
@@ -66,6 +78,7 @@ def app(
     framed:tuple=(), # Origins of pages that may show this one in a frame: 'http://localhost:*'
 )->FastAPI: # An ASGI application
     "A service of the recommender in `folder`, and a page at / to try it, which go on with a new one when that is saved there"
+    _need_several(hosts=hosts, origins=origins, framed=framed)
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside)
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
@@ -73,8 +86,7 @@ def app(
     res.include_router(page_router())
     for o in each: res.include_router(o.router())
     res.add_middleware(Bounded, limits=limits)
-    if secret: res.add_middleware(Token, token=secret)
-    res.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+    _add_guards(res, secret, hosts)
     if origins:
         res.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=['GET','POST'], allow_headers=['*'])
     res.add_middleware(Watched, counters=counters, framed=framed)
@@ -134,12 +146,14 @@ def _address(host, port):
     host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
     return f'http://[{host}]:{port}/' if ':' in host else f'http://{host}:{port}/'
 
+# %% ../../nbs/serve/20_service.ipynb #c2f0140c
 def _need_guard(host, token):
     if _is_loopback(host) or token: return
     raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
 
-def _need_open(host, port, token):
-    "Refuse an address that needs a guard that is not there, or is taken"
+def _need_open(host, port, token, **several):
+    "Refuse an address that needs a guard that is not there, or is taken, and a text for `several`"
+    _need_several(**several)
     _need_guard(host, read_token(token))
     _need_free(host, port)
 
@@ -158,7 +172,7 @@ def run(
     beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
-    _need_open(host, port, token)
+    _need_open(host, port, token, hosts=hosts, origins=origins)
     names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
     said = dict(folder=str(folder), hosts=[*names], origins=[*origins], device=device)
     said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}

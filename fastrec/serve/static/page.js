@@ -12,9 +12,10 @@ let about = null, other = null, scale = null, popular = [], firstOffer = 0, misf
 
 function readAddress() {
   const asked = new URLSearchParams(location.hash.slice(1))
-  misfits = 0
+  const texts = asked.getAll('r')
+  misfits = Math.max(texts.length - mostRatings, 0)
   state.ratings.clear()
-  for (const text of asked.getAll('r').slice(0, mostRatings)) {
+  for (const text of texts.slice(0, mostRatings)) {
     const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
     if (item?.length <= longest && scale.fits(value)) state.ratings.set(item, scale.read(value))
     else misfits++
@@ -50,10 +51,15 @@ const writeAddress = (how = 'replaceState') => history[how](null, '', address())
 // ------------------------------------------------------------------ asking the service
 
 class Refused extends Error {}
-let token = remembered(), showingKey = null
+let token = null, showingKey = null
 
-function remembered() {
-  try { return sessionStorage.getItem('token') } catch { return null }  // a frame of another page may have no storage
+function recall() {
+  const given = new URLSearchParams(location.hash.slice(1)).get('token')
+  if (given) {  // by learn.play(), in the part of an address that is never sent
+    remember(given)
+    history.replaceState(null, '', location.pathname)
+  }
+  try { token ??= sessionStorage.getItem('token') } catch { /* a frame of another page may have no storage */ }
 }
 
 function remember(text) {
@@ -61,7 +67,15 @@ function remember(text) {
   try { sessionStorage.setItem('token', text) } catch { /* until the page is left, then */ }
 }
 
-async function ask(path, question, signal) {
+let nOpen = 0  // questions, for who waits until all are answered
+
+async function ask(...question) {
+  document.body.dataset.asking = ++nOpen
+  try { return await answerTo(...question) } finally { document.body.dataset.asking = --nOpen }
+}
+
+async function answerTo(path, question, signal) {
+  const sent = token
   const asking = {signal, headers: token ? {authorization: `Bearer ${token}`} : {}}
   if (question) {
     asking.method = 'POST'
@@ -71,8 +85,8 @@ async function ask(path, question, signal) {
   for (let attempt = 1; ; attempt++) {
     const answer = await fetch(path, asking)
     if (answer.status === 401) {
-      await askForToken(token !== null)
-      return ask(path, question, signal)
+      if (token === sent) await askForToken(sent !== null)  // else it was given meanwhile
+      return answerTo(path, question, signal)
     }
     if (answer.status === 503 && attempt < busyAfter) {
       await new Promise(go => setTimeout(go, 1000 * (Number(answer.headers.get('retry-after')) || 1)))
@@ -107,7 +121,7 @@ $('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is n
 
 // what somebody rated, as the `model` is told of it: another may have another scale
 function person(model = about) {
-  const {likes, low, high} = scaleOf(model)
+  const {likes} = scaleOf(model), [low, high] = model.rating_range ?? []
   const rating = value => scale.likes ? high : Math.min(Math.max(value, low), high)
   return {ratings: [...state.ratings].map(([item, value]) => likes ? {item} : {item, rating: rating(value)})}
 }
@@ -130,21 +144,21 @@ async function listFrom(model, signal) {
 
 function scaleOf({of, rating_range: range}) {
   if (of === 'preference' || !range) return {likes: true, fits: o => o === '+', read: () => 1, write: () => '+'}
-  const [low, high] = range
+  const clean = o => Number(o.toPrecision(7))  // of what single precision adds
+  const [low, high] = range.map(clean)
   const fits = text => text.trim() !== '' && Number(text) >= low && Number(text) <= high
-  const common = {low, high, fits, read: Number, write: String}
-  if (low < 0 || low > 1 || high > 5) {
-    const step = Number.isInteger(low) && Number.isInteger(high) && high - low <= 200 ? 1 : (high - low) / 100
-    return {...common, step}
+  const span = high - low, digits = span <= 1 ? 2 : 1, isWhole = Number.isInteger(low) && Number.isInteger(high)
+  const common = {low, high, digits, fits, read: Number, write: String}
+  if (![.5, 1].includes(low) || high < 3 || high > 5) {  // no stars: how would somebody give none, or .7 of one?
+    return {...common, step: isWhole && span > 1 && span <= 200 ? 1 : clean(span / 100)}
   }
-  const halves = !Number.isInteger(low) || !Number.isInteger(high), step = halves ? .5 : 1
-  const values = []
-  for (let o = Math.max(low, step); o <= high; o += step) values.push(o)
+  const halves = !isWhole, values = []
+  for (let o = low; o <= high; o += halves ? .5 : 1) values.push(o)
   return {...common, values, halves}
 }
 
 const shown = value => scale.values ? `${round(value)} ★` : round(value)
-const round = value => String(Number(value.toFixed(1)))
+const round = value => String(Number(value.toFixed(scale.digits)))
 const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
 
 // each is an element that knows its `item`, and how to `show` what that was given
@@ -213,11 +227,16 @@ function likes(item) {
 
 function rate(item, value) {
   if (value === null) state.ratings.delete(item)
-  else if (state.ratings.size >= mostRatings && !state.ratings.has(item)) return
+  else if (state.ratings.size >= mostRatings && !state.ratings.has(item)) return tooMany(item)
   else state.ratings.set(item, value)
   state.hidden.delete(item)
   say(value === null ? `${item} is no longer rated` : scale.likes ? `You like ${item}` : `${spoken(value)} for ${item}`)
   changed()
+}
+
+function tooMany(item) {
+  for (const o of document.querySelectorAll('.rater')) o.show()
+  trouble(new Refused(`${mostRatings} ratings are the most: ${item} is not rated.`))
 }
 
 function hide(item) {
@@ -276,17 +295,17 @@ function keepFocus(change) {
   to.focus({preventScroll: true})
 }
 
-function guess(line, scale) {
-  const value = line.prediction ?? (scale.likes ? null : line.score)
+function guess(line, by) {  // on the scale that this is told by
+  const value = line.prediction ?? (by.likes ? null : line.score)
   if (value === null || value === undefined) return []
-  const {low, high} = scale, at = o => `${100 * (Math.min(Math.max(o, low), high) - low) / (high - low)}%`
+  const {low, high, digits} = by, at = o => `${100 * (Math.min(Math.max(o, low), high) - low) / (high - low)}%`
   const bar = el('span', {className: 'scale', ariaHidden: true}), std = line.std ?? 0
-  const number = el('b', {}, value.toFixed(1))
-  const mark = el('span', {className: 'mark', ariaHidden: true}, scale.values ? ' ★' : '')
+  const number = el('b', {}, value.toFixed(digits ?? 1))
+  const mark = el('span', {className: 'mark', ariaHidden: true}, by.values ? ' ★' : '')
   const text = el('span', {}, el('span', {className: 'unseen'}, 'predicted '), number, mark)
   if (line.std) {
     bar.append(el('i'))
-    text.append(el('span', {className: 'quiet', title: 'two times out of three it lies within that'}, ` ± ${std.toFixed(1)}`))
+    text.append(el('span', {className: 'quiet', title: 'two times out of three it lies within that'}, ` ± ${std.toFixed(digits ?? 1)}`))
   }
   for (const [k, o] of Object.entries({at: value, from: value - std, to: value + std})) bar.style.setProperty(`--${k}`, at(o))
   return [text, bar]
@@ -303,12 +322,12 @@ function because(line) {
   return el('p', {className: 'because'}, scale.likes ? 'because you like ' : 'because you rated ', ...each)
 }
 
-function inList(scale, another) {
+function inList(by, another) {
   const places = another && new Map(another.items.map((o, k) => [o.item, k + 1]))
   return line => {
     const place = places?.get(line.item)
     const badge = !places ? [] : [el('span', {className: place ? 'badge' : 'badge new'}, place ? `#${place} there` : 'only here')]
-    return [el('div', {className: 'guess'}, ...guess(line, scale), ...badge), because(line)]
+    return [el('div', {className: 'guess'}, ...guess(line, by), ...badge), because(line)]
   }
 }
 
@@ -321,6 +340,7 @@ function changed() {
   refresh()  // first: the service can think meanwhile
   for (const o of document.querySelectorAll('.rater')) o.show()
   showYou()
+  if (state.film !== null) showWhy()
 }
 
 function showYou() {
@@ -352,6 +372,7 @@ async function refresh() {
   try {
     if (isEmpty) {
       lines = []
+      $('lists').ariaBusy = false  // a list that was asked for is not awaited any more
       showNotes([])
     } else await showLists(mine.signal)
     trouble(null)
@@ -362,13 +383,17 @@ async function refresh() {
 async function showLists(signal) {
   $('lists').ariaBusy = true
   try {
-    const [a, b] = await Promise.all((state.beside ? [about, other] : [about]).map(o => listFrom(o, signal)))
-    await keepUp(a.model)
+    const [first, second] = await Promise.allSettled([currentList(false, signal), state.beside && currentList(true, signal)])
+    signal.throwIfAborted()
+    if (first.reason) throw first.reason
+    const a = first.value, b = second.value || undefined
     lines = a.items
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)
     $('second').hidden = $('name-a').hidden = !state.beside
+    $('trouble-b').hidden = !second.reason
+    $('trouble-b').textContent = second.reason ? reason(second.reason) : ''
     showNotes([a, b].filter(Boolean))
     say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${o.item}`).join('; ')}`)
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
@@ -376,11 +401,26 @@ async function showLists(signal) {
 
 const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.alike, model.columns])
 
-async function keepUp(model) {  // with a service that goes on with a new model
-  if (model === about.model) return
-  const now = await ask('version')
-  if (kindOf(now) !== kindOf(about)) location.reload()  // all that was rated is in the address
-  about = now
+// the list of the model, or of the second, by the one that the service has now: after another was saved it is asked again
+async function currentList(isSecond, signal) {
+  const had = isSecond ? other : about
+  try {
+    const found = await listFrom(had, signal)
+    if (found.model === had.model) return found
+  } catch (e) { if (!(e instanceof Refused)) throw e }  // the new one may refuse what the old one could
+  const now = await ask(isSecond ? 'beside/version' : 'version', null, signal)
+  if (isSecond) other = now
+  else {
+    if (kindOf(now) !== kindOf(had)) return leave()
+    about = now
+  }
+  if (other) showNames()
+  return listFrom(now, signal)
+}
+
+function leave() {  // all that was rated is in the address
+  location.reload()
+  return new Promise(() => {})
 }
 
 function showNotes(lists) {
@@ -390,7 +430,7 @@ function showNotes(lists) {
     if (by === 'popular') notes.add('Of what you rated nothing is known here; this is what many have rated.')
     if (!items.length) notes.add('There is nothing left to recommend.')
   }
-  if (misfits) notes.add(`${misfits} of the ratings in the address do not fit this recommender, and were left out.`)
+  if (misfits) notes.add(`${misfits} of the ratings in the address do not fit this recommender or are past the first ${mostRatings}, and were left out.`)
   $('notes').textContent = [...notes].join(' ')
   $('notes').hidden = !notes.size
 }
@@ -412,11 +452,12 @@ function showWishes() {
   $('meaning').hidden = !meanings[state.mood]
 }
 
+const reason = e => e instanceof TypeError ? 'The service does not answer. Is it still running?' : e.message
+
 function trouble(e) {
   $('trouble').hidden = !e
   if (!e) return
-  const text = e instanceof Refused ? e.message : e instanceof TypeError ? 'The service does not answer. Is it still running?' : String(e)
-  $('trouble').firstElementChild.textContent = text
+  $('trouble').firstElementChild.textContent = reason(e)
   if (!(e instanceof Refused || e instanceof TypeError)) throw e
 }
 
@@ -519,12 +560,12 @@ $('map').onkeydown = e => {
 }
 
 function nearest(spot, [dx, dy]) {  // in a direction; what lies aside counts twice as far
-  const far = o => {
+  const way = o => {
     const x = o.place.x - spot.place.x, y = o.place.y - spot.place.y, along = x * dx + y * dy, aside = Math.abs(x * dy) + Math.abs(y * dx)
     return along > 0 ? along + 2 * aside : Infinity
   }
-  const [best] = [...$('map').querySelectorAll('.spot')].sort((a, b) => far(a) - far(b))
-  return far(best) < Infinity ? best : spot
+  const [best] = [...$('map').querySelectorAll('.spot')].sort((a, b) => way(a) - way(b))
+  return way(best) < Infinity ? best : spot
 }
 
 function moveTo(spot, from) {
@@ -544,11 +585,12 @@ function openFilm(item) {
   showFilm()
 }
 
-let asked = null
+let asked = null, explaining = null
 
 async function showFilm() {
   const item = state.film
   asked?.abort()
+  explaining?.abort()
   if (item === null) return $('film').close()
   const mine = asked = new AbortController()
   $('film-title').textContent = item
@@ -558,12 +600,12 @@ async function showFilm() {
   if (!$('film').open) $('film').showModal()
   $('film').scrollTop = 0
   $('film-title').focus()
-  const alone = f => f.catch(e => { if (!mine.signal.aborted) filmTrouble(e) })  // one may fail, and the other not
-  await Promise.all([alone(showAlike(item, mine.signal)), alone(showWhy(item, mine.signal))])
+  showWhy()
+  await showAlike(item, mine.signal).catch(e => { if (!mine.signal.aborted) filmTrouble(e) })
 }
 
 function filmTrouble(e) {
-  $('film-guess').textContent = e instanceof TypeError ? 'The service does not answer. Is it still running?' : e.message
+  $('film-guess').textContent = reason(e)
 }
 
 async function showAlike(item, signal) {
@@ -577,8 +619,16 @@ async function showAlike(item, signal) {
 const partNames = {mean: 'what all are given on average', item: 'what others think of it', 'average user': 'what the average taste adds',
   features: 'what is known of you', together: 'your ratings together', chance: 'chance', remainder: 'the rest', range: 'the ends of the scale'}
 
-async function showWhy(item, signal) {
-  if (!state.ratings.size || scale.likes) return
+async function showWhy() {
+  explaining?.abort()
+  if (scale.likes) return
+  const mine = explaining = new AbortController()
+  if (state.ratings.size) return explain(state.film, mine.signal).catch(e => { if (!mine.signal.aborted) filmTrouble(e) })
+  $('film-guess').replaceChildren()
+  $('film-why').hidden = true
+}
+
+async function explain(item, signal) {
   const found = await ask('explain', {...person(), item}, signal)
   $('film-guess').replaceChildren('Predicted for you: ', el('b', {}, shown(found.prediction)))
   const line = (name, value) => {
@@ -712,7 +762,13 @@ function nameOf(model) {
   return [model.fit ?? 'model', model.model.slice(0, 7), ...value].join(' · ')
 }
 
+function showNames() {
+  $('name-a').textContent = nameOf(about)
+  $('name-b').textContent = nameOf(other)
+}
+
 async function begin() {
+  recall()
   about = await ask('version')
   scale = scaleOf(about)
   const column = about.columns.item, plural = new Intl.NumberFormat('en').format(about.items)
@@ -722,8 +778,7 @@ async function begin() {
   if (about.beside) {
     other = await ask('beside/version')
     $('beside-box').hidden = false
-    $('name-a').textContent = nameOf(about)
-    $('name-b').textContent = nameOf(other)
+    showNames()
   }
   if (about.popular) popular = (await ask('recommend', {n: offersKnown})).items
   fromAddress()

@@ -253,6 +253,7 @@ def test_the_address_is_the_state(opened, urls, df):
     assert page.locator('[name=mood]:checked').input_value()=='safe' and page.locator('#variety').input_value()=='0.3'
     found = titles(page),titles(page, '#best-b')
     page.keyboard.press('Escape')
+    until(page, "!location.hash.includes('film=')")
     again = opened(page.url)
     listed(again)
     settled(again)
@@ -576,3 +577,34 @@ def test_a_notebook_shows_it_and_no_other_page(opened, urls, df):
     until(page, said='frame-ancestors')
     assert page.frame_locator('iframe').locator('#offers').count()==0
     server.shutdown()
+
+@pytest.mark.parametrize('leave', ['back','close','two'])
+def test_what_is_rated_in_a_film_stays_when_it_is_left(opened, urls, df, leave):
+    page = opened(address(urls['stars'], (df.title.unique()[0],5)))
+    listed(page)
+    film = titles(page)[1]
+    page.locator('#best .title').nth(1).click()
+    page.wait_for_selector('#film[open]')
+    star(page, '#film-rating .rater', 0, 4)
+    settled(page)
+    if leave=='two':
+        page.locator('#alike .title').first.click()
+        until(page, "t => document.querySelector('#film-title').textContent!==t", film)
+    if leave=='back': page.go_back()
+    else: page.locator('#close').click()
+    page.wait_for_selector('#film', state='hidden')
+    until(page, "location.hash.includes('r=4') && !location.hash.includes('film=')")
+    settled(page)
+    assert film in titles(page, '#mine')
+
+def test_the_same_star_again_takes_a_rating_back_and_a_double_click_rates_once(opened, urls):
+    page = opened(urls['stars'])
+    page.wait_for_selector('#offers .rater')
+    page.locator('#offers .rater').nth(2).locator('label').nth(4).dblclick()
+    listed(page)
+    settled(page)
+    assert len(titles(page, '#mine'))==1
+    page.wait_for_timeout(600)  # longer than what is taken for a double click
+    star(page, '#mine .rater', 0, 5)
+    until(page, "document.querySelector('#mine-box').hidden")
+    assert 'r=' not in page.url

@@ -46,7 +46,7 @@ function address() {
   return `#${told}`
 }
 
-const writeAddress = (how = 'replaceState') => history[how](null, '', address())
+const writeAddress = () => history.replaceState(history.state, '', address())
 
 // ------------------------------------------------------------------ asking the service
 
@@ -181,6 +181,11 @@ function stars(item) {
     const label = el('label', {htmlFor: id, title: spoken(value), className: Number.isInteger(value) && scale.halves ? 'second' : ''})
     label.append(el('span', {className: 'unseen'}, spoken(value)))
     radio.onchange = () => rate(item, value)
+    label.onclick = e => {
+      const isGiven = state.ratings.get(item) === value
+      if (isGiven || e.detail > 1) e.preventDefault()  // the second of two clicks may have met the next row
+      if (isGiven && e.detail < 2) rate(item, null)
+    }
     box.append(radio, label)
   }
   box.onkeydown = e => {
@@ -581,7 +586,7 @@ new ResizeObserver(drawMap).observe($('map'))
 function openFilm(item) {
   if (state.film === item) return
   state.film = item
-  writeAddress('pushState')  // so that the browser's way back closes it
+  history.pushState({films: (history.state?.films ?? 0) + 1}, '', address())  // so that the browser's way back closes it
   showFilm()
 }
 
@@ -648,6 +653,7 @@ async function explain(item, signal) {
 
 $('film').onclose = () => {
   if (state.film === null) return
+  if (history.state?.films) return history.go(-history.state.films)  // where films were opened from
   state.film = null
   writeAddress()
 }
@@ -786,5 +792,11 @@ async function begin() {
 
 const start = () => begin().then(() => trouble(null), trouble)
 $('again').onclick = () => about ? changed() : start()
-window.onpopstate = () => { if (about) fromAddress() }
+window.onpopstate = () => {
+  if (!about) return
+  if (state.film === null) return fromAddress()
+  state.film = new URLSearchParams(location.hash.slice(1)).get('film')  // out of a film; what was rated meanwhile stays
+  writeAddress()
+  showFilm()
+}
 start()

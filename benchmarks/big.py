@@ -48,10 +48,10 @@ _status,_reset = Path('/proc/self/status'),Path('/proc/self/clear_refs')
 def peak_gb():
     "The most memory that this process has held, or since `forget_peak`, where that is possible"
     if not _reset.exists(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20
-    return int(re.search(r'VmHWM:\s*(\d+)', _status.read_text()).group(1))/2**20
+    return int(re.search(r'VmHWM:\s*(\d+)', _status.read_text(encoding='utf-8')).group(1))/2**20
 
 def forget_peak():
-    if _reset.exists(): _reset.write_text('5')
+    if _reset.exists(): _reset.write_text('5', encoding='utf-8')
 
 class Steps:
     "Prints what each step took, for the process that has started this one"

@@ -38,7 +38,7 @@ def broken_request():
     body = random.choice(malformed)
     return b'POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n' % len(body) + body
 
-async def slow_or_broken(port, stop):
+async def slow_or_broken(port):
     "A client that says nothing, sends a byte now and then, goes away in the midst of its body, or is cut off"
     try:
         reader,writer = await asyncio.open_connection('127.0.0.1', port)
@@ -117,7 +117,7 @@ class Day:
             if time.perf_counter()>stop: return
             await asyncio.to_thread(self.swap, k%len(self.recs))
 
-    async def kills(self, every, n_workers, stop):
+    async def kills(self, every, stop):
         while True:
             await asyncio.sleep(every)
             if time.perf_counter()>stop-every/2: return
@@ -142,7 +142,7 @@ class Day:
     async def slow(self, each_second, stop):
         clients = []
         while time.perf_counter()<stop:
-            clients.append(asyncio.create_task(slow_or_broken(self.service.port, stop)))
+            clients.append(asyncio.create_task(slow_or_broken(self.service.port)))
             self.n_slow += 1
             await asyncio.sleep(1/each_second)
         for o in clients: o.cancel()
@@ -153,11 +153,11 @@ class Day:
             try: self.mb.append(self.service.own_megabytes())
             except OSError: continue  # a worker has just been killed
 
-    async def run(self, c, seconds, n_workers, rate):
+    async def run(self, c, seconds, rate):
         stop = time.perf_counter()+seconds
         await asyncio.gather(
             self.load(rate, c.getfloat('malformed'), stop), self.swaps(c.getfloat('swap'), stop),
-            self.kills(c.getfloat('kill'), n_workers, stop), self.slow(c.getint('slow')/seconds, stop), self.memory(stop))
+            self.kills(c.getfloat('kill'), stop), self.slow(c.getint('slow')/seconds, stop), self.memory(stop))
 
 def tell(rep, day):
     p = quantiles(day.ms, n=100)
@@ -194,7 +194,7 @@ def main(*args):
         asyncio.run(most_a_second(service.port, users, 8, 3))
         most = asyncio.run(most_a_second(service.port, users, c.getint('clients'), c.getfloat('measured')))
         rate = c.getfloat('load')*most
-        asyncio.run(day.run(c, seconds, n_workers, rate))
+        asyncio.run(day.run(c, seconds, rate))
         rep.add(f'lists a second at most, and asked for over {seconds/60:.0f} minutes', f'{most:.0f} and {rate:.0f}', '')
         tell(rep, day)
         service.stop()

@@ -2,6 +2,7 @@
 import random
 import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import RecDataLoaders,dot_learner,sample_ratings
+from fastrec.base.compiled import can_compile
 from fastrec.evaluate import evaluation
 from fastrec.fit import als,doubts
 from fastrec.fit.equations import Equations
@@ -22,6 +23,7 @@ def test_rows_to_hold_out_are_all_rows_of_the_pairs_that_are_drawn(often):
         want = [k for k,o in enumerate(pairs) if o in drawn]
         assert len(want)>100 and held_out_rows(ds, 100, seed).tolist()==want  # of so many ratings each user and item keeps some
 
+@pytest.mark.skipif(not can_compile(), reason='numba is an extra')
 @pytest.mark.parametrize('weighed', [False,True])
 def test_als_by_tiles_is_als_by_products(weighed, monkeypatch):
     df = sample_ratings(n_users=150, n_items=80, n_ratings=4000)

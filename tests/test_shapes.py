@@ -7,6 +7,7 @@ from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,S
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
 
 def fitted(df, how, seed=1, **kwargs):
+    if how=='sgd': pytest.importorskip('numba')
     learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=seed), **kwargs)
     with learn.no_bar(),learn.no_logging(): fits[how](learn)
     return learn

@@ -74,7 +74,11 @@ def of_training(rec):
     return OfSeen(seen)
 
 # %% ../../nbs/answer/67_concerned.ipynb #1f8187cc
-least_share = .02  # as many new ratings beside those that a row is by
+_least_share = .02  # as many new ratings beside those that a row is by
+
+def has_enough(added, known):
+    "Which rows that are by as many ratings as `known` says are moved by as many new ones as `added` says?"
+    return added>=_least_share*known
 
 def _moved(codes, before, waiting):
     """Those of `codes`, of new ratings, that are new, or have enough ratings that are, where each code has as many as `before` says, of
@@ -83,7 +87,7 @@ def _moved(codes, before, waiting):
     is_old = codes<len(before)
     places = codes.clamp(max=len(before)-1)
     old,late = (torch.where(is_old, o[places], 0) for o in (before,waiting))
-    return codes[added+late>=least_share*(old-late)]
+    return codes[has_enough(added+late, old-late)]
 
 def still_waiting(waiting, codes, solved, n):
     "How many ratings of each of `n` codes its row does not know, with those of `codes`, where those `solved` know all; `None`: none did"

@@ -19,7 +19,7 @@ from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
 from ..models.time_effects import without_times
-from .described import parts_of,with_row_maps
+from .described import knows_times,parts_of,with_row_maps
 from .newcomers import least_noise
 from .recommender import Recommends,Seen,evaluating
 
@@ -185,8 +185,7 @@ def _asked(rec, model, user, item, at):
     pair = zip(rec.ds.classes.values(), (user,item))
     codes = [int(v.lookup([o])[0]) for v,o in pair]
     if at is not None:
-        knows_times = any(getattr(o, 'time_effects', ()) for o in parts_of(model))
-        if not knows_times:
+        if not knows_times(model):
             raise ValueError(f"at={at!r} tells nothing to this model, which knows of no times: fit it with fit_bayes(time='1D')")
         codes += as_seconds(pd.Series([at], name='at')).tolist()
     return torch.tensor([codes])

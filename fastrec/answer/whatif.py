@@ -25,11 +25,10 @@ def _changed(ds, number, code, rating):
     kept = x[:,1]!=code
     is_there = ~kept
     new = x[is_there][-1:] if is_there.any() else torch.zeros_like(ds.x[:1])  # at its time, or none in particular
+    new[0,1] = code
     own = w[is_there].max() if is_there.any() else w.new_ones(())
     x,y,w = (o[kept] for o in (x,y,w))
     if rating is None: return x,y,w
-    new = new.clone()
-    new[0,1] = code
     more = new,y.new_tensor([rating]),own[None]
     return [torch.cat(o) for o in zip((x,y,w), more)]
 

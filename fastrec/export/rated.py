@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/export/88_rated.ipynb #afd17e04
 from copy import copy
 import torch
-from ..answer.described import parts_of
+from ..answer.described import knows_times,parts_of
 from ..answer.explain import rows_by_user
 from ..answer.recommender import Recommends
 from ..data.ratings import RatingsTensors
@@ -32,10 +32,8 @@ def pack_rated(rec:Recommends):
     cols = dict(items=x[:,1], y=ds.y[place])
     if ds.w is not None: cols['w'] = ds.w[place]
     cols['offsets'] = by_user.offsets
-    parts = parts_of(rec.model)
-    knows_times = any(getattr(o, 'time_effects', ()) for o in parts)
-    follows_features = any(o.from_features[0] for o in parts)
-    if knows_times and x.shape[1]>2:
+    follows_features = any(o.from_features[0] for o in parts_of(rec.model))
+    if knows_times(rec.model) and x.shape[1]>2:
         cols['times'] = x[:,2]
     if follows_features and ds.features[0]:
         cols |= _packed(ds.features[0].x)

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.kinds import kind_of
 from ..data.names import shown
-from ..answer.concerned import least_share,of_training
+from ..answer.concerned import has_enough,of_training
 from ..answer.newcomers import least_noise
 from ..answer.recommender import Recommends,evaluating
 from ..base.checks import warn
@@ -175,11 +175,12 @@ def _begin_new(model, codes, seed):
 
 # %% ../../nbs/fit/51_beginning.ipynb #c91a4a81
 def _counts_before(init, k):
-    "How many ratings of training each user (`k=0`) or item had in `init`; `None` if that isn't known"
-    old = of_training(init)
-    if old is not None: return old.counts(k)
-    seen = init.seen
-    return None if seen is None or seen.shard else (seen.trained,seen.counts)[k]
+    "By how many ratings the row of each user (`k=0`) or item of `init` is; `None` if that isn't known"
+    old,seen = of_training(init),init.seen
+    if old is not None: counts = old.counts(k)
+    elif seen is None or seen.shard: return None
+    else: counts = (seen.trained,seen.counts)[k]
+    return counts if init.waiting is None else counts-init.waiting[k]
 
 def _are_due(k, of_side, ds, before):
     """Which users (`k=0`) or items, whose codes in an earlier model are `of_side`, are told by ratings of `ds` alone, and have enough more
@@ -189,7 +190,7 @@ def _are_due(k, of_side, ds, before):
     now = ds.counted().counts(k).cpu()
     is_new = of_side==0
     was = now if before is None else before[of_side]
-    is_moved = now-was>=least_share*was
+    is_moved = has_enough(now-was, was)
     res = (now>0) & (is_new | is_moved)
     res[0] = False  # who is unknown
     return res

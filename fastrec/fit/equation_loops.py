@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..base.compiled import compiled,in_threads,may_run
 from .equations import Equations,csr,design_rows
 from ..models.row_loops import dot
-from .moments import in_tiles,sum_tiles
+from .moments import in_tiles,one_width,sum_tiles
 from .row_blocks import cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
@@ -47,13 +47,11 @@ def _add_one(a, c, z, w, y):
             a[f,g] += x*z[g]
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #f5970206
-_one_width = 8  # numbers of float32 that a processor with AVX2 multiplies at once
-
 @compiled
 def _add_up_row(ratings, cols, y, own, design, weight, a, c):
     "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`; return their squares"
     d = design.shape[1]
-    n_even = d//_one_width*_one_width
+    n_even = d//one_width*one_width
     w = np.empty(4, np.float32)
     a[:] = 0
     c[:] = 0

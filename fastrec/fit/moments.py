@@ -19,7 +19,8 @@ def in_design(cov):
     return _with_gap(_with_gap(cov, 1), 2)
 
 # %% ../../nbs/fit/59_moments.ipynb #55d5549b
-_most_of_tile,_one_width = 128,8  # numbers of a row that are added up at once; that a processor with AVX2 adds at once
+one_width = 8  # numbers of float32 that a processor with AVX2 works on at once
+_most_of_tile = 128  # numbers of a row that are added up at once
 
 @compiled
 def _fill_tiles(first, after, design, weight, cov, tiles):
@@ -48,7 +49,7 @@ def in_tiles(design, weight, cov):
     n,d = design.shape
     n_numbers = d*(d+1)//2
     n_tiles = -(-n_numbers//_most_of_tile)
-    width = -(-n_numbers//(n_tiles*_one_width))*_one_width
+    width = -(-n_numbers//(n_tiles*one_width))*one_width
     res = torch.empty(n_tiles, n, width, dtype=torch.float32)
     args = [o.numpy() for o in (design,weight,cov.contiguous(),res)]
     in_threads(_fill_tiles.run, [(o, min(o+_rows_a_job, n), *args) for o in range(0, n, _rows_a_job)])

@@ -22,7 +22,7 @@ def _pull(score, y, weight, lowest, highest, slope, pull):
         pull[j] = weight[j]*(y[j]-pred)*slope[j]
 
 # %% ../../nbs/models/40_solved_loops.ipynb #337e226f
-_n_factors,_steps_at_most,_still = 2,30,1e-5  # steps with left sides of their own, of all; where no number moves by as much, it is the end
+_new_lefts,_steps_at_most,_still = 2,30,1e-5  # steps with left sides of their own, of all; where no number moves by as much, it is the end
 
 # %% ../../nbs/models/40_solved_loops.ipynb #43d00800
 @compiled
@@ -40,7 +40,7 @@ def _at_rest(r, off, y, weight, prec, mean, held, bounds, chol, z):
         score += off
         if is_bent: _pull(score, y, weight, lowest, highest, slope, pull)
         else: pull[:] = weight*(y-score)
-        if n<_n_factors:
+        if n<_new_lefts:
             chol[:] = prec
             for f in range(len(z)): chol[f,f] += held
             add_products(r, weight*slope*slope, chol)

@@ -48,12 +48,12 @@ _after_failure = 30.  # seconds until a folder that cannot be loaded is looked a
 # %% ../../nbs/serve/20_service.ipynb #98d305ae
 def _routes(counters, limits, device, folder, beside):
     "The `Routes` of the `folder`, and of that `beside` it, if any"
-    holders = [Holder(o, device) for o in (folder,beside) if o is not None]
-    *others,last = holders
-    pool = Pool(limits.threads, limits.waiting)  # of both
-    if not others: return [Routes(last, counters, limits, pool)]
-    second = Routes(last, counters, limits, pool, prefix='/beside')
-    return [Routes(*others, counters, limits, pool, second), second]
+    first = Holder(folder, device)
+    second = None if beside is None else Holder(beside, device)
+    common = counters,limits,Pool(limits.threads, limits.waiting)
+    if second is None: return [Routes(first, *common)]
+    others = Routes(second, *common, prefix='/beside')
+    return [Routes(first, *common, others),others]
 
 def _add_guards(app, secret, hosts):
     "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"

@@ -220,3 +220,14 @@ def test_goes_on_after_ratings_that_are_all_the_same():
     learn = learner(dls, init=first)
     with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(1)
     assert torch.allclose(learn.predict_grid(), torch.tensor(3.))
+
+def test_ratings_that_wait_are_not_known_to_rows():
+    "They count as new for who begins with what `extend` gave"
+    from fastrec.fit.beginning import _counts_before
+    df = sample_ratings(n_users=200, n_items=30, n_ratings=3000)
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=0), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(4, 2)
+    item = int(learn.dls.train_ds.counts(1).argmax())
+    title = learn.dls.classes['title'].labels[item-1]
+    more = learn.extend(pd.DataFrame(dict(user=[10**6], title=[title], rating=[4.])))
+    assert int(more.waiting[1][item])==1 and int(_counts_before(more, 1)[item])==int(learn.dls.train_ds.counts(1)[item])

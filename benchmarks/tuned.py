@@ -2,7 +2,7 @@
 
     python benchmarks/tuned.py                                    all of them: some hours
     python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes, on the screen"""
-import sys,warnings
+import os,sys,warnings
 from ranges import make_of
 from report import Report,settings
 from shapes import loaders,shapes
@@ -30,17 +30,21 @@ def measured(df, seed, fit):
     best = {k: v.item() if hasattr(v, 'item') else v for k,v in found.best.items()}
     return score(make_of(fit)(dls), measure),score(make_of(fit)(dls, **best), measure),best
 
+def row_of(name):
+    "A row of the table: the shape, how many seeds, and each fit's defaults as a multiple of what was tuned"
+    df = shapes[name]()
+    seeds = (0,1) if len(df)<=_most else (0,)
+    row = []
+    for fit in spaces:
+        pairs = [measured(df, s, fit) for s in seeds]
+        print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in pairs], flush=True)
+        row.append(f'{np.mean([a for a,_,_ in pairs])/np.mean([b for _,b,_ in pairs]):.4f}')
+    return [name,len(seeds),*row]
+
 def main(*names):
     rep = Report('tuned', 'shape', 'seeds', *(f'`{o}`, as a multiple of tuned' for o in spaces))
-    for name in names or [o.strip() for o in settings['shapes']['check'].split(';')]:
-        df = shapes[name]()
-        seeds = (0,1) if len(df)<=_most else (0,)
-        row = []
-        for fit in spaces:
-            pairs = [measured(df, s, fit) for s in seeds]
-            print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in pairs], flush=True)
-            row.append(f'{np.mean([a for a,_,_ in pairs])/np.mean([b for _,b,_ in pairs]):.4f}')
-        rep.add(name, len(seeds), *row)
+    rows = parallel(row_of, names or [o.strip() for o in settings['shapes']['check'].split(';')], n_workers=os.cpu_count(), progress=False)
+    for row in rows: rep.add(*row)
     if not names: rep.write()
 
 if __name__=='__main__': main(*sys.argv[1:])

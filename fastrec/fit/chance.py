@@ -156,7 +156,7 @@ def continued(chance, n):
     return np.concatenate([chance, rest[len(squares):].clip(0)**.5])
 
 # %% ../../nbs/fit/29_chance.ipynb #3903ef88
-_most = 2**20  # choices, about, that are looked at
+_most = 2**19  # choices, about, that are looked at
 _quick = 2**18  # choices of which all directions of noise are soon found
 
 class BesideChance:

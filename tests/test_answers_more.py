@@ -229,7 +229,7 @@ def test_what_is_forgotten_is_in_no_file_and_the_others_stay(kind, side, learner
     if not (side and kind in ('fit_ease','fit_blend')): pd.testing.assert_frame_equal(scored(rec), left, rtol=1e-4, atol=1e-5)
     assert type(rec) is Recommender and {*rec.ds.classes[name].labels}=={*labels}-{*gone}
     learn.save_recommender(tmp_path/'old')
-    rec.save_recommender(tmp_path/'new')
+    rec.save_recommender(tmp_path/'new', ratings=True)
     assert check_gone(tmp_path/'new', learn, side, gone) or kind=='fit_ease'
     if kind!='fit_ease':
         with pytest.raises(AssertionError): check_gone(tmp_path/'old', learn, side, gone)  # the test sees what is there
@@ -259,6 +259,8 @@ def test_what_was_seen_and_counted_is_as_if_they_had_never_been(side, learners, 
     assert rec.counts[1:].tolist()==train.title.value_counts().reindex(titles, fill_value=0).tolist()
     assert rec.seen.trained[1:].tolist()==train.user.value_counts().reindex(users, fill_value=0).tolist()
     assert rec.n_users==len(users) and rec.noise==learn.noise and rec.rating_range==learn.rating_range
+    kept = rec.ds.decode(rec.ds.x, rec.ds.y)
+    assert sorted(zip(kept.user, kept.title))==sorted(zip(train.user, train.title))
     only_trained = rec.seen.in_training()
     row,item = only_trained.of(torch.arange(1, len(users)+1))
     assert sorted(zip(users[row.numpy()], titles[item.numpy()-1]))==sorted(zip(train.user, train.title))

@@ -323,7 +323,7 @@ def test_an_exported_learner_tells_what_it_knows(name, stay, tmp_path):
         more = loaded.extend(row)
         assert repr(more)==f"Extended: {len(learn.dls.classes['user']):,} users, {len(learn.dls.classes['title'])-1:,} items; 1 ratings are new"
     assert [str(o.message).split(' that')[0] for o in told]==stay.split(' and ')[1:]
-    with pytest.warns(UserWarning, match=f'^{stay} that were there stay as they are.*: extend the learner that has them$'): loaded.extend(row.assign(user=user))
+    with pytest.warns(UserWarning, match=f'^{stay} that were there stay as they are.*: extend the learner that has them, or load .*ratings=True.* has saved$'): loaded.extend(row.assign(user=user))
 
 @pytest.mark.parametrize('name', ['fit_als','fit_ials'])
 def test_a_frame_without_columns_has_none(name):
@@ -420,3 +420,63 @@ def test_loops_find_the_rows_that_pytorch_finds(name, monkeypatch):
         monkeypatch.setattr(row_loops, '_fewest', fewest)
         found.append(learn.extend(late).predict_grid())
     torch.testing.assert_close(*found, atol=2e-4, rtol=1e-3)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_bayes','fit_ials','fit_ease','dot','blend'])
+@pytest.mark.parametrize('weight_name', [None,'weight'])
+def test_a_folder_with_ratings_takes_in_new_ones_as_the_learner_does(name, weight_name, tmp_path):
+    "Twice, with a folder between, whoever was there is solved for, and reasons are given, of new ratings as of old ones"
+    learn,late = fitted(name, weight_name),suited(name).assign(weight=2.)
+    first,then = late.iloc[::2],late.iloc[1::2]
+    more = learn.extend(first)
+    load = lambda rec,at: load_recommender(rec.save_recommender(tmp_path/at, ratings=True))
+    ours,theirs = more.extend(then),load(load(learn, 'a').extend(first), 'b').extend(then)
+    grids = [o.predict_grid() for o in (ours,theirs)]
+    torch.testing.assert_close(*grids, atol=2e-3, rtol=2e-3)
+    known = [u for u in late.user.unique() if u in learn.ds.classes['user']][0]
+    film = ours.recommend(known, n=1).title[0]
+    why = [o.explain(known, film) for o in (ours,theirs)]
+    assert len(why[0])==len(why[1]) and {*late.title[late.user==known]}<={*why[1].title}
+    np.testing.assert_allclose(why[1].contribution.sum(), why[0].contribution.sum(), atol=5e-3)
+
+def test_a_folder_with_ratings_and_features_takes_in_new_ones_as_the_learner_does(tmp_path):
+    "Rows of users and of items that follow features are solved for around these"
+    df,truth = sample_ratings(n_users=80, n_items=60, n_ratings=3000, with_truth=True)
+    df = df[['user','title','rating']]
+    learn = learner(RecDataLoaders.from_df(df.iloc[:2900], seed=3, device='cpu', **truth.sides()))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(5)
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec', ratings=True))
+    for mine,kept in zip(learn.ds.features, rec.ds.features):
+        assert (mine is None)==(kept is None) and (mine is None or torch.equal(mine.x.to_dense(), kept.x.to_dense()))
+    assert any(o is not None for o in rec.ds.features)
+    grids = [o.extend(df.iloc[2900:]).predict_grid() for o in (learn,rec)]
+    torch.testing.assert_close(*grids, atol=1e-3, rtol=1e-3)
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials'])
+def test_what_waits_is_saved_and_forgotten(name, tmp_path):
+    "A daily folder loses no rating that waits; ratings of who is forgotten wait no longer"
+    learn = fitted(name)
+    counts = learn.ds.counts(1)
+    code = int(counts.argmax())
+    film = learn.ds.classes['title'].labels[code-1]
+    own = suited(name).drop_duplicates('user').assign(title=film)
+    n = int(np.ceil(.02*int(counts[code])))
+    assert 1<n<len(own)
+    rec,row = learn,learn.model.item_factors[code-1]
+    for k in range(n):
+        rec = load_recommender(rec.extend(own.iloc[[k]]).save_recommender(tmp_path/f'{k}', ratings=name=='fit_als'))
+        if k==0:
+            codes = torch.arange(1, len(learn.ds.classes['user']))
+            row_of,item = rec.seen.of(codes)
+            others = learn.ds.classes['user'].labels.delete(row_of[item==code].unique().numpy())
+            assert rec.without_users([own.user.iloc[0]]).waiting[1][code]==0<rec.without_users([others[0]]).waiting[1][code]
+        if k==0: assert len(rec.without_items([learn.ds.classes['title'].labels[0]]).waiting[1])==len(counts)-1
+        assert torch.equal(rec.model.item_factors[code-1], row)!=(k==n-1)
+        assert rec.waiting[1][code]==(0 if k==n-1 else k+1)
+
+def test_waiting_that_does_not_fit_is_damage(tmp_path):
+    from fastrec.export.labels import BundleError
+    from fastrec.export.rated import read_waiting
+    users,items = torch.zeros(4, dtype=torch.long),torch.zeros(3, dtype=torch.long)
+    assert read_waiting({}, (4,3)) is None
+    for a,b in ((users,items-1),(users[1:],items),(users.int(),items)):
+        with pytest.raises(BundleError, match='wait'): read_waiting({'waiting.users': a, 'waiting.items': b}, (4,3))

@@ -193,7 +193,11 @@ def test_a_bundle_has_ratings_only_if_asked(tmp_path):
         pd.testing.assert_frame_equal(a, b, atol=1e-5)
     again = load_recommender(rec.save_recommender(tmp_path/'again', ratings=True))
     pd.testing.assert_frame_equal(again.recommend(n=2, why=2), learn.recommend(n=2, why=2), check_categorical=False)
-    assert rec.without_users([user]).ratings is None
+    others = rec.without_users([user])
+    left = frame()[frame().user!=user]
+    a,b = (o.explain(left.user.iloc[0], title).sort_values('title', ignore_index=True) for o in (rec,others))
+    pd.testing.assert_frame_equal(a, b, atol=5e-3)  # beside the mean of who is left
+    with pytest.raises(KeyError, match='is not among'): others.explain(user, title)
 
 @pytest.mark.parametrize('forged', [dict(items=torch.tensor([1,99], dtype=torch.int32)), dict(offsets=torch.tensor([0,0,2])),
     dict(y=torch.tensor([1.,float('nan')])), dict(y=torch.ones(3)), dict(w=torch.ones(2, dtype=torch.float64)),

@@ -96,6 +96,20 @@ def still_waiting(waiting, codes, solved, n):
     res[solved] = 0
     return res
 
+# %% ../../nbs/answer/67_concerned.ipynb #0ec51b14
+def waiting_without(rec, side, codes):
+    """How many ratings of each user and item of `rec` wait once the `codes` alone are left of users (`side=0`) or items; `None` where none
+    do, or where it isn't known what was seen"""
+    if rec.waiting is None or rec.seen is None: return None
+    lens = rec.seen.offsets.diff()
+    pairs = torch.arange(len(lens)).repeat_interleave(lens),rec.seen.items.long()
+    is_gone = ~torch.isin(pairs[side], codes)
+    res = list(rec.waiting)
+    gone = torch.bincount(pairs[1-side][is_gone], minlength=len(res[1-side]))
+    res[1-side] = (res[1-side]-gone).clamp(min=0)
+    res[side] = res[side][codes]
+    return res
+
 # %% ../../nbs/answer/67_concerned.ipynb #edb98e92
 def _warn_of_staying(rec, codes):
     "Tell of `codes`, each once, of users and of items that were there, and could be solved for again if ratings of training were kept"
@@ -104,7 +118,7 @@ def _warn_of_staying(rec, codes):
     stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
     if not stay: return
     warn(f'{" and ".join(stay)} that were there stay as they are, since the ratings of training are not kept here, by which they would be '
-         'solved for again: extend the learner that has them')
+         'solved for again: extend the learner that has them, or load what save_recommender(path, ratings=True) has saved')
 
 def concerned(rec, new, old):
     "Codes of users and of items to solve for: who is new, and those that the ratings `new` move, if there are `old` ones"

@@ -180,8 +180,8 @@ def extend(self:Recommends,
 )->Extended: # With all that a loaded recommender answers, and `save_recommender`; a learner stays as it is
     """A recommender of old and new users and items, by new `ratings` beside those of training, and by features. Rows of who is new, or has
     so many new ones that they are a fiftieth of all theirs, are solved for, given the other side, around what features say, where the
-    model follows some; without ratings that is their row. All else stays: fewer new ratings wait for the next call, but not in what
-    `save_recommender` writes. Labels that are new come behind the others.
+    model follows some; without ratings that is their row. All else stays: fewer new ratings wait for the next call. Labels
+    that are new come behind the others. A loaded recommender solves for who is known already if it was saved with `ratings=True`.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model
     does not follow, and, after losses of choices, for new items"""

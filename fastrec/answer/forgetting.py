@@ -10,11 +10,12 @@ import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import warn
 from ..data.labels import Vocab
-from ..data.ratings import RatingsTensors
 from ..models.base import FactorModel
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends
 from .newcomers import NewUsers
+from .additions import tensors_of
+from .concerned import waiting_without
 
 # %% ../../nbs/answer/81_forgetting.ipynb #4fc9ce91
 def _kept(vocab, labels):
@@ -45,16 +46,18 @@ def _model_of(rec, side, codes, classes):
     res.user,res.item = classes
     return res
 
-def _ds_of(ds, classes):
-    "What reads frames by the labels of `classes`, without ratings"
-    x = torch.zeros(0, 2, dtype=torch.int32)
-    y = torch.zeros(0, dtype=torch.float32)
-    res = RatingsTensors(x, y, classes, ds.rating_name, time_name=ds.time_name, weight_name=ds.weight_name)
-    res.weight_unit = ds.weight_unit
+def _ds_of(ds, side, codes, classes):
+    "The ratings of `ds` that are left with `codes`, as far as they are kept, by the labels of `classes`"
+    place = ds.x.new_full((len(ds.classes[ds.cat_names[side]]),), -1)
+    place[codes] = torch.arange(len(codes)).to(place)
+    place = place[ds.x[:,side].long()]
+    x,y,w = (None if o is None else o[place>=0] for o in (ds.x,ds.y,ds.w))
+    x[:,side] = place[place>=0]
+    res = tensors_of(ds, classes, x, y, w)
     res.features = tuple(f and f.of(v) for f,v in zip(ds.features, classes.values()))
     return res
 
-# %% ../../nbs/answer/81_forgetting.ipynb #51e5d855
+# %% ../../nbs/answer/81_forgetting.ipynb #ec9fdf37
 def _counts_of(rec, side, codes):
     "How often items were rated, where it is known but not by whom"
     if side==0 and rec.counts is not None: _warn_of_counts()
@@ -68,6 +71,7 @@ def _check(rec):
     if rec.seen is not None and rec.seen.shard:
         raise ValueError('this process holds a shard of the ratings: save the model with seen=False, load it and forget there')
 
+# %% ../../nbs/answer/81_forgetting.ipynb #51e5d855
 def _without(rec, labels, side):
     "`rec` without the `labels` of users (`side=0`) or items (`side=1`)"
     _check(rec)
@@ -79,7 +83,10 @@ def _without(rec, labels, side):
     counts = None if seen else _counts_of(rec, side, codes)
     n_users = rec.n_users if side else rec.n_users-(len(rec.ds.classes[name])-len(codes))
     model = _model_of(rec, side, codes, classes)
-    return Recommender(model, _ds_of(rec.ds, classes), seen, float(rec.noise), counts, rec.rating_range, n_users)
+    ds = _ds_of(rec.ds, side, codes, classes)
+    res = Recommender(model, ds, seen, float(rec.noise), counts, rec.rating_range, n_users)
+    res.waiting = waiting_without(rec, side, codes)
+    return res
 
 # %% ../../nbs/answer/81_forgetting.ipynb #c507016e
 @patch

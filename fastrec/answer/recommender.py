@@ -153,7 +153,7 @@ def ratings(self:Recommends):
 # %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):
     "`Recommends` without the means to train, and so without fastai; what `Recommends` counts from ratings, it is given"
-    counts = rating_range = n_users = ratings = None  # attributes, as `__init__` gets them, in place of properties that count ratings
+    counts = rating_range = n_users = None  # attributes, as `__init__` gets them, in place of properties that count ratings
     def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts

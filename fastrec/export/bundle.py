@@ -19,7 +19,7 @@ from .manifest import read_manifest,refuse_pickles
 from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
 from .maps import pack_maps
-from .rated import pack_rated
+from .rated import pack_rated,pack_waiting
 from .files import format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors
 
 # %% ../../nbs/export/80_bundle.ipynb #93d720f3
@@ -91,7 +91,7 @@ def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
     seen:bool=True, # Save which items each user has rated, so that `recommend` can leave them out?
     metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
-    ratings:bool=False, # Save how and when users have rated it, and what features say of them, all personal, for `explain`?
+    ratings:bool=False, # Save how and when users have rated it, and what features say, all personal, for `explain` and `extend`?
 )->Path:
     """Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so,
     `OSError` if it can't be written"""
@@ -146,7 +146,7 @@ def _tensors_to_write(rec, labels, seen):
     "The tensors of the files whose names start with `model` and, where `seen`, with `seen`"
     res = {'model': _model_file(rec, labels)}
     known = rec.seen if seen else None
-    if known is not None: res['seen'] = _seen_file(known)
+    if known is not None: res['seen'] = _seen_file(known)|pack_waiting(rec)
     return res
 
 # %% ../../nbs/export/80_bundle.ipynb #c9dc752e

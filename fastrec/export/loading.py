@@ -17,7 +17,7 @@ from ..models.base import FactorModel
 from .layout import build_model
 from .labels import BundleError,unpack_labels
 from .maps import check_maps,take_features
-from .rated import fit_together,read_rated
+from .rated import fit_together,read_rated,read_waiting
 from .files import own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
 from .manifest import check_answers,check_manifest,parse_manifest,read_manifest,refuse_pickles
@@ -108,11 +108,20 @@ def _check_model(model, sizes, counts):
         raise BundleError('the counts of ratings do not fit the items')
     if not (check_answers(model) and check_answers(model.lists_by)): raise BundleError('the model does not answer')
 
+# %% ../../nbs/export/81_loading.ipynb #d2511428
+def _no_ratings(manifest, classes):
+    "Empty `RatingsTensors` of the columns in `manifest`, by the labels of `classes`"
+    columns = manifest['columns']
+    x = torch.zeros(0, 2, dtype=torch.int32)
+    y = torch.zeros(0, dtype=torch.float32)
+    res = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'], weight_name=columns.get('weight'))
+    res.weight_unit = manifest.get('weight_unit', 1.)  # which fastrec 0.1.0, without weights, did not keep
+    return res
+
 # %% ../../nbs/export/81_loading.ipynb #2d6547df
 def assemble(folder, manifest, files):
     "The `Recommender` that `manifest` describes, of the tensors in `files`"
     tensors,seen = _model_and_seen(folder, files)
-    columns = manifest['columns']
     classes = _classes(tensors, manifest)
     sizes = [len(v) for v in classes.values()]
     counts = tensors.pop('counts', None)
@@ -122,17 +131,16 @@ def assemble(folder, manifest, files):
     check_maps(model, features)
     model.classes = classes
     model.user,model.item = classes
-    x = torch.zeros(0, 2, dtype=torch.int32)
-    y = torch.zeros(0, dtype=torch.float32)
-    ds = RatingsTensors(x, y, classes, columns['rating'], time_name=columns['time'], weight_name=columns.get('weight'))
-    ds.weight_unit = manifest.get('weight_unit', 1.)  # which fastrec 0.1.0, without weights, did not keep
+    ds,waiting = _no_ratings(manifest, classes),None
     ds.features = features
-    rated = None if seen is None else read_rated(seen, ds, sizes)
-    if seen is not None: seen = _read_seen(seen, *sizes, counts)
+    if seen is not None:
+        ds = read_rated(seen, ds, sizes)
+        waiting = read_waiting(seen, sizes)
+        seen = _read_seen(seen, *sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)
     res = Recommender(model, ds, seen, manifest['noise'], counts, rating_range)
-    res.ratings = rated
+    res.waiting = waiting
     return res
 
 # %% ../../nbs/export/81_loading.ipynb #8dc9d8fc

@@ -57,7 +57,7 @@ def _solved(model, side, codes, ds, noise):
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
     fit = partial(fitted_rows, turned_once(model) if side and model.refits else model, side)
-    if model.is_padded(rows if x is None else rows[:0]): fit = partial(_in_groups, fit)  # with features there are two parts
+    if model.is_padded(rows, described=x is not None): fit = partial(_in_groups, fit)
     z = fit(rows, other, y, len(codes), noise, x, w)
     return model.with_rows(side, codes.to(device), z, ds.sizes[side])
 

@@ -55,9 +55,10 @@ def what_if(self:Recommends,
     item_code,other = (_code(self, 1, o) for o in (item,rated))
     model,noise = model_and_noise(self)
     number = rows_by_user(ds).of(codes)[1].to(ds.x.device)
+    told = features_of(self, codes)
     with evaluating(self.model) as (own,device),evaluating(model) as (trained,_):
         def score_by(x, y, w):
-            found = reasons_by(trained, features_of(self, codes), device, 0*x[:,0].long(), x, y, 1, noise, w)
+            found = reasons_by(trained, told, device, 0*x[:,0].long(), x, y, 1, noise, w)
             return found.scores(item_code[None].to(device))[0]
         score = own.score_pairs(torch.stack([codes,item_code], 1).to(device))
         moved = score_by(*_changed(ds, number, int(other), rating))-score_by(*ds.rows(number), ds.weights()[number])

@@ -60,9 +60,10 @@ def unsolved(self:Changes, items):
     return items
 
 @patch
-def is_padded(self:Changes, users):
-    "Are rows by ratings of `users` padded to the longest where they are solved for together? Loops take one after the other"
-    return self.fits_items and self.refits and not pay(users)
+def is_padded(self:Changes, users, described=False):
+    """Are rows by ratings of `users` padded to the longest where they are solved for together? Loops take one after the other, but not
+    where rows are `described` by features"""
+    return self.fits_items and self.refits and (described or not pay(users))
 
 # %% ../../nbs/models/28_changing.ipynb #bc38f60c
 @patch

@@ -186,7 +186,7 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     return solve_draws(draws, users, found_of, n_users, own_noise).flatten(1)
 
 @patch
-def is_padded(self:PosteriorMean, users): return False
+def is_padded(self:PosteriorMean, users, described=False): return False
 
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch

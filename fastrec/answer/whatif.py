@@ -53,9 +53,8 @@ def what_if(self:Recommends,
     if rating is not None: need_within(torch.tensor([need_finite('rating', rating)]), self.model.y_range)
     codes = _code(self, 0, user)
     item_code,other = (_code(self, 1, o) for o in (item,rated))
-    model,noise = model_and_noise(self)
+    (model,noise),told = model_and_noise(self),features_of(self, codes)
     number = rows_by_user(ds).of(codes)[1].to(ds.x.device)
-    told = features_of(self, codes)
     with evaluating(self.model) as (own,device),evaluating(model) as (trained,_):
         def score_by(x, y, w):
             found = reasons_by(trained, told, device, 0*x[:,0].long(), x, y, 1, noise, w)

@@ -1,5 +1,5 @@
 """A hundred million ratings on one machine: read from Parquet, trained, evaluated, listed, saved and asked, each step with its seconds and memory;
-writes results/big.md. Of another number of ratings: python benchmarks/big.py 1000000"""
+writes results/big.md. Of another number of ratings, on the screen: python benchmarks/big.py 1000000"""
 import json,os,re,subprocess,sys,tempfile,time
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # a thread that waits leaves its core to others
@@ -126,7 +126,7 @@ def main(n=None):
         for part in ('generate','train','serve'):
             for o in _steps(part, d, *size):
                 rep.add(o['what'], f'**{o["seconds"]:.2f}**', f'{o["cpu"]:.2f}', f'{o["gb"]:.2f}', o['told'], o['to_reach'])
-    rep.write()
+    if n is None: rep.write()
 
 def _part(part, folder, *size):
     warnings.simplefilter('ignore')

@@ -26,3 +26,10 @@ def test_names_of_peers_are_theirs(title):
     names = {o for s in spans for o in re.findall(r"(?<!['\"])\b[A-Za-z]\w+\b(?!['\"])", s)} - not_theirs
     assert len(names)>10
     assert not [o for o in names if o not in {'False','True'} and not re.search(rf'\b{o}\b', sources)]
+
+def test_the_readme_is_short():
+    "A front page: some 5,000 characters, one picture, tables of at most five columns, and code on its first screen"
+    text = (root/'README.md').read_text(encoding='utf-8')
+    assert len(text)<=5500 and len(re.findall(r'!\[', text))==1
+    assert all(line.count('|')<=6 for line in text.splitlines() if line.startswith('|'))
+    assert 0<text.index('```')<1000

@@ -14,7 +14,8 @@ def split(train, seed, per_user=None):
     if per_user: train = train.sample(frac=1, random_state=seed).groupby('user').head(per_user).reset_index(drop=True)
     return lambda **kwargs: RecDataLoaders.from_df(train, item_name='item', valid_pct=.1, seed=seed, **kwargs)
 
-def rmse(learn): return learn.history.rmse.dropna().iloc[-1]
+def rmse(learn):
+    with learn.no_bar(): return float(learn.validate()[1])  # of the model that a fit leaves
 def ndcg(learn): return learn.evaluate().loc['model','ndcg_at_10']
 
 def fitted(make, how='fit_one_cycle', arg=5, begin=noop, bs=None, fit_args={}, **kwargs):

@@ -1,7 +1,7 @@
 """What the pages say: in words that are easy to read and were told before, with names and numbers that can be traced"""
 import importlib.util,math,re
 from pathlib import Path
-import nbformat,pytest
+import nbformat,pytest,yaml
 
 root = Path(__file__).parents[1]
 nbs = root/'nbs'
@@ -105,3 +105,35 @@ def test_pages_are_easy_to_read():
     grades = {p: grade(p) for p in sorted(nbs.rglob('*.ipynb'))}
     assert sorted(grades.values())[len(grades)//2]<=7.5
     assert {p.stem: round(g, 1) for p,g in grades.items() if g>10}=={}
+
+def in_order():
+    "The pages as the sidebar has them: the course"
+    at = lambda o: [o] if isinstance(o, str) else [p for q in o['contents'] for p in at(q)]
+    return [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents'] for p in at(o)]
+
+def words():
+    "Words of the field, and the page that explains each, from the page of words"
+    for line in '\n'.join(markdown(nbs/'developers'/'words.ipynb')).split('## Words of this code')[0].splitlines():
+        m = re.match(r'\| ([^|]+) \|.*\]\(\.\./([^)]*)\) \|$', line)
+        if m: yield from ((o,m[2]) for o in m[1].split(', '))
+
+def is_told(text, start, stop):
+    "Is the word at that place of `text` in a link, or emphasised, as what is explained there is?"
+    line = text[text.rfind('\n', 0, start)+1:start]
+    linked = re.search(r'\[[^\]]*$', line) and re.match(r'[^\[\]\n]*\]\(', text[stop:])
+    emphasised = re.search(r'\*[^*\n]{0,30}$', line) and re.match(r'[^*\n]{0,30}\*', text[stop:])
+    return bool(linked or emphasised)
+
+def test_words_are_explained_or_linked_before_they_are_used():
+    order,lost = in_order(),[]
+    assert len([*words()])>25
+    for word,page in words():
+        stem = re.sub(' (sampling|distribution)$', '', word)
+        pattern = re.compile(rf'(?<![\w.-]){re.escape(stem)}s?(?!\w)', 0 if stem[0].isupper() else re.I)
+        for before in order[:order.index(page)]:
+            if before=='developers/words.ipynb': continue
+            text = '\n\n'.join(re.sub(r'```.*?```|\$\$.*?\$\$|`[^`\n]*`|\$[^$\n]*\$', ' ', o, flags=re.S) for o in markdown(nbs/before))
+            text = '\n'.join(l for l in text.splitlines() if not re.match('    |#|!', l))
+            m = pattern.search(text)
+            if m and not is_told(text, *m.span()): lost.append((word, before, ' '.join(text[max(m.start()-60, 0):m.end()+40].split())))
+    assert not lost, lost

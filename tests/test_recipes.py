@@ -61,3 +61,13 @@ def test_a_recipe_nobody_has_and_nothing_checked(monkeypatch, tmp_path):
 def test_settings_as_they_are_written(tmp_path):
     (tmp_path/'settings.ini').write_text('[DEFAULT]\na = 1\n[x]\nN = 2\nshare = 5%\n', encoding='utf-8')
     assert read_settings('x', tmp_path, N=int, share=str)==dict(N=2, share='5%')
+
+def test_each_recipe_shows_its_settings_and_ends_with_what_to_try():
+    for p in paths:
+        nb = nbformat.read(p, 4)
+        shown = next(c for c in nb.cells if 'value=cfg' in c.source)
+        table = shown.outputs[-1].data['text/plain'].splitlines()[1:]
+        assert [o.split()[0] for o in table]==[*settings[p.stem[:2]]] and '#| echo: false' in shown.source
+        source = nb.cells[1].source
+        assert '**Source:**' in source and ('](http' in source or 'no public link' in source)
+        assert nb.cells[-1].source.startswith('#| hide') and '\n## What to try\n' in nb.cells[-2].source

@@ -104,6 +104,13 @@ def test_the_unknown_are_the_mean(learn):
     assert learn.predict(-5, items[3], unknown='average')==pytest.approx(float(grid[:,3].mean()), abs=1e-6)
     assert learn.predict(users[3], 'unheard of', unknown='average')==pytest.approx(float(grid[3].mean()), abs=1e-6)
 
+def test_what_is_kept_of_the_weights_outlives_predictions_of_the_unknown(learn):
+    stranger = pd.DataFrame(dict(user=[10**9], title=learn.ds.classes['title'].labels[:1]))
+    def versions_after():
+        with pytest.warns(UserWarning, match='average'): learn.predict_df(stranger, unknown='average')
+        return [o._version for o in (*learn.model.parameters(),*learn.model.buffers())]
+    assert versions_after()==versions_after()
+
 def test_lists_are_the_best_unseen_of_the_grid(learn):
     grid,ds = learn.predict_grid(),learn.dls
     for o in (ds.train_ds,ds.valid_ds): grid[tuple((o.x[:,:2].long()-1).T)] = -torch.inf

@@ -26,12 +26,13 @@ def _look_up(e, codes, sparse):
     return e.weight.index_select(0, codes)
 
 # %% ../../nbs/models/20_base.ipynb #327e26d2
+def put(w, values):
+    "Set `w` to the `values`, unless it has them: others may be reading. A GPU takes turns, and isn't asked, for which the host would wait"
+    if not (w.is_cpu and w.equal(values)): w.copy_(values)
+
 def fill_row_0(w):
-    "Set row 0 of `w` to the mean of the others, if it isn't: others may be reading"
-    mean = w[1:].mean(0)
-    if w.is_cpu and w[0].equal(mean):
-        return  # a GPU does one thing after another, and to compare would make the host wait
-    w[0] = mean
+    "Set row 0 of `w` to the mean of the others"
+    put(w[0], w[1:].mean(0))
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
 class FactorModel(Changes):

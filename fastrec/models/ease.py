@@ -10,7 +10,7 @@ from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .base import Cosines,FactorModel
+from .base import Cosines,FactorModel,put
 from .choices import Choices,choices_of
 from .new_weights import weights_with
 from .sums import WeightReasons
@@ -40,7 +40,7 @@ class Ease(FactorModel, nn.Module):
     def biases(self): return []
 
     @torch.no_grad()
-    def fill_unknown(self): self.of_unknown.copy_(self.weight.mean(1))
+    def fill_unknown(self): put(self.of_unknown, self.weight.mean(1))
 
 # %% ../../nbs/models/65_ease.ipynb #c7252f2c
 @patch
@@ -80,7 +80,12 @@ _at_once = 2**22  # numbers, at most, that are looked up for pairs
 def score_pairs(self:Ease, x):
     "Scores of the codes `x`, (n,)"
     n_pairs = _at_once//len(self.weight)+1
-    return torch.cat([self._some_pairs(o) for o in x[:,:2].long().split(n_pairs)])
+    x = x[:,:2].long()
+    has_own = self.choices.offsets.diff()[x[:,0]]>0
+    has_own &= x[:,0]>0
+    res = self._of_all(x[:,1])
+    if has_own.any(): res[has_own] = torch.cat([self._some_pairs(o) for o in x[has_own].split(n_pairs)])
+    return res
 
 @patch
 def _some_pairs(self:Ease, x):
@@ -91,6 +96,15 @@ def _some_pairs(self:Ease, x):
     weight = self.weight.flatten().index_select(0, place)  # in less time than by two indices
     weight = torch.where(item>0, weight, self.of_unknown.index_select(0, chosen))
     return values.new_zeros(len(x)).index_add_(0, rows, values*weight)
+
+# %% ../../nbs/models/65_ease.ipynb #e1fd3e94
+@patch
+def _of_all(self:Ease, items):
+    "Scores of the codes `items` for whoever has chosen nothing, (n,)"
+    row = self.choices(items.new_zeros(1))[0]
+    of_unknown = row@self.of_unknown
+    scores = torch.cat([of_unknown[None], row@self.weight])
+    return scores.index_select(0, items)
 
 # %% ../../nbs/models/65_ease.ipynb #f45526d5
 @patch

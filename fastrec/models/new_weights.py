@@ -35,10 +35,11 @@ class _Gram:
     "Products of $X^\\top X+\\lambda I$, where $X$ has the `Choices` `x`, without row 0, of the items that are `there`, (n_items,)"
     def __init__(self, x, there, reg):
         self.reg = reg
-        self.users,self.items,self.values = _pairs(x, there)
-        self.order = self.items.argsort(stable=True)
-        self.of_users = _starts(self.users, len(x)-1)
-        self.of_items = _starts(self.items[self.order], x.n_items)
+        users,self.items,self.values = _pairs(x, there)
+        self.of_users = _starts(users, len(x)-1)
+        order = self.items.argsort(stable=True)
+        self.users,self.turned_values = users[order],self.values[order]  # in the order of items
+        self.of_items = _starts(self.items[order], x.n_items)
 
 # %% ../../nbs/models/31_new_weights.ipynb #5f0b602c
 @patch
@@ -49,8 +50,7 @@ def by_users(self:_Gram, b):
 @patch
 def by_items(self:_Gram, c):
     "$X^\\top c$, (n_items,m), for `c`, (n_users,m)"
-    order = self.order
-    return _sums(c, self.users[order], self.of_items, self.values[order])
+    return _sums(c, self.users, self.of_items, self.turned_values)
 
 @patch
 def times(self:_Gram, b): return self.by_items(self.by_users(b)) + self.reg*b

@@ -20,13 +20,19 @@ def in_stars(how):
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000)
     return df,rmse(fitted(df, how))
 
-@pytest.mark.parametrize('scale,shift', [(10,0), (1,3), (-1,6), (.01,0)], ids=['times ten','plus three','mirrored','a hundredth'])
+@pytest.mark.parametrize('scale,shift', [(10,0), (1,3), (-1,6), (.01,0), (1e-6,0)], ids=['times ten','plus three','mirrored','a hundredth','a millionth'])
 @pytest.mark.parametrize('how', fits)
 def test_another_unit_gives_the_same_fit(how, scale, shift):
     df,want = in_stars(how)
     got = rmse(fitted(df.assign(rating=df.rating*scale+shift), how))
     other_draws = how in ('bayes','cycle') and scale<0  # what is random at the start is not mirrored
     assert abs(got/abs(scale)/want-1)<(.03 if other_draws else .002)
+
+@pytest.mark.parametrize('scale', [100, 1e-2, 1e-6], ids=str)
+def test_another_unit_gives_the_same_sparse_fit(scale):
+    df,_ = in_stars('bias')
+    want,got = (rmse(fitted(df.assign(rating=df.rating*o), 'cycle', sparse=True, shrink=False))/o for o in (1,scale))
+    assert abs(got/want-1)<.001
 
 def planted(seed, taste, n_users=600, n_items=300, n=12_000):
     "Ratings on a scale from -10 to 10 with biases, and `taste` of one factor"

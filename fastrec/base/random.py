@@ -72,10 +72,24 @@ def _noted(self:Arithmetic, res, info):
     self.failed.append(info.any())
     return res
 
+_lost,_more = 3e-6,3e-5  # shares of the diagonal: what rounding in float32 may have left of it, and what keeps factors from that
+
+def _factors(a):
+    """Lower factors of the matrices `a`, and codes of success; where rounding may have left no digit of one, of `a` with a little more on the
+    diagonal, unless to look for it would make the host wait"""
+    res,info = torch.linalg.cholesky_ex(a)
+    if not a.is_cpu: return res,info
+    diagonal = a.diagonal(dim1=-2, dim2=-1)
+    left = res.diagonal(dim1=-2, dim2=-1).square()
+    is_lost = (info>0) | (left<_lost*diagonal).any(-1)
+    if not is_lost.any(): return res,info
+    again,of_again = torch.linalg.cholesky_ex(a+torch.diag_embed(_more*diagonal))
+    return torch.where(is_lost[...,None,None], again, res),torch.where(is_lost, of_again, info)
+
 @patch
 def cholesky(self:Arithmetic, a):
     "Lower factors of the matrices `a`; where there are none, `check` will say so"
-    return self._noted(*torch.linalg.cholesky_ex(a))
+    return self._noted(*_factors(a))
 
 @patch
 def inv(self:Arithmetic, a): return self._noted(*torch.linalg.inv_ex(a))
@@ -85,4 +99,5 @@ def check(self:Arithmetic):
     "`ValueError` if any factor since the last look was missing"
     failed,self.failed = self.failed,[]
     if failed and torch.stack(failed).any():
-        raise ValueError('the equations of a row have no solution: make the regularization stronger')
+        raise ValueError('the equations of a row have no solution in float32: leave out rows that repeat others exactly, or make the regularization '
+                         'stronger')

@@ -147,7 +147,7 @@ def need_scale(ds):
                      f'bring the ratings nearer to 1, for instance to df[{name!r}]/{spread:.0e}')
 
 # %% ../../nbs/fit/36_als.ipynb #5819e5bb
-_power = .5
+usual_power = .5
 
 def _check_penalty(reg, power):
     if reg is None and power is not None:
@@ -176,7 +176,7 @@ def fit_als(self:RecLearner,
     need_start(self, goes_on, 'fit_als', n_factors)
     if reg is None and n_factors: need_scale(self.dls.train_ds.counted())
     if reg is None: sweeps = partial(_drawn_sweeps, is_new=not goes_on, features=features)
-    else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
+    else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, usual_power))
     args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
     called = 'fit_als',args|features_arg(self.dls.train_ds, features)
     least = _least if reg is None and not goes_on else 1

@@ -65,18 +65,12 @@ class Arithmetic:
         res = torch._standard_gamma(shape, generator=self.g)  # what torch.distributions calls, which takes no generator
         return res.div_(rate).clamp_(min=torch.finfo(res.dtype).tiny)
 
-# %% ../../nbs/base/96_random.ipynb #ae4be724
-@patch
-def _noted(self:Arithmetic, res, info):
-    "`res`, and for `check` whether one of `info`, error codes that lie on the device, is none of success"
-    self.failed.append(info.any())
-    return res
-
+# %% ../../nbs/base/96_random.ipynb #2a058d91
 _lost,_more = 3e-6,3e-5  # shares of the diagonal: what rounding in float32 may have left of it, and what keeps factors from that
 
 def _factors(a):
-    """Lower factors of the matrices `a`, and codes of success; where rounding may have left no digit of one, of `a` with a little more on the
-    diagonal, unless to look for it would make the host wait"""
+    """Lower factors of the matrices `a`, and codes of success; on the CPU, where to look does not wait, of `a` with a little more on the
+    diagonal where rounding may have left no digit of one"""
     res,info = torch.linalg.cholesky_ex(a)
     if not a.is_cpu: return res,info
     diagonal = a.diagonal(dim1=-2, dim2=-1)
@@ -85,6 +79,13 @@ def _factors(a):
     if not is_lost.any(): return res,info
     again,of_again = torch.linalg.cholesky_ex(a+torch.diag_embed(_more*diagonal))
     return torch.where(is_lost[...,None,None], again, res),torch.where(is_lost, of_again, info)
+
+# %% ../../nbs/base/96_random.ipynb #ae4be724
+@patch
+def _noted(self:Arithmetic, res, info):
+    "`res`, and for `check` whether one of `info`, error codes that lie on the device, is none of success"
+    self.failed.append(info.any())
+    return res
 
 @patch
 def cholesky(self:Arithmetic, a):
@@ -99,5 +100,5 @@ def check(self:Arithmetic):
     "`ValueError` if any factor since the last look was missing"
     failed,self.failed = self.failed,[]
     if failed and torch.stack(failed).any():
-        raise ValueError('the equations of a row have no solution in float32: leave out rows that repeat others exactly, or make the regularization '
-                         'stronger')
+        raise ValueError('the equations of a row have no solution in float32: leave out rows that repeat others, or make the '
+                         'regularization stronger')

@@ -93,6 +93,7 @@ def _highest(f): return float(f'{max(np.max(f(o)) for o in _places):.5g}')
 def hypers_of(learn):
     "Epochs, the highest learning rate and the weight decay of the fit that `learn` begins"
     last = learn.opt.hypers[-1]
-    schedules = [cb.scheds['lr'] for cb in learn.cbs if isinstance(cb, ParamScheduler) and callable(cb.scheds.get('lr'))]
+    schedules = [cb.scheds.get('lr') for cb in learn.cbs if isinstance(cb, ParamScheduler)]
+    schedules = [f for f in schedules if callable(f)]
     lr = _highest(schedules[-1]) if schedules else last.get('lr')
     return dict(n_epoch=learn.n_epoch, lr=lr, wd=last.get('wd'))

@@ -55,6 +55,7 @@ def _prior(side, reg, power, eye):
 # %% ../../nbs/fit/36_als.ipynb #bc24d1f5
 def _penalized_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`, held down by `reg`; yield the mean squared error after each sweep"
+    arith.mends = False  # a penalty that was given and is too small is refused
     users,items = both_sides(model, ds, ds.y-model.mean, budget=_budget)
     user_rows,item_rows = read_model(model)
     eye = eye_like(user_rows, user_rows.shape[1])

@@ -39,7 +39,7 @@ def is_doubtful(ds, mean, b_u, b_i, few=_few):
     if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
     return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
-# %% ../../nbs/fit/27_doubts.ipynb #f4446047
+# %% ../../nbs/fit/27_doubts.ipynb #3886d0bf
 _fewest,_telling,_most = 30,100,50_000  # rows left out of a trial that can say something; that say enough; and that do for any data
 
 def _rows_of_trial(ds):
@@ -48,6 +48,7 @@ def _rows_of_trial(ds):
     asked = max(n//10, min(_telling, n//3))
     return held_out_rows(ds, min(asked, _most))
 
+# %% ../../nbs/fit/27_doubts.ipynb #f4446047
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
     of `model` is trained on a part of them by `trial(copy, part)`, and the other rows choose the `weights`, with which their mean squared

@@ -2,6 +2,7 @@
 import functools,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
+from fastrec.evaluate import choosing
 from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
@@ -20,13 +21,19 @@ def in_stars(how):
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000)
     return df,rmse(fitted(df, how))
 
-@pytest.mark.parametrize('scale,shift', [(10,0), (1,3), (-1,6), (.01,0)], ids=['times ten','plus three','mirrored','a hundredth'])
+@pytest.mark.parametrize('scale,shift', [(10,0), (1,3), (-1,6), (.01,0), (1e-6,0)], ids=['times ten','plus three','mirrored','a hundredth','a millionth'])
 @pytest.mark.parametrize('how', fits)
 def test_another_unit_gives_the_same_fit(how, scale, shift):
     df,want = in_stars(how)
     got = rmse(fitted(df.assign(rating=df.rating*scale+shift), how))
     other_draws = how in ('bayes','cycle') and scale<0  # what is random at the start is not mirrored
     assert abs(got/abs(scale)/want-1)<(.03 if other_draws else .002)
+
+@pytest.mark.parametrize('scale', [100, 1e-2, 1e-6], ids=str)
+def test_another_unit_gives_the_same_sparse_fit(scale):
+    df,_ = in_stars('bias')
+    want,got = (rmse(fitted(df.assign(rating=df.rating*o), 'cycle', sparse=True, shrink=False))/o for o in (1,scale))
+    assert abs(got/want-1)<.001
 
 def planted(seed, taste, n_users=600, n_items=300, n=12_000):
     "Ratings on a scale from -10 to 10 with biases, and `taste` of one factor"
@@ -180,6 +187,37 @@ def test_settings_follow_the_model_that_there_is():
     with pytest.raises(ValueError): learn.fit_als(4, power=1)
     assert learn.last_fit[0]=='fit_als'
 
+@pytest.mark.parametrize('fit', ['fit_one_cycle','fit_flat_cos','fit'])
+def test_settings_are_those_of_the_last_fit(fit):
+    learn = new_learner(shrink=False)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(1, .03, wd=.4)
+    table = learn.settings()
+    assert table.loc[['lr','wd'],'value'].tolist()==[.03,.4] and (table.rule[['lr','wd']]=='given').all()
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(1)
+    assert learn.settings().value['lr']==learn.lr and not (learn.settings().rule[['lr','wd']]=='given').any()
+
+def test_settings_say_that_nothing_was_held_out():
+    learn = new_learner(sample_ratings(40, 30, 150))
+    assert learn.settings().value['shrink']=='not yet'
+    train(learn, 1)
+    assert learn.settings().value['shrink']=='as trained' and learn.settings().rule['shrink']=='held out are less than 20 training ratings'
+
+@pytest.mark.parametrize('n,times', [(200,20), (200,100), (500,20)], ids=str)
+@pytest.mark.parametrize('how', ['als','bayes'])
+def test_rows_that_repeat_others_exactly_have_a_solution(how, n, times):
+    df = planted(0, 2, 120, 60, 2000).round().head(n)
+    with warnings.catch_warnings(action='ignore'):
+        for seed in (1,2): assert fitted(pd.concat([df]*times), how, seed).predict_grid().isfinite().all()
+
+def test_a_blend_of_one_pair_has_scores():
+    df = pd.DataFrame(dict(user='a', title='x', rating=np.arange(100)%5+1.))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        learn = learner(RecDataLoaders.from_df(df, seed=1))
+        with learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    assert not [o for o in told if 'degrees of freedom' in str(o.message)]
+    assert learn.model.lists_by.score_pairs(torch.tensor([[1,1]])).isfinite().all()
+
 def test_choose_fit_leaves_out_what_would_ask():
     df = sample_ratings(300, 60, 3000).assign(rating=lambda o: (o.rating>3).astype(int), weight=1)
     with pytest.warns(UserWarning, match='fits of choices are left out'): table,_ = choose_fit(RecDataLoaders.from_df(df, seed=1), 2)
@@ -195,6 +233,30 @@ def test_choose_fit_keeps_to_choices_where_there_are_no_ratings():
     with warnings.catch_warnings(action='ignore'): table,learn = choose_fit(dls, 5)
     assert list(table.index)==['fit_bias','fit_ials','fit_ease','fit_blend','popularity'] and learn.last_fit[0]==table.attrs['best']
 
+def test_choose_fit_tells_that_nobody_has_rated_twice():
+    df = sample_ratings(300, 60, 3000).assign(user=range(3000))
+    with warnings.catch_warnings(action='ignore'),pytest.raises(ValueError, match='hardly anybody has rated two things'):
+        choose_fit(RecDataLoaders.from_df(df, seed=1), 2)
+
+def test_choose_fit_says_what_is_better_where_there_is_no_time():
+    dls = RecDataLoaders.from_df(sample_ratings(300, 60, 4000), seed=1)
+    with pytest.warns(UserWarning, match='fit_als is better'): table,learn = choose_fit(dls, 1e-3, fits=dict(fit_bias={}, fit_als={}))
+    assert learn.last_fit[0]=='fit_bias'
+
+def test_choose_fit_leaves_out_what_takes_the_cube_of_items():
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=rng.integers(400, size=9000), title=range(9000), rating=rng.integers(1, 6, 9000)))
+    with warnings.catch_warnings(action='ignore'): fits = choosing._usual_fits(RecDataLoaders.from_df(df, seed=1).train_ds)
+    assert 'fit_ease' not in fits and {'fit_ials','fit_blend'}<{*fits}
+
+def test_a_part_is_no_larger_for_one_who_rates_all():
+    df = pd.concat([pd.DataFrame(dict(user=-1, title=range(3000), rating=np.arange(3000)%5+1)), sample_ratings(300, 60, 3000)[['user','rating']].assign(title=0)])
+    with warnings.catch_warnings(action='ignore'): ds = RecDataLoaders.from_df(df, seed=1).train_ds
+    for seed in range(5):
+        part,_ = choosing._some_users(ds, 500, np.random.default_rng(seed))
+        assert 500<=len(part)<600
+    assert len(choosing._some_users(ds, len(ds), np.random.default_rng(0))[0])==len(ds)
+
 # ------------------------------------------------------------------ ratings that tell little, or nothing normal
 def mostly_fives(seed, n=40_000):
     df = planted(seed, .5, 1500, 800, n)
@@ -208,6 +270,13 @@ def test_in_doubt_no_worse_than_biases(how, data):
     with warnings.catch_warnings(action='ignore'):
         ratios = [rmse(fitted(df, how))/rmse(fitted(df, 'bias')) for df in (data(s) for s in range(2))]
     assert np.mean(ratios)<=1.003
+
+@pytest.mark.parametrize('how', ['als','bayes','cycle','sgd'])
+def test_of_a_few_hundred_ratings_no_worse_than_biases(how):
+    with warnings.catch_warnings(action='ignore'):
+        frames = [planted(s, 0, 70, 50, 440) for s in range(6)]
+        ratios = [rmse(fitted(df, how))/rmse(fitted(df, 'bias')) for df in frames]
+    assert np.mean(ratios)<=1.01  # of 44 rows each
 
 def test_a_fit_in_doubt_goes_on_from_where_it_is():
     "What it draws to, and the mean it counts from, stay as they are"

@@ -51,6 +51,7 @@ def seeded(seed, device='cpu'):
 # %% ../../nbs/base/96_random.ipynb #cc80c9ff
 class Arithmetic:
     "Random numbers from `seed` and factorizations on `device` without waiting for it; `check` looks at once at all that may have failed"
+    mends = True  # add a little to matrices that rounding has spoilt?
     def __init__(self, device, seed=None):
         if seed is None:
             with undisturbed(): seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
@@ -65,6 +66,21 @@ class Arithmetic:
         res = torch._standard_gamma(shape, generator=self.g)  # what torch.distributions calls, which takes no generator
         return res.div_(rate).clamp_(min=torch.finfo(res.dtype).tiny)
 
+# %% ../../nbs/base/96_random.ipynb #2a058d91
+_lost,_more = 3e-6,3e-5  # shares of the diagonal: what rounding in float32 may have left of it, and what keeps factors from that
+
+def _factors(a):
+    """Lower factors of the matrices `a`, and codes of success; on the CPU, where to look does not wait, of `a` with a little more on the
+    diagonal where rounding may have left no digit of one"""
+    res,info = torch.linalg.cholesky_ex(a)
+    if not a.is_cpu: return res,info
+    diagonal = a.diagonal(dim1=-2, dim2=-1)
+    left = res.diagonal(dim1=-2, dim2=-1).square()
+    is_lost = (info>0) | (left<_lost*diagonal).any(-1)
+    if not is_lost.any(): return res,info
+    again,of_again = torch.linalg.cholesky_ex(a+torch.diag_embed(_more*diagonal))
+    return torch.where(is_lost[...,None,None], again, res),torch.where(is_lost, of_again, info)
+
 # %% ../../nbs/base/96_random.ipynb #ae4be724
 @patch
 def _noted(self:Arithmetic, res, info):
@@ -75,7 +91,7 @@ def _noted(self:Arithmetic, res, info):
 @patch
 def cholesky(self:Arithmetic, a):
     "Lower factors of the matrices `a`; where there are none, `check` will say so"
-    return self._noted(*torch.linalg.cholesky_ex(a))
+    return self._noted(*(_factors(a) if self.mends else torch.linalg.cholesky_ex(a)))
 
 @patch
 def inv(self:Arithmetic, a): return self._noted(*torch.linalg.inv_ex(a))
@@ -85,4 +101,5 @@ def check(self:Arithmetic):
     "`ValueError` if any factor since the last look was missing"
     failed,self.failed = self.failed,[]
     if failed and torch.stack(failed).any():
-        raise ValueError('the equations of a row have no solution: make the regularization stronger')
+        raise ValueError('the equations of a row have no solution in float32: leave out rows that repeat others, or make the '
+                         'regularization stronger')

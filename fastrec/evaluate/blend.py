@@ -50,7 +50,7 @@ def _trial_loaders(dls, is_held):
 _most_items = 6000  # for `fit_ease`, which takes time in proportion to their cube, unless it is asked for
 _choice_fits,_rating_fits = ('fit_ials','fit_ease'),('fit_als','fit_bayes')
 
-def _usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_most_items else _choice_fits[:1]
+def usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_most_items else _choice_fits[:1]
 
 def _fitted(learn, dls, fit):
     "The model that `fit` gives for the ratings `dls`, with the seed of `learn`"
@@ -74,7 +74,7 @@ def _unit(model):
         codes = [1+torch.randperm(n-1, generator=chance)[:_n_sampled] for n in m.sizes]
         users,items = (o.to(device) for o in codes)
         sides = m.user_side(users),m.item_side(items)
-        return max(float(m.score(*sides).std()), 1e-12)
+        return max(float(m.score(*sides).std(correction=0)), 1e-12)  # of one pair alone it is 0
 
 def _blend(models, shares):
     "A `Blend` of `models`, of whose scores in their units each has one of `shares`"
@@ -162,7 +162,7 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
     if weight is not None and min_rating is not None:
         raise ValueError(f'min_rating={min_rating} says what the weight is to find, and weight={weight} is given: pass one of them')
     ds = solver_data(learn, 1, 1)
-    choices = list(L(ifnone(choices, _usual_choices(ds))))
+    choices = list(L(ifnone(choices, usual_choices(ds))))
     for o in choices: need_choice('choices', o, *_choice_fits)
     if not choices or len(set(choices))<len(choices): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
     listened(check_choices, ds, 'fit_blend')  # refused by all rows; what is told, the fits tell

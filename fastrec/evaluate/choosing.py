@@ -20,9 +20,11 @@ from . import blend,evaluation  # learn.fit_blend, learn.evaluate
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #0cac1f63
 def _some_users(ds, n, rng):
-    "Frame of all ratings that users drawn at random gave in `ds`, about `n`, and what its columns are called"
+    "Frame of all ratings that users drawn at random gave in `ds`, about `n`, but of who has more, and what its columns are called"
     counts = ds.counts(0).numpy()
     order = rng.permutation(np.arange(1, len(counts)))
+    is_small = counts[order]<=n
+    if is_small.any(): order = order[is_small]
     n_drawn = 1+np.searchsorted(counts[order].cumsum(), n)
     is_drawn = torch.zeros(len(counts), dtype=torch.bool)
     is_drawn[order[:n_drawn]] = True
@@ -38,16 +40,24 @@ _of_preferences = {'fit_ials','fit_ease'}  # what has no error of ratings
 _of_fastai = 'fit','fit_flat_cos','fit_sgdr'
 _measures = ['rmse','ndcg_at_10']
 
-# %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
+# %% ../../nbs/evaluate/75_choosing.ipynb #1945777d
 def _fitted(dls, name, kwargs):
     learn = learner(dls)
     with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**kwargs)
     return learn
 
+def _need_known(held):
+    "Refuse `held`-out ratings of which none is by a user with others, as nothing that a user chose tells of them"
+    if (held.x[:,0]>0).any(): return
+    raise ValueError('choose_fit holds ratings out, and hardly anybody has rated two things, so that nothing is known of who gave them: '
+                     'call fit_bias, which tells items apart, or name another column with user_name')
+
+# %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
 def _tried(ds, frame, names, fits, seed, device):
     "A row for each of the `fits`, by name, on the ratings of `frame`, whose columns have the `names`"
     from fastprogress.fastprogress import progress_bar
     dls = RecDataLoaders.from_df(frame, valid_pct=.1, seed=seed, device=device, **names)
+    _need_known(dls.valid_ds)
     rows = {}
     for name,kwargs in progress_bar(fits.items(), leave=False):
         start = time.perf_counter()
@@ -79,10 +89,9 @@ def _best(table, by, left):
     "The name of the best fit of those that can be done on all ratings within the seconds that are `left`; the cheapest if none can"
     tried = table.drop(index='popularity').dropna(subset=by).sort_values(by, ascending=by=='rmse', kind='stable')
     in_time = tried[tried.seconds_on_all<=left]
-    if len(in_time)==0: return tried.seconds_on_all.idxmin()
-    best = in_time.index[0]
+    best = in_time.index[0] if len(in_time) else tried.seconds_on_all.idxmin()
     if tried.index[0]!=best:
-        warn(f'{tried.index[0]} is better, and on all ratings takes some {tried.seconds_on_all.iloc[0]:.0f} seconds, more than are left: '
+        warn(f'{tried.index[0]} is better, and on all ratings takes some {tried.seconds_on_all.iloc[0]:.2g} seconds, more than are left: '
              'pass more seconds, or call it yourself')
     return best
 
@@ -97,6 +106,7 @@ def _usual_fits(ds):
     "All fits, or where the ratings of `ds` are no ratings those that can do without, and where these may say 'not chosen' those of ratings"
     if len(ds.values())<2: return {k: _fits[k] for k in _of_choices}
     fits = {k: o for k,o in _fits.items() if k!='fit_sgd' or can_compile()}
+    if 'fit_ease' not in blend.usual_choices(ds): del fits['fit_ease']  # its time goes with the cube of the items
     unclear = sum(may_mean_not_chosen(ds.counted()))
     if not unclear: return fits
     warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so that fits of choices are left out: '

@@ -55,6 +55,7 @@ def _prior(side, reg, power, eye):
 # %% ../../nbs/fit/36_als.ipynb #bc24d1f5
 def _penalized_sweeps(model, ds, arith, reg, power):
     "Improve `model` for the ratings `ds`, held down by `reg`; yield the mean squared error after each sweep"
+    arith.mends = False  # a penalty that was given and is too small is refused
     users,items = both_sides(model, ds, ds.y-model.mean, budget=_budget)
     user_rows,item_rows = read_model(model)
     eye = eye_like(user_rows, user_rows.shape[1])
@@ -147,7 +148,7 @@ def need_scale(ds):
                      f'bring the ratings nearer to 1, for instance to df[{name!r}]/{spread:.0e}')
 
 # %% ../../nbs/fit/36_als.ipynb #5819e5bb
-_power = .5
+usual_power = .5
 
 def _check_penalty(reg, power):
     if reg is None and power is not None:
@@ -176,7 +177,7 @@ def fit_als(self:RecLearner,
     need_start(self, goes_on, 'fit_als', n_factors)
     if reg is None and n_factors: need_scale(self.dls.train_ds.counted())
     if reg is None: sweeps = partial(_drawn_sweeps, is_new=not goes_on, features=features)
-    else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, _power))
+    else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, usual_power))
     args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
     called = 'fit_als',args|features_arg(self.dls.train_ds, features)
     least = _least if reg is None and not goes_on else 1

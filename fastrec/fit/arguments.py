@@ -84,3 +84,16 @@ def check_functions(loss_func, opt_func, metrics):
         if isinstance(m, type) or not (callable(m) or isinstance(m, Metric)):
             raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
                             'metrics, no names and no classes')
+
+# %% ../../nbs/fit/52_arguments.ipynb #f9604fd7
+_places = np.linspace(0, 1, 201)  # in a schedule, whose corners fall on them or near
+
+def _highest(f): return float(f'{max(np.max(f(o)) for o in _places):.5g}')
+
+def hypers_of(learn):
+    "Epochs, the highest learning rate and the weight decay of the fit that `learn` begins"
+    last = learn.opt.hypers[-1]
+    schedules = [cb.scheds.get('lr') for cb in learn.cbs if isinstance(cb, ParamScheduler)]
+    schedules = [f for f in schedules if callable(f)]
+    lr = _highest(schedules[-1]) if schedules else last.get('lr')
+    return dict(n_epoch=learn.n_epoch, lr=lr, wd=last.get('wd'))

@@ -93,11 +93,13 @@ def choose_weights(residuals, n=2, trusted=1):
     trained, 1, or not at all, 0, unless the rows say otherwise by more than chance. And whether there may be taste: the rows say so,
     or leave what was trusted as it was"""
     most = (1,1+trusted)[:n]
-    fit = least_squares(residuals, [.9]*n, bounds=([0]*n,most))
+    first = [.9]*n
+    unit = np.abs(residuals(first)).max() or 1.  # as the search stops where slopes are small, not small beside what it looks at
+    fit = least_squares(lambda o: residuals(o)/unit, first, bounds=([0]*n,most))
     before,found = np.full(n, float(trusted)),fit.x
     errors = [residuals(o) for o in (before,found,np.zeros(n))]
     at_first,best,biases = np.square(errors).sum(1)
-    chance = _by_chance*_gain_of_noise(fit.jac, errors[0])
+    chance = _by_chance*_gain_of_noise(fit.jac*unit, errors[0])
     gain = at_first-best
     share = max(0., 1-chance/gain) if gain>0 else 0.
     is_left = trusted and not share

@@ -88,12 +88,13 @@ class RowRMSProp(FusedAdam):
     """RMSProp with one second moment for each row, on those rows of a table that are in the batch
 
     What has a dense gradient is stepped by `FusedAdam`"""
-    def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False):
+    def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False,
+        unit=1.): # what a squared error of 1 is on the usual scale, in which `wd` and `row_eps` count
         if decouple_wd:
             raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it '
                              'out, or pass sparse=False for FusedAdam')
         super().__init__(params, lr, mom, sqr_mom, eps, wd)
-        store_attr('row_mom,row_eps')
+        store_attr('row_mom,row_eps,unit')
 
 # %% ../../nbs/fit/44_optimizers.ipynb #ac301fd3
 @patch
@@ -107,7 +108,7 @@ def _step(self:RowRMSProp, ps, h):
         rows,where,counts = _rows_of(codes, len(group[0]))
         for p in group:
             if p.numel(): self._step_rows(p, rows, where, counts, h['lr'], h['wd'])
-    FusedAdam._step(self, dense, h)
+    FusedAdam._step(self, dense, {**h, 'wd': h['wd']*self.unit})
 
 # %% ../../nbs/fit/44_optimizers.ipynb #c5da6d85
 @patch
@@ -120,11 +121,11 @@ def _step_rows(self:RowRMSProp, p, rows, where, counts, lr, wd):
     grad = torch.zeros_like(w).index_add_(0, where, p.grad._values())
     if not p.is_cpu:
         grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same
-    if wd and s.get('do_wd', True): grad.addcmul_(w, counts[:,None], value=wd/len(where))
+    if wd and s.get('do_wd', True): grad.addcmul_(w, counts[:,None], value=wd*self.unit/len(where))
     sqr = s['row_sqr'].index_select(0, rows)
     sqr.lerp_(grad.square().mean(1), 1-self.row_mom)
     s['row_sqr'].index_copy_(0, rows, sqr)
-    size = sqr.div_(1-self.row_mom**s['step']).sqrt_().add_(self.row_eps)
+    size = sqr.div_(1-self.row_mom**s['step']).sqrt_().add_(self.row_eps*self.unit)
     w.addcdiv_(grad, size[:,None], value=-lr)
     p.index_copy_(0, rows, w)
 
@@ -166,4 +167,5 @@ def default_opt(model):
     if not model.y_range: return opt_func
     lo,hi = model.y_range
     unit = ((hi-lo)/_usual_span)**2
-    return opt_func if unit in (0,1) else partial(opt_func, eps=_usual_eps*unit)
+    if unit in (0,1): return opt_func
+    return partial(opt_func, eps=_usual_eps*unit, **(dict(unit=unit) if model.sparse else {}))

@@ -14,8 +14,9 @@ from ..models.ease import Ease
 from .training import RecLearner
 from .defaults import infer_range,pays_sparse,scaled_wd
 from .learner import usual_lr
+from .mixing import fewest
 from .losses import ChoiceLoss
-from .als import usual_width
+from .als import usual_power,usual_width
 from .bayes import usual_sweeps
 from .gibbs import usual_draws
 from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
@@ -76,6 +77,9 @@ def _shrink_row(learn):
     "How far the last fit was drawn to biases"
     cb = getattr(learn, 'shrink_to_biases', None)
     if cb is None: return {}
+    n_held = len(getattr(cb, 'left_out', ()))
+    if learn.last_fit[0] and n_held<fewest:
+        return dict(shrink=('as trained',f'held out are less than {fewest} training ratings',''))
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
     return _drawn_row(cb.chosen, len(cb.left_out))
 
@@ -91,13 +95,15 @@ def _of_gradients(learn):
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
     of_ratings = usual_lr(sparse, learn.begun),scaled_wd(dls, sparse)
     of_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else of_ratings
+    last = learn.last_fit[1]
+    lr,wd = (ifnone(last.get(k), getattr(learn, k)) for k in ('lr','wd'))
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
         n_factors=_width_row(learn, width, 50),
         **(dict(product=(product,'given','')) if product else {}),
         **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
-        lr=_row(learn.lr, of_lr, lr_rule),
-        wd=_row(learn.wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),
+        lr=_row(lr, of_lr, lr_rule),
+        wd=_row(wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),
         sparse=_row(sparse, pays_sparse(dls), 'where tables have 100 times as many rows as a batch', f'{users}, {items}'),
         **_shrink_row(learn),
         **(dict(features=_features_row(dls.train_ds)) if any(learn.model.from_features) else {}))
@@ -131,6 +137,10 @@ def _alpha0_row(learn, n):
     n_users,n_items = (len(v)-1 for v in learn.dls.classes.values())
     rule = 'at most .5 for each pair, and for all 30 times what was chosen'
     return learn.model.ials['alpha0'],rule,f'{n:,} choices, {n_users*n_items:,} pairs'
+
+def _power_row(power):
+    "The `power` that `fit_als` has taken beside a `reg` that was given"
+    return _row(ifnone(power, usual_power), usual_power, 'the default where reg is given')
 
 def _draws_row(learn, n):
     "How many draws the last `fit_bayes` was to keep"
@@ -184,6 +194,7 @@ def _of_solver(learn):
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_sgd': res |= _steps_rows(learn, args)
+    if fit=='fit_als' and args['reg'] is not None: res['power'] = _power_row(args['power'])
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
     for k,row in _rules.get(fit, {}).items():

@@ -6,7 +6,6 @@
 __all__ = ['RecLearner']
 
 # %% ../../nbs/fit/30_training.ipynb #c2a5b845
-import threading
 from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
@@ -19,6 +18,7 @@ from ..answer.recommender import Recommends,Seen,need_stars
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
+from .arguments import hypers_of
 from .losses import ChoiceLoss
 from .equations import mean_square
 
@@ -118,7 +118,7 @@ def _do_fit(self:RecLearner):
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
     if not hasattr(self, 'lr_finder'):  # which puts the weights back
-        self.last_fit = 'fit',dict(n_epoch=self.n_epoch)
+        self.last_fit = 'fit',hypers_of(self)
         self.n_fits += not resumed
     self._bring_opt()
     Learner._do_fit(self)

@@ -3433,6 +3433,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.serve.guard.Token.__call__': ('serve/guard.html#token.__call__', 'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard.Token.__init__': ('serve/guard.html#token.__init__', 'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard._closing': ('serve/guard.html#_closing', 'fastrec/serve/guard.py'),
+                                     'fastrec.serve.guard._token_file': ('serve/guard.html#_token_file', 'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard.busy': ('serve/guard.html#busy', 'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard.read_token': ('serve/guard.html#read_token', 'fastrec/serve/guard.py')},
             'fastrec.serve.holder': { 'fastrec.serve.holder.Holder': ('serve/holder.html#holder', 'fastrec/serve/holder.py'),

@@ -531,6 +531,23 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(opened, folders, tmp_path, df)
         listed(page)
         assert 'secret' not in page.url and page.evaluate('localStorage.length')==0
 
+def test_a_token_that_no_header_can_hold_is_asked_for_again(opened, folders, tmp_path, df):
+    "Whether it is typed, in the address, or kept from before"
+    file = tmp_path/'token'
+    file.write_text('a-long-secret-of-mine', encoding='utf-8')
+    file.chmod(0o600)
+    with Background(app(folders['stars'], token=file)) as service:
+        page = opened(f'{service.url}/#token=тайна-тайна-тайна', ['401'])
+        page.wait_for_selector('#key')
+        page.fill('#token', 'тайна-тайна-тайна')
+        page.keyboard.press('Enter')
+        page.wait_for_selector('#wrong')
+        page.evaluate("sessionStorage.setItem('token', 'тайна')")
+        page.reload()
+        page.fill('#token', 'a-long-secret-of-mine')
+        page.keyboard.press('Enter')
+        page.wait_for_selector('#offers > li')
+
 def test_a_late_refusal_does_not_ask_for_the_token_again(opened, urls, df):
     "Of two questions with a token that has run out, one is refused after another was given"
     page = opened(urls['stars']+'/#token=the-one-of-yesterday', ['401'])  # from which it is taken away at once

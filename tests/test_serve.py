@@ -296,6 +296,16 @@ def test_token_and_hosts(folder, tmp_path):
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
 
+@pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
+                                        (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
+def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):
+    file = tmp_path/'token'
+    if held is not None:
+        file.write_bytes(held)
+        file.chmod(0o600)
+    with pytest.raises((OSError,ValueError), match=match) as e: run(folder, token=file)
+    assert str(file) in str(e.value)
+
 def test_the_token_of_the_environment(folder, monkeypatch):
     monkeypatch.setenv('FASTREC_TOKEN', secret)
     with Background(app(folder)) as o:

@@ -56,11 +56,14 @@ let token = null, showingKey = null
 function recall() {
   const given = new URLSearchParams(location.hash.slice(1)).get('token')
   if (given) {  // by learn.play(), in the part of an address that is never sent
-    remember(given)
+    if (isSendable(given)) remember(given)
     history.replaceState(null, '', location.pathname)
   }
   try { token ??= sessionStorage.getItem('token') } catch { /* a frame of another page may have no storage */ }
+  if (token !== null && !isSendable(token)) token = null
 }
+
+const isSendable = text => /^[\x20-\x7e]+$/.test(text)  // a header holds no other letters, and fetch would refuse to ask
 
 function remember(text) {
   token = text
@@ -108,8 +111,11 @@ function askForToken(isWrong) {  // once, however many questions wait for it
     $('wrong').hidden = !isWrong
     $('token').value = ''
     $('key').showModal()
-    $('key').querySelector('form').onsubmit = () => {
-      remember($('token').value.trim())
+    $('key').querySelector('form').onsubmit = e => {
+      const given = $('token').value.trim()
+      $('wrong').hidden = isSendable(given)
+      if (!isSendable(given)) return e.preventDefault()
+      remember(given)
       showingKey = null
       done()
     }

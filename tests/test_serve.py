@@ -163,6 +163,19 @@ def test_labels_of_other_types(df, tmp_path, labels):
         user, = (o['user'] for o in films.get('users', item=df.title[0], n=1)[1]['users'])
         assert films.get('recommend', user=user)[1]['user']==user
 
+def test_weights_count_or_are_refused(films, df, tmp_path):
+    "Never are they ignored"
+    mine = [dict(item=t, rating=r, weight=w) for t,r,w in zip(df.title.unique()[:3], (5.,1.,4.), (9.,.1,1.))]
+    for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('predict',dict(items=['?'])), ('map',{})):
+        status,got = films.post(path, ratings=mine, **more)
+        assert status==422 and 'leave weight out of the ratings' in got['detail'], path
+    weighed = df.assign(weight=1+df.index%3)
+    learn = fitted(weighed, weight_name='weight')
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        got = Client(o.url).post('fold-in', ratings=mine)[1]
+    want = learn.fold_in(pd.DataFrame(mine).rename(columns=dict(item='title'))).recommend()
+    assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-5)
+
 @pytest.mark.parametrize('how', ['fit_ials','fit_blend','fit_bayes'])
 def test_other_fits(df, tmp_path, how):
     learn = fitted(df, how)

@@ -40,6 +40,12 @@ def _column(ratings, name, why):
     if None in values: raise ValueError(f'each of the ratings needs a {name}{why}')
     return pd.Series(values, dtype='float64')
 
+def _are_weighed(ds, ratings):
+    "Has one of the `ratings` a weight? Refused where training had none, since it would change nothing"
+    weighed = [o for o in ratings if o.weight is not None]
+    if weighed and not ds.weight_name: raise ValueError('this model was trained without weights: leave weight out of the ratings')
+    return bool(weighed)
+
 def frame_of(served, ratings):
     "Those of the `ratings` of items that are known, as a frame, and the labels that are not"
     ds,model = served.rec.ds,served.rec.model
@@ -52,8 +58,7 @@ def frame_of(served, ratings):
         stars = _column(there, 'rating', ', which this model learns from')
         need_within(stars, model.y_range)
         res[ds.rating_name] = stars
-    is_weighed = ds.weight_name and any(o.weight is not None for o in there)
-    if is_weighed: res[ds.weight_name] = _column(there, 'weight', ', since some have one')
+    if _are_weighed(ds, ratings): res[ds.weight_name] = _column(there, 'weight', ', since some have one')
     return res,unknown
 
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92

@@ -336,6 +336,24 @@ def test_outside_of_this_machine_a_token_is_needed(folder, monkeypatch):
     for host in ('0.0.0.0','::','192.0.2.1','films.example.com'):
         with pytest.raises(ValueError, match='can be reached from elsewhere'): run(folder, host=host)
     with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port'): run(folder, port=taken.getsockname()[1])
+    with pytest.raises(ValueError, match='can be reached from elsewhere'): Background(app(folder), host='0.0.0.0')
+
+@pytest.mark.parametrize('how,match', [(dict(workers=0),'workers=0 must be at least 1'), (dict(workers=-2),'workers=-2 must'), (dict(port=-1),'port=-1 must be at least 0'),
+                                      (dict(port=70_000),'port=70000 must be at most 65535'), (dict(host='no.such.host.invalid', token='token'),'pass another port, or host')])
+def test_what_is_no_address_or_number_of_workers(folder, tmp_path, monkeypatch, how, match):
+    monkeypatch.setenv('FASTREC_TOKEN', secret)
+    how.pop('token', None)
+    with pytest.raises((ValueError,OSError), match=match): run(folder, **how)
+
+def test_other_hosts_of_this_machine(folder, monkeypatch):
+    "With brackets where they need some; what stands for all addresses is told as one that can be gone to"
+    monkeypatch.setenv('FASTREC_TOKEN', secret)
+    for host,shown in (('::1','[::1]'), ('0.0.0.0','127.0.0.1'), ('localhost','localhost')):
+        if host=='::1' and not socket.has_dualstack_ipv6(): continue
+        with Background(app(folder), host=host) as o:
+            assert o.url.startswith(f'http://{shown}:')
+            asked = urllib.request.Request(o.url+'/version', headers=dict(authorization=f'Bearer {secret}'))
+            assert json.load(urllib.request.urlopen(asked))['items']
 
 # ------------------------------------------------------------------ hostile questions
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
@@ -483,11 +501,11 @@ def other_worker(port, before, until):
 def test_workers_of_one_folder(folder):
     """Of two processes two are killed, one after the other, and a third answers, which has been started anew; none of them loads fastai or
     PyTorch's compiler; SIGTERM ends all"""
-    with socket.create_server(('127.0.0.1',0)) as s: port = s.getsockname()[1]
-    code = (f"import sys; from fastrec.serve import run\nif __name__=='__main__':\n try: run({str(folder)!r}, port={port}, workers=2)\n"
+    code = (f"import sys; from fastrec.serve import run\nif __name__=='__main__':\n try: run({str(folder)!r}, port=0, workers=2)\n"
             " finally: assert not {'fastai','torch._dynamo','IPython'} & {*sys.modules}")
-    with subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True) as main:
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
         try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])  # which it has chosen
             pids = []
             for _ in range(3):
                 pids.append(other_worker(port, pids, time.monotonic()+120))
@@ -498,6 +516,29 @@ def test_workers_of_one_folder(folder):
     assert 'AssertionError' not in err and main.returncode in (0,-signal.SIGTERM)
     lines = [json.loads(o) for o in err.splitlines() if o.startswith('{')]
     assert any(o['event']=='request' and o['route']=='/metrics' for o in lines)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp_path):
+    "One that begins after a swap has the new model; those of a parent that is killed are gone soon"
+    folder = learn.save_recommender(tmp_path/'films')
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers=2)"
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            pids = [other_worker(port, [], time.monotonic()+60)]
+            pids.append(other_worker(port, pids, time.monotonic()+60))
+            fitted(df, 'fit_ials').save_recommender(folder)
+            name = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+            films = Client(f'http://127.0.0.1:{port}')
+            until = time.monotonic()+20
+            while sum(films.get('version')[1]['model']==name for _ in range(20))<20: assert time.monotonic()<until
+            time.sleep(1.5)  # the parent looks each second too
+            for o in pids: os.kill(o, signal.SIGKILL)
+            assert all(films.get('version')[1]['model']==name for _ in range(20)) and other_worker(port, pids, time.monotonic()+20)
+        finally: main.kill()
+    until = time.monotonic()+20
+    with pytest.raises(OSError):
+        while time.monotonic()<until: films.get('health')
 
 def test_names_and_origins_are_several(folder):
     for name in ('hosts','origins','framed'):

@@ -7,9 +7,10 @@ __all__ = []
 
 # %% ../../nbs/serve/13_asking.ipynb #2de9a91d
 import math
-import pandas as pd
+import pandas as pd,torch
 from ..base.checks import listened
 from ..answer.newcomers import need_within
+from ..answer.recommender import Seen
 from .holder import as_json,find,known
 
 # %% ../../nbs/serve/13_asking.ipynb #48cc5ee3
@@ -77,6 +78,18 @@ class Asking:
         ds = self.rec.ds
         self.label = ds.classes[ds.user_name].labels[0]
 
+    @property
+    def code(self):
+        "The code of their label, 0 of nobody's"
+        if self.label is None: return 0
+        ds = self.rec.ds
+        return int(ds.classes[ds.user_name].lookup([self.label])[0])
+
+    @property
+    def codes_rated(self):
+        "Codes of the items that they have rated"
+        return self.rec.ds.classes[self.rec.ds.item_name].encode(self.rated.iloc[:,0]).tolist()
+
     def need(self):
         if self.by is None: raise NotThere('nobody of that label is in the folder: send some of their ratings')
 
@@ -85,23 +98,18 @@ class Choice:
     "The codes of the `items` to choose from, `None` for all, and of those to `exclude`; what is `unknown` of the labels"
     items,exclude,unknown = None,frozenset(),()
     def __init__(self, served, among):
-        self.labels = served.items.labels
         self.exclude,self.unknown = self._codes(served.items, among.exclude)
         if among.items is None: return
         self.items,more = self._codes(served.items, among.items)
         self.unknown += more
 
     def _codes(self, vocab, asked):
+        if not asked: return set(),[]
         codes = find(vocab, asked)
         unknown = [o for o,code in zip(asked, codes) if not code]
         return {*codes[codes>0].tolist()},unknown
 
-    def _labels(self, codes): return self.labels.take([o-1 for o in sorted(codes)])
-
-    def options(self, rec, users, rated=()):
-        "What `recommend` is told of it, for the labels `users` and the items that they have `rated`"
-        res = {} if self.items is None else {'items': self._labels(self.items)}
-        left_out = self._labels(self.exclude).append(pd.Index(rated, dtype=self.labels.dtype)).unique()
-        if not len(left_out): return res
-        pairs = pd.MultiIndex.from_product([users, left_out], names=[rec.ds.user_name,rec.ds.item_name])
-        return res | {'also_exclude': pairs.to_frame(index=False)}
+    def struck(self, users, rated, sizes):
+        "The `Seen` of what is not to be listed for the codes `users`, who have `rated` other items; `None` if there is nothing"
+        left_out = torch.tensor(sorted({*self.exclude, *rated}))
+        return Seen(torch.cartesian_prod(users, left_out), *sizes) if len(left_out) else None

@@ -43,7 +43,8 @@ def find(vocab, asked):
 
 def as_json(labels):
     "A list of the `labels` as JSON has them: numbers and text as they are, dates as text"
-    return [o if isinstance(o, (str,Real)) else str(o) for o in pd.Index(labels).tolist()]
+    if not isinstance(labels, (pd.Index,pd.Categorical)): labels = pd.Index(labels)
+    return [o if isinstance(o, (str,Real)) else str(o) for o in labels.tolist()]
 
 def known(vocab, asked):
     "The labels of `vocab` that were `asked` for, with `None` for those unknown"

@@ -6,56 +6,71 @@
 __all__ = []
 
 # %% ../../nbs/serve/14_lists.ipynb #637b3432
-import pandas as pd
+import pandas as pd,torch
+from ..answer.lists import Left,candidate_items,seen_to_exclude
+from ..answer.predict import std_of_codes
+from ..answer.recommend import found_by,lines_of,list_maker,tell_left_out
+from ..answer.why import Why
 from ..models.posterior import PosteriorMean
 from .asking import Asking,Choice,frame_of,number,told
-from .holder import as_json,known
+from .holder import as_json,find
 from .questions import Among,Line,ListAnswer,ManyAnswer,OneList,Reason
 
 # %% ../../nbs/serve/14_lists.ipynb #838efad1
-def _reasons(row, why):
-    "The `Reason`s in a `row` of a list, a dict"
-    for k in range(1, why+1):
-        item,rating = row[f'because_{k}'],row.get(f'gave_{k}')
-        if not pd.isna(item): yield Reason(item=as_json([item])[0], rating=number(rating))
+_max_bytes = 2**28  # memory for a block of users
 
-def _line(row, item, predicted, why):
-    return Line(
-        item=row[item],
-        score=number(row['score']),
-        prediction=number(row.get(predicted)),
-        std=number(row.get('std')),
-        because=[*_reasons(row, why)])
+def _found(rec, users, wanted, choice, rated):
+    "What `lines_of` gives for the lists of the codes `users`, without items (codes) that they have `rated` elsewhere"
+    knobs = wanted.diversity,wanted.damping
+    lists = list_maker(rec, wanted.z, wanted.draw, knobs, _max_bytes, Why(rec, wanted.why, False))
+    sizes = [len(v) for v in rec.ds.classes.values()]
+    asked = torch.arange(1, sizes[1]) if choice.items is None else torch.tensor(sorted(choice.items))
+    items = candidate_items(lists.rec, asked, wanted.min_count)
+    if choice.items is not None and not wanted.min_count: tell_left_out(rec, asked, items)
+    left = Left(seen_to_exclude(rec, True), choice.struck(users, rated, sizes))
+    found = found_by(lists, users, items, min(wanted.n, max(len(items), 1)), left)
+    return lines_of(rec, lists.model, items, *found, lists.ranker, lists.beside)
 
 # %% ../../nbs/serve/14_lists.ipynb #d1fcafe9
-def _lines(rec, frame, why):
-    "A user and a `Line` for each row of the `frame` of lists"
-    predicted = 'preference' if 'preference' in frame else f'{rec.ds.rating_name}_pred'
-    user,_,item,*_ = frame.columns
-    columns = [as_json(frame[k]) if k in (user,item) else frame[k].tolist() for k in frame]
-    for values in zip(*columns):
-        row = dict(zip(frame, values))
-        yield row[user],_line(row, item, predicted, why)
+def _stds(model, users, items):
+    "The deviations of the predictions for codes of `users` and `items`; `None` where a model has no draws"
+    if not isinstance(model, PosteriorMean) or model.n_draws<2: return [None]*len(items)
+    return std_of_codes(model, torch.stack([users,items], 1)).tolist()
 
-def _with_std(rec, frame):
-    "The `frame` of lists with the deviations of its predictions, where a model has draws"
-    model,ds = rec.model,rec.ds
-    if 'std' in frame or not isinstance(model, PosteriorMean) or model.n_draws<2: return frame
-    user,_,item,*_ = frame.columns
-    pairs = frame[[user,item]].set_axis([ds.user_name,ds.item_name], axis=1)
-    found = rec.predict_df(pairs, std=True)
-    return frame.assign(std=found['std'])
+def _reasons(more, n):
+    "Columns of `Reason`s, or of `None` where there is none, among the columns `more`"
+    for k in range(1, n+1):
+        items,ratings = more[f'because_{k}'],more.get(f'gave_{k}')
+        gave = [None]*len(items) if ratings is None else ratings.tolist()
+        yield [None if pd.isna(o) else Reason(item=o, rating=number(v)) for o,v in zip(as_json(items), gave)]
+
+# %% ../../nbs/serve/14_lists.ipynb #d13b0b0f
+def _lines(rec, wanted, users, _, items, scores, more):
+    "The code of the user and a `Line` for each place that `lines_of` gives"
+    none = [None]*len(items)
+    named = 'preference' if 'preference' in more else f'{rec.ds.rating_name}_pred'
+    predicted = more[named].tolist() if named in more else none
+    stds = more['std'].tolist() if 'std' in more else none
+    if wanted.std and 'std' not in more: stds = _stds(rec.model, users, items)
+    reasons = [*_reasons(more, wanted.why)]
+    labels = as_json(rec.ds.classes[rec.ds.item_name].labels.take(items.numpy()-1))
+    columns = labels,scores.tolist(),predicted,stds,zip(*reasons) if reasons else [()]*len(items)
+    for user,item,score,prediction,std,why in zip(users.tolist(), *columns):
+        because = [o for o in why if o is not None]
+        own = dict(score=number(score), prediction=number(prediction), std=number(std))
+        yield user,Line(item=item, because=because, **own)
 
 # %% ../../nbs/serve/14_lists.ipynb #9a91ef16
-def _lists(rec, users, wanted, **among):
-    "The lines of the list of each of the labels `users`, by label"
-    frame = rec.recommend(users, **wanted.options(), **among)
-    if wanted.std: frame = _with_std(rec, frame)
-    res = {o: [] for o in as_json(users)}
-    for user,line in _lines(rec, frame, wanted.why): res[user].append(line)
+def _lists(rec, users, wanted, choice, rated=()):
+    "The lines of the list of each of the codes `users`, by code"
+    res = {o: [] for o in users.tolist()}
+    if choice.items is not None and not choice.items: return res
+    for user,line in _lines(rec, wanted, *_found(rec, users, wanted, choice, rated)): res[user].append(line)
     return res
 
 # %% ../../nbs/serve/14_lists.ipynb #b410e0fb
+def _all(served): return Choice(served, Among())
+
 def _popular(served, wanted, choice):
     "The lines of the most rated items of the `Choice`, as many and as often rated as `wanted`"
     codes,counts = served.popular
@@ -71,10 +86,8 @@ def _popular(served, wanted, choice):
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, of somebody who is known, and notes"
-    if choice.items is not None and not choice.items: return [],[]
-    rated = asking.rated.iloc[:,0] if asking.by=='user' else ()
-    among = choice.options(asking.rec, [asking.label], rated)
-    found,notes = told(lambda: _lists(asking.rec, [asking.label], q.wanted(), **among))
+    rated = asking.codes_rated if asking.by=='user' else ()
+    found,notes = told(_lists, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
     lines, = found.values()
     return lines,notes
 
@@ -105,23 +118,18 @@ def list_of(served, q):
 # %% ../../nbs/serve/14_lists.ipynb #e831d657
 def _each(served, asked, wanted, choice):
     "A `OneList` for each of `asked`, labels as JSON has them, and notes"
-    labels = known(served.users, asked)
-    there = list(dict.fromkeys(o for o in labels if o is not None))
-    lists,notes = {},[]
-    if there and choice.items!=set():
-        among = choice.options(served.rec, there)
-        lists,notes = told(lambda: _lists(served.rec, there, wanted, **among))
-    popular = _popular(served, wanted, choice) if None in labels else None
+    codes = find(served.users, asked).tolist()
+    there = list(dict.fromkeys(o for o in codes if o))
+    lists,notes = told(_lists, served.rec, torch.tensor(there), wanted, choice) if there else ({},[])
+    labels = dict(zip(there, as_json(served.users.labels.take([o-1 for o in there]))))
+    popular = _popular(served, wanted, choice) if 0 in codes else None
     res = []
-    for o,label in zip(asked, labels):
-        own = o if label is None else as_json([label])[0]
-        by,lines = ('popular',popular) if label is None else ('user',lists.get(own, []))
-        res.append(dict(user=own, by=by, items=lines, unknown=choice.unknown))
+    for o,code in zip(asked, codes):
+        by,lines = ('user',lists[code]) if code else ('popular',popular)
+        res.append(dict(user=labels.get(code, o), by=by, items=lines, unknown=choice.unknown))
     return res,notes
 
 # %% ../../nbs/serve/14_lists.ipynb #811c4b18
-_all = Among()
-
 def lists_of_many(served, q):
     "The lists that the `ManyQuestion` `q` asks for"
     choice = Choice(served, q)
@@ -130,8 +138,7 @@ def lists_of_many(served, q):
 
 def lists_together(served, wanted, users):
     "A `ListAnswer` for each of `users`, who have asked for lists of the same wishes at about the same time"
-    choice = Choice(served, _all)
-    lists,notes = _each(served, users, wanted, choice)
+    lists,notes = _each(served, users, wanted, _all(served))
     return [ListAnswer(model=served.name, notes=notes, **o) for o in lists]
 
 # %% ../../nbs/serve/14_lists.ipynb #1891e2c8
@@ -142,13 +149,15 @@ def _newcomers(served, wanted, frames):
     ratings = pd.concat(frames, names=[user,None])
     ratings = ratings.reset_index(level=0).reset_index(drop=True)
     rec = served.rec.fold_in(ratings)
-    return told(_lists, rec, [*frames], wanted)
+    codes = torch.from_numpy(rec.ds.classes[user].encode([*frames])).long()
+    lists,notes = told(_lists, rec, codes, wanted, _all(served))
+    return dict(zip(frames, lists.values())),notes
 
 def _folded_in(served, wanted, asked):
     "A `ListAnswer` for each list of ratings in `asked`"
     read = [frame_of(served, o) for o in asked]
     lists,notes = _newcomers(served, wanted, {k: o for k,(o,_) in enumerate(read) if len(o)})
-    popular = _popular(served, wanted, Choice(served, _all)) if len(lists)<len(asked) else None
+    popular = _popular(served, wanted, _all(served)) if len(lists)<len(asked) else None
     for k,(_,unknown) in enumerate(read):
         by,lines = ('ratings',lists[k]) if k in lists else ('popular',popular)
         yield ListAnswer(model=served.name, by=by, items=lines, unknown=unknown, notes=notes)

@@ -190,6 +190,10 @@ def test_other_fits(df, tmp_path, how):
         status,safe = films.get('recommend', user=user, z=-1., std=True)
         if how!='fit_bayes': assert status==422 and 'fit_bayes' in safe['detail']
         else: assert items(safe)==learn.recommend(user, z=-1.).title.tolist() and all(o['std']>0 for o in safe['items'])
+        if how=='fit_bayes':
+            want = learn.recommend(user, draw=1)
+            _,drawn = films.get('recommend', user=user, draw=1)
+            assert [o['prediction'] for o in drawn['items']]==pytest.approx(want.rating_pred.tolist(), abs=1e-4) and drawn['items'][0]['std']>0
         status,why = films.get('explain', user=user, item=title)
         assert status==422 and 'ratings=True' in why['detail']  # which this folder does not hold
 
@@ -231,6 +235,29 @@ def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
             until = time.monotonic()+20
             while not caplog.records: assert time.monotonic()<until
         assert films.get('version')==before and films.get('recommend', user=int(df.user[0]))[0]==200
+
+def test_a_folder_may_be_written_over_in_place(df, tmp_path):
+    "By cp and its like, onto files that are in use, with zeros, with nothing, and with another model, while it answers"
+    old,new = fitted(df),fitted(df, 'fit_ials')
+    folder = old.save_recommender(tmp_path/'films', ratings=True)
+    kept = shutil.copytree(folder, tmp_path/'kept')
+    another = new.save_recommender(tmp_path/'another')
+    users = df.user.unique()[:20].tolist()
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        want = {u: films.get('recommend', user=u, why=1)[1] for u in users[:10]}
+        for how in (lambda f: bytes(f.stat().st_size), lambda f: b''):
+            for f in folder.glob('*.safetensors'): f.write_bytes(how(f))
+            for u in users[10:]: assert items(films.get('recommend', user=u)[1])==old.recommend(u).title.tolist()
+            assert {u: films.get('recommend', user=u, why=1)[1] for u in want}==want
+        shutil.copytree(kept, folder, dirs_exist_ok=True)  # the same again, in place
+        assert films.get('version')[1]['model']==films.get('recommend', user=users[0])[1]['model']
+        shutil.copytree(another, folder, dirs_exist_ok=True, copy_function=lambda a,b: None if a.endswith('.json') else shutil.copyfile(a, b))
+        shutil.copyfile(another/'manifest.json', folder/'manifest.json')  # last, as the guide says
+        name = json.loads((another/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+        until = time.monotonic()+20
+        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+        assert items(films.get('recommend', user=users[0])[1])==new.recommend(users[0]).title.tolist()
 
 def test_no_folder_or_half_a_one_is_told_at_once(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match='is not a saved recommender'): app(tmp_path)

@@ -89,7 +89,7 @@ class Holder:
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
-    def _load(self): return Served(load_recommender(self.folder, self.device))
+    def _load(self): return Served(load_recommender(self.folder, self.device, copied=True))
 
     def _now(self):
         "What changes with the manifest; `None` if there is none"

@@ -3469,6 +3469,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Served.titles': ('serve/holder.html#served.titles', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder._as_read': ('serve/holder.html#_as_read', 'fastrec/serve/holder.py'),
+                                      'fastrec.serve.holder._is_exact': ('serve/holder.html#_is_exact', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder._read': ('serve/holder.html#_read', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.as_json': ('serve/holder.html#as_json', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.find': ('serve/holder.html#find', 'fastrec/serve/holder.py'),

@@ -214,6 +214,19 @@ def test_half_stars_and_numbers(opened, urls):
     page.locator('#best .title').first.click()
     page.wait_for_selector('#alike > li')
 
+def test_ids_beyond_those_of_javascript(opened, df, tmp_path):
+    far = df.assign(title=2**60+pd.factorize(df.title)[0])
+    folder = fitted(far).save_recommender(tmp_path/'films')
+    with Background(app(folder)) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        first = titles(page, '#offers')[0]
+        star(page, '#offers .rater', 0, 5)
+        listed(page)
+        settled(page)
+        want = load_recommender(folder).fold_in(pd.DataFrame(dict(title=[int(first)], rating=[5.]))).recommend()
+        assert titles(page, '#mine')==[first] and titles(page)==want.title.astype(str).tolist()
+
 @pytest.mark.parametrize('low,high', [(0,1),(0,5),(.2,.9),(.7,4.7)])
 def test_what_has_no_stars_can_be_given_its_lowest(opened, df, tmp_path, low, high):
     "A slider from the lowest rating to the highest: a first star could not say 0"

@@ -176,6 +176,22 @@ def test_weights_count_or_are_refused(films, df, tmp_path):
     want = learn.fold_in(pd.DataFrame(mine).rename(columns=dict(item='title'))).recommend()
     assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-5)
 
+def test_ids_beyond_those_of_javascript_are_text(df, tmp_path):
+    "Neighbours of 2**60 would be one and the same to a browser"
+    far = df.assign(title=2**60+pd.factorize(df.title)[0], user=2**63+df.user.astype('uint64'))
+    learn = fitted(far)
+    user,item = far.user[0],far.title[0]
+    with Background(app(learn.save_recommender(tmp_path/'films', ratings=True))) as o:
+        films = Client(o.url)
+        for who in (str(user),int(user)):
+            got = films.post('recommend', user=who, why=1)[1]
+            assert got['user']==str(user) and items(got)==learn.recommend(user).title.astype(str).tolist()
+        alike = items(films.get('similar', item=item)[1])
+        assert alike==learn.similar(item).title.astype(str).tolist() and items(films.get('search', q=str(item), n=1)[1])==[str(item)]
+        got = films.post('fold-in', ratings=[dict(item=str(item), rating=5)], why=1)[1]
+        want = learn.fold_in(pd.DataFrame(dict(title=[item], rating=[5.]))).recommend()
+        assert items(got)==want.title.astype(str).tolist() and {r['item'] for o in got['items'] for r in o['because']}=={str(item)}
+
 @pytest.mark.parametrize('how', ['fit_ials','fit_blend','fit_bayes'])
 def test_other_fits(df, tmp_path, how):
     learn = fitted(df, how)

@@ -195,7 +195,7 @@ def recommend_users(self:Recommends,
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty
     draw:int=None, # After `fit_bayes`: rank by this one of its draws
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
-)->pd.DataFrame: # Item, rank from 1, user, score (the predicted rating, which stands beside it after `fit_blend`, and with `z` or `draw`)
+)->pd.DataFrame: # Item, rank from 1, user, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`)
     """Whom to tell about each of `items`: the `n` users with the highest score for it who have not seen it, best first.
 
     After a fit of ratings scores are stars, and generous users come first. After `fit_ials` and `fit_ease` they say how far choices speak

@@ -7,66 +7,10 @@ __all__ = []
 
 # %% ../../nbs/serve/14_lists.ipynb #637b3432
 import pandas as pd,torch
-from ..answer.lists import Left,candidate_items,seen_to_exclude
-from ..answer.predict import std_of_codes
-from ..answer.recommend import found_by,lines_of,list_maker,tell_left_out
-from ..answer.why import Why
-from ..models.posterior import PosteriorMean
-from .asking import Asking,Choice,frame_of,number,told
+from .asking import Asking,Choice,frame_of,told
 from .holder import as_json,find
-from .questions import Among,Line,ListAnswer,ManyAnswer,OneList,Reason
-
-# %% ../../nbs/serve/14_lists.ipynb #838efad1
-_max_bytes = 2**28  # memory for a block of users
-
-def _found(rec, users, wanted, choice, rated):
-    "What `lines_of` gives for the lists of the codes `users`, without items (codes) that they have `rated` elsewhere"
-    knobs = wanted.diversity,wanted.damping
-    lists = list_maker(rec, wanted.z, wanted.draw, knobs, _max_bytes, Why(rec, wanted.why, False))
-    sizes = [len(v) for v in rec.ds.classes.values()]
-    asked = torch.arange(1, sizes[1]) if choice.items is None else torch.tensor(sorted(choice.items))
-    items = candidate_items(lists.rec, asked, wanted.min_count)
-    if choice.items is not None and not wanted.min_count: tell_left_out(rec, asked, items)
-    left = Left(seen_to_exclude(rec, True), choice.struck(users, rated, sizes))
-    found = found_by(lists, users, items, min(wanted.n, max(len(items), 1)), left)
-    return lines_of(rec, lists.model, items, *found, lists.ranker, lists.beside)
-
-# %% ../../nbs/serve/14_lists.ipynb #d1fcafe9
-def _stds(model, users, items):
-    "The deviations of the predictions for codes of `users` and `items`; `None` where a model has no draws"
-    if not isinstance(model, PosteriorMean) or model.n_draws<2: return [None]*len(items)
-    return std_of_codes(model, torch.stack([users,items], 1)).tolist()
-
-def _reasons(more, n):
-    "Columns of `Reason`s, or of `None` where there is none, among the columns `more`"
-    for k in range(1, n+1):
-        items,ratings = more[f'because_{k}'],more.get(f'gave_{k}')
-        gave = [None]*len(items) if ratings is None else ratings.tolist()
-        yield [None if pd.isna(o) else Reason(item=o, rating=number(v)) for o,v in zip(as_json(items), gave)]
-
-# %% ../../nbs/serve/14_lists.ipynb #d13b0b0f
-def _lines(rec, wanted, users, _, items, scores, more):
-    "The code of the user and a `Line` for each place that `lines_of` gives"
-    none = [None]*len(items)
-    named = 'preference' if 'preference' in more else f'{rec.ds.rating_name}_pred'
-    predicted = more[named].tolist() if named in more else none
-    stds = more['std'].tolist() if 'std' in more else none
-    if wanted.std and 'std' not in more: stds = _stds(rec.model, users, items)
-    reasons = [*_reasons(more, wanted.why)]
-    labels = as_json(rec.ds.classes[rec.ds.item_name].labels.take(items.numpy()-1))
-    columns = labels,scores.tolist(),predicted,stds,zip(*reasons) if reasons else [()]*len(items)
-    for user,item,score,prediction,std,why in zip(users.tolist(), *columns):
-        because = [o for o in why if o is not None]
-        own = dict(score=number(score), prediction=number(prediction), std=number(std))
-        yield user,Line(item=item, because=because, **own)
-
-# %% ../../nbs/serve/14_lists.ipynb #9a91ef16
-def _lists(rec, users, wanted, choice, rated=()):
-    "The lines of the list of each of the codes `users`, by code"
-    res = {o: [] for o in users.tolist()}
-    if choice.items is not None and not choice.items: return res
-    for user,line in _lines(rec, wanted, *_found(rec, users, wanted, choice, rated)): res[user].append(line)
-    return res
+from .lines import lines_by_user
+from .questions import Among,Line,ListAnswer,ManyAnswer,OneList
 
 # %% ../../nbs/serve/14_lists.ipynb #b410e0fb
 def _all(served): return Choice(served, Among())
@@ -87,7 +31,7 @@ def _popular(served, wanted, choice):
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, of somebody who is known, and notes"
     rated = asking.codes_rated if asking.by=='user' else ()
-    found,notes = told(_lists, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
+    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
     lines, = found.values()
     return lines,notes
 
@@ -120,7 +64,7 @@ def _each(served, asked, wanted, choice):
     "A `OneList` for each of `asked`, labels as JSON has them, and notes"
     codes = find(served.users, asked).tolist()
     there = list(dict.fromkeys(o for o in codes if o))
-    lists,notes = told(_lists, served.rec, torch.tensor(there), wanted, choice) if there else ({},[])
+    lists,notes = told(lines_by_user, served.rec, torch.tensor(there), wanted, choice) if there else ({},[])
     labels = dict(zip(there, as_json(served.users.labels.take([o-1 for o in there]))))
     popular = _popular(served, wanted, choice) if 0 in codes else None
     res = []
@@ -150,7 +94,7 @@ def _newcomers(served, wanted, frames):
     ratings = ratings.reset_index(level=0).reset_index(drop=True)
     rec = served.rec.fold_in(ratings)
     codes = torch.from_numpy(rec.ds.classes[user].encode([*frames])).long()
-    lists,notes = told(_lists, rec, codes, wanted, _all(served))
+    lists,notes = told(lines_by_user, rec, codes, wanted, _all(served))
     return dict(zip(frames, lists.values())),notes
 
 def _folded_in(served, wanted, asked):

@@ -68,6 +68,16 @@ def _need_several(**given):
     for name,o in given.items():
         if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
+# %% ../../nbs/serve/20_service.ipynb #80cb6ac6
+def _bare_app(each, every):
+    "The application of `each` of the `Routes`, without guards"
+    res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
+                  lifespan=_watching(each, every))
+    res.state.holders = [o.holder for o in each]
+    res.include_router(page_router())
+    for o in each: res.include_router(o.router())
+    return res
+
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
     folder:str|Path, # That `save_recommender` has written, and may write again while this runs
@@ -84,11 +94,8 @@ def app(
     _need_several(hosts=hosts, origins=origins, framed=framed)
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside)
-    res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
-                  lifespan=_watching(each, every))
-    res.state.holders,res.state.is_guarded = [o.holder for o in each],secret is not None
-    res.include_router(page_router())
-    for o in each: res.include_router(o.router())
+    res = _bare_app(each, every)
+    res.state.is_guarded = secret is not None
     res.add_middleware(Bounded, limits=limits)
     _add_guards(res, secret, hosts)
     if origins:

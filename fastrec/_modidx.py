@@ -3647,6 +3647,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._ready': ('serve/service.html#_ready', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._routes': ('serve/service.html#_routes', 'fastrec/serve/service.py'),
+                                       'fastrec.serve.service._run': ('serve/service.html#_run', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._run_forked': ('serve/service.html#_run_forked', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._run_spawned': ( 'serve/service.html#_run_spawned',
                                                                                'fastrec/serve/service.py'),

@@ -169,6 +169,17 @@ def _run_spawned(said, limits, host, sock, workers, how):
     os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
     uvicorn.run('fastrec.serve.service:from_environment', factory=True, host=host, port=port, workers=workers, **how)
 
+# %% ../../nbs/serve/20_service.ipynb #b50ba738
+def _run(said, limits, host, sock, workers, how):
+    "Serve what is `said` to `app` at the socket `sock`"
+    torch.set_num_threads(1)  # before anything is computed: threads of PyTorch's would not outlive a fork
+    first = _ready(app(**said, limits=limits))  # an error in the folder is told at once
+    print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
+    if workers==1: return _listen(first, sock, how)
+    if can_fork(said['device']): return _run_forked(first, sock, workers, how)
+    del first  # each process has one of its own
+    _run_spawned(said, limits, host, sock, workers, how)
+
 # %% ../../nbs/serve/20_service.ipynb #4a353f86
 def run(
     folder:str|Path, # That `save_recommender` has written
@@ -190,11 +201,4 @@ def run(
     said = dict(folder=str(folder), hosts=[*names_of(host), *hosts], origins=[*origins], device=device)
     said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}
     how = dict(log_config=log_config(log_level), **_server)
-    with listening(host, port) as sock:
-        torch.set_num_threads(1)  # before anything is computed: threads of PyTorch's would not outlive a fork
-        first = _ready(app(**said, limits=limits))  # an error in the folder is told at once
-        print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
-        if workers==1: return _listen(first, sock, how)
-        if can_fork(device): return _run_forked(first, sock, workers, how)
-        del first  # each process has one of its own
-        _run_spawned(said, limits, host, sock, workers, how)
+    with listening(host, port) as sock: _run(said, limits, host, sock, workers, how)

@@ -10,9 +10,10 @@ import asyncio,threading
 from concurrent.futures import ThreadPoolExecutor
 from fastcore.basics import patch,store_attr
 
-# %% ../../nbs/serve/16_pool.ipynb #5c4da901
+# %% ../../nbs/serve/16_pool.ipynb #02f82d13
 class Busy(Exception): "More is asked than can be worked on: come again"
 
+# %% ../../nbs/serve/16_pool.ipynb #5c4da901
 class Pool:
     "`threads` that work for an event loop, for at most `waiting` beside those who are being answered"
     def __init__(self, threads, waiting):

@@ -45,6 +45,7 @@ def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None)
     if beside: more |= beside(user_codes, item_codes)
     return user_codes,(ranks+1).int(),item_codes,ranker.to_range(scores[rows,ranks].float()),more
 
+# %% ../../nbs/answer/53_recommend.ipynb #e1cbd67b
 def lists_frame(rec, *args, **kwargs):
     "The frame of `lines_of`, by label"
     user_codes,ranks,item_codes,scores,more = lines_of(rec, *args, **kwargs)

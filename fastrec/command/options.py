@@ -19,6 +19,7 @@ _phrases = {
 
 _quoted = re.compile(r"""('[^']*'|"[^"]*")""")
 
+# %% ../../nbs/command/17_options.ipynb #a61299e5
 def as_options(text, options):
     "`text` with the names of arguments as the `options` of a command, by the name of what they set"
     for python,typed in _phrases.items(): text = text.replace(python, typed)

@@ -124,11 +124,8 @@ def fastrec_train(
 ):
     """Learn from a file of ratings, measure it, and save a folder that answers
 
-        fastrec train ratings.csv --out films
-        fastrec train log.parquet --user customer --item sku --rating stars --fit choose --out shop
-
-    Safe lists and surprises, and how sure each prediction is, as the page of fastrec serve shows them, need draws: --fit blend_bayes,
-    which takes about twice as long as the default."""
+        fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve tells how sure it is
+        fastrec train log.parquet --user customer --item sku --rating stars --fit choose --out shop"""
     dls = _loaders_of(file, encoding, user_name=user, item_name=item, rating_name=rating, weight_name=weight,
                       dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)

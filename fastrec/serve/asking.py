@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/serve/13_asking.ipynb #2de9a91d
 import math
 import pandas as pd,torch
+from fastcore.basics import patch
 from ..base.checks import listened
 from ..answer.newcomers import need_within
 from ..answer.recommender import Seen
@@ -47,6 +48,7 @@ def _are_weighed(ds, ratings):
     if weighed and not ds.weight_name: raise ValueError('this model was trained without weights: leave weight out of the ratings')
     return bool(weighed)
 
+# %% ../../nbs/serve/13_asking.ipynb #bbb26efb
 def frame_of(served, ratings):
     "Those of the `ratings` of items that are known, as a frame, and the labels that are not"
     ds,model = served.rec.ds,served.rec.model
@@ -78,20 +80,22 @@ class Asking:
         ds = self.rec.ds
         self.label = ds.classes[ds.user_name].labels[0]
 
-    @property
-    def code(self):
-        "The code of their label, 0 of nobody's"
-        if self.label is None: return 0
-        ds = self.rec.ds
-        return int(ds.classes[ds.user_name].lookup([self.label])[0])
-
-    @property
-    def codes_rated(self):
-        "Codes of the items that they have rated"
-        return self.rec.ds.classes[self.rec.ds.item_name].encode(self.rated.iloc[:,0]).tolist()
-
     def need(self):
         if self.by is None: raise NotThere('nobody of that label is in the folder: send some of their ratings')
+
+# %% ../../nbs/serve/13_asking.ipynb #1c75bc33
+@patch(as_prop=True)
+def code(self:Asking):
+    "The code of their label, 0 of nobody's"
+    if self.label is None: return 0
+    ds = self.rec.ds
+    return int(ds.classes[ds.user_name].lookup([self.label])[0])
+
+@patch(as_prop=True)
+def codes_rated(self:Asking):
+    "Codes of the items that they have rated"
+    vocab = self.rec.ds.classes[self.rec.ds.item_name]
+    return vocab.encode(self.rated.iloc[:,0]).tolist()
 
 # %% ../../nbs/serve/13_asking.ipynb #25c976b1
 class Choice:

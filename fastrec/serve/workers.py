@@ -79,6 +79,7 @@ def stop(self:Workers):
         o.join(max(until-time.monotonic(), 0))
         if o.is_alive(): o.kill()
 
+# %% ../../nbs/serve/24_workers.ipynb #068eb2d9
 @patch
 def run(self:Workers):
     "Start them, and watch over them"

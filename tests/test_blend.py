@@ -67,7 +67,13 @@ def test_std_beside_lists_where_there_are_draws(dls):
     assert list(df)==['user','rank','title','score','rating_pred','std'] and (df['std']>0).all()
     pred = learn.predict_df(df, std=True)
     assert np.allclose(df['std'], pred['std'], atol=1e-4)
-    assert list(learn.recommend(n=3, z=-1))==['user','rank','title','score']  # ranked by the draws
+    for how in (dict(z=-1), dict(draw=1), dict(z=1, damping=.3)):  # ranked by the draws: what is predicted is the mean, as ever
+        lists = [learn.recommend(n=3, **how)]
+        if 'damping' not in how: lists.append(learn.recommend_users(learn.ds.classes['title'].labels[:2], n=3, **how))
+        for o in lists:
+            pred = learn.predict_df(o, std=True)
+            assert list(o)[3:]==['score','rating_pred','std'] and np.allclose(o[['rating_pred','std']], pred, atol=1e-4)
+            if 'draw' in how: assert not np.allclose(o.score, pred.rating_pred, atol=1e-2)
 
 # ------------------------------------------------------------------ what a recommender answers
 def same_lists(a, b):

@@ -93,6 +93,30 @@ def test_errors_in_a_line_and_exit_codes(films, tmp):
     done = process('info', tmp, '--debug')
     assert done.returncode==1 and 'Traceback' in done.stderr
 
+def test_messages_name_what_was_typed(said, films, ratings, file, tmp):
+    "Options of the command in place of arguments of Python; labels stay as they are"
+    ratings.assign(title=ratings.title.where(ratings.index>3)).to_csv(tmp/'gaps.csv', index=False)
+    ratings.set_axis(['a','b','c'], axis=1).to_csv(tmp/'letters.csv', index=False)
+    (tmp/'latin.csv').write_bytes(b'user,title,rating\n1,Caf\xe9,5\n')
+    for args,part in ((['train',tmp/'gaps.csv'],'leave these rows out with --dropna'), (['train',file,'--user','user','--item','user'],'name them with --user, --item, --rating'),
+                      (['train',file,'--valid','7'],'--valid 7'), (['train',tmp/'latin.csv'],'as in --encoding latin-1')):
+        told = refused(said, *args, '--out', tmp/'none')
+        assert part in told and not re.search(r'user_name|item_name|rating_name|valid_pct|dropna=|encoding=', told), told
+    assert 'name them with --user, --item, --rating' in said('train', tmp/'letters.csv', '--out', tmp/'none', '--fit', 'bias')[2]  # a warning
+    for args,part in ((['--workers','0'],'--workers 0 must be at least 1'), (['--port','70000'],'--port 70000 must be at most 65535'),
+                      (['--host','0.0.0.0'],'name a file with --token'), (['--port','-1'],'--port -1')):
+        assert part in refused(said, 'serve', films, *args), args
+    assert "--diversity 2 must be" in refused(said, 'recommend', films, ratings.user[0], '--diversity', '2')
+    assert 'user_name=7' in refused(said, 'similar', films, 'user_name=7')
+
+def test_a_fit_with_draws_lets_the_page_surprise(said, file, tmp):
+    assert main(['train',str(file),'--out',str(tmp/'drawn'),'--fit','blend_bayes'])==0
+    rec = load_recommender(tmp/'drawn')
+    assert rec.model.n_draws>1 and 'std' in rec.recommend(n=1, z=-1.)
+    for name in ('train','serve'):
+        told = said(name, '--help')[1]
+        assert '--fit blend_bayes' in told, told
+
 def test_letters_that_the_terminal_has_not(said, film_with_hostile_labels):
     done = process('similar', film_with_hostile_labels, '愛', '--n', 20, env={**os.environ, 'PYTHONIOENCODING': 'ascii'})
     assert done.returncode==0 and '\\U0001f3ac' in done.stdout
@@ -239,7 +263,7 @@ def test_no_ratings(said, tmp, text):
     assert not (tmp/'none').exists()
 
 def test_gaps_and_what_is_no_number(said, ratings, tmp):
-    for cell,part in (('','dropna=True'), ('nan','must be numbers'), ('inf','finite'), ('=1+1','must be numbers')):
+    for cell,part in (('','--dropna'), ('nan','must be numbers'), ('inf','finite'), ('=1+1','must be numbers')):
         df = ratings.astype(dict(rating=object))
         df.loc[7,'rating'] = cell
         df.to_csv(tmp/'odd.csv', index=False)

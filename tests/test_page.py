@@ -214,6 +214,19 @@ def test_half_stars_and_numbers(opened, urls):
     page.locator('#best .title').first.click()
     page.wait_for_selector('#alike > li')
 
+def test_ids_beyond_those_of_javascript(opened, df, tmp_path):
+    far = df.assign(title=2**60+pd.factorize(df.title)[0])
+    folder = fitted(far).save_recommender(tmp_path/'films')
+    with Background(app(folder)) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        first = titles(page, '#offers')[0]
+        star(page, '#offers .rater', 0, 5)
+        listed(page)
+        settled(page)
+        want = load_recommender(folder).fold_in(pd.DataFrame(dict(title=[int(first)], rating=[5.]))).recommend()
+        assert titles(page, '#mine')==[first] and titles(page)==want.title.astype(str).tolist()
+
 @pytest.mark.parametrize('low,high', [(0,1),(0,5),(.2,.9),(.7,4.7)])
 def test_what_has_no_stars_can_be_given_its_lowest(opened, df, tmp_path, low, high):
     "A slider from the lowest rating to the highest: a first star could not say 0"
@@ -232,6 +245,14 @@ def test_what_has_no_stars_can_be_given_its_lowest(opened, df, tmp_path, low, hi
         page.locator('#mine .rater input').fill(str(high))
         until(page, 'o => document.querySelector("#mine output").textContent===o', f'{high:g}')
         settled(page)
+        assert page.locator('#offers .back:visible').count()==0  # what is not rated cannot be taken back
+        page.locator('#mine .back').click()
+        page.wait_for_selector('#empty')
+        assert 'r=' not in page.url and focused(page)
+        slider.fill(str(low))
+        listed(page)
+        page.locator('#mine .rater input').press('Delete')
+        page.wait_for_selector('#empty')
 
 def test_biases_alone_have_no_map(opened, df, tmp_path):
     with Background(app(fitted(df, 'fit_bias').save_recommender(tmp_path/'films'))) as service:
@@ -267,6 +288,26 @@ def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     notes = page.locator('#notes').inner_text()
     assert '4 of the ratings in the address do not fit' in notes and 'Not known here: No Such Film' in notes
     assert page.locator('[name=mood]:checked').input_value()=='best' and page.locator('#variety').input_value()=='0.9'
+
+def test_a_forged_address_has_each_title_once(opened, urls, df):
+    "The first counts, and what does not is told; a title that is both liked and hidden is liked"
+    one,two = df.title.unique()[:2]
+    page = opened(address(urls['stars'], (one,5), (one,1), (two,2))+'&'+'&'.join(f'x={o}' for o in [one,'Gone','Gone']))
+    listed(page)
+    settled(page)
+    assert titles(page, '#mine')==['Gone',two,one] and page.locator('#mine-title').inner_text()=='You rated 2'
+    assert '1 of the ratings in the address' in page.locator('#notes').inner_text()
+
+def test_the_order_of_a_list_is_explained(opened, urls, df):
+    for kind,rated,words in (('stars',(df.title[0],5),'predicted to rate highest'), ('choices',(df.title[0],'+'),'goes best with what you like'),
+                             ('payloads',(payloads[0],3.5),'need a model with draws')):
+        page = opened(address(urls[kind], rated))
+        listed(page)
+        assert words in page.locator('#meaning').inner_text() and ('draws' in words)==(kind=='payloads')
+    page = opened(address(urls['stars'], (df.title[0],5), mood='safe', variety='0.3'))
+    listed(page)
+    told = page.locator('#meaning').inner_text()
+    assert 'lower end' in told and 'moves up' in told
 
 # ------------------------------------------------------------------ keyboard, screen reader, dark, phone
 def tab_to(page, at, most=60):
@@ -379,6 +420,8 @@ def test_on_a_phone_nothing_stands_over_the_edge(opened, urls, df):
     listed(page)
     settled(page)
     assert page.evaluate('document.documentElement.scrollWidth')<=380
+    heights = page.evaluate("[...document.querySelectorAll('#mine > li')].map(o => o.offsetHeight)")
+    assert heights[1]<heights[0]+100 and page.evaluate("document.querySelector('#film-title').offsetHeight")<200  # three lines of it, and all in a box
     assert page.evaluate("(o => o.scrollWidth<=o.clientWidth)(document.querySelector('#film'))")
 
 # ------------------------------------------------------------------ titles are text
@@ -392,8 +435,9 @@ def test_titles_are_text(opened, urls):
     listed(page)
     settled(page)
     assert titles(page, '#mine')==[re.sub(r'\s+', ' ', o).strip() for o,_ in rated[::-1]]
-    spots = page.evaluate("[...document.querySelectorAll('#map .spot')].map(o => [o.querySelector('text').textContent, o.getAttribute('aria-label')])")
-    assert {*payloads}<={o for o,_ in spots} and all(label.startswith(text) for text,label in spots)
+    spots = page.evaluate("[...document.querySelectorAll('#map .spot')].map(o => [o.item, o.querySelector('text').textContent, o.getAttribute('aria-label')])")
+    assert {*payloads}<={o for o,*_ in spots} and all(label.startswith(o) for o,_,label in spots)
+    for o,text,_ in spots: assert text==o or len(o)>40 and text==o[:39]+'…'
     for o in payloads[::7]:
         page.evaluate('o => { location.hash = new URLSearchParams({film: o}) }', o)
         until(page, "o => document.querySelector('#film-title').textContent===o", o)
@@ -495,7 +539,7 @@ def test_more_ratings_than_the_most_are_told(opened, urls, df):
     page = opened(address(urls['stars'], *some))
     page.wait_for_selector('#notes')
     settled(page)
-    assert '1 of the ratings in the address do not fit this recommender or are past the first 1000' in page.locator('#notes').inner_text()
+    assert '1 of the ratings in the address do not fit this recommender, are there twice or are past the first 1000' in page.locator('#notes').inner_text()
     star(page, '#offers .rater', 0, 5)
     page.wait_for_selector('#trouble')
     assert 'is not rated' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
@@ -530,6 +574,23 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(opened, folders, tmp_path, df)
         page.reload()
         listed(page)
         assert 'secret' not in page.url and page.evaluate('localStorage.length')==0
+
+def test_a_token_that_no_header_can_hold_is_asked_for_again(opened, folders, tmp_path, df):
+    "Whether it is typed, in the address, or kept from before"
+    file = tmp_path/'token'
+    file.write_text('a-long-secret-of-mine', encoding='utf-8')
+    file.chmod(0o600)
+    with Background(app(folders['stars'], token=file)) as service:
+        page = opened(f'{service.url}/#token=тайна-тайна-тайна', ['401'])
+        page.wait_for_selector('#key')
+        page.fill('#token', 'тайна-тайна-тайна')
+        page.keyboard.press('Enter')
+        page.wait_for_selector('#wrong')
+        page.evaluate("sessionStorage.setItem('token', 'тайна')")
+        page.reload()
+        page.fill('#token', 'a-long-secret-of-mine')
+        page.keyboard.press('Enter')
+        page.wait_for_selector('#offers > li')
 
 def test_a_late_refusal_does_not_ask_for_the_token_again(opened, urls, df):
     "Of two questions with a token that has run out, one is refused after another was given"
@@ -571,12 +632,22 @@ def test_a_notebook_shows_it_and_no_other_page(opened, urls, df):
         frame.locator('#offers .rater').first.locator('label').nth(4).click()
         frame.locator('#best > li').first.wait_for()
         assert playing.token not in ''.join(o.url for o in page.frames) and frame.locator('#key').is_hidden()
+        page.context.grant_permissions(['clipboard-read','clipboard-write'])
+        frame.locator('#share').click()
+        frame.locator('text=Copied').wait_for()
+        copied = opened(page.evaluate('navigator.clipboard.readText()'))  # which brings its token, and what was rated
+        listed(copied)
+        assert len(titles(copied, '#mine'))==1 and copied.locator('#key').is_hidden() and 'token' not in copied.url
     server.shown = f'<iframe src="{urls["stars"]}/"></iframe>'
     page = opened(host, ['frame-ancestors','X-Frame-Options','Frame-Options','favicon','404',urls['stars']])
     until(page, "document.readyState==='complete'")
     until(page, said='frame-ancestors')
     assert page.frame_locator('iframe').locator('#offers').count()==0
     server.shutdown()
+
+def test_an_untrained_learner_is_told_what_to_do(df):
+    learn = learner(RecDataLoaders.from_df(df, seed=0), seed=0)
+    with pytest.warns(UserWarning, match=r'nothing was fitted here.*learn.fit_blend\(\)'): learn.play().stop()
 
 @pytest.mark.parametrize('leave', ['back','close','two'])
 def test_what_is_rated_in_a_film_stays_when_it_is_left(opened, urls, df, leave):

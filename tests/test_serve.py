@@ -163,6 +163,35 @@ def test_labels_of_other_types(df, tmp_path, labels):
         user, = (o['user'] for o in films.get('users', item=df.title[0], n=1)[1]['users'])
         assert films.get('recommend', user=user)[1]['user']==user
 
+def test_weights_count_or_are_refused(films, df, tmp_path):
+    "Never are they ignored"
+    mine = [dict(item=t, rating=r, weight=w) for t,r,w in zip(df.title.unique()[:3], (5.,1.,4.), (9.,.1,1.))]
+    for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('predict',dict(items=['?'])), ('map',{})):
+        status,got = films.post(path, ratings=mine, **more)
+        assert status==422 and 'leave weight out of the ratings' in got['detail'], path
+    weighed = df.assign(weight=1+df.index%3)
+    learn = fitted(weighed, weight_name='weight')
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        got = Client(o.url).post('fold-in', ratings=mine)[1]
+    want = learn.fold_in(pd.DataFrame(mine).rename(columns=dict(item='title'))).recommend()
+    assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-5)
+
+def test_ids_beyond_those_of_javascript_are_text(df, tmp_path):
+    "Neighbours of 2**60 would be one and the same to a browser"
+    far = df.assign(title=2**60+pd.factorize(df.title)[0], user=2**63+df.user.astype('uint64'))
+    learn = fitted(far)
+    user,item = far.user[0],far.title[0]
+    with Background(app(learn.save_recommender(tmp_path/'films', ratings=True))) as o:
+        films = Client(o.url)
+        for who in (str(user),int(user)):
+            got = films.post('recommend', user=who, why=1)[1]
+            assert got['user']==str(user) and items(got)==learn.recommend(user).title.astype(str).tolist()
+        alike = items(films.get('similar', item=item)[1])
+        assert alike==learn.similar(item).title.astype(str).tolist() and items(films.get('search', q=str(item), n=1)[1])==[str(item)]
+        got = films.post('fold-in', ratings=[dict(item=str(item), rating=5)], why=1)[1]
+        want = learn.fold_in(pd.DataFrame(dict(title=[item], rating=[5.]))).recommend()
+        assert items(got)==want.title.astype(str).tolist() and {r['item'] for o in got['items'] for r in o['because']}=={str(item)}
+
 @pytest.mark.parametrize('how', ['fit_ials','fit_blend','fit_bayes'])
 def test_other_fits(df, tmp_path, how):
     learn = fitted(df, how)
@@ -177,6 +206,10 @@ def test_other_fits(df, tmp_path, how):
         status,safe = films.get('recommend', user=user, z=-1., std=True)
         if how!='fit_bayes': assert status==422 and 'fit_bayes' in safe['detail']
         else: assert items(safe)==learn.recommend(user, z=-1.).title.tolist() and all(o['std']>0 for o in safe['items'])
+        if how=='fit_bayes':
+            want = learn.recommend(user, draw=1)
+            _,drawn = films.get('recommend', user=user, draw=1)
+            assert [o['prediction'] for o in drawn['items']]==pytest.approx(want.rating_pred.tolist(), abs=1e-4) and drawn['items'][0]['std']>0
         status,why = films.get('explain', user=user, item=title)
         assert status==422 and 'ratings=True' in why['detail']  # which this folder does not hold
 
@@ -218,6 +251,29 @@ def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
             until = time.monotonic()+20
             while not caplog.records: assert time.monotonic()<until
         assert films.get('version')==before and films.get('recommend', user=int(df.user[0]))[0]==200
+
+def test_a_folder_may_be_written_over_in_place(df, tmp_path):
+    "By cp and its like, onto files that are in use, with zeros, with nothing, and with another model, while it answers"
+    old,new = fitted(df),fitted(df, 'fit_ials')
+    folder = old.save_recommender(tmp_path/'films', ratings=True)
+    kept = shutil.copytree(folder, tmp_path/'kept')
+    another = new.save_recommender(tmp_path/'another')
+    users = df.user.unique()[:20].tolist()
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        want = {u: films.get('recommend', user=u, why=1)[1] for u in users[:10]}
+        for how in (lambda f: bytes(f.stat().st_size), lambda f: b''):
+            for f in folder.glob('*.safetensors'): f.write_bytes(how(f))
+            for u in users[10:]: assert items(films.get('recommend', user=u)[1])==old.recommend(u).title.tolist()
+            assert {u: films.get('recommend', user=u, why=1)[1] for u in want}==want
+        shutil.copytree(kept, folder, dirs_exist_ok=True)  # the same again, in place
+        assert films.get('version')[1]['model']==films.get('recommend', user=users[0])[1]['model']
+        shutil.copytree(another, folder, dirs_exist_ok=True, copy_function=lambda a,b: None if a.endswith('.json') else shutil.copyfile(a, b))
+        shutil.copyfile(another/'manifest.json', folder/'manifest.json')  # last, as the guide says
+        name = json.loads((another/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+        until = time.monotonic()+20
+        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+        assert items(films.get('recommend', user=users[0])[1])==new.recommend(users[0]).title.tolist()
 
 def test_no_folder_or_half_a_one_is_told_at_once(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match='is not a saved recommender'): app(tmp_path)
@@ -296,6 +352,16 @@ def test_token_and_hosts(folder, tmp_path):
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
 
+@pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
+                                        (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
+def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):
+    file = tmp_path/'token'
+    if held is not None:
+        file.write_bytes(held)
+        file.chmod(0o600)
+    with pytest.raises((OSError,ValueError), match=match) as e: run(folder, token=file)
+    assert str(file) in str(e.value)
+
 def test_the_token_of_the_environment(folder, monkeypatch):
     monkeypatch.setenv('FASTREC_TOKEN', secret)
     with Background(app(folder)) as o:
@@ -313,6 +379,24 @@ def test_outside_of_this_machine_a_token_is_needed(folder, monkeypatch):
     for host in ('0.0.0.0','::','192.0.2.1','films.example.com'):
         with pytest.raises(ValueError, match='can be reached from elsewhere'): run(folder, host=host)
     with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port'): run(folder, port=taken.getsockname()[1])
+    with pytest.raises(ValueError, match='can be reached from elsewhere'): Background(app(folder), host='0.0.0.0')
+
+@pytest.mark.parametrize('how,match', [(dict(workers=0),'workers=0 must be at least 1'), (dict(workers=-2),'workers=-2 must'), (dict(port=-1),'port=-1 must be at least 0'),
+                                      (dict(port=70_000),'port=70000 must be at most 65535'), (dict(host='no.such.host.invalid', token='token'),'pass another port, or host')])
+def test_what_is_no_address_or_number_of_workers(folder, tmp_path, monkeypatch, how, match):
+    monkeypatch.setenv('FASTREC_TOKEN', secret)
+    how.pop('token', None)
+    with pytest.raises((ValueError,OSError), match=match): run(folder, **how)
+
+def test_other_hosts_of_this_machine(folder, monkeypatch):
+    "With brackets where they need some; what stands for all addresses is told as one that can be gone to"
+    monkeypatch.setenv('FASTREC_TOKEN', secret)
+    for host,shown in (('::1','[::1]'), ('0.0.0.0','127.0.0.1'), ('localhost','localhost')):
+        if host=='::1' and not socket.has_dualstack_ipv6(): continue
+        with Background(app(folder), host=host) as o:
+            assert o.url.startswith(f'http://{shown}:')
+            asked = urllib.request.Request(o.url+'/version', headers=dict(authorization=f'Bearer {secret}'))
+            assert json.load(urllib.request.urlopen(asked))['items']
 
 # ------------------------------------------------------------------ hostile questions
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
@@ -460,11 +544,11 @@ def other_worker(port, before, until):
 def test_workers_of_one_folder(folder):
     """Of two processes two are killed, one after the other, and a third answers, which has been started anew; none of them loads fastai or
     PyTorch's compiler; SIGTERM ends all"""
-    with socket.create_server(('127.0.0.1',0)) as s: port = s.getsockname()[1]
-    code = (f"import sys; from fastrec.serve import run\nif __name__=='__main__':\n try: run({str(folder)!r}, port={port}, workers=2)\n"
+    code = (f"import sys; from fastrec.serve import run\nif __name__=='__main__':\n try: run({str(folder)!r}, port=0, workers=2)\n"
             " finally: assert not {'fastai','torch._dynamo','IPython'} & {*sys.modules}")
-    with subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True) as main:
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
         try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])  # which it has chosen
             pids = []
             for _ in range(3):
                 pids.append(other_worker(port, pids, time.monotonic()+120))
@@ -475,6 +559,29 @@ def test_workers_of_one_folder(folder):
     assert 'AssertionError' not in err and main.returncode in (0,-signal.SIGTERM)
     lines = [json.loads(o) for o in err.splitlines() if o.startswith('{')]
     assert any(o['event']=='request' and o['route']=='/metrics' for o in lines)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp_path):
+    "One that begins after a swap has the new model; those of a parent that is killed are gone soon"
+    folder = learn.save_recommender(tmp_path/'films')
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers=2)"
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            pids = [other_worker(port, [], time.monotonic()+60)]
+            pids.append(other_worker(port, pids, time.monotonic()+60))
+            fitted(df, 'fit_ials').save_recommender(folder)
+            name = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+            films = Client(f'http://127.0.0.1:{port}')
+            until = time.monotonic()+20
+            while sum(films.get('version')[1]['model']==name for _ in range(20))<20: assert time.monotonic()<until
+            time.sleep(1.5)  # the parent looks each second too
+            for o in pids: os.kill(o, signal.SIGKILL)
+            assert all(films.get('version')[1]['model']==name for _ in range(20)) and other_worker(port, pids, time.monotonic()+20)
+        finally: main.kill()
+    until = time.monotonic()+20
+    with pytest.raises(OSError):
+        while time.monotonic()<until: films.get('health')
 
 def test_names_and_origins_are_several(folder):
     for name in ('hosts','origins','framed'):

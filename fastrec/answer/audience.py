@@ -143,13 +143,12 @@ def best(self:_Audience, items):
     return [o.cpu() for o in found]
 
 # %% ../../nbs/answer/79_audience.ipynb #bff9a2e1
-def _frame(rec, model, items, users, scores, places):
-    "The frame to return for the codes `items`, and what `best` has found for them"
+def _frame(rec, model, items, users, scores, places, ranker):
+    "The frame to return for the codes `items`, and what `best` has found for them by the `ranker`; `model` predicts"
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     of_users,of_items = rec.ds.classes.values()
     item,user = (label_column(v.name, 'rank', 'score') for v in (of_items,of_users))
     user_codes = users[places[rows,ranks]]
-    ranker = model.lists_by
     res = {
         item: decoded(of_items, items[rows]), 'rank': (ranks+1).int(), user: decoded(of_users, user_codes),
         'score': ranker.to_range(scores[rows,ranks].float())}
@@ -168,23 +167,22 @@ def _codes(rec, items, users, unknown):
     return item_codes.long()[torch.isin(item_codes, candidates)],user_codes.long()
 
 # %% ../../nbs/answer/79_audience.ipynb #7c715a93
-def _find(rec, model, items, users, n, seen, max_bytes):
+def _find(rec, ranker, items, users, n, seen, max_bytes):
     "The best scores and the places of their users, (n_items,n), for the codes `items`, each once"
     n_codes = len(rec.ds.classes[rec.ds.item_name])
-    with evaluating(model.lists_by) as (model,device):
+    with evaluating(ranker) as (model,device):
         audience = _Audience(model, users, n, seen, max_bytes, n_codes, device)
         found = [audience.best(o) for o in items.split(audience.n_items)]
     return [torch.cat(o) for o in zip(*found)]
 
-def _lists(rec, items, users, n, seen, max_bytes):
-    "The frame of the `n` best of the codes `users` for each of the codes `items`"
-    model = rec.model  # which a fit in another thread may replace
-    if not (len(items) and len(users)): return _frame(rec, model, items, users, *no_lists(items[:0], 1)[1:])
+def _lists(rec, model, ranker, items, users, n, seen, max_bytes):
+    "The frame of the `n` best of the codes `users` for each of the codes `items`, by the `ranker`; `model` predicts"
+    if not (len(items) and len(users)): return _frame(rec, model, items, users, *no_lists(items[:0], 1)[1:], ranker)
     n_bytes = bytes_of_place*min(n, len(users))*len(items)
     need_memory(n_bytes, torch.device('cpu'), f'the users for {len(items):,} items', 'ask for fewer')
     each,place = items.unique(return_inverse=True)
-    found = _find(rec, model, each, users, n, seen, max_bytes)
-    return _frame(rec, model, items, users, *(o[place] for o in found))
+    found = _find(rec, ranker, each, users, n, seen, max_bytes)
+    return _frame(rec, model, items, users, *(o[place] for o in found), ranker)
 
 # %% ../../nbs/answer/79_audience.ipynb #ebdb62b9
 @patch
@@ -197,7 +195,7 @@ def recommend_users(self:Recommends,
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty
     draw:int=None, # After `fit_bayes`: rank by this one of its draws
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
-)->pd.DataFrame: # Item, rank from 1, user, score (the predicted rating, which after `fit_blend` stands beside it)
+)->pd.DataFrame: # Item, rank from 1, user, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`)
     """Whom to tell about each of `items`: the `n` users with the highest score for it who have not seen it, best first.
 
     After a fit of ratings scores are stars, and generous users come first. After `fit_ials` and `fit_ease` they say how far choices speak
@@ -206,7 +204,9 @@ def recommend_users(self:Recommends,
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
     z = need_finite('z', z)
+    model = self.model  # which a fit in another thread may replace
     rec = by_draws(self, z, draw) if z or draw is not None else self
+    ranker = (model if rec is self else rec.model).lists_by
     items,users = _codes(rec, items, users, unknown)
     seen = seen_to_exclude(rec, exclude_seen)
-    return _lists(rec, items, users, n, seen, max_bytes)
+    return _lists(rec, model, ranker, items, users, n, seen, max_bytes)

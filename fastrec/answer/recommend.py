@@ -35,18 +35,23 @@ def predicted(rec, model, x):
     if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
     return res
 
-def lists_frame(rec, model, items, users, scores, places, ranker=None, beside=None):
-    "The frame for what `best_unseen` found, where minus infinity is no item; `beside` gives more columns for codes of users and items"
+def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None):
+    """Codes of users, ranks from 1, codes of items, scores, and more columns in a dict, for what `best_unseen` found, where minus infinity
+    is no item; `beside` gives more columns for codes of users and items"""
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
-    of_users,of_items = rec.ds.classes.values()
-    item_codes = items[places[rows,ranks]]
+    user_codes,item_codes = users[rows],items[places[rows,ranks]]
     ranker = ranker or model.lists_by
-    more = {} if ranker is model else predicted(rec, model, torch.stack([users[rows],item_codes], 1))
-    if beside: more |= beside(users[rows], item_codes)
+    more = {} if ranker is model else predicted(rec, model, torch.stack([user_codes,item_codes], 1))
+    if beside: more |= beside(user_codes, item_codes)
+    return user_codes,(ranks+1).int(),item_codes,ranker.to_range(scores[rows,ranks].float()),more
+
+# %% ../../nbs/answer/53_recommend.ipynb #e1cbd67b
+def lists_frame(rec, *args, **kwargs):
+    "The frame of `lines_of`, by label"
+    user_codes,ranks,item_codes,scores,more = lines_of(rec, *args, **kwargs)
+    of_users,of_items = rec.ds.classes.values()
     user,item = (label_column(v.name, 'rank', 'score', *more) for v in (of_users,of_items))
-    res = {
-        user: decoded(of_users, users[rows]), 'rank': (ranks+1).int(), item: decoded(of_items, item_codes),
-        'score': ranker.to_range(scores[rows,ranks].float())}
+    res = {user: decoded(of_users, user_codes), 'rank': ranks, item: decoded(of_items, item_codes), 'score': scores}
     return pd.DataFrame(res|more)
 
 # %% ../../nbs/answer/53_recommend.ipynb #de8a241a
@@ -103,11 +108,13 @@ def by_draws(rec, z, draw):
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
-def _answering(rec, z, draw, beside):
-    "The recommender that makes lists of `rec`, and what stands `beside` these"
-    if not z and draw is None: return rec,beside
+def list_maker(rec, z, draw, knobs, max_bytes, beside):
+    "The `ListMaker` of `rec`, of which `z` or a `draw` may rank, with the columns `beside` its lists, a `Why`"
+    if not z and draw is None: return ListMaker(rec, *knobs, max_bytes, beside)
     if beside.n: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
-    return by_draws(rec, z, draw),None
+    res = ListMaker(by_draws(rec, z, draw), *knobs, max_bytes)
+    res.model = rec.model  # which predicts
+    return res
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
 bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together
@@ -125,6 +132,12 @@ def _write_lists(lists, users, items, n, seen, path):
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be
+def found_by(lists, users, items, n, seen):
+    "What the `ListMaker` `lists` finds for the codes `users` among the codes `items`: `users`, scores and places"
+    blocks = []
+    lists.best(users, items, n, seen, lambda *found: blocks.append(found))
+    return [torch.cat(o) for o in zip(*blocks)] if blocks else no_lists(users, n)
+
 def _lists(lists, users, items, n, seen, path=None):
     """The frame of the `n` best unseen of the codes `items` for the codes `users`, by the `ListMaker` `lists`;
     or `path`, to which it is written"""
@@ -133,9 +146,7 @@ def _lists(lists, users, items, n, seen, path=None):
     n_bytes = bytes_of_place*n*len(users)
     instead = 'pass the name of a Parquet file as path'
     need_memory(n_bytes, torch.device('cpu'), f'the lists of {len(users):,} users', instead)
-    blocks = []
-    lists.best(users, items, n, seen, lambda *found: blocks.append(found))
-    found = [torch.cat(o) for o in zip(*blocks)] if blocks else no_lists(users, n)
+    found = found_by(lists, users, items, n, seen)
     return lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside)
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
@@ -200,11 +211,11 @@ def recommend(self:Recommends,
     also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either
     why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
     sentences:bool=False, # Put the reasons into words, in a column `why`?
-)->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, which after `fit_blend` stands beside it); or `path`
+)->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label. After `fit_blend`, `fit_ials` or
     `fit_ease` that is what a user would choose; other fits, `z` and `draw` rank by how they would rate what they had chosen, and find less
     of what people choose than popularity does. With `damping` scores are damped ones, before the range, beside the prediction"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
-    rec,beside = _answering(self, z, draw, Why(self, why, sentences))
-    *codes,left = _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude)
-    return _lists(ListMaker(rec, *knobs, max_bytes, beside), *codes, n, left, path)
+    lists = list_maker(self, z, draw, knobs, max_bytes, Why(self, why, sentences))
+    *codes,left = _asked(lists.rec, users, items, unknown, min_count, exclude_seen, also_exclude)
+    return _lists(lists, *codes, n, left, path)

@@ -161,7 +161,6 @@ class ListMaker:
         own = self.model.model if isinstance(self.model, Weighed) else self.model
         if damping:
             self.ranker = _damped(self.ranker, rec.counts, damping, max_bytes)
-            self.model = own  # a weighed sum of draws ranks, and does not predict
         if diversity:
             with evaluating(own) as (m,self.device): self.alike = m.item_likeness()
 

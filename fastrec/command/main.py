@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from fastcore.script import anno_parser
 from .. import __version__
+from .options import as_options
 from .plain import WrongUse,plain_text
 
 # %% ../../nbs/command/15_main.ipynb #cb3f8b0c
@@ -61,15 +62,20 @@ def _run(name, args):
 # %% ../../nbs/command/15_main.ipynb #7ce54b84
 def _say(text): print(f'fastrec: {plain_text(text)}', file=sys.stderr)
 
+def _as_typed(name, text):
+    "`text` with arguments as the options of the command `name`"
+    actions = parser_of(name)._actions
+    return as_options(str(text), {o.dest: o.option_strings[-1] for o in actions if o.option_strings})
+
 def _message(e):
     "What the error `e` says; its kind, where it says nothing"
     text = e.args[0] if isinstance(e, KeyError) and e.args else e  # whose text is the repr of that
     return str(text) or type(e).__name__
 
 @contextmanager
-def _warnings_in_a_line():
+def _warnings_in_a_line(name):
     before = warnings.showwarning
-    warnings.showwarning = lambda message, *_, **__: _say(message)
+    warnings.showwarning = lambda message, *_, **__: _say(_as_typed(name, message))
     try: yield
     finally: warnings.showwarning = before
 
@@ -89,7 +95,7 @@ def _unknown(name):
 def _run_safely(name, args):
     "The exit code of a command"
     try:
-        with _warnings_in_a_line(): _run(name, args)
+        with _warnings_in_a_line(name): _run(name, args)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
@@ -100,7 +106,7 @@ def _run_safely(name, args):
         return failed
     except Exception as e:
         if '--debug' in args: raise
-        _say(_message(e))
+        _say(_as_typed(name, _message(e)))
         return failed
 
 # %% ../../nbs/command/15_main.ipynb #cca88fb5

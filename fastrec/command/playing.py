@@ -10,7 +10,7 @@ import html,secrets,tempfile
 from pathlib import Path
 from fastcore.basics import patch
 from ..answer.recommender import Recommends
-from ..base.checks import need_package,need_whole
+from ..base.checks import need_package,need_whole,warn
 
 # %% ../../nbs/command/16_playing.ipynb #e38c7278
 _notebooks = 'http://localhost:*','http://127.0.0.1:*','https://localhost:*','https://127.0.0.1:*','vscode-webview:'
@@ -46,7 +46,8 @@ class Playing:
     def _repr_html_(self):
         url = html.escape(self.url)
         link = f'<p><a href="{url}">{url}</a></p>'
-        return f'<iframe src="{url}" width="100%" height="{self.height}" title="fastrec" style="border:0"></iframe>{link}'
+        frame = f'<iframe src="{url}" width="100%" height="{self.height}" title="fastrec" style="border:0" allow="clipboard-write">'
+        return f'{frame}</iframe>{link}'
 
 # %% ../../nbs/command/16_playing.ipynb #ad229cd2
 @patch
@@ -56,4 +57,7 @@ def play(self:Recommends,
     """Show a page to rate items on, with the list, the reasons and the map that follow at once: a service of this process, for who
     is on this machine and has the `url`, which holds a token, until `stop` or the end of the kernel.
     Needs FastAPI and uvicorn; `ValueError` for a model that `save_recommender` refuses"""
-    return Playing(self, need_whole('height', height, 1))
+    height = need_whole('height', height, 1)
+    if getattr(self, 'n_fits', None)==0:  # a loaded recommender doesn't count
+        warn('nothing was fitted here: unless the model learned elsewhere, its lists are chance. learn.fit_blend() takes seconds')
+    return Playing(self, height)

@@ -13,7 +13,7 @@ from ..base.checks import need_package
 def fastrec_serve(
     folder:str, # Folder that fastrec train, or save_recommender, has written
     host:str='127.0.0.1', # Address to listen at; another than this machine's own asks for a token
-    port:int=8000, # Port to listen at
+    port:int=8000, # Port to listen at, 0 for one that is free
     workers:int=1, # Processes
     token:str=None, # File with the token that questions must come with; nobody else may read it
     hosts:Annotated[str, dict(nargs='*')]=(), # Other names that it is asked by
@@ -22,9 +22,11 @@ def fastrec_serve(
 ):
     """A page to try a folder on, and answers over HTTP: lists, predictions, reasons, newcomers
 
-    Until Ctrl-C. A folder that takes its place is answered from as soon as it is there whole.
+    Until Ctrl-C. A folder that takes its place is answered from as soon as it is there whole. How sure each prediction is, safe lists
+    and surprises are there after fastrec train --fit blend_bayes, or bayes.
 
         fastrec serve films --quiet              and http://127.0.0.1:8000/ in a browser
+        fastrec serve films --port 0             at a port that is free, which is told
         fastrec serve films --beside older       to compare two
         curl 'http://127.0.0.1:8000/openapi.json'"""
     for o in ('fastapi','uvicorn'): need_package(o)

@@ -6,7 +6,10 @@
 __all__ = ['load_recommender']
 
 # %% ../../nbs/export/81_loading.ipynb #a2260f9c
+import os,shutil
+from contextlib import contextmanager,nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 import torch
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import load
@@ -38,17 +41,30 @@ def _need_file(folder, name):
     if file.is_symlink() or not file.is_file():
         raise BundleError(f'{folder} has no file {name}, or a link in its place')
 
+# %% ../../nbs/export/81_loading.ipynb #b036e087
+@contextmanager
+def _copy(file):
+    "A copy of the `file` in a folder of its own, for as long as it takes to map it; where mapped files cannot be removed, the file itself"
+    if os.name!='posix':
+        yield file
+        return
+    with TemporaryDirectory(prefix='fastrec-') as d: yield Path(shutil.copyfile(file, Path(d)/file.name))
+
 # %% ../../nbs/export/81_loading.ipynb #cd96c78e
-def _read_tensors(folder, name, declared, hashed=True):
+def _read_tensors(folder, name, declared, hashed=True, copied=False):
     "Tensors of the file `name` if it is as `declared`; without `hashed` its checksum isn't computed again"
     _need_file(folder, name)
     file = folder/name
-    size = file.stat().st_size
+    with _copy(file) if copied else nullcontext(file) as read: return _checked_tensors(file, read, declared, hashed)
+
+def _checked_tensors(file, read, declared, hashed):
+    "Tensors of the `file`, of which `read` may be a copy, if they are as `declared`"
+    size = read.stat().st_size
     if size!=declared['bytes']:
         raise BundleError(f'{file} has {size:,} bytes where {declared["bytes"]:,} were saved')
-    if hashed and sha256(file)!=declared['sha256']:
+    if hashed and sha256(read)!=declared['sha256']:
         raise BundleError(f'{file} is damaged: it does not match its checksum')
-    try: res = _tensors_of(file)
+    try: res = _tensors_of(read)
     except SafetensorError as e: raise BundleError(f'{file} is damaged: {e}') from e
     if tensor_specs(res)!=declared['tensors']:
         raise BundleError(f'{file} holds other tensors than were saved: {sorted(res)}')
@@ -71,11 +87,11 @@ def _read_seen(tensors, n_users, n_items, counts):
     return Seen.from_rows(items, offsets, counts, trained)
 
 # %% ../../nbs/export/81_loading.ipynb #141720c2
-def read_files(folder, manifest, hashed=True):
-    "The tensors of each file that `manifest` names"
+def read_files(folder, manifest, hashed=True, copied=False):
+    "The tensors of each file that `manifest` names, of copies if they are to be `copied`"
     refuse_pickles(folder)
     check_manifest(manifest)
-    return {k: _read_tensors(folder, k, v, hashed) for k,v in manifest['files'].items()}
+    return {k: _read_tensors(folder, k, v, hashed, copied) for k,v in manifest['files'].items()}
 
 def _model_and_seen(folder, files):
     "The tensors of the model in `files`, and those of what was seen, or `None`"
@@ -170,11 +186,11 @@ def read_back(folder, text, model):
 # %% ../../nbs/export/81_loading.ipynb #79692b4c
 _patience = 10  # attempts to read a folder that somebody else is saving to
 
-def _load(folder):
+def _load(folder, copied):
     "The recommender in `folder`, and its manifest"
     for attempt in range(_patience):
         manifest = read_manifest(folder)
-        try: return assemble(folder, manifest, read_files(folder, manifest)),manifest
+        try: return assemble(folder, manifest, read_files(folder, manifest, copied=copied)),manifest
         except _misfits as e:
             if attempt<_patience-1 and read_manifest(folder)!=manifest:
                 continue  # somebody has just saved another
@@ -186,12 +202,13 @@ def _load(folder):
 def load_recommender(
     path:str|Path, # Folder that `save_recommender` has written
     device:str|torch.device=None, # Where to compute; CUDA if there is one, else the CPU
+    copied:bool=False, # Map copies of the files, so that the folder may be written over while it answers, as that of a service may?
 )->Recommender: # Answers and is evaluated as the learner; `manifest` says what was saved
     "Load a saved recommender, without running any code from it. `BundleError` names what is damaged or doesn't fit"
     if device is None: device = 'cuda' if torch.cuda.is_available() else 'cpu'
     folder = Path(path)
     device = as_device(device)
-    res,manifest = _load(folder)
+    res,manifest = _load(folder, copied)
     need_memory(sum(o.nbytes for o in res.model.state_dict().values()), device, 'the model')
     res.model.to(device)
     res.manifest = manifest

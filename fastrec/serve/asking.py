@@ -7,9 +7,11 @@ __all__ = []
 
 # %% ../../nbs/serve/13_asking.ipynb #2de9a91d
 import math
-import pandas as pd
+import pandas as pd,torch
+from fastcore.basics import patch
 from ..base.checks import listened
 from ..answer.newcomers import need_within
+from ..answer.recommender import Seen
 from .holder import as_json,find,known
 
 # %% ../../nbs/serve/13_asking.ipynb #48cc5ee3
@@ -40,6 +42,13 @@ def _column(ratings, name, why):
     if None in values: raise ValueError(f'each of the ratings needs a {name}{why}')
     return pd.Series(values, dtype='float64')
 
+def _are_weighed(ds, ratings):
+    "Has one of the `ratings` a weight? Refused where training had none, since it would change nothing"
+    weighed = [o for o in ratings if o.weight is not None]
+    if weighed and not ds.weight_name: raise ValueError('this model was trained without weights: leave weight out of the ratings')
+    return bool(weighed)
+
+# %% ../../nbs/serve/13_asking.ipynb #bbb26efb
 def frame_of(served, ratings):
     "Those of the `ratings` of items that are known, as a frame, and the labels that are not"
     ds,model = served.rec.ds,served.rec.model
@@ -52,8 +61,7 @@ def frame_of(served, ratings):
         stars = _column(there, 'rating', ', which this model learns from')
         need_within(stars, model.y_range)
         res[ds.rating_name] = stars
-    is_weighed = ds.weight_name and any(o.weight is not None for o in there)
-    if is_weighed: res[ds.weight_name] = _column(there, 'weight', ', since some have one')
+    if _are_weighed(ds, ratings): res[ds.weight_name] = _column(there, 'weight', ', since some have one')
     return res,unknown
 
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92
@@ -75,28 +83,37 @@ class Asking:
     def need(self):
         if self.by is None: raise NotThere('nobody of that label is in the folder: send some of their ratings')
 
+# %% ../../nbs/serve/13_asking.ipynb #1c75bc33
+@patch(as_prop=True)
+def code(self:Asking):
+    "The code of their label, 0 of nobody's"
+    if self.label is None: return 0
+    ds = self.rec.ds
+    return int(ds.classes[ds.user_name].lookup([self.label])[0])
+
+@patch(as_prop=True)
+def codes_rated(self:Asking):
+    "Codes of the items that they have rated"
+    vocab = self.rec.ds.classes[self.rec.ds.item_name]
+    return vocab.encode(self.rated.iloc[:,0]).tolist()
+
 # %% ../../nbs/serve/13_asking.ipynb #25c976b1
 class Choice:
     "The codes of the `items` to choose from, `None` for all, and of those to `exclude`; what is `unknown` of the labels"
     items,exclude,unknown = None,frozenset(),()
     def __init__(self, served, among):
-        self.labels = served.items.labels
         self.exclude,self.unknown = self._codes(served.items, among.exclude)
         if among.items is None: return
         self.items,more = self._codes(served.items, among.items)
         self.unknown += more
 
     def _codes(self, vocab, asked):
+        if not asked: return set(),[]
         codes = find(vocab, asked)
         unknown = [o for o,code in zip(asked, codes) if not code]
         return {*codes[codes>0].tolist()},unknown
 
-    def _labels(self, codes): return self.labels.take([o-1 for o in sorted(codes)])
-
-    def options(self, rec, users, rated=()):
-        "What `recommend` is told of it, for the labels `users` and the items that they have `rated`"
-        res = {} if self.items is None else {'items': self._labels(self.items)}
-        left_out = self._labels(self.exclude).append(pd.Index(rated, dtype=self.labels.dtype)).unique()
-        if not len(left_out): return res
-        pairs = pd.MultiIndex.from_product([users, left_out], names=[rec.ds.user_name,rec.ds.item_name])
-        return res | {'also_exclude': pairs.to_frame(index=False)}
+    def struck(self, users, rated, sizes):
+        "The `Seen` of what is not to be listed for the codes `users`, who have `rated` other items; `None` if there is nothing"
+        left_out = torch.tensor(sorted({*self.exclude, *rated}))
+        return Seen(torch.cartesian_prod(users, left_out), *sizes) if len(left_out) else None

@@ -16,20 +16,25 @@ from .page import page_paths
 # %% ../../nbs/serve/18_guard.ipynb #e8c1c565
 in_environment = 'FASTREC_TOKEN'
 _least = 16  # characters of a token: fewer can be tried out
+_how = 'python -c "import secrets; print(secrets.token_urlsafe())" makes one'
+
+def _token_file(path):
+    "The text of the file `path` of a token, which others may not read"
+    file = Path(path)
+    if not file.is_file(): raise FileNotFoundError(f'there is no file {file} with the token: {_how}')
+    if os.name=='posix' and file.stat().st_mode & (stat.S_IRWXG|stat.S_IRWXO):
+        raise ValueError(f'the token in {file} may be read by others: chmod 600 {file}')
+    try: return file.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError: raise ValueError(f'the token file {file} is not UTF-8: {_how}') from None
+    except PermissionError as e: raise PermissionError(f'the token file {file} cannot be read: {e.strerror}') from None
 
 def read_token(path=None):
     "The token in the file `path`, or in the environment; `None` if there is none. `ValueError` for a file that others may read"
-    if path is None: token,where = os.environ.get(in_environment),in_environment
-    else:
-        file = Path(path)
-        if os.name=='posix' and file.stat().st_mode & (stat.S_IRWXG|stat.S_IRWXO):
-            raise ValueError(f'the token in {file} may be read by others: chmod 600 {file}')
-        token,where = file.read_text(encoding='utf-8'),file
+    token,where = (os.environ.get(in_environment),in_environment) if path is None else (_token_file(path),path)
     if token is None: return None
     token = token.strip()
     if len(token)<_least or not (token.isascii() and token.isprintable()):
-        raise ValueError(f'the token of {where} must be one line of {_least} characters of ASCII or more: '
-                         'python -c "import secrets; print(secrets.token_urlsafe())" makes one')
+        raise ValueError(f'the token of {where} must be one line of {_least} characters of ASCII or more: {_how}')
     return token
 
 # %% ../../nbs/serve/18_guard.ipynb #7cc41e9f

@@ -41,9 +41,14 @@ def find(vocab, asked):
     if there: codes[there] = vocab.find(pd.Index([read[k] for k in there], dtype=object))
     return codes
 
+_exact = 2**53  # whole numbers up to there are themselves to who reads JSON as JavaScript does
+
+def _is_exact(o): return isinstance(o, (str,Real)) and not (isinstance(o, int) and abs(o)>_exact)
+
 def as_json(labels):
-    "A list of the `labels` as JSON has them: numbers and text as they are, dates as text"
-    return [o if isinstance(o, (str,Real)) else str(o) for o in pd.Index(labels).tolist()]
+    "A list of the `labels` as JSON has them: numbers and text as they are, dates and numbers beyond 2**53 as text"
+    if not isinstance(labels, (pd.Index,pd.Categorical)): labels = pd.Index(labels)
+    return [o if _is_exact(o) else str(o) for o in labels.tolist()]
 
 def known(vocab, asked):
     "The labels of `vocab` that were `asked` for, with `None` for those unknown"
@@ -88,7 +93,7 @@ class Holder:
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
-    def _load(self): return Served(load_recommender(self.folder, self.device))
+    def _load(self): return Served(load_recommender(self.folder, self.device, copied=True))
 
     def _now(self):
         "What changes with the manifest; `None` if there is none"

@@ -6,56 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/serve/14_lists.ipynb #637b3432
-import pandas as pd
-from ..models.posterior import PosteriorMean
-from .asking import Asking,Choice,frame_of,number,told
-from .holder import as_json,known
-from .questions import Among,Line,ListAnswer,ManyAnswer,OneList,Reason
-
-# %% ../../nbs/serve/14_lists.ipynb #838efad1
-def _reasons(row, why):
-    "The `Reason`s in a `row` of a list, a dict"
-    for k in range(1, why+1):
-        item,rating = row[f'because_{k}'],row.get(f'gave_{k}')
-        if not pd.isna(item): yield Reason(item=as_json([item])[0], rating=number(rating))
-
-def _line(row, item, predicted, why):
-    return Line(
-        item=row[item],
-        score=number(row['score']),
-        prediction=number(row.get(predicted)),
-        std=number(row.get('std')),
-        because=[*_reasons(row, why)])
-
-# %% ../../nbs/serve/14_lists.ipynb #d1fcafe9
-def _lines(rec, frame, why):
-    "A user and a `Line` for each row of the `frame` of lists"
-    predicted = 'preference' if 'preference' in frame else f'{rec.ds.rating_name}_pred'
-    user,_,item,*_ = frame.columns
-    columns = [as_json(frame[k]) if k in (user,item) else frame[k].tolist() for k in frame]
-    for values in zip(*columns):
-        row = dict(zip(frame, values))
-        yield row[user],_line(row, item, predicted, why)
-
-def _with_std(rec, frame):
-    "The `frame` of lists with the deviations of its predictions, where a model has draws"
-    model,ds = rec.model,rec.ds
-    if 'std' in frame or not isinstance(model, PosteriorMean) or model.n_draws<2: return frame
-    user,_,item,*_ = frame.columns
-    pairs = frame[[user,item]].set_axis([ds.user_name,ds.item_name], axis=1)
-    found = rec.predict_df(pairs, std=True)
-    return frame.assign(std=found['std'])
-
-# %% ../../nbs/serve/14_lists.ipynb #9a91ef16
-def _lists(rec, users, wanted, **among):
-    "The lines of the list of each of the labels `users`, by label"
-    frame = rec.recommend(users, **wanted.options(), **among)
-    if wanted.std: frame = _with_std(rec, frame)
-    res = {o: [] for o in as_json(users)}
-    for user,line in _lines(rec, frame, wanted.why): res[user].append(line)
-    return res
+import pandas as pd,torch
+from .asking import Asking,Choice,frame_of,told
+from .holder import as_json,find
+from .lines import lines_by_user
+from .questions import Among,Line,ListAnswer,ManyAnswer,OneList
 
 # %% ../../nbs/serve/14_lists.ipynb #b410e0fb
+def _all(served): return Choice(served, Among())
+
 def _popular(served, wanted, choice):
     "The lines of the most rated items of the `Choice`, as many and as often rated as `wanted`"
     codes,counts = served.popular
@@ -71,10 +30,8 @@ def _popular(served, wanted, choice):
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, of somebody who is known, and notes"
-    if choice.items is not None and not choice.items: return [],[]
-    rated = asking.rated.iloc[:,0] if asking.by=='user' else ()
-    among = choice.options(asking.rec, [asking.label], rated)
-    found,notes = told(lambda: _lists(asking.rec, [asking.label], q.wanted(), **among))
+    rated = asking.codes_rated if asking.by=='user' else ()
+    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
     lines, = found.values()
     return lines,notes
 
@@ -105,23 +62,18 @@ def list_of(served, q):
 # %% ../../nbs/serve/14_lists.ipynb #e831d657
 def _each(served, asked, wanted, choice):
     "A `OneList` for each of `asked`, labels as JSON has them, and notes"
-    labels = known(served.users, asked)
-    there = list(dict.fromkeys(o for o in labels if o is not None))
-    lists,notes = {},[]
-    if there and choice.items!=set():
-        among = choice.options(served.rec, there)
-        lists,notes = told(lambda: _lists(served.rec, there, wanted, **among))
-    popular = _popular(served, wanted, choice) if None in labels else None
+    codes = find(served.users, asked).tolist()
+    there = list(dict.fromkeys(o for o in codes if o))
+    lists,notes = told(lines_by_user, served.rec, torch.tensor(there), wanted, choice) if there else ({},[])
+    labels = dict(zip(there, as_json(served.users.labels.take([o-1 for o in there]))))
+    popular = _popular(served, wanted, choice) if 0 in codes else None
     res = []
-    for o,label in zip(asked, labels):
-        own = o if label is None else as_json([label])[0]
-        by,lines = ('popular',popular) if label is None else ('user',lists.get(own, []))
-        res.append(dict(user=own, by=by, items=lines, unknown=choice.unknown))
+    for o,code in zip(asked, codes):
+        by,lines = ('user',lists[code]) if code else ('popular',popular)
+        res.append(dict(user=labels.get(code, o), by=by, items=lines, unknown=choice.unknown))
     return res,notes
 
 # %% ../../nbs/serve/14_lists.ipynb #811c4b18
-_all = Among()
-
 def lists_of_many(served, q):
     "The lists that the `ManyQuestion` `q` asks for"
     choice = Choice(served, q)
@@ -130,8 +82,7 @@ def lists_of_many(served, q):
 
 def lists_together(served, wanted, users):
     "A `ListAnswer` for each of `users`, who have asked for lists of the same wishes at about the same time"
-    choice = Choice(served, _all)
-    lists,notes = _each(served, users, wanted, choice)
+    lists,notes = _each(served, users, wanted, _all(served))
     return [ListAnswer(model=served.name, notes=notes, **o) for o in lists]
 
 # %% ../../nbs/serve/14_lists.ipynb #1891e2c8
@@ -142,13 +93,15 @@ def _newcomers(served, wanted, frames):
     ratings = pd.concat(frames, names=[user,None])
     ratings = ratings.reset_index(level=0).reset_index(drop=True)
     rec = served.rec.fold_in(ratings)
-    return told(_lists, rec, [*frames], wanted)
+    codes = torch.from_numpy(rec.ds.classes[user].encode([*frames])).long()
+    lists,notes = told(lines_by_user, rec, codes, wanted, _all(served))
+    return dict(zip(frames, lists.values())),notes
 
 def _folded_in(served, wanted, asked):
     "A `ListAnswer` for each list of ratings in `asked`"
     read = [frame_of(served, o) for o in asked]
     lists,notes = _newcomers(served, wanted, {k: o for k,(o,_) in enumerate(read) if len(o)})
-    popular = _popular(served, wanted, Choice(served, _all)) if len(lists)<len(asked) else None
+    popular = _popular(served, wanted, _all(served)) if len(lists)<len(asked) else None
     for k,(_,unknown) in enumerate(read):
         by,lines = ('ratings',lists[k]) if k in lists else ('popular',popular)
         yield ListAnswer(model=served.name, by=by, items=lines, unknown=unknown, notes=notes)

@@ -10,9 +10,10 @@ import asyncio,threading
 from concurrent.futures import ThreadPoolExecutor
 from fastcore.basics import patch,store_attr
 
-# %% ../../nbs/serve/16_pool.ipynb #5c4da901
+# %% ../../nbs/serve/16_pool.ipynb #02f82d13
 class Busy(Exception): "More is asked than can be worked on: come again"
 
+# %% ../../nbs/serve/16_pool.ipynb #5c4da901
 class Pool:
     "`threads` that work for an event loop, for at most `waiting` beside those who are being answered"
     def __init__(self, threads, waiting):
@@ -20,32 +21,37 @@ class Pool:
         self.most,self.n = threads+waiting,0
         self.lock = threading.Lock()
 
-    def _add(self, n):
-        with self.lock: self.n += n
+    def enter(self):
+        "Count one more who waits; `Busy` if too many do"
+        if self.n>=self.most: raise Busy
+        self.leave(-1)
+
+    def leave(self, n=1):
+        with self.lock: self.n -= n
+
+    def submit(self, f, *args): return self.threads.submit(f, *args)
 
     async def __call__(self, f, *args):
         "What `f(*args)` gives in one of the threads; `Busy` if too many wait"
-        if self.n>=self.most: raise Busy
-        self._add(1)
-        future = self.threads.submit(f, *args)
-        future.add_done_callback(lambda _: self._add(-1))
+        self.enter()
+        future = self.submit(f, *args)
+        future.add_done_callback(lambda _: self.leave())
         return await asyncio.wrap_future(future)
 
     def close(self): self.threads.shutdown(cancel_futures=True)
 
 # %% ../../nbs/serve/16_pool.ipynb #f4cab9f8
 class Together:
-    "Answers by `answer(key, questions)`, a list, in `pool`, for at most `most` of one `key` at a time, with `waiting` who wait"
-    def __init__(self, pool, answer, most, waiting):
+    "Answers by `answer(key, questions)`, a list, in `pool`, for at most `most` of one `key` at a time"
+    def __init__(self, pool, answer, most):
         store_attr()
-        self.asked,self.n,self.task = {},0,None
+        self.asked,self.task = {},None
 
     async def __call__(self, key, question):
-        "The answer to `question`; `Busy` if too many wait"
-        if self.n>=self.waiting: raise Busy
+        "The answer to `question`; `Busy` if too many wait for the pool, in whatever way"
+        self.pool.enter()
         future = asyncio.get_running_loop().create_future()
         self.asked.setdefault(key, []).append((question,future))
-        self.n += 1
         if self.task is None: self.task = asyncio.create_task(self._work())
         return await future
 
@@ -56,19 +62,24 @@ class Together:
 # %% ../../nbs/serve/16_pool.ipynb #96af6c18
 @patch
 def _take(self:Together):
-    "The oldest key, and who has asked by it and is still there; the rest of them goes behind the others"
+    "The oldest key, and who has asked by it; the rest of them goes behind the others"
     key = next(iter(self.asked))
     asked = self.asked.pop(key)
     now,later = asked[:self.most],asked[self.most:]
     if later: self.asked[key] = later
-    self.n -= len(now)
-    return key,[(q,f) for q,f in now if not f.done()]
+    return key,now
 
 @patch
 async def _turn(self:Together):
     key,asked = self._take()
+    try: await self._answer_all(key, [(q,f) for q,f in asked if not f.done()])  # without who has gone away
+    finally: self.pool.leave(len(asked))
+
+@patch
+async def _answer_all(self:Together, key, asked):
+    "Give each of `asked`, pairs of a question and a future, its answer"
     if not asked: return
-    try: answers = await self.pool(self.answer, key, [q for q,_ in asked])
+    try: answers = await asyncio.wrap_future(self.pool.submit(self.answer, key, [q for q,_ in asked]))
     except Exception as e: answers = [e]*len(asked)
     for (_,future),o in zip(asked, answers):
         if future.done(): continue  # who has gone away meanwhile

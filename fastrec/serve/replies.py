@@ -118,8 +118,7 @@ def map_of(served, q):
     "The map that the `MapQuestion` `q` asks for"
     asking = Asking(served, q)
     found = find(served.items, q.items)
-    code = 0 if asking.by is None else asking.rec.ds.classes[asking.rec.ds.user_name].lookup([asking.label])[0]
-    x,y = place_of(served.places, asking.rec, int(code)).tolist()
+    x,y = place_of(served.places, asking.rec, asking.code).tolist()
     return MapAnswer(
         model=served.name,
         items=_spots(served, served.places.codes[:q.n]),

@@ -26,8 +26,8 @@ class Routes:
     "What can be asked of the model of `holder`, within `limits` by `pool`, behind `prefix`; `beside` are those of another, if any"
     def __init__(self, holder, counters, limits, pool, beside=None, prefix=''):
         store_attr()
-        self.together = Together(pool, self._lists, limits.together, limits.waiting)
-        self.newcomers = Together(pool, self._newcomers, limits.together, limits.waiting)
+        self.together = Together(pool, self._lists, limits.together)
+        self.newcomers = Together(pool, self._newcomers, limits.together)
 
     def _lists(self, wanted, users): return lists_together(self.holder.served, wanted, users)
     def _newcomers(self, wanted, asked): return newcomers_together(self.holder.served, wanted, asked)
@@ -123,8 +123,7 @@ async def version(self:Routes)->About:
 @patch
 async def metrics(self:Routes)->str:
     "Counters of this process as Prometheus reads them"
-    waiting = self.pool.n+self.together.n+self.newcomers.n
-    return Response(self.counters.text(self.holder, waiting), media_type='text/plain; version=0.0.4')
+    return Response(self.counters.text(self.holder, self.pool.n), media_type='text/plain; version=0.0.4')
 
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
 _names = 'recommend predict explain similar users search health ready version metrics'.split()

@@ -6,7 +6,7 @@
 __all__ = ['app', 'Background', 'run']
 
 # %% ../../nbs/serve/20_service.ipynb #7ebb7f76
-import asyncio,gc,ipaddress,json,os,socket,threading
+import asyncio,gc,json,os,sys,threading,time
 from contextlib import asynccontextmanager,suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +15,16 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .. import __version__
+from ..base.checks import need_whole
+from .addresses import address,listening,names_of,need_guard,port_of
 from .counters import Counters,Watched,log_config
-from .guard import Bounded,Token,in_environment,read_token
+from .guard import Bounded,Token,read_token
 from .holder import Holder
 from .page import page_router
 from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
+from .workers import Workers,can_fork
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here by another name is led astray
@@ -65,6 +68,16 @@ def _need_several(**given):
     for name,o in given.items():
         if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
+# %% ../../nbs/serve/20_service.ipynb #80cb6ac6
+def _bare_app(each, every):
+    "The application of `each` of the `Routes`, without guards"
+    res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
+                  lifespan=_watching(each, every))
+    res.state.holders = [o.holder for o in each]
+    res.include_router(page_router())
+    for o in each: res.include_router(o.router())
+    return res
+
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
     folder:str|Path, # That `save_recommender` has written, and may write again while this runs
@@ -81,10 +94,8 @@ def app(
     _need_several(hosts=hosts, origins=origins, framed=framed)
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside)
-    res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
-                  lifespan=_watching(each, every))
-    res.include_router(page_router())
-    for o in each: res.include_router(o.router())
+    res = _bare_app(each, every)
+    res.state.is_guarded = secret is not None
     res.add_middleware(Bounded, limits=limits)
     _add_guards(res, secret, hosts)
     if origins:
@@ -97,10 +108,11 @@ _server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', 
                server_header=False, access_log=False, timeout_graceful_shutdown=10, timeout_worker_healthcheck=60)
 
 class Background:
-    "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests"
+    "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests; port 0 is one that is free"
     def __init__(self, app, host='127.0.0.1', port=0):
-        self.socket = socket.create_server((host,port))
-        self.url = f'http://{host}:{self.socket.getsockname()[1]}'
+        need_guard(host, app.state.is_guarded)
+        self.socket = listening(host, port)
+        self.url = address(host, port_of(self.socket))
         self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, **_server))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],), daemon=True)
         self.thread.start()  # who asks before it listens waits in line
@@ -128,40 +140,51 @@ def from_environment():
     limits = Limits(**said.pop('limits', {}))
     return _ready(app(**said, limits=limits))
 
-# %% ../../nbs/serve/20_service.ipynb #61fca9af
-def _is_loopback(host):
-    with suppress(ValueError): return ipaddress.ip_address(host).is_loopback
-    return host=='localhost'
+# %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
+def _listen(app, sock, how):
+    "Serve `app` at the socket `sock`"
+    server = uvicorn.Server(uvicorn.Config(app, **how))
+    with suppress(KeyboardInterrupt): server.run([sock])
+    if not server.started: sys.exit(1)
 
-def _need_free(host, port):
-    "Refuse a `port` that is taken, before a model is loaded for it"
-    family = socket.AF_INET6 if ':' in host else socket.AF_INET
-    try: socket.create_server((host,port), family=family).close()
-    except OSError as e: raise OSError(e.errno, f'port {port} of {host} cannot be had, {e.strerror}: pass another port') from None
+def _looking(holders):
+    "What looks for new models of `holders`, after a failure not for a while"
+    again = 0.
+    def look():
+        nonlocal again
+        if time.monotonic()<again: return
+        found = [o.refresh() for o in holders]
+        again = 0. if all(found) else time.monotonic()+_after_failure
+    return look
 
-def _tell(host, port): print(f'A page to try it is at {_address(host, port)} until Ctrl-C', flush=True)
+# %% ../../nbs/serve/20_service.ipynb #073d3b46
+def _run_forked(app, sock, workers, how):
+    "Serve `app`, which is loaded already, by `workers` processes at `sock`"
+    Workers(workers, lambda: _listen(app, sock, how), _looking(app.state.holders)).run()
 
-def _address(host, port):
-    "Where the page is for who sits at this machine"
-    host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
-    return f'http://[{host}]:{port}/' if ':' in host else f'http://{host}:{port}/'
+def _run_spawned(said, limits, host, sock, workers, how):
+    "Serve what is `said` by `workers` processes that load it each, in place of `sock`"
+    port = port_of(sock)
+    sock.close()
+    os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
+    uvicorn.run('fastrec.serve.service:from_environment', factory=True, host=host, port=port, workers=workers, **how)
 
-# %% ../../nbs/serve/20_service.ipynb #c2f0140c
-def _need_guard(host, token):
-    if _is_loopback(host) or token: return
-    raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
-
-def _need_open(host, port, token, **several):
-    "Refuse an address that needs a guard that is not there, or is taken, and a text for `several`"
-    _need_several(**several)
-    _need_guard(host, read_token(token))
-    _need_free(host, port)
+# %% ../../nbs/serve/20_service.ipynb #b50ba738
+def _run(said, limits, host, sock, workers, how):
+    "Serve what is `said` to `app` at the socket `sock`"
+    torch.set_num_threads(1)  # before anything is computed: threads of PyTorch's would not outlive a fork
+    first = _ready(app(**said, limits=limits))  # an error in the folder is told at once
+    print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
+    if workers==1: return _listen(first, sock, how)
+    if can_fork(said['device']): return _run_forked(first, sock, workers, how)
+    del first  # each process has one of its own
+    _run_spawned(said, limits, host, sock, workers, how)
 
 # %% ../../nbs/serve/20_service.ipynb #4a353f86
 def run(
     folder:str|Path, # That `save_recommender` has written
     host:str='127.0.0.1', # Address to listen at; another than this machine's own asks for a token
-    port:int=8000,
+    port:int=8000, # 0 for one that is free
     workers:int=1, # Processes
     token:str|Path=None, # As for `app`
     hosts:tuple=(), # As for `app`
@@ -172,14 +195,10 @@ def run(
     beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
-    _need_open(host, port, token, hosts=hosts, origins=origins)
-    names = hosts if host in ('0.0.0.0','::') else (host,*hosts)
-    said = dict(folder=str(folder), hosts=[*names], origins=[*origins], device=device)
+    _need_several(hosts=hosts, origins=origins)
+    workers = need_whole('workers', workers)
+    need_guard(host, read_token(token))
+    said = dict(folder=str(folder), hosts=[*names_of(host), *hosts], origins=[*origins], device=device)
     said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}
-    first = app(**said, limits=limits)  # an error in the folder is told at once
-    how = dict(host=host, port=port, log_config=log_config(log_level), **_server)
-    _tell(host, port)
-    if workers==1: return uvicorn.run(_ready(first), **how)
-    del first  # each process has one of its own
-    os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
-    uvicorn.run('fastrec.serve.service:from_environment', factory=True, workers=workers, **how)
+    how = dict(log_config=log_config(log_level), **_server)
+    with listening(host, port) as sock: _run(said, limits, host, sock, workers, how)

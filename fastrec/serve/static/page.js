@@ -17,10 +17,11 @@ function readAddress() {
   state.ratings.clear()
   for (const text of texts.slice(0, mostRatings)) {
     const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
-    if (item?.length <= longest && scale.fits(value)) state.ratings.set(item, scale.read(value))
+    if (item?.length <= longest && scale.fits(value) && !state.ratings.has(item)) state.ratings.set(item, scale.read(value))
     else misfits++
   }
-  state.hidden = new Set(asked.getAll('x').filter(o => o && o.length <= longest).slice(0, mostRatings))
+  const hidden = asked.getAll('x').filter(o => o && o.length <= longest && !state.ratings.has(o))
+  state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
   const canDraw = about.draws > 1
   state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
   state.draw = whole(asked.get('draw'), about.draws)
@@ -54,13 +55,17 @@ class Refused extends Error {}
 let token = null, showingKey = null
 
 function recall() {
-  const given = new URLSearchParams(location.hash.slice(1)).get('token')
-  if (given) {  // by learn.play(), in the part of an address that is never sent
-    remember(given)
-    history.replaceState(null, '', location.pathname)
+  const told = new URLSearchParams(location.hash.slice(1)), given = told.get('token')
+  if (given !== null) {  // by learn.play(), in the part of an address that is never sent
+    if (isSendable(given)) remember(given)
+    told.delete('token')
+    history.replaceState(null, '', `${location.pathname}${told.size ? `#${told}` : ''}`)
   }
   try { token ??= sessionStorage.getItem('token') } catch { /* a frame of another page may have no storage */ }
+  if (token !== null && !isSendable(token)) token = null
 }
+
+const isSendable = text => /^[\x20-\x7e]+$/.test(text)  // a header holds no other letters, and fetch would refuse to ask
 
 function remember(text) {
   token = text
@@ -108,8 +113,11 @@ function askForToken(isWrong) {  // once, however many questions wait for it
     $('wrong').hidden = !isWrong
     $('token').value = ''
     $('key').showModal()
-    $('key').querySelector('form').onsubmit = () => {
-      remember($('token').value.trim())
+    $('key').querySelector('form').onsubmit = e => {
+      const given = $('token').value.trim()
+      $('wrong').hidden = isSendable(given)
+      if (!isSendable(given)) return e.preventDefault()
+      remember(given)
       showingKey = null
       done()
     }
@@ -206,14 +214,23 @@ function number(item) {
   range.oninput = () => { out.textContent = round(Number(range.value)) }
   range.onchange = () => rate(item, Number(range.value))
   range.onkeydown = e => { if (e.key === 'Enter') rate(item, Number(range.value)) }
-  const box = el('div', {className: 'number'}, range, out)
+  const back = el('button', {type: 'button', className: 'back', title: 'Take back', ariaLabel: `Take back your rating of ${item}`}, '✕')
+  back.onclick = () => takeBack(item, range)
+  const box = el('div', {className: 'number'}, range, out, back)
+  box.onkeydown = e => { if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) takeBack(item, range) }
   box.show = () => {
     const value = state.ratings.get(item)
+    back.hidden = value === undefined
     range.value = value ?? (low + high) / 2
     out.textContent = value === undefined ? '–' : round(value)
   }
   box.focusable = () => range
   return box
+}
+
+function takeBack(item, range) {
+  range.focus({preventScroll: true})  // the button goes away
+  rate(item, null)
 }
 
 function likes(item) {
@@ -259,7 +276,8 @@ function el(tag, with_ = {}, ...inside) {
   return made
 }
 
-const bdi = text => el('bdi', {}, text)
+const shortest = 70, short = (text, n = shortest) => text.length > n ? `${[...text].slice(0, n - 1).join('')}…` : text
+const bdi = text => el('bdi', {}, short(text))  // in passing: a row, and the film itself, have all of it
 
 function row(item) {
   const title = el('button', {type: 'button', className: 'title', dir: 'auto'}, item)
@@ -393,6 +411,7 @@ async function showLists(signal) {
     if (first.reason) throw first.reason
     const a = first.value, b = second.value || undefined
     lines = a.items
+    $('meaning').textContent = meaning()
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)
@@ -400,7 +419,7 @@ async function showLists(signal) {
     $('trouble-b').hidden = !second.reason
     $('trouble-b').textContent = second.reason ? reason(second.reason) : ''
     showNotes([a, b].filter(Boolean))
-    say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${o.item}`).join('; ')}`)
+    say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${short(String(o.item))}`).join('; ')}`)
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
 }
 
@@ -435,15 +454,24 @@ function showNotes(lists) {
     if (by === 'popular') notes.add('Of what you rated nothing is known here; this is what many have rated.')
     if (!items.length) notes.add('There is nothing left to recommend.')
   }
-  if (misfits) notes.add(`${misfits} of the ratings in the address do not fit this recommender or are past the first ${mostRatings}, and were left out.`)
+  if (misfits) notes.add(`${misfits} of the ratings in the address do not fit this recommender, are there twice or are past the first ${mostRatings}, and were left out.`)
   $('notes').textContent = [...notes].join(' ')
   $('notes').hidden = !notes.size
 }
 
 const meanings = {
-  best: '',
   safe: 'What you would hardly dislike: ranked by the lower end of each guess.',
-  draw: 'One of the many tastes that fit your ratings, drawn at random.',
+  draw: 'One of the many tastes that fit your ratings, drawn at random, ranks; the stars are what all of them predict.',
+}
+
+function meaning() {  // of the order of the list
+  const ranked = scale.likes ? 'What goes best with what you like comes first.'
+    : lines.some(o => o.prediction !== undefined) ? 'First what people of your taste choose and like: it is not ranked by the prediction alone.'
+    : 'What you are predicted to rate highest comes first.'
+  const told = [meanings[state.mood] ?? ranked]
+  if (state.variety) told.push('What is unlike those above it moves up.')
+  if (!scale.likes && about.draws < 2) told.push('How sure a guess is, and surprises, need a model with draws, as fit_bayes makes.')
+  return told.join(' ')
 }
 
 function showWishes() {
@@ -453,8 +481,6 @@ function showWishes() {
   $('variety').value = state.variety
   $('variety').ariaValueText = state.variety ? `${Math.round(100 * state.variety)} percent` : 'none'
   $('beside').checked = state.beside
-  $('meaning').textContent = meanings[state.mood]
-  $('meaning').hidden = !meanings[state.mood]
 }
 
 const reason = e => e instanceof TypeError ? 'The service does not answer. Is it still running?' : e.message
@@ -523,7 +549,7 @@ const ends = values => [Math.min(...values) - 1e-9, Math.max(...values) + 1e-9]
 const far = (a, b) => (a.x - b.x) ** 2 + (a.y - b.y) ** 2
 
 function drawSpot(o) {
-  const text = svg('text', {x: o.x + (o.end ? -8 : 8), y: o.y + 4, 'text-anchor': o.end ? 'end' : 'start'}, o.item)
+  const text = svg('text', {x: o.x + (o.end ? -8 : 8), y: o.y + 4, 'text-anchor': o.end ? 'end' : 'start'}, short(o.item, 40))
   const circle = svg('circle', {cx: o.x, cy: o.y, r: o.kind === 'other' ? 4 : 6})
   const wide = svg('circle', {cx: o.x, cy: o.y, r: 12, 'fill-opacity': 0})  // for fingers
   const said = {rated: 'you rated it', listed: 'on your list', other: ''}[o.kind]
@@ -539,7 +565,7 @@ function writeLabels(all, you, width) {
   taken.push({x0: you.x - 16, x1: you.x + 16, y0: you.y - 28, y1: you.y + 10})
   const inWay = (o, t) => t.of !== o && (o.kind === 'other' || t.of?.kind !== 'other')  // what matters may cover what does not
   for (const o of all) {
-    const wide = 6.6 * [...o.item].length + 10
+    const wide = 6.6 * [...short(o.item, 40)].length + 10
     const boxes = [o.x, o.x - wide].map(x0 => ({x0, x1: x0 + wide, y0: o.y - 8, y1: o.y + 8}))
     const hasRoom = box => box.x0 >= 0 && box.x1 <= width
       && !taken.some(t => inWay(o, t) && t.x0 < box.x1 && box.x0 < t.x1 && t.y0 < box.y1 && box.y0 < t.y1)
@@ -717,7 +743,7 @@ $('wishes').onchange = e => {
   state.mood = mood
   state.variety = Number($('variety').value)
   state.beside = $('beside').checked
-  say(meanings[mood])
+  say(meaning())
   changed()
 }
 
@@ -736,11 +762,19 @@ $('restart').onclick = () => {
   $('typed').focus()
 }
 
+const isFramed = window.top !== window  // by learn.play(), for who has the token already: in a tab of its own the page would ask for it
+
+function link() {
+  const told = new URLSearchParams(address().slice(1))
+  if (isFramed && token) told.set('token', token)
+  return `${location.origin}${location.pathname}#${told}`
+}
+
 $('share').onclick = async () => {
   try {
-    await navigator.clipboard.writeText(location.href)
+    await navigator.clipboard.writeText(link())
     $('share').textContent = 'Copied'
-  } catch { $('share').textContent = 'Copy the address above' }
+  } catch { $('share').textContent = isFramed ? 'Copying is not allowed here' : 'Copy the address above' }
   say($('share').textContent)
   setTimeout(() => { $('share').textContent = 'Copy link' }, 2000)
 }

@@ -1862,7 +1862,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts._kurtosis': ('fit/doubts.html#_kurtosis', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts._left': ('fit/doubts.html#_left', 'fastrec/fit/doubts.py'),
-                                    'fastrec.fit.doubts._rows_of_trial': ('fit/doubts.html#_rows_of_trial', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts.is_doubtful': ('fit/doubts.html#is_doubtful', 'fastrec/fit/doubts.py')},
             'fastrec.fit.ease': { 'fastrec.fit.ease.RecLearner.fit_ease': ('fit/ease.html#reclearner.fit_ease', 'fastrec/fit/ease.py'),
                                   'fastrec.fit.ease._as_weights': ('fit/ease.html#_as_weights', 'fastrec/fit/ease.py'),

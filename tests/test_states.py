@@ -532,7 +532,8 @@ def test_what_is_refused_or_looks_for_a_rate_is_not_the_last_fit(dls):
     assert learn.last_fit==last_fit
     state = learn.fit_state()
     run(learn, 'cycle')
-    assert learn.last_fit==('fit',dict(n_epoch=1))
+    name,called = learn.last_fit
+    assert name=='fit' and called['n_epoch']==1
     learn.put_back(state)
     assert learn.last_fit==last_fit
 

@@ -127,7 +127,7 @@ def test_no_function_changes_the_filters():
     for file in Path(fastrec.__file__).parent.rglob('*.py'):
         for f in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
             if isinstance(f, ast.FunctionDef) and re.search('catch_warnings|simplefilter|filterwarnings', ast.unparse(f)): found.add((file.stem,f.name))
-    assert found=={('cluster','_worker'),('cluster','__init__')}  # a worker is a process of its own
+    assert found=={('cluster','_worker'),('cluster','__init__'),('workers','start')}  # a worker is a process of its own, and so is what forks
 
 def test_what_is_said_is_heard_by_who_asks():
     "`check_ratings` tells of its own frame, and leaves the warnings of others where they were"

@@ -9,7 +9,7 @@ mutations = {  # name: file, text, what it becomes, and who should notice
     'any for all': ('data/ratings.py', 'known = (x>0).all(1)', 'known = (x>0).any(1)', 'test_dls.py -k unknown_labels'),
     'a dropped ~': ('data/kinds.py', 'return ~missing', 'return missing', 'test_dls.py -k "dropna or permutation"'),
     'a lost row': ('data/loader.py', '[last-last//2, last//2]', '[last//2, last//2]', 'test_dls.py -k batch_sizes'),
-    'a row too many': ('models/base.py', 'mean = w[1:].mean(0)', 'mean = w.mean(0)', 'test_collab.py -k unknown_is_average'),
+    'a row too many': ('models/base.py', 'put(w[0], w[1:].mean(0))', 'put(w[0], w.mean(0))', 'test_collab.py -k unknown_is_average'),
     'swapped factors': ('models/trainable.py', '_add_rows(P, u, q.mul_(g[:,None]), self.sparse)', '_add_rows(P, u, p.clone().mul_(g[:,None]), self.sparse)',
                         'test_training.py -k same_record_as_fastai'),
     'a stale optimizer': ('fit/training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),
@@ -19,7 +19,7 @@ mutations = {  # name: file, text, what it becomes, and who should notice
     'exclude_seen dropped': ('answer/lists.py', 'return rec.seen if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),
     'min for max': ('evaluate/measures.py', 'n_relevant.clamp(max=hits.shape[1])', 'n_relevant.clamp(min=hits.shape[1])', 'test_metrics.py -k scikit_learn'),
     'a wrong axis': ('evaluate/measures.py', 'hits.cumsum(1)/ranks', 'hits.cumsum(0)/ranks', 'test_metrics.py -k map_as_scikit_learn'),
-    'a skipped check': ('export/loading.py', "if hashed and sha256(file)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),
+    'a skipped check': ('export/loading.py', "if hashed and sha256(read)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),
     'a swapped column': ('interpret/biases.py', '(vocab.decode(codes),bias,score)', '(vocab.decode(codes),score,bias)', 'test_interpret.py -k average_user')}
 
 def run(folder, tests):

@@ -39,16 +39,9 @@ def is_doubtful(ds, mean, b_u, b_i, few=_few):
     if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
     return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
-# %% ../../nbs/fit/27_doubts.ipynb #3886d0bf
-_fewest,_telling,_most = 30,100,50_000  # rows left out of a trial that can say something; that say enough; and that do for any data
-
-def _rows_of_trial(ds):
-    "Rows of the ratings `ds` to leave out of a trial: a tenth, and of few ratings up to a third"
-    n = len(ds)
-    asked = max(n//10, min(_telling, n//3))
-    return held_out_rows(ds, min(asked, _most))
-
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
+_telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
+
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
     of `model` is trained on a part of them by `trial(copy, part)`, and the other rows choose the `weights`, with which their mean squared
@@ -57,8 +50,8 @@ class TowardsBiases:
     @torch.no_grad()
     def __init__(self, model, ds, trial, biases_of=bias_scores):
         if not is_doubtful(ds, *bias_scores(model, ds)): return
-        left_out = _rows_of_trial(ds)
-        if len(left_out)<_fewest: return
+        left_out = held_out_rows(ds, min(len(ds)//10, _most))
+        if len(left_out)<_telling: return
         is_kept = torch.ones(len(ds), dtype=torch.bool)
         is_kept[left_out] = False
         kept = is_kept.nonzero()[:,0].to(ds.x.device)

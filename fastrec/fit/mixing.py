@@ -90,8 +90,8 @@ def _gain_of_noise(slopes, errors):
 
 def choose_weights(residuals, n=2, trusted=1):
     """Weights of the `n` parts of a score, by `residuals`, a function of them that gives those of held-out rows; all are `trusted` as
-    trained, 1, or not at all, 0, unless the rows say otherwise by more than chance. And whether there may be taste: the rows say so,
-    or leave what was trusted as it was"""
+    trained, 1, not at all, 0, or in between, unless the rows say otherwise by more than chance. And whether there may be taste: the
+    rows say so, or leave what was trusted as it was"""
     most = (1,1+trusted)[:n]
     first = [.9]*n
     unit = np.abs(residuals(first)).max() or 1.  # as the search stops where slopes are small, not small beside what it looks at
@@ -102,7 +102,7 @@ def choose_weights(residuals, n=2, trusted=1):
     chance = _by_chance*_gain_of_noise(fit.jac*unit, errors[0])
     gain = at_first-best
     share = max(0., 1-chance/gain) if gain>0 else 0.
-    is_left = trusted and not share
+    is_left = trusted>0 and not share
     return before+share*(found-before),is_left or bool(biases-best>chance)
 
 # %% ../../nbs/fit/26_mixing.ipynb #796691a9

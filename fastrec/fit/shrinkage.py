@@ -15,15 +15,15 @@ from .doubts import is_doubtful
 from .mixing import draw_to_biases,fewest,held_out_rows,n_held_out
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #cdd3e2fa
-_telling = 200  # rows that show where a model is wrong
+_telling,_in_doubt = 200,.5  # rows that show where a model is wrong; what it counts if there are fewer
 
 def _trusted(m, ds, left_out):
-    "Is the model `m` of the ratings `ds` believed, 1, unless those `left_out` say otherwise, or not, 0, unless they say so?"
+    "How much the model `m` of the ratings `ds` counts, from 0 to 1, unless those `left_out` say otherwise"
     if type(m) is not DotBias: return 0
     if len(left_out)>=_telling: return 1
     if ds.x.device.type=='mps': ds = copy(ds).to('cpu')  # where there is float64
     sizes = [len(es[0].weight) for es in m.tables]
-    return int(not is_doubtful(ds, *biases_of(ds, sizes)))
+    return _in_doubt if is_doubtful(ds, *biases_of(ds, sizes)) else 1
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #f0caad26
 class ShrinkToBiases(Callback):

@@ -369,3 +369,16 @@ def test_what_the_demo_tells_to_type_can_be_typed(capsys):
     _tell_commands('my films; x', "Ann O'Hara")
     lines = [shlex.split(o) for o in capsys.readouterr().out.splitlines() if o.startswith('    ')]
     assert lines[0][-5:]==['recommend','my films; x',"Ann O'Hara",'--why','2'] and lines[2][-3:]==['serve','my films; x','--quiet']
+
+def test_phrases_of_python_are_those_of_messages():
+    "What is said otherwise on the command line is said somewhere, and apostrophes are no quotes"
+    from fastrec.command.options import _phrases,as_options
+    sources = ' '.join(f.read_text(encoding='utf-8') for f in (root/'fastrec').rglob('*.py') if f.stem!='options')
+    joined = re.sub(r"'\n\s*f?'", '', sources).replace("\\'", "'")
+    assert not [o for o in _phrases if o.split('(..., ')[-1].rstrip(')') not in joined]
+    text = "it doesn't fit: pass dropna=True, or 'user_name', since it isn't known"
+    assert as_options(text, {'dropna': '--dropna', 'user': '--user'})=="it doesn't fit: pass --dropna, or 'user_name', since it isn't known"
+
+def test_a_command_whose_parts_are_not_installed_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(commands, 'info', ('fastrec.command.not_there', ''))
+    assert main(['info', 'x'])==1 and "No module named 'fastrec.command.not_there'" in capsys.readouterr().err

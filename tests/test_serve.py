@@ -382,10 +382,9 @@ def test_outside_of_this_machine_a_token_is_needed(folder, monkeypatch):
     with pytest.raises(ValueError, match='can be reached from elsewhere'): Background(app(folder), host='0.0.0.0')
 
 @pytest.mark.parametrize('how,match', [(dict(workers=0),'workers=0 must be at least 1'), (dict(workers=-2),'workers=-2 must'), (dict(port=-1),'port=-1 must be at least 0'),
-                                      (dict(port=70_000),'port=70000 must be at most 65535'), (dict(host='no.such.host.invalid', token='token'),'pass another port, or host')])
+                                      (dict(port=70_000),'port=70000 must be at most 65535'), (dict(host='no.such.host.invalid'),'pass another port, or host')])
 def test_what_is_no_address_or_number_of_workers(folder, tmp_path, monkeypatch, how, match):
     monkeypatch.setenv('FASTREC_TOKEN', secret)
-    how.pop('token', None)
     with pytest.raises((ValueError,OSError), match=match): run(folder, **how)
 
 def test_other_hosts_of_this_machine(folder, monkeypatch):

@@ -200,7 +200,7 @@ def test_settings_say_that_nothing_was_held_out():
     learn = new_learner(sample_ratings(40, 30, 150))
     assert learn.settings().value['shrink']=='not yet'
     train(learn, 1)
-    assert learn.settings().value['shrink']=='as trained' and learn.settings().rule['shrink']=='held out are less than 20 training ratings'
+    assert learn.settings().value['shrink']=='as trained' and learn.settings().rule['shrink']=='fewer than 20 training ratings were held out'
 
 @pytest.mark.parametrize('n,times', [(200,20), (200,100), (500,20)], ids=str)
 @pytest.mark.parametrize('how', ['als','bayes'])

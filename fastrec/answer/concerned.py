@@ -98,8 +98,8 @@ def still_waiting(waiting, codes, solved, n):
 
 # %% ../../nbs/answer/67_concerned.ipynb #0ec51b14
 def waiting_without(rec, side, codes):
-    """How many ratings of each user and item of `rec` wait once the `codes` alone are left of users (`side=0`) or items; `None` where none
-    do, or where it isn't known what was seen"""
+    """How many ratings of each user and item of `rec` wait, at least, once the `codes` alone are left of users (`side=0`) or items; `None`
+    where none do, or where it isn't known what was seen"""
     if rec.waiting is None or rec.seen is None: return None
     lens = rec.seen.offsets.diff()
     pairs = torch.arange(len(lens)).repeat_interleave(lens),rec.seen.items.long()

@@ -73,7 +73,7 @@ def _factors(a):
     """Lower factors of the matrices `a`, and codes of success; on the CPU, where to look does not wait, of `a` with a little more on the
     diagonal where rounding may have left no digit of one"""
     res,info = torch.linalg.cholesky_ex(a)
-    if not a.is_cpu: return res,info
+    if not a.is_cpu or a.dtype!=torch.float32: return res,info
     diagonal = a.diagonal(dim1=-2, dim2=-1)
     left = res.diagonal(dim1=-2, dim2=-1).square()
     is_lost = (info>0) | (left<_lost*diagonal).any(-1)

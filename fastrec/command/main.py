@@ -64,7 +64,8 @@ def _say(text): print(f'fastrec: {plain_text(text)}', file=sys.stderr)
 
 def _as_typed(name, text):
     "`text` with arguments as the options of the command `name`"
-    actions = parser_of(name)._actions
+    try: actions = parser_of(name)._actions
+    except ImportError: return str(text)  # what the command needs is not there
     return as_options(str(text), {o.dest: o.option_strings[-1] for o in actions if o.option_strings})
 
 def _message(e):

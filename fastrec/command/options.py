@@ -17,7 +17,7 @@ _phrases = {
     'pass token, the name of a file,': 'name a file with --token,',
     'pass another port, or host': 'choose another --port, or --host'}
 
-_quoted = re.compile(r"""('[^']*'|"[^"]*")""")
+_quoted = re.compile(r"""((?<!\w)'[^']*'(?!\w)|"[^"]*")""")  # an apostrophe stands within a word
 
 # %% ../../nbs/command/17_options.ipynb #a61299e5
 def as_options(text, options):

@@ -59,5 +59,5 @@ def play(self:Recommends,
     Needs FastAPI and uvicorn; `ValueError` for a model that `save_recommender` refuses"""
     height = need_whole('height', height, 1)
     if getattr(self, 'n_fits', None)==0:  # a loaded recommender doesn't count
-        warn('nothing was fitted here: unless the model learned elsewhere, its lists are chance. learn.fit_blend() takes seconds')
+        warn('nothing was fitted here: unless the model learned elsewhere, its lists are chance. Call learn.fit_blend() first')
     return Playing(self, height)

@@ -79,7 +79,7 @@ def _shrink_row(learn):
     if cb is None: return {}
     n_held = len(getattr(cb, 'left_out', ()))
     if learn.last_fit[0] and n_held<fewest:
-        return dict(shrink=('as trained',f'held out are less than {fewest} training ratings',''))
+        return dict(shrink=('as trained',f'fewer than {fewest} training ratings were held out',''))
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
     return _drawn_row(cb.chosen, len(cb.left_out))
 

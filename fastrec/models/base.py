@@ -27,7 +27,7 @@ def _look_up(e, codes, sparse):
 
 # %% ../../nbs/models/20_base.ipynb #327e26d2
 def put(w, values):
-    "Set `w` to the `values`, unless it has them: others may be reading. A GPU takes turns, and isn't asked, for which the host would wait"
+    "Set `w` to the `values`, unless it has them, as others may be reading. On a GPU, where to compare would make the host wait, always"
     if not (w.is_cpu and w.equal(values)): w.copy_(values)
 
 def fill_row_0(w):

@@ -114,6 +114,6 @@ class Choice:
         return {*codes[codes>0].tolist()},unknown
 
     def struck(self, users, rated, sizes):
-        "The `Seen` of what is not to be listed for the codes `users`, who have `rated` other items; `None` if there is nothing"
+        "The `Seen` of what is not to be listed for the codes `users`, and of what came along as `rated`; `None` if there is nothing"
         left_out = torch.tensor(sorted({*self.exclude, *rated}))
         return Seen(torch.cartesian_prod(users, left_out), *sizes) if len(left_out) else None

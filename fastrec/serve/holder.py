@@ -109,7 +109,7 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
         stamp = self._now()
         if stamp==self.stamp: return True
         try: new = self._load()
-        except (OSError,ValueError,MemoryError) as e:  # a `BundleError` is a `ValueError`
+        except (OSError,ValueError,MemoryError,RuntimeError) as e:  # a `BundleError` is a `ValueError`, a full GPU a `RuntimeError`
             self.n_failed += 1
             log.error('the new model cannot be loaded; the one before goes on', extra=dict(fields=dict(why=str(e))))
             return False

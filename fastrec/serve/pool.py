@@ -23,8 +23,9 @@ class Pool:
 
     def enter(self):
         "Count one more who waits; `Busy` if too many do"
-        if self.n>=self.most: raise Busy
-        self.leave(-1)
+        with self.lock:
+            if self.n>=self.most: raise Busy
+            self.n += 1
 
     def leave(self, n=1):
         with self.lock: self.n -= n
@@ -38,7 +39,10 @@ class Pool:
         future.add_done_callback(lambda _: self.leave())
         return await asyncio.wrap_future(future)
 
-    def close(self): self.threads.shutdown(cancel_futures=True)
+
+# %% ../../nbs/serve/16_pool.ipynb #d080cbad
+@patch
+def close(self:Pool): self.threads.shutdown(cancel_futures=True)
 
 # %% ../../nbs/serve/16_pool.ipynb #f4cab9f8
 class Together:

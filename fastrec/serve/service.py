@@ -129,7 +129,6 @@ _settings = 'FASTREC_SERVE'
 
 def _ready(app):
     "`app` in a process that does nothing but serve: what is loaded by now is not looked through for rubbish again"
-    torch.set_num_threads(1)  # who asks at the same time shares the cores
     gc.collect()
     gc.freeze()
     return app
@@ -138,6 +137,7 @@ def from_environment():
     "The application that the variable `FASTREC_SERVE` tells of, JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
     limits = Limits(**said.pop('limits', {}))
+    torch.set_num_threads(1)  # who asks at the same time shares the cores
     return _ready(app(**said, limits=limits))
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
@@ -149,12 +149,10 @@ def _listen(app, sock, how):
 
 def _looking(holders):
     "What looks for new models of `holders`, after a failure not for a while"
-    again = 0.
+    again = dict.fromkeys(holders, 0.)
     def look():
-        nonlocal again
-        if time.monotonic()<again: return
-        found = [o.refresh() for o in holders]
-        again = 0. if all(found) else time.monotonic()+_after_failure
+        for o in holders:
+            if time.monotonic()>=again[o]: again[o] = 0. if o.refresh() else time.monotonic()+_after_failure
     return look
 
 # %% ../../nbs/serve/20_service.ipynb #073d3b46
@@ -173,12 +171,14 @@ def _run_spawned(said, limits, host, sock, workers, how):
 def _run(said, limits, host, sock, workers, how):
     "Serve what is `said` to `app` at the socket `sock`"
     torch.set_num_threads(1)  # before anything is computed: threads of PyTorch's would not outlive a fork
-    first = _ready(app(**said, limits=limits))  # an error in the folder is told at once
+    first = app(**said, limits=limits)  # an error in the folder is told at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
-    if workers==1: return _listen(first, sock, how)
-    if can_fork(said['device']): return _run_forked(first, sock, workers, how)
-    del first  # each process has one of its own
-    _run_spawned(said, limits, host, sock, workers, how)
+    if workers==1: _listen(_ready(first), sock, how)
+    elif can_fork(said['device']): _run_forked(_ready(first), sock, workers, how)
+    else:
+        del first  # each process has one of its own
+        gc.collect()
+        _run_spawned(said, limits, host, sock, workers, how)
 
 # %% ../../nbs/serve/20_service.ipynb #4a353f86
 def run(

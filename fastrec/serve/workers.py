@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/24_workers.ipynb #886ffe38
-import gc,os,signal,sys,threading,time,warnings
+import os,signal,sys,threading,time,warnings
 from multiprocessing import get_context,parent_process
 from multiprocessing.connection import wait
 from fastcore.basics import patch,store_attr
@@ -24,7 +24,7 @@ def _end_with_parent():
 
 def _begin(serve):
     "What a worker does"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the parent ends them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it serves; Ctrl-C goes to all, and the parent ends them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     serve()
@@ -37,35 +37,52 @@ class Workers:
     "`n` processes that run `serve()`, and `refresh()` in this one each `every` seconds, until SIGTERM or Ctrl-C"
     def __init__(self, n, serve, refresh, every=1.):
         store_attr()
-        self.begun = {}  # when each process began
+        self.begun,self.not_before = {},0.  # when each process began, and the next may
         self.ended,self.end = get_context('fork').Pipe(duplex=False)
 
     def start(self):
         "One more"
         process = get_context('fork').Process(target=_begin, args=(self.serve,))
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning)  # of threads: NumPy's, which end before a fork and begin after it
+            warnings.filterwarnings('ignore', '.*multi-threaded.*', DeprecationWarning)  # NumPy's end before a fork and begin after it
             process.start()
         self.begun[process] = time.monotonic()
 
-    def replace(self, process):
-        process.join()
-        age = time.monotonic()-self.begun.pop(process)
-        log.error('a worker has died', extra=dict(fields=dict(exit=process.exitcode)))
-        process.close()
-        if age<_least_life: self.ended.poll(_least_life-age)
-        self.start()
+# %% ../../nbs/serve/24_workers.ipynb #c53e4eac
+@patch
+def bury(self:Workers, process):
+    "Note that a `process` has died, and, if that was at its start, that the next has to wait"
+    process.join()
+    age = time.monotonic()-self.begun.pop(process)
+    log.error('a worker has died', extra=dict(fields=dict(exit=process.exitcode)))
+    process.close()
+    if age<_least_life: self.wait_for(_least_life-age)
+
+@patch
+def wait_for(self:Workers, seconds): self.not_before = time.monotonic()+seconds
+
+# %% ../../nbs/serve/24_workers.ipynb #6b51acb7
+@patch
+def fill(self:Workers):
+    "Start as many as are missing, unless it is too early"
+    while len(self.begun)<self.n and time.monotonic()>=self.not_before:
+        try: self.start()
+        except OSError as e:
+            log.error('no worker can be started now', extra=dict(fields=dict(why=str(e))))
+            self.wait_for(_least_life)
 
 # %% ../../nbs/serve/24_workers.ipynb #5cf29d04
 @patch
 def _watch(self:Workers):
-    "Replace who dies, until a signal comes"
+    "Start who is missing, until a signal comes"
     due = time.monotonic()+self.every
     while True:
+        self.fill()
+        until = due if len(self.begun)==self.n else min(due, self.not_before)
         by_sentinel = {o.sentinel: o for o in self.begun}
-        found = wait([self.ended, *by_sentinel], max(due-time.monotonic(), 0))
+        found = wait([self.ended, *by_sentinel], max(until-time.monotonic(), 0))
         if self.ended.poll(): return
-        for o in found: self.replace(by_sentinel[o])
+        for o in found: self.bury(by_sentinel[o])
         if time.monotonic()>=due:
             self.refresh()
             due = time.monotonic()+self.every
@@ -78,17 +95,17 @@ def stop(self:Workers):
     for o in self.begun:
         o.join(max(until-time.monotonic(), 0))
         if o.is_alive(): o.kill()
+        o.join()
+        o.close()
 
 # %% ../../nbs/serve/24_workers.ipynb #068eb2d9
 @patch
 def run(self:Workers):
     "Start them, and watch over them"
     before = {o: signal.signal(o, lambda *_: self.end.send(None)) for o in (signal.SIGINT,signal.SIGTERM)}
-    gc.collect()
-    gc.freeze()  # what is there by now is not looked through again, which would copy what is shared
-    try:
-        for _ in range(self.n): self.start()
-        self._watch()
+    try: self._watch()
     finally:
         self.stop()
         for o,handler in before.items(): signal.signal(o, handler)
+        self.ended.close()
+        self.end.close()

@@ -26,13 +26,14 @@ def warm_ndcg(learn, test):
     return learn.evaluate(test).ndcg_at_10['model']
 
 def cold_recall(learn, late, k=100):
-    "Recall of the first `k` places for new films, beside that of `k` films drawn of all"
+    "Recall of the first `k` places for new films, beside that of `k` films drawn of all that a user has not seen"
     lists = learn.recommend(late.user.unique(), n=k)
     hits = lists.merge(late[['user','title']], on=['user','title']).groupby('user').size()
     n = late.groupby('user').size()
     recall = (hits.reindex(n.index, fill_value=0)/n.clip(upper=k)).mean()
-    n_items = len(learn.dls.classes['title'])-1
-    return float(recall),k/n_items
+    codes = torch.from_numpy(learn.ds.classes['user'].encode(n.index)).long()
+    left = len(learn.ds.classes['title'])-1-learn.seen.offsets.diff()[codes]
+    return float(recall),float((k/left).mean())
 
 def with_and_without(data, fit, seed):
     "NDCG of films of training without and with new ones in the catalogue, and the recall of these beside chance"

@@ -1,8 +1,9 @@
 """Defaults beside settings that twenty trials chose, on the shapes kept apart; writes results/tuned.md
 
-    python benchmarks/tuned.py                                    all of them: some hours
+    python benchmarks/tuned.py                                    all of them: two hours on two quiet cores
+    python benchmarks/tuned.py --keep tuned.jsonl                 all, and what is in that file from a run that was stopped is not measured again
     python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes, on the screen"""
-import os,sys,warnings
+import argparse,json,os,warnings
 from ranges import make_of
 from report import Report,settings
 from shapes import loaders,shapes
@@ -30,21 +31,41 @@ def measured(df, seed, fit):
     best = {k: v.item() if hasattr(v, 'item') else v for k,v in found.best.items()}
     return score(make_of(fit)(dls), measure),score(make_of(fit)(dls, **best), measure),best
 
-def row_of(name):
+def all_kept(keep):
+    "What the file `keep` has from a run before: by shape and fit, the pairs of what defaults and tuned settings reach"
+    if not keep or not Path(keep).exists(): return {}
+    lines = map(json.loads, Path(keep).read_text(encoding='utf-8').splitlines())
+    return {(o['shape'],o['fit']): o['pairs'] for o in lines}
+
+def pairs_of(name, df, seeds, fit, keep):
+    "What the defaults and tuned settings of `fit` reach, for each seed; added to the file `keep`"
+    found = [measured(df, s, fit) for s in seeds]
+    print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in found], flush=True)
+    pairs = [(float(a),float(b)) for a,b,_ in found]
+    if keep:
+        with open(keep, 'a', encoding='utf-8') as f: f.write(json.dumps(dict(shape=name, fit=fit, pairs=pairs))+'\n')
+    return pairs
+
+def row_of(name, keep):
     "A row of the table: the shape, how many seeds, and each fit's defaults as a multiple of what was tuned"
-    df = shapes[name]()
+    df,kept = shapes[name](),all_kept(keep)
     seeds = (0,1) if len(df)<=_most else (0,)
     row = []
     for fit in spaces:
-        pairs = [measured(df, s, fit) for s in seeds]
-        print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in pairs], flush=True)
-        row.append(f'{np.mean([a for a,_,_ in pairs])/np.mean([b for _,b,_ in pairs]):.4f}')
+        pairs = kept.get((name,fit)) or pairs_of(name, df, seeds, fit, keep)
+        ours,tuned = np.mean(pairs, 0)
+        row.append(f'{ours/tuned:.4f}')
     return [name,len(seeds),*row]
 
-def main(*names):
+def main(names, keep):
     rep = Report('tuned', 'shape', 'seeds', *(f'`{o}`, as a multiple of tuned' for o in spaces))
-    rows = parallel(row_of, names or [o.strip() for o in settings['shapes']['check'].split(';')], n_workers=os.cpu_count(), progress=False)
-    for row in rows: rep.add(*row)
+    every = [o.strip() for o in settings['shapes']['check'].split(';')]
+    for row in parallel(row_of, names or every, keep=keep, n_workers=os.cpu_count(), progress=False): rep.add(*row)
     if not names: rep.write()
 
-if __name__=='__main__': main(*sys.argv[1:])
+if __name__=='__main__':
+    parser = argparse.ArgumentParser()
+    parser.add_argument('names', nargs='*')
+    parser.add_argument('--keep')
+    args = parser.parse_args()
+    main(args.names, args.keep)

@@ -83,8 +83,10 @@ def score_pairs(self:Ease, x):
     x = x[:,:2].long()
     has_own = self.choices.offsets.diff()[x[:,0]]>0
     has_own &= x[:,0]>0
-    res = self._of_all(x[:,1])
-    if has_own.any(): res[has_own] = torch.cat([self._some_pairs(o) for o in x[has_own].split(n_pairs)])
+    own = torch.cat([self._some_pairs(o) for o in x[has_own].split(n_pairs)])
+    if has_own.all(): return own
+    res = own.new_empty(len(x))
+    res[has_own],res[~has_own] = own,self._of_all(x[~has_own,1])
     return res
 
 @patch
@@ -102,9 +104,8 @@ def _some_pairs(self:Ease, x):
 def _of_all(self:Ease, items):
     "Scores of the codes `items` for whoever has chosen nothing, (n,)"
     row = self.choices(items.new_zeros(1))[0]
-    of_unknown = row@self.of_unknown
-    scores = torch.cat([of_unknown[None], row@self.weight])
-    return scores.index_select(0, items)
+    each,place = items.unique(return_inverse=True)
+    return (self.item_side(each)@row)[place]
 
 # %% ../../nbs/models/65_ease.ipynb #f45526d5
 @patch

@@ -112,9 +112,7 @@ def list_maker(rec, z, draw, knobs, max_bytes, beside):
     "The `ListMaker` of `rec`, of which `z` or a `draw` may rank, with the columns `beside` its lists, a `Why`"
     if not z and draw is None: return ListMaker(rec, *knobs, max_bytes, beside)
     if beside.n: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
-    res = ListMaker(by_draws(rec, z, draw), *knobs, max_bytes)
-    res.model = rec.model  # which predicts
-    return res
+    return ListMaker(by_draws(rec, z, draw), *knobs, max_bytes, model=rec.model)
 
 # %% ../../nbs/answer/53_recommend.ipynb #d628807c
 bytes_of_place = 48  # of a list: its user, rank, item and score, while the frame is put together

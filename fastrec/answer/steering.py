@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/answer/78_steering.ipynb #d59305d9
 import torch,torch.nn.functional as F
-from fastcore.basics import patch,store_attr
+from fastcore.basics import ifnone,patch,store_attr
 from torch import nn
 from ..base.checks import need_finite,warn
 from ..base.devices import upload
@@ -150,15 +150,16 @@ def _damped(ranker, counts, damping, max_bytes):
 
 # %% ../../nbs/answer/78_steering.ipynb #2421efbd
 class ListMaker:
-    """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores, `model` predicts;
-    what stays as it is without `diversity` and `damping`. `beside` gives more columns"""
-    def __init__(self, rec, diversity=0., damping=0., max_bytes=_max_bytes, beside=None):
+    """Makes lists of the model that `rec` has now, which a fit in another thread may replace. `ranker` scores; `model` predicts, that of
+    `rec` if left out. `beside` gives more columns"""
+    def __init__(self, rec, diversity=0., damping=0., max_bytes=_max_bytes, beside=None, model=None):
         store_attr('rec,diversity,max_bytes,beside')
-        self.model = rec.model
-        self.ranker = self.model.lists_by
+        own = rec.model
+        self.model = ifnone(model, own)
+        self.ranker = own.lists_by
         self.is_steered = bool(damping or diversity)
         if not self.is_steered: return
-        own = self.model.model if isinstance(self.model, Weighed) else self.model
+        if isinstance(own, Weighed): own = own.model
         if damping:
             self.ranker = _damped(self.ranker, rec.counts, damping, max_bytes)
         if diversity:

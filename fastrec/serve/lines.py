@@ -73,8 +73,10 @@ def _stds(model, users, items, more):
     x = torch.stack([users,items], 1)
     return std_of_codes(model, x).tolist()
 
-def _lines(rec, wanted, users, _, items, scores, more):
-    "The code of the user and a `Line` for each place that `lines_of` gives"
+# %% ../../nbs/serve/25_lines.ipynb #791913f6
+def _lines(rec, wanted, found):
+    "The code of the user and a `Line` for each place of what `lines_of` has `found`"
+    users,_,items,scores,more = found
     n,ds = len(items),rec.ds
     predicted = 'preference' if 'preference' in more else f'{ds.rating_name}_pred'
     places = items.numpy()-1
@@ -97,5 +99,5 @@ def lines_by_user(rec, users, wanted, choice, rated=()):
     res = {o: [] for o in users.tolist()}
     if choice.items is not None and not choice.items: return res
     found = _found(rec, users, wanted, choice, rated)
-    for user,line in _lines(rec, wanted, *found): res[user].append(line)
+    for user,line in _lines(rec, wanted, found): res[user].append(line)
     return res

@@ -304,13 +304,67 @@ def test_models_without_features_say_so(tmp_path):
     with pytest.raises(ValueError, match='nothing is new: pass ratings'): plain.extend()
     with pytest.raises(ValueError, match='nobody was named: pass ratings'): plain.fold_in()
 
-@pytest.mark.parametrize('fit,match', [(lambda l: None, 'was not trained, or with features=False'), (lambda l: l.fit_als(3, features=False), 'with features=False'), (lambda l: l.fit_ease(), 'weights are of pairs of items: use fit_ials'),
+@pytest.mark.parametrize('fit,match', [(lambda l: None, 'was not trained, or with features=False'), (lambda l: l.fit_als(3, features=False), 'with features=False'), (lambda l: l.fit_ease(features=False), 'with features=False'),
     (lambda l: l.fit_bayes(2, 4, side='implicit'), 'fitted with side=')], ids=['untrained','without','ease','side'])
 def test_what_follows_no_features_says_why(fit, match):
     early,_,_,_,_,items,_ = data()
     learn = learner(RecDataLoaders.from_df(early, seed=1, items=items, device='cpu'), DotBias, seed=0)
     with learn.no_bar(),learn.no_logging(): fit(learn)
     with pytest.raises(ValueError, match=f'features of items tell nothing to this model, .*{match}'): learn.extend(items=twins(0))
+
+@cache
+def by_weights(fit='fit_ease'):
+    early,_,_,_,_,items,users = data()
+    learn = learner(RecDataLoaders.from_df(early, seed=1, items=items, users=users, device='cpu'), DotBias, seed=0)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+    return learn
+
+def test_weights_of_unchosen_items_follow_and_all_others_stay():
+    early,*_ = data()
+    learn = by_weights()
+    plain = learner(RecDataLoaders.from_df(early, seed=1, device='cpu'), DotBias, seed=0)
+    with learn.no_bar(),plain.no_bar(),plain.no_logging(): plain.fit_ease()
+    titles = [*plain.dls.classes['title'].labels]
+    np.testing.assert_allclose(learn.predict_grid([*plain.dls.classes['user'].labels], titles), plain.predict_grid(None, titles), atol=1e-5)
+    items = data()[5]
+    assert (items.loc[learn.similar(new_film, 4).title].genre==items.genre[new_film]).all() and learn.predict_grid(None, [new_film]).std()>0
+    with pytest.raises(ValueError, match='features of users tell nothing to this model, whose weights are of pairs of items: use fit_ials'): learn.extend(users=twins(1))
+    with learn.no_bar(),learn.no_logging():
+        other = learner(learn.dls, DotBias, seed=0)
+        other.fit_ease(features=False)
+    with pytest.warns(UserWarning, match='their preference says nothing'): assert not other.predict_grid(None, [new_film]).any()
+    assert other.model.from_features==(False,False) and other.last_fit[1]==dict(reg=None, features=False)
+
+def test_new_items_get_weights_from_a_learner_a_folder_and_what_was_extended(tmp_path):
+    learn = by_weights()
+    learn.save_recommender(tmp_path/'rec', ratings=True)
+    grids,titles = [],[*learn.dls.classes['title'].labels]
+    for rec in (learn,load_recommender(tmp_path/'rec', device='cpu')):
+        more = rec.extend(items=twins(0))
+        a,b = more.predict_grid(None, [new_film,'Again (2027)']).T
+        np.testing.assert_allclose(a, b, atol=1e-6)
+        assert a.std()>0
+        np.testing.assert_allclose(more.predict_grid(None, titles), learn.predict_grid(), atol=1e-6)
+        late = more.extend(items=twins(0).set_axis(['Third (2028)']).rename_axis('title'))
+        np.testing.assert_allclose(late.predict_grid(None, ['Third (2028)']).flatten(), a, atol=1e-6)
+        more.save_recommender(tmp_path/'more')
+        grids.append(load_recommender(tmp_path/'more', device='cpu').predict_grid())
+        fewer = late.without_items(titles[:5])
+        assert fewer.model.row_maps[1]['rows'].shape[1]==fewer.model.width
+        np.testing.assert_allclose(fewer.extend(items=twins(0).set_axis(['Fourth (2029)']).rename_axis('title')).predict_grid(None, ['Fourth (2029)']), fewer.predict_grid(None, ['Third (2028)']), atol=1e-6)
+    np.testing.assert_allclose(*grids, atol=1e-6)
+
+def test_choices_of_a_new_item_leave_the_weights_of_unchosen_ones_alone():
+    early,late,_,items,*_ = data()
+    learn = by_weights()
+    film = late.title.mode()[0]
+    more = learn.extend(late[late.title==film], items=items.loc[[film]])
+    code = more.ds.classes['title'].lookup([new_film,film])-1
+    w = more.model.weight.detach()
+    assert not w[code[1],code[0]] and w[:,code[1]].any() and w[code[1]].any()
+    users = early.user.unique()[:40]
+    kept = ~np.isin(users, late[late.title==film].user)
+    np.testing.assert_allclose(more.predict_grid(users, [new_film])[kept], learn.predict_grid(users, [new_film])[kept], atol=1e-6)
 
 def test_a_loss_of_choices_says_why():
     early,_,_,_,_,items,_ = data()

@@ -43,7 +43,7 @@ _sides = 'users','items'
 def _why_no_map(model, k, ds):
     "Why has `model` no map to the rows of side `k`, where loaders knew features?"
     if model.by_softmax: return 'whose loss of choices does not follow any: use fit_ials, or another fit without that loss'
-    if isinstance(model, Ease): return 'whose weights are of pairs of items: use fit_ials or fit_als'
+    if isinstance(model, Ease) and not k: return 'whose weights are of pairs of items: use fit_ials or fit_als'
     if not model.from_features[k]: return 'since it was not trained, or with features=False: train it with features=True'
     if not len(ds): return 'as the ratings of training are not kept here, nor a map: save it with save_recommender, and load that'
     return 'since it was fitted with side=: name what that told in from_df, and fit without side'
@@ -104,7 +104,7 @@ def places_in(own, ids, n):
 def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):
     """Rows of `n` users, or with `side=1` items, whose `own` (0 to n-1) have the ratings `y`, of variance `noise`, with the codes `other`,
     each of which counts as `w` says, by these and by the sparse features `x`, (n,d), of which the `model` may have a map"""
-    row_map = None if x is None else model.row_maps[side]
+    row_map = model.row_maps[side] if x is not None and model.refits else None
     is_told = row_map is not None and are_told(x)
     if row_map is None or not is_told.any(): return _fitted(model, side, own, other, y, n, noise, w, None)
     res = None

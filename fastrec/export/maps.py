@@ -11,6 +11,7 @@ import torch
 from ..data.features import features_from
 from ..models.base import FactorModel
 from ..models.dot import Dot
+from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
 from ..answer.described import parts_of,with_row_maps
 from .labels import BundleError
@@ -50,8 +51,12 @@ def pack_maps(rec):
 # %% ../../nbs/export/87_maps.ipynb #42fa77ea
 def _is_finite(o): return o.dtype==torch.float32 and bool(o.isfinite().all())
 
+def _fit_columns(rows, width): return rows.ndim==2 and len(rows)>2 and rows.shape[1]==width and _is_finite(rows)
+
 def _fits(kept, model, k):
     "Is `kept` a map to rows of side `k` of `model`?"
+    if isinstance(model, Ease): return k==1 and {*kept}=={'rows'} and _fit_columns(kept['rows'], model.width)
+    if {*kept}!={'rows','cov'}: return False
     rows,cov = kept['rows'],kept['cov']
     width = sum(e.weight.shape[1] for e in model.tables[k])
     draws = ()
@@ -71,7 +76,7 @@ def take_maps(tensors):
 def with_maps(model, maps):
     "The `model`, which has the `maps` of users and of items from now on. `BundleError` if they do not fit"
     for k,kept in enumerate(maps):
-        if kept is not None and not ({*kept}=={'rows','cov'} and _fits(kept, model, k)):
+        if kept is not None and not _fits(kept, model, k):
             raise BundleError('what features say of rows does not fit the model')
     model.row_maps = maps
     return model

@@ -10,10 +10,12 @@ from scipy.linalg.lapack import spotrf,spotri
 from threadpoolctl import threadpool_limits
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_numbers
+from ..base.checks import need_flags,need_numbers
 from ..base.devices import need_memory
 from ..models.choices import choices_of
 from ..models.ease import Ease
+from ..models.ridge import features_arg
+from ..models.told_weights import follow_told
 from .training import RecLearner
 from .chance import BesideChance
 from .ials import AgainstOnes,check_choices,check_monitors,finds_taste,popular_sweeps,ratings_aside
@@ -120,14 +122,15 @@ def _error(model, ds):
     return (1-model.score_pairs(ds.x[::every])).square().mean()
 
 @torch.no_grad()
-def _solution(model, ds, arith, reg):
-    "Find the weights of `model` for the choices `ds`; yield the mean squared distance from 1, again and again"
+def _solution(model, ds, arith, reg, features):
+    "Find the weights of `model` for the choices `ds`, and by `features`; yield the mean squared distance from 1, again and again"
     model.reg = float(ifnone(reg, ease_reg(model.choices)))
     weight = model.weight.detach()
     _gram(model.choices, weight)
     weight.diagonal().add_(model.reg)
     _invert(weight)
     _as_weights(weight)
+    if features: follow_told(model, ds)
     model.fill_unknown()
     error = _error(model, ds)
     while True: yield error
@@ -136,22 +139,24 @@ def _solution(model, ds, arith, reg):
 @patch
 def fit_ease(self:RecLearner,
     reg:float=None, # What holds the weights down; left out: by how much people choose; popularity if choices say nothing beyond it
+    features:bool=True, # May items that nobody has chosen follow from what the loaders were told of items?
     cbs=None # Callbacks
 ):
     """Fit the weight of each item for each other to what was rated at all, in closed form, for recommendations; so there is nothing in
-    `init` to begin with. The model is replaced, and predicts preferences, not ratings; that of an item that nobody has chosen is 0,
-    which `predict` tells, and no list has it. `ValueError` for more items than there is room for
+    `init` to begin with. The model is replaced, and predicts preferences, not ratings; that of an item that nobody has chosen, and of
+    which nothing else is known, is 0, which `predict` tells, and no list has it. `ValueError` for more items than there is room for
 
     It is one sweep: interrupted before that is whole, it leaves the model from before, and while validating, the new one"""
     need_numbers(reg=reg)
+    need_flags(features=features)
     if reg is not None and not 0<reg: raise ValueError(f'reg={reg} must be above 0')
     check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ease')
     ds = solver_data(self, 0, 1)
     _need_room(len(ds.classes[ds.item_name])-1, ds.x.device)
-    called = 'fit_ease',dict(reg=reg)
+    called = 'fit_ease',dict(reg=reg)|features_arg(ds, features)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
-    sweeps = partial(_solution, reg=reg)
+    sweeps = partial(_solution, reg=reg, features=features)
     if reg is None and not finds_taste(BesideChance(ds)): new,sweeps = None,popular_sweeps
     with ratings_aside(self):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

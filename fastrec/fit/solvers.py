@@ -13,6 +13,7 @@ from ..base.checks import is_whole,need_numbers
 from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias,fill_untrained
 from ..models.blend import tell_no_blend
+from ..models.ease import Ease
 from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
 from .beginning import n_factors_of
@@ -181,7 +182,7 @@ def to_the_end(write):
 # %% ../../nbs/fit/34_solvers.ipynb #ef130121
 def _followed(model, ds, features=False, **kwargs):
     "The `model`, which with `features` follows from what is known beside the ratings `ds`, if its fit did not do that itself"
-    if not features: return model
+    if not features or isinstance(model, Ease): return model
     if not any(model.from_features):
         follow_features(model, ds)
         fill_untrained(model, ds)

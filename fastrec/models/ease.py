@@ -155,26 +155,34 @@ def fit_items(self:Ease, items, users, y, n_items, noise, w=None):
     return choices_of(items+1, users-1, n_items+1, n_users, w, self.weight.new_zeros(n_users))
 
 # %% ../../nbs/models/65_ease.ipynb #7f34b7c2
+def _with_weights(model, choices, weight, change):
+    "As the `model`, of `choices` and with a table `weight` of its own; `change` makes the rows of a map from features fit that"
+    res = copy(model)
+    res._modules = {**model._modules, 'choices': choices}
+    res._parameters = {**model._parameters, 'weight': nn.Parameter(weight)}
+    res._buffers = {**model._buffers, 'of_unknown': weight.mean(1)}
+    row_map = model.row_maps[1]
+    res.row_maps = None,row_map and dict(rows=change(row_map['rows']))
+    return res
+
 @patch
 def with_rows(self:Ease, side, codes, z, n):
     "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the `Choices` `z`, that shares all else with this one"
     if not side: return self.with_users(self.choices.with_users_of(codes, z, n), None)
-    weight = weights_with(self.choices, self.weight.detach(), self.reg, codes-1, z, n-1)
     x = self.choices
-    res = copy(self)
-    res._modules = {**self._modules, 'choices': Choices(x.items, x.offsets, x.values, n-1)}
-    res._parameters = {**self._parameters, 'weight': nn.Parameter(weight)}
-    res._buffers = {**self._buffers, 'of_unknown': weight.mean(1)}
-    return res
+    weight = weights_with(x, self.weight.detach(), self.reg, codes-1, z, n-1)
+    choices = Choices(x.items, x.offsets, x.values, n-1)
+    return _with_weights(self, choices, weight, lambda rows: F.pad(rows, (0,n-1-rows.shape[1])))
 
 # %% ../../nbs/models/65_ease.ipynb #a60a1808
 @patch
 def similarities(self:Ease, code, side):
     """How much all users have chosen of what the user `code` has, as cosines, or, with `side=1`, partial correlations of all items
-    and the item `code`; without row 0, (n,)"""
+    and the item `code`, or cosines of their columns where nobody has chosen it; without row 0, (n,)"""
     if side:
         weight = self.weight.detach()
         there,back = weight[code-1],weight[:,code-1]
+        if not there.any(): return F.cosine_similarity(weight, back[:,None], 0)  # nobody has chosen it: by what speaks for both
         return there.sign()*(there*back).clamp(min=0).sqrt()
     x = self.choices
     rows,items,values = x.of(torch.arange(1, len(x), device=x.items.device))
@@ -184,6 +192,7 @@ def similarities(self:Ease, code, side):
     sums[1].index_add_(0, rows, values*values)
     return sums[0]/sums[1].sqrt().clamp(min=1e-12)
 
+# %% ../../nbs/models/65_ease.ipynb #b042de2c
 @patch
 def average_scores(self:Ease):
     "For users and for items: how far their average lies from the mean of all, and the score there, two tensors each"
@@ -218,8 +227,5 @@ def keeping(self:Ease, side, codes):
     cols = codes[1:]-1
     weight = self.weight.detach()
     if side: weight = weight[cols][:,cols]
-    res = copy(self)
-    res._modules = {**self._modules, 'choices': self.choices.keeping(side, codes)}
-    res._parameters = {**self._parameters, 'weight': nn.Parameter(weight)}
-    res._buffers = {**self._buffers, 'of_unknown': weight.mean(1)}
-    return res
+    def kept(rows): return rows[:,cols.to(rows.device)] if side else rows
+    return _with_weights(self, self.choices.keeping(side, codes), weight, kept)

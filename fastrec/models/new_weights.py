@@ -90,6 +90,7 @@ def weights_with(x, weight, reg, codes, chosen, n):
     res = weight.new_zeros(n, n)
     res[:n_known,:n_known] = old
     res[:n_known,codes] = columns
-    res[codes,:n_known] = rows*there
+    is_chosen = gram.diagonal()>reg  # the columns of others follow from features
+    res[codes,:n_known] = rows*is_chosen
     res[codes[:,None],codes] = among
     return res

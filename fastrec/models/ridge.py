@@ -158,18 +158,25 @@ def features_arg(ds, features):
 _trusted = 10  # ratings, with which a row counts half as much as with endless ones
 _modest = .7  # of what features say of preferences
 
+def preferred(ridge, rows, counts, share=_modest):
+    """The rows of a map, (2+d,k), to a `share` of what `ridge` finds in the `rows` of preferences, (n,k), which have these `counts` of
+    choices, (n,), and what it leaves of these rows"""
+    found,_ = ridge.offsets(rows)
+    rest = rows-found
+    res = share*ridge.around(counts@rest/counts.sum())
+    res[0] = 0
+    return res,rest
+
+# %% ../../nbs/models/27_ridge.ipynb #4214b602
 def _row_map(model, rows, x, counts):
     """A map from the features `x` to rows, by those of the `rows` of `model`, (n,k), that have some of the `counts` of ratings: its `rows`,
     (2+d,k), and the covariance `cov`, (k,k), of what it leaves; on the CPU"""
-    weights = counts if model.is_preference else counts/(counts+_trusted)
-    ridge = FeatureRidge(x, weights)
-    found,_ = ridge.offsets(rows)
-    rest = rows-found
-    left,cov = moments(rest[counts>0])
-    if not model.is_preference: return dict(rows=ridge.around(left), cov=cov)
-    res = _modest*ridge.around(counts@rest/counts.sum())
-    res[0] = 0
-    return dict(rows=res, cov=cov)
+    if model.is_preference:
+        res,rest = preferred(FeatureRidge(x, counts), rows, counts)
+        return dict(rows=res, cov=moments(rest[counts>0])[1])
+    ridge = FeatureRidge(x, counts/(counts+_trusted))
+    left,cov = moments((rows-ridge.offsets(rows)[0])[counts>0])
+    return dict(rows=ridge.around(left), cov=cov)
 
 # %% ../../nbs/models/27_ridge.ipynb #037e2393
 def _rows(model, k):
@@ -223,7 +230,7 @@ def row_maps_of(model, ds):
     res = list(model.row_maps)
     for k,kept in enumerate(res):
         if not _told_side(model, ds, k): continue
-        if isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue
+        if not model.refits or isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue
         x,counts,rows = ds.features[k].x,ds.counts(k).float(),_rows(model, k)
         res[k] = _row_map(model, rows, x, counts) if kept is None else _with_cov(kept, rows, x, counts)
     return tuple(res)

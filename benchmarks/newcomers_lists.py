@@ -50,7 +50,7 @@ def of_films(c):
     rep = Report('new_films', 'data', 'fit', 'NDCG@10 of films of training', 'with new films in the catalogue', 'to reach', 'recall@100 of new films', 'by chance', 'times', 'to reach')
     for data in c['releases'].split():
         for fit in ('fit_ials','fit_ease','fit_blend'):
-            found = [with_and_without(data, fit, seed) for seed in range(int(c['splits']))]
+            found = [with_and_without(data, fit, seed) for seed in map(int, c["seeds"].split())]
             a,b,recall,chance = np.mean(found, 0)
             rep.add(data, f'`{fit}`', f'{a:.4f}', f'{b:.4f}', f'within {c["max_loss"]}', f'{recall:.3f}', f'{chance:.3f}', f'{recall/chance:.1f}', f'≥ {c["least_times"]}')
     rep.write()

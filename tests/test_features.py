@@ -311,10 +311,10 @@ def test_unrated_items_lower_no_lists_in_silence(cold):
     with pytest.raises(ValueError, match='min_count=-1 must be at least 0'): learns[True].evaluate(min_count=-1)
 
 def test_items_that_nobody_has_rated_change_no_closed_form():
-    "Their rows are 0, and lists and measures are those of loaders without them"
+    "Without features their rows are 0, and lists and measures are those of loaders without them"
     a,b = (learner(read(o), DotBias, seed=0) for o in (None,with_new()))
     for learn in (a,b):
-        with quietly(): learn.fit_ease()
+        with quietly(): learn.fit_ease(features=False)
     assert a.recommend(n=5).assign(score=0).astype(str).equals(b.recommend(n=5).assign(score=0).astype(str))
     x,y = a.evaluate(),b.evaluate()
     assert np.allclose(x.astype(float), y.astype(float), equal_nan=True, atol=1e-3)  # diversity is by cosines, which see how many items there are

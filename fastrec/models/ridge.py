@@ -156,7 +156,7 @@ def features_arg(ds, features):
 
 # %% ../../nbs/models/27_ridge.ipynb #b5d9cbea
 _trusted = 10  # ratings, with which a row counts half as much as with endless ones
-_modest = .7  # of what features say of preferences
+_modest = .75  # of what features say of preferences
 
 def preferred(ridge, rows, counts, share=_modest):
     """The rows of a map, (2+d,k), to a `share` of what `ridge` finds in the `rows` of preferences, (n,k), which have these `counts` of

@@ -28,10 +28,10 @@ def fitted(df, held, fit, seed=0):
     with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*((5,) if fit=='fit_one_cycle' else ()))
     return learn
 
-def recall(rec, held, users):
-    "Recall@10 of the lists of `users`, of what they have in `held`"
+def recall(rec, held, users, seen):
+    "Recall@10 of the lists of `users`, without what they have in `seen`, of what they have in `held`"
     held = held[held.user.isin(users)]
-    lists = rec.recommend(held.user.unique(), n=10)
+    lists = rec.recommend(held.user.unique(), n=10, exclude_seen=seen[seen.user.isin(users)])
     hits = held.merge(lists[['user','title']], on=['user','title'])
     n = held.groupby('user').size()
     return (hits.groupby('user').size().reindex(n.index, fill_value=0)/n.clip(upper=10)).mean()
@@ -55,12 +55,13 @@ def main():
         early,late = choose(df, int(c['n']))
         of_known = held[held.user.isin(early.user)&held.title.isin(early.title)]
         for fit in _fits:
-            learn,whole = (fitted(o, of_known, fit) for o in (early,pd.concat([early,late])))
+            seen = pd.concat([early,late])
+            learn,whole = (fitted(o, of_known, fit) for o in (early,seen))
             took,more = timed(lambda: learn.extend(late))
             users = late.user.unique()
             known = users[np.isin(users, early.user)]
-            before = f'{recall(learn, held, known):.4f}' if len(known) else ''
-            rep.add(f'`{fit}`', f'{len(late):,} {how}', f'{took:.0f}', f'≤ {c["max_ms"]}', before, f'{recall(more, held, users):.4f}', f'{recall(whole, held, users):.4f}',
+            before = f'{recall(learn, held, known, seen):.4f}' if len(known) else ''
+            rep.add(f'`{fit}`', f'{len(late):,} {how}', f'{took:.0f}', f'≤ {c["max_ms"]}', before, f'{recall(more, held, users, seen):.4f}', f'{recall(whole, held, users, seen):.4f}',
                     f'within {c["max_loss"]}')
     rep.write()
 

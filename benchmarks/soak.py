@@ -15,7 +15,7 @@ class Watched(Service):
     def workers(self):
         "The processes that answer, without the one that Python tracks resources with"
         children = words(f'/proc/{self.process.pid}/task/{self.process.pid}/children')
-        return [int(o) for o in children if 'spawn_main' in ' '.join(Path(f'/proc/{o}/cmdline').read_text(encoding='utf-8').split('\0'))]
+        return [int(o) for o in children if 'resource_tracker' not in Path(f'/proc/{o}/cmdline').read_text(encoding='utf-8')]
 
     def own_megabytes(self):
         "Memory of all workers that is theirs alone, without what is mapped from the folder"

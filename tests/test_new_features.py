@@ -346,7 +346,7 @@ def test_an_item_has_no_weight_for_itself_that_features_could_see():
     counts = torch.tensor([0.,50,50,50,50,0])
     rows = map_to_columns(weight, x, counts)
     add_by_features(weight, rows, torch.tensor([5]), x.index_select(0, torch.tensor([5])), torch.zeros(1))
-    assert (weight[:2,4]>.4).all() and (weight[2:4,4]<.1).all() and not weight[4].any()
+    assert (weight[:2,4]>.28).all() and (weight[2:4,4]<.1).all() and not weight[4].any()  # .15 in one round
 
 def test_new_items_get_weights_from_a_learner_a_folder_and_what_was_extended(tmp_path):
     learn = by_weights()

@@ -3506,6 +3506,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.serve.holder._read': ('serve/holder.html#_read', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.as_json': ('serve/holder.html#as_json', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.find': ('serve/holder.html#find', 'fastrec/serve/holder.py'),
+                                      'fastrec.serve.holder.give_back': ('serve/holder.html#give_back', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.known': ('serve/holder.html#known', 'fastrec/serve/holder.py')},
             'fastrec.serve.lines': { 'fastrec.serve.lines._candidates': ('serve/lines.html#_candidates', 'fastrec/serve/lines.py'),
                                      'fastrec.serve.lines._column': ('serve/lines.html#_column', 'fastrec/serve/lines.py'),

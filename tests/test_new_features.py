@@ -304,7 +304,7 @@ def test_models_without_features_say_so(tmp_path):
     with pytest.raises(ValueError, match='nothing is new: pass ratings'): plain.extend()
     with pytest.raises(ValueError, match='nobody was named: pass ratings'): plain.fold_in()
 
-@pytest.mark.parametrize('fit,match', [(lambda l: None, 'was not trained, or with features=False'), (lambda l: l.fit_als(3, features=False), 'with features=False'), (lambda l: l.fit_ease(features=False), 'with features=False'),
+@pytest.mark.parametrize('fit,match', [(lambda l: None, 'was not trained, or without following them'), (lambda l: l.fit_als(3, features=False), 'without following them'), (lambda l: l.fit_ease(features=False), 'without following them'),
     (lambda l: l.fit_bayes(2, 4, side='implicit'), 'fitted with side=')], ids=['untrained','without','ease','side'])
 def test_what_follows_no_features_says_why(fit, match):
     early,_,_,_,_,items,_ = data()
@@ -319,31 +319,45 @@ def by_weights(fit='fit_ease'):
     with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
     return learn
 
-def test_weights_of_unchosen_items_follow_and_all_others_stay():
+def test_weights_follow_features_the_less_the_more_is_chosen():
     early,*_ = data()
     learn = by_weights()
-    plain = learner(RecDataLoaders.from_df(early, seed=1, device='cpu'), DotBias, seed=0)
-    with learn.no_bar(),plain.no_bar(),plain.no_logging(): plain.fit_ease()
-    titles = [*plain.dls.classes['title'].labels]
-    np.testing.assert_allclose(learn.predict_grid([*plain.dls.classes['user'].labels], titles), plain.predict_grid(None, titles), atol=1e-5)
+    with learn.no_bar(),learn.no_logging():
+        plain = learner(learn.dls, DotBias, seed=0)
+        plain.fit_ease(features=False)
+    added = (learn.model.weight-plain.model.weight).detach()
+    counts,x = learn.dls.train_ds.counts(1).float(),learn.dls.train_ds.features[1].x
+    want = (10/(10+counts[:,None])*applied(learn.model.row_maps[1]['rows'], x))[1:].T.clone()
+    np.testing.assert_allclose(added, want.fill_diagonal_(0), atol=1e-5)
     items = data()[5]
     assert (items.loc[learn.similar(new_film, 4).title].genre==items.genre[new_film]).all() and learn.predict_grid(None, [new_film]).std()>0
+    assert new_film not in [*learn.similar(early.title[0], 200).title]
     with pytest.raises(ValueError, match='features of users tell nothing to this model, whose weights are of pairs of items: use fit_ials'): learn.extend(users=twins(1))
-    with learn.no_bar(),learn.no_logging():
-        other = learner(learn.dls, DotBias, seed=0)
-        other.fit_ease(features=False)
-    with pytest.warns(UserWarning, match='their preference says nothing'): assert not other.predict_grid(None, [new_film]).any()
-    assert other.model.from_features==(False,False) and other.last_fit[1]==dict(reg=None, features=False)
+    with pytest.warns(UserWarning, match='their preference says nothing'): assert not plain.predict_grid(None, [new_film]).any()
+    assert plain.model.from_features==(False,False) and plain.last_fit[1]==dict(reg=None, features=False)
+
+def test_an_item_has_no_weight_for_itself_that_features_could_see():
+    "Of two films of a director each speaks for the other, and in full for the third"
+    from fastrec.models.feature_weights import add_by_features,map_to_columns
+    films = Vocab([*'abcde'], 'title')
+    x = Features(pd.DataFrame(dict(by=[*'xxyyx']), index=pd.Index([*'abcde'], name='title')), films).x
+    weight = torch.zeros(5, 5)
+    weight[0,1] = weight[1,0] = weight[2,3] = weight[3,2] = 1.
+    counts = torch.tensor([0.,50,50,50,50,0])
+    rows = map_to_columns(weight, x, counts)
+    add_by_features(weight, rows, torch.tensor([5]), x.index_select(0, torch.tensor([5])), torch.zeros(1))
+    assert (weight[:2,4]>.28).all() and (weight[2:4,4]<.1).all() and not weight[4].any()  # .15 in one round
 
 def test_new_items_get_weights_from_a_learner_a_folder_and_what_was_extended(tmp_path):
     learn = by_weights()
     learn.save_recommender(tmp_path/'rec', ratings=True)
-    grids,titles = [],[*learn.dls.classes['title'].labels]
+    grids,unknown,titles,early_user = [],[],[*learn.dls.classes['title'].labels],data()[0].user[0]
     for rec in (learn,load_recommender(tmp_path/'rec', device='cpu')):
         more = rec.extend(items=twins(0))
         a,b = more.predict_grid(None, [new_film,'Again (2027)']).T
         np.testing.assert_allclose(a, b, atol=1e-6)
         assert a.std()>0
+        unknown.append([more.predict(early_user, 'nobody knows', unknown='average'), more.predict('nor them', new_film, unknown='average')])
         np.testing.assert_allclose(more.predict_grid(None, titles), learn.predict_grid(), atol=1e-6)
         late = more.extend(items=twins(0).set_axis(['Third (2028)']).rename_axis('title'))
         np.testing.assert_allclose(late.predict_grid(None, ['Third (2028)']).flatten(), a, atol=1e-6)
@@ -353,6 +367,7 @@ def test_new_items_get_weights_from_a_learner_a_folder_and_what_was_extended(tmp
         assert fewer.model.row_maps[1]['rows'].shape[1]==fewer.model.width
         np.testing.assert_allclose(fewer.extend(items=twins(0).set_axis(['Fourth (2029)']).rename_axis('title')).predict_grid(None, ['Fourth (2029)']), fewer.predict_grid(None, ['Third (2028)']), atol=1e-6)
     np.testing.assert_allclose(*grids, atol=1e-6)
+    np.testing.assert_allclose(*unknown, rtol=1e-4)
 
 def test_choices_of_a_new_item_leave_the_weights_of_unchosen_ones_alone():
     early,late,_,items,*_ = data()

@@ -44,7 +44,7 @@ def _why_no_map(model, k, ds):
     "Why has `model` no map to the rows of side `k`, where loaders knew features?"
     if model.by_softmax: return 'whose loss of choices does not follow any: use fit_ials, or another fit without that loss'
     if isinstance(model, Ease) and not k: return 'whose weights are of pairs of items: use fit_ials or fit_als'
-    if not model.from_features[k]: return 'since it was not trained, or with features=False: train it with features=True'
+    if not model.from_features[k]: return 'since it was not trained, or without following them: train it with features=True'
     if not len(ds): return 'as the ratings of training are not kept here, nor a map: save it with save_recommender, and load that'
     return 'since it was fitted with side=: name what that told in from_df, and fit without side'
 

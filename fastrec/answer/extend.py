@@ -14,8 +14,6 @@ from ..base.checks import warn
 from ..base.devices import exactly
 from ..data.names import shown
 from ..models.blend import Blend
-from ..models.ease import Ease
-from ..models.told_weights import put_told
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .additions import counts_with,joined,need_items,read_additions,seen_with
@@ -51,13 +49,6 @@ def _ratings_of(model, side, codes, ds):
     is_known = found[1]<model.sizes[1-side]
     return found if is_known.all() else [o if o is None else o[is_known] for o in found]
 
-# %% ../../nbs/answer/61_extend.ipynb #bf3e482e
-def _follow(model, codes, x, is_new):
-    "Let those of the `codes` of items that nobody has chosen, of the features `x`, follow these in `model`"
-    places = is_new.nonzero()[:,0]
-    put_told(model, codes[places.to(codes.device)], x.index_select(0, places))
-    model.fill_unknown()
-
 # %% ../../nbs/answer/61_extend.ipynb #9c559b6f
 def _solved(model, side, codes, ds, noise):
     "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings of `ds`, `Both`"
@@ -68,9 +59,8 @@ def _solved(model, side, codes, ds, noise):
     fit = partial(fitted_rows, turned_once(model) if side and model.refits else model, side)
     if model.is_padded(rows, described=x is not None): fit = partial(_in_groups, fit)
     z = fit(rows, other, y, len(codes), noise, x, w)
-    res = model.with_rows(side, codes.to(device), z, ds.sizes[side])
-    if side and isinstance(res, Ease) and res.row_maps[1]: _follow(res, codes, x.cpu(), z.offsets.diff()[1:].cpu()==0)
-    return res
+    described = {} if model.refits or x is None else dict(x=x.cpu())
+    return model.with_rows(side, codes.to(device), z, ds.sizes[side], **described)
 
 # %% ../../nbs/answer/61_extend.ipynb #4fe6a538
 def _taken_in(model, users, items, ds, noise):

@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..data.columns import label_column
 from ..base.checks import need_choice,need_flags,need_whole
 from .alike import co_rated,why_alike
+from .predict import are_known
 from .recommender import Recommends,evaluating
 from .topn import top_n
 from ..base.devices import exactly
@@ -35,9 +36,9 @@ def _similar(rec, label, n, side, why=False, by='factors'):
     with evaluating(model) as (model,_):
         cosines = model.similarities(code, side) if by=='factors' else _by_choices(rec, code)
     cosines[code-1] = -torch.inf
-    if side and rec.counts is not None and not model.from_features[1]:
-        not_rated = rec.counts[1:]==0
-        cosines[not_rated.to(cosines.device)] = -torch.inf
+    if side and rec.counts is not None:
+        is_known = are_known(rec, model, torch.arange(1, len(vocab)))
+        cosines[~is_known.to(cosines.device)] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(cosines[None], n))
     is_there = best>-torch.inf
     labels = vocab.decode(cols[is_there]+1)

@@ -14,8 +14,7 @@ from ..base.checks import need_flags,need_numbers
 from ..base.devices import need_memory
 from ..models.choices import choices_of
 from ..models.ease import Ease
-from ..models.ridge import features_arg
-from ..models.told_weights import follow_told
+from ..models.ridge import features_arg,told
 from .training import RecLearner
 from .chance import BesideChance
 from .ials import AgainstOnes,check_choices,check_monitors,finds_taste,popular_sweeps,ratings_aside
@@ -130,7 +129,7 @@ def _solution(model, ds, arith, reg, features):
     weight.diagonal().add_(model.reg)
     _invert(weight)
     _as_weights(weight)
-    if features: follow_told(model, ds)
+    if features and told(ds)[1]: model.follow_features(ds.features[1].x, ds.counts(1).float())
     model.fill_unknown()
     error = _error(model, ds)
     while True: yield error
@@ -139,7 +138,7 @@ def _solution(model, ds, arith, reg, features):
 @patch
 def fit_ease(self:RecLearner,
     reg:float=None, # What holds the weights down; left out: by how much people choose; popularity if choices say nothing beyond it
-    features:bool=True, # May items that nobody has chosen follow from what the loaders were told of items?
+    features:bool=True, # May items that few or none have chosen follow from what the loaders were told of items?
     cbs=None # Callbacks
 ):
     """Fit the weight of each item for each other to what was rated at all, in closed form, for recommendations; so there is nothing in

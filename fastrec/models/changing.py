@@ -19,7 +19,7 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
     prior = None  # what `user_prior` gives in place of what the rows of its users say
-    refits = True  # are rows of users and items solved for, so that those who were there can be solved for again?
+    refits = True  # are rows solved for around a mean, those of who was there too? Else a model takes in features itself
 
 # %% ../../nbs/models/28_changing.ipynb #5b503152
 def kept_of(believed, codes):

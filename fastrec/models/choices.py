@@ -69,6 +69,15 @@ def forward(self:Choices, users):
     res[rows,items] = values
     return res
 
+# %% ../../nbs/models/64_choices.ipynb #39ed38c6
+@patch
+def chosen(self:Choices):
+    "Which of the items has a user chosen? (n_items,)"
+    res = torch.zeros(self.n_items, dtype=torch.bool, device=self.items.device)
+    first = int(self.offsets[1])
+    res[self.items[first:].long()] = True
+    return res
+
 # %% ../../nbs/models/64_choices.ipynb #1dfaa700
 def _places(lens, starts):
     "Where the entries of rows with so many, `lens`, go if each row begins where `starts` says"

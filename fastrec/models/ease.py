@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from torch import nn
 from .base import Cosines,FactorModel,put
 from .choices import Choices,choices_of
+from .feature_weights import add_by_features,map_to_columns
 from .new_weights import weights_with
 from .sums import WeightReasons
 
@@ -142,10 +143,9 @@ def fits_items(self:Ease): return self.reg is not None
 
 @patch
 def unsolved(self:Ease, items):
-    is_known = torch.zeros(len(self.weight)+1, dtype=torch.bool, device=items.device)
-    first = int(self.choices.offsets[1])
-    is_known[self.choices.items[first:].long()+1] = True
-    return items[(items>len(self.weight)) | ~is_known[items.clamp(max=len(self.weight))]]
+    is_chosen = self.choices.chosen().to(items.device)
+    place = (items-1).clamp(max=len(is_chosen)-1)
+    return items[(items>len(is_chosen)) | ~is_chosen[place]]
 
 @patch
 def fit_items(self:Ease, items, users, y, n_items, noise, w=None):
@@ -155,35 +155,52 @@ def fit_items(self:Ease, items, users, y, n_items, noise, w=None):
     return choices_of(items+1, users-1, n_items+1, n_users, w, self.weight.new_zeros(n_users))
 
 # %% ../../nbs/models/65_ease.ipynb #7f34b7c2
-def _with_weights(model, choices, weight, change):
-    "As the `model`, of `choices` and with a table `weight` of its own; `change` makes the rows of a map from features fit that"
+def _with_weights(model, choices, weight, columns_of):
+    "As the `model`, of `choices` and with a table `weight` of its own; `columns_of` makes the rows of its map fit that"
     res = copy(model)
     res._modules = {**model._modules, 'choices': choices}
     res._parameters = {**model._parameters, 'weight': nn.Parameter(weight)}
     res._buffers = {**model._buffers, 'of_unknown': weight.mean(1)}
     row_map = model.row_maps[1]
-    res.row_maps = None,row_map and dict(rows=change(row_map['rows']))
+    if row_map is not None: res.row_maps = None,dict(rows=columns_of(row_map['rows']))
     return res
 
 @patch
-def with_rows(self:Ease, side, codes, z, n):
-    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the `Choices` `z`, that shares all else with this one"
+def with_rows(self:Ease, side, codes, z, n, x=None):
+    """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the `Choices` `z`, and the items the features `x`,
+    sparse (n_codes,d), on the CPU, if it follows some. All else is that of this one"""
     if not side: return self.with_users(self.choices.with_users_of(codes, z, n), None)
-    x = self.choices
-    weight = weights_with(x, self.weight.detach(), self.reg, codes-1, z, n-1)
-    choices = Choices(x.items, x.offsets, x.values, n-1)
-    return _with_weights(self, choices, weight, lambda rows: F.pad(rows, (0,n-1-rows.shape[1])))
+    old,row_map = self.choices,self.row_maps[1]
+    weight = weights_with(old, self.weight.detach(), self.reg, codes-1, z, n-1)
+    def columns_of(rows): return F.pad(rows, (0,n-1-rows.shape[1]))
+    if row_map is not None and x is not None:
+        add_by_features(weight, columns_of(row_map['rows'].cpu()), codes.cpu(), x, z.offsets.diff()[1:].cpu())
+    return _with_weights(self, Choices(old.items, old.offsets, old.values, n-1), weight, columns_of)
+
+# %% ../../nbs/models/65_ease.ipynb #d3a23e2a
+@patch
+@torch.no_grad()
+def follow_features(self:Ease, x, counts):
+    """Let items follow from their features `x`, sparse (n_items+1,d) on the CPU, the less the more often they were chosen, as `counts`,
+    (n_items+1,), say"""
+    weight = self.weight.detach()
+    rows = map_to_columns(weight, x, counts)
+    every = torch.arange(1, len(x))
+    add_by_features(weight, rows, every, x.index_select(0, every), counts[1:])
+    self.from_features = False,True
+    self.row_maps = None,dict(rows=rows)
 
 # %% ../../nbs/models/65_ease.ipynb #a60a1808
 @patch
 def similarities(self:Ease, code, side):
     """How much all users have chosen of what the user `code` has, as cosines, or, with `side=1`, partial correlations of all items
-    and the item `code`, or cosines of their columns where nobody has chosen it; without row 0, (n,)"""
+    and the item `code`, for one that nobody has chosen cosines of columns; without row 0, (n,). What nobody has chosen is like nothing"""
     if side:
         weight = self.weight.detach()
         there,back = weight[code-1],weight[:,code-1]
-        if not there.any(): return F.cosine_similarity(weight, back[:,None], 0)  # nobody has chosen it: by what speaks for both
-        return there.sign()*(there*back).clamp(min=0).sqrt()
+        is_chosen = self.choices.chosen()
+        if not is_chosen[code-1]: return back@weight/(back.norm()*weight.norm(dim=0)).clamp(min=1e-12)
+        return (there.sign()*(there*back).clamp(min=0).sqrt()).where(is_chosen, -torch.inf)
     x = self.choices
     rows,items,values = x.of(torch.arange(1, len(x), device=x.items.device))
     own = F.normalize(x(rows.new_full((1,), code)))[0]
@@ -227,5 +244,5 @@ def keeping(self:Ease, side, codes):
     cols = codes[1:]-1
     weight = self.weight.detach()
     if side: weight = weight[cols][:,cols]
-    def kept(rows): return rows[:,cols.to(rows.device)] if side else rows
-    return _with_weights(self, self.choices.keeping(side, codes), weight, kept)
+    def columns_of(rows): return rows[:,cols.to(rows.device)] if side else rows
+    return _with_weights(self, self.choices.keeping(side, codes), weight, columns_of)

@@ -90,7 +90,6 @@ def weights_with(x, weight, reg, codes, chosen, n):
     res = weight.new_zeros(n, n)
     res[:n_known,:n_known] = old
     res[:n_known,codes] = columns
-    is_chosen = gram.diagonal()>reg  # the columns of others follow from features
-    res[codes,:n_known] = rows*is_chosen
+    res[codes,:n_known] = rows*(there & x.chosen())
     res[codes[:,None],codes] = among
     return res

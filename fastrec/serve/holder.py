@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/12_holder.ipynb #238d6290
-import json,logging,threading
+import ctypes,json,logging,sys,threading
 from datetime import date
 from functools import cached_property
 from numbers import Real
@@ -101,6 +101,12 @@ class Holder:
         except OSError: return None
         return found.st_mtime_ns,found.st_ino,found.st_size
 
+# %% ../../nbs/serve/12_holder.ipynb #c142f443
+def give_back():
+    "Hand free memory back to the system, where the C library can"
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform=='linux' else None
+    if trim: trim(0)
+
 # %% ../../nbs/serve/12_holder.ipynb #ed63d28c
 @patch
 def refresh(self:Holder)->bool: # Is what serves what the folder holds?
@@ -115,5 +121,6 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
             return False
         self.stamp,self.served = stamp,new
         self.n_swaps += 1
+        give_back()
         log.info('a new model serves', extra=dict(fields=dict(model=new.name)))
         return True

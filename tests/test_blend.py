@@ -302,3 +302,40 @@ def test_diversity_without_factors_says_what_to_leave_out():
     learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=1))
     with learn.no_bar(),learn.no_logging(): learn.fit_bias()
     with pytest.raises(ValueError, match='leave diversity out'): learn.recommend(n=3, diversity=.3)
+
+def test_scores_that_are_all_alike_do_not_drown_ratings():
+    "Where everybody has chosen everything choices say nothing, and their rounding is no reason for a place"
+    pairs = pd.DataFrame([(u,i) for u in range(30) for i in range(12)], columns=['user','item'])
+    rng = np.random.default_rng(3)
+    taste = .3*rng.normal(size=30)[pairs.user]+rng.normal(size=12)[pairs.item]
+    every = pairs.assign(rating=np.clip(np.round(3+taste), 1, 5))
+    n = len(every)
+    both = pd.concat([every,every.sample(30, random_state=1)], ignore_index=True)
+    dls = RecDataLoaders.from_df(both, splitter=lambda o: (list(range(n)),list(range(n,len(both)))), device='cpu')
+    learn = fitted(dls, weight=.5)
+    assert learn.model.ranker.weights.max()<100
+    lists = learn.recommend(None, n=12, exclude_seen=False)
+    by_rating = lists.sort_values(['user','rating_pred'], ascending=[True,False])
+    assert (by_rating['rank'].to_numpy()==lists['rank'].to_numpy()).mean()>.9
+
+@pytest.mark.filterwarnings('ignore:who chose what', 'ignore:there is no held-out')
+def test_one_item_has_scores_of_shares():
+    everybody = pd.DataFrame(dict(user=range(20), item='a', rating=1.))
+    learn = fitted(RecDataLoaders.from_df(everybody, seed=1, device='cpu'))
+    assert learn.predict_grid([0,1], ['a']).abs().max()<10
+
+def choices_alone():
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame([(u,i) for u in range(120) for i in range(u%3, 36, 3) if rng.random()<.7], columns=['user','item'])
+    return RecDataLoaders.from_df(pairs.assign(rating=1.), seed=1, device='cpu')
+
+def test_weights_alone_say_what_is_alike():
+    dls = choices_alone()
+    got,want = (o.similar(0, n=3, why=True) for o in (fitted(dls, choices='fit_ease'),fitted(dls, how='fit_ease')))
+    pd.testing.assert_frame_equal(got, want)
+    assert 'axis' not in got and 'axis' in fitted(dls, choices='fit_ials').similar(0, n=3, why=True)
+
+@pytest.mark.filterwarnings('ignore:who chose what')
+def test_popularity_has_no_axes():
+    learn = fitted(RecDataLoaders.from_df(pd.DataFrame(dict(user=range(20), item='a', rating=1.)), seed=1, device='cpu'), how='fit_ease')
+    assert not len(learn.similar('a', why=True, by='choices'))

@@ -426,3 +426,11 @@ def test_empty_lists_and_texts_are_gaps(empty):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert not made.encode(frame.iloc[2:3]).to_dense().any()
+
+def test_a_learner_forgets_as_its_folder_does(tmp_path):
+    "Maps from features are those of the fit, before and after saving"
+    learn = fitted('fit_ials')
+    learn.save_recommender(tmp_path/'m', ratings=True)
+    item,user = learn.dls.classes['title'].labels[3],learn.dls.classes['user'].labels[3]
+    got,want = (o.without_items([item]).without_users([user]).extend(items=twins(0)) for o in (learn,load_recommender(tmp_path/'m')))
+    np.testing.assert_allclose(got.predict_grid(), want.predict_grid(), atol=1e-5)

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/answer/66_alike.ipynb #597504c7
 import torch,torch.nn.functional as F
+from ..models.blend import Blend
 from ..models.ease import Ease
 from .explain import rows_by_user
 
@@ -47,7 +48,10 @@ def shared_features(rec, code, codes):
 # %% ../../nbs/answer/66_alike.ipynb #794fedfa
 def agreeing_axis(model, code, codes):
     "For each of the items `codes` the number, from 1, of the axis that adds most to the cosine with the item `code`, and what it adds"
-    if isinstance(model, Ease): return None
+    if isinstance(model, Blend):  # whose first part says what is alike
+        first = model.parts[0]
+        return agreeing_axis(first, code, codes)
+    if isinstance(model, Ease) or not model.width: return None
     unit = F.normalize(model.item_factors.float()).cpu()
     _,_,axes = torch.linalg.svd(unit, full_matrices=False)
     along = unit@axes.T
@@ -62,5 +66,7 @@ def why_alike(rec, model, code, codes):
     names = shared_features(rec, code, codes)
     if names is not None: res['shared'] = names
     axis = agreeing_axis(model, code, codes)
-    if axis is not None: res['axis'],res['of_axis'] = axis
+    if axis is not None:
+        number,added = axis
+        res['axis'],res['of_axis'] = number,added
     return res

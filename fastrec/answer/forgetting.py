@@ -13,6 +13,7 @@ from ..data.labels import Vocab
 from ..models.base import FactorModel
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends
+from .described import with_row_maps
 from .newcomers import NewUsers
 from .additions import tensors_of
 from .concerned import waiting_without
@@ -39,7 +40,8 @@ def _vocab_of(vocab, codes):
 def _model_of(rec, side, codes, classes):
     "The model of `rec` for those of `codes` alone, in evaluation mode, whose unknown ones are the mean of who is left"
     device = next(rec.model.parameters()).device
-    res = rec.model.keeping(side, codes.to(device)).eval()
+    model = with_row_maps(rec.model, rec.ds) if any(rec.ds.features) and len(rec.ds) else rec.model
+    res = model.keeping(side, codes.to(device)).eval()
     for m in res.modules():
         if isinstance(m, FactorModel) and not isinstance(m, Blend): type(m).fill_unknown(m)  # a loaded model has one that does nothing
     res.classes = classes

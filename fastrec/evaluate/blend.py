@@ -65,21 +65,21 @@ def _models(learn, dls, fits):
     return {fit: _fitted(learn, dls, fit) for fit in fits}
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e3c624a5
-_n_sampled = 1000  # users and items between whom scores are compared
+_n_sampled,_alike = 1000,1e-3  # users and items whose scores are compared; of their mean: scores that vary by less are all the same
 
 def _unit(model):
-    "The standard deviation of the scores of `model`"
+    "The standard deviation of the scores of `model`; of scores that are all alike, how large they are"
     with evaluating(model) as (m,device):
         chance = torch.Generator().manual_seed(0)
         codes = [1+torch.randperm(n-1, generator=chance)[:_n_sampled] for n in m.sizes]
         users,items = (o.to(device) for o in codes)
-        sides = m.user_side(users),m.item_side(items)
-        return max(float(m.score(*sides).std(correction=0)), 1e-12)  # of one pair alone it is 0
+        scores = m.score(m.user_side(users), m.item_side(items))
+    spread,mean = float(scores.std(correction=0)),abs(float(scores.mean()))
+    return spread if spread>_alike*mean else mean or 1.
 
 def _blend(models, shares):
     "A `Blend` of `models`, of whose scores in their units each has one of `shares`"
-    weights = [share/_unit(m) for m,share in zip(models, shares)]
-    res = Blend([copied(m) for m in models], weights)
+    res = Blend([copied(m) for m in models], [share/_unit(m) for m,share in zip(models, shares)])
     first = models[0]
     res.classes,res.user,res.item = first.classes,first.user,first.item
     return res

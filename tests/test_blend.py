@@ -163,6 +163,7 @@ def test_same_seed_same_lists(dls, blend): same_lists(fitted(dls).recommend(n=5)
 def test_choices_alone(dls, tmp_path):
     df = sample_ratings(n_users=400, n_items=200, n_ratings=16_000).assign(rating=1.)
     learn = learner(RecDataLoaders.from_df(df, seed=42), y_range=(.5,1.5))
+    with learn.no_bar(),learn.no_logging(),pytest.warns(UserWarning, match='no fit of ratings, and cbs are not called'): learn.fit_blend(cbs=SaveModelCallback())
     with learn.no_bar(),learn.no_logging(): learn.fit_blend()
     assert type(learn.model) is Blend and len(learn.model.parts)==2
     res = learn.evaluate().ndcg_at_10

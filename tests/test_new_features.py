@@ -298,9 +298,9 @@ def test_models_without_features_say_so(tmp_path):
     plain = fit_of('fit_als', early)
     plain.save_recommender(tmp_path/'rec')
     for rec in (plain,load_recommender(tmp_path/'rec', device='cpu'),fit_of('fit_als', early, users=data()[6])):
-        with pytest.raises(ValueError, match='this model was trained without features of items: pass items= to from_df'): rec.extend(items=twins(0))
+        with pytest.raises(ValueError, match='this model was trained without features of items, or with none that tell them apart: pass items= to from_df'): rec.extend(items=twins(0))
     for call in (lambda: plain.extend(users=twins(1)), lambda: plain.fold_in(users=twins(1))):
-        with pytest.raises(ValueError, match='this model was trained without features of users: pass users='): call()
+        with pytest.raises(ValueError, match='this model was trained without features of users, or with none that tell them apart: pass users='): call()
     with pytest.raises(ValueError, match='nothing is new: pass ratings'): plain.extend()
     with pytest.raises(ValueError, match='nobody was named: pass ratings'): plain.fold_in()
 

@@ -52,8 +52,8 @@ def need_map(model, k, ds):
     "Refuse a `model`, trained with the ratings `ds`, that does not put users (`k=0`) or items (1) where features say"
     what = _sides[k]
     if not (ds.features[k] and ds.features[k].names):
-        raise ValueError(f'this model was trained without features of {what}: pass {what}= to from_df and train again, or leave it out '
-                         'here')
+        raise ValueError(f'this model was trained without features of {what}, or with none that tell them apart: pass {what}= to from_df '
+                         'and train again, or leave it out here')
     parts = parts_of(model)
     if any(o.row_maps[k] is not None for o in parts): return
     raise ValueError(f'features of {what} tell nothing to this model, {_why_no_map(parts[0], k, ds)}')

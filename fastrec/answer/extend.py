@@ -183,6 +183,7 @@ def extend(self:Recommends,
     so many new ones that they are a fiftieth of all theirs, are solved for, given the other side, around what features say, where the
     model follows some; without ratings that is their row. All else stays: fewer new ratings wait for the next call. Labels
     that are new come behind the others. A loaded recommender solves for who is known already if it was saved with `ratings=True`.
+    After `fit_ease` weights are solved for once, of what has none, and stay until the next fit.
 
     `ValueError` for ratings outside the range of the model, labels of another kind, features of who is known already, or that the model
     does not follow, and, after losses of choices, for new items"""

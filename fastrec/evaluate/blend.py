@@ -11,7 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..answer.recommender import Seen,evaluating
 from ..answer.topn import top_n
-from ..base.checks import listened,need_choice,need_finite
+from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loader import RatingsDL
 from ..data.loaders import RecDataLoaders
 from .measures import ndcg_at_k
@@ -176,13 +176,13 @@ def _others_see(learn, model):
     try: yield
     finally: del learn._shown
 
-def _check_monitors(learn, cbs):
-    "Refuse callbacks that watch the lists of a blend, which are there when all is done"
+def _check_callbacks(learn, ratings, cbs):
+    "Refuse callbacks that watch the lists of a blend, which are there when all is done; tell of `cbs` that nothing calls"
     of_lists = [o.name for o in learn.metrics if isinstance(o, ListMetric)]
-    for cb in [*learn.cbs,*L(cbs)]:
-        if not isinstance(cb, TrackerCallback) or cb.monitor not in of_lists: continue
+    for cb in [o for o in [*learn.cbs,*L(cbs)] if isinstance(o, TrackerCallback) and o.monitor in of_lists]:
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and the lists of fit_blend are there when all is done: let it watch '
                          "'valid_loss', and ask evaluate for lists")
+    if cbs and not ratings: warn('all ratings are the same, so that there is no fit of ratings, and cbs are not called')
 
 # %% ../../nbs/evaluate/77_blend.ipynb #6b8e2372
 def _fit_ratings(learn, fit, cbs):
@@ -210,7 +210,7 @@ def fit_blend(self:RecLearner,
     Where all ratings are the same, there are choices alone. `history` is that of the fit of ratings, which goes on from
     `init`, without metrics of its lists. Until all is done, other threads see the model from before; interrupted, it leaves that"""
     fits,ratings = _check_blend(self, min_rating, weight, choices, ratings)
-    _check_monitors(self, cbs)
+    _check_callbacks(self, ratings, cbs)
     before = self.fit_state()
     called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
     with _others_see(self, self.model):

@@ -125,9 +125,9 @@ def test_new_items_get_the_columns_of_the_closed_form(n_new, weighed, tmp_path):
         np.testing.assert_allclose(found[n_items:,:n_items], np.linalg.solve(new.T@new+30*np.eye(n_new), new.T@left), atol=2e-4)
         assert {*films}<={*more.recommend(early.user.iloc[0], n=100, exclude_seen=False).title}
 
-def test_a_film_of_the_frame_that_nobody_chose_is_0_told_and_solved_for_later():
+def test_without_features_a_film_of_the_frame_that_nobody_chose_is_0_told_and_solved_for_later():
     df,items = data()
-    learn = cached('fit_ease', 30.)
+    learn = cached('fit_ease', 30., features=False)
     user = df.user[0]
     for ask in (lambda o: o.predict(user, 'Told (2026)'), lambda o: o.predict_df(pd.DataFrame(dict(user=[user], title=['Told (2026)'])))[0], lambda o: o.predict_grid(user, ['Told (2026)']).item()):
         with pytest.warns(UserWarning, match="1 of the items were chosen by nobody in training, 'Told"): assert ask(learn)==0

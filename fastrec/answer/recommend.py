@@ -89,14 +89,22 @@ def parquet_writer(path):
         raise
 
 # %% ../../nbs/answer/53_recommend.ipynb #5fa1d3c6
+_not_parquet = '.csv','.tsv','.txt','.json','.xlsx'
+
+def _check_path(path):
+    "Refuse a `path` that is no name of a file, or that of another format than lists are written in"
+    if path is None: return
+    if not isinstance(path, (str,Path)): raise TypeError(f'path={path!r} must be the name of a file')
+    if Path(path).suffix.lower() not in _not_parquet: return
+    raise ValueError(f'path={str(path)!r}: lists are written as Parquet: name it .parquet, or leave path out and call to_csv on what comes')
+
 def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
     "Arguments of `recommend` in Python's own types; refused where they mean nothing"
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
     min_count = need_count(min_count)
     z = need_finite('z', z)
-    if path is not None and not isinstance(path, (str,Path)):
-        raise TypeError(f'path={path!r} must be the name of a file')
+    _check_path(path)
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
 
 def by_draws(rec, z, draw):

@@ -129,7 +129,7 @@ def _solution(model, ds, arith, reg, features):
     weight.diagonal().add_(model.reg)
     _invert(weight)
     _as_weights(weight)
-    if features and told(ds)[1]: model.follow_features(ds.features[1].x, ds.counts(1).float())
+    if features and told(ds)[1]: model.follow_features(ds.features[1].x)
     model.fill_unknown()
     error = _error(model, ds)
     while True: yield error

@@ -71,12 +71,10 @@ def forward(self:Choices, users):
 
 # %% ../../nbs/models/64_choices.ipynb #39ed38c6
 @patch
-def chosen(self:Choices):
-    "Which of the items has a user chosen? (n_items,)"
-    res = torch.zeros(self.n_items, dtype=torch.bool, device=self.items.device)
+def counts(self:Choices):
+    "How many users have chosen each of the items, (n_items,)"
     first = int(self.offsets[1])
-    res[self.items[first:].long()] = True
-    return res
+    return torch.bincount(self.items[first:], minlength=self.n_items)
 
 # %% ../../nbs/models/64_choices.ipynb #1dfaa700
 def _places(lens, starts):

@@ -143,7 +143,7 @@ def fits_items(self:Ease): return self.reg is not None
 
 @patch
 def unsolved(self:Ease, items):
-    is_chosen = self.choices.chosen().to(items.device)
+    is_chosen = (self.choices.counts()>0).to(items.device)
     place = (items-1).clamp(max=len(is_chosen)-1)
     return items[(items>len(is_chosen)) | ~is_chosen[place]]
 
@@ -180,10 +180,10 @@ def with_rows(self:Ease, side, codes, z, n, x=None):
 # %% ../../nbs/models/65_ease.ipynb #d3a23e2a
 @patch
 @torch.no_grad()
-def follow_features(self:Ease, x, counts):
-    """Let items follow from their features `x`, sparse (n_items+1,d) on the CPU, the less the more often they were chosen, as `counts`,
-    (n_items+1,), say"""
+def follow_features(self:Ease, x):
+    "Let items follow from their features `x`, sparse (n_items+1,d) on the CPU, the less the more often they were chosen"
     weight = self.weight.detach()
+    counts = F.pad(self.choices.counts().float().cpu(), (1,0))
     rows = map_to_columns(weight, x, counts)
     every = torch.arange(1, len(x))
     add_by_features(weight, rows, every, x.index_select(0, every), counts[1:])
@@ -198,7 +198,7 @@ def similarities(self:Ease, code, side):
     if side:
         weight = self.weight.detach()
         there,back = weight[code-1],weight[:,code-1]
-        is_chosen = self.choices.chosen()
+        is_chosen = self.choices.counts()>0
         if not is_chosen[code-1]: return back@weight/(back.norm()*weight.norm(dim=0)).clamp(min=1e-12)
         return (there.sign()*(there*back).clamp(min=0).sqrt()).where(is_chosen, -torch.inf)
     x = self.choices

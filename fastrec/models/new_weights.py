@@ -90,6 +90,6 @@ def weights_with(x, weight, reg, codes, chosen, n):
     res = weight.new_zeros(n, n)
     res[:n_known,:n_known] = old
     res[:n_known,codes] = columns
-    res[codes,:n_known] = rows*(there & x.chosen())
+    res[codes,:n_known] = rows*(there & (x.counts()>0))
     res[codes[:,None],codes] = among
     return res

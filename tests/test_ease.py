@@ -350,8 +350,8 @@ def without_taste():
 
 @pytest.mark.parametrize('some', [2**17,4000])
 def test_without_taste_it_is_popularity(some, monkeypatch):
-    from fastrec.fit import chance
-    monkeypatch.setattr(chance, '_some', some)
+    from fastrec.fit import taste
+    monkeypatch.setattr(taste, '_some', some)
     with pytest.warns(UserWarning, match='no more than how much everybody and everything is chosen'): learn = fitted(without_taste(), None)
     found = learn.evaluate().ndcg_at_10
     assert found['model']==pytest.approx(found['popularity'], rel=.02) and learn.settings().rule['reg'].startswith('popularity')

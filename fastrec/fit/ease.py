@@ -17,7 +17,8 @@ from ..models.ease import Ease
 from ..models.ridge import features_arg,told
 from .training import RecLearner
 from .chance import BesideChance
-from .ials import AgainstOnes,check_choices,check_monitors,finds_taste,popular_sweeps,ratings_aside
+from .taste import finds_taste
+from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside,suited_alpha0
 from .solvers import solver_data
 
 # %% ../../nbs/fit/66_ease.ipynb #7653f7eb
@@ -114,6 +115,9 @@ def _empty(ds, sparse):
 
 # %% ../../nbs/fit/66_ease.ipynb #896836e8
 _measured = 2**13  # choices at most, evenly spread, whose error is told
+_n_directions = 32  # of choices that are looked at
+
+def _finds_taste(ds): return finds_taste(BesideChance(ds, suited_alpha0(ds), _n_directions))
 
 def _error(model, ds):
     "Mean squared distance from 1 of the scores of some choices of `ds`"
@@ -156,6 +160,6 @@ def fit_ease(self:RecLearner,
     called = 'fit_ease',dict(reg=reg)|features_arg(ds, features)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
     sweeps = partial(_solution, reg=reg, features=features)
-    if reg is None and not finds_taste(BesideChance(ds)): new,sweeps = None,popular_sweeps
+    if reg is None and not _finds_taste(ds): new,sweeps = None,popular_sweeps
     with ratings_aside(self):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

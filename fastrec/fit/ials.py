@@ -13,6 +13,7 @@ from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import write_model
 from .chance import BesideChance,usual_reg
+from .taste import finds_taste
 from .chosen import Chosen,need_room
 from .solvers import begins_choices,need_start,solver_data,width_for
 from .equations import sum_by_code
@@ -98,13 +99,6 @@ class AgainstOnes(Callback):
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
-def finds_taste(beside):
-    "Does `beside`, a `BesideChance`, show more than how much everybody and everything is chosen? If not, that is told"
-    if beside.has_taste(): return True
-    warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
-         'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
-    return False
-
 def popular_sweeps(model, ds, arith=None):
     """Make the `model` one of popularity: the preference is the share of the users who chose an item, as choices are weighed.
     No sweep changes it, and there is no need for `arith`"""
@@ -135,7 +129,7 @@ def _sides(ds):
 # %% ../../nbs/fit/37_ials.ipynb #c2ebcd97
 _most_alpha0,_times = .5,30  # of a pair; of all pairs, the mass of what was chosen
 
-def _suited_alpha0(ds):
+def suited_alpha0(ds):
     "The weight for what was not chosen that suits the choices `ds`"
     n_users,n_items = (len(v)-1 for v in ds.classes.values())  # without the unknown
     mass = float(ds.weights().sum(dtype=torch.double))
@@ -145,7 +139,7 @@ def _suited_alpha0(ds):
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
     "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
     n_factors = model.width
-    alpha0 = ifnone(alpha0, _suited_alpha0(ds))
+    alpha0 = ifnone(alpha0, suited_alpha0(ds))
     if reg is None and n_factors: reg = _suited_reg(ds, alpha0, n_factors)
     is_popularity = not n_factors or reg is None
     reg = ifnone(reg, usual_reg)

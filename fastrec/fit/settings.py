@@ -123,7 +123,7 @@ def _features_row(ds):
     return True,'what the loaders were told of users and items',source
 
 _of_popularity = (None,'popularity, as choices agree no further than by chance',
-    'how often items are chosen together, and in the same mixed by chance')
+    'what is chosen together, beside the same mixed by chance, and a trial')
 
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"

@@ -172,7 +172,8 @@ def _row_map(model, rows, x, counts):
     """A map from the features `x` to rows, by those of the `rows` of `model`, (n,k), that have some of the `counts` of ratings: its `rows`,
     (2+d,k), and the covariance `cov`, (k,k), of what it leaves; on the CPU"""
     if model.is_preference:
-        res,rest = preferred(FeatureRidge(x, counts), rows, counts)
+        known = counts if model.user_factors.any() else (counts>0).float()  # of how popular something is, each tells as much
+        res,rest = preferred(FeatureRidge(x, known), rows, known)
         return dict(rows=res, cov=moments(rest[counts>0])[1])
     ridge = FeatureRidge(x, counts/(counts+_trusted))
     left,cov = moments((rows-ridge.offsets(rows)[0])[counts>0])

@@ -106,6 +106,40 @@ def test_without_taste_lists_find_what_popularity_finds():
     with warnings.catch_warnings(action='ignore'): by_rule,weak = found(None),found(.002)
     assert by_rule>.95 and by_rule>weak+.1
 
+def camps(strength, n_users=2000, n_items=400, n=8, seed=0):
+    "What users of three tastes choose of items of which some are popular, and what is told of these, some of which nobody has chosen"
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(8, size=n_items)
+    tastes = rng.normal(size=(n_users,3))@rng.normal(size=(8,3)).T/3**.5
+    popularity = 1.1*rng.normal(size=n_items)
+    popularity[:20] = -np.inf
+    order = (popularity+strength*tastes[:,kind]+rng.gumbel(size=(n_users,n_items))).argsort(1)[:,::-1]
+    names = np.char.add('book ', np.arange(n_items).astype(str))
+    df = pd.DataFrame(dict(user=np.arange(n_users).repeat(n), title=names[order[:,:n].ravel()], rating=1.)).sample(frac=1, random_state=seed)
+    maker = rng.integers(90, size=n_items).astype(str)
+    return df.reset_index(drop=True),pd.DataFrame(dict(kind=kind.astype(str), maker=maker), pd.Index(names, name='title'))
+
+def beside_popularity(df, items, fit):
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=.1, seed=1, items=items), y_range=(.5,1.5))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging():
+        getattr(learn, fit)()
+        res = learn.evaluate().ndcg_at_10
+    return res['model']/res['popularity']
+
+@pytest.mark.parametrize('fit', ['fit_ials','fit_ease'])
+def test_without_taste_what_is_told_of_new_items_spoils_no_list(fit):
+    "Those that nobody has chosen are as popular as others of their kind and maker, not as the most popular"
+    for seed in range(3): assert beside_popularity(*camps(0, seed=seed), fit)>.97
+
+@pytest.mark.parametrize('fit', ['fit_ials','fit_ease'])
+def test_taste_that_only_a_trial_shows_is_found(fit, monkeypatch):
+    from fastrec.fit import taste
+    df,_ = camps(.8, seed=2)
+    found = beside_popularity(df, None, fit)
+    monkeypatch.setattr(taste, 'gain_of_taste', lambda *args: 0.)
+    without = beside_popularity(df, None, fit)
+    assert without==pytest.approx(1, rel=.02) and found>1.08
+
 # ------------------------------------------------------------------ rows that are held out
 def new_learner(df=None, **kwargs):
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000) if df is None else df

@@ -14,10 +14,11 @@ from ..models.ridge import features_arg,ridges_of,told
 from ..models.dot import Dot
 from ..models.trainable import DotBias
 from .training import RecLearner
+from .biases import maps_of_biases
 from .equations import eye_like,solve_side
 from .equation_loops import equations_for
 from .doubts import TowardsBiases
-from .mixing import factor_means,shrink
+from .mixing import bias_scores,factor_means,shrink,with_float64
 from .solvers import can_go_on,need_start,to_the_end,width_for
 from .variational import variational_sweeps
 
@@ -85,16 +86,14 @@ def als_sweeps(model, ds, arith, is_new=True, features=False):
 _least = 8  # sweeps until what is learned of the variances shows in the error
 
 class _ToldBiases:
-    "As `bias_scores`, with what features say of biases: what `trial` finds for a model without factors, whose `maps` are kept"
+    "As `bias_scores`, held to what features say of biases, whose `maps` are kept"
     maps = None,None
-    def __init__(self, trial): self.trial = trial
     def __call__(self, model, ds):
-        with seeded(0):
-            alone = DotBias.from_classes(0, ds.classes, mean=float(model.mean))
-        alone.to(ds.x.device)
-        self.trial(alone, ds)
-        self.maps = alone.row_maps
-        return [alone.mean,*(b.weight.detach()[:,0] for _,b in alone.tables)]
+        ds = with_float64(ds)
+        ridges = ridges_of(ds)
+        res = bias_scores(model, ds, ridges)
+        self.maps = tuple(o if o is None else o.to(model.mean) for o in maps_of_biases(ridges))
+        return res
 
 def towards_biases(model, ds, arith, features=False):
     "How models of the ratings `ds` are drawn to biases, by a trial with a copy of `model` where there is doubt"
@@ -102,7 +101,7 @@ def towards_biases(model, ds, arith, features=False):
         sweeps = als_sweeps(copy, part, arith, features=features)
         for _ in range(_least): next(sweeps)
     if not (features and any(told(ds))): return TowardsBiases(model, ds, trial)
-    biases = _ToldBiases(trial)
+    biases = _ToldBiases()
     res = TowardsBiases(model, ds, trial, biases)
     res.of_biases = biases.maps
     return res
@@ -113,7 +112,7 @@ def _draw_maps(model, towards, means):
     "Draw the maps of `model` as `towards` has drawn its rows, whose factors had the `means` before"
     none = model.mean.new_zeros(0, model.width+1)
     rows = [none if o is None else o['rows'] for o in model.row_maps]
-    biases = [none[:,-1] if o is None else o['rows'][:,0] for o in towards.of_biases]
+    biases = [none[:,-1] if o is None else o[:,0] for o in towards.of_biases]
     drawn = Dot(*[o.clone() for p in rows for o in (p[:,:-1],p[:,-1:])])
     shrink(drawn, [model.mean,*biases], means, *towards.weights)
     maps = [torch.cat([e.weight.detach() for e in es], 1) for es in drawn.tables]

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_finite,need_flags
 from ..models.dot import Dot
-from ..models.ridge import features_arg
+from ..models.ridge import features_arg,ridges_of,told
 from .training import RecLearner
 from .equations import sum_by_code
 from .solvers import begins,to_the_end
@@ -18,9 +18,10 @@ from .solvers import begins,to_the_end
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
 class _Side:
     """The biases `b` of the codes of one side, the `n` ratings `y` that each code has, or what they weigh if they are of weights `w`, their
-    sum `s`, and the regularization `lam`"""
-    def __init__(self, codes, y, n_codes, lam, w=None):
-        self.codes,self.lam,self.w = codes,lam,w
+    sum `s`, and the regularization `lam`. With a `ridge`, a `FeatureRidge`, they are held to what features have `told` of each"""
+    told,n_told = 0.,0.  # and how many numbers that takes
+    def __init__(self, codes, y, n_codes, lam, w=None, ridge=None):
+        self.codes,self.lam,self.w,self.ridge = codes,lam,w,ridge
         self.n = torch.bincount(codes, minlength=n_codes).double() if w is None else sum_by_code(codes, w, n_codes)
         self.s = sum_by_code(codes, y if w is None else w*y, n_codes)
         self.b = torch.zeros_like(self.n)
@@ -30,8 +31,8 @@ class _Side:
         of_ratings = torch.index_select(other.b, 0, other.codes, out=memory)
         if self.w is not None: of_ratings.mul_(self.w)
         self.c = sum_by_code(self.codes, of_ratings, len(self.n))
-        b = (self.s-self.n*alpha-self.c)/(self.n+self.lam)
-        self.b = b.where(self.n>0, 0.)  # who has no ratings is like the mean
+        b = (self.s-self.n*alpha-self.c+self.lam*self.told)/(self.n+self.lam)
+        self.b = b.where(self.n>0, self.told)  # who has no ratings is like the mean, or as features say
 
     def added_error(self, alpha):
         "What the biases add to the squared error"
@@ -44,17 +45,25 @@ def _write_biases(model, mean, b_u, b_i):
     model.i_bias.weight.data[:,0] = b_i
     model.mean.fill_(mean)
 
-def _bias_sweeps(model, ds, arith, reg, start=None):
-    "Put biases for the ratings `ds` into `model`, better ones with each sweep; yield the mean squared error after it"
+def maps_of_biases(ridges):
+    "The rows of the maps from features to biases, (2+d,1), that `ridges` have found last; `None` where there is no ridge"
+    return tuple(o if o is None else o.around(o.mean.new_zeros(1)) for o in ridges)
+
+def _bias_sweeps(model, ds, arith, reg, start=None, features=False):
+    """Put biases for the ratings `ds` into `model`, with `features` held to what these say, better ones with each sweep; yield the mean
+    squared error after it"""
     n_codes = [len(model.u_bias.weight),len(model.i_bias.weight)]
-    for mse,found in _find_biases(ds, n_codes, reg, start):
+    ridges = ridges_of(ds) if features else (None,None)
+    if features: model.from_features = told(ds)
+    for mse,found in _find_biases(ds, n_codes, reg, start, ridges):
         _write_biases(model, *found)
+        model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps_of_biases(ridges))
         yield mse
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
-def _find_biases(ds, n_codes, reg=None, start=None):
-    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from items' biases `start` or 0 on; yield after
-    each the mean squared error, and the constant with the biases of both sides"""
+def _find_biases(ds, n_codes, reg=None, start=None, ridges=(None,None)):
+    """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from items' biases `start` or 0 on, held to what the
+    `ridges` of both sides find; yield after each the mean squared error, and the constant with the biases of both sides"""
     u,i = (o.contiguous() for o in ds.x[:,:2].T)
     y = ds.y.double()
     w = None if ds.w is None else ds.w.double()
@@ -62,8 +71,8 @@ def _find_biases(ds, n_codes, reg=None, start=None):
     mean = ds.weighed(y).sum()/n
     y = y-mean
     lam_u,lam_i = (1.,1.) if reg is None else reg
-    users = _Side(u, y, n_codes[0], lam_u, w)
-    items = _Side(i, y, n_codes[1], lam_i, w)
+    users = _Side(u, y, n_codes[0], lam_u, w, ridges[0])
+    items = _Side(i, y, n_codes[1], lam_i, w, ridges[1])
     if start is not None: items.b = start.to(y)
     squares = ds.weighed(y)@y
     noise = squares/n
@@ -78,14 +87,23 @@ def _find_biases(ds, n_codes, reg=None, start=None):
         yield sse/n,(mean+alpha,users.b,items.b)
         if reg is None: noise = _estimate(users, items, noise, sse, squares/n)
 
+# %% ../../nbs/fit/35_biases.ipynb #04ecdd3f
+def _ask_features(side, v):
+    "What features say of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
+    if side.ridge is None: return
+    spread = v.where(side.n>0, 0.).sum()
+    found,side.n_told = side.ridge.offsets(side.b[:,None].float(), spread[None].float())
+    side.told = found[:,0].double()
+
 # %% ../../nbs/fit/35_biases.ipynb #7e5c90e5
 _least_share = 1e-9  # of the ratings' variance, so that nothing is divided by 0
 
 def _scatter(side, v):
     "$\\tau^2$ of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
+    _ask_features(side, v)
     rated = side.n>0
-    total = (side.b**2+v).where(rated, 0.).sum()
-    return total/rated.sum()
+    total = ((side.b-side.told)**2+v).where(rated, 0.).sum()
+    return total/(rated.sum()-side.n_told)
 
 def _estimate(users, items, noise, sse, variance):
     "One step of EM: set $\\lambda$ of `users` and of `items`, and return $\\sigma^2$, which was `noise` so far; ratings have a `variance`"
@@ -111,7 +129,7 @@ def fit_bias(self:RecLearner,
     n_sweep:int=20, # Sweeps over users and items, at most
     reg:float|tuple=None, # What holds the biases down, in ratings; one for both sides or (users, items). Estimated if left out
     tol:float=1e-4, # Stop when the RMSE on the training rows changes by a smaller share
-    features:bool=True, # May biases that nobody has rated follow from what the loaders were told of users and items?
+    features:bool=True, # May biases follow from what the loaders were told of users and items? With a given `reg` those without ratings
     cbs=None # Callbacks
 ):
     """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form, from the items' biases of `init` on, if these
@@ -126,13 +144,15 @@ def fit_bias(self:RecLearner,
             raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
     args = dict(reg=reg, n_sweep=n_sweep, tol=tol)
     called = 'fit_bias',args|features_arg(self.dls.train_ds, features)
-    self._solve(0, partial(_bias_sweeps, reg=reg, start=_items_biases(self)), n_sweep, tol, cbs, called=called)
+    sweeps = partial(_bias_sweeps, reg=reg, start=_items_biases(self), features=features and reg is None)
+    self._solve(0, sweeps, n_sweep, tol, cbs, called=called)
 
 # %% ../../nbs/fit/35_biases.ipynb #7733aa7f
-def biases_of(ds, n_codes, n_sweep=20, tol=1e-4):
-    "What `fit_bias` finds for the ratings `ds`, whose codes are below `n_codes`: the constant and the biases of both sides, float64"
+def biases_of(ds, n_codes, ridges=(None,None), n_sweep=20, tol=1e-4):
+    """What `fit_bias` finds for the ratings `ds`, whose codes are below `n_codes`: the constant and the biases of both sides, float64.
+    With `ridges`, a `FeatureRidge` of users and one of items, they are held to what features say"""
     before = math.inf
-    for mse,found in itertools.islice(_find_biases(ds, n_codes), n_sweep):
+    for mse,found in itertools.islice(_find_biases(ds, n_codes, ridges=ridges), n_sweep):
         rmse = math.sqrt(float(mse))
         if abs(before-rmse)<tol*rmse: break
         before = rmse

@@ -12,7 +12,7 @@ from ..data.loader import RatingsDL
 from ..models.trainable import DeepMF,DotBias
 from .biases import biases_of
 from .doubts import is_doubtful
-from .mixing import draw_to_biases,fewest,held_out_rows,n_held_out
+from .mixing import draw_to_biases,fewest,held_out_rows,n_held_out,with_float64
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #cdd3e2fa
 _telling,_in_doubt = 200,.5  # rows that show where a model is wrong; what it counts if there are fewer
@@ -21,7 +21,7 @@ def _trusted(m, ds, left_out):
     "How much the model `m` of the ratings `ds` counts, from 0 to 1, unless those `left_out` say otherwise"
     if type(m) is not DotBias: return 0
     if len(left_out)>=_telling: return 1
-    if ds.x.device.type=='mps': ds = copy(ds).to('cpu')  # where there is float64
+    ds = with_float64(ds)
     sizes = [len(es[0].weight) for es in m.tables]
     return _in_doubt if is_doubtful(ds, *biases_of(ds, sizes)) else 1
 

@@ -38,6 +38,7 @@ class FeatureRidge:
         kept = squares>_least_share*all_squares
         self.squares = squares[kept]
         self.directions = directions(kept)  # (d,m)
+        self.beta = torch.zeros_like(self.mean)  # until `offsets` finds others
 
 # %% ../../nbs/models/27_ridge.ipynb #99b9c443
 @patch

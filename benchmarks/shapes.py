@@ -59,6 +59,28 @@ def mostly_fives(n_users, n_items, n, seed=0):
     "95% of the ratings are the highest"
     return planted(n_users, n_items, n, 3, noise=.7, taste=.4, mean=6.6, seed=seed)
 
+def shop(n_users, n_items, each, told=.7, taste=.7, seed=0):
+    """Ratings from 1 to 10 of goods of a kind and a maker, which are `told` that share of what tastes are about, and a frame of these. Users
+    have some `each`, one in forty goods nobody, and the tastes in what is chosen have `taste` as standard deviation beside popularity's 1.1"""
+    rng = np.random.default_rng(seed)
+    maker,kind_of = rng.integers(n_items//8, size=n_items),rng.integers(8, size=n_items//8)
+    kind = np.where(rng.random(n_items)<.85, kind_of[maker], rng.integers(8, size=n_items))
+    def factors(n): return rng.normal(size=(n,6))
+    q = (told/2)**.5*(factors(8)[kind]+factors(n_items//8)[maker]) + (1-told)**.5*factors(n_items)
+    liking = factors(n_users)@q.T/6**.5
+    popularity = rng.normal(0, 1.1, n_items)
+    popularity[rng.choice(n_items, n_items//40, replace=False)] = -np.inf
+    order = (-popularity-taste*liking-rng.gumbel(size=liking.shape)).argsort(1)
+    n_each = rng.lognormal(np.log(each), .6, n_users).astype(int).clip(1, n_items//4)
+    u = np.arange(n_users).repeat(n_each)
+    i = np.concatenate([o[:n] for o,n in zip(order, n_each)])
+    y = 6.8 + rng.normal(0, .7, n_users)[u] + rng.normal(0, .8, n_items)[i] + .8*liking[u,i] + rng.normal(0, 1.1, len(u))
+    names = np.char.add('good ', np.arange(n_items).astype(str))
+    df = pd.DataFrame(dict(user=u, title=names[i], rating=y.round().clip(1, 10).astype('float32'), timestamp=rng.permutation(len(u))))
+    return df,pd.DataFrame(dict(kind=kind.astype(str), maker=maker.astype(str), year=rng.integers(1950, 2025, n_items)), pd.Index(names, name='title'))
+
+def of_films(name): return movielens_sides(name)[-1]
+
 small,big = partial(movielens, 'ml-100k'),partial(movielens, 'ml-1m')
 shapes = {
     'ml-100k': small,
@@ -82,20 +104,31 @@ shapes = {
     '0 and 1, rank 5': lambda: planted(3000, 1000, 100_000, 5, mean=3.4, scale=(0,1,1)).assign(weight=1),  # a 0 was chosen too
     'no taste, 5 a user': lambda: planted(20_000, 8000, 100_000, 0),
     '1,000 users': lambda: planted(1000, 500, 15_000, 4),
-    'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1)}
+    'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1),
+    'ml-100k, 5 a user, and genres': lambda: (at_most(small(), 5),of_films('ml-100k')),
+    'a shop, 3 a user': lambda: shop(3000, 800, 3),
+    'a shop, 15 a user': lambda: shop(3000, 800, 15),
+    'ml-1m, 5 a user, and genres': lambda: (at_most(big(), 5),of_films('ml-1m')),
+    'a shop, 8 a user': lambda: shop(6000, 1500, 8, told=.5, taste=.9, seed=1),
+    'a shop, 30 a user': lambda: shop(2500, 1000, 30, told=.8, taste=.5, seed=2)}  # those with a frame of what is told of the items
+
+def shape_of(name):
+    "The ratings of the shape `name`, and what is told of the items, or `None`"
+    found = shapes[name]()
+    return found if isinstance(found, tuple) else (found,None)
 
 # ------------------------------------------------------------------ fits
 def one_cycle(learn): learn.fit_one_cycle(5)
 
 fits = {'`fit_one_cycle`': one_cycle, '`fit_sgd`': lambda l: l.fit_sgd(), '`fit_als`': lambda l: l.fit_als(), '`fit_bayes`': lambda l: l.fit_bayes()}
 
-def loaders(df, seed):
-    "Loaders of `df` with a random tenth held out"
-    return RecDataLoaders.from_df(df, valid_pct=.1, seed=seed, weight_name='weight' if 'weight' in df else None)
+def loaders(df, seed, items=None):
+    "Loaders of `df` with a random tenth held out, which know `items`, if given"
+    return RecDataLoaders.from_df(df, valid_pct=.1, seed=seed, weight_name='weight' if 'weight' in df else None, items=items)
 
-def fitted(df, seed, fit, **kwargs):
+def fitted(df, seed, fit, items=None, **kwargs):
     "A learner with a random tenth of `df` held out, after `fit`"
-    learn = learner(loaders(df, seed), **kwargs)
+    learn = learner(loaders(df, seed, items), **kwargs)
     with learn.no_bar(),learn.no_logging(): fit(learn)
     return learn
 
@@ -106,12 +139,12 @@ def beside_popularity(learn):
     res = learn.evaluate().ndcg_at_10
     return res['model'],res['popularity']
 
-def measured(df, seed):
+def measured(df, items, seed):
     "RMSE of biases; that of each fit as a multiple of it; NDCG of `fit_ials` and of popularity; share of the 90% intervals that cover"
-    biases = error(fitted(df, seed, lambda l: l.fit_bias()))
-    learns = {k: fitted(df, seed, f) for k,f in fits.items()}
-    network = fitted(df, seed, one_cycle, use_nn=True)
-    ials = fitted(df, seed, lambda l: l.fit_ials())
+    biases = error(fitted(df, seed, lambda l: l.fit_bias(features=False), items))
+    learns = {k: fitted(df, seed, f, items) for k,f in fits.items()}
+    network = fitted(df, seed, one_cycle, items, use_nn=True)
+    ials = fitted(df, seed, lambda l: l.fit_ials(), items)
     return biases,[error(o)/biases for o in (*learns.values(),network)],beside_popularity(ials),covered(learns['`fit_bayes`'])
 
 def main(kind='check'):
@@ -121,8 +154,8 @@ def main(kind='check'):
     rep = Report('shapes', 'shape', 'ratings', 'RMSE of biases', *(f'{o}, as a multiple' for o in (*fits,'a network by `fit_one_cycle`')), '90% intervals of `fit_bayes` cover',
                  'NDCG@10 of popularity', '`fit_ials`, as a multiple', 'to reach')
     for name in names:
-        df = shapes[name]()
-        biases,ratios,ndcg,shares = zip(*(measured(df, s) for s in seeds))
+        df,items = shape_of(name)
+        biases,ratios,ndcg,shares = zip(*(measured(df, items, s) for s in seeds))
         ndcg,shares = np.array(ndcg),shares if len(df)>=50_000 else None  # too few rows to count
         rep.add(name, f'{len(df):,}', f'{np.mean(biases):.4f}', *(f'{np.mean(o):.4f} ± {np.std(o):.4f}' for o in zip(*ratios)), '' if shares is None else f'{np.mean(shares):.1%}',
                 f'{ndcg[:,1].mean():.4f}', f'{ndcg[:,0].mean()/ndcg[:,1].mean():.2f}', f'≤ {c["max_ratio"]}; ≥ 1')

@@ -6,7 +6,7 @@
 import argparse,json,os,warnings
 from ranges import make_of
 from report import Report,settings
-from shapes import loaders,shapes
+from shapes import loaders,shape_of
 from fastrec.all import *
 warnings.simplefilter('ignore')
 
@@ -23,10 +23,10 @@ def score(learn, measure):
     "RMSE of what is held out, or a measure of lists"
     return learn.history.rmse.iloc[-1] if measure=='rmse' else learn.evaluate()[measure]['model']
 
-def measured(df, seed, fit):
+def measured(df, items, seed, fit):
     "What the defaults reach on a random tenth of `df`, and what twenty trials on the other rows chose"
     space,measure = spaces[fit]
-    dls = loaders(df, seed)
+    dls = loaders(df, seed, items)
     found = search(make_of(fit), space, dls, n_trials=20, measure=measure, prune=False, seed=seed)
     best = {k: v.item() if hasattr(v, 'item') else v for k,v in found.best.items()}
     return score(make_of(fit)(dls), measure),score(make_of(fit)(dls, **best), measure),best
@@ -37,9 +37,9 @@ def all_kept(keep):
     lines = map(json.loads, Path(keep).read_text(encoding='utf-8').splitlines())
     return {(o['shape'],o['fit']): o['pairs'] for o in lines}
 
-def pairs_of(name, df, seeds, fit, keep):
+def pairs_of(name, df, items, seeds, fit, keep):
     "What the defaults and tuned settings of `fit` reach, for each seed; added to the file `keep`"
-    found = [measured(df, s, fit) for s in seeds]
+    found = [measured(df, items, s, fit) for s in seeds]
     print(name, fit, [(f'{a:.4f}',f'{b:.4f}',c) for a,b,c in found], flush=True)
     pairs = [(float(a),float(b)) for a,b,_ in found]
     if keep:
@@ -48,11 +48,12 @@ def pairs_of(name, df, seeds, fit, keep):
 
 def row_of(name, keep):
     "A row of the table: the shape, how many seeds, and each fit's defaults as a multiple of what was tuned"
-    df,kept = shapes[name](),all_kept(keep)
+    df,items = shape_of(name)
+    kept = all_kept(keep)
     seeds = (0,1) if len(df)<=_most else (0,)
     row = []
     for fit in spaces:
-        pairs = kept.get((name,fit)) or pairs_of(name, df, seeds, fit, keep)
+        pairs = kept.get((name,fit)) or pairs_of(name, df, items, seeds, fit, keep)
         ours,tuned = np.mean(pairs, 0)
         row.append(f'{ours/tuned:.4f}')
     return [name,len(seeds),*row]

@@ -1731,6 +1731,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'fastrec.fit.bayes._start': ('fit/bayes.html#_start', 'fastrec/fit/bayes.py'),
                                    'fastrec.fit.bayes._told': ('fit/bayes.html#_told', 'fastrec/fit/bayes.py'),
                                    'fastrec.fit.bayes._widen': ('fit/bayes.html#_widen', 'fastrec/fit/bayes.py'),
+                                   'fastrec.fit.bayes.usual_draw_width': ('fit/bayes.html#usual_draw_width', 'fastrec/fit/bayes.py'),
                                    'fastrec.fit.bayes.usual_sweeps': ('fit/bayes.html#usual_sweeps', 'fastrec/fit/bayes.py')},
             'fastrec.fit.beginning': { 'fastrec.fit.beginning._are_due': ('fit/beginning.html#_are_due', 'fastrec/fit/beginning.py'),
                                        'fastrec.fit.beginning._as_range': ('fit/beginning.html#_as_range', 'fastrec/fit/beginning.py'),

@@ -214,14 +214,18 @@ _few_ratings = 2**19
 
 def usual_sweeps(n):
     "How many sweeps pay for `n` ratings"
-    return 200 if n<_few_ratings else 100
+    return 200 if n<_few_ratings else 130
+
+def usual_draw_width(n):
+    "How many factors of a draw pay for `n` ratings"
+    return usual_width if n<_few_ratings else 24
 
 # %% ../../nbs/fit/38_bayes.ipynb #ed822030
 @patch
 @exactly()
 def fit_bayes(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings of one draw; left out: 16, or that of the learner's `init`
-    n_sweep:int=None, # Sweeps over users and items; left out: 100, and 200 for less than some 500,000 ratings
+    n_factors:int=None, # Width of the embeddings of one draw; left out: that of `init`, or 16, and 24 for more than some 500,000 ratings
+    n_sweep:int=None, # Sweeps over users and items; left out: 200, and 130 for more than some 500,000 ratings
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
@@ -232,9 +236,10 @@ def fit_bayes(self:RecLearner,
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
     Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
-    n_factors = width_for(self, n_factors, usual_width)
+    n_ratings = self.dls.train_ds.n_ratings
+    n_factors = width_for(self, n_factors, usual_draw_width(n_ratings))
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)
-    n_sweep = ifnone(n_sweep, usual_sweeps(self.dls.train_ds.n_ratings))
+    n_sweep = ifnone(n_sweep, usual_sweeps(n_ratings))
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
     burn,kept = _check_sampling(self, n_factors, n_sweep, burn, n_before, n_draws, features, cbs)

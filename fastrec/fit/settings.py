@@ -17,7 +17,7 @@ from .learner import usual_lr
 from .mixing import fewest
 from .losses import ChoiceLoss
 from .als import usual_power,usual_width
-from .bayes import usual_sweeps
+from .bayes import usual_draw_width,usual_sweeps
 from .gibbs import usual_draws
 from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
 from .choices import choice_hypers
@@ -150,7 +150,7 @@ def _draws_row(learn, n):
 
 def _sweeps_row(learn, n):
     "How many sweeps the last `fit_bayes` of `n` ratings made"
-    return usual_sweeps(n),'100, and 200 for less than some 500,000 ratings',f'{n:,} ratings'
+    return usual_sweeps(n),'200, and 130 for more than some 500,000 ratings',f'{n:,} ratings'
 
 _rules = dict(  # what makes a row of what was left out
     fit_ials=dict(alpha0=_alpha0_row),
@@ -165,7 +165,7 @@ def _blend_rows(asked):
     return {k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
 
 # %% ../../nbs/fit/28_settings.ipynb #a149d657
-_usual_widths = dict(fit_als=usual_width, fit_bayes=usual_width, fit_sgd=usual_sgd_width)
+_usual_widths = dict(fit_als=usual_width, fit_sgd=usual_sgd_width)
 
 def _steps_rows(learn, args):
     "How long the steps of the last `fit_sgd` were, and what held its rows down"
@@ -187,6 +187,7 @@ def _of_solver(learn):
     res = {}
     for k,v in args.items():
         if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit])
+        elif k=='n_factors' and fit=='fit_bayes': res[k] = _width_row(learn, v, usual_draw_width(n))
         elif v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
     asked = getattr(learn.model.lists_by, 'asked', None)

@@ -110,7 +110,7 @@ def test_items_that_nobody_has_rated_follow(cold, learners, fit):
     assert a.model.from_features==(True,True) and b.model.from_features==(False,False)
     assert rmse(a, held)<rmse(b, held)-.01
 
-@pytest.mark.parametrize('fit', ['sgd','penalized','bias','ials'])
+@pytest.mark.parametrize('fit', ['sgd','penalized','ials'])
 def test_rated_rows_are_as_without(both, learners, fit):
     a,b = (learners(o, fit) for o in (True,False))
     least = 30 if fit=='sgd' else 0  # after gradients, rows of fewer ratings are solved for

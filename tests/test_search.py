@@ -279,3 +279,8 @@ def test_the_name_of_a_measure_is_read_once(dls, monkeypatch):
     search(shifted, dict(shift=[0.,.3]), dls, n_trials=2, measure='mae')
     assert read==['mae']
     with pytest.raises(ValueError, match='is not known'): search(shifted, dict(shift=[0.]), None, measure='speed')  # before anything else
+
+def test_settings_that_change_nothing_are_told(dls):
+    def deaf(dls, wd): return shifted(dls, .5)  # which forgets to pass it on
+    with pytest.warns(UserWarning, match='all 3 trials measure .*, whatever the settings: does make pass them on'):
+        search(deaf, dict(wd=[.1,.2,.3]), dls, n_trials=3)

@@ -140,6 +140,22 @@ def test_taste_that_only_a_trial_shows_is_found(fit, monkeypatch):
     without = beside_popularity(df, None, fit)
     assert without==pytest.approx(1, rel=.02) and found>1.08
 
+def test_choose_fit_tells_of_poor_lists_unless_it_was_told_what_for():
+    dls = RecDataLoaders.from_df(sample_ratings(n_users=300, n_items=150, n_ratings=8000), seed=1)
+    fits = dict(fit_als={}, fit_ials={})
+    with pytest.warns(UserWarning, match="fit_als predicts ratings best, but its lists find less .* by='ndcg_at_10', by which fit_ials finds"):
+        table,_ = choose_fit(dls, 60, fits=fits)
+    assert table.ndcg_at_10['fit_als']<table.ndcg_at_10['popularity']
+    choose_fit(dls, 60, by='rmse', fits=fits)  # which is not told
+
+@pytest.mark.parametrize('fit', ['fit_als','fit_bayes','fit_ials','fit_sgd'])
+def test_the_width_of_the_learner_is_that_of_its_fits(fit):
+    if fit=='fit_sgd': pytest.importorskip('numba')
+    learn = new_learner(n_factors=7)
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): getattr(learn, fit)(n_sweep=12)
+    assert learn.settings().loc['n_factors',['value','rule']].tolist()==[7,'given']
+    if fit!='fit_bayes': assert learn.model.u_weight.weight.shape[1]==7
+
 # ------------------------------------------------------------------ rows that are held out
 def new_learner(df=None, **kwargs):
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000) if df is None else df

@@ -85,6 +85,7 @@ def _rounds(ds, fits, seconds, start, seed, device):
         if len(frame)==n_all or more<2*n: return res,len(frame)
         n = more
 
+# %% ../../nbs/evaluate/75_choosing.ipynb #70af0a63
 def _best(table, by, left):
     "The name of the best fit of those that can be done on all ratings within the seconds that are `left`; the cheapest if none can"
     tried = table.drop(index='popularity').dropna(subset=by).sort_values(by, ascending=by=='rmse', kind='stable')
@@ -94,6 +95,13 @@ def _best(table, by, left):
         warn(f'{tried.index[0]} is better, and on all ratings takes some {tried.seconds_on_all.iloc[0]:.2g} seconds, more than are left: '
              'pass more seconds, or call it yourself')
     return best
+
+def _tell_of_lists(found, best):
+    "Warn that lists of the fit `best` find less than popularity, by the NDCG@10 that all have `found`, if they do"
+    if not found[best]<found['popularity']: return
+    instead = '' if found.idxmax()=='popularity' else f', by which {found.idxmax()} finds {found.max():.3f}'
+    warn(f"{best} predicts ratings best, but its lists find less than what is popular, NDCG@10 {found[best]:.3f} beside "
+         f"{found['popularity']:.3f}: for lists pass by='ndcg_at_10'{instead}; for ratings by='rmse' says that you know")
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #13737d60
 def _as_measure(by, has_error):
@@ -141,8 +149,9 @@ def choose_fit(
     if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and of {len(ds)} there are too few: it takes {_fewest}')
     seed = 0 if dls.seed is None else int(dls.seed)
     fits = _as_fits(fits, ds)
-    by = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
+    measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
     table,n = _rounds(ds, fits, seconds, start, seed, dls.device)
-    best = _best(table, by, seconds-(time.perf_counter()-start))
+    best = _best(table, measure, seconds-(time.perf_counter()-start))
+    if by is None: _tell_of_lists(table.ndcg_at_10, best)
     table.attrs = dict(best=best, ratings=n)
     return table,_fitted(dls, best, fits[best])

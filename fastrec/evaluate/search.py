@@ -140,10 +140,17 @@ def _tried(task, space, study, n_trials, seconds):
     return trials
 
 # %% ../../nbs/evaluate/78_search.ipynb #47a866be
+def _tell_if_all_alike(trials):
+    "Warn where settings differ and what is measured does not"
+    done = [o for o in trials if o.state=='complete']
+    if len({repr(o.settings) for o in done})<2 or len({o.value for o in done})>1: return
+    warn(f'all {len(done)} trials measure {done[0].value:.4g}, whatever the settings: does make pass them on to the fit?')
+
 def _tell_of(trials):
     "Warn of a search that was interrupted, and of trials that failed"
     failed = [i for i,o in enumerate(trials) if o.state=='failed']
     if trials and trials[-1].state=='interrupted': warn(f'interrupted in trial {len(trials)-1}: what was tried before is kept')
+    _tell_if_all_alike(trials)
     if failed: warn(f'{len(failed)} of {len(trials)} trials failed, the first of them trial {failed[0]}: {trials[failed[0]].note}')
 
 def _check_search(make, space, measure, min_rating, prune, seconds):

@@ -158,7 +158,7 @@ def _check_penalty(reg, power):
 # %% ../../nbs/fit/36_als.ipynb #7feb6568
 @patch
 def fit_als(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: 16, or that of the learner's `init`
+    n_factors:int=None, # Width of the embeddings; left out: 16, or the learner's, if that was given
     n_sweep:int=50, # Sweeps over users and items, at most
     reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
     power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out

@@ -195,13 +195,12 @@ def _check_sampling(learn, n_factors, n_sweep, burn, n_before, n_draws, features
     kept = ifnone(n_draws, usual_draws(learn, n_factors))
     for name,o in (('burn',burn),('n_draws',kept)):
         if not is_whole(o): raise ValueError(f'{name}={o!r} must be a whole number')
-    if not 0<=burn<n_sweep:
-        raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
+    if not 0<=burn<n_sweep: raise ValueError(f'burn={burn} must be from 0 to n_sweep-1, {n_sweep-1}')
     if kept<1: raise ValueError(f'n_draws={n_draws} must be at least 1')
     need_scale(learn.dls.train_ds.counted())
     need_draws(learn, n_factors, int(min(kept, n_sweep-burn)))
     if n_draws is None: tell_of_fewer(kept, n_sweep-burn)
-    return burn,kept
+    return dict(burn=burn, n_draws=kept)
 
 def _need_no_savers(learn, cbs):
     "Refuse callbacks that would put a single draw back"
@@ -224,7 +223,7 @@ def usual_draw_width(n):
 @patch
 @exactly()
 def fit_bayes(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings of one draw; left out: that of `init`, or 16, and 24 for more than some 500,000 ratings
+    n_factors:int=None, # Width of the embeddings of one draw; left out: the learner's, or 16, and 24 for more than some 500,000 ratings
     n_sweep:int=None, # Sweeps over users and items; left out: 200, and 130 for more than some 500,000 ratings
     side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
@@ -236,14 +235,13 @@ def fit_bayes(self:RecLearner,
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
 
     Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
-    n_ratings = self.dls.train_ds.n_ratings
-    n_factors = width_for(self, n_factors, usual_draw_width(n_ratings))
+    n_factors = width_for(self, n_factors, usual_draw_width(self.dls.train_ds.n_ratings))
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)
-    n_sweep = ifnone(n_sweep, usual_sweeps(n_ratings))
+    n_sweep = ifnone(n_sweep, usual_sweeps(self.dls.train_ds.n_ratings))
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
-    burn,kept = _check_sampling(self, n_factors, n_sweep, burn, n_before, n_draws, features, cbs)
-    sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model,
-                         side_columns(ds, side, features, n_factors+1), burn=burn, n_draws=kept, n_sweep=n_sweep)
+    kept = _check_sampling(self, n_factors, n_sweep, burn, n_before, n_draws, features, cbs)
+    columns = side_columns(ds, side, features, n_factors+1)
+    sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model, columns, n_sweep=n_sweep, **kept)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
                 start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|features_arg(ds, features)))

@@ -176,7 +176,7 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: that of `init`, or 32, and 64 for more than some 100,000 choices; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, and 64 for more than some 100,000 choices; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
@@ -192,6 +192,7 @@ def fit_ials(self:RecLearner,
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)
+    n_factors = ifnone(n_factors, self.asked_width)
     args = dict(n_factors=n_factors, alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     n_factors = _width(self, n_factors, ds)
     need_room(ds, n_factors)

@@ -118,7 +118,7 @@ def _first_model(init, sparse, *args):
     return res
 
 # %% ../../nbs/fit/31_learner.ipynb #a5fb5c01
-def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs, init=None):
+def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs, init, n_factors):
     "A `RecLearner` for the `model`; optimizer and loss are ours where none are given"
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
@@ -127,6 +127,7 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs,
     metrics = [o for m in L(metrics) for o in (of_rmse if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
     learn.seed,learn.begun = seed,init is not None
+    if not isinstance(n_factors, tuple): learn.asked_width = n_factors  # solvers take it too
     if is_choice: learn.add_cb(AgainstUnseen())
     elif shrink and type(model) in (DotBias,DeepMF,PosteriorMean): learn.add_cb(ShrinkToBiases())
     _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
@@ -158,7 +159,7 @@ def learner(
     sparse = _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
     model = _first_model(init, sparse, dls, arch, n_factors, y_range, seed, isinstance(loss_func, ChoiceLoss), of_model)
-    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init)
+    return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init, n_factors)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d
 @delegates(learner, but='arch,use_nn'.split(','))

@@ -182,7 +182,7 @@ def _width(learn, n_factors, ds):
 # %% ../../nbs/fit/57_sgd.ipynb #5adfdd87
 @patch
 def fit_sgd(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: 50, or that of the learner's `init`; 0: biases alone
+    n_factors:int=None, # Width of the embeddings; left out: 50, or the learner's, if that was given; 0: biases alone
     n_sweep:int=20, # Passes over the ratings
     lr:float=None, # Length of the first steps, which shorten to 0; left out: .6/`n_sweep`, more for few ratings, less to go on
     reg:float=None, # What holds factors down at each rating, for rows with as many as the average; left out: .06

@@ -88,9 +88,9 @@ def begins_choices(learn, n_factors):
     return begins(learn) and type(model) is DotBias and model.ials is not None and model.width==n_factors
 
 def width_for(learn, n_factors, usual):
-    "`n_factors`; left out: as many as the `init` of `learn` has, or the `usual`"
+    "`n_factors`; left out: as many as `learn` was given, or its `init` has, or the `usual`"
     if n_factors is not None: return n_factors
-    return n_factors_of(learn.model) if begins(learn) else usual
+    return n_factors_of(learn.model) if begins(learn) else ifnone(learn.asked_width, usual)
 
 def need_start(learn, fits, fit, n_factors):
     "Refuse the `fit` of a learner from `init` unless it `fits` the rows that are there"

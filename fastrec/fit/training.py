@@ -65,7 +65,7 @@ class RecLearner(Recommends, Learner):
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
-    last_fit = None,{}  # the name of the last fit, and what it was called with
+    last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')

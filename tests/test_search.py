@@ -205,7 +205,7 @@ def test_choices_of_any_kind_come_to_make_as_they_are(dls):
     def make(dls, layers, reg, f):
         seen.append((layers,reg,f))
         return shifted(dls, 0)
-    found = search(make, dict(layers=[[5],[6,7]], reg=[None,1], f=[max]), dls)
+    with pytest.warns(UserWarning, match='all 4 trials measure'): found = search(make, dict(layers=[[5],[6,7]], reg=[None,1], f=[max]), dls)
     assert seen==[([5],None,max),([5],1,max),([6,7],None,max),([6,7],1,max)]
     assert found.table.reg[0] is None and found.best['f'] is max
 

@@ -165,7 +165,7 @@ def _blend_rows(asked):
     return {k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
 
 # %% ../../nbs/fit/28_settings.ipynb #a149d657
-_usual_widths = dict(fit_als=usual_width, fit_sgd=usual_sgd_width)
+_usual_widths = dict(fit_als=lambda n: usual_width, fit_bayes=usual_draw_width, fit_sgd=lambda n: usual_sgd_width)  # for n ratings
 
 def _steps_rows(learn, args):
     "How long the steps of the last `fit_sgd` were, and what held its rows down"
@@ -186,8 +186,7 @@ def _of_solver(learn):
     n = learn.dls.train_ds.n_ratings
     res = {}
     for k,v in args.items():
-        if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit])
-        elif k=='n_factors' and fit=='fit_bayes': res[k] = _width_row(learn, v, usual_draw_width(n))
+        if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit](n))
         elif v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
     asked = getattr(learn.model.lists_by, 'asked', None)

@@ -5,9 +5,10 @@ from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
-from conftest import write_release
+from fastai.callback.tracker import SaveModelCallback
+from conftest import quietly,write_release
 from fastrec.data import loaders
-from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,nn_learner,sample_ratings
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,load_recommender,nn_learner,sample_ratings
 
 def all_rows(dl):
     "Every row of an epoch as labels, sorted"
@@ -153,7 +154,7 @@ def test_bad_frames(ratings, change, error):
 @pytest.mark.parametrize('kwargs,error', [
     (dict(user_name='usr'), "has no column 'usr'; it has user, item, title"),
     (dict(rating_name='title'), 'must be three columns'),
-    (dict(valid_pct=0), 'valid_pct=0 must be a share between 0 and 1'), (dict(valid_pct=20), 'valid_pct=20'), (dict(valid_pct=-.2), 'valid_pct=-0.2'),
+    (dict(valid_pct=False), 'valid_pct=False must be a share between 0 and 1'), (dict(valid_pct=20), 'valid_pct=20'), (dict(valid_pct=-.2), 'valid_pct=-0.2'),
     (dict(splitter=lambda o: (range(6000),[])), 'validation part is empty: of 6000 rows the splitter gave 6000 to training'),
     (dict(splitter=lambda o: (range(6000),[6000])), 'gave row 6000 for validation; there are 0 to 5999'),
     (dict(splitter=lambda o: (range(10,6000),[-1])), 'gave row -1 for validation'), (dict(splitter=lambda o: ([.5,1.],[2])), 'gave float64 for training'),
@@ -329,3 +330,39 @@ def test_from_parquet_names_what_is_wrong(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError): RecDataLoaders.from_parquet(tmp_path/'nothing.parquet')
     monkeypatch.setitem(sys.modules, 'pyarrow.dataset', None)
     with pytest.raises(ImportError, match=r"pyarrow is needed for this: pip install pyarrow"): RecDataLoaders.from_parquet(tmp_path/'gaps.parquet')
+
+# ------------------------------------------------------------------ all rows, and users who have none
+_fits = ['fit_bias','fit_als','fit_bayes','fit_ials','fit_ease','fit_blend','fit_one_cycle','fit_sgd']
+
+@pytest.mark.parametrize('fit', _fits)
+def test_all_rows_may_be_trained_on(fit, tmp_path):
+    if fit=='fit_sgd': pytest.importorskip('numba')
+    df = sample_ratings(n_users=120, n_items=60, n_ratings=1500)
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=0))
+    assert (len(learn.dls.train_ds),len(learn.dls.valid_ds))==(len(df),0)
+    with quietly(): getattr(learn, fit)(*[2]*(fit=='fit_one_cycle'))
+    assert learn.history.valid_loss.isna().all() and learn.history.train_loss.notna().all()
+    lists = learn.recommend(n=3)
+    assert lists.user.nunique()==df.user.nunique()
+    learn.save_recommender(tmp_path/'rec')
+    again = load_recommender(tmp_path/'rec').recommend(n=3)
+    assert again.user.tolist()==lists.user.tolist() and (again.title.astype(str)==lists.title.astype(str)).mean()>.99
+    for ask in (learn.evaluate,learn.validate):
+        with pytest.raises(ValueError, match='no held-out ratings|none is there to validate'): ask()
+
+def test_a_split_that_holds_none_out_unasked_is_refused(ratings):
+    with pytest.raises(ValueError, match='validation part is empty.*pass valid_pct=0 without a splitter'): RecDataLoaders.from_df(ratings, IndexSplitter([]))
+
+def test_what_nothing_is_measured_for_is_not_watched(ratings):
+    learn = learner(RecDataLoaders.from_df(ratings, valid_pct=0, seed=0, bs=64))
+    with pytest.raises(ValueError, match="SaveModelCallback watches 'valid_loss', and what is recorded is train_loss"): learn.fit_one_cycle(1, cbs=SaveModelCallback())
+
+def test_users_of_whom_all_is_held_out_are_told():
+    df = sample_ratings(n_users=120, n_items=60, n_ratings=1500)
+    name = df.user.iloc[0]
+    held = np.flatnonzero(df.user==name)
+    learn = learner(RecDataLoaders.from_df(df, IndexSplitter(held), seed=0))
+    with quietly(): learn.fit_als(2)
+    assert learn.dls.valid_ds.strangers.tolist()==[name]
+    with pytest.warns(UserWarning, match=f"{name} of 'user' get no list, 1 in all: .* valid_pct=0"): lists = learn.recommend(n=2)
+    assert lists.user.nunique()==119 and len(learn.recommend(lists.user.iloc[0], n=2))==2  # nothing is told of one who is asked for

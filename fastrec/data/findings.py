@@ -14,6 +14,7 @@ from .titles import told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,check_each,check_repeats,check_scale
 from .times import as_seconds,check_times
+from .splitters import holds_none_out
 from ..base.checks import listened,need_share
 
 # %% ../../nbs/data/14_findings.ipynb #ce8c8543
@@ -55,7 +56,7 @@ def _note_labels(found, df, names):
 # %% ../../nbs/data/14_findings.ipynb #27aee4b7
 def _at_random(n, valid_pct):
     "Row numbers of training and validation, of `n` rows"
-    n_valid = int(need_share('valid_pct', valid_pct)*n)
+    n_valid = 0 if holds_none_out(valid_pct) else int(need_share('valid_pct', valid_pct)*n)
     order = np.random.default_rng(0).permutation(n)
     return order[n_valid:],order[:n_valid]
 

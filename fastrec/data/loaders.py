@@ -121,7 +121,7 @@ def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs,
 def from_df(cls:RecDataLoaders,
     ratings:pd.DataFrame, # One row for each rating; pairs of user and item may repeat and are kept. A frame, or what can be read as one
     splitter:Callable=None, # From a frame to the row numbers of training and validation; at random if left out
-    valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
+    valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given; 0: train on all of them, measure nothing
     user_name:str=None, # Column of the users; left out: 'user', 'userId' …, else the first
     item_name:str=None, # Column of the items; left out: 'title', 'item', 'movieId' …, else the second
     rating_name:str=None, # Column of the ratings; left out: 'rating', 'stars' …, else the third

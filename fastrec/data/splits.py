@@ -12,6 +12,7 @@ from .features import Features,features_of
 from .labels import encode_column
 from .ratings import RatingsTensors
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,in_units,unit_of_weights
+from .splitters import all_rows
 from .times import as_seconds,check_times
 from ..base.checks import warn
 from ..base.processes import from_all
@@ -55,10 +56,11 @@ def _split(splitter, df):
         raise ValueError(f'the splitter gave {type(split).__name__}, where two lists of row numbers are needed') from None
     return train,valid
 
-def _need_rows(train, valid, n, bs):
-    "Refuse a split of `n` rows with none for training or none for validation, or too few for a batch of `bs`"
-    if not len(valid):
-        raise ValueError(f'the validation part is empty: of {n} rows the splitter gave {len(train)} to training')
+def _need_rows(train, valid, n, bs, is_whole):
+    "Refuse a split of `n` rows with none for training or, unless training `is_whole`, for validation, or too few for a batch of `bs`"
+    if not len(valid) and not is_whole:
+        raise ValueError(f'the validation part is empty: of {n} rows the splitter gave {len(train)} to training. To train on all of them '
+                         'and measure nothing, pass valid_pct=0 without a splitter')
     if not len(train):
         raise ValueError(f'the training part is empty: of {n} rows the splitter gave {len(valid)} to validation')
     if bs is not None and len(train)<bs:
@@ -73,7 +75,7 @@ def split_rows(df, splitter, complete, bs):
     if n_both := int(np.isin(valid, train).sum()):
         warn(f'{n_both} validation rows are training rows too: what is measured on them is no prediction')
     if not complete.all(): train,valid = train[complete[train]],valid[complete[valid]]
-    _need_rows(train, valid, len(df), bs)
+    _need_rows(train, valid, len(df), bs, splitter is all_rows)
     return train,valid
 
 # %% ../../nbs/data/19_splits.ipynb #f9d2dc04
@@ -101,11 +103,15 @@ def _weights(df, name, complete, train, valid, part):
     if name is None: return None,1.
     res = as_weights(_filled(df[name], complete))
     unit = unit_of_weights(res[train], name, part)
-    if not any(from_all(part, res[valid].any())):
+    if any(from_all(part, len(valid)>0)) and not any(from_all(part, res[valid].any())):
         raise ValueError(f'all validation rows have a weight of 0 in {name!r}: there is nothing to measure on')
     return in_units(res, unit),float(unit)
 
 # %% ../../nbs/data/19_splits.ipynb #5ba62ca5
+def _strangers(col, codes, valid):
+    "Labels of `col` that are known from the rows `valid` alone, and so have no code, as an array"
+    return col.iloc[valid[codes[valid]==0]].unique()
+
 def _check_values(u, i, y, names, complete, is_train):
     "Say what is doubtful about the codes `u` and `i`, the ratings `y` and the pairs of the rows that are `complete`"
     user,_,rating = names
@@ -135,8 +141,9 @@ def split_tensors(df, names, time_name, weight_name, complete, split, part, fram
     def tensors(rows):
         codes = torch.from_numpy(x.take(rows, axis=0))
         own = None if w is None else torch.from_numpy(w[rows])
-        y_rows = torch.from_numpy(y[rows])
-        res = RatingsTensors(codes, y_rows, classes, rating, None, time_name, own, weight_name)
+        res = RatingsTensors(codes, torch.from_numpy(y[rows]), classes, rating, None, time_name, own, weight_name)
         res.weight_unit,res.features = unit,features
         return res
-    return [tensors(rows) for rows in split]
+    train,valid = map(tensors, split)
+    valid.strangers = _strangers(df[user], u, split[1])
+    return train,valid

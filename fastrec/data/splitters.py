@@ -38,12 +38,22 @@ def _by_time(df, time_name):
         warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
     return times.sort_values(kind='stable').index.to_numpy()
 
+# %% ../../nbs/data/02_splitters.ipynb #f2a809a4
+def all_rows(o):
+    "Train on every row, hold none out"
+    return np.arange(len(o)),np.empty(0, int)
+
+def holds_none_out(share):
+    "Is the `share` for validation 0, so that every row is trained on?"
+    return share is not False and share==0
+
 # %% ../../nbs/data/02_splitters.ipynb #001a44f6
 def SeededSplitter(
-    valid_pct:float=.2, # Share of the rows for validation
+    valid_pct:float=.2, # Share of the rows for validation; 0: none is held out
     seed:int=None, # The same seed gives the same split; the random state outside is left alone
 ):
     "Split at random, into the same parts as fastai's `RandomSplitter`, but without setting the seed of everything else"
+    if holds_none_out(valid_pct): return all_rows
     def _inner(o):
         idx = _permutation(len(o), seed)
         cut = _n_valid(valid_pct, len(o))

@@ -177,10 +177,10 @@ def _check_fit(n_epoch, lr, cbs, wd=None):
 # %% ../../nbs/fit/41_guards.ipynb #3ae7b1b0
 @patch
 def _need_rows(self:RecLearner, ds_idx):
-    "Refuse loaders that hold no ratings, as those of a loaded learner"
-    if ds_idx in (0,1) and not len(self.dls[ds_idx].dataset):
-        raise ValueError('a loaded learner holds no ratings to fit or to validate on: pass a dl of '
-                         'dls.test_dl(frame), or make a learner')
+    "Refuse loaders that hold no ratings, as those of a loaded learner, or of `valid_pct=0`"
+    if ds_idx not in (0,1) or len(self.dls[ds_idx].dataset): return
+    if len(self.ds): raise ValueError('every row is trained on, and none is there to validate on: pass a dl of dls.test_dl(frame)')
+    raise ValueError('a loaded learner holds no ratings to fit or to validate on: pass a dl of dls.test_dl(frame), or make a learner')
 
 @patch
 def _check_trainable(self:RecLearner):

@@ -98,7 +98,8 @@ def put_back(self:RecLearner, state):
 @patch
 def need_recorded(self:RecLearner, cbs):
     "Refuse callbacks that watch what is not recorded"
-    names = ['train_loss','valid_loss',*(m.name for m in self.metrics)]
+    names = ['train_loss']
+    if len(self.dls.valid_ds): names += ['valid_loss',*(m.name for m in self.metrics)]
     for cb in [*self.cbs, *L(cbs)]:
         if not isinstance(cb, TrackerCallback) or cb.monitor in names: continue
         raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and what is recorded is {", ".join(names)}: give the learner '

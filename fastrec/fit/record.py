@@ -124,7 +124,7 @@ def history(self:RecLearner):
     values,names = (getattr(self.recorder, o, []) for o in ('values','metric_names'))
     names = [o for o in names if o not in ('epoch','time')]
     # an epoch that start_epoch has skipped has left no values
-    rows = {i: list(v) for i,v in enumerate(values) if len(v)==len(names)}
+    rows = {i: [ifnone(o, np.nan) for o in v] for i,v in enumerate(values) if len(v)==len(names)}  # None where nothing is held out
     if not rows:
         raise ValueError('there is no record of a fit, which neither lr_find nor validate nor export keeps: fit first')
     return pd.DataFrame.from_dict(rows, orient='index', columns=names).rename_axis('epoch')

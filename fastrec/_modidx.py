@@ -2024,6 +2024,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ials.AgainstOnes.before_batch': ( 'fit/ials.html#againstones.before_batch',
                                                                                  'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials.RecLearner.fit_ials': ('fit/ials.html#reclearner.fit_ials', 'fastrec/fit/ials.py'),
+                                  'fastrec.fit.ials._are_counts': ('fit/ials.html#_are_counts', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._ask': ('fit/ials.html#_ask', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._check_penalty': ('fit/ials.html#_check_penalty', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._column': ('fit/ials.html#_column', 'fastrec/fit/ials.py'),

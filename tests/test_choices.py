@@ -261,3 +261,11 @@ def test_without_factors_there_is_popularity(kwargs, tmp_path):
     assert torch.allclose(load_recommender(learn.save_recommender(tmp_path/'bundle'), 'cpu').predict_grid(), learn.predict_grid())
     told = learn.settings()
     assert told.value['n_factors']==0 and 'by chance' not in told.rule['reg']
+
+@pytest.mark.parametrize('fit', ['fit_ials','fit_ease','fit_blend'])
+def test_counts_are_known_by_their_name(fit):
+    "Of one to eleven, which could be grades"
+    df = sample_ratings(n_users=120, n_items=60, n_ratings=1500)[['user','title']]
+    df['plays'] = 1+np.random.default_rng(0).binomial(10, .2, len(df))
+    learn = fastrec_learner(RecDataLoaders.from_df(df, seed=0))
+    with pytest.warns(UserWarning, match="as counts do, .* pass them as weight_name"): getattr(learn, fit)()

@@ -9,6 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_finite,need_flags,need_numbers,warn
+from ..data.names import role_of
 from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import write_model
@@ -55,6 +56,10 @@ def _ask(ds, zeros, below, fit):
     raise ValueError(f'{zeros:,} ratings of 0 and {below:,} below 0, of {len(ds):,}: were they chosen? Every row is, for {fit}. If not, '
                      f'leave them out with df[{col}>0], or give them a weight of 0, which keeps them from lists too; if so, {chosen}')
 
+def _are_counts(y, name):
+    "Are the ratings `y` counts: by their long tail, or by their `name`, unless they are all the same, or yes and no?"
+    return _has_tail(y) or (role_of(name)[0]=='count' and len(y.unique())>2)
+
 def _warn_of_counts(y, name, fit):
     most = float(y.max())
     half = float(y[y>0].median())
@@ -71,7 +76,7 @@ def check_choices(ds, fit):
         raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
     if zeros+below: _ask(ds, zeros, below, fit)
     y = ds.y.cpu()
-    if ds.w is None and n and _has_tail(y): _warn_of_counts(y, name, fit)
+    if ds.w is None and n and _are_counts(y, name): _warn_of_counts(y, name, fit)
 
 # %% ../../nbs/fit/37_ials.ipynb #480e8109
 def of_lists(metrics): return L(m for m in metrics if isinstance(m, ListMetric))

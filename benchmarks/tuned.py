@@ -1,6 +1,6 @@
 """Defaults beside settings that twenty trials chose, on the shapes kept apart; writes results/tuned.md
 
-    python benchmarks/tuned.py                                    all of them: two hours on two quiet cores
+    python benchmarks/tuned.py                                    all of them: two hours and a half on two quiet cores
     python benchmarks/tuned.py --keep tuned.jsonl                 all, and what is in that file from a run that was stopped is not measured again
     python benchmarks/tuned.py '1,000 users' '0 and 1, rank 5'    those shapes, on the screen"""
 import argparse,json,os,warnings

@@ -81,7 +81,7 @@ draws = plainly(0, 1) + [Arg(np.int64(1), 1), Arg(-1, -1)] + oddly((True, 1), (1
     'x', float('nan'), [0], {}, pd.NA)
 marks = plainly(None, 3, 1.) + [Arg(np.float32(3), 3)] + oddly((True, 1), (-math.inf, None),
     (decimal.Decimal(3), 3)) + nonsense(float('nan'), 'x', math.inf, [3], {}, 10**9, pd.NA)
-shares = plainly(.2, .5) + [Arg(np.float32(.25), .25)] + nonsense(0, 1, -1, 20, float('nan'), '0.2', None, True, False,
+shares = plainly(.2, .5) + [Arg(np.float32(.25), .25)] + oddly((0, 0)) + nonsense(1, -1, 20, float('nan'), '0.2', None, True, False,
     [.2], {}, pd.NA, math.inf)
 seeds = plainly(None, 0, 1, 42) + [Arg(np.int64(7), 7)] + oddly((True, 1), (2.0, 2), (-1, -1), (2**62, 2**62),
     ('3', 3)) + nonsense(float('nan'), 'x', 1.5, [1], {}, 2**70, pd.NA)

@@ -326,7 +326,7 @@ def test_wrong_use(said, films, file, tmp):
                  ['similar',films,'a','--out','x'], ['evaluate',films]): refused(said, *args, code=2)
     assert 'closest: recommend' in refused(said, 'recomend', code=2)
     for args in (['--n',0], ['--n',-1], ['--diversity','nan'], ['--damping','inf'], ['--diversity',1], ['--why',-1], ['--out',tmp/'no'/'l.parquet']): refused(said, 'recommend', films, user, *args)
-    for args in (['--valid',0], ['--valid','nan'], ['--valid',1], ['--fit','one_cycle','--epochs',-1], ['--fit','choose','--seconds',-1], ['--seed',2**70]):
+    for args in (['--valid','nan'], ['--valid',1], ['--fit','one_cycle','--epochs',-1], ['--fit','choose','--seconds',-1], ['--seed',2**70]):
         refused(said, 'train', file, '--out', tmp/'none', *args)
 
 def test_what_a_function_warns_of_is_a_line(said, ratings, tmp):

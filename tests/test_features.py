@@ -223,7 +223,7 @@ def test_searches_and_folds_know_them():
         with quiet(learn): learn.fit_bayes(2, 6)
         return learn
     cross_validate(fit, k_folds(small, 2, seed=0), seed=0, items=films)
-    frame,learn = choose_fit(dls, seconds=.5, fits=dict(fit_bayes=dict(n_factors=2, n_sweep=5)))
+    frame,learn = choose_fit(dls, seconds=.5, by='rmse', fits=dict(fit_bayes=dict(n_factors=2, n_sweep=5)))
     assert isinstance(learn, RecLearner) and learn.model.from_features==(False,True) and seen==[dls.train_ds.features[1].names]*2
 
 # ------------------------------------------------------------------ fits

@@ -602,7 +602,7 @@ def test_a_map_of_one_axis(tmp_path, n_factors, n_items):
     df = sample_ratings(n_users=60, n_items=40, n_ratings=900)
     df = df[df.title.isin(df.title.value_counts().index[:n_items])]
     learn = dot_learner(RecDataLoaders.from_df(df, seed=0), y_range=(.5,5.5), seed=0)
-    with learn.no_bar(),learn.no_logging(): learn.fit_als(n_factors)
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(n_factors, reg=1.)
     with Background(app(learn.save_recommender(tmp_path/'films'))) as service:
         status,found = Client(service.url).post('map', ratings=[dict(item=df.title.iloc[0], rating=5)])
     assert status==200 and len(found['items'])==n_items

@@ -437,7 +437,7 @@ def test_one_choice_each_is_popularity(how):
         learn = learner(RecDataLoaders.from_df(df, seed=1))
         with learn.no_bar(),learn.no_logging(): getattr(learn, how)()
     counts = learn.dls.train_ds.counts(1)[1:]
-    lists = learn.recommend(n=5, exclude_seen=False)
+    with pytest.warns(UserWarning, match='get no list'): lists = learn.recommend(n=5, exclude_seen=False)
     best = learn.dls.classes['title'].labels[counts.argsort(descending=True, stable=True)[:5].numpy()]
     assert (lists.groupby('user').title.apply(list)==pd.Series([list(best)]*learn.n_users, lists.user.unique())).all()
 

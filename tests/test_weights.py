@@ -155,7 +155,7 @@ def test_a_blend_and_a_choice_of_fits_take_weights(df):
     dls = loaders(df, weight_name='weight')
     learn = fitted(dls, 'fit_blend')
     assert len(learn.recommend(learn.dls.classes['user'].labels[:2], 5))==10
-    table,best = choose_fit(dls, seconds=5, fits=dict(fit_bias={}, fit_als={}))
+    table,best = choose_fit(dls, seconds=5, by='rmse', fits=dict(fit_bias={}, fit_als={}))
     assert best.dls.train_ds.weight_name=='weight' and {'fit_bias','fit_als'}<={*table.index}
 
 def test_the_rows_of_a_process(df):

@@ -55,6 +55,7 @@ def usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_mo
 def _fitted(learn, dls, fit):
     "The model that `fit` gives for the ratings `dls`, with the seed of `learn`"
     other = dot_learner(dls, 1, False, seed=learn.seed)  # scores that rank have no range
+    other.asked_width = learn.asked_width
     with other.no_bar(),other.no_logging(): getattr(other, fit)()
     return other.model
 
@@ -147,8 +148,7 @@ def _asked(learn, fits, min_rating):
         of_choices = choices[0]*(1-second) + sum(choices[1:])*second
         rows[weight,second] = question.ndcg(of_choices + weight*sum(ratings))
         return rows[weight,second]
-    first = _first_weight if ratings else 0.
-    second = max(_of_second if len(choices)>1 else (0.,), key=lambda o: ask(first, o))
+    second = max(_of_second if len(choices)>1 else (0.,), key=lambda o: ask(_first_weight if ratings else 0., o))
     for weight in _of_ratings if ratings else (0.,): ask(weight, second)
     return _by_preference(pd.DataFrame([(*k, v) for k,v in rows.items()], columns=['weight','second','ndcg']))
 

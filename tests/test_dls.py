@@ -355,7 +355,7 @@ def test_a_split_that_holds_none_out_unasked_is_refused(ratings):
 
 def test_what_nothing_is_measured_for_is_not_watched(ratings):
     learn = learner(RecDataLoaders.from_df(ratings, valid_pct=0, seed=0, bs=64))
-    with pytest.raises(ValueError, match="SaveModelCallback watches 'valid_loss', and what is recorded is train_loss"): learn.fit_one_cycle(1, cbs=SaveModelCallback())
+    with pytest.raises(ValueError, match="SaveModelCallback watches 'valid_loss', and what is recorded is train_loss: hold rows out"): learn.fit_one_cycle(1, cbs=SaveModelCallback())
 
 def test_users_of_whom_all_is_held_out_are_told():
     df = sample_ratings(n_users=120, n_items=60, n_ratings=1500)
@@ -364,5 +364,5 @@ def test_users_of_whom_all_is_held_out_are_told():
     learn = learner(RecDataLoaders.from_df(df, IndexSplitter(held), seed=0))
     with quietly(): learn.fit_als(2)
     assert learn.dls.valid_ds.strangers.tolist()==[name]
-    with pytest.warns(UserWarning, match=f"{name} of 'user' get no list, 1 in all: .* valid_pct=0"): lists = learn.recommend(n=2)
+    with pytest.warns(UserWarning, match=f"1 users get no list, such as {name}: .* valid_pct=0"): lists = learn.recommend(n=2)
     assert lists.user.nunique()==119 and len(learn.recommend(lists.user.iloc[0], n=2))==2  # nothing is told of one who is asked for

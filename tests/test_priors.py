@@ -1,7 +1,7 @@
 """Fits other than `fit_bayes` follow features too: rows of items that nobody has rated are where a ridge regression from genres puts them,
 lists, bundles and newcomers know of it, and features that say nothing change nothing"""
 import warnings
-import numpy as np,pytest,torch
+import numpy as np,pandas as pd,pytest,torch
 from conftest import quietly
 from fastai.collab import IndexSplitter
 from fastai.metrics import mse
@@ -118,6 +118,28 @@ def test_rated_rows_are_as_without(both, learners, fit):
         is_rated = both[0].train_ds.counts(k)>least
         assert is_rated.sum()>20
         for e,f in zip(x, y): assert torch.equal(e.weight[is_rated], f.weight[is_rated])
+
+def biases_on(df, items, n_sweep=20, **kwargs):
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=.2, seed=0, items=items, **kwargs))
+    with learn.no_bar(),learn.no_logging(): learn.fit_bias(n_sweep)
+    return learn
+
+@pytest.mark.parametrize('weight', [None,'weight'])
+def test_biases_are_held_to_what_features_say(weight):
+    "Kinds of items that are liked by all, of which few have ratings enough to show it"
+    rng = np.random.default_rng(0)
+    u,i,kind = rng.integers(300, size=1500),rng.integers(400, size=1500),rng.integers(4, size=420)
+    y = 3+rng.normal(0, .3, 300)[u]+np.array([-1.,-.3,.3,1.])[kind[i]]+rng.normal(0, .7, 1500)
+    df = pd.DataFrame(dict(user=u, title=np.char.add('f', i.astype(str)), rating=y.astype('float32'), weight=rng.uniform(.5, 2, 1500)))
+    df = df.drop_duplicates(['user','title'])
+    names = pd.Index(np.char.add('f', np.arange(420).astype(str)), name='title')
+    telling,noise = (pd.DataFrame(dict(kind=o.astype(str)), names) for o in (kind,rng.permutation(kind)))
+    told,without,by_noise = (biases_on(df, o, weight_name=weight) for o in (telling,None,noise))
+    errors = [o.history.rmse.iloc[-1] for o in (told,without,by_noise)]
+    assert errors[0]<.95*errors[1] and errors[2]==pytest.approx(errors[1], rel=.01)
+    for learn in (told,biases_on(df, telling, 1, weight_name=weight)):  # those without ratings follow, after one sweep too
+        new = learn.model.i_bias.weight[learn.dls.classes['title'].lookup(names[400:]),0]
+        assert np.corrcoef(new.detach(), kind[400:])[0,1]>.9
 
 @pytest.mark.parametrize('fit', [*fits])
 def test_features_that_say_nothing_change_nothing(cold, fit):

@@ -282,5 +282,5 @@ def test_the_name_of_a_measure_is_read_once(dls, monkeypatch):
 
 def test_settings_that_change_nothing_are_told(dls):
     def deaf(dls, wd): return shifted(dls, .5)  # which forgets to pass it on
-    with pytest.warns(UserWarning, match='all 3 trials measure .*, whatever the settings: does make pass them on'):
+    with pytest.warns(UserWarning, match='all 3 trials measure .*, whatever the settings: they make no difference here'):
         search(deaf, dict(wd=[.1,.2,.3]), dls, n_trials=3)

@@ -143,7 +143,7 @@ def test_taste_that_only_a_trial_shows_is_found(fit, monkeypatch):
 def test_choose_fit_tells_of_poor_lists_unless_it_was_told_what_for():
     dls = RecDataLoaders.from_df(sample_ratings(n_users=300, n_items=150, n_ratings=8000), seed=1)
     fits = dict(fit_als={}, fit_ials={})
-    with pytest.warns(UserWarning, match="fit_als predicts ratings best, but its lists find less .* by='ndcg_at_10', by which fit_ials finds"):
+    with pytest.warns(UserWarning, match="fit_als was chosen by its predictions, and its lists find less .* by='ndcg_at_10', by which fit_ials finds"):
         table,_ = choose_fit(dls, 60, fits=fits)
     assert table.ndcg_at_10['fit_als']<table.ndcg_at_10['popularity']
     choose_fit(dls, 60, by='rmse', fits=fits)  # which is not told

@@ -186,8 +186,8 @@ def _tell_strangers(rec):
     "Warn of users who get no list, as all that `rec` could know of them is held out"
     strangers = () if rec.held_out is None else rec.held_out.strangers
     if not len(strangers): return
-    warn(f'{shown(strangers)} of {rec.ds.user_name!r} get no list, {len(strangers):,} in all: every rating of theirs is held out for '
-         'validation. fold_in(their ratings) makes them lists, and from_df(..., valid_pct=0) trains on all rows')
+    warn(f'{len(strangers):,} users get no list, such as {shown(strangers)}: all their ratings are held out for validation. '
+         'fold_in(their ratings) makes them lists, and from_df(..., valid_pct=0) trains on all rows')
 
 def _all_users(rec, only):
     "Codes of the users who get lists if none are named: those of the pairs `only`, or, of a shard, its own"

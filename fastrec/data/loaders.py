@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
 from .movielens import movielens
-from .splitters import SeededSplitter
+from .splitters import SeededSplitter,holds_none_out
 from .shards import Shard
 from .loader import RatingsDL
 from .frames import as_frame
@@ -105,6 +105,13 @@ def _own_device():
     if device.type!='cuda' or process is None: return device
     return torch.device('cuda', int(process)%torch.cuda.device_count())
 
+# %% ../../nbs/data/06_loaders.ipynb #66d9bf4e
+def _splitter(splitter, valid_pct, seed):
+    "The `splitter`, or one at random; refused where it is to split and nothing to be held out"
+    if splitter is None: return SeededSplitter(valid_pct, seed)
+    if holds_none_out(valid_pct): raise ValueError('valid_pct=0 holds no rows out, and a splitter says which to: pass one of them')
+    return splitter
+
 # %% ../../nbs/data/06_loaders.ipynb #eeca2437
 def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs, val_bs, drop_last, dropna, shard):
     "An object of `cls`, a `RecDataLoaders`, of the frame `ratings`, by checked arguments of `from_df`"
@@ -141,7 +148,7 @@ def from_df(cls:RecDataLoaders,
     "Training and validation batches of `ratings`. `ValueError` if they are not what they should be"
     bs,val_bs,device = _checked(dict(bs=bs, val_bs=val_bs), device, dropna=dropna, drop_last=drop_last, shard=shard)
     return _as_loaders(cls, ratings, [user_name,item_name,rating_name,time_name,weight_name], (users,items), path,
-                       device, splitter or SeededSplitter(valid_pct, seed), seed, bs, val_bs, drop_last, dropna, shard)
+                       device, _splitter(splitter, valid_pct, seed), seed, bs, val_bs, drop_last, dropna, shard)
 
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)

@@ -45,7 +45,7 @@ def all_rows(o):
 
 def holds_none_out(share):
     "Is the `share` for validation 0, so that every row is trained on?"
-    return share is not False and share==0
+    return not isinstance(share, (bool,np.bool_)) and share==0
 
 # %% ../../nbs/data/02_splitters.ipynb #001a44f6
 def SeededSplitter(

@@ -100,7 +100,7 @@ def _tell_of_lists(found, best):
     "Warn that lists of the fit `best` find less than popularity, by the NDCG@10 that all have `found`, if they do"
     if not found[best]<found['popularity']: return
     instead = '' if found.idxmax()=='popularity' else f', by which {found.idxmax()} finds {found.max():.3f}'
-    warn(f"{best} predicts ratings best, but its lists find less than what is popular, NDCG@10 {found[best]:.3f} beside "
+    warn(f"{best} was chosen by its predictions, and its lists find less than what is popular, NDCG@10 {found[best]:.3f} beside "
          f"{found['popularity']:.3f}: for lists pass by='ndcg_at_10'{instead}; for ratings by='rmse' says that you know")
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #13737d60
@@ -152,6 +152,6 @@ def choose_fit(
     measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
     table,n = _rounds(ds, fits, seconds, start, seed, dls.device)
     best = _best(table, measure, seconds-(time.perf_counter()-start))
-    if by is None: _tell_of_lists(table.ndcg_at_10, best)
+    if by is None and measure=='rmse': _tell_of_lists(table.ndcg_at_10, best)
     table.attrs = dict(best=best, ratings=n)
     return table,_fitted(dls, best, fits[best])

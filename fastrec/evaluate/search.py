@@ -144,7 +144,8 @@ def _tell_if_all_alike(trials):
     "Warn where settings differ and what is measured does not"
     done = [o for o in trials if o.state=='complete']
     if len({repr(o.settings) for o in done})<2 or len({o.value for o in done})>1: return
-    warn(f'all {len(done)} trials measure {done[0].value:.4g}, whatever the settings: does make pass them on to the fit?')
+    warn(f'all {len(done)} trials measure {done[0].value:.4g}, whatever the settings: they make no difference here, or make does not pass '
+         'them to the fit')
 
 def _tell_of(trials):
     "Warn of a search that was interrupted, and of trials that failed"

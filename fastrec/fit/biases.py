@@ -49,15 +49,19 @@ def maps_of_biases(ridges):
     "The rows of the maps from features to biases, (2+d,1), that `ridges` have found last; `None` where there is no ridge"
     return tuple(o if o is None else o.around(o.mean.new_zeros(1)) for o in ridges)
 
+def _keep_maps(model, ds, ridges):
+    "Let `model` follow what the `ridges` have found for the ratings `ds`"
+    model.from_features = told(ds)
+    model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps_of_biases(ridges))
+
 def _bias_sweeps(model, ds, arith, reg, start=None, features=False):
     """Put biases for the ratings `ds` into `model`, with `features` held to what these say, better ones with each sweep; yield the mean
     squared error after it"""
     n_codes = [len(model.u_bias.weight),len(model.i_bias.weight)]
     ridges = ridges_of(ds) if features else (None,None)
-    if features: model.from_features = told(ds)
-    for mse,found in _find_biases(ds, n_codes, reg, start, ridges):
+    for n,(mse,found) in enumerate(_find_biases(ds, n_codes, reg, start, ridges)):
         _write_biases(model, *found)
-        model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps_of_biases(ridges))
+        if features and n>0: _keep_maps(model, ds, ridges)  # before the second sweep they say nothing
         yield mse
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c

@@ -48,7 +48,9 @@ def may_mean_not_chosen(ds):
     is_said = ds.w is not None and bool((ds.w==ds.w[:1]).all())
     return (0,0) if is_said or not len(ds) else _not_chosen(ds.y.cpu())
 
-def _column(name): return f'df.{name}' if str(name).isidentifier() else f'df[{name!r}]'
+def _column(name):
+    is_attribute = str(name).isidentifier() and not hasattr(pd.DataFrame, str(name))
+    return f'df.{name}' if is_attribute else f'df[{name!r}]'
 
 def _ask(ds, zeros, below, fit):
     col = _column(ds.rating_name)

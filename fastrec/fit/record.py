@@ -101,9 +101,10 @@ def need_recorded(self:RecLearner, cbs):
     names = ['train_loss']
     if len(self.dls.valid_ds): names += ['valid_loss',*(m.name for m in self.metrics)]
     for cb in [*self.cbs, *L(cbs)]:
-        if not isinstance(cb, TrackerCallback) or cb.monitor in names: continue
-        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and what is recorded is {", ".join(names)}: give the learner '
-                         'that metric, as in learner(dls, metrics=list_metrics()) for those of lists')
+        if not isinstance(cb, TrackerCallback) or cb.monitor in names or getattr(cb, 'every_epoch', False): continue
+        metric = 'give the learner that metric, as in learner(dls, metrics=list_metrics()) for those of lists'
+        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and what is recorded is {", ".join(names)}: '
+                         f'{metric if len(self.dls.valid_ds) else "hold rows out"}')
 
 # %% ../../nbs/fit/42_record.ipynb #3cc74119
 class TellEpochs(Callback):

@@ -51,11 +51,14 @@ def _held_back(pairs):
     spare = (n_each[pairs.u]>1).nonzero()[0]
     n = min(len(spare)//_one_in, _most_held)
     held = np.random.default_rng(0).choice(spare, n, replace=False)
+    users = pairs.u[held]
+    n_held = np.bincount(users, minlength=len(n_each))
+    held = held[n_held[users]<n_each[users]]  # everybody keeps some
     u,i,w = (np.delete(o, held) for o in (pairs.u,pairs.i,pairs.w))
     return held,Pairs(u, i, w, pairs.sizes)
 
 # %% ../../nbs/fit/53_taste.ipynb #423803df
-_n_sweeps,_first_size = 6,.1  # and of the numbers that rows begin with
+_n_sweeps,_first_size = 6,.1  # sweeps of a trial; standard deviation of what rows begin with
 
 def _preferences(pairs, n_factors, *args):
     "Rows of users and of items, by some sweeps over `pairs`; `args` are those of `Chosen.solve`"
@@ -65,7 +68,7 @@ def _preferences(pairs, n_factors, *args):
     users = Chosen(u, i, w, n_users, n_items)
     items = Chosen(i, u, w, n_items, n_users)
     g = torch.Generator().manual_seed(0)
-    p,q = (torch.randn(o.n, n_factors, generator=g) for o in (users,items))
+    p,q = (torch.randn(o.n, n_factors, generator=g, dtype=torch.float32) for o in (users,items))
     p *= _first_size
     q *= _first_size*(items.mass[:,None]>0)  # what nobody has chosen stays 0
     for _ in range(_n_sweeps):
@@ -89,9 +92,10 @@ def gain_of_taste(pairs, n_factors, *args):
     """How much better preferences of `n_factors`, learned from most of `pairs`, rank the others than popularity does, in standard errors;
     `args` are those of `Chosen.solve`"""
     held,left = _held_back(pairs)
+    popularity = np.bincount(left.i, left.w, minlength=pairs.sizes[1])
+    held = held[popularity[pairs.i[held]]>0]  # of what nobody else has chosen neither knows anything
     if len(held)<2: return 0.
     p,q = _preferences(left, n_factors, *args)
-    popularity = np.bincount(left.i, left.w, minlength=pairs.sizes[1])
     chosen = left.matrix(np.ones(len(left)))
     n_blocks = len(held)*pairs.sizes[1]//_scores+1
     better = []
@@ -121,7 +125,7 @@ def has_taste(beside):
     return gain_of_taste(pairs, n, beside.alpha0, reg, 1.)>_sure
 
 def finds_taste(beside):
-    "As `has_taste`; if not, that is told"
+    "As `has_taste`; warns if there is none"
     if has_taste(beside): return True
     warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')

@@ -166,6 +166,13 @@ def test_every_fit(said, file, tmp, fit):
     assert about['fit']==res['fit'] and about['metrics']['ndcg_at_10']==pytest.approx({o['measure']: o for o in res['measured']}['ndcg_at_10']['model'])
     assert {o['setting'] for o in res['settings']}=={*about['settings']} and about['users']==150
 
+def test_a_fit_is_chosen_for_clicks(said, file, tmp):
+    "Which have no error to go by"
+    clicks = tmp/'clicks.csv'
+    pd.read_csv(file).assign(rating=1).to_csv(clicks, index=False)
+    res = answer(said, 'train', clicks, '--out', tmp/'chosen', '--fit', 'choose', '--seconds', 60)
+    assert res['fit'] in ('fit_ials','fit_ease','fit_blend') and 'fit_als' not in {o['fit'] for o in res['tried']}
+
 def test_info(said, films, rec):
     about = answer(said, 'info', films)
     assert about['checksum']==rec.manifest['checksum'] and about['bytes']==sum(f.stat().st_size for f in films.glob('*.safetensors'))

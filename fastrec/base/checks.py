@@ -27,7 +27,8 @@ def need_choice(name, value, *choices):
     "Refuse a `value` of the argument `name` that is none of the `choices`"
     if value in choices: return
     *others,last = map(repr, choices)
-    raise ValueError(f'{name}={value!r} must be {", ".join(others)} or {last}')
+    before = f'{", ".join(others)} or ' if others else ''
+    raise ValueError(f'{name}={value!r} must be {before}{last}')
 
 # %% ../../nbs/base/94_checks.ipynb #85cb6b8f
 _listening = ContextVar('listening', default=None)  # the list that warnings go to, in this thread; `None`: to Python's

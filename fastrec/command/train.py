@@ -78,7 +78,7 @@ fits = 'blend blend_bayes als bayes bias ease ials one_cycle choose'.split()
 def _fitted(dls, fit, epochs, seconds):
     "A learner after the `fit`, and the frame of those that `choose` has tried, else `None`"
     if fit=='choose':
-        with bars_on_stderr(): tried,learn = choose_fit(dls, seconds)
+        with bars_on_stderr(): tried,learn = choose_fit(dls, seconds, by='ndcg_at_10')
         return learn,tried.rename_axis('fit').reset_index()
     learn = learner(dls)
     args = [epochs] if fit=='one_cycle' else []

@@ -60,8 +60,9 @@ def mostly_fives(n_users, n_items, n, seed=0):
     return planted(n_users, n_items, n, 3, noise=.7, taste=.4, mean=6.6, seed=seed)
 
 def shop(n_users, n_items, each, told=.7, taste=.7, seed=0):
-    """Ratings from 1 to 10 of goods of a kind and a maker, which are `told` that share of what tastes are about, and a frame of these. Users
-    have some `each`, one in forty goods nobody, and the tastes in what is chosen have `taste` as standard deviation beside popularity's 1.1"""
+    """Ratings from 1 to 10 of goods, and a frame of their kinds, makers and years. Kind and maker are `told` of what tastes are about, as a
+    share. A user has some `each` ratings, and one in forty goods has none. What is chosen follows popularity, of a standard deviation of
+    1.1, and tastes, of one of `taste`"""
     rng = np.random.default_rng(seed)
     maker,kind_of = rng.integers(n_items//8, size=n_items),rng.integers(8, size=n_items//8)
     kind = np.where(rng.random(n_items)<.85, kind_of[maker], rng.integers(8, size=n_items))
@@ -105,12 +106,13 @@ shapes = {
     'no taste, 5 a user': lambda: planted(20_000, 8000, 100_000, 0),
     '1,000 users': lambda: planted(1000, 500, 15_000, 4),
     'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1),
+    # with a frame of what is told of the items
     'ml-100k, 5 a user, and genres': lambda: (at_most(small(), 5),of_films('ml-100k')),
     'a shop, 3 a user': lambda: shop(3000, 800, 3),
     'a shop, 15 a user': lambda: shop(3000, 800, 15),
     'ml-1m, 5 a user, and genres': lambda: (at_most(big(), 5),of_films('ml-1m')),
     'a shop, 8 a user': lambda: shop(6000, 1500, 8, told=.5, taste=.9, seed=1),
-    'a shop, 30 a user': lambda: shop(2500, 1000, 30, told=.8, taste=.5, seed=2)}  # those with a frame of what is told of the items
+    'a shop, 30 a user': lambda: shop(2500, 1000, 30, told=.8, taste=.5, seed=2)}
 
 def shape_of(name):
     "The ratings of the shape `name`, and what is told of the items, or `None`"

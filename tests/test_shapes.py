@@ -156,6 +156,26 @@ def test_the_width_of_the_learner_is_that_of_its_fits(fit):
     assert learn.settings().loc['n_factors',['value','rule']].tolist()==[7,'given']
     if fit!='fit_bayes': assert learn.model.u_weight.weight.shape[1]==7
 
+def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
+    from fastrec.fit.chance import BesideChance
+    from fastrec.fit.taste import gain_of_taste
+    df,_ = camps(.8, n_users=400)
+    beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
+    gains = []
+    for dtype in (torch.float32,torch.float64):
+        torch.set_default_dtype(dtype)
+        try: gains.append(gain_of_taste(beside.pairs, 16, .5, .02))
+        finally: torch.set_default_dtype(torch.float32)
+    assert gains[0]==pytest.approx(gains[1], abs=1e-3)
+
+def test_a_trial_of_taste_leaves_everybody_some_choices():
+    from fastrec.fit.chance import BesideChance
+    from fastrec.fit.taste import _held_back
+    df,_ = camps(0, n=2)
+    pairs = BesideChance(RecDataLoaders.from_df(df, valid_pct=.01, seed=1).train_ds).pairs
+    held,left = _held_back(pairs)
+    assert len(held)>100 and set(pairs.u[held])<=set(left.u) and len(held)+len(left)==len(pairs)
+
 # ------------------------------------------------------------------ rows that are held out
 def new_learner(df=None, **kwargs):
     df = sample_ratings(n_users=300, n_items=150, n_ratings=8000) if df is None else df

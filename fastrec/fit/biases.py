@@ -18,8 +18,8 @@ from .solvers import begins,to_the_end
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
 class _Side:
     """The biases `b` of the codes of one side, the `n` ratings `y` that each code has, or what they weigh if they are of weights `w`, their
-    sum `s`, and the regularization `lam`. With a `ridge`, a `FeatureRidge`, they are held to what features have `told` of each"""
-    told,n_told = 0.,0.  # and how many numbers that takes
+    sum `s`, and the regularization `lam`. With a `ridge`, a `FeatureRidge`, they are held to a `centre` of each, which features say"""
+    centre,n_used = 0.,0.  # how many free numbers the centres took
     def __init__(self, codes, y, n_codes, lam, w=None, ridge=None):
         self.codes,self.lam,self.w,self.ridge = codes,lam,w,ridge
         self.n = torch.bincount(codes, minlength=n_codes).double() if w is None else sum_by_code(codes, w, n_codes)
@@ -31,8 +31,8 @@ class _Side:
         of_ratings = torch.index_select(other.b, 0, other.codes, out=memory)
         if self.w is not None: of_ratings.mul_(self.w)
         self.c = sum_by_code(self.codes, of_ratings, len(self.n))
-        b = (self.s-self.n*alpha-self.c+self.lam*self.told)/(self.n+self.lam)
-        self.b = b.where(self.n>0, self.told)  # who has no ratings is like the mean, or as features say
+        b = (self.s-self.n*alpha-self.c+self.lam*self.centre)/(self.n+self.lam)
+        self.b = b.where(self.n>0, self.centre)  # who has no ratings is like the mean, or as features say
 
     def added_error(self, alpha):
         "What the biases add to the squared error"
@@ -96,18 +96,17 @@ def _ask_features(side, v):
     "What features say of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
     if side.ridge is None: return
     spread = v.where(side.n>0, 0.).sum()
-    found,side.n_told = side.ridge.offsets(side.b[:,None].float(), spread[None].float())
-    side.told = found[:,0].double()
+    found,side.n_used = side.ridge.offsets(side.b[:,None].float(), spread[None].float())
+    side.centre = found[:,0].double()
 
 # %% ../../nbs/fit/35_biases.ipynb #7e5c90e5
 _least_share = 1e-9  # of the ratings' variance, so that nothing is divided by 0
 
 def _scatter(side, v):
     "$\\tau^2$ of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
-    _ask_features(side, v)
     rated = side.n>0
-    total = ((side.b-side.told)**2+v).where(rated, 0.).sum()
-    return total/(rated.sum()-side.n_told)
+    total = ((side.b-side.centre)**2+v).where(rated, 0.).sum()
+    return total/(rated.sum()-side.n_used)
 
 def _estimate(users, items, noise, sse, variance):
     "One step of EM: set $\\lambda$ of `users` and of `items`, and return $\\sigma^2$, which was `noise` so far; ratings have a `variance`"
@@ -116,6 +115,7 @@ def _estimate(users, items, noise, sse, variance):
     v_i = noise/(items.n+items.lam)
     noise = (sse + (users.n@v_u + items.n@v_i))/users.n.sum()
     noise = torch.maximum(noise, least)
+    for side,v in ((users,v_u),(items,v_i)): _ask_features(side, v)
     users.lam = noise/torch.maximum(_scatter(users, v_u), least)
     items.lam = noise/torch.maximum(_scatter(items, v_i), least)
     return noise

@@ -203,7 +203,7 @@ def _best_reg(found, chance):
 
 @patch
 def reg(self:BesideChance, of_all=True):
-    "The regularization for `fit_ials` with as many factors as directions, `of_all` users or of those that are looked at"
+    "The regularization for `fit_ials` with as many factors as directions; `of_all`: for all users, not those alone that are looked at"
     if not len(self.chance) or self.chance[0]<_nothing: return usual_reg
     strengths = self.of_all() if of_all else (self.found,self.chance)
     return float(_share*_best_reg(*strengths)) or usual_reg

@@ -74,10 +74,10 @@ def with_float64(ds):
     "The ratings `ds` where there is float64"
     return copy(ds).to('cpu') if ds.x.device.type=='mps' else ds
 
-def bias_scores(model, ds, *ridges):
+def bias_scores(model, ds, ridges=(None,None)):
     "Constant and biases of both sides, as scores of `model`, by which biases alone predict the ratings `ds`; `ridges` as in `biases_of`"
     sizes = [len(es[0].weight) for es in model.tables]
-    mean,*biases = biases_of(with_float64(ds), sizes, *ridges)
+    mean,*biases = biases_of(with_float64(ds), sizes, ridges)
     const = _as_scores(model, mean)
     moved = [_as_scores(model, mean+b)-const for b in biases]
     return [o.to(model.tables[0][0].weight) for o in (const,*moved)]

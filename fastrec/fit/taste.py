@@ -58,10 +58,11 @@ def _held_back(pairs):
     return held,Pairs(u, i, w, pairs.sizes)
 
 # %% ../../nbs/fit/53_taste.ipynb #423803df
-_n_sweeps,_first_size = 6,.1  # sweeps of a trial; standard deviation of what rows begin with
+_n_sweeps,_power = 6,1.  # of a trial, and how `reg` grows with choices, as by default
+_first_size = .1  # standard deviation of what rows begin with
 
-def _preferences(pairs, n_factors, *args):
-    "Rows of users and of items, by some sweeps over `pairs`; `args` are those of `Chosen.solve`"
+def _preferences(pairs, n_factors, alpha0, reg):
+    "Rows of users and of items, by some sweeps over `pairs`"
     u,i,w = (torch.from_numpy(o) for o in (pairs.u,pairs.i,pairs.w))
     n_users,n_items = pairs.sizes
     w = w.float()
@@ -72,8 +73,8 @@ def _preferences(pairs, n_factors, *args):
     p *= _first_size
     q *= _first_size*(items.mass[:,None]>0)  # what nobody has chosen stays 0
     for _ in range(_n_sweeps):
-        p = users.solve(p, q, *args)
-        q = items.solve(q, p, *args)
+        p = users.solve(p, q, alpha0, reg, _power)
+        q = items.solve(q, p, alpha0, reg, _power)
     return p.numpy(),q.numpy()
 
 # %% ../../nbs/fit/53_taste.ipynb #c77c9203
@@ -88,14 +89,13 @@ def _counted(scores, is_seen, own):
     return 1/np.log2(2+above+equal/2)
 
 # %% ../../nbs/fit/53_taste.ipynb #8dd32c28
-def gain_of_taste(pairs, n_factors, *args):
-    """How much better preferences of `n_factors`, learned from most of `pairs`, rank the others than popularity does, in standard errors;
-    `args` are those of `Chosen.solve`"""
+def gain_of_taste(pairs, n_factors, alpha0, reg):
+    "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
     held,left = _held_back(pairs)
     popularity = np.bincount(left.i, left.w, minlength=pairs.sizes[1])
     held = held[popularity[pairs.i[held]]>0]  # of what nobody else has chosen neither knows anything
     if len(held)<2: return 0.
-    p,q = _preferences(left, n_factors, *args)
+    p,q = _preferences(left, n_factors, alpha0, reg)
     chosen = left.matrix(np.ones(len(left)))
     n_blocks = len(held)*pairs.sizes[1]//_scores+1
     better = []
@@ -103,7 +103,8 @@ def gain_of_taste(pairs, n_factors, *args):
         u,i = pairs.u[rows],pairs.i[rows]
         is_seen = chosen[u].toarray()>0
         is_seen[:,0] = True  # the unknown
-        ours,theirs = (_counted(o, is_seen, i) for o in (p[u]@q.T,popularity))
+        ours = _counted(p[u]@q.T, is_seen, i)
+        theirs = _counted(popularity, is_seen, i)
         better.append(ours-theirs)
     better = np.concatenate(better)
     error = better.std(ddof=1)/len(better)**.5
@@ -122,7 +123,7 @@ def has_taste(beside):
     if beside.found[0]>_together*beside.chance[0]: return True
     if _by_pairs(beside)>_together: return True
     reg = beside.reg(of_all=False)
-    return gain_of_taste(pairs, n, beside.alpha0, reg, 1.)>_sure
+    return gain_of_taste(pairs, n, beside.alpha0, reg)>_sure
 
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"

@@ -17,7 +17,7 @@ from .training import RecLearner
 from .biases import maps_of_biases
 from .equations import eye_like,solve_side
 from .equation_loops import equations_for
-from .doubts import TowardsBiases
+from .doubts import TowardsBiases,suited_spread
 from .mixing import bias_scores,factor_means,shrink,with_float64
 from .solvers import can_go_on,need_start,to_the_end,width_for
 from .variational import variational_sweeps
@@ -70,17 +70,28 @@ def _penalized_sweeps(model, ds, arith, reg, power):
         yield sse.double().sum()/items.mass.double().sum()
 
 # %% ../../nbs/fit/36_als.ipynb #6cb19da1
-def als_sweeps(model, ds, arith, is_new=True, features=False):
+def als_sweeps(model, ds, arith, is_new=True, features=False, spread=None):
     """Improve `model`, unless it `is_new` from where it is, for the ratings `ds`, and with `features` what is known beside them; yield the
-    mean squared error after each sweep"""
+    mean squared error after each sweep. `spread`: see `suited_spread`"""
     y = ds.y-model.mean
     sides = both_sides(model, ds, y, budget=_budget)
     ridges = ridges_of(ds) if features else (None,None)
-    sweeps = variational_sweeps(read_model(model), sides, arith, is_new, ridges)
+    sweeps = variational_sweeps(read_model(model), sides, arith, is_new, ridges, spread)
     for rows,error,maps,model.believed in sweeps:
         write_model(model, rows)
         model.row_maps = tuple(o if o is None else dict(rows=o) for o in maps)
         yield error
+
+# %% ../../nbs/fit/36_als.ipynb #1125d581
+_tried = 16  # sweeps, after which variances have fallen if they do
+
+def _spread(model, ds, arith, features):
+    "How far factors of the ratings `ds` vary, as `suited_spread` finds it"
+    if not model.width: return None
+    def train(copy, part, spread):
+        sweeps = als_sweeps(copy, part, arith, features=features, spread=spread)
+        for _ in range(_tried): next(sweeps)
+    return suited_spread(model, ds, train)
 
 # %% ../../nbs/fit/36_als.ipynb #6907428b
 _least = 8  # sweeps until what is learned of the variances shows in the error
@@ -95,10 +106,10 @@ class _ToldBiases:
         self.maps = tuple(o if o is None else o.to(model.mean) for o in maps_of_biases(ridges))
         return res
 
-def towards_biases(model, ds, arith, features=False):
+def towards_biases(model, ds, arith, features=False, spread=None):
     "How models of the ratings `ds` are drawn to biases, by a trial with a copy of `model` where there is doubt"
     def trial(copy, part):
-        sweeps = als_sweeps(copy, part, arith, features=features)
+        sweeps = als_sweeps(copy, part, arith, features=features, spread=spread)
         for _ in range(_least): next(sweeps)
     if not (features and any(told(ds))): return TowardsBiases(model, ds, trial)
     biases = _ToldBiases()
@@ -122,8 +133,9 @@ def _draw_maps(model, towards, means):
 def _drawn_sweeps(model, ds, arith, is_new, features):
     "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
     model.from_features = told(ds) if features else (False,False)
-    towards = towards_biases(model, ds, arith, features)
-    for error in als_sweeps(model, ds, arith, is_new, features):
+    if is_new: model.taste_spread = _spread(model, ds, arith, features)
+    towards = towards_biases(model, ds, arith, features, model.taste_spread)
+    for error in als_sweeps(model, ds, arith, is_new, features, model.taste_spread):
         has_drawn_maps = towards.weights is not None and any(model.row_maps)
         means = factor_means(model, ds) if has_drawn_maps else None
         error = towards(model, error)

@@ -31,16 +31,28 @@ def _kurtosis(parts):
     squares,fourths = (o/n for o in sums)
     return fourths/squares.square().clamp(min=1e-30)
 
+# %% ../../nbs/fit/27_doubts.ipynb #4333266e
+def _are_few(ds, few):
+    "Are there fewer than `few` of the ratings `ds` for each user and item that has some?"
+    rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
+    return len(ds)<few*sum(rated)
+
 def is_doubtful(ds, mean, b_u, b_i, few=_few):
     """Are the ratings `ds` so few, less than `few` for each user and item, or repeat pairs so often, or is what biases leave of them, the
     `mean` with `b_u` and `b_i`, so far from normal, that learned variances may mislead?"""
-    rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
-    if len(ds)<few*sum(rated): return True
+    if _are_few(ds, few): return True
     if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
     return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
+
+def _for_trial(ds):
+    "Numbers of the rows of `ds` that a trial learns from, and of those that are left out of it"
+    left_out = held_out_rows(ds, min(len(ds)//10, _most))
+    is_kept = torch.ones(len(ds), dtype=torch.bool)
+    is_kept[left_out] = False
+    return is_kept.nonzero()[:,0].to(ds.x.device),left_out
 
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
@@ -50,11 +62,8 @@ class TowardsBiases:
     @torch.no_grad()
     def __init__(self, model, ds, trial, biases_of=bias_scores):
         if not is_doubtful(ds, *bias_scores(model, ds)): return
-        left_out = held_out_rows(ds, min(len(ds)//10, _most))
+        kept,left_out = _for_trial(ds)
         if len(left_out)<_telling: return
-        is_kept = torch.ones(len(ds), dtype=torch.bool)
-        is_kept[left_out] = False
-        kept = is_kept.nonzero()[:,0].to(ds.x.device)
         tried = copied(model)
         trial(tried, ds.subset(kept))
         self.weights,_,self.error = advised_weights(tried, ds, kept, left_out, biases_of, trusted=0)
@@ -73,3 +82,36 @@ def __call__(self:TowardsBiases, model, error):
     shrink(model, self.biases, factor_means(model, ds), *self.weights)
     errors = [model.score_pairs(x)-y for x,y in zip(ds.x.split(_at_once), ds.y.split(_at_once))]
     return mean_square(torch.cat(errors), ds.w)
+
+# %% ../../nbs/fit/27_doubts.ipynb #c55bc662
+_sparse = 20  # ratings for each user and item: with more of them variances are learned well
+_larger,_smaller = (1.,3.,10.),.3  # variances of factors together, times the noise that biases leave
+
+def _is_less(found, least):
+    "Are the errors `found` less than the `least` before, both (n,), by more than chance?"
+    gain = least-found
+    return bool(gain.mean()>gain.std()/len(gain)**.5)
+
+# %% ../../nbs/fit/27_doubts.ipynb #e9d5d0ec
+@torch.no_grad()
+def suited_spread(model, ds, train):
+    """How far the factors of a `model` of the ratings `ds` vary, as a multiple of the noise that biases leave; `None`: as it learns.
+    `train(copy, part, spread)` trains a copy of it on a part of them"""
+    if _are_few(ds, _few) or not _are_few(ds, _sparse): return None
+    kept,left_out = _for_trial(ds)
+    if len(left_out)<_telling: return None
+    part,held = ds.subset(kept),ds.subset(left_out)
+    def errors(spread):
+        tried = copied(model)
+        train(tried, part, spread)
+        off = tried.to_range(tried.score_pairs(held.x))-held.y
+        return held.weights()*off.square()
+    least,best = errors(None),None
+    for spread in _larger:
+        found = errors(spread)
+        if not _is_less(found, least): break
+        least,best = found,spread
+    if best not in (None,_larger[0]): return best
+    found = errors(_smaller)
+    is_safer = best is not None and not _is_less(least, found)
+    return _smaller if is_safer or _is_less(found, least) else best

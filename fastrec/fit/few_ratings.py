@@ -50,15 +50,16 @@ def _solve_side(model, told, k, ds, noise):
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754
 @torch.no_grad()
 def solve_few(model, ds):
-    """Solve for the rows of a `model` of ratings that have few in `ds`, items first, on the sides where it follows features, and put those
+    """Solve for the rows of a `model` that have few ratings in `ds`, items first, on the sides where it follows features, and put those
     without ratings where these say now"""
     sides = [k for k in (1,0) if model.from_features[k]]
-    if model.is_preference or ds.shard or not sides: return
+    if ds.shard or not sides: return
     with evaluating(model) as (evaluated,_):
         told = with_row_maps(evaluated, ds)
-        noise = _noise(evaluated, ds)
+        noise = None if model.is_preference else _noise(evaluated, ds)
         for k in sides: _solve_side(model, told, k, ds, noise)
-    follow_features(model, ds)
+    if model.is_preference: model.row_maps = told.row_maps
+    else: follow_features(model, ds)
 
 def follow_to_end(model, ds, is_last):
     "Let rows of `model` follow from features after an epoch; if it `is_last`, those of few ratings in `ds` too"

@@ -18,6 +18,7 @@ from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
 from .beginning import n_factors_of
 from .defaults import infer_range
+from .few_ratings import solve_few
 from .row_blocks import budget_on,cpu_budget,cut
 from .equation_loops import rows_at_once
 from ..base.compiled import may_run
@@ -185,6 +186,7 @@ def _followed(model, ds, features=False, **kwargs):
     if not features or isinstance(model, Ease): return model
     if not any(model.from_features):
         follow_features(model, ds)
+        if model.width and model.user_factors.any(): solve_few(model, ds)
         fill_untrained(model, ds)
     elif isinstance(model, DotBias):
         note_spread(model, ds)

@@ -19,7 +19,7 @@ class BelievedRows:
 
     With a `ridge`, a `FeatureRidge`, the mean of the prior is each row's own: the `centre` and `offsets`, (n,d), which features say,
     and `learned` the rows of the map that has put the unrated ones there"""
-    centre,offsets = None,None
+    centre,offsets,learns = None,None,True  # the last: the variances of factors and the noise, sweep by sweep?
     def __init__(self, equations, ridge=None):
         self.equations,self.ridge = equations,ridge
         self.is_rated = (equations.counts>0).to(equations.y.dtype)
@@ -82,7 +82,7 @@ _least = 1e-6  # variance of a bias, in units of the noise
 
 @patch
 def learn_prior(self:BelievedRows, noise):
-    "Learn the mean of biases, what features say, and the variances of factors and biases, from the rows"
+    "Learn the mean of biases, what features say, and the variances of biases and, unless these are given, of factors, from the rows"
     n_rated = self.is_rated.sum()
     biases = self.mean[:,-1]
     self.centre[-1] = self.is_rated@biases/n_rated
@@ -95,7 +95,8 @@ def learn_prior(self:BelievedRows, noise):
     variance = variance/(n_rated-n_told)
     least = torch.full_like(variance, _least)*noise.sqrt()  # products of two factors are in units of ratings
     least[-1] = _least*noise
-    self.lam = 1/torch.maximum(variance, least)
+    lam = 1/torch.maximum(variance, least)
+    self.lam = lam if self.learns else torch.cat([self.lam[:-1], lam[-1:]])
 
 # %% ../../nbs/fit/48_variational.ipynb #844b991c
 @patch
@@ -161,7 +162,7 @@ def _fit_biases(users, items, noise, arith):
     return noise
 
 # %% ../../nbs/fit/48_variational.ipynb #6eff5884
-_first_share = .3  # of the noise: the variance that the factors begin with, all of them together
+_first_spread = .3  # times the noise: the variance that the factors begin with, all of them together
 _least_of_strongest = .05  # that of the weakest, beside the strongest's
 
 def _begin_with(strength):
@@ -170,11 +171,11 @@ def _begin_with(strength):
     share = strength-weakest + _least_of_strongest*strongest
     return share.clamp(min=1e-30)  # all alike where there are no directions
 
-def _add_factors(users, items, k, noise, arith):
-    "Let rows that have biases alone begin with `k` factors"
+def _add_factors(users, items, k, noise, spread, arith):
+    "Let rows that have biases alone begin with `k` factors, whose products have the variance `spread` times the `noise`"
     q,strength = _directions(users, items, k, arith)
     share = _begin_with(strength)
-    variance = (_first_share*noise*share/share.sum()).sqrt()
+    variance = (spread*noise*share/share.sum()).sqrt()
     q = q*variance.sqrt()
     lam = 1/variance
     cov = F.pad(items.cov, (k,0,k,0))
@@ -191,7 +192,7 @@ def _sweep(users, items, noise, arith, n):
         side.solve(other, noise, arith)
         if n>=_settled: side.learn_prior(noise)
         if n>=_weighed: side.learn_precisions(noise)
-    return items.variance() if n>=_settled else noise
+    return items.variance() if items.learns and n>=_settled else noise
 
 def _go_on(users, items, rows, arith):
     "Believe the `rows`, as far as a pass over both sides says, which leaves them where they are; the noise of what they leave"
@@ -209,16 +210,18 @@ def _go_on(users, items, rows, arith):
     return users.variance()
 
 # %% ../../nbs/fit/48_variational.ipynb #fb3e583f
-def variational_sweeps(rows, equations, arith, is_new, ridges=(None,None)):
+def variational_sweeps(rows, equations, arith, is_new, ridges=(None,None), spread=None):
     """Rows of users and of items, (n,k+1) each, their mean squared error after each sweep over the ratings of `equations`, the maps
     that were learned, and what newcomers need; they go on from `rows`, unless the model `is_new`.
-    `ridges`: of users and of items a `FeatureRidge`, or `None`"""
+    `ridges`: of users and of items a `FeatureRidge`, or `None`; `spread`: how far factors vary, times the noise that biases leave; `None`:
+    as they say themselves"""
     users,items = map(BelievedRows, equations, ridges)
     k = rows[0].shape[1]-1
     if is_new:
         noise = _fit_biases(users, items, variance_of(equations[0].y), arith)
-        _add_factors(users, items, k, noise, arith)
+        _add_factors(users, items, k, noise, ifnone(spread, _first_spread), arith)
     else: noise = _go_on(users, items, rows, arith)
+    users.learns = items.learns = spread is None
     for n in itertools.count(0 if is_new else _settled):
         noise = _sweep(users, items, noise, arith, n)
         arith.check()

@@ -41,7 +41,7 @@ class FactorModel(Changes):
     for tables of biases `average_scores`; for `learner` to make it, `from_classes(n_factors, classes, y_range, mean)`"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
     clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
-    ials = advised = believed = None  # see `fit_ials`; weights (a,w) of a solver in doubt, and by how many held-out rows; `fit_believed`
+    ials = believed = taste_spread = advised = None  # see `fit_ials`, `fit_believed`, `suited_spread`; (a,w) and rows of a solver in doubt
     from_features,row_maps = (False,False),(None,None)  # of users and items: do unrated ones follow from features? What a fit left of it
     user_spread,n_buffers,is_product = 1.,1,False  # see `user_moments`; tensors like scores that `score` works with; is that a product?
     @property
@@ -181,14 +181,14 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
     flags = {o: bool(getattr(self, o)) for o in ('clip','is_preference','by_softmax')}
-    rest = {o: getattr(self, o) for o in ('ials','from_features','user_spread','row_maps','believed')}
+    rest = {o: getattr(self, o) for o in ('ials','from_features','user_spread','taste_spread','row_maps','believed')}
     destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, 'y_range': y_range, 'labels': _digests(self)}
 
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
     args = strict,missing_keys,unexpected_keys,error_msgs
     nn.Module._load_from_state_dict(self, state, prefix, metadata, *args)
-    head = {'row_maps': (None,None), 'believed': None, **metadata.get('head', {})}
+    head = {'row_maps': (None,None), 'believed': None, 'taste_spread': None, **metadata.get('head', {})}
     ours = _digests(self)
     theirs = head.pop('labels', [])
     if theirs and ours and theirs!=ours:

@@ -9,6 +9,7 @@ __all__ = []
 import math,torch
 from .base import as_table
 from .kept import Kept
+from .maps import faded
 from .row_loops import pay
 from .solved_loops import rows_by_loops
 
@@ -145,11 +146,10 @@ def without_choices(model, lam):
     return lam[:,None,None]*eye + args['alpha0']*gram
 
 # %% ../../nbs/models/24_foldin.ipynb #1e628845
-def _choices_by_loops(model, users, items, w, lam):
-    "Rows of users who chose `items`, each of which counts as `w` says, held down by `lam`, (n_users,)"
+def _choices_by_loops(model, users, items, w, lam, mean):
+    "Rows of users who chose `items`, each of which counts as `w` says, held down to `mean` by `lam`, (n_users,k) and (n_users,)"
     q = model.i_weight.weight
     prec = without_choices(model, lam.new_zeros(1))[0]
-    mean = q.new_zeros(len(lam), q.shape[1]) if model.prior is None else model.prior[0][:,:-1]
     return rows_by_loops(users, items, (torch.zeros_like(w),torch.ones_like(w),w), q, prec, mean, held=lam)
 
 # %% ../../nbs/models/24_foldin.ipynb #9de65952
@@ -161,18 +161,17 @@ def fit_choices(model, users, items, n_users, w=None):
     mass = q.new_zeros(n_users)
     mass.index_add_(0, users, w)
     lam = penalty(model, mass)
-    if model.prior is None: p = model.user_factors.mean(0).repeat(n_users, 1)
-    else: p = model.prior[0][:,:-1]
+    p = model.user_factors.mean(0).expand(n_users, -1) if model.prior is None else model.prior[0][:,:-1]
+    around = p*0 if model.prior is None else p*faded(mass)[:,None]
     if pay(users):
-        solved = _choices_by_loops(model, users, items, w, lam)
+        solved = _choices_by_loops(model, users, items, w, lam, around)
         p = solved.where(mass[:,None]>0, p)
     elif len(users):
         a = without_choices(model, lam)
         chosen,w = padded(users, n_users, model.i_weight(items), w)
         weighed = chosen*w[...,None]
         chol = torch.linalg.cholesky(a + chosen.mT@weighed)
-        pulled = weighed.sum(1)[...,None]
-        if model.prior is not None: pulled = pulled + a@p[...,None]
+        pulled = weighed.sum(1)[...,None] + a@around[...,None]
         solved = torch.cholesky_solve(pulled, chol)[...,0]
         p = solved.where(mass[:,None]>0, p)
     return torch.cat([p, p.new_zeros(n_users, 1)], 1)

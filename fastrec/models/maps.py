@@ -34,3 +34,10 @@ def prior_by(row_map, x):
     "Means, (n,k) or (S,n,k), and covariance, (k,k) or (S,k,k), of rows with the sparse features `x`, (n,d), by a `row_map`"
     rows,cov = (row_map[o].to(x.device) for o in ('rows','cov'))
     return applied(rows, x),cov
+
+# %% ../../nbs/models/19_maps.ipynb #7ee86c35
+few_choices = 15  # of a row, with which features say nothing more
+
+def faded(counts):
+    "How far rows with so many `counts` of choices follow what features say, from 1 with none to 0, (any)"
+    return (1-counts/few_choices).clamp(min=0)

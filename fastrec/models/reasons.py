@@ -11,6 +11,7 @@ from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from .foldin import bend,padded,penalty,precision,solve_users,user_prior,without_choices
+from .maps import faded
 from .row_loops import add_contributions,pay,rising
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
@@ -57,7 +58,7 @@ class LinearReasons(RowEquations):
         store_attr('model,users,items,weights,targets,plain,n_draws')
         self.prec,self.held,self.start = prior
         self.slope = torch.ones_like(weights) if slope is None else slope
-        self.eased = None  # by how much less others are held down without each rating, (n_ratings,), if they are
+        self.eased = self.nearer = None  # without each rating: how much less others are held down, and nearer to the row `alone`
         self.alone = self.start  # the row of who has no ratings
 
     @cached_property
@@ -174,6 +175,14 @@ def _start_without(self:LinearReasons, weight):
 
 # %% ../../nbs/models/35_reasons.ipynb #5958cb75
 @patch
+def _more_of_alone(self:LinearReasons, vectors, eased):
+    "What stands more on the right side without each rating, (…,n,longest,k), where others are `eased`, along the eigen`vectors`"
+    nearer, = self.by_user(self.nearer)
+    alone = self.alone[...,None,:]
+    held = self.held[...,None,:]-eased[...,None]
+    return nearer[...,None]*((alone@self.prec+held*alone)@vectors)
+
+@patch
 def _eased_rest(self:LinearReasons, asked):
     "As `_rest`, where without a rating the others are held down less"
     rows,weight,pull = self.terms
@@ -183,6 +192,7 @@ def _eased_rest(self:LinearReasons, asked):
     inverse = 1/(values[...,None,:]-eased[...,None])  # (…,n,longest,k)
     pulled = (pull[...,None]*own).sum(-2, keepdim=True)
     rest = pulled - pull[...,None]*own
+    if self.nearer is not None: rest = rest+self._more_of_alone(vectors, eased)
     scaled = own*inverse
     lever = weight*(own*scaled).sum(-1)
     back = weight*(scaled*rest).sum(-1)/(1-lever)
@@ -231,11 +241,13 @@ def choice_reasons(model, users, items, n_users, w=None):
     average = model.user_factors.mean(0)
     nobody = model.prior[0][:,:-1] if is_told else average.expand(n_users, -1)
     zeros = torch.zeros_like(nobody)
-    start = nobody if is_told else nobody.where(mass[:,None]==0, zeros)
+    start = nobody*faded(mass)[:,None] if is_told else nobody.where(mass[:,None]==0, zeros)
     lam = penalty(model, mass)
     shared, = without_choices(model, lam.new_zeros(1))
     prior = shared,lam[:,None].expand_as(start),start
     res = LinearReasons(model, users, items, w, torch.ones_like(w), prior, zeros if is_told else None)
-    res.eased = lam[users]-penalty(model, mass[users]-w)
+    mass_without = mass[users]-w
+    res.eased = lam[users]-penalty(model, mass_without)
     res.alone = nobody
+    if is_told: res.nearer = (faded(mass_without)-faded(mass[users]))*(mass_without>0)
     return res

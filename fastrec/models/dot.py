@@ -15,7 +15,8 @@ from .believed import fit_believed
 from .changing import grown,with_items
 from .foldin import fit_by_softmax,fit_choices,rows_of_ratings,with_row_0
 from .held_reasons import BelievedReasons
-from .reasons import choice_reasons,rating_reasons
+from .choice_reasons import ChoiceReasons
+from .reasons import rating_reasons
 from .sums import LeftOut
 
 # %% ../../nbs/models/21_dot.ipynb #8580f4ac
@@ -146,7 +147,7 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
 def reasons(self:Dot, users, items, y, n_users, noise, w=None, known=None):
     "The `Reasons` of the rows that `fit_users` finds"
     if self.by_softmax: return LeftOut(self, users, items, y, n_users, noise, w)
-    if self.is_preference: return choice_reasons(self, users, items, n_users, w)
+    if self.is_preference: return ChoiceReasons(self, users, items, n_users, w)
     is_believed = self.believed is not None and self.prior is None
     if not is_believed: return rating_reasons(self, users, items, y, n_users, noise, w, known)
     return BelievedReasons(self, users, items, y, n_users, w)

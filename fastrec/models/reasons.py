@@ -10,8 +10,7 @@ from copy import copy
 from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
-from .foldin import bend,padded,penalty,precision,solve_users,user_prior,without_choices
-from .maps import faded
+from .foldin import bend,padded,precision,solve_users,user_prior
 from .row_loops import add_contributions,pay,rising
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
@@ -58,7 +57,6 @@ class LinearReasons(RowEquations):
         store_attr('model,users,items,weights,targets,plain,n_draws')
         self.prec,self.held,self.start = prior
         self.slope = torch.ones_like(weights) if slope is None else slope
-        self.eased = self.nearer = None  # without each rating: how much less others are held down, and nearer to the row `alone`
         self.alone = self.start  # the row of who has no ratings
 
     @cached_property
@@ -152,9 +150,8 @@ def _by_loops(self:LinearReasons, items):
 def without(self:LinearReasons, items):
     weight = self.terms[1]
     asked = self.rows_of(items)
-    moved = self._rest(asked) if self.eased is None else self._eased_rest(asked)
     start = asked@self._start_without(weight).mT
-    return self._mean(start+moved) + self._added(items)[...,None]
+    return self._mean(start+self._rest(asked)) + self._added(items)[...,None]
 
 @patch
 def _rest(self:LinearReasons, asked):
@@ -172,32 +169,6 @@ def _start_without(self:LinearReasons, weight):
     is_last = (weight>0).sum(-1, keepdim=True)==1
     is_last = is_last & (weight>0)
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])
-
-# %% ../../nbs/models/35_reasons.ipynb #5958cb75
-@patch
-def _more_of_alone(self:LinearReasons, vectors, eased):
-    "What stands more on the right side without each rating, (…,n,longest,k), where others are `eased`, along the eigen`vectors`"
-    nearer, = self.by_user(self.nearer)
-    alone = self.alone[...,None,:]
-    held = self.held[...,None,:]-eased[...,None]
-    return nearer[...,None]*((alone@self.prec+held*alone)@vectors)
-
-@patch
-def _eased_rest(self:LinearReasons, asked):
-    "As `_rest`, where without a rating the others are held down less"
-    rows,weight,pull = self.terms
-    values,vectors = torch.linalg.eigh(self.left)
-    own,asked = rows@vectors,asked@vectors
-    eased, = self.by_user(self.eased)
-    inverse = 1/(values[...,None,:]-eased[...,None])  # (…,n,longest,k)
-    pulled = (pull[...,None]*own).sum(-2, keepdim=True)
-    rest = pulled - pull[...,None]*own
-    if self.nearer is not None: rest = rest+self._more_of_alone(vectors, eased)
-    scaled = own*inverse
-    lever = weight*(own*scaled).sum(-1)
-    back = weight*(scaled*rest).sum(-1)/(1-lever)
-    by_rest = asked@(inverse*rest).mT
-    return by_rest + (asked@scaled.mT)*back[...,None,:]
 
 # %% ../../nbs/models/35_reasons.ipynb #806df5c9
 def everybodys_mean(model):
@@ -230,24 +201,4 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None, known=None):
     prior = precision(cov),torch.zeros_like(start),start
     res = LinearReasons(model, users, items, 1/noise, targets, prior, everybodys_mean(model), slope)
     if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
-    return res
-
-# %% ../../nbs/models/35_reasons.ipynb #f35088a2
-def choice_reasons(model, users, items, n_users, w=None):
-    "The `Reasons` of `fit_choices`"
-    w = torch.ones_like(users, dtype=torch.float32) if w is None else w
-    mass = w.new_zeros(n_users).index_add_(0, users, w)
-    is_told = model.prior is not None
-    average = model.user_factors.mean(0)
-    nobody = model.prior[0][:,:-1] if is_told else average.expand(n_users, -1)
-    zeros = torch.zeros_like(nobody)
-    start = nobody*faded(mass)[:,None] if is_told else nobody.where(mass[:,None]==0, zeros)
-    lam = penalty(model, mass)
-    shared, = without_choices(model, lam.new_zeros(1))
-    prior = shared,lam[:,None].expand_as(start),start
-    res = LinearReasons(model, users, items, w, torch.ones_like(w), prior, zeros if is_told else None)
-    mass_without = mass[users]-w
-    res.eased = lam[users]-penalty(model, mass_without)
-    res.alone = nobody
-    if is_told: res.nearer = (faded(mass_without)-faded(mass[users]))*(mass_without>0)
     return res

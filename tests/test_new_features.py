@@ -436,3 +436,55 @@ def test_a_learner_forgets_as_its_folder_does(tmp_path):
     item,user = learn.dls.classes['title'].labels[3],learn.dls.classes['user'].labels[3]
     got,want = (o.without_items([item]).without_users([user]).extend(items=twins(0)) for o in (learn,load_recommender(tmp_path/'m')))
     np.testing.assert_allclose(got.predict_grid(), want.predict_grid(), atol=1e-5)
+
+# ------------------------------------------------------------------ choices, and features beside them
+def chosen(seed=0, n_users=300, n_items=60, each=12):
+    "Choices by three tastes, and the factors of users and of items"
+    rng = np.random.default_rng(seed)
+    p,q = rng.normal(size=(n_users,3)),rng.normal(size=(n_items,3))
+    scores = -.5*np.log(1+np.arange(n_items)) + .8*p@q.T + rng.gumbel(size=(n_users,n_items))
+    items = (-scores).argsort(1)[:,:each]
+    return pd.DataFrame(dict(user=np.arange(n_users).repeat(each), title=items.ravel(), rating=1.)),p,q
+
+def frame_of(name, x): return pd.DataFrame(x, columns=[*'abc'][:x.shape[1]]).rename_axis(name)
+
+@pytest.mark.parametrize('seed', range(2))
+@pytest.mark.parametrize('fit', ['fit_ials','fit_blend'])
+def test_features_that_say_nothing_cost_lists_little(fit, seed):
+    "Neither in training, nor by extend and fold_in, which once solved for rows on another scale: then lists lost a seventh"
+    df,p,q = chosen(seed)
+    df['rating'] = np.random.default_rng(9).choice([3.,4,5], len(df)) if fit=='fit_blend' else 1.
+    rng = np.random.default_rng(seed)
+    noise = dict(users=frame_of('user', rng.normal(size=(len(p),1))), items=frame_of('title', rng.normal(size=(len(q),1))))
+    found = {}
+    for told in (False,True):
+        learn = learner(RecDataLoaders.from_df(df, seed=seed, **(noise if told else {})), seed=0)
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+        held,_ = learn.dls.valid_ds.frame()
+        ndcg = lambda rec, f=held: rec.evaluate(f).ndcg_at_10['model']
+        known,_ = learn.dls.train_ds.frame()
+        again = known.assign(user=known.user+1000)
+        about = dict(users=noise['users'].set_axis(noise['users'].index+1000).rename_axis('user')) if told else {}
+        folded = learn.fold_in(again, **about)
+        late = again[again.user<1004]
+        more = learn.extend(late, **({'users': about['users'].loc[late.user.unique()]} if told else {}))
+        found[told] = ndcg(learn),ndcg(more),ndcg(folded, held.assign(user=held.user+1000))
+    plain,told = map(np.array, found.values())
+    assert (told>.95*plain).all() and abs(told[1]/told[0]-1)<.02
+
+@pytest.mark.parametrize('fit', ['fit_ials','fit_ease','fit_blend'])
+def test_a_new_item_does_not_fall_with_its_first_choices(fit):
+    "As the number of those who chose it grows from none, on average over users it is ranked no lower at a fit than what features say of it"
+    df,p,q = chosen(1, n_users=600)
+    df['rating'] = np.random.default_rng(9).choice([3.,4,5], len(df)) if fit=='fit_blend' else 1.
+    film = 5
+    mine,rest = df[df.title==film].sample(frac=1, random_state=0),df[df.title!=film]
+    ranks = []
+    for n in (0,1,3):
+        learn = learner(RecDataLoaders.from_df(pd.concat([rest, mine.head(n)], ignore_index=True), valid_pct=0, items=frame_of('title', q)), seed=0)
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+        ranker = learn.model.lists_by
+        u,i = torch.arange(1, 601),torch.arange(1, 61)
+        scores = ranker.score(ranker.user_side(u), ranker.item_side(i))
+        ranks.append(float((scores>scores[:,[film]]).sum(1).float().mean()))
+    assert max(ranks[1:])<ranks[0]+6, ranks  # of 60

@@ -469,3 +469,37 @@ def test_choose_fit_refuses(kwargs, error, match):
 def test_choose_fit_of_choices_alone_goes_by_lists():
     with warnings.catch_warnings(action='ignore'): table,learn = choose_fit(new_learner().dls, 5, fits=dict(fit_ials={}, fit_ease={}))
     assert table.attrs['best']==table.ndcg_at_10.drop('popularity').idxmax()==learn.last_fit[0]
+
+def of_tastes(seed=0, n_users=300, n_items=200, n=6000, rank=4):
+    "Twenty ratings a user by `rank` tastes, which vary by .6 together"
+    rng = np.random.default_rng(seed)
+    u,i = np.divmod(rng.choice(n_users*n_items, n, replace=False), n_items)
+    p,q = (rng.normal(size=(o,rank)) for o in (n_users,n_items))
+    return pd.DataFrame(dict(user=u, title=i, rating=(3 + .6/rank**.5*(p[u]*q[i]).sum(1) + rng.normal(0, .7, n)).clip(.5, 5.5)))
+
+@pytest.mark.parametrize('seed', range(3))
+def test_tastes_are_not_lost_where_rows_have_few_ratings(seed, tmp_path):
+    dls = RecDataLoaders.from_df(of_tastes(seed), seed=0)
+    def fit(learn, how='fit_als', **kwargs):
+        with learn.no_bar(),learn.no_logging(): getattr(learn, how)(**kwargs)
+        return rmse(learn)
+    learn = learner(dls)
+    biases,als,bayes = fit(learner(dls), 'fit_bias'),fit(learn),fit(learner(dls), 'fit_bayes')
+    assert als<.96*biases and als<1.015*bayes
+    assert learn.settings().value['spread']==learn.model.taste_spread
+    rec = load_recommender(learn.save_recommender(tmp_path/'m', ratings=True))
+    assert rec.model.taste_spread==learn.model.taste_spread
+    for later in (learn,learner(dls, init=rec)): assert fit(later)<1.01*als  # nor by a fit that goes on
+    given = learner(dls)
+    fit(given, reg=1.)
+    assert fit(given)<.97*biases
+
+def test_what_is_learned_stays_where_it_is_enough():
+    "Two tastes with many ratings, and ratings without taste"
+    many,none = (learner(RecDataLoaders.from_df(o, seed=0)) for o in (of_tastes(n_users=100, n_items=60, n=4000, rank=2),sample_ratings(n_users=300, n_items=150, n_ratings=4000)))
+    for learn in (many,none):
+        with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    assert many.model.taste_spread is None
+    plain = learner(none.dls)
+    with plain.no_bar(),plain.no_logging(): plain.fit_bias()
+    assert rmse(none)<1.01*rmse(plain)

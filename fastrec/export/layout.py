@@ -93,6 +93,7 @@ def describe_model(model):
     if model.by_softmax: res['by_softmax'] = True
     if any(model.from_features): res['from_features'] = [*model.from_features]
     if model.user_spread!=1: res['user_spread'] = float(model.user_spread)
+    if model.taste_spread: res['taste_spread'] = float(model.taste_spread)
     return res
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
@@ -190,7 +191,7 @@ def build_model(spec, tensors):
     if 'reg' in spec: res.reg = spec['reg']
     res.by_softmax = spec.get('by_softmax', False)
     res.from_features = tuple(spec.get('from_features', (False,False)))
-    res.user_spread = spec.get('user_spread', 1.)
+    res.user_spread,res.taste_spread = spec.get('user_spread', 1.),spec.get('taste_spread')
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
     return with_maps(with_believed(res, believed), maps).eval()

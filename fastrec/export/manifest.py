@@ -93,6 +93,7 @@ def _faults(model, name):
         from_features=_is_flags(model.get('from_features', [False,False])),
         user_spread=_is_number(model.get('user_spread', 1.)) and model.get('user_spread', 1.)>0,
         reg=_is_number(model.get('reg', 1.)) and model.get('reg', 1.)>0,
+        taste_spread=_is_number(model.get('taste_spread', 1.)) and model.get('taste_spread', 1.)>0,
         product=_is_count(model.get('product', 0)),
         seconds=_is_seconds(model.get('seconds', [])))
     res = [f'{name}.{k}' for k,ok in fine.items() if not ok]

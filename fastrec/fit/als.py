@@ -133,7 +133,7 @@ def _draw_maps(model, towards, means):
 def _drawn_sweeps(model, ds, arith, is_new, features):
     "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
     model.from_features = told(ds) if features else (False,False)
-    if is_new: model.taste_spread = _spread(model, ds, arith, features)
+    if model.taste_spread is None: model.taste_spread = _spread(model, ds, arith, features)
     towards = towards_biases(model, ds, arith, features, model.taste_spread)
     for error in als_sweeps(model, ds, arith, is_new, features, model.taste_spread):
         has_drawn_maps = towards.weights is not None and any(model.row_maps)

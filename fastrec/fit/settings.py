@@ -125,6 +125,10 @@ def _features_row(ds):
 _of_popularity = (None,'popularity, as choices agree no further than by chance',
     'what is chosen together, beside the same mixed by chance, and a trial')
 
+def _spread_row(model, n):
+    "How far factors vary after `fit_als` of `n` ratings, where a trial has found it"
+    return model.taste_spread,'of factors together, times the noise: least error of held-out training rows',f'{n:,} training ratings'
+
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices has found, and by which rule"
     if not isinstance(learn.model, Ease): return _of_popularity
@@ -178,6 +182,14 @@ def _steps_rows(learn, args):
     held = _row(args['reg'], usual_sgd_reg, 'at each rating, in units of what biases leave')
     return dict(lr=steps, reg=held)
 
+# %% ../../nbs/fit/28_settings.ipynb #3c85b9c3
+def _als_rows(model, args, n):
+    "How the penalty of `fit_als` grows, and how far factors vary, by its `args` and `n` ratings"
+    res = {}
+    if args['reg'] is not None: res['power'] = _power_row(args['power'])
+    elif model.taste_spread: res['spread'] = _spread_row(model, n)
+    return res
+
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
@@ -194,7 +206,7 @@ def _of_solver(learn):
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_sgd': res |= _steps_rows(learn, args)
-    if fit=='fit_als' and args['reg'] is not None: res['power'] = _power_row(args['power'])
+    if fit=='fit_als': res |= _als_rows(learn.model, args, n)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
     for k,row in _rules.get(fit, {}).items():

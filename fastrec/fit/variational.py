@@ -194,6 +194,13 @@ def _sweep(users, items, noise, arith, n):
         if n>=_weighed: side.learn_precisions(noise)
     return items.variance() if items.learns and n>=_settled else noise
 
+# %% ../../nbs/fit/48_variational.ipynb #1684dd46
+def _spread_out(users, items, variance):
+    "Let products of factors have the `variance` together, in the shares that they have"
+    of_each = 1/(users.lam*items.lam)[:-1]
+    times = (variance/of_each.sum()).sqrt()
+    for o in (users,items): o.lam = torch.cat([o.lam[:-1]/times, o.lam[-1:]])
+
 def _go_on(users, items, rows, arith):
     "Believe the `rows`, as far as a pass over both sides says, which leaves them where they are; the noise of what they leave"
     mse = users.equations.mean_square(*rows)
@@ -217,9 +224,11 @@ def variational_sweeps(rows, equations, arith, is_new, ridges=(None,None), sprea
     as they say themselves"""
     users,items = map(BelievedRows, equations, ridges)
     k = rows[0].shape[1]-1
-    if is_new:
-        noise = _fit_biases(users, items, variance_of(equations[0].y), arith)
-        _add_factors(users, items, k, noise, ifnone(spread, _first_spread), arith)
+    if is_new or spread: noise = _fit_biases(users, items, variance_of(equations[0].y), arith)
+    if is_new: _add_factors(users, items, k, noise, ifnone(spread, _first_spread), arith)
+    elif spread:
+        _go_on(users, items, rows, arith)
+        _spread_out(users, items, spread*noise)
     else: noise = _go_on(users, items, rows, arith)
     users.learns = items.learns = spread is None
     for n in itertools.count(0 if is_new else _settled):

@@ -2148,6 +2148,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.mixing.bias_scores': ('fit/mixing.html#bias_scores', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.choose_weights': ('fit/mixing.html#choose_weights', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.draw_to_biases': ('fit/mixing.html#draw_to_biases', 'fastrec/fit/mixing.py'),
+                                    'fastrec.fit.mixing.draw_unasked': ('fit/mixing.html#draw_unasked', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.factor_means': ('fit/mixing.html#factor_means', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.held_out_rows': ('fit/mixing.html#held_out_rows', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.n_held_out': ('fit/mixing.html#n_held_out', 'fastrec/fit/mixing.py'),

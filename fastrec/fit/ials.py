@@ -188,7 +188,7 @@ def fit_ials(self:RecLearner,
     alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
     power:float=1., # With `reg`: how that grows with the number of a row's ratings
-    features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
+    features:bool=True, # May rows with few choices or none follow from what the loaders were told of users and items?
     cbs=None # Callbacks
 ):
     """Fit factors to what was rated at all, for recommendations. The model, but of `init`, is replaced, and predicts preferences.

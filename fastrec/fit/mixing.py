@@ -152,3 +152,12 @@ def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None):
     if (weights!=1).any(): shrink(model, bias_scores(model, ds), factor_means(model, ds), *weights)
     if model.width>0 and not is_taste: tell_no_taste(len(left_out))
     return weights
+
+# %% ../../nbs/fit/26_mixing.ipynb #fd8e16f1
+def draw_unasked(model, ds, trusted):
+    "Draw `model` of the ratings `ds` to biases, of which there are too few to hold some out; return the weights"
+    means = factor_means(model, ds)
+    parts = model.score_parts(ds.x[:1], means)
+    weights = np.full(len(parts), float(trusted))
+    shrink(model, bias_scores(model, ds), means, *weights)
+    return weights

@@ -78,10 +78,12 @@ def _shrink_row(learn):
     cb = getattr(learn, 'shrink_to_biases', None)
     if cb is None: return {}
     n_held = len(getattr(cb, 'left_out', ()))
-    if learn.last_fit[0] and n_held<fewest:
+    if learn.last_fit[0] and n_held<fewest and cb.chosen is None:
         return dict(shrink=('as trained',f'fewer than {fewest} training ratings were held out',''))
     if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
-    return _drawn_row(cb.chosen, len(cb.left_out))
+    res = _drawn_row(cb.chosen, n_held)
+    if n_held>=fewest: return res
+    return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{learn.dls.train_ds.n_ratings:,} training ratings'))
 
 # %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):

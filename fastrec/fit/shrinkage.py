@@ -12,14 +12,14 @@ from ..data.loader import RatingsDL
 from ..models.trainable import DeepMF,DotBias
 from .biases import biases_of
 from .doubts import is_doubtful
-from .mixing import draw_to_biases,fewest,held_out_rows,n_held_out,with_float64
+from .mixing import draw_to_biases,draw_unasked,fewest,held_out_rows,n_held_out,with_float64
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #cdd3e2fa
-_telling,_in_doubt = 200,.5  # rows that show where a model is wrong; what it counts if there are fewer
+_telling,_in_doubt = 200,.1  # rows that show where a model is wrong; what it counts if there are fewer
 
 def _trusted(m, ds, left_out):
     "How much the model `m` of the ratings `ds` counts, from 0 to 1, unless those `left_out` say otherwise"
-    if type(m) is not DotBias: return 0
+    if len(left_out)>=fewest and type(m) is not DotBias: return 0
     if len(left_out)>=_telling: return 1
     ds = with_float64(ds)
     sizes = [len(es[0].weight) for es in m.tables]
@@ -29,20 +29,25 @@ def _trusted(m, ds, left_out):
 class ShrinkToBiases(Callback):
     "After the last epoch, draw a `DotBias` or `DeepMF` to biases as far as training rows advise that were held out of the epochs"
     order,run_valid = 55,False  # after callbacks that replace loaders or loss
+    applies = False
     chosen = None  # the weights of the last fit, (a,w), or (a,) of a network
     def before_fit(self):
         self.chosen = None
         self.left_out = []
-        if self._applies():
+        self.applies = self._applies()
+        if self.applies:
             ds = self.dls.train_ds
             self.left_out = held_out_rows(ds, n_held_out(len(ds)))
         if len(self.left_out)>=fewest: self.dls.train.leave_out(self.left_out)
 
     def after_train(self):
-        if len(self.left_out)<fewest or self.epoch<self.n_epoch-1: return
+        if not self.applies or self.epoch<self.n_epoch-1: return
         m,ds = self.model.eval(),self.dls.train_ds
+        trusted = _trusted(m, ds, self.left_out)
         with torch.no_grad():
-            self.chosen = draw_to_biases(m, ds, self.dls.train.kept, self.left_out, _trusted(m, ds, self.left_out))
+            is_asked = len(self.left_out)>=fewest
+            if is_asked: self.chosen = draw_to_biases(m, ds, self.dls.train.kept, self.left_out, trusted)
+            elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
 
     def after_fit(self):
         if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()

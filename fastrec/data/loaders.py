@@ -157,8 +157,8 @@ def _need_known(kwargs, known):
     for name in kwargs:
         if name in of_pandas: continue
         close = difflib.get_close_matches(name, [*known, *of_pandas], n=1)
-        hint = ''.join(f'; did you mean {o!r}?' for o in close)
-        raise TypeError(f'neither from_df nor pd.read_csv knows {name!r}{hint}')
+        hint = ''.join(f'; closest: {o!r}' for o in close)
+        raise TypeError(f'from_csv knows no argument {name!r}, nor do from_df and pd.read_csv{hint}')
 
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/16_text_files.ipynb #613f5fe1
-import inspect,io
+import io
 import csv as csv_module
 from pandas.io.common import get_handle
 from fastai.collab import *
@@ -146,8 +146,6 @@ def _named(df):
 # %% ../../nbs/data/16_text_files.ipynb #34acbbd0
 def _how_to_read(csv, given):
     "The bytes of the file `csv`, their encoding, and all arguments with which `pd.read_csv` reads them"
-    if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
-        raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
     usual = dict(encoding=encoding, keep_default_na=False, na_values=[''])

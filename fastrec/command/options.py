@@ -40,6 +40,8 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r' with df\[.*?\]\.clip\(upper=\.\.\.\)', ' in the file'),
     (r'to keep the last of each, df\.drop_duplicates\(.*?"last"\)', 'leave one of each in the file'),
     (r': df\.(?:melt|rename_axis)\(.*', ''),
+    (r', or make them lists, as in df\[.*?\]\.\S+', ''),
+    (r', as in pd\.DataFrame\(.*?df\.index\)', ''),
     (r'to df\[.*?\]/(\S+)', r'by dividing by \1'),
     (r'(?:,? say)? with (?:pd\.to_numeric|\.astype\(str\))', ' in the file'),
     (r' with pd\.to_datetime(?:\(df\[.*?\].*?\))?(?:, or False)?', ' to dates such as 2024-12-31'),

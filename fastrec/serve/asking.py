@@ -71,7 +71,7 @@ def _as_learned(column, o):
     return pd.to_datetime(o) if column.kind=='dates' and isinstance(o, str) else o
 
 def one_row(ds, features):
-    "The dict `features` as a frame of one new user, with the columns that were learned from `ds`, empty where nothing is said; others are refused"
+    "The dict `features` as a frame of one new user with the columns that `ds` has learned, a gap where nothing is said; others are refused"
     learned = ds.features[0].columns if ds.features[0] else ()
     if not learned: raise ValueError('this model was trained without features of users: leave features out')
     columns = {str(c.name): c for c in learned}

@@ -471,3 +471,15 @@ def test_files_of_users_and_items_are_kept_with_the_folder(said, tmp):
     sides['users'][sides['users'].user!=user].to_csv(tmp/'numbers.csv', index=False)
     code,out,err = said('train', tmp/'ann.csv', '--out', tmp/'ann', '--fit', 'als', '--users', tmp/'numbers.csv')
     assert code==0 and "users has no row for 1 of 150 labels of 'user', 'Ann' for one" in err
+
+def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
+    "Lists written as text, vectors, and labels of another kind than the ratings have"
+    items = pd.DataFrame(dict(title=ratings.title.unique()))
+    n = len(items)
+    vectors = items.assign(emb=[[.1,.2]]*n, year=range(n))
+    for name,df,part in (('tags.csv',items.assign(tags=['a,b','b,c']*(n//2)),'write | between what they hold'), ('emb.parquet',vectors,'make a column for each number'),
+                         ('ids.csv',pd.DataFrame(dict(title=range(n), year=range(n))),"no 'title' of the frame beside the ratings"), ('late.csv',items.assign(year='x'),'is the same for all')):
+        if name.endswith('csv'): df.to_csv(tmp/name, index=False)
+        else: df.to_parquet(tmp/name)
+        err = said('train', file, '--out', tmp/'sides', '--fit', 'als', '--items', tmp/name)[2]
+        assert part in err and not re.search(_python, err), (name,err)

@@ -389,3 +389,97 @@ def test_phrases_of_python_are_those_of_messages():
 def test_a_command_whose_parts_are_not_installed_says_so(monkeypatch, capsys):
     monkeypatch.setitem(commands, 'info', ('fastrec.command.not_there', ''))
     assert main(['info', 'x'])==1 and "No module named 'fastrec.command.not_there'" in capsys.readouterr().err
+
+# ------------------------------------------------------------------ files as they come, and no Python in what is said of them
+_python = r'\bdf\b[.\[]|\bpd\.|\bnp\.|\.astype|\.str\.|from_csv|from_df|from_parquet|\w_name\b|\w=True|\w=False|\bfit_[a-z]+|exclude_seen|min_count'
+
+def _odd_files(r):
+    "Frames by what is odd about them, and what is said of it"
+    n = len(r)
+    counts = np.random.default_rng(0).geometric(.05, n)
+    tail = np.exp(np.random.default_rng(0).normal(2, 2, n)).round()+1
+    return dict(two=(r[['user','title']],'pass --choices'), when=(r[['user','title']].assign(timestamp=1_600_000_000),'pass --choices'),
+        raw=(r[['user','title']].assign(count=counts),'name their column with --weight'), tail=(r.assign(rating=tail),'pass --choices, or take their logarithm'),
+        none=(r.assign(rating=r.rating.where(r.index%3>0, -1)),'leave these rows out of the file'), same=(r.assign(rating=3),'for choices pass --choices'),
+        index=(r.set_axis(range(n)).drop(columns='user').reset_index(names='Unnamed: 0'),'leave it out of the file, or name the right column with --user'),
+        marks=(r.assign(title=r.title.where(r.index%9>0, 'NULL')),'leave these fields of the file empty'),
+        case=(r.assign(title=r.title.where(r.index%9>0, r.title.str.upper())),'unite them in the file'),
+        repeats=(pd.concat([r, r.assign(rating=6-r.rating)]),'leave one of each in the file'),
+        table=(pd.crosstab(r.user, r.title).reset_index().iloc[:,:20],'a row for each rating is needed'),
+        words=(r.assign(rating=r.rating.astype(str).where(r.index%50>0, 'five')),'convert it in the file'),
+        comma=(r.assign(rating=r.rating.map(lambda o: f'{o:.1f}'.replace('.', ','))).replace({'rating': {'3,0': 'three'}}),'convert it in the file'),
+        narrow=(r.assign(rating=1e-12*r.rating),'by dividing by 1e-12'), zeros=(r.assign(rating=counts%3),'leave them out of the file'))
+
+def test_what_is_said_of_a_file_is_no_python(said, ratings, tmp):
+    for name,(df,part) in _odd_files(ratings).items():
+        df.to_csv(tmp/f'{name}.csv', index=False)
+        fit = 'ials' if name in ('raw','tail','zeros') else 'als'
+        code,out,err = said('train', tmp/f'{name}.csv', '--out', tmp/f'{name}-out', '--fit', fit)
+        assert part in err and not re.search(_python, err), (name,err)
+
+def test_weights_without_ratings_are_of_choices(said, ratings, tmp):
+    "As clicks are meant; what else is a column of ratings by name or place is one still"
+    n = np.random.default_rng(0).geometric(.3, len(ratings))
+    clicks = ratings[['user','title']].assign(count=n)
+    learn = learner(RecDataLoaders.from_df(clicks.assign(rating=1), weight_name='count', seed=42))
+    with quietly(): learn.fit_ials()
+    want = learn.evaluate().ndcg_at_10['model']
+    for name,write in (('c.csv',lambda df,f: df.to_csv(f, index=False)), ('c.parquet',lambda df,f: df.to_parquet(f))):
+        write(clicks, tmp/name)
+        code,out,err = said('train', tmp/name, '--out', tmp/'weighed', '--fit', 'ials', '--weight', 'count', '--json')
+        assert code==0 and err.strip()=="fastrec: no column holds ratings: every row is taken for a choice, and 'count' for how much it counts"
+        assert {o['measure']: o for o in json.loads(out)['measured']}['ndcg_at_10']['model']==pytest.approx(want, abs=1e-4)
+    held = learn.dls.valid_ds.frame()[0]
+    held[['user','title']].to_csv(tmp/'held.csv', index=False)
+    assert {o['measure']: o for o in answer(said, 'evaluate', tmp/'weighed', tmp/'held.csv')}['ndcg_at_10']['model']==pytest.approx(want, abs=1e-4)
+    ratings.assign(count=n).to_csv(tmp/'both.csv', index=False)
+    assert answer(said, 'train', tmp/'both.csv', '--out', tmp/'both', '--fit', 'als', '--weight', 'count')['fit']=='fit_als'
+    assert answer(said, 'info', tmp/'both')['rating_range'][0]<1.1 and load_recommender(tmp/'both').ds.weight_name=='count'
+
+def test_choices_are_asked_for(said, ratings, file, tmp):
+    ratings[['user','title']].to_csv(tmp/'pairs.csv', index=False)
+    res = answer(said, 'train', tmp/'pairs.csv', '--out', tmp/'pairs', '--fit', 'ials', '--choices')
+    assert answer(said, 'train', file, '--out', tmp/'ones', '--fit', 'ials', '--choices')['measured']==res['measured']
+    assert 'leave one of them out' in refused(said, 'train', file, '--out', tmp/'none', '--choices', '--rating', 'rating', code=2)
+
+def test_files_of_users_and_items_are_kept_with_the_folder(said, tmp):
+    "What Python gives with the same frames, ids that are text there and whole numbers here, and an item that nobody has rated"
+    ratings,truth = sample_ratings(n_users=150, n_items=80, n_ratings=4000, seed=1, with_truth=True)
+    sides = {k: o.reset_index() for k,o in truth.sides().items()}
+    new = sides['items'].iloc[[0]].assign(title='Not Yet Shown (2027)')
+    sides['items'] = pd.concat([sides['items'], new], ignore_index=True)
+    ratings = ratings[['user','title','rating']]
+    ratings.to_csv(tmp/'told.csv', index=False)
+    for k,o in sides.items():
+        o.to_csv(tmp/f'{k}.csv', index=False)
+        o.to_parquet(tmp/f'{k}.parquet')
+    learn = learner(RecDataLoaders.from_df(ratings, **sides, seed=42))
+    with quietly(): learn.fit_als()
+    want = learn.evaluate().rmse['model']
+    for end in ('csv','parquet'):
+        args = ['train', tmp/'told.csv', '--out', tmp/'told', '--fit', 'als', *[p for k in sides for p in (f'--{k}', tmp/f'{k}.{end}')]]
+        code,out,err = said(*args, '--json')
+        assert code==0 and not re.search(_python, err), err  # that one item without ratings may be on lists
+        assert {o['measure']: o for o in json.loads(out)['measured']}['rmse']['model']==pytest.approx(want, abs=1e-4)
+    rec = load_recommender(tmp/'told')
+    assert 'Not Yet Shown (2027)' in rec.ds.classes['title'].labels and all(o is not None for o in rec.ds.features)
+    user = ratings.user[0]
+    assert 'Not Yet Shown (2027)' in {o['title'] for o in answer(said, 'recommend', tmp/'told', user, '--n', 80)}
+    assert "items has no column 'title'" in refused(said, 'train', tmp/'told.csv', '--out', tmp/'x', '--items', tmp/'users.csv')
+    as_text = ratings.assign(user=ratings.user.astype(str).replace(str(user), 'Ann'))
+    as_text.to_csv(tmp/'ann.csv', index=False)
+    sides['users'][sides['users'].user!=user].to_csv(tmp/'numbers.csv', index=False)
+    code,out,err = said('train', tmp/'ann.csv', '--out', tmp/'ann', '--fit', 'als', '--users', tmp/'numbers.csv')
+    assert code==0 and "users has no row for 1 of 150 labels of 'user', 'Ann' for one" in err
+
+def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
+    "Lists written as text, vectors, and labels of another kind than the ratings have"
+    items = pd.DataFrame(dict(title=ratings.title.unique()))
+    n = len(items)
+    vectors = items.assign(emb=[[.1,.2]]*n, year=range(n))
+    for name,df,part in (('tags.csv',items.assign(tags=['a,b','b,c']*(n//2)),'write | between what they hold'), ('emb.parquet',vectors,'make a column for each number'),
+                         ('ids.csv',pd.DataFrame(dict(title=range(n), year=range(n))),"no 'title' of the frame beside the ratings"), ('late.csv',items.assign(year='x'),'is the same for all')):
+        if name.endswith('csv'): df.to_csv(tmp/name, index=False)
+        else: df.to_parquet(tmp/name)
+        err = said('train', file, '--out', tmp/'sides', '--fit', 'als', '--items', tmp/name)[2]
+        assert part in err and not re.search(_python, err), (name,err)

@@ -419,3 +419,31 @@ def test_a_user_of_whom_nothing_is_known_gets_the_lists_of_the_average_user_afte
     found = learn.predict_grid([10**6])[0]
     torch.testing.assert_close(found, learn.model.item_factors@rows.mean(0), atol=1e-5, rtol=1e-4)
     assert found.max()>.1
+
+# ------------------------------------------------------------------ lists and vectors that are none
+@pytest.mark.parametrize('cells,example,how', [(['t0,t1','t0,t2','t0,t1',None], 't0,t1', "str.split(',')"), (["['a', 'b']","['a']","['a', 'b']","['b']"], '[', 'map(ast.literal_eval)'),
+                                               (['[0.1, 0.2]','[0.3, 0.1]','[0.2, 0.2]','[0.1, 0.9]'], '[0.1', 'map(ast.literal_eval)')])
+def test_lists_written_as_text_are_told(cells, example, how):
+    labels = pd.Index([*'pqrs'], name='title')
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        Features(pd.DataFrame(dict(tags=cells, year=[1,2,3,4]), labels), Vocab(labels, 'title'))
+    text = str(found[0].message)
+    assert "column 'tags' looks like lists written as text" in text and example in text and text.endswith(f"write | between what they hold, or make them lists, as in df['tags'].{how}")
+
+@pytest.mark.parametrize('cells', [[['a','b'],['b'],['a'],['b']], ['a|b','b','a','b'], ['x, y','b','a','b'], [[1,2],[1],[2],[2]], [None,'a','a','b']])
+def test_what_are_lists_and_values_is_not_told(cells):
+    labels = pd.Index([*'pqrs'], name='title')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert Features(pd.DataFrame(dict(tags=cells), labels), Vocab(labels, 'title')).names
+
+@pytest.mark.parametrize('make', [np.array, list, tuple, lambda o: np.array(o, 'float32')])
+def test_vectors_are_told_and_numbers_in_columns_of_their_own_are_read(make):
+    labels = pd.Index([*'pqrs'], name='title')
+    rows = [[.1,.2],[.1,0.],[.3,.2],[0.,0.]]
+    df = pd.DataFrame(dict(emb=[make(o) for o in rows], year=[1,2,3,4]), labels)
+    with pytest.warns(UserWarning, match=r"column 'emb' holds vectors: make a column for each number, as in pd.DataFrame\(df\['emb'\].tolist\(\), df.index\); left out"):
+        assert Features(df, Vocab(labels, 'title')).names==['year']
+    wide = pd.DataFrame(df['emb'].tolist(), df.index).astype('float64')
+    assert Features(wide, Vocab(labels, 'title')).names==['0','1']

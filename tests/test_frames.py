@@ -592,3 +592,33 @@ def test_a_look_goes_on_behind_a_split_that_is_refused(argument):
 def test_the_broken_text_that_is_shown_is_the_first():
     side = pd.DataFrame(dict(note=pd.Series([f'{k}\ud800' for k in range(20)], dtype=object)))
     for _ in range(2): refused(lambda: side_columns(side, range(20), 'user'), "0.?.?ud800")
+
+# ------------------------------------------------------------------ dates under any name
+@pytest.mark.parametrize('dtype', ['datetime64[ns]', 'datetime64[s]', 'timestamp[us][pyarrow]', 'datetime64[ns, UTC]'])
+def test_the_only_column_of_dates_tells_when(small, dtype):
+    dated = small.assign(**{'Date read': pd.to_datetime(small.timestamp, unit='s', utc='UTC' in dtype).astype(dtype), 'Shelf': 'a'}).drop(columns='timestamp')
+    found = check_ratings(dated)
+    assert found[found.about=='columns'].finding.tolist()[1:]==["not read: 'Shelf'"] and "'Date read' from " in found.finding.iloc[-1]
+    for make in (TimeSplitter, LeaveLastSplitter): assert [list(o) for o in make()(dated)]==[list(o) for o in make()(small)]
+    two = dated.assign(bought=dated['Date read'])  # which one is meant, nobody knows
+    assert check_ratings(two).finding.tolist()[1]=="not read: 'Date read', 'Shelf', 'bought'; if 'Date read' tells when, name it with time_name"
+    refused(lambda: TimeSplitter()(two), re.escape("as in TimeSplitter(time_name='Date read')"))
+    assert check_ratings(two.assign(when=two.bought)).about.iloc[-1]=='when'
+
+def test_text_called_after_dates_is_named_and_not_taken(small):
+    text = small.assign(**{'Date read': '2024-01-01'}).drop(columns='timestamp')
+    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"
+    for make,name in ((TimeSplitter,'TimeSplitter'), (LeaveLastSplitter,'LeaveLastSplitter')):
+        refused(lambda: make()(text), re.escape(f"name the one that tells when, as in {name}(time_name='Date read')"))
+    refused(lambda: UserSplitter()(text.rename(columns=dict(user='who'))), re.escape("as in UserSplitter(user_name='who')"))
+
+def test_what_is_taken_is_not_told_as_unread(small):
+    with_ids = sample_ratings(n_users=60, n_items=40, n_ratings=1200, seed=0)[['user','item','title','rating','timestamp']]
+    for df in (small, with_ids): assert not check_ratings(df).finding.str.startswith('not read').any()
+    wide = small.assign(**{f'c{k}': 0 for k in range(30)})
+    assert check_ratings(wide).finding[1].endswith("'c19' and 10 more")
+
+def test_from_csv_names_the_closest_argument(small, tmp_path):
+    small.to_csv(tmp_path/'a.csv', index=False)
+    refused(lambda: RecDataLoaders.from_csv(tmp_path/'a.csv', timestamp_name='when'), "from_csv knows no argument 'timestamp_name'.*; closest: 'time_name'", TypeError)
+    refused(lambda: RecDataLoaders.from_csv(tmp_path/'a.csv', separator=';'), "knows no argument 'separator'", TypeError)

@@ -12,7 +12,8 @@ from fastrec.models.new_draws import chances
 from fastrec.base.devices import memory_there
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Recommender,Seen,Vocab,learner,nn_learner,top_n)
+from fastrec.all import (DeepMF,DotBias,EndSplitter,NewUsers,RecDataLoaders,RecLearner,Recommender,Seen,Vocab,learner,load_recommender,nn_learner,
+                         sample_ratings,top_n)
 
 def trained(ratings, arch, n_factors=8, splitter=None, **kwargs):
     learn = learner(RecDataLoaders.from_df(ratings, splitter, seed=1, bs=256), arch, n_factors, **kwargs)
@@ -551,3 +552,19 @@ def test_titanic_and_robocop_3(arch):
     grid = learn.predict_grid(range(1, 31), ['Titanic (1997)','Robocop 3 (1993)'])
     assert (grid[:,0]>grid[:,1]).all()
     assert grid.mean(0).tolist()==pytest.approx([4.2,1.9], abs=.3)
+
+def test_unknown_users_are_told_of_fold_in_and_unknown_items_are_not(tmp_path):
+    learn = learner(RecDataLoaders.from_df(sample_ratings(n_users=60, n_items=40, n_ratings=1200, seed=0)[['user','title','rating']], seed=1))
+    with quietly(): learn.fit_als()
+    (user,other,*_),(film,*_) = (v.labels for v in learn.dls.classes.values())
+    learn.save_recommender(tmp_path, ratings=True)
+    way_in = 'who is new comes in by their ratings, with fold_in'
+    for rec in (learn, load_recommender(tmp_path), learn.without_users([other])):
+        frame = lambda u,i: pd.DataFrame(dict(user=[u], title=[i]))
+        for ask in (rec.predict, lambda u,i: rec.predict_df(frame(u, i)), lambda u,i: rec.predict_grid(u, i), rec.explain, lambda u,i: rec.what_if(u, i, film)):
+            with pytest.raises(KeyError, match=way_in): ask(-1, film)
+            with pytest.raises(KeyError) as e: ask(user, 'Nothing')
+            assert 'Nothing' in str(e.value) and 'fold_in' not in str(e.value)
+        with pytest.raises(KeyError, match=way_in): rec.recommend(-1)
+        with pytest.raises(KeyError) as e: rec.similar('Nothing')
+        assert 'fold_in' not in str(e.value)

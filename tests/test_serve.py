@@ -616,3 +616,46 @@ def test_the_files_of_the_page_are_in_the_package():
     told = tomllib.loads((Path(__file__).parents[1]/'pyproject.toml').read_text(encoding='utf-8'))
     data = told['tool']['setuptools']['package-data']['fastrec.serve']
     for o,text in page_files().items(): assert any(fnmatch(f'static/{o}', p) for p in data) and len(text)<40_000
+
+# ------------------------------------------------------------------ features of who is new
+def test_somebody_new_is_known_by_features(tmp_path):
+    "As `fold_in(users=…)` knows them: numbers, texts, several of them, dates and gaps, with ratings or without"
+    df,truth = sample_ratings(n_users=60, n_items=40, n_ratings=900, with_truth=True)
+    users = truth.sides()['users']
+    users['since'] = pd.Timestamp('2020-01-01')+pd.to_timedelta(users.age, 'D')
+    users['tags'] = [['a','b'] if k%2 else ['b'] for k in range(len(users))]
+    learn = fitted(df, users=users)
+    with Background(app(learn.save_recommender(tmp_path/'told'))) as o:
+        client = Client(o.url)
+        index = pd.Index(['new user'], name='user')
+        row = pd.DataFrame(dict(age=[70], likes=['dread'], since=[pd.Timestamp('2020-03-11')], tags=[['a','b']]), index)
+        told = dict(age=70, likes='dread', since='2020-03-11', tags=['a','b'])
+        rated = pd.DataFrame(dict(title=df.title[:1].astype(str), rating=[1.]))
+        for more,ratings,by in (({},None,'features'), (dict(ratings=[dict(item=rated.title[0], rating=1.)]),rated,'ratings')):
+            status,got = client.post('fold-in', features=told, **more)
+            want = learn.fold_in(ratings, users=row).recommend()
+            assert status==200 and got['by']==by and [o['item'] for o in got['items']]==want.title.tolist() and not got['notes']
+            assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-3)
+        gaps = row.assign(age=None, since=pd.NaT, tags=None)
+        want = learn.fold_in(users=gaps).recommend().title.tolist()
+        for part in (dict(likes='dread'), dict(likes='dread', age=None)): assert [o['item'] for o in client.post('fold-in', features=part)[1]['items']]==want
+        status,got = client.post('fold-in', features=dict(likes='nonsense'))
+        assert status==200 and "'nonsense'" in got['notes'][0]
+        for bad,why in ((dict(shoe=43),"nothing was learned of 'shoe': features has age"), (dict(age='old'),"'age'"), (dict(since='soon'),''), (dict(age=dict(years=3)),''), ({},'')):
+            status,got = client.post('fold-in', features=bad)
+            assert status==422 and why in str(got['detail']), (bad,got)
+        assert client.post('fold-in')[0]==422
+
+def test_features_are_refused_where_none_were_learned(films):
+    status,got = films.post('fold-in', features=dict(age=30))
+    assert status==422 and got['detail']=='this model was trained without features of users: leave features out'
+    paths = films.get('openapi.json')[1]['components']['schemas']
+    assert 'features' in paths['FoldInQuestion']['properties'] and 'ranking' not in paths['ListQuestion']['properties']
+
+def test_std_is_refused_without_draws_and_ranking_explained(films, learn, df):
+    user,title = int(df.user[0]),str(df.title[0])
+    for status,got in (films.get('recommend', user=user, std=True), films.post('recommend', user=user, std=True), films.post('fold-in', ratings=[dict(item=title, rating=5)], std=True)):
+        assert status==422 and 'no draws' in got['detail']
+    status,got = films.get('explain', user=user, item=title, ranking=True)
+    want = learn.explain(user, title, ranking=True)
+    assert status==200 and got['prediction']==pytest.approx(want.attrs['prediction'], abs=1e-3)

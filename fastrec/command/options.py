@@ -8,11 +8,56 @@ __all__ = []
 # %% ../../nbs/command/17_options.ipynb #c36410db
 import re
 
+# %% ../../nbs/command/17_options.ipynb #edb9cfea
+_by_option = (  # what a line of Python asks for, by what an option says
+    (r'add (?:one|ratings of 1): df\.assign\(rating=1\)', 'pass --choices'),
+    (r'for choices take 1 and fit_ials', 'for choices pass --choices'),
+    (r'take their logarithm, df\.assign\(.*?\)\}\), or 1 for each and fit_ials', 'pass --choices, or take their logarithm'),
+    (r'to count them, pass them as weight_name', 'to count them, name their column with --weight'),
+    (r'give a column of ones as weight_name', 'add a column of ones to the file, and name it with --weight'),
+    (r'from_df\(\.\.\., valid_pct=0\)', 'fastrec train --valid 0'),
+    (r'fold_in\(their ratings\)', 'fastrec serve, asked at /fold-in,'),
+    (r'recommend to new ones by fold_in', 'fastrec serve recommends to new ones, at /fold-in'),
+    (r'call fit_bias', 'pass --fit bias'),
+    (r'trained without features of (\w+), or with none that tell them apart: pass \w+= to from_df', r'trained without --\1'),
+    (r'where exclude_seen leaves (?:them|it) out(?: of the lists)?', 'which lists leave out'),
+    (r'pass exclude_seen=False, or another frame', 'take another file'),
+    (r'pass exclude_seen=False, or ', ''),
+    (r': min_count=1 leaves them out', ''),
+    (r'^the frame\b', 'the file'),
+    (r'(?<![\w./\'"-])fit_(blend|als|bayes|bias|ease|ials|one_cycle)\b', r'--fit \1'))
+
+# %% ../../nbs/command/17_options.ipynb #d43be05f
+_in_the_file = (  # what a line of Python does to a frame, in words
+    (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
+    (r'add to df(?:\.\w+|\[.*?\]) what', 'add to these numbers what'),
+    (r'out with df\[df(?:\.\w+|\[.*?\])\S*?\](?=[,;.]|$)', 'out of the file'),
+    (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),
+    (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
+    (r'read it as missing, with from_csv\(.*?\]\) or df\.replace\(.*?, np\.nan\)', 'leave these fields of the file empty'),
+    (r', say with df\[.*?\](?:\.str\.\w+\(.*?\))+', ' in the file'),
+    (r' with df\[.*?\]\.str\.replace\(.*?decimal=\',\'\)', ', with a point for the comma'),
+    (r' with df\[.*?\]\.clip\(upper=\.\.\.\)', ' in the file'),
+    (r'to keep the last of each, df\.drop_duplicates\(.*?"last"\)', 'leave one of each in the file'),
+    (r': df\.(?:melt|rename_axis)\(.*', ''),
+    (r', or make them lists, as in df\[.*?\]\.\S+', ''),
+    (r', as in pd\.DataFrame\(.*?df\.index\)', ''),
+    (r'to df\[.*?\]/(\S+)', r'by dividing by \1'),
+    (r'(?:,? say)? with (?:pd\.to_numeric|\.astype\(str\))', ' in the file'),
+    (r' with pd\.to_datetime(?:\(df\[.*?\].*?\))?(?:, or False)?', ' to dates such as 2024-12-31'),
+    (r'read it with (?:pd\.read_excel|pd\.read_json)', 'save it as CSV'),
+    (r'pass compression=\'gzip\'', 'unpack it'),
+    (r', as in from_csv\(\.\.\., sep=.*?\)', ': commas between fields, a line a row, the names of columns in the first, in UTF-8'),
+    (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
+
+_idioms = [(re.compile(python), typed) for python,typed in _by_option+_in_the_file]
+
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
 _own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', valid_pct='valid')  # of options
 
 _phrases = {
     'save_recommender(path, ratings=True)': 'fastrec train --ratings',
+    'by their ratings, with fold_in': 'by their ratings: fastrec serve answers them at /fold-in',
     "from_csv(..., encoding='latin-1')": '--encoding latin-1',
     'pass token, the name of a file,': 'name a file with --token,',
     'pass another port, or host': 'choose another --port, or --host'}
@@ -23,6 +68,7 @@ _quoted = re.compile(r"""((?<!\w)'[^']*'(?!\w)|"[^"]*")""")  # an apostrophe sta
 def as_options(text, options):
     "`text` with the names of arguments as the `options` of a command, by the name of what they set"
     for python,typed in _phrases.items(): text = text.replace(python, typed)
+    for python,typed in _idioms: text = python.sub(typed, text)
     renamed = {k: options[v] for k,v in _own_names.items() if v in options}
     pieces = _quoted.split(text)
     for k in range(0, len(pieces), 2):  # each second one is quoted

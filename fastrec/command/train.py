@@ -13,7 +13,9 @@ from json import dumps,loads
 from pathlib import Path
 from typing import Annotated
 import pandas as pd
-from ..base.checks import need_package,warn
+from ..base.checks import listened,need_package,warn
+from ..data.columns import pick_columns
+from ..data.names import role_of
 from ..data.loaders import RecDataLoaders
 from ..data.text_files import read_text_file
 from ..evaluate.choosing import choose_fit
@@ -21,35 +23,78 @@ from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
-from .plain import check_output,plain_text
+from .plain import WrongUse,check_output,plain_text
 
-# %% ../../nbs/command/13_train.ipynb #853a95f4
+# %% ../../nbs/command/13_train.ipynb #4499d0cb
+def _like(labels, col):
+    "The labels `col` as text where the `labels` that are known are text"
+    are_texts = pd.api.types.is_string_dtype(labels.dtype)
+    return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
+
+# %% ../../nbs/command/13_train.ipynb #7620ee14
 def _is_parquet(file):
     "Is `file` Parquet, or a folder of it?"
     if os.path.isdir(file): return True
     with open(file, 'rb') as f: return f.read(4)==b'PAR1'
 
-def _loaders_of(file, encoding=None, **kwargs):
-    "Loaders of the ratings in `file`; `kwargs` are those of `from_df`"
-    if _is_parquet(file): return RecDataLoaders.from_parquet(file, **kwargs)
-    more = {} if encoding is None else dict(encoding=encoding)
-    return RecDataLoaders.from_csv(file, **kwargs, **more)
-
-# %% ../../nbs/command/13_train.ipynb #890f9263
-def _like(vocab, col):
-    "The labels `col` as `vocab` has them"
-    are_texts = pd.api.types.is_string_dtype(vocab.labels.dtype)
-    return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
-
-def _frame_for(rec, file, encoding=None):
-    "The ratings in `file`, with labels as `rec` knows them"
-    classes = rec.ds.classes
-    more = {} if encoding is None else dict(encoding=encoding)
+def _frame_in(file, id_names=(), encoding=None, n_first=2):
+    "The rows of `file` as a frame, whose columns `id_names` hold labels, and the `n_first`, unless their name says otherwise"
     if _is_parquet(file):
         need_package('pyarrow')
-        df = pd.read_parquet(file)
-    else: df = read_text_file(file, [*classes], more)
-    return df.assign(**{k: _like(v, df[k]) for k,v in classes.items() if k in df})
+        return pd.read_parquet(file)
+    more = {} if encoding is None else dict(encoding=encoding)
+    return read_text_file(file, [*id_names], more, n_first)
+
+def _names_in(file):
+    "The names of the columns of Parquet"
+    return need_package('pyarrow.dataset').dataset(file).schema.names
+
+# %% ../../nbs/command/13_train.ipynb #51a2e700
+def _lack_ratings(columns, rating_name, weight_name, **kwargs):
+    "Can none of the `columns` beside that of weights, which is named, hold ratings, neither by its name nor, as the third, by its place?"
+    if weight_name is None or rating_name is not None: return False
+    roles = [role_of(o)[0] for o in columns if o!=weight_name]
+    by_place = len(roles)>2 and roles[2] is None
+    return not (by_place or {'rating','count'} & {*roles})
+
+def _as_choices(df, asked, rating_name, weight_name, **kwargs):
+    "The rows of `df`, each a choice, as was `asked` or else follows from the column of weights, and the name of the column that says so"
+    if rating_name is not None:
+        raise WrongUse(f'--choices takes every row for a choice, and --rating {rating_name} for how it was rated: leave one of them out')
+    if not asked: warn(f'no column holds ratings: every row is taken for a choice, and {weight_name!r} for how much it counts')
+    return df.assign(rating=1),'rating'
+
+# %% ../../nbs/command/13_train.ipynb #4038939e
+def _side(df, file, name, encoding):
+    "What `file` tells of the labels that the ratings `df` have in the column `name`; `None` without one"
+    if file is None: return None
+    side = _frame_in(file, [name], encoding, n_first=1)
+    return side.assign(**{name: _like(df[name], side[name])}) if name in side else side
+
+def _with_sides(df, users, items, encoding, names):
+    "The arguments of `from_df` for what the files `users` and `items` tell of those in `df`, whose columns are found as `names` say"
+    if users is None and items is None: return {}
+    (user,item,_),*_ = listened(pick_columns, df, *names)  # what this says, `from_df` will say
+    return dict(users=_side(df, users, user, encoding), items=_side(df, items, item, encoding))
+
+# %% ../../nbs/command/13_train.ipynb #da45d41f
+def _loaders_of(file, encoding=None, choices=False, users=None, items=None, **kwargs):
+    "Loaders of the ratings in `file`, or `choices`, and of what is told in the files `users` and `items`; `kwargs` are those of `from_df`"
+    kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
+    whole = choices or users is not None or items is not None or not _is_parquet(file)
+    if not whole and not _lack_ratings(_names_in(file), **kwargs): return RecDataLoaders.from_parquet(file, **kwargs)
+    df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
+    if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
+    names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
+    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
+
+# %% ../../nbs/command/13_train.ipynb #890f9263
+def _frame_for(rec, file, encoding=None):
+    "The ratings in `file`, with labels as `rec` knows them; each row a choice where it was so in training and no column says otherwise"
+    classes,rating = rec.ds.classes,rec.ds.rating_name
+    df = _frame_in(file, [*classes], encoding)
+    if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})
+    return df.assign(**{k: _like(v.labels, df[k]) for k,v in classes.items() if k in df})
 
 # %% ../../nbs/command/13_train.ipynb #37fec00e
 def bars_on_stderr():
@@ -104,6 +149,16 @@ def _tell_trained(found, json):
     for k,o in found.items(): print(f'\n{k}\n{as_lines(o)}' if k in frames else f'{k}: {plain_text(o)}')
     print(f'\nAsk it: fastrec info {plain_text(found["folder"])}')
 
+# %% ../../nbs/command/13_train.ipynb #e9b5e458
+def _train(
+    file, out, fit, user, item, rating, weight, choices, users, items,
+    encoding, dropna, valid, seed, epochs, seconds, ratings, json):
+    "What `fastrec_train` does with its arguments"
+    columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
+    dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+    folder = made_ready(out)
+    _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
+
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
 def fastrec_train(
     file:str, # Ratings, a row each: CSV, TSV or other text, or Parquet, a file or a folder
@@ -112,7 +167,10 @@ def fastrec_train(
     user:str=None, # Column of the users; left out, as the next two: found by its name, or its place
     item:str=None, # Column of the items
     rating:str=None, # Column of the ratings
-    weight:str=None, # Column of how much each row counts
+    weight:str=None, # Column of how much each row counts; where no other holds ratings, each row is a choice
+    choices:bool=False, # Is each row a choice, as a click or a purchase is, whatever else it holds?
+    users:str=None, # File of what is known of users, a row each, with the column of users that the ratings have
+    items:str=None, # The same of items; those that nobody has rated yet can be on lists too
     encoding:str=None, # Of a text file that is not UTF-8, such as latin-1
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
@@ -125,11 +183,8 @@ def fastrec_train(
     """Learn from a file of ratings, measure it, and save a folder that answers
 
         fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve tells how sure it is
-        fastrec train log.parquet --user customer --item sku --rating stars --fit choose --out shop"""
-    dls = _loaders_of(file, encoding, user_name=user, item_name=item, rating_name=rating, weight_name=weight,
-                      dropna=dropna, valid_pct=valid, seed=seed)
-    folder = made_ready(out)
-    _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
+        fastrec train log.parquet --user customer --item sku --rating stars --items goods.csv --fit choose --out shop"""
+    _train(**locals())
 
 # %% ../../nbs/command/13_train.ipynb #0e5f8ecd
 def _saved(learn, tried, folder, ratings):

@@ -100,23 +100,47 @@ class ValueColumn:
 
     def kept(self): return dict(name=self.name, kind=self.kind, values=[*self.values])
 
+# %% ../../nbs/data/22_feature_columns.ipynb #10ad1528
+def _holds_vectors(col):
+    "Does the first row of `col` that is no gap hold several numbers, of which one is of a floating type?"
+    there = col[~col.isna()]
+    first = there.iloc[0] if len(there) else None
+    numbers = first.tolist() if hasattr(first, 'tolist') else first
+    if not isinstance(numbers, (list,tuple)): return False
+    return any(isinstance(o, float) and o==o for o in numbers)
+
+def _warn_of_lists(values, name, what):
+    "Say that most of the `values` look like lists that were written as text"
+    begins = values.str.strip().str.startswith('[')
+    is_list = begins|values.str.contains(',', regex=False)
+    if is_list.mean()<=.5: return
+    value = values[is_list][0]
+    split = 'map(ast.literal_eval)' if begins.mean()>.5 else "str.split(',')"
+    warn(f'{what} column {name!r} looks like lists written as text, {value!r:.60} for one, each of which is one value: write | between '
+         f'what they hold, or make them lists, as in df[{name!r}].{split}')
+
 # %% ../../nbs/data/22_feature_columns.ipynb #70d59d11
 def values_column(col, name, what, most):
     "`ValueColumn` of `col`, and why it says nothing if it does not"
+    if _holds_vectors(col):
+        return None,f'holds vectors: make a column for each number, as in pd.DataFrame(df[{col.name!r}].tolist(), df.index)'
     found = _values_of(col, what)
     values = pd.Index(found.unique()).sort_values()
+    nothing = f'for all of {name!r} and says nothing'
     _,cols = places_of(found, values)
     counts = np.bincount(cols)
-    if not len(values): return None,'is missing for all'
-    if len(values)==1 and counts[0]==len(col): return None,'is the same for all'
-    if counts.max()==1: return None,'differs for all'
+    if not len(values): return None,f'is missing {nothing}'
+    if len(values)==1 and counts[0]==len(col): return None,f'is the same {nothing}'
+    _warn_of_lists(values, col.name, what)
+    if counts.max()==1: return None,f'differs {nothing}'
     need_few(len(values), most, col.name, name, what)
     return ValueColumn(col.name, values),''
 
-def numbers_column(col, kind, what):
+def numbers_column(col, kind, what, name):
     res = NumberColumn(col, kind, what)
     if res.names: return res,''
-    return None,'is the same for all' if col.notna().any() else 'is missing for all'
+    why = 'is the same' if col.notna().any() else 'is missing'
+    return None,f'{why} for all of {name!r} and says nothing'
 
 # %% ../../nbs/data/22_feature_columns.ipynb #aa32aa60
 def _is_values(o): return type(o) is list and len({*o})==len(o)>0 and all(type(v) is str for v in o)

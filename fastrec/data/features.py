@@ -22,9 +22,10 @@ def _learn(df, name, what, most):
     for c in df.columns:
         col = in_pandas_types(df[c])
         kind = read_as(col)
-        learned,why = values_column(col, name, what, most-width) if kind=='values' else numbers_column(col, kind, what)
+        if kind=='values': learned,why = values_column(col, name, what, most-width)
+        else: learned,why = numbers_column(col, kind, what, name)
         if learned is None:
-            warn(f'{what} column {c!r} {why} of {name!r} and says nothing; left out')
+            warn(f'{what} column {c!r} {why}; left out')
             continue
         res.append(learned)
         width += len(learned.names)

@@ -8,12 +8,12 @@ __all__ = ['check_ratings']
 # %% ../../nbs/data/14_findings.ipynb #78e43a29
 import numpy as np,pandas as pd
 from .frames import as_frame,type_name
-from .names import need_columns,usual_column
+from .names import need_columns
 from .columns import pick_columns
-from .titles import told_apart
+from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,check_each,check_repeats,check_scale
-from .times import as_seconds,check_times
+from .times import as_seconds,check_times,likely_time,time_column
 from .splitters import holds_none_out
 from ..base.checks import listened,need_share
 
@@ -100,14 +100,28 @@ def _span(col):
     return f'{col.name!r} from {first:%Y-%m-%d} to {last:%Y-%m-%d}'
 
 def _note_columns(found, df, names, time_name):
-    "Note columns that aren't there, and gaps; the column of the times: the one named, one with a usual name, or `None`"
+    "Note columns that aren't there, and gaps; the column of the times: the one named, one that is found, or `None`"
     needed = names if time_name is None else [*names,time_name]
-    time = found.step('columns', usual_column, df, ['time']) if time_name is None else time_name
+    time = found.step('columns', time_column, df.drop(columns=names)) if time_name is None else time_name
     found.step('columns', need_columns, df, needed)
     has_time = pd.api.types.is_hashable(time) and time in df
     found.step('gaps', rows_to_keep, df, needed if has_time else names, False)
     return time if has_time else None
 
+# %% ../../nbs/data/14_findings.ipynb #0fd7ba5f
+_most_names = 20  # of columns, that are listed
+
+def _note_unread(found, df, names, time):
+    "Note the columns of `df` that are taken for nothing, and which of these may tell when, if no other does"
+    read = {*names, items_beside(df, names[1]), time}
+    others = [c for c in df.columns if c not in read]
+    if not others: return
+    more = f' and {len(others)-_most_names} more' if len(others)>_most_names else ''
+    when = likely_time(df[others]) if time is None else None
+    hint = '' if when is None else f'; if {when!r} tells when, name it with time_name'
+    found.note('columns', 'not read: ' + ', '.join(map(repr, others[:_most_names])) + more + hint)
+
+# %% ../../nbs/data/14_findings.ipynb #72647b75
 def _without_gaps(found, df, names):
     "The rows of `df` that have all of `names`, with titles that several items share told apart"
     missing,_ = gaps(df, names)
@@ -121,7 +135,7 @@ def check_ratings(
     user_name:str=None, # Column of the users, as in `from_df`
     item_name:str=None, # Column of the items
     rating_name:str=None, # Column of the ratings
-    time_name:str=None, # Column of their times; left out: one with a usual name, if there is any
+    time_name:str=None, # Column of their times; left out: one with a usual name, else the only one of dates, if there is any
     splitter=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
 )->pd.DataFrame: # A row for each finding: `severity` ('refused', 'warning' or 'note'), what it is `about`, and a sentence
@@ -132,6 +146,7 @@ def check_ratings(
     if names is None: return found.table()
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
     time = _note_columns(found, df, names, time_name)
+    _note_unread(found, df, names, time)
     df = _without_gaps(found, df, names)
     if len(df):
         codes = _note_pairs(found, df, names, splitter, valid_pct)

@@ -21,6 +21,7 @@ from ..base.threads import whole_at_fork
 class Vocab:
     """Labels of the column `name`, sorted, but that `extend` puts new ones behind. Code `k` is the `k`-th label, from 1; code 0 is `#na#`,
     any label that isn't there"""
+    advice = ''  # to whom asks for a label that isn't there
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)
@@ -145,7 +146,7 @@ def lookup(self:Vocab, labels):
     if (codes>0).all(): return codes
     unknown = _first(labels[codes==0])
     hint = _hint(self.labels, unknown)
-    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}')
+    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}{self.advice}')
 
 # %% ../../nbs/data/03_labels.ipynb #58f38a12
 class _Codes(Mapping):

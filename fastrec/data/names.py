@@ -72,14 +72,14 @@ def _other_name(df, name):
     if not isinstance(name, str) and str(name) in df: return f': {str(name)!r} is there as text'
     return ''
 
-def need_columns(df, names, what='the frame'):
-    "Refuse `df` unless it has each of the columns `names`, once"
+def need_columns(df, names, what='the frame', advice=''):
+    "Refuse `df` unless it has each of the columns `names`, once; say where they may be found, or else the `advice`"
     for n in names:
         if isinstance(n, (bool,slice)) or not pd.api.types.is_hashable(n):
             raise TypeError(f'{n!r:.60} cannot be the name of a column: one of {listed(df.columns)} is needed')
     if missing := [n for n in names if n not in df]:
         raise ValueError(f'{what} has no column {", ".join(map(repr,missing))}; it has {listed(df.columns) or "none"}'
-                         + _other_name(df, missing[0]))
+                         + (_other_name(df, missing[0]) or advice))
     if twice := [n for n in names if isinstance(df[n], pd.DataFrame)]:
         raise ValueError(f'{what} has several columns {twice[0]!r}: {listed(df.columns)}')
 

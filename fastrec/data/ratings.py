@@ -17,6 +17,9 @@ from .times import as_seconds
 from ..base.checks import need_choice,need_flags,warn
 from ..base.processes import Part
 
+# %% ../../nbs/data/04_ratings.ipynb #5e904a03
+_for_users = '; who is new comes in by their ratings, with fold_in'
+
 # %% ../../nbs/data/04_ratings.ipynb #46993e90
 class RatingsTensors:
     """`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None;
@@ -33,6 +36,7 @@ class RatingsTensors:
         store_attr()
         self.cat_names = list(classes)
         self.user_name,self.item_name = self.cat_names
+        classes[self.user_name].advice = _for_users
 
     def __len__(self): return len(self.x)
     def __getitem__(self, i): return (self.x[i],) if self.y is None else (self.x[i],self.y[i])
@@ -195,10 +199,10 @@ def unknown_labels(self:RatingsTensors, df, x):
     return ' and '.join(counted) + hints
 
 # %% ../../nbs/data/04_ratings.ipynb #05809253
-def _tell_unknown(what, unknown):
-    "An error or a warning of `what` is unknown, as the choice `unknown` says"
+def _tell_unknown(what, unknown, advice):
+    "An error, with `advice`, or a warning of `what` is unknown, as the choice `unknown` says"
     if unknown=='raise':
-        raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out")
+        raise KeyError(f"{what}. Pass unknown='average' to let the average stand in for them, or unknown='drop' to leave them out{advice}")
     warn(f'{what}; ' + ('the average stands in for them' if unknown=='average' else 'left out'))
 
 @patch
@@ -238,7 +242,8 @@ def encode(self:RatingsTensors,
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():
         labels = self.unknown_labels(df, x)
-        _tell_unknown(f'{(~known).sum()} of {len(df)} rows: {labels}', unknown)
+        advice = '' if (x[:,0]>0).all() else _for_users
+        _tell_unknown(f'{(~known).sum()} of {len(df)} rows: {labels}', unknown, advice)
     keep = known if unknown=='drop' else slice(None)
     y,w = (None if o is None else torch.tensor(o[keep]) for o in (y,w))
     return self.new(torch.tensor(x[keep]), y, df.index[keep], w)

@@ -30,12 +30,12 @@ def _n_valid(valid_pct, n):
     return int(need_share('valid_pct', valid_pct)*n)
 
 # %% ../../nbs/data/02_splitters.ipynb #3a62ef24
-def _by_time(df, time_name):
-    "Row numbers of `df` in the order of the column `time_name`; rows of the same time keep theirs"
-    col = split_column(df, time_name, 'timestamp', 'time')
+def _by_time(df, time_name, splitter):
+    "Row numbers of `df` in the order of the column `time_name`, for a `splitter`; rows of the same time keep theirs"
+    col = split_column(df, time_name, 'time', splitter)
     times = as_times(col).reset_index(drop=True)
     if len(times)>=20 and times.nunique()==1:  # in a few rows it may be so by chance
-        warn(f'all rows have the same {time_name!r}: the split follows the order of the rows')
+        warn(f'all rows have the same {col.name!r}: the split follows the order of the rows')
     return times.sort_values(kind='stable').index.to_numpy()
 
 # %% ../../nbs/data/02_splitters.ipynb #f2a809a4
@@ -63,12 +63,12 @@ def SeededSplitter(
 # %% ../../nbs/data/02_splitters.ipynb #939470b2
 def TimeSplitter(
     valid_pct:float=.2, # Share of the rows for validation: the latest
-    time_name:str='timestamp', # Column to order by, dates or numbers; by default also one with another usual name, such as 'date'
+    time_name:str='timestamp', # Column to order by, dates or numbers; by default also one called 'date' or so, or the only one of dates
 ):
     "Train on the past, validate on the future"
     def _inner(o):
         o = as_frame(o)
-        order = _by_time(o, time_name)
+        order = _by_time(o, time_name, 'TimeSplitter')
         cut = len(o)-_n_valid(valid_pct, len(o))
         return order[:cut],order[cut:]
     return _inner
@@ -83,8 +83,8 @@ def LeaveLastSplitter(
     if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
-        order = _by_time(o, time_name)
-        users,_ = _factorized(split_column(o, user_name, 'user', 'user'))
+        order = _by_time(o, time_name, 'LeaveLastSplitter')
+        users,_ = _factorized(split_column(o, user_name, 'user', 'LeaveLastSplitter'))
         users = users[order]
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()  # how many later ones the user has
         valid = (back<n) & (np.bincount(users)[users]>n)
@@ -99,7 +99,7 @@ def UserSplitter(
 ):
     "Hold out whole users: how are people served whom the model has never seen?"
     def _inner(o):
-        users,labels = _factorized(split_column(as_frame(o), user_name, 'user', 'user'))
+        users,labels = _factorized(split_column(as_frame(o), user_name, 'user', 'UserSplitter'))
         order = _permutation(len(labels), seed)
         held_out = order[:_n_valid(valid_pct, len(labels))]
         valid = np.isin(users, held_out)

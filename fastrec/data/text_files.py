@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/16_text_files.ipynb #613f5fe1
-import inspect,io
+import io
 import csv as csv_module
 from pandas.io.common import get_handle
 from fastai.collab import *
@@ -146,18 +146,16 @@ def _named(df):
 # %% ../../nbs/data/16_text_files.ipynb #34acbbd0
 def _how_to_read(csv, given):
     "The bytes of the file `csv`, their encoding, and all arguments with which `pd.read_csv` reads them"
-    if unknown := given.keys()-inspect.signature(pd.read_csv).parameters:
-        raise TypeError(f'from_csv knows no argument {sorted(unknown)[0]!r}, nor do from_df and pd.read_csv')
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
     usual = dict(encoding=encoding, keep_default_na=False, na_values=[''])
     return data,encoding,usual | _layout(data, encoding, given) | given
 
-def _id_columns(columns, id_names):
-    "Those of the `columns` that hold users or items: by `id_names`, by their own name, or the first two if that says nothing"
+def _id_columns(columns, id_names, n_first=2):
+    "Those of the `columns` that hold users or items: by `id_names`, by their own name, or the `n_first` if that says nothing"
     def is_id(place, name):
         role,_ = role_of(name)
-        return name in id_names or role in ('user','item','title') or (role is None and place<2)
+        return name in id_names or role in ('user','item','title') or (role is None and place<n_first)
     return [name for place,name in enumerate(columns) if is_id(place, name)]
 
 def _unreadable(csv, e, encoding):
@@ -167,14 +165,14 @@ def _unreadable(csv, e, encoding):
                       'encoding="latin-1")')
 
 # %% ../../nbs/data/16_text_files.ipynb #f09b6044
-def read_text_file(csv, id_names, given):
-    "The frame in the file `csv`, users and items as they are written"
+def read_text_file(csv, id_names, given, n_first=2):
+    "The frame in the file `csv`, users and items as they are written; the `n_first` columns hold these if no name says what they hold"
     try: data,encoding,kwargs = _how_to_read(csv, given)
     except csv_module.Error as e: raise _unreadable(csv, e, '') from e
     def read(**more): return read_table(io.BytesIO(data), **kwargs|more)
     as_text = 'dtype' not in given
     try:
-        ids = _id_columns(read(nrows=9).columns, id_names)
+        ids = _id_columns(read(nrows=9).columns, id_names, n_first)
         df = read(dtype={c: str for c in ids}) if as_text else read()
     except ValueError as e: raise _unreadable(csv, e, encoding) from e
     for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)

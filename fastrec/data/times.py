@@ -6,10 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/data/13_times.ipynb #a19a975d
+import re
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 from .frames import in_pandas_types
-from .names import need_columns,shown,usual_column
+from .names import need_columns,role_of,shown,usual_column
 from ..base.checks import warn
 
 # %% ../../nbs/data/13_times.ipynb #875aa2c2
@@ -117,10 +118,38 @@ def check_times(seconds, name):
         warn(f'all times in {name!r} are the same: nothing can be learned of them')
 
 # %% ../../nbs/data/13_times.ipynb #4d8a4ffc
-def split_column(df, name, default, role):
-    "The column `name` of `df` for a splitter, without gaps; where it is the `default` and not there, one with a usual name for `role`"
-    if name is default and name not in df: name = usual_column(df, [role]) or name
-    need_columns(df, [name], 'the frame to split')
+def _of_dates(df):
+    "The columns of `df` that hold dates and are called nothing else"
+    return [c for c,dtype in df.dtypes.items() if pd.api.types.is_datetime64_any_dtype(dtype) and not role_of(c)[0]]
+
+def time_column(df):
+    "The column of times in `df`: one with a usual name, else the only one of dates; `None` without one"
+    named = usual_column(df, ['time'])
+    if named is not None: return named
+    dates = _of_dates(df)
+    return dates[0] if len(dates)==1 else None
+
+def likely_time(df):
+    "The first column of `df` that holds dates, or is called after them; `None` without one"
+    called = [c for c in df.columns if re.search('date|time', str(c).lower()) and not role_of(c)[0]]
+    return next(iter(_of_dates(df)+called), None)
+
+# %% ../../nbs/data/13_times.ipynb #32030a38
+_defaults = dict(time='timestamp', user='user')  # of what splitters have for the name of a column
+
+def _name_it(df, role, splitter):
+    "How to tell a `splitter` which column of `df` has the `role`"
+    likely = likely_time(df) if role=='time' else next((c for c in df.columns if not role_of(c)[0]), None)
+    what = 'tells when' if role=='time' else 'holds the users'
+    example = '...' if likely is None else repr(likely)
+    return f': name the one that {what}, as in {splitter}({role}_name={example})'
+
+def split_column(df, name, role, splitter):
+    "The column `name` of `df` for a `splitter`, without gaps; where it is the default and not there, another that has the `role`"
+    if name==_defaults[role] and name not in df:
+        found = time_column(df) if role=='time' else usual_column(df, [role])
+        if found is not None: name = found
+    need_columns(df, [name], 'the frame to split', _name_it(df, role, splitter))
     n_missing = df[name].isna().sum()
     if n_missing:
         raise ValueError(f'{n_missing} rows have no {name!r}, which the splitter needs: leave them out with '

@@ -10,6 +10,7 @@ import math
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import listened
+from ..data.names import listed
 from ..answer.newcomers import need_within
 from ..answer.recommender import Seen
 from .holder import as_json,find,known
@@ -64,19 +65,39 @@ def frame_of(served, ratings):
     if _are_weighed(ds, ratings): res[ds.weight_name] = _column(there, 'weight', ', since some have one')
     return res,unknown
 
+# %% ../../nbs/serve/13_asking.ipynb #789d0dd9
+def _as_learned(column, o):
+    "`o` as the `column` of features reads it: a text as a date where dates were learned"
+    return pd.to_datetime(o) if column.kind=='dates' and isinstance(o, str) else o
+
+def one_row(ds, features):
+    "The dict `features` as a frame of one new user with the columns that `ds` has learned, a gap where nothing is said; others are refused"
+    learned = ds.features[0].columns if ds.features[0] else ()
+    if not learned: raise ValueError('this model was trained without features of users: leave features out')
+    columns = {str(c.name): c for c in learned}
+    for o in features:
+        if o not in columns: raise ValueError(f'nothing was learned of {o!r:.100}: features has {listed(columns)}')
+    row = {c.name: [_as_learned(c, features.get(k))] for k,c in columns.items()}
+    return pd.DataFrame(row, pd.Index(['new user'], name=ds.user_name))
+
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92
 class Asking:
-    "Who asks: `by` what they are known, the recommender `rec` that knows them as `label`, and what they have `rated`"
+    """Who asks: `by` what they are known, the recommender `rec` that knows them as `label`, what they have `rated`, and `notes` on what
+    was told of them as `features`"""
     by = label = None
-    def __init__(self, served, person):
+    notes = ()
+    def __init__(self, served, person, features=None):
         self.rec = served.rec
         self.rated,self.unknown = frame_of(served, person.ratings)
         if person.user is not None: self.label, = known(served.users, [person.user])
         if self.label is not None: self.by = 'user'
-        elif len(self.rated): self._fold_in()
+        elif len(self.rated) or features is not None: self._fold_in(features)
 
-    def _fold_in(self):
-        self.by,self.rec = 'ratings',self.rec.fold_in(self.rated)
+    def _fold_in(self, features):
+        self.by = 'ratings' if len(self.rated) else 'features'
+        users = None if features is None else one_row(self.rec.ds, features)
+        rated = self.rated if len(self.rated) else None
+        self.rec,self.notes = told(self.rec.fold_in, rated, 'raise', users)
         ds = self.rec.ds
         self.label = ds.classes[ds.user_name].labels[0]
 

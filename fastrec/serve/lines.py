@@ -8,10 +8,9 @@ __all__ = []
 # %% ../../nbs/serve/25_lines.ipynb #d13ed366
 import pandas as pd,torch
 from ..answer.lists import Left,candidate_items,seen_to_exclude
-from ..answer.predict import std_of_codes
+from ..answer.predict import need_draws,std_of_codes
 from ..answer.recommend import found_by,lines_of,list_maker,tell_left_out
 from ..answer.why import Why
-from ..models.posterior import PosteriorMean
 from .asking import number
 from .holder import as_json
 from .questions import Line,Reason
@@ -66,10 +65,8 @@ def _reasons(more, n_lines, why):
 
 # %% ../../nbs/serve/25_lines.ipynb #c9777a2a
 def _stds(model, users, items, more):
-    "The deviations of the predictions for codes of `users` and `items`; `None` where a model has no draws"
-    n = len(items)
-    has_draws = isinstance(model, PosteriorMean) and model.n_draws>1
-    if 'std' in more or not has_draws: return _column(more, 'std', n)
+    "The deviations of the predictions for codes of `users` and `items`"
+    if 'std' in more: return more['std'].tolist()
     x = torch.stack([users,items], 1)
     return std_of_codes(model, x).tolist()
 
@@ -97,6 +94,7 @@ def _lines(rec, wanted, found):
 def lines_by_user(rec, users, wanted, choice, rated=()):
     "The lines of the list of each of the codes `users`, by code"
     res = {o: [] for o in users.tolist()}
+    if wanted.std: need_draws(rec.model, 2)
     if choice.items is not None and not choice.items: return res
     found = _found(rec, users, wanted, choice, rated)
     for user,line in _lines(rec, wanted, found): res[user].append(line)

@@ -36,9 +36,9 @@ def _of_known(asking, q, choice):
     return lines,notes
 
 # %% ../../nbs/serve/14_lists.ipynb #bf3bc9dc
-def list_of(served, q):
-    "The list that the `ListQuestion` `q` asks for"
-    asking = Asking(served, q)
+def list_of(served, q, features=None):
+    "The list that the `ListQuestion` `q` asks for, of somebody of whom `features` may tell"
+    asking = Asking(served, q, features)
     choice = Choice(served, q)
     unknown = [*asking.unknown, *choice.unknown]
     if asking.by is None:
@@ -57,7 +57,7 @@ def list_of(served, q):
         by=asking.by,
         items=lines,
         unknown=unknown,
-        notes=notes)
+        notes=[*asking.notes, *notes])
 
 # %% ../../nbs/serve/14_lists.ipynb #e831d657
 def _each(served, asked, wanted, choice):

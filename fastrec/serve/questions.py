@@ -8,7 +8,7 @@ __all__ = ['Limits']
 # %% ../../nbs/serve/10_questions.ipynb #233bb870
 from dataclasses import dataclass
 from typing import Annotated,Literal
-from pydantic import BaseModel,Field,Strict
+from pydantic import BaseModel,Field,Strict,model_validator
 
 # %% ../../nbs/serve/10_questions.ipynb #b3d832c8
 longest_label = 500   # characters of a label, or of what is searched for
@@ -16,6 +16,7 @@ most_places = 100     # of a list
 most_labels = 1000    # users, items or ratings in one question
 most_reasons = 5      # beside each place of a list
 most_draws = 2**20    # more than any model keeps
+most_features = 1000  # columns of what is known of somebody, or values in one of them
 
 # %% ../../nbs/serve/10_questions.ipynb #976c6a5a
 Whole = Annotated[int, Strict(), Field(ge=-2**63, lt=2**64)]
@@ -61,17 +62,29 @@ class ListQuestion(Person, Among, Wanted, frozen=True):
     "The list of one"
     def wanted(self): return Wanted.model_construct(**self.model_dump(include=set(Wanted.model_fields)))
 
-class FoldInQuestion(ListQuestion, frozen=True):
-    "The list of somebody who is not in the folder"
-    user: None = None
-    ratings: list[Rated] = Field(min_length=1, max_length=most_labels)
-
 class ManyQuestion(Among, Wanted, frozen=True):
     "A list for each of many users"
     users: Labels = Field(min_length=1)
     wanted = ListQuestion.wanted
 
+# %% ../../nbs/serve/10_questions.ipynb #cc864746
+Value = Annotated[bool, Strict()] | Number | Annotated[Text, Strict()]
+Values = Annotated[list[Value], Field(max_length=most_features)]
+Known_of = Annotated[dict[Text, Value|Values|None], Field(min_length=1, max_length=most_features)]
+
+class FoldInQuestion(ListQuestion, frozen=True):
+    "The list of somebody who is not in the folder, by their ratings, by their features, or by both"
+    user: None = None
+    features: Known_of|None = Field(None, description='by column what training knew of its users; dates as text, null for what is missing')
+
+    @model_validator(mode='after')
+    def need_any(self):
+        if not self.ratings and self.features is None: raise ValueError('send ratings, features, or both')
+        return self
+
 # %% ../../nbs/serve/10_questions.ipynb #3892239e
+_of_ranking = 'explain the score by which lists are ranked, after fit_blend'
+
 class PredictQuestion(Person):
     "Somebody's predictions for some items"
     items: Labels = Field(min_length=1)
@@ -79,7 +92,7 @@ class PredictQuestion(Person):
 class ExplainQuestion(Person):
     "Why somebody is predicted what they are for an item"
     item: Label
-    ranking: bool = Field(False, description='explain the score by which lists are ranked, after fit_blend')
+    ranking: bool = Field(False, description=_of_ranking)
 
 # %% ../../nbs/serve/10_questions.ipynb #72e44c65
 class UserQuestion(Wanted, frozen=True):
@@ -96,6 +109,10 @@ class PairQuestion(BaseModel, extra='forbid'):
     "What is asked of a user and an item"
     user: Text
     item: Text
+
+class ExplainPair(PairQuestion):
+    "Why a user is predicted what they are for an item"
+    ranking: bool = Field(False, description=_of_ranking)
 
 class Typed(BaseModel, extra='forbid'):
     "What somebody has typed so far"
@@ -140,7 +157,7 @@ class Answer(BaseModel):
 class OneList(BaseModel):
     "A list, best first"
     user: Known|None = None
-    by: Literal['user','ratings','popular']
+    by: Literal['user','ratings','features','popular']
     items: list[Line]
     unknown: list[Known] = []
 

@@ -14,9 +14,9 @@ from fastapi.exceptions import RequestValidationError
 from fastcore.basics import patch,store_attr
 from pydantic import ValidationError
 from .pool import Busy,Together
-from .questions import About,AlikeAnswer,ExplainAnswer,ExplainQuestion,FansAnswer,FoldInQuestion,ItemQuestion
-from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion,PairQuestion
-from .questions import PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
+from .questions import About,AlikeAnswer,ExplainAnswer,ExplainPair,ExplainQuestion,FansAnswer,FoldInQuestion
+from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion
+from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
 from .asking import NotThere
 from .lists import list_of,lists_of_many,lists_together,newcomers_together
 from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
@@ -51,8 +51,10 @@ async def recommend_one(self:Routes, q:ListQuestion)->ListAnswer:
 # %% ../../nbs/serve/19_routes.ipynb #74a64160
 @patch
 async def fold_in(self:Routes, q:FoldInQuestion)->ListAnswer:
-    "The list of somebody who is not in the folder, by what they have rated or, without ratings, chosen; nothing of it is kept"
-    return await self.recommend_one(q)
+    """The list of somebody who is not in the folder, by what they have rated or, without ratings, chosen, by their features, or by both;
+    nothing of it is kept"""
+    if q.features is None: return await self.recommend_one(q)
+    return await self._work(list_of, q, q.features)
 
 @patch
 async def recommend_many(self:Routes, q:ManyQuestion)->ManyAnswer:
@@ -71,9 +73,9 @@ async def predict_many(self:Routes, q:PredictQuestion)->PredictAnswer:
     return await self._work(predictions, q)
 
 @patch
-async def explain(self:Routes, q:Annotated[PairQuestion, Query()])->ExplainAnswer:
+async def explain(self:Routes, q:Annotated[ExplainPair, Query()])->ExplainAnswer:
     "Why a user is predicted to rate an item so: parts that add up"
-    return await self._work(explanation, ExplainQuestion(user=q.user, item=q.item))
+    return await self._work(explanation, ExplainQuestion(**q.model_dump()))
 
 @patch
 async def explain_one(self:Routes, q:ExplainQuestion)->ExplainAnswer:

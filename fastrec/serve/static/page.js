@@ -137,7 +137,7 @@ function person(model = about) {
 async function listFrom(model, signal) {
   const where = model === about ? '' : 'beside/'
   const q = {...person(model), n: listed, diversity: model.alike ? state.variety : 0, exclude: [...state.hidden]}
-  const told = {why: 2, std: true}
+  const told = {why: 2, std: model.draws > 1}
   const by = model.draws > 1 && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
   if (!by) return ask(`${where}recommend`, {...q, ...told}, signal)
   const ranked = await ask(`${where}recommend`, {...q, ...by}, signal)  // which has no reasons: those are of the mean

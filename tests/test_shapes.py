@@ -270,7 +270,10 @@ def test_settings_say_that_nothing_was_held_out():
     learn = new_learner(sample_ratings(40, 30, 150))
     assert learn.settings().value['shrink']=='not yet'
     train(learn, 1)
-    assert learn.settings().value['shrink']=='as trained' and learn.settings().rule['shrink']=='fewer than 20 training ratings were held out'
+    assert learn.settings().value['shrink']=='90% biases alone, tastes times 0.10' and learn.settings().rule['shrink']=='so few ratings say little of tastes'
+    dense = new_learner(sample_ratings(12, 14, 160))
+    train(dense, 1)
+    assert dense.settings().value['shrink']=='as trained' and dense.settings().rule['shrink']=='fewer than 20 training ratings were held out'
 
 @pytest.mark.parametrize('n,times', [(200,20), (200,100), (500,20)], ids=str)
 @pytest.mark.parametrize('how', ['als','bayes'])

@@ -41,6 +41,8 @@ def _as_power(sampling, power):
     return power
 
 # %% ../../nbs/fit/67_losses.ipynb #387e851e
+_classes = 'SampledSoftmaxLoss, BPRLoss or NegativeBCELoss'
+
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
     reduction = 'mean'
@@ -51,6 +53,7 @@ class ChoiceLoss(nn.Module):
         power:float=None, # That power; .5 if left out
         shared:bool=None, # The same for all rows of a batch? Left out: that of the class, or for dot products
     ):
+        if type(self) is ChoiceLoss: raise TypeError(f'ChoiceLoss does not say how scores are compared: use {_classes}')
         super().__init__()
         if n_negatives is not None: n_negatives = need_whole('n_negatives', n_negatives)
         sampling,shared = ifnone(sampling, self.usual_sampling),ifnone(shared, self.usual_shared)
@@ -65,7 +68,7 @@ class ChoiceLoss(nn.Module):
 
     def compare(self, scores, expected):
         "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m)"
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} has no compare(scores, expected), as {_classes} have')
 
 # %% ../../nbs/fit/67_losses.ipynb #8700736d
 @patch

@@ -31,6 +31,7 @@ def check_loss(loss_func, dls):
 # %% ../../nbs/fit/67_losses.ipynb #fb416f9d
 _usual_power = .5  # between uniform draws and those by popularity
 _n_shared,_n_own = 64,4  # negatives of a batch, and of each choice
+_classes = 'SampledSoftmaxLoss, BPRLoss or NegativeBCELoss'
 
 def _as_power(sampling, power):
     "The `power` of counts to draw by, 0 for uniform draws; refused where it has no meaning"
@@ -41,12 +42,9 @@ def _as_power(sampling, power):
     return power
 
 # %% ../../nbs/fit/67_losses.ipynb #387e851e
-_classes = 'SampledSoftmaxLoss, BPRLoss or NegativeBCELoss'
-
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
-    reduction = 'mean'
-    usual_sampling,usual_shared,usual_lr = 'uniform',None,1e-2  # where nothing else is given
+    reduction,usual_sampling,usual_shared,usual_lr = 'mean','uniform',None,1e-2  # where nothing else is given
     def __init__(self,
         n_negatives:int=None, # How many for each choice; left out: 64 if `shared`, else 4
         sampling:str=None, # 'uniform', or 'popularity': by a power of how often an item is chosen; left out: that of the class

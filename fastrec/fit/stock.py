@@ -46,7 +46,7 @@ def _need_ratings(to, called):
     check_reserved([*to.cat_names,to.y_names[0]])
 
 def as_rec_dls(dls, called='learner'):
-    "`dls`, which was given to the function `called`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
+    "`dls`, given to the function `called`, read from fastai's loaders or `TabularCollab` if need be; refused if there is more than ratings"
     if isinstance(dls, RecDataLoaders): return dls
     to = getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else dls
     if not isinstance(to, TabularCollab):

@@ -112,6 +112,7 @@ def _gains(pairs, held, *args):
         better.append(ours-theirs)
     return np.concatenate(better)
 
+# %% ../../nbs/fit/53_taste.ipynb #f1f4a9f4
 def gain_of_taste(pairs, n_factors, alpha0, reg):
     "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
     better = np.concatenate([_gains(pairs, o, n_factors, alpha0, reg) for o in _held_back(pairs)])

@@ -101,7 +101,8 @@ def _counts_without(self:Seen, gone, items, lens):
     "The `counts` without the ratings of training that are `gone`, where these are known"
     if self.counts is None or self.trained is None: return self.counts
     gone = gone & self._is_trained(lens)
-    return self.counts - torch.bincount(items[gone], minlength=len(self.counts)).to(self.counts)
+    n_gone = torch.bincount(items[gone], minlength=len(self.counts))
+    return (self.counts-n_gone.to(self.counts)).clamp(min=0)  # of what weighs nothing none are counted
 
 # %% ../../nbs/answer/50_recommender.ipynb #ce8350fa
 @patch

@@ -14,7 +14,7 @@ from ..models.blend import without_ranker
 from ..models.kept import Kept
 from .few_ratings import follow_to_end
 from ..models.trainable import fill_untrained
-from ..answer.recommender import Recommends,Seen,need_stars
+from ..answer.recommender import Recommends,Seen,counts_of_items,need_stars
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
@@ -172,10 +172,6 @@ def ds(self:RecLearner):
     "What reads frames by the labels of training"
     return self.dls.train_ds
 
-def _counts_of_items(ds):
-    "How many of the ratings `ds` each item has, by code; 0 if none of them counts"
-    return ds.counts(1) if ds.w is None else ds.counts(1)*(ds.masses(1)>0)
-
 @patch(as_prop=True)
 def seen(self:RecLearner):
     "What the users have `Seen`, sorted once and kept with the dataloaders; `None` for a loaded learner, whose ratings `export` left out"
@@ -183,7 +179,7 @@ def seen(self:RecLearner):
     if not hasattr(self.dls, '_seen'):
         x = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()])
         sizes = map(len, self.ds.classes.values())
-        self.dls._seen = Seen(x, *sizes, _counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
+        self.dls._seen = Seen(x, *sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 # %% ../../nbs/fit/30_training.ipynb #d3e0a603

@@ -419,3 +419,28 @@ def test_a_user_of_whom_nothing_is_known_gets_the_lists_of_the_average_user_afte
     found = learn.predict_grid([10**6])[0]
     torch.testing.assert_close(found, learn.model.item_factors@rows.mean(0), atol=1e-5, rtol=1e-4)
     assert found.max()>.1
+
+@pytest.mark.parametrize('far,what', [(1e30,'numbers'), (pd.Timestamp('2200-01-01'),'dates')])
+def test_what_is_far_from_all_that_was_learned_is_named(far, what):
+    near = np.arange(len(small.user.unique()))%50+18
+    told = near if what=='numbers' else pd.Timestamp('2000-01-01')+pd.to_timedelta(near, 'D')
+    learn = learner(read(users=pd.DataFrame(dict(user=small.user.unique(), born=told))))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
+    new = pd.DataFrame(dict(user=[10**6,10**6+1], born=[far,told[0]]))
+    match = rf"users has 1 {what} in 'born' that lie more than ten spreads from .*{str(far)[:4].replace('+', '.')}"
+    with pytest.warns(UserWarning, match=match): learn.extend(users=new)
+    with pytest.warns(UserWarning, match=match): learn.fold_in(None, users=new)
+    learn.extend(users=new.assign(born=told[:2]))  # without a word
+
+def test_who_is_known_by_features_alone_is_told_after_weights_of_items():
+    users = pd.DataFrame(dict(user=[*small.user.unique(),10**6,10**6+1]))
+    users['age'] = np.arange(len(users))%50
+    learn = learner(read(users=users))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ease()
+    match = '2 users have chosen nothing in training, 1000000 for one, and all get one list'
+    for asked in (None,[10**6,10**6+1]):
+        with pytest.warns(UserWarning, match=match): lists = learn.recommend(asked, n=3)
+    assert lists.title[:3].tolist()==lists.title[3:].tolist()
+    learn.recommend(small.user.unique()[:3])  # without a word
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
+    learn.recommend()  # which follows features

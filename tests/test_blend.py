@@ -139,7 +139,7 @@ def test_a_blend_again(dls, blend):
     with learn.no_bar(),learn.no_logging(): learn.fit_blend()
     assert learn.model.ranker.asked.equals(blend.model.ranker.asked)
 
-@pytest.mark.parametrize('name,n', [('_held_out',0), ('_fitted',0), ('_fitted',2), ('_fitted',4), ('_unit',1), ('_by_preference',0), ('callback',0)], ids=str)
+@pytest.mark.parametrize('name,n', [('trial_of',0), ('_fitted',0), ('_fitted',2), ('_fitted',4), ('unit',1), ('_by_preference',0), ('callback',0)], ids=str)
 def test_interrupted_leaves_the_model_from_before(dls, name, n, monkeypatch):
     learn = fitted(dls, how='fit_als')
     before,state = learn.recommend(n=3),learn.last_fit
@@ -340,3 +340,67 @@ def test_weights_alone_say_what_is_alike():
 def test_popularity_has_no_axes():
     learn = fitted(RecDataLoaders.from_df(pd.DataFrame(dict(user=range(20), item='a', rating=1.)), seed=1, device='cpu'), how='fit_ease')
     assert not len(learn.similar('a', why=True, by='choices'))
+
+# ------------------------------------------------------------------ what all rows tell is not decided anew by a part of them
+def tasteful(seed=0, n_users=240, n_items=60, each=8):
+    "Choices of two camps, enough of which a fit finds taste in, and in fewer perhaps not"
+    rng = np.random.default_rng(seed)
+    chances = rng.lognormal(size=n_items)*np.where(np.arange(n_items)%2==np.arange(n_users)[:,None]%2, 6, 1)
+    items = np.concatenate([rng.choice(n_items, each, False, o/o.sum()) for o in chances])
+    df = pd.DataFrame(dict(user=np.arange(n_users).repeat(each), title=items, rating=rng.integers(1, 6, n_users*each).astype(float)))
+    return RecDataLoaders.from_df(df, seed=seed)
+
+def answers_of(monkeypatch):
+    "The answers to whether there is taste, by either fit"
+    from fastrec.fit import ease,ials
+    calls = []
+    for room in (ials,ease):
+        then = room.finds_taste
+        monkeypatch.setattr(room, 'finds_taste', lambda o, then=then: calls.append(then(o)) or calls[-1])
+    return calls
+
+def fits_of(monkeypatch):
+    "The fits of `_fitted`, their arguments, and how many rows they had"
+    from fastrec.evaluate import blend
+    then,calls = blend._fitted,[]
+    monkeypatch.setattr(blend, '_fitted', lambda learn, dls, fit, kwargs: calls.append((fit,kwargs,len(dls.train_ds))) or then(learn, dls, fit, kwargs))
+    return calls
+
+def test_taste_is_asked_once_and_a_part_is_fitted_as_all(monkeypatch):
+    dls = tasteful()
+    asked,fits = answers_of(monkeypatch),fits_of(monkeypatch)
+    parts = fitted(dls).model.ranker.parts
+    assert asked==[True] and type(parts[1]) is Ease
+    own = dict(n_factors=parts[0].width, alpha0=parts[0].ials['alpha0'], reg=parts[0].ials['reg'])
+    n = len(dls.train_ds)
+    assert fits[0]==('fit_ials',{},n) and fits[1]==('fit_ease',dict(reg=parts[1].reg),n)
+    assert [o[:2] for o in fits[2:]]==[('fit_ials',own), ('fit_ease',dict(reg=parts[1].reg)), ('fit_als',{})] and all(o[2]<n for o in fits[2:])
+    alone = [fitted(dls, how=o).model for o in ('fit_ials','fit_ease')]
+    assert torch.equal(alone[0].i_weight.weight, parts[0].i_weight.weight) and torch.equal(alone[1].weight, parts[1].weight)
+
+def test_where_all_have_no_taste_a_part_has_none(monkeypatch):
+    monkeypatch.setattr(sys.modules['fastrec.fit.taste'], 'has_taste', lambda o: False)
+    fits = fits_of(monkeypatch)
+    with pytest.warns(UserWarning, match='who chose what') as told: learn = fitted(tasteful())
+    assert len(told)==1
+    assert [o[:2] for o in fits]==[('fit_ials',{})]+2*[('fit_ials',dict(n_factors=0))]+[('fit_ials',dict(n_factors=0)), ('fit_als',{})]
+    a,b,_ = learn.model.ranker.parts
+    assert torch.equal(a.i_bias.weight, b.i_bias.weight) and not a.item_factors.any() and not b.item_factors.any()
+    assert learn.model.ranker.asked.query('weight==.2').ndcg.nunique()==1
+
+@pytest.mark.parametrize('choices', [('fit_ease','fit_ials'), 'fit_ease'])
+def test_the_order_of_choices_and_one_alone(choices):
+    parts = fitted(tasteful(), choices=choices).model.ranker.parts
+    assert type(parts[0]) is Ease and len(parts)==1+(choices!='fit_ease')+1
+
+def test_counts_are_told_of_once_and_by_the_name_of_the_blend():
+    df = sample_ratings(n_users=100, n_items=60, n_ratings=3000)
+    df = df.assign(rating=np.random.default_rng(0).pareto(1, len(df)).round()+1)
+    with warnings.catch_warnings(action='ignore'): dls = RecDataLoaders.from_df(df, seed=1)
+    with pytest.warns(UserWarning) as told: fitted(dls)
+    assert [('fit_blend takes every row' in str(o.message)) for o in told if 'as counts do' in str(o.message)]==[True]
+
+def test_a_goal_that_nothing_reaches_is_refused_before_all_fits(dls, monkeypatch):
+    fits = fits_of(monkeypatch)
+    with pytest.raises(ValueError, match='reach min_rating=9'): fitted(dls, min_rating=9)
+    assert not fits

@@ -12,6 +12,9 @@ from conftest import release_path
 from test_metrics import as_first_version
 from fastrec.all import BPRLoss,RecDataLoaders,RecInterpretation,cross_validate,dot_learner,k_folds,load_recommender,movielens,sample_ratings
 from fastrec.all import learner as fastrec_learner
+from fastrec.fit import taste
+from fastrec.fit.chance import BesideChance,usual_reg
+from fastrec.fit.taste import gain_of_taste
 from fastrec.models.foldin import _ials_defaults
 
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
@@ -269,3 +272,38 @@ def test_counts_are_known_by_their_name(fit):
     df['plays'] = 1+np.random.default_rng(0).binomial(10, .2, len(df))
     learn = fastrec_learner(RecDataLoaders.from_df(df, seed=0))
     with pytest.warns(UserWarning, match="as counts do, .* pass them as weight_name"): getattr(learn, fit)()
+
+# ------------------------------------------------------------------ is there taste?
+@pytest.mark.parametrize('n_users,n_items', [(8,6),(50,6),(200,10),(30,3),(400,50)])
+@pytest.mark.parametrize('fit', ['fit_ials','fit_blend'])
+def test_where_everybody_chose_everything_rounding_is_no_taste(n_users, n_items, fit):
+    df = pd.DataFrame(dict(user=np.arange(n_users).repeat(n_items), title=np.tile([f'film {k}' for k in range(n_items)], n_users), rating=1.))
+    with warnings.catch_warnings(action='ignore'):  # what is told of data without taste, and without anything to find, is not the subject
+        learn = dot_learner(RecDataLoaders.from_df(df, valid_pct=0, seed=0))
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+        new = pd.DataFrame(dict(user=-1, title=['film 0','film 1'], rating=1.))
+        parts = learn.model.parts if fit=='fit_blend' else [learn.model]
+        assert parts[0].ials['reg']==usual_reg
+        folded,extended = learn.fold_in(new).recommend(-1),learn.extend(new).recommend(-1)
+        assert len(folded)==len(extended)==min(n_items-2, 10) and not {'film 0','film 1'} & {*folded.title, *extended.title}
+        assert np.isfinite(learn.explain(0, 'film 1').contribution).all()
+        assert np.isfinite(learn.what_if(0, 'film 1', 'film 0'))
+
+def beside_chance(taste, seed):
+    "The choices of 150 people, 20 of 150 things each, by their popularity and by `taste`"
+    rng = np.random.default_rng(seed)
+    liking = rng.normal(size=(150,6))@rng.normal(size=(6,150))/6**.5
+    order = (rng.normal(0, 1.1, 150)+taste*liking+rng.gumbel(size=liking.shape)).argsort(1)[:,-20:]
+    df = pd.DataFrame(dict(user=np.arange(150).repeat(20), title=order.ravel(), rating=1))
+    return BesideChance(RecDataLoaders.from_df(df, valid_pct=0, seed=0).train_ds, .5, 16)
+
+def gain(beside): return gain_of_taste(beside.pairs, 16, .5, beside.reg())
+
+def test_a_tenth_of_few_choices_does_not_show_what_all_tenths_do(monkeypatch):
+    beside = beside_chance(.8, 3)
+    assert gain(beside)>4
+    monkeypatch.setattr(taste, '_enough', 300)
+    assert gain(beside)<2
+
+@pytest.mark.parametrize('seed', range(4))
+def test_no_taste_gains_nothing(seed): assert gain(beside_chance(0., seed))<1.5

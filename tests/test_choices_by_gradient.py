@@ -7,7 +7,7 @@ from fastai.learner import load_learner
 from fastai.metrics import mae,rmse
 from pretended import Pretended,is_there,missing_kernels
 from test_devices import both
-from fastrec.all import (BPRLoss,DeepMF,DotBias,ListMetric,NegativeBCELoss,RecDataLoaders,SampledSoftmaxLoss,ShrinkToBiases,Unseen,
+from fastrec.all import (BPRLoss,ChoiceLoss,DeepMF,DotBias,ListMetric,NegativeBCELoss,RecDataLoaders,SampledSoftmaxLoss,ShrinkToBiases,Unseen,
                          learner,list_metrics,load_recommender,sample_ratings)
 
 ratings = sample_ratings(n_users=150, n_items=80, n_ratings=5000, seed=0)
@@ -396,3 +396,9 @@ def test_a_large_power_draws_what_is_chosen_most():
     unseen,most = Unseen(ds, 1000.),int(ds.counts(1).argmax())
     weights = unseen.ends.diff(prepend=unseen.ends[:1])
     assert weights[most]==weights.max()>1000*weights.sort()[0][-2]
+
+def test_the_loss_that_all_have_in_common_names_those_to_use():
+    names = 'SampledSoftmaxLoss, BPRLoss or NegativeBCELoss'
+    with pytest.raises(TypeError, match=f'ChoiceLoss does not say how scores are compared: use {names}'): ChoiceLoss()
+    class Mine(ChoiceLoss): pass
+    with pytest.raises(NotImplementedError, match=rf'Mine has no compare\(scores, expected\), as {names} have'): Mine()(torch.zeros(2, 3), torch.zeros(2, 3))

@@ -447,3 +447,28 @@ def test_vectors_are_told_and_numbers_in_columns_of_their_own_are_read(make):
         assert Features(df, Vocab(labels, 'title')).names==['year']
     wide = pd.DataFrame(df['emb'].tolist(), df.index).astype('float64')
     assert Features(wide, Vocab(labels, 'title')).names==['0','1']
+
+@pytest.mark.parametrize('far,what', [(1e30,'numbers'), (pd.Timestamp('2200-01-01'),'dates')])
+def test_what_is_far_from_all_that_was_learned_is_named(far, what):
+    near = np.arange(len(small.user.unique()))%50+18
+    told = near if what=='numbers' else pd.Timestamp('2000-01-01')+pd.to_timedelta(near, 'D')
+    learn = learner(read(users=pd.DataFrame(dict(user=small.user.unique(), born=told))))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
+    new = pd.DataFrame(dict(user=[10**6,10**6+1], born=[far,told[0]]))
+    match = rf"users has 1 {what} in 'born' that lie more than ten spreads from .*{str(far)[:4].replace('+', '.')}"
+    with pytest.warns(UserWarning, match=match): learn.extend(users=new)
+    with pytest.warns(UserWarning, match=match): learn.fold_in(None, users=new)
+    learn.extend(users=new.assign(born=told[:2]))  # without a word
+
+def test_who_is_known_by_features_alone_is_told_after_weights_of_items():
+    users = pd.DataFrame(dict(user=[*small.user.unique(),10**6,10**6+1]))
+    users['age'] = np.arange(len(users))%50
+    learn = learner(read(users=users))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ease()
+    match = '2 users have chosen nothing in training, 1000000 for one, and all get one list'
+    for asked in (None,[10**6,10**6+1]):
+        with pytest.warns(UserWarning, match=match): lists = learn.recommend(asked, n=3)
+    assert lists.title[:3].tolist()==lists.title[3:].tolist()
+    learn.recommend(small.user.unique()[:3])  # without a word
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
+    learn.recommend()  # which follows features

@@ -3,8 +3,9 @@ import logging,random,sys,warnings
 from functools import partial
 import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders
+from fastai.data.core import DataLoaders
 from fastai.learner import Callback
-from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,cross_validate,k_folds,learner,sample_ratings,search
+from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
 from fastrec.evaluate.spaces import all_combinations,check_space
 import optuna
 
@@ -284,3 +285,8 @@ def test_settings_that_change_nothing_are_told(dls):
     def deaf(dls, wd): return shifted(dls, .5)  # which forgets to pass it on
     with pytest.warns(UserWarning, match='all 3 trials measure .*, whatever the settings: they make no difference here'):
         search(deaf, dict(wd=[.1,.2,.3]), dls, n_trials=3)
+
+@pytest.mark.parametrize('call', [learner, choose_fit, lambda o: search(by_lr, dict(lr=(1e-3,1e-2)), o)])
+def test_who_is_given_other_loaders_says_its_own_name(call):
+    name = getattr(call, '__name__', '').replace('<lambda>', 'search')
+    with pytest.raises(TypeError, match=rf'^{name}\(\) needs RecDataLoaders, .* not DataLoaders'): call(DataLoaders.from_dsets([0], [0], bs=1))

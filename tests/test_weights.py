@@ -238,3 +238,39 @@ def test_predictions_need_no_weights(df):
     odd = df.iloc[:5].assign(weight=np.nan)
     with pytest.raises(ValueError, match='weight'): dls.test_dl(odd)
     assert len(dls.test_dl(odd, with_labels=False).dataset)==5
+
+# ------------------------------------------------------------------ rows that all weigh 0 are no rows
+def without_a_word(df):
+    "`df` with a column 'weight', which is 0 in all rows of one user and in all of one title, and these two"
+    user,title = df.user.iloc[0],df.title.iloc[5]
+    return df.assign(weight=((df.user!=user)&(df.title!=title)).astype(float)),user,title
+
+@pytest.mark.parametrize('fit', ['fit_ials','fit_blend','fit_ease'])
+def test_a_user_whose_rows_weigh_nothing_is_the_average_user_and_such_an_item_is_unrated(fit):
+    df,user,title = without_a_word(sample_ratings(n_users=80, n_items=50, n_ratings=1500))
+    learn = dot_learner(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+    own = df[df.user==user].assign(user=10**6)
+    lists = [learn.recommend(user, n=9),learn.fold_in(own).recommend(10**6, n=9),learn.extend(own).recommend(10**6, n=9)]
+    assert lists[0].title.tolist()==lists[1].title.tolist()==lists[2].title.tolist()
+    np.testing.assert_allclose(lists[0].score, lists[1].score, rtol=1e-2 if fit=='fit_blend' else 1e-4)  # ratings know no average user
+    assert lists[0].score.iloc[0]>lists[0].score.iloc[-1]+1e-3
+    code = learn.ds.classes['title'].lookup([title])
+    assert learn.counts[code]==0 and learn.counts.sum()==len(df)-(df.title==title).sum()
+    assert title not in set(learn.recommend(n=50).title) | set(learn.extend(own).recommend(n=50).title)
+
+def test_new_rows_that_weigh_nothing_add_no_item_to_lists():
+    df,_,title = without_a_word(sample_ratings(n_users=80, n_items=50, n_ratings=1500))
+    learn = dot_learner(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(4, 3)
+    users = df.user.unique()[10:20]
+    def listed(weight): return set(learn.extend(pd.concat([pd.DataFrame(dict(user=users, title=o, rating=5., weight=weight)) for o in (title,'New')])).recommend(n=52, exclude_seen=False).title)
+    assert not {title,'New'} & listed(0.) and {title,'New'} <= listed(1.)
+
+def test_forgetting_who_said_nothing_leaves_no_count_below_0():
+    df,user,title = without_a_word(sample_ratings(n_users=80, n_items=50, n_ratings=1500))
+    learn = dot_learner(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(4, 3)
+    raters = df.user[df.title==title].unique()[:3]
+    counts = learn.without_users(raters).counts
+    assert (counts>=0).all() and counts[learn.ds.classes['title'].lookup([title])]==0

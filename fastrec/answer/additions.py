@@ -120,11 +120,12 @@ def joined(old, new):
     return tensors_of(old, new.classes, x, y, w)
 
 def counts_with(counts, new):
-    "How often each item was rated, with the ratings `new`"
+    "How often each item was rated, with the ratings `new`; an item of whose ratings none counts stays at 0"
     if counts is None: return None
     n_items = len(new.classes[new.item_name])
-    added = torch.bincount(new.codes[1], minlength=n_items)
-    return F.pad(counts, (0,n_items-len(counts))) + added
+    before = F.pad(counts, (0,n_items-len(counts)))
+    added,counted = (torch.bincount(o.codes[1], minlength=n_items) for o in (new,new.counted()))
+    return before + added*(before+counted>0)
 
 # %% ../../nbs/answer/60_additions.ipynb #8a83308e
 def _insert(items, places, new):

@@ -10,6 +10,7 @@ import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_choice,need_flags,need_whole,warn
 from ..data.names import shown
+from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
 from .recommender import Recommends,evaluating
 
@@ -29,6 +30,17 @@ def tell_unchosen(rec, codes):
     if not len(cold): return
     label = shown(rec.ds.classes[rec.ds.item_name].labels[cold[:1].numpy()-1])
     warn(f'{len(cold)} of the items were chosen by nobody in training, {label} for one: their preference says nothing')
+
+# %% ../../nbs/answer/51_predict.ipynb #e998bda5
+def tell_alike(rec, users):
+    "Warn of `users` (codes) of whom features alone are known, where lists are by weights of items, which follow no features of users"
+    model = rec.model.lists_by
+    if not isinstance(model, Ease) or rec.ds.features[0] is None: return
+    without = users[model.choices.offsets.diff().cpu()[users.cpu()]==0]
+    if not len(without): return
+    label = shown(rec.ds.classes[rec.ds.user_name].labels[without[:1].numpy()-1])
+    warn(f'{len(without):,} users have chosen nothing in training, {label} for one, and all get one list, that of the average user: '
+         'fit_ease follows no features of users, and fit_ials does')
 
 # %% ../../nbs/answer/51_predict.ipynb #af2074c1
 @patch

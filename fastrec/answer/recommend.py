@@ -15,7 +15,7 @@ from ..data.names import shown
 from ..base.checks import need_finite,need_package,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
-from .predict import need_draws,one_draw,predict_codes,std_of_codes
+from .predict import need_draws,one_draw,predict_codes,std_of_codes,tell_alike
 from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from .why import Why
@@ -202,6 +202,7 @@ def _asked(rec, users, items, unknown, min_count, *excluded):
     user_codes,item_codes = asked_for(rec, users, items if only is None else [], unknown)
     user_codes = _all_users(rec, only) if users is None else user_codes.long()
     if only is not None: item_codes = only.items.unique()
+    tell_alike(rec, user_codes)
     candidates = candidate_items(rec, item_codes, min_count)
     if items is not None and not min_count: tell_left_out(rec, item_codes, candidates)
     if only is not None: _tell_without_pairs(rec, user_codes, only)

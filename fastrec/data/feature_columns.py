@@ -62,6 +62,14 @@ class NumberColumn:
         return np.concatenate([rows,marked]),cols,values
 
 # %% ../../nbs/data/22_feature_columns.ipynb #9253d7ba
+_far = 10  # spreads from the mean: nearly nothing that was learned lies so far off
+
+@patch
+def far(self:NumberColumn, col, what):
+    "Those of the numbers, or dates, in `col` that lie far outside of those that were learned"
+    off = (_floats(col, self.kind, what)-self.mean).abs()
+    return col[self.varies & (off>_far*self.std)]
+
 @patch
 def kept(self:NumberColumn):
     "What was learned, as JSON keeps it"

@@ -89,6 +89,15 @@ def _need_learned(columns, df, what):
     if new := [n for n in df.columns if n not in names]:
         warn(f'{what} has columns of which nothing was learned, {new[0]!r} for one; left out')
 
+# %% ../../nbs/data/21_features.ipynb #ef2fe085
+def _tell_far(columns, df, what):
+    "Warn of numbers and dates in the frame `df` that are far from those that the `columns` have learned"
+    for c in columns:
+        far = [] if c.kind=='values' else c.far(in_pandas_types(df[c.name]), what)
+        if not len(far): continue
+        warn(f'{what} has {len(far):,} {c.kind} in {c.name!r} that lie more than ten spreads from the mean of those that were learned, '
+             f'{shown(far)} for one: what follows from them is no more than a guess')
+
 # %% ../../nbs/data/21_features.ipynb #677ed9af
 @patch
 def encode(self:Features,
@@ -98,6 +107,7 @@ def encode(self:Features,
     "The columns that were learned, of each row of another frame. `ValueError` names one that is missing or holds another kind"
     df = by_label(as_frame(df, what), self.vocab.name, what)
     _need_learned(self.columns, df, what)
+    _tell_far(self.columns, df, what)
     return _sparse(*_encoded(self.columns, df, what), (len(df),len(self.names)))
 
 @patch

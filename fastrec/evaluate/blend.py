@@ -9,42 +9,16 @@ __all__ = []
 import threading
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..answer.recommender import Seen,evaluating
-from ..answer.topn import top_n
 from ..base.checks import listened,need_choice,need_finite,warn
-from ..data.loader import RatingsDL
-from ..data.loaders import RecDataLoaders
-from .measures import ndcg_at_k
-from .truth import Truth
+from .questions import trial_of,unit
 from ..models.blend import Blend
+from ..models.ease import Ease
+from ..fit.ease import suited_ease_reg
 from ..fit.ials import check_choices
 from ..fit.learner import dot_learner
 from ..fit.list_metrics import ListMetric
 from ..fit.solvers import copied,solver_data
 from ..fit.training import RecLearner
-
-# %% ../../nbs/evaluate/77_blend.ipynb #412e9341
-_most_users,_most_scores = 2000,2**24  # whose rows are held out; that are held of each model
-_share = .2  # of their rows
-
-def _held_out(ds):
-    "Which rows of the choices `ds` to hold out, as a mask"
-    rng = np.random.default_rng(0)
-    n_users,n_items = (len(v) for v in ds.classes.values())
-    n_asked = min(_most_users, max(_most_scores//n_items, 1))
-    is_asked = np.zeros(n_users, bool)
-    is_asked[rng.permutation(n_users)[:n_asked]] = True
-    users = ds.codes[0].cpu().numpy()
-    is_asked &= ds.counts(0).numpy()>1  # so that there is something left to know them by
-    return torch.from_numpy(is_asked[users] & (rng.random(len(ds))<_share))
-
-def _trial_loaders(dls, is_held):
-    "Loaders of `dls` that train on part of the training rows and validate on those that are held out"
-    ds = dls.train_ds
-    def part(mask, **kwargs): return RatingsDL(ds.subset(mask.nonzero()[:,0]), bs=dls.train.bs, **kwargs)
-    res = RecDataLoaders(part(~is_held, shuffle=True), part(is_held), device=dls.device)
-    res.seed = dls.seed
-    return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #299f899d
 _most_items = 6000  # for `fit_ease`, which takes time in proportion to their cube, unless it is asked for
@@ -52,69 +26,56 @@ _choice_fits,_rating_fits = ('fit_ials','fit_ease'),('fit_als','fit_bayes')
 
 def usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_most_items else _choice_fits[:1]
 
-def _fitted(learn, dls, fit):
-    "The model that `fit` gives for the ratings `dls`, with the seed of `learn`"
+def _fitted(learn, dls, fit, kwargs):
+    "The model that `fit` with `kwargs` gives for the ratings `dls`, with the seed of `learn`"
     other = dot_learner(dls, 1, False, seed=learn.seed)  # scores that rank have no range
     other.asked_width = learn.asked_width
-    with other.no_bar(),other.no_logging(): getattr(other, fit)()
+    with other.no_bar(),other.no_logging(): getattr(other, fit)(**kwargs)
     return other.model
 
-def _models(learn, dls, fits):
-    "A model of the ratings `dls` by each of `fits`"
+def _models(learn, dls, fits, call):
+    "A model of the ratings `dls` for each of `fits`, by the fit and the arguments that `call` makes of its name and the models before it"
     from fastprogress.fastprogress import progress_bar
     if hasattr(learn, 'progress'): fits = progress_bar(fits, leave=False)  # which `no_bar` takes away
-    return {fit: _fitted(learn, dls, fit) for fit in fits}
+    res = {}
+    for fit in fits: res[fit] = _fitted(learn, dls, *call(fit, res))
+    return res
+
+# %% ../../nbs/evaluate/77_blend.ipynb #1a4225a5
+def _is_popularity(model): return not isinstance(model, Ease) and not model.item_factors.any()
+
+def _same_fit(fit, model):
+    "The fit and its arguments by which other rows become what all became by `fit`, the `model`"
+    if fit not in _choice_fits: return fit,{}
+    if _is_popularity(model): return 'fit_ials',dict(n_factors=0)
+    if isinstance(model, Ease): return fit,dict(reg=model.reg)
+    return fit,dict(n_factors=model.width, alpha0=model.ials['alpha0'], reg=model.ials['reg'])
+
+def _first_fit(learn, fit, before):
+    "The fit and its arguments for all rows, where the models `before` tell whether there is taste"
+    ials = None if learn.asked_width==0 else before.get('fit_ials')  # of width 0 it has not asked
+    if fit!='fit_ease' or ials is None: return fit,{}
+    if _is_popularity(ials): return _same_fit(fit, ials)
+    return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))
+
+# %% ../../nbs/evaluate/77_blend.ipynb #3597c867
+def _models_of_all(learn, fits):
+    "A model of all training rows by each of `fits`; what these have to tell is told once"
+    in_order = sorted(fits, key=[*_choice_fits,*_rating_fits].index)
+    ds = learn.dls.train_ds.counted()
+    known = [o for fit in fits for o in listened(check_choices, ds, fit)[1]]  # and told, of `fit_blend`
+    models,texts,_ = listened(_models, learn, learn.dls, in_order, partial(_first_fit, learn))
+    for o in dict.fromkeys(texts):
+        if o not in known: warn(o)
+    return {fit: models[fit] for fit in fits}
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e3c624a5
-_n_sampled,_alike = 1000,1e-3  # users and items whose scores are compared; of their mean: scores that vary by less are all the same
-
-def _unit(model):
-    "The standard deviation of the scores of `model`; of scores that are all alike, how large they are"
-    with evaluating(model) as (m,device):
-        chance = torch.Generator().manual_seed(0)
-        codes = [1+torch.randperm(n-1, generator=chance)[:_n_sampled] for n in m.sizes]
-        users,items = (o.to(device) for o in codes)
-        scores = m.score(m.user_side(users), m.item_side(items))
-    spread,mean = float(scores.std(correction=0)),abs(float(scores.mean()))
-    return spread if spread>_alike*mean else mean or 1.
-
 def _blend(models, shares):
     "A `Blend` of `models`, of whose scores in their units each has one of `shares`"
-    res = Blend([copied(m) for m in models], [share/_unit(m) for m,share in zip(models, shares)])
+    res = Blend([copied(m) for m in models], [share/unit(m) for m,share in zip(models, shares)])
     first = models[0]
     res.classes,res.user,res.item = first.classes,first.user,first.item
     return res
-
-# %% ../../nbs/evaluate/77_blend.ipynb #3e03bdc9
-class _Question:
-    "What is to be found of the held-out rows of `dls`, by the sums of scores of models"
-    def __init__(self, dls, min_rating):
-        train,held = dls.train_ds,dls.valid_ds
-        n_users,n_items = (len(v) for v in train.classes.values())
-        seen = Seen(train.x.cpu(), n_users, n_items)
-        is_relevant = held.is_counted().cpu()
-        if min_rating is not None: is_relevant &= held.y.cpu()>=min_rating
-        self.truth = Truth(held.x, is_relevant, n_items, seen)
-        self.row,self.item = seen.of(self.truth.users)
-
-# %% ../../nbs/evaluate/77_blend.ipynb #f682aaea
-_k = 10
-
-@patch
-def scores(self:_Question, model):
-    "Scores of `model` for each user who is asked, in its units"
-    with evaluating(model) as (m,device):
-        items = torch.arange(1, self.truth.n_items, device=device)
-        res = m.score(m.user_side(self.truth.users.to(device)), m.item_side(items))
-    return res.float().cpu()/_unit(model)
-
-@patch
-def ndcg(self:_Question, scores):
-    "What the lists by `scores` find"
-    scores = scores.clone()
-    scores[self.row,self.item-1] = -torch.inf
-    hits = self.truth.found(top_n(scores, _k)[1]+1)
-    return float(ndcg_at_k(hits, self.truth.n_relevant).mean())
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3f366551
 _as_good = .995  # of the best: a difference that other rows would not show
@@ -131,15 +92,11 @@ _of_ratings = 0.,.05,.1,.2,.3,.45,.6,.9  # weights beside 1 for all choices toge
 _first_weight = .2  # of these, while the models of choices are weighed against each other
 _of_second = 0.,.25,.5,.75,1.  # the share of the second model of choices
 
-def _asked(learn, fits, min_rating):
-    """A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first; `None` where
-    there is nothing to ask"""
-    dls = _trial_loaders(learn.dls, _held_out(learn.dls.train_ds))
-    question = _Question(dls, min_rating)
-    if not len(question.truth.users) and min_rating is None: return None  # nobody has chosen two things
-    if not len(question.truth.users):
-        raise ValueError(f'no training ratings that were held out reach min_rating={min_rating}: choose a lower one, or pass weight')
-    models,*_ = listened(_models, learn, dls, fits)  # the fit to all rows tells the same
+def _asked(learn, models, dls, question):
+    """A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first, by models as the
+    `models` of all rows"""
+    def call(fit, _): return _same_fit(fit, models[fit])
+    models,*_ = listened(_models, learn, dls, list(models), call)  # what a part has to say of itself is of no use
     scores = {k: question.scores(m) for k,m in models.items()}
     choices = [v for k,v in scores.items() if k in _choice_fits]
     ratings = [v for k,v in scores.items() if k=='fit_als']
@@ -165,7 +122,7 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
     choices = list(L(ifnone(choices, usual_choices(ds))))
     for o in choices: need_choice('choices', o, *_choice_fits)
     if not choices or len(set(choices))<len(choices): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
-    listened(check_choices, ds, 'fit_blend')  # refused by all rows; what is told, the fits tell
+    check_choices(ds, 'fit_blend')
     return choices,ratings if len(ds.values())>1 else None
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e2903e09
@@ -226,14 +183,15 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     "As `fit_blend`, of models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
     if ratings: fits = [*fits,'fit_als']
     is_asked = weight is None and len(fits)>1
-    asked = _asked(self, fits, min_rating) if is_asked else None
-    weight,second = (ifnone(weight, 0.),.5) if asked is None else asked.iloc[0][['weight','second']]
+    trial = trial_of(self, min_rating) if is_asked else None
     if self.model.lists_by is not self.model:  # the model from before keeps its own
         self.model = copied(self.model)
         del self.model.ranker
     if ratings: _fit_ratings(self, ratings, cbs)
     own = {ratings: copied(self.model)} if ratings in fits else {}
-    models = _models(self, self.dls, [o for o in fits if o not in own]) | own
+    models = _models_of_all(self, [o for o in fits if o not in own]) | own
+    asked = _asked(self, models, *trial) if trial else None
+    weight,second = (ifnone(weight, 0.),.5) if asked is None else asked.iloc[0][['weight','second']]
     of_choices = [m for k,m in models.items() if k in _choice_fits]
     shares = [1.] if len(of_choices)==1 else [1-second,second]
     if ratings: shares.append(weight)

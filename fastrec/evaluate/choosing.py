@@ -143,7 +143,7 @@ def choose_fit(
     start = time.perf_counter()
     seconds = need_finite('seconds', seconds)
     if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
-    dls = as_rec_dls(dls)
+    dls = as_rec_dls(dls, 'choose_fit')
     ds = dls.train_ds
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
     if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and of {len(ds)} there are too few: it takes {_fewest}')

@@ -36,7 +36,7 @@ def _read_measure(measure):
 # %% ../../nbs/evaluate/78_search.ipynb #e827f01c
 def _inner_loaders(dls, splitter, seed):
     "Loaders that train on a part of the training rows of `dls`, and validate on the others"
-    dls = as_rec_dls(dls)
+    dls = as_rec_dls(dls, 'search')
     ds = dls.train_ds
     if ds.shard: raise ValueError('this process holds a shard of the ratings: search on a part of them without shard=True')
     frame,names = ds.frame()

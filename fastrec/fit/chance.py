@@ -124,6 +124,9 @@ def pairs_of(ds, every=1):
 
 # %% ../../nbs/fit/29_chance.ipynb #ac258c09
 _close = .1  # of a squared singular value, when steps end: by then most are closer than that by far
+_nothing = 1e-6  # where strengths go up to 1: what float32 leaves of one that is 0
+
+def _but_for_rounding(strengths): return np.where(strengths<_nothing, 0., strengths)
 
 @patch
 def strengths(self:Pairs, alpha0, n):
@@ -136,12 +139,12 @@ def strengths(self:Pairs, alpha0, n):
     root_i = np.sqrt(n_i+alpha0*(n_users-1))
     m = diags(1/root_u)@self.matrix(self.w)@diags(1/root_i)
     least = min(m.shape)
-    if least<=n+1: return np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1]
+    if least<=n+1: return _but_for_rounding(np.linalg.svd(m.toarray(), compute_uv=False)[1:n+1])
     start = np.random.default_rng(_seed).normal(size=least)
     m,start = (o.astype(np.float32) for o in (m,start))  # half as much to read in each step
     with threadpool_limits(1, 'blas'):  # many small products, between which threads would wait for each other
         found = svds(m, n+1, v0=start, tol=_close, return_singular_vectors=False)
-    return np.sort(found)[-2::-1]
+    return _but_for_rounding(np.sort(found)[-2::-1])
 
 # %% ../../nbs/fit/29_chance.ipynb #e8a46977
 _at_edge = 8  # directions of noise that are looked for
@@ -178,7 +181,7 @@ def of_all(self:BesideChance):
     if self.every==1: return as_here
     here = self.chance[:2]  # the first may be more than noise, where nearly all is chosen
     half = self.mixed.of_users(2).strengths(self.alpha0, len(here))
-    if len(half)<len(here): return as_here
+    if len(half)<len(here) or not here[-1]: return as_here
     edge,of_half = here[-1]**2,half[-1]**2
     there = edge-(of_half-edge)*(1-1/self.every)
     there = max(there, edge/self.every)
@@ -187,8 +190,7 @@ def of_all(self:BesideChance):
     return np.sqrt(tastes.clip(0)+chance),np.sqrt(chance)
 
 # %% ../../nbs/fit/29_chance.ipynb #5cfab3e2
-usual_reg = .012  # for choices of one person or one thing, which tell nothing
-_nothing = 1e-9  # a strength that is 0 but for rounding
+usual_reg = .012  # for choices of one person or one thing, or of everything by everybody, which tell nothing
 _share,_tried = .8,400  # of the best regularization, and how many are tried for it
 
 def _best_reg(found, chance):
@@ -204,6 +206,6 @@ def _best_reg(found, chance):
 @patch
 def reg(self:BesideChance, of_all=True):
     "The regularization for `fit_ials` with as many factors as directions; `of_all`: for all users, not those alone that are looked at"
-    if not len(self.chance) or self.chance[0]<_nothing: return usual_reg
+    if not self.chance.any(): return usual_reg
     strengths = self.of_all() if of_all else (self.found,self.chance)
     return float(_share*_best_reg(*strengths)) or usual_reg

@@ -103,12 +103,20 @@ def _need_room(n, device):
     need_memory(size*_tables.get(device.type, 3), device, f'the weights of {n:,} items beside each other', _instead)
 
 # %% ../../nbs/fit/66_ease.ipynb #5151ac7e
-def _empty(ds, sparse):
-    "An `Ease` of the choices `ds`, whose weights are 0"
+def _choices(ds):
+    "The `Choices` in the ratings `ds`"
     n_users,n_items = (len(v) for v in ds.classes.values())
     u,i = ds.codes
-    x = choices_of(u, i-1, n_users, n_items-1, ds.w)
-    res = Ease(x, x.values.new_zeros(n_items-1, n_items-1))
+    return choices_of(u, i-1, n_users, n_items-1, ds.w)
+
+def suited_ease_reg(ds):
+    "The regularization for `fit_ease` that suits the choices `ds`, if there is taste in them"
+    return ease_reg(_choices(ds))
+
+def _empty(ds, sparse):
+    "An `Ease` of the choices `ds`, whose weights are 0"
+    x = _choices(ds)
+    res = Ease(x, x.values.new_zeros(x.n_items, x.n_items))
     res.classes,res.sparse = ds.classes,sparse
     res.user,res.item = ds.classes
     return res

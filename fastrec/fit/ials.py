@@ -126,6 +126,11 @@ def _suited_reg(ds, alpha0, n_factors):
     beside = BesideChance(ds, alpha0, min(n_factors, _most_directions))
     return beside.reg() if finds_taste(beside) else None
 
+def _with_average(p, is_known):
+    "The rows `p`, with the average in place of those that are not `is_known`, (n,1); the unknown, of row 0, stays as it is"
+    average = p.sum(0)/is_known.sum()  # as the others are 0
+    return torch.cat([p[:1], p[1:].where(is_known[1:], average)])
+
 def _sides(ds):
     "`Chosen` of the users and of the items of `ds`"
     u,i = ds.codes
@@ -155,12 +160,13 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         yield from popular_sweeps(model, ds)
         return
     users,items = _sides(ds)
+    has_chosen = users.mass[:,None]>0
     p,q = (factors.weight.detach()*(side.mass[:,None]>0) for side,(factors,_) in zip((users,items), model.tables))
     args = alpha0,reg,power
     while True:
         p = users.solve(p, q, *args)
         q = items.solve(q, p, *args)
-        write_model(model, [F.pad(o, (0,1)) for o in (p,q)])  # without biases
+        write_model(model, [F.pad(o, (0,1)) for o in (_with_average(p, has_chosen),q)])  # without biases
         yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
 # %% ../../nbs/fit/37_ials.ipynb #3ea5d843

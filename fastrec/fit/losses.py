@@ -31,6 +31,7 @@ def check_loss(loss_func, dls):
 # %% ../../nbs/fit/67_losses.ipynb #fb416f9d
 _usual_power = .5  # between uniform draws and those by popularity
 _n_shared,_n_own = 64,4  # negatives of a batch, and of each choice
+_classes = 'SampledSoftmaxLoss, BPRLoss or NegativeBCELoss'
 
 def _as_power(sampling, power):
     "The `power` of counts to draw by, 0 for uniform draws; refused where it has no meaning"
@@ -43,14 +44,14 @@ def _as_power(sampling, power):
 # %% ../../nbs/fit/67_losses.ipynb #387e851e
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
-    reduction = 'mean'
-    usual_sampling,usual_shared,usual_lr = 'uniform',None,1e-2  # where nothing else is given
+    reduction,usual_sampling,usual_shared,usual_lr = 'mean','uniform',None,1e-2  # where nothing else is given
     def __init__(self,
         n_negatives:int=None, # How many for each choice; left out: 64 if `shared`, else 4
         sampling:str=None, # 'uniform', or 'popularity': by a power of how often an item is chosen; left out: that of the class
         power:float=None, # That power; .5 if left out
         shared:bool=None, # The same for all rows of a batch? Left out: that of the class, or for dot products
     ):
+        if type(self) is ChoiceLoss: raise TypeError(f'ChoiceLoss does not say how scores are compared: use {_classes}')
         super().__init__()
         if n_negatives is not None: n_negatives = need_whole('n_negatives', n_negatives)
         sampling,shared = ifnone(sampling, self.usual_sampling),ifnone(shared, self.usual_shared)
@@ -65,7 +66,7 @@ class ChoiceLoss(nn.Module):
 
     def compare(self, scores, expected):
         "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m)"
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} has no compare(scores, expected), as {_classes} have')
 
 # %% ../../nbs/fit/67_losses.ipynb #8700736d
 @patch

@@ -39,20 +39,19 @@ def _read_stock(dls):
     return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), **kwargs)
 
 # %% ../../nbs/fit/33_stock.ipynb #05cc5e88
-def _need_ratings(to):
-    "Refuse a `TabularCollab` of anything but users, items and one number for each pair"
+def _need_ratings(to, called):
+    "Refuse to have `called` a function with a `TabularCollab` of anything but users, items and one number for each pair"
     if len(to.cat_names)!=2 or len(to.y_names)!=1 or getattr(to, 'vocab', None) is not None:
-        raise TypeError(f'learner() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
+        raise TypeError(f'{called}() needs columns of user, item and rating, not {[*to.cat_names]} and {[*to.y_names]}')
     check_reserved([*to.cat_names,to.y_names[0]])
 
-def as_rec_dls(dls):
-    "`dls`, read from fastai's loaders or `TabularCollab` if need be; refused if they hold anything but ratings"
+def as_rec_dls(dls, called='learner'):
+    "`dls`, given to the function `called`, read from fastai's loaders or `TabularCollab` if need be; refused if there is more than ratings"
     if isinstance(dls, RecDataLoaders): return dls
     to = getattr(dls, 'train_ds', None) if isinstance(dls, DataLoaders) else dls
     if not isinstance(to, TabularCollab):
-        raise TypeError('learner() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not '
-                        f'{type(dls).__name__}')
-    _need_ratings(to)
+        raise TypeError(f'{called}() needs RecDataLoaders, as RecDataLoaders.from_df makes them, not {type(dls).__name__}')
+    _need_ratings(to, called)
     res = _read_stock(dls)
     if not (len(res.train_ds) and len(res.valid_ds)):
         raise ValueError(f'there are {len(res.train_ds)} training and {len(res.valid_ds)} validation ratings: pass '

@@ -43,19 +43,24 @@ def _by_pairs(beside):
     return found/max(chance, _tiny)
 
 # %% ../../nbs/fit/53_taste.ipynb #fefed4a8
-_one_in,_most_held = 10,2**12  # choices held back: one in so many, or as many as are enough
+_one_in,_enough = 10,2**12  # choices held back at once: one in so many; in all, and at once at most
 
 def _held_back(pairs):
-    "What of `pairs` is held back, rows of it, and the `Pairs` that stay"
+    "What of `pairs` is held back at once, rows of it, one part after the other"
     n_each = np.bincount(pairs.u)
     spare = (n_each[pairs.u]>1).nonzero()[0]
-    n = min(len(spare)//_one_in, _most_held)
-    held = np.random.default_rng(0).choice(spare, n, replace=False)
-    users = pairs.u[held]
-    n_held = np.bincount(users, minlength=len(n_each))
-    held = held[n_held[users]<n_each[users]]  # everybody keeps some
+    spare = np.random.default_rng(0).permutation(spare)
+    n = min(len(spare)//_one_in, _enough)
+    n_parts = min(_enough//max(n, 1), _one_in)
+    for held in np.split(spare[:n*n_parts], n_parts):
+        users = pairs.u[held]
+        n_held = np.bincount(users, minlength=len(n_each))
+        yield held[n_held[users]<n_each[users]]  # everybody keeps some
+
+def _without(pairs, held):
+    "The `Pairs` that stay where the rows `held` are held back"
     u,i,w = (np.delete(o, held) for o in (pairs.u,pairs.i,pairs.w))
-    return held,Pairs(u, i, w, pairs.sizes)
+    return Pairs(u, i, w, pairs.sizes)
 
 # %% ../../nbs/fit/53_taste.ipynb #423803df
 _n_sweeps,_power = 6,1.  # of a trial, and how `reg` grows with choices, as by default
@@ -89,13 +94,12 @@ def _counted(scores, is_seen, own):
     return 1/np.log2(2+above+equal/2)
 
 # %% ../../nbs/fit/53_taste.ipynb #8dd32c28
-def gain_of_taste(pairs, n_factors, alpha0, reg):
-    "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
-    held,left = _held_back(pairs)
+def _gains(pairs, held, *args):
+    "By how much preferences by `args`, learned from the other `pairs`, rank each of those `held` better than popularity does"
+    left = _without(pairs, held)
     popularity = np.bincount(left.i, left.w, minlength=pairs.sizes[1])
     held = held[popularity[pairs.i[held]]>0]  # of what nobody else has chosen neither knows anything
-    if len(held)<2: return 0.
-    p,q = _preferences(left, n_factors, alpha0, reg)
+    p,q = _preferences(left, *args)
     chosen = left.matrix(np.ones(len(left)))
     n_blocks = len(held)*pairs.sizes[1]//_scores+1
     better = []
@@ -106,7 +110,13 @@ def gain_of_taste(pairs, n_factors, alpha0, reg):
         ours = _counted(p[u]@q.T, is_seen, i)
         theirs = _counted(popularity, is_seen, i)
         better.append(ours-theirs)
-    better = np.concatenate(better)
+    return np.concatenate(better)
+
+# %% ../../nbs/fit/53_taste.ipynb #f1f4a9f4
+def gain_of_taste(pairs, n_factors, alpha0, reg):
+    "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
+    better = np.concatenate([_gains(pairs, o, n_factors, alpha0, reg) for o in _held_back(pairs)])
+    if len(better)<2: return 0.
     error = better.std(ddof=1)/len(better)**.5
     return float(better.mean()/max(error, _tiny))
 
@@ -120,6 +130,7 @@ def has_taste(beside):
     pairs,n = beside.pairs,len(beside.found)
     if np.bincount(pairs.u).max(initial=0)<2: return False  # nobody has chosen two things
     if len(pairs)<_telling or not n: return True
+    if not beside.found.any(): return False  # everybody has chosen everything
     if beside.found[0]>_together*beside.chance[0]: return True
     if _by_pairs(beside)>_together: return True
     reg = beside.reg(of_all=False)

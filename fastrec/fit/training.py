@@ -14,7 +14,7 @@ from ..models.blend import without_ranker
 from ..models.kept import Kept
 from .few_ratings import follow_to_end
 from ..models.trainable import fill_untrained
-from ..answer.recommender import Recommends,Seen,need_stars
+from ..answer.recommender import Recommends,Seen,counts_of_items,need_stars
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
@@ -179,7 +179,7 @@ def seen(self:RecLearner):
     if not hasattr(self.dls, '_seen'):
         x = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()])
         sizes = map(len, self.ds.classes.values())
-        self.dls._seen = Seen(x, *sizes, self.ds.counts(1), self.ds.shard, n_train=len(self.ds))
+        self.dls._seen = Seen(x, *sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 # %% ../../nbs/fit/30_training.ipynb #d3e0a603

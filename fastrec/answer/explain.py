@@ -57,12 +57,13 @@ def _with_kept_maps(rec):
     if found is None or found[0]!=state: found = _told[rec.model] = state,with_row_maps(rec.model, rec.ds)
     return found[1]
 
-def model_and_noise(rec):
-    "The model in training of `rec`, with what it knows of features, and the variance of a rating"
+def model_and_noise(rec, side=0):
+    "The model in training of `rec`, with what it knows of features of users, or with `side=1` of items, and the variance of a rating"
     if rec.source is not None: return rec.source
     is_needed = any(o.needs_noise for o in parts_of(rec.model))
     noise = max(rec.noise, least_noise) if is_needed else None
-    tells = bool(len(rec.ds) and rec.ds.features[0] and rec.ds.features[0].names)
+    known = rec.ds.features[side]
+    tells = bool(len(rec.ds) and known and known.names)
     return _with_kept_maps(rec) if tells else rec.model,noise
 
 # %% ../../nbs/answer/63_explain.ipynb #4781ad23
@@ -180,10 +181,14 @@ _least = 5e-7  # of a part that is shown: less is rounding
 def _is_shown(k, v): return abs(v)>_least or k in ('mean','item','time')
 def _shown(parts): return {k: v for k,v in parts.items() if _is_shown(k, v)}
 
+def codes_of_pair(rec, user, item):
+    "The codes of the labels, a list"
+    pair = zip(rec.ds.classes.values(), (user,item))
+    return [int(v.lookup([o])[0]) for v,o in pair]
+
 def _asked(rec, model, user, item, at):
     "The codes of the pair, (1,2), or with the time `at`, of which the `model` must know, (1,3)"
-    pair = zip(rec.ds.classes.values(), (user,item))
-    codes = [int(v.lookup([o])[0]) for v,o in pair]
+    codes = codes_of_pair(rec, user, item)
     if at is not None:
         if not knows_times(model):
             raise ValueError(f"at={at!r} tells nothing to this model, which knows of no times: fit it with fit_bayes(time='1D')")

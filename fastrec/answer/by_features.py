@@ -23,8 +23,8 @@ def _need_unrated(rec, code, item):
     "Refuse the `item` unless it has no ratings in training that count"
     new = code[rec.counts[code]==0] if rec.source is not None else unrated(rec, code)
     if len(new): return
-    raise ValueError(f'{item!r} was rated in training, so that its row is by its ratings more than by its features: ask explain, which tells '
-                     'of the ratings of the user')
+    raise ValueError(f'{item!r} was rated in training, so that its row is by its ratings more than by its features: ask explain, which '
+                     'tells of the ratings of the user')
 
 # %% ../../nbs/answer/68_by_features.ipynb #d8b94797
 def _known_features(rec, code, item):

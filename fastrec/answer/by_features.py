@@ -31,7 +31,8 @@ def _known_features(rec, code, item):
     "The `Features` of items. Refused where none are known, or none of the `item`"
     known = rec.ds.features[1]
     if not (known and known.names):
-        raise ValueError(f'no features of items were told in training, so that none speaks for {item!r}: pass items= to from_df, and train again')
+        raise ValueError(f'no features of items were told in training, so that none speaks for {item!r}: pass items= to from_df, and train '
+                         'again')
     told = are_told(known.x)
     is_lost = known.kept_told is not None and not told[known.kept_told].any()
     if is_lost or rec.counts is None:
@@ -103,9 +104,9 @@ def _frame(names, prediction, without):
         'contribution': [float(rest), *own[order].tolist()],
         'without': [float('nan'), *without[order].tolist()]})
 
-def _by_features(rec, models, noise, pair, item):
-    "The frame of `explain_features` for the codes of a `pair`, (1,2), by the `models` that answer and that were trained, and the prediction"
-    names,x = _variants(_known_features(rec, pair[0,1:], item), pair[0,1:])
+def _by_features(known, models, noise, pair):
+    "The frame for the codes of a `pair`, (1,2), by the `Features` `known`, the model that answers and that of training; and the prediction"
+    names,x = _variants(known, pair[0,1:])
     with evaluating(models[0]) as (own,device),evaluating(models[1]) as (trained,_):
         scores = _scores(own, trained, pair, x, noise, device)
         now,others = scores[0],scores[0]+(scores[2:]-scores[1])
@@ -128,11 +129,11 @@ def explain_features(self:Recommends,
     label, `ValueError` for an item with ratings, or of which nothing is known, and for a model that does not follow features of items"""
     need_flags(ranking=ranking)
     pair = torch.tensor([codes_of_pair(self, user, item)])
-    _known_features(self, pair[0,1:], item)
+    known = _known_features(self, pair[0,1:], item)
     _need_unrated(self, pair[0,1:], item)
     trained,noise = _model_with_map(self)
     models = [o.lists_by if ranking else o for o in (self.model,trained)]
-    res,prediction = _by_features(self, models, noise, pair, item)
+    res,prediction = _by_features(known, models, noise, pair)
     unit = 'preference' if models[0].is_preference else self.ds.rating_name
     res.attrs.update(user=user, item=item, prediction=prediction, unit=unit, how='leaving one feature out')
     return res

@@ -90,7 +90,8 @@ def _scores(model, trained, code, x, noise, device):
     items = torch.cat([code[0,1:].to(device), new])
     users = code[0,:1].to(device).expand_as(items)
     model = _with_items(model, trained, new, x.to(device), noise)
-    return model.score_pairs(torch.stack([users,items], 1)).double()
+    scores = model.score_pairs(torch.stack([users,items], 1))
+    return scores.cpu().double()  # which not every device knows
 
 # %% ../../nbs/answer/68_by_features.ipynb #7721a398
 def _frame(names, prediction, without):

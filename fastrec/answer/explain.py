@@ -138,6 +138,8 @@ def in_stars(model, parts, own):
 # %% ../../nbs/answer/63_explain.ipynb #a32f8db0
 _columns = 'part','contribution','without','std'
 
+def _number(o): return o.cpu().double()  # which MPS has none of
+
 def _sums(rec, trained, model, x, noise, device):
     """For the codes `x` of a pair, (1,2), or with a time (1,3): parts of the score, contributions, scores without each rating, spread,
     numbers of rows, and `how`. `trained` gives the reasons, and `model` the score"""
@@ -146,12 +148,12 @@ def _sums(rec, trained, model, x, noise, device):
     pair,item = x[:,:2],x[:,1:2]
     found_parts = found.parts(item)
     if rec.source is None: found_parts.pop('chance', None)  # who was in training has draws of their own
-    parts = {k: v.expand(1, 1)[0,0].double() for k,v in found_parts.items()}
+    parts = {k: _number(v.expand(1, 1)[0,0]) for k,v in found_parts.items()}
     each = found.contributions(item),found.without(item),found.spread(item)
-    each = [None if o is None else o[0,0].double() for o in each]
-    score = model.score_pairs(pair)[0].double()
+    each = [None if o is None else _number(o[0,0]) for o in each]
+    score = _number(model.score_pairs(pair)[0])
     parts['remainder'] = score-sum(parts.values())-each[0].sum()
-    if x.shape[1]>2: parts['time'] = model.score_pairs(x)[0].double()-score
+    if x.shape[1]>2: parts['time'] = _number(model.score_pairs(x)[0])-score
     return parts,*each,number,found.how
 
 # %% ../../nbs/answer/63_explain.ipynb #7804c2a3
@@ -169,7 +171,7 @@ def _frame(rec, parts, own, without, spread, number):
     cols = {
         'part': [*parts, *['rated']*len(order)],
         item: pd.Series([*[None]*n, *np.asarray(labels)], dtype=object),
-        rating: below(ds.y[rated].double()),
+        rating: below(_number(ds.y[rated])),
         'contribution': below(own[order], [float(o) for o in parts.values()]),
         'without': below(without[order])}
     if spread is not None: cols['std'] = below(spread[order])

@@ -177,7 +177,8 @@ def _start_without(self:LinearReasons, weight):
 def _eased_rest(self:LinearReasons, asked):
     "As `_rest`, where without a rating the others are held down less"
     rows,weight,pull = self.terms
-    values,vectors = torch.linalg.eigh(self.left)
+    left = self.left.cpu() if self.left.device.type=='mps' else self.left  # which has no eigenvalues
+    values,vectors = (o.to(self.left) for o in torch.linalg.eigh(left))
     own,asked = rows@vectors,asked@vectors
     eased, = self.by_user(self.eased)
     inverse = 1/(values[...,None,:]-eased[...,None])  # (…,n,longest,k)

@@ -575,6 +575,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.answer.why.Why._sentences': ('answer/why.html#why._sentences', 'fastrec/answer/why.py'),
                                     'fastrec.answer.why._are_liked': ('answer/why.html#_are_liked', 'fastrec/answer/why.py'),
                                     'fastrec.answer.why._blocks': ('answer/why.html#_blocks', 'fastrec/answer/why.py'),
+                                    'fastrec.answer.why._by_features': ('answer/why.html#_by_features', 'fastrec/answer/why.py'),
                                     'fastrec.answer.why._groups': ('answer/why.html#_groups', 'fastrec/answer/why.py'),
                                     'fastrec.answer.why._in_lists': ('answer/why.html#_in_lists', 'fastrec/answer/why.py'),
                                     'fastrec.answer.why._largest': ('answer/why.html#_largest', 'fastrec/answer/why.py'),

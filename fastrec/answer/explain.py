@@ -146,15 +146,15 @@ def _sums(rec, trained, model, x, noise, device):
     found,number = reasons_for(rec, trained, x[:,0], noise, device)
     x = x.to(device)
     pair,item = x[:,:2],x[:,1:2]
-    found_parts = found.parts(item)
-    if rec.source is None: found_parts.pop('chance', None)  # who was in training has draws of their own
-    parts = {k: _number(v.expand(1, 1)[0,0]) for k,v in found_parts.items()}
+    parts = {k: _number(v.expand(1, 1)[0,0]) for k,v in found.parts(item).items()}
     each = found.contributions(item),found.without(item),found.spread(item)
-    each = [None if o is None else _number(o[0,0]) for o in each]
+    own,without,spread = (None if o is None else _number(o[0,0]) for o in each)
     score = _number(model.score_pairs(pair)[0])
-    parts['remainder'] = score-sum(parts.values())-each[0].sum()
+    without = without+(score-sum(parts.values())-own.sum())  # what the row of training has beyond what ratings give stays
+    if rec.source is None: parts.pop('chance', None)  # who was in training has draws of their own
+    parts['remainder'] = score-sum(parts.values())-own.sum()
     if x.shape[1]>2: parts['time'] = _number(model.score_pairs(x)[0])-score
-    return parts,*each,number,found.how
+    return parts,own,without,spread,number,found.how
 
 # %% ../../nbs/answer/63_explain.ipynb #7804c2a3
 def _frame(rec, parts, own, without, spread, number):
@@ -211,8 +211,7 @@ def explained(rec, user, item, ranking=False, at=None):
         parts,own,without,spread,number,how = _sums(rec, trained, m, x, noise, device)
         score = sum(parts.values())+own.sum()
         shown,stars = in_stars(m, parts, own)
-        others = [parts.get(o, 0) for o in ('remainder','chance','time')]
-        without = m.to_range(without+sum(others))
+        without = m.to_range(without+parts.get('time', 0))
         prediction = float(m.to_range(score.clone()))
     res = _frame(rec, _shown(shown), stars, without, spread, number)
     unit = 'preference' if models[0].is_preference else rec.ds.rating_name

@@ -216,6 +216,27 @@ def weighed(device, fit):
 @kinds('fit', weighed_fits, ['dot','net','bayes','ease','blend'])
 def test_weights_as_on_the_cpu(device, fit): compared(weighed, device, fit)
 
+reasons_of = {**{k: fits[k] for k in ('dot','net','als','ials','bayes')}, **{k: weighed_fits[k] for k in ('ease','blend')}}
+
+def explained(device, fit):
+    "What speaks for a film that was rated, and for one that was not, to somebody of training and to somebody new"
+    d,film = frame(),frame().title[0]
+    items = d.drop_duplicates('title')[['title']].assign(genre=lambda o: np.where(np.arange(len(o))%3==0, 'a', 'b'), year=lambda o: np.arange(len(o))%7)
+    arch,kwargs,f = reasons_of[fit]
+    learn = learner(RecDataLoaders.from_df(d[d.title!=film], seed=1, bs=64, device=device, items=items), arch, n_factors=4, **kwargs)
+    with learn.no_logging(): f(learn)
+    user,rated = d.user[1],d.title[1]
+    new = learn.fold_in(d[(d.user==user) & (d.title!=film)].drop(columns='user'))
+    res = []
+    for rec,who in ((learn,user),(new,'new user')):
+        for ranking in (False,True)[:1+(fit=='blend')]:
+            res += [rec.explain_features(who, film, ranking=ranking).sort_values('feature'),rec.explain(who, rated, ranking=ranking).sort_values('title')]
+        res += [rec.deciding(who),rec.what_if(who, rated, d[d.user==user].title.iloc[-1])]
+    return [o.reset_index(drop=True) if isinstance(o, pd.DataFrame) else o for o in res]
+
+@kinds('fit', reasons_of, reasons_of)
+def test_reasons_as_on_the_cpu(device, fit): compared(explained, device, fit)
+
 first_calls = dict(show_batch=lambda l: l.dls.show_batch(show=False), valid=lambda l: l.dls.valid.one_batch(), lr_find=lambda l: l.lr_find(show_plot=False), validate=lambda l: l.validate())
 
 loads = pytest.mark.skipif(torch.__version__.startswith('2.9.'), reason='with PyTorch 2.9 what was saved on the pretended device loses its mark')

@@ -57,12 +57,13 @@ def _with_kept_maps(rec):
     if found is None or found[0]!=state: found = _told[rec.model] = state,with_row_maps(rec.model, rec.ds)
     return found[1]
 
-def model_and_noise(rec):
-    "The model in training of `rec`, with what it knows of features, and the variance of a rating"
+def model_and_noise(rec, side=0):
+    "The model in training of `rec`, with what it knows of features of users, or with `side=1` of items, and the variance of a rating"
     if rec.source is not None: return rec.source
     is_needed = any(o.needs_noise for o in parts_of(rec.model))
     noise = max(rec.noise, least_noise) if is_needed else None
-    tells = bool(len(rec.ds) and rec.ds.features[0] and rec.ds.features[0].names)
+    known = rec.ds.features[side]
+    tells = bool(len(rec.ds) and known and known.names)
     return _with_kept_maps(rec) if tells else rec.model,noise
 
 # %% ../../nbs/answer/63_explain.ipynb #4781ad23
@@ -137,21 +138,23 @@ def in_stars(model, parts, own):
 # %% ../../nbs/answer/63_explain.ipynb #a32f8db0
 _columns = 'part','contribution','without','std'
 
+def _number(o): return o.cpu().double()  # which MPS has none of
+
 def _sums(rec, trained, model, x, noise, device):
     """For the codes `x` of a pair, (1,2), or with a time (1,3): parts of the score, contributions, scores without each rating, spread,
     numbers of rows, and `how`. `trained` gives the reasons, and `model` the score"""
     found,number = reasons_for(rec, trained, x[:,0], noise, device)
     x = x.to(device)
     pair,item = x[:,:2],x[:,1:2]
-    found_parts = found.parts(item)
-    if rec.source is None: found_parts.pop('chance', None)  # who was in training has draws of their own
-    parts = {k: v.expand(1, 1)[0,0].double() for k,v in found_parts.items()}
+    parts = {k: _number(v.expand(1, 1)[0,0]) for k,v in found.parts(item).items()}
     each = found.contributions(item),found.without(item),found.spread(item)
-    each = [None if o is None else o[0,0].double() for o in each]
-    score = model.score_pairs(pair)[0].double()
-    parts['remainder'] = score-sum(parts.values())-each[0].sum()
-    if x.shape[1]>2: parts['time'] = model.score_pairs(x)[0].double()-score
-    return parts,*each,number,found.how
+    own,without,spread = (None if o is None else _number(o[0,0]) for o in each)
+    score = _number(model.score_pairs(pair)[0])
+    without = without+(score-sum(parts.values())-own.sum())  # what the row of training has beyond what ratings give stays
+    if rec.source is None: parts.pop('chance', None)  # who was in training has draws of their own
+    parts['remainder'] = score-sum(parts.values())-own.sum()
+    if x.shape[1]>2: parts['time'] = _number(model.score_pairs(x)[0])-score
+    return parts,own,without,spread,number,found.how
 
 # %% ../../nbs/answer/63_explain.ipynb #7804c2a3
 def _frame(rec, parts, own, without, spread, number):
@@ -168,7 +171,7 @@ def _frame(rec, parts, own, without, spread, number):
     cols = {
         'part': [*parts, *['rated']*len(order)],
         item: pd.Series([*[None]*n, *np.asarray(labels)], dtype=object),
-        rating: below(ds.y[rated].double()),
+        rating: below(_number(ds.y[rated])),
         'contribution': below(own[order], [float(o) for o in parts.values()]),
         'without': below(without[order])}
     if spread is not None: cols['std'] = below(spread[order])
@@ -180,10 +183,14 @@ _least = 5e-7  # of a part that is shown: less is rounding
 def _is_shown(k, v): return abs(v)>_least or k in ('mean','item','time')
 def _shown(parts): return {k: v for k,v in parts.items() if _is_shown(k, v)}
 
+def codes_of_pair(rec, user, item):
+    "The codes of the labels, a list"
+    pair = zip(rec.ds.classes.values(), (user,item))
+    return [int(v.lookup([o])[0]) for v,o in pair]
+
 def _asked(rec, model, user, item, at):
     "The codes of the pair, (1,2), or with the time `at`, of which the `model` must know, (1,3)"
-    pair = zip(rec.ds.classes.values(), (user,item))
-    codes = [int(v.lookup([o])[0]) for v,o in pair]
+    codes = codes_of_pair(rec, user, item)
     if at is not None:
         if not knows_times(model):
             raise ValueError(f"at={at!r} tells nothing to this model, which knows of no times: fit it with fit_bayes(time='1D')")
@@ -204,8 +211,7 @@ def explained(rec, user, item, ranking=False, at=None):
         parts,own,without,spread,number,how = _sums(rec, trained, m, x, noise, device)
         score = sum(parts.values())+own.sum()
         shown,stars = in_stars(m, parts, own)
-        others = [parts.get(o, 0) for o in ('remainder','chance','time')]
-        without = m.to_range(without+sum(others))
+        without = m.to_range(without+parts.get('time', 0))
         prediction = float(m.to_range(score.clone()))
     res = _frame(rec, _shown(shown), stars, without, spread, number)
     unit = 'preference' if models[0].is_preference else rec.ds.rating_name

@@ -122,12 +122,24 @@ def _named(labels, values):
     if values is None: return [f'*{o}*' for o in labels]
     return [f'*{o}* {y:g}' for o,y in zip(labels, values)]
 
-def sentence(labels, values=None):
-    "A sentence for the reasons `labels`, strongest first, with the ratings `values`, or `None` for choices"
-    if not len(labels): return 'because others like it'
+def sentence(labels, values=None, by_features=False):
+    """A sentence for the reasons `labels`, strongest first, with the ratings `values`, or `None` for choices; without any, for somebody whom
+    features alone tell of, or not"""
+    if not len(labels): return f'because {"of what is known of you" if by_features else "others like it"}'
     *others,last = _named(labels, values)
     what = f'{", ".join(others)} and {last}' if others else last
     return f'because you {"chose" if values is None else "gave"} {what}'
+
+# %% ../../nbs/answer/64_why.ipynb #7dd0cdcc
+def _by_features(rec, ranker, users):
+    "Do lists of the codes `users` by the model `ranker` follow from their features alone?"
+    n_rated = need_ratings(rec).counted().counts(0)
+    res = n_rated[users]==0
+    follows = any(o.row_maps[0] is not None for o in parts_of(ranker))
+    x = features_of(rec, users[res]) if follows and res.any() else None
+    if x is None: return torch.zeros_like(res)
+    res[res.clone()] = are_told(x).cpu()
+    return res
 
 # %% ../../nbs/answer/64_why.ipynb #502eec0d
 class Why:
@@ -146,7 +158,8 @@ class Why:
         model,noise = model_and_noise(self.rec)
         ranker = model.lists_by
         number = strongest(self.rec, ranker, noise, users, items, self.n)
-        return self._sentences(number, ranker) if self.sentences else self._columns(number, ranker)
+        if not self.sentences: return self._columns(number, ranker)
+        return self._sentences(number, ranker, _by_features(self.rec, ranker, users))
 
 # %% ../../nbs/answer/64_why.ipynb #054704a8
 @patch
@@ -172,12 +185,12 @@ def _columns(self:Why, number, ranker):
 
 # %% ../../nbs/answer/64_why.ipynb #c45c5e7f
 @patch
-def _sentences(self:Why, number, ranker):
+def _sentences(self:Why, number, ranker, by_features):
     cols = [self._looked_up(o) for o in number.T]
     labels = zip(*[o for o,_ in cols])
     values = zip(*[o for _,o in cols])
     lines = []
-    for names,ys in zip(labels, values):
+    for names,ys,flag in zip(labels, values, by_features.tolist()):
         n = sum(not pd.isna(o) for o in names)  # the strongest come first
-        lines.append(sentence(names[:n], None if ranker.is_preference else ys[:n]))
+        lines.append(sentence(names[:n], None if ranker.is_preference else ys[:n], flag))
     return {'why': lines}

@@ -27,19 +27,22 @@ def as_written(text):
     return text.replace('$', r'\$')
 
 # %% ../../nbs/interpret/65_reasons.ipynb #694a79f6
+def _named(own):
+    "What the lines `own` of ratings, or of features, are called"
+    if (own.part=='feature').any(): return [as_written(o) for o in own.feature]
+    item,rating = own.columns[1:3]
+    return [f'{as_written(o)}, {y:g}' for o,y in zip(own[item], own[rating])]
+
 def _steps(why, n):
     "Names and sizes of the steps: parts, the `n` largest contributions, and the rest of these in one"
-    is_rated = why.part=='rated'
-    parts,rated = why[~is_rated],why[is_rated]
-    item,rating = why.columns[1:3]
-    named = rated.head(n)
-    names = [f'{as_written(o)}, {y:g}' for o,y in zip(named[item], named[rating])]
-    sizes = [*parts.contribution, *rated.contribution.head(n)]
-    rest = rated.contribution[n:]
-    if len(rest):
-        others = f'{len(rest)} other ratings'
-        return [*parts.part, *names, others],[*sizes, rest.sum()]
-    return [*parts.part, *names],sizes
+    is_own = why.part.isin(['rated','feature'])
+    parts,own = why[~is_own],why[is_own]
+    names = [*parts.part, *_named(own.head(n))]
+    sizes = [*parts.contribution, *own.contribution.head(n)]
+    rest = own[n:]
+    if not len(rest): return names,sizes
+    what = 'features' if (rest.part=='feature').any() else 'ratings'
+    return [*names, f'{len(rest)} other {what}'],[*sizes, rest.contribution.sum()]
 
 _up,_down = 'tab:blue','tab:orange'  # which also who sees no red or green tells apart
 
@@ -54,11 +57,11 @@ def _limits(ends):
 
 # %% ../../nbs/interpret/65_reasons.ipynb #a5ef0fdc
 def plot_explain(
-    why:pd.DataFrame, # What `explain` gave
-    n:int=10, # Ratings that have a step of their own
+    why:pd.DataFrame, # What `explain` or `explain_features` gave
+    n:int=10, # Ratings, or features, that have a step of their own
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
-    "A waterfall of one prediction: parts that are not theirs, then what each rating adds, up to the prediction"
+    "A waterfall of one prediction: parts that are not theirs, then what each rating, or feature, adds, up to the prediction"
     if 'prediction' not in getattr(why, 'attrs', {}): raise TypeError('why must be what explain gave, attrs included: pass that frame')
     n = need_whole('n', n)
     names,sizes = _steps(why, n)

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/39_held_reasons.ipynb #10d66166
 from functools import cached_property
+from fastcore.basics import patch
 import torch,torch.nn.functional as F
 from .believed import believed_rows,left_of,of_items,rows_without
 from .foldin import precision,user_prior
@@ -56,3 +57,24 @@ class DrawReasons(LinearReasons):
         rows = self.rows_of(items)
         res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
         return res
+
+# %% ../../nbs/models/39_held_reasons.ipynb #1aebe090
+def _solved_less(u, eps):
+    "$M^{-\\top}\\varepsilon$ for `u`, (…,k), where $MM^\\top=I-uu^\\top$"
+    squares = u.square()
+    left = 1-squares.cumsum(-1)
+    stretched = eps*((left+squares)/left).sqrt()
+    scaled = u/left
+    res,below = [],torch.zeros_like(u[...,0])
+    for k in reversed(range(u.shape[-1])):
+        res.append(stretched[...,k]+scaled[...,k]*below)
+        below = below+u[...,k]*res[-1]
+    return torch.stack(res[::-1], -1)
+
+@patch
+def without(self:DrawReasons, items):
+    rows,weight,_ = self.terms
+    own = (rows*weight.sqrt()[...,None]).mT
+    u,asked = (torch.linalg.solve_triangular(self.chol, o, upper=False) for o in (own,self.rows_of(items).mT))
+    eps = _solved_less(u.mT, self.eps[...,0][...,None,:])
+    return LinearReasons.without(self, items) + self._mean(asked.mT@eps.mT)

@@ -62,16 +62,20 @@ def diagonal(self:_Gram):
     return self.reg + res.index_add_(0, self.items, squares)
 
 # %% ../../nbs/models/31_new_weights.ipynb #f9317357
+def _doubled(o):
+    "`o` in float64, on the CPU where its device has none"
+    return (o.cpu() if o.device.type=='mps' else o).double()
+
 def _of_others(gram, weight, new):
     "Weights of all others for the `new`, (n_users,m), of these for all others, whose own are `weight`, (n,n), and among the new"
     g = gram.by_items(new)
     b = solve_by_steps(gram.times, gram.diagonal(), g)
-    own = (new.T@new).double()
+    own = _doubled(new.T@new)
     own.diagonal().add_(gram.reg)
-    inverse = torch.linalg.inv(own - (g.T@b).double())
+    inverse = torch.linalg.inv(own - _doubled(g.T@b))
     scaled = inverse/inverse.diagonal()
     unexplained = g.T-g.T@weight
-    rows = torch.linalg.solve(own, unexplained.double())
+    rows = torch.linalg.solve(own, _doubled(unexplained))
     among = -scaled.fill_diagonal_(0)
     return b@(inverse/inverse.diagonal()).to(b),rows.to(b),among.to(b)
 

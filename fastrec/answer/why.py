@@ -123,8 +123,8 @@ def _named(labels, values):
     return [f'*{o}* {y:g}' for o,y in zip(labels, values)]
 
 def sentence(labels, values=None, by_features=False):
-    """A sentence for the reasons `labels`, strongest first, with the ratings `values`, or `None` for choices; without any, for somebody whom
-    features alone tell of, or not"""
+    """A sentence for the reasons `labels`, strongest first, with the ratings `values`, or `None` for choices. Without reasons: is a list
+    `by_features`, or everybody's?"""
     if not len(labels): return f'because {"of what is known of you" if by_features else "others like it"}'
     *others,last = _named(labels, values)
     what = f'{", ".join(others)} and {last}' if others else last

@@ -50,8 +50,11 @@ def _more_of_alone(self:ChoiceReasons, vectors, eased):
 def _rest(self:ChoiceReasons, asked):
     "As of `LinearReasons`, where without a choice the others are held down less, and nearer to what features say"
     rows,weight,pull = self.terms
-    left = self.left.cpu() if self.left.device.type=='mps' else self.left  # which has no eigenvalues
-    values,vectors = (o.to(self.left) for o in torch.linalg.eigh(left))
+    left,device = self.left,self.left.device
+    if device.type=='mps': left = left.cpu()  # which has no eigenvalues
+    values,vectors = torch.linalg.eigh(left)
+    values = values.to(device)
+    vectors = vectors.to(device)
     own = rows@vectors
     asked = asked@vectors
     eased, = self.by_user(self.eased)

@@ -33,33 +33,8 @@ class BelievedReasons(LinearReasons):
     def without(self, items):
         return self.rows_of(items)@self.rows_without.mT + self._added(items)[...,None]
 
-# %% ../../nbs/models/39_held_reasons.ipynb #278e10ee
-_kept_precisions = Kept()
-
-class DrawReasons(LinearReasons):
-    """The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
-    of a new row in each draw, (S,k)"""
-    def __init__(self, model, users, items, y, n_users, noise, eps):
-        m,self.cov = user_prior(model)
-        if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
-        targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
-        prec = _kept_precisions([self.cov], lambda: precision(self.cov))
-        prior = prec,torch.zeros_like(m[0]),m
-        plain = everybodys_mean(model)
-        if plain is not None: plain = plain[:,None]
-        super().__init__(model, users, items, 1/noise, targets, prior, plain, n_draws=model.n_draws)
-        self.eps = eps[:,None,:,None]  # the same for all users
-
-    def parts(self, items):
-        res = super().parts(items)
-        if len(self.users): around = torch.linalg.solve_triangular(self.chol.mT, self.eps, upper=True)[...,0]
-        else: around = (torch.linalg.cholesky(self.cov)[:,None]@self.eps)[...,0]
-        rows = self.rows_of(items)
-        res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
-        return res
-
-# %% ../../nbs/models/39_held_reasons.ipynb #1aebe090
-def _solved_less(u, eps):
+# %% ../../nbs/models/39_held_reasons.ipynb #17edf3af
+def solved_less(u, eps):
     "$M^{-\\top}\\varepsilon$ for `u`, (…,k), where $MM^\\top=I-uu^\\top$"
     squares = u.square()
     left = 1-squares.cumsum(-1)
@@ -71,10 +46,42 @@ def _solved_less(u, eps):
         below = below+u[...,k]*res[-1]
     return torch.stack(res[::-1], -1)
 
+# %% ../../nbs/models/39_held_reasons.ipynb #278e10ee
+_kept_precisions = Kept()
+
+class DrawReasons(LinearReasons):
+    """The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
+    of a new row in each draw, (S,k)"""
+    def __init__(self, model, users, items, y, n_users, noise, eps):
+        m,cov = user_prior(model)
+        if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
+        targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
+        prec = _kept_precisions([cov], lambda: precision(cov))
+        prior = prec,torch.zeros_like(m[0]),m
+        plain = everybodys_mean(model)
+        if plain is not None: plain = plain[:,None]
+        super().__init__(model, users, items, 1/noise, targets, prior, plain, n_draws=model.n_draws)
+        self.eps = eps[:,None,:,None]  # the same for all users
+
+    def parts(self, items):
+        res = super().parts(items)
+        around = torch.linalg.solve_triangular(self.chol.mT, self.eps, upper=True)[...,0]
+        rows = self.rows_of(items)
+        res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
+        return res
+
+# %% ../../nbs/models/39_held_reasons.ipynb #839ea57e
+@patch
+def chance_without(self:DrawReasons):
+    "What stands in the place of `eps` without each rating, (S,n,longest,k)"
+    rows,weight,_ = self.terms
+    own = rows*weight.sqrt()[...,None]
+    u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False).mT
+    return solved_less(u, self.eps[...,0][...,None,:])
+
+# %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c
 @patch
 def without(self:DrawReasons, items):
-    rows,weight,_ = self.terms
-    own = (rows*weight.sqrt()[...,None]).mT
-    u,asked = (torch.linalg.solve_triangular(self.chol, o, upper=False) for o in (own,self.rows_of(items).mT))
-    eps = _solved_less(u.mT, self.eps[...,0][...,None,:])
-    return LinearReasons.without(self, items) + self._mean(asked.mT@eps.mT)
+    asked = torch.linalg.solve_triangular(self.chol, self.rows_of(items).mT, upper=False)
+    chance = asked.mT@self.chance_without().mT
+    return LinearReasons.without(self, items) + self._mean(chance)

@@ -170,11 +170,15 @@ def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
 
 def test_a_trial_of_taste_leaves_everybody_some_choices():
     from fastrec.fit.chance import BesideChance
-    from fastrec.fit.taste import _held_back
+    from fastrec.fit.taste import _held_back,_without
     df,_ = camps(0, n=2)
     pairs = BesideChance(RecDataLoaders.from_df(df, valid_pct=.01, seed=1).train_ds).pairs
-    held,left = _held_back(pairs)
-    assert len(held)>100 and set(pairs.u[held])<=set(left.u) and len(held)+len(left)==len(pairs)
+    parts = [*_held_back(pairs)]
+    for held in parts:
+        left = _without(pairs, held)
+        assert len(held)>100 and set(pairs.u[held])<=set(left.u) and len(held)+len(left)==len(pairs)
+    every = np.concatenate(parts)
+    assert len(parts)>1 and len({*every})==len(every)  # no choice is asked twice
 
 # ------------------------------------------------------------------ rows that are held out
 def new_learner(df=None, **kwargs):

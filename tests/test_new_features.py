@@ -472,6 +472,27 @@ def test_features_that_say_nothing_cost_lists_little(fit, seed):
     plain,told = map(np.array, found.values())
     assert (told>.95*plain).all() and abs(told[1]/told[0]-1)<.02
 
+@pytest.mark.parametrize('weight', [.05,1.,3.], ids=str)
+def test_rows_of_choices_follow_features_by_what_they_weigh(weight):
+    "By the equations written out: forty choices of weight .05 are two, and four of weight 3 are twelve"
+    df,p,q = chosen(2, n_users=600)
+    n = 40 if weight<1 else 4
+    mine = df[df.title==7].head(n)
+    df = pd.concat([df[df.title!=7], mine], ignore_index=True).assign(weight=lambda o: np.where(o.title==7, weight, 1.))
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', items=frame_of('title', q)), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(8)
+    m,args = learn.model,learn.model.ials
+    code, = learn.dls.classes['title'].lookup([7])
+    told = applied(m.row_maps[1]['rows'], learn.dls.train_ds.features[1].x)[code,:8].double()
+    users = m.user_factors.double()
+    own = users[learn.dls.classes['user'].lookup(mine.user)-1]
+    ds = learn.dls.train_ds
+    weight = float(ds.weights()[ds.x[:,1]==int(code)][0])  # in units in which they are 1 on average
+    mass = weight*len(mine)
+    a = args['alpha0']*users.T@users + torch.eye(8, dtype=torch.double)*args['reg']*(mass+args['alpha0']*len(users))
+    want = torch.linalg.solve(a+weight*own.T@own, max(0, 1-mass/15)*a@told+weight*own.sum(0))
+    torch.testing.assert_close(m.i_weight.weight[code].double(), want, atol=1e-5, rtol=1e-4)
+
 @pytest.mark.parametrize('fit', ['fit_ials','fit_ease','fit_blend'])
 def test_a_new_item_does_not_fall_with_its_first_choices(fit):
     "As the number of those who chose it grows from none, on average over users it is ranked no lower at a fit than what features say of it"

@@ -252,6 +252,19 @@ def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
             while not caplog.records: assert time.monotonic()<until
         assert films.get('version')==before and films.get('recommend', user=int(df.user[0]))[0]==200
 
+def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_path):
+    "What cannot be loaded is tried again after half a minute, or as soon as it has changed"
+    folder = fitted(df).save_recommender(tmp_path/'films')
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        manifest = folder/'manifest.json'
+        manifest.write_text(manifest.read_text(encoding='utf-8')[:100], encoding='utf-8')
+        time.sleep(1)  # so that it has been looked at
+        new = fitted(df, 'fit_ials').save_recommender(folder)
+        name = json.loads((new/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+        until = time.monotonic()+15
+        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+
 def test_a_folder_may_be_written_over_in_place(df, tmp_path):
     "By cp and its like, onto files that are in use, with zeros, with nothing, and with another model, while it answers"
     old,new = fitted(df),fitted(df, 'fit_ials')

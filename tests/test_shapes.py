@@ -501,6 +501,16 @@ def test_tastes_are_not_lost_where_rows_have_few_ratings(seed, tmp_path):
     fit(given, reg=1.)
     assert fit(given)<.97*biases
 
+def test_a_fit_that_goes_on_learns_again_once_there_are_enough_ratings():
+    many = of_tastes(0, n_users=60, n_items=40, n=2300, rank=2)
+    few = learner(RecDataLoaders.from_df(many.sample(1200, random_state=0), seed=0), seed=0)
+    with few.no_bar(),few.no_logging(): few.fit_als(4)
+    few.model.taste_spread = 3.  # as a trial may find
+    later = learner(RecDataLoaders.from_df(many, valid_pct=.1, seed=0), init=few)
+    assert later.model.taste_spread==3
+    with later.no_bar(),later.no_logging(): later.fit_als(4)
+    assert later.model.taste_spread is None and 'spread' not in later.settings().index
+
 def test_what_is_learned_stays_where_it_is_enough():
     "Two tastes with many ratings, and ratings without taste"
     many,none = (learner(RecDataLoaders.from_df(o, seed=0)) for o in (of_tastes(n_users=100, n_items=60, n=4000, rank=2),sample_ratings(n_users=300, n_items=150, n_ratings=4000)))

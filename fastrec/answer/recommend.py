@@ -229,7 +229,7 @@ def recommend(self:Recommends,
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label. After `fit_blend`, `fit_ials` or
     `fit_ease` that is what a user would choose; other fits, `z` and `draw` rank by how they would rate what they had chosen, and find less
-    of what people choose than popularity does. `damping` damps scores, before the range. Predictions of `stars` are `stars_pred`"""
+    of what people choose than popularity does. `damping` damps scores, before the range. For ratings `stars`, `stars_pred` predicts"""
     n,min_count,max_bytes,z,knobs = _check_request(n, min_count, max_bytes, z, path, diversity, damping)
     lists = list_maker(self, z, draw, knobs, max_bytes, Why(self, why, sentences))
     *codes,left = _asked(lists.rec, users, items, unknown, min_count, exclude_seen, also_exclude)

@@ -17,7 +17,7 @@ from .training import RecLearner
 from .biases import maps_of_biases
 from .equations import eye_like,solve_side
 from .equation_loops import equations_for
-from .doubts import TowardsBiases,suited_spread
+from .doubts import TowardsBiases,may_lose_tastes,suited_spread
 from .mixing import bias_scores,factor_means,shrink,with_float64
 from .solvers import can_go_on,need_start,to_the_end,width_for
 from .variational import variational_sweeps
@@ -86,8 +86,9 @@ def als_sweeps(model, ds, arith, is_new=True, features=False, spread=None):
 _tried = 16  # sweeps, after which variances have fallen if they do
 
 def _spread(model, ds, arith, features):
-    "How far factors of the ratings `ds` vary, as `suited_spread` finds it"
-    if not model.width: return None
+    "How far factors of the ratings `ds` vary, as `suited_spread` finds it, or has found for a `model` that goes on"
+    if not (model.width and may_lose_tastes(ds)): return None
+    if model.taste_spread: return model.taste_spread
     def train(copy, part, spread):
         sweeps = als_sweeps(copy, part, arith, features=features, spread=spread)
         for _ in range(_tried): next(sweeps)
@@ -133,7 +134,7 @@ def _draw_maps(model, towards, means):
 def _drawn_sweeps(model, ds, arith, is_new, features):
     "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
     model.from_features = told(ds) if features else (False,False)
-    if model.taste_spread is None: model.taste_spread = _spread(model, ds, arith, features)
+    model.taste_spread = _spread(model, ds, arith, features)
     towards = towards_biases(model, ds, arith, features, model.taste_spread)
     for error in als_sweeps(model, ds, arith, is_new, features, model.taste_spread):
         has_drawn_maps = towards.weights is not None and any(model.row_maps)

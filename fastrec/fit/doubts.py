@@ -87,6 +87,10 @@ def __call__(self:TowardsBiases, model, error):
 _sparse = 20  # ratings for each user and item: with more of them variances are learned well
 _larger,_smaller = (1.,3.,10.),.3  # variances of factors together, times the noise that biases leave
 
+def may_lose_tastes(ds):
+    "Are there so few of the ratings `ds` that variances of factors may be learned to be nothing, and enough for a trial?"
+    return _are_few(ds, _sparse) and not _are_few(ds, _few)
+
 def _is_less(found, least):
     "Are the errors `found` less than the `least` before, both (n,), by more than chance?"
     gain = least-found
@@ -97,7 +101,6 @@ def _is_less(found, least):
 def suited_spread(model, ds, train):
     """How far the factors of a `model` of the ratings `ds` vary, as a multiple of the noise that biases leave; `None`: as it learns.
     `train(copy, part, spread)` trains a copy of it on a part of them"""
-    if _are_few(ds, _few) or not _are_few(ds, _sparse): return None
     kept,left_out = _for_trial(ds)
     if len(left_out)<_telling: return None
     part,held = ds.subset(kept),ds.subset(left_out)

@@ -10,6 +10,7 @@ import torch
 from ..answer.described import fitted_rows,places_in,with_row_maps
 from ..answer.newcomers import least_noise
 from ..answer.recommender import evaluating
+from ..models.maps import few_choices
 from ..models.ridge import follow_features
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #ec8e0248
@@ -43,8 +44,9 @@ def solve_rows(model, told, k, codes, ds, noise):
 
 def _solve_side(model, told, k, ds, noise):
     "Replace rows of the users (`k=0`) or items (1) of `model` that have few ratings in `ds`; `told`: the same model with its maps"
-    counts = ds.counted().counts(k)
-    codes = ((counts>0) & (counts<=_few)).nonzero()[:,0]
+    if model.is_preference: counts,few = ds.masses(k),few_choices  # each as it counts
+    else: counts,few = ds.counted().counts(k),_few
+    codes = ((counts>0) & (counts<=few)).nonzero()[:,0]
     solve_rows(model, told, k, codes, ds, noise)
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754

@@ -161,12 +161,14 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         return
     users,items = _sides(ds)
     has_chosen = users.mass[:,None]>0
+    has_all = bool(has_chosen[1:].all())
     p,q = (factors.weight.detach()*(side.mass[:,None]>0) for side,(factors,_) in zip((users,items), model.tables))
     args = alpha0,reg,power
     while True:
         p = users.solve(p, q, *args)
         q = items.solve(q, p, *args)
-        write_model(model, [F.pad(o, (0,1)) for o in (_with_average(p, has_chosen),q)])  # without biases
+        rows = p if has_all else _with_average(p, has_chosen),q
+        write_model(model, [F.pad(o, (0,1)) for o in rows])  # without biases
         yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
 # %% ../../nbs/fit/37_ials.ipynb #3ea5d843

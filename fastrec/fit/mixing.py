@@ -155,7 +155,7 @@ def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None):
 
 # %% ../../nbs/fit/26_mixing.ipynb #fd8e16f1
 def draw_unasked(model, ds, trusted):
-    "Draw `model` of the ratings `ds` to biases, of which there are too few to hold some out; return the weights"
+    "Draw `model` to biases, beside which it counts as it is `trusted`, where the ratings `ds` are too few to ask some; return the weights"
     means = factor_means(model, ds)
     parts = model.score_parts(ds.x[:1], means)
     weights = np.full(len(parts), float(trusted))

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/12_holder.ipynb #238d6290
-import ctypes,json,logging,sys,threading
+import ctypes,json,logging,sys,threading,time
 from datetime import date
 from functools import cached_property
 from numbers import Real
@@ -89,7 +89,7 @@ class Holder:
     def __init__(self, folder, device='cpu'):
         self.folder,self.device = Path(folder),device
         self.n_swaps = self.n_failed = 0
-        self.stamp = self._now()
+        self.stamp,self.failed,self.not_before = self._now(),None,0.
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
@@ -124,3 +124,14 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
         give_back()
         log.info('a new model serves', extra=dict(fields=dict(model=new.name)))
         return True
+
+# %% ../../nbs/serve/12_holder.ipynb #4e9d390e
+_after_failure = 30.  # seconds until what could not be loaded, and is the same still, is tried again
+
+@patch
+def look(self:Holder):
+    "As `refresh`, but for what could not be loaded a moment ago and has not changed since"
+    stamp = self._now()
+    if stamp==self.failed and time.monotonic()<self.not_before: return
+    if self.refresh(): return
+    self.failed,self.not_before = stamp,time.monotonic()+_after_failure

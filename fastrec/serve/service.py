@@ -6,7 +6,7 @@
 __all__ = ['app', 'Background', 'run']
 
 # %% ../../nbs/serve/20_service.ipynb #7ebb7f76
-import asyncio,gc,json,os,sys,threading,time
+import asyncio,gc,json,os,sys,threading
 from contextlib import asynccontextmanager,suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -32,10 +32,9 @@ _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here
 def _watching(each, every):
     "What runs while the application does: somebody for `each` of the `Routes` who looks for a new model `every` so many seconds"
     async def watch(holder):
-        wait = every
         while True:
-            await asyncio.sleep(wait)
-            wait = every if await asyncio.to_thread(holder.refresh) else _after_failure
+            await asyncio.sleep(every)
+            await asyncio.to_thread(holder.look)
 
     @asynccontextmanager
     async def lifespan(app):
@@ -45,8 +44,6 @@ def _watching(each, every):
             watcher.cancel()
             routes.pool.close()
     return lifespan
-
-_after_failure = 30.  # seconds until a folder that cannot be loaded is looked at again
 
 # %% ../../nbs/serve/20_service.ipynb #98d305ae
 def _routes(counters, limits, device, folder, beside):
@@ -147,18 +144,12 @@ def _listen(app, sock, how):
     with suppress(KeyboardInterrupt): server.run([sock])
     if not server.started: sys.exit(1)
 
-def _looking(holders):
-    "What looks for new models of `holders`, after a failure not for a while"
-    again = dict.fromkeys(holders, 0.)
-    def look():
-        for o in holders:
-            if time.monotonic()>=again[o]: again[o] = 0. if o.refresh() else time.monotonic()+_after_failure
-    return look
-
 # %% ../../nbs/serve/20_service.ipynb #073d3b46
 def _run_forked(app, sock, workers, how):
     "Serve `app`, which is loaded already, by `workers` processes at `sock`"
-    Workers(workers, lambda: _listen(app, sock, how), _looking(app.state.holders)).run()
+    def look():
+        for o in app.state.holders: o.look()
+    Workers(workers, lambda: _listen(app, sock, how), look).run()
 
 def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what is `said` by `workers` processes that load it each, in place of `sock`"

@@ -9,7 +9,7 @@ __all__ = []
 import torch,torch.nn.functional as F
 from ..models.blend import Blend
 from ..models.ease import Ease
-from .explain import rows_by_user
+from .own_rows import rows_by_user
 
 # %% ../../nbs/answer/66_alike.ipynb #1a98f6f5
 def _users_of(rec, code, codes):

@@ -15,33 +15,15 @@ from ..base.devices import exactly
 from ..data.columns import label_column
 from ..data.times import as_seconds
 from ..models.blend import Blend
+from ..models.ease import Ease
 from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
 from ..models.time_effects import without_times
 from .described import knows_times,parts_of,with_row_maps
 from .newcomers import least_noise
-from .recommender import Recommends,Seen,evaluating
-
-# %% ../../nbs/answer/63_explain.ipynb #bb98b3ef
-_rows_by_user = WeakKeyDictionary()  # of ratings
-
-def rows_by_user(ds):
-    "The `Seen` of the numbers of the rows of the ratings `ds`, in the place of items"
-    res = _rows_by_user.get(ds)
-    if res is None:
-        users = ds.x[:,0].cpu()
-        order = users.argsort(stable=True)
-        n_each = torch.bincount(users, minlength=len(ds.classes[ds.user_name]))
-        offsets = torch.cat([n_each.new_zeros(1), n_each.cumsum(0)])
-        res = _rows_by_user[ds] = Seen.from_rows(order, offsets, None, shard=ds.shard)
-    return res
-
-def need_ratings(rec):
-    "The ratings of the users of `rec`, refused where they are not known"
-    if rec.ratings is not None: return rec.ratings
-    raise ValueError('what users have rated is not known here, so that reasons cannot be given: ask the learner, or load what '
-                     'save_recommender(path, ratings=True) has saved')
+from .own_rows import need_ratings,reasons_by_user
+from .recommender import Recommends,evaluating
 
 # %% ../../nbs/answer/63_explain.ipynb #989b2197
 _told = WeakKeyDictionary()  # of models: what tells a change, and the model with its maps from features
@@ -85,13 +67,15 @@ def _with_prior(model, x):
     return res
 
 # %% ../../nbs/answer/63_explain.ipynb #663ebac4
-def _reasons(model, x, users, codes, y, *args):
+def _reasons(model, x, users, codes, y, n_users, noise, w=None, known=None):
     if isinstance(model, Blend):
-        parts = [_reasons(m, x, users, codes, y, *args) for m in model.parts]
+        parts = [_reasons(m, x, users, codes, y, n_users, noise, w, known) for m in model.parts]
         return SumReasons(parts, model.weights)
     model,y = without_times(_with_prior(model, x), codes, y)
-    return model.reasons(users, codes[:,1].long(), y, *args)
+    if w is not None and w.ndim>1: w = w[:,int(isinstance(model, Ease))]  # as its fit counts repeated choices
+    return model.reasons(users, codes[:,1].long(), y, n_users, noise, w, known)
 
+# %% ../../nbs/answer/63_explain.ipynb #acb3f6ae
 def reasons_by(model, x, device, *args):
     """The `Reasons` of the `model`, of users with the features `x`, or `None`, for the arguments of `reasons` `args`, with the codes of the
     ratings, (n,2), or with times (n,3), in the place of those of items"""
@@ -103,10 +87,11 @@ def reasons_for(rec, model, codes, noise, device):
     """The `Reasons` of the users `codes`, all of whom or none have features, by the `model` of training in evaluation mode, on `device`,
     and the numbers of their rows of ratings"""
     ds = need_ratings(rec)
-    row,number = rows_by_user(ds).of(codes)
+    by_user,w = reasons_by_user(ds, model)
+    row,number = by_user.of(codes)
     place = number.to(ds.x.device)
     x,y = ds.rows(place)
-    w = None if ds.w is None else ds.w[place]
+    w = None if w is None else w[place]
     known = codes if rec.source is None else None
     return reasons_by(model, features_of(rec, codes), device, row, x, y, len(codes), noise, w, known),number
 
@@ -180,8 +165,10 @@ def _frame(rec, parts, own, without, spread, number):
 # %% ../../nbs/answer/63_explain.ipynb #ce16af65
 _least = 5e-7  # of a part that is shown: less is rounding
 
-def _is_shown(k, v): return abs(v)>_least or k in ('mean','item','time')
-def _shown(parts): return {k: v for k,v in parts.items() if _is_shown(k, v)}
+def _shown(parts, is_preference):
+    "The `parts` to show: models of preferences may have neither a mean nor biases of items"
+    always = ('time',) if is_preference else ('mean','item','time')
+    return {k: v for k,v in parts.items() if abs(v)>_least or k in always}
 
 def codes_of_pair(rec, user, item):
     "The codes of the labels, a list"
@@ -213,7 +200,7 @@ def explained(rec, user, item, ranking=False, at=None):
         shown,stars = in_stars(m, parts, own)
         without = m.to_range(without+parts.get('time', 0))
         prediction = float(m.to_range(score.clone()))
-    res = _frame(rec, _shown(shown), stars, without, spread, number)
+    res = _frame(rec, _shown(shown, models[0].is_preference), stars, without, spread, number)
     unit = 'preference' if models[0].is_preference else rec.ds.rating_name
     res.attrs.update(user=user, item=item, prediction=prediction, unit=unit, how=how)
     return res
@@ -233,7 +220,8 @@ def explain(self:Recommends,
     left out one by one), 'chance' (what draws of somebody new add), 'remainder' (what the row of training has
     beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it, where a sigmoid bends
     scores). `without` is the prediction if that rating were not there and
-    the row fitted again, `std` the deviation of a contribution over draws. `attrs` has the `prediction`, its `unit`, and `how`
-    contributions were found. `KeyError` for an unknown label, `ValueError` where ratings are not known"""
+    the row fitted again, `std` the deviation of a contribution over draws. What was chosen more than once is one line for a model of
+    preferences, with the last of its rows. `attrs` has the `prediction`, its `unit`, and `how` contributions were found.
+    `KeyError` for an unknown label, `ValueError` where ratings are not known"""
     need_flags(ranking=ranking)
     return explained(self, user, item, ranking, at)

@@ -12,7 +12,8 @@ from ..base.checks import need_finite
 from ..base.devices import exactly
 from ..data.columns import label_column
 from ..models.kept import unchanging
-from .explain import features_of,model_and_noise,need_ratings,reasons_by,reasons_for,rows_by_user
+from .explain import features_of,model_and_noise,reasons_by,reasons_for
+from .own_rows import need_ratings,rows_by_user
 from .lists import candidate_items
 from .newcomers import need_within
 from .recommender import Recommends,evaluating

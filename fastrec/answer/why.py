@@ -16,7 +16,8 @@ from ..models.kept import unchanging
 from ..models.maps import are_told
 from ..models.row_loops import largest_places,pay
 from .described import parts_of
-from .explain import features_of,model_and_noise,need_ratings,reasons_for,rows_by_user
+from .explain import features_of,model_and_noise,reasons_for
+from .own_rows import need_ratings,reasons_by_user
 from .recommender import evaluating
 
 # %% ../../nbs/answer/64_why.ipynb #bfb4bcf2
@@ -83,7 +84,7 @@ def _numbers_each(m, device, n_listed):
 def _of_block(rec, m, codes, noise, device, lists, n):
     "For the users `codes` and their `lists` of codes of items, (n_users,longest), as `strongest`, (n_users,longest,n)"
     ds = need_ratings(rec)
-    row,number = rows_by_user(ds).of(codes)
+    row,number = reasons_by_user(ds, m)[0].of(codes)
     if not len(number): return torch.full((*lists.shape,n), -1)
     reasons,_ = reasons_for(rec, m, codes, noise, device)
     values = reasons.contributions(lists.to(device))
@@ -105,7 +106,7 @@ def strongest(rec, model, noise, users, items, n):
     `model`, (pairs,n); -1 where no other adds anything"""
     if not len(users): return torch.zeros(0, n, dtype=torch.int64)
     codes,lists,lines = _in_lists(users, items)
-    by_user = rows_by_user(need_ratings(rec))
+    by_user,_ = reasons_by_user(need_ratings(rec), model)
     n_rated = by_user.offsets[codes+1]-by_user.offsets[codes]
     found = torch.full((*lists.shape,n), -1)
     with evaluating(model) as (m,device):

@@ -9,7 +9,7 @@ __all__ = []
 from copy import copy
 import torch
 from ..answer.described import knows_times,parts_of
-from ..answer.explain import rows_by_user
+from ..answer.own_rows import rows_by_user
 from ..answer.recommender import Recommends
 from ..data.ratings import RatingsTensors
 from .labels import BundleError

@@ -9,7 +9,7 @@ __all__ = ['plot_explain', 'plot_reasons', 'compare', 'plot_compare']
 import textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..answer.explain import need_ratings
+from ..answer.own_rows import need_ratings
 from ..answer.recommender import Recommends
 from ..base.checks import need_whole
 from ..data.columns import label_column

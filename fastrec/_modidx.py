@@ -3743,6 +3743,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastrec.serve.questions.Wanted.options': ( 'serve/questions.html#wanted.options',
                                                                                      'fastrec/serve/questions.py')},
             'fastrec.serve.replies': { 'fastrec.serve.replies._parts': ('serve/replies.html#_parts', 'fastrec/serve/replies.py'),
+                                       'fastrec.serve.replies._parts_by_features': ( 'serve/replies.html#_parts_by_features',
+                                                                                     'fastrec/serve/replies.py'),
                                        'fastrec.serve.replies._predicted': ('serve/replies.html#_predicted', 'fastrec/serve/replies.py'),
                                        'fastrec.serve.replies._spots': ('serve/replies.html#_spots', 'fastrec/serve/replies.py'),
                                        'fastrec.serve.replies.about': ('serve/replies.html#about', 'fastrec/serve/replies.py'),

@@ -457,7 +457,7 @@ def test_files_of_users_and_items_are_kept_with_the_folder(said, tmp):
     with quietly(): learn.fit_als()
     want = learn.evaluate().rmse['model']
     for end in ('csv','parquet'):
-        args = ['train', tmp/'told.csv', '--out', tmp/'told', '--fit', 'als', *[p for k in sides for p in (f'--{k}', tmp/f'{k}.{end}')]]
+        args = ['train', tmp/'told.csv', '--out', tmp/'told', '--fit', 'als', '--ratings', *[p for k in sides for p in (f'--{k}', tmp/f'{k}.{end}')]]
         code,out,err = said(*args, '--json')
         assert code==0 and not re.search(_python, err), err  # that one item without ratings may be on lists
         assert {o['measure']: o for o in json.loads(out)['measured']}['rmse']['model']==pytest.approx(want, abs=1e-4)
@@ -465,6 +465,10 @@ def test_files_of_users_and_items_are_kept_with_the_folder(said, tmp):
     assert 'Not Yet Shown (2027)' in rec.ds.classes['title'].labels and all(o is not None for o in rec.ds.features)
     user = ratings.user[0]
     assert 'Not Yet Shown (2027)' in {o['title'] for o in answer(said, 'recommend', tmp/'told', user, '--n', 80)}
+    why,want = answer(said, 'explain', tmp/'told', user, 'Not Yet Shown (2027)', '--by-features', '--n', 2),learn.explain_features(user, 'Not Yet Shown (2027)')
+    assert [o.get('feature') for o in why['rows']]==[None,*want.feature[1:3],None] and why['rows'][-1]['part']==f'{len(want)-3} others'
+    assert sum(o['contribution'] for o in why['rows'])==pytest.approx(want.attrs['prediction'], abs=1e-3)
+    assert 'was rated in training' in refused(said, 'explain', tmp/'told', user, ratings.title[0], '--by-features')
     assert "items has no column 'title'" in refused(said, 'train', tmp/'told.csv', '--out', tmp/'x', '--items', tmp/'users.csv')
     as_text = ratings.assign(user=ratings.user.astype(str).replace(str(user), 'Ann'))
     as_text.to_csv(tmp/'ann.csv', index=False)

@@ -468,14 +468,14 @@ label = text | st.integers(-2**70, 2**70) | st.floats() | st.booleans() | st.non
 number = st.integers(-3, 200) | st.floats() | text | st.none()
 rated = st.fixed_dictionaries({}, optional=dict(item=label, rating=number, weight=number)) | label
 fields = dict(user=label, users=st.lists(label, max_size=4), item=label, items=st.lists(label, max_size=4), exclude=st.lists(label, max_size=3), n=number,
-              ratings=st.lists(rated, max_size=4), why=number, diversity=number, damping=number, z=number, draw=number, min_count=number, std=st.booleans(), q=text, ranking=st.booleans())
+              ratings=st.lists(rated, max_size=4), why=number, diversity=number, damping=number, z=number, draw=number, min_count=number, std=st.booleans(), q=text, ranking=st.booleans(), by_features=st.booleans())
 question = st.fixed_dictionaries({}, optional=fields)
 wishes = 'n why diversity damping z draw min_count std'.split()
 person = 'user','ratings'
-routes = {('GET','recommend'): ['user',*wishes], ('GET','predict'): ['user','item'], ('GET','explain'): ['user','item'], ('GET','similar'): ['item','n'],
+routes = {('GET','recommend'): ['user',*wishes], ('GET','predict'): ['user','item'], ('GET','explain'): ['user','item','ranking','by_features'], ('GET','similar'): ['item','n'],
           ('GET','users'): ['item','n'], ('GET','search'): ['q','n'], ('GET','version'): [], ('GET','metrics'): [],
           ('POST','recommend'): [*person,'items','exclude',*wishes], ('POST','recommend/many'): ['users','items','exclude',*wishes],
-          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','map'): [*person,'items','n'], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking']}
+          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','map'): [*person,'items','n'], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking','by_features']}
 
 @st.composite
 def questions(draw, known):
@@ -658,6 +658,26 @@ def test_somebody_new_is_known_by_features(tmp_path):
             status,got = client.post('fold-in', features=bad)
             assert status==422 and why in str(got['detail']), (bad,got)
         assert client.post('fold-in')[0]==422
+
+def test_what_features_say_for_something_new(films, df, tmp_path):
+    "As `explain_features`, for a user and for somebody by their ratings; what has ratings is refused"
+    few,truth = sample_ratings(n_users=60, n_items=40, n_ratings=900, with_truth=True)
+    sides = truth.sides()
+    new = sides['items'].iloc[[0]].set_axis(['Just Out (2027)'])
+    learn = fitted(few, **sides|dict(items=pd.concat([sides['items'], new])))
+    user,title = int(few.user[0]),str(few.title[0])
+    with Background(app(learn.save_recommender(tmp_path/'told', ratings=True))) as o:
+        client = Client(o.url)
+        want = learn.explain_features(user, 'Just Out (2027)')
+        status,got = client.get('explain', user=user, item='Just Out (2027)', by_features=True)
+        assert status==200 and [o.get('feature') for o in got['parts']]==[None,*want.feature[1:]] and got['by']=='user'
+        assert [o['contribution'] for o in got['parts']]==pytest.approx(want.contribution.tolist(), abs=1e-4)
+        status,got = client.post('explain', ratings=[dict(item=title, rating=5.)], item='Just Out (2027)', by_features=True)
+        assert status==200 and sum(o['contribution'] for o in got['parts'])==pytest.approx(got['prediction'], abs=1e-4) and got['by']=='ratings'
+        status,got = client.get('explain', user=user, item=title, by_features=True)
+        assert status==422 and 'was rated in training' in got['detail']
+    status,got = films.get('explain', user=int(df.user[0]), item=str(df.title[0]), by_features=True)
+    assert status==422 and 'no features of items were told' in got['detail']
 
 def test_features_are_refused_where_none_were_learned(films):
     status,got = films.post('fold-in', features=dict(age=30))

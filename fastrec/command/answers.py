@@ -75,9 +75,9 @@ def fastrec_similar(
 
 # %% ../../nbs/command/12_answers.ipynb #9d156ca6
 def _largest(reasons, n):
-    "The frame `reasons` with the first `n` of the ratings in it, and a row for the sum of the others"
-    is_rated = reasons.part=='rated'
-    is_left = is_rated & (is_rated.cumsum()>n)
+    "The frame `reasons` with the first `n` of the ratings or features in it, and a row for the sum of the others"
+    is_reason = reasons.part.isin(['rated','feature'])
+    is_left = is_reason & (is_reason.cumsum()>n)
     if not is_left.any(): return reasons
     others = dict(part=f'{is_left.sum()} others', contribution=reasons.contribution[is_left].sum())
     return pd.concat([reasons[~is_left], pd.DataFrame([others])], ignore_index=True)
@@ -87,18 +87,21 @@ def fastrec_explain(
     folder:str, # Folder that fastrec train --ratings, or save_recommender(ratings=True), has written
     user:str, # The user, by label
     item:str, # The item, by label
-    n:int=10, # How many of the user's ratings to show, the largest contributions first
+    n:int=10, # How many of the user's ratings to show, or of the item's features, the largest contributions first
     ranking:bool=False, # Explain the score of lists, in place of the predicted rating?
+    by_features:bool=False, # Explain an item that nobody has rated by its features?
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
     """Why a user is predicted to like an item so: parts that add up to the prediction
 
-        fastrec explain films 845 'Nutty Donkey (1999)'"""
+        fastrec explain films 845 'Nutty Donkey (1999)'
+        fastrec explain films 845 'Just Out (2026)' --by-features"""
     check_output(json, out)
     n = need_whole('n', n, 0)
     rec = load_recommender(folder)
-    found = rec.explain(_label_of(rec, 0, user), _label_of(rec, 1, item), ranking=ranking)
+    explain = rec.explain_features if by_features else rec.explain
+    found = explain(_label_of(rec, 0, user), _label_of(rec, 1, item), ranking=ranking)
     about = {k: found.attrs[k] for k in ('user','item','prediction','unit')}
     tell_rows(_largest(found, n), json, out, **about)
 

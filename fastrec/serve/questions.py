@@ -84,6 +84,7 @@ class FoldInQuestion(ListQuestion, frozen=True):
 
 # %% ../../nbs/serve/10_questions.ipynb #3892239e
 _of_ranking = 'explain the score by which lists are ranked, after fit_blend'
+_of_features = 'explain an item that nobody has rated by its features, in place of what somebody has rated'
 
 class PredictQuestion(Person):
     "Somebody's predictions for some items"
@@ -93,6 +94,7 @@ class ExplainQuestion(Person):
     "Why somebody is predicted what they are for an item"
     item: Label
     ranking: bool = Field(False, description=_of_ranking)
+    by_features: bool = Field(False, description=_of_features)
 
 # %% ../../nbs/serve/10_questions.ipynb #72e44c65
 class UserQuestion(Wanted, frozen=True):
@@ -113,6 +115,7 @@ class PairQuestion(BaseModel, extra='forbid'):
 class ExplainPair(PairQuestion):
     "Why a user is predicted what they are for an item"
     ranking: bool = Field(False, description=_of_ranking)
+    by_features: bool = Field(False, description=_of_features)
 
 class Typed(BaseModel, extra='forbid'):
     "What somebody has typed so far"
@@ -210,11 +213,12 @@ class MapAnswer(Answer):
 
 # %% ../../nbs/serve/10_questions.ipynb #9ada68e4
 class Part(BaseModel):
-    "What adds to a prediction: `part` is as in `explain`; `rated` has an item and its rating"
+    "What adds to a prediction: `part` is as in `explain`, or in `explain_features`; `rated` has an item and its rating"
     part: str
     contribution: float
     item: Known|None = None
     rating: float|None = None
+    feature: str|None = None
     without: float|None = None
 
 class ExplainAnswer(Answer):

@@ -65,15 +65,21 @@ def _parts(frame):
             contribution=contribution[k],
             without=number(without[k]))
 
+def _parts_by_features(frame):
+    "As above, of what `explain_features` gives"
+    for o in frame.itertuples(): yield Part(part=o.part, feature=o.feature, contribution=o.contribution, without=number(o.without))
+
 # %% ../../nbs/serve/15_replies.ipynb #da7a9773
 def explanation(served, q):
     "What the `ExplainQuestion` `q` asks for"
     item = item_of(served, q.item)
     asking = Asking(served, q)
     asking.need()
-    frame,notes = told(asking.rec.explain, asking.label, item, q.ranking)
+    rec = asking.rec
+    explain,parts_of = (rec.explain_features,_parts_by_features) if q.by_features else (rec.explain,_parts)
+    frame,notes = told(explain, asking.label, item, q.ranking)
     prediction = frame.attrs['prediction']
-    parts = [*_parts(frame)]
+    parts = [*parts_of(frame)]
     return ExplainAnswer(
         model=served.name,
         by=asking.by,

@@ -535,3 +535,30 @@ def test_a_few_hundred_ratings_cost_gradients_little(n, nn):
         ratios.append(rmse(learn)/rmse(plain))
         assert 'biases alone' in learn.settings().value['shrink']
     assert np.mean(ratios)<1.02
+
+def marks(seed):
+    "Two hundred pupils with five exams each, who differ in nothing but how good they are"
+    rng = np.random.default_rng(seed)
+    pupil,exam = np.divmod(np.arange(1000), 5)
+    y = 10+3*rng.normal(size=200)[pupil]+rng.normal(0, 2, 1000)
+    return pd.DataFrame(dict(user=pupil, title=exam, rating=y.clip(0, 20)))
+
+def mostly_zeros(seed):
+    "A dense table in which three of five ratings are a 0 by chance"
+    rng = np.random.default_rng(seed)
+    u,i = (rng.random((150,80))<.3).nonzero()
+    y = 5+.8*rng.normal(size=150)[u]+.8*rng.normal(size=80)[i]+rng.normal(0, 2, len(u))
+    return pd.DataFrame(dict(user=u, title=i, rating=np.where(rng.random(len(u))<.6, 0, y.clip(1, 10).round())))
+
+@pytest.mark.parametrize('data', [marks,mostly_zeros])
+def test_draws_of_few_ratings_hold_no_taste_that_is_not_borne_out(data):
+    "They were 1% and more worse than biases by default"
+    ratios = []
+    for seed in range(3):
+        errors = []
+        for fit in ('fit_bias','fit_bayes'):
+            learn = learner(RecDataLoaders.from_df(data(seed), valid_pct=.1, seed=seed), seed=0)
+            with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+            errors.append(rmse(learn))
+        ratios.append(errors[1]/errors[0])
+    assert np.mean(ratios)<1.003 and learn.model.advised[-1]>100

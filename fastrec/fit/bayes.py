@@ -14,7 +14,8 @@ from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
 from .solvers import can_go_on,need_start,solver_data,width_for
-from .als import als_sweeps,need_scale,towards_biases,usual_width,write_model
+from .als import need_scale,usual_width,write_model
+from .borne_out import approach,towards_what_is_borne_out
 from .priors import SpanSampler
 from .side_columns import side_columns
 from .equations import variance_of
@@ -66,14 +67,6 @@ def _last_draw(model):
     write_model(res, (users,items))
     return res
 
-# %% ../../nbs/fit/38_bayes.ipynb #c5c98eb9
-_n_approach = 5  # sweeps of ALS before the first draw
-
-def _approach(model, ds, arith):
-    "Improve `model` by ALS, to begin near where the draws will be"
-    sweeps = als_sweeps(model, ds, arith)
-    for _ in range(_n_approach): next(sweeps)
-
 # %% ../../nbs/fit/38_bayes.ipynb #0b502307
 class _Sampling:
     """A fit by a `Gibbs` sampler, which `kwargs` are for, with what `side_columns` has `told`. The model `is_new` or goes on; the one
@@ -87,8 +80,8 @@ class _Sampling:
         "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
         is_plain = not self.seconds and self.columns==[None,None]  # else there is more to go by than ratings
         model.from_features = self.from_features
-        towards = towards_biases(model, ds, arith) if is_plain else None
-        if self.is_new: _approach(model, ds, arith)
+        towards = towards_what_is_borne_out(model, ds, arith) if is_plain else None
+        if self.is_new: approach(model, ds, arith)
         spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y)) for o in self.seconds]
         self.sampler = Gibbs(model, ds, arith, self.columns, spans=spans, towards=towards, **self.kwargs)
         return iter(self.sampler)

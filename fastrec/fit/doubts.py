@@ -32,7 +32,7 @@ def _kurtosis(parts):
     return fourths/squares.square().clamp(min=1e-30)
 
 # %% ../../nbs/fit/27_doubts.ipynb #4333266e
-def _are_few(ds, few):
+def are_few(ds, few):
     "Are there fewer than `few` of the ratings `ds` for each user and item that has some?"
     rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
     return len(ds)<few*sum(rated)
@@ -40,7 +40,7 @@ def _are_few(ds, few):
 def is_doubtful(ds, mean, b_u, b_i, few=_few):
     """Are the ratings `ds` so few, less than `few` for each user and item, or repeat pairs so often, or is what biases leave of them, the
     `mean` with `b_u` and `b_i`, so far from normal, that learned variances may mislead?"""
-    if _are_few(ds, few): return True
+    if are_few(ds, few): return True
     if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
     return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
@@ -66,12 +66,18 @@ class TowardsBiases:
         if len(left_out)<_telling: return
         tried = copied(model)
         trial(tried, ds.subset(kept))
-        self.weights,_,self.error = advised_weights(tried, ds, kept, left_out, biases_of, trusted=0)
-        model.advised = (*self.weights,len(left_out))  # for `settings`
-        if not self.weights.any(): tell_no_taste(len(left_out))
-        self.ds,self.biases,self.mean = ds,biases_of(model, ds),model.mean.clone()  # the mean that all sweeps count from
+        weights,_,self.error = advised_weights(tried, ds, kept, left_out, biases_of, trusted=0)
+        self.go_by(model, ds, weights, len(left_out), biases_of)
+
 
 # %% ../../nbs/fit/27_doubts.ipynb #441385c0
+@patch
+def go_by(self:TowardsBiases, model, ds, weights, n, biases_of=bias_scores):
+    "Draw models of the ratings `ds` by the `weights` that `n` rows advise, which the `model` keeps for `settings`"
+    self.weights,model.advised = weights,(*weights,n)
+    if not weights.any(): tell_no_taste(n)
+    self.ds,self.biases,self.mean = ds,biases_of(model, ds),model.mean.clone()  # the mean that all sweeps count from
+
 @patch
 @torch.no_grad()
 def __call__(self:TowardsBiases, model, error):
@@ -84,12 +90,12 @@ def __call__(self:TowardsBiases, model, error):
     return mean_square(torch.cat(errors), ds.w)
 
 # %% ../../nbs/fit/27_doubts.ipynb #c55bc662
-_sparse = 20  # ratings for each user and item: with more of them variances are learned well
+sparse = 20  # ratings for each user and item: with more of them variances are learned well
 _larger,_smaller = (1.,3.,10.),.3  # variances of factors together, times the noise that biases leave
 
 def may_lose_tastes(ds):
     "Are there so few of the ratings `ds` that variances of factors may be learned to be nothing, and enough for a trial?"
-    return _are_few(ds, _sparse) and not _are_few(ds, _few)
+    return are_few(ds, sparse) and not are_few(ds, _few)
 
 def _is_less(found, least):
     "Are the errors `found` less than the `least` before, both (n,), by more than chance?"

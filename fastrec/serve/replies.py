@@ -67,7 +67,12 @@ def _parts(frame):
 
 def _parts_by_features(frame):
     "As above, of what `explain_features` gives"
-    for o in frame.itertuples(): yield Part(part=o.part, feature=o.feature, contribution=o.contribution, without=number(o.without))
+    for o in frame.itertuples():
+        yield Part(
+            part=o.part,
+            feature=o.feature,
+            contribution=o.contribution,
+            without=number(o.without))
 
 # %% ../../nbs/serve/15_replies.ipynb #da7a9773
 def explanation(served, q):

@@ -3627,6 +3627,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'fastrec.serve.holder': { 'fastrec.serve.holder.Holder': ('serve/holder.html#holder', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Holder.__init__': ( 'serve/holder.html#holder.__init__',
                                                                                 'fastrec/serve/holder.py'),
+                                      'fastrec.serve.holder.Holder._files': ('serve/holder.html#holder._files', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Holder._load': ('serve/holder.html#holder._load', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Holder._now': ('serve/holder.html#holder._now', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.Holder.look': ('serve/holder.html#holder.look', 'fastrec/serve/holder.py'),

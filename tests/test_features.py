@@ -460,6 +460,36 @@ def test_what_is_far_from_all_that_was_learned_is_named(far, what):
     with pytest.warns(UserWarning, match=match): learn.fold_in(None, users=new)
     learn.extend(users=new.assign(born=told[:2]))  # without a word
 
+@pytest.mark.parametrize('fit', ['fit_als','fit_ials','fit_blend'])
+@pytest.mark.parametrize('year', [19950101,-1e30,1e308])
+def test_a_number_far_off_counts_as_ten_spreads(fit, year):
+    "What is predicted of it is finite, adds up, and is what ten spreads give"
+    titles = small.title.unique()
+    years = 1990+np.arange(len(titles))%20
+    known = pd.DataFrame(dict(title=titles, year=years))
+    learn = learner(read(items=known))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+    user = small.user[0]
+    edge = known.year.mean()+np.sign(year)*10*known.year.std()
+    found = []
+    for o in (year,edge):
+        new = pd.DataFrame(dict(title=['Just Out'], year=[float(o)]))
+        with warnings.catch_warnings(action='ignore'): more = learn.extend(items=new)
+        why = more.explain_features(user, 'Just Out')
+        found.append(more.predict(user, 'Just Out'))
+        assert abs(why.contribution.sum()-found[-1])<1e-4*max(1, abs(found[-1]))
+    assert np.isfinite(found).all() and abs(found[0]-found[1])<1e-4*max(1, abs(found[1]))
+
+def test_far_numbers_of_training_are_told_and_spans_are_numbers():
+    many = sample_ratings(n_users=200, n_items=40, n_ratings=2000)
+    users = pd.DataFrame(dict(user=many.user.unique()))
+    users['spent'] = 1.+np.arange(len(users))%7
+    users['since'] = pd.to_timedelta(np.arange(len(users))%9, 'D')
+    assert [c.kind for c in read(ratings=many, users=users).train_ds.features[0].columns]==['numbers']*2
+    users.loc[3,'spent'] = 1e6  # of fewer users none could lie so far off
+    with pytest.warns(UserWarning, match="1 numbers in 'spent' that lie more than ten spreads .* count as if they lay ten spreads off"): dls = read(ratings=many, users=users)
+    assert dls.train_ds.features[0].x.to_dense().abs().max()<=10
+
 def test_who_is_known_by_features_alone_is_told_after_weights_of_items():
     users = pd.DataFrame(dict(user=[*small.user.unique(),10**6,10**6+1]))
     users['age'] = np.arange(len(users))%50

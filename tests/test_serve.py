@@ -265,6 +265,21 @@ def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_pat
         until = time.monotonic()+15
         while films.get('version')[1]['model']!=name: assert time.monotonic()<until
 
+def test_a_manifest_that_comes_before_its_files_is_taken_up_once_they_are_there(df, tmp_path):
+    "As in a copy in the order of names"
+    old,new = fitted(df),fitted(df, 'fit_ials')
+    folder,another = old.save_recommender(tmp_path/'films'),new.save_recommender(tmp_path/'another')
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        shutil.copyfile(another/'manifest.json', folder/'manifest.json')
+        time.sleep(1)  # so that it has been looked at
+        for f in another.glob('*.safetensors'):
+            shutil.copyfile(f, folder/f.name)
+            time.sleep(.2)
+        name = json.loads((another/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+        until = time.monotonic()+15
+        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+
 def test_a_folder_may_be_written_over_in_place(df, tmp_path):
     "By cp and its like, onto files that are in use, with zeros, with nothing, and with another model, while it answers"
     old,new = fitted(df),fitted(df, 'fit_ials')

@@ -21,12 +21,13 @@ def read_as(col):
     if isinstance(col.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(col): return 'values'
     kind = kind_of(col)
     if 'date' in kind or kind=='period': return 'dates'
-    is_number = is_real(col.dtype) or (col.dtype==object and kind=='numbers')
+    is_number = is_real(col.dtype) or pd.api.types.is_timedelta64_dtype(col) or (col.dtype==object and kind=='numbers')
     return 'numbers' if is_number else 'values'
 
 def _floats(col, kind, what):
     "`col`, which holds numbers or dates, as floats"
     if col.isna().all(): return pd.Series(np.nan, col.index)
+    if pd.api.types.is_timedelta64_dtype(col): return col/pd.Timedelta('1D')
     if kind=='dates':
         times = as_times(col)
         return (times-pd.Timestamp(0, tz=times.dt.tz))/pd.Timedelta('1D')
@@ -35,6 +36,8 @@ def _floats(col, kind, what):
     return res
 
 # %% ../../nbs/data/22_feature_columns.ipynb #7e088dec
+far_off = 10  # spreads from the mean: what lies further off counts as if it lay there
+
 class NumberColumn:
     "A column of numbers or dates: standardized, and, if some lack one, a column that marks these"
     def __init__(self, col, kind, what):
@@ -57,18 +60,17 @@ class NumberColumn:
         gap = np.isnan(x)
         is_zero = gap|(not self.varies)
         rows,marked = (~is_zero).nonzero()[0],(gap&self.has_gaps).nonzero()[0]
-        values = np.concatenate([(x[rows]-self.mean)/self.std, np.ones(len(marked))])
+        with np.errstate(over='ignore'): scaled = (x[rows]-self.mean)/self.std
+        values = np.concatenate([scaled.clip(-far_off, far_off), np.ones(len(marked))])
         cols = np.repeat([0,int(self.varies)], [len(rows),len(marked)])
         return np.concatenate([rows,marked]),cols,values
 
 # %% ../../nbs/data/22_feature_columns.ipynb #9253d7ba
-_far = 10  # spreads from the mean: nearly nothing that was learned lies so far off
-
 @patch
 def far(self:NumberColumn, col, what):
-    "Those of the numbers, or dates, in `col` that lie far outside of those that were learned"
+    "Those of the numbers, or dates, in `col` that lie so far off that they count as nearer"
     off = (_floats(col, self.kind, what)-self.mean).abs()
-    return col[self.varies & (off>_far*self.std)]
+    return col[self.varies & (off>far_off*self.std)]
 
 @patch
 def kept(self:NumberColumn):

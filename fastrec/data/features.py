@@ -50,6 +50,15 @@ def _sparse(rows, cols, values, size):
     values = torch.from_numpy(values).float()
     return torch.sparse_coo_tensor(places, values, size, check_invariants=False).coalesce()
 
+# %% ../../nbs/data/21_features.ipynb #ef2fe085
+def _tell_far(columns, df, what):
+    "Warn of numbers and dates in the frame `df` that are far from those that the `columns` have learned"
+    for c in columns:
+        far = [] if c.kind=='values' else c.far(in_pandas_types(df[c.name]), what)
+        if not len(far): continue
+        warn(f'{what} has {len(far):,} {c.kind} in {c.name!r} that lie more than ten spreads from the mean of those that were learned, '
+             f'{shown(far)} for one: they count as if they lay ten spreads off')
+
 # %% ../../nbs/data/21_features.ipynb #eb098ee3
 class Features:
     """What the frame `df` says of the users, or items, of a `Vocab`: `x`, a sparse float32 tensor, (n_codes,width), on the CPU.
@@ -60,6 +69,7 @@ class Features:
     def __init__(self, df, vocab, what='the frame', most=10_000):
         df = labelled(df, vocab.name, what)
         self.vocab,self.columns = vocab,_learn(df, vocab.name, what, most)
+        _tell_far(self.columns, df, what)
         codes = vocab.encode(df.index)
         rows,cols,values = _encoded(self.columns, df, what)
         known = codes[rows]>0
@@ -88,15 +98,6 @@ def _need_learned(columns, df, what):
         raise ValueError(f'{what} holds {kind} in {c.name!r}, {shown(col)} for one, where {c.kind} were learned: convert it')
     if new := [n for n in df.columns if n not in names]:
         warn(f'{what} has columns of which nothing was learned, {new[0]!r} for one; left out')
-
-# %% ../../nbs/data/21_features.ipynb #ef2fe085
-def _tell_far(columns, df, what):
-    "Warn of numbers and dates in the frame `df` that are far from those that the `columns` have learned"
-    for c in columns:
-        far = [] if c.kind=='values' else c.far(in_pandas_types(df[c.name]), what)
-        if not len(far): continue
-        warn(f'{what} has {len(far):,} {c.kind} in {c.name!r} that lie more than ten spreads from the mean of those that were learned, '
-             f'{shown(far)} for one: what follows from them is no more than a guess')
 
 # %% ../../nbs/data/21_features.ipynb #677ed9af
 @patch

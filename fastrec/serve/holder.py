@@ -89,7 +89,7 @@ class Holder:
     def __init__(self, folder, device='cpu'):
         self.folder,self.device = Path(folder),device
         self.n_swaps = self.n_failed = 0
-        self.stamp,self.failed,self.not_before = self._now(),None,0.
+        self.stamp,self.failed,self.before,self.not_before = self._now(),None,None,0.
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
@@ -100,6 +100,13 @@ class Holder:
         try: found = (self.folder/'manifest.json').stat()
         except OSError: return None
         return found.st_mtime_ns,found.st_ino,found.st_size
+
+    def _files(self):
+        "What changes with any of the files; `None` where they cannot be looked at, as one is just gone"
+        try:
+            found = [(o.name,o.stat()) for o in self.folder.iterdir()]
+        except OSError: return None
+        return sorted((name,o.st_mtime_ns,o.st_ino,o.st_size) for name,o in found)
 
 # %% ../../nbs/serve/12_holder.ipynb #c142f443
 def give_back():
@@ -130,8 +137,10 @@ _after_failure = 30.  # seconds until what could not be loaded, and is the same 
 
 @patch
 def look(self:Holder):
-    "As `refresh`, but for what could not be loaded a moment ago and has not changed since"
-    stamp = self._now()
-    if stamp==self.failed and time.monotonic()<self.not_before: return
-    if self.refresh(): return
-    self.failed,self.not_before = stamp,time.monotonic()+_after_failure
+    "As `refresh`, but for what could not be loaded a moment ago, and has not changed since or does so still"
+    if self._now()==self.stamp: return
+    now = self._files()
+    is_copied,self.before = now!=self.before,now
+    if self.failed is not None and time.monotonic()<self.not_before and (is_copied or now==self.failed): return
+    if self.refresh(): self.failed = None
+    else: self.failed,self.not_before = now,time.monotonic()+_after_failure

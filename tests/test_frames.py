@@ -429,6 +429,28 @@ def test_marks_may_be_named(small, write):
     dls = told(lambda: csv(write(odd.to_csv(index=False)), na_values=['NULL'], dropna=True), "24 of 1200 rows have no 'user'; left out")
     assert dls.classes['user'].labels.dtype=='int64'
 
+@pytest.mark.parametrize('values', ['unrated', ['unrated'], {'unrated'}, np.array(['unrated']), dict(rating='unrated'), dict(rating=['unrated','?'])])
+def test_marks_that_are_named_come_on_top_of_the_empty_text(small, write, values):
+    "As pandas adds them to its own; neither an empty rating nor an empty title becomes a text"
+    odd = small.assign(rating=small.rating.astype(object).where(small.index%50>0, 'unrated').where(small.index%50!=1, ''),
+                       title=small.title.where(small.index%60!=2, ''))
+    text = odd.to_csv(index=False)
+    want = small[(small.index%50>1) & (small.index%60!=2)].reset_index(drop=True)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        dls = csv(write(text), na_values=values, dropna=True, valid_pct=0)
+    assert [str(o.message) for o in found]==["20 of 1200 rows have no 'title', 48 of 1200 rows have no 'rating'; left out"]
+    assert '' not in dls.classes['title'].labels and len(dls.train_ds)==len(want) and float(dls.train_ds.y.sum())==want.rating.sum()
+
+def test_who_says_what_pandas_keeps_says_all(small, write):
+    file = write(small.assign(title=small.title.where(small.index%60!=2, 'None')).to_csv(index=False))
+    assert 'None' in csv(file, valid_pct=0).classes['title'].labels
+    told(lambda: csv(file, keep_default_na=True, dropna=True), "20 of 1200 rows have no 'title'")
+    empty = write(small.assign(title=small.title.where(small.index%60!=2, '')).to_csv(index=False))
+    dls = told(lambda: csv(empty, keep_default_na=False, valid_pct=0), "'title' holds '' in 20 rows")
+    assert '' in dls.classes['title'].labels
+    refused(lambda: csv(file, na_values=dict(stars='?')), "na_values has 'stars', which is none of the columns: user, title, rating, timestamp$")
+
 # ------------------------------------------------------------------ what is seen
 @pytest.fixture
 def fitted(small):

@@ -167,7 +167,7 @@ def from_csv(cls:RecDataLoaders, csv, **kwargs):
     """`RecDataLoaders` of the ratings in the file `csv`; what `from_df` does not know of `kwargs` goes to `pd.read_csv`, such as `sep` or
     `encoding`.
 
-    Only what is empty counts as missing, not a film called 'None'; ids keep their leading zeros"""
+    Only what is empty counts as missing, not a film called 'None', and what `na_values` adds; ids keep their leading zeros"""
     known = inspect.signature(cls.from_df).parameters
     for_df = {k: v for k,v in kwargs.items() if k in known}
     for_pandas = {k: v for k,v in kwargs.items() if k not in known}

@@ -451,6 +451,24 @@ def test_who_says_what_pandas_keeps_says_all(small, write):
     assert '' in dls.classes['title'].labels
     refused(lambda: csv(file, na_values=dict(stars='?')), "na_values has 'stars', which is none of the columns: user, title, rating, timestamp$")
 
+def test_a_file_is_looked_at_as_it_is_read(small, write, tmp_path):
+    "By its path, with what from_csv finds in it and pd.read_csv does not"
+    odd = small.assign(user=small.user.map('{:05d}'.format), title=small.title.where(small.index%60!=2, 'None'),
+                       rating=small.rating.astype(object).where(small.index%50>0, 'unrated').where(small.index%50!=1, ''))
+    file = write(odd.to_csv(index=False))
+    for o in (file,str(file)):
+        found = check_ratings(o, na_values='unrated')
+        assert found[found.about=='gaps'].finding.str.startswith("48 of 1200 rows have no 'rating'").tolist()==[True]
+    held = odd[small.index%50>1].astype(dict(rating=float))
+    pd.testing.assert_frame_equal(found[found.about!='gaps'].reset_index(drop=True), check_ratings(held)[lambda o: o.about!='gaps'].reset_index(drop=True))
+    odd['rating'] = small.rating
+    odd.to_parquet(tmp_path/'r.parquet')
+    pd.testing.assert_frame_equal(check_ratings(tmp_path/'r.parquet'), check_ratings(odd))
+    for text in ('', '{"user": 1}'): assert check_ratings(write(text)).severity.tolist()==['refused']
+    assert check_ratings(tmp_path/'none.csv').severity.tolist()==['refused']
+    refused(lambda: check_ratings(file, tme_name='when'), "knows no argument 'tme_name', nor does pd.read_csv; closest: 'time_name'", TypeError)
+    refused(lambda: check_ratings(small, na_values='?'), 'na_values for a file alone', TypeError)
+
 # ------------------------------------------------------------------ what is seen
 @pytest.fixture
 def fitted(small):

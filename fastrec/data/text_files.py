@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/16_text_files.ipynb #613f5fe1
-import io
+import difflib,inspect,io
 import csv as csv_module
 from pandas.io.common import get_handle
 from fastai.collab import *
@@ -198,3 +198,14 @@ def read_text_file(csv, id_names, given, n_first=2):
         for c in ids: df[c] = _as_ids(df[c])
     headless = kwargs.get('header', 0) is None and 'names' not in kwargs
     return _named(df) if headless and df.shape[1]>2 else df
+
+# %% ../../nbs/data/16_text_files.ipynb #6321ddc5
+def need_known(function, kwargs, known):
+    "Refuse those of `kwargs` that are no arguments of `pd.read_csv`, and say which of its own and the `known` of `function` is closest"
+    of_pandas = inspect.signature(pd.read_csv).parameters
+    for name in kwargs:
+        if name in of_pandas: continue
+        close = difflib.get_close_matches(name, [*known, *of_pandas], n=1)
+        hint = ''.join(f'; closest: {o!r}' for o in close)
+        others = 'nor do from_df and pd.read_csv' if function=='from_csv' else 'nor does pd.read_csv'
+        raise TypeError(f'{function} knows no argument {name!r}, {others}{hint}')

@@ -948,6 +948,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.data.kinds._is_category': ('data/kinds.html#_is_category', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._pandas_kind': ('data/kinds.html#_pandas_kind', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._plain_labels': ('data/kinds.html#_plain_labels', 'fastrec/data/kinds.py'),
+                                    'fastrec.data.kinds._uniting': ('data/kinds.html#_uniting', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._without_categories': ( 'data/kinds.html#_without_categories',
                                                                                 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds.check_kind': ('data/kinds.html#check_kind', 'fastrec/data/kinds.py'),

@@ -281,7 +281,7 @@ def test_films_may_be_called_none(small):
 def test_labels_that_look_alike_are_said(small):
     one = small.title[0]
     for other in (one+' ', one.upper(), '  '+one.lower(), one.replace(' ', '  ')):
-        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case, spaces or the way accents are stored alone, .*str.strip")
+        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case, spaces or the way accents are stored alone, .*unite them, say with")
         assert {one,other}<=set(dls.classes['title'])
     assert read(small.assign(user=np.where(small.index%2, 'aB3', 'Ab3')+small.user.astype(str))) is not None
 
@@ -468,6 +468,28 @@ def test_a_file_is_looked_at_as_it_is_read(small, write, tmp_path):
     assert check_ratings(tmp_path/'none.csv').severity.tolist()==['refused']
     refused(lambda: check_ratings(file, tme_name='when'), "knows no argument 'tme_name', nor does pd.read_csv; closest: 'time_name'", TypeError)
     refused(lambda: check_ratings(small, na_values='?'), 'na_values for a file alone', TypeError)
+
+@pytest.mark.parametrize('dtype', [object,'str','category','string'])
+@pytest.mark.parametrize('pair,want', [(('Iron Harbor','IRON HARBOR'),None), (('iron harbor ','Iron  Harbor'),None), (('Cafe\u0301','Caf\u00c9'),None),
+    (('Iron Harbor','Iron  Harbor '),'Iron Harbor'), (('Cafe\u0301','Caf\u00e9'),'Caf\u00e9'), (('aB3','aB3 '),'aB3')])
+def test_the_line_that_is_advised_unites_labels(small, pair, want, dtype):
+    "Run as it is written; others stay what they are, ids that differ in case among them"
+    first,second,*_ = small.title.unique()
+    odd = small.assign(title=small.title.replace({first: pair[0], second: pair[1]}))
+    odd.loc[[7,8],'title'] = ['Xy7','xY7']
+    odd = odd.astype(dict(title=dtype))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        read(odd)
+    text, = [str(o.message) for o in found]
+    assert text.startswith("2 labels of 'title' differ") and repr(pair[0]) in text and repr(pair[1]) in text
+    df,line = odd.copy(),text.split(', say with ')[1]
+    exec(line)
+    was,now = odd.title.astype(object),df.title.astype(object)
+    one = now[was.isin(pair)].unique()
+    assert len(one)==1 and one[0] in ([want] if want else pair) and not df.title.isna().any()
+    if want: assert (now==was)[~was.isin(pair)].all()
+    with warnings.catch_warnings(action='error'): read(df)
 
 # ------------------------------------------------------------------ what is seen
 @pytest.fixture

@@ -1224,6 +1224,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.data.scales.in_units': ('data/scales.html#in_units', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales.need_like_training': ( 'data/scales.html#need_like_training',
                                                                                  'fastrec/data/scales.py'),
+                                     'fastrec.data.scales.rare_zeros': ('data/scales.html#rare_zeros', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales.share_of_repeats': ( 'data/scales.html#share_of_repeats',
                                                                                'fastrec/data/scales.py'),
                                      'fastrec.data.scales.unit_of_weights': ('data/scales.html#unit_of_weights', 'fastrec/data/scales.py')},

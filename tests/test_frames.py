@@ -491,6 +491,20 @@ def test_the_line_that_is_advised_unites_labels(small, pair, want, dtype):
     if want: assert (now==was)[~was.isin(pair)].all()
     with warnings.catch_warnings(action='error'): read(df)
 
+def test_a_few_zeros_are_noted_and_nobody_is_warned():
+    "Of a scale from 0 on they are right, so that a note says what to do on another"
+    rng = np.random.default_rng(0)
+    def frame(stars): return pd.DataFrame(dict(user=rng.integers(1, 300, len(stars)), item=rng.integers(1, 200, len(stars)), rating=stars)).drop_duplicates(['user','item'])
+    def noted(stars): return check_ratings(frame(stars)).query('about=="rating"')
+    stars = rng.integers(1, 11, 6700)
+    stars[:20] = 0
+    some = noted(stars)
+    note, = some[some.finding.str.contains("are 0, fewer than of any other value")].itertuples()
+    assert note.severity=='note' and "on one from 1 on" in note.finding and "df[df['rating']!=0]" in note.finding
+    for honest in (rng.integers(0, 11, 6700), rng.integers(0, 11, 6700)/2, rng.integers(0, 101, 6700), rng.integers(0, 2, 6700), rng.integers(1, 11, 6700),
+                   rng.binomial(10, .3, 6700), rng.integers(-5, 6, 6700)):
+        assert not noted(honest).finding.str.contains('are 0').any()
+
 # ------------------------------------------------------------------ what is seen
 @pytest.fixture
 def fitted(small):

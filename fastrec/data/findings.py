@@ -13,7 +13,7 @@ from .names import listed,need_columns
 from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
-from .scales import as_ratings,check_each,check_repeats,check_scale
+from .scales import as_ratings,check_each,check_repeats,check_scale,rare_zeros
 from .times import as_seconds,check_times,likely_time,time_column
 from .parquet import is_parquet
 from .splitters import holds_none_out
@@ -87,6 +87,7 @@ def _note_ratings(found, df, names, codes):
     y = found.step(rating, as_ratings, df[rating])
     if y is None or not len(y): return
     found.step(rating, check_scale, y, rating)
+    if zeros := rare_zeros(y, rating): found.note(rating, zeros)
     if codes: found.step('pairs', check_repeats, *codes, y, names)
     n_different = len(np.unique(y))
     shares = pd.Series(y).value_counts(normalize=True)  # the most frequent first

@@ -192,6 +192,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastrec/answer/described.py'),
                                           'fastrec.answer.described.knows_times': ( 'answer/described.html#knows_times',
                                                                                     'fastrec/answer/described.py'),
+                                          'fastrec.answer.described.learns_ratings': ( 'answer/described.html#learns_ratings',
+                                                                                       'fastrec/answer/described.py'),
                                           'fastrec.answer.described.need_map': ( 'answer/described.html#need_map',
                                                                                  'fastrec/answer/described.py'),
                                           'fastrec.answer.described.parts_of': ( 'answer/described.html#parts_of',

@@ -1323,6 +1323,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.data.times.as_seconds': ('data/times.html#as_seconds', 'fastrec/data/times.py'),
                                     'fastrec.data.times.as_times': ('data/times.html#as_times', 'fastrec/data/times.py'),
                                     'fastrec.data.times.check_times': ('data/times.html#check_times', 'fastrec/data/times.py'),
+                                    'fastrec.data.times.date_as_text': ('data/times.html#date_as_text', 'fastrec/data/times.py'),
                                     'fastrec.data.times.likely_time': ('data/times.html#likely_time', 'fastrec/data/times.py'),
                                     'fastrec.data.times.split_column': ('data/times.html#split_column', 'fastrec/data/times.py'),
                                     'fastrec.data.times.time_column': ('data/times.html#time_column', 'fastrec/data/times.py')},

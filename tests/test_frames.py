@@ -683,7 +683,13 @@ def test_the_only_column_of_dates_tells_when(small, dtype):
 
 def test_text_called_after_dates_is_named_and_not_taken(small):
     text = small.assign(**{'Date read': '2024-01-01'}).drop(columns='timestamp')
-    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"
+    as_text = ", which reads text such as '2024-01-01'"
+    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"+as_text
+    vague = text.assign(**{'Date read': 'in spring'})
+    assert check_ratings(vague).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"
+    played = text.assign(**{'Date read': '31/12/2022 18:00'}).rename(columns={'Date read': 'Played'})
+    assert check_ratings(played).finding.tolist()[1]=="not read: 'Played'; if 'Played' tells when, name it with time_name, which reads text such as '31/12/2022 18:00'"
+    assert "'Played' from 2022-12-31 to 2022-12-31" in {*check_ratings(played, time_name='Played').finding}
     for make,name in ((TimeSplitter,'TimeSplitter'), (LeaveLastSplitter,'LeaveLastSplitter')):
         refused(lambda: make()(text), re.escape(f"name the one that tells when, as in {name}(time_name='Date read')"))
     refused(lambda: UserSplitter()(text.rename(columns=dict(user='who'))), re.escape("as in UserSplitter(user_name='who')"))

@@ -57,6 +57,7 @@ _own_names = dict(user_name='user', item_name='item', rating_name='rating', weig
 
 _phrases = {
     'save_recommender(path, ratings=True)': 'fastrec train --ratings',
+    "fit_blend(ratings='fit_bayes')": '--fit blend_bayes',
     'by their ratings, with fold_in': 'by their ratings: fastrec serve answers them at /fold-in',
     "from_csv(..., encoding='latin-1')": '--encoding latin-1',
     'pass token, the name of a file,': 'name a file with --token,',

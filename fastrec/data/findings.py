@@ -14,7 +14,7 @@ from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,check_each,check_repeats,check_scale,rare_zeros
-from .times import as_seconds,check_times,likely_time,time_column
+from .times import as_seconds,check_times,date_as_text,likely_time,time_column
 from .parquet import is_parquet
 from .splitters import holds_none_out
 from .text_files import need_known,read_text_file
@@ -122,7 +122,9 @@ def _note_unread(found, df, names, time):
     if not others: return
     more = f' and {len(others)-_most_names} more' if len(others)>_most_names else ''
     when = likely_time(df[others]) if time is None else None
-    hint = '' if when is None else f'; if {when!r} tells when, name it with time_name'
+    text = None if when is None else date_as_text(df[when])
+    as_text = f', which reads text such as {text!r}' if text else ''
+    hint = '' if when is None else f'; if {when!r} tells when, name it with time_name{as_text}'
     found.note('columns', 'not read: ' + ', '.join(map(repr, others[:_most_names])) + more + hint)
 
 # %% ../../nbs/data/14_findings.ipynb #72647b75

@@ -908,6 +908,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.data.findings._at_random': ('data/findings.html#_at_random', 'fastrec/data/findings.py'),
                                        'fastrec.data.findings._frame_of': ('data/findings.html#_frame_of', 'fastrec/data/findings.py'),
                                        'fastrec.data.findings._is_file': ('data/findings.html#_is_file', 'fastrec/data/findings.py'),
+                                       'fastrec.data.findings._look_at': ('data/findings.html#_look_at', 'fastrec/data/findings.py'),
                                        'fastrec.data.findings._note_columns': ( 'data/findings.html#_note_columns',
                                                                                 'fastrec/data/findings.py'),
                                        'fastrec.data.findings._note_labels': ( 'data/findings.html#_note_labels',

@@ -153,6 +153,20 @@ def _frame_of(found, ratings, id_names, kwargs):
     if kwargs: raise TypeError(f'check_ratings has {listed(kwargs)} for a file alone: leave it out where ratings are a frame')
     return found.step('frame', as_frame, ratings)
 
+# %% ../../nbs/data/14_findings.ipynb #48e33225
+def _look_at(found, df, names, time_name, splitter, valid_pct):
+    "Note what there is to know about the frame `df`, whose columns of user, item and rating are `names`"
+    found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
+    time = _note_columns(found, df, names, time_name)
+    _note_unread(found, df, names, time)
+    df = _without_gaps(found, df, names)
+    if len(df):
+        codes = _note_pairs(found, df, names, splitter, valid_pct)
+        _note_ratings(found, df, names, codes)
+    if time is None: return
+    span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)
+    if span: found.note(time, span)
+
 # %% ../../nbs/data/14_findings.ipynb #3581f746
 def check_ratings(
     ratings, # A frame, or what `from_df` takes as one; or the path of a file, CSV or Parquet
@@ -169,17 +183,6 @@ def check_ratings(
     Of a file, what `from_csv` or `from_parquet` would: only what is empty is a gap there"""
     found = Findings()
     df = _frame_of(found, ratings, [user_name,item_name], kwargs)
-    if df is None: return found.table()
-    names = found.step('columns', pick_columns, df, user_name, item_name, rating_name)
-    if names is None: return found.table()
-    found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
-    time = _note_columns(found, df, names, time_name)
-    _note_unread(found, df, names, time)
-    df = _without_gaps(found, df, names)
-    if len(df):
-        codes = _note_pairs(found, df, names, splitter, valid_pct)
-        _note_ratings(found, df, names, codes)
-    if time is not None:
-        span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)
-        if span: found.note(time, span)
+    names = None if df is None else found.step('columns', pick_columns, df, user_name, item_name, rating_name)
+    if names is not None: _look_at(found, df, names, time_name, splitter, valid_pct)
     return found.table()

@@ -128,7 +128,7 @@ def _check_marks(labels, name, rows_of):
     if len(surely) or ids or largest or not mark.strip():
         warn(f'{what}: if that is a mark for a missing value, {do}')
 
-# %% ../../nbs/data/11_kinds.ipynb #76277cc7
+# %% ../../nbs/data/11_kinds.ipynb #853c7508
 def _bare(text):
     "`text` in lower case, with one space between words, and accents stored in one way"
     words = normalize('NFC', text).lower().split()
@@ -140,6 +140,7 @@ def _uniting(name, by_case):
     text = f'df[{name!r}].str.normalize("NFC")'
     return f'df.groupby({text}.str.lower(){words})[{name!r}].transform("first")' if by_case else text+words
 
+# %% ../../nbs/data/11_kinds.ipynb #76277cc7
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
     n_bare = len({_bare(o) for o in labels.tolist()})

@@ -404,3 +404,9 @@ def test_a_goal_that_nothing_reaches_is_refused_before_all_fits(dls, monkeypatch
     fits = fits_of(monkeypatch)
     with pytest.raises(ValueError, match='reach min_rating=9'): fitted(dls, min_rating=9)
     assert not fits
+
+def test_who_asks_a_blend_for_draws_is_told_how_it_gets_them(blend, dls):
+    user,title = (v[1] for v in blend.dls.classes.values())
+    for f in (lambda: blend.recommend(user, z=1.), lambda: blend.recommend(user, draw=0), lambda: blend.predict(user, title, std=True)):
+        with pytest.raises(ValueError, match=r"fit it with fit_blend\(ratings='fit_bayes'\)$"): f()
+    with pytest.raises(ValueError, match='fit it with fit_bayes$'): fitted(dls, how='fit_als').recommend(user, z=1.)

@@ -322,6 +322,7 @@ def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
     film,user = ratings.title[0],ratings.user[0]
     assert f'closest: {film!r}' in refused(said, 'similar', films, film[:-1])
     assert f'closest: {film!r}' in refused(said, 'explain', films, user, film[1:])
+    assert f'closest: {film!r}' in refused(said, 'similar', films, f' {film.upper()}')
     for bad in ('nobody', '1.0', f'0{user}', f'+{user}', '1_0', '', ' ', '9'*400, '９'):
         assert "labels of 'user'" in refused(said, 'recommend', films, bad)
     assert 'what users have rated is not known' in refused(said, 'explain', rec.save_recommender(films.parent/'bare'), user, film)

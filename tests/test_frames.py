@@ -281,7 +281,7 @@ def test_films_may_be_called_none(small):
 def test_labels_that_look_alike_are_said(small):
     one = small.title[0]
     for other in (one+' ', one.upper(), '  '+one.lower(), one.replace(' ', '  ')):
-        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case, spaces or the way accents are stored alone, .*str.strip")
+        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case, spaces or the way accents are stored alone, .*unite them, say with")
         assert {one,other}<=set(dls.classes['title'])
     assert read(small.assign(user=np.where(small.index%2, 'aB3', 'Ab3')+small.user.astype(str))) is not None
 
@@ -428,6 +428,82 @@ def test_marks_may_be_named(small, write):
     odd = small.assign(user=small.user.astype(str).where(small.index%50>0, 'NULL'))
     dls = told(lambda: csv(write(odd.to_csv(index=False)), na_values=['NULL'], dropna=True), "24 of 1200 rows have no 'user'; left out")
     assert dls.classes['user'].labels.dtype=='int64'
+
+@pytest.mark.parametrize('values', ['unrated', ['unrated'], {'unrated'}, np.array(['unrated']), dict(rating='unrated'), dict(rating=['unrated','?'])])
+def test_marks_that_are_named_come_on_top_of_the_empty_text(small, write, values):
+    "As pandas adds them to its own; neither an empty rating nor an empty title becomes a text"
+    odd = small.assign(rating=small.rating.astype(object).where(small.index%50>0, 'unrated').where(small.index%50!=1, ''),
+                       title=small.title.where(small.index%60!=2, ''))
+    text = odd.to_csv(index=False)
+    want = small[(small.index%50>1) & (small.index%60!=2)].reset_index(drop=True)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        dls = csv(write(text), na_values=values, dropna=True, valid_pct=0)
+    assert [str(o.message) for o in found]==["20 of 1200 rows have no 'title', 48 of 1200 rows have no 'rating'; left out"]
+    assert '' not in dls.classes['title'].labels and len(dls.train_ds)==len(want) and float(dls.train_ds.y.sum())==want.rating.sum()
+
+def test_who_says_what_pandas_keeps_says_all(small, write):
+    file = write(small.assign(title=small.title.where(small.index%60!=2, 'None')).to_csv(index=False))
+    assert 'None' in csv(file, valid_pct=0).classes['title'].labels
+    told(lambda: csv(file, keep_default_na=True, dropna=True), "20 of 1200 rows have no 'title'")
+    empty = write(small.assign(title=small.title.where(small.index%60!=2, '')).to_csv(index=False))
+    dls = told(lambda: csv(empty, keep_default_na=False, valid_pct=0), "'title' holds '' in 20 rows")
+    assert '' in dls.classes['title'].labels
+    refused(lambda: csv(file, na_values=dict(stars='?')), "na_values has 'stars', which is none of the columns: user, title, rating, timestamp$")
+
+def test_a_file_is_looked_at_as_it_is_read(small, write, tmp_path):
+    "By its path, with what from_csv finds in it and pd.read_csv does not"
+    odd = small.assign(user=small.user.map('{:05d}'.format), title=small.title.where(small.index%60!=2, 'None'),
+                       rating=small.rating.astype(object).where(small.index%50>0, 'unrated').where(small.index%50!=1, ''))
+    file = write(odd.to_csv(index=False))
+    for o in (file,str(file)):
+        found = check_ratings(o, na_values='unrated')
+        assert found[found.about=='gaps'].finding.str.startswith("48 of 1200 rows have no 'rating'").tolist()==[True]
+    held = odd[small.index%50>1].astype(dict(rating=float))
+    pd.testing.assert_frame_equal(found[found.about!='gaps'].reset_index(drop=True), check_ratings(held)[lambda o: o.about!='gaps'].reset_index(drop=True))
+    odd['rating'] = small.rating
+    odd.to_parquet(tmp_path/'r.parquet')
+    pd.testing.assert_frame_equal(check_ratings(tmp_path/'r.parquet'), check_ratings(odd))
+    for text in ('', '{"user": 1}'): assert check_ratings(write(text)).severity.tolist()==['refused']
+    assert check_ratings(tmp_path/'none.csv').severity.tolist()==['refused']
+    refused(lambda: check_ratings(file, tme_name='when'), "knows no argument 'tme_name', nor does pd.read_csv; closest: 'time_name'", TypeError)
+    refused(lambda: check_ratings(small, na_values='?'), 'na_values for a file alone', TypeError)
+
+@pytest.mark.parametrize('dtype', [object,'str','category','string'])
+@pytest.mark.parametrize('pair,want', [(('Iron Harbor','IRON HARBOR'),None), (('iron harbor ','Iron  Harbor'),None), (('Cafe\u0301','Caf\u00c9'),None),
+    (('Iron Harbor','Iron  Harbor '),'Iron Harbor'), (('Cafe\u0301','Caf\u00e9'),'Caf\u00e9'), (('aB3','aB3 '),'aB3')])
+def test_the_line_that_is_advised_unites_labels(small, pair, want, dtype):
+    "Run as it is written; others stay what they are, ids that differ in case among them"
+    first,second,*_ = small.title.unique()
+    odd = small.assign(title=small.title.replace({first: pair[0], second: pair[1]}))
+    odd.loc[[7,8],'title'] = ['Xy7','xY7']
+    odd = odd.astype(dict(title=dtype))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        read(odd)
+    text, = [str(o.message) for o in found]
+    assert text.startswith("2 labels of 'title' differ") and repr(pair[0]) in text and repr(pair[1]) in text
+    df,line = odd.copy(),text.split(', say with ')[1]
+    exec(line)
+    was,now = odd.title.astype(object),df.title.astype(object)
+    one = now[was.isin(pair)].unique()
+    assert len(one)==1 and one[0] in ([want] if want else pair) and not df.title.isna().any()
+    if want: assert (now==was)[~was.isin(pair)].all()
+    with warnings.catch_warnings(action='error'): read(df)
+
+def test_a_few_zeros_are_noted_and_nobody_is_warned():
+    "Of a scale from 0 on they are right, so that a note says what to do on another"
+    rng = np.random.default_rng(0)
+    def frame(stars): return pd.DataFrame(dict(user=rng.integers(1, 300, len(stars)), item=rng.integers(1, 200, len(stars)), rating=stars)).drop_duplicates(['user','item'])
+    def noted(stars): return check_ratings(frame(stars)).query('about=="rating"')
+    stars = rng.integers(1, 11, 6700)
+    stars[:20] = 0
+    some = noted(stars)
+    note, = some[some.finding.str.contains("are 0, fewer than of any other value")].itertuples()
+    assert note.severity=='note' and "on one from 1 on" in note.finding and "df[df['rating']!=0]" in note.finding
+    for honest in (rng.integers(0, 11, 6700), rng.integers(0, 11, 6700)/2, rng.integers(0, 101, 6700), rng.integers(0, 2, 6700), rng.integers(1, 11, 6700),
+                   rng.binomial(10, .3, 6700), rng.integers(-5, 6, 6700)):
+        assert not noted(honest).finding.str.contains('are 0').any()
 
 # ------------------------------------------------------------------ what is seen
 @pytest.fixture
@@ -607,7 +683,13 @@ def test_the_only_column_of_dates_tells_when(small, dtype):
 
 def test_text_called_after_dates_is_named_and_not_taken(small):
     text = small.assign(**{'Date read': '2024-01-01'}).drop(columns='timestamp')
-    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"
+    as_text = ", which reads text such as '2024-01-01'"
+    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"+as_text
+    vague = text.assign(**{'Date read': 'in spring'})
+    assert check_ratings(vague).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"
+    played = text.assign(**{'Date read': '31/12/2022 18:00'}).rename(columns={'Date read': 'Played'})
+    assert check_ratings(played).finding.tolist()[1]=="not read: 'Played'; if 'Played' tells when, name it with time_name, which reads text such as '31/12/2022 18:00'"
+    assert "'Played' from 2022-12-31 to 2022-12-31" in {*check_ratings(played, time_name='Played').finding}
     for make,name in ((TimeSplitter,'TimeSplitter'), (LeaveLastSplitter,'LeaveLastSplitter')):
         refused(lambda: make()(text), re.escape(f"name the one that tells when, as in {name}(time_name='Date read')"))
     refused(lambda: UserSplitter()(text.rename(columns=dict(user='who'))), re.escape("as in UserSplitter(user_name='who')"))

@@ -169,6 +169,24 @@ def test_lists_have_the_reasons_of_explain(name):
         assert [p for p in (o.because_1,o.because_2) if not pd.isna(p)]==want
         if 'gave_1' in lists and want: assert o.gave_1==why.rating.iloc[0]
 
+def test_a_blend_says_what_was_given_where_ratings_count(tmp_path):
+    "Of a learner, of its folder, and of somebody folded in; of choices alone it says what was chosen"
+    learn = fitted('fit_blend')
+    saved = load_recommender(learn.save_recommender(tmp_path/'blend', ratings=True))
+    user = frame().user[0]
+    new = learn.fold_in(few(user))
+    for rec,who,rated in ((learn,user,mine(user)),(saved,user,mine(user)),(new,'new user',few(user))):
+        given = rated.astype(dict(title=str)).groupby('title').rating.agg(set)
+        lists = rec.recommend(who, n=3, why=2).astype(dict(because_1=str, because_2=str))
+        said = rec.recommend(who, n=3, why=2, sentences=True).why
+        for o,text in zip(lists.itertuples(), said):
+            assert o.gave_1 in given[o.because_1] and o.gave_2 in given[o.because_2]
+            assert text==f'because you gave *{o.because_1}* {o.gave_1:g} and *{o.because_2}* {o.gave_2:g}'
+    choices = dot_learner(RecDataLoaders.from_df(frame().assign(rating=1), last, seed=3))
+    with choices.no_bar(),choices.no_logging(): choices.fit_blend()
+    assert 'gave_1' not in choices.recommend(user, n=1, why=1)
+    assert choices.recommend(user, n=1, why=1, sentences=True).why[0].startswith('because you chose *')
+
 def test_lists_in_words_for_networks_and_files(tmp_path):
     learn = fitted('net')
     user = frame().user[0]

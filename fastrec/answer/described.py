@@ -22,6 +22,10 @@ def parts_of(model):
     own = [o for m in model.parts for o in parts_of(m)] if isinstance(model, Blend) else [model]
     return own if model.lists_by is model else own+parts_of(model.lists_by)
 
+def learns_ratings(model):
+    "Does the `model`, or one that answers for it, learn from how high ratings are?"
+    return any(not o.is_preference for o in parts_of(model))
+
 def knows_times(model):
     "Does the `model`, or one that answers for it, know effects of time?"
     return any(getattr(o, 'time_effects', ()) for o in parts_of(model))

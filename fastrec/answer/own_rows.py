@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/answer/69_own_rows.ipynb #779c9f1c
 from weakref import WeakKeyDictionary
 import torch
-from .described import parts_of
+from .described import learns_ratings
 from .recommender import Seen
 
 # %% ../../nbs/answer/69_own_rows.ipynb #2edffffa
@@ -51,6 +51,6 @@ def _once_each(ds):
 def reasons_by_user(ds, model):
     """The `Seen` of the numbers of the rows of the ratings `ds` that are reasons of the `model`, and the weights of all rows, (n,), or
     `None`; of repeated choices (n,2), what they weigh together and the largest of it"""
-    if any(not o.is_preference for o in parts_of(model)): return rows_by_user(ds),ds.w
+    if learns_ratings(model): return rows_by_user(ds),ds.w
     if ds not in _choices_by_user: _choices_by_user[ds] = _once_each(ds)
     return _choices_by_user[ds]

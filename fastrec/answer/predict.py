@@ -83,7 +83,8 @@ def predict_codes(model, x):
 def need_draws(model, n=1):
     "`model`, which must have at least `n` draws"
     if not isinstance(model, PosteriorMean):
-        raise ValueError('the model has no draws to tell how sure it is: fit it with fit_bayes')
+        fit = 'fit_bayes' if model.lists_by is model else "fit_blend(ratings='fit_bayes')"
+        raise ValueError(f'the model has no draws to tell how sure it is: fit it with {fit}')
     if model.n_draws<n:
         raise ValueError('one draw cannot tell how sure the model is: fit it with n_draws=2 or more')
     return model

@@ -17,6 +17,7 @@ from ..base.checks import listened,need_package,warn
 from ..data.columns import pick_columns
 from ..data.names import role_of
 from ..data.loaders import RecDataLoaders
+from ..data.parquet import is_parquet
 from ..data.text_files import read_text_file
 from ..evaluate.choosing import choose_fit
 from ..export.bundle import old_files
@@ -32,14 +33,9 @@ def _like(labels, col):
     return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
 
 # %% ../../nbs/command/13_train.ipynb #7620ee14
-def _is_parquet(file):
-    "Is `file` Parquet, or a folder of it?"
-    if os.path.isdir(file): return True
-    with open(file, 'rb') as f: return f.read(4)==b'PAR1'
-
 def _frame_in(file, id_names=(), encoding=None, n_first=2):
     "The rows of `file` as a frame, whose columns `id_names` hold labels, and the `n_first`, unless their name says otherwise"
-    if _is_parquet(file):
+    if is_parquet(file):
         need_package('pyarrow')
         return pd.read_parquet(file)
     more = {} if encoding is None else dict(encoding=encoding)
@@ -81,7 +77,7 @@ def _with_sides(df, users, items, encoding, names):
 def _loaders_of(file, encoding=None, choices=False, users=None, items=None, **kwargs):
     "Loaders of the ratings in `file`, or `choices`, and of what is told in the files `users` and `items`; `kwargs` are those of `from_df`"
     kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
-    whole = choices or users is not None or items is not None or not _is_parquet(file)
+    whole = choices or users is not None or items is not None or not is_parquet(file)
     if not whole and not _lack_ratings(_names_in(file), **kwargs): return RecDataLoaders.from_parquet(file, **kwargs)
     df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
     if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)

@@ -6,16 +6,19 @@
 __all__ = ['check_ratings']
 
 # %% ../../nbs/data/14_findings.ipynb #78e43a29
+import inspect,os
 import numpy as np,pandas as pd
 from .frames import as_frame,type_name
-from .names import need_columns
+from .names import listed,need_columns
 from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
-from .scales import as_ratings,check_each,check_repeats,check_scale
-from .times import as_seconds,check_times,likely_time,time_column
+from .scales import as_ratings,check_each,check_repeats,check_scale,rare_zeros
+from .times import as_seconds,check_times,date_as_text,likely_time,time_column
+from .parquet import is_parquet
 from .splitters import holds_none_out
-from ..base.checks import listened,need_share
+from .text_files import need_known,read_text_file
+from ..base.checks import listened,need_package,need_share
 
 # %% ../../nbs/data/14_findings.ipynb #ce8c8543
 class Findings:
@@ -28,8 +31,8 @@ class Findings:
         res,texts,error = listened(f, *args, errors=Exception)
         found = [('warning',text) for text in texts]
         if error:
-            text = str(error.args[0]) if error.args else type_name(error)
-            found.append(('refused',text))
+            text = error.args[0] if isinstance(error, KeyError) else error  # whose own text has quotes around it
+            found.append(('refused',str(text) or type_name(error)))
         for severity,text in found:
             self.rows.append(('note' if only_note else severity, about, text))
         return res
@@ -84,6 +87,7 @@ def _note_ratings(found, df, names, codes):
     y = found.step(rating, as_ratings, df[rating])
     if y is None or not len(y): return
     found.step(rating, check_scale, y, rating)
+    if zeros := rare_zeros(y, rating): found.note(rating, zeros)
     if codes: found.step('pairs', check_repeats, *codes, y, names)
     n_different = len(np.unique(y))
     shares = pd.Series(y).value_counts(normalize=True)  # the most frequent first
@@ -118,7 +122,9 @@ def _note_unread(found, df, names, time):
     if not others: return
     more = f' and {len(others)-_most_names} more' if len(others)>_most_names else ''
     when = likely_time(df[others]) if time is None else None
-    hint = '' if when is None else f'; if {when!r} tells when, name it with time_name'
+    text = None if when is None else date_as_text(df[when])
+    as_text = f', which reads text such as {text!r}' if text else ''
+    hint = '' if when is None else f'; if {when!r} tells when, name it with time_name{as_text}'
     found.note('columns', 'not read: ' + ', '.join(map(repr, others[:_most_names])) + more + hint)
 
 # %% ../../nbs/data/14_findings.ipynb #72647b75
@@ -129,21 +135,27 @@ def _without_gaps(found, df, names):
     apart = found.step(names[1], told_apart, df, names[1])
     return df if apart is None else apart
 
-# %% ../../nbs/data/14_findings.ipynb #3581f746
-def check_ratings(
-    ratings, # A frame, or what `from_df` takes as one
-    user_name:str=None, # Column of the users, as in `from_df`
-    item_name:str=None, # Column of the items
-    rating_name:str=None, # Column of the ratings
-    time_name:str=None, # Column of their times; left out: one with a usual name, else the only one of dates, if there is any
-    splitter=None, # From a frame to the row numbers of training and validation; at random if left out
-    valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
-)->pd.DataFrame: # A row for each finding: `severity` ('refused', 'warning' or 'note'), what it is `about`, and a sentence
-    "What `RecDataLoaders.from_df` would refuse, warn of and take for what, before anybody trains; nothing is raised"
-    found = Findings()
-    if (df := found.step('frame', as_frame, ratings)) is None: return found.table()
-    names = found.step('columns', pick_columns, df, user_name, item_name, rating_name)
-    if names is None: return found.table()
+# %% ../../nbs/data/14_findings.ipynb #76ea8834
+def _is_file(ratings): return isinstance(ratings, (str,os.PathLike))
+
+def _read_file(file, id_names, kwargs):
+    "The frame in `file`, Parquet, or text that is read as `kwargs` say, whose columns `id_names` hold users and items"
+    if not is_parquet(file): return read_text_file(file, id_names, kwargs)
+    if kwargs: raise TypeError(f'{file} is Parquet, of which nothing has to be said: leave out {listed(kwargs)}')
+    need_package('pyarrow')
+    return pd.read_parquet(file)
+
+def _frame_of(found, ratings, id_names, kwargs):
+    "`ratings`, a frame or a file, as a frame; `None` where that is refused"
+    if _is_file(ratings):
+        need_known('check_ratings', kwargs, inspect.signature(check_ratings).parameters)
+        return found.step('file', _read_file, ratings, id_names, kwargs)
+    if kwargs: raise TypeError(f'check_ratings has {listed(kwargs)} for a file alone: leave it out where ratings are a frame')
+    return found.step('frame', as_frame, ratings)
+
+# %% ../../nbs/data/14_findings.ipynb #48e33225
+def _look_at(found, df, names, time_name, splitter, valid_pct):
+    "Note what there is to know about the frame `df`, whose columns of user, item and rating are `names`"
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
     time = _note_columns(found, df, names, time_name)
     _note_unread(found, df, names, time)
@@ -151,7 +163,26 @@ def check_ratings(
     if len(df):
         codes = _note_pairs(found, df, names, splitter, valid_pct)
         _note_ratings(found, df, names, codes)
-    if time is not None:
-        span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)
-        if span: found.note(time, span)
+    if time is None: return
+    span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)
+    if span: found.note(time, span)
+
+# %% ../../nbs/data/14_findings.ipynb #3581f746
+def check_ratings(
+    ratings, # A frame, or what `from_df` takes as one; or the path of a file, CSV or Parquet
+    user_name:str=None, # Column of the users, as in `from_df`
+    item_name:str=None, # Column of the items
+    rating_name:str=None, # Column of the ratings
+    time_name:str=None, # Column of their times; left out: one with a usual name, else the only one of dates, if there is any
+    splitter=None, # From a frame to the row numbers of training and validation; at random if left out
+    valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
+    **kwargs # For a file: how `from_csv` is to read it, such as `na_values` or `encoding`
+)->pd.DataFrame: # A row for each finding: `severity` ('refused', 'warning' or 'note'), what it is `about`, and a sentence
+    """What `RecDataLoaders.from_df` would refuse, warn of and take for what, before anybody trains; nothing is raised.
+
+    Of a file, what `from_csv` or `from_parquet` would: only what is empty is a gap there"""
+    found = Findings()
+    df = _frame_of(found, ratings, [user_name,item_name], kwargs)
+    names = None if df is None else found.step('columns', pick_columns, df, user_name, item_name, rating_name)
+    if names is not None: _look_at(found, df, names, time_name, splitter, valid_pct)
     return found.table()

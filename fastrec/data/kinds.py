@@ -128,28 +128,34 @@ def _check_marks(labels, name, rows_of):
     if len(surely) or ids or largest or not mark.strip():
         warn(f'{what}: if that is a mark for a missing value, {do}')
 
-# %% ../../nbs/data/11_kinds.ipynb #76277cc7
+# %% ../../nbs/data/11_kinds.ipynb #853c7508
 def _bare(text):
     "`text` in lower case, with one space between words, and accents stored in one way"
     words = normalize('NFC', text).lower().split()
     return ' '.join(words)
 
+def _uniting(name, by_case):
+    "The line that unites labels of `df` that differ in spaces and the way accents are stored, and `by_case` those that do in case too"
+    words = '.str.split().str.join(" ")'
+    text = f'df[{name!r}].str.normalize("NFC")'
+    return f'df.groupby({text}.str.lower(){words})[{name!r}].transform("first")' if by_case else text+words
+
+# %% ../../nbs/data/11_kinds.ipynb #76277cc7
 def _check_alike(labels, name):
     "Say which labels differ in case or spaces alone"
     n_bare = len({_bare(o) for o in labels.tolist()})
     if n_bare==len(labels): return
     text = pd.Series(labels.tolist(), dtype='str').str
-    bare = text.normalize('NFC').str.strip()
+    bare = text.normalize('NFC').str.split().str.join(' ')
     words = ~bare.str.fullmatch(r'\S*\d\S*')  # ids such as 'aB3' and 'Ab3' may be two
-    lower = bare.str.lower().str.split()
-    key = bare.mask(words, lower.str.join(' '))
+    key = bare.mask(words, bare.str.lower())
     alike = key.duplicated(keep=False)
     if not alike.any(): return
     first = key[alike].iloc[0]
     pair = labels[(key==first).to_numpy()][:2]
     warn(f'{alike.sum()} labels of {name!r} differ from others in case, spaces or the way accents are stored alone, '
          f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: unite them, say with '
-         f'df[{name!r}].str.normalize("NFC").str.strip()')
+         f'df[{name!r}] = {_uniting(name, key.nunique()<bare.nunique())}')
 
 # %% ../../nbs/data/11_kinds.ipynb #9730f6ba
 def _without_categories(labels):

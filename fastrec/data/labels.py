@@ -8,6 +8,8 @@ __all__ = ['Vocab']
 # %% ../../nbs/data/03_labels.ipynb #86f850d0
 import difflib,hashlib,itertools,threading
 from bisect import bisect_left
+from unicodedata import combining,normalize
+from zlib import crc32
 from collections.abc import Mapping
 from numbers import Real
 import numpy as np,pandas as pd,torch
@@ -117,25 +119,50 @@ def find(self:Vocab, labels):
     return codes
 
 # %% ../../nbs/data/03_labels.ipynb #8c0c89d8
+def _plain(text):
+    "`text` in small letters without accents, one space between words"
+    if not text.isascii():
+        letters = normalize('NFKD', text.casefold())
+        text = ''.join(o for o in letters if not combining(o))
+    return ' '.join(text.lower().split())
+
+def _number_of(text): return crc32(_plain(text).encode(errors='replace'))  # 4 bytes that are kept, instead of the text
+
+_most_spelled = 2**18  # labels; of more, to number them all would keep somebody waiting
+
+@patch
+def spelled_as(self:Vocab, text):
+    "The labels that are `text` but for case, accents and spaces; all are numbered once, at the first search"
+    if not 0<len(self.labels)<=_most_spelled or _class_of(_first(self.labels)) is not str: return []
+    if '_spelled' not in vars(self):
+        self._spelled = np.fromiter(map(_number_of, self.labels), 'uint32', len(self.labels))
+    places = (self._spelled==_number_of(text)).nonzero()[0]
+    return [o for o in self.labels[places] if _plain(o)==_plain(text)]
+
+# %% ../../nbs/data/03_labels.ipynb #4b53f3e3
 def _neighbours(labels, text, beside=20):
     "Those of the sorted `labels` that stand where `text` would, as it is written or in other letters"
-    places = [bisect_left(labels, o) for o in (text, text.title(), text.lower(), text.upper())]
+    places = [bisect_left(labels, o) for o in (text, text.title(), text.capitalize(), text.lower(), text.upper())]
     return np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
 
-def _closest(labels, text, few=2000, longest=500):
-    "The one of `labels` most like the unknown `text`, in a list, if one is like it; of more than a `few` only its neighbours are compared"
+def _closest(vocab, text, few=2000, longest=500):
+    """The label of `vocab` most like the unknown `text`, in a list, if one is like it: the same in other letters, or else, of a `few`
+    labels any, and of more one that stands beside it"""
     if len(text)>longest: return []  # to compare takes the square of its length
-    if len(labels)>few: labels = _neighbours(labels, text)
-    return difflib.get_close_matches(text, list(labels), n=1)
+    if same := vocab.spelled_as(text): return same[:1]
+    labels = vocab.labels if len(vocab.labels)<=few else _neighbours(vocab.labels, text)
+    by_plain = {_plain(o): o for o in labels}
+    close = difflib.get_close_matches(_plain(text), [*by_plain], n=1)
+    return [by_plain[o] for o in close]
 
-def _hint(labels, unknown):
-    "What may have been meant by `unknown`, which is not among the `labels`"
-    known = _first(labels) if len(labels) else unknown
+def _hint(vocab, unknown):
+    "What may have been meant by `unknown`, which is not a label of `vocab`"
+    known = _first(vocab.labels) if len(vocab.labels) else unknown
     if _class_of(known)!=_class_of(unknown):
         kind = {str: 'text', Real: 'numbers'}.get(_class_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
     if not isinstance(unknown, str): return ''
-    return ''.join(f'; closest: {o!r}' for o in _closest(labels, unknown))
+    return ''.join(f'; closest: {o!r}' for o in _closest(vocab, unknown))
 
 # %% ../../nbs/data/03_labels.ipynb #ec99375a
 @patch
@@ -145,7 +172,7 @@ def lookup(self:Vocab, labels):
     codes = self.find(labels)
     if (codes>0).all(): return codes
     unknown = _first(labels[codes==0])
-    hint = _hint(self.labels, unknown)
+    hint = _hint(self, unknown)
     raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}{self.advice}')
 
 # %% ../../nbs/data/03_labels.ipynb #58f38a12

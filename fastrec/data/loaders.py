@@ -6,7 +6,7 @@
 __all__ = ['RecDataLoaders']
 
 # %% ../../nbs/data/06_loaders.ipynb #e5802e3e
-import difflib,inspect
+import inspect
 from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
@@ -19,7 +19,7 @@ from .names import need_columns
 from .columns import check_reserved,pick_columns
 from .titles import told_apart
 from .kinds import rows_to_keep
-from .text_files import read_text_file
+from .text_files import need_known,read_text_file
 from .parquet import read_parquet_files
 from ..base.checks import need_flags,need_package,need_whole
 from ..base.devices import as_device,need_memory
@@ -150,16 +150,6 @@ def from_df(cls:RecDataLoaders,
     return _as_loaders(cls, ratings, [user_name,item_name,rating_name,time_name,weight_name], (users,items), path,
                        device, _splitter(splitter, valid_pct, seed), seed, bs, val_bs, drop_last, dropna, shard)
 
-# %% ../../nbs/data/06_loaders.ipynb #30428e0d
-def _need_known(kwargs, known):
-    "Refuse those of `kwargs` that are no arguments of `pd.read_csv`, and say which of its own and the `known` is closest"
-    of_pandas = inspect.signature(pd.read_csv).parameters
-    for name in kwargs:
-        if name in of_pandas: continue
-        close = difflib.get_close_matches(name, [*known, *of_pandas], n=1)
-        hint = ''.join(f'; closest: {o!r}' for o in close)
-        raise TypeError(f'from_csv knows no argument {name!r}, nor do from_df and pd.read_csv{hint}')
-
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
@@ -167,11 +157,11 @@ def from_csv(cls:RecDataLoaders, csv, **kwargs):
     """`RecDataLoaders` of the ratings in the file `csv`; what `from_df` does not know of `kwargs` goes to `pd.read_csv`, such as `sep` or
     `encoding`.
 
-    Only what is empty counts as missing, not a film called 'None'; ids keep their leading zeros"""
+    Only what is empty counts as missing, not a film called 'None', and what `na_values` adds; ids keep their leading zeros"""
     known = inspect.signature(cls.from_df).parameters
     for_df = {k: v for k,v in kwargs.items() if k in known}
     for_pandas = {k: v for k,v in kwargs.items() if k not in known}
-    _need_known(for_pandas, known)
+    need_known('from_csv', for_pandas, known)
     ids = [for_df.get('user_name'),for_df.get('item_name')]
     return cls.from_df(read_text_file(csv, ids, for_pandas), **for_df)
 

@@ -6,12 +6,20 @@
 __all__ = []
 
 # %% ../../nbs/data/17_parquet.ipynb #1bdfc244
+import os
 from fastai.collab import *
 from fastai.tabular.all import *
 from .names import need_columns
 from .columns import pick_columns
 from .titles import items_beside
 from ..base.checks import need_package
+
+# %% ../../nbs/data/17_parquet.ipynb #f4f0642a
+def is_parquet(file):
+    "Is `file` Parquet, or a folder of it?"
+    if os.path.isdir(file): return True
+    if not os.path.isfile(file): return False  # an address, or nothing, of which the reader has more to say
+    with open(file, 'rb') as f: return f.read(4)==b'PAR1'
 
 # %% ../../nbs/data/17_parquet.ipynb #ea97eca5
 def _by_label(col):

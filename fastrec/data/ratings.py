@@ -174,10 +174,10 @@ def encode_pairs(self:RatingsTensors, df):
 
 # %% ../../nbs/data/04_ratings.ipynb #09f9d7f6
 def _almost(vocab, label):
-    "A label of `vocab` that differs from the text `label` in spaces alone, or in what a detour over floats leaves"
+    "A label of `vocab` that differs from the text `label` in case, accents and spaces alone, or in what a detour over floats leaves"
     if not isinstance(label, str): return None
-    for o in (label.strip(), label.removesuffix('.0'), f'{label}.0'):
-        if o!=label and vocab.encode([o])[0]: return o
+    same = [o for o in (label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]]
+    return next(iter(same+vocab.spelled_as(label)), None)
 
 def count_unknown(name, labels):
     "How many `labels` of the column `name` are unknown, and the first of them"

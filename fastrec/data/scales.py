@@ -170,6 +170,19 @@ def check_scale(ratings, name):
     for f in (_not_rated,_one_value,_ids_or_counts):
         if text := f(values, share, name): return warn(text)
 
+# %% ../../nbs/data/12_scales.ipynb #13576240
+_highest,_rare = 10,.01  # of a scale of stars or points, and the share of rows of a value that is hardly used
+
+def rare_zeros(ratings, name):
+    "A sentence about zeros that are rarer than any other of `ratings`, one step or more below them; `None` without such"
+    values,counts = np.unique(ratings, return_counts=True)
+    half_steps = (values*2%1==0).all()
+    if len(values)<4 or not half_steps or values[0]!=0 or values[1]<1 or values[-1]>_highest: return
+    n_zeros = counts[0]
+    if n_zeros>=min(counts[1:].min(), _rare*len(ratings)): return
+    return (f"{n_zeros:,} of {len(ratings):,} ratings in {name!r} are 0, fewer than of any other value: on a scale that begins with 0 "
+            f"that is right; on one from {values[1]:g} on, where 0 means 'not rated', leave these rows out with df[df[{name!r}]!=0]")
+
 # %% ../../nbs/data/12_scales.ipynb #f804ada0
 def check_each(n_labels, n_rows, name, what):
     "Say that each row has a user or an item of its own, of which nothing can be learned"

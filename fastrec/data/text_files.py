@@ -6,13 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/data/16_text_files.ipynb #613f5fe1
-import io
+import difflib,inspect,io
 import csv as csv_module
 from pandas.io.common import get_handle
 from fastai.collab import *
 from fastai.tabular.all import *
 from .frames import read_table
-from .names import role_of
+from .names import listed,role_of
 from .columns import check_place
 from .times import year_1973
 from ..base.checks import warn
@@ -143,12 +143,28 @@ def _named(df):
     check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
     return df
 
+# %% ../../nbs/data/16_text_files.ipynb #d0b6c6cd
+def _marks(values):
+    "`values`, one or several, and the empty text"
+    return ['', *(values if pd.api.types.is_list_like(values) else [values])]
+
+def _gaps(columns, given):
+    "What stands for a gap in each of the `columns`, as arguments of `pd.read_csv`, by those `given`"
+    if 'keep_default_na' in given: return {}
+    values = given.get('na_values')
+    if values is None: values = []
+    if not isinstance(values, dict): return dict(na_values=_marks(values))
+    if unknown := [o for o in values if o not in columns]:
+        raise ValueError(f'na_values has {unknown[0]!r}, which is none of the columns: {listed(columns)}')
+    return dict(na_values={o: _marks(values.get(o, [])) for o in columns})
+
 # %% ../../nbs/data/16_text_files.ipynb #34acbbd0
 def _how_to_read(csv, given):
     "The bytes of the file `csv`, their encoding, and all arguments with which `pd.read_csv` reads them"
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
-    usual = dict(encoding=encoding, keep_default_na=False, na_values=[''])
+    usual = dict(encoding=encoding)
+    if 'keep_default_na' not in given: usual |= dict(keep_default_na=False, na_values=[''])
     return data,encoding,usual | _layout(data, encoding, given) | given
 
 def _id_columns(columns, id_names, n_first=2):
@@ -169,14 +185,27 @@ def read_text_file(csv, id_names, given, n_first=2):
     "The frame in the file `csv`, users and items as they are written; the `n_first` columns hold these if no name says what they hold"
     try: data,encoding,kwargs = _how_to_read(csv, given)
     except csv_module.Error as e: raise _unreadable(csv, e, '') from e
-    def read(**more): return read_table(io.BytesIO(data), **kwargs|more)
+    def read(**more):
+        try: return read_table(io.BytesIO(data), **kwargs|more)
+        except ValueError as e: raise _unreadable(csv, e, encoding) from e
     as_text = 'dtype' not in given
-    try:
-        ids = _id_columns(read(nrows=9).columns, id_names, n_first)
-        df = read(dtype={c: str for c in ids}) if as_text else read()
-    except ValueError as e: raise _unreadable(csv, e, encoding) from e
+    columns = read(nrows=9).columns
+    ids = _id_columns(columns, id_names, n_first)
+    kwargs |= _gaps(columns, given)
+    df = read(dtype={c: str for c in ids}) if as_text else read()
     for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
     if as_text:
         for c in ids: df[c] = _as_ids(df[c])
     headless = kwargs.get('header', 0) is None and 'names' not in kwargs
     return _named(df) if headless and df.shape[1]>2 else df
+
+# %% ../../nbs/data/16_text_files.ipynb #6321ddc5
+def need_known(function, kwargs, known):
+    "Refuse those of `kwargs` that are no arguments of `pd.read_csv`, and say which of its own and the `known` of `function` is closest"
+    of_pandas = inspect.signature(pd.read_csv).parameters
+    for name in kwargs:
+        if name in of_pandas: continue
+        close = difflib.get_close_matches(name, [*known, *of_pandas], n=1)
+        hint = ''.join(f'; closest: {o!r}' for o in close)
+        others = 'nor do from_df and pd.read_csv' if function=='from_csv' else 'nor does pd.read_csv'
+        raise TypeError(f'{function} knows no argument {name!r}, {others}{hint}')

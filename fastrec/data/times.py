@@ -118,6 +118,13 @@ def check_times(seconds, name):
         warn(f'all times in {name!r} are the same: nothing can be learned of them')
 
 # %% ../../nbs/data/13_times.ipynb #4d8a4ffc
+_as_dates = re.compile(rf'\s*(?:{_by_slashes}|\d{{4}}-\d\d?-\d\d?(?:\D.*)?)\s*')  # 31/12/2022 or 2022-12-31, and perhaps an hour
+
+def date_as_text(col):
+    "The first value of `col` that isn't missing, if it is a date as text, else `None`"
+    first = col.dropna().head(1).tolist()
+    return first[0] if first and isinstance(first[0], str) and _as_dates.fullmatch(first[0]) else None
+
 def _of_dates(df):
     "The columns of `df` that hold dates and are called nothing else"
     return [c for c,dtype in df.dtypes.items() if pd.api.types.is_datetime64_any_dtype(dtype) and not role_of(c)[0]]
@@ -130,9 +137,11 @@ def time_column(df):
     return dates[0] if len(dates)==1 else None
 
 def likely_time(df):
-    "The first column of `df` that holds dates, or is called after them; `None` without one"
-    called = [c for c in df.columns if re.search('date|time', str(c).lower()) and not role_of(c)[0]]
-    return next(iter(_of_dates(df)+called), None)
+    "The first column of `df` that holds dates, or is called after them, or begins with a date as text; `None` without one"
+    others = [c for c in df.columns if not role_of(c)[0]]
+    called = [c for c in others if re.search('date|time', str(c).lower())]
+    written = [c for c in others if date_as_text(df[c])]
+    return next(iter(_of_dates(df)+called+written), None)
 
 # %% ../../nbs/data/13_times.ipynb #32030a38
 _defaults = dict(time='timestamp', user='user')  # of what splitters have for the name of a column

@@ -93,8 +93,8 @@ def save_recommender(self:Recommends,
     metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
     ratings:bool=False, # Save how and when users have rated it, and what features say, all personal, for `explain` and `extend`?
 )->Path:
-    """Save model, labels and what users have seen, without pickle. `ValueError` for a model that can't be saved so,
-    `OSError` if it can't be written"""
+    """Save model, labels and what users have seen, without pickle. `ratings=True` keeps ratings and features too, which reasons, `explain`
+    and features of new items need afterwards. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"""
     need_flags(seen=seen, ratings=ratings)
     if ratings and not seen: raise ValueError('ratings=True tells what users have seen: leave seen=False out, or ratings')
     check_savable(self)

@@ -36,8 +36,6 @@ def _floats(col, kind, what):
     return res
 
 # %% ../../nbs/data/22_feature_columns.ipynb #7e088dec
-far_off = 10  # spreads from the mean: what lies further off counts as if it lay there
-
 class NumberColumn:
     "A column of numbers or dates: standardized, and, if some lack one, a column that marks these"
     def __init__(self, col, kind, what):
@@ -54,18 +52,21 @@ class NumberColumn:
     @property
     def is_value(self): return [True]*self.varies + [False]*self.has_gaps
 
-    def triples(self, col, what):
-        "Row, column and value of what is not 0"
-        x = _floats(col, self.kind, what).to_numpy()
-        gap = np.isnan(x)
-        is_zero = gap|(not self.varies)
-        rows,marked = (~is_zero).nonzero()[0],(gap&self.has_gaps).nonzero()[0]
-        with np.errstate(over='ignore'): scaled = (x[rows]-self.mean)/self.std
-        values = np.concatenate([scaled.clip(-far_off, far_off), np.ones(len(marked))])
-        cols = np.repeat([0,int(self.varies)], [len(rows),len(marked)])
-        return np.concatenate([rows,marked]),cols,values
-
 # %% ../../nbs/data/22_feature_columns.ipynb #9253d7ba
+far_off = 10  # spreads from the mean: what lies further off counts as if it lay there
+
+@patch
+def triples(self:NumberColumn, col, what):
+    "Row, column and value of what is not 0"
+    x = _floats(col, self.kind, what).to_numpy()
+    gap = np.isnan(x)
+    is_zero = gap|(not self.varies)
+    rows,marked = (~is_zero).nonzero()[0],(gap&self.has_gaps).nonzero()[0]
+    with np.errstate(over='ignore'): scaled = (x[rows]-self.mean)/self.std
+    values = np.concatenate([scaled.clip(-far_off, far_off), np.ones(len(marked))])
+    cols = np.repeat([0,int(self.varies)], [len(rows),len(marked)])
+    return np.concatenate([rows,marked]),cols,values
+
 @patch
 def far(self:NumberColumn, col, what):
     "Those of the numbers, or dates, in `col` that lie so far off that they count as nearer"

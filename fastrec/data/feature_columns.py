@@ -73,6 +73,7 @@ def far(self:NumberColumn, col, what):
     off = (_floats(col, self.kind, what)-self.mean).abs()
     return col[self.varies & (off>far_off*self.std)]
 
+# %% ../../nbs/data/22_feature_columns.ipynb #8206fbf4
 @patch
 def kept(self:NumberColumn):
     "What was learned, as JSON keeps it"

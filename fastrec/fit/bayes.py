@@ -51,7 +51,7 @@ def _posterior_mean(sampler, from_features):
     res.to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.advised = model.advised
-    if getattr(sampler.towards, 'error', None) is not None: _widen(res, sampler.ds, sampler.towards.error)
+    if res.n_draws>1 and getattr(sampler.towards, 'error', None) is not None: _widen(res, sampler.ds, sampler.towards.error)
     res.from_features,res.row_maps = from_features,_maps_of_draws(sampler)
     res.fill_unknown()
     return res

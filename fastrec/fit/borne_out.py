@@ -22,7 +22,7 @@ def approach(model, ds, arith):
     for _ in islice(als_sweeps(model, ds, arith), n_approach): pass
 
 # %% ../../nbs/fit/61_borne_out.ipynb #4a451ff2
-_n_tried,_n_before = 60,20  # sweeps, and those before the first draw that counts
+_n_tried,_n_before = 120,30  # sweeps, and those before the first draw that counts
 
 def _predicted(model, ds, arith, x):
     "Mean scores of the codes `x` by draws, from the ratings `ds`, that begin with a copy of `model`"
@@ -44,18 +44,17 @@ def _beyond_biases(model, ds, arith, seed):
     return torch.stack([_predicted(model, part, arith, held.x)-biases, held.y-biases, held.weights()]).cpu().double()
 
 # %% ../../nbs/fit/61_borne_out.ipynb #0b2c1783
-_enough,_most_tenths,_least = 2000,4,20  # rows to ask, tenths of them, and rows that say anything
+_enough,_most_tenths,_least = 2000,4,20  # rows to ask, tenths they are of at most, and as many as say anything
 
 @torch.no_grad()
 def towards_what_is_borne_out(model, ds, arith):
     "As `towards_biases`, for draws of the ratings `ds`: where these are few, as far as draws from a part of them say"
     res = towards_biases(model, ds, arith)
     n = len(ds)//10
-    if res.weights is not None or not n or not model.width or not are_few(ds, sparse): return res
+    if res.weights is not None or _most_tenths*n<_least or not model.width or not are_few(ds, sparse): return res
     n_tenths = min(-(-_enough//n), _most_tenths)
     told = torch.cat([_beyond_biases(model, ds, arith, seed) for seed in range(n_tenths)], 1)
     taste,rest,w = told
-    if len(w)<_least: return res
     share = float((w*taste*rest).sum()/(w*taste.square()).sum().clamp(min=1e-30))
     share = min(max(share, 0.), 1.)
     res.error = float((w*(rest-share*taste).square()).sum()/w.sum())

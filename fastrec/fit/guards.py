@@ -134,11 +134,11 @@ def _shares_steps(self:RecLearner, least=2**22):
 # %% ../../nbs/fit/41_guards.ipynb #da976026
 @patch
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
-    "fastai's `fit`, and afterwards no trace of an interruption"
+    "fastai's `fit`, and afterwards no trace of an interruption, nor of a fit that was stopped before its first batch"
     if not self._opt_is_of_model():
         self.opt = None  # a part of the model has been replaced
     self.need_recorded(cbs)
-    before = list(self.cbs)
+    before,state,self.has_stepped = list(self.cbs),self.fit_state(),False
     try:
         mode = exactly if isinstance(self.model, Dot) else trainable
         threads = nullcontext if self._shares_steps() else one_thread
@@ -148,6 +148,7 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
         added = [cb for cb in self.cbs if cb not in before]
         self.remove_cbs(added)  # some are left if the fit was stopped while it removed them
+        if not self.has_stepped: self.put_back(state)
         raise
     finally:
         if hasattr(self, 'recorder'): losses_to_cpu(self.recorder)

@@ -116,7 +116,7 @@ def test_solvers_go_on_from_the_rows(name):
     assert begun.settings().loc['n_factors','rule']=='that of init'
 
 def test_fit_bayes_begins_with_the_last_draw_and_without_burn_in(monkeypatch):
-    monkeypatch.setattr('fastrec.fit.bayes._approach', None)  # which brings a new model near
+    monkeypatch.setattr('fastrec.fit.bayes.approach', None)  # which brings a new model near
     learn = fitted(learner(dls, init=earlier['bayes']), 'fit_bayes', n_sweep=3)
     assert learn.model.n_draws==3 and learn.settings().loc['n_factors','rule']=='that of init'
 

@@ -114,6 +114,7 @@ def _advice(data):
     if isinstance(data, str) or hasattr(data, '__fspath__'):
         return ': read a file with from_csv or from_parquet'
     if isinstance(data, pd.Series): return ': call .reset_index() first'
+    if isinstance(data, (list,tuple,set)): return ': one with columns of users and items'
     for name in ('collect','compute','to_table'):
         if hasattr(data, name): return f': call .{name}() first'
     return ''

@@ -51,7 +51,8 @@ def _posterior_mean(sampler, from_features):
     res.to(users.device)
     res.classes,res.user,res.item = model.classes,model.user,model.item
     res.advised = model.advised
-    if res.n_draws>1 and getattr(sampler.towards, 'error', None) is not None: _widen(res, sampler.ds, sampler.towards.error)
+    error = getattr(sampler.towards, 'error', None)
+    if error is not None and res.n_draws>1: _widen(res, sampler.ds, error)
     res.from_features,res.row_maps = from_features,_maps_of_draws(sampler)
     res.fill_unknown()
     return res

@@ -180,6 +180,7 @@ def _step_by_hand(self:RecLearner, x, y, expected=None):
 # %% ../../nbs/fit/45_loop.ipynb #9432d018
 @patch
 def _do_one_batch(self:RecLearner):
+    if self.training: self.has_stepped = True  # which `_fit` in `fit.guards` asks
     if self.iter==0: self.by_hand = self.lean and self._works_by_hand()
     if not (self.by_hand and self.training and self.yb) or self._watched():
         return Learner._do_one_batch(self)

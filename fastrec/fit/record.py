@@ -47,6 +47,7 @@ def _count(self:Sweeps, rmse):
     if not math.isfinite(rmse):
         raise FloatingPointError(f'sweep {self.n} has no finite error: make the regularization stronger')
     self.n += 1
+    self.learn.has_stepped = True
     self.change = abs(self.rmse-rmse)/max(rmse, 1e-30)
     self.rmse = rmse
 

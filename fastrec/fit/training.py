@@ -62,7 +62,6 @@ def _model_for_this_thread(learn):
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
     seed,n_fits,stay,begun = None,0,False,False  # keep what validation gathers on its device? Is the first model by `init`?
-    has_stepped = False  # has the fit that goes on, or the last one, begun with a batch?
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls = None,None  # callbacks, and what to call for each event
@@ -139,7 +138,6 @@ def _do_epoch_train(self:RecLearner):
 
 @patch
 def one_batch(self:RecLearner, i, b):
-    if self.training: self.has_stepped = True
     with self._drawing(): Learner.one_batch(self, i, b)
 
 # %% ../../nbs/fit/30_training.ipynb #1db0d461

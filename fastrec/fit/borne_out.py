@@ -45,16 +45,19 @@ def _beyond_biases(model, ds, arith, seed):
 
 # %% ../../nbs/fit/61_borne_out.ipynb #0b2c1783
 _enough,_most_tenths,_least = 2000,4,20  # rows to ask, tenths they are of at most, and as many as say anything
+_few = 30_000  # ratings: of more of them, without any taste, draws are hardly worse than biases
+
+def _are_in_doubt(ds): return _least<=_most_tenths*(len(ds)//10) and len(ds)<_few and are_few(ds, sparse)
 
 @torch.no_grad()
 def towards_what_is_borne_out(model, ds, arith):
     "As `towards_biases`, for draws of the ratings `ds`: where these are few, as far as draws from a part of them say"
     res = towards_biases(model, ds, arith)
-    n = len(ds)//10
-    if res.weights is not None or _most_tenths*n<_least or not model.width or not are_few(ds, sparse): return res
-    n_tenths = min(-(-_enough//n), _most_tenths)
+    if res.weights is not None or not model.width or not _are_in_doubt(ds): return res
+    n_tenths = min(-(-_enough//(len(ds)//10)), _most_tenths)
     told = torch.cat([_beyond_biases(model, ds, arith, seed) for seed in range(n_tenths)], 1)
     taste,rest,w = told
+    if len(w)<_least: return res  # as where everybody has rated once, and keeps that
     share = float((w*taste*rest).sum()/(w*taste.square()).sum().clamp(min=1e-30))
     share = min(max(share, 0.), 1.)
     res.error = float((w*(rest-share*taste).square()).sum()/w.sum())

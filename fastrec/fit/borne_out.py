@@ -13,6 +13,7 @@ from .doubts import are_few,sparse
 from .gibbs import Gibbs
 from .mixing import bias_scores,held_out_rows
 from .solvers import copied
+from ..base.random import Arithmetic
 
 # %% ../../nbs/fit/61_borne_out.ipynb #90e69e38
 n_approach = 5  # sweeps of ALS before the first draw
@@ -32,8 +33,9 @@ def _predicted(model, ds, arith, x):
     res = [tried.score_pairs(x) for _ in islice(draws, _n_before, _n_tried)]
     return torch.stack(res).mean(0)
 
-def _beyond_biases(model, ds, arith, seed):
-    "Of a tenth of the ratings `ds`: what draws from the others predict beyond biases, what is beyond them, and the weights, (3,n)"
+def _beyond_biases(model, ds, device, seed):
+    """Of the tenth of the ratings `ds` that `seed` stands for: what draws from the others, on `device`, predict beyond biases, what is
+    beyond them, and the weights, (3,n)"""
     left_out = held_out_rows(ds, len(ds)//10, seed)
     kept = torch.ones(len(ds), dtype=torch.bool)
     kept[left_out] = False
@@ -41,6 +43,7 @@ def _beyond_biases(model, ds, arith, seed):
     const,b_u,b_i = bias_scores(model, part)
     u,i = held.codes
     biases = const+b_u[u]+b_i[i]
+    arith = Arithmetic(device, seed)  # of its own, so that the draws of the fit stay as they are
     return torch.stack([_predicted(model, part, arith, held.x)-biases, held.y-biases, held.weights()]).cpu().double()
 
 # %% ../../nbs/fit/61_borne_out.ipynb #0b2c1783
@@ -55,7 +58,7 @@ def towards_what_is_borne_out(model, ds, arith):
     res = towards_biases(model, ds, arith)
     if res.weights is not None or not model.width or not _are_in_doubt(ds): return res
     n_tenths = min(-(-_enough//(len(ds)//10)), _most_tenths)
-    told = torch.cat([_beyond_biases(model, ds, arith, seed) for seed in range(n_tenths)], 1)
+    told = torch.cat([_beyond_biases(model, ds, arith.g.device, seed) for seed in range(n_tenths)], 1)
     taste,rest,w = told
     if len(w)<_least: return res  # as where everybody has rated once, and keeps that
     share = float((w*taste*rest).sum()/(w*taste.square()).sum().clamp(min=1e-30))

@@ -741,6 +741,7 @@ def test_a_repeated_choice_is_one_reason(fit):
     assert abs(why.contribution.sum()-learn.predict(user, title))<1e-4
     assert not set(why.part)&{'mean','item'} or fit=='fit_blend'
     for o in rated.itertuples(): assert abs(learn.what_if(user, title, o.title)-o.without)<1e-4
+    for o in rated.title[:6]: assert abs(learn.what_if(user, title, o, 1)-learn.predict(user, title))<1e-5  # which it was already
     new = learn.fold_in(own.drop(columns='user'))
     repeated = own.title[own.title.duplicated()].iloc[0]
     rest = learn.fold_in(own[own.title!=repeated].drop(columns='user'))

@@ -15,7 +15,6 @@ from ..base.devices import exactly
 from ..data.columns import label_column
 from ..data.times import as_seconds
 from ..models.blend import Blend
-from ..models.ease import Ease
 from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
@@ -72,7 +71,7 @@ def _reasons(model, x, users, codes, y, n_users, noise, w=None, known=None):
         parts = [_reasons(m, x, users, codes, y, n_users, noise, w, known) for m in model.parts]
         return SumReasons(parts, model.weights)
     model,y = without_times(_with_prior(model, x), codes, y)
-    if w is not None and w.ndim>1: w = w[:,int(isinstance(model, Ease))]  # as its fit counts repeated choices
+    if w is not None and w.ndim>1: w = w[:,1] if model.heaviest_alone else w[:,0]
     return model.reasons(users, codes[:,1].long(), y, n_users, noise, w, known)
 
 # %% ../../nbs/answer/63_explain.ipynb #acb3f6ae

@@ -36,11 +36,11 @@ def need_ratings(rec):
 # %% ../../nbs/answer/69_own_rows.ipynb #f268d301
 def _once_each(ds):
     """As `rows_by_user`, with the last row of each user and item alone, and by number of row what all of these weigh together, and the
-    largest of it, (n,2), or `ds.w` where nothing is repeated"""
+    largest of it, (n,2), or `None` where nothing is repeated"""
     x = ds.x[:,:2].cpu().long()
     pair = x[:,0]*len(ds.classes[ds.item_name])+x[:,1]
     _,place,n_each = pair.unique(return_inverse=True, return_counts=True)
-    if len(n_each)==len(pair): return rows_by_user(ds),ds.w
+    if len(n_each)==len(pair): return rows_by_user(ds),None
     last = torch.zeros_like(n_each).scatter_reduce(0, place, torch.arange(len(pair)), 'amax').sort()[0]
     w = ds.weights()
     place = place.to(w.device)
@@ -53,4 +53,5 @@ def reasons_by_user(ds, model):
     `None`; of repeated choices (n,2), what they weigh together and the largest of it"""
     if learns_ratings(model): return rows_by_user(ds),ds.w
     if ds not in _choices_by_user: _choices_by_user[ds] = _once_each(ds)
-    return _choices_by_user[ds]
+    by_user,w = _choices_by_user[ds]
+    return by_user,ds.w if w is None else w.to(ds.x.device)

@@ -12,6 +12,7 @@ from ..base.checks import need_finite
 from ..base.devices import exactly
 from ..data.columns import label_column
 from ..models.kept import unchanging
+from .described import learns_ratings
 from .explain import features_of,model_and_noise,reasons_by,reasons_for
 from .own_rows import need_ratings,rows_by_user
 from .lists import candidate_items
@@ -19,12 +20,14 @@ from .newcomers import need_within
 from .recommender import Recommends,evaluating
 
 # %% ../../nbs/answer/65_whatif.ipynb #34abd92e
-def _changed(ds, number, code, rating):
-    "Codes, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or is not there if that is `None`"
+def _changed(ds, number, code, rating, is_choice):
+    """Codes, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or is not there if that is
+    `None`. If it `is_choice` what is there was chosen already, by whatever rating"""
     x,y = ds.rows(number)
     w = ds.weights()[number]
     kept = x[:,1]!=code
     is_there = ~kept
+    if is_choice and rating is not None and is_there.any(): return x,y,w
     new = x[is_there][-1:] if is_there.any() else torch.zeros_like(ds.x[:1])  # at its time, or none in particular
     new[0,1] = code
     own = w[is_there].max() if is_there.any() else w.new_ones(())
@@ -61,7 +64,9 @@ def what_if(self:Recommends,
             found = reasons_by(trained, told, device, 0*x[:,0].long(), x, y, 1, noise, w)
             return found.scores(item_code[None].to(device))[0]
         score = own.score_pairs(torch.stack([codes,item_code], 1).to(device))
-        moved = score_by(*_changed(ds, number, int(other), rating))-score_by(*ds.rows(number), ds.weights()[number])
+        is_choice = not learns_ratings(trained)
+        now = score_by(*ds.rows(number), ds.weights()[number])
+        moved = score_by(*_changed(ds, number, int(other), rating, is_choice))-now
         return float(own.to_range(score+moved))
 
 # %% ../../nbs/answer/65_whatif.ipynb #822c856e

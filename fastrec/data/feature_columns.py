@@ -53,7 +53,7 @@ class NumberColumn:
     def is_value(self): return [True]*self.varies + [False]*self.has_gaps
 
 # %% ../../nbs/data/22_feature_columns.ipynb #9253d7ba
-far_off = 10  # spreads from the mean: what lies further off counts as if it lay there
+_far_off = 10  # spreads from the mean: what lies further off counts as if it lay there
 
 @patch
 def triples(self:NumberColumn, col, what):
@@ -63,7 +63,7 @@ def triples(self:NumberColumn, col, what):
     is_zero = gap|(not self.varies)
     rows,marked = (~is_zero).nonzero()[0],(gap&self.has_gaps).nonzero()[0]
     with np.errstate(over='ignore'): scaled = (x[rows]-self.mean)/self.std
-    values = np.concatenate([scaled.clip(-far_off, far_off), np.ones(len(marked))])
+    values = np.concatenate([scaled.clip(-_far_off, _far_off), np.ones(len(marked))])
     cols = np.repeat([0,int(self.varies)], [len(rows),len(marked)])
     return np.concatenate([rows,marked]),cols,values
 
@@ -71,7 +71,7 @@ def triples(self:NumberColumn, col, what):
 def far(self:NumberColumn, col, what):
     "Those of the numbers, or dates, in `col` that lie so far off that they count as nearer"
     off = (_floats(col, self.kind, what)-self.mean).abs()
-    return col[self.varies & (off>far_off*self.std)]
+    return col[self.varies & (off>_far_off*self.std)]
 
 # %% ../../nbs/data/22_feature_columns.ipynb #8206fbf4
 @patch

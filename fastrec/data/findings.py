@@ -31,7 +31,7 @@ class Findings:
         res,texts,error = listened(f, *args, errors=Exception)
         found = [('warning',text) for text in texts]
         if error:
-            text = error.args[0] if isinstance(error, KeyError) else error  # whose own text has quotes around it
+            text = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose own text has quotes around it
             found.append(('refused',str(text) or type_name(error)))
         for severity,text in found:
             self.rows.append(('note' if only_note else severity, about, text))
@@ -143,12 +143,13 @@ def _read_file(file, id_names, kwargs):
     if not is_parquet(file): return read_text_file(file, id_names, kwargs)
     if kwargs: raise TypeError(f'{file} is Parquet, of which nothing has to be said: leave out {listed(kwargs)}')
     need_package('pyarrow')
-    return pd.read_parquet(file)
+    from pyarrow.parquet import read_table
+    return read_table(file).to_pandas(ignore_metadata=True)  # an index comes in as a column, as by `from_parquet`
 
 def _frame_of(found, ratings, id_names, kwargs):
     "`ratings`, a frame or a file, as a frame; `None` where that is refused"
+    need_known('check_ratings', kwargs, [*inspect.signature(check_ratings).parameters][1:-1])
     if _is_file(ratings):
-        need_known('check_ratings', kwargs, inspect.signature(check_ratings).parameters)
         return found.step('file', _read_file, ratings, id_names, kwargs)
     if kwargs: raise TypeError(f'check_ratings has {listed(kwargs)} for a file alone: leave it out where ratings are a frame')
     return found.step('frame', as_frame, ratings)

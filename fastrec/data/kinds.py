@@ -136,9 +136,12 @@ def _bare(text):
 
 def _uniting(name, by_case):
     "The line that unites labels of `df` that differ in spaces and the way accents are stored, and `by_case` those that do in case too"
+    col = f'df[{name!r}]'
     words = '.str.split().str.join(" ")'
-    text = f'df[{name!r}].str.normalize("NFC")'
-    return f'df.groupby({text}.str.lower(){words})[{name!r}].transform("first")' if by_case else text+words
+    text = f'{col}.str.normalize("NFC")'
+    if not by_case: return text+words
+    is_id = rf'{col}.str.fullmatch(r"\S*\d\S*")'
+    return f'{col}.where({is_id}, df.groupby({text}.str.lower(){words})[{name!r}].transform("first"))'
 
 # %% ../../nbs/data/11_kinds.ipynb #76277cc7
 def _check_alike(labels, name):

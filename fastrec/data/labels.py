@@ -128,7 +128,7 @@ def _plain(text):
 
 def _number_of(text): return crc32(_plain(text).encode(errors='replace'))  # 4 bytes that are kept, instead of the text
 
-_most_spelled = 2**18  # labels; of more, to number them all would keep somebody waiting
+_most_spelled = 2**17  # labels; of more, to number them all would keep somebody waiting
 
 @patch
 def spelled_as(self:Vocab, text):

@@ -176,7 +176,7 @@ def encode_pairs(self:RatingsTensors, df):
 def _almost(vocab, label):
     "A label of `vocab` that differs from the text `label` in case, accents and spaces alone, or in what a detour over floats leaves"
     if not isinstance(label, str): return None
-    same = [o for o in (label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]]
+    same = [o for o in (label.strip(), label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]]
     return next(iter(same+vocab.spelled_as(label)), None)
 
 def count_unknown(name, labels):

@@ -174,7 +174,7 @@ def check_scale(ratings, name):
 _highest,_rare = 10,.01  # of a scale of stars or points, and the share of rows of a value that is hardly used
 
 def rare_zeros(ratings, name):
-    "A sentence about zeros that are rarer than any other of `ratings`, one step or more below them; `None` without such"
+    "A sentence about zeros that are rarer than any other of `ratings`, which are 1 or more; `None` without such"
     values,counts = np.unique(ratings, return_counts=True)
     half_steps = (values*2%1==0).all()
     if len(values)<4 or not half_steps or values[0]!=0 or values[1]<1 or values[-1]>_highest: return

@@ -227,7 +227,7 @@ def fit_bayes(self:RecLearner,
     cbs=None # Callbacks
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
-
+    Few ratings are asked first how much of what draws know of tastes holds, which `learn.settings()` shows.
     Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
     n_factors = width_for(self, n_factors, usual_draw_width(self.dls.train_ds.n_ratings))
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)

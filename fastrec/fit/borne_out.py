@@ -9,7 +9,7 @@ __all__ = []
 from itertools import islice
 import numpy as np,torch
 from .als import als_sweeps,towards_biases
-from .doubts import are_few,sparse
+from .doubts import all_but,are_few,few_for_variances
 from .gibbs import Gibbs
 from .mixing import bias_scores,held_out_rows
 from .solvers import copied
@@ -30,39 +30,48 @@ def _predicted(model, ds, arith, x):
     tried = copied(model)
     approach(tried, ds, arith)
     draws = Gibbs(tried, ds, arith, [None,None], burn=_n_before, n_draws=1, n_sweep=_n_tried)
-    res = [tried.score_pairs(x) for _ in islice(draws, _n_before, _n_tried)]
-    return torch.stack(res).mean(0)
+    return sum(tried.score_pairs(x) for _ in islice(draws, _n_before, _n_tried))/(_n_tried-_n_before)
 
-def _beyond_biases(model, ds, device, seed):
-    """Of the tenth of the ratings `ds` that `seed` stands for: what draws from the others, on `device`, predict beyond biases, what is
-    beyond them, and the weights, (3,n)"""
-    left_out = held_out_rows(ds, len(ds)//10, seed)
-    kept = torch.ones(len(ds), dtype=torch.bool)
-    kept[left_out] = False
-    part,held = ds.subset(kept.nonzero()[:,0].to(ds.x.device)),ds.subset(left_out)
+def _beyond_biases(model, ds, device, left_out):
+    """Of the rows `left_out` of the ratings `ds`: what draws from the others, on `device`, predict beyond biases, what is beyond them, and
+    the weights, (3,n)"""
+    part,held = ds.subset(all_but(ds, left_out)),ds.subset(left_out)
     const,b_u,b_i = bias_scores(model, part)
     u,i = held.codes
     biases = const+b_u[u]+b_i[i]
-    arith = Arithmetic(device, seed)  # of its own, so that the draws of the fit stay as they are
+    arith = Arithmetic(device, 0)  # of its own, so that the draws of the fit stay as they are
     return torch.stack([_predicted(model, part, arith, held.x)-biases, held.y-biases, held.weights()]).cpu().double()
 
 # %% ../../nbs/fit/61_borne_out.ipynb #0b2c1783
-_enough,_most_tenths,_least = 2000,4,20  # rows to ask, tenths they are of at most, and as many as say anything
+_enough,_most_tenths,_telling = 2000,4,100  # rows to ask, tenths they are of at most, and as many as can say something
 _few = 30_000  # ratings: of more of them, without any taste, draws are hardly worse than biases
 
-def _are_in_doubt(ds): return _least<=_most_tenths*(len(ds)//10) and len(ds)<_few and are_few(ds, sparse)
+def _left_out(ds):
+    "Numbers of the rows of the ratings `ds` to leave out, one part after the other; none where there is no doubt, or too few to ask"
+    n = len(ds)//10
+    if not 0<n<_few//10 or not are_few(ds, few_for_variances): return []
+    n_tenths = min(-(-_enough//n), _most_tenths)
+    rows = held_out_rows(ds, n_tenths*n)
+    return [rows[k::n_tenths] for k in range(n_tenths)] if len(rows)>=_telling else []
 
+def _share(taste, rest, w):
+    "How much of what draws know of `taste` there is in the `rest` beyond biases, of rows that weigh `w`, less what is expected of chance"
+    squares = (w*taste.square()).sum().clamp(min=1e-30)
+    slope = (w*taste*rest).sum()/squares
+    by_chance = (w*taste*(rest-slope*taste)).square().sum()/squares.square()  # the variance of the slope
+    return float((slope-by_chance/slope.clamp(min=1e-30)).clamp(0, 1))
+
+# %% ../../nbs/fit/61_borne_out.ipynb #6dd6e7dc
 @torch.no_grad()
 def towards_what_is_borne_out(model, ds, arith):
     "As `towards_biases`, for draws of the ratings `ds`: where these are few, as far as draws from a part of them say"
     res = towards_biases(model, ds, arith)
-    if res.weights is not None or not model.width or not _are_in_doubt(ds): return res
-    n_tenths = min(-(-_enough//(len(ds)//10)), _most_tenths)
-    told = torch.cat([_beyond_biases(model, ds, arith.g.device, seed) for seed in range(n_tenths)], 1)
-    taste,rest,w = told
-    if len(w)<_least: return res  # as where everybody has rated once, and keeps that
-    share = float((w*taste*rest).sum()/(w*taste.square()).sum().clamp(min=1e-30))
-    share = min(max(share, 0.), 1.)
-    res.error = float((w*(rest-share*taste).square()).sum()/w.sum())
-    res.go_by(model, ds, np.array([share,share]), len(w))
+    parts = _left_out(ds) if res.weights is None and model.width else []
+    told = [_beyond_biases(model, ds, arith.g.device, o) for o in parts]
+    if not told: return res
+    taste,rest,w = torch.cat(told, 1)
+    if not w.any(): return res
+    share = _share(taste, rest, w)
+    error = float((w*(rest-share*taste).square()).sum()/w.sum())
+    res.go_by(model, ds, np.array([share,share]), error, len(w))
     return res

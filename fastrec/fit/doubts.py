@@ -44,20 +44,25 @@ def is_doubtful(ds, mean, b_u, b_i, few=_few):
     if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
     return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
+# %% ../../nbs/fit/27_doubts.ipynb #323bd61e
+def all_but(ds, left_out):
+    "Numbers of the rows of `ds` that are not `left_out`"
+    is_kept = torch.ones(len(ds), dtype=torch.bool)
+    is_kept[left_out] = False
+    return is_kept.nonzero()[:,0].to(ds.x.device)
+
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something; and that are enough for any data
 
 def _for_trial(ds):
     "Numbers of the rows of `ds` that a trial learns from, and of those that are left out of it"
     left_out = held_out_rows(ds, min(len(ds)//10, _most))
-    is_kept = torch.ones(len(ds), dtype=torch.bool)
-    is_kept[left_out] = False
-    return is_kept.nonzero()[:,0].to(ds.x.device),left_out
+    return all_but(ds, left_out),left_out
 
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy
     of `model` is trained on a part of them by `trial(copy, part)`, and the other rows choose the `weights`, with which their mean squared
-    error is `error`, `None` elsewhere. Biases are those of `biases_of(model, ratings)`"""
+    error is `error`, both `None` elsewhere. Biases are those of `biases_of(model, ratings)`"""
     weights = error = None
     @torch.no_grad()
     def __init__(self, model, ds, trial, biases_of=bias_scores):
@@ -66,15 +71,14 @@ class TowardsBiases:
         if len(left_out)<_telling: return
         tried = copied(model)
         trial(tried, ds.subset(kept))
-        weights,_,self.error = advised_weights(tried, ds, kept, left_out, biases_of, trusted=0)
-        self.go_by(model, ds, weights, len(left_out), biases_of)
-
+        weights,_,error = advised_weights(tried, ds, kept, left_out, biases_of, trusted=0)
+        self.go_by(model, ds, weights, error, len(left_out), biases_of)
 
 # %% ../../nbs/fit/27_doubts.ipynb #441385c0
 @patch
-def go_by(self:TowardsBiases, model, ds, weights, n, biases_of=bias_scores):
-    "Draw models of the ratings `ds` by the `weights` that `n` rows advise, which the `model` keeps for `settings`"
-    self.weights,model.advised = weights,(*weights,n)
+def go_by(self:TowardsBiases, model, ds, weights, error, n, biases_of=bias_scores):
+    "Note the `weights` by which models of the ratings `ds` are to be drawn, as `n` rows advise; `model` keeps them for `settings`"
+    self.weights,self.error,model.advised = weights,error,(*weights,n)
     if not weights.any(): tell_no_taste(n)
     self.ds,self.biases,self.mean = ds,biases_of(model, ds),model.mean.clone()  # the mean that all sweeps count from
 
@@ -90,12 +94,12 @@ def __call__(self:TowardsBiases, model, error):
     return mean_square(torch.cat(errors), ds.w)
 
 # %% ../../nbs/fit/27_doubts.ipynb #c55bc662
-sparse = 20  # ratings for each user and item: with more of them variances are learned well
+few_for_variances = 20  # ratings for each user and item: with more of them variances are learned well
 _larger,_smaller = (1.,3.,10.),.3  # variances of factors together, times the noise that biases leave
 
 def may_lose_tastes(ds):
     "Are there so few of the ratings `ds` that variances of factors may be learned to be nothing, and enough for a trial?"
-    return are_few(ds, sparse) and not are_few(ds, _few)
+    return are_few(ds, few_for_variances) and not are_few(ds, _few)
 
 def _is_less(found, least):
     "Are the errors `found` less than the `least` before, both (n,), by more than chance?"

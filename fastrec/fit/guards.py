@@ -134,7 +134,7 @@ def _shares_steps(self:RecLearner, least=2**22):
 # %% ../../nbs/fit/41_guards.ipynb #da976026
 @patch
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
-    "fastai's `fit`, and afterwards no trace of an interruption, nor of a fit that was stopped before its first batch"
+    "fastai's `fit`, and afterwards no trace of an interruption; stopped before its first batch it puts model and record back"
     if not self._opt_is_of_model():
         self.opt = None  # a part of the model has been replaced
     self.need_recorded(cbs)

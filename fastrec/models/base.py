@@ -40,7 +40,7 @@ class FactorModel(Changes):
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
     for tables of biases `average_scores`; for `learner` to make it, `from_classes(n_factors, classes, y_range, mean)`"""
     y_range = None  # lowest and highest prediction; `None`: unbounded
-    clip = sparse = is_preference = by_softmax = False  # the last: are preferences exponents of chances, by a loss of choices?
+    clip = sparse = is_preference = by_softmax = heaviest_alone = False  # by a loss of choices? Of rows of one choice the heaviest?
     ials = believed = taste_spread = advised = None  # see `fit_ials`, `fit_believed`, `suited_spread`; (a,w) and rows of a solver in doubt
     from_features,row_maps = (False,False),(None,None)  # of users and items: do unrated ones follow from features? What a fit left of it
     user_spread,n_buffers,is_product = 1.,1,False  # see `user_moments`; tensors like scores that `score` works with; is that a product?

@@ -137,7 +137,7 @@ _after_failure = 30.  # seconds until what could not be loaded, and is the same 
 
 @patch
 def look(self:Holder):
-    "As `refresh`, but for what could not be loaded a moment ago, and has not changed since or does so still"
+    "As `refresh`, but for what could not be loaded a moment ago, and either has not changed since, or is still changing"
     if self._now()==self.stamp: return
     now = self._files()
     is_copied,self.before = now!=self.before,now

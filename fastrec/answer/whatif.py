@@ -55,18 +55,16 @@ def what_if(self:Recommends,
     For choices any rating says that they chose it. `ValueError` for one outside the range of the model, and where ratings are not known"""
     ds = need_ratings(self)
     if rating is not None: need_within(torch.tensor([need_finite('rating', rating)]), self.model.y_range)
-    codes = _code(self, 0, user)
-    item_code,other = (_code(self, 1, o) for o in (item,rated))
+    codes,item_code,other = (_code(self, k, o) for k,o in ((0,user),(1,item),(1,rated)))
     (model,noise),told = model_and_noise(self),features_of(self, codes)
     number = rows_by_user(ds).of(codes)[1].to(ds.x.device)
+    changed = _changed(ds, number, int(other), rating, not learns_ratings(model))
     with evaluating(self.model) as (own,device),evaluating(model) as (trained,_):
         def score_by(x, y, w):
             found = reasons_by(trained, told, device, 0*x[:,0].long(), x, y, 1, noise, w)
             return found.scores(item_code[None].to(device))[0]
         score = own.score_pairs(torch.stack([codes,item_code], 1).to(device))
-        is_choice = not learns_ratings(trained)
-        now = score_by(*ds.rows(number), ds.weights()[number])
-        moved = score_by(*_changed(ds, number, int(other), rating, is_choice))-now
+        moved = score_by(*changed)-score_by(*ds.rows(number), ds.weights()[number])
         return float(own.to_range(score+moved))
 
 # %% ../../nbs/answer/65_whatif.ipynb #822c856e

@@ -35,7 +35,7 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),
     (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
     (r'read it as missing, with from_csv\(.*?\]\) or df\.replace\(.*?, np\.nan\)', 'leave these fields of the file empty'),
-    (r', say with df\[[^=]*\] = df(?:\[.*?\](?:\.str\.\w+\(.*?\))+|\.groupby\(.*?\)\[.*?\]\.transform\("first"\))', ' in the file'),
+    (r', say with df\[[^=]*\] = df.*', ' in the file'),
     (r' with df\[.*?\]\.str\.replace\(.*?decimal=\',\'\)', ', with a point for the comma'),
     (r' with df\[.*?\]\.clip\(upper=\.\.\.\)', ' in the file'),
     (r'to keep the last of each, df\.drop_duplicates\(.*?"last"\)', 'leave one of each in the file'),

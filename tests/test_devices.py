@@ -19,11 +19,10 @@ from fastrec.base import devices
 from fastrec.all import (DeepMF,DotBias,RecDataLoaders,RecInterpretation,RecLearner,Seen,default_device,learner,load_recommender,
                          nn_learner,partial,sample_ratings)
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def as_drawn(monkeypatch):
-    "Of so few ratings held-out ones would bear out no taste, and all draws would be biases; what that costs is asked elsewhere"
+    "Draws of few ratings as they are: held-out rows would bear out no taste, and all would be biases"
     monkeypatch.setattr('fastrec.fit.borne_out._left_out', lambda ds: [])
-
 
 both = pytest.mark.parametrize('device', ['cuda','mps'])
 
@@ -368,6 +367,7 @@ def interpreted(device, fit):
     of_training = RecInterpretation.from_learner(learn, ds_idx=0).top_losses(3)
     return {name: getattr(it, name)() for name in tables},of_training,learn.dls.show_batch(show=False).columns.tolist(),learn.show_results()
 
+@pytest.mark.usefixtures('as_drawn')
 @kinds('fit', ['dot','net','bayes'], ['net'])
 def test_interpretation(device, fit): compared(interpreted, device, fit)
 
@@ -415,6 +415,7 @@ def test_seeds_reach_the_device(device, fit):
         with other.no_logging(): fits[fit][2](other)
         assert not torch.equal(other.predict_grid(), grids[0])
 
+@pytest.mark.usefixtures('as_drawn')
 def test_without_a_seed_chance_is_torchs():
     grids = []
     for seed in (3,3,4):
@@ -485,6 +486,7 @@ solving = dict(bias=lambda l,n,**kw: l.fit_bias(n, tol=0, **kw), given=lambda l,
                ials=lambda l,n,**kw: l.fit_ials(3, n, **kw), bayes=lambda l,n,**kw: l.fit_bayes(3, n, burn=n-1, n_draws=1, **kw),
                sides=lambda l,n,**kw: l.fit_bayes(3, n, burn=n-1, n_draws=1, side=sides(), time=['1D','1h'], **kw))
 
+@pytest.mark.usefixtures('as_drawn')
 @pytest.mark.parametrize('fit', solving)
 def test_two_waits_in_a_sweep_however_many_blocks(fit, monkeypatch):
     small = partial(cut_small, equations.cut)

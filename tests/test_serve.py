@@ -240,6 +240,12 @@ def test_a_swap_under_load(df, tmp_path):
     want = {k: v.recommend(user, n=5).title.tolist() for k,v in names.items()}
     for status,a in seen: assert status==200 and items(a)==want[a['model']]
 
+def wait_for(films, folder):
+    "Until the model in the `folder` serves, well before what could not be loaded is tried again unchanged"
+    name = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
+    until = time.monotonic()+15
+    while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+
 def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
     own = shutil.copytree(folder, tmp_path/'films')
     with Background(app(own, every=.05)) as o:
@@ -261,9 +267,7 @@ def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_pat
         manifest.write_text(manifest.read_text(encoding='utf-8')[:100], encoding='utf-8')
         time.sleep(1)  # so that it has been looked at
         new = fitted(df, 'fit_ials').save_recommender(folder)
-        name = json.loads((new/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
-        until = time.monotonic()+15
-        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+        wait_for(films, new)
 
 def test_a_manifest_that_comes_before_its_files_is_taken_up_once_they_are_there(df, tmp_path):
     "As in a copy in the order of names"
@@ -276,9 +280,7 @@ def test_a_manifest_that_comes_before_its_files_is_taken_up_once_they_are_there(
         for f in another.glob('*.safetensors'):
             shutil.copyfile(f, folder/f.name)
             time.sleep(.2)
-        name = json.loads((another/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
-        until = time.monotonic()+15
-        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+        wait_for(films, another)
 
 def test_a_folder_may_be_written_over_in_place(df, tmp_path):
     "By cp and its like, onto files that are in use, with zeros, with nothing, and with another model, while it answers"
@@ -298,9 +300,7 @@ def test_a_folder_may_be_written_over_in_place(df, tmp_path):
         assert films.get('version')[1]['model']==films.get('recommend', user=users[0])[1]['model']
         shutil.copytree(another, folder, dirs_exist_ok=True, copy_function=lambda a,b: None if a.endswith('.json') else shutil.copyfile(a, b))
         shutil.copyfile(another/'manifest.json', folder/'manifest.json')  # last, as the guide says
-        name = json.loads((another/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
-        until = time.monotonic()+20
-        while films.get('version')[1]['model']!=name: assert time.monotonic()<until
+        wait_for(films, another)
         assert items(films.get('recommend', user=users[0])[1])==new.recommend(users[0]).title.tolist()
 
 def test_no_folder_or_half_a_one_is_told_at_once(folder, tmp_path):

@@ -271,7 +271,7 @@ def test_counts_are_known_by_their_name(fit):
     df = sample_ratings(n_users=120, n_items=60, n_ratings=1500)[['user','title']]
     df['plays'] = 1+np.random.default_rng(0).binomial(10, .2, len(df))
     learn = fastrec_learner(RecDataLoaders.from_df(df, seed=0))
-    with pytest.warns(UserWarning, match="as counts do, .* pass them as weight_name"): getattr(learn, fit)()
+    with pytest.warns(UserWarning, match="as counts do, .*np.log1p.*weight_name='weight'"): getattr(learn, fit)()
 
 # ------------------------------------------------------------------ is there taste?
 @pytest.mark.parametrize('n_users,n_items', [(8,6),(50,6),(200,10),(30,3),(400,50)])

@@ -53,7 +53,7 @@ def shape_of(what):
     if what=='with titles': return df.set_axis(['userId','movieId'], axis=1).assign(rating=rng.choice(np.arange(1, 11)/2, n), timestamp=when, title='Film '+df.i.astype(str), genres='Drama')
     if what=='ten': return df.set_axis(['user_id','movie_id'], axis=1).assign(rating=rng.choice(11, n, p=[.002]+[.0998]*10), timestamp=when)
     if what=='reals': return df.set_axis(['user','joke'], axis=1).assign(rating=rng.uniform(-10, 10, n).round(2))
-    if what=='clicks': return df.set_axis(['user','item'], axis=1).assign(count=rng.zipf(1.6, n).clip(max=5000))
+    if what=='clicks': return df.set_axis(['user','item'], axis=1).assign(count=rng.integers(1, 12, n))
     if what=='ones': return df.set_axis(['visitorid','itemid'], axis=1).assign(rating=1, timestamp=when*1000)
     if what=='thumbs': return df.set_axis(['user_id','item_id'], axis=1).assign(rating=rng.integers(0, 2, n).astype(bool))
     if what=='books': return df.set_axis(['User-ID','ISBN'], axis=1).assign(**{'Book-Rating': rng.integers(1, 11, n)}).astype(dict(ISBN=str))
@@ -315,7 +315,7 @@ def skewed(n): return np.random.default_rng(0).zipf(1.8, n).clip(max=50_000)
     (lambda r: r.where(r.index%5>1, 0), "40% of the ratings in 'rating' are 0, the others from 1 to 5: if 0 means 'not rated', leave these rows out with df"),
     (lambda r: r.where(r.index%9>0, -1), "11% of the ratings in 'rating' are -1"), (lambda r: r.where(r.index%9>0, 99), "are 99, the others from 1 to 5"),
     (lambda r: r.where(r.index%30==0, 5), "9[5-9].*% of the ratings in 'rating' are 5"),
-    (lambda r: pd.Series(skewed(len(r))), "look like counts, from 1 to .*np.log1p.*fit_ials"),
+    (lambda r: pd.Series(skewed(len(r))), "look like counts or amounts, from 1 to .*np.log1p.*fit_ials"),
     (lambda r: pd.Series(np.random.default_rng(0).integers(0, 5000, len(r))), 'different whole numbers up to [0-9]+, as ids are')])
 def test_doubtful_ratings_are_said_once(small, make, match):
     df = small.assign(rating=make(small.rating).to_numpy())

@@ -48,7 +48,8 @@ def _need_one_meaning(columns, more):
         place = columns.index(column)
         if place==k: continue
         other = ('users','items','ratings','times')[place]
-        raise ValueError(f'{argument}={column!r} is the column of {other} too')
+        hint = ': where people only choose, add ratings of 1, df.assign(rating=1)' if place==2 else ''
+        raise ValueError(f'{argument}={column!r} is the column of {other} too{hint}')
 
 def _read_ratings(ratings, user_name, item_name, rating_name, time_name, weight_name, dropna):
     "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the complete rows"

@@ -79,18 +79,31 @@ def as_weights(col):
 
 # %% ../../nbs/data/12_scales.ipynb #add0ca94
 _most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of the mean
+_few_rows = 20  # with less, nothing is said
+
+def in_logarithm(name):
+    "The line that takes the logarithm of the column `name` of `df`"
+    return f'df.assign(**{{{name!r}: np.log1p(df[{name!r}])}})'
+
+def _tell_unequal(n, n_equal, name):
+    "Say that `n` rows of unequal weights tell as little as `n_equal` of equal ones, if that is less than a tenth"
+    if n<_few_rows or n_equal>=n/10: return
+    warn(f'the weights in {name!r} are so unequal that {n:,} rows tell as much as {n_equal:,.0f} equal ones would: where they are '
+         f'counts or amounts, take their logarithm, {in_logarithm(name)}')
 
 def unit_of_weights(w, name, part=Part()):
     "The mean of the weights `w` of training, of the column `name`, that are above 0, over all processes; refused where nothing counts"
     largest = max(from_all(part, w.max(initial=0)))
     if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
     counted = w[w>0]/largest  # whose sum doesn't overflow
-    told = len(counted),counted.sum(),np.median(counted) if len(counted) else 0.
-    counts,sums,medians = zip(*from_all(part, told))
+    told = len(counted),counted.sum(),np.square(counted).sum(),np.median(counted) if len(counted) else 0.
+    *sums,medians = zip(*from_all(part, told))
+    n,total,squares = map(sum, sums)
     if 1>_most_weight*max(medians):
         raise ValueError(f'the largest weight in {name!r}, {largest:g}, is more than a million times the median, and would drown all '
                          f'others: cut weights off with df[{name!r}].clip(upper=...)')
-    return largest*(sum(sums)/sum(counts))
+    _tell_unequal(n, total**2/squares, name)
+    return largest*(total/n)
 
 def need_like_training(w, unit, name):
     "Refuse weights `w` of the column `name` of which one would drown all others, as none of training does; a mean of these is the `unit`"
@@ -137,37 +150,39 @@ def _one_value(values, share, name):
         return f'{share[k]:.1%} of the ratings in {name!r} are {values[k]:g}: there is little to learn from the others'
 
 # %% ../../nbs/data/12_scales.ipynb #ec4d519d
-def _ids_or_counts(values, share, name):
-    "A sentence about whole numbers that are counts, since a few are far above the others, or ids, since they are many"
-    n = len(values)
+def _counts(values, share, name):
+    "A sentence about counts and amounts, of which a few are far above the others"
     first,last = values[0],values[-1]
-    if (values%1!=0).any() or first<0 or n<20: return  # a scale
-    k = share.argmax()  # the most frequent
+    if first<0 or len(values)<20: return  # a scale
     median = values[np.searchsorted(share.cumsum(), .5)]
     long_tail = last>=max(20*median, 100)
-    if long_tail and values[k]<=median:
-        return (f'ratings in {name!r} look like counts, from {first:g} to {last:g} and half of them '
-                f'{median:g} at most, rather than stars: take their logarithm, '
-                f'df.assign(**{{{name!r}: np.log1p(df[{name!r}])}}), or 1 for each and fit_ials')
-    if n>most_values and k>0:
-        return (f'ratings in {name!r} are {n:,} different whole numbers up to {last:g}, as ids are: '
-                'name the right column with rating_name')
+    if long_tail and values[share.argmax()]<=median:
+        return (f'ratings in {name!r} look like counts or amounts, from {first:g} to {last:g} and half of them '
+                f'{median:g} at most, rather than stars: to predict them, take their logarithm, {in_logarithm(name)}; '
+                'for lists, take 1 for each and fit_ials')
+
+def _ids(values, share, name):
+    "A sentence about whole numbers that are ids, since they are many"
+    n = len(values)
+    if (values%1!=0).any() or values[0]<0 or n<=most_values or share.argmax()==0: return
+    return (f'ratings in {name!r} are {n:,} different whole numbers up to {values[-1]:g}, as ids are: '
+            'name the right column with rating_name')
 
 # %% ../../nbs/data/12_scales.ipynb #b2b728e0
-_few_rows = 20  # with less, nothing is said
-
 def _are_choices(values): return len(values)<3 and set(values)<={0.,1.} and set(values)!={0.}
 
 def check_scale(ratings, name):
     "Say what is doubtful about `ratings`, float32, of the column `name`"
     values,counts = np.unique(some_rows(ratings), return_counts=True)
-    if len(ratings)<_few_rows or role_of(name)[0]=='count' or _are_choices(values):
-        return
+    if len(ratings)<_few_rows or _are_choices(values): return
+    share = counts/counts.sum()
+    if role_of(name)[0]=='count':
+        text = _counts(values, share, name)
+        return text and warn(text)
     if len(values)==1 and (ratings==values[0]).all():
         return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for choices '
                     'take 1 and fit_ials, else name the right column with rating_name')
-    share = counts/counts.sum()
-    for f in (_not_rated,_one_value,_ids_or_counts):
+    for f in (_not_rated,_one_value,_counts,_ids):
         if text := f(values, share, name): return warn(text)
 
 # %% ../../nbs/data/12_scales.ipynb #13576240

@@ -66,7 +66,8 @@ def _warn_of_counts(y, name, fit):
     most = float(y.max())
     half = float(y[y>0].median())
     warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
-         f'whatever its number: to count them, pass them as weight_name; to leave out what is little, take df[{_column(name)}>{half:g}]')
+         f"whatever its number: to count them, from_df(df.assign(rating=1, weight=np.log1p({_column(name)})), weight_name='weight'); "
+         f'to leave out what is little, take df[{_column(name)}>{half:g}]')
 
 # %% ../../nbs/fit/37_ials.ipynb #645075d4
 def check_choices(ds, fit):

@@ -1,6 +1,6 @@
 """The service over a real socket: right answers, a swap under load, limits, who may ask, hostile questions, folders that are none, and what is written down"""
 import asyncio,http.client,json,logging,os,shutil,signal,socket,subprocess,sys,threading,time,urllib.request
-from contextlib import closing
+from contextlib import closing,suppress
 from urllib.parse import quote,urlencode
 import pandas as pd,pytest,torch
 from hypothesis import HealthCheck,given,settings,strategies as st
@@ -52,12 +52,12 @@ class Client:
         return status,json.loads(body)
 
     def send(self, *parts, wait=0, timeout=20):
-        "All that comes back for the bytes `parts`, sent one after another"
-        with socket.create_connection((self.host,int(self.port)), timeout=timeout) as s:
+        "All that comes back for the bytes `parts`, sent one after another; a connection that was cut may have lost it"
+        res = b''
+        with socket.create_connection((self.host,int(self.port)), timeout=timeout) as s,suppress(ConnectionResetError,BrokenPipeError):
             for o in parts:
                 s.sendall(o)
                 time.sleep(wait)
-            res = b''
             while data := s.recv(2**16): res += data
         return res
 
@@ -444,7 +444,9 @@ def test_bodies_that_are_too_long(films):
     assert b' 413 ' in films.send(head)
     chunked = b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n'
     piece = b'10000\r\n'+b'x'*2**16+b'\r\n'
-    assert b' 413 ' in films.send(chunked, piece*4, piece)
+    got = films.send(chunked, piece*4, piece)  # more than is read, so that the answer may be lost
+    assert b' 413 ' in got or not got
+    assert films.get('health')[0]==200
     for line in (b'content-length: -1', b'content-length: 1e9', b'content-length: 5\r\ncontent-length: 6', b'transfer-encoding: gzip'):
         assert b' 200 ' not in films.send(b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n'+line+b'\r\n\r\nhello', timeout=30)
 

@@ -12,9 +12,9 @@ from conftest import release_path
 from test_metrics import as_first_version
 from fastrec.all import BPRLoss,RecDataLoaders,RecInterpretation,cross_validate,dot_learner,k_folds,load_recommender,movielens,sample_ratings
 from fastrec.all import learner as fastrec_learner
-from fastrec.fit import taste
+from fastrec.fit import held_back
 from fastrec.fit.chance import BesideChance,usual_reg
-from fastrec.fit.taste import gain_of_taste
+from fastrec.fit.held_back import gain_of_taste
 from fastrec.models.foldin import _ials_defaults
 
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
@@ -302,7 +302,7 @@ def gain(beside): return gain_of_taste(beside.pairs, 16, .5, beside.reg())
 def test_a_tenth_of_few_choices_does_not_show_what_all_tenths_do(monkeypatch):
     beside = beside_chance(.8, 3)
     assert gain(beside)>4
-    monkeypatch.setattr(taste, '_enough', 300)
+    monkeypatch.setattr(held_back, '_enough', 300)
     assert gain(beside)<2
 
 @pytest.mark.parametrize('seed', range(4))

@@ -158,7 +158,7 @@ def test_the_width_of_the_learner_is_that_of_its_fits(fit):
 
 def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
     from fastrec.fit.chance import BesideChance
-    from fastrec.fit.taste import gain_of_taste
+    from fastrec.fit.held_back import gain_of_taste
     df,_ = camps(.8, n_users=400)
     beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
     gains = []
@@ -170,7 +170,7 @@ def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
 
 def test_a_trial_of_taste_leaves_everybody_some_choices():
     from fastrec.fit.chance import BesideChance
-    from fastrec.fit.taste import _held_back,_without
+    from fastrec.fit.held_back import _held_back,_without
     df,_ = camps(0, n=2)
     pairs = BesideChance(RecDataLoaders.from_df(df, valid_pct=.01, seed=1).train_ds).pairs
     parts = [*_held_back(pairs)]

@@ -21,7 +21,7 @@ from ..fit.solvers import copied,solver_data
 from ..fit.training import RecLearner
 
 # %% ../../nbs/evaluate/77_blend.ipynb #299f899d
-_most_items = 6000  # for `fit_ease`, which takes time in proportion to their cube, unless it is asked for
+_most_items = 10_000  # for `fit_ease`, which takes time in proportion to their cube, unless it is asked for
 _choice_fits,_rating_fits = ('fit_ials','fit_ease'),('fit_als','fit_bayes')
 
 def usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_most_items else _choice_fits[:1]
@@ -159,7 +159,7 @@ def _replace(learn, model):
 def fit_blend(self:RecLearner,
     min_rating:float=None, # Find what is rated so or better; left out: all that is chosen
     weight:float=None, # Of ratings in the lists, beside 1 for choices; left out: what finds most of held-out training rows
-    choices:tuple=None, # 'fit_ials', 'fit_ease', or both; left out: both, up to 6,000 items
+    choices:tuple=None, # 'fit_ials', 'fit_ease', or both; left out: both, up to 10,000 items
     ratings:str='fit_als', # What predicts ratings: this, or 'fit_bayes', with lower errors and std; lists weigh fit_als either way
     cbs=None # Callbacks for the fit of ratings
 ):

@@ -14,9 +14,12 @@ from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import write_model
 from .chance import BesideChance,usual_reg
-from .taste import finds_taste
+from .taste import finds_taste,telling
+from .held_back import tried_settings
+from .doubts import are_few
+from ..base.threads import one_thread
 from .chosen import Chosen,need_room
-from .solvers import begins_choices,need_start,solver_data,width_for
+from .solvers import begins,begins_choices,need_start,solver_data,width_for
 from .equations import sum_by_code
 from .list_metrics import ListMetric
 
@@ -120,13 +123,6 @@ def popular_sweeps(model, ds, arith=None):
     while True: yield error
 
 # %% ../../nbs/fit/37_ials.ipynb #014a08b1
-_most_directions = 64  # of choices that are looked at
-
-def _suited_reg(ds, alpha0, n_factors):
-    "The regularization that suits the choices `ds`; `None` if there is no taste in them, which is told"
-    beside = BesideChance(ds, alpha0, min(n_factors, _most_directions))
-    return beside.reg() if finds_taste(beside) else None
-
 def _with_average(p, is_known):
     "The rows `p`, with the average in place of those that are not `is_known`, (n,1); the unknown, of row 0, stays as it is"
     average = p.sum(0)/is_known.sum()  # as the others are 0
@@ -150,10 +146,9 @@ def suited_alpha0(ds):
 
 # %% ../../nbs/fit/37_ials.ipynb #a1c322f6
 def _ials_sweeps(model, ds, arith, alpha0, reg, power):
-    "Improve the factors of `model` for what has been rated in `ds`; yield the mean squared distance from 1 after each sweep"
+    """Improve the factors of `model` for what has been rated in `ds`, of popularity without `reg`; yield the mean squared distance from 1
+    after each sweep"""
     n_factors = model.width
-    alpha0 = ifnone(alpha0, suited_alpha0(ds))
-    if reg is None and n_factors: reg = _suited_reg(ds, alpha0, n_factors)
     is_popularity = not n_factors or reg is None
     reg = ifnone(reg, usual_reg)
     model.ials = dict(alpha0=float(alpha0), reg=float(reg), power=float(power))  # for `fold_in`
@@ -172,10 +167,28 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         write_model(model, [F.pad(o, (0,1)) for o in rows])  # without biases
         yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
+# %% ../../nbs/fit/37_ials.ipynb #e05ff2c6
+_most_directions = 64  # of choices that are looked at
+_sparse = 20  # choices for each person and each thing: of fewer a trial is made
+_quick_width,_wide,_most_items = 32,(128,),2**16  # of a trial; and of things, beyond which a trial would take long
+
+@one_thread()
+def _suited(ds, alpha0, n_factors, is_free):
+    """Width, `n_factors` unless it `is_free`, and regularization that suit the choices `ds`; for that `None` if there is no taste in them,
+    which is told"""
+    beside = BesideChance(ds, alpha0, min(n_factors, _most_directions))
+    if not finds_taste(beside): return n_factors,None
+    reg = beside.reg()
+    n_pairs,n_items = len(beside.pairs),len(ds.classes[ds.item_name])
+    if n_pairs<telling or n_items>_most_items or not are_few(ds, _sparse): return n_factors,reg
+    first = beside.reg(of_all=False)
+    width,best = tried_settings(beside.pairs, min(n_factors, _quick_width), alpha0, first, _wide if is_free else ())
+    return width if is_free else n_factors,reg*(best/first)
+
 # %% ../../nbs/fit/37_ials.ipynb #3ea5d843
 def _usual_width(n):
     "How many factors pay for `n` choices"
-    return 32 if n<=2**17 else 64
+    return 32 if n<=2**17 else 128
 
 def _width(learn, n_factors, ds):
     "The width for the choices `ds` and the argument `n_factors`; refused where `init` cannot be begun with"
@@ -192,10 +205,10 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, and 64 for more than some 100,000 choices; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32 or 128, by how many choices there are; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
-    reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance; popularity if they don't
+    reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance, and by trial; popularity if they don't
     power:float=1., # With `reg`: how that grows with the number of a row's ratings
     features:bool=True, # May rows with few choices or none follow from what the loaders were told of users and items?
     cbs=None # Callbacks
@@ -211,6 +224,9 @@ def fit_ials(self:RecLearner,
     args = dict(n_factors=ifnone(n_factors, self.asked_width), alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     n_factors = _width(self, n_factors, ds)
     need_room(ds, n_factors)
+    alpha0 = ifnone(alpha0, suited_alpha0(ds))
+    is_free = args['n_factors'] is None and not begins(self)
+    if reg is None and n_factors: n_factors,reg = _suited(ds, alpha0, n_factors, is_free)
     sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
     called = 'fit_ials',args|features_arg(ds, features)
     with ratings_aside(self):

@@ -41,10 +41,13 @@ def _width_row(learn, width, usual):
     is_first = learn.begun and learn.n_fits<2
     return (width,'that of init','') if is_first else _row(width, usual, 'the default')
 
+_by_trial = 'where they are few for each, by a trial'
+
 def _ials_width(learn, n):
     "The width that `fit_ials` has chosen for `n` choices, or had from `init`"
     width = learn.model.width
-    return _width_row(learn, width, width) if learn.begun else (width,'more pay for more choices',f'{n:,} choices')
+    by = f'{n:,} choices'
+    return _width_row(learn, width, width) if learn.begun else (width,f'more pay for more choices; {_by_trial}',by)
 
 def _range_row(learn):
     values = learn.dls.train_ds.values()
@@ -117,7 +120,7 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_als','power'): ('learned','how much is known of the other side, row by row'),
     ('fit_bayes','burn'): ('a tenth of the sweeps','so that the first draw is near where the others will be; none where a fit goes on'),
     ('fit_blend','ratings'): ('none','all ratings are the same, so that there are choices alone'),
-    ('fit_blend','choices'): ('both','factors, and up to 6,000 items weights of items, which err in different ways')}
+    ('fit_blend','choices'): ('both','factors, and up to 10,000 items weights of items, which err in different ways')}
 
 def _features_row(ds):
     "What a fit has read of the features of `ds`"
@@ -216,7 +219,8 @@ def _of_solver(learn):
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
-        res['reg'] = (learn.model.ials['reg'],'as choices agree beyond chance',source) if is_taste else _of_popularity
+        rule = f'as choices agree beyond chance; {_by_trial}'
+        res['reg'] = (learn.model.ials['reg'],rule,source) if is_taste else _of_popularity
     return res
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46

@@ -8,8 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/53_taste.ipynb #4a6b4bf1
 from fastai.tabular.all import *
 from ..base.checks import warn
-from .chance import Pairs
-from .chosen import Chosen
+from .held_back import gain_of_taste
 
 # %% ../../nbs/fit/53_taste.ipynb #0691a851
 _tiny = 1e-100  # so that nothing is divided by 0
@@ -42,99 +41,22 @@ def _by_pairs(beside):
     found,chance = (_chi_square(o.of_users(every)) for o in (beside.pairs,beside.mixed))
     return found/max(chance, _tiny)
 
-# %% ../../nbs/fit/53_taste.ipynb #fefed4a8
-_one_in,_enough = 10,2**12  # choices held back at once: one in so many; in all, and at once at most
-
-def _held_back(pairs):
-    "What of `pairs` is held back at once, rows of it, one part after the other"
-    n_each = np.bincount(pairs.u)
-    spare = (n_each[pairs.u]>1).nonzero()[0]
-    spare = np.random.default_rng(0).permutation(spare)
-    n = min(len(spare)//_one_in, _enough)
-    n_parts = min(_enough//max(n, 1), _one_in)
-    for held in np.split(spare[:n*n_parts], n_parts):
-        users = pairs.u[held]
-        n_held = np.bincount(users, minlength=len(n_each))
-        yield held[n_held[users]<n_each[users]]  # everybody keeps some
-
-def _without(pairs, held):
-    "The `Pairs` that stay where the rows `held` are held back"
-    u,i,w = (np.delete(o, held) for o in (pairs.u,pairs.i,pairs.w))
-    return Pairs(u, i, w, pairs.sizes)
-
-# %% ../../nbs/fit/53_taste.ipynb #423803df
-_n_sweeps,_power = 6,1.  # of a trial, and how `reg` grows with choices, as by default
-_first_size = .1  # standard deviation of what rows begin with
-
-def _preferences(pairs, n_factors, alpha0, reg):
-    "Rows of users and of items, by some sweeps over `pairs`"
-    u,i,w = (torch.from_numpy(o) for o in (pairs.u,pairs.i,pairs.w))
-    n_users,n_items = pairs.sizes
-    w = w.float()
-    users = Chosen(u, i, w, n_users, n_items)
-    items = Chosen(i, u, w, n_items, n_users)
-    g = torch.Generator().manual_seed(0)
-    p,q = (torch.randn(o.n, n_factors, generator=g, dtype=torch.float32) for o in (users,items))
-    p *= _first_size
-    q *= _first_size*(items.mass[:,None]>0)  # what nobody has chosen stays 0
-    for _ in range(_n_sweeps):
-        p = users.solve(p, q, alpha0, reg, _power)
-        q = items.solve(q, p, alpha0, reg, _power)
-    return p.numpy(),q.numpy()
-
-# %% ../../nbs/fit/53_taste.ipynb #c77c9203
-_scores = 2**24  # at a time
-
-def _counted(scores, is_seen, own):
-    "What the column `own` of each row of `scores` counts by its rank among those that are not `is_seen`, (n,)"
-    scores = np.where(is_seen, -np.inf, scores)
-    mine = np.take_along_axis(scores, own[:,None], 1)
-    above = (scores>mine).sum(1)
-    equal = (scores==mine).sum(1)-1
-    return 1/np.log2(2+above+equal/2)
-
-# %% ../../nbs/fit/53_taste.ipynb #8dd32c28
-def _gains(pairs, held, *args):
-    "By how much preferences by `args`, learned from the other `pairs`, rank each of those `held` better than popularity does"
-    left = _without(pairs, held)
-    popularity = np.bincount(left.i, left.w, minlength=pairs.sizes[1])
-    held = held[popularity[pairs.i[held]]>0]  # of what nobody else has chosen neither knows anything
-    p,q = _preferences(left, *args)
-    chosen = left.matrix(np.ones(len(left)))
-    n_blocks = len(held)*pairs.sizes[1]//_scores+1
-    better = []
-    for rows in np.array_split(held, n_blocks):
-        u,i = pairs.u[rows],pairs.i[rows]
-        is_seen = chosen[u].toarray()>0
-        is_seen[:,0] = True  # the unknown
-        ours = _counted(p[u]@q.T, is_seen, i)
-        theirs = _counted(popularity, is_seen, i)
-        better.append(ours-theirs)
-    return np.concatenate(better)
-
-# %% ../../nbs/fit/53_taste.ipynb #f1f4a9f4
-def gain_of_taste(pairs, n_factors, alpha0, reg):
-    "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
-    better = np.concatenate([_gains(pairs, o, n_factors, alpha0, reg) for o in _held_back(pairs)])
-    if len(better)<2: return 0.
-    error = better.std(ddof=1)/len(better)**.5
-    return float(better.mean()/max(error, _tiny))
-
 # %% ../../nbs/fit/53_taste.ipynb #892482fc
-_telling = 1000  # choices; of fewer it is not known whether they say something
+telling = 1000  # choices; of fewer it is not known whether they say something
 _together = 1.2  # times what chance reaches: less leaves doubt
 _sure = 2.  # standard errors
+_shares = 1,1/3,1/9  # of the regularization, that a trial is made with
 
 def has_taste(beside):
     "Do the choices of `beside`, a `BesideChance`, say more than how much everybody and everything is chosen?"
     pairs,n = beside.pairs,len(beside.found)
     if np.bincount(pairs.u).max(initial=0)<2: return False  # nobody has chosen two things
-    if len(pairs)<_telling or not n: return True
+    if len(pairs)<telling or not n: return True
     if not beside.found.any(): return False  # everybody has chosen everything
     if beside.found[0]>_together*beside.chance[0]: return True
     if _by_pairs(beside)>_together: return True
     reg = beside.reg(of_all=False)
-    return gain_of_taste(pairs, n, beside.alpha0, reg)>_sure
+    return any(gain_of_taste(pairs, n, beside.alpha0, reg*o)>_sure for o in _shares)
 
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"

@@ -324,6 +324,52 @@ def test_too_many_are_told_to_come_again(folder, df, monkeypatch):
         until = time.monotonic()+10  # what was given up is worked off
         while films.get('recommend', user=int(df.user[0]))[0]!=200: assert time.monotonic()<until
 
+def test_long_questions_hold_up_nobody(folder, df, monkeypatch):
+    "They are made in parts, between which others are answered, and nothing goes on that nobody waits for"
+    from fastrec.serve import lists
+    made,n_users = lists.lines_by_user,[]
+    def slowly(rec, users, *args):
+        n_users.append(len(users))
+        time.sleep(.03*len(users))
+        return made(rec, users, *args)
+    monkeypatch.setattr(lists, 'lines_by_user', slowly)
+    users,got = df.user.unique().tolist(),[]
+    with Background(app(folder, limits=Limits(threads=1, seconds=1))) as o:
+        films = Client(o.url)
+        long = [threading.Thread(target=lambda: got.append(films.post('recommend/many', users=users, n=100, why=5, diversity=.5))) for _ in range(2)]
+        for t in long: t.start()
+        asked = 0
+        while any(t.is_alive() for t in long):
+            assert films.get('recommend', user=users[0])[0]==200
+            asked += 1
+        n = len(n_users)
+        assert films.get('recommend', user=users[0])[0]==200 and len(n_users)<=n+2
+    assert [status for status,_ in got]==[503]*2 and asked>2
+    assert max(n_users)<10
+
+def test_parts_of_a_long_question_are_one_answer(films, learn, df):
+    "In the order of the users, one twice; what nobody knows is named once"
+    users = df.user.unique().tolist()
+    users = [*users, 'nobody', users[0]]
+    status,got = films.post('recommend/many', users=users, n=30, why=2, diversity=.3, exclude=['?'])
+    assert status==200 and [o['user'] for o in got['lists']]==users and got['unknown']==['?']
+    want = learn.recommend(users[-1], n=30, why=2, diversity=.3)
+    assert items(got['lists'][-1])==items(got['lists'][0])==want.title.tolist() and got['lists'][-2]['by']=='popular'
+    assert [o['because'][0]['item'] for o in got['lists'][0]['items']]==want.because_1.tolist()
+
+def test_nobody_waits_for_machine_code(folder, monkeypatch):
+    "Numba takes ten seconds for that, in which a process answers hardly anybody"
+    from fastrec.base.compiled import may_run,without_loops
+    from fastrec.serve import service
+    monkeypatch.setattr(service, '_listen', lambda *args: None)
+    n_threads = torch.get_num_threads()
+    try:
+        run(folder, port=0)
+        assert not may_run(torch.device('cpu'))
+    finally:
+        without_loops.clear()
+        torch.set_num_threads(n_threads)
+
 def test_slow_clients_hold_up_nobody(folder, df, monkeypatch):
     monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .5)
     with Background(app(folder, limits=Limits(reading=.3))) as o:

@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .. import __version__
 from ..base.checks import need_whole
+from ..base.compiled import without_loops
 from .addresses import address,listening,names_of,need_guard,port_of
 from .counters import Counters,Watched,log_config
 from .guard import Bounded,Token,read_token
@@ -124,6 +125,11 @@ class Background:
 # %% ../../nbs/serve/20_service.ipynb #0b58f7f8
 _settings = 'FASTREC_SERVE'
 
+def _begin():
+    "What a process that does nothing but serve does first, before anything is computed"
+    torch.set_num_threads(1)  # who asks at the same time shares the cores, and threads of PyTorch's would not outlive a fork
+    without_loops.set()  # nobody is to wait for machine code
+
 def _ready(app):
     "`app` in a process that does nothing but serve: what is loaded by now is not looked through for rubbish again"
     gc.collect()
@@ -134,7 +140,7 @@ def from_environment():
     "The application that the variable `FASTREC_SERVE` tells of, JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
     limits = Limits(**said.pop('limits', {}))
-    torch.set_num_threads(1)  # who asks at the same time shares the cores
+    _begin()
     return _ready(app(**said, limits=limits))
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
@@ -161,7 +167,7 @@ def _run_spawned(said, limits, host, sock, workers, how):
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
 def _run(said, limits, host, sock, workers, how):
     "Serve what is `said` to `app` at the socket `sock`"
-    torch.set_num_threads(1)  # before anything is computed: threads of PyTorch's would not outlive a fork
+    _begin()
     first = app(**said, limits=limits)  # an error in the folder is told at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
     if workers==1: _listen(_ready(first), sock, how)

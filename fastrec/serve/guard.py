@@ -10,7 +10,7 @@ import asyncio,hmac,os,stat
 from pathlib import Path
 from fastcore.basics import patch,store_attr
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
-from .counters import refusal
+from .headers import refusal
 from .page import page_paths
 
 # %% ../../nbs/serve/18_guard.ipynb #e8c1c565

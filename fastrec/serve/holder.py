@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/12_holder.ipynb #238d6290
-import ctypes,json,logging,sys,threading,time
+import ctypes,json,sys,threading,time
 from datetime import date
 from functools import cached_property
 from numbers import Real
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..export.loading import load_recommender
+from .logs import log
 from .places import Places
 from .typed import Titles
 
@@ -82,8 +83,6 @@ class Served:
         return codes[counts[codes]>0],counts
 
 # %% ../../nbs/serve/12_holder.ipynb #5f77c0e2
-log = logging.getLogger('fastrec.serve')
-
 class Holder:
     "The model of the `folder`, as `served`; `refresh` looks for a new one"
     def __init__(self, folder, device='cpu'):

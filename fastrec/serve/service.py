@@ -18,9 +18,10 @@ from .. import __version__
 from ..base.checks import need_whole
 from ..base.compiled import without_loops
 from .addresses import address,listening,names_of,need_guard,port_of
-from .counters import Counters,Watched,log_config
+from .counters import Counters,Watched
 from .guard import Bounded,Token,read_token
 from .holder import Holder
+from .logs import log_config
 from .page import page_router
 from .pool import Pool
 from .questions import Limits

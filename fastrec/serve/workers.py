@@ -10,7 +10,7 @@ import os,signal,sys,threading,time,warnings
 from multiprocessing import get_context,parent_process
 from multiprocessing.connection import wait
 from fastcore.basics import patch,store_attr
-from .counters import log
+from .logs import log
 
 # %% ../../nbs/serve/24_workers.ipynb #3105f7a0
 def can_fork(device):

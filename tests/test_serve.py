@@ -269,6 +269,54 @@ def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_pat
         new = fitted(df, 'fit_ials').save_recommender(folder)
         wait_for(films, new)
 
+@pytest.mark.parametrize('where', ['load_recommender','give_back'])
+def test_whatever_goes_wrong_with_a_new_model_the_next_is_taken_up(df, tmp_path, monkeypatch, caplog, where):
+    "An error that nobody has foreseen is logged without its text, counted, and ends no watcher"
+    from fastrec.serve import holder
+    folder = fitted(df).save_recommender(tmp_path/'films')
+    with caplog.at_level('ERROR', 'fastrec.serve'), Background(app(folder, every=.05)) as o:
+        films,broken = Client(o.url),[]
+        def breaks(*args, **kwargs):
+            broken.append(args)
+            raise KeyError('somebody')
+        with monkeypatch.context() as m:
+            m.setattr(holder, where, breaks)
+            fitted(df, 'fit_ials').save_recommender(folder)
+            until = time.monotonic()+15
+            while not broken: assert time.monotonic()<until
+            time.sleep(.2)
+        wait_for(films, fitted(df, 'fit_ease').save_recommender(folder))
+        assert 'fastrec_failed_swaps_total' in films.raw('/metrics')[1].decode() and len(broken)<3
+    fields = [r.fields for r in caplog.records]
+    assert {f['error'] for f in fields}=={'KeyError'} and 'somebody' not in str(fields)
+
+def test_a_clock_that_jumps_stops_nothing(df, folder, tmp_path, monkeypatch):
+    "Neither the new model is waited for nor those who are slow; what is logged has the time that the clock tells"
+    own = shutil.copytree(folder, tmp_path/'films')
+    with Background(app(own, every=.05, limits=Limits(reading=.5))) as o:
+        films,real = Client(o.url),time.time
+        for jump in (-10**9,10**9):
+            monkeypatch.setattr(time, 'time', lambda: real()+jump)
+            assert films.get('recommend', user=int(df.user[0]))[0]==200
+            begun = time.monotonic()
+            assert b' 408 ' in films.send(b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n{"rat') and time.monotonic()-begun<10
+            new = fitted(df, 'fit_ials' if jump<0 else 'fit_als').save_recommender(own)
+            os.utime(new/'manifest.json', (10**9 if jump<0 else 3*10**9,)*2)
+            wait_for(films, new)
+
+def test_a_byte_a_second_is_cut_off(folder, df, monkeypatch):
+    "Of headers and of a body, however steadily they come"
+    monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .6)
+    with Background(app(folder, limits=Limits(reading=.5))) as o:
+        films = Client(o.url)
+        for text in (b'GET /health HTTP/1.1\r\nx: '+b'y'*99, b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90\r\n\r\n'+b'{'*90):
+            head,slow = text[:-90],text[-90:]
+            begun = time.monotonic()
+            try: got = films.send(head, *(slow[k:k+1] for k in range(90)), wait=.1)
+            except OSError: got = b''
+            assert time.monotonic()-begun<8 and b' 200 ' not in got
+        assert films.get('recommend', user=int(df.user[0]))[0]==200
+
 def test_a_manifest_that_comes_before_its_files_is_taken_up_once_they_are_there(df, tmp_path):
     "As in a copy in the order of names"
     old,new = fitted(df),fitted(df, 'fit_ials')

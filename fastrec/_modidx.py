@@ -3618,6 +3618,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard.Connection.data_received': ( 'serve/guard.html#connection.data_received',
                                                                                        'fastrec/serve/guard.py'),
+                                     'fastrec.serve.guard.Named': ('serve/guard.html#named', 'fastrec/serve/guard.py'),
+                                     'fastrec.serve.guard.Named.__call__': ('serve/guard.html#named.__call__', 'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard.Question': ('serve/guard.html#question', 'fastrec/serve/guard.py'),
                                      'fastrec.serve.guard.Question.__init__': ( 'serve/guard.html#question.__init__',
                                                                                 'fastrec/serve/guard.py'),

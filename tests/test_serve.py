@@ -1,6 +1,7 @@
 """The service over a real socket: right answers, a swap under load, limits, who may ask, hostile questions, folders that are none, and what is written down"""
-import asyncio,http.client,json,logging,os,shutil,signal,socket,subprocess,sys,threading,time,urllib.request
+import asyncio,http.client,json,logging,os,re,shutil,signal,socket,subprocess,sys,threading,time,urllib.request
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import quote,urlencode
 import pandas as pd,pytest,torch
 from hypothesis import HealthCheck,given,settings,strategies as st
@@ -437,6 +438,15 @@ def test_pipelined_requests_are_answered_in_order(films, df):
     got = films.send(b'\r\n'.join(ask[:2])+b'\r\n'+ask[2]+b'connection: close\r\n\r\n').decode()
     assert [got.index(f'"user":{u},') for u in users]==sorted(got.index(f'"user":{u},') for u in users)
 
+def test_the_container_takes_options():
+    "Those behind the name of its image; and the command that it begins with is one"
+    text = (Path(__file__).parents[1]/'tools/Dockerfile').read_text(encoding='utf-8')
+    begin,more = (json.loads(re.search(rf'^{o} (.*)$', text, re.M)[1]) for o in ('ENTRYPOINT','CMD'))
+    assert begin[:2]==['fastrec','serve'] and more==[]
+    args = [*begin[2:], '--hosts', 'films.example.com', '--workers', '2']
+    done = subprocess.run([sys.executable, '-m', 'fastrec', 'serve', *args], capture_output=True, text=True, timeout=110, env={**os.environ, 'FASTREC_TOKEN': secret})
+    assert done.returncode and '/films is not a saved recommender' in done.stderr, done.stderr
+
 def test_who_is_being_answered_is_answered_when_it_stops(folder, df, monkeypatch):
     from fastrec.serve.replies import similar_to
     def slowly(*args):
@@ -469,7 +479,8 @@ def test_token_and_hosts(folder, tmp_path):
         own = dict(authorization=f'Bearer {secret}')
         assert films.raw('/version', **own)[0]==200 and films.raw('/health')[0]==films.raw('/ready')[0]==200
         for host,status in (('films.example.com',200), ('LOCALHOST:99',200), ('[::1]',200), ('evil.example.com',400), ('127.0.0.1.evil.com',400), ('',400)):
-            assert films.raw('/health', host=host)[0]==status, host
+            assert films.raw('/version', host=host, **own)[0]==status, host
+            assert films.raw('/health', host=host)[0]==films.raw('/ready', host=host)[0]==200  # as what balances a load asks
         pages = films.raw('/version', origin='https://pages.example.com', **own)[2]
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
@@ -734,7 +745,6 @@ def test_the_files_of_the_page_are_in_the_package():
     "And so in what is installed: setuptools is told of their folder"
     import tomllib
     from fnmatch import fnmatch
-    from pathlib import Path
     told = tomllib.loads((Path(__file__).parents[1]/'pyproject.toml').read_text(encoding='utf-8'))
     data = told['tool']['setuptools']['package-data']['fastrec.serve']
     for o,text in page_files().items(): assert any(fnmatch(f'static/{o}', p) for p in data) and len(text)<40_000

@@ -13,13 +13,12 @@ from pathlib import Path
 import torch,uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .. import __version__
 from ..base.checks import need_whole
 from ..base.compiled import without_loops
 from .addresses import address,listening,names_of,need_guard,port_of
 from .counters import Counters,Watched
-from .guard import Bounded,Token,read_token
+from .guard import Bounded,Named,Token,read_token
 from .holder import Holder
 from .logs import log_config
 from .page import page_router
@@ -60,7 +59,7 @@ def _routes(counters, limits, device, folder, beside):
 def _add_guards(app, secret, hosts):
     "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"
     if secret: app.add_middleware(Token, token=secret)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+    app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
 
 def _need_several(**given):
     "Refuse a text where several are asked for: each of its letters would be one"

@@ -715,6 +715,40 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
     with pytest.raises(OSError):
         while time.monotonic()<until: films.get('health')
 
+def test_workers_of_gunicorn_have_the_same_guards(folder, df, tmp_path):
+    "No token, no other address; silent connections are cut, no server is named, and one thread computes"
+    pytest.importorskip('gunicorn')
+    pytest.importorskip('uvicorn_worker')
+    (tmp_path/'served.py').write_text(f"""
+import torch
+from fastrec.base.compiled import without_loops
+from fastrec.serve import app
+from fastrec.serve.guard import Connection
+Connection.between_looks = .5
+def made():
+    assert torch.get_num_threads()==1 and without_loops.is_set()
+    return app({str(folder)!r})
+""", encoding='utf-8')
+    with socket.create_server(('127.0.0.1',0)) as s: port = s.getsockname()[1]
+    def started(host, **env):
+        args = [sys.executable, '-m', 'gunicorn', '-k', 'fastrec.serve.gunicorn.Worker', '-b', f'{host}:{port}', 'served:made()']
+        return subprocess.Popen(args, cwd=tmp_path, env={**os.environ, 'OMP_NUM_THREADS': '2', **env}, stderr=subprocess.PIPE, text=True)
+    with started('0.0.0.0') as main: assert 'can be reached from elsewhere' in main.communicate(timeout=110)[1] and main.returncode
+    for host,env in (('127.0.0.1',{}), ('0.0.0.0',dict(FASTREC_TOKEN=secret))):
+        with started(host, **env) as main:
+            try:
+                films,until = Client(f'http://127.0.0.1:{port}'),time.monotonic()+60
+                while True:
+                    try: status,_,headers = films.raw('/version', authorization=f'Bearer {secret}', x_forwarded_for='1.2.3.4')
+                    except OSError:
+                        assert time.monotonic()<until
+                        time.sleep(.1)
+                    else: break
+                assert status==200 and headers['server'] is None
+                assert films.send(b'GET /he')==b'' and films.raw('/version')[0]==(401 if env else 200)
+            finally: main.terminate()
+            main.communicate(timeout=30)
+
 def test_names_and_origins_are_several(folder):
     for name in ('hosts','origins','framed'):
         with pytest.raises(TypeError, match=rf"{name}='http://a.b' must be a tuple"): app(folder, **{name: 'http://a.b'})

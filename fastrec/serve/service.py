@@ -101,17 +101,19 @@ def app(
     res.add_middleware(Watched, counters=counters, framed=framed)
     return res
 
-# %% ../../nbs/serve/20_service.ipynb #311d70b3
-_server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False,
-               server_header=False, access_log=False, timeout_graceful_shutdown=10, timeout_worker_healthcheck=60)
+# %% ../../nbs/serve/20_service.ipynb #44584591
+server_settings = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False,
+                       server_header=False, access_log=False, timeout_graceful_shutdown=10,
+                       timeout_worker_healthcheck=60)
 
+# %% ../../nbs/serve/20_service.ipynb #311d70b3
 class Background:
     "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests; port 0 is one that is free"
     def __init__(self, app, host='127.0.0.1', port=0):
         need_guard(host, app.state.is_guarded)
         self.socket = listening(host, port)
         self.url = address(host, port_of(self.socket))
-        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, **_server))
+        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, **server_settings))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],), daemon=True)
         self.thread.start()  # who asks before it listens waits in line
 
@@ -125,7 +127,7 @@ class Background:
 # %% ../../nbs/serve/20_service.ipynb #0b58f7f8
 _settings = 'FASTREC_SERVE'
 
-def _begin():
+def begin():
     "What a process that does nothing but serve does first, before anything is computed"
     torch.set_num_threads(1)  # who asks at the same time shares the cores, and threads of PyTorch's would not outlive a fork
     without_loops.set()  # nobody is to wait for machine code
@@ -140,7 +142,7 @@ def from_environment():
     "The application that the variable `FASTREC_SERVE` tells of, JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
     limits = Limits(**said.pop('limits', {}))
-    _begin()
+    begin()
     return _ready(app(**said, limits=limits))
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
@@ -167,7 +169,7 @@ def _run_spawned(said, limits, host, sock, workers, how):
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
 def _run(said, limits, host, sock, workers, how):
     "Serve what is `said` to `app` at the socket `sock`"
-    _begin()
+    begin()
     first = app(**said, limits=limits)  # an error in the folder is told at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
     if workers==1: _listen(_ready(first), sock, how)
@@ -197,5 +199,5 @@ def run(
     need_guard(host, read_token(token))
     said = dict(folder=str(folder), hosts=[*names_of(host), *hosts], origins=[*origins], device=device)
     said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}
-    how = dict(log_config=log_config(log_level), **_server)
+    how = dict(log_config=log_config(log_level), **server_settings)
     with listening(host, port) as sock: _run(said, limits, host, sock, workers, how)

@@ -664,14 +664,16 @@ def test_memory_of_old_models_comes_back(df, tmp_path):
         assert holder.refresh()
     assert [o() for o in old]==[None]*3 and holder.n_swaps==3
 
-def other_worker(port, before, until):
-    "The process that answers and is none of those `before`"
+def other_worker(port, before, until, main=None):
+    "The process that answers and is none of those `before`: of those that were forked by the process `main`, or, elsewhere than on Linux, that says so"
     while time.monotonic()<until:
         try: text = urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=5).read().decode()
         except OSError: time.sleep(.1)
         else:
-            pid = int(text.split('process="')[1].split('"')[0])
-            if pid not in before: return pid
+            if main: pids = Path(f'/proc/{main.pid}/task/{main.pid}/children').read_text(encoding='ascii').split()
+            else: pids = [text.split('process="')[1].split('"')[0]]
+            for pid in map(int, pids):
+                if pid not in before: return pid
 
 def test_workers_of_one_folder(folder):
     """Of two processes two are killed, one after the other, and a third answers, which has been started anew; none of them loads fastai or
@@ -683,7 +685,7 @@ def test_workers_of_one_folder(folder):
             port = int(main.stdout.readline().split(':')[2].split('/')[0])  # which it has chosen
             pids = []
             for _ in range(3):
-                pids.append(other_worker(port, pids, time.monotonic()+120))
+                pids.append(other_worker(port, pids, time.monotonic()+120, main if sys.platform=='linux' else None))
                 assert pids[-1], f'nobody answers after {pids}'
                 if len(pids)<3: os.kill(pids[-1], signal.SIGKILL)
         finally: main.send_signal(signal.SIGTERM)
@@ -700,8 +702,8 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as main:
         try:
             port = int(main.stdout.readline().split(':')[2].split('/')[0])
-            pids = [other_worker(port, [], time.monotonic()+60)]
-            pids.append(other_worker(port, pids, time.monotonic()+60))
+            pids = [other_worker(port, [], time.monotonic()+60, main)]
+            pids.append(other_worker(port, pids, time.monotonic()+60, main))
             fitted(df, 'fit_ials').save_recommender(folder)
             name = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
             films = Client(f'http://127.0.0.1:{port}')
@@ -709,11 +711,53 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
             while sum(films.get('version')[1]['model']==name for _ in range(20))<20: assert time.monotonic()<until
             time.sleep(1.5)  # the parent looks each second too
             for o in pids: os.kill(o, signal.SIGKILL)
-            assert all(films.get('version')[1]['model']==name for _ in range(20)) and other_worker(port, pids, time.monotonic()+20)
+            assert all(films.get('version')[1]['model']==name for _ in range(20)) and other_worker(port, pids, time.monotonic()+20, main)
         finally: main.kill()
     until = time.monotonic()+20
     with pytest.raises(OSError):
         while time.monotonic()<until: films.get('health')
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_count_together_and_go_on_when_killed_while_models_change(learn, df, tmp_path):
+    """Two workers are killed, one after the other, and the model changes, all while many ask: no wrong answer, and no sum that goes down or
+    that forgets who was answered"""
+    models = learn,fitted(df, 'fit_ials')
+    folder,user = learn.save_recommender(tmp_path/'films'),int(df.user[0])
+    want = {tuple(o.recommend(user, n=5).title) for o in models}
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers=2)"
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as main:
+        try:
+            films = Client(main.stdout.readline().split(' ')[-3].strip('/'))
+            first = [other_worker(films.port, [], time.monotonic()+60, main)]
+            stop,seen,totals = threading.Event(),[],[]
+            def ask():
+                while not stop.is_set():
+                    try: seen.append(films.get('recommend', user=user, n=5))
+                    except (OSError,http.client.HTTPException,ValueError): time.sleep(.02)  # who was being answered by one that is killed
+            def total():
+                text = films.raw('/metrics')[1].decode()
+                assert 'process=' not in text and text.count('fastrec_waiting{worker=')==2
+                return int(re.search(r'requests_total{route="/recommend",status="200"} (\d+)', text)[1])
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for t in threads: t.start()
+            until = time.monotonic()+30
+            while not seen: assert time.monotonic()<until
+            for k in range(4):
+                models[k%2-1].save_recommender(folder)
+                for _ in range(5):
+                    totals.append(total())
+                    time.sleep(.4)
+                if k%2: os.kill(other_worker(films.port, first, time.monotonic()+60, main), signal.SIGKILL)
+            wait_for(films, folder)
+            stop.set()
+            for t in threads: t.join()
+            totals.append(total())
+            swaps = re.search(r'fastrec_swaps_total{} (\d+)', films.raw('/metrics')[1].decode())[1]
+        finally:
+            stop.set()
+            main.terminate()
+    assert totals==sorted(totals) and totals[-1]>=len(seen)
+    assert {status for status,_ in seen}=={200} and {tuple(items(a)) for _,a in seen}==want and 1<=int(swaps)<=4
 
 def test_workers_of_gunicorn_have_the_same_guards(folder, df, tmp_path):
     "No token, no other address; silent connections are cut, no server is named, and one thread computes"

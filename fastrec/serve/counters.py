@@ -6,63 +6,106 @@
 __all__ = []
 
 # %% ../../nbs/serve/17_counters.ipynb #2bf46592
-import bisect,os,time
-from collections import Counter,defaultdict
+import bisect,math,mmap,os,time
+import numpy as np
 from fastcore.basics import patch
 from .headers import headers_of_all,refusal
 from .logs import error_fields,log
 
 # %% ../../nbs/serve/17_counters.ipynb #99aa4004
 _bounds = .002,.005,.01,.02,.05,.1,.2,.5,1.,2.,5.,10.  # seconds
+_most_routes,_most_status = 2**6,600
+_gauges = 'waiting','resident_bytes'
+_swaps = 'swaps_total','failed_swaps_total'
+
+def _shared(*shape):
+    "Zeros, in memory that processes forked later share"
+    return np.frombuffer(mmap.mmap(-1, 8*math.prod(shape))).reshape(shape)
 
 class Counters:
     "Requests by route and status, and how long they took"
+    place,is_shared = 0,False
     def __init__(self):
-        self.requests = Counter()
-        self.seconds = Counter()
-        self.buckets = defaultdict(lambda: [0]*(len(_bounds)+1))
+        self.rows = {'none': 0}
+        self._begin(1)
 
-    def add(self, route, status, seconds):
-        self.requests[route,status] += 1
-        self.seconds[route] += seconds
-        self.buckets[route][bisect.bisect_left(_bounds, seconds)] += 1
+    def _begin(self, n):
+        self.requests = _shared(n, _most_routes, _most_status)
+        self.seconds = _shared(n, _most_routes)
+        self.buckets = _shared(n, _most_routes, len(_bounds)+1)
+        self.gauges = _shared(n, len(_gauges))
+        self.swaps = _shared(n, len(_swaps))
+
+# %% ../../nbs/serve/17_counters.ipynb #1b6f1691
+@patch
+def share(self:Counters, routes, n):
+    "Count requests of `routes` from now on for `n` processes, which are forked from this one"
+    self.rows |= {o: k for k,o in enumerate(routes, 1)}
+    self.is_shared = True
+    self._begin(n)
+
+@patch
+def take(self:Counters, place):
+    "Count at the `place` of this process, and go on from what has been counted there"
+    self.place = place
+    self.gauges[place] = 0  # until it serves
+
+@patch
+def add(self:Counters, route, status, seconds):
+    row = self.rows.setdefault(route, len(self.rows))
+    self.requests[self.place,row,status] += 1
+    self.seconds[self.place,row] += seconds
+    self.buckets[self.place,row,bisect.bisect_left(_bounds, seconds)] += 1
 
 # %% ../../nbs/serve/17_counters.ipynb #1f7e6242
 def _line(name, value, **labels):
     "A line of Prometheus' text; `labels` are names of our own, without quotes"
-    labels['process'] = os.getpid()
     by = ','.join(f'{k}="{v}"' for k,v in labels.items())
-    return f'fastrec_{name}{{{by}}} {value:g}'
+    number = int(value) if value==int(value) else float(value)
+    return f'fastrec_{name}{{{by}}} {number!r}'
 
 def _resident():
-    "Bytes of memory of this process, where the system tells"
+    "Bytes of memory of this process, 0 where the system does not tell"
     try: pages = open('/proc/self/statm', encoding='ascii').read().split()[1]
-    except OSError: return None
+    except OSError: return 0
     return int(pages)*os.sysconf('SC_PAGE_SIZE')
 
 @patch
-def _histogram(self:Counters):
-    for route,counts in self.buckets.items():
-        total = 0
-        for bound,n in zip((*_bounds,float('inf')), counts):
-            total += n
-            yield _line('request_seconds_bucket', total, route=route, le=f'{bound:g}'.replace('inf', '+Inf'))
-        yield _line('request_seconds_count', total, route=route)
-        yield _line('request_seconds_sum', self.seconds[route], route=route)
+def _histogram(self:Counters, by):
+    for route,row in self.rows.items():
+        counts = self.buckets[:,row].sum(0).cumsum()
+        if not counts[-1]: continue
+        for bound,n in zip((*_bounds,'+Inf'), counts):
+            yield _line('request_seconds_bucket', n, route=route, le=bound, **by)
+        yield _line('request_seconds_count', counts[-1], route=route, **by)
+        yield _line('request_seconds_sum', self.seconds[:,row].sum(), route=route, **by)
+
+# %% ../../nbs/serve/17_counters.ipynb #b0c23c52
+@patch
+def tell(self:Counters, holder, waiting):
+    "Note how this process is: it has taken up no fewer models than who was at its place before"
+    own = slice(self.place, self.place+1)
+    self.gauges[own] = waiting,_resident()
+    self.swaps[own] = np.maximum(self.swaps[own], (holder.n_swaps,holder.n_failed))
 
 # %% ../../nbs/serve/17_counters.ipynb #b60a7882
 @patch
+def _requests(self:Counters, by):
+    for route,row in self.rows.items():
+        counts = self.requests[:,row].sum(0)
+        for status in counts.nonzero()[0]: yield _line('requests_total', counts[status], route=route, status=status, **by)
+
+@patch
 def text(self:Counters, holder, waiting):
-    "What has been counted, and of the model of `holder`, as Prometheus reads it"
-    lines = ['# TYPE fastrec_requests_total counter']
-    lines += [_line('requests_total', n, route=route, status=status) for (route,status),n in self.requests.items()]
-    lines += ['# TYPE fastrec_request_seconds histogram', *self._histogram()]
-    counts = dict(swaps_total=holder.n_swaps, failed_swaps_total=holder.n_failed)
-    for name,n in counts.items(): lines += [f'# TYPE fastrec_{name} counter', _line(name, n)]
-    gauges = dict(waiting=waiting, resident_bytes=_resident())
-    for name,n in gauges.items():
-        if n is not None: lines += [f'# TYPE fastrec_{name} gauge', _line(name, n)]
-    lines += ['# TYPE fastrec_model gauge', _line('model', 1, model=holder.served.name)]
+    "What all have counted, and of the model of `holder`, as Prometheus reads it"
+    self.tell(holder, waiting)
+    by = {} if self.is_shared else dict(process=os.getpid())
+    lines = ['# TYPE fastrec_requests_total counter', *self._requests(by)]
+    lines += ['# TYPE fastrec_request_seconds histogram', *self._histogram(by)]
+    for name,n in zip(_swaps, self.swaps.max(0)): lines += [f'# TYPE fastrec_{name} counter', _line(name, n, **by)]
+    for name,each in zip(_gauges, self.gauges.T):
+        lines += [f'# TYPE fastrec_{name} gauge', *[_line(name, n, worker=k, **by) for k,n in enumerate(each)]]
+    lines += ['# TYPE fastrec_model gauge', _line('model', 1, model=holder.served.name, **by)]
     return '\n'.join(lines)+'\n'
 
 # %% ../../nbs/serve/17_counters.ipynb #cc986d69

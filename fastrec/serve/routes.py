@@ -137,8 +137,11 @@ async def version(self:Routes)->About:
     return res
 
 @patch
+def tell(self:Routes): self.counters.tell(self.holder, self.pool.n)
+
+@patch
 async def metrics(self:Routes)->str:
-    "Counters of this process as Prometheus reads them"
+    "Counters of all workers, or of a process that others share none with, as Prometheus reads them"
     return Response(self.counters.text(self.holder, self.pool.n), media_type='text/plain; version=0.0.4')
 
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957

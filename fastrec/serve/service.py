@@ -32,14 +32,15 @@ _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here
 
 def _watching(each, every):
     "What runs while the application does: somebody for `each` of the `Routes` who looks for a new model `every` so many seconds"
-    async def watch(holder):
+    async def watch(routes):
         while True:
+            if not routes.prefix: routes.tell()
             await asyncio.sleep(every)
-            await asyncio.to_thread(holder.look)
+            await asyncio.to_thread(routes.holder.look)
 
     @asynccontextmanager
     async def lifespan(app):
-        watchers = [asyncio.create_task(watch(o.holder)) for o in each]
+        watchers = [asyncio.create_task(watch(o)) for o in each]
         yield
         for watcher,routes in zip(watchers, each):
             watcher.cancel()
@@ -72,8 +73,9 @@ def _bare_app(each, every):
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
                   lifespan=_watching(each, every))
     res.state.holders = [o.holder for o in each]
-    res.include_router(page_router())
-    for o in each: res.include_router(o.router())
+    routers = [page_router(), *[o.router() for o in each]]
+    for o in routers: res.include_router(o)
+    res.state.paths = [res.openapi_url, *[r.path for o in routers for r in o.routes]]
     return res
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
@@ -93,7 +95,7 @@ def app(
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside)
     res = _bare_app(each, every)
-    res.state.is_guarded = secret is not None
+    res.state.is_guarded,res.state.counters = secret is not None,counters
     res.add_middleware(Bounded, limits=limits)
     _add_guards(res, secret, hosts)
     if origins:
@@ -157,7 +159,10 @@ def _run_forked(app, sock, workers, how):
     "Serve `app`, which is loaded already, by `workers` processes at `sock`"
     def look():
         for o in app.state.holders: o.look()
-    Workers(workers, lambda: _listen(app, sock, how), look).run()
+    def serve(place):
+        app.state.counters.take(place)
+        _listen(app, sock, how)
+    Workers(workers, serve, look).run()
 
 def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what is `said` by `workers` processes that load it each, in place of `sock`"
@@ -172,8 +177,10 @@ def _run(said, limits, host, sock, workers, how):
     begin()
     first = app(**said, limits=limits)  # an error in the folder is told at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
+    is_forked = workers>1 and can_fork(said['device'])
+    if workers==1 or is_forked: first.state.counters.share(first.state.paths, workers)
     if workers==1: _listen(_ready(first), sock, how)
-    elif can_fork(said['device']): _run_forked(_ready(first), sock, workers, how)
+    elif is_forked: _run_forked(_ready(first), sock, workers, how)
     else:
         del first  # each process has one of its own
         gc.collect()

@@ -93,7 +93,8 @@ def tell(self:Counters, holder, waiting):
 def _requests(self:Counters, by):
     for route,row in self.rows.items():
         counts = self.requests[:,row].sum(0)
-        for status in counts.nonzero()[0]: yield _line('requests_total', counts[status], route=route, status=status, **by)
+        for status in counts.nonzero()[0]:
+            yield _line('requests_total', counts[status], route=route, status=status, **by)
 
 @patch
 def text(self:Counters, holder, waiting):

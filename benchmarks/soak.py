@@ -1,7 +1,7 @@
 """The service for ten minutes, as on a bad day: load, a new model every so often, slow and broken clients, malformed bodies, killed workers; writes results/soak.md
 
     python benchmarks/soak.py [folder] [another folder] [--seconds 600]"""
-import asyncio,itertools,json,os,random,signal,sys,tempfile,time
+import asyncio,itertools,json,os,random,re,signal,sys,tempfile,time
 from collections import Counter
 from statistics import median,quantiles
 from report import Report,settings
@@ -126,18 +126,17 @@ class Day:
             while True:
                 await asyncio.sleep(.1)
                 new = {*self.service.workers()}-{*before}
-                if new and await self.answers(*new): break
+                if new and await self.all_serve(): break
             self.back.append(time.perf_counter()-start)
 
-    async def answers(self, pid):
-        "Does the process `pid` answer?"
-        for _ in range(8):
-            reader,writer = await asyncio.open_connection('127.0.0.1', self.service.port)
-            writer.write(b'GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n')
-            try: text = await reader.read()
-            except OSError: text = b''
-            writer.close()
-            if f'process="{pid}"'.encode() in text: return True
+    async def all_serve(self):
+        "Has each worker begun to serve?"
+        reader,writer = await asyncio.open_connection('127.0.0.1', self.service.port)
+        writer.write(b'GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n')
+        try: text = await reader.read()
+        except OSError: text = b''
+        writer.close()
+        return b'resident_bytes' in text and not re.search(rb'resident_bytes{.*} 0\n', text)
 
     async def slow(self, each_second, stop):
         clients = []

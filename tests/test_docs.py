@@ -27,7 +27,10 @@ def public():
     users = {'RecLearner': Learner, 'Recommends': Learner, 'RecDataLoaders': CollabDataLoaders,
              **dict.fromkeys(('Learned','BiasTables','Directions','Errors','RecInterpretation'), Interpretation)}
     for module,syms in d['syms'].items():
-        exported = importlib.import_module(module).__all__
+        try: exported = importlib.import_module(module).__all__
+        except ModuleNotFoundError as e:
+            if e.name!='uvicorn_worker': raise
+            continue  # for who has gunicorn
         for sym,(url,_) in syms.items():
             cls,_,name = sym.removeprefix(f'{module}.').rpartition('.')
             if name.startswith('_') or name not in exported if not cls else cls not in users or name.startswith('_') or hasattr(users[cls], name): continue

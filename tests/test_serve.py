@@ -1,6 +1,7 @@
 """The service over a real socket: right answers, a swap under load, limits, who may ask, hostile questions, folders that are none, and what is written down"""
-import asyncio,http.client,json,logging,os,shutil,signal,socket,subprocess,sys,threading,time,urllib.request
+import asyncio,http.client,json,logging,os,re,shutil,signal,socket,subprocess,sys,threading,time,urllib.request
 from contextlib import closing,suppress
+from pathlib import Path
 from urllib.parse import quote,urlencode
 import pandas as pd,pytest,torch
 from hypothesis import HealthCheck,given,settings,strategies as st
@@ -269,6 +270,54 @@ def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_pat
         new = fitted(df, 'fit_ials').save_recommender(folder)
         wait_for(films, new)
 
+@pytest.mark.parametrize('where', ['load_recommender','give_back'])
+def test_whatever_goes_wrong_with_a_new_model_the_next_is_taken_up(df, tmp_path, monkeypatch, caplog, where):
+    "An error that nobody has foreseen is logged without its text, counted, and ends no watcher"
+    from fastrec.serve import holder
+    folder = fitted(df).save_recommender(tmp_path/'films')
+    with caplog.at_level('ERROR', 'fastrec.serve'), Background(app(folder, every=.05)) as o:
+        films,broken = Client(o.url),[]
+        def breaks(*args, **kwargs):
+            broken.append(args)
+            raise KeyError('somebody')
+        with monkeypatch.context() as m:
+            m.setattr(holder, where, breaks)
+            fitted(df, 'fit_ials').save_recommender(folder)
+            until = time.monotonic()+15
+            while not broken: assert time.monotonic()<until
+            time.sleep(.2)
+        wait_for(films, fitted(df, 'fit_ease').save_recommender(folder))
+        assert 'fastrec_failed_swaps_total' in films.raw('/metrics')[1].decode() and len(broken)<3
+    fields = [r.fields for r in caplog.records]
+    assert {f['error'] for f in fields}=={'KeyError'} and 'somebody' not in str(fields)
+
+def test_a_clock_that_jumps_stops_nothing(df, folder, tmp_path, monkeypatch):
+    "Neither the new model is waited for nor those who are slow; what is logged has the time that the clock tells"
+    own = shutil.copytree(folder, tmp_path/'films')
+    with Background(app(own, every=.05, limits=Limits(reading=.5))) as o:
+        films,real = Client(o.url),time.time
+        for jump in (-10**9,10**9):
+            monkeypatch.setattr(time, 'time', lambda: real()+jump)
+            assert films.get('recommend', user=int(df.user[0]))[0]==200
+            begun = time.monotonic()
+            assert b' 408 ' in films.send(b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n{"rat') and time.monotonic()-begun<10
+            new = fitted(df, 'fit_ials' if jump<0 else 'fit_als').save_recommender(own)
+            os.utime(new/'manifest.json', (10**9 if jump<0 else 3*10**9,)*2)
+            wait_for(films, new)
+
+def test_a_byte_a_second_is_cut_off(folder, df, monkeypatch):
+    "Of headers and of a body, however steadily they come"
+    monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .6)
+    with Background(app(folder, limits=Limits(reading=.5))) as o:
+        films = Client(o.url)
+        for text in (b'GET /health HTTP/1.1\r\nx: '+b'y'*99, b'POST /fold-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90\r\n\r\n'+b'{'*90):
+            head,slow = text[:-90],text[-90:]
+            begun = time.monotonic()
+            try: got = films.send(head, *(slow[k:k+1] for k in range(90)), wait=.1)
+            except OSError: got = b''
+            assert time.monotonic()-begun<8 and b' 200 ' not in got
+        assert films.get('recommend', user=int(df.user[0]))[0]==200
+
 def test_a_manifest_that_comes_before_its_files_is_taken_up_once_they_are_there(df, tmp_path):
     "As in a copy in the order of names"
     old,new = fitted(df),fitted(df, 'fit_ials')
@@ -324,6 +373,52 @@ def test_too_many_are_told_to_come_again(folder, df, monkeypatch):
         until = time.monotonic()+10  # what was given up is worked off
         while films.get('recommend', user=int(df.user[0]))[0]!=200: assert time.monotonic()<until
 
+def test_long_questions_hold_up_nobody(folder, df, monkeypatch):
+    "They are made in parts, between which others are answered, and nothing goes on that nobody waits for"
+    from fastrec.serve import lists
+    made,n_users = lists.lines_by_user,[]
+    def slowly(rec, users, *args):
+        n_users.append(len(users))
+        time.sleep(.03*len(users))
+        return made(rec, users, *args)
+    monkeypatch.setattr(lists, 'lines_by_user', slowly)
+    users,got = df.user.unique().tolist(),[]
+    with Background(app(folder, limits=Limits(threads=1, seconds=1))) as o:
+        films = Client(o.url)
+        long = [threading.Thread(target=lambda: got.append(films.post('recommend/many', users=users, n=100, why=5, diversity=.5))) for _ in range(2)]
+        for t in long: t.start()
+        asked = 0
+        while any(t.is_alive() for t in long):
+            assert films.get('recommend', user=users[0])[0]==200
+            asked += 1
+        n = len(n_users)
+        assert films.get('recommend', user=users[0])[0]==200 and len(n_users)<=n+2
+    assert [status for status,_ in got]==[503]*2 and asked>2
+    assert max(n_users)<10
+
+def test_parts_of_a_long_question_are_one_answer(films, learn, df):
+    "In the order of the users, one twice; what nobody knows is named once"
+    users = df.user.unique().tolist()
+    users = [*users, 'nobody', users[0]]
+    status,got = films.post('recommend/many', users=users, n=30, why=2, diversity=.3, exclude=['?'])
+    assert status==200 and [o['user'] for o in got['lists']]==users and got['unknown']==['?']
+    want = learn.recommend(users[-1], n=30, why=2, diversity=.3)
+    assert items(got['lists'][-1])==items(got['lists'][0])==want.title.tolist() and got['lists'][-2]['by']=='popular'
+    assert [o['because'][0]['item'] for o in got['lists'][0]['items']]==want.because_1.tolist()
+
+def test_nobody_waits_for_machine_code(folder, monkeypatch):
+    "Numba takes ten seconds for that, in which a process answers hardly anybody"
+    from fastrec.base.compiled import may_run,without_loops
+    from fastrec.serve import service
+    monkeypatch.setattr(service, '_listen', lambda *args: None)
+    n_threads = torch.get_num_threads()
+    try:
+        run(folder, port=0)
+        assert not may_run(torch.device('cpu'))
+    finally:
+        without_loops.clear()
+        torch.set_num_threads(n_threads)
+
 def test_slow_clients_hold_up_nobody(folder, df, monkeypatch):
     monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .5)
     with Background(app(folder, limits=Limits(reading=.3))) as o:
@@ -342,6 +437,15 @@ def test_pipelined_requests_are_answered_in_order(films, df):
     ask = [f'GET /recommend?user={u}&n=1 HTTP/1.1\r\nhost: localhost\r\n'.encode() for u in users]
     got = films.send(b'\r\n'.join(ask[:2])+b'\r\n'+ask[2]+b'connection: close\r\n\r\n').decode()
     assert [got.index(f'"user":{u},') for u in users]==sorted(got.index(f'"user":{u},') for u in users)
+
+def test_the_container_takes_options():
+    "Those behind the name of its image; and the command that it begins with is one"
+    text = (Path(__file__).parents[1]/'tools/Dockerfile').read_text(encoding='utf-8')
+    begin,more = (json.loads(re.search(rf'^{o} (.*)$', text, re.M)[1]) for o in ('ENTRYPOINT','CMD'))
+    assert begin[:2]==['fastrec','serve'] and more==[]
+    args = [*begin[2:], '--hosts', 'films.example.com', '--workers', '2']
+    done = subprocess.run([sys.executable, '-m', 'fastrec', 'serve', *args], capture_output=True, text=True, timeout=110, env={**os.environ, 'FASTREC_TOKEN': secret})
+    assert done.returncode and '/films is not a saved recommender' in done.stderr, done.stderr
 
 def test_who_is_being_answered_is_answered_when_it_stops(folder, df, monkeypatch):
     from fastrec.serve.replies import similar_to
@@ -375,7 +479,8 @@ def test_token_and_hosts(folder, tmp_path):
         own = dict(authorization=f'Bearer {secret}')
         assert films.raw('/version', **own)[0]==200 and films.raw('/health')[0]==films.raw('/ready')[0]==200
         for host,status in (('films.example.com',200), ('LOCALHOST:99',200), ('[::1]',200), ('evil.example.com',400), ('127.0.0.1.evil.com',400), ('',400)):
-            assert films.raw('/health', host=host)[0]==status, host
+            assert films.raw('/version', host=host, **own)[0]==status, host
+            assert films.raw('/health', host=host)[0]==films.raw('/ready', host=host)[0]==200  # as what balances a load asks
         pages = films.raw('/version', origin='https://pages.example.com', **own)[2]
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
@@ -561,14 +666,16 @@ def test_memory_of_old_models_comes_back(df, tmp_path):
         assert holder.refresh()
     assert [o() for o in old]==[None]*3 and holder.n_swaps==3
 
-def other_worker(port, before, until):
-    "The process that answers and is none of those `before`"
+def other_worker(port, before, until, main=None):
+    "The process that answers and is none of those `before`: of those that were forked by the process `main`, or, elsewhere than on Linux, that says so"
     while time.monotonic()<until:
         try: text = urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=5).read().decode()
         except OSError: time.sleep(.1)
         else:
-            pid = int(text.split('process="')[1].split('"')[0])
-            if pid not in before: return pid
+            if main: pids = Path(f'/proc/{main.pid}/task/{main.pid}/children').read_text(encoding='ascii').split()
+            else: pids = [text.split('process="')[1].split('"')[0]]
+            for pid in map(int, pids):
+                if pid not in before: return pid
 
 def test_workers_of_one_folder(folder):
     """Of two processes two are killed, one after the other, and a third answers, which has been started anew; none of them loads fastai or
@@ -580,7 +687,7 @@ def test_workers_of_one_folder(folder):
             port = int(main.stdout.readline().split(':')[2].split('/')[0])  # which it has chosen
             pids = []
             for _ in range(3):
-                pids.append(other_worker(port, pids, time.monotonic()+120))
+                pids.append(other_worker(port, pids, time.monotonic()+120, main if sys.platform=='linux' else None))
                 assert pids[-1], f'nobody answers after {pids}'
                 if len(pids)<3: os.kill(pids[-1], signal.SIGKILL)
         finally: main.send_signal(signal.SIGTERM)
@@ -597,8 +704,8 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as main:
         try:
             port = int(main.stdout.readline().split(':')[2].split('/')[0])
-            pids = [other_worker(port, [], time.monotonic()+60)]
-            pids.append(other_worker(port, pids, time.monotonic()+60))
+            pids = [other_worker(port, [], time.monotonic()+60, main)]
+            pids.append(other_worker(port, pids, time.monotonic()+60, main))
             fitted(df, 'fit_ials').save_recommender(folder)
             name = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
             films = Client(f'http://127.0.0.1:{port}')
@@ -606,11 +713,87 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
             while sum(films.get('version')[1]['model']==name for _ in range(20))<20: assert time.monotonic()<until
             time.sleep(1.5)  # the parent looks each second too
             for o in pids: os.kill(o, signal.SIGKILL)
-            assert all(films.get('version')[1]['model']==name for _ in range(20)) and other_worker(port, pids, time.monotonic()+20)
+            assert all(films.get('version')[1]['model']==name for _ in range(20)) and other_worker(port, pids, time.monotonic()+20, main)
         finally: main.kill()
     until = time.monotonic()+20
     with pytest.raises(OSError):
         while time.monotonic()<until: films.get('health')
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_count_together_and_go_on_when_killed_while_models_change(learn, df, tmp_path):
+    """Two workers are killed, one after the other, and the model changes, all while many ask: no wrong answer, and no sum that goes down or
+    that forgets who was answered"""
+    models = learn,fitted(df, 'fit_ials')
+    folder,user = learn.save_recommender(tmp_path/'films'),int(df.user[0])
+    want = {tuple(o.recommend(user, n=5).title) for o in models}
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers=2)"
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as main:
+        try:
+            films = Client(main.stdout.readline().split(' ')[-3].strip('/'))
+            first = [other_worker(films.port, [], time.monotonic()+60, main)]
+            stop,seen,totals = threading.Event(),[],[]
+            def ask():
+                while not stop.is_set():
+                    try: seen.append(films.get('recommend', user=user, n=5))
+                    except (OSError,http.client.HTTPException,ValueError): time.sleep(.02)  # who was being answered by one that is killed
+            def total():
+                text = films.raw('/metrics')[1].decode()
+                assert 'process=' not in text and text.count('fastrec_waiting{worker=')==2
+                return int(re.search(r'requests_total{route="/recommend",status="200"} (\d+)', text)[1])
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for t in threads: t.start()
+            until = time.monotonic()+30
+            while not seen: assert time.monotonic()<until
+            for k in range(4):
+                models[k%2-1].save_recommender(folder)
+                for _ in range(5):
+                    totals.append(total())
+                    time.sleep(.4)
+                if k%2: os.kill(other_worker(films.port, first, time.monotonic()+60, main), signal.SIGKILL)
+            wait_for(films, folder)
+            stop.set()
+            for t in threads: t.join()
+            totals.append(total())
+            swaps = re.search(r'fastrec_swaps_total{} (\d+)', films.raw('/metrics')[1].decode())[1]
+        finally:
+            stop.set()
+            main.terminate()
+    assert totals==sorted(totals) and totals[-1]>=len(seen)
+    assert {status for status,_ in seen}=={200} and {tuple(items(a)) for _,a in seen}==want and 1<=int(swaps)<=4
+
+def test_workers_of_gunicorn_have_the_same_guards(folder, df, tmp_path):
+    "No token, no other address; silent connections are cut, no server is named, and one thread computes"
+    pytest.importorskip('gunicorn')
+    pytest.importorskip('uvicorn_worker')
+    (tmp_path/'served.py').write_text(f"""
+import torch
+from fastrec.base.compiled import without_loops
+from fastrec.serve import app
+from fastrec.serve.guard import Connection
+Connection.between_looks = .5
+def made():
+    assert torch.get_num_threads()==1 and without_loops.is_set()
+    return app({str(folder)!r})
+""", encoding='utf-8')
+    with socket.create_server(('127.0.0.1',0)) as s: port = s.getsockname()[1]
+    def started(host, **env):
+        args = [sys.executable, '-m', 'gunicorn', '-k', 'fastrec.serve.gunicorn.Worker', '-b', f'{host}:{port}', 'served:made()']
+        return subprocess.Popen(args, cwd=tmp_path, env={**os.environ, 'OMP_NUM_THREADS': '2', **env}, stderr=subprocess.PIPE, text=True)
+    with started('0.0.0.0') as main: assert 'can be reached from elsewhere' in main.communicate(timeout=110)[1] and main.returncode
+    for host,env in (('127.0.0.1',{}), ('0.0.0.0',dict(FASTREC_TOKEN=secret))):
+        with started(host, **env) as main:
+            try:
+                films,until = Client(f'http://127.0.0.1:{port}'),time.monotonic()+60
+                while True:
+                    try: status,_,headers = films.raw('/version', authorization=f'Bearer {secret}', x_forwarded_for='1.2.3.4')
+                    except OSError:
+                        assert time.monotonic()<until
+                        time.sleep(.1)
+                    else: break
+                assert status==200 and headers['server'] is None
+                assert films.send(b'GET /he')==b'' and films.raw('/version')[0]==(401 if env else 200)
+            finally: main.terminate()
+            main.communicate(timeout=30)
 
 def test_names_and_origins_are_several(folder):
     for name in ('hosts','origins','framed'):
@@ -642,7 +825,6 @@ def test_the_files_of_the_page_are_in_the_package():
     "And so in what is installed: setuptools is told of their folder"
     import tomllib
     from fnmatch import fnmatch
-    from pathlib import Path
     told = tomllib.loads((Path(__file__).parents[1]/'pyproject.toml').read_text(encoding='utf-8'))
     data = told['tool']['setuptools']['package-data']['fastrec.serve']
     for o,text in page_files().items(): assert any(fnmatch(f'static/{o}', p) for p in data) and len(text)<40_000

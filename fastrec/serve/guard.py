@@ -9,8 +9,9 @@ __all__ = []
 import asyncio,hmac,os,stat
 from pathlib import Path
 from fastcore.basics import patch,store_attr
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
-from .counters import refusal
+from .headers import refusal
 from .page import page_paths
 
 # %% ../../nbs/serve/18_guard.ipynb #e8c1c565
@@ -38,7 +39,8 @@ def read_token(path=None):
     return token
 
 # %% ../../nbs/serve/18_guard.ipynb #7cc41e9f
-_open = '/health','/ready',*page_paths.values()  # which tell nothing: the page asks for the token
+_probes = '/health','/ready'  # which tell nothing
+_open = *_probes,*page_paths.values()  # the page asks for the token
 
 class Token:
     "The ASGI application `app` for who shows the `token`"
@@ -51,6 +53,13 @@ class Token:
                 for o in refusal(401, 'a token is needed', www_authenticate='Bearer'): await send(o)
                 return
         await self.app(scope, receive, send)
+
+# %% ../../nbs/serve/18_guard.ipynb #97fd4e20
+class Named(TrustedHostMiddleware):
+    "The ASGI application `app` for who calls it by one of the `allowed_hosts`, or asks whether it is there"
+    async def __call__(self, scope, receive, send):
+        asks_alone = scope['type']=='http' and scope['path'] in _probes
+        await (self.app if asks_alone else super().__call__)(scope, receive, send)
 
 # %% ../../nbs/serve/18_guard.ipynb #c2b89b46
 class Bounded:

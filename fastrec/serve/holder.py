@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/12_holder.ipynb #238d6290
-import ctypes,json,logging,sys,threading,time
+import ctypes,json,sys,threading,time
 from datetime import date
 from functools import cached_property
 from numbers import Real
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..export.loading import load_recommender
+from .logs import error_fields,log
 from .places import Places
 from .typed import Titles
 
@@ -82,8 +83,6 @@ class Served:
         return codes[counts[codes]>0],counts
 
 # %% ../../nbs/serve/12_holder.ipynb #5f77c0e2
-log = logging.getLogger('fastrec.serve')
-
 class Holder:
     "The model of the `folder`, as `served`; `refresh` looks for a new one"
     def __init__(self, folder, device='cpu'):
@@ -115,6 +114,12 @@ def give_back():
     if trim: trim(0)
 
 # %% ../../nbs/serve/12_holder.ipynb #ed63d28c
+_of_folders = OSError,ValueError,MemoryError,RuntimeError  # a `BundleError` is a `ValueError`, a full GPU a `RuntimeError`
+
+def _why(e):
+    "What is logged of the error `e`: its text where that is of a folder, else where it came from"
+    return dict(why=str(e)) if isinstance(e, _of_folders) else error_fields(e)
+
 @patch
 def refresh(self:Holder)->bool: # Is what serves what the folder holds?
     "Load what the folder holds, if it has changed; until it is there whole, and if it cannot be, the one before stays"
@@ -122,9 +127,9 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
         stamp = self._now()
         if stamp==self.stamp: return True
         try: new = self._load()
-        except (OSError,ValueError,MemoryError,RuntimeError) as e:  # a `BundleError` is a `ValueError`, a full GPU a `RuntimeError`
+        except Exception as e:
             self.n_failed += 1
-            log.error('the new model cannot be loaded; the one before goes on', extra=dict(fields=dict(why=str(e))))
+            log.error('the new model cannot be loaded; the one before goes on', extra=dict(fields=_why(e)))
             return False
         self.stamp,self.served = stamp,new
         self.n_swaps += 1
@@ -136,7 +141,7 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
 _after_failure = 30.  # seconds until what could not be loaded, and is the same still, is tried again
 
 @patch
-def look(self:Holder):
+def _look(self:Holder):
     "As `refresh`, but for what could not be loaded a moment ago, and either has not changed since, or is still changing"
     if self._now()==self.stamp: return
     now = self._files()
@@ -144,3 +149,9 @@ def look(self:Holder):
     if self.failed is not None and time.monotonic()<self.not_before and (is_copied or now==self.failed): return
     if self.refresh(): self.failed = None
     else: self.failed,self.not_before = now,time.monotonic()+_after_failure
+
+@patch
+def look(self:Holder):
+    "As `_look`, for who has to look again, whatever has happened"
+    try: self._look()
+    except Exception as e: log.error('to look for a new model has failed', extra=dict(fields=error_fields(e)))

@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/serve/14_lists.ipynb #637b3432
+from itertools import chain
 import pandas as pd,torch
 from .asking import Asking,Choice,frame_of,told
 from .holder import as_json,find
 from .lines import lines_by_user
-from .questions import Among,Line,ListAnswer,ManyAnswer,OneList
+from .questions import Among,Line,ListAnswer,ManyAnswer,OneList,most_reasons
 
 # %% ../../nbs/serve/14_lists.ipynb #b410e0fb
 def _all(served): return Choice(served, Among())
@@ -70,20 +71,36 @@ def _each(served, asked, wanted, choice):
     res = []
     for o,code in zip(asked, codes):
         by,lines = ('user',lists[code]) if code else ('popular',popular)
-        res.append(dict(user=labels.get(code, o), by=by, items=lines, unknown=choice.unknown))
+        res.append(dict(user=labels.get(code, o), by=by, items=lines))
     return res,notes
 
 # %% ../../nbs/serve/14_lists.ipynb #811c4b18
-def lists_of_many(served, q):
-    "The lists that the `ManyQuestion` `q` asks for"
+_places_at_once = 2**13  # of lists, and reasons beside them
+
+def parts_of_many(q, most):
+    "The users of the `ManyQuestion` `q` in parts of `most` or fewer, the fewer the longer it takes to make the list of one"
+    each = q.n*(1+q.why+most_reasons*bool(q.diversity))
+    size = min(most, max(_places_at_once//each, 1))
+    return [q.users[k:k+size] for k in range(0, len(q.users), size)]
+
+def lists_of_part(served, q, users):
+    "The lists that the `ManyQuestion` `q` asks for of these of its `users`, each as JSON, notes, and what is unknown of its items"
     choice = Choice(served, q)
-    lists,notes = _each(served, q.users, q.wanted(), choice)
-    return ManyAnswer(model=served.name, lists=[OneList(**o) for o in lists], notes=notes)
+    lists,notes = _each(served, users, q.wanted(), choice)
+    return [OneList(**o).model_dump_json(exclude_none=True) for o in lists],notes,choice.unknown
 
 def lists_together(served, wanted, users):
     "A `ListAnswer` for each of `users`, who have asked for lists of the same wishes at about the same time"
     lists,notes = _each(served, users, wanted, _all(served))
     return [ListAnswer(model=served.name, notes=notes, **o) for o in lists]
+
+# %% ../../nbs/serve/14_lists.ipynb #6d5d8357
+def joined_parts(served, parts):
+    "The `ManyAnswer` of what `lists_of_part` has given for each part, as JSON"
+    lists,notes,unknown = zip(*parts)
+    notes = [*dict.fromkeys(chain(*notes))]
+    empty = ManyAnswer(model=served.name, notes=notes, unknown=unknown[0], lists=[]).model_dump_json()
+    return ''.join([empty.removesuffix(']}'), ','.join(chain(*lists)), ']}'])
 
 # %% ../../nbs/serve/14_lists.ipynb #1891e2c8
 def _newcomers(served, wanted, frames):

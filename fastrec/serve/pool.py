@@ -20,6 +20,7 @@ class Pool:
         self.threads = ThreadPoolExecutor(threads, 'fastrec-serve')
         self.most,self.n = threads+waiting,0
         self.lock = threading.Lock()
+        self.long = asyncio.Semaphore(max(threads-1, 1))  # questions of many parts that are worked on
 
     def enter(self):
         "Count one more who waits; `Busy` if too many do"
@@ -39,6 +40,16 @@ class Pool:
         future.add_done_callback(lambda _: self.leave())
         return await asyncio.wrap_future(future)
 
+
+# %% ../../nbs/serve/16_pool.ipynb #4d670f34
+@patch
+async def in_turns(self:Pool, jobs):
+    """What each of `jobs` gives, one after another, as a list. Others have their turn between them, and a thread to themselves, if there
+    are several; `Busy` if too many wait"""
+    self.enter()
+    try:
+        async with self.long: return [await asyncio.wrap_future(self.submit(o)) for o in jobs]
+    finally: self.leave()
 
 # %% ../../nbs/serve/16_pool.ipynb #d080cbad
 @patch

@@ -83,18 +83,18 @@ class FoldInQuestion(ListQuestion, frozen=True):
         return self
 
 # %% ../../nbs/serve/10_questions.ipynb #3892239e
-_of_ranking = 'explain the score by which lists are ranked, after fit_blend'
-_of_features = 'explain an item that nobody has rated by its features, in place of what somebody has rated'
+class Explained(BaseModel):
+    "How a prediction is to be explained"
+    ranking: bool = Field(False, description='explain the score by which lists are ranked, after fit_blend')
+    by_features: bool = Field(False, description='explain by its features an item that nobody has rated')
 
 class PredictQuestion(Person):
     "Somebody's predictions for some items"
     items: Labels = Field(min_length=1)
 
-class ExplainQuestion(Person):
+class ExplainQuestion(Person, Explained):
     "Why somebody is predicted what they are for an item"
     item: Label
-    ranking: bool = Field(False, description=_of_ranking)
-    by_features: bool = Field(False, description=_of_features)
 
 # %% ../../nbs/serve/10_questions.ipynb #72e44c65
 class UserQuestion(Wanted, frozen=True):
@@ -112,10 +112,7 @@ class PairQuestion(BaseModel, extra='forbid'):
     user: Text
     item: Text
 
-class ExplainPair(PairQuestion):
-    "Why a user is predicted what they are for an item"
-    ranking: bool = Field(False, description=_of_ranking)
-    by_features: bool = Field(False, description=_of_features)
+class ExplainPair(PairQuestion, Explained): "Why a user is predicted what they are for an item"
 
 class Typed(BaseModel, extra='forbid'):
     "What somebody has typed so far"
@@ -166,7 +163,8 @@ class OneList(BaseModel):
 
 class ListAnswer(Answer, OneList): "The list of one"
 class ManyAnswer(Answer):
-    "Lists in the order of the users"
+    "Lists in the order of the users, and what is `unknown` of the items of all of them"
+    unknown: list[Known] = []
     lists: list[OneList]
 
 # %% ../../nbs/serve/10_questions.ipynb #e506c005

@@ -18,8 +18,16 @@ from .questions import About,AlikeAnswer,ExplainAnswer,ExplainPair,ExplainQuesti
 from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion
 from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
 from .asking import NotThere
-from .lists import list_of,lists_of_many,lists_together,newcomers_together
+from .lists import joined_parts,list_of,lists_of_part,lists_together,newcomers_together,parts_of_many
 from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
+
+# %% ../../nbs/serve/19_routes.ipynb #3a777b87
+def _json(text): return Response(text, media_type='application/json')
+
+def _said(answer):
+    "The `answer` as it goes out; an error, which it may be, as it is"
+    if isinstance(answer, Exception): return answer
+    return _json(answer.model_dump_json(exclude_none=True))
 
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
 class Routes:
@@ -29,9 +37,12 @@ class Routes:
         self.together = Together(pool, self._lists, limits.together)
         self.newcomers = Together(pool, self._newcomers, limits.together)
 
-    def _lists(self, wanted, users): return lists_together(self.holder.served, wanted, users)
-    def _newcomers(self, wanted, asked): return newcomers_together(self.holder.served, wanted, asked)
-    async def _work(self, f, *args): return await self.pool(f, self.holder.served, *args)
+    def _lists(self, wanted, users): return [_said(o) for o in lists_together(self.holder.served, wanted, users)]
+    def _newcomers(self, wanted, asked):
+        found = newcomers_together(self.holder.served, wanted, asked)
+        return [_said(o) for o in found]
+    def _said_by(self, f, *args): return _said(f(*args))
+    async def _work(self, f, *args): return await self.pool(self._said_by, f, self.holder.served, *args)
 
 # %% ../../nbs/serve/19_routes.ipynb #dc63ec61
 @patch
@@ -59,7 +70,10 @@ async def fold_in(self:Routes, q:FoldInQuestion)->ListAnswer:
 @patch
 async def recommend_many(self:Routes, q:ManyQuestion)->ManyAnswer:
     "A list for each of many users, in their order"
-    return await self._work(lists_of_many, q)
+    served = self.holder.served
+    parts = parts_of_many(q, self.limits.together)
+    found = await self.pool.in_turns([partial(lists_of_part, served, q, o) for o in parts])
+    return _json(joined_parts(served, found))
 
 # %% ../../nbs/serve/19_routes.ipynb #010b21e5
 @patch
@@ -123,8 +137,11 @@ async def version(self:Routes)->About:
     return res
 
 @patch
+def tell(self:Routes): self.counters.tell(self.holder, self.pool.n)
+
+@patch
 async def metrics(self:Routes)->str:
-    "Counters of this process as Prometheus reads them"
+    "Counters of all workers, or of a process that others share none with, as Prometheus reads them"
     return Response(self.counters.text(self.holder, self.pool.n), media_type='text/plain; version=0.0.4')
 
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957

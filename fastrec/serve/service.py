@@ -13,13 +13,14 @@ from pathlib import Path
 import torch,uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .. import __version__
 from ..base.checks import need_whole
+from ..base.compiled import without_loops
 from .addresses import address,listening,names_of,need_guard,port_of
-from .counters import Counters,Watched,log_config
-from .guard import Bounded,Token,read_token
+from .counters import Counters,Watched
+from .guard import Bounded,Named,Token,read_token
 from .holder import Holder
+from .logs import log_config
 from .page import page_router
 from .pool import Pool
 from .questions import Limits
@@ -31,14 +32,15 @@ _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here
 
 def _watching(each, every):
     "What runs while the application does: somebody for `each` of the `Routes` who looks for a new model `every` so many seconds"
-    async def watch(holder):
+    async def watch(routes):
         while True:
+            if not routes.prefix: routes.tell()
             await asyncio.sleep(every)
-            await asyncio.to_thread(holder.look)
+            await asyncio.to_thread(routes.holder.look)
 
     @asynccontextmanager
     async def lifespan(app):
-        watchers = [asyncio.create_task(watch(o.holder)) for o in each]
+        watchers = [asyncio.create_task(watch(o)) for o in each]
         yield
         for watcher,routes in zip(watchers, each):
             watcher.cancel()
@@ -58,7 +60,7 @@ def _routes(counters, limits, device, folder, beside):
 def _add_guards(app, secret, hosts):
     "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"
     if secret: app.add_middleware(Token, token=secret)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+    app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
 
 def _need_several(**given):
     "Refuse a text where several are asked for: each of its letters would be one"
@@ -71,8 +73,9 @@ def _bare_app(each, every):
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
                   lifespan=_watching(each, every))
     res.state.holders = [o.holder for o in each]
-    res.include_router(page_router())
-    for o in each: res.include_router(o.router())
+    routers = [page_router(), *[o.router() for o in each]]
+    for o in routers: res.include_router(o)
+    res.state.paths = [res.openapi_url, *[r.path for o in routers for r in o.routes]]
     return res
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
@@ -92,7 +95,7 @@ def app(
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside)
     res = _bare_app(each, every)
-    res.state.is_guarded = secret is not None
+    res.state.is_guarded,res.state.counters = secret is not None,counters
     res.add_middleware(Bounded, limits=limits)
     _add_guards(res, secret, hosts)
     if origins:
@@ -100,17 +103,19 @@ def app(
     res.add_middleware(Watched, counters=counters, framed=framed)
     return res
 
-# %% ../../nbs/serve/20_service.ipynb #311d70b3
-_server = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False,
-               server_header=False, access_log=False, timeout_graceful_shutdown=10, timeout_worker_healthcheck=60)
+# %% ../../nbs/serve/20_service.ipynb #44584591
+server_settings = dict(http='fastrec.serve.guard:Connection', ws='none', lifespan='on', proxy_headers=False,
+                       server_header=False, access_log=False, timeout_graceful_shutdown=10,
+                       timeout_worker_healthcheck=60)
 
+# %% ../../nbs/serve/20_service.ipynb #311d70b3
 class Background:
     "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests; port 0 is one that is free"
     def __init__(self, app, host='127.0.0.1', port=0):
         need_guard(host, app.state.is_guarded)
         self.socket = listening(host, port)
         self.url = address(host, port_of(self.socket))
-        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, **_server))
+        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, **server_settings))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],), daemon=True)
         self.thread.start()  # who asks before it listens waits in line
 
@@ -124,6 +129,11 @@ class Background:
 # %% ../../nbs/serve/20_service.ipynb #0b58f7f8
 _settings = 'FASTREC_SERVE'
 
+def begin():
+    "What a process that does nothing but serve does first, before anything is computed"
+    torch.set_num_threads(1)  # who asks at the same time shares the cores, and threads of PyTorch's would not outlive a fork
+    without_loops.set()  # nobody is to wait for machine code
+
 def _ready(app):
     "`app` in a process that does nothing but serve: what is loaded by now is not looked through for rubbish again"
     gc.collect()
@@ -134,7 +144,7 @@ def from_environment():
     "The application that the variable `FASTREC_SERVE` tells of, JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
     limits = Limits(**said.pop('limits', {}))
-    torch.set_num_threads(1)  # who asks at the same time shares the cores
+    begin()
     return _ready(app(**said, limits=limits))
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
@@ -149,7 +159,10 @@ def _run_forked(app, sock, workers, how):
     "Serve `app`, which is loaded already, by `workers` processes at `sock`"
     def look():
         for o in app.state.holders: o.look()
-    Workers(workers, lambda: _listen(app, sock, how), look).run()
+    def serve(place):
+        app.state.counters.take(place)
+        _listen(app, sock, how)
+    Workers(workers, serve, look).run()
 
 def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what is `said` by `workers` processes that load it each, in place of `sock`"
@@ -161,11 +174,13 @@ def _run_spawned(said, limits, host, sock, workers, how):
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
 def _run(said, limits, host, sock, workers, how):
     "Serve what is `said` to `app` at the socket `sock`"
-    torch.set_num_threads(1)  # before anything is computed: threads of PyTorch's would not outlive a fork
+    begin()
     first = app(**said, limits=limits)  # an error in the folder is told at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
+    is_forked = workers>1 and can_fork(said['device'])
+    if workers==1 or is_forked: first.state.counters.share(first.state.paths, workers)
     if workers==1: _listen(_ready(first), sock, how)
-    elif can_fork(said['device']): _run_forked(_ready(first), sock, workers, how)
+    elif is_forked: _run_forked(_ready(first), sock, workers, how)
     else:
         del first  # each process has one of its own
         gc.collect()
@@ -191,5 +206,5 @@ def run(
     need_guard(host, read_token(token))
     said = dict(folder=str(folder), hosts=[*names_of(host), *hosts], origins=[*origins], device=device)
     said |= {k: str(o) for k,o in dict(token=token, beside=beside).items() if o is not None}
-    how = dict(log_config=log_config(log_level), **_server)
+    how = dict(log_config=log_config(log_level), **server_settings)
     with listening(host, port) as sock: _run(said, limits, host, sock, workers, how)

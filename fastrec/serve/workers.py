@@ -10,7 +10,7 @@ import os,signal,sys,threading,time,warnings
 from multiprocessing import get_context,parent_process
 from multiprocessing.connection import wait
 from fastcore.basics import patch,store_attr
-from .counters import log
+from .logs import log
 
 # %% ../../nbs/serve/24_workers.ipynb #3105f7a0
 def can_fork(device):
@@ -22,38 +22,40 @@ def _end_with_parent():
     wait([parent_process().sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
 
-def _begin(serve):
+def _begin(serve, place):
     "What a worker does"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it serves; Ctrl-C goes to all, and the parent ends them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    serve()
+    serve(place)
 
 # %% ../../nbs/serve/24_workers.ipynb #8b40231d
 _least_life = 1.  # seconds
 _to_end = 15.     # seconds that a worker has to answer whom it is answering, a few more than it takes for that
 
 class Workers:
-    "`n` processes that run `serve()`, and `refresh()` in this one each `every` seconds, until SIGTERM or Ctrl-C"
+    "`n` processes that run `serve(place)`, of 0 to n-1, and `refresh()` in this one each `every` seconds, until SIGTERM or Ctrl-C"
     def __init__(self, n, serve, refresh, every=1.):
         store_attr()
-        self.begun,self.not_before = {},0.  # when each process began, and the next may
+        self.begun,self.not_before = {},0.  # when each process began, and its place; when the next may
         self.ended,self.end = get_context('fork').Pipe(duplex=False)
 
     def start(self):
         "One more"
-        process = get_context('fork').Process(target=_begin, args=(self.serve,))
+        place = min({*range(self.n)}-{o for _,o in self.begun.values()})
+        process = get_context('fork').Process(target=_begin, args=(self.serve,place))
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*multi-threaded.*', DeprecationWarning)  # NumPy's end before a fork and begin after it
             process.start()
-        self.begun[process] = time.monotonic()
+        self.begun[process] = time.monotonic(),place
 
 # %% ../../nbs/serve/24_workers.ipynb #c53e4eac
 @patch
 def bury(self:Workers, process):
     "Note that a `process` has died, and, if that was at its start, that the next has to wait"
     process.join()
-    age = time.monotonic()-self.begun.pop(process)
+    begun,_ = self.begun.pop(process)
+    age = time.monotonic()-begun
     log.error('a worker has died', extra=dict(fields=dict(exit=process.exitcode)))
     process.close()
     if age<_least_life: self.wait_for(_least_life-age)

@@ -185,6 +185,34 @@ def test_moods_variety_and_two_models(opened, urls, folders, df):
     shared = {*titles(page)}&{*titles(page, '#best-b')}
     assert page.locator('#best .badge:not(.new)').count()==page.locator('#best-b .badge:not(.new)').count()==len(shared)
 
+@pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were put on its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
+                                              (lambda o: (o-1)/4,[1,.25],'rates from 0 to 1')], ids=['hundred','halves','shares'])
+def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path, change, sent, said):
+    "Along it where it is another one, as it is where the ends differ a little, and the page says which"
+    rated = [(o, s) for o,s in zip(df.title.unique()[:2], (5,2))]
+    second = fitted(df.assign(rating=change(df.rating))).save_recommender(tmp_path/'second')
+    with Background(app(folders['stars'], beside=second)) as service:
+        page,asked = opened(service.url),[]
+        page.on('request', lambda o: asked.append([r['rating'] for r in o.post_data_json['ratings']]) if o.url.endswith('beside/recommend') else None)
+        page.goto(address(service.url, *rated, beside='1'))
+        page.reload()  # an address that differs behind the # alone is the same page
+        page.wait_for_selector('#best-b > li')
+        settled(page)
+        assert asked[-1]==pytest.approx(sent, abs=1e-4)
+        notes = page.locator('#notes').text_content()
+        assert said in notes and ('scale' in notes)==bool(said)
+        new = load_recommender(second).fold_in(pd.DataFrame(dict(title=[o for o,_ in rated], rating=[float(o) for o in sent])))
+        assert titles(page, '#best-b')==new.recommend(n=10).title.tolist()
+        page.locator('#beside').uncheck()
+        settled(page)
+        assert page.locator('#notes').is_hidden()
+
+def test_the_second_model_may_know_choices_alone(opened, urls, df):
+    page = opened(address(urls['stars'], (df.title[0],1), beside='1'))
+    page.wait_for_selector('#best-b > li')
+    settled(page)
+    assert 'whatever you rated counts there as chosen' in page.locator('#notes').inner_text()
+
 def test_choices_are_liked_or_not(opened, urls, folders):
     page = opened(urls['choices'])
     page.wait_for_selector('#offers > li')

@@ -129,9 +129,33 @@ $('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is n
 
 // what somebody rated, as the `model` is told of it: another may have another scale
 function person(model = about) {
-  const {likes} = scaleOf(model), [low, high] = model.rating_range ?? []
-  const rating = value => scale.likes ? high : Math.min(Math.max(value, low), high)
-  return {ratings: [...state.ratings].map(([item, value]) => likes ? {item} : {item, rating: rating(value)})}
+  const give = ratingFor(model)
+  return {ratings: [...state.ratings].map(([item, value]) => ({item, ...give(value)}))}
+}
+
+// how the `model` is told of a value: to the ends of its range where that is nearly this one, else along it
+function ratingFor(model) {
+  if (scaleOf(model).likes) return () => ({})
+  const [low, high] = model.rating_range
+  if (scale.likes) return () => ({rating: high})
+  const isMapped = isElsewhere(model), share = value => (value - scale.low) / (scale.high - scale.low)
+  return value => ({rating: Math.min(Math.max(isMapped ? low + share(value) * (high - low) : value, low), high)})
+}
+
+const alikeFrom = .7  // of two ranges together, in both: .5 to 5 and 1 to 5 are one scale, 1 to 5 and 0 to 10 are two
+
+function isElsewhere(model) {
+  const {low, high, likes} = scaleOf(model)
+  if (likes || scale.likes || high === low) return false
+  const both = Math.min(high, scale.high) - Math.max(low, scale.low), all = Math.max(high, scale.high) - Math.min(low, scale.low)
+  return both < alikeFrom * all
+}
+
+// what is to be said of how the second model was told
+function retold(model) {
+  const {likes, low, high} = scaleOf(model)
+  if (likes !== scale.likes) return likes ? 'The second model knows choices alone: whatever you rated counts there as chosen.' : `The second model knows ratings: what you like counts there as ${round(high)}.`
+  return isElsewhere(model) ? `The second model rates from ${round(low)} to ${round(high)}: your ratings, from ${round(scale.low)} to ${round(scale.high)}, were put on its scale.` : ''
 }
 
 async function listFrom(model, signal) {
@@ -166,7 +190,7 @@ function scaleOf({of, rating_range: range}) {
 }
 
 const shown = value => scale.values ? `${round(value)} ★` : round(value)
-const round = value => String(Number(value.toFixed(scale.digits)))
+const round = value => String(Number(value.toFixed(scale.digits ?? 1)))
 const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
 
 // each is an element that knows its `item`, and how to `show` what that was given
@@ -418,7 +442,7 @@ async function showLists(signal) {
     $('second').hidden = $('name-a').hidden = !state.beside
     $('trouble-b').hidden = !second.reason
     $('trouble-b').textContent = second.reason ? reason(second.reason) : ''
-    showNotes([a, b].filter(Boolean))
+    showNotes([a, b].filter(Boolean), b && retold(other))
     say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${short(String(o.item))}`).join('; ')}`)
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
 }
@@ -447,8 +471,8 @@ function leave() {  // all that was rated is in the address
   return new Promise(() => {})
 }
 
-function showNotes(lists) {
-  const notes = new Set(lists.flatMap(o => o.notes ?? []))
+function showNotes(lists, more) {
+  const notes = new Set([...more ? [more] : [], ...lists.flatMap(o => o.notes ?? [])])
   for (const {unknown = [], by, items} of lists) {
     if (unknown.length) notes.add(`Not known here: ${unknown.join(', ')}.`)
     if (by === 'popular') notes.add('Of what you rated nothing is known here; this is what many have rated.')

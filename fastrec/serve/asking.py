@@ -66,6 +66,8 @@ def frame_of(served, ratings):
     return res,unknown
 
 # %% ../../nbs/serve/13_asking.ipynb #789d0dd9
+_stranger = 'new user'  # what one who comes alone is called
+
 def _as_learned(column, o):
     "`o` as the `column` of features reads it: a text as a date where dates were learned"
     return pd.to_datetime(o) if column.kind=='dates' and isinstance(o, str) else o
@@ -78,7 +80,16 @@ def one_row(ds, features):
     for o in features:
         if o not in columns: raise ValueError(f'nothing was learned of {o!r:.100}: features has {listed(columns)}')
     row = {c.name: [_as_learned(c, features.get(k))] for k,c in columns.items()}
-    return pd.DataFrame(row, pd.Index(['new user'], name=ds.user_name))
+    return pd.DataFrame(row, pd.Index([_stranger], name=ds.user_name))
+
+# %% ../../nbs/serve/13_asking.ipynb #03d980f0
+def folded_in(rec, frames, features=None):
+    """The recommender of those who have rated the `frames`, labelled by their keys, beside `rec`, and notes; of one who comes alone
+    `features` may tell"""
+    user = rec.ds.user_name
+    ratings = pd.concat(frames, names=[user,None]).reset_index(level=0).reset_index(drop=True)
+    users = None if features is None else one_row(rec.ds, features)
+    return told(rec.fold_in, ratings if len(ratings) else None, 'raise', users)
 
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92
 class Asking:
@@ -95,11 +106,8 @@ class Asking:
 
     def _fold_in(self, features):
         self.by = 'ratings' if len(self.rated) else 'features'
-        users = None if features is None else one_row(self.rec.ds, features)
-        rated = self.rated if len(self.rated) else None
-        self.rec,self.notes = told(self.rec.fold_in, rated, 'raise', users)
-        ds = self.rec.ds
-        self.label = ds.classes[ds.user_name].labels[0]
+        self.rec,self.notes = folded_in(self.rec, {_stranger: self.rated}, features)
+        self.label = _stranger
 
     def need(self):
         if self.by is None: raise NotThere('nobody of that label is in the folder: send some of their ratings')

@@ -3580,6 +3580,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.serve.asking._are_weighed': ('serve/asking.html#_are_weighed', 'fastrec/serve/asking.py'),
                                       'fastrec.serve.asking._as_learned': ('serve/asking.html#_as_learned', 'fastrec/serve/asking.py'),
                                       'fastrec.serve.asking._column': ('serve/asking.html#_column', 'fastrec/serve/asking.py'),
+                                      'fastrec.serve.asking._stars': ('serve/asking.html#_stars', 'fastrec/serve/asking.py'),
                                       'fastrec.serve.asking.folded_in': ('serve/asking.html#folded_in', 'fastrec/serve/asking.py'),
                                       'fastrec.serve.asking.frame_of': ('serve/asking.html#frame_of', 'fastrec/serve/asking.py'),
                                       'fastrec.serve.asking.item_of': ('serve/asking.html#item_of', 'fastrec/serve/asking.py'),

@@ -176,6 +176,35 @@ def test_weights_count_or_are_refused(films, df, tmp_path):
     want = learn.fold_in(pd.DataFrame(mine).rename(columns=dict(item='title'))).recommend()
     assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-5)
 
+def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
+    "As `fold_in` warns of them, by every route that takes ratings"
+    learn = fitted(df, 'fit_ials')
+    folder = learn.save_recommender(tmp_path/'films', ratings=True)
+    titles = df.title.unique()[:3].tolist()
+    with pytest.warns(UserWarning) as told: learn.fold_in(pd.DataFrame(dict(title=titles[:2], rating=[1.,0.])))
+    note, = (str(o.message) for o in told)
+    assert 'count as chosen like the others' in note
+    with Background(app(folder, beside=folder)) as o:
+        films = Client(o.url)
+        for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('recommend',dict(user='nobody')), ('predict',dict(items=titles)),
+                          ('explain',dict(item=titles[2])), ('map',{}), ('beside/recommend',{})):
+            for last,notes in ((0.,[note]), (2.,[]), (None,[])):
+                status,got = films.post(path, ratings=[dict(item=titles[0], rating=1.), dict(item=titles[1], rating=last)], **more)
+                assert status==200 and got['notes']==notes, path
+
+def test_notes_go_to_whom_they_concern(df, tmp_path, recwarn):
+    "Of newcomers who are answered together; none is told of on the terminal of the service"
+    from fastrec.serve.holder import Holder
+    from fastrec.serve.lists import newcomers_together
+    from fastrec.serve.questions import ListQuestion,Wanted
+    served = Holder(fitted(df, 'fit_ials').save_recommender(tmp_path/'films')).served
+    ratings = [[dict(item=o, rating=r)] for o,r in zip([*df.title.unique()[:5],'Nowhere'], (1.,0.,None,1.,-3.,0.))]
+    recwarn.clear()
+    answers = newcomers_together(served, Wanted(), [ListQuestion(ratings=o).ratings for o in ratings])
+    assert [len(o.notes) for o in answers]==[0,1,0,0,1,0] and not recwarn.list and answers[-1].by=='popular'
+    want = served.rec.fold_in(pd.DataFrame(dict(title=[ratings[3][0]['item']]))).recommend()
+    assert [o.item for o in answers[3].items]==want.title.tolist()
+
 def test_ids_beyond_those_of_javascript_are_text(df, tmp_path):
     "Neighbours of 2**60 would be one and the same to a browser"
     far = df.assign(title=2**60+pd.factorize(df.title)[0], user=2**63+df.user.astype('uint64'))

@@ -43,6 +43,12 @@ def _column(ratings, name, why):
     if None in values: raise ValueError(f'each of the ratings needs a {name}{why}')
     return pd.Series(values, dtype='float64')
 
+def _stars(ratings, y_range):
+    "The stars of each of `ratings`, which are within `y_range`"
+    res = _column(ratings, 'rating', ', which this model learns from')
+    need_within(res, y_range)
+    return res
+
 def _are_weighed(ds, ratings):
     "Has one of the `ratings` a weight? Refused where training had none, since it would change nothing"
     weighed = [o for o in ratings if o.weight is not None]
@@ -58,10 +64,9 @@ def frame_of(served, ratings):
     unknown = [r.item for r,o in zip(ratings, labels) if o is None]
     items = pd.Series([o for o in labels if o is not None], dtype=served.items.labels.dtype)
     res = pd.DataFrame({ds.item_name: items})
-    if not model.is_preference:
-        stars = _column(there, 'rating', ', which this model learns from')
-        need_within(stars, model.y_range)
-        res[ds.rating_name] = stars
+    if not model.is_preference: res[ds.rating_name] = _stars(there, model.y_range)
+    elif any(o.rating is not None for o in there):
+        res[ds.rating_name] = pd.Series([o.rating for o in there], dtype='float64')
     if _are_weighed(ds, ratings): res[ds.weight_name] = _column(there, 'weight', ', since some have one')
     return res,unknown
 

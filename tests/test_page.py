@@ -310,7 +310,7 @@ def test_the_address_is_the_state(opened, urls, df):
 
 def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     good = df.title[0]
-    page = opened(address(urls['stars'], (good,4), ('No Such Film',5), (good+'x','NaN'), ('a','99'), ('b',''), ('y'*501,3), mood='<b>', variety='1e9', draw='-1', other='x'))
+    page = opened(address(urls['stars'], (good,4), ('No Such Film',5), (good+'x','NaN'), ('a','99'), ('b',''), ('y'*4097,3), mood='<b>', variety='1e9', draw='-1', other='x'))
     listed(page)
     settled(page)
     notes = page.locator('#notes').inner_text()
@@ -570,7 +570,35 @@ def test_more_ratings_than_the_most_are_told(opened, urls, df):
     assert '1 of the ratings in the address do not fit this recommender, are there twice or are past the first 1000' in page.locator('#notes').inner_text()
     star(page, '#offers .rater', 0, 5)
     page.wait_for_selector('#trouble')
-    assert 'is not rated' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
+    assert '1000 ratings are the most' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
+
+def test_more_that_is_not_for_somebody_than_the_most_is_told(opened, urls, df):
+    page = opened(address(urls['choices'], (df.title[0],'+'))+'&'+'&'.join(f'x=No+Film+{k}' for k in range(1000)))
+    listed(page)
+    settled(page)
+    before = page.url
+    page.locator('#best .not').first.click()
+    page.wait_for_selector('#trouble')
+    assert '1000 “Not for me” are the most' in page.locator('#trouble').inner_text() and page.url==before and titles(page)
+    page.locator('#mine .not[aria-pressed=true]').first.click()  # takes one back, which makes room
+    page.wait_for_selector('#trouble', state='hidden')
+    settled(page)
+    page.locator('#best .not').first.click()
+    settled(page)
+    assert page.locator('#trouble').is_hidden() and page.url.count('x=')==1000
+
+def test_a_long_title_is_rated_like_any_other(opened, df, tmp_path):
+    long = 'A very long title. '*50
+    folder = fitted(df.assign(title=df.title.astype(str).replace(df.title.value_counts().index[0], long.strip()))).save_recommender(tmp_path/'films')
+    with Background(app(folder)) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        star(page, '#offers .rater', 0, 5)
+        listed(page)
+        page.reload()
+        listed(page)
+        settled(page)
+        assert page.evaluate("document.querySelector('#mine > li').item")==long.strip() and page.locator('#notes').is_hidden()
 
 def test_who_is_told_to_come_again_does(opened, urls):
     page = opened(urls['stars'], ['503'])

@@ -89,6 +89,19 @@ def test_labels_of_the_folder_may_be_long_or_days(df, tmp_path):
             status,got = films.post('recommend', ratings=rated, why=1, n=20)
             assert status==200 and {r['item'][:10] for o in got['items'] for r in o['because']}=={'2021-01-06'}
 
+def test_long_labels_are_rated_and_none_is_told_in_a_line(df, tmp_path):
+    long = 'Ü'*4000
+    learn = fitted(df.assign(title=df.title.astype(str).replace(df.title[0], long)))
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        assert films.post('fold-in', ratings=[dict(item=long, rating=5.)])[1]['by']=='ratings'
+        assert films.get('similar', item=long, n=1)[0]==200 and films.get('similar', item='y'*4000)[0]==404
+        for bad in ('x'*4097, None, ['a'], {}, 10**400):
+            for path,more in (('fold-in',dict(ratings=[dict(item=bad, rating=5.)])), ('recommend',dict(exclude=[bad])), ('predict',dict(items=[bad]))):
+                status,got = films.post(path, **more)
+                assert status==422 and [o['msg'] for o in got['detail']]==['a label is text of at most 4096 characters, a finite number, true or false'], (bad,path)
+        assert films.get('search', q='x'*501)[0]==422
+
 def test_what_is_popular_has_as_many_ratings_as_asked(films):
     counts = [o['count'] for o in films.post('recommend', user='nobody', n=40)[1]['items']]
     got = films.post('recommend', user='nobody', n=40, min_count=counts[5])[1]['items']
@@ -458,7 +471,7 @@ def test_other_hosts_of_this_machine(folder, monkeypatch):
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
           b'{"user":'+b'9'*5000+b'}', b'{"user": "\\ud800"}', b'{"\\ud800": 1}', b'{"n": 1e400}', b'{"user": true, "n": "10"}', b'{"ratings": {}}',
           b'{"items": ["../../etc/passwd"], "folder": "/etc"}', b'{"user": {"$gt": 0}}', b'{"n": -1}', b'{"n": 1000000}', b'{"why": 99}', b'{"z": NaN}',
-          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x'*501])).encode()]
+          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x'*4097])).encode()]
 
 @pytest.mark.parametrize('body', bodies, ids=lambda b: repr(b[:40]))
 def test_bodies_that_are_none(films, body):

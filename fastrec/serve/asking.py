@@ -14,6 +14,7 @@ from ..data.names import listed
 from ..answer.newcomers import need_within
 from ..answer.recommender import Seen
 from .holder import as_json,find,known
+from .questions import longest_typed
 
 # %% ../../nbs/serve/13_asking.ipynb #48cc5ee3
 class NotThere(Exception): "Nobody, or nothing, of that label is in the folder"
@@ -22,7 +23,7 @@ def item_of(served, o):
     "The label of the item `o`"
     label, = known(served.items, [o])
     if label is not None: return label
-    places,_ = served.titles.find(str(o), 1)
+    places,_ = served.titles.find(str(o)[:longest_typed], 1)
     close = as_json(served.items.labels[places])
     hint = f'; closest: {close[0]!r}' if close else ''
     raise NotThere(f'{o!r:.100} is none of the items{hint}')

@@ -2,7 +2,7 @@
 // keeps nothing. Whatever comes from there is put into the page as text, never as HTML.
 
 const $ = id => document.getElementById(id)
-const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 500, mostRatings = 1000
+const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // the last two as the service has them
 const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
 
 // ------------------------------------------------------------------ what the page is: all of it in the address
@@ -17,10 +17,10 @@ function readAddress() {
   state.ratings.clear()
   for (const text of texts.slice(0, mostRatings)) {
     const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
-    if (item?.length <= longest && scale.fits(value) && !state.ratings.has(item)) state.ratings.set(item, scale.read(value))
+    if (item && isShort(item) && scale.fits(value) && !state.ratings.has(item)) state.ratings.set(item, scale.read(value))
     else misfits++
   }
-  const hidden = asked.getAll('x').filter(o => o && o.length <= longest && !state.ratings.has(o))
+  const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
   state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
   const canDraw = about.draws > 1
   state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
@@ -29,6 +29,8 @@ function readAddress() {
   state.film = asked.get('film')
   state.beside = Boolean(about.beside) && asked.has('beside')
 }
+
+const isShort = text => [...text].length <= longest
 
 function whole(text, below) {
   const n = Number(text)
@@ -273,19 +275,26 @@ function likes(item) {
 
 function rate(item, value) {
   if (value === null) state.ratings.delete(item)
-  else if (state.ratings.size >= mostRatings && !state.ratings.has(item)) return tooMany(item)
+  else if (!canHold(item, state.ratings, 'ratings')) return
   else state.ratings.set(item, value)
   state.hidden.delete(item)
   say(value === null ? `${item} is no longer rated` : scale.likes ? `You like ${item}` : `${spoken(value)} for ${item}`)
   changed()
 }
 
-function tooMany(item) {
+// has `held` room for the `item`, as the service takes them? If not, it is told
+function canHold(item, held, name) {
+  if (held.has(item)) return true
+  const why = !isShort(item) ? `What has more than ${longest} letters cannot be rated.`
+    : held.size >= mostRatings ? `${mostRatings} ${name} are the most: ${short(item)} is not one of them.` : null
+  if (!why) return true
   for (const o of document.querySelectorAll('.rater')) o.show()
-  trouble(new Refused(`${mostRatings} ratings are the most: ${item} is not rated.`))
+  trouble(new Refused(why))
+  return false
 }
 
 function hide(item) {
+  if (!canHold(item, state.hidden, '“Not for me”')) return
   const isHidden = state.hidden.delete(item)
   if (!isHidden) state.hidden.add(item)
   state.ratings.delete(item)

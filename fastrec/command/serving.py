@@ -17,6 +17,7 @@ def fastrec_serve(
     workers:int=1, # Processes
     token:str=None, # File with the token that questions must come with; nobody else may read it
     hosts:Annotated[str, dict(nargs='*')]=(), # Other names that it is asked by
+    origins:Annotated[str, dict(nargs='*')]=(), # Pages of other origins that may ask it, such as https://example.com
     quiet:bool=False, # Tell of what goes wrong alone, not of each request?
     beside:str=None, # Another folder, whose lists the page can show beside those of the first
 ):
@@ -32,4 +33,5 @@ def fastrec_serve(
     for o in ('fastapi','uvicorn'): need_package(o)
     from fastrec.serve import run
     log_level = 'warning' if quiet else 'info'
-    run(folder, host, port, workers, token=token, hosts=tuple(hosts), log_level=log_level, beside=beside)
+    several = dict(hosts=tuple(hosts), origins=tuple(origins))
+    run(folder, host, port, workers, token=token, **several, log_level=log_level, beside=beside)

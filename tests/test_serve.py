@@ -102,6 +102,13 @@ def test_long_labels_are_rated_and_none_is_told_in_a_line(df, tmp_path):
                 assert status==422 and [o['msg'] for o in got['detail']]==['a label is text of at most 4096 characters, a finite number, true or false'], (bad,path)
         assert films.get('search', q='x'*501)[0]==422
 
+def test_a_rating_out_of_range_is_told_wherever_it_stands(films, df):
+    for k in range(3):
+        ratings = [dict(item=o, rating=9. if j==k else 4.) for j,o in enumerate(df.title.unique()[:3])]
+        for path,more in (('fold-in',{}), ('predict',dict(items=[df.title[0]])), ('map',{})):
+            status,got = films.post(path, ratings=ratings, **more)
+            assert status==422 and 'a rating of 9 is outside the range of the model' in got['detail'], (k,path)
+
 def test_what_is_popular_has_as_many_ratings_as_asked(films):
     counts = [o['count'] for o in films.post('recommend', user='nobody', n=40)[1]['items']]
     got = films.post('recommend', user='nobody', n=40, min_count=counts[5])[1]['items']
@@ -282,6 +289,36 @@ def test_a_swap_under_load(df, tmp_path):
     want = {k: v.recommend(user, n=5).title.tolist() for k,v in names.items()}
     for status,a in seen: assert status==200 and items(a)==want[a['model']]
 
+def test_who_is_gone_from_the_new_model_is_answered_on(df, tmp_path):
+    "By their ratings, or by what is popular, however often the models change while they ask"
+    old,new = fitted(df),fitted(df[df.user.isin(df.user.unique()[:20])], 'fit_ials')
+    folder = old.save_recommender(tmp_path/'films', ratings=True)
+    gone,titles,stop,seen = int(df.user[~df.user.isin(df.user.unique()[:20])].iloc[0]),df.title[:3].tolist(),threading.Event(),[]
+    mine = [dict(item=titles[0], rating=4.)]
+    ways = [('recommend',dict(user=gone),'popular'), ('recommend',dict(user=gone, ratings=mine),'ratings'), ('recommend',dict(user=gone, exclude=titles),'popular'),
+            ('predict',dict(user=gone, items=titles),'average'), ('explain',dict(user=gone, item=titles[1], ratings=mine),'ratings'), ('map',dict(user=gone),None),
+            ('recommend/many',dict(users=[gone]),'popular')]
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        def ask(part):
+            while not stop.is_set():
+                for path,q,by in part: seen.append((path,by,*films.post(path, **q)))
+        threads = [threading.Thread(target=ask, args=(ways[k::3],)) for k in range(3)]
+        for t in threads: t.start()
+        names = {films.get('version')[1]['model']: old}
+        for learn in (new,old,new):
+            learn.save_recommender(folder, ratings=True)
+            wait_for(films, folder)
+            names[films.get('version')[1]['model']] = learn
+            time.sleep(.2)
+        stop.set()
+        for t in threads: t.join()
+    assert {a['model'] for *_,a in seen}=={*names}
+    for path,by,status,a in seen:
+        assert status==200, (path,a)
+        if path=='recommend/many': a = {**a, **a['lists'][0]}
+        if path!='map': assert a['by']==(by if names[a['model']] is new else 'user'), path
+
 def wait_for(films, folder):
     "Until the model in the `folder` serves, well before what could not be loaded is tried again unchanged"
     name = json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'][:12]
@@ -350,6 +387,11 @@ def test_no_folder_or_half_a_one_is_told_at_once(folder, tmp_path):
     half = shutil.copytree(folder, tmp_path/'half')
     next(half.glob('model-*')).unlink()
     with pytest.raises(BundleError, match='has no file'): app(half)
+    other = shutil.copytree(folder, tmp_path/'other')
+    told = json.loads((other/'manifest.json').read_text(encoding='utf-8'))
+    (other/'manifest.json').write_text(json.dumps({**told, 'version': 9}), encoding='utf-8')
+    for args in ((other,), (folder,None,(),(),Limits(),'cpu',1.,other)):
+        with pytest.raises(BundleError, match='version 9'): app(*args)
 
 def test_too_many_are_told_to_come_again(folder, df, monkeypatch):
     from fastrec.serve import lists
@@ -520,58 +562,79 @@ def test_labels_are_text(df, tmp_path):
             status,body,_ = films.raw('/similar?'+urlencode(dict(item=title+'?')))
             assert status==404 and json.loads(body)['detail'] and b'<script' not in body.replace(b'<script>alert(1)</script>', b'')
 
-text = st.text(max_size=30) | st.sampled_from([*labels,'845','1e9','NaN','-0','true','null'])
-label = text | st.integers(-2**70, 2**70) | st.floats() | st.booleans() | st.none() | st.lists(st.integers(), max_size=2)
-number = st.integers(-3, 200) | st.floats() | text | st.none()
-rated = st.fixed_dictionaries({}, optional=dict(item=label, rating=number, weight=number)) | label
-fields = dict(user=label, users=st.lists(label, max_size=4), item=label, items=st.lists(label, max_size=4), exclude=st.lists(label, max_size=3), n=number,
-              ratings=st.lists(rated, max_size=4), why=number, diversity=number, damping=number, z=number, draw=number, min_count=number, std=st.booleans(), q=text, ranking=st.booleans(), by_features=st.booleans())
-question = st.fixed_dictionaries({}, optional=fields)
-wishes = 'n why diversity damping z draw min_count std'.split()
-person = 'user','ratings'
-routes = {('GET','recommend'): ['user',*wishes], ('GET','predict'): ['user','item'], ('GET','explain'): ['user','item','ranking','by_features'], ('GET','similar'): ['item','n'],
-          ('GET','users'): ['item','n'], ('GET','search'): ['q','n'], ('GET','version'): [], ('GET','metrics'): [],
-          ('POST','recommend'): [*person,'items','exclude',*wishes], ('POST','recommend/many'): ['users','items','exclude',*wishes],
-          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','map'): [*person,'items','n'], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking','by_features']}
+class Asked:
+    "Questions as the OpenAPI document `spec` of a service has them: each value as `known` by its name, as its schema says, or none of these"
+    junk = st.recursive(st.text(max_size=30) | st.sampled_from([*labels,'845','1e9','NaN','-0','true','null']) | st.integers(-2**70, 2**70) | st.floats() | st.booleans() | st.none(),
+                        lambda o: st.lists(o, max_size=3) | st.dictionaries(st.text(max_size=9), o, max_size=3), max_leaves=4)
+    each = dict(items='item', exclude='item', users='user')
+    def __init__(self, spec, known):
+        self.spec,self.known = spec,known
+        self.routes = [(m.upper(),p,o) for p,ways in spec['paths'].items() for m,o in ways.items()]
 
-@st.composite
-def questions(draw, known):
-    "A route, and its fields, each as it should be, as it may be, or not there; now and then one of another route"
-    route = draw(st.sampled_from([*routes]))
-    q = {}
-    for k in routes[route]:
-        how = draw(st.integers(0, 5))
-        if k in known and how<4: q[k] = known[k]
-        elif how==4: q[k] = draw(fields[k])
-    if not draw(st.integers(0, 9)): q |= draw(question)
-    return route,q
+    def value(self, draw, schema, name=None):
+        if '$ref' in schema: schema = self.spec['components']['schemas'][schema['$ref'].split('/')[-1]]
+        how = draw(st.integers(0, 24))
+        if how==24: return draw(self.junk)
+        if name in self.known and how<20 and schema.get('type')!='null': return draw(st.sampled_from(self.known[name]))
+        if 'anyOf' in schema: return self.value(draw, draw(st.sampled_from(schema['anyOf'])))
+        least,most = schema.get('minimum'),schema.get('maximum')
+        kind = schema.get('type')
+        if kind=='integer': return draw(st.integers(least, most))
+        if kind=='number': return draw(st.floats(least, most, allow_nan=False, allow_infinity=False))
+        if kind=='string': return draw(st.text(max_size=min(schema.get('maxLength', 50), 50)))
+        if kind=='boolean': return draw(st.booleans())
+        if kind=='array': return [self.value(draw, schema['items'], self.each.get(name)) for _ in range(draw(st.integers(schema.get('minItems', 0), 3)))]
+        if kind=='object': return self.fields(draw, schema.get('properties', {}), schema.get('required', ()))
+        assert kind in ('null',None), schema
+
+    def fields(self, draw, properties, required):
+        "Those that are `required`, and now and then without; the others now and then, and one that nobody knows hardly ever"
+        res = {k: self.value(draw, o, k) for k,o in properties.items() if draw(st.integers(0, 24))<(24 if k in required or k=='ratings' else 7)}
+        return res | ({draw(st.text(max_size=9)): draw(self.junk)} if draw(st.integers(0, 24))==24 else {})
+
+    @st.composite
+    @staticmethod
+    def question(draw, self, prefixes):
+        method,path,route = draw(st.sampled_from(self.routes))
+        told = route.get('parameters', [])
+        of_address = self.fields(draw, {o['name']: o['schema'] for o in told}, [o['name'] for o in told if o['required']])
+        schema = route['requestBody']['content']['application/json']['schema'] if method=='POST' else None
+        return method,draw(st.sampled_from(prefixes))+path,of_address,schema and self.value(draw, schema)
 
 def fuzz(films, known, n):
     "No question is a fault of the service or takes long; what was answered, by route and status"
-    seen = set()
+    seen,asked = set(),Asked(films.get('openapi.json')[1], known)
     @settings(max_examples=n, deadline=None, database=None, derandomize=True, suppress_health_check=[*HealthCheck])
-    @given(questions(known))
-    def check(asked):
-        (method,path),q = asked
+    @given(Asked.question(asked, ['','/beside']))
+    def check(question):
+        method,path,params,body = question
         begun = time.monotonic()
-        if method=='GET': status,body,_ = films.raw(f'/{path}?'+urlencode(q, errors='replace'))
-        else: status,body,_ = films.raw(f'/{path}', json.dumps(q), content_type='application/json')
-        assert status in (200,404,422), (path,q,status,body)
+        at = path+('?'+urlencode(params, errors='replace') if params else '')
+        status,got,_ = films.raw(at, None if method=='GET' else json.dumps(body), content_type='application/json')
+        assert status in (200,404,422), (question,status,got)
         assert time.monotonic()-begun<10
-        if path!='metrics': json.loads(body, parse_constant=lambda o: pytest.fail(f'{o} is no JSON'))
+        if not path.endswith('metrics'): json.loads(got, parse_constant=lambda o: pytest.fail(f'{o} is no JSON'))
         seen.add((method,path,status))
     check()
-    return seen
+    return seen,{(m,p+path) for m,path,_ in asked.routes for p in ('','/beside')}
 
-def known_fields(df): return dict(user=int(df.user[0]), item=df.title[0], items=df.title[:3].tolist(), users=df.user[:2].tolist(), n=3, q='the', why=1,
-                                  ratings=[dict(item=df.title[0], rating=4.)])
+@pytest.fixture(scope='module')
+def all_sorts(folder, df, tmp_path_factory):
+    "A service of a model that knows features, beside one that does not, and values that it knows, by name"
+    users = sample_ratings(n_users=60, n_items=40, n_ratings=900, with_truth=True)[1].sides()['users']
+    own = fitted(df, users=users).save_recommender(tmp_path_factory.mktemp('sorts')/'told', ratings=True)
+    known = dict(user=df.user[:3].tolist(), item=df.title[:9].tolist(), n=[3], q=['the'], rating=[1.,4.], weight=[None], draw=[None], z=[0.], std=[False], why=[0,1],
+                 features=[dict(age=70), dict(likes='dread', age=None)], by_features=[False], min_count=[0,1])
+    with Background(app(own, beside=folder)) as o: yield Client(o.url),known
 
-def test_random_questions(films, df):
-    assert len(fuzz(films, known_fields(df), 150))>18
+def test_random_questions(all_sorts):
+    seen,routes = fuzz(*all_sorts, 200)
+    assert len(routes)==32 and len(seen)>32
 
 @pytest.mark.long
-def test_ten_thousand_random_questions(films, df):
-    assert {(*o,200) for o in routes}<=fuzz(films, known_fields(df), 10_000)
+def test_ten_thousand_random_questions(all_sorts):
+    seen,routes = fuzz(*all_sorts, 10_000)
+    assert {(*o,200) for o in routes}<=seen
 
 # ------------------------------------------------------------------ what is written down, what is loaded
 def test_logs_name_nobody(folder, df, caplog, monkeypatch):
@@ -651,6 +714,23 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
     until = time.monotonic()+20
     with pytest.raises(OSError):
         while time.monotonic()<until: films.get('health')
+
+def test_a_page_in_a_notebook_ends_with_its_kernel(folder):
+    "And its folder with the token is gone"
+    from jupyter_client.manager import start_new_kernel
+    manager,kernel = start_new_kernel()
+    said = []
+    try:
+        code = f"from fastrec import load_recommender; import fastrec.command.playing; page = load_recommender({str(folder)!r}).play(); print(page.url, page.folder.name)"
+        kernel.execute_interactive(code, timeout=60, output_hook=lambda o: said.append(o['content'].get('text', str(o['content'].get('traceback', '')))))
+        url,own = ''.join(said).split()[-2:]
+        films = Client(url.split('/#')[0])
+        assert films.raw('/health')[0]==200 and os.path.isdir(own)
+    finally:
+        kernel.stop_channels()
+        manager.shutdown_kernel()
+    with pytest.raises(OSError): films.raw('/health')
+    assert not os.path.exists(own), ''.join(said)
 
 def test_names_and_origins_are_several(folder):
     for name in ('hosts','origins','framed'):

@@ -47,7 +47,7 @@ def _column(ratings, name, why):
 def _stars(ratings, y_range):
     "The stars of each of `ratings`, which are within `y_range`"
     res = _column(ratings, 'rating', ', which this model learns from')
-    need_within(res, y_range)
+    need_within(res.to_numpy(), y_range)
     return res
 
 def _are_weighed(ds, ratings):

@@ -199,19 +199,19 @@ def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path
         page.wait_for_selector('#best-b > li')
         settled(page)
         assert asked[-1]==pytest.approx(sent, abs=1e-4)
-        notes = page.locator('#notes').text_content()
-        assert said in notes and ('scale' in notes)==bool(said)
+        told = page.locator('#meaning').inner_text()
+        assert said in told and ('scale' in told)==bool(said)
         new = load_recommender(second).fold_in(pd.DataFrame(dict(title=[o for o,_ in rated], rating=[float(o) for o in sent])))
         assert titles(page, '#best-b')==new.recommend(n=10).title.tolist()
         page.locator('#beside').uncheck()
         settled(page)
-        assert page.locator('#notes').is_hidden()
+        assert 'scale' not in page.locator('#meaning').inner_text()
 
 def test_the_second_model_may_know_choices_alone(opened, urls, df):
     page = opened(address(urls['stars'], (df.title[0],1), beside='1'))
     page.wait_for_selector('#best-b > li')
     settled(page)
-    assert 'whatever you rated counts there as chosen' in page.locator('#notes').inner_text()
+    assert 'whatever you rated counts there as chosen' in page.locator('#meaning').inner_text()
 
 def test_choices_are_liked_or_not(opened, urls, folders):
     page = opened(urls['choices'])

@@ -444,14 +444,14 @@ async function showLists(signal) {
     if (first.reason) throw first.reason
     const a = first.value, b = second.value || undefined
     lines = a.items
-    $('meaning').textContent = meaning()
+    $('meaning').textContent = [meaning(), b && retold(other)].filter(Boolean).join(' ')
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)
     $('second').hidden = $('name-a').hidden = !state.beside
     $('trouble-b').hidden = !second.reason
     $('trouble-b').textContent = second.reason ? reason(second.reason) : ''
-    showNotes([a, b].filter(Boolean), b && retold(other))
+    showNotes([a, b].filter(Boolean))
     say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${short(String(o.item))}`).join('; ')}`)
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
 }
@@ -480,8 +480,8 @@ function leave() {  // all that was rated is in the address
   return new Promise(() => {})
 }
 
-function showNotes(lists, more) {
-  const notes = new Set([...more ? [more] : [], ...lists.flatMap(o => o.notes ?? [])])
+function showNotes(lists) {
+  const notes = new Set(lists.flatMap(o => o.notes ?? []))
   for (const {unknown = [], by, items} of lists) {
     if (unknown.length) notes.add(`Not known here: ${unknown.join(', ')}.`)
     if (by === 'popular') notes.add('Of what you rated nothing is known here; this is what many have rated.')

@@ -33,7 +33,7 @@ recipes: $(VENV)/.dev  ## the published recipes, run and checked; MovieLens in f
 	$(BIN)/python benchmarks/recipes.py
 
 bench: $(VENV)-bench/.installed  ## the measured tables of benchmarks/README.md
-	for name in accuracy shapes ranges newcomers newcomers_lists fits ranking lists sweeps choices steering reasons speed levers time_to_rmse growth next_month extend neighbours loading grids sgd serving service page lifecycle distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
+	for name in accuracy shapes ranges newcomers newcomers_lists fits ranking lists sweeps choices steering reasons speed levers time_to_rmse growth next_month extend neighbours loading grids sgd serving service page command soak lifecycle distributed pictures; do $(VENV)-bench/bin/python benchmarks/$$name.py || exit 1; done
 
 fuzz: $(VENV)/.dev  ## the long tests; twenty thousand random frames and calls, catalogues, damaged folders and forged manifests, and a hundred killed processes
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long

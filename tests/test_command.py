@@ -315,7 +315,7 @@ def test_folders_that_are_none(said, films, tmp):
     (other/'manifest.json').write_text(json.dumps({**m, 'version': 9}), encoding='utf-8')
     for folder,part in ((tmp/'empty','no manifest.json'), (tmp/'nowhere','no manifest.json'), (half,'has no file model-'), (bent,'damaged'), (other,'version 9'),
                         (tmp/'ratings.csv','no manifest.json')):
-        for args in (['info'], ['recommend','1'], ['similar','a'], ['explain','1','a']):
+        for args in (['info'], ['recommend','1'], ['similar','a'], ['explain','1','a'], ['serve','--port','0']):
             assert part in refused(said, args[0], folder, *args[1:])
 
 def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
@@ -368,7 +368,20 @@ def test_serve(films):
         assert service.wait(20) in (0,-signal.SIGTERM)  # uvicorn hands the signal on once it has stopped
     finally: service.kill()
 
-def test_serve_refuses(said, tmp): refused(said, 'serve', tmp/'nowhere')
+def test_serve_refuses(said, films, tmp):
+    "What is no folder, also beside one, and a port in use"
+    refused(said, 'serve', tmp/'nowhere')
+    assert 'no manifest.json' in refused(said, 'serve', films, '--port', 0, '--beside', tmp/'nowhere')
+    with socket.create_server(('127.0.0.1',0)) as taken:
+        port = taken.getsockname()[1]
+        told = refused(said, 'serve', films, '--port', port)
+        assert f'port {port} of host' in told and 'choose another --port' in told
+
+def test_serve_tells_who_may_ask(films, monkeypatch):
+    asked = []
+    monkeypatch.setattr('fastrec.serve.run', lambda *args, **kwargs: asked.append(kwargs))
+    assert main(['serve',str(films),'--hosts','a.example','b.example','--origins','https://c.example'])==0
+    assert asked[0]['hosts']==('a.example','b.example') and asked[0]['origins']==('https://c.example',)
 
 def test_what_the_demo_tells_to_type_can_be_typed(capsys):
     "A folder and a user with spaces are one argument each"

@@ -185,6 +185,34 @@ def test_moods_variety_and_two_models(opened, urls, folders, df):
     shared = {*titles(page)}&{*titles(page, '#best-b')}
     assert page.locator('#best .badge:not(.new)').count()==page.locator('#best-b .badge:not(.new)').count()==len(shared)
 
+@pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were put on its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
+                                              (lambda o: (o-1)/4,[1,.25],'rates from 0 to 1')], ids=['hundred','halves','shares'])
+def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path, change, sent, said):
+    "Along it where it is another one, as it is where the ends differ a little, and the page says which"
+    rated = [(o, s) for o,s in zip(df.title.unique()[:2], (5,2))]
+    second = fitted(df.assign(rating=change(df.rating))).save_recommender(tmp_path/'second')
+    with Background(app(folders['stars'], beside=second)) as service:
+        page,asked = opened(service.url),[]
+        page.on('request', lambda o: asked.append([r['rating'] for r in o.post_data_json['ratings']]) if o.url.endswith('beside/recommend') else None)
+        page.goto(address(service.url, *rated, beside='1'))
+        page.reload()  # an address that differs behind the # alone is the same page
+        page.wait_for_selector('#best-b > li')
+        settled(page)
+        assert asked[-1]==pytest.approx(sent, abs=1e-4)
+        told = page.locator('#meaning').inner_text()
+        assert said in told and ('scale' in told)==bool(said)
+        new = load_recommender(second).fold_in(pd.DataFrame(dict(title=[o for o,_ in rated], rating=[float(o) for o in sent])))
+        assert titles(page, '#best-b')==new.recommend(n=10).title.tolist()
+        page.locator('#beside').uncheck()
+        settled(page)
+        assert 'scale' not in page.locator('#meaning').inner_text()
+
+def test_the_second_model_may_know_choices_alone(opened, urls, df):
+    page = opened(address(urls['stars'], (df.title[0],1), beside='1'))
+    page.wait_for_selector('#best-b > li')
+    settled(page)
+    assert 'whatever you rated counts there as chosen' in page.locator('#meaning').inner_text()
+
 def test_choices_are_liked_or_not(opened, urls, folders):
     page = opened(urls['choices'])
     page.wait_for_selector('#offers > li')
@@ -282,7 +310,7 @@ def test_the_address_is_the_state(opened, urls, df):
 
 def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     good = df.title[0]
-    page = opened(address(urls['stars'], (good,4), ('No Such Film',5), (good+'x','NaN'), ('a','99'), ('b',''), ('y'*501,3), mood='<b>', variety='1e9', draw='-1', other='x'))
+    page = opened(address(urls['stars'], (good,4), ('No Such Film',5), (good+'x','NaN'), ('a','99'), ('b',''), ('y'*4097,3), mood='<b>', variety='1e9', draw='-1', other='x'))
     listed(page)
     settled(page)
     notes = page.locator('#notes').inner_text()
@@ -542,7 +570,35 @@ def test_more_ratings_than_the_most_are_told(opened, urls, df):
     assert '1 of the ratings in the address do not fit this recommender, are there twice or are past the first 1000' in page.locator('#notes').inner_text()
     star(page, '#offers .rater', 0, 5)
     page.wait_for_selector('#trouble')
-    assert 'is not rated' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
+    assert '1000 ratings are the most' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
+
+def test_more_that_is_not_for_somebody_than_the_most_is_told(opened, urls, df):
+    page = opened(address(urls['choices'], (df.title[0],'+'))+'&'+'&'.join(f'x=No+Film+{k}' for k in range(1000)))
+    listed(page)
+    settled(page)
+    before = page.url
+    page.locator('#best .not').first.click()
+    page.wait_for_selector('#trouble')
+    assert '1000 “Not for me” are the most' in page.locator('#trouble').inner_text() and page.url==before and titles(page)
+    page.locator('#mine .not[aria-pressed=true]').first.click()  # takes one back, which makes room
+    page.wait_for_selector('#trouble', state='hidden')
+    settled(page)
+    page.locator('#best .not').first.click()
+    settled(page)
+    assert page.locator('#trouble').is_hidden() and page.url.count('x=')==1000
+
+def test_a_long_title_is_rated_like_any_other(opened, df, tmp_path):
+    long = 'A very long title. '*50
+    folder = fitted(df.assign(title=df.title.astype(str).replace(df.title.value_counts().index[0], long.strip()))).save_recommender(tmp_path/'films')
+    with Background(app(folder)) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        star(page, '#offers .rater', 0, 5)
+        listed(page)
+        page.reload()
+        listed(page)
+        settled(page)
+        assert page.evaluate("document.querySelector('#mine > li').item")==long.strip() and page.locator('#notes').is_hidden()
 
 def test_who_is_told_to_come_again_does(opened, urls):
     page = opened(urls['stars'], ['503'])

@@ -90,6 +90,26 @@ def test_labels_of_the_folder_may_be_long_or_days(df, tmp_path):
             status,got = films.post('recommend', ratings=rated, why=1, n=20)
             assert status==200 and {r['item'][:10] for o in got['items'] for r in o['because']}=={'2021-01-06'}
 
+def test_long_labels_are_rated_and_none_is_told_in_a_line(df, tmp_path):
+    long = 'Ü'*4000
+    learn = fitted(df.assign(title=df.title.astype(str).replace(df.title[0], long)))
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        assert films.post('fold-in', ratings=[dict(item=long, rating=5.)])[1]['by']=='ratings'
+        assert films.get('similar', item=long, n=1)[0]==200 and films.get('similar', item='y'*4000)[0]==404
+        for bad in ('x'*4097, None, ['a'], {}, 10**400):
+            for path,more in (('fold-in',dict(ratings=[dict(item=bad, rating=5.)])), ('recommend',dict(exclude=[bad])), ('predict',dict(items=[bad]))):
+                status,got = films.post(path, **more)
+                assert status==422 and [o['msg'] for o in got['detail']]==['a label is text of at most 4096 characters, a finite number, true or false'], (bad,path)
+        assert films.get('search', q='x'*501)[0]==422
+
+def test_a_rating_out_of_range_is_told_wherever_it_stands(films, df):
+    for k in range(3):
+        ratings = [dict(item=o, rating=9. if j==k else 4.) for j,o in enumerate(df.title.unique()[:3])]
+        for path,more in (('fold-in',{}), ('predict',dict(items=[df.title[0]])), ('map',{})):
+            status,got = films.post(path, ratings=ratings, **more)
+            assert status==422 and 'a rating of 9 is outside the range of the model' in got['detail'], (k,path)
+
 def test_what_is_popular_has_as_many_ratings_as_asked(films):
     counts = [o['count'] for o in films.post('recommend', user='nobody', n=40)[1]['items']]
     got = films.post('recommend', user='nobody', n=40, min_count=counts[5])[1]['items']
@@ -177,6 +197,35 @@ def test_weights_count_or_are_refused(films, df, tmp_path):
     want = learn.fold_in(pd.DataFrame(mine).rename(columns=dict(item='title'))).recommend()
     assert [o['score'] for o in got['items']]==pytest.approx(want.score.tolist(), abs=1e-5)
 
+def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
+    "As `fold_in` warns of them, by every route that takes ratings"
+    learn = fitted(df, 'fit_ials')
+    folder = learn.save_recommender(tmp_path/'films', ratings=True)
+    titles = df.title.unique()[:3].tolist()
+    with pytest.warns(UserWarning) as told: learn.fold_in(pd.DataFrame(dict(title=titles[:2], rating=[1.,0.])))
+    note, = (str(o.message) for o in told)
+    assert 'count as chosen like the others' in note
+    with Background(app(folder, beside=folder)) as o:
+        films = Client(o.url)
+        for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('recommend',dict(user='nobody')), ('predict',dict(items=titles)),
+                          ('explain',dict(item=titles[2])), ('map',{}), ('beside/recommend',{})):
+            for last,notes in ((0.,[note]), (2.,[]), (None,[])):
+                status,got = films.post(path, ratings=[dict(item=titles[0], rating=1.), dict(item=titles[1], rating=last)], **more)
+                assert status==200 and got['notes']==notes, path
+
+def test_notes_go_to_whom_they_concern(df, tmp_path, recwarn):
+    "Of newcomers who are answered together; none is told of on the terminal of the service"
+    from fastrec.serve.holder import Holder
+    from fastrec.serve.lists import newcomers_together
+    from fastrec.serve.questions import ListQuestion,Wanted
+    served = Holder(fitted(df, 'fit_ials').save_recommender(tmp_path/'films')).served
+    ratings = [[dict(item=o, rating=r)] for o,r in zip([*df.title.unique()[:5],'Nowhere'], (1.,0.,None,1.,-3.,0.))]
+    recwarn.clear()
+    answers = newcomers_together(served, Wanted(), [ListQuestion(ratings=o).ratings for o in ratings])
+    assert [len(o.notes) for o in answers]==[0,1,0,0,1,0] and not recwarn.list and answers[-1].by=='popular'
+    want = served.rec.fold_in(pd.DataFrame(dict(title=[ratings[3][0]['item']]))).recommend()
+    assert [o.item for o in answers[3].items]==want.title.tolist()
+
 def test_ids_beyond_those_of_javascript_are_text(df, tmp_path):
     "Neighbours of 2**60 would be one and the same to a browser"
     far = df.assign(title=2**60+pd.factorize(df.title)[0], user=2**63+df.user.astype('uint64'))
@@ -240,6 +289,36 @@ def test_a_swap_under_load(df, tmp_path):
     assert 'fastrec_swaps_total' in text and len({a['model'] for _,a in seen})>=3
     want = {k: v.recommend(user, n=5).title.tolist() for k,v in names.items()}
     for status,a in seen: assert status==200 and items(a)==want[a['model']]
+
+def test_who_is_gone_from_the_new_model_is_answered_on(df, tmp_path):
+    "By their ratings, or by what is popular, however often the models change while they ask"
+    old,new = fitted(df),fitted(df[df.user.isin(df.user.unique()[:20])], 'fit_ials')
+    folder = old.save_recommender(tmp_path/'films', ratings=True)
+    gone,titles,stop,seen = int(df.user[~df.user.isin(df.user.unique()[:20])].iloc[0]),df.title[:3].tolist(),threading.Event(),[]
+    mine = [dict(item=titles[0], rating=4.)]
+    ways = [('recommend',dict(user=gone),'popular'), ('recommend',dict(user=gone, ratings=mine),'ratings'), ('recommend',dict(user=gone, exclude=titles),'popular'),
+            ('predict',dict(user=gone, items=titles),'average'), ('explain',dict(user=gone, item=titles[1], ratings=mine),'ratings'), ('map',dict(user=gone),None),
+            ('recommend/many',dict(users=[gone]),'popular')]
+    with Background(app(folder, every=.05)) as o:
+        films = Client(o.url)
+        def ask(part):
+            while not stop.is_set():
+                for path,q,by in part: seen.append((path,by,*films.post(path, **q)))
+        threads = [threading.Thread(target=ask, args=(ways[k::3],)) for k in range(3)]
+        for t in threads: t.start()
+        names = {films.get('version')[1]['model']: old}
+        for learn in (new,old,new):
+            learn.save_recommender(folder, ratings=True)
+            wait_for(films, folder)
+            names[films.get('version')[1]['model']] = learn
+            time.sleep(.2)
+        stop.set()
+        for t in threads: t.join()
+    assert {a['model'] for *_,a in seen}=={*names}
+    for path,by,status,a in seen:
+        assert status==200, (path,a)
+        if path=='recommend/many': a = {**a, **a['lists'][0]}
+        if path!='map': assert a['by']==(by if names[a['model']] is new else 'user'), path
 
 def wait_for(films, folder):
     "Until the model in the `folder` serves, well before what could not be loaded is tried again unchanged"
@@ -357,6 +436,11 @@ def test_no_folder_or_half_a_one_is_told_at_once(folder, tmp_path):
     half = shutil.copytree(folder, tmp_path/'half')
     next(half.glob('model-*')).unlink()
     with pytest.raises(BundleError, match='has no file'): app(half)
+    other = shutil.copytree(folder, tmp_path/'other')
+    told = json.loads((other/'manifest.json').read_text(encoding='utf-8'))
+    (other/'manifest.json').write_text(json.dumps({**told, 'version': 9}), encoding='utf-8')
+    for args in ((other,), (folder,None,(),(),Limits(),'cpu',1.,other)):
+        with pytest.raises(BundleError, match='version 9'): app(*args)
 
 def test_too_many_are_told_to_come_again(folder, df, monkeypatch):
     from fastrec.serve import lists
@@ -534,7 +618,7 @@ def test_other_hosts_of_this_machine(folder, monkeypatch):
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
           b'{"user":'+b'9'*5000+b'}', b'{"user": "\\ud800"}', b'{"\\ud800": 1}', b'{"n": 1e400}', b'{"user": true, "n": "10"}', b'{"ratings": {}}',
           b'{"items": ["../../etc/passwd"], "folder": "/etc"}', b'{"user": {"$gt": 0}}', b'{"n": -1}', b'{"n": 1000000}', b'{"why": 99}', b'{"z": NaN}',
-          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x'*501])).encode()]
+          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x'*4097])).encode()]
 
 @pytest.mark.parametrize('body', bodies, ids=lambda b: repr(b[:40]))
 def test_bodies_that_are_none(films, body):
@@ -585,58 +669,79 @@ def test_labels_are_text(df, tmp_path):
             status,body,_ = films.raw('/similar?'+urlencode(dict(item=title+'?')))
             assert status==404 and json.loads(body)['detail'] and b'<script' not in body.replace(b'<script>alert(1)</script>', b'')
 
-text = st.text(max_size=30) | st.sampled_from([*labels,'845','1e9','NaN','-0','true','null'])
-label = text | st.integers(-2**70, 2**70) | st.floats() | st.booleans() | st.none() | st.lists(st.integers(), max_size=2)
-number = st.integers(-3, 200) | st.floats() | text | st.none()
-rated = st.fixed_dictionaries({}, optional=dict(item=label, rating=number, weight=number)) | label
-fields = dict(user=label, users=st.lists(label, max_size=4), item=label, items=st.lists(label, max_size=4), exclude=st.lists(label, max_size=3), n=number,
-              ratings=st.lists(rated, max_size=4), why=number, diversity=number, damping=number, z=number, draw=number, min_count=number, std=st.booleans(), q=text, ranking=st.booleans(), by_features=st.booleans())
-question = st.fixed_dictionaries({}, optional=fields)
-wishes = 'n why diversity damping z draw min_count std'.split()
-person = 'user','ratings'
-routes = {('GET','recommend'): ['user',*wishes], ('GET','predict'): ['user','item'], ('GET','explain'): ['user','item','ranking','by_features'], ('GET','similar'): ['item','n'],
-          ('GET','users'): ['item','n'], ('GET','search'): ['q','n'], ('GET','version'): [], ('GET','metrics'): [],
-          ('POST','recommend'): [*person,'items','exclude',*wishes], ('POST','recommend/many'): ['users','items','exclude',*wishes],
-          ('POST','fold-in'): ['ratings','items','exclude',*wishes], ('POST','map'): [*person,'items','n'], ('POST','predict'): [*person,'items'], ('POST','explain'): [*person,'item','ranking','by_features']}
+class Asked:
+    "Questions as the OpenAPI document `spec` of a service has them: each value as `known` by its name, as its schema says, or none of these"
+    junk = st.recursive(st.text(max_size=30) | st.sampled_from([*labels,'845','1e9','NaN','-0','true','null']) | st.integers(-2**70, 2**70) | st.floats() | st.booleans() | st.none(),
+                        lambda o: st.lists(o, max_size=3) | st.dictionaries(st.text(max_size=9), o, max_size=3), max_leaves=4)
+    each = dict(items='item', exclude='item', users='user')
+    def __init__(self, spec, known):
+        self.spec,self.known = spec,known
+        self.routes = [(m.upper(),p,o) for p,ways in spec['paths'].items() for m,o in ways.items()]
 
-@st.composite
-def questions(draw, known):
-    "A route, and its fields, each as it should be, as it may be, or not there; now and then one of another route"
-    route = draw(st.sampled_from([*routes]))
-    q = {}
-    for k in routes[route]:
-        how = draw(st.integers(0, 5))
-        if k in known and how<4: q[k] = known[k]
-        elif how==4: q[k] = draw(fields[k])
-    if not draw(st.integers(0, 9)): q |= draw(question)
-    return route,q
+    def value(self, draw, schema, name=None):
+        if '$ref' in schema: schema = self.spec['components']['schemas'][schema['$ref'].split('/')[-1]]
+        how = draw(st.integers(0, 24))
+        if how==24: return draw(self.junk)
+        if name in self.known and how<20 and schema.get('type')!='null': return draw(st.sampled_from(self.known[name]))
+        if 'anyOf' in schema: return self.value(draw, draw(st.sampled_from(schema['anyOf'])))
+        least,most = schema.get('minimum'),schema.get('maximum')
+        kind = schema.get('type')
+        if kind=='integer': return draw(st.integers(least, most))
+        if kind=='number': return draw(st.floats(least, most, allow_nan=False, allow_infinity=False))
+        if kind=='string': return draw(st.text(max_size=min(schema.get('maxLength', 50), 50)))
+        if kind=='boolean': return draw(st.booleans())
+        if kind=='array': return [self.value(draw, schema['items'], self.each.get(name)) for _ in range(draw(st.integers(schema.get('minItems', 0), 3)))]
+        if kind=='object': return self.fields(draw, schema.get('properties', {}), schema.get('required', ()))
+        assert kind in ('null',None), schema
+
+    def fields(self, draw, properties, required):
+        "Those that are `required`, and now and then without; the others now and then, and one that nobody knows hardly ever"
+        res = {k: self.value(draw, o, k) for k,o in properties.items() if draw(st.integers(0, 24))<(24 if k in required or k=='ratings' else 7)}
+        return res | ({draw(st.text(max_size=9)): draw(self.junk)} if draw(st.integers(0, 24))==24 else {})
+
+    @st.composite
+    @staticmethod
+    def question(draw, self, prefixes):
+        method,path,route = draw(st.sampled_from(self.routes))
+        told = route.get('parameters', [])
+        of_address = self.fields(draw, {o['name']: o['schema'] for o in told}, [o['name'] for o in told if o['required']])
+        schema = route['requestBody']['content']['application/json']['schema'] if method=='POST' else None
+        return method,draw(st.sampled_from(prefixes))+path,of_address,schema and self.value(draw, schema)
 
 def fuzz(films, known, n):
     "No question is a fault of the service or takes long; what was answered, by route and status"
-    seen = set()
+    seen,asked = set(),Asked(films.get('openapi.json')[1], known)
     @settings(max_examples=n, deadline=None, database=None, derandomize=True, suppress_health_check=[*HealthCheck])
-    @given(questions(known))
-    def check(asked):
-        (method,path),q = asked
+    @given(Asked.question(asked, ['','/beside']))
+    def check(question):
+        method,path,params,body = question
         begun = time.monotonic()
-        if method=='GET': status,body,_ = films.raw(f'/{path}?'+urlencode(q, errors='replace'))
-        else: status,body,_ = films.raw(f'/{path}', json.dumps(q), content_type='application/json')
-        assert status in (200,404,422), (path,q,status,body)
+        at = path+('?'+urlencode(params, errors='replace') if params else '')
+        status,got,_ = films.raw(at, None if method=='GET' else json.dumps(body), content_type='application/json')
+        assert status in (200,404,422), (question,status,got)
         assert time.monotonic()-begun<10
-        if path!='metrics': json.loads(body, parse_constant=lambda o: pytest.fail(f'{o} is no JSON'))
+        if not path.endswith('metrics'): json.loads(got, parse_constant=lambda o: pytest.fail(f'{o} is no JSON'))
         seen.add((method,path,status))
     check()
-    return seen
+    return seen,{(m,p+path) for m,path,_ in asked.routes for p in ('','/beside')}
 
-def known_fields(df): return dict(user=int(df.user[0]), item=df.title[0], items=df.title[:3].tolist(), users=df.user[:2].tolist(), n=3, q='the', why=1,
-                                  ratings=[dict(item=df.title[0], rating=4.)])
+@pytest.fixture(scope='module')
+def all_sorts(folder, df, tmp_path_factory):
+    "A service of a model that knows features, beside one that does not, and values that it knows, by name"
+    users = sample_ratings(n_users=60, n_items=40, n_ratings=900, with_truth=True)[1].sides()['users']
+    own = fitted(df, users=users).save_recommender(tmp_path_factory.mktemp('sorts')/'told', ratings=True)
+    known = dict(user=df.user[:3].tolist(), item=df.title[:9].tolist(), n=[3], q=['the'], rating=[1.,4.], weight=[None], draw=[None], z=[0.], std=[False], why=[0,1],
+                 features=[dict(age=70), dict(likes='dread', age=None)], by_features=[False], min_count=[0,1])
+    with Background(app(own, beside=folder)) as o: yield Client(o.url),known
 
-def test_random_questions(films, df):
-    assert len(fuzz(films, known_fields(df), 150))>18
+def test_random_questions(all_sorts):
+    seen,routes = fuzz(*all_sorts, 200)
+    assert len(routes)==32 and len(seen)>32
 
 @pytest.mark.long
-def test_ten_thousand_random_questions(films, df):
-    assert {(*o,200) for o in routes}<=fuzz(films, known_fields(df), 10_000)
+def test_ten_thousand_random_questions(all_sorts):
+    seen,routes = fuzz(*all_sorts, 10_000)
+    assert {(*o,200) for o in routes}<=seen
 
 # ------------------------------------------------------------------ what is written down, what is loaded
 def test_logs_name_nobody(folder, df, caplog, monkeypatch):
@@ -794,6 +899,23 @@ def made():
                 assert films.send(b'GET /he')==b'' and films.raw('/version')[0]==(401 if env else 200)
             finally: main.terminate()
             main.communicate(timeout=30)
+
+def test_a_page_in_a_notebook_ends_with_its_kernel(folder):
+    "And its folder with the token is gone"
+    from jupyter_client.manager import start_new_kernel
+    manager,kernel = start_new_kernel()
+    said = []
+    try:
+        code = f"from fastrec import load_recommender; import fastrec.command.playing; page = load_recommender({str(folder)!r}).play(); print(page.url, page.folder.name)"
+        kernel.execute_interactive(code, timeout=60, output_hook=lambda o: said.append(o['content'].get('text', str(o['content'].get('traceback', '')))))
+        url,own = ''.join(said).split()[-2:]
+        films = Client(url.split('/#')[0])
+        assert films.raw('/health')[0]==200 and os.path.isdir(own)
+    finally:
+        kernel.stop_channels()
+        manager.shutdown_kernel()
+    with pytest.raises(OSError): films.raw('/health')
+    assert not os.path.exists(own), ''.join(said)
 
 def test_names_and_origins_are_several(folder):
     for name in ('hosts','origins','framed'):

@@ -33,7 +33,7 @@ def as_records(frame):
     "The rows of `frame` as dicts, as JSON has them"
     return loads(frame.to_json(orient='records', date_format='iso'))
 
-def as_json(frame, beside):
+def rows_as_json(frame, beside):
     "JSON of the rows of `frame`, and of the dict `beside`, if it holds anything"
     rows = as_records(frame)
     return dumps({**beside, 'rows': rows} if beside else rows, indent=1, default=str)
@@ -46,6 +46,6 @@ def tell_rows(frame, json=False, out=None, **beside):
     if out is not None:
         with parquet_writer(out) as write: write(frame)
         return tell_written(out)
-    if json: return print(as_json(frame, beside))
+    if json: return print(rows_as_json(frame, beside))
     for k,v in beside.items(): print(f'{k}: {plain_text(v)}')
     print(as_lines(frame))

@@ -14,6 +14,7 @@ from ..data.names import listed
 from ..answer.newcomers import need_within
 from ..answer.recommender import Seen
 from .holder import as_json,find,known
+from .questions import longest_typed
 
 # %% ../../nbs/serve/13_asking.ipynb #48cc5ee3
 class NotThere(Exception): "Nobody, or nothing, of that label is in the folder"
@@ -22,7 +23,7 @@ def item_of(served, o):
     "The label of the item `o`"
     label, = known(served.items, [o])
     if label is not None: return label
-    places,_ = served.titles.find(str(o), 1)
+    places,_ = served.titles.find(str(o)[:longest_typed], 1)
     close = as_json(served.items.labels[places])
     hint = f'; closest: {close[0]!r}' if close else ''
     raise NotThere(f'{o!r:.100} is none of the items{hint}')
@@ -43,6 +44,12 @@ def _column(ratings, name, why):
     if None in values: raise ValueError(f'each of the ratings needs a {name}{why}')
     return pd.Series(values, dtype='float64')
 
+def _stars(ratings, y_range):
+    "The stars of each of `ratings`, which are within `y_range`"
+    res = _column(ratings, 'rating', ', which this model learns from')
+    need_within(res.to_numpy(), y_range)
+    return res
+
 def _are_weighed(ds, ratings):
     "Has one of the `ratings` a weight? Refused where training had none, since it would change nothing"
     weighed = [o for o in ratings if o.weight is not None]
@@ -58,14 +65,15 @@ def frame_of(served, ratings):
     unknown = [r.item for r,o in zip(ratings, labels) if o is None]
     items = pd.Series([o for o in labels if o is not None], dtype=served.items.labels.dtype)
     res = pd.DataFrame({ds.item_name: items})
-    if not model.is_preference:
-        stars = _column(there, 'rating', ', which this model learns from')
-        need_within(stars, model.y_range)
-        res[ds.rating_name] = stars
+    if not model.is_preference: res[ds.rating_name] = _stars(there, model.y_range)
+    elif any(o.rating is not None for o in there):
+        res[ds.rating_name] = pd.Series([o.rating for o in there], dtype='float64')
     if _are_weighed(ds, ratings): res[ds.weight_name] = _column(there, 'weight', ', since some have one')
     return res,unknown
 
 # %% ../../nbs/serve/13_asking.ipynb #789d0dd9
+_stranger = 'new user'  # what one who comes alone is called
+
 def _as_learned(column, o):
     "`o` as the `column` of features reads it: a text as a date where dates were learned"
     return pd.to_datetime(o) if column.kind=='dates' and isinstance(o, str) else o
@@ -78,7 +86,16 @@ def one_row(ds, features):
     for o in features:
         if o not in columns: raise ValueError(f'nothing was learned of {o!r:.100}: features has {listed(columns)}')
     row = {c.name: [_as_learned(c, features.get(k))] for k,c in columns.items()}
-    return pd.DataFrame(row, pd.Index(['new user'], name=ds.user_name))
+    return pd.DataFrame(row, pd.Index([_stranger], name=ds.user_name))
+
+# %% ../../nbs/serve/13_asking.ipynb #03d980f0
+def folded_in(rec, frames, features=None):
+    """The recommender of those who have rated the `frames`, labelled by their keys, beside `rec`, and notes; of one who comes alone
+    `features` may tell"""
+    user = rec.ds.user_name
+    ratings = pd.concat(frames, names=[user,None]).reset_index(level=0).reset_index(drop=True)
+    users = None if features is None else one_row(rec.ds, features)
+    return told(rec.fold_in, ratings if len(ratings) else None, 'raise', users)
 
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92
 class Asking:
@@ -95,11 +112,8 @@ class Asking:
 
     def _fold_in(self, features):
         self.by = 'ratings' if len(self.rated) else 'features'
-        users = None if features is None else one_row(self.rec.ds, features)
-        rated = self.rated if len(self.rated) else None
-        self.rec,self.notes = told(self.rec.fold_in, rated, 'raise', users)
-        ds = self.rec.ds
-        self.label = ds.classes[ds.user_name].labels[0]
+        self.rec,self.notes = folded_in(self.rec, {_stranger: self.rated}, features)
+        self.label = _stranger
 
     def need(self):
         if self.by is None: raise NotThere('nobody of that label is in the folder: send some of their ratings')

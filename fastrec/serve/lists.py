@@ -7,8 +7,8 @@ __all__ = []
 
 # %% ../../nbs/serve/14_lists.ipynb #637b3432
 from itertools import chain
-import pandas as pd,torch
-from .asking import Asking,Choice,frame_of,told
+import torch
+from .asking import Asking,Choice,folded_in,frame_of,told
 from .holder import as_json,find
 from .lines import lines_by_user
 from .questions import Among,Line,ListAnswer,ManyAnswer,OneList,most_reasons
@@ -89,10 +89,20 @@ def lists_of_part(served, q, users):
     lists,notes = _each(served, users, q.wanted(), choice)
     return [OneList(**o).model_dump_json(exclude_none=True) for o in lists],notes,choice.unknown
 
+# %% ../../nbs/serve/14_lists.ipynb #37fe6bb0
+def _apart(served, answer, asked):
+    "A `ListAnswer` for each of `asked`, of what `answer` gives for several, or the error that it is"
+    try: lists,notes = answer(asked)
+    except ValueError as e: lists,notes = [e],[]
+    if len(lists)==len(asked) and (len(asked)==1 or not notes):
+        return [o if isinstance(o, ValueError) else ListAnswer(model=served.name, notes=notes, **o) for o in lists]
+    half = len(asked)//2
+    first = _apart(served, answer, asked[:half])
+    return first+_apart(served, answer, asked[half:])
+
 def lists_together(served, wanted, users):
-    "A `ListAnswer` for each of `users`, who have asked for lists of the same wishes at about the same time"
-    lists,notes = _each(served, users, wanted, _all(served))
-    return [ListAnswer(model=served.name, notes=notes, **o) for o in lists]
+    "For each of `users`, who ask for lists of the same wishes, a `ListAnswer`, or the error that it is"
+    return _apart(served, lambda asked: _each(served, asked, wanted, _all(served)), users)
 
 # %% ../../nbs/serve/14_lists.ipynb #6d5d8357
 def joined_parts(served, parts):
@@ -103,32 +113,26 @@ def joined_parts(served, parts):
     return ''.join([empty.removesuffix(']}'), ','.join(chain(*lists)), ']}'])
 
 # %% ../../nbs/serve/14_lists.ipynb #1891e2c8
-def _newcomers(served, wanted, frames):
+def _lists_of(served, wanted, frames):
     "The lines of the lists of newcomers, by the keys of the `frames` of their ratings, and notes"
     if not frames: return {},[]
-    user = served.rec.ds.user_name
-    ratings = pd.concat(frames, names=[user,None])
-    ratings = ratings.reset_index(level=0).reset_index(drop=True)
-    rec = served.rec.fold_in(ratings)
-    codes = torch.from_numpy(rec.ds.classes[user].encode([*frames])).long()
-    lists,notes = told(lines_by_user, rec, codes, wanted, _all(served))
-    return dict(zip(frames, lists.values())),notes
+    rec,notes = folded_in(served.rec, frames)
+    codes = torch.from_numpy(rec.ds.classes[rec.ds.user_name].encode([*frames])).long()
+    lists,more = told(lines_by_user, rec, codes, wanted, _all(served))
+    return dict(zip(frames, lists.values())),[*notes, *more]
 
-def _folded_in(served, wanted, asked):
-    "A `ListAnswer` for each list of ratings in `asked`"
+def _newcomers(served, wanted, asked):
+    "A `OneList` for each list of ratings in `asked`, and notes"
     read = [frame_of(served, o) for o in asked]
-    lists,notes = _newcomers(served, wanted, {k: o for k,(o,_) in enumerate(read) if len(o)})
+    lists,notes = _lists_of(served, wanted, {k: o for k,(o,_) in enumerate(read) if len(o)})
     popular = _popular(served, wanted, _all(served)) if len(lists)<len(asked) else None
+    res = []
     for k,(_,unknown) in enumerate(read):
         by,lines = ('ratings',lists[k]) if k in lists else ('popular',popular)
-        yield ListAnswer(model=served.name, by=by, items=lines, unknown=unknown, notes=notes)
+        res.append(dict(by=by, items=lines, unknown=unknown))
+    return res,notes
 
 # %% ../../nbs/serve/14_lists.ipynb #53a0bae4
 def newcomers_together(served, wanted, asked):
     "For each list of ratings in `asked` a `ListAnswer`, or the error that it is"
-    try: return [*_folded_in(served, wanted, asked)]
-    except ValueError as e:
-        if len(asked)==1: return [e]
-        half = len(asked)//2
-        first = newcomers_together(served, wanted, asked[:half])
-        return first+newcomers_together(served, wanted, asked[half:])
+    return _apart(served, lambda some: _newcomers(served, wanted, some), asked)

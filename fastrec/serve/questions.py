@@ -8,23 +8,15 @@ __all__ = ['Limits']
 # %% ../../nbs/serve/10_questions.ipynb #233bb870
 from dataclasses import dataclass
 from typing import Annotated,Literal
-from pydantic import BaseModel,Field,Strict,model_validator
+from pydantic import BaseModel,Field,model_validator
+from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_labels
 
 # %% ../../nbs/serve/10_questions.ipynb #b3d832c8
-longest_label = 500   # characters of a label, or of what is searched for
+longest_typed = 500   # of what is searched for
 most_places = 100     # of a list
-most_labels = 1000    # users, items or ratings in one question
 most_reasons = 5      # beside each place of a list
 most_draws = 2**20    # more than any model keeps
 most_features = 1000  # columns of what is known of somebody, or values in one of them
-
-# %% ../../nbs/serve/10_questions.ipynb #976c6a5a
-Whole = Annotated[int, Strict(), Field(ge=-2**63, lt=2**64)]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=longest_label)]
-Label = Annotated[bool, Strict()] | Whole | Number | Annotated[Text, Strict()]
-Labels = Annotated[list[Label], Field(max_length=most_labels)]
-Known = Annotated[bool, Strict()] | Whole | Number | str  # a label of the folder, however long
 
 # %% ../../nbs/serve/10_questions.ipynb #7ebbd780
 class Wanted(BaseModel, extra='forbid', frozen=True):
@@ -68,7 +60,7 @@ class ManyQuestion(Among, Wanted, frozen=True):
     wanted = ListQuestion.wanted
 
 # %% ../../nbs/serve/10_questions.ipynb #cc864746
-Value = Annotated[bool, Strict()] | Number | Annotated[Text, Strict()]
+Value = Truth|Number|Written
 Values = Annotated[list[Value], Field(max_length=most_features)]
 Known_of = Annotated[dict[Text, Value|Values|None], Field(min_length=1, max_length=most_features)]
 
@@ -116,7 +108,7 @@ class ExplainPair(PairQuestion, Explained): "Why a user is predicted what they a
 
 class Typed(BaseModel, extra='forbid'):
     "What somebody has typed so far"
-    q: Text
+    q: Annotated[str, Field(max_length=longest_typed)]
     n: int = Field(10, ge=1, le=most_places)
 
 # %% ../../nbs/serve/10_questions.ipynb #2874149a

@@ -50,7 +50,7 @@ def predictions(served, q):
         of=of,
         items=items,
         unknown=[*asking.unknown, *missing],
-        notes=notes)
+        notes=[*asking.notes, *notes])
 
 # %% ../../nbs/serve/15_replies.ipynb #dd073088
 def _parts(frame):
@@ -91,7 +91,7 @@ def explanation(served, q):
         prediction=prediction,
         parts=parts,
         unknown=asking.unknown,
-        notes=notes)
+        notes=[*asking.notes, *notes])
 
 # %% ../../nbs/serve/15_replies.ipynb #2e9f5813
 def similar_to(served, item, n):
@@ -135,7 +135,8 @@ def map_of(served, q):
         items=_spots(served, served.places.codes[:q.n]),
         others=_spots(served, found[found>0]),
         you=Spot(x=x, y=y),
-        unknown=[*asking.unknown, *[o for o,k in zip(q.items, found) if not k]])
+        unknown=[*asking.unknown, *[o for o,k in zip(q.items, found) if not k]],
+        notes=[*asking.notes])
 
 # %% ../../nbs/serve/15_replies.ipynb #a132649c
 def about(served):

@@ -11,7 +11,7 @@ import numpy as np
 from fastcore.basics import patch
 
 # %% ../../nbs/serve/11_typed.ipynb #f354cb60
-def plain(text):
+def searched_as(text):
     "`text` without accents, capitals and signs, each word behind two spaces"
     letters = unicodedata.normalize('NFKD', text.casefold())
     letters = ''.join(o for o in letters if not unicodedata.combining(o))
@@ -32,7 +32,7 @@ def _trigrams(text):
 class Titles:
     "Finds the places of `titles`, of which those with a larger `count` come first among equals"
     def __init__(self, titles, counts=None):
-        texts = [plain(str(o)) for o in titles]
+        texts = [searched_as(str(o)) for o in titles]
         n = len(texts)
         self.counts = np.zeros(n) if counts is None else np.asarray(counts)
         self.lens = np.array([len(o) for o in texts], int)
@@ -52,7 +52,7 @@ def find(self:Titles,
     n:int=10 # How many, at most
 ): # Places of titles, best first, and the share of the trigrams of `text` that each has
     "The titles that hold most of what was typed"
-    asked = np.unique(_trigrams(plain(text)))
+    asked = np.unique(_trigrams(searched_as(text)))
     n_found = np.zeros(len(self.lens), int)
     for a,b in zip(*self._runs(asked)):
         owners = np.unique(self.owners[a:b])

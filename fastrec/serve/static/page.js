@@ -2,7 +2,7 @@
 // keeps nothing. Whatever comes from there is put into the page as text, never as HTML.
 
 const $ = id => document.getElementById(id)
-const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 500, mostRatings = 1000
+const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // the last two as the service has them
 const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
 
 // ------------------------------------------------------------------ what the page is: all of it in the address
@@ -17,10 +17,10 @@ function readAddress() {
   state.ratings.clear()
   for (const text of texts.slice(0, mostRatings)) {
     const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
-    if (item?.length <= longest && scale.fits(value) && !state.ratings.has(item)) state.ratings.set(item, scale.read(value))
+    if (item && isShort(item) && scale.fits(value) && !state.ratings.has(item)) state.ratings.set(item, scale.read(value))
     else misfits++
   }
-  const hidden = asked.getAll('x').filter(o => o && o.length <= longest && !state.ratings.has(o))
+  const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
   state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
   const canDraw = about.draws > 1
   state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
@@ -29,6 +29,8 @@ function readAddress() {
   state.film = asked.get('film')
   state.beside = Boolean(about.beside) && asked.has('beside')
 }
+
+const isShort = text => [...text].length <= longest
 
 function whole(text, below) {
   const n = Number(text)
@@ -129,9 +131,33 @@ $('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is n
 
 // what somebody rated, as the `model` is told of it: another may have another scale
 function person(model = about) {
-  const {likes} = scaleOf(model), [low, high] = model.rating_range ?? []
-  const rating = value => scale.likes ? high : Math.min(Math.max(value, low), high)
-  return {ratings: [...state.ratings].map(([item, value]) => likes ? {item} : {item, rating: rating(value)})}
+  const give = ratingFor(model)
+  return {ratings: [...state.ratings].map(([item, value]) => ({item, ...give(value)}))}
+}
+
+// how the `model` is told of a value: to the ends of its range where that is nearly this one, else along it
+function ratingFor(model) {
+  if (scaleOf(model).likes) return () => ({})
+  const [low, high] = model.rating_range
+  if (scale.likes) return () => ({rating: high})
+  const isMapped = isElsewhere(model), share = value => (value - scale.low) / (scale.high - scale.low)
+  return value => ({rating: Math.min(Math.max(isMapped ? low + share(value) * (high - low) : value, low), high)})
+}
+
+const alikeFrom = .7  // of two ranges together, in both: .5 to 5 and 1 to 5 are one scale, 1 to 5 and 0 to 10 are two
+
+function isElsewhere(model) {
+  const {low, high, likes} = scaleOf(model)
+  if (likes || scale.likes || high === low) return false
+  const both = Math.min(high, scale.high) - Math.max(low, scale.low), all = Math.max(high, scale.high) - Math.min(low, scale.low)
+  return both < alikeFrom * all
+}
+
+// what is to be said of how the second model was told
+function retold(model) {
+  const {likes, low, high} = scaleOf(model)
+  if (likes !== scale.likes) return likes ? 'The second model knows choices alone: whatever you rated counts there as chosen.' : `The second model knows ratings: what you like counts there as ${round(high)}.`
+  return isElsewhere(model) ? `The second model rates from ${round(low)} to ${round(high)}: your ratings, from ${round(scale.low)} to ${round(scale.high)}, were put on its scale.` : ''
 }
 
 async function listFrom(model, signal) {
@@ -166,7 +192,7 @@ function scaleOf({of, rating_range: range}) {
 }
 
 const shown = value => scale.values ? `${round(value)} ★` : round(value)
-const round = value => String(Number(value.toFixed(scale.digits)))
+const round = value => String(Number(value.toFixed(scale.digits ?? 1)))
 const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
 
 // each is an element that knows its `item`, and how to `show` what that was given
@@ -249,19 +275,26 @@ function likes(item) {
 
 function rate(item, value) {
   if (value === null) state.ratings.delete(item)
-  else if (state.ratings.size >= mostRatings && !state.ratings.has(item)) return tooMany(item)
+  else if (!canHold(item, state.ratings, 'ratings')) return
   else state.ratings.set(item, value)
   state.hidden.delete(item)
   say(value === null ? `${item} is no longer rated` : scale.likes ? `You like ${item}` : `${spoken(value)} for ${item}`)
   changed()
 }
 
-function tooMany(item) {
+// has `held` room for the `item`, as the service takes them? If not, it is told
+function canHold(item, held, name) {
+  if (held.has(item)) return true
+  const why = !isShort(item) ? `What has more than ${longest} letters cannot be rated.`
+    : held.size >= mostRatings ? `${mostRatings} ${name} are the most: ${short(item)} is not one of them.` : null
+  if (!why) return true
   for (const o of document.querySelectorAll('.rater')) o.show()
-  trouble(new Refused(`${mostRatings} ratings are the most: ${item} is not rated.`))
+  trouble(new Refused(why))
+  return false
 }
 
 function hide(item) {
+  if (!canHold(item, state.hidden, '“Not for me”')) return
   const isHidden = state.hidden.delete(item)
   if (!isHidden) state.hidden.add(item)
   state.ratings.delete(item)
@@ -411,7 +444,7 @@ async function showLists(signal) {
     if (first.reason) throw first.reason
     const a = first.value, b = second.value || undefined
     lines = a.items
-    $('meaning').textContent = meaning()
+    $('meaning').textContent = [meaning(), b && retold(other)].filter(Boolean).join(' ')
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)

@@ -955,6 +955,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.data.kinds._check_type': ('data/kinds.html#_check_type', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._has_most': ('data/kinds.html#_has_most', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._held': ('data/kinds.html#_held', 'fastrec/data/kinds.py'),
+                                    'fastrec.data.kinds._instead': ('data/kinds.html#_instead', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._is_category': ('data/kinds.html#_is_category', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._pandas_kind': ('data/kinds.html#_pandas_kind', 'fastrec/data/kinds.py'),
                                     'fastrec.data.kinds._plain_labels': ('data/kinds.html#_plain_labels', 'fastrec/data/kinds.py'),

@@ -61,7 +61,8 @@ def save_recommender(self:Recommends,
     ratings:bool=False, # Save how and when users have rated it, and what features say, all personal, for `explain` and `extend`?
 )->Path:
     """Save model, labels and what users have seen, without pickle. `ratings=True` keeps ratings and features too, which reasons, `explain`,
-    `explain_features` and `extend` of who is there already need. After `extend` and `without_users` measures are still those of the fit. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"""
+    `explain_features` and `extend` of who is there already need. After `extend` and `without_users` the measures are still those of the
+    fit. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"""
     need_flags(seen=seen, ratings=ratings)
     if ratings and not seen: raise ValueError('ratings=True tells what users have seen: leave seen=False out, or ratings')
     check_savable(self)

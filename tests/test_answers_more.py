@@ -157,11 +157,14 @@ def test_pairs_are_refused_or_told(learners):
     good = pd.DataFrame(dict(user=users[[0,0]], title=titles[[0,1]]))
     bad = pd.concat([good, pd.DataFrame(dict(user=[users[0],-7], title=['Titanik',titles[0]]))])
     for name in ('items','also_exclude'):
-        with pytest.raises(KeyError, match=f"{name}, 2 of 4 rows: .*-7.*Titanik.*unknown='drop'"): learn.recommend(n=2, exclude_seen=False, **{name: bad})
-        with pytest.warns(UserWarning, match=f'{name}, 2 of 4 rows'): got = learn.recommend(n=2, exclude_seen=False, unknown='drop', **{name: bad})
-        pd.testing.assert_frame_equal(got, learn.recommend(n=2, exclude_seen=False, **{name: good}))
+        for unknown in ['drop'] if name=='items' else ['drop','raise']:
+            with pytest.warns(UserWarning, match=f'{name}, 2 of 4 rows'): got = learn.recommend(n=2, exclude_seen=False, unknown=unknown, **{name: bad})
+            pd.testing.assert_frame_equal(got, learn.recommend(n=2, exclude_seen=False, **{name: good}))
         with pytest.raises(ValueError, match='title'): learn.recommend(**{name: good[['user']]})
         with pytest.raises(ValueError): learn.recommend(**{name: good.assign(title=[None,titles[1]])})
+    with pytest.raises(KeyError, match="items, 2 of 4 rows: .*-7.*Titanik.*unknown='drop'"): learn.recommend(n=2, exclude_seen=False, items=bad)
+    with pytest.warns(UserWarning, match='also_exclude, 2 of 2 rows: .*exclude nothing'): got = learn.recommend(users[0], also_exclude=bad[2:])
+    pd.testing.assert_frame_equal(got, learn.recommend(users[0]))
     with pytest.warns(UserWarning, match=f'1 of the users have no pair in items, {users[3]}'): learn.recommend(users[[0,3]], items=good, exclude_seen=False)
     none = learn.recommend(items=good[:0])
     assert not len(none) and 'score' in none

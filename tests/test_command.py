@@ -183,8 +183,10 @@ def test_info(said, films, rec):
 def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     answer(said, 'train', file, '--out', tmp/'draws', '--fit', 'bayes')
     assert re.fullmatch(r'PosteriorMean, \d+ factors, \d+ draws', answer(said, 'info', tmp/'draws')['predicts'][0])
+    learner(RecDataLoaders.from_df(sample_ratings(n_users=30, n_items=20, n_ratings=400), seed=1)).save_recommender(tmp/'untrained')
+    assert answer(said, 'info', tmp/'untrained')['fit'] is None
     rec.save_recommender(tmp/'again')
-    assert answer(said, 'info', tmp/'again')['fit'] is None
+    assert answer(said, 'info', tmp/'again')['fit']==rec.manifest['fit']['name']
 
 def test_lists(said, films, rec, ratings):
     users = ratings.user.unique()[:3].tolist()

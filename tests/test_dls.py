@@ -136,6 +136,7 @@ def test_from_csv_and_movielens(tmp_path, ratings):
     (lambda d: d[:0], 'has no rows'),
     (lambda d: d.assign(rating=d.rating.astype(str)), "column 'rating' is of type (str|object), '4.0'.*must be numbers.*to_numeric"),
     (lambda d: d.assign(rating=d.rating.where(d.index>=3)), "3 of 6000 rows have no 'rating': fill them, or.*dropna=True"),
+    (lambda d: d.assign(rating=d.rating.where(d.index>=3500)), "3500 of 6000 rows have no 'rating': if such a row is a choice, .* with a 1 for each; or leave these rows out with dropna=True"),
     (lambda d: d.assign(user=d.user.where(d.index>=2)), "2 of 6000 rows have no 'user'"),
     (lambda d: d.assign(title=d.title.where(d.index>=4)), "4 of 6000 rows have no 'title'"),
     (lambda d: d.assign(rating=d.rating.where(d.index>=1, np.inf)), "'rating' holds 1 ratings that are not finite"),

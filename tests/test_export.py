@@ -23,6 +23,7 @@ def fitted(make, how, **kwargs):
     return f
 
 one = lambda l: l.fit_one_cycle(1)
+said_of_fit = 'metrics','fit','trained_with'
 makers = {
     'dot': fitted(dot_learner, one), 'dot without range': fitted(lambda d: dot_learner(d, y_range=False), one), 'no biases': fitted(lambda d: dot_learner(d, bias=False), one),
     'nn': fitted(nn_learner, one), 'nn, odd': fitted(lambda d: nn_learner(d, (7,5), [9,6], ps=[.1,.1], embed_p=.1, act_cls=torch.nn.LeakyReLU(.3), bn_final=True), one), 'nn, no range': fitted(lambda d: nn_learner(d, y_range=False, use_bn=False), one),
@@ -88,6 +89,26 @@ def test_saved_again(pair, tmp_path):
     _,loaded,_ = pair
     again = load_recommender(loaded.save_recommender(tmp_path/'again'), 'cpu')
     assert torch.equal(again.predict_grid(), loaded.predict_grid()) and again.noise==loaded.noise and again.manifest['model']==loaded.manifest['model']
+
+def test_what_is_said_of_the_fit_stays(pair, tmp_path):
+    "Measures, name and settings of the fit and the versions that it ran with outlive another save, unless measures are passed"
+    _,loaded,_ = pair
+    again = load_recommender(loaded.save_recommender(tmp_path/'again'), 'cpu')
+    assert [again.manifest[o] for o in said_of_fit]==[loaded.manifest[o] for o in said_of_fit]
+    assert load_recommender(again.save_recommender(tmp_path/'again', metrics=dict(ndcg=.3)), 'cpu').manifest['metrics']==dict(ndcg=.3)
+    assert load_recommender(again.save_recommender(tmp_path/'again', metrics={}), 'cpu').manifest['metrics']=={}
+
+@pytest.mark.parametrize('change', [lambda o: o.extend(pd.DataFrame(dict(user=[-1,-1], title=o.ds.classes['title'].labels[:2].tolist(), rating=[4.,5.]))),
+                                    lambda o: o.without_users(o.ds.classes['user'].labels[0]), lambda o: o.without_items(o.ds.classes['title'].labels[0])],
+                         ids=['extend','without_users','without_items'])
+@pytest.mark.parametrize('is_loaded', [True,False])
+def test_what_is_said_of_the_fit_outlives_who_comes_and_goes(ratings, tmp_path, change, is_loaded):
+    learn = makers['fit_als'](ratings)
+    before = load_recommender(learn.save_recommender(tmp_path/'b', ratings=True, metrics=dict(rmse=.9) if is_loaded else None), 'cpu')
+    rec = change(before if is_loaded else learn)
+    after = load_recommender(rec.save_recommender(tmp_path/'b'), 'cpu').manifest
+    assert before.manifest['metrics'] and before.manifest['fit']['name']=='fit_als'
+    assert [after[o] for o in said_of_fit]==[before.manifest[o] for o in said_of_fit]
 
 # ------------------------------------------------------------------ what is in it
 def test_manifest(ratings, tmp_path):

@@ -16,6 +16,7 @@ from ..data.names import shown
 from ..models.blend import Blend
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
+from .origin import origin_of
 from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
@@ -166,7 +167,7 @@ def _extend(rec, model, new):
     ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features
     res = _recommender(rec, model, ds, new, noise)
-    res.drift,res.n_new = drift,len(new)
+    res.drift,res.n_new,res.origin = drift,len(new),origin_of(rec)
     waiting = rec.waiting or (None,None)
     res.waiting = [still_waiting(*o) for o in zip(waiting, new.counted().codes, (users,items), Both(old, new).sizes)]
     return res

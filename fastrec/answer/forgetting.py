@@ -15,6 +15,7 @@ from ..models.blend import Blend
 from .recommender import Recommender,Recommends
 from .described import with_row_maps
 from .newcomers import NewUsers
+from .origin import origin_of
 from .additions import tensors_of
 from .concerned import waiting_without
 
@@ -87,7 +88,7 @@ def _without(rec, labels, side):
     model = _model_of(rec, side, codes, classes)
     ds = _ds_of(rec.ds, side, codes, classes)
     res = Recommender(model, ds, seen, float(rec.noise), counts, rec.rating_range, n_users)
-    res.waiting = waiting_without(rec, side, codes)
+    res.waiting,res.origin = waiting_without(rec, side, codes),origin_of(rec)
     return res
 
 # %% ../../nbs/answer/81_forgetting.ipynb #c507016e

@@ -60,14 +60,15 @@ def seen_to_exclude(rec, exclude_seen):
 
 # %% ../../nbs/answer/59_lists.ipynb #03ad262d
 def pairs_of(ds, df, name, unknown):
-    "The `Seen` of the pairs of user and item in the frame `df`, the argument `name`; what is `unknown` raises, or is told and dropped"
+    """The `Seen` of the pairs of user and item in the frame `df`, the argument `name`; what is `unknown` raises, or is told and dropped,
+    or, by 'nothing', told as what excludes nothing"""
     df = as_frame(df, name)
     x = ds.encode_pairs(df)
     known = (x>0).all(1)
     if not known.all():
         what = f'{name}, {(~known).sum()} of {len(df)} rows: {ds.unknown_labels(df, x)}'
         if unknown=='raise': raise KeyError(f"{what}. Pass unknown='drop' to leave them out")
-        warn(f'{what}; left out')
+        warn(f'{what}; ' + ('they exclude nothing' if unknown=='nothing' else 'left out'))
     n_codes = [len(v) for v in ds.classes.values()]
     return Seen(torch.from_numpy(x), *n_codes)
 

@@ -176,9 +176,9 @@ def _tell_without_pairs(rec, users, only):
     warn(f'{len(without)} of the users have no pair in items, {label} for one: they get no list')
 
 # %% ../../nbs/answer/53_recommend.ipynb #8b7c9301
-def _left(rec, exclude_seen, also_exclude, only, unknown):
+def _left(rec, exclude_seen, also_exclude, only):
     "What is `Left` for lists, as `recommend` is told"
-    also = None if also_exclude is None else pairs_of(rec.ds, also_exclude, 'also_exclude', unknown)
+    also = None if also_exclude is None else pairs_of(rec.ds, also_exclude, 'also_exclude', 'nothing')
     return Left(seen_to_exclude(rec, exclude_seen), also, only=only)
 
 # %% ../../nbs/answer/53_recommend.ipynb #2a423112
@@ -206,7 +206,7 @@ def _asked(rec, users, items, unknown, min_count, *excluded):
     candidates = candidate_items(rec, item_codes, min_count)
     if items is not None and not min_count: tell_left_out(rec, item_codes, candidates)
     if only is not None: _tell_without_pairs(rec, user_codes, only)
-    return user_codes,candidates,_left(rec, *excluded, only, unknown)
+    return user_codes,candidates,_left(rec, *excluded, only)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
@@ -223,7 +223,7 @@ def recommend(self:Recommends,
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
     diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it, beside its score
     damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites lie above the average
-    also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either
+    also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either; those unknown here are told
     why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
     sentences:bool=False, # Put the reasons into words, in a column `why`?
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`); or `path`

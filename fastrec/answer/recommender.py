@@ -137,6 +137,7 @@ class Recommends:
         return self.seen and self.seen.counts
 
     held_out = source = None  # rows of validation, where there are dataloaders; of new users the model of training, and the noise
+    origin = None  # what is said of the fit that it comes from; of a learner in `history` and `settings`
     waiting = None  # after `extend`: of each user and each item, how many ratings its row does not know
     @property
     def rating_range(self):

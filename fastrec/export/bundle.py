@@ -6,13 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/export/80_bundle.ipynb #1e005fe9
-import json,platform,sys,uuid
-from importlib.metadata import PackageNotFoundError,version
+import json,sys,uuid
 from pathlib import Path
-import numpy as np,torch
 from fastcore.basics import patch
-from .. import __version__
 from ..base.checks import need_flags
+from ..answer.origin import origin_of
 from ..answer.recommender import Recommends
 from .loading import read_back
 from .manifest import read_manifest,refuse_pickles
@@ -21,35 +19,6 @@ from .labels import BundleError,pack_labels
 from .maps import pack_maps
 from .rated import pack_rated,pack_waiting
 from .files import format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors
-
-# %% ../../nbs/export/80_bundle.ipynb #93d720f3
-def _installed(name):
-    try: return version(name)
-    except PackageNotFoundError: return None
-
-def _provenance(rec):
-    "What is needed to repeat a run"
-    res = {'fastrec': __version__}
-    for o in ('fastai','torch','numpy','pandas'): res[o] = _installed(o)
-    res['python'] = platform.python_version()
-    res['machine'] = platform.machine()
-    res['threads'] = torch.get_num_threads()
-    for o in ('seed','n_fits'):  # a learner has them, once it was trained
-        value = getattr(rec, o, None)
-        if value is not None: res[o] = int(value)
-    return res
-
-# %% ../../nbs/export/80_bundle.ipynb #f06b881b
-def _last_fit(rec):
-    "Name and settings, as text, of the last fit of a learner"
-    name = getattr(rec, 'last_fit', (None,))[0]
-    if name is None or not len(rec.ds): return None
-    return dict(name=name, settings={k: str(v) for k,v in rec.settings().value.items()})
-
-def _last_metrics(rec):
-    "The last row of the record of training, if there is one"
-    try: return {k: float(v) for k,v in rec.history.iloc[-1].items() if np.isfinite(v)}
-    except (AttributeError,ValueError): return {}
 
 # %% ../../nbs/export/80_bundle.ipynb #3b6a9a21
 def _through_json(o):
@@ -69,8 +38,8 @@ def _as_json(metrics):
     return res
 
 # %% ../../nbs/export/80_bundle.ipynb #0ded4ef0
-def _manifest(rec, spec, labels, files, metrics):
-    "What the manifest says of the recommender `rec`, but for the checksum"
+def _manifest(rec, spec, labels, files, said):
+    "What the manifest says of the recommender `rec`, but for the checksum; `said` is of its fit"
     return dict(
         format='fastrec recommender',
         version=format_version,
@@ -80,32 +49,31 @@ def _manifest(rec, spec, labels, files, metrics):
         columns=columns_of(rec.ds),
         weight_unit=float(rec.ds.weight_unit),
         labels=[kind for kind,_ in labels],
-        metrics=metrics,
-        trained_with=_provenance(rec),
         rating_range=rec.rating_range,
-        fit=_last_fit(rec))
+        **said)
 
 # %% ../../nbs/export/80_bundle.ipynb #e6357751
 @patch
 def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; one that holds a saved recommender already gets the new one in its place
     seen:bool=True, # Save which items each user has rated, so that `recommend` can leave them out?
-    metrics:dict=None, # Numbers to keep with the model; those of the last epoch if left out
+    metrics:dict=None, # Numbers to keep with the model; left out: of the last epoch, or what the folder said that this comes from
     ratings:bool=False, # Save how and when users have rated it, and what features say, all personal, for `explain` and `extend`?
 )->Path:
-    """Save model, labels and what users have seen, without pickle. `ratings=True` keeps ratings and features too, which reasons, `explain`
-    and features of new items need afterwards. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"""
+    """Save model, labels and what users have seen, without pickle. `ratings=True` keeps ratings and features too, which reasons, `explain`,
+    `explain_features` and `extend` of who is there already need. After `extend` and `without_users` the measures are still those of the
+    fit. `ValueError` for a model that can't be saved so, `OSError` if it can't be written"""
     need_flags(seen=seen, ratings=ratings)
     if ratings and not seen: raise ValueError('ratings=True tells what users have seen: leave seen=False out, or ratings')
     check_savable(self)
     folder = Path(path)
     spec = describe_model(self.model)
-    metrics = _last_metrics(self) if metrics is None else _as_json(metrics)
+    said = origin_of(self) if metrics is None else origin_of(self)|dict(metrics=_as_json(metrics))
     labels = [pack_labels(v) for v in self.ds.classes.values()]
     tensors = _tensors_to_write(self, labels, seen)
     if ratings: tensors['seen'] |= pack_rated(self)
     folder.mkdir(parents=True, exist_ok=True)
-    describe = lambda files: _manifest(self, spec, labels, files, metrics)
+    describe = lambda files: _manifest(self, spec, labels, files, said)
     _write(folder, tensors, describe, self.model)
     return folder
 

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import load
 from ..data.ratings import RatingsTensors
+from ..answer.origin import origin_in
 from ..answer.recommender import Recommender,Seen
 from ..answer.predict import predict_codes
 from ..models.base import FactorModel
@@ -156,7 +157,7 @@ def assemble(folder, manifest, files):
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)
     res = Recommender(model, ds, seen, manifest['noise'], counts, rating_range)
-    res.waiting = waiting
+    res.waiting,res.origin = waiting,origin_in(manifest)
     return res
 
 # %% ../../nbs/export/81_loading.ipynb #8dc9d8fc

@@ -1,4 +1,4 @@
-"""Collaborative filtering with fastai: from ratings with titles to recommendations"""
+"""Recommendations with fastai, from ratings or from clicks"""
 __version__ = "0.1.0"
 
 # as in pyproject.toml; a test compares them

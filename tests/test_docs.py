@@ -64,6 +64,24 @@ def test_sidebar_names_every_notebook_once():
     listed = [p for o in yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents'] for p in at(o)]
     assert sorted(listed)==[p.relative_to(nbs).as_posix() for p in notebooks]
 
+def test_architecture_names_every_module():
+    "The table below its drawing, which is made by the same cells"
+    shown = '\n'.join(o['data'].get('text/markdown', '') for c in cells(nbs/'developers'/'architecture.ipynb', 'code') for o in c.outputs if 'data' in o)
+    rows = dict(re.findall(r'^\| `(\w+)` \| (.*) \|$', shown, re.M))
+    named = {f'{k}.{o}' for k,v in rows.items() for o in v.replace('*', '').split(', ')}
+    package = root/'fastrec'
+    files = {'.'.join(f.relative_to(package).with_suffix('').parts) for f in package.rglob('*.py') if f.parent!=package and f.stem!='__init__'}
+    assert named==files, 'run tools/run_notebooks.py nbs/developers/architecture.ipynb'
+
+def test_reference_has_the_order_of_the_sidebar_and_whole_sentences():
+    shown = '\n'.join(o['data'].get('text/markdown', '') for c in cells(nbs/'reference.ipynb', 'code') for o in c.outputs if 'data' in o)
+    listed = re.findall(r'- (\w+)/\d+_\w+\.ipynb', (nbs/'sidebar.yml').read_text(encoding='utf-8'))
+    sections = re.findall(r'^## (\w+)$', shown, re.M)
+    assert sections==[o for o in dict.fromkeys(listed) if o in sections] and len(sections)>8
+    rows = re.findall(r'^\| `([\w.]+)` \| (.*) \|$', shown, re.M)
+    assert len(rows)>300
+    assert [name for name,text in rows if not re.search(r'[\w`)\]"?]$|[.]{3}$', text)]==[], 'no sentence, or half of one'
+
 def test_quarto_configuration_is_whole():
     cfg = yaml.safe_load((nbs/'_quarto.yml').read_text(encoding='utf-8'))
     for f in (*cfg['metadata-files'], cfg['format']['html']['css'], *cfg['project']['resources']): assert (nbs/f).exists()

@@ -110,8 +110,11 @@ def _draw_setting(ax, name, o, trials, value):
     y = np.array([t.value for t in trials])
     lost = np.isnan(y)
     ax.scatter(x[~lost], y[~lost], s=22, alpha=.7)
-    at_top = np.ones(lost.sum())
-    ax.scatter(x[lost], at_top, marker='x', s=18, color='.5', transform=ax.get_xaxis_transform(), clip_on=False)
+    ax.set_ymargin(.15)  # room for the crosses
+    at_top = np.full(lost.sum(), .97)
+    ax.scatter(x[lost], at_top, marker='x', s=18, color='.5', transform=ax.get_xaxis_transform())
+    ax.update_datalim(np.column_stack([x, np.zeros(len(x))]), updatey=False)  # a cross lies in no range that is found by itself
+    ax.autoscale_view()
     ax.scatter(x[y==value], y[y==value], marker='*', s=160, color='C3')
     ax.set_xlabel(name)
     ax.spines[['top','right']].set_visible(False)

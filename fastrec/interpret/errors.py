@@ -44,7 +44,9 @@ def plot_top_losses(self:Errors,
     labels = df[item].astype(str)+f', {user} '+df[user].astype(str)
     y = -np.arange(len(df))  # the first row at the top
     ax = axes_of_rows(ax, len(df))
-    return as_pairs(ax, labels, y, (given,df[given]), ('predicted',df.iloc[:,-2]))
+    as_pairs(ax, labels, y, (given,df[given]), ('predicted',df.iloc[:,-2]))
+    ax.set_xlabel('stars')
+    return ax
 
 # %% ../../nbs/interpret/63_errors.ipynb #6fa8a3fb
 _count_edges = [0,1,3,6,11,21,51,101,201,501,1001]

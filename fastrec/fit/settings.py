@@ -49,6 +49,7 @@ def _ials_width(learn, n):
     by = f'{n:,} choices'
     return _width_row(learn, width, width) if learn.begun else (width,f'more pay for more choices; {_by_trial}',by)
 
+# %% ../../nbs/fit/28_settings.ipynb #ddf57afd
 def _range_row(learn):
     values = learn.dls.train_ds.values()
     return _row(learn.model.y_range, infer_range(values), 'half a step beyond the ratings', f'ratings from {values[0]:g} to {values[-1]:g}')

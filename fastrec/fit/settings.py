@@ -128,6 +128,8 @@ def _features_row(ds):
     source = ', '.join(f'{len(o.names)} of {o.vocab.name!r}' for o in ds.features if o)
     return True,'what the loaders were told of users and items',source
 
+_beyond_chance = f'as choices agree beyond chance; {_by_trial}'
+
 _of_popularity = (None,'popularity, as choices agree no further than by chance',
     'what is chosen together, beside the same mixed by chance, and a trial')
 
@@ -220,8 +222,7 @@ def _of_solver(learn):
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
-        rule = f'as choices agree beyond chance; {_by_trial}'
-        res['reg'] = (learn.model.ials['reg'],rule,source) if is_taste else _of_popularity
+        res['reg'] = (learn.model.ials['reg'],_beyond_chance,source) if is_taste else _of_popularity
     return res
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46

@@ -91,6 +91,7 @@ def _tell_unequal(n, n_equal, name):
     warn(f'the weights in {name!r} are so unequal that {n:,} rows tell as much as {n_equal:,.0f} equal ones would: where they are '
          f'counts or amounts, take their logarithm, {in_logarithm(name)}')
 
+# %% ../../nbs/data/12_scales.ipynb #1065208c
 def unit_of_weights(w, name, part=Part()):
     "The mean of the weights `w` of training, of the column `name`, that are above 0, over all processes; refused where nothing counts"
     largest = max(from_all(part, w.max(initial=0)))
@@ -105,6 +106,7 @@ def unit_of_weights(w, name, part=Part()):
     _tell_unequal(n, total**2/squares, name)
     return largest*(total/n)
 
+# %% ../../nbs/data/12_scales.ipynb #404ba543
 def need_like_training(w, unit, name):
     "Refuse weights `w` of the column `name` of which one would drown all others, as none of training does; a mean of these is the `unit`"
     if len(w) and w.max()>2*_most_weight*unit:

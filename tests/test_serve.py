@@ -866,6 +866,33 @@ def test_workers_count_together_and_go_on_when_killed_while_models_change(learn,
     assert totals==sorted(totals) and totals[-1]>=len(seen)
     assert {status for status,_ in seen}=={200} and {tuple(items(a)) for _,a in seen}==want and 1<=int(swaps)<=4
 
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_share_a_new_model_too(learn, df, tmp_path):
+    "After a swap the files that two workers and their parent have mapped are the same, have no name a while later, and nothing is left"
+    folder,temporary = learn.save_recommender(tmp_path/'films'),tmp_path/'temporary'
+    temporary.mkdir()
+    code = f"from fastrec.serve import run,shelf; shelf._to_map = 3.\nif __name__=='__main__': run({str(folder)!r}, port=0, workers=2)"
+    def mapped(pid):
+        lines = Path(f'/proc/{pid}/maps').read_text(encoding='utf-8').splitlines()
+        return {o.split()[4] for o in lines if str(temporary) in o}
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, 'TMPDIR': str(temporary)}) as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            pids = [main.pid,other_worker(port, [], time.monotonic()+60, main)]
+            pids.append(other_worker(port, pids, time.monotonic()+60, main))
+            before = mapped(main.pid)
+            assert before
+            fitted(df, 'fit_ials').save_recommender(folder)
+            until = time.monotonic()+30
+            while any(not mapped(o) or mapped(o)==before for o in pids): assert time.monotonic()<until
+            time.sleep(1)
+            assert len({frozenset(mapped(o)) for o in pids})==1
+            while [*temporary.glob('*/*')]: assert time.monotonic()<until
+            assert len(mapped(pids[1]))==len(before)
+        finally: main.terminate()
+        main.wait(30)
+    assert not [*temporary.glob('fastrec-*')]
+
 def test_workers_of_gunicorn_have_the_same_guards(folder, df, tmp_path):
     "No token, no other address; silent connections are cut, no server is named, and one thread computes"
     pytest.importorskip('gunicorn')

@@ -34,7 +34,7 @@ def _tensors_of(file):
     with safe_open(file, 'pt') as f:
         return {k: f.get_tensor(k) for k in f.keys()}
 
-def _need_file(folder, name):
+def need_file(folder, name):
     "Refuse a `name` of a file that fastrec wouldn't give, or that `folder` doesn't hold itself"
     if not own_files.fullmatch(name) or name.endswith('.part'):
         raise BundleError(f'{folder} asks for {name!r}, which is no name of a file of a saved recommender')
@@ -54,7 +54,7 @@ def _copy(file):
 # %% ../../nbs/export/81_loading.ipynb #cd96c78e
 def _read_tensors(folder, name, declared, hashed=True, copied=False):
     "Tensors of the file `name` if it is as `declared`; without `hashed` its checksum isn't computed again"
-    _need_file(folder, name)
+    need_file(folder, name)
     file = folder/name
     with _copy(file) if copied else nullcontext(file) as read: return _checked_tensors(file, read, declared, hashed)
 

@@ -84,7 +84,8 @@ class Served:
 
 # %% ../../nbs/serve/12_holder.ipynb #5f77c0e2
 class Holder:
-    "The model of the `folder`, as `served`; `refresh` looks for a new one"
+    "The model of the `folder`, as `served`; `refresh` looks for a new one, which comes from the `shelf`, if any"
+    shelf = None
     def __init__(self, folder, device='cpu'):
         self.folder,self.device = Path(folder),device
         self.n_swaps = self.n_failed = 0
@@ -92,20 +93,15 @@ class Holder:
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
-    def _load(self): return Served(load_recommender(self.folder, self.device, copied=True))
+    def _load(self):
+        if self.shelf: return Served(self.shelf.load(self.folder))
+        return Served(load_recommender(self.folder, self.device, copied=True))
 
     def _now(self):
         "What changes with the manifest; `None` if there is none"
         try: found = (self.folder/'manifest.json').stat()
         except OSError: return None
         return found.st_mtime_ns,found.st_ino,found.st_size
-
-    def _files(self):
-        "What changes with any of the files; `None` where they cannot be looked at, as one is just gone"
-        try:
-            found = [(o.name,o.stat()) for o in self.folder.iterdir()]
-        except OSError: return None
-        return sorted((name,o.st_mtime_ns,o.st_ino,o.st_size) for name,o in found)
 
 # %% ../../nbs/serve/12_holder.ipynb #c142f443
 def give_back():
@@ -141,15 +137,25 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
 _after_failure = 30.  # seconds until what could not be loaded, and is the same still, is tried again
 
 @patch
+def _files(self:Holder):
+    "What changes with any of the files; `None` where they cannot be looked at, as one is just gone"
+    try:
+        found = [(o.name,o.stat()) for o in self.folder.iterdir()]
+    except OSError: return None
+    return sorted((name,o.st_mtime_ns,o.st_ino,o.st_size) for name,o in found)
+
+@patch
 def _look(self:Holder):
     "As `refresh`, but for what could not be loaded a moment ago, and either has not changed since, or is still changing"
-    if self._now()==self.stamp: return
+    if self.shelf and self.shelf.is_own: self.shelf.tidy()
+    if self._now()==self.stamp or self.shelf and not self.shelf.is_due(self.folder): return
     now = self._files()
     is_copied,self.before = now!=self.before,now
     if self.failed is not None and time.monotonic()<self.not_before and (is_copied or now==self.failed): return
     if self.refresh(): self.failed = None
     else: self.failed,self.not_before = now,time.monotonic()+_after_failure
 
+# %% ../../nbs/serve/12_holder.ipynb #97e13e7e
 @patch
 def look(self:Holder):
     "As `_look`, for who has to look again, whatever has happened"

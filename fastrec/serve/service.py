@@ -25,6 +25,7 @@ from .page import page_router
 from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
+from .shelf import Shelf
 from .workers import Workers,can_fork
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
@@ -162,7 +163,11 @@ def _run_forked(app, sock, workers, how):
     def serve(place):
         app.state.counters.take(place)
         _listen(app, sock, how)
-    Workers(workers, serve, look).run()
+    shelves = [Shelf() for _ in app.state.holders]
+    for holder,o in zip(app.state.holders, shelves): holder.shelf = o
+    try: Workers(workers, serve, look).run()
+    finally:
+        for o in shelves: o.close()
 
 def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what is `said` by `workers` processes that load it each, in place of `sock`"

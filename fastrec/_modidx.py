@@ -3698,7 +3698,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.serve.holder.find': ('serve/holder.html#find', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.give_back': ('serve/holder.html#give_back', 'fastrec/serve/holder.py'),
                                       'fastrec.serve.holder.known': ('serve/holder.html#known', 'fastrec/serve/holder.py')},
-            'fastrec.serve.labels': {'fastrec.serve.labels._said_once': ('serve/labels.html#_said_once', 'fastrec/serve/labels.py')},
+            'fastrec.serve.labels': {'fastrec.serve.labels.said_once': ('serve/labels.html#said_once', 'fastrec/serve/labels.py')},
             'fastrec.serve.lines': { 'fastrec.serve.lines._candidates': ('serve/lines.html#_candidates', 'fastrec/serve/lines.py'),
                                      'fastrec.serve.lines._column': ('serve/lines.html#_column', 'fastrec/serve/lines.py'),
                                      'fastrec.serve.lines._found': ('serve/lines.html#_found', 'fastrec/serve/lines.py'),

@@ -18,16 +18,16 @@ Whole = Annotated[int, Strict(), Field(ge=-2**63, lt=2**64)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=longest_label)]
 
-def _said_once(o, read):
-    "What `read(o)` gives; refused in one line, whatever each of the types has against it"
-    try:
-        return read(o)
-    except ValidationError:
-        raise PydanticCustomError('label', _no_label) from None
+def said_once(text):
+    "A check that refuses by the `text`, whatever each of several types has against a value"
+    def check(o, read):
+        try: return read(o)
+        except ValidationError: raise PydanticCustomError('none_of_these', text) from None
+    return WrapValidator(check)
 
-_no_label = f'a label is text of at most {longest_label} characters, a finite number, true or false'
+_label = f'a label is text of at most {longest_label} characters, a finite number, true or false'
 Truth = Annotated[bool, Strict()]
 Written = Annotated[Text, Strict()]
-Label = Annotated[Truth|Whole|Number|Written, WrapValidator(_said_once)]
+Label = Annotated[Truth|Whole|Number|Written, said_once(_label)]
 Labels = Annotated[list[Label], Field(max_length=most_labels)]
 Known = Truth|Whole|Number|str  # a label of the folder, however long

@@ -9,7 +9,7 @@ __all__ = ['Limits']
 from dataclasses import dataclass
 from typing import Annotated,Literal
 from pydantic import BaseModel,Field,model_validator
-from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_labels
+from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_labels,said_once
 
 # %% ../../nbs/serve/10_questions.ipynb #b3d832c8
 longest_typed = 500   # of what is searched for
@@ -62,7 +62,9 @@ class ManyQuestion(Among, Wanted, frozen=True):
 # %% ../../nbs/serve/10_questions.ipynb #cc864746
 Value = Truth|Number|Written
 Values = Annotated[list[Value], Field(max_length=most_features)]
-Known_of = Annotated[dict[Text, Value|Values|None], Field(min_length=1, max_length=most_features)]
+_feature = f'a feature is text, a finite number, true, false or null, or a list of at most {most_features} of these without null'
+Feature = Annotated[Value|Values|None, said_once(_feature)]
+Known_of = Annotated[dict[Text, Feature], Field(min_length=1, max_length=most_features)]
 
 class FoldInQuestion(ListQuestion, frozen=True):
     "The list of somebody who is not in the folder, by their ratings, by their features, or by both"

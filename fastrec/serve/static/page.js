@@ -106,7 +106,7 @@ async function answerTo(path, question, signal) {
 
 async function reasonOf(answer) {
   const said = await answer.json().catch(() => ({}))
-  const detail = Array.isArray(said.detail) ? said.detail.map(o => o.msg).join('; ') : said.detail
+  const detail = Array.isArray(said.detail) ? [...new Set(said.detail.map(o => o.msg))].join('; ') : said.detail
   return detail ?? `The service answered ${answer.status}.`
 }
 

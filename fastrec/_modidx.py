@@ -372,6 +372,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.answer.origin._last_metrics': ( 'answer/origin.html#_last_metrics',
                                                                                 'fastrec/answer/origin.py'),
                                        'fastrec.answer.origin._provenance': ('answer/origin.html#_provenance', 'fastrec/answer/origin.py'),
+                                       'fastrec.answer.origin._settings': ('answer/origin.html#_settings', 'fastrec/answer/origin.py'),
                                        'fastrec.answer.origin.origin_in': ('answer/origin.html#origin_in', 'fastrec/answer/origin.py'),
                                        'fastrec.answer.origin.origin_of': ('answer/origin.html#origin_of', 'fastrec/answer/origin.py')},
             'fastrec.answer.own_rows': { 'fastrec.answer.own_rows._by_user': ( 'answer/own_rows.html#_by_user',

@@ -480,3 +480,11 @@ def test_waiting_that_does_not_fit_is_damage(tmp_path):
     assert read_waiting({}, (4,3)) is None
     for a,b in ((users,items-1),(users[1:],items),(users.int(),items)):
         with pytest.raises(BundleError, match='wait'): read_waiting({'waiting.users': a, 'waiting.items': b}, (4,3))
+
+def test_a_model_that_was_put_in_place_of_the_fitted_one_takes_in_and_is_saved(tmp_path):
+    learn,other = (learner(RecDataLoaders.from_df(sample_ratings(n_users=60, n_items=40, n_ratings=1500), seed=1)) for _ in range(2))
+    for o,fit in ((learn,'fit_ials'),(other,'fit_als')):
+        with o.no_bar(),o.no_logging(): getattr(o, fit)()
+    learn.model = other.model
+    more = learn.extend(pd.DataFrame(dict(user=[-1], title=learn.ds.classes['title'].labels[:1].tolist(), rating=[4.])))
+    for o in (learn,more): assert load_recommender(o.save_recommender(tmp_path/'b'), 'cpu').manifest['fit']==dict(name='fit_ials', settings={})

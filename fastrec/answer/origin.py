@@ -29,11 +29,16 @@ def _provenance(rec):
     return res
 
 # %% ../../nbs/answer/82_origin.ipynb #38c4e689
+def _settings(rec):
+    "Settings of a learner, as text; none where its model is another than the one that was fitted"
+    try: return {k: str(v) for k,v in rec.settings().value.items()}
+    except (AttributeError,TypeError,ValueError): return {}
+
 def _last_fit(rec):
     "Name and settings, as text, of the last fit of a learner"
     name = getattr(rec, 'last_fit', (None,))[0]
     if name is None or not len(rec.ds): return None
-    return dict(name=name, settings={k: str(v) for k,v in rec.settings().value.items()})
+    return dict(name=name, settings=_settings(rec))
 
 def _last_metrics(rec):
     "The last row of the record of training, if there is one"

@@ -10,10 +10,10 @@ import re
 
 # %% ../../nbs/command/17_options.ipynb #edb9cfea
 _by_option = (  # what a line of Python asks for, by what an option says
-    (r'add (?:one|ratings of 1): df\.assign\(rating=1\)', 'pass --choices'),
+    (r'add (?:one|ratings of 1)[:,] df\.assign\(rating=1\)', 'pass --choices'),
     (r'for choices take 1 and fit_ials', 'for choices pass --choices'),
-    (r'take their logarithm, df\.assign\(.*?\)\}\), or 1 for each and fit_ials', 'pass --choices, or take their logarithm'),
-    (r'to count them, pass them as weight_name', 'to count them, name their column with --weight'),
+    (r'for lists, take 1 for each and fit_ials', 'for lists pass --choices'),
+    (r'to count them, from_df\(.*?\'weight\'\)', 'to count them, add a column with their logarithm to the file, and name it with --weight'),
     (r'give a column of ones as weight_name', 'add a column of ones to the file, and name it with --weight'),
     (r'from_df\(\.\.\., valid_pct=0\)', 'fastrec train --valid 0'),
     (r'fold_in\(their ratings\)', 'fastrec serve, asked at /fold-in,'),
@@ -30,6 +30,7 @@ _by_option = (  # what a line of Python asks for, by what an option says
 # %% ../../nbs/command/17_options.ipynb #d43be05f
 _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
+    (r'take their logarithm, df\.assign\(.*?\)\}\)', 'write their logarithm into the file'),
     (r'add to df(?:\.\w+|\[.*?\]) what', 'add to these numbers what'),
     (r'out with df\[df(?:\.\w+|\[.*?\])\S*?\](?=[,;.]|$)', 'out of the file'),
     (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),

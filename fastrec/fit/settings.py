@@ -129,10 +129,10 @@ def _features_row(ds):
     return True,'what the loaders were told of users and items',source
 
 _beyond_chance = f'as choices agree beyond chance; {_by_trial}'
-
 _of_popularity = (None,'popularity, as choices agree no further than by chance',
     'what is chosen together, beside the same mixed by chance, and a trial')
 
+# %% ../../nbs/fit/28_settings.ipynb #2b5a98bc
 def _spread_row(model, n):
     "How far factors vary after `fit_als` of `n` ratings, where a trial has found it"
     return model.taste_spread,'of factors together, times the noise: least error of held-out training rows',f'{n:,} training ratings'

@@ -2165,6 +2165,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ials._has_tail': ('fit/ials.html#_has_tail', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._ials_sweeps': ('fit/ials.html#_ials_sweeps', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._not_chosen': ('fit/ials.html#_not_chosen', 'fastrec/fit/ials.py'),
+                                  'fastrec.fit.ials._settled': ('fit/ials.html#_settled', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._sides': ('fit/ials.html#_sides', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._suited': ('fit/ials.html#_suited', 'fastrec/fit/ials.py'),
                                   'fastrec.fit.ials._usual_width': ('fit/ials.html#_usual_width', 'fastrec/fit/ials.py'),

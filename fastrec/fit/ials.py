@@ -185,6 +185,16 @@ def _suited(ds, alpha0, n_factors, is_free):
     width,best = tried_settings(beside.pairs, min(n_factors, _quick_width), alpha0, first, _wide if is_free else ())
     return width if is_free else n_factors,reg*(best/first)
 
+# %% ../../nbs/fit/37_ials.ipynb #ac23aeb5
+def _settled(learn, ds, n_factors, alpha0, reg):
+    "The width, and `alpha0` and `reg` as a dict, for the choices `ds`: these arguments, or what suits where they are `None`"
+    width = _width(learn, n_factors, ds)
+    need_room(ds, width)
+    alpha0 = ifnone(alpha0, suited_alpha0(ds))
+    is_free = ifnone(n_factors, learn.asked_width) is None and not begins(learn)
+    if reg is None and width: width,reg = _suited(ds, alpha0, width, is_free)
+    return width,dict(alpha0=alpha0, reg=reg)
+
 # %% ../../nbs/fit/37_ials.ipynb #3ea5d843
 def _usual_width(n):
     "How many factors pay for `n` choices"
@@ -222,12 +232,8 @@ def fit_ials(self:RecLearner,
     check_choices(self.dls.train_ds.counted(), 'fit_ials')
     ds = solver_data(self, 0, n_sweep)
     args = dict(n_factors=ifnone(n_factors, self.asked_width), alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
-    n_factors = _width(self, n_factors, ds)
-    need_room(ds, n_factors)
-    alpha0 = ifnone(alpha0, suited_alpha0(ds))
-    is_free = args['n_factors'] is None and not begins(self)
-    if reg is None and n_factors: n_factors,reg = _suited(ds, alpha0, n_factors, is_free)
-    sweeps = partial(_ials_sweeps, alpha0=alpha0, reg=reg, power=power)
+    n_factors,settled = _settled(self, ds, n_factors, alpha0, reg)
+    sweeps = partial(_ials_sweeps, power=power, **settled)
     called = 'fit_ials',args|features_arg(ds, features)
     with ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called, ds=ds)

@@ -80,6 +80,18 @@ def shop(n_users, n_items, each, told=.7, taste=.7, seed=0):
     df = pd.DataFrame(dict(user=u, title=names[i], rating=y.round().clip(1, 10).astype('float32'), timestamp=rng.permutation(len(u))))
     return df,pd.DataFrame(dict(kind=kind.astype(str), maker=maker.astype(str), year=rng.integers(1950, 2025, n_items)), pd.Index(names, name='title'))
 
+def circles(n_circles, people, things, each, seed=0):
+    """Ratings of things that are chosen in circles of a few `people`: four of five choices of a user are among the `things` of their circle,
+    the others anything. A user has some `each`"""
+    rng = np.random.default_rng(seed)
+    n_users,n_items = n_circles*people,n_circles*things
+    u = np.arange(n_users).repeat(2+rng.poisson(each-2, n_users))
+    inside = u//people*things + (rng.random(len(u))**2*things).astype(int)
+    i = np.where(rng.random(len(u))<.8, inside, rng.integers(n_items, size=len(u)))
+    y = 3.5 + rng.normal(0, .4, n_users)[u] + rng.normal(0, .5, n_items)[i] + rng.normal(0, .9, len(u))
+    df = pd.DataFrame(dict(user=u, title=np.char.add('thing ', i.astype(str)), rating=y.round().clip(1, 5).astype('float32'), timestamp=rng.permutation(len(u))))
+    return df.drop_duplicates(['user','title'], ignore_index=True)
+
 def of_films(name): return movielens_sides(name)[-1]
 
 small,big = partial(movielens, 'ml-100k'),partial(movielens, 'ml-1m')
@@ -94,6 +106,7 @@ shapes = {
     'rank 50': lambda: planted(2000, 1000, 200_000, 50, taste=.7),
     '0 to 10, 6 a user': lambda: planted(10_000, 5000, 60_000, 8, noise=1., taste=.35, mean=3.9, scale=(0,10,1)),
     'mostly fives': lambda: mostly_fives(2000, 1000, 60_000),
+    'circles, 10 a user': lambda: circles(150, 10, 30, 10),
     'ml-1m': big,
     'ml-1m, 3 a user': lambda: at_most(big(), 3),
     'ml-1m, 10 a user': lambda: at_most(big(), 10),
@@ -106,6 +119,7 @@ shapes = {
     'no taste, 5 a user': lambda: planted(20_000, 8000, 100_000, 0),
     '1,000 users': lambda: planted(1000, 500, 15_000, 4),
     'mostly fives, 8 a user': lambda: mostly_fives(8000, 4000, 60_000, 1),
+    'circles, 6 a user': lambda: circles(400, 6, 12, 6, 1),
     # with a frame of what is told of the items
     'ml-100k, 5 a user, and genres': lambda: (at_most(small(), 5),of_films('ml-100k')),
     'a shop, 3 a user': lambda: shop(3000, 800, 3),

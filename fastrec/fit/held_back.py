@@ -111,12 +111,12 @@ def gain_of_taste(pairs, n_factors, alpha0, reg):
 # %% ../../nbs/fit/62_held_back.ipynb #1dfc7d69
 _steps,_step = 4,3  # of `reg`, at most, and by what each divides it
 
-def _last_better(ask, first, best, others):
-    """Of the settings `others`, one after the other, the last that `ask` finds better than the one before it, or `first`, whose gains are
-    `best`; and its gains"""
+def _last_better(ask, first, best, others, least):
+    """Of the settings `others`, one after the other, the last that `ask` finds better than the one before it, by more than `least` standard
+    errors, or `first`, whose gains are `best`; and its gains"""
     for o in others:
         gains = ask(*o)
-        if not _in_errors(gains-best)>1: break
+        if not _in_errors(gains-best)>least: break
         first,best = o,gains
     return first,best
 
@@ -126,6 +126,6 @@ def tried_settings(pairs, n_factors, alpha0, reg, wider=()):
     parts = [_Part(pairs, held) for held in _held_back(pairs)]
     def ask(k, reg): return torch.cat([o.gains(k, alpha0, reg) for o in parts])
     less = [(n_factors,reg/_step**k) for k in range(_steps+1)]
-    found = _last_better(ask, less[0], ask(*less[0]), less[1:])
-    (n_factors,reg),_ = _last_better(ask, *found, [(k,found[0][1]) for k in wider])
+    found = _last_better(ask, less[0], ask(*less[0]), less[1:], 1)
+    (n_factors,reg),_ = _last_better(ask, *found, [(k,found[0][1]) for k in wider], 0)
     return n_factors,reg

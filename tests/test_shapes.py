@@ -140,6 +140,40 @@ def test_taste_that_only_a_trial_shows_is_found(fit, monkeypatch):
     without = beside_popularity(df, None, fit)
     assert without==pytest.approx(1, rel=.02) and found>1.08
 
+def circles(seed, n=300, people=4, things=8, each=5):
+    "Choices of which four of five are among the things of a circle of a few people, and the others anything"
+    rng = np.random.default_rng(seed)
+    u = np.arange(n*people).repeat(each)
+    inside = u//people*things + (rng.random(len(u))**2*things).astype(int)
+    i = np.where(rng.random(len(u))<.8, inside, rng.integers(n*things, size=len(u)))
+    return pd.DataFrame(dict(user=u, title=i, rating=1)).drop_duplicates(ignore_index=True)
+
+@pytest.mark.parametrize('seed', range(2))
+def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
+    "Chance looks as strong as they do, so that by theory alone most of them is lost; a width that was asked for stays"
+    dls = RecDataLoaders.from_df(circles(seed), seed=seed)
+    def fitted(**kwargs):
+        learn = learner(dls, **kwargs)
+        with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging():
+            learn.fit_ials()
+            return learn,learn.evaluate().ndcg_at_10['model']
+    learn,found = fitted()
+    assert 'by a trial' in learn.settings().rule['reg'] and 'by a trial' in learn.settings().rule['n_factors']
+    assert fitted(n_factors=24)[0].model.width==24
+    monkeypatch.setattr('fastrec.fit.ials.tried_settings', lambda pairs, n_factors, alpha0, reg, wider: (n_factors,reg))
+    assert found>1.3*fitted()[1]
+
+def test_taste_is_found_where_theory_says_too_much_of_reg(monkeypatch):
+    from fastrec.fit import taste
+    from fastrec.fit.chance import BesideChance
+    df,_ = camps(.8, n_users=400)
+    beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
+    monkeypatch.setattr(taste, '_together', 100.)  # neither strengths nor pairs answer
+    monkeypatch.setattr(BesideChance, 'reg', lambda self, of_all=True: .2)
+    for most in (.3,.1,.03,.01):  # the most `reg` that finds it
+        monkeypatch.setattr(taste, 'gain_of_taste', lambda pairs, n, alpha0, reg: 5. if reg<most else -5.)
+        assert taste.has_taste(beside)==(most>.2/9)
+
 def test_choose_fit_tells_of_poor_lists_unless_it_was_told_what_for():
     dls = RecDataLoaders.from_df(sample_ratings(n_users=300, n_items=150, n_ratings=8000), seed=1)
     fits = dict(fit_als={}, fit_ials={})

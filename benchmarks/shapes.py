@@ -82,12 +82,13 @@ def shop(n_users, n_items, each, told=.7, taste=.7, seed=0):
 
 def circles(n_circles, people, things, each, seed=0):
     """Ratings of things that are chosen in circles of a few `people`: four of five choices of a user are among the `things` of their circle,
-    the others anything. A user has some `each`"""
+    the others anything, what is popular most. A user has some `each`"""
     rng = np.random.default_rng(seed)
     n_users,n_items = n_circles*people,n_circles*things
     u = np.arange(n_users).repeat(2+rng.poisson(each-2, n_users))
     inside = u//people*things + (rng.random(len(u))**2*things).astype(int)
-    i = np.where(rng.random(len(u))<.8, inside, rng.integers(n_items, size=len(u)))
+    popular = (n_items*rng.random(len(u))**4).astype(int)*7919%n_items  # in no order of circles
+    i = np.where(rng.random(len(u))<.8, inside, popular)
     y = 3.5 + rng.normal(0, .4, n_users)[u] + rng.normal(0, .5, n_items)[i] + rng.normal(0, .9, len(u))
     df = pd.DataFrame(dict(user=u, title=np.char.add('thing ', i.astype(str)), rating=y.round().clip(1, 5).astype('float32'), timestamp=rng.permutation(len(u))))
     return df.drop_duplicates(['user','title'], ignore_index=True)

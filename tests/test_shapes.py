@@ -1,5 +1,6 @@
 """Defaults on data of other units and shapes than MovieLens'"""
 import functools,warnings
+from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
 from fastrec.evaluate import choosing
@@ -162,6 +163,24 @@ def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
     assert fitted(n_factors=24)[0].model.width==24
     monkeypatch.setattr('fastrec.fit.ials.tried_settings', lambda pairs, n_factors, alpha0, reg, wider: (n_factors,reg))
     assert found>1.3*fitted()[1]
+
+def test_weights_of_items_are_no_taste():
+    "What is dear or long is not chosen more often, and a list by such weights is no match for one by how often things are chosen"
+    rng = np.random.default_rng(3)
+    n_users,n_items = 1000,500
+    order = (rng.permutation(np.log(np.arange(1, n_items+1)))-rng.gumbel(size=(n_users,n_items))).argsort(1)
+    each = (10*np.exp(.8*rng.normal(size=n_users)-.32)).round().clip(1, n_items//2).astype(int)
+    items = np.concatenate([o[:n] for o,n in zip(order, each)])
+    df = pd.DataFrame(dict(user=np.arange(n_users).repeat(each), title=items, rating=1, weight=np.exp(rng.normal(size=n_items))[items]))
+    learn = learner(RecDataLoaders.from_df(df, seed=0, weight_name='weight'))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_ials()
+    assert not learn.model.item_factors.any()
+
+@pytest.mark.parametrize('context', [partial(torch.autocast, 'cpu', torch.bfloat16), partial(torch.device, 'cpu')])
+def test_a_trial_runs_within_other_modes(context):
+    learn = learner(RecDataLoaders.from_df(circles(0), seed=0))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(),context(): learn.fit_ials(n_sweep=1)
+    assert learn.model.item_factors.isfinite().all()
 
 def test_taste_is_found_where_theory_says_too_much_of_reg(monkeypatch):
     from fastrec.fit import taste
@@ -356,7 +375,7 @@ def test_choose_fit_says_what_is_better_where_there_is_no_time():
 
 def test_choose_fit_leaves_out_what_takes_the_cube_of_items():
     rng = np.random.default_rng(0)
-    df = pd.DataFrame(dict(user=rng.integers(400, size=9000), title=range(9000), rating=rng.integers(1, 6, 9000)))
+    df = pd.DataFrame(dict(user=rng.integers(400, size=14_000), title=range(14_000), rating=rng.integers(1, 6, 14_000)))
     with warnings.catch_warnings(action='ignore'): fits = choosing._usual_fits(RecDataLoaders.from_df(df, seed=1).train_ds)
     assert 'fit_ease' not in fits and {'fit_ials','fit_blend'}<{*fits}
 

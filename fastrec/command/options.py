@@ -13,7 +13,7 @@ _by_option = (  # what a line of Python asks for, by what an option says
     (r'add (?:one|ratings of 1)[:,] df\.assign\(rating=1\)', 'pass --choices'),
     (r'for choices take 1 and fit_ials', 'for choices pass --choices'),
     (r'for lists, take 1 for each and fit_ials', 'for lists pass --choices'),
-    (r'to count them, from_df\(.*?\'weight\'\)', 'to count them, add a column with their logarithm to the file, and name it with --weight'),
+    (r'to count them, from_df\(.*?\'weight\'\)', 'to count them, add a column with their logarithm to the file, and pass --choices and its name with --weight'),
     (r'give a column of ones as weight_name', 'add a column of ones to the file, and name it with --weight'),
     (r'from_df\(\.\.\., valid_pct=0\)', 'fastrec train --valid 0'),
     (r'fold_in\(their ratings\)', 'fastrec serve, asked at /fold-in,'),

@@ -72,7 +72,9 @@ class _Part:
         held = held[counts[pairs.i[held]]>0]
         self.u,self.i = pairs.u[held],pairs.i[held]
         self.chosen = self.left.matrix(np.ones(len(self.left)))
-        self.popular = self.worth(lambda u: torch.from_numpy(counts).float().repeat(len(u), 1))
+        plain = np.bincount(self.left.i, minlength=pairs.sizes[1])
+        popular = [self.worth(lambda u, o=o: torch.from_numpy(o).float().repeat(len(u), 1)) for o in (counts,plain)]
+        self.popular = max(popular, key=lambda o: o.sum())  # weights of items may rank them worse than how often they are chosen
 
 # %% ../../nbs/fit/62_held_back.ipynb #3a010a41
 @patch
@@ -106,7 +108,7 @@ def _in_errors(gains):
 def gain_of_taste(pairs, n_factors, alpha0, reg):
     "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
     gains = [_Part(pairs, held).gains(n_factors, alpha0, reg) for held in _held_back(pairs)]
-    return _in_errors(torch.cat(gains)) if gains else 0.
+    return _in_errors(torch.cat(gains))
 
 # %% ../../nbs/fit/62_held_back.ipynb #1dfc7d69
 _steps,_step = 4,3  # of `reg`, at most, and by what each divides it
@@ -116,7 +118,7 @@ def _last_better(ask, first, best, others, least):
     errors, or `first`, whose gains are `best`; and its gains"""
     for o in others:
         gains = ask(*o)
-        if not _in_errors(gains-best)>least: break
+        if not _in_errors(gains-best)>least: break  # nor what is no number
         first,best = o,gains
     return first,best
 

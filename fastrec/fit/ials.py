@@ -18,6 +18,7 @@ from .taste import finds_taste,telling
 from .held_back import tried_settings
 from .doubts import are_few
 from ..base.threads import one_thread
+from ..base.devices import exactly
 from .chosen import Chosen,need_room
 from .solvers import begins,begins_choices,need_start,solver_data,width_for
 from .equations import sum_by_code
@@ -172,6 +173,7 @@ _most_directions = 64  # of choices that are looked at
 _sparse = 20  # choices for each person and each thing: of fewer a trial is made
 _quick_width,_wide,_most_items = 32,(128,),2**16  # of a trial; and of things, beyond which a trial would take long
 
+@exactly()
 @one_thread()
 def _suited(ds, alpha0, n_factors, is_free):
     """Width, `n_factors` unless it `is_free`, and regularization that suit the choices `ds`; for that `None` if there is no taste in them,
@@ -183,7 +185,7 @@ def _suited(ds, alpha0, n_factors, is_free):
     if n_pairs<telling or n_items>_most_items or not are_few(ds, _sparse): return n_factors,reg
     first = beside.reg(of_all=False)
     width,best = tried_settings(beside.pairs, min(n_factors, _quick_width), alpha0, first, _wide if is_free else ())
-    return width if is_free else n_factors,reg*(best/first)
+    return max(width, n_factors) if is_free else n_factors,reg*(best/first)
 
 # %% ../../nbs/fit/37_ials.ipynb #ac23aeb5
 def _settled(learn, ds, n_factors, alpha0, reg):
@@ -193,6 +195,7 @@ def _settled(learn, ds, n_factors, alpha0, reg):
     alpha0 = ifnone(alpha0, suited_alpha0(ds))
     is_free = ifnone(n_factors, learn.asked_width) is None and not begins(learn)
     if reg is None and width: width,reg = _suited(ds, alpha0, width, is_free)
+    need_room(ds, width)
     return width,dict(alpha0=alpha0, reg=reg)
 
 # %% ../../nbs/fit/37_ials.ipynb #3ea5d843
@@ -215,7 +218,7 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32 or 128, by how many choices there are; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, or 128 for more than some 130,000 choices or by a trial; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance, and by trial; popularity if they don't

@@ -218,7 +218,7 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, or 128 for more than some 130,000 choices or by a trial; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, or 128 for many choices or by a trial; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
     alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
     reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance, and by trial; popularity if they don't

@@ -170,6 +170,15 @@ class Louder(DotBias):
     def forward(self, x): return super().forward(x)+1
 class Act(torch.nn.ReLU): pass
 
+@pytest.mark.skipif(os.name!='posix', reason='Windows has no such modes')
+def test_all_files_of_a_folder_have_the_mode_of_new_files(ratings, tmp_path):
+    "So that who may read one may read all, such as the user of a container"
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=0), 4, seed=0)
+    (tmp_path/'new').touch()
+    for _ in range(2): folder = learn.save_recommender(tmp_path/'films', ratings=True)
+    assert {o.stat().st_mode for o in Path(folder).iterdir() if o.is_file()}=={(tmp_path/'new').stat().st_mode}
+
+
 def test_models_that_cannot_be_saved(ratings, tmp_path):
     dls = RecDataLoaders.from_df(ratings, seed=1)
     for make,error in ((lambda: learner(dls, Own), 'a Own cannot be saved without a pickle.*use learn.export'), (lambda: learner(dls, Louder), 'a Louder cannot be saved'),

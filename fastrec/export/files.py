@@ -55,8 +55,12 @@ def tensor_specs(tensors):
 def write_tensors(folder, name, tensors):
     "Write the file `name` of `folder`, and return what the manifest says of it"
     part = folder/(name+'.part')
-    try: save_file(tensors, part)
-    except SafetensorError as e: raise OSError(f'{part} could not be written: {e}') from e
+    try:
+        part.touch()
+        mode = part.stat().st_mode
+        save_file(tensors, part)
+    except (SafetensorError,PermissionError) as e: raise OSError(f'{part} could not be written: {e}') from e
+    part.chmod(mode)  # that of other new files, where safetensors would keep other users out
     _sync(part)
     file = folder/name
     _rename(part, file)

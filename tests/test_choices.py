@@ -299,11 +299,12 @@ def beside_chance(taste, seed):
 
 def gain(beside): return gain_of_taste(beside.pairs, 16, .5, beside.reg())
 
-def test_a_tenth_of_few_choices_does_not_show_what_all_tenths_do(monkeypatch):
-    beside = beside_chance(.8, 3)
-    assert gain(beside)>4
+@pytest.mark.parametrize('seed', [4,5])
+def test_a_tenth_of_few_choices_does_not_show_what_all_tenths_do(seed, monkeypatch):
+    beside = beside_chance(.8, seed)
+    assert gain(beside)>3
     monkeypatch.setattr(held_back, '_enough', 300)
-    assert gain(beside)<2
+    assert gain(beside)<1.5
 
 @pytest.mark.parametrize('seed', range(4))
 def test_no_taste_gains_nothing(seed): assert gain(beside_chance(0., seed))<1.5

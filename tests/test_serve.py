@@ -491,17 +491,17 @@ def test_parts_of_a_long_question_are_one_answer(films, learn, df):
     assert [o['because'][0]['item'] for o in got['lists'][0]['items']]==want.because_1.tolist()
 
 def test_nobody_waits_for_machine_code(folder, monkeypatch):
-    "Numba takes ten seconds for that, in which a process answers hardly anybody"
-    from fastrec.base.compiled import may_run,without_loops
+    "Numba takes ten seconds for that, in which a process answers hardly anybody; one that has served goes on as before"
+    from fastrec.base.compiled import can_compile,may_run
     from fastrec.serve import service
-    monkeypatch.setattr(service, '_listen', lambda *args: None)
-    n_threads = torch.get_num_threads()
+    def state(): return torch.get_num_threads(),may_run(torch.device('cpu'))
+    seen,before = [],torch.get_num_threads()
+    monkeypatch.setattr(service, '_listen', lambda *args: seen.append(state()))
+    torch.set_num_threads(2)
     try:
         run(folder, port=0)
-        assert not may_run(torch.device('cpu'))
-    finally:
-        without_loops.clear()
-        torch.set_num_threads(n_threads)
+        assert seen==[(1,False)] and state()==(2,can_compile())
+    finally: torch.set_num_threads(before)
 
 def test_slow_clients_hold_up_nobody(folder, df, monkeypatch):
     monkeypatch.setattr('fastrec.serve.guard.Connection.between_looks', .5)
@@ -823,6 +823,24 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
     until = time.monotonic()+20
     with pytest.raises(OSError):
         while time.monotonic()<until: films.get('health')
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_who_watches_over_workers_tells_in_json_why_and_leaves_no_copy_behind(learn, tmp_path):
+    folder,there = learn.save_recommender(tmp_path/'films'),tmp_path/'tmp'
+    there.mkdir()
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers=2)"
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'TMPDIR': str(there)}) as main:
+        main.stdout.readline()
+        def workers(): return [int(o) for o in Path(f'/proc/{main.pid}/task/{main.pid}/children').read_text(encoding='utf-8').split()]
+        until = time.monotonic()+60
+        while len(workers())<2 and time.monotonic()<until: time.sleep(.05)
+        os.kill(workers()[0], signal.SIGKILL)
+        line = main.stderr.readline()
+        told = json.loads(line)
+        assert told['event']=='a worker has died' and told['exit']==-signal.SIGKILL and told['time'] and [*there.iterdir()]
+        main.kill()
+        while [*there.iterdir()] and time.monotonic()<until: time.sleep(.05)
+        assert not [*there.iterdir()]
 
 @pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
 def test_workers_count_together_and_go_on_when_killed_while_models_change(learn, df, tmp_path):

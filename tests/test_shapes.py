@@ -134,10 +134,10 @@ def test_without_taste_what_is_told_of_new_items_spoils_no_list(fit):
 
 @pytest.mark.parametrize('fit', ['fit_ials','fit_ease'])
 def test_taste_that_only_a_trial_shows_is_found(fit, monkeypatch):
-    from fastrec.fit import taste
+    from fastrec.fit.held_back import HeldBack
     df,_ = camps(.8, seed=2)
     found = beside_popularity(df, None, fit)
-    monkeypatch.setattr(taste, 'gain_of_taste', lambda *args: 0.)
+    monkeypatch.setattr(HeldBack, 'in_errors', lambda self, gains: 0.)
     without = beside_popularity(df, None, fit)
     assert without==pytest.approx(1, rel=.02) and found>1.08
 
@@ -163,6 +163,20 @@ def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
     assert fitted(n_factors=24)[0].model.width==24
     monkeypatch.setattr('fastrec.fit.ials.tried_settings', lambda pairs, n_factors, alpha0, reg, wider: (n_factors,reg))
     assert found>1.3*fitted()[1]
+
+@pytest.mark.parametrize('seed', [0,1,2])
+def test_unequal_activity_is_no_taste(seed):
+    "Some people choose a lot: pairs of things are together more often than by chance then, and nobody likes one for another"
+    from fastrec.fit.taste import has_taste
+    from fastrec.fit.chance import BesideChance
+    rng = np.random.default_rng(seed)
+    n_users,n_items = 300,200
+    popular = rng.permutation(np.log(np.arange(1, n_items+1)))
+    each = (5*np.exp(rng.normal(size=n_users)-.5)).round().clip(1, n_items//2).astype(int)
+    order = (popular-rng.gumbel(size=(n_users,n_items))).argsort(1)
+    items = np.concatenate([o[:n] for o,n in zip(order, each)])
+    df = pd.DataFrame(dict(user=np.arange(n_users).repeat(each), title=items, rating=1))
+    assert not has_taste(BesideChance(RecDataLoaders.from_df(df, seed=0).train_ds, .5, 32))
 
 def test_weights_of_items_are_no_taste():
     "What is dear or long is not chosen more often, and a list by such weights is no match for one by how often things are chosen"
@@ -190,7 +204,8 @@ def test_taste_is_found_where_theory_says_too_much_of_reg(monkeypatch):
     monkeypatch.setattr(taste, '_together', 100.)  # neither strengths nor pairs answer
     monkeypatch.setattr(BesideChance, 'reg', lambda self, of_all=True: .2)
     for most in (.3,.1,.03,.01):  # the most `reg` that finds it
-        monkeypatch.setattr(taste, 'gain_of_taste', lambda pairs, n, alpha0, reg: 5. if reg<most else -5.)
+        monkeypatch.setattr(taste.HeldBack, 'gains', lambda self, n, alpha0, reg: reg)
+        monkeypatch.setattr(taste.HeldBack, 'in_errors', lambda self, reg: 5. if reg<most else -5.)
         assert taste.has_taste(beside)==(most>.2/9)
 
 def test_choose_fit_tells_of_poor_lists_unless_it_was_told_what_for():

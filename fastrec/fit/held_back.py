@@ -95,39 +95,53 @@ def gains(self:_Part, *args):
     p,q = _preferences(self.left, *args)
     return self.worth(lambda u: p[u]@q.T)-self.popular
 
+# %% ../../nbs/fit/62_held_back.ipynb #66070263
+class HeldBack:
+    "Some of `pairs`, in parts, each of which is ranked by what the others say"
+    def __init__(self, pairs):
+        self.parts = [_Part(pairs, held) for held in _held_back(pairs)]
+        self.users = np.concatenate([np.zeros(0, int), *[o.u for o in self.parts]])
+
+    def gains(self, *args):
+        "By how much preferences by `args`, width, `alpha0` and `reg`, rank each better than popularity does, (n,)"
+        return torch.cat([torch.zeros(0), *[o.gains(*args) for o in self.parts]])
+
 # %% ../../nbs/fit/62_held_back.ipynb #27fb96d9
 _tiny = 1e-100  # so that nothing is divided by 0
 
-def _in_errors(gains):
-    "The mean of the `gains`, (n,), in standard errors"
-    if len(gains)<2: return 0.
-    gains = gains.double()
-    error = float(gains.std())/len(gains)**.5
-    return float(gains.mean())/max(error, _tiny)
+@patch
+def in_errors(self:HeldBack, gains):
+    "The mean of the `gains`, (n,), in standard errors; those of one user are not taken to be independent"
+    gains = gains.double().numpy()
+    n_users = len(np.unique(self.users))
+    if n_users<2: return 0.
+    of_users = np.bincount(self.users, gains-gains.mean())
+    error = np.sqrt((of_users**2).sum()*n_users/(n_users-1))/len(gains)
+    return float(gains.mean()/max(error, _tiny))
 
-def gain_of_taste(pairs, n_factors, alpha0, reg):
-    "How much better preferences, learned from most of `pairs`, rank the others than popularity does, in standard errors"
-    gains = [_Part(pairs, held).gains(n_factors, alpha0, reg) for held in _held_back(pairs)]
-    return _in_errors(torch.cat(gains))
+def gain_of_taste(pairs, *args):
+    "How much better preferences by `args`, learned from most of `pairs`, rank the others than popularity does, in standard errors"
+    held = HeldBack(pairs)
+    return held.in_errors(held.gains(*args))
 
 # %% ../../nbs/fit/62_held_back.ipynb #1dfc7d69
 _steps,_step = 4,3  # of `reg`, at most, and by what each divides it
 
-def _last_better(ask, first, best, others, least):
-    """Of the settings `others`, one after the other, the last that `ask` finds better than the one before it, by more than `least` standard
+@patch
+def last_better(self:HeldBack, first, best, others, least):
+    """Of the settings `others`, one after the other, the last that ranks better than the one before it, by more than `least` standard
     errors, or `first`, whose gains are `best`; and its gains"""
     for o in others:
-        gains = ask(*o)
-        if not _in_errors(gains-best)>least: break  # nor what is no number
+        gains = self.gains(*o)
+        if not self.in_errors(gains-best)>least: break
         first,best = o,gains
     return first,best
 
 def tried_settings(pairs, n_factors, alpha0, reg, wider=()):
     """Width and regularization for a part of `pairs`, by which the others are ranked best, from `n_factors` and `reg` on: less of it, and
     the widths `wider`"""
-    parts = [_Part(pairs, held) for held in _held_back(pairs)]
-    def ask(k, reg): return torch.cat([o.gains(k, alpha0, reg) for o in parts])
-    less = [(n_factors,reg/_step**k) for k in range(_steps+1)]
-    found = _last_better(ask, less[0], ask(*less[0]), less[1:], 1)
-    (n_factors,reg),_ = _last_better(ask, *found, [(k,found[0][1]) for k in wider], 0)
+    held = HeldBack(pairs)
+    first,*less = [(n_factors,alpha0,reg/_step**k) for k in range(_steps+1)]
+    (*_,reg),best = held.last_better(first, held.gains(*first), less, 1)
+    (n_factors,*_),_ = held.last_better((n_factors,alpha0,reg), best, [(k,alpha0,reg) for k in wider], 0)
     return n_factors,reg

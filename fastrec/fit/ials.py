@@ -19,6 +19,7 @@ from .held_back import tried_settings
 from .doubts import are_few
 from ..base.threads import one_thread
 from ..base.devices import exactly
+from ..base.processes import from_all
 from .chosen import Chosen,need_room
 from .solvers import begins,begins_choices,need_start,solver_data,width_for
 from .equations import sum_by_code
@@ -185,7 +186,8 @@ def _suited(ds, alpha0, n_factors, is_free):
     if n_pairs<telling or n_items>_most_items or not are_few(ds, _sparse): return n_factors,reg
     first = beside.reg(of_all=False)
     width,best = tried_settings(beside.pairs, min(n_factors, _quick_width), alpha0, first, _wide if is_free else ())
-    return max(width, n_factors) if is_free else n_factors,reg*(best/first)
+    found = max(width, n_factors) if is_free else n_factors,reg*(best/first)
+    return from_all(ds.part, found)[0]  # CPUs may differ in the last bits
 
 # %% ../../nbs/fit/37_ials.ipynb #ac23aeb5
 def _settled(learn, ds, n_factors, alpha0, reg):

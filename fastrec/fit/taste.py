@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/53_taste.ipynb #4a6b4bf1
 from fastai.tabular.all import *
 from ..base.checks import warn
-from .held_back import gain_of_taste
+from .held_back import HeldBack
 
 # %% ../../nbs/fit/53_taste.ipynb #0691a851
 _tiny = 1e-100  # so that nothing is divided by 0
@@ -54,9 +54,9 @@ def has_taste(beside):
     if len(pairs)<telling or not n: return True
     if not beside.found.any(): return False  # everybody has chosen everything
     if beside.found[0]>_together*beside.chance[0]: return True
-    if _by_pairs(beside)>_together: return True
-    reg = beside.reg(of_all=False)
-    return any(gain_of_taste(pairs, n, beside.alpha0, reg*o)>_sure for o in _shares)
+    least = 0. if _by_pairs(beside)>_together else _sure
+    held,reg = HeldBack(pairs),beside.reg(of_all=False)
+    return any(held.in_errors(held.gains(n, beside.alpha0, reg*o))>least for o in _shares)
 
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"

@@ -6,8 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/serve/28_gunicorn.ipynb #b7ae3f08
+from logging.config import dictConfig
 from uvicorn_worker import UvicornWorker
 from .addresses import need_guard
+from .logs import log_config
 from .service import begin,server_settings
 
 # %% ../../nbs/serve/28_gunicorn.ipynb #0239feb9
@@ -16,6 +18,7 @@ class Worker(UvicornWorker):
     CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, **server_settings}
     def load_wsgi(self):
         begin()
+        dictConfig(log_config('info'))
         super().load_wsgi()
         for o in self.sockets: self._need_guard(o.getsockname())
 

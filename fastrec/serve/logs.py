@@ -21,7 +21,7 @@ class JsonLines(logging.Formatter):
         time = datetime.fromtimestamp(record.created, timezone.utc)
         res = dict(time=time.isoformat(), level=record.levelname.lower(), event=record.getMessage())
         res |= getattr(record, 'fields', {})
-        if record.exc_info: res |= error_fields(record.exc_info[1])
+        if record.exc_info and record.exc_info[1]: res |= error_fields(record.exc_info[1])
         return json.dumps(res)
 
 def error_fields(e):

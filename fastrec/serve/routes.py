@@ -156,6 +156,7 @@ def router(self:Routes):
     res = APIRouter(prefix=self.prefix, include_in_schema=not self.prefix)
     for method,paths in dict(GET=_get, POST=_post).items():
         for path,name in paths.items():
+            if self.prefix and name=='metrics': continue  # those of the process are told once
             route = getattr(self, name)
             res.add_api_route(f'/{path}', route, methods=[method], name=name, response_model_exclude_none=True)
     return res

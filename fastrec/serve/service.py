@@ -6,8 +6,8 @@
 __all__ = ['app', 'Background', 'run']
 
 # %% ../../nbs/serve/20_service.ipynb #7ebb7f76
-import asyncio,gc,json,os,sys,threading
-from contextlib import asynccontextmanager,suppress
+import asyncio,gc,json,logging.config,os,sys,threading
+from contextlib import asynccontextmanager,contextmanager,suppress
 from dataclasses import asdict
 from pathlib import Path
 import torch,uvicorn
@@ -165,9 +165,10 @@ def _run_forked(app, sock, workers, how):
         _listen(app, sock, how)
     shelves = [Shelf() for _ in app.state.holders]
     for holder,o in zip(app.state.holders, shelves): holder.shelf = o
-    try: Workers(workers, serve, look).run()
-    finally:
+    def close():
         for o in shelves: o.close()
+    try: Workers(workers, serve, look, left=close).run()
+    finally: close()
 
 def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what is `said` by `workers` processes that load it each, in place of `sock`"
@@ -177,9 +178,20 @@ def _run_spawned(said, limits, host, sock, workers, how):
     uvicorn.run('fastrec.serve.service:from_environment', factory=True, host=host, port=port, workers=workers, **how)
 
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
+@contextmanager
+def _serving():
+    "A context in which this process does nothing but serve; afterwards it, a notebook's say, goes on as before"
+    threads = torch.get_num_threads()
+    begin()
+    try: yield
+    finally:
+        torch.set_num_threads(threads)
+        without_loops.clear()
+
+@_serving()
 def _run(said, limits, host, sock, workers, how):
     "Serve what is `said` to `app` at the socket `sock`"
-    begin()
+    logging.config.dictConfig(how['log_config'])  # for what this process has to tell of workers
     first = app(**said, limits=limits)  # an error in the folder is told at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
     is_forked = workers>1 and can_fork(said['device'])

@@ -9,7 +9,7 @@ __all__ = []
 import os,signal,sys,threading,time,warnings
 from multiprocessing import get_context,parent_process
 from multiprocessing.connection import wait
-from fastcore.basics import patch,store_attr
+from fastcore.basics import noop,patch,store_attr
 from .logs import log
 
 # %% ../../nbs/serve/24_workers.ipynb #3105f7a0
@@ -18,15 +18,16 @@ def can_fork(device):
     return sys.platform=='linux' and str(device)=='cpu'
 
 # %% ../../nbs/serve/24_workers.ipynb #a8d52a89
-def _end_with_parent():
+def _end_with_parent(left):
     wait([parent_process().sentinel])
+    left()
     os.kill(os.getpid(), signal.SIGTERM)
 
-def _begin(serve, place):
+def _begin(serve, left, place):
     "What a worker does"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it serves; Ctrl-C goes to all, and the parent ends them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(left,), daemon=True).start()
     serve(place)
 
 # %% ../../nbs/serve/24_workers.ipynb #8b40231d
@@ -34,8 +35,9 @@ _least_life = 1.  # seconds
 _to_end = 15.     # seconds that a worker has to answer whom it is answering, a few more than it takes for that
 
 class Workers:
-    "`n` processes that run `serve(place)`, of 0 to n-1, and `refresh()` in this one each `every` seconds, until SIGTERM or Ctrl-C"
-    def __init__(self, n, serve, refresh, every=1.):
+    """`n` processes that run `serve(place)`, of 0 to n-1, and `refresh()` in this one each `every` seconds, until SIGTERM or Ctrl-C. If
+    this one is killed, they call `left()` and end"""
+    def __init__(self, n, serve, refresh, every=1., left=noop):
         store_attr()
         self.begun,self.not_before = {},0.  # when each process began, and its place; when the next may
         self.ended,self.end = get_context('fork').Pipe(duplex=False)
@@ -43,7 +45,7 @@ class Workers:
     def start(self):
         "One more"
         place = min({*range(self.n)}-{o for _,o in self.begun.values()})
-        process = get_context('fork').Process(target=_begin, args=(self.serve,place))
+        process = get_context('fork').Process(target=_begin, args=(self.serve,self.left,place))
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*multi-threaded.*', DeprecationWarning)  # NumPy's end before a fork and begin after it
             process.start()

@@ -14,7 +14,7 @@ from fastrec.all import BPRLoss,RecDataLoaders,RecInterpretation,cross_validate,
 from fastrec.all import learner as fastrec_learner
 from fastrec.fit import held_back
 from fastrec.fit.chance import BesideChance,usual_reg
-from fastrec.fit.held_back import gain_of_taste
+from fastrec.fit.held_back import HeldBack
 from fastrec.models.foldin import _ials_defaults
 
 ratings = sample_ratings(n_users=80, n_items=60, n_ratings=3000, seed=0)
@@ -297,7 +297,7 @@ def beside_chance(taste, seed):
     df = pd.DataFrame(dict(user=np.arange(150).repeat(20), title=order.ravel(), rating=1))
     return BesideChance(RecDataLoaders.from_df(df, valid_pct=0, seed=0).train_ds, .5, 16)
 
-def gain(beside): return gain_of_taste(beside.pairs, 16, .5, beside.reg())
+def gain(beside): return HeldBack(beside.pairs).gain(16, .5, beside.reg())
 
 @pytest.mark.parametrize('seed', [4,5])
 def test_a_tenth_of_few_choices_does_not_show_what_all_tenths_do(seed, monkeypatch):

@@ -161,7 +161,7 @@ def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
     learn,found = fitted()
     assert 'by a trial' in learn.settings().rule['reg'] and 'by a trial' in learn.settings().rule['n_factors']
     assert fitted(n_factors=24)[0].model.width==24
-    monkeypatch.setattr('fastrec.fit.ials.tried_settings', lambda pairs, n_factors, alpha0, reg, wider: (n_factors,reg))
+    monkeypatch.setattr('fastrec.fit.held_back.HeldBack.settings', lambda self, n_factors, alpha0, reg, wider: (n_factors,reg))
     assert found>1.3*fitted()[1]
 
 @pytest.mark.parametrize('seed', [0,1,2])
@@ -199,13 +199,13 @@ def test_a_trial_runs_within_other_modes(context):
 def test_taste_is_found_where_theory_says_too_much_of_reg(monkeypatch):
     from fastrec.fit import taste
     from fastrec.fit.chance import BesideChance
+    from fastrec.fit.held_back import HeldBack
     df,_ = camps(.8, n_users=400)
     beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
     monkeypatch.setattr(taste, '_together', 100.)  # neither strengths nor pairs answer
     monkeypatch.setattr(BesideChance, 'reg', lambda self, of_all=True: .2)
     for most in (.3,.1,.03,.01):  # the most `reg` that finds it
-        monkeypatch.setattr(taste.HeldBack, 'gains', lambda self, n, alpha0, reg: reg)
-        monkeypatch.setattr(taste.HeldBack, 'in_errors', lambda self, reg: 5. if reg<most else -5.)
+        monkeypatch.setattr(HeldBack, 'gain', lambda self, n, alpha0, reg: 5. if reg<most else -5.)
         assert taste.has_taste(beside)==(most>.2/9)
 
 def test_choose_fit_tells_of_poor_lists_unless_it_was_told_what_for():
@@ -226,13 +226,13 @@ def test_the_width_of_the_learner_is_that_of_its_fits(fit):
 
 def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
     from fastrec.fit.chance import BesideChance
-    from fastrec.fit.held_back import gain_of_taste
+    from fastrec.fit.held_back import HeldBack
     df,_ = camps(.8, n_users=400)
     beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
     gains = []
     for dtype in (torch.float32,torch.float64):
         torch.set_default_dtype(dtype)
-        try: gains.append(gain_of_taste(beside.pairs, 16, .5, .02))
+        try: gains.append(HeldBack(beside.pairs).gain(16, .5, .02))
         finally: torch.set_default_dtype(torch.float32)
     assert gains[0]==pytest.approx(gains[1], abs=1e-3)
 

@@ -92,7 +92,7 @@ def _as_weights(p):
 # %% ../../nbs/fit/66_ease.ipynb #be2ae268
 _most_items = 46_340  # whose square is below 2**31
 _tables = {'cpu': 2}  # of the weights, at once; elsewhere the inverse isn't made in place
-_instead = 'fit_ials needs no such table; or leave out what is rarely chosen'
+_instead = "fit_ials needs no such table, nor does fit_blend with choices='fit_ials'; or leave out what is rarely chosen"
 
 def _need_room(n, device):
     "Refuse `n` items if that is more than can be counted, or than there is room for on `device`"

@@ -35,13 +35,15 @@ def _without(pairs, held):
 _n_sweeps,_power = 6,1.  # of a trial, and how `reg` grows with choices, as by default
 _first_size = .1  # standard deviation of what rows begin with
 
-def _preferences(pairs, n_factors, alpha0, reg):
-    "Rows of users and of items, by some sweeps over `pairs`"
+def _sides(pairs):
+    "`Chosen` of the users and of the items of `pairs`"
     u,i,w = (torch.from_numpy(o) for o in (pairs.u,pairs.i,pairs.w))
     n_users,n_items = pairs.sizes
     w = w.float()
-    users = Chosen(u, i, w, n_users, n_items)
-    items = Chosen(i, u, w, n_items, n_users)
+    return Chosen(u, i, w, n_users, n_items),Chosen(i, u, w, n_items, n_users)
+
+def _preferences(users, items, n_factors, alpha0, reg):
+    "Rows of the `users` and of the `items`, both `Chosen`, by some sweeps"
     g = torch.Generator().manual_seed(0)
     p,q = (torch.randn(o.n, n_factors, generator=g, dtype=torch.float32) for o in (users,items))
     p *= _first_size
@@ -65,14 +67,14 @@ def _worth(scores, seen, own):
 _scores = 2**24  # at a time
 
 class _Part:
-    "The rows `held` of `pairs`, but of items that nobody else has chosen, and what is `left` to learn from"
+    "The rows `held` of `pairs`, but of items that nobody else has chosen, and the others, to learn from"
     def __init__(self, pairs, held):
-        self.left = _without(pairs, held)
-        counts = np.bincount(self.left.i, self.left.w, minlength=pairs.sizes[1])
+        left = _without(pairs, held)
+        counts = np.bincount(left.i, left.w, minlength=pairs.sizes[1])
         held = held[counts[pairs.i[held]]>0]
         self.u,self.i = pairs.u[held],pairs.i[held]
-        self.chosen = self.left.matrix(np.ones(len(self.left)))
-        plain = np.bincount(self.left.i, minlength=pairs.sizes[1])
+        self.sides,self.chosen = _sides(left),left.matrix(np.ones(len(left)))
+        plain = np.bincount(left.i, minlength=pairs.sizes[1])
         popular = [self.worth(lambda u, o=o: torch.from_numpy(o).float().repeat(len(u), 1)) for o in (counts,plain)]
         self.popular = max(popular, key=lambda o: o.sum())  # weights of items may rank them worse than how often they are chosen
 
@@ -92,7 +94,7 @@ def worth(self:_Part, scores_of):
 @patch
 def gains(self:_Part, *args):
     "By how much preferences by `args` rank better than popularity does, (n,)"
-    p,q = _preferences(self.left, *args)
+    p,q = _preferences(*self.sides, *args)
     return self.worth(lambda u: p[u]@q.T)-self.popular
 
 # %% ../../nbs/fit/62_held_back.ipynb #66070263
@@ -101,10 +103,17 @@ class HeldBack:
     def __init__(self, pairs):
         self.parts = [_Part(pairs, held) for held in _held_back(pairs)]
         self.users = np.concatenate([np.zeros(0, int), *[o.u for o in self.parts]])
+        self.known = {}
 
     def gains(self, *args):
         "By how much preferences by `args`, width, `alpha0` and `reg`, rank each better than popularity does, (n,)"
-        return torch.cat([torch.zeros(0), *[o.gains(*args) for o in self.parts]])
+        if args not in self.known: self.known[args] = torch.cat([torch.zeros(0), *[o.gains(*args) for o in self.parts]])
+        return self.known[args]
+
+def held_back(beside):
+    "`HeldBack` of the pairs of `beside`, a `BesideChance`, made once"
+    if not hasattr(beside, 'held_back'): beside.held_back = HeldBack(beside.pairs)
+    return beside.held_back
 
 # %% ../../nbs/fit/62_held_back.ipynb #27fb96d9
 _tiny = 1e-100  # so that nothing is divided by 0
@@ -119,10 +128,10 @@ def in_errors(self:HeldBack, gains):
     error = np.sqrt((of_users**2).sum()*n_users/(n_users-1))/len(gains)
     return float(gains.mean()/max(error, _tiny))
 
-def gain_of_taste(pairs, *args):
-    "How much better preferences by `args`, learned from most of `pairs`, rank the others than popularity does, in standard errors"
-    held = HeldBack(pairs)
-    return held.in_errors(held.gains(*args))
+@patch
+def gain(self:HeldBack, *args):
+    "How much better preferences by `args` rank than popularity does, in standard errors"
+    return self.in_errors(self.gains(*args))
 
 # %% ../../nbs/fit/62_held_back.ipynb #1dfc7d69
 _steps,_step = 4,3  # of `reg`, at most, and by what each divides it
@@ -137,11 +146,10 @@ def last_better(self:HeldBack, first, best, others, least):
         first,best = o,gains
     return first,best
 
-def tried_settings(pairs, n_factors, alpha0, reg, wider=()):
-    """Width and regularization for a part of `pairs`, by which the others are ranked best, from `n_factors` and `reg` on: less of it, and
-    the widths `wider`"""
-    held = HeldBack(pairs)
+@patch
+def settings(self:HeldBack, n_factors, alpha0, reg, wider=()):
+    "Width and regularization that rank best, from `n_factors` and `reg` on: less of it, and the widths `wider`"
     first,*less = [(n_factors,alpha0,reg/_step**k) for k in range(_steps+1)]
-    (*_,reg),best = held.last_better(first, held.gains(*first), less, 1)
-    (n_factors,*_),_ = held.last_better((n_factors,alpha0,reg), best, [(k,alpha0,reg) for k in wider], 0)
+    (*_,reg),best = self.last_better(first, self.gains(*first), less, 1)
+    (n_factors,*_),_ = self.last_better((n_factors,alpha0,reg), best, [(k,alpha0,reg) for k in wider], 0)
     return n_factors,reg

@@ -15,8 +15,8 @@ from .training import RecLearner
 from .als import write_model
 from .chance import BesideChance,usual_reg
 from .taste import finds_taste,telling
-from .held_back import tried_settings
 from .doubts import are_few
+from .held_back import held_back
 from ..base.threads import one_thread
 from ..base.devices import exactly
 from ..base.processes import from_all
@@ -185,8 +185,9 @@ def _suited(ds, alpha0, n_factors, is_free):
     n_pairs,n_items = len(beside.pairs),len(ds.classes[ds.item_name])
     if n_pairs<telling or n_items>_most_items or not are_few(ds, _sparse): return n_factors,reg
     first = beside.reg(of_all=False)
-    width,best = tried_settings(beside.pairs, min(n_factors, _quick_width), alpha0, first, _wide if is_free else ())
-    found = max(width, n_factors) if is_free else n_factors,reg*(best/first)
+    wider = [k for k in _wide if is_free and k>n_factors]
+    width,best = held_back(beside).settings(min(n_factors, _quick_width), alpha0, first, wider)
+    found = max(width, n_factors),reg*(best/first)
     return from_all(ds.part, found)[0]  # CPUs may differ in the last bits
 
 # %% ../../nbs/fit/37_ials.ipynb #ac23aeb5

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/53_taste.ipynb #4a6b4bf1
 from fastai.tabular.all import *
 from ..base.checks import warn
-from .held_back import HeldBack
+from .held_back import held_back
 
 # %% ../../nbs/fit/53_taste.ipynb #0691a851
 _tiny = 1e-100  # so that nothing is divided by 0
@@ -45,7 +45,7 @@ def _by_pairs(beside):
 telling = 1000  # choices; of fewer it is not known whether they say something
 _together = 1.2  # times what chance reaches: less leaves doubt
 _sure = 2.  # standard errors
-_shares = 1,1/3,1/9  # of the regularization, that a trial is made with
+_lessened = 1,3,9  # the regularization is divided by these in a trial
 
 def has_taste(beside):
     "Do the choices of `beside`, a `BesideChance`, say more than how much everybody and everything is chosen?"
@@ -55,8 +55,8 @@ def has_taste(beside):
     if not beside.found.any(): return False  # everybody has chosen everything
     if beside.found[0]>_together*beside.chance[0]: return True
     least = 0. if _by_pairs(beside)>_together else _sure
-    held,reg = HeldBack(pairs),beside.reg(of_all=False)
-    return any(held.in_errors(held.gains(n, beside.alpha0, reg*o))>least for o in _shares)
+    reg = beside.reg(of_all=False)
+    return any(held_back(beside).gain(n, beside.alpha0, reg/o)>least for o in _lessened)
 
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"

@@ -119,9 +119,15 @@ def test_a_rating_leads_to_a_list_at_once(opened, urls, folders, df):
     until(page, 'n => document.querySelectorAll("#mine > li").length===n', 3)
     settled(page)
     assert want.title[0] not in titles(page) and titles(page, '#mine')[0]==want.title[0]
+    rated = page.url
     page.locator('#restart').click()
     page.wait_for_selector('#empty')
-    assert page.locator('#mine').is_hidden() and page.url.rstrip('#')==urls['stars']+'/'
+    assert page.locator('#mine').is_hidden() and page.url.rstrip('#')==urls['stars']+'/' and focused(page)=='undo'
+    until(page, "document.querySelector('#said').textContent==='Started over.'")
+    page.keyboard.press('Enter')
+    listed(page)
+    settled(page)
+    assert page.url==rated and len(titles(page, '#mine'))==3 and page.locator('#undo').is_hidden() and focused(page)=='typed'
 
 def test_search_forgives(opened, urls, df):
     page = opened(urls['stars'])
@@ -314,7 +320,8 @@ def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     listed(page)
     settled(page)
     notes = page.locator('#notes').inner_text()
-    assert '4 of the ratings in the address do not fit' in notes and 'Not known here: No Such Film' in notes
+    assert 'Left out of the address: 1 that cannot be read. Left out of the address: 3 not rated from 1 to 5.' in notes and 'again' not in notes
+    assert 'past' not in notes and 'Not known here: No Such Film' in notes
     assert page.locator('[name=mood]:checked').input_value()=='best' and page.locator('#variety').input_value()=='0.9'
 
 def test_a_forged_address_has_each_title_once(opened, urls, df):
@@ -324,7 +331,7 @@ def test_a_forged_address_has_each_title_once(opened, urls, df):
     listed(page)
     settled(page)
     assert titles(page, '#mine')==['Gone',two,one] and page.locator('#mine-title').inner_text()=='You rated 2'
-    assert '1 of the ratings in the address' in page.locator('#notes').inner_text()
+    assert '1 there again, of which the first counts' in page.locator('#notes').inner_text()
 
 def test_the_order_of_a_list_is_explained(opened, urls, df):
     for kind,rated,words in (('stars',(df.title[0],5),'predicted to rate highest'), ('choices',(df.title[0],'+'),'goes best with what you like'),
@@ -357,7 +364,9 @@ def test_the_keyboard_alone_does_everything(opened, urls, df):
     page.keyboard.press('4')  # stars by a digit
     listed(page)
     assert 'r=4' in page.url and focused(page)==title
-    page.keyboard.press('ArrowRight')  # or by arrows
+    page.keyboard.press('ArrowRight')  # which moves, and
+    assert 'r=4' in page.url
+    page.keyboard.press('Enter')
     until(page, "location.hash.startsWith('#r=5')")
     page.keyboard.press('Escape')
     assert focused(page)=='typed' and page.locator('#found').is_hidden()
@@ -367,6 +376,7 @@ def test_the_keyboard_alone_does_everything(opened, urls, df):
     until(page, "document.querySelectorAll('#mine > li').length===2")
     assert focused(page)==offered and page.evaluate("document.activeElement.closest('#mine')!==null")  # it has moved, and the focus with it
     for _ in range(2): page.keyboard.press('ArrowRight')
+    page.keyboard.press('Space')
     until(page, "location.hash.includes('r=3')")
     page.keyboard.press('Delete')
     until(page, "document.querySelectorAll('#mine > li').length===1")
@@ -405,6 +415,94 @@ def test_the_keyboard_alone_does_everything(opened, urls, df):
     page.keyboard.press('Enter')
     page.wait_for_selector('#empty')
 
+def rated_in(page): return re.findall(r'[#&]r=([^~]*)~', page.url)
+
+@pytest.mark.parametrize('kind', ['stars','payloads','numbers','choices'])
+def test_arrows_move_and_rate_nothing(opened, urls, kind):
+    "Among what was found, in the list and in a film; keys that the browser has for itself do not rate either"
+    page = opened(urls[kind])
+    page.wait_for_selector('#offers > li')
+    title = titles(page, '#offers')[0]
+    page.fill('#typed', title[:4])
+    page.wait_for_selector('#found > li')
+    settled(page)
+    moves = [*['ArrowDown']*3,'ArrowRight','ArrowRight','ArrowLeft','End','Home','ArrowUp','ArrowDown','PageUp','Control+4','Alt+4']
+    page.focus('#typed')
+    for o in moves: page.keyboard.press(o)
+    for _ in range(5): page.keyboard.press('ArrowUp')
+    assert focused(page)=='typed'
+    page.keyboard.press('Escape')
+    page.evaluate("document.querySelector('#offers .rater').focusable().focus()")
+    for o in moves: page.keyboard.press(o)
+    page.locator('#offers .title').first.click()
+    page.wait_for_selector('#film[open]')
+    page.evaluate("document.querySelector('#film-rating .rater').focusable().focus()")
+    for o in moves: page.keyboard.press(o)
+    page.wait_for_timeout(50)
+    assert not rated_in(page)
+    page.evaluate("document.querySelector('#film-rating .rater').focusable().focus()")
+    if kind!='choices': page.keyboard.press('ArrowRight')
+    page.keyboard.press('Enter')
+    until(page, "location.hash.includes('r=')")
+    first = rated_in(page)
+    for o in moves: page.keyboard.press(o)
+    page.wait_for_timeout(50)
+    assert rated_in(page)==first
+    page.keyboard.press('Delete')
+    until(page, "!location.hash.includes('r=')")
+
+@pytest.mark.parametrize('kind,rated', [('choices','+'),('stars','5')])
+def test_texts_fit_the_model(opened, urls, df, kind, rated):
+    page = opened(urls[kind])
+    page.wait_for_selector('#offers > li')
+    texts = page.inner_text('body')
+    page.goto(address(urls[kind], *[(o, rated) for o in df.title.unique()[:3]]))
+    page.reload()
+    listed(page)
+    settled(page)
+    page.wait_for_selector('#map .spot')
+    texts += page.inner_text('body')+' '.join(page.evaluate("[...document.querySelectorAll('[aria-label]')].map(o => o.ariaLabel)"))
+    words = {*re.findall(r'\b(?:rated?|ratings?|stars?|likes?)\b|±', texts.lower())}
+    assert words=={'like'} if kind=='choices' else {'rate','rated','±'}<=words
+    assert texts.count('two times out of three')==(kind=='stars')  # where ± is
+
+def test_closeness_does_not_depend_on_the_window(opened, urls, df):
+    "And is what the service says, on one scale for both of its directions"
+    url = address(urls['stars'], *[(o, s) for o,s in zip(df.title.unique()[:6], (5,1,4,5,2,5))])
+    found = []
+    for width in (1280,700,380):
+        page = opened(url, viewport=dict(width=width, height=600))
+        answers = []
+        page.on('response', lambda o: answers.append(o) if o.url.endswith('/map') else None)
+        page.reload()
+        page.wait_for_selector('#map .spot')
+        settled(page)
+        told = answers[-1].json()
+        near = {str(o['item']): ((o['x']-told['you']['x'])**2+(o['y']-told['you']['y'])**2)**.5 for o in (*told['items'],*told['others'])}
+        mine = titles(page, '#mine')
+        want = sorted((o for o in near if o not in mine), key=near.get)[:3]
+        found.append(page.locator('#near bdi').all_inner_texts())
+        assert found[-1]==want
+        drawn = page.evaluate('''() => { const at = document.querySelector('#map .you').transform.baseVal[0].matrix
+            return [...document.querySelectorAll('#map .spot')].map(o => [o.item, Math.hypot(o.place.x-at.e, o.place.y-at.f)]) }''')
+        ratios = [d/near[o] for o,d in drawn if near[o]>1e-3]
+        assert max(ratios)/min(ratios)<1.01
+        boxes = page.evaluate('''[...document.querySelectorAll('#map .spot:not(.dumb) text')].map(o => o.getBoundingClientRect()).map(o => [o.left, o.right, o.top+2, o.bottom-2])''')
+        assert not any(a[0]<b[1] and b[0]<a[1] and a[2]<b[3] and b[2]<a[3] for k,a in enumerate(boxes) for b in boxes[:k])
+
+def test_a_preview_is_not_a_rating(opened, urls):
+    "Stars under the mouse look unlike those that were given"
+    page = opened(urls['stars'])
+    page.wait_for_selector('#offers > li')
+    colour = "k => getComputedStyle(document.querySelectorAll('#offers .rater')[k].querySelector('label')).backgroundColor"
+    none = page.evaluate(colour, 0)
+    page.locator('#offers .rater').first.locator('label').nth(2).hover()
+    preview = page.evaluate(colour, 0)
+    star(page, '#offers .rater', 0, 3)
+    listed(page)
+    given = page.evaluate(colour.replace('#offers','#mine'), 0)
+    assert len({none,preview,given})==3
+
 def violations(page):
     opts = dict(runOnly=dict(type='tag', values=['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']), resultTypes=['violations'])
     page.evaluate("document.getAnimations().forEach(o => o.finish())")
@@ -424,6 +522,11 @@ def test_axe_finds_nothing(opened, urls, df, scheme):
         settled(page)
         page.add_script_tag(path=axe)
         assert not violations(page), url
+    tab_to(page, '#mine input')  # the keys are told
+    assert page.locator('#keys').is_visible() and not violations(page)
+    page.locator('#restart').click()
+    page.wait_for_selector('#undo')
+    assert not violations(page)
     dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (int(re.search(r'\d+', dark)[0])<60)==(scheme=='dark')
 
@@ -518,7 +621,7 @@ def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
         until(page, "name => fetch('version').then(o => o.json()).then(o => o.model===name)", name)
         star(page, '#offers .rater', 0, 5)
         page.wait_for_selector('#offers .like')
-        assert '2 of the ratings in the address do not fit' in page.locator('#notes').inner_text()
+        assert '2 with a rating, where this recommender knows likes alone' in page.locator('#notes').inner_text()
 
 def test_a_new_second_model_is_followed(opened, folders, tmp_path, df):
     "One that has no draws where a draw is asked for, beside one that has; and one that fails leaves the first list there"
@@ -567,7 +670,7 @@ def test_more_ratings_than_the_most_are_told(opened, urls, df):
     page = opened(address(urls['stars'], *some))
     page.wait_for_selector('#notes')
     settled(page)
-    assert '1 of the ratings in the address do not fit this recommender, are there twice or are past the first 1000' in page.locator('#notes').inner_text()
+    assert 'Left out of the address: 1 past the first 1000' in page.locator('#notes').inner_text()
     star(page, '#offers .rater', 0, 5)
     page.wait_for_selector('#trouble')
     assert '1000 ratings are the most' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0

@@ -11,12 +11,19 @@ import numpy as np
 from fastcore.basics import patch
 
 # %% ../../nbs/serve/11_typed.ipynb #f354cb60
+def _plain(text):
+    "`text` without accents and capitals"
+    letters = unicodedata.normalize('NFKD', text).casefold()
+    return ''.join(o for o in letters if not unicodedata.combining(o))
+
 def searched_as(text):
-    "`text` without accents, capitals and signs, each word behind two spaces"
-    letters = unicodedata.normalize('NFKD', text.casefold())
-    letters = ''.join(o for o in letters if not unicodedata.combining(o))
-    words = re.findall(r'\w+', letters) or letters.split()
-    return ''.join('  '+o for o in words)
+    "The words of `text`, without accents, capitals and signs, each behind two spaces"
+    return ''.join('  '+o for o in re.findall(r'\w+', _plain(text)))
+
+def _signs(text):
+    "Each sign of `text` once, behind two spaces: what is neither a letter nor a digit, but is seen"
+    signs = dict.fromkeys(re.findall(r'[^\w\s]', _plain(text)))
+    return ''.join('  '+o for o in signs if unicodedata.category(o)[0] in 'SP')
 
 # %% ../../nbs/serve/11_typed.ipynb #c2d7cc41
 _bits = 21  # of a letter of Unicode
@@ -32,7 +39,7 @@ def _trigrams(text):
 class Titles:
     "Finds the places of `titles`, of which those with a larger `count` come first among equals"
     def __init__(self, titles, counts=None):
-        texts = [searched_as(str(o)) for o in titles]
+        texts = [searched_as(o)+_signs(o) for o in map(str, titles)]
         n = len(texts)
         self.counts = np.zeros(n) if counts is None else np.asarray(counts)
         self.lens = np.array([len(o) for o in texts], int)
@@ -50,21 +57,28 @@ _least = .5  # of the trigrams that was typed
 def find(self:Titles,
     text:str, # As typed so far
     n:int=10 # How many, at most
-): # Places of titles, best first, and the share of the trigrams of `text` that each has
+): # Places of titles, best first, and the share of what was typed that each has
     "The titles that hold most of what was typed"
-    asked = np.unique(_trigrams(searched_as(text)))
-    n_found = np.zeros(len(self.lens), int)
-    for a,b in zip(*self._runs(asked)):
-        owners = np.unique(self.owners[a:b])
-        n_found[owners] += 1
-    shares = n_found/max(len(asked), 1)
+    words,signs = searched_as(text),_signs(text)
+    by_sign = self._shares(_trigrams(signs)[::3])  # each behind its spaces
+    shares = self._shares(_trigrams(words)) if words else by_sign
     places = (shares>=_least).nonzero()[0]
-    by = self.counts[places],-self.lens[places],shares[places]
+    by = self.counts[places],-self.lens[places],by_sign[places],shares[places]
     order = np.lexsort(by)[::-1]
     best = places[order[:n]]
     return best,shares[best]
 
 # %% ../../nbs/serve/11_typed.ipynb #bbde7421
+@patch
+def _shares(self:Titles, trigrams):
+    "The share of the different `trigrams` that each title has"
+    asked = np.unique(trigrams)
+    n_found = np.zeros(len(self.lens), int)
+    for a,b in zip(*self._runs(asked)):
+        owners = np.unique(self.owners[a:b])
+        n_found[owners] += 1
+    return n_found/max(len(asked), 1)
+
 @patch
 def _runs(self:Titles, asked):
     "Where each of the trigrams `asked` begins and ends"

@@ -8,17 +8,18 @@ const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
 // ------------------------------------------------------------------ what the page is: all of it in the address
 
 const state = {ratings: new Map(), hidden: new Set(), mood: 'best', draw: 0, variety: 0, film: null, beside: false}
-let about = null, other = null, scale = null, popular = [], firstOffer = 0, misfits = 0
+let about = null, other = null, scale = null, popular = [], firstOffer = 0, misfits = {}
 
 function readAddress() {
   const asked = new URLSearchParams(location.hash.slice(1))
   const texts = asked.getAll('r')
-  misfits = Math.max(texts.length - mostRatings, 0)
   state.ratings.clear()
+  misfits = {unread: 0, unfit: 0, again: 0, more: Math.max(texts.length - mostRatings, 0)}
   for (const text of texts.slice(0, mostRatings)) {
     const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
-    if (item && isShort(item) && scale.fits(value) && !state.ratings.has(item)) state.ratings.set(item, scale.read(value))
-    else misfits++
+    const why = !item || !isShort(item) ? 'unread' : !scale.fits(value) ? 'unfit' : state.ratings.has(item) ? 'again' : null
+    if (why) misfits[why]++
+    else state.ratings.set(item, scale.read(value))
   }
   const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
   state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
@@ -191,18 +192,39 @@ function scaleOf({of, rating_range: range}) {
   return {...common, values, halves}
 }
 
+const did = () => scale.likes ? 'like' : 'rated'
 const shown = value => scale.values ? `${round(value)} ★` : round(value)
 const round = value => String(Number(value.toFixed(scale.digits ?? 1)))
 const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
 
-// each is an element that knows its `item`, and how to `show` what that was given
+// each is an element that knows its `item`, how to `show` what that was given, and what a key does, where it is not the browser's
 
 function rater(item) {
   const made = scale.likes ? likes(item) : scale.values ? stars(item) : number(item)
   made.item = item
   made.classList.add('rater')
+  made.onkeydown = e => {
+    if (e.ctrlKey || e.altKey || e.metaKey) return  // the browser's own
+    if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) takeBack(made)
+    else if (!made.press?.(e.key) && !toRow(made, e.key)) return
+    e.preventDefault()
+  }
   made.show()
   return made
+}
+
+function takeBack(rater) {
+  rater.focusable().focus({preventScroll: true})  // the button may go away
+  rate(rater.item, null)
+}
+
+// the arrows up and down lead from row to row, and from the first that was found back to the search; they rate nothing
+function toRow(rater, key) {
+  const row = rater.closest('.rows > li'), way = {ArrowUp: 'previousElementSibling', ArrowDown: 'nextElementSibling'}[key]
+  if (!row || !way) return false
+  const to = row[way]?.querySelector('.rater').focusable() ?? (key === 'ArrowUp' && row.closest('#found') ? $('typed') : null)
+  to?.focus()
+  return true
 }
 
 let nGroups = 0
@@ -222,14 +244,19 @@ function stars(item) {
     }
     box.append(radio, label)
   }
-  box.onkeydown = e => {
-    const value = Number(e.key)
-    if (scale.values.includes(value) && e.key !== ' ') {
-      rate(item, value)
+  const radios = [...box.querySelectorAll('input')]
+  box.setAttribute('aria-describedby', 'keys')
+  box.press = key => {  // the browser's own arrows would rate in passing
+    const at = radios.indexOf(document.activeElement), to = {ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: radios.length - 1}
+    if (key in to) radios[to[key]]?.focus()
+    else if (key === 'Enter') radios[at].click()
+    else if (scale.values.includes(Number(key))) {
+      rate(item, Number(key))
       if (box.isConnected) box.focusable().focus()  // from where the arrows go on
-    } else if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) rate(item, null)
+    } else return ['ArrowUp', 'ArrowDown'].includes(key) && !box.closest('.rows')
+    return true
   }
-  box.show = () => { for (const o of box.querySelectorAll('input')) o.checked = Number(o.value) === state.ratings.get(item) }
+  box.show = () => { for (const o of radios) o.checked = Number(o.value) === state.ratings.get(item) }
   box.focusable = () => box.querySelector('input:checked') ?? box.querySelector('input')
   return box
 }
@@ -237,26 +264,33 @@ function stars(item) {
 function number(item) {
   const {low, high, step} = scale
   const range = el('input', {type: 'range', min: low, max: high, step, ariaLabel: `Your rating of ${item}`}), out = el('output')
-  range.oninput = () => { out.textContent = round(Number(range.value)) }
+  range.setAttribute('aria-describedby', 'keys')
+  range.oninput = () => { out.textContent = range.ariaValueText = `${round(Number(range.value))}?` }
   range.onchange = () => rate(item, Number(range.value))
-  range.onkeydown = e => { if (e.key === 'Enter') rate(item, Number(range.value)) }
+  range.onblur = () => box.show()
   const back = el('button', {type: 'button', className: 'back', title: 'Take back', ariaLabel: `Take back your rating of ${item}`}, '✕')
-  back.onclick = () => takeBack(item, range)
+  back.onclick = () => takeBack(box)
   const box = el('div', {className: 'number'}, range, out, back)
-  box.onkeydown = e => { if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) takeBack(item, range) }
+  box.press = key => {  // moves alone, as the browser's own arrows would rate in passing
+    if (document.activeElement !== range) return false
+    const ways = {ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity}
+    if (!box.closest('.rows')) Object.assign(ways, {ArrowDown: -1, ArrowUp: 1})
+    if (key in ways) {
+      range.value = Math.min(Math.max(Number(range.value) + ways[key] * step, low), high)
+      range.oninput()
+    } else if (['Enter', ' '].includes(key)) rate(item, Number(range.value))
+    else return false
+    return true
+  }
   box.show = () => {
     const value = state.ratings.get(item)
     back.hidden = value === undefined
     range.value = value ?? (low + high) / 2
     out.textContent = value === undefined ? '–' : round(value)
+    range.ariaValueText = value === undefined ? 'not rated' : round(value)
   }
   box.focusable = () => range
   return box
-}
-
-function takeBack(item, range) {
-  range.focus({preventScroll: true})  // the button goes away
-  rate(item, null)
 }
 
 function likes(item) {
@@ -275,17 +309,17 @@ function likes(item) {
 
 function rate(item, value) {
   if (value === null) state.ratings.delete(item)
-  else if (!canHold(item, state.ratings, 'ratings')) return
+  else if (!canHold(item, state.ratings, scale.likes ? 'likes' : 'ratings')) return
   else state.ratings.set(item, value)
   state.hidden.delete(item)
-  say(value === null ? `${item} is no longer rated` : scale.likes ? `You like ${item}` : `${spoken(value)} for ${item}`)
+  say(value === null ? `${item} is no longer ${scale.likes ? 'liked' : 'rated'}` : scale.likes ? `You like ${item}` : `${spoken(value)} for ${item}`)
   changed()
 }
 
 // has `held` room for the `item`, as the service takes them? If not, it is told
 function canHold(item, held, name) {
   if (held.has(item)) return true
-  const why = !isShort(item) ? `What has more than ${longest} letters cannot be rated.`
+  const why = !isShort(item) ? `A title of more than ${longest} letters is more than the service takes.`
     : held.size >= mostRatings ? `${mostRatings} ${name} are the most: ${short(item)} is not one of them.` : null
   if (!why) return true
   for (const o of document.querySelectorAll('.rater')) o.show()
@@ -298,6 +332,7 @@ function hide(item) {
   const isHidden = state.hidden.delete(item)
   if (!isHidden) state.hidden.add(item)
   state.ratings.delete(item)
+  say(isHidden ? `${item} may be on your list again` : `Not for you: ${item}`)
   changed()
 }
 
@@ -310,10 +345,10 @@ function el(tag, with_ = {}, ...inside) {
 }
 
 const shortest = 70, short = (text, n = shortest) => text.length > n ? `${[...text].slice(0, n - 1).join('')}…` : text
-const bdi = text => el('bdi', {}, short(text))  // in passing: a row, and the film itself, have all of it
+const bdi = text => el('bdi', {title: text.length > shortest ? text : ''}, short(text))  // in passing: the film itself has all of it
 
 function row(item) {
-  const title = el('button', {type: 'button', className: 'title', dir: 'auto'}, item)
+  const title = el('button', {type: 'button', className: 'title', dir: 'auto', title: item.length > shortest ? item : ''}, item)
   title.onclick = () => openFilm(item)
   const does = el('div', {className: 'does'}, rater(item))
   const made = el('li', {}, title, does)
@@ -361,7 +396,7 @@ function guess(line, by) {  // on the scale that this is told by
   const text = el('span', {}, el('span', {className: 'unseen'}, 'predicted '), number, mark)
   if (line.std) {
     bar.append(el('i'))
-    text.append(el('span', {className: 'quiet', title: 'two times out of three it lies within that'}, ` ± ${std.toFixed(digits ?? 1)}`))
+    text.append(el('span', {className: 'quiet'}, ` ± ${std.toFixed(digits ?? 1)}`))
   }
   for (const [k, o] of Object.entries({at: value, from: value - std, to: value + std})) bar.style.setProperty(`--${k}`, at(o))
   return [text, bar]
@@ -375,7 +410,7 @@ function because(line) {
     const gave = scale.likes || own === undefined ? '' : ` (${shown(own)})`
     return [k ? ' and ' : '', bdi(String(o.item)), gave]
   })
-  return el('p', {className: 'because'}, scale.likes ? 'because you like ' : 'because you rated ', ...each)
+  return el('p', {className: 'because'}, `because you ${did()} `, ...each)
 }
 
 function inList(by, another) {
@@ -392,6 +427,7 @@ function inList(by, another) {
 let asking = null, lines = []
 
 function changed() {
+  $('undo-box').hidden = true
   writeAddress()
   refresh()  // first: the service can think meanwhile
   for (const o of document.querySelectorAll('.rater')) o.show()
@@ -444,7 +480,7 @@ async function showLists(signal) {
     if (first.reason) throw first.reason
     const a = first.value, b = second.value || undefined
     lines = a.items
-    $('meaning').textContent = [meaning(), b && retold(other)].filter(Boolean).join(' ')
+    $('meaning').textContent = [meaning(), b && retold(other), [a, b].some(o => o?.items.some(o => o.std)) && sureness].filter(Boolean).join(' ')
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)
@@ -484,18 +520,25 @@ function showNotes(lists) {
   const notes = new Set(lists.flatMap(o => o.notes ?? []))
   for (const {unknown = [], by, items} of lists) {
     if (unknown.length) notes.add(`Not known here: ${unknown.join(', ')}.`)
-    if (by === 'popular') notes.add('Of what you rated nothing is known here; this is what many have rated.')
+    if (by === 'popular') notes.add(`Of what you ${did()} nothing is known here; this is what many ${did()}.`)
     if (!items.length) notes.add('There is nothing left to recommend.')
   }
-  if (misfits) notes.add(`${misfits} of the ratings in the address do not fit this recommender, are there twice or are past the first ${mostRatings}, and were left out.`)
+  for (const [why, n] of Object.entries(misfits)) if (n) notes.add(`Left out of the address: ${n} ${misfit(why)}.`)
   $('notes').textContent = [...notes].join(' ')
   $('notes').hidden = !notes.size
 }
 
+function misfit(why) {
+  if (why === 'unfit') return scale.likes ? 'with a rating, where this recommender knows likes alone' : `not rated from ${round(scale.low)} to ${round(scale.high)}`
+  return {unread: 'that cannot be read', again: 'there again, of which the first counts', more: `past the first ${mostRatings}`}[why]
+}
+
 const meanings = {
   safe: 'What you would hardly dislike: ranked by the lower end of each guess.',
-  draw: 'One of the many tastes that fit your ratings, drawn at random, ranks; the stars are what all of them predict.',
+  draw: 'One of the many tastes that fit what you said, drawn at random, ranks; what is predicted is the mean of all of them.',
 }
+
+const sureness = '± tells how sure a prediction is: two times out of three it is off by less.'
 
 function meaning() {  // of the order of the list
   const ranked = scale.likes ? 'What goes best with what you like comes first.'
@@ -555,16 +598,18 @@ async function showMap(signal) {
 
 function drawMap() {
   if (!spots || $('map-box').hidden) return
-  const {width, height} = $('map').getBoundingClientRect(), edge = 24
-  const [left, right] = ends(spots.map(o => o.x)), [bottom, top] = ends(spots.map(o => o.y))
-  const place = o => ({x: edge + (width - 2 * edge) * (o.x - left) / (right - left), y: edge + (height - 2 * edge) * (top - o.y) / (top - bottom)})
+  const xs = ends([you, ...spots].map(o => o.x)), ys = ends([you, ...spots].map(o => o.y)), edge = 24
+  $('map').style.setProperty('--tall', ys.size / xs.size)
+  const {width, height} = $('map').getBoundingClientRect()
+  const scaled = Math.min((width - 2 * edge) / xs.size, (height - 2 * edge) / ys.size)  // one, so that what looks closest is closest
+  const place = o => ({x: width / 2 + scaled * (o.x - xs.middle), y: height / 2 - scaled * (o.y - ys.middle)})
   const onList = new Set(lines.map(o => String(o.item)))
   const kind = o => state.ratings.has(o.item) ? 'rated' : onList.has(o.item) ? 'listed' : 'other'
   const order = {rated: 0, listed: 1, other: 2}
-  const all = spots.map(o => ({...o, item: String(o.item)})).map(o => ({item: o.item, kind: kind(o), ...place(o)}))
-  all.sort((a, b) => order[a.kind] - order[b.kind])
+  const all = spots.map(o => ({...o, item: String(o.item)})).map(o => ({item: o.item, kind: kind(o), away: Math.hypot(o.x - you.x, o.y - you.y), ...place(o)}))
+  all.sort((a, b) => order[a.kind] - order[b.kind] || a.away - b.away)
   const at = place(you)
-  writeLabels(all, at, width)
+  writeLabels(all, at, width, height)
   const marker = svg('g', {class: 'you', 'aria-hidden': true}, svg('circle', {r: 26}), svg('circle', {r: 9}), svg('text', {'text-anchor': 'middle', y: -14}, 'you'))
   marker.setAttribute('transform', `translate(${at.x} ${at.y})`)
   const held = document.activeElement?.closest?.('#map .spot')?.item
@@ -574,18 +619,20 @@ function drawMap() {
   const first = spotElements.find(o => o.item === held) ?? spotElements.at(-1)
   first?.setAttribute('tabindex', 0)
   if (held !== undefined) first?.focus({preventScroll: true})
-  const near = all.filter(o => o.kind !== 'rated').sort((a, b) => far(a, at) - far(b, at)).slice(0, 3)
+  const near = all.filter(o => o.kind !== 'rated').sort((a, b) => a.away - b.away).slice(0, 3)
   $('near').replaceChildren(...near.length && state.ratings.size ? ['Closest to you: ', ...near.flatMap((o, k) => [k ? ' · ' : '', bdi(o.item)])] : [])
 }
 
-const ends = values => [Math.min(...values) - 1e-9, Math.max(...values) + 1e-9]
-const far = (a, b) => (a.x - b.x) ** 2 + (a.y - b.y) ** 2
+function ends(values) {
+  const low = Math.min(...values), high = Math.max(...values)
+  return {size: high - low || 1e-9, middle: (low + high) / 2}
+}
 
 function drawSpot(o) {
-  const text = svg('text', {x: o.x + (o.end ? -8 : 8), y: o.y + 4, 'text-anchor': o.end ? 'end' : 'start'}, short(o.item, 40))
+  const text = svg('text', {x: o.x + o.side.x, y: o.y + o.side.y + 4, 'text-anchor': o.side.anchor}, short(o.item, 40))
   const circle = svg('circle', {cx: o.x, cy: o.y, r: o.kind === 'other' ? 4 : 6})
   const wide = svg('circle', {cx: o.x, cy: o.y, r: 12, 'fill-opacity': 0})  // for fingers
-  const said = {rated: 'you rated it', listed: 'on your list', other: ''}[o.kind]
+  const said = {rated: `you ${did()} it`, listed: 'on your list', other: ''}[o.kind]
   const made = svg('g', {class: `spot ${o.kind}${o.label ? '' : ' dumb'}`, role: 'button', tabindex: -1, 'aria-label': said ? `${o.item}, ${said}` : o.item}, wide, circle, text)
   made.item = o.item
   made.place = o
@@ -593,18 +640,26 @@ function drawSpot(o) {
 }
 
 // give a label to each of `all`, in their order, that finds room for it beside those before
-function writeLabels(all, you, width) {
+const pen = document.createElement('canvas').getContext('2d')
+const sides = [{x: 8, y: 0, anchor: 'start'}, {x: -8, y: 0, anchor: 'end'}, {x: 0, y: -15, anchor: 'middle'}, {x: 0, y: 15, anchor: 'middle'}]
+const partsBefore = {start: 0, middle: .5, end: 1}
+
+function writeLabels(all, you, width, height) {
+  pen.font = getComputedStyle($('map')).font
   const taken = all.map(o => ({x0: o.x - 5, x1: o.x + 5, y0: o.y - 5, y1: o.y + 5, of: o}))
   taken.push({x0: you.x - 16, x1: you.x + 16, y0: you.y - 28, y1: you.y + 10})
-  const inWay = (o, t) => t.of !== o && (o.kind === 'other' || t.of?.kind !== 'other')  // what matters may cover what does not
+  const meets = (a, b) => a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1
+  const isInside = o => o.x0 >= 0 && o.x1 <= width && o.y0 >= 0 && o.y1 <= height
   for (const o of all) {
-    const wide = 6.6 * [...short(o.item, 40)].length + 10
-    const boxes = [o.x, o.x - wide].map(x0 => ({x0, x1: x0 + wide, y0: o.y - 8, y1: o.y + 8}))
-    const hasRoom = box => box.x0 >= 0 && box.x1 <= width
-      && !taken.some(t => inWay(o, t) && t.x0 < box.x1 && box.x0 < t.x1 && t.y0 < box.y1 && box.y0 < t.y1)
-    const box = boxes.find(hasRoom)
+    const wide = pen.measureText(short(o.item, 40)).width + 4
+    const boxes = sides.map(side => {
+      const x0 = o.x + side.x - 2 - partsBefore[side.anchor] * (wide - 4), y = o.y + side.y
+      return {side, x0, x1: x0 + wide, y0: y - 9, y1: y + 9}
+    })
+    const isFree = (box, ofAll) => isInside(box) && !taken.some(t => t.of !== o && (ofAll || t.of?.kind !== 'other') && meets(t, box))
+    const box = boxes.find(box => isFree(box, true)) ?? boxes.find(box => isFree(box, o.kind === 'other'))  // what matters may cover what does not
     o.label = Boolean(box)
-    o.end = box ? box === boxes[1] : o.x > width / 2
+    o.side = box?.side ?? sides[Number(o.x > width / 2)]
     if (box) taken.push(box)
   }
 }
@@ -681,7 +736,7 @@ async function showAlike(item, signal) {
 }
 
 const partNames = {mean: 'what all are given on average', item: 'what others think of it', 'average user': 'what the average taste adds',
-  features: 'what is known of you', together: 'your ratings together', chance: 'chance', remainder: 'the rest', range: 'the ends of the scale'}
+  features: 'what is known of you', together: 'your ratings together', chance: 'chance, as tastes like yours are drawn at random', remainder: 'the rest', range: 'the ends of the scale'}
 
 async function showWhy() {
   explaining?.abort()
@@ -788,11 +843,21 @@ $('redraw').onclick = () => {
 }
 
 $('restart').onclick = () => {
+  history.pushState(null, '', location.hash)  // so that the browser's way back brings it back, too
   Object.assign(state, {mood: 'best', variety: 0, beside: false})
   state.ratings.clear()
   state.hidden.clear()
   changed()
+  $('undo-box').hidden = false
+  $('undo').focus()
+  say('Started over.')
+}
+
+$('undo').onclick = () => {
+  $('undo-box').hidden = true
+  history.back()
   $('typed').focus()
+  say('All is back.')
 }
 
 const isFramed = window.top !== window  // by learn.play(), for who has the token already: in a tab of its own the page would ask for it
@@ -822,6 +887,7 @@ new IntersectionObserver(([seen]) => $('jump').classList.toggle('there', seen.is
 // ------------------------------------------------------------------ begin
 
 function fromAddress() {
+  $('undo-box').hidden = true
   readAddress()
   for (const o of document.querySelectorAll('.rater')) o.show()
   showYou()
@@ -846,7 +912,8 @@ async function begin() {
   scale = scaleOf(about)
   const column = about.columns.item, plural = new Intl.NumberFormat('en').format(about.items)
   document.querySelector('[for=typed]').textContent = `Search ${plural} ${column}s`
-  $('lead').textContent = scale.likes ? 'Say what you like, and the list becomes yours.' : 'Rate a few, and the list becomes yours.'
+  const way = scale.likes ? 'likes' : scale.values ? 'stars' : 'number'
+  for (const o of document.querySelectorAll(`[data-${way}]`)) o.textContent = o.dataset[way]
   if (about.draws > 1) $('moods').hidden = false
   if (about.beside) {
     other = await ask('beside/version')

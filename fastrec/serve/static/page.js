@@ -639,11 +639,11 @@ function drawSpot(o) {
   return made
 }
 
-// give a label to each of `all`, in their order, that finds room for it beside those before
 const pen = document.createElement('canvas').getContext('2d')
 const sides = [{x: 8, y: 0, anchor: 'start'}, {x: -8, y: 0, anchor: 'end'}, {x: 0, y: -15, anchor: 'middle'}, {x: 0, y: 15, anchor: 'middle'}]
 const partsBefore = {start: 0, middle: .5, end: 1}
 
+// give a label to each of `all`, in their order, that finds room for it beside those before
 function writeLabels(all, you, width, height) {
   pen.font = getComputedStyle($('map')).font
   const taken = all.map(o => ({x0: o.x - 5, x1: o.x + 5, y0: o.y - 5, y1: o.y + 5, of: o}))

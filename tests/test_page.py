@@ -489,6 +489,9 @@ def test_closeness_does_not_depend_on_the_window(opened, urls, df):
         assert max(ratios)/min(ratios)<1.01
         boxes = page.evaluate('''[...document.querySelectorAll('#map .spot:not(.dumb) text')].map(o => o.getBoundingClientRect()).map(o => [o.left, o.right, o.top+2, o.bottom-2])''')
         assert not any(a[0]<b[1] and b[0]<a[1] and a[2]<b[3] and b[2]<a[3] for k,a in enumerate(boxes) for b in boxes[:k])
+        inside = '''[...document.querySelectorAll('#map .spot')].map(o => { o.classList.remove('dumb'); return o.querySelector('text').getBoundingClientRect() })'''
+        edges = page.evaluate("(() => { const o = document.querySelector('#map').getBoundingClientRect(); return [o.left, o.right] })()")
+        assert all(edges[0]-1<=a and b<=edges[1]+1 for a,b in page.evaluate(inside+'.map(o => [o.left, o.right])'))
 
 def test_a_preview_is_not_a_rating(opened, urls):
     "Stars under the mouse look unlike those that were given"

@@ -758,6 +758,14 @@ def test_logs_name_nobody(folder, df, caplog, monkeypatch):
     assert [o['error'] for o in fields if 'error' in o]==['KeyError']
     assert 'somebody' not in str(fields) and '845' not in str([{k: v for k,v in o.items() if k!='ms'} for o in fields])
 
+@pytest.mark.parametrize('typed,title', [('🎬','🎬 Film'), ('🎬 film','🎬 Film'), ('$','$'), ('$9.99','$9.99'), ('…','…And Justice for All'), ('...and justice','…And Justice for All'),
+                                         ('·','WALL·E'), ('wall-e','WALL·E'), ('❤','I ❤️ You'), ('c++','C++'), ('tm','™')])
+def test_titles_are_found_by_their_signs(typed, title):
+    from fastrec.serve.typed import Titles
+    titles = ['Film','🎬 Film','$','$9.99','…And Justice for All','WALL·E','Wall','I ❤️ You','C','C++','™','Film (1999)']
+    found = [titles[o] for o in Titles(titles).find(typed)[0]]
+    assert title in found if typed=='…' else found[0]==title
+
 def test_memory_of_old_models_comes_back(df, tmp_path):
     import weakref
     from fastrec.serve.holder import Holder

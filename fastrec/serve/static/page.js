@@ -659,7 +659,7 @@ function writeLabels(all, you, width, height) {
     const isFree = (box, ofAll) => isInside(box) && !taken.some(t => t.of !== o && (ofAll || t.of?.kind !== 'other') && meets(t, box))
     const box = boxes.find(box => isFree(box, true)) ?? boxes.find(box => isFree(box, o.kind === 'other'))  // what matters may cover what does not
     o.label = Boolean(box)
-    o.side = box?.side ?? sides[Number(o.x > width / 2)]
+    o.side = box?.side ?? {x: Math.max(Math.min(8, width - wide - o.x), -o.x), y: o.y < 30 ? 15 : -15, anchor: 'start'}  // shown when it is pointed at
     if (box) taken.push(box)
   }
 }

@@ -32,7 +32,8 @@ def setup(path, at):
     url,branch = at
     return f"""#| hide
 {mark}
-    !git clone -q --depth 1 -b {branch} {url} /content/copy && pip install -q '/content/copy[parquet,plot,search,fast,faiss,serve]'
+    !git clone -q --depth 1 -b {branch} {url} /content/copy
+    !pip install -q '/content/copy[parquet,plot,search,fast,faiss,serve]'
     %cd -q /content/copy/{(Path('nbs')/path).parent.as_posix()}"""
 
 def sync(root=root):

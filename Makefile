@@ -18,6 +18,7 @@ test: $(VENV)/.dev  ## the notebooks, then the tests beside them
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 sync: $(VENV)/.dev  ## modules, README.md and CONTRIBUTING.md from the notebooks
+	$(BIN)/python tools/colab.py
 	$(BIN)/nbdev-clean
 	$(BIN)/nbdev-export
 	$(BIN)/python tools/readme.py

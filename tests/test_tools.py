@@ -1,5 +1,5 @@
 """The demo as a newcomer runs it, and the README as it is made"""
-import re,subprocess,sys
+import json,re,shutil,subprocess,sys
 from pathlib import Path
 import pytest
 from conftest import release_path
@@ -45,3 +45,65 @@ def test_mistakes_have_a_place_to_be_planted():
     sys.path.insert(0, str(root/'tools'))
     from mutate import mutations
     assert [name for name,(file,old,*_) in mutations.items() if old not in (root/'fastrec'/file).read_text(encoding='utf-8')]==[]
+
+def committed(folder, **files):
+    "A commit of `files`, by paths without suffix, in the git repository `folder`"
+    for name,text in files.items():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_text(text, encoding='utf-8')
+    git = ['git','-c','user.name=a','-c','user.email=a@b','-c','commit.gpgsign=false']
+    for args in (['init','-q'], ['add','.'], ['commit','-qm','a change']): subprocess.run([*git, *args], cwd=folder, check=True)
+
+def test_tables_older_than_their_code_are_told(tmp_path):
+    sys.path.insert(0, str(root/'tools'))
+    from stale import lines,note,stale
+    table,module = '| a |\n\n`python benchmarks/a.py`: a processor.\n','def fit(x):\n    "Fits"\n    return x\n\ndef other(): pass\n'
+    a = tmp_path/'a'
+    committed(a, **{'benchmarks/a.py': 'from b import c\nfit(c)\n', 'benchmarks/b.py': 'c = 1\n', 'fastrec/m.py': module, 'benchmarks/results/a.md': table})
+    assert stale(a)=={} and 'none is older' in lines({})[0] and note({}) is None
+    committed(a, **{'fastrec/m.py': module.replace('Fits', 'Fits well').replace('pass', 'return 1'), 'benchmarks/a.py': 'from b import c\nfit(c)  # c\n'})
+    assert stale(a)=={}                                            # a docstring, a comment, and what the script doesn't use
+    committed(a, **{'fastrec/m.py': module.replace('return x', 'return x+1')})
+    assert stale(a)=={'a': ['fastrec/m.py']} and note(stale(a)) is None
+    committed(a, **{'benchmarks/b.py': 'c = 2\n'})
+    assert stale(a)=={'a': ['benchmarks/b.py','fastrec/m.py']} and 'a.md' in note(stale(a)) and 'b.py' in lines(stale(a))[0]
+    subprocess.run(['git','clone','-q','--depth','1',a.as_uri(),tmp_path/'shallow'], check=True)
+    assert stale(tmp_path/'shallow') is None and 'no full history' in lines(None)[0] and note(None) is None
+    (a/'benchmarks'/'results'/'a.md').write_text(table+'\n', encoding='utf-8')
+    assert stale(a)=={}                                            # just written
+    (tmp_path/'plain').mkdir()
+    assert stale(tmp_path/'plain') is None
+
+def test_colab_opens_pages_once_there_is_an_address(tmp_path):
+    sys.path.insert(0, str(root/'tools'))
+    from colab import address,badge,mark,sync
+    shutil.copytree(root/'nbs', tmp_path/'nbs', ignore=lambda d, names: [o for o in names if Path(o).suffix not in ('.ipynb','')])
+    project = tmp_path/'pyproject.toml'
+    project.write_text('[tool.fastrec]\nrepository = ""\n', encoding='utf-8')
+    before = {f: f.read_bytes() for f in (tmp_path/'nbs').rglob('*.ipynb')}
+    sync(tmp_path)
+    assert address(tmp_path) is None and badge('tutorial.ipynb', None) is None and not any(mark in f.read_text(encoding='utf-8') for f in before)
+    project.write_text('[tool.fastrec]\nrepository = "https://github.com/someone/something.git"\nbranch = "trunk"\n', encoding='utf-8')
+    at,changed = address(tmp_path),sync(tmp_path)
+    for name in changed:
+        assert f'](https://colab.research.google.com/github/someone/something/blob/trunk/nbs/{name})' in badge(name, at)
+        cells = json.loads((tmp_path/'nbs'/name).read_text(encoding='utf-8'))['cells']
+        assert mark in ''.join(cells[1]['source']) and f'/content/copy/nbs/{Path(name).parent.as_posix()}'.removesuffix('/.') in ''.join(cells[1]['source'])
+    assert {'tutorial.ipynb','guides/own_data.ipynb','recipes/r1_latent_factors.ipynb'}<={*changed} and badge('guides/index.ipynb', at) is None
+    assert sync(tmp_path)==[] and badge('results.ipynb', at) is None
+    project.write_text('[tool.fastrec]\nrepository = ""\n', encoding='utf-8')
+    sync(tmp_path)
+    assert all(json.loads(f.read_text(encoding='utf-8'))==json.loads(o) for f,o in before.items() if mark not in o.decode())
+    project.write_text('[tool.fastrec]\nrepository = "someone/something"\n', encoding='utf-8')
+    with pytest.raises(ValueError, match='is no address'): address(tmp_path)
+
+def test_one_file_holds_the_address():
+    "But for the cells that are made from it"
+    sys.path.insert(0, str(root/'tools'))
+    from colab import address,mark,opens
+    at = address()
+    for f in (o for d in ('nbs','fastrec','tools','benchmarks') for o in (root/d).rglob('*') if o.suffix in {'.py','.ipynb','.md','.yml','.txt'} and 'node_modules' not in o.parts):
+        text = f.read_text(encoding='utf-8')
+        made = f.is_relative_to(root/'nbs') and f.suffix=='.ipynb' and opens(f.relative_to(root/'nbs')) and mark in text
+        assert not made or at, f
+        assert made or not at or at[0] not in text, f

@@ -15,8 +15,10 @@ from nbdev.doclinks import _build_modidx
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from sphinx.cmd.build import main as sphinx
+from colab import address,badge
 from readme import markdown
 from showdoc import anchor
+from stale import lines,note,stale
 
 tools = Path(__file__).parent
 root = tools.parent
@@ -152,7 +154,11 @@ def build():
     missing = {str(p.relative_to(root/'nbs')) for p in (root/'nbs').rglob('*.ipynb')} - {str(p.path) for p in pages}
     if missing: raise ValueError(f"not in nbs/sidebar.yml: {', '.join(sorted(missing))}")
     for d in (site,out): shutil.rmtree(d, ignore_errors=True)
-    for p in pages: write(p, pages)
+    at,older = address(),stale()
+    for p in pages:
+        above = [badge(p.path, at), note(older) if p.path==Path('results.ipynb') else None]
+        p.nb.cells[:0] = [nbformat.v4.new_markdown_cell(o) for o in above if o]
+        write(p, pages)
     for f in (root/'nbs').rglob('*.png'):
         for d in (site,out): shutil.copy(f, d/f.relative_to(root/'nbs'))
     (root/'nbs'/'llms.txt').write_text(llms(pages), encoding='utf-8')
@@ -165,6 +171,7 @@ def build():
     shutil.rmtree(root/'_docs', ignore_errors=True)
     out.rename(root/'_docs')
     print(f'_docs: {len(pages)} pages in {time.perf_counter()-start:.0f} s', '' if not errors else 'with errors')
+    print('\n'.join(lines(older)))
     return errors
 
 if __name__=='__main__': sys.exit(build())

@@ -281,6 +281,15 @@ def test_what_a_new_user_is_told_does_not_depend_on_who_else_has_come():
     alone,both = learn.fold_in(ann).predict_grid(),learn.fold_in(pd.concat([bob,ann])).predict_grid()
     assert (both[0]-alone[0]).abs().max()<1e-4 and (both[1]-alone[0]).abs().max()<1e-4
 
+@pytest.mark.parametrize('name', ['fit_als','fit_bayes'])
+def test_a_new_user_does_not_move_by_others_who_come_with_a_new_film(name):
+    learn = fitted(name)
+    titles = learn.dls.train_ds.classes['title'].labels[:3]
+    ann = pd.DataFrame(dict(user=10**6, title=titles, rating=[5.,1,4]))
+    others = pd.DataFrame(dict(user=np.arange(20)+2*10**6, title='a new film', rating=1.))
+    alone,beside = (learn.extend(o).predict_grid([10**6], titles) for o in (ann,pd.concat([ann,others])))
+    assert (alone-beside).abs().max()<1e-5
+
 @pytest.mark.parametrize('name', ['fit_als','fit_ials'])
 def test_rows_of_weight_0_are_seen_and_move_nobody(name):
     learn = fitted(name,'weight')

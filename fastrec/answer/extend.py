@@ -51,8 +51,9 @@ def _ratings_of(model, side, codes, ds):
     return found if is_known.all() else [o if o is None else o[is_known] for o in found]
 
 # %% ../../nbs/answer/61_extend.ipynb #9c559b6f
-def _solved(model, side, codes, ds, noise):
-    "The `model` with rows of the `codes` of users, or with `side=1` of items, by all of their ratings of `ds`, `Both`"
+def _solved(model, side, codes, ds, noise, into=None):
+    """The `model`, or the one to put them `into`, with rows of the `codes` of users, or with `side=1` of items, by all of their ratings of
+    `ds`, `Both`"""
     device = next(model.parameters()).device
     rows,other,y,w = _ratings_of(model, side, codes, ds)
     features = ds.features[side]
@@ -61,7 +62,7 @@ def _solved(model, side, codes, ds, noise):
     if model.is_padded(rows, described=x is not None): fit = partial(_in_groups, fit)
     z = fit(rows, other, y, len(codes), noise, x, w)
     described = {} if model.refits or x is None else dict(x=x.cpu())
-    return model.with_rows(side, codes.to(device), z, ds.sizes[side], **described)
+    return (model if into is None else into).with_rows(side, codes.to(device), z, ds.sizes[side], **described)
 
 # %% ../../nbs/answer/61_extend.ipynb #4fe6a538
 def _taken_in(model, users, items, ds, noise):
@@ -69,8 +70,8 @@ def _taken_in(model, users, items, ds, noise):
     new_users = users[users>=model.sizes[0]]
     if model.fits_items: items = model.unsolved(items)
     if model.fits_items and len(items):
-        if len(new_users): model = _solved(model, 0, new_users, ds, noise)
-        model = _solved(model, 1, items, ds, noise)
+        known = _solved(model, 0, new_users, ds, noise) if len(new_users) else model
+        model = _solved(known, 1, items, ds, noise, model if model.refits else known)  # whose users say what new ones are around
     return _solved(model, 0, users, ds, noise) if len(users) else copy(model)
 
 def _extended(model, *args):

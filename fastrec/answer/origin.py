@@ -7,11 +7,13 @@ __all__ = []
 
 # %% ../../nbs/answer/82_origin.ipynb #39d11873
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError,version
 import numpy as np,torch
 from fastrec import __version__
 
 # %% ../../nbs/answer/82_origin.ipynb #a7b04a66
+@cache
 def _installed(name):
     try: return version(name)
     except PackageNotFoundError: return None

@@ -50,7 +50,7 @@ def _around(left, right, eps):
     return z[...,0]
 
 # %% ../../nbs/models/34_new_draws.ipynb #f14d0846
-_users_at_once = 256
+_users_at_once = 16  # whose equations in all draws fit into the processor's cache
 
 def _solve_some(draws, found_of, places, weight):
     "As `solve_draws`, for users whose ratings stand at `places`, a list"

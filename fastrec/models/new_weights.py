@@ -8,38 +8,28 @@ __all__ = []
 # %% ../../nbs/models/31_new_weights.ipynb #b01c6808
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
+from .changing import room
 from .steps import solve_by_steps
 
 # %% ../../nbs/models/31_new_weights.ipynb #ed5c27b8
-def _starts(codes, n):
-    "Where each of `n` codes begins in the sorted `codes`"
-    every = torch.arange(n, device=codes.device)
-    return torch.searchsorted(codes, every)
-
 def _sums(rows, codes, starts, values):
     "Sums of the `rows` of `codes` times `values`, from each of `starts` to the next"
     return F.embedding_bag(codes, rows, starts, mode='sum', per_sample_weights=values)
-
-def _pairs(x, there):
-    "User, item and value of each of the `Choices` `x`, without row 0, of items that are `there`, (n_items,)"
-    lens = x.offsets.diff()
-    first = int(lens[0])
-    items = x.items[first:].long()
-    users = torch.arange(len(lens)-1, device=lens.device)
-    users = users.repeat_interleave(lens[1:])
-    kept = there[items]
-    return users[kept],items[kept],x.values[first:][kept]
 
 # %% ../../nbs/models/31_new_weights.ipynb #2993f385
 class _Gram:
     "Products of $X^\\top X+\\lambda I$, where $X$ has the `Choices` `x`, without row 0, of the items that are `there`, (n_items,)"
     def __init__(self, x, there, reg):
         self.reg = reg
-        users,self.items,self.values = _pairs(x, there)
-        self.of_users = _starts(users, len(x)-1)
+        first = x.offsets[1]
+        self.of_users,self.items = (x.offsets[1:-1]-first).int(),x.items[first:].int()  # half as long to read
+        self.values = x.values[first:]*there.index_select(0, self.items)
+        users = torch.arange(len(x)-1, dtype=torch.int32, device=there.device)
+        users = users.repeat_interleave(x.offsets[1:].diff())
         order = self.items.argsort(stable=True)
-        self.users,self.turned_values = users[order],self.values[order]  # in the order of items
-        self.of_items = _starts(self.items[order], x.n_items)
+        self.users,self.turned_values = (o.index_select(0, order) for o in (users,self.values))  # in the order of items
+        counts = x.counts()
+        self.of_items = (counts.cumsum(0)-counts).int()
 
 # %% ../../nbs/models/31_new_weights.ipynb #5f0b602c
 @patch
@@ -88,11 +78,10 @@ def weights_with(x, weight, reg, codes, chosen, n):
     there[codes[codes<n_known]] = False
     every = torch.arange(1, len(chosen), device=weight.device)
     new = chosen(every).T
-    gram = _Gram(x, there, reg)
-    old = weight if there.all() else weight*there[:,None]
-    columns,rows,among = _of_others(gram, old, new)
-    res = weight.new_zeros(n, n)
-    res[:n_known,:n_known] = old
+    res = room(weight, n, n)
+    res[:n_known,:n_known] = weight
+    res[:n_known,n_known:] = res[n_known:] = res[codes] = 0
+    columns,rows,among = _of_others(_Gram(x, there, reg), res[:n_known,:n_known], new)
     res[:n_known,codes] = columns
     res[codes,:n_known] = rows*(there & (x.counts()>0))
     res[codes[:,None],codes] = among

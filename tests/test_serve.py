@@ -1058,3 +1058,43 @@ def test_std_is_refused_without_draws_and_ranking_explained(films, learn, df):
     status,got = films.get('explain', user=user, item=title, ranking=True)
     want = learn.explain(user, title, ranking=True)
     assert status==200 and got['prediction']==pytest.approx(want.attrs['prediction'], abs=1e-3)
+
+# ------------------------------------------------------------------ what an operator is told, and signals
+def test_reasons_that_a_new_model_takes_away_are_told_in_the_log(learn, tmp_path, caplog):
+    folder = learn.save_recommender(tmp_path/'films', ratings=True)
+    with Background(app(folder, every=.05)) as o,caplog.at_level('WARNING', 'fastrec.serve'):
+        films = Client(o.url)
+        for has_ratings in (True,False):
+            learn.save_recommender(folder, ratings=has_ratings, metrics=dict(n=float(has_ratings)))
+            wait_for(films, folder)
+            lost = [o for o in caplog.records if 'no ratings' in o.getMessage()]
+            assert len(lost)==(not has_ratings)
+        assert '--ratings' in lost[0].fields['how'] and lost[0].levelname=='WARNING'
+
+def _after_hangup(folder, workers, how):
+    "The exit code of a service that gets SIGHUP, `None` if it still answers, and ends then; `how` it has a terminal or none"
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers={workers})"
+    if how=='terminal': code = f"import fcntl,os,termios; os.setsid(); fcntl.ioctl(os.open(os.environ['TTY'], os.O_RDWR), termios.TIOCSCTTY, 0)\n{code}"
+    if how=='nohup': code = f'import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}'
+    main_end,end = os.openpty()
+    env = {**os.environ, 'TTY': os.ttyname(end)}
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
+                          start_new_session=how!='terminal') as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            films = Client(f'http://127.0.0.1:{port}')
+            assert films.get('health')[0]==200
+            main.send_signal(signal.SIGHUP)
+            if how=='terminal': return main.wait(30)
+            time.sleep(1)
+            assert films.get('health')[0]==200
+        finally:
+            main.terminate()
+            os.close(end)
+            os.close(main_end)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='signals and terminals of Linux')
+@pytest.mark.parametrize('workers', [1,2])
+@pytest.mark.parametrize('how', ['terminal','none','nohup'])
+def test_a_hangup_ends_what_has_a_terminal_alone(folder, workers, how):
+    assert _after_hangup(folder, workers, how) in ((0,-signal.SIGTERM) if how=='terminal' else (None,))

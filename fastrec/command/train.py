@@ -22,6 +22,7 @@ from ..data.text_files import read_text_file
 from ..evaluate.choosing import choose_fit
 from ..export.bundle import old_files
 from ..export.loading import load_recommender
+from ..export.manifest import read_manifest
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
 from .plain import WrongUse,check_output,plain_text
@@ -137,6 +138,13 @@ def made_ready(out):
     if not os.access(folder, os.W_OK): raise PermissionError(f'{folder} cannot be written to')
     return folder
 
+# %% ../../nbs/command/13_train.ipynb #7150cd3d
+def keeps_ratings(folder):
+    "Does the `folder` hold a recommender that was saved with ratings?"
+    try: files = read_manifest(folder)['files'].values()
+    except (OSError,ValueError): return False
+    return any(name.startswith('rated.') for o in files for name in o['tensors'])
+
 # %% ../../nbs/command/13_train.ipynb #3388f669
 def _tell_trained(found, json):
     "Print the frames in `found`, by name, as JSON or below each other"
@@ -153,6 +161,8 @@ def _train(
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
+    if not ratings and keeps_ratings(folder):
+        warn(f'{folder} has ratings, and what takes its place will not: reasons end, also in a service that runs. Pass ratings=True to keep them')
     _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1

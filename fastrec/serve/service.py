@@ -26,7 +26,7 @@ from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
 from .shelf import Shelf
-from .workers import Workers,can_fork
+from .workers import Workers,can_fork,heeding_hangup
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here by another name is led astray
@@ -183,7 +183,8 @@ def _serving():
     "A context in which this process does nothing but serve; afterwards it, a notebook's say, goes on as before"
     threads = torch.get_num_threads()
     begin()
-    try: yield
+    try:
+        with heeding_hangup(): yield
     finally:
         torch.set_num_threads(threads)
         without_loops.clear()

@@ -50,6 +50,10 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'read it with (?:pd\.read_excel|pd\.read_json)', 'save it as CSV'),
     (r'pass compression=\'gzip\'', 'unpack it'),
     (r', as in from_csv\(\.\.\., sep=.*?\)', ': commas between fields, a line a row, the names of columns in the first, in UTF-8'),
+    (r"(?<=holds )b'\\x([0-9a-f]{2})'", r'the byte \1'),
+    (r", '[\w-]+' codec can't decode \S.*?: (?=it is not )", ': '),
+    (r'(manifest\.json is damaged): (?!it does not match).*', r'\1, it is no JSON: copy the folder again, or save the model again'),
+    (r"^path=(?=')", '--out '),
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
 _idioms = [(re.compile(python), typed) for python,typed in _by_option+_in_the_file]

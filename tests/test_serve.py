@@ -1098,3 +1098,30 @@ def _after_hangup(folder, workers, how):
 @pytest.mark.parametrize('how', ['terminal','none','nohup'])
 def test_a_hangup_ends_what_has_a_terminal_alone(folder, workers, how):
     assert _after_hangup(folder, workers, how) in ((0,-signal.SIGTERM) if how=='terminal' else (None,))
+
+def test_openapi_tells_of_refusals_and_of_the_token(films, folder, tmp_path):
+    told = films.get('openapi.json')[1]
+    assert 'securitySchemes' not in told['components'] and told.get('security') is None
+    assert {*told['paths']['/recommend']['post']['responses']}>={'200','404','408','413','422','503'}
+    assert {*told['paths']['/health']['get']['responses']}=={'200','503'}
+    for status,path,question in ((404,'explain',dict(user='nobody', item='x')), (422,'explain',dict(item=[])), (422,'map',dict(n=1))):
+        found,answer = films.post(path, **question)
+        refs = json.dumps(told['paths'][f'/{path}']['post']['responses'][str(status)])
+        name = re.search(r'schemas/(\w+)', refs)[1]
+        assert found==status and {*answer}=={*told['components']['schemas'][name]['required']}
+    file = tmp_path/'token'
+    file.write_text(secret, encoding='utf-8')
+    file.chmod(0o600)
+    with Background(app(folder, token=file)) as o:
+        guarded = Client(o.url)
+        status,body,_ = guarded.raw('/openapi.json', authorization=f'Bearer {secret}')
+        told = json.loads(body)
+        assert status==200 and told['components']['securitySchemes']=={'token': dict(type='http', scheme='bearer')}
+        assert told['security']==[dict(token=[])] and told['paths']['/ready']['get']['security']==[]
+        assert all('401' in o['responses'] for path,each in told['paths'].items() if path not in ('/health','/ready') for o in each.values())
+        status,_,headers = guarded.raw('/version')
+        assert status==401 and headers['www-authenticate']=='Bearer'
+
+def test_lists_of_many_name_what_is_unknown_once(films, df):
+    status,found = films.post('recommend/many', users=df.user[:3].tolist(), exclude=['nothing of that name'])
+    assert status==200 and found['unknown']==['nothing of that name'] and not any('unknown' in o for o in found['lists'])

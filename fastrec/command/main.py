@@ -43,7 +43,8 @@ def overview():
 # %% ../../nbs/command/15_main.ipynb #d3f9e650
 def _numbers_in_words(text):
     "`text` of argparse, which names the types of numbers"
-    for kind,words in dict(int='a whole number', float='a number').items(): text = text.replace(f'invalid {kind} value:', f'needs {words}, not')
+    for kind,words in dict(int='a whole number', float='a number').items():
+        text = text.replace(f'invalid {kind} value:', f'needs {words}, not')
     return text
 
 def parser_of(name):
@@ -75,11 +76,13 @@ def _as_typed(name, text):
 
 def _message(e):
     "What the error `e` says, in words"
-    if isinstance(e, OSError) and e.filename is not None and e.strerror: return f'{e.filename}: {e.strerror.lower()}'
+    if isinstance(e, OSError) and e.filename is not None and e.strerror:
+        return f'{e.filename}: {e.strerror.lower()}'
     text = e.args[0] if isinstance(e, KeyError) and e.args else e  # whose text is the repr of that
     if isinstance(e, MemoryError) and not str(e): return 'there is not enough memory'
     return str(text) or 'something went wrong; --debug shows where'
 
+# %% ../../nbs/command/15_main.ipynb #cf7faf61
 @contextmanager
 def _warnings_in_a_line(name):
     before = warnings.showwarning

@@ -34,9 +34,12 @@ def _fault(file, e):
     if isinstance(e, FileNotFoundError): return f'there is no file {file}'
     if isinstance(e, OSError) and e.strerror: return f'{file} cannot be read: {e.strerror.lower()}'
     if isinstance(e, (EOFError,OSError)) or type(e).__module__ in _packers:
-        return f'{file} cannot be unpacked: it is cut short, damaged, or not packed as its name says. Copy it again, or give it the right name'
-    if isinstance(e, ImportError) and text.startswith('`Import'): return f'{file} is packed in a way that is not known here: unpack it'
-    if text.startswith(('Multiple files','Zero files')): return f'{file} is an archive of several files, or of none: unpack it, and name one'
+        return (f'{file} cannot be unpacked: it is cut short, damaged, or not packed as its name says. '
+                'Copy it again, or give it the right name')
+    if isinstance(e, ImportError) and text.startswith('`Import'):
+        return f'{file} is packed in a way that is not known here: unpack it'
+    if text.startswith(('Multiple files','Zero files')):
+        return f'{file} is an archive of several files, or of none: unpack it, and name one'
     if type(e) is LookupError: return f'{text}: pass utf-8, latin-1 or cp1252, say, as encoding='
     if type(e).__module__.startswith('pyarrow'):
         if os.path.isdir(file): return f'{file} is a folder, which is read as Parquet, and not all in it is: name one of its files'

@@ -242,20 +242,6 @@ class State(BaseModel):
     "Is the service there?"
     status: Literal['ok']
 
-# %% ../../nbs/serve/10_questions.ipynb #7caacc2b
-class Refusal(BaseModel):
-    "Why there is no answer"
-    detail: str
-
-class Fault(BaseModel):
-    "A place in a question, and what is wrong there"
-    loc: list[str|int]
-    msg: str
-
-class Misread(BaseModel):
-    "Why a question is refused: in a word, or place by place"
-    detail: str|list[Fault]
-
 # %% ../../nbs/serve/10_questions.ipynb #f6dca816
 @dataclass(frozen=True)
 class Limits:

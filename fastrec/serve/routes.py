@@ -17,7 +17,7 @@ from .pool import Busy,Together
 from .questions import About,AlikeAnswer,ExplainAnswer,ExplainPair,ExplainQuestion,FansAnswer,FoldInQuestion
 from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion
 from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
-from .questions import Misread,Refusal
+from .headers import Misread,Refusal
 from .asking import NotThere
 from .lists import joined_parts,list_of,lists_of_part,lists_together,newcomers_together,parts_of_many
 from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like

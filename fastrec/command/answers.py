@@ -39,10 +39,12 @@ def _label_of(rec, side, text):
 def _reasons(make, why):
     "The `why` reasons of each line of the list that `make` gives, strongest first: items, and ratings where there are any"
     rows = listened(make)[0].to_dict('records')  # what this warns of was said of the list
+    res = []
     for row in rows:
         found = [(row[f'because_{k}'],row.get(f'gave_{k}')) for k in range(1, why+1)]
-        row['because'] = [dict(item=item) if y is None else dict(item=item, rating=y) for item,y in found if not pd.isna(item)]
-    return [o['because'] for o in rows]
+        found = [(item,{} if y is None else dict(rating=y)) for item,y in found if not pd.isna(item)]
+        res.append([dict(item=item, **more) for item,more in found])
+    return res
 
 # %% ../../nbs/command/12_answers.ipynb #757d3ebd
 def fastrec_recommend(

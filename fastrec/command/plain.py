@@ -45,6 +45,7 @@ def _fault(file, e):
         if os.path.isdir(file): return f'{file} is a folder, which is read as Parquet, and not all in it is: name one of its files'
         return f'{file} is no whole Parquet: it is cut short or damaged. Copy it again'
 
+# %% ../../nbs/command/10_plain.ipynb #b84eedbe
 @contextmanager
 def reading(file):
     "A context in which the `file` is read; a `ValueError` says in words what is wrong with it"

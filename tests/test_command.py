@@ -1,5 +1,5 @@
 """The program `fastrec`: every command through functions, a few as a process of their own, and what happens to wrong and hostile input"""
-import json,os,pty,re,shutil,signal,socket,subprocess,sys,time,tomllib,urllib.request
+import gzip,json,os,pty,re,shutil,signal,socket,subprocess,sys,time,tomllib,urllib.request
 from pathlib import Path
 import numpy as np,pandas as pd,pytest
 from conftest import quietly
@@ -188,13 +188,37 @@ def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     rec.save_recommender(tmp/'again')
     assert answer(said, 'info', tmp/'again')['fit']==rec.manifest['fit']['name']
 
+def test_info_of_choices_says_nothing_of_ratings(said, file, tmp, films):
+    for fit in ('ials','blend'):
+        assert said('train', file, '--choices', '--out', tmp/f'chosen-{fit}', '--fit', fit)[0]==0
+        _,out,_ = said('info', tmp/f'chosen-{fit}')
+        assert 'rating_range' not in out and not re.search(r'None|True|False|\d\.\d{6}', out), out
+        assert answer(said, 'info', tmp/f'chosen-{fit}')['rating_range'] is None
+    assert re.search(r'rating_range +1 to 5\n', said('info', films)[1]) and re.search(r'keeps_ratings +yes\n', said('info', films)[1])
+
+def test_reasons_that_training_takes_away_are_told(said, file, tmp):
+    for args,is_told in ((['--ratings'],False), (['--ratings'],False), ([],True), ([],False)):
+        code,_,err = said('train', file, '--out', tmp/'served', '--fit', 'bias', *args)
+        assert code==0 and ('--ratings to keep them' in err)==is_told, err
+
+def test_of_a_single_rating_nothing_is_left(said, ratings, tmp):
+    one = ratings.drop_duplicates('user').iloc[:1]
+    df = pd.concat([ratings[ratings.user!=one.user.iloc[0]], one])
+    df.to_csv(tmp/'single.csv', index=False)
+    assert said('train', tmp/'single.csv', '--valid', 0, '--out', tmp/'single', '--fit', 'als', '--ratings')[0]==0
+    film,other = ratings.title.unique()[:2]
+    assert 'one rating is all there is' in said('explain', tmp/'single', one.user.iloc[0], film)[2]
+    assert said('explain', tmp/'single', df.user.iloc[0], film)[2]==''
+
 def test_lists(said, films, rec, ratings):
     users = ratings.user.unique()[:3].tolist()
     for args,kwargs in (([], {}), (['--n',3,'--diversity',.3], dict(n=3, diversity=.3)), (['--damping',.5], dict(damping=.5))):
         want = rec.recommend(users, **kwargs)
         found = pd.DataFrame(answer(said, 'recommend', films, *users, *args))
         pd.testing.assert_frame_equal(found, want, check_dtype=False, check_categorical=False, rtol=1e-6)
-    assert answer(said, 'recommend', films, users[0], '--why', 1)[0]['why'].startswith('because you gave')
+    line = answer(said, 'recommend', films, users[0], '--why', 2)[0]
+    want = rec.recommend(users[0], why=2).iloc[0]
+    assert line['why'].startswith('because you gave') and line['because']==[dict(item=want[f'because_{k}'], rating=want[f'gave_{k}']) for k in (1,2)]
 
 def test_everybodys_lists_as_parquet(said, films, rec, tmp):
     assert said('recommend', films, '--n', 4, '--out', tmp/'lists.parquet')==(0, f'Written to {tmp}/lists.parquet\n', '')
@@ -346,10 +370,11 @@ def test_what_a_function_warns_of_is_a_line(said, ratings, tmp):
     assert code==0 and json.loads(out) and re.search(r'^fastrec: .*repeat a pair', err, re.M) and 'UserWarning' not in err
 
 def test_an_error_without_a_word_is_named(said, monkeypatch):
-    def broken(folder:str): raise MemoryError
-    monkeypatch.setattr(program, 'function_of', lambda name: broken)
-    assert refused(said, 'info', 'x')=='fastrec: MemoryError'
-    with pytest.raises(MemoryError): main(['info','x','--debug'])
+    for error,words in ((MemoryError,'there is not enough memory'), (AssertionError,'something went wrong; --debug shows where')):
+        def broken(folder:str): raise error
+        monkeypatch.setattr(program, 'function_of', lambda name: broken)
+        assert refused(said, 'info', 'x')==f'fastrec: {words}'
+        with pytest.raises(error): main(['info','x','--debug'])
 
 # ------------------------------------------------------------------ a service
 def test_serve(films):
@@ -432,6 +457,35 @@ def test_what_is_said_of_a_file_is_no_python(said, ratings, tmp):
         fit = 'ials' if name in ('raw','tail','zeros') else 'als'
         code,out,err = said('train', tmp/f'{name}.csv', '--out', tmp/f'{name}-out', '--fit', fit)
         assert part in err and not re.search(_python, err), (name,err)
+
+def _unreadable(file, tmp):
+    "Files that cannot be read, and what is said of each"
+    data = file.read_bytes()
+    packed = gzip.compress(data)
+    table = tmp/'whole.parquet'
+    pd.read_csv(file).to_parquet(table)
+    wanted = {'cut.csv.gz': (packed[:500],'cut short'), 'plain.csv.gz': (data,'not packed as its name says'), 'odd.csv.bz2': (packed,'cannot be unpacked'),
+              'odd.csv.xz': (packed,'cannot be unpacked'), 'odd.zip': (data,'cannot be unpacked'), 'cut.parquet': (table.read_bytes()[:300],'no whole Parquet'),
+              'sheet.xlsx': (b'PK\x03\x04','save it as CSV'), 'nothing.csv': (b'','is empty'), 'latin.csv': (data+'7,Amélie,4\n'.encode('latin-1'),'--encoding latin-1'),
+              'cut16.csv': (data.decode().encode('utf-16')[:1001],'is not utf-16')}
+    for name,(held,words) in wanted.items():
+        (tmp/name).write_bytes(held)
+        yield tmp/name,words
+    for name in ('empty-folder','folder'): (tmp/name).mkdir()
+    shutil.copy(file, tmp/'folder')
+    yield from ((tmp/'empty-folder','is an empty folder'), (tmp/'folder','name one of its files'), (tmp/'none.csv','there is no file'))
+
+def test_what_cannot_be_read_is_named(said, films, file, tmp_path):
+    is_python = re.compile(r"Errno|Error\b|codec|\bdtype|\bNone\b|b'|magic|Input format|stream|argparse|\bint\b")
+    for odd,words in _unreadable(file, tmp_path):
+        for args in (('train',odd,'--out',tmp_path/'out'), ('train',file,'--items',odd,'--out',tmp_path/'out'), ('evaluate',films,odd)):
+            line = refused(said, *args)
+            assert str(odd) in line and words in line and not is_python.search(line), line
+    for args in (('train',file,'--out',file), ('train',file,'--out','/proc/none'), ('train',file,'--encoding','utf-99','--out',tmp_path/'out'),
+                 ('recommend',films,'1','--out','/none/x.parquet')):
+        line = refused(said, *args)
+        assert not is_python.search(line) and 'path=' not in line, line
+    assert '--n: needs a whole number, not' in refused(said, 'recommend', films, '1', '--n', 'x', code=2)
 
 def test_weights_without_ratings_are_of_choices(said, ratings, tmp):
     "As clicks are meant; what else is a column of ratings by name or place is one still"

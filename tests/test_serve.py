@@ -1066,3 +1066,70 @@ def test_std_is_refused_without_draws_and_ranking_explained(films, learn, df):
     status,got = films.get('explain', user=user, item=title, ranking=True)
     want = learn.explain(user, title, ranking=True)
     assert status==200 and got['prediction']==pytest.approx(want.attrs['prediction'], abs=1e-3)
+
+# ------------------------------------------------------------------ what an operator is told, and signals
+def test_reasons_that_a_new_model_takes_away_are_told_in_the_log(learn, tmp_path, caplog):
+    folder = learn.save_recommender(tmp_path/'films', ratings=True)
+    with Background(app(folder, every=.05)) as o,caplog.at_level('WARNING', 'fastrec.serve'):
+        films = Client(o.url)
+        for has_ratings in (True,False):
+            learn.save_recommender(folder, ratings=has_ratings, metrics=dict(n=float(has_ratings)))
+            wait_for(films, folder)
+            lost = [o for o in caplog.records if 'no ratings' in o.getMessage()]
+            assert len(lost)==(not has_ratings)
+        assert '--ratings' in lost[0].fields['how'] and lost[0].levelname=='WARNING'
+
+def _after_hangup(folder, workers, how):
+    "The exit code of a service that gets SIGHUP, `None` if it still answers, and ends then; `how` it has a terminal or none"
+    code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers={workers})"
+    if how=='terminal': code = f"import fcntl,os,termios; os.setsid(); fcntl.ioctl(os.open(os.environ['TTY'], os.O_RDWR), termios.TIOCSCTTY, 0)\n{code}"
+    if how=='nohup': code = f'import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}'
+    main_end,end = os.openpty()
+    env = {**os.environ, 'TTY': os.ttyname(end)}
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
+                          start_new_session=how!='terminal') as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            films = Client(f'http://127.0.0.1:{port}')
+            assert films.get('health')[0]==200
+            main.send_signal(signal.SIGHUP)
+            if how=='terminal': return main.wait(30)
+            time.sleep(1)
+            assert films.get('health')[0]==200
+        finally:
+            main.terminate()
+            os.close(end)
+            os.close(main_end)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='signals and terminals of Linux')
+@pytest.mark.parametrize('workers', [1,2])
+@pytest.mark.parametrize('how', ['terminal','none','nohup'])
+def test_a_hangup_ends_what_has_a_terminal_alone(folder, workers, how):
+    assert _after_hangup(folder, workers, how) in ((0,-signal.SIGTERM) if how=='terminal' else (None,))
+
+def test_openapi_tells_of_refusals_and_of_the_token(films, folder, tmp_path):
+    told = films.get('openapi.json')[1]
+    assert 'securitySchemes' not in told['components'] and told.get('security') is None
+    assert {*told['paths']['/recommend']['post']['responses']}>={'200','404','408','413','422','503'}
+    assert {*told['paths']['/health']['get']['responses']}=={'200','503'}
+    for status,path,question in ((404,'explain',dict(user='nobody', item='x')), (422,'explain',dict(item=[])), (422,'map',dict(n=1))):
+        found,answer = films.post(path, **question)
+        refs = json.dumps(told['paths'][f'/{path}']['post']['responses'][str(status)])
+        name = re.search(r'schemas/(\w+)', refs)[1]
+        assert found==status and {*answer}=={*told['components']['schemas'][name]['required']}
+    file = tmp_path/'token'
+    file.write_text(secret, encoding='utf-8')
+    file.chmod(0o600)
+    with Background(app(folder, token=file)) as o:
+        guarded = Client(o.url)
+        status,body,_ = guarded.raw('/openapi.json', authorization=f'Bearer {secret}')
+        told = json.loads(body)
+        assert status==200 and told['components']['securitySchemes']=={'token': dict(type='http', scheme='bearer')}
+        assert told['security']==[dict(token=[])] and told['paths']['/ready']['get']['security']==[]
+        assert all('401' in o['responses'] for path,each in told['paths'].items() if path not in ('/health','/ready') for o in each.values())
+        status,_,headers = guarded.raw('/version')
+        assert status==401 and headers['www-authenticate']=='Bearer'
+
+def test_lists_of_many_name_what_is_unknown_once(films, df):
+    status,found = films.post('recommend/many', users=df.user[:3].tolist(), exclude=['nothing of that name'])
+    assert status==200 and found['unknown']==['nothing of that name'] and not any('unknown' in o for o in found['lists'])

@@ -204,6 +204,13 @@ def explained(rec, user, item, ranking=False, at=None):
     res.attrs.update(user=user, item=item, prediction=prediction, unit=unit, how=how)
     return res
 
+# %% ../../nbs/answer/63_explain.ipynb #ccf35999
+of_one = 'one rating is all there is: without it the prediction is that of the average user, or follows from features alone'
+
+def is_of_one(frame):
+    "Is there one rating alone in what `explain` gives?"
+    return (frame.part=='rated').sum()==1
+
 # %% ../../nbs/answer/63_explain.ipynb #724a852a
 @patch
 def explain(self:Recommends,

@@ -6,11 +6,13 @@
 __all__ = ['fastrec_recommend', 'fastrec_similar', 'fastrec_explain', 'fastrec_info']
 
 # %% ../../nbs/command/12_answers.ipynb #773b8ad1
+from functools import partial
 from json import dumps
 from typing import Annotated
 import pandas as pd
 from ..answer.described import parts_of
-from ..base.checks import need_whole
+from ..answer.explain import is_of_one,of_one
+from ..base.checks import listened,need_whole,warn
 from ..export.loading import load_recommender
 from ..models.ease import Ease
 from .console import tell_rows,tell_written
@@ -33,6 +35,17 @@ def _label_of(rec, side, text):
     "`text` as a label of users (`side=0`) or items (1) of `rec`"
     return as_label(list(rec.ds.classes.values())[side], text)
 
+# %% ../../nbs/command/12_answers.ipynb #126456cd
+def _reasons(make, why):
+    "The `why` reasons of each line of the list that `make` gives, strongest first: items, and ratings where there are any"
+    rows = listened(make)[0].to_dict('records')  # what this warns of was said of the list
+    res = []
+    for row in rows:
+        found = [(row[f'because_{k}'],row.get(f'gave_{k}')) for k in range(1, why+1)]
+        found = [(item,{} if y is None else dict(rating=y)) for item,y in found if not pd.isna(item)]
+        res.append([dict(item=item, **more) for item,more in found])
+    return res
+
 # %% ../../nbs/command/12_answers.ipynb #757d3ebd
 def fastrec_recommend(
     folder:str, # Folder that fastrec train, or save_recommender, has written
@@ -53,9 +66,11 @@ def fastrec_recommend(
     if not users and out is None: raise WrongUse('name one user or more; or, for everybody, a file with --out lists.parquet')
     rec = load_recommender(folder)
     labels = [_label_of(rec, 0, o) for o in users] or None
-    found = rec.recommend(labels, n=n, diversity=diversity, damping=damping, why=why, sentences=why>0, path=out)
-    if out is None: tell_rows(found, json)
-    else: tell_written(out)
+    make = partial(rec.recommend, labels, n=n, diversity=diversity, damping=damping, why=why)
+    found = make(sentences=why>0, path=out)
+    if out is not None: return tell_written(out)
+    if json and why: found = found.assign(because=_reasons(make, why))
+    tell_rows(found, json)
 
 # %% ../../nbs/command/12_answers.ipynb #1fa84425
 def fastrec_similar(
@@ -102,6 +117,7 @@ def fastrec_explain(
     rec = load_recommender(folder)
     explain = rec.explain_features if by_features else rec.explain
     found = explain(_label_of(rec, 0, user), _label_of(rec, 1, item), ranking=ranking)
+    if is_of_one(found): warn(of_one)
     about = {k: found.attrs[k] for k in ('user','item','prediction','unit')}
     tell_rows(_largest(found, n), json, out, **about)
 
@@ -129,7 +145,7 @@ def _about(folder, rec):
     users,items = rec.ds.classes.values()
     return dict(
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
-        labels=[repr(users), repr(items)], rating_range=m.get('rating_range'),
+        labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),
         keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
         bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])
@@ -138,7 +154,20 @@ def _about(folder, rec):
 def _in_one(v):
     "The number, text or list `v` in one line"
     if isinstance(v, list): return '; '.join(map(_in_one, v))
+    if isinstance(v, bool): return 'yes' if v else 'no'
     return f'{v:.4f}' if isinstance(v, float) else str(v)
+
+def _setting(text):
+    "The setting in the `text`, as it is read"
+    if text=='None': return 'none'
+    try: return f'{float(text):.4g}'
+    except ValueError: return text
+
+def _to_read(about):
+    "What `_about` tells, for people: without what does not apply, and numbers as short as they may be"
+    res = {k: v for k,v in about.items() if v is not None}
+    if 'rating_range' in res: res['rating_range'] = ' to '.join(f'{o:g}' for o in res['rating_range'])
+    return {**res, 'settings': {k: _setting(str(v)) for k,v in res['settings'].items()}}
 
 def _lines(o, indent=''):
     "Lines for all that the dict `o` holds"
@@ -159,4 +188,4 @@ def fastrec_info(
         fastrec info films --json | jq .metrics"""
     found = _about(folder, load_recommender(folder))
     if json: return print(dumps(found, indent=1))
-    print('\n'.join(_lines(found)))
+    print('\n'.join(_lines(_to_read(found))))

@@ -41,6 +41,12 @@ def overview():
         '  fastrec train ratings.csv --out films', '  fastrec recommend films 845', f'\nfastrec {__version__}'])
 
 # %% ../../nbs/command/15_main.ipynb #d3f9e650
+def _numbers_in_words(text):
+    "`text` of argparse, which names the types of numbers"
+    for kind,words in dict(int='a whole number', float='a number').items():
+        text = text.replace(f'invalid {kind} value:', f'needs {words}, not')
+    return text
+
 def parser_of(name):
     "The parser of the arguments of the command `name`"
     func = function_of(name)
@@ -48,7 +54,7 @@ def parser_of(name):
     res.description = inspect.getdoc(func)
     res.formatter_class = type('Formatter', (argparse.RawDescriptionHelpFormatter, res.formatter_class), {})
     res.add_argument('--debug', action='store_true', help='Show where an error comes from')
-    res.error = lambda text: argparse.ArgumentParser.error(res, plain_text(text))
+    res.error = lambda text: argparse.ArgumentParser.error(res, plain_text(_numbers_in_words(text)))
     return res
 
 def _run(name, args):
@@ -69,10 +75,14 @@ def _as_typed(name, text):
     return as_options(str(text), {o.dest: o.option_strings[-1] for o in actions if o.option_strings})
 
 def _message(e):
-    "What the error `e` says; its kind, where it says nothing"
+    "What the error `e` says, in words"
+    if isinstance(e, OSError) and e.filename is not None and e.strerror:
+        return f'{e.filename}: {e.strerror.lower()}'
     text = e.args[0] if isinstance(e, KeyError) and e.args else e  # whose text is the repr of that
-    return str(text) or type(e).__name__
+    if isinstance(e, MemoryError) and not str(e): return 'there is not enough memory'
+    return str(text) or 'something went wrong; --debug shows where'
 
+# %% ../../nbs/command/15_main.ipynb #cf7faf61
 @contextmanager
 def _warnings_in_a_line(name):
     before = warnings.showwarning

@@ -28,6 +28,13 @@ _by_option = (  # what a line of Python asks for, by what an option says
     (r'^the frame\b', 'the file'),
     (r'(?<![\w./\'"-])fit_(blend|als|bayes|bias|ease|ials|one_cycle)\b', r'--fit \1'))
 
+# %% ../../nbs/command/17_options.ipynb #bc8eadfd
+_of_bytes = (  # what libraries say of what they read, in words
+    (r"(?<=holds )b'\\x([0-9a-f]{2})'", r'the byte \1'),
+    (r", '[\w-]+' codec can't decode \S.*?: (?=it is not )", ': '),
+    (r'(manifest\.json is damaged): (?!it does not match).*', r'\1, it is no JSON: copy the folder again, or save the model again'),
+    (r"^path=(?=')", '--out '))
+
 # %% ../../nbs/command/17_options.ipynb #d43be05f
 _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
@@ -50,6 +57,7 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'read it with (?:pd\.read_excel|pd\.read_json)', 'save it as CSV'),
     (r'pass compression=\'gzip\'', 'unpack it'),
     (r', as in from_csv\(\.\.\., sep=.*?\)', ': commas between fields, a line a row, the names of columns in the first, in UTF-8'),
+    *_of_bytes,
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
 _idioms = [(re.compile(python), typed) for python,typed in _by_option+_in_the_file]

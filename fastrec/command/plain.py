@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = []
 
+# %% ../../nbs/command/10_plain.ipynb #13b879e2
+import os
+from contextlib import contextmanager
+
 # %% ../../nbs/command/10_plain.ipynb #f52cdf6e
 def _shown(c): return c if c.isprintable() else ascii(c)[1:-1]
 
@@ -20,3 +24,33 @@ def check_output(json, out):
     if json and out is not None: raise WrongUse('--json prints, and --out writes a file: choose one')
     if out is not None and not out.endswith('.parquet'):
         raise WrongUse(f'--out {out}: what is written is Parquet, so let its name end in .parquet')
+
+# %% ../../nbs/command/10_plain.ipynb #42a6eabd
+_packers = 'gzip','lzma','_lzma','zlib','zipfile'
+
+def _fault(file, e):
+    "What is wrong with the `file` that could not be read for the error `e`, and what to do; `None` where the error says so itself"
+    text = str(e)
+    if isinstance(e, FileNotFoundError): return f'there is no file {file}'
+    if isinstance(e, OSError) and e.strerror: return f'{file} cannot be read: {e.strerror.lower()}'
+    if isinstance(e, (EOFError,OSError)) or type(e).__module__ in _packers:
+        return (f'{file} cannot be unpacked: it is cut short, damaged, or not packed as its name says. '
+                'Copy it again, or give it the right name')
+    if isinstance(e, ImportError) and text.startswith('`Import'):
+        return f'{file} is packed in a way that is not known here: unpack it'
+    if text.startswith(('Multiple files','Zero files')):
+        return f'{file} is an archive of several files, or of none: unpack it, and name one'
+    if type(e) is LookupError: return f'{text}: pass utf-8, latin-1 or cp1252, say, as encoding='
+    if type(e).__module__.startswith('pyarrow'):
+        if os.path.isdir(file): return f'{file} is a folder, which is read as Parquet, and not all in it is: name one of its files'
+        return f'{file} is no whole Parquet: it is cut short or damaged. Copy it again'
+
+# %% ../../nbs/command/10_plain.ipynb #b84eedbe
+@contextmanager
+def reading(file):
+    "A context in which the `file` is read; a `ValueError` says in words what is wrong with it"
+    if os.path.isdir(file) and not os.listdir(file): raise ValueError(f'{file} is an empty folder: name a file of ratings')
+    try: yield
+    except Exception as e:
+        if fault := _fault(file, e): raise ValueError(fault) from e
+        raise

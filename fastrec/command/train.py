@@ -22,9 +22,10 @@ from ..data.text_files import read_text_file
 from ..evaluate.choosing import choose_fit
 from ..export.bundle import old_files
 from ..export.loading import load_recommender
+from ..export.manifest import read_manifest
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
-from .plain import WrongUse,check_output,plain_text
+from .plain import WrongUse,check_output,plain_text,reading
 
 # %% ../../nbs/command/13_train.ipynb #4499d0cb
 def _like(labels, col):
@@ -35,11 +36,12 @@ def _like(labels, col):
 # %% ../../nbs/command/13_train.ipynb #7620ee14
 def _frame_in(file, id_names=(), encoding=None, n_first=2):
     "The rows of `file` as a frame, whose columns `id_names` hold labels, and the `n_first`, unless their name says otherwise"
-    if is_parquet(file):
-        need_package('pyarrow')
-        return pd.read_parquet(file)
-    more = {} if encoding is None else dict(encoding=encoding)
-    return read_text_file(file, [*id_names], more, n_first)
+    with reading(file):
+        if is_parquet(file):
+            need_package('pyarrow')
+            return pd.read_parquet(file)
+        more = {} if encoding is None else dict(encoding=encoding)
+        return read_text_file(file, [*id_names], more, n_first)
 
 def _names_in(file):
     "The names of the columns of Parquet"
@@ -132,10 +134,18 @@ def _fitted(dls, fit, epochs, seconds):
 def made_ready(out):
     "The folder `out`, which is made; refused if it holds anything but a saved recommender, or cannot be written"
     folder = Path(out)
+    if folder.exists() and not folder.is_dir(): raise ValueError(f'{folder} is a file: choose another folder')
     folder.mkdir(parents=True, exist_ok=True)
     old_files(folder)
     if not os.access(folder, os.W_OK): raise PermissionError(f'{folder} cannot be written to')
     return folder
+
+# %% ../../nbs/command/13_train.ipynb #7150cd3d
+def keeps_ratings(folder):
+    "Does the `folder` hold a recommender that was saved with ratings?"
+    try: files = read_manifest(folder)['files'].values()
+    except (OSError,ValueError): return False
+    return any(name.startswith('rated.') for o in files for name in o['tensors'])
 
 # %% ../../nbs/command/13_train.ipynb #3388f669
 def _tell_trained(found, json):
@@ -151,8 +161,12 @@ def _train(
     encoding, dropna, valid, seed, epochs, seconds, ratings, json):
     "What `fastrec_train` does with its arguments"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
-    dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+    with reading(file):
+        dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
+    if not ratings and keeps_ratings(folder):
+        warn(f'{folder} has ratings, and what takes its place will not: reasons end, also in a service that runs. '
+             'Pass ratings=True to keep them')
     _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1

@@ -39,8 +39,8 @@ def read_token(path=None):
     return token
 
 # %% ../../nbs/serve/18_guard.ipynb #7cc41e9f
-_probes = '/health','/ready'  # which tell nothing
-_open = *_probes,*page_paths.values()  # the page asks for the token
+probes = '/health','/ready'  # which tell nothing
+_open = *probes,*page_paths.values()  # the page asks for the token
 
 class Token:
     "The ASGI application `app` for who shows the `token`"
@@ -54,11 +54,23 @@ class Token:
                 return
         await self.app(scope, receive, send)
 
+# %% ../../nbs/serve/18_guard.ipynb #31d1c758
+def tell_token(app):
+    "Let the OpenAPI of `app` say that a token is needed, but by the probes"
+    made = app.openapi
+    def openapi():
+        res = made()
+        res.setdefault('components', {})['securitySchemes'] = dict(token=dict(type='http', scheme='bearer'))
+        res['security'] = [dict(token=[])]
+        for o in probes: res['paths'][o]['get']['security'] = []
+        return res
+    app.openapi = openapi
+
 # %% ../../nbs/serve/18_guard.ipynb #97fd4e20
 class Named(TrustedHostMiddleware):
     "The ASGI application `app` for who calls it by one of the `allowed_hosts`, or asks whether it is there"
     async def __call__(self, scope, receive, send):
-        asks_alone = scope['type']=='http' and scope['path'] in _probes
+        asks_alone = scope['type']=='http' and scope['path'] in probes
         await (self.app if asks_alone else super().__call__)(scope, receive, send)
 
 # %% ../../nbs/serve/18_guard.ipynb #c2b89b46

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/serve/27_headers.ipynb #507ed19f
 import json
+from pydantic import BaseModel
 
 # %% ../../nbs/serve/27_headers.ipynb #0a141be8
 _policy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors "
@@ -26,3 +27,17 @@ def refusal(status, detail, **headers):
     found = [(k.replace('_', '-').encode(),v.encode()) for k,v in headers.items()]
     start = [(b'content-type',b'application/json'),(b'content-length',str(len(body)).encode()),*found]
     return dict(type='http.response.start', status=status, headers=start),dict(type='http.response.body', body=body)
+
+# %% ../../nbs/serve/27_headers.ipynb #7caacc2b
+class Refusal(BaseModel):
+    "Why there is no answer"
+    detail: str
+
+class Fault(BaseModel):
+    "A place in a question, and what is wrong there"
+    loc: list[str|int]
+    msg: str
+
+class Misread(BaseModel):
+    "Why a question is refused: in a word, or place by place"
+    detail: str|list[Fault]

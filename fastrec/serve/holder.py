@@ -109,6 +109,13 @@ def give_back():
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform=='linux' else None
     if trim: trim(0)
 
+# %% ../../nbs/serve/12_holder.ipynb #a8a93c41
+def tell_lost(old, new):
+    "Warn in the log where the `Served` `new` cannot give the reasons that the `old` one gave"
+    if old.rec.ratings is None or new.rec.ratings is not None: return
+    how = 'save with ratings=True, or fastrec train --ratings, to keep them'
+    log.warning('the new model has no ratings: why and explain are refused from now on', extra=dict(fields=dict(model=new.name, how=how)))
+
 # %% ../../nbs/serve/12_holder.ipynb #ed63d28c
 _of_folders = OSError,ValueError,MemoryError,RuntimeError  # a `BundleError` is a `ValueError`, a full GPU a `RuntimeError`
 
@@ -127,6 +134,7 @@ def refresh(self:Holder)->bool: # Is what serves what the folder holds?
             self.n_failed += 1
             log.error('the new model cannot be loaded; the one before goes on', extra=dict(fields=_why(e)))
             return False
+        tell_lost(self.served, new)
         self.stamp,self.served = stamp,new
         self.n_swaps += 1
         give_back()

@@ -87,7 +87,7 @@ def lists_of_part(served, q, users):
     "The lists that the `ManyQuestion` `q` asks for of these of its `users`, each as JSON, notes, and what is unknown of its items"
     choice = Choice(served, q)
     lists,notes = _each(served, users, q.wanted(), choice)
-    return [OneList(**o).model_dump_json(exclude_none=True) for o in lists],notes,choice.unknown
+    return [OneList(**o).model_dump_json(exclude_none=True, exclude={'unknown'}) for o in lists],notes,choice.unknown
 
 # %% ../../nbs/serve/14_lists.ipynb #37fe6bb0
 def _apart(served, answer, asked):

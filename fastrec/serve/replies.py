@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/serve/15_replies.ipynb #d4d59368
 import pandas as pd
 from .. import __version__
+from ..answer.explain import is_of_one,of_one
 from ..models.posterior import PosteriorMean
 from .asking import Asking,item_of,number,told
 from .holder import as_json,find,known
@@ -85,6 +86,7 @@ def explanation(served, q):
     frame,notes = told(explain, asking.label, item, q.ranking)
     prediction = frame.attrs['prediction']
     parts = [*parts_of(frame)]
+    if is_of_one(frame): notes = [*notes, of_one]
     return ExplainAnswer(
         model=served.name,
         by=asking.by,

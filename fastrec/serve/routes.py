@@ -17,6 +17,7 @@ from .pool import Busy,Together
 from .questions import About,AlikeAnswer,ExplainAnswer,ExplainPair,ExplainQuestion,FansAnswer,FoldInQuestion
 from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion
 from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
+from .headers import Misread,Refusal
 from .asking import NotThere
 from .lists import joined_parts,list_of,lists_of_part,lists_together,newcomers_together,parts_of_many
 from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
@@ -32,7 +33,7 @@ def _said(answer):
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
 class Routes:
     "What can be asked of the model of `holder`, within `limits` by `pool`, behind `prefix`; `beside` are those of another, if any"
-    def __init__(self, holder, counters, limits, pool, beside=None, prefix=''):
+    def __init__(self, holder, counters, limits, pool, beside=None, prefix='', has_token=False):
         store_attr()
         self.together = Together(pool, self._lists, limits.together)
         self.newcomers = Together(pool, self._newcomers, limits.together)
@@ -144,6 +145,20 @@ async def metrics(self:Routes)->str:
     "Counters of all workers, or of a process that others share none with, as Prometheus reads them"
     return Response(self.counters.text(self.holder, self.pool.n), media_type='text/plain; version=0.0.4')
 
+# %% ../../nbs/serve/19_routes.ipynb #c409fea7
+_plain = 'health','ready','version','metrics'
+_why = {401: 'a token is needed', 404: 'that is not in the folder', 408: 'the question came too slowly',
+        413: 'the question is too long', 422: 'the question is no good',
+        503: 'too many ask at once, or it took too long: come again'}
+
+def refused_by(path, method, has_token):
+    "What OpenAPI says of the refusals of a route"
+    found = {503}
+    if has_token and path not in ('health','ready'): found |= {401}
+    if path not in _plain: found |= {404,422}
+    if method=='POST': found |= {408,413}
+    return {o: dict(model=Misread if o==422 else Refusal, description=_why[o]) for o in sorted(found)}
+
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
 _names = 'recommend predict explain similar users search health ready version metrics'.split()
 _get = dict(zip(_names, _names))
@@ -158,7 +173,9 @@ def router(self:Routes):
         for path,name in paths.items():
             if self.prefix and name=='metrics': continue  # those of the process are told once
             route = getattr(self, name)
-            res.add_api_route(f'/{path}', route, methods=[method], name=name, response_model_exclude_none=True)
+            told = refused_by(path, method, self.has_token)
+            res.add_api_route(f'/{path}', route, methods=[method], name=name, responses=told,
+                              response_model_exclude_none=True)
     return res
 
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4

@@ -18,7 +18,7 @@ from ..base.checks import need_whole
 from ..base.compiled import without_loops
 from .addresses import address,listening,names_of,need_guard,port_of
 from .counters import Counters,Watched
-from .guard import Bounded,Named,Token,read_token
+from .guard import Bounded,Named,Token,read_token,tell_token
 from .holder import Holder
 from .logs import log_config
 from .page import page_router
@@ -26,7 +26,7 @@ from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
 from .shelf import Shelf
-from .workers import Workers,can_fork
+from .workers import Workers,can_fork,heeding_hangup
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here by another name is led astray
@@ -49,18 +49,20 @@ def _watching(each, every):
     return lifespan
 
 # %% ../../nbs/serve/20_service.ipynb #98d305ae
-def _routes(counters, limits, device, folder, beside):
+def _routes(counters, limits, device, folder, beside, has_token=False):
     "The `Routes` of the `folder`, and of that `beside` it, if any"
     first = Holder(folder, device)
     second = None if beside is None else Holder(beside, device)
     common = counters,limits,Pool(limits.threads, limits.waiting)
-    if second is None: return [Routes(first, *common)]
+    if second is None: return [Routes(first, *common, has_token=has_token)]
     others = Routes(second, *common, prefix='/beside')
-    return [Routes(first, *common, others),others]
+    return [Routes(first, *common, others, has_token=has_token),others]
 
 def _add_guards(app, secret, hosts):
     "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"
-    if secret: app.add_middleware(Token, token=secret)
+    if secret:
+        app.add_middleware(Token, token=secret)
+        tell_token(app)
     app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
 
 def _need_several(**given):
@@ -94,7 +96,7 @@ def app(
     "A service of the recommender in `folder`, and a page at / to try it, which go on with a new one when that is saved there"
     _need_several(hosts=hosts, origins=origins, framed=framed)
     secret,counters = read_token(token),Counters()
-    each = _routes(counters, limits, device, folder, beside)
+    each = _routes(counters, limits, device, folder, beside, secret is not None)
     res = _bare_app(each, every)
     res.state.is_guarded,res.state.counters = secret is not None,counters
     res.add_middleware(Bounded, limits=limits)
@@ -183,7 +185,8 @@ def _serving():
     "A context in which this process does nothing but serve; afterwards it, a notebook's say, goes on as before"
     threads = torch.get_num_threads()
     begin()
-    try: yield
+    try:
+        with heeding_hangup(): yield
     finally:
         torch.set_num_threads(threads)
         without_loops.clear()

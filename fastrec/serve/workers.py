@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/serve/24_workers.ipynb #886ffe38
 import os,signal,sys,threading,time,warnings
+from contextlib import contextmanager
 from multiprocessing import get_context,parent_process
 from multiprocessing.connection import wait
 from fastcore.basics import noop,patch,store_attr
@@ -16,6 +17,25 @@ from .logs import log
 def can_fork(device):
     "May workers for a model on `device` be forked?"
     return sys.platform=='linux' and str(device)=='cpu'
+
+# %% ../../nbs/serve/24_workers.ipynb #36181dab
+def _has_terminal():
+    try: os.close(os.open('/dev/tty', os.O_RDWR|os.O_NOCTTY))
+    except OSError: return False
+    return True
+
+def _end(*_): signal.raise_signal(signal.SIGTERM)
+
+@contextmanager
+def heeding_hangup():
+    "A context in which SIGHUP ends this process as SIGTERM does if it has a terminal, and otherwise does nothing"
+    usual = hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP)==signal.SIG_DFL
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGHUP, _end if _has_terminal() else signal.SIG_IGN)
+    try: yield
+    finally: signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # %% ../../nbs/serve/24_workers.ipynb #a8d52a89
 def _end_with_parent(left):
@@ -27,6 +47,7 @@ def _begin(serve, left, place):
     "What a worker does"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it serves; Ctrl-C goes to all, and the parent ends them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, 'SIGHUP'): signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes tells all, too
     threading.Thread(target=_end_with_parent, args=(left,), daemon=True).start()
     serve(place)
 

@@ -224,6 +224,14 @@ def test_users_with_nothing_to_find_are_told():
     with pytest.warns(UserWarning, match='lists are judged for 1 of 2 users'): got = asked([('ann',3,5.),('bob',3,1.)], k=1, min_rating=4)
     assert got.recall_at_1['model']==1
 
+def test_lists_of_who_has_seen_nearly_all():
+    "Screens fill up lists that run out of items"
+    dls = RecDataLoaders.from_df(pd.DataFrame(dict(user=1, title=range(2000), rating=1)), seed=0)
+    learn = learner(dls)
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging():
+        learn.fit_ials()
+        assert learn.evaluate().ndcg_at_10['model']==0  # what is held out is not known here
+
 def test_lists_longer_than_the_catalogue():
     got = asked([('ann',3,5.)], k=10**9).loc['model']
     assert got['recall_at_1000000000']==1 and got['precision_at_1000000000']==pytest.approx(1e-9)

@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
 from fastrec.evaluate import choosing
+from fastrec.fit.chance import BesideChance
 from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
@@ -168,7 +169,6 @@ def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
 def test_unequal_activity_is_no_taste(seed):
     "Some people choose a lot: pairs of things are together more often than by chance then, and nobody likes one for another"
     from fastrec.fit.taste import has_taste
-    from fastrec.fit.chance import BesideChance
     rng = np.random.default_rng(seed)
     n_users,n_items = 300,200
     popular = rng.permutation(np.log(np.arange(1, n_items+1)))
@@ -187,18 +187,43 @@ def test_weights_of_items_are_no_taste():
     items = np.concatenate([o[:n] for o,n in zip(order, each)])
     df = pd.DataFrame(dict(user=np.arange(n_users).repeat(each), title=items, rating=1, weight=np.exp(rng.normal(size=n_items))[items]))
     learn = learner(RecDataLoaders.from_df(df, seed=0, weight_name='weight'))
-    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_ials()
-    assert not learn.model.item_factors.any()
+    for fit in ('fit_ials','fit_ease'):
+        with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+        assert not learn.model.item_factors.any()
+        found = learn.evaluate().ndcg_at_10
+        assert found['model']>.97*found['popularity']
+    assert 'all 0' in learn.settings().rule.get('n_factors', 'all 0')
+
+def by_popularity(n_users, n_items, n, seed, power=1.):
+    "About `n` choices by anybody, of items that differ in how often they are chosen and in nothing else"
+    rng = np.random.default_rng(1000*seed)
+    share = np.arange(1, n_items+1)**-power
+    items = rng.choice(n_items, n, p=share/share.sum())
+    return pd.DataFrame(dict(user=rng.integers(n_users, size=n), title=items, rating=1)).drop_duplicates(ignore_index=True)
+
+@pytest.mark.parametrize('seed', range(3))
+def test_few_people_who_choose_a_lot_have_no_taste_by_a_little_that_is_sure(seed):
+    from fastrec.fit.taste import has_taste
+    ds = RecDataLoaders.from_df(by_popularity(12, 5000, 9000, seed, .8), seed=0).train_ds
+    assert not has_taste(BesideChance(ds, .5, 32))
+
+def test_more_items_are_asked_of_fewer_people(monkeypatch):
+    from fastrec.fit import held_back
+    ds = RecDataLoaders.from_df(by_popularity(500, 200, 8000, 0), seed=0).train_ds
+    pairs = BesideChance(ds).pairs
+    monkeypatch.setattr(held_back, '_most_scores', 100*pairs.sizes[1])
+    assert sum(map(len, held_back._held_back(pairs)))==100
 
 @pytest.mark.parametrize('context', [partial(torch.autocast, 'cpu', torch.bfloat16), partial(torch.device, 'cpu')])
-def test_a_trial_runs_within_other_modes(context):
-    learn = learner(RecDataLoaders.from_df(circles(0), seed=0))
-    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(),context(): learn.fit_ials(n_sweep=1)
-    assert learn.model.item_factors.isfinite().all()
+@pytest.mark.parametrize('fit,kwargs', [('fit_ials',dict(n_sweep=1)), ('fit_ease',{})])
+def test_a_trial_runs_within_other_modes(context, fit, kwargs):
+    for df in (circles(0), by_popularity(700, 300, 6000, 0)):
+        learn = learner(RecDataLoaders.from_df(df, seed=0))
+        with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(),context(): getattr(learn, fit)(**kwargs)
+        assert learn.predict_grid().isfinite().all()
 
 def test_taste_is_found_where_theory_says_too_much_of_reg(monkeypatch):
     from fastrec.fit import taste
-    from fastrec.fit.chance import BesideChance
     from fastrec.fit.held_back import HeldBack
     df,_ = camps(.8, n_users=400)
     beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
@@ -225,7 +250,6 @@ def test_the_width_of_the_learner_is_that_of_its_fits(fit):
     if fit!='fit_bayes': assert learn.model.u_weight.weight.shape[1]==7
 
 def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
-    from fastrec.fit.chance import BesideChance
     from fastrec.fit.held_back import HeldBack
     df,_ = camps(.8, n_users=400)
     beside = BesideChance(RecDataLoaders.from_df(df, valid_pct=.1, seed=1).train_ds, .5, 16)
@@ -237,7 +261,6 @@ def test_a_trial_of_taste_is_the_same_whatever_the_default_dtype():
     assert gains[0]==pytest.approx(gains[1], abs=1e-3)
 
 def test_a_trial_of_taste_leaves_everybody_some_choices():
-    from fastrec.fit.chance import BesideChance
     from fastrec.fit.held_back import _held_back,_without
     df,_ = camps(0, n=2)
     pairs = BesideChance(RecDataLoaders.from_df(df, valid_pct=.01, seed=1).train_ds).pairs

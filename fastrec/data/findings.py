@@ -13,7 +13,7 @@ from .names import listed,need_columns
 from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
-from .scales import as_ratings,check_each,check_repeats,check_scale,rare_zeros
+from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,rare_zeros,unit_of_weights
 from .times import as_seconds,check_times,date_as_text,likely_time,time_column
 from .parquet import is_parquet
 from .splitters import holds_none_out
@@ -115,9 +115,9 @@ def _note_columns(found, df, names, time_name):
 # %% ../../nbs/data/14_findings.ipynb #0fd7ba5f
 _most_names = 20  # of columns, that are listed
 
-def _note_unread(found, df, names, time):
+def _note_unread(found, df, names, time, weight_name):
     "Note the columns of `df` that are taken for nothing, and which of these may tell when, if no other does"
-    read = {*names, items_beside(df, names[1]), time}
+    read = {*names, items_beside(df, names[1]), time, weight_name}
     others = [c for c in df.columns if c not in read]
     if not others: return
     more = f' and {len(others)-_most_names} more' if len(others)>_most_names else ''
@@ -136,6 +136,11 @@ def _without_gaps(found, df, names):
     return df if apart is None else apart
 
 # %% ../../nbs/data/14_findings.ipynb #76ea8834
+def _checked_weights(df, weight_name):
+    "Refuse the column `weight_name` of `df` unless it holds weights, and tell of very unequal ones"
+    need_columns(df, [weight_name])
+    unit_of_weights(as_weights(df[weight_name]), weight_name)
+
 def _is_file(ratings): return isinstance(ratings, (str,os.PathLike))
 
 def _read_file(file, id_names, kwargs):
@@ -155,11 +160,12 @@ def _frame_of(found, ratings, id_names, kwargs):
     return found.step('frame', as_frame, ratings)
 
 # %% ../../nbs/data/14_findings.ipynb #48e33225
-def _look_at(found, df, names, time_name, splitter, valid_pct):
+def _look_at(found, df, names, time_name, weight_name, splitter, valid_pct):
     "Note what there is to know about the frame `df`, whose columns of user, item and rating are `names`"
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
     time = _note_columns(found, df, names, time_name)
-    _note_unread(found, df, names, time)
+    _note_unread(found, df, names, time, weight_name)
+    if weight_name is not None: found.step(weight_name, _checked_weights, df, weight_name)
     df = _without_gaps(found, df, names)
     if len(df):
         codes = _note_pairs(found, df, names, splitter, valid_pct)
@@ -175,6 +181,7 @@ def check_ratings(
     item_name:str=None, # Column of the items
     rating_name:str=None, # Column of the ratings
     time_name:str=None, # Column of their times; left out: one with a usual name, else the only one of dates, if there is any
+    weight_name:str=None, # Column of what each row counts, as in `from_df`
     splitter=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
     **kwargs # For a file: how `from_csv` is to read it, such as `na_values` or `encoding`
@@ -185,5 +192,5 @@ def check_ratings(
     found = Findings()
     df = _frame_of(found, ratings, [user_name,item_name], kwargs)
     names = None if df is None else found.step('columns', pick_columns, df, user_name, item_name, rating_name)
-    if names is not None: _look_at(found, df, names, time_name, splitter, valid_pct)
+    if names is not None: _look_at(found, df, names, time_name, weight_name, splitter, valid_pct)
     return found.table()

@@ -25,16 +25,20 @@ def need_values(df, names, instead=''):
     _,count = gaps(df, names)
     if count: raise ValueError(f'{count}: fill or drop them first{instead}')
 
-def _instead(df, rating):
-    "What to do about gaps of `df`, where most may be in the column `rating`"
-    if df[rating].isna().mean()<=.5: return 'fill them, or'
+def _instead(df, names):
+    "What to do about gaps of `df`, where most may be in the column of ratings, the last of `names`"
+    missing = df[names].isna().to_numpy()
+    n_blank = missing.all(1).sum()
+    if n_blank>len(df)/2: return f'{n_blank} have none of these, as blank lines of a file have none:'
+    has_pair = ~missing[:,:2].any(1)
+    if (has_pair & missing[:,2]).mean()<=.5: return 'fill them, or'
     return 'if such a row is a choice, as a click is, give these rows to a fit of choices, with a 1 for each; or'
 
 def rows_to_keep(df, names, dropna):
     "Mask of the rows of `df` that have all of `names`; others are refused, or with `dropna` counted"
     missing,count = gaps(df, names)
     if not count: return ~missing
-    if not dropna: raise ValueError(f'{count}: {_instead(df, names[2])} leave these rows out with dropna=True')
+    if not dropna: raise ValueError(f'{count}: {_instead(df, names)} leave these rows out with dropna=True')
     if missing.all(): raise ValueError(f'{count}: no row has all of {listed(names)}')
     warn(f'{count}; left out')
     return ~missing

@@ -89,7 +89,7 @@ def _tell_unequal(n, n_equal, name):
     "Say that `n` rows of unequal weights tell as little as `n_equal` of equal ones, if that is less than a tenth"
     if n<_few_rows or n_equal>=n/10: return
     warn(f'the weights in {name!r} are so unequal that {n:,} rows tell as much as {n_equal:,.0f} equal ones would: where they are '
-         f'counts or amounts, take their logarithm, {in_logarithm(name)}')
+         f'counts or amounts, let each row count once, without weight_name, or take their logarithm, {in_logarithm(name)}')
 
 # %% ../../nbs/data/12_scales.ipynb #1065208c
 def unit_of_weights(w, name, part=Part()):

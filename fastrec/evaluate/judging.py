@@ -30,7 +30,7 @@ def _recommended(lists, users, candidates, k, seen):
     scores,items = [],[]
     def keep(users, block_scores, places):
         scores.append(block_scores)
-        items.append(candidates[places])
+        items.append(candidates[places.clamp(max=len(candidates)-1)])  # those beyond fill up, where nothing is left
     lists.best(users, candidates, k, seen, keep)
     return torch.cat(items),torch.cat(scores).isfinite()
 

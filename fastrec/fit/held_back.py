@@ -13,14 +13,16 @@ from .chosen import Chosen
 
 # %% ../../nbs/fit/62_held_back.ipynb #efaba5de
 _one_in,_enough = 10,2**12  # choices held back at once: one in so many; in all, and at once at most
+_most_scores = 2**28  # to rank them among, in all
 
 def _held_back(pairs):
     "What of `pairs` is held back at once, rows of it, one part after the other"
     n_each = np.bincount(pairs.u)
     spare = (n_each[pairs.u]>1).nonzero()[0]
     spare = np.random.default_rng(0).permutation(spare)
-    n = min(len(spare)//_one_in, _enough)
-    n_parts = min(_enough//max(n, 1), _one_in)
+    enough = min(_enough, _most_scores//pairs.sizes[1])
+    n = min(len(spare)//_one_in, enough)
+    n_parts = min(enough//max(n, 1), _one_in)
     for held in np.split(spare[:n*n_parts], n_parts):
         users = pairs.u[held]
         n_held = np.bincount(users, minlength=len(n_each))
@@ -103,6 +105,7 @@ class HeldBack:
     def __init__(self, pairs):
         self.parts = [_Part(pairs, held) for held in _held_back(pairs)]
         self.users = np.concatenate([np.zeros(0, int), *[o.u for o in self.parts]])
+        self.popular = torch.cat([torch.zeros(0), *[o.popular for o in self.parts]])
         self.known = {}
 
     def gains(self, *args):
@@ -117,6 +120,7 @@ def held_back(beside):
 
 # %% ../../nbs/fit/62_held_back.ipynb #27fb96d9
 _tiny = 1e-100  # so that nothing is divided by 0
+_least = .03  # of what popularity ranks: less is no gain
 
 @patch
 def in_errors(self:HeldBack, gains):
@@ -130,8 +134,8 @@ def in_errors(self:HeldBack, gains):
 
 @patch
 def gain(self:HeldBack, *args):
-    "How much better preferences by `args` rank than popularity does, in standard errors"
-    return self.in_errors(self.gains(*args))
+    "How much more than a little better preferences by `args` rank than popularity does, in standard errors"
+    return self.in_errors(self.gains(*args)-_least*self.popular)
 
 # %% ../../nbs/fit/62_held_back.ipynb #1dfc7d69
 _steps,_step = 4,3  # of `reg`, at most, and by what each divides it

@@ -70,8 +70,9 @@ def _are_counts(y, name):
 def _warn_of_counts(y, name, fit):
     most = float(y.max())
     half = float(y[y>0].median())
-    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, '
-         f"whatever its number: to count them, from_df(df.assign(rating=1, weight=np.log1p({_column(name)})), weight_name='weight'); "
+    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, whatever its '
+         'number, which is mostly best for lists: to find what has high numbers first, try '
+         f"from_df(df.assign(rating=1, weight=np.log1p({_column(name)})), weight_name='weight'), and compare by evaluate; "
          f'to leave out what is little, take df[{_column(name)}>{half:g}]')
 
 # %% ../../nbs/fit/37_ials.ipynb #645075d4
@@ -113,11 +114,12 @@ class AgainstOnes(Callback):
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def popular_sweeps(model, ds, arith=None):
-    """Make the `model` one of popularity: the preference is the share of the users who chose an item, as choices are weighed.
-    No sweep changes it, and there is no need for `arith`"""
+    """Make the `model` one of popularity: the preference is the share of the users who chose an item, each row once, unless it weighs
+    nothing. No sweep changes it, and there is no need for `arith`"""
     users,items = ds.codes
     n_users,n_items = map(len, ds.classes.values())
-    mass = sum_by_code(items, ds.weights(), n_items)
+    weights = ds.weights()
+    mass = sum_by_code(items, (weights>0).to(weights), n_items)
     share = mass/(n_users-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
     write_model(model, [F.pad(rows[0], (0,1)), torch.cat([rows[1], share[:,None]], 1)])
@@ -172,7 +174,11 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #e05ff2c6
 _most_directions = 64  # of choices that are looked at
 _sparse = 20  # choices for each person and each thing: of fewer a trial is made
-_quick_width,_wide,_most_items = 32,(128,),2**16  # of a trial; and of things, beyond which a trial would take long
+_quick_width,_wide = 32,(128,)  # of a trial
+
+def is_tried(ds):
+    "Are the choices `ds` many enough for a trial of settings, and so few for each that it is needed?"
+    return len(ds)>=telling and are_few(ds, _sparse)
 
 @exactly()
 @one_thread()
@@ -182,8 +188,7 @@ def _suited(ds, alpha0, n_factors, is_free):
     beside = BesideChance(ds, alpha0, min(n_factors, _most_directions))
     if not finds_taste(beside): return n_factors,None
     reg = beside.reg()
-    n_pairs,n_items = len(beside.pairs),len(ds.classes[ds.item_name])
-    if n_pairs<telling or n_items>_most_items or not are_few(ds, _sparse): return n_factors,reg
+    if not is_tried(ds): return n_factors,reg
     first = beside.reg(of_all=False)
     wider = [k for k in _wide if is_free and k>n_factors]
     width,best = held_back(beside).settings(min(n_factors, _quick_width), alpha0, first, wider)

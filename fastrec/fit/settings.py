@@ -21,6 +21,7 @@ from .bayes import usual_draw_width,usual_sweeps
 from .gibbs import usual_draws
 from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
 from .choices import choice_hypers
+from .ials import is_tried
 from ..models.dot import Dot
 
 # %% ../../nbs/fit/28_settings.ipynb #a113fa8d
@@ -41,13 +42,16 @@ def _width_row(learn, width, usual):
     is_first = learn.begun and learn.n_fits<2
     return (width,'that of init','') if is_first else _row(width, usual, 'the default')
 
-_by_trial = 'where they are few for each, by a trial'
+def _by_trial(learn):
+    "What a trial has said where there was one, after `fit_ials`"
+    return ', then by a trial on held-back choices' if is_tried(learn.dls.train_ds.counted()) else ''
 
 def _ials_width(learn, n):
     "The width that `fit_ials` has chosen for `n` choices, or had from `init`"
     width = learn.model.width
-    by = f'{n:,} choices'
-    return _width_row(learn, width, width) if learn.begun else (width,f'more pay for more choices; {_by_trial}',by)
+    if learn.begun: return _width_row(learn, width, width)
+    if not learn.model.item_factors.any(): return width,'all 0, as popularity has no factors',''
+    return width,f'more pay for more choices{_by_trial(learn)}',f'{n:,} choices'
 
 # %% ../../nbs/fit/28_settings.ipynb #ddf57afd
 def _range_row(learn):
@@ -128,7 +132,6 @@ def _features_row(ds):
     source = ', '.join(f'{len(o.names)} of {o.vocab.name!r}' for o in ds.features if o)
     return True,'what the loaders were told of users and items',source
 
-_beyond_chance = f'as choices agree beyond chance; {_by_trial}'
 _of_popularity = (None,'popularity, as choices agree no further than by chance',
     'what is chosen together, beside the same mixed by chance, and a trial')
 
@@ -222,7 +225,7 @@ def _of_solver(learn):
     if fit=='fit_ials' and args['reg'] is None and args['n_factors']!=0:
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
-        res['reg'] = (learn.model.ials['reg'],_beyond_chance,source) if is_taste else _of_popularity
+        res['reg'] = (learn.model.ials['reg'],f'as choices agree beyond chance{_by_trial(learn)}',source) if is_taste else _of_popularity
     return res
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46

@@ -8,6 +8,8 @@ __all__ = []
 # %% ../../nbs/fit/53_taste.ipynb #4a6b4bf1
 from fastai.tabular.all import *
 from ..base.checks import warn
+from ..base.devices import exactly
+from ..base.threads import one_thread
 from .held_back import held_back
 
 # %% ../../nbs/fit/53_taste.ipynb #0691a851
@@ -58,6 +60,8 @@ def has_taste(beside):
     reg = beside.reg(of_all=False)
     return any(held_back(beside).gain(n, beside.alpha0, reg/o)>least for o in _lessened)
 
+@exactly()
+@one_thread()
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"
     if has_taste(beside): return True

@@ -297,7 +297,9 @@ def beside_chance(taste, seed):
     df = pd.DataFrame(dict(user=np.arange(150).repeat(20), title=order.ravel(), rating=1))
     return BesideChance(RecDataLoaders.from_df(df, valid_pct=0, seed=0).train_ds, .5, 16)
 
-def gain(beside): return HeldBack(beside.pairs).gain(16, .5, beside.reg())
+def gain(beside):
+    held = HeldBack(beside.pairs)
+    return held.in_errors(held.gains(16, .5, beside.reg()))
 
 @pytest.mark.parametrize('seed', [4,5])
 def test_a_tenth_of_few_choices_does_not_show_what_all_tenths_do(seed, monkeypatch):

@@ -440,7 +440,7 @@ def _odd_files(r):
     counts = np.random.default_rng(0).geometric(.05, n)
     tail = np.exp(np.random.default_rng(0).normal(2, 2, n)).round()+1
     return dict(two=(r[['user','title']],'pass --choices'), when=(r[['user','title']].assign(timestamp=1_600_000_000),'pass --choices'),
-        raw=(r[['user','title']].assign(count=counts),'a column with their logarithm to the file, and pass --choices'), tail=(r.assign(rating=tail),'write their logarithm into the file; for lists pass --choices'),
+        raw=(r[['user','title']].assign(count=counts),'a column with their logarithm to the file, pass --choices'), tail=(r.assign(rating=tail),'write their logarithm into the file; for lists pass --choices'),
         none=(r.assign(rating=r.rating.where(r.index%3>0, -1)),'leave these rows out of the file'), same=(r.assign(rating=3),'for choices pass --choices'),
         index=(r.set_axis(range(n)).drop(columns='user').reset_index(names='Unnamed: 0'),'leave it out of the file, or name the right column with --user'),
         marks=(r.assign(title=r.title.where(r.index%9>0, 'NULL')),'leave these fields of the file empty'),

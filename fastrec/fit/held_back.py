@@ -120,7 +120,7 @@ def held_back(beside):
 
 # %% ../../nbs/fit/62_held_back.ipynb #27fb96d9
 _tiny = 1e-100  # so that nothing is divided by 0
-_least = .03  # of what popularity ranks: less is no gain
+_least = .015  # of what popularity ranks: less is no gain
 
 @patch
 def in_errors(self:HeldBack, gains):

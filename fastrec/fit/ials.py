@@ -14,8 +14,7 @@ from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import write_model
 from .chance import BesideChance,usual_reg
-from .taste import finds_taste,telling
-from .doubts import are_few
+from .taste import finds_taste,is_tried
 from .held_back import held_back
 from ..base.threads import one_thread
 from ..base.devices import exactly
@@ -114,12 +113,11 @@ class AgainstOnes(Callback):
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def popular_sweeps(model, ds, arith=None):
-    """Make the `model` one of popularity: the preference is the share of the users who chose an item, each row once, unless it weighs
-    nothing. No sweep changes it, and there is no need for `arith`"""
+    """Make the `model` one of popularity: the preference is the share of the users who chose an item, as choices are weighed.
+    No sweep changes it, and there is no need for `arith`"""
     users,items = ds.codes
     n_users,n_items = map(len, ds.classes.values())
-    weights = ds.weights()
-    mass = sum_by_code(items, (weights>0).to(weights), n_items)
+    mass = sum_by_code(items, ds.weights(), n_items)
     share = mass/(n_users-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
     write_model(model, [F.pad(rows[0], (0,1)), torch.cat([rows[1], share[:,None]], 1)])
@@ -173,12 +171,7 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
 
 # %% ../../nbs/fit/37_ials.ipynb #e05ff2c6
 _most_directions = 64  # of choices that are looked at
-_sparse = 20  # choices for each person and each thing: of fewer a trial is made
 _quick_width,_wide = 32,(128,)  # of a trial
-
-def is_tried(ds):
-    "Are the choices `ds` many enough for a trial of settings, and so few for each that it is needed?"
-    return len(ds)>=telling and are_few(ds, _sparse)
 
 @exactly()
 @one_thread()

@@ -21,7 +21,7 @@ from .bayes import usual_draw_width,usual_sweeps
 from .gibbs import usual_draws
 from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
 from .choices import choice_hypers
-from .ials import is_tried
+from .taste import is_tried
 from ..models.dot import Dot
 
 # %% ../../nbs/fit/28_settings.ipynb #a113fa8d
@@ -42,6 +42,7 @@ def _width_row(learn, width, usual):
     is_first = learn.begun and learn.n_fits<2
     return (width,'that of init','') if is_first else _row(width, usual, 'the default')
 
+# %% ../../nbs/fit/28_settings.ipynb #f56cd8f2
 def _by_trial(learn):
     "What a trial has said where there was one, after `fit_ials`"
     return ', then by a trial on held-back choices' if is_tried(learn.dls.train_ds.counted()) else ''

@@ -10,6 +10,7 @@ from fastai.tabular.all import *
 from ..base.checks import warn
 from ..base.devices import exactly
 from ..base.threads import one_thread
+from .doubts import are_few
 from .held_back import held_back
 
 # %% ../../nbs/fit/53_taste.ipynb #0691a851
@@ -44,7 +45,8 @@ def _by_pairs(beside):
     return found/max(chance, _tiny)
 
 # %% ../../nbs/fit/53_taste.ipynb #892482fc
-telling = 1000  # choices; of fewer it is not known whether they say something
+_telling = 1000  # choices; of fewer it is not known whether they say something
+_sparse = 20  # choices for each person and each thing: of fewer settings are tried
 _together = 1.2  # times what chance reaches: less leaves doubt
 _sure = 2.  # standard errors
 _lessened = 1,3,9  # the regularization is divided by these in a trial
@@ -53,18 +55,24 @@ def has_taste(beside):
     "Do the choices of `beside`, a `BesideChance`, say more than how much everybody and everything is chosen?"
     pairs,n = beside.pairs,len(beside.found)
     if np.bincount(pairs.u).max(initial=0)<2: return False  # nobody has chosen two things
-    if len(pairs)<telling or not n: return True
+    if len(pairs)<_telling or not n: return True
     if not beside.found.any(): return False  # everybody has chosen everything
     if beside.found[0]>_together*beside.chance[0]: return True
     least = 0. if _by_pairs(beside)>_together else _sure
     reg = beside.reg(of_all=False)
     return any(held_back(beside).gain(n, beside.alpha0, reg/o)>least for o in _lessened)
 
+# %% ../../nbs/fit/53_taste.ipynb #43c4a88d
+def is_tried(ds):
+    "Are the choices `ds` enough for a trial of settings, and so few for each that it is needed?"
+    return len(ds)>=_telling and are_few(ds, _sparse)
+
 @exactly()
 @one_thread()
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"
     if has_taste(beside): return True
-    warn('who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is popular, '
+    popular = 'popular' if not np.ptp(beside.pairs.w) else 'popular as rows are weighed'
+    warn(f'who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is {popular}, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
     return False

@@ -69,10 +69,9 @@ def _are_counts(y, name):
 def _warn_of_counts(y, name, fit):
     most = float(y.max())
     half = float(y[y>0].median())
-    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, whatever its '
-         'number, which is mostly best for lists: to find what has high numbers first, try '
-         f"from_df(df.assign(rating=1, weight=np.log1p({_column(name)})), weight_name='weight'), and compare by evaluate; "
-         f'to leave out what is little, take df[{_column(name)}>{half:g}]')
+    warn(f'ratings run up to {most:g}, half of them to {half:g}, as counts do, and {fit} takes every row for one choice, which is mostly '
+         f"best for lists: to find what has high numbers first, try from_df(df.assign(rating=1, weight=np.log1p({_column(name)})), "
+         f"weight_name='weight'), and compare by evaluate; to leave out what is little, take df[{_column(name)}>{half:g}]")
 
 # %% ../../nbs/fit/37_ials.ipynb #645075d4
 def check_choices(ds, fit):

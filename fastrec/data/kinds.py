@@ -25,6 +25,7 @@ def need_values(df, names, instead=''):
     _,count = gaps(df, names)
     if count: raise ValueError(f'{count}: fill or drop them first{instead}')
 
+# %% ../../nbs/data/11_kinds.ipynb #79f8567d
 def _instead(df, names):
     "What to do about gaps of `df`, where most may be in the column of ratings, the last of `names`"
     missing = df[names].isna().to_numpy()

@@ -162,6 +162,8 @@ def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
     learn,found = fitted()
     assert 'by a trial' in learn.settings().rule['reg'] and 'by a trial' in learn.settings().rule['n_factors']
     assert fitted(n_factors=24)[0].model.width==24
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(reg=.02)
+    assert 'trial' not in learn.settings().rule['n_factors']
     monkeypatch.setattr('fastrec.fit.held_back.HeldBack.settings', lambda self, n_factors, alpha0, reg, wider: (n_factors,reg))
     assert found>1.3*fitted()[1]
 

@@ -16,6 +16,7 @@ _by_option = (  # what a line of Python asks for, by what an option says
     (r'try from_df\(.*?\'weight\'\), and compare by evaluate',
      'add a column with their logarithm to the file, pass --choices and its name with --weight, and compare'),
     (r'without weight_name, or', 'without --weight, or'),
+    (r", nor does fit_blend with choices='fit_ials'", ''),
     (r'give a column of ones as weight_name', 'add a column of ones to the file, and name it with --weight'),
     (r'from_df\(\.\.\., valid_pct=0\)', 'fastrec train --valid 0'),
     (r'fold_in\(their ratings\)', 'fastrec serve, asked at /fold-in,'),

@@ -181,9 +181,9 @@ def check_ratings(
     item_name:str=None, # Column of the items
     rating_name:str=None, # Column of the ratings
     time_name:str=None, # Column of their times; left out: one with a usual name, else the only one of dates, if there is any
-    weight_name:str=None, # Column of what each row counts, as in `from_df`
     splitter=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
+    weight_name:str=None, # Column of what each row counts, as in `from_df`
     **kwargs # For a file: how `from_csv` is to read it, such as `na_values` or `encoding`
 )->pd.DataFrame: # A row for each finding: `severity` ('refused', 'warning' or 'note'), what it is `about`, and a sentence
     """What `RecDataLoaders.from_df` would refuse, warn of and take for what, before anybody trains; nothing is raised.

@@ -45,7 +45,8 @@ def _width_row(learn, width, usual):
 # %% ../../nbs/fit/28_settings.ipynb #f56cd8f2
 def _by_trial(learn):
     "What a trial has said where there was one, after `fit_ials`"
-    return ', then by a trial on held-back choices' if is_tried(learn.dls.train_ds.counted()) else ''
+    was_tried = learn.last_fit[1]['reg'] is None and is_tried(learn.dls.train_ds.counted())
+    return ', then by a trial on held-back choices' if was_tried else ''
 
 def _ials_width(learn, n):
     "The width that `fit_ials` has chosen for `n` choices, or had from `init`"

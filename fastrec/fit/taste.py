@@ -72,7 +72,7 @@ def is_tried(ds):
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"
     if has_taste(beside): return True
-    popular = 'popular' if not np.ptp(beside.pairs.w) else 'popular as rows are weighed'
+    popular = 'popular as rows are weighed' if (beside.pairs.w%1).any() else 'popular'  # repeats are whole numbers
     warn(f'who chose what tells no more than how much everybody and everything is chosen, so that the lists are of what is {popular}, '
          'the same for everybody: with more choices there may be more to find; pass reg to look for taste all the same')
     return False

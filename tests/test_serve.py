@@ -1002,7 +1002,7 @@ def test_the_files_of_the_page_are_in_the_package():
     from fnmatch import fnmatch
     told = tomllib.loads((Path(__file__).parents[1]/'pyproject.toml').read_text(encoding='utf-8'))
     data = told['tool']['setuptools']['package-data']['fastrec.serve']
-    for o,text in page_files().items(): assert any(fnmatch(f'static/{o}', p) for p in data) and len(text)<42_000
+    for o,text in page_files().items(): assert any(fnmatch(f'static/{o}', p) for p in data) and len(text)<40_000
 
 # ------------------------------------------------------------------ features of who is new
 def test_somebody_new_is_known_by_features(tmp_path):

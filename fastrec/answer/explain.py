@@ -205,7 +205,7 @@ def explained(rec, user, item, ranking=False, at=None):
     return res
 
 # %% ../../nbs/answer/63_explain.ipynb #ccf35999
-of_one = 'one rating is all there is: without it the prediction is that of the average user, or follows from features alone'
+of_one = 'one reason is all there is: without it the prediction is that of the average user, or follows from features alone'
 
 def is_of_one(frame):
     "Is there one rating alone in what `explain` gives?"

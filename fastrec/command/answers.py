@@ -159,9 +159,9 @@ def _in_one(v):
 
 def _setting(text):
     "The setting in the `text`, as it is read"
-    if text=='None': return 'none'
+    if text.lstrip('-').isdigit(): return text
     try: return f'{float(text):.4g}'
-    except ValueError: return text
+    except ValueError: return {'None': 'none', 'True': 'yes', 'False': 'no'}.get(text, text)
 
 def _to_read(about):
     "What `_about` tells, for people: without what does not apply, and numbers as short as they may be"

@@ -165,7 +165,7 @@ def _train(
         dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
-        warn(f'{folder} has ratings, and what takes its place will not: reasons end, also in a service that runs. '
+        warn(f'{folder} has ratings, and what takes its place will not: its users get no more reasons, also from a service that runs. '
              'Pass ratings=True to keep them')
     _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
 

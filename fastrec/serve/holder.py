@@ -114,7 +114,8 @@ def tell_lost(old, new):
     "Warn in the log where the `Served` `new` cannot give the reasons that the `old` one gave"
     if old.rec.ratings is None or new.rec.ratings is not None: return
     how = 'save with ratings=True, or fastrec train --ratings, to keep them'
-    log.warning('the new model has no ratings: why and explain are refused from now on', extra=dict(fields=dict(model=new.name, how=how)))
+    lost = 'the new model has no ratings: why and explain have reasons only for who sends ratings from now on'
+    log.warning(lost, extra=dict(fields=dict(model=new.name, how=how)))
 
 # %% ../../nbs/serve/12_holder.ipynb #ed63d28c
 _of_folders = OSError,ValueError,MemoryError,RuntimeError  # a `BundleError` is a `ValueError`, a full GPU a `RuntimeError`

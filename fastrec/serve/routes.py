@@ -19,6 +19,7 @@ from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer
 from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
 from .headers import Misread,Refusal
 from .asking import NotThere
+from .guard import probes
 from .lists import joined_parts,list_of,lists_of_part,lists_together,newcomers_together,parts_of_many
 from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
 
@@ -154,7 +155,7 @@ _why = {401: 'a token is needed', 404: 'that is not in the folder', 408: 'the qu
 def refused_by(path, method, has_token):
     "What OpenAPI says of the refusals of a route"
     found = {503}
-    if has_token and path not in ('health','ready'): found |= {401}
+    if has_token and f'/{path}' not in probes: found |= {401}
     if path not in _plain: found |= {404,422}
     if method=='POST': found |= {408,413}
     return {o: dict(model=Misread if o==422 else Refusal, description=_why[o]) for o in sorted(found)}

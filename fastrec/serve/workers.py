@@ -28,7 +28,8 @@ def _end(*_): signal.raise_signal(signal.SIGTERM)
 
 @contextmanager
 def heeding_hangup():
-    "A context in which SIGHUP ends this process as SIGTERM does if it has a terminal, and otherwise does nothing"
+    """A context in which SIGHUP ends this process as SIGTERM does if it has a terminal, and otherwise does nothing. Uvicorn, where it
+    starts workers that cannot be forked, has a rule of its own: it starts them again"""
     usual = hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP)==signal.SIG_DFL
     if not usual or threading.current_thread() is not threading.main_thread():
         yield

@@ -5,7 +5,7 @@ const $ = id => document.getElementById(id)
 const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // the last two as the service has them
 const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
 
-// ------------------------------------------------------------------ what the page is: all of it in the address
+// ---------------- what the page is: all of it in the address
 
 const state = {ratings: new Map(), hidden: new Set(), mood: 'best', draw: 0, variety: 0, film: null, beside: false}
 let about = null, other = null, scale = null, popular = [], firstOffer = 0, misfits = {}
@@ -52,7 +52,7 @@ function address() {
 
 const writeAddress = () => history.replaceState(history.state, '', address())
 
-// ------------------------------------------------------------------ asking the service
+// ---------------- asking the service
 
 class Refused extends Error {}
 let token = null, showingKey = null
@@ -175,7 +175,7 @@ async function listFrom(model, signal) {
   return {...ranked, items: ranked.items.map(o => ({...o, ...lines.get(o.item)}))}
 }
 
-// ------------------------------------------------------------------ ways to rate
+// ---------------- ways to rate
 
 function scaleOf({of, rating_range: range}) {
   if (of === 'preference' || !range) return {likes: true, fits: o => o === '+', read: () => 1, write: () => '+'}
@@ -336,7 +336,7 @@ function hide(item) {
   changed()
 }
 
-// ------------------------------------------------------------------ rows of titles
+// ---------------- rows of titles
 
 function el(tag, with_ = {}, ...inside) {
   const made = Object.assign(document.createElement(tag), with_)
@@ -422,7 +422,7 @@ function inList(by, another) {
   }
 }
 
-// ------------------------------------------------------------------ what follows from a change
+// ---------------- what follows from a change
 
 let asking = null, lines = []
 
@@ -575,7 +575,7 @@ function say(text) {  // to who listens
 }
 say.text = ''
 
-// ------------------------------------------------------------------ the map
+// ---------------- the map
 
 const svg = (tag, attributes = {}, ...inside) => {
   const made = document.createElementNS('http://www.w3.org/2000/svg', tag)
@@ -695,7 +695,7 @@ function moveTo(spot, from) {
 
 new ResizeObserver(drawMap).observe($('map'))
 
-// ------------------------------------------------------------------ one film
+// ---------------- one film
 
 function openFilm(item) {
   if (state.film === item) return
@@ -736,7 +736,7 @@ async function showAlike(item, signal) {
 }
 
 const partNames = {mean: 'what all are given on average', item: 'what others think of it', 'average user': 'what the average taste adds',
-  features: 'what is known of you', together: 'your ratings together', chance: 'chance, as tastes like yours are drawn at random', remainder: 'the rest', range: 'the ends of the scale'}
+  features: 'what is known of you', together: 'your ratings together', chance: 'chance, as tastes are drawn at random', remainder: 'the rest', range: 'the ends of the scale'}
 
 async function showWhy() {
   explaining?.abort()
@@ -774,7 +774,7 @@ $('film').onclose = () => {
 $('film').onclick = e => { if (e.target === $('film')) $('film').close() }  // beside it
 $('close').onclick = () => $('film').close()
 
-// ------------------------------------------------------------------ what somebody types and presses
+// ---------------- what somebody types and presses
 
 let typing = null, typed = null
 
@@ -884,7 +884,7 @@ $('jump').onclick = e => {
 }
 new IntersectionObserver(([seen]) => $('jump').classList.toggle('there', seen.isIntersecting)).observe($('list-title'))
 
-// ------------------------------------------------------------------ begin
+// ---------------- begin
 
 function fromAddress() {
   $('undo-box').hidden = true

@@ -1083,7 +1083,8 @@ def _after_hangup(folder, workers, how):
     "The exit code of a service that gets SIGHUP, `None` if it still answers, and ends then; `how` it has a terminal or none"
     code = f"from fastrec.serve import run\nif __name__=='__main__': run({str(folder)!r}, port=0, workers={workers})"
     if how=='terminal': code = f"import fcntl,os,termios; os.setsid(); fcntl.ioctl(os.open(os.environ['TTY'], os.O_RDWR), termios.TIOCSCTTY, 0)\n{code}"
-    if how=='nohup': code = f'import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}'
+    kept = 'SIG_IGN' if how=='nohup' else 'SIG_DFL'  # whatever these tests were started with
+    code = f'import signal; signal.signal(signal.SIGHUP, signal.{kept})\n{code}'
     main_end,end = os.openpty()
     env = {**os.environ, 'TTY': os.ttyname(end)}
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,

@@ -336,6 +336,20 @@ def test_weights_alone_say_what_is_alike():
     pd.testing.assert_frame_equal(got, want)
     assert 'axis' not in got and 'axis' in fitted(dls, choices='fit_ials').similar(0, n=3, why=True)
 
+def test_choices_say_what_is_alike_and_ratings_where_these_know_nothing(dls):
+    blend = fitted(dls, choices='fit_ials')
+    label = dls.classes['title'].labels[0]
+    same = learner(dls)
+    same.model = blend.model.ranker.parts[0]
+    assert blend.similar(label, n=5).equals(same.similar(label, n=5))
+    stars,popular = fitted(dls, how='fit_als'),fitted(dls, 0, how='fit_ials')
+    mixed = learner(dls)
+    mixed.model = Blend([popular.model,stars.model], [1.,.3])
+    mixed.model.classes,mixed.model.user,mixed.model.item = dls.classes,*dls.classes
+    assert mixed.similar(label, n=5).equals(stars.similar(label, n=5))
+    user = dls.classes['user'].labels[0]
+    assert len(mixed.recommend(user, n=5, diversity=.5))==5
+
 @pytest.mark.filterwarnings('ignore:who chose what')
 def test_popularity_has_no_axes():
     learn = fitted(RecDataLoaders.from_df(pd.DataFrame(dict(user=range(20), item='a', rating=1.)), seed=1, device='cpu'), how='fit_ease')

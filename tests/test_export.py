@@ -614,6 +614,19 @@ def test_factors_beside_a_column_of_their_name(tmp_path):
     for name in ('bias','factors'):
         with pytest.raises(ValueError, match=f"cannot be called '{name}'"): RecDataLoaders.from_df(df.rename(columns=dict(title=name)), item_name=name)
 
+def test_faiss_finds_the_lists_of_a_blend():
+    pytest.importorskip('faiss')
+    dls = RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=100, n_ratings=6000), seed=0)
+    learn = learner(dls, seed=0)
+    with learn.no_bar(),learn.no_logging():
+        learn.fit_blend(weight=.3)
+        with pytest.raises(ValueError, match=r"fit_blend\(choices='fit_ials'\)"): learn.faiss_index()
+        learn.fit_blend(weight=.3, choices='fit_ials')
+    users = dls.classes['user'].labels[:30]
+    got,want = learn.faiss_index().search(users, n=7),learn.recommend(users, n=7)
+    assert got.title.tolist()==want.title.tolist() and list(got)==list(want)
+    assert np.allclose(got.score, want.score, atol=1e-4) and np.allclose(got.rating_pred, want.rating_pred, atol=1e-4)
+
 def test_faiss(pair):
     pytest.importorskip('faiss')
     rec,loaded,_ = pair

@@ -48,9 +48,7 @@ def shared_features(rec, code, codes):
 # %% ../../nbs/answer/66_alike.ipynb #794fedfa
 def agreeing_axis(model, code, codes):
     "For each of the items `codes` the number, from 1, of the axis that adds most to the cosine with the item `code`, and what it adds"
-    if isinstance(model, Blend):  # whose first part says what is alike
-        first = model.parts[0]
-        return agreeing_axis(first, code, codes)
+    if isinstance(model, Blend): return agreeing_axis(model.alike_by, code, codes)
     if isinstance(model, Ease) or not model.width: return None
     unit = F.normalize(model.item_factors.float()).cpu()
     _,_,axes = torch.linalg.svd(unit, full_matrices=False)

@@ -29,7 +29,7 @@ def _by_choices(rec, code):
 @exactly()
 def _similar(rec, label, n, side, why=False, by='factors'):
     "The labels of the `side` (0 users, 1 items) whose factors, or `by` whose 'choices', have the largest cosine with those of `label`"
-    model = rec.model
+    model = rec.model.lists_by
     vocab = list(rec.ds.classes.values())[side]
     n = need_whole('n', n)
     code = int(vocab.lookup([label])[0])
@@ -54,7 +54,8 @@ def similar(self:Recommends,
     why:bool=False, # Tell of each what stands behind it?
     by:str='factors' # What is compared: 'factors', or 'choices', who rated them
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
-    """The `n` items whose factors have the largest cosine with those of `item`, or that the same users rated. With `why` also how many
+    """The `n` items whose factors, after `fit_blend` those of choices, have the largest cosine with those of `item`, or that the same
+    users rated. With `why` also how many
     rated `both`, the cosine of who did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine,
     `of_axis`; what is known"""
     need_flags(why=why)

@@ -163,7 +163,7 @@ class ListMaker:
         if damping:
             self.ranker = _damped(self.ranker, rec.counts, damping, max_bytes)
         if diversity:
-            with evaluating(own) as (m,self.device): self.alike = m.item_likeness()
+            with evaluating(own.lists_by) as (m,self.device): self.alike = m.item_likeness()
 
     def best(self, users, items, n, seen, keep):
         "As `best_unseen`: calls `keep(users, scores, places)` with lists of `n`"

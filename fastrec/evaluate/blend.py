@@ -42,12 +42,10 @@ def _models(learn, dls, fits, call):
     return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #1a4225a5
-def _is_popularity(model): return not isinstance(model, Ease) and not model.item_factors.any()
-
 def _same_fit(fit, model):
     "The fit and its arguments by which other rows become what all became by `fit`, the `model`"
     if fit not in _choice_fits: return fit,{}
-    if _is_popularity(model): return 'fit_ials',dict(n_factors=0)
+    if not model.has_tastes: return 'fit_ials',dict(n_factors=0)
     if isinstance(model, Ease): return fit,dict(reg=model.reg)
     return fit,dict(n_factors=model.width, alpha0=model.ials['alpha0'], reg=model.ials['reg'])
 
@@ -55,7 +53,7 @@ def _first_fit(learn, fit, before):
     "The fit and its arguments for all rows, where the models `before` tell whether there is taste"
     ials = None if learn.asked_width==0 else before.get('fit_ials')  # of width 0 it has not asked
     if fit!='fit_ease' or ials is None: return fit,{}
-    if _is_popularity(ials): return _same_fit(fit, ials)
+    if not ials.has_tastes: return _same_fit(fit, ials)
     return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3597c867

@@ -64,7 +64,7 @@ def judged(lists, truth, k, seen, raters, likenesses, min_count=0):
 # %% ../../nbs/evaluate/79_judging.ipynb #53650ba5
 def likenesses(rec, genres):
     "How alike items are by the factors of `rec`, or `None` where it has none, and, where the frame `genres` is given, by genres"
-    with evaluating(rec.model) as (model,device):
+    with evaluating(rec.model.lists_by) as (model,device):
         try: alike = model.item_likeness()
         except (ValueError,NotImplementedError): alike = None  # biases alone
     res = dict(diversity=(alike,device))

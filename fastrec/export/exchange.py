@@ -9,12 +9,20 @@ __all__ = ['ItemIndex']
 from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
-from ..base.checks import need_flags,need_package,need_whole
+from ..base.checks import need_flags,need_package,need_whole,warn
+from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Ease
 from ..answer.recommender import Recommends
 from ..answer.recommend import lists_frame,parquet_writer
 from ..answer.lists import candidate_items
+
+# %% ../../nbs/export/82_exchange.ipynb #a2607713
+def _parts(model):
+    "The models whose products rank the lists of `model`, and what each of them weighs, but for 0"
+    ranker = model.lists_by
+    if not isinstance(ranker, Blend): return [(1.,ranker)]
+    return [(w,m) for w,m in zip(ranker.weights.tolist(), ranker.parts) if w]
 
 # %% ../../nbs/export/82_exchange.ipynb #e7ba5cf6
 _block = 2**16  # rows that are written at once
@@ -35,21 +43,42 @@ def _write_factors(path, vocab, tables):
 def save_factors(self:Recommends,
     path:str|Path # Folder to write to
 )->list: # The two files
-    "Write the factors of users and items to Parquet, by label"
+    "Write the factors of users and items to Parquet, by label: those that predict; what ranks after `fit_blend` are others, as is told"
     folder = Path(path)
     if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
         raise ValueError(f'the column {taken[0]!r} has the name of what is written beside it: rename it before training')
     sides = self.model.tables
+    if self.model.lists_by is not self.model or len(_parts(self.model))>1:
+        warn('these are the factors of predicted ratings, which rank otherwise than the lists of fit_blend do: use faiss_index for those')
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder/'users.parquet',folder/'items.parquet']
     for file,vocab,tables in zip(files, self.ds.classes.values(), sides):
         _write_factors(file, vocab, tables)
     return files
 
+# %% ../../nbs/export/82_exchange.ipynb #32b2c163
+def _need_products(model):
+    "Refuse a `model` whose lists are not ranked by products of factors"
+    ranking = [m for _,m in _parts(model)]
+    if any(isinstance(m, Ease) for m in ranking):
+        raise ValueError('faiss compares rows of factors, and those of fit_ease, which fit_blend takes in, have as many numbers as there '
+                         "are items: use recommend, or rank without them, by fit_ials or fit_blend(choices='fit_ials')")
+    if not all(isinstance(m, Dot) for m in ranking):
+        raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
+
+@torch.no_grad()
+def _side(model, name, codes):
+    "What `user_side`, or `item_side`, of that `name`, gives for the `codes`: an array, (n,any), whose products rank the lists of `model`"
+    is_user = name=='user_side'
+    parts = [getattr(m, name)(codes.to(m.mean.device))*(w if is_user else 1) for w,m in _parts(model)]
+    return torch.cat(parts, 1).float().cpu().numpy()
+
 # %% ../../nbs/export/82_exchange.ipynb #2b408c81
 class ItemIndex:
-    "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`"
-    def __init__(self, rec, index, codes): self.rec,self.index,self.codes = rec,index,codes
+    "A faiss `index` of the items with the codes `codes`, for the users of the recommender `rec`, as its model is now"
+    def __init__(self, rec, index, codes):
+        self.rec,self.index,self.codes = rec,index,codes
+        self.model = rec.model
 
     def save(self,
         path:str|Path # Folder to write to
@@ -86,16 +115,15 @@ def search(self:ItemIndex,
     hidden = self._are_pairs(places, row, item)
     hidden |= places<0  # where an approximate index finds too few
     scores,places = _move_behind(hidden, scores, places)
-    return lists_frame(rec, rec.model, self.codes, users, scores[:,:n], places[:,:n])
+    return lists_frame(rec, self.model, self.codes, users, scores[:,:n], places[:,:n])
 
 # %% ../../nbs/export/82_exchange.ipynb #d1acff92
 @patch
 @torch.no_grad()
 def _find(self:ItemIndex, users, n):
     "The `n` best scores that the index finds for the codes `users`, and the places of their items; -1 where it finds too few"
-    model = self.rec.model
-    u = model.user_side(users.to(model.mean.device))
-    scores,places = self.index.search(u.float().cpu().numpy(), n)
+    u = _side(self.model, 'user_side', users)
+    scores,places = self.index.search(u, n)
     return torch.from_numpy(scores),torch.from_numpy(places)
 
 @patch
@@ -118,16 +146,12 @@ def _move_behind(hidden, scores, places):
 def faiss_index(self:Recommends,
     factory:str='Flat', # What faiss is to build, by its index factory
 )->ItemIndex:
-    "An index of the items that training has seen, by the score that a dot model gives them"
-    if isinstance(self.model, Ease):
-        raise ValueError('faiss compares rows of factors, and those of fit_ease have as many numbers as there are items: use recommend')
-    if not isinstance(self.model, Dot):
-        raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
+    "An index of the items that training has seen, by the scores that rank lists, of a dot model or of a blend of them"
+    _need_products(self.model)
     faiss = need_package('faiss', 'faiss-cpu')
     n_items = len(self.ds.classes[self.ds.item_name])
     codes = candidate_items(self, torch.arange(1, n_items), 0)
-    with torch.no_grad():
-        x = self.model.item_side(codes.to(self.model.mean.device)).float().cpu().numpy()
+    x = _side(self.model, 'item_side', codes)
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as e:
         raise ValueError(f"factory={factory!r} is nothing faiss can build; 'Flat', 'HNSW32' and 'IVF1024,Flat' "

@@ -53,11 +53,19 @@ class Blend(FactorModel, nn.Module):
     def item_side(self, items): return Sides([m.item_side(items) for m in self.parts])
 
 # %% ../../nbs/models/26_blend.ipynb #69a57554
-@patch
-def similarities(self:Blend, code, side): return self.parts[0].similarities(code, side)
+@patch(as_prop=True)
+def alike_by(self:Blend):
+    "The part that says what is alike: the first that has tastes"
+    return next((m for m in self.parts if m.has_tastes), self.parts[0])
+
+@patch(as_prop=True)
+def has_tastes(self:Blend): return self.alike_by.has_tastes
 
 @patch
-def item_likeness(self:Blend): return self.parts[0].item_likeness()
+def similarities(self:Blend, code, side): return self.alike_by.similarities(code, side)
+
+@patch
+def item_likeness(self:Blend): return self.alike_by.item_likeness()
 
 @patch
 def average_scores(self:Blend): return self.parts[0].average_scores()

@@ -9,8 +9,6 @@ __all__ = []
 import torch
 import torch.nn.functional as F
 from ..answer.recommender import evaluating
-from ..models.blend import Blend
-from ..models.ease import Ease
 from .questions import most_on_map
 
 # %% ../../nbs/serve/21_places.ipynb #2c1ee04c
@@ -26,7 +24,7 @@ class Places:
     "The `places`, (n_items,2), of the items of `rec`, without the unknown, and the `codes` of those that the axes are of, most rated first"
     def __init__(self, rec):
         self.codes = _most_rated(rec)[:most_on_map]
-        with evaluating(rec.model) as (m,_): unit = m.item_likeness().unit.float().cpu()
+        with evaluating(rec.model.lists_by) as (m,_): unit = m.item_likeness().unit.float().cpu()
         known = unit[self.codes-1]
         mean = known.mean(0)
         _,size,axes = torch.linalg.svd(known-mean, full_matrices=False)
@@ -36,12 +34,6 @@ class Places:
         self.places = F.pad(places, (0,2-places.shape[1]))
 
     def of(self, codes): return self.places[torch.as_tensor(codes)-1]
-
-# %% ../../nbs/serve/21_places.ipynb #c326a027
-def tells_alike(model):
-    "Does the `model` know what is alike? One of biases alone does not"
-    if isinstance(model, Blend): return tells_alike(model.parts[0])
-    return isinstance(model, Ease) or bool(model.item_factors.any())
 
 # %% ../../nbs/serve/21_places.ipynb #c7b71003
 _rounding = 1e-3  # of how far scores of the average user lie apart: less is no taste

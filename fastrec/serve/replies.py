@@ -12,7 +12,7 @@ from ..answer.explain import is_of_one,of_one
 from ..models.posterior import PosteriorMean
 from .asking import Asking,item_of,number,told
 from .holder import as_json,find,known
-from .places import place_of,tells_alike
+from .places import place_of
 from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,MapAnswer,Part,PredictAnswer,Prediction,Spot
 
 # %% ../../nbs/serve/15_replies.ipynb #28ccbbc4
@@ -158,4 +158,4 @@ def about(served):
         metrics=manifest['metrics'],
         fit=(manifest.get('fit') or {}).get('name'),
         popular=rec.counts is not None,
-        alike=tells_alike(rec.model))
+        alike=rec.model.lists_by.has_tastes)

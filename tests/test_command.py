@@ -465,7 +465,7 @@ def _unreadable(file, tmp):
     table = tmp/'whole.parquet'
     pd.read_csv(file).to_parquet(table)
     wanted = {'cut.csv.gz': (packed[:500],'cut short'), 'plain.csv.gz': (data,'not packed as its name says'), 'odd.csv.bz2': (packed,'cannot be unpacked'),
-              'odd.csv.xz': (packed,'cannot be unpacked'), 'odd.zip': (data,'cannot be unpacked'), 'cut.parquet': (table.read_bytes()[:300],'no whole Parquet'),
+              'odd.csv.xz': (packed,'cannot be unpacked'), 'odd.zip': (data,'cannot be unpacked'), 'cut.parquet': (table.read_bytes()[:300],'not complete Parquet'),
               'sheet.xlsx': (b'PK\x03\x04','save it as CSV'), 'nothing.csv': (b'','is empty'), 'latin.csv': (data+'7,Amélie,4\n'.encode('latin-1'),'--encoding latin-1'),
               'cut16.csv': (data.decode().encode('utf-16')[:1001],'is not utf-16')}
     for name,(held,words) in wanted.items():
@@ -497,7 +497,7 @@ def test_weights_without_ratings_are_of_choices(said, ratings, tmp):
     for name,write in (('c.csv',lambda df,f: df.to_csv(f, index=False)), ('c.parquet',lambda df,f: df.to_parquet(f))):
         write(clicks, tmp/name)
         code,out,err = said('train', tmp/name, '--out', tmp/'weighed', '--fit', 'ials', '--weight', 'count', '--json')
-        assert code==0 and err.strip()=="fastrec: no column holds ratings: every row is taken for a choice, and 'count' for how much it counts"
+        assert code==0 and err.strip()=="fastrec: no column holds ratings: each row is taken as a choice, and 'count' as how much it counts"
         assert {o['measure']: o for o in json.loads(out)['measured']}['ndcg_at_10']['model']==pytest.approx(want, abs=1e-4)
     held = learn.dls.valid_ds.frame()[0]
     held[['user','title']].to_csv(tmp/'held.csv', index=False)

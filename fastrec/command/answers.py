@@ -23,10 +23,10 @@ def _whole(text):
     if str(int(text))!=text: raise ValueError(f'{text} is not how a number is written')  # 007 may be another label than 7
     return int(text)
 
-_readers = dict(i=_whole, u=_whole, f=float, M=pd.Timestamp, m=pd.Timedelta)  # by the kind of the labels' type
+_readers = dict(i=_whole, u=_whole, f=float, M=pd.Timestamp, m=pd.Timedelta)  # by the kind of the labels' dtype
 
 def as_label(vocab, text):
-    "`text` as a label of the kind that `vocab` has, if it can be one"
+    "`text` as a label of the type in `vocab`, if it can be read as one"
     read = _readers.get(vocab.labels.dtype.kind, str)
     try: return read(text)
     except ValueError: return text
@@ -37,8 +37,8 @@ def _label_of(rec, side, text):
 
 # %% ../../nbs/command/12_answers.ipynb #126456cd
 def _reasons(make, why):
-    "The `why` reasons of each line of the list that `make` gives, strongest first: items, and ratings where there are any"
-    rows = listened(make)[0].to_dict('records')  # what this warns of was said of the list
+    "The `why` reasons for each line of the list that `make` gives, strongest first: items, and their ratings if there are any"
+    rows = listened(make)[0].to_dict('records')  # its warnings were already given for the list
     res = []
     for row in rows:
         found = [(row[f'because_{k}'],row.get(f'gave_{k}')) for k in range(1, why+1)]
@@ -49,21 +49,21 @@ def _reasons(make, why):
 # %% ../../nbs/command/12_answers.ipynb #757d3ebd
 def fastrec_recommend(
     folder:str, # Folder that fastrec train, or save_recommender, has written
-    users:Annotated[str, dict(nargs='*', opt=False)], # Users, by label; nobody, with --out: everybody
+    users:Annotated[str, dict(nargs='*', opt=False)], # Users, by label; with --out, none means everyone
     n:int=10, # Items for each user, at most
-    diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it
+    diversity:float=0., # From 0 to below 1: how much it counts that an item differs from those before it
     damping:float=0., # How much of popularity is taken off, 1 a lot
-    why:int=0, # Reasons to give for each line; the folder has to be saved with --ratings
+    why:int=0, # Reasons to give for each line; the folder must be saved with --ratings
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
-    """The items that users will like best of those they have not seen
+    """The items that users will like best among those they have not seen
 
         fastrec recommend films 845 17              two lists, as a table
-        fastrec recommend films 845 --why 2         with the reasons
-        fastrec recommend films --out lists.parquet everybody's"""
+        fastrec recommend films 845 --why 2         with reasons
+        fastrec recommend films --out lists.parquet everyone's"""
     check_output(json, out)
-    if not users and out is None: raise WrongUse('name one user or more; or, for everybody, a file with --out lists.parquet')
+    if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
     rec = load_recommender(folder)
     labels = [_label_of(rec, 0, o) for o in users] or None
     make = partial(rec.recommend, labels, n=n, diversity=diversity, damping=damping, why=why)
@@ -77,11 +77,11 @@ def fastrec_similar(
     folder:str, # Folder that fastrec train, or save_recommender, has written
     item:str, # The item, by label
     n:int=10, # How many
-    why:bool=False, # Tell of each what stands behind it?
+    why:bool=False, # Show the evidence for each?
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
-    """The items that are most like one, by what the model has learned
+    """The items most like one, by what the model has learned
 
         fastrec similar films 'Nutty Donkey (1999)' --n 5"""
     check_output(json, out)
@@ -90,7 +90,7 @@ def fastrec_similar(
 
 # %% ../../nbs/command/12_answers.ipynb #9d156ca6
 def _largest(reasons, n):
-    "The frame `reasons` with the first `n` of the ratings or features in it, and a row for the sum of the others"
+    "The frame `reasons` with only the first `n` of its ratings or features, and a row for the sum of the others"
     is_reason = reasons.part.isin(['rated','feature'])
     is_left = is_reason & (is_reason.cumsum()>n)
     if not is_left.any(): return reasons
@@ -102,13 +102,13 @@ def fastrec_explain(
     folder:str, # Folder that fastrec train --ratings, or save_recommender(ratings=True), has written
     user:str, # The user, by label
     item:str, # The item, by label
-    n:int=10, # How many of the user's ratings to show, or of the item's features, the largest contributions first
-    ranking:bool=False, # Explain the score of lists, in place of the predicted rating?
-    by_features:bool=False, # Explain an item that nobody has rated by its features?
+    n:int=10, # How many of the user's ratings or the item's features to show, largest contributions first
+    ranking:bool=False, # Explain the score used for lists, instead of the predicted rating?
+    by_features:bool=False, # Explain an item that nobody has rated, by its features?
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
-    """Why a user is predicted to like an item so: parts that add up to the prediction
+    """Why a prediction is what it is: parts that add up to it
 
         fastrec explain films 845 'Nutty Donkey (1999)'
         fastrec explain films 845 'Just Out (2026)' --by-features"""
@@ -123,15 +123,15 @@ def fastrec_explain(
 
 # %% ../../nbs/command/12_answers.ipynb #2d5e06a8
 def _in_words(m):
-    "What the model `m` is made of"
+    "The model `m` in words"
     name = type(m).__name__
-    if isinstance(m, Ease): return f'{name}, a weight of each item for each other'
+    if isinstance(m, Ease): return f'{name}, a weight for each pair of items'
     n_draws = getattr(m, 'n_draws', 1)
     width = m.item_factors.shape[1]//n_draws
     return f'{name}, {width} factors' + (f', {n_draws} draws' if n_draws>1 else '')
 
 def _models_in_words(model):
-    "What predicts, and what makes lists"
+    "In words, the models that predict and those that make lists"
     rankers = parts_of(model.lists_by)
     predictors = parts_of(model)
     if model.lists_by is not model: predictors = predictors[:-len(rankers)]
@@ -139,9 +139,9 @@ def _models_in_words(model):
 
 # %% ../../nbs/command/12_answers.ipynb #f098873c
 def _about(folder, rec):
-    "What there is to know of the recommender `rec` that was loaded from `folder`"
+    "The facts about the recommender `rec`, which was loaded from `folder`"
     m = rec.manifest
-    fit = m.get('fit') or {}  # which earlier versions did not keep
+    fit = m.get('fit') or {}  # earlier versions did not keep it
     users,items = rec.ds.classes.values()
     return dict(
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
@@ -152,25 +152,25 @@ def _about(folder, rec):
 
 # %% ../../nbs/command/12_answers.ipynb #9b81bccf
 def _in_one(v):
-    "The number, text or list `v` in one line"
+    "The number, text or list `v` on one line"
     if isinstance(v, list): return '; '.join(map(_in_one, v))
     if isinstance(v, bool): return 'yes' if v else 'no'
     return f'{v:.4f}' if isinstance(v, float) else str(v)
 
 def _setting(text):
-    "The setting in the `text`, as it is read"
+    "The setting in `text`, in a readable form"
     if text.lstrip('-').isdigit(): return text
     try: return f'{float(text):.4g}'
     except ValueError: return {'None': 'none', 'True': 'yes', 'False': 'no'}.get(text, text)
 
 def _to_read(about):
-    "What `_about` tells, for people: without what does not apply, and numbers as short as they may be"
+    "The facts from `_about` for people: without those that do not apply, and with short numbers"
     res = {k: v for k,v in about.items() if v is not None}
     if 'rating_range' in res: res['rating_range'] = ' to '.join(f'{o:g}' for o in res['rating_range'])
     return {**res, 'settings': {k: _setting(str(v)) for k,v in res['settings'].items()}}
 
 def _lines(o, indent=''):
-    "Lines for all that the dict `o` holds"
+    "A line for each value in the dict `o`"
     for k,v in o.items():
         if isinstance(v, dict):
             yield f'\n{plain_text(k)}'
@@ -182,7 +182,7 @@ def fastrec_info(
     folder:str, # Folder that fastrec train, or save_recommender, has written
     json:bool=False, # Print JSON?
 ):
-    """What is in a folder, which is checked: models, labels, measures, settings, versions
+    """Check a folder and show what is in it: models, labels, measures, settings, versions
 
         fastrec info films
         fastrec info films --json | jq .metrics"""

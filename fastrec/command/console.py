@@ -30,11 +30,11 @@ def as_lines(frame):
 
 # %% ../../nbs/command/11_console.ipynb #473e92f1
 def as_records(frame):
-    "The rows of `frame` as dicts, as JSON has them"
+    "The rows of `frame` as dicts of JSON values"
     return loads(frame.to_json(orient='records', date_format='iso'))
 
 def rows_as_json(frame, beside):
-    "JSON of the rows of `frame`, and of the dict `beside`, if it holds anything"
+    "The rows of `frame` as JSON, with the dict `beside`, if it is not empty"
     rows = as_records(frame)
     return dumps({**beside, 'rows': rows} if beside else rows, indent=1, default=str)
 
@@ -42,7 +42,7 @@ def rows_as_json(frame, beside):
 def tell_written(out): print(f'Written to {plain_text(out)}')
 
 def tell_rows(frame, json=False, out=None, **beside):
-    "Print `frame`, and what is `beside` it, as a table or as `json`; or write the frame to the Parquet file `out`"
+    "Print `frame`, and values given `beside` it, as a table or as `json`; or write the frame to the Parquet file `out`"
     if out is not None:
         with parquet_writer(out) as write: write(frame)
         return tell_written(out)

@@ -23,7 +23,7 @@ from .train import made_ready,bars_on_stderr
 
 # %% ../../nbs/command/14_demo.ipynb #8791dc26
 def _load(data):
-    "Ratings called `data`, and the sample's truth if it is that"
+    "The ratings called `data`, and the truth behind them if they are the sample"
     if data!='sample':
         print(f'Data: the MovieLens release {plain_text(data)}, as you asked.')
         return movielens(data),None
@@ -48,7 +48,7 @@ def _tell_errors(learn, biases, valid, truth):
     print(f'\nError on the {len(valid):,} ratings held out, in stars:\n{errors.to_string()}')
 
 def _fit_stars(dls):
-    "Learners of the stars in `dls`: biases alone, and with factors"
+    "Two learners of the stars in `dls`: biases alone, and with factors"
     biases,learn = learner(dls),learner(dls)
     print('Fitting the biases alone, in closed form, then training biases and 50 factors …')
     with bars_on_stderr():
@@ -59,7 +59,7 @@ def _fit_stars(dls):
 # %% ../../nbs/command/14_demo.ipynb #c3b9549d
 def _tell_films(interp):
     best,worst = (interp.item_bias(5, ascending=low, min_count=20).round(2) for low in (False,True))
-    print(f'\nBest liked, once it is known who rated what:\n{as_lines(best)}\n\nLeast liked:\n{as_lines(worst)}')
+    print(f'\nBest liked, given who rated what:\n{as_lines(best)}\n\nLeast liked:\n{as_lines(worst)}')
 
 def _draw(learn, interp, truth, file):
     "The learning curves, and the films along the two main directions of taste, the most rated by name"
@@ -71,25 +71,25 @@ def _draw(learn, interp, truth, file):
 
 # %% ../../nbs/command/14_demo.ipynb #021607bb
 def _fit_lists(dls):
-    "A learner of what people choose and like, after telling how good its lists are"
+    "A learner of what people choose and like; prints how good its lists are"
     print('\nLearning what people choose as well, for lists of what to watch next …')
     lists = learner(dls)
-    with bars_on_stderr(): lists.fit_blend(ratings='fit_bayes')  # whose draws tell the page how sure it is
+    with bars_on_stderr(): lists.fit_blend(ratings='fit_bayes')  # its draws let the page show how sure it is
     found = lists.evaluate().ndcg_at_10
-    print(f'\nNDCG@10 of the lists, on what was held out: {found["model"]:.3f}, of lists of what is popular {found["popularity"]:.3f}')
+    print(f'\nNDCG@10 of the lists, on what was held out: {found["model"]:.3f}, of lists of popular items {found["popularity"]:.3f}')
     return lists
 
 def _tell_list(lists, ratings):
-    "Tell what a user gave most stars to and may like; the user"
+    "Print what one user gave the most stars to and may like; gives the user"
     user = ratings.user.value_counts().index[ratings.user.nunique()//10]
     liked = ratings[ratings.user==user].nlargest(5, 'rating')[['title','rating']]
     recs = lists.recommend(user, n=5).drop(columns=['user','score'])
-    print(f'\nUser {user} gave most stars to\n{as_lines(liked)}\n\nand may like\n{as_lines(recs)}')
+    print(f'\nUser {user} gave the most stars to\n{as_lines(liked)}\n\nand may like\n{as_lines(recs)}')
     return user
 
 # %% ../../nbs/command/14_demo.ipynb #2b2d1551
 def _program():
-    "What to type for `fastrec`, where the shell may not know it"
+    "What to type for `fastrec`, which the shell may not know"
     if shutil.which('fastrec'): return 'fastrec'
     python = Path(sys.executable)
     here = Path.cwd()
@@ -97,18 +97,18 @@ def _program():
     return f'{shlex.quote(str(at))} -m fastrec'
 
 def _tell_commands(folder, user):
-    "Tell how to go on from the `folder`"
+    "Print how to go on from the `folder`"
     program = plain_text(_program())
     folder,user = shlex.quote(folder),shlex.quote(str(user))
     print(f'\nTo go on:\n\n    {program} recommend {folder} {user} --why 2\n'
-          f'    {program} train ratings.csv --out films     with ratings of yours\n\n'
+          f'    {program} train ratings.csv --out films     with your own ratings\n\n'
           f'Rate some yourself, and see what follows, in a browser:\n\n    {program} serve {folder} --quiet\n\n'
           'and open http://127.0.0.1:8000/')
 
 # %% ../../nbs/command/14_demo.ipynb #caabfba7
 def fastrec_demo(
     data:str='sample', # 'sample', or a MovieLens release such as ml-100k, which is downloaded once
-    out:str='fastrec-demo', # Folder for the recommender; a picture lies beside it, with .png behind its name
+    out:str='fastrec-demo', # Folder for the recommender; next to it a picture with the same name and .png
 ):
     """Train on ratings with titles and show what was learned: the main job, offline
 

@@ -12,22 +12,22 @@ from ..base.checks import need_package
 # %% ../../nbs/command/18_serving.ipynb #6879763b
 def fastrec_serve(
     folder:str, # Folder that fastrec train, or save_recommender, has written
-    host:str='127.0.0.1', # Address to listen at; another than this machine's own asks for a token
-    port:int=8000, # Port to listen at, 0 for one that is free
+    host:str='127.0.0.1', # Address to listen at; one that other machines can reach needs a token
+    port:int=8000, # Port to listen at, 0 for a free one
     workers:int=1, # Processes
-    token:str=None, # File with the token that questions must come with; nobody else may read it
-    hosts:Annotated[str, dict(nargs='*')]=(), # Other names that it is asked by
+    token:str=None, # File with the token that questions must carry; only you may be able to read it
+    hosts:Annotated[str, dict(nargs='*')]=(), # Other names it may be called by
     origins:Annotated[str, dict(nargs='*')]=(), # Pages of other origins that may ask it, such as https://example.com
-    quiet:bool=False, # Tell of what goes wrong alone, not of each request?
-    beside:str=None, # Another folder, whose lists the page can show beside those of the first
+    quiet:bool=False, # Log only what goes wrong, not each request?
+    beside:str=None, # Another folder, whose lists the page can show next to those of the first
 ):
     """A page to try a folder on, and answers over HTTP: lists, predictions, reasons, newcomers
 
-    Until Ctrl-C. A folder that takes its place is answered from as soon as it is there whole. How sure each prediction is, safe lists
-    and surprises are there after fastrec train --fit blend_bayes, or bayes.
+    Runs until Ctrl-C. When a new model is saved to the folder, it takes over as soon as it is complete. After fastrec train with
+    --fit blend_bayes, or bayes, it also says how sure each prediction is, and makes safe or surprising lists.
 
         fastrec serve films --quiet              and http://127.0.0.1:8000/ in a browser
-        fastrec serve films --port 0             at a port that is free, which is told
+        fastrec serve films --port 0             at a free port, which it prints
         fastrec serve films --beside older       to compare two
         curl 'http://127.0.0.1:8000/openapi.json'"""
     for o in ('fastapi','uvicorn'): need_package(o)

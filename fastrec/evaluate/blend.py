@@ -11,7 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import listened,need_choice,need_finite,warn
 from .questions import trial_of,unit
-from ..models.blend import Blend
+from ..models.blend import Blend,has_tastes
 from ..models.ease import Ease
 from ..fit.ease import suited_ease_reg
 from ..fit.ials import check_choices
@@ -45,7 +45,7 @@ def _models(learn, dls, fits, call):
 def _same_fit(fit, model):
     "The fit and its arguments by which other rows become what all became by `fit`, the `model`"
     if fit not in _choice_fits: return fit,{}
-    if not model.has_tastes: return 'fit_ials',dict(n_factors=0)
+    if not has_tastes(model): return 'fit_ials',dict(n_factors=0)
     if isinstance(model, Ease): return fit,dict(reg=model.reg)
     return fit,dict(n_factors=model.width, alpha0=model.ials['alpha0'], reg=model.ials['reg'])
 
@@ -53,7 +53,7 @@ def _first_fit(learn, fit, before):
     "The fit and its arguments for all rows, where the models `before` tell whether there is taste"
     ials = None if learn.asked_width==0 else before.get('fit_ials')  # of width 0 it has not asked
     if fit!='fit_ease' or ials is None: return fit,{}
-    if not ials.has_tastes: return _same_fit(fit, ials)
+    if not has_tastes(ials): return _same_fit(fit, ials)
     return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3597c867

@@ -161,11 +161,6 @@ def width(self:FactorModel):
     "How many numbers the factors of a user are"
     return self.tables[0][0].weight.shape[1]
 
-@patch(as_prop=True)
-def has_tastes(self:FactorModel):
-    "Do the factors tell items apart? Those of a model of biases or of popularity alone do not"
-    return bool(self.item_factors.any())
-
 @patch
 def similarities(self:FactorModel, code, side):
     "Cosines of the factors of the `code` of a user, or with `side=1` of an item, and those of all, without row 0, (n,)"

@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from torch import nn
 from ..base.checks import warn
 from .base import FactorModel
+from .ease import Ease
 from .sums import SumReasons
 
 # %% ../../nbs/models/26_blend.ipynb #48595262
@@ -52,14 +53,17 @@ class Blend(FactorModel, nn.Module):
     def user_side(self, users): return torch.cat([w*m.user_side(users) for w,m in zip(self.weights, self.parts)], 1)
     def item_side(self, items): return Sides([m.item_side(items) for m in self.parts])
 
+# %% ../../nbs/models/26_blend.ipynb #2413483d
+def has_tastes(model):
+    "Does the `model` know what is alike? One of biases or of popularity alone does not"
+    if isinstance(model, Blend): return has_tastes(model.alike_by)
+    return isinstance(model, Ease) or bool(model.item_factors.any())
+
 # %% ../../nbs/models/26_blend.ipynb #69a57554
 @patch(as_prop=True)
 def alike_by(self:Blend):
     "The part that says what is alike: the first that has tastes"
-    return next((m for m in self.parts if m.has_tastes), self.parts[0])
-
-@patch(as_prop=True)
-def has_tastes(self:Blend): return self.alike_by.has_tastes
+    return next((m for m in self.parts if has_tastes(m)), self.parts[0])
 
 @patch
 def similarities(self:Blend, code, side): return self.alike_by.similarities(code, side)

@@ -20,7 +20,7 @@ from .sums import WeightReasons
 class Ease(FactorModel, nn.Module):
     """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen beside that item;
     `choices` are the `Choices` of the users. The unknown item, of code 0, is the mean of the others, which have the columns code-1"""
-    is_preference,n_buffers,refits,heaviest_alone,has_tastes = True,2,False,True,True
+    is_preference,n_buffers,refits,heaviest_alone = True,2,False,True
     reg = None  # with which the weights were fitted; `None` if that isn't known
     def __init__(self, choices, weight):
         super().__init__()

@@ -19,7 +19,7 @@ _gauges = 'waiting','resident_bytes'
 _swaps = 'swaps_total','failed_swaps_total'
 
 def _shared(*shape):
-    "Zeros, in memory that processes forked later share"
+    "Zeros in memory that is shared with processes forked later"
     return np.frombuffer(mmap.mmap(-1, 8*math.prod(shape))).reshape(shape)
 
 class Counters:
@@ -39,14 +39,14 @@ class Counters:
 # %% ../../nbs/serve/17_counters.ipynb #1b6f1691
 @patch
 def share(self:Counters, routes, n):
-    "Count requests of `routes` from now on for `n` processes, which are forked from this one"
+    "From now on count requests of `routes` for `n` processes, which are forked from this one"
     self.rows |= {o: k for k,o in enumerate(routes, 1)}
     self.is_shared = True
     self._begin(n)
 
 @patch
 def take(self:Counters, place):
-    "Count at the `place` of this process, and go on from what has been counted there"
+    "Count at the `place` of this process, and go on from the counts that are there"
     self.place = place
     self.gauges[place] = 0  # until it serves
 
@@ -59,13 +59,13 @@ def add(self:Counters, route, status, seconds):
 
 # %% ../../nbs/serve/17_counters.ipynb #1f7e6242
 def _line(name, value, **labels):
-    "A line of Prometheus' text; `labels` are names of our own, without quotes"
+    "A line of Prometheus' text; `labels` are names from this code, which contain no quotes"
     by = ','.join(f'{k}="{v}"' for k,v in labels.items())
     number = int(value) if value==int(value) else float(value)
     return f'fastrec_{name}{{{by}}} {number!r}'
 
 def _resident():
-    "Bytes of memory of this process, 0 where the system does not tell"
+    "Bytes of memory of this process, 0 if the system does not say"
     try: pages = open('/proc/self/statm', encoding='ascii').read().split()[1]
     except OSError: return 0
     return int(pages)*os.sysconf('SC_PAGE_SIZE')
@@ -83,7 +83,7 @@ def _histogram(self:Counters, by):
 # %% ../../nbs/serve/17_counters.ipynb #b0c23c52
 @patch
 def tell(self:Counters, holder, waiting):
-    "Note how this process is: it has taken up no fewer models than who was at its place before"
+    "Note the state of this process; its counts of models never fall below those of the process at its place before"
     own = slice(self.place, self.place+1)
     self.gauges[own] = waiting,_resident()
     self.swaps[own] = np.maximum(self.swaps[own], (holder.n_swaps,holder.n_failed))
@@ -98,7 +98,7 @@ def _requests(self:Counters, by):
 
 @patch
 def text(self:Counters, holder, waiting):
-    "What all have counted, and of the model of `holder`, as Prometheus reads it"
+    "The counts of all processes, and the model of `holder`, as Prometheus reads them"
     self.tell(holder, waiting)
     by = {} if self.is_shared else dict(process=os.getpid())
     lines = ['# TYPE fastrec_requests_total counter', *self._requests(by)]
@@ -111,7 +111,7 @@ def text(self:Counters, holder, waiting):
 
 # %% ../../nbs/serve/17_counters.ipynb #cc986d69
 class Watched:
-    "The ASGI application `app` with its requests counted and logged, and answers with headers; it is `framed` by who may"
+    "The ASGI application `app` with its requests counted and logged, and headers on its answers; pages of `framed` may frame it"
     def __init__(self, app, counters, framed=()):
         self.app,self.counters,self.headers = app,counters,headers_of_all(framed)
 
@@ -126,7 +126,7 @@ class Watched:
                 message['headers'] = [*message['headers'], *[o for o in self.headers if o[0] not in there]]
             await send(message)
         try: await self.app(scope, receive, watched)
-        except Exception as e: # nobody has foreseen it
+        except Exception as e: # unforeseen
             log.error('a request failed', extra=dict(fields=error_fields(e)))
             if status is None:
                 for o in refusal(500, 'internal error'): await watched(o)
@@ -136,5 +136,5 @@ class Watched:
 @patch
 def _note(self:Watched, scope, status, seconds):
     route = getattr(scope.get('route'), 'path', 'none')
-    self.counters.add(route, status or 499, seconds)  # 499: who asked has gone away
+    self.counters.add(route, status or 499, seconds)  # 499: the client has disconnected
     log.info('request', extra=dict(fields=dict(route=route, status=status or 499, ms=round(1000*seconds, 2))))

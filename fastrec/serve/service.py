@@ -29,10 +29,10 @@ from .shelf import Shelf
 from .workers import Workers,can_fork,heeding_hangup
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
-_own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; who is led here by another name is led astray
+_own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; a browser that comes by another name was led here by someone else
 
 def _watching(each, every):
-    "What runs while the application does: somebody for `each` of the `Routes` who looks for a new model `every` so many seconds"
+    "A task for `each` of the `Routes`, which looks for a new model `every` so many seconds while the application runs"
     async def watch(routes):
         while True:
             if not routes.prefix: routes.tell()
@@ -50,7 +50,7 @@ def _watching(each, every):
 
 # %% ../../nbs/serve/20_service.ipynb #98d305ae
 def _routes(counters, limits, device, folder, beside, has_token=False):
-    "The `Routes` of the `folder`, and of that `beside` it, if any"
+    "The `Routes` of the `folder`, and of the one `beside` it, if any"
     first = Holder(folder, device)
     second = None if beside is None else Holder(beside, device)
     common = counters,limits,Pool(limits.threads, limits.waiting)
@@ -59,20 +59,20 @@ def _routes(counters, limits, device, folder, beside, has_token=False):
     return [Routes(first, *common, others, has_token=has_token),others]
 
 def _add_guards(app, secret, hosts):
-    "Let `app` answer who knows the `secret`, if any, and calls it by one of `hosts` or a name of this machine"
+    "Let `app` answer only clients that send the `secret`, if any, and call it by one of `hosts` or a name of this machine"
     if secret:
         app.add_middleware(Token, token=secret)
         tell_token(app)
     app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
 
 def _need_several(**given):
-    "Refuse a text where several are asked for: each of its letters would be one"
+    "Refuse text for arguments that take a tuple: each of its letters would count as one"
     for name,o in given.items():
         if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
 # %% ../../nbs/serve/20_service.ipynb #80cb6ac6
 def _bare_app(each, every):
-    "The application of `each` of the `Routes`, without guards"
+    "The application with `each` of the `Routes`, without guards"
     res = FastAPI(title='fastrec', version=__version__, docs_url=None, redoc_url=None, exception_handlers=refusals,
                   lifespan=_watching(each, every))
     res.state.holders = [o.holder for o in each]
@@ -83,17 +83,17 @@ def _bare_app(each, every):
 
 # %% ../../nbs/serve/20_service.ipynb #dfcd27ab
 def app(
-    folder:str|Path, # That `save_recommender` has written, and may write again while this runs
-    token:str|Path=None, # File with the token that is asked for, readable by its owner alone; left out: that of `FASTREC_TOKEN`, if any
-    hosts:tuple=(), # Names by which it may be called, beside those of this machine: 'films.example.com'
+    folder:str|Path, # Folder that `save_recommender` has written, and may write again while this runs
+    token:str|Path=None, # File with the token that clients need, readable by its owner alone; left out: the one in `FASTREC_TOKEN`, if any
+    hosts:tuple=(), # Names by which it may be called, besides those of this machine: 'films.example.com'
     origins:tuple=(), # Pages of other origins that may ask: 'https://example.com'
-    limits:Limits=Limits(), # What it takes on
+    limits:Limits=Limits(), # How much it does at once
     device:str='cpu', # Where to compute
     every:float=1., # Seconds between looks for a new model
-    beside:str|Path=None, # Another folder, for the page to show beside it; the routes are under /beside as well
+    beside:str|Path=None, # Another folder, which the page can show next to it; its routes are under /beside
     framed:tuple=(), # Origins of pages that may show this one in a frame: 'http://localhost:*'
 )->FastAPI: # An ASGI application
-    "A service of the recommender in `folder`, and a page at / to try it, which go on with a new one when that is saved there"
+    "A service of the recommender in `folder`, with a page at / to try it; it takes up a new one when that is saved there"
     _need_several(hosts=hosts, origins=origins, framed=framed)
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside, secret is not None)
@@ -113,14 +113,14 @@ server_settings = dict(http='fastrec.serve.guard:Connection', ws='none', lifespa
 
 # %% ../../nbs/serve/20_service.ipynb #311d70b3
 class Background:
-    "Serves `app` from a thread of this process, until `stop` or the end of a `with`: for notebooks and tests; port 0 is one that is free"
+    "Serves `app` from a thread of this process until `stop` or the end of a `with`, for notebooks and tests; port 0 takes a free one"
     def __init__(self, app, host='127.0.0.1', port=0):
         need_guard(host, app.state.is_guarded)
         self.socket = listening(host, port)
         self.url = address(host, port_of(self.socket))
         self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, **server_settings))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],), daemon=True)
-        self.thread.start()  # who asks before it listens waits in line
+        self.thread.start()  # questions that arrive before it listens wait in line
 
     def stop(self):
         self.server.should_exit = True
@@ -133,18 +133,18 @@ class Background:
 _settings = 'FASTREC_SERVE'
 
 def begin():
-    "What a process that does nothing but serve does first, before anything is computed"
-    torch.set_num_threads(1)  # who asks at the same time shares the cores, and threads of PyTorch's would not outlive a fork
-    without_loops.set()  # nobody is to wait for machine code
+    "Prepare a process that does nothing but serve, before anything is computed"
+    torch.set_num_threads(1)  # questions at the same time share the cores, and PyTorch's threads would not survive a fork
+    without_loops.set()  # nobody should wait for machine code to be compiled
 
 def _ready(app):
-    "`app` in a process that does nothing but serve: what is loaded by now is not looked through for rubbish again"
+    "`app` in a process that does nothing but serve: garbage collection skips what is loaded by now"
     gc.collect()
     gc.freeze()
     return app
 
 def from_environment():
-    "The application that the variable `FASTREC_SERVE` tells of, JSON with the arguments of `app`"
+    "The application that the variable `FASTREC_SERVE` describes, as JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
     limits = Limits(**said.pop('limits', {}))
     begin()
@@ -159,7 +159,7 @@ def _listen(app, sock, how):
 
 # %% ../../nbs/serve/20_service.ipynb #073d3b46
 def _run_forked(app, sock, workers, how):
-    "Serve `app`, which is loaded already, by `workers` processes at `sock`"
+    "Serve `app`, which is already loaded, with `workers` processes at `sock`"
     def look():
         for o in app.state.holders: o.look()
     def serve(place):
@@ -173,7 +173,7 @@ def _run_forked(app, sock, workers, how):
     finally: close()
 
 def _run_spawned(said, limits, host, sock, workers, how):
-    "Serve what is `said` by `workers` processes that load it each, in place of `sock`"
+    "Serve what `said` describes with `workers` processes that each load it, in place of `sock`"
     port = port_of(sock)
     sock.close()
     os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
@@ -182,7 +182,7 @@ def _run_spawned(said, limits, host, sock, workers, how):
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
 @contextmanager
 def _serving():
-    "A context in which this process does nothing but serve; afterwards it, a notebook's say, goes on as before"
+    "A context in which this process does nothing but serve; afterwards it goes on as before, in a notebook, say"
     threads = torch.get_num_threads()
     begin()
     try:
@@ -193,34 +193,34 @@ def _serving():
 
 @_serving()
 def _run(said, limits, host, sock, workers, how):
-    "Serve what is `said` to `app` at the socket `sock`"
-    logging.config.dictConfig(how['log_config'])  # for what this process has to tell of workers
-    first = app(**said, limits=limits)  # an error in the folder is told at once
+    "Serve `app(**said)` at the socket `sock`"
+    logging.config.dictConfig(how['log_config'])  # for messages about workers from this process
+    first = app(**said, limits=limits)  # an error in the folder shows at once
     print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
     is_forked = workers>1 and can_fork(said['device'])
     if workers==1 or is_forked: first.state.counters.share(first.state.paths, workers)
     if workers==1: _listen(_ready(first), sock, how)
     elif is_forked: _run_forked(_ready(first), sock, workers, how)
     else:
-        del first  # each process has one of its own
+        del first  # each process has its own
         gc.collect()
         _run_spawned(said, limits, host, sock, workers, how)
 
 # %% ../../nbs/serve/20_service.ipynb #4a353f86
 def run(
-    folder:str|Path, # That `save_recommender` has written
-    host:str='127.0.0.1', # Address to listen at; another than this machine's own asks for a token
-    port:int=8000, # 0 for one that is free
+    folder:str|Path, # Folder that `save_recommender` has written
+    host:str='127.0.0.1', # Address to listen at; one that other machines can reach needs a token
+    port:int=8000, # 0 takes a free one
     workers:int=1, # Processes
     token:str|Path=None, # As for `app`
     hosts:tuple=(), # As for `app`
     origins:tuple=(), # As for `app`
-    limits:Limits=Limits(), # What each process takes on
+    limits:Limits=Limits(), # How much each process does at once
     device:str='cpu', # Where to compute
-    log_level:str='info', # Of 'info' each request is told, of 'warning' what goes wrong
+    log_level:str='info', # 'info' logs each request, 'warning' only what goes wrong
     beside:str|Path=None, # As for `app`
 ):
-    "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); those who are being answered then, are answered"
+    "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); requests in progress are still answered"
     _need_several(hosts=hosts, origins=origins)
     workers = need_whole('workers', workers)
     need_guard(host, read_token(token))

@@ -16,38 +16,38 @@ from ..export.manifest import read_manifest
 
 # %% ../../nbs/serve/29_shelf.ipynb #b58591f1
 _patience = 5.   # seconds that a worker waits for the copy
-_to_map = 10.    # seconds that it has a name, in which workers map it
+_to_map = 10.    # seconds that its files stay, in which workers map them
 
 class Shelf:
-    "Copies of saved recommenders that this process makes for those that are forked from it later"
+    "Copies of saved recommenders that this process makes for workers forked from it later"
     def __init__(self):
         self.owner,self.folder = os.getpid(),Path(mkdtemp(prefix='fastrec-'))
-        self.put_at = self.since = None  # when the last copy was put there; since when one is waited for
+        self.put_at = self.since = None  # when the last copy was made; since when a worker waits for one
 
     @property
     def is_own(self): return os.getpid()==self.owner
 
     @property
-    def part(self): return self.folder/'part'  # of a copy, while it is made
+    def part(self): return self.folder/'part'  # where a copy is while it is made
 
     def copy_of(self, folder):
-        "Where the copy of what is in the `folder` now is, or will be"
+        "Where the copy of the current contents of `folder` is, or will be"
         return self.folder/read_manifest(folder)['checksum']
 
 # %% ../../nbs/serve/29_shelf.ipynb #1b5e85a2
 @patch
 def is_due(self:Shelf, folder):
-    "Is what the `folder` holds to be loaded now: has this process to copy it, has it been copied, or is the copy long overdue?"
+    "Should what the `folder` holds be loaded now? If this process makes the copy, if it is made, or if it is long overdue"
     if self.is_own: return True
     with suppress(OSError,ValueError):
         if not self.copy_of(folder).exists():
-            if self.since is None or self.part.exists(): self.since = time.monotonic()  # a long copy is waited for
+            if self.since is None or self.part.exists(): self.since = time.monotonic()  # wait for a long copy
             return time.monotonic()-self.since>_patience
     return True
 
 @patch
 def load(self:Shelf, folder):
-    "The recommender in the `folder`, mapped from the copy that all share; of a worker that finds none, from one of its own"
+    "The recommender in the `folder`, mapped from the copy that all share; a worker that finds none makes its own"
     self.since = None
     if self.is_own: return self._put(folder)
     with suppress(OSError,ValueError): return load_recommender(self.copy_of(folder), 'cpu')
@@ -56,7 +56,7 @@ def load(self:Shelf, folder):
 # %% ../../nbs/serve/29_shelf.ipynb #096a573a
 @patch
 def _put(self:Shelf, folder):
-    "The recommender in the `folder`, checked, and mapped from a copy, which is there for others once it is whole"
+    "The recommender in the `folder`, checked, and mapped from a copy, which others find once it is complete"
     self.clear()
     self.part.mkdir()
     try: res = self._copied(folder)
@@ -70,7 +70,7 @@ def _put(self:Shelf, folder):
 # %% ../../nbs/serve/29_shelf.ipynb #ab214cfc
 @patch
 def _copied(self:Shelf, folder):
-    "The recommender of a copy of the `folder`"
+    "The recommender loaded from a copy of the `folder`"
     manifest = read_manifest(folder)
     for o in manifest['files']:
         need_file(folder, o)
@@ -85,7 +85,7 @@ def clear(self:Shelf):
 # %% ../../nbs/serve/29_shelf.ipynb #4dba44ce
 @patch
 def tidy(self:Shelf):
-    "Take away the names of what all have mapped by now"
+    "Delete the files of the copy once all have mapped it"
     if self.put_at is None or time.monotonic()-self.put_at<_to_map: return
     self.clear()
     self.put_at = None

@@ -93,6 +93,10 @@ def test_users_for_items_are_refused_early(learners):
         with pytest.raises(error, match=says): learn.recommend_users(**bad)
     with pytest.raises(ValueError, match='seen is not known'): Recommender(learn.model, learn.ds).recommend_users(title)
     with pytest.warns(UserWarning, match="1 unknown in 'title'"): assert len(learn.recommend_users([title,'Titanik'], n=2, unknown='drop'))==2
+    for ask in (learn.recommend_users, lambda o: learn.recommend(items=o), lambda o: learn.predict_grid(None, o)):
+        with pytest.raises(KeyError, match="'Titanik' is not among .*; unknown='drop' leaves out what is unknown"): ask([title,'Titanik'])
+        with pytest.raises(KeyError) as e: ask(['Titanik'])
+        assert 'drop' not in str(e.value)
 
 def check_lists(got, scores, n, left):
     "`got` is, for each user, the `n` best by `scores` of the pairs `left`, a set"

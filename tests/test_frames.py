@@ -365,6 +365,17 @@ def test_doubtful_times_are_said(small):
     told(lambda: TimeSplitter()(small.assign(timestamp=1_500_000_000)), 'follows the order of the rows')
     refused(lambda: read(small, time_name='user'), "time_name='user' is the column of users too")
 
+def test_splitters_follow_the_columns_that_loaders_were_told_of(small):
+    odd = small.rename(columns=dict(user='who', timestamp='seen on'))
+    odd['when'] = range(len(odd))  # which is called after times too
+    odd['user'] = 'the same'
+    args = dict(user_name='who', time_name='seen on', item_name='title', rating_name='rating')
+    for mine,known in ((TimeSplitter(.3),TimeSplitter(.3, 'seen on')), (LeaveLastSplitter(2),LeaveLastSplitter(2, 'who', 'seen on')), (UserSplitter(.3, 0),UserSplitter(.3, 0, 'who'))):
+        got,want = (RecDataLoaders.from_df(odd, splitter=o, **args) for o in (mine,known))
+        assert torch.equal(got.valid_ds.x, want.valid_ds.x) and torch.equal(got.train_ds.x, want.train_ds.x) and len(got.valid_ds)
+        assert check_ratings(odd, splitter=mine, **args).equals(check_ratings(odd, splitter=known, **args))
+    assert 'fastrec' not in odd.attrs
+
 def test_splitters_find_usual_names(small):
     other = small.rename(columns=dict(user='userId', timestamp='review_date'))
     for make in (TimeSplitter, LeaveLastSplitter, lambda: UserSplitter(seed=1)):

@@ -210,13 +210,21 @@ def codes_of_labels(vocab, labels, unknown=None):
     unknown += labels[codes==0].tolist()
     return torch.from_numpy(codes[codes>0])
 
+@contextmanager
+def _advised(vocab, labels):
+    "A context in which a label that is unknown, among several `labels`, is refused with what leaves it out"
+    try: yield
+    except KeyError as e:
+        if len(as_labels(labels, vocab.name))<2: raise
+        raise KeyError(f"{e.args[0]}; unknown='drop' leaves out what is unknown") from None
+
 def asked_for(rec, users, items, unknown):
     "Codes of the labels `users` and of `items`; what is `unknown` raises, or is left out with a warning"
     need_choice('unknown', unknown, 'raise', 'drop')
     codes,dropped = [],[]
     for vocab,labels in zip(rec.ds.classes.values(), (users,items)):
         not_there = [] if unknown=='drop' else None
-        codes.append(codes_of_labels(vocab, labels, not_there))
+        with _advised(vocab, labels): codes.append(codes_of_labels(vocab, labels, not_there))
         if not_there: dropped.append(count_unknown(vocab.name, not_there))
     if dropped: warn(f'{" and ".join(dropped)}; left out')
     return codes

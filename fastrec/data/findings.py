@@ -14,7 +14,7 @@ from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,rare_zeros,unit_of_weights
-from .times import as_seconds,check_times,date_as_text,likely_time,time_column
+from .times import as_seconds,check_times,date_as_text,likely_time,marked,time_column
 from .parquet import is_parquet
 from .splitters import holds_none_out
 from .text_files import need_known,read_text_file
@@ -168,7 +168,7 @@ def _look_at(found, df, names, time_name, weight_name, splitter, valid_pct):
     if weight_name is not None: found.step(weight_name, _checked_weights, df, weight_name)
     df = _without_gaps(found, df, names)
     if len(df):
-        codes = _note_pairs(found, df, names, splitter, valid_pct)
+        codes = _note_pairs(found, marked(df, names[0], time_name), names, splitter, valid_pct)
         _note_ratings(found, df, names, codes)
     if time is None: return
     span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)

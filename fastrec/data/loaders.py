@@ -20,6 +20,7 @@ from .columns import check_reserved,pick_columns
 from .titles import told_apart
 from .kinds import rows_to_keep
 from .text_files import need_known,read_text_file
+from .times import marked
 from .parquet import read_parquet_files
 from ..base.checks import need_flags,need_package,need_whole
 from ..base.devices import as_device,need_memory
@@ -81,7 +82,7 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     *_,time_name,weight_name = column_names
     df,names,complete = _read_ratings(ratings, *column_names, dropna)
     frames = _labelled(frames, names)
-    split = split_rows(df, splitter, complete, bs)
+    split = split_rows(marked(df, names[0], time_name), splitter, complete, bs)
     train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)

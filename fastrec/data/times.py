@@ -143,6 +143,15 @@ def likely_time(df):
     written = [c for c in others if date_as_text(df[c])]
     return next(iter(_of_dates(df)+called+written), None)
 
+# %% ../../nbs/data/13_times.ipynb #9e848a7a
+_mark = 'fastrec'
+
+def marked(df, user_name, time_name):
+    "`df`, which says in its `attrs` which columns hold the users and, unless it is `None`, the times"
+    res = df.copy(deep=False)
+    res.attrs = {**df.attrs, _mark: dict(user=user_name, time=time_name)}
+    return res
+
 # %% ../../nbs/data/13_times.ipynb #32030a38
 _defaults = dict(time='timestamp', user='user')  # of what splitters have for the name of a column
 
@@ -154,7 +163,9 @@ def _name_it(df, role, splitter):
     return f': name the one that {what}, as in {splitter}({role}_name={example})'
 
 def split_column(df, name, role, splitter):
-    "The column `name` of `df` for a `splitter`, without gaps; where it is the default and not there, another that has the `role`"
+    """The column `name` of `df` for a `splitter`, without gaps; where it is the default, that which the frame was `marked` with, or, if
+    it is not there, another that has the `role`"""
+    if name==_defaults[role]: name = df.attrs.get(_mark, {}).get(role) or name
     if name==_defaults[role] and name not in df:
         found = time_column(df) if role=='time' else usual_column(df, [role])
         if found is not None: name = found

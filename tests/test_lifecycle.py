@@ -56,7 +56,7 @@ def test_a_folder_without_flags_lists_all_as_before_and_forged_ones_are_refused(
         forge(next(v for k,v in files.items() if k.startswith('model-')))
         if is_old: assert 'Empty (2026)' in {*assemble(folder, manifest, files).recommend(data()[0].user[0], n=200).title}
         else:
-            with pytest.raises(BundleError, match='of which items features tell'): assemble(folder, manifest, files)
+            with pytest.raises(BundleError, match='which items have features'): assemble(folder, manifest, files)
 
 # ------------------------------------------------------------------ draws
 @pytest.mark.parametrize('kwargs', [dict(features=False), {}])
@@ -279,7 +279,7 @@ def test_forged_beliefs_are_refused(tmp_path):
         tensors = next(v for k,v in files.items() if k.startswith('model-'))
         new = change(tensors.pop(f'believed.{name}'))
         if new is not None: tensors[f'believed.{name}'] = new
-        with pytest.raises(BundleError, match='what newcomers are solved for by'): assemble(folder, manifest, files)
+        with pytest.raises(BundleError, match='what is used to solve for newcomers'): assemble(folder, manifest, files)
 
 def test_draws_that_do_not_fit_together_are_refused(tmp_path):
     from fastrec.export.loading import assemble,read_files

@@ -303,7 +303,7 @@ def test_damaged_entries_are_named(fitted, tmp_path, change):
     manifest['model'].update(change.pop('model', {}))
     manifest.update(change)
     (folder/'manifest.json').write_text(json.dumps({**manifest, 'checksum': checksum(manifest)}), encoding='utf-8')
-    with pytest.raises(BundleError, match='no sensible (rating_range|model.ials)'): load_recommender(folder)
+    with pytest.raises(BundleError, match='no valid (rating_range|model.ials)'): load_recommender(folder)
 
 def test_evaluate_without_fastai(fitted, tmp_path):
     _,learn = fitted

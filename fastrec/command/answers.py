@@ -77,7 +77,7 @@ def fastrec_similar(
     folder:str, # Folder that fastrec train, or save_recommender, has written
     item:str, # The item, by label
     n:int=10, # How many
-    why:bool=False, # Show the evidence for each?
+    why:bool=False, # Show for each why it is similar?
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):

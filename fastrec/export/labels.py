@@ -16,13 +16,13 @@ class BundleError(ValueError):
 
 # %% ../../nbs/export/84_labels.ipynb #94ceac3e
 _kinds = 'int8 int16 int32 int64 uint8 uint16 uint32 float16 float32 float64 bool datetime64[ns]'.split()
-# unit and zone; those of dateutil name a file of this machine
+# unit and zone; dateutil's zones name a file on this machine
 _dates = re.compile(r'datetime64\[(s|ms|us|ns)(?:, ((?!dateutil)[\w+:/-]+))?\]')
 
-_surrogate = re.compile('[\ud800-\udfff]')  # halves of a character, which a text cannot hold
+_surrogate = re.compile('[\ud800-\udfff]')  # halves of a character, which valid text cannot contain
 
 def _numpy_labels(labels):
-    "`labels` in a type of NumPy's, or as dates with a zone, where another library's or pandas' own holds them"
+    "`labels` in a NumPy type, or as dates with a zone, if they are in a type of pandas or another library"
     if isinstance(labels.dtype, pd.CategoricalDtype):
         labels = labels.astype(labels.categories.dtype)
     if isinstance(labels.dtype, pd.ArrowDtype):
@@ -34,11 +34,11 @@ def _numpy_labels(labels):
 
 # %% ../../nbs/export/84_labels.ipynb #0076ef01
 def _need_text(labels, name):
-    "Refuse `labels` of which one is no valid text: half a character, for instance"
+    "Refuse `labels` if one is not valid text: half a character, for instance"
     if labels.dtype!=object: return
     for o in labels:
         if not o.isascii() and _surrogate.search(o):
-            raise ValueError(f'labels of {name!r} hold {o!r}, which is no text: read it in the '
+            raise ValueError(f'labels of {name!r} contain {o!r}, which is not valid text: read it in the '
                              'encoding it is written in')
 
 def _refuse(labels, name):
@@ -71,7 +71,7 @@ def _pack_text(labels):
     return {'bytes': torch.from_numpy(data), 'ends': ends}
 
 def _steps(kind, labels):
-    "The `labels` as numbers of 64 bits: days, or steps of another unit, since 1970, or the bits of a number without sign"
+    "The `labels` as 64-bit numbers: days, or steps of another unit, since 1970, or the bits of an unsigned number"
     if kind=='uint64': return labels.to_numpy('uint64').view('int64')
     if kind=='date': return labels.to_numpy().astype('datetime64[D]').astype('int64')
     return labels.asi8
@@ -82,7 +82,7 @@ def pack_labels(vocab):
     if kind=='text': return kind,_pack_text(labels)
     if kind=='datetime64[ns]': name,values = 'values',labels.asi8
     elif kind in _kinds: name,values = 'values',labels.to_numpy()
-    else:  # under a name that 0.1.0, which would take the numbers themselves for labels, doesn't find
+    else:  # under a name that 0.1.0 doesn't find, since it would take the numbers themselves as labels
         name,values = 'steps',_steps(kind, labels)
     return kind,{name: torch.from_numpy(values.copy())}
 
@@ -101,13 +101,13 @@ def _unpack_text(tensors, name):
     ends = ends.tolist()
     try: return pd.Index([data[start:end].decode() for start,end in zip(ends, ends[1:])])
     except UnicodeDecodeError as e:
-        raise BundleError(f'the labels of {name!r} are no text: {e}') from e
+        raise BundleError(f'the labels of {name!r} are not valid text: {e}') from e
 
 # %% ../../nbs/export/84_labels.ipynb #eba09856
 def _unpack_values(kind, values, name):
     dtype = str(values.dtype).removeprefix('torch.')
     if dtype!=kind.replace('datetime64[ns]', 'int64'):
-        raise BundleError(f'the labels of {name!r} are {dtype} and no {kind}')
+        raise BundleError(f'the labels of {name!r} are {dtype}, not {kind}')
     return pd.Index(values.numpy().view(kind))
 
 def _unpack_steps(kind, steps):
@@ -127,9 +127,9 @@ def _unpack(kind, tensors, name):
     raise BundleError(f'labels of the kind {kind!r} are not known here')
 
 def unpack_labels(kind, tensors, name):
-    "The `Vocab` that `pack_labels` has packed"
+    "The `Vocab` that `pack_labels` packed"
     labels = _unpack(kind, tensors, name)
     if not labels.is_unique:
         repeated = labels[labels.duplicated()][0]
-        raise BundleError(f'{repeated!r} is several times among the labels of {name!r}')
+        raise BundleError(f'{repeated!r} occurs several times among the labels of {name!r}')
     return Vocab(labels, name)

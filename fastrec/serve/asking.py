@@ -26,7 +26,7 @@ def item_of(served, o):
     places,_ = served.titles.find(str(o)[:longest_typed], 1)
     close = as_json(served.items.labels[places])
     hint = f'; closest: {close[0]!r}' if close else ''
-    raise NotThere(f'{o!r:.100} is none of the items{hint}')
+    raise NotThere(f'{o!r:.100} is not among the items{hint}')
 
 def told(f, *args):
     "What `f(*args)` gives, and its warnings"
@@ -45,7 +45,7 @@ def _column(ratings, name, why):
     return pd.Series(values, dtype='float64')
 
 def _stars(ratings, y_range):
-    "The stars of each of `ratings`, which must lie within `y_range`"
+    "The stars of each of `ratings`, which must be within `y_range`"
     res = _column(ratings, 'rating', ', which this model learns from')
     need_within(res.to_numpy(), y_range)
     return res
@@ -99,8 +99,8 @@ def folded_in(rec, frames, features=None):
 
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92
 class Asking:
-    """The person who asks: `by` what they are known, the recommender `rec` that knows them as `label`, what they have `rated`, and `notes`
-    on their `features`"""
+    """The person who asks: `by`, which says how they are known, the recommender `rec` that knows them as `label`, what they have `rated`,
+    and `notes` on their `features`"""
     by = label = None
     notes = ()
     def __init__(self, served, person, features=None):

@@ -40,7 +40,7 @@ class Places:
 
 # %% ../../nbs/serve/21_places.ipynb #c7b71003
 _rounding = 1e-3  # of the spread of the average user's scores: a smaller difference is no taste
-_pull = 2.  # logarithm of how much stronger an item draws whose score lies one standard deviation above another's
+_pull = 2.  # logarithm of how much more an item pulls if its score is one standard deviation above another's
 
 def place_of(places, rec, code):
     "Where the taste of the user `code` of `rec`, 0 for the average user, puts them among the `places`, (2,)"

@@ -61,10 +61,10 @@ def _need_products(model):
     "Refuse a `model` whose lists are not ranked by products of factors"
     ranking = [m for _,m in _parts(model)]
     if any(isinstance(m, Ease) for m in ranking):
-        raise ValueError('faiss compares rows of factors, and those of fit_ease, which fit_blend takes in, have as many numbers as there '
-                         "are items: use recommend, or rank without them, by fit_ials or fit_blend(choices='fit_ials')")
+        raise ValueError('faiss compares rows of factors, and those of fit_ease, which fit_blend includes, have as many numbers as '
+                         "there are items: use recommend, or rank without them, by fit_ials or fit_blend(choices='fit_ials')")
     if not all(isinstance(m, Dot) for m in ranking):
-        raise ValueError('faiss finds largest products, and the scores of a network are none: use recommend')
+        raise ValueError('faiss finds largest products, and the scores of a network are not products: use recommend')
 
 @torch.no_grad()
 def _side(model, name, codes):

@@ -352,7 +352,7 @@ def without_taste():
 def test_without_taste_it_is_popularity(some, monkeypatch):
     from fastrec.fit import taste
     monkeypatch.setattr(taste, '_some', some)
-    with pytest.warns(UserWarning, match='no more than how much everybody and everything is chosen'): learn = fitted(without_taste(), None)
+    with pytest.warns(UserWarning, match='no more than how much each person chooses and each thing is chosen'): learn = fitted(without_taste(), None)
     found = learn.evaluate().ndcg_at_10
     assert found['model']==pytest.approx(found['popularity'], rel=.02) and learn.settings().rule['reg'].startswith('popularity')
     assert learn.model.is_preference and len(learn.fold_in(pd.DataFrame(dict(title=['f1'], rating=1.))).recommend(n=3))==3

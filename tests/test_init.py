@@ -187,7 +187,7 @@ def test_models_without_rows_and_stock_learners_are_refused():
 @pytest.mark.parametrize('name,fit,kwargs,match', [
     ('als','fit_als',dict(n_factors=9),'whose rows have 4: pass n_factors=4'), ('als','fit_ials',{},'which was trained by another fit'),
     ('gradients','fit_als',{},'which was trained by gradients: use fit_one_cycle'), ('gradients','fit_bayes',{},'by gradients'),
-    ('bayes','fit_als',{},'mean of draws: use fit_bayes'), ('ials','fit_als',{},'tells what is chosen: use fit_ials')])
+    ('bayes','fit_als',{},'mean of draws: use fit_bayes'), ('ials','fit_als',{},'predicts what is chosen: use fit_ials')])
 def test_a_fit_that_cannot_begin_with_init_says_so_and_changes_nothing(name, fit, kwargs, match):
     learn = learner(dls, init=earlier[name])
     before = learn.model

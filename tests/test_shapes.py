@@ -530,7 +530,7 @@ def chosen(n, seed=0, n_users=800, n_items=200):
 @pytest.mark.parametrize('n', [6000,20_000,60_000])
 def test_lists_without_taste_are_those_of_popularity(n):
     learn = learner(RecDataLoaders.from_df(chosen(n), valid_pct=.1, seed=1), y_range=(.5,1.5))
-    with learn.no_bar(),learn.no_logging(),pytest.warns(UserWarning, match='who chose what tells no more'): learn.fit_ials()
+    with learn.no_bar(),learn.no_logging(),pytest.warns(UserWarning, match='who chose what says no more'): learn.fit_ials()
     res = learn.evaluate().ndcg_at_10
     assert res['model']==res['popularity']>0
     assert learn.settings().rule['reg'].startswith('popularity')

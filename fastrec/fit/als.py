@@ -30,13 +30,13 @@ def read_model(model):
 @to_the_end
 @torch.no_grad()
 def write_model(model, rows):
-    "Put the `rows` of users and of items, (n,k+1) each, where the `model` has them"
+    "Write the `rows` of users and of items, (n,k+1) each, into the `model`"
     for (factors,bias),w in zip(model.tables, rows):
         factors.weight.copy_(w[:,:-1])
         bias.weight.copy_(w[:,-1:])
 
 def both_sides(model, ds, y, **kwargs):
-    "Equations of the users and of the items of `ds`, for ratings `y` in place of its own"
+    "Equations of the users and of the items of `ds`, with ratings `y` in place of its own"
     u,i = ds.x[:,0],ds.x[:,1]
     n_users,n_items = (len(factors.weight) for factors,_ in model.tables)
     users = equations_for(u, i, y, n_users, n_items, ds.part, w=ds.w, **kwargs)
@@ -71,7 +71,7 @@ def _penalized_sweeps(model, ds, arith, reg, power):
 
 # %% ../../nbs/fit/36_als.ipynb #6cb19da1
 def als_sweeps(model, ds, arith, is_new=True, features=False, spread=None):
-    """Improve `model`, unless it `is_new` from where it is, for the ratings `ds`, and with `features` what is known beside them; yield the
+    """Improve `model`, unless it `is_new` from where it is, for the ratings `ds`, and with `features` what is known besides them; yield the
     mean squared error after each sweep. `spread`: see `suited_spread`"""
     y = ds.y-model.mean
     sides = both_sides(model, ds, y, budget=_budget)
@@ -86,7 +86,7 @@ def als_sweeps(model, ds, arith, is_new=True, features=False, spread=None):
 _tried = 16  # sweeps, after which variances have fallen if they do
 
 def _spread(model, ds, arith, features):
-    "How far factors of the ratings `ds` vary, as `suited_spread` finds it, or has found for a `model` that goes on"
+    "How far factors of the ratings `ds` vary, as `suited_spread` finds it, or found it for a `model` that goes on"
     if not (model.width and may_lose_tastes(ds)): return None
     if model.taste_spread: return model.taste_spread
     def train(copy, part, spread):
@@ -121,7 +121,7 @@ def towards_biases(model, ds, arith, features=False, spread=None):
 # %% ../../nbs/fit/36_als.ipynb #0b48dcbb
 @torch.no_grad()
 def _draw_maps(model, towards, means):
-    "Draw the maps of `model` as `towards` has drawn its rows, whose factors had the `means` before"
+    "Draw the maps of `model` as `towards` drew its rows, which had factors with these `means` before"
     none = model.mean.new_zeros(0, model.width+1)
     rows = [none if o is None else o['rows'] for o in model.row_maps]
     biases = [none[:,-1] if o is None else o[:,0] for o in towards.of_biases]
@@ -132,7 +132,7 @@ def _draw_maps(model, towards, means):
 
 # %% ../../nbs/fit/36_als.ipynb #5d3dd44a
 def _drawn_sweeps(model, ds, arith, is_new, features):
-    "As `als_sweeps`, each of which is drawn towards biases where there is doubt"
+    "`als_sweeps`, each of them drawn towards biases if there is doubt"
     model.from_features = told(ds) if features else (False,False)
     model.taste_spread = _spread(model, ds, arith, features)
     towards = towards_biases(model, ds, arith, features, model.taste_spread)
@@ -151,12 +151,12 @@ usual_width = 16
 _most_spread = 1e9  # in float32 the squares of much larger or smaller numbers, times each other, are lost
 
 def need_scale(ds):
-    "Refuse ratings `ds` that vary by so much or so little that variances cannot be learned of them"
+    "Refuse ratings `ds` that vary by so much or so little that variances cannot be learned from them"
     most = float(ds.y.abs().max()) if len(ds) else 0.
-    spread = most and most*float((ds.y/most).std(correction=0))  # whose squares are numbers of float32
+    spread = most and most*float((ds.y/most).std(correction=0))  # float32 has the squares of these
     if not spread or 1/_most_spread<=spread<=_most_spread: return
     name = ds.rating_name
-    raise ValueError(f'ratings in {name!r} have a standard deviation of {spread:.2g}, and variances are learned of 1e-09 to 1e+09: '
+    raise ValueError(f'ratings in {name!r} have a standard deviation of {spread:.2g}, and variances can be learned from 1e-09 to 1e+09: '
                      f'bring the ratings nearer to 1, for instance to df[{name!r}]/{spread:.0e}')
 
 # %% ../../nbs/fit/36_als.ipynb #5819e5bb
@@ -173,15 +173,15 @@ def _check_penalty(reg, power):
 def fit_als(self:RecLearner,
     n_factors:int=None, # Width of the embeddings; left out: 16, or the learner's, if that was given
     n_sweep:int=50, # Sweeps over users and items, at most
-    reg:float=None, # What holds the rows down, times `power` of their number of ratings; left out: learned from the ratings
-    power:float=None, # With `reg`. 0: all rows alike; 1: in proportion to their ratings; .5 if left out
+    reg:float=None, # What holds the rows down, times their number of ratings to the `power`; left out: learned from the ratings
+    power:float=None, # With `reg`. 0: all rows the same; 1: in proportion to their ratings; .5 if left out
     tol:float=5e-4, # Stop when the RMSE on the training rows changes by a smaller share
-    features:bool=True, # May rows follow from what the loaders were told of users and items?
+    features:bool=True, # May rows follow from the features in the loaders?
     cbs=None # Callbacks
 ):
     """Fit factors and biases by alternating least squares.
 
-    A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. Interrupted, the last sweep is kept"""
+    A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. If interrupted, the last sweep is kept"""
     _check_penalty(reg, power)
     need_flags(features=features)
     n_factors = width_for(self, n_factors, usual_width)

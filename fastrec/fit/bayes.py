@@ -25,7 +25,7 @@ from ..base.devices import exactly
 from ..base.random import seeded
 
 # %% ../../nbs/fit/38_bayes.ipynb #6d948477
-_some = 2**12  # ratings that say how wide predictions are
+_some = 2**12  # ratings that show how wide predictions are
 
 def _widen(model, ds, error):
     "Make the noise of `model` so large that the ratings `ds` vary, on average, as held-out ones do, whose mean squared error is `error`"
@@ -35,7 +35,7 @@ def _widen(model, ds, error):
 
 # %% ../../nbs/fit/38_bayes.ipynb #50060b7d
 def _maps_of_draws(sampler):
-    "Maps from features to users and to items that the `sampler` has kept, one of each draw; `None` where there are none"
+    "Maps from features to users and to items that the `sampler` has kept, one of each draw; `None` if there are none"
     res = []
     for maps in zip(*sampler.maps):
         res.append(None if None in maps else {o: torch.stack([m[o] for m in maps]) for o in ('rows','cov')})
@@ -70,7 +70,7 @@ def _last_draw(model):
 
 # %% ../../nbs/fit/38_bayes.ipynb #0b502307
 class _Sampling:
-    """A fit by a `Gibbs` sampler, which `kwargs` are for, with what `side_columns` has `told`. The model `is_new` or goes on; the one
+    """A fit by a `Gibbs` sampler, which gets `kwargs`, with what `side_columns` has `told`. The model `is_new` or goes on; the one
     `before` was the mean of `n_before` draws, and may have known effects of spans of `seconds`"""
     def __init__(self, is_new, n_before, seconds, before, told, **kwargs):
         self.columns,self.from_features = told
@@ -79,7 +79,7 @@ class _Sampling:
 
     def sweeps(self, model, ds, arith):
         "Improve `model` for the ratings `ds`; yield the mean squared error after each sweep"
-        is_plain = not self.seconds and self.columns==[None,None]  # else there is more to go by than ratings
+        is_plain = not self.seconds and self.columns==[None,None]  # else the fit knows more than ratings
         model.from_features = self.from_features
         towards = towards_what_is_borne_out(model, ds, arith) if is_plain else None
         if self.is_new: approach(model, ds, arith)
@@ -133,7 +133,7 @@ def after_pred(self:_Averaged):
 
 @patch
 def after_loss(self:_Averaged):
-    "Lists are measured by all draws as well, after the last batch"
+    "Lists are measured with all draws as well, after the last batch"
     is_last = self.iter+1==self.n_iter
     is_asked = any(isinstance(o, ListMetric) for o in self.learn.metrics)
     if not (is_last and is_asked and self.sampling.sampler.draws): return
@@ -166,12 +166,12 @@ def _spans(ds, time):
 
 # %% ../../nbs/fit/38_bayes.ipynb #be116a4c
 def _n_draws_of(model, n_factors):
-    "How many draws of `n_factors` each the `model` is the mean of; 0 for any other model"
+    "How many draws of `n_factors` each are in the mean that the `model` is; 0 for any other model"
     if not isinstance(model, PosteriorMean): return 0
     return model.n_draws if model.u_weight.embedding_dim==model.n_draws*n_factors else 0
 
 def _start(learn, n_factors):
-    "What draws of `n_factors` begin with, whether that is no solver's model to go on from, and of how many draws it is the mean"
+    "The model that draws of `n_factors` begin with, whether it is new to solvers, and of how many draws it is the mean"
     model = learn.model
     n_before = _n_draws_of(model, n_factors)
     start = _last_draw(model) if n_before else model
@@ -181,8 +181,8 @@ def _start(learn, n_factors):
 
 # %% ../../nbs/fit/38_bayes.ipynb #640d2007
 def _check_sampling(learn, n_factors, n_sweep, burn, n_before, n_draws, features, cbs):
-    """Sweeps before the first draw is kept, and how many to keep. Refuse those that can't be kept or have no room, callbacks that put one
-    back, and ratings of a size that none can be drawn for"""
+    """Sweeps before the first draw is kept, and how many to keep. Refuse those that can't be kept or don't fit in memory, callbacks
+    that put one back, and ratings of a size that none can be drawn for"""
     need_flags(features=features)
     _need_no_savers(learn, cbs)
     burn = ifnone(burn, 0 if n_before else n_sweep//10)
@@ -219,16 +219,16 @@ def usual_draw_width(n):
 def fit_bayes(self:RecLearner,
     n_factors:int=None, # Width of the embeddings of one draw; left out: the learner's, or 16, and 24 for more than some 500,000 ratings
     n_sweep:int=None, # Sweeps over users and items; left out: 200, and 130 for more than some 500,000 ratings
-    side=None, # What the factors may follow from, beside features: 'implicit', frames with the column of users or items, or a list of these
+    side=None, # What the factors may follow from, besides features: 'implicit', frames with the column of users or items, or a list
     time=None, # Span, such as '1D', or list of them, in which a user's ratings may all be higher or lower; needs loaders with a `time_name`
     burn:int=None, # Sweeps before the first draw is kept; a tenth if left out
     n_draws:int=None, # Keep as many draws, at most; left out: 100, or as many as 2 GB hold
-    features:bool=True, # May the factors follow from what the loaders were told of users and items?
+    features:bool=True, # May the factors follow from the features in the loaders?
     cbs=None # Callbacks
 ):
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
-    Few ratings are asked first how much of what draws know of tastes holds, which `learn.settings()` shows.
-    Goes on where a solver with as many factors has left, or `init`. Interrupted, it keeps the draws so far, or more from before"""
+    With few ratings, a trial first finds how much of what draws know about tastes holds; `learn.settings()` shows it.
+    Goes on from a solver with as many factors, or from `init`. If interrupted, it keeps the draws so far, or more from before"""
     n_factors = width_for(self, n_factors, usual_draw_width(self.dls.train_ds.n_ratings))
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)
     n_sweep = ifnone(n_sweep, usual_sweeps(self.dls.train_ds.n_ratings))

@@ -30,7 +30,7 @@ from .training import RecLearner
 _families = {Dot: DotBias, PosteriorMean: DotBias, Net: DeepMF}  # what trains as which class
 
 def _need_recommender(init):
-    "Refuse an `init` that is no learner or recommender"
+    "Refuse an `init` that is not a learner or recommender"
     if isinstance(init, Recommends): return
     if isinstance(init, (str,Path)): raise TypeError(f'init={str(init)!r:.60} is the name of a file or folder: pass load_recommender of it')
     if isinstance(init, Learner): raise TypeError('init is a learner of stock fastai: pass RecLearner.from_learner(init)')
@@ -41,7 +41,7 @@ def _need_rows(init):
     _need_recommender(init)
     model = init.model
     fit = {Ease: 'fit_ease', Blend: 'fit_blend of choices alone'}.get(type(model))
-    if fit: raise ValueError(f'init is by {fit}, which leaves no rows of users and items to begin with: leave init out')
+    if fit: raise ValueError(f'init is from {fit}, which leaves no rows of users and items to begin with: leave init out')
     if not isinstance(model, FactorModel):
         raise TypeError(f'the model of init is a {type(model).__name__}, which has no tables that are known here: leave init out')
 
@@ -73,19 +73,19 @@ def _check_width(init, n_factors):
     raise ValueError(f'n_factors={n_factors}, and the rows of init have {want}: leave n_factors out, or init')
 
 def _check_kwargs(kwargs):
-    "Refuse what says how a model is made"
+    "Refuse arguments that say how a model is made"
     given = [k for k,v in kwargs.items() if v is not None]
     if given: raise TypeError(f'{given[0]} says how a new model is made, and that of init is there: leave {given[0]} out, or init')
 
 # %% ../../nbs/fit/51_beginning.ipynb #681ecbbc
 def _check_loss(model, is_choice):
-    "Refuse a loss of choices for a `model` of ratings, and another for one that is by such a loss"
+    "Refuse a loss of choices for a `model` of ratings, and any other loss for a model of choices"
     if is_choice and not model.is_preference:
         raise ValueError('loss_func is of choices, and init predicts ratings: leave loss_func out, or init')
     if model.by_softmax and not is_choice:
         raise ValueError('init was trained by a loss of choices: pass that loss_func, as in loss_func=SampledSoftmaxLoss()')
 
-_wider,_narrower = 2,5  # times the span of the ratings of `init`, from which on a scale is another
+_wider,_narrower = 2,5  # times the span of the ratings of `init`: from there on it is another scale
 
 def _need_same_scale(init, dls):
     "Refuse ratings of another scale than that of `init`"
@@ -103,7 +103,7 @@ def _as_range(y_range):
     return tuple(map(float, y_range)) if y_range else None
 
 def _need_within(dls, y_range, is_cut):
-    "Refuse training ratings outside `y_range`, and tell of those of validation; a range that predictions are cut off at can be widened"
+    "Refuse training ratings outside `y_range`, and warn about those of validation; a range that only cuts off can be widened"
     lo,hi = y_range
     y,valid = dls.train_ds.counted().y,dls.valid_ds.counted().y
     outside = y[(y<lo)|(y>hi)]
@@ -114,7 +114,7 @@ def _need_within(dls, y_range, is_cut):
     if n_outside: warn(f'{n_outside} validation ratings lie outside {y_range}, the range of init, and cannot be predicted')
 
 def _range_after(model, dls, y_range):
-    "The range of a model that begins as `model`, by the argument `y_range`"
+    "The range of a model that begins as `model`, with the argument `y_range`"
     found = model.y_range if y_range is None else _as_range(y_range)
     if not model.clip and found!=_as_range(model.y_range):
         raise ValueError(f'y_range={y_range} would change what scores mean, which init brings into {model.y_range}: '
@@ -134,18 +134,18 @@ def _old_codes(old, new):
     return res
 
 def old_codes(init, dls):
-    "Codes by `init` of all users and of all items of `dls`, 0 for those that it does not know"
+    "Codes in `init` of all users and of all items of `dls`, 0 for those that it does not know"
     vocabs = [*zip(init.ds.classes.values(), dls.classes.values())]
     res = [_old_codes(old, new) for old,new in vocabs]
     strange = [new for codes,(_,new) in zip(res, vocabs) if not codes.any()]
     names = ' and no '.join(repr(o.name) for o in strange)
     if len(strange)==len(res): raise ValueError(f'no {names} of the loaders is known to init: are labels written in another way?')
-    if strange: warn(f'no {names} of the loaders is known to init, so that all of these begin anew')
+    if strange: warn(f'no {names} of the loaders is known to init, so all of these are new')
     return res
 
 # %% ../../nbs/fit/51_beginning.ipynb #982ed107
 def _moved(model, codes):
-    "A copy of `model` for new labels, of which `codes` are those of the old ones for users and for items; it has no ranker of its own"
+    "A copy of `model` for new labels, of which `codes` are those of the old ones for users and for items; without a ranker"
     res = copy(model)
     vars(res).pop('fill_unknown', None)  # a loaded model has one that does nothing
     res.classes = None
@@ -163,8 +163,8 @@ _noise = .005  # standard deviation, as of untrained factors
 
 @torch.no_grad()
 def _begin_new(model, codes, seed):
-    "Put the rows of `model` that are new, whose `codes` are 0, beside the mean of the others"
-    if isinstance(model, PosteriorMean): return  # each draw of a row has the mean of the draw, and the sampler draws anew
+    "Put the new rows of `model`, with `codes` of 0, near the mean of the others"
+    if isinstance(model, PosteriorMean): return  # each draw of a row has the mean of the draw, and the sampler draws again
     with seeded(seed):
         for tables,of_side in zip(model.tables, codes):
             is_new = of_side==0
@@ -175,7 +175,7 @@ def _begin_new(model, codes, seed):
 
 # %% ../../nbs/fit/51_beginning.ipynb #c91a4a81
 def _counts_before(init, k):
-    "By how many ratings the row of each user (`k=0`) or item of `init` is; `None` if that isn't known"
+    "How many ratings are behind the row of each user (`k=0`) or item of `init`; `None` if that isn't known"
     old,seen = of_training(init),init.seen
     if old is not None: counts = old.counts(k)
     elif seen is None or seen.shard: return None
@@ -183,8 +183,8 @@ def _counts_before(init, k):
     return counts if init.waiting is None else counts-init.waiting[k]
 
 def _are_due(k, of_side, ds, before):
-    """Which users (`k=0`) or items, whose codes in an earlier model are `of_side`, are told by ratings of `ds` alone, and have enough more
-    than `before`"""
+    """Which users (`k=0`) or items, with the codes `of_side` in an earlier model, are known from ratings of `ds` alone, and have enough
+    more than `before`"""
     res = torch.zeros_like(of_side, dtype=torch.bool)
     if ds.features[k] is not None or not of_side.any(): return res
     now = ds.counted().counts(k).cpu()
@@ -192,14 +192,14 @@ def _are_due(k, of_side, ds, before):
     was = now if before is None else before[of_side]
     is_moved = has_enough(now-was, was)
     res = (now>0) & (is_new | is_moved)
-    res[0] = False  # who is unknown
+    res[0] = False  # the unknown
     return res
 
 # %% ../../nbs/fit/51_beginning.ipynb #587b4756
 @torch.no_grad()
 def _solve_new(model, codes, ds, init):
-    """Solve for rows of `model` with new ratings in `ds`, beside those of `init`; the `codes` of `init`, which are 0 where it knows none,
-    and 1 where that is solved for"""
+    """Solve for rows of `model` with new ratings in `ds`, next to those of `init`; return the `codes` in `init`, which are 0 for what it
+    does not know, with 1 for what was solved for"""
     goes_by_gradients = isinstance(model, Dot) and not (model.clip or model.is_preference)
     if not goes_by_gradients or ds.shard: return codes
     res = []
@@ -212,15 +212,15 @@ def _solve_new(model, codes, ds, init):
 
 # %% ../../nbs/fit/51_beginning.ipynb #65c63d6c
 def _follow(model, codes, ds):
-    "Let rows of `model` that are new, whose `codes` are 0, follow from the features of `ds`"
-    if isinstance(model, PosteriorMean): return  # whose sampler reads them itself
+    "Let new rows of `model`, with `codes` of 0, follow from the features of `ds`"
+    if isinstance(model, PosteriorMean): return  # the sampler reads them itself
     counts = []
     for k,of_side in enumerate(codes): counts.append(ds.counts(k).clamp(min=1)*(of_side>0))
     follow_features(model, ds, counts)
 
 # %% ../../nbs/fit/51_beginning.ipynb #3738f2dd
 def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
-    "The model of `init` for the labels of `dls`; the other arguments, as `learner` has them, must agree with it. `init` stays as it is"
+    "The model of `init` for the labels of `dls`; the other arguments, those of `learner`, must agree with it. `init` stays as it is"
     _check_arch(init, arch)
     _check_width(init, n_factors)
     _check_kwargs(kwargs)

@@ -17,8 +17,8 @@ from .solvers import begins,to_the_end
 
 # %% ../../nbs/fit/35_biases.ipynb #c98c8bc9
 class _Side:
-    """The biases `b` of the codes of one side, the `n` ratings `y` that each code has, or what they weigh if they are of weights `w`, their
-    sum `s`, and the regularization `lam`. With a `ridge`, a `FeatureRidge`, they are held to a `centre` of each, which features say"""
+    """The biases `b` of the codes of one side, the `n` ratings `y` that each code has, or what they weigh if they have weights `w`, their
+    sum `s`, and the regularization `lam`. With a `ridge`, a `FeatureRidge`, they are held to a `centre` of each, from features"""
     centre,n_used = 0.,0.  # how many free numbers the centres took
     def __init__(self, codes, y, n_codes, lam, w=None, ridge=None):
         self.codes,self.lam,self.w,self.ridge = codes,lam,w,ridge
@@ -32,7 +32,7 @@ class _Side:
         if self.w is not None: of_ratings.mul_(self.w)
         self.c = sum_by_code(self.codes, of_ratings, len(self.n))
         b = (self.s-self.n*alpha-self.c+self.lam*self.centre)/(self.n+self.lam)
-        self.b = b.where(self.n>0, self.centre)  # who has no ratings is like the mean, or as features say
+        self.b = b.where(self.n>0, self.centre)  # without ratings: like the mean, or as features say
 
     def added_error(self, alpha):
         "What the biases add to the squared error"
@@ -46,7 +46,7 @@ def _write_biases(model, mean, b_u, b_i):
     model.mean.fill_(mean)
 
 def maps_of_biases(ridges):
-    "The rows of the maps from features to biases, (2+d,1), that `ridges` have found last; `None` where there is no ridge"
+    "The rows of the maps from features to biases, (2+d,1), that `ridges` found last; `None` without a ridge"
     return tuple(o if o is None else o.around(o.mean.new_zeros(1)) for o in ridges)
 
 def _keep_maps(model, ds, ridges):
@@ -61,13 +61,13 @@ def _bias_sweeps(model, ds, arith, reg, start=None, features=False):
     ridges = ridges_of(ds) if features else (None,None)
     for n,(mse,found) in enumerate(_find_biases(ds, n_codes, reg, start, ridges)):
         _write_biases(model, *found)
-        if features and n>0: _keep_maps(model, ds, ridges)  # before the second sweep they say nothing
+        if features and n>0: _keep_maps(model, ds, ridges)  # before the second sweep they are empty
         yield mse
 
 # %% ../../nbs/fit/35_biases.ipynb #0984d13c
 def _find_biases(ds, n_codes, reg=None, start=None, ridges=(None,None)):
     """Sweep over users and items of the ratings `ds`, whose codes are below `n_codes`, from items' biases `start` or 0 on, held to what the
-    `ridges` of both sides find; yield after each the mean squared error, and the constant with the biases of both sides"""
+    `ridges` of both sides find; after each, yield the mean squared error, and the constant with the biases of both sides"""
     u,i = (o.contiguous() for o in ds.x[:,:2].T)
     y = ds.y.double()
     w = None if ds.w is None else ds.w.double()
@@ -93,7 +93,7 @@ def _find_biases(ds, n_codes, reg=None, start=None, ridges=(None,None)):
 
 # %% ../../nbs/fit/35_biases.ipynb #04ecdd3f
 def _ask_features(side, v):
-    "What features say of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
+    "What features say about the biases of the `side`, known up to the variances `v`, of those who have ratings"
     if side.ridge is None: return
     spread = v.where(side.n>0, 0.).sum()
     found,side.n_used = side.ridge.offsets(side.b[:,None].float(), spread[None].float())
@@ -103,7 +103,7 @@ def _ask_features(side, v):
 _least_share = 1e-9  # of the ratings' variance, so that nothing is divided by 0
 
 def _scatter(side, v):
-    "$\\tau^2$ of the biases of the `side` that are known up to the variances `v`, of those who have ratings"
+    "$\\tau^2$ of the biases of the `side`, known up to the variances `v`, of those who have ratings"
     rated = side.n>0
     total = ((side.b-side.centre)**2+v).where(rated, 0.).sum()
     return total/(rated.sum()-side.n_used)
@@ -122,7 +122,7 @@ def _estimate(users, items, noise, sse, variance):
 
 # %% ../../nbs/fit/35_biases.ipynb #f782121e
 def _items_biases(learn):
-    "What the `init` of `learn` has for biases of items, in units of ratings; `None` if that is nothing"
+    "The biases of items that the `init` of `learn` has, in units of ratings; `None` if it has none"
     m = learn.model
     in_ratings = isinstance(m, Dot) and not m.is_preference and (m.clip or m.y_range is None)
     return m.i_bias.weight.detach()[:,0].clone() if begins(learn) and in_ratings else None
@@ -133,19 +133,19 @@ def fit_bias(self:RecLearner,
     n_sweep:int=20, # Sweeps over users and items, at most
     reg:float|tuple=None, # What holds the biases down, in ratings; one for both sides or (users, items). Estimated if left out
     tol:float=1e-4, # Stop when the RMSE on the training rows changes by a smaller share
-    features:bool=True, # May biases follow from what the loaders were told of users and items? With a given `reg` those without ratings
+    features:bool=True, # May biases follow from the features in the loaders? With a given `reg` only those without ratings
     cbs=None # Callbacks
 ):
-    """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form, from the items' biases of `init` on, if these
+    """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form, from the items' biases of `init` if these
     are in stars.
 
-    Interrupted, it keeps the last whole sweep"""
+    If interrupted, it keeps the last whole sweep"""
     need_flags(features=features)
     if reg is not None:
         reg = tuple(reg) if is_listy(reg) else (reg,reg)
         for o in reg: need_finite('reg', o)
         if len(reg)!=2 or not all(0<=o for o in reg):
-            raise ValueError(f'reg={reg} must be one number from 0 on, or those of users and items')
+            raise ValueError(f'reg={reg} must be one number of 0 or more, or two, of users and of items')
     args = dict(reg=reg, n_sweep=n_sweep, tol=tol)
     called = 'fit_bias',args|features_arg(self.dls.train_ds, features)
     sweeps = partial(_bias_sweeps, reg=reg, start=_items_biases(self), features=features and reg is None)

@@ -13,7 +13,7 @@ from ..base.checks import warn
 
 # %% ../../nbs/fit/32_defaults.ipynb #c75301ae
 def as_float(o):
-    "The number `o` of any library as a float, not a number if it is none"
+    "The number `o` of any library as a float, NaN if it is none"
     if isinstance(o, (bool,np.bool_,str)): return math.nan  # float() would take them for numbers
     try: return float(o)
     except (TypeError,ValueError,RuntimeError): return math.nan
@@ -36,7 +36,7 @@ def _as_pair(y_range):
     return pair
 
 def _check_range(dls, y_range):
-    "The bounds of `y_range` as floats; refused unless they hold all ratings, and a warning if they are far wider"
+    "The bounds of `y_range` as floats; refused unless all ratings are within; warns if they are far wider"
     lo,hi = _as_pair(y_range)
     for name,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
         outside = y[(y<lo)|(y>hi)]

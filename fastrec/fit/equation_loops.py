@@ -19,7 +19,7 @@ from .row_blocks import cost_of_row,fair_share
 @compiled
 def _add_four(a, c, n_even, design, cols, w, y):
     """Add to `a`, (d,d), and `c`, (d,), what four ratings `y` of `cols` add, which count as `w` says, (4,) each: all of the first `n_even`
-    columns of `a`, and of the others what is below the diagonal"""
+    columns of `a`, and the part of the others below the diagonal"""
     z0 = design[cols[0]]
     z1 = design[cols[1]]
     z2 = design[cols[2]]
@@ -75,7 +75,7 @@ def add_up_rows(
     starts, counts, # Where each row's ratings begin, and how many there are
     cols, # Row of `design` of each rating
     y, # The ratings
-    own, # What each counts; (0,) where all count alike
+    own, # What each counts; (0,) if all count the same
     design, # (n_other,d)
     weight, # What the ratings of each of these count, (n_other,)
     zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
@@ -147,7 +147,7 @@ def _added_up(self:LoopedEquations, ids, of_others, tiles=None):
 # %% ../../nbs/fit/58_equation_loops.ipynb #25f18daf
 @compiled
 def _square_errors(ids, starts, counts, cols, y, own, design, rows, sse):
-    "Put the squared errors of the ratings of the rows `ids` into `sse`, (n,), by `rows`, with 1 behind, and the `design` of the others"
+    "Put the squared errors of the ratings of the rows `ids` into `sse`, (n,), by `rows`, followed by a 1, and the `design` of the others"
     for r in range(len(ids)):
         total = 0.
         start = starts[ids[r]]
@@ -173,6 +173,6 @@ def matrix(self:LoopedEquations, values):
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #da8dd026
 def equations_for(rows, *args, **kwargs):
-    "`Equations`, by a compiled loop where that is possible"
+    "`Equations`, by a compiled loop if that is possible"
     cls = LoopedEquations if may_run(rows.device) else Equations
     return cls(rows, *args, **kwargs)

@@ -19,7 +19,7 @@ from .priors import draw_normal,draw_prior
 
 # %% ../../nbs/fit/39_gibbs.ipynb #70156a3a
 def _all_but(n, codes):
-    "Those of `n` rows that are none of `codes`, of which row 0, the unknown, is the first"
+    "Those of `n` rows that are not in `codes`; the first is row 0, the unknown"
     if len(codes)==1: return slice(1, None)
     is_known = torch.ones(n, dtype=torch.bool, device=codes.device)
     is_known[codes] = False
@@ -27,7 +27,7 @@ def _all_but(n, codes):
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
 class Gibbs:
-    """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating sweeps, and yields the mean
+    """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating does sweeps, and yields the mean
     squared error of the draw"""
     shape = 50.  # of the Gamma that the precisions of users and of items come from
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=(), towards=None):
@@ -45,8 +45,8 @@ class Gibbs:
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
         self.known = [_all_but(o.n, unrated) for o,unrated in zip(self.sides, self.unrated)]
         self.n,self.draws,self.maps,self.roots = 0,[],[],[]  # sweeps so far, and what was kept of them
-        self.expected = [None,None]  # of either side: unrated rows as the prior expects them
-        self.priors = [None,None]  # of either side: mean beside what columns say, and precision
+        self.expected = [None,None]  # of both sides: unrated rows as the prior expects them
+        self.priors = [None,None]  # of both sides: mean without what columns say, and precision
         self.n_draws,self.n_late = int(n_draws),int(n_sweep-burn)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #b7683d5d
@@ -63,13 +63,13 @@ def usual_draws(learn, n_factors):
     return min(max(n, _least_draws), _most_draws)
 
 def need_draws(learn, n_factors, n_draws):
-    "Refuse more draws than there is room for, one by one, together, and in the model that they become"
+    "Refuse more draws than fit in memory, one by one, together, and in the model that they become"
     n_bytes = n_draws*_bytes_of_draw(learn, n_factors)
     need_memory(3*n_bytes, exact_device(learn.dls.device), f'{n_draws:,} draws',
                 'pass fewer n_draws or n_factors, or free memory there')
 
 def tell_of_fewer(n, n_late):
-    "Tell that `n` draws are kept of `n_late` sweeps, if more would be where they took less"
+    "Warn that `n` draws are kept of `n_late` sweeps, if more would be if they took less memory"
     usual = min(_most_draws, n_late)
     if n<usual: warn(f'keeps {n} draws of {usual}, evenly spread over the sweeps, for more take over 2 GB: pass n_draws to have them')
 
@@ -108,7 +108,7 @@ def _draw_rows(self:Gibbs, k):
 # %% ../../nbs/fit/39_gibbs.ipynb #6b65674a
 @patch
 def _draw_spans(self:Gibbs):
-    "Draw the effects of the spans, take them off the ratings that the sides see, and return what is left of these"
+    "Draw the effects of the spans, subtract them from the ratings that the sides see, and return what is left of these"
     u,i = self.codes
     errors = self.y-score_rows(self.rows, u, i)
     if not self.spans: return errors
@@ -143,7 +143,7 @@ _n_equal = 3  # sweeps with equal precisions, since the first draws fit badly
 
 @patch
 def _draw_precisions(self:Gibbs, squares):
-    "Draw the precision of each user's ratings, and what is to be multiplied by for each item, given the `squares` of the errors"
+    "Draw the precision of each user's ratings, and the factor by which that is multiplied for each item, given the `squares` of the errors"
     if self.n<_n_equal: return
     u,i = self.codes
     weighed = squares*self.precisions[1].index_select(0, i)
@@ -177,7 +177,7 @@ def _root(self:Gibbs, k):
 # %% ../../nbs/fit/39_gibbs.ipynb #a63b01ea
 @patch
 def _add_chance(self:Gibbs, rows, k):
-    "Let those of the draws `rows`, (S,n,d), of side `k` that nobody has rated vary as far as the prior leaves open, in place"
+    "Let the unrated ones of the draws `rows`, (S,n,d), of side `k` vary as far as the prior leaves open, in place"
     ids = self.unrated[k][1:]  # without the unknown
     if not len(ids): return
     roots = torch.stack([o[k] for o in self.roots])
@@ -195,13 +195,13 @@ def kept(self:Gibbs):
 # %% ../../nbs/fit/39_gibbs.ipynb #091fb6a7
 @patch
 def _n_due(self:Gibbs):
-    "How many draws are to be kept by now, of at most `n_draws` evenly spread over the `n_late` sweeps after the first `burn`"
+    "How many draws should be kept by now, of at most `n_draws` evenly spread over the `n_late` sweeps after the first `burn`"
     late = max(self.n-self.burn, 0)
     return min(late, late*self.n_draws//self.n_late)
 
 @patch
 def _keep_if_due(self:Gibbs):
-    "Keep the draw, unless as many as are due are kept"
+    "Keep the draw, unless as many as are due have been kept"
     if len(self.draws)==self._n_due(): return
     self.draws.append((*read_model(self.model), *self.precisions))
     self.maps.append([self._row_map(k) for k in (0,1)])

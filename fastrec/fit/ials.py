@@ -25,7 +25,7 @@ from .equations import sum_by_code
 from .list_metrics import ListMetric
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
-_tail = 10  # times the median: larger numbers are counts and no grades
+_tail = 10  # times the median: larger numbers are counts, not grades
 _few,_few_signed = 3,5  # different numbers, without and with some below 0: too few for grades
 _frequent = 5  # if one rating in so many is a 0, at least, and no other number is more frequent, 0 is no grade
 
@@ -36,7 +36,7 @@ def _has_tail(y):
     return float(positive.max())>_tail*max(float(positive.median()), 1)
 
 def _not_chosen(y):
-    "How many of the ratings `y` are 0, and how many below, but for grades of a scale"
+    "How many of the ratings `y` are 0, and how many below; none if they are grades of a scale"
     values,n = y.unique(return_counts=True)
     zeros = int((y==0).sum())
     below = int((y<0).sum())
@@ -48,7 +48,7 @@ def _not_chosen(y):
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
 def may_mean_not_chosen(ds):
-    "How many ratings of `ds` are 0, and how many below, but for grades of a scale, and where equal weights say that all were chosen"
+    "How many ratings of `ds` are 0, and how many below; none for grades of a scale, or if equal weights say that all were chosen"
     is_said = ds.w is not None and bool((ds.w==ds.w[:1]).all())
     return (0,0) if is_said or not len(ds) else _not_chosen(ds.y.cpu())
 
@@ -75,12 +75,12 @@ def _warn_of_counts(y, name, fit):
 
 # %% ../../nbs/fit/37_ials.ipynb #645075d4
 def check_choices(ds, fit):
-    """Refuse ratings in `ds` that may say 'not chosen' and would count as chosen for the `fit` of this name; tell that counts are not
+    """Refuse ratings in `ds` that may say 'not chosen' and would count as chosen for the `fit` of this name; warn that counts are not
     weighed"""
     n,name = len(ds),ds.rating_name
     zeros,below = may_mean_not_chosen(ds)
     if n and zeros+below==n:
-        raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give that a 1 in {name!r}')
+        raise ValueError(f'all {n:,} ratings are 0 or less, and {fit} learns from what was chosen: give what was chosen a 1 in {name!r}')
     if zeros+below: _ask(ds, zeros, below, fit)
     y = ds.y.cpu()
     if ds.w is None and n and _are_counts(y, name): _warn_of_counts(y, name, fit)
@@ -89,7 +89,7 @@ def check_choices(ds, fit):
 def of_lists(metrics): return L(m for m in metrics if isinstance(m, ListMetric))
 
 def check_monitors(cbs, fit, metrics=()):
-    "Refuse callbacks that watch what the `fit` of choices does not record, which of `metrics` has those of lists"
+    "Refuse callbacks that watch what the `fit` of choices does not record; of the `metrics` it has those of lists"
     recorded = ['train_loss','valid_loss',*of_lists(metrics).attrgot('name')]
     for cb in cbs:
         if not isinstance(cb, TrackerCallback) or cb.monitor in recorded: continue
@@ -106,14 +106,14 @@ def ratings_aside(learn):
 
 # %% ../../nbs/fit/37_ials.ipynb #3e91d7c4
 class AgainstOnes(Callback):
-    "Validate preferences by their distance from 1, as those who chose are meant to have it"
+    "Validate preferences by their distance from 1, which those who chose should have"
     run_train = False
     def before_batch(self): self.learn.yb = tuple(torch.ones_like(o) for o in self.yb)
 
 # %% ../../nbs/fit/37_ials.ipynb #a3b8ec21
 def popular_sweeps(model, ds, arith=None):
-    """Make the `model` one of popularity: the preference is the share of the users who chose an item, as choices are weighed.
-    No sweep changes it, and there is no need for `arith`"""
+    """Make the `model` one of popularity: the preference is the share of the users who chose an item, by the weights of
+    choices. No sweep changes it, and `arith` is not needed"""
     users,items = ds.codes
     n_users,n_items = map(len, ds.classes.values())
     mass = sum_by_code(items, ds.weights(), n_items)
@@ -169,14 +169,14 @@ def _ials_sweeps(model, ds, arith, alpha0, reg, power):
         yield items.error(q, p)/items.mass.sum(dtype=torch.double)
 
 # %% ../../nbs/fit/37_ials.ipynb #e05ff2c6
-_most_directions = 64  # of choices that are looked at
+_most_directions = 64  # of choices to look at
 _quick_width,_wide = 32,(128,)  # of a trial
 
 @exactly()
 @one_thread()
 def _suited(ds, alpha0, n_factors, is_free):
-    """Width, `n_factors` unless it `is_free`, and regularization that suit the choices `ds`; for that `None` if there is no taste in them,
-    which is told"""
+    """Width, `n_factors` unless it `is_free`, and regularization that suit the choices `ds`; `None` for that if there is no taste in them,
+    with a warning"""
     beside = BesideChance(ds, alpha0, min(n_factors, _most_directions))
     if not finds_taste(beside): return n_factors,None
     reg = beside.reg()
@@ -189,7 +189,7 @@ def _suited(ds, alpha0, n_factors, is_free):
 
 # %% ../../nbs/fit/37_ials.ipynb #ac23aeb5
 def _settled(learn, ds, n_factors, alpha0, reg):
-    "The width, and `alpha0` and `reg` as a dict, for the choices `ds`: these arguments, or what suits where they are `None`"
+    "The width, and `alpha0` and `reg` as a dict, for the choices `ds`: these arguments, or what suits if they are `None`"
     width = _width(learn, n_factors, ds)
     need_room(ds, width)
     alpha0 = ifnone(alpha0, suited_alpha0(ds))
@@ -204,7 +204,7 @@ def _usual_width(n):
     return 32 if n<=2**17 else 128
 
 def _width(learn, n_factors, ds):
-    "The width for the choices `ds` and the argument `n_factors`; refused where `init` cannot be begun with"
+    "The width for the choices `ds` and the argument `n_factors`; refused if a fit cannot begin with `init`"
     res = width_for(learn, n_factors, _usual_width(len(ds)))
     need_start(learn, begins_choices(learn, res), 'fit_ials', res)
     return res
@@ -218,17 +218,17 @@ def _check_penalty(alpha0, reg, power):
 # %% ../../nbs/fit/37_ials.ipynb #59ba55f3
 @patch
 def fit_ials(self:RecLearner,
-    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, or 128 for many choices or by a trial; 0: popularity
+    n_factors:int=None, # Width of the embeddings; left out: the learner's, or 32, or 128 for many choices or after a trial; 0: popularity
     n_sweep:int=12, # Sweeps over users and items
-    alpha0:float=None, # Weight of what was not chosen; left out: .5, or less where one in sixty pairs or fewer was chosen
-    reg:float=None, # What holds the rows down; left out: by how far choices agree beyond chance, and by trial; popularity if they don't
+    alpha0:float=None, # Weight of what was not chosen; left out: .5, or less if one in sixty pairs or fewer was chosen
+    reg:float=None, # What holds the rows down; left out: from how far choices agree beyond chance, and a trial; popularity if they don't
     power:float=1., # With `reg`: how that grows with the number of a row's ratings
-    features:bool=True, # May rows with few choices or none follow from what the loaders were told of users and items?
+    features:bool=True, # May rows with few choices or none follow from the features in the loaders?
     cbs=None # Callbacks
 ):
-    """Fit factors to what was rated at all, for recommendations. The model, but of `init`, is replaced, and predicts preferences.
+    """Fit factors to what was rated at all, for recommendations. The model is replaced, except that of `init`, and predicts preferences.
 
-    Interrupted, it keeps the last whole sweep"""
+    If interrupted, it keeps the last whole sweep"""
     _check_penalty(alpha0, reg, power)
     need_flags(features=features)
     check_monitors([*self.cbs, *L(cbs)], 'fit_ials', self.metrics)

@@ -34,7 +34,7 @@ def _need_room(n, sparse, dls):
     need_memory(n*(1 if sparse else 4), dls.device, 'the model', 'pass fewer n_factors or layers, or free memory there')
 
 def _bytes_of(arch, n_factors, classes, kwargs):
-    "How many bytes a model would have; 0 for an `arch` that has a way of its own to make it"
+    "How many bytes a model would have; 0 for an `arch` that makes it in its own way"
     known = [o.from_classes.__func__ for o in (DotBias,DeepMF)]
     if getattr(arch.from_classes, '__func__', None) not in known: return 0
     return arch.n_bytes(n_factors, classes, **kwargs)
@@ -45,7 +45,7 @@ def _check_seed(seed):
         raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
 
 def _tell_unsavable(learn):
-    "Warn of what `save_recommender` would refuse after the training"
+    "Warn about what `save_recommender` would refuse after the training"
     try: check_savable(learn)
     except ValueError as e: warn(f'save_recommender will refuse this learner: {e}')
 
@@ -58,7 +58,7 @@ def _arch_of(arch, use_nn, init):
 
 # %% ../../nbs/fit/31_learner.ipynb #ed45ecde
 def _read_args(dls, arch, use_nn, shrink, seed, init, kwargs):
-    "The class of the model, the seed of its weights, and of `kwargs` what is for the model and what for `Learner`"
+    "The class of the model, the seed of its weights, and which of `kwargs` are for the model and which for `Learner`"
     need_flags(use_nn=use_nn, shrink=shrink)
     arch = _arch_of(arch, use_nn, init)
     check_arch(arch)
@@ -100,7 +100,7 @@ def _hypers(dls, lr, wd, sparse, loss_func, is_begun):
 _usual_width = 50
 
 def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
-    "A model of the class `arch`, of preferences where it `is_choice`, with first weights by `seed`"
+    "A model of the class `arch`, of preferences if it `is_choice`, with first weights from `seed`"
     y_range = None if is_choice else range_of(dls, y_range)
     n_factors = ifnone(n_factors, _usual_width)
     is_bent = y_range and not kwargs.get('clip')
@@ -119,7 +119,7 @@ def _first_model(init, sparse, *args):
 
 # %% ../../nbs/fit/31_learner.ipynb #a5fb5c01
 def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs, init, n_factors):
-    "A `RecLearner` for the `model`; optimizer and loss are ours where none are given"
+    "A `RecLearner` for the `model`; optimizer and loss are ours if none are given"
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
     is_choice = isinstance(loss_func, ChoiceLoss)
@@ -146,7 +146,7 @@ def learner(
     lr:float=None, # Learning rate of `fit`, highest of `fit_one_cycle`; left out: 7e-3, or 1.2e-2 if `sparse`, half of that with `init`
     wd:float=None, # Weight decay; `scaled_wd` if left out
     metrics=rmse, # fastai's `rmse` is recorded under that name; for a `ChoiceLoss` it becomes `list_metrics`
-    seed:int=None, # Fixes first weights and the order of the epochs; that of `dls` if left out
+    seed:int=None, # Fixes first weights and the order of rows in each epoch; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
     shrink:bool=True, # Draw a `DotBias` or `DeepMF` to biases, as far as some training rows say, which are held out for that?

@@ -12,7 +12,7 @@ from ..base.checks import need_choice,need_whole
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #11709bd2
 class _Lists:
-    "What lists of `k` were found to be worth, by name, and for how many users; `None` until the next validation has made them"
+    "The measures of lists of `k`, by name, and for how many users; `None` until the next validation has made them"
     found = None
     def __init__(self, k): self.k = k
     def measured(self, learn):

@@ -22,7 +22,7 @@ from .record import TellEpochs
 from .training import RecLearner
 
 # %% ../../nbs/fit/45_loop.ipynb #67c64ae4
-_written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop stands for
+_written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop replaces
     'TrainEvalCallback.after_batch': '2b8553a4',
     'CastToTensor.before_batch': '560bff96',
     'ProgressCallback.after_batch': '7c08ea7b',
@@ -43,7 +43,7 @@ _written_for = {  # what `_as_written` gives for each function of fastai's that 
 
 # %% ../../nbs/fit/45_loop.ipynb #276f8dbb
 def _replaced():
-    "fastai's functions that the lean loop stands for, by name"
+    "fastai's functions that the lean loop replaces, by name"
     names = '__call__ _call_one _split _set_device _do_one_batch _do_grad_opt'.split()
     methods = [getattr(Learner, o) for o in names]
     return {o.__qualname__: o for o in (*stand_ins, *methods, Callback.__call__, combine_scheds)}
@@ -110,7 +110,7 @@ def _call_one(self:RecLearner, event_name):
     if event_name=='before_fit':
         self._known_calls = None,None
         _tell_of_stock_loop(tuple(_changed))
-    is_reset = event_name=='after_fit'  # where fastai sets `run` of all callbacks back, also of those that don't listen to it
+    is_reset = event_name=='after_fit'  # here fastai resets `run` of all callbacks, also of those that don't listen to it
     if not self.lean or is_reset: return Learner._call_one(self, event_name)
     for f in self._calls_at(event_name): f()
 
@@ -137,17 +137,17 @@ _draw_nothing = {
     nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
     TrainEvalCallback, Recorder, CastToTensor,
     ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases,
-    AgainstUnseen, TellEpochs}  # by a generator of its own
+    AgainstUnseen, TellEpochs}  # with its own generator
 
 @patch
 def _may_draw(self:RecLearner):
-    "May a part of the model, or a callback, draw random numbers in training? All may but those that are known not to"
+    "May a part of the model, or a callback, draw random numbers in training? All may except those that are known not to"
     parts = [*self.model.modules(), *self.cbs]
     return not all(type(o) in _draw_nothing or type(o) is nn.Dropout and not o.p for o in parts)
 
 # %% ../../nbs/fit/45_loop.ipynb #9ef2cea0
 def _has_hooks(m, names=''):
-    "Does the module `m`, or what PyTorch knows of all modules, hold hooks?"
+    "Are there hooks on the module `m`, or on all modules?"
     return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
 
 _computes = {'forward','score_pairs','rows','bounded'}  # methods that an object may have replaced by its own
@@ -168,12 +168,12 @@ def _works_by_hand(self:RecLearner):
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
 def _watched(self:RecLearner):
-    "Does anybody listen to an event that the step by hand leaves out?"
+    "Does any callback listen to an event that the step by hand leaves out?"
     return any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _step_by_hand(self:RecLearner, x, y, expected=None):
-    "Predictions and loss of a batch of ratings `y`, or of choices, where there are the items `y` beside them, with gradients"
+    "Predictions and loss, with gradients, of a batch of ratings `y`, or of choices, with the items `y` next to them"
     if expected is None: return self.model.mse_step(x, y)
     return self.model.choice_step(x, y, expected, self.loss_func)
 

@@ -47,7 +47,7 @@ def _add_products(
     ids, # Those that count, (n,)
     weights, # How much each of them does, (n,)
     aim, # What products are compared with, a number of float32
-    v, # What they are products with, (k,)
+    v, # What they are multiplied with, (k,)
     out # What it is added to, (k,)
 ):
     "As `_add_product` for the rows `ids`"
@@ -104,16 +104,16 @@ def _steps(other, ids, weights, shared, lam, n_steps, x, p, left, ap):
 # %% ../../nbs/fit/54_loops.ipynb #7fbc428a
 @compiled
 def closer_rows(
-    first, after, # The first of the rows, and the first that is not one any more
+    first, after, # The first of the rows, and the first after them
     starts, # Where each row's choices begin, and where the last one's end, (n+1,)
     ids, # Chosen rows of the `other` side
     weights, # What each of them counts
     x, # Where rows begin, (n,k)
     other, # (n_other,k)
     shared, # The matrix that all rows share, (k,k)
-    lam, # What is more on each row's diagonal, (n,)
+    lam, # What is added to each row's diagonal, (n,)
     n_steps,
-    res # Where they are put, (n,k)
+    res # Where to put them, (n,k)
 ):
     "As `closer` of `chosen`, row by row"
     k = x.shape[1]

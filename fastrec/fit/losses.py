@@ -14,7 +14,7 @@ from ..base.checks import need_choice,need_finite,need_flags,need_whole,warn
 
 # %% ../../nbs/fit/67_losses.ipynb #b7e096c7
 def check_loss(loss_func, dls):
-    "Refuse a `loss_func` that can't compare ratings, warn of one that isn't smallest where predictions are right"
+    "Refuse a `loss_func` that can't compare ratings, warn about one that isn't smallest when predictions are right"
     y = dls.train_ds.y[:64].clone()
     lo,hi = y.min(),y.max()
     off = (hi-lo)/10
@@ -43,8 +43,8 @@ def _as_power(sampling, power):
 
 # %% ../../nbs/fit/67_losses.ipynb #387e851e
 class ChoiceLoss(nn.Module):
-    "Compares scores of what was chosen with those of `n_negatives` that were not; the children say how"
-    reduction,usual_sampling,usual_shared,usual_lr = 'mean','uniform',None,1e-2  # where nothing else is given
+    "Compares scores of what was chosen with those of `n_negatives` that were not; subclasses say how"
+    reduction,usual_sampling,usual_shared,usual_lr = 'mean','uniform',None,1e-2  # if nothing else is given
     def __init__(self,
         n_negatives:int=None, # How many for each choice; left out: 64 if `shared`, else 4
         sampling:str=None, # 'uniform', or 'popularity': by a power of how often an item is chosen; left out: that of the class
@@ -75,7 +75,7 @@ def extra_repr(self:ChoiceLoss):
 
 @patch
 def layout(self:ChoiceLoss, is_dot):
-    "Are negatives shared by a batch, for a model that is a dot product or is not, and how many are there?"
+    "Are negatives shared by a batch, for a dot product or another model, and how many are there?"
     shared = is_dot if self.shared is None else bool(self.shared)
     return shared,self.n_negatives or (_n_shared if shared else _n_own)
 
@@ -125,7 +125,7 @@ class BPRLoss(ChoiceLoss):
 # %% ../../nbs/fit/67_losses.ipynb #f97adfad
 class NegativeBCELoss(ChoiceLoss):
     "Binary cross-entropy of what was chosen, with the label 1, and of its negatives, with 0: their sum, the mean over all rows"
-    usual_shared = False  # many negatives of one choice would drown it
+    usual_shared = False  # many negatives for one choice would drown it out
     def compare(self, scores, expected):
         counts = expected.isfinite()
         counts[:,0] = counts[:,1:].any(1)

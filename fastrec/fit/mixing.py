@@ -33,7 +33,7 @@ def _rows_of_pairs(ds, drawn):
 
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
-_most = 10_000  # that are enough for any data
+_most = 10_000  # enough for any data
 
 def n_held_out(n):
     "How many of `n` rows to hold out of epochs"
@@ -41,7 +41,7 @@ def n_held_out(n):
 
 def held_out_rows(ds, n, seed=0):
     """Numbers of about `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating. All rows of a pair are
-    held out together, as one would tell of the others"""
+    held out together, as one would give away the others"""
     drawn = random.Random(seed).sample(range(len(ds)), n)
     rows = _rows_of_pairs(ds, torch.tensor(drawn, dtype=torch.long)).cpu()
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
@@ -64,18 +64,18 @@ def factor_means(model, ds):
 
 # %% ../../nbs/fit/26_mixing.ipynb #6d02b050
 def _as_scores(model, pred):
-    "The scores, before `y_range` is applied, of predictions; those near the ends are taken back a little"
+    "The scores, before `y_range` is applied, of predictions; those near the ends are pulled back a little"
     if model.y_range is None or model.clip: return pred
     lo,hi = model.y_range
     share = (pred-lo)/(hi-lo)
     return torch.logit(share, eps=.01)
 
 def with_float64(ds):
-    "The ratings `ds` where there is float64"
+    "The ratings `ds` on a device that has float64"
     return copy(ds).to('cpu') if ds.x.device.type=='mps' else ds
 
 def bias_scores(model, ds, ridges=(None,None)):
-    "Constant and biases of both sides, as scores of `model`, by which biases alone predict the ratings `ds`; `ridges` as in `biases_of`"
+    "Constant and biases of both sides, as scores of `model`, with which biases alone predict the ratings `ds`; `ridges` as in `biases_of`"
     sizes = [len(es[0].weight) for es in model.tables]
     mean,*biases = biases_of(with_float64(ds), sizes, ridges)
     const = _as_scores(model, mean)
@@ -83,7 +83,7 @@ def bias_scores(model, ds, ridges=(None,None)):
     return [o.to(model.tables[0][0].weight) for o in (const,*moved)]
 
 # %% ../../nbs/fit/26_mixing.ipynb #474fca43
-_by_chance = 2.  # times the gain that is expected of noise: nothing is done yet
+_by_chance = 2.  # times the gain that noise would bring: up to this nothing is done
 
 def _gain_of_noise(slopes, errors):
     "The expected gain in squared errors of a fit with the `slopes`, (n,2), to noise like the `errors`, (n,)"
@@ -97,7 +97,7 @@ def choose_weights(residuals, n=2, trusted=1):
     rows say so, or leave what was trusted as it was"""
     most = (1,1+trusted)[:n]
     first = [.9]*n
-    unit = np.abs(residuals(first)).max() or 1.  # as the search stops where slopes are small, not small beside what it looks at
+    unit = np.abs(residuals(first)).max() or 1.  # as the search stops where slopes are small, not small compared with what it looks at
     fit = least_squares(lambda o: residuals(o)/unit, first, bounds=([0]*n,most))
     before,found = np.full(n, float(trusted)),fit.x
     errors = [residuals(o) for o in (before,found,np.zeros(n))]
@@ -109,13 +109,13 @@ def choose_weights(residuals, n=2, trusted=1):
     return before+share*(found-before),is_left or bool(biases-best>chance)
 
 # %% ../../nbs/fit/26_mixing.ipynb #796691a9
-_telling = 500  # held-out rows that say something of all data
+_telling = 500  # held-out rows that say something about all data
 
 def tell_no_taste(n):
     "Warn that there is no taste, by `n` held-out rows, if they are enough to say so"
     if n<_telling: return
     warn('the tastes that were found predict held-out training ratings no better than biases alone, to which the model was drawn, '
-         'so that lists by predicted ratings will be almost the same for everybody: more ratings may help, fits of choices may find more')
+         'so lists by predicted ratings will be almost the same for everybody: more ratings may help, fits of choices may find more')
 
 # %% ../../nbs/fit/26_mixing.ipynb #f8fc70c0
 def advised_weights(model, ds, kept, left_out, biases_of=bias_scores, **kwargs):
@@ -139,7 +139,7 @@ def advised_weights(model, ds, kept, left_out, biases_of=bias_scores, **kwargs):
 # %% ../../nbs/fit/26_mixing.ipynb #be2b3128
 @to_the_end
 def shrink(model, *args):
-    "Draw the trained `model` to biases as its `drawn` says of `args`: those of `bias_scores`, the means of its factors, and the weights"
+    "Draw the trained `model` to biases as its `drawn` says of `args`: those of `bias_scores`, means of its factors, and weights"
     pairs = model.drawn(*args)
     for old,new in pairs: old.data.copy_(new)
 
@@ -155,7 +155,7 @@ def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None):
 
 # %% ../../nbs/fit/26_mixing.ipynb #fd8e16f1
 def draw_unasked(model, ds, trusted):
-    "Draw `model` to biases, beside which it counts as it is `trusted`, where the ratings `ds` are too few to ask some; return the weights"
+    "Draw `model` to biases where the ratings `ds` are too few to ask some; it counts as it is `trusted`. Return the weights"
     means = factor_means(model, ds)
     parts = model.score_parts(ds.x[:1], means)
     weights = np.full(len(parts), float(trusted))

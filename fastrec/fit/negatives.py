@@ -27,7 +27,7 @@ def item_weights(counts, power):
 _most_bits = 2**31  # 256 MB
 
 def _bit_tables(pairs, n_users, n_items):
-    "Tables by which `seen` looks up the sorted `pairs`, nothing if they would be too large"
+    "Tables in which `seen` looks up the sorted `pairs`; nothing if they would be too large"
     n_bytes = n_items//8+1
     if n_users*n_bytes*8>_most_bits: return {}
     bits = torch.zeros(n_users, n_bytes, dtype=torch.uint8)
@@ -39,7 +39,7 @@ def _bit_tables(pairs, n_users, n_items):
 # %% ../../nbs/fit/68_negatives.ipynb #4e5009f0
 class Unseen:
     """Draws items (codes) that users have not rated in `ds`, `RatingsTensors`, each with a chance in proportion to
-    its count in training to the `power`; 0 draws all alike"""
+    its count in training to the `power`; 0 draws all equally often"""
     def __init__(self, ds, power=0., device=None):
         device = ds.x.device if device is None else device
         n_users,self.n_items = map(len, ds.classes.values())
@@ -62,7 +62,7 @@ class Unseen:
 
 # %% ../../nbs/fit/68_negatives.ipynb #43b4b2a2
 def _whole_numbers(shape, g):
-    "Whole numbers of 62 bits by the generator `g`"
+    "Whole numbers of 62 bits from the generator `g`"
     high,low = torch.randint(2**31, (2,*shape), generator=g, device=g.device)
     return high*2**31 + low
 
@@ -74,7 +74,7 @@ def _item_at(self:Unseen, at):
 
 @patch
 def exact(self:Unseen, users, g):
-    "An item that each of the codes `users`, of any shape, has not seen, by the generator `g`; of no meaning for who has seen all"
+    "An item that each of the codes `users`, of any shape, has not seen, from the generator `g`; meaningless for users who have seen all"
     at = _whole_numbers(users.shape, g) % self.room[users].clamp(min=1)
     gaps = torch.searchsorted(self.keys, users*(self.total+1)+at, right=True)
     at = at + self.taken[gaps]-self.start[users]
@@ -111,7 +111,7 @@ def _drawn(self:Unseen, users, n, g):
 @patch
 def draw(self:Unseen, users, n, g):
     """`n` items for each of the codes `users` that they have not seen, with replacement, (n_users,n), and logarithms of how often what
-    was chosen and each of these are expected, (n_users,1+n); infinite for who has seen everything"""
+    was chosen and each of these are expected, (n_users,1+n); infinite for users who have seen everything"""
     items = self._drawn(users, n, g)
     room = self.room[users][:,None]
     expected = self.log_weights[items] - (room/n).log()
@@ -122,8 +122,8 @@ _batches_at_once = 256
 
 @patch
 def shared(self:Unseen, n, g):
-    """For batch after batch `n` items for all of its users, by the generator `g`, and logarithms of how often each is expected, (1+n,);
-    the first is the unknown one, which nobody has seen, in the place of what was chosen"""
+    """For batch after batch `n` items for all of its users, from the generator `g`, and logarithms of how often each is expected, (1+n,);
+    the first is the unknown one, which nobody has seen, in place of what was chosen"""
     while True:
         items = self._item_at(_whole_numbers((_batches_at_once,n), g)%self.total)
         expected = self.log_weights[items]-math.log(self.total/n)
@@ -131,7 +131,7 @@ def shared(self:Unseen, n, g):
 
 @patch
 def beside(self:Unseen, users, items, expected):
-    """What `draw` says of how often are expected, (n_users,1+n), for `items` that all of `users` share, (1+n,), each of which is
-    `expected`, as `shared` has them; infinite where the user has seen it"""
-    counts = (~self.seen(users, items)).byte()  # of which floats are made six times as quickly as of bools
-    return counts.float().reciprocal_().add_(expected-1)  # 1/1-1 is 0, 1/0 infinite: quicker than to choose for each
+    """How often each is expected, as `draw` has it, (n_users,1+n), for `items` that all of `users` share, (1+n,), with how often these are
+    `expected`, as `shared` has them; infinite if the user has seen it"""
+    counts = (~self.seen(users, items)).byte()  # bytes become floats six times as fast as bools
+    return counts.float().reciprocal_().add_(expected-1)  # 1/1-1 is 0, 1/0 infinite: faster than choosing for each

@@ -14,24 +14,24 @@ from fastai.callback.all import *
 from .training import RecLearner
 
 # %% ../../nbs/fit/44_optimizers.ipynb #2c8deb89
-_plain = dict(amsgrad=False, maximize=False, weight_decay=0)  # of Adam's variants none; weight decay is done here
+_plain = dict(amsgrad=False, maximize=False, weight_decay=0)  # no variant of Adam; weight decay is done here
 
 @cache
 def _has_fused_adam(device_type):
-    "Has this PyTorch a fused Adam for such devices?"
+    "Does this PyTorch have a fused Adam for such devices?"
     w,grad,avg,sqr = ([torch.zeros(1, dtype=torch.float32, device=device_type)] for _ in range(4))
     step = [torch.zeros((), dtype=torch.float32, device=device_type)]
     try:
         adam(w, grad, avg, sqr, [], step, fused=True, **_plain, lr=1., beta1=.9, beta2=.9, eps=1.)
     except RuntimeError:
-        return False  # NotImplementedError, which says that there is no kernel, is one
+        return False  # NotImplementedError, for no kernel, is one too
     return True
 
 # %% ../../nbs/fit/44_optimizers.ipynb #4fc750ab
 class FusedAdam(Optimizer):
     """Adam, or with `decouple_wd` AdamW, by PyTorch's fused kernel, with fastai's names and defaults
 
-    AdamW is of [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)"""
+    AdamW is from [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)"""
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01, decouple_wd=True):
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
         self.decouple_wd = decouple_wd
@@ -55,7 +55,7 @@ def _begin_state(p, s, fused):
 
 @patch
 def _step(self:FusedAdam, ps, h):
-    "Step of the weights `ps`, all of which have gradients, with the hyper-parameters `h`"
+    "Step the weights `ps`, all of which have gradients, with the hyper-parameters `h`"
     if not ps: return
     states = [self.state[p] for p in ps]
     fused = _has_fused_adam(ps[0].device.type)
@@ -73,7 +73,7 @@ def _step(self:FusedAdam, ps, h):
 def _rows_of(codes, n_rows):
     """Rows to step, for each gradient the place of its sum among them, and how often each row occurs in `codes`.
 
-    A CPU takes each row once. To know how many these are would make the host wait for a GPU:
+    A CPU takes each row once. On a GPU the host would have to wait to know how many these are:
     there they come as often as they occur, and one of each row's places, no matter which, has the sum"""
     if codes.is_cpu: return codes.unique(return_inverse=True, return_counts=True)
     places = torch.arange(len(codes), device=codes.device)
@@ -89,7 +89,7 @@ class RowRMSProp(FusedAdam):
 
     What has a dense gradient is stepped by `FusedAdam`"""
     def __init__(self, params, lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.1, row_mom=.95, row_eps=1e-8, decouple_wd=False,
-        unit=1.): # what a squared error of 1 is on the usual scale, in which `wd` and `row_eps` count
+        unit=1.): # what a squared error of 1 is on the usual scale, that of `wd` and `row_eps`
         if decouple_wd:
             raise ValueError('RowRMSProp cannot do decouple_wd=True, which shrinks every row at every step: leave it '
                              'out, or pass sparse=False for FusedAdam')
@@ -99,7 +99,7 @@ class RowRMSProp(FusedAdam):
 # %% ../../nbs/fit/44_optimizers.ipynb #ac301fd3
 @patch
 def _step(self:RowRMSProp, ps, h):
-    dense,sparse = [],{}  # what is sparse by where its indices lie
+    dense,sparse = [],{}  # what is sparse, by where its indices are
     for p in ps:
         if not p.grad.is_sparse: dense.append(p)
         else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)
@@ -113,7 +113,7 @@ def _step(self:RowRMSProp, ps, h):
 # %% ../../nbs/fit/44_optimizers.ipynb #c5da6d85
 @patch
 def _step_rows(self:RowRMSProp, p, rows, where, counts, lr, wd):
-    "Step for the `rows` of `p`, which occur `counts` times in the batch; the gradients' sums lie at the places `where`"
+    "Step for the `rows` of `p`, which occur `counts` times in the batch; the sums of gradients are at the places `where`"
     s = self.state[p]
     w = p.index_select(0, rows)
     if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
@@ -131,7 +131,7 @@ def _step_rows(self:RowRMSProp, p, rows, where, counts, lr, wd):
 
 # %% ../../nbs/fit/44_optimizers.ipynb #330b670d
 def _name(f):
-    "What the function `f` is called, or that of which it is a `partial`"
+    "The name of the function `f`, or of the one that it is a `partial` of"
     return getattr(getattr(f, 'func', f), '__name__', repr(f))
 
 @patch
@@ -149,8 +149,8 @@ def create_opt(self:RecLearner):
 # %% ../../nbs/fit/44_optimizers.ipynb #7c24be19
 @patch
 def _bring_opt(self:RecLearner):
-    "Bring what the optimizer has kept of earlier steps to where the weights lie by now"
-    theirs = getattr(self.opt, 'opt', None)  # PyTorch's, which `OptimWrapper` wraps
+    "Move what the optimizer has kept of earlier steps to where the weights are now"
+    theirs = getattr(self.opt, 'opt', None)  # PyTorch's, in an `OptimWrapper`
     if theirs is not None: theirs.load_state_dict(theirs.state_dict())  # by its own rule
     for p,s in getattr(self.opt, 'state', {}).items():
         if not isinstance(p, Tensor): continue  # fastai takes the method `bias` of the model for one
@@ -162,7 +162,7 @@ def _bring_opt(self:RecLearner):
 _usual_span,_usual_eps = 5.,1e-5  # of stars from 1 to 5, with half a step on either side; fastai's, for gradients of such ratings
 
 def default_opt(model):
-    "The optimizer for `model` where none is given: `RowRMSProp` if it is sparse, else `FusedAdam`"
+    "The optimizer for `model` if none is given: `RowRMSProp` if it is sparse, else `FusedAdam`"
     opt_func = RowRMSProp if model.sparse else FusedAdam
     if not model.y_range: return opt_func
     lo,hi = model.y_range

@@ -19,7 +19,7 @@ class Sweeps(Callback):
 
     The fit stops when, after `least` sweeps, the root of the error changes by less than the share `tol` of it"""
     own_batches,order,n = True,5,0  # not the loaders'; after callbacks that choose batches, before those that change them; sweeps so far
-    _many,_large = 100,2**16  # batches of validation that are too many, and how many ratings they get then
+    _many,_large = 100,2**16  # from how many batches of validation on they get larger, and how many ratings they have then
     def __init__(self, sweeps, tol=None, least=1):
         store_attr()
         self.rmse,self.change = math.inf,math.inf
@@ -54,7 +54,7 @@ def _count(self:Sweeps, rmse):
 # %% ../../nbs/fit/42_record.ipynb #dffa4347
 @contextmanager
 def _squared_error(learn):
-    "A context in which a loss of choices, which solvers do not learn by, makes room for that of their sweeps"
+    "A context in which a loss of choices, which solvers do not use, is replaced by that of their sweeps"
     loss = learn.loss_func
     if isinstance(loss, ChoiceLoss): learn.loss_func = nn.MSELoss()
     try: yield
@@ -110,7 +110,7 @@ def need_recorded(self:RecLearner, cbs):
 # %% ../../nbs/fit/42_record.ipynb #3cc74119
 class TellEpochs(Callback):
     "After each epoch call `tell` with what was recorded as `monitor`, if it was, and whether it was the last epoch"
-    order = 70  # after the recorder, and those who save or stop by it
+    order = 70  # after the recorder, and callbacks that save or stop by it
     def __init__(self, monitor, tell): store_attr()
     def after_epoch(self):
         if hasattr(self.learn, 'lr_finder'): return
@@ -125,10 +125,10 @@ def history(self:RecLearner):
     "What the last fit recorded: a frame with a row for each epoch"
     values,names = (getattr(self.recorder, o, []) for o in ('values','metric_names'))
     names = [o for o in names if o not in ('epoch','time')]
-    # an epoch that start_epoch has skipped has left no values
+    # an epoch that start_epoch skipped has no values
     rows = {i: [ifnone(o, np.nan) for o in v] for i,v in enumerate(values) if len(v)==len(names)}  # None where nothing is held out
     if not rows:
-        raise ValueError('there is no record of a fit, which neither lr_find nor validate nor export keeps: fit first')
+        raise ValueError('there is no record of a fit, as lr_find, validate and export keep none: fit first')
     return pd.DataFrame.from_dict(rows, orient='index', columns=names).rename_axis('epoch')
 
 @patch

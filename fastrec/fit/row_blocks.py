@@ -18,11 +18,11 @@ def budget_on(device, budget):
 
 # %% ../../nbs/fit/60_row_blocks.ipynb #5871cfbe
 def cut(lengths, budget):
-    """Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, and of `budget` ratings with padding, at most,
-    but of a row at least"""
-    start = int(np.searchsorted(lengths, 1))  # what has no ratings has no equations
+    """Slices of the sorted `lengths` of rows that have ratings: of about equally long ones, with `budget` ratings at most, padding
+    included, but at least one row"""
+    start = int(np.searchsorted(lengths, 1))  # rows without ratings have no equations
     while start<len(lengths):
-        longest = max(int(lengths[start]*1.3)+1, 4)  # less than a third of padding, but for the shortest
+        longest = max(int(lengths[start]*1.3)+1, 4)  # less than a third of padding, except for the shortest
         after_longest = int(np.searchsorted(lengths, longest, side='right'))
         stop = min(after_longest, start+max(1, budget//longest))
         yield slice(start, stop)
@@ -30,7 +30,7 @@ def cut(lengths, budget):
 
 # %% ../../nbs/fit/60_row_blocks.ipynb #d95aa6e5
 def fair_share(costs, part, n):
-    "The numbers of the jobs that fall to process `part` of `n`, where each, from the costliest, goes to whoever has least to do"
+    "The numbers of the jobs for process `part` of `n`; each, from the costliest on, goes to the process with least to do"
     load = [0]*n
     share = set()
     for cost,job in sorted(zip(costs, range(len(costs))), reverse=True):
@@ -40,4 +40,4 @@ def fair_share(costs, part, n):
     return share
 
 # %% ../../nbs/fit/60_row_blocks.ipynb #08c2bfa1
-cost_of_row = 32  # what solving for a row costs beside its ratings, in ratings
+cost_of_row = 32  # what solving for a row costs besides its ratings, in ratings

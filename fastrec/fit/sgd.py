@@ -21,12 +21,12 @@ from .sgd_loops import learn_blocks,n_beside
 from .solvers import can_go_on,need_start,solver_data,width_for
 
 # %% ../../nbs/fit/57_sgd.ipynb #2b35cd88
-_bias_ratings = 60  # that the bias of a row counts for
-_power = .25  # of a row's ratings, by which it is held down less at each
+_bias_ratings = 60  # ratings that the bias of a row counts for
+_power = .25  # of a row's number of ratings: it is held down less at each
 _most_taken = .5  # of a factor or a bias, by what holds it down in a step
 
 def _holds(mass, reg, lr):
-    "What holds factors and biases of rows down whose ratings weigh `mass`, (n,), at each rating: (n,2)"
+    "What holds factors and biases of rows down at each rating, (n,2); their ratings weigh `mass`, (n,), in all"
     n = mass.clip(min=1)
     mean = mass[mass>0].mean() if (mass>0).any() else 1.
     factors = reg*(mean/n)**_power
@@ -35,10 +35,10 @@ def _holds(mass, reg, lr):
 
 # %% ../../nbs/fit/57_sgd.ipynb #cab07a2b
 _start = .1  # of the factors that solvers begin with: a hundredth of sigma
-_kept = .25  # of those of a fit that goes on
+_kept = .25  # of the factors if a fit goes on
 
 def _first_rows(model, const, biases, y, unit, is_new):
-    "Factors with a bias behind, (n,k+1) each, of users and items of `model`, in the `unit` of `y`, what `const` and `biases` leave"
+    "Factors and then a bias, (n,k+1) each, of users and items of `model`, in the `unit` of `y`, what `const` and `biases` leave"
     users,items = read_model(model)
     if is_new:
         sign = torch.sign(y.pow(3).sum()) or 1.
@@ -55,7 +55,7 @@ def _root_mean_square(ds, y):
     squares = ds.weighed(y.double().square())
     return math.sqrt(squares.sum()/ds.weights().sum(dtype=torch.double))
 
-_few = 15  # ratings for each user and item: what so few tell has to be shown by others
+_few = 15  # ratings for each user and item: what so few say has to be confirmed by others
 
 class _Fit:
     "A `model` that learns from the ratings `ds`: `blocks` of what biases leave of them, in the `unit` of that, and the rows of both sides"
@@ -66,7 +66,7 @@ class _Fit:
         const,*self.biases = self.known
         y = ds.y-const
         for k,b in enumerate(self.biases): y -= b.index_select(0, ds.x[:,k])
-        self.unit = _root_mean_square(ds, y) or 1.  # 0 where all ratings are the same
+        self.unit = _root_mean_square(ds, y) or 1.  # 0 if all ratings are the same
         y /= self.unit
         self.masses = [ds.masses(k).numpy() for k in (0,1)]
         w = None if ds.w is None else ds.w.numpy()
@@ -110,7 +110,7 @@ def write(self:_Fit):
 _longest = .06  # of steps
 _all_steps,_more_steps = .6,.2  # the first step times the number of passes, of a new fit and of one that goes on
 
-_many,_most_longer = 20,1.5  # ratings for each user and item, of less of which rows grow too slowly; times that steps are longer at most
+_many,_most_longer = 20,1.5  # ratings for each user and item: with fewer, rows grow too slowly; how many times longer steps are at most
 
 def suited_lr(ds, n_sweep, is_new):
     "The length of the first steps that suits `n_sweep` passes over the ratings `ds`"
@@ -147,7 +147,7 @@ def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
 usual_sgd_width,usual_sgd_reg = 50,.06
 
 def _need_loop(learn):
-    "Compile what learns, unless it is; refused without numba"
+    "Compile the loop unless that is done; refused without numba"
     need_package('numba')
     if not can_compile(): raise RuntimeError('fit_sgd is a compiled loop, and NUMBA_DISABLE_JIT switches numba off: unset it')
     none,rows,bits = np.zeros(0, 'int32'),np.zeros((0,n_beside), 'float32'),np.zeros(0, 'uint64')
@@ -157,7 +157,7 @@ def _need_loop(learn):
 
 # %% ../../nbs/fit/57_sgd.ipynb #5f7db094
 def _need_room(ds, k):
-    "Refuse `k` factors for the ratings `ds` unless there is room for them"
+    "Refuse `k` factors for the ratings `ds` unless there is memory for them"
     n_rows = sum(len(v) for v in ds.classes.values())
     numbers = 3*n_rows*(k+n_beside) + 12*len(ds)  # rows in both orders, and of the model; the ratings, in blocks and on the way there
     need_memory(4*numbers, ds.x.device, f'the rows of {k:,} factors', 'pass fewer n_factors, or free memory there')
@@ -171,7 +171,7 @@ def _check(n_factors, lr, reg, features):
     need_flags(features=features)
 
 def _width(learn, n_factors, ds):
-    "The width for the argument `n_factors`, and whether the fit goes on; refused where `init` or the ratings `ds` do not allow it"
+    "The width for the argument `n_factors`, and whether the fit goes on; refused if `init` or the ratings `ds` do not allow it"
     n_factors = int(width_for(learn, n_factors, usual_sgd_width))
     goes_on = can_go_on(learn.model, n_factors)
     need_start(learn, goes_on, 'fit_sgd', n_factors)
@@ -186,13 +186,13 @@ def fit_sgd(self:RecLearner,
     n_sweep:int=20, # Passes over the ratings
     lr:float=None, # Length of the first steps, which shorten to 0; left out: .6/`n_sweep`, more for few ratings, less to go on
     reg:float=None, # What holds factors down at each rating, for rows with as many as the average; left out: .06
-    features:bool=True, # May rows that nobody has rated follow from what the loaders were told of users and items?
+    features:bool=True, # May rows that nobody has rated follow from the features in the loaders?
     cbs=None # Callbacks
 ):
-    """Fit factors and biases by a compiled loop of stochastic gradients, for which numba must be there. `lr` and `reg` are in units of what
+    """Fit factors and biases by a compiled loop of stochastic gradients, which needs numba. `lr` and `reg` are in units of what
     biases leave of the ratings.
 
-    A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. Interrupted, the last pass is kept"""
+    A solver's model, or that of `init`, goes on if it has as many factors; any other is replaced. If interrupted, the last pass is kept"""
     _check(n_factors, lr, reg, features)
     _need_loop(self)
     ds = copy(solver_data(self, 0, n_sweep)).to('cpu')

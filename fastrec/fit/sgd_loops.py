@@ -15,7 +15,7 @@ _one = np.float32(1)
 
 @inlined
 def _step(p, q, y, lr):
-    "Move the rows `p` of a user and `q` of an item a step towards the rating `y`; return by how much it was off"
+    "Move the rows `p` of a user and `q` of an item a step towards the rating `y`; return how far off it was"
     k = len(p)-3
     off = y-p[k]-q[k]
     for f in range(k): off -= p[f]*q[f]
@@ -36,7 +36,7 @@ _half = np.uint64(32)  # bits
 
 @inlined
 def _next_random(state):
-    "The 64 bits that follow on those of `state`, which are not all 0"
+    "The 64 bits that follow those of `state`, which are not all 0"
     state ^= state<<np.uint64(13)
     state ^= state>>np.uint64(7)
     state ^= state<<np.uint64(17)
@@ -44,12 +44,12 @@ def _next_random(state):
 
 @inlined
 def _below(state, n):
-    "A whole number below `n` that the 64 bits of `state` draw"
+    "A whole number below `n`, drawn by the 64 bits of `state`"
     return np.int64(((state>>_half)*np.uint64(n))>>_half)
 
 @inlined
 def _swapped(a, t, other):
-    "What stands in `a` at `t` once it has changed places with the `other`"
+    "What is in `a` at `t` once it has changed places with the `other`"
     here = a[t]
     a[t] = a[other]
     a[other] = here
@@ -60,7 +60,7 @@ _longest = np.float32(.25)  # step of a rating that weighs much
 
 @inlined
 def _learn_block(users, items, y, w, p, q, lr, state):
-    "A step for each rating of a block, in a random order; return the sum of their squared errors, as they weigh, and the last `state`"
+    "A step for each rating of a block, in a random order; return the sum of their squared errors, as weighted, and the last `state`"
     n = len(y)
     sse = 0.
     weight,rate = _one,lr
@@ -84,9 +84,9 @@ def learn_blocks(
     starts, # Where the ratings of each block begin, and where the last one's end, (n_blocks+1,)
     users, items, # Rows of each rating, int32 (n,)
     y, # What is to be predicted of each, float32 (n,)
-    w, # How much each counts, float32 (n,), or (0,) where all count alike
+    w, # How much each counts, float32 (n,), or (0,) if all count the same
     p, q, # Rows of users and of items, which are moved, float32 (n_users,k+3) and (n_items,k+3)
-    lr, # How far, float32
+    lr, # How far they are moved, float32
     states, # Random bits of each block, uint64 (n_blocks,)
     sse # Where sums of squared errors are put, (n_blocks,)
 ):

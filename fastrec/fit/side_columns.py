@@ -30,7 +30,7 @@ def _implicit(ds, k, sizes, most=30_000):
 
 # %% ../../nbs/fit/50_side_columns.ipynb #30a14f09
 def _of_frame(df, vocab):
-    "The `x` of `Features` of the frame `df`, which must have a row without a gap for each label of `vocab`"
+    "The `x` of `Features` of the frame `df`, which must have a row without gaps for each label of `vocab`"
     rows = side_rows(df, vocab.labels, vocab.name)
     return Features(rows, vocab, 'side').x
 
@@ -42,12 +42,12 @@ def _weighed_down(x, ds):
 
 # %% ../../nbs/fit/50_side_columns.ipynb #798a6cd4
 def _columns_of(ds, o, k):
-    "What `o`, one of what `side` lists, says of users, or with `k=1` of items, as sparse columns; `None` if nothing"
+    "What `o`, an entry of `side`, says about users, or with `k=1` about items, as sparse columns; `None` if nothing"
     if isinstance(o, str):
         if o!='implicit':
             raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
         return _implicit(ds, k, [len(v) for v in ds.classes.values()])
-    df = as_frame(o, "side, where it is not 'implicit',")
+    df = as_frame(o, "side, if it is not 'implicit',")
     names = (*df, df.index.name)
     if not any(n in names for n in ds.cat_names):
         raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
@@ -59,17 +59,17 @@ def _columns_of(ds, o, k):
 def _new_rows(ds, k):
     "The codes of users, or with `k=1` of items, that have no rating; `None` if all have some"
     codes = (ds.counts(k)==0).nonzero()[:,0]
-    return codes.to(ds.x.device) if len(codes)>1 else None  # row 0 never has
+    return codes.to(ds.x.device) if len(codes)>1 else None  # row 0 never has one
 
 def _columns_of_loaders(ds, k):
-    "What the loaders were told of users, or with `k=1` of items, as a list of sparse columns"
+    "The features that the loaders have of users, or with `k=1` of items, as a list of sparse columns"
     of_side = ds.features[k]
     return [_weighed_down(of_side.x, ds)] if of_side and of_side.names else []
 
 # %% ../../nbs/fit/50_side_columns.ipynb #aafa1690
 def side_columns(ds, side, features, width):
-    """What `side`, and with `features` the loaders, say of users and of items, as `Columns` for rows of `width` numbers each, `None` if
-    nothing; and of which of them more than what was rated"""
+    """What `side`, and with `features` the loaders, say about users and about items, as `Columns` for rows of `width` numbers each, `None`
+    if nothing; and for which of them this is more than what was rated"""
     sides = side if isinstance(side, (list,tuple)) else [side]
     sides = [o for o in sides if o is not None]
     res,is_told = [],[]

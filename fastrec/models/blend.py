@@ -16,7 +16,7 @@ from .sums import SumReasons
 
 # %% ../../nbs/models/26_blend.ipynb #48595262
 class Sides:
-    "What `item_side` gives of several models, `parts`, (n,any) each: (n,all of these) together, without being copied"
+    "What `item_side` gives for several models, `parts`, (n,any) each: (n,all of these) together, without being copied"
     def __init__(self, parts):
         self.parts = parts
         self.shape = len(parts[0]),sum(o.shape[1] for o in parts)
@@ -27,7 +27,7 @@ class Sides:
 
 # %% ../../nbs/models/26_blend.ipynb #8343a02f
 class Blend(FactorModel, nn.Module):
-    "The scores of the `parts`, which are products of two sides each, times `weights`; its factors are those of the first of them"
+    "The scores of the `parts`, each a product of two sides, times `weights`; its factors are those of the first part"
     is_preference = True
     def __init__(self, parts, weights):
         super().__init__()
@@ -85,11 +85,11 @@ def reasons(self:Blend, *args, **kwargs):
 
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9
 def without_ranker(model):
-    "Let `model`, which is about to learn, make its lists itself, and forget how features told of its rows"
+    "Let `model`, which is about to learn, make its lists itself, and forget what features said about its rows"
     model.row_maps,model.believed = (None,None),None
     if model.lists_by is model: return
     del model.ranker
     tell_no_blend()
 
 def tell_no_blend():
-    warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')
+    warn('lists are by predicted ratings again, as the blend of fit_blend does not know this fit: call fit_blend again')

@@ -207,7 +207,7 @@ def test_of_a_single_rating_nothing_is_left(said, ratings, tmp):
     df.to_csv(tmp/'single.csv', index=False)
     assert said('train', tmp/'single.csv', '--valid', 0, '--out', tmp/'single', '--fit', 'als', '--ratings')[0]==0
     film,other = ratings.title.unique()[:2]
-    assert 'one reason is all there is' in said('explain', tmp/'single', one.user.iloc[0], film)[2]
+    assert 'there is only one reason' in said('explain', tmp/'single', one.user.iloc[0], film)[2]
     assert said('explain', tmp/'single', df.user.iloc[0], film)[2]==''
 
 def test_lists(said, films, rec, ratings):

@@ -138,7 +138,7 @@ def test_no_folder_to_write_is_told_and_compiles_all_the_same(monkeypatch):
         if cache: raise RuntimeError("cannot cache function 'f': no locator available")
         return real(**kwargs)
     monkeypatch.setattr(numba, 'njit', njit)
-    with pytest.warns(UserWarning, match='compiled anew in each process.*NUMBA_CACHE_DIR.*no locator'): assert loops.compiled(lambda x: x+1)(2)==3
+    with pytest.warns(UserWarning, match='compiled again in each process.*NUMBA_CACHE_DIR.*no locator'): assert loops.compiled(lambda x: x+1)(2)==3
 
 @needs_numba
 def test_machine_code_is_kept_for_the_next_process(tmp_path):

@@ -255,7 +255,7 @@ def test_new_users_of_fold_in_are_not_everybody():
 
 def test_weights_that_are_none_are_refused_and_zeros_teach_nothing():
     learn,df = fitted('fit_ials','weight'),only_film()
-    with pytest.raises(ValueError, match='not finite numbers from 0 on'): learn.extend(df.assign(weight=-1.))
+    with pytest.raises(ValueError, match='not finite numbers of 0 or more'): learn.extend(df.assign(weight=-1.))
     weighed = df.assign(weight=[0.]*6+[1.]*6)
     a,b = learn.extend(weighed),learn.extend(weighed.iloc[6:])
     assert torch.allclose(a.model.item_factors[-1], b.model.item_factors[-1], atol=1e-4)

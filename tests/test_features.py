@@ -487,7 +487,7 @@ def test_far_numbers_of_training_are_told_and_spans_are_numbers():
     users['since'] = pd.to_timedelta(np.arange(len(users))%9, 'D')
     assert [c.kind for c in read(ratings=many, users=users).train_ds.features[0].columns]==['numbers']*2
     users.loc[3,'spent'] = 1e6  # of fewer users none could lie so far off
-    with pytest.warns(UserWarning, match="1 numbers in 'spent' that lie more than ten spreads .* count as if they lay ten spreads off"): dls = read(ratings=many, users=users)
+    with pytest.warns(UserWarning, match="1 numbers in 'spent' that lie more than ten spreads .* count as if they were ten spreads off"): dls = read(ratings=many, users=users)
     assert dls.train_ds.features[0].x.to_dense().abs().max()<=10
 
 def test_who_is_known_by_features_alone_is_told_after_weights_of_items():

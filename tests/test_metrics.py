@@ -244,7 +244,7 @@ def test_another_scale_is_told(fitted):
     ratings,learn = fitted
     held = ratings.head(40)
     for scaled in (held.rating*20, held.rating/5, (held.rating>3)*1):
-        with pytest.warns(UserWarning, match='are they on one scale'): learn.evaluate(held.assign(rating=scaled), exclude_seen=False)
+        with pytest.warns(UserWarning, match='are they on the same scale'): learn.evaluate(held.assign(rating=scaled), exclude_seen=False)
     assert learn.evaluate(held, exclude_seen=False).rmse.notna()['model']
 
 @pytest.mark.parametrize('kwargs,error', [(dict(k=2.5), 'k=2.5 must be a whole number'), (dict(min_rating='4'), "min_rating='4' must be a number"), (dict(min_rating=5.5), 'reaches min_rating=5.5; the highest is 5')])
@@ -282,7 +282,7 @@ def test_bundles_of_the_first_version(fitted, tmp_path):
     folder = learn.save_recommender(tmp_path)
     as_first_version(folder)
     loaded = load_recommender(folder, 'cpu')
-    with pytest.warns(UserWarning, match='held-out pairs in it count as not seen'): got = loaded.evaluate(valid)
+    with pytest.warns(UserWarning, match='held-out pairs among them count as not seen'): got = loaded.evaluate(valid)
     assert got.equals(learn.evaluate(valid))
 
 def as_first_version(folder):

@@ -585,7 +585,7 @@ def test_unknown_users_are_told_of_fold_in_and_unknown_items_are_not(tmp_path):
     with quietly(): learn.fit_als()
     (user,other,*_),(film,*_) = (v.labels for v in learn.dls.classes.values())
     learn.save_recommender(tmp_path, ratings=True)
-    way_in = 'who is new comes in by their ratings, with fold_in'
+    way_in = 'new users come in by their ratings, with fold_in'
     for rec in (learn, load_recommender(tmp_path), learn.without_users([other])):
         frame = lambda u,i: pd.DataFrame(dict(user=[u], title=[i]))
         for ask in (rec.predict, lambda u,i: rec.predict_df(frame(u, i)), lambda u,i: rec.predict_grid(u, i), rec.explain, lambda u,i: rec.what_if(u, i, film)):

@@ -353,7 +353,7 @@ def test_time_is_a_part(tmp_path):
 def test_times_that_are_none():
     learn = fitted('fit_als')
     user,title = frame().user[0],frame().title[0]
-    with pytest.raises(ValueError, match=r"knows of no times: fit it with fit_bayes\(time='1D'\)"): learn.explain(user, title, at='2024-01-01')
+    with pytest.raises(ValueError, match=r"knows no times: fit it with fit_bayes\(time='1D'\)"): learn.explain(user, title, at='2024-01-01')
 
 def few_of(ratings, user): return ratings.query('user==@user').head(8)[['title','rating']].assign(user=-1)
 
@@ -683,7 +683,7 @@ def test_what_features_cannot_explain():
         assert repr(rated) in str(e.value)
     with pytest.raises(KeyError, match='Nowhere'): learn.explain_features(user, 'Nowhere')
     with pytest.raises(TypeError, match='ranking'): learn.explain_features(user, titles[0], ranking='yes')
-    with pytest.raises(ValueError, match='no features of items were told'): fitted('fit_als').explain_features(frame().user[0], frame().title[0])
+    with pytest.raises(ValueError, match='training had no features of items'): fitted('fit_als').explain_features(frame().user[0], frame().title[0])
     dls = RecDataLoaders.from_df(ratings, last, items=items[['genre']].reindex([*items.index,'Untold']).rename_axis('title'))
     of_untold,of_nothing = (dot_learner(dls) for _ in range(2))
     with of_untold.no_bar(),of_untold.no_logging(): of_untold.fit_als(); of_nothing.fit_als(features=False)

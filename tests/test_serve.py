@@ -1051,7 +1051,7 @@ def test_what_features_say_for_something_new(films, df, tmp_path):
         status,got = client.get('explain', user=user, item=title, by_features=True)
         assert status==422 and 'was rated in training' in got['detail']
     status,got = films.get('explain', user=int(df.user[0]), item=str(df.title[0]), by_features=True)
-    assert status==422 and 'no features of items were told' in got['detail']
+    assert status==422 and 'training had no features of items' in got['detail']
 
 def test_features_are_refused_where_none_were_learned(films):
     status,got = films.post('fold-in', features=dict(age=30))

@@ -133,7 +133,7 @@ def test_damping_by_unknown_or_equal_counts(learners, ratings):
     rec = Recommender(learn.model, learn.ds)
     with pytest.raises(ValueError, match='damping=0.5: how often items were rated is not known'): rec.recommend(n=2, damping=.5, exclude_seen=False)
     equal = Recommender(learn.model, learn.ds, counts=learn.counts.clamp(max=1))
-    with pytest.warns(UserWarning, match='rated as often as each other'): got = equal.recommend(n=2, damping=.5, exclude_seen=False)
+    with pytest.warns(UserWarning, match='rated equally often'): got = equal.recommend(n=2, damping=.5, exclude_seen=False)
     assert got[['user','title']].equals(learn.recommend(n=2, exclude_seen=False)[['user','title']])
 
 # ------------------------------------------------------------------ diversity

@@ -19,7 +19,7 @@ from .topn import top_n
 
 # %% ../../nbs/answer/79_audience.ipynb #57ed1c38
 _share = 4  # of the memory, for the sides of the items of a block
-_copies = 4  # of scores: turned, and while the best are looked for
+_copies = 4  # of scores: transposed, and while the best are searched for
 _bytes_of_seen = 64  # of something seen: row and place, and copies of those that are struck out
 
 class _Audience:
@@ -40,7 +40,7 @@ class _Audience:
 # %% ../../nbs/answer/79_audience.ipynb #73f2e5ef
 @patch
 def scores(self:_Audience, u, i):
-    "Scores of each of the items `i` beside each of the users `u`, (n_items,n_users), in memory of their own"
+    "Scores of each of the items `i` with each of the users `u`, (n_items,n_users), in their own memory"
     if self.model.is_product: return torch.mm(i, u.T)
     return self.model.score(u, i).T.contiguous()
 
@@ -64,7 +64,7 @@ def add(self:_Audience, best, scores, start):
 # %% ../../nbs/answer/79_audience.ipynb #3feef863
 @patch
 def places_of(self:_Audience, items):
-    "The place of each code among `items`, (n_codes,), where -1 is none"
+    "The place of each code among `items`, (n_codes,), -1 for none"
     res = torch.full((self.n_codes,), -1)
     res[items] = torch.arange(len(items))
     return res
@@ -84,7 +84,7 @@ def blocks(self:_Audience, items, take):
 # %% ../../nbs/answer/79_audience.ipynb #cab3120f
 @patch
 def best_of_many(self:_Audience, items):
-    "As `best`, where who has seen what is looked up for each block of users"
+    "As `best`, looking up who has seen what for each block of users"
     place_of,best = self.places_of(items),None
     def take(b, scores):
         nonlocal best
@@ -129,7 +129,7 @@ def best_of_one(self:_Audience, scores, items):
 # %% ../../nbs/answer/79_audience.ipynb #adfe88e6
 @patch
 def best_of_few(self:_Audience, items):
-    "As `best`, where who has seen an item is looked up for those alone who may be among its best"
+    "As `best`, looking up who has seen an item only for those who may be among its best"
     scores = torch.empty(len(items), len(self.users), dtype=self.dtype, device=self.device)
     def take(b, found): scores[:,b] = found
     self.blocks(items, take)
@@ -189,22 +189,22 @@ def _lists(rec, model, ranker, items, users, n, seen, max_bytes):
 def recommend_users(self:Recommends,
     items, # Label or labels of items; `None`: all that were rated
     n:int=10, # Users for each item, at most
-    users=None, # Labels to choose from; left out: all, of a shard its own
-    exclude_seen:bool|pd.DataFrame=True, # Leave out who has rated the item, here or in this frame?
-    max_bytes:int=2**28, # Memory for a block of users, beside the result
+    users=None, # Labels to choose from; left out: all, for a shard its own
+    exclude_seen:bool|pd.DataFrame=True, # Leave out users who have rated the item, here or in this frame?
+    max_bytes:int=2**28, # Memory for a block of users, in addition to the result
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty
     draw:int=None, # After `fit_bayes`: rank by this one of its draws
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
-)->pd.DataFrame: # Item, rank from 1, user, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`)
+)->pd.DataFrame: # Item, rank from 1, user, score (the predicted rating, or next to it: after `fit_blend`, by `z` or `draw`)
     """Whom to tell about each of `items`: the `n` users with the highest score for it who have not seen it, best first.
 
     After a fit of ratings scores are stars, and generous users come first. After `fit_ials` and `fit_ease` they say how far choices speak
-    for the item, more of whom has chosen more, and after `fit_blend` both, weighed. Losses over choices compare items of one user and
-    not users: their scores are no more than a hint here. `KeyError` for an unknown label"""
+    for the item, more so for users with more choices, and after `fit_blend` both, weighted. Losses of choices compare items of one user
+    and not users: their scores are only a hint here. `KeyError` for an unknown label"""
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
     z = need_finite('z', z)
-    model = self.model  # which a fit in another thread may replace
+    model = self.model  # a fit in another thread may replace it
     rec = by_draws(self, z, draw) if z or draw is not None else self
     ranker = (model if rec is self else rec.model).lists_by
     items,users = _codes(rec, items, users, unknown)

@@ -23,15 +23,15 @@ def _need_unrated(rec, code, item):
     "Refuse the `item` unless it has no ratings in training that count"
     new = code[rec.counts[code]==0] if rec.source is not None else unrated(rec, code)
     if len(new): return
-    raise ValueError(f'{item!r} was rated in training, so that its row is by its ratings more than by its features: ask explain, which '
-                     'tells of the ratings of the user')
+    raise ValueError(f'{item!r} was rated in training, so its row comes from its ratings more than from its features: ask explain, which '
+                     'shows the ratings of the user')
 
 # %% ../../nbs/answer/68_by_features.ipynb #d8b94797
 def _known_features(rec, code, item):
-    "The `Features` of items. Refused where none are known, or none of the `item`"
+    "The `Features` of items. Refused if none are known, or none of the `item`"
     known = rec.ds.features[1]
     if not (known and known.names):
-        raise ValueError(f'no features of items were told in training, so that none speaks for {item!r}: pass items= to from_df, and train '
+        raise ValueError(f'training had no features of items, so none speaks for {item!r}: pass items= to from_df, and train '
                          'again')
     told = are_told(known.x)
     is_lost = known.kept_told is not None and not told[known.kept_told].any()
@@ -43,7 +43,7 @@ def _known_features(rec, code, item):
 
 # %% ../../nbs/answer/68_by_features.ipynb #e64f2798
 class _Counted:
-    "What is told of items to new users, and how often each item was rated in training, in the place of ratings"
+    "What new users know about items: their features, and how often each was rated in training, in place of ratings"
     def __init__(self, rec): self.features,self.n = (None,rec.ds.features[1]),rec.counts
     def counts(self, side): return self.n
 
@@ -56,7 +56,7 @@ def _model_with_map(rec):
 
 # %% ../../nbs/answer/68_by_features.ipynb #e109884c
 def without_each(x, mean):
-    "The sparse features `x`, (1,d), as they are, and then with one after the other of these n at the `mean`, (d,): sparse, (n+1,d)"
+    "The sparse features `x`, (1,d), as they are, and then with each of these n in turn at the `mean`, (d,): sparse, (n+1,d)"
     cols = x.indices()[1]
     n = len(cols)
     values = x.values().repeat(n+1, 1)
@@ -66,14 +66,14 @@ def without_each(x, mean):
     return torch.sparse_coo_tensor(places, values.flatten(), (n+1,x.shape[1]), check_invariants=False).coalesce()
 
 def _variants(known, code):
-    "Names of the features of the item `code`, by the `Features` `known`, and its own, as `without_each` gives them beside the average item"
+    "Names of the features of the item `code`, in the `Features` `known`, and its own, as `without_each` compares them to the average item"
     x = known.x.index_select(0, code).coalesce()
     mean = torch.sparse.sum(known.x, 0).to_dense()/are_told(known.x).sum()
     return [known.names[k] for k in x.indices()[1].tolist()],without_each(x, mean)
 
 # %% ../../nbs/answer/68_by_features.ipynb #b15d1ff0
 def _with_items(model, trained, codes, x, noise):
-    "The `model` with items of the `codes`, behind its own, whose rows are by the sparse features `x`, (n,d), and the maps of `trained`"
+    "The `model` with items of the `codes` after its own; their rows come from the sparse features `x`, (n,d), and the maps of `trained`"
     if isinstance(model, Blend):
         parts = [_with_items(*o, codes, x, noise) for o in zip(model.parts, trained.parts)]
         return Blend(parts, model.weights)
@@ -84,18 +84,18 @@ def _with_items(model, trained, codes, x, noise):
     return model.with_rows(1, codes, z, int(codes[-1])+1, **described)
 
 def _scores(model, trained, code, x, noise, device):
-    "Scores for the codes of a pair, (1,2), by `model`, and of items that take the place of its item, with the features `x`, (n,d)"
+    "Scores of `model` for the codes of a pair, (1,2), and for items in place of its item, with the features `x`, (n,d)"
     n_items = model.sizes[1]
     new = torch.arange(n_items, n_items+len(x), device=device)
     items = torch.cat([code[0,1:].to(device), new])
     users = code[0,:1].to(device).expand_as(items)
     model = _with_items(model, trained, new, x.to(device), noise)
     scores = model.score_pairs(torch.stack([users,items], 1))
-    return scores.cpu().double()  # which not every device knows
+    return scores.cpu().double()  # not every device has float64
 
 # %% ../../nbs/answer/68_by_features.ipynb #7721a398
 def _frame(names, prediction, without):
-    "A line for the rest of the `prediction` and for each of the `names` of features, by how it would be `without` that, (n,)"
+    "A line for the rest of the `prediction` and for each of the `names` of features, from what it would be `without` that, (n,)"
     own = prediction-without
     order = own.abs().argsort(descending=True, stable=True).tolist()
     rest = prediction-own.sum()
@@ -106,7 +106,7 @@ def _frame(names, prediction, without):
         'without': [float('nan'), *without[order].tolist()]})
 
 def _by_features(known, models, noise, pair):
-    "The frame for the codes of a `pair`, (1,2), by the `Features` `known`, the model that answers and that of training; and the prediction"
+    "The frame for the codes of a `pair`, (1,2), from the `Features` `known`, the model that answers and that of training; the prediction"
     names,x = _variants(known, pair[0,1:])
     with evaluating(models[0]) as (own,device),evaluating(models[1]) as (trained,_):
         scores = _scores(own, trained, pair, x, noise, device)
@@ -121,13 +121,13 @@ def _by_features(known, models, noise, pair):
 def explain_features(self:Recommends,
     user, # Label of the user
     item, # Label of an item without ratings in training
-    ranking:bool=False, # After `fit_blend`: explain the score by which lists are ranked, in place of the predicted rating?
+    ranking:bool=False, # After `fit_blend`: explain the score that ranks lists, in place of the predicted rating?
 )->pd.DataFrame: # A line for each feature that the item has, largest first; contributions and the rest add up to the prediction
     """Which features of the new `item` speak for it, or against it, for `user`.
 
-    `part` is 'feature' or 'rest', `feature` its name, as in 'genre=Comedy', `contribution` what it adds beside the average item, and
-    `without` the prediction with the average item's value in its place. `attrs` are as those of `explain`. `KeyError` for an unknown
-    label, `ValueError` for an item with ratings, or of which nothing is known, and for a model that does not follow features of items"""
+    `part` is 'feature' or 'rest', `feature` its name, as in 'genre=Comedy', `contribution` what it adds compared with the average item, and
+    `without` the prediction with the average item's value in its place. `attrs` are as in `explain`. `KeyError` for an unknown
+    label, `ValueError` for an item with ratings, or about which nothing is known, and for a model that does not follow features of items"""
     need_flags(ranking=ranking)
     pair = torch.tensor([codes_of_pair(self, user, item)])
     known = _known_features(self, pair[0,1:], item)

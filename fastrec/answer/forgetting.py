@@ -23,7 +23,7 @@ from .concerned import waiting_without
 def _kept(vocab, labels):
     "Codes, from 0, of all but `labels`. `KeyError` for an unknown one, `ValueError` for none or all"
     codes = torch.from_numpy(vocab.lookup(labels)).long()
-    if not len(codes): raise ValueError(f'no label of {vocab.name!r} was named: name who or what is to be forgotten')
+    if not len(codes): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')
     is_kept = torch.ones(len(vocab), dtype=torch.bool)
     is_kept[codes] = False
     kept = is_kept.nonzero()[:,0]
@@ -39,7 +39,7 @@ def _vocab_of(vocab, codes):
 # %% ../../nbs/answer/81_forgetting.ipynb #a9fa81bf
 @torch.no_grad()
 def _model_of(rec, side, codes, classes):
-    "The model of `rec` for those of `codes` alone, in evaluation mode, whose unknown ones are the mean of who is left"
+    "The model of `rec` for only the `codes`, in evaluation mode; the unknown row is the mean of those left"
     device = next(rec.model.parameters()).device
     model = with_row_maps(rec.model, rec.ds) if any(rec.ds.features) and len(rec.ds) else rec.model
     res = model.keeping(side, codes.to(device)).eval()
@@ -50,7 +50,7 @@ def _model_of(rec, side, codes, classes):
     return res
 
 def _ds_of(ds, side, codes, classes):
-    "The ratings of `ds` that are left with `codes`, as far as they are kept, by the labels of `classes`"
+    "The ratings of `ds` that are left with `codes`, as far as they are kept, with the labels of `classes`"
     place = ds.x.new_full((len(ds.classes[ds.cat_names[side]]),), -1)
     place[codes] = torch.arange(len(codes)).to(place)
     place = place[ds.x[:,side].long()]
@@ -62,15 +62,15 @@ def _ds_of(ds, side, codes, classes):
 
 # %% ../../nbs/answer/81_forgetting.ipynb #ec9fdf37
 def _counts_of(rec, side, codes):
-    "How often items were rated, where it is known but not by whom"
+    "How often items were rated, if that is known but not by whom"
     if side==0 and rec.counts is not None: _warn_of_counts()
     return rec.counts[codes] if side and rec.counts is not None else rec.counts
 
-def _warn_of_counts(): warn('how often items were rated still counts who is forgotten, since what they rated in training is not known here')
+def _warn_of_counts(): warn('how often items were rated still counts forgotten users, since what they rated in training is not known here')
 
 def _check(rec):
-    "Refuse a recommender that cannot forget on its own"
-    if isinstance(rec, NewUsers): raise ValueError('new users are kept nowhere: fold in again without them, and items are forgotten before')
+    "Refuse a recommender that cannot forget by itself"
+    if isinstance(rec, NewUsers): raise ValueError('new users are not kept: fold in again without them, and forget items before that')
     if rec.seen is not None and rec.seen.shard:
         raise ValueError('this process holds a shard of the ratings: save the model with seen=False, load it and forget there')
 
@@ -95,7 +95,7 @@ def _without(rec, labels, side):
 @patch
 def without_users(self:Recommends,
     users # Label or labels of those to forget
-)->Recommender: # Of all others, to answer, to be evaluated and to be saved
+)->Recommender: # Of all others, to answer, evaluate and save
     """A recommender that has nothing of `users`: no label, row, draw, effect of a day, nothing seen or counted. This one stays as it is.
 
     What their ratings taught the model of items and of others stays until it is trained without them. `KeyError` for an unknown label,

@@ -12,10 +12,10 @@ from .described import learns_ratings
 from .recommender import Seen
 
 # %% ../../nbs/answer/69_own_rows.ipynb #2edffffa
-_rows_by_user,_choices_by_user = WeakKeyDictionary(),WeakKeyDictionary()  # of ratings
+_rows_by_user,_choices_by_user = WeakKeyDictionary(),WeakKeyDictionary()  # by ratings
 
 def _by_user(ds, number):
-    "The `Seen` of the `number`s of rows of the ratings `ds`, in the place of items"
+    "The `Seen` of the `number`s of rows of the ratings `ds`, in place of items"
     users = ds.x[:,0].cpu()[number]
     order = users.argsort(stable=True)
     n_each = torch.bincount(users, minlength=len(ds.classes[ds.user_name]))
@@ -28,15 +28,15 @@ def rows_by_user(ds):
     return _rows_by_user[ds]
 
 def need_ratings(rec):
-    "The ratings of the users of `rec`, refused where they are not known"
+    "The ratings of the users of `rec`, refused if they are not known"
     if rec.ratings is not None: return rec.ratings
-    raise ValueError('what users have rated is not known here, so that reasons cannot be given: ask the learner, or load what '
+    raise ValueError('what users have rated is not known here, so reasons cannot be given: ask the learner, or load what '
                      'save_recommender(path, ratings=True) has saved')
 
 # %% ../../nbs/answer/69_own_rows.ipynb #f268d301
 def _once_each(ds):
-    """As `rows_by_user`, with the last row of each user and item alone, and by number of row what all of these weigh together, and the
-    largest of it, (n,2), or `None` where nothing is repeated"""
+    """As `rows_by_user`, with only the last row of each user and item, and for each row number the total weight of all of these, and the
+    largest, (n,2), or `None` if nothing is repeated"""
     x = ds.x[:,:2].cpu().long()
     pair = x[:,0]*len(ds.classes[ds.item_name])+x[:,1]
     _,place,n_each = pair.unique(return_inverse=True, return_counts=True)
@@ -50,7 +50,7 @@ def _once_each(ds):
 
 def reasons_by_user(ds, model):
     """The `Seen` of the numbers of the rows of the ratings `ds` that are reasons of the `model`, and the weights of all rows, (n,), or
-    `None`; of repeated choices (n,2), what they weigh together and the largest of it"""
+    `None`; for repeated choices (n,2), their total weight and the largest"""
     if learns_ratings(model): return rows_by_user(ds),ds.w
     if ds not in _choices_by_user: _choices_by_user[ds] = _once_each(ds)
     by_user,w = _choices_by_user[ds]

@@ -24,20 +24,20 @@ from ..base.processes import part_of
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
 def decoded(vocab, codes):
-    "The labels of `codes`; of text as a categorical, which holds each of them once"
+    "The labels of `codes`; text as a categorical, which holds each of them once"
     is_text = pd.api.types.is_string_dtype(vocab.labels.dtype)
     return pd.Categorical.from_codes(codes-1, vocab.labels) if is_text else vocab.decode(codes)
 
 def predicted(rec, model, x):
-    "Columns of the predictions of `model` for the codes `x`, which something else has ranked"
+    "Columns with the predictions of `model` for the codes `x`, which were ranked by something else"
     name = 'preference' if model.is_preference else f'{rec.ds.rating_name}_pred'
     res = {name: predict_codes(model, x)}
     if isinstance(model, PosteriorMean) and model.n_draws>1: res['std'] = std_of_codes(model, x)
     return res
 
 def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None):
-    """Codes of users, ranks from 1, codes of items, scores, and more columns in a dict, for what `best_unseen` found, where minus infinity
-    is no item; `beside` gives more columns for codes of users and items"""
+    """Codes of users, ranks from 1, codes of items, scores, and more columns in a dict, for what `best_unseen` found, with minus infinity
+    for no item; `beside` gives more columns for codes of users and items"""
     rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
     user_codes,item_codes = users[rows],items[places[rows,ranks]]
     ranker = ranker or model.lists_by
@@ -47,7 +47,7 @@ def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None)
 
 # %% ../../nbs/answer/53_recommend.ipynb #e1cbd67b
 def lists_frame(rec, *args, **kwargs):
-    "The frame of `lines_of`, by label"
+    "The frame of `lines_of`, with labels"
     user_codes,ranks,item_codes,scores,more = lines_of(rec, *args, **kwargs)
     of_users,of_items = rec.ds.classes.values()
     user,item = (label_column(v.name, 'rank', 'score', *more) for v in (of_users,of_items))
@@ -66,7 +66,7 @@ def _as_target(path):
 # %% ../../nbs/answer/53_recommend.ipynb #5c92ce06
 @contextmanager
 def parquet_writer(path):
-    "Gives a function that appends frames to the file `path`, which gets its name only when it is whole"
+    "Gives a function that appends frames to the file `path`, which gets its name only when it is complete"
     pyarrow = need_package('pyarrow')
     parquet = need_package('pyarrow.parquet')
     path = _as_target(path)
@@ -76,7 +76,7 @@ def parquet_writer(path):
         nonlocal writer
         table = pyarrow.Table.from_pandas(df, preserve_index=False)
         if writer is None:
-            *repetitive,_ = table.column_names  # no two scores are alike
+            *repetitive,_ = table.column_names  # scores don't repeat
             writer = parquet.ParquetWriter(unfinished, table.schema, use_dictionary=repetitive)
         writer.write_table(table)
     try:
@@ -92,14 +92,14 @@ def parquet_writer(path):
 _not_parquet = '.csv','.tsv','.txt','.json','.xlsx'
 
 def _check_path(path):
-    "Refuse a `path` that is no name of a file, or that of another format than lists are written in"
+    "Refuse a `path` that is not the name of a file, or has another format than lists are written in"
     if path is None: return
     if not isinstance(path, (str,Path)): raise TypeError(f'path={path!r} must be the name of a file')
     if Path(path).suffix.lower() not in _not_parquet: return
-    raise ValueError(f'path={str(path)!r}: lists are written as Parquet: name it .parquet, or leave path out and call to_csv on what comes')
+    raise ValueError(f'path={str(path)!r}: lists are written as Parquet: name it .parquet, or leave path out and call to_csv on the result')
 
 def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
-    "Arguments of `recommend` in Python's own types; refused where they mean nothing"
+    "Arguments of `recommend` in Python's own types; refused if they mean nothing"
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
     min_count = need_count(min_count)
@@ -108,7 +108,7 @@ def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
 
 def by_draws(rec, z, draw):
-    "A `Recommender` by the draws of the model: `z` weighs all, `draw` takes one"
+    "A `Recommender` from the draws of the model: `z` weighs all, `draw` takes one"
     if z and draw is not None:
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
@@ -117,7 +117,7 @@ def by_draws(rec, z, draw):
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
 def list_maker(rec, z, draw, knobs, max_bytes, beside):
-    "The `ListMaker` of `rec`, of which `z` or a `draw` may rank, with the columns `beside` its lists, a `Why`"
+    "The `ListMaker` of `rec`, ranked by `z` or a `draw` if given, with the columns `beside` its lists, a `Why`"
     if not z and draw is None: return ListMaker(rec, *knobs, max_bytes, beside)
     if beside.n: raise ValueError('reasons are those of the mean of draws: leave z and draw out, or why')
     return ListMaker(by_draws(rec, z, draw), *knobs, max_bytes, model=rec.model)
@@ -133,7 +133,7 @@ def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
     with parquet_writer(path) as write:
         def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside))
-        add(*no_lists(users, n))  # so that there are columns where there is no list
+        add(*no_lists(users, n))  # so that there are columns even without lists
         lists.best(users, items, n, seen, add)
     return Path(path)
 
@@ -157,19 +157,19 @@ def _lists(lists, users, items, n, seen, path=None):
 
 # %% ../../nbs/answer/53_recommend.ipynb #942d8edf
 def _label(ds, name, codes):
-    "The first label of the column `name` that `codes` stand for, as Python shows it"
+    "The label of the first of `codes` in the column `name`, as Python shows it"
     places = codes[:1].cpu().numpy()-1
     return shown(ds.classes[name].labels[places])
 
 def tell_left_out(rec, asked, candidates):
-    "Tell of items (codes) that were `asked` for by label and are no `candidates`: nobody has rated them"
+    "Warn about items (codes) that were `asked` for by label and are not `candidates`: nobody has rated them"
     left_out = asked[~torch.isin(asked, candidates)]
     if not len(left_out): return
     label = _label(rec.ds, rec.ds.item_name, left_out)
-    warn(f'{len(left_out)} of the items have no training ratings, {label} for one, and the model knows nothing of them: left out')
+    warn(f'{len(left_out)} of the items have no training ratings, {label} for one, and the model knows nothing about them: left out')
 
 def _tell_without_pairs(rec, users, only):
-    "Tell of `users` (codes) who have none of the pairs `only`"
+    "Warn about `users` (codes) who have none of the pairs `only`"
     without = users[only.offsets.diff()[users]==0]
     if not len(without): return
     label = _label(rec.ds, rec.ds.user_name, without)
@@ -177,20 +177,20 @@ def _tell_without_pairs(rec, users, only):
 
 # %% ../../nbs/answer/53_recommend.ipynb #8b7c9301
 def _left(rec, exclude_seen, also_exclude, only):
-    "What is `Left` for lists, as `recommend` is told"
+    "What is `Left` for lists, with the arguments of `recommend`"
     also = None if also_exclude is None else pairs_of(rec.ds, also_exclude, 'also_exclude', 'nothing')
     return Left(seen_to_exclude(rec, exclude_seen), also, only=only)
 
 # %% ../../nbs/answer/53_recommend.ipynb #2a423112
 def _tell_strangers(rec):
-    "Warn of users who get no list, as all that `rec` could know of them is held out"
+    "Warn about users who get no list, as all that `rec` could know about them is held out"
     strangers = () if rec.held_out is None else rec.held_out.strangers
     if not len(strangers): return
     warn(f'{len(strangers):,} users get no list, such as {shown(strangers)}: all their ratings are held out for validation. '
          'fold_in(their ratings) makes them lists, and from_df(..., valid_pct=0) trains on all rows')
 
 def _all_users(rec, only):
-    "Codes of the users who get lists if none are named: those of the pairs `only`, or, of a shard, its own"
+    "Codes of the users who get lists if none are named: those of the pairs `only`, or, for a shard, its own"
     if only is not None: return only.offsets.diff().nonzero()[:,0]
     _tell_strangers(rec)
     shard = rec.seen and rec.seen.shard
@@ -211,22 +211,22 @@ def _asked(rec, users, items, unknown, min_count, *excluded):
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
 def recommend(self:Recommends,
-    users=None, # Label or labels of users; left out: all, of a shard its own, or those of the pairs in `items`
+    users=None, # Label or labels of users; left out: all, for a shard its own, or those of the pairs in `items`
     n:int=10, # Items for each user, at most
     items=None, # Labels to choose from, or a frame of pairs of user and item, each user's own candidates; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
-    min_count:int=0, # Leave out items with fewer training ratings; one that has none is left out too, unless features tell of it
+    min_count:int=0, # Leave out items with fewer training ratings; one without any is left out too, unless features of it are known
     path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
-    max_bytes:int=2**28, # Memory for a block of users, beside the result and the items' factors
+    max_bytes:int=2**28, # Memory for a block of users, in addition to the result and the items' factors
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
-    diversity:float=0., # From 0 to below 1: how much it counts that an item is unlike those before it, beside its score
-    damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites lie above the average
-    also_exclude:pd.DataFrame=None, # Pairs of user and item that are not to be listed either; those unknown here are told
+    diversity:float=0., # From 0 to below 1: how much it counts that an item differs from those before it, compared with its score
+    damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites are above the average
+    also_exclude:pd.DataFrame=None, # More pairs of user and item to leave out; warns about those unknown here
     why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
     sentences:bool=False, # Put the reasons into words, in a column `why`?
-)->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, or beside it: after `fit_blend`, by `z` or `draw`); or `path`
+)->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, or next to it: after `fit_blend`, by `z` or `draw`); or `path`
     """The `n` items with the highest score for each user, best first. `KeyError` for an unknown label. After `fit_blend`, `fit_ials` or
     `fit_ease` that is what a user would choose; other fits, `z` and `draw` rank by how they would rate what they had chosen, and find less
     of what people choose than popularity does. `damping` damps scores, before the range. For ratings `stars`, `stars_pred` predicts"""

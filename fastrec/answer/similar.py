@@ -20,7 +20,7 @@ from ..base.devices import exactly
 _reasons = 'both','choice','shared','axis','of_axis'
 
 def _by_choices(rec, code):
-    "Cosines of who rated the item `code` and who rated each, (n,)"
+    "Cosines between who rated the item `code` and who rated each, (n,)"
     found = co_rated(rec, code, torch.arange(1, len(rec.ds.classes[rec.ds.item_name])))
     if found is None: raise ValueError("by='choices' needs the ratings of training: ask the learner, or by='factors'")
     return found[1]
@@ -28,7 +28,7 @@ def _by_choices(rec, code):
 # %% ../../nbs/answer/54_similar.ipynb #0c7afc13
 @exactly()
 def _similar(rec, label, n, side, why=False, by='factors'):
-    "The labels of the `side` (0 users, 1 items) whose factors, or `by` whose 'choices', have the largest cosine with those of `label`"
+    "The labels of the `side` (0 users, 1 items) with the largest cosine of factors, or of choices, as `by` says, with `label`"
     model = rec.model.lists_by
     vocab = list(rec.ds.classes.values())[side]
     n = need_whole('n', n)
@@ -51,13 +51,13 @@ def _similar(rec, label, n, side, why=False, by='factors'):
 def similar(self:Recommends,
     item, # Label of the item
     n:int=10, # How many
-    why:bool=False, # Tell of each what stands behind it?
+    why:bool=False, # Show for each what is behind it?
     by:str='factors' # What is compared: 'factors', or 'choices', who rated them
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
     """The `n` items whose factors, after `fit_blend` those of choices, have the largest cosine with those of `item`, or that the same
     users rated. With `why` also how many
     rated `both`, the cosine of who did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine,
-    `of_axis`; what is known"""
+    `of_axis`; as far as known"""
     need_flags(why=why)
     need_choice('by', by, 'factors', 'choices')
     return _similar(self, item, n, 1, why, by)

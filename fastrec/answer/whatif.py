@@ -22,7 +22,7 @@ from .recommender import Recommends,evaluating
 # %% ../../nbs/answer/65_whatif.ipynb #34abd92e
 def _changed(ds, number, code, rating, is_choice):
     """Codes, ratings and weights of the rows `number` of `ds`, in which the item `code` has the `rating`, or is not there if that is
-    `None`. If it `is_choice` what is there was chosen already, by whatever rating"""
+    `None`. If it `is_choice`, what is there was chosen already, with any rating"""
     x,y = ds.rows(number)
     w = ds.weights()[number]
     kept = x[:,1]!=code
@@ -46,13 +46,13 @@ def _code(rec, k, label):
 @unchanging()
 def what_if(self:Recommends,
     user, # Label of the user
-    item, # Label of the item whose prediction is asked for
-    rated, # Label of another that they would have rated otherwise
+    item, # Label of the item to predict for
+    rated, # Label of another that they would have rated differently
     rating:float=None, # How; left out: not at all
 )->float: # The prediction, of the model that predicts
-    """The rating that `user` would be predicted to give to `item`, had they given `rated` the `rating`, whether they have rated it or not.
+    """The rating that `user` would be predicted to give to `item` if they had given `rated` the `rating`, whether they rated it or not.
 
-    For choices any rating says that they chose it. `ValueError` for one outside the range of the model, and where ratings are not known"""
+    For choices any rating says that they chose it. `ValueError` for one outside the range of the model, and if ratings are not known"""
     ds = need_ratings(self)
     if rating is not None: need_within(torch.tensor([need_finite('rating', rating)]), self.model.y_range)
     codes,item_code,other = (_code(self, k, o) for k,o in ((0,user),(1,item),(1,rated)))
@@ -95,10 +95,10 @@ def _scores(own, found, code, items, n_rated):
 @unchanging()
 def deciding(self:Recommends,
     user # Label of the user
-)->pd.DataFrame: # What they rated, how, and the item that would come first without that
-    """The ratings each of which decides the first place on the list of `user`: had they not given it, another item would stand there.
+)->pd.DataFrame: # What they rated, how, and the item that would come first without it
+    """The ratings that each decide the first place on the list of `user`: without it, another item would be there.
 
-    `attrs` has the one that does, `first`, `None` where no item is left to list. `ValueError` where ratings are not known"""
+    `attrs` has the item that comes `first`, `None` if no item is left to list. `ValueError` if ratings are not known"""
     ds,code = need_ratings(self),_code(self, 0, user)
     model,noise = model_and_noise(self)
     ranker = self.model.lists_by

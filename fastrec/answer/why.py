@@ -24,7 +24,7 @@ from .recommender import evaluating
 _numbers_at_once = 2**20  # contributions, or numbers of rows
 
 def _blocks(n_rated, each):
-    "Parts of users who have `n_rated`, from few to many, of at most so many numbers, `each` for a rating"
+    "Parts of users with `n_rated`, from few to many, of at most `_numbers_at_once`, `each` for a rating"
     order = n_rated.argsort()
     lens = n_rated[order].clamp(min=1).tolist()
     start = 0
@@ -38,7 +38,7 @@ def _blocks(n_rated, each):
 _rounding = 1e-4  # of a mean of ratings that are all the same
 
 def _are_liked(users, y, n_users):
-    "Are the ratings `y` by `users`, 0 to n_users-1, no lower than the mean of theirs?"
+    "Are the ratings `y` by `users`, 0 to n_users-1, no lower than the user's mean?"
     sums = torch.zeros(2, n_users, dtype=y.dtype, device=y.device)
     sums[0].index_add_(0, users, y)
     sums[1].index_add_(0, users, torch.ones_like(y))
@@ -46,7 +46,7 @@ def _are_liked(users, y, n_users):
     return y>=mean[users]-_rounding
 
 def _largest(users, items, are_reasons, values, n):
-    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, of ratings that `are_reasons`, of
+    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), overwritten, of ratings that `are_reasons`, of
     different `items`, by `users`, 0 to n_users-1, which rise; else -1, (n_users,m,n)"""
     if pay(users): return largest_places(users, items, are_reasons, values, n)
     if not len(users): return torch.full((*values.shape[:2],n), -1)
@@ -61,14 +61,14 @@ def _largest(users, items, are_reasons, values, n):
 
 # %% ../../nbs/answer/64_why.ipynb #16332054
 def _groups(rec, codes):
-    "Numbers of those of the users `codes` of whom features are known, and of those of whom none are, where there are any"
+    "Numbers of those of the users `codes` with known features, and of those without, if there are any"
     x = features_of(rec, codes)
     told = torch.zeros(len(codes), dtype=torch.bool) if x is None else are_told(x).cpu()
     groups = told.nonzero()[:,0],(~told).nonzero()[:,0]
     return [o for o in groups if len(o)]
 
 def _in_lists(users, items):
-    "The different `users`, which stand in runs, their `items` side by side, (n,longest) with 1 behind, and where each line stands there"
+    "The different `users`, which are in runs, their `items` side by side, (n,longest) filled up with 1, and the place of each line there"
     codes,row,n_each = torch.unique_consecutive(users, return_inverse=True, return_counts=True)
     start = n_each.cumsum(0)-n_each
     col = torch.arange(len(users))-start[row]
@@ -78,7 +78,7 @@ def _in_lists(users, items):
 
 # %% ../../nbs/answer/64_why.ipynb #90dcd4f6
 def _numbers_each(m, device, n_listed):
-    "How many numbers there are at once for a rating of somebody with `n_listed`: a row, too, unless loops have one at a time"
+    "How many numbers there are at once for a rating of somebody with `n_listed`: also a row, unless loops have one at a time"
     return max(n_listed, m.width+1) if m.is_product and not may_run(device) else n_listed
 
 def _of_block(rec, m, codes, noise, device, lists, n):
@@ -101,8 +101,8 @@ def _of_block(rec, m, codes, noise, device, lists, n):
 @exactly()
 @unchanging()
 def strongest(rec, model, noise, users, items, n):
-    """For each pair of the codes `users`, which stand in runs, and `items`, the numbers of the `n` ratings that contribute most by the
-    `model`, (pairs,n); -1 where no other adds anything"""
+    """For each pair of the codes `users`, which are in runs, and `items`, the numbers of the `n` ratings that contribute most in the
+    `model`, (pairs,n); -1 if no other adds anything"""
     if not len(users): return torch.zeros(0, n, dtype=torch.int64)
     codes,lists,lines = _in_lists(users, items)
     by_user,_ = reasons_by_user(need_ratings(rec), model)
@@ -125,7 +125,7 @@ def _named(labels, values):
 def sentence(labels, values=None, by_features=False):
     """A sentence for the reasons `labels`, strongest first, with the ratings `values`, or `None` for choices. Without reasons: is a list
     `by_features`, or everybody's?"""
-    if not len(labels): return f'because {"of what is known of you" if by_features else "others like it"}'
+    if not len(labels): return f'because {"of what is known about you" if by_features else "others like it"}'
     *others,last = _named(labels, values)
     what = f'{", ".join(others)} and {last}' if others else last
     return f'because you {"chose" if values is None else "gave"} {what}'
@@ -143,9 +143,9 @@ def _by_features(rec, ranker, users):
 
 # %% ../../nbs/answer/64_why.ipynb #502eec0d
 class Why:
-    "Columns for a list of `rec`: `why` reasons for each line, or a sentence of them if asked for"
+    "Columns for a list of `rec`: `why` reasons for each line, or a sentence with them if asked for"
     def __init__(self, rec, why, sentences):
-        if why is True: raise TypeError('why=True leaves open how many reasons each line is to have: say it, as in why=2')
+        if why is True: raise TypeError('why=True leaves open how many reasons each line gets: give a number, as in why=2')
         self.n = need_whole('why', why, 0)
         need_flags(sentences=sentences)
         if sentences and not self.n: raise ValueError('sentences=True puts reasons into words: say how many, as in why=2')

@@ -15,7 +15,7 @@ from .threads import whole_at_fork
 # %% ../../nbs/base/96_random.ipynb #b3ff1128
 class Draws:
     "Random numbers on the CPU and on `device` that follow from `seed`, each time from where they were left, for one thread at a time"
-    one_at_a_time = whole_at_fork(threading.RLock(), first=True)  # who draws may look up labels, and not the other way round
+    one_at_a_time = whole_at_fork(threading.RLock(), first=True)  # a thread that draws may look up labels, not the other way round
 
     def __init__(self, seed, device='cpu'):
         device = torch.device(device)
@@ -24,8 +24,8 @@ class Draws:
 
     @contextmanager
     def taken_up(self):
-        "PyTorch's own random numbers are these; afterwards they go on as if nothing had been drawn"
-        # the state of the CPU is kept in `torch`, that of a GPU in a module such as `torch.cuda`, which asks which one
+        "PyTorch's own random numbers are replaced by these; afterwards they go on as if nothing had been drawn"
+        # the state of the CPU is in `torch`, that of a GPU in a module such as `torch.cuda`, which needs its number
         keepers = [(torch,())]
         for o in self.gpus: keepers.append((torch.get_device_module(o),(o,)))
         kind = self.gpus[0].type if self.gpus else 'cuda'
@@ -40,7 +40,7 @@ def undisturbed():
     return Draws.one_at_a_time
 
 def drawing(seed, device='cpu'):
-    """A function that gives contexts. What is drawn in them follows from `seed`, each time from where it was left; by `None` it is
+    """A function that gives contexts. What is drawn in them follows from `seed`, each time from where it was left; with `None` it is
     PyTorch's own"""
     return undisturbed if seed is None else Draws(seed, device).taken_up
 
@@ -51,7 +51,7 @@ def seeded(seed, device='cpu'):
 # %% ../../nbs/base/96_random.ipynb #cc80c9ff
 class Arithmetic:
     "Random numbers from `seed` and factorizations on `device` without waiting for it; `check` looks at once at all that may have failed"
-    mends = True  # add a little to matrices that rounding has spoilt?
+    mends = True  # add a little to matrices that rounding has spoiled?
     def __init__(self, device, seed=None):
         if seed is None:
             with undisturbed(): seed = int(torch.randint(2**62, ()))  # of PyTorch's, so that set_seed fixes it
@@ -63,14 +63,14 @@ class Arithmetic:
 
     def gamma(self, shape, rate):
         "Draws from Gammas of `shape`, a tensor, and `rate`"
-        res = torch._standard_gamma(shape, generator=self.g)  # what torch.distributions calls, which takes no generator
+        res = torch._standard_gamma(shape, generator=self.g)  # as torch.distributions calls it, without a generator
         return res.div_(rate).clamp_(min=torch.finfo(res.dtype).tiny)
 
 # %% ../../nbs/base/96_random.ipynb #2a058d91
 _lost,_more = 3e-6,3e-5  # shares of the diagonal: what rounding in float32 may have left of it, and what keeps factors from that
 
 def _factors(a):
-    """Lower factors of the matrices `a`, and codes of success; on the CPU, where to look does not wait, of `a` with a little more on the
+    """Lower factors of the matrices `a`, and codes of success; on the CPU, where checking does not wait, of `a` with a little more on the
     diagonal where rounding may have left no digit of one"""
     res,info = torch.linalg.cholesky_ex(a)
     if not a.is_cpu or a.dtype!=torch.float32: return res,info
@@ -84,13 +84,13 @@ def _factors(a):
 # %% ../../nbs/base/96_random.ipynb #ae4be724
 @patch
 def _noted(self:Arithmetic, res, info):
-    "`res`, and for `check` whether one of `info`, error codes that lie on the device, is none of success"
+    "`res`, and for `check` whether one of `info`, error codes on the device, is not success"
     self.failed.append(info.any())
     return res
 
 @patch
 def cholesky(self:Arithmetic, a):
-    "Lower factors of the matrices `a`; where there are none, `check` will say so"
+    "Lower factors of the matrices `a`; if there are none, `check` will say so"
     return self._noted(*(_factors(a) if self.mends else torch.linalg.cholesky_ex(a)))
 
 @patch

@@ -19,12 +19,12 @@ def _plain_categories(col):
     return accessor.rename_categories(in_pandas_types(categories))
 
 def in_pandas_types(col):
-    "`col`, a Series or an Index, in pandas' own types where it is of Arrow's, nullable or sparse ones"
+    "`col`, a Series or an Index, in pandas' own types if it has Arrow's, nullable or sparse ones"
     dtype = col.dtype
     if isinstance(dtype, pd.CategoricalDtype): return _plain_categories(col)
     if isinstance(dtype, pd.ArrowDtype):
         import pyarrow
-        res = pyarrow.array(col.array).to_pandas().array  # a Series of its own index would be put in the order of `col`
+        res = pyarrow.array(col.array).to_pandas().array  # a Series with its own index would be reordered to that of `col`
     elif isinstance(dtype, pd.SparseDtype): res = np.asarray(col)
     elif isinstance(dtype, pd.StringDtype): res = col.astype('str')
     elif (of_numpy := getattr(dtype, 'numpy_dtype', None)) is not None:  # nullable types have one
@@ -34,7 +34,7 @@ def in_pandas_types(col):
 
 # %% ../../nbs/data/07_frames.ipynb #c41e71e5
 def read_table(file, sep=',', index_col=None, **kwargs):
-    "`pd.read_csv`, but `ValueError` where rows are longer than the header"
+    "`pd.read_csv`, but `ValueError` if rows are longer than the header"
     if isinstance(sep, str) and len(sep)>1 and sep!=r'\s+':
         kwargs.setdefault('engine', 'python')
     df = pd.read_csv(file, sep=sep, index_col=index_col, **kwargs)
@@ -56,12 +56,12 @@ def _of_sparse(data):
     coo.sum_duplicates()
     if coo.nnz<n:
         warn(f'{n-coo.nnz} of {n} entries of the matrix repeat a row and column and are added up, as SciPy does: '
-             'where they are ratings of their own, pass a frame with a row for each')
+             'if each is a separate rating, pass a frame with a row for each')
     return pd.DataFrame(dict(user=coo.row, item=coo.col, rating=coo.data))
 
 # %% ../../nbs/data/07_frames.ipynb #bf37a8dc
 def _is_whole(col):
-    "Are these floating numbers whole ones, all of which can be told apart?"
+    "Are these floats whole numbers, small enough to be distinguished?"
     if col.dtype.kind!='f' or not np.isfinite(col).all(): return False
     return (col%1==0).all() and col.abs().max()<2**53
 
@@ -87,7 +87,7 @@ def _of_columns(data):
         raise ValueError(f'the columns of the dict do not make a frame: {e}') from e
 
 def _of_rows(data):
-    "Frame of a list of rows, dicts or sequences of one length; `None` if it is nothing of the kind"
+    "Frame of a list of rows, dicts or sequences of one length; `None` if it is something else"
     if not isinstance(data, (list,tuple)) or not len(data): return None
     if not all(isinstance(o, (dict,tuple,list,np.void)) for o in data): return None
     lengths = {len(o) for o in data if not isinstance(o, dict)}
@@ -95,7 +95,7 @@ def _of_rows(data):
 
 # %% ../../nbs/data/07_frames.ipynb #625596ec
 def _converted(data):
-    "Frame of `data`, or `None` if it is nothing of the kind"
+    "Frame of `data`, or `None` if it can't be one"
     if isinstance(data, pd.Series): return data.reset_index() if data.index.nlevels>1 else None
     if isinstance(data, dict): return _of_columns(data)
     if hasattr(data, 'tocoo'): return _of_sparse(data)
@@ -121,7 +121,7 @@ def _advice(data):
 
 # %% ../../nbs/data/07_frames.ipynb #5503d4ff
 def as_frame(data, what='ratings'):
-    "`data` as a frame of pandas. `TypeError` if it is none, and nothing that can be read as one"
+    "`data` as a pandas frame. `TypeError` if it is none and can't be read as one"
     try: df = data if isinstance(data, pd.DataFrame) else _converted(data)
     except ImportError as e:
         raise ImportError(f'to read {type_name(data)}, {e.name} is needed: pip install {e.name}') from e
@@ -130,11 +130,11 @@ def as_frame(data, what='ratings'):
         raise TypeError(f'{what} must be a DataFrame, not {type_name(data)}{_advice(data)}')
     if levels := [c for c in df.columns if isinstance(c, tuple)]:
         raise ValueError(f'the columns of {what} have {len(levels[0])} levels, {levels[0]!r} for one: '
-                         "give each a name of its own, as in df.columns = ['user','item','rating']")
+                         "give each its own name, as in df.columns = ['user','item','rating']")
     return df
 
 # %% ../../nbs/data/07_frames.ipynb #3c33cd18
-surrogate = re.compile('[\ud800-\udfff]')  # halves of a character, as text has them that was read in a wrong encoding
+surrogate = re.compile('[\ud800-\udfff]')  # halves of a character, from text that was read in a wrong encoding
 
 def no_text(broken): return f'{broken[:60]!r}, which is no text: read it in the encoding it is written in'
 

@@ -12,7 +12,7 @@ from ..base.devices import upload
 
 # %% ../../nbs/data/05_loader.ipynb #994c46b4
 class RatingsDL(TfmdDL):
-    "Batches of `RatingsTensors`, each of at most `bs` rows; with `shuffle` in a new order every epoch, each once, or as it is weighed"
+    "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
@@ -29,10 +29,10 @@ class RatingsDL(TfmdDL):
         self.after_iter()
 
     def to_detach(self, b, cpu=True, gather=True):
-        return to_detach(b, cpu, gather=False)  # what processes share is put together once an epoch
+        return to_detach(b, cpu, gather=False)  # what processes share is put together once per epoch
 
 # %% ../../nbs/data/05_loader.ipynb #dd48e9b1
-def _dtype_for(n): return torch.int32 if n<2**31 else torch.int64  # half the memory, where the numbers of `n` rows fit
+def _dtype_for(n): return torch.int32 if n<2**31 else torch.int64  # half the memory, if the numbers of `n` rows fit
 
 @patch
 def get_idxs(self:RatingsDL):
@@ -44,19 +44,19 @@ def get_idxs(self:RatingsDL):
 
 @patch
 def reseed(self:RatingsDL, seed):
-    "Begin again with the order of the epochs that belongs to `seed`"
+    "Begin again with the order of epochs for `seed`"
     self.rng = random.Random(str(seed))
 
 # %% ../../nbs/data/05_loader.ipynb #2bb76471
 @patch
 def as_often_as_weighed(self:RatingsDL, g, n):
-    "Numbers of the rows to draw an epoch of `n` from, each as often as its weight says, the rest of it by chance; `g` is the generator"
+    "Numbers of the rows for an epoch of `n`, each as often as its weight says, with the fraction left to chance; `g` is the generator"
     rows = torch.arange(len(self.dataset), device=g.device) if self.kept is None else self.kept
     ends = self.dataset.w[rows].cpu().double().cumsum(0)
     if not ends[-1]: raise ValueError('all rows that are left to train on have a weight of 0')
     start = torch.rand((), generator=g, device=g.device, dtype=torch.float32).cpu()
     places = ends*(n/ends[-1])+start
-    places[-1] = n+start  # whatever rounding has made of it
+    places[-1] = n+start  # whatever rounding made of it
     times = F.pad(places.floor(), (1,0)).diff().long()
     return rows.repeat_interleave(times.to(rows.device))
 
@@ -71,7 +71,7 @@ def batch_sizes(self:RatingsDL):
 
 @patch
 def own_batch_sizes(self:RatingsDL):
-    "Rows of each batch that fall to this process; all of them where one process does all the work"
+    "Rows of each batch for this process; all of them if one process does all the work"
     part = self.dataset.part
     if part.n==1: return self.batch_sizes()
     own = [part.of(size) for size in self.batch_sizes()]
@@ -79,7 +79,7 @@ def own_batch_sizes(self:RatingsDL):
 
 @patch
 def _own_rows(self:RatingsDL, idxs):
-    "Those of `idxs`, the row numbers of an epoch, that fall to this process: a slice of each batch"
+    "Those of `idxs`, the row numbers of an epoch, for this process: a slice of each batch"
     part = self.dataset.part
     if part.n==1: return idxs
     batches = idxs.split(self.batch_sizes())
@@ -91,7 +91,7 @@ _rows_at_once = 2**18  # gathered by one indexing, in whole batches; so many cod
 @patch
 def _batches(self:RatingsDL):
     idxs = self.get_idxs()
-    if not isinstance(idxs, Tensor):  # a `get_idxs` of somebody else's
+    if not isinstance(idxs, Tensor):  # from a replaced `get_idxs`
         idxs = tensor(list(itertools.islice(idxs, self.n)))
     idxs = self._own_rows(idxs)
     sizes = self.own_batch_sizes()
@@ -104,7 +104,7 @@ def _batches(self:RatingsDL):
 # %% ../../nbs/data/05_loader.ipynb #b69a789a
 @patch
 def leave_out(self:RatingsDL, rows=None):
-    "Draw the epochs to come from all rows but those numbered `rows`, or from all again"
+    "Draw the coming epochs from all rows except those numbered `rows`, or from all again"
     self.kept,self.n = None,len(self.dataset)
     if rows is None: return
     is_kept = torch.ones(self.n, dtype=torch.bool)
@@ -115,7 +115,7 @@ def leave_out(self:RatingsDL, rows=None):
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03
 def display_frame(df):
-    "Show `df` as a notebook or a terminal does, fastai's `display_df` has only the notebook's way"
+    "Show `df` as a notebook or a terminal does; fastai's `display_df` only has the notebook's way"
     try: from IPython.display import display
     except ImportError: display = print
     display(df)
@@ -128,20 +128,20 @@ def decode(self:RatingsDL, b):
 
 @patch
 def decode_batch(self:RatingsDL, b, max_n=9, full=True):
-    "The first `max_n` rows of the batch `b`, by labels, as tuples"
+    "The first `max_n` rows of the batch `b`, with labels, as tuples"
     df = self.decode([o[:max_n] for o in b])
     return L(df.itertuples(index=False, name=None))
 
 @patch
 def show_batch(self:RatingsDL, b=None, max_n=10, show=True, **kwargs):
-    "Display the first `max_n` rows of `b`, by default of a fresh batch"
+    "Display the first `max_n` rows of `b`, by default of a new batch"
     if b is None: b = self.one_batch()
     df = self.decode([o[:max_n] for o in b])
     return display_frame(df) if show else df
 
 @patch
 def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
-    "Display the first `max_n` rows of `b` beside the predictions `out`"
+    "Display the first `max_n` rows of `b` next to the predictions `out`"
     df = self.decode([o[:max_n] for o in b])
     df[f'{self.rating_name}_pred'] = to_np(out[:max_n]).reshape(-1)
     return display_frame(df) if show else df

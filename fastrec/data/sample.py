@@ -11,7 +11,7 @@ from .movielens import with_titles
 from .titles import distinct_titles
 
 # %% ../../nbs/data/01_sample.ipynb #e1d0602f
-_genres = {  # the end of an axis of taste where a genre stands, and the two words of its titles
+_genres = {  # the end of an axis of taste where a genre is, and the two words of its titles
     'space': (
         (1,0),
         'Galactic Stellar Lunar Orbital Cosmic Martian Robotic Quantum Solar Warp Android Interstellar',
@@ -33,7 +33,7 @@ _genres = {  # the end of an axis of taste where a genre stands, and the two wor
 def _genre_names(adjectives, nouns): return [f'{a} {n}' for a in adjectives.split() for n in nouns.split()]
 
 def _nth_name(names, k):
-    "The `k`-th of `names`, from 0; past the last they begin again, with a number"
+    "The `k`-th of `names`, from 0; after the last they begin again, with a number"
     times_used,place = divmod(k, len(names))
     return names[place] + (f' {times_used+1}' if times_used else '')
 
@@ -91,7 +91,7 @@ _age = dict(mean=45, per_leniency=-30, noise=8)  # years; for each star of lenie
 _talk = .2  # share of the users who say to like any genre
 
 def _favourites(tastes, rng):
-    "The genre that each row of `tastes`, (n,2), stands nearest to, or by chance any other"
+    "The genre that each row of `tastes`, (n,2), is nearest to, or by chance any other"
     names = np.array(list(_genres))
     ends = np.array([end for end,*_ in _genres.values()])
     nearest = (tastes@ends.T).argmax(1)
@@ -100,7 +100,7 @@ def _favourites(tastes, rng):
 
 @patch
 def sides(self:SampleTruth)->dict: # `users`, by 'user': `age` and `likes`; `items`, by 'title': `genre` and `decade`
-    "Frames of what is known of users and films, as the arguments of `RecDataLoaders.from_df` that take them"
+    "Frames of what is known about users and films, as arguments for `RecDataLoaders.from_df`"
     rng = np.random.default_rng(0)
     n = len(self.users)
     age = _age['mean'] + _age['per_leniency']*self.users.leniency + rng.normal(0, _age['noise'], n)
@@ -116,7 +116,7 @@ _pull = 2.  # how much a shared taste adds to the logarithm of a pair's weight
 
 @patch
 def interest(self:SampleTruth, ratings):
-    "The weight with which each row of `ratings` is drawn: the best list for a user has the highest first. Their sum means nothing"
+    "The weight with which each row of `ratings` is drawn: the best list for a user has the highest first. The sum means nothing"
     u = self.users.loc[ratings['user']]
     i = self.items.loc[ratings['item']]
     weight = u.activity.to_numpy()*i.popularity.to_numpy()*np.exp(_pull*_shared_taste(u, i))
@@ -155,7 +155,7 @@ def _weigh(users, items, rng):
     ranks = np.arange(10, len(items)+10)  # from 10, so that the first few films don't have nearly all ratings
     items['popularity'] = rng.permutation(ranks**-.8)
     of_all = pulls@items.popularity.to_numpy()
-    users['activity'] = expected/of_all  # so that a strong taste makes nobody watch more
+    users['activity'] = expected/of_all  # so that nobody watches more because of a strong taste
     return users.activity.to_numpy()[:,None]*items.popularity.to_numpy()*pulls
 
 def _drawn_pairs(truth, n_ratings, rng):

@@ -79,7 +79,7 @@ def LeaveLastSplitter(
     user_name:str='user', # Column of the users; by default also one with another usual name, such as 'userId'
     time_name:str='timestamp', # Column to order by, as in `TimeSplitter`
 ):
-    "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training whole"
+    "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training completely"
     if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
@@ -97,7 +97,7 @@ def UserSplitter(
     seed:int=None, # The same seed gives the same split
     user_name:str='user', # Column of the users, as in `LeaveLastSplitter`
 ):
-    "Hold out whole users: how are people served whom the model has never seen?"
+    "Hold out whole users: how good is a model for people it has never seen?"
     def _inner(o):
         users,labels = _factorized(split_column(as_frame(o), user_name, 'user', 'UserSplitter'))
         order = _permutation(len(labels), seed)

@@ -22,7 +22,7 @@ _formats = {  # by their first bytes
     b'PAR1': 'Parquet: read it with from_parquet',
     b'PK': 'an archive or a spreadsheet: read it with pd.read_excel, or unpack it',
     b'{': 'JSON: read it with pd.read_json', b'[': 'JSON: read it with pd.read_json',
-    b'<': 'HTML or XML, as a page that was saved in place of the file',
+    b'<': 'HTML or XML, like a page that was saved in place of the file',
     b'\x1f\x8b': "packed with gzip: pass compression='gzip'"}
 
 def _bytes_of(csv, compression):
@@ -34,7 +34,7 @@ def _bytes_of(csv, compression):
     return data.encode() if isinstance(data, str) else data
 
 def _newlines(data):
-    "`data` with the line ends that everybody reads, also where those of old spreadsheets are"
+    "`data` with usual line ends, in place of those of old spreadsheets"
     return data if b'\n' in data else data.replace(b'\r', b'\n')
 
 # %% ../../nbs/data/16_text_files.ipynb #56c302d7
@@ -45,7 +45,7 @@ def _encoding_of(data, csv):
     if not data.strip(): raise ValueError(f'{csv} is empty')
     start = data[:99].lstrip()
     for mark,what in _formats.items():
-        if start.startswith(mark): raise ValueError(f'{csv} is no CSV file but {what}')
+        if start.startswith(mark): raise ValueError(f'{csv} is not a CSV file but {what}')
     if data[:2] in _utf16_marks: return 'utf-16'
     try: data.decode()
     except UnicodeDecodeError as e:
@@ -75,12 +75,12 @@ def _separator(lines):
 def _is_number(field): return bool(re.fullmatch(r'\s*-?\d+([.,]\d+)?\s*', field))
 
 def _same_kinds(first, row):
-    "Do the fields of the two rows have numbers in the same places? A row of another length has no say"
+    "Do the fields of the two rows have numbers in the same places? A row of another length doesn't count"
     if len(row)!=len(first): return True
     return all(_is_number(a)==_is_number(b) for a,b in zip(first, row))
 
 def _lacks_header(rows):
-    "Is the first of `rows` a rating as well? It holds numbers, where others do, and no name"
+    "Is the first of `rows` a rating as well? It has numbers where the others do, and no name"
     first,*rest = rows
     if len(first)<3 or '' in first or not any(map(_is_number, first)): return False
     if any(role_of(o)[0] for o in first): return False
@@ -97,7 +97,7 @@ def _first_lines(data, encoding, skiprows):
     return lines[skiprows:] if isinstance(skiprows, int) else lines
 
 def _layout(data, encoding, given):
-    "What the first lines tell `pd.read_csv` beside what is `given`"
+    "Arguments for `pd.read_csv` from the first lines, besides those `given`"
     lines = _first_lines(data, encoding, given.get('skiprows'))
     sep = given.get('sep') or given.get('delimiter') or _separator(lines)
     res = {} if 'delimiter' in given else dict(sep=sep)
@@ -113,7 +113,7 @@ def _layout(data, encoding, given):
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
 def _as_ids(col):
-    "The text `col` as whole numbers where all of it is, and none has zeros in front; else as numbers or text"
+    "The text `col` as whole numbers if all of it is, without leading zeros; else as numbers or text"
     codes,labels = pd.factorize(col)
     labels = pd.Series(labels, dtype='str')
     if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all(): return col
@@ -126,14 +126,14 @@ def _as_ids(col):
 
 # %% ../../nbs/data/16_text_files.ipynb #eb89ec55
 def _check_lines(col, sep, csv):
-    "Refuse labels that are whole lines of the file, which stray quotes have made of them"
+    "Refuse labels that are whole lines of the file, because of stray quotes"
     lines = [o for o in col.unique() if isinstance(o, str) and '\n' in o and sep in o]
     if lines:
         raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, '
                          'pass quoting=3')
 
 def _named(df):
-    "`df`, from a file without a header, with the names that its columns have by their place"
+    "`df`, from a file without a header, with names for its columns by their place"
     timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>year_1973
     names = ['user','item','rating'] + (['timestamp'] if timed else [])
     first_row = ', '.join(map(str, df.iloc[0]))
@@ -149,7 +149,7 @@ def _marks(values):
     return ['', *(values if pd.api.types.is_list_like(values) else [values])]
 
 def _gaps(columns, given):
-    "What stands for a gap in each of the `columns`, as arguments of `pd.read_csv`, by those `given`"
+    "What means a gap in each of the `columns`, as arguments of `pd.read_csv`, from those `given`"
     if 'keep_default_na' in given: return {}
     values = given.get('na_values')
     if values is None: values = []
@@ -160,7 +160,7 @@ def _gaps(columns, given):
 
 # %% ../../nbs/data/16_text_files.ipynb #34acbbd0
 def _how_to_read(csv, given):
-    "The bytes of the file `csv`, their encoding, and all arguments with which `pd.read_csv` reads them"
+    "The bytes of the file `csv`, their encoding, and all arguments for `pd.read_csv` to read them"
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
     usual = dict(encoding=encoding)
@@ -182,7 +182,7 @@ def _unreadable(csv, e, encoding):
 
 # %% ../../nbs/data/16_text_files.ipynb #f09b6044
 def read_text_file(csv, id_names, given, n_first=2):
-    "The frame in the file `csv`, users and items as they are written; the `n_first` columns hold these if no name says what they hold"
+    "The frame in the file `csv`, users and items as they are written; they are in the `n_first` columns if names say nothing"
     try: data,encoding,kwargs = _how_to_read(csv, given)
     except csv_module.Error as e: raise _unreadable(csv, e, '') from e
     def read(**more):
@@ -201,7 +201,7 @@ def read_text_file(csv, id_names, given, n_first=2):
 
 # %% ../../nbs/data/16_text_files.ipynb #6321ddc5
 def need_known(function, kwargs, known):
-    "Refuse those of `kwargs` that are no arguments of `pd.read_csv`, and say which of its own and the `known` of `function` is closest"
+    "Refuse those of `kwargs` that are not arguments of `pd.read_csv`, and say which of its own and the `known` of `function` is closest"
     of_pandas = inspect.signature(pd.read_csv).parameters
     for name in kwargs:
         if name in of_pandas: continue

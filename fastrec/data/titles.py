@@ -15,7 +15,7 @@ from ..base.checks import listened,warn
 # %% ../../nbs/data/10_titles.ipynb #5a004be4
 def distinct_titles(
     titles:pd.Series # Titles, indexed by item id
-)->pd.Series: # The same, with the id in brackets behind each title that several items share
+)->pd.Series: # The same, with the id in brackets after each title that several items share
     "Tell items that share a title apart; none are merged. `ValueError` if an item has several titles or none"
     ids = titles.index
     again = ids.duplicated()
@@ -30,18 +30,18 @@ def distinct_titles(
 
 # %% ../../nbs/data/10_titles.ipynb #dcc0fabd
 def items_beside(df, title):
-    "The column of item ids beside the column `title`, or `None`"
+    "The column of item ids next to the column `title`, or `None`"
     if not isinstance(title, str) or role_of(title)[0]!='title': return None
     return listened(usual_column, df, ['item'])[0]
 
 # %% ../../nbs/data/10_titles.ipynb #802ae50e
 class _TitlesAndItems(NamedTuple):
-    "Titles and items of rows by codes, -1 for none"
+    "Titles and items of rows as codes, -1 for none"
     t: np.ndarray     # Code of the title of each row
     titles: pd.Index  # Title of each code
     i: np.ndarray     # Code of the item of each row
     items: pd.Index   # Item of each code
-    first: np.ndarray # Code of the title that the first row of each item has, and -1 behind, for rows without an item
+    first: np.ndarray # Code of the title that the first row of each item has, and -1 at the end, for rows without an item
 
     @property
     def complete(self): return (self.t>=0) & (self.i>=0)
@@ -57,7 +57,7 @@ def _titles_and_items(df, title, item):
     t,titles = codes_of(df[title])
     i,items = codes_of(df[item])
     both = (t>=0) & (i>=0)
-    # of several rows of an item the last that is written stays: so from the last row to the first
+    # if an item has several rows, the last one written stays: so from the last row to the first
     back_i = i[both][::-1]
     back_t = t[both][::-1]
     first = np.full(len(items)+1, -1)  # one more at the end, for the code -1 of rows without an item
@@ -65,10 +65,10 @@ def _titles_and_items(df, title, item):
     return _TitlesAndItems(t, titles, i, items, first)
 
 # %% ../../nbs/data/10_titles.ipynb #3c33cd18
-_headlines = .3  # of the rows that repeat an item; where more have another title, it is no title of the item
+_headlines = .3  # of the rows that repeat an item; if more have another title, it is not the title of the item
 
 def item_or_title(df, names, item_name):
-    "`names`, with the column of ids in place of that of titles where these differ within an item, as headlines do"
+    "`names`, with the column of ids in place of that of titles if these differ within an item, as headlines do"
     user,title,rating = names
     if item_name is not None: return names
     item = items_beside(df, title)
@@ -102,7 +102,7 @@ def _shared(rows):
 
 # %% ../../nbs/data/10_titles.ipynb #3f8d6215
 def told_apart(df, title):
-    "`df`, with the id behind each `title` that several items share"
+    "`df`, with the id after each `title` that several items share"
     item = items_beside(df, title)
     if item is None or item==title: return df
     rows = _titles_and_items(df, title, item)

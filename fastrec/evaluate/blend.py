@@ -34,34 +34,34 @@ def _fitted(learn, dls, fit, kwargs):
     return other.model
 
 def _models(learn, dls, fits, call):
-    "A model of the ratings `dls` for each of `fits`, by the fit and the arguments that `call` makes of its name and the models before it"
+    "A model of the ratings `dls` for each of `fits`, with the fit and arguments that `call` gives for its name and the models before it"
     from fastprogress.fastprogress import progress_bar
-    if hasattr(learn, 'progress'): fits = progress_bar(fits, leave=False)  # which `no_bar` takes away
+    if hasattr(learn, 'progress'): fits = progress_bar(fits, leave=False)  # `no_bar` removes it
     res = {}
     for fit in fits: res[fit] = _fitted(learn, dls, *call(fit, res))
     return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #1a4225a5
 def _same_fit(fit, model):
-    "The fit and its arguments by which other rows become what all became by `fit`, the `model`"
+    "The fit and its arguments that fit other rows as `fit` did with all rows, which gave `model`"
     if fit not in _choice_fits: return fit,{}
     if not has_tastes(model): return 'fit_ials',dict(n_factors=0)
     if isinstance(model, Ease): return fit,dict(reg=model.reg)
     return fit,dict(n_factors=model.width, alpha0=model.ials['alpha0'], reg=model.ials['reg'])
 
 def _first_fit(learn, fit, before):
-    "The fit and its arguments for all rows, where the models `before` tell whether there is taste"
-    ials = None if learn.asked_width==0 else before.get('fit_ials')  # of width 0 it has not asked
+    "The fit and its arguments for all rows; the models `before` show whether there is taste"
+    ials = None if learn.asked_width==0 else before.get('fit_ials')  # with width 0 it has not asked
     if fit!='fit_ease' or ials is None: return fit,{}
     if not has_tastes(ials): return _same_fit(fit, ials)
     return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3597c867
 def _models_of_all(learn, fits):
-    "A model of all training rows by each of `fits`; what these have to tell is told once"
+    "A model of all training rows by each of `fits`; their warnings are given once"
     in_order = sorted(fits, key=[*_choice_fits,*_rating_fits].index)
     ds = learn.dls.train_ds.counted()
-    known = [o for fit in fits for o in listened(check_choices, ds, fit)[1]]  # and told, of `fit_blend`
+    known = [o for fit in fits for o in listened(check_choices, ds, fit)[1]]  # and warned about, as `fit_blend`
     models,texts,_ = listened(_models, learn, learn.dls, in_order, partial(_first_fit, learn))
     for o in dict.fromkeys(texts):
         if o not in known: warn(o)
@@ -69,7 +69,7 @@ def _models_of_all(learn, fits):
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e3c624a5
 def _blend(models, shares):
-    "A `Blend` of `models`, of whose scores in their units each has one of `shares`"
+    "A `Blend` of `models`, with one of `shares` for the scores of each, in their units"
     res = Blend([copied(m) for m in models], [share/unit(m) for m,share in zip(models, shares)])
     first = models[0]
     res.classes,res.user,res.item = first.classes,first.user,first.item
@@ -79,22 +79,22 @@ def _blend(models, shares):
 _as_good = .995  # of the best: a difference that other rows would not show
 
 def _by_preference(asked):
-    "The pairs of weights in `asked`: first those about as good as the best, what weighs ratings most before what weighs them less"
+    "The pairs of weights in `asked`: first those about as good as the best, in the order of how much they weigh ratings"
     most = asked.ndcg.max()
     is_good = (asked.ndcg>=_as_good*most) & (most>0)
     order = asked.assign(good=is_good, liked=asked.weight.where(is_good, 0.))
     return order.sort_values(['good','liked','ndcg'], ascending=False, kind='stable', ignore_index=True)[[*asked]]
 
 # %% ../../nbs/evaluate/77_blend.ipynb #1c2eb5af
-_of_ratings = 0.,.05,.1,.2,.3,.45,.6,.9  # weights beside 1 for all choices together
+_of_ratings = 0.,.05,.1,.2,.3,.45,.6,.9  # weights, with 1 for all choices together
 _first_weight = .2  # of these, while the models of choices are weighed against each other
 _of_second = 0.,.25,.5,.75,1.  # the share of the second model of choices
 
 def _asked(learn, models, dls, question):
-    """A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first, by models as the
-    `models` of all rows"""
+    """A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first, from
+    models like the `models` of all rows"""
     def call(fit, _): return _same_fit(fit, models[fit])
-    models,*_ = listened(_models, learn, dls, list(models), call)  # what a part has to say of itself is of no use
+    models,*_ = listened(_models, learn, dls, list(models), call)  # warnings about a part are of no use
     scores = {k: question.scores(m) for k,m in models.items()}
     choices = [v for k,v in scores.items() if k in _choice_fits]
     ratings = [v for k,v in scores.items() if k=='fit_als']
@@ -109,13 +109,13 @@ def _asked(learn, models, dls, question):
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):
-    "The fits of choices and that of ratings, `None` if these are all the same; refused where an argument means nothing"
+    "The fits of choices and that of ratings, `None` if these are all the same; refused if an argument means nothing"
     for name,o in (('min_rating',min_rating),('weight',weight)):
         if o is not None: need_finite(name, o)
     if weight is not None and weight<0: raise ValueError(f'weight={weight} must be 0 or more')
     need_choice('ratings', ratings, *_rating_fits)
     if weight is not None and min_rating is not None:
-        raise ValueError(f'min_rating={min_rating} says what the weight is to find, and weight={weight} is given: pass one of them')
+        raise ValueError(f'min_rating={min_rating} says what the weight should find, and weight={weight} is given: pass one of them')
     ds = solver_data(learn, 1, 1)
     choices = list(L(ifnone(choices, usual_choices(ds))))
     for o in choices: need_choice('choices', o, *_choice_fits)
@@ -132,12 +132,12 @@ def _others_see(learn, model):
     finally: del learn._shown
 
 def _check_callbacks(learn, ratings, cbs):
-    "Refuse callbacks that watch the lists of a blend, which are there when all is done; tell of `cbs` that nothing calls"
+    "Refuse callbacks that watch the lists of a blend, which exist only at the end; warn about `cbs` that nothing calls"
     of_lists = [o.name for o in learn.metrics if isinstance(o, ListMetric)]
     for cb in [o for o in [*learn.cbs,*L(cbs)] if isinstance(o, TrackerCallback) and o.monitor in of_lists]:
-        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and the lists of fit_blend are there when all is done: let it watch '
+        raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, and the lists of fit_blend exist only at the end: let it watch '
                          "'valid_loss', and ask evaluate for lists")
-    if cbs and not ratings: warn('all ratings are the same, so that there is no fit of ratings, and cbs are not called')
+    if cbs and not ratings: warn('all ratings are the same, so there is no fit of ratings, and cbs are not called')
 
 # %% ../../nbs/evaluate/77_blend.ipynb #6b8e2372
 def _fit_ratings(learn, fit, cbs):
@@ -148,22 +148,22 @@ def _fit_ratings(learn, fit, cbs):
     finally: learn.metrics = metrics
 
 def _replace(learn, model):
-    "Give `learn` a `model` of which there is no record"
+    "Give `learn` a `model` without a record"
     learn.model = model
     if hasattr(learn, 'recorder'): learn.recorder.values = []
 
 # %% ../../nbs/evaluate/77_blend.ipynb #7ec19661
 @patch
 def fit_blend(self:RecLearner,
-    min_rating:float=None, # Find what is rated so or better; left out: all that is chosen
-    weight:float=None, # Of ratings in the lists, beside 1 for choices; left out: what finds most of held-out training rows
+    min_rating:float=None, # Find what has this rating or a better one; left out: all that is chosen
+    weight:float=None, # Of ratings in the lists, with 1 for choices; left out: the one that finds most held-out training rows
     choices:tuple=None, # 'fit_ials', 'fit_ease', or both; left out: both, up to 10,000 items
     ratings:str='fit_als', # What predicts ratings: this, or 'fit_bayes', with lower errors and std; lists weigh fit_als either way
     cbs=None # Callbacks for the fit of ratings
 ):
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.
-    Where all ratings are the same, there are choices alone. `history` is that of the fit of ratings, which goes on from
-    `init`, without metrics of its lists. Until all is done, other threads see the model from before; interrupted, it leaves that"""
+    If all ratings are the same, there are choices alone. `history` is that of the fit of ratings, which goes on from
+    `init`, without metrics of its lists. Until all is done, other threads see the model from before; if interrupted, that stays"""
     fits,ratings = _check_blend(self, min_rating, weight, choices, ratings)
     _check_callbacks(self, ratings, cbs)
     before = self.fit_state()
@@ -178,7 +178,7 @@ def fit_blend(self:RecLearner,
 # %% ../../nbs/evaluate/77_blend.ipynb #c5589229
 @patch
 def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
-    "As `fit_blend`, of models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
+    "As `fit_blend`, with models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
     if ratings: fits = [*fits,'fit_als']
     is_asked = weight is None and len(fits)>1
     trial = trial_of(self, min_rating) if is_asked else None

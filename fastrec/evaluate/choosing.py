@@ -20,7 +20,7 @@ from . import blend,evaluation  # learn.fit_blend, learn.evaluate
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #0cac1f63
 def _some_users(ds, n, rng):
-    "Frame of all ratings that users drawn at random gave in `ds`, about `n`, but of who has more, and what its columns are called"
+    "Frame of all ratings in `ds` by users drawn at random, about `n`, or more if one user has more, and the names of its columns"
     counts = ds.counts(0).numpy()
     order = rng.permutation(np.arange(1, len(counts)))
     is_small = counts[order]<=n
@@ -34,9 +34,9 @@ def _some_users(ds, n, rng):
 # %% ../../nbs/evaluate/75_choosing.ipynb #748f20c7
 _fits = dict(fit_bias={}, fit_als={}, fit_sgd={}, fit_one_cycle=dict(n_epoch=5), fit_bayes={},
     fit_ials={}, fit_ease={}, fit_blend={})
-_of_choices = 'fit_bias','fit_ials','fit_ease','fit_blend'  # what can do without ratings
-_counting_rows = {'fit_ials','fit_ease','fit_blend'}  # as chosen
-_of_preferences = {'fit_ials','fit_ease'}  # what has no error of ratings
+_of_choices = 'fit_bias','fit_ials','fit_ease','fit_blend'  # need no ratings
+_counting_rows = {'fit_ials','fit_ease','fit_blend'}  # each counts as chosen
+_of_preferences = {'fit_ials','fit_ease'}  # have no error of ratings
 _of_fastai = 'fit','fit_flat_cos','fit_sgdr'
 _measures = ['rmse','ndcg_at_10']
 
@@ -47,9 +47,9 @@ def _fitted(dls, name, kwargs):
     return learn
 
 def _need_known(held):
-    "Refuse `held`-out ratings of which none is by a user with others, as nothing that a user chose tells of them"
+    "Refuse `held`-out ratings if none is by a user with others, as then nothing is known about their users"
     if (held.x[:,0]>0).any(): return
-    raise ValueError('choose_fit holds ratings out, and hardly anybody has rated two things, so that nothing is known of who gave them: '
+    raise ValueError('choose_fit holds ratings out, and hardly anybody has rated two things, so nothing is known about the users of these: '
                      'call fit_bias, which tells items apart, or name another column with user_name')
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
@@ -61,7 +61,7 @@ def _tried(ds, frame, names, fits, seed, device):
     rows = {}
     for name,kwargs in progress_bar(fits.items(), leave=False):
         start = time.perf_counter()
-        learn,*_ = listened(_fitted, dls, name, kwargs)  # what a part has to say of itself is of no use
+        learn,*_ = listened(_fitted, dls, name, kwargs)  # warnings about a part are of no use
         seconds = time.perf_counter()-start
         scores = listened(learn.evaluate)[0].reindex(columns=_measures)
         rows[name] = {**scores.loc['model'], 'seconds': seconds}
@@ -87,7 +87,7 @@ def _rounds(ds, fits, seconds, start, seed, device):
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #70af0a63
 def _best(table, by, left):
-    "The name of the best fit of those that can be done on all ratings within the seconds that are `left`; the cheapest if none can"
+    "The name of the best fit that can be done on all ratings within the seconds that are `left`; the fastest if none can"
     tried = table.drop(index='popularity').dropna(subset=by).sort_values(by, ascending=by=='rmse', kind='stable')
     in_time = tried[tried.seconds_on_all<=left]
     best = in_time.index[0] if len(in_time) else tried.seconds_on_all.idxmin()
@@ -97,10 +97,10 @@ def _best(table, by, left):
     return best
 
 def _tell_of_lists(found, best):
-    "Warn that lists of the fit `best` find less than popularity, by the NDCG@10 that all have `found`, if they do"
+    "Warn if lists of the fit `best` find less than popularity, by the NDCG@10 that all have `found`"
     if not found[best]<found['popularity']: return
     instead = '' if found.idxmax()=='popularity' else f', by which {found.idxmax()} finds {found.max():.3f}'
-    warn(f"{best} was chosen by its predictions, and its lists find less than what is popular, NDCG@10 {found[best]:.3f} beside "
+    warn(f"{best} was chosen by its predictions, and its lists find less than what is popular, NDCG@10 {found[best]:.3f} against "
          f"{found['popularity']:.3f}: for lists pass by='ndcg_at_10'{instead}; for ratings by='rmse' says that you know")
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #13737d60
@@ -111,14 +111,14 @@ def _as_measure(by, has_error):
     return by
 
 def _usual_fits(ds):
-    "All fits, or where the ratings of `ds` are no ratings those that can do without, and where these may say 'not chosen' those of ratings"
+    "All fits; if the ratings of `ds` are all the same, those that need no ratings; if these may say 'not chosen', those of ratings"
     if len(ds.values())<2: return {k: _fits[k] for k in _of_choices}
     fits = {k: o for k,o in _fits.items() if k!='fit_sgd' or can_compile()}
-    if 'fit_ease' not in blend.usual_choices(ds): del fits['fit_ease']  # its time goes with the cube of the items
+    if 'fit_ease' not in blend.usual_choices(ds): del fits['fit_ease']  # its time grows with the cube of the items
     unclear = sum(may_mean_not_chosen(ds.counted()))
     if not unclear: return fits
-    warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so that fits of choices are left out: '
-         'leave those rows out, or weigh them 0')
+    warn(f'{unclear:,} ratings of 0 or below may say that something was not chosen, so fits of choices are left out: '
+         'leave those rows out, or give them a weight of 0')
     return {k: o for k,o in fits.items() if k not in _counting_rows}
 
 def _as_fits(fits, ds):
@@ -127,26 +127,26 @@ def _as_fits(fits, ds):
     if fits is None: return _usual_fits(ds)
     if not isinstance(fits, dict): raise TypeError(f'fits={fits!r} must be a dict of arguments by fit, as in fits=dict(fit_als={{}})')
     for name in fits:
-        if name not in (*_fits, *_of_fastai): raise ValueError(f'{name!r} in fits is no fit of a learner')
+        if name not in (*_fits, *_of_fastai): raise ValueError(f'{name!r} in fits is not a fit of a learner')
     return fits
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #bf373e8d
 def choose_fit(
-    dls:RecDataLoaders, # Training ratings, of which parts are fitted and measured on; those of validation are not looked at
+    dls:RecDataLoaders, # Training ratings, parts of which are used to fit and to measure; those of validation are not looked at
     seconds:float=60., # Time for all of it, about
-    by:str=None, # 'rmse', or 'ndcg_at_10' for lists; left out: 'rmse', or lists where all ratings are the same
+    by:str=None, # 'rmse', or 'ndcg_at_10' for lists; left out: 'rmse', or lists if all ratings are the same
     fits:dict=None # Arguments by the name of each fit; left out: all that can be done here, with their defaults
 )->tuple: # A frame with a row for each fit and one for popularity, and a `RecLearner`, the best fitted on all training ratings
-    """Try fits on a part of the ratings, and fit the best one of those for which there is time.
+    """Try fits on a part of the ratings, and fit the best one that there is time for.
 
-    The frame has `rmse`, `ndcg_at_10`, `seconds` and what they would be on all; its `.attrs` hold 'best' and the part's 'ratings'"""
+    The frame has `rmse`, `ndcg_at_10`, `seconds` and what these would be on all; its `.attrs` hold 'best' and the part's 'ratings'"""
     start = time.perf_counter()
     seconds = need_finite('seconds', seconds)
     if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
     dls = as_rec_dls(dls, 'choose_fit')
     ds = dls.train_ds
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
-    if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and of {len(ds)} there are too few: it takes {_fewest}')
+    if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and {len(ds)} are too few: it needs {_fewest}')
     seed = 0 if dls.seed is None else int(dls.seed)
     fits = _as_fits(fits, ds)
     measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)

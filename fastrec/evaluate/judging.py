@@ -30,7 +30,7 @@ def _recommended(lists, users, candidates, k, seen):
     scores,items = [],[]
     def keep(users, block_scores, places):
         scores.append(block_scores)
-        items.append(candidates[places.clamp(max=len(candidates)-1)])  # those beyond fill up, where nothing is left
+        items.append(candidates[places.clamp(max=len(candidates)-1)])  # if nothing is left, the last one fills up
     lists.best(users, candidates, k, seen, keep)
     return torch.cat(items),torch.cat(scores).isfinite()
 
@@ -45,11 +45,11 @@ def measured(lists, truth, k, seen, candidates):
     width = min(k, max(hits.shape[1], int(n_relevant.max())))
     hits = F.pad(hits, (0, width-hits.shape[1]))
     res = {f'{name}_at_{k}': f(hits, n_relevant).mean().item() for name,f in of_lists.items()}
-    res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` that were looked at hold all hits
+    res[f'precision_at_{k}'] *= width/k  # a share of `k` places; the `width` places looked at hold all hits
     return res,items,there
 
 def judged(lists, truth, k, seen, raters, likenesses, min_count=0):
-    "As `measured`, with what does not ask for hits; `likenesses` say by name how alike items are, with the device that knows it"
+    "As `measured`, with what does not need hits; `likenesses` have functions for how similar items are, by name, with their devices"
     candidates = all_candidates(lists.rec, min_count)
     res,items,there = measured(lists, truth, k, seen, candidates)
     shown = items[there]
@@ -63,7 +63,7 @@ def judged(lists, truth, k, seen, raters, likenesses, min_count=0):
 
 # %% ../../nbs/evaluate/79_judging.ipynb #53650ba5
 def likenesses(rec, genres):
-    "How alike items are by the factors of `rec`, or `None` where it has none, and, where the frame `genres` is given, by genres"
+    "How similar items are by the factors that rank, or `None` if there are none, and, if the frame `genres` is given, by genres"
     with evaluating(rec.model.lists_by) as (model,device):
         try: alike = model.item_likeness()
         except (ValueError,NotImplementedError): alike = None  # biases alone
@@ -76,7 +76,7 @@ def likenesses(rec, genres):
 # %% ../../nbs/evaluate/79_judging.ipynb #93c707bf
 @patch
 def list_measures(self:Recommends, held, k=10):
-    "Of lists of `k` for the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
+    "For lists of `k` and the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
     seen = self.seen.in_training()
     reached = held.is_counted().cpu()
     truth = Truth(held.x, reached, len(self.counts), seen)

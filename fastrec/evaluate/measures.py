@@ -43,7 +43,7 @@ def ndcg_at_k(hits, n_relevant):
     """$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list
     ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"""
     gains = 1/_ranks(hits, 2).log2()
-    of_first = F.pad(gains.cumsum(0), (1,0))  # what 0, 1, 2, … hits at the head of the list gain
+    of_first = F.pad(gains.cumsum(0), (1,0))  # what 0, 1, 2, … hits at the top of the list gain
     perfect = of_first[n_relevant.clamp(max=hits.shape[1])]
     return (hits*gains).sum(1)/perfect
 
@@ -61,7 +61,7 @@ def novelty(items, counts, n_users):
 def popularity_bias(items, counts, share=.01):
     """Share of the places that go to the most popular items, a `share` of all and at least one.
 
-    `items` are codes of what was recommended; the first of `counts` is of row 0, which is no item"""
+    `items` are codes of what was recommended; the first of `counts` is of row 0, which is not an item"""
     n_top = max(round(share*(len(counts)-1)), 1)
     top = counts[1:].argsort(descending=True, stable=True)[:n_top]+1
     return torch.isin(items, top).float().mean().item()
@@ -75,11 +75,11 @@ def _pair_sums(alike, items, there):
     return (alike(items, items)*both.tril(-1)).sum((1,2))  # each pair once, and none of an item and itself
 
 def diversity(items, there, alike):
-    """Mean over lists of how unlike their items are, 1 less how `alike`, two by two.
+    """Mean over lists of how different their items are, 1 less how `alike`, over all pairs.
 
     `items` are codes, (n_users,k), `there` says which places are filled, and `alike` goes from codes (n,a) and (n,b) to their
-    similarities, (n,a,b). Lists of fewer than two items have no say; `nan` if there are no others"""
-    pair_sums = getattr(alike, 'pair_sums', None) or partial(_pair_sums, alike)  # `Cosines` know a shorter way
+    similarities, (n,a,b). Lists of fewer than two items don't count; `nan` if there are no others"""
+    pair_sums = getattr(alike, 'pair_sums', None) or partial(_pair_sums, alike)  # `Cosines` have a faster way
     k = items.shape[1]
     n_rows = max(_numbers_at_once//(k*(k+getattr(alike, 'width', 0))), 1)
     means = []
@@ -94,7 +94,7 @@ def diversity(items, there, alike):
 _many_sets = 4096
 
 def _shared(a, b):
-    "What each of the sets `a` shares with each of `b`, (…,n_values), of what either has"
+    "What each of the sets `a` shares with each of `b`, (…,n_values), as a share of what either has"
     both = a@b.mT
     either = a.sum(-1)[...,None]+b.sum(-1)[...,None,:] - both
     return both/either
@@ -108,8 +108,8 @@ class Jaccard:
     def __call__(self, a, b): return _shared(self.sets[self.kind[a-1]], self.sets[self.kind[b-1]])
 
     def pair_sums(self, items, there):
-        "The sum over all pairs of two of `items`, (n,k), that are `there`: of long lists by how often each set is on them"
+        "The sum over all pairs of two of `items`, (n,k), that are `there`; for long lists from how often each set is on them"
         if len(self.sets)>_many_sets: return _pair_sums(self, items, there)
         counts = torch.zeros(len(items), len(self.sets)).scatter_add_(1, self.kind[items-1], there.float())
         of_all = (counts@_shared(self.sets, self.sets)*counts).sum(1)
-        return (of_all-there.sum(1))/2  # an item shares all with itself
+        return (of_all-there.sum(1))/2  # an item shares everything with itself

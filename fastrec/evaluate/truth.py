@@ -11,9 +11,9 @@ from fastcore.basics import patch
 
 # %% ../../nbs/evaluate/74_truth.ipynb #9fb0bceb
 class Truth:
-    """What is to be found among the held-out codes `x`, (n,2), of which the rows `reached` are relevant.
+    """What is to be found among the held-out codes `x`, (n,2), with the rows `reached` relevant.
 
-    A pair counts once, and not at all where it was `seen`, since lists leave it out then"""
+    A pair counts once, and not at all if it was `seen`, since lists leave it out then"""
     def __init__(self, x, reached, n_items, seen=None):
         x = x[:,:2].cpu().long()
         self.n_items = n_items
@@ -23,7 +23,7 @@ class Truth:
         relevant = pair_of_row[known & reached].unique()
         again = self._were_seen(relevant, seen)
         self.pairs = relevant[~again]
-        missed = x[known_user & ~known_item & reached,0]  # users of relevant items that nobody can find
+        missed = x[known_user & ~known_item & reached,0]  # users of relevant items that cannot be found
         to_find = torch.cat([self.pairs//n_items, missed])
         self.users,self.n_relevant = to_find.unique(return_counts=True)
         not_reached = pair_of_row[known & ~reached].unique()

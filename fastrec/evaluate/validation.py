@@ -23,7 +23,7 @@ def train_test(
     return tuple(ratings.iloc[o].reset_index(drop=True) for o in splitter(ratings))
 
 def _fold(ratings, held_out, i):
-    "Training and test frame where the `i`-th of the lists of rows `held_out` is tested on, and trained on all others"
+    "Training and test frame: the `i`-th of the lists of rows `held_out` to test on, all others to train on"
     others = held_out[:i]+held_out[i+1:]
     split = np.concatenate(others),held_out[i]
     return train_test(ratings, lambda _: split)
@@ -32,7 +32,7 @@ def _fold(ratings, held_out, i):
 def k_folds(
     ratings:pd.DataFrame, # All ratings
     n:int=5, # Number of folds
-    seed:int=0, # Fixes who is in which
+    seed:int=0, # Fixes which rows are in which fold
 )->dict: # Training and test frame under the name of each fold
     "`n` pairs of frames in which each row is tested on once"
     ratings = as_frame(ratings)
@@ -81,7 +81,7 @@ def cross_validate(
     min_rating:float=None, # As in `evaluate`
     **kwargs # For `RecDataLoaders.from_df`
 )->pd.DataFrame: # A row for each fold, then 'mean' and 'std'
-    "What `evaluate` says of the model that `fit` gives on each of the `folds`, and the seconds that `fit` took"
+    "The result of `evaluate` for the model that `fit` gives on each of the `folds`, and the seconds that `fit` took"
     from fastprogress.fastprogress import progress_bar
     rows = {}
     for name,dls in progress_bar(fold_loaders(folds, kwargs), total=len(folds)):

@@ -17,13 +17,13 @@ from ..answer.predict import predict_codes
 
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
 def _own_dl(learn, dl):
-    "`dl`, if its codes are of the labels that `learn` knows"
+    "`dl`, if its codes are for the labels that `learn` knows"
     if not isinstance(dl, RatingsDL):
         raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
     known = learn.dls.train_ds.classes.values()
     given = dl.dataset.classes.values()
     if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
-        raise ValueError('the dl has labels of other dataloaders: make it by learn.dls.test_dl(frame)')
+        raise ValueError('the dl has labels of other dataloaders: make it with learn.dls.test_dl(frame)')
     return dl
 
 def _predicted(learn, ds):
@@ -44,7 +44,7 @@ class Learned(Interpretation):
 
     @classmethod
     def from_learner(cls,
-        learn, # `RecLearner`, or a `Learner` by stock `collab_learner`
+        learn, # `RecLearner`, or a `Learner` from fastai's `collab_learner`
         ds_idx:int=1, # The rows: 1 those of validation, 0 those of training
         dl=None, # The rows, as `learn.dls.test_dl(frame)` gives them, in place of `ds_idx`
         act=None # Ignored; fastai passes it
@@ -80,7 +80,7 @@ def __getitem__(self:Learned, idxs)->pd.DataFrame:
 # %% ../../nbs/interpret/60_learned.ipynb #3a1d37a5
 @patch
 def _need_rows(self:Learned, what):
-    "Refuse `what` where there are no predictions to compare with ratings"
+    "Refuse `what` if there are no predictions to compare with ratings"
     need_stars(self.model, what)
     if not len(self.dl.dataset):
         raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
@@ -95,7 +95,7 @@ def _given(self:Learned, what):
 # %% ../../nbs/interpret/60_learned.ipynb #a0a5d5ea
 @patch
 def show_results(self:Learned, idxs):
-    "Display the rows `idxs` beside their predictions"
+    "Display the rows `idxs` next to their predictions"
     display_frame(self[idxs])
 
 # %% ../../nbs/interpret/60_learned.ipynb #86a0eca2
@@ -107,7 +107,7 @@ def _vocab(self:Learned, is_item):
 
 @patch
 def _trained(self:Learned, is_item):
-    """Codes of the labels with training ratings, the most rated first, and how many and how high these are;
+    """Codes of the labels with training ratings, the most rated first, and how many ratings there are and how high;
     all labels and `None` for a loaded learner"""
     need_flags(is_item=is_item)
     ds = self.learn.dls.train_ds
@@ -130,7 +130,7 @@ def new_axes(ax, *figsize):
     return ax
 
 def axes_of_rows(ax, n):
-    "`ax`, or axes of a new figure with room for `n` labels below one another, a quarter of an inch each"
+    "`ax`, or axes of a new figure with space for `n` labels below each other, a quarter of an inch each"
     return new_axes(ax, 7, .5+.25*n)
 
 def as_pairs(ax, labels, y, a, b):

@@ -28,7 +28,7 @@ def as_written(text):
 
 # %% ../../nbs/interpret/65_reasons.ipynb #694a79f6
 def _named(own):
-    "What the lines `own` of ratings, or of features, are called"
+    "The names of the lines `own` of ratings, or of features"
     if (own.part=='feature').any(): return [as_written(o) for o in own.feature]
     item,rating = own.columns[1:3]
     return [f'{as_written(o)}, {y:g}' for o,y in zip(own[item], own[rating])]
@@ -44,10 +44,10 @@ def _steps(why, n):
     what = 'features' if (rest.part=='feature').any() else 'ratings'
     return [*names, f'{len(rest)} other {what}'],[*sizes, rest.contribution.sum()]
 
-_up,_down = 'tab:blue','tab:orange'  # which also who sees no red or green tells apart
+_up,_down = 'tab:blue','tab:orange'  # distinct also for people who see no red or green
 
 # %% ../../nbs/interpret/65_reasons.ipynb #8a90ee68
-_window = 1.2  # what is farther from the prediction is cut off at the left: the mean, mostly
+_window = 1.2  # steps farther from the prediction are cut off at the left: mostly the mean
 
 def _limits(ends):
     "Where the axis begins and ends"
@@ -58,10 +58,10 @@ def _limits(ends):
 # %% ../../nbs/interpret/65_reasons.ipynb #a5ef0fdc
 def plot_explain(
     why:pd.DataFrame, # What `explain` or `explain_features` gave
-    n:int=10, # Ratings, or features, that have a step of their own
+    n:int=10, # Ratings, or features, that have their own step
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
-    "A waterfall of one prediction: parts that are not theirs, then what each rating, or feature, adds, up to the prediction"
+    "A waterfall of one prediction: the general parts, then what each rating, or feature, adds, up to the prediction"
     if 'prediction' not in getattr(why, 'attrs', {}): raise TypeError('why must be what explain gave, attrs included: pass that frame')
     n = need_whole('n', n)
     names,sizes = _steps(why, n)
@@ -82,7 +82,7 @@ def plot_explain(
 
 # %% ../../nbs/interpret/65_reasons.ipynb #9ef86f92
 def _places(rec):
-    "A function of labels of items: where these stand on the two main directions of all factors, (n,2)"
+    "A function from labels of items to their places on the two main directions of all factors, (n,2)"
     model = rec.model
     if isinstance(model, Ease) or model.width<2:
         raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
@@ -136,7 +136,7 @@ def compare(
     lists = [o.recommend(user, n=n) for o in (a,b)]
     item = lists[0].columns[2]
     ranks = [o.set_index(item)['rank'] for o in lists]
-    ranks = [o.set_axis([*o.index]) for o in ranks]  # labels without a name or a type of their own
+    ranks = [o.set_axis([*o.index]) for o in ranks]  # labels without their own name or type
     res = pd.concat(ranks, axis=1, keys=['rank_a','rank_b'])
     res = res.sort_values(['rank_a','rank_b']).astype('Int64')
     res['rises'] = res.rank_a-res.rank_b
@@ -149,7 +149,7 @@ def plot_compare(
     names:tuple=('a','b'), # What to call the two models
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
-    "Two lists beside each other, with a line where an item is on both"
+    "Two lists next to each other, with a line for each item on both"
     if len(names)!=2: raise ValueError(f'names={names!r} must name two models')
     item = both.columns[0]
     n = int(both[['rank_a','rank_b']].max().max()) if len(both) else 0

@@ -16,7 +16,7 @@ from .reasons import as_written
 
 # %% ../../nbs/interpret/66_tastes.ipynb #252a5cb1
 def _on_axes(rec, code):
-    """Where items and users stand on the main axes of the items' factors, behind the direction of the item `code`: (n_items,1+k) and
+    """Places of items and users on the main axes of the items' factors, after the direction of the item `code`: (n_items,1+k) and
     (n_users,1+k), the average item at 0"""
     model = rec.model
     if isinstance(model, Ease) or not model.item_factors.any():
@@ -29,10 +29,10 @@ def _on_axes(rec, code):
     return q@axes.T,p@axes.T
 
 # %% ../../nbs/interpret/66_tastes.ipynb #1740b108
-_weakest = .1  # correlation that is told
+_weakest = .1  # correlation to report
 
 def _correlations(known, places):
-    "Of each feature that is `known` with the `places`, (n,k): (n_features,k)"
+    "Correlations of each feature that is `known` with the `places`, (n,k): (n_features,k)"
     x = known.x.index_select(0, torch.arange(1, len(places)+1)).float()
     n = len(places)
     z = (places-places.mean(0))/places.std(0, correction=0).clamp(min=1e-12)
@@ -56,7 +56,7 @@ def tastes(
 )->pd.DataFrame: # A line for each axis, by how much it divides people
     """On which axes of taste `item` stands out, 0 for its own direction: its `place`, in standard deviations of all items, by how much that
     `divides` people, in units of the score, and `beside` it, the other item farthest out on its side; which feature `of_items` goes with
-    that side, and `of_users` with those who like it, where loaders know any"""
+    that side, and `of_users` with those who like it, if loaders know any"""
     n,vocab = need_whole('n', n),rec.ds.classes[rec.ds.item_name]
     code = int(vocab.lookup([item])[0])
     items,users = _on_axes(rec, code)
@@ -80,13 +80,13 @@ def plot_tastes(
     found:pd.DataFrame, # What `tastes` gave
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
-    "By how much each axis on which an item stands out divides people, with what goes with its side"
+    "How much each axis on which an item stands out divides people, with what goes with its side"
     ax = axes_of_rows(ax, 2*len(found))
     y = -np.arange(len(found))
     ax.barh(y, found.divides, height=.6, color='tab:blue')
     told = [o for o in ('of_items','of_users') if o in found]
     def name(o): return as_written(' · '.join(str(o[k]) for k in told if not pd.isna(o[k])) or o.beside)
     ax.set_yticks(y, [name(o) for _,o in found.iterrows()])
-    ax.set(xlabel='by how much it divides people', title=as_written(found.attrs['item']))
+    ax.set(xlabel='how much it divides people', title=as_written(found.attrs['item']))
     ax.spines[['top','right']].set_visible(False)
     return ax

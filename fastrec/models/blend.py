@@ -17,7 +17,7 @@ from .sums import SumReasons
 
 # %% ../../nbs/models/26_blend.ipynb #48595262
 class Sides:
-    "What `item_side` gives of several models, `parts`, (n,any) each: (n,all of these) together, without being copied"
+    "What `item_side` gives for several models, `parts`, (n,any) each: (n,all of these) together, without being copied"
     def __init__(self, parts):
         self.parts = parts
         self.shape = len(parts[0]),sum(o.shape[1] for o in parts)
@@ -28,7 +28,7 @@ class Sides:
 
 # %% ../../nbs/models/26_blend.ipynb #8343a02f
 class Blend(FactorModel, nn.Module):
-    "The scores of the `parts`, which are products of two sides each, times `weights`; its factors are those of the first of them"
+    "The scores of the `parts`, each a product of two sides, times `weights`; its factors are those of the first part"
     is_preference = True
     def __init__(self, parts, weights):
         super().__init__()
@@ -55,14 +55,14 @@ class Blend(FactorModel, nn.Module):
 
 # %% ../../nbs/models/26_blend.ipynb #2413483d
 def has_tastes(model):
-    "Does the `model` know what is alike? One of biases or of popularity alone does not"
+    "Does the `model` know what is similar? One of biases or of popularity alone does not"
     if isinstance(model, Blend): return has_tastes(model.alike_by)
     return isinstance(model, Ease) or bool(model.item_factors.any())
 
 # %% ../../nbs/models/26_blend.ipynb #69a57554
 @patch(as_prop=True)
 def alike_by(self:Blend):
-    "The part that says what is alike: the first that has tastes"
+    "The part that knows what is similar: the first with tastes"
     return next((m for m in self.parts if has_tastes(m)), self.parts[0])
 
 @patch
@@ -97,11 +97,11 @@ def reasons(self:Blend, *args, **kwargs):
 
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9
 def without_ranker(model):
-    "Let `model`, which is about to learn, make its lists itself, and forget how features told of its rows"
+    "Let `model`, which is about to learn, make its lists itself, and forget what features said about its rows"
     model.row_maps,model.believed = (None,None),None
     if model.lists_by is model: return
     del model.ranker
     tell_no_blend()
 
 def tell_no_blend():
-    warn('lists are by predicted ratings again, as the blend of fit_blend does not know of this fit: call fit_blend again')
+    warn('lists are by predicted ratings again, as the blend of fit_blend does not know this fit: call fit_blend again')

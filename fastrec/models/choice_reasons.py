@@ -14,7 +14,7 @@ from .reasons import LinearReasons
 
 # %% ../../nbs/models/41_choice_reasons.ipynb #fba544de
 class ChoiceReasons(LinearReasons):
-    "The `Reasons` of `fit_choices`, by its arguments"
+    "The `Reasons` of `fit_choices`, with its arguments"
     def __init__(self, model, users, items, n_users, w=None):
         w = torch.ones_like(users, dtype=torch.float32) if w is None else w
         mass = w.new_zeros(n_users).index_add_(0, users, w)
@@ -38,7 +38,7 @@ class ChoiceReasons(LinearReasons):
 # %% ../../nbs/models/41_choice_reasons.ipynb #93391925
 @patch
 def _more_of_alone(self:ChoiceReasons, vectors, eased):
-    "What stands more on the right side without each choice, (…,n,longest,k), where others are `eased`, along the eigen`vectors`"
+    "What is added on the right side without each choice, (…,n,longest,k), when others are `eased`, along the eigen`vectors`"
     nearer, = self.by_user(self.nearer)
     alone = self.alone[...,None,:]
     held = self.held[...,None,:]-eased[...,None]
@@ -48,10 +48,10 @@ def _more_of_alone(self:ChoiceReasons, vectors, eased):
 # %% ../../nbs/models/41_choice_reasons.ipynb #8ec6175e
 @patch
 def _rest(self:ChoiceReasons, asked):
-    "As of `LinearReasons`, where without a choice the others are held down less, and nearer to what features say"
+    "As in `LinearReasons`, but without a choice the others are held down less, and nearer to what features say"
     rows,weight,pull = self.terms
     left,device = self.left,self.left.device
-    if device.type=='mps': left = left.cpu()  # which has no eigenvalues
+    if device.type=='mps': left = left.cpu()  # it has no eigenvalues
     values,vectors = torch.linalg.eigh(left)
     values = values.to(device)
     vectors = vectors.to(device)

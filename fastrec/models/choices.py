@@ -13,7 +13,7 @@ from torch import nn
 # %% ../../nbs/models/64_choices.ipynb #ec6d37fe
 class Choices(nn.Module):
     """Sparse rows of users: `items[offsets[u]:offsets[u+1]]` are the columns, below `n_items`, of what the user `u` has chosen,
-    and `values` how much each counts. Row 0 stands in for those who have chosen nothing"""
+    and `values` how much each counts. Row 0 is for users who have chosen nothing"""
     def __init__(self, items, offsets, values, n_items):
         super().__init__()
         self.n_items = n_items
@@ -24,7 +24,7 @@ class Choices(nn.Module):
     def __len__(self): return len(self.offsets)-1
 
     def is_sound(self):
-        "Do the offsets divide all of the columns among the users, and are there such columns?"
+        "Do the offsets divide all of the columns among the users, and do these columns exist?"
         if self.items.shape!=self.values.shape or self.offsets[0]!=0 or self.offsets[-1]!=len(self.items): return False
         if (self.offsets.diff()<0).any(): return False
         return not len(self.items) or bool(0<=self.items.min() and self.items.max()<self.n_items)
@@ -52,7 +52,7 @@ def choices_of(users, items, n_users, n_items, values=None, mean=None):
 # %% ../../nbs/models/64_choices.ipynb #9cdc35e7
 @patch
 def of(self:Choices, users):
-    "All that the codes `users` have chosen: which of `users`, the columns, and how much each counts, as three tensors"
+    "Everything that the codes `users` have chosen: which of `users`, the columns, and how much each counts, as three tensors"
     lens = self.offsets.diff()
     users = torch.where(lens[users]>0, users, 0)
     lens = lens[users]
@@ -78,7 +78,7 @@ def counts(self:Choices):
 
 # %% ../../nbs/models/64_choices.ipynb #1dfaa700
 def _places(lens, starts):
-    "Where the entries of rows with so many, `lens`, go if each row begins where `starts` says"
+    "Where the entries of rows of these `lens` go if each row begins where `starts` says"
     before = lens.cumsum(0)-lens
     shifts = starts-before
     shifts = shifts.repeat_interleave(lens)
@@ -87,7 +87,7 @@ def _places(lens, starts):
 # %% ../../nbs/models/64_choices.ipynb #4527d763
 @patch
 def with_users_of(self:Choices, codes, z, n):
-    "`Choices` of `n` users, of whom `codes` have the rows of `z` from 1, and all others their own"
+    "`Choices` of `n` users; `codes` have the rows of `z` from 1, and all others their own"
     lens,new = self.offsets.diff(),z.offsets.diff()[1:]
     kept = lens.clone()
     kept[codes[codes<len(lens)]] = 0
@@ -98,7 +98,7 @@ def with_users_of(self:Choices, codes, z, n):
     of_kept = _places(kept, offsets[:-1])
     of_new = _places(new, offsets[codes])
     places = torch.cat([of_kept, of_new])
-    first = int(z.offsets[1])  # behind row 0
+    first = int(z.offsets[1])  # after row 0
     cols = []
     for own,others in ((self.items,z.items), (self.values,z.values)):
         both = torch.cat([own[is_kept], others[first:]])
@@ -110,7 +110,7 @@ def with_users_of(self:Choices, codes, z, n):
 # %% ../../nbs/models/64_choices.ipynb #07a92320
 @patch
 def keeping(self:Choices, side, codes):
-    "Those of the users (`side=0`) or of the items (`side=1`) `codes` alone, which begin with 0 and rise, and get the codes 0, 1, ..."
+    "The choices of only the users (`side=0`) or items (`side=1`) `codes`, which begin with 0 and rise, and become 0, 1, ..."
     users = torch.arange(len(self), device=self.items.device)
     users = users.repeat_interleave(self.offsets.diff())
     own = users>0  # without the average of all

@@ -44,7 +44,7 @@ class Dot(FactorModel, nn.Module):
 # %% ../../nbs/models/21_dot.ipynb #8262157e
 @patch
 def scores_of_rows(self:Dot, p, q, b_i, others):
-    """Scores without users' biases of the rows `p`, (n,k), beside the first n of `q`, each, and beside the rest, which belong to the codes
+    """Scores, without users' biases, of the rows `p`, (n,k), with the first n of `q`, each, and with the rest, which belong to the codes
     `others`, (m,) or (n,m); `b_i`, the items' biases, as long as `q`: (n,1+m)"""
     n = len(p)
     b_i = b_i + self.mean
@@ -55,7 +55,7 @@ def scores_of_rows(self:Dot, p, q, b_i, others):
 
 @patch
 def score_beside(self:Dot, x, others):
-    "Scores of the codes `x`, and of its users beside the codes `others` of items, (m,) the same for all or (n,m): (n,1+m)"
+    "Scores of the codes `x`, and of its users with the codes `others` of items, (m,) the same for all or (n,m): (n,1+m)"
     if type(self).score_pairs is not Dot.score_pairs: return FactorModel.score_beside(self, x, others)
     users,items = x[:,:2].long().T
     p,b_u = self.side_rows(0, users)
@@ -65,14 +65,14 @@ def score_beside(self:Dot, x, others):
 # %% ../../nbs/models/21_dot.ipynb #ac00a34a
 @patch
 def score_parts(self:Dot, x, means):
-    "Of the scores of the codes `x`: what user and item add each for themselves, and products of the factors less their `means`, (n,) each"
+    "Scores of the codes `x` in parts: what user and item each add alone, and products of the factors less their `means`, (n,) each"
     p,_,q,_ = self.rows(x)
     products = ((p-means[0])*(q-means[1])).sum(1)
     return self.score_pairs(x)-products,products
 
 @patch
 def drawn(self:Dot, biases, means, a, w):
-    "Each tensor and what it becomes where the parts of a score count as `a` and `w`, and `biases`, a constant and two (n,), as 1-`a`"
+    "Each tensor and what it becomes if the parts of a score count as `a` and `w`, and `biases`, a constant and two (n,), as 1-`a`"
     off = means[0]@means[1]/2
     const,*biases = biases
     res = [(self.mean, (1-a)*const + a*self.mean)]
@@ -99,7 +99,7 @@ def item_side(self:Dot, items):
 
 @patch
 def score(self:Dot, u, i, out=None):
-    "Scores of each row of `u` beside each of `i`, before `to_range`"
+    "Scores of each row of `u` with each of `i`, before `to_range`"
     return torch.mm(u, i.T, out=out)
 
 # %% ../../nbs/models/21_dot.ipynb #bd82d1b9
@@ -126,7 +126,7 @@ def user_rows(self:Dot): return torch.cat([self.user_factors, self.u_bias.weight
 # %% ../../nbs/models/21_dot.ipynb #c726aa77
 @patch
 def _fit_by_softmax(self:Dot, users, items, n_users, w):
-    "As `fit_users`, for scores that stand in the exponent of a chance"
+    "As `fit_users`, for scores in the exponent of a probability"
     def own(z, codes): return (z[:,:-1]*self.i_weight(codes)).sum(1) + self.i_bias(codes)[:,0]
     def beside(z, codes): return z[:,:-1]@self.i_weight(codes).T + self.i_bias(codes)[:,0]
     others = torch.arange(1, len(self.i_weight.weight), device=users.device)
@@ -139,7 +139,7 @@ def fit_users(self:Dot, users, items, y, n_users, noise, w=None):
     if self.by_softmax: return self._fit_by_softmax(users, items, n_users, w)
     if self.is_preference: return fit_choices(self, users, items, n_users, w)
     if self.believed is not None and self.prior is None: return fit_believed(self, users, items, y, n_users, w)
-    if w is not None: noise = noise/w  # what counts twice is known twice as well
+    if w is not None: noise = noise/w  # what counts twice is known twice as precisely
     return rows_of_ratings(self, users, items, y, n_users, noise)
 
 # %% ../../nbs/models/21_dot.ipynb #f7146d53
@@ -186,7 +186,7 @@ _names = ('u_weight','u_bias'),('i_weight','i_bias')
 
 @patch
 def with_rows(self:Dot, side, codes, z, n):
-    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,n_factors+1), that shares all else"
+    "A model with `n` codes of users (`side=0`) or items (1), with the rows `z`, (m,n_factors+1), for `codes`, that shares all else"
     res = copy(self)
     parts = z[:,:-1],z[:,-1:]
     if side: res.believed = with_items(self.believed, n)
@@ -207,6 +207,6 @@ def average_scores(self:Dot):
 
 @patch
 def _beside_average(self:Dot, scores, others):
-    "The `scores` less their mean, and predictions beside the average of the biases `others`"
+    "The `scores` less their mean, and predictions with the average of the biases `others`"
     pred = self.to_range(scores+others.mean()+self.mean)
     return (scores-scores.mean()).cpu(),pred.cpu()

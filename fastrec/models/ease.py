@@ -18,20 +18,20 @@ from .sums import WeightReasons
 
 # %% ../../nbs/models/65_ease.ipynb #b07f5cad
 class Ease(FactorModel, nn.Module):
-    """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen beside that item;
+    """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen for that item;
     `choices` are the `Choices` of the users. The unknown item, of code 0, is the mean of the others, which have the columns code-1"""
     is_preference,n_buffers,refits,heaviest_alone = True,2,False,True
-    reg = None  # with which the weights were fitted; `None` if that isn't known
+    reg = None  # that the weights were fitted with; `None` if that isn't known
     def __init__(self, choices, weight):
         super().__init__()
         self.choices = choices
         self.weight = nn.Parameter(weight)
-        of_unknown = weight[:,0] if weight.is_meta else weight.mean(1)  # a mean on 'meta' would import for a second
+        of_unknown = weight[:,0] if weight.is_meta else weight.mean(1)  # a mean on 'meta' would spend a second on imports
         self.register_buffer('of_unknown', of_unknown)
 
     @property
     def tables(self):
-        raise ValueError('a model of item-item weights, by fit_ease, has no tables of factors: fit_ials makes one of choices that has')
+        raise ValueError('a model of item-item weights, from fit_ease, has no tables of factors: fit_ials makes one of choices that has')
     user_factors = item_factors = tables
     @property
     def sizes(self): return [len(self.choices),len(self.weight)+1]
@@ -55,18 +55,18 @@ def item_side(self:Ease, items):
     weight = self.weight.detach()
     n = len(weight)
     if len(items)==n and items.equal(torch.arange(1, n+1, device=items.device)):
-        return weight.T  # not copied: there may be gigabytes
+        return weight.T  # not copied: it may be gigabytes
     res = weight.index_select(1, (items-1).clamp(min=0))
     is_unknown = items==0
     if is_unknown.any(): res[:,is_unknown] = self.of_unknown[:,None]
     return res.T
 
 # %% ../../nbs/models/65_ease.ipynb #ef67c849
-_few = 8  # of so many numbers of a row one at most is no 0, for rows of weights to be added up
+_few = 8  # at most one number of a row in so many may differ from 0, for rows of weights to be added up
 
 @patch
 def score(self:Ease, u, i, out=None):
-    "Scores of each row of `u`, (n_users,n_items), beside each of `i`, (m,n_items)"
+    "Scores of each row of `u`, (n_users,n_items), with each of `i`, (m,n_items)"
     if not u.is_cpu: return torch.mm(u, i.T, out=out)
     rows,chosen = u.nonzero().T
     if _few*len(rows)>u.numel() or not len(i): return torch.mm(u, i.T, out=out)
@@ -96,14 +96,14 @@ def _some_pairs(self:Ease, x):
     rows,chosen,values = self.choices.of(x[:,0])
     item = x[:,1].index_select(0, rows)
     place = chosen*len(self.weight) + (item-1).clamp(min=0)
-    weight = self.weight.flatten().index_select(0, place)  # in less time than by two indices
+    weight = self.weight.flatten().index_select(0, place)  # faster than by two indices
     weight = torch.where(item>0, weight, self.of_unknown.index_select(0, chosen))
     return values.new_zeros(len(x)).index_add_(0, rows, values*weight)
 
 # %% ../../nbs/models/65_ease.ipynb #e1fd3e94
 @patch
 def _of_all(self:Ease, items):
-    "Scores of the codes `items` for whoever has chosen nothing, (n,)"
+    "Scores of the codes `items` for users who have chosen nothing, (n,)"
     row = self.choices(items.new_zeros(1))[0]
     each,place = items.unique(return_inverse=True)
     return (self.item_side(each)@row)[place]
@@ -129,7 +129,7 @@ def user_tensors(self:Ease): return [self.choices.values]
 
 @patch
 def user_moments(self:Ease):
-    "Mean of the rows, (n_items,), and no covariance, which nothing asks for and would be as large as the weights"
+    "Mean of the rows, (n_items,), and no covariance, which nothing needs and would be as large as the weights"
     return self.choices(self.choices.offsets.new_zeros(1))[0],None
 
 # %% ../../nbs/models/65_ease.ipynb #803f0d7d
@@ -156,7 +156,7 @@ def fit_items(self:Ease, items, users, y, n_items, noise, w=None):
 
 # %% ../../nbs/models/65_ease.ipynb #7f34b7c2
 def _with_weights(model, choices, weight, columns_of):
-    "As the `model`, of `choices` and with a table `weight` of its own; `columns_of` makes the rows of its map fit that"
+    "As the `model`, with `choices` and its own table `weight`; `columns_of` makes the rows of its map fit that"
     res = copy(model)
     res._modules = {**model._modules, 'choices': choices}
     res._parameters = {**model._parameters, 'weight': nn.Parameter(weight)}
@@ -167,7 +167,7 @@ def _with_weights(model, choices, weight, columns_of):
 
 @patch
 def with_rows(self:Ease, side, codes, z, n, x=None):
-    """A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the `Choices` `z`, and the items the features `x`,
+    """A model with `n` codes of users (`side=0`) or items (1), with the `Choices` `z` for `codes`, and for items the features `x`,
     sparse (n_codes,d), on the CPU, if it follows some. All else is that of this one"""
     if not side: return self.with_users(self.choices.with_users_of(codes, z, n), None)
     old,row_map = self.choices,self.row_maps[1]
@@ -228,7 +228,7 @@ def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # few colu
 @patch
 @torch.no_grad()
 def item_likeness(self:Ease):
-    "A function from codes of items to how alike they are: the `Cosines` of their columns of weights, without what is of one item alone"
+    "A function from codes of items to how similar they are: the `Cosines` of their columns of weights, without what only one item has"
     weight = self.weight.detach()
     n = len(weight)
     chance = torch.Generator().manual_seed(0)

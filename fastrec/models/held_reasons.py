@@ -16,7 +16,7 @@ from .reasons import LinearReasons,everybodys_mean,products
 
 # %% ../../nbs/models/39_held_reasons.ipynb #2e0423a0
 class BelievedReasons(LinearReasons):
-    "The `Reasons` of `fit_believed`, by its arguments"
+    "The `Reasons` of `fit_believed`, with its arguments"
     def __init__(self, model, users, items, y, n_users, w=None):
         self.args = model,users,items,y,n_users,w
         _,of_prior,spread = believed_rows(*self.args)
@@ -50,7 +50,7 @@ def solved_less(u, eps):
 _kept_precisions = Kept()
 
 class DrawReasons(LinearReasons):
-    """The `Reasons` of the draws of a `PosteriorMean`, by the variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
+    """The `Reasons` of the draws of a `PosteriorMean`, with variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
     of a new row in each draw, (S,k)"""
     def __init__(self, model, users, items, y, n_users, noise, eps):
         m,cov = user_prior(model)
@@ -73,7 +73,7 @@ class DrawReasons(LinearReasons):
 # %% ../../nbs/models/39_held_reasons.ipynb #839ea57e
 @patch
 def chance_without(self:DrawReasons):
-    "What stands in the place of `eps` without each rating, (S,n,longest,k)"
+    "What replaces `eps` without each rating, (S,n,longest,k)"
     rows,weight,_ = self.terms
     own = rows*weight.sqrt()[...,None]
     u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False).mT

@@ -22,8 +22,8 @@ def _no_biases(factors): return nn.Embedding.from_pretrained(factors.detach().ne
 
 class Net(FactorModel, nn.Module):
     """Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`;
-    of these the first `product` go into a dot product, which is added, as are biases, which are not trained: 0 until they are given"""
-    product = 0  # of models made before there was one
+    the first `product` of these go into a dot product, which is added. So are biases, which are not trained: 0 until they are given"""
+    product = 0  # for models made before there was one
     def __init__(self, u_weight, i_weight, layers, y_range=None, product=0):
         super().__init__()
         self.embeds = nn.ModuleList(map(as_table, (u_weight,i_weight)))
@@ -38,7 +38,7 @@ class Net(FactorModel, nn.Module):
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        if 'u_bias' not in self._modules: self.add_biases()  # a model made before there were some
+        if 'u_bias' not in self._modules: self.add_biases()  # a model made before there were biases
 
     @property
     def tables(self): return (self.embeds[0],self.u_bias),(self.embeds[1],self.i_bias)
@@ -72,7 +72,7 @@ def _layers(self:Net):
     "The first linear layer (weight, bias), and what comes after it up to the range"
     mods = [m for group in self.layers for m in group]
     if any(needs_batch(m) for m in mods):
-        raise TypeError('a batch norm without running statistics answers by who else is asked for, which no grid or list can: '
+        raise TypeError('a batch norm without running statistics gives answers that depend on the other rows, which no grid or list can: '
                         'pass track_running_stats=True')
     first,*rest = fold_batch_norms(mods)
     if not isinstance(first, tuple):
@@ -91,7 +91,7 @@ def user_side(self:Net, users):
 
 @patch
 def item_side(self:Net, items):
-    "As `user_side`, for the codes `items`; with what the first layer adds, (n,product+2+hidden units)"
+    "As `user_side`, for the codes `items`, including what the first layer adds, (n,product+2+hidden units)"
     (w,b),_ = self._layers()
     k = self.product
     q,bias = self.side_rows(1, items)
@@ -110,14 +110,14 @@ def _as_function(m, dtype):
 
 @patch
 def score(self:Net, u, i, out=None):
-    "Scores of each row of `u` beside each of `i`, before `to_range`"
+    "Scores of each row of `u` with each of `i`, before `to_range`"
     (p,h_u),(q,h_i) = (o.tensor_split([self.product+2], 1) for o in (u,i))
     _,rest = self._layers()
     rest = compose(*[_as_function(m, u.dtype) for m in rest])
     if out is None: out = u.new_empty(len(u), len(i))
     at_once = _units_on_cpu if u.device.type=='cpu' else _units_on_gpu
     n_users = max(1, at_once//max(1, h_i.numel()))
-    hidden = u.new_empty(min(n_users, len(u)), *h_i.shape)  # once: fresh memory takes longer than the arithmetic
+    hidden = u.new_empty(min(n_users, len(u)), *h_i.shape)  # once: new memory takes longer than the arithmetic
     for o,some in zip(out.split(n_users), h_u.split(n_users)):
         h = torch.add(some[:,None], h_i, out=hidden[:len(some)])
         o.copy_(rest(h.flatten(0,1)).view(o.shape))
@@ -126,12 +126,12 @@ def score(self:Net, u, i, out=None):
 # %% ../../nbs/models/22_net.ipynb #5089c1f0
 @patch
 def score_parts(self:Net, x, means):
-    "The scores of the codes `x`, (n,), as the only part there is; the `means` of factors are not asked for"
+    "The scores of the codes `x`, (n,), as the only part there is; the `means` of factors are not used"
     return self.score_pairs(x),
 
 @patch
 def drawn(self:Net, biases, means, a):
-    "Each tensor and what it becomes where the network counts as `a`, and `biases`, a constant and two (n,), as 1-`a`"
+    "Each tensor and what it becomes if the network counts as `a`, and `biases`, a constant and two (n,), as 1-`a`"
     const,b_u,b_i = biases
     last = [m for m in self.layers.modules() if isinstance(m, nn.Linear)][-1]
     q = self.embeds[1].weight.detach().clone()
@@ -145,17 +145,17 @@ def drawn(self:Net, biases, means, a):
 def user_rows(self:Net): return torch.cat([self.user_factors, self.u_bias.weight.detach()[1:]], 1)
 
 # %% ../../nbs/models/22_net.ipynb #63a6e3f9
-_most_others = 500  # items that stand for all in the sum of chances, each of which takes a pass through the network
+_most_others = 500  # items that represent all in the sum of probabilities; each takes a pass through the network
 
 @patch
 def _score_new(self:Net, z, items):
-    "Scores of users with the rows `z`, (n,width+1), beside the codes `items`, each"
+    "Scores of users with the rows `z`, (n,width+1), and the codes `items`, pair by pair"
     q,bias = self.side_rows(1, items)
     return self.score_rows(z[:,:-1], q) + z[:,-1] + bias[:,0]
 
 @patch
 def _fit_by_softmax(self:Net, users, items, n_users, w):
-    "As `fit_users`, for scores that stand in the exponent of a chance"
+    "As `fit_users`, for scores in the exponent of a probability"
     def beside(z, codes):
         pairs = z.repeat_interleave(len(codes), 0),codes.repeat(len(z))
         return self._score_new(*pairs).view(len(z), -1)
@@ -210,7 +210,7 @@ def turned(self:Net):
 
 @patch
 def with_rows(self:Net, side, codes, z, n):
-    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z`, (m,width+1), that shares all else"
+    "A model with `n` codes of users (`side=0`) or items (1), with the rows `z`, (m,width+1), for `codes`, that shares all else"
     res = copy(self)
     embeds,biases = [*self.embeds],[self.u_bias,self.i_bias]
     embeds[side] = as_table(grown(embeds[side].weight, n, codes, z[:,:-1]))
@@ -221,7 +221,7 @@ def with_rows(self:Net, side, codes, z, n):
 # %% ../../nbs/models/22_net.ipynb #42289ce7
 @patch
 def average_scores(self:Net, step=256):
-    "For each user over all items, and each item over all users: the mean prediction less that of all, and as it is"
+    "For each user over all items, and each item over all users: the mean prediction, less the mean of all and as it is"
     users,items = (torch.arange(1, len(es[0].weight), device=es[0].weight.device) for es in self.tables)
     side = self.item_side(items)
     of_users = []

@@ -20,13 +20,13 @@ from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
 def _as_user_table(p):
-    "The users' factors in each draw, (n,S,k), side by side over S, (n,S*k), whose products with those of items are means of draws"
+    "The users' factors in each draw, (n,S,k), side by side and divided by S, (n,S*k): products with those of items are means of draws"
     return p.flatten(1)/p.shape[1]
 
 class PosteriorMean(Dot):
     """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1), `u_noise`, (n_users,), times
     `i_noise`, (n_items,), the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
-    needs_noise = False  # of a new user's ratings: it is that of the draws
+    needs_noise = False  # of a new user's ratings: the draws have it
     is_turned = False  # do items take the place of users?
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)
@@ -55,22 +55,22 @@ def score_pairs(self:PosteriorMean, x):
 
 @patch
 def noise(self:PosteriorMean, x):
-    "Variance of the ratings of the codes `x` around the truth, the mean of the draws' own, (n,): user times item"
+    "Variance of the ratings of the codes `x` around the truth, the mean over the draws, (n,): user times item"
     return self.u_noise[x[:,0].long()]*self.i_noise[x[:,1].long()]
 
 # %% ../../nbs/models/23_posterior.ipynb #3a64b0e0
 @patch
 def _pair_draws(self:PosteriorMean, u, i):
-    "Scores of the codes `u` of users beside `i` of items in each draw, (n,S)"
+    "Scores of the codes `u` of users with `i` of items in each draw, (n,S)"
     p = self.u_weight.weight[u].unflatten(1, (self.n_draws,-1))
     q = self.i_weight.weight[i].unflatten(1, (self.n_draws,-1))
-    products = (p*q).sum(2)*self.n_draws  # after the sum, which is fewer numbers than `_user_draws` takes times S
+    products = (p*q).sum(2)*self.n_draws  # after the sum, which has fewer numbers than `_user_draws` would multiply by S
     return products + self.u_bias_draws[u] + self.i_bias_draws[i]
 
 @patch
 @torch.no_grad()
 def spread(self:PosteriorMean, x):
-    "Standard deviation of the scores of the codes `x` over the draws, (n,), wider where the effect of the time isn't known"
+    "Standard deviation of the scores of the codes `x` over the draws, (n,), wider if the effect of the time isn't known"
     u,i = x[:,:2].long().T
     scores = self._pair_draws(u, i)
     unknown = 0
@@ -102,7 +102,7 @@ def draws(self:PosteriorMean):
 
 @patch
 def rows_of_draw(self:PosteriorMean, s, side, codes=slice(None)):
-    "Factors and bias of the users, or with `side=1` of the items, of `codes` in the `s`-th draw: (n,k) and (n,1)"
+    "Factors and bias of the users, or with `side=1` of the items, with `codes`, in the `s`-th draw: (n,k) and (n,1)"
     if side: return self._item_draws(codes, s),self.i_bias_draws[codes,s,None]
     return self._user_draws(codes, s),self.u_bias_draws[codes,s,None]
 
@@ -117,7 +117,7 @@ def one_draw(self:PosteriorMean, s):
 _every = slice(None)  # draw
 
 class Weighed(nn.Module, FactorModel):
-    "Scores of a `PosteriorMean` plus `z` times their spread, without what the time may add to it"
+    "Scores of a `PosteriorMean` plus `z` times their spread, without what time may add to it"
     clip,n_buffers = True,4
     def __init__(self, model, z):
         super().__init__()
@@ -166,7 +166,7 @@ def user_moments(self:PosteriorMean):
 # %% ../../nbs/models/23_posterior.ipynb #74a8b52d
 @patch
 def _own_noise(self:PosteriorMean, items, w):
-    "The variance of new users' ratings of `items`, each of which counts as `w` says, if given"
+    "The variance of new users' ratings of `items`; each counts as `w` says, if given"
     res = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
     return res if w is None else res/w
 
@@ -212,7 +212,7 @@ def with_users(self:PosteriorMean, z, m):
 # %% ../../nbs/models/23_posterior.ipynb #7b92701b
 @patch
 def turned(self:PosteriorMean):
-    "A model of the same tensors in which items take the place of users, and users that of items, whose table is the one divided by S"
+    "A model of the same tensors in which items take the place of users, and users that of items, with the table that is divided by S"
     res = Dot.turned(self)
     res.is_turned = not self.is_turned
     b = self._buffers
@@ -225,7 +225,7 @@ _names = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
 
 @patch
 def with_rows(self:PosteriorMean, side, codes, z, n):
-    "A model with `n` codes of users (`side=0`) or items (1), of which `codes` have the rows `z` of all draws, that shares all else"
+    "A model with `n` codes of users (`side=0`) or items (1), with the rows `z` of all draws for `codes`, that shares all else"
     draws = z.unflatten(1, (self.n_draws,-1))
     factors,b = draws[...,:-1],draws[...,-1]
     table = factors.flatten(1) if side else _as_user_table(factors)

@@ -19,23 +19,23 @@ class Reasons:
     `how` says how the sum was found"""
     how = 'closed form'
     def parts(self, items):
-        "What is added to the scores of `items`, (n,m), beside what ratings contribute: by name, (n,m) each"
+        "What is added to the scores of `items`, (n,m), besides what ratings contribute: by name, (n,m) each"
         raise NotImplementedError
     def contributions(self, items):
         "What each rating contributes to the scores of `items`, (n,m,longest)"
         raise NotImplementedError
     def without(self, items):
-        "Scores of `items` if one rating were not there and the row fitted again, for each, (n,m,longest)"
+        "Scores of `items` if a rating were not there and the row fitted again, for each rating, (n,m,longest)"
         raise NotImplementedError
     def spread(self, items):
         "The standard deviation of `contributions` over draws, (n,m,longest); `None` without draws"
     def scores(self, items):
-        "Scores of `items` by the fitted rows, (n,m)"
+        "Scores of `items` from the fitted rows, (n,m)"
         return sum(self.parts(items).values()) + self.contributions(items).sum(-1)
 
 # %% ../../nbs/models/35_reasons.ipynb #7832d8a1
 class RowEquations(Reasons):
-    "Left sides of users' equations, by their `terms`, `prec` and `held` as `LinearReasons` has them"
+    "Left sides of users' equations, from `terms`, `prec` and `held` as `LinearReasons` has them"
     @cached_property
     def left(self):
         "The left side of each user's equations, (…,n,k,k)"
@@ -51,17 +51,17 @@ class RowEquations(Reasons):
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
 class LinearReasons(RowEquations):
     """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
-    rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what stands on the left without ratings, (k,k), what is more on the
+    rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what is on the left without ratings, (k,k), what is added on the
     diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
     def __init__(self, model, users, items, weights, targets, prior, plain=None, slope=None, n_draws=0):
         store_attr('model,users,items,weights,targets,plain,n_draws')
         self.prec,self.held,self.start = prior
         self.slope = torch.ones_like(weights) if slope is None else slope
-        self.alone = self.start  # the row of who has no ratings
+        self.alone = self.start  # the row without any ratings
 
     @cached_property
     def terms(self):
-        "Rows, weights, and weighed targets of the ratings, by user"
+        "Rows, weights, and weighted targets of the ratings, by user"
         codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, self.targets.movedim(0, -1))
         if self.n_draws: targets = targets.movedim(-1, 0)
         rows = self.rows_of(codes)*slope[...,None]
@@ -74,7 +74,7 @@ def products(rows, z):
 
 @patch
 def by_user(self:LinearReasons, *values):
-    "The `values` of ratings, (n_ratings,any) each, beside one another for each user, (n,longest,any)"
+    "The `values` of ratings, (n_ratings,any) each, next to each other for each user, (n,longest,any)"
     return padded(self.users, self.start.shape[-2], *values)
 
 @patch
@@ -91,7 +91,7 @@ def _mean(self:LinearReasons, t): return t.mean(0) if self.n_draws else t
 
 @patch
 def _added(self:LinearReasons, items):
-    "What is added whoever the user is, (n,m)"
+    "What is added for any user, (n,m)"
     return self.model.mean+F.embedding(items, self.model.i_bias.weight)[...,0]
 
 @patch
@@ -128,7 +128,7 @@ def spread(self:LinearReasons, items):
 # %% ../../nbs/models/35_reasons.ipynb #f1ba9783
 @patch
 def _draws(self:LinearReasons):
-    "Factors of all items, targets, what stands on the left without ratings and where rows start, of each draw"
+    "Factors of all items, targets, what is on the left without ratings, and where rows start, of each draw"
     table = self.model.i_weight.weight
     if not self.n_draws: return [(table,self.targets,self.prec,self.start)]
     factors = table.unflatten(1, (self.n_draws,-1)).unbind(1)
@@ -155,7 +155,7 @@ def without(self:LinearReasons, items):
 
 @patch
 def _rest(self:LinearReasons, asked):
-    "How far the scores of items with the rows `asked`, (…,n,m,k), lie from the start without each rating, (…,n,m,longest)"
+    "How far the scores of items with the rows `asked`, (…,n,m,k), are from the start without each rating, (…,n,m,longest)"
     rows,weight,pull = self.terms
     solved = rows@self.inverse
     z = solved.mT@pull[...,None]
@@ -165,14 +165,14 @@ def _rest(self:LinearReasons, asked):
 
 @patch
 def _start_without(self:LinearReasons, weight):
-    "The row to start from without each rating, (…,n,longest,k): without the last one that of who has none"
+    "The row to start from without each rating, (…,n,longest,k): without a user's only one, that of users with none"
     is_last = (weight>0).sum(-1, keepdim=True)==1
     is_last = is_last & (weight>0)
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])
 
 # %% ../../nbs/models/35_reasons.ipynb #806df5c9
 def everybodys_mean(model):
-    "The mean of the rows of all trained users of `model`, where features give its users others; else `None`"
+    "The mean of the rows of all trained users of `model`, if features give its users others; else `None`"
     if model.prior is None: return None
     plain = copy(model)
     plain.prior = None
@@ -187,7 +187,7 @@ def _bent_terms(model, users, items, y, z):
 
 # %% ../../nbs/models/35_reasons.ipynb #76469f42
 def rating_reasons(model, users, items, y, n_users, noise, w=None, known=None):
-    "The `Reasons` of `fit_users` of a `Dot` for ratings; a sigmoid is made straight at the rows of training of the users `known`, if given"
+    "The `Reasons` of `fit_users` of a `Dot` for ratings; a sigmoid is made linear at the rows of training of the users `known`, if given"
     noise = torch.ones_like(y)*noise if w is None else noise/w
     m,cov = user_prior(model)
     off,slope = model.i_bias(items)[:,0]+model.mean,None
@@ -200,5 +200,5 @@ def rating_reasons(model, users, items, y, n_users, noise, w=None, known=None):
     start = m.expand(n_users, -1)
     prior = precision(cov),torch.zeros_like(start),start
     res = LinearReasons(model, users, items, 1/noise, targets, prior, everybodys_mean(model), slope)
-    if is_bent: res.how = 'closed form, with a sigmoid as straight as it is there'
+    if is_bent: res.how = 'closed form, with the sigmoid made linear there'
     return res

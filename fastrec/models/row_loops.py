@@ -10,16 +10,16 @@ import numpy as np,torch
 from ..base.compiled import compiled,in_threads,may_run
 
 # %% ../../nbs/models/37_row_loops.ipynb #723994e4
-_fewest = 2**14  # ratings; to load machine code takes longer than what fewer would save
+_fewest = 2**14  # ratings; with fewer, loading machine code takes longer than it saves
 
 def pay(users):
-    "Do loops pay for ratings by the codes `users`, (n,)?"
+    "Do loops pay for ratings of the codes `users`, (n,)?"
     return len(users)>=_fewest and may_run(users.device)
 
 # %% ../../nbs/models/37_row_loops.ipynb #1bd5135f
 @compiled
 def gather(rows, ids, scale, out):
-    "Put the `rows` `ids` into the columns of `out`, with a 1 below if there is room, each column times its `scale`"
+    "Put the `rows` `ids` into the columns of `out`, with a 1 below if there is space, each column times its `scale`"
     k = rows.shape[1]
     for j in range(len(ids)):
         row = rows[ids[j]]
@@ -62,7 +62,7 @@ def _four_dots(t, rows, out):
 # %% ../../nbs/models/37_row_loops.ipynb #7afa0c29
 @compiled
 def add_products(r, weight, a):
-    "Add to the lower triangle of `a`, (k,k), the products of the rows of `r`, (k,n), weighed"
+    "Add to the lower triangle of `a`, (k,k), the products of the rows of `r`, (k,n), weighted"
     t = np.empty_like(weight)
     found = np.empty(4, np.float32)
     for f in range(len(r)):
@@ -123,7 +123,7 @@ def combine(x, r, out):
 # %% ../../nbs/models/37_row_loops.ipynb #52316e10
 @compiled
 def _fill(rows, ids, x):
-    "Put the `rows` `ids`, and 1 behind them, into `x`, (m,k)"
+    "Put the `rows` `ids`, followed by 1, into `x`, (m,k)"
     width = rows.shape[1]
     x[:] = 1
     for i in range(len(ids)):
@@ -131,7 +131,7 @@ def _fill(rows, ids, x):
 
 @compiled
 def _of_user(r, weight, target, left, start, x, out):
-    "Add to `out`, (m,n), the contributions of ratings with the rows `r`, (k,n), to what is asked for, with the rows `x`, (m,k)"
+    "Add to `out`, (m,n), the contributions of ratings with the rows `r`, (k,n), to the items asked for, with the rows `x`, (m,k)"
     n = len(weight)
     pull = np.empty_like(weight)
     t = np.empty_like(weight)
@@ -148,11 +148,11 @@ def _of_user(r, weight, target, left, start, x, out):
 # %% ../../nbs/models/37_row_loops.ipynb #a0453886
 @compiled
 def _of_users(
-    first, after, # Users: the first, and the first that is not one any more
+    first, after, # Users: the first, and the first after them
     starts, # Where the ratings of each begin, and where the last one's end, (n+1,)
-    ids, weight, target, slope, # Of each rating the item, $w$, $y-o$, and what its row is multiplied by
+    ids, weight, target, slope, # The item of each rating, $w$, $y-o$, and what its row is multiplied by
     rows, # Of items, (n_items,k)
-    prec, held, start, # What stands on the left without ratings, (k,k), what is more on each user's diagonal, and $m$, (n,k)
+    prec, held, start, # What is on the left without ratings, (k,k), what is added on each user's diagonal, and $m$, (n,k)
     items, # Asked for, (n,m)
     out, # What contributions are added to, (n,m,longest)
     last # Gets the last number of each user's factor, which is above 0 if there is a solution
@@ -178,12 +178,12 @@ def array(t, dtype=torch.float32):
     return t.detach().to(dtype).contiguous().numpy()
 
 def rising(users):
-    "What puts the codes `users` in order"
+    "The order that sorts the codes `users`"
     is_in_order = (users.diff()>=0).all()
     return slice(None) if is_in_order else users.argsort(stable=True)
 
 def by_users(loop, users, n_users, *args):
-    "Run the `loop` for the ratings by the codes `users`, which rise, in parts of the users"
+    "Run the `loop` for the ratings of the codes `users`, which rise, in parts of the users"
     n_each = torch.bincount(users, minlength=n_users)
     starts = torch.cat([n_each.new_zeros(1), n_each.cumsum(0)]).numpy()
     firsts = range(0, n_users, _users_a_job)
@@ -193,7 +193,7 @@ def by_users(loop, users, n_users, *args):
 # %% ../../nbs/models/37_row_loops.ipynb #e435e472
 def add_contributions(users, items, terms, rows, prior, asked, out):
     """Add to `out`, (n,m,longest), what ratings of the codes `items` contribute to the scores of the codes `asked`, (n,m). `users` rise
-    from 0 to n-1, `terms` are weights, targets and slopes, `rows` those of items, and `prior` prec, held and start, as loops have them"""
+    from 0 to n-1, `terms` are weights, targets and slopes, `rows` those of items, and `prior` prec, held and start, as loops take them"""
     last = torch.zeros(len(asked), dtype=torch.float32)
     of_ratings = [array(o) for o in terms]
     known = array(rows),*(array(o) for o in prior)
@@ -204,7 +204,7 @@ def add_contributions(users, items, terms, rows, prior, asked, out):
 # %% ../../nbs/models/37_row_loops.ipynb #69300053
 @compiled
 def _largest(first, after, starts, ids, may_be, values, places):
-    "For each of the users and lines of `values`, (n,m,longest), the largest ones' `places`, (n,m,any), in place; -1 where none is above 0"
+    "For each of the users and lines of `values`, (n,m,longest), the largest ones' `places`, (n,m,any), in place; -1 if none is above 0"
     for u in range(first, after):
         own = ids[starts[u]:starts[u+1]]
         named = may_be[starts[u]:starts[u+1]]
@@ -223,7 +223,7 @@ def _largest(first, after, starts, ids, may_be, values, places):
 
 # %% ../../nbs/models/37_row_loops.ipynb #a8496119
 def largest_places(users, items, may_be, values, n):
-    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is used up, of ratings by `users` that
+    """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is overwritten, of ratings of `users` that
     `may_be` named, of different `items`"""
     places = torch.full((*values.shape[:2],n), -1)
     of_ratings = array(items, torch.int64),array(may_be, torch.bool)

@@ -13,7 +13,7 @@ _close,_most = 1e-5,500  # how much of the right side may be left, and steps
 _tiny = 1e-30  # what 0 is divided by
 
 def solve_by_steps(times, diagonal, g):
-    "The columns `b`, (n,m), of $Ab=g$, where `times(b)` is $Ab$, of a symmetric and positive $A$ with the `diagonal`, (n,)"
+    "The columns `b`, (n,m), of $Ab=g$, where `times(b)` is $Ab$, for a symmetric and positive $A$ with the `diagonal`, (n,)"
     scale = diagonal[:,None]
     b,left = torch.zeros_like(g),g.clone()
     enough = _close*g.norm(dim=0)

@@ -14,8 +14,8 @@ from .reasons import Reasons
 
 # %% ../../nbs/models/36_sums.ipynb #09202847
 def _once_a_pair(pairs, w):
-    """What each choice counts, of those of the same number in `pairs` the largest alone, and by how much less the pair does without it,
-    (n,) each, by their weights `w`"""
+    """What each choice counts, only the largest of those with the same number in `pairs`, and how much less the pair counts without it,
+    (n,) each, with their weights `w`"""
     _,place = pairs.unique(return_inverse=True)
     def of_pair(o, how):
         res = torch.zeros_like(o).scatter_reduce(0, place, o, how)
@@ -28,7 +28,7 @@ def _once_a_pair(pairs, w):
 
 # %% ../../nbs/models/36_sums.ipynb #71a267c8
 class WeightReasons(Reasons):
-    "As above, by the `weight` of an `Ease`"
+    "As above, with the `weight` of an `Ease`"
     def __init__(self, model, users, items, n_users, w=None):
         w = torch.ones_like(users, dtype=torch.float32) if w is None else w
         self.model = model
@@ -44,7 +44,7 @@ def parts(self:WeightReasons, items):
 
 @patch
 def _average(self:WeightReasons, items):
-    "The scores of who has chosen nothing"
+    "The scores of users who have chosen nothing"
     mean,_ = self.model.user_moments()
     return (mean@self.weight)[items-1]
 
@@ -90,7 +90,7 @@ class SumReasons(Reasons):
 
 # %% ../../nbs/models/36_sums.ipynb #3351a80e
 class LeftOut(Reasons):
-    "As above, for any `model` that answers `fit_users`, by rows that are fitted without each rating"
+    "As above, for any `model` that has `fit_users`, from rows that are fitted without each rating"
     how = 'leaving one rating out'
     def __init__(self, model, users, items, y, n_users, noise, w=None, known=None):
         self.model,self.noise = model,noise
@@ -109,7 +109,7 @@ class LeftOut(Reasons):
     def rows(self): return [self._rows_without(u) for u in range(len(self.n))]
 
 # %% ../../nbs/models/36_sums.ipynb #3afa2348
-_most_pairs = 2**17  # of users and what they have rated at a time
+_most_pairs = 2**17  # of users and what they have rated, at a time
 
 @patch
 def _rows_without(self:LeftOut, u):
@@ -124,7 +124,7 @@ def _rows_without(self:LeftOut, u):
 
 @patch
 def _block_without(self:LeftOut, block, numbers, own):
-    "The rows of somebody with the ratings `own`, which have `numbers`, without each of those of a `block`"
+    "The rows of a user with the ratings `own`, which have `numbers`, without each of those of a `block`"
     who,which = (numbers!=block[:,None]).nonzero().T
     rest = [o[which] for o in own]
     return self._fit(who, *rest, len(block))
@@ -132,7 +132,7 @@ def _block_without(self:LeftOut, block, numbers, own):
 # %% ../../nbs/models/36_sums.ipynb #c179c5d5
 @patch
 def _scores(self:LeftOut, z, items):
-    "Scores of each of the rows `z`, (r,k), beside all of the codes `items`, (m,): (m,r)"
+    "Scores of each of the rows `z`, (r,k), with all of the codes `items`, (m,): (m,r)"
     if not len(z): return z.new_zeros(len(items), 0)
     model = self.model.with_users(z, self.nobody[0])
     users = torch.arange(1, len(z)+1, device=items.device)

@@ -14,7 +14,7 @@ from torch import nn
 # %% ../../nbs/models/29_time_effects.ipynb #df817f15
 class TimeEffects(nn.Module):
     """How much higher a user rates in a span of `seconds`: `effects`, (S,n), in each draw and for each of the sorted `keys`,
-    which stand for a user and a span; where nothing is known it varies by `variance`"""
+    numbers for a user and a span; if nothing is known it varies by `variance`"""
     def __init__(self, seconds, keys, effects, variance):
         super().__init__()
         self.seconds = seconds
@@ -46,13 +46,13 @@ def find(self:TimeEffects, x):
 
 @patch
 def of(self:TimeEffects, x):
-    "The effect of the codes `x`, the mean of the draws, (n,); 0 where nothing is known"
+    "The effect of the codes `x`, the mean of the draws, (n,); 0 if nothing is known"
     column,known = self.find(x)
     return self.mean[column]*known
 
 @patch
 def unknown(self:TimeEffects):
-    "What it is for users of whom no span is known"
+    "The same for users without a known span"
     no_key = self.keys.new_full((1,), -1)
     no_effect = torch.zeros_like(self.effects[:,:1])
     return TimeEffects(self.seconds, no_key, no_effect, self.variance)
@@ -60,7 +60,7 @@ def unknown(self:TimeEffects):
 # %% ../../nbs/models/29_time_effects.ipynb #a359ed9d
 @patch
 def keeping(self:TimeEffects, codes):
-    "Those of the users `codes` alone, which get the codes 0, 1, ..."
+    "The effects of only the users `codes`, which get the codes 0, 1, ..."
     users = self.keys//2**31
     rising,places = codes.sort()
     at = torch.searchsorted(rising, users).clamp(max=len(codes)-1)
@@ -72,7 +72,7 @@ def keeping(self:TimeEffects, codes):
 
 # %% ../../nbs/models/29_time_effects.ipynb #899e04f7
 def without_times(model, x, y):
-    "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both as they are without any"
+    "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both unchanged if it has none"
     effects = getattr(model, 'time_effects', ())
     if x.shape[1]<3 or not len(effects): return model,y
     res = copy(model)

@@ -33,7 +33,7 @@ class DotBias(Dot, EmbeddingDotBias):
 _float_bytes = 4
 
 def _need_room(n):
-    "Refuse to make a model of `n` bytes, which is made on the CPU, if there is no room"
+    "Refuse to make a model of `n` bytes, which is made on the CPU, if there is no memory for it"
     need_memory(n, torch.device('cpu'), 'the model', 'pass fewer n_factors or layers, or free memory')
 
 @patch(cls_method=True)
@@ -78,8 +78,8 @@ def _add_rows(w, codes, values, sparse):
 # %% ../../nbs/models/25_trainable.ipynb #22ce4d45
 @patch
 def _pred_and_slope(self:DotBias, scores):
-    """Predictions for `scores`, whose memory they may take, and their slopes without the factor hi-lo;
-    `None` where a score is a prediction"""
+    """Predictions for `scores`, which may be overwritten, and their slopes without the factor hi-lo;
+    `None` if a score is a prediction"""
     if not self.y_range or self.clip: return scores,None
     lo,hi = self.y_range
     s = scores.sigmoid_()
@@ -92,7 +92,7 @@ def _pred_and_slope(self:DotBias, scores):
 def mse_step(self:DotBias, x, y):
     """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
     With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
-    g = 2/n e (hi-lo) s (1-s), or g = 2/n e where no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
+    g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
     u,i = x[:,:2].long().T.contiguous()
     (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
     p = P.index_select(0, u)
@@ -106,7 +106,7 @@ def mse_step(self:DotBias, x, y):
     else:
         lo,hi = self.y_range
         g = slope.mul_(e).mul_(scale*(hi-lo))  # in the memory of `slope`
-    # in the memory of `q` and `p`, copies of rows that were needed for the scores alone
+    # in the memory of `q` and `p`, copies of rows that only the scores needed
     _add_rows(P, u, q.mul_(g[:,None]), self.sparse)
     _add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
     _add_rows(b_u, u, g, self.sparse)
@@ -115,8 +115,8 @@ def mse_step(self:DotBias, x, y):
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
 def _add_beside(of_p, p, q, g):
-    """Add to `of_p`, (n,k), the gradients of the users' rows `p` by the slopes `g`, (n,m), at scores beside the rows `q` of other items,
-    (m,k) or (n,m,k), whose own gradients take their memory"""
+    """Add to `of_p`, (n,k), the gradients of the users' rows `p` by the slopes `g`, (n,m), at scores with the rows `q` of other items,
+    (m,k) or (n,m,k), which are overwritten by their own gradients"""
     if q.ndim==2:
         of_p.addmm_(g, q)
         torch.mm(g.T, p, out=q)
@@ -141,7 +141,7 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     g_own,g_beside = g[:,:1],g[:,1:]
     of_p = own*g_own
     _add_beside(of_p, p, beside, g_beside)
-    torch.mul(p, g_own, out=own)  # in the memory of `q`, as what is beside
+    torch.mul(p, g_own, out=own)  # in the memory of `q`, as those of the others
     of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
     _add_rows(P, u, of_p, self.sparse)
     _add_rows(Q, items, q, self.sparse)
@@ -205,7 +205,7 @@ def from_classes(cls:DeepMF,
     y_range:tuple=None, # Lowest and highest prediction; `None`: unbounded
     layers:list=None, # Hidden units of each layer; [50] if left out
     mean:float=0., # What the untrained network predicts, before `y_range` is applied
-    product:int=0, # Factors besides, of user and of item, whose dot product is added to what the network says
+    product:int=0, # Additional factors of user and of item; their dot product is added to the output of the network
     **kwargs
 )->DeepMF:
     "`DeepMF` for the users and items of `classes`"
@@ -221,8 +221,8 @@ def from_classes(cls:DeepMF,
 # %% ../../nbs/models/25_trainable.ipynb #6d02fcbf
 @torch.no_grad()
 def average_untrained(model, ds):
-    """Set the rows of users and items without ratings in `ds`, and without features, to the mean of those that have some; where a model
-    predicts preferences, of users alone, as a film that nobody chose is not known to be as good as others"""
+    """Set the rows of users and items without ratings in `ds`, and without features, to the mean of those that have some; if a model
+    predicts preferences, only for users, as a film that nobody chose is not known to be as good as others"""
     sides = model.tables[:1] if model.is_preference else model.tables
     for k,tables in enumerate(sides):
         factors = tables[0].weight
@@ -232,6 +232,6 @@ def average_untrained(model, ds):
         for e in tables: e.weight[is_new] = e.weight[is_rated].mean(0)
 
 def fill_untrained(model, ds):
-    "Set the rows of unknown users and items to the mean of the others, and where `ds` knows some by features alone, theirs"
+    "Set the rows of unknown users and items to the mean of the others, and if `ds` knows some by features alone, theirs too"
     if len(ds) and any(ds.features) and isinstance(model, (Dot,Net)): average_untrained(model, ds)
     model.fill_unknown()

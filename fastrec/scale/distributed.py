@@ -17,7 +17,7 @@ from ..base.processes import Part,add_up,from_all,which_process
 
 # %% ../../nbs/scale/90_distributed.ipynb #35a7c43f
 def _digest(ds):
-    "A short text that tells ratings and labels, those that all processes should have, from others"
+    "A short text that differs for other ratings and labels than those that all processes should have"
     res = hashlib.blake2b(digest_size=8)
     for t in (*ds.shard.counts,*ds.shard.masses) if ds.shard else (ds.x,ds.y,ds.weights()):
         res.update(np.ascontiguousarray(t.cpu().numpy()))
@@ -27,7 +27,7 @@ def _digest(ds):
     return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
 
 def _describe(learn):
-    "What all processes should have alike, by name; of a shard the rows of validation may differ"
+    "What should be the same in all processes, by name; for a shard the rows of validation may differ"
     train,valid = learn.dls.train_ds,learn.dls.valid_ds
     shapes = {k: tuple(v.shape) for k,v in learn.model.state_dict().items()}
     return {'training ratings': _digest(train), 'validation ratings': '' if train.shard else _digest(valid),
@@ -35,7 +35,7 @@ def _describe(learn):
 
 # %% ../../nbs/scale/90_distributed.ipynb #104885e6
 def _need_same(about, part):
-    "Refuse processes for which `about` differs"
+    "Refuse processes if `about` differs"
     everyones = from_all(part, about)
     for name in about:
         theirs = [o[name] for o in everyones]
@@ -45,7 +45,7 @@ def _need_same(about, part):
                              'build them from the same frame in the same order, with the same seed for from_df')
 
 def _need_enough(dls, n):
-    "Refuse `n` processes for which there are not rows in each batch, users and items enough"
+    "Refuse `n` processes if there are not enough rows in each batch, users or items for them"
     fewest = min(len(v)-1 for v in dls.classes.values())
     if not dls.train_ds.shard:
         fewest = min(fewest, *(min(o.batch_sizes()) for o in dls.loaders))
@@ -55,7 +55,7 @@ def _need_enough(dls, n):
 
 # %% ../../nbs/scale/90_distributed.ipynb #100cc3fb
 def _agree(learn, part):
-    "Refuse processes that differ in what they train on; give all the weights and the seed of the first"
+    "Refuse processes that differ in what they train on; give all of them the weights and the seed of the first"
     _need_same(_describe(learn), part)
     _need_enough(learn.dls, part.n)
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
@@ -94,15 +94,15 @@ def _n_rows(self:_ShareGradients):
     own = [Part(rank, n).of(self.sizes[self.iter]) for rank in range(n)]
     return [o.stop-o.start for o in own]
 
-# codes travel beside the gradients, as floats of the same 32 bits, so that one message has both
+# codes are sent with the gradients, as floats of the same 32 bits, so that one message has both
 def _as_floats(codes): return codes.int().view(torch.float32)
 def _as_codes(floats): return floats.contiguous().view(torch.int32).long()
 
 @patch
 def _rows_of_all(self:_ShareGradients, codes, values):
-    "The `codes` of the shares of all processes, and the gradients of their rows, of which ours are `values`"
+    "The `codes` of the shares of all processes, and the gradients of their rows, with ours in `values`"
     n_rows = self._n_rows()
-    ours = values.new_zeros(max(n_rows), 1+values.shape[1])  # all send as many rows, the last of some are no rows
+    ours = values.new_zeros(max(n_rows), 1+values.shape[1])  # all send the same number of rows, the last of some are padding
     ours[:len(codes),0] = _as_floats(codes)
     ours[:len(codes),1:] = values
     everyones = [torch.empty_like(ours) for _ in n_rows]
@@ -113,7 +113,7 @@ def _rows_of_all(self:_ShareGradients, codes, values):
 # %% ../../nbs/scale/90_distributed.ipynb #c98d4c66
 @patch
 def _exchange(self:_ShareGradients, params, weight):
-    "Give `params`, whose gradients have the same rows, the rows of all shares; ours count by `weight`"
+    "Give `params`, with gradients of the same rows, the rows of all shares; ours count by `weight`"
     codes = params[0].grad._indices()[0]
     values = torch.cat([p.grad._values() for p in params], 1).mul_(weight)  # side by side
     codes,values = self._rows_of_all(codes, values)
@@ -123,7 +123,7 @@ def _exchange(self:_ShareGradients, params, weight):
 
 # %% ../../nbs/scale/90_distributed.ipynb #e5a1a9ff
 class _ShareMetrics(Callback):
-    "Put together the training loss, and what the metrics have of the shares of validation"
+    "Put together the training loss, and what the metrics have from the shares of validation"
     order = 49  # before they are recorded
     def __init__(self, part): self.part = part
 
@@ -156,7 +156,7 @@ def _sum_up(self:_ShareMetrics, m):
 
 # %% ../../nbs/scale/90_distributed.ipynb #6218ff49
 class _WaitForEachOther(Callback):
-    "Let no process go on before the first has saved what there is to save of an epoch"
+    "Let no process go on before the first has saved what is to be saved after an epoch"
     order = 90  # after callbacks that save
     def after_epoch(self): torch.distributed.barrier()
     after_cancel_epoch = after_epoch
@@ -164,12 +164,12 @@ class _WaitForEachOther(Callback):
 # %% ../../nbs/scale/90_distributed.ipynb #d3eecf02
 @patch
 def _takes_blocks(self:RecLearner, blocks):
-    "What the argument `blocks` of `distrib_ctx` comes to"
+    "The value of the argument `blocks` of `distrib_ctx`, checked"
     is_dot = isinstance(self.model, Dot)
     name = type(self.model).__name__
     is_choice = isinstance(self.loss_func, ChoiceLoss)
     if blocks and is_choice:
-        raise TypeError('blocks=True is for losses of ratings; one of choices draws from all items, of which a block has some')
+        raise TypeError('blocks=True is for losses of ratings; one of choices draws from all items, and a block only has some')
     if blocks and not is_dot:
         raise TypeError(f'blocks=True is for dot products; the weights of a {name} are moved by every rating')
     blocks = ifnone(blocks, is_dot and not is_choice)
@@ -181,14 +181,14 @@ def _takes_blocks(self:RecLearner, blocks):
 # %% ../../nbs/scale/90_distributed.ipynb #502ea896
 @contextmanager
 def _quiet_unless_first(learn, part):
-    "Let no process but the first show a bar or print"
+    "Let only the first process show a bar or print"
     if part.rank==0: yield
     else:
         with learn.no_bar(),learn.no_logging(): yield
 
 @contextmanager
 def _sharing(learn, seed, datasets, part):
-    "Give `learn` the `seed` of all processes, and share the rows of `datasets` between these; afterwards all is as before"
+    "Give `learn` the `seed` of all processes, and share the rows of `datasets` between them; afterwards all is as before"
     seed_before = learn.seed
     learn.seed = seed
     try:
@@ -201,13 +201,13 @@ def _sharing(learn, seed, datasets, part):
 # %% ../../nbs/scale/90_distributed.ipynb #64bc1274
 @patch
 @contextmanager
-def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `seed` for `from_df`
+def distrib_ctx(self:RecLearner, # Made in the same way in each process, with the same `seed` for `from_df`
     blocks:bool=None, # Share an epoch by blocks of users and items, or each batch by its rows? Left out: blocks for dot products
     **kwargs # For accelerate's `PartialState`
 ):
-    """Train in all the processes that `accelerate launch`, `torchrun` or `notebook_launcher` have started; in one alone, as usual.
+    """Train in all the processes that `accelerate launch`, `torchrun` or `notebook_launcher` have started; in a single one, as usual.
 
-    `ValueError` if the processes differ in ratings or model, or share batches of fewer rows than they are many,
+    `ValueError` if the processes differ in ratings or model, or if a batch has fewer rows than there are processes,
     `TypeError` for `blocks` of a network, or shards without blocks; only the first prints and saves"""
     part = which_process(self.dls.device, **kwargs)
     if part.n<2:
@@ -216,7 +216,7 @@ def distrib_ctx(self:RecLearner, # Built alike in each process, with the same `s
     share = ShareBlocks if self._takes_blocks(blocks) else _ShareGradients
     cbs = [share(part), _ShareMetrics(part), _WaitForEachOther()]
     datasets = [o.dataset for o in self.dls.loaders]
-    if self.dls.train_ds.shard: datasets = datasets[:1]  # of validation each has those of its users already
+    if self.dls.train_ds.shard: datasets = datasets[:1]  # for validation each already has those of its users
     seed = _agree(self, part)
     with _sharing(self, seed, datasets, part),_quiet_unless_first(self, part),self.added_cbs(cbs):
         yield self

@@ -1408,6 +1408,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastrec/evaluate/choosing.py'),
                                            'fastrec.evaluate.choosing._need_known': ( 'evaluate/choosing.html#_need_known',
                                                                                       'fastrec/evaluate/choosing.py'),
+                                           'fastrec.evaluate.choosing._per_rating': ( 'evaluate/choosing.html#_per_rating',
+                                                                                      'fastrec/evaluate/choosing.py'),
                                            'fastrec.evaluate.choosing._rounds': ( 'evaluate/choosing.html#_rounds',
                                                                                   'fastrec/evaluate/choosing.py'),
                                            'fastrec.evaluate.choosing._some_users': ( 'evaluate/choosing.html#_some_users',

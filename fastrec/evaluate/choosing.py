@@ -53,8 +53,8 @@ def _need_known(held):
                      'call fit_bias, which tells items apart, or name another column with user_name')
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
-def _tried(ds, frame, names, fits, seed, device):
-    "A row for each of the `fits`, by name, on the ratings of `frame`, whose columns have the `names`"
+def _tried(frame, names, fits, seed, device):
+    "A row for each of the `fits`, by name, on the ratings of `frame`, whose columns have the `names`, and how many ratings they had"
     from fastprogress.fastprogress import progress_bar
     dls = RecDataLoaders.from_df(frame, valid_pct=.1, seed=seed, device=device, **names)
     _need_known(dls.valid_ds)
@@ -66,24 +66,33 @@ def _tried(ds, frame, names, fits, seed, device):
         scores = listened(learn.evaluate)[0].reindex(columns=_measures)
         rows[name] = {**scores.loc['model'], 'seconds': seconds}
     rows['popularity'] = {'ndcg_at_10': scores.ndcg_at_10['popularity']}
-    res = pd.DataFrame.from_dict(rows, orient='index')
-    return res.assign(seconds_on_all=res.seconds*ds.n_ratings/dls.train_ds.n_ratings)
+    return pd.DataFrame.from_dict(rows, orient='index'),dls.train_ds.n_ratings
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #2c8d72e9
-_first,_fewest = 10_000,50  # ratings of the first round; of any
+_first,_fewest = 2500,50  # ratings of the first round; of any
+_jump,_spare = 4,6  # the second has four times as many, if there is time for six times the first
+
+def _per_rating(n, seconds, before):
+    "Seconds that one more rating takes, by the `seconds` that `n` took, and those `before`, a pair of the same for fewer, or `None`"
+    if before is None: return seconds/n
+    n_fewer,fewer = before
+    return ((seconds-fewer)/(n-n_fewer)).clip(0, seconds/n)
 
 def _rounds(ds, fits, seconds, start, seed, device):
     "The table of the largest part that there is time for, and how many ratings that had"
     left = lambda: seconds-(time.perf_counter()-start)
-    n,n_all = min(_first, len(ds)),len(ds)
+    n_all,before = len(ds),None
+    n = n_all if n_all<=_jump*_first else _first
     while True:
-        began = left()
         frame,names = _some_users(ds, n, np.random.default_rng(seed))
-        res = _tried(ds, frame, names, fits, seed, device)
-        took = began-left()
-        more = min(n_all, int(n*max(left(), 0)/(2*took)))
+        res,n_train = _tried(frame, names, fits, seed, device)
+        each,took = _per_rating(n_train, res.seconds, before),res.seconds.sum()
+        res['seconds_on_all'] = res.seconds+each*(ds.n_ratings-n_train)
+        more = n+(left()/2-took)/each.sum()
+        if before is None and _spare*took<=left(): more = max(more, _jump*n)
+        more = min(n_all, int(more))
         if len(frame)==n_all or more<2*n: return res,len(frame)
-        n = more
+        n,before = more,(n_train,res.seconds)
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #70af0a63
 def _best(table, by, left):

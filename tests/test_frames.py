@@ -363,7 +363,7 @@ def test_doubtful_times_are_said(small):
     told(lambda: read(small.assign(timestamp=small.timestamp//86400), time_name='timestamp'), "if they are days, convert them with pd.to_datetime\\(df\\['timestamp'\\], unit='D'\\)")
     told(lambda: read(small.assign(timestamp=1_500_000_000), time_name='timestamp'), "all times in 'timestamp' are the same")
     told(lambda: TimeSplitter()(small.assign(timestamp=1_500_000_000)), 'follows the order of the rows')
-    refused(lambda: read(small, time_name='user'), "time_name='user' is the column of users too")
+    refused(lambda: read(small, time_name='user'), "time_name='user' is also the column of users")
 
 def test_splitters_find_usual_names(small):
     other = small.rename(columns=dict(user='userId', timestamp='review_date'))
@@ -418,7 +418,7 @@ def test_leading_zeros_stay(small, write):
 
 @pytest.mark.parametrize('text,match', [
     ('', 'r.csv is empty'), ('\n\n', 'r.csv is empty'), ('user,item,rating\n', 'has no rows'), ('user,item,rating\n1,2,3\n1,2,3,4\n', 'cannot be read as a table.*line 3'),
-    ('user,item,rating\n'+'1,2,3,978\n'*30, 'cannot be read as a table'), ('{"user": 1}', 'no CSV file but JSON'), ('<html>', 'no CSV file but HTML'), (b'PAR1xx', 'from_parquet'), (b'PK\x03\x04', 'spreadsheet'),
+    ('user,item,rating\n'+'1,2,3,978\n'*30, 'cannot be read as a table'), ('{"user": 1}', 'not a CSV file but JSON'), ('<html>', 'not a CSV file but HTML'), (b'PAR1xx', 'from_parquet'), (b'PK\x03\x04', 'spreadsheet'),
     (gzip.compress(b'user,item,rating', mtime=0), "pass compression='gzip'"), ('just\nsome\ntext\n', '1 columns \\(just\\)'), ('user,item,rating\n'+'NULL,2,3\n1,2,4\n2,1,5\n'*40, "'user' holds 'NULL' in 40 rows, and numbers in all others"),
     ('user,user,rating\n1,2,3\n', "'user' and 'user.1'"), ('a,b,c\n'+'1,2,x\n'*99, "'c' is of type")])
 def test_wrong_files_are_told_in_a_sentence(write, text, match):
@@ -467,7 +467,7 @@ def test_a_file_is_looked_at_as_it_is_read(small, write, tmp_path):
     for text in ('', '{"user": 1}'): assert check_ratings(write(text)).severity.tolist()==['refused']
     assert check_ratings(tmp_path/'none.csv').severity.tolist()==['refused']
     refused(lambda: check_ratings(file, tme_name='when'), "knows no argument 'tme_name', nor does pd.read_csv; closest: 'time_name'", TypeError)
-    refused(lambda: check_ratings(small, na_values='?'), 'na_values for a file alone', TypeError)
+    refused(lambda: check_ratings(small, na_values='?'), 'na_values only for files', TypeError)
 
 @pytest.mark.parametrize('dtype', [object,'str','category','string'])
 @pytest.mark.parametrize('pair,want', [(('Iron Harbor','IRON HARBOR'),None), (('iron harbor ','Iron  Harbor'),None), (('Cafe\u0301','Caf\u00c9'),None),
@@ -528,7 +528,7 @@ def test_exclude_seen_excludes_or_says_why_not(small, fitted):
     refused(lambda: fitted.recommend(user, exclude_seen=own.drop(columns='user')), "no column 'user'")
     refused(lambda: fitted.recommend(user, exclude_seen=own.set_index('user')), "'user' is its index, call .reset_index")
     refused(lambda: fitted.recommend(user, exclude_seen=own.assign(title=own.title.where(own.index!=own.index[0]))), "1 of .* rows have no 'title'")
-    for o in (list(own.title), 'all', 1): refused(lambda: fitted.recommend(user, exclude_seen=o), 'exclude_seen, where it is neither True nor False, must be a DataFrame, not (list|str|int)', TypeError)
+    for o in (list(own.title), 'all', 1): refused(lambda: fitted.recommend(user, exclude_seen=o), 'exclude_seen, if it is neither True nor False, must be a DataFrame, not (list|str|int)', TypeError)
     assert fitted.recommend(user, exclude_seen=own.head(0)).equals(fitted.recommend(user, exclude_seen=False)) and fitted.recommend(user, exclude_seen=np.bool_(True)).equals(fitted.recommend(user))
 
 def test_fold_in_through_the_same_door(small, ids, fitted):

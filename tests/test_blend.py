@@ -261,7 +261,7 @@ def test_history_is_of_ratings_and_not_of_their_lists(dls):
     with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=.3)
     assert list(learn.history)==['train_loss','valid_loss','rmse'] and len(learn.metrics)==4
     assert learn.history.rmse.iloc[-1]==pytest.approx(learn.evaluate().rmse['model'], abs=1e-3)
-    with learn.no_bar(),learn.no_logging(),pytest.raises(ValueError, match="'ndcg_at_10', and the lists of fit_blend are there when all is done"):
+    with learn.no_bar(),learn.no_logging(),pytest.raises(ValueError, match="'ndcg_at_10', and the lists of fit_blend exist only at the end"):
         learn.fit_blend(weight=.3, cbs=SaveModelCallback('ndcg_at_10'))
     with learn.no_bar(),learn.no_logging(),pytest.warns(UserWarning, match='call fit_blend again'): learn.fit_als(4, 3)
     assert 'ndcg_at_10' in learn.history

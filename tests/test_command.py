@@ -552,7 +552,7 @@ def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
     n = len(items)
     vectors = items.assign(emb=[[.1,.2]]*n, year=range(n))
     for name,df,part in (('tags.csv',items.assign(tags=['a,b','b,c']*(n//2)),'write | between what they hold'), ('emb.parquet',vectors,'make a column for each number'),
-                         ('ids.csv',pd.DataFrame(dict(title=range(n), year=range(n))),"no 'title' of the frame beside the ratings"), ('late.csv',items.assign(year='x'),'is the same for all')):
+                         ('ids.csv',pd.DataFrame(dict(title=range(n), year=range(n))),"no 'title' of the frame of features"), ('late.csv',items.assign(year='x'),'is the same for all')):
         if name.endswith('csv'): df.to_csv(tmp/name, index=False)
         else: df.to_parquet(tmp/name)
         err = said('train', file, '--out', tmp/'sides', '--fit', 'als', '--items', tmp/name)[2]

@@ -125,7 +125,7 @@ def test_an_absent_numba_is_named_by_who_needs_it(without_numba):
 
 def test_a_numba_that_cannot_be_used_is_told_once(without_numba, monkeypatch):
     monkeypatch.setattr(loops.importlib.util, 'find_spec', lambda name: object())
-    with pytest.warns(UserWarning, match='cannot be used, so that loops are not compiled: Numba needs NumPy 2.1'): assert not loops.can_compile()
+    with pytest.warns(UserWarning, match='cannot be used, so loops are not compiled: Numba needs NumPy 2.1'): assert not loops.can_compile()
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert not loops.can_compile()

@@ -394,7 +394,7 @@ def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
     with other.no_bar(),other.no_logging(): other.fit_bias()
     with pytest.raises(ValueError, match='another recommender'): recommend_distributed(other.save_recommender(tmp_path/'other'), out, n=2, part_size=256)
     (out/'notes.txt').touch()
-    with pytest.raises(ValueError, match="holds 'notes.txt', which is not of recommend_distributed"): recommend_distributed(bundle, out, n=2, part_size=256)
+    with pytest.raises(ValueError, match="holds 'notes.txt', which is not from recommend_distributed"): recommend_distributed(bundle, out, n=2, part_size=256)
     (tmp_path/'parts').mkdir()
     (tmp_path/'parts'/'part-000000.parquet').touch()
     with pytest.raises(ValueError, match='parts without a _job.json'): recommend_distributed(bundle, tmp_path/'parts', n=2)

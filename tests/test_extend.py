@@ -246,7 +246,7 @@ def test_missing_columns_are_named():
 
 @pytest.mark.parametrize('name', closed)
 def test_new_films_are_refused_where_one_changes_all(name):
-    with pytest.raises(ValueError, match='is new, and one item changes the chances'): fitted(name).extend(frames()[1])
+    with pytest.raises(ValueError, match='is new, and one item changes the probabilities'): fitted(name).extend(frames()[1])
 
 def test_new_users_of_fold_in_are_not_everybody():
     learn,late = fitted('fit_als'),suited('softmax')
@@ -310,7 +310,7 @@ def test_films_that_nobody_rated_in_training_are_as_new_ones(name, tmp_path):
     with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*args, **kwargs)
     new = pd.DataFrame(dict(user=[10**6,df.user[0]], title=[df.title[0],'Unrated'], rating=[4.,4.]))
     for rec in (learn,load_recommender(learn.save_recommender(tmp_path/'rec'))):
-        with pytest.raises(ValueError, match="^'Unrated' is new, and one item changes the chances"): rec.extend(new)
+        with pytest.raises(ValueError, match="^'Unrated' is new, and one item changes the probabilities"): rec.extend(new)
         assert 10**6 in {*rec.extend(new.head(1)).ds.classes['user']}
 
 def test_new_items_are_shown_as_plain_labels():

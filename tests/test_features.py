@@ -73,12 +73,12 @@ def test_another_frame_is_read_by_the_first(seed):
 def test_a_later_frame_that_does_not_fit():
     df = some_frame(0)
     known = Features(df, Vocab(df.index, 'title'))
-    with pytest.raises(ValueError, match="the frame has no column 'year', of which something was learned"): known.encode(df.drop(columns='year'))
+    with pytest.raises(ValueError, match="the frame has no column 'year', from which something was learned"): known.encode(df.drop(columns='year'))
     with pytest.raises(ValueError, match="holds values in 'year', 'old' for one, where numbers were learned"): known.encode(df.assign(year='old'))
     with pytest.raises(ValueError, match="holds numbers in 'out'.*where dates were learned"): known.encode(df.assign(out=3))
     with pytest.raises(ValueError, match="several times"): known.encode(pd.concat([df, df.head(1)]))
     with pytest.raises(ValueError, match="not finite"): known.encode(df.assign(price=np.inf))
-    with pytest.warns(UserWarning, match="columns of which nothing was learned, 'more' for one"): more = known.encode(df.assign(more=1))
+    with pytest.warns(UserWarning, match="columns from which nothing was learned, 'more' for one"): more = known.encode(df.assign(more=1))
     assert torch.equal(more.to_dense(), known.encode(df).to_dense())
     with pytest.warns(UserWarning, match="2 values of 'genre' that were not learned, 'Y' for one"): new = known.encode(df.assign(genre='Y|A|Z'))
     assert new.to_dense()[:,[known.names.index(o) for o in ('genre=A','genre=B')]].mean(0).tolist()==[1,0]
@@ -142,7 +142,7 @@ def frame(**kwargs): return films.assign(**kwargs)
     (lambda: films.set_index(['genre','decade']), ValueError, 'items has an index of 2 levels'),
     (lambda: pd.concat([films, films.head(1)]), ValueError, "items has .* of 'title' several times"), (lambda: films.set_axis(films.index.where(films.index!=films.index[3])), ValueError, "items has 1 rows without 'title'"),
     (lambda: films.set_axis(pd.Index(np.arange(len(films))+3)), ValueError, "'title' holds text in the ratings .* and numbers in the frame"),
-    (lambda: films.set_axis([f'film {k}' for k in range(len(films))]), ValueError, "no 'title' of the frame beside the ratings is one of theirs: it has 'film 0'"),
+    (lambda: films.set_axis([f'film {k}' for k in range(len(films))]), ValueError, "no 'title' of the frame of features is in the ratings: it has 'film 0'"),
     (lambda: frame(price=np.inf), ValueError, "items has values in 'price' that are not finite"), (lambda: frame(price=np.where(np.arange(len(films))%2, 1e308, -1e308)), ValueError, "'price' that are too large"),
     (lambda: pd.concat([films, films], axis=1), ValueError, "items has several columns 'genre'"), (lambda: films.head(0), ValueError, 'items has no rows'),
     (lambda: films.genre, TypeError, 'items must be a DataFrame, not'), (lambda: 'films.csv', TypeError, 'read a file with from_csv'), (lambda: 3, TypeError, 'items must be a DataFrame'),
@@ -153,14 +153,14 @@ def test_bad_frames_are_refused(items, error, match):
 
 def test_labels_that_the_ratings_cannot_hold():
     users = sides['users']
-    with pytest.raises(ValueError, match=r"1\.5 of 'user' in the frame beside the ratings cannot be held as int32"): read(users=users.set_axis([1.5, *users.index[1:]]), ratings=small.assign(user=small.user.astype('int32')))
+    with pytest.raises(ValueError, match=r"1\.5 of 'user' in the frame of features cannot be held as int32"): read(users=users.set_axis([1.5, *users.index[1:]]), ratings=small.assign(user=small.user.astype('int32')))
 
 def test_shards_take_no_frames(tmp_path):
     with pytest.raises(ValueError, match='users or items and shard=True do not go together'): read(films, shard=True)
     with pytest.raises(ValueError, match='users or items and shard=True do not go together'): RecDataLoaders.from_parquet(tmp_path/'none', items=films, shard=True)
 
 def test_labels_without_a_row_are_told():
-    with pytest.warns(UserWarning, match=r"items has no row for 3 of 60 labels of 'title', '.*' for one: nothing is known of them"): dls = read(films.iloc[3:])
+    with pytest.warns(UserWarning, match=r"items has no row for 3 of 60 labels of 'title', '.*' for one: nothing is known about them"): dls = read(films.iloc[3:])
     ds = dls.train_ds
     codes = ds.classes['title'].encode(films.index[:3])
     assert not ds.features[1].x.to_dense()[codes].any() and len(ds.classes['title'])==61
@@ -301,7 +301,7 @@ def test_unrated_items_lower_no_lists_in_silence(cold):
     dls,learns,held,_ = cold
     warm = dls.valid_ds.decode(dls.valid_ds.x, dls.valid_ds.y)
     warm = warm[~warm.title.isin(held.title)]
-    with pytest.warns(UserWarning, match='60 items without training ratings may stand on lists.*min_count=1'): learns[True].evaluate(warm)
+    with pytest.warns(UserWarning, match='60 items without training ratings may be on lists.*min_count=1'): learns[True].evaluate(warm)
     same = learns[False].evaluate(warm)
     left_out = learns[True].evaluate(warm, min_count=1)
     assert left_out.loc['popularity'].drop('diversity').equals(same.loc['popularity'].drop('diversity'))  # which is by the factors of the model
@@ -331,7 +331,7 @@ def test_every_fit_takes_unrated_labels(fit):
     with pytest.warns(UserWarning, match='chosen by nobody') if learn.model.is_preference else contextlib.nullcontext():
         assert np.isfinite(learn.predict_df(pairs)).all()
     assert not {*learn.recommend(10**5, n=100).title}&{*new}
-    with pytest.warns(UserWarning, match="1 of the items have no training ratings, 'A new .2026.' for one, and the model knows nothing of them: left out"):
+    with pytest.warns(UserWarning, match="1 of the items have no training ratings, 'A new .2026.' for one, and the model knows nothing about them: left out"):
         assert learn.recommend(10**5, items=['A new (2026)',small.title[0]]).title.tolist()==[small.title[0]]
     if not learn.model.is_preference and learn.last_fit[0] not in ('fit_bayes','fit_blend'):  # as the average, of users and of films
         known = [small.user[0]],[small.title[0]]

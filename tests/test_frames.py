@@ -162,7 +162,7 @@ def test_place_is_said_and_nothing_else(ids):
     (lambda d: d.set_axis(list('abc'), axis=1)[['c','a','b']], "'c' holds few low numbers as ratings are, .* and 'b' ids"), (lambda d: d.set_axis(list('abc'), axis=1)[['a','c','b']], "'c' holds few low numbers"),
     (lambda d: d.set_axis(list('abc'), axis=1).assign(t=lambda o: 10**9+np.random.default_rng(0).permutation(len(o)))[['t','a','b','c']], "'t' holds times, 1[0-9]+ for one: name the right column with user_name"),
     (lambda d: d.set_index(['user','item']), "1 columns.*'user' is its index, call .reset_index\\(\\) first"), (lambda d: d.assign(n=1).set_index('user'), "no column 'user', and 'item' in its place.*'user' is its index"),
-    (lambda d: d[['user','item']], 'user, item and rating are needed; where people only choose, add ratings of 1: df.assign\\(rating=1\\)'),
+    (lambda d: d[['user','item']], 'user, item and rating are needed; if people only choose, add ratings of 1: df.assign\\(rating=1\\)'),
     (lambda d: d.rename(columns=dict(user='rank')), "taken|cannot be called 'rank'"),
     (lambda d: pd.concat([d, d.rating], axis=1), "several columns 'rating'"),
     (lambda d: d.rename(columns=dict(item='item_x')).assign(item_y=1), "'item_x' and 'item_y', as a merge or a repeated name leaves them.*item_name")])
@@ -281,7 +281,7 @@ def test_films_may_be_called_none(small):
 def test_labels_that_look_alike_are_said(small):
     one = small.title[0]
     for other in (one+' ', one.upper(), '  '+one.lower(), one.replace(' ', '  ')):
-        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others in case, spaces or the way accents are stored alone, .*unite them, say with")
+        dls = told(lambda: read(small.replace(dict(title={small.title[1]: other}))), "2 labels of 'title' differ from others only in case, spaces or the way accents are stored, .*unite them, say with")
         assert {one,other}<=set(dls.classes['title'])
     assert read(small.assign(user=np.where(small.index%2, 'aB3', 'Ab3')+small.user.astype(str))) is not None
 
@@ -363,7 +363,7 @@ def test_doubtful_times_are_said(small):
     told(lambda: read(small.assign(timestamp=small.timestamp//86400), time_name='timestamp'), "if they are days, convert them with pd.to_datetime\\(df\\['timestamp'\\], unit='D'\\)")
     told(lambda: read(small.assign(timestamp=1_500_000_000), time_name='timestamp'), "all times in 'timestamp' are the same")
     told(lambda: TimeSplitter()(small.assign(timestamp=1_500_000_000)), 'follows the order of the rows')
-    refused(lambda: read(small, time_name='user'), "time_name='user' is the column of users too")
+    refused(lambda: read(small, time_name='user'), "time_name='user' is also the column of users")
 
 def test_splitters_follow_the_columns_that_loaders_were_told_of(small):
     odd = small.rename(columns=dict(user='who', timestamp='seen on'))
@@ -429,7 +429,7 @@ def test_leading_zeros_stay(small, write):
 
 @pytest.mark.parametrize('text,match', [
     ('', 'r.csv is empty'), ('\n\n', 'r.csv is empty'), ('user,item,rating\n', 'has no rows'), ('user,item,rating\n1,2,3\n1,2,3,4\n', 'cannot be read as a table.*line 3'),
-    ('user,item,rating\n'+'1,2,3,978\n'*30, 'cannot be read as a table'), ('{"user": 1}', 'no CSV file but JSON'), ('<html>', 'no CSV file but HTML'), (b'PAR1xx', 'from_parquet'), (b'PK\x03\x04', 'spreadsheet'),
+    ('user,item,rating\n'+'1,2,3,978\n'*30, 'cannot be read as a table'), ('{"user": 1}', 'not a CSV file but JSON'), ('<html>', 'not a CSV file but HTML'), (b'PAR1xx', 'from_parquet'), (b'PK\x03\x04', 'spreadsheet'),
     (gzip.compress(b'user,item,rating', mtime=0), "pass compression='gzip'"), ('just\nsome\ntext\n', '1 columns \\(just\\)'), ('user,item,rating\n'+'NULL,2,3\n1,2,4\n2,1,5\n'*40, "'user' holds 'NULL' in 40 rows, and numbers in all others"),
     ('user,user,rating\n1,2,3\n', "'user' and 'user.1'"), ('a,b,c\n'+'1,2,x\n'*99, "'c' is of type")])
 def test_wrong_files_are_told_in_a_sentence(write, text, match):
@@ -478,7 +478,7 @@ def test_a_file_is_looked_at_as_it_is_read(small, write, tmp_path):
     for text in ('', '{"user": 1}'): assert check_ratings(write(text)).severity.tolist()==['refused']
     assert check_ratings(tmp_path/'none.csv').severity.tolist()==['refused']
     refused(lambda: check_ratings(file, tme_name='when'), "knows no argument 'tme_name', nor does pd.read_csv; closest: 'time_name'", TypeError)
-    refused(lambda: check_ratings(small, na_values='?'), 'na_values for a file alone', TypeError)
+    refused(lambda: check_ratings(small, na_values='?'), 'na_values only for files', TypeError)
 
 @pytest.mark.parametrize('dtype', [object,'str','category','string'])
 @pytest.mark.parametrize('pair,want', [(('Iron Harbor','IRON HARBOR'),None), (('iron harbor ','Iron  Harbor'),None), (('Cafe\u0301','Caf\u00c9'),None),
@@ -539,7 +539,7 @@ def test_exclude_seen_excludes_or_says_why_not(small, fitted):
     refused(lambda: fitted.recommend(user, exclude_seen=own.drop(columns='user')), "no column 'user'")
     refused(lambda: fitted.recommend(user, exclude_seen=own.set_index('user')), "'user' is its index, call .reset_index")
     refused(lambda: fitted.recommend(user, exclude_seen=own.assign(title=own.title.where(own.index!=own.index[0]))), "1 of .* rows have no 'title'")
-    for o in (list(own.title), 'all', 1): refused(lambda: fitted.recommend(user, exclude_seen=o), 'exclude_seen, where it is neither True nor False, must be a DataFrame, not (list|str|int)', TypeError)
+    for o in (list(own.title), 'all', 1): refused(lambda: fitted.recommend(user, exclude_seen=o), 'exclude_seen, if it is neither True nor False, must be a DataFrame, not (list|str|int)', TypeError)
     assert fitted.recommend(user, exclude_seen=own.head(0)).equals(fitted.recommend(user, exclude_seen=False)) and fitted.recommend(user, exclude_seen=np.bool_(True)).equals(fitted.recommend(user))
 
 def test_fold_in_through_the_same_door(small, ids, fitted):
@@ -688,21 +688,21 @@ def test_the_only_column_of_dates_tells_when(small, dtype):
     assert found[found.about=='columns'].finding.tolist()[1:]==["not read: 'Shelf'"] and "'Date read' from " in found.finding.iloc[-1]
     for make in (TimeSplitter, LeaveLastSplitter): assert [list(o) for o in make()(dated)]==[list(o) for o in make()(small)]
     two = dated.assign(bought=dated['Date read'])  # which one is meant, nobody knows
-    assert check_ratings(two).finding.tolist()[1]=="not read: 'Date read', 'Shelf', 'bought'; if 'Date read' tells when, name it with time_name"
+    assert check_ratings(two).finding.tolist()[1]=="not read: 'Date read', 'Shelf', 'bought'; if 'Date read' holds the times, name it with time_name"
     refused(lambda: TimeSplitter()(two), re.escape("as in TimeSplitter(time_name='Date read')"))
     assert check_ratings(two.assign(when=two.bought)).about.iloc[-1]=='when'
 
 def test_text_called_after_dates_is_named_and_not_taken(small):
     text = small.assign(**{'Date read': '2024-01-01'}).drop(columns='timestamp')
     as_text = ", which reads text such as '2024-01-01'"
-    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"+as_text
+    assert check_ratings(text).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' holds the times, name it with time_name"+as_text
     vague = text.assign(**{'Date read': 'in spring'})
-    assert check_ratings(vague).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' tells when, name it with time_name"
+    assert check_ratings(vague).finding.tolist()[1]=="not read: 'Date read'; if 'Date read' holds the times, name it with time_name"
     played = text.assign(**{'Date read': '31/12/2022 18:00'}).rename(columns={'Date read': 'Played'})
-    assert check_ratings(played).finding.tolist()[1]=="not read: 'Played'; if 'Played' tells when, name it with time_name, which reads text such as '31/12/2022 18:00'"
+    assert check_ratings(played).finding.tolist()[1]=="not read: 'Played'; if 'Played' holds the times, name it with time_name, which reads text such as '31/12/2022 18:00'"
     assert "'Played' from 2022-12-31 to 2022-12-31" in {*check_ratings(played, time_name='Played').finding}
     for make,name in ((TimeSplitter,'TimeSplitter'), (LeaveLastSplitter,'LeaveLastSplitter')):
-        refused(lambda: make()(text), re.escape(f"name the one that tells when, as in {name}(time_name='Date read')"))
+        refused(lambda: make()(text), re.escape(f"name the one that holds the times, as in {name}(time_name='Date read')"))
     refused(lambda: UserSplitter()(text.rename(columns=dict(user='who'))), re.escape("as in UserSplitter(user_name='who')"))
 
 def test_what_is_taken_is_not_told_as_unread(small):

@@ -176,7 +176,7 @@ def test_refused(call, error, match):
 
 def test_models_without_rows_and_stock_learners_are_refused():
     ease,blend = fitted(learner(dls), 'fit_ease'),fitted(learner(loaders(ratings.assign(rating=1))), 'fit_blend')
-    with pytest.raises(ValueError, match='init is by fit_ease, which leaves no rows'): learner(dls, init=ease)
+    with pytest.raises(ValueError, match='init is from fit_ease, which leaves no rows'): learner(dls, init=ease)
     with pytest.raises(ValueError, match='fit_blend of choices alone'): learner(dls, init=blend)
     chosen = fitted(learner(dls, loss_func=BPRLoss(), n_factors=3), 'fit', 1)
     with pytest.raises(ValueError, match='init was trained by a loss of choices'): learner(dls, init=chosen)

@@ -269,7 +269,7 @@ def frame(**kwargs): return twins(0).assign(**kwargs)
     (lambda: twins(0).reset_index(drop=True), ValueError, "items has no column 'title'"), (lambda: pd.concat([twins(0), twins(0)]), ValueError, "'Again .2027.' of 'title' several times"),
     (lambda: twins(0).set_axis([None]).rename_axis('title'), ValueError, "items has 1 rows without 'title'"), (lambda: twins(0).head(0), ValueError, 'items has no rows'),
     (lambda: twins(0).set_axis([3]).rename_axis('title'), ValueError, "holds numbers .*the model was trained on text"), (lambda: data()[5].tail(2), ValueError, "of 'title' stands in items= and is known already: leave out"),
-    (lambda: twins(0).drop(columns='genre'), ValueError, "items has no column 'genre', of which something was learned"), (lambda: twins(0).genre, TypeError, 'items must be a DataFrame'),
+    (lambda: twins(0).drop(columns='genre'), ValueError, "items has no column 'genre', from which something was learned"), (lambda: twins(0).genre, TypeError, 'items must be a DataFrame'),
     (lambda: 'new.csv', TypeError, 'items must be a DataFrame'), (lambda: pd.concat([twins(0)]*2, axis=1), ValueError, "items has several columns 'genre'")])
 def test_bad_frames_are_refused_before_anything(items, error, match):
     learn = fitted('fit_als')
@@ -280,7 +280,7 @@ def test_bad_frames_are_refused_before_anything(items, error, match):
 def test_what_was_not_learned_is_told():
     learn = fitted('fit_als')
     plain = learn.extend(items=twins(0)).predict_grid(None, ['Again (2027)'])
-    with pytest.warns(UserWarning, match="columns of which nothing was learned, 'more' for one; left out"): more = learn.extend(items=frame(more=1))
+    with pytest.warns(UserWarning, match="columns from which nothing was learned, 'more' for one; left out"): more = learn.extend(items=frame(more=1))
     np.testing.assert_allclose(more.predict_grid(None, ['Again (2027)']), plain)
     with pytest.warns(UserWarning, match="1 values of 'genre' that were not learned, 'opera' for one"): learn.extend(items=frame(genre='opera'))
     unknown = learn.extend(items=frame(genre=None, decade=None))  # of which nothing is known: the average
@@ -312,7 +312,7 @@ def test_what_follows_no_features_says_why(fit, match):
     early,_,_,_,_,items,_ = data()
     learn = learner(RecDataLoaders.from_df(early, seed=1, items=items, device='cpu'), DotBias, seed=0)
     with learn.no_bar(),learn.no_logging(): fit(learn)
-    with pytest.raises(ValueError, match=f'features of items tell nothing to this model, .*{match}'): learn.extend(items=twins(0))
+    with pytest.raises(ValueError, match=f'features of items say nothing to this model, .*{match}'): learn.extend(items=twins(0))
 
 @cache
 def by_weights(fit='fit_ease'):
@@ -334,7 +334,7 @@ def test_weights_follow_features_the_less_the_more_is_chosen():
     items = data()[5]
     assert (items.loc[learn.similar(new_film, 4).title].genre==items.genre[new_film]).all() and learn.predict_grid(None, [new_film]).std()>0
     assert new_film not in [*learn.similar(early.title[0], 200).title]
-    with pytest.raises(ValueError, match='features of users tell nothing to this model, whose weights are of pairs of items: use fit_ials'): learn.extend(users=twins(1))
+    with pytest.raises(ValueError, match='features of users say nothing to this model, whose weights are of pairs of items: use fit_ials'): learn.extend(users=twins(1))
     with pytest.warns(UserWarning, match='their preference says nothing'): assert not plain.predict_grid(None, [new_film]).any()
     assert plain.model.from_features==(False,False) and plain.last_fit[1]==dict(reg=None, features=False)
 

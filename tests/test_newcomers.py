@@ -150,7 +150,7 @@ def test_without_the_column_each_row_is_an_average_one(name):
     plain = fitted(name, None)
     assert same(plain.fold_in(rows), plain.fold_in(rows.drop(columns='weight')))
 
-@pytest.mark.parametrize('value,message', [(-1,'1 weights that are not finite numbers from 0 on, -1 for one'), (np.inf,'not finite numbers from 0 on, inf'),
+@pytest.mark.parametrize('value,message', [(-1,'1 weights that are not finite numbers of 0 or more, -1 for one'), (np.inf,'not finite numbers of 0 or more, inf'),
     (np.nan,"'weight'"), (1e12,'two million times the mean of training'), (1e300,'two million times')])
 def test_what_is_no_weight_is_refused(value, message):
     learn = fitted('fit_ials')

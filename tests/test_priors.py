@@ -182,7 +182,7 @@ def test_choices_of_new_items_do_not_flood(cold, both):
     top = learn.recommend(users, n=10)
     assert top.title.isin(new).mean()<.1  # a fifth of the films are new
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', '60 items without training ratings may stand on lists')
+        warnings.filterwarnings('ignore', '60 items without training ratings may be on lists')
         a,b = (o.evaluate().ndcg_at_10['model'] for o in (learn,without))
     assert a>b-.01
 

@@ -153,7 +153,7 @@ def test_a_product_that_is_none(dls, product):
 
 def test_other_models_have_none(dls):
     for make in (learner,dot_learner):
-        with pytest.raises(TypeError, match="does not know 'product'; a network has one beside it: pass DeepMF"): make(dls, product=3)
+        with pytest.raises(TypeError, match="does not know 'product'; a network has one next to it: pass DeepMF"): make(dls, product=3)
 
 def test_room_and_size(dls, monkeypatch):
     told = []

@@ -688,7 +688,7 @@ def test_what_features_cannot_explain():
     of_untold,of_nothing = (dot_learner(dls) for _ in range(2))
     with of_untold.no_bar(),of_untold.no_logging(): of_untold.fit_als(); of_nothing.fit_als(features=False)
     with pytest.raises(ValueError, match="no feature of 'Untold' is known"): of_untold.explain_features(user, 'Untold')
-    with pytest.raises(ValueError, match='features of items tell nothing to this model'): of_nothing.explain_features(user, titles[0])
+    with pytest.raises(ValueError, match='features of items say nothing to this model'): of_nothing.explain_features(user, titles[0])
     by_softmax = learner(dls, loss_func=SampledSoftmaxLoss())
     with by_softmax.no_bar(),by_softmax.no_logging(): by_softmax.fit_one_cycle(1)
     with pytest.raises(ValueError, match='loss of choices does not follow'): by_softmax.explain_features(user, titles[0])

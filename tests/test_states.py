@@ -166,7 +166,7 @@ def test_what_is_refused_changes_nothing(dls, first, how, kwargs):
     assert same_state(learn, state, before)
 
 @pytest.mark.parametrize('kwargs,error', [(dict(n_epoch=-1), 'n_epoch=-1'), (dict(n_epoch=1.5), 'n_epoch=1.5'), (dict(n_epoch=1, lr=-1), 'lr=-1'), (dict(n_epoch=1, lr=float('nan')), 'lr=nan'),
-                                          (dict(n_epoch=1, cbs=[MixedPrecision,'x']), "'x', which is no Callback")])
+                                          (dict(n_epoch=1, cbs=[MixedPrecision,'x']), "'x', which is not a Callback")])
 def test_arguments_of_fit(dls, kwargs, error):
     learn = make(dls)
     run(learn, 'sgd')

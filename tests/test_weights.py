@@ -129,8 +129,8 @@ def test_what_is_no_weight_is_refused(df, values, message):
 def test_huge_and_tiny_weights(df):
     for size in (1e308,1e-300): assert torch.allclose(loaders(df.assign(weight=size), weight_name='weight').train_ds.w, torch.ones(len(df)-n_valid))
 
-@pytest.mark.parametrize('name,message', [('rating','is the column of ratings too'), ('user','is the column of users too'), ('weigth',"'weigth'"),
-    ('timestamp','is the column of times too')])
+@pytest.mark.parametrize('name,message', [('rating','is also the column of ratings'), ('user','is also the column of users'), ('weigth',"'weigth'"),
+    ('timestamp','is also the column of times')])
 def test_a_column_has_one_meaning(df, name, message):
     with pytest.raises((ValueError,KeyError), match=message): loaders(df, weight_name=name, time_name='timestamp')
 

@@ -147,7 +147,7 @@ def _check_found(truth, y, known, min_rating):
     "Refuse a question that has no answer; `known` are the rows of known users"
     if len(truth.users): return
     if not known.any():
-        raise ValueError('there is no held-out rating of a known user: recommend to new users by fold_in')
+        raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
     if truth.counted['in_training']:
         raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: '
                          'pass exclude_seen=False, or another frame')

@@ -87,6 +87,6 @@ def plot_tastes(
     told = [o for o in ('of_items','of_users') if o in found]
     def name(o): return as_written(' · '.join(str(o[k]) for k in told if not pd.isna(o[k])) or o.beside)
     ax.set_yticks(y, [name(o) for _,o in found.iterrows()])
-    ax.set(xlabel='how much it divides people', title=as_written(found.attrs['item']))
+    ax.set(xlabel='by how much it divides people', title=as_written(found.attrs['item']))
     ax.spines[['top','right']].set_visible(False)
     return ax

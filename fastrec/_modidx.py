@@ -397,6 +397,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastrec.answer.predict.one_draw': ('answer/predict.html#one_draw', 'fastrec/answer/predict.py'),
                                         'fastrec.answer.predict.predict_codes': ( 'answer/predict.html#predict_codes',
                                                                                   'fastrec/answer/predict.py'),
+                                        'fastrec.answer.predict.ranks_vary': ( 'answer/predict.html#ranks_vary',
+                                                                               'fastrec/answer/predict.py'),
                                         'fastrec.answer.predict.std_of_codes': ( 'answer/predict.html#std_of_codes',
                                                                                  'fastrec/answer/predict.py'),
                                         'fastrec.answer.predict.tell_alike': ( 'answer/predict.html#tell_alike',

@@ -188,6 +188,16 @@ def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     rec.save_recommender(tmp/'again')
     assert answer(said, 'info', tmp/'again')['fit']==rec.manifest['fit']['name']
 
+def test_info_tells_of_what_found_no_tastes(said, ratings, tmp):
+    "Where it says factors, `similar` compares them; elsewhere it says what is there in their place"
+    dls = RecDataLoaders.from_df(ratings, seed=1)
+    for fit,args,said_so in (('bias',{},'biases alone'), ('ials',dict(n_factors=0),'popularity alone')):
+        learn = learner(dls)
+        with quietly(): getattr(learn, f'fit_{fit}')(**args)
+        learn.save_recommender(tmp/f'bare-{fit}')
+        assert answer(said, 'info', tmp/f'bare-{fit}')['predicts'][0].endswith(said_so)
+        assert 'no factors to compare' in refused(said, 'similar', tmp/f'bare-{fit}', ratings.title[0])
+
 def test_info_of_choices_says_nothing_of_ratings(said, file, tmp, films):
     for fit in ('ials','blend'):
         assert said('train', file, '--choices', '--out', tmp/f'chosen-{fit}', '--fit', fit)[0]==0

@@ -14,9 +14,9 @@ from fastrec.serve.service import _routes
 
 secret = 'a-long-secret-of-mine'
 
-def fitted(df, how='fit_als', **kwargs):
+def fitted(df, how='fit_als', n_sweep=None, **kwargs):
     learn = dot_learner(RecDataLoaders.from_df(df, seed=0, **kwargs), seed=0)
-    with learn.no_bar(),learn.no_logging(): getattr(learn, how)()
+    with learn.no_bar(),learn.no_logging(): getattr(learn, how)(**({} if n_sweep is None else dict(n_sweep=n_sweep)))
     return learn
 
 @pytest.fixture(scope='module')
@@ -1068,6 +1068,27 @@ def test_std_is_refused_without_draws_and_ranking_explained(films, learn, df):
     assert status==200 and got['prediction']==pytest.approx(want.attrs['prediction'], abs=1e-3)
 
 # ------------------------------------------------------------------ what an operator is told, and signals
+def without_tastes(df):
+    "A learner whose draws all predict by the same biases, as of ratings that tell no tastes"
+    learn = fitted(df, 'fit_bayes', n_sweep=20)
+    m = learn.model
+    with torch.no_grad():
+        for o in (m.u_weight.weight,m.i_weight.weight): o.zero_()
+        for o in (m.u_bias_draws,m.i_bias_draws): o.copy_(o.mean(1, keepdim=True).expand_as(o))
+    return learn
+
+def test_draws_that_all_rank_alike_are_told(df, tmp_path):
+    "What is offered follows from what differs: such draws tell how sure a prediction is, but no list is safer than another"
+    bare,full = without_tastes(df),fitted(df, 'fit_bayes', n_sweep=20)
+    for k,(learn,varied) in enumerate(((bare,False),(full,True),(fitted(df),False))):
+        with Background(app(learn.save_recommender(tmp_path/str(k)))) as service:
+            films = Client(service.url)
+            assert films.get('version')[1]['varied'] is varied
+            if k==2: continue
+            for how in (dict(z=-1),dict(draw=1)):
+                _,found = films.post('recommend', user=int(df.user[0]), n=3, **how)
+                assert found['items'] and any('rank alike' in o for o in found['notes'])==(not varied), found
+
 def test_reasons_that_a_new_model_takes_away_are_told_in_the_log(learn, tmp_path, caplog):
     folder = learn.save_recommender(tmp_path/'films', ratings=True)
     with Background(app(folder, every=.05)) as o,caplog.at_level('WARNING', 'fastrec.serve'):

@@ -15,7 +15,7 @@ from ..data.names import shown
 from ..base.checks import need_finite,need_package,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
-from .predict import need_draws,one_draw,predict_codes,std_of_codes,tell_alike
+from .predict import need_draws,one_draw,predict_codes,ranks_vary,std_of_codes,tell_alike
 from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from .why import Why
@@ -113,6 +113,8 @@ def by_draws(rec, z, draw):
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
     model.from_features = rec.model.from_features
+    if not ranks_vary(rec.model) and rec.model.n_draws>1:
+        warn('all draws of this model rank alike, as it found no tastes in the ratings: z and draw change nothing but the scores')
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56

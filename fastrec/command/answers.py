@@ -14,6 +14,7 @@ from ..answer.described import parts_of
 from ..answer.explain import is_of_one,of_one
 from ..base.checks import listened,need_whole,warn
 from ..export.loading import load_recommender
+from ..models.blend import has_tastes
 from ..models.ease import Ease
 from .console import tell_rows,tell_written
 from .plain import WrongUse,check_output,plain_text
@@ -127,8 +128,9 @@ def _in_words(m):
     name = type(m).__name__
     if isinstance(m, Ease): return f'{name}, a weight for each pair of items'
     n_draws = getattr(m, 'n_draws', 1)
-    width = m.item_factors.shape[1]//n_draws
-    return f'{name}, {width} factors' + (f', {n_draws} draws' if n_draws>1 else '')
+    known = f'{m.item_factors.shape[1]//n_draws} factors'
+    if not has_tastes(m): known = 'popularity alone' if m.is_preference else 'biases alone'
+    return f'{name}, {known}' + (f', {n_draws} draws' if n_draws>1 else '')
 
 def _models_in_words(model):
     "In words, the models that predict and those that make lists"

@@ -188,6 +188,21 @@ def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     rec.save_recommender(tmp/'again')
     assert answer(said, 'info', tmp/'again')['fit']==rec.manifest['fit']['name']
 
+def test_the_scale_is_that_of_the_whole_file(said, ratings, tmp):
+    "A rating that only a held-out row gave can be given: to who asks for predictions, and to the page"
+    dls = RecDataLoaders.from_df(ratings, seed=42)
+    lone = ratings.assign(rating=ratings.rating.clip(lower=2))
+    row = dls.valid_ds.frame()[0].iloc[0]
+    lone.loc[(lone.user==row.user) & (lone.title==row.title), 'rating'] = 1
+    lone.to_csv(tmp/'lone.csv', index=False)
+    lone.to_parquet(tmp/'lone.parquet')
+    for file,fit in (('lone.csv','blend_bayes'), ('lone.parquet','als'), ('lone.csv','one_cycle')):
+        code,_,err = said('train', tmp/file, '--out', tmp/'lone', '--fit', fit)
+        assert code==0 and 'outside' not in err, err
+        rec = load_recommender(tmp/'lone')
+        assert rec.rating_range==(1,5) and rec.model.y_range[0]<=1
+        rec.fold_in(pd.DataFrame(dict(title=ratings.title[:1], rating=[1.])))
+
 def test_info_tells_of_what_found_no_tastes(said, ratings, tmp):
     "Where it says factors, `similar` compares them; elsewhere it says what is there in their place"
     dls = RecDataLoaders.from_df(ratings, seed=1)

@@ -13,86 +13,15 @@ from json import dumps,loads
 from pathlib import Path
 from typing import Annotated
 import pandas as pd
-from ..base.checks import listened,need_package,warn
-from ..data.columns import pick_columns
-from ..data.names import role_of
-from ..data.loaders import RecDataLoaders
-from ..data.parquet import is_parquet
-from ..data.text_files import read_text_file
+from ..base.checks import warn
 from ..evaluate.choosing import choose_fit
 from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
-from .plain import WrongUse,check_output,plain_text,reading
-
-# %% ../../nbs/command/13_train.ipynb #4499d0cb
-def _like(labels, col):
-    "The labels `col`, as text if the known `labels` are text"
-    are_texts = pd.api.types.is_string_dtype(labels.dtype)
-    return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
-
-# %% ../../nbs/command/13_train.ipynb #7620ee14
-def _frame_in(file, id_names=(), encoding=None, n_first=2):
-    "The rows of `file` as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise, hold labels"
-    with reading(file):
-        if is_parquet(file):
-            need_package('pyarrow')
-            return pd.read_parquet(file)
-        more = {} if encoding is None else dict(encoding=encoding)
-        return read_text_file(file, [*id_names], more, n_first)
-
-def _names_in(file):
-    "The names of the columns of the Parquet `file`"
-    return need_package('pyarrow.dataset').dataset(file).schema.names
-
-# %% ../../nbs/command/13_train.ipynb #51a2e700
-def _lack_ratings(columns, rating_name, weight_name, **kwargs):
-    "Is a column of weights named, and can no other of the `columns` hold ratings, by its name or, as the third, by its place?"
-    if weight_name is None or rating_name is not None: return False
-    roles = [role_of(o)[0] for o in columns if o!=weight_name]
-    by_place = len(roles)>2 and roles[2] is None
-    return not (by_place or {'rating','count'} & {*roles})
-
-def _as_choices(df, asked, rating_name, weight_name, **kwargs):
-    "`df` with each row as a choice, as was `asked` or follows from the column of weights, and the name of the new column"
-    if rating_name is not None:
-        raise WrongUse(f'--choices takes each row as a choice, and --rating {rating_name} says how it was rated: leave one of them out')
-    if not asked: warn(f'no column holds ratings: each row is taken as a choice, and {weight_name!r} as how much it counts')
-    return df.assign(rating=1),'rating'
-
-# %% ../../nbs/command/13_train.ipynb #4038939e
-def _side(df, file, name, encoding):
-    "The features in `file` for the labels in the column `name` of the ratings `df`; `None` without a file"
-    if file is None: return None
-    side = _frame_in(file, [name], encoding, n_first=1)
-    return side.assign(**{name: _like(df[name], side[name])}) if name in side else side
-
-def _with_sides(df, users, items, encoding, names):
-    "The arguments of `from_df` for the features in the files `users` and `items`; columns of `df` are found by `names`"
-    if users is None and items is None: return {}
-    (user,item,_),*_ = listened(pick_columns, df, *names)  # `from_df` will give the same warnings
-    return dict(users=_side(df, users, user, encoding), items=_side(df, items, item, encoding))
-
-# %% ../../nbs/command/13_train.ipynb #da45d41f
-def _loaders_of(file, encoding=None, choices=False, users=None, items=None, **kwargs):
-    "Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`; `kwargs` are those of `from_df`"
-    kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
-    whole = choices or users is not None or items is not None or not is_parquet(file)
-    if not whole and not _lack_ratings(_names_in(file), **kwargs): return RecDataLoaders.from_parquet(file, **kwargs)
-    df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
-    if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
-    names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
-    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
-
-# %% ../../nbs/command/13_train.ipynb #890f9263
-def _frame_for(rec, file, encoding=None):
-    "The ratings in `file`, with labels as in `rec`; each row a choice if it was in training, unless a column says otherwise"
-    classes,rating = rec.ds.classes,rec.ds.rating_name
-    df = _frame_in(file, [*classes], encoding)
-    if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})
-    return df.assign(**{k: _like(v.labels, df[k]) for k,v in classes.items() if k in df})
+from .files import frame_for,loaders_of
+from .plain import check_output,plain_text,reading
 
 # %% ../../nbs/command/13_train.ipynb #37fec00e
 def bars_on_stderr():
@@ -162,7 +91,7 @@ def _train(
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
-        dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+        dls = loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
@@ -221,4 +150,4 @@ def fastrec_evaluate(
         fastrec evaluate films next_month.csv --min-rating 4"""
     check_output(json, out)
     rec = load_recommender(folder)
-    tell_rows(_measured(rec, _frame_for(rec, file, encoding), k=k, min_rating=min_rating), json, out)
+    tell_rows(_measured(rec, frame_for(rec, file, encoding), k=k, min_rating=min_rating), json, out)

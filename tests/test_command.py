@@ -203,6 +203,39 @@ def test_the_scale_is_that_of_the_whole_file(said, ratings, tmp):
         assert rec.rating_range==(1,5) and rec.model.y_range[0]<=1
         rec.fold_in(pd.DataFrame(dict(title=ratings.title[:1], rating=[1.])))
 
+def test_a_copy_leaves_nothing_of_who_is_gone(said, ratings, tmp):
+    "What a copy of a new model over an old one leaves is told, and goes with the next save, but for what is not fastrec's"
+    own = tmp/'copied'
+    for k,df in enumerate((ratings,ratings[ratings.user!=ratings.user[0]])):
+        learn = learner(RecDataLoaders.from_df(df, seed=1))
+        with quietly(): learn.fit_bias()
+        learn.save_recommender(tmp/f'copy-{k}')
+    shutil.copytree(tmp/'copy-0', own)
+    old = {o.name for o in own.glob('*.safetensors')}
+    for o in (tmp/'copy-1').iterdir(): shutil.copyfile(o, own/o.name)
+    (own/'notes.txt').write_text('mine', encoding='utf-8')
+    code,out,err = said('info', own)
+    assert code==0 and all(o in out for o in old) and 'left_over' in err and 'notes' not in out, (out,err)
+    learn.save_recommender(own)
+    names = {o.name for o in own.iterdir()}
+    assert not names&old and 'notes.txt' in names and len(names)==4, names
+    assert answer(said, 'info', own)['left_over']==[]
+
+def test_a_save_leaves_the_files_of_another_that_goes_on(ratings, tmp, monkeypatch):
+    "Which are older than a manifest that was written in between"
+    from fastrec.export import bundle
+    learn = learner(RecDataLoaders.from_df(ratings, seed=1))
+    with quietly(): learn.fit_bias()
+    own = learn.save_recommender(tmp/'twice')
+    written = bundle.read_back
+    def meanwhile(folder, text, model):
+        monkeypatch.setattr(bundle, 'read_back', written)
+        for _ in range(2): learn.save_recommender(own)
+        return written(folder, text, model)
+    monkeypatch.setattr(bundle, 'read_back', meanwhile)
+    learn.save_recommender(own)
+    assert len(load_recommender(own).recommend(ratings.user[0], n=2))==2
+
 def test_info_tells_of_what_found_no_tastes(said, ratings, tmp):
     "Where it says factors, `similar` compares them; elsewhere it says what is there in their place"
     dls = RecDataLoaders.from_df(ratings, seed=1)

@@ -7,12 +7,14 @@ __all__ = ['fastrec_recommend', 'fastrec_similar', 'fastrec_explain', 'fastrec_i
 
 # %% ../../nbs/command/12_answers.ipynb #773b8ad1
 from functools import partial
+from pathlib import Path
 from json import dumps
 from typing import Annotated
 import pandas as pd
 from ..answer.described import parts_of
 from ..answer.explain import is_of_one,of_one
 from ..base.checks import listened,need_whole,warn
+from ..export.files import files_left
 from ..export.loading import load_recommender
 from ..models.blend import has_tastes
 from ..models.ease import Ease
@@ -149,7 +151,7 @@ def _about(folder, rec):
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
         labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),
         keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
-        bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
+        bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'], left_over=sorted(files_left(Path(folder), m['files'])),
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])
 
 # %% ../../nbs/command/12_answers.ipynb #9b81bccf
@@ -167,7 +169,7 @@ def _setting(text):
 
 def _to_read(about):
     "The facts from `_about` for people: without those that do not apply, and with short numbers"
-    res = {k: v for k,v in about.items() if v is not None}
+    res = {k: v for k,v in about.items() if v is not None and v!=[]}
     if 'rating_range' in res: res['rating_range'] = ' to '.join(f'{o:g}' for o in res['rating_range'])
     return {**res, 'settings': {k: _setting(str(v)) for k,v in res['settings'].items()}}
 
@@ -189,5 +191,8 @@ def fastrec_info(
         fastrec info films
         fastrec info films --json | jq .metrics"""
     found = _about(folder, load_recommender(folder))
+    if found['left_over']:
+        warn(f'{folder} still holds files of a model before this one, and so what users have seen who may be gone since: the next '
+             'fastrec train to it removes what is older, or remove what stands under left_over by hand')
     if json: return print(dumps(found, indent=1))
     print('\n'.join(_lines(_to_read(found))))

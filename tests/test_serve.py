@@ -569,6 +569,20 @@ def test_token_and_hosts(folder, tmp_path):
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
 
+def test_who_comes_by_another_name_is_told_what_to_do(folder, caplog):
+    "By the refusal, which does not repeat the name, by the log, and by what is said at the start"
+    from fastrec.serve.addresses import welcome
+    caplog.set_level(logging.INFO, 'fastrec.serve')
+    with Background(app(folder, hosts=('films.example.com',))) as o:
+        status,body,_ = Client(o.url).raw('/version', host='colleague.example.com')
+        detail = json.loads(body)['detail']
+    assert status==400 and '--hosts NAME' in detail and 'colleague' not in detail
+    lines = [r.fields for r in caplog.records if r.message=='request']
+    assert '--hosts' in lines[-1]['why'] and 'colleague' not in str(lines)
+    told = welcome('0.0.0.0', 8000, ['localhost','films.example.com'])
+    assert 'http://127.0.0.1:8000/' in told and 'localhost, films.example.com' in told and f'--hosts {socket.gethostname()}' in told
+    assert '--hosts' not in welcome('127.0.0.1', 8000, ['localhost','127.0.0.1'])
+
 @pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
                                         (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
 def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):
@@ -595,7 +609,8 @@ def test_outside_of_this_machine_a_token_is_needed(folder, monkeypatch):
     monkeypatch.delenv('FASTREC_TOKEN', raising=False)
     for host in ('0.0.0.0','::','192.0.2.1','films.example.com'):
         with pytest.raises(ValueError, match='can be reached from elsewhere'): run(folder, host=host)
-    with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port'): run(folder, port=taken.getsockname()[1])
+    with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port') as told: run(folder, port=taken.getsockname()[1])
+    assert 'while attempting' not in str(told.value)
     with pytest.raises(ValueError, match='can be reached from elsewhere'): Background(app(folder), host='0.0.0.0')
 
 @pytest.mark.parametrize('how,match', [(dict(workers=0),'workers=0 must be at least 1'), (dict(workers=-2),'workers=-2 must'), (dict(port=-1),'port=-1 must be at least 0'),

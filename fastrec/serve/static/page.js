@@ -23,8 +23,7 @@ function readAddress() {
   }
   const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
   state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
-  const canDraw = about.varied
-  state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
+  state.mood = about.varied && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
   state.draw = whole(asked.get('draw'), about.draws)
   state.variety = !about.alike ? 0 : Math.min(Math.max(Number(asked.get('variety')) || 0, 0), .9)
   state.film = asked.get('film')
@@ -547,7 +546,6 @@ function meaning() {  // of the order of the list
   const told = [meanings[state.mood] ?? ranked]
   if (state.variety) told.push('What is unlike those above it moves up.')
   if (!scale.likes && about.draws < 2) told.push('How sure a guess is, and surprises, need a model with draws, as fit_bayes makes.')
-  else if (!scale.likes && !about.varied) told.push('There is no safe or surprising order: this model found no tastes in the ratings.')
   return told.join(' ')
 }
 

@@ -10,6 +10,7 @@ from fastrec.serve import Background,Limits,app,run
 from fastrec.serve.counters import Counters
 from fastrec.serve.page import page_files
 from fastrec.serve.pool import Busy
+from fastrec.serve.questions import FoldInQuestion
 from fastrec.serve.service import _routes
 
 secret = 'a-long-secret-of-mine'
@@ -1166,6 +1167,36 @@ def test_openapi_tells_of_refusals_and_of_the_token(films, folder, tmp_path):
         assert all('401' in o['responses'] for path,each in told['paths'].items() if path not in ('/health','/ready') for o in each.values())
         status,_,headers = guarded.raw('/version')
         assert status==401 and headers['www-authenticate']=='Bearer'
+
+def test_each_post_has_an_example_that_is_answered(films, df, tmp_path):
+    "With labels of the folder, and a rating where the model learns from ratings"
+    clicks = fitted(df.assign(rating=1), 'fit_ials').save_recommender(tmp_path/'clicks', ratings=True)
+    with Background(app(clicks)) as o:
+        for service in (films,Client(o.url)):
+            paths = service.get('openapi.json')[1]['paths']
+            posts = {k: v['post'] for k,v in paths.items() if 'post' in v}
+            assert len(posts)==6
+            for path,told in posts.items():
+                content = told['requestBody']['content']['application/json']
+                assert content['schema']
+                status,answer = service.post(path[1:], **content['example'])
+                assert status==200 and not answer.get('unknown'), (path,answer)
+
+def test_a_question_that_is_not_told_to_be_json_is_told_so(films, df):
+    body = json.dumps(dict(ratings=[dict(item=df.title[0], rating=4)]))
+    for sent in ({}, dict(content_type='application/x-www-form-urlencoded'), dict(content_type='text/plain')):
+        for path in ('fold-in','recommend','predict'):
+            status,found,_ = films.raw(f'/{path}', body, **sent)
+            fault, = json.loads(found)['detail']
+            assert status==422 and 'content-type: application/json' in fault['msg'] and 'dictionary' not in fault['msg'], fault
+
+def test_the_question_of_the_guide_runs_as_it_is():
+    "By curl, on the folder of the demo"
+    cells = json.loads((Path(__file__).parents[1]/'nbs/guides/serving.ipynb').read_text(encoding='utf-8'))['cells']
+    text = '\n'.join(''.join(o['source']) for o in cells)
+    line, = re.findall(r"curl -H 'content-type: application/json' -d '(.*?)' http://127.0.0.1:8000/fold-in", text)
+    question = FoldInQuestion.model_validate_json(line)
+    assert {o.item for o in question.ratings}<={*sample_ratings().title}
 
 def test_lists_of_many_name_what_is_unknown_once(films, df):
     status,found = films.post('recommend/many', users=df.user[:3].tolist(), exclude=['nothing of that name'])

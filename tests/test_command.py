@@ -3,7 +3,7 @@ import gzip,json,os,pty,re,shutil,signal,socket,subprocess,sys,time,tomllib,urll
 from pathlib import Path
 import numpy as np,pandas as pd,pytest
 from conftest import quietly
-from fastrec.all import RecDataLoaders,learner,load_recommender,sample_ratings
+from fastrec.all import RecDataLoaders,TimeSplitter,learner,load_recommender,sample_ratings
 from fastrec.command import main as program
 from fastrec.command.main import commands,main,overview
 
@@ -235,6 +235,55 @@ def test_a_save_leaves_the_files_of_another_that_goes_on(ratings, tmp, monkeypat
     monkeypatch.setattr(bundle, 'read_back', meanwhile)
     learn.save_recommender(own)
     assert len(load_recommender(own).recommend(ratings.user[0], n=2))==2
+
+def test_what_train_does_not_read_is_told(said, ratings, tmp):
+    df = ratings.assign(region='north', shelf=3, count=1)
+    df.to_csv(tmp/'wide.csv', index=False)
+    df.to_parquet(tmp/'wide.parquet')
+    for name in ('wide.csv','wide.parquet'):
+        _,out,_ = said('train', tmp/name, '--out', tmp/'wide', '--fit', 'bias', '--weight', 'count')
+        assert 'not_read: region, shelf\n' in out, out
+        assert answer(said, 'train', tmp/name, '--out', tmp/'wide', '--fit', 'bias')['not_read']==['region','shelf','count']
+    assert 'not_read' not in said('train', tmp/'ratings.csv', '--out', tmp/'wide', '--fit', 'bias')[1]
+
+def test_the_latest_rows_are_held_out(said, ratings, tmp):
+    "What was bought last is measured on, if a column of times is named"
+    when = pd.Timestamp('2024-01-01')+pd.to_timedelta(np.random.default_rng(0).permutation(len(ratings)), unit='h')
+    df = ratings.assign(bought=when)
+    df.to_csv(tmp/'timed.csv', index=False)
+    df.to_parquet(tmp/'timed.parquet')
+    dls = RecDataLoaders.from_df(df, TimeSplitter(.2, 'bought'), seed=42)
+    learn = learner(dls)
+    with quietly(): learn.fit_bias()
+    for name in ('timed.csv','timed.parquet'):
+        found = answer(said, 'train', tmp/name, '--out', tmp/'timed', '--fit', 'bias', '--latest', 'bought')
+        assert found['measured'][0]['model']==pytest.approx(learn.evaluate().rmse['model'], abs=1e-5) and 'not_read' not in found
+    told = refused(said, 'train', tmp/'timed.csv', '--out', tmp/'none', '--latest', 'bough')
+    assert "the file has no column 'bough'" in told and "as in --latest 'bought'" in told and 'Splitter' not in told, told
+
+def test_customers_are_taken_for_users_and_orders_are_not(said, ratings, tmp):
+    n = len(ratings)
+    df = pd.DataFrame({'Order ID': np.arange(n)//2+7000, 'Customer email': ratings.user.astype(str)+'@example.com', 'Product': ratings.title, 'Stars': ratings.rating})
+    df.to_csv(tmp/'orders.csv', index=False)
+    code,out,_ = said('train', tmp/'orders.csv', '--out', tmp/'orders', '--fit', 'bias')
+    assert code==0 and [*load_recommender(tmp/'orders').ds.classes]==['Customer email','Product'] and 'not_read: Order ID' in out
+    df.drop(columns='Stars').to_csv(tmp/'clicked.csv', index=False)
+    told = refused(said, 'train', tmp/'clicked.csv', '--out', tmp/'none')
+    assert "ratings have no column with a usual name" in told and "the third, 'Product'" in told and 'pass --choices' in told and '--rating' in told
+
+def test_what_train_has_no_option_for_is_not_named():
+    "Advice that takes Python is left out or put otherwise; the rest of the message stays"
+    from fastrec.command.main import _as_typed
+    for text,typed in (('there may be more to find; pass reg to look for taste all the same', 'there may be more to find'),
+                       ('and do not count: pass exclude_seen=False, or drop the repeats before the split', 'and do not count: leave one of each in the file'),
+                       ('no room: pass fewer n_factors or layers, or free memory there', 'no room: free memory there'),
+                       ("no room: free memory there, or pass device='cpu'", 'no room: free memory there'),
+                       ('for more take over 2 GB: pass n_draws to have them', 'for more take over 2 GB'),
+                       ('than are left: pass more seconds, or call it yourself', 'than are left: pass more --seconds, or name it with --fit'),
+                       ('if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
+                       ('measure nothing, pass valid_pct=0 without a splitter', 'measure nothing, pass --valid 0'),
+                       ('nothing of this is Python', 'nothing of this is Python')):
+        assert _as_typed('train', text)==typed
 
 def test_info_tells_of_what_found_no_tastes(said, ratings, tmp):
     "Where it says factors, `similar` compares them; elsewhere it says what is there in their place"

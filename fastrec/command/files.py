@@ -12,6 +12,7 @@ from ..data.columns import pick_columns
 from ..data.names import role_of
 from ..data.loaders import RecDataLoaders
 from ..data.parquet import is_parquet
+from ..data.splitters import TimeSplitter
 from ..data.text_files import read_text_file
 from .plain import WrongUse,reading
 
@@ -71,16 +72,30 @@ def _with_scale_of_all(dls):
     dls.train_ds.scale = min(lowest),max(highest)
     return dls
 
-def loaders_of(file, encoding=None, choices=False, users=None, items=None, **kwargs):
-    "Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`; `kwargs` are those of `from_df`"
-    kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
-    whole = choices or users is not None or items is not None or not is_parquet(file)
-    if not whole and not _lack_ratings(_names_in(file), **kwargs): return _with_scale_of_all(RecDataLoaders.from_parquet(file, **kwargs))
-    df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
+def _loaders_of_frame(df, encoding, choices, users, items, kwargs):
+    "As `loaders_of`, of the frame `df`"
     if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
     names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
-    dls = RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
-    return _with_scale_of_all(dls)
+    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
+
+# %% ../../nbs/command/19_files.ipynb #44e36e95
+def _not_read(dls, columns, latest):
+    "Those of the `columns` of a file that `dls` did not read, but for other names of items, which tell those of one title apart"
+    ds = dls.train_ds
+    read = {ds.user_name,ds.item_name,ds.rating_name,ds.weight_name,latest}
+    return [str(o) for o in columns if o not in read and role_of(o)[0] not in ('item','title')]
+
+def loaders_of(file, encoding=None, choices=False, users=None, items=None, latest=None, **kwargs):
+    """Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`, and the names of the columns not
+    read; `kwargs` are those of `from_df`. By the column `latest`, if named, the last rows are held out"""
+    kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
+    if latest is not None: kwargs['splitter'] = TimeSplitter(kwargs.pop('valid_pct'), latest)
+    is_whole = choices or not is_parquet(file) or any(o is not None for o in (users,items,latest))
+    if is_whole or _lack_ratings(_names_in(file), **kwargs):
+        df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
+        columns,dls = [*df.columns],_loaders_of_frame(df, encoding, choices, users, items, kwargs)
+    else: columns,dls = _names_in(file),RecDataLoaders.from_parquet(file, **kwargs)
+    return _with_scale_of_all(dls),_not_read(dls, columns, latest)
 
 # %% ../../nbs/command/19_files.ipynb #890f9263
 def frame_for(rec, file, encoding=None):

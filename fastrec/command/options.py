@@ -22,12 +22,19 @@ _by_option = (  # what a line of Python asks for, as an option
     (r'fold_in\(their ratings\)', 'fastrec serve, asked at /fold-in,'),
     (r'recommend to new ones by fold_in', 'fastrec serve recommends to new ones, at /fold-in'),
     (r'call fit_bias', 'pass --fit bias'),
+    (r'pass valid_pct=0 without a splitter', 'pass --valid 0'),
+    (r'pass more seconds, or call it yourself', 'pass more --seconds, or name it with --fit'),
+    (r'pass fewer [\w ]+, or free memory', 'free memory'),
+    (r', or pass device=\'cpu\'', ''),
+    (r'; pass reg to look for taste all the same|: pass n_draws to have them', ''),
     (r'trained without features of (\w+), or with none that tell them apart: pass \w+= to from_df', r'trained without --\1'),
     (r'where exclude_seen leaves (?:them|it) out(?: of the lists)?', 'which lists leave out'),
     (r'pass exclude_seen=False, or another frame', 'take another file'),
+    (r'pass exclude_seen=False, or drop the repeats before the split', 'leave one of each in the file'),
     (r'pass exclude_seen=False, or ', ''),
     (r': min_count=1 leaves them out', ''),
-    (r'^the frame\b', 'the file'),
+    (r'as in TimeSplitter\(time_name=(.*?)\)', r'as in --latest \1'),
+    (r'^the frame(?: to split)?\b', 'the file'),
     (r'(?<![\w./\'"-])fit_(blend|als|bayes|bias|ease|ials|one_cycle)\b', r'--fit \1'))
 
 # %% ../../nbs/command/17_options.ipynb #bc8eadfd
@@ -42,6 +49,7 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
     (r'take their logarithm, df\.assign\(.*?\)\}\)', 'write their logarithm into the file'),
     (r'add to df(?:\.\w+|\[.*?\]) what', 'add to these numbers what'),
+    (r'out with df\.dropna\(subset=\[.*?\]\)', 'out of the file'),
     (r'out with df\[df(?:\.\w+|\[.*?\])\S*?\](?=[,;.]|$)', 'out of the file'),
     (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),
     (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
@@ -60,12 +68,13 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'pass compression=\'gzip\'', 'unpack it'),
     (r', as in from_csv\(\.\.\., sep=.*?\)', ': commas between fields, a line a row, the names of columns in the first, in UTF-8'),
     *_of_bytes,
+    (r'if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
 _idioms = [(re.compile(python), typed) for python,typed in _by_option+_in_the_file]
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
-_own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', valid_pct='valid')  # their options
+_own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', valid_pct='valid', time_name='latest')  # their options
 
 _phrases = {
     'save_recommender(path, ratings=True)': 'fastrec train --ratings',

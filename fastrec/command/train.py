@@ -87,16 +87,18 @@ def _tell_trained(found, json):
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, dropna, valid, seed, epochs, seconds, ratings, json):
+    encoding, dropna, valid, latest, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
-        dls = loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+        dls,unread = loaders_of(file, encoding, choices, users, items, latest, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
              'Pass ratings=True to keep them')
-    _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
+    found = _saved(*_fitted(dls, fit, epochs, seconds), folder, ratings)
+    if unread: found = {**found, 'not_read': unread if json else ', '.join(unread)}
+    _tell_trained(found, json)
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
 def fastrec_train(
@@ -105,7 +107,7 @@ def fastrec_train(
     fit:Annotated[str, dict(choices=fits)]='blend', # What to fit; blend_bayes and bayes also learn how sure each prediction is
     user:str=None, # Column of the users; if left out, like the next two, found by its name or place
     item:str=None, # Column of the items
-    rating:str=None, # Column of the ratings
+    rating:str=None, # Column of the ratings; their scale is from the lowest to the highest in the file
     weight:str=None, # Column of how much each row counts; if no other can hold ratings, each row is a choice
     choices:bool=False, # Is each row a choice, such as a click or a purchase, whatever else it holds?
     users:str=None, # File of features of users, one row each, with the column of users that the ratings have
@@ -113,6 +115,7 @@ def fastrec_train(
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
+    latest:str=None, # Column of times, by which the latest rows are held out, as what is to come; if left out, some at random
     seed:int=42, # Fixes what is held out, and all else that is random
     epochs:int=5, # Epochs for one_cycle
     seconds:float=60., # About how long choose may take

@@ -74,7 +74,8 @@ _in_the_file = (  # what a line of Python does to a frame, in words
 _idioms = [(re.compile(python), typed) for python,typed in _by_option+_in_the_file]
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
-_own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', valid_pct='valid', time_name='latest')  # their options
+_own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', time_name='latest',
+                  valid_pct='valid')  # their options
 
 _phrases = {
     'save_recommender(path, ratings=True)': 'fastrec train --ratings',

@@ -120,8 +120,7 @@ def fastrec_train(
     epochs:int=5, # Epochs for one_cycle
     seconds:float=60., # About how long choose may take
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
-    json:bool=False, # Print JSON?
-):
+    json:bool=False): # Print JSON?
     """Learn from a file of ratings, measure it, and save a folder that answers
 
         fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve shows how sure it is

@@ -18,7 +18,8 @@ from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
 from .maps import pack_maps
 from .rated import pack_rated,pack_waiting
-from .files import begin_manifest,files_left,format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors
+from .files import begin_manifest,files_left,format_version,manifest_text,own_files,sweep_away,undo
+from .files import write_manifest,write_tensors
 
 # %% ../../nbs/export/80_bundle.ipynb #3b6a9a21
 def _through_json(o):

@@ -102,6 +102,7 @@ def files_left(folder, named):
     begun = {_token_of(o) for o in ages if o.startswith('manifest')}
     return {o: age for o,age in ages.items() if o not in named and _token_of(o) not in begun}
 
+# %% ../../nbs/export/85_files.ipynb #4e791be0
 def sweep_away(folder, keep, old=()):
     "Remove files of former saves that `keep` doesn't name: those in `old`, and those that are an hour old"
     for o in folder.iterdir():

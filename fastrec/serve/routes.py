@@ -166,10 +166,17 @@ def _examples(served):
     "A question that the model of `served` can answer for each path that takes one, with items of the folder, and no user of it"
     rec = served.rec
     first,*_,last = as_json(served.items.labels[:2])*2
-    rated = dict(item=first) if rec.model.is_preference else dict(item=first, rating=(rec.rating_range or rec.model.y_range or (1,5))[1])
+    _,highest = rec.rating_range or rec.model.y_range or (1,5)
+    rated = dict(item=first)
+    if not rec.model.is_preference: rated['rating'] = highest
     person = dict(ratings=[rated])
-    return {'recommend': person|dict(n=3), 'recommend/many': dict(users=['somebody'], n=3), 'fold-in': person|dict(n=3),
-            'predict': person|dict(items=[last]), 'explain': person|dict(item=last), 'map': person}
+    return {
+        'recommend': {**person, 'n': 3},
+        'recommend/many': dict(users=['somebody'], n=3),
+        'fold-in': {**person, 'n': 3},
+        'predict': {**person, 'items': [last]},
+        'explain': {**person, 'item': last},
+        'map': person}
 
 def _shown(example): return dict(requestBody=dict(content={'application/json': dict(example=example)}))
 

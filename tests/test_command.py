@@ -331,6 +331,68 @@ def test_everybodys_lists_as_parquet(said, films, rec, tmp):
     assert said('recommend', films, '--n', 4, '--out', tmp/'lists.parquet')==(0, f'Written to {tmp}/lists.parquet\n', '')
     pd.testing.assert_frame_equal(pd.read_parquet(tmp/'lists.parquet'), rec.recommend(n=4), check_dtype=False, check_categorical=False)
 
+def test_lists_for_a_spreadsheet(said, films, rec, ratings, tmp):
+    "The same rows as in Parquet, with one line of names, for one and for all"
+    for users in ([ratings.user[0]],[]):
+        for name in ('lists.csv','lists.parquet'): assert said('recommend', films, *users, '--n', 4, '--out', tmp/name)[0]==0
+        data = (tmp/'lists.csv').read_bytes()
+        assert data.startswith(b'user,rank,') and data.count(b'user,rank,')==1
+        found,want = pd.read_csv(tmp/'lists.csv'),pd.read_parquet(tmp/'lists.parquet')
+        pd.testing.assert_frame_equal(found, want, check_dtype=False, check_categorical=False, rtol=1e-5)
+    rec.recommend(path=tmp/'again.csv', n=4, max_bytes=2**16)  # in many blocks
+    assert (tmp/'again.csv').read_bytes()==data
+    assert said('similar', films, ratings.title[0], '--out', tmp/'like.csv')[0]==0 and [*pd.read_csv(tmp/'like.csv')]==['title','similarity']
+    assert not [*tmp.glob('*.part')]
+
+def test_reasons_are_told_whole_and_without_marks(said, films, ratings, tmp):
+    user = ratings.user[0]
+    line = answer(said, 'recommend', films, user, '--n', 1, '--why', 5)[0]
+    told = said('recommend', films, user, '--n', 1, '--why', 5)[1]
+    assert len(line['because'])==5 and line['why'].replace('*', '') in told and '*' not in told
+
+def test_some_of_what_may_be_meant_is_named(said, tmp):
+    "A part of many names finds the shortest, in whatever letters"
+    names = [f'{a} {b}' for a in ('Merlot','Grüner Veltliner') for b in ('Organic','Old Vines 0,75 l','Reserve','Grand Estate')]
+    df = pd.DataFrame([(f'u{k%23}',names[k*7%8],k%5+1) for k in range(184)], columns=['user','wine','stars']).drop_duplicates(['user','wine'])
+    df.to_csv(tmp/'wines.csv', index=False)
+    assert said('train', tmp/'wines.csv', '--out', tmp/'cellar', '--fit', 'als')[0]==0
+    told = refused(said, 'similar', tmp/'cellar', 'merlot')
+    assert told.endswith("closest: 'Merlot Organic', 'Merlot Reserve', 'Merlot Grand Estate'"), told
+    assert "'Grüner Veltliner Organic'" in refused(said, 'similar', tmp/'cellar', 'GRUNER')
+
+def test_what_why_shows_is_explained(said):
+    told = said('similar', '--help')[1]
+    for o in ('both','choice','shared','axis','of_axis'): assert re.search(rf'\b{o}\b', told), o
+
+def test_training_ends_with_what_can_be_typed(said, file, tmp):
+    "With a label that is there, each a line that runs"
+    import shlex
+    _,out,_ = said('train', file, '--out', tmp/'my films', '--fit', 'als')
+    lines = [shlex.split(o) for o in out.splitlines() if o.startswith('    fastrec ')]
+    assert [o[1] for o in lines]==['recommend','serve'] and lines[1][2]==str(tmp/'my films')
+    assert said(*lines[0][1:])[0]==0
+    df = pd.DataFrame([(-k%7-9,f'f{k%11}',k%5+1) for k in range(77)], columns=['user','title','rating'])
+    df.to_csv(tmp/'below.csv', index=False)
+    out = said('train', tmp/'below.csv', '--out', tmp/'below', '--fit', 'bias')[1]
+    line, = [shlex.split(o) for o in out.splitlines() if o.startswith('    fastrec recommend')]
+    assert said(*line[1:])[0]==0
+
+def test_errors_stand_beside_those_of_biases(said, ratings, file, tmp):
+    "On the same rows; where nothing is gained by tastes, that is said"
+    dls = RecDataLoaders.from_df(ratings, seed=42)
+    biases = learner(dls)
+    with quietly(): biases.fit_bias()
+    want = biases.evaluate().loc['model']
+    found = {o['measure']: o for o in answer(said, 'train', file, '--out', tmp/'beside', '--fit', 'als')['measured']}
+    assert found['rmse']['biases']==pytest.approx(want.rmse, abs=1e-5) and found['mae']['biases']==pytest.approx(want.mae, abs=1e-5)
+    assert found['ndcg_at_10']['biases'] is None
+    rng = np.random.default_rng(0)
+    noise = pd.DataFrame(dict(user=rng.integers(0, 100, 3000), title=rng.integers(0, 60, 3000), rating=rng.integers(1, 6, 3000))).drop_duplicates(['user','title'])
+    noise.to_csv(tmp/'noise.csv', index=False)
+    out = said('train', tmp/'noise.csv', '--out', tmp/'noise', '--fit', 'one_cycle')[1]
+    assert 'no better than those of biases alone' in out, out
+    for args in (['--fit','bias'], ['--fit','ials','--choices']): assert 'biases' not in said('train', file, '--out', tmp/'beside', *args)[1].split('settings')[0]
+
 def test_similar_and_explain(said, films, rec, ratings, tmp):
     user,film = ratings.user[0],ratings.title[0]
     assert [o['title'] for o in answer(said, 'similar', films, film)]==rec.similar(film).title.tolist()
@@ -462,7 +524,7 @@ def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
 
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]
-    for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.csv'], ['train',file],
+    for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.xlsx'], ['train',file],
                  ['recommend',films,user,'--json','--out','l.parquet'], ['train',file,'--out',tmp/'none','--fit','magic'], ['info',films,'more'],
                  ['similar',films,'a','--out','x'], ['evaluate',films]): refused(said, *args, code=2)
     assert 'closest: recommend' in refused(said, 'recomend', code=2)

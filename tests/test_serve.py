@@ -1198,6 +1198,12 @@ def test_the_question_of_the_guide_runs_as_it_is():
     question = FoldInQuestion.model_validate_json(line)
     assert {o.item for o in question.ratings}<={*sample_ratings().title}
 
+def test_an_item_that_is_not_there_is_told_with_those_that_are_like_it(films, df):
+    word = df.title[0].split()[0]
+    there = {o for o in df.title if word in o}
+    status,found = films.get('similar', item=word)
+    assert status==404 and found['detail'].count("', '")==min(len(there), 3)-1 and any(repr(o) in found['detail'] for o in there)
+
 def test_lists_of_many_name_what_is_unknown_once(films, df):
     status,found = films.post('recommend/many', users=df.user[:3].tolist(), exclude=['nothing of that name'])
     assert status==200 and found['unknown']==['nothing of that name'] and not any('unknown' in o for o in found['lists'])

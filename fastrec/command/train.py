@@ -6,15 +6,17 @@
 __all__ = ['fastrec_train', 'fastrec_evaluate']
 
 # %% ../../nbs/command/13_train.ipynb #2f7b1296
-import os,sys
+import os,shlex,sys
 from contextlib import redirect_stdout
+from copy import copy
 from io import StringIO
 from json import dumps,loads
 from pathlib import Path
 from typing import Annotated
-import pandas as pd
-from ..base.checks import warn
+import pandas as pd,torch
+from ..base.checks import listened,warn
 from ..evaluate.choosing import choose_fit
+from ..evaluate.evaluation import rating_metrics
 from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
@@ -33,9 +35,28 @@ def _measured(rec, *args, **kwargs):
     "The measures of `rec` and of popularity from `evaluate`, one per row"
     return rec.evaluate(*args, **kwargs).T.rename_axis('measure').reset_index()
 
+_as_good = .999  # of an error
+
+def _beside_biases(found, learn):
+    "The measures `found` for `learn` with a column of what biases alone have, for ratings"
+    rmse = found.set_index('measure').model.get('rmse')
+    if pd.isna(rmse) or learn.last_fit[0]=='fit_bias': return found
+    biases,*_ = listened(learner, learn.dls)  # what it has to say was said
+    with bars_on_stderr(): biases.fit_bias()
+    errors = rating_metrics(biases, copy(learn.dls.valid_ds).to(torch.device('cpu')).counted())
+    return found.assign(biases=found.measure.map(errors))
+
+def _gained(found):
+    "What to say of the measures `found` if predictions are no better than those of biases alone, in a dict"
+    if 'biases' not in found: return {}
+    _,model,_,biases = found[found.measure=='rmse'].iloc[0]
+    if model<_as_good*biases: return {}
+    return dict(note=f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which know how high each '
+                     'user rates and each item is rated, and no tastes')
+
 def _measured_if_possible(learn):
     "As `_measured`, but a warning and no rows if that fails, so the model is not lost"
-    try: return _measured(learn)
+    try: return _beside_biases(_measured(learn), learn)
     except ValueError as e:
         warn(f'nothing was measured: {e}')
         return pd.DataFrame(columns=['measure','model','popularity'])
@@ -77,12 +98,18 @@ def keeps_ratings(folder):
     return any(name.startswith('rated.') for o in files for name in o['tensors'])
 
 # %% ../../nbs/command/13_train.ipynb #3388f669
-def _tell_trained(found, json):
-    "Print what is in `found`, as JSON, or as tables one below the other"
+def _tell_next(folder, user):
+    "Print what can be asked of the `folder`, for `user`"
+    at,who = (shlex.quote(plain_text(o)) for o in (folder,user))
+    who = f'-- {who}' if who.startswith('-') else who
+    print(f'\nAsk it:\n\n    fastrec recommend {at} {who}\n    fastrec serve {at}        a page to try it in a browser')
+
+def _tell_trained(found, json, user):
+    "Print what is in `found`, as JSON, or as tables one below the other, with what to ask next for `user`"
     frames = {k for k,o in found.items() if isinstance(o, pd.DataFrame)}
     if json: return print(dumps({k: as_records(o) if k in frames else o for k,o in found.items()}, indent=1))
     for k,o in found.items(): print(f'\n{k}\n{as_lines(o)}' if k in frames else f'{k}: {plain_text(o)}')
-    print(f'\nAsk it: fastrec info {plain_text(found["folder"])}')
+    _tell_next(found['folder'], user)
 
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
@@ -96,9 +123,10 @@ def _train(
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
              'Pass ratings=True to keep them')
-    found = _saved(*_fitted(dls, fit, epochs, seconds), folder, ratings)
+    learn,tried = _fitted(dls, fit, epochs, seconds)
+    found = _saved(learn, tried, folder, ratings)
     if unread: found = {**found, 'not_read': unread if json else ', '.join(unread)}
-    _tell_trained(found, json)
+    _tell_trained(found, json, learn.ds.classes[learn.ds.user_name].labels[0])
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
 def fastrec_train(
@@ -135,7 +163,7 @@ def _saved(learn, tried, folder, ratings):
     learn.save_recommender(folder, metrics=metrics.to_dict(), ratings=ratings)
     res = dict(folder=str(folder), fit=learn.last_fit[0])
     if tried is not None: res['tried'] = tried
-    return {**res, 'measured': found, 'settings': _chosen(learn)}
+    return {**res, 'measured': found, **_gained(found), 'settings': _chosen(learn)}
 
 # %% ../../nbs/command/13_train.ipynb #0a421ca1
 def fastrec_evaluate(

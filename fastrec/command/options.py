@@ -34,6 +34,8 @@ _by_option = (  # what a line of Python asks for, as an option
 
 # %% ../../nbs/command/17_options.ipynb #7c6f071e
 _without_option = (  # what only Python can be told
+    (r'if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
+    (r'out with df\.dropna\(subset=\[.*?\]\)', 'out of the file'),
     (r'pass valid_pct=0 without a splitter', 'pass --valid 0'),
     (r'pass more seconds, or call it yourself', 'pass more --seconds, or name it with --fit'),
     (r'pass fewer [\w ]+, or free memory', 'free memory'),
@@ -52,7 +54,6 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
     (r'take their logarithm, df\.assign\(.*?\)\}\)', 'write their logarithm into the file'),
     (r'add to df(?:\.\w+|\[.*?\]) what', 'add to these numbers what'),
-    (r'out with df\.dropna\(subset=\[.*?\]\)', 'out of the file'),
     (r'out with df\[df(?:\.\w+|\[.*?\])\S*?\](?=[,;.]|$)', 'out of the file'),
     (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),
     (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
@@ -71,7 +72,6 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'pass compression=\'gzip\'', 'unpack it'),
     (r', as in from_csv\(\.\.\., sep=.*?\)', ': commas between fields, a line a row, the names of columns in the first, in UTF-8'),
     *_of_bytes,
-    (r'if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
 _idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_option+_in_the_file]

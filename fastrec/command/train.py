@@ -35,6 +35,7 @@ def _measured(rec, *args, **kwargs):
     "The measures of `rec` and of popularity from `evaluate`, one per row"
     return rec.evaluate(*args, **kwargs).T.rename_axis('measure').reset_index()
 
+# %% ../../nbs/command/13_train.ipynb #ad47b673
 _as_good = .999  # of an error
 
 def _beside_biases(found, learn):
@@ -54,6 +55,7 @@ def _gained(found):
     return dict(note=f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which know how high each '
                      'user rates and each item is rated, and no tastes')
 
+# %% ../../nbs/command/13_train.ipynb #b7a9c245
 def _measured_if_possible(learn):
     "As `_measured`, but a warning and no rows if that fails, so the model is not lost"
     try: return _beside_biases(_measured(learn), learn)
@@ -118,7 +120,8 @@ def _train(
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
-        dls,unread = loaders_of(file, encoding, choices, users, items, latest, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+        how = dict(dropna=dropna, valid_pct=valid, seed=seed)
+        dls,unread = loaders_of(file, encoding, choices, users, items, latest, **columns, **how)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '

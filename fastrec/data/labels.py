@@ -153,8 +153,8 @@ def _containing(labels, text, n=3, fewest=3):
     return heapq.nsmallest(n, [o for o in labels if asked in _plain(o)], key=len)
 
 def _closest(vocab, text, few=2000, longest=500):
-    """The labels of `vocab` most like the unknown `text`, if any is like it: the same in other letters, some in which it stands, or else, of
-    a `few` labels any, and of more one that stands beside it"""
+    """The labels of `vocab` most like the unknown `text`, if any is like it: the same in other letters, some in which it stands, or else,
+    of a `few` labels any, and of more one that stands beside it"""
     if len(text)>longest: return []  # to compare takes the square of its length
     if same := vocab.spelled_as(text): return same[:1]
     labels = vocab.labels if len(vocab.labels)<=few else _neighbours(vocab.labels, text)

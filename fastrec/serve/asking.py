@@ -25,8 +25,8 @@ def item_of(served, o):
     "The label of the item `o`"
     label, = known(served.items, [o])
     if label is not None: return label
-    places,_ = served.titles.find(str(o)[:longest_typed], _most_close)
-    close = as_json(served.items.labels[places])
+    places,shares = served.titles.find(str(o)[:longest_typed], _most_close)
+    close = as_json(served.items.labels[places[shares==shares.max(initial=0)]])
     hint = f'; closest: {listed(map(repr, close))}' if close else ''
     raise NotThere(f'{o!r:.100} is none of the items{hint}')
 

@@ -352,7 +352,7 @@ def test_features_and_categories_forget_too(tmp_path):
     rows = df[~df.user.isin(gone)]
     np.testing.assert_allclose(load_recommender(tmp_path/'m', device='cpu').predict_df(rows), learn.predict_df(rows), rtol=1e-5)
 
-@pytest.mark.parametrize('name', ['lists.csv','lists.TSV','lists.json'])
+@pytest.mark.parametrize('name', ['lists.xlsx','lists.TSV','lists.json'])
 def test_lists_are_not_written_under_the_name_of_another_format(learners, name, tmp_path):
-    with pytest.raises(ValueError, match='lists are written as Parquet: name it .parquet'): learners['fit_als'].recommend(path=tmp_path/name)
+    with pytest.raises(ValueError, match='lists are written as Parquet or CSV: name it .parquet'): learners['fit_als'].recommend(path=tmp_path/name)
     assert not [*tmp_path.iterdir()]

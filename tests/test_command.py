@@ -3,7 +3,7 @@ import gzip,json,os,pty,re,shutil,signal,socket,subprocess,sys,time,tomllib,urll
 from pathlib import Path
 import numpy as np,pandas as pd,pytest
 from conftest import quietly
-from fastrec.all import RecDataLoaders,learner,load_recommender,sample_ratings
+from fastrec.all import RecDataLoaders,TimeSplitter,learner,load_recommender,sample_ratings
 from fastrec.command import main as program
 from fastrec.command.main import commands,main,overview
 
@@ -188,6 +188,113 @@ def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     rec.save_recommender(tmp/'again')
     assert answer(said, 'info', tmp/'again')['fit']==rec.manifest['fit']['name']
 
+def test_the_scale_is_that_of_the_whole_file(said, ratings, tmp):
+    "A rating that only a held-out row gave can be given: to who asks for predictions, and to the page"
+    dls = RecDataLoaders.from_df(ratings, seed=42)
+    lone = ratings.assign(rating=ratings.rating.clip(lower=2))
+    row = dls.valid_ds.frame()[0].iloc[0]
+    lone.loc[(lone.user==row.user) & (lone.title==row.title), 'rating'] = 1
+    lone.to_csv(tmp/'lone.csv', index=False)
+    lone.to_parquet(tmp/'lone.parquet')
+    for file,fit in (('lone.csv','blend_bayes'), ('lone.parquet','als'), ('lone.csv','one_cycle')):
+        code,_,err = said('train', tmp/file, '--out', tmp/'lone', '--fit', fit)
+        assert code==0 and 'outside' not in err, err
+        rec = load_recommender(tmp/'lone')
+        assert rec.rating_range==(1,5) and rec.model.y_range[0]<=1
+        rec.fold_in(pd.DataFrame(dict(title=ratings.title[:1], rating=[1.])))
+
+def test_a_copy_leaves_nothing_of_who_is_gone(said, ratings, tmp):
+    "What a copy of a new model over an old one leaves is told, and goes with the next save, but for what is not fastrec's"
+    own = tmp/'copied'
+    for k,df in enumerate((ratings,ratings[ratings.user!=ratings.user[0]])):
+        learn = learner(RecDataLoaders.from_df(df, seed=1))
+        with quietly(): learn.fit_bias()
+        learn.save_recommender(tmp/f'copy-{k}')
+    shutil.copytree(tmp/'copy-0', own)
+    old = {o.name for o in own.glob('*.safetensors')}
+    for o in (tmp/'copy-1').iterdir(): shutil.copyfile(o, own/o.name)
+    (own/'notes.txt').write_text('mine', encoding='utf-8')
+    code,out,err = said('info', own)
+    assert code==0 and all(o in out for o in old) and 'left_over' in err and 'notes' not in out, (out,err)
+    learn.save_recommender(own)
+    names = {o.name for o in own.iterdir()}
+    assert not names&old and 'notes.txt' in names and len(names)==4, names
+    assert answer(said, 'info', own)['left_over']==[]
+
+def test_a_save_leaves_the_files_of_another_that_goes_on(ratings, tmp, monkeypatch):
+    "Which are older than a manifest that was written in between"
+    from fastrec.export import bundle
+    learn = learner(RecDataLoaders.from_df(ratings, seed=1))
+    with quietly(): learn.fit_bias()
+    own = learn.save_recommender(tmp/'twice')
+    written = bundle.read_back
+    def meanwhile(folder, text, model):
+        monkeypatch.setattr(bundle, 'read_back', written)
+        for _ in range(2): learn.save_recommender(own)
+        return written(folder, text, model)
+    monkeypatch.setattr(bundle, 'read_back', meanwhile)
+    learn.save_recommender(own)
+    assert len(load_recommender(own).recommend(ratings.user[0], n=2))==2
+
+def test_what_train_does_not_read_is_told(said, ratings, tmp):
+    df = ratings.assign(region='north', shelf=3, count=1)
+    df.to_csv(tmp/'wide.csv', index=False)
+    df.to_parquet(tmp/'wide.parquet')
+    for name in ('wide.csv','wide.parquet'):
+        _,out,_ = said('train', tmp/name, '--out', tmp/'wide', '--fit', 'bias', '--weight', 'count')
+        assert 'not_read: region, shelf\n' in out, out
+        assert answer(said, 'train', tmp/name, '--out', tmp/'wide', '--fit', 'bias')['not_read']==['region','shelf','count']
+    assert 'not_read' not in said('train', tmp/'ratings.csv', '--out', tmp/'wide', '--fit', 'bias')[1]
+
+def test_the_latest_rows_are_held_out(said, ratings, tmp):
+    "What was bought last is measured on, if a column of times is named"
+    when = pd.Timestamp('2024-01-01')+pd.to_timedelta(np.random.default_rng(0).permutation(len(ratings)), unit='h')
+    df = ratings.assign(bought=when)
+    df.to_csv(tmp/'timed.csv', index=False)
+    df.to_parquet(tmp/'timed.parquet')
+    dls = RecDataLoaders.from_df(df, TimeSplitter(.2, 'bought'), seed=42)
+    learn = learner(dls)
+    with quietly(): learn.fit_bias()
+    for name in ('timed.csv','timed.parquet'):
+        found = answer(said, 'train', tmp/name, '--out', tmp/'timed', '--fit', 'bias', '--latest', 'bought')
+        assert found['measured'][0]['model']==pytest.approx(learn.evaluate().rmse['model'], abs=1e-5) and 'not_read' not in found
+    told = refused(said, 'train', tmp/'timed.csv', '--out', tmp/'none', '--latest', 'bough')
+    assert "the file has no column 'bough'" in told and "as in --latest 'bought'" in told and 'Splitter' not in told, told
+
+def test_customers_are_taken_for_users_and_orders_are_not(said, ratings, tmp):
+    n = len(ratings)
+    df = pd.DataFrame({'Order ID': np.arange(n)//2+7000, 'Customer email': ratings.user.astype(str)+'@example.com', 'Product': ratings.title, 'Stars': ratings.rating})
+    df.to_csv(tmp/'orders.csv', index=False)
+    code,out,_ = said('train', tmp/'orders.csv', '--out', tmp/'orders', '--fit', 'bias')
+    assert code==0 and [*load_recommender(tmp/'orders').ds.classes]==['Customer email','Product'] and 'not_read: Order ID' in out
+    df.drop(columns='Stars').to_csv(tmp/'clicked.csv', index=False)
+    told = refused(said, 'train', tmp/'clicked.csv', '--out', tmp/'none')
+    assert "ratings have no column with a usual name" in told and "the third, 'Product'" in told and 'pass --choices' in told and '--rating' in told
+
+def test_what_train_has_no_option_for_is_not_named():
+    "Advice that takes Python is left out or put otherwise; the rest of the message stays"
+    from fastrec.command.main import _as_typed
+    for text,typed in (('there may be more to find; pass reg to look for taste all the same', 'there may be more to find'),
+                       ('and do not count: pass exclude_seen=False, or drop the repeats before the split', 'and do not count: leave one of each in the file'),
+                       ('no room: pass fewer n_factors or layers, or free memory there', 'no room: free memory there'),
+                       ("no room: free memory there, or pass device='cpu'", 'no room: free memory there'),
+                       ('for more take over 2 GB: pass n_draws to have them', 'for more take over 2 GB'),
+                       ('than are left: pass more seconds, or call it yourself', 'than are left: pass more --seconds, or name it with --fit'),
+                       ('if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
+                       ('measure nothing, pass valid_pct=0 without a splitter', 'measure nothing, pass --valid 0'),
+                       ('nothing of this is Python', 'nothing of this is Python')):
+        assert _as_typed('train', text)==typed
+
+def test_info_tells_of_what_found_no_tastes(said, ratings, tmp):
+    "Where it says factors, `similar` compares them; elsewhere it says what is there in their place"
+    dls = RecDataLoaders.from_df(ratings, seed=1)
+    for fit,args,said_so in (('bias',{},'biases alone'), ('ials',dict(n_factors=0),'popularity alone')):
+        learn = learner(dls)
+        with quietly(): getattr(learn, f'fit_{fit}')(**args)
+        learn.save_recommender(tmp/f'bare-{fit}')
+        assert answer(said, 'info', tmp/f'bare-{fit}')['predicts'][0].endswith(said_so)
+        assert 'no factors to compare' in refused(said, 'similar', tmp/f'bare-{fit}', ratings.title[0])
+
 def test_info_of_choices_says_nothing_of_ratings(said, file, tmp, films):
     for fit in ('ials','blend'):
         assert said('train', file, '--choices', '--out', tmp/f'chosen-{fit}', '--fit', fit)[0]==0
@@ -223,6 +330,68 @@ def test_lists(said, films, rec, ratings):
 def test_everybodys_lists_as_parquet(said, films, rec, tmp):
     assert said('recommend', films, '--n', 4, '--out', tmp/'lists.parquet')==(0, f'Written to {tmp}/lists.parquet\n', '')
     pd.testing.assert_frame_equal(pd.read_parquet(tmp/'lists.parquet'), rec.recommend(n=4), check_dtype=False, check_categorical=False)
+
+def test_lists_for_a_spreadsheet(said, films, rec, ratings, tmp):
+    "The same rows as in Parquet, with one line of names, for one and for all"
+    for users in ([ratings.user[0]],[]):
+        for name in ('lists.csv','lists.parquet'): assert said('recommend', films, *users, '--n', 4, '--out', tmp/name)[0]==0
+        data = (tmp/'lists.csv').read_bytes()
+        assert data.startswith(b'user,rank,') and data.count(b'user,rank,')==1
+        found,want = pd.read_csv(tmp/'lists.csv'),pd.read_parquet(tmp/'lists.parquet')
+        pd.testing.assert_frame_equal(found, want, check_dtype=False, check_categorical=False, rtol=1e-5)
+    rec.recommend(path=tmp/'again.csv', n=4, max_bytes=2**16)  # in many blocks
+    assert (tmp/'again.csv').read_bytes()==data
+    assert said('similar', films, ratings.title[0], '--out', tmp/'like.csv')[0]==0 and [*pd.read_csv(tmp/'like.csv')]==['title','similarity']
+    assert not [*tmp.glob('*.part')]
+
+def test_reasons_are_told_whole_and_without_marks(said, films, ratings, tmp):
+    user = ratings.user[0]
+    line = answer(said, 'recommend', films, user, '--n', 1, '--why', 5)[0]
+    told = said('recommend', films, user, '--n', 1, '--why', 5)[1]
+    assert len(line['because'])==5 and line['why'].replace('*', '') in told and '*' not in told
+
+def test_some_of_what_may_be_meant_is_named(said, tmp):
+    "A part of many names finds the shortest, in whatever letters"
+    names = [f'{a} {b}' for a in ('Merlot','Grüner Veltliner') for b in ('Organic','Old Vines 0,75 l','Reserve','Grand Estate')]
+    df = pd.DataFrame([(f'u{k%23}',names[k*7%8],k%5+1) for k in range(184)], columns=['user','wine','stars']).drop_duplicates(['user','wine'])
+    df.to_csv(tmp/'wines.csv', index=False)
+    assert said('train', tmp/'wines.csv', '--out', tmp/'cellar', '--fit', 'als')[0]==0
+    told = refused(said, 'similar', tmp/'cellar', 'merlot')
+    assert told.endswith("closest: 'Merlot Organic', 'Merlot Reserve', 'Merlot Grand Estate'"), told
+    assert "'Grüner Veltliner Organic'" in refused(said, 'similar', tmp/'cellar', 'GRUNER')
+
+def test_what_why_shows_is_explained(said):
+    told = said('similar', '--help')[1]
+    for o in ('both','choice','shared','axis','of_axis'): assert re.search(rf'\b{o}\b', told), o
+
+def test_training_ends_with_what_can_be_typed(said, file, tmp):
+    "With a label that is there, each a line that runs"
+    import shlex
+    _,out,_ = said('train', file, '--out', tmp/'my films', '--fit', 'als')
+    lines = [shlex.split(o) for o in out.splitlines() if o.startswith('    fastrec ')]
+    assert [o[1] for o in lines]==['recommend','serve'] and lines[1][2]==str(tmp/'my films')
+    assert said(*lines[0][1:])[0]==0
+    df = pd.DataFrame([(-k%7-9,f'f{k%11}',k%5+1) for k in range(77)], columns=['user','title','rating'])
+    df.to_csv(tmp/'below.csv', index=False)
+    out = said('train', tmp/'below.csv', '--out', tmp/'below', '--fit', 'bias')[1]
+    line, = [shlex.split(o) for o in out.splitlines() if o.startswith('    fastrec recommend')]
+    assert said(*line[1:])[0]==0
+
+def test_errors_stand_beside_those_of_biases(said, ratings, file, tmp):
+    "On the same rows; where nothing is gained by tastes, that is said"
+    dls = RecDataLoaders.from_df(ratings, seed=42)
+    biases = learner(dls)
+    with quietly(): biases.fit_bias()
+    want = biases.evaluate().loc['model']
+    found = {o['measure']: o for o in answer(said, 'train', file, '--out', tmp/'beside', '--fit', 'als')['measured']}
+    assert found['rmse']['biases']==pytest.approx(want.rmse, abs=1e-5) and found['mae']['biases']==pytest.approx(want.mae, abs=1e-5)
+    assert found['ndcg_at_10']['biases'] is None
+    rng = np.random.default_rng(0)
+    noise = pd.DataFrame(dict(user=rng.integers(0, 100, 3000), title=rng.integers(0, 60, 3000), rating=rng.integers(1, 6, 3000))).drop_duplicates(['user','title'])
+    noise.to_csv(tmp/'noise.csv', index=False)
+    out = said('train', tmp/'noise.csv', '--out', tmp/'noise', '--fit', 'one_cycle')[1]
+    assert 'no better than those of biases alone' in out, out
+    for args in (['--fit','bias'], ['--fit','ials','--choices']): assert 'biases' not in said('train', file, '--out', tmp/'beside', *args)[1].split('settings')[0]
 
 def test_similar_and_explain(said, films, rec, ratings, tmp):
     user,film = ratings.user[0],ratings.title[0]
@@ -355,7 +524,7 @@ def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
 
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]
-    for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.csv'], ['train',file],
+    for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.xlsx'], ['train',file],
                  ['recommend',films,user,'--json','--out','l.parquet'], ['train',file,'--out',tmp/'none','--fit','magic'], ['info',films,'more'],
                  ['similar',films,'a','--out','x'], ['evaluate',films]): refused(said, *args, code=2)
     assert 'closest: recommend' in refused(said, 'recomend', code=2)
@@ -402,7 +571,7 @@ def test_serve_refuses(said, films, tmp):
     with socket.create_server(('127.0.0.1',0)) as taken:
         port = taken.getsockname()[1]
         told = refused(said, 'serve', films, '--port', port)
-        assert f'port {port} of host' in told and 'choose another --port' in told
+        assert f'port {port} of host' in told and 'choose another --port' in told and 'Errno' not in told and told.count(str(port))==1, told
 
 def test_serve_tells_who_may_ask(films, monkeypatch):
     asked = []

@@ -10,13 +10,14 @@ from fastrec.serve import Background,Limits,app,run
 from fastrec.serve.counters import Counters
 from fastrec.serve.page import page_files
 from fastrec.serve.pool import Busy
+from fastrec.serve.questions import FoldInQuestion
 from fastrec.serve.service import _routes
 
 secret = 'a-long-secret-of-mine'
 
-def fitted(df, how='fit_als', **kwargs):
+def fitted(df, how='fit_als', n_sweep=None, **kwargs):
     learn = dot_learner(RecDataLoaders.from_df(df, seed=0, **kwargs), seed=0)
-    with learn.no_bar(),learn.no_logging(): getattr(learn, how)()
+    with learn.no_bar(),learn.no_logging(): getattr(learn, how)(**({} if n_sweep is None else dict(n_sweep=n_sweep)))
     return learn
 
 @pytest.fixture(scope='module')
@@ -569,6 +570,20 @@ def test_token_and_hosts(folder, tmp_path):
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
 
+def test_who_comes_by_another_name_is_told_what_to_do(folder, caplog):
+    "By the refusal, which does not repeat the name, by the log, and by what is said at the start"
+    from fastrec.serve.addresses import welcome
+    caplog.set_level(logging.INFO, 'fastrec.serve')
+    with Background(app(folder, hosts=('films.example.com',))) as o:
+        status,body,_ = Client(o.url).raw('/version', host='colleague.example.com')
+        detail = json.loads(body)['detail']
+    assert status==400 and '--hosts NAME' in detail and 'colleague' not in detail
+    lines = [r.fields for r in caplog.records if r.message=='request']
+    assert '--hosts' in lines[-1]['why'] and 'colleague' not in str(lines)
+    told = welcome('0.0.0.0', 8000, ['localhost','films.example.com'])
+    assert 'http://127.0.0.1:8000/' in told and 'localhost, films.example.com' in told and f'--hosts {socket.gethostname()}' in told
+    assert '--hosts' not in welcome('127.0.0.1', 8000, ['localhost','127.0.0.1'])
+
 @pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
                                         (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
 def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):
@@ -595,7 +610,8 @@ def test_outside_of_this_machine_a_token_is_needed(folder, monkeypatch):
     monkeypatch.delenv('FASTREC_TOKEN', raising=False)
     for host in ('0.0.0.0','::','192.0.2.1','films.example.com'):
         with pytest.raises(ValueError, match='can be reached from elsewhere'): run(folder, host=host)
-    with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port'): run(folder, port=taken.getsockname()[1])
+    with socket.create_server(('127.0.0.1',0)) as taken, pytest.raises(OSError, match='pass another port') as told: run(folder, port=taken.getsockname()[1])
+    assert 'while attempting' not in str(told.value)
     with pytest.raises(ValueError, match='can be reached from elsewhere'): Background(app(folder), host='0.0.0.0')
 
 @pytest.mark.parametrize('how,match', [(dict(workers=0),'workers=0 must be at least 1'), (dict(workers=-2),'workers=-2 must'), (dict(port=-1),'port=-1 must be at least 0'),
@@ -1068,6 +1084,27 @@ def test_std_is_refused_without_draws_and_ranking_explained(films, learn, df):
     assert status==200 and got['prediction']==pytest.approx(want.attrs['prediction'], abs=1e-3)
 
 # ------------------------------------------------------------------ what an operator is told, and signals
+def without_tastes(df):
+    "A learner whose draws all predict by the same biases, as of ratings that tell no tastes"
+    learn = fitted(df, 'fit_bayes', n_sweep=20)
+    m = learn.model
+    with torch.no_grad():
+        for o in (m.u_weight.weight,m.i_weight.weight): o.zero_()
+        for o in (m.u_bias_draws,m.i_bias_draws): o.copy_(o.mean(1, keepdim=True).expand_as(o))
+    return learn
+
+def test_draws_that_all_rank_alike_are_told(df, tmp_path):
+    "What is offered follows from what differs: such draws tell how sure a prediction is, but no list is safer than another"
+    bare,full = without_tastes(df),fitted(df, 'fit_bayes', n_sweep=20)
+    for k,(learn,varied) in enumerate(((bare,False),(full,True),(fitted(df),False))):
+        with Background(app(learn.save_recommender(tmp_path/str(k)))) as service:
+            films = Client(service.url)
+            assert films.get('version')[1]['varied'] is varied
+            if k==2: continue
+            for how in (dict(z=-1),dict(draw=1)):
+                _,found = films.post('recommend', user=int(df.user[0]), n=3, **how)
+                assert found['items'] and any('rank alike' in o for o in found['notes'])==(not varied), found
+
 def test_reasons_that_a_new_model_takes_away_are_told_in_the_log(learn, tmp_path, caplog):
     folder = learn.save_recommender(tmp_path/'films', ratings=True)
     with Background(app(folder, every=.05)) as o,caplog.at_level('WARNING', 'fastrec.serve'):
@@ -1130,6 +1167,42 @@ def test_openapi_tells_of_refusals_and_of_the_token(films, folder, tmp_path):
         assert all('401' in o['responses'] for path,each in told['paths'].items() if path not in ('/health','/ready') for o in each.values())
         status,_,headers = guarded.raw('/version')
         assert status==401 and headers['www-authenticate']=='Bearer'
+
+def test_each_post_has_an_example_that_is_answered(films, df, tmp_path):
+    "With labels of the folder, and a rating where the model learns from ratings"
+    clicks = fitted(df.assign(rating=1), 'fit_ials').save_recommender(tmp_path/'clicks', ratings=True)
+    with Background(app(clicks)) as o:
+        for service in (films,Client(o.url)):
+            paths = service.get('openapi.json')[1]['paths']
+            posts = {k: v['post'] for k,v in paths.items() if 'post' in v}
+            assert len(posts)==6
+            for path,told in posts.items():
+                content = told['requestBody']['content']['application/json']
+                assert content['schema']
+                status,answer = service.post(path[1:], **content['example'])
+                assert status==200 and not answer.get('unknown'), (path,answer)
+
+def test_a_question_that_is_not_told_to_be_json_is_told_so(films, df):
+    body = json.dumps(dict(ratings=[dict(item=df.title[0], rating=4)]))
+    for sent in ({}, dict(content_type='application/x-www-form-urlencoded'), dict(content_type='text/plain')):
+        for path in ('fold-in','recommend','predict'):
+            status,found,_ = films.raw(f'/{path}', body, **sent)
+            fault, = json.loads(found)['detail']
+            assert status==422 and 'content-type: application/json' in fault['msg'] and 'dictionary' not in fault['msg'], fault
+
+def test_the_question_of_the_guide_runs_as_it_is():
+    "By curl, on the folder of the demo"
+    cells = json.loads((Path(__file__).parents[1]/'nbs/guides/serving.ipynb').read_text(encoding='utf-8'))['cells']
+    text = '\n'.join(''.join(o['source']) for o in cells)
+    line, = re.findall(r"curl -H 'content-type: application/json' -d '(.*?)' http://127.0.0.1:8000/fold-in", text)
+    question = FoldInQuestion.model_validate_json(line)
+    assert {o.item for o in question.ratings}<={*sample_ratings().title}
+
+def test_an_item_that_is_not_there_is_told_with_those_that_are_like_it(films, df):
+    word = df.title[0].split()[0]
+    there = {o for o in df.title if word in o}
+    status,found = films.get('similar', item=word)
+    assert status==404 and found['detail'].count("', '")==min(len(there), 3)-1 and any(repr(o) in found['detail'] for o in there)
 
 def test_lists_of_many_name_what_is_unknown_once(films, df):
     status,found = films.post('recommend/many', users=df.user[:3].tolist(), exclude=['nothing of that name'])

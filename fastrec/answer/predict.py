@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..base.checks import need_choice,need_flags,need_whole,warn
 from ..data.names import shown
 from ..models.ease import Ease
+from ..models.blend import has_tastes
 from ..models.posterior import PosteriorMean
 from .recommender import Recommends,evaluating
 
@@ -88,6 +89,12 @@ def need_draws(model, n=1):
     if model.n_draws<n:
         raise ValueError('one draw cannot show how sure the model is: fit it with n_draws=2 or more')
     return model
+
+def ranks_vary(model):
+    "Are there draws that rank items otherwise than others do? Those of a model that found no tastes all rank by the same biases"
+    if not isinstance(model, PosteriorMean): return False
+    biases = model.i_bias_draws
+    return model.n_draws>1 and (has_tastes(model) or bool((biases!=biases[:,:1]).any()))
 
 def one_draw(model, s):
     "The model of draw number `s`"

@@ -6,21 +6,20 @@
 __all__ = []
 
 # %% ../../nbs/answer/53_recommend.ipynb #9aae5bd4
-from contextlib import contextmanager
 from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..data.columns import label_column
 from ..data.names import shown
-from ..base.checks import need_finite,need_package,need_whole,warn
+from ..base.checks import need_finite,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
-from .predict import need_draws,one_draw,predict_codes,std_of_codes,tell_alike
+from .predict import need_draws,one_draw,predict_codes,ranks_vary,std_of_codes,tell_alike
 from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
+from .tables import check_path,table_writer
 from .why import Why
 from ..base.devices import need_memory
-from ..base.processes import part_of
 
 # %% ../../nbs/answer/53_recommend.ipynb #3af34383
 def decoded(vocab, codes):
@@ -54,57 +53,14 @@ def lists_frame(rec, *args, **kwargs):
     res = {user: decoded(of_users, user_codes), 'rank': ranks, item: decoded(of_items, item_codes), 'score': scores}
     return pd.DataFrame(res|more)
 
-# %% ../../nbs/answer/53_recommend.ipynb #de8a241a
-def _as_target(path):
-    "`path` as a `Path`, refused unless a file can be written there"
-    path = Path(path)
-    if path.is_dir(): raise ValueError(f'path={str(path)!r} is a folder: name a file in it')
-    if not path.parent.is_dir():
-        raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
-    return path
-
-# %% ../../nbs/answer/53_recommend.ipynb #5c92ce06
-@contextmanager
-def parquet_writer(path):
-    "Gives a function that appends frames to the file `path`, which gets its name only when it is complete"
-    pyarrow = need_package('pyarrow')
-    parquet = need_package('pyarrow.parquet')
-    path = _as_target(path)
-    unfinished = part_of(path)
-    writer = None
-    def write(df):
-        nonlocal writer
-        table = pyarrow.Table.from_pandas(df, preserve_index=False)
-        if writer is None:
-            *repetitive,_ = table.column_names  # scores don't repeat
-            writer = parquet.ParquetWriter(unfinished, table.schema, use_dictionary=repetitive)
-        writer.write_table(table)
-    try:
-        yield write
-        writer.close()
-        unfinished.replace(path)
-    except BaseException:
-        if writer: writer.close()
-        unfinished.unlink(missing_ok=True)
-        raise
-
 # %% ../../nbs/answer/53_recommend.ipynb #5fa1d3c6
-_not_parquet = '.csv','.tsv','.txt','.json','.xlsx'
-
-def _check_path(path):
-    "Refuse a `path` that is not the name of a file, or has another format than lists are written in"
-    if path is None: return
-    if not isinstance(path, (str,Path)): raise TypeError(f'path={path!r} must be the name of a file')
-    if Path(path).suffix.lower() not in _not_parquet: return
-    raise ValueError(f'path={str(path)!r}: lists are written as Parquet: name it .parquet, or leave path out and call to_csv on the result')
-
 def _check_request(n, min_count, max_bytes, z, path, diversity, damping):
     "Arguments of `recommend` in Python's own types; refused if they mean nothing"
     n = need_whole('n', n)
     max_bytes = need_whole('max_bytes', max_bytes)
     min_count = need_count(min_count)
     z = need_finite('z', z)
-    _check_path(path)
+    check_path(path)
     return n,min_count,max_bytes,z,need_knobs(diversity, damping)
 
 def by_draws(rec, z, draw):
@@ -113,6 +69,8 @@ def by_draws(rec, z, draw):
         raise ValueError('z weighs all draws, draw takes one of them: pass one or the other')
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
     model.from_features = rec.model.from_features
+    if not ranks_vary(rec.model) and rec.model.n_draws>1:
+        warn('all draws of this model rank alike, as it found no tastes in the ratings: z and draw change nothing but the scores')
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
@@ -131,7 +89,7 @@ def no_lists(users, n):
 
 def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
-    with parquet_writer(path) as write:
+    with table_writer(path) as write:
         def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside))
         add(*no_lists(users, n))  # so that there are columns even without lists
         lists.best(users, items, n, seen, add)
@@ -216,7 +174,7 @@ def recommend(self:Recommends,
     items=None, # Labels to choose from, or a frame of pairs of user and item, each user's own candidates; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
     min_count:int=0, # Leave out items with fewer training ratings; one without any is left out too, unless features of it are known
-    path:str|Path=None, # Parquet file to write to, for users by the million; overwritten
+    path:str|Path=None, # Parquet or .csv file to write to, for users by the million; overwritten
     max_bytes:int=2**28, # Memory for a block of users, in addition to the result and the items' factors
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling

@@ -141,7 +141,8 @@ class Recommends:
     waiting = None  # after `extend`: for each user and each item, how many ratings its row does not know
     @property
     def rating_range(self):
-        "Lowest and highest rating of training; `None` if that isn't known"
+        "Lowest and highest rating of training, or of its `scale`; `None` if that isn't known"
+        if self.ds.scale: return self.ds.scale
         if not len(self.ds): return None
         lowest,highest = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
         return float(lowest),float(highest)

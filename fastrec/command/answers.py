@@ -6,14 +6,18 @@
 __all__ = ['fastrec_recommend', 'fastrec_similar', 'fastrec_explain', 'fastrec_info']
 
 # %% ../../nbs/command/12_answers.ipynb #773b8ad1
+import re
 from functools import partial
+from pathlib import Path
 from json import dumps
 from typing import Annotated
 import pandas as pd
 from ..answer.described import parts_of
 from ..answer.explain import is_of_one,of_one
 from ..base.checks import listened,need_whole,warn
+from ..export.files import files_left
 from ..export.loading import load_recommender
+from ..models.blend import has_tastes
 from ..models.ease import Ease
 from .console import tell_rows,tell_written
 from .plain import WrongUse,check_output,plain_text
@@ -36,6 +40,10 @@ def _label_of(rec, side, text):
     return as_label(list(rec.ds.classes.values())[side], text)
 
 # %% ../../nbs/command/12_answers.ipynb #126456cd
+def _unmarked(sentence):
+    "The `sentence` of reasons without the asterisks around what is named, which are for Markdown"
+    return re.sub(r'(?<= )\*(.+?)\*(?=[ ,]|$)', r'\1', sentence)
+
 def _reasons(make, why):
     "The `why` reasons for each line of the list that `make` gives, strongest first: items, and their ratings if there are any"
     rows = listened(make)[0].to_dict('records')  # its warnings were already given for the list
@@ -55,13 +63,13 @@ def fastrec_recommend(
     damping:float=0., # How much of popularity is taken off, 1 a lot
     why:int=0, # Reasons to give for each line; the folder must be saved with --ratings
     json:bool=False, # Print JSON?
-    out:str=None, # Parquet file to write to
+    out:str=None, # File to write to, .parquet or .csv
 ):
     """The items that users will like best among those they have not seen
 
         fastrec recommend films 845 17              two lists, as a table
         fastrec recommend films 845 --why 2         with reasons
-        fastrec recommend films --out lists.parquet everyone's"""
+        fastrec recommend films --out lists.csv     everyone's, for a spreadsheet; .parquet for programs"""
     check_output(json, out)
     if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
     rec = load_recommender(folder)
@@ -70,6 +78,7 @@ def fastrec_recommend(
     found = make(sentences=why>0, path=out)
     if out is not None: return tell_written(out)
     if json and why: found = found.assign(because=_reasons(make, why))
+    elif why: found = found.assign(why=found.why.map(_unmarked))
     tell_rows(found, json)
 
 # %% ../../nbs/command/12_answers.ipynb #1fa84425
@@ -79,9 +88,12 @@ def fastrec_similar(
     n:int=10, # How many
     why:bool=False, # Show for each why it is similar?
     json:bool=False, # Print JSON?
-    out:str=None, # Parquet file to write to
+    out:str=None, # File to write to, .parquet or .csv
 ):
     """The items most like one, by what the model has learned
+
+    With --why: how many people have rated or chosen both, how alike those are who chose either (choice, a cosine), how many features are
+    shared, which axis of the factors adds most to the similarity, and how much of it that is (of_axis).
 
         fastrec similar films 'Nutty Donkey (1999)' --n 5"""
     check_output(json, out)
@@ -106,7 +118,7 @@ def fastrec_explain(
     ranking:bool=False, # Explain the score used for lists, instead of the predicted rating?
     by_features:bool=False, # Explain an item that nobody has rated, by its features?
     json:bool=False, # Print JSON?
-    out:str=None, # Parquet file to write to
+    out:str=None, # File to write to, .parquet or .csv
 ):
     """Why a prediction is what it is: parts that add up to it
 
@@ -127,8 +139,9 @@ def _in_words(m):
     name = type(m).__name__
     if isinstance(m, Ease): return f'{name}, a weight for each pair of items'
     n_draws = getattr(m, 'n_draws', 1)
-    width = m.item_factors.shape[1]//n_draws
-    return f'{name}, {width} factors' + (f', {n_draws} draws' if n_draws>1 else '')
+    known = f'{m.item_factors.shape[1]//n_draws} factors'
+    if not has_tastes(m): known = 'popularity alone' if m.is_preference else 'biases alone'
+    return f'{name}, {known}' + (f', {n_draws} draws' if n_draws>1 else '')
 
 def _models_in_words(model):
     "In words, the models that predict and those that make lists"
@@ -148,6 +161,7 @@ def _about(folder, rec):
         labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),
         keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
         bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
+        left_over=sorted(files_left(Path(folder), m['files'])),
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])
 
 # %% ../../nbs/command/12_answers.ipynb #9b81bccf
@@ -165,7 +179,7 @@ def _setting(text):
 
 def _to_read(about):
     "The facts from `_about` for people: without those that do not apply, and with short numbers"
-    res = {k: v for k,v in about.items() if v is not None}
+    res = {k: v for k,v in about.items() if v is not None and v!=[]}
     if 'rating_range' in res: res['rating_range'] = ' to '.join(f'{o:g}' for o in res['rating_range'])
     return {**res, 'settings': {k: _setting(str(v)) for k,v in res['settings'].items()}}
 
@@ -187,5 +201,8 @@ def fastrec_info(
         fastrec info films
         fastrec info films --json | jq .metrics"""
     found = _about(folder, load_recommender(folder))
+    if found['left_over']:
+        warn(f'{folder} still holds files of a model before this one, and so what users have seen who may be gone since: the next '
+             'fastrec train to it removes what is older, or remove what stands under left_over by hand')
     if json: return print(dumps(found, indent=1))
     print('\n'.join(_lines(_to_read(found))))

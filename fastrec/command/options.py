@@ -25,10 +25,22 @@ _by_option = (  # what a line of Python asks for, as an option
     (r'trained without features of (\w+), or with none that tell them apart: pass \w+= to from_df', r'trained without --\1'),
     (r'where exclude_seen leaves (?:them|it) out(?: of the lists)?', 'which lists leave out'),
     (r'pass exclude_seen=False, or another frame', 'take another file'),
+    (r'pass exclude_seen=False, or drop the repeats before the split', 'leave one of each in the file'),
     (r'pass exclude_seen=False, or ', ''),
     (r': min_count=1 leaves them out', ''),
-    (r'^the frame\b', 'the file'),
+    (r'as in TimeSplitter\(time_name=(.*?)\)', r'as in --latest \1'),
+    (r'^the frame(?: to split)?\b', 'the file'),
     (r'(?<![\w./\'"-])fit_(blend|als|bayes|bias|ease|ials|one_cycle)\b', r'--fit \1'))
+
+# %% ../../nbs/command/17_options.ipynb #7c6f071e
+_without_option = (  # what only Python can be told
+    (r'if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
+    (r'out with df\.dropna\(subset=\[.*?\]\)', 'out of the file'),
+    (r'pass valid_pct=0 without a splitter', 'pass --valid 0'),
+    (r'pass more seconds, or call it yourself', 'pass more --seconds, or name it with --fit'),
+    (r'pass fewer [\w ]+, or free memory', 'free memory'),
+    (r', or pass device=\'cpu\'', ''),
+    (r'; pass reg to look for taste all the same|: pass n_draws to have them', ''))
 
 # %% ../../nbs/command/17_options.ipynb #bc8eadfd
 _of_bytes = (  # messages of libraries about what they read, in words
@@ -62,10 +74,11 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     *_of_bytes,
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
-_idioms = [(re.compile(python), typed) for python,typed in _by_option+_in_the_file]
+_idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_option+_in_the_file]
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
-_own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', valid_pct='valid')  # their options
+_own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', time_name='latest',
+                  valid_pct='valid')  # their options
 
 _phrases = {
     'save_recommender(path, ratings=True)': 'fastrec train --ratings',
@@ -73,6 +86,7 @@ _phrases = {
     'by their ratings, with fold_in': 'by their ratings: fastrec serve answers them at /fold-in',
     "from_csv(..., encoding='latin-1')": '--encoding latin-1',
     'pass token, the name of a file,': 'name a file with --token,',
+    'pass the name of a Parquet file as path': 'name a file with --out',
     'pass another port, or host': 'choose another --port, or --host'}
 
 _quoted = re.compile(r"""((?<!\w)'[^']*'(?!\w)|"[^"]*")""")  # an apostrophe is within a word

@@ -20,10 +20,10 @@ def plain_text(text):
 class WrongUse(Exception): "The arguments of a command do not go together"
 
 def check_output(json, out):
-    "Refuse `json` and `out` together, and an `out` that does not end in .parquet"
+    "Refuse `json` and `out` together, and an `out` that ends in neither .parquet nor .csv"
     if json and out is not None: raise WrongUse('--json prints, and --out writes a file: choose one')
-    if out is not None and not out.endswith('.parquet'):
-        raise WrongUse(f'--out {out}: what is written is Parquet, so let its name end in .parquet')
+    if out is not None and not out.lower().endswith(('.parquet','.csv')):
+        raise WrongUse(f'--out {out}: what is written is Parquet or CSV, so let its name end in .parquet or .csv')
 
 # %% ../../nbs/command/10_plain.ipynb #42a6eabd
 _packers = 'gzip','lzma','_lzma','zlib','zipfile'

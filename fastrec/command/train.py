@@ -6,93 +6,24 @@
 __all__ = ['fastrec_train', 'fastrec_evaluate']
 
 # %% ../../nbs/command/13_train.ipynb #2f7b1296
-import os,sys
+import os,shlex,sys
 from contextlib import redirect_stdout
+from copy import copy
 from io import StringIO
 from json import dumps,loads
 from pathlib import Path
 from typing import Annotated
-import pandas as pd
-from ..base.checks import listened,need_package,warn
-from ..data.columns import pick_columns
-from ..data.names import role_of
-from ..data.loaders import RecDataLoaders
-from ..data.parquet import is_parquet
-from ..data.text_files import read_text_file
+import pandas as pd,torch
+from ..base.checks import listened,warn
 from ..evaluate.choosing import choose_fit
+from ..evaluate.evaluation import rating_metrics
 from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
-from .plain import WrongUse,check_output,plain_text,reading
-
-# %% ../../nbs/command/13_train.ipynb #4499d0cb
-def _like(labels, col):
-    "The labels `col`, as text if the known `labels` are text"
-    are_texts = pd.api.types.is_string_dtype(labels.dtype)
-    return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
-
-# %% ../../nbs/command/13_train.ipynb #7620ee14
-def _frame_in(file, id_names=(), encoding=None, n_first=2):
-    "The rows of `file` as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise, hold labels"
-    with reading(file):
-        if is_parquet(file):
-            need_package('pyarrow')
-            return pd.read_parquet(file)
-        more = {} if encoding is None else dict(encoding=encoding)
-        return read_text_file(file, [*id_names], more, n_first)
-
-def _names_in(file):
-    "The names of the columns of the Parquet `file`"
-    return need_package('pyarrow.dataset').dataset(file).schema.names
-
-# %% ../../nbs/command/13_train.ipynb #51a2e700
-def _lack_ratings(columns, rating_name, weight_name, **kwargs):
-    "Is a column of weights named, and can no other of the `columns` hold ratings, by its name or, as the third, by its place?"
-    if weight_name is None or rating_name is not None: return False
-    roles = [role_of(o)[0] for o in columns if o!=weight_name]
-    by_place = len(roles)>2 and roles[2] is None
-    return not (by_place or {'rating','count'} & {*roles})
-
-def _as_choices(df, asked, rating_name, weight_name, **kwargs):
-    "`df` with each row as a choice, as was `asked` or follows from the column of weights, and the name of the new column"
-    if rating_name is not None:
-        raise WrongUse(f'--choices takes each row as a choice, and --rating {rating_name} says how it was rated: leave one of them out')
-    if not asked: warn(f'no column holds ratings: each row is taken as a choice, and {weight_name!r} as how much it counts')
-    return df.assign(rating=1),'rating'
-
-# %% ../../nbs/command/13_train.ipynb #4038939e
-def _side(df, file, name, encoding):
-    "The features in `file` for the labels in the column `name` of the ratings `df`; `None` without a file"
-    if file is None: return None
-    side = _frame_in(file, [name], encoding, n_first=1)
-    return side.assign(**{name: _like(df[name], side[name])}) if name in side else side
-
-def _with_sides(df, users, items, encoding, names):
-    "The arguments of `from_df` for the features in the files `users` and `items`; columns of `df` are found by `names`"
-    if users is None and items is None: return {}
-    (user,item,_),*_ = listened(pick_columns, df, *names)  # `from_df` will give the same warnings
-    return dict(users=_side(df, users, user, encoding), items=_side(df, items, item, encoding))
-
-# %% ../../nbs/command/13_train.ipynb #da45d41f
-def _loaders_of(file, encoding=None, choices=False, users=None, items=None, **kwargs):
-    "Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`; `kwargs` are those of `from_df`"
-    kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
-    whole = choices or users is not None or items is not None or not is_parquet(file)
-    if not whole and not _lack_ratings(_names_in(file), **kwargs): return RecDataLoaders.from_parquet(file, **kwargs)
-    df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
-    if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
-    names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
-    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
-
-# %% ../../nbs/command/13_train.ipynb #890f9263
-def _frame_for(rec, file, encoding=None):
-    "The ratings in `file`, with labels as in `rec`; each row a choice if it was in training, unless a column says otherwise"
-    classes,rating = rec.ds.classes,rec.ds.rating_name
-    df = _frame_in(file, [*classes], encoding)
-    if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})
-    return df.assign(**{k: _like(v.labels, df[k]) for k,v in classes.items() if k in df})
+from .files import frame_for,loaders_of
+from .plain import check_output,plain_text,reading
 
 # %% ../../nbs/command/13_train.ipynb #37fec00e
 def bars_on_stderr():
@@ -104,9 +35,30 @@ def _measured(rec, *args, **kwargs):
     "The measures of `rec` and of popularity from `evaluate`, one per row"
     return rec.evaluate(*args, **kwargs).T.rename_axis('measure').reset_index()
 
+# %% ../../nbs/command/13_train.ipynb #ad47b673
+_as_good = .999  # of an error
+
+def _beside_biases(found, learn):
+    "The measures `found` for `learn` with a column of what biases alone have, for ratings"
+    rmse = found.set_index('measure').model.get('rmse')
+    if pd.isna(rmse) or learn.last_fit[0]=='fit_bias': return found
+    biases,*_ = listened(learner, learn.dls)  # what it has to say was said
+    with bars_on_stderr(): biases.fit_bias()
+    errors = rating_metrics(biases, copy(learn.dls.valid_ds).to(torch.device('cpu')).counted())
+    return found.assign(biases=found.measure.map(errors))
+
+def _gained(found):
+    "What to say of the measures `found` if predictions are no better than those of biases alone, in a dict"
+    if 'biases' not in found: return {}
+    _,model,_,biases = found[found.measure=='rmse'].iloc[0]
+    if model<_as_good*biases: return {}
+    return dict(note=f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which know how high each '
+                     'user rates and each item is rated, and no tastes')
+
+# %% ../../nbs/command/13_train.ipynb #b7a9c245
 def _measured_if_possible(learn):
     "As `_measured`, but a warning and no rows if that fails, so the model is not lost"
-    try: return _measured(learn)
+    try: return _beside_biases(_measured(learn), learn)
     except ValueError as e:
         warn(f'nothing was measured: {e}')
         return pd.DataFrame(columns=['measure','model','popularity'])
@@ -148,26 +100,36 @@ def keeps_ratings(folder):
     return any(name.startswith('rated.') for o in files for name in o['tensors'])
 
 # %% ../../nbs/command/13_train.ipynb #3388f669
-def _tell_trained(found, json):
-    "Print what is in `found`, as JSON, or as tables one below the other"
+def _tell_next(folder, user):
+    "Print what can be asked of the `folder`, for `user`"
+    at,who = (shlex.quote(plain_text(o)) for o in (folder,user))
+    who = f'-- {who}' if who.startswith('-') else who
+    print(f'\nAsk it:\n\n    fastrec recommend {at} {who}\n    fastrec serve {at}        a page to try it in a browser')
+
+def _tell_trained(found, json, user):
+    "Print what is in `found`, as JSON, or as tables one below the other, with what to ask next for `user`"
     frames = {k for k,o in found.items() if isinstance(o, pd.DataFrame)}
     if json: return print(dumps({k: as_records(o) if k in frames else o for k,o in found.items()}, indent=1))
     for k,o in found.items(): print(f'\n{k}\n{as_lines(o)}' if k in frames else f'{k}: {plain_text(o)}')
-    print(f'\nAsk it: fastrec info {plain_text(found["folder"])}')
+    _tell_next(found['folder'], user)
 
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, dropna, valid, seed, epochs, seconds, ratings, json):
+    encoding, dropna, valid, latest, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
-        dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+        how = dict(dropna=dropna, valid_pct=valid, seed=seed)
+        dls,unread = loaders_of(file, encoding, choices, users, items, latest, **columns, **how)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
              'Pass ratings=True to keep them')
-    _tell_trained(_saved(*_fitted(dls, fit, epochs, seconds), folder, ratings), json)
+    learn,tried = _fitted(dls, fit, epochs, seconds)
+    found = _saved(learn, tried, folder, ratings)
+    if unread: found = {**found, 'not_read': unread if json else ', '.join(unread)}
+    _tell_trained(found, json, learn.ds.classes[learn.ds.user_name].labels[0])
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
 def fastrec_train(
@@ -176,7 +138,7 @@ def fastrec_train(
     fit:Annotated[str, dict(choices=fits)]='blend', # What to fit; blend_bayes and bayes also learn how sure each prediction is
     user:str=None, # Column of the users; if left out, like the next two, found by its name or place
     item:str=None, # Column of the items
-    rating:str=None, # Column of the ratings
+    rating:str=None, # Column of the ratings; their scale is from the lowest to the highest in the file
     weight:str=None, # Column of how much each row counts; if no other can hold ratings, each row is a choice
     choices:bool=False, # Is each row a choice, such as a click or a purchase, whatever else it holds?
     users:str=None, # File of features of users, one row each, with the column of users that the ratings have
@@ -184,12 +146,12 @@ def fastrec_train(
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
+    latest:str=None, # Column of times, by which the latest rows are held out, as what is to come; if left out, some at random
     seed:int=42, # Fixes what is held out, and all else that is random
     epochs:int=5, # Epochs for one_cycle
     seconds:float=60., # About how long choose may take
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
-    json:bool=False, # Print JSON?
-):
+    json:bool=False): # Print JSON?
     """Learn from a file of ratings, measure it, and save a folder that answers
 
         fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve shows how sure it is
@@ -204,7 +166,7 @@ def _saved(learn, tried, folder, ratings):
     learn.save_recommender(folder, metrics=metrics.to_dict(), ratings=ratings)
     res = dict(folder=str(folder), fit=learn.last_fit[0])
     if tried is not None: res['tried'] = tried
-    return {**res, 'measured': found, 'settings': _chosen(learn)}
+    return {**res, 'measured': found, **_gained(found), 'settings': _chosen(learn)}
 
 # %% ../../nbs/command/13_train.ipynb #0a421ca1
 def fastrec_evaluate(
@@ -221,4 +183,4 @@ def fastrec_evaluate(
         fastrec evaluate films next_month.csv --min-rating 4"""
     check_output(json, out)
     rec = load_recommender(folder)
-    tell_rows(_measured(rec, _frame_for(rec, file, encoding), k=k, min_rating=min_rating), json, out)
+    tell_rows(_measured(rec, frame_for(rec, file, encoding), k=k, min_rating=min_rating), json, out)

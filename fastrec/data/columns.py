@@ -149,10 +149,10 @@ def _by_place(df, i, names):
     "The `i`-th column of `df`, refused if its name says that it is something else"
     col = df.columns[i]
     if role_of(col)[0] is None and col not in names: return col
-    needed = ('user','title','rating')[i]
+    needed,usual,place = (('users','user','first'), ('items','title','second'), ('ratings','rating','third'))[i]
     hint = '; if people only choose, add one: df.assign(rating=1)' if i==2 else ''
-    raise ValueError(f'the frame has no column {needed!r}, and {col!r} in its place: name it with '
-                     f'{_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
+    raise ValueError(f'{needed} have no column with a usual name, such as {usual!r}, and the {place}, {col!r}, is for something else: '
+                     f'name theirs with {_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
 
 def _choose(df, given):
     "The columns of user, item and rating, `given`, else by name, else by place; and those found by place, by argument"

@@ -6,7 +6,7 @@
 __all__ = ['Vocab']
 
 # %% ../../nbs/data/03_labels.ipynb #86f850d0
-import difflib,hashlib,itertools,threading
+import difflib,hashlib,heapq,itertools,threading
 from bisect import bisect_left
 from unicodedata import combining,normalize
 from zlib import crc32
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from numbers import Real
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
+from .names import listed
 from .frames import in_pandas_types
 from .kinds import factorized,labels_beside
 from ..base.processes import Part,from_all
@@ -145,16 +146,24 @@ def _neighbours(labels, text, beside=20):
     places = [bisect_left(labels, o) for o in (text, text.title(), text.capitalize(), text.lower(), text.upper())]
     return np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
 
+def _containing(labels, text, n=3, fewest=3):
+    "The `n` shortest of the `labels` in which `text` stands, in whatever letters, if it has the `fewest` that say something"
+    asked = _plain(text)
+    if len(asked)<fewest: return []
+    return heapq.nsmallest(n, [o for o in labels if asked in _plain(o)], key=len)
+
 def _closest(vocab, text, few=2000, longest=500):
-    """The label of `vocab` most similar to the unknown `text`, in a list, if there is one: the same in another case, or else, among a `few`
-    labels any, and among more one that is next to it"""
+    """The labels of `vocab` most similar to the unknown `text`, if there are any: the same in another case, some that contain it, or else,
+    among a `few` labels any, and among more one that is next to it"""
     if len(text)>longest: return []  # comparing takes the square of its length
     if same := vocab.spelled_as(text): return same[:1]
     labels = vocab.labels if len(vocab.labels)<=few else _neighbours(vocab.labels, text)
+    if parts := _containing(vocab.labels if len(vocab.labels)<=_most_spelled else labels, text): return parts
     by_plain = {_plain(o): o for o in labels}
     close = difflib.get_close_matches(_plain(text), [*by_plain], n=1)
     return [by_plain[o] for o in close]
 
+# %% ../../nbs/data/03_labels.ipynb #4f123096
 def _hint(vocab, unknown):
     "What may have been meant by `unknown`, which is not a label of `vocab`"
     known = _first(vocab.labels) if len(vocab.labels) else unknown
@@ -162,7 +171,8 @@ def _hint(vocab, unknown):
         kind = {str: 'text', Real: 'numbers'}.get(_class_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
     if not isinstance(unknown, str): return ''
-    return ''.join(f'; closest: {o!r}' for o in _closest(vocab, unknown))
+    close = _closest(vocab, unknown)
+    return f'; closest: {listed(map(repr, close))}' if close else ''
 
 # %% ../../nbs/data/03_labels.ipynb #ec99375a
 @patch

@@ -16,6 +16,8 @@ _ids = '(s|ids?|keys?|codes?|no|nr|num|number|idx|index|hash|uuid|guid|token)?'
 _people = ('(app|site)?(user|customer|reviewer|visitor|member|reader|viewer|listener|rater|account|'
            'client|profile|subscriber|shopper|buyer|person|player|student|critic)')
 
+_mails = 'e?mails?(id|address)?'
+
 _things = ('(parent)?(item|movie|film|product|book|song|track|artist|album|show|series|anime|game|article|business|'
            'recipe|joke|restaurant|video|podcast|content|offer|course|beer|wine|venue|place|hotel|paper|'
            'asin|isbn|isbn10|isbn13|sku)')
@@ -27,7 +29,7 @@ _moments = ('(unix|review|rating|event|order|purchase|interaction|click|view|wat
 
 # %% ../../nbs/data/08_names.ipynb #c6d98278
 _patterns = {  # of each role, best first
-    'user':   ['user', f'{_people}{_ids}|uid|userid', f'{_people}names?'],
+    'user':   ['user', f'{_people}{_ids}|uid|userid', f'{_people}?{_mails}', f'{_people}names?'],
     'title':  ['title', f'{_things}titles?|titles', f'{_things}names?'],
     'item':   ['item', f'{_things}{_ids}|iid', '(imdb|tmdb)id'],
     'rating': ['rating', f'{_scores}(ratings?|stars?|scores?)(value|score|num)?|overall',

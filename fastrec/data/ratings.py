@@ -30,7 +30,7 @@ class RatingsTensors:
     shard = None  # a `Shard`, what is known about all processes' ratings, if this one holds those of its own users
     features = None,None  # `Features` of users and of items, or `None`, on the CPU wherever the ratings are
     strangers = ()  # for held-out rows: labels of users who have no others
-    w = weight_name = None  # also for files from before there were weights
+    w = weight_name = scale = None  # also for older files; `scale`: lowest and highest rating, if not those of the rows
     weight_unit = 1.  # what a weight of 1 is in the frame: the mean of the training weights above 0
     def __init__(self, x, y, classes, rating_name, index=None, time_name=None, w=None, weight_name=None):
         store_attr()

@@ -66,8 +66,10 @@ def _popularity(rec):
         counts)
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts, n_users=rec.n_users)
 
-def _rating_metrics(rec, held):
-    "RMSE and MAE of predictions for the rows `held`, cut off at the lowest and highest rating of training, each counted by its weight"
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #2ddb68fc
+def rating_metrics(rec, held):
+    "Of the ratings predicted for the rows `held`, cut off at the lowest and highest of training, each counting as it is weighed"
     pred = predict_codes(rec.model, held.x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
     error = (pred-held.y).abs()
@@ -213,7 +215,7 @@ def evaluate(self:Recommends,
 def _report(lists, truth, held, k, seen, alike, min_count):
     "The table of `evaluate`, for the lists of the `ListMaker` `lists` and the rows `held`"
     rec = lists.rec
-    ratings = {} if rec.model.is_preference else _rating_metrics(rec, held)
+    ratings = {} if rec.model.is_preference else rating_metrics(rec, held)
     asked = truth,k,seen,_raters(rec),alike,min_count
     model = judged(lists, *asked)
     popularity = judged(ListMaker(_popularity(rec)), *asked)

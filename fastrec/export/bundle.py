@@ -18,7 +18,8 @@ from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
 from .maps import pack_maps
 from .rated import pack_rated,pack_waiting
-from .files import format_version,manifest_text,own_files,sweep_away,undo,write_manifest,write_tensors
+from .files import begin_manifest,files_left,format_version,manifest_text,own_files,sweep_away,undo
+from .files import write_manifest,write_tensors
 
 # %% ../../nbs/export/80_bundle.ipynb #3b6a9a21
 def _through_json(o):
@@ -84,6 +85,7 @@ def _write(folder, tensors, describe, model):
     old = old_files(folder)
     names = {k: f'{k}-{token}.safetensors' for k in tensors}
     try:
+        begin_manifest(folder, token)
         files = {names[k]: write_tensors(folder, names[k], v) for k,v in tensors.items()}
         text = manifest_text(describe(files))
         read_back(folder, text, model)
@@ -119,11 +121,13 @@ def _tensors_to_write(rec, labels, seen):
 
 # %% ../../nbs/export/80_bundle.ipynb #c9dc752e
 def old_files(folder):
-    "Names of the files of the recommender in `folder`, if there is one; refuse a folder that holds anything else"
+    "Names of the files of the recommender in `folder`, if there is one, and of those before it; refuse a folder that holds anything else"
     refuse_pickles(folder)
     names = [o.name for o in folder.iterdir()]
     others = [o for o in names if not own_files.fullmatch(o)]
-    try: return list(read_manifest(folder)['files'])
+    try:
+        named = read_manifest(folder)['files']
+        return [*named, *[o for o,age in files_left(folder, named).items() if age>=0]]
     except FileNotFoundError: pass
     except (BundleError,KeyError,TypeError):  # a damaged one is replaced, another program's manifest.json is not
         if len(others)<len(names): return []

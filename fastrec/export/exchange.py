@@ -14,7 +14,8 @@ from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Ease
 from ..answer.recommender import Recommends
-from ..answer.recommend import lists_frame,parquet_writer
+from ..answer.recommend import lists_frame
+from ..answer.tables import parquet_writer
 from ..answer.lists import candidate_items
 
 # %% ../../nbs/export/82_exchange.ipynb #a2607713

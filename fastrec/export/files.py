@@ -85,11 +85,29 @@ def write_manifest(folder, text, token):
 # %% ../../nbs/export/85_files.ipynb #8a60bdbc
 own_files = re.compile(r'(model|seen)-[0-9a-f]{12}\.safetensors(\.part)?|manifest-[0-9a-f]{12}\.json\.part')
 
+def _token_of(name): return re.search('[0-9a-f]{12}', name)[0]
+
+def begin_manifest(folder, token):
+    "Show other saves, which remove what no manifest names, that the files of this one are to stay"
+    part = folder/f'manifest-{token}.json.part'
+    try: part.touch()
+    except PermissionError as e: raise OSError(f'{part} could not be written: {e}') from e
+
+def files_left(folder, named):
+    "The names of own files in `folder` that are not `named`, of no save that goes on, and how much older than its manifest, in seconds"
+    ages = {}
+    for o in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if own_files.fullmatch(o.name): ages[o.name] = (folder/'manifest.json').stat().st_mtime-o.stat().st_mtime
+    begun = {_token_of(o) for o in ages if o.startswith('manifest')}
+    return {o: age for o,age in ages.items() if o not in named and _token_of(o) not in begun}
+
+# %% ../../nbs/export/85_files.ipynb #4e791be0
 def sweep_away(folder, keep, old=()):
     "Remove files of former saves that `keep` doesn't name: those in `old`, and those that are an hour old"
     for o in folder.iterdir():
         if o.name in keep or not own_files.fullmatch(o.name): continue
-        with suppress(OSError):  # another process was first, or on Windows still reads it: a later save deletes it
+        with suppress(OSError):  # somebody else was first, or on Windows still reads it: a later save sweeps it away
             if o.name in old or is_abandoned(o): o.unlink()
 
 def undo(folder, token):

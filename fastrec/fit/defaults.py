@@ -55,7 +55,8 @@ def range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
-    lo,hi = infer_range(dls.train_ds.values())
+    values = dls.train_ds.values()
+    lo,hi = infer_range(values if dls.train_ds.scale is None else np.union1d(values, dls.train_ds.scale))
     y = dls.valid_ds.counted().y
     n_outside = int(((y<lo)|(y>hi)).sum())
     if n_outside:

@@ -9,6 +9,7 @@ __all__ = []
 import ipaddress,socket
 from contextlib import suppress
 from ..base.checks import need_whole
+from ..data.names import listed
 from .guard import in_environment
 
 # %% ../../nbs/serve/23_addresses.ipynb #bc41c616
@@ -21,7 +22,8 @@ def listening(host, port):
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try: return socket.create_server((host,port), family=family)
     except OSError as e:
-        why = f'port {port} of host {host!r} is not available, {e.strerror}: pass another port, or host'
+        why = e.strerror.partition(' (while ')[0].lower()  # without the port once more
+        why = f'port {port} of host {host!r} is not available, {why}: pass another port, or host'
         raise OSError(e.errno, why) from None
 
 def port_of(sock): return sock.getsockname()[1]
@@ -43,6 +45,13 @@ def names_of(host):
 def _is_loopback(host):
     with suppress(ValueError): return ipaddress.ip_address(host).is_loopback
     return host=='localhost'
+
+def welcome(host, port, names):
+    "What to tell whoever starts a service that listens at `port` of `host`, and answers to the `names`"
+    res = f'A page to try it is at {address(host, port)}/ until Ctrl-C'
+    if _is_loopback(host): return res
+    return (f'{res}\nIt answers those who call it by {listed(dict.fromkeys(names))}, and nobody else: name what others type for this '
+            f'machine, its host name or its address, with --hosts, as in --hosts {socket.gethostname()}')
 
 def need_guard(host, is_guarded):
     "Refuse a `host` that others can reach, unless it `is_guarded` by a token"

@@ -17,15 +17,17 @@ from .holder import as_json,find,known
 from .questions import longest_typed
 
 # %% ../../nbs/serve/13_asking.ipynb #48cc5ee3
+_most_close = 3  # titles that are named in place of one that is not there
+
 class NotThere(Exception): "No user, or no item, in the folder has that label"
 
 def item_of(served, o):
     "The label of the item `o`"
     label, = known(served.items, [o])
     if label is not None: return label
-    places,_ = served.titles.find(str(o)[:longest_typed], 1)
-    close = as_json(served.items.labels[places])
-    hint = f'; closest: {close[0]!r}' if close else ''
+    places,shares = served.titles.find(str(o)[:longest_typed], _most_close)
+    close = as_json(served.items.labels[places[shares==shares.max(initial=0)]])
+    hint = f'; closest: {listed(map(repr, close))}' if close else ''
     raise NotThere(f'{o!r:.100} is not among the items{hint}')
 
 def told(f, *args):

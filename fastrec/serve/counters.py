@@ -137,4 +137,6 @@ class Watched:
 def _note(self:Watched, scope, status, seconds):
     route = getattr(scope.get('route'), 'path', 'none')
     self.counters.add(route, status or 499, seconds)  # 499: the client has disconnected
-    log.info('request', extra=dict(fields=dict(route=route, status=status or 499, ms=round(1000*seconds, 2))))
+    fields = dict(route=route, status=status or 499, ms=round(1000*seconds, 2))
+    if scope.get('why'): fields['why'] = scope['why']
+    log.info('request', extra=dict(fields=fields))

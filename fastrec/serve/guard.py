@@ -67,11 +67,24 @@ def tell_token(app):
     app.openapi = openapi
 
 # %% ../../nbs/serve/18_guard.ipynb #97fd4e20
-class Named(TrustedHostMiddleware):
+other_name = 'called by a name that is not in --hosts'
+_told = 'the service does not answer to the name or address it was called by: whoever runs it can start it with --hosts NAME'
+
+async def _unsaid(message): pass
+
+class Named:
     "The ASGI application `app`, for clients that call it by one of the `allowed_hosts`, or ask for a probe"
+    def __init__(self, app, allowed_hosts):
+        self.app,self.gate = app,TrustedHostMiddleware(self._let_in, allowed_hosts, www_redirect=False)
+
+    async def _let_in(self, scope, *_): scope['why'] = None
+
     async def __call__(self, scope, receive, send):
-        asks_alone = scope['type']=='http' and scope['path'] in probes
-        await (self.app if asks_alone else super().__call__)(scope, receive, send)
+        if scope['type']!='http' or scope['path'] in probes: return await self.app(scope, receive, send)
+        scope['why'] = other_name  # for the log
+        await self.gate(scope, receive, _unsaid)  # which says less
+        if scope['why'] is None: return await self.app(scope, receive, send)
+        for o in refusal(400, _told): await send(o)
 
 # %% ../../nbs/serve/18_guard.ipynb #c2b89b46
 class Bounded:

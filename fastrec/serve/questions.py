@@ -232,6 +232,7 @@ class About(Answer):
     rating_range: tuple[float,float]|None = None
     reasons: bool
     draws: int
+    varied: bool = Field(description='do its draws rank differently? If not, z and draw have nothing to choose from')
     metrics: dict
     fit: str|None = None
     popular: bool = Field(description='does it know how often items were rated?')

@@ -9,6 +9,7 @@ __all__ = []
 import pandas as pd
 from .. import __version__
 from ..answer.explain import is_of_one,of_one
+from ..answer.predict import ranks_vary
 from ..models.blend import has_tastes
 from ..models.posterior import PosteriorMean
 from .asking import Asking,item_of,number,told
@@ -156,6 +157,7 @@ def about(served):
         rating_range=rec.rating_range,
         reasons=rec.ratings is not None,
         draws=draws_of(rec.model),
+        varied=ranks_vary(rec.model),
         metrics=manifest['metrics'],
         fit=(manifest.get('fit') or {}).get('name'),
         popular=rec.counts is not None,

@@ -20,6 +20,7 @@ from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,S
 from .headers import Misread,Refusal
 from .asking import NotThere
 from .guard import probes
+from .holder import as_json
 from .lists import joined_parts,list_of,lists_of_part,lists_together,newcomers_together,parts_of_many
 from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
 
@@ -160,6 +161,25 @@ def refused_by(path, method, has_token):
     if method=='POST': found |= {408,413}
     return {o: dict(model=Misread if o==422 else Refusal, description=_why[o]) for o in sorted(found)}
 
+# %% ../../nbs/serve/19_routes.ipynb #54ad83a7
+def _examples(served):
+    "A question that the model of `served` can answer for each path that takes one, with items of the folder, and no user of it"
+    rec = served.rec
+    first,*_,last = as_json(served.items.labels[:2])*2
+    _,highest = rec.rating_range or rec.model.y_range or (1,5)
+    rated = dict(item=first)
+    if not rec.model.is_preference: rated['rating'] = highest
+    person = dict(ratings=[rated])
+    return {
+        'recommend': {**person, 'n': 3},
+        'recommend/many': dict(users=['somebody'], n=3),
+        'fold-in': {**person, 'n': 3},
+        'predict': {**person, 'items': [last]},
+        'explain': {**person, 'item': last},
+        'map': person}
+
+def _shown(example): return dict(requestBody=dict(content={'application/json': dict(example=example)}))
+
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
 _names = 'recommend predict explain similar users search health ready version metrics'.split()
 _get = dict(zip(_names, _names))
@@ -170,13 +190,15 @@ _post = {'recommend': 'recommend_one', 'recommend/many': 'recommend_many', 'fold
 def router(self:Routes):
     "The routes for FastAPI; OpenAPI has only those without a prefix"
     res = APIRouter(prefix=self.prefix, include_in_schema=not self.prefix)
+    examples = _examples(self.holder.served)
     for method,paths in dict(GET=_get, POST=_post).items():
         for path,name in paths.items():
             if self.prefix and name=='metrics': continue  # the process has one set of them
             route = getattr(self, name)
             told = refused_by(path, method, self.has_token)
+            more = dict(openapi_extra=_shown(examples[path])) if method=='POST' else {}
             res.add_api_route(f'/{path}', route, methods=[method], name=name, responses=told,
-                              response_model_exclude_none=True)
+                              response_model_exclude_none=True, **more)
     return res
 
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4
@@ -193,6 +215,9 @@ async def _on_misfit(request:Request, e):
     return _refused(422, str(e))
 
 async def _on_misread(request:Request, e):
+    if request.method=='POST' and 'json' not in request.headers.get('content-type', ''):
+        why = 'a question is JSON and has to say so, by the header content-type: application/json'
+        return _refused(422, [dict(loc=['header','content-type'], msg=why)])
     return _refused(422, [dict(loc=o['loc'], msg=o['msg']) for o in e.errors()])
 
 refusals = {NotThere: _on_missing, Busy: _on_busy, ValueError: _on_misfit, RequestValidationError: _on_misread}

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from .. import __version__
 from ..base.checks import need_whole
 from ..base.compiled import without_loops
-from .addresses import address,listening,names_of,need_guard,port_of
+from .addresses import address,listening,names_of,need_guard,port_of,welcome
 from .counters import Counters,Watched
 from .guard import Bounded,Named,Token,read_token,tell_token
 from .holder import Holder
@@ -63,7 +63,7 @@ def _add_guards(app, secret, hosts):
     if secret:
         app.add_middleware(Token, token=secret)
         tell_token(app)
-    app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts], www_redirect=False)
+    app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts])
 
 def _need_several(**given):
     "Refuse text for arguments that take a tuple: each of its letters would count as one"
@@ -196,7 +196,7 @@ def _run(said, limits, host, sock, workers, how):
     "Serve `app(**said)` at the socket `sock`"
     logging.config.dictConfig(how['log_config'])  # for messages about workers from this process
     first = app(**said, limits=limits)  # an error in the folder shows at once
-    print(f'A page to try it is at {address(host, port_of(sock))}/ until Ctrl-C', flush=True)
+    print(welcome(host, port_of(sock), [*_own_names, *said['hosts']]), flush=True)
     is_forked = workers>1 and can_fork(said['device'])
     if workers==1 or is_forked: first.state.counters.share(first.state.paths, workers)
     if workers==1: _listen(_ready(first), sock, how)

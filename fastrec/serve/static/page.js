@@ -23,8 +23,7 @@ function readAddress() {
   }
   const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
   state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
-  const canDraw = about.draws > 1
-  state.mood = canDraw && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
+  state.mood = about.varied && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
   state.draw = whole(asked.get('draw'), about.draws)
   state.variety = !about.alike ? 0 : Math.min(Math.max(Number(asked.get('variety')) || 0, 0), .9)
   state.film = asked.get('film')
@@ -165,7 +164,7 @@ async function listFrom(model, signal) {
   const where = model === about ? '' : 'beside/'
   const q = {...person(model), n: listed, diversity: model.alike ? state.variety : 0, exclude: [...state.hidden]}
   const told = {why: 2, std: model.draws > 1}
-  const by = model.draws > 1 && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
+  const by = model.varied && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
   if (!by) return ask(`${where}recommend`, {...q, ...told}, signal)
   const ranked = await ask(`${where}recommend`, {...q, ...by}, signal)  // which has no reasons: those are of the mean
   if (!ranked.items.length) return ranked
@@ -492,7 +491,7 @@ async function showLists(signal) {
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
 }
 
-const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.alike, model.columns])
+const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.varied, model.alike, model.columns])
 
 // the list of the model, or of the second, by the one that the service has now: after another was saved it is asked again
 async function currentList(isSecond, signal) {
@@ -914,7 +913,7 @@ async function begin() {
   document.querySelector('[for=typed]').textContent = `Search ${plural} ${column}s`
   const way = scale.likes ? 'likes' : scale.values ? 'stars' : 'number'
   for (const o of document.querySelectorAll(`[data-${way}]`)) o.textContent = o.dataset[way]
-  if (about.draws > 1) $('moods').hidden = false
+  if (about.varied) $('moods').hidden = false
   if (about.beside) {
     other = await ask('beside/version')
     $('beside-box').hidden = false

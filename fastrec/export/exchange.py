@@ -43,7 +43,7 @@ def _write_factors(path, vocab, tables):
 def save_factors(self:Recommends,
     path:str|Path # Folder to write to
 )->list: # The two files
-    "Write the factors of users and items to Parquet, by label. After `fit_blend` they predict ratings but don't rank the lists, and there is a warning"
+    "Write the factors of users and items to Parquet, by label. After `fit_blend` they predict ratings but don't rank, with a warning"
     folder = Path(path)
     if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
         raise ValueError(f'the column {taken[0]!r} has the same name as a column that is written next to it: rename it before training')

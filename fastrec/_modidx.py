@@ -953,6 +953,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.data.findings._look_at': ('data/findings.html#_look_at', 'fastrec/data/findings.py'),
                                        'fastrec.data.findings._note_columns': ( 'data/findings.html#_note_columns',
                                                                                 'fastrec/data/findings.py'),
+                                       'fastrec.data.findings._note_if_few': ( 'data/findings.html#_note_if_few',
+                                                                               'fastrec/data/findings.py'),
                                        'fastrec.data.findings._note_labels': ( 'data/findings.html#_note_labels',
                                                                                'fastrec/data/findings.py'),
                                        'fastrec.data.findings._note_pairs': ('data/findings.html#_note_pairs', 'fastrec/data/findings.py'),

@@ -140,11 +140,22 @@ def test_front_page_says_what_the_readme_says():
     there = words(re.sub(r'<!--.*?-->|!\[.*?\]\(.*?\)|\]\(.*?\)', '', (root/'README.md').read_text(encoding='utf-8')))
     assert not {*there}-{*here} and abs(len(here)-len(there)) < .1*len(there)
 
+def test_who_reads_llms_txt_alone_can_write_code():
+    "It has the questions that are asked most, each with the code of its page as it is there, and little else"
+    text = (nbs/'llms.txt').read_text(encoding='utf-8')
+    cells = nbformat.read(nbs/'guides'/'questions.ipynb', 4).cells
+    asked = [re.match('## (.*)', c.source)[1] for c in cells if c.source.startswith('## ')]
+    code = [c.source for c in cells if c.cell_type=='code' and not c.source.startswith('#| echo')]
+    assert len(asked)>=15 and all(f'\n### {o}\n' in text for o in asked)
+    assert all(o in text for o in code) and text.count('```python')==len(asked)+1
+    assert len(text)<15_000 and 'RecDataLoaders.from_csv(' in text
+
 @built
 def test_pages_are_there_as_markdown_for_programs():
     listed = re.findall(r'\]\(([\w./-]+)\): ', (site/'llms.txt').read_text(encoding='utf-8'))
-    assert len(listed)==len(notebooks)
-    for o in listed:
+    there = {str(f.relative_to(site)) for f in site.rglob('*.html.md')}
+    assert len(there)==len(notebooks) and {*listed}<=there and {'tutorial.html.md','reference.html.md','guides/questions.html.md'}<={*listed}
+    for o in there:
         text = (site/o).read_text(encoding='utf-8')
         assert text.startswith('# ') and not re.search(r'\]\(/', text)
 

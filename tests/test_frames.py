@@ -5,6 +5,8 @@ import numpy as np,pandas as pd,pytest,torch
 from conftest import release_path
 from frames import side_columns
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,TimeSplitter,UserSplitter,check_ratings,dot_learner,learner,movielens,sample_ratings
+from fastrec.data import findings
+from fastrec.fit import taste
 from fastrec.data.frames import as_frame
 from fastrec.data.times import as_seconds,as_times
 from fastrec.data.kinds import factorized
@@ -567,6 +569,13 @@ def test_check_ratings_tells_what_there_is(small):
     assert list(check_ratings(small))==['severity','about','finding'] and (check_ratings(small).severity=='note').all()
     twice = check_ratings(pd.concat([small]*2), splitter=lambda d: (np.arange(1200),np.arange(1200, 2400))).set_index('about').finding
     assert twice['split']=='100.0% of 1,200 validation rows are pairs that training has too'
+
+def test_few_ratings_are_told():
+    "As few as the fits of choices cannot judge, and not more"
+    def told(n): return [o for o in check_ratings(sample_ratings(n_users=100, n_items=60, n_ratings=n)).finding if 'ratings are few' in o]
+    assert len(told(400))==1 and told(400)[0].startswith('400 ratings are few') and '1,000' in told(400)[0]
+    assert told(1000)==[] and findings.enough==taste._telling  # of fewer the fits of choices do not ask whether there is taste
+    assert (check_ratings(sample_ratings(n_users=100, n_items=60, n_ratings=400)).severity=='note').all()
 
 @pytest.mark.parametrize('bad', [None, 3, [1,2], 'x.csv', pd.DataFrame(), pd.DataFrame(dict(a=[1])), pd.DataFrame(dict(user=[(1,)]*3, item=1, rating=2.)), pd.DataFrame(dict(user=[[1]]*3, item=1, rating=2.)),
                                  pd.DataFrame(dict(user=[1,'a',None], item=[1,2,3], rating=['x',None,3])), pd.DataFrame(dict(user=[1.,None], item=[None,None], rating=[1,2]), dtype=object), pd.DataFrame(np.eye(30))])

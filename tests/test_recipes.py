@@ -33,6 +33,13 @@ def test_each_recipe_says_what_its_row_needs():
         row = recipes.said(last)
         assert set(row)=={'recipe','what','published','same','ours','seconds'} and row['recipe']==p.stem[:2].upper()
 
+def test_the_table_and_the_pages_are_of_one_run():
+    "Seconds too; `python benchmarks/recipes.py pages` writes the table again where pages have been run"
+    table = (root/'benchmarks'/'results'/'recipes.md').read_text(encoding='utf-8')
+    for p in paths:
+        row = recipes.kept(p)
+        assert ' | '.join(row[k] for k in 'recipe what published same ours seconds'.split()) in table, p.stem
+
 def test_absent_data_is_skipped_not_passed(monkeypatch, tmp_path):
     monkeypatch.setattr('run_notebooks.fastai_path', lambda folder: tmp_path)
     for p in paths:

@@ -122,13 +122,27 @@ def write_code():
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding='utf-8')
 
+def questions():
+    "Of nbs/guides/questions.ipynb: what comes before the questions, then each with its answer, and the code of both"
+    res = [('Before all others', '', [])]
+    for c in nbformat.read(root/'nbs'/'guides'/'questions.ipynb', 4).cells:
+        if c.cell_type=='code' and not c.source.startswith('#| echo'): res[-1][2].append(c.source)
+        elif m := re.match(r'## ([^\n]*)\n+(.*?)(?: More in .*)?$', c.source, re.S): res.append((m[1], m[2], []))
+    return [(title, answer, '\n'.join(code)) for title,answer,code in res]
+
+def is_module(path):
+    "Is the notebook `path` the source of a module, which the page of all names leads to?"
+    return (root/'fastrec'/path).parent.is_dir() and len(Path(path).parts)>1
+
 def llms(pages):
-    "The site in brief, for readers that are programs, with links from where it lies: https://llmstxt.org"
-    cfg,by = get_config(),{str(p.path): p for p in pages}
-    res = ['# fastrec', f'> {cfg.description}']
+    "The site in brief, for readers that are programs: code for what is asked most, and links from where it lies (https://llmstxt.org)"
+    by = {str(p.path): p for p in pages}
+    res = ['# fastrec', f'> {get_config().description}', 'Links lead to pages of the built site; in the repository they are notebooks, nbs/….ipynb.']
+    code = [f'### {title}\n\n{answer}\n\n```python\n{code}\n```'.replace('\n\n\n\n', '\n\n') for title,answer,code in questions()]
     for title,paths in sidebar():
-        if title: res.append(f'## {title}')
-        res.append('\n'.join(f"- [{by[o].title}]({by[o].name}.html.md): {by[o].description}" for o in paths))
+        listed = [f'- [{by[o].title}]({by[o].name}.html.md): {by[o].description}' for o in paths if not is_module(o)]
+        if title=='How to': res += ['## Code', *code]
+        if listed: res += [*([f'## {title}'] if title else []), '\n'.join(listed)]
     return '\n\n'.join(res) + '\n'
 
 def slim():

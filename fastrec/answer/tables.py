@@ -33,6 +33,7 @@ def _unfinished(path):
         part.unlink(missing_ok=True)
         raise
 
+# %% ../../nbs/answer/83_tables.ipynb #bbaa5122
 @contextmanager
 def parquet_writer(path):
     "Gives a function that appends frames to the Parquet file `path`, which gets its name only when it is whole"

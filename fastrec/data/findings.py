@@ -81,6 +81,14 @@ def _note_pairs(found, df, names, splitter, valid_pct):
     return codes
 
 # %% ../../nbs/data/14_findings.ipynb #6dea5270
+enough = 1000  # choices; of fewer it is not known whether they hold taste
+
+def _note_if_few(found, n, name):
+    "Note that the `n` ratings in the column `name` are too few to say much, if they are"
+    if n>=enough: return
+    found.note(name, f'{n:,} ratings are few: with fewer than {enough:,} it is not known whether people choose by taste; compare lists '
+               'with popularity by evaluate, on several splits')
+
 def _note_ratings(found, df, names, codes):
     "Note the ratings, from low to high, and the most frequent"
     rating = names[2]
@@ -94,6 +102,7 @@ def _note_ratings(found, df, names, codes):
     most = ', '.join(f'{v:g} ({share:.0%})' for v,share in shares.head(5).items())
     found.note(rating, f'{len(y):,} ratings from {y.min():g} to {y.max():g}, {n_different:,} different, '
                f'the most frequent {most}')
+    _note_if_few(found, len(y), rating)
 
 # %% ../../nbs/data/14_findings.ipynb #44c84863
 def _span(col):

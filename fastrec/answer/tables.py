@@ -33,6 +33,7 @@ def _unfinished(path):
         part.unlink(missing_ok=True)
         raise
 
+# %% ../../nbs/answer/83_tables.ipynb #92eea0eb
 @contextmanager
 def parquet_writer(path):
     "Gives a function that appends frames to the Parquet file `path`, which gets its name only when it is whole"

@@ -163,6 +163,7 @@ def _closest(vocab, text, few=2000, longest=500):
     close = difflib.get_close_matches(_plain(text), [*by_plain], n=1)
     return [by_plain[o] for o in close]
 
+# %% ../../nbs/data/03_labels.ipynb #2e1ac498
 def _hint(vocab, unknown):
     "What may have been meant by `unknown`, which is not a label of `vocab`"
     known = _first(vocab.labels) if len(vocab.labels) else unknown

@@ -130,5 +130,6 @@ def fastrec_demo(
     user = _tell_list(lists, ratings)
     lists.save_recommender(folder, ratings=True)
     _draw(learn, interp, truth, f'{folder}.png')
-    print(f'\nA picture of how it learned, and of films by taste, is in {plain_text(folder)}.png. All took {time.time()-start:.0f} s.')
+    print(f'\nA picture of how it learned, and of films by taste, is in {plain_text(folder)}.png. '
+          f'All of it took {time.time()-start:.0f} s.')
     _tell_commands(plain_text(folder), user)

@@ -154,6 +154,7 @@ def about(served):
         columns=manifest['columns'],
         of=kind_of(served),
         rating_range=rec.rating_range,
+        rating_step=served.rating_step,
         reasons=rec.ratings is not None,
         draws=draws_of(rec.model),
         metrics=manifest['metrics'],

@@ -112,7 +112,7 @@ const mostSteps = 200, someSteps = 40
 // from one rating to the next: as in training, if that is known, else as the ends are
 function stepOf(low, high, told) {
   const span = high - low, ends = step => isOn(low, step) && isOn(high, step)
-  if (told && span / told <= mostSteps) return clean(told)
+  if (told && isOn(span, told) && span / told <= mostSteps) return clean(told)
   for (const step of [1, .5]) if (!told && ends(step) && span > 1 && span <= mostSteps * step) return step
   return steps.find(o => ends(o) && span / o >= someSteps && span / o <= mostSteps) ?? clean(span / 100)
 }
@@ -571,10 +571,10 @@ function inOrder(spots, near) {
   const rated = [...state.ratings].reverse().sort((a, b) => b[1] - a[1]).map(([item]) => item), list = lines.map(o => String(o.item))
   const first = [...rated.slice(0, named), ...list, ...near.map(o => o.item), ...rated.slice(named)]
   const ranks = new Map(first.map((item, k) => [item, k]).reverse()), rank = o => ranks.get(o.item) ?? first.length
-  const listed = new Set(list), whose = `on ${listName()}`
   return [...spots].sort((a, b) => rank(a) - rank(b)).map(o => {
-    const kind = state.ratings.has(o.item) ? 'rated' : listed.has(o.item) ? 'listed' : 'other'
-    return {...o, kind, number: kind === 'listed' && list.indexOf(o.item) + 1, matters: ranks.has(o.item), said: {rated: `you ${did()} it`, listed: whose, other: ''}[kind]}
+    const number = list.indexOf(o.item) + 1, kind = state.ratings.has(o.item) ? 'rated' : number ? 'listed' : 'other'
+    const said = {rated: `you ${did()} it`, listed: `number ${number} on ${listName()}`, other: ''}[kind]
+    return {...o, kind, number: kind === 'listed' ? number : 0, matters: ranks.has(o.item), said}
   })
 }
 

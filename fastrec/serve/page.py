@@ -10,7 +10,7 @@ from importlib.resources import files
 from fastapi import APIRouter,Response
 
 # %% ../../nbs/serve/22_page.ipynb #878fce7f
-_scripts = 'page.js','ask.js','map.js'
+_scripts = 'page.js','ask.js','map.js','scale.js'
 _kinds = {'page.html': 'text/html', 'page.css': 'text/css', **dict.fromkeys(_scripts, 'text/javascript')}
 
 page_paths = {o: '/' if o=='page.html' else f'/{o}' for o in _kinds}

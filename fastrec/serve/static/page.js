@@ -3,6 +3,7 @@
 
 import {ask, reason, recall, Refused, tokenGiven} from './ask.js'
 import {tasteMap} from './map.js'
+import {clean, scaleOf} from './scale.js'
 
 const $ = id => document.getElementById(id)
 const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // the last two as the service has them
@@ -103,32 +104,6 @@ async function listFrom(model, signal) {
 }
 
 // ---------------- ways to rate
-
-const clean = o => Number(o.toPrecision(7))  // of what single precision adds
-const isOn = (o, step) => Math.abs(o / step - Math.round(o / step)) < 1e-4
-const steps = [4, 3, 2, 1, 0, -1, -2, -3, -4].flatMap(k => [5, 2, 1].map(o => clean(o * 10 ** k)))
-const mostSteps = 200, someSteps = 40
-
-// from one rating to the next: as in training, if that is known, else as the ends are
-function stepOf(low, high, told) {
-  const span = high - low, ends = step => isOn(low, step) && isOn(high, step)
-  if (told && isOn(span, told) && span / told <= mostSteps) return clean(told)
-  for (const step of [1, .5]) if (!told && ends(step) && span > 1 && span <= mostSteps * step) return step
-  return steps.find(o => ends(o) && span / o >= someSteps && span / o <= mostSteps) ?? clean(span / 100)
-}
-
-function scaleOf({of, rating_range: range, rating_step: told}) {
-  if (of === 'preference' || !range) return {likes: true, fits: o => o === '+', read: () => 1, write: () => '+'}
-  const [low, high] = range.map(clean), step = stepOf(low, high, told), span = high - low
-  const fits = text => text.trim() !== '' && Number(text) >= low && Number(text) <= high
-  const digits = span <= 1 ? 2 : 1, places = Math.max(digits, [1, 2, 3].find(o => isOn(step, 10 ** -o)) ?? 0)
-  const common = {low, high, step, digits, places, fits, read: Number, write: String}
-  const unit = step === .5 ? .5 : isOn(step, 1) ? 1 : 0  // of stars; no stars where somebody may give none, or .7 of one
-  if (!unit || !isOn(low, unit) || low < .5 || low > 2 || high < 3 || high > 5) return common
-  const values = []
-  for (let o = low; o <= high; o += unit) values.push(o)
-  return {...common, values, halves: unit < 1}
-}
 
 const did = () => scale.likes ? 'like' : 'rated'
 const shown = value => scale.values ? `${round(value)} ★` : round(value)
@@ -644,7 +619,7 @@ async function stdOf(item, signal) {
 async function explain(item, signal) {
   const [found, std] = await Promise.all([ask('explain', {...person(), item}, signal), stdOf(item, signal)])
   const off = std ? ` ± ${std.toFixed(scale.digits)}` : ''
-  $('film-guess').replaceChildren('Predicted for you: ', el('b', {}, shown(found.prediction)), off)
+  $('film-guess').replaceChildren(`Predicted for you${state.beside ? ` by ${hasNames() ? about.folder : 'the first model'}` : ''}: `, el('b', {}, shown(found.prediction)), off)
   showRank()
   $('film-sure').textContent = std ? sureness : ''
   const line = (name, value) => {
@@ -793,22 +768,20 @@ function fromAddress() {
 }
 
 const measures = {rmse: 'RMSE', ndcg_at_10: 'NDCG@10'}
+const measuresOf = model => Object.keys(measures).filter(o => Number.isFinite(model.metrics[o]))
 
 // the measures that both have, and that can be compared
 function commonMeasures() {
-  const both = Object.keys(measures).filter(o => o in about.metrics && o in other.metrics)
+  const both = measuresOf(about).filter(o => measuresOf(other).includes(o))
   return isElsewhere(other) ? both.filter(o => o !== 'rmse') : both
 }
 
-function folderOf(model) {
-  const which = model === about ? 'this' : 'beside'
-  return about.folder && about.folder !== other?.folder ? model.folder : which
-}
-
-const listName = () => !state.beside ? 'your list' : about.folder !== other.folder ? `the list of ${folderOf(about)}` : 'the first list'
+const hasNames = () => Boolean(about.folder && other.folder && about.folder !== other.folder)  // which tell the two apart
+const folderOf = model => hasNames() ? model.folder : model === about ? 'this' : 'beside'
+const listName = () => !state.beside ? 'your list' : hasNames() ? `the list of ${about.folder}` : 'the first list'
 
 function nameOf(model) {
-  const common = commonMeasures(), told = common.length ? common : Object.keys(measures).filter(o => o in model.metrics).slice(0, 1)
+  const common = commonMeasures(), told = common.length ? common : measuresOf(model).slice(0, 1)
   const values = told.map(o => `${measures[o]} ${Number(model.metrics[o]).toFixed(3)}`)
   return [folderOf(model), model.fit ?? 'model', ...values, model.model.slice(0, 7)].join(' · ')
 }

@@ -191,6 +191,74 @@ def test_moods_variety_and_two_models(opened, urls, folders, df):
     shared = {*titles(page)}&{*titles(page, '#best-b')}
     assert page.locator('#best .badge:not(.new)').count()==page.locator('#best-b .badge:not(.new)').count()==len(shared)
 
+@pytest.fixture(scope='module')
+def compared(df, tmp_path_factory):
+    "A service of a blend with draws beside a model of ratings without, both with the same measures, in folders called films and older"
+    at = tmp_path_factory.mktemp('compared')
+    each = dict(films=fitted(df, 'fit_blend', ratings='fit_bayes'), older=fitted(df))
+    for (k,o),rmse in zip(each.items(), (.8,.9)): o.save_recommender(at/k, ratings=True, metrics=dict(rmse=rmse, ndcg_at_10=rmse/4))
+    with Background(app(at/'films', beside=at/'older')) as service: yield service.url
+
+def test_two_models_are_told_apart(opened, compared, df):
+    "By the names of their folders, without a path, by the same measures, and each by how it orders its list"
+    rated = [(o, s) for o,s in zip(df.title.unique()[:6], (5,5,4,1,2,5))]
+    page = opened(address(compared, *rated, beside='1'))
+    page.wait_for_selector('#best-b > li')
+    settled(page)
+    names = [page.locator(o).inner_text() for o in ('#name-a','#name-b')]
+    assert names[0].startswith('films · fit_blend · RMSE 0.800 · NDCG@10 0.200') and names[1].startswith('older · fit_als · RMSE 0.900 · NDCG@10 0.225')
+    told = [page.evaluate('o => fetch(o).then(o => o.json())', o) for o in ('version','beside/version')]
+    assert [o['folder'] for o in told]==['films','older']
+    assert 'people of your taste' in page.locator('#meaning-a').inner_text()
+    assert page.locator('#meaning-b').inner_text()=='What you are predicted to rate highest comes first.'
+    assert 'comes first' not in page.locator('#meaning').inner_text()
+    page.wait_for_selector('#map .spot')
+    assert 'on the list of films' in page.locator('.legend').inner_text()
+    assert re.search(r', number \d+ on the list of films$', page.locator('#map .listed').first.get_attribute('aria-label'))
+    page.locator('#best-b .title').first.click()
+    until(page, "document.querySelector('#film-guess').textContent.startsWith('Predicted for you by films: ')")
+    page.keyboard.press('Escape')
+    before = titles(page, '#best-b')
+    page.locator('text=Safe').click()
+    settled(page)
+    assert 'lower end' in page.locator('#meaning-a').inner_text()
+    other = page.locator('#meaning-b').inner_text()
+    assert other.startswith('Safe needs a model with draws') and 'predicted to rate highest' in other and titles(page, '#best-b')==before
+    page.locator('text=Surprise me').click()
+    settled(page)
+    assert 'at random' in page.locator('#meaning-a').inner_text() and page.locator('#meaning-b').inner_text().startswith('Surprise me needs')
+    page.locator('#beside').uncheck()
+    settled(page)
+    assert page.locator('#meaning-b').is_hidden() and 'at random' in page.locator('#meaning').inner_text()
+    assert 'on your list' in page.locator('.legend').inner_text()
+
+def test_folders_of_one_name_are_this_and_beside(opened, folders, df, tmp_path):
+    "And a measure that one has alone is shown for that one"
+    for k in 'ab': fitted(df).save_recommender(tmp_path/k/'films', metrics=dict(rmse=.9) if k=='a' else dict(ndcg_at_10=.1))
+    with Background(app(tmp_path/'a'/'films', beside=tmp_path/'b'/'films')) as service:
+        page = opened(address(service.url, (df.title[0],5), beside='1'))
+        page.wait_for_selector('#best-b > li')
+        assert page.locator('#name-a').inner_text().startswith('this · fit_als · RMSE 0.900 · ')
+        assert page.locator('#name-b').inner_text().startswith('beside · fit_als · NDCG@10 0.100 · ')
+        assert page.locator('#meaning').inner_text().startswith('What you are predicted') and page.locator('#meaning-a').is_hidden()  # of both, once
+
+def test_a_place_on_a_list_is_one_thing_and_a_prediction_another(opened, compared, df):
+    "A film tells both, and how sure the prediction is, as the list does"
+    rated = [(o, 5) for o in df.title.unique()[:3]]
+    page = opened(address(compared, *rated, variety='0.3'))
+    listed(page)
+    settled(page)
+    told = page.locator('#meaning').inner_text()
+    assert 'how likely you are to choose it' in told and 'With variety' in told
+    guess = page.locator('#best .guess').nth(1).inner_text()
+    page.locator('#best .title').nth(1).click()
+    page.wait_for_selector('#parts tr')
+    for o in re.findall(r'[\d.]+', guess)[:2]: assert o in page.locator('#film-guess').inner_text()
+    assert '±' in page.locator('#film-guess').inner_text()
+    rank = page.locator('#film-rank').inner_text()
+    assert rank.startswith('Number 2 on your list. First what people of your taste')
+    assert 'not for a place on a list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
+
 @pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were put on its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
                                               (lambda o: (o-1)/4,[1,.25],'rates from 0 to 1')], ids=['hundred','halves','shares'])
 def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path, change, sent, said):
@@ -231,6 +299,7 @@ def test_choices_are_liked_or_not(opened, urls, folders):
     want = [o for o in new.recommend(n=11).title if o!=popular[2]][:10]
     assert titles(page)==want and page.locator('#mine [aria-pressed=true]').count()==3
     assert 'because you like' in page.locator('#best > li').first.inner_text() and page.locator('#moods').is_hidden()
+    assert 'left off your list' in page.locator('#mine-hidden').inner_text()  # and that is all
     until(opened(page.url), 'n => document.querySelectorAll("#mine [aria-pressed=true]").length===n', 3)
 
 def test_half_stars_and_numbers(opened, urls):
@@ -247,6 +316,73 @@ def test_half_stars_and_numbers(opened, urls):
     assert re.fullmatch(r'1\d\d\d', titles(page)[0])  # labels that are numbers
     page.locator('#best .title').first.click()
     page.wait_for_selector('#alike > li')
+
+def steps_served(df, tmp_path, change, ratings):
+    "A service of a model of the ratings that `change` makes, in a folder that keeps them if `ratings`"
+    return Background(app(fitted(df.assign(rating=change(df.rating))).save_recommender(tmp_path/'films', ratings=ratings)))
+
+@pytest.mark.parametrize('ratings', [True,False], ids=['known','unknown'])
+def test_stars_that_begin_above_one(opened, df, tmp_path, ratings):
+    "From 1.5 to 5: halves, as training has them, or as the ends are; what the first star gives is the lowest"
+    with steps_served(df, tmp_path, lambda o: (o*.875+.625).mul(2).round()/2, ratings) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        rater = page.locator('#offers .rater').first
+        assert rater.locator('input').evaluate_all('o => o.map(o => Number(o.value))')==[1.5,2,2.5,3,3.5,4,4.5,5]
+        widths = rater.locator('label').evaluate_all('o => o.map(o => o.offsetWidth)')
+        assert widths[0]==pytest.approx(3*widths[1], abs=2) and sum(widths)==pytest.approx(10*widths[1], abs=6)  # the sixth of them is the sixth half
+        rater.locator('label').first.click(position=dict(x=4, y=10))
+        until(page, "location.hash.startsWith('#r=1.5%7E')")
+        settled(page)
+
+def test_steps_are_those_of_training(opened, df, tmp_path):
+    "Whole stars at the ends, halves between; and no step where there is none"
+    with steps_served(df, tmp_path, lambda o: o.where(df.index%3!=0, 3.5), True) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        assert page.locator('#offers .rater').first.locator('input').count()==9
+        assert page.evaluate("fetch('version').then(o => o.json())")['rating_step']==.5
+    with steps_served(df, tmp_path, lambda o: (o+df.index.to_numpy()%7/7).clip(1,5), True) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        assert 'rating_step' not in page.evaluate("fetch('version').then(o => o.json())")
+        settled(page)
+
+@pytest.mark.parametrize('way', ['mouse','touch','keys'])
+def test_a_slider_is_unset_until_it_is_set_and_can_be_set_everywhere(opened, df, tmp_path, way):
+    "In its middle too; both of its ends are shown, and what it gives is on the steps of training"
+    change = lambda o: (o*1.75+1.25).mul(2).round()/2
+    with steps_served(df, tmp_path, change, True) as service:
+        page = opened(service.url, **(dict(viewport=dict(width=380, height=800), has_touch=True, is_mobile=True) if way=='touch' else {}))
+        page.wait_for_selector('#offers > li')
+        box = page.locator('#offers .number').first
+        slider = box.locator('input')
+        assert box.locator('.ends').inner_text().split()==['3','10'] and slider.get_attribute('step')=='0.5'
+        assert page.locator('#offers .number.unset').count()==6 and slider.evaluate('o => o.ariaValueText')=='not rated'
+        if way=='mouse': slider.click()
+        elif way=='touch': slider.tap()
+        else:
+            slider.focus()
+            page.keyboard.press('Enter')  # shows where it stands
+            page.wait_for_timeout(50)
+            assert not rated_in(page) and box.locator('output').inner_text()=='6.5?'
+            page.keyboard.press('Enter')
+        until(page, "location.hash.startsWith('#r=6.5%7E')")
+        listed(page)
+        assert page.locator('#mine .number').first.evaluate("o => !o.classList.contains('unset')")
+        page.locator('#mine input').first.focus()
+        page.keyboard.press('ArrowRight')
+        page.keyboard.press('Enter')
+        until(page, "location.hash.startsWith('#r=7%7E')")
+        settled(page)
+
+@pytest.mark.parametrize('column,want', [('Wine','wines'),('ISBN','ISBNs'),('story','stories'),('movieId','movieIds'),('Films','films')])
+@pytest.mark.filterwarnings('ignore:taken for users')
+def test_what_is_searched_is_a_word(opened, df, tmp_path, column, want):
+    with Background(app(fitted(df.rename(columns={'title': column})[['user',column,'rating']]).save_recommender(tmp_path/'films'))) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        assert page.locator('[for=typed]').inner_text()==f'Search 60 {want}'
 
 def test_ids_beyond_those_of_javascript(opened, df, tmp_path):
     far = df.assign(title=2**60+pd.factorize(df.title)[0])
@@ -320,9 +456,25 @@ def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     listed(page)
     settled(page)
     notes = page.locator('#notes').inner_text()
-    assert 'Left out of the address: 1 that cannot be read. Left out of the address: 3 not rated from 1 to 5.' in notes and 'again' not in notes
+    assert 'Left out of the address: 1 that cannot be read: 3~yyy' in notes and 'again' not in notes
+    assert f'Left out of the address: 3 not rated from 1 to 5: NaN for {good}x; 99 for a; nothing for b.' in notes
     assert 'past' not in notes and 'Not known here: No Such Film' in notes
     assert page.locator('[name=mood]:checked').input_value()=='best' and page.locator('#variety').input_value()=='0.9'
+
+def test_a_link_of_which_nothing_fits_says_so_where_it_is_seen(opened, urls, df):
+    "Above the list, and what is said of its order is true of one that is by no taste"
+    one,two = df.title.unique()[:2]
+    page = opened(address(urls['stars'], (one,9), (two,0)), viewport=dict(width=1280, height=800))
+    page.wait_for_selector('#notes')
+    settled(page)
+    assert f'2 not rated from 1 to 5: 9 for {one}; 0 for {two}.' in page.locator('#notes').inner_text() and page.locator('#empty').is_visible()
+    page = opened(address(urls['stars'], ('No Such Film',4)), viewport=dict(width=1280, height=800))
+    listed(page)
+    settled(page)
+    told = page.locator('#meaning').inner_text()
+    assert 'this is what many rated' in told and 'predicted' not in told and 'because many rated it' in page.locator('#best > li').first.inner_text()
+    assert page.locator('#notes').inner_text()=='Not known here: No Such Film.'
+    assert page.locator('#notes').bounding_box()['y']<page.locator('#best').bounding_box()['y']
 
 def test_a_forged_address_has_each_title_once(opened, urls, df):
     "The first counts, and what does not is told; a title that is both liked and hidden is liked"
@@ -493,6 +645,23 @@ def test_closeness_does_not_depend_on_the_window(opened, urls, df):
         edges = page.evaluate("(() => { const o = document.querySelector('#map').getBoundingClientRect(); return [o.left, o.right] })()")
         assert all(edges[0]-1<=a and b<=edges[1]+1 for a,b in page.evaluate(inside+'.map(o => [o.left, o.right])'))
 
+def test_the_map_names_first_what_matters(opened, urls, df):
+    "What somebody rated, their list and what is closest; on a phone each that is listed has a name or its number"
+    rated = [(o, s) for o,s in zip(df.title.unique()[:4], (5,1,4,5))]
+    for width in (1280,380):
+        page = opened(address(urls['stars'], *rated), viewport=dict(width=width, height=800))
+        page.wait_for_selector('#map .spot')
+        settled(page)
+        spots = page.evaluate('''[...document.querySelectorAll('#map .spot')].map(o => {
+            return {item: o.item, kind: o.place.kind, named: !o.classList.contains('dumb'), number: o.querySelector('.number')?.textContent} })''')
+        of = lambda kind: [o for o in spots if o['kind']==kind]
+        assert {o['item'] for o in of('rated')}=={o for o,_ in rated} and sum(o['named'] for o in of('rated'))>=3  # fonts differ
+        assert {o['item'] for o in of('listed')}=={*titles(page)} and all(o['named'] or o['number'] for o in of('listed'))
+        for o in of('listed'): assert o['number'] in (None,str(titles(page).index(o['item'])+1))
+        if width==1280:
+            near = page.locator('#near bdi').all_inner_texts()
+            assert sum(o['named'] for o in spots if o['item'] in near)>=2 and sum(o['named'] for o in of('listed'))>=8
+
 def test_a_preview_is_not_a_rating(opened, urls):
     "Stars under the mouse look unlike those that were given"
     page = opened(urls['stars'])
@@ -540,6 +709,9 @@ def test_on_a_phone_nothing_stands_over_the_edge(opened, urls, df):
     assert page.evaluate('document.documentElement.scrollWidth')<=380
     page.locator('#offers .rater').first.locator('label').nth(4).tap()
     listed(page)
+    bar = page.locator('#jump').bounding_box()
+    assert bar['width']==380 and bar['y']+bar['height']==800  # nothing is half below it, nor at the end of the page
+    assert page.evaluate("parseFloat(getComputedStyle(document.body).paddingBottom)")>=bar['height']
     page.locator('#jump').tap()
     page.wait_for_selector('#jump.there', state='attached')
     page.locator('#beside').check()

@@ -159,6 +159,7 @@ def test_the_other_answers(films, learn, df, folder):
     assert items(films.get('search', q=typo, n=1)[1])==[title]
     about = films.get('version')[1]
     assert about['checksum']==json.loads((folder/'manifest.json').read_text(encoding='utf-8'))['checksum'] and about['reasons']
+    assert about['rating_step']==1 and 'folder' not in about
     assert films.get('health')==films.get('ready')==(200,{'status': 'ok'})
     text = films.raw('/metrics')[1].decode()
     assert 'fastrec_requests_total{route="/predict",status="200"' in text and 'le="+Inf"' in text
@@ -208,6 +209,9 @@ def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
     assert 'count as chosen like the others' in note
     with Background(app(folder, beside=folder)) as o:
         films = Client(o.url)
+        for path in ('version','beside/version'):
+            about = films.get(path)[1]
+            assert about['folder']=='films' and str(tmp_path) not in json.dumps(about) and 'rating_step' not in about
         for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('recommend',dict(user='nobody')), ('predict',dict(items=titles)),
                           ('explain',dict(item=titles[2])), ('map',{}), ('beside/recommend',{})):
             for last,notes in ((0.,[note]), (2.,[]), (None,[])):

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/12_holder.ipynb #238d6290
-import ctypes,json,sys,threading,time
+import ctypes,json,os,sys,threading,time
 from datetime import date
 from functools import cached_property
 from numbers import Real
@@ -57,6 +57,26 @@ def known(vocab, asked):
     labels = vocab.labels.take(np.maximum(codes-1, 0)).tolist()
     return [o if code else None for o,code in zip(labels, codes)]
 
+# %% ../../nbs/serve/12_holder.ipynb #5592751d
+_thousandths,_most = 1000,1e9
+
+def _step(values):
+    "The largest step that leads from the lowest of `values` to each other one; `None` if there is none"
+    values = np.sort(values.astype(float))*_thousandths
+    whole = np.round(values)
+    if len(values)<2 or np.abs(values).max()>_most or not np.allclose(values, whole, rtol=1e-6): return None
+    return float(np.gcd.reduce(np.diff(whole).astype(int)))/_thousandths
+
+def step_of(rec):
+    "The `_step` of the ratings that `rec` was trained on; `None` if they are not known, or it knows choices alone"
+    if rec.ratings is None or rec.model.is_preference: return None
+    return _step(pd.unique(rec.ratings.y.numpy(force=True)))
+
+def name_of(folder):
+    "The name of the `folder`, without its path, as JSON can hold it"
+    name = os.path.basename(os.path.abspath(folder))
+    return name.encode('utf-8', 'replace').decode()
+
 # %% ../../nbs/serve/12_holder.ipynb #3497b343
 class Served:
     "A loaded recommender `rec`, and what else a service looks up"
@@ -64,6 +84,7 @@ class Served:
         self.rec,self.checksum = rec,rec.manifest['checksum']
         self.name = self.checksum[:12]
         self.users,self.items = rec.ds.classes.values()
+        self.rating_step = step_of(rec)
 
     @cached_property
     def titles(self):
@@ -88,6 +109,7 @@ class Holder:
     shelf = None
     def __init__(self, folder, device='cpu'):
         self.folder,self.device = Path(folder),device
+        self.name = name_of(folder)
         self.n_swaps = self.n_failed = 0
         self.stamp,self.failed,self.before,self.not_before = self._now(),None,None,0.
         self.served = self._load()

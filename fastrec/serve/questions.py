@@ -230,6 +230,7 @@ class About(Answer):
     columns: dict[str,str|int|None]
     of: Literal['rating','preference']
     rating_range: tuple[float,float]|None = None
+    rating_step: float|None = Field(None, description='from the lowest rating of training all others are whole steps away')
     reasons: bool
     draws: int
     varied: bool = Field(description='do its draws rank differently? If not, z and draw have nothing to choose from')
@@ -238,6 +239,7 @@ class About(Answer):
     popular: bool = Field(description='does it know how often items were rated?')
     alike: bool = Field(description='does it know which items are similar? A model of biases alone does not')
     beside: str|None = Field(None, description='the model under /beside, to compare with')
+    folder: str|None = Field(None, description='the name of the folder, without its path, where two are compared')
 
 class State(BaseModel):
     "The state of the service"

@@ -155,6 +155,7 @@ def about(served):
         columns=manifest['columns'],
         of=kind_of(served),
         rating_range=rec.rating_range,
+        rating_step=served.rating_step,
         reasons=rec.ratings is not None,
         draws=draws_of(rec.model),
         varied=ranks_vary(rec.model),

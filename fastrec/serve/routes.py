@@ -132,11 +132,13 @@ async def ready(self:Routes)->State:
     if self.pool.n>=self.pool.most: raise Busy
     return State(status='ok')
 
+# %% ../../nbs/serve/19_routes.ipynb #1b0b3b21
 @patch
 async def version(self:Routes)->About:
     "Which model serves, its checksum and metrics, and what it can answer"
     res = about(self.holder.served)
     if self.beside is not None: res.beside = self.beside.holder.served.name
+    if self.beside is not None or self.prefix: res.folder = self.holder.name
     return res
 
 @patch

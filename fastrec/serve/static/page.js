@@ -1,9 +1,13 @@
 // A page to try a recommender. What somebody rates is in the address, what it leads to comes from the service, and the service
 // keeps nothing. Whatever comes from there is put into the page as text, never as HTML.
 
+import {ask, reason, recall, Refused, tokenGiven} from './ask.js'
+import {tasteMap} from './map.js'
+import {clean, scaleOf} from './scale.js'
+
 const $ = id => document.getElementById(id)
 const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // the last two as the service has them
-const whenTyped = 120, busyAfter = 3  // milliseconds; attempts
+const whenTyped = 120, mostNamed = 5  // milliseconds; of what was left out
 
 // ---------------- what the page is: all of it in the address
 
@@ -14,11 +18,11 @@ function readAddress() {
   const asked = new URLSearchParams(location.hash.slice(1))
   const texts = asked.getAll('r')
   state.ratings.clear()
-  misfits = {unread: 0, unfit: 0, again: 0, more: Math.max(texts.length - mostRatings, 0)}
+  misfits = {unread: [], unfit: [], again: [], more: texts.slice(mostRatings).map(o => o.slice(o.indexOf('~') + 1))}
   for (const text of texts.slice(0, mostRatings)) {
     const [, value, item] = text.match(/^([^~]*)~(.+)$/s) ?? []
     const why = !item || !isShort(item) ? 'unread' : !scale.fits(value) ? 'unfit' : state.ratings.has(item) ? 'again' : null
-    if (why) misfits[why]++
+    if (why) misfits[why].push(why === 'unread' ? text : why === 'unfit' ? `${value.trim() || 'nothing'} for ${item}` : item)
     else state.ratings.set(item, scale.read(value))
   }
   const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
@@ -52,82 +56,6 @@ function address() {
 const writeAddress = () => history.replaceState(history.state, '', address())
 
 // ---------------- asking the service
-
-class Refused extends Error {}
-let token = null, showingKey = null
-
-function recall() {
-  const told = new URLSearchParams(location.hash.slice(1)), given = told.get('token')
-  if (given !== null) {  // by learn.play(), in the part of an address that is never sent
-    if (isSendable(given)) remember(given)
-    told.delete('token')
-    history.replaceState(null, '', `${location.pathname}${told.size ? `#${told}` : ''}`)
-  }
-  try { token ??= sessionStorage.getItem('token') } catch { /* a frame of another page may have no storage */ }
-  if (token !== null && !isSendable(token)) token = null
-}
-
-const isSendable = text => /^[\x20-\x7e]+$/.test(text)  // a header holds no other letters, and fetch would refuse to ask
-
-function remember(text) {
-  token = text
-  try { sessionStorage.setItem('token', text) } catch { /* until the page is left, then */ }
-}
-
-let nOpen = 0  // questions, for who waits until all are answered
-
-async function ask(...question) {
-  document.body.dataset.asking = ++nOpen
-  try { return await answerTo(...question) } finally { document.body.dataset.asking = --nOpen }
-}
-
-async function answerTo(path, question, signal) {
-  const sent = token
-  const asking = {signal, headers: token ? {authorization: `Bearer ${token}`} : {}}
-  if (question) {
-    asking.method = 'POST'
-    asking.headers['content-type'] = 'application/json'
-    asking.body = JSON.stringify(question)
-  }
-  for (let attempt = 1; ; attempt++) {
-    const answer = await fetch(path, asking)
-    if (answer.status === 401) {
-      if (token === sent) await askForToken(sent !== null)  // else it was given meanwhile
-      return answerTo(path, question, signal)
-    }
-    if (answer.status === 503 && attempt < busyAfter) {
-      await new Promise(go => setTimeout(go, 1000 * (Number(answer.headers.get('retry-after')) || 1)))
-      continue
-    }
-    if (answer.ok) return answer.json()
-    throw new Refused(await reasonOf(answer))
-  }
-}
-
-async function reasonOf(answer) {
-  const said = await answer.json().catch(() => ({}))
-  const detail = Array.isArray(said.detail) ? [...new Set(said.detail.map(o => o.msg))].join('; ') : said.detail
-  return detail ?? `The service answered ${answer.status}.`
-}
-
-function askForToken(isWrong) {  // once, however many questions wait for it
-  showingKey ??= new Promise(done => {
-    $('wrong').hidden = !isWrong
-    $('token').value = ''
-    $('key').showModal()
-    $('key').querySelector('form').onsubmit = e => {
-      const given = $('token').value.trim()
-      $('wrong').hidden = isSendable(given)
-      if (!isSendable(given)) return e.preventDefault()
-      remember(given)
-      showingKey = null
-      done()
-    }
-  })
-  return showingKey
-}
-
-$('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is nothing behind it
 
 // what somebody rated, as the `model` is told of it: another may have another scale
 function person(model = about) {
@@ -176,24 +104,9 @@ async function listFrom(model, signal) {
 
 // ---------------- ways to rate
 
-function scaleOf({of, rating_range: range}) {
-  if (of === 'preference' || !range) return {likes: true, fits: o => o === '+', read: () => 1, write: () => '+'}
-  const clean = o => Number(o.toPrecision(7))  // of what single precision adds
-  const [low, high] = range.map(clean)
-  const fits = text => text.trim() !== '' && Number(text) >= low && Number(text) <= high
-  const span = high - low, digits = span <= 1 ? 2 : 1, isWhole = Number.isInteger(low) && Number.isInteger(high)
-  const common = {low, high, digits, fits, read: Number, write: String}
-  if (![.5, 1].includes(low) || high < 3 || high > 5) {  // no stars: how would somebody give none, or .7 of one?
-    return {...common, step: isWhole && span > 1 && span <= 200 ? 1 : clean(span / 100)}
-  }
-  const halves = !isWhole, values = []
-  for (let o = low; o <= high; o += halves ? .5 : 1) values.push(o)
-  return {...common, values, halves}
-}
-
 const did = () => scale.likes ? 'like' : 'rated'
 const shown = value => scale.values ? `${round(value)} ★` : round(value)
-const round = value => String(Number(value.toFixed(scale.digits ?? 1)))
+const round = value => String(Number(value.toFixed(scale.places ?? 1)))
 const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
 
 // each is an element that knows its `item`, how to `show` what that was given, and what a key does, where it is not the browser's
@@ -230,10 +143,11 @@ let nGroups = 0
 function stars(item) {
   const box = el('fieldset', {className: 'stars'}, el('legend', {className: 'unseen'}, `Your rating of ${item}`)), name = `g${nGroups++}`
   box.classList.toggle('halves', scale.halves)
+  box.style.setProperty('--low', scale.low)
   for (const value of scale.values) {
     const id = `${name}-${value}`
     const radio = el('input', {type: 'radio', name, id, value})
-    const label = el('label', {htmlFor: id, title: spoken(value), className: Number.isInteger(value) && scale.halves ? 'second' : ''})
+    const label = el('label', {htmlFor: id, title: spoken(value), className: value === scale.low ? 'first' : Number.isInteger(value) && scale.halves ? 'second' : ''})
     label.append(el('span', {className: 'unseen'}, spoken(value)))
     radio.onchange = () => rate(item, value)
     label.onclick = e => {
@@ -262,31 +176,42 @@ function stars(item) {
 
 function number(item) {
   const {low, high, step} = scale
-  const range = el('input', {type: 'range', min: low, max: high, step, ariaLabel: `Your rating of ${item}`}), out = el('output')
+  const range = el('input', {type: 'range', min: low, max: high, step, ariaLabel: `Your rating of ${item}, from ${round(low)} to ${round(high)}`}), out = el('output')
+  const ends = el('span', {className: 'ends', ariaHidden: true}, el('span', {}, round(low)), el('span', {}, round(high)))
+  const value = () => clean(Number(range.value))
   range.setAttribute('aria-describedby', 'keys')
-  range.oninput = () => { out.textContent = range.ariaValueText = `${round(Number(range.value))}?` }
-  range.onchange = () => rate(item, Number(range.value))
+  range.oninput = () => {
+    box.classList.remove('unset')
+    out.textContent = range.ariaValueText = `${round(value())}?`
+  }
+  range.onchange = () => rate(item, value())
+  const giveAsIs = () => { if (box.isConnected && !state.ratings.has(item)) rate(item, value()) }  // what is pressed where it was already changes nothing
+  range.onclick = e => { if (e.detail < 2) giveAsIs() }
+  range.onpointerup = e => { if (e.pointerType !== 'mouse') setTimeout(giveAsIs) }  // a finger makes no click there
   range.onblur = () => box.show()
   const back = el('button', {type: 'button', className: 'back', title: 'Take back', ariaLabel: `Take back your rating of ${item}`}, '✕')
   back.onclick = () => takeBack(box)
-  const box = el('div', {className: 'number'}, range, out, back)
+  const box = el('div', {className: 'number'}, el('span', {className: 'rail'}, range, ends), out, back)
   box.press = key => {  // moves alone, as the browser's own arrows would rate in passing
     if (document.activeElement !== range) return false
     const ways = {ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity}
     if (!box.closest('.rows')) Object.assign(ways, {ArrowDown: -1, ArrowUp: 1})
+    const isUnset = box.classList.contains('unset')
     if (key in ways) {
       range.value = Math.min(Math.max(Number(range.value) + ways[key] * step, low), high)
       range.oninput()
-    } else if (['Enter', ' '].includes(key)) rate(item, Number(range.value))
-    else return false
+    } else if (!['Enter', ' '].includes(key)) return false
+    else if (isUnset) range.oninput()  // shows where it stands, before that is given
+    else rate(item, value())
     return true
   }
   box.show = () => {
-    const value = state.ratings.get(item)
-    back.hidden = value === undefined
-    range.value = value ?? (low + high) / 2
-    out.textContent = value === undefined ? '–' : round(value)
-    range.ariaValueText = value === undefined ? 'not rated' : round(value)
+    const given = state.ratings.get(item), isSet = given !== undefined
+    box.classList.toggle('unset', !isSet)
+    back.classList.toggle('away', !isSet)
+    range.value = given ?? (low + high) / 2
+    out.textContent = isSet ? round(given) : '–'
+    range.ariaValueText = isSet ? round(given) : 'not rated'
   }
   box.focusable = () => range
   return box
@@ -294,7 +219,7 @@ function number(item) {
 
 function likes(item) {
   const like = el('button', {type: 'button', className: 'like', title: 'Like', ariaLabel: `Like ${item}`})
-  const not = el('button', {type: 'button', className: 'like not', title: 'Not for me', ariaLabel: `Not for me: ${item}`})
+  const not = el('button', {type: 'button', className: 'like not', title: 'Not for me: leave it off my list', ariaLabel: `Not for me: ${item}`})
   like.onclick = () => rate(item, state.ratings.has(item) ? null : 1)
   not.onclick = () => hide(item)
   const box = el('div', {className: 'likes'}, like, not)
@@ -331,7 +256,7 @@ function hide(item) {
   const isHidden = state.hidden.delete(item)
   if (!isHidden) state.hidden.add(item)
   state.ratings.delete(item)
-  say(isHidden ? `${item} may be on your list again` : `Not for you: ${item}`)
+  say(isHidden ? `${item} may be on your list again` : `Not for you: ${item}. It is left off your list, whose order stays`)
   changed()
 }
 
@@ -403,7 +328,7 @@ function guess(line, by) {  // on the scale that this is told by
 
 function because(line) {
   const found = line.because ?? []
-  if (!found.length) return el('p', {className: 'because'}, 'because many like it')
+  if (!found.length) return el('p', {className: 'because'}, `because many ${line.count === undefined ? 'like' : did()} it`)
   const each = found.flatMap((o, k) => {
     const own = state.ratings.get(String(o.item))
     const gave = scale.likes || own === undefined ? '' : ` (${shown(own)})`
@@ -423,7 +348,7 @@ function inList(by, another) {
 
 // ---------------- what follows from a change
 
-let asking = null, lines = []
+let asking = null, first = null, lines = [], isWished = false
 
 function changed() {
   $('undo-box').hidden = true
@@ -440,6 +365,7 @@ function showYou() {
   fill($('mine'), mine)
   $('mine-title').textContent = scale.likes ? 'You said' : `You rated ${state.ratings.size}`
   $('mine-box').hidden = isNew
+  $('mine-hidden').hidden = !state.hidden.size
   $('actions').hidden = isNew
   showOffers()
 }
@@ -474,20 +400,23 @@ async function refresh() {
 async function showLists(signal) {
   $('lists').ariaBusy = true
   try {
-    const [first, second] = await Promise.allSettled([currentList(false, signal), state.beside && currentList(true, signal)])
+    const [one, two] = await Promise.allSettled([currentList(false, signal), state.beside && currentList(true, signal)])
     signal.throwIfAborted()
-    if (first.reason) throw first.reason
-    const a = first.value, b = second.value || undefined
+    if (one.reason) throw one.reason
+    const a = one.value, b = two.value || undefined
+    first = a
     lines = a.items
-    $('meaning').textContent = [meaning(), b && retold(other), [a, b].some(o => o?.items.some(o => o.std)) && sureness].filter(Boolean).join(' ')
+    showMeaning(a, b)
+    showRank()
     fill($('best'), a.items, inList(scale, b))
     fill($('best-b'), b?.items ?? [], inList(b && scaleOf(other), a))
     $('lists').classList.toggle('two', state.beside)
     $('second').hidden = $('name-a').hidden = !state.beside
-    $('trouble-b').hidden = !second.reason
-    $('trouble-b').textContent = second.reason ? reason(second.reason) : ''
+    $('trouble-b').hidden = !two.reason
+    $('trouble-b').textContent = two.reason ? reason(two.reason) : ''
     showNotes([a, b].filter(Boolean))
-    say(`${say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${short(String(o.item))}`).join('; ')}`)
+    say(`${isWished ? meaning(about, a) : say.text} Your list: ${a.items.slice(0, 3).map((o, k) => `${k + 1}, ${short(String(o.item))}`).join('; ')}`)
+    isWished = false
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
 }
 
@@ -517,14 +446,18 @@ function leave() {  // all that was rated is in the address
 
 function showNotes(lists) {
   const notes = new Set(lists.flatMap(o => o.notes ?? []))
-  for (const {unknown = [], by, items} of lists) {
-    if (unknown.length) notes.add(`Not known here: ${unknown.join(', ')}.`)
-    if (by === 'popular') notes.add(`Of what you ${did()} nothing is known here; this is what many ${did()}.`)
+  for (const {unknown = [], items} of lists) {
+    if (unknown.length) notes.add(`Not known here: ${some(unknown.map(String))}.`)
     if (!items.length) notes.add('There is nothing left to recommend.')
   }
-  for (const [why, n] of Object.entries(misfits)) if (n) notes.add(`Left out of the address: ${n} ${misfit(why)}.`)
+  for (const [why, those] of Object.entries(misfits)) if (those.length) notes.add(`Left out of the address: ${those.length} ${misfit(why)}: ${some(those)}.`)
   $('notes').textContent = [...notes].join(' ')
   $('notes').hidden = !notes.size
+}
+
+function some(names) {
+  const told = names.slice(0, mostNamed).map(o => short(o, 40))
+  return [...told, ...names.length > mostNamed ? [`and ${names.length - mostNamed} more`] : []].join('; ')
 }
 
 function misfit(why) {
@@ -532,20 +465,36 @@ function misfit(why) {
   return {unread: 'that cannot be read', again: 'there again, of which the first counts', more: `past the first ${mostRatings}`}[why]
 }
 
-const meanings = {
-  safe: 'What you would hardly dislike: ranked by the lower end of each guess.',
-  draw: 'One of the many tastes that fit what you said, drawn at random, ranks; what is predicted is the mean of all of them.',
+const sureness = '± tells how sure a prediction is: two times out of three it is off by less.'
+const withDraws = 'a model with draws, as fit_bayes makes'
+
+// of two lists each has its own order: where both have the same, it is told once
+function showMeaning(a, b) {
+  const told = [meaning(about, a), b && meaning(other, b)], isOne = !b || told[0] === told[1]
+  const isSure = [a, b].some(o => o?.items.some(o => o.std)), hasNone = !scale.likes && !b && about.draws < 2
+  const hint = isSure ? sureness : hasNone && `How sure a guess is, and surprises, need ${withDraws}.`
+  $('meaning').textContent = [isOne && told[0], b && retold(other), hint].filter(Boolean).join(' ')
+  for (const [k, id] of ['meaning-a', 'meaning-b'].entries()) {
+    $(id).textContent = told[k] ?? ''
+    $(id).hidden = isOne
+  }
 }
 
-const sureness = '± tells how sure a prediction is: two times out of three it is off by less.'
-
-function meaning() {  // of the order of the list
-  const ranked = scale.likes ? 'What goes best with what you like comes first.'
-    : lines.some(o => o.prediction !== undefined) ? 'First what people of your taste choose and like: it is not ranked by the prediction alone.'
+// what the order of the `list` of the `model` is
+function meaning(model, list) {
+  const {likes, values} = scaleOf(model), predicted = values ? 'predicted stars' : 'predicted rating'
+  if (list.by === 'popular') return `Nothing of what you ${did()} is known here: this is what many ${likes ? 'choose' : 'rated'}, and not by your taste.`
+  const isBlend = list.items.some(o => o.prediction !== undefined)
+  const ranked = likes ? 'What goes best with what you like comes first.'
+    : isBlend ? `First what people of your taste choose and like: how likely you are to choose it counts beside the ${predicted}, so a lower prediction can stand above a higher one.`
     : 'What you are predicted to rate highest comes first.'
-  const told = [meanings[state.mood] ?? ranked]
-  if (state.variety) told.push('What is unlike those above it moves up.')
-  if (!scale.likes && about.draws < 2) told.push('How sure a guess is, and surprises, need a model with draws, as fit_bayes makes.')
+  const moods = model.draws > 1 ? {
+    safe: 'What you would hardly dislike: ranked by the lower end of each guess.',
+    draw: 'One of the many tastes that fit what you said, drawn at random, ranks; what is predicted, and why, is of the mean of all of them.',
+  } : {safe: `Safe needs ${withDraws}; as this has none, it stays at the best: `, draw: `Surprise me needs ${withDraws}; as this has none, it stays at the best: `}
+  const mood = moods[state.mood] ?? ''
+  const told = [mood.endsWith(': ') ? mood + ranked[0].toLowerCase() + ranked.slice(1) : mood || ranked]
+  if (state.variety && model.alike) told.push('With variety, what is unlike those above it moves up, even with a lower prediction.')
   return told.join(' ')
 }
 
@@ -557,8 +506,6 @@ function showWishes() {
   $('variety').ariaValueText = state.variety ? `${Math.round(100 * state.variety)} percent` : 'none'
   $('beside').checked = state.beside
 }
-
-const reason = e => e instanceof TypeError ? 'The service does not answer. Is it still running?' : e.message
 
 function trouble(e) {
   $('trouble').hidden = !e
@@ -576,123 +523,34 @@ say.text = ''
 
 // ---------------- the map
 
-const svg = (tag, attributes = {}, ...inside) => {
-  const made = document.createElementNS('http://www.w3.org/2000/svg', tag)
-  for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v)
-  made.append(...inside)
-  return made
-}
-
-let spots = null, you = null
+const named = 12, close = 3  // of the rated, before the list; of what is closest to you
+const drawMap = tasteMap($('map'), {open: item => openFilm(item), short})
 
 async function showMap(signal) {
   if (!about.alike) return
-  const found = await ask('map', {...person(), n: onMap, items: lines.map(o => o.item)}, signal)
-  const all = new Map([...found.items, ...found.others].map(o => [String(o.item), o]))
-  spots = [...all.values()]
-  you = found.you
+  const items = [...lines.map(o => String(o.item)), ...state.ratings.keys()].slice(0, mostRatings)
+  const {items: known, others, you} = await ask('map', {...person(), n: onMap, items}, signal)
   $('map-box').hidden = false
-  drawMap()
-}
-
-function drawMap() {
-  if (!spots || $('map-box').hidden) return
-  const xs = ends([you, ...spots].map(o => o.x)), ys = ends([you, ...spots].map(o => o.y)), edge = 24
-  $('map').style.setProperty('--tall', ys.size / xs.size)
-  const {width, height} = $('map').getBoundingClientRect()
-  const scaled = Math.min((width - 2 * edge) / xs.size, (height - 2 * edge) / ys.size)  // one, so that what looks closest is closest
-  const place = o => ({x: width / 2 + scaled * (o.x - xs.middle), y: height / 2 - scaled * (o.y - ys.middle)})
-  const onList = new Set(lines.map(o => String(o.item)))
-  const kind = o => state.ratings.has(o.item) ? 'rated' : onList.has(o.item) ? 'listed' : 'other'
-  const order = {rated: 0, listed: 1, other: 2}
-  const all = spots.map(o => ({...o, item: String(o.item)})).map(o => ({item: o.item, kind: kind(o), away: Math.hypot(o.x - you.x, o.y - you.y), ...place(o)}))
-  all.sort((a, b) => order[a.kind] - order[b.kind] || a.away - b.away)
-  const at = place(you)
-  writeLabels(all, at, width, height)
-  const marker = svg('g', {class: 'you', 'aria-hidden': true}, svg('circle', {r: 26}), svg('circle', {r: 9}), svg('text', {'text-anchor': 'middle', y: -14}, 'you'))
-  marker.setAttribute('transform', `translate(${at.x} ${at.y})`)
-  const held = document.activeElement?.closest?.('#map .spot')?.item
-  $('map').setAttribute('viewBox', `0 0 ${width} ${height}`)
-  $('map').replaceChildren(...all.reverse().map(drawSpot), marker)
-  const spotElements = [...$('map').querySelectorAll('.spot')]
-  const first = spotElements.find(o => o.item === held) ?? spotElements.at(-1)
-  first?.setAttribute('tabindex', 0)
-  if (held !== undefined) first?.focus({preventScroll: true})
-  const near = all.filter(o => o.kind !== 'rated').sort((a, b) => a.away - b.away).slice(0, 3)
+  const spots = [...new Map([...known, ...others].map(o => [String(o.item), {...o, item: String(o.item)}])).values()]
+  document.querySelector('.is-listed').textContent = `on ${listName()}`
+  const near = spots.filter(o => !state.ratings.has(o.item)).sort((a, b) => away(a, you) - away(b, you)).slice(0, close)
   $('near').replaceChildren(...near.length && state.ratings.size ? ['Closest to you: ', ...near.flatMap((o, k) => [k ? ' · ' : '', bdi(o.item)])] : [])
+  drawMap(you, inOrder(spots, near))
 }
 
-function ends(values) {
-  const low = Math.min(...values), high = Math.max(...values)
-  return {size: high - low || 1e-9, middle: (low + high) / 2}
+const away = (o, you) => Math.hypot(o.x - you.x, o.y - you.y)
+
+// what somebody rated, rated highest first, then their list, then what is closest, then what most know
+function inOrder(spots, near) {
+  const rated = [...state.ratings].reverse().sort((a, b) => b[1] - a[1]).map(([item]) => item), list = lines.map(o => String(o.item))
+  const first = [...rated.slice(0, named), ...list, ...near.map(o => o.item), ...rated.slice(named)]
+  const ranks = new Map(first.map((item, k) => [item, k]).reverse()), rank = o => ranks.get(o.item) ?? first.length
+  return [...spots].sort((a, b) => rank(a) - rank(b)).map(o => {
+    const number = list.indexOf(o.item) + 1, kind = state.ratings.has(o.item) ? 'rated' : number ? 'listed' : 'other'
+    const said = {rated: `you ${did()} it`, listed: `number ${number} on ${listName()}`, other: ''}[kind]
+    return {...o, kind, number: kind === 'listed' ? number : 0, matters: ranks.has(o.item), said}
+  })
 }
-
-function drawSpot(o) {
-  const text = svg('text', {x: o.x + o.side.x, y: o.y + o.side.y + 4, 'text-anchor': o.side.anchor}, short(o.item, 40))
-  const circle = svg('circle', {cx: o.x, cy: o.y, r: o.kind === 'other' ? 4 : 6})
-  const wide = svg('circle', {cx: o.x, cy: o.y, r: 12, 'fill-opacity': 0})  // for fingers
-  const said = {rated: `you ${did()} it`, listed: 'on your list', other: ''}[o.kind]
-  const made = svg('g', {class: `spot ${o.kind}${o.label ? '' : ' dumb'}`, role: 'button', tabindex: -1, 'aria-label': said ? `${o.item}, ${said}` : o.item}, wide, circle, text)
-  made.item = o.item
-  made.place = o
-  return made
-}
-
-const pen = document.createElement('canvas').getContext('2d')
-const sides = [{x: 8, y: 0, anchor: 'start'}, {x: -8, y: 0, anchor: 'end'}, {x: 0, y: -15, anchor: 'middle'}, {x: 0, y: 15, anchor: 'middle'}]
-const partsBefore = {start: 0, middle: .5, end: 1}
-
-// give a label to each of `all`, in their order, that finds room for it beside those before
-function writeLabels(all, you, width, height) {
-  pen.font = getComputedStyle($('map')).font
-  const taken = all.map(o => ({x0: o.x - 5, x1: o.x + 5, y0: o.y - 5, y1: o.y + 5, of: o}))
-  taken.push({x0: you.x - 16, x1: you.x + 16, y0: you.y - 28, y1: you.y + 10})
-  const meets = (a, b) => a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1
-  const isInside = o => o.x0 >= 0 && o.x1 <= width && o.y0 >= 0 && o.y1 <= height
-  for (const o of all) {
-    const wide = pen.measureText(short(o.item, 40)).width + 4
-    const boxes = sides.map(side => {
-      const x0 = o.x + side.x - 2 - partsBefore[side.anchor] * (wide - 4), y = o.y + side.y
-      return {side, x0, x1: x0 + wide, y0: y - 9, y1: y + 9}
-    })
-    const isFree = (box, ofAll) => isInside(box) && !taken.some(t => t.of !== o && (ofAll || t.of?.kind !== 'other') && meets(t, box))
-    const box = boxes.find(box => isFree(box, true)) ?? boxes.find(box => isFree(box, o.kind === 'other'))  // what matters may cover what does not
-    o.label = Boolean(box)
-    o.side = box?.side ?? {x: Math.max(Math.min(8, width - wide - o.x), -o.x), y: o.y < 30 ? 15 : -15, anchor: 'start'}  // shown when it is pointed at
-    if (box) taken.push(box)
-  }
-}
-
-$('map').onclick = e => {
-  const spot = e.target.closest('.spot')
-  if (spot) openFilm(spot.item)
-}
-
-$('map').onkeydown = e => {
-  const spot = e.target.closest('.spot'), way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[e.key]
-  if (!spot) return
-  if (['Enter', ' '].includes(e.key)) openFilm(spot.item)
-  else if (way) moveTo(nearest(spot, way), spot)
-  else return
-  e.preventDefault()
-}
-
-function nearest(spot, [dx, dy]) {  // in a direction; what lies aside counts twice as far
-  const way = o => {
-    const x = o.place.x - spot.place.x, y = o.place.y - spot.place.y, along = x * dx + y * dy, aside = Math.abs(x * dy) + Math.abs(y * dx)
-    return along > 0 ? along + 2 * aside : Infinity
-  }
-  const [best] = [...$('map').querySelectorAll('.spot')].sort((a, b) => way(a) - way(b))
-  return way(best) < Infinity ? best : spot
-}
-
-function moveTo(spot, from) {
-  from.setAttribute('tabindex', -1)
-  spot.setAttribute('tabindex', 0)
-  spot.focus()
-}
-
-new ResizeObserver(drawMap).observe($('map'))
 
 // ---------------- one film
 
@@ -746,9 +604,23 @@ async function showWhy() {
   $('film-why').hidden = true
 }
 
+function showRank() {
+  const place = lines.findIndex(o => String(o.item) === state.film)
+  $('film-rank').textContent = place < 0 ? '' : `Number ${place + 1} on ${listName()}. ${meaning(about, first)}`
+}
+
+async function stdOf(item, signal) {
+  if (about.draws < 2) return null
+  const {items: [found]} = await ask('predict', {...person(), items: [item]}, signal)
+  return found.std
+}
+
 async function explain(item, signal) {
-  const found = await ask('explain', {...person(), item}, signal)
-  $('film-guess').replaceChildren('Predicted for you: ', el('b', {}, shown(found.prediction)))
+  const [found, std] = await Promise.all([ask('explain', {...person(), item}, signal), stdOf(item, signal)])
+  const off = std ? ` ± ${std.toFixed(scale.digits)}` : ''
+  $('film-guess').replaceChildren(`Predicted for you${state.beside ? ` by ${hasNames() ? about.folder : 'the first model'}` : ''}: `, el('b', {}, shown(found.prediction)), off)
+  showRank()
+  $('film-sure').textContent = std ? sureness : ''
   const line = (name, value) => {
     const cell = el('td', {className: value < 0 ? 'less' : ''}, `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(2)}`)
     return el('tr', {}, el('th', {scope: 'row'}, name), cell)
@@ -830,7 +702,7 @@ $('wishes').onchange = e => {
   state.mood = mood
   state.variety = Number($('variety').value)
   state.beside = $('beside').checked
-  say(meaning())
+  isWished = true
   changed()
 }
 
@@ -863,7 +735,7 @@ const isFramed = window.top !== window  // by learn.play(), for who has the toke
 
 function link() {
   const told = new URLSearchParams(address().slice(1))
-  if (isFramed && token) told.set('token', token)
+  if (isFramed && tokenGiven()) told.set('token', tokenGiven())
   return `${location.origin}${location.pathname}#${told}`
 }
 
@@ -894,10 +766,23 @@ function fromAddress() {
   refresh()
 }
 
+const measures = {rmse: 'RMSE', ndcg_at_10: 'NDCG@10'}
+const measuresOf = model => Object.keys(measures).filter(o => Number.isFinite(model.metrics[o]))
+
+// the measures that both have, and that can be compared
+function commonMeasures() {
+  const both = measuresOf(about).filter(o => measuresOf(other).includes(o))
+  return isElsewhere(other) ? both.filter(o => o !== 'rmse') : both
+}
+
+const hasNames = () => Boolean(about.folder && other.folder && about.folder !== other.folder)  // which tell the two apart
+const folderOf = model => hasNames() ? model.folder : model === about ? 'this' : 'beside'
+const listName = () => !state.beside ? 'your list' : hasNames() ? `the list of ${about.folder}` : 'the first list'
+
 function nameOf(model) {
-  const measured = ['ndcg_at_10', 'rmse'].find(o => o in model.metrics)
-  const value = measured ? [`${measured} ${Number(model.metrics[measured]).toFixed(3)}`] : []
-  return [model.fit ?? 'model', model.model.slice(0, 7), ...value].join(' · ')
+  const common = commonMeasures(), told = common.length ? common : measuresOf(model).slice(0, 1)
+  const values = told.map(o => `${measures[o]} ${Number(model.metrics[o]).toFixed(3)}`)
+  return [folderOf(model), model.fit ?? 'model', ...values, model.model.slice(0, 7)].join(' · ')
 }
 
 function showNames() {
@@ -905,12 +790,19 @@ function showNames() {
   $('name-b').textContent = nameOf(other)
 }
 
+// the name of a column in a sentence, of one or of `n`: a word has no capital there, an acronym keeps its own
+function wordOf(column, n) {
+  const word = /^\p{Lu}\p{Ll}+$/u.test(column) ? column.toLowerCase() : column
+  if (n === 1 || /s$/i.test(word)) return word
+  return /[^aeiou]y$/.test(word) ? `${word.slice(0, -1)}ies` : /(x|z|ch|sh)$/.test(word) ? `${word}es` : `${word}s`
+}
+
 async function begin() {
   recall()
   about = await ask('version')
   scale = scaleOf(about)
-  const column = about.columns.item, plural = new Intl.NumberFormat('en').format(about.items)
-  document.querySelector('[for=typed]').textContent = `Search ${plural} ${column}s`
+  const howMany = new Intl.NumberFormat('en').format(about.items)
+  document.querySelector('[for=typed]').textContent = `Search ${howMany} ${wordOf(about.columns.item, about.items)}`
   const way = scale.likes ? 'likes' : scale.values ? 'stars' : 'number'
   for (const o of document.querySelectorAll(`[data-${way}]`)) o.textContent = o.dataset[way]
   if (about.varied) $('moods').hidden = false

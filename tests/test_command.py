@@ -314,6 +314,19 @@ def test_columns_and_encodings(said, ratings, tmp):
     assert "labels of 'what': é" in answer(said, 'info', tmp/'latin')['labels'][1]
     assert "no column 'whom'" in refused(said, *args[:6], '--user', 'whom', '--encoding', 'latin-1')
 
+@pytest.mark.parametrize('sep,numbers', [('\t',['1,750','250']), (';',['12.500','250']), (',',['1,750','250'])])
+def test_marks_in_numbers_may_be_said(said, ratings, tmp, sep, numbers):
+    mark = next(o for o in numbers[0] if not o.isdigit())
+    df = ratings.assign(rating=np.resize(numbers, len(ratings)))
+    df.to_csv(tmp/'marks.csv', sep=sep, index=False)
+    args = 'train',tmp/'marks.csv','--out',tmp/'marks','--fit','bias'
+    told = refused(said, *args)
+    assert f"pass --thousands '{mark}'" in told and f"--decimal '{mark}'" in told and not re.search(_python, told), told
+    for option,top in (('--thousands',float(numbers[0].replace(mark, ''))), ('--decimal',max(250., float(numbers[0].replace(mark, '.'))))):
+        assert said(*args, option, mark)[0]==0 and load_recommender(tmp/'marks').rating_range[1]==top
+        assert said('evaluate', tmp/'marks', tmp/'marks.csv', option, mark)[0]==0
+    refused(said, *args, '--decimal', 'x', code=2)
+
 def test_places_that_cannot_be_written(said, file, tmp):
     (tmp/'thesis').mkdir()
     (tmp/'thesis'/'chapter.txt').write_text('once', encoding='utf-8')

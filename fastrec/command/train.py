@@ -34,14 +34,23 @@ def _like(labels, col):
     return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
 
 # %% ../../nbs/command/13_train.ipynb #7620ee14
-def _frame_in(file, id_names=(), encoding=None, n_first=2):
-    "The rows of `file` as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise, hold labels"
+def _said(encoding, decimal, thousands):
+    "How a text file is read: what of this is said"
+    given = {k: o for k,o in locals().items() if o is not None}
+    for name in ('decimal','thousands'):
+        o = given.get(name, '.')
+        if len(o)!=1 or o.isalnum(): raise WrongUse(f"--{name} {o}: one sign is needed, such as ',' or '.'")
+    if decimal is not None and decimal==thousands: raise WrongUse(f'--decimal and --thousands are both {decimal}: say one of them')
+    return given
+
+def _frame_in(file, id_names=(), how=None, n_first=2):
+    """The rows of `file`, read `how` it is said, as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise,
+    hold labels"""
     with reading(file):
         if is_parquet(file):
             need_package('pyarrow')
             return pd.read_parquet(file)
-        more = {} if encoding is None else dict(encoding=encoding)
-        return read_text_file(file, [*id_names], more, n_first)
+        return read_text_file(file, [*id_names], {**(how or {})}, n_first)
 
 def _names_in(file):
     "The names of the columns of the Parquet `file`"
@@ -63,34 +72,34 @@ def _as_choices(df, asked, rating_name, weight_name, **kwargs):
     return df.assign(rating=1),'rating'
 
 # %% ../../nbs/command/13_train.ipynb #4038939e
-def _side(df, file, name, encoding):
-    "The features in `file` for the labels in the column `name` of the ratings `df`; `None` without a file"
+def _side(df, file, name, how):
+    "The features in `file`, read `how` it is said, for the labels in the column `name` of the ratings `df`; `None` without a file"
     if file is None: return None
-    side = _frame_in(file, [name], encoding, n_first=1)
+    side = _frame_in(file, [name], how, n_first=1)
     return side.assign(**{name: _like(df[name], side[name])}) if name in side else side
 
-def _with_sides(df, users, items, encoding, names):
+def _with_sides(df, users, items, how, names):
     "The arguments of `from_df` for the features in the files `users` and `items`; columns of `df` are found by `names`"
     if users is None and items is None: return {}
     (user,item,_),*_ = listened(pick_columns, df, *names)  # `from_df` will give the same warnings
-    return dict(users=_side(df, users, user, encoding), items=_side(df, items, item, encoding))
+    return dict(users=_side(df, users, user, how), items=_side(df, items, item, how))
 
 # %% ../../nbs/command/13_train.ipynb #da45d41f
-def _loaders_of(file, encoding=None, choices=False, users=None, items=None, **kwargs):
+def _loaders_of(file, how=None, choices=False, users=None, items=None, **kwargs):
     "Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`; `kwargs` are those of `from_df`"
     kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
     whole = choices or users is not None or items is not None or not is_parquet(file)
     if not whole and not _lack_ratings(_names_in(file), **kwargs): return RecDataLoaders.from_parquet(file, **kwargs)
-    df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
+    df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], how)
     if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
     names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
-    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
+    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, how, names), **kwargs)
 
 # %% ../../nbs/command/13_train.ipynb #890f9263
-def _frame_for(rec, file, encoding=None):
+def _frame_for(rec, file, how=None):
     "The ratings in `file`, with labels as in `rec`; each row a choice if it was in training, unless a column says otherwise"
     classes,rating = rec.ds.classes,rec.ds.rating_name
-    df = _frame_in(file, [*classes], encoding)
+    df = _frame_in(file, [*classes], how)
     if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})
     return df.assign(**{k: _like(v.labels, df[k]) for k,v in classes.items() if k in df})
 
@@ -158,11 +167,12 @@ def _tell_trained(found, json):
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, dropna, valid, seed, epochs, seconds, ratings, json):
+    encoding, decimal, thousands, dropna, valid, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
+    how = _said(encoding, decimal, thousands)
     with reading(file):
-        dls = _loaders_of(file, encoding, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
+        dls = _loaders_of(file, how, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
@@ -182,6 +192,8 @@ def fastrec_train(
     users:str=None, # File of features of users, one row each, with the column of users that the ratings have
     items:str=None, # The same for items; those that nobody has rated yet can be on lists too
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
+    decimal:str=None, # What stands before decimals in a text file, where it cannot be known
+    thousands:str=None, # What stands between thousands
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
     seed:int=42, # Fixes what is held out, and all else that is random
@@ -213,6 +225,8 @@ def fastrec_evaluate(
     k:int=10, # Length of the lists
     min_rating:float=None, # Items rated lower are not relevant; if left out, all are
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
+    decimal:str=None, # What stands before decimals in a text file, where it cannot be known
+    thousands:str=None, # What stands between thousands
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
@@ -221,4 +235,5 @@ def fastrec_evaluate(
         fastrec evaluate films next_month.csv --min-rating 4"""
     check_output(json, out)
     rec = load_recommender(folder)
-    tell_rows(_measured(rec, _frame_for(rec, file, encoding), k=k, min_rating=min_rating), json, out)
+    df = _frame_for(rec, file, _said(encoding, decimal, thousands))
+    tell_rows(_measured(rec, df, k=k, min_rating=min_rating), json, out)

@@ -366,6 +366,36 @@ def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
         assert "labels of 'user'" in refused(said, 'recommend', films, bad)
     assert 'what users have rated is not known' in refused(said, 'explain', rec.save_recommender(films.parent/'bare'), user, film)
 
+_kinds_of_labels = dict(text=lambda k: f'Film {k}, "The"', int64=lambda k: int(k)-3, uint64=lambda k: 2**63+int(k), float=lambda k: [7.5e-05,.1,1e15,-3.25,1/3][k] if k<5 else k+.5,
+    truth=lambda k: bool(k%2), date=lambda k: pd.Timestamp('2020-01-01 00:00:00.000001')+pd.Timedelta(int(k), 'us'),
+    zone=lambda k: pd.Timestamp('2020-10-25', tz='Europe/Berlin')+pd.Timedelta(int(k), 'h'))
+
+def _items_in(o):
+    "All labels of items in the JSON `o`, as they are typed"
+    if isinstance(o, list): return {x for v in o for x in _items_in(v)}
+    if not isinstance(o, dict): return set()
+    own = {v if isinstance(v, str) else json.dumps(v) for k,v in o.items() if k in ('title','item') and v is not None}
+    return own.union(*map(_items_in, o.values()))
+
+@pytest.mark.parametrize('kind', _kinds_of_labels)
+def test_labels_that_are_told_are_what_the_next_command_takes(said, ratings, tmp, kind):
+    "In JSON and in tables, and they mean the same"
+    from fastrec.command.answers import as_label
+    codes = pd.factorize(ratings.title)[0]
+    df = ratings.assign(title=codes)[codes<24]
+    df = df.assign(title=pd.Series([_kinds_of_labels[kind](k) for k in df.title], df.index)).drop_duplicates('user' if kind=='truth' else ['user','title'])
+    learn = learner(RecDataLoaders.from_df(df, seed=1, valid_pct=0))
+    with quietly(): learn.fit_als()
+    folder,vocab,users = learn.save_recommender(tmp/f'kind-{kind}', ratings=True),learn.dls.classes['title'],df.user.unique()[:9].tolist()
+    def ask(*args): return _items_in(json.loads(said(*args)[1]))
+    told = ask('recommend', folder, *users, '--why', 2, '--json') | ask('recommend', folder, *users, '--json')
+    for o in [*told][:3]:
+        told |= ask('similar', folder, '--n', 30, '--json', '--', o)
+        told |= ask('explain', folder, '--json', '--', users[0], o)
+    assert len(told)==len(vocab.labels) and {int(vocab.find([as_label(vocab, o)])[0]) for o in told}=={*range(1, len(vocab))}
+    lines = said('recommend', folder, *users)[1].splitlines()[1:]
+    assert all(any(f' {o} ' in line for o in vocab.labels.tolist()) for line in lines), lines[:3]
+
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]
     for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.csv'], ['train',file],

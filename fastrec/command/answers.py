@@ -23,7 +23,16 @@ def _whole(text):
     if str(int(text))!=text: raise ValueError(f'{text} is not how a number is written')  # 007 may be another label than 7
     return int(text)
 
-_readers = dict(i=_whole, u=_whole, f=float, M=pd.Timestamp, m=pd.Timedelta)  # by the kind of the labels' dtype
+def _truth(text):
+    if text.lower() not in ('true','false'): raise ValueError(f'{text} is neither true nor false')
+    return text.lower()=='true'
+
+def _moment(text):
+    res = pd.Timestamp(text)
+    if pd.isna(res): raise ValueError(f'{text!r} is no date')
+    return res
+
+_readers = dict(b=_truth, i=_whole, u=_whole, f=float, M=_moment, m=pd.Timedelta)  # by the kind of the labels' dtype
 
 def as_label(vocab, text):
     "`text` as a label of the type in `vocab`, if it can be read as one"
@@ -70,7 +79,7 @@ def fastrec_recommend(
     found = make(sentences=why>0, path=out)
     if out is not None: return tell_written(out)
     if json and why: found = found.assign(because=_reasons(make, why))
-    tell_rows(found, json)
+    tell_rows(found, json, labels=rec.ds.classes)
 
 # %% ../../nbs/command/12_answers.ipynb #1fa84425
 def fastrec_similar(
@@ -86,7 +95,7 @@ def fastrec_similar(
         fastrec similar films 'Nutty Donkey (1999)' --n 5"""
     check_output(json, out)
     rec = load_recommender(folder)
-    tell_rows(rec.similar(_label_of(rec, 1, item), n=n, why=why), json, out)
+    tell_rows(rec.similar(_label_of(rec, 1, item), n=n, why=why), json, out, rec.ds.classes)
 
 # %% ../../nbs/command/12_answers.ipynb #9d156ca6
 def _largest(reasons, n):
@@ -119,7 +128,7 @@ def fastrec_explain(
     found = explain(_label_of(rec, 0, user), _label_of(rec, 1, item), ranking=ranking)
     if is_of_one(found): warn(of_one)
     about = {k: found.attrs[k] for k in ('user','item','prediction','unit')}
-    tell_rows(_largest(found, n), json, out, **about)
+    tell_rows(_largest(found, n), json, out, rec.ds.classes, **about)
 
 # %% ../../nbs/command/12_answers.ipynb #2d5e06a8
 def _in_words(m):

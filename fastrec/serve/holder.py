@@ -13,6 +13,7 @@ from numbers import Real
 from pathlib import Path
 import numpy as np,pandas as pd
 from fastcore.basics import patch
+from ..data.labels import plain_label
 from ..export.loading import load_recommender
 from .logs import error_fields,log
 from .places import Places
@@ -42,14 +43,10 @@ def find(vocab, asked):
     if there: codes[there] = vocab.find(pd.Index([read[k] for k in there], dtype=object))
     return codes
 
-_exact = 2**53  # whole numbers up to this are exact in a client that reads JSON as JavaScript does
-
-def _is_exact(o): return isinstance(o, (str,Real)) and not (isinstance(o, int) and abs(o)>_exact)
-
 def as_json(labels):
     "The `labels` as a list for JSON: numbers and text as they are, dates and numbers beyond 2**53 as text"
     if not isinstance(labels, (pd.Index,pd.Categorical)): labels = pd.Index(labels)
-    return [o if _is_exact(o) else str(o) for o in labels.tolist()]
+    return [plain_label(o) for o in labels.tolist()]
 
 def known(vocab, asked):
     "The labels of `vocab` that were `asked` for, with `None` for unknown ones"

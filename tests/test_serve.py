@@ -569,6 +569,58 @@ def test_token_and_hosts(folder, tmp_path):
         assert pages['access-control-allow-origin']=='https://pages.example.com'
         assert films.raw('/version', origin='https://evil.example.com', **own)[2]['access-control-allow-origin'] is None
 
+def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
+    "In JSON, also where two names come"
+    for lines in (b'Host: evil.example.com', b'Host: localhost\r\nHost: evil.example.com', b'Host: localhost\r\nHost: localhost'):
+        got = films.send(b'GET /version HTTP/1.1\r\n'+lines+b'\r\nConnection: close\r\n\r\n')
+        head,body = got.split(b'\r\n\r\n')
+        assert b' 400 ' in head and b'application/json' in head.lower() and 'Host header' in json.loads(body)['detail'], got
+
+@pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is no name"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
+    (dict(hosts=('http://a.b/',)),'pass the name alone, a.b$'), (dict(hosts=('',)),"hosts='' "), (dict(hosts=('fine.example','*.*.b')),'such as films.example.com'),
+    (dict(origins=('https://example.com/',)),'pass https://example.com, with no path'), (dict(origins=('example.org',)),'pass https://example.org'),
+    (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com,')])
+def test_names_that_no_browser_sends_are_refused_at_the_start(folder, how, match):
+    for serve in (app,run):
+        with pytest.raises(ValueError, match=match.replace('*', '.')): serve(folder, **how)
+
+def test_probes_are_asked_for_their_head(films):
+    for path in ('/health','/ready'):
+        status,body,headers = films.raw(path, method='HEAD')
+        assert status==200 and body==b'' and headers['content-length']==str(len(films.raw(path)[1])), path
+    assert {*films.get('openapi.json')[1]['paths']['/health']}=={'get'}
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_that_fail_again_and_again_end_their_parent():
+    "And one that fails beside another that serves, or is killed, ends nothing"
+    code = '''
+import os,sys,time
+from fastrec.serve import workers
+workers._to_start = 1.5
+workers._least_life = .1
+def serve(place):
+    if place==1 or sys.argv[1]=='both': os._exit(1)
+    if sys.argv[1]=='killed': os.kill(os.getpid(), 9)
+    time.sleep(60)
+workers.Workers(2, serve, lambda: None).run()
+'''
+    for how,ends in (('both',True), ('one',False), ('killed',False)):
+        if how=='killed': code = code.replace('place==1 or ', '')
+        with subprocess.Popen([sys.executable, '-c', code, how], stderr=subprocess.PIPE, text=True) as main:
+            try:
+                if ends: assert 'workers end as soon as they have started' in main.communicate(timeout=60)[1] and main.returncode==1
+                else:
+                    with pytest.raises(subprocess.TimeoutExpired): main.wait(8)
+            finally: main.terminate()
+            main.communicate(timeout=30)
+
+def test_a_worker_that_cannot_load_what_it_serves_tells_its_parent_not_to_go_on(folder, tmp_path, monkeypatch, caplog):
+    "By uvicorn's exit code for that, where workers are not forked"
+    from fastrec.serve.service import from_environment
+    monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(tmp_path))))
+    with caplog.at_level('ERROR', 'fastrec.serve'), pytest.raises(SystemExit) as e: from_environment()
+    assert e.value.code==3 and 'no manifest.json' in caplog.records[-1].fields['why']
+
 @pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
                                         (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
 def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):

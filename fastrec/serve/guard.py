@@ -67,11 +67,28 @@ def tell_token(app):
     app.openapi = openapi
 
 # %% ../../nbs/serve/18_guard.ipynb #97fd4e20
-class Named(TrustedHostMiddleware):
+_let_in = {}  # what is said of a client with a good name
+
+async def _say_let_in(scope, receive, send): await send(_let_in)
+
+class Named:
     "The ASGI application `app`, for clients that call it by one of the `allowed_hosts`, or ask for a probe"
+    def __init__(self, app, allowed_hosts):
+        self.app = app
+        self.names = TrustedHostMiddleware(_say_let_in, allowed_hosts, www_redirect=False)
+
+    async def _is_named(self, scope):
+        "Is there one name, and a good one?"
+        n_names = sum(k==b'host' for k,_ in scope['headers'])
+        said = []
+        async def hear(message): said.append(message)
+        await self.names(scope, None, hear)
+        return n_names<2 and said==[_let_in]
+
     async def __call__(self, scope, receive, send):
-        asks_alone = scope['type']=='http' and scope['path'] in probes
-        await (self.app if asks_alone else super().__call__)(scope, receive, send)
+        if scope['type']!='http' or scope['path'] in probes or await self._is_named(scope):
+            return await self.app(scope, receive, send)
+        for o in refusal(400, 'the Host header is none of the names that this service may be called by'): await send(o)
 
 # %% ../../nbs/serve/18_guard.ipynb #c2b89b46
 class Bounded:

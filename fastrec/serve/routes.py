@@ -175,8 +175,9 @@ def router(self:Routes):
             if self.prefix and name=='metrics': continue  # the process has one set of them
             route = getattr(self, name)
             told = refused_by(path, method, self.has_token)
-            res.add_api_route(f'/{path}', route, methods=[method], name=name, responses=told,
-                              response_model_exclude_none=True)
+            how = dict(name=name, responses=told, response_model_exclude_none=True)
+            res.add_api_route(f'/{path}', route, methods=[method], **how)
+            if f'/{path}' in probes: res.add_api_route(f'/{path}', route, methods=['HEAD'], include_in_schema=False, **how)
     return res
 
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4

@@ -396,6 +396,25 @@ def test_labels_that_are_told_are_what_the_next_command_takes(said, ratings, tmp
     lines = said('recommend', folder, *users)[1].splitlines()[1:]
     assert all(any(f' {o} ' in line for o in vocab.labels.tolist()) for line in lines), lines[:3]
 
+def test_what_cannot_be_written_is_named_without_numbers_of_errors(said, films, ratings, tmp, monkeypatch):
+    user = ratings.user[0]
+    if os.path.isdir('/proc/self'): assert re.fullmatch('fastrec: /proc/x.parquet cannot be written: [a-z ]+', refused(said, 'recommend', films, user, '--out', '/proc/x.parquet'))
+    import errno,pyarrow.parquet
+    class Full(pyarrow.parquet.ParquetWriter):
+        def write_table(self, *args): raise OSError(errno.ENOSPC, 'Error writing bytes to file. Detail: [errno 28] No space left on device')
+        close = write_table
+    monkeypatch.setattr(pyarrow.parquet, 'ParquetWriter', Full)
+    for args in (['recommend',films,user], ['similar',films,ratings.title[0]]):
+        line = refused(said, *args, '--out', tmp/'full.parquet')
+        assert line==f'fastrec: {tmp}/full.parquet cannot be written: no space left on device' and not [*tmp.glob('full.parquet*')]
+
+def test_nothing_is_written_into_the_folder_of_a_recommender(said, films, file, ratings, tmp):
+    "In which train could save no more"
+    before = {*films.iterdir()}
+    for args in (['recommend',films], ['similar',films,ratings.title[0]], ['explain',films,ratings.user[0],ratings.title[0]], ['evaluate',films,file]):
+        for out in (films/'x.parquet', films/'..'/films.name/'x.parquet'): assert 'choose another place' in refused(said, *args, '--out', out, code=2)
+    assert {*films.iterdir()}==before
+
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]
     for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.csv'], ['train',file],

@@ -338,6 +338,34 @@ def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
             while not caplog.records: assert time.monotonic()<until
         assert films.get('version')==before and films.get('recommend', user=int(df.user[0]))[0]==200
 
+def test_a_folder_that_is_gone_is_told_once(df, tmp_path, monkeypatch, caplog):
+    "However often it is looked at, and again once something else is wrong; a model that comes is taken up"
+    monkeypatch.setattr('fastrec.serve.holder._after_failure', .1)
+    learn = fitted(df)
+    folder = learn.save_recommender(tmp_path/'films')
+    with caplog.at_level('ERROR', 'fastrec.serve'), Background(app(folder, every=.02)) as o:
+        films = Client(o.url)
+        shutil.rmtree(folder)
+        time.sleep(1.5)
+        assert len(caplog.records)==1 and films.get('recommend', user=int(df.user[0]))[0]==200
+        folder.mkdir()
+        (folder/'manifest.json').write_text('{', encoding='utf-8')
+        until = time.monotonic()+20
+        while len(caplog.records)<2: assert time.monotonic()<until
+        time.sleep(.5)
+        assert len(caplog.records)==2
+        (folder/'manifest.json').unlink()
+        wait_for(films, learn.save_recommender(folder, metrics=dict(n=1.)))
+
+def test_a_full_place_for_copies_is_named(folder, tmp_path, monkeypatch):
+    "And not the folder of the model, which is fine"
+    import errno
+    def full(src, dst): raise OSError(errno.ENOSPC, 'No space left on device', str(src), None, str(dst))
+    monkeypatch.setattr(shutil, 'copyfile', full)
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    with pytest.raises(OSError, match=f'no room for a copy of .* in {tmp_path}: make some, or set TMPDIR') as e: app(folder)
+    assert e.value.errno==errno.ENOSPC and e.value.filename is None
+
 def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_path):
     "What cannot be loaded is tried again after half a minute, or as soon as it has changed"
     folder = fitted(df).save_recommender(tmp_path/'films')

@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/answer/53_recommend.ipynb #9aae5bd4
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager,suppress
 from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
@@ -83,10 +84,12 @@ def parquet_writer(path):
         yield write
         writer.close()
         unfinished.replace(path)
-    except BaseException:
-        if writer: writer.close()
+    except BaseException as e:
+        with suppress(OSError):  # a disk that is full is full here too
+            if writer: writer.close()
         unfinished.unlink(missing_ok=True)
-        raise
+        if not isinstance(e, OSError) or e.errno is None: raise
+        raise OSError(e.errno, f'{path} cannot be written: {os.strerror(e.errno).lower()}') from e
 
 # %% ../../nbs/answer/53_recommend.ipynb #5fa1d3c6
 _not_parquet = '.csv','.tsv','.txt','.json','.xlsx'

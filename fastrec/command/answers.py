@@ -16,7 +16,7 @@ from ..base.checks import listened,need_whole,warn
 from ..export.loading import load_recommender
 from ..models.ease import Ease
 from .console import tell_rows,tell_written
-from .plain import WrongUse,check_output,plain_text
+from .plain import WrongUse,check_output,need_elsewhere,plain_text
 
 # %% ../../nbs/command/12_answers.ipynb #bd11ef43
 def _whole(text):
@@ -72,6 +72,7 @@ def fastrec_recommend(
         fastrec recommend films 845 --why 2         with reasons
         fastrec recommend films --out lists.parquet everyone's"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
     rec = load_recommender(folder)
     labels = [_label_of(rec, 0, o) for o in users] or None
@@ -94,6 +95,7 @@ def fastrec_similar(
 
         fastrec similar films 'Nutty Donkey (1999)' --n 5"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     rec = load_recommender(folder)
     tell_rows(rec.similar(_label_of(rec, 1, item), n=n, why=why), json, out, rec.ds.classes)
 
@@ -122,6 +124,7 @@ def fastrec_explain(
         fastrec explain films 845 'Nutty Donkey (1999)'
         fastrec explain films 845 'Just Out (2026)' --by-features"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     n = need_whole('n', n, 0)
     rec = load_recommender(folder)
     explain = rec.explain_features if by_features else rec.explain

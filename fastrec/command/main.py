@@ -78,6 +78,7 @@ def _message(e):
     "The message of the error `e`, in words"
     if isinstance(e, OSError) and e.filename is not None and e.strerror:
         return f'{e.filename}: {e.strerror.lower()}'
+    if isinstance(e, OSError) and e.strerror: return e.strerror
     text = e.args[0] if isinstance(e, KeyError) and e.args else e  # its own text would be the repr of this
     if isinstance(e, MemoryError) and not str(e): return 'there is not enough memory'
     return str(text) or 'something went wrong; --debug shows where'

@@ -25,7 +25,7 @@ from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
-from .plain import WrongUse,check_output,plain_text,reading
+from .plain import WrongUse,check_output,need_elsewhere,plain_text,reading
 
 # %% ../../nbs/command/13_train.ipynb #4499d0cb
 def _like(labels, col):
@@ -234,6 +234,7 @@ def fastrec_evaluate(
 
         fastrec evaluate films next_month.csv --min-rating 4"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     rec = load_recommender(folder)
     df = _frame_for(rec, file, _said(encoding, decimal, thousands))
     tell_rows(_measured(rec, df, k=k, min_rating=min_rating), json, out)

@@ -87,6 +87,7 @@ class Holder:
         self.folder,self.device = Path(folder),device
         self.n_swaps = self.n_failed = 0
         self.stamp,self.failed,self.before,self.not_before = self._now(),None,None,0.
+        self.told = None  # what has been said of a folder that cannot be loaded
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
@@ -122,6 +123,13 @@ def _why(e):
     return dict(why=str(e)) if isinstance(e, _of_folders) else error_fields(e)
 
 @patch
+def _tell_failed(self:Holder, why):
+    "Log that what the folder holds cannot be loaded, and `why`, unless that has just been said"
+    if why==self.told: return
+    self.told = why
+    log.error('the new model cannot be loaded; the one before it goes on serving', extra=dict(fields=why))
+
+@patch
 def refresh(self:Holder)->bool: # Does the service now use what the folder holds?
     "Load what the folder holds, if it has changed; until that succeeds, the model before it stays"
     with self._one_at_a_time:
@@ -130,8 +138,9 @@ def refresh(self:Holder)->bool: # Does the service now use what the folder holds
         try: new = self._load()
         except Exception as e:
             self.n_failed += 1
-            log.error('the new model cannot be loaded; the one before it goes on serving', extra=dict(fields=_why(e)))
+            self._tell_failed(_why(e))
             return False
+        self.told = None
         tell_lost(self.served, new)
         self.stamp,self.served = stamp,new
         self.n_swaps += 1
@@ -144,10 +153,10 @@ _after_failure = 30.  # seconds until a folder that could not be loaded, and has
 
 @patch
 def _files(self:Holder):
-    "A stamp that changes with any of the files; `None` if they cannot be listed, since one has just gone"
+    "A stamp that changes with any of the files; one of its own if they cannot be listed, since one, or all, have just gone"
     try:
         found = [(o.name,o.stat()) for o in self.folder.iterdir()]
-    except OSError: return None
+    except OSError: return 'gone'
     return sorted((name,o.st_mtime_ns,o.st_ino,o.st_size) for name,o in found)
 
 @patch

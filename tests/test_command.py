@@ -321,10 +321,11 @@ def test_marks_in_numbers_may_be_said(said, ratings, tmp, sep, numbers):
     df.to_csv(tmp/'marks.csv', sep=sep, index=False)
     args = 'train',tmp/'marks.csv','--out',tmp/'marks','--fit','bias'
     told = refused(said, *args)
-    assert f"pass --thousands '{mark}'" in told and f"--decimal '{mark}'" in told and not re.search(_python, told), told
-    for option,top in (('--thousands',float(numbers[0].replace(mark, ''))), ('--decimal',max(250., float(numbers[0].replace(mark, '.'))))):
-        assert said(*args, option, mark)[0]==0 and load_recommender(tmp/'marks').rating_range[1]==top
-        assert said('evaluate', tmp/'marks', tmp/'marks.csv', option, mark)[0]==0
+    other = '.' if mark==',' else ','
+    assert f"pass --decimal '{other}'" in told and f"--decimal '{mark}'" in told and not re.search(_python, told), told
+    for decimal,top in ((other,float(numbers[0].replace(mark, ''))), (mark,max(250., float(numbers[0].replace(mark, '.'))))):
+        assert said(*args, '--decimal', decimal)[0]==0 and load_recommender(tmp/'marks').rating_range[1]==top
+        assert said('evaluate', tmp/'marks', tmp/'marks.csv', '--decimal', decimal)[0]==0
     refused(said, *args, '--decimal', 'x', code=2)
 
 def test_places_that_cannot_be_written(said, file, tmp):
@@ -414,6 +415,12 @@ def test_nothing_is_written_into_the_folder_of_a_recommender(said, films, file, 
     for args in (['recommend',films], ['similar',films,ratings.title[0]], ['explain',films,ratings.user[0],ratings.title[0]], ['evaluate',films,file]):
         for out in (films/'x.parquet', films/'..'/films.name/'x.parquet'): assert 'choose another place' in refused(said, *args, '--out', out, code=2)
     assert {*films.iterdir()}==before
+
+def test_files_that_are_too_small_to_hold_rows_out(said, ratings, tmp):
+    for n,args,part in ((1,[],'none of the 1 rows is held out: pass a larger --valid, or --valid 0'), (2,[],'--valid 0'), (2,['--valid',.9],None)):
+        ratings.head(n).to_csv(tmp/'small.csv', index=False)
+        line = refused(said, 'train', tmp/'small.csv', '--out', tmp/'none', *args) if part else said('train', tmp/'small.csv', '--out', tmp/'none', *args)[2]
+        assert (part is None or part in line) and 'splitter' not in line and not re.search(_python, line), line
 
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]

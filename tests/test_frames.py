@@ -433,8 +433,8 @@ def _with_numbers(small, numbers):
 def test_a_mark_that_may_stand_between_thousands_is_asked_about(small, write, sep, numbers, mark):
     file = write(_with_numbers(small, numbers).to_csv(index=False, sep=sep))
     other = '.' if mark==',' else ','
-    refused(lambda: csv(file), rf"r.csv has '{numbers[0] if mark==',' else '12.500'}' in the column 'rating'.*pass thousands='{mark}' .*, or decimal='{mark}'")
-    for kwargs,scale in ((dict(thousands=mark),1000.), (dict(decimal=mark),1.)):
+    refused(lambda: csv(file), rf"r.csv has '{numbers[0] if mark==',' else '12.500'}' in the column 'rating'.*pass decimal='{other}' .*, or decimal='{mark}'")
+    for kwargs,scale in ((dict(thousands=mark),1000.), (dict(decimal=other),1000.), (dict(decimal=mark),1.)):
         want = [float(o.replace(mark, '.'))*(scale if mark in o else 1) for o in numbers]
         got = csv(file, **kwargs, valid_pct=0).train_ds.y
         assert sorted({*got.tolist()})==pytest.approx(sorted(want)), kwargs
@@ -457,12 +457,13 @@ def test_another_column_may_tell_which_mark_is_decimal(small, write):
 def test_both_marks_in_a_number_are_no_decimals(small, write):
     df = _with_numbers(small, ['1.234,5','250'])
     refused(lambda: csv(write(df.to_csv(index=False, sep=';'))), "'1.234,5' for one, where ratings must be numbers")
-    assert {*csv(write(df.to_csv(index=False, sep=';')), thousands='.', valid_pct=0).train_ds.y.tolist()}=={1234.5,250.}
+    for kwargs in (dict(thousands='.'),dict(decimal=',')):
+        assert {*csv(write(df.to_csv(index=False, sep=';')), **kwargs, valid_pct=0).train_ds.y.tolist()}=={1234.5,250.}
 
 def test_thousands_in_quotes_are_not_told_to_be_decimals(small, write):
     df = _with_numbers(small, ['1,750','250'])
-    refused(lambda: csv(write(df.to_csv(index=False))), "'1,750' for one.*thousands=',', or decimal=','")
-    assert {*csv(write(df.to_csv(index=False)), thousands=',', valid_pct=0).train_ds.y.tolist()}=={1750.,250.}
+    refused(lambda: csv(write(df.to_csv(index=False))), "'1,750' for one.*decimal='.'.*, or decimal=','")
+    for kwargs in (dict(thousands=','),dict(decimal='.')): assert {*csv(write(df.to_csv(index=False)), **kwargs, valid_pct=0).train_ds.y.tolist()}=={1750.,250.}
 
 def test_the_line_in_which_a_spreadsheet_names_its_separator(small, write):
     "`sep=;` before the header is read, and is no row; who counts rows to skip has counted it"

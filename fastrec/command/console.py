@@ -28,7 +28,8 @@ def _label(o): return '' if pd.isna(o) else plain_text(plain_label(o))
 def as_lines(frame, labels=()):
     "`frame` as lines of text, with those columns in full that hold `labels`"
     if not len(frame): return 'nothing'
-    shown = {plain_text(k): col.astype(object).map(_label) if k in labels else _readable(col) for k,col in frame.items()}
+    in_full = {k: frame[k].astype(object).map(_label) for k in labels if k in frame}
+    shown = {plain_text(k): in_full.get(k, _readable(col)) for k,col in frame.items()}
     shown = pd.DataFrame(shown)
     with pd.option_context('display.unicode.east_asian_width', True):
         return shown.to_string(index=False, na_rep='', float_format='{:.4f}'.format, max_colwidth=_widest)

@@ -34,14 +34,10 @@ def _like(labels, col):
     return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
 
 # %% ../../nbs/command/13_train.ipynb #7620ee14
-def _said(encoding, decimal, thousands):
+def _said(encoding, decimal):
     "How a text file is read: what of this is said"
-    given = {k: o for k,o in locals().items() if o is not None}
-    for name in ('decimal','thousands'):
-        o = given.get(name, '.')
-        if len(o)!=1 or o.isalnum(): raise WrongUse(f"--{name} {o}: one sign is needed, such as ',' or '.'")
-    if decimal is not None and decimal==thousands: raise WrongUse(f'--decimal and --thousands are both {decimal}: say one of them')
-    return given
+    if decimal not in (None,'.',','): raise WrongUse(f"--decimal {decimal}: it is . or ,")
+    return {k: o for k,o in locals().items() if o is not None}
 
 def _frame_in(file, id_names=(), how=None, n_first=2):
     """The rows of `file`, read `how` it is said, as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise,
@@ -167,10 +163,10 @@ def _tell_trained(found, json):
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, decimal, thousands, dropna, valid, seed, epochs, seconds, ratings, json):
+    encoding, decimal, dropna, valid, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
-    how = _said(encoding, decimal, thousands)
+    how = _said(encoding, decimal)
     with reading(file):
         dls = _loaders_of(file, how, choices, users, items, **columns, dropna=dropna, valid_pct=valid, seed=seed)
     folder = made_ready(out)
@@ -192,16 +188,14 @@ def fastrec_train(
     users:str=None, # File of features of users, one row each, with the column of users that the ratings have
     items:str=None, # The same for items; those that nobody has rated yet can be on lists too
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
-    decimal:str=None, # What stands before decimals in a text file, where it cannot be known
-    thousands:str=None, # What stands between thousands
+    decimal:str=None, # What stands before decimals in a text file, a point or a comma, where that cannot be known
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
     seed:int=42, # Fixes what is held out, and all else that is random
     epochs:int=5, # Epochs for one_cycle
     seconds:float=60., # About how long choose may take
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
-    json:bool=False, # Print JSON?
-):
+    json:bool=False): # Print JSON?
     """Learn from a file of ratings, measure it, and save a folder that answers
 
         fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve shows how sure it is
@@ -225,8 +219,7 @@ def fastrec_evaluate(
     k:int=10, # Length of the lists
     min_rating:float=None, # Items rated lower are not relevant; if left out, all are
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
-    decimal:str=None, # What stands before decimals in a text file, where it cannot be known
-    thousands:str=None, # What stands between thousands
+    decimal:str=None, # What stands before decimals in a text file, a point or a comma, where that cannot be known
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
@@ -236,5 +229,5 @@ def fastrec_evaluate(
     check_output(json, out)
     need_elsewhere(folder, out)
     rec = load_recommender(folder)
-    df = _frame_for(rec, file, _said(encoding, decimal, thousands))
+    df = _frame_for(rec, file, _said(encoding, decimal))
     tell_rows(_measured(rec, df, k=k, min_rating=min_rating), json, out)

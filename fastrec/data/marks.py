@@ -9,10 +9,21 @@ __all__ = []
 import re
 
 # %% ../../nbs/data/23_marks.ipynb #45e72fe4
-def has_decimal_commas(rows, sep, thousands):
-    "Does a comma stand before decimals? Where `thousands` have the point, or it stands in numbers of `rows` and not between fields"
-    if thousands is not None: return thousands=='.'
-    return sep!=',' and any(re.fullmatch(r'-?\d+,\d+', field) for row in rows for field in row)
+_date = r'\d{1,2}\.\d{1,2}\.\d{2,4}'
+
+def _any(rows, pattern): return any(re.fullmatch(pattern, o.strip()) for row in rows for o in row)
+
+def _other_mark(rows, decimal):
+    "What stands between thousands in `rows`, if not what stands before decimals; dates would lose their points to it"
+    other = '.' if decimal==',' else ','
+    of_thousands = rf'-?\d{{1,3}}(\{other}\d{{3}})+(\{decimal}\d+)?'
+    return {'thousands': other} if _any(rows, of_thousands) and not _any(rows, _date) else {}
+
+def marks_in(rows, sep, decimal=None, thousands=None):
+    "The marks in the numbers of `rows`, as arguments of `pd.read_csv`, beside those given; commas between fields are none before decimals"
+    if thousands is not None: return {'decimal': ','} if thousands=='.' else {}
+    if decimal in ('.',','): return _other_mark(rows, decimal)
+    return {'decimal': ','} if sep!=',' and _any(rows, r'-?\d+,\d+') else {}
 
 # %% ../../nbs/data/23_marks.ipynb #28e246a6
 def _marked(texts, mark):
@@ -40,10 +51,11 @@ def _refuse(texts, name, mark, csv):
     "Refuse the column `name` of the file `csv`, with one of its numbers `texts` that has the `mark`"
     marked = _marked(texts, mark)
     number = max(marked[:_first_rows], key=lambda o: o.endswith('0'))
+    other = '.' if mark==',' else ','
     whole = number.replace(mark, '')
     decimals = number.replace(mark, '.')
     raise ValueError(f'{csv} has {number!r} in the column {name!r}, which may mean {whole} or {float(decimals):g}: '
-                     f'pass thousands={mark!r} if it is {whole}, or decimal={mark!r} if not')
+                     f'pass decimal={other!r} if it is {whole}, or decimal={mark!r} if not')
 
 def check_marks(read, columns, mark, csv):
     "Refuse a `mark` that may stand between thousands in one of the `columns` of numbers, which `read` gives as text"

@@ -14,7 +14,7 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .names import listed,role_of
 from .columns import check_place
-from .marks import check_marks,has_decimal_commas
+from .marks import check_marks,marks_in
 from .times import year_1973
 from ..base.checks import warn
 
@@ -106,7 +106,7 @@ def _layout(data, encoding, given):
     rows = _fields(lines, sep)
     if len(sep)==1 and all(field[:1]==' ' for row in rows for field in row[1:]):
         res['skipinitialspace'] = True
-    if has_decimal_commas(rows, sep, given.get('thousands')): res['decimal'] = ','
+    res |= marks_in(rows, sep, given.get('decimal'), given.get('thousands'))
     header_given = 'header' in given or 'names' in given
     if rows and not header_given and _lacks_header(rows): res['header'] = None
     return res

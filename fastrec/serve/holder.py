@@ -129,6 +129,7 @@ def _tell_failed(self:Holder, why):
     self.told = why
     log.error('the new model cannot be loaded; the one before it goes on serving', extra=dict(fields=why))
 
+# %% ../../nbs/serve/12_holder.ipynb #ff51652d
 @patch
 def refresh(self:Holder)->bool: # Does the service now use what the folder holds?
     "Load what the folder holds, if it has changed; until that succeeds, the model before it stays"

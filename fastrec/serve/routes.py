@@ -177,7 +177,8 @@ def router(self:Routes):
             told = refused_by(path, method, self.has_token)
             how = dict(name=name, responses=told, response_model_exclude_none=True)
             res.add_api_route(f'/{path}', route, methods=[method], **how)
-            if f'/{path}' in probes: res.add_api_route(f'/{path}', route, methods=['HEAD'], include_in_schema=False, **how)
+            if f'/{path}' in probes:
+                res.add_api_route(f'/{path}', route, methods=['HEAD'], include_in_schema=False, **how)
     return res
 
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4

@@ -422,6 +422,18 @@ def test_files_that_are_too_small_to_hold_rows_out(said, ratings, tmp):
         line = refused(said, 'train', tmp/'small.csv', '--out', tmp/'none', *args) if part else said('train', tmp/'small.csv', '--out', tmp/'none', *args)[2]
         assert (part is None or part in line) and 'splitter' not in line and not re.search(_python, line), line
 
+def test_labels_that_begin_with_a_dash_are_told_how_to_type(said, films, ratings):
+    how = 'options come before --, and labels that begin with - after it'
+    for args in (['recommend',films,'-x'], ['similar',films,'-x'], ['explain',films,ratings.user[0],'-x'], ['explain',films,'-x','--',ratings.title[0]]): assert how in refused(said, *args, code=2), args
+    for args in (['recommend',films,'1','--nothing'], ['similar',films], ['recommend']): assert how not in refused(said, *args, code=2), args
+    assert "'-x' is not among" in refused(said, 'recommend', films, '--', '-x')
+
+@pytest.mark.skipif(os.name!='posix', reason='arguments are bytes on POSIX alone')
+def test_a_label_that_is_no_text_is_named_in_words(said, films):
+    for args in (['recommend',films,'a\udcff'], ['similar',films,'a\udcff']):
+        line = refused(said, *args)
+        assert 'it is not UTF-8' in line and 'codec' not in line and 'surrogate' not in line
+
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]
     for args in (['recommend'], ['recommend',films], ['recommend',films,user,'--n','x'], ['recommend',films,user,'--out','lists.csv'], ['train',file],

@@ -483,6 +483,20 @@ def test_columns_and_encodings(said, ratings, tmp):
     assert "labels of 'what': é" in answer(said, 'info', tmp/'latin')['labels'][1]
     assert "no column 'whom'" in refused(said, *args[:6], '--user', 'whom', '--encoding', 'latin-1')
 
+@pytest.mark.parametrize('sep,numbers', [('\t',['1,750','250']), (';',['12.500','250']), (',',['1,750','250'])])
+def test_marks_in_numbers_may_be_said(said, ratings, tmp, sep, numbers):
+    mark = next(o for o in numbers[0] if not o.isdigit())
+    df = ratings.assign(rating=np.resize(numbers, len(ratings)))
+    df.to_csv(tmp/'marks.csv', sep=sep, index=False)
+    args = 'train',tmp/'marks.csv','--out',tmp/'marks','--fit','bias'
+    told = refused(said, *args)
+    other = '.' if mark==',' else ','
+    assert f"pass --decimal '{other}'" in told and f"--decimal '{mark}'" in told and not re.search(_python, told), told
+    for decimal,top in ((other,float(numbers[0].replace(mark, ''))), (mark,max(250., float(numbers[0].replace(mark, '.'))))):
+        assert said(*args, '--decimal', decimal)[0]==0 and load_recommender(tmp/'marks').rating_range[1]==top
+        assert said('evaluate', tmp/'marks', tmp/'marks.csv', '--decimal', decimal)[0]==0
+    refused(said, *args, '--decimal', 'x', code=2)
+
 def test_places_that_cannot_be_written(said, file, tmp):
     (tmp/'thesis').mkdir()
     (tmp/'thesis'/'chapter.txt').write_text('once', encoding='utf-8')
@@ -521,6 +535,73 @@ def test_unknown_labels_are_told_with_what_is_near(said, films, rec, ratings):
     for bad in ('nobody', '1.0', f'0{user}', f'+{user}', '1_0', '', ' ', '9'*400, '９'):
         assert "labels of 'user'" in refused(said, 'recommend', films, bad)
     assert 'what users have rated is not known' in refused(said, 'explain', rec.save_recommender(films.parent/'bare'), user, film)
+
+_kinds_of_labels = dict(text=lambda k: f'Film {k}, "The"', int64=lambda k: int(k)-3, uint64=lambda k: 2**63+int(k), float=lambda k: [7.5e-05,.1,1e15,-3.25,1/3][k] if k<5 else k+.5,
+    truth=lambda k: bool(k%2), date=lambda k: pd.Timestamp('2020-01-01 00:00:00.000001')+pd.Timedelta(int(k), 'us'),
+    zone=lambda k: pd.Timestamp('2020-10-25', tz='Europe/Berlin')+pd.Timedelta(int(k), 'h'))
+
+def _items_in(o):
+    "All labels of items in the JSON `o`, as they are typed"
+    if isinstance(o, list): return {x for v in o for x in _items_in(v)}
+    if not isinstance(o, dict): return set()
+    own = {v if isinstance(v, str) else json.dumps(v) for k,v in o.items() if k in ('title','item') and v is not None}
+    return own.union(*map(_items_in, o.values()))
+
+@pytest.mark.parametrize('kind', _kinds_of_labels)
+def test_labels_that_are_told_are_what_the_next_command_takes(said, ratings, tmp, kind):
+    "In JSON and in tables, and they mean the same"
+    from fastrec.command.answers import as_label
+    codes = pd.factorize(ratings.title)[0]
+    df = ratings.assign(title=codes)[codes<24]
+    df = df.assign(title=pd.Series([_kinds_of_labels[kind](k) for k in df.title], df.index)).drop_duplicates('user' if kind=='truth' else ['user','title'])
+    learn = learner(RecDataLoaders.from_df(df, seed=1, valid_pct=0))
+    with quietly(): learn.fit_als()
+    folder,vocab,users = learn.save_recommender(tmp/f'kind-{kind}', ratings=True),learn.dls.classes['title'],df.user.unique()[:9].tolist()
+    def ask(*args): return _items_in(json.loads(said(*args)[1]))
+    told = ask('recommend', folder, *users, '--why', 2, '--json') | ask('recommend', folder, *users, '--json')
+    for o in [*told][:3]:
+        told |= ask('similar', folder, '--n', 30, '--json', '--', o)
+        told |= ask('explain', folder, '--json', '--', users[0], o)
+    assert len(told)==len(vocab.labels) and {int(vocab.find([as_label(vocab, o)])[0]) for o in told}=={*range(1, len(vocab))}
+    lines = said('recommend', folder, *users)[1].splitlines()[1:]
+    assert all(any(f' {o} ' in line for o in vocab.labels.tolist()) for line in lines), lines[:3]
+
+def test_what_cannot_be_written_is_named_without_numbers_of_errors(said, films, ratings, tmp, monkeypatch):
+    user = ratings.user[0]
+    if os.path.isdir('/proc/self'): assert re.fullmatch('fastrec: /proc/x.parquet cannot be written: [a-z ]+', refused(said, 'recommend', films, user, '--out', '/proc/x.parquet'))
+    import errno,pyarrow.parquet
+    class Full(pyarrow.parquet.ParquetWriter):
+        def write_table(self, *args): raise OSError(errno.ENOSPC, 'Error writing bytes to file. Detail: [errno 28] No space left on device')
+        close = write_table
+    monkeypatch.setattr(pyarrow.parquet, 'ParquetWriter', Full)
+    for args in (['recommend',films,user], ['similar',films,ratings.title[0]]):
+        line = refused(said, *args, '--out', tmp/'full.parquet')
+        assert line==f'fastrec: {tmp}/full.parquet cannot be written: no space left on device' and not [*tmp.glob('full.parquet*')]
+
+def test_nothing_is_written_into_the_folder_of_a_recommender(said, films, file, ratings, tmp):
+    "In which train could save no more"
+    before = {*films.iterdir()}
+    for args in (['recommend',films], ['similar',films,ratings.title[0]], ['explain',films,ratings.user[0],ratings.title[0]], ['evaluate',films,file]):
+        for out in (films/'x.parquet', films/'..'/films.name/'x.parquet'): assert 'choose another place' in refused(said, *args, '--out', out, code=2)
+    assert {*films.iterdir()}==before
+
+def test_files_that_are_too_small_to_hold_rows_out(said, ratings, tmp):
+    for n,args,part in ((1,[],'none of the 1 rows is held out: pass a larger --valid, or --valid 0'), (2,[],'--valid 0'), (2,['--valid',.9],None)):
+        ratings.head(n).to_csv(tmp/'small.csv', index=False)
+        line = refused(said, 'train', tmp/'small.csv', '--out', tmp/'none', *args) if part else said('train', tmp/'small.csv', '--out', tmp/'none', *args)[2]
+        assert (part is None or part in line) and 'splitter' not in line and not re.search(_python, line), line
+
+def test_labels_that_begin_with_a_dash_are_told_how_to_type(said, films, ratings):
+    how = 'options come before --, and labels that begin with - after it'
+    for args in (['recommend',films,'-x'], ['similar',films,'-x'], ['explain',films,ratings.user[0],'-x'], ['explain',films,'-x','--',ratings.title[0]]): assert how in refused(said, *args, code=2), args
+    for args in (['recommend',films,'1','--nothing'], ['similar',films], ['recommend']): assert how not in refused(said, *args, code=2), args
+    assert "'-x' is not among" in refused(said, 'recommend', films, '--', '-x')
+
+@pytest.mark.skipif(os.name!='posix', reason='arguments are bytes on POSIX alone')
+def test_a_label_that_is_no_text_is_named_in_words(said, films):
+    for args in (['recommend',films,'a\udcff'], ['similar',films,'a\udcff']):
+        line = refused(said, *args)
+        assert 'it is not UTF-8' in line and 'codec' not in line and 'surrogate' not in line
 
 def test_wrong_use(said, films, file, tmp):
     user = load_recommender(films).ds.classes['user'].labels[0]

@@ -307,7 +307,7 @@ def test_mixed_labels(small):
 @pytest.mark.parametrize('make,match', [
     (lambda r: r.astype(str), "'rating' is of type .*to_numeric"), (lambda r: r.astype(str).where(r.index!=7, 'five'), "'five' for one, where ratings must be numbers"),
     (lambda r: r.astype(str).str.replace('.', ','), r"str.replace\(',', '.'\).astype\(float\), or from_csv\(..., decimal=','\)"),
-    (lambda r: r.astype(complex), 'complex128'), (lambda r: r.where(r.index>0, -np.inf), 'not finite'), (lambda r: pd.to_timedelta(r, unit='s'), 'timedelta'), (lambda r: pd.to_datetime(r, unit='D'), 'datetime')])
+    (lambda r: r.astype(complex), 'complex128'), (lambda r: r.where(r.index>0, -np.inf), 'not finite'), (lambda r: pd.to_timedelta(r, unit='s'), 'timedelta'), (lambda r: pd.to_datetime(r, unit='D'), 'datetime'), (lambda r: r.astype('float64')*1e300, "holds ratings of 5.0e\\+300, whose squares are too large")])
 def test_ratings_that_are_no_numbers(small, make, match): refused(lambda: read(small.assign(rating=make(small.rating))), match)
 
 def skewed(n): return np.random.default_rng(0).zipf(1.8, n).clip(max=50_000)
@@ -436,6 +436,54 @@ def test_leading_zeros_stay(small, write):
     ('user,user,rating\n1,2,3\n', "'user' and 'user.1'"), ('a,b,c\n'+'1,2,x\n'*99, "'c' is of type")])
 def test_wrong_files_are_told_in_a_sentence(write, text, match):
     with warnings.catch_warnings(action='ignore'): refused(lambda: csv(write(text)), match)
+
+def _with_numbers(small, numbers):
+    "The frame `small` with texts of `numbers`, over and over, for ratings"
+    return small.assign(rating=np.resize(numbers, len(small)))
+
+@pytest.mark.parametrize('sep', ['\t',';'])
+@pytest.mark.parametrize('numbers,mark', [(['1,750','250','12,500'],','), (['1,750','3,125'],','), (['250','999','12.500','1.750'],'.')])
+def test_a_mark_that_may_stand_between_thousands_is_asked_about(small, write, sep, numbers, mark):
+    file = write(_with_numbers(small, numbers).to_csv(index=False, sep=sep))
+    other = '.' if mark==',' else ','
+    refused(lambda: csv(file), rf"r.csv has '{numbers[0] if mark==',' else '12.500'}' in the column 'rating'.*pass decimal='{other}' .*, or decimal='{mark}'")
+    for kwargs,scale in ((dict(thousands=mark),1000.), (dict(decimal=other),1000.), (dict(decimal=mark),1.)):
+        want = [float(o.replace(mark, '.'))*(scale if mark in o else 1) for o in numbers]
+        got = csv(file, **kwargs, valid_pct=0).train_ds.y
+        assert sorted({*got.tolist()})==pytest.approx(sorted(want)), kwargs
+
+def test_a_mark_that_comes_late_is_asked_about(small, write):
+    "Behind the rows that show how the file is laid out"
+    late = small.assign(rating=['12.500' if k>1150 else '250' for k in range(len(small))])
+    refused(lambda: csv(write(late.to_csv(index=False))), "has '12.500' in the column 'rating'")
+
+@pytest.mark.parametrize('sep,numbers', [(',',['3.125','4','2.375']), ('\t',['3.125','4.000']), (';',['3,125','4,5']), (';',['0,125','3,125']), ('\t',['1,750','2500']),
+                                         (',',['4.5','3.0']), (',',['3','4.5']), (',',['1500','12.500'])])
+def test_decimals_that_nothing_else_can_be_are_read(small, write, sep, numbers):
+    got = csv(write(_with_numbers(small, numbers).to_csv(index=False, sep=sep)), valid_pct=0).train_ds.y
+    assert sorted({*got.tolist()})==pytest.approx(sorted(float(o.replace(',', '.')) for o in numbers))
+
+def test_another_column_may_tell_which_mark_is_decimal(small, write):
+    df = _with_numbers(small, ['1,750','250']).assign(price='9,99')
+    assert float(csv(write(df.to_csv(index=False, sep=';')), valid_pct=0).train_ds.y.min())==1.75
+
+def test_both_marks_in_a_number_are_no_decimals(small, write):
+    df = _with_numbers(small, ['1.234,5','250'])
+    refused(lambda: csv(write(df.to_csv(index=False, sep=';'))), "'1.234,5' for one, where ratings must be numbers")
+    for kwargs in (dict(thousands='.'),dict(decimal=',')):
+        assert {*csv(write(df.to_csv(index=False, sep=';')), **kwargs, valid_pct=0).train_ds.y.tolist()}=={1234.5,250.}
+
+def test_thousands_in_quotes_are_not_told_to_be_decimals(small, write):
+    df = _with_numbers(small, ['1,750','250'])
+    refused(lambda: csv(write(df.to_csv(index=False))), "'1,750' for one.*decimal='.'.*, or decimal=','")
+    for kwargs in (dict(thousands=','),dict(decimal='.')): assert {*csv(write(df.to_csv(index=False)), **kwargs, valid_pct=0).train_ds.y.tolist()}=={1750.,250.}
+
+def test_the_line_in_which_a_spreadsheet_names_its_separator(small, write):
+    "`sep=;` before the header is read, and is no row; who counts rows to skip has counted it"
+    want = read(small)
+    for sep,start in ((';','sep=;\r\n'), ('\t','sep=\t\n'), ('|','\ufeffSEP=|\r\n'), (';','"sep=;"\n')):
+        text = start+small.to_csv(index=False, sep=sep)
+        assert same(csv(write(text)), want) and same(csv(write(text), skiprows=1), want)
 
 def test_marks_may_be_named(small, write):
     odd = small.assign(user=small.user.astype(str).where(small.index%50>0, 'NULL'))

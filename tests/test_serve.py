@@ -98,11 +98,61 @@ def test_long_labels_are_rated_and_none_is_told_in_a_line(df, tmp_path):
         films = Client(o.url)
         assert films.post('fold-in', ratings=[dict(item=long, rating=5.)])[1]['by']=='ratings'
         assert films.get('similar', item=long, n=1)[0]==200 and films.get('similar', item='y'*4000)[0]==404
-        for bad in ('x'*4097, None, ['a'], {}, 10**400):
+        for bad in (None, ['a'], {}, 10**400):
             for path,more in (('fold-in',dict(ratings=[dict(item=bad, rating=5.)])), ('recommend',dict(exclude=[bad])), ('predict',dict(items=[bad]))):
                 status,got = films.post(path, **more)
-                assert status==422 and [o['msg'] for o in got['detail']]==['a label is text of at most 4096 characters, a finite number, true or false'], (bad,path)
+                assert status==422 and [o['msg'] for o in got['detail']]==['a label is text, a finite number, true or false'], (bad,path)
         assert films.get('search', q='x'*501)[0]==422
+
+def test_each_label_of_the_folder_is_taken_whatever_its_length(df, tmp_path):
+    "By each route, as it is given out; the body of a question has its limit"
+    long = 'y'*20_000
+    learn = fitted(df.assign(title=df.title.astype(str).replace(df.title[0], long), user=df.user.astype(str).replace(str(df.user[0]), long)))
+    with Background(app(learn.save_recommender(tmp_path/'films', ratings=True))) as o:
+        films = Client(o.url)
+        for path,q in (('recommend',dict(user=long)), ('similar',dict(item=long)), ('users',dict(item=long)), ('predict',dict(user=long, item=long)), ('explain',dict(user=long, item=long))):
+            assert films.get(path, **q)[0]==200, path
+        rated = [dict(item=long, rating=5.)]
+        for path,q in (('recommend',dict(user=long, exclude=[long])), ('fold-in',dict(ratings=rated)), ('recommend/many',dict(users=[long])), ('explain',dict(user=long, item=long)),
+                       ('predict',dict(ratings=rated, items=[long])), ('map',dict(ratings=rated, items=[long]))):
+            status,got = films.post(path, **q)
+            assert status==200 and not got.get('unknown'), (path,got)
+        assert films.post('map', items=['x'*9000])[1]['unknown']==['x'*9000] and films.post('recommend', user='x'*2**18)[0]==413
+
+def test_a_key_of_a_query_counts_once(films, df):
+    "Neither value may silently win, as no key may that is not known"
+    user = int(df.user[0])
+    for path in (f'/recommend?user={user}&user={user+1}', f'/recommend?user={user}&n=3&n=5', f'/similar?item={quote(df.title[0])}&item=x', '/search?q=a&q=b'):
+        status,body,_ = films.raw(path)
+        key = path.rsplit('&', 1)[1].split('=')[0]
+        assert status==422 and json.loads(body)['detail']==[dict(loc=['query',key], msg='this is there more than once')], path
+
+def test_the_text_of_a_label_is_its_own_first_hit(df, tmp_path):
+    "Dates have their digits in common, and so have texts their words"
+    days = pd.Timestamp('2020-01-01')+pd.to_timedelta(25*pd.factorize(df.title)[0], 'h')
+    words = pd.Series(["the film "*(k%5+1)+str(k//5) for k in pd.factorize(df.title)[0]])
+    for k,labels in enumerate((days,words)):
+        learn = fitted(df.assign(title=labels).drop(columns='item').drop_duplicates(['user','title']))
+        with Background(app(learn.save_recommender(tmp_path/str(k)))) as o:
+            for label in learn.dls.classes['title'].labels:
+                got = Client(o.url).get('search', q=str(label), n=2)[1]['items']
+                assert got[0]=={'item': str(label), 'similarity': 1.} and len({x['item'] for x in got})==len(got), label
+
+def test_who_rates_an_item_twice_is_told_what_counts(films, learn, df):
+    "As Python does, by each route that takes ratings"
+    twice = [dict(item=df.title[0], rating=5.), dict(item=df.title[0], rating=1.), dict(item=df.title[1], rating=4.)]
+    with pytest.warns(UserWarning, match='1 of 3 ratings are of an item that the same user rates before: all of them count') as told:
+        want = learn.fold_in(pd.DataFrame(twice).rename(columns=dict(item='title')))
+    note, = (str(o.message) for o in told if o.category is UserWarning)
+    for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('predict',dict(items=[df.title[2]])), ('explain',dict(item=df.title[2])), ('map',{})):
+        status,got = films.post(path, ratings=twice, **more)
+        assert status==200 and got['notes']==[note], path
+    assert items(films.post('fold-in', ratings=twice)[1])==want.recommend().title.tolist() and films.post('fold-in', ratings=twice[1:])[1]['notes']==[]
+
+def test_who_is_folded_in_has_no_label(films, df):
+    status,got = films.post('fold-in', user=int(df.user[0]), ratings=[dict(item=df.title[0], rating=5.)])
+    assert status==422 and [o['msg'] for o in got['detail']]==['who is folded in has no label: leave user out, or ask /recommend about a user of the folder']
+    assert films.post('fold-in', user=None, ratings=[dict(item=df.title[0], rating=5.)])[0]==200
 
 def test_a_rating_out_of_range_is_told_wherever_it_stands(films, df):
     for k in range(3):
@@ -342,6 +392,34 @@ def test_half_a_folder_changes_nothing(df, folder, tmp_path, caplog):
             until = time.monotonic()+20
             while not caplog.records: assert time.monotonic()<until
         assert films.get('version')==before and films.get('recommend', user=int(df.user[0]))[0]==200
+
+def test_a_folder_that_is_gone_is_told_once(df, tmp_path, monkeypatch, caplog):
+    "However often it is looked at, and again once something else is wrong; a model that comes is taken up"
+    monkeypatch.setattr('fastrec.serve.holder._after_failure', .1)
+    learn = fitted(df)
+    folder = learn.save_recommender(tmp_path/'films')
+    with caplog.at_level('ERROR', 'fastrec.serve'), Background(app(folder, every=.02)) as o:
+        films = Client(o.url)
+        shutil.rmtree(folder)
+        time.sleep(1.5)
+        assert len(caplog.records)==1 and films.get('recommend', user=int(df.user[0]))[0]==200
+        folder.mkdir()
+        (folder/'manifest.json').write_text('{', encoding='utf-8')
+        until = time.monotonic()+20
+        while len(caplog.records)<2: assert time.monotonic()<until
+        time.sleep(.5)
+        assert len(caplog.records)==2
+        (folder/'manifest.json').unlink()
+        wait_for(films, learn.save_recommender(folder, metrics=dict(n=1.)))
+
+def test_a_full_place_for_copies_is_named(folder, tmp_path, monkeypatch):
+    "And not the folder of the model, which is fine"
+    import errno
+    def full(src, dst): raise OSError(errno.ENOSPC, 'No space left on device', str(src), None, str(dst))
+    monkeypatch.setattr(shutil, 'copyfile', full)
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    with pytest.raises(OSError, match=f'no room for a copy of .* in {tmp_path}: make some, or set TMPDIR') as e: app(folder)
+    assert e.value.errno==errno.ENOSPC and e.value.filename is None
 
 def test_what_was_looked_at_half_copied_is_taken_up_once_it_is_whole(df, tmp_path):
     "What cannot be loaded is tried again after half a minute, or as soon as it has changed"
@@ -588,6 +666,58 @@ def test_who_comes_by_another_name_is_told_what_to_do(folder, caplog):
     assert 'http://127.0.0.1:8000/' in told and 'localhost, films.example.com' in told and f'--hosts {socket.gethostname()}' in told
     assert '--hosts' not in welcome('127.0.0.1', 8000, ['localhost','127.0.0.1'])
 
+def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
+    "In JSON, also where two names come"
+    for lines in (b'Host: evil.example.com', b'Host: localhost\r\nHost: evil.example.com', b'Host: localhost\r\nHost: localhost'):
+        got = films.send(b'GET /version HTTP/1.1\r\n'+lines+b'\r\nConnection: close\r\n\r\n')
+        head,body = got.split(b'\r\n\r\n')
+        assert b' 400 ' in head and b'application/json' in head.lower() and 'Host header' in json.loads(body)['detail'], got
+
+@pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is no name"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
+    (dict(hosts=('http://a.b/',)),'pass the name alone, a.b$'), (dict(hosts=('',)),"hosts='' "), (dict(hosts=('fine.example','*.*.b')),'such as films.example.com'),
+    (dict(origins=('https://example.com/',)),'pass https://example.com, with no path'), (dict(origins=('example.org',)),'pass https://example.org'),
+    (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com,')])
+def test_names_that_no_browser_sends_are_refused_at_the_start(folder, how, match):
+    for serve in (app,run):
+        with pytest.raises(ValueError, match=match.replace('*', '.')): serve(folder, **how)
+
+def test_probes_are_asked_for_their_head(films):
+    for path in ('/health','/ready'):
+        status,body,headers = films.raw(path, method='HEAD')
+        assert status==200 and body==b'' and headers['content-length']==str(len(films.raw(path)[1])), path
+    assert {*films.get('openapi.json')[1]['paths']['/health']}=={'get'}
+
+@pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
+def test_workers_that_fail_again_and_again_end_their_parent():
+    "And one that fails beside another that serves, or is killed, ends nothing"
+    code = '''
+import os,sys,time
+from fastrec.serve import workers
+workers._to_start = 1.5
+workers._least_life = .1
+def serve(place):
+    if place==1 or sys.argv[1]=='both': os._exit(1)
+    if sys.argv[1]=='killed': os.kill(os.getpid(), 9)
+    time.sleep(60)
+workers.Workers(2, serve, lambda: None).run()
+'''
+    for how,ends in (('both',True), ('one',False), ('killed',False)):
+        if how=='killed': code = code.replace('place==1 or ', '')
+        with subprocess.Popen([sys.executable, '-c', code, how], stderr=subprocess.PIPE, text=True) as main:
+            try:
+                if ends: assert 'workers end as soon as they have started' in main.communicate(timeout=60)[1] and main.returncode==1
+                else:
+                    with pytest.raises(subprocess.TimeoutExpired): main.wait(8)
+            finally: main.terminate()
+            main.communicate(timeout=30)
+
+def test_a_worker_that_cannot_load_what_it_serves_tells_its_parent_not_to_go_on(folder, tmp_path, monkeypatch, caplog):
+    "By uvicorn's exit code for that, where workers are not forked"
+    from fastrec.serve.service import from_environment
+    monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(tmp_path))))
+    with caplog.at_level('ERROR', 'fastrec.serve'), pytest.raises(SystemExit) as e: from_environment()
+    assert e.value.code==3 and 'no manifest.json' in caplog.records[-1].fields['why']
+
 @pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
                                         (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
 def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):
@@ -638,7 +768,7 @@ def test_other_hosts_of_this_machine(folder, monkeypatch):
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
           b'{"user":'+b'9'*5000+b'}', b'{"user": "\\ud800"}', b'{"\\ud800": 1}', b'{"n": 1e400}', b'{"user": true, "n": "10"}', b'{"ratings": {}}',
           b'{"items": ["../../etc/passwd"], "folder": "/etc"}', b'{"user": {"$gt": 0}}', b'{"n": -1}', b'{"n": 1000000}', b'{"why": 99}', b'{"z": NaN}',
-          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x'*4097])).encode()]
+          json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x']*1001)).encode()]
 
 @pytest.mark.parametrize('body', bodies, ids=lambda b: repr(b[:40]))
 def test_bodies_that_are_none(films, body):

@@ -154,6 +154,13 @@ def as_choices(rec, ratings, names):
     return ratings
 
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
+def _tell_repeats(new):
+    "Say that ratings of one item by the same user in `new` all count"
+    is_repeat = pd.DataFrame(new.x.numpy()).duplicated()
+    if n := int(is_repeat.sum()):
+        warn(f'{n} of {len(new)} ratings are of an item that the same user rates before: all of them count, so that between them lies '
+             'what is learned')
+
 least_noise = 1e-6  # a model without errors would take no advice from a prior
 
 def _with_new(model, ds, noise, x=None):
@@ -216,6 +223,7 @@ def fold_in(self:Recommends,
     ratings = _no_ratings(self.ds) if ratings is None else ratings
     if model.is_preference: ratings = as_choices(self, ratings, [self.ds.item_name])
     new = _read_new(self.ds, ratings, unknown, model.y_range, named)
+    if not model.is_preference: _tell_repeats(new)
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
     new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model

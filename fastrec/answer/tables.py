@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/answer/83_tables.ipynb #c9969153
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager,suppress
 from pathlib import Path
 from ..base.checks import need_package
 from ..base.processes import part_of
@@ -29,9 +30,10 @@ def _unfinished(path):
     try:
         yield part
         part.replace(path)
-    except BaseException:
+    except BaseException as e:
         part.unlink(missing_ok=True)
-        raise
+        if not isinstance(e, OSError) or e.errno is None: raise
+        raise OSError(e.errno, f'{path} cannot be written: {os.strerror(e.errno).lower()}') from e
 
 # %% ../../nbs/answer/83_tables.ipynb #bbaa5122
 @contextmanager
@@ -49,8 +51,11 @@ def parquet_writer(path):
         writer.write_table(table)
     with _unfinished(path) as part:
         try: yield write
-        finally:
-            if writer: writer.close()
+        except BaseException:
+            with suppress(OSError):  # a full disk is full here too
+                if writer: writer.close()
+            raise
+        if writer: writer.close()
 
 # %% ../../nbs/answer/83_tables.ipynb #bd4f5455
 @contextmanager

@@ -20,14 +20,23 @@ from ..export.loading import load_recommender
 from ..models.blend import has_tastes
 from ..models.ease import Ease
 from .console import tell_rows,tell_written
-from .plain import WrongUse,check_output,plain_text
+from .plain import WrongUse,check_output,need_elsewhere,plain_text
 
 # %% ../../nbs/command/12_answers.ipynb #bd11ef43
 def _whole(text):
     if str(int(text))!=text: raise ValueError(f'{text} is not how a number is written')  # 007 may be another label than 7
     return int(text)
 
-_readers = dict(i=_whole, u=_whole, f=float, M=pd.Timestamp, m=pd.Timedelta)  # by the kind of the labels' dtype
+def _truth(text):
+    if text.lower() not in ('true','false'): raise ValueError(f'{text} is neither true nor false')
+    return text.lower()=='true'
+
+def _moment(text):
+    res = pd.Timestamp(text)
+    if pd.isna(res): raise ValueError(f'{text!r} is no date')
+    return res
+
+_readers = dict(b=_truth, i=_whole, u=_whole, f=float, M=_moment, m=pd.Timedelta)  # by the kind of the labels' dtype
 
 def as_label(vocab, text):
     "`text` as a label of the type in `vocab`, if it can be read as one"
@@ -71,6 +80,7 @@ def fastrec_recommend(
         fastrec recommend films 845 --why 2         with reasons
         fastrec recommend films --out lists.csv     everyone's, for a spreadsheet; .parquet for programs"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
     rec = load_recommender(folder)
     labels = [_label_of(rec, 0, o) for o in users] or None
@@ -79,7 +89,8 @@ def fastrec_recommend(
     if out is not None: return tell_written(out)
     if json and why: found = found.assign(because=_reasons(make, why))
     elif why: found = found.assign(why=found.why.map(_unmarked))
-    tell_rows(found, json)
+    tell_rows(found, json, labels=rec.ds.classes)
+
 
 # %% ../../nbs/command/12_answers.ipynb #1fa84425
 def fastrec_similar(
@@ -97,8 +108,9 @@ def fastrec_similar(
 
         fastrec similar films 'Nutty Donkey (1999)' --n 5"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     rec = load_recommender(folder)
-    tell_rows(rec.similar(_label_of(rec, 1, item), n=n, why=why), json, out)
+    tell_rows(rec.similar(_label_of(rec, 1, item), n=n, why=why), json, out, rec.ds.classes)
 
 # %% ../../nbs/command/12_answers.ipynb #9d156ca6
 def _largest(reasons, n):
@@ -125,13 +137,14 @@ def fastrec_explain(
         fastrec explain films 845 'Nutty Donkey (1999)'
         fastrec explain films 845 'Just Out (2026)' --by-features"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     n = need_whole('n', n, 0)
     rec = load_recommender(folder)
     explain = rec.explain_features if by_features else rec.explain
     found = explain(_label_of(rec, 0, user), _label_of(rec, 1, item), ranking=ranking)
     if is_of_one(found): warn(of_one)
     about = {k: found.attrs[k] for k in ('user','item','prediction','unit')}
-    tell_rows(_largest(found, n), json, out, **about)
+    tell_rows(_largest(found, n), json, out, rec.ds.classes, **about)
 
 # %% ../../nbs/command/12_answers.ipynb #2d5e06a8
 def _in_words(m):

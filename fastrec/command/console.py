@@ -6,10 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/command/11_console.ipynb #e73972d1
-from json import dumps,loads
-import pandas as pd
+import math
+from json import dumps
+import numpy as np,pandas as pd
 from pandas.api.types import is_numeric_dtype
 from ..answer.tables import table_writer
+from ..data.labels import plain_label
 from .plain import plain_text
 
 # %% ../../nbs/command/11_console.ipynb #3f5fa176
@@ -26,31 +28,45 @@ def _readable(col, is_whole):
     shown = col.astype(object).map(_cell)
     return shown if is_whole else shown.map(lambda o: _cut(o) if isinstance(o, str) else o)
 
-def as_lines(frame, sentences='why'):
-    "`frame` as lines of text; what is in the column `sentences` is not cut"
+def _label(o): return '' if pd.isna(o) else plain_text(plain_label(o))
+
+def as_lines(frame, labels=(), sentences='why'):
+    "`frame` as lines of text; columns that hold `labels`, and the one of `sentences`, are not cut"
     if not len(frame): return 'nothing'
-    shown = pd.DataFrame({plain_text(k): _readable(col, k==sentences) for k,col in frame.items()})
+    in_full = {k: frame[k].astype(object).map(_label) for k in labels if k in frame}
+    shown = {plain_text(k): in_full[k] if k in in_full else _readable(col, k==sentences) for k,col in frame.items()}
+    shown = pd.DataFrame(shown)
     with pd.option_context('display.unicode.east_asian_width', True):
         return shown.to_string(index=False, na_rep='', float_format='{:.4f}'.format, max_colwidth=None)
 
 # %% ../../nbs/command/11_console.ipynb #473e92f1
+def _plain(o):
+    "`o` as JSON can hold it: labels as commands take them, and nothing for what is missing"
+    if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
+    if isinstance(o, list): return [_plain(v) for v in o]
+    if o is None or pd.isna(o): return None
+    o = o.item() if isinstance(o, (np.bool_,np.number)) else o
+    if isinstance(o, float) and not math.isfinite(o): return None
+    return plain_label(o)
+
 def as_records(frame):
     "The rows of `frame` as dicts of JSON values"
-    return loads(frame.to_json(orient='records', date_format='iso'))
+    return _plain(frame.to_dict('records'))
 
 def rows_as_json(frame, beside):
     "The rows of `frame` as JSON, with the dict `beside`, if it is not empty"
     rows = as_records(frame)
-    return dumps({**beside, 'rows': rows} if beside else rows, indent=1, default=str)
+    return dumps({**_plain(beside), 'rows': rows} if beside else rows, indent=1)
 
 # %% ../../nbs/command/11_console.ipynb #f5183240
 def tell_written(out): print(f'Written to {plain_text(out)}')
 
-def tell_rows(frame, json=False, out=None, **beside):
-    "Print `frame`, and values given `beside` it, as a table or as `json`; or write the frame to the Parquet or CSV file `out`"
+def tell_rows(frame, json=False, out=None, labels=(), **beside):
+    """Print `frame`, which has `labels` in these columns, and values given `beside` it, as a table or as `json`; or write the frame to the
+    Parquet or CSV file `out`"""
     if out is not None:
         with table_writer(out) as write: write(frame)
         return tell_written(out)
     if json: return print(rows_as_json(frame, beside))
     for k,v in beside.items(): print(f'{k}: {plain_text(v)}')
-    print(as_lines(frame))
+    print(as_lines(frame, labels))

@@ -23,14 +23,19 @@ def _like(labels, col):
     return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
 
 # %% ../../nbs/command/19_files.ipynb #7620ee14
-def _frame_in(file, id_names=(), encoding=None, n_first=2):
-    "The rows of `file` as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise, hold labels"
+def text_args(encoding, decimal):
+    "How to read a text file: the arguments of these that are given"
+    if decimal not in (None,'.',','): raise WrongUse(f"--decimal {decimal}: it is . or ,")
+    return {k: o for k,o in locals().items() if o is not None}
+
+def _frame_in(file, id_names=(), how=None, n_first=2):
+    """The rows of `file`, read as `how` says, as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise,
+    hold labels"""
     with reading(file):
         if is_parquet(file):
             need_package('pyarrow')
             return pd.read_parquet(file)
-        more = {} if encoding is None else dict(encoding=encoding)
-        return read_text_file(file, [*id_names], more, n_first)
+        return read_text_file(file, [*id_names], {**(how or {})}, n_first)
 
 def _names_in(file):
     "The names of the columns of the Parquet `file`"
@@ -52,17 +57,17 @@ def _as_choices(df, asked, rating_name, weight_name, **kwargs):
     return df.assign(rating=1),'rating'
 
 # %% ../../nbs/command/19_files.ipynb #4038939e
-def _side(df, file, name, encoding):
+def _side(df, file, name, how):
     "The features in `file` for the labels in the column `name` of the ratings `df`; `None` without a file"
     if file is None: return None
-    side = _frame_in(file, [name], encoding, n_first=1)
+    side = _frame_in(file, [name], how, n_first=1)
     return side.assign(**{name: _like(df[name], side[name])}) if name in side else side
 
-def _with_sides(df, users, items, encoding, names):
+def _with_sides(df, users, items, how, names):
     "The arguments of `from_df` for the features in the files `users` and `items`; columns of `df` are found by `names`"
     if users is None and items is None: return {}
     (user,item,_),*_ = listened(pick_columns, df, *names)  # `from_df` will give the same warnings
-    return dict(users=_side(df, users, user, encoding), items=_side(df, items, item, encoding))
+    return dict(users=_side(df, users, user, how), items=_side(df, items, item, how))
 
 # %% ../../nbs/command/19_files.ipynb #da45d41f
 def _with_scale_of_all(dls):
@@ -72,11 +77,11 @@ def _with_scale_of_all(dls):
     dls.train_ds.scale = min(lowest),max(highest)
     return dls
 
-def _loaders_of_frame(df, encoding, choices, users, items, kwargs):
+def _loaders_of_frame(df, how, choices, users, items, kwargs):
     "As `loaders_of`, of the frame `df`"
     if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
     names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
-    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, encoding, names), **kwargs)
+    return RecDataLoaders.from_df(df, **_with_sides(df, users, items, how, names), **kwargs)
 
 # %% ../../nbs/command/19_files.ipynb #44e36e95
 def _not_read(dls, columns, latest):
@@ -85,22 +90,22 @@ def _not_read(dls, columns, latest):
     read = {ds.user_name,ds.item_name,ds.rating_name,ds.weight_name,latest}
     return [str(o) for o in columns if o not in read and role_of(o)[0] not in ('item','title')]
 
-def loaders_of(file, encoding=None, choices=False, users=None, items=None, latest=None, **kwargs):
+def loaders_of(file, how=None, choices=False, users=None, items=None, latest=None, **kwargs):
     """Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`, and the names of the columns not
     read; `kwargs` are those of `from_df`. By the column `latest`, if named, the last rows are held out"""
     kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
     if latest is not None: kwargs['splitter'] = TimeSplitter(kwargs.pop('valid_pct'), latest)
     is_whole = choices or not is_parquet(file) or any(o is not None for o in (users,items,latest))
     if is_whole or _lack_ratings(_names_in(file), **kwargs):
-        df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], encoding)
-        columns,dls = [*df.columns],_loaders_of_frame(df, encoding, choices, users, items, kwargs)
+        df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], how)
+        columns,dls = [*df.columns],_loaders_of_frame(df, how, choices, users, items, kwargs)
     else: columns,dls = _names_in(file),RecDataLoaders.from_parquet(file, **kwargs)
     return _with_scale_of_all(dls),_not_read(dls, columns, latest)
 
 # %% ../../nbs/command/19_files.ipynb #890f9263
-def frame_for(rec, file, encoding=None):
+def frame_for(rec, file, how=None):
     "The ratings in `file`, with labels as in `rec`; each row a choice if it was in training, unless a column says otherwise"
     classes,rating = rec.ds.classes,rec.ds.rating_name
-    df = _frame_in(file, [*classes], encoding)
+    df = _frame_in(file, [*classes], how)
     if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})
     return df.assign(**{k: _like(v.labels, df[k]) for k,v in classes.items() if k in df})

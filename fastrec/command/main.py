@@ -47,19 +47,33 @@ def _numbers_in_words(text):
         text = text.replace(f'invalid {kind} value:', f'needs {words}, not')
     return text
 
-def parser_of(name):
-    "The parser of the arguments of the command `name`"
+_about_dashes = 'options come before --, and labels that begin with - after it'
+
+def _with_hint(text, parser, args):
+    "The message `text` of the `parser`, and how labels that begin with - are typed, if `args` seem to have one"
+    if not text.startswith(('unrecognized','the following arguments are required')): return text
+    before = args[:args.index('--')] if '--' in args else args
+    known = parser._option_string_actions
+    odd = any(o[:1]=='-' and o[:2]!='--' and o not in known for o in before)
+    return f'{text}; {_about_dashes}' if odd else text
+
+# %% ../../nbs/command/15_main.ipynb #da958b9c
+def parser_of(name, args=()):
+    "The parser of the arguments of the command `name`, in whose messages the `args` that were typed have a say"
     func = function_of(name)
     res = anno_parser(func, prog=f'fastrec {name}')
     res.description = inspect.getdoc(func)
     res.formatter_class = type('Formatter', (argparse.RawDescriptionHelpFormatter, res.formatter_class), {})
     res.add_argument('--debug', action='store_true', help='Show where an error comes from')
-    res.error = lambda text: argparse.ArgumentParser.error(res, plain_text(_numbers_in_words(text)))
+    def error(text):
+        text = _with_hint(_numbers_in_words(text), res, args)
+        argparse.ArgumentParser.error(res, plain_text(text))
+    res.error = error
     return res
 
 def _run(name, args):
     "Run the command `name` with the texts `args`"
-    parser = parser_of(name)
+    parser = parser_of(name, args)
     given = vars(parser.parse_args(args))
     for o in ('pdb','xtra','debug'): del given[o]  # every fastcore parser has the first two
     try: function_of(name)(**given)

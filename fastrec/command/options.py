@@ -16,6 +16,10 @@ _by_option = (  # what a line of Python asks for, as an option
     (r'try from_df\(.*?\'weight\'\), and compare by evaluate',
      'add a column with their logarithm to the file, pass --choices and its name with --weight, and compare'),
     (r'without weight_name, or', 'without --weight, or'),
+    (r' with from_csv\(\.\.\., decimal=(.*?)\), or decimal=', r': pass --decimal \1, or --decimal '),
+    (r'the validation part is empty: of (\S+) rows the splitter .* pass valid_pct=0 without a splitter',
+     r'none of the \1 rows is held out: pass a larger --valid, or --valid 0 to train on all of them and measure nothing'),
+    (r'the training part is empty: of (\S+) rows the splitter .*', r'none of the \1 rows is left to train on: pass a smaller --valid'),
     (r", nor does fit_blend with choices='fit_ials'", ''),
     (r'give a column of ones as weight_name', 'add a column of ones to the file, and name it with --weight'),
     (r'from_df\(\.\.\., valid_pct=0\)', 'fastrec train --valid 0'),
@@ -44,6 +48,7 @@ _without_option = (  # what only Python can be told
 
 # %% ../../nbs/command/17_options.ipynb #bc8eadfd
 _of_bytes = (  # messages of libraries about what they read, in words
+    (r"'utf-8' codec can't encode .*: surrogates not allowed", 'it is not UTF-8'),
     (r"(?<=holds )b'\\x([0-9a-f]{2})'", r'the byte \1'),
     (r", '[\w-]+' codec can't decode \S.*?: (?=it is not )", ': '),
     (r'(manifest\.json is damaged): (?!it does not match).*', r'\1, it is not JSON: copy the folder again, or save the model again'),
@@ -59,7 +64,7 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
     (r'read it as missing, with from_csv\(.*?\]\) or df\.replace\(.*?, np\.nan\)', 'leave these fields of the file empty'),
     (r', say with df\[[^=]*\] = df.*', ' in the file'),
-    (r' with df\[.*?\]\.str\.replace\(.*?decimal=\',\'\)', ', with a point for the comma'),
+    (r' with df\[.*?\]\.str\.replace\(.*?decimal=\',\'\)', ', with a point for the comma, or pass --decimal \',\''),
     (r' with df\[.*?\]\.clip\(upper=\.\.\.\)', ' in the file'),
     (r'to keep the last of each, df\.drop_duplicates\(.*?"last"\)', 'leave one of each in the file'),
     (r': df\.(?:melt|rename_axis)\(.*', ''),

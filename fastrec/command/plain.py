@@ -25,6 +25,13 @@ def check_output(json, out):
     if out is not None and not out.lower().endswith(('.parquet','.csv')):
         raise WrongUse(f'--out {out}: what is written is Parquet or CSV, so let its name end in .parquet or .csv')
 
+def need_elsewhere(folder, out):
+    "Refuse a file `out` in the `folder` of a recommender, to which nothing could be saved afterwards"
+    if out is None or not os.path.isdir(folder) or not os.path.isdir(os.path.dirname(out) or '.'): return
+    if os.path.samefile(folder, os.path.dirname(out) or '.'):
+        raise WrongUse(f'--out {out} is in the folder of the recommender, which holds its own files alone: choose another place')
+
+
 # %% ../../nbs/command/10_plain.ipynb #42a6eabd
 _packers = 'gzip','lzma','_lzma','zlib','zipfile'
 

@@ -22,8 +22,9 @@ from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
 from ..fit.learner import learner
 from .console import as_records,as_lines,tell_rows
-from .files import frame_for,loaders_of
-from .plain import check_output,plain_text,reading
+from .files import frame_for,loaders_of,text_args
+from .plain import check_output,need_elsewhere,plain_text,reading
+
 
 # %% ../../nbs/command/13_train.ipynb #37fec00e
 def bars_on_stderr():
@@ -116,12 +117,12 @@ def _tell_trained(found, json, user):
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, dropna, valid, latest, seed, epochs, seconds, ratings, json):
+    encoding, decimal, dropna, valid, latest, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
         how = dict(dropna=dropna, valid_pct=valid, seed=seed)
-        dls,unread = loaders_of(file, encoding, choices, users, items, latest, **columns, **how)
+        dls,unread = loaders_of(file, text_args(encoding, decimal), choices, users, items, latest, **columns, **how)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
@@ -144,6 +145,7 @@ def fastrec_train(
     users:str=None, # File of features of users, one row each, with the column of users that the ratings have
     items:str=None, # The same for items; those that nobody has rated yet can be on lists too
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
+    decimal:str=None, # What stands before decimals in a text file, a point or a comma, where that cannot be known
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
     latest:str=None, # Column of times, by which the latest rows are held out, as what is to come; if left out, some at random
@@ -152,9 +154,8 @@ def fastrec_train(
     seconds:float=60., # About how long choose may take
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
     json:bool=False): # Print JSON?
-    """Learn from a file of ratings, measure it, and save a folder that answers
-
-        fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve shows how sure it is
+    """Learn from a file of ratings, measure it, and save a folder that answers (with --fit blend_bayes, in twice the time, how sure it is)
+        fastrec train ratings.csv --out films
         fastrec train log.parquet --user customer --item sku --rating stars --items goods.csv --fit choose --out shop"""
     _train(**locals())
 
@@ -175,6 +176,7 @@ def fastrec_evaluate(
     k:int=10, # Length of the lists
     min_rating:float=None, # Items rated lower are not relevant; if left out, all are
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
+    decimal:str=None, # What stands before decimals in a text file, a point or a comma, where that cannot be known
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
@@ -182,5 +184,8 @@ def fastrec_evaluate(
 
         fastrec evaluate films next_month.csv --min-rating 4"""
     check_output(json, out)
+    need_elsewhere(folder, out)
     rec = load_recommender(folder)
-    tell_rows(_measured(rec, frame_for(rec, file, encoding), k=k, min_rating=min_rating), json, out)
+    df = frame_for(rec, file, text_args(encoding, decimal))
+    tell_rows(_measured(rec, df, k=k, min_rating=min_rating), json, out)
+

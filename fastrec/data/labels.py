@@ -71,6 +71,14 @@ def digest(self:Vocab):
         self._digest = hashlib.blake2b(hashes, digest_size=8).hexdigest()
     return self._digest
 
+# %% ../../nbs/data/03_labels.ipynb #25a9eab2
+_exact = 2**53
+
+def plain_label(o):
+    "The label `o` as JSON has it: text and numbers as they are, dates, and numbers that might be rounded, as text"
+    is_rounded = isinstance(o, int) and abs(o)>_exact
+    return o if isinstance(o, (str,Real)) and not is_rounded else str(o)
+
 # %% ../../nbs/data/03_labels.ipynb #5be1c7a4
 def as_labels(labels, name):
     "The `labels` of the column `name`, one or several, as an index"
@@ -168,7 +176,7 @@ def _hint(vocab, unknown):
     "What may have been meant by `unknown`, which is not a label of `vocab`"
     known = _first(vocab.labels) if len(vocab.labels) else unknown
     if _class_of(known)!=_class_of(unknown):
-        kind = {str: 'text', Real: 'numbers'}.get(_class_of(known), type(known).__name__)
+        kind = {str: 'text', Real: 'numbers', bool: 'true or false'}.get(_class_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
     if not isinstance(unknown, str): return ''
     close = _closest(vocab, unknown)

@@ -29,7 +29,9 @@ def _refuse_type(col):
     "Refuse `col`, which holds no numbers, with the line that converts it"
     value = _no_number(col) if len(col) else None
     do = 'with pd.to_numeric'
-    if isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
+    if isinstance(value, str) and re.fullmatch(r'\s*-?\d{1,3}(,\d{3})+\s*', value):
+        do = "with from_csv(..., decimal='.'), or decimal=',' if that is what the comma is"
+    elif isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
         do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')"
     raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
                      f'numbers: convert it {do}, or name the right column with rating_name')
@@ -56,10 +58,11 @@ def as_ratings(col):
         col = col.astype('float64')
     if not is_real(col.dtype): _refuse_type(col)
     _check_size(col)
-    res = np.ascontiguousarray(col.to_numpy('float32'))
-    if not np.isfinite(res).all():
-        raise ValueError(f'column {col.name!r} holds {(~np.isfinite(res)).sum()} ratings that are not finite numbers')
-    most = np.abs(res).max(initial=0)
+    with np.errstate(over='ignore'): res = np.ascontiguousarray(col.to_numpy('float32'))
+    wide = res if np.isfinite(res).all() else col.to_numpy('float64')
+    if not np.isfinite(wide).all():
+        raise ValueError(f'column {col.name!r} holds {(~np.isfinite(wide)).sum()} ratings that are not finite numbers')
+    most = np.abs(wide).max(initial=0)
     if most>_most_rating:
         raise ValueError(f'column {col.name!r} holds ratings of {most:.1e}, whose squares are too large for float32: scale '
                          'them down, or name the right column with rating_name')

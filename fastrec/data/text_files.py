@@ -14,6 +14,7 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .names import listed,role_of
 from .columns import check_place
+from .marks import check_marks,marks_in
 from .times import year_1973
 from ..base.checks import warn
 
@@ -105,11 +106,20 @@ def _layout(data, encoding, given):
     rows = _fields(lines, sep)
     if len(sep)==1 and all(field[:1]==' ' for row in rows for field in row[1:]):
         res['skipinitialspace'] = True
-    if sep!=',' and any(re.fullmatch(r'-?\d+,\d+', field) for row in rows for field in row):
-        res['decimal'] = ','
+    res |= marks_in(rows, sep, given.get('decimal'), given.get('thousands'))
     header_given = 'header' in given or 'names' in given
     if rows and not header_given and _lacks_header(rows): res['header'] = None
     return res
+
+# %% ../../nbs/data/16_text_files.ipynb #8daae32b
+_says_separator = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=(.)"?[ ;,\t]*\r?\n', re.I)
+
+def _with_said_separator(data, given):
+    "`data` without a first line that names the separator, and what is `given` with it; as they are if rows are to be skipped"
+    found = _says_separator.match(data)
+    if not found or given.get('skiprows'): return data,given
+    said = {} if 'delimiter' in given else dict(sep=found[1].decode('latin-1'))
+    return data[found.end():],said|given
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
 def _as_ids(col):
@@ -163,6 +173,7 @@ def _how_to_read(csv, given):
     "The bytes of the file `csv`, their encoding, and all arguments for `pd.read_csv` to read them"
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
+    data,given = _with_said_separator(data, given)
     usual = dict(encoding=encoding)
     if 'keep_default_na' not in given: usual |= dict(keep_default_na=False, na_values=[''])
     return data,encoding,usual | _layout(data, encoding, given) | given
@@ -194,6 +205,8 @@ def read_text_file(csv, id_names, given, n_first=2):
     kwargs |= _gaps(columns, given)
     df = read(dtype={c: str for c in ids}) if as_text else read()
     for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
+    if not {'decimal','thousands','converters'} & {*given}:
+        check_marks(read, [c for c in df if c not in ids and df[c].dtype.kind=='f'], kwargs.get('decimal', '.'), csv)
     if as_text:
         for c in ids: df[c] = _as_ids(df[c])
     headless = kwargs.get('header', 0) is None and 'names' not in kwargs

@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/export/85_files.ipynb #0f4da7a0
-import hashlib,json,os,re,time
+import errno,hashlib,json,os,re,shutil,time
 from contextlib import suppress
+from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from ..base.processes import is_abandoned
@@ -37,6 +38,17 @@ def _rename(part, file, patience=10):
         except PermissionError:
             if k==patience-1: raise
             time.sleep(.05)
+
+# %% ../../nbs/export/85_files.ipynb #717a1dee
+_no_room = errno.ENOSPC,errno.EDQUOT,errno.EFBIG
+
+def copied_to(file, folder):
+    "A copy of the `file` in the temporary `folder`; an error for lack of room says where that is"
+    try: return Path(shutil.copyfile(file, Path(folder)/file.name))
+    except OSError as e:
+        if e.errno not in _no_room: raise
+        why = f'there is no room for a copy of {file} in {Path(folder).parent}: make some, or set TMPDIR to another folder'
+        raise OSError(e.errno, why) from e
 
 # %% ../../nbs/export/85_files.ipynb #b28e256c
 def sha256(file):

@@ -6,7 +6,7 @@
 __all__ = ['load_recommender']
 
 # %% ../../nbs/export/81_loading.ipynb #a2260f9c
-import os,shutil
+import os
 from contextlib import contextmanager,nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from .layout import build_model
 from .labels import BundleError,unpack_labels
 from .maps import check_maps,take_features
 from .rated import fit_together,read_rated,read_waiting
-from .files import own_files,sha256,tensor_specs
+from .files import copied_to,own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
 from .manifest import check_answers,check_manifest,parse_manifest,read_manifest,refuse_pickles
 
@@ -49,7 +49,7 @@ def _copy(file):
     if os.name!='posix':
         yield file
         return
-    with TemporaryDirectory(prefix='fastrec-') as d: yield Path(shutil.copyfile(file, Path(d)/file.name))
+    with TemporaryDirectory(prefix='fastrec-') as d: yield copied_to(file, d)
 
 # %% ../../nbs/export/81_loading.ipynb #cd96c78e
 def _read_tensors(folder, name, declared, hashed=True, copied=False):

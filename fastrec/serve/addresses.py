@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/serve/23_addresses.ipynb #0537491b
-import ipaddress,socket
+import ipaddress,re,socket
 from contextlib import suppress
+from urllib.parse import urlsplit
 from ..base.checks import need_whole
 from ..data.names import listed
 from .guard import in_environment
@@ -57,3 +58,43 @@ def need_guard(host, is_guarded):
     "Refuse a `host` that others can reach, unless it `is_guarded` by a token"
     if _is_loopback(host) or is_guarded: return
     raise ValueError(f'host={host!r} can be reached from elsewhere: pass token, the name of a file, or set {in_environment}')
+
+# %% ../../nbs/serve/23_addresses.ipynb #3d6b285d
+_name = r'[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+(%\w+)?\]'
+_usual = {'http': 80, 'https': 443}  # ports that browsers leave out
+
+def need_several(**given):
+    "Refuse text for arguments that take a tuple: each of its letters would count as one"
+    for name,o in given.items():
+        if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
+
+def _parts(text):
+    "The scheme, the host and the port of an address or a name, in small letters, `None` for what is missing"
+    with suppress(ValueError): return None,f'[{ipaddress.IPv6Address(text)}]',None
+    with suppress(ValueError):
+        parts = urlsplit(text if '://' in text else f'//{text}')
+        host = parts.hostname or ''
+        if ':' in host: host = f'[{host}]'
+        if re.fullmatch(_name, host.removeprefix('*.')): return parts.scheme,host,parts.port
+    return None,None,None
+
+def _origin_of(text):
+    "The origin of the page at the address `text`, `None` if it has none"
+    scheme,host,port = _parts(text)
+    if host is None or host[0]=='*': return None
+    scheme = scheme or 'https'
+    return f'{scheme}://{host}' + (f':{port}' if port not in (None,_usual.get(scheme)) else '')
+
+# %% ../../nbs/serve/23_addresses.ipynb #b24f8146
+def need_matching(hosts, origins):
+    "Refuse `hosts` that are no names, and `origins` that are none, since no browser sends such"
+    for o in hosts:
+        _,name,_ = _parts(o)
+        if o=='*' or name==o.lower(): continue
+        how = 'the name alone, such as films.example.com, or *.example.com' if name is None else f'the name alone, {name}'
+        raise ValueError(f'hosts={o!r} is no name of a host: pass {how}')
+    for o in origins:
+        origin = _origin_of(o)
+        if o in ('*','null',origin): continue
+        how = 'a scheme and a name, such as https://example.com' if origin is None else f'{origin}, with no path'
+        raise ValueError(f'origins={o!r} is not how a browser writes an origin: pass {how}')

@@ -68,7 +68,8 @@ def tell_token(app):
 
 # %% ../../nbs/serve/18_guard.ipynb #97fd4e20
 other_name = 'called by a name that is not in --hosts'
-_told = 'the service does not answer to the name or address it was called by: whoever runs it can start it with --hosts NAME'
+_told = ('the Host header, by which the service was called, is not a name that it answers to: whoever runs it can start it with '
+         '--hosts NAME')
 
 async def _unsaid(message): pass
 
@@ -82,9 +83,11 @@ class Named:
     async def __call__(self, scope, receive, send):
         if scope['type']!='http' or scope['path'] in probes: return await self.app(scope, receive, send)
         scope['why'] = other_name  # for the log
-        await self.gate(scope, receive, _unsaid)  # which says less
+        n_names = sum(k==b'host' for k,_ in scope['headers'])
+        if n_names<2: await self.gate(scope, receive, _unsaid)  # which says less
         if scope['why'] is None: return await self.app(scope, receive, send)
         for o in refusal(400, _told): await send(o)
+
 
 # %% ../../nbs/serve/18_guard.ipynb #c2b89b46
 class Bounded:

@@ -13,6 +13,7 @@ from numbers import Real
 from pathlib import Path
 import numpy as np,pandas as pd
 from fastcore.basics import patch
+from ..data.labels import plain_label
 from ..export.loading import load_recommender
 from .logs import error_fields,log
 from .places import Places
@@ -42,14 +43,10 @@ def find(vocab, asked):
     if there: codes[there] = vocab.find(pd.Index([read[k] for k in there], dtype=object))
     return codes
 
-_exact = 2**53  # whole numbers up to this are exact in a client that reads JSON as JavaScript does
-
-def _is_exact(o): return isinstance(o, (str,Real)) and not (isinstance(o, int) and abs(o)>_exact)
-
 def as_json(labels):
     "The `labels` as a list for JSON: numbers and text as they are, dates and numbers beyond 2**53 as text"
     if not isinstance(labels, (pd.Index,pd.Categorical)): labels = pd.Index(labels)
-    return [o if _is_exact(o) else str(o) for o in labels.tolist()]
+    return [plain_label(o) for o in labels.tolist()]
 
 def known(vocab, asked):
     "The labels of `vocab` that were `asked` for, with `None` for unknown ones"
@@ -112,6 +109,7 @@ class Holder:
         self.name = name_of(folder)
         self.n_swaps = self.n_failed = 0
         self.stamp,self.failed,self.before,self.not_before = self._now(),None,None,0.
+        self.told = None  # what has been said of a folder that cannot be loaded
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
@@ -147,6 +145,14 @@ def _why(e):
     return dict(why=str(e)) if isinstance(e, _of_folders) else error_fields(e)
 
 @patch
+def _tell_failed(self:Holder, why):
+    "Log that what the folder holds cannot be loaded, and `why`, unless that has just been said"
+    if why==self.told: return
+    self.told = why
+    log.error('the new model cannot be loaded; the one before it goes on serving', extra=dict(fields=why))
+
+# %% ../../nbs/serve/12_holder.ipynb #ff51652d
+@patch
 def refresh(self:Holder)->bool: # Does the service now use what the folder holds?
     "Load what the folder holds, if it has changed; until that succeeds, the model before it stays"
     with self._one_at_a_time:
@@ -155,8 +161,9 @@ def refresh(self:Holder)->bool: # Does the service now use what the folder holds
         try: new = self._load()
         except Exception as e:
             self.n_failed += 1
-            log.error('the new model cannot be loaded; the one before it goes on serving', extra=dict(fields=_why(e)))
+            self._tell_failed(_why(e))
             return False
+        self.told = None
         tell_lost(self.served, new)
         self.stamp,self.served = stamp,new
         self.n_swaps += 1
@@ -169,10 +176,10 @@ _after_failure = 30.  # seconds until a folder that could not be loaded, and has
 
 @patch
 def _files(self:Holder):
-    "A stamp that changes with any of the files; `None` if they cannot be listed, since one has just gone"
+    "A stamp that changes with any of the files; one of its own if they cannot be listed, since one, or all, have just gone"
     try:
         found = [(o.name,o.stat()) for o in self.folder.iterdir()]
-    except OSError: return None
+    except OSError: return 'gone'
     return sorted((name,o.st_mtime_ns,o.st_ino,o.st_size) for name,o in found)
 
 @patch

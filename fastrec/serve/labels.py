@@ -11,12 +11,10 @@ from pydantic import Field,Strict,ValidationError,WrapValidator
 from pydantic_core import PydanticCustomError
 
 # %% ../../nbs/serve/26_labels.ipynb #b7a0a992
-longest_label = 2**12  # characters of a label
 most_labels = 1000     # users, items or ratings in one question
 
 Whole = Annotated[int, Strict(), Field(ge=-2**63, lt=2**64)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=longest_label)]
 
 def said_once(text):
     "A check that refuses with one message, `text`, whatever each of several types says about a value"
@@ -25,9 +23,9 @@ def said_once(text):
         except ValidationError: raise PydanticCustomError('none_of_these', text) from None
     return WrapValidator(check)
 
-_label = f'a label is text of at most {longest_label} characters, a finite number, true or false'
+_label = 'a label is text, a finite number, true or false'
 Truth = Annotated[bool, Strict()]
-Written = Annotated[Text, Strict()]
+Written = Annotated[str, Strict()]
 Label = Annotated[Truth|Whole|Number|Written, said_once(_label)]
 Labels = Annotated[list[Label], Field(max_length=most_labels)]
-Known = Truth|Whole|Number|str  # a label in the folder, however long
+Known = Truth|Whole|Number|str  # a label in an answer

@@ -9,7 +9,7 @@ __all__ = ['Limits']
 from dataclasses import dataclass
 from typing import Annotated,Literal
 from pydantic import BaseModel,Field,model_validator
-from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_labels,said_once
+from .labels import Known,Label,Labels,Number,Truth,Written,most_labels,said_once
 
 # %% ../../nbs/serve/10_questions.ipynb #b3d832c8
 longest_typed = 500   # characters of a search
@@ -64,11 +64,13 @@ Value = Truth|Number|Written
 Values = Annotated[list[Value], Field(max_length=most_features)]
 _feature = f'a feature is text, a finite number, true, false or null, or a list of at most {most_features} of these without null'
 Feature = Annotated[Value|Values|None, said_once(_feature)]
-Known_of = Annotated[dict[Text, Feature], Field(min_length=1, max_length=most_features)]
+Known_of = Annotated[dict[str, Feature], Field(min_length=1, max_length=most_features)]
+
+_nobody = 'who is folded in has no label: leave user out, or ask /recommend about a user of the folder'
 
 class FoldInQuestion(ListQuestion, frozen=True):
     "A list for a person who is not in the folder, by their ratings, their features, or both"
-    user: None = None
+    user: Annotated[None, said_once(_nobody)] = None
     features: Known_of|None = Field(None, description='features of the user by column, as in training; dates as text, null if missing')
 
     @model_validator(mode='after')
@@ -93,18 +95,18 @@ class ExplainQuestion(Person, Explained):
 # %% ../../nbs/serve/10_questions.ipynb #72e44c65
 class UserQuestion(Wanted, frozen=True):
     "A list for a user of the folder"
-    user: Text
+    user: str
     wanted = ListQuestion.wanted
 
 class ItemQuestion(BaseModel, extra='forbid'):
     "A question about an item"
-    item: Text
+    item: str
     n: int = Field(10, ge=1, le=most_places)
 
 class PairQuestion(BaseModel, extra='forbid'):
     "A question about a user and an item"
-    user: Text
-    item: Text
+    user: str
+    item: str
 
 class ExplainPair(PairQuestion, Explained): "Why the prediction for a user and an item is what it is"
 
@@ -201,7 +203,7 @@ class MapAnswer(Answer):
     items: list[Spot]
     others: list[Spot]
     you: Spot
-    unknown: list[Label] = []
+    unknown: list[Known] = []
 
 # %% ../../nbs/serve/10_questions.ipynb #9ada68e4
 class Part(BaseModel):

@@ -106,10 +106,13 @@ def similar_to(served, item, n):
     return AlikeAnswer(model=served.name, items=found, notes=notes)
 
 def titles_like(served, text, n):
-    "The `n` items whose labels best match the `text` typed so far"
+    "The `n` items whose labels best match the `text` typed so far, first the one whose label it is"
     places,shares = served.titles.find(text, n)
-    items = as_json(served.items.labels[places])
-    found = [Alike(item=o, similarity=s) for o,s in zip(items, shares.tolist())]
+    by_place = dict(zip(places.tolist(), shares.tolist()))
+    code, = find(served.items, [text])
+    if code: by_place = {int(code)-1: 1., **by_place, int(code)-1: 1.}
+    items = as_json(served.items.labels[[*by_place]])
+    found = [Alike(item=o, similarity=s) for o,s in zip(items[:n], by_place.values())]
     return AlikeAnswer(model=served.name, items=found)
 
 # %% ../../nbs/serve/15_replies.ipynb #61640a1e

@@ -9,7 +9,7 @@ __all__ = []
 import asyncio,json
 from functools import partial
 from typing import Annotated
-from fastapi import APIRouter,Query,Request,Response
+from fastapi import APIRouter,Depends,Query,Request,Response
 from fastapi.exceptions import RequestValidationError
 from fastcore.basics import patch,store_attr
 from pydantic import ValidationError
@@ -183,6 +183,15 @@ def _examples(served):
 def _shown(example): return dict(requestBody=dict(content={'application/json': dict(example=example)}))
 
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
+async def _need_once(request:Request):
+    "Refuse a query in which a key is there more than once, since one value would count and the others not"
+    keys = [k for k,_ in request.query_params.multi_items()]
+    repeats = dict.fromkeys(o for o in keys if keys.count(o)>1)
+    faults = [dict(loc=('query',o), msg='this is there more than once') for o in repeats]
+    if faults: raise RequestValidationError(faults)
+
+
+# %% ../../nbs/serve/19_routes.ipynb #8bb2764b
 _names = 'recommend predict explain similar users search health ready version metrics'.split()
 _get = dict(zip(_names, _names))
 _post = {'recommend': 'recommend_one', 'recommend/many': 'recommend_many', 'fold-in': 'fold_in',
@@ -198,9 +207,11 @@ def router(self:Routes):
             if self.prefix and name=='metrics': continue  # the process has one set of them
             route = getattr(self, name)
             told = refused_by(path, method, self.has_token)
+            how = dict(name=name, responses=told, response_model_exclude_none=True, dependencies=[Depends(_need_once)])
             more = dict(openapi_extra=_shown(examples[path])) if method=='POST' else {}
-            res.add_api_route(f'/{path}', route, methods=[method], name=name, responses=told,
-                              response_model_exclude_none=True, **more)
+            res.add_api_route(f'/{path}', route, methods=[method], **how, **more)
+            if f'/{path}' in probes:
+                res.add_api_route(f'/{path}', route, methods=['HEAD'], include_in_schema=False, **how)
     return res
 
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4

@@ -16,11 +16,11 @@ from starlette.middleware.cors import CORSMiddleware
 from .. import __version__
 from ..base.checks import need_whole
 from ..base.compiled import without_loops
-from .addresses import address,listening,names_of,need_guard,port_of,welcome
+from .addresses import address,listening,names_of,need_guard,need_matching,need_several,port_of,welcome
 from .counters import Counters,Watched
 from .guard import Bounded,Named,Token,read_token,tell_token
 from .holder import Holder
-from .logs import log_config
+from .logs import log,log_config
 from .page import page_router
 from .pool import Pool
 from .questions import Limits
@@ -65,10 +65,6 @@ def _add_guards(app, secret, hosts):
         tell_token(app)
     app.add_middleware(Named, allowed_hosts=[*_own_names, *hosts])
 
-def _need_several(**given):
-    "Refuse text for arguments that take a tuple: each of its letters would count as one"
-    for name,o in given.items():
-        if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
 # %% ../../nbs/serve/20_service.ipynb #80cb6ac6
 def _bare_app(each, every):
@@ -94,7 +90,8 @@ def app(
     framed:tuple=(), # Origins of pages that may show this one in a frame: 'http://localhost:*'
 )->FastAPI: # An ASGI application
     "A service of the recommender in `folder`, with a page at / to try it; it takes up a new one when that is saved there"
-    _need_several(hosts=hosts, origins=origins, framed=framed)
+    need_several(hosts=hosts, origins=origins, framed=framed)
+    need_matching(hosts, origins)
     secret,counters = read_token(token),Counters()
     each = _routes(counters, limits, device, folder, beside, secret is not None)
     res = _bare_app(each, every)
@@ -131,6 +128,7 @@ class Background:
 
 # %% ../../nbs/serve/20_service.ipynb #0b58f7f8
 _settings = 'FASTREC_SERVE'
+_failed_to_start = 3  # uvicorn's exit code
 
 def begin():
     "Prepare a process that does nothing but serve, before anything is computed"
@@ -148,7 +146,10 @@ def from_environment():
     said = json.loads(os.environ[_settings])
     limits = Limits(**said.pop('limits', {}))
     begin()
-    return _ready(app(**said, limits=limits))
+    try: return _ready(app(**said, limits=limits))
+    except Exception as e:  # others would fail alike, so who started this one need not go on
+        log.error('a worker cannot start', extra=dict(fields=dict(why=str(e))))
+        sys.exit(_failed_to_start)
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
 def _listen(app, sock, how):
@@ -221,7 +222,8 @@ def run(
     beside:str|Path=None, # As for `app`
 ):
     "Serve the recommender in `folder` until it is stopped (Ctrl-C, SIGTERM); requests in progress are still answered"
-    _need_several(hosts=hosts, origins=origins)
+    need_several(hosts=hosts, origins=origins)
+    need_matching(hosts, origins)
     workers = need_whole('workers', workers)
     need_guard(host, read_token(token))
     said = dict(folder=str(folder), hosts=[*names_of(host), *hosts], origins=[*origins], device=device)

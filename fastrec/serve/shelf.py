@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from fastcore.basics import patch
+from ..export.files import copied_to
 from ..export.loading import load_recommender,need_file
 from ..export.manifest import read_manifest
 
@@ -74,8 +75,8 @@ def _copied(self:Shelf, folder):
     manifest = read_manifest(folder)
     for o in manifest['files']:
         need_file(folder, o)
-        shutil.copyfile(folder/o, self.part/o)
-    shutil.copyfile(folder/'manifest.json', self.part/'manifest.json')
+        copied_to(folder/o, self.part)
+    copied_to(folder/'manifest.json', self.part)
     return load_recommender(self.part, 'cpu')
 
 @patch

@@ -54,6 +54,7 @@ def _begin(serve, left, place):
 
 # %% ../../nbs/serve/24_workers.ipynb #8b40231d
 _least_life = 1.  # seconds
+_to_start = 10.   # seconds; who fails sooner than this has failed at the start
 _to_end = 15.     # seconds that a worker has to finish its answers, a few more than these take
 
 class Workers:
@@ -62,6 +63,7 @@ class Workers:
     def __init__(self, n, serve, refresh, every=1., left=noop):
         store_attr()
         self.begun,self.not_before = {},0.  # when each process began, and its place; when the next may begin
+        self.failing = None  # since when workers fail at their start, and none serves
         self.ended,self.end = get_context('fork').Pipe(duplex=False)
 
     def start(self):
@@ -80,12 +82,25 @@ def bury(self:Workers, process):
     process.join()
     begun,_ = self.begun.pop(process)
     age = time.monotonic()-begun
-    log.error('a worker has died', extra=dict(fields=dict(exit=process.exitcode)))
+    exit_code = process.exitcode
+    log.error('a worker has died', extra=dict(fields=dict(exit=exit_code)))
     process.close()
+    self._need_hope(exit_code>0 and age<_to_start)
     if age<_least_life: self.wait_for(_least_life-age)
 
 @patch
 def wait_for(self:Workers, seconds): self.not_before = time.monotonic()+seconds
+
+# %% ../../nbs/serve/24_workers.ipynb #5e024ae2
+@patch
+def _need_hope(self:Workers, has_failed):
+    "`RuntimeError` if a worker `has_failed` at its start, as others have for long, and none has lived longer"
+    now = time.monotonic()
+    lives = any(now-begun>_to_start for begun,_ in self.begun.values())
+    if not has_failed or lives: self.failing = None
+    elif self.failing is None: self.failing = now
+    elif now-self.failing>=_to_start:
+        raise RuntimeError('workers end as soon as they have started: what they say above tells why')
 
 # %% ../../nbs/serve/24_workers.ipynb #6b51acb7
 @patch

@@ -72,8 +72,7 @@ def fastrec_recommend(
     damping:float=0., # How much of popularity is taken off, 1 a lot
     why:int=0, # Reasons to give for each line; the folder must be saved with --ratings
     json:bool=False, # Print JSON?
-    out:str=None, # File to write to, .parquet or .csv
-):
+    out:str=None): # File to write to, .parquet or .csv
     """The items that users will like best among those they have not seen
 
         fastrec recommend films 845 17              two lists, as a table
@@ -83,8 +82,8 @@ def fastrec_recommend(
     need_elsewhere(folder, out)
     if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
     rec = load_recommender(folder)
-    labels = [_label_of(rec, 0, o) for o in users] or None
-    make = partial(rec.recommend, labels, n=n, diversity=diversity, damping=damping, why=why)
+    labels = [_label_of(rec, 0, o) for o in users]
+    make = partial(rec.recommend, labels or None, n=n, diversity=diversity, damping=damping, why=why)
     found = make(sentences=why>0, path=out)
     if out is not None: return tell_written(out)
     if json and why: found = found.assign(because=_reasons(make, why))

@@ -748,6 +748,7 @@ def test_other_hosts_of_this_machine(folder, monkeypatch):
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
           b'{"user":'+b'9'*5000+b'}', b'{"user": "\\ud800"}', b'{"\\ud800": 1}', b'{"n": 1e400}', b'{"user": true, "n": "10"}', b'{"ratings": {}}',
           b'{"items": ["../../etc/passwd"], "folder": "/etc"}', b'{"user": {"$gt": 0}}', b'{"n": -1}', b'{"n": 1000000}', b'{"why": 99}', b'{"z": NaN}',
+          b'{"ratings": [{"item": "\\ud800", "rating": 1}], "users": ["\\ud800"], "items": ["\\ud800"], "item": "\\ud800"}',
           json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x']*1001)).encode()]
 
 @pytest.mark.parametrize('body', bodies, ids=lambda b: repr(b[:40]))

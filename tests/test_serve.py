@@ -141,7 +141,7 @@ def test_the_text_of_a_label_is_its_own_first_hit(df, tmp_path):
 def test_who_rates_an_item_twice_is_told_what_counts(films, learn, df):
     "As Python does, by each route that takes ratings"
     twice = [dict(item=df.title[0], rating=5.), dict(item=df.title[0], rating=1.), dict(item=df.title[1], rating=4.)]
-    with pytest.warns(UserWarning, match='1 of 3 ratings are of an item that the same user rates before: all of them count') as told:
+    with pytest.warns(UserWarning, match='1 of 3 ratings differ from another of the same user and item: all of them count') as told:
         want = learn.fold_in(pd.DataFrame(twice).rename(columns=dict(item='title')))
     note, = (str(o.message) for o in told if o.category is UserWarning)
     for path,more in (('fold-in',{}), ('recommend',{}), ('recommend',dict(exclude=['?'])), ('predict',dict(items=[df.title[2]])), ('explain',dict(item=df.title[2])), ('map',{})):
@@ -768,6 +768,7 @@ def test_other_hosts_of_this_machine(folder, monkeypatch):
 bodies = [b'', b'{', b'null', b'[]', b'"', b'\xff\xfe', b'{"user": NaN}', b'{"ratings": [{"item": "a", "rating": Infinity}]}', b'['*100_000,
           b'{"user":'+b'9'*5000+b'}', b'{"user": "\\ud800"}', b'{"\\ud800": 1}', b'{"n": 1e400}', b'{"user": true, "n": "10"}', b'{"ratings": {}}',
           b'{"items": ["../../etc/passwd"], "folder": "/etc"}', b'{"user": {"$gt": 0}}', b'{"n": -1}', b'{"n": 1000000}', b'{"why": 99}', b'{"z": NaN}',
+          b'{"ratings": [{"item": "\\ud800", "rating": 1}], "users": ["\\ud800"], "items": ["\\ud800"], "item": "\\ud800"}',
           json.dumps(dict(ratings=[dict(item='x', rating=1.)]*1001)).encode(), json.dumps(dict(items=['x']*1001)).encode()]
 
 @pytest.mark.parametrize('body', bodies, ids=lambda b: repr(b[:40]))

@@ -155,11 +155,12 @@ def as_choices(rec, ratings, names):
 
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
 def _tell_repeats(new):
-    "Say that ratings of one item by the same user in `new` all count"
-    is_repeat = pd.DataFrame(new.x.numpy()).duplicated()
+    "Say that different ratings of one item by the same user in `new` all count"
+    pairs = pd.DataFrame(new.x.numpy())
+    is_repeat = pairs.duplicated() & ~pairs.assign(y=new.y.numpy()).duplicated()
     if n := int(is_repeat.sum()):
-        warn(f'{n} of {len(new)} ratings are of an item that the same user rates before: all of them count, so that between them lies '
-             'what is learned')
+        warn(f'{n} of {len(new)} ratings differ from another of the same user and item: all of them count, and what is learned lies '
+             'between them')
 
 least_noise = 1e-6  # a model without errors would take no advice from a prior
 

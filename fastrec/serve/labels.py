@@ -7,14 +7,19 @@ __all__ = []
 
 # %% ../../nbs/serve/26_labels.ipynb #e0190fe4
 from typing import Annotated
-from pydantic import Field,Strict,ValidationError,WrapValidator
+from pydantic import AfterValidator,Field,Strict,ValidationError,WrapValidator
 from pydantic_core import PydanticCustomError
 
 # %% ../../nbs/serve/26_labels.ipynb #b7a0a992
 most_labels = 1000     # users, items or ratings in one question
 
+def _as_utf8(text):
+    text.encode()  # halves of letters, which JSON can hold, are a `ValueError`
+    return text
+
 Whole = Annotated[int, Strict(), Field(ge=-2**63, lt=2**64)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Text = Annotated[str, AfterValidator(_as_utf8)]
 
 def said_once(text):
     "A check that refuses with one message, `text`, whatever each of several types says about a value"
@@ -25,7 +30,7 @@ def said_once(text):
 
 _label = 'a label is text, a finite number, true or false'
 Truth = Annotated[bool, Strict()]
-Written = Annotated[str, Strict()]
+Written = Annotated[Text, Strict()]
 Label = Annotated[Truth|Whole|Number|Written, said_once(_label)]
 Labels = Annotated[list[Label], Field(max_length=most_labels)]
 Known = Truth|Whole|Number|str  # a label in an answer

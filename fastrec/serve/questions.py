@@ -9,7 +9,7 @@ __all__ = ['Limits']
 from dataclasses import dataclass
 from typing import Annotated,Literal
 from pydantic import BaseModel,Field,model_validator
-from .labels import Known,Label,Labels,Number,Truth,Written,most_labels,said_once
+from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_labels,said_once
 
 # %% ../../nbs/serve/10_questions.ipynb #b3d832c8
 longest_typed = 500   # characters of a search
@@ -64,7 +64,7 @@ Value = Truth|Number|Written
 Values = Annotated[list[Value], Field(max_length=most_features)]
 _feature = f'a feature is text, a finite number, true, false or null, or a list of at most {most_features} of these without null'
 Feature = Annotated[Value|Values|None, said_once(_feature)]
-Known_of = Annotated[dict[str, Feature], Field(min_length=1, max_length=most_features)]
+Known_of = Annotated[dict[Text, Feature], Field(min_length=1, max_length=most_features)]
 
 _nobody = 'who is folded in has no label: leave user out, or ask /recommend about a user of the folder'
 
@@ -95,18 +95,18 @@ class ExplainQuestion(Person, Explained):
 # %% ../../nbs/serve/10_questions.ipynb #72e44c65
 class UserQuestion(Wanted, frozen=True):
     "A list for a user of the folder"
-    user: str
+    user: Text
     wanted = ListQuestion.wanted
 
 class ItemQuestion(BaseModel, extra='forbid'):
     "A question about an item"
-    item: str
+    item: Text
     n: int = Field(10, ge=1, le=most_places)
 
 class PairQuestion(BaseModel, extra='forbid'):
     "A question about a user and an item"
-    user: str
-    item: str
+    user: Text
+    item: Text
 
 class ExplainPair(PairQuestion, Explained): "Why the prediction for a user and an item is what it is"
 

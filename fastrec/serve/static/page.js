@@ -6,7 +6,7 @@ import {tasteMap} from './map.js'
 import {clean, scaleOf} from './scale.js'
 
 const $ = id => document.getElementById(id)
-const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // the last two as the service has them
+const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // as the service has it
 const whenTyped = 120, mostNamed = 5  // milliseconds; of what was left out
 
 // ---------------- what the page is: all of it in the address
@@ -243,7 +243,7 @@ function rate(item, value) {
 // has `held` room for the `item`, as the service takes them? If not, it is told
 function canHold(item, held, name) {
   if (held.has(item)) return true
-  const why = !isShort(item) ? `A title of more than ${longest} letters is more than the service takes.`
+  const why = !isShort(item) ? `A title of more than ${longest} letters is more than this page sends.`
     : held.size >= mostRatings ? `${mostRatings} ${name} are the most: ${short(item)} is not one of them.` : null
   if (!why) return true
   for (const o of document.querySelectorAll('.rater')) o.show()

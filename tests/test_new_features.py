@@ -268,7 +268,7 @@ def frame(**kwargs): return twins(0).assign(**kwargs)
 @pytest.mark.parametrize('items,error,match', [
     (lambda: twins(0).reset_index(drop=True), ValueError, "items has no column 'title'"), (lambda: pd.concat([twins(0), twins(0)]), ValueError, "'Again .2027.' of 'title' several times"),
     (lambda: twins(0).set_axis([None]).rename_axis('title'), ValueError, "items has 1 rows without 'title'"), (lambda: twins(0).head(0), ValueError, 'items has no rows'),
-    (lambda: twins(0).set_axis([3]).rename_axis('title'), ValueError, "holds numbers .*the model was trained on text"), (lambda: data()[5].tail(2), ValueError, "of 'title' stands in items= and is known already: leave out"),
+    (lambda: twins(0).set_axis([3]).rename_axis('title'), ValueError, "holds numbers .*the model was trained on text"), (lambda: data()[5].tail(2), ValueError, "of 'title' is in items= and is known already: leave out"),
     (lambda: twins(0).drop(columns='genre'), ValueError, "items has no column 'genre', from which something was learned"), (lambda: twins(0).genre, TypeError, 'items must be a DataFrame'),
     (lambda: 'new.csv', TypeError, 'items must be a DataFrame'), (lambda: pd.concat([twins(0)]*2, axis=1), ValueError, "items has several columns 'genre'")])
 def test_bad_frames_are_refused_before_anything(items, error, match):

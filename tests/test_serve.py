@@ -715,6 +715,7 @@ def test_a_worker_that_cannot_load_what_it_serves_tells_its_parent_not_to_go_on(
     "By uvicorn's exit code for that, where workers are not forked"
     from fastrec.serve.service import from_environment
     monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(tmp_path))))
+    monkeypatch.setattr('fastrec.serve.service.begin', lambda: None)  # which would change this process for good
     with caplog.at_level('ERROR', 'fastrec.serve'), pytest.raises(SystemExit) as e: from_environment()
     assert e.value.code==3 and 'no manifest.json' in caplog.records[-1].fields['why']
 

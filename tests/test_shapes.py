@@ -559,7 +559,7 @@ def test_one_choice_each_is_popularity(how):
     best = learn.dls.classes['title'].labels[counts.argsort(descending=True, stable=True)[:5].numpy()]
     assert (lists.groupby('user').title.apply(list)==pd.Series([list(best)]*learn.n_users, lists.user.unique())).all()
 
-@pytest.mark.parametrize('kwargs,error,match', [(dict(fits=['fit_als']), TypeError, 'must be a dict'), (dict(fits=dict(fit_state={})), ValueError, 'is no fit'),
+@pytest.mark.parametrize('kwargs,error,match', [(dict(fits=['fit_als']), TypeError, 'must be a dict'), (dict(fits=dict(fit_state={})), ValueError, 'is not a fit'),
     (dict(fits=dict(fit_ease={}), by='rmse'), ValueError, "by='rmse'")], ids=str)
 def test_choose_fit_refuses(kwargs, error, match):
     with pytest.raises(error, match=match): choose_fit(new_learner().dls, 5, **kwargs)

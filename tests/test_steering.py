@@ -165,7 +165,7 @@ def test_lists_are_by_maximal_marginal_relevance(kind, n, d, learners, ratings):
     if kind=='fit_ease':
         every = torch.arange(1, len(labels)+1)[None]
         alike = pd.DataFrame(learn.model.item_likeness()(every, every)[0].double().numpy(), labels, labels)
-    else: alike = cosines(learn.model, labels)
+    else: alike = cosines(learn.model.lists_by, labels)
     got = learn.recommend(users, n, diversity=d)
     check_mmr(got, without(damped(learn, 0), ratings).loc[users], alike, n, d)
     by_score = learn.recommend(users, n)

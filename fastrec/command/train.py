@@ -154,8 +154,8 @@ def fastrec_train(
     seconds:float=60., # About how long choose may take
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
     json:bool=False): # Print JSON?
-    """Learn from a file of ratings, measure it, and save a folder that answers (with --fit blend_bayes, in twice the time, how sure it is)
-        fastrec train ratings.csv --out films
+    """Learn from a file of ratings, measure it, and save a folder that answers
+        fastrec train ratings.csv --out films   with --fit blend_bayes, in twice the time: serve shows how sure it is
         fastrec train log.parquet --user customer --item sku --rating stars --items goods.csv --fit choose --out shop"""
     _train(**locals())
 

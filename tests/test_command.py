@@ -760,7 +760,7 @@ def test_choices_are_asked_for(said, ratings, file, tmp):
     ratings[['user','title']].to_csv(tmp/'pairs.csv', index=False)
     res = answer(said, 'train', tmp/'pairs.csv', '--out', tmp/'pairs', '--fit', 'ials', '--choices')
     assert answer(said, 'train', file, '--out', tmp/'ones', '--fit', 'ials', '--choices')['measured']==res['measured']
-    assert 'leave one of them out' in refused(said, 'train', file, '--out', tmp/'none', '--choices', '--rating', 'rating', code=2)
+    assert 'leave out one of them' in refused(said, 'train', file, '--out', tmp/'none', '--choices', '--rating', 'rating', code=2)
 
 def test_files_of_users_and_items_are_kept_with_the_folder(said, tmp):
     "What Python gives with the same frames, ids that are text there and whole numbers here, and an item that nobody has rated"

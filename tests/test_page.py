@@ -256,10 +256,10 @@ def test_a_place_on_a_list_is_one_thing_and_a_prediction_another(opened, compare
     for o in re.findall(r'[\d.]+', guess)[:2]: assert o in page.locator('#film-guess').inner_text()
     assert '±' in page.locator('#film-guess').inner_text()
     rank = page.locator('#film-rank').inner_text()
-    assert rank.startswith('Number 2 on your list. First what people of your taste')
-    assert 'not for a place on a list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
+    assert rank.startswith('Number 2 on your list. What people of your taste')
+    assert 'not for the place on the list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
 
-@pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were put on its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
+@pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were converted to its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
                                               (lambda o: (o-1)/4,[1,.25],'rates from 0 to 1')], ids=['hundred','halves','shares'])
 def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path, change, sent, said):
     "Along it where it is another one, as it is where the ends differ a little, and the page says which"
@@ -285,7 +285,7 @@ def test_the_second_model_may_know_choices_alone(opened, urls, df):
     page = opened(address(urls['stars'], (df.title[0],1), beside='1'))
     page.wait_for_selector('#best-b > li')
     settled(page)
-    assert 'whatever you rated counts there as chosen' in page.locator('#meaning').inner_text()
+    assert 'takes everything you rated as chosen' in page.locator('#meaning').inner_text()
 
 def test_choices_are_liked_or_not(opened, urls, folders):
     page = opened(urls['choices'])
@@ -456,8 +456,8 @@ def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     listed(page)
     settled(page)
     notes = page.locator('#notes').inner_text()
-    assert 'Left out of the address: 1 that cannot be read: 3~yyy' in notes and 'again' not in notes
-    assert f'Left out of the address: 3 not rated from 1 to 5: NaN for {good}x; 99 for a; nothing for b.' in notes
+    assert 'Ignored in the address: 1 that cannot be read: 3~yyy' in notes and 'repeated' not in notes
+    assert f'Ignored in the address: 3 not rated from 1 to 5: NaN for {good}x; 99 for a; nothing for b.' in notes
     assert 'past' not in notes and 'Not known here: No Such Film' in notes
     assert page.locator('[name=mood]:checked').input_value()=='best' and page.locator('#variety').input_value()=='0.9'
 
@@ -472,7 +472,7 @@ def test_a_link_of_which_nothing_fits_says_so_where_it_is_seen(opened, urls, df)
     listed(page)
     settled(page)
     told = page.locator('#meaning').inner_text()
-    assert 'this is what many rated' in told and 'predicted' not in told and 'because many rated it' in page.locator('#best > li').first.inner_text()
+    assert 'this is what many people rated' in told and 'predicted' not in told and 'because many rated it' in page.locator('#best > li').first.inner_text()
     assert page.locator('#notes').inner_text()=='Not known here: No Such Film.'
     assert page.locator('#notes').bounding_box()['y']<page.locator('#best').bounding_box()['y']
 
@@ -483,10 +483,10 @@ def test_a_forged_address_has_each_title_once(opened, urls, df):
     listed(page)
     settled(page)
     assert titles(page, '#mine')==['Gone',two,one] and page.locator('#mine-title').inner_text()=='You rated 2'
-    assert '1 there again, of which the first counts' in page.locator('#notes').inner_text()
+    assert '1 repeated (the first one counts)' in page.locator('#notes').inner_text()
 
 def test_the_order_of_a_list_is_explained(opened, urls, df):
-    for kind,rated,words in (('stars',(df.title[0],5),'predicted to rate highest'), ('choices',(df.title[0],'+'),'goes best with what you like'),
+    for kind,rated,words in (('stars',(df.title[0],5),'predicted to rate highest'), ('choices',(df.title[0],'+'),'fits best with what you like'),
                              ('payloads',(payloads[0],3.5),'need a model with draws')):
         page = opened(address(urls[kind], rated))
         listed(page)
@@ -796,7 +796,7 @@ def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
         until(page, "name => fetch('version').then(o => o.json()).then(o => o.model===name)", name)
         star(page, '#offers .rater', 0, 5)
         page.wait_for_selector('#offers .like')
-        assert '2 with a rating, where this recommender knows likes alone' in page.locator('#notes').inner_text()
+        assert '2 with a rating, but this recommender only knows likes' in page.locator('#notes').inner_text()
 
 def test_a_new_second_model_is_followed(opened, folders, tmp_path, df):
     "One that has no draws where a draw is asked for, beside one that has; and one that fails leaves the first list there"
@@ -845,7 +845,7 @@ def test_more_ratings_than_the_most_are_told(opened, urls, df):
     page = opened(address(urls['stars'], *some))
     page.wait_for_selector('#notes')
     settled(page)
-    assert 'Left out of the address: 1 past the first 1000' in page.locator('#notes').inner_text()
+    assert 'Ignored in the address: 1 past the first 1000' in page.locator('#notes').inner_text()
     star(page, '#offers .rater', 0, 5)
     page.wait_for_selector('#trouble')
     assert '1000 ratings are the most' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0

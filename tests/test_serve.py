@@ -125,7 +125,7 @@ def test_a_key_of_a_query_counts_once(films, df):
     for path in (f'/recommend?user={user}&user={user+1}', f'/recommend?user={user}&n=3&n=5', f'/similar?item={quote(df.title[0])}&item=x', '/search?q=a&q=b'):
         status,body,_ = films.raw(path)
         key = path.rsplit('&', 1)[1].split('=')[0]
-        assert status==422 and json.loads(body)['detail']==[dict(loc=['query',key], msg='this is there more than once')], path
+        assert status==422 and json.loads(body)['detail']==[dict(loc=['query',key], msg='this is given more than once')], path
 
 def test_the_text_of_a_label_is_its_own_first_hit(df, tmp_path):
     "Dates have their digits in common, and so have texts their words"
@@ -151,7 +151,7 @@ def test_who_rates_an_item_twice_is_told_what_counts(films, learn, df):
 
 def test_who_is_folded_in_has_no_label(films, df):
     status,got = films.post('fold-in', user=int(df.user[0]), ratings=[dict(item=df.title[0], rating=5.)])
-    assert status==422 and [o['msg'] for o in got['detail']]==['who is folded in has no label: leave user out, or ask /recommend about a user of the folder']
+    assert status==422 and [o['msg'] for o in got['detail']]==['/fold-in is for people without a label: leave user out, or ask /recommend about a user of the folder']
     assert films.post('fold-in', user=None, ratings=[dict(item=df.title[0], rating=5.)])[0]==200
 
 def test_a_rating_out_of_range_is_told_wherever_it_stands(films, df):

@@ -18,7 +18,7 @@ def test_demo_on_the_sample(tmp_path):
     assert res.returncode==0, res.stderr
     mean,biases,factors,best = rmses(res.stdout)
     assert mean>biases+.05 and biases>factors+.02 and best<factors<best+.08
-    for part in ('Data: the built-in sample', 'Best liked', 'Least liked', 'and may like', 'All of it took'): assert part in res.stdout
+    for part in ('Data: the built-in sample', 'Best liked', 'Least liked', 'and may like', 'Everything took'): assert part in res.stdout
     assert (tmp_path/'demo.png').stat().st_size>20_000
     assert len(load_recommender(tmp_path/'demo').explain(845, 'Tender Wedding (2003)'))>10 and f"fastrec recommend {tmp_path/'demo'}" in res.stdout
 

@@ -155,11 +155,11 @@ def as_choices(rec, ratings, names):
 
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
 def _tell_repeats(new):
-    "Say that different ratings of one item by the same user in `new` all count"
+    "Warn if a user has different ratings of one item in `new`, since all of them count"
     pairs = pd.DataFrame(new.x.numpy())
     is_repeat = pairs.duplicated() & ~pairs.assign(y=new.y.numpy()).duplicated()
     if n := int(is_repeat.sum()):
-        warn(f'{n} of {len(new)} ratings differ from another of the same user and item: all of them count, and what is learned lies '
+        warn(f'{n} of {len(new)} ratings differ from another of the same user and item: all of them count, so the result is '
              'between them')
 
 least_noise = 1e-6  # a model without errors would take no advice from a prior

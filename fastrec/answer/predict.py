@@ -91,7 +91,7 @@ def need_draws(model, n=1):
     return model
 
 def ranks_vary(model):
-    "Are there draws that rank items otherwise than others do? Those of a model that found no tastes all rank by the same biases"
+    "Do some draws rank items differently? Those of a model that found no tastes all rank by the same biases"
     if not isinstance(model, PosteriorMean): return False
     biases = model.i_bias_draws
     return model.n_draws>1 and (has_tastes(model) or bool((biases!=biases[:,:1]).any()))

@@ -70,7 +70,7 @@ def by_draws(rec, z, draw):
     model = Weighed(need_draws(rec.model, 2), z) if z else one_draw(rec.model, draw)
     model.from_features = rec.model.from_features
     if not ranks_vary(rec.model) and rec.model.n_draws>1:
-        warn('all draws of this model rank alike, as it found no tastes in the ratings: z and draw change nothing but the scores')
+        warn('all draws of this model rank alike, since it found no tastes in the ratings: z and draw only change the scores')
     return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
@@ -174,7 +174,7 @@ def recommend(self:Recommends,
     items=None, # Labels to choose from, or a frame of pairs of user and item, each user's own candidates; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
     min_count:int=0, # Leave out items with fewer training ratings; one without any is left out too, unless features of it are known
-    path:str|Path=None, # Parquet or .csv file to write to, for users by the million; overwritten
+    path:str|Path=None, # Parquet or .csv file to write to, for millions of users; overwritten
     max_bytes:int=2**28, # Memory for a block of users, in addition to the result and the items' factors
     z:float=0., # After `fit_bayes`: rank by the prediction plus `z` times its uncertainty; below 0 what is safe, above what may surprise
     draw:int=None, # After `fit_bayes`: rank by this one of its draws, a random one for Thompson sampling

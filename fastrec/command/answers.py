@@ -50,7 +50,7 @@ def _label_of(rec, side, text):
 
 # %% ../../nbs/command/12_answers.ipynb #126456cd
 def _unmarked(sentence):
-    "The `sentence` of reasons without the asterisks around what is named, which are for Markdown"
+    "The `sentence` without the asterisks around names, which are for Markdown"
     return re.sub(r'(?<= )\*(.+?)\*(?=[ ,]|$)', r'\1', sentence)
 
 def _reasons(make, why):
@@ -102,8 +102,8 @@ def fastrec_similar(
 ):
     """The items most like one, by what the model has learned
 
-    With --why: how many people have rated or chosen both, how alike those are who chose either (choice, a cosine), how many features are
-    shared, which axis of the factors adds most to the similarity, and how much of it that is (of_axis).
+    With --why: how many people have rated or chosen both, how similar the people are who chose each of them (choice, a cosine), how many
+    features are shared, which axis of the factors adds most to the similarity, and how much of it (of_axis).
 
         fastrec similar films 'Nutty Donkey (1999)' --n 5"""
     check_output(json, out)
@@ -214,7 +214,7 @@ def fastrec_info(
         fastrec info films --json | jq .metrics"""
     found = _about(folder, load_recommender(folder))
     if found['left_over']:
-        warn(f'{folder} still holds files of a model before this one, and so what users have seen who may be gone since: the next '
-             'fastrec train to it removes what is older, or remove what stands under left_over by hand')
+        warn(f'{folder} still has files of an earlier model, which show what people have seen, some of whom may have left: the next '
+             'fastrec train into it removes older files, or remove those under left_over by hand')
     if json: return print(dumps(found, indent=1))
     print('\n'.join(_lines(_to_read(found))))

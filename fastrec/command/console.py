@@ -15,7 +15,7 @@ from ..data.labels import plain_label
 from .plain import plain_text
 
 # %% ../../nbs/command/11_console.ipynb #3f5fa176
-_widest = 80  # characters of a cell, but for sentences
+_widest = 80  # characters in a cell, except for sentences
 
 def _cut(text): return text if len(text)<=_widest else text[:_widest-3]+'...'
 
@@ -31,7 +31,7 @@ def _readable(col, is_whole):
 def _label(o): return '' if pd.isna(o) else plain_text(plain_label(o))
 
 def as_lines(frame, labels=(), sentences='why'):
-    "`frame` as lines of text; columns that hold `labels`, and the one of `sentences`, are not cut"
+    "`frame` as lines of text; the columns of `labels` and of `sentences` are not cut"
     if not len(frame): return 'nothing'
     in_full = {k: frame[k].astype(object).map(_label) for k in labels if k in frame}
     shown = {plain_text(k): in_full[k] if k in in_full else _readable(col, k==sentences) for k,col in frame.items()}
@@ -41,7 +41,7 @@ def as_lines(frame, labels=(), sentences='why'):
 
 # %% ../../nbs/command/11_console.ipynb #473e92f1
 def _plain(o):
-    "`o` as JSON can hold it: labels as commands take them, and nothing for what is missing"
+    "`o` for JSON: labels as commands take them, and `None` for missing values"
     if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
     if isinstance(o, list): return [_plain(v) for v in o]
     if o is None or pd.isna(o): return None
@@ -62,8 +62,8 @@ def rows_as_json(frame, beside):
 def tell_written(out): print(f'Written to {plain_text(out)}')
 
 def tell_rows(frame, json=False, out=None, labels=(), **beside):
-    """Print `frame`, which has `labels` in these columns, and values given `beside` it, as a table or as `json`; or write the frame to the
-    Parquet or CSV file `out`"""
+    """Print `frame`, with `labels` in these columns, and the other values `beside` it, as a table or as `json`; or write the frame
+    to the Parquet or CSV file `out`"""
     if out is not None:
         with table_writer(out) as write: write(frame)
         return tell_written(out)

@@ -78,7 +78,7 @@ def _fit_lists(dls):
     measured = lists.evaluate()
     found,rmse = measured.ndcg_at_10,measured.rmse['model']
     print(f'\nNDCG@10 of the lists, on what was held out: {found["model"]:.3f}, of lists of popular items {found["popularity"]:.3f}')
-    print(f'This is the model that is kept. Its predictions are means of draws, with an RMSE of {rmse:.4f} on the same ratings.')
+    print(f'This model is kept. Its predictions are means of draws, and their RMSE on the same ratings is {rmse:.4f}.')
     return lists
 
 def _tell_list(lists, ratings):
@@ -131,5 +131,5 @@ def fastrec_demo(
     lists.save_recommender(folder, ratings=True)
     _draw(learn, interp, truth, f'{folder}.png')
     print(f'\nA picture of how it learned, and of films by taste, is in {plain_text(folder)}.png. '
-          f'All of it took {time.time()-start:.0f} s.')
+          f'Everything took {time.time()-start:.0f} s.')
     _tell_commands(plain_text(folder), user)

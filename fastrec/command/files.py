@@ -24,8 +24,8 @@ def _like(labels, col):
 
 # %% ../../nbs/command/19_files.ipynb #7620ee14
 def text_args(encoding, decimal):
-    "How to read a text file: the arguments of these that are given"
-    if decimal not in (None,'.',','): raise WrongUse(f"--decimal {decimal}: it is . or ,")
+    "The arguments for reading a text file, without those that are not given"
+    if decimal not in (None,'.',','): raise WrongUse(f"--decimal {decimal}: it must be . or ,")
     return {k: o for k,o in locals().items() if o is not None}
 
 def _frame_in(file, id_names=(), how=None, n_first=2):
@@ -43,16 +43,16 @@ def _names_in(file):
 
 # %% ../../nbs/command/19_files.ipynb #51a2e700
 def _lack_ratings(columns, rating_name, weight_name, **kwargs):
-    "Is a column of weights named, and can no other of the `columns` hold ratings, by its name or, as the third, by its place?"
+    "Is a column of weights named, and could none of the other `columns` hold ratings, by name or as the third one?"
     if weight_name is None or rating_name is not None: return False
     roles = [role_of(o)[0] for o in columns if o!=weight_name]
     by_place = len(roles)>2 and roles[2] is None
     return not (by_place or {'rating','count'} & {*roles})
 
 def _as_choices(df, asked, rating_name, weight_name, **kwargs):
-    "`df` with each row as a choice, as was `asked` or follows from the column of weights, and the name of the new column"
+    "`df` with each row as a choice, as `asked` or because of a column of weights, and the name of the new column"
     if rating_name is not None:
-        raise WrongUse(f'--choices takes each row as a choice, and --rating {rating_name} says how it was rated: leave one of them out')
+        raise WrongUse(f'--choices takes each row as a choice, and --rating {rating_name} says how it was rated: leave out one of them')
     if not asked: warn(f'no column holds ratings: each row is taken as a choice, and {weight_name!r} as how much it counts')
     return df.assign(rating=1),'rating'
 
@@ -71,28 +71,28 @@ def _with_sides(df, users, items, how, names):
 
 # %% ../../nbs/command/19_files.ipynb #da45d41f
 def _with_scale_of_all(dls):
-    "`dls` with the scale of all rows, those held out too: somebody may give the lowest rating that nobody in training gave"
+    "`dls` with the scale of all rows, including those held out: training may lack the lowest or highest rating"
     found = [o.counted().y for o in (dls.train_ds,dls.valid_ds)]
     lowest,highest = zip(*((float(y.min()),float(y.max())) for y in found if len(y)))
     dls.train_ds.scale = min(lowest),max(highest)
     return dls
 
 def _loaders_of_frame(df, how, choices, users, items, kwargs):
-    "As `loaders_of`, of the frame `df`"
+    "Like `loaders_of`, for the frame `df`"
     if choices or _lack_ratings(df.columns, **kwargs): df,kwargs['rating_name'] = _as_choices(df, choices, **kwargs)
     names = [kwargs[o] for o in ('user_name','item_name','rating_name')]
     return RecDataLoaders.from_df(df, **_with_sides(df, users, items, how, names), **kwargs)
 
 # %% ../../nbs/command/19_files.ipynb #44e36e95
 def _not_read(dls, columns, latest):
-    "Those of the `columns` of a file that `dls` did not read, but for other names of items, which tell those of one title apart"
+    "Those of the `columns` of a file that `dls` did not read, except other names of items, which tell those with one title apart"
     ds = dls.train_ds
     read = {ds.user_name,ds.item_name,ds.rating_name,ds.weight_name,latest}
     return [str(o) for o in columns if o not in read and role_of(o)[0] not in ('item','title')]
 
 def loaders_of(file, how=None, choices=False, users=None, items=None, latest=None, **kwargs):
     """Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`, and the names of the columns not
-    read; `kwargs` are those of `from_df`. By the column `latest`, if named, the last rows are held out"""
+    read; `kwargs` are those of `from_df`. With a column `latest`, the last rows by it are held out"""
     kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
     if latest is not None: kwargs['splitter'] = TimeSplitter(kwargs.pop('valid_pct'), latest)
     is_whole = choices or not is_parquet(file) or any(o is not None for o in (users,items,latest))

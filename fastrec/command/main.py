@@ -50,7 +50,7 @@ def _numbers_in_words(text):
 _about_dashes = 'options come before --, and labels that begin with - after it'
 
 def _with_hint(text, parser, args):
-    "The message `text` of the `parser`, and how labels that begin with - are typed, if `args` seem to have one"
+    "The message `text` of the `parser`, and how to type labels that begin with -, if `args` seem to have one"
     if not text.startswith(('unrecognized','the following arguments are required')): return text
     before = args[:args.index('--')] if '--' in args else args
     known = parser._option_string_actions
@@ -59,7 +59,7 @@ def _with_hint(text, parser, args):
 
 # %% ../../nbs/command/15_main.ipynb #da958b9c
 def parser_of(name, args=()):
-    "The parser of the arguments of the command `name`, in whose messages the `args` that were typed have a say"
+    "The parser of the arguments of the command `name`; its error messages depend on the `args` that were typed"
     func = function_of(name)
     res = anno_parser(func, prog=f'fastrec {name}')
     res.description = inspect.getdoc(func)

@@ -36,7 +36,7 @@ _by_option = (  # what a line of Python asks for, as an option
     (r'(?<![\w./\'"-])fit_(blend|als|bayes|bias|ease|ials|one_cycle)\b', r'--fit \1'))
 
 # %% ../../nbs/command/17_options.ipynb #7c6f071e
-_without_option = (  # what only Python can be told
+_without_option = (  # what only Python can do
     (r'if they are part of the text, pass quoting=3', 'if they are part of the text, take them out of the file'),
     (r'out with df\.dropna\(subset=\[.*?\]\)', 'out of the file'),
     (r'pass valid_pct=0 without a splitter', 'pass --valid 0'),

@@ -23,13 +23,13 @@ def check_output(json, out):
     "Refuse `json` and `out` together, and an `out` that ends in neither .parquet nor .csv"
     if json and out is not None: raise WrongUse('--json prints, and --out writes a file: choose one')
     if out is not None and not out.lower().endswith(('.parquet','.csv')):
-        raise WrongUse(f'--out {out}: what is written is Parquet or CSV, so let its name end in .parquet or .csv')
+        raise WrongUse(f'--out {out}: it is written as Parquet or CSV, so its name must end in .parquet or .csv')
 
 def need_elsewhere(folder, out):
-    "Refuse a file `out` in the `folder` of a recommender, to which nothing could be saved afterwards"
+    "Refuse a file `out` in the `folder` of a recommender, since later saves refuse a folder with other files"
     if out is None or not os.path.isdir(folder) or not os.path.isdir(os.path.dirname(out) or '.'): return
     if os.path.samefile(folder, os.path.dirname(out) or '.'):
-        raise WrongUse(f'--out {out} is in the folder of the recommender, which holds its own files alone: choose another place')
+        raise WrongUse(f'--out {out} is in the folder of the recommender, which may only hold its own files: choose another place')
 
 
 # %% ../../nbs/command/10_plain.ipynb #42a6eabd

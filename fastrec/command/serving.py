@@ -16,7 +16,7 @@ def fastrec_serve(
     port:int=8000, # Port to listen at, 0 for a free one
     workers:int=1, # Processes
     token:str=None, # File with the token that questions must carry; only you may be able to read it
-    hosts:Annotated[str, dict(nargs='*')]=(), # What others type for this machine; it answers to no names but these and localhost
+    hosts:Annotated[str, dict(nargs='*')]=(), # Names that others type for this machine; it only answers to these and localhost
     origins:Annotated[str, dict(nargs='*')]=(), # Pages of other origins that may ask it, such as https://example.com
     quiet:bool=False, # Log only what goes wrong, not each request?
     beside:str=None, # Another folder, whose lists the page can show next to those of the first

@@ -28,7 +28,7 @@ from .plain import check_output,need_elsewhere,plain_text,reading
 
 # %% ../../nbs/command/13_train.ipynb #37fec00e
 def bars_on_stderr():
-    "A context in which fits draw their bars on stderr if that is a terminal, and otherwise not at all"
+    "A context in which fits draw bars on stderr if that is a terminal, and none otherwise"
     return redirect_stdout(sys.stderr if sys.stderr.isatty() else StringIO())
 
 # %% ../../nbs/command/13_train.ipynb #07c8e570
@@ -40,21 +40,21 @@ def _measured(rec, *args, **kwargs):
 _as_good = .999  # of an error
 
 def _beside_biases(found, learn):
-    "The measures `found` for `learn` with a column of what biases alone have, for ratings"
+    "The measures `found` for `learn`; after fits of ratings, with a column for biases alone"
     rmse = found.set_index('measure').model.get('rmse')
     if pd.isna(rmse) or learn.last_fit[0]=='fit_bias': return found
-    biases,*_ = listened(learner, learn.dls)  # what it has to say was said
+    biases,*_ = listened(learner, learn.dls)  # its warnings have been given
     with bars_on_stderr(): biases.fit_bias()
     errors = rating_metrics(biases, copy(learn.dls.valid_ds).to(torch.device('cpu')).counted())
     return found.assign(biases=found.measure.map(errors))
 
 def _gained(found):
-    "What to say of the measures `found` if predictions are no better than those of biases alone, in a dict"
+    "A dict with a note on the measures `found`, if predictions are no better than those of biases alone"
     if 'biases' not in found: return {}
     _,model,_,biases = found[found.measure=='rmse'].iloc[0]
     if model<_as_good*biases: return {}
-    return dict(note=f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which know how high each '
-                     'user rates and each item is rated, and no tastes')
+    return dict(note=f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which only know how '
+                     'high each user rates and each item is rated, not tastes')
 
 # %% ../../nbs/command/13_train.ipynb #b7a9c245
 def _measured_if_possible(learn):
@@ -102,13 +102,13 @@ def keeps_ratings(folder):
 
 # %% ../../nbs/command/13_train.ipynb #3388f669
 def _tell_next(folder, user):
-    "Print what can be asked of the `folder`, for `user`"
+    "Print commands to ask the `folder`, with `user` as an example"
     at,who = (shlex.quote(plain_text(o)) for o in (folder,user))
     who = f'-- {who}' if who.startswith('-') else who
     print(f'\nAsk it:\n\n    fastrec recommend {at} {who}\n    fastrec serve {at}        a page to try it in a browser')
 
 def _tell_trained(found, json, user):
-    "Print what is in `found`, as JSON, or as tables one below the other, with what to ask next for `user`"
+    "Print `found` as JSON, or as tables one below the other, with commands to try next for `user`"
     frames = {k for k,o in found.items() if isinstance(o, pd.DataFrame)}
     if json: return print(dumps({k: as_records(o) if k in frames else o for k,o in found.items()}, indent=1))
     for k,o in found.items(): print(f'\n{k}\n{as_lines(o)}' if k in frames else f'{k}: {plain_text(o)}')
@@ -139,16 +139,16 @@ def fastrec_train(
     fit:Annotated[str, dict(choices=fits)]='blend', # What to fit; blend_bayes and bayes also learn how sure each prediction is
     user:str=None, # Column of the users; if left out, like the next two, found by its name or place
     item:str=None, # Column of the items
-    rating:str=None, # Column of the ratings; their scale is from the lowest to the highest in the file
+    rating:str=None, # Column of the ratings; their scale goes from the lowest to the highest in the file
     weight:str=None, # Column of how much each row counts; if no other can hold ratings, each row is a choice
     choices:bool=False, # Is each row a choice, such as a click or a purchase, whatever else it holds?
     users:str=None, # File of features of users, one row each, with the column of users that the ratings have
     items:str=None, # The same for items; those that nobody has rated yet can be on lists too
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
-    decimal:str=None, # What stands before decimals in a text file, a point or a comma, where that cannot be known
+    decimal:str=None, # Decimal sign in a text file, a point or a comma, if it cannot be detected
     dropna:bool=False, # Leave out rows without user, item or rating?
     valid:float=.2, # Share of the rows to hold out and measure on
-    latest:str=None, # Column of times, by which the latest rows are held out, as what is to come; if left out, some at random
+    latest:str=None, # Column of times: hold out the latest rows, as if they were the future; without it, rows at random
     seed:int=42, # Fixes what is held out, and all else that is random
     epochs:int=5, # Epochs for one_cycle
     seconds:float=60., # About how long choose may take
@@ -176,7 +176,7 @@ def fastrec_evaluate(
     k:int=10, # Length of the lists
     min_rating:float=None, # Items rated lower are not relevant; if left out, all are
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
-    decimal:str=None, # What stands before decimals in a text file, a point or a comma, where that cannot be known
+    decimal:str=None, # Decimal sign in a text file, a point or a comma, if it cannot be detected
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):

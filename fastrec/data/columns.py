@@ -151,7 +151,7 @@ def _by_place(df, i, names):
     if role_of(col)[0] is None and col not in names: return col
     needed,usual,place = (('users','user','first'), ('items','title','second'), ('ratings','rating','third'))[i]
     hint = '; if people only choose, add one: df.assign(rating=1)' if i==2 else ''
-    raise ValueError(f'{needed} have no column with a usual name, such as {usual!r}, and the {place}, {col!r}, is for something else: '
+    raise ValueError(f'{needed} have no column with a usual name, such as {usual!r}, and the {place}, {col!r}, holds something else: '
                      f'name theirs with {_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
 
 def _choose(df, given):

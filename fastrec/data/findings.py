@@ -81,10 +81,10 @@ def _note_pairs(found, df, names, splitter, valid_pct):
     return codes
 
 # %% ../../nbs/data/14_findings.ipynb #6dea5270
-enough = 1000  # choices; of fewer it is not known whether they hold taste
+enough = 1000  # choices; with fewer it is not known whether they hold taste
 
 def _note_if_few(found, n, name):
-    "Note that the `n` ratings in the column `name` are too few to say much, if they are"
+    "Add a note if the `n` ratings in the column `name` are too few to say much"
     if n>=enough: return
     found.note(name, f'{n:,} ratings are few: with fewer than {enough:,} it is not known whether people choose by taste; compare lists '
                'with popularity by evaluate, on several splits')

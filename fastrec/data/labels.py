@@ -75,7 +75,7 @@ def digest(self:Vocab):
 _exact = 2**53
 
 def plain_label(o):
-    "The label `o` as JSON has it: text and numbers as they are, dates, and numbers that might be rounded, as text"
+    "The label `o` for JSON: text and numbers unchanged; dates, and numbers that could be rounded, as text"
     is_rounded = isinstance(o, int) and abs(o)>_exact
     return o if isinstance(o, (str,Real)) and not is_rounded else str(o)
 
@@ -155,14 +155,14 @@ def _neighbours(labels, text, beside=20):
     return np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
 
 def _containing(labels, text, n=3, fewest=3):
-    "The `n` shortest of the `labels` in which `text` stands, in whatever letters, if it has the `fewest` that say something"
+    "The `n` shortest of the `labels` that contain `text`, whatever its case and accents, if it has at least `fewest` letters"
     asked = _plain(text)
     if len(asked)<fewest: return []
     return heapq.nsmallest(n, [o for o in labels if asked in _plain(o)], key=len)
 
 def _closest(vocab, text, few=2000, longest=500):
-    """The labels of `vocab` most similar to the unknown `text`, if there are any: the same in another case, some that contain it, or else,
-    among a `few` labels any, and among more one that is next to it"""
+    """The labels of `vocab` most similar to the unknown `text`, if there are any: the same in another case, some that contain it, or
+    the closest, if there are more than a `few` only among its neighbours"""
     if len(text)>longest: return []  # comparing takes the square of its length
     if same := vocab.spelled_as(text): return same[:1]
     labels = vocab.labels if len(vocab.labels)<=few else _neighbours(vocab.labels, text)

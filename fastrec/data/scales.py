@@ -30,7 +30,7 @@ def _refuse_type(col):
     value = _no_number(col) if len(col) else None
     do = 'with pd.to_numeric'
     if isinstance(value, str) and re.fullmatch(r'\s*-?\d{1,3}(,\d{3})+\s*', value):
-        do = "with from_csv(..., decimal='.'), or decimal=',' if that is what the comma is"
+        do = "with from_csv(..., decimal='.'), or decimal=',' if the comma is the decimal sign"
     elif isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
         do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')"
     raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '

@@ -115,7 +115,7 @@ def _layout(data, encoding, given):
 _says_separator = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=(.)"?[ ;,\t]*\r?\n', re.I)
 
 def _with_said_separator(data, given):
-    "`data` without a first line that names the separator, and what is `given` with it; as they are if rows are to be skipped"
+    "`data` without a first line that names the separator, and `given` with that separator; unchanged if rows are to be skipped"
     found = _says_separator.match(data)
     if not found or given.get('skiprows'): return data,given
     said = {} if 'delimiter' in given else dict(sep=found[1].decode('latin-1'))

@@ -163,8 +163,8 @@ def _name_it(df, role, splitter):
     return f': name the one that {what}, as in {splitter}({role}_name={example})'
 
 def split_column(df, name, role, splitter):
-    """The column `name` of `df` for a `splitter`, without gaps; if it is the default, the one that `df` was `marked` with, or another
-    that has the `role`"""
+    """The column `name` of `df` for a `splitter`, without gaps. If it is the default: the one that `df` was `marked` with, or another
+    with the `role`"""
     if name==_defaults[role]: name = df.attrs.get(_mark, {}).get(role) or name
     if name==_defaults[role] and name not in df:
         found = time_column(df) if role=='time' else usual_column(df, [role])

@@ -54,7 +54,7 @@ def _need_known(held):
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
 def _tried(frame, names, fits, seed, device):
-    "A row for each of the `fits`, by name, on the ratings of `frame`, whose columns have the `names`, and how many ratings they had"
+    "A row for each of the `fits`, by name, trained on `frame`, whose columns have the `names`, and how many ratings they had"
     from fastprogress.fastprogress import progress_bar
     dls = RecDataLoaders.from_df(frame, valid_pct=.1, seed=seed, device=device, **names)
     _need_known(dls.valid_ds)
@@ -69,11 +69,11 @@ def _tried(frame, names, fits, seed, device):
     return pd.DataFrame.from_dict(rows, orient='index'),dls.train_ds.n_ratings
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #2c8d72e9
-_first,_fewest = 2500,50  # ratings of the first round; of any
+_first,_fewest = 2500,50  # ratings of the first round; of any round
 _jump,_spare = 4,6  # the second has four times as many, if there is time for six times the first
 
 def _per_rating(n, seconds, before):
-    "Seconds that one more rating takes, by the `seconds` that `n` took, and those `before`, a pair of the same for fewer, or `None`"
+    "Seconds that one more rating takes: `n` took `seconds`, and `before` is the same pair for fewer, or `None`"
     if before is None: return seconds/n
     n_fewer,fewer = before
     return ((seconds-fewer)/(n-n_fewer)).clip(0, seconds/n)

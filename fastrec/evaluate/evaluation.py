@@ -69,7 +69,7 @@ def _popularity(rec):
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #2ddb68fc
 def rating_metrics(rec, held):
-    "Of the ratings predicted for the rows `held`, cut off at the lowest and highest of training, each counting as it is weighed"
+    "Measures of the ratings predicted for the rows `held`, cut off at the lowest and highest of training, by the weights of the rows"
     pred = predict_codes(rec.model, held.x)
     if rec.rating_range: pred = pred.clamp(*rec.rating_range)
     error = (pred-held.y).abs()

@@ -121,7 +121,7 @@ def _tensors_to_write(rec, labels, seen):
 
 # %% ../../nbs/export/80_bundle.ipynb #c9dc752e
 def old_files(folder):
-    "Names of the files of the recommender in `folder`, if there is one, and of those before it; refuse a folder that holds anything else"
+    "Names of the files of the recommender in `folder`, if there is one, and of earlier ones; refuse a folder that holds anything else"
     refuse_pickles(folder)
     names = [o.name for o in folder.iterdir()]
     others = [o for o in names if not own_files.fullmatch(o)]

@@ -43,7 +43,7 @@ def _rename(part, file, patience=10):
 _no_room = errno.ENOSPC,errno.EDQUOT,errno.EFBIG
 
 def copied_to(file, folder):
-    "A copy of the `file` in the temporary `folder`; an error for lack of room says where that is"
+    "A copy of the `file` in the temporary `folder`; if there is no room, the error says where"
     try: return Path(shutil.copyfile(file, Path(folder)/file.name))
     except OSError as e:
         if e.errno not in _no_room: raise
@@ -100,13 +100,13 @@ own_files = re.compile(r'(model|seen)-[0-9a-f]{12}\.safetensors(\.part)?|manifes
 def _token_of(name): return re.search('[0-9a-f]{12}', name)[0]
 
 def begin_manifest(folder, token):
-    "Show other saves, which remove what no manifest names, that the files of this one are to stay"
+    "Tell other saves, which remove files that no manifest names, to keep the files of this one"
     part = folder/f'manifest-{token}.json.part'
     try: part.touch()
     except PermissionError as e: raise OSError(f'{part} could not be written: {e}') from e
 
 def files_left(folder, named):
-    "The names of own files in `folder` that are not `named`, of no save that goes on, and how much older than its manifest, in seconds"
+    "Own files in `folder` that are neither `named` nor of a save in progress, by name, and by how many seconds the manifest is newer"
     ages = {}
     for o in folder.iterdir():
         with suppress(FileNotFoundError):
@@ -119,7 +119,7 @@ def sweep_away(folder, keep, old=()):
     "Remove files of former saves that `keep` doesn't name: those in `old`, and those that are an hour old"
     for o in folder.iterdir():
         if o.name in keep or not own_files.fullmatch(o.name): continue
-        with suppress(OSError):  # somebody else was first, or on Windows still reads it: a later save sweeps it away
+        with suppress(OSError):  # another process removed it, or on Windows still reads it: a later save removes it
             if o.name in old or is_abandoned(o): o.unlink()
 
 def undo(folder, token):

@@ -23,7 +23,7 @@ def listening(host, port):
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try: return socket.create_server((host,port), family=family)
     except OSError as e:
-        why = e.strerror.partition(' (while ')[0].lower()  # without the port once more
+        why = e.strerror.partition(' (while ')[0].lower()  # without repeating the port
         why = f'port {port} of host {host!r} is not available, {why}: pass another port, or host'
         raise OSError(e.errno, why) from None
 
@@ -48,11 +48,11 @@ def _is_loopback(host):
     return host=='localhost'
 
 def welcome(host, port, names):
-    "What to tell whoever starts a service that listens at `port` of `host`, and answers to the `names`"
+    "The message for whoever starts a service that listens at `port` of `host` and answers to the `names`"
     res = f'A page to try it is at {address(host, port)}/ until Ctrl-C'
     if _is_loopback(host): return res
-    return (f'{res}\nIt answers those who call it by {listed(dict.fromkeys(names))}, and nobody else: name what others type for this '
-            f'machine, its host name or its address, with --hosts, as in --hosts {socket.gethostname()}')
+    return (f'{res}\nIt only answers to the names {listed(dict.fromkeys(names))}. If others type another name or address for this '
+            f'machine, add it with --hosts, as in --hosts {socket.gethostname()}')
 
 def need_guard(host, is_guarded):
     "Refuse a `host` that others can reach, unless it `is_guarded` by a token"
@@ -87,12 +87,12 @@ def _origin_of(text):
 
 # %% ../../nbs/serve/23_addresses.ipynb #b24f8146
 def need_matching(hosts, origins):
-    "Refuse `hosts` that are no names, and `origins` that are none, since no browser sends such"
+    "Refuse `hosts` that are not host names, and `origins` that are not origins, since no browser sends them"
     for o in hosts:
         _,name,_ = _parts(o)
         if o=='*' or name==o.lower(): continue
         how = 'the name alone, such as films.example.com, or *.example.com' if name is None else f'the name alone, {name}'
-        raise ValueError(f'hosts={o!r} is no name of a host: pass {how}')
+        raise ValueError(f'hosts={o!r} is not the name of a host: pass {how}')
     for o in origins:
         origin = _origin_of(o)
         if o in ('*','null',origin): continue

@@ -17,7 +17,7 @@ from .holder import as_json,find,known
 from .questions import longest_typed
 
 # %% ../../nbs/serve/13_asking.ipynb #48cc5ee3
-_most_close = 3  # titles that are named in place of one that is not there
+_most_close = 3  # titles that an error suggests for an unknown one
 
 class NotThere(Exception): "No user, or no item, in the folder has that label"
 

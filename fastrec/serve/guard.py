@@ -68,7 +68,7 @@ def tell_token(app):
 
 # %% ../../nbs/serve/18_guard.ipynb #97fd4e20
 other_name = 'called by a name that is not in --hosts'
-_told = ('the Host header, by which the service was called, is not a name that it answers to: whoever runs it can start it with '
+_told = ('the service does not answer to the name in the Host header: whoever runs it can allow that name with '
          '--hosts NAME')
 
 async def _unsaid(message): pass
@@ -84,7 +84,7 @@ class Named:
         if scope['type']!='http' or scope['path'] in probes: return await self.app(scope, receive, send)
         scope['why'] = other_name  # for the log
         n_names = sum(k==b'host' for k,_ in scope['headers'])
-        if n_names<2: await self.gate(scope, receive, _unsaid)  # which says less
+        if n_names<2: await self.gate(scope, receive, _unsaid)  # its own message says less
         if scope['why'] is None: return await self.app(scope, receive, send)
         for o in refusal(400, _told): await send(o)
 

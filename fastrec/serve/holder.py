@@ -65,7 +65,7 @@ def _step(values):
     return float(np.gcd.reduce(np.diff(whole).astype(int)))/_thousandths
 
 def step_of(rec):
-    "The `_step` of the ratings that `rec` was trained on; `None` if they are not known, or it knows choices alone"
+    "The `_step` of the ratings that `rec` was trained on; `None` if they are not known, or if it only knows choices"
     if rec.ratings is None or rec.model.is_preference: return None
     return _step(pd.unique(rec.ratings.y.numpy(force=True)))
 
@@ -109,7 +109,7 @@ class Holder:
         self.name = name_of(folder)
         self.n_swaps = self.n_failed = 0
         self.stamp,self.failed,self.before,self.not_before = self._now(),None,None,0.
-        self.told = None  # what has been said of a folder that cannot be loaded
+        self.told = None  # the last error that was logged for a folder that cannot be loaded
         self.served = self._load()
         self._one_at_a_time = threading.Lock()
 
@@ -146,10 +146,10 @@ def _why(e):
 
 @patch
 def _tell_failed(self:Holder, why):
-    "Log that what the folder holds cannot be loaded, and `why`, unless that has just been said"
+    "Log that the new model cannot be loaded, and `why`, unless that was logged last"
     if why==self.told: return
     self.told = why
-    log.error('the new model cannot be loaded; the one before it goes on serving', extra=dict(fields=why))
+    log.error('the new model cannot be loaded; the old one is still served', extra=dict(fields=why))
 
 # %% ../../nbs/serve/12_holder.ipynb #ff51652d
 @patch
@@ -176,7 +176,7 @@ _after_failure = 30.  # seconds until a folder that could not be loaded, and has
 
 @patch
 def _files(self:Holder):
-    "A stamp that changes with any of the files; one of its own if they cannot be listed, since one, or all, have just gone"
+    "A stamp that changes with any of the files; 'gone' if they cannot be listed because some were just removed"
     try:
         found = [(o.name,o.stat()) for o in self.folder.iterdir()]
     except OSError: return 'gone'

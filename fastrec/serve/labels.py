@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 most_labels = 1000     # users, items or ratings in one question
 
 def _as_utf8(text):
-    text.encode()  # halves of letters, which JSON can hold, are a `ValueError`
+    text.encode()  # half a letter (a lone surrogate), which JSON can hold, is a `ValueError`
     return text
 
 Whole = Annotated[int, Strict(), Field(ge=-2**63, lt=2**64)]

@@ -66,7 +66,7 @@ _feature = f'a feature is text, a finite number, true, false or null, or a list 
 Feature = Annotated[Value|Values|None, said_once(_feature)]
 Known_of = Annotated[dict[Text, Feature], Field(min_length=1, max_length=most_features)]
 
-_nobody = 'who is folded in has no label: leave user out, or ask /recommend about a user of the folder'
+_nobody = '/fold-in is for people without a label: leave user out, or ask /recommend about a user of the folder'
 
 class FoldInQuestion(ListQuestion, frozen=True):
     "A list for a person who is not in the folder, by their ratings, their features, or both"
@@ -232,16 +232,16 @@ class About(Answer):
     columns: dict[str,str|int|None]
     of: Literal['rating','preference']
     rating_range: tuple[float,float]|None = None
-    rating_step: float|None = Field(None, description='from the lowest rating of training all others are whole steps away')
+    rating_step: float|None = Field(None, description='every rating of training is a whole number of steps above the lowest')
     reasons: bool
     draws: int
-    varied: bool = Field(description='do its draws rank differently? If not, z and draw have nothing to choose from')
+    varied: bool = Field(description='do its draws rank differently? If not, z and draw do not change the order')
     metrics: dict
     fit: str|None = None
     popular: bool = Field(description='does it know how often items were rated?')
     alike: bool = Field(description='does it know which items are similar? A model of biases alone does not')
     beside: str|None = Field(None, description='the model under /beside, to compare with')
-    folder: str|None = Field(None, description='the name of the folder, without its path, where two are compared')
+    folder: str|None = Field(None, description='the name of the folder, without its path, if two are compared')
 
 class State(BaseModel):
     "The state of the service"

@@ -106,7 +106,7 @@ def similar_to(served, item, n):
     return AlikeAnswer(model=served.name, items=found, notes=notes)
 
 def titles_like(served, text, n):
-    "The `n` items whose labels best match the `text` typed so far, first the one whose label it is"
+    "The `n` items whose labels best match the `text` typed so far; a label equal to it comes first"
     places,shares = served.titles.find(text, n)
     by_place = dict(zip(places.tolist(), shares.tolist()))
     code, = find(served.items, [text])

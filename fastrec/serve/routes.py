@@ -165,7 +165,7 @@ def refused_by(path, method, has_token):
 
 # %% ../../nbs/serve/19_routes.ipynb #54ad83a7
 def _examples(served):
-    "A question that the model of `served` can answer for each path that takes one, with items of the folder, and no user of it"
+    "For each path that takes a question, one that the model of `served` can answer, with items of the folder but none of its users"
     rec = served.rec
     first,*_,last = as_json(served.items.labels[:2])*2
     _,highest = rec.rating_range or rec.model.y_range or (1,5)
@@ -184,10 +184,10 @@ def _shown(example): return dict(requestBody=dict(content={'application/json': d
 
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
 async def _need_once(request:Request):
-    "Refuse a query in which a key is there more than once, since one value would count and the others not"
+    "Refuse a query that has a key more than once, since only one of the values would count"
     keys = [k for k,_ in request.query_params.multi_items()]
     repeats = dict.fromkeys(o for o in keys if keys.count(o)>1)
-    faults = [dict(loc=('query',o), msg='this is there more than once') for o in repeats]
+    faults = [dict(loc=('query',o), msg='this is given more than once') for o in repeats]
     if faults: raise RequestValidationError(faults)
 
 
@@ -229,7 +229,7 @@ async def _on_misfit(request:Request, e):
 
 async def _on_misread(request:Request, e):
     if request.method=='POST' and 'json' not in request.headers.get('content-type', ''):
-        why = 'a question is JSON and has to say so, by the header content-type: application/json'
+        why = 'a question is JSON and needs the header content-type: application/json'
         return _refused(422, [dict(loc=['header','content-type'], msg=why)])
     return _refused(422, [dict(loc=o['loc'], msg=o['msg']) for o in e.errors()])
 

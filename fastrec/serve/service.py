@@ -29,7 +29,7 @@ from .shelf import Shelf
 from .workers import Workers,can_fork,heeding_hangup
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
-_own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; a browser that comes by another name was led here by someone else
+_own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; a browser that uses another name was led here by someone else
 
 def _watching(each, every):
     "A task for `each` of the `Routes`, which looks for a new model `every` so many seconds while the application runs"
@@ -147,7 +147,7 @@ def from_environment():
     limits = Limits(**said.pop('limits', {}))
     begin()
     try: return _ready(app(**said, limits=limits))
-    except Exception as e:  # others would fail alike, so who started this one need not go on
+    except Exception as e:  # other workers would fail in the same way, so the parent need not go on
         log.error('a worker cannot start', extra=dict(fields=dict(why=str(e))))
         sys.exit(_failed_to_start)
 

@@ -54,7 +54,7 @@ def _begin(serve, left, place):
 
 # %% ../../nbs/serve/24_workers.ipynb #8b40231d
 _least_life = 1.  # seconds
-_to_start = 10.   # seconds; who fails sooner than this has failed at the start
+_to_start = 10.   # seconds; a worker that fails sooner has failed at its start
 _to_end = 15.     # seconds that a worker has to finish its answers, a few more than these take
 
 class Workers:
@@ -63,7 +63,7 @@ class Workers:
     def __init__(self, n, serve, refresh, every=1., left=noop):
         store_attr()
         self.begun,self.not_before = {},0.  # when each process began, and its place; when the next may begin
-        self.failing = None  # since when workers fail at their start, and none serves
+        self.failing = None  # since when workers have failed at their start, with none serving
         self.ended,self.end = get_context('fork').Pipe(duplex=False)
 
     def start(self):
@@ -94,13 +94,13 @@ def wait_for(self:Workers, seconds): self.not_before = time.monotonic()+seconds
 # %% ../../nbs/serve/24_workers.ipynb #5e024ae2
 @patch
 def _need_hope(self:Workers, has_failed):
-    "`RuntimeError` if a worker `has_failed` at its start, as others have for long, and none has lived longer"
+    "`RuntimeError` if a worker `has_failed` at its start, as others have for a while, and none has lived longer"
     now = time.monotonic()
     lives = any(now-begun>_to_start for begun,_ in self.begun.values())
     if not has_failed or lives: self.failing = None
     elif self.failing is None: self.failing = now
     elif now-self.failing>=_to_start:
-        raise RuntimeError('workers end as soon as they have started: what they say above tells why')
+        raise RuntimeError('workers end as soon as they have started: their messages above say why')
 
 # %% ../../nbs/serve/24_workers.ipynb #6b51acb7
 @patch

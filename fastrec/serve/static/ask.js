@@ -1,4 +1,4 @@
-// How the page asks the service, with the token that somebody gives, and again where it is told to come again.
+// How the page asks the service: with the token that was entered, and again if the service says to try later.
 
 const $ = id => document.getElementById(id)
 const busyAfter = 3  // attempts
@@ -15,18 +15,18 @@ export function recall() {
     told.delete('token')
     history.replaceState(null, '', `${location.pathname}${told.size ? `#${told}` : ''}`)
   }
-  try { token ??= sessionStorage.getItem('token') } catch { /* a frame of another page may have no storage */ }
+  try { token ??= sessionStorage.getItem('token') } catch { /* in a frame of another page there may be no storage */ }
   if (token !== null && !isSendable(token)) token = null
 }
 
-const isSendable = text => /^[\x20-\x7e]+$/.test(text)  // a header holds no other letters, and fetch would refuse to ask
+const isSendable = text => /^[\x20-\x7e]+$/.test(text)  // a header can't have other letters, and fetch would refuse them
 
 function remember(text) {
   token = text
-  try { sessionStorage.setItem('token', text) } catch { /* until the page is left, then */ }
+  try { sessionStorage.setItem('token', text) } catch { /* then only until the page is closed */ }
 }
 
-let nOpen = 0  // questions, for who waits until all are answered
+let nOpen = 0  // questions, so that others can wait until all are answered
 
 export async function ask(...question) {
   document.body.dataset.asking = ++nOpen
@@ -44,7 +44,7 @@ async function answerTo(path, question, signal) {
   for (let attempt = 1; ; attempt++) {
     const answer = await fetch(path, asking)
     if (answer.status === 401) {
-      if (token === sent) await askForToken(sent !== null)  // else it was given meanwhile
+      if (token === sent) await askForToken(sent !== null)  // otherwise it was entered meanwhile
       return answerTo(path, question, signal)
     }
     if (answer.status === 503 && attempt < busyAfter) {
@@ -62,7 +62,7 @@ async function reasonOf(answer) {
   return detail ?? `The service answered ${answer.status}.`
 }
 
-function askForToken(isWrong) {  // once, however many questions wait for it
+function askForToken(isWrong) {  // only once, however many questions wait for it
   showingKey ??= new Promise(done => {
     $('wrong').hidden = !isWrong
     $('token').value = ''
@@ -79,6 +79,6 @@ function askForToken(isWrong) {  // once, however many questions wait for it
   return showingKey
 }
 
-$('key').onclose = () => { if (showingKey) $('key').showModal() }  // there is nothing behind it
+$('key').onclose = () => { if (showingKey) $('key').showModal() }  // the page is of no use without it
 
 export const reason = e => e instanceof TypeError ? 'The service does not answer. Is it still running?' : e.message

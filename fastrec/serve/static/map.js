@@ -1,7 +1,7 @@
-// The map of tastes: a dot for each title, names where there is room for them, and ways from dot to dot by the arrow keys.
+// The map of tastes: a dot for each title, names if there is room, and arrow keys that move from dot to dot.
 
-// a function that draws `you` and the spots, what matters most before the rest: each has an item, a kind, a place, whether it `matters`,
-// what is `said` of it, and a `number` that stands in its dot where its name has no room; what is clicked or entered is given to `open`, and `short` cuts a name
+// a function that draws `you` and the spots, the most important first. Each has an item, a kind, a place, whether it `matters`, what is
+// `said` about it, and a `number` to write in its dot if there is no room for the name. `open` gets the item that is chosen; `short` cuts a name
 export function tasteMap(map, {open, short}) {
   let shown = null
   const redraw = () => { if (shown && map.checkVisibility()) draw(map, short, ...shown) }
@@ -37,7 +37,7 @@ function draw(map, short, you, spots) {
   const xs = ends([you, ...spots].map(o => o.x)), ys = ends([you, ...spots].map(o => o.y)), edge = 24
   map.style.setProperty('--tall', ys.size / xs.size)
   const {width, height} = map.getBoundingClientRect()
-  const scaled = Math.min((width - 2 * edge) / xs.size, (height - 2 * edge) / ys.size)  // one, so that what looks closest is closest
+  const scaled = Math.min((width - 2 * edge) / xs.size, (height - 2 * edge) / ys.size)  // the same for both, so what looks closest is closest
   const place = o => ({x: width / 2 + scaled * (o.x - xs.middle), y: height / 2 - scaled * (o.y - ys.middle)})
   const all = spots.map(o => ({...o, text: short(o.item, width < narrow ? shortNames : longNames), ...place(o)}))
   const at = place(you)
@@ -72,7 +72,7 @@ function drawSpot(o) {
   return made
 }
 
-// ---------------- where the names stand
+// ---------------- where the names are
 
 const pen = document.createElement('canvas').getContext('2d')
 const nearby = 16
@@ -94,7 +94,7 @@ function lineTo(o, {side}) {
   return parts.map(part => ({x: o.x + part * side.x, y: o.y + part * lineEnd(side)})).map(({x, y}) => ({x0: x - 1, x1: x + 1, y0: y - 1, y1: y + 1}))
 }
 
-// give a label to each of `all`, in their order, that finds room for it beside those before
+// give each of `all`, in order, a label if there is still room for it
 function writeLabels(map, all, you, width, height) {
   pen.font = getComputedStyle(map).font
   const dots = all.map(o => ({x0: o.x - 5, x1: o.x + 5, y0: o.y - 5, y1: o.y + 5, of: o}))
@@ -109,9 +109,9 @@ function writeLabels(map, all, you, width, height) {
       return {side, x0, x1: x0 + wide, y0: y - 9, y1: y + 9}
     }
     const near = sides.map(boxAt), far = () => farther.map(boxAt).find(box => isFree(box, o, false) && lineTo(o, box).every(part => isClear(part, taken)))
-    const box = near.find(box => isFree(box, o, true)) ?? (o.matters ? near.find(box => isFree(box, o, false)) ?? far() : undefined)  // it may cover what does not matter
+    const box = near.find(box => isFree(box, o, true)) ?? (o.matters ? near.find(box => isFree(box, o, false)) ?? far() : undefined)  // it may cover dots that do not matter
     o.label = Boolean(box)
-    o.side = box?.side ?? {x: Math.max(Math.min(8, width - wide - o.x), -o.x), y: o.y < 30 ? 15 : -15, anchor: 'start'}  // shown when it is pointed at
+    o.side = box?.side ?? {x: Math.max(Math.min(8, width - wide - o.x), -o.x), y: o.y < 30 ? 15 : -15, anchor: 'start'}  // shown if the mouse is on it
     if (box) taken.push(box)
     if (box && hasLine(box.side)) lines.push(...lineTo(o, box))
   }
@@ -119,7 +119,7 @@ function writeLabels(map, all, you, width, height) {
 
 // ---------------- from one to the next
 
-function nearest(map, spot, [dx, dy]) {  // in a direction; what lies aside counts twice as far
+function nearest(map, spot, [dx, dy]) {  // in a direction; distance to the side counts twice
   const way = o => {
     const x = o.place.x - spot.place.x, y = o.place.y - spot.place.y, along = x * dx + y * dy, aside = Math.abs(x * dy) + Math.abs(y * dx)
     return along > 0 ? along + 2 * aside : Infinity

@@ -1,5 +1,5 @@
-// A page to try a recommender. What somebody rates is in the address, what it leads to comes from the service, and the service
-// keeps nothing. Whatever comes from there is put into the page as text, never as HTML.
+// A page to try a recommender. Ratings are in the address, answers come from the service, and the service keeps nothing.
+// Its answers are put into the page as text, never as HTML.
 
 import {ask, reason, recall, Refused, tokenGiven} from './ask.js'
 import {tasteMap} from './map.js'
@@ -7,9 +7,9 @@ import {clean, scaleOf} from './scale.js'
 
 const $ = id => document.getElementById(id)
 const offered = 6, offersKnown = 100, listed = 10, onMap = 150, longest = 4096, mostRatings = 1000  // as the service has it
-const whenTyped = 120, mostNamed = 5  // milliseconds; of what was left out
+const whenTyped = 120, mostNamed = 5  // milliseconds; of those left out
 
-// ---------------- what the page is: all of it in the address
+// ---------------- the state of the page, all of it in the address
 
 const state = {ratings: new Map(), hidden: new Set(), mood: 'best', draw: 0, variety: 0, film: null, beside: false}
 let about = null, other = null, scale = null, popular = [], firstOffer = 0, misfits = {}
@@ -26,7 +26,7 @@ function readAddress() {
     else state.ratings.set(item, scale.read(value))
   }
   const hidden = asked.getAll('x').filter(o => o && isShort(o) && !state.ratings.has(o))
-  state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and nobody both likes and hides one
+  state.hidden = new Set(hidden.slice(0, mostRatings))  // each once, and none is both liked and hidden
   state.mood = about.varied && ['safe', 'draw'].includes(asked.get('mood')) ? asked.get('mood') : 'best'
   state.draw = whole(asked.get('draw'), about.draws)
   state.variety = !about.alike ? 0 : Math.min(Math.max(Number(asked.get('variety')) || 0, 0), .9)
@@ -57,13 +57,13 @@ const writeAddress = () => history.replaceState(history.state, '', address())
 
 // ---------------- asking the service
 
-// what somebody rated, as the `model` is told of it: another may have another scale
+// the ratings as the `model` gets them, since its scale may be another
 function person(model = about) {
   const give = ratingFor(model)
   return {ratings: [...state.ratings].map(([item, value]) => ({item, ...give(value)}))}
 }
 
-// how the `model` is told of a value: to the ends of its range where that is nearly this one, else along it
+// a value as the `model` gets it: cut off at the ends if its range is nearly the same as this one, otherwise converted
 function ratingFor(model) {
   if (scaleOf(model).likes) return () => ({})
   const [low, high] = model.rating_range
@@ -81,11 +81,11 @@ function isElsewhere(model) {
   return both < alikeFrom * all
 }
 
-// what is to be said of how the second model was told
+// what to say about the ratings that the second model got
 function retold(model) {
   const {likes, low, high} = scaleOf(model)
-  if (likes !== scale.likes) return likes ? 'The second model knows choices alone: whatever you rated counts there as chosen.' : `The second model knows ratings: what you like counts there as ${round(high)}.`
-  return isElsewhere(model) ? `The second model rates from ${round(low)} to ${round(high)}: your ratings, from ${round(scale.low)} to ${round(scale.high)}, were put on its scale.` : ''
+  if (likes !== scale.likes) return likes ? 'The second model only knows choices: it takes everything you rated as chosen.' : `The second model knows ratings: it takes what you like as rated ${round(high)}.`
+  return isElsewhere(model) ? `The second model rates from ${round(low)} to ${round(high)}: your ratings, from ${round(scale.low)} to ${round(scale.high)}, were converted to its scale.` : ''
 }
 
 async function listFrom(model, signal) {
@@ -94,7 +94,7 @@ async function listFrom(model, signal) {
   const told = {why: 2, std: model.draws > 1}
   const by = model.varied && {safe: {z: -1}, draw: {draw: state.draw % model.draws}}[state.mood]
   if (!by) return ask(`${where}recommend`, {...q, ...told}, signal)
-  const ranked = await ask(`${where}recommend`, {...q, ...by}, signal)  // which has no reasons: those are of the mean
+  const ranked = await ask(`${where}recommend`, {...q, ...by}, signal)  // without reasons, which only the mean has
   if (!ranked.items.length) return ranked
   const items = ranked.items.map(o => o.item)
   const found = await ask(`${where}recommend`, {...person(model), ...told, items, n: items.length}, signal)
@@ -109,14 +109,14 @@ const shown = value => scale.values ? `${round(value)} ★` : round(value)
 const round = value => String(Number(value.toFixed(scale.places ?? 1)))
 const spoken = value => scale.values ? `${round(value)} ${value === 1 ? 'star' : 'stars'}` : round(value)
 
-// each is an element that knows its `item`, how to `show` what that was given, and what a key does, where it is not the browser's
+// each is an element that knows its `item`, how to `show` its rating, and what a key does that is not left to the browser
 
 function rater(item) {
   const made = scale.likes ? likes(item) : scale.values ? stars(item) : number(item)
   made.item = item
   made.classList.add('rater')
   made.onkeydown = e => {
-    if (e.ctrlKey || e.altKey || e.metaKey) return  // the browser's own
+    if (e.ctrlKey || e.altKey || e.metaKey) return  // these are for the browser
     if (['Delete', 'Backspace'].includes(e.key) && state.ratings.has(item)) takeBack(made)
     else if (!made.press?.(e.key) && !toRow(made, e.key)) return
     e.preventDefault()
@@ -126,11 +126,11 @@ function rater(item) {
 }
 
 function takeBack(rater) {
-  rater.focusable().focus({preventScroll: true})  // the button may go away
+  rater.focusable().focus({preventScroll: true})  // the button may disappear
   rate(rater.item, null)
 }
 
-// the arrows up and down lead from row to row, and from the first that was found back to the search; they rate nothing
+// up and down go from row to row, and from the first result back to the search; they rate nothing
 function toRow(rater, key) {
   const row = rater.closest('.rows > li'), way = {ArrowUp: 'previousElementSibling', ArrowDown: 'nextElementSibling'}[key]
   if (!row || !way) return false
@@ -152,7 +152,7 @@ function stars(item) {
     radio.onchange = () => rate(item, value)
     label.onclick = e => {
       const isGiven = state.ratings.get(item) === value
-      if (isGiven || e.detail > 1) e.preventDefault()  // the second of two clicks may have met the next row
+      if (isGiven || e.detail > 1) e.preventDefault()  // the second of two clicks may hit the next row
       if (isGiven && e.detail < 2) rate(item, null)
     }
     box.append(radio, label)
@@ -165,7 +165,7 @@ function stars(item) {
     else if (key === 'Enter') radios[at].click()
     else if (scale.values.includes(Number(key))) {
       rate(item, Number(key))
-      if (box.isConnected) box.focusable().focus()  // from where the arrows go on
+      if (box.isConnected) box.focusable().focus()  // the arrows continue from there
     } else return ['ArrowUp', 'ArrowDown'].includes(key) && !box.closest('.rows')
     return true
   }
@@ -185,14 +185,14 @@ function number(item) {
     out.textContent = range.ariaValueText = `${round(value())}?`
   }
   range.onchange = () => rate(item, value())
-  const giveAsIs = () => { if (box.isConnected && !state.ratings.has(item)) rate(item, value()) }  // what is pressed where it was already changes nothing
+  const giveAsIs = () => { if (box.isConnected && !state.ratings.has(item)) rate(item, value()) }  // a press where the slider already is makes no change event
   range.onclick = e => { if (e.detail < 2) giveAsIs() }
-  range.onpointerup = e => { if (e.pointerType !== 'mouse') setTimeout(giveAsIs) }  // a finger makes no click there
+  range.onpointerup = e => { if (e.pointerType !== 'mouse') setTimeout(giveAsIs) }  // a finger makes no click on a slider
   range.onblur = () => box.show()
   const back = el('button', {type: 'button', className: 'back', title: 'Take back', ariaLabel: `Take back your rating of ${item}`}, '✕')
   back.onclick = () => takeBack(box)
   const box = el('div', {className: 'number'}, el('span', {className: 'rail'}, range, ends), out, back)
-  box.press = key => {  // moves alone, as the browser's own arrows would rate in passing
+  box.press = key => {  // only moves; the browser's own arrows would rate in passing
     if (document.activeElement !== range) return false
     const ways = {ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity}
     if (!box.closest('.rows')) Object.assign(ways, {ArrowDown: -1, ArrowUp: 1})
@@ -201,7 +201,7 @@ function number(item) {
       range.value = Math.min(Math.max(Number(range.value) + ways[key] * step, low), high)
       range.oninput()
     } else if (!['Enter', ' '].includes(key)) return false
-    else if (isUnset) range.oninput()  // shows where it stands, before that is given
+    else if (isUnset) range.oninput()  // first shows the value, a second press gives it
     else rate(item, value())
     return true
   }
@@ -219,7 +219,7 @@ function number(item) {
 
 function likes(item) {
   const like = el('button', {type: 'button', className: 'like', title: 'Like', ariaLabel: `Like ${item}`})
-  const not = el('button', {type: 'button', className: 'like not', title: 'Not for me: leave it off my list', ariaLabel: `Not for me: ${item}`})
+  const not = el('button', {type: 'button', className: 'like not', title: 'Not for me: leave this off my list', ariaLabel: `Not for me: ${item}`})
   like.onclick = () => rate(item, state.ratings.has(item) ? null : 1)
   not.onclick = () => hide(item)
   const box = el('div', {className: 'likes'}, like, not)
@@ -240,11 +240,11 @@ function rate(item, value) {
   changed()
 }
 
-// has `held` room for the `item`, as the service takes them? If not, it is told
+// does `held` have room for the `item`, by the limits of the service? If not, the page says so
 function canHold(item, held, name) {
   if (held.has(item)) return true
-  const why = !isShort(item) ? `A title of more than ${longest} letters is more than this page sends.`
-    : held.size >= mostRatings ? `${mostRatings} ${name} are the most: ${short(item)} is not one of them.` : null
+  const why = !isShort(item) ? `This title is too long: the page sends at most ${longest} letters.`
+    : held.size >= mostRatings ? `${mostRatings} ${name} are the most that fit: ${short(item)} was not added.` : null
   if (!why) return true
   for (const o of document.querySelectorAll('.rater')) o.show()
   trouble(new Refused(why))
@@ -256,7 +256,7 @@ function hide(item) {
   const isHidden = state.hidden.delete(item)
   if (!isHidden) state.hidden.add(item)
   state.ratings.delete(item)
-  say(isHidden ? `${item} may be on your list again` : `Not for you: ${item}. It is left off your list, whose order stays`)
+  say(isHidden ? `${item} can be on your list again` : `Not for you: ${item}. It is left off your list; the order of the others does not change`)
   changed()
 }
 
@@ -269,7 +269,7 @@ function el(tag, with_ = {}, ...inside) {
 }
 
 const shortest = 70, short = (text, n = shortest) => text.length > n ? `${[...text].slice(0, n - 1).join('')}…` : text
-const bdi = text => el('bdi', {title: text.length > shortest ? text : ''}, short(text))  // in passing: the film itself has all of it
+const bdi = text => el('bdi', {title: text.length > shortest ? text : ''}, short(text))  // in lists; the page of a film shows all of it
 
 function row(item) {
   const title = el('button', {type: 'button', className: 'title', dir: 'auto', title: item.length > shortest ? item : ''}, item)
@@ -280,7 +280,7 @@ function row(item) {
   return made
 }
 
-// show the `lines`, of each of which `item` is the title, in `list`: rows that were there stay, and glide to where they are now
+// show the `lines`, whose titles are `item`, in `list`: rows that were there before stay, and glide to their new places
 function fill(list, lines, detail = () => []) {
   const before = new Map([...list.children].map(o => [o.item, o]))
   const tops = new Map([...before].map(([k, o]) => [k, o.offsetTop]))
@@ -299,7 +299,7 @@ function fill(list, lines, detail = () => []) {
   }
 }
 
-// what had the focus keeps it; where its row is gone, the same title among those that were rated gets it, or the search
+// the focus stays where it was; if that row is gone, it goes to the same title among those rated, or to the search
 function keepFocus(change) {
   const had = document.activeElement, item = had?.closest?.('.rows > li')?.item
   change()
@@ -310,7 +310,7 @@ function keepFocus(change) {
   to.focus({preventScroll: true})
 }
 
-function guess(line, by) {  // on the scale that this is told by
+function guess(line, by) {  // on the scale of this model
   const value = line.prediction ?? (by.likes ? null : line.score)
   if (value === null || value === undefined) return []
   const {low, high, digits} = by, at = o => `${100 * (Math.min(Math.max(o, low), high) - low) / (high - low)}%`
@@ -346,14 +346,14 @@ function inList(by, another) {
   }
 }
 
-// ---------------- what follows from a change
+// ---------------- after a change
 
 let asking = null, first = null, lines = [], isWished = false
 
 function changed() {
   $('undo-box').hidden = true
   writeAddress()
-  refresh()  // first: the service can think meanwhile
+  refresh()  // first, so that the service works meanwhile
   for (const o of document.querySelectorAll('.rater')) o.show()
   showYou()
   if (state.film !== null) showWhy()
@@ -389,7 +389,7 @@ async function refresh() {
   try {
     if (isEmpty) {
       lines = []
-      $('lists').ariaBusy = false  // a list that was asked for is not awaited any more
+      $('lists').ariaBusy = false  // the list is no longer waited for
       showNotes([])
     } else await showLists(mine.signal)
     trouble(null)
@@ -422,13 +422,13 @@ async function showLists(signal) {
 
 const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.varied, model.alike, model.columns])
 
-// the list of the model, or of the second, by the one that the service has now: after another was saved it is asked again
+// the list of the model, or of the second one; if the service has loaded a new one meanwhile, it is asked again
 async function currentList(isSecond, signal) {
   const had = isSecond ? other : about
   try {
     const found = await listFrom(had, signal)
     if (found.model === had.model) return found
-  } catch (e) { if (!(e instanceof Refused)) throw e }  // the new one may refuse what the old one could
+  } catch (e) { if (!(e instanceof Refused)) throw e }  // the new one may refuse what the old one took
   const now = await ask(isSecond ? 'beside/version' : 'version', null, signal)
   if (isSecond) other = now
   else {
@@ -439,7 +439,7 @@ async function currentList(isSecond, signal) {
   return listFrom(now, signal)
 }
 
-function leave() {  // all that was rated is in the address
+function leave() {  // all ratings are in the address
   location.reload()
   return new Promise(() => {})
 }
@@ -450,7 +450,7 @@ function showNotes(lists) {
     if (unknown.length) notes.add(`Not known here: ${some(unknown.map(String))}.`)
     if (!items.length) notes.add('There is nothing left to recommend.')
   }
-  for (const [why, those] of Object.entries(misfits)) if (those.length) notes.add(`Left out of the address: ${those.length} ${misfit(why)}: ${some(those)}.`)
+  for (const [why, those] of Object.entries(misfits)) if (those.length) notes.add(`Ignored in the address: ${those.length} ${misfit(why)}: ${some(those)}.`)
   $('notes').textContent = [...notes].join(' ')
   $('notes').hidden = !notes.size
 }
@@ -461,18 +461,18 @@ function some(names) {
 }
 
 function misfit(why) {
-  if (why === 'unfit') return scale.likes ? 'with a rating, where this recommender knows likes alone' : `not rated from ${round(scale.low)} to ${round(scale.high)}`
-  return {unread: 'that cannot be read', again: 'there again, of which the first counts', more: `past the first ${mostRatings}`}[why]
+  if (why === 'unfit') return scale.likes ? 'with a rating, but this recommender only knows likes' : `not rated from ${round(scale.low)} to ${round(scale.high)}`
+  return {unread: 'that cannot be read', again: 'repeated (the first one counts)', more: `past the first ${mostRatings}`}[why]
 }
 
-const sureness = '± tells how sure a prediction is: two times out of three it is off by less.'
-const withDraws = 'a model with draws, as fit_bayes makes'
+const sureness = '± shows how sure a prediction is: two times out of three it is off by less than that.'
+const withDraws = 'a model with draws, for example one by fit_bayes'
 
-// of two lists each has its own order: where both have the same, it is told once
+// what orders each of two lists, said only once if it is the same
 function showMeaning(a, b) {
   const told = [meaning(about, a), b && meaning(other, b)], isOne = !b || told[0] === told[1]
   const isSure = [a, b].some(o => o?.items.some(o => o.std)), hasNone = !scale.likes && !b && about.draws < 2
-  const hint = isSure ? sureness : hasNone && `How sure a guess is, and surprises, need ${withDraws}.`
+  const hint = isSure ? sureness : hasNone && `To see how sure a guess is, or to get surprises, you need ${withDraws}.`
   $('meaning').textContent = [isOne && told[0], b && retold(other), hint].filter(Boolean).join(' ')
   for (const [k, id] of ['meaning-a', 'meaning-b'].entries()) {
     $(id).textContent = told[k] ?? ''
@@ -480,21 +480,21 @@ function showMeaning(a, b) {
   }
 }
 
-// what the order of the `list` of the `model` is
+// what the `list` of the `model` is ordered by
 function meaning(model, list) {
   const {likes, values} = scaleOf(model), predicted = values ? 'predicted stars' : 'predicted rating'
-  if (list.by === 'popular') return `Nothing of what you ${did()} is known here: this is what many ${likes ? 'choose' : 'rated'}, and not by your taste.`
+  if (list.by === 'popular') return `The model knows nothing that you ${did()}, so this is what many people ${likes ? 'choose' : 'rated'}, whatever your taste.`
   const isBlend = list.items.some(o => o.prediction !== undefined)
-  const ranked = likes ? 'What goes best with what you like comes first.'
-    : isBlend ? `First what people of your taste choose and like: how likely you are to choose it counts beside the ${predicted}, so a lower prediction can stand above a higher one.`
+  const ranked = likes ? 'What fits best with what you like comes first.'
+    : isBlend ? `What people of your taste choose and like comes first. Both count, the ${predicted} and how likely you are to choose it, so a lower prediction can be above a higher one.`
     : 'What you are predicted to rate highest comes first.'
   const moods = model.draws > 1 ? {
-    safe: 'What you would hardly dislike: ranked by the lower end of each guess.',
-    draw: 'One of the many tastes that fit what you said, drawn at random, ranks; what is predicted, and why, is of the mean of all of them.',
-  } : {safe: `Safe needs ${withDraws}; as this has none, it stays at the best: `, draw: `Surprise me needs ${withDraws}; as this has none, it stays at the best: `}
+    safe: 'What you are unlikely to dislike: ranked by the lower end of each guess.',
+    draw: 'Many tastes fit what you said, and one of them, drawn at random, ranks this list. Predictions and reasons are from the mean of all.',
+  } : {safe: `Safe needs ${withDraws}. This one has none, so you see the best: `, draw: `Surprise me needs ${withDraws}. This one has none, so you see the best: `}
   const mood = moods[state.mood] ?? ''
   const told = [mood.endsWith(': ') ? mood + ranked[0].toLowerCase() + ranked.slice(1) : mood || ranked]
-  if (state.variety && model.alike) told.push('With variety, what is unlike those above it moves up, even with a lower prediction.')
+  if (state.variety && model.alike) told.push('With variety, what differs from those above it moves up, even if its prediction is lower.')
   return told.join(' ')
 }
 
@@ -514,7 +514,7 @@ function trouble(e) {
   if (!(e instanceof Refused || e instanceof TypeError)) throw e
 }
 
-function say(text) {  // to who listens
+function say(text) {  // for screen readers
   say.text = text
   clearTimeout(say.later)
   say.later = setTimeout(() => { $('said').textContent = text; say.text = '' }, 300)
@@ -523,7 +523,7 @@ say.text = ''
 
 // ---------------- the map
 
-const named = 12, close = 3  // of the rated, before the list; of what is closest to you
+const named = 12, close = 3  // of those rated, before the list; of those closest to you
 const drawMap = tasteMap($('map'), {open: item => openFilm(item), short})
 
 async function showMap(signal) {
@@ -540,7 +540,7 @@ async function showMap(signal) {
 
 const away = (o, you) => Math.hypot(o.x - you.x, o.y - you.y)
 
-// what somebody rated, rated highest first, then their list, then what is closest, then what most know
+// those rated, the highest first, then the list, then the closest, then the best known
 function inOrder(spots, near) {
   const rated = [...state.ratings].reverse().sort((a, b) => b[1] - a[1]).map(([item]) => item), list = lines.map(o => String(o.item))
   const first = [...rated.slice(0, named), ...list, ...near.map(o => o.item), ...rated.slice(named)]
@@ -557,7 +557,7 @@ function inOrder(spots, near) {
 function openFilm(item) {
   if (state.film === item) return
   state.film = item
-  history.pushState({films: (history.state?.films ?? 0) + 1}, '', address())  // so that the browser's way back closes it
+  history.pushState({films: (history.state?.films ?? 0) + 1}, '', address())  // so that the browser's back button closes it
   showFilm()
 }
 
@@ -592,8 +592,8 @@ async function showAlike(item, signal) {
   $('film-alike').hidden = !found.items.length
 }
 
-const partNames = {mean: 'what all are given on average', item: 'what others think of it', 'average user': 'what the average taste adds',
-  features: 'what is known of you', together: 'your ratings together', chance: 'chance, as tastes are drawn at random', remainder: 'the rest', range: 'the ends of the scale'}
+const partNames = {mean: 'the average of all ratings', item: 'what others think of it', 'average user': 'what the average taste adds',
+  features: 'what is known about you', together: 'your ratings together', chance: 'chance: tastes are drawn at random', remainder: 'the rest', range: 'the ends of the scale'}
 
 async function showWhy() {
   explaining?.abort()
@@ -638,14 +638,14 @@ async function explain(item, signal) {
 
 $('film').onclose = () => {
   if (state.film === null) return
-  if (history.state?.films) return history.go(-history.state.films)  // where films were opened from
+  if (history.state?.films) return history.go(-history.state.films)  // to where films were opened
   state.film = null
   writeAddress()
 }
-$('film').onclick = e => { if (e.target === $('film')) $('film').close() }  // beside it
+$('film').onclick = e => { if (e.target === $('film')) $('film').close() }  // next to it
 $('close').onclick = () => $('film').close()
 
-// ---------------- what somebody types and presses
+// ---------------- typing and clicking
 
 let typing = null, typed = null
 
@@ -668,7 +668,7 @@ async function search() {
     fill($('found'), found.items)
     $('found').hidden = !found.items.length
     $('none').hidden = Boolean(found.items.length)
-    $('none').textContent = `Nothing here is called “${q}”.`
+    $('none').textContent = `No title found for “${q}”.`
     $('found-box').hidden = false
     say(found.items.length ? `${found.items.length} found` : 'nothing found')
   } catch (e) { if (!mine.signal.aborted) trouble(e) }
@@ -714,7 +714,7 @@ $('redraw').onclick = () => {
 }
 
 $('restart').onclick = () => {
-  history.pushState(null, '', location.hash)  // so that the browser's way back brings it back, too
+  history.pushState(null, '', location.hash)  // so that the browser's back button brings it back, too
   Object.assign(state, {mood: 'best', variety: 0, beside: false})
   state.ratings.clear()
   state.hidden.clear()
@@ -728,10 +728,10 @@ $('undo').onclick = () => {
   $('undo-box').hidden = true
   history.back()
   $('typed').focus()
-  say('All is back.')
+  say('Everything is back.')
 }
 
-const isFramed = window.top !== window  // by learn.play(), for who has the token already: in a tab of its own the page would ask for it
+const isFramed = window.top !== window  // by learn.play(), which already has the token; in its own tab the page would ask for it
 
 function link() {
   const told = new URLSearchParams(address().slice(1))
@@ -755,7 +755,7 @@ $('jump').onclick = e => {
 }
 new IntersectionObserver(([seen]) => $('jump').classList.toggle('there', seen.isIntersecting)).observe($('list-title'))
 
-// ---------------- begin
+// ---------------- start
 
 function fromAddress() {
   $('undo-box').hidden = true
@@ -769,13 +769,13 @@ function fromAddress() {
 const measures = {rmse: 'RMSE', ndcg_at_10: 'NDCG@10'}
 const measuresOf = model => Object.keys(measures).filter(o => Number.isFinite(model.metrics[o]))
 
-// the measures that both have, and that can be compared
+// the measures that both have and that can be compared
 function commonMeasures() {
   const both = measuresOf(about).filter(o => measuresOf(other).includes(o))
   return isElsewhere(other) ? both.filter(o => o !== 'rmse') : both
 }
 
-const hasNames = () => Boolean(about.folder && other.folder && about.folder !== other.folder)  // which tell the two apart
+const hasNames = () => Boolean(about.folder && other.folder && about.folder !== other.folder)  // that tell the two apart
 const folderOf = model => hasNames() ? model.folder : model === about ? 'this' : 'beside'
 const listName = () => !state.beside ? 'your list' : hasNames() ? `the list of ${about.folder}` : 'the first list'
 
@@ -790,7 +790,7 @@ function showNames() {
   $('name-b').textContent = nameOf(other)
 }
 
-// the name of a column in a sentence, of one or of `n`: a word has no capital there, an acronym keeps its own
+// the name of a column in a sentence, singular or plural by `n`: a word loses its capital, an acronym does not
 function wordOf(column, n) {
   const word = /^\p{Lu}\p{Ll}+$/u.test(column) ? column.toLowerCase() : column
   if (n === 1 || /s$/i.test(word)) return word
@@ -820,7 +820,7 @@ $('again').onclick = () => about ? changed() : start()
 window.onpopstate = () => {
   if (!about) return
   if (state.film === null) return fromAddress()
-  state.film = new URLSearchParams(location.hash.slice(1)).get('film')  // out of a film; what was rated meanwhile stays
+  state.film = new URLSearchParams(location.hash.slice(1)).get('film')  // back from a film; what was rated meanwhile stays
   writeAddress()
   showFilm()
 }

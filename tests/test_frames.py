@@ -377,6 +377,11 @@ def test_splitters_follow_the_columns_that_loaders_were_told_of(small):
         assert torch.equal(got.valid_ds.x, want.valid_ds.x) and torch.equal(got.train_ds.x, want.train_ds.x) and len(got.valid_ds)
         assert check_ratings(odd, splitter=mine, **args).equals(check_ratings(odd, splitter=known, **args))
     assert 'fastrec' not in odd.attrs
+    both = odd.rename(columns=dict(when='timestamp'))
+    for o in (TimeSplitter(.3, 'timestamp'),LeaveLastSplitter(2, 'who', 'timestamp')):  # named is named
+        got,want = (RecDataLoaders.from_df(both, splitter=o, **kwargs) for kwargs in (args,{**args, 'time_name': None}))
+        assert torch.equal(got.valid_ds.x[:,:2], want.valid_ds.x[:,:2])
+    refused(lambda: TimeSplitter(.3, 'timestamp')(odd), "no column 'timestamp'")
 
 def test_splitters_find_usual_names(small):
     other = small.rename(columns=dict(user='userId', timestamp='review_date'))

@@ -55,9 +55,8 @@ def similar(self:Recommends,
     by:str='factors' # What is compared: 'factors', or 'choices', who rated them
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
     """The `n` items whose factors, after `fit_blend` those of choices, have the largest cosine with those of `item`, or that the same
-    users rated. With `why` also how many
-    rated `both`, the cosine of who did, `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine,
-    `of_axis`; as far as known"""
+    users rated; after `fit_ease`, the largest partial correlation. With `why` also how many rated `both`, the cosine of who did,
+    `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine, `of_axis`; as far as known"""
     need_flags(why=why)
     need_choice('by', by, 'factors', 'choices')
     return _similar(self, item, n, 1, why, by)
@@ -68,5 +67,5 @@ def similar_users(self:Recommends,
     user, # Label of the user
     n:int=10 # How many
 )->pd.DataFrame: # The user column, and the similarity from -1 to 1
-    "The `n` users whose factors have the largest cosine with those of `user`"
+    "The `n` users whose factors, or after `fit_ease` choices, have the largest cosine with those of `user`"
     return _similar(self, user, n, 0)

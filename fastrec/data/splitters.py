@@ -63,7 +63,7 @@ def SeededSplitter(
 # %% ../../nbs/data/02_splitters.ipynb #939470b2
 def TimeSplitter(
     valid_pct:float=.2, # Share of the rows for validation: the latest
-    time_name:str='timestamp', # Column to order by, dates or numbers; by default also one called 'date' or so, or the only one of dates
+    time_name:str=None, # Column to order by; left out: that of the loaders, 'timestamp', 'date' or so, or the only one of dates
 ):
     "Train on the past, validate on the future"
     def _inner(o):
@@ -76,8 +76,8 @@ def TimeSplitter(
 # %% ../../nbs/data/02_splitters.ipynb #3a58cf9d
 def LeaveLastSplitter(
     n:int=1, # Ratings of each user for validation: the latest
-    user_name:str='user', # Column of the users; by default also one with another usual name, such as 'userId'
-    time_name:str='timestamp', # Column to order by, as in `TimeSplitter`
+    user_name:str=None, # Column of the users; left out: that of the loaders, 'user', or another usual name, such as 'userId'
+    time_name:str=None, # Column to order by, as in `TimeSplitter`
 ):
     "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training completely"
     if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
@@ -95,7 +95,7 @@ def LeaveLastSplitter(
 def UserSplitter(
     valid_pct:float=.2, # Share of the users for validation, with all their ratings
     seed:int=None, # The same seed gives the same split
-    user_name:str='user', # Column of the users, as in `LeaveLastSplitter`
+    user_name:str=None, # Column of the users, as in `LeaveLastSplitter`
 ):
     "Hold out whole users: how good is a model for people it has never seen?"
     def _inner(o):

@@ -152,9 +152,17 @@ def marked(df, user_name, time_name):
     res.attrs = {**df.attrs, _mark: dict(user=user_name, time=time_name)}
     return res
 
-# %% ../../nbs/data/13_times.ipynb #32030a38
-_defaults = dict(time='timestamp', user='user')  # that splitters have for the name of a column
+# %% ../../nbs/data/13_times.ipynb #09be605f
+_usual = dict(time='timestamp', user='user')
 
+def _likely(df, role):
+    "The column of `df` that seems to have the `role`; its usual name if there is none"
+    usual = _usual[role]
+    if usual in df: return usual
+    found = time_column(df) if role=='time' else usual_column(df, [role])
+    return usual if found is None else found
+
+# %% ../../nbs/data/13_times.ipynb #32030a38
 def _name_it(df, role, splitter):
     "How to tell a `splitter` which column of `df` has the `role`"
     likely = likely_time(df) if role=='time' else next((c for c in df.columns if not role_of(c)[0]), None)
@@ -163,12 +171,9 @@ def _name_it(df, role, splitter):
     return f': name the one that {what}, as in {splitter}({role}_name={example})'
 
 def split_column(df, name, role, splitter):
-    """The column `name` of `df` for a `splitter`, without gaps. If it is the default: the one that `df` was `marked` with, or another
-    with the `role`"""
-    if name==_defaults[role]: name = df.attrs.get(_mark, {}).get(role) or name
-    if name==_defaults[role] and name not in df:
-        found = time_column(df) if role=='time' else usual_column(df, [role])
-        if found is not None: name = found
+    "The column `name` of `df` for a `splitter`, without gaps; if it is `None`, the one that `df` was `marked` with, or one with the `role`"
+    if name is None: name = df.attrs.get(_mark, {}).get(role)
+    if name is None: name = _likely(df, role)
     need_columns(df, [name], 'the frame to split', _name_it(df, role, splitter))
     n_missing = df[name].isna().sum()
     if n_missing:

@@ -69,14 +69,15 @@ def _tried(frame, names, fits, seed, device):
     return pd.DataFrame.from_dict(rows, orient='index'),dls.train_ds.n_ratings
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #2c8d72e9
-_first,_fewest = 2500,50  # ratings of the first round; of any round
-_jump,_spare = 4,6  # the second has four times as many, if there is time for six times the first
+_first,_fewest = 2500,50  # ratings of the first round; of any
+_jump,_spare = 4,2  # the second has four times as many, if there is twice the time that the first took
+_least_power,_unknown_power = .6,.75  # of the number of ratings, by which the seconds grow; at most in proportion
 
-def _per_rating(n, seconds, before):
-    "Seconds that one more rating takes: `n` took `seconds`, and `before` is the same pair for fewer, or `None`"
-    if before is None: return seconds/n
+def _power(n, seconds, before):
+    "By which power of the number of ratings the `seconds` grow: those for `n`, and those `before`, a pair of both for fewer, or `None`"
+    if before is None: return _unknown_power
     n_fewer,fewer = before
-    return ((seconds-fewer)/(n-n_fewer)).clip(0, seconds/n)
+    return (np.log(seconds/fewer)/np.log(n/n_fewer)).clip(_least_power, 1)
 
 def _rounds(ds, fits, seconds, start, seed, device):
     "The table of the largest part that there is time for, and how many ratings that had"
@@ -86,9 +87,9 @@ def _rounds(ds, fits, seconds, start, seed, device):
     while True:
         frame,names = _some_users(ds, n, np.random.default_rng(seed))
         res,n_train = _tried(frame, names, fits, seed, device)
-        each,took = _per_rating(n_train, res.seconds, before),res.seconds.sum()
-        res['seconds_on_all'] = res.seconds+each*(ds.n_ratings-n_train)
-        more = n+(left()/2-took)/each.sum()
+        took = res.seconds.sum()
+        res['seconds_on_all'] = res.seconds*(ds.n_ratings/n_train)**_power(n_train, res.seconds, before)
+        more = n*(max(left(), 0)/2/took)**(1/_power(n_train, took, before and (before[0],before[1].sum())))
         if before is None and _spare*took<=left(): more = max(more, _jump*n)
         more = min(n_all, int(more))
         if len(frame)==n_all or more<2*n: return res,len(frame)

@@ -44,13 +44,13 @@ def _write_factors(path, vocab, tables):
 def save_factors(self:Recommends,
     path:str|Path # Folder to write to
 )->list: # The two files
-    "Write the factors of users and items to Parquet, by label. After `fit_blend` they predict ratings but don't rank, with a warning"
+    "Write the factors of users and items to Parquet, by label. After `fit_blend` the lists are ranked by more than these, with a warning"
     folder = Path(path)
     if taken := [o for o in self.ds.classes if o in ('bias','factors')]:
         raise ValueError(f'the column {taken[0]!r} has the same name as a column that is written next to it: rename it before training')
     sides = self.model.tables
     if self.model.lists_by is not self.model or len(_parts(self.model))>1:
-        warn('these factors predict ratings, but fit_blend ranks its lists by more than that: use faiss_index to get the same lists')
+        warn("fit_blend ranks its lists by more than these factors: use recommend, or faiss_index after fit_blend(choices='fit_ials')")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder/'users.parquet',folder/'items.parquet']
     for file,vocab,tables in zip(files, self.ds.classes.values(), sides):

@@ -191,7 +191,7 @@ def similar_map(self:Directions,
     top:int=100, # How many, the most rated; `None`: all
     is_item:bool=True, # Items, or users?
 )->pd.DataFrame: # Columns `x` and `y`, indexed by label
-    "A place in the plane for each label, with similar ones close together"
+    "A place in the plane for each label, with similar ones close together, by the factors that predict (after `fit_blend`: ratings)"
     labels,factors = self._factors(is_item, top)
     n,width = factors.shape
     if n<4: raise ValueError(f'top={n} is too few for a map')

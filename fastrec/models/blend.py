@@ -62,8 +62,8 @@ def has_tastes(model):
 # %% ../../nbs/models/26_blend.ipynb #69a57554
 @patch(as_prop=True)
 def alike_by(self:Blend):
-    "The part that knows what is similar: the first with tastes"
-    return next((m for m in self.parts if has_tastes(m)), self.parts[0])
+    "The part that knows what is similar: the first with tastes, of those that count"
+    return next((m for w,m in zip(self.weights, self.parts) if w and has_tastes(m)), self.parts[0])
 
 @patch
 def similarities(self:Blend, code, side): return self.alike_by.similarities(code, side)

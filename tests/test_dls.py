@@ -143,7 +143,7 @@ def test_from_csv_and_movielens(tmp_path, ratings):
     (lambda d: d.assign(user=d.user.astype(object).where(d.index>=1, 'x')), "column 'user' mixes types, mixed-integer: convert it to one"),
     (lambda d: d[['title','item','rating']], "such as 'user', and the first, 'title', holds something else: name theirs with user_name, out of title, item, rating"),
     (lambda d: d[['user','timestamp','rating']], "such as 'title', and the second, 'timestamp', holds something else: name theirs with item_name"),
-    (lambda d: d[['user','title','timestamp']].assign(how=3), "such as 'rating', and the third, 'timestamp', is"),
+    (lambda d: d[['user','title','timestamp']].assign(how=3), "such as 'rating', and the third, 'timestamp', holds something else"),
     (lambda d: pd.concat([d, d[['user']]], axis=1), "several columns 'user'"),
     (lambda d: d.assign(user=2.**60+d.user), 'floating numbers of 2..53 and more'),
     (lambda d: d.assign(rating=d.rating.astype('int64')+2**24), 'beyond 2..24'),

@@ -257,7 +257,7 @@ def test_a_place_on_a_list_is_one_thing_and_a_prediction_another(opened, compare
     assert '±' in page.locator('#film-guess').inner_text()
     rank = page.locator('#film-rank').inner_text()
     assert rank.startswith('Number 2 on your list. What people of your taste')
-    assert 'not for the place on the list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
+    assert 'not for a place on a list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
 
 @pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were converted to its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
                                               (lambda o: (o-1)/4,[1,.25],'rates from 0 to 1')], ids=['hundred','halves','shares'])

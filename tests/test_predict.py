@@ -303,7 +303,7 @@ def test_what_means_nothing_is_refused(ratings, tmp_path):
         with pytest.raises(kind, match=why): learn.recommend(user, **{name: value})
         if name=='n':
             with pytest.raises(kind, match=why): learn.similar(item, value)
-    for out,why in [(torch.zeros(1, 120, dtype=int), 'cannot hold'), (np.zeros((1,120), int), 'floating numbers'), ([[0.]], 'not a list'), (torch.zeros(1, 1).expand(2, 120), 'several of its places'), (torch.zeros(120), 'has the shape')]:
+    for out,why in [(torch.zeros(1, 120, dtype=int), 'cannot hold'), (np.zeros((1,120), int), 'floats'), ([[0.]], 'not a list'), (torch.zeros(1, 1).expand(2, 120), 'several of its places'), (torch.zeros(120), 'has the shape')]:
         with pytest.raises((ValueError,TypeError), match=why): learn.predict_grid(labels(learn)[0][:2] if out is not None else user, out=out)
     for dtype in (int, 'float32', np.float32, torch.int64, torch.complex64):
         with pytest.raises(TypeError, match='must be one of torch.float16'): learn.predict_grid(user, dtype=dtype)

@@ -893,7 +893,7 @@ def test_random_questions(all_sorts):
 @pytest.mark.long
 def test_ten_thousand_random_questions(all_sorts):
     seen,routes = fuzz(*all_sorts, 10_000)
-    assert {(*o,200) for o in routes}<=seen
+    assert {(*o,200) for o in routes-{('GET','/beside/metrics')}}<=seen  # a process tells its metrics once
 
 # ------------------------------------------------------------------ what is written down, what is loaded
 def test_logs_name_nobody(folder, df, caplog, monkeypatch):

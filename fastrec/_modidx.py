@@ -3984,6 +3984,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastrec/serve/service.py'),
                                        'fastrec.serve.service._add_guards': ('serve/service.html#_add_guards', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._bare_app': ('serve/service.html#_bare_app', 'fastrec/serve/service.py'),
+                                       'fastrec.serve.service._exit_code': ('serve/service.html#_exit_code', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._listen': ('serve/service.html#_listen', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._ready': ('serve/service.html#_ready', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._routes': ('serve/service.html#_routes', 'fastrec/serve/service.py'),

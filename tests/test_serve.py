@@ -718,6 +718,42 @@ def test_a_worker_that_cannot_load_what_it_serves_tells_its_parent_not_to_go_on(
     with caplog.at_level('ERROR', 'fastrec.serve'), pytest.raises(SystemExit) as e: from_environment()
     assert e.value.code==3 and 'no manifest.json' in caplog.records[-1].fields['why']
 
+def test_a_worker_that_cannot_start_after_others_have_is_tried_again(folder, tmp_path, monkeypatch):
+    "The first ones that fail end all; afterwards the cause, such as a folder that is being replaced, may pass"
+    from fastrec.serve.service import from_environment
+    def code(path):
+        monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(path), unserved=str(unserved))))
+        with pytest.raises(SystemExit) as e: from_environment()
+        return e.value.code
+    unserved = tmp_path/'unserved'
+    unserved.touch()
+    assert code(tmp_path)==3 and unserved.exists()
+    monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(folder), unserved=str(unserved))))
+    monkeypatch.setattr('fastrec.serve.service._ready', lambda app: app)
+    for _ in range(2): assert from_environment()  # the file is gone for the second
+    assert not unserved.exists()
+    begun = time.monotonic()
+    assert code(tmp_path)==1 and time.monotonic()-begun>.9
+
+def test_workers_that_are_not_forked_outlive_a_moment_without_a_manifest(learn, tmp_path):
+    folder = learn.save_recommender(tmp_path/'films')
+    code = ("from fastrec.serve import service\nservice.can_fork = lambda device: False\n"
+            f"if __name__=='__main__': service.run({str(folder)!r}, port=0, workers=2)")
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            pids = [other_worker(port, [], time.monotonic()+120, None)]
+            pids.append(other_worker(port, pids, time.monotonic()+60, None))
+            assert all(pids), 'two workers were to start'
+            (folder/'manifest.json').rename(tmp_path/'manifest.json')
+            os.kill(pids[0], signal.SIGKILL)
+            while 'a worker cannot start' not in (line := main.stderr.readline()): assert line, 'the service has ended'
+            (tmp_path/'manifest.json').rename(folder/'manifest.json')
+            threading.Thread(target=main.stderr.read, daemon=True).start()
+            assert other_worker(port, pids, time.monotonic()+120, None) and main.poll() is None
+        finally: main.send_signal(signal.SIGTERM)
+        main.wait(30)
+
 @pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
                                         (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])
 def test_a_token_that_cannot_be_names_its_file(folder, tmp_path, held, match):

@@ -1675,6 +1675,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'fastrec.export.bundle': { 'fastrec.export.bundle.Recommends.save_recommender': ( 'export/bundle.html#recommends.save_recommender',
                                                                                               'fastrec/export/bundle.py'),
                                        'fastrec.export.bundle._as_json': ('export/bundle.html#_as_json', 'fastrec/export/bundle.py'),
+                                       'fastrec.export.bundle._earlier': ('export/bundle.html#_earlier', 'fastrec/export/bundle.py'),
                                        'fastrec.export.bundle._manifest': ('export/bundle.html#_manifest', 'fastrec/export/bundle.py'),
                                        'fastrec.export.bundle._model_file': ('export/bundle.html#_model_file', 'fastrec/export/bundle.py'),
                                        'fastrec.export.bundle._seen_file': ('export/bundle.html#_seen_file', 'fastrec/export/bundle.py'),

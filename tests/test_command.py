@@ -520,6 +520,21 @@ def test_marks_in_numbers_may_be_said(said, ratings, tmp, sep, numbers):
         assert said('evaluate', tmp/'marks', tmp/'marks.csv', '--decimal', decimal)[0]==0
     refused(said, *args, '--decimal', 'x', code=2)
 
+@pytest.mark.parametrize('name', ['lists.csv','lists.parquet'])
+def test_only_what_fails_in_writing_is_told_to_be_unwritable(tmp, monkeypatch, name):
+    "Not a file that what is to be written needs; and nothing is left behind"
+    from fastrec.answer import tables
+    df = pd.DataFrame(dict(item=['a'], score=[1.]))
+    with pytest.raises(FileNotFoundError) as e, tables.table_writer(tmp/name) as write:
+        write(df)
+        open(tmp/'nowhere'/'features.csv')
+    assert 'features.csv' in str(e.value) and 'cannot be written' not in str(e.value)
+    def full(*args, **kwargs): raise OSError(28, 'full')
+    monkeypatch.setattr(pd.DataFrame, 'to_csv', full)
+    monkeypatch.setattr('pyarrow.parquet.ParquetWriter', full)
+    with pytest.raises(OSError, match=f'{name} cannot be written: no space'), tables.table_writer(tmp/name) as write: write(df)
+    assert not [*tmp.glob(f'{name}*')]
+
 def test_places_that_cannot_be_written(said, file, tmp):
     (tmp/'thesis').mkdir()
     (tmp/'thesis'/'chapter.txt').write_text('once', encoding='utf-8')

@@ -665,6 +665,8 @@ def test_who_comes_by_another_name_is_told_what_to_do(folder, caplog):
     told = welcome('0.0.0.0', 8000, ['localhost','films.example.com'])
     assert 'http://127.0.0.1:8000/' in told and 'localhost, films.example.com' in told and f'--hosts {socket.gethostname()}' in told
     assert '--hosts' not in welcome('127.0.0.1', 8000, ['localhost','127.0.0.1'])
+    told = welcome('0.0.0.0', 8000, ['localhost','*'])
+    assert 'answers to every name' in told and 'only' not in told
 
 def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
     "In JSON, also where two names come"
@@ -673,10 +675,14 @@ def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
         head,body = got.split(b'\r\n\r\n')
         assert b' 400 ' in head and b'application/json' in head.lower() and 'Host header' in json.loads(body)['detail'], got
 
-@pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is no name"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
+@pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is not the name of a host"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
     (dict(hosts=('http://a.b/',)),'pass the name alone, a.b$'), (dict(hosts=('',)),"hosts='' "), (dict(hosts=('fine.example','*.*.b')),'such as films.example.com'),
     (dict(origins=('https://example.com/',)),'pass https://example.com, with no path'), (dict(origins=('example.org',)),'pass https://example.org'),
-    (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com,')])
+    (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com, without the port that browsers leave out, in small letters$'),
+    (dict(origins=('https://example.com:443',)),'pass https://example.com, without the port that browsers leave out$'), (dict(origins=('HTTPS://example.com',)),'pass https://example.com, in small letters$'),
+    (dict(origins=('https://example.com:8443/films?a=1',)),'pass https://example.com:8443, with no path$'), (dict(origins=('example.com/',)),'pass https://example.com, with a scheme'),
+    (dict(hosts=('münchen.de',)),'pass the name alone, xn--mnchen-3ya.de, as browsers send it$'), (dict(origins=('https://münchen.de',)),'pass https://xn--mnchen-3ya.de, as browsers send it$'),
+    (dict(hosts=('straße.de',)),'such as films.example.com')])
 def test_names_that_no_browser_sends_are_refused_at_the_start(folder, how, match):
     for serve in (app,run):
         with pytest.raises(ValueError, match=match.replace('*', '.')): serve(folder, **how)

@@ -4006,7 +4006,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastrec/serve/service.py'),
                                        'fastrec.serve.service._add_guards': ('serve/service.html#_add_guards', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._bare_app': ('serve/service.html#_bare_app', 'fastrec/serve/service.py'),
-                                       'fastrec.serve.service._exit_code': ('serve/service.html#_exit_code', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._listen': ('serve/service.html#_listen', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._ready': ('serve/service.html#_ready', 'fastrec/serve/service.py'),
                                        'fastrec.serve.service._routes': ('serve/service.html#_routes', 'fastrec/serve/service.py'),
@@ -4067,5 +4066,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.serve.workers._has_terminal': ( 'serve/workers.html#_has_terminal',
                                                                                 'fastrec/serve/workers.py'),
                                        'fastrec.serve.workers.can_fork': ('serve/workers.html#can_fork', 'fastrec/serve/workers.py'),
+                                       'fastrec.serve.workers.exit_code': ('serve/workers.html#exit_code', 'fastrec/serve/workers.py'),
                                        'fastrec.serve.workers.heeding_hangup': ( 'serve/workers.html#heeding_hangup',
-                                                                                 'fastrec/serve/workers.py')}}}
+                                                                                 'fastrec/serve/workers.py'),
+                                       'fastrec.serve.workers.note_start': ('serve/workers.html#note_start', 'fastrec/serve/workers.py'),
+                                       'fastrec.serve.workers.unstarted': ('serve/workers.html#unstarted', 'fastrec/serve/workers.py')}}}

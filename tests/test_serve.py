@@ -728,16 +728,16 @@ def test_a_worker_that_cannot_start_after_others_have_is_tried_again(folder, tmp
     "The first ones that fail end all; afterwards the cause, such as a folder that is being replaced, may pass"
     from fastrec.serve.service import from_environment
     def code(path):
-        monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(path), unserved=str(unserved))))
+        monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(path), unstarted=str(mark))))
         with pytest.raises(SystemExit) as e: from_environment()
         return e.value.code
-    unserved = tmp_path/'unserved'
-    unserved.touch()
-    assert code(tmp_path)==3 and unserved.exists()
-    monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(folder), unserved=str(unserved))))
+    mark = tmp_path/'mark'
+    mark.touch()
+    assert code(tmp_path)==3 and mark.exists()
+    monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(folder), unstarted=str(mark))))
     monkeypatch.setattr('fastrec.serve.service._ready', lambda app: app)
     for _ in range(2): assert from_environment()  # the file is gone for the second
-    assert not unserved.exists()
+    assert not mark.exists()
     begun = time.monotonic()
     assert code(tmp_path)==1 and time.monotonic()-begun>.9
 

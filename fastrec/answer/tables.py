@@ -58,7 +58,8 @@ class _Parquet:
         table = need_package('pyarrow').Table.from_pandas(df, preserve_index=False)
         if self.writer is None:
             *repetitive,_ = table.column_names  # no two scores are alike
-            self.writer = need_package('pyarrow.parquet').ParquetWriter(self.path, table.schema, use_dictionary=repetitive)
+            parquet = need_package('pyarrow.parquet')
+            self.writer = parquet.ParquetWriter(self.path, table.schema, use_dictionary=repetitive)
         self.writer.write_table(table)
 
     def close(self):

@@ -32,8 +32,8 @@ def without_thousands(col, decimal):
 
 # %% ../../nbs/data/23_marks.ipynb #334fd8c9
 def number_columns(columns, ids, names):
-    """Those of the `columns` that are read as numbers, besides the `ids`: by `names` for rating, weight and time, `None` where not given, or
-    by their own name, or the third; all of them if there are no `names`"""
+    """Those of the `columns` that are read as numbers, besides the `ids`: by `names` for rating, weight and time, `None` where not given,
+    by their own name, or as the third one; all of them if there are no `names`"""
     others = [o for o in columns if o not in ids]
     if names is None: return others
     rating,*_ = names

@@ -121,7 +121,7 @@ def _tensors_to_write(rec, labels, seen):
 
 # %% ../../nbs/export/80_bundle.ipynb #c9dc752e
 def _earlier(folder, named=()):
-    "Files of earlier recommenders in `folder`, which its manifest has not `named`: those that are older than it, and of no save in progress"
+    "Files in `folder` of earlier recommenders, which its manifest has not `named`: older than it, and of no save in progress"
     return [o for o,age in files_left(folder, named).items() if age>=0]
 
 def old_files(folder):

@@ -69,6 +69,7 @@ def need_several(**given):
     for name,o in given.items():
         if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
+# %% ../../nbs/serve/23_addresses.ipynb #610d5e96
 def _in_ascii(host):
     "The name `host` as browsers send it, if it has other letters; as it is if these may be sent in several ways, such as ß"
     with suppress(UnicodeError):

@@ -6,11 +6,10 @@
 __all__ = ['app', 'Background', 'run']
 
 # %% ../../nbs/serve/20_service.ipynb #7ebb7f76
-import asyncio,gc,json,logging.config,os,sys,threading,time
+import asyncio,gc,json,logging.config,os,sys,threading
 from contextlib import asynccontextmanager,contextmanager,suppress
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 import torch,uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -27,7 +26,7 @@ from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
 from .shelf import Shelf
-from .workers import Workers,can_fork,heeding_hangup
+from .workers import Workers,can_fork,exit_code,heeding_hangup,note_start,unstarted
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; a browser that uses another name was led here by someone else
@@ -129,8 +128,6 @@ class Background:
 
 # %% ../../nbs/serve/20_service.ipynb #0b58f7f8
 _settings = 'FASTREC_SERVE'
-_failed_to_start = 3  # uvicorn's exit code, after which it ends all workers
-_until_next = 1.      # seconds before uvicorn may replace a worker that cannot start
 
 def begin():
     "Prepare a process that does nothing but serve, before anything is computed"
@@ -144,23 +141,16 @@ def _ready(app):
     return app
 
 def from_environment():
-    """The application that the variable `FASTREC_SERVE` describes, as JSON with the arguments of `app`; `unserved` names a file that is
-    there until a worker has loaded the folder"""
+    "The application that the variable `FASTREC_SERVE` describes, as JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
-    limits,unserved = Limits(**said.pop('limits', {})),said.pop('unserved', None)
+    limits,mark = Limits(**said.pop('limits', {})),said.pop('unstarted', None)
     begin()
     try: res = app(**said, limits=limits)
     except Exception as e:
         log.error('a worker cannot start', extra=dict(fields=dict(why=str(e))))
-        sys.exit(_exit_code(unserved))
-    if unserved is not None: Path(unserved).unlink(missing_ok=True)
+        sys.exit(exit_code(mark))
+    note_start(mark)
     return _ready(res)
-
-def _exit_code(unserved):
-    "What a worker that cannot start ends with: the parent goes on if another has started before, since the cause may pass"
-    if unserved is None or Path(unserved).exists(): return _failed_to_start
-    time.sleep(_until_next)
-    return 1
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
 def _listen(app, sock, how):
@@ -188,11 +178,10 @@ def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what `said` describes with `workers` processes that each load it, in place of `sock`"
     port = port_of(sock)
     sock.close()
-    with TemporaryDirectory(prefix='fastrec-') as d:
-        unserved = Path(d)/'unserved'
-        unserved.touch()
-        os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits), 'unserved': str(unserved)})
-        uvicorn.run('fastrec.serve.service:from_environment', factory=True, host=host, port=port, workers=workers, **how)
+    how = dict(host=host, port=port, workers=workers, **how)
+    with unstarted() as mark:
+        os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits), 'unstarted': mark})
+        uvicorn.run('fastrec.serve.service:from_environment', factory=True, **how)
 
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
 @contextmanager

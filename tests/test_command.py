@@ -520,7 +520,7 @@ def test_marks_in_numbers_may_be_said(said, ratings, tmp, sep, numbers):
         assert said('evaluate', tmp/'marks', tmp/'marks.csv', '--decimal', decimal)[0]==0
     refused(said, *args, '--decimal', 'x', code=2)
 
-@pytest.mark.parametrize('name', ['lists.csv','lists.parquet'])
+@pytest.mark.parametrize('name', ['unwritten.csv','unwritten.parquet'])
 def test_only_what_fails_in_writing_is_told_to_be_unwritable(tmp, monkeypatch, name):
     "Not a file that what is to be written needs; and nothing is left behind"
     from fastrec.answer import tables

@@ -91,6 +91,7 @@ def _not_read(dls, columns, latest):
     read = {ds.user_name,ds.item_name,ds.rating_name,ds.weight_name,latest}
     return [str(o) for o in columns if o not in read and role_of(o)[0] not in ('item','title')]
 
+# %% ../../nbs/command/19_files.ipynb #dbeb613f
 def _need_latest(df, name):
     "Refuse `df` unless it has the column `name`; another of times is not taken in its place"
     likely = likely_time(df)

@@ -203,6 +203,7 @@ def _settle_marks(df, read, ids, numbers, mark, given, csv):
     elif 'dtype' not in given:
         for c in numbers: df[c] = without_thousands(df[c], mark)
 
+# %% ../../nbs/data/16_text_files.ipynb #505f8b9e
 def read_text_file(csv, id_names, given, n_first=2, names=(None,)):
     """The frame in the file `csv`, users and items as they are written; they are in the `n_first` columns if names say nothing. `names` are
     those of rating, weight and time as far as they are known, `None` if all columns are read as numbers"""

@@ -675,7 +675,7 @@ def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
         head,body = got.split(b'\r\n\r\n')
         assert b' 400 ' in head and b'application/json' in head.lower() and 'Host header' in json.loads(body)['detail'], got
 
-@pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is not the name of a host"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
+@pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is not the name"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
     (dict(hosts=('http://a.b/',)),'pass the name alone, a.b$'), (dict(hosts=('',)),"hosts='' "), (dict(hosts=('fine.example','*.*.b')),'such as films.example.com'),
     (dict(origins=('https://example.com/',)),'pass https://example.com, with no path'), (dict(origins=('example.org',)),'pass https://example.org'),
     (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com, without the port that browsers leave out, in small letters$'),

@@ -30,6 +30,7 @@ def _telling(path):
         if e.errno is None: raise
         raise OSError(e.errno, f'{path} cannot be written: {os.strerror(e.errno).lower()}') from e
 
+# %% ../../nbs/answer/83_tables.ipynb #1180c013
 @contextmanager
 def _unfinished(path, kind):
     """Gives a function that appends frames to a `kind` of file, which is renamed to `path` at the end, or removed if something fails; only

@@ -261,6 +261,29 @@ def test_the_latest_rows_are_held_out(said, ratings, tmp):
     told = refused(said, 'train', tmp/'timed.csv', '--out', tmp/'none', '--latest', 'bough')
     assert "the file has no column 'bough'" in told and "as in --latest 'bought'" in told and 'Splitter' not in told, told
 
+def test_only_the_column_that_is_typed_says_what_is_latest(said, ratings, tmp):
+    "Not another with a usual name; and who holds nothing out may name it all the same"
+    df = ratings.assign(date=pd.Timestamp('2024-01-01')+pd.to_timedelta(np.arange(len(ratings)), unit='h'))
+    df.to_csv(tmp/'dated.csv', index=False)
+    df.to_parquet(tmp/'dated.parquet')
+    for name in ('dated.csv','dated.parquet'):
+        args = 'train',tmp/name,'--out',tmp/'dated','--fit','bias','--latest'
+        told = refused(said, *args, 'timestamp')
+        assert "the file has no column 'timestamp'" in told and "as in --latest 'date'" in told, told
+        refused(said, *args, 'timestamp', '--valid', 0)
+        assert 'not_read' not in answer(said, *args, 'date')
+        code,out,err = said(*args, 'date', '--valid', 0)
+        assert code==0 and 'not_read: date' in out and 'nothing was measured' in err, (out,err)
+
+def test_prices_that_are_not_read_refuse_no_file_of_ratings_but_one_of_features(said, ratings, tmp):
+    marked = np.resize(['1.250','12','0'], len(ratings))
+    ratings.assign(rating=ratings.rating.astype(int), price=marked).to_csv(tmp/'priced.csv', index=False)
+    args = 'train',tmp/'priced.csv','--out',tmp/'priced','--fit','bias'
+    assert said(*args)[0]==0 and said('evaluate', tmp/'priced', tmp/'priced.csv')[0]==0
+    titles = ratings.title.unique()
+    pd.DataFrame(dict(title=titles, price=marked[:len(titles)])).to_csv(tmp/'prices.csv', index=False)
+    assert "in the column 'price'" in refused(said, *args, '--items', tmp/'prices.csv')
+
 def test_customers_are_taken_for_users_and_orders_are_not(said, ratings, tmp):
     n = len(ratings)
     df = pd.DataFrame({'Order ID': np.arange(n)//2+7000, 'Customer email': ratings.user.astype(str)+'@example.com', 'Product': ratings.title, 'Stars': ratings.rating})
@@ -496,6 +519,21 @@ def test_marks_in_numbers_may_be_said(said, ratings, tmp, sep, numbers):
         assert said(*args, '--decimal', decimal)[0]==0 and load_recommender(tmp/'marks').rating_range[1]==top
         assert said('evaluate', tmp/'marks', tmp/'marks.csv', '--decimal', decimal)[0]==0
     refused(said, *args, '--decimal', 'x', code=2)
+
+@pytest.mark.parametrize('name', ['unwritten.csv','unwritten.parquet'])
+def test_only_what_fails_in_writing_is_told_to_be_unwritable(tmp, monkeypatch, name):
+    "Not a file that what is to be written needs; and nothing is left behind"
+    from fastrec.answer import tables
+    df = pd.DataFrame(dict(item=['a'], score=[1.]))
+    with pytest.raises(FileNotFoundError) as e, tables.table_writer(tmp/name) as write:
+        write(df)
+        open(tmp/'nowhere'/'features.csv')
+    assert 'features.csv' in str(e.value) and 'cannot be written' not in str(e.value)
+    def full(*args, **kwargs): raise OSError(28, 'full')
+    monkeypatch.setattr(pd.DataFrame, 'to_csv', full)
+    monkeypatch.setattr('pyarrow.parquet.ParquetWriter', full)
+    with pytest.raises(OSError, match=f'{name} cannot be written: no space'), tables.table_writer(tmp/name) as write: write(df)
+    assert not [*tmp.glob(f'{name}*')]
 
 def test_places_that_cannot_be_written(said, file, tmp):
     (tmp/'thesis').mkdir()

@@ -506,6 +506,32 @@ def test_leftovers_are_swept_away(saved, tmp_path):
     load_recommender(folder).save_recommender(folder)
     assert not old.exists() and new.exists() and foreign.exists() and load_recommender(folder)
 
+def test_a_killed_save_is_told_once_it_is_an_hour_old(saved, tmp_path):
+    "Its manifest that was begun keeps its files until then, as for a save that goes on"
+    from fastrec.export.files import files_left
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    left = {f'model-{"1"*12}.safetensors',f'seen-{"1"*12}.safetensors.part',f'manifest-{"1"*12}.json.part'}
+    for o in left: (folder/o).touch()
+    named = {o.name for o in folder.glob('*-*') if o.name not in left}
+    assert files_left(folder, named)=={}
+    for o in left: os.utime(folder/o, (time.time()-4000,)*2)
+    assert {*files_left(folder, named)}==left
+    load_recommender(folder).save_recommender(folder)
+    assert not left & {o.name for o in folder.iterdir()}
+
+def test_a_damaged_manifest_leaves_nothing_of_who_is_gone(saved, tmp_path):
+    "What was saved with it goes with the next save, but not what is newer, or of a save that goes on"
+    folder,rec = Path(shutil.copytree(saved, tmp_path/'b')),load_recommender(saved)
+    old = {o.name for o in folder.glob('*.safetensors')}
+    os.truncate(folder/'manifest.json', 99)
+    kept = {f'seen-{"1"*12}.safetensors',f'manifest-{"1"*12}.json.part',f'seen-{"2"*12}.safetensors'}
+    for o in kept: (folder/o).touch()
+    for o in old: os.utime(folder/o, (time.time()-60,)*2)
+    os.utime(folder/'manifest.json', (time.time()-50,)*2)
+    rec.save_recommender(folder)
+    names = {o.name for o in folder.iterdir()}
+    assert not names&old and kept<=names and load_recommender(folder)
+
 save_often = '''
 from fastrec.export.loading import load_recommender
 rec = load_recommender(sys.argv[1], 'cpu')

@@ -490,6 +490,38 @@ def test_the_line_in_which_a_spreadsheet_names_its_separator(small, write):
         text = start+small.to_csv(index=False, sep=sep)
         assert same(csv(write(text)), want) and same(csv(write(text), skiprows=1), want)
 
+def test_who_counts_the_line_of_the_separator_may_say_where_the_header_is(small, write):
+    want = read(small)
+    text = 'sep=;\r\n'+small.to_csv(index=False, sep=';')
+    for kwargs in (dict(header=1), dict(header=0), dict(header='infer'), dict(header=1, sep=';')): assert same(csv(write(text), **kwargs), want), kwargs
+
+@pytest.mark.parametrize('sep,how,shown,want', [
+    (';', dict(decimal=','), dict(rating=['1.250,5','3'], hours=['10.300','12.45'], tag=['18.878','7']), dict(rating=[1250.5,3.])),
+    ('\t', dict(decimal='.'), dict(tag=['18,878','7']), {}), ('::', dict(decimal=','), dict(rating=['1.250','3']), dict(rating=[1250.,3.])),
+    (';', dict(decimal=','), dict(rating=['10.300','12.45']), {})])
+def test_a_decimal_sign_that_is_said_takes_marks_of_thousands_from_numbers_alone(write, sep, how, shown, want):
+    "Neither hours nor tags lose theirs; and where it is not between three digits each, it separates no thousands"
+    from fastrec.data.text_files import read_text_file
+    n = 200
+    df = pd.DataFrame({'user': np.arange(n), 'title': np.resize(['Heat','Up'], n), 'rating': np.resize(['1','2'], n)}|{k: np.resize(o, n) for k,o in shown.items()})
+    text = '\n'.join(sep.join(map(str, row)) for row in [df.columns, *df.to_numpy()])+'\n'
+    got = read_text_file(write(text), [], dict(how))
+    for k,o in (shown|want).items(): assert got[k][:2].tolist()==o, (k,got[k][:2])
+
+@pytest.mark.parametrize('thousands', [' ',"'"])
+def test_a_mark_of_thousands_that_is_said_leaves_decimal_commas_to_be_found(small, write, thousands):
+    df = _with_numbers(small, [f'1{thousands}234,5','2,5'])
+    assert {*csv(write(df.to_csv(index=False, sep=';')), thousands=thousands, valid_pct=0).train_ds.y.tolist()}=={1234.5,2.5}
+
+def test_a_column_that_nobody_reads_refuses_no_file(small, write):
+    "Unless it is named as the one of weights"
+    whole = small.assign(rating=small.rating.astype(int))  # no decimals say what a point means
+    file = write(whole.assign(price=np.resize(['1.250','12','0'], len(small))).to_csv(index=False))
+    assert same(csv(file), read(whole)) and same(csv(file, rating_name='rating'), read(whole))
+    refused(lambda: csv(file, weight_name='price'), "has '1.250' in the column 'price'")
+    about = check_ratings(file)
+    assert not (about.severity=='refused').any() and (check_ratings(file, weight_name='price').severity=='refused').any()
+
 def test_marks_may_be_named(small, write):
     odd = small.assign(user=small.user.astype(str).where(small.index%50>0, 'NULL'))
     dls = told(lambda: csv(write(odd.to_csv(index=False)), na_values=['NULL'], dropna=True), "24 of 1200 rows have no 'user'; left out")

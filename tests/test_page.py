@@ -798,6 +798,21 @@ def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
         page.wait_for_selector('#offers .like')
         assert '2 with a rating, but this recommender only knows likes' in page.locator('#notes').inner_text()
 
+def test_a_new_model_with_other_steps_takes_over(opened, df, tmp_path):
+    "Halves, where there were whole stars, from and to the same ends"
+    save = lambda ratings: fitted(df.assign(rating=ratings)).save_recommender(tmp_path/'films', ratings=True)
+    with Background(app(save(df.rating.round()), every=.05)) as service:
+        page = opened(service.url)
+        page.wait_for_selector('#offers > li')
+        assert page.locator('#offers .rater').first.locator('input').count()==5
+        settled(page)
+        save(df.rating.round().where(df.index%3!=0, 3.5))
+        until(page, "step => fetch('version').then(o => o.json()).then(o => o.rating_step===step)", .5)
+        with page.expect_navigation(): star(page, '#offers .rater', 0, 5)
+        page.wait_for_selector('#offers > li')
+        assert page.locator('#offers .rater').first.locator('input').count()==9
+        settled(page)
+
 def test_a_new_second_model_is_followed(opened, folders, tmp_path, df):
     "One that has no draws where a draw is asked for, beside one that has; and one that fails leaves the first list there"
     second = shutil.copytree(folders['stars'], tmp_path/'second')

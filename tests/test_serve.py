@@ -665,6 +665,8 @@ def test_who_comes_by_another_name_is_told_what_to_do(folder, caplog):
     told = welcome('0.0.0.0', 8000, ['localhost','films.example.com'])
     assert 'http://127.0.0.1:8000/' in told and 'localhost, films.example.com' in told and f'--hosts {socket.gethostname()}' in told
     assert '--hosts' not in welcome('127.0.0.1', 8000, ['localhost','127.0.0.1'])
+    told = welcome('0.0.0.0', 8000, ['localhost','*'])
+    assert 'answers to every name' in told and 'only' not in told
 
 def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
     "In JSON, also where two names come"
@@ -676,7 +678,11 @@ def test_a_name_that_is_none_is_refused_as_other_questions_are(films):
 @pytest.mark.parametrize('how,match', [(dict(hosts=('a*b',)),"hosts='a.b' is not the name"), (dict(hosts=('films.example.com:8123',)),'pass the name alone, films.example.com$'),
     (dict(hosts=('http://a.b/',)),'pass the name alone, a.b$'), (dict(hosts=('',)),"hosts='' "), (dict(hosts=('fine.example','*.*.b')),'such as films.example.com'),
     (dict(origins=('https://example.com/',)),'pass https://example.com, with no path'), (dict(origins=('example.org',)),'pass https://example.org'),
-    (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com,')])
+    (dict(origins=('https://*.example.com',)),'such as https://example.com'), (dict(origins=('https://Example.com:443',)),'pass https://example.com, without the port that browsers leave out, in small letters$'),
+    (dict(origins=('https://example.com:443',)),'pass https://example.com, without the port that browsers leave out$'), (dict(origins=('HTTPS://example.com',)),'pass https://example.com, in small letters$'),
+    (dict(origins=('https://example.com:8443/films?a=1',)),'pass https://example.com:8443, with no path$'), (dict(origins=('example.com/',)),'pass https://example.com, with a scheme'),
+    (dict(hosts=('münchen.de',)),'pass the name alone, xn--mnchen-3ya.de, as browsers send it$'), (dict(origins=('https://münchen.de',)),'pass https://xn--mnchen-3ya.de, as browsers send it$'),
+    (dict(hosts=('straße.de',)),'such as films.example.com')])
 def test_names_that_no_browser_sends_are_refused_at_the_start(folder, how, match):
     for serve in (app,run):
         with pytest.raises(ValueError, match=match.replace('*', '.')): serve(folder, **how)
@@ -718,6 +724,42 @@ def test_a_worker_that_cannot_load_what_it_serves_tells_its_parent_not_to_go_on(
     monkeypatch.setattr('fastrec.serve.service.begin', lambda: None)  # which would change this process for good
     with caplog.at_level('ERROR', 'fastrec.serve'), pytest.raises(SystemExit) as e: from_environment()
     assert e.value.code==3 and 'no manifest.json' in caplog.records[-1].fields['why']
+
+def test_a_worker_that_cannot_start_after_others_have_is_tried_again(folder, tmp_path, monkeypatch):
+    "The first ones that fail end all; afterwards the cause, such as a folder that is being replaced, may pass"
+    from fastrec.serve.service import from_environment
+    def code(path):
+        monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(path), unstarted=str(mark))))
+        with pytest.raises(SystemExit) as e: from_environment()
+        return e.value.code
+    mark = tmp_path/'mark'
+    mark.touch()
+    assert code(tmp_path)==3 and mark.exists()
+    monkeypatch.setenv('FASTREC_SERVE', json.dumps(dict(folder=str(folder), unstarted=str(mark))))
+    monkeypatch.setattr('fastrec.serve.service._ready', lambda app: app)
+    for _ in range(2): assert from_environment()  # the file is gone for the second
+    assert not mark.exists()
+    begun = time.monotonic()
+    assert code(tmp_path)==1 and time.monotonic()-begun>.9
+
+def test_workers_that_are_not_forked_outlive_a_moment_without_a_manifest(learn, tmp_path):
+    folder = learn.save_recommender(tmp_path/'films')
+    code = ("from fastrec.serve import service\nservice.can_fork = lambda device: False\n"
+            f"if __name__=='__main__': service.run({str(folder)!r}, port=0, workers=2)")
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
+        try:
+            port = int(main.stdout.readline().split(':')[2].split('/')[0])
+            pids = [other_worker(port, [], time.monotonic()+120, None)]
+            pids.append(other_worker(port, pids, time.monotonic()+60, None))
+            assert all(pids), 'two workers were to start'
+            (folder/'manifest.json').rename(tmp_path/'manifest.json')
+            os.kill(pids[0], signal.SIGKILL)
+            while 'a worker cannot start' not in (line := main.stderr.readline()): assert line, 'the service has ended'
+            (tmp_path/'manifest.json').rename(folder/'manifest.json')
+            threading.Thread(target=main.stderr.read, daemon=True).start()
+            assert other_worker(port, pids, time.monotonic()+120, None) and main.poll() is None
+        finally: main.send_signal(signal.SIGTERM)
+        main.wait(30)
 
 @pytest.mark.parametrize('held,match', [(None,'there is no file'), ('тайна-тайна-тайна'.encode(),'16 characters of ASCII'),
                                         (secret.encode('utf-16'),'is not UTF-8'), (b'short','16 characters')], ids=['none','letters','utf-16','short'])

@@ -23,50 +23,64 @@ def _as_target(path):
 
 # %% ../../nbs/answer/83_tables.ipynb #5889fd27
 @contextmanager
-def _unfinished(path):
-    "The name of a file to write to, which is renamed to `path` at the end, or removed if something fails"
-    path = _as_target(path)
-    part = part_of(path)
-    try:
-        yield part
-        part.replace(path)
-    except BaseException as e:
-        part.unlink(missing_ok=True)
-        if not isinstance(e, OSError) or e.errno is None: raise
+def _telling(path):
+    "A context whose errors of the system say that `path` cannot be written"
+    try: yield
+    except OSError as e:
+        if e.errno is None: raise
         raise OSError(e.errno, f'{path} cannot be written: {os.strerror(e.errno).lower()}') from e
 
-# %% ../../nbs/answer/83_tables.ipynb #bbaa5122
+# %% ../../nbs/answer/83_tables.ipynb #1180c013
 @contextmanager
-def parquet_writer(path):
-    "Gives a function that appends frames to the Parquet file `path`, which gets its name only when it is complete"
-    pyarrow = need_package('pyarrow')
-    parquet = need_package('pyarrow.parquet')
-    writer = None
+def _unfinished(path, kind):
+    """Gives a function that appends frames to a `kind` of file, which is renamed to `path` at the end, or removed if something fails; only
+    errors in writing are told as such, not those of what is to be written"""
+    path = _as_target(path)
+    part = part_of(path)
+    with _telling(path): file = kind(part)
     def write(df):
-        nonlocal writer
-        table = pyarrow.Table.from_pandas(df, preserve_index=False)
-        if writer is None:
+        with _telling(path): file.write(df)
+    try:
+        yield write
+        with _telling(path):
+            file.close()
+            part.replace(path)
+    except BaseException:
+        with suppress(OSError): file.close()  # if the disk is full, this fails too
+        part.unlink(missing_ok=True)
+        raise
+
+# %% ../../nbs/answer/83_tables.ipynb #bbaa5122
+class _Parquet:
+    "Appends frames to the Parquet file `path`"
+    def __init__(self, path): self.path,self.writer = path,None
+
+    def write(self, df):
+        table = need_package('pyarrow').Table.from_pandas(df, preserve_index=False)
+        if self.writer is None:
             *repetitive,_ = table.column_names  # no two scores are alike
-            writer = parquet.ParquetWriter(part, table.schema, use_dictionary=repetitive)
-        writer.write_table(table)
-    with _unfinished(path) as part:
-        try: yield write
-        except BaseException:
-            with suppress(OSError):  # if the disk is full, this fails too
-                if writer: writer.close()
-            raise
-        if writer: writer.close()
+            parquet = need_package('pyarrow.parquet')
+            self.writer = parquet.ParquetWriter(self.path, table.schema, use_dictionary=repetitive)
+        self.writer.write_table(table)
+
+    def close(self):
+        if self.writer: self.writer.close()
+
+def parquet_writer(path):
+    "A context with a function that appends frames to the Parquet file `path`, which gets its name only when it is complete"
+    for o in ('pyarrow','pyarrow.parquet'): need_package(o)
+    return _unfinished(path, _Parquet)
 
 # %% ../../nbs/answer/83_tables.ipynb #bd4f5455
-@contextmanager
-def _csv_writer(path):
-    "Like `parquet_writer`, for CSV"
-    with _unfinished(path) as part, open(part, 'w', encoding='utf-8', newline='') as f:
-        yield lambda df: df.to_csv(f, index=False, header=f.tell()==0)
+class _Csv:
+    "Appends frames to the CSV file `path`"
+    def __init__(self, path): self.file = open(path, 'w', encoding='utf-8', newline='')
+    def write(self, df): df.to_csv(self.file, index=False, header=self.file.tell()==0)
+    def close(self): self.file.close()
 
 def table_writer(path):
     "Like `parquet_writer`, but for CSV if the name of the file ends in .csv"
-    return _csv_writer(path) if Path(path).suffix.lower()=='.csv' else parquet_writer(path)
+    return _unfinished(path, _Csv) if Path(path).suffix.lower()=='.csv' else parquet_writer(path)
 
 # %% ../../nbs/answer/83_tables.ipynb #23b69f44
 _others = '.tsv','.txt','.json','.xlsx'

@@ -9,11 +9,12 @@ __all__ = []
 import pandas as pd
 from ..base.checks import listened,need_package,warn
 from ..data.columns import pick_columns
-from ..data.names import role_of
+from ..data.names import need_columns,role_of,usual_column
 from ..data.loaders import RecDataLoaders
 from ..data.parquet import is_parquet
-from ..data.splitters import TimeSplitter
+from ..data.splitters import TimeSplitter,holds_none_out
 from ..data.text_files import read_text_file
+from ..data.times import likely_time
 from .plain import WrongUse,reading
 
 # %% ../../nbs/command/19_files.ipynb #4499d0cb
@@ -28,14 +29,14 @@ def text_args(encoding, decimal):
     if decimal not in (None,'.',','): raise WrongUse(f"--decimal {decimal}: it must be . or ,")
     return {k: o for k,o in locals().items() if o is not None}
 
-def _frame_in(file, id_names=(), how=None, n_first=2):
+def _frame_in(file, id_names=(), how=None, n_first=2, names=None):
     """The rows of `file`, read as `how` says, as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise,
-    hold labels"""
+    hold labels; of the others, those of `names` hold numbers, or without names all"""
     with reading(file):
         if is_parquet(file):
             need_package('pyarrow')
             return pd.read_parquet(file)
-        return read_text_file(file, [*id_names], {**(how or {})}, n_first)
+        return read_text_file(file, [*id_names], {**(how or {})}, n_first, names)
 
 def _names_in(file):
     "The names of the columns of the Parquet `file`"
@@ -90,22 +91,33 @@ def _not_read(dls, columns, latest):
     read = {ds.user_name,ds.item_name,ds.rating_name,ds.weight_name,latest}
     return [str(o) for o in columns if o not in read and role_of(o)[0] not in ('item','title')]
 
+# %% ../../nbs/command/19_files.ipynb #dbeb613f
+def _need_latest(df, name):
+    "Refuse `df` unless it has the column `name`; another of times is not taken in its place"
+    likely = likely_time(df)
+    if likely is None: likely = usual_column(df, ['time'])
+    advice = '' if likely is None else f', as in --latest {likely!r}'
+    need_columns(df, [name], 'the file', f': name the one that holds times{advice}')
+
 def loaders_of(file, how=None, choices=False, users=None, items=None, latest=None, **kwargs):
     """Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`, and the names of the columns not
-    read; `kwargs` are those of `from_df`. With a column `latest`, the last rows by it are held out"""
+    read; `kwargs` are those of `from_df`. With a column `latest`, the last rows by it are held out, if any are"""
     kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
-    if latest is not None: kwargs['splitter'] = TimeSplitter(kwargs.pop('valid_pct'), latest)
+    if is_split := latest is not None and not holds_none_out(kwargs['valid_pct']):
+        kwargs['splitter'] = TimeSplitter(kwargs.pop('valid_pct'), latest)
     is_whole = choices or not is_parquet(file) or any(o is not None for o in (users,items,latest))
     if is_whole or _lack_ratings(_names_in(file), **kwargs):
-        df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], how)
+        numbers = kwargs['rating_name'],kwargs['weight_name'],latest
+        df = _frame_in(file, [kwargs['user_name'],kwargs['item_name']], how, names=numbers)
+        if latest is not None: _need_latest(df, latest)
         columns,dls = [*df.columns],_loaders_of_frame(df, how, choices, users, items, kwargs)
     else: columns,dls = _names_in(file),RecDataLoaders.from_parquet(file, **kwargs)
-    return _with_scale_of_all(dls),_not_read(dls, columns, latest)
+    return _with_scale_of_all(dls),_not_read(dls, columns, latest if is_split else None)
 
 # %% ../../nbs/command/19_files.ipynb #890f9263
 def frame_for(rec, file, how=None):
     "The ratings in `file`, with labels as in `rec`; each row a choice if it was in training, unless a column says otherwise"
     classes,rating = rec.ds.classes,rec.ds.rating_name
-    df = _frame_in(file, [*classes], how)
+    df = _frame_in(file, [*classes], how, names=[rating,rec.ds.weight_name,rec.ds.time_name])
     if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})
     return df.assign(**{k: _like(v.labels, df[k]) for k,v in classes.items() if k in df})

@@ -152,19 +152,19 @@ def _checked_weights(df, weight_name):
 
 def _is_file(ratings): return isinstance(ratings, (str,os.PathLike))
 
-def _read_file(file, id_names, kwargs):
-    "The frame in `file`, Parquet, or text that is read as `kwargs` say; its columns `id_names` hold users and items"
-    if not is_parquet(file): return read_text_file(file, id_names, kwargs)
+def _read_file(file, id_names, names, kwargs):
+    "The frame in `file`, Parquet, or text that is read as `kwargs` say; `id_names` hold users and items, and `names` numbers"
+    if not is_parquet(file): return read_text_file(file, id_names, kwargs, names=names)
     if kwargs: raise TypeError(f'{file} is Parquet, which needs no such arguments: leave out {listed(kwargs)}')
     need_package('pyarrow')
     from pyarrow.parquet import read_table
     return read_table(file).to_pandas(ignore_metadata=True)  # an index comes in as a column, as by `from_parquet`
 
-def _frame_of(found, ratings, id_names, kwargs):
+def _frame_of(found, ratings, id_names, names, kwargs):
     "`ratings`, a frame or a file, as a frame; `None` if that is refused"
     need_known('check_ratings', kwargs, [*inspect.signature(check_ratings).parameters][1:-1])
     if _is_file(ratings):
-        return found.step('file', _read_file, ratings, id_names, kwargs)
+        return found.step('file', _read_file, ratings, id_names, names, kwargs)
     if kwargs: raise TypeError(f'check_ratings has {listed(kwargs)} only for files: leave it out if ratings are a frame')
     return found.step('frame', as_frame, ratings)
 
@@ -199,7 +199,7 @@ def check_ratings(
 
     For a file, what `from_csv` or `from_parquet` would: only empty fields are gaps there"""
     found = Findings()
-    df = _frame_of(found, ratings, [user_name,item_name], kwargs)
+    df = _frame_of(found, ratings, [user_name,item_name], [rating_name,weight_name,time_name], kwargs)
     names = None if df is None else found.step('columns', pick_columns, df, user_name, item_name, rating_name)
     if names is not None: _look_at(found, df, names, time_name, weight_name, splitter, valid_pct)
     return found.table()

@@ -165,7 +165,8 @@ def from_csv(cls:RecDataLoaders, csv, **kwargs):
     for_pandas = {k: v for k,v in kwargs.items() if k not in known}
     need_known('from_csv', for_pandas, known)
     ids = [for_df.get('user_name'),for_df.get('item_name')]
-    return cls.from_df(read_text_file(csv, ids, for_pandas), **for_df)
+    names = [for_df.get(o) for o in ('rating_name','weight_name','time_name')]
+    return cls.from_df(read_text_file(csv, ids, for_pandas, names=names), **for_df)
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)

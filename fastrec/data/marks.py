@@ -7,23 +7,39 @@ __all__ = []
 
 # %% ../../nbs/data/23_marks.ipynb #f990bd26
 import re
+import pandas as pd
+from .names import role_of
 
 # %% ../../nbs/data/23_marks.ipynb #45e72fe4
-_date = r'\d{1,2}\.\d{1,2}\.\d{2,4}'
-
 def _any(rows, pattern): return any(re.fullmatch(pattern, o.strip()) for row in rows for o in row)
-
-def _other_mark(rows, decimal):
-    "What separates thousands in `rows`, other than the `decimal` sign; nothing if there are dates, which would lose their points"
-    other = '.' if decimal==',' else ','
-    of_thousands = rf'-?\d{{1,3}}(\{other}\d{{3}})+(\{decimal}\d+)?'
-    return {'thousands': other} if _any(rows, of_thousands) and not _any(rows, _date) else {}
 
 def marks_in(rows, sep, decimal=None, thousands=None):
     "The marks in the numbers of `rows` that are not given, as arguments of `pd.read_csv`; commas between fields are not decimal signs"
-    if thousands is not None: return {'decimal': ','} if thousands=='.' else {}
-    if decimal in ('.',','): return _other_mark(rows, decimal)
-    return {'decimal': ','} if sep!=',' and _any(rows, r'-?\d+,\d+') else {}
+    if decimal is not None or thousands==',': return {}
+    if thousands=='.': return {'decimal': ','}
+    of_decimals = rf'-?\d[\d{re.escape(thousands or "")}]*,\d+'
+    return {'decimal': ','} if sep!=',' and _any(rows, of_decimals) else {}
+
+def without_thousands(col, decimal):
+    "The text `col` as numbers, if the sign other than `decimal` separates thousands in all that have it; else as it is"
+    if decimal not in ('.',',') or pd.api.types.is_numeric_dtype(col): return col
+    other = '.' if decimal==',' else ','
+    texts = col.astype('str').str.strip()
+    number = rf'-?(\d{{1,3}}(\{other}\d{{3}})+|\d+)(\{decimal}\d+)?'
+    if not texts[col.notna()].str.fullmatch(number).all(): return col
+    plain = texts.str.replace(other, '', regex=False).str.replace(decimal, '.', regex=False)
+    return pd.to_numeric(plain.where(col.notna()))
+
+# %% ../../nbs/data/23_marks.ipynb #334fd8c9
+def number_columns(columns, ids, names):
+    """Those of the `columns` that are read as numbers, besides the `ids`: by `names` for rating, weight and time, `None` where not given,
+    by their own name, or as the third one; all of them if there are no `names`"""
+    others = [o for o in columns if o not in ids]
+    if names is None: return others
+    rating,*_ = names
+    roles = {'time'} if rating is not None else {'time','rating','count'}
+    third = [o for o in columns[2:3] if rating is None and role_of(o)[0] is None]
+    return [o for o in others if o in names or o in third or role_of(o)[0] in roles]
 
 # %% ../../nbs/data/23_marks.ipynb #28e246a6
 def _marked(texts, mark):
@@ -57,12 +73,13 @@ def _refuse(texts, name, mark, csv):
     raise ValueError(f'{csv} has {number!r} in the column {name!r}, which may mean {whole} or {float(decimals):g}: '
                      f'pass decimal={other!r} if it is {whole}, or decimal={mark!r} if not')
 
-def check_marks(read, columns, mark, csv):
-    "Refuse a `mark` that may separate thousands in one of the `columns` of numbers, which `read` gives as text"
-    if not columns: return
+def check_marks(read, columns, checked, mark, csv):
+    """Refuse a `mark` that may separate thousands in one of the columns `checked`; `read` gives them as text, and all `columns` of numbers,
+    which may show what it means"""
+    if not checked: return
     for more in (dict(nrows=_first_rows),{}):  # the first rows nearly always settle it
         df = read(dtype=str, **more)
         texts = {name: df[name].dropna().str.strip() for name in columns}
         if any(_are_decimals(o, mark) for o in texts.values()): return
-    for name,o in texts.items():
-        if _may_be_thousands(o, mark): _refuse(o, name, mark, csv)
+    for name in checked:
+        if _may_be_thousands(texts[name], mark): _refuse(texts[name], name, mark, csv)

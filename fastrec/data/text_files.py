@@ -14,7 +14,7 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .names import listed,role_of
 from .columns import check_place
-from .marks import check_marks,marks_in
+from .marks import check_marks,marks_in,number_columns,without_thousands
 from .times import year_1973
 from ..base.checks import warn
 
@@ -115,11 +115,13 @@ def _layout(data, encoding, given):
 _says_separator = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=(.)"?[ ;,\t]*\r?\n', re.I)
 
 def _with_said_separator(data, given):
-    "`data` without a first line that names the separator, and `given` with that separator; unchanged if rows are to be skipped"
+    """`data` without a first line that names the separator, and `given` with that separator; the line stays if rows are to be skipped, or
+    the header is in a later one, since who says so has counted it"""
     found = _says_separator.match(data)
-    if not found or given.get('skiprows'): return data,given
+    if not found: return data,given
     said = {} if 'delimiter' in given else dict(sep=found[1].decode('latin-1'))
-    return data[found.end():],said|given
+    is_counted = given.get('skiprows') or given.get('header') not in (None,0,'infer')
+    return data if is_counted else data[found.end():],said|given
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
 def _as_ids(col):
@@ -192,8 +194,19 @@ def _unreadable(csv, e, encoding):
                       'encoding="latin-1")')
 
 # %% ../../nbs/data/16_text_files.ipynb #f09b6044
-def read_text_file(csv, id_names, given, n_first=2):
-    "The frame in the file `csv`, users and items as they are written; they are in the `n_first` columns if names say nothing"
+def _settle_marks(df, read, ids, numbers, mark, given, csv):
+    "Read the columns `numbers` of `df` without what separates thousands, if the decimal sign is `given`; else refuse a `mark` that may"
+    if {'thousands','converters'} & {*given}: return
+    if 'decimal' not in given:
+        floats = [c for c in df if c not in ids and df[c].dtype.kind=='f']
+        check_marks(read, floats, [c for c in floats if c in numbers], mark, csv)
+    elif 'dtype' not in given:
+        for c in numbers: df[c] = without_thousands(df[c], mark)
+
+# %% ../../nbs/data/16_text_files.ipynb #505f8b9e
+def read_text_file(csv, id_names, given, n_first=2, names=(None,)):
+    """The frame in the file `csv`, users and items as they are written; they are in the `n_first` columns if names say nothing. `names` are
+    those of rating, weight and time as far as they are known, `None` if all columns are read as numbers"""
     try: data,encoding,kwargs = _how_to_read(csv, given)
     except csv_module.Error as e: raise _unreadable(csv, e, '') from e
     def read(**more):
@@ -202,11 +215,12 @@ def read_text_file(csv, id_names, given, n_first=2):
     as_text = 'dtype' not in given
     columns = read(nrows=9).columns
     ids = _id_columns(columns, id_names, n_first)
+    numbers = number_columns(columns, ids, names)
     kwargs |= _gaps(columns, given)
-    df = read(dtype={c: str for c in ids}) if as_text else read()
+    unsure = numbers if 'decimal' in given and kwargs.get('engine')=='python' else []  # it takes points for decimal ones as well
+    df = read(dtype={c: str for c in [*ids, *unsure]}) if as_text else read()
     for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
-    if not {'decimal','thousands','converters'} & {*given}:
-        check_marks(read, [c for c in df if c not in ids and df[c].dtype.kind=='f'], kwargs.get('decimal', '.'), csv)
+    _settle_marks(df, read, ids, numbers, kwargs.get('decimal', '.'), given, csv)
     if as_text:
         for c in ids: df[c] = _as_ids(df[c])
     headless = kwargs.get('header', 0) is None and 'names' not in kwargs

@@ -120,6 +120,10 @@ def _tensors_to_write(rec, labels, seen):
     return res
 
 # %% ../../nbs/export/80_bundle.ipynb #c9dc752e
+def _earlier(folder, named=()):
+    "Files in `folder` of earlier recommenders, which its manifest has not `named`: older than it, and of no save in progress"
+    return [o for o,age in files_left(folder, named).items() if age>=0]
+
 def old_files(folder):
     "Names of the files of the recommender in `folder`, if there is one, and of earlier ones; refuse a folder that holds anything else"
     refuse_pickles(folder)
@@ -127,10 +131,10 @@ def old_files(folder):
     others = [o for o in names if not own_files.fullmatch(o)]
     try:
         named = read_manifest(folder)['files']
-        return [*named, *[o for o,age in files_left(folder, named).items() if age>=0]]
+        return [*named, *_earlier(folder, named)]
     except FileNotFoundError: pass
     except (BundleError,KeyError,TypeError):  # a damaged one is replaced, another program's manifest.json is not
-        if len(others)<len(names): return []
+        if len(others)<len(names): return _earlier(folder)
     if others:
         raise ValueError(f'{folder} holds {others[0]!r} and no saved recommender: choose another folder')
     return []

@@ -106,12 +106,14 @@ def begin_manifest(folder, token):
     except PermissionError as e: raise OSError(f'{part} could not be written: {e}') from e
 
 def files_left(folder, named):
-    "Own files in `folder` that are neither `named` nor of a save in progress, by name, and by how many seconds the manifest is newer"
-    ages = {}
+    """Own files in `folder` that are neither `named` nor of a save in progress, by name, and by how many seconds the manifest is newer. A
+    save that has begun its manifest is in progress, unless that is so old that it must have been killed"""
+    ages,begun = {},set()
     for o in folder.iterdir():
+        if not own_files.fullmatch(o.name): continue
         with suppress(FileNotFoundError):
-            if own_files.fullmatch(o.name): ages[o.name] = (folder/'manifest.json').stat().st_mtime-o.stat().st_mtime
-    begun = {_token_of(o) for o in ages if o.startswith('manifest')}
+            ages[o.name] = (folder/'manifest.json').stat().st_mtime-o.stat().st_mtime
+            if o.name.startswith('manifest') and not is_abandoned(o): begun.add(_token_of(o.name))
     return {o: age for o,age in ages.items() if o not in named and _token_of(o) not in begun}
 
 # %% ../../nbs/export/85_files.ipynb #4e791be0

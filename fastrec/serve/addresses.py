@@ -51,6 +51,7 @@ def welcome(host, port, names):
     "The message for whoever starts a service that listens at `port` of `host` and answers to the `names`"
     res = f'A page to try it is at {address(host, port)}/ until Ctrl-C'
     if _is_loopback(host): return res
+    if '*' in names: return f'{res}\nIt answers to every name, since --hosts has *'
     return (f'{res}\nIt only answers to the names {listed(dict.fromkeys(names))}. If others type another name or address for this '
             f'machine, add it with --hosts, as in --hosts {socket.gethostname()}')
 
@@ -68,12 +69,20 @@ def need_several(**given):
     for name,o in given.items():
         if isinstance(o, str): raise TypeError(f'{name}={o!r} must be a tuple: pass {name}=({o!r},)')
 
+# %% ../../nbs/serve/23_addresses.ipynb #610d5e96
+def _in_ascii(host):
+    "The name `host` as browsers send it, if it has other letters; as it is if these may be sent in several ways, such as ß"
+    with suppress(UnicodeError):
+        res = host.encode('idna').decode()
+        if not host.isascii() and res.encode().decode('idna')==host: return res
+    return host
+
 def _parts(text):
     "The scheme, the host and the port of an address or a name, in small letters, `None` for what is missing"
     with suppress(ValueError): return None,f'[{ipaddress.IPv6Address(text)}]',None
     with suppress(ValueError):
         parts = urlsplit(text if '://' in text else f'//{text}')
-        host = parts.hostname or ''
+        host = _in_ascii(parts.hostname or '')
         if ':' in host: host = f'[{host}]'
         if re.fullmatch(_name, host.removeprefix('*.')): return parts.scheme,host,parts.port
     return None,None,None
@@ -86,15 +95,28 @@ def _origin_of(text):
     return f'{scheme}://{host}' + (f':{port}' if port not in (None,_usual.get(scheme)) else '')
 
 # %% ../../nbs/serve/23_addresses.ipynb #b24f8146
+def _lacking(text, origin):
+    "What the `origin` of the address `text` has in another way"
+    if '://' not in text: return 'with a scheme'
+    parts = urlsplit(text)
+    begins = text.split('://')[0]+parts.netloc
+    ways = {
+        'with no path': parts.path or parts.query or parts.fragment or text[-1] in '?#',
+        'with no name of a user': '@' in begins,
+        'without the port that browsers leave out': parts.port is not None and parts.port==_usual.get(parts.scheme),
+        'in small letters': begins!=begins.lower()}
+    return listed(how for how,is_so in ways.items() if is_so) or 'as browsers send it'
+
 def need_matching(hosts, origins):
     "Refuse `hosts` that are not host names, and `origins` that are not origins, since no browser sends them"
     for o in hosts:
         _,name,_ = _parts(o)
         if o=='*' or name==o.lower(): continue
         how = 'the name alone, such as films.example.com, or *.example.com' if name is None else f'the name alone, {name}'
+        if name is not None and not o.isascii(): how += ', as browsers send it'
         raise ValueError(f'hosts={o!r} is not the name of a host: pass {how}')
     for o in origins:
         origin = _origin_of(o)
         if o in ('*','null',origin): continue
-        how = 'a scheme and a name, such as https://example.com' if origin is None else f'{origin}, with no path'
+        how = 'a scheme and a name, such as https://example.com' if origin is None else f'{origin}, {_lacking(o, origin)}'
         raise ValueError(f'origins={o!r} is not how a browser writes an origin: pass {how}')

@@ -26,7 +26,7 @@ from .pool import Pool
 from .questions import Limits
 from .routes import Routes,refusals
 from .shelf import Shelf
-from .workers import Workers,can_fork,heeding_hangup
+from .workers import Workers,can_fork,exit_code,heeding_hangup,note_start,unstarted
 
 # %% ../../nbs/serve/20_service.ipynb #d914db65
 _own_names = 'localhost','127.0.0.1','[::1]'  # of this machine; a browser that uses another name was led here by someone else
@@ -128,7 +128,6 @@ class Background:
 
 # %% ../../nbs/serve/20_service.ipynb #0b58f7f8
 _settings = 'FASTREC_SERVE'
-_failed_to_start = 3  # uvicorn's exit code
 
 def begin():
     "Prepare a process that does nothing but serve, before anything is computed"
@@ -144,12 +143,14 @@ def _ready(app):
 def from_environment():
     "The application that the variable `FASTREC_SERVE` describes, as JSON with the arguments of `app`"
     said = json.loads(os.environ[_settings])
-    limits = Limits(**said.pop('limits', {}))
+    limits,mark = Limits(**said.pop('limits', {})),said.pop('unstarted', None)
     begin()
-    try: return _ready(app(**said, limits=limits))
-    except Exception as e:  # other workers would fail in the same way, so the parent need not go on
+    try: res = app(**said, limits=limits)
+    except Exception as e:
         log.error('a worker cannot start', extra=dict(fields=dict(why=str(e))))
-        sys.exit(_failed_to_start)
+        sys.exit(exit_code(mark))
+    note_start(mark)
+    return _ready(res)
 
 # %% ../../nbs/serve/20_service.ipynb #7ccc6bf3
 def _listen(app, sock, how):
@@ -177,8 +178,10 @@ def _run_spawned(said, limits, host, sock, workers, how):
     "Serve what `said` describes with `workers` processes that each load it, in place of `sock`"
     port = port_of(sock)
     sock.close()
-    os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits)})
-    uvicorn.run('fastrec.serve.service:from_environment', factory=True, host=host, port=port, workers=workers, **how)
+    how = dict(host=host, port=port, workers=workers, **how)
+    with unstarted() as mark:
+        os.environ[_settings] = json.dumps({**said, 'limits': asdict(limits), 'unstarted': mark})
+        uvicorn.run('fastrec.serve.service:from_environment', factory=True, **how)
 
 # %% ../../nbs/serve/20_service.ipynb #b50ba738
 @contextmanager

@@ -10,6 +10,8 @@ import os,signal,sys,threading,time,warnings
 from contextlib import contextmanager
 from multiprocessing import get_context,parent_process
 from multiprocessing.connection import wait
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from fastcore.basics import noop,patch,store_attr
 from .logs import log
 
@@ -150,3 +152,25 @@ def run(self:Workers):
         for o,handler in before.items(): signal.signal(o, handler)
         self.ended.close()
         self.end.close()
+
+# %% ../../nbs/serve/24_workers.ipynb #3115d414
+_failed_to_start = 3  # the exit code after which uvicorn ends all workers
+_until_next = 1.      # seconds before it may replace a worker that cannot start
+
+@contextmanager
+def unstarted():
+    "A context with the name of a temporary file, which says that no worker has started yet"
+    with TemporaryDirectory(prefix='fastrec-') as d:
+        mark = Path(d)/'unstarted'
+        mark.touch()
+        yield str(mark)
+
+def note_start(mark):
+    "Remove the file `mark`, if any: a worker has started"
+    if mark is not None: Path(mark).unlink(missing_ok=True)
+
+def exit_code(mark):
+    "What a worker that cannot start ends with: its parent goes on if another has started before, and so the file `mark` is gone"
+    if mark is None or Path(mark).exists(): return _failed_to_start
+    time.sleep(_until_next)
+    return 1

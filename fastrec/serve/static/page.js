@@ -420,7 +420,7 @@ async function showLists(signal) {
   } finally { if (!signal.aborted) $('lists').ariaBusy = false }
 }
 
-const kindOf = model => JSON.stringify([model.of, model.rating_range, model.draws, model.varied, model.alike, model.columns])
+const kindOf = model => JSON.stringify([model.of, model.rating_range, model.rating_step, model.draws, model.varied, model.alike, model.columns])
 
 // the list of the model, or of the second one; if the service has loaded a new one meanwhile, it is asked again
 async function currentList(isSecond, signal) {

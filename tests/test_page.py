@@ -808,8 +808,8 @@ def test_a_new_model_with_other_steps_takes_over(opened, df, tmp_path):
         settled(page)
         save(df.rating.round().where(df.index%3!=0, 3.5))
         until(page, "step => fetch('version').then(o => o.json()).then(o => o.rating_step===step)", .5)
-        with page.expect_navigation(): star(page, '#offers .rater', 0, 5)
-        page.wait_for_selector('#offers > li')
+        star(page, '#offers .rater', 0, 5)
+        page.wait_for_selector('#offers .rater input:nth-of-type(9)', state='attached')  # of the page that is loaded again
         assert page.locator('#offers .rater').first.locator('input').count()==9
         settled(page)
 

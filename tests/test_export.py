@@ -65,6 +65,7 @@ def test_same_neighbours(pair):
     pd.testing.assert_frame_equal(rec.similar(item), loaded.similar(item), atol=1e-6, rtol=0)
     pd.testing.assert_frame_equal(rec.similar_users(user), loaded.similar_users(user), atol=1e-6, rtol=0)
 
+@pytest.mark.filterwarnings('ignore:.*differ from another of the same user and item')
 def test_same_new_users(pair):
     rec,loaded,ratings = pair
     item = rec.ds.item_name

@@ -163,7 +163,7 @@ def test_place_is_said_and_nothing_else(ids):
     (lambda d: d.rename(columns=dict(user='title', item='user')).assign(title='x')[['title','user','rating']].drop(columns='user'), "2 columns \\(title, rating\\)"),
     (lambda d: d.set_axis(list('abc'), axis=1)[['c','a','b']], "'c' holds few low numbers as ratings are, .* and 'b' ids"), (lambda d: d.set_axis(list('abc'), axis=1)[['a','c','b']], "'c' holds few low numbers"),
     (lambda d: d.set_axis(list('abc'), axis=1).assign(t=lambda o: 10**9+np.random.default_rng(0).permutation(len(o)))[['t','a','b','c']], "'t' holds times, 1[0-9]+ for one: name the right column with user_name"),
-    (lambda d: d.set_index(['user','item']), "1 columns.*'user' is its index, call .reset_index\\(\\) first"), (lambda d: d.assign(n=1).set_index('user'), "such as 'user', and the first, 'item', is.*'user' is its index"),
+    (lambda d: d.set_index(['user','item']), "1 columns.*'user' is its index, call .reset_index\\(\\) first"), (lambda d: d.assign(n=1).set_index('user'), "such as 'user', and the first, 'item', holds something else.*'user' is its index"),
     (lambda d: d[['user','item']], 'user, item and rating are needed; if people only choose, add ratings of 1: df.assign\\(rating=1\\)'),
     (lambda d: d.rename(columns=dict(user='rank')), "taken|cannot be called 'rank'"),
     (lambda d: pd.concat([d, d.rating], axis=1), "several columns 'rating'"),

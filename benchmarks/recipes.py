@@ -1,12 +1,10 @@
 """The published recipes under nbs/recipes, run and checked; writes results/recipes.md and exits with 1 if a check fails
 
     python benchmarks/recipes.py            all; their pages keep the same run
-    python benchmarks/recipes.py pages      nothing is run: the table of what the pages have kept
     python benchmarks/recipes.py r2 r4      these, without writing
 """
 import ast,sys
 from pathlib import Path
-import nbformat
 from nbclient.exceptions import CellExecutionError,CellTimeoutError,DeadKernelError
 from report import Report
 root = Path(__file__).parent.parent
@@ -26,19 +24,13 @@ def result(path, store=False):
         return dict(what='**FAILED** ' + ' '.join(why.split()).replace('|', '/'))
     return said(nb.cells[-1])
 
-def kept(path):
-    "What the last cell of the recipe at `path` said when it was run"
-    return said(nbformat.read(path, 4).cells[-1])
-
 def main(names):
     paths = {p.stem.split('_')[0]: p for p in sorted((root/'nbs'/'recipes').glob('r[0-9]*.ipynb'))}
-    is_kept = names==['pages']
-    if is_kept: names = []
     if lost := set(names)-set(paths): sys.exit(f'there is no recipe {sorted(lost)[0]!r}; there are {" ".join(paths)}')
     rep = Report('recipes', 'recipe', 'what', 'published', 'same settings', 'our defaults', 'seconds')
     for name in names or paths:
         path = paths[name]
-        row = kept(path) if is_kept else result(path, store=not names)
+        row = result(path, store=not names)
         rep.add(name.upper(), *(row.get(k, '') for k in 'what published same ours seconds'.split()))
     if not names: rep.write()
     whats = [row[1] for row in rep.rows[2:]]

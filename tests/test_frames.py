@@ -659,7 +659,7 @@ def test_few_ratings_are_told():
     "As few as the fits of choices cannot judge, and not more"
     def told(n): return [o for o in check_ratings(sample_ratings(n_users=100, n_items=60, n_ratings=n)).finding if 'ratings are few' in o]
     assert len(told(400))==1 and told(400)[0].startswith('400 ratings are few') and '1,000' in told(400)[0]
-    assert told(1000)==[] and findings.enough==taste._telling  # of fewer the fits of choices do not ask whether there is taste
+    assert told(1000)==[] and findings.enough_choices==1000
     assert (check_ratings(sample_ratings(n_users=100, n_items=60, n_ratings=400)).severity=='note').all()
 
 @pytest.mark.parametrize('bad', [None, 3, [1,2], 'x.csv', pd.DataFrame(), pd.DataFrame(dict(a=[1])), pd.DataFrame(dict(user=[(1,)]*3, item=1, rating=2.)), pd.DataFrame(dict(user=[[1]]*3, item=1, rating=2.)),

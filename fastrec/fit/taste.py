@@ -10,6 +10,7 @@ from fastai.tabular.all import *
 from ..base.checks import warn
 from ..base.devices import exactly
 from ..base.threads import one_thread
+from ..data.findings import enough_choices
 from .doubts import are_few
 from .held_back import held_back
 
@@ -45,7 +46,6 @@ def _by_pairs(beside):
     return found/max(chance, _tiny)
 
 # %% ../../nbs/fit/53_taste.ipynb #892482fc
-_telling = 1000  # choices; with fewer it is not known whether they say something
 _sparse = 20  # choices for each person and each thing: with fewer, settings are tried
 _together = 1.2  # times what chance reaches: less leaves doubt
 _sure = 2.  # standard errors
@@ -55,7 +55,7 @@ def has_taste(beside):
     "Do the choices of `beside`, a `BesideChance`, say more than how much each person chooses and each thing is chosen?"
     pairs,n = beside.pairs,len(beside.found)
     if np.bincount(pairs.u).max(initial=0)<2: return False  # nobody has chosen two things
-    if len(pairs)<_telling or not n: return True
+    if len(pairs)<enough_choices or not n: return True
     if not beside.found.any(): return False  # everybody has chosen everything
     if beside.found[0]>_together*beside.chance[0]: return True
     least = 0. if _by_pairs(beside)>_together else _sure
@@ -65,7 +65,7 @@ def has_taste(beside):
 # %% ../../nbs/fit/53_taste.ipynb #43c4a88d
 def is_tried(ds):
     "Are the choices `ds` enough for a trial of settings, and so few for each that it is needed?"
-    return len(ds)>=_telling and are_few(ds, _sparse)
+    return len(ds)>=enough_choices and are_few(ds, _sparse)
 
 @exactly()
 @one_thread()

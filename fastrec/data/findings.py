@@ -86,8 +86,8 @@ enough_choices = 1000  # with fewer it is not known whether they hold taste
 def _note_if_few(found, n, name):
     "Add a note if the `n` ratings in the column `name` are too few to say much"
     if n>=enough_choices: return
-    found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} it is not known whether people choose by taste; compare lists '
-               'with popularity by evaluate, on several splits')
+    found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} it is not known whether people choose by taste; '
+               'compare lists with popularity by evaluate, on several splits')
 
 def _note_ratings(found, df, names, codes):
     "Note the ratings, from low to high, and the most frequent"

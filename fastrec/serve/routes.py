@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/serve/19_routes.ipynb #f79caa5f
 import asyncio,json
+from collections import Counter
 from functools import partial
 from typing import Annotated
 from fastapi import APIRouter,Depends,Query,Request,Response
@@ -185,9 +186,8 @@ def _shown(example): return dict(requestBody=dict(content={'application/json': d
 # %% ../../nbs/serve/19_routes.ipynb #48ffa957
 async def _need_once(request:Request):
     "Refuse a query that has a key more than once, since only one of the values would count"
-    keys = [k for k,_ in request.query_params.multi_items()]
-    repeats = dict.fromkeys(o for o in keys if keys.count(o)>1)
-    faults = [dict(loc=('query',o), msg='this is given more than once') for o in repeats]
+    counts = Counter(k for k,_ in request.query_params.multi_items())
+    faults = [dict(loc=('query',o), msg='this is given more than once') for o,n in counts.items() if n>1]
     if faults: raise RequestValidationError(faults)
 
 

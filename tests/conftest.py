@@ -1,5 +1,5 @@
 """Fixtures: the sample, tiny releases in every layout, and the real ones where they are"""
-import csv,io,multiprocessing,os,sys,warnings
+import csv,gc,io,multiprocessing,os,sys,warnings
 from contextlib import contextmanager
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -8,6 +8,7 @@ from fastai.basics import defaults
 from fastai.callback.progress import ProgressCallback
 from fastai.data.external import fastai_cfg,fastai_path
 from fastcore.xtras import Config
+from fastrec.base.compiled import without_loops
 from fastrec.all import DeepMF,DotBias,RatingsTensors,RecDataLoaders,Recommender,Vocab,learner,nn_learner,releases,sample_ratings
 
 films = {1:'Hamlet (1996)', 7:'Hamlet (1996)', 3:"Amélie: Love, Luck & \"Chance\" (2001)", 20:'NA', 30:'Heat'}
@@ -68,6 +69,13 @@ class Fitted(dict):
             elif kind=='fit_bayes': learn.fit_bayes(n_sweep=12, burn=4, n_draws=4)
             else: getattr(learn, kind)()
         return learn
+
+@pytest.fixture(autouse=True)
+def process_as_it_was():
+    "Fail a test that changes its process for those that follow it: switched off loops, threads, objects that are never collected"
+    threads = torch.get_num_threads()
+    yield
+    assert not without_loops.is_set() and torch.get_num_threads()==threads and not gc.get_freeze_count()
 
 @pytest.fixture(scope='session')
 def sample(): return sample_ratings(n_users=200, n_items=120, n_ratings=6000, with_truth=True)

@@ -527,7 +527,7 @@ def test_only_what_fails_in_writing_is_told_to_be_unwritable(tmp, monkeypatch, n
     df = pd.DataFrame(dict(item=['a'], score=[1.]))
     with pytest.raises(FileNotFoundError) as e, tables.table_writer(tmp/name) as write:
         write(df)
-        open(tmp/'nowhere'/'features.csv')
+        open(tmp/'nowhere'/'features.csv', encoding='utf-8')
     assert 'features.csv' in str(e.value) and 'cannot be written' not in str(e.value)
     def full(*args, **kwargs): raise OSError(28, 'full')
     monkeypatch.setattr(pd.DataFrame, 'to_csv', full)

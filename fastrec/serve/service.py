@@ -194,7 +194,9 @@ def _serving():
     finally:
         torch.set_num_threads(threads)
         without_loops.clear()
+        gc.unfreeze()
 
+# %% ../../nbs/serve/20_service.ipynb #c1b93f5b
 @_serving()
 def _run(said, limits, host, sock, workers, how):
     "Serve `app(**said)` at the socket `sock`"

@@ -1,4 +1,4 @@
-"""The choices that pages tell of, each beside another one, on rows held out of the training parts of ml-100k's u1 to u5, which no table scores, and how much what was not chosen should weigh; writes results/choices.md, choices_alpha0.md"""
+"""The choices that pages tell of, each compared with another one, on rows held out of the training parts of ml-100k's u1 to u5, which no table scores, and how much what was not chosen should weigh; writes results/choices.md, choices_alpha0.md"""
 import warnings
 from contextlib import contextmanager
 from report import Report
@@ -87,7 +87,7 @@ choices = [
 ]
 
 def main():
-    rep = Report('choices', 'choice', 'beside', 'measure', 'as chosen', 'the other', 'difference, mean ± standard error of five')
+    rep = Report('choices', 'choice', 'compared with', 'measure', 'as chosen', 'the other', 'difference, mean ± standard error of five')
     folds = [train for fold,(train,_) in movielens_folds('ml-100k').items() if fold<'u6']
     for name,per_user,measure,chosen,others in choices:
         makes = [split(train, seed, per_user) for seed,train in enumerate(folds)]
@@ -101,7 +101,7 @@ def main():
     rep.write()
 
 def of_unchosen():
-    "NDCG@10 of `fit_ials` by what all that was not chosen weighs together, in units of what was chosen, beside .5 for each pair"
+    "NDCG@10 of `fit_ials` by what all that was not chosen weighs together, in units of what was chosen, compared with .5 for each pair"
     times,shapes = (8,12,16,20,30),{}
     for n in (10,15,20): shapes[f'{n} ratings a user'] = at_most(small(), n)
     for n in (10,20): shapes[f'the first {n} a user'] = at_most(small(), n, True)
@@ -114,8 +114,8 @@ def of_unchosen():
             n_users,n_items = (len(o)-1 for o in dls.classes.values())
             share = len(dls.train_ds)/(n_users*n_items)
             found.append([ndcg(fitted(make, 'fit_ials', fit_args=dict(alpha0=o))) for o in (.5, *(min(.5, n*share) for n in times))])
-        beside,*by_times = np.mean(found, axis=0)
-        rep.add(name, f'{share:.1%}', *(f'{o/beside:.3f}' for o in by_times))
+        each,*by_times = np.mean(found, axis=0)
+        rep.add(name, f'{share:.1%}', *(f'{o/each:.3f}' for o in by_times))
     rep.write()
 
 if __name__=='__main__':

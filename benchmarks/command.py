@@ -1,4 +1,4 @@
-"""`fastrec train` on a CSV file of ml-1m beside the same in Python: seconds of the processor of whole processes; writes results/command.md"""
+"""`fastrec train` on a CSV file of ml-1m, compared with the same in Python: seconds of the processor of whole processes; writes results/command.md"""
 import os,subprocess,sys,tempfile
 from statistics import median
 from report import Report,settings

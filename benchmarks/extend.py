@@ -1,4 +1,4 @@
-"""What it takes to take in 1,000 ratings by `extend` at ml-1m's size, and what lists are then, beside those of a fit of all; writes results/extend.md"""
+"""What it takes to take in 1,000 ratings by `extend` at ml-1m's size, and the lists afterwards, compared with those of a fit of all; writes results/extend.md"""
 import time,warnings
 from statistics import median
 from report import Report,settings

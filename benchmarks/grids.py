@@ -140,7 +140,7 @@ def cold_users(rep, ratings, folds=5, draws=3):
 
 def main():
     ratings = movielens(settings['speed']['release'])
-    rep = Report('grids', 'what', 'fastrec', 'beside it', 'ratio', 'to reach')
+    rep = Report('grids', 'what', 'fastrec', 'compared with', 'ratio', 'to reach')
     against_implicit(rep, against_stock(rep, ratings))
     torch.set_num_threads(2)
     search(rep)

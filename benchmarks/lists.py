@@ -1,4 +1,4 @@
-"""What the lists of each fit find by its defaults, beside popularity and implicit's ALS, tuned; writes results/lists.md"""
+"""What the lists of each fit find by its defaults, compared with popularity and with implicit's ALS, tuned; writes results/lists.md"""
 import time,warnings
 from ranking import als,loaders,systems,theirs
 from report import Report

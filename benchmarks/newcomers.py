@@ -1,4 +1,4 @@
-"""A tenth of the items, held out whole and taken in by features, by their first ratings and by both, beside models trained again, and myFM; writes results/newcomers.md"""
+"""A tenth of the items, held out whole and taken in by features, by their first ratings and by both, compared with models trained again, and with myFM; writes results/newcomers.md"""
 import warnings
 from report import Report
 from fastrec.all import *
@@ -39,7 +39,7 @@ def coverage(rec, rest):
     return float(((pred.rating_pred-rest.rating).abs()<1.645*pred['std']).mean())
 
 def by_myfm(split):
-    "RMSE of myFM with the same features, which has one for each user and each item besides"
+    "RMSE of myFM with the same features, which has one for each user and each item too"
     import myfm,scipy.sparse as sp
     both = pd.concat([split.early, split.rest], ignore_index=True)
     all_items = pd.concat([split.old, split.new])

@@ -1,4 +1,4 @@
-"""Lists of newcomers: of people who come in with the ratings of somebody from training, beside that person's; and with new films in the catalogue, by features alone; writes results/twins.md and results/new_films.md"""
+"""Lists of newcomers: of people who come in with the ratings of somebody from training, compared with that person's; and with new films in the catalogue, by features alone; writes results/twins.md and results/new_films.md"""
 import warnings
 from report import Report,settings
 from newcomers import Split,fitted
@@ -26,7 +26,7 @@ def warm_ndcg(learn, test):
     return learn.evaluate(test).ndcg_at_10['model']
 
 def cold_recall(learn, late, k=100):
-    "Recall of the first `k` places for new films, beside that of `k` films drawn of all that a user has not seen"
+    "Recall of the first `k` places for new films, compared with that of `k` films drawn of all that a user has not seen"
     lists = learn.recommend(late.user.unique(), n=k)
     hits = lists.merge(late[['user','title']], on=['user','title']).groupby('user').size()
     n = late.groupby('user').size()
@@ -36,7 +36,7 @@ def cold_recall(learn, late, k=100):
     return float(recall),float((k/left).mean())
 
 def with_and_without(data, fit, seed):
-    "NDCG of films of training without and with new ones in the catalogue, and the recall of these beside chance"
+    "NDCG of films of training without and with new ones in the catalogue, and the recall of these compared with chance"
     split = Split(movielens(data), *movielens_sides(data), seed)
     test = split.early.sample(frac=.1, random_state=seed)
     train = split.early.drop(test.index)

@@ -1,4 +1,4 @@
-"""What a learner gains that begins with the one of a month ago, `learner(dls, init=earlier)`, beside a new one; writes results/next_month.md"""
+"""What a learner gains that begins with the one of a month ago, `learner(dls, init=earlier)`, compared with a new one; writes results/next_month.md"""
 import time,warnings
 from report import Report,settings
 from fastrec.all import *

@@ -44,7 +44,7 @@ def synced(f):
     return res
 
 def lists(c):
-    "A grid beside a copy as large, and the best unseen of everyone: found, and written to Parquet"
+    "A grid compared with a copy as large, and the best unseen of everyone: found, and written to Parquet"
     rep = Report('cuda_grids', 'device', 'what', 'time, s', 'to reach')
     n_ratings,n_users,n_items = map(int, c['gibbs_size'].split())
     m,ds = grids.factor_model(n_users, n_items, c.getint('list_factors')-2)

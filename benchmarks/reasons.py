@@ -19,7 +19,7 @@ def some_pairs(dls, n, rng):
     return zip(rng.choice(users, n), rng.choice(titles, n))
 
 def pair_sums(learn, n, ranking):
-    "The median of what remains beside the row of the ratings, and milliseconds for a pair"
+    "The median of what remains next to the row of the ratings, and milliseconds for a pair"
     rest,seconds = [],[]
     for user,title in some_pairs(learn.dls, n, np.random.default_rng(0)):
         start = time.perf_counter()

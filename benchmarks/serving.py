@@ -37,7 +37,7 @@ def at_ml_32m(folder, n_users=200_948, n_items=84_432, n=32_000_204):
 
 if __name__=='__main__':
     with tempfile.TemporaryDirectory() as d:
-        d,rep = Path(d),Report('serving', 'what', 'seconds', 'beside', 'ratio', 'to reach')
+        d,rep = Path(d),Report('serving', 'what', 'seconds', 'compared with', 'ratio', 'to reach')
         bundle,pickle = at_ml_1m(d)
         runs = [[seconds(o) for o in (by_bundle.format(bundle, 17),by_pickle.format(pickle, 17),bare)] for _ in range(8)][1:]
         ours,theirs,least = (median(o) for o in zip(*runs))

@@ -1,4 +1,4 @@
-"""A pass of `fit_sgd` beside an epoch of `fit_one_cycle` and one of Cornac's MF, of the same width and threads; time to an RMSE of .92 on ml-100k's
+"""A pass of `fit_sgd` compared with an epoch of `fit_one_cycle` and one of Cornac's MF, of the same width and threads; time to an RMSE of .92 on ml-100k's
 folds; and ml-1m within ten seconds; writes results/sgd.md and results/sgd_error.md"""
 import os,sys,warnings
 os.environ.setdefault('OMP_NUM_THREADS', '2')  # what shares work between threads is given one or two below

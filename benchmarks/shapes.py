@@ -1,4 +1,4 @@
-"""Every fit by its defaults on data of many shapes, beside biases alone; writes results/shapes.md
+"""Every fit by its defaults on data of many shapes, compared with biases alone; writes results/shapes.md
 
     python benchmarks/shapes.py            the shapes kept apart, on which no rule was found
     python benchmarks/shapes.py tune       those that rules were found on, on the screen"""
@@ -151,7 +151,7 @@ def fitted(df, seed, fit, items=None, **kwargs):
 
 def error(learn): return learn.history.rmse.iloc[-1]
 
-def beside_popularity(learn):
+def over_popularity(learn):
     "NDCG@10 of what is recommended, and of the most popular items"
     res = learn.evaluate().ndcg_at_10
     return res['model'],res['popularity']
@@ -162,7 +162,7 @@ def measured(df, items, seed):
     learns = {k: fitted(df, seed, f, items) for k,f in fits.items()}
     network = fitted(df, seed, one_cycle, items, use_nn=True)
     ials = fitted(df, seed, lambda l: l.fit_ials(), items)
-    return biases,[error(o)/biases for o in (*learns.values(),network)],beside_popularity(ials),covered(learns['`fit_bayes`'])
+    return biases,[error(o)/biases for o in (*learns.values(),network)],over_popularity(ials),covered(learns['`fit_bayes`'])
 
 def main(kind='check'):
     c = settings['shapes']

@@ -167,9 +167,9 @@ def tell(rep, day):
     rep.add('answers by kind', ', '.join(f'{n:,} {k}' for k,n in sorted(day.seen.items(), key=lambda o: -o[1])), '')
     rep.add('wrong answers; 5xx other than 503', f'**{wrong}; {errors}**', '0; 0')
     rep.add(f'waits of {len(day.ms):,} lists, median and 99th of a hundred', f'**{p[49]:.0f}, {p[98]:.0f} ms**', '')
-    rep.add('slow and broken clients beside, and models that took the place of another', f'{day.n_slow:,}; {len(day.lists)-1}', '')
+    rep.add('slow and broken clients at the same time, and models that took the place of another', f'{day.n_slow:,}; {len(day.lists)-1}', '')
     rep.add(f'seconds until a killed worker was replaced by one that answers, each of {len(day.back)}', ', '.join(f'{o:.1f}' for o in day.back), '≤ 5')
-    rep.add('own memory of the workers: the last third of the time beside the first', f'{first:.0f} and {last:.0f} MB, **{last/first-1:+.1%}**', '≤ 5%')
+    rep.add('own memory of the workers: the last third of the time, compared with the first', f'{first:.0f} and {last:.0f} MB, **{last/first-1:+.1%}**', '≤ 5%')
 
 def main(*args):
     c,rep = settings['soak'],Report('soak', 'what', 'measured', 'to reach')

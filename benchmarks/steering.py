@@ -1,4 +1,4 @@
-"""What the knobs of lists gain and cost, beside popularity: the mean of ml-100k's u1 to u5; writes results/steering.md"""
+"""What the knobs of lists gain and cost, compared with popularity: the mean of ml-100k's u1 to u5; writes results/steering.md"""
 import warnings
 from report import Report
 from fastrec.all import *

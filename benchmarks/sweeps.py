@@ -1,4 +1,4 @@
-"""What a sweep of each solver costs on ml-1m, beside implicit's and myFM's of the same width and with the same threads; writes results/sweeps.md"""
+"""What a sweep of each solver costs on ml-1m, compared with implicit's and myFM's of the same width and with the same threads; writes results/sweeps.md"""
 import time,warnings
 from report import Report
 from fastrec.all import *
@@ -41,7 +41,7 @@ def main():
     dls = loaders(train, test)
     x,sizes = dls.train_ds.x.long(),[len(v) for v in dls.classes.values()]
     rated = sp.csr_matrix((np.ones(len(x), 'float32'), x.T.numpy()), shape=sizes)
-    rep = Report('sweeps', 'fit', 'width', 'seconds a sweep', 'beside', 'seconds a sweep of it', 'ratio', 'to reach')
+    rep = Report('sweeps', 'fit', 'width', 'seconds a sweep', 'compared with', 'seconds a sweep of it', 'ratio', 'to reach')
     def add(fit, width, mine, peer, theirs, goal):
         mine,theirs = a_sweep(mine),a_sweep(theirs)
         rep.add(f'`{fit}`', width, f'{mine:.3f}', peer, f'{theirs:.3f}', f'**{mine/theirs:.2f}**', goal)

@@ -1,4 +1,4 @@
-"""Defaults beside settings that twenty trials chose, on the shapes kept apart; writes results/tuned.md
+"""Defaults compared with settings that twenty trials chose, on the shapes kept apart; writes results/tuned.md
 
     python benchmarks/tuned.py                                    all of them: two hours and a half on two quiet cores
     python benchmarks/tuned.py --keep tuned.jsonl                 all, and what is in that file from a run that was stopped is not measured again

@@ -308,14 +308,14 @@ def test_what_is_no_number_is_refused(learn, fit, kwargs):
 
 def test_more_items_than_can_be_counted(monkeypatch):
     monkeypatch.setattr(ease, '_most_items', 59)
-    with pytest.raises(ValueError, match='60 items beside each other, 0 GB, and can do no more than 59: fit_ials needs no such table'): fitted()
+    with pytest.raises(ValueError, match='each pair of 60 items, 0 GB, and can do no more than 59: fit_ials needs no such table'): fitted()
 
 def test_more_items_than_there_is_room_for(learn, monkeypatch):
     other = learner(learn.dls, n_factors=4)
     state = other.fit_state()
     monkeypatch.setattr(devices, '_always_free', 0)
     monkeypatch.setattr(devices, 'memory_there', lambda: 2*4*60*60-1)
-    with pytest.raises(ValueError, match='no room for the weights of 60 items beside each other.*fit_ials needs no such table'): other.fit_ease()
+    with pytest.raises(ValueError, match='no room for the weights of all pairs of 60 items.*fit_ials needs no such table'): other.fit_ease()
     assert other.fit_state()==state
     monkeypatch.setattr(devices, 'memory_there', lambda: 2*4*60*60)
     with other.no_logging(),other.no_bar(): other.fit_ease()

@@ -28,7 +28,7 @@ def markdown(nb):
     return re.sub(r'\n{3,}', '\n\n', '\n'.join(l.rstrip() for l in text.strip().split('\n'))) + '\n'
 
 def render(name):
-    "The page nbs/`name`.ipynb as it stands at the top of the repository, where its links lead to the notebooks"
+    "The page nbs/`name`.ipynb as it is at the top of the repository, where its links lead to the notebooks"
     path = root/'nbs'/f'{name}.ipynb'
     link = lambda m: f"]({Path(os.path.normpath(path.parent.relative_to(root)/m[1])).as_posix()}"
     return f'<!-- Made from nbs/{name}.ipynb by `make sync`; edit that instead. -->\n\n' + re.sub(r'\]\(([\w./-]+\.(?:ipynb|png))', link, markdown(nbformat.read(path, 4)))

@@ -21,7 +21,7 @@ def code(text):
     return ast.dump(tree)
 
 def scripts(first):
-    "The script `first` and those beside it that it imports, but for how tables are written"
+    "The script `first` and those next to it that it imports, but for how tables are written"
     found,todo = [],[first]
     while todo:
         if (f := todo.pop()) in found: continue

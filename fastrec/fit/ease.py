@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_numbers
+from ..base.compiled import telling
 from ..base.devices import need_memory
 from ..models.choices import choices_of
 from ..models.ease import Ease
@@ -98,9 +99,15 @@ def _need_room(n, device):
     "Refuse `n` items if that is more than can be counted, or than fits in memory on `device`"
     size = 4*n*n
     if n>_most_items:
-        raise ValueError(f'fit_ease has a weight for each of {n:,} items beside each other, {size/1e9:,.0f} GB, and can do '
+        raise ValueError(f'fit_ease has a weight for each pair of {n:,} items, {size/1e9:,.0f} GB, and can do '
                          f'no more than {_most_items:,}: {_instead}')
-    need_memory(size*_tables.get(device.type, 3), device, f'the weights of {n:,} items beside each other', _instead)
+    need_memory(size*_tables.get(device.type, 3), device, f'the weights of all pairs of {n:,} items', _instead)
+
+def _n_items(ds): return len(ds.classes[ds.item_name])-1
+
+def _telling(tell, n):
+    "A context that tells of a table of `n` items that takes longer than five seconds"
+    return telling(tell, f'fit_ease inverts a table of {n:,} × {n:,} weights, which takes eight times as long for twice as many items', 5.)
 
 # %% ../../nbs/fit/66_ease.ipynb #5151ac7e
 def _choices(ds):
@@ -164,10 +171,10 @@ def fit_ease(self:RecLearner,
     check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ease')
     ds = solver_data(self, 0, 1)
-    _need_room(len(ds.classes[ds.item_name])-1, ds.x.device)
+    _need_room(_n_items(ds), ds.x.device)
     called = 'fit_ease',dict(reg=reg)|features_arg(ds, features)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
     sweeps = partial(_solution, reg=reg, features=features)
     if reg is None and not _finds_taste(ds): new,sweeps = None,popular_sweeps
-    with ratings_aside(self):
+    with ratings_aside(self),_telling(self.logger, _n_items(ds)):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

@@ -745,7 +745,7 @@ def test_a_worker_that_cannot_start_after_others_have_is_tried_again(folder, tmp
 
 def test_workers_that_are_not_forked_outlive_a_moment_without_a_manifest(learn, tmp_path):
     folder = learn.save_recommender(tmp_path/'films')
-    code = ("from fastrec.serve import service\nservice.can_fork = lambda device: False\n"
+    code = ("from fastrec.serve import service\nservice.can_fork = lambda device: False\nservice.server_settings['timeout_worker_healthcheck'] = 25\n"
             f"if __name__=='__main__': service.run({str(folder)!r}, port=0, workers=2)")
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
         try:

@@ -18,7 +18,7 @@ def of_new_users(df, n):
     return df[~is_new],df[is_new].groupby('user').head(10)
 
 _chosen = {'the last': last, 'at random': at_random, 'of new users, 10 each': of_new_users}  # those to begin with, and those that come
-_fits = 'fit_als','fit_sgd','fit_ials','fit_one_cycle','fit_bayes','fit_ease'
+_fits = 'fit_blend','fit_als','fit_sgd','fit_ials','fit_one_cycle','fit_bayes','fit_ease'
 _calls = 5  # after the first, of which the median counts
 
 def fitted(df, held, fit, seed=0):

@@ -166,6 +166,9 @@ def test_small_circles_are_found_by_a_trial(seed, monkeypatch):
     assert 'trial' not in learn.settings().rule['n_factors']
     monkeypatch.setattr('fastrec.fit.held_back.HeldBack.settings', lambda self, n_factors, alpha0, reg, wider: (n_factors,reg))
     assert found>1.3*fitted()[1]
+    monkeypatch.setattr('fastrec.fit.ials._usual_width', lambda n: 128)  # as for many choices, for which nothing wider is tried
+    rule = fitted()[0].settings().rule
+    assert 'by a trial' in rule['reg'] and 'trial' not in rule['n_factors']
 
 @pytest.mark.parametrize('seed', [0,1,2])
 def test_unequal_activity_is_no_taste(seed):

@@ -203,6 +203,10 @@ def _usual_width(n):
     "How many factors pay for `n` choices"
     return 32 if n<=2**17 else 128
 
+def tries_wider(n):
+    "Does a trial of settings try more factors than pay for `n` choices by rule?"
+    return _usual_width(n)<max(_wide)
+
 def _width(learn, n_factors, ds):
     "The width for the choices `ds` and the argument `n_factors`; refused if a fit cannot begin with `init`"
     res = width_for(learn, n_factors, _usual_width(len(ds)))

@@ -21,6 +21,7 @@ from .bayes import usual_draw_width,usual_sweeps
 from .gibbs import usual_draws
 from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
 from .choices import choice_hypers
+from .ials import tries_wider
 from .taste import is_tried
 from ..models.dot import Dot
 
@@ -53,7 +54,8 @@ def _ials_width(learn, n):
     width = learn.model.width
     if learn.begun: return _width_row(learn, width, width)
     if not learn.model.item_factors.any(): return width,'all 0, as popularity has no factors',''
-    return width,f'more pay for more choices{_by_trial(learn)}',f'{n:,} choices'
+    by_trial = _by_trial(learn) if tries_wider(n) else ''
+    return width,f'more pay for more choices{by_trial}',f'{n:,} choices'
 
 # %% ../../nbs/fit/28_settings.ipynb #ddf57afd
 def _range_row(learn):

@@ -7,7 +7,7 @@ from conftest import release_path
 from fastai.callback.core import Callback
 from fastrec.fit import gibbs
 from fastrec.fit.equation_loops import LoopedEquations
-from fastrec.all import (IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,movielens_folds,nn_learner,sample_ratings)
+from fastrec.all import (IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,load_recommender,movielens_folds,nn_learner,sample_ratings)
 
 def loaders(df, n_valid=1, **kwargs):
     "All but the last `n_valid` rows for training"
@@ -202,6 +202,29 @@ def test_intervals_cover(bayes):
     p = learn.predict_df(valid, unknown='average', std=True)
     inside = ((valid.rating-p.iloc[:,0]).abs()<1.645*p['std']).mean()
     assert .88<=inside<=.92
+
+@pytest.mark.filterwarnings('ignore:.*unknown in|.*left out')
+def test_intervals_of_the_unknown_cover_too(tmp_path):
+    "Users and films of whom nothing is known are predicted as the average, which most differ from"
+    df = sample_ratings(n_users=400, n_items=300, n_ratings=24_000)
+    rng = np.random.default_rng(0)
+    is_new = [df[k].isin(rng.choice(df[k].unique(), n, replace=False)) for k,n in (('user',60),('title',60))]
+    learn = dot_learner(RecDataLoaders.from_df(df[~(is_new[0]|is_new[1])], seed=0))
+    with learn.no_logging(),learn.no_bar(): learn.fit_bayes()
+    valid = learn.dls.valid_ds.decode(*learn.dls.valid_ds[:])
+    std = {}
+    for name,rows in dict(known=valid, user=df[is_new[0]&~is_new[1]], item=df[is_new[1]&~is_new[0]], both=df[is_new[0]&is_new[1]]).items():
+        p = learn.predict_df(rows, unknown='average', std=True)
+        inside = ((rows.rating-p.iloc[:,0]).abs()<1.645*p['std']).mean()
+        std[name] = p['std'].mean()
+        assert .85<=inside<=(.99 if name=='both' else .96), (name,inside)  # wide intervals go beyond the scale of the ratings
+    assert std['known']<min(std['user'], std['item']) and max(std['user'], std['item'])<std['both']
+    nobody = pd.DataFrame(dict(user=[-1], title=['nothing']))
+    there = load_recommender(learn.save_recommender(tmp_path/'films'))
+    assert np.allclose(there.predict_df(nobody, unknown='average', std=True), learn.predict_df(nobody, unknown='average', std=True), atol=1e-4)
+    new = learn.fold_in(df[df.user==df.user[0]].head(3))
+    one,none = (new.predict(title, unknown='average', std=True)[1] for title in (learn.dls.classes['title'].labels[0],'nothing'))
+    assert one<none
 
 def test_std_of_one_rating(bayes):
     learn,valid,_ = bayes

@@ -9,7 +9,7 @@ __all__ = []
 from functools import cache
 import torch
 from ..base.devices import trainable
-from .foldin import precision
+from .foldin import precision,user_prior
 
 # %% ../../nbs/models/34_new_draws.ipynb #870bb52e
 @cache
@@ -75,3 +75,26 @@ def solve_draws(draws, users, found_of, n_users, noise):
         m = means if means.ndim==2 else means[:,some].transpose(0, 1)
         res.append(_solve_some((m,precs,eps), found_of, places[some], 1/noise))
     return torch.cat(res)
+
+# %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
+def covariances(model, side):
+    "Covariance of the rows of trained users of a `PosteriorMean`, or with `side=1` of items, in each draw, (S,k+1,k+1)"
+    if side==0 and model.covs_of_users is not None: return model.covs_of_users
+    return user_prior(model.turned() if side else model)[1].nan_to_num(0.)  # all of them may have been forgotten
+
+def _varied(rows, covs):
+    "How far scores of `rows`, (n,S,k+1), vary with rows of the other side of the covariances `covs`, the mean of draws, (n,)"
+    rows = rows.transpose(0, 1)
+    return ((rows@covs)*rows).sum(2).mean(0)
+
+def variance_of_unknown(model, u, i):
+    "The variance of the scores of codes `u` with `i`, (n,), over all users where these are unknown, and over all items likewise"
+    res = torch.zeros_like(u, dtype=torch.float32)
+    for side,(codes,others) in enumerate(((u,i),(i,u))):
+        some = (codes==0).nonzero()[:,0]
+        if not len(some): continue
+        q,b = model.rows_of_draw(slice(None), 1-side, others[some])
+        res[some] += _varied(torch.cat([q, torch.ones_like(b)], 2), covariances(model, side).to(q))
+    both = (u==0)&(i==0)
+    if both.any(): res[both] += (covariances(model, 0)*covariances(model, 1))[:,:-1,:-1].sum((1,2)).mean().to(res)
+    return res

@@ -15,7 +15,7 @@ from .changing import grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
-from .new_draws import chances,solve_draws
+from .new_draws import chances,covariances,solve_draws,variance_of_unknown
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -28,6 +28,7 @@ class PosteriorMean(Dot):
     `i_noise`, (n_items,), the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
     needs_noise = False  # of a new user's ratings: the draws have it
     is_turned = False  # do items take the place of users?
+    covs_of_users = None  # those of training, if the users are others
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)
         b_u,b_i = users[...,-1],items[...,-1]
@@ -70,10 +71,10 @@ def _pair_draws(self:PosteriorMean, u, i):
 @patch
 @torch.no_grad()
 def spread(self:PosteriorMean, x):
-    "Standard deviation of the scores of the codes `x` over the draws, (n,), wider if the effect of the time isn't known"
+    "Standard deviation of the scores of the codes `x` over the draws, (n,), wider if user, item or the effect of the time isn't known"
     u,i = x[:,:2].long().T
     scores = self._pair_draws(u, i)
-    unknown = 0
+    unknown = variance_of_unknown(self, u, i)
     for e in self.time_effects:
         column,known = e.find(x)
         scores = scores + e.effects[:,column].T*known[:,None]
@@ -207,6 +208,7 @@ def with_users(self:PosteriorMean, z, m):
     res._buffers = {**self._buffers,
         'u_bias_draws': b.clone(),
         'u_noise': self.u_noise[1:].mean().repeat(len(draws))}
+    res.covs_of_users = covariances(self, 0)
     return res
 
 # %% ../../nbs/models/23_posterior.ipynb #7b92701b

@@ -497,3 +497,64 @@ def test_a_model_that_was_put_in_place_of_the_fitted_one_takes_in_and_is_saved(t
     learn.model = other.model
     more = learn.extend(pd.DataFrame(dict(user=[-1], title=learn.ds.classes['title'].labels[:1].tolist(), rating=[4.])))
     for o in (learn,more): assert load_recommender(o.save_recommender(tmp_path/'b'), 'cpu').manifest['fit']==dict(name='fit_ials', settings={})
+
+# ------------------------------------------------------------------ people known by features alone
+@cache
+def described(fit, **kwargs):
+    "A learner whose loaders know 60 people by features alone"
+    df = frames()[0]
+    users = pd.DataFrame(dict(user=[*df.user.unique(), *range(10**7, 10**7+60)]))
+    users['job'] = np.resize(['a','b','c'], len(users))
+    learn = (nn_learner if fit=='net' else learner)(RecDataLoaders.from_df(df, valid_pct=0, seed=1, device='cpu', users=users), seed=0)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, 'fit_one_cycle' if fit=='net' else fit)(*((1,) if fit=='net' else ()), **kwargs)
+    return learn
+
+@pytest.mark.filterwarnings('ignore:.*the average stands in')
+@pytest.mark.parametrize('change', ['extend','without_users'])
+@pytest.mark.parametrize('fit', ['fit_bias','fit_als'])
+def test_saving_and_asking_move_nobody(fit, change, tmp_path):
+    "People without ratings stay the average when that becomes another, and do not count as people with ratings"
+    learn = described(fit, features=False)
+    early,late,film = frames()
+    new = pd.DataFrame([(10**6+k,t,5.) for k in range(40) for t in early.title.unique()[k%5:40:8]], columns=['user','title','rating'])
+    rec = learn.extend(new) if change=='extend' else learn.without_users(early.user.unique()[:30])
+    mine = pd.DataFrame(dict(title=early.title.unique()[:2], rating=[5.,1.]))
+    user = late.user[late.user.isin(rec.ds.classes['user'].labels)].iloc[0]
+    def asked(rec): return [rec.fold_in(mine).predict(early.title.iloc[9]), *rec.predict_grid([10**7,user])[0,:5]]
+    before = asked(rec)
+    rec.save_recommender(tmp_path/'films', ratings=True)
+    assert np.allclose(asked(rec), before, atol=1e-5) and np.allclose(asked(load_recommender(tmp_path/'films')), before, atol=1e-4)
+    assert np.allclose(rec.predict_grid([10**7])[0], rec.predict_df(pd.DataFrame(dict(user=-1, title=rec.ds.classes['title'].labels)), unknown='average'), atol=1e-4)
+
+@pytest.mark.parametrize('fit', ['fit_als','fit_bayes','fit_ials','fit_sgd'])
+def test_what_no_features_are_known_for_is_saved_without_a_map(fit, tmp_path):
+    "New people, and a learner that begins with one that knew features"
+    learn = described(fit, **(dict(n_sweep=12) if fit=='fit_bayes' else {}))
+    df = frames()[0]
+    mine = pd.DataFrame(dict(title=df.title.unique()[:2], rating=[5.,4.]))
+    plain,same = (learner(RecDataLoaders.from_df(df, valid_pct=0, seed=1, device='cpu', **kw), init=learn) for kw in ({},dict(users=learn_users(learn))))
+    for k,rec in enumerate((learn.fold_in(mine), plain, same, learn.without_users(df.user.unique()[:3]).fold_in(mine))):
+        there = load_recommender(rec.save_recommender(tmp_path/f'{k}'))
+        assert np.allclose(there.predict_grid(), rec.predict_grid(), atol=1e-4)
+
+def learn_users(learn):
+    users = pd.DataFrame(dict(user=learn.dls.classes['user'].labels))
+    return users.assign(job=np.resize(['a','b','c'], len(users)))
+
+@pytest.mark.filterwarnings('ignore')
+def test_reasons_of_several_people_with_features_are_those_of_each():
+    "Also of as many people as one has ratings"
+    learn = described('net')
+    users = frames()[0].user.value_counts()
+    n = int(users.iloc[-1])
+    some = [users.index[-1], *users.index[:n-1]]
+    together = learn.recommend(some, n=2, why=1)
+    alone = pd.concat([learn.recommend(o, n=2, why=1).assign(user=o) for o in some[:3]], ignore_index=True)
+    together = together[together.user.isin(some[:3])].set_index('user').loc[some[:3]].reset_index()
+    assert together.because_1.astype(str).tolist()==alone.because_1.astype(str).tolist()
+
+@pytest.mark.parametrize('user', [5001,2**61+1])
+def test_whole_numbers_of_people_known_by_features_stay_whole(user):
+    new = described('fit_als').fold_in(users=pd.DataFrame(dict(user=[user,user+1], job=['a','b'])))
+    users = new.recommend(n=1).user
+    assert users.tolist()==[user,user+1] and users.dtype.kind=='i'

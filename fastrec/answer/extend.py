@@ -78,7 +78,9 @@ def _extended(model, *args):
     "The `model`, and what ranks for it, with what `_taken_in` takes in with `args`"
     if isinstance(model, Blend): res = Blend([_extended(m, *args) for m in model.parts], model.weights)
     else:
-        with evaluating(model) as (evaluated,_): res = _taken_in(evaluated, *args).eval()
+        with evaluating(model) as (evaluated,_):
+            res = _taken_in(evaluated, *args).eval()
+            if res.refits: res.refill(evaluated)
     if model.lists_by is not model:
         res._modules = {**res._modules, 'ranker': _extended(model.lists_by, *args)}
     return res

@@ -103,8 +103,8 @@ def need_within(y, y_range):
 # %% ../../nbs/answer/55_newcomers.ipynb #38918e5d
 def _names_of(ds, users, named):
     "The `Vocab` of the column `users`, and of users `named` by features"
-    if named is not None: users = pd.concat([users, pd.Series(named, name=ds.user_name)])
-    labels = factorized(users)[1]
+    each = [users, pd.Series([] if named is None else named, name=ds.user_name)]
+    labels = factorized(pd.concat([o for o in each if len(o)] or each))[1]  # an empty column may have another dtype
     return Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #bc822e23

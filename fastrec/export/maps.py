@@ -17,14 +17,18 @@ from ..answer.described import parts_of,with_row_maps
 from .labels import BundleError
 
 # %% ../../nbs/export/87_maps.ipynb #b20a1d08
-def _maps_of(model):
-    "The maps of `model` and its parts, and their `believed`, as tensors by name"
+def _is_from(kept, known):
+    "Is `kept` a map from the features `known`? Both may be `None`"
+    return kept is not None and known is not None and kept['rows'].shape[-2]-2==len(known.names)
+
+def _maps_of(model, features):
+    "The maps of `model` and its parts from `features` of users and of items, and their `believed`, as tensors by name"
     res = {}
     for name,m in model.named_modules():
         if not isinstance(m, FactorModel): continue
         start = f'{name}.' if name else ''
         for k,kept in enumerate(m.row_maps):
-            if kept is not None: res |= _named(f'{start}row_maps.{k}', kept)
+            if _is_from(kept, features[k]): res |= _named(f'{start}row_maps.{k}', kept)
         if m.believed is not None: res |= _named(f'{start}believed', m.believed)
     return res
 
@@ -40,12 +44,12 @@ def _as_bytes(features):
 def pack_maps(rec):
     """Tensors, by name, of the maps of the recommender `rec`, of how it reads features, and of which items have them; only those that its
     model uses"""
-    if not any(rec.ds.features): return _maps_of(rec.model)
-    res = _maps_of(with_row_maps(rec.model, rec.ds))
-    follows = [any(o.from_features[k] for o in parts_of(rec.model)) for k in (0,1)]
-    sides = [k for k in (0,1) if follows[k] and rec.ds.features[k]]
-    res |= {f'features.{k}': _as_bytes(rec.ds.features[k]) for k in sides}
-    if 1 in sides: res[_told] = rec.ds.features[1].told()
+    features = rec.ds.features
+    model = with_row_maps(rec.model, rec.ds) if any(features) else rec.model
+    res = _maps_of(model, features)
+    sides = [k for k in (0,1) if any(_is_from(o.row_maps[k], features[k]) for o in parts_of(model))]
+    res |= {f'features.{k}': _as_bytes(features[k]) for k in sides}
+    if 1 in sides: res[_told] = features[1].told()
     return res
 
 # %% ../../nbs/export/87_maps.ipynb #42fa77ea
@@ -130,5 +134,6 @@ def check_maps(model, features):
     for m in model.modules():
         if not isinstance(m, FactorModel): continue
         for kept,known in zip(m.row_maps, features):
-            n = None if known is None else len(known.names)
-            if kept is not None and kept['rows'].shape[-2]-2!=n: raise BundleError(f'what {n} features say of rows does not fit the model')
+            if kept is None or _is_from(kept, known): continue
+            said = 'no features are' if known is None else f'{len(known.names)} features are'
+            raise BundleError(f'{said} kept here, and what they say of rows does not fit the model')

@@ -9,7 +9,7 @@ __all__ = ['is_plain', 'FactorModel']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .changing import Changes,as_table
+from .changing import Changes,are_untrained,as_table,fill_row_0
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
@@ -24,15 +24,6 @@ def _look_up(e, codes, sparse):
     if not is_plain(e): return e(codes)
     if sparse or codes.device.type!='cpu': return F.embedding(codes, e.weight, sparse=sparse)
     return e.weight.index_select(0, codes)
-
-# %% ../../nbs/models/20_base.ipynb #327e26d2
-def put(w, values):
-    "Set `w` to the `values`, unless it has them, as others may be reading. On a GPU, where comparing would make the host wait, always"
-    if not (w.is_cpu and w.equal(values)): w.copy_(values)
-
-def fill_row_0(w):
-    "Set row 0 of `w` to the mean of the others"
-    put(w[0], w[1:].mean(0))
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
 class FactorModel(Changes):
@@ -230,7 +221,6 @@ def average_scores(self:FactorModel):
 
 # %% ../../nbs/models/20_base.ipynb #3f3c25a3
 _rows_at_once = 2**16  # summed up in one product
-_few = 4  # factors by which two rows are told apart
 _least,_damping = 1e-6,1e-3  # so that a covariance has an inverse, even of rows that are all the same
 
 def moments(rows, spread=1.):
@@ -247,9 +237,8 @@ def moments(rows, spread=1.):
 # %% ../../nbs/models/20_base.ipynb #6062a8d7
 def _trained(rows, tables):
     "Those of `rows` that differ from the unknown user's, the first row of `tables`: equal ones have no ratings"
-    same = [torch.isclose(w[1:,:_few], w[0,:_few], rtol=1e-4, atol=1e-6).all(1) for w in tables]
-    is_new = torch.stack(same).all(0)
-    return rows if is_new.all() else rows[~is_new]
+    is_new = are_untrained(tables)
+    return rows[~is_new] if is_new.any() else rows
 
 @patch
 @torch.no_grad()

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/models/28_changing.ipynb #19e2726c
 import math
 from copy import deepcopy
-import numpy as np,torch
+import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from .row_loops import pay
@@ -18,6 +18,7 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
+    buffers_of = (),()  # names of those with a row for each user, and for each item
     prior = None  # what `user_prior` gives in place of what the rows of its users say
     refits = True  # are rows, also those of known users, solved for around a mean? Else a model takes in features itself
 
@@ -47,6 +48,40 @@ def keeping(self:Changes, side, codes):
     res = deepcopy(self, parts)  # what is in `parts` replaces what has that id
     if side: res.believed = kept_of(self.believed, codes)
     return res
+
+# %% ../../nbs/models/28_changing.ipynb #309ba648
+def put(w, values):
+    "Set `w` to the `values`, unless it has them, as others may be reading. On a GPU, where comparing would make the host wait, always"
+    if not (w.is_cpu and w.equal(values)): w.copy_(values)
+
+def fill_row_0(w):
+    "Set row 0 of `w` to the mean of the others"
+    put(w[0], w[1:].mean(0))
+
+_few = 4  # factors by which two rows are told apart
+
+def are_untrained(tables):
+    "Which rows of the `tables` of one side, but the first, (n-1,), are as that of the unknown: they have no ratings. None if all are"
+    same = [torch.isclose(w[1:,:_few], w[0,:_few], rtol=1e-4, atol=1e-6).all(1) for w in tables]
+    res = torch.stack(same).all(0)
+    return res & ~res.all()
+
+# %% ../../nbs/models/28_changing.ipynb #160256eb
+@patch
+def own_sides(self:Changes, before):
+    "Users (0) and items (1), as far as the model `before`, if given, has other tables of them"
+    if before is None: return [0,1]
+    return [k for k,(a,b) in enumerate(zip(self.tables, before.tables)) if a[0] is not b[0]]
+
+@patch
+@torch.no_grad()
+def refill(self:Changes, before=None):
+    "Set row 0 of each table, and rows without ratings, to the mean of the others, but for tables that the model `before` has too"
+    for side in self.own_sides(before):
+        tables = [e.weight for e in self.tables[side]]
+        is_new = F.pad(are_untrained(tables), (1,0), value=True)
+        for w in tables: w[is_new] = w[~is_new].mean(0)
+        for o in self.buffers_of[side]: fill_row_0(self._buffers[o])
 
 # %% ../../nbs/models/28_changing.ipynb #dd2705f3
 @patch(as_prop=True)

@@ -10,7 +10,8 @@ from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from .base import Cosines,FactorModel,put
+from .base import Cosines,FactorModel
+from .changing import put
 from .choices import Choices,choices_of
 from .feature_weights import add_by_features,map_to_columns
 from .new_weights import weights_with
@@ -20,7 +21,7 @@ from .sums import WeightReasons
 class Ease(FactorModel, nn.Module):
     """Scores of the items, each a sum of the `weight`, (n_items,n_items), of what the user has chosen for that item;
     `choices` are the `Choices` of the users. The unknown item, of code 0, is the mean of the others, which have the columns code-1"""
-    is_preference,n_buffers,refits,heaviest_alone = True,2,False,True
+    is_preference,n_buffers,refits,heaviest_alone,biases = True,2,False,True,()
     reg = None  # that the weights were fitted with; `None` if that isn't known
     def __init__(self, choices, weight):
         super().__init__()
@@ -37,9 +38,6 @@ class Ease(FactorModel, nn.Module):
     def sizes(self): return [len(self.choices),len(self.weight)+1]
     @property
     def width(self): return len(self.weight)
-    @property
-    def biases(self): return []
-
     @torch.no_grad()
     def fill_unknown(self): put(self.of_unknown, self.weight.mean(1))
 

@@ -10,8 +10,8 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table,fill_row_0,moments
-from .changing import grown
+from .base import FactorModel,as_table,moments
+from .changing import fill_row_0,grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
@@ -28,6 +28,7 @@ class PosteriorMean(Dot):
     `i_noise`, (n_items,), the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
     needs_noise = False  # of a new user's ratings: the draws have it
     is_turned = False  # do items take the place of users?
+    buffers_of = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
     covs_of_users = None  # those of training, if the users are others
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)
@@ -223,8 +224,6 @@ def turned(self:PosteriorMean):
     return res
 
 # %% ../../nbs/models/23_posterior.ipynb #c5d56f44
-_names = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
-
 @patch
 def with_rows(self:PosteriorMean, side, codes, z, n):
     "A model with `n` codes of users (`side=0`) or items (1), with the rows `z` of all draws for `codes`, that shares all else"
@@ -232,7 +231,7 @@ def with_rows(self:PosteriorMean, side, codes, z, n):
     factors,b = draws[...,:-1],draws[...,-1]
     table = factors.flatten(1) if side else _as_user_table(factors)
     res = Dot.with_rows(self, side, codes, torch.cat([table, b.mean(1, keepdim=True)], 1), n)
-    of_bias,of_noise = _names[side]
+    of_bias,of_noise = self.buffers_of[side]
     noise = self._buffers[of_noise]
     new = codes[codes>=len(noise)]
     res._buffers = {**self._buffers,
@@ -245,6 +244,6 @@ def with_rows(self:PosteriorMean, side, codes, z, n):
 @torch.no_grad()
 def keeping(self:PosteriorMean, side, codes):
     res = Dot.keeping(self, side, codes)
-    for o in _names[side]: res._buffers[o] = self._buffers[o][codes]
+    for o in self.buffers_of[side]: res._buffers[o] = self._buffers[o][codes]
     if not side: res.time_effects = nn.ModuleList(e.keeping(codes) for e in self.time_effects)
     return res

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/models/36_sums.ipynb #e0bbee48
+from copy import copy
 from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
@@ -88,6 +89,15 @@ class SumReasons(Reasons):
     @property
     def how(self): return max((o.how for o in self.reasons), key=len)
 
+# %% ../../nbs/models/36_sums.ipynb #32423093
+def with_prior_of(model, users):
+    "The `model`, or, if its prior has a mean for each user, a copy with those of `users` alone, in their order"
+    if model.prior is None: return model
+    res = copy(model)
+    mean,cov = model.prior
+    res.prior = mean[users],cov
+    return res
+
 # %% ../../nbs/models/36_sums.ipynb #3351a80e
 class LeftOut(Reasons):
     "As above, for any `model` that has `fit_users`, from rows that are fitted without each rating"
@@ -97,14 +107,16 @@ class LeftOut(Reasons):
         w = torch.ones_like(y) if w is None else w
         self.ratings = users,items,y,w
         self.n = torch.bincount(users, minlength=n_users)
+        self.everyone = torch.arange(n_users, device=users.device)
 
-    def _fit(self, users, items, y, w, n):
-        return self.model.fit_users(users, items, y, n, self.noise, w=w)
+    def _fit(self, of, users, items, y, w):
+        "Rows of those users that `of`, (n,), names, from ratings by `users`, 0 to n-1"
+        return with_prior_of(self.model, of).fit_users(users, items, y, len(of), self.noise, w=w)
 
     @cached_property
-    def whole(self): return self._fit(*self.ratings, len(self.n))
+    def whole(self): return self._fit(self.everyone, *self.ratings)
     @cached_property
-    def nobody(self): return self._fit(*(o[:0] for o in self.ratings), 1)
+    def nobody(self): return self._fit(self.everyone, *(o[:0] for o in self.ratings))
     @cached_property
     def rows(self): return [self._rows_without(u) for u in range(len(self.n))]
 
@@ -120,14 +132,14 @@ def _rows_without(self:LeftOut, u):
     if not n: return self.whole[:0]
     numbers = torch.arange(n, device=is_own.device)
     blocks = numbers.split(max(1, _most_pairs//n))
-    return torch.cat([self._block_without(o, numbers, own) for o in blocks])
+    return torch.cat([self._block_without(u, o, numbers, own) for o in blocks])
 
 @patch
-def _block_without(self:LeftOut, block, numbers, own):
-    "The rows of a user with the ratings `own`, which have `numbers`, without each of those of a `block`"
+def _block_without(self:LeftOut, u, block, numbers, own):
+    "The rows of the user `u` with the ratings `own`, which have `numbers`, without each of those of a `block`"
     who,which = (numbers!=block[:,None]).nonzero().T
     rest = [o[which] for o in own]
-    return self._fit(who, *rest, len(block))
+    return self._fit(torch.full_like(block, u), who, *rest)
 
 # %% ../../nbs/models/36_sums.ipynb #c179c5d5
 @patch
@@ -165,7 +177,7 @@ def contributions(self:LeftOut, items):
 
 @patch
 def parts(self:LeftOut, items):
-    each = [self._scores(self.nobody, o).T for o in items]
+    each = [self._scores(z[None], o).T for z,o in zip(self.nobody, items)]
     average = torch.cat(each)
     alone = self.contributions(items).sum(-1)
     return {'average user': average, 'together': self.scores(items)-average-alone}

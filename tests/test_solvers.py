@@ -222,7 +222,7 @@ def test_intervals_of_the_unknown_cover_too(tmp_path):
     nobody = pd.DataFrame(dict(user=[-1], title=['nothing']))
     there = load_recommender(learn.save_recommender(tmp_path/'films'))
     assert np.allclose(there.predict_df(nobody, unknown='average', std=True), learn.predict_df(nobody, unknown='average', std=True), atol=1e-4)
-    new = learn.fold_in(df[df.user==df.user[0]].head(3))
+    new = learn.fold_in(valid.head(3)[['title','rating']].assign(title=learn.dls.classes['title'].labels[:3]))
     one,none = (new.predict(title, unknown='average', std=True)[1] for title in (learn.dls.classes['title'].labels[0],'nothing'))
     assert one<none
 

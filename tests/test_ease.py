@@ -400,7 +400,7 @@ def test_a_gpu_that_is_full(monkeypatch):
     monkeypatch.setattr(devices, '_can_be_made', lambda n, device: n<3*4*25*25)
     with pretending('cuda'):
         learn = learner(loaders('cuda'), n_factors=4)
-        with pytest.raises(ValueError, match='cuda.* has no room for the weights of 25 items'): learn.fit_ease()
+        with pytest.raises(ValueError, match='cuda.* has no room for the weights of all pairs of 25 items'): learn.fit_ease()
 
 # ------------------------------------------------------------------ several threads
 def test_threads_get_what_one_gets(learn):

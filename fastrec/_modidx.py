@@ -1466,6 +1466,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'fastrec/evaluate/choosing.py'),
                                            'fastrec.evaluate.choosing._fitted': ( 'evaluate/choosing.html#_fitted',
                                                                                   'fastrec/evaluate/choosing.py'),
+                                           'fastrec.evaluate.choosing._need_enough': ( 'evaluate/choosing.html#_need_enough',
+                                                                                       'fastrec/evaluate/choosing.py'),
                                            'fastrec.evaluate.choosing._need_known': ( 'evaluate/choosing.html#_need_known',
                                                                                       'fastrec/evaluate/choosing.py'),
                                            'fastrec.evaluate.choosing._power': ( 'evaluate/choosing.html#_power',

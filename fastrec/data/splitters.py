@@ -65,7 +65,7 @@ def TimeSplitter(
     valid_pct:float=.2, # Share of the rows for validation: the latest
     time_name:str=None, # Column to order by; left out: that of the loaders, 'timestamp', 'date' or so, or the only one of dates
 ):
-    "Train on the past, validate on the future"
+    "Train on the past, validate on the future; of rows at one time, those further down the frame count as later"
     def _inner(o):
         o = as_frame(o)
         order = _by_time(o, time_name, 'TimeSplitter')
@@ -79,7 +79,8 @@ def LeaveLastSplitter(
     user_name:str=None, # Column of the users; left out: that of the loaders, 'user', or another usual name, such as 'userId'
     time_name:str=None, # Column to order by, as in `TimeSplitter`
 ):
-    "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training completely"
+    """Hold out the last `n` ratings of each user; of rows at one time, those further down the frame count as later. Users with `n` or fewer
+    stay in training completely"""
     if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)

@@ -200,9 +200,9 @@ def evaluate(self:Recommends,
     """RMSE and MAE; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty, popularity bias, diversity of `k` recommendations.
 
     Novelty is in bits; diversity is by the factors of the model, `nan` if it has none.
-    A held-out pair counts once, as relevant if any of its rows is, and not at all if `exclude_seen` leaves it out.
-    Unknown items count as missed, and unknown users get no lists. With a `weight_name`, RMSE and MAE count rows by their weights;
-    those of weight 0 are left out"""
+    A held-out pair counts once, as relevant if any of its rows is, and not at all if `exclude_seen` leaves it out. Items with the
+    same score are listed in the order of their labels. Unknown items count as missed, and unknown users get no lists. With a `weight_name`,
+    RMSE and MAE count rows by their weights; those of weight 0 are left out, and make no item more popular"""
     k = need_whole('k', k)
     if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
     knobs = need_knobs(diversity, damping)

@@ -5,7 +5,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.core import Callback
 from fastrec.evaluate import choosing
 from fastrec.fit.chance import BesideChance
-from fastrec.all import EarlyStoppingCallback,LeaveLastSplitter,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
+from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
 
@@ -561,19 +561,6 @@ def test_one_choice_each_is_popularity(how):
     with pytest.warns(UserWarning, match='get no list'): lists = learn.recommend(n=5, exclude_seen=False)
     best = learn.dls.classes['title'].labels[counts.argsort(descending=True, stable=True)[:5].numpy()]
     assert (lists.groupby('user').title.apply(list)==pd.Series([list(best)]*learn.n_users, lists.user.unique())).all()
-
-def test_choose_fit_splits_as_it_is_told():
-    df = sample_ratings(n_users=100, n_items=60, n_ratings=3000)
-    dls,seen = RecDataLoaders.from_df(df, LeaveLastSplitter(2), time_name='timestamp', seed=1),[]
-    def splitter(frame):
-        seen.append((frame,*LeaveLastSplitter(2)(frame)))
-        return seen[-1][1:]
-    table,learn = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_bias={}), splitter=splitter)
-    (frame,train,valid), = seen
-    assert len(frame)==len(dls.train_ds) and len(learn.dls.train_ds)==len(frame)
-    learn = learner(RecDataLoaders.from_df(frame, lambda _: (train,valid), time_name='timestamp', seed=1))
-    with learn.no_bar(),learn.no_logging(): learn.fit_bias()
-    assert table.ndcg_at_10['fit_bias']==pytest.approx(learn.evaluate().ndcg_at_10['model'], abs=1e-6)
 
 @pytest.mark.parametrize('kwargs,error,match', [(dict(fits=['fit_als']), TypeError, 'must be a dict'), (dict(fits=dict(fit_state={})), ValueError, 'is not a fit'),
     (dict(fits=dict(fit_ease={}), by='rmse'), ValueError, "by='rmse'")], ids=str)

@@ -1,4 +1,4 @@
-"""The choices that pages tell of, each compared with another one, on rows held out of the training parts of ml-100k's u1 to u5, which no table scores, and how much what was not chosen should weigh; writes results/choices.md, choices_alpha0.md"""
+"""The choices that pages tell of, each compared with another one, on rows held out of the training parts of ml-100k's u1 to u5, none of them test rows of the same fold, and how much what was not chosen should weigh; writes results/choices.md, choices_alpha0.md"""
 import warnings
 from contextlib import contextmanager
 from report import Report

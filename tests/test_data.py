@@ -4,6 +4,7 @@ import numpy as np,pandas as pd,pytest,torch
 from conftest import fastai_cfg,fastai_path,films,release_path,rows,started,write_release
 import fastrec.data.movielens as data
 from fastrec.data import sample
+from fastrec.data.loaders import RecDataLoaders
 from fastrec.data.titles import distinct_titles
 from fastrec.data.movielens import movielens,movielens_folds,movielens_sides
 from fastrec.data.releases import releases
@@ -320,3 +321,28 @@ def test_real_sides():
         sides = movielens_sides(name, release_path(name))
         assert tuple(map(len, sides))==n and not any(o.isna().any(axis=None) for o in sides)
         assert set(movielens(name, release_path(name)).title.unique())<=set(sides[1].index)
+
+def tied(n_users=150, n=8):
+    "Films of each user, all within a day, in random order"
+    rng = np.random.default_rng(0)
+    rows = [(u,int(i)) for u in range(n_users) for i in rng.choice(400, n, replace=False)]
+    df = pd.DataFrame(rows, columns=['user','item']).assign(day=pd.Timestamp('2024-01-01'))
+    return df.assign(rating=rng.integers(1, 11, len(df)), day=df.day+pd.to_timedelta(np.arange(len(df))%n//4, unit='D'))
+
+@pytest.mark.parametrize('n', [1,3])
+@pytest.mark.parametrize('name,ascending', [('rating',True), ('rating',False), ('item',True)])
+def test_an_order_that_is_not_that_of_time_is_told(n, name, ascending):
+    df = tied()
+    by_it = df.sort_values(['user','day',name], ascending=[True,True,ascending])
+    with pytest.warns(UserWarning, match=rf"users have several ratings at one time, .* they are sorted by '{name}': shuffle them first"): LeaveLastSplitter(n)(by_it)
+    LeaveLastSplitter(n)(df)  # without a word, as after what is advised
+    LeaveLastSplitter(n)(by_it.sample(frac=1, random_state=0))
+    with pytest.warns(UserWarning, match='sorted by'): RecDataLoaders.from_df(by_it, LeaveLastSplitter(n))
+
+def test_an_order_of_few_or_of_time_is_not_told():
+    few = tied(80).sort_values(['user','day','rating'])
+    LeaveLastSplitter()(few)
+    rising = tied().sort_values(['user','rating'])
+    LeaveLastSplitter()(rising.assign(day=np.arange(len(rising))))  # ratings rise with time
+    mixed = tied().assign(item=lambda o: o.item.where(o.item%2==0, o.item.astype(str)))
+    LeaveLastSplitter()(mixed)

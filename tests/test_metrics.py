@@ -132,8 +132,7 @@ def ref_lists(score, labels, n_users, train, held, k, min_rating, exclude, alike
     truth = {}
     for u,i,r in held:
         if u not in users or (min_rating is not None and r<min_rating): continue
-        if i not in items: truth.setdefault(u, []).append(object())  # nobody finds it
-        elif i not in truth.setdefault(u, []) and not (exclude and i in seen.get(u, ())): truth[u].append(i)
+        if i not in truth.setdefault(u, []) and not (exclude and i in seen.get(u, ())): truth[u].append(i)  # of what is unknown, nobody finds it
     truth = {u: o for u,o in truth.items() if o}
     rows,shown,unlike = [],[],[]
     top = sorted(items, key=lambda i: -len(raters[i]))[:max(round(len(items)/100), 1)]
@@ -205,6 +204,28 @@ def test_a_pair_counts_once():
     assert got.recall_at_1==got.ndcg_at_1==got.map_at_1==got.precision_at_1==1
     assert asked([('ann',3,5.)]*3+[('ann',2,4.)], k=3).loc['model'].recall_at_3==1
     assert asked([('ann',3,5.)]*3).attrs['counted']['repeated']==2
+
+def test_a_pair_of_an_unknown_film_counts_once_too():
+    "In the loaders' rows of validation, in a frame, and in the metrics of an epoch"
+    with pytest.warns(UserWarning, match='5 of items'): got = asked([('ann',3,5.)]+[('ann',8,5.)]*3+[('ann',9,4.)]*2, k=1)
+    assert got.recall_at_1['model']==pytest.approx(1/3) and got.attrs['counted']['relevant']==3
+    ratings = sample_ratings(n_users=60, n_items=40, n_ratings=2000).drop(columns='item').astype({'title': str})
+    old,held = ratings[ratings.title!=ratings.title[0]],ratings.iloc[::5]
+    held = held.assign(weight=1., title=held.title.where(held.index%2==0, held.title+' anew'))
+    train = old.drop(held.index, errors='ignore').assign(weight=1.)
+    found = []
+    for rows in (held,pd.concat([held]*3),pd.concat([held,held.assign(weight=0.)])):
+        both = pd.concat([train,rows], ignore_index=True)
+        with warnings.catch_warnings(action='ignore'):
+            learn = learner(RecDataLoaders.from_df(both, lambda _: (np.arange(len(train)),np.arange(len(train), len(both))), weight_name='weight', seed=0, device='cpu'))
+        with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging():
+            learn.fit_ials(8, 4)
+            found += [learn.evaluate(),learn.evaluate(rows)]
+            assert learn.list_measures(learn.dls.valid_ds)[0]['ndcg_at_10']==found[-1].ndcg_at_10['model']
+    for o in found[1:]: pd.testing.assert_frame_equal(o, found[0], rtol=1e-6)
+    with warnings.catch_warnings(action='ignore'):
+        low,high = (learn.evaluate(o, min_rating=2) for o in (pd.concat([held.assign(rating=1.),held]),held))
+    assert low.attrs['counted']['relevant']==high.attrs['counted']['relevant']
 
 def test_a_pair_is_relevant_if_any_row_is():
     with pytest.warns(UserWarning, match='1 held-out pairs have rows on both sides of min_rating=4'): got = asked([('ann',3,5.),('ann',3,1.),('ann',2,1.)], k=1, min_rating=4)

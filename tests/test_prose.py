@@ -45,11 +45,11 @@ allowed = {
     ('big_data','12 bytes'): 3*4, ('big_data','.3 GB'): 12*25e6*gb, ('big_data','.05 GB'): 4*51*(162_541+59_047)*gb, ('gpu','.3 GB'): 12*25e6*gb,
     ('machines','12 bytes'): 3*4, ('machines','120 GB'): 12*1e10*gb, ('sharded_tables','26 GB'): 4*65*1e8*gb, ('64_choices','120 GB'): 4*1e6*3e4*gb,
     ('plan','.76'): 200_948*87_585/23.1*gb, ('plan','128 s'): 2*64*1e15/1e15, ('45_loop','204 bytes'): 4*(50+1), ('66_ease','55 MB'): 4*3706**2*mb,
-    ('79_spaces','.03'): (.001*1)**.5,
+    ('79_spaces','.03'): (.001*1)**.5, ('r6_ncf','.006'): (.73*.27/6040)**.5,
     **dict.fromkeys([('plan',o) for o in ('10 GB','20 minutes','nine minutes','four seconds','three seconds','forty minutes')], 'worked out on the page'),
     ('r4_d2l','.617'): 'published', ('r5_deep_mf','22 s'): 'published', ('68_negatives','.75'): 'of a paper', ('r3_fastai_lesson','.003'): 'a setting that was tried',
     ('machines','ten minutes'): "NCCL's default", ('20_service','ten seconds'): 'a setting', ('20_service','five seconds'): "uvicorn's default",
-    ('44_optimizers','.05'): 'a scale of ratings', ('05_loader','hundred times as long'): 'what does not happen',
+    ('44_optimizers','.05'): 'a scale of ratings', ('66_ease','five seconds'): 'a setting', ('05_loader','hundred times as long'): 'what does not happen',
     ('tutorial','ten minutes'): 'to read', ('index','2 GB'): 'of an environment', ('index','eight minutes'): 'make test on two cores',
 }
 

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders
 from fastai.data.core import DataLoaders
 from fastai.learner import Callback
-from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
 from fastrec.evaluate.spaces import all_combinations,check_space
 import optuna
 
@@ -290,3 +290,16 @@ def test_settings_that_change_nothing_are_told(dls):
 def test_who_is_given_other_loaders_says_its_own_name(call):
     name = getattr(call, '__name__', '').replace('<lambda>', 'search')
     with pytest.raises(TypeError, match=rf'^{name}\(\) needs RecDataLoaders, .* not DataLoaders'): call(DataLoaders.from_dsets([0], [0], bs=1))
+
+def test_choose_fit_splits_as_it_is_told():
+    df = sample_ratings(n_users=100, n_items=60, n_ratings=3000)
+    dls,seen = RecDataLoaders.from_df(df, LeaveLastSplitter(2), time_name='timestamp', seed=1),[]
+    def splitter(frame):
+        seen.append((frame,*LeaveLastSplitter(2)(frame)))
+        return seen[-1][1:]
+    table,learn = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_bias={}), splitter=splitter)
+    (frame,train,valid), = seen
+    assert len(frame)==len(dls.train_ds) and len(learn.dls.train_ds)==len(frame)
+    learn = learner(RecDataLoaders.from_df(frame, lambda _: (train,valid), time_name='timestamp', seed=1))
+    with learn.no_bar(),learn.no_logging(): learn.fit_bias()
+    assert table.ndcg_at_10['fit_bias']==pytest.approx(learn.evaluate().ndcg_at_10['model'], abs=1e-6)

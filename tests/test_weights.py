@@ -256,7 +256,7 @@ def test_a_user_whose_rows_weigh_nothing_is_the_average_user_and_such_an_item_is
     np.testing.assert_allclose(lists[0].score, lists[1].score, rtol=1e-2 if fit=='fit_blend' else 1e-4)  # ratings know no average user
     assert lists[0].score.iloc[0]>lists[0].score.iloc[-1]+1e-3
     code = learn.ds.classes['title'].lookup([title])
-    assert learn.counts[code]==0 and learn.counts.sum()==len(df)-(df.title==title).sum()
+    assert learn.counts[code]==0 and learn.counts.sum()==df.weight.sum()
     assert title not in set(learn.recommend(n=50).title) | set(learn.extend(own).recommend(n=50).title)
 
 def test_new_rows_that_weigh_nothing_add_no_item_to_lists():
@@ -274,3 +274,36 @@ def test_forgetting_who_said_nothing_leaves_no_count_below_0():
     raters = df.user[df.title==title].unique()[:3]
     counts = learn.without_users(raters).counts
     assert (counts>=0).all() and counts[learn.ds.classes['title'].lookup([title])]==0
+
+@pytest.mark.parametrize('fit', ['fit_ials','fit_als'])
+def test_what_is_looked_at_and_weighs_nothing_is_no_more_popular(fit, tmp_path):
+    "The row of popularity, novelty and `min_count` are those without such rows, also in a folder and after `extend`"
+    rng = np.random.default_rng(0)
+    chosen = frame(1500).assign(weight=1.)
+    looks = pd.DataFrame(dict(user=np.repeat(chosen.user.unique(), 9), rating=1., timestamp=chosen.timestamp.iloc[0], weight=0.))
+    looks['title'] = rng.choice(np.sort(chosen.title.unique())[:12], len(looks))
+    looks = looks[~pd.MultiIndex.from_frame(looks[['user','title']]).isin(pd.MultiIndex.from_frame(chosen[['user','title']]))].drop_duplicates(['user','title'])
+    both = pd.concat([looks,chosen], ignore_index=True)
+    learn,without = [fitted(loaders(o, weight_name='weight'), fit, 4, 3) for o in (both,chosen)]
+    assert torch.equal(learn.counts, without.counts) and learn.counts.sum()==len(chosen)-n_valid
+    rec = load_recommender(learn.save_recommender(tmp_path/'bundle'))
+    want = without.evaluate(exclude_seen=False)
+    for got in (learn.evaluate(exclude_seen=False),rec.evaluate(chosen.iloc[-n_valid:], exclude_seen=False)):
+        pd.testing.assert_series_equal(got.loc['popularity'], want.loc['popularity'], rtol=1e-5)
+    assert set(learn.recommend(n=60, min_count=20, exclude_seen=False).title)==set(without.recommend(n=60, min_count=20, exclude_seen=False).title)
+    new = looks.assign(user=looks.user+10**6)
+    more = learn.extend(pd.concat([new,new.iloc[:3].assign(weight=1.)]))
+    assert more.counts.sum()==learn.counts.sum()+3 and more.drift.share_new==pytest.approx(3/int(more.counts.sum()))
+
+def test_forgetting_who_looked_leaves_what_others_chose():
+    "Which rows weigh nothing isn't known to a saved model: each item loses the share of its rows, and stays rated while any is left"
+    df = sample_ratings(n_users=80, n_items=30, n_ratings=1500).reset_index(drop=True)
+    df['weight'] = (np.arange(len(df))%5==0).astype(float)
+    learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', device='cpu'), 'fit_als', 4, 3)
+    half = df.user.unique()[:40]
+    left = df[~df.user.isin(half)]
+    counts = learn.without_users(half).counts[1:].numpy()
+    codes = learn.dls.classes['title'].labels
+    real = left.groupby('title').weight.sum().reindex(codes, fill_value=0).to_numpy()
+    assert (counts>0).sum()>=(real>0).sum() and abs(counts.sum()-real.sum())<.25*real.sum()
+    assert np.corrcoef(counts, real)[0,1]>.5

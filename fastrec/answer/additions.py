@@ -120,12 +120,11 @@ def joined(old, new):
     return tensors_of(old, new.classes, x, y, w)
 
 def counts_with(counts, new):
-    "How often each item was rated, with the ratings `new`; an item without ratings that count stays at 0"
+    "How many ratings that count each item has, with those of `new`"
     if counts is None: return None
     n_items = len(new.classes[new.item_name])
     before = F.pad(counts, (0,n_items-len(counts)))
-    added,counted = (torch.bincount(o.codes[1], minlength=n_items) for o in (new,new.counted()))
-    return before + added*(before+counted>0)
+    return before+torch.bincount(new.counted().codes[1], minlength=n_items)
 
 # %% ../../nbs/answer/60_additions.ipynb #8a83308e
 def _insert(items, places, new):

@@ -103,7 +103,8 @@ def _drift(rec, new):
     w = new.weights()
     error = float((w*squares).sum()/w.sum())**.5 if len(y) else float('nan')  # without ratings
     n_before = float('nan') if rec.counts is None else int(rec.counts.sum())
-    share = len(y)/max(n_before+len(y), 1)
+    n_new = int(new.is_counted().sum())
+    share = n_new/max(n_before+n_new, 1)
     return pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=share))
 
 def _range_with(rating_range, y):

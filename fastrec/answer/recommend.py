@@ -172,7 +172,7 @@ def recommend(self:Recommends,
     users=None, # Label or labels of users; left out: all, for a shard its own, or those of the pairs in `items`
     n:int=10, # Items for each user, at most
     items=None, # Labels to choose from, or a frame of pairs of user and item, each user's own candidates; all if left out
-    exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, here or in this frame?
+    exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, in rows of validation too, or only this frame, say of training?
     min_count:int=0, # Leave out items with fewer training ratings; one without any is left out too, unless features of it are known
     path:str|Path=None, # Parquet or .csv file to write to, for millions of users; overwritten
     max_bytes:int=2**28, # Memory for a block of users, in addition to the result and the items' factors

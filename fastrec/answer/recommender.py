@@ -10,15 +10,14 @@ from contextlib import contextmanager,nullcontext
 from types import MethodType
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
-from ..data.labels import as_labels
-from ..data.ratings import count_unknown
+from ..data.labels import as_labels,count_unknown
 from ..base.checks import need_choice,warn
 from ..base.devices import unrounded
 
 # %% ../../nbs/answer/50_recommender.ipynb #3e663d92
 class Seen:
     """Which items (codes) each user has rated, as `items[offsets[u]:offsets[u+1]]`, and `counts`,
-    the training ratings of each.
+    the training ratings of each that count.
 
     The first `trained[u]` of user `u` are from training; `trained` is `None` if that isn't known.
     It is known if `n_train` is given: that many rows of `x`, the first ones, are from training"""
@@ -44,8 +43,8 @@ class Seen:
 
 # %% ../../nbs/answer/50_recommender.ipynb #0cbbb8e9
 def counts_of_items(ds):
-    "How many of the ratings `ds` each item has, by code; 0 if none of them counts"
-    return ds.counts(1) if ds.w is None else ds.counts(1)*(ds.masses(1)>0)
+    "How many of the ratings `ds` that count each item has, by code"
+    return ds.shard.counted if ds.shard else ds.counted().counts(1)
 
 # %% ../../nbs/answer/50_recommender.ipynb #1802a669
 def _offsets(lens):
@@ -103,11 +102,13 @@ def _is_trained(self:Seen, lens):
 
 @patch
 def _counts_without(self:Seen, gone, items, lens):
-    "The `counts` without the ratings of training that are `gone`, if these are known"
+    """The `counts` without the ratings of training that are `gone`, if these are known; if some weigh nothing, which isn't known here,
+    each item loses its share"""
     if self.counts is None or self.trained is None: return self.counts
-    gone = gone & self._is_trained(lens)
-    n_gone = torch.bincount(items[gone], minlength=len(self.counts))
-    return (self.counts-n_gone.to(self.counts)).clamp(min=0)  # rows of weight 0 were not counted
+    is_trained = self._is_trained(lens)
+    n_all,n_left = (torch.bincount(items[o], minlength=len(self.counts)) for o in (is_trained,is_trained & ~gone))
+    n_all = n_all.clamp(min=1)
+    return (self.counts*n_left+n_all-1)//n_all  # rounded up, so that what is left is not unrated
 
 # %% ../../nbs/answer/50_recommender.ipynb #ce8350fa
 @patch
@@ -133,7 +134,7 @@ class Recommends:
     and `noise` the variance of ratings around predictions"""
     @property
     def counts(self):
-        "How often each item (code) was rated in training; `None` if that isn't known"
+        "How many ratings of training that count each item (code) has; `None` if that isn't known"
         return self.seen and self.seen.counts
 
     held_out = source = None  # rows of validation, if there are dataloaders; for new users the model of training, and the noise

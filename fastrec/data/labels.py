@@ -230,3 +230,18 @@ def encode_column(col, train, part=Part(), others=None):
         raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
                          'with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
+
+# %% ../../nbs/data/03_labels.ipynb #751a92c0
+def count_unknown(name, labels):
+    "How many `labels` of the column `name` are unknown, and the first of them"
+    first = ', '.join(map(repr, labels[:3]))
+    more = ', …' if len(labels)>3 else ''
+    return f'{len(labels)} unknown in {name!r} ({first}{more})'
+
+def numbers_of_unknown(labels, codes):
+    "Numbers from 1 that tell apart those of the `labels`, a column, with the `codes` 0, and 0 for the others; `None` if all are known"
+    is_unknown = codes==0
+    if not is_unknown.any(): return None
+    res = np.zeros(len(codes), 'int32')
+    res[is_unknown] = 1+pd.factorize(labels[is_unknown])[0]
+    return torch.from_numpy(res)

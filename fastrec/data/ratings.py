@@ -9,6 +9,7 @@ __all__ = ['RatingsTensors']
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
 from .frames import as_frame
+from .labels import count_unknown,numbers_of_unknown
 from .names import need_columns
 from .titles import items_beside,with_id
 from .kinds import check_kind,need_values
@@ -29,7 +30,7 @@ class RatingsTensors:
     part = Part()  # if several processes share the work: which of them this is
     shard = None  # a `Shard`, what is known about all processes' ratings, if this one holds those of its own users
     features = None,None  # `Features` of users and of items, or `None`, on the CPU wherever the ratings are
-    strangers = ()  # for held-out rows: labels of users who have no others
+    strangers,unknown_items = (),None  # held-out rows: labels of users without others; numbers that tell items with the code 0 apart, (n,)
     w = weight_name = scale = None  # also for older files; `scale`: lowest and highest rating, if not those of the rows
     weight_unit = 1.  # what a weight of 1 is in the frame: the mean of the training weights above 0
     def __init__(self, x, y, classes, rating_name, index=None, time_name=None, w=None, weight_name=None):
@@ -77,6 +78,7 @@ def subset(self:RatingsTensors, i):
     i = i.to(self.x.device)
     res = self.new(*self.rows(i), w=None if self.w is None else self.w[i])
     res.part = self.part
+    if self.unknown_items is not None: res.unknown_items = self.unknown_items[i.cpu()]
     return res
 
 # %% ../../nbs/data/04_ratings.ipynb #89ea7607
@@ -179,12 +181,6 @@ def _almost(vocab, label):
     same = [o for o in (label.strip(), label.removesuffix('.0'), f'{label}.0') if o!=label and vocab.encode([o])[0]]
     return next(iter(same+vocab.spelled_as(label)), None)
 
-def count_unknown(name, labels):
-    "How many `labels` of the column `name` are unknown, and the first of them"
-    first = ', '.join(map(repr, labels[:3]))
-    more = ', …' if len(labels)>3 else ''
-    return f'{len(labels)} unknown in {name!r} ({first}{more})'
-
 # %% ../../nbs/data/04_ratings.ipynb #2659442d
 @patch
 def unknown_labels(self:RatingsTensors, df, x):
@@ -241,9 +237,10 @@ def encode(self:RatingsTensors,
     known = (x>0).all(1)
     if timed: x = np.column_stack([x, as_seconds(df[self.time_name])])
     if not known.all():
-        labels = self.unknown_labels(df, x)
         advice = '' if (x[:,0]>0).all() else _for_users
-        _tell_unknown(f'{(~known).sum()} of {len(df)} rows: {labels}', unknown, advice)
+        _tell_unknown(f'{(~known).sum()} of {len(df)} rows: {self.unknown_labels(df, x)}', unknown, advice)
     keep = known if unknown=='drop' else slice(None)
     y,w = (None if o is None else torch.tensor(o[keep]) for o in (y,w))
-    return self.new(torch.tensor(x[keep]), y, df.index[keep], w)
+    res = self.new(torch.tensor(x[keep]), y, df.index[keep], w)
+    res.unknown_items = numbers_of_unknown(df[self.item_name][keep], x[keep,1])
+    return res

@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .features import Features,features_of
-from .labels import encode_column
+from .labels import encode_column,numbers_of_unknown
 from .ratings import RatingsTensors
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,in_units,unit_of_weights
 from .splitters import all_rows
@@ -108,9 +108,11 @@ def _weights(df, name, complete, train, valid, part):
     return in_units(res, unit),float(unit)
 
 # %% ../../nbs/data/19_splits.ipynb #5ba62ca5
-def _strangers(col, codes, valid):
-    "Labels of `col` that are only in the rows `valid`, and so have no code, as an array"
-    return col.iloc[valid[codes[valid]==0]].unique()
+def _tell_apart(valid, cols, codes, rows):
+    "Tell `valid`, which has these `rows`, what has no code in the columns `cols` of users and items: names of users, numbers of items"
+    (users,items),(u,i) = cols,codes
+    valid.strangers = users.iloc[rows[u[rows]==0]].unique()
+    valid.unknown_items = numbers_of_unknown(items.iloc[rows], i[rows])
 
 def _check_values(u, i, y, names, complete, is_train):
     "Warn about what is doubtful in the codes `u` and `i`, the ratings `y` and the pairs of the rows that are `complete`"
@@ -145,5 +147,5 @@ def split_tensors(df, names, time_name, weight_name, complete, split, part, fram
         res.weight_unit,res.features = unit,features
         return res
     train,valid = map(tensors, split)
-    valid.strangers = _strangers(df[user], u, split[1])
+    _tell_apart(valid, (df[user],df[item]), (u,i), split[1])
     return train,valid

@@ -8,6 +8,7 @@ __all__ = ['SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter'
 # %% ../../nbs/data/02_splitters.ipynb #218e02a9
 from fastai.data.all import *
 from .frames import as_frame
+from .names import role_of
 from .times import as_times,split_column
 from ..base.checks import is_whole,need_share,warn
 from ..base.random import undisturbed
@@ -31,12 +32,13 @@ def _n_valid(valid_pct, n):
 
 # %% ../../nbs/data/02_splitters.ipynb #3a62ef24
 def _by_time(df, time_name, splitter):
-    "Row numbers of `df` in the order of the column `time_name`, for a `splitter`; rows of the same time keep theirs"
+    "Row numbers of `df` in the order of the column `time_name`, for a `splitter`, and their times; rows of the same time keep their order"
     col = split_column(df, time_name, 'time', splitter)
     times = as_times(col).reset_index(drop=True)
     if len(times)>=20 and times.nunique()==1:  # in a few rows it may be so by chance
         warn(f'all rows have the same {col.name!r}: the split follows the order of the rows')
-    return times.sort_values(kind='stable').index.to_numpy()
+    times = times.sort_values(kind='stable')
+    return times.index.to_numpy(),times.to_numpy()
 
 # %% ../../nbs/data/02_splitters.ipynb #f2a809a4
 def all_rows(o):
@@ -65,13 +67,34 @@ def TimeSplitter(
     valid_pct:float=.2, # Share of the rows for validation: the latest
     time_name:str=None, # Column to order by; left out: that of the loaders, 'timestamp', 'date' or so, or the only one of dates
 ):
-    "Train on the past, validate on the future"
+    "Train on the past, validate on the future; of rows at one time, those further down the frame count as later"
     def _inner(o):
         o = as_frame(o)
-        order = _by_time(o, time_name, 'TimeSplitter')
+        order,_ = _by_time(o, time_name, 'TimeSplitter')
         cut = len(o)-_n_valid(valid_pct, len(o))
         return order[:cut],order[cut:]
     return _inner
+
+# %% ../../nbs/data/02_splitters.ipynb #0fa7e055
+_many_ties,_one_way = 100,.95  # users; steps up less those down, as a share
+
+def _tied_ends(users, times, ends):
+    "Where the last row in training and the first held out are, as `ends` say, of users who have both at the same time, (2,n)"
+    last,first = (np.flatnonzero(o)[users[o].argsort(kind='stable')] for o in ends)
+    return np.stack([last,first])[:,times[last]==times[first]]
+
+def _tell_of_order(df, rows):
+    "Warn if pairs of `rows`, (2,n), which only their order in the frame tells apart, are in that of ratings or of items"
+    for name in df.columns if rows.shape[1]>=_many_ties else ():
+        if role_of(name)[0] not in ('rating','item','title'): continue
+        try: codes = pd.factorize(df[name].iloc[rows.ravel()], sort=True)[0].reshape(2, -1)
+        except TypeError: continue  # labels of several types
+        steps = np.sign(codes[1]-codes[0])
+        steps = steps[steps!=0]
+        if len(steps)<_many_ties or abs(steps.mean())<_one_way: continue
+        warn(f'{rows.shape[1]:,} users have several ratings at one time, where the order of the rows decides which is held out, and they '
+             f'are sorted by {name!r}: shuffle them first, as in df.sample(frac=1, random_state=0)')
+        return
 
 # %% ../../nbs/data/02_splitters.ipynb #3a58cf9d
 def LeaveLastSplitter(
@@ -79,15 +102,18 @@ def LeaveLastSplitter(
     user_name:str=None, # Column of the users; left out: that of the loaders, 'user', or another usual name, such as 'userId'
     time_name:str=None, # Column to order by, as in `TimeSplitter`
 ):
-    "Hold out the last `n` ratings of each user. Users with `n` or fewer stay in training completely"
+    """Hold out the last `n` ratings of each user; of rows at one time, those further down the frame count as later. Users with `n` or fewer
+    stay in training completely"""
     if not is_whole(n, 1): raise ValueError(f'n={n!r} must be a whole number, 1 or more')
     def _inner(o):
         o = as_frame(o)
-        order = _by_time(o, time_name, 'LeaveLastSplitter')
+        order,times = _by_time(o, time_name, 'LeaveLastSplitter')
         users,_ = _factorized(split_column(o, user_name, 'user', 'LeaveLastSplitter'))
         users = users[order]
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()  # how many later ones the user has
-        valid = (back<n) & (np.bincount(users)[users]>n)
+        has_more = np.bincount(users)[users]>n
+        valid = (back<n) & has_more
+        _tell_of_order(o, order[_tied_ends(users, times, [has_more & (back==k) for k in (n,n-1)])])
         return order[~valid],order[valid]
     return _inner
 

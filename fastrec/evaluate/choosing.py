@@ -11,6 +11,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone
 from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loaders import RecDataLoaders
+from ..data.splitters import SeededSplitter
 from ..base.compiled import can_compile
 from ..fit.ials import may_mean_not_chosen
 from ..fit.learner import learner
@@ -46,6 +47,11 @@ def _fitted(dls, name, kwargs):
     with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**kwargs)
     return learn
 
+def _need_enough(ds):
+    "Refuse a shard of ratings, and too few"
+    if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
+    if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and {len(ds)} are too few: it needs {_fewest}')
+
 def _need_known(held):
     "Refuse `held`-out ratings if none is by a user with others, as then nothing is known about their users"
     if (held.x[:,0]>0).any(): return
@@ -53,10 +59,10 @@ def _need_known(held):
                      'call fit_bias, which tells items apart, or name another column with user_name')
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #56896d49
-def _tried(frame, names, fits, seed, device):
+def _tried(frame, names, fits, splitter, seed, device):
     "A row for each of the `fits`, by name, trained on `frame`, whose columns have the `names`, and how many ratings they had"
     from fastprogress.fastprogress import progress_bar
-    dls = RecDataLoaders.from_df(frame, valid_pct=.1, seed=seed, device=device, **names)
+    dls = RecDataLoaders.from_df(frame, splitter, seed=seed, device=device, **names)
     _need_known(dls.valid_ds)
     rows = {}
     for name,kwargs in progress_bar(fits.items(), leave=False):
@@ -79,14 +85,14 @@ def _power(n, seconds, before):
     n_fewer,fewer = before
     return (np.log(seconds/fewer)/np.log(n/n_fewer)).clip(_least_power, 1)
 
-def _rounds(ds, fits, seconds, start, seed, device):
+def _rounds(ds, fits, splitter, seconds, start, seed, device):
     "The table of the largest part that there is time for, and how many ratings that had"
     left = lambda: seconds-(time.perf_counter()-start)
     n_all,before = len(ds),None
     n = n_all if n_all<=_jump*_first else _first
     while True:
         frame,names = _some_users(ds, n, np.random.default_rng(seed))
-        res,n_train = _tried(frame, names, fits, seed, device)
+        res,n_train = _tried(frame, names, fits, splitter, seed, device)
         took = res.seconds.sum()
         res['seconds_on_all'] = res.seconds*(ds.n_ratings/n_train)**_power(n_train, res.seconds, before)
         more = n*(max(left(), 0)/2/took)**(1/_power(n_train, took, before and (before[0],before[1].sum())))
@@ -145,9 +151,11 @@ def choose_fit(
     dls:RecDataLoaders, # Training ratings, parts of which are used to fit and to measure; those of validation are not looked at
     seconds:float=60., # Time for all of it, about
     by:str=None, # 'rmse', or 'ndcg_at_10' for lists; left out: 'rmse', or lists if all ratings are the same
-    fits:dict=None # Arguments by the name of each fit; left out: all that can be done here, with their defaults
+    fits:dict=None, # Arguments by the name of each fit; left out: all that can be done here, with their defaults
+    splitter:callable=None # Which training rows to fit and to measure, as in `search`; left out: a random tenth to measure
 )->tuple: # A frame with a row for each fit and one for popularity, and a `RecLearner`, the best fitted on all training ratings
-    """Try fits on a part of the ratings, and fit the best one that there is time for.
+    """Try fits on a part of the ratings, and fit the best one that there is time for. If `dls` split by time, pass the `splitter` here too,
+    and `time_name` to the loaders, which keep no times otherwise.
 
     The frame has `rmse`, `ndcg_at_10`, `seconds` and what these would be on all; its `.attrs` hold 'best' and the part's 'ratings'"""
     start = time.perf_counter()
@@ -155,12 +163,11 @@ def choose_fit(
     if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
     dls = as_rec_dls(dls, 'choose_fit')
     ds = dls.train_ds
-    if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
-    if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and {len(ds)} are too few: it needs {_fewest}')
+    _need_enough(ds)
     seed = 0 if dls.seed is None else int(dls.seed)
     fits = _as_fits(fits, ds)
     measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
-    table,n = _rounds(ds, fits, seconds, start, seed, dls.device)
+    table,n = _rounds(ds, fits, ifnone(splitter, SeededSplitter(.1, seed)), seconds, start, seed, dls.device)
     best = _best(table, measure, seconds-(time.perf_counter()-start))
     if by is None and measure=='rmse': _tell_of_lists(table.ndcg_at_10, best)
     table.attrs = dict(best=best, ratings=n)

@@ -56,7 +56,7 @@ def _scale_notes(rec, y):
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #06328265
 def _popularity(rec):
-    "A `Recommender` that ranks by the number of training ratings"
+    "A `Recommender` that ranks by the number of training ratings that count"
     n_users,n_items = (len(v) for v in rec.ds.classes.values())
     counts = rec.counts[:,None].float()
     model = Dot(
@@ -81,7 +81,7 @@ def rating_metrics(rec, held):
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ca4bf7f6
 def _knows_all_training(rec):
-    "Does `rec` know who gave each of the ratings of training?"
+    "Does `rec` know who gave each of the ratings of training that count?"
     seen = rec.seen
     if seen is None or seen.trained is None: return False
     return int(seen.trained.sum())==int(rec.counts.sum())
@@ -89,7 +89,7 @@ def _knows_all_training(rec):
 _users_at_once = 2**13  # so that pairs of all users are not held at once
 
 def _raters(rec):
-    "How many users have rated each item in training; if that isn't known, how many ratings it has, at most the number of users"
+    "How many users have rated each item in training; if that isn't known, how many ratings of it count, at most the number of users"
     if not _knows_all_training(rec): return rec.counts.clamp(max=rec.n_users)
     n_items = len(rec.counts)
     res = torch.zeros(n_items, dtype=torch.long)
@@ -176,7 +176,7 @@ def _asked(rec, frame, min_rating, exclude_seen, min_count):
     rec,notes = _as_trained(rec, held.x)
     seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(held), dtype=torch.bool) if min_rating is None else held.y>=min_rating
-    truth = Truth(held.x, reached, len(rec.counts), seen)
+    truth = Truth(held.x, reached, len(rec.counts), seen, held.unknown_items)
     _check_found(truth, held.y, held.x[:,0]>0, min_rating)
     if frame is not None and held.y is not None and rec.rating_range:
         notes += _scale_notes(rec, held.y)
@@ -200,9 +200,9 @@ def evaluate(self:Recommends,
     """RMSE and MAE; precision, recall, NDCG, MAP, MRR, hit rate, coverage, novelty, popularity bias, diversity of `k` recommendations.
 
     Novelty is in bits; diversity is by the factors of the model, `nan` if it has none.
-    A held-out pair counts once, as relevant if any of its rows is, and not at all if `exclude_seen` leaves it out.
-    Unknown items count as missed, and unknown users get no lists. With a `weight_name`, RMSE and MAE count rows by their weights;
-    those of weight 0 are left out"""
+    A held-out pair counts once, as relevant if any of its rows is, and not at all if `exclude_seen` leaves it out. Items with the
+    same score are listed in the order of their labels. Unknown items count as missed, and unknown users get no lists. With a `weight_name`,
+    RMSE and MAE count rows by their weights; those of weight 0 are left out, and make no item more popular"""
     k = need_whole('k', k)
     if min_rating is not None: min_rating = need_finite('min_rating', min_rating)
     knobs = need_knobs(diversity, damping)

@@ -79,7 +79,7 @@ def list_measures(self:Recommends, held, k=10):
     "For lists of `k` and the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
     seen = self.seen.in_training()
     reached = held.is_counted().cpu()
-    truth = Truth(held.x, reached, len(self.counts), seen)
+    truth = Truth(held.x, reached, len(self.counts), seen, held.unknown_items)
     if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in of_lists},0
     res,*_ = measured(ListMaker(self), truth, k, seen, all_candidates(self, 0))
     return res,len(truth.users)

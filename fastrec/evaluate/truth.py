@@ -13,8 +13,9 @@ from fastcore.basics import patch
 class Truth:
     """What is to be found among the held-out codes `x`, (n,2), with the rows `reached` relevant.
 
-    A pair counts once, and not at all if it was `seen`, since lists leave it out then"""
-    def __init__(self, x, reached, n_items, seen=None):
+    A pair counts once, and not at all if it was `seen`, since lists leave it out then; items with the code 0 are told apart by the
+    numbers `unknown`, (n,), or else each is another"""
+    def __init__(self, x, reached, n_items, seen=None, unknown=None):
         x = x[:,:2].cpu().long()
         self.n_items = n_items
         known_user,known_item = (x>0).T
@@ -23,7 +24,7 @@ class Truth:
         relevant = pair_of_row[known & reached].unique()
         again = self._were_seen(relevant, seen)
         self.pairs = relevant[~again]
-        missed = x[known_user & ~known_item & reached,0]  # users of relevant items that cannot be found
+        missed = _missed(x[:,0], known_user & ~known_item & reached, unknown)
         to_find = torch.cat([self.pairs//n_items, missed])
         self.users,self.n_relevant = to_find.unique(return_counts=True)
         not_reached = pair_of_row[known & ~reached].unique()
@@ -44,6 +45,12 @@ def _count_rows(x, pair_of_row, known_user, known_item):
         unknown_users=int((~known_user).sum()),
         unknown_items=int((~known_item).sum()),
         repeated=int(known.sum())-len(pair_of_row[known].unique()))
+
+# %% ../../nbs/evaluate/74_truth.ipynb #dd50ad6f
+def _missed(users, cannot, unknown):
+    "The `users` of relevant items that cannot be found, of the rows that `cannot`: one for each item, as far as the numbers `unknown` tell"
+    if unknown is None: return users[cannot]
+    return torch.stack([users,unknown.long()], 1)[cannot].unique(dim=0)[:,0]
 
 @patch
 def _were_seen(self:Truth, pairs, seen):

@@ -32,9 +32,9 @@ def fitted(ratings, fit, **features):
 
 def rmse(rec, rest, **kwargs): return float(((rec.predict_df(rest, **kwargs)-rest.rating)**2).mean()**.5)
 
-def coverage(rec, rest):
+def coverage(rec, rest, **kwargs):
     "Share of ratings within the 90% interval; nothing without draws"
-    try: pred = rec.predict_df(rest, std=True)
+    try: pred = rec.predict_df(rest, std=True, **kwargs)
     except ValueError: return float('nan')
     return float(((pred.rating_pred-rest.rating).abs()<1.645*pred['std']).mean())
 
@@ -60,7 +60,7 @@ def measured(split, fit):
     absent,alone = fitted(split.early, fit, items=split.old, **told),fitted(split.early, fit)
     framed = fitted(split.early, fit, items=pd.concat([split.old, split.new]), **told)
     extended = absent.extend(items=split.new)
-    res = {'nothing: the average item': (rmse(absent, rest, unknown='average'),), 'features, in the frame of training': (rmse(framed, rest),coverage(framed, rest)),
+    res = {'nothing: the average item': [f(absent, rest, unknown='average') for f in (rmse,coverage)], 'features, in the frame of training': (rmse(framed, rest),coverage(framed, rest)),
            'features, by `extend`': (rmse(extended, rest),coverage(extended, rest))}
     for k in n_first:
         first,n = split.first(k),f'{k} rating'+'s'*(k>1)
@@ -80,7 +80,7 @@ def main():
         if fit=='fit_bayes': means['features, by myFM'] = np.mean([by_myfm(o) for o in splits[data]])
         for k,v in means.items():
             again = means.get(f'{k.split(",")[0]}, features, trained again')
-            inside = np.mean([o[k][-1] for o in found]) if k in found[0] and len(found[0][k])>1 else np.nan
+            inside = np.mean([o[k][1] for o in found]) if k in found[0] else np.nan
             rep.add(data, f'`{fit}`', k, f'{v:.4f}', f'{v/average-1:+.1%}', '' if again is None or 'again' in k else f'{v/again-1:+.1%}', '' if np.isnan(inside) else f'{inside:.1%}')
     rep.write()
 

@@ -2326,6 +2326,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'fastrec/fit/loop.py'),
                                   'fastrec.fit.loop.RecLearner._split': ('fit/loop.html#reclearner._split', 'fastrec/fit/loop.py'),
                                   'fastrec.fit.loop.RecLearner._stand_in': ('fit/loop.html#reclearner._stand_in', 'fastrec/fit/loop.py'),
+                                  'fastrec.fit.loop.RecLearner._step': ('fit/loop.html#reclearner._step', 'fastrec/fit/loop.py'),
                                   'fastrec.fit.loop.RecLearner._step_by_hand': ( 'fit/loop.html#reclearner._step_by_hand',
                                                                                  'fastrec/fit/loop.py'),
                                   'fastrec.fit.loop.RecLearner._watched': ('fit/loop.html#reclearner._watched', 'fastrec/fit/loop.py'),

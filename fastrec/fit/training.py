@@ -64,7 +64,7 @@ class RecLearner(Recommends, Learner):
     seed,n_fits,stay,begun = None,0,False,False  # keep what validation gathers on its device? Is the first model from `init`?
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
-    _known_calls = None,None  # callbacks, and what to call for each event
+    _known_calls,by_hand = (None,None),None  # callbacks, and what to call for each event; are gradients of an epoch worked out by hand?
     last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
     @property
     def model(self):

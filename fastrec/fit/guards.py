@@ -117,7 +117,8 @@ def _tidy(self:RecLearner, finders=()):
         if hasattr(cb, 'tmp_d'):  # it has begun, and kept the weights there
             with self.added_cbs(cb): cb('after_fit')
     for cb in self.cbs:
-        if isinstance(cb, (ProgressCallback,ShrinkToBiases)): cb('after_fit')
+        if isinstance(cb, ProgressCallback): cb('after_fit')
+        if isinstance(cb, ShrinkToBiases): cb.give_back()
     if self.opt: self.opt.zero_grad()
     fill_untrained(self.model, self.dls.train_ds)
     self._kept = None
@@ -151,6 +152,7 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
         if not self.has_stepped: self.put_back(state)
         raise
     finally:
+        self.has_stepped = None
         if hasattr(self, 'recorder'): losses_to_cpu(self.recorder)
 
 # %% ../../nbs/fit/41_guards.ipynb #bb4c418b

@@ -23,8 +23,6 @@ from .losses import ChoiceLoss
 from .equations import mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
-_errors = 'rmse mse mae msle rmspe mape'.split()
-
 def _same_labels(classes, theirs):
     "Have two dictionaries of vocabularies the same names and labels?"
     pairs = zip(classes.values(), theirs.values())
@@ -64,7 +62,7 @@ class RecLearner(Recommends, Learner):
     seed,n_fits,stay,begun = None,0,False,False  # keep what validation gathers on its device? Is the first model from `init`?
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
-    _known_calls,by_hand = (None,None),None  # callbacks, and what to call for each event; are gradients of an epoch worked out by hand?
+    _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
     last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
     @property
     def model(self):
@@ -93,14 +91,6 @@ def _opt_is_of_model(self:RecLearner):
     if opt is None: return True
     ours = {id(p) for p in vars(self)['model'].parameters()}
     return all(id(p) in ours for ps in opt.param_lists for p in ps)
-
-@patch
-def add_cb(self:RecLearner, cb):
-    grows = isinstance(cb, TrackerCallback) and cb.comp is np.greater
-    if grows and cb.monitor.split('_')[-1] in _errors:
-        cb.comp = np.less
-        cb.min_delta = -cb.min_delta
-    return Learner.add_cb(self, cb)
 
 @patch
 def _bn_bias_state(self:RecLearner, with_bias):
@@ -237,11 +227,13 @@ def loss_not_reduced(self:RecLearner):
 @patch
 @contextmanager
 def _kept_record(self:RecLearner):
-    "A context after which the recorder is as it was, whatever has overwritten it"
+    "A context after which the recorder is as it was, whatever has overwritten it, and that is no part of a fit"
     recorder = getattr(self, 'recorder', None)
     kept = dict(vars(recorder)) if recorder else {}
+    has_stepped,self.has_stepped = self.has_stepped,None
     try: yield
     finally:
+        self.has_stepped = has_stepped
         if recorder: vars(recorder).update(kept)
 
 @patch

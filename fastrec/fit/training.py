@@ -19,6 +19,7 @@ from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
 from .arguments import hypers_of
+from .defaults import tell_of_choices
 from .losses import ChoiceLoss
 from .equations import mean_square
 
@@ -108,6 +109,7 @@ def _do_fit(self:RecLearner):
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
     if not hasattr(self, 'lr_finder'):  # which puts the weights back
+        if not getattr(self.model, 'is_preference', False): tell_of_choices(ds)
         self.last_fit = 'fit',hypers_of(self)
         self.n_fits += not resumed
     self._bring_opt()

@@ -2006,6 +2006,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.chance.pairs_of': ('fit/chance.html#pairs_of', 'fastrec/fit/chance.py')},
             'fastrec.fit.checkpoints': { 'fastrec.fit.checkpoints.RecLearner.__getstate__': ( 'fit/checkpoints.html#reclearner.__getstate__',
                                                                                               'fastrec/fit/checkpoints.py'),
+                                         'fastrec.fit.checkpoints.RecLearner._whence': ( 'fit/checkpoints.html#reclearner._whence',
+                                                                                         'fastrec/fit/checkpoints.py'),
                                          'fastrec.fit.checkpoints.RecLearner.export': ( 'fit/checkpoints.html#reclearner.export',
                                                                                         'fastrec/fit/checkpoints.py'),
                                          'fastrec.fit.checkpoints.RecLearner.load': ( 'fit/checkpoints.html#reclearner.load',

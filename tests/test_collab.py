@@ -198,6 +198,17 @@ def test_callbacks_and_schedules(dls, arch, tmp_path):
     with learn.no_logging(): learn.fit(1)
     assert not weights(learn).equal(before) and weights(learn.load('m')).equal(before)
 
+@pytest.mark.parametrize('fit', ['fit_als','fit_bayes'])
+def test_weights_of_a_model_that_a_solver_has_replaced(dls, tmp_path, fit):
+    learn = learner(dls, path=tmp_path)
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        learn.save('a')
+        getattr(learn, fit)(4, 3)
+    with pytest.raises(ValueError, match=f'a does not fit the .* of this learner, with which {fit} has replaced the one that was there: load it into a new learner'): learn.load('a')
+    new = learner(dls, path=tmp_path).load('a')
+    assert new.model.width==50
+
 def test_get_preds(dls, arch):
     learn = fit(learner(dls, arch))
     record = [list(getattr(learn.recorder, o)) for o in ('lrs','losses','values','iters')]

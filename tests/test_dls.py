@@ -100,7 +100,7 @@ def test_seed(ratings):
     order = lambda seed: next(iter(RecDataLoaders.from_df(ratings, EndSplitter(), seed=seed, bs=64).train))[0]
     assert order(3).equal(order(np.int64(3))) and not order(3).equal(order(4))
 
-@pytest.mark.parametrize('splitter,error', [('date', "splitter='date' must be a function of a frame, such as TimeSplitter"), (TimeSplitter, r'call it first, as in splitter=TimeSplitter\(\)'), (5, 'splitter=5 must be')])
+@pytest.mark.parametrize('splitter,error', [('date', "splitter='date' must be a function of a frame, such as TimeSplitter"), (TimeSplitter, r'call it first, as in splitter=TimeSplitter\(\)'), (5, 'splitter=5 must be'), (.1, r'splitter=0\.1 must be a function.*; a share of the rows is valid_pct=0\.1')])
 def test_what_is_no_splitter(ratings, splitter, error):
     with pytest.raises(TypeError, match=error): RecDataLoaders.from_df(ratings, splitter)
 

@@ -1,5 +1,5 @@
 """The training loop against fastai's own, sparse updates against the formula, and fits that fail, stop and go on"""
-import math,subprocess,sys
+import math,subprocess,sys,warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
 from fastai.callback.all import (Callback,CancelBatchException,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
@@ -221,6 +221,15 @@ def test_nan_stops_and_keeps_the_weights(dls, arch, each, monkeypatch):
     assert torch.equal(weights(learn), before) if arch is DotBias or not each else weights(learn).isfinite().all()
     with learn.no_logging(): learn.fit(1)
     assert weights(learn).isfinite().all() and len(learn.history)==1
+
+@pytest.mark.parametrize('precision', ['to_bf16','to_fp16'])
+@pytest.mark.parametrize('each', [True,False], ids=['each batch','each epoch'])
+def test_nan_stops_in_half_precision(dls, precision, each, monkeypatch):
+    "On a CPU, where nothing scales gradients and leaves bad steps out"
+    if not each: monkeypatch.setattr(RecLearner, '_watches_each', lambda self: False)
+    learn = getattr(learner(dls, y_range=False, seed=2), precision)()
+    with pytest.raises(FloatingPointError, match='the loss is no finite number'), learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit(2, 1e20)
+    assert weights(learn).isfinite().all()
 
 def test_nan_names_step_users_and_items(dls):
     learn = learner(dls, seed=2, lr=.5)

@@ -170,8 +170,7 @@ def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
     if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     for k,v in dict(lr=lr, wd=wd).items():
-        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf:
-            raise ValueError(f'{k}={v} must be a number of 0 or more')
+        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number of 0 or more')
     for cb in L(cbs):
         if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
             raise TypeError(f'cbs holds {cb!r}, which is not a Callback')
@@ -194,7 +193,8 @@ def _check_trainable(self:RecLearner):
     is_choice = isinstance(self.loss_func, ChoiceLoss)
     is_preference = getattr(self.model, 'is_preference', False)
     if is_preference and (not is_choice or isinstance(self.model, (Ease,Blend))):
-        by = {Ease: 'fit_ease', Blend: 'fit_blend'}.get(type(self.model), 'a loss of choices' if self.model.by_softmax else 'fit_ials')
+        of_rows = 'a loss of choices' if self.model.by_softmax else 'fit_ials'
+        by = {Ease: 'fit_ease', Blend: 'fit_blend'}.get(type(self.model), of_rows)
         raise ValueError(f'the model predicts what is chosen, by {by}, and gradients would make it one of ratings: '
                          'train a new learner(dls), or use another solver')
     if is_choice and not is_preference:

@@ -170,10 +170,11 @@ def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
     if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     for k,v in dict(lr=lr, wd=wd).items():
-        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number of 0 or more')
+        is_number = isinstance(v, (int,float,np.number))
+        if is_number and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number of 0 or more')
     for cb in L(cbs):
-        if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
-            raise TypeError(f'cbs holds {cb!r}, which is not a Callback')
+        is_class = isinstance(cb, type) and issubclass(cb, Callback)
+        if not isinstance(cb, Callback) and not is_class: raise TypeError(f'cbs holds {cb!r}, which is not a Callback')
         if isinstance(cb, ParamScheduler): _check_schedules(cb)
 
 # %% ../../nbs/fit/41_guards.ipynb #3ae7b1b0
@@ -190,8 +191,7 @@ def _check_trainable(self:RecLearner):
     if isinstance(self.model, PosteriorMean):
         raise ValueError(f'the model is the mean of {self.model.n_draws} draws, which gradients would make meaningless: '
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
-    is_choice = isinstance(self.loss_func, ChoiceLoss)
-    is_preference = getattr(self.model, 'is_preference', False)
+    is_choice,is_preference = isinstance(self.loss_func, ChoiceLoss),getattr(self.model, 'is_preference', False)
     if is_preference and (not is_choice or isinstance(self.model, (Ease,Blend))):
         of_rows = 'a loss of choices' if self.model.by_softmax else 'fit_ials'
         by = {Ease: 'fit_ease', Blend: 'fit_blend'}.get(type(self.model), of_rows)

@@ -111,16 +111,6 @@ def test_schedules_of_any_kind(dls):
     with learn.no_logging(): learn.fit(1, cbs=ParamScheduler({'lr': lambda pct: 1e-3*(1+pct)}))
     assert learn.recorder.hps['lr'][0]==1e-3 and learn.recorder.hps['lr'][-1]==pytest.approx(2e-3, rel=.1)
 
-@pytest.mark.parametrize('kwargs', [dict(), dict(sparse=True), dict(arch=DeepMF)], ids=' '.join)
-def test_a_model_may_change_its_precision(dls, kwargs):
-    learn = learner(dls, **kwargs)
-    with learn.no_logging():
-        for precision in (torch.float64,torch.float32):
-            learn.fit(1)
-            learn.model.to(precision)
-        learn.fit(1)
-    assert weights(learn).dtype==torch.float32 and weights(learn).isfinite().all()
-
 # ------------------------------------------------------------------ what is frozen
 @pytest.mark.parametrize('kwargs', [dict(), dict(opt_func=Adam), dict(arch=DeepMF), dict(sparse=True)], ids=' '.join)
 def test_what_is_frozen_stays(dls, kwargs):

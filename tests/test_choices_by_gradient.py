@@ -402,3 +402,8 @@ def test_the_loss_that_all_have_in_common_names_those_to_use():
     with pytest.raises(TypeError, match=f'ChoiceLoss does not say how scores are compared: use {names}'): ChoiceLoss()
     class Mine(ChoiceLoss): pass
     with pytest.raises(NotImplementedError, match=rf'Mine has no compare\(scores, expected\), as {names} have'): Mine()(torch.zeros(2, 3), torch.zeros(2, 3))
+
+def test_gradients_of_ratings_are_refused_by_what_made_the_model(ratings):
+    learn = chosen(BPRLoss(), loaders(ratings), n_epoch=1)
+    learn.loss_func = torch.nn.MSELoss()
+    with pytest.raises(ValueError, match='by a loss of choices, and gradients would make it one of ratings'): learn.fit(1)

@@ -1,7 +1,7 @@
 """Models and learners: known answers, fastai's callbacks, repeatability, and what bad arguments get"""
 import math,sys
 import numpy as np,pandas as pd,pytest,torch
-from fastai.callback.all import Callback,EarlyStoppingCallback,FetchPredsCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback
+from fastai.callback.all import Callback,EarlyStoppingCallback,FetchPredsCallback,GradientClip,SaveModelCallback,TerminateOnNaNCallback,TrackerCallback
 from fastai.callback.core import event
 from fastai.learner import Learner,Recorder,load_learner
 from fastai.collab import EmbeddingDotBias
@@ -156,6 +156,26 @@ def test_tracked_errors_should_fall(dls, metric, name):
     with learn.no_logging(): learn.fit(2, cbs=tracker)
     assert tracker.comp is np.less and tracker.best==min(v[-1] for v in learn.recorder.values)
 
+@pytest.mark.parametrize('name,falls', [('rmsle',True), ('rmse_stars',True), ('valid_mae',True), ('ndcg_at_10',False), ('rmsewhile',False)])
+def test_errors_are_known_as_a_part_of_a_name(dls, name, falls):
+    learn,tracker = learner(dls, metrics=AccumMetric(mae, name=name)),TrackerCallback(monitor=name)
+    learn.add_cb(tracker)
+    assert (tracker.comp is np.less)==falls
+
+@pytest.mark.parametrize('of,names', [(dict(train_metrics=True), ['train_loss','train_rmse','valid_loss','valid_rmse']), (dict(train_metrics=True, valid_metrics=False), ['train_loss','rmse']),
+                                      (dict(), ['train_loss','valid_loss','rmse']), (dict(valid_metrics=False), ['train_loss'])], ids=str)
+@pytest.mark.parametrize('how', ['fit','fit_bias'])
+def test_what_the_recorder_keeps_can_be_watched(dls, of, names, how, tmp_path):
+    for name in ('train_loss','train_rmse','valid_loss','valid_rmse','rmse'):
+        learn = learner(dls, path=tmp_path)
+        vars(learn.recorder).update(of)
+        with learn.no_bar(),learn.no_logging():
+            if name not in names:
+                with pytest.raises(ValueError, match=f'watches.*what is recorded is {", ".join(names)}'): getattr(learn, how)(1, cbs=SaveModelCallback(monitor=name))
+                continue
+            getattr(learn, how)(1, cbs=SaveModelCallback(monitor=name))
+            assert 'valid_metrics' in of or list(learn.history)==names
+
 def test_without_recorder_and_inside_fetch(dls):
     learn = learner(dls)
     with learn.no_logging(): learn.fit(1, cbs=FetchPredsCallback())
@@ -177,6 +197,17 @@ def test_callbacks_and_schedules(dls, arch, tmp_path):
     learn.save('m'); before = weights(learn)
     with learn.no_logging(): learn.fit(1)
     assert not weights(learn).equal(before) and weights(learn.load('m')).equal(before)
+
+@pytest.mark.parametrize('fit', ['fit_als','fit_bayes'])
+def test_weights_of_a_model_that_a_solver_has_replaced(dls, tmp_path, fit):
+    learn = learner(dls, path=tmp_path)
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        learn.save('a')
+        getattr(learn, fit)(4, 3)
+    with pytest.raises(ValueError, match=f'a does not fit the .* of this learner, with which {fit} has replaced the one that was there: load it into a new learner'): learn.load('a')
+    new = learner(dls, path=tmp_path).load('a')
+    assert new.model.width==50
 
 def test_get_preds(dls, arch):
     learn = fit(learner(dls, arch))

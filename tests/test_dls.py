@@ -7,6 +7,7 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
 from fastai.callback.tracker import SaveModelCallback
+from fastai.interpret import Interpretation
 from conftest import quietly,write_release
 from fastrec.data import loaders
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,load_recommender,nn_learner,sample_ratings
@@ -100,7 +101,7 @@ def test_seed(ratings):
     order = lambda seed: next(iter(RecDataLoaders.from_df(ratings, EndSplitter(), seed=seed, bs=64).train))[0]
     assert order(3).equal(order(np.int64(3))) and not order(3).equal(order(4))
 
-@pytest.mark.parametrize('splitter,error', [('date', "splitter='date' must be a function of a frame, such as TimeSplitter"), (TimeSplitter, r'call it first, as in splitter=TimeSplitter\(\)'), (5, 'splitter=5 must be')])
+@pytest.mark.parametrize('splitter,error', [('date', "splitter='date' must be a function of a frame, such as TimeSplitter"), (TimeSplitter, r'call it first, as in splitter=TimeSplitter\(\)'), (5, 'splitter=5 must be'), (.1, r'splitter=0\.1 must be a function.*; a share of the rows is valid_pct=0\.1')])
 def test_what_is_no_splitter(ratings, splitter, error):
     with pytest.raises(TypeError, match=error): RecDataLoaders.from_df(ratings, splitter)
 
@@ -368,3 +369,13 @@ def test_users_of_whom_all_is_held_out_are_told():
     assert learn.dls.valid_ds.strangers.tolist()==[name]
     with pytest.warns(UserWarning, match=f"1 users get no list, such as {name}: .* valid_pct=0"): lists = learn.recommend(n=2)
     assert lists.user.nunique()==119 and len(learn.recommend(lists.user.iloc[0], n=2))==2  # nothing is told of one who is asked for
+
+def test_fastais_own_interpretation(ratings):
+    learn = learner(RecDataLoaders.from_df(ratings, seed=1))
+    with learn.no_bar():
+        top = Interpretation.from_learner(learn)
+        losses,idx,rows = top.top_losses(3, items=True)
+        assert rows.iloc[0].rating==learn.dls.valid_ds.y[idx[0]] and losses[0]==top.losses.max()
+        shown = top.dl.show_results([o[:2] for o in top.dl.dataset[:]], (torch.tensor([1.,2.]),), show=False)
+        assert shown.rating_pred.tolist()==[1,2] and list(shown)[:2]==['user','title']
+        top.show_results([0,2]),top.plot_top_losses(3)

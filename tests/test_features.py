@@ -243,6 +243,16 @@ def cold():
         res[features] = learn
     return dls,res,ratings[is_new],truth
 
+def test_features_leave_what_is_frozen():
+    "Rows that would follow from features, or are solved for at the end, stay in a frozen table"
+    learn = learner(read(films), DotBias, 4, splitter=lambda m: [[m.i_weight.weight],[m.u_weight.weight,*m.biases]])
+    with quiet(learn):
+        learn.fit(1)
+        learn.freeze()
+        frozen,free = learn.model.i_weight.weight.detach().clone(),learn.model.i_bias.weight.detach().clone()
+        learn.fit(1)
+    assert learn.model.i_weight.weight.equal(frozen) and not learn.model.i_bias.weight.equal(free)
+
 def rmse(learn, held): return float(np.sqrt(((learn.predict_df(held)-held.rating)**2).mean()))
 
 def test_features_tell_of_items_that_nobody_has_rated(cold):

@@ -2,10 +2,15 @@
 import functools,warnings
 from functools import partial
 import numpy as np,pandas as pd,pytest,torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback,CancelFitException
+from fastai.callback.tracker import SaveModelCallback,TerminateOnNaNCallback
+from fastai.losses import MSELossFlat
+from fastai.metrics import mse
+from torch.nn import functional as F
 from fastrec.evaluate import choosing
 from fastrec.fit.chance import BesideChance
-from fastrec.all import EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
+from fastrec.fit.mixing import draw_to_biases
+from fastrec.all import BPRLoss,EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
 
@@ -308,10 +313,80 @@ def test_rows_are_given_back_after_a_fit_that_stops(error):
     with pytest.raises(error): train(learn, 2, cbs=Stop())
     assert learn.dls.train.kept is None and learn.dls.train.n==len(learn.dls.train_ds)
 
-def test_a_fit_that_a_callback_ends_keeps_its_weights():
-    learn = new_learner(lr=.1)
-    train(learn, 9, cbs=EarlyStoppingCallback('valid_loss', patience=1))
-    assert len(learn.history)<9 and learn.shrink_to_biases.chosen is None and learn.dls.train.kept is None
+def tasteless(seed=0, n=9000, n_users=2000, n_items=1500):
+    "Ratings that follow from biases alone"
+    rng = np.random.default_rng(seed)
+    u,i = rng.integers(n_users, size=n),rng.integers(n_items, size=n)
+    y = 3.5+rng.normal(0, .4, n_users)[u]+rng.normal(0, .5, n_items)[i]+rng.normal(0, .8, n)
+    return pd.DataFrame(dict(user=u, title=i, rating=y.round().clip(1, 5)))
+
+class StopAt(Callback):
+    "Stops a fit within the second epoch, or after it"
+    def __init__(self, event): setattr(self, event, self.stop)
+    def stop(self):
+        if self.epoch==1 and (not self.training or self.iter>3): raise CancelFitException
+
+@pytest.mark.parametrize('cbs', [lambda: EarlyStoppingCallback('rmse', patience=1, min_delta=9), lambda: [SaveModelCallback('rmse'), EarlyStoppingCallback('rmse', patience=1, min_delta=9)],
+                                 lambda: StopAt('after_epoch'), lambda: StopAt('after_batch'), lambda: SaveModelCallback('train_loss', comp=np.greater)], ids=['stop','save and stop','epoch','batch','save'])
+def test_a_fit_that_a_callback_ends_is_drawn_to_biases(cbs, tmp_path):
+    "What the callback leaves is drawn, also weights of an earlier epoch"
+    learn,biases = (new_learner(tasteless(), path=tmp_path) for _ in range(2))
+    biases.fit_bias()
+    train(learn, 4, cbs=cbs())
+    assert learn.shrink_to_biases.chosen is not None and learn.dls.train.kept is None
+    assert learn.validate()[1]<1.01*biases.validate()[1] and learn.settings().rule['shrink']=='least error, beyond chance'
+    for es in learn.model.tables: assert all(torch.allclose(e.weight[0], e.weight[1:].mean(0), atol=1e-6) for e in es)
+
+@pytest.mark.parametrize('cbs', [lambda: [], lambda: SaveModelCallback('train_loss')], ids=['plain','save'])
+@pytest.mark.parametrize('features', [False,True])
+def test_a_model_is_drawn_once(cbs, features, tmp_path, monkeypatch):
+    "Also if the last epoch, which has been drawn, was the best and is put back, and rows were solved for after that"
+    n = []
+    monkeypatch.setattr('fastrec.fit.shrinkage.draw_to_biases', lambda *args, draw=draw_to_biases: n.append(1) or draw(*args))
+    ratings,truth = sample_ratings(n_users=300, n_items=150, n_ratings=8000, with_truth=True)
+    with warnings.catch_warnings(action='ignore'): learn = learner(RecDataLoaders.from_df(ratings, seed=1, **(truth.sides() if features else {})), path=tmp_path)
+    train(learn, 3, cbs=cbs())
+    assert len(n)==1
+
+def test_measuring_changes_nothing_of_what_was_drawn():
+    "Nor within a fit, where a callback measures the model"
+    class Measure(Callback):
+        def after_train(self): self.n = self.learn.dls.train.n,self.learn.validate(),self.learn.dls.train.n
+    learn,other = new_learner(tasteless()),new_learner(tasteless())
+    train(other, 2)
+    measure = Measure()
+    train(learn, 2, cbs=measure)
+    before,weights = learn.settings(),learn.model.u_weight.weight.clone()
+    assert measure.n[0]==measure.n[2]<len(learn.dls.train_ds) and weights.equal(other.model.u_weight.weight)
+    learn.validate(),learn.get_preds(ds_idx=0)
+    assert learn.settings().equals(before) and learn.model.u_weight.weight.equal(weights) and learn.dls.train.n==len(learn.dls.train_ds)
+
+def test_nothing_is_drawn_where_nothing_was_learned():
+    class Never(Callback):
+        def before_train(self): raise CancelFitException
+    learn = new_learner()
+    before = learn.model.u_weight.weight[1:].clone()
+    train(learn, 2, cbs=Never())
+    assert learn.shrink_to_biases.chosen is None and learn.model.u_weight.weight[1:].equal(before)
+    learn = new_learner(y_range=False)
+    train(learn, 1, 1e20, cbs=TerminateOnNaNCallback())  # whose model has no numbers
+    assert learn.shrink_to_biases.chosen is None and learn.dls.train.kept is None
+
+@pytest.mark.parametrize('loss', [MSELossFlat(),F.mse_loss,mse], ids=['MSELossFlat','F.mse_loss','mse'])
+def test_any_mean_squared_error_is_one(loss):
+    learn,want = new_learner(loss_func=loss),new_learner()
+    for o in (learn,want): train(o, 1)
+    assert np.allclose(learn.shrink_to_biases.chosen, want.shrink_to_biases.chosen, atol=1e-3)
+
+@pytest.mark.parametrize('kwargs,why', [(dict(loss_func=nn.L1Loss()), 'not the mean squared error'), (dict(loss_func=nn.MSELoss(reduction='sum')), 'not the mean squared error'),
+                                        (dict(bias=False), 'frozen'), (dict(loss_func=BPRLoss()), 'choices')], ids=['L1','sum','bias','BPR'])
+def test_what_is_not_drawn_says_why(kwargs, why):
+    with pytest.raises(ValueError, match=f'shrink=True.*{why}'): new_learner(shrink=True, **kwargs)
+    learn = new_learner(**kwargs)
+    if why=='choices': return
+    for _ in range(2):
+        assert learn.settings().value['shrink']=='as trained' and why in learn.settings().rule['shrink']
+        train(learn, 1)
 
 @pytest.mark.parametrize('kwargs', [dict(bias=False), dict(loss_func=nn.L1Loss()), dict(shrink=False)], ids=' '.join)
 def test_nothing_is_held_out_of_what_it_is_not_made_for(kwargs):

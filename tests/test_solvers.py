@@ -7,7 +7,8 @@ from conftest import release_path
 from fastai.callback.core import Callback
 from fastrec.fit import gibbs
 from fastrec.fit.equation_loops import LoopedEquations
-from fastrec.all import (IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,load_recommender,movielens_folds,nn_learner,sample_ratings)
+from fastrec.all import (BPRLoss,IndexSplitter,RecDataLoaders,RecInterpretation,SeededSplitter,dot_learner,learner,load_recommender,movielens_folds,
+                         nn_learner,sample_ratings)
 
 def loaders(df, n_valid=1, **kwargs):
     "All but the last `n_valid` rows for training"
@@ -494,3 +495,23 @@ def test_ratings_of_any_other_size_are_fitted_alike(size):
 def test_ratings_whose_squares_are_no_numbers_are_refused():
     df = sample_ratings(n_users=60, n_items=40, n_ratings=1200)
     with pytest.raises(ValueError, match="'rating' holds ratings of 5.0e.30, whose squares are too large for float32"): loaders(df.assign(rating=df.rating*1e30))
+
+# ------------------------------------------------------------------ choices in a fit of ratings
+@pytest.mark.parametrize('fit', [lambda l: l.fit_als(4, 2), lambda l: l.fit_bias(), lambda l: l.fit_bayes(2, 4), lambda l: l.fit(1), lambda l: l.fit_ials(4, 2), lambda l: l.fit_ease(), lambda l: l.fit_blend(weight=.3)],
+                         ids='als bias bayes gradients ials ease blend'.split())
+def test_choices_in_a_fit_of_ratings_are_told(fit, request):
+    "Once, and only where nothing can be learned from them"
+    clicks = sample_ratings(100, 60, 2000)[['user','title']].assign(rating=1)
+    learn = learner(RecDataLoaders.from_df(clicks, seed=1, device='cpu'))
+    with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        fit(learn)
+    is_told = sum('all ratings are 1' in str(o.message) and 'fit_ials' in str(o.message) for o in told)
+    assert is_told==(request.node.callspec.id in ('als','bias','bayes','gradients'))
+
+def test_a_fit_of_ratings_after_one_of_choices_is_told():
+    clicks = sample_ratings(100, 60, 2000)[['user','title']].assign(rating=1)
+    learn = learner(RecDataLoaders.from_df(clicks, seed=1, device='cpu'), loss_func=BPRLoss())
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        with pytest.warns(UserWarning, match='all ratings are 1'): learn.fit_als(2, 2)

@@ -538,3 +538,12 @@ def test_what_is_refused_or_looks_for_a_rate_is_not_the_last_fit(dls):
     learn.put_back(state)
     assert learn.last_fit==last_fit
 
+@pytest.mark.parametrize('kwargs', [dict(), dict(sparse=True), dict(arch=DeepMF)], ids=' '.join)
+def test_a_model_may_change_its_precision(kwargs):
+    learn = learner(RecDataLoaders.from_df(sample_ratings(100, 60, 2000), seed=1), **kwargs)
+    with learn.no_bar(),learn.no_logging():
+        for precision in (torch.float64,torch.float32):
+            learn.fit(1)
+            learn.model.to(precision)
+        learn.fit(1)
+    assert all(w.dtype==torch.float32 and w.isfinite().all() for w in learn.model.parameters())

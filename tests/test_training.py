@@ -1,8 +1,8 @@
 """The training loop against fastai's own, sparse updates against the formula, and fits that fail, stop and go on"""
-import math,subprocess,sys
+import math,subprocess,sys,warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
-from fastai.callback.all import (Callback,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
+from fastai.callback.all import (Callback,CancelBatchException,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
 from fastai.learner import Learner,Recorder
 from fastai.optimizer import Adam,OptimWrapper
 from torch import nn
@@ -72,6 +72,17 @@ def test_nobody_is_left_out_of_the_gradient(dls):
     h.remove()
     assert len(seen)==len(dls.train)+len(dls.valid)
 
+def test_a_callback_may_skip_the_first_batch(dls):
+    "Of the first epoch or of all, in a learner that is new or not"
+    class Skip(Callback):
+        def __init__(self, n): self.n = n
+        def before_batch(self):
+            if self.training and self.iter==0 and self.epoch<self.n: raise CancelBatchException
+    learn = dot_learner(dls, 4)
+    with learn.no_logging():
+        for n in (1,2): learn.fit(2, cbs=Skip(n))
+    assert learn.by_hand==learn.lean
+
 def test_a_subclass_of_a_standard_callback_is_called(dls):
     class Counting(Recorder):
         n,name = 0,'recorder'
@@ -99,6 +110,30 @@ def test_schedules_of_any_kind(dls):
     learn = dot_learner(dls, 4, shrink=False)
     with learn.no_logging(): learn.fit(1, cbs=ParamScheduler({'lr': lambda pct: 1e-3*(1+pct)}))
     assert learn.recorder.hps['lr'][0]==1e-3 and learn.recorder.hps['lr'][-1]==pytest.approx(2e-3, rel=.1)
+
+# ------------------------------------------------------------------ what is frozen
+@pytest.mark.parametrize('kwargs', [dict(), dict(opt_func=Adam), dict(arch=DeepMF), dict(sparse=True)], ids=' '.join)
+def test_what_is_frozen_stays(dls, kwargs):
+    "Bit by bit, though an earlier fit has left gradients of 0 and averages, also if it is frozen between two epochs"
+    class Freeze(Callback):
+        def before_epoch(self):
+            if self.epoch==1: self.model.tables[1][0].requires_grad_(False)
+        def after_train(self):
+            if self.epoch==0: self.kept = self.model.tables[1][0].weight.detach().clone()
+    def halves(m): return [[w for es in m.tables for w in es[0].parameters()],[w for w in m.parameters() if not any(w is es[0].weight for es in m.tables)]]
+    learn = learner(dls, kwargs.pop('arch', DotBias), 8, seed=3, splitter=halves, **kwargs)
+    with learn.no_logging():
+        learn.fit(1, wd=.3)
+        learn.freeze()
+        before,rest = ([w.detach().clone() for w in ws] for ws in halves(learn.model))
+        learn.fit(2, wd=.3)
+        assert all(w.equal(o) for w,o in zip(halves(learn.model)[0], before))
+        assert not all(w.equal(o) for w,o in zip(halves(learn.model)[1], rest))
+        learn.unfreeze()
+        freeze = Freeze()
+        learn.fit(3, wd=.3, cbs=freeze)
+    table = learn.model.tables[1][0].weight.detach()
+    assert table[1:].equal(freeze.kept[1:]) and not learn.model.tables[0][0].weight.equal(before[0])
 
 # ------------------------------------------------------------------ sparse updates
 def test_sparse_step_by_the_formula():
@@ -186,6 +221,15 @@ def test_nan_stops_and_keeps_the_weights(dls, arch, each, monkeypatch):
     assert torch.equal(weights(learn), before) if arch is DotBias or not each else weights(learn).isfinite().all()
     with learn.no_logging(): learn.fit(1)
     assert weights(learn).isfinite().all() and len(learn.history)==1
+
+@pytest.mark.parametrize('precision', ['to_bf16','to_fp16'])
+@pytest.mark.parametrize('each', [True,False], ids=['each batch','each epoch'])
+def test_nan_stops_in_half_precision(dls, precision, each, monkeypatch):
+    "On a CPU, where nothing scales gradients and leaves bad steps out"
+    if not each: monkeypatch.setattr(RecLearner, '_watches_each', lambda self: False)
+    learn = getattr(learner(dls, y_range=False, seed=2), precision)()
+    with pytest.raises(FloatingPointError, match='the loss is no finite number'), learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit(2, 1e20)
+    assert weights(learn).isfinite().all()
 
 def test_nan_names_step_users_and_items(dls):
     learn = learner(dls, seed=2, lr=.5)

@@ -236,5 +236,5 @@ def asked_for(rec, users, items, unknown):
 def need_stars(model, what):
     "Refuse `what` for a `model` of preferences, which are not on the scale of the ratings"
     if model.is_preference:
-        raise ValueError(f'{what} compares predictions with ratings, and those of fit_ials and fit_ease are preferences: '
+        raise ValueError(f'{what} compares predictions with ratings, and those of a model of choices are preferences: '
                          'use evaluate and recommend, or another fit for ratings')

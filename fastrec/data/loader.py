@@ -139,9 +139,19 @@ def show_batch(self:RatingsDL, b=None, max_n=10, show=True, **kwargs):
     df = self.decode([o[:max_n] for o in b])
     return display_frame(df) if show else df
 
+# %% ../../nbs/data/05_loader.ipynb #ae1a2960
+@patch(as_prop=True)
+def items(self:RatingsDL):
+    "A frame of all rows, with labels, in order"
+    return self.dataset.frame()[0]
+
+@patch
+def _pre_show_batch(self:RatingsDL, b, max_n=9): return b,None,None  # a batch shows itself as a whole
+
 @patch
 def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
     "Display the first `max_n` rows of `b` next to the predictions `out`"
     df = self.decode([o[:max_n] for o in b])
+    out = out[0] if isinstance(out, tuple) else out  # as `Interpretation` gives it
     df[f'{self.rating_name}_pred'] = to_np(out[:max_n]).reshape(-1)
     return display_frame(df) if show else df

@@ -219,8 +219,9 @@ def test_dl(self:RecDataLoaders,
     unknown:str='raise', # What to do with users and items that weren't in training: 'raise', 'average' or 'drop'
     with_labels:bool=None, # Read the ratings too? Left out: if the frame has them
     bs:int=None, # Rows in a batch; as in validation if left out
-    rm_type_tfms=None, # Ignored, as are `num_workers`: fastai passes them
+    rm_type_tfms=None, # Ignored, as are `num_workers` and `process`: fastai passes them
     num_workers=0,
+    process=True,
 )->RatingsDL:
     "Batches of `test_items`, in order. `KeyError` names unknown users and items, `ValueError` anything else that is wrong"
     dataset = self.train_ds.encode(test_items, unknown, with_labels)

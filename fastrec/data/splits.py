@@ -47,7 +47,8 @@ def _name_of(f): return getattr(f, '__name__', 'it')
 def _split(splitter, df):
     "What `splitter` gives for training and for validation"
     if not callable(splitter):
-        raise TypeError(f'splitter={splitter!r:.60} must be a function of a frame, such as TimeSplitter()')
+        hint = f'; a share of the rows is valid_pct={splitter!r}' if isinstance(splitter, float) else ''
+        raise TypeError(f'splitter={splitter!r:.60} must be a function of a frame, such as TimeSplitter(){hint}')
     split = splitter(df)
     if callable(split):
         raise TypeError(f'the splitter gave a function, not rows: call it first, as in splitter={_name_of(splitter)}()')

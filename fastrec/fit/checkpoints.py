@@ -55,6 +55,13 @@ def save(self:RecLearner, file, **kwargs):
         save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
     return file
 
+# %% ../../nbs/fit/43_checkpoints.ipynb #b351d058
+@patch
+def _whence(self:RecLearner):
+    "If a solver has replaced the model, which it was, for a message"
+    fit,_ = self.last_fit
+    return '' if fit in (None,'fit') else f', with which {fit} has replaced the one that was there'
+
 @patch
 def load(self:RecLearner, file, device=None, **kwargs):
     "As in fastai. `ValueError` for weights of another model, which leave this one as it was"
@@ -63,8 +70,8 @@ def load(self:RecLearner, file, device=None, **kwargs):
     except RuntimeError as e:
         self.model.load_state_dict(before)
         why = str(e).splitlines()[-1].strip()[:200]
-        raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner: make one with the '
-                         'same arguments and labels, '
+        raise ValueError(f'{file} does not fit the {type(self.model).__name__} of this learner{self._whence()}: '
+                         'load it into a new learner with the same arguments and labels, '
                          f'or use save_recommender and load_recommender, which keep the model itself ({why})') from e
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #8a8cc34d

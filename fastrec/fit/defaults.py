@@ -75,6 +75,15 @@ def scaled_wd(
     if sparse: return .5*math.sqrt((users+items)/n)
     return 1.2*math.sqrt(dls.train.bs*users*items)/n
 
+# %% ../../nbs/fit/32_defaults.ipynb #aea95a87
+_few_rows = 20  # with fewer, there is no warning
+
+def tell_of_choices(ds):
+    "Warn before a fit of ratings if those of `ds` are choices, each a 1"
+    if len(ds)>=_few_rows and bool((ds.y==1).all()):
+        warn('all ratings are 1, so a fit of ratings can learn nothing about taste, and its lists are hardly better than chance: '
+             'fit_ials, fit_ease and fit_blend learn from what was chosen')
+
 # %% ../../nbs/fit/32_defaults.ipynb #2730e9b7
 _pays_from = 100  # rows of the tables for each rating of a batch
 

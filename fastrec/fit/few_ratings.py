@@ -64,6 +64,8 @@ def solve_few(model, ds):
     else: follow_features(model, ds)
 
 def follow_to_end(model, ds, is_last):
-    "Let rows of `model` follow from features after an epoch; if it `is_last`, those with few ratings in `ds` too"
+    "Let rows of `model` follow from features after an epoch; if it `is_last`, those with few ratings in `ds` too. What is frozen stays"
+    frozen = [(w,w.detach().clone()) for w in model.parameters() if not w.requires_grad]
     follow_features(model, ds)
     if is_last: solve_few(model, ds)
+    for w,kept in frozen: w.copy_(kept)

@@ -27,7 +27,7 @@ from ..base.devices import exactly,trainable
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/41_guards.ipynb #de6d2992
-_handle_nan = (TerminateOnNaNCallback,MixedPrecision,LRFinder)
+_handle_nan = (TerminateOnNaNCallback,LRFinder)
 
 @patch
 def _who_has(self:RecLearner, x, pred):
@@ -91,7 +91,8 @@ def _watches_each(self:RecLearner):
 @patch
 def _watches_losses(self:RecLearner):
     "Is this an epoch of training with losses that no callback checks?"
-    handled = any(isinstance(cb, (*_handle_nan,Sweeps)) for cb in self.cbs)
+    scaler = vars(self).get('scaler')  # of `MixedPrecision`, which leaves bad steps out, except on a CPU and in bfloat16
+    handled = any(isinstance(cb, (*_handle_nan,Sweeps)) for cb in self.cbs) or scaler and scaler.is_enabled()
     return self.training and hasattr(self, 'recorder') and not handled
 
 # %% ../../nbs/fit/41_guards.ipynb #d8dbc963
@@ -117,7 +118,8 @@ def _tidy(self:RecLearner, finders=()):
         if hasattr(cb, 'tmp_d'):  # it has begun, and kept the weights there
             with self.added_cbs(cb): cb('after_fit')
     for cb in self.cbs:
-        if isinstance(cb, (ProgressCallback,ShrinkToBiases)): cb('after_fit')
+        if isinstance(cb, ProgressCallback): cb('after_fit')
+        if isinstance(cb, ShrinkToBiases): cb.give_back()
     if self.opt: self.opt.zero_grad()
     fill_untrained(self.model, self.dls.train_ds)
     self._kept = None
@@ -151,6 +153,7 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
         if not self.has_stepped: self.put_back(state)
         raise
     finally:
+        self.has_stepped = None
         if hasattr(self, 'recorder'): losses_to_cpu(self.recorder)
 
 # %% ../../nbs/fit/41_guards.ipynb #bb4c418b
@@ -165,14 +168,13 @@ def _check_schedules(cb):
 
 def _check_fit(n_epoch, lr, cbs, wd=None):
     "Refuse arguments of a fit that would fail halfway"
-    if not is_whole(n_epoch, 0):
-        raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
+    if not is_whole(n_epoch, 0): raise ValueError(f'n_epoch={n_epoch!r} must be a whole number, 0 or more')
     for k,v in dict(lr=lr, wd=wd).items():
-        if isinstance(v, (int,float,np.number)) and not 0<=v<math.inf:
-            raise ValueError(f'{k}={v} must be a number of 0 or more')
+        is_number = isinstance(v, (int,float,np.number))
+        if is_number and not 0<=v<math.inf: raise ValueError(f'{k}={v} must be a number of 0 or more')
     for cb in L(cbs):
-        if not isinstance(cb, Callback) and not (isinstance(cb, type) and issubclass(cb, Callback)):
-            raise TypeError(f'cbs holds {cb!r}, which is not a Callback')
+        is_class = isinstance(cb, type) and issubclass(cb, Callback)
+        if not isinstance(cb, Callback) and not is_class: raise TypeError(f'cbs holds {cb!r}, which is not a Callback')
         if isinstance(cb, ParamScheduler): _check_schedules(cb)
 
 # %% ../../nbs/fit/41_guards.ipynb #3ae7b1b0
@@ -189,11 +191,11 @@ def _check_trainable(self:RecLearner):
     if isinstance(self.model, PosteriorMean):
         raise ValueError(f'the model is the mean of {self.model.n_draws} draws, which gradients would make meaningless: '
                          'go on with fit_bayes or another solver, or train a new learner(dls)')
-    is_choice = isinstance(self.loss_func, ChoiceLoss)
-    is_preference = getattr(self.model, 'is_preference', False)
+    is_choice,is_preference = isinstance(self.loss_func, ChoiceLoss),getattr(self.model, 'is_preference', False)
     if is_preference and (not is_choice or isinstance(self.model, (Ease,Blend))):
-        name = {Ease: 'fit_ease', Blend: 'fit_blend'}.get(type(self.model), 'fit_ials')
-        raise ValueError(f'the model predicts what is chosen, by {name}, and gradients would make it one of ratings: '
+        of_rows = 'a loss of choices' if self.model.by_softmax else 'fit_ials'
+        by = {Ease: 'fit_ease', Blend: 'fit_blend'}.get(type(self.model), of_rows)
+        raise ValueError(f'the model predicts what is chosen, by {by}, and gradients would make it one of ratings: '
                          'train a new learner(dls), or use another solver')
     if is_choice and not is_preference:
         raise ValueError(f'the model predicts ratings, and {type(self.loss_func).__name__} would make it one of choices: '

@@ -44,6 +44,12 @@ def _check_seed(seed):
     if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number of 64 bits, or None')
 
+def _need_shrinkable(learn):
+    "Refuse what is not drawn to biases, for `shrink=True`"
+    cb = getattr(learn, 'shrink_to_biases', None)
+    why_not = cb.reason() if cb else 'the model is one of choices, or of another class than DotBias and DeepMF'
+    if why_not: raise ValueError(f'shrink=True, and {why_not}: leave shrink out')
+
 def _tell_unsavable(learn):
     "Warn about what `save_recommender` would refuse after the training"
     try: check_savable(learn)
@@ -59,7 +65,7 @@ def _arch_of(arch, use_nn, init):
 # %% ../../nbs/fit/31_learner.ipynb #ed45ecde
 def _read_args(dls, arch, use_nn, shrink, seed, init, kwargs):
     "The class of the model, the seed of its weights, and which of `kwargs` are for the model and which for `Learner`"
-    need_flags(use_nn=use_nn, shrink=shrink)
+    need_flags(use_nn=use_nn, shrink=ifnone(shrink, True))
     arch = _arch_of(arch, use_nn, init)
     check_arch(arch)
     of_model,of_learner = split_kwargs(arch, kwargs)
@@ -129,7 +135,8 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs,
     learn.seed,learn.begun = seed,init is not None
     if not isinstance(n_factors, tuple): learn.asked_width = n_factors  # solvers take it too
     if is_choice: learn.add_cb(AgainstUnseen())
-    elif shrink and type(model) in (DotBias,DeepMF,PosteriorMean): learn.add_cb(ShrinkToBiases())
+    elif shrink is not False and type(model) in (DotBias,DeepMF,PosteriorMean): learn.add_cb(ShrinkToBiases())
+    if shrink: _need_shrinkable(learn)
     _need_room(sum(p.nbytes for p in model.parameters()), model.sparse, dls)
     _tell_unsavable(learn)
     return learn
@@ -149,7 +156,7 @@ def learner(
     seed:int=None, # Fixes first weights and the order of rows in each epoch; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
     use_nn:bool=False, # `DeepMF`, as in `collab_learner`
-    shrink:bool=True, # Draw a `DotBias` or `DeepMF` to biases, as far as some training rows say, which are held out for that?
+    shrink:bool=None, # Draw the model to biases, as far as some held-out training rows say? Left out: one of ratings, by squared error
     init:Recommends=None, # An earlier learner or recommender, with whose rows, label by label, mean, layers and so on this one begins
     **kwargs # What else `arch` takes, such as `layers`, and `Learner`, such as `cbs`
 )->RecLearner:

@@ -107,6 +107,7 @@ def _calls_at(self:RecLearner, event_name):
 # %% ../../nbs/fit/45_loop.ipynb #d1450b27
 @patch
 def _call_one(self:RecLearner, event_name):
+    if event_name=='before_train': self.by_hand = None  # to be found at the first batch that is not skipped
     if event_name=='before_fit':
         self._known_calls = None,None
         _tell_of_stock_loop(tuple(_changed))
@@ -181,7 +182,7 @@ def _step_by_hand(self:RecLearner, x, y, expected=None):
 @patch
 def _do_one_batch(self:RecLearner):
     if self.training: self.has_stepped = True  # which `_fit` in `fit.guards` asks
-    if self.iter==0: self.by_hand = self.lean and self._works_by_hand()
+    if self.by_hand is None: self.by_hand = self.lean and self._works_by_hand()
     if not (self.by_hand and self.training and self.yb) or self._watched():
         return Learner._do_one_batch(self)
     self.pred,self.loss = self._step_by_hand(*self.xb, *self.yb)
@@ -195,3 +196,9 @@ def _do_one_batch(self:RecLearner):
 def _do_grad_opt(self:RecLearner):
     if self._check_each: self._check_loss()
     Learner._do_grad_opt(self)
+
+@patch
+def _step(self:RecLearner):
+    for w in itertools.chain(*self.opt.param_lists):
+        if not w.requires_grad: w.grad = None  # one of 0, from before it was frozen, would let it decay and drift
+    Learner._step(self)

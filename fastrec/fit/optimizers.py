@@ -149,14 +149,14 @@ def create_opt(self:RecLearner):
 # %% ../../nbs/fit/44_optimizers.ipynb #7c24be19
 @patch
 def _bring_opt(self:RecLearner):
-    "Move what the optimizer has kept of earlier steps to where the weights are now"
+    "Move what the optimizer has kept of earlier steps to where the weights are now, in their precision"
     theirs = getattr(self.opt, 'opt', None)  # PyTorch's, in an `OptimWrapper`
     if theirs is not None: theirs.load_state_dict(theirs.state_dict())  # by its own rule
     for p,s in getattr(self.opt, 'state', {}).items():
         if not isinstance(p, Tensor): continue  # fastai takes the method `bias` of the model for one
         counts_on = p.device if _has_fused_adam(p.device.type) else 'cpu'
         for k,v in s.items():
-            if isinstance(v, Tensor): s[k] = v.to(p.device if v.ndim else counts_on)
+            if isinstance(v, Tensor): s[k] = v.to(p) if v.ndim else v.to(counts_on)
 
 # %% ../../nbs/fit/44_optimizers.ipynb #580bd575
 _usual_span,_usual_eps = 5.,1e-5  # of stars from 1 to 5, with half a step on either side; fastai's, for gradients of such ratings

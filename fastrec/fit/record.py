@@ -96,11 +96,31 @@ def put_back(self:RecLearner, state):
     vars(self.recorder).update(record)
 
 # %% ../../nbs/fit/42_record.ipynb #3d7046c7
+_errors = set('rmse mse mae msle rmsle rmspe mape'.split())
+
+@patch
+def add_cb(self:RecLearner, cb):
+    grows = isinstance(cb, TrackerCallback) and cb.comp is np.greater
+    if grows and _errors & {*cb.monitor.split('_')}:
+        cb.comp = np.less
+        cb.min_delta = -cb.min_delta
+    return Learner.add_cb(self, cb)
+
+def _recorded(learn):
+    "Names of what is recorded of each epoch of `learn`: of training, of validation or of both, as its recorder says"
+    metrics = [m.name for m in learn.metrics]
+    recorder = getattr(learn, 'recorder', None)
+    of_train,of_valid = getattr(recorder, 'train_metrics', False),getattr(recorder, 'valid_metrics', True)
+    both = of_train and of_valid  # then fastai marks whose metrics they are
+    names = [f'train_{o}' if both else o for o in metrics] if of_train else []
+    if of_valid and len(learn.dls.valid_ds): names += ['valid_loss', *(f'valid_{o}' if both else o for o in metrics)]
+    return ['train_loss',*names]
+
+# %% ../../nbs/fit/42_record.ipynb #ac2791f7
 @patch
 def need_recorded(self:RecLearner, cbs):
     "Refuse callbacks that watch what is not recorded"
-    names = ['train_loss']
-    if len(self.dls.valid_ds): names += ['valid_loss',*(m.name for m in self.metrics)]
+    names = _recorded(self)
     for cb in [*self.cbs, *L(cbs)]:
         if not isinstance(cb, TrackerCallback) or cb.monitor in names or getattr(cb, 'every_epoch', False): continue
         metric = 'give the learner that metric, as in learner(dls, metrics=list_metrics()) for those of lists'

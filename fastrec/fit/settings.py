@@ -90,9 +90,13 @@ def _shrink_row(learn):
     cb = getattr(learn, 'shrink_to_biases', None)
     if cb is None: return {}
     n_held = len(getattr(cb, 'left_out', ()))
-    if learn.last_fit[0] and n_held<fewest and cb.chosen is None:
-        return dict(shrink=('as trained',f'fewer than {fewest} training ratings were held out',''))
-    if cb.chosen is None: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
+    is_new = not learn.last_fit[0]
+    why_not = cb.reason() if is_new else cb.why_not
+    if why_not: return dict(shrink=('as trained',why_not,''))
+    if cb.chosen is None and is_new: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
+    if cb.chosen is None:
+        why_not = 'the fit was broken off' if n_held>=fewest else f'fewer than {fewest} training ratings were held out'
+        return dict(shrink=('as trained',why_not,''))
     res = _drawn_row(cb.chosen, n_held)
     if n_held>=fewest: return res
     return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{learn.dls.train_ds.n_ratings:,} training ratings'))

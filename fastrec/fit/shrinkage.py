@@ -9,7 +9,7 @@ __all__ = ['ShrinkToBiases']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loader import RatingsDL
-from ..models.trainable import DeepMF,DotBias
+from ..models.trainable import DeepMF,DotBias,fill_untrained
 from .biases import biases_of
 from .doubts import is_doubtful
 from .mixing import draw_to_biases,draw_unasked,fewest,held_out_rows,n_held_out,with_float64
@@ -25,46 +25,89 @@ def _trusted(m, ds, left_out):
     sizes = [len(es[0].weight) for es in m.tables]
     return _in_doubt if is_doubtful(ds, *biases_of(ds, sizes)) else 1
 
+# %% ../../nbs/fit/49_shrinkage.ipynb #67641f33
+def _digest(m):
+    "Numbers that change with the weights of the model `m`"
+    return [float(w.detach().sum()) for w in m.parameters()]
+
 # %% ../../nbs/fit/49_shrinkage.ipynb #f0caad26
 class ShrinkToBiases(Callback):
     "After the last epoch, draw a `DotBias` or `DeepMF` to biases as far as training rows advise that were held out of the epochs"
-    order,run_valid = 55,False  # after callbacks that replace loaders or loss
-    applies = False
+    order,run_valid = 65,False  # after callbacks that replace loaders or loss, or put weights back
+    why_not = ''  # why the last fit was not made for this
     chosen = None  # the weights of the last fit, (a,w), or (a,) of a network
+    applies = False
     def before_fit(self):
-        self.chosen = None
-        self.left_out = []
-        self.applies = self._applies()
-        if self.applies:
-            ds = self.dls.train_ds
-            self.left_out = held_out_rows(ds, n_held_out(len(ds)))
+        if self.learn.has_stepped is None: return  # not a fit, as within `validate`
+        self.applies = False
+        if hasattr(self.learn, 'lr_finder'): return
+        self.chosen,self.as_drawn,self.left_out,self.why_not = None,None,[],self.reason()
+        self.applies = not self.why_not
+        if not self.applies: return
+        ds = self.dls.train_ds
+        self.left_out = held_out_rows(ds, n_held_out(len(ds)))
         if len(self.left_out)>=fewest: self.dls.train.leave_out(self.left_out)
 
     def after_train(self):
-        if not self.applies or self.epoch<self.n_epoch-1: return
-        m,ds = self.model.eval(),self.dls.train_ds
-        trusted = _trusted(m, ds, self.left_out)
-        with torch.no_grad():
-            is_asked = len(self.left_out)>=fewest
-            if is_asked: self.chosen = draw_to_biases(m, ds, self.dls.train.kept, self.left_out, trusted)
-            elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
+        if self.applies and self.epoch==self.n_epoch-1: self._draw()
 
-    def after_fit(self):
-        if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()
+    def before_validate(self):
+        if self.learn.has_stepped and self.chosen is not None: self.as_drawn = _digest(self.model)
+
+# %% ../../nbs/fit/49_shrinkage.ipynb #abb4afa1
+def _is_sound(m, x):
+    "Are the weights of the model `m`, and its scores of the codes `x`, finite numbers?"
+    return all(bool(w.isfinite().all()) for w in m.parameters()) and bool(m.score_pairs(x).isfinite().all())
+
+@patch
+@torch.no_grad()
+def _draw(self:ShrinkToBiases):
+    m,ds = self.model.eval(),self.dls.train_ds
+    if not _is_sound(m, ds.subset(self.left_out).x): return
+    trusted = _trusted(m, ds, self.left_out)
+    is_asked = len(self.left_out)>=fewest
+    if is_asked: self.chosen = draw_to_biases(m, ds, self.dls.train.kept, self.left_out, trusted)
+    elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
+
+# %% ../../nbs/fit/49_shrinkage.ipynb #eaeaf4ea
+@patch
+def after_fit(self:ShrinkToBiases):
+    "Draw what callbacks have left, if it is not what was drawn after the last epoch"
+    if self.learn.has_stepped is None: return
+    if self.applies and self.learn.has_stepped and (self.chosen is None or _digest(self.model)!=self.as_drawn):
+        self._draw()
+        fill_untrained(self.model, self.dls.train_ds)
+    self.give_back()
+
+@patch
+def give_back(self:ShrinkToBiases):
+    "Let the loader have all rows again"
+    if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #ee19935c
-@patch
-def _applies(self:ShrinkToBiases):
-    "Is this a fit with a model, a loss and loaders that this is made for?"
-    m = self.model
-    loss = self.learn.loss_func
-    dl = self.dls.train
-    if hasattr(self.learn, 'lr_finder'): return False
-    if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return False
-    if type(m) not in (DotBias,DeepMF) or m.is_preference: return False
+def _is_mean_square(loss):
+    "Is the `loss` the mean squared error, as PyTorch or fastai has it?"
+    if type(loss) is BaseLoss: loss = loss.func
+    return loss in (F.mse_loss,mse) or type(loss) is nn.MSELoss and loss.reduction=='mean'
+
+def _has_frozen(m):
+    "Are weights of the model `m` frozen that train by gradients? A network's biases never do"
     given = {*map(id, m.biases)} if type(m) is DeepMF else {}
-    if not all(w.requires_grad for w in m.parameters() if id(w) not in given): return False
-    if type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
-    if type(dl) is not RatingsDL or not dl.shuffle: return False
-    if dl.dataset.shard: return False
-    return 'get_idxs' not in vars(dl) and dl.n==len(dl.dataset)  # not an order or a choice of rows from elsewhere
+    return not all(w.requires_grad for w in m.parameters() if id(w) not in given)
+
+def _takes_all(dl):
+    "Is `dl` a loader of all rows, in an order of its own, and not of a choice from elsewhere?"
+    if type(dl) is not RatingsDL or not dl.shuffle or dl.dataset.shard: return False
+    return 'get_idxs' not in vars(dl) and dl.n==len(dl.dataset)
+
+# %% ../../nbs/fit/49_shrinkage.ipynb #66e73325
+@patch
+def reason(self:ShrinkToBiases):
+    "Why this is not made for a fit of the learner as it is: its model, its loss or its loaders; nothing if it is"
+    m = self.model
+    if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return 'a callback brings its own batches'
+    if type(m) not in (DotBias,DeepMF): return f'the model is a {type(m).__name__}'
+    if m.is_preference: return 'the model is one of choices'
+    if _has_frozen(m): return 'weights are frozen, or there are no biases'
+    if not _is_mean_square(self.learn.loss_func): return 'the loss is not the mean squared error'
+    return '' if _takes_all(self.dls.train) else 'the loader does not take all training rows in random order'

@@ -19,12 +19,11 @@ from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
 from .arguments import hypers_of
+from .defaults import tell_of_choices
 from .losses import ChoiceLoss
 from .equations import mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
-_errors = 'rmse mse mae msle rmspe mape'.split()
-
 def _same_labels(classes, theirs):
     "Have two dictionaries of vocabularies the same names and labels?"
     pairs = zip(classes.values(), theirs.values())
@@ -64,7 +63,7 @@ class RecLearner(Recommends, Learner):
     seed,n_fits,stay,begun = None,0,False,False  # keep what validation gathers on its device? Is the first model from `init`?
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
-    _known_calls = None,None  # callbacks, and what to call for each event
+    _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
     last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
     @property
     def model(self):
@@ -95,14 +94,6 @@ def _opt_is_of_model(self:RecLearner):
     return all(id(p) in ours for ps in opt.param_lists for p in ps)
 
 @patch
-def add_cb(self:RecLearner, cb):
-    grows = isinstance(cb, TrackerCallback) and cb.comp is np.greater
-    if grows and cb.monitor.split('_')[-1] in _errors:
-        cb.comp = np.less
-        cb.min_delta = -cb.min_delta
-    return Learner.add_cb(self, cb)
-
-@patch
 def _bn_bias_state(self:RecLearner, with_bias):
     states = Learner._bn_bias_state(self, with_bias)
     if with_bias: states = states + [self.opt.state[p] for p in self.model.biases]
@@ -118,6 +109,7 @@ def _do_fit(self:RecLearner):
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
     if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
     if not hasattr(self, 'lr_finder'):  # which puts the weights back
+        if not getattr(self.model, 'is_preference', False): tell_of_choices(ds)
         self.last_fit = 'fit',hypers_of(self)
         self.n_fits += not resumed
     self._bring_opt()
@@ -237,11 +229,13 @@ def loss_not_reduced(self:RecLearner):
 @patch
 @contextmanager
 def _kept_record(self:RecLearner):
-    "A context after which the recorder is as it was, whatever has overwritten it"
+    "A context after which the recorder is as it was, whatever has overwritten it, and that is no part of a fit"
     recorder = getattr(self, 'recorder', None)
     kept = dict(vars(recorder)) if recorder else {}
+    has_stepped,self.has_stepped = self.has_stepped,None
     try: yield
     finally:
+        self.has_stepped = has_stepped
         if recorder: vars(recorder).update(kept)
 
 @patch

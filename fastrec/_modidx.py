@@ -595,6 +595,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.answer.topn._first': ('answer/topn.html#_first', 'fastrec/answer/topn.py'),
                                      'fastrec.answer.topn._in_order': ('answer/topn.html#_in_order', 'fastrec/answer/topn.py'),
                                      'fastrec.answer.topn._mend_ties': ('answer/topn.html#_mend_ties', 'fastrec/answer/topn.py'),
+                                     'fastrec.answer.topn.are_ranked': ('answer/topn.html#are_ranked', 'fastrec/answer/topn.py'),
                                      'fastrec.answer.topn.largest': ('answer/topn.html#largest', 'fastrec/answer/topn.py'),
                                      'fastrec.answer.topn.top_n': ('answer/topn.html#top_n', 'fastrec/answer/topn.py')},
             'fastrec.answer.whatif': { 'fastrec.answer.whatif.Recommends.deciding': ( 'answer/whatif.html#recommends.deciding',

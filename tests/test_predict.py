@@ -595,3 +595,15 @@ def test_unknown_users_are_told_of_fold_in_and_unknown_items_are_not(tmp_path):
         with pytest.raises(KeyError, match=way_in): rec.recommend(-1)
         with pytest.raises(KeyError) as e: rec.similar('Nothing')
         assert 'fold_in' not in str(e.value)
+
+@pytest.mark.parametrize('make', [learner,nn_learner])
+def test_scores_that_are_no_numbers_are_refused(make, ratings, tmp_path):
+    "An empty list would look like nothing left to recommend"
+    learn = make(RecDataLoaders.from_df(ratings, seed=1))
+    with torch.no_grad():
+        for w in learn.model.parameters(): w.fill_(torch.nan)
+    user,item = ratings.user[0],ratings.title[0]
+    for ask in (lambda: learn.recommend(user), lambda: learn.recommend(), lambda: learn.recommend(path=tmp_path/'lists.parquet'),
+                lambda: learn.recommend_users(item), lambda: learn.similar(item)):
+        with pytest.raises(ValueError, match='no numbers .NaN.*train it again'): ask()
+    assert not [*tmp_path.iterdir()]

@@ -15,7 +15,7 @@ from .recommender import Recommends,asked_for,evaluating
 from .grids import UserSide,by_blocks
 from .lists import candidate_items,seen_to_exclude
 from .recommend import by_draws,bytes_of_place,decoded,no_lists,predicted,tell_left_out
-from .topn import top_n
+from .topn import are_ranked,top_n
 
 # %% ../../nbs/answer/79_audience.ipynb #57ed1c38
 _share = 4  # of the memory, for the sides of the items of a block
@@ -145,7 +145,7 @@ def best(self:_Audience, items):
 # %% ../../nbs/answer/79_audience.ipynb #bff9a2e1
 def _frame(rec, model, items, users, scores, places, ranker):
     "The frame to return for the codes `items`, and what `best` has found for them by the `ranker`; `model` predicts"
-    rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
+    rows,ranks = are_ranked(scores).nonzero(as_tuple=True)
     of_users,of_items = rec.ds.classes.values()
     item,user = (label_column(v.name, 'rank', 'score') for v in (of_items,of_users))
     user_codes = users[places[rows,ranks]]

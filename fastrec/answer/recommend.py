@@ -18,6 +18,7 @@ from .predict import need_draws,one_draw,predict_codes,ranks_vary,std_of_codes,t
 from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
 from .steering import ListMaker,need_knobs
 from .tables import check_path,table_writer
+from .topn import are_ranked
 from .why import Why
 from ..base.devices import need_memory
 
@@ -37,7 +38,7 @@ def predicted(rec, model, x):
 def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None):
     """Codes of users, ranks from 1, codes of items, scores, and more columns in a dict, for what `best_unseen` found, with minus infinity
     for no item; `beside` gives more columns for codes of users and items"""
-    rows,ranks = (scores>-torch.inf).nonzero(as_tuple=True)
+    rows,ranks = are_ranked(scores).nonzero(as_tuple=True)
     user_codes,item_codes = users[rows],items[places[rows,ranks]]
     ranker = ranker or model.lists_by
     more = {} if ranker is model else predicted(rec, model, torch.stack([user_codes,item_codes], 1))

@@ -13,7 +13,7 @@ from ..base.checks import need_choice,need_flags,need_whole
 from .alike import co_rated,why_alike
 from .predict import are_known
 from .recommender import Recommends,evaluating
-from .topn import top_n
+from .topn import are_ranked,top_n
 from ..base.devices import exactly
 
 # %% ../../nbs/answer/54_similar.ipynb #47b62034
@@ -40,7 +40,7 @@ def _similar(rec, label, n, side, why=False, by='factors'):
         is_known = are_known(rec, model, torch.arange(1, len(vocab)))
         cosines[~is_known.to(cosines.device)] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(cosines[None], n))
-    is_there = best>-torch.inf
+    is_there = are_ranked(best)
     labels = vocab.decode(cols[is_there]+1)
     res = {label_column(vocab.name, 'similarity', *_reasons): labels, 'similarity': best[is_there]}
     if why: res |= why_alike(rec, model, code, cols[is_there]+1)

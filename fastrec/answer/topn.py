@@ -106,3 +106,9 @@ def top_n(
         _mend_ties(scores[rows], best[rows], mended)
         cols[rows] = mended
     return _in_order(best, cols)
+
+# %% ../../nbs/answer/56_topn.ipynb #f24fbcd4
+def are_ranked(scores):
+    "Which of the `scores` that were found are those of an item; `ValueError` if some are no numbers"
+    if scores.isnan().any(): raise ValueError('the model gives scores that are no numbers (NaN), so nothing can be ranked: train it again')
+    return scores>-torch.inf

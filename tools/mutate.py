@@ -5,11 +5,11 @@ from fastcore.script import call_parse
 
 root = Path(__file__).parent.parent
 mutations = {  # name: file, text, what it becomes, and who should notice
-    'an off-by-one': ('data/splitters.py', 'valid = (back<n) & (', 'valid = (back<=n) & (', 'test_data.py -k leave_last'),
+    'an off-by-one': ('data/splitters.py', 'valid = (back<n) & has_more', 'valid = (back<=n) & has_more', 'test_data.py -k leave_last'),
     'any for all': ('data/ratings.py', 'known = (x>0).all(1)', 'known = (x>0).any(1)', 'test_dls.py -k unknown_labels'),
     'a dropped ~': ('data/kinds.py', 'return ~missing', 'return missing', 'test_dls.py -k "dropna or permutation"'),
     'a lost row': ('data/loader.py', '[last-last//2, last//2]', '[last//2, last//2]', 'test_dls.py -k batch_sizes'),
-    'a row too many': ('models/base.py', 'put(w[0], w[1:].mean(0))', 'put(w[0], w.mean(0))', 'test_collab.py -k unknown_is_average'),
+    'a row too many': ('models/changing.py', 'put(w[0], w[1:].mean(0))', 'put(w[0], w.mean(0))', 'test_collab.py -k unknown_is_average'),
     'swapped factors': ('models/trainable.py', '_add_rows(P, u, q.mul_(g[:,None]), self.sparse)', '_add_rows(P, u, p.clone().mul_(g[:,None]), self.sparse)',
                         'test_training.py -k same_record_as_fastai'),
     'a stale optimizer': ('fit/training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),

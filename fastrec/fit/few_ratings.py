@@ -12,6 +12,7 @@ from ..answer.newcomers import least_noise
 from ..answer.recommender import evaluating
 from ..models.maps import few_choices
 from ..models.ridge import follow_features
+from ..models.trainable import DeepMF
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #ec8e0248
 _few = 30  # ratings, at most, of a row that is solved for
@@ -49,6 +50,12 @@ def _solve_side(model, told, k, ds, noise):
     codes = ((counts>0) & (counts<=few)).nonzero()[:,0]
     solve_rows(model, told, k, codes, ds, noise)
 
+# %% ../../nbs/fit/55_few_ratings.ipynb #67a0317c
+def frozen_weights(model):
+    "Weights of the `model` that are frozen though gradients train them; those of a network's biases never do"
+    given = {*map(id, model.biases)} if isinstance(model, DeepMF) else {}
+    return [w for w in model.parameters() if not w.requires_grad and id(w) not in given]
+
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754
 @torch.no_grad()
 def solve_few(model, ds):
@@ -65,7 +72,7 @@ def solve_few(model, ds):
 
 def follow_to_end(model, ds, is_last):
     "Let rows of `model` follow from features after an epoch; if it `is_last`, those with few ratings in `ds` too. What is frozen stays"
-    frozen = [(w,w.detach().clone()) for w in model.parameters() if not w.requires_grad]
+    frozen = [(w,w.detach().clone()) for w in frozen_weights(model)]
     follow_features(model, ds)
     if is_last: solve_few(model, ds)
     for w,kept in frozen: w.copy_(kept)

@@ -12,6 +12,7 @@ from ..data.loader import RatingsDL
 from ..models.trainable import DeepMF,DotBias,fill_untrained
 from .biases import biases_of
 from .doubts import is_doubtful
+from .few_ratings import frozen_weights
 from .mixing import draw_to_biases,draw_unasked,fewest,held_out_rows,n_held_out,with_float64
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #cdd3e2fa
@@ -90,11 +91,6 @@ def _is_mean_square(loss):
     if type(loss) is BaseLoss: loss = loss.func
     return loss in (F.mse_loss,mse) or type(loss) is nn.MSELoss and loss.reduction=='mean'
 
-def _has_frozen(m):
-    "Are weights of the model `m` frozen that train by gradients? A network's biases never do"
-    given = {*map(id, m.biases)} if type(m) is DeepMF else {}
-    return not all(w.requires_grad for w in m.parameters() if id(w) not in given)
-
 def _takes_all(dl):
     "Is `dl` a loader of all rows, in an order of its own, and not of a choice from elsewhere?"
     if type(dl) is not RatingsDL or not dl.shuffle or dl.dataset.shard: return False
@@ -108,6 +104,6 @@ def reason(self:ShrinkToBiases):
     if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return 'a callback brings its own batches'
     if type(m) not in (DotBias,DeepMF): return f'the model is a {type(m).__name__}'
     if m.is_preference: return 'the model is one of choices'
-    if _has_frozen(m): return 'weights are frozen, or there are no biases'
+    if frozen_weights(m): return 'weights are frozen, or there are no biases'
     if not _is_mean_square(self.learn.loss_func): return 'the loss is not the mean squared error'
     return '' if _takes_all(self.dls.train) else 'the loader does not take all training rows in random order'

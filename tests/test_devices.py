@@ -166,7 +166,12 @@ def answers(learn, tmp):
         if rated:
             res.update(diverse=rec.recommend(n=3, diversity=.4, damping=.2), users=rec.similar_users(users[0], 3),
                        new_rows=rec.fold_in(new).predict(items[0]), none=rec.fold_in(new[:0]).predict_grid().cpu())
-        if hasattr(rec.model, 'n_draws'): res.update(std_rows=rec.predict_df(d[:50], std=True), draw=rec.recommend(n=3, draw=2))
+        if hasattr(rec.model, 'n_draws'):
+            res.update(std_rows=rec.predict_df(d[:50], std=True), draw=rec.recommend(n=3, draw=2))
+            nobody = pd.DataFrame(dict(user=[users[0],-1,-1], title=['nothing',items[0],'nothing']))
+            with warnings.catch_warnings(action='ignore'):
+                res['std_unknown'] = rec.predict_df(nobody, unknown='average', std=True)
+                res['std_nothing'] = rec.fold_in(d[:9]).predict_df(nobody, unknown='average', std=True)
         return res
     res = dict(history=learn.history, losses=[float(o) for o in learn.recorder.losses], asked=ask(learn), more=ask_more(learn), evaluated=learn.evaluate())
     if not learn.model.is_preference: res.update(valid=list(learn.validate()), noise=learn.noise)

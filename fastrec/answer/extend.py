@@ -80,7 +80,7 @@ def _extended(model, *args):
     else:
         with evaluating(model) as (evaluated,_):
             res = _taken_in(evaluated, *args).eval()
-            if res.refits: res.refill(evaluated)
+            res.refill(evaluated)
     if model.lists_by is not model:
         res._modules = {**res._modules, 'ranker': _extended(model.lists_by, *args)}
     return res

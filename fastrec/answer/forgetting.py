@@ -12,7 +12,6 @@ from ..base.checks import warn
 from ..data.labels import Vocab
 from ..models.base import FactorModel
 from ..models.blend import Blend
-from ..models.ease import Ease
 from .recommender import Recommender,Recommends
 from .described import with_row_maps
 from .newcomers import NewUsers
@@ -45,8 +44,7 @@ def _model_of(rec, side, codes, classes):
     model = with_row_maps(rec.model, rec.ds) if any(rec.ds.features) and len(rec.ds) else rec.model
     res = model.keeping(side, codes.to(device)).eval()
     for m in res.modules():
-        if isinstance(m, Ease): Ease.fill_unknown(m)  # a loaded model has one that does nothing
-        elif isinstance(m, FactorModel) and not isinstance(m, Blend): m.refill()
+        if isinstance(m, FactorModel) and not isinstance(m, Blend): m.refill()
     res.classes = classes
     res.user,res.item = classes
     return res

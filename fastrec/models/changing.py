@@ -77,6 +77,9 @@ def own_sides(self:Changes, before):
 @torch.no_grad()
 def refill(self:Changes, before=None):
     "Set row 0 of each table, and rows without ratings, to the mean of the others, but for tables that the model `before` has too"
+    if not self.refits:  # its `with_rows` has done it
+        if before is None: type(self).fill_unknown(self)  # a loaded model has one that does nothing
+        return
     for side in self.own_sides(before):
         tables = [e.weight for e in self.tables[side]]
         is_new = F.pad(are_untrained(tables), (1,0), value=True)

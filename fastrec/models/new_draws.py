@@ -96,5 +96,7 @@ def variance_of_unknown(model, u, i):
         q,b = model.rows_of_draw(slice(None), 1-side, others[some])
         res[some] += _varied(torch.cat([q, torch.ones_like(b)], 2), covariances(model, side).to(q))
     both = (u==0)&(i==0)
-    if both.any(): res[both] += (covariances(model, 0)*covariances(model, 1))[:,:-1,:-1].sum((1,2)).mean().to(res)
+    if both.any():
+        of_users,of_items = (covariances(model, k).to(res)[:,:-1,:-1] for k in (0,1))
+        res[both] += (of_users*of_items).sum((1,2)).mean()
     return res

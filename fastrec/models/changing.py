@@ -83,7 +83,8 @@ def refill(self:Changes, before=None):
     for side in self.own_sides(before):
         tables = [e.weight for e in self.tables[side]]
         is_new = F.pad(are_untrained(tables), (1,0), value=True)
-        for w in tables: w[is_new] = w[~is_new].mean(0)
+        others = ~is_new if is_new[1:].any() else slice(1, None)  # which copies nothing
+        for w in tables: w[is_new] = w[others].mean(0)
         for o in self.buffers_of[side]: fill_row_0(self._buffers[o])
 
 # %% ../../nbs/models/28_changing.ipynb #dd2705f3

@@ -1371,6 +1371,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'fastrec/data/splitters.py'),
                                         'fastrec.data.splitters._tied_ends': ( 'data/splitters.html#_tied_ends',
                                                                                'fastrec/data/splitters.py'),
+                                        'fastrec.data.splitters._tied_sides': ( 'data/splitters.html#_tied_sides',
+                                                                                'fastrec/data/splitters.py'),
                                         'fastrec.data.splitters.all_rows': ('data/splitters.html#all_rows', 'fastrec/data/splitters.py'),
                                         'fastrec.data.splitters.holds_none_out': ( 'data/splitters.html#holds_none_out',
                                                                                    'fastrec/data/splitters.py')},

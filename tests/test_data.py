@@ -339,6 +339,14 @@ def test_an_order_that_is_not_that_of_time_is_told(n, name, ascending):
     LeaveLastSplitter(n)(by_it.sample(frac=1, random_state=0))
     with pytest.warns(UserWarning, match='sorted by'): RecDataLoaders.from_df(by_it, LeaveLastSplitter(n))
 
+@pytest.mark.parametrize('name', ['rating','item','user'])
+def test_a_cut_through_rows_of_one_time_is_told(name):
+    df = tied()
+    by_it = df.sort_values(['day',name])
+    with pytest.warns(UserWarning, match=rf"cuts through rows at one time, .* they are sorted by '{name}': shuffle them first"): TimeSplitter()(by_it)
+    TimeSplitter()(df.sample(frac=1, random_state=0))
+    TimeSplitter(.5)(by_it)  # between two days
+
 def test_an_order_of_few_or_of_time_is_not_told():
     few = tied(80).sort_values(['user','day','rating'])
     LeaveLastSplitter()(few)

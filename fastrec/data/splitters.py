@@ -62,6 +62,29 @@ def SeededSplitter(
         return idx[cut:],idx[:cut]
     return _inner
 
+# %% ../../nbs/data/02_splitters.ipynb #a64e3697
+_many_ties,_one_way = 100,.95  # pairs; steps up less those down, as a share
+
+def _tell_of_order(df, rows, what, *roles):
+    "Warn if pairs of `rows`, (2,n), which only their order in the frame tells apart, are in that of ratings, of items or of other `roles`"
+    for name in df.columns if rows.shape[1]>=_many_ties else ():
+        if role_of(name)[0] not in ('rating','item','title',*roles): continue
+        try: codes = pd.factorize(df[name].iloc[rows.ravel()], sort=True)[0].reshape(2, -1)
+        except TypeError: continue  # labels of several types
+        steps = np.sign(codes[1]-codes[0])
+        steps = steps[steps!=0]
+        if len(steps)<_many_ties or abs(steps.mean())<_one_way: continue
+        warn(f'{what} at one time, where the order of the rows decides which is held out, and they are sorted by {name!r}: '
+             'shuffle them first, as in df.sample(frac=1, random_state=0)')
+        return
+
+def _tied_sides(times, cut):
+    "Places before and from `cut` on, in the sorted `times`, that have the time at the cut, (2,n)"
+    if not 0<cut<len(times): return np.empty((2,0), int)
+    first,last = (np.searchsorted(times, times[cut], o) for o in ('left','right'))
+    n = max(min(cut-first, last-cut), 0)
+    return np.stack([np.linspace(a, b-1, n).astype(int) for a,b in ((first,cut),(cut,last))])
+
 # %% ../../nbs/data/02_splitters.ipynb #939470b2
 def TimeSplitter(
     valid_pct:float=.2, # Share of the rows for validation: the latest
@@ -70,31 +93,17 @@ def TimeSplitter(
     "Train on the past, validate on the future; of rows at one time, those further down the frame count as later"
     def _inner(o):
         o = as_frame(o)
-        order,_ = _by_time(o, time_name, 'TimeSplitter')
+        order,times = _by_time(o, time_name, 'TimeSplitter')
         cut = len(o)-_n_valid(valid_pct, len(o))
+        _tell_of_order(o, order[_tied_sides(times, cut)], 'the split cuts through rows', 'user')
         return order[:cut],order[cut:]
     return _inner
 
 # %% ../../nbs/data/02_splitters.ipynb #0fa7e055
-_many_ties,_one_way = 100,.95  # users; steps up less those down, as a share
-
 def _tied_ends(users, times, ends):
     "Where the last row in training and the first held out are, as `ends` say, of users who have both at the same time, (2,n)"
     last,first = (np.flatnonzero(o)[users[o].argsort(kind='stable')] for o in ends)
     return np.stack([last,first])[:,times[last]==times[first]]
-
-def _tell_of_order(df, rows):
-    "Warn if pairs of `rows`, (2,n), which only their order in the frame tells apart, are in that of ratings or of items"
-    for name in df.columns if rows.shape[1]>=_many_ties else ():
-        if role_of(name)[0] not in ('rating','item','title'): continue
-        try: codes = pd.factorize(df[name].iloc[rows.ravel()], sort=True)[0].reshape(2, -1)
-        except TypeError: continue  # labels of several types
-        steps = np.sign(codes[1]-codes[0])
-        steps = steps[steps!=0]
-        if len(steps)<_many_ties or abs(steps.mean())<_one_way: continue
-        warn(f'{rows.shape[1]:,} users have several ratings at one time, where the order of the rows decides which is held out, and they '
-             f'are sorted by {name!r}: shuffle them first, as in df.sample(frac=1, random_state=0)')
-        return
 
 # %% ../../nbs/data/02_splitters.ipynb #3a58cf9d
 def LeaveLastSplitter(
@@ -113,7 +122,8 @@ def LeaveLastSplitter(
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()  # how many later ones the user has
         has_more = np.bincount(users)[users]>n
         valid = (back<n) & has_more
-        _tell_of_order(o, order[_tied_ends(users, times, [has_more & (back==k) for k in (n,n-1)])])
+        ends = _tied_ends(users, times, [has_more & (back==k) for k in (n,n-1)])
+        _tell_of_order(o, order[ends], f'{ends.shape[1]:,} users have several ratings')
         return order[~valid],order[valid]
     return _inner
 

@@ -177,7 +177,7 @@ def _begin_new(model, codes, seed):
 def _counts_before(init, k):
     "How many ratings are behind the row of each user (`k=0`) or item of `init`; `None` if that isn't known"
     old,seen = of_training(init),init.seen
-    if old is not None: counts = old.counted().counts(k)
+    if old is not None: counts = old.counts(k)
     elif seen is None or seen.shard: return None
     else: counts = (seen.trained,seen.counts)[k]
     return counts if init.waiting is None else counts-init.waiting[k]

@@ -1105,6 +1105,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastrec/data/loader.py'),
                                      'fastrec.data.loader.RatingsDL.reseed': ( 'data/loader.html#ratingsdl.reseed',
                                                                                'fastrec/data/loader.py'),
+                                     'fastrec.data.loader.RatingsDL.row_order': ( 'data/loader.html#ratingsdl.row_order',
+                                                                                  'fastrec/data/loader.py'),
                                      'fastrec.data.loader.RatingsDL.show_batch': ( 'data/loader.html#ratingsdl.show_batch',
                                                                                    'fastrec/data/loader.py'),
                                      'fastrec.data.loader.RatingsDL.show_results': ( 'data/loader.html#ratingsdl.show_results',

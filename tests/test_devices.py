@@ -175,6 +175,11 @@ def answers(learn, tmp):
         return res
     res = dict(history=learn.history, losses=[float(o) for o in learn.recorder.losses], asked=ask(learn), more=ask_more(learn), evaluated=learn.evaluate())
     if not learn.model.is_preference: res.update(valid=list(learn.validate()), noise=learn.noise)
+    with learn.no_bar():
+        for name,kwargs in dict(valid={}, train=dict(ds_idx=0), inputs=dict(with_input=True)).items():
+            res[f'preds {name}'] = [o.cpu() for o in learn.get_preds(**kwargs)]
+        preds,targs = learn.get_preds(dl=learn.dls.train)  # in the order of the rows, though drawn in another
+        assert targs.squeeze().cpu().equal(learn.dls.train_ds.y.cpu()), 'another order'
     learn.recorder.plot_loss(skip_start=0)
     learn.plot_metrics()
     plt.close('all')

@@ -35,12 +35,18 @@ class RatingsDL(TfmdDL):
 def _dtype_for(n): return torch.int32 if n<2**31 else torch.int64  # half the memory, if the numbers of `n` rows fit
 
 @patch
-def get_idxs(self:RatingsDL):
+def row_order(self:RatingsDL):
+    "Numbers of the rows in the order of a new epoch, on the device"
     if not self.shuffle: return torch.arange(self.n, device=self.dataset.x.device)
     g = torch.Generator(self.device or 'cpu').manual_seed(self.rng.getrandbits(63))
     res = torch.randperm(self.n, generator=g, device=g.device, dtype=_dtype_for(self.n))
     if self.dataset.w is not None: return self.as_often_as_weighed(g, self.n)[res]
     return res if self.kept is None else self.kept[res]
+
+@patch
+def get_idxs(self:RatingsDL):
+    "As `row_order`, on the CPU, where fastai's `get_preds` puts predictions back in order by it"
+    return self.row_order().cpu()
 
 @patch
 def reseed(self:RatingsDL, seed):
@@ -90,7 +96,8 @@ _rows_at_once = 2**18  # gathered by one indexing, in whole batches; so many cod
 
 @patch
 def _batches(self:RatingsDL):
-    idxs = self.get_idxs()
+    is_own = getattr(self.get_idxs, '__func__', None) is RatingsDL.get_idxs
+    idxs = self.row_order() if is_own else self.get_idxs()
     if not isinstance(idxs, Tensor):  # from a replaced `get_idxs`
         idxs = tensor(list(itertools.islice(idxs, self.n)))
     idxs = self._own_rows(idxs)

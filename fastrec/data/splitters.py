@@ -25,7 +25,7 @@ def _permutation(n, seed):
     if seed is not None and not (is_whole(seed, -2**63) and seed<2**63):
         raise ValueError(f'seed={seed!r} must be a whole number below 2**63, or None')
     g = None if seed is None else torch.Generator().manual_seed(int(seed))
-    with undisturbed(): return torch.randperm(n, generator=g).numpy()
+    with undisturbed(): return torch.randperm(n, generator=g, device='cpu').numpy()
 
 def _n_valid(valid_pct, n):
     return int(need_share('valid_pct', valid_pct)*n)

@@ -666,6 +666,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.base.devices.making_weights': ( 'base/devices.html#making_weights',
                                                                                'fastrec/base/devices.py'),
                                       'fastrec.base.devices.memory_there': ('base/devices.html#memory_there', 'fastrec/base/devices.py'),
+                                      'fastrec.base.devices.need_cpu_default': ( 'base/devices.html#need_cpu_default',
+                                                                                 'fastrec/base/devices.py'),
                                       'fastrec.base.devices.need_memory': ('base/devices.html#need_memory', 'fastrec/base/devices.py'),
                                       'fastrec.base.devices.trainable': ('base/devices.html#trainable', 'fastrec/base/devices.py'),
                                       'fastrec.base.devices.unrounded': ('base/devices.html#unrounded', 'fastrec/base/devices.py'),

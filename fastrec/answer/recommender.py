@@ -12,7 +12,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from ..data.labels import as_labels,count_unknown
 from ..base.checks import need_choice,warn
-from ..base.devices import unrounded
+from ..base.devices import need_cpu_default,unrounded
 
 # %% ../../nbs/answer/50_recommender.ipynb #3e663d92
 class Seen:
@@ -197,6 +197,7 @@ def _in_evaluation(model):
 def evaluating(model):
     """`model` in evaluation mode and its device; inside there are no gradients, and a CPU does not round products.
     The mode of `model` itself stays as it is, since others may be using it: if need be, a copy answers"""
+    need_cpu_default()
     device = next(model.parameters()).device
     rounding = unrounded('cpu') if device.type=='cpu' else nullcontext()
     with torch.no_grad(),rounding: yield _in_evaluation(model),device
@@ -205,7 +206,7 @@ def evaluating(model):
 def codes_of_labels(vocab, labels, unknown=None):
     """Codes of `labels`, one or several; of all if it's `None`.
     Unknown ones raise an error, or, if there is a list `unknown`, are added to it"""
-    if labels is None: return torch.arange(1, len(vocab))
+    if labels is None: return torch.arange(1, len(vocab), device='cpu')
     if unknown is None: return torch.from_numpy(vocab.lookup(labels))
     labels = as_labels(labels, vocab.name)
     codes = vocab.find(labels)

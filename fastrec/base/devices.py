@@ -25,7 +25,15 @@ def _why_not(device_type):
     if not (torch.version.cuda or torch.version.hip): return f', for PyTorch {torch.__version__} was built without CUDA'
     return f', for the GPUs that PyTorch finds, numbered from 0, are {torch.cuda.device_count()}'
 
+def need_cpu_default():
+    "`ValueError` if tensors are made elsewhere than on the CPU if no device is given"
+    device = torch.get_default_device()
+    if device.type=='cpu': return
+    raise ValueError(f"torch.set_default_device('{device}'), or this device as a context, would put there what belongs on the CPU: end it, "
+                     f"as by torch.set_default_device('cpu'), and pass device='{device}' to the loaders")
+
 def as_device(device):
+    need_cpu_default()
     "`device`, perhaps its name, as a `torch.device` that is there. `ValueError` if it isn't"
     try: res = torch.device(device)
     except (RuntimeError,TypeError): res = None
@@ -97,6 +105,7 @@ def exact_device(device):
 @contextmanager
 def trainable():
     "What is made inside can be changed and learned from, in spite of `torch.inference_mode` or `torch.no_grad`"
+    need_cpu_default()
     with torch.inference_mode(False),torch.enable_grad(): yield
 
 def unrounded(kind):

@@ -13,6 +13,14 @@ from warnings import warn
 import torch
 from torch.overrides import TorchFunctionMode
 
+# %% ../../nbs/base/95_devices.ipynb #4eeac639
+def need_cpu_default():
+    "`ValueError` if tensors are made elsewhere than on the CPU if no device is given"
+    device = torch.get_default_device()
+    if device.type=='cpu': return
+    raise ValueError(f"torch.set_default_device('{device}'), or this device as a context, would put there what belongs on the CPU: end it, "
+                     f"as by torch.set_default_device('cpu'), and pass device='{device}' to the loaders")
+
 # %% ../../nbs/base/95_devices.ipynb #4bb00829
 def is_out_of_memory(e):
     "Does the error `e` say that an accelerator is full? For MPS PyTorch has no separate class"
@@ -24,13 +32,6 @@ def _why_not(device_type):
     if device_type!='cuda': return ' for this PyTorch on this machine'
     if not (torch.version.cuda or torch.version.hip): return f', for PyTorch {torch.__version__} was built without CUDA'
     return f', for the GPUs that PyTorch finds, numbered from 0, are {torch.cuda.device_count()}'
-
-def need_cpu_default():
-    "`ValueError` if tensors are made elsewhere than on the CPU if no device is given"
-    device = torch.get_default_device()
-    if device.type=='cpu': return
-    raise ValueError(f"torch.set_default_device('{device}'), or this device as a context, would put there what belongs on the CPU: end it, "
-                     f"as by torch.set_default_device('cpu'), and pass device='{device}' to the loaders")
 
 def as_device(device):
     need_cpu_default()

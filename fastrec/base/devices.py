@@ -45,6 +45,7 @@ def as_device(device):
         why = 'is full' if is_out_of_memory(e) else f'is not there{_why_not(res.type)}'
         raise ValueError(f"device={str(device)!r} {why}: pass device='cpu', or leave it out to take what there is") from e
 
+# %% ../../nbs/base/95_devices.ipynb #495d05c3
 def upload(t, device):
     "`t`, from the CPU, on `device`, without waiting for a busy GPU"
     return t.to(device, non_blocking=device.type=='cuda')  # MPS may read memory that has been freed meanwhile

@@ -144,7 +144,7 @@ def as_choices(rec, ratings, names):
     """`ratings`, which need the columns `names`, with a 1 in each row; if rows that count hold zeros or less, and training did not,
     a warning says that these count as chosen"""
     name,weight = rec.ds.rating_name,rec.ds.weight_name
-    if not isinstance(ratings, pd.DataFrame): return ratings
+    ratings = as_frame(ratings)
     need_columns(ratings, names)
     if _are_numbers(ratings, name):
         counts = ratings[weight]!=0 if weight is not None and _are_numbers(ratings, weight) else slice(None)

@@ -14,6 +14,7 @@ from ..data.item_ids import ids_with,new_labels
 from ..data.names import need_columns,shown
 from ..data.kinds import factorized,held_beside,need_values,not_held
 from ..data.scales import as_ratings
+from ..data.spellings import tell_alike
 from ..data.times import as_seconds
 from .recommender import Seen
 from .newcomers import as_choices,need_complete,need_within
@@ -32,13 +33,15 @@ def _fresh(vocab, col):
                      'training')
 
 def _grown(vocab, col, codes, named=None, ids=None):
-    """`vocab` with the new labels of `col`, those with `codes` of 0, which have `ids` by label, and those `named` by features, after its own,
-    and all codes"""
+    """`vocab` with the new labels of `col`, those with `codes` of 0, and those `named` by features, after its own, and all codes; `ids`, by
+    label, are those of new items"""
     is_new = codes==0
     if not is_new.any() and named is None: return vocab,codes
     new = col[is_new]
     if named is not None: new = pd.Series([*new,*named], name=vocab.name)
-    res = Vocab(vocab.labels.append(_fresh(vocab, new)), vocab.name)
+    fresh = _fresh(vocab, new)
+    tell_alike(vocab, fresh)
+    res = Vocab(vocab.labels.append(fresh), vocab.name)
     res.ids = ids_with(vocab, res, ids)
     codes = codes.copy()
     codes[is_new] = res.encode(col[is_new])

@@ -26,12 +26,12 @@ def _fit(vocab, codes, i, texts, item):
     if not _knows(vocab, item): return codes>0
     used = pd.unique(codes[codes>0])
     known = vocab.ids[used-1]
-    want = np.full(len(vocab), -2)  # an id that no row has
-    want[used] = np.where(known.isna(), -1, texts.get_indexer(known))
-    want[want==-1] = -2
+    want = np.full(len(vocab), -1)
+    want[used] = texts.get_indexer(known)
     is_open = np.zeros(len(vocab), bool)
     is_open[used] = known.isna()
-    return (codes>0) & (is_open[codes] | (want[codes]==i))
+    same = (want[codes]==i) & (i>=0)
+    return (codes>0) & (is_open[codes] | same)
 
 # %% ../../nbs/data/24_item_ids.ipynb #51f7b2f4
 _most_ids = 3  # after a title
@@ -44,6 +44,7 @@ def _labels_with(vocab, titles, ids):
         text = text + ' [' + ids + ']'
         yield text
 
+# %% ../../nbs/data/24_item_ids.ipynb #95439344
 def item_codes(vocab, df):
     "Codes of the items in the rows of `df`, 0 for those unknown: by label, and, of those known by title, by their ids too"
     col = df[vocab.name]
@@ -55,30 +56,43 @@ def item_codes(vocab, df):
     if not again.any(): return codes
     codes[again] = 0
     ids = pd.Series(texts[i[again]].to_numpy(object), col.index[again])
+    best = codes[again]
     for labels in _labels_with(vocab, col[again], ids):
         found = vocab.encode(labels)
-        found[~_fit(vocab, found, i[again], texts, item)] = 0
-        codes[again] = np.where(codes[again]==0, found, codes[again])
+        is_right = _fit(vocab, found, i[again], texts, item)
+        best = np.where(is_right & (best==0), found, best)
+    codes[again] = best
     return codes
 
 # %% ../../nbs/data/24_item_ids.ipynb #6e7f84cf
+def _without_id(label): return re.sub(r' \[[^\[\]]+\]$', '', label)
+
 def _titles_with_ids(vocab):
     "Titles that `vocab` has with ids after them"
     if '_with_ids' in vars(vocab): return vocab._with_ids
-    texts = [o for o in vocab.labels.tolist() if isinstance(o, str)]
+    labels = vocab.labels.tolist()
+    res = set()
     if vocab.ids is None:
-        counts = Counter(re.sub(r' \[[^\[\]]+\]$', '', o) for o in texts if o.endswith(']'))
-        res = {o for o,n in counts.items() if n>1}
-    else: res = {re.sub(f'( {re.escape(f"[{i}]")})+$', '', o) for o,i in zip(texts, vocab.ids) if o.endswith(f' [{i}]')}
+        titles = [_without_id(o) for o in labels if isinstance(o, str) and o.endswith(']')]
+        res = {o for o,n in Counter(titles).items() if n>1}
+    else:
+        for label,i in zip(labels, vocab.ids):
+            end = f' [{i}]'
+            if not isinstance(label, str): continue
+            while label.endswith(end):
+                label = label.removesuffix(end)
+                res.add(label)
     vocab._with_ids = res
     return res
 
+# %% ../../nbs/data/24_item_ids.ipynb #cd27a4ad
 def other_id(vocab, label):
     "What is known of the unknown item `label` with another id; nothing, if nothing is"
     code = vocab.encode([label])[0]
     if code and vocab.ids is not None: return f'{label!r} is known with the {vocab.ids.name} {vocab.ids[code-1]}'
     if label not in _titles_with_ids(vocab): return ''
-    example = next(o for o in vocab.labels if isinstance(o, str) and o.startswith(f'{label} ['))
+    start = f'{label} ['
+    example = next(o for o in vocab.labels if o.startswith(start))
     return f'several items are called {label!r}, {example!r} for one'
 
 def lookup_items(vocab, df):
@@ -86,8 +100,9 @@ def lookup_items(vocab, df):
     codes = item_codes(vocab, df)
     unknown = df[vocab.name][codes==0]
     if not len(unknown): return codes
-    if vocab.encode(unknown.iloc[:1])[0]: raise KeyError(f'{other_id(vocab, unknown.iloc[0])}, and not with that of this row')
-    vocab.lookup(unknown)
+    label = unknown.iloc[0]
+    if vocab.encode([label])[0]: raise KeyError(f'{other_id(vocab, label)}, and not with that of this row')
+    return vocab.lookup(unknown)
 
 # %% ../../nbs/data/24_item_ids.ipynb #b882ee41
 def _tell_new(vocab, new, rows, item, found):
@@ -95,9 +110,10 @@ def _tell_new(vocab, new, rows, item, found):
     if not found.shared.any(): return
     if found.unclear.any():
         title = shown(new[vocab.name][found.unclear])
-        of_ids = item or (vocab.ids is not None and vocab.ids.name) or 'an id'
-        raise ValueError(f'{found.unclear.sum()} rows have the title {title}, which several items share, and no {of_ids!r}: add it, or '
-                         'write the title as in training, with the id in brackets')
+        ids = 'id' if vocab.ids is None else repr(vocab.ids.name)
+        n = found.unclear.sum()
+        raise ValueError(f'{n} rows have the title {title}, which several items share, and no {ids}: add it, or write the title as in '
+                         'training, with the id in brackets')
     first = np.argmax(np.append(found.shared, False)[rows.t])
     warn(f'{found.shared.sum()} titles of new items are shared with others, {shown(new[vocab.name].iloc[first:])} for one: told apart by '
          f'{item!r}, as in {found.col.iloc[first]!r}')
@@ -109,7 +125,8 @@ def new_labels(vocab, df, codes):
     if not len(new) or role_of(vocab.name)[0]!='title': return col,None
     item = items_beside(new, vocab.name)
     rows = titles_and_items(new, vocab.name, item)
-    used = rows.titles.isin([*_titles_with_ids(vocab)]) | (vocab.encode(rows.titles)>0)
+    is_known = vocab.encode(rows.titles)>0
+    used = is_known | rows.titles.isin([*_titles_with_ids(vocab)])
     found = apart(new, vocab.name, rows, used, vocab.labels)
     _tell_new(vocab, new, rows, item, found)
     if found.shared.any():
@@ -121,5 +138,7 @@ def ids_with(vocab, grown, ids):
     "The ids of the labels of `grown`, those of `vocab` and new ones, for which there are `ids` by label, or `None`"
     if vocab.ids is None or grown is vocab: return grown.ids
     fresh = grown.labels[len(vocab)-1:]
-    known = {} if ids is None or not _knows(vocab, ids.name) else dict(ids)
-    return pd.Index([*vocab.ids, *(known.get(o) for o in fresh)], dtype=object, name=vocab.ids.name)
+    known = {}
+    if ids is not None and _knows(vocab, ids.name): known = dict(ids)
+    found = [known.get(o) for o in fresh]
+    return pd.Index([*vocab.ids,*found], dtype=object, name=vocab.ids.name)

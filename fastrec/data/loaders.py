@@ -54,7 +54,7 @@ def _need_one_meaning(columns, more):
         raise ValueError(f'{argument}={column!r} is also the column of {other}{hint}')
 
 def _read_ratings(ratings, user_name, item_name, rating_name, time_name, weight_name, dropna):
-    "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, a mask of the complete rows, and ids of titles"
+    "`ratings` with titles told apart, the columns of user, item and rating, a mask of the complete rows, and ids of titles"
     df = as_frame(ratings)
     names = pick_columns(df, user_name, item_name, rating_name)
     more = dict(time_name=time_name, weight_name=weight_name)

@@ -82,6 +82,7 @@ def _pack_ids(vocab):
     texts = ['' if pd.isna(o) else o for o in vocab.ids]
     return {f'ids.{k}': v for k,v in _pack_text(texts).items()}
 
+# %% ../../nbs/export/84_labels.ipynb #02dfa7ba
 def pack_labels(vocab):
     "The labels of `vocab` as a name for their kind and tensors, with their ids, if they have some"
     kind,labels = savable_labels(vocab)

@@ -118,6 +118,7 @@ def _tell_new(vocab, new, rows, item, found):
     warn(f'{found.shared.sum()} titles of new items are shared with others, {shown(new[vocab.name].iloc[first:])} for one: told apart by '
          f'{item!r}, as in {found.col.iloc[first]!r}')
 
+# %% ../../nbs/data/24_item_ids.ipynb #affa157b
 def new_labels(vocab, df, codes):
     "The labels of the rows of `df`, those with the `codes` 0 told apart from each other and from known ones, and ids by label"
     col = df[vocab.name]

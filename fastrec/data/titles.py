@@ -130,6 +130,7 @@ def _relabelled(col, rows, t, i, labels):
     col.iloc[here] = labels.to_numpy(object)[place[here]]
     return col
 
+# %% ../../nbs/data/10_titles.ipynb #2fca4f34
 def apart(df, title, rows, used=False, taken=()):
     "The `rows` of `df` `Apart`; titles in the mask `used`, and labels `taken`, are those of other items"
     t,i = _pairs(rows)

@@ -161,6 +161,7 @@ def _without_unclear(unclear, df, title, item, dropna):
     if dropna: return warn(f'{what}; left out')
     raise ValueError(f'{what}: fill it, name the items with item_name={item!r}, or leave these rows out with dropna=True')
 
+# %% ../../nbs/data/10_titles.ipynb #797efecf
 def told_apart(df, title, complete=True, dropna=False):
     """`df`, with the id after each `title` that several items share; a mask of the rows that are `complete`, and know their item; and the
     id of each label, a Series with the name of its column, or `None`"""

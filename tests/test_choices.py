@@ -208,6 +208,14 @@ def test_ratings_are_neither_needed_nor_read(learn):
     want = learn.fold_in(mine).predict_grid()
     for o in (mine[['user','title']], mine.assign(rating=1), mine.assign(rating=100.), mine.assign(rating='liked'), mine.assign(rating=np.nan)): assert torch.equal(learn.fold_in(o).predict_grid(), want)
 
+@pytest.mark.parametrize('form', [lambda o: pytest.importorskip('polars').from_pandas(o), lambda o: o.to_dict('list'), lambda o: o.to_dict('records')])
+def test_any_table_is_read_without_ratings(learn, form):
+    mine = train_frame(learn).head(30)
+    want = learn.fold_in(mine).predict_grid()
+    for o in (mine[['user','title']], mine.assign(rating='liked')): assert torch.equal(learn.fold_in(form(o)).predict_grid(), want)
+    assert learn.extend(form(mine[['user','title']])).n_new==30
+    with pytest.warns(UserWarning, match='4 of 4 rows have a rating of 0 or less'): learn.fold_in(form(mine.head(4).assign(rating=0)))
+
 def test_what_was_not_chosen_is_told_of_new_users(learn):
     mine = train_frame(learn).head(4).assign(rating=[0.,1,-1,1])
     with pytest.warns(UserWarning, match='2 of 4 rows have a rating of 0 or less, 0 for one'): learn.fold_in(mine)

@@ -558,3 +558,24 @@ def test_whole_numbers_of_people_known_by_features_stay_whole(user):
     new = described('fit_als').fold_in(users=pd.DataFrame(dict(user=[user,user+1], job=['a','b'])))
     users = new.recommend(n=1).user
     assert users.tolist()==[user,user+1] and users.dtype.kind=='i'
+
+def spelled(n_users=60):
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=rng.integers(1, n_users, 900), item=rng.integers(1, 40, 900), rating=rng.integers(1, 6, 900))).drop_duplicates(['user','item'])
+    return df.assign(user='U'+df.user.astype(str), item='Film '+df.item.astype(str))
+
+def test_new_labels_that_are_known_in_another_spelling_are_told():
+    df = spelled()
+    with warnings.catch_warnings(action='ignore'): learn,by_id = (learner(RecDataLoaders.from_df(o, seed=1, valid_pct=0)) for o in (df, df.assign(user=df.user.str[1:])))
+    for o in (learn,by_id):
+        with o.no_bar(),o.no_logging(): o.fit_als(3)
+    def said(rec, user, item):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter('always')
+            res = rec.extend(pd.DataFrame(dict(user=user, item=item, rating=4.)))
+        assert res.ds.classes['user'].labels[-1] in user or res.ds.classes['item'].labels[-1] in item
+        return [str(o.message) for o in found]
+    assert [o.split(', and count')[0] for o in said(learn, ['u1 '], ['FILM  3'])]==[f'1 new labels of {n!r} differ from known ones only in case, spaces, the way accents '
+        f'are stored or a trailing .0, {a!r} from {b!r} for one' for n,a,b in (('user','u1 ','U1'),('item','FILM  3','Film 3'))]
+    assert "'12.0' from '12'" in said(by_id, ['12.0'], ['Film 3'])[0]
+    assert not said(learn, ['U100','u1','V7'], ['Film 99','Film 3','Movie 3'])  # ids that differ in case may be two

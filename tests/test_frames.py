@@ -754,7 +754,7 @@ def test_gaps_and_kinds_in_parquet(tmp_path):
 def test_what_is_shown_is_no_gap():
     "An example in a message is a value that is there"
     refused(lambda: read(pd.DataFrame(dict(a=[np.nan,1.5,2.5,3], b=[*'xyzw'], c=[1.,2,3,4]))), "'a' holds 1.5, which is no id")
-    shared = pd.DataFrame(dict(user=range(6), title=['Hamlet']*3+['Emma']*3, item=[None,'m1','m2','m3','m3','m3'], rating=[1.,2,3,4,5,1]))
+    shared = pd.DataFrame(dict(user=range(6), title=['Emma']+['Hamlet']*2+['Emma']*3, item=[None,'m1','m2','m3','m3','m3'], rating=[1.,2,3,4,5,1]))
     told(lambda: RecDataLoaders.from_df(shared, item_name='title', bs=1, seed=1), r"as in 'Hamlet \[m1\]'")
 
 def test_a_file_with_a_stray_end_of_line(tmp_path):

@@ -10,9 +10,11 @@ import numpy as np,pandas as pd,torch,torch.nn.functional as F
 from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
+from ..data.item_ids import ids_with,new_labels
 from ..data.names import need_columns,shown
 from ..data.kinds import factorized,held_beside,need_values,not_held
 from ..data.scales import as_ratings
+from ..data.spellings import tell_alike
 from ..data.times import as_seconds
 from .recommender import Seen
 from .newcomers import as_choices,need_complete,need_within
@@ -30,13 +32,17 @@ def _fresh(vocab, col):
     raise ValueError(f'{found} of {vocab.name!r} cannot be held as {vocab.labels.dtype}, the type of the labels of '
                      'training')
 
-def _grown(vocab, col, codes, named=None):
-    "`vocab` with the new labels of `col`, those with `codes` of 0, and those `named` by features, after its own, and all codes"
+def _grown(vocab, col, codes, named=None, ids=None):
+    """`vocab` with the new labels of `col`, those with `codes` of 0, and those `named` by features, after its own, and all codes; `ids`, by
+    label, are those of new items"""
     is_new = codes==0
     if not is_new.any() and named is None: return vocab,codes
     new = col[is_new]
     if named is not None: new = pd.Series([*new,*named], name=vocab.name)
-    res = Vocab(vocab.labels.append(_fresh(vocab, new)), vocab.name)
+    fresh = _fresh(vocab, new)
+    tell_alike(vocab, fresh)
+    res = Vocab(vocab.labels.append(fresh), vocab.name)
+    res.ids = ids_with(vocab, res, ids)
     codes = codes.copy()
     codes[is_new] = res.encode(col[is_new])
     return res,codes
@@ -59,8 +65,10 @@ def _need_frame(ds, ratings):
 def _codes(ds, ratings, named=(None,None)):
     "Codes of the frame `ratings`, with times if `ds` has them, and the vocabularies of these and of those `named`"
     known = ds.encode_pairs(ratings)
-    found = zip(ds.classes.items(), known.T, named)
-    (of_users,users),(of_items,items) = [_grown(v, ratings[n], c, o) for (n,v),c,o in found]
+    (user,item),(u,i) = ds.classes.values(),known.T
+    of_users,users = _grown(user, ratings[ds.user_name], u, named[0])
+    labels,ids = new_labels(item, ratings, i)
+    of_items,items = _grown(item, labels, i, named[1], ids)
     cols = [users,items]
     if ds.x.shape[1]>2: cols.append(as_seconds(ratings[ds.time_name]))
     x = torch.from_numpy(np.stack(cols, 1).astype('int32'))

@@ -34,7 +34,9 @@ def _vocab_of(vocab, codes):
     "The `Vocab` of the labels of `codes`, which begin with 0"
     labels = vocab.labels[codes[1:].numpy()-1]
     if isinstance(labels, pd.CategoricalIndex): labels = labels.remove_unused_categories()
-    return Vocab(labels, vocab.name)
+    res = Vocab(labels, vocab.name)
+    if vocab.ids is not None: res.ids = vocab.ids[codes[1:].numpy()-1]
+    return res
 
 # %% ../../nbs/answer/81_forgetting.ipynb #a9fa81bf
 @torch.no_grad()

@@ -12,6 +12,7 @@ from ..data.features import placed
 from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
+from ..data.item_ids import item_codes,lookup_items
 from ..data.names import listed,need_columns,role_of
 from ..data.kinds import check_kind,factorized,need_values
 from ..data.scales import as_ratings,as_weights,need_like_training
@@ -118,10 +119,12 @@ def _read_new(ds, ratings, unknown, y_range, named=None):
     if len(ratings): check_kind(items, of_items.labels)
     need_within(y if w is None else y[w>0], y_range)
     of_users = _names_of(ds, users, named)
-    codes = of_items.lookup(items) if unknown=='raise' else of_items.encode(items)
+    codes = (lookup_items if unknown=='raise' else item_codes)(of_items, ratings)
     is_known = codes>0
     n_unknown = (~is_known).sum()
-    if n_unknown: warn(f'{n_unknown} of {len(codes)} ratings are of items that were not in training; left out')
+    if n_unknown:
+        what = ds.unknown_labels(ratings, np.stack([np.ones_like(codes), codes], 1))
+        warn(f'{n_unknown} of {len(codes)} ratings are of items that were not in training: {what}; left out')
     x = torch.from_numpy(np.stack([of_users.encode(users), codes], 1))
     y,w = (None if o is None else torch.tensor(o) for o in (y,w))
     classes = {ds.user_name: of_users, ds.item_name: of_items}
@@ -144,7 +147,7 @@ def as_choices(rec, ratings, names):
     """`ratings`, which need the columns `names`, with a 1 in each row; if rows that count hold zeros or less, and training did not,
     a warning says that these count as chosen"""
     name,weight = rec.ds.rating_name,rec.ds.weight_name
-    if not isinstance(ratings, pd.DataFrame): return ratings
+    ratings = as_frame(ratings)
     need_columns(ratings, names)
     if _are_numbers(ratings, name):
         counts = ratings[weight]!=0 if weight is not None and _are_numbers(ratings, weight) else slice(None)

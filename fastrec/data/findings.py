@@ -142,7 +142,7 @@ def _without_gaps(found, df, names):
     missing,_ = gaps(df, names)
     df = df[~missing]
     apart = found.step(names[1], told_apart, df, names[1])
-    return df if apart is None else apart
+    return df if apart is None else apart[0]
 
 # %% ../../nbs/data/14_findings.ipynb #76ea8834
 def _checked_weights(df, weight_name):

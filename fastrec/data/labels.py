@@ -25,6 +25,7 @@ class Vocab:
     """Labels of the column `name`, sorted, with new ones from `extend` at the end. Code `k` is the `k`-th label, from 1; code 0 is `#na#`,
     any label that isn't there"""
     advice = ''  # added to the error for a label that isn't there
+    ids = None  # of items known by title: the id of each label as text, an index of the name of its column, with gaps, if it is known
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
     def __iter__(self): return itertools.chain(['#na#'], self.labels)

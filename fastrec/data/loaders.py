@@ -18,6 +18,7 @@ from .frames import as_frame
 from .names import need_columns
 from .columns import check_reserved,pick_columns
 from .titles import told_apart
+from .item_ids import ids_of
 from .kinds import rows_to_keep
 from .text_files import need_known,read_text_file
 from .times import marked
@@ -53,7 +54,7 @@ def _need_one_meaning(columns, more):
         raise ValueError(f'{argument}={column!r} is also the column of {other}{hint}')
 
 def _read_ratings(ratings, user_name, item_name, rating_name, time_name, weight_name, dropna):
-    "`ratings` as a frame in which titles are told apart, the columns of user, item and rating, and a mask of the complete rows"
+    "`ratings` with titles told apart, the columns of user, item and rating, a mask of the complete rows, and ids of titles"
     df = as_frame(ratings)
     names = pick_columns(df, user_name, item_name, rating_name)
     more = dict(time_name=time_name, weight_name=weight_name)
@@ -63,7 +64,8 @@ def _read_ratings(ratings, user_name, item_name, rating_name, time_name, weight_
     check_reserved(names, time_name)
     _need_one_meaning(columns, more)
     complete = rows_to_keep(df, columns, dropna)
-    return told_apart(df, names[1]),names,complete
+    df,complete,ids = told_apart(df, names[1], complete, dropna)
+    return df,names,complete,ids
 
 # %% ../../nbs/data/06_loaders.ipynb #3a196352
 def _no_frames_of_shards(shard, *frames):
@@ -80,10 +82,12 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     _no_frames_of_shards(shard, *frames)
     part = which_process(device) if shard else Part()
     *_,time_name,weight_name = column_names
-    df,names,complete = _read_ratings(ratings, *column_names, dropna)
+    df,names,complete,ids = _read_ratings(ratings, *column_names, dropna)
     frames = _labelled(frames, names)
     split = split_rows(marked(df, names[0], time_name), splitter, complete, bs)
     train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
+    items = train.classes[names[1]]
+    items.ids = ids_of(items, ids)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid

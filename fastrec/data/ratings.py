@@ -11,7 +11,7 @@ from fastcore.basics import ifnone,patch,store_attr
 from .frames import as_frame
 from .labels import count_unknown,numbers_of_unknown
 from .names import need_columns
-from .titles import items_beside,with_id
+from .item_ids import item_codes,other_id
 from .kinds import check_kind,need_values
 from .scales import as_ratings,as_weights,in_units
 from .times import as_seconds
@@ -167,12 +167,8 @@ def encode_pairs(self:RatingsTensors, df):
     need_columns(df, self.cat_names)
     need_values(df, self.cat_names)
     for n,v in self.classes.items() if len(df) else (): check_kind(df[n], v.labels)
-    u,i = (v.encode(df[n]) for n,v in self.classes.items())
-    item = items_beside(df, self.item_name) if (i==0).any() else None
-    if item is not None:
-        with_ids = with_id(df[self.item_name], df[item])
-        i = np.where(i==0, self.classes[self.item_name].encode(with_ids), i)
-    return np.stack([u,i], 1)
+    users,items = self.classes.values()
+    return np.stack([users.encode(df[self.user_name]),item_codes(items, df)], 1)
 
 # %% ../../nbs/data/04_ratings.ipynb #09f9d7f6
 def _almost(vocab, label):
@@ -190,8 +186,10 @@ def unknown_labels(self:RatingsTensors, df, x):
         labels = pd.unique(df[n][x[:,i]==0]).tolist()
         if not labels: continue
         counted.append(count_unknown(n, labels))
+        other = other_id(self.classes[n], labels[0]) if i else ''
         known = _almost(self.classes[n], labels[0])
-        if known is not None: hints += f'; {labels[0]!r} is known as {known!r}'
+        if other: hints += f'; {other}'
+        elif known is not None: hints += f'; {labels[0]!r} is known as {known!r}'
     return ' and '.join(counted) + hints
 
 # %% ../../nbs/data/04_ratings.ipynb #05809253

@@ -34,13 +34,22 @@ def items_beside(df, title):
     if not isinstance(title, str) or role_of(title)[0]!='title': return None
     return listened(usual_column, df, ['item'])[0]
 
+# %% ../../nbs/data/10_titles.ipynb #05cc9d72
+def id_codes(col):
+    "Code of the id in each row of `col`, -1 for a gap, and the ids as text, the same for 7 and 7.0"
+    codes,ids = codes_of(col)
+    texts = [str(int(o)) if isinstance(o, float) and o.is_integer() else str(o) for o in ids.tolist()]
+    same,different = codes_of(pd.Series(texts, dtype='str'))
+    if len(different)<len(texts): codes = np.append(same, -1)[codes]
+    return codes,pd.Index(different)
+
 # %% ../../nbs/data/10_titles.ipynb #802ae50e
-class _TitlesAndItems(NamedTuple):
+class TitlesAndItems(NamedTuple):
     "Titles and items of rows as codes, -1 for none"
     t: np.ndarray     # Code of the title of each row
     titles: pd.Index  # Title of each code
     i: np.ndarray     # Code of the item of each row
-    items: pd.Index   # Item of each code
+    items: pd.Index   # Item of each code, as text
     first: np.ndarray # Code of the title that the first row of each item has, and -1 at the end, for rows without an item
 
     @property
@@ -52,17 +61,17 @@ class _TitlesAndItems(NamedTuple):
         return self.complete & (self.t!=self.first[self.i])
 
 # %% ../../nbs/data/10_titles.ipynb #802ae50f
-def _titles_and_items(df, title, item):
-    "The `_TitlesAndItems` of the rows of `df`"
+def titles_and_items(df, title, item):
+    "The `TitlesAndItems` of the rows of `df`, without items if `item` is `None`"
     t,titles = codes_of(df[title])
-    i,items = codes_of(df[item])
+    i,items = (np.full(len(df), -1),pd.Index([])) if item is None else id_codes(df[item])
     both = (t>=0) & (i>=0)
     # if an item has several rows, the last one written stays: so from the last row to the first
     back_i = i[both][::-1]
     back_t = t[both][::-1]
     first = np.full(len(items)+1, -1)  # one more at the end, for the code -1 of rows without an item
     first[back_i] = back_t
-    return _TitlesAndItems(t, titles, i, items, first)
+    return TitlesAndItems(t, titles, i, items, first)
 
 # %% ../../nbs/data/10_titles.ipynb #3c33cd18
 _headlines = .3  # of the rows that repeat an item; if more have another title, it is not the title of the item
@@ -73,7 +82,7 @@ def item_or_title(df, names, item_name):
     if item_name is not None: return names
     item = items_beside(df, title)
     if item is None or item in names: return names
-    rows = _titles_and_items(df, title, item)
+    rows = titles_and_items(df, title, item)
     n = int(rows.differs.sum())
     n_repeats = len(df)-len(rows.items)
     if n > _headlines*max(n_repeats, 1):
@@ -83,36 +92,86 @@ def item_or_title(df, names, item_name):
     if n:
         row = np.argmax(rows.differs)  # the first
         k = int(rows.i[row])
-        warn(f'{n} rows have another {title!r} than their {item!r} has elsewhere, {shown(rows.items[k:])} for one, '
+        warn(f'{n} rows have another {title!r} than their {item!r} has elsewhere, {rows.items[k]} for one, '
              f'and count as other items: unite the titles, or pass item_name={item!r}')
     return names
 
 # %% ../../nbs/data/10_titles.ipynb #4150fa1f
-def with_id(titles, ids): return titles.astype('str') + ' [' + ids.astype('str') + ']'
-
-def _shared(rows):
-    "Mask of the titles that several items have"
+def _pairs(rows):
+    "Codes of titles and of their items, each pair once"
+    items = (rows.first[:-1]>=0).nonzero()[0]
+    if not rows.differs.any(): return rows.first[items],items
     n = len(rows.titles)
-    first = rows.first
-    if rows.differs.any():  # an item has several titles: each of its pairs counts once
-        pairs = pd.unique((rows.i*n+rows.t)[rows.complete])
-        first = pairs%n
-    n_items = np.bincount(first[first>=0], minlength=n)
-    return n_items>1
+    i,t = np.divmod(pd.unique((rows.i*n+rows.t)[rows.complete]), n)
+    return t,i
+
+def _with_ids(titles, ids, again, taken):
+    "The `titles` with their `ids` after those to name `again`, until no two ids have one label, and none that is `taken`"
+    labels = titles
+    while again.any():
+        labels = labels.where(~again, labels + ' [' + ids + ']')
+        again = (ids.groupby(labels).transform('nunique')>1) | labels.isin(taken)
+    return labels
 
 # %% ../../nbs/data/10_titles.ipynb #3f8d6215
-def told_apart(df, title):
-    "`df`, with the id after each `title` that several items share"
-    item = items_beside(df, title)
-    if item is None or item==title: return df
-    rows = _titles_and_items(df, title, item)
-    shared = _shared(rows)
-    if not shared.any(): return df
-    k = int(shared.argmax())
-    row = np.argmax((rows.t==k) & rows.complete)  # the first with this title and an item
-    example = f'{rows.titles[k]} [{rows.items[rows.i[row]]}]'
-    warn(f'{shared.sum()} titles are shared by several items, {shown(rows.titles[k:])} for one: told apart by {item!r}, as '
+class Apart(NamedTuple):
+    "Rows in which titles that several items share are told apart"
+    col: pd.Series      # Label of each row
+    ids: pd.Series      # Id of each label, as text, indexed by label
+    shared: np.ndarray  # Mask of the titles that say nothing without an id
+    unclear: np.ndarray # Mask of the rows with such a title, and without an id
+
+def _relabelled(col, rows, t, i, labels):
+    "The titles `col` as text, with `labels` of the pairs of the titles `t` and the items `i`, some or all"
+    col = col.astype('str').where(rows.t>=0, np.nan)
+    n = len(rows.titles)
+    place = pd.Index(i*n+t).get_indexer(rows.i*n+rows.t)
+    here = (rows.complete & (place>=0)).nonzero()[0]
+    col.iloc[here] = labels.to_numpy(object)[place[here]]
+    return col
+
+# %% ../../nbs/data/10_titles.ipynb #2fca4f34
+def apart(df, title, rows, used=False, taken=()):
+    "The `rows` of `df` `Apart`; titles in the mask `used`, and labels `taken`, are those of other items"
+    t,i = _pairs(rows)
+    shared = (np.bincount(t, minlength=len(rows.titles))>1) | used
+    unclear = np.append(shared, False)[rows.t] & (rows.i<0)
+    ids = pd.Series(rows.items[i], dtype=object)
+    if not shared.any(): return Apart(df[title], ids.set_axis(rows.titles[t].tolist()), shared, unclear)
+    titles = pd.Series([str(o) for o in rows.titles.tolist()], dtype=object)
+    alone = titles[np.bincount(t, minlength=len(titles))==0]
+    own = titles[t].reset_index(drop=True)
+    labels = _with_ids(own, ids, pd.Series(shared[t]), [*taken,*alone])
+    changed = (labels!=own).to_numpy()
+    col = _relabelled(df[title], rows, t[changed], i[changed], labels[changed])
+    return Apart(col, ids.set_axis(labels), shared, unclear)
+
+# %% ../../nbs/data/10_titles.ipynb #3961d66b
+def _tell(apart, rows, title, item):
+    "Warn about titles that are shared"
+    k = int(apart.shared.argmax())
+    example = apart.col.iloc[np.argmax((rows.t==k) & rows.complete)]  # of the first with this title and an item
+    warn(f'{apart.shared.sum()} titles are shared by several items, {shown(rows.titles[k:])} for one: told apart by {item!r}, as '
          f'in {example!r}')
-    col = df[title].astype('str').where(rows.t>=0, np.nan)
-    col = col.mask(shared[rows.t] & rows.complete, with_id(col, df[item]))
-    return df.assign(**{title: col})
+
+def _without_unclear(unclear, df, title, item, dropna):
+    "Refuse rows that are `unclear`, or warn that they are left out"
+    if not unclear.any(): return
+    what = f'{unclear.sum()} of {len(df)} rows have no {item!r}, and a title that several items share, {shown(df[title][unclear])} for one'
+    if dropna: return warn(f'{what}; left out')
+    raise ValueError(f'{what}: fill it, name the items with item_name={item!r}, or leave these rows out with dropna=True')
+
+# %% ../../nbs/data/10_titles.ipynb #797efecf
+def told_apart(df, title, complete=True, dropna=False):
+    """`df`, with the id after each `title` that several items share; a mask of the rows that are `complete`, and know their item; and the
+    id of each label, a Series with the name of its column, or `None`"""
+    item = items_beside(df, title)
+    if item is None or item==title: return df,complete,None
+    rows = titles_and_items(df, title, item)
+    res = apart(df, title, rows)
+    ids = res.ids[~res.ids.index.duplicated()].rename(item)
+    if not res.shared.any(): return df,complete,ids
+    unclear = res.unclear & complete
+    _without_unclear(unclear, df, title, item, dropna)
+    _tell(res, rows, title, item)
+    return df.assign(**{title: res.col}),complete & ~unclear,ids

@@ -76,15 +76,22 @@ def _steps(kind, labels):
     if kind=='date': return labels.to_numpy().astype('datetime64[D]').astype('int64')
     return labels.asi8
 
+def _pack_ids(vocab):
+    "The ids of the labels of `vocab` as tensors, no text for those not known"
+    if vocab.ids is None: return {}
+    texts = ['' if pd.isna(o) else o for o in vocab.ids]
+    return {f'ids.{k}': v for k,v in _pack_text(texts).items()}
+
+# %% ../../nbs/export/84_labels.ipynb #02dfa7ba
 def pack_labels(vocab):
-    "The labels of `vocab` as a name for their kind and tensors"
+    "The labels of `vocab` as a name for their kind and tensors, with their ids, if they have some"
     kind,labels = savable_labels(vocab)
-    if kind=='text': return kind,_pack_text(labels)
+    if kind=='text': return kind,_pack_text(labels)|_pack_ids(vocab)
     if kind=='datetime64[ns]': name,values = 'values',labels.asi8
     elif kind in _kinds: name,values = 'values',labels.to_numpy()
     else:  # under a name that 0.1.0 doesn't find, since it would take the numbers themselves as labels
         name,values = 'steps',_steps(kind, labels)
-    return kind,{name: torch.from_numpy(values.copy())}
+    return kind,{name: torch.from_numpy(values.copy())}|_pack_ids(vocab)
 
 # %% ../../nbs/export/84_labels.ipynb #e0cb10db
 def _divides(ends, n):
@@ -126,10 +133,18 @@ def _unpack(kind, tensors, name):
         return _unpack_steps(kind, tensors['steps'].numpy())
     raise BundleError(f'labels of the kind {kind!r} are not known here')
 
-def unpack_labels(kind, tensors, name):
-    "The `Vocab` that `pack_labels` packed"
+def _unpack_ids(tensors, column, n):
+    "The ids, in the column of that name, of `n` labels"
+    texts = _unpack_text({k.removeprefix('ids.'): v for k,v in tensors.items() if k.startswith('ids.')}, column)
+    if len(texts)!=n: raise BundleError(f'there are {len(texts)} of {column!r} for {n} labels')
+    return pd.Index([o or None for o in texts], dtype=object, name=column)
+
+def unpack_labels(kind, tensors, name, ids_name=None):
+    "The `Vocab` that `pack_labels` packed, with ids, if these have a name"
     labels = _unpack(kind, tensors, name)
     if not labels.is_unique:
         repeated = labels[labels.duplicated()][0]
         raise BundleError(f'{repeated!r} occurs several times among the labels of {name!r}')
-    return Vocab(labels, name)
+    res = Vocab(labels, name)
+    if ids_name is not None: res.ids = _unpack_ids(tensors, ids_name, len(labels))
+    return res

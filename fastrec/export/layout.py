@@ -198,10 +198,11 @@ def build_model(spec, tensors):
 
 # %% ../../nbs/export/83_layout.ipynb #34498634
 def columns_of(ds):
-    "Names of the columns of user, item, rating and time, and of weights if there are any, as JSON keeps them"
+    "Names of the columns of user, item, rating and time, and of weights and ids of titles if there are any, as JSON keeps them"
     user,item = ds.classes
     res = dict(user=user, item=item, rating=ds.rating_name, time=ds.time_name)
     if ds.weight_name is not None: res['weight'] = ds.weight_name
+    if ds.classes[item].ids is not None: res['item_id'] = ds.classes[item].ids.name
     for k,v in res.items():
         if is_whole(v): res[k] = int(v)
         elif not (isinstance(v, str) or (v is None and k=='time')):

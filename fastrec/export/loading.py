@@ -110,10 +110,10 @@ def _take(tensors, start):
 
 def _classes(tensors, manifest):
     "The vocabularies of users and items; takes their labels out of `tensors`"
-    res = {}
+    res,columns = {},manifest['columns']
     for side,kind in zip(('user','item'), manifest['labels']):
-        name = manifest['columns'][side]
-        res[name] = unpack_labels(kind, _take(tensors, f'{side}s.'), name)
+        name = columns[side]
+        res[name] = unpack_labels(kind, _take(tensors, f'{side}s.'), name, columns.get(f'{side}_id'))
     return res
 
 def _check_model(model, sizes, counts):

@@ -62,7 +62,7 @@ def _is_name(o): return type(o) in (str,int)
 
 def _is_columns(c):
     if not all(_is_name(c[o]) for o in ('user','item','rating')) or c['user']==c['item']: return False
-    return all(c.get(o) is None or _is_name(c[o]) for o in ('time','weight'))
+    return all(c.get(o) is None or _is_name(c[o]) for o in ('time','weight','user_id','item_id'))
 
 def _is_unit(manifest):
     "Is there a number for the unit of weights? It may be missing if there are no weights"

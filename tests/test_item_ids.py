@@ -1,0 +1,100 @@
+"""A row with a title and an id means the same item in training and after it"""
+import warnings
+from functools import cache
+import numpy as np,pandas as pd,pytest,torch
+from fastrec.all import RecDataLoaders,check_ratings,learner,load_recommender
+
+def films(n=400):
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=rng.integers(1, 30, n), movieId=rng.integers(1, 41, n), rating=rng.integers(1, 6, n).astype(float)))
+    return df.drop_duplicates(['user','movieId'], ignore_index=True)
+
+def plain(): return films().assign(title=lambda o: 'F'+o.movieId.astype(str))
+def shared(): return films().assign(title=lambda o: 'T'+(o.movieId//2).astype(str))
+
+def fit(df, **kwargs):
+    with warnings.catch_warnings(action='ignore'): learn = learner(RecDataLoaders.from_df(df, seed=1, valid_pct=0, **kwargs))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(3)
+    return learn
+
+@cache
+def of_plain(): return fit(plain())
+@cache
+def of_shared(): return fit(shared())
+
+def added(learn, df):
+    n = len(learn.ds.classes['title'])
+    rec = learn.extend(df)
+    return [str(o) for o in rec.ds.classes['title'][n:]],rec
+
+hamlets = pd.DataFrame(dict(user=range(1, 7), movieId=[901]*3+[902]*3, title='Hamlet', rating=[5.]*3+[1.]*3))
+
+def test_new_items_with_one_title_are_told_apart():
+    with pytest.warns(UserWarning, match=r"1 titles of new items are shared with others, 'Hamlet' for one: told apart by 'movieId', as in 'Hamlet \[901\]'"):
+        labels,rec = added(of_plain(), hamlets)
+    assert labels==['Hamlet [901]','Hamlet [902]']==[o for o in fit(pd.concat([plain(), hamlets])).dls.classes['title'] if 'Ham' in o]
+    assert rec.predict(7, 'Hamlet [901]')>rec.predict(7, 'Hamlet [902]')
+    more,again = added(rec, hamlets.assign(user=[*range(11, 17)]))
+    assert not more and np.allclose(again.predict_df(hamlets[['user','title','movieId']]), again.predict_df(hamlets.assign(title=hamlets.title+' ['+hamlets.movieId.astype(str)+']')))
+    with pytest.warns(UserWarning, match='shared'): third,_ = added(rec, hamlets.head(1).assign(movieId=903))
+    assert third==['Hamlet [903]']
+
+@pytest.mark.parametrize('saved', [False,True])
+def test_an_id_of_its_own_is_another_item(saved, tmp_path):
+    learn = of_plain()
+    if saved: learn = load_recommender(learn.save_recommender(tmp_path, ratings=True))
+    new = pd.DataFrame(dict(user=range(1, 21), movieId=955, title='F3', rating=1.))
+    assert np.isfinite(learn.predict_df(new.assign(movieId=3.))).all()
+    with pytest.raises(KeyError, match="'F3' is known with the movieId 3"): learn.predict_df(new)
+    with pytest.raises(KeyError, match="'F3' is known with the movieId 3"): learn.fold_in(new[['title','movieId','rating']].head(1))
+    before = learn.predict(25, 'F3')
+    with pytest.warns(UserWarning, match=r"'F3' for one: told apart by 'movieId', as in 'F3 \[955\]'"): labels,rec = added(learn, new)
+    assert labels==['F3 [955]'] and rec.predict(25, 'F3')==pytest.approx(before, abs=1e-4) and rec.predict(25, 'F3 [955]')<before
+    kept = load_recommender(rec.save_recommender(tmp_path/'grown')).without_items('F1')
+    for o in (rec,kept): assert np.allclose(o.predict_df(new), o.predict_df(new[['user']].assign(title='F3 [955]')))
+
+def test_ids_as_floats_are_whole_numbers():
+    learn,rows = of_shared(),shared().head(6)
+    for form in (float, str, 'Int64', object, 'category'):
+        assert np.allclose(learn.predict_df(rows.astype(dict(movieId=form))), learn.predict_df(rows))
+        assert added(learn, rows.astype(dict(movieId=form)))[0]==[]
+    gap = pd.concat([shared(), pd.DataFrame(dict(user=[3], title=['Other'], rating=[3.]))])
+    assert {*of_shared().dls.classes['title']}|{'Other'}=={*fit(gap).dls.classes['title']}
+
+def test_titles_that_say_too_little_are_refused():
+    learn,rows = of_shared(),shared().query('title=="T5"').head(3)
+    for bare in (rows.drop(columns='movieId'), rows.assign(movieId=np.nan)):
+        with pytest.raises(ValueError, match="3 rows have the title 'T5', which several items share, and no 'movieId'"): learn.extend(bare)
+        with pytest.raises(KeyError, match=r"several items are called 'T5', 'T5 \[1[01]\]' for one"): learn.predict_df(bare)
+    assert added(learn, rows.assign(title=lambda o: o.title+' ['+o.movieId.astype(str)+']').drop(columns='movieId'))[0]==[]
+
+def test_rows_of_shared_titles_without_an_id():
+    df = shared().assign(movieId=lambda o: o.movieId.where(o.index%50!=0))
+    n = int((df.movieId.isna() & ~df.title.isin(['T0','T20'])).sum())  # which only films 1 and 40 have
+    with pytest.raises(ValueError, match=f"{n} of {len(df)} rows have no 'movieId', and a title that several items share.*dropna=True"): RecDataLoaders.from_df(df, seed=1)
+    assert (check_ratings(df).severity=='refused').any()
+    with pytest.warns(UserWarning, match="left out"): dls = RecDataLoaders.from_df(df, seed=1, valid_pct=0, dropna=True)
+    assert len(dls.train_ds)==len(df)-n and {*dls.classes['title']}<={*of_shared().dls.classes['title']}
+    alone = plain().assign(movieId=lambda o: o.movieId.where(o.index%50!=0))
+    assert len(RecDataLoaders.from_df(alone, seed=1, valid_pct=0).classes['title'])==alone.title.nunique()+1
+
+def test_a_title_that_looks_told_apart():
+    df = pd.DataFrame(dict(user=range(30), movieId=[3,4,5]*10, title=['Hamlet','Hamlet','Hamlet [3]']*10, rating=np.arange(30)%5+1.))
+    learn = fit(df)
+    assert [*learn.dls.classes['title']][1:]==['Hamlet [3] [3]','Hamlet [3] [5]','Hamlet [4]']
+    x = learn.dls.test_dl(df).dataset.x
+    assert len(x[:,1].unique())==3 and added(learn, df)[0]==[]
+
+def test_new_users_find_what_is_told_apart():
+    learn,rows = of_shared(),shared().query('title=="T5"').drop_duplicates('movieId')
+    told = rows.assign(title=lambda o: o.title+' ['+o.movieId.astype(str)+']')
+    for unknown in ('raise','drop'):
+        assert torch.equal(learn.fold_in(rows[['title','movieId','rating']], unknown).predict_grid(), learn.fold_in(told[['title','rating']], unknown).predict_grid())
+
+def test_older_folders_have_no_ids(tmp_path):
+    rec = load_recommender(of_shared().save_recommender(tmp_path, ratings=True))
+    rec.ds.classes['title'].ids = None
+    rows = shared().head(6)
+    assert np.allclose(rec.predict_df(rows.astype(dict(movieId=float))), of_shared().predict_df(rows), atol=1e-4) and added(rec, rows)[0]==[]
+    with pytest.warns(UserWarning, match='shared'): assert added(rec, rows.head(1).assign(movieId=999, title='T5'))[0]==['T5 [999]']
+    with pytest.raises(ValueError, match='several items share'): rec.extend(rows.assign(title='T5').drop(columns='movieId'))

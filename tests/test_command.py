@@ -845,6 +845,7 @@ def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
                          ('saved.csv',items.reset_index(names='Unnamed: 0'),'numbers the rows, as a saved index does: leave it out of the file'),
                          ('others.csv',items.assign(director_id=np.arange(n)%5),'write a letter before each to make them values, or leave the column out'),
                          ('ages.csv',items.assign(age=[*map(str, np.resize(np.arange(18, 30), n-1)),'NA']),'leave such fields of the file empty'),
+                         ('days.csv',items.assign(day=[f'2020-01-{k%30+1:02}' for k in range(n)]),'write them as plain numbers, such as years, if amounts are meant'),
                          ('gaps.csv',items.assign(city=np.resize(['Rome','Oslo','\\N'], n)),'leave such fields of the file empty'),
                          ('same.csv',items.assign(city=np.resize(['Rome','rome','Oslo'], n)),'are kept apart: unite them in the file')):
         if name.endswith('csv'): df.to_csv(tmp/name, index=False)

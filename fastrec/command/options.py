@@ -58,7 +58,9 @@ _of_features = (  # what a line of Python does to a frame of users or items, in 
     (r'(?:[;:]|, or) if its index holds (?:them|the labels), name that with df\.rename_axis\(.*?\)', ''),
     (r'make them values with df\.astype\(.*?\}\), or leave it out',
      'write a letter before each to make them values, or leave the column out'),
-    (r'if amounts are meant, convert it with pd\.to_numeric\(.*?"coerce"\)', 'if amounts are meant, leave such fields of the file empty'),
+    (r': if amounts are meant, convert it with pd\.to_\w+\(.*?"coerce"\), and if not, .*',
+     ': write them as plain numbers, such as years, if amounts are meant'),
+    (r'if amounts are meant, convert it with pd\.to_\w+\(.*?"coerce"\)', 'if amounts are meant, leave such fields of the file empty'),
     (r'read it as missing, with df\[.*?\]\.replace\(.*?np\.nan\)', 'leave such fields of the file empty'))
 
 # %% ../../nbs/command/17_options.ipynb #d43be05f

@@ -33,15 +33,30 @@ def why_no_amount(col, what, name):
 
 # %% ../../nbs/data/24_feature_checks.ipynb #8de9cb60
 _number = r'[-+]?(\d+([.,]\d*)?|[.,]\d+)'
+_date = r'\d{4}-\d\d-\d\d.*|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}.*'
+_amounts = {'numbers': (_number, 'pd.to_numeric'), 'dates': (_date, 'pd.to_datetime')}  # what they look like, and what reads them
+_few = 20  # different ones that may well be values
 
-def tell_numbers(values, name, what):
-    "Warn if most of the different `values` of a column of text, as `values_of` has them, are numbers, but not all; tells if it did"
+def _kind_of_amounts(texts):
+    "The kind of amounts that most of the different `texts` are, and which of them are; `None` if they are codes, as zip codes are, or text"
+    if texts.str.fullmatch(r'0\d+').any(): return None,None
+    for kind,(pattern,_) in _amounts.items():
+        are = texts.str.fullmatch(pattern)
+        if are.sum()>len(texts)/2: return kind,are
+    return None,None
+
+def tell_amounts(values, name, what):
+    "Warn if most of the different `values` of a column of text, as `values_of` has them, are numbers or dates; tells if it did"
     counts = values.value_counts()
-    is_number = counts.index.str.fullmatch(_number)
-    if is_number.all() or is_number.mean()<=.5: return False
-    others = counts[~is_number]
-    warn(f'{what} column {name!r} holds numbers, {counts.index[is_number][0]!r} for one, and {others.index[0]!r} in {others.iloc[0]} rows, '
-         f'so each is a value of its own: if amounts are meant, convert it with pd.to_numeric(df[{name!r}], errors="coerce")')
+    kind,are = _kind_of_amounts(counts.index)
+    if kind is None or not values.index.is_unique: return False
+    others = counts[~are]
+    if not len(others) and len(counts)<=_few: return False
+    also = f', and {others.index[0]!r} in {others.iloc[0]} rows,' if len(others) else ' as text,'
+    keep = '' if len(others) else ', and if not, with .astype("category")'
+    _,read = _amounts[kind]
+    warn(f'{what} column {name!r} holds {kind}, {counts.index[are][0]!r} for one{also} so each is a value of its own: if amounts are meant, '
+         f'convert it with {read}(df[{name!r}], errors="coerce"){keep}')
     return True
 
 # %% ../../nbs/data/24_feature_checks.ipynb #4c2aaca4
@@ -65,6 +80,6 @@ def _tell_alike(values, name, what):
          f'.str.split().str.join(" "){lower}')
 
 def tell_doubtful(values, name, what, told=False):
-    "Warn about what is likely wrong with the `values` of a column of text, as `values_of` has them; of marks unless numbers are `told`"
+    "Warn about what is likely wrong with the `values` of a column of text, as `values_of` has them; of marks unless amounts are `told`"
     if not told: _tell_marks(values, name, what)
     _tell_alike(values, name, what)

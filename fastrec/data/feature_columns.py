@@ -13,7 +13,7 @@ from .columns import is_real
 from .kinds import kind_of
 from .frames import in_pandas_types
 from .sides import need_few,places_of,values_of
-from .feature_checks import tell_doubtful,tell_numbers,why_no_amount
+from .feature_checks import tell_amounts,tell_doubtful,why_no_amount
 from .times import as_times
 from ..base.checks import warn
 
@@ -164,8 +164,8 @@ def values_column(col, name, what, most):
     if _holds_vectors(col):
         return None,f'holds vectors: make a column for each number, as in pd.DataFrame(df[{col.name!r}].tolist(), df.index)'
     found = _values_of(col, what)
-    is_text = not isinstance(col.dtype, pd.CategoricalDtype)
-    told = is_text and tell_numbers(found, col.name, what)
+    is_text = kind_of(col) in ('text','mixed-integer') and not isinstance(col.dtype, pd.CategoricalDtype)
+    told = is_text and tell_amounts(found, col.name, what)
     values = pd.Index(found.unique()).sort_values()
     nothing = f'for all of {name!r} and says nothing'
     _,cols = places_of(found, values)

@@ -102,7 +102,7 @@ def _share_known(values, known):
     return n_both/max(n_least, 1)
 
 def _other_labels(df, known, learned):
-    "A column of `df` that may hold the labels, by its name, or because it agrees with those `known` no less than the index; `None` without one"
+    "A column of `df` that may hold the labels, by its name, or as it agrees with those `known` no less than the index; `None` without one"
     unread = [c for c in df.columns if c not in (learned or ())]
     others = [c for c in unread if _may_label(df[c], known)]
     if named := [c for c in others if is_id_name(c)]: return named[0]
@@ -135,8 +135,8 @@ def _advice(df, name, known):
 
 # %% ../../nbs/data/15_sides.ipynb #121dec4e
 def labelled(df, name, what, known=(), learned=None):
-    """The frame `df`, given as the argument `what`, indexed by labels of `name`, which are in a column or an index of that name, or in an index
-    without one, unless its numbers may be those of rows. The ratings have the labels `known`; `learned`: columns of an earlier frame"""
+    """The frame `df`, given as the argument `what`, indexed by labels of `name`, which are in a column or an index of that name, or in an
+    index without one, unless its numbers may be those of rows. The ratings have the labels `known`; `learned`: columns of an earlier frame"""
     df = as_frame(df, what)
     _need_names_once(df, what)
     index = df.index

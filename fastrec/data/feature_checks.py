@@ -45,6 +45,7 @@ def _kind_of_amounts(texts):
         if are.sum()>len(texts)/2: return kind,are
     return None,None
 
+# %% ../../nbs/data/24_feature_checks.ipynb #33372594
 def tell_amounts(values, name, what):
     "Warn if most of the different `values` of a column of text, as `values_of` has them, are numbers or dates; tells if it did"
     counts = values.value_counts()
@@ -55,8 +56,9 @@ def tell_amounts(values, name, what):
     also = f', and {others.index[0]!r} in {others.iloc[0]} rows,' if len(others) else ' as text,'
     keep = '' if len(others) else ', and if not, with .astype("category")'
     _,read = _amounts[kind]
-    warn(f'{what} column {name!r} holds {kind}, {counts.index[are][0]!r} for one{also} so each is a value of its own: if amounts are meant, '
-         f'convert it with {read}(df[{name!r}], errors="coerce"){keep}')
+    first = counts.index[are][0]
+    warn(f'{what} column {name!r} holds {kind}, {first!r} for one{also} so each is a value of its own: if amounts are meant, convert '
+         f'it with {read}(df[{name!r}], errors="coerce"){keep}')
     return True
 
 # %% ../../nbs/data/24_feature_checks.ipynb #4c2aaca4

@@ -136,7 +136,7 @@ def _advice(df, name, known):
 # %% ../../nbs/data/15_sides.ipynb #121dec4e
 def labelled(df, name, what, known=(), learned=None):
     """The frame `df`, given as the argument `what`, indexed by labels of `name`, which are in a column or an index of that name, or in an
-    index without one, unless its numbers may be those of rows. The ratings have the labels `known`; `learned`: columns of an earlier frame"""
+    index without one, unless its numbers may be those of rows. Labels of the ratings are `known`, columns of an earlier frame `learned`"""
     df = as_frame(df, what)
     _need_names_once(df, what)
     index = df.index

@@ -577,7 +577,7 @@ def test_saved_indexes_and_ids_are_no_amounts():
     for name in ('Unnamed: 0','index','level_0'):
         with pytest.raises(ValueError, match=f"items column '{name}' numbers the rows, as a saved index does: leave it out with df.drop"): told_by(n[::-1], name)
     assert told_by(n%4, 'index')==(['index'],[]) and told_by(n/4, 'index')==(['index'],[])  # of prices, say
-    for name in ('movieId','item_id','tmdbId','id','imdb_id','sku'):
+    for name in ('movieId','item_id','tmdbId','id','imdb_id','sku','user_ids'):
         for ids in (n*7, np.where(n==3, np.nan, n*7.)): assert told_by(ids, name)==([],[f"items column '{name}' holds ids, by its name, which differ for all of 'title', and says nothing; left out"])
     for name in ('director_id','studioId','artist','zip_code'):
         names,told = told_by(n%5+3, name)
@@ -585,7 +585,7 @@ def test_saved_indexes_and_ids_are_no_amounts():
         assert told_by(pd.Categorical(n%5+3), name)==([f'{name}={k}' for k in range(3, 8)],[])
     names,told = told_by(n+1, 'place_in_file')
     assert names==['place_in_file'] and len(told)==1 and 'numbers the rows, and is learned as amounts' in told[0]
-    for name,values in (('year',n*3+1900), ('paid',n%4), ('grid',n%4), ('valid',n%4), ('rank',n[::-1]), ('price',n*.5)): assert told_by(values, name)==([name],[])
+    for name,values in (('year',n*3+1900), ('paid',n%4), ('grid',n%4), ('valid',n%4), ('rank',n[::-1]), ('books',n[::-1]), ('songs',n%4), ('price',n*.5)): assert told_by(values, name)==([name],[])
 
 def test_text_among_numbers_is_told():
     ages = [*map(str, np.resize(range(18, 40), 60))]

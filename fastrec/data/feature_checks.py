@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/data/24_feature_checks.ipynb #437bf9bc
+import re
 import pandas as pd
-from .names import is_id_name,is_index_name,shown
+from .names import bare_name,is_id_name,is_index_name,shown
 from .columns import numbers_the_rows
 from .kinds import alike,missing_marks
 from .sides import are_whole
@@ -20,10 +21,18 @@ def _need_no_index(col, what):
     raise ValueError(f'{what} column {col.name!r} numbers the rows, as a saved index does: leave it out with df.drop(columns={col.name!r}) '
                      'or from_csv(..., index_col=0), or rename it if that is meant')
 
+_plural = re.compile('.*(?<!id)(?<!key)(?<!code)s')  # books and songs are counted
+
+def _are_ids(col):
+    "Are the numbers `col` ids, by their name?"
+    name = col.name
+    if not is_id_name(name) or is_index_name(name) or _plural.fullmatch(bare_name(name)): return False
+    return are_whole(col)
+
 def why_no_amount(col, what, name):
     "Why the numbers `col` are left out, as ids of each row of `name`, `None` if they are not; a warning if they may be other ids"
     _need_no_index(col, what)
-    if is_id_name(col.name) and not is_index_name(col.name) and are_whole(col):
+    if _are_ids(col):
         there = col.dropna()
         if there.is_unique and len(there)>1: return f'holds ids, by its name, which differ for all of {name!r}, and says nothing'
         warn(f'{what} column {col.name!r} holds ids, by its name, {shown(col)} for one, and they are learned as amounts: make them values '

@@ -107,7 +107,7 @@ def test_a_wide_frame_takes_no_square():
     assert got.x.shape==(n+1,9_000) and got.x._nnz()>=n and tracemalloc.get_traced_memory()[1]<2**28
     tracemalloc.stop()
     with pytest.raises(ValueError, match="makes 10,001 columns of 'tag' for 'item', more than 10,000"):
-        Features(pd.DataFrame(dict(tag=[f'{k%10_001}' for k in range(n)]), df.index), Vocab(range(n), 'item'))
+        Features(pd.DataFrame(dict(tag=[f't{k%10_001}' for k in range(n)]), df.index), Vocab(range(n), 'item'))
 
 # ------------------------------------------------------------------ loaders
 def test_unrated_labels_are_known():

@@ -840,7 +840,14 @@ def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
     n = len(items)
     vectors = items.assign(emb=[[.1,.2]]*n, year=range(n))
     for name,df,part in (('tags.csv',items.assign(tags=['a,b','b,c']*(n//2)),'write | between what they hold'), ('emb.parquet',vectors,'make a column for each number'),
-                         ('ids.csv',pd.DataFrame(dict(title=range(n), year=range(n))),"no 'title' of the frame of features"), ('late.csv',items.assign(year='x'),'is the same for all')):
+                         ('ids.csv',pd.DataFrame(dict(title=range(n), year=range(n))),"no 'title' of the frame of features"), ('late.csv',items.assign(year='x'),'is the same for all'),
+                         ('sorted.parquet',items.rename(columns=dict(title='film')).sample(frac=1, random_state=0),"if 'film' holds the labels, rename it in the file"),
+                         ('saved.csv',items.reset_index(names='Unnamed: 0'),'numbers the rows, as a saved index does: leave it out of the file'),
+                         ('others.csv',items.assign(director_id=np.arange(n)%5),'write a letter before each to make them values, or leave the column out'),
+                         ('ages.csv',items.assign(age=[*map(str, np.resize(np.arange(18, 30), n-1)),'NA']),'leave such fields of the file empty'),
+                         ('days.csv',items.assign(day=[f'2020-01-{k%30+1:02}' for k in range(n)]),'write them as plain numbers, such as years, if amounts are meant'),
+                         ('gaps.csv',items.assign(city=np.resize(['Rome','Oslo','\\N'], n)),'leave such fields of the file empty'),
+                         ('same.csv',items.assign(city=np.resize(['Rome','rome','Oslo'], n)),'are kept apart: unite them in the file')):
         if name.endswith('csv'): df.to_csv(tmp/name, index=False)
         else: df.to_parquet(tmp/name)
         err = said('train', file, '--out', tmp/'sides', '--fit', 'als', '--items', tmp/name)[2]

@@ -1,6 +1,6 @@
 """Frames of users and items beside the ratings: encoded as by hand, refused where they are not what they should be, kept with the ratings, and read by
 `fit_bayes`, so that items nobody has rated are predicted, and listed where something is known of them"""
-import contextlib,copy,pickle,warnings
+import contextlib,copy,pickle,re,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import load_learner
 from conftest import quietly
@@ -107,7 +107,7 @@ def test_a_wide_frame_takes_no_square():
     assert got.x.shape==(n+1,9_000) and got.x._nnz()>=n and tracemalloc.get_traced_memory()[1]<2**28
     tracemalloc.stop()
     with pytest.raises(ValueError, match="makes 10,001 columns of 'tag' for 'item', more than 10,000"):
-        Features(pd.DataFrame(dict(tag=[f'{k%10_001}' for k in range(n)]), df.index), Vocab(range(n), 'item'))
+        Features(pd.DataFrame(dict(tag=[f't{k%10_001}' for k in range(n)]), df.index), Vocab(range(n), 'item'))
 
 # ------------------------------------------------------------------ loaders
 def test_unrated_labels_are_known():
@@ -512,3 +512,159 @@ def test_who_is_known_by_features_alone_is_told_after_weights_of_items():
     learn.recommend(small.user.unique()[:3])  # without a word
     with learn.no_bar(),learn.no_logging(): learn.fit_ials(4)
     learn.recommend()  # which follows features
+
+# ------------------------------------------------------------------ what is likely meant otherwise
+numbered = pd.DataFrame(dict(user=np.tile(np.arange(1, 41), 15), item=np.repeat(np.arange(1, 61), 10), rating=np.resize([1.,2,3,4,5,3,2], 600)))
+some_items = pd.DataFrame(dict(item_id=np.arange(1, 101), year=np.resize(np.arange(1950, 2020, 7), 100)))
+
+def left_numbers(how):
+    "Frames with row numbers left in an index without a name"
+    return dict(sorted=lambda d: d.sort_values('year', kind='stable'), filtered=lambda d: d[d.year>1960], sampled=lambda d: d.sample(frac=1, random_state=0),
+                distinct=lambda d: pd.concat([d, d.head(5)], ignore_index=True).drop_duplicates(), twice=lambda d: pd.concat([d.head(50), d.tail(50).set_axis(range(50))]))[how](some_items)
+
+@pytest.mark.parametrize('how', ['sorted','filtered','sampled','distinct','twice'])
+@pytest.mark.parametrize('name', ['item_id','movieId','title_id','sku','id','nr'])
+def test_numbers_of_rows_are_no_labels(how, name):
+    df = left_numbers(how).rename(columns=dict(item_id=name))
+    with pytest.raises(ValueError, match=rf"items has no column 'item'.*: if '{name}' holds the labels, rename it with df.rename\(columns=\{{'{name}': 'item'\}}\)") as e: read(df, ratings=numbered)
+    assert isinstance(df.index, pd.RangeIndex) or str(e.value).endswith("; if its index holds them, name that with df.rename_axis('item')")
+    if how!='twice':
+        with pytest.warns(UserWarning, match='has no row for') if how=='filtered' else contextlib.nullcontext(): dls = read(df.rename(columns={name: 'item'}), ratings=numbered)
+        assert dls.train_ds.features[1].names==['year']
+
+def test_numbers_of_rows_as_good_as_labels_are_refused():
+    "A column that nobody would call an id, but agrees with the ratings as well; as text, too; and no label at all"
+    for c in (some_items.item_id, some_items.item_id.astype(str)):
+        with pytest.raises(ValueError, match="if 'item_id' holds the labels"): read(some_items.assign(item_id=c).sort_values('year', kind='stable'), ratings=numbered)
+    with pytest.raises(ValueError, match="if 'which' holds the labels"): read(some_items.rename(columns=dict(item_id='which')).sort_values('year', kind='stable'), ratings=numbered)
+    far = numbered.assign(item=numbered.item.where(numbered.item<4, numbered.item+1000))
+    with pytest.raises(ValueError, match='may number the rows, as few of its numbers are in the ratings: add a column'): read(some_items[['year']].sort_values('year', kind='stable'), ratings=far)
+
+def test_an_index_of_labels_without_a_name_stays():
+    by_id = some_items.sample(frac=1, random_state=1).set_index('item_id').rename_axis(None)
+    want = read(some_items.rename(columns=dict(item_id='item')), ratings=numbered).train_ds.features[1].x.to_dense()
+    for df in (by_id, by_id.sample(frac=1, random_state=0), by_id.assign(artist='Ann'), by_id.assign(artist=[*'abcde']*20)[['year']]):
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', '.*is the same for all')
+            assert torch.equal(read(df, ratings=numbered).train_ds.features[1].x.to_dense(), want)
+    titled = by_id.assign(title=[f'F{k}' for k in range(100)])  # text, where the ratings have numbers
+    with pytest.warns(UserWarning, match="column 'title' differs for all"): assert torch.equal(read(titled, ratings=numbered).train_ds.features[1].x.to_dense(), want)
+
+def test_what_holds_the_labels_is_named_where_a_frame_has_none():
+    with pytest.raises(ValueError, match="items has no column 'item'; it has item_id, year: if 'item_id' holds the labels, rename it"): read(some_items, ratings=numbered)
+    with pytest.raises(ValueError, match="items has no column 'item'; it has year: if its index holds the labels, name that with df.rename_axis"): read(some_items.set_index('item_id'), ratings=numbered)
+
+def test_numbers_of_rows_are_no_labels_of_newcomers():
+    users = pd.DataFrame(dict(user=np.arange(1, 41), age=np.resize(np.arange(20, 70, 3), 40)))
+    learn = learner(read(users=users, ratings=numbered), DotBias, seed=0)
+    with quiet(learn): learn.fit_als(2)
+    new = pd.DataFrame(dict(user_id=[501,502,503], age=[20,60,30]), [100,102,101])
+    for add in (learn.extend,learn.fold_in):
+        for name in ('user_id','who'):
+            with pytest.raises(ValueError, match=f"users has no column 'user', and its index, which has no name, may number the rows: if '{name}' holds"): add(users=new.rename(columns=dict(user_id=name)))
+        assert {*add(users=new.iloc[[0,2,1]].set_index('user_id').rename_axis(None)).ds.classes['user'].labels[-3:]}=={501,502,503}
+
+def told_by(column, name='odd', labels=None):
+    "Names of what is learned from a `column`, and the warnings"
+    labels = pd.Index([f't{k}' for k in range(len(column))] if labels is None else labels, name='title')
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        got = Features(pd.DataFrame({name: column}).set_axis(labels), Vocab(labels, 'title'), 'items')
+    return got.names,[str(o.message) for o in told]
+
+def test_saved_indexes_and_ids_are_no_amounts():
+    n = np.arange(20)
+    for name in ('Unnamed: 0','index','level_0'):
+        with pytest.raises(ValueError, match=f"items column '{name}' numbers the rows, as a saved index does: leave it out with df.drop"): told_by(n[::-1], name)
+    assert told_by(n%4, 'index')==(['index'],[]) and told_by(n/4, 'index')==(['index'],[])  # of prices, say
+    for name in ('movieId','item_id','tmdbId','id','imdb_id','sku','user_ids'):
+        for ids in (n*7, np.where(n==3, np.nan, n*7.)): assert told_by(ids, name)==([],[f"items column '{name}' holds ids, by its name, which differ for all of 'title', and says nothing; left out"])
+    for name in ('director_id','studioId','artist','zip_code'):
+        names,told = told_by(n%5+3, name)
+        assert names==[name] and len(told)==1 and told[0].startswith(f"items column '{name}' holds ids, by its name, 3 for one, and they are learned as amounts: make them values with df.astype({{'{name}': \"category\"}})")
+        assert told_by(pd.Categorical(n%5+3), name)==([f'{name}={k}' for k in range(3, 8)],[])
+    names,told = told_by(n+1, 'place_in_file')
+    assert names==['place_in_file'] and len(told)==1 and 'numbers the rows, and is learned as amounts' in told[0]
+    for name,values in (('year',n*3+1900), ('paid',n%4), ('grid',n%4), ('valid',n%4), ('rank',n[::-1]), ('books',n[::-1]), ('songs',n%4), ('price',n*.5)): assert told_by(values, name)==([name],[])
+
+def test_text_among_numbers_is_told():
+    ages = [*map(str, np.resize(range(18, 40), 60))]
+    for gap in ('NA','unknown','\\N'):
+        names,told = told_by([gap,*ages,gap], 'age')
+        assert len(names)==23 and told==[f"items column 'age' holds numbers, '18' for one, and {gap!r} in 2 rows, so each is a value of its own: if amounts are meant, convert it with pd.to_numeric(df['age'], errors=\"coerce\")"]
+    assert len(told_by([None,'NA',*range(18, 40),*range(18, 40)], 'age')[1])==1  # as Python's own
+    one = [*map(str, range(18, 40)),'NA']
+    assert 'convert it with pd.to_numeric' in told_by(one, 'age')[1][0]  # besides that it differs for all
+    assert pd.to_numeric(pd.Series(one), errors='coerce').notna().sum()==22
+    for values in (['18','19','20']*3, ['12','16','PG','G']*3, pd.Categorical(['1','2','3','S']*3), pd.Categorical(ages), ['1984','2001|x','y','z']*2, ['02134','90210','10001']*30,
+                   [f'{k}|{k+1}' for k in range(40)], [[k,k+1] for k in range(40)], [*map(lambda k: f'0{k}' if k%9 else f'{k}', range(40))]*2): assert told_by(values)[1]==[]
+    for amounts,kind,read in ((ages,'numbers','to_numeric'), ([f'20{k:02}-03-05' for k in range(30)]*2,'dates','to_datetime'), ([f'{k}/3/2020' for k in range(1, 30)]*2,'dates','to_datetime')):
+        names,told = told_by(amounts)
+        assert len(names)>20 and len(told)==1 and re.search(rf"items column 'odd' holds {kind}, '.*' for one as text, so each is a value of its own: if amounts are meant, convert it with pd\.{read}\(", told[0])
+
+@pytest.mark.parametrize('mark', ['\\N','NA','None','null','nan','<NA>','N/A','?'])
+def test_marks_of_gaps_are_told(mark):
+    names,told = told_by(['Rome','Oslo',mark,'Oslo|Rome'], 'city')
+    assert len(names)==3 and told==[f"items column 'city' holds {mark!r} in 1 rows as a value like others: if that is a mark for a missing value, read it as missing, with df['city'].replace({[mark]!r}, np.nan)"]
+    df = pd.DataFrame(dict(city=['Rome','Oslo',mark,'Oslo|Rome']))
+    assert told_by(df['city'].replace([mark], np.nan), 'city')==(['city=Oslo','city=Rome'],[])
+
+def test_values_that_look_the_same_are_told_and_spaces_round_them_do_not_count():
+    assert told_by(['Action | Comedy',' Comedy','Action ','Drama|  Action',['Drama ',' Comedy']])==(['odd=Action','odd=Comedy','odd=Drama'],[])
+    cities = ['Paris','paris','PARIS ','Rome','New York','New  york','Rome']
+    names,told = told_by(cities, 'city')
+    assert len(names)==6 and len(told)==1 and told[0].startswith("5 values of 'city' in items differ from others only in case, spaces or the way accents are stored, 'Paris' and 'paris' for two, and are kept apart: unite them, say with df['city'] = ")
+    df = pd.DataFrame(dict(city=cities))
+    exec(told[0].partition('say with ')[2])
+    assert told_by(df.city, 'city')==(['city=new york','city=paris','city=rome'],[])
+    assert told_by(['aB3','Ab3','aB3','Ab3'])[1]==[]
+
+def as_truth(kind, flags):
+    "The `flags`, some of them `None`, as pandas holds them in one type or another"
+    if kind=='plain': return pd.Series(flags) if None not in flags else pd.Series(flags, dtype=object)
+    if kind=='category': return pd.Series(pd.Categorical(flags, [True,False]))
+    if kind=='arrow': return pd.Series(flags, dtype='bool[pyarrow]')
+    if kind=='NA': return pd.Series([pd.NA if o is None else o for o in flags], dtype=object)
+    if kind=='numbers': return pd.Series([None if o is None else int(o) for o in flags], dtype=float if None in flags else int)
+    if kind=='file': return pd.Series([None if o is None else str(o).lower() for o in flags])
+    return pd.Series(flags, dtype=kind)
+
+@pytest.mark.parametrize('gaps', [False,True])
+@pytest.mark.parametrize('kind', ['boolean','plain','object','category','arrow','NA'])
+def test_truth_values_are_the_same_with_gaps_and_without(kind, gaps):
+    if kind=='arrow': pytest.importorskip('pyarrow')
+    labels = [f't{k}' for k in range(8)]
+    flags = [True,False,None if gaps else True,True]*2
+    known = Features(pd.DataFrame(dict(prem=as_truth(kind, flags))).set_axis(labels), Vocab(labels, 'title'))
+    assert known.names==['prem=False','prem=True']
+    assert known.x.to_dense()[1:5].tolist()==[[0,1],[1,0],[0,0] if gaps else [0,1],[0,1]]
+    for later in ('boolean','plain','object','category','NA','numbers','file'):
+        for new in ([True,False,None],[True,False]):
+            with warnings.catch_warnings(action='error'): got = known.encode(pd.DataFrame(dict(prem=as_truth(later, new))).set_axis([f'n{k}' for k in range(len(new))]))
+            assert got.to_dense().tolist()==[[0,1],[1,0],[0,0]][:len(new)], (later,new)
+
+def test_truth_values_where_older_folders_learned_numbers():
+    from fastrec.data.features import features_from
+    vocab = Vocab(['a','b'], 'title')
+    old = features_from([dict(name='prem', kind='numbers', mean=.5, std=.5, varies=True, has_gaps=True)], vocab)
+    for kind in ('boolean','plain','object','category','NA','numbers'):
+        for flags,want in (([True,False,None],[[1,0],[-1,0],[0,1]]), ([True,False],[[1,0],[-1,0]])):
+            assert old.encode(pd.DataFrame(dict(prem=as_truth(kind, flags))).set_axis([*'xyz'][:len(flags)])).to_dense().tolist()==want, kind
+    age = features_from([dict(name='prem', kind='numbers', mean=40., std=9., varies=True, has_gaps=False)], vocab)
+    with pytest.raises(ValueError, match="holds values in 'prem', True for one, where numbers were learned"): age.encode(pd.DataFrame(dict(prem=[True])).set_axis(['x']))
+
+def test_whole_numbers_that_are_values_are_the_same_beside_a_gap():
+    labels = [f't{k}' for k in range(6)]
+    for kinds in (pd.Categorical([1,2,1,2,3,3]), pd.Categorical([1.,2,1,2,3,3]), pd.Categorical([1,2,1,2,3,None]), pd.Series(pd.array([1,2,1,2,3,3], 'Int64'), labels).astype('category'), ['1','2','1','2','3','3']):
+        known = Features(pd.DataFrame(dict(kind=kinds), labels), Vocab(labels, 'title'))
+        assert known.names==['kind=1','kind=2','kind=3']
+        for new in ([1,2,None], [1.,2.,np.nan], pd.array([1,2,None], 'Int64'), pd.Categorical([1,2,None]), [1,2,3], pd.Series([1,pd.NA,2], dtype=object), ['1','2 ',None]):
+            with warnings.catch_warnings(action='error'): got = known.encode(pd.DataFrame(dict(kind=new)).set_axis([*'xyz']))
+            assert got.to_dense()[0].tolist()==[1,0,0] and got.to_dense().sum()==pd.Series(new).notna().sum()
+    assert told_by([1,pd.NA,3,1])[0]==['odd','odd is missing'] and told_by(pd.Series([1,pd.NA,3,1], dtype=object))[0]==['odd','odd is missing']
+
+def test_older_folders_read_values_as_they_were_learned():
+    from fastrec.data.features import features_from
+    old = features_from([dict(name='g', kind='values', values=['Action','Action ',' Comedy','1.0','2.5'])], Vocab(['a'], 'title'))
+    got = old.encode(pd.DataFrame(dict(g=['Action | Comedy',1.,2.5,'Action'])).set_axis([*'abcd'])).to_dense()
+    assert got.tolist()==[[1,0,1,0,0],[0,0,0,1,0],[0,0,0,0,1],[1,0,0,0,0]]

@@ -75,7 +75,8 @@ def read_described(ds, k, frame, is_new=True):
     those of `ds`; both `None` without a frame"""
     if frame is None: return None,None
     what,vocab = _sides[k],list(ds.classes.values())[k]
-    frame = labelled(frame, vocab.name, what)
+    learned = [c.name for c in ds.features[k].columns]
+    frame = labelled(frame, vocab.name, what, vocab.labels, learned)
     col = pd.Series(frame.index, name=vocab.name)
     if is_new: check_kind(col, vocab.labels)
     _,labels = factorized(col)

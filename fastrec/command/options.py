@@ -53,6 +53,16 @@ _of_bytes = (  # messages of libraries about what they read, in words
     (r'(manifest\.json is damaged): (?!it does not match).*', r'\1, it is not JSON: copy the folder again, or save the model again'),
     (r"^path=(?=')", '--out '))
 
+# %% ../../nbs/command/17_options.ipynb #d6ea4fd3
+_of_features = (  # what a line of Python does to a frame of users or items, in words
+    (r'(?:[;:]|, or) if its index holds (?:them|the labels), name that with df\.rename_axis\(.*?\)', ''),
+    (r'make them values with df\.astype\(.*?\}\), or leave it out',
+     'write a letter before each to make them values, or leave the column out'),
+    (r': if amounts are meant, convert it with pd\.to_\w+\(.*?"coerce"\), and if not, .*',
+     ': write them as plain numbers, such as years, if amounts are meant'),
+    (r'if amounts are meant, convert it with pd\.to_\w+\(.*?"coerce"\)', 'if amounts are meant, leave such fields of the file empty'),
+    (r'read it as missing, with df\[.*?\]\.replace\(.*?np\.nan\)', 'leave such fields of the file empty'))
+
 # %% ../../nbs/command/17_options.ipynb #d43be05f
 _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
@@ -78,7 +88,7 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     *_of_bytes,
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
-_idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_option+_in_the_file]
+_idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_option+_of_features+_in_the_file]
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
 _own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', time_name='latest',

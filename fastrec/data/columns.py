@@ -6,10 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/data/09_columns.ipynb #e252ad6f
-import re
 import numpy as np,pandas as pd
 from .frames import in_pandas_types
-from .names import listed,need_columns,role_of,shown,usual_column
+from .names import is_index_name,listed,need_columns,role_of,shown,usual_column
 from .times import year_1973
 from .titles import item_or_title
 from ..base.checks import warn
@@ -46,7 +45,7 @@ def some_rows(col, n=100_000):
 # %% ../../nbs/data/09_columns.ipynb #e1448d45
 most_values = 200  # different whole numbers of a scale of ratings; more are ids, times or counts
 
-def _numbers_the_rows(col):
+def numbers_the_rows(col):
     "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
     if col.dtype.kind not in 'iu' or len(col)<2: return False
     values = col.to_numpy()
@@ -95,8 +94,7 @@ def _like_times(col):
 
 def _is_index(col, name):
     "Does the column `name` number the rows?"
-    if re.fullmatch(r'Unnamed: \d+|index|level_\d+|', str(name)): return True
-    return _numbers_the_rows(col) and len(col)>9
+    return is_index_name(name) or numbers_the_rows(col) and len(col)>9
 
 # %% ../../nbs/data/09_columns.ipynb #a1ce9a58
 def _check_ids(col, name, argument):

@@ -11,11 +11,17 @@ from fastcore.basics import patch
 from .names import shown
 from .columns import is_real
 from .kinds import kind_of
+from .frames import in_pandas_types
 from .sides import need_few,places_of,values_of
+from .feature_checks import tell_amounts,tell_doubtful,why_no_amount
 from .times import as_times
 from ..base.checks import warn
 
 # %% ../../nbs/data/22_feature_columns.ipynb #6bba8d63
+def as_column(col):
+    "`col` in pandas' own types; truth values stay what they are beside a gap, which would make them floats"
+    return col.astype(object) if isinstance(col.dtype, pd.BooleanDtype) else in_pandas_types(col)
+
 def read_as(col):
     "'numbers', 'dates' or 'values': how the column `col` is read"
     if isinstance(col.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(col): return 'values'
@@ -31,7 +37,7 @@ def _floats(col, kind, what):
     if kind=='dates':
         times = as_times(col)
         return (times-pd.Timestamp(0, tz=times.dt.tz))/pd.Timedelta('1D')
-    res = col.astype('float64')
+    res = col.where(col.notna(), np.nan).astype('float64')  # also of objects next to pd.NA
     if np.isinf(res).any(): raise ValueError(f'{what} has values in {col.name!r} that are not finite')
     return res
 
@@ -73,6 +79,13 @@ def far(self:NumberColumn, col, what):
     off = (_floats(col, self.kind, what)-self.mean).abs()
     return col[self.varies & (off>_far_off*self.std)]
 
+# %% ../../nbs/data/22_feature_columns.ipynb #95e00335
+def fits(learned, col):
+    "Can the column `learned` read `col`: does it hold values, the same kind, nothing, or truth values where 0 and 1 were learned?"
+    kind = read_as(col)
+    if learned.kind in ('values',kind) or col.isna().all(): return True
+    return learned.kind=='numbers' and kind_of(col)=='truth values' and 0<=learned.mean<=1
+
 # %% ../../nbs/data/22_feature_columns.ipynb #8206fbf4
 @patch
 def kept(self:NumberColumn):
@@ -87,11 +100,12 @@ def kept(self:NumberColumn):
         has_gaps=self.has_gaps)
 
 # %% ../../nbs/data/22_feature_columns.ipynb #301172e1
-def _values_of(col, what):
+def _values_of(col, what, exact=False):
     "As `values_of`, but an empty list or text is a gap"
-    res = values_of(col, what)
+    res = values_of(col, what, exact)
     return res[res.str.strip()!='']
 
+# %% ../../nbs/data/22_feature_columns.ipynb #64471ccf
 class ValueColumn:
     "A column of the `values`, an index of texts: ones for rows that have them"
     kind = 'values'
@@ -102,15 +116,28 @@ class ValueColumn:
     @property
     def is_value(self): return [True]*len(self.values)
 
-    def triples(self, col, what):
-        found = _values_of(col, what)
-        new = found[~found.isin(self.values)].unique()
-        if len(new):
-            warn(f'{what} has {len(new):,} values of {self.name!r} that were not learned, {shown(new)} for one; left out')
-        rows,cols = places_of(found, self.values)
-        return rows,cols,np.ones(len(rows))
-
     def kept(self): return dict(name=self.name, kind=self.kind, values=[*self.values])
+
+# %% ../../nbs/data/22_feature_columns.ipynb #87263f7d
+_truth_values = {'1': 'True', 'true': 'True', '0': 'False', 'false': 'False'}  # in other files, or beside a gap
+
+@patch
+def _read(self:ValueColumn, found, col, what):
+    "The values `found` in `col`, written as those that were learned"
+    is_new = ~found.isin(self.values)
+    if not is_new.any(): return found
+    if {*self.values}<={'True','False'}: return found.str.lower().map(_truth_values).fillna(found)
+    exact = _values_of(col, what, exact=True)  # of older folders, which kept spaces and points
+    return found.mask(is_new.to_numpy(), exact.where(exact.isin(self.values), found))
+
+@patch
+def triples(self:ValueColumn, col, what):
+    found = self._read(_values_of(col, what), col, what)
+    new = found[~found.isin(self.values)].unique()
+    if len(new):
+        warn(f'{what} has {len(new):,} values of {self.name!r} that were not learned, {shown(new)} for one; left out')
+    rows,cols = places_of(found, self.values)
+    return rows,cols,np.ones(len(rows))
 
 # %% ../../nbs/data/22_feature_columns.ipynb #10ad1528
 def _holds_vectors(col):
@@ -137,6 +164,8 @@ def values_column(col, name, what, most):
     if _holds_vectors(col):
         return None,f'holds vectors: make a column for each number, as in pd.DataFrame(df[{col.name!r}].tolist(), df.index)'
     found = _values_of(col, what)
+    is_text = kind_of(col) in ('text','mixed-integer') and not isinstance(col.dtype, pd.CategoricalDtype)
+    told = is_text and tell_amounts(found, col.name, what)
     values = pd.Index(found.unique()).sort_values()
     nothing = f'for all of {name!r} and says nothing'
     _,cols = places_of(found, values)
@@ -146,9 +175,11 @@ def values_column(col, name, what, most):
     _warn_of_lists(values, col.name, what)
     if counts.max()==1: return None,f'differs {nothing}'
     need_few(len(values), most, col.name, name, what)
+    tell_doubtful(found, col.name, what, told)
     return ValueColumn(col.name, values),''
 
 def numbers_column(col, kind, what, name):
+    if kind=='numbers' and (why := why_no_amount(col, what, name)): return None,why
     res = NumberColumn(col, kind, what)
     if res.names: return res,''
     why = 'is the same' if col.notna().any() else 'is missing'

@@ -9,10 +9,10 @@ __all__ = ['Features']
 from copy import copy
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
-from .frames import as_frame,in_pandas_types
+from .frames import as_frame
 from .names import listed,shown
 from .sides import by_label,labelled
-from .feature_columns import column_from,numbers_column,read_as,values_column
+from .feature_columns import as_column,column_from,fits,numbers_column,read_as,values_column
 from ..base.checks import warn
 
 # %% ../../nbs/data/21_features.ipynb #d4156b96
@@ -20,7 +20,7 @@ def _learn(df, name, what, most):
     "What is learned from each column of the frame `df`, with the labels of `name`"
     res,width = [],0
     for c in df.columns:
-        col = in_pandas_types(df[c])
+        col = as_column(df[c])
         kind = read_as(col)
         if kind=='values': learned,why = values_column(col, name, what, most-width)
         else: learned,why = numbers_column(col, kind, what, name)
@@ -39,7 +39,7 @@ def _encoded(columns, df, what):
     "Row, column and value of what is not 0 in the `columns` that were learned, for the frame `df`"
     found,width = [],0
     for c in columns:
-        rows,cols,values = c.triples(in_pandas_types(df[c.name]), what)
+        rows,cols,values = c.triples(as_column(df[c.name]), what)
         found.append((rows,cols+width,values))
         width += len(c.names)
     if not found: return np.zeros(0, int),np.zeros(0, int),np.zeros(0)
@@ -54,7 +54,7 @@ def _sparse(rows, cols, values, size):
 def _tell_far(columns, df, what):
     "Warn about numbers and dates in the frame `df` that are far from those that the `columns` have learned"
     for c in columns:
-        far = [] if c.kind=='values' else c.far(in_pandas_types(df[c.name]), what)
+        far = [] if c.kind=='values' else c.far(as_column(df[c.name]), what)
         if not len(far): continue
         warn(f'{what} has {len(far):,} {c.kind} in {c.name!r} that lie more than ten spreads from the mean of those that were learned, '
              f'{shown(far)} for one: they count as if they were ten spreads off')
@@ -67,7 +67,7 @@ class Features:
     `ValueError` if one repeats or is missing, if a number isn't finite, or if there are more than `most` columns"""
     kept_told = None  # for which codes a value is known, in a saved folder, which has no values
     def __init__(self, df, vocab, what='the frame', most=10_000):
-        df = labelled(df, vocab.name, what)
+        df = labelled(df, vocab.name, what, vocab.labels)
         self.vocab,self.columns = vocab,_learn(df, vocab.name, what, most)
         _tell_far(self.columns, df, what)
         codes = vocab.encode(df.index)
@@ -92,10 +92,9 @@ def _need_learned(columns, df, what):
     if missing := [n for n in names if n not in df]:
         raise ValueError(f'{what} has no column {missing[0]!r}, from which something was learned; it has {listed(df.columns)}')
     for c in columns:
-        col = in_pandas_types(df[c.name])
-        kind = read_as(col)
-        if c.kind in ('values',kind) or col.isna().all(): continue
-        raise ValueError(f'{what} holds {kind} in {c.name!r}, {shown(col)} for one, where {c.kind} were learned: convert it')
+        col = as_column(df[c.name])
+        if fits(c, col): continue
+        raise ValueError(f'{what} holds {read_as(col)} in {c.name!r}, {shown(col)} for one, where {c.kind} were learned: convert it')
     if new := [n for n in df.columns if n not in names]:
         warn(f'{what} has columns from which nothing was learned, {new[0]!r} for one; left out')
 

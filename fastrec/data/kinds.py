@@ -105,8 +105,8 @@ def _check_exact(labels, name):
                          'are hardly two labels: round them')
 
 # %% ../../nbs/data/11_kinds.ipynb #698c011c
-_marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
-          'None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
+missing_marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
+                 'None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
 
 _written = ['NULL','\\N','<NA>','#N/A']  # written by databases and tables, and not the name of any film
 
@@ -121,7 +121,7 @@ def _has_most(rows, labels, others, rows_of):
 # %% ../../nbs/data/11_kinds.ipynb #a9d7340f
 def _check_marks(labels, name, rows_of):
     "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
-    is_mark = labels.isin(_marks)
+    is_mark = labels.isin(missing_marks)
     positions = is_mark.nonzero()[0]
     marks,others = labels[is_mark],labels[~is_mark]
     surely = labels[labels.isin(_written)]
@@ -153,21 +153,27 @@ def _uniting(name, by_case):
     return f'{col}.where({is_id}, df.groupby({text}.str.lower(){words})[{name!r}].transform("first"))'
 
 # %% ../../nbs/data/11_kinds.ipynb #76277cc7
-def _check_alike(labels, name):
-    "Warn about labels that differ only in case or spaces"
+def alike(labels):
+    "How many of the texts `labels` differ only in case or spaces, the first two, and whether in case; `None` if none do"
     n_bare = len({_bare(o) for o in labels.tolist()})
     if n_bare==len(labels): return
     text = pd.Series(labels.tolist(), dtype='str').str
     bare = text.normalize('NFC').str.split().str.join(' ')
     words = ~bare.str.fullmatch(r'\S*\d\S*')  # ids such as 'aB3' and 'Ab3' may be two
     key = bare.mask(words, bare.str.lower())
-    alike = key.duplicated(keep=False)
-    if not alike.any(): return
-    first = key[alike].iloc[0]
+    is_alike = key.duplicated(keep=False)
+    if not is_alike.any(): return
+    first = key[is_alike].iloc[0]
     pair = labels[(key==first).to_numpy()][:2]
-    warn(f'{alike.sum()} labels of {name!r} differ from others only in case, spaces or the way accents are stored, '
+    return int(is_alike.sum()),pair,key.nunique()<bare.nunique()
+
+def _check_alike(labels, name):
+    "Warn about labels that differ only in case or spaces"
+    if not (found := alike(labels)): return
+    n,pair,by_case = found
+    warn(f'{n} labels of {name!r} differ from others only in case, spaces or the way accents are stored, '
          f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: unite them, say with '
-         f'df[{name!r}] = {_uniting(name, key.nunique()<bare.nunique())}')
+         f'df[{name!r}] = {_uniting(name, by_case)}')
 
 # %% ../../nbs/data/11_kinds.ipynb #9730f6ba
 def _without_categories(labels):

@@ -72,10 +72,10 @@ def _no_frames_of_shards(shard, *frames):
     if shard and any(o is not None for o in frames):
         raise ValueError('users or items and shard=True do not go together: no process sees the labels of all others next to its frames')
 
-def _labelled(frames, names):
-    "The `frames` of users and of items, indexed by labels of the columns `names`; `None` and `Features` stay as they are"
+def _labelled(frames, df, names):
+    "The `frames` of users and of items, indexed by labels of the columns `names` of `df`; `None` and `Features` stay as they are"
     given = zip(frames, names, side_arguments)
-    return [o if o is None or isinstance(o, Features) else labelled(o, name, what) for o,name,what in given]
+    return [o if o is None or isinstance(o, Features) else labelled(o, name, what, df[name]) for o,name,what in given]
 
 def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames):
     "`RatingsTensors` of `ratings` for training and for validation, with what the `frames` say about users and about items"
@@ -83,7 +83,7 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     part = which_process(device) if shard else Part()
     *_,time_name,weight_name = column_names
     df,names,complete,ids = _read_ratings(ratings, *column_names, dropna)
-    frames = _labelled(frames, names)
+    frames = _labelled(frames, df, names)
     split = split_rows(marked(df, names[0], time_name), splitter, complete, bs)
     train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
     items = train.classes[names[1]]

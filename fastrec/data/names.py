@@ -59,6 +59,22 @@ def role_of(col):
             if pattern.fullmatch(name): return role,rank
     return None,0
 
+# %% ../../nbs/data/08_names.ipynb #a3801914
+_of_index = re.compile(r'Unnamed: \d+|index|level_\d+|')
+
+def is_index_name(name):
+    "Is a column called `name` as a saved index is?"
+    return _of_index.fullmatch(str(name)) is not None
+
+_ends_as_id = re.compile(r'.*([\W_](ids?|Ids?|IDs?|keys?|codes?)|[a-z](Ids?|IDs?|Keys?|Codes?))')
+
+def is_id_name(name):
+    "Does `name` say that a column holds ids: of users, of items, or of others, as `director_id` and `studioId` do?"
+    if not isinstance(name, str): return False
+    if role_of(name)[0] in ('user','item','title') or _ends_as_id.fullmatch(name.strip()): return True
+    bare = bare_name(name)
+    return len(bare)>1 and re.fullmatch(_ids, bare) is not None
+
 # %% ../../nbs/data/08_names.ipynb #b813d4bf
 def listed(names): return ', '.join(map(str, names))
 

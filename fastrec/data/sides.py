@@ -8,23 +8,31 @@ __all__ = []
 # %% ../../nbs/data/15_sides.ipynb #a9a8ff84
 import numpy as np,pandas as pd
 from .frames import as_frame,codes_of,in_pandas_types,no_text,surrogate
-from .names import listed,need_columns,shown
-from .kinds import check_kind
+from .names import is_id_name,listed,need_columns,shown
+from .kinds import check_kind,kind_of
 
 # %% ../../nbs/data/15_sides.ipynb #b47e8b66
 def _is_gap(o): return o is None or o is pd.NA or o is pd.NaT or o!=o
 
-def _as_text(o):
-    several = isinstance(o, (list,tuple,set,frozenset,np.ndarray))
-    return '|'.join(str(p) for p in o if not _is_gap(p)) if several else str(o)
+def _written(o):
+    "`o` as text; a whole number stays the same beside a gap, which makes it a float"
+    is_whole = isinstance(o, (float,np.floating)) and o.is_integer()
+    return str(int(o)) if is_whole else str(o)
 
-def values_of(col, what='side'):
-    "Each of the values that `col` has in its rows, several if they are separated by `|`, indexed by the number of its row"
+def _as_text(o, write):
+    several = isinstance(o, (list,tuple,set,frozenset,np.ndarray))
+    return '|'.join(write(p) for p in o if not _is_gap(p)) if several else write(o)
+
+def values_of(col, what='side', exact=False):
+    """Each of the values that `col` has in its rows, several if they are separated by `|`, indexed by the number of its row; without
+    spaces around it, and a whole number without a point, if not `exact`"""
     there = (~col.isna()).to_numpy().nonzero()[0]
-    texts = [_as_text(o) for o in col.iloc[there]]
+    write = str if exact else _written
+    texts = [_as_text(o, write) for o in col.iloc[there]]
     if broken := next(filter(surrogate.search, texts), None):
         raise ValueError(f'{what} column {col.name!r} holds {no_text(broken)}')
-    return pd.Series(texts, there, dtype='str').str.split('|').explode()
+    res = pd.Series(texts, there, dtype='str').str.split('|').explode()
+    return res if exact else res.str.strip()
 
 # %% ../../nbs/data/15_sides.ipynb #b5608024
 def need_few(n, most, col, name, what='side'):
@@ -61,16 +69,82 @@ def by_label(df, name, what):
     if again.any(): raise ValueError(f'{what} has {shown(index[again])} of {name!r} several times')
     return df
 
+# %% ../../nbs/data/15_sides.ipynb #2835bad6
+def are_whole(values):
+    "Are `values`, a Series or an Index, whole numbers?"
+    if kind_of(values)!='numbers': return False
+    there = values[~values.isna()]
+    return len(there)>0 and bool((np.asarray(there, 'float64')%1==0).all())
+
+def _kind_read(values):
+    "The kind of `values`, numbers if they are whole ones, also as text"
+    kind = kind_of(values)
+    if kind=='text':
+        texts = pd.Series(values).dropna().astype('str')
+        is_whole = texts.str.fullmatch(r'\s*\d+\s*').all()
+    else: is_whole = are_whole(values)
+    return 'whole' if is_whole else kind
+
+def _may_label(col, known):
+    "May the column `col` hold labels of the kind of those `known`: is hardly any there twice?"
+    if not len(col): return False
+    if len(known) and _kind_read(col)!=_kind_read(known): return False
+    if not pd.api.types.is_hashable(col.iloc[0]): return False
+    return col.nunique()>len(col)/2
+
+# %% ../../nbs/data/15_sides.ipynb #a56d90ca
+def _share_known(values, known):
+    "How many of `values` are `known`, or of these are among them, as the larger share"
+    values = pd.Index(values).unique()
+    known = pd.Index(known).unique()
+    n_both = values.isin(known).sum()
+    n_least = min(len(values), len(known))
+    return n_both/max(n_least, 1)
+
+def _other_labels(df, known, learned):
+    "A column of `df` that may hold the labels, by its name, or as it agrees with those `known` no less than the index; `None` without one"
+    unread = [c for c in df.columns if c not in (learned or ())]
+    others = [c for c in unread if _may_label(df[c], known)]
+    if named := [c for c in others if is_id_name(c)]: return named[0]
+    if learned is None:
+        least = _share_known(df.index, known)
+        others = [c for c in others if least and _share_known(df[c], known)>=least]
+    return others[0] if others else None
+
+def _renaming(column, name): return f'with df.rename(columns={{{column!r}: {name!r}}})'
+
+# %% ../../nbs/data/15_sides.ipynb #143646f1
+def _need_no_row_numbers(df, name, what, known, learned):
+    "Refuse the frame `df`, indexed by whole numbers without a name, if these may be numbers of rows, and not labels of `name`"
+    column = _other_labels(df, known, learned)
+    named = f'if its index holds them, name that with df.rename_axis({name!r})'
+    without = f'{what} has no column {name!r}, and its index, which has no name, may number the rows'
+    if column is not None: raise ValueError(f'{without}: if {column!r} holds the labels, rename it {_renaming(column, name)}; {named}')
+    if learned is None and 0<_share_known(df.index, known)<.5:
+        raise ValueError(f'{without}, as few of its numbers are in the ratings: add a column {name!r} of labels, or {named}')
+
+def _advice(df, name, known):
+    "What to do about a frame `df` without labels of `name`"
+    index = df.index
+    named = [c for c in df.columns if is_id_name(c) and _may_label(df[c], known)]
+    if named: return f': if {named[0]!r} holds the labels, rename it {_renaming(named[0], name)}'
+    is_default = index.equals(pd.RangeIndex(len(df)))
+    is_other = index.name is not None and not is_id_name(index.name)
+    if index.nlevels>1 or is_default or is_other: return ''
+    return f': if its index holds the labels, name that with df.rename_axis({name!r})'
+
 # %% ../../nbs/data/15_sides.ipynb #121dec4e
-def labelled(df, name, what):
-    "The frame `df`, given as the argument `what`, indexed by labels of `name`, which are in a column or an index of that name"
+def labelled(df, name, what, known=(), learned=None):
+    """The frame `df`, given as the argument `what`, indexed by labels of `name`, which are in a column or an index of that name, or in an
+    index without one, unless its numbers may be those of rows. Labels of the ratings are `known`, columns of an earlier frame `learned`"""
     df = as_frame(df, what)
     _need_names_once(df, what)
     index = df.index
     is_number = isinstance(index, pd.RangeIndex)  # as pandas makes one by default
     is_label = index.name==name or (index.name is None and not is_number)
-    if not is_label: need_columns(df, [name], what)
+    if not is_label and name not in df: need_columns(df, [name], what, _advice(df, name, known))
     if not len(df): raise ValueError(f'{what} has no rows: leave it out')
+    if index.name is None and name not in df and are_whole(index): _need_no_row_numbers(df, name, what, known, learned)
     return by_label(df, name, what).rename_axis(name)
 
 # %% ../../nbs/data/15_sides.ipynb #c081a274

@@ -392,6 +392,24 @@ def test_splitters_find_usual_names(small):
     pl = pytest.importorskip('polars')
     assert [list(o) for o in LeaveLastSplitter()(pl.from_pandas(small))]==[list(o) for o in LeaveLastSplitter()(small)] and read(pl.from_pandas(small), splitter=UserSplitter())
 
+@pytest.mark.parametrize('unit', [1,1000,10**6])
+def test_a_split_by_time_refuses_two_units_and_tells_of_zeros(small, unit):
+    "Whoever reads the column, named or not; any order will do, of days, ranks or dates before 1970"
+    when = small.timestamp
+    odd = small.index%2==1
+    both = small.assign(timestamp=(when*unit).where(odd, when*unit*1000))
+    for splitter in (TimeSplitter(), LeaveLastSplitter(), TimeSplitter(time_name='timestamp')): refused(lambda: read(both, splitter=splitter), "'timestamp' holds .* no common order")
+    assert 'no common order' in ' '.join(check_ratings(both, splitter=TimeSplitter()).finding)
+    for zero in (0,-1): told(lambda: read(small.assign(timestamp=(when*unit).where(small.index%5>0, zero)), splitter=TimeSplitter()), "240 of 1,200 rows have a time of 0 or so in 'timestamp'")
+    told(lambda: TimeSplitter()(small.assign(timestamp=pd.to_datetime(when.where(small.index%5>0, 0), unit='s'))), '240 of 1,200 rows')
+
+def test_a_split_by_time_takes_any_order(small):
+    n = len(small)
+    rng = np.random.default_rng(0)
+    for times in (np.arange(n), np.arange(n)-5, 1900+np.arange(n)%120, rng.integers(0, 2*10**12, n), rng.integers(0, 2**62, n), 10.**rng.uniform(0, 18, n),
+                  pd.date_range('1950-01-01', periods=n, tz='UTC'), pd.date_range('1960-01-01', periods=n, freq='30D'), small.timestamp*10**9, pd.Series(small.timestamp*1000).astype(str)):
+        assert TimeSplitter()(small.assign(timestamp=times))
+
 # ------------------------------------------------------------------ files
 @pytest.fixture
 def write(tmp_path):

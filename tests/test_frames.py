@@ -445,6 +445,38 @@ def test_a_file_without_header_is_data(ids, small, write):
         dls = told(lambda: csv(write(df.to_csv(index=False, header=False, **kwargs).replace('@', '::'))), 'the file has no header: its columns are taken for user, item, rating.*names=\\[...\\]')
         assert dls.train_ds.n_ratings+len(dls.valid_ds)==len(df) and dls.train_ds.cat_names==['user','item'] and float(dls.train_ds.y.max())==5
 
+@pytest.mark.parametrize('odd_first', [False,True])
+@pytest.mark.parametrize('user,item,rating,end', [(str, lambda i: f'{i:09d}X' if i%3 else f'{i:010d}', str, ''), (lambda u: f'u{u}' if u%2 else str(u), str, str, ''), (str, str, lambda r: '.5' if r=='1' else r, ''),
+                                                  (str, str, str, ','), (lambda u: f'{u}.0' if u%2 else str(u), str, str, ''), (str, str, lambda r: r+'e0' if r=='2' else r, '')])
+def test_a_file_without_header_need_not_have_numbers_all_over_a_column(ids, write, user, item, rating, end, odd_first):
+    df = ids.astype(int).sort_values(['item','user'], ascending=odd_first)
+    text = ''.join(f'{user(u)},{item(i)},{rating(str(r))}{end}\n' for u,i,r in df.values)
+    dls = told(lambda: csv(write(text), valid_pct=0), 'the file has no header: .*header=0 if the first line is one')
+    assert len(dls.train_ds)==len(df) and len(dls.classes['user'])-1==df.user.nunique() and len(dls.classes['item'])-1==df.item.nunique()
+    assert float(dls.train_ds.y.mean())==pytest.approx(np.mean([float(rating(str(o))) for o in df.rating]))
+
+def test_blank_ratings_make_no_header(ids, write):
+    text = ids.astype(int).astype(dict(rating=object)).assign(rating=lambda o: o.rating.where(np.arange(len(o))%50>0, '')).to_csv(index=False, header=False)
+    refused(lambda: csv_quietly(write(text)), "24 of 1200 rows have no 'rating'")
+    assert len(csv_quietly(write(text), dropna=True, valid_pct=0).train_ds)==len(ids)-24
+
+def csv_quietly(*args, **kwargs):
+    with warnings.catch_warnings(action='ignore'): return csv(*args, **kwargs)
+
+@pytest.mark.parametrize('header', ['who,what,mark','u,2,mark',',a,b'])
+def test_words_over_numbers_are_a_header(write, header):
+    from fastrec.data.headers import lacks_header
+    assert not lacks_header([header.split(','),['7','12','3'],['8','',''],['9','12X','4']])
+
+def test_an_id_written_with_a_point_and_without_is_one(ids, write):
+    "As two exports in one file have it; 1.1 and 1.10 stay two"
+    whole = ids.astype(int)
+    text = whole.to_csv(index=False)+whole.assign(user=whole.user.map('{:.1f}'.format), rating=whole.rating%5+1).to_csv(index=False, header=False)
+    dls = csv_quietly(write(text), valid_pct=0)
+    assert [*dls.classes['user'].labels]==sorted(whole.user.unique()) and dls.classes['user'].labels.dtype=='int64' and len(dls.train_ds)==2*len(whole)
+    versions = whole.assign(item=np.where(whole.item%2==0, '1.1', '1.10')).astype(str)
+    assert [*csv_quietly(write(versions.to_csv(index=False)), valid_pct=0).classes['item'].labels]==['1.1','1.10']
+
 def test_leading_zeros_stay(small, write):
     padded = small.assign(user=small.user.map('{:05d}'.format))
     assert same(csv(write(padded.to_csv(index=False))), read(padded))

@@ -265,6 +265,33 @@ def test_numbers_that_cannot_be_told_apart(small):
     refused(lambda: read(small.assign(user=np.where(small.index%2, .3, .1+.2))), "'user' holds 0.3 and 0.30000000000000004, which are hardly two labels")
     refused(lambda: read(small.assign(user=small.user.astype(float).where(small.index>3, np.inf))), "'user' holds labels that are not finite")
 
+@pytest.mark.parametrize('dtype,least', [('float32',2**24),('float16',2**11)])
+def test_an_array_of_floats_holds_no_more_ids_than_its_type_tells_apart(ids, dtype, least):
+    wide = ids.assign(user=ids.user+least)
+    for o in (wide.to_numpy(dtype), torch.tensor(wide.to_numpy(dtype)), wide.astype(dtype)):
+        with warnings.catch_warnings(action='ignore'): refused(lambda: read(o), 'floating numbers of 2..(24|11) and more, which cannot be told apart: read them as integers, float64 or text')
+    with warnings.catch_warnings(action='ignore'): assert len(read(wide.to_numpy('float64'), valid_pct=0).classes[0])-1==ids.user.nunique()
+
+def test_a_number_for_nobody_is_told_of(ids):
+    "As text for nobody is; zero may also be the most popular item"
+    rng = np.random.default_rng(0)
+    ids = ids.assign(user=rng.integers(1, 61, len(ids)), item=rng.integers(1, 2000, len(ids)))
+    for nobody in (-1,0):
+        df = ids.assign(user=ids.user.where(ids.index%3>0, nobody))
+        for o in (df, df.astype(dict(user=float)), df.astype(dict(user='Int64'))): told(lambda: read(o), f"column 'user' holds {nobody} in 400 rows, and no other number in more than .* df.replace")
+        assert f'holds {nobody} in' in ' '.join(check_ratings(df).finding)
+        assert read(ids.assign(user=ids.user.where(ids.index%60>0, nobody)))
+    ranks = np.minimum(rng.zipf(1.8, len(ids))-1, 3000)
+    assert read(ids.assign(item=ranks).drop_duplicates(['user','item'])) and read(ids.assign(user=ids.user-30))
+
+def test_numbers_as_text_with_and_without_a_point_are_told_of(ids):
+    text = ids.astype(dict(user=int)).astype(dict(user=str))
+    both = text.assign(user=text.user+np.where(text.index%2, '.0', ''))
+    told(lambda: read(both), "labels of 'user' are there with and without a point, .*regex=True")
+    df = both.copy()
+    exec(r"df['user'] = df['user'].str.replace(r'^(-?\d+)\.0$', r'\1', regex=True)", dict(df=df))
+    assert df.user.equals(text.user) and read(text.assign(user=text.user+'.0'))
+
 def test_ids_that_gaps_made_floats_are_whole_again(small):
     gaps = small.assign(user=small.user.where(small.index>=2))
     with pytest.warns(UserWarning, match='2 of 1200 rows'): dls = read(gaps, dropna=True)

@@ -812,6 +812,39 @@ def test_line_ends_of_old_spreadsheets(tmp_path):
     dls = RecDataLoaders.from_csv(tmp_path/'r.csv', seed=0)
     assert len(dls.train_ds)+len(dls.valid_ds)==64
 
+def test_parquet_takes_titles_or_ids_as_a_frame_does(tmp_path):
+    "By all rows, wherever the first ones lead; or the error says so"
+    rng = np.random.default_rng(0)
+    n = 30_000
+    df = pd.DataFrame(dict(user=rng.integers(0, 500, n), movieId=rng.integers(0, 300, n), rating=rng.integers(1, 6, n)))
+    titles = 'T'+df.movieId.astype(str)
+    headlines = titles+' ep'+(df.index%100).astype(str)
+    def ways(title):
+        df.assign(title=title).to_parquet(tmp_path/'r.parquet')
+        with warnings.catch_warnings(record=True) as w:
+            warnings.simplefilter('always')
+            res = []
+            for f in (lambda: RecDataLoaders.from_parquet(tmp_path/'r.parquet', seed=1, rows=7000), lambda: read(df.assign(title=title))):
+                res.append((f().classes,[str(o.message) for o in w]))
+                w.clear()
+        (got,told),(want,wanted) = res
+        assert list(got)==list(want) and [list(o) for o in got.values()]==[list(o) for o in want.values()] and [o for o in told if 'repeat' not in o]==[o for o in wanted if 'repeat' not in o]
+        return list(got)
+    assert ways(titles)==['user','title'] and ways(headlines)==['user','movieId'] and ways(titles.where(df.index<12_000, headlines))==['user','movieId']
+    early = df.index<8000  # of items that do not come again
+    df.loc[early,'movieId'] += 1000
+    df.assign(title=titles.where(~early, headlines)).to_parquet(tmp_path/'r.parquet')
+    with warnings.catch_warnings(action='ignore'):
+        refused(lambda: RecDataLoaders.from_parquet(tmp_path/'r.parquet'), "'title' differs within an item .* say with item_name")
+        assert [list(RecDataLoaders.from_parquet(tmp_path/'r.parquet', item_name=o).classes)[1] for o in ('title','movieId')]==['title','movieId']
+
+def test_a_frame_indexed_by_user_and_item_is_no_table(ids):
+    df = ids.drop_duplicates(['user','item']).set_index(['user','item']).assign(a=1, b=2)
+    refused(lambda: read(df), "'user' is its index, call .reset_index\\(\\) first")
+    refused(lambda: read(df.rename(columns=dict(rating='mark'))), "'user' is its index, call .reset_index\\(\\) first")
+    wide = ids.pivot_table(index='user', columns='item', values='rating')
+    refused(lambda: read(wide), 'the frame is a table with a column for each item.*melt')
+
 def test_gaps_and_kinds_in_parquet(tmp_path):
     pa = pytest.importorskip('pyarrow')
     from pyarrow import parquet

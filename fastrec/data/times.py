@@ -138,8 +138,8 @@ def check_order(times, name):
     n_other = len(numbers)-n_of.sum()-n_zeros
     if (n_of>0).sum()>1 and n_other<=.01*len(numbers):
         least,most = (numbers[k] for k in (places[n_of>0][0,0], places[n_of>0][-1,0]))
-        raise ValueError(f'column {name!r} holds {least} and {most}, times in seconds and in thousandths, or the like, which have no common '
-                         'order: convert them to one unit')
+        raise ValueError(f'column {name!r} holds {least} and {most}, times in seconds and in thousandths or the like, which have no '
+                         'common order: convert them to one unit')
     if n_zeros and n_of.sum()>len(numbers)/2:
         warn(f'{n_zeros:,} of {len(numbers):,} rows have a time of 0 or so in {name!r}, which counts as the earliest: if that means '
              'that it is missing, leave these rows out')

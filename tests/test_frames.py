@@ -437,6 +437,34 @@ def test_a_split_by_time_takes_any_order(small):
                   pd.date_range('1950-01-01', periods=n, tz='UTC'), pd.date_range('1960-01-01', periods=n, freq='30D'), small.timestamp*10**9, pd.Series(small.timestamp*1000).astype(str)):
         assert TimeSplitter()(small.assign(timestamp=times))
 
+@pytest.fixture(scope='module')
+def many():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(dict(user=rng.integers(0, 300, 20_000), item=rng.integers(0, 900, 20_000))).drop_duplicates(ignore_index=True)
+
+def _stars(n, seed=0, low=1): return np.random.default_rng(seed).integers(low, 6, n).astype(float)
+
+@pytest.mark.parametrize('slip', [50,45,500,-50])
+@pytest.mark.parametrize('half', [False,True])
+@pytest.mark.parametrize('n_rows', [300,19_000])
+def test_a_slip_that_stretches_the_scale_is_told_of(many, slip, half, n_rows):
+    y = _stars(n_rows)
+    if half: y -= .5*(y>3)
+    y[1] = slip
+    df = many[:n_rows].assign(rating=y)
+    told(lambda: read(df), f"{slip} is far outside of the other ratings in 'rating', from 1 to {'4.5' if half else 5}, .*df.'rating'..between")
+    if slip==50: told(lambda: read(df.assign(rating=df.rating.where(df.index!=3, 55))), '2 ratings, 55 for one, are far outside')
+
+@pytest.mark.parametrize('make', [
+    lambda rng, n: rng.lognormal(0, 1, n), lambda rng, n: np.ceil(rng.lognormal(1, 1.2, n)), lambda rng, n: rng.geometric(.5, n), lambda rng, n: np.where(rng.random(n)<2/n, 0, rng.integers(7, 11, n)),
+    lambda rng, n: rng.uniform(-10, 10, n).round(2), lambda rng, n: np.where(rng.random(n)<.9, 5, rng.integers(1, 6, n)), lambda rng, n: np.where(rng.random(n)<.9, 1, rng.integers(1, 6, n)), lambda rng, n: rng.normal(50, 10, n),
+    lambda rng, n: rng.standard_cauchy(n), lambda rng, n: rng.standard_t(3, n)*20, lambda rng, n: np.where(rng.random(n)<1/n, 10, rng.integers(1, 6, n)), lambda rng, n: np.where(rng.random(n)<2/n, 1, rng.integers(4, 6, n)),
+    lambda rng, n: np.where(rng.random(n)<2/n, 0, rng.integers(60, 101, n)), lambda rng, n: np.where(rng.random(n)<2/n, -10, rng.integers(6, 11, n)), lambda rng, n: rng.zipf(2, n).clip(max=10**6), lambda rng, n: rng.exponential(30, n), lambda rng, n: rng.poisson(3, n)])
+def test_scales_with_rare_ends_and_long_tails_hold_no_slip(make):
+    from fastrec.data.slips import slip_in
+    found = [slip_in(make(np.random.default_rng(seed), n).astype('float32'), 'rating') for n in (300,1000,20_000) for seed in range(40)]
+    assert [o for o in found if o]==[]
+
 # ------------------------------------------------------------------ files
 @pytest.fixture
 def write(tmp_path):
@@ -462,6 +490,13 @@ def test_arguments_go_to_pandas(small, write):
     file = write(latin.to_csv(index=False).encode('latin-1'))
     refused(lambda: csv(file), r"r.csv is not UTF-8, line 2 holds b'\\xe9': name its encoding, as in from_csv\(..., encoding='latin-1'\)")
     assert same(csv(file, encoding='latin-1'), read(latin))
+    dashed = latin.assign(title=latin.title+' – “x”')
+    file = write(dashed.to_csv(index=False).encode('cp1252'))
+    refused(lambda: csv(file), "encoding='cp1252'")
+    assert same(csv(file, encoding='cp1252'), read(dashed))
+    for o in (dict(chunksize=10),dict(iterator=True)):
+        refused(lambda: csv(file, encoding='cp1252', **o), f'reads a file as a whole, not by {[*o][0]}: leave it out')
+        refused(lambda: check_ratings(file, encoding='cp1252', **o), 'leave it out')
     bare = small.to_csv(index=False, header=False)
     assert same(csv(write(bare), names=list(small)), read(small)) and same(csv(write('# by hand\n'+small.to_csv(index=False)), skiprows=1), read(small))
     refused(lambda: csv(write(bare), seperator=';'), "from_csv knows no argument 'seperator'", TypeError)
@@ -533,6 +568,16 @@ def test_a_mark_that_may_stand_between_thousands_is_asked_about(small, write, se
         want = [float(o.replace(mark, '.'))*(scale if mark in o else 1) for o in numbers]
         got = csv(file, **kwargs, valid_pct=0).train_ds.y
         assert sorted({*got.tolist()})==pytest.approx(sorted(want)), kwargs
+
+@pytest.mark.parametrize('sep', ['\t',';',','])
+def test_a_point_in_counts_is_asked_about(small, write, sep):
+    "Nobody plays 1.234 times; hours and ratings may have three decimals"
+    numbers = np.resize([1,2,3,'1.234',5], len(small))
+    plays = small.drop(columns='rating').assign(plays=numbers)[['user','title','plays']]
+    refused(lambda: csv(write(plays.to_csv(index=False, sep=sep))), "has '1.234' in the column 'plays', which may mean 1234 or 1.234")
+    for o in ('hours','rating'): assert csv_quietly(write(plays.rename(columns=dict(plays=o)).to_csv(index=False, sep=sep)))
+    thirds = plays.assign(plays=np.resize(['0.333','1.234','1'], len(small)))
+    assert csv_quietly(write(thirds.to_csv(index=False, sep=sep)))
 
 def test_a_mark_that_comes_late_is_asked_about(small, write):
     "Behind the rows that show how the file is laid out"

@@ -200,15 +200,13 @@ def found_columns(df, user_name=None, item_name=None, rating_name=None):
     check_place(df, placed)
     _check_swapped(df, placed, names[2])
     if placed:
-        user,item,rating = names
-        warn(f'taken for users: {user!r}, items: {item!r}, ratings: {rating!r}; if that is wrong, name them with '
-             'user_name, item_name, rating_name')
+        warn('taken for users: {!r}, items: {!r}, ratings: {!r}; if that is wrong, name them with user_name, item_name, '
+             'rating_name'.format(*names))
     return names
 
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     "As `found_columns`, with ids in place of titles that differ within an item, as headlines do"
-    names = found_columns(df, user_name, item_name, rating_name)
-    return item_or_title(df, names, item_name)
+    return item_or_title(df, found_columns(df, user_name, item_name, rating_name), item_name)
 
 # %% ../../nbs/data/09_columns.ipynb #3a3046b4
 _sure = 10  # columns of numbers that make a table; with fewer, what they hold decides

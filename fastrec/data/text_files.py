@@ -52,8 +52,9 @@ def _encoding_of(data, csv):
     try: data.decode()
     except UnicodeDecodeError as e:
         line = data.count(b'\n', 0, e.start) + 1
+        usual = 'cp1252' if re.search(b'[\x80-\x9f]', data) else 'latin-1'  # which has no letters there
         raise ValueError(f"{csv} is not UTF-8, line {line} holds {data[e.start:e.start+1]!r}: "
-                         f"name its encoding, as in from_csv(..., encoding='latin-1')") from e
+                         f"name its encoding, as in from_csv(..., encoding={usual!r})") from e
     return 'utf-8-sig'
 
 # %% ../../nbs/data/16_text_files.ipynb #c409a6b5
@@ -199,6 +200,8 @@ def read_text_file(csv, id_names, given, n_first=2, names=(None,)):
 def need_known(function, kwargs, known):
     "Refuse those of `kwargs` that are not arguments of `pd.read_csv`, and say which of its own and the `known` of `function` is closest"
     of_pandas = inspect.signature(pd.read_csv).parameters
+    if pieces := [o for o in ('chunksize','iterator') if kwargs.get(o)]:
+        raise ValueError(f'{function} reads a file as a whole, not by {pieces[0]}: leave it out; from_parquet reads piece by piece')
     for name in kwargs:
         if name in of_pandas: continue
         close = difflib.get_close_matches(name, [*known, *of_pandas], n=1)

@@ -9,35 +9,50 @@ __all__ = []
 import numpy as np
 from .columns import some_rows
 
-# %% ../../nbs/data/26_slips.ipynb #e104d994
-_enough = 300  # ratings
-_few,_share = 3,.0005  # rows at each end that may be slips
+# %% ../../nbs/data/26_slips.ipynb #5adc3bd0
 _usual = 10  # the end of many scales
-_aside,_settled = .25,.1  # as a share of the span of all others, and of the rows in the third of it that is next to the slip
 _most_steps = 25  # of a scale; amounts have more
+_aside = .25  # how far the others may be outside, as a share of the span
+_settled = .1  # the share of the rows in the third of the span that is next to the slip
 
 def _is_slip(odd, others, some, low, high):
     "Does `odd` lie outside of a scale from `low` to `high`, with all `others` in it, and many of `some` near its end?"
-    span = high-low
-    if abs(odd)<=max(_usual, abs(low), abs(high)): return False
+    ends = abs(low),abs(high)
+    if abs(odd)<=max(_usual, *ends): return False
     if len(np.unique(some))>_most_steps: return False
-    if others.min()<low-_aside*span or others.max()>high+_aside*span: return False
+    span = high-low
+    if others.min()<low-_aside*span: return False
+    if others.max()>high+_aside*span: return False
     near = some>=high-span/3 if odd>high else some<=low+span/3
     return near.mean()>=_settled
 
-def slip_in(ratings, name):
-    "A sentence about a few `ratings`, of the column `name`, that are far outside of all others; `None` without such"
-    if len(ratings)<_enough: return
-    some = np.sort(some_rows(ratings)).astype('float64')
+# %% ../../nbs/data/26_slips.ipynb #ba28b97e
+_enough = 300  # ratings
+_few,_share = 3,.0005  # rows at each end that may be slips
+
+def _found(ratings):
+    "The far ones of `ratings`, all others, and some rows with the ends of their scale; `None` without far ones"
+    some = np.sort(some_rows(ratings))
+    some = some.astype('float64')
     k = max(_few, int(_share*len(some)))
     low,high = some[k],some[-1-k]
-    least,most = 2*low-high,2*high-low
-    if ratings.min()>=least and ratings.max()<=most: return
-    is_far = (ratings<least) | (ratings>most)
-    n = int(is_far.sum())
-    odd = max(ratings[is_far], key=lambda o: abs(o-low)) if n<=max(_few, _share*len(ratings)) else 0
-    if not odd or not _is_slip(odd, ratings[~is_far], some, low, high): return
-    first,last = ratings[~is_far].min(),ratings[~is_far].max()
-    which = f'{odd:g} is' if n==1 else f'{n} ratings, {odd:g} for one, are'
-    return (f'{which} far outside of the other ratings in {name!r}, from {first:g} to {last:g}, and would stretch the scale of all predictions: '
-            f'correct it, or leave it out with df[df[{name!r}].between({first:g}, {last:g})]')
+    span = high-low
+    if ratings.min()>=low-span and ratings.max()<=high+span: return
+    is_far = (ratings<low-span) | (ratings>high+span)
+    return ratings[is_far],ratings[~is_far],some,low,high
+
+# %% ../../nbs/data/26_slips.ipynb #d64d24a0
+def slip_in(ratings, name):
+    "A sentence about a few `ratings`, of the column `name`, that are far outside of all others; `None` without such"
+    found = _found(ratings) if len(ratings)>=_enough else None
+    if found is None: return
+    far,others,*_,low,high = found
+    n = len(far)
+    if n>max(_few, _share*len(ratings)): return
+    odd = max(far, key=lambda o: abs(o-low))
+    if not _is_slip(odd, *found[1:]): return
+    first,last = others.min(),others.max()
+    which = f'{odd:g} is'
+    if n>1: which = f'{n} ratings, {odd:g} for one, are'
+    return (f'{which} far outside of the other ratings in {name!r}, from {first:g} to {last:g}, and would stretch the scale of '
+            f'all predictions: correct it, or leave it out with df[df[{name!r}].between({first:g}, {last:g})]')

@@ -427,6 +427,16 @@ def test_similar_and_explain(said, films, rec, ratings, tmp):
     found = pd.read_parquet(tmp/'why.parquet')
     pd.testing.assert_frame_equal(found.fillna({'title': ''}), want.fillna({'title': ''}), check_dtype=False)
 
+def test_a_column_of_weights_may_be_called_rating(said, ratings, tmp):
+    "And a missing user is no reason to speak of arguments that a shell lacks"
+    ratings[['user','title','rating']].to_csv(tmp/'strong.csv', index=False)
+    answer(said, 'train', tmp/'strong.csv', '--choices', '--weight', 'rating', '--fit', 'ials', '--out', tmp/'strong')
+    got = load_recommender(tmp/'strong')
+    assert got.model.is_preference and got.ds.weight_name=='rating' and got.ds.rating_name=='choice'
+    assert said('evaluate', tmp/'strong', tmp/'strong.csv')[0]==0
+    ratings[['user','title','rating']].astype(dict(user=object)).assign(user=lambda o: o.user.where(o.index>0, None)).to_csv(tmp/'gap.csv', index=False)
+    assert '1 of ' in (told := refused(said, 'evaluate', tmp/'strong', tmp/'gap.csv')) and 'with_labels' not in told, told
+
 def test_evaluate(said, films, rec, ratings, tmp):
     held_out = RecDataLoaders.from_df(ratings, seed=42).valid_ds.frame()[0]
     held_out.to_csv(tmp/'held_out.csv', index=False)

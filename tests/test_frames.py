@@ -265,6 +265,33 @@ def test_numbers_that_cannot_be_told_apart(small):
     refused(lambda: read(small.assign(user=np.where(small.index%2, .3, .1+.2))), "'user' holds 0.3 and 0.30000000000000004, which are hardly two labels")
     refused(lambda: read(small.assign(user=small.user.astype(float).where(small.index>3, np.inf))), "'user' holds labels that are not finite")
 
+@pytest.mark.parametrize('dtype,least', [('float32',2**24),('float16',2**11)])
+def test_an_array_of_floats_holds_no_more_ids_than_its_type_tells_apart(ids, dtype, least):
+    wide = ids.assign(user=ids.user+least)
+    for o in (wide.to_numpy(dtype), torch.tensor(wide.to_numpy(dtype)), wide.astype(dtype)):
+        with warnings.catch_warnings(action='ignore'): refused(lambda: read(o), 'floating numbers of 2..(24|11) and more, which cannot be told apart: read them as integers, float64 or text')
+    with warnings.catch_warnings(action='ignore'): assert len(read(wide.to_numpy('float64'), valid_pct=0).classes[0])-1==ids.user.nunique()
+
+def test_a_number_for_nobody_is_told_of(ids):
+    "As text for nobody is; zero may also be the most popular item"
+    rng = np.random.default_rng(0)
+    ids = ids.assign(user=rng.integers(1, 61, len(ids)), item=rng.integers(1, 2000, len(ids)))
+    for nobody in (-1,0):
+        df = ids.assign(user=ids.user.where(ids.index%3>0, nobody))
+        for o in (df, df.astype(dict(user=float)), df.astype(dict(user='Int64'))): told(lambda: read(o), f"column 'user' holds {nobody} in 400 rows, and no other number in more than .* df.replace")
+        assert f'holds {nobody} in' in ' '.join(check_ratings(df).finding)
+        assert read(ids.assign(user=ids.user.where(ids.index%60>0, nobody)))
+    ranks = np.minimum(rng.zipf(1.8, len(ids))-1, 3000)
+    assert read(ids.assign(item=ranks).drop_duplicates(['user','item'])) and read(ids.assign(user=ids.user-30))
+
+def test_numbers_as_text_with_and_without_a_point_are_told_of(ids):
+    text = ids.astype(dict(user=int)).astype(dict(user=str))
+    both = text.assign(user=text.user+np.where(text.index%2, '.0', ''))
+    told(lambda: read(both), "labels of 'user' are there with and without a point, .*regex=True")
+    df = both.copy()
+    exec(r"df['user'] = df['user'].str.replace(r'^(-?\d+)\.0$', r'\1', regex=True)", dict(df=df))
+    assert df.user.equals(text.user) and read(text.assign(user=text.user+'.0'))
+
 def test_ids_that_gaps_made_floats_are_whole_again(small):
     gaps = small.assign(user=small.user.where(small.index>=2))
     with pytest.warns(UserWarning, match='2 of 1200 rows'): dls = read(gaps, dropna=True)
@@ -392,6 +419,52 @@ def test_splitters_find_usual_names(small):
     pl = pytest.importorskip('polars')
     assert [list(o) for o in LeaveLastSplitter()(pl.from_pandas(small))]==[list(o) for o in LeaveLastSplitter()(small)] and read(pl.from_pandas(small), splitter=UserSplitter())
 
+@pytest.mark.parametrize('unit', [1,1000,10**6])
+def test_a_split_by_time_refuses_two_units_and_tells_of_zeros(small, unit):
+    "Whoever reads the column, named or not; any order will do, of days, ranks or dates before 1970"
+    when = small.timestamp
+    odd = small.index%2==1
+    both = small.assign(timestamp=(when*unit).where(odd, when*unit*1000))
+    for splitter in (TimeSplitter(), LeaveLastSplitter(), TimeSplitter(time_name='timestamp')): refused(lambda: read(both, splitter=splitter), "'timestamp' holds .* no common order")
+    assert 'no common order' in ' '.join(check_ratings(both, splitter=TimeSplitter()).finding)
+    for zero in (0,-1): told(lambda: read(small.assign(timestamp=(when*unit).where(small.index%5>0, zero)), splitter=TimeSplitter()), "240 of 1,200 rows have a time of 0 or so in 'timestamp'")
+    told(lambda: TimeSplitter()(small.assign(timestamp=pd.to_datetime(when.where(small.index%5>0, 0), unit='s'))), '240 of 1,200 rows')
+
+def test_a_split_by_time_takes_any_order(small):
+    n = len(small)
+    rng = np.random.default_rng(0)
+    for times in (np.arange(n), np.arange(n)-5, 1900+np.arange(n)%120, rng.integers(0, 2*10**12, n), rng.integers(0, 2**62, n), 10.**rng.uniform(0, 18, n),
+                  pd.date_range('1950-01-01', periods=n, tz='UTC'), pd.date_range('1960-01-01', periods=n, freq='30D'), small.timestamp*10**9, pd.Series(small.timestamp*1000).astype(str)):
+        assert TimeSplitter()(small.assign(timestamp=times))
+
+@pytest.fixture(scope='module')
+def many():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(dict(user=rng.integers(0, 300, 20_000), item=rng.integers(0, 900, 20_000))).drop_duplicates(ignore_index=True)
+
+def _stars(n, seed=0, low=1): return np.random.default_rng(seed).integers(low, 6, n).astype(float)
+
+@pytest.mark.parametrize('slip', [50,45,500,-50])
+@pytest.mark.parametrize('half', [False,True])
+@pytest.mark.parametrize('n_rows', [300,19_000])
+def test_a_slip_that_stretches_the_scale_is_told_of(many, slip, half, n_rows):
+    y = _stars(n_rows)
+    if half: y -= .5*(y>3)
+    y[1] = slip
+    df = many[:n_rows].assign(rating=y)
+    told(lambda: read(df), f"{slip} is far outside of the other ratings in 'rating', from 1 to {'4.5' if half else 5}, .*df.'rating'..between")
+    if slip==50: told(lambda: read(df.assign(rating=df.rating.where(df.index!=3, 55))), '2 ratings, 55 for one, are far outside')
+
+@pytest.mark.parametrize('make', [
+    lambda rng, n: rng.lognormal(0, 1, n), lambda rng, n: np.ceil(rng.lognormal(1, 1.2, n)), lambda rng, n: rng.geometric(.5, n), lambda rng, n: np.where(rng.random(n)<2/n, 0, rng.integers(7, 11, n)),
+    lambda rng, n: rng.uniform(-10, 10, n).round(2), lambda rng, n: np.where(rng.random(n)<.9, 5, rng.integers(1, 6, n)), lambda rng, n: np.where(rng.random(n)<.9, 1, rng.integers(1, 6, n)), lambda rng, n: rng.normal(50, 10, n),
+    lambda rng, n: rng.standard_cauchy(n), lambda rng, n: rng.standard_t(3, n)*20, lambda rng, n: np.where(rng.random(n)<1/n, 10, rng.integers(1, 6, n)), lambda rng, n: np.where(rng.random(n)<2/n, 1, rng.integers(4, 6, n)),
+    lambda rng, n: np.where(rng.random(n)<2/n, 0, rng.integers(60, 101, n)), lambda rng, n: np.where(rng.random(n)<2/n, -10, rng.integers(6, 11, n)), lambda rng, n: rng.zipf(2, n).clip(max=10**6), lambda rng, n: rng.exponential(30, n), lambda rng, n: rng.poisson(3, n)])
+def test_scales_with_rare_ends_and_long_tails_hold_no_slip(make):
+    from fastrec.data.slips import slip_in
+    found = [slip_in(make(np.random.default_rng(seed), n).astype('float32'), 'rating') for n in (300,1000,20_000) for seed in range(40)]
+    assert [o for o in found if o]==[]
+
 # ------------------------------------------------------------------ files
 @pytest.fixture
 def write(tmp_path):
@@ -417,6 +490,13 @@ def test_arguments_go_to_pandas(small, write):
     file = write(latin.to_csv(index=False).encode('latin-1'))
     refused(lambda: csv(file), r"r.csv is not UTF-8, line 2 holds b'\\xe9': name its encoding, as in from_csv\(..., encoding='latin-1'\)")
     assert same(csv(file, encoding='latin-1'), read(latin))
+    dashed = latin.assign(title=latin.title+' – “x”')
+    file = write(dashed.to_csv(index=False).encode('cp1252'))
+    refused(lambda: csv(file), "encoding='cp1252'")
+    assert same(csv(file, encoding='cp1252'), read(dashed))
+    for o in (dict(chunksize=10),dict(iterator=True)):
+        refused(lambda: csv(file, encoding='cp1252', **o), f'reads a file as a whole, not by {[*o][0]}: leave it out')
+        refused(lambda: check_ratings(file, encoding='cp1252', **o), 'leave it out')
     bare = small.to_csv(index=False, header=False)
     assert same(csv(write(bare), names=list(small)), read(small)) and same(csv(write('# by hand\n'+small.to_csv(index=False)), skiprows=1), read(small))
     refused(lambda: csv(write(bare), seperator=';'), "from_csv knows no argument 'seperator'", TypeError)
@@ -426,6 +506,38 @@ def test_a_file_without_header_is_data(ids, small, write):
     for df,kwargs in ((ids,dict(sep='\t')),(ids.astype(int),dict(sep='@')),(small,{})):
         dls = told(lambda: csv(write(df.to_csv(index=False, header=False, **kwargs).replace('@', '::'))), 'the file has no header: its columns are taken for user, item, rating.*names=\\[...\\]')
         assert dls.train_ds.n_ratings+len(dls.valid_ds)==len(df) and dls.train_ds.cat_names==['user','item'] and float(dls.train_ds.y.max())==5
+
+@pytest.mark.parametrize('odd_first', [False,True])
+@pytest.mark.parametrize('user,item,rating,end', [(str, lambda i: f'{i:09d}X' if i%3 else f'{i:010d}', str, ''), (lambda u: f'u{u}' if u%2 else str(u), str, str, ''), (str, str, lambda r: '.5' if r=='1' else r, ''),
+                                                  (str, str, str, ','), (lambda u: f'{u}.0' if u%2 else str(u), str, str, ''), (str, str, lambda r: r+'e0' if r=='2' else r, '')])
+def test_a_file_without_header_need_not_have_numbers_all_over_a_column(ids, write, user, item, rating, end, odd_first):
+    df = ids.astype(int).sort_values(['item','user'], ascending=odd_first)
+    text = ''.join(f'{user(u)},{item(i)},{rating(str(r))}{end}\n' for u,i,r in df.values)
+    dls = told(lambda: csv(write(text), valid_pct=0), 'the file has no header: .*header=0 if the first line is one')
+    assert len(dls.train_ds)==len(df) and len(dls.classes['user'])-1==df.user.nunique() and len(dls.classes['item'])-1==df.item.nunique()
+    assert float(dls.train_ds.y.mean())==pytest.approx(np.mean([float(rating(str(o))) for o in df.rating]))
+
+def test_blank_ratings_make_no_header(ids, write):
+    text = ids.astype(int).astype(dict(rating=object)).assign(rating=lambda o: o.rating.where(np.arange(len(o))%50>0, '')).to_csv(index=False, header=False)
+    refused(lambda: csv_quietly(write(text)), "24 of 1200 rows have no 'rating'")
+    assert len(csv_quietly(write(text), dropna=True, valid_pct=0).train_ds)==len(ids)-24
+
+def csv_quietly(*args, **kwargs):
+    with warnings.catch_warnings(action='ignore'): return csv(*args, **kwargs)
+
+@pytest.mark.parametrize('header', ['who,what,mark','u,2,mark',',a,b'])
+def test_words_over_numbers_are_a_header(write, header):
+    from fastrec.data.headers import lacks_header
+    assert not lacks_header([header.split(','),['7','12','3'],['8','',''],['9','12X','4']])
+
+def test_an_id_written_with_a_point_and_without_is_one(ids, write):
+    "As two exports in one file have it; 1.1 and 1.10 stay two"
+    whole = ids.astype(int)
+    text = whole.to_csv(index=False)+whole.assign(user=whole.user.map('{:.1f}'.format), rating=whole.rating%5+1).to_csv(index=False, header=False)
+    dls = csv_quietly(write(text), valid_pct=0)
+    assert [*dls.classes['user'].labels]==sorted(whole.user.unique()) and dls.classes['user'].labels.dtype=='int64' and len(dls.train_ds)==2*len(whole)
+    versions = whole.assign(item=np.where(whole.item%2==0, '1.1', '1.10')).astype(str)
+    assert [*csv_quietly(write(versions.to_csv(index=False)), valid_pct=0).classes['item'].labels]==['1.1','1.10']
 
 def test_leading_zeros_stay(small, write):
     padded = small.assign(user=small.user.map('{:05d}'.format))
@@ -456,6 +568,16 @@ def test_a_mark_that_may_stand_between_thousands_is_asked_about(small, write, se
         want = [float(o.replace(mark, '.'))*(scale if mark in o else 1) for o in numbers]
         got = csv(file, **kwargs, valid_pct=0).train_ds.y
         assert sorted({*got.tolist()})==pytest.approx(sorted(want)), kwargs
+
+@pytest.mark.parametrize('sep', ['\t',';',','])
+def test_a_point_in_counts_is_asked_about(small, write, sep):
+    "Nobody plays 1.234 times; hours and ratings may have three decimals"
+    numbers = np.resize([1,2,3,'1.234',5], len(small))
+    plays = small.drop(columns='rating').assign(plays=numbers)[['user','title','plays']]
+    refused(lambda: csv(write(plays.to_csv(index=False, sep=sep))), "has '1.234' in the column 'plays', which may mean 1234 or 1.234")
+    for o in ('hours','rating'): assert csv_quietly(write(plays.rename(columns=dict(plays=o)).to_csv(index=False, sep=sep)))
+    thirds = plays.assign(plays=np.resize(['0.333','1.234','1'], len(small)))
+    assert csv_quietly(write(thirds.to_csv(index=False, sep=sep)))
 
 def test_a_mark_that_comes_late_is_asked_about(small, write):
     "Behind the rows that show how the file is laid out"
@@ -734,6 +856,39 @@ def test_line_ends_of_old_spreadsheets(tmp_path):
     (tmp_path/'r.csv').write_bytes(b'user,item,rating\r'+b''.join(f'{u},{i},{u%5+1}\r'.encode() for u in range(1, 9) for i in range(1, 9)))
     dls = RecDataLoaders.from_csv(tmp_path/'r.csv', seed=0)
     assert len(dls.train_ds)+len(dls.valid_ds)==64
+
+def test_parquet_takes_titles_or_ids_as_a_frame_does(tmp_path):
+    "By all rows, wherever the first ones lead; or the error says so"
+    rng = np.random.default_rng(0)
+    n = 30_000
+    df = pd.DataFrame(dict(user=rng.integers(0, 500, n), movieId=rng.integers(0, 300, n), rating=rng.integers(1, 6, n)))
+    titles = 'T'+df.movieId.astype(str)
+    headlines = titles+' ep'+(df.index%100).astype(str)
+    def ways(title):
+        df.assign(title=title).to_parquet(tmp_path/'r.parquet')
+        with warnings.catch_warnings(record=True) as w:
+            warnings.simplefilter('always')
+            res = []
+            for f in (lambda: RecDataLoaders.from_parquet(tmp_path/'r.parquet', seed=1, rows=7000), lambda: read(df.assign(title=title))):
+                res.append((f().classes,[str(o.message) for o in w]))
+                w.clear()
+        (got,told),(want,wanted) = res
+        assert list(got)==list(want) and [list(o) for o in got.values()]==[list(o) for o in want.values()] and [o for o in told if 'repeat' not in o]==[o for o in wanted if 'repeat' not in o]
+        return list(got)
+    assert ways(titles)==['user','title'] and ways(headlines)==['user','movieId'] and ways(titles.where(df.index<12_000, headlines))==['user','movieId']
+    early = df.index<8000  # of items that do not come again
+    df.loc[early,'movieId'] += 1000
+    df.assign(title=titles.where(~early, headlines)).to_parquet(tmp_path/'r.parquet')
+    with warnings.catch_warnings(action='ignore'):
+        refused(lambda: RecDataLoaders.from_parquet(tmp_path/'r.parquet'), "'title' differs within an item .* say with item_name")
+        assert [list(RecDataLoaders.from_parquet(tmp_path/'r.parquet', item_name=o).classes)[1] for o in ('title','movieId')]==['title','movieId']
+
+def test_a_frame_indexed_by_user_and_item_is_no_table(ids):
+    df = ids.drop_duplicates(['user','item']).set_index(['user','item']).assign(a=1, b=2)
+    refused(lambda: read(df), "'user' is its index, call .reset_index\\(\\) first")
+    refused(lambda: read(df.rename(columns=dict(rating='mark'))), "'user' is its index, call .reset_index\\(\\) first")
+    wide = ids.pivot_table(index='user', columns='item', values='rating')
+    refused(lambda: read(wide), 'the frame is a table with a column for each item.*melt')
 
 def test_gaps_and_kinds_in_parquet(tmp_path):
     pa = pytest.importorskip('pyarrow')

@@ -55,7 +55,8 @@ def _as_choices(df, asked, rating_name, weight_name, **kwargs):
     if rating_name is not None:
         raise WrongUse(f'--choices takes each row as a choice, and --rating {rating_name} says how it was rated: leave out one of them')
     if not asked: warn(f'no column holds ratings: each row is taken as a choice, and {weight_name!r} as how much it counts')
-    return df.assign(rating=1),'rating'
+    name = 'rating' if weight_name!='rating' else 'choice'
+    return df.assign(**{name: 1}),name
 
 # %% ../../nbs/command/19_files.ipynb #4038939e
 def _side(df, file, name, how):

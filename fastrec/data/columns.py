@@ -146,7 +146,8 @@ def _by_name(df, i, names):
 def _by_place(df, i, names):
     "The `i`-th column of `df`, refused if its name says that it is something else"
     col = df.columns[i]
-    if role_of(col)[0] is None and col not in names: return col
+    in_index = any(role_of(n)[0] in _roles[i] for n in df.index.names)
+    if role_of(col)[0] is None and col not in names and not in_index: return col
     needed,usual,place = (('users','user','first'), ('items','title','second'), ('ratings','rating','third'))[i]
     hint = '; if people only choose, add one: df.assign(rating=1)' if i==2 else ''
     raise ValueError(f'{needed} have no column with a usual name, such as {usual!r}, and the {place}, {col!r}, holds something else: '
@@ -186,8 +187,8 @@ def _check_names(names, given):
             raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
 
 # %% ../../nbs/data/09_columns.ipynb #0ff7868a
-def pick_columns(df, user_name=None, item_name=None, rating_name=None):
-    "The columns of user, item and rating in `df`: those named, else those with a usual name, else those in their place, with a warning"
+def found_columns(df, user_name=None, item_name=None, rating_name=None):
+    "The columns of user, item or title, and rating in `df`: those named, those with a usual name, or those in their place, with a warning"
     given = [user_name, item_name, rating_name]
     _check_shape(df, given)
     need_columns(df, [n for n in given if n is not None])
@@ -197,10 +198,13 @@ def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     check_place(df, placed)
     _check_swapped(df, placed, names[2])
     if placed:
-        user,item,rating = names
-        warn(f'taken for users: {user!r}, items: {item!r}, ratings: {rating!r}; if that is wrong, name them with '
-             'user_name, item_name, rating_name')
-    return item_or_title(df, names, item_name)
+        warn('taken for users: {!r}, items: {!r}, ratings: {!r}; if that is wrong, name them with user_name, item_name, '
+             'rating_name'.format(*names))
+    return names
+
+def pick_columns(df, user_name=None, item_name=None, rating_name=None):
+    "As `found_columns`, with ids in place of titles that differ within an item, as headlines do"
+    return item_or_title(df, found_columns(df, user_name, item_name, rating_name), item_name)
 
 # %% ../../nbs/data/09_columns.ipynb #3a3046b4
 _sure = 10  # columns of numbers that make a table; with fewer, what they hold decides
@@ -228,8 +232,8 @@ def _like_a_table(values, roles, labelled):
 # %% ../../nbs/data/09_columns.ipynb #a91460f8
 def _table_advice(df):
     "What to write if `df` is a table of users and items; nothing if it isn't"
-    roles = {role_of(c)[0] for c in df.columns}
-    if {'rating','user'}<=roles or df.shape[1]<3 or not len(df): return ''
+    roles = {role_of(c)[0] for c in [*df.columns, *df.index.names]}
+    if 'user' in roles and roles&{'rating','item','title'} or df.shape[1]<3 or not len(df): return ''
     has_users = _labels_its_rows(df)
     labelled = has_users or _named_axes(df)
     body = df[df.columns[1:]] if has_users else df

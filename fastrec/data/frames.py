@@ -60,10 +60,14 @@ def _of_sparse(data):
     return pd.DataFrame(dict(user=coo.row, item=coo.col, rating=coo.data))
 
 # %% ../../nbs/data/07_frames.ipynb #bf37a8dc
+def binary_digits(dtype):
+    "How many binary digits the floating numbers of this `dtype` have: whole numbers with more are rounded"
+    return np.finfo(dtype).nmant+1
+
 def _is_whole(col):
     "Are these floats whole numbers, small enough to be distinguished?"
     if col.dtype.kind!='f' or not np.isfinite(col).all(): return False
-    return (col%1==0).all() and col.abs().max()<2**53
+    return (col%1==0).all() and col.abs().max()<2**binary_digits(col.dtype)
 
 def _of_array(data):
     "Frame of the columns of an array, ids as whole numbers"

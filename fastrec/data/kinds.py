@@ -8,8 +8,9 @@ __all__ = []
 # %% ../../nbs/data/11_kinds.ipynb #94dca7ea
 from unicodedata import normalize
 import numpy as np,pandas as pd
-from .frames import codes_of,in_pandas_types,type_name
+from .frames import binary_digits,codes_of,in_pandas_types,type_name
 from .names import listed,shown
+from .nobody import check_missing,check_nobody
 from ..base.checks import warn
 
 # %% ../../nbs/data/11_kinds.ipynb #7ae99695
@@ -78,8 +79,6 @@ def _check_type(labels, name):
     raise ValueError(f'column {name!r} mixes types, {kind}: convert it to one, say with .astype(str)')
 
 # %% ../../nbs/data/11_kinds.ipynb #11ee6437
-_digits = {8: 53, 4: 24, 2: 11}  # binary ones, of a float with so many bytes
-
 def _check_64_bits(labels, name):
     "Refuse Python numbers that no NumPy type holds"
     if labels.dtype!=object or kind_of(labels)!='numbers': return
@@ -87,55 +86,24 @@ def _check_64_bits(labels, name):
         if not -2**63<=o<2**64:
             raise ValueError(f'column {name!r} holds numbers beyond 64 bits, {o!r} for one: convert it with .astype(str)')
 
-def _check_exact(labels, name):
-    "Refuse numbers that cannot be told apart"
+def _check_exact(labels, col):
+    "Refuse `labels`, those of the column `col`, if they are numbers that cannot be told apart"
+    name = col.name
     _check_64_bits(labels, name)
     if labels.dtype.kind!='f' or not len(labels): return
     if not np.isfinite(labels).all():
         raise ValueError(f'column {name!r} holds labels that are not finite numbers')
-    digits = _digits.get(labels.dtype.itemsize, 53)
+    given = col.dtype if col.dtype=='float16' else labels.dtype  # pandas has no index of such
+    digits = binary_digits(given)
     if np.abs(labels).max()>=2**digits:
         raise ValueError(f'column {name!r} holds labels as floating numbers of 2**{digits} and more, '
-                         'which cannot be told apart: read them as integers or text')
+                         f'which cannot be told apart: read them as integers{", float64" if digits<53 else ""} or text')
     values = np.sort(np.asarray(labels, 'float64'))
     lower,upper = values[:-1],values[1:]  # neighbours
     close = (np.diff(values) <= 1e-9*np.abs(upper)) & (upper!=0)
     if close.any():
         raise ValueError(f'column {name!r} holds {shown(lower[close])} and {shown(upper[close])}, which '
                          'are hardly two labels: round them')
-
-# %% ../../nbs/data/11_kinds.ipynb #698c011c
-missing_marks = ['', ' ', 'NULL','null','Null','NA','N/A','n/a','na','\\N','nan','NaN','NAN',
-                 'None','none','NONE','?','-','<NA>','NaT','#N/A','nil','undefined','missing']
-
-_written = ['NULL','\\N','<NA>','#N/A']  # written by databases and tables, and not the name of any film
-
-_enough = 9  # other labels; with fewer, no rule can be seen
-
-def _all_match(labels, pattern): return labels.str.fullmatch(pattern).all()
-
-def _has_most(rows, labels, others, rows_of):
-    "Are `rows` more than three times the rows of any of (the first 1000 of) the labels `others`?"
-    return rows > 3*max(rows_of(k) for k in labels.get_indexer(others[:1000]))
-
-# %% ../../nbs/data/11_kinds.ipynb #a9d7340f
-def _check_marks(labels, name, rows_of):
-    "Tell marks of missing values from labels; `rows_of(k)` is the number of rows of the `k`-th"
-    is_mark = labels.isin(missing_marks)
-    positions = is_mark.nonzero()[0]
-    marks,others = labels[is_mark],labels[~is_mark]
-    surely = labels[labels.isin(_written)]
-    if not len(marks) or not len(surely)+len(others): return
-    mark = surely[0] if len(surely) else marks[0]
-    rows = sum(map(rows_of, positions))
-    what = f'column {name!r} holds {mark!r} in {rows} rows'
-    do = f'read it as missing, with from_csv(..., na_values=[{mark!r}]) or df.replace({mark!r}, np.nan)'
-    if len(others) and _all_match(others, r'\s*[-+]?\d+(\.\d+)?\s*'):
-        raise ValueError(f'{what}, and numbers in all others: {do}')
-    ids = len(others)>_enough and _all_match(others, r'\S*\d\S*')
-    largest = len(others)>_enough and _has_most(rows, labels, others, rows_of)
-    if len(surely) or ids or largest or not mark.strip():
-        warn(f'{what}: if that is a mark for a missing value, {do}')
 
 # %% ../../nbs/data/11_kinds.ipynb #853c7508
 def _bare(text):
@@ -175,6 +143,16 @@ def _check_alike(labels, name):
          f'{pair[0]!r} and {pair[1]!r} for two, and are kept apart: unite them, say with '
          f'df[{name!r}] = {_uniting(name, by_case)}')
 
+# %% ../../nbs/data/11_kinds.ipynb #3db51775
+def _check_points(labels, name):
+    "Warn about whole numbers, in text `labels`, that are there with and without a point"
+    pointed = labels[labels.str.fullmatch(r'-?\d+\.0')]
+    both = pointed[pointed.str[:-2].isin(labels)]
+    if not len(both): return
+    col = f'df[{name!r}]'
+    warn(f'{len(both)} labels of {name!r} are there with and without a point, {both[0]!r} and {both[0][:-2]!r} for two, and are kept '
+         rf"apart: if they are one, unite them with {col} = {col}.str.replace(r'^(-?\d+)\.0$', r'\1', regex=True)")
+
 # %% ../../nbs/data/11_kinds.ipynb #9730f6ba
 def _without_categories(labels):
     return labels.astype(labels.categories.dtype) if _is_category(labels) else labels
@@ -192,12 +170,14 @@ def factorized(col):
     codes,labels = codes_of(col)
     labels = _plain_labels(labels)
     _check_type(labels, col.name)
-    _check_exact(labels, col.name)
+    _check_exact(labels, col)
     if labels.dtype.kind=='f' and (codes<0).any() and (labels%1==0).all():
         labels = labels.astype('int64')  # floats because of the gaps
     if kind_of(labels)=='text' and len(labels):
-        _check_marks(labels, col.name, lambda k: int((codes==k).sum()))
+        check_missing(labels, col.name, lambda k: int((codes==k).sum()))
         _check_alike(labels, col.name)
+        _check_points(labels, col.name)
+    if labels.dtype.kind in 'iuf': check_nobody(codes, labels, col.name)
     return codes,labels
 
 # %% ../../nbs/data/11_kinds.ipynb #35dface6
@@ -207,7 +187,7 @@ def check_kind(col, labels):
     given = kind_of(col)
     if given=='numbers' and pd.api.types.is_float_dtype(col):
         different = pd.Index(in_pandas_types(col)).unique()
-        _check_exact(different, col.name)
+        _check_exact(different, col)
     if known==given or 'nothing' in (known,given): return
     raise ValueError(f'column {col.name!r} holds {given} ({shown(col)} for one), but the model was trained on {known} '
                      f'({shown(labels)} for one): convert it, or were columns swapped?')

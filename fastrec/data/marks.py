@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/data/23_marks.ipynb #f990bd26
 import re
 import pandas as pd
-from .names import role_of
+from .names import bare_name,role_of
 
 # %% ../../nbs/data/23_marks.ipynb #45e72fe4
 def _any(rows, pattern): return any(re.fullmatch(pattern, o.strip()) for row in rows for o in row)
@@ -52,12 +52,18 @@ def _are_decimals(texts, mark):
     marked = _marked(texts, mark)
     return not marked.str.fullmatch(of_thousands).all()
 
-def _may_be_thousands(texts, mark):
-    "May `mark` separate thousands in the numbers `texts`, if it is not certainly the decimal sign in any of them?"
+_measured = 'weight hours playtime strength confidence freq frequency'.split()  # which may have decimals
+
+def _are_counted(name):
+    "Does a column of this `name` count something, plays or clicks, so that it has no decimals?"
+    return role_of(name)[0]=='count' and bare_name(name) not in _measured
+
+def _may_be_thousands(texts, mark, name):
+    "May `mark` separate thousands in the numbers `texts` of the column `name`, if it is not certainly the decimal sign in any of them?"
     marked = _marked(texts, mark)
     others = texts[~texts.index.isin(marked.index)]
     if not len(marked) or others.str.fullmatch(r'-?\d{4,}').any(): return False
-    if mark==',': return True
+    if mark==',' or _are_counted(name): return True
     return len(others)>0 and marked.str.endswith('0').any()
 
 # %% ../../nbs/data/23_marks.ipynb #a1a69359
@@ -82,4 +88,4 @@ def check_marks(read, columns, checked, mark, csv):
         texts = {name: df[name].dropna().str.strip() for name in columns}
         if any(_are_decimals(o, mark) for o in texts.values()): return
     for name in checked:
-        if _may_be_thousands(texts[name], mark): _refuse(texts[name], name, mark, csv)
+        if _may_be_thousands(texts[name], mark, name): _refuse(texts[name], name, mark, csv)

@@ -10,9 +10,10 @@ import os
 from fastai.collab import *
 from fastai.tabular.all import *
 from .names import need_columns
-from .columns import pick_columns
-from .titles import items_beside
-from ..base.checks import need_package
+from .columns import found_columns
+from .titles import item_or_title,items_beside
+from ..base.checks import listened,need_package
+from ..base.processes import from_all
 
 # %% ../../nbs/data/17_parquet.ipynb #f4f0642a
 def is_parquet(file):
@@ -41,12 +42,13 @@ def _is_of_process(col, part):
 
 # %% ../../nbs/data/17_parquet.ipynb #23a4a82b
 class _Labels:
-    "Labels in the order in which they came, and the codes of the rows read so far"
-    def __init__(self): self.labels,self.codes = None,[]
+    "Labels in the order in which they came, or their hashes alone, and the codes of the rows read so far"
+    def __init__(self, hashed=False): self.labels,self.codes,self.hashed = None,[],hashed
 
     def add(self, col):
         "Read the next piece of a column, a pyarrow array"
         found,places = _by_label(col)
+        if self.hashed: found = pd.Index(pd.util.hash_pandas_object(found, index=False))
         if self.labels is None: self.labels = found[:0]
         is_new = self.labels.get_indexer(found)<0
         self.labels = self.labels.append(found[is_new])
@@ -57,12 +59,22 @@ class _Labels:
 
 # %% ../../nbs/data/17_parquet.ipynb #40425e2b
 def _columns_in(dataset, names, others):
-    "Names of the columns of users and items, of the ratings, and of what tells items with one title apart, in a list; `names` are given"
+    """Names of the columns of users, items and ratings; of what tells items with one title apart, in a list; and whether the titles seem to
+    be headlines, which are not kept. `names` are given"""
     head = dataset.head(10_000).to_pandas(ignore_metadata=True)  # with text columns, as they are in the file
-    *names,rating = pick_columns(head, *names)
+    found = found_columns(head, *names)
     need_columns(head, others)
-    beside = items_beside(head, names[1])
-    return names,rating,[] if beside is None else [beside]
+    beside = items_beside(head, found[1])
+    taken,*_ = listened(item_or_title, head, found, names[1])
+    return found,[] if beside is None else [beside],taken!=found
+
+def _settled(df, names, item_name, hashed, part):
+    "The `names` of the columns for the whole `df`; refused if the first rows, or those of another process, say something else"
+    taken = item_or_title(df, names, item_name)
+    if len({*from_all(part, taken[1])})>1 or hashed and taken==names:
+        raise ValueError(f'{names[1]!r} differs within an item as a headline does in some rows, and in others it does not: say with '
+                         'item_name which column holds the items')
+    return taken
 
 def _batches(dataset, columns, rows, user_name, part):
     "The pieces of the `columns`, of at most `rows` rows, without those of other processes"
@@ -76,8 +88,10 @@ def read_parquet_files(path, rows, column_names, part):
     users and items as categories; if there are several processes, each keeps the rows of its users"""
     dataset = need_package('pyarrow.dataset').dataset(path)
     others = [o for o in column_names[3:] if o is not None]
-    names,rating,beside = _columns_in(dataset, column_names[:3], others)
-    labels = {n: _Labels() for n in names+beside}
+    names,beside,hashed = _columns_in(dataset, column_names[:3], others)
+    rating = names[2]
+    labels = {n: _Labels() for n in names[:2]+beside}
+    if hashed: labels[names[1]] = _Labels(hashed)
     numbers = {n: [] for n in (rating,*others)}
     for batch in _batches(dataset, [*labels,*numbers], rows, names[0], part):
         for n,o in labels.items(): o.add(batch[n])
@@ -87,4 +101,6 @@ def read_parquet_files(path, rows, column_names, part):
         raise ValueError(f'there are no ratings in {path}{whose}')
     columns = {n: o.column() for n,o in labels.items()}
     columns |= {n: pd.concat(o, ignore_index=True) for n,o in numbers.items()}
-    return pd.DataFrame(columns)[[*names, *numbers, *beside]]
+    df = pd.DataFrame(columns)
+    user,item,_ = _settled(df, names, column_names[1], hashed, part)
+    return df[[user, item, *numbers, *(o for o in beside if o!=item)]]

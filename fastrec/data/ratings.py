@@ -208,7 +208,8 @@ def _present(self:RatingsTensors, df, with_labels):
     optional = [o for o in (self.time_name,weight_name) if o is not None and o in df]
     names = self.cat_names + [self.rating_name]*rated + optional
     need_columns(df, names)
-    need_values(df, names, ', or pass with_labels=False to ignore the ratings'*rated)
+    is_unasked = rated and with_labels is None and not df[self.cat_names+optional].isna().any(axis=None)
+    need_values(df, names, ', or pass with_labels=False to ignore the ratings'*is_unasked)
     return rated,*(o in optional for o in (self.time_name,weight_name))
 
 # %% ../../nbs/data/04_ratings.ipynb #0e44227f

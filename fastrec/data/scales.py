@@ -12,6 +12,7 @@ from .frames import in_pandas_types
 from .names import role_of
 from .columns import is_real,most_values,some_rows
 from .kinds import kind_of
+from .slips import slip_in
 from ..base.checks import warn
 from ..base.processes import Part,from_all
 
@@ -189,6 +190,7 @@ def check_scale(ratings, name):
                     'take 1 and fit_ials, else name the right column with rating_name')
     for f in (_not_rated,_one_value,_counts,_ids):
         if text := f(values, share, name): return warn(text)
+    if text := slip_in(ratings, name): warn(text)
 
 # %% ../../nbs/data/12_scales.ipynb #13576240
 _highest,_rare = 10,.01  # of a scale of stars or points, and the share of rows with a value that is hardly used

@@ -9,7 +9,7 @@ __all__ = ['SeededSplitter', 'TimeSplitter', 'LeaveLastSplitter', 'UserSplitter'
 from fastai.data.all import *
 from .frames import as_frame
 from .names import role_of
-from .times import as_times,split_column
+from .times import as_times,check_order,split_column
 from ..base.checks import is_whole,need_share,warn
 from ..base.random import undisturbed
 
@@ -38,6 +38,7 @@ def _by_time(df, time_name, splitter):
     if len(times)>=20 and times.nunique()==1:  # in a few rows it may be so by chance
         warn(f'all rows have the same {col.name!r}: the split follows the order of the rows')
     times = times.sort_values(kind='stable')
+    check_order(times, col.name)
     return times.index.to_numpy(),times.to_numpy()
 
 # %% ../../nbs/data/02_splitters.ipynb #f2a809a4

@@ -12,6 +12,7 @@ from pandas.io.common import get_handle
 from fastai.collab import *
 from fastai.tabular.all import *
 from .frames import read_table
+from .headers import fields,lacks_header,separator_of
 from .names import listed,role_of
 from .columns import check_place
 from .marks import check_marks,marks_in,number_columns,without_thousands
@@ -51,41 +52,10 @@ def _encoding_of(data, csv):
     try: data.decode()
     except UnicodeDecodeError as e:
         line = data.count(b'\n', 0, e.start) + 1
+        usual = 'cp1252' if re.search(b'[\x80-\x9f]', data) else 'latin-1'  # which has no letters there
         raise ValueError(f"{csv} is not UTF-8, line {line} holds {data[e.start:e.start+1]!r}: "
-                         f"name its encoding, as in from_csv(..., encoding='latin-1')") from e
+                         f"name its encoding, as in from_csv(..., encoding={usual!r})") from e
     return 'utf-8-sig'
-
-# %% ../../nbs/data/16_text_files.ipynb #a4d0c7f5
-_separators = ',',';','\t','|','::',r'\s+'
-
-def _fields(lines, sep):
-    "The fields of each of the `lines`"
-    if len(sep)==1: return [*csv_module.reader(lines, delimiter=sep)]
-    return [re.split(sep, o.strip()) for o in lines]
-
-def _separator(lines):
-    "The separator that gives `lines` the same number of fields, three or more if there is one"
-    def fit(sep):
-        n_fields = [len(o) for o in _fields(lines, sep)]
-        first = n_fields[0]
-        share_alike = np.mean([n==first for n in n_fields])
-        return first>2, first>1 and share_alike, first
-    return max(_separators, key=fit)
-
-# %% ../../nbs/data/16_text_files.ipynb #2fd98651
-def _is_number(field): return bool(re.fullmatch(r'\s*-?\d+([.,]\d+)?\s*', field))
-
-def _same_kinds(first, row):
-    "Do the fields of the two rows have numbers in the same places? A row of another length doesn't count"
-    if len(row)!=len(first): return True
-    return all(_is_number(a)==_is_number(b) for a,b in zip(first, row))
-
-def _lacks_header(rows):
-    "Is the first of `rows` a rating as well? It has numbers where the others do, and no name"
-    first,*rest = rows
-    if len(first)<3 or '' in first or not any(map(_is_number, first)): return False
-    if any(role_of(o)[0] for o in first): return False
-    return all(_same_kinds(first, o) for o in rest)
 
 # %% ../../nbs/data/16_text_files.ipynb #c409a6b5
 _look_at = 2**16  # bytes at the beginning of a file
@@ -100,15 +70,15 @@ def _first_lines(data, encoding, skiprows):
 def _layout(data, encoding, given):
     "Arguments for `pd.read_csv` from the first lines, besides those `given`"
     lines = _first_lines(data, encoding, given.get('skiprows'))
-    sep = given.get('sep') or given.get('delimiter') or _separator(lines)
+    sep = given.get('sep') or given.get('delimiter') or separator_of(lines)
     res = {} if 'delimiter' in given else dict(sep=sep)
     if len(sep)>1: res['engine'] = 'python'
-    rows = _fields(lines, sep)
+    rows = fields(lines, sep)
     if len(sep)==1 and all(field[:1]==' ' for row in rows for field in row[1:]):
         res['skipinitialspace'] = True
     res |= marks_in(rows, sep, given.get('decimal'), given.get('thousands'))
     header_given = 'header' in given or 'names' in given
-    if rows and not header_given and _lacks_header(rows): res['header'] = None
+    if rows and not header_given and lacks_header(rows): res['header'] = None
     return res
 
 # %% ../../nbs/data/16_text_files.ipynb #8daae32b
@@ -125,14 +95,14 @@ def _with_said_separator(data, given):
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
 def _as_ids(col):
-    "The text `col` as whole numbers if all of it is, without leading zeros; else as numbers or text"
+    "The text `col` as whole numbers if all of it is, without leading zeros, and 7.0 as 7; else as numbers or text"
     codes,labels = pd.factorize(col)
-    labels = pd.Series(labels, dtype='str')
-    if not len(labels) or not labels.str.fullmatch(r'\s*-?(0|[1-9]\d{0,17})(\.\d+)?\s*').all(): return col
+    labels = pd.Series(labels, dtype='str').str.strip().str.replace(r'\.0+$', '', regex=True)
+    if not len(labels) or not labels.str.fullmatch(r'-?(0|[1-9]\d{0,17})(\.\d+)?').all(): return col
     has_gaps = bool((codes<0).any())
     numbers = pd.to_numeric(labels)
     if has_gaps: numbers = numbers.convert_dtypes()
-    if numbers.duplicated().any(): return col  # 1.1 and 1.10 may be two
+    if labels.nunique()>numbers.nunique(): return col  # 1.1 and 1.10 may be two
     values = numbers.array.take(codes, allow_fill=has_gaps)
     return pd.Series(values, col.index, name=col.name)
 
@@ -150,7 +120,7 @@ def _named(df):
     names = ['user','item','rating'] + (['timestamp'] if timed else [])
     first_row = ', '.join(map(str, df.iloc[0]))
     warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {first_row}; '
-         'if that is wrong, pass names=[...]')
+         'if that is wrong, pass names=[...], or header=0 if the first line is one')
     df = df.rename(columns=dict(enumerate(names)))
     check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
     return df
@@ -230,6 +200,8 @@ def read_text_file(csv, id_names, given, n_first=2, names=(None,)):
 def need_known(function, kwargs, known):
     "Refuse those of `kwargs` that are not arguments of `pd.read_csv`, and say which of its own and the `known` of `function` is closest"
     of_pandas = inspect.signature(pd.read_csv).parameters
+    if pieces := [o for o in ('chunksize','iterator') if kwargs.get(o)]:
+        raise ValueError(f'{function} reads a file as a whole, not by {pieces[0]}: leave it out; from_parquet reads piece by piece')
     for name in kwargs:
         if name in of_pandas: continue
         close = difflib.get_close_matches(name, [*known, *of_pandas], n=1)

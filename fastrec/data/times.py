@@ -117,6 +117,34 @@ def check_times(seconds, name):
     if len(seconds)>19 and (seconds==seconds[0]).all():
         warn(f'all times in {name!r} are the same: nothing can be learned from them')
 
+# %% ../../nbs/data/13_times.ipynb #ec3c72ea
+_second = [1000**k for k in range(4)]  # in seconds, milliseconds, microseconds and nanoseconds
+_one_day = 86_400
+
+def _since_1970(times):
+    "The sorted `times` as numbers, dates in seconds since 1970; `None` if they are neither"
+    if isinstance(times.dtype, pd.DatetimeTZDtype): times = times.dt.tz_convert(None)
+    if times.dtype.kind=='M': times = (times-pd.Timestamp(0))//pd.Timedelta('1s')
+    return times.to_numpy() if times.dtype.kind in 'iuf' else None
+
+def check_order(times, name):
+    "Refuse the sorted `times` of the column `name` if they are in two units, and warn of zeros among times since 1970"
+    numbers = _since_1970(times)
+    if numbers is None or not len(numbers): return
+    ends = [[year_1973*o, 2**31*o] for o in _second]  # of 1973 to 2038, in each unit
+    places = numbers.searchsorted(ends)
+    n_of = places[:,1]-places[:,0]
+    n_zeros = numbers.searchsorted(_one_day)-numbers.searchsorted(-_one_day)
+    n_other = len(numbers)-n_of.sum()-n_zeros
+    if (n_of>0).sum()>1 and n_other<=.01*len(numbers):
+        least,most = (numbers[k] for k in (places[n_of>0][0,0], places[n_of>0][-1,0]))
+        raise ValueError(f'column {name!r} holds {least} and {most}, times in seconds and in thousandths or the like, which have no '
+                         'common order: convert them to one unit')
+    if n_zeros and n_of.sum()>len(numbers)/2:
+        warn(f'{n_zeros:,} of {len(numbers):,} rows have a time of 0 or so in {name!r}, which counts as the earliest: if that means '
+             'that it is missing, leave these rows out')
+
+
 # %% ../../nbs/data/13_times.ipynb #4d8a4ffc
 _as_dates = re.compile(rf'\s*(?:{_by_slashes}|\d{{4}}-\d\d?-\d\d?(?:\D.*)?)\s*')  # 31/12/2022 or 2022-12-31, and perhaps an hour
 

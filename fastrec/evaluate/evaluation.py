@@ -10,6 +10,7 @@ from copy import copy
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_finite,need_whole,warn
+from ..data.frames import as_frame
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
@@ -137,8 +138,9 @@ def _held_out(rec, frame, min_rating):
         raise ValueError('a recommender without dataloaders holds no validation rows: pass a frame of held-out ratings')
     held = rec.held_out
     if frame is not None:
-        ratings_optional = rec.model.is_preference and min_rating is None
-        held = rec.ds.encode(frame, 'average', with_labels=None if ratings_optional else True)
+        frame = as_frame(frame)
+        ratings_needed = min_rating is not None or not rec.model.is_preference
+        held = rec.ds.encode(frame, 'average', with_labels=ratings_needed or rec.ds.rating_name in frame)
     if not held.is_counted().any(): raise ValueError('there are no held-out ratings to evaluate on')
     if rec.counts is None:
         raise ValueError('a loaded learner does not know who has seen what, nor how often items were rated: '

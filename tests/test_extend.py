@@ -366,7 +366,7 @@ def test_labels_that_were_stored_small_do_not_close_a_model(dtype, new, tmp_path
     assert again.recommend(new, n=3).title.tolist()==rec.recommend(new, n=3).title.tolist()
     np.testing.assert_allclose(again.predict_grid(new, df.title.unique()), rec.predict_grid(new, df.title.unique()), atol=.01)
     with pytest.raises(KeyError, match='is not among'): learn.recommend(new, n=3)
-    users = pd.DataFrame(dict(user=[*known,new])).assign(x=lambda d: np.arange(len(d)))
+    users = pd.DataFrame(dict(user=[*known,new])).assign(x=lambda d: np.arange(len(d))%7)
     assert RecDataLoaders.from_df(df, users=users, device='cpu').train_ds.classes['user'].labels.isin([new]).sum()==1
 
 @pytest.mark.parametrize('dtype', ['uint8','uint16','uint32'])

@@ -102,5 +102,5 @@ def read_parquet_files(path, rows, column_names, part):
     columns = {n: o.column() for n,o in labels.items()}
     columns |= {n: pd.concat(o, ignore_index=True) for n,o in numbers.items()}
     df = pd.DataFrame(columns)
-    user,item,_ = _settled(df, names, column_names[1], hashed, part)
+    user,item,_ = _settled(df, names, column_names[1], hashed, part) if beside else names
     return df[[user, item, *numbers, *(o for o in beside if o!=item)]]

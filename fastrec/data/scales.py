@@ -96,7 +96,8 @@ def _tell_unequal(n, n_equal, name):
 
 # %% ../../nbs/data/12_scales.ipynb #1065208c
 def unit_of_weights(w, name, part=Part()):
-    "The mean of the weights `w` of training, of the column `name`, that are above 0, over all processes; refused if nothing counts"
+    """The unit of the weights `w` of training, of the column `name`, over all processes: their mean, each as often as it counts, so that the
+    sum in this unit is the number of equal rows that say as much; refused if nothing counts"""
     largest = max(from_all(part, w.max(initial=0)))
     if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
     counted = w[w>0]/largest  # so that the sum doesn't overflow
@@ -107,7 +108,7 @@ def unit_of_weights(w, name, part=Part()):
         raise ValueError(f'the largest weight in {name!r}, {largest:g}, is more than a million times the median, and would drown out all '
                          f'others: cut weights off with df[{name!r}].clip(upper=...)')
     _tell_unequal(n, total**2/squares, name)
-    return largest*(total/n)
+    return largest*(squares/total)
 
 # %% ../../nbs/data/12_scales.ipynb #404ba543
 def need_like_training(w, unit, name):

@@ -103,13 +103,13 @@ def learn_prior(self:BelievedRows, noise):
 def learn_precisions(self:BelievedRows, noise):
     "Learn how precise the ratings of each row are, compared with all others, from its errors"
     found = self.errors/(2*noise)
-    counts = self.equations.counts.to(found.dtype)
-    self.gamma = (precision_shape+counts/2)/(precision_shape+found)
+    mass = self.equations.mass.to(found.dtype)
+    self.gamma = (precision_shape+mass/2)/(precision_shape+found)
 
 @patch
 def variance(self:BelievedRows):
     "Expected squared errors of the ratings, weighted by both sides' precisions"
-    noise = self.gamma@self.errors/self.equations.counts.sum()
+    noise = self.gamma@self.errors/self.equations.mass.sum()
     return torch.maximum(noise, self.least_noise)
 
 # %% ../../nbs/fit/48_variational.ipynb #794fccb9

@@ -2093,6 +2093,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.doubts._left': ('fit/doubts.html#_left', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts.all_but': ('fit/doubts.html#all_but', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts.are_few': ('fit/doubts.html#are_few', 'fastrec/fit/doubts.py'),
+                                    'fastrec.fit.doubts.how_many': ('fit/doubts.html#how_many', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts.is_doubtful': ('fit/doubts.html#is_doubtful', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts.may_lose_tastes': ('fit/doubts.html#may_lose_tastes', 'fastrec/fit/doubts.py'),
                                     'fastrec.fit.doubts.suited_spread': ('fit/doubts.html#suited_spread', 'fastrec/fit/doubts.py')},

@@ -37,8 +37,8 @@ class Gibbs:
         self.y = ds.y-model.mean
         self.sides = both_sides(model, ds, self.y)
         self.rows = read_model(model)
-        variance = variance_of(self.y)
-        self.least_noise = least_noise(self.y)
+        variance = variance_of(self.y, ds.w)
+        self.least_noise = least_noise(self.y, ds.w)
         self.unit = variance.sqrt().repeat(self.rows[0].shape[1])  # of a factor's square: two of them make a rating
         self.unit[-1] = variance  # of a bias'
         self.precisions = [torch.ones_like(self.sides[0].mass)/variance, torch.ones_like(self.sides[1].mass)]

@@ -359,4 +359,39 @@ def test_rows_that_hardly_count_leave_the_mean_where_it_is(df):
     ds = learn.dls.train_ds
     rows = [e.weight.detach().double() for e,_ in learn.model.tables]
     for k,mean in enumerate(factor_means(learn.model, ds)):
-        assert np.allclose(mean, np.average(rows[k][ds.x[:,k].long()], axis=0, weights=ds.w), atol=1e-5)
+        assert np.allclose(mean.detach(), np.average(rows[k][ds.x[:,k].long()], axis=0, weights=ds.w), atol=1e-5)
+
+# ------------------------------------------------------------------ the loss of validation
+def off_by(a, b): return (a-b).abs().pow(1.5).mean()
+
+@pytest.mark.parametrize('name,args,loss', [('fit_one_cycle',(2,),None), ('fit_one_cycle',(2,),torch.nn.L1Loss()), ('fit_one_cycle',(2,),off_by),
+    ('fit_als',(4,4),None), ('fit_bayes',(4,6),None), ('fit_sgd',(4,4),None), ('fit_bias',(),None)], ids=str)
+@pytest.mark.parametrize('bs', [64,7])
+def test_the_loss_of_validation_counts_rows_as_weighed(df, name, args, loss, bs):
+    "By it callbacks stop a fit, or keep its best epoch"
+    if name=='fit_sgd': pytest.importorskip('numba')
+    off = df.copy()
+    wrong = np.arange(len(df)-n_valid, len(df), 2)
+    off.loc[wrong,['rating','weight']] = [1.,1e-3]
+    dls = loaders(off, weight_name='weight', bs=bs)
+    learn = fitted(dls, name, *args, make=lambda dls: learner(dls, loss_func=loss))
+    v = dls.valid_ds
+    with torch.no_grad(): each = torch.stack([(loss or torch.nn.MSELoss())(p[None], y[None]) for p,y in zip(learn.model(v.x), v.y)])
+    want = float((v.w*each).sum()/v.w.sum())
+    assert learn.history.valid_loss.iloc[-1]==pytest.approx(want, rel=1e-3)
+    assert learn.validate()[0]==pytest.approx(want, rel=1e-3) and float(each.mean())>1.2*want
+    learn.lean = False  # fastai's own loop
+    assert learn.validate()[0]==pytest.approx(want, rel=1e-3)
+
+def test_the_loss_of_choices_counts_rows_as_weighed(df):
+    "Rows that weigh nothing are not in it, and equal weights change nothing"
+    off = df.assign(weight=1.)
+    off.loc[df.index[-n_valid::2],'weight'] = 0.
+    kept = off[off.weight>0].reset_index(drop=True)
+    half = n_valid//2
+    without = RecDataLoaders.from_df(kept, lambda o: (np.arange(len(o)-half),np.arange(len(o)-half, len(o))), seed=3, device='cpu')
+    for fit,args in (('fit_ials',(4,3)),('fit_ease',())):
+        losses = [fitted(o, fit, *args).history.valid_loss.iloc[-1] for o in (loaders(off, weight_name='weight'),without)]
+        assert losses[0]==pytest.approx(losses[1], rel=1e-3)
+    losses = [fitted(loaders(df.assign(weight=3.), weight_name=o), 'fit_one_cycle', 2, make=softmax).history.valid_loss.iloc[-1] for o in ('weight',None)]
+    assert losses[0]==pytest.approx(losses[1], rel=1e-4)

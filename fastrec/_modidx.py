@@ -1506,6 +1506,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastrec/evaluate/evaluation.py'),
                                              'fastrec.evaluate.evaluation._knows_all_training': ( 'evaluate/evaluation.html#_knows_all_training',
                                                                                                   'fastrec/evaluate/evaluation.py'),
+                                             'fastrec.evaluate.evaluation._looked_at': ( 'evaluate/evaluation.html#_looked_at',
+                                                                                         'fastrec/evaluate/evaluation.py'),
                                              'fastrec.evaluate.evaluation._notes': ( 'evaluate/evaluation.html#_notes',
                                                                                      'fastrec/evaluate/evaluation.py'),
                                              'fastrec.evaluate.evaluation._of_unrated': ( 'evaluate/evaluation.html#_of_unrated',

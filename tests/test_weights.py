@@ -2,6 +2,7 @@
 import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
+from fastrec.evaluate.evaluation import _as_trained,_raters
 from fastrec.fit.equations import variance_of
 from fastrec.fit.mixing import factor_means
 
@@ -395,3 +396,33 @@ def test_the_loss_of_choices_counts_rows_as_weighed(df):
         assert losses[0]==pytest.approx(losses[1], rel=1e-3)
     losses = [fitted(loaders(df.assign(weight=3.), weight_name=o), 'fit_one_cycle', 2, make=softmax).history.valid_loss.iloc[-1] for o in ('weight',None)]
     assert losses[0]==pytest.approx(losses[1], rel=1e-4)
+
+@pytest.mark.filterwarnings('ignore')
+def test_novelty_counts_users_whatever_weighs_nothing(tmp_path):
+    "Pairs that repeat count once, also with rows of weight 0, some next to a row that counts; a folder doesn't know which these are"
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame([(u,i) for u in range(30) for i in range(8) if i%5==0 or (u+i)%2], columns=['user','item'])
+    pairs = pairs.assign(rating=rng.integers(3, 6, len(pairs)).astype(float), weight=1.)
+    often = pairs[pairs.item==1]
+    held = pd.DataFrame(dict(user=[0,1,2], item=[2,3,2], rating=4., weight=1.))
+    n_held = len(held)
+    def fit(*frames):
+        both = pd.concat([*frames,held], ignore_index=True)
+        n = len(both)
+        dls = RecDataLoaders.from_df(both, lambda _: (np.arange(n-n_held),np.arange(n-n_held, n)), seed=1, device='cpu', weight_name='weight')
+        return fitted(dls, 'fit_bias')
+    looked = pd.DataFrame(dict(user=[0,2,3,4,4], item=[2,4,1,1,1], rating=3., weight=0.))
+    plain,more = fit(pairs,often,often),fit(pairs,often,often,looked)
+    found = [rec.evaluate(held, k=3, exclude_seen=False) for rec in (plain,more)]
+    assert found[1].novelty['popularity']==pytest.approx(found[0].novelty['popularity'], rel=1e-5)
+    want = [0,*pairs.groupby('item').user.nunique()]
+    def raters(rec): return _raters(_as_trained(rec, more.dls.valid_ds.x)[0])
+    assert raters(more).tolist()==want
+    known = raters(load_recommender(more.save_recommender(tmp_path/'bundle')))
+    assert (known-torch.tensor(want)).tolist()==[0,0,1,0,0,0,0,0,0]  # of item 1 there are enough ratings for one more
+
+def test_novelty_of_pairs_only_looked_at():
+    "A pair with rows of weight 0 alone is not rated, though others of the item are more often than there are raters"
+    df = pd.DataFrame(dict(user=[0,0,0,1,2,3]*2, item=[0]*6+[1]*6, rating=[4.,3.,4.,5.,4.,3.]*2, weight=[1.,1,1,1,0,0]+[1.]*6))
+    learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0, device='cpu'), 'fit_bias')
+    assert _raters(learn).tolist()==[0,2,4]

@@ -81,7 +81,7 @@ def as_weights(col):
     return res
 
 # %% ../../nbs/data/12_scales.ipynb #add0ca94
-_most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of the mean
+_most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of training
 _few_rows = 20  # with fewer, there is no warning
 
 def in_logarithm(name):
@@ -112,7 +112,7 @@ def unit_of_weights(w, name, part=Part()):
 
 # %% ../../nbs/data/12_scales.ipynb #404ba543
 def need_like_training(w, unit, name):
-    "Refuse weights `w` of the column `name` if one would drown out all others, as none of training does; the `unit` is the mean of those"
+    "Refuse weights `w` of the column `name` if one would drown out all others, as none of training does; `unit`: the unit of those"
     if len(w) and w.max()>2*_most_weight*unit:
         raise ValueError(f'the largest weight in {name!r}, {w.max():g}, is more than two million times the mean of training, {unit:g}, and '
                          f'would drown out all others: cut weights off with df[{name!r}].clip(upper=...)')

@@ -96,8 +96,8 @@ def _tell_unequal(n, n_equal, name):
 
 # %% ../../nbs/data/12_scales.ipynb #1065208c
 def unit_of_weights(w, name, part=Part()):
-    """The unit of the weights `w` of training, of the column `name`, over all processes: their mean, each as often as it counts, so that the
-    sum in this unit is the number of equal rows that say as much; refused if nothing counts"""
+    """The unit of the weights `w` of training, of the column `name`, over all processes: their mean, each as often as it counts. In it they
+    add up to the number of equal rows that say as much. Refused if nothing counts"""
     largest = max(from_all(part, w.max(initial=0)))
     if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
     counted = w[w>0]/largest  # so that the sum doesn't overflow

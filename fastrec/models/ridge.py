@@ -205,7 +205,7 @@ def follow_features(model, ds, counts=None):
     if model.by_softmax or not any(is_told): return
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
-        known = (ds.masses(k) if counts is None else counts[k]).float()
+        known = (ds.counts(k) if counts is None else counts[k]).float()
         is_new = known==0
         if is_new.sum()<2: continue  # only the unknown
         x = ds.features[k].x
@@ -233,6 +233,6 @@ def row_maps_of(model, ds):
     for k,kept in enumerate(res):
         if not _told_side(model, ds, k): continue
         if not model.refits or isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue
-        x,counts,rows = ds.features[k].x,ds.masses(k).float(),_rows(model, k)
+        x,counts,rows = ds.features[k].x,ds.counts(k).float(),_rows(model, k)
         res[k] = _row_map(model, rows, x, counts) if kept is None else _with_cov(kept, rows, x, counts)
     return tuple(res)

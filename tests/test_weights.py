@@ -2,6 +2,9 @@
 import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
+from fastrec.evaluate.evaluation import _as_trained,_raters
+from fastrec.fit.equations import variance_of
+from fastrec.fit.mixing import factor_means
 
 n_valid = 200
 
@@ -56,7 +59,7 @@ def test_a_weight_of_0_is_a_row_left_out(df, name, args, kwargs):
 def test_a_weight_of_2_is_two_rows(df, name, args, kwargs, scaled):
     train,valid = df.iloc[:-n_valid],df.iloc[-n_valid:]
     repeated = train.loc[train.index.repeat(train.weight.astype(int))]
-    unit = train.weight.mean()
+    unit = (train.weight**2).sum()/train.weight.sum()
     with pytest.warns(UserWarning, match='repeat a pair'): twice = fitted(loaders(pd.concat([repeated, valid], ignore_index=True)), name, *args, **kwargs)
     weighed = fitted(loaders(df, weight_name='weight'), name, *args, **{k: v/unit if k in scaled else v for k,v in kwargs.items()})
     assert torch.allclose(predictions(twice), predictions(weighed), atol=5e-3)
@@ -90,7 +93,7 @@ def test_an_epoch_has_each_row_as_often_as_it_weighs(df):
     train.dataset.y = y
     times = sum(torch.bincount(torch.cat([y for _,y in train]).long(), minlength=len(y)) for _ in range(20))
     assert times.sum()==20*len(y)
-    assert (times/20-train.dataset.w).abs().max()<.8
+    assert (times/20-train.dataset.w/train.dataset.w.mean()).abs().max()<.8
     train.leave_out(torch.arange(100))
     assert torch.cat([y for _,y in train]).min()>=100 and len(torch.cat([y for _,y in train]))==len(y)-100
 
@@ -149,7 +152,7 @@ def test_parquet_and_parts_keep_weights(df, tmp_path):
 def test_missing_weights_are_left_out_on_request(df):
     off = df.assign(weight=df.weight.where(df.index%10!=0))
     with pytest.warns(UserWarning, match='left out'): dls = loaders(off, weight_name='weight', dropna=True)
-    assert len(dls.train_ds)==(off.weight.iloc[:-n_valid].notna()).sum() and dls.train_ds.w.mean()==pytest.approx(1, abs=1e-6)
+    assert len(dls.train_ds)==(off.weight.iloc[:-n_valid].notna()).sum() and float(dls.train_ds.w.square().sum()/dls.train_ds.w.sum())==pytest.approx(1, abs=1e-6)
 
 def test_a_blend_and_a_choice_of_fits_take_weights(df):
     dls = loaders(df, weight_name='weight')
@@ -307,3 +310,119 @@ def test_forgetting_who_looked_leaves_what_others_chose():
     real = left.groupby('title').weight.sum().reindex(codes, fill_value=0).to_numpy()
     assert (counts>0).sum()>=(real>0).sum() and abs(counts.sum()-real.sum())<.25*real.sum()
     assert np.corrcoef(counts, real)[0,1]>.5
+
+# ------------------------------------------------------------------ rows of little weight are little evidence
+def light(n_users, n_items, n, weight, seed):
+    "Ratings, half of them of a small `weight`, with the last tenth of them held out, which all weigh 1"
+    df = sample_ratings(n_users=n_users, n_items=n_items, n_ratings=n, seed=seed)[['user','title','rating']].reset_index(drop=True)
+    n = len(df)
+    df['weight'] = np.where(np.random.default_rng(seed).random(n)<.5, weight, 1.)
+    held = np.arange(n-n//10, n)
+    df.loc[held,'weight'] = 1.
+    return RecDataLoaders.from_df(df, lambda _: (np.arange(n-n//10),held), seed=1, device='cpu', weight_name='weight')
+
+def test_weights_add_up_to_the_rows_that_say_as_much(df):
+    "Kish's effective number; equal weights stay as they are"
+    train = df.weight.iloc[:-n_valid]
+    w = loaders(df, weight_name='weight').train_ds.w
+    assert float(w.sum())==pytest.approx(train.sum()**2/(train**2).sum(), rel=1e-5)
+    assert torch.allclose(w, loaders(df.assign(weight=df.weight*1e-3), weight_name='weight').train_ds.w, rtol=1e-6)
+    assert (loaders(df.assign(weight=7.3), weight_name='weight').train_ds.w==1).all()
+
+@pytest.mark.filterwarnings('ignore:the tastes that were found')
+def test_als_takes_noise_of_heavy_rows_for_no_taste():
+    ratios = []
+    for seed in (0,2,3):
+        dls = light(300, 200, 8000, .05, seed)
+        found = [fitted(dls, o, make=learner).evaluate().rmse['model'] for o in ('fit_als','fit_bias')]
+        ratios.append(found[0]/found[1])
+    assert np.mean(ratios)<1.01 and max(ratios)<1.02
+
+def test_draws_of_light_rows_know_how_sure_they_are():
+    dls = light(400, 300, 40_000, .1, 0)
+    learn = fitted(dls, 'fit_bayes', n_sweep=20, make=learner)
+    held = dls.valid_ds.frame()[0]
+    found = learn.predict_df(held, std=True, unknown='average')
+    off = (found.iloc[:,0]-held.rating)/found['std']
+    assert .87<(off.abs()<1.645).mean()<.93 and .94<float((off**2).mean())**.5<1.07
+
+def test_rows_that_hardly_count_leave_the_mean_where_it_is(df):
+    "Everybody is held to it with `reg`; and the scale of ratings is that of rows that count"
+    off = df.assign(weight=1.)
+    far = np.random.default_rng(3).choice(len(df)-n_valid, 1500, replace=False)
+    off.loc[far,['rating','weight']] = [1.,1e-4]
+    train = off.iloc[:-n_valid]
+    learn = fitted(loaders(off, weight_name='weight'), 'fit_als', 2, n_sweep=3, reg=5.)
+    assert float(learn.model.mean)==pytest.approx(np.average(train.rating, weights=train.weight), abs=1e-4)
+    kept = train.drop(index=far)
+    y,w = (torch.tensor(train[o].to_numpy()) for o in ('rating','weight'))
+    assert float(variance_of(y, w))==pytest.approx(kept.rating.var(ddof=0), rel=.02)
+    ds = learn.dls.train_ds
+    rows = [e.weight.detach().double() for e,_ in learn.model.tables]
+    for k,mean in enumerate(factor_means(learn.model, ds)):
+        assert np.allclose(mean.detach(), np.average(rows[k][ds.x[:,k].long()], axis=0, weights=ds.w), atol=1e-5)
+
+# ------------------------------------------------------------------ the loss of validation
+def off_by(a, b): return (a-b).abs().pow(1.5).mean()
+
+@pytest.mark.parametrize('name,args,loss', [('fit_one_cycle',(2,),None), ('fit_one_cycle',(2,),torch.nn.L1Loss()), ('fit_one_cycle',(2,),off_by),
+    ('fit_als',(4,4),None), ('fit_bayes',(4,6),None), ('fit_sgd',(4,4),None), ('fit_bias',(),None)], ids=str)
+@pytest.mark.parametrize('bs', [64,7])
+def test_the_loss_of_validation_counts_rows_as_weighed(df, name, args, loss, bs):
+    "By it callbacks stop a fit, or keep its best epoch"
+    if name=='fit_sgd': pytest.importorskip('numba')
+    off = df.copy()
+    wrong = np.arange(len(df)-n_valid, len(df), 2)
+    off.loc[wrong,['rating','weight']] = [1.,1e-3]
+    dls = loaders(off, weight_name='weight', bs=bs)
+    learn = fitted(dls, name, *args, make=lambda dls: learner(dls, loss_func=loss))
+    v = dls.valid_ds
+    with torch.no_grad(): each = torch.stack([(loss or torch.nn.MSELoss())(p[None], y[None]) for p,y in zip(learn.model(v.x), v.y)])
+    want = float((v.w*each).sum()/v.w.sum())
+    assert learn.history.valid_loss.iloc[-1]==pytest.approx(want, rel=1e-3)
+    assert learn.validate()[0]==pytest.approx(want, rel=1e-3) and float(each.mean())>1.2*want
+    learn.lean = False  # fastai's own loop
+    assert learn.validate()[0]==pytest.approx(want, rel=1e-3)
+
+def test_the_loss_of_choices_counts_rows_as_weighed(df):
+    "Rows that weigh nothing are not in it, and equal weights change nothing"
+    off = df.assign(weight=1.)
+    off.loc[df.index[-n_valid::2],'weight'] = 0.
+    kept = off[off.weight>0].reset_index(drop=True)
+    half = n_valid//2
+    without = RecDataLoaders.from_df(kept, lambda o: (np.arange(len(o)-half),np.arange(len(o)-half, len(o))), seed=3, device='cpu')
+    for fit,args in (('fit_ials',(4,3)),('fit_ease',())):
+        losses = [fitted(o, fit, *args).history.valid_loss.iloc[-1] for o in (loaders(off, weight_name='weight'),without)]
+        assert losses[0]==pytest.approx(losses[1], rel=1e-3)
+    losses = [fitted(loaders(df.assign(weight=3.), weight_name=o), 'fit_one_cycle', 2, make=softmax).history.valid_loss.iloc[-1] for o in ('weight',None)]
+    assert losses[0]==pytest.approx(losses[1], rel=1e-4)
+
+@pytest.mark.filterwarnings('ignore')
+def test_novelty_counts_users_whatever_weighs_nothing(tmp_path):
+    "Pairs that repeat count once, also with rows of weight 0, some next to a row that counts; a folder doesn't know which these are"
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame([(u,i) for u in range(30) for i in range(8) if i%5==0 or (u+i)%2], columns=['user','item'])
+    pairs = pairs.assign(rating=rng.integers(3, 6, len(pairs)).astype(float), weight=1.)
+    often = pairs[pairs.item==1]
+    held = pd.DataFrame(dict(user=[0,1,2], item=[2,3,2], rating=4., weight=1.))
+    n_held = len(held)
+    def fit(*frames):
+        both = pd.concat([*frames,held], ignore_index=True)
+        n = len(both)
+        dls = RecDataLoaders.from_df(both, lambda _: (np.arange(n-n_held),np.arange(n-n_held, n)), seed=1, device='cpu', weight_name='weight')
+        return fitted(dls, 'fit_bias')
+    looked = pd.DataFrame(dict(user=[0,2,3,4,4], item=[2,4,1,1,1], rating=3., weight=0.))
+    plain,more = fit(pairs,often,often),fit(pairs,often,often,looked)
+    found = [rec.evaluate(held, k=3, exclude_seen=False) for rec in (plain,more)]
+    assert found[1].novelty['popularity']==pytest.approx(found[0].novelty['popularity'], rel=1e-5)
+    want = [0,*pairs.groupby('item').user.nunique()]
+    def raters(rec): return _raters(_as_trained(rec, more.dls.valid_ds.x)[0])
+    assert raters(more).tolist()==want
+    known = raters(load_recommender(more.save_recommender(tmp_path/'bundle')))
+    assert (known-torch.tensor(want)).tolist()==[0,0,1,0,0,0,0,0,0]  # of item 1 there are enough ratings for one more
+
+def test_novelty_of_pairs_only_looked_at():
+    "A pair with rows of weight 0 alone is not rated, though others of the item are more often than there are raters"
+    df = pd.DataFrame(dict(user=[0,0,0,1,2,3]*2, item=[0]*6+[1]*6, rating=[4.,3.,4.,5.,4.,3.]*2, weight=[1.,1,1,1,0,0]+[1.]*6))
+    learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0, device='cpu'), 'fit_bias')
+    assert _raters(learn).tolist()==[0,2,4]

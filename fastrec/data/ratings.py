@@ -32,7 +32,7 @@ class RatingsTensors:
     features = None,None  # `Features` of users and of items, or `None`, on the CPU wherever the ratings are
     strangers,unknown_items = (),None  # held-out rows: labels of users without others; numbers that tell items with the code 0 apart, (n,)
     w = weight_name = scale = None  # also for older files; `scale`: lowest and highest rating, if not those of the rows
-    weight_unit = 1.  # what a weight of 1 is in the frame: the mean of the training weights above 0
+    weight_unit = 1.  # what a weight of 1 is in the frame: the mean of the training weights, each as often as it counts
     def __init__(self, x, y, classes, rating_name, index=None, time_name=None, w=None, weight_name=None):
         store_attr()
         self.cat_names = list(classes)

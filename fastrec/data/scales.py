@@ -82,7 +82,7 @@ def as_weights(col):
     return res
 
 # %% ../../nbs/data/12_scales.ipynb #add0ca94
-_most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of the mean
+_most_weight,_least_weight = 1e6,1e-30  # in units of the median, and of training
 _few_rows = 20  # with fewer, there is no warning
 
 def in_logarithm(name):
@@ -97,7 +97,8 @@ def _tell_unequal(n, n_equal, name):
 
 # %% ../../nbs/data/12_scales.ipynb #1065208c
 def unit_of_weights(w, name, part=Part()):
-    "The mean of the weights `w` of training, of the column `name`, that are above 0, over all processes; refused if nothing counts"
+    """The unit of the weights `w` of training, of the column `name`, over all processes: their mean, each as often as it counts. In it they
+    add up to the number of equal rows that say as much. Refused if nothing counts"""
     largest = max(from_all(part, w.max(initial=0)))
     if not largest: raise ValueError(f'all training rows have a weight of 0 in {name!r}: there is nothing to learn from')
     counted = w[w>0]/largest  # so that the sum doesn't overflow
@@ -108,11 +109,11 @@ def unit_of_weights(w, name, part=Part()):
         raise ValueError(f'the largest weight in {name!r}, {largest:g}, is more than a million times the median, and would drown out all '
                          f'others: cut weights off with df[{name!r}].clip(upper=...)')
     _tell_unequal(n, total**2/squares, name)
-    return largest*(total/n)
+    return largest*(squares/total)
 
 # %% ../../nbs/data/12_scales.ipynb #404ba543
 def need_like_training(w, unit, name):
-    "Refuse weights `w` of the column `name` if one would drown out all others, as none of training does; the `unit` is the mean of those"
+    "Refuse weights `w` of the column `name` if one would drown out all others, as none of training does; `unit`: the unit of those"
     if len(w) and w.max()>2*_most_weight*unit:
         raise ValueError(f'the largest weight in {name!r}, {w.max():g}, is more than two million times the mean of training, {unit:g}, and '
                          f'would drown out all others: cut weights off with df[{name!r}].clip(upper=...)')

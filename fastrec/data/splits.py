@@ -100,7 +100,7 @@ def _seconds(df, name, complete):
     return res
 
 def _weights(df, name, complete, train, valid, part):
-    "The weights in the column `name` in units of their mean over everyone's rows of `train` that count, float32, and that mean"
+    "The weights in the column `name` in the unit of everyone's rows of `train`, float32, and that unit"
     if name is None: return None,1.
     res = as_weights(_filled(df[name], complete))
     unit = unit_of_weights(res[train], name, part)

@@ -82,25 +82,38 @@ def rating_metrics(rec, held):
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ca4bf7f6
 def _knows_all_training(rec):
-    "Does `rec` know who gave each of the ratings of training that count?"
+    "Does `rec` know who gave each of the ratings of training that count? Those of weight 0 may be among what it knows"
     seen = rec.seen
-    if seen is None or seen.trained is None: return False
-    return int(seen.trained.sum())==int(rec.counts.sum())
+    if seen is None or seen.trained is None or seen.shard: return False
+    return int(seen.trained.sum())>=int(rec.counts.sum())
 
+def _looked_at(rec):
+    "For each item, how many users have rows of weight 0 alone, as far as `rec` has the ratings of training"
+    ds,n_items = rec.ds,len(rec.counts)
+    is_counted = ds.is_counted()
+    if len(ds)!=int(rec.seen.trained.sum()) or is_counted.all(): return torch.zeros_like(rec.counts)
+    users,items = ds.codes
+    pairs = users*n_items+items
+    light = pairs[~is_counted].unique()
+    light = light[~torch.isin(light, pairs[is_counted])]
+    return torch.bincount(light.cpu()%n_items, minlength=n_items)
+
+# %% ../../nbs/evaluate/70_evaluation.ipynb #c1ab59e9
 _users_at_once = 2**13  # so that pairs of all users are not held at once
 
 def _raters(rec):
-    "How many users have rated each item in training; if that isn't known, how many ratings of it count, at most the number of users"
+    """How many users have rated each item in training, by rows that count; if that isn't known, how many ratings of it count, at most the
+    number of users"""
     if not _knows_all_training(rec): return rec.counts.clamp(max=rec.n_users)
     n_items = len(rec.counts)
-    res = torch.zeros(n_items, dtype=torch.long)
+    res = -_looked_at(rec)
     of_some = rec.seen.trained.split(_users_at_once)
     sizes = [int(o.sum()) for o in of_some]
     for n_each,items in zip(of_some, rec.seen.items.split(sizes)):
         users = torch.arange(len(n_each)).repeat_interleave(n_each)
         pairs = (users*n_items+items).unique()
         res += torch.bincount(pairs%n_items, minlength=n_items)
-    return res
+    return torch.minimum(res, rec.counts)  # more have looked at it than rated it, if it isn't known which rows weigh nothing
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #ee3fd35c
 def _without(seen, x, n_items):

@@ -29,8 +29,9 @@ _some = 2**12  # ratings that show how wide predictions are
 
 def _widen(model, ds, error):
     "Make the noise of `model` so large that the ratings `ds` vary, on average, as held-out ones do, whose mean squared error is `error`"
-    x = ds.x[::len(ds)//_some+1]
-    spread,noise = model.spread(x).square().mean(),model.noise(x).mean()
+    every = len(ds)//_some+1
+    x,w = ds.x[::every],ds.weights()[::every]
+    spread,noise = ((w*o).sum()/w.sum() for o in (model.spread(x).square(),model.noise(x)))
     model.u_noise *= ((error-spread)/noise).clamp(min=1)
 
 # %% ../../nbs/fit/38_bayes.ipynb #50060b7d
@@ -83,7 +84,7 @@ class _Sampling:
         model.from_features = self.from_features
         towards = towards_what_is_borne_out(model, ds, arith) if is_plain else None
         if self.is_new: approach(model, ds, arith)
-        spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y)) for o in self.seconds]
+        spans = [SpanSampler(ds.x, o, self.effects.get(o), variance_of(ds.y, ds.w)) for o in self.seconds]
         self.sampler = Gibbs(model, ds, arith, self.columns, spans=spans, towards=towards, **self.kwargs)
         return iter(self.sampler)
 

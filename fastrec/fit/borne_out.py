@@ -9,7 +9,7 @@ __all__ = []
 from itertools import islice
 import numpy as np,torch
 from .als import als_sweeps,towards_biases
-from .doubts import all_but,are_few,few_for_variances
+from .doubts import all_but,are_few,few_for_variances,how_many
 from .gibbs import Gibbs
 from .mixing import bias_scores,held_out_rows
 from .solvers import copied
@@ -49,7 +49,7 @@ _few = 30_000  # ratings: with more, without any taste, draws are hardly worse t
 def _left_out(ds):
     "Numbers of the rows of the ratings `ds` to leave out, one part after the other; none if there is no doubt, or too few to ask"
     n = len(ds)//10
-    if not 0<n<_few//10 or not are_few(ds, few_for_variances): return []
+    if not n or how_many(ds)[0]>=_few or not are_few(ds, few_for_variances): return []
     n_tenths = min(-(-_enough//n), _most_tenths)
     rows = held_out_rows(ds, n_tenths*n)
     return [rows[k::n_tenths] for k in range(n_tenths)] if len(rows)>=_telling else []

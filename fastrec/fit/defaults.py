@@ -71,7 +71,7 @@ def scaled_wd(
 )->float:
     "Weight decay that suits batch size and ratings per user and item"
     users,items = (len(v)-1 for v in dls.classes.values())  # without the unknown ones
-    n = dls.train_ds.n_ratings
+    n = float(dls.train_ds.masses(0).sum())  # with weights: as many as equal ones that say as much
     if sparse: return .5*math.sqrt((users+items)/n)
     return 1.2*math.sqrt(dls.train.bs*users*items)/n
 

@@ -21,21 +21,26 @@ _repeats = .1  # of the rows: they look like more ratings than there are
 _at_once = 2**20  # ratings, so that computing with them takes little memory
 
 def _left(ds, mean, b_u, b_i):
-    "What biases leave of the ratings `ds`, as weighted, a part at a time"
+    "What biases leave of the ratings `ds`, and what each of these counts, a part at a time"
     for x,y,w in zip(*(o.split(_at_once) for o in (ds.x,ds.y,ds.weights()))):
-        yield w.sqrt()*(y.double()-mean-b_u[x[:,0].long()]-b_i[x[:,1].long()])
+        yield y.double()-mean-b_u[x[:,0].long()]-b_i[x[:,1].long()],w.double()
 
 def _kurtosis(parts):
-    "The kurtosis of numbers that come in `parts`"
-    n,*sums = (sum(o) for o in zip(*[(len(e), e.square().sum(), e.pow(4).sum()) for e in parts]))
+    "The kurtosis of numbers that come in `parts`, each with what these count"
+    n,*sums = (sum(o) for o in zip(*[(w.sum(), w@e.square(), w@e.pow(4)) for e,w in parts]))
     squares,fourths = (o/n for o in sums)
     return fourths/squares.square().clamp(min=1e-30)
 
 # %% ../../nbs/fit/27_doubts.ipynb #4333266e
+def how_many(ds):
+    "How many ratings `ds` has, and how many users and items have any; with weights, those that say as much if all weigh the same"
+    masses = [ds.counts(k) if ds.w is None else ds.masses(k) for k in (0,1)]
+    return float(masses[0].sum()),sum(float(o.clamp(max=1).sum()) for o in masses)
+
 def are_few(ds, few):
     "Are there fewer than `few` ratings in `ds` for each user and item that has any?"
-    rated = [int((ds.counts(k)>0).sum()) for k in (0,1)]
-    return len(ds)<few*sum(rated)
+    n,n_rated = how_many(ds)
+    return n<few*n_rated
 
 def is_doubtful(ds, mean, b_u, b_i, few=_few):
     """Are the ratings `ds` so few, less than `few` for each user and item, or repeat pairs so often, or is what biases leave of them, the

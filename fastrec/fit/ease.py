@@ -161,8 +161,9 @@ def fit_ease(self:RecLearner,
     cbs=None # Callbacks
 ):
     """Fit the weight of each item for each other to what was rated at all, in closed form, for recommendations; so there is nothing in
-    `init` to begin with. The model is replaced, and predicts preferences, not ratings; for an item that nobody has chosen, and of
-    which nothing else is known, that is 0, as `predict` shows, and no list has it. `ValueError` for more items than fit in memory
+    `init` to begin with. A pair that repeats counts once, with its largest weight. The model is replaced, and predicts preferences, not
+    ratings; for an item that nobody has chosen, and of which nothing else is known, that is 0, as `predict` shows, and no list has it.
+    `ValueError` for more items than fit in memory
 
     It is one sweep: if interrupted before its end, it leaves the model from before; during validation, the new one"""
     need_numbers(reg=reg)

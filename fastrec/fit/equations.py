@@ -17,21 +17,22 @@ def sum_by_code(codes, values, n):
     "Sum of the `values` of each code below `n`, as `bincount` has it, which makes the host wait for a GPU"
     return values.new_zeros(n).index_add_(0, codes, values)
 
-def variance_of(y):
-    "Variance of the ratings `y`, (), the unit of priors; 1 if they are all the same"
-    variance = y.var(correction=0)
-    return torch.where(variance>0, variance, 1.)
-
 def mean_square(errors, w=None):
     "Mean of the squares of `errors`, (n,), each counting as `w` says, if given"
     squares = errors.double().square()
     return squares.mean() if w is None else (w*squares).sum()/w.double().sum()
 
+def variance_of(y, w=None):
+    "Variance of the ratings `y`, (), each counting as `w` says, if given: the unit of priors; 1 if they are all the same"
+    if w is None: variance = y.var(correction=0)
+    else: variance = mean_square(y-((w*y).sum()/w.sum()), w).to(y)
+    return torch.where(variance>0, variance, 1.)
+
 _least_share = 1e-4  # of the variance of the ratings
 
-def least_noise(y):
-    "Variance of noise with which equations can be solved if the ratings `y` have none, ()"
-    return _least_share*variance_of(y)
+def least_noise(y, w=None):
+    "Variance of noise with which equations can be solved if the ratings `y`, which count as `w` says, have none, ()"
+    return _least_share*variance_of(y, w)
 
 def eye_like(t, n):
     "The identity of `n` rows, of the dtype and on the device of `t`"

@@ -45,9 +45,8 @@ def solve_rows(model, told, k, codes, ds, noise):
 
 def _solve_side(model, told, k, ds, noise):
     "Replace rows of the users (`k=0`) or items (1) of `model` that have few ratings in `ds`; `told`: the same model with its maps"
-    if model.is_preference: counts,few = ds.masses(k),few_choices  # each as it counts
-    else: counts,few = ds.counted().counts(k),_few
-    codes = ((counts>0) & (counts<=few)).nonzero()[:,0]
+    mass,few = ds.masses(k),few_choices if model.is_preference else _few
+    codes = ((mass>0) & (mass<=few)).nonzero()[:,0]
     solve_rows(model, told, k, codes, ds, noise)
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #67a0317c

@@ -37,8 +37,8 @@ class Gibbs:
         self.y = ds.y-model.mean
         self.sides = both_sides(model, ds, self.y)
         self.rows = read_model(model)
-        variance = variance_of(self.y)
-        self.least_noise = least_noise(self.y)
+        variance = variance_of(self.y, ds.w)
+        self.least_noise = least_noise(self.y, ds.w)
         self.unit = variance.sqrt().repeat(self.rows[0].shape[1])  # of a factor's square: two of them make a rating
         self.unit[-1] = variance  # of a bias'
         self.precisions = [torch.ones_like(self.sides[0].mass)/variance, torch.ones_like(self.sides[1].mass)]
@@ -135,7 +135,7 @@ def _draw_precision(self:Gibbs, k, weighed, scale):
     side = self.sides[k]
     weighed = sum_by_code(self.codes[k], weighed, side.n)
     rates = self.shape*scale + weighed/2
-    shapes = self.shape + side.counts.to(rates.dtype)/2
+    shapes = self.shape + side.mass.to(rates.dtype)/2
     if k==0: rates = torch.maximum(rates, shapes*self.least_noise)
     self.precisions[k] = self.arith.gamma(shapes, rates)
 
@@ -147,7 +147,7 @@ def _draw_precisions(self:Gibbs, squares):
     if self.n<_n_equal: return
     u,i = self.codes
     weighed = squares*self.precisions[1].index_select(0, i)
-    self._draw_precision(0, weighed, weighed.mean())
+    self._draw_precision(0, weighed, weighed.sum()/self.sides[0].mass.sum())
     weighed = squares*self.precisions[0].index_select(0, u)
     self._draw_precision(1, weighed, 1.)
 

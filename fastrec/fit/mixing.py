@@ -58,8 +58,8 @@ def factor_means(model, ds):
     res = []
     for k,(factors,_) in enumerate(model.tables):
         w = factors.weight
-        share = ds.counts(k).to(w.device, w.dtype)/len(ds)
-        res.append(share@w)
+        mass = ds.masses(k).to(w.dtype).to(w.device)
+        res.append(mass/mass.sum()@w)
     return res
 
 # %% ../../nbs/fit/26_mixing.ipynb #6d02b050

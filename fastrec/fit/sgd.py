@@ -14,7 +14,7 @@ from ..models.ridge import features_arg
 from .training import RecLearner
 from .als import need_scale,read_model,write_model
 from ..base.compiled import can_compile,telling
-from .doubts import is_doubtful
+from .doubts import how_many,is_doubtful
 from .mixing import bias_scores,draw_to_biases,fewest,held_out_rows,n_held_out
 from .sgd_blocks import Blocks
 from .sgd_loops import learn_blocks,n_beside
@@ -114,8 +114,8 @@ _many,_most_longer = 20,1.5  # ratings for each user and item: with fewer, rows 
 
 def suited_lr(ds, n_sweep, is_new):
     "The length of the first steps that suits `n_sweep` passes over the ratings `ds`"
-    n_rated = sum(int((ds.counts(k)>0).sum()) for k in (0,1))
-    longer = _many*n_rated/max(len(ds), 1)
+    n,n_rated = how_many(ds)
+    longer = _many*n_rated/max(n, 1)
     longer = min(max(longer, 1), _most_longer)
     all_steps = _all_steps*longer if is_new else _more_steps
     return min(_longest, all_steps/n_sweep)

@@ -119,7 +119,7 @@ def _new_model(learn, ds, n_factors, implicit):
     y_range,mean = None,0.
     if not implicit:
         y_range = _y_range(learn.model, ds.values())
-        mean = float(ds.y.double().mean())
+        mean = float(ds.weighed(ds.y.double()).sum()/ds.weights().double().sum())
     with seeded(learn.seed):
         res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
     res.is_preference = implicit

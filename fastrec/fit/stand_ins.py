@@ -11,6 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..data.loader import RatingsDL
+from .weighed import WeighedLoss
 
 # %% ../../nbs/fit/46_stand_ins.ipynb #5d40f238
 def _count(learn, cb):
@@ -23,8 +24,8 @@ def _cast(learn, cb):
     if any(type(o) is not Tensor for o in (*learn.xb,*learn.yb)): cb.before_batch()
 
 def _works_anywhere(m):
-    "Is the metric `m` one of fastai's means or its RMSE, which need nothing on the CPU?"
-    return type(m) in (AvgLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
+    "Is the metric `m` a mean or fastai's RMSE, which need nothing on the CPU?"
+    return type(m) in (AvgLoss,WeighedLoss,AvgMetric) or type(m) is AccumMetric and m.func is rmse.func
 
 def _measure(learn, rec):
     "Gather what validation measures; what some metrics need stays on its device, as `stay` tells `to_detach`"

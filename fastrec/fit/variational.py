@@ -24,7 +24,7 @@ class BelievedRows:
         self.equations,self.ridge = equations,ridge
         self.is_rated = (equations.counts>0).to(equations.y.dtype)
         self.gamma = torch.ones_like(self.is_rated)
-        self.least_noise = least_noise(equations.y)
+        self.least_noise = least_noise(equations.y, equations.w)
 
 # %% ../../nbs/fit/48_variational.ipynb #72c00486
 @patch
@@ -103,13 +103,13 @@ def learn_prior(self:BelievedRows, noise):
 def learn_precisions(self:BelievedRows, noise):
     "Learn how precise the ratings of each row are, compared with all others, from its errors"
     found = self.errors/(2*noise)
-    counts = self.equations.counts.to(found.dtype)
-    self.gamma = (precision_shape+counts/2)/(precision_shape+found)
+    mass = self.equations.mass.to(found.dtype)
+    self.gamma = (precision_shape+mass/2)/(precision_shape+found)
 
 @patch
 def variance(self:BelievedRows):
     "Expected squared errors of the ratings, weighted by both sides' precisions"
-    noise = self.gamma@self.errors/self.equations.counts.sum()
+    noise = self.gamma@self.errors/self.equations.mass.sum()
     return torch.maximum(noise, self.least_noise)
 
 # %% ../../nbs/fit/48_variational.ipynb #794fccb9
@@ -224,7 +224,7 @@ def variational_sweeps(rows, equations, arith, is_new, ridges=(None,None), sprea
     as is learned"""
     users,items = map(BelievedRows, equations, ridges)
     k = rows[0].shape[1]-1
-    if is_new or spread: noise = _fit_biases(users, items, variance_of(equations[0].y), arith)
+    if is_new or spread: noise = _fit_biases(users, items, variance_of(equations[0].y, equations[0].w), arith)
     if is_new: _add_factors(users, items, k, noise, ifnone(spread, _first_spread), arith)
     elif spread:
         _go_on(users, items, rows, arith)

@@ -152,7 +152,7 @@ def _sum_up(self:_ShareMetrics, m):
     sums = torch.tensor([float(m.total),float(m.count)], dtype=torch.double, device=self.dls.device)
     add_up(self.part, sums)
     m.total = sums[0].float().cpu()
-    m.count = int(sums[1])
+    m.count = float(sums[1])
 
 # %% ../../nbs/scale/90_distributed.ipynb #6218ff49
 class _WaitForEachOther(Callback):

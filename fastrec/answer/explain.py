@@ -227,9 +227,10 @@ def explain(self:Recommends,
     this user are from that), 'time' (how much higher they rate at that time), 'together' (what ratings do only together, if they are
     left out one by one), 'chance' (what draws of somebody new add), 'remainder' (what the row of training has
     beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it, if a sigmoid bends
-    scores). `without` is the prediction if that rating were not there and the row fitted again (approximately, if a sigmoid bends scores, or
-    after `fit_bayes(time=…)`, whose effects of times stay), `std` the deviation of a contribution over draws. What was chosen more than
-    once is one line for a model of preferences, with the last of its rows. `attrs` has the `prediction`, its `unit`, and `how` contributions were found.
+    scores). `without` is the prediction if that rating were not there and the row fitted again (approximately, if a sigmoid bends scores,
+    or after `fit_bayes(time=…)`, whose effects of times stay), `std` the deviation of a contribution over draws. What was chosen more
+    than once is one line for a model of preferences, with the last of its rows. `attrs` has the `prediction`, its `unit`, and `how`
+    contributions were found.
     `KeyError` for an unknown label, `ValueError` if ratings are not known"""
     need_flags(ranking=ranking)
     return explained(self, user, item, ranking, at)

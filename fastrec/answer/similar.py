@@ -75,5 +75,5 @@ def similar_users(self:Recommends,
     user, # Label of the user
     n:int=10 # How many
 )->pd.DataFrame: # The user column, and the similarity from -1 to 1
-    "The `n` users whose factors, or after `fit_ease` choices, have the largest cosine with those of `user`; `ValueError` if these are all 0"
+    "The `n` users whose factors, or after `fit_ease` choices, have the largest cosine with those of `user`; `ValueError` if all are 0"
     return _similar(self, user, n, 0)

@@ -6,13 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/interpret/62_directions.ipynb #69b77868
-import textalloc
 from sklearn.manifold import TSNE
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,need_package,need_whole
 from ..models.dot import Dot
-from .learned import Learned,as_written,new_axes,no_ratings
+from .learned import Learned,as_written,new_axes,no_ratings,write_where_room
 
 # %% ../../nbs/interpret/62_directions.ipynb #f7c19775
 class Directions(Learned):
@@ -108,15 +107,6 @@ def _colors(self:Directions, color, labels, is_item):
         raise KeyError(f'color has nothing for {len(missing)} of {len(labels)} {labels.name}s, {missing[0]!r} for one')
     once = color[~color.index.duplicated()]
     return once.loc[labels]
-
-# %% ../../nbs/interpret/62_directions.ipynb #c6753ff6
-def write_where_room(ax, x, y, labels, x_points, y_points):
-    "Write the `labels` next to the places `x` and `y`, except those without space between others and the points"
-    ax.figure.draw_without_rendering()  # the layout is done before labels look for space
-    textalloc.allocate(
-        ax, x, y, labels, x_scatter=x_points, y_scatter=y_points, textsize=8,
-        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
-        textcolor=plt.rcParams['text.color'], linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
 
 # %% ../../nbs/interpret/62_directions.ipynb #0719d9a1
 def _scatter(ax, df, color):

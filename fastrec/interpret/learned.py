@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/interpret/60_learned.ipynb #1dfa8613
-import textwrap
+import textalloc,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastrec.data.loader import RatingsDL,display_frame
@@ -146,10 +146,10 @@ def _trained(self:Learned, is_item):
 def no_ratings(what, advice=''): return ValueError(f'a loaded learner holds no ratings, which {what} needs{advice}')
 
 def need_recommends(rec):
-    "Refuse `rec` unless it is a learner or a recommender of fastrec"
-    if not isinstance(rec, Recommends):
-        raise TypeError(f'a RecLearner or a recommender is needed, not a {type(rec).__name__}: RecLearner.from_learner(learn) makes one of '
-                        'what collab_learner gave')
+    "`rec`, refused unless it is a learner or a recommender of fastrec"
+    if isinstance(rec, Recommends): return rec
+    raise TypeError(f'a RecLearner or a recommender is needed, not a {type(rec).__name__}: RecLearner.from_learner(learn) makes one of '
+                    'what collab_learner gave')
 
 # %% ../../nbs/interpret/60_learned.ipynb #d668dfeb
 _line,_most_lines = 34,3  # characters, and lines
@@ -182,3 +182,13 @@ def as_pairs(ax, labels, y, a, b):
     ax.spines[['top','right']].set_visible(False)
     ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2, frameon=False)
     return ax
+
+# %% ../../nbs/interpret/60_learned.ipynb #c6753ff6
+def write_where_room(ax, x, y, labels, x_points, y_points):
+    "Write the `labels` next to the places `x` and `y`, except those without space between others and the points"
+    ax.figure.draw_without_rendering()  # the layout is done before labels look for space
+    textalloc.allocate(
+        ax, x, y, labels, x_scatter=x_points, y_scatter=y_points, textsize=8,
+        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
+        textcolor=plt.rcParams['text.color'], linecolor='0.6', linewidth=.6,
+        avoid_label_lines_overlap=True, draw_all=False)

@@ -13,8 +13,7 @@ from ..answer.recommender import Recommends
 from ..base.checks import need_whole
 from ..data.columns import label_column
 from ..models.ease import Ease
-from .directions import write_where_room
-from .learned import as_written,axes_of_rows,need_recommends,new_axes
+from .learned import as_written,axes_of_rows,need_recommends,new_axes,write_where_room
 
 # %% ../../nbs/interpret/65_reasons.ipynb #694a79f6
 def _named(own):
@@ -34,6 +33,9 @@ def _steps(why, n):
     what = 'features' if (rest.part=='feature').any() else 'ratings'
     return [*names, f'{len(rest)} other {what}'],[*sizes, rest.contribution.sum()]
 
+_up,_down = 'tab:blue','tab:orange'  # distinct also for people who see no red or green
+
+# %% ../../nbs/interpret/65_reasons.ipynb #ebf67eb3
 _rounding = 5e-4  # of the longest step
 
 def _with_rest(names, sizes, prediction):
@@ -41,8 +43,6 @@ def _with_rest(names, sizes, prediction):
     rest = prediction-sum(sizes)
     longest = max(map(abs, [prediction,*sizes]))
     return (names,sizes) if abs(rest)<=_rounding*longest else ([*names, 'lines left out'],[*sizes, rest])
-
-_up,_down = 'tab:blue','tab:orange'  # distinct also for people who see no red or green
 
 # %% ../../nbs/interpret/65_reasons.ipynb #8a90ee68
 _window = 1.2  # steps farther from the prediction are cut off at the left: mostly the mean
@@ -61,9 +61,8 @@ def plot_explain(
 )->plt.Axes:
     "A waterfall of one prediction: the general parts, then what each rating, or feature, adds, up to the prediction"
     if 'prediction' not in getattr(why, 'attrs', {}): raise TypeError('why must be what explain gave, attrs included: pass that frame')
-    n = need_whole('n', n)
     prediction = why.attrs['prediction']
-    names,sizes = _with_rest(*_steps(why, n), prediction)
+    names,sizes = _with_rest(*_steps(why, need_whole('n', n)), prediction)
     ends = np.cumsum(sizes)
     starts = ends-sizes
     names = [*names, f'prediction, {prediction:.2f}']
@@ -108,8 +107,7 @@ def plot_reasons(
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "A map of what `user` has rated and is recommended, with lines from the reasons to the items. `ValueError` for a model without factors"
-    need_recommends(rec)
-    lists = rec.recommend(user, n=n, why=why)
+    lists = need_recommends(rec).recommend(user, n=n, why=why)
     item = lists.columns[2]
     because = [f'because_{k+1}' for k in range(why)]
     reasons = lists.melt(item, because, '_place', '_reason').dropna()
@@ -135,8 +133,7 @@ def compare(
     n:int=10, # Length of the lists
 )->pd.DataFrame: # Each item on either list: its rank on both, missing where it is not listed, and how far it rises from a to b
     "The lists of two models for `user`, side by side, in the order of `a` and then of what is new in `b`"
-    for o in (a,b): need_recommends(o)
-    lists = [o.recommend(user, n=n) for o in (a,b)]
+    lists = [need_recommends(o).recommend(user, n=n) for o in (a,b)]
     item = lists[0].columns[2]
     ranks = [o.set_index(item)['rank'] for o in lists]
     ranks = [o.set_axis([*o.index]) for o in ranks]  # labels without their own name or type

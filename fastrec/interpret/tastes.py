@@ -10,7 +10,6 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..answer.recommender import Recommends
 from ..base.checks import need_whole
-
 from .learned import as_written,axes_of_rows,need_recommends
 
 # %% ../../nbs/interpret/66_tastes.ipynb #252a5cb1
@@ -57,8 +56,8 @@ def tastes(
     """On which axes of taste `item` stands out, 0 for its own direction: its `place`, in standard deviations of all items, by how much that
     `divides` people, in units of the score, and `beside` it, the other item farthest out on its side; which feature `of_items` goes with
     that side, and `of_users` with those who like it, if loaders know any"""
-    need_recommends(rec)
-    n,vocab = need_whole('n', n),rec.ds.classes[rec.ds.item_name]
+    ds,n = need_recommends(rec).ds,need_whole('n', n)
+    vocab = ds.classes[ds.item_name]
     code = int(vocab.lookup([item])[0])
     items,users = _on_axes(rec, code)
     at = items[code-1]
@@ -69,7 +68,7 @@ def tastes(
     farthest = others.argmax(0)+1
     places = at/items.std(0)
     res = {'axis': torch.arange(len(at)), 'place': places, 'divides': divides, 'beside': vocab.decode(farthest)}
-    for name,known,places in zip(('of_items','of_users'), rec.ds.features[::-1], (items,users)):
+    for name,known,places in zip(('of_items','of_users'), ds.features[::-1], (items,users)):
         names = _going_with(known, places, side)
         if names is not None: res[name] = names
     res = pd.DataFrame(res).iloc[order.numpy()]

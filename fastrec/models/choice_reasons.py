@@ -26,7 +26,8 @@ class ChoiceReasons(LinearReasons):
         lam = penalty(model, mass)
         held = lam[:,None].expand_as(start)
         shared, = without_choices(model, lam.new_zeros(1))
-        plain = average*share[:,None] if is_told else None
+        plain = None
+        if is_told: plain = average*share[:,None]
         super().__init__(model, users, items, w, torch.ones_like(w), (shared,held,start), plain)
         self.alone = nobody
         rest = mass[users]-w  # without each choice

@@ -143,6 +143,7 @@ def _trained(self:Learned, is_item):
     mean = (ds.sums(side)/ds.masses(side)).float()
     return codes,count,mean
 
+# %% ../../nbs/interpret/60_learned.ipynb #366b841f
 def no_ratings(what, advice=''): return ValueError(f'a loaded learner holds no ratings, which {what} needs{advice}')
 
 def need_recommends(rec):

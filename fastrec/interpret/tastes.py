@@ -66,8 +66,7 @@ def tastes(
     order = divides.argsort(descending=True)[:n]
     others[code-1] = -torch.inf
     farthest = others.argmax(0)+1
-    places = at/items.std(0)
-    res = {'axis': torch.arange(len(at)), 'place': places, 'divides': divides, 'beside': vocab.decode(farthest)}
+    res = {'axis': torch.arange(len(at)), 'place': at/items.std(0), 'divides': divides, 'beside': vocab.decode(farthest)}
     for name,known,places in zip(('of_items','of_users'), ds.features[::-1], (items,users)):
         names = _going_with(known, places, side)
         if names is not None: res[name] = names

@@ -149,6 +149,7 @@ def _shown(self:Directions, df, show, is_item):
         raise KeyError(f'{missing[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
     return df.loc[labels]
 
+# %% ../../nbs/interpret/62_directions.ipynb #7d8cba72
 @patch
 def _first(self:Directions, df, show, is_item):
     "The rows of the `show` labels that are the most rated"

@@ -65,8 +65,8 @@ def tastes(
     divides = at.abs()*users.std(0)
     order = divides.argsort(descending=True)[:n]
     others[code-1] = -torch.inf
-    farthest = others.argmax(0)+1
-    res = {'axis': torch.arange(len(at)), 'place': at/items.std(0), 'divides': divides, 'beside': vocab.decode(farthest)}
+    beside = vocab.decode(others.argmax(0)+1)
+    res = {'axis': torch.arange(len(at)), 'place': at/items.std(0), 'divides': divides, 'beside': beside}
     for name,known,places in zip(('of_items','of_users'), ds.features[::-1], (items,users)):
         names = _going_with(known, places, side)
         if names is not None: res[name] = names

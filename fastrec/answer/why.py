@@ -150,6 +150,7 @@ def _need_at_most(ds, why):
     most = max(_always, int(ds.counts(0).max()))
     if why>most: raise ValueError(f'why={why} must be at most {most}: nobody has rated more')
 
+# %% ../../nbs/answer/64_why.ipynb #74e19421
 class Why:
     "Columns for a list of `rec`: `why` reasons for each line, or a sentence with them if asked for"
     def __init__(self, rec, why, sentences):

@@ -32,6 +32,7 @@ def _need_known(label, side, cosines):
     who = 'nobody has rated it' if side else 'they have rated nothing'
     raise ValueError(f'there is nothing to compare {label!r} by: as far as the model knows, {who}')
 
+# %% ../../nbs/answer/54_similar.ipynb #46e31eba
 @exactly()
 def _similar(rec, label, n, side, why=False, by='factors'):
     "The labels of the `side` (0 users, 1 items) with the largest cosine of factors, or of choices, as `by` says, with `label`"

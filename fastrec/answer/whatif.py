@@ -49,11 +49,10 @@ def what_if(self:Recommends,
     item, # Label of the item to predict for
     rated, # Label of another that they would have rated differently
     rating:float=None, # How; left out: not at all
-)->float: # The prediction, of the model that predicts
+)->float: # The prediction, of the model that predicts; approximate after `fit_bayes(time=…)`, as the effects of times stay
     """The rating that `user` would be predicted to give to `item` if they had given `rated` the `rating`, whether they rated it or not.
 
-    For choices any rating says that they chose it. After `fit_bayes(time=…)` the effects of times stay as they are, so it is
-    approximate. `ValueError` for one outside the range of the model, and if ratings are not known"""
+    For choices any rating says that they chose it. `ValueError` for one outside the range of the model, and if ratings are not known"""
     ds = need_ratings(self)
     if rating is not None: need_within(torch.tensor([need_finite('rating', rating)]), self.model.y_range)
     codes,item_code,other = (_code(self, k, o) for k,o in ((0,user),(1,item),(1,rated)))

@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..data.columns import label_column
 from ..base.checks import need_finite,need_flags,need_whole
 from ..answer.recommender import evaluating,need_stars
-from .learned import Learned,as_pairs,as_written,axes_of_rows,no_ratings
+from .learned import Learned,as_pairs,as_written,axes_of_rows,no_ratings,wide
 
 # %% ../../nbs/interpret/61_biases.ipynb #c98dfdfd
 class BiasTables(Learned):
@@ -90,7 +90,7 @@ def plot_bias(self:BiasTables,
     if not len(df): raise ValueError(f'nothing has min_count={min_count} training ratings')
     ends,y = _both_ends(df, n)
     name = self._vocab(is_item).name
-    labels = [f'{as_written(o)} ({n:,})' for o,n in zip(ends[name], ends['count'])]
+    labels = [f'{as_written(o, wide)} ({n:,})' for o,n in zip(ends[name], ends['count'])]
     ax = axes_of_rows(ax, labels)
     as_pairs(ax, labels, y, ('mean rating',ends['mean']), ('by its bias',ends.stars))
     ax.set_xlabel('stars')

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_whole
 from ..answer.recommender import need_stars
-from .learned import Learned,as_pairs,as_written,axes_of_rows,new_axes,no_ratings
+from .learned import Learned,as_pairs,as_written,axes_of_rows,new_axes,no_ratings,wide
 
 # %% ../../nbs/interpret/63_errors.ipynb #2b2c8af1
 class Errors(Learned):
@@ -41,7 +41,7 @@ def plot_top_losses(self:Errors,
     "What was given and predicted in the rows of `top_losses`"
     df = self.top_losses(k, largest)
     user,item,given = df.columns[:3]
-    labels = [f'{as_written(o)}, {as_written(f"{user} {who}")}' for o,who in zip(df[item], df[user])]
+    labels = [f'{as_written(o, wide)}, {as_written(f"{user} {who}")}' for o,who in zip(df[item], df[user])]
     y = -np.arange(len(df))  # the first row at the top
     ax = axes_of_rows(ax, labels)
     as_pairs(ax, labels, y, (as_written(given),df[given]), ('predicted',df.iloc[:,-2]))

@@ -153,11 +153,12 @@ def need_recommends(rec):
                     'what collab_learner gave')
 
 # %% ../../nbs/interpret/60_learned.ipynb #d668dfeb
-_line,_most_lines = 34,3  # characters, and lines
+_most_lines = 3
+wide = 48  # characters, where one line is better than two
 
-def as_written(text):
-    "`text` for a picture: in a few lines that are not too long, and without formulas"
-    lines = textwrap.wrap(str(text), _line, max_lines=_most_lines, placeholder=' …')
+def as_written(text, line=34):
+    "`text` for a picture: in a few lines of at most `line` characters, and without formulas"
+    lines = textwrap.wrap(str(text), line, max_lines=_most_lines, placeholder=' …')
     text = '\n'.join(lines)
     return text.replace('$', r'\$')
 
@@ -170,8 +171,9 @@ def new_axes(ax, *figsize):
 
 def axes_of_rows(ax, labels, least=1):
     "`ax`, or axes of a new figure with space for the `labels` below each other, each of them `least` quarters of an inch high"
-    lines = max((1+o.count('\n') for o in labels), default=1)
-    return new_axes(ax, 7, .5+.25*len(labels)*max(least, .3+.7*lines))
+    lines = [1+o.count('\n') for o in labels]
+    most = max((a+b for a,b in zip(lines, lines[1:])), default=2)/2  # of two neighbours
+    return new_axes(ax, 7, .5+.25*len(labels)*max(least, .15+.67*most))
 
 def as_pairs(ax, labels, y, a, b):
     "Draw the pairs `a`, hollow, and `b`, filled, (name and values), at the heights `y`"

@@ -860,7 +860,7 @@ def test_tastes_need_others_to_compare_with():
         with torch.no_grad(): learn.model.i_weight.weight.normal_()
         with pytest.raises(ValueError, match='too few'): tastes(learn, df.title.iloc[0])
     stock = collab_learner(fitted('net').dls, use_nn=True)
-    for f in (lambda: tastes(stock, frame().title[0]), lambda: plot_reasons(stock, 1), lambda: compare(fitted('net'), stock, 1)):
+    for f in (lambda: tastes(stock, frame().title[0]), lambda: plot_reasons(stock, 1), lambda: compare(fitted('net'), stock, frame().user[0])):
         with pytest.raises(TypeError, match='RecLearner.from_learner'): f()
 
 def test_reasons_with_times_say_what_they_leave_as_it_is():

@@ -173,7 +173,7 @@ def axes_of_rows(ax, labels, least=1):
     "`ax`, or axes of a new figure with space for the `labels` below each other, each of them `least` quarters of an inch high"
     lines = [1+o.count('\n') for o in labels]
     most = max((a+b for a,b in zip(lines, lines[1:])), default=2)/2  # of two neighbours
-    return new_axes(ax, 7, .5+.25*len(labels)*max(least, .15+.67*most))
+    return new_axes(ax, 7, .5+.25*len(labels)*max(least, .3+.7*most))
 
 def as_pairs(ax, labels, y, a, b):
     "Draw the pairs `a`, hollow, and `b`, filled, (name and values), at the heights `y`"

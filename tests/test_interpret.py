@@ -304,3 +304,145 @@ def test_what_is_no_learner_or_no_dl(interp_dot, ratings, tmp_path):
     with pytest.raises(TypeError, match='test_dl\\(frame\\) gives, not a DataFrame'): RecInterpretation.from_learner(learn, dl=ratings)
     with pytest.raises(ValueError, match='labels of other dataloaders'): RecInterpretation.from_learner(learn, dl=RecDataLoaders.from_df(little, bs=4).valid)
     with pytest.raises(IndexError, match=f'no row 99999: there are 0 to {len(learn.dls.valid_ds)-1}'): interp_dot[99999]
+
+# ------------------------------------------------------------------ rows that count
+@pytest.fixture(scope='module')
+def weighed():
+    "Ratings with weights, 0 for all rows of one film, and for every fifth of the others"
+    rng = np.random.default_rng(0)
+    df = sample_ratings(n_users=80, n_items=40, n_ratings=2400).reset_index(drop=True)
+    gone = df.title.value_counts().index[3]
+    weight = rng.choice([0.,1.,1.,3.,5.], len(df))
+    df['weight'] = np.where(df.title==gone, 0, weight)
+    with quietly(): learn = solved(df, weight_name='weight')
+    return learn,gone
+
+def rows_of(ds):
+    df,_ = ds.frame()
+    return df[df.weight>0]
+
+def test_rows_of_weight_0_are_in_no_table(weighed):
+    learn,gone = weighed
+    interp,df = RecInterpretation.from_learner(learn),rows_of(learn.dls.train_ds)
+    for col,table in (('title',interp.item_bias()),('user',interp.user_bias())):
+        by = df.groupby(col, observed=True)
+        assert set(table[col])==set(by.groups) and gone not in set(table[col])
+        assert (table['count'].to_numpy()==by.size().loc[table[col]].to_numpy()).all()
+        want = by.apply(lambda o: np.average(o.rating, weights=o.weight), include_groups=False)
+        np.testing.assert_allclose(table['mean'], want.loc[table[col]], atol=1e-5)
+    assert gone not in interp.item_pca(2).index and interp.item_pca(2).index[0]==interp.item_bias().sort_values('count').title.iloc[-1]
+    assert gone not in interp.similar_map(None).index and gone not in interp.embeddings().index
+
+def test_errors_count_as_their_rows_do(weighed):
+    learn,_ = weighed
+    interp,df = RecInterpretation.from_learner(learn),rows_of(learn.dls.valid_ds)
+    off,w = df.rating-learn.predict_df(df),df.weight
+    all_ = interp.top_losses()
+    assert len(all_)==len(df)<len(learn.dls.valid_ds) and sorted(all_.loss.round(4))==pytest.approx(sorted((off**2).round(4)), abs=2e-4)
+    assert len(interp.plot_top_losses(3).get_yticks())==3
+    rmse = learn.validate()[1]
+    for is_item in (True,False):
+        by = interp.error_by_count(is_item)
+        assert by['rows'].sum()==len(df)
+    one = interp.error_by_count().index
+    counts = rows_of(learn.dls.train_ds).title.value_counts()
+    groups = pd.cut(df.title.map(counts).fillna(0).astype(float), [-.5,.5,2.5,5.5,10.5,20.5,50.5,100.5,200.5,500.5], labels=['0','1–2','3–5','6–10','11–20','21–50','51–100','101–200','201–500'])
+    for g in one:
+        mine = groups==g
+        want = np.average(off[mine]**2, weights=w[mine])**.5,np.average(off[mine].abs(), weights=w[mine]),np.average(off[mine], weights=w[mine])
+        np.testing.assert_allclose(interp.error_by_count().loc[g, ['rmse','mae','error']].astype(float), want, atol=1e-4)
+    whole = interp.calibration(1)
+    assert whole['rows'].tolist()==[len(df)] and whole.given[0]==pytest.approx(np.average(df.rating, weights=w), abs=1e-5)
+    assert whole.predicted[0]==pytest.approx(np.average(df.rating-off, weights=w), abs=1e-4)
+    assert np.average(off**2, weights=w)**.5==pytest.approx(rmse, abs=1e-4)
+
+def test_equal_weights_give_the_standard_error_of_a_mean(interp_dot):
+    cal,rows = interp_dot.calibration(4),interp_dot.top_losses().sort_values('rating_pred', kind='stable')
+    each = np.array_split(rows.rating.to_numpy(), 4)
+    if [len(o) for o in each]==cal['rows'].tolist(): np.testing.assert_allclose(cal.se, [o.std(ddof=1)/len(o)**.5 for o in each], rtol=1e-3)
+    assert cal.se.between(.01, 1).all()
+
+def test_nothing_is_judged_by_rows_of_weight_0(weighed):
+    learn,_ = weighed
+    df,_ = learn.dls.valid_ds.frame()
+    interp = RecInterpretation.from_learner(learn, dl=learn.dls.test_dl(df.assign(weight=0.)))
+    for f in (interp.top_losses, interp.calibration, interp.error_by_count):
+        with pytest.raises(ValueError, match='all rows have a weight of 0'): f()
+
+def test_equal_predictions_stay_together():
+    one = mode('title')
+    interp = RecInterpretation.from_learner(solved(one, lambda l: l.fit_bias(reg=1e9)))
+    cal = interp.calibration(4)
+    assert len(cal)==len(set(interp.top_losses().rating_pred)) and cal['rows'].sum()==len(interp.top_losses())
+
+# ------------------------------------------------------------------ rows and labels asked for
+def test_a_mask_chooses_rows(interp_dot):
+    n = len(interp_dot.dl.dataset)
+    is_large = interp_dot.losses>1
+    want = interp_dot[is_large.nonzero()[:,0]]
+    assert 0<len(want)<n and (want.loss>1).all()
+    for mask in (is_large, is_large.numpy(), is_large.tolist(), pd.Series(is_large.numpy())): pd.testing.assert_frame_equal(interp_dot[mask], want)
+    pd.testing.assert_frame_equal(interp_dot[:3], interp_dot[[0,1,2]])
+    assert len(interp_dot[-1])==1 and not len(interp_dot[[]]) and not len(interp_dot[torch.zeros(n, dtype=torch.bool)])
+    for bad in (is_large[:5], [True,False]):
+        with pytest.raises(IndexError, match=f'a mask needs a value for each of the {n} rows'): interp_dot[bad]
+    for bad in (1.5, [0.,1.], 'x', None):
+        with pytest.raises(TypeError, match='by whole numbers or by a mask'): interp_dot[bad]
+    with pytest.raises(IndexError): interp_dot.show_results(is_large[:5])
+
+def points(ax): return sum(len(o.get_offsets()) for o in ax.collections if o.get_offsets().ndim==2 and len(o.get_offsets()) and o.get_sizes().size)
+
+def test_what_to_show_is_checked_first(interp_dot):
+    title = interp_dot.item_pca().index[4]
+    assert points(interp_dot.plot_pca(show=np.int64(5)))==5 and points(interp_dot.plot_pca(show=[title,title]))==1
+    assert points(interp_dot.plot_pca((np.int64(1),2), show=3))==3
+    for f in (lambda: interp_dot.plot_pca(show=0), lambda: interp_dot.plot_pca(show=-5), lambda: interp_dot.plot_map(show=-1)):
+        with pytest.raises(ValueError, match='show=.* must be at least 1'): f()
+    for f in (lambda: interp_dot.plot_pca(show=True), lambda: interp_dot.plot_pca(show=2.5), lambda: interp_dot.plot_pca(show=None)):
+        with pytest.raises(TypeError, match='show=.* must be a whole number'): f()
+    with pytest.raises(ValueError, match='show names no label'): interp_dot.plot_pca(show=[])
+    for bad in ((1.5,2), (1,1), 'ab', 3, (True,2), (1,2,3)):
+        with pytest.raises(ValueError, match='two numbers from 1 on'): interp_dot.plot_pca(bad)
+    for bad in (1.5, '3', True):
+        with pytest.raises(TypeError, match='n_components=.* must be a whole number'): interp_dot.item_pca(bad)
+        with pytest.raises(TypeError, match='top=.* must be a whole number'): interp_dot.item_pca(top=bad)
+
+def test_a_loaded_learner_does_not_know_the_most_rated(ratings, tmp_path):
+    learn = trained(ratings, DotBias)
+    titles = RecInterpretation.from_learner(learn).item_pca().index
+    learn.export(tmp_path/'l.pkl')
+    with warnings.catch_warnings(action='ignore'): interp = RecInterpretation.from_learner(load_learner(tmp_path/'l.pkl'))
+    for f in (lambda: interp.plot_pca(show=5), lambda: interp.plot_map(None, show=5)):
+        with pytest.raises(ValueError, match='holds no ratings, which show=5 needs: name the labels'): f()
+    assert points(interp.plot_pca(show=titles[:3]))==3
+
+def test_a_stock_learner_of_our_loaders(ratings):
+    from fastai.collab import collab_learner
+    dls = RecDataLoaders.from_df(ratings, seed=1, bs=256)
+    interp = RecInterpretation.from_learner(collab_learner(dls, n_factors=4, y_range=(0,5.5)))
+    assert interp.learn.dls is dls and len(interp.top_losses(3))==3 and len(interp.item_bias(5))==5
+
+# ------------------------------------------------------------------ labels as they are written
+hard = ['$$', '$5 and $10 a day', 'Two\nlines', ' '.join(40*['long']), 'a_b^c', '\\alpha $x$ %', '<b>&</b>', '']
+
+def test_any_label_is_drawn(tmp_path):
+    names = dict(zip(little.title.value_counts().index, hard[:-1]))
+    df = little.assign(title=little.title.astype(str).replace(names)).rename(columns=dict(title='$title$', user='$u$ser'))
+    with quietly(): learn = solved(df, lambda l: l.fit_als(3, 3), user_name='$u$ser', item_name='$title$')
+    interp = RecInterpretation.from_learner(learn)
+    groups = {o: f'${len(o)%3}$' for o in interp.item_pca(1).index}
+    pictures = [interp.plot_bias(), interp.plot_top_losses(8), interp.plot_pca(show=hard[:-1]), interp.plot_map(12), interp.plot_pca(color=pd.Series(groups, name='$g$')),
+                interp.plot_pca(color=pd.Series(1., groups, name='$c$')), interp.plot_error_by_count()]
+    for ax in pictures: ax.figure.canvas.draw()
+    for ax in pictures[:2]:
+        boxes = inside(ax)
+        assert not any(a.overlaps(b) for i,a in enumerate(boxes) for b in boxes[:i])
+    shown = [o.get_text() for o in pictures[0].get_yticklabels()]
+    assert any(o.startswith(r'\$5 and \$10 a day (') for o in shown) and any('long …' in o for o in shown) and any(o.startswith('Two lines (') for o in shown)
+
+def test_labels_are_seen_on_dark_pictures(interp_dot):
+    with plt.style.context('dark_background'):
+        for ax in (interp_dot.plot_pca(show=5), interp_dot.plot_map(8)): assert len(ax.texts) and {o.get_color() for o in ax.texts}=={'white'}
+        from matplotlib.colors import to_hex
+        ax = interp_dot.plot_bias(3)
+        assert {to_hex(o.get_facecolor()[0]) for o in ax.collections if len(o.get_facecolor())}<={'#000000','#1f77b4'}

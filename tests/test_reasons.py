@@ -1,5 +1,5 @@
 """Reasons add up, are what the prediction hangs on, and stand beside lists as they stand alone"""
-import gc,weakref
+import gc,warnings,weakref
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
 from fastrec.all import (IndexSplitter,RecDataLoaders,SampledSoftmaxLoss,compare,dot_learner,learner,load_recommender,nn_learner,
@@ -753,3 +753,119 @@ def test_what_decides_is_named_once_if_it_was_chosen_often(fit):
     log,learn = of_a_log(fit)
     found = pd.concat([learn.deciding(o).assign(user=o) for o in frame().user.unique()[:20]])
     assert len(found) and not found.duplicated(['user','title']).any()
+
+# ------------------------------------------------------------------ frames that were cut, and pictures
+def prediction_of(ax): return ax.lines[-1].get_xdata()[0]
+
+def test_a_waterfall_of_a_cut_frame_ends_at_the_prediction():
+    import matplotlib.pyplot as plt
+    learn = fitted('fit_als')
+    why = learn.explain(frame().user[0], frame().title[7])
+    for cut in (why, why.head(5), why[why.part=='rated'], why.head(1), why.head(0), why.sort_values('contribution'), why.tail(3)):
+        ax = plot_explain(cut)
+        names = [o.get_text() for o in ax.get_yticklabels()]
+        assert abs(prediction_of(ax)-why.attrs['prediction'])<2e-3
+        assert ('lines left out' in names)==(len(cut)<len(why))
+        plt.close('all')
+
+@pytest.mark.parametrize('label', ['$$', '$5 and $10 a day', 'Two\nlines'])
+def test_pictures_of_reasons_write_any_label(label):
+    import matplotlib.pyplot as plt
+    with plt.style.context('dark_background'):
+        df = frame().assign(title=frame().title.astype(str).replace(frame().title[0], label), user=frame().user.astype(str).replace(str(frame().user[0]), label))
+        df = df.rename(columns=dict(rating='$r$')).iloc[:1500]
+        learn = dot_learner(RecDataLoaders.from_df(df, seed=3, rating_name='$r$'), seed=0)
+        with learn.no_bar(),learn.no_logging(): learn.fit_als(3)
+        reasons = plot_reasons(learn, label)
+        assert {o.get_color() for o in reasons.texts}=={'white'}
+        for ax in (plot_explain(learn.explain(label, label)), reasons, plot_compare(compare(learn, learn, label), (label,label)), plot_tastes(tastes(learn, label))): ax.figure.canvas.draw()
+        plt.close('all')
+
+# ------------------------------------------------------------------ rows of weight 0, and what nothing is known of
+@cache
+def some_weigh_nothing(fit='fit_als', rating=1.):
+    df = frame().assign(weight=np.random.default_rng(1).choice([0.,1.,4.], len(frame())))
+    df.loc[df.title==frame().title[3], 'weight'] = 0
+    learn = dot_learner(RecDataLoaders.from_df(df, last, seed=3, weight_name='weight'), seed=0)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+    return learn,df.iloc[:-n_valid][df.weight.iloc[:-n_valid]>0]
+
+def test_who_rated_both_is_counted_in_rows_that_count():
+    learn,df = some_weigh_nothing()
+    title = frame().title[0]
+    users = df.groupby('title').user.agg(set)
+    for by in ('choices','factors'):
+        for o in learn.similar(title, 10, why=True, by=by).itertuples():
+            assert o.both==len(users[title]&users[o.title])
+            assert abs(o.choice-o.both/(len(users[title])*len(users[o.title]))**.5)<1e-6
+
+@pytest.mark.parametrize('fit', ['fit_als','fit_ials','fit_ease'])
+def test_there_is_nothing_to_compare_an_unrated_item_by(fit):
+    learn,_ = some_weigh_nothing(fit)
+    for by in ('choices','factors'):
+        with pytest.raises(ValueError, match='there is nothing to compare .* by: .* nobody has rated it'): learn.similar(frame().title[3], by=by)
+        assert frame().title[3] not in {*learn.similar(frame().title[0], 100, by=by).title}
+
+def test_nor_a_user_who_has_rated_nothing():
+    ratings,truth = sample_ratings(n_users=80, n_items=60, n_ratings=2400, with_truth=True)
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=3), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    assert len(learn.similar_users(ratings.user[0], 3))==3
+    with torch.no_grad(): learn.model.u_weight.weight[1] = 0
+    with pytest.raises(ValueError, match='there is nothing to compare .* by: .* they have rated nothing'): learn.similar_users(learn.dls.classes['user'].labels[0])
+
+def test_what_weighs_nothing_moves_no_mean():
+    "A user's reasons are ratings no lower than their mean, in which each counts as it weighs"
+    learn,df = some_weigh_nothing()
+    lists = learn.recommend(n=5, why=3)
+    mean = df.groupby('user').apply(lambda o: np.average(o.rating, weights=o.weight), include_groups=False)
+    for k in (1,2,3):
+        there = lists[lists[f'because_{k}'].notna()]
+        assert len(there) and (there[f'gave_{k}']>=mean.loc[there.user].to_numpy()-1e-3).all()
+        gone = set(zip(frame().user, frame().title))-set(zip(df.user, df.title))
+        assert not gone & set(zip(there.user, there[f'because_{k}'].astype(str)))
+
+def test_there_is_an_end_to_reasons():
+    learn = fitted('fit_als')
+    user,most = frame().user[0],max(100, int(frame().iloc[:-n_valid].user.value_counts().max()))
+    with pytest.raises(ValueError, match=f'why=1000000000 must be at most {most}: nobody has rated more'): learn.recommend(user, n=2, why=10**9)
+    assert f'because_{most}' in learn.recommend(user, n=2, why=most)
+
+# ------------------------------------------------------------------ features, tastes, times
+def test_features_of_choices_are_how_far_somebody_is_from_the_average_user():
+    ratings,truth = sample_ratings(n_users=150, n_items=60, n_ratings=3000, with_truth=True)
+    sides = truth.sides()
+    for fit,ranking in (('fit_ials',False),('fit_blend',True)):
+        learn = dot_learner(RecDataLoaders.from_df(ratings, seed=3, **sides), seed=0)
+        with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(**(dict(n_factors=4, reg=.01) if fit=='fit_ials' else {}))
+        new = learn.fold_in(users=sides['users'].iloc[[2]].reset_index(names='user').assign(user=-1))
+        for title in ratings.title.unique()[:3]:
+            why = new.explain(-1, title, ranking=ranking).groupby('part').contribution.sum()
+            if fit=='fit_ials':
+                code = int(learn.dls.classes['title'].lookup([title])[0])
+                want = float(learn.model.user_factors.mean(0)@learn.model.item_factors[code-1])
+                assert abs(why['average user']-want)<1e-4
+                assert abs(why['average user']+why['features']-new.explain(-1, title).attrs['prediction'])<1e-4
+            assert abs(why['features'])<abs(why['average user'])
+
+@pytest.mark.parametrize('name', ['net','fit_ease','fit_bias'])
+def test_only_products_have_tastes(name):
+    with pytest.raises(ValueError, match='tastes need a model with factors'): tastes(fitted(name), frame().title[0])
+
+def test_tastes_need_others_to_compare_with():
+    from fastai.collab import collab_learner
+    for col in ('title','user'):
+        df = frame()[frame()[col]==frame()[col].mode()[0]]
+        with warnings.catch_warnings(action='ignore'): learn = dot_learner(RecDataLoaders.from_df(df, seed=1, bs=4), n_factors=2)
+        with torch.no_grad(): learn.model.i_weight.weight.normal_()
+        with pytest.raises(ValueError, match='too few'): tastes(learn, df.title.iloc[0])
+    stock = collab_learner(fitted('net').dls, use_nn=True)
+    for f in (lambda: tastes(stock, frame().title[0]), lambda: plot_reasons(stock, 1), lambda: compare(fitted('net'), stock, frame().user[0])):
+        with pytest.raises(TypeError, match='RecLearner.from_learner'): f()
+
+def test_reasons_with_times_say_what_they_leave_as_it_is():
+    learn = dot_learner(RecDataLoaders.from_df(timed(), seed=3, time_name='timestamp'), seed=0)
+    with learn.no_bar(),learn.no_logging(): learn.fit_bayes(3, 12, time='1D')
+    user,title = timed().user[0],timed().title[7]
+    assert learn.explain(user, title).attrs['how']=='closed form, with the effects of times as they are'
+    assert fitted('fit_bayes').explain(frame().user[0], frame().title[7]).attrs['how']=='closed form'

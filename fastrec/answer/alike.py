@@ -13,8 +13,9 @@ from .own_rows import rows_by_user
 
 # %% ../../nbs/answer/66_alike.ipynb #1a98f6f5
 def _users_of(rec, code, codes):
-    "Which users have rated the item `code` in training, as a mask, and the users and items of all that was rated, once each, of `codes`"
-    ds = rec.ratings
+    """Which users have rated the item `code` in training, in rows that count, as a mask, and the users and items of all that was rated so,
+    once each, of `codes`"""
+    ds = rec.ratings.counted()
     users,items = (o.cpu() for o in ds.codes)
     has_it = torch.zeros(len(ds.classes[ds.user_name]), dtype=torch.bool)
     has_it[users[items==code]] = True

@@ -18,7 +18,7 @@ from ..models.blend import Blend
 from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
-from ..models.time_effects import without_times
+from ..models.time_effects import has_times,without_times
 from .described import knows_times,parts_of,with_row_maps
 from .newcomers import least_noise
 from .own_rows import need_ratings,reasons_by_user
@@ -70,9 +70,11 @@ def _reasons(model, x, users, codes, y, n_users, noise, w=None, known=None):
     if isinstance(model, Blend):
         parts = [_reasons(m, x, users, codes, y, n_users, noise, w, known) for m in model.parts]
         return SumReasons(parts, model.weights)
-    model,y = without_times(_with_prior(model, x), codes, y)
+    timeless,y = without_times(_with_prior(model, x), codes, y)
     if w is not None and w.ndim>1: w = w[:,1] if model.heaviest_alone else w[:,0]
-    return model.reasons(users, codes[:,1].long(), y, n_users, noise, w, known)
+    res = timeless.reasons(users, codes[:,1].long(), y, n_users, noise, w, known)
+    if has_times(model, codes): res.how = f'{res.how}, with the effects of times as they are'
+    return res
 
 # %% ../../nbs/answer/63_explain.ipynb #acb3f6ae
 def reasons_by(model, x, device, *args):
@@ -225,9 +227,10 @@ def explain(self:Recommends,
     this user are from that), 'time' (how much higher they rate at that time), 'together' (what ratings do only together, if they are
     left out one by one), 'chance' (what draws of somebody new add), 'remainder' (what the row of training has
     beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it, if a sigmoid bends
-    scores). `without` is the prediction if that rating were not there and the row fitted again (approximately, if a sigmoid bends scores),
-    `std` the deviation of a contribution over draws. What was chosen more than once is one line for a model of preferences, with the
-    last of its rows. `attrs` has the `prediction`, its `unit`, and `how` contributions were found.
+    scores). `without` is the prediction if that rating were not there and the row fitted again (approximately, if a sigmoid bends scores,
+    or after `fit_bayes(time=…)`, whose effects of times stay), `std` the deviation of a contribution over draws. What was chosen more
+    than once is one line for a model of preferences, with the last of its rows. `attrs` has the `prediction`, its `unit`, and `how`
+    contributions were found.
     `KeyError` for an unknown label, `ValueError` if ratings are not known"""
     need_flags(ranking=ranking)
     return explained(self, user, item, ranking, at)

@@ -42,9 +42,11 @@ class Seen:
         return res
 
 # %% ../../nbs/answer/50_recommender.ipynb #0cbbb8e9
-def counts_of_items(ds):
-    "How many of the ratings `ds` that count each item has, by code"
-    return ds.shard.counted if ds.shard else ds.counted().counts(1)
+def counts_that_count(ds, k):
+    "How many of the ratings `ds` that count each user (`k=0`) or item (`k=1`) has, by code"
+    return ds.shard.counted[k] if ds.shard else ds.counted().counts(k)
+
+def counts_of_items(ds): return counts_that_count(ds, 1)
 
 # %% ../../nbs/answer/50_recommender.ipynb #1802a669
 def _offsets(lens):

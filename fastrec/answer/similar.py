@@ -26,6 +26,13 @@ def _by_choices(rec, code):
     return found[1]
 
 # %% ../../nbs/answer/54_similar.ipynb #0c7afc13
+def _need_known(label, side, cosines):
+    "Refuse a `label` whose `cosines` with all of its `side` say nothing: there are none, or all of them are 0"
+    if len(cosines)<2 or (cosines.isfinite() & (cosines!=0)).any(): return
+    who = 'nobody has rated it' if side else 'they have rated nothing'
+    raise ValueError(f'there is nothing to compare {label!r} by: as far as the model knows, {who}')
+
+# %% ../../nbs/answer/54_similar.ipynb #46e31eba
 @exactly()
 def _similar(rec, label, n, side, why=False, by='factors'):
     "The labels of the `side` (0 users, 1 items) with the largest cosine of factors, or of choices, as `by` says, with `label`"
@@ -35,10 +42,11 @@ def _similar(rec, label, n, side, why=False, by='factors'):
     code = int(vocab.lookup([label])[0])
     with evaluating(model) as (model,_):
         cosines = model.similarities(code, side) if by=='factors' else _by_choices(rec, code)
-    cosines[code-1] = -torch.inf
     if side and rec.counts is not None:
-        is_known = are_known(rec, model, torch.arange(1, len(vocab)))
-        cosines[~is_known.to(cosines.device)] = -torch.inf
+        is_known = are_known(rec, model, torch.arange(1, len(vocab))).to(cosines.device)
+        cosines = cosines.where(is_known & is_known[code-1], -torch.inf)
+    _need_known(label, side, cosines)
+    cosines[code-1] = -torch.inf
     best,cols = (o[0].cpu() for o in top_n(cosines[None], n))
     is_there = are_ranked(best)
     labels = vocab.decode(cols[is_there]+1)
@@ -56,7 +64,8 @@ def similar(self:Recommends,
 )->pd.DataFrame: # The item column, and the similarity from -1 to 1
     """The `n` items whose factors, after `fit_blend` those of choices, have the largest cosine with those of `item`, or that the same
     users rated; after `fit_ease`, the largest partial correlation. With `why` also how many rated `both`, the cosine of who did,
-    `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine, `of_axis`; as far as known"""
+    `choice`, `shared` features, and the `axis` of the factors that adds most to the cosine, `of_axis`; as far as known.
+    `ValueError` for an item of which too little is known"""
     need_flags(why=why)
     need_choice('by', by, 'factors', 'choices')
     return _similar(self, item, n, 1, why, by)
@@ -67,5 +76,5 @@ def similar_users(self:Recommends,
     user, # Label of the user
     n:int=10 # How many
 )->pd.DataFrame: # The user column, and the similarity from -1 to 1
-    "The `n` users whose factors, or after `fit_ease` choices, have the largest cosine with those of `user`"
+    "The `n` users whose factors, or after `fit_ease` choices, have the largest cosine with those of `user`; `ValueError` if all are 0"
     return _similar(self, user, n, 0)

@@ -49,7 +49,7 @@ def what_if(self:Recommends,
     item, # Label of the item to predict for
     rated, # Label of another that they would have rated differently
     rating:float=None, # How; left out: not at all
-)->float: # The prediction, of the model that predicts
+)->float: # The prediction, of the model that predicts; approximate after `fit_bayes(time=…)`, as the effects of times stay
     """The rating that `user` would be predicted to give to `item` if they had given `rated` the `rating`, whether they rated it or not.
 
     For choices any rating says that they chose it. `ValueError` for one outside the range of the model, and if ratings are not known"""

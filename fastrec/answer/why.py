@@ -37,11 +37,11 @@ def _blocks(n_rated, each):
 # %% ../../nbs/answer/64_why.ipynb #b39006dc
 _rounding = 1e-4  # of a mean of ratings that are all the same
 
-def _are_liked(users, y, n_users):
-    "Are the ratings `y` by `users`, 0 to n_users-1, no lower than the user's mean?"
+def _are_liked(users, y, w, n_users):
+    "Are the ratings `y` by `users`, 0 to n_users-1, no lower than the user's mean, in which each counts as `w` says?"
     sums = torch.zeros(2, n_users, dtype=y.dtype, device=y.device)
-    sums[0].index_add_(0, users, y)
-    sums[1].index_add_(0, users, torch.ones_like(y))
+    sums[0].index_add_(0, users, w*y)
+    sums[1].index_add_(0, users, w)
     mean = sums[0]/sums[1]
     return y>=mean[users]-_rounding
 
@@ -89,8 +89,8 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     reasons,_ = reasons_for(rec, m, codes, noise, device)
     values = reasons.contributions(lists.to(device))
     at = number.to(ds.x.device)
-    users,items,y = (o.to(device) for o in (row,ds.x[at,1],ds.y[at]))
-    are_reasons = _are_liked(users, y, len(codes)) if learns_ratings(m) else torch.ones_like(users, dtype=torch.bool)
+    users,items,y,w = (o.to(device) for o in (row,ds.x[at,1],ds.y[at],ds.weights()[at]))
+    are_reasons = _are_liked(users, y, w, len(codes)) if learns_ratings(m) else torch.ones_like(users, dtype=torch.bool)
     place = _largest(users, items, are_reasons, values, n).cpu()
     n_rated = torch.bincount(row, minlength=len(codes))
     begin = n_rated.cumsum(0)-n_rated
@@ -142,6 +142,15 @@ def _by_features(rec, ranker, users):
     return res
 
 # %% ../../nbs/answer/64_why.ipynb #502eec0d
+_always = 100  # reasons, whatever has been rated
+
+def _need_at_most(ds, why):
+    "Refuse more reasons than anybody has, since each has its column"
+    if why<=_always: return
+    most = max(_always, int(ds.counts(0).max()))
+    if why>most: raise ValueError(f'why={why} must be at most {most}: nobody has rated more')
+
+# %% ../../nbs/answer/64_why.ipynb #74e19421
 class Why:
     "Columns for a list of `rec`: `why` reasons for each line, or a sentence with them if asked for"
     def __init__(self, rec, why, sentences):
@@ -150,7 +159,7 @@ class Why:
         need_flags(sentences=sentences)
         if sentences and not self.n: raise ValueError('sentences=True puts reasons into words: say how many, as in why=2')
         self.rec,self.sentences = rec,sentences
-        if self.n: need_ratings(rec)
+        if self.n: _need_at_most(need_ratings(rec), self.n)
 
     def __call__(self, users, items):
         "Columns, by name, for the codes of the lines of lists"

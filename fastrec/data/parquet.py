@@ -68,9 +68,9 @@ def _columns_in(dataset, names, others):
     taken,*_ = listened(item_or_title, head, found, names[1])
     return found,[] if beside is None else [beside],taken!=found
 
-def _settled(df, names, item_name, hashed, part):
+def _settled(df, names, hashed, part):
     "The `names` of the columns for the whole `df`; refused if the first rows, or those of another process, say something else"
-    taken = item_or_title(df, names, item_name)
+    taken = item_or_title(df, names, None)
     if len({*from_all(part, taken[1])})>1 or hashed and taken==names:
         raise ValueError(f'{names[1]!r} differs within an item as a headline does in some rows, and in others it does not: say with '
                          'item_name which column holds the items')
@@ -102,5 +102,6 @@ def read_parquet_files(path, rows, column_names, part):
     columns = {n: o.column() for n,o in labels.items()}
     columns |= {n: pd.concat(o, ignore_index=True) for n,o in numbers.items()}
     df = pd.DataFrame(columns)
-    user,item,_ = _settled(df, names, column_names[1], hashed, part) if beside else names
+    is_open = beside and column_names[1] is None
+    user,item,_ = _settled(df, names, hashed, part) if is_open else names
     return df[[user, item, *numbers, *(o for o in beside if o!=item)]]

@@ -127,8 +127,8 @@ def masses(self:RatingsTensors, k):
 
 @patch
 def sums(self:RatingsTensors, k):
-    "The sum of the ratings of each user (`k=0`) or item (`k=1`), by code, on the CPU"
-    return self.shard.sums[k] if self.shard else _count(self, k, self.y.cpu().double())
+    "The sum of the ratings of each user (`k=0`) or item (`k=1`), each times its weight, by code, float64 on the CPU"
+    return self.shard.sums[k] if self.shard else _count(self, k, self.weighed(self.y.cpu().double()))
 
 # %% ../../nbs/data/04_ratings.ipynb #1af2353c
 @patch(as_prop=True)

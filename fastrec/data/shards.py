@@ -37,17 +37,18 @@ def _need_one_owner(n_owners, users):
 # %% ../../nbs/data/20_shards.ipynb #ce17398b
 class Shard:
     """What all processes know about everyone's training ratings, each with those of its own users: their `values` (at most 102),
-    `mean`, the `counts`, `masses` and `sums` of each user and item, how many ratings of each item count, `counted`, and the process that
+    `mean`, the `counts`, `masses` and `sums` of each user and item, how many of their ratings count, `counted`, and the process that
     is the `owner` of each user (code)"""
     def __init__(self, part, train, valid, device):
         is_own = _has_ratings(train, valid)
-        here = [is_own.int(), is_own*part.rank, _sum_of_weighed(train), train.counted().counts(1)]
-        here += [of_side(k) for of_side in (train.counts,train.masses,train.sums) for k in (0,1)]
+        here = [is_own.int(), is_own*part.rank, _sum_of_weighed(train)]
+        of_side = train.counts,train.masses,train.sums,train.counted().counts
+        here += [f(k) for f in of_side for k in (0,1)]
         everywhere = [o.to(device) for o in here]
         add_up(part, *everywhere)
-        n_owners,owner,total,self.counted,*of_sides = (o.cpu() for o in everywhere)
+        n_owners,owner,total,*of_sides = (o.cpu() for o in everywhere)
         self.part,self.owner = part,owner
-        self.counts,self.masses,self.sums = (of_sides[k:k+2] for k in (0,2,4))
+        self.counts,self.masses,self.sums,self.counted = (of_sides[k:k+2] for k in (0,2,4,6))
         self.mean = float(total/self.masses[0].sum())
         values = from_all(part, _few(train.values()))
         self.values = np.unique(np.concatenate(values))

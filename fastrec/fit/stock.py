@@ -86,7 +86,7 @@ def from_learner(cls:RecLearner,
     learn:Learner # What `collab_learner` gave
 )->RecLearner:
     "A `RecLearner` with a copy of the model, and with the ratings, of a stock `collab_learner`"
-    dls = _read_stock(learn.dls)
+    dls = learn.dls if isinstance(learn.dls, RecDataLoaders) else _read_stock(learn.dls)
     model = _as_factor_model(learn.model, dls.classes)
     if len(dls.train_ds): average_untrained(model, dls.train_ds)
     metrics = AccumMetric(rmse.func, name='rmse')

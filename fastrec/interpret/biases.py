@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..data.columns import label_column
 from ..base.checks import need_finite,need_flags,need_whole
 from ..answer.recommender import evaluating,need_stars
-from .learned import Learned,as_pairs,axes_of_rows,no_ratings
+from .learned import Learned,as_pairs,as_written,axes_of_rows,no_ratings,wide
 
 # %% ../../nbs/interpret/61_biases.ipynb #c98dfdfd
 class BiasTables(Learned):
@@ -52,7 +52,7 @@ def item_bias(self:BiasTables,
     n:int=None, # Rows, at most; all if left out
     ascending:bool=False, # Begin with the lowest?
     min_count:int=0, # Leave out items with fewer training ratings
-)->pd.DataFrame: # The item column, `bias`, `stars`, and number and mean of the training ratings
+)->pd.DataFrame: # The item column, `bias`, `stars`, and number and mean of the training ratings, as they count
     "Items by bias. `stars` is what the average user is predicted to give; after `fit_ials` there is its `preference`, and no `mean`"
     return self._bias_table(True, n, ascending, min_count)
 
@@ -61,7 +61,7 @@ def user_bias(self:BiasTables,
     n:int=None, # Rows, at most; all if left out
     ascending:bool=False, # Begin with the lowest?
     min_count:int=0, # Leave out users with fewer training ratings
-)->pd.DataFrame: # The user column, `bias`, `stars`, and number and mean of the training ratings
+)->pd.DataFrame: # The user column, `bias`, `stars`, and number and mean of the training ratings, as they count
     """Users by bias: those who give more than others, and less. `stars` is what they are predicted to give to the average item;
     after `fit_ials` there is their `preference`, and no `mean`"""
     return self._bias_table(False, n, ascending, min_count)
@@ -90,8 +90,8 @@ def plot_bias(self:BiasTables,
     if not len(df): raise ValueError(f'nothing has min_count={min_count} training ratings')
     ends,y = _both_ends(df, n)
     name = self._vocab(is_item).name
-    labels = ends[name].astype(str) + ends['count'].map(' ({:,})'.format)
-    ax = axes_of_rows(ax, len(ends))
+    labels = [f'{as_written(o, wide)} ({n:,})' for o,n in zip(ends[name], ends['count'])]
+    ax = axes_of_rows(ax, labels)
     as_pairs(ax, labels, y, ('mean rating',ends['mean']), ('by its bias',ends.stars))
     ax.set_xlabel('stars')
     return ax

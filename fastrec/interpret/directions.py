@@ -6,13 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/interpret/62_directions.ipynb #69b77868
-import textalloc
 from sklearn.manifold import TSNE
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_flags,need_package,need_whole
+from ..base.checks import is_whole,need_flags,need_package,need_whole
 from ..models.dot import Dot
-from .learned import Learned,new_axes,no_ratings
+from .learned import Learned,as_written,new_axes,no_ratings,write_where_room
 
 # %% ../../nbs/interpret/62_directions.ipynb #f7c19775
 class Directions(Learned):
@@ -22,6 +21,7 @@ class Directions(Learned):
 @patch
 def _need_top(self:Directions, top, is_item, codes, count):
     "Refuse a `top` larger than the number of labels with training ratings, or below 1"
+    need_whole('top', top)
     if count is None: raise no_ratings('top')
     if not 1<=top<=len(codes):
         raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '
@@ -43,12 +43,13 @@ def _factors(self:Directions, is_item, top=None):
 # %% ../../nbs/interpret/62_directions.ipynb #5c8d8d2f
 @patch
 def _pca(self:Directions, is_item, n_components, top):
+    n_components = need_whole('n_components', n_components)
     labels,factors = self._factors(is_item, top)
     n,width = factors.shape
     most = min(n-1, width)
     if not most:
         raise ValueError(f'one {labels.name} alone has no principal components: there must be two')
-    if not 1<=n_components<=most:
+    if n_components>most:
         raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {n} '
                          f'{labels.name}s with {width} factors')
     pcs = factors.pca(n_components)
@@ -107,27 +108,19 @@ def _colors(self:Directions, color, labels, is_item):
     once = color[~color.index.duplicated()]
     return once.loc[labels]
 
-# %% ../../nbs/interpret/62_directions.ipynb #c6753ff6
-def write_where_room(ax, x, y, labels, x_points, y_points):
-    "Write the `labels` next to the places `x` and `y`, except those without space between others and the points"
-    ax.figure.draw_without_rendering()  # the layout is done before labels look for space
-    textalloc.allocate(
-        ax, x, y, labels, x_scatter=x_points, y_scatter=y_points, textsize=8,
-        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
-        linecolor='0.6', linewidth=.6, avoid_label_lines_overlap=True, draw_all=False)
-
 # %% ../../nbs/interpret/62_directions.ipynb #0719d9a1
 def _scatter(ax, df, color):
     "A point for each row of the two columns of `df`; numbers in `color` get a colour bar, categories a legend"
+    title = None if color is None or color.name is None else as_written(color.name)
     if color is not None and pd.api.types.is_numeric_dtype(color):
         points = ax.scatter(*df.to_numpy().T, c=color, s=15, cmap='viridis')
-        plt.colorbar(points, ax=ax, label=color.name)
+        plt.colorbar(points, ax=ax, label=title)
         return
     groups = ['']*len(df) if color is None else color.to_numpy()
     for name,rows in df.groupby(groups, sort=False):
-        ax.scatter(rows.iloc[:,0], rows.iloc[:,1], s=15, label=name)
+        ax.scatter(rows.iloc[:,0], rows.iloc[:,1], s=15, label=as_written(name))
     if color is not None:
-        ax.legend(title=color.name, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
+        ax.legend(title=title, loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
 
 def _labelled(ax, df, color):
     "Scatter the two columns of `df`, with the labels that fit without overlapping"
@@ -135,7 +128,7 @@ def _labelled(ax, df, color):
     _scatter(ax, df, color)
     ax.set(xlabel=df.columns[0], ylabel=df.columns[1])
     ax.spines[['top','right']].set_visible(False)
-    write_where_room(ax, x, y, df.index.astype(str), x, y)
+    write_where_room(ax, x, y, [as_written(o) for o in df.index], x, y)
     return ax
 
 # %% ../../nbs/interpret/62_directions.ipynb #5078536d
@@ -148,18 +141,28 @@ def _interactive(df, color):
 
 @patch
 def _shown(self:Directions, df, show, is_item):
-    "The rows of `df` with the labels `show`"
-    labels = [show] if isinstance(show, str) else list(show)
+    "The rows of `df` with the labels `show`, each once"
+    labels = [show] if isinstance(show, str) else [*dict.fromkeys(show)]
+    if not labels: raise ValueError('show names no label: give some, or how many of the most rated')
     self._vocab(is_item).lookup(labels)  # this refuses unknown ones
     if missing := [o for o in labels if o not in df.index]:
         raise KeyError(f'{missing[0]!r} is not among the {len(df)} {df.index.name}s of the picture')
     return df.loc[labels]
 
+# %% ../../nbs/interpret/62_directions.ipynb #7d8cba72
+@patch
+def _first(self:Directions, df, show, is_item):
+    "The rows of the `show` labels that are the most rated"
+    show = need_whole('show', show)
+    _,count,_ = self._trained(is_item)
+    if count is None and show<len(df): raise no_ratings(f'show={show}', ': name the labels in a list')
+    return df.head(show)
+
 @patch
 def _draw(self:Directions, df, show, color, is_item, ax, interactive):
     need_flags(interactive=interactive)
-    if not isinstance(show, int): df = self._shown(df, show, is_item)
-    elif not interactive: df = df.head(show)
+    if np.iterable(show): df = self._shown(df, show, is_item)
+    elif not interactive: df = self._first(df, show, is_item)
     if color is not None: color = self._colors(color, df.index, is_item)
     if interactive: return _interactive(df, color)
     return _labelled(new_axes(ax, 9, 7), df, color)
@@ -176,8 +179,9 @@ def plot_pca(self:Directions,
     interactive:bool=False, # A plotly figure of all labels in place of `show`; they appear under the pointer
 )->plt.Axes:
     "Two components of `item_pca` or `user_pca`"
-    if len(components)!=2 or min(components)<1:
-        raise ValueError(f'components={components} must be two numbers from 1 on')
+    pair = [*components] if np.iterable(components) else []
+    if len({*pair})!=2 or len(pair)!=2 or not all(is_whole(o, 1) for o in pair):
+        raise ValueError(f'components={components!r} must be two numbers from 1 on, different ones')
     df = self._pca(is_item, max(components), top)
     pcs = df[[f'PC{c}' for c in components]]
     shares = [df.attrs['explained'][c-1] for c in components]

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_whole
 from ..answer.recommender import need_stars
-from .learned import Learned,as_pairs,axes_of_rows,new_axes,no_ratings
+from .learned import Learned,as_pairs,as_written,axes_of_rows,new_axes,no_ratings,wide
 
 # %% ../../nbs/interpret/63_errors.ipynb #2b2c8af1
 class Errors(Learned):
@@ -22,14 +22,14 @@ def top_losses(self:Errors,
     k:int=None, # Rows, at most; all if left out
     largest:bool=True, # The largest losses, or the smallest?
 )->pd.DataFrame: # User, item, rating, prediction and loss
-    "The rows with the largest or smallest losses"
+    "The rows with the largest or smallest losses; those of weight 0 are left out"
     if k is not None: k = need_whole('k', k)
     need_flags(largest=largest)
-    self._need_rows('top_losses')
-    n = len(self.losses)
+    rows = self._counted('top_losses')
+    n = len(rows)
     k = min(ifnone(k, n), n)
-    _,rows = self.losses.topk(k, largest=largest)
-    return self[rows]
+    _,places = self.losses[rows].topk(k, largest=largest)
+    return self[rows[places]]
 
 # %% ../../nbs/interpret/63_errors.ipynb #84ab8baf
 @patch
@@ -41,10 +41,10 @@ def plot_top_losses(self:Errors,
     "What was given and predicted in the rows of `top_losses`"
     df = self.top_losses(k, largest)
     user,item,given = df.columns[:3]
-    labels = df[item].astype(str)+f', {user} '+df[user].astype(str)
+    labels = [f'{as_written(o, wide)}, {as_written(f"{user} {who}")}' for o,who in zip(df[item], df[user])]
     y = -np.arange(len(df))  # the first row at the top
-    ax = axes_of_rows(ax, len(df))
-    as_pairs(ax, labels, y, (given,df[given]), ('predicted',df.iloc[:,-2]))
+    ax = axes_of_rows(ax, labels)
+    as_pairs(ax, labels, y, (as_written(given),df[given]), ('predicted',df.iloc[:,-2]))
     ax.set_xlabel('stars')
     return ax
 
@@ -63,28 +63,29 @@ def _by_count(count):
     codes = np.searchsorted(_count_edges, count, 'right')-1
     return pd.Categorical.from_codes(codes, _count_names())
 
-def _rmse(o): return (o**2).mean()**.5
-def _mae(o): return o.abs().mean()
+def _means(groups, weight, **cols):
+    "How many `rows` each of the `groups` has, and the means of `cols`, each row counting as `weight` says"
+    sums = pd.DataFrame(cols).mul(weight, axis=0).groupby(groups, observed=True).sum()
+    by = weight.groupby(groups, observed=True)
+    res = sums.div(by.sum(), axis=0)
+    res.insert(0, 'rows', by.size())
+    return res
 
 # %% ../../nbs/interpret/63_errors.ipynb #1b5cf396
 @patch
 def error_by_count(self:Errors,
     is_item:bool=True, # By the training ratings of the items, or of the users?
 )->pd.DataFrame: # By number of training ratings: `rows`, `rmse`, `mae`, and `error`, mean of rating minus prediction
-    "How far off predictions are, by how many training ratings there were to learn from"
+    "How far off predictions are, by how many training ratings there were to learn from; rows count as their weights say, of weight 0 none"
     need_stars(self.model, 'error_by_count')
     _,count,_ = self._trained(is_item)
     if count is None: raise no_ratings('error_by_count')
-    given,pred = self._given('error_by_count')
-    codes = self.dl.dataset.x[:,int(is_item)].cpu().long()
+    rows,given,pred,weight = self._given('error_by_count')
+    codes = self.dl.dataset.x[:,int(is_item)].cpu().long()[rows]
     count_of_row = count[codes].where(codes>0, 0)  # what is unknown has none
-    groups = _by_count(count_of_row.numpy())
-    errors = (given-pred).groupby(groups, observed=True)
-    res = pd.DataFrame(dict(
-        rows=errors.size(),
-        rmse=errors.agg(_rmse),
-        mae=errors.agg(_mae),
-        error=errors.mean()))
+    error = given-pred
+    res = _means(_by_count(count_of_row.numpy()), weight, rmse=error**2, mae=error.abs(), error=error)
+    res['rmse'] **= .5
     return res.rename_axis(f'ratings of the {self._vocab(is_item).name}')
 
 # %% ../../nbs/interpret/63_errors.ipynb #6463acae
@@ -101,7 +102,7 @@ def plot_error_by_count(self:Errors,
     ax.bar_label(bars, df.rows.map('{:,}'.format), fontsize=8)
     ax.plot(groups, df.error, 'o-', color='tab:orange', label='mean of rating minus prediction')
     ax.axhline(0, color='0.4', lw=.8)
-    ax.set(xlabel=df.index.name, ylabel='stars')
+    ax.set(xlabel=as_written(df.index.name), ylabel='stars')
     ax.tick_params('x', rotation=30)
     ax.spines[['top','right']].set_visible(False)
     ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2, frameon=False)
@@ -110,20 +111,18 @@ def plot_error_by_count(self:Errors,
 # %% ../../nbs/interpret/63_errors.ipynb #893e268d
 @patch
 def calibration(self:Errors,
-    bins:int=10, # Groups of rows, of equal size
+    bins:int=10, # Groups of rows, of equal size, but rows with the same prediction are in one group
 )->pd.DataFrame: # `rows`, means `predicted` and `given`, and the standard error `se` of `given`
-    "The ratings given in rows with about the same prediction"
+    "The ratings given in rows with about the same prediction; rows count as their weights say, of weight 0 none"
     bins = need_whole('bins', bins)
-    given,pred = self._given('calibration')
+    _,given,pred,weight = self._given('calibration')
     n = len(pred)
-    rank = pred.rank(method='first').sub(1)  # from 0; equal predictions in the order of the rows
+    rank = pred.rank().sub(1)  # from 0; equal predictions have the mean of their ranks
     group = rank*min(bins, n)//n
-    by_group = given.groupby(group)
-    res = pd.DataFrame(dict(
-        rows=group.groupby(group).size(),
-        predicted=pred.groupby(group).mean(),
-        given=by_group.mean(),
-        se=by_group.sem()))
+    res = _means(group, weight, predicted=pred, given=given)
+    squares = (weight*(given-group.map(res.given)))**2
+    total,rows = weight.groupby(group).sum(),res['rows']
+    res['se'] = (squares.groupby(group).sum()*rows/(rows-1))**.5/total
     return res.reset_index(drop=True)
 
 # %% ../../nbs/interpret/63_errors.ipynb #1436a689

@@ -6,14 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/interpret/60_learned.ipynb #1dfa8613
+import textalloc,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.loader import RatingsDL,display_frame
-from ..data.columns import label_column
-from ..base.checks import need_flags
-from ..fit.training import RecLearner
-from ..answer.recommender import need_stars
-from ..answer.predict import predict_codes
+from fastrec.data.loader import RatingsDL,display_frame
+from fastrec.data.columns import label_column
+from fastrec.base.checks import need_flags
+from fastrec.fit.training import RecLearner
+from fastrec.answer.recommender import Recommends,counts_that_count,need_stars
+from fastrec.answer.predict import predict_codes
 
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
 def _own_dl(learn, dl):
@@ -59,16 +60,29 @@ class Learned(Interpretation):
         preds,losses = _predicted(learn, dl.dataset)
         return cls(learn, dl, losses, act, preds)
 
+# %% ../../nbs/interpret/60_learned.ipynb #101a55d2
+def _numbers(idxs, n):
+    "The numbers `idxs` of some of `n` rows, a slice of them, or a mask with a value for each, as a tensor; refused if it is anything else"
+    if isinstance(idxs, slice): return torch.arange(n)[idxs]
+    given = np.asarray(idxs.cpu() if isinstance(idxs, torch.Tensor) else idxs)
+    if not given.size: return torch.zeros(0, dtype=torch.int64)
+    is_mask = given.dtype==bool
+    if is_mask and given.shape!=(n,):
+        raise IndexError(f'a mask needs a value for each of the {n} rows, not the shape {given.shape}')
+    if not is_mask and given.dtype.kind not in 'iu':
+        raise TypeError(f'rows are chosen by whole numbers or by a mask, not by {idxs!r:.60}')
+    found = given.nonzero()[0] if is_mask else given.reshape(-1)
+    outside = found[(found<-n) | (found>=n)]
+    if len(outside): raise IndexError(f'there is no row {outside[0]}: there are 0 to {n-1}')
+    return torch.from_numpy(found.astype('int64'))
+
 # %% ../../nbs/interpret/60_learned.ipynb #bc4df9d6
 @patch
 def __getitem__(self:Learned, idxs)->pd.DataFrame:
-    "User, item, rating, prediction and loss of the rows `idxs` of the `dl`"
+    "User, item, rating, prediction and loss of the rows `idxs` of the `dl`: numbers, a slice, or a mask with a value for each row"
     self._need_rows('this table')
     ds = self.dl.dataset
-    n = len(ds)
-    idxs = tensor(idxs).long().reshape(-1)
-    outside = idxs[(idxs<-n) | (idxs>=n)]
-    if len(outside): raise IndexError(f'there is no row {int(outside[0])}: there are 0 to {n-1}')
+    idxs = _numbers(idxs, len(ds))
     rows = idxs.to(ds.x.device)
     pred = f'{ds.rating_name}_pred'
     df = ds.decode(ds.x[rows], ds.y[rows])
@@ -86,11 +100,19 @@ def _need_rows(self:Learned, what):
         raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
 
 @patch
-def _given(self:Learned, what):
-    "The ratings and the predictions of all rows, for `what`"
+def _counted(self:Learned, what):
+    "The numbers of the rows that count, for `what`, (n,)"
     self._need_rows(what)
-    given = pd.Series(to_np(self.dl.dataset.y))
-    return given,pd.Series(to_np(self.preds))
+    res = self.dl.dataset.is_counted().nonzero()[:,0].cpu()
+    if not len(res): raise ValueError(f'all rows have a weight of 0, and {what} leaves these out')
+    return res
+
+@patch
+def _given(self:Learned, what):
+    "Of the rows that count, for `what`: numbers, then ratings, predictions, and how much each counts"
+    rows,ds = self._counted(what),self.dl.dataset
+    each = ds.y.cpu(),self.preds.cpu(),ds.weights().cpu().double()
+    return rows,*(pd.Series(to_np(o[rows])) for o in each)
 
 # %% ../../nbs/interpret/60_learned.ipynb #a0a5d5ea
 @patch
@@ -107,20 +129,38 @@ def _vocab(self:Learned, is_item):
 
 @patch
 def _trained(self:Learned, is_item):
-    """Codes of the labels with training ratings, the most rated first, and how many ratings there are and how high;
-    all labels and `None` for a loaded learner"""
+    """Codes of the labels with training ratings that count, the most rated first, how many of these there are, and how high, each as
+    it counts; all labels and `None` for a loaded learner"""
     need_flags(is_item=is_item)
     ds = self.learn.dls.train_ds
     if not len(ds):
         codes = torch.arange(1, len(self._vocab(is_item)))
         return codes,None,None
-    count = ds.counts(int(is_item))
+    side = int(is_item)
+    count = counts_that_count(ds, side)
     order = count.argsort(descending=True, stable=True)
     codes = order[(order>0) & (count[order]>0)]
-    mean = (ds.sums(int(is_item))/count).float()
+    mean = (ds.sums(side)/ds.masses(side)).float()
     return codes,count,mean
 
-def no_ratings(what): return ValueError(f'a loaded learner holds no ratings, which {what} needs')
+# %% ../../nbs/interpret/60_learned.ipynb #366b841f
+def no_ratings(what, advice=''): return ValueError(f'a loaded learner holds no ratings, which {what} needs{advice}')
+
+def need_recommends(rec):
+    "`rec`, refused unless it is a learner or a recommender of fastrec"
+    if isinstance(rec, Recommends): return rec
+    raise TypeError(f'a RecLearner or a recommender is needed, not a {type(rec).__name__}: RecLearner.from_learner(learn) makes one of '
+                    'what collab_learner gave')
+
+# %% ../../nbs/interpret/60_learned.ipynb #d668dfeb
+_most_lines = 3
+wide = 48  # characters, where one line is better than two
+
+def as_written(text, line=34):
+    "`text` for a picture: in a few lines of at most `line` characters, and without formulas"
+    lines = textwrap.wrap(str(text), line, max_lines=_most_lines, placeholder=' …')
+    text = '\n'.join(lines)
+    return text.replace('$', r'\$')
 
 # %% ../../nbs/interpret/60_learned.ipynb #4f413676
 def new_axes(ax, *figsize):
@@ -129,17 +169,29 @@ def new_axes(ax, *figsize):
     fig,ax = plt.subplots(figsize=figsize, layout='constrained')
     return ax
 
-def axes_of_rows(ax, n):
-    "`ax`, or axes of a new figure with space for `n` labels below each other, a quarter of an inch each"
-    return new_axes(ax, 7, .5+.25*n)
+def axes_of_rows(ax, labels, least=1):
+    "`ax`, or axes of a new figure with space for the `labels` below each other, each of them `least` quarters of an inch high"
+    lines = [1+o.count('\n') for o in labels]
+    most = max((a+b for a,b in zip(lines, lines[1:])), default=2)/2  # of two neighbours
+    return new_axes(ax, 7, .5+.25*len(labels)*max(least, .3+.7*most))
 
 def as_pairs(ax, labels, y, a, b):
     "Draw the pairs `a`, hollow, and `b`, filled, (name and values), at the heights `y`"
     (a_name,a_x),(b_name,b_x) = a,b
     ax.hlines(y, a_x, b_x, color='0.75', zorder=1)
-    ax.scatter(a_x, y, facecolor='white', edgecolor='0.4', label=a_name, zorder=2)
+    ax.scatter(a_x, y, facecolor=ax.get_facecolor(), edgecolor='0.5', label=a_name, zorder=2)
     ax.scatter(b_x, y, color='tab:blue', label=b_name, zorder=3)
     ax.set_yticks(y, labels)
     ax.spines[['top','right']].set_visible(False)
     ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2, frameon=False)
     return ax
+
+# %% ../../nbs/interpret/60_learned.ipynb #c6753ff6
+def write_where_room(ax, x, y, labels, x_points, y_points):
+    "Write the `labels` next to the places `x` and `y`, except those without space between others and the points"
+    ax.figure.draw_without_rendering()  # the layout is done before labels look for space
+    textalloc.allocate(
+        ax, x, y, labels, x_scatter=x_points, y_scatter=y_points, textsize=8,
+        min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
+        textcolor=plt.rcParams['text.color'], linecolor='0.6', linewidth=.6,
+        avoid_label_lines_overlap=True, draw_all=False)

@@ -6,7 +6,6 @@
 __all__ = ['plot_explain', 'plot_reasons', 'compare', 'plot_compare']
 
 # %% ../../nbs/interpret/65_reasons.ipynb #d5105225
-import textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..answer.own_rows import need_ratings
@@ -14,17 +13,7 @@ from ..answer.recommender import Recommends
 from ..base.checks import need_whole
 from ..data.columns import label_column
 from ..models.ease import Ease
-from .directions import write_where_room
-from .learned import axes_of_rows,new_axes
-
-# %% ../../nbs/interpret/65_reasons.ipynb #79535c02
-_line = 34  # characters
-
-def as_written(text):
-    "`text` for a picture: in lines that are not too long, and without formulas"
-    lines = textwrap.wrap(str(text), _line) or ['']
-    text = '\n'.join(lines)
-    return text.replace('$', r'\$')
+from .learned import as_written,axes_of_rows,need_recommends,new_axes,write_where_room
 
 # %% ../../nbs/interpret/65_reasons.ipynb #694a79f6
 def _named(own):
@@ -46,6 +35,15 @@ def _steps(why, n):
 
 _up,_down = 'tab:blue','tab:orange'  # distinct also for people who see no red or green
 
+# %% ../../nbs/interpret/65_reasons.ipynb #ebf67eb3
+_rounding = 5e-4  # of the longest step
+
+def _with_rest(names, sizes, prediction):
+    "The steps, and one more if they do not add up to the `prediction`, since lines were left out"
+    rest = prediction-sum(sizes)
+    longest = max(map(abs, [prediction,*sizes]))
+    return (names,sizes) if abs(rest)<=_rounding*longest else ([*names, 'lines left out'],[*sizes, rest])
+
 # %% ../../nbs/interpret/65_reasons.ipynb #8a90ee68
 _window = 1.2  # steps farther from the prediction are cut off at the left: mostly the mean
 
@@ -57,26 +55,28 @@ def _limits(ends):
 
 # %% ../../nbs/interpret/65_reasons.ipynb #a5ef0fdc
 def plot_explain(
-    why:pd.DataFrame, # What `explain` or `explain_features` gave
+    why:pd.DataFrame, # What `explain` or `explain_features` gave; if lines were left out, these are one step
     n:int=10, # Ratings, or features, that have their own step
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "A waterfall of one prediction: the general parts, then what each rating, or feature, adds, up to the prediction"
     if 'prediction' not in getattr(why, 'attrs', {}): raise TypeError('why must be what explain gave, attrs included: pass that frame')
-    n = need_whole('n', n)
-    names,sizes = _steps(why, n)
+    prediction = why.attrs['prediction']
+    names,sizes = _with_rest(*_steps(why, need_whole('n', n)), prediction)
     ends = np.cumsum(sizes)
     starts = ends-sizes
-    y = -np.arange(len(names)+1)
-    ax = axes_of_rows(ax, 1.5*len(y))
+    names = [*names, f'prediction, {prediction:.2f}']
+    y = -np.arange(len(names))
+    ax = axes_of_rows(ax, names, 1.5)
     colors = [_up if o>0 else _down for o in sizes]
     ax.barh(y[:-1], sizes, left=starts, color=colors, height=.6)
     ax.vlines(ends, y[:-1]-1, y[:-1], color='0.5', linewidth=.8)
     ax.plot(ends[-1], y[-1], 'D', color='0.5')
-    ax.set_yticks(y, [*names,f'prediction, {why.attrs["prediction"]:.2f}'])
+    ax.set_yticks(y, names)
     of_stars = ends[np.abs(ends-ends[-1])<_window]
     ax.set_xlim(_limits(of_stars))
-    ax.set(xlabel=why.attrs['unit'], title=as_written(f'{why.attrs["item"]}, for {why.attrs["user"]}'))
+    unit,item,user = (as_written(why.attrs[o]) for o in ('unit','item','user'))
+    ax.set(xlabel=unit, title=f'{item}, for {user}')
     ax.spines[['top','right']].set_visible(False)
     return ax
 
@@ -92,8 +92,8 @@ def _places(rec):
 
 # %% ../../nbs/interpret/65_reasons.ipynb #06ae2c90
 def _rated_by(rec, user):
-    "The labels of what `user` has rated in training"
-    ds = need_ratings(rec)
+    "The labels of what `user` has rated in training, in rows that count"
+    ds = need_ratings(rec).counted()
     code, = rec.ds.classes[rec.ds.user_name].lookup([user])
     codes = ds.x[ds.x[:,0]==int(code),1]
     return [*ds.classes[ds.item_name].decode(codes.cpu())]
@@ -107,7 +107,7 @@ def plot_reasons(
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "A map of what `user` has rated and is recommended, with lines from the reasons to the items. `ValueError` for a model without factors"
-    lists = rec.recommend(user, n=n, why=why)
+    lists = need_recommends(rec).recommend(user, n=n, why=why)
     item = lists.columns[2]
     because = [f'because_{k+1}' for k in range(why)]
     reasons = lists.melt(item, because, '_place', '_reason').dropna()
@@ -133,7 +133,7 @@ def compare(
     n:int=10, # Length of the lists
 )->pd.DataFrame: # Each item on either list: its rank on both, missing where it is not listed, and how far it rises from a to b
     "The lists of two models for `user`, side by side, in the order of `a` and then of what is new in `b`"
-    lists = [o.recommend(user, n=n) for o in (a,b)]
+    lists = [need_recommends(o).recommend(user, n=n) for o in (a,b)]
     item = lists[0].columns[2]
     ranks = [o.set_index(item)['rank'] for o in lists]
     ranks = [o.set_axis([*o.index]) for o in ranks]  # labels without their own name or type
@@ -162,6 +162,6 @@ def plot_compare(
             aside = dict(xytext=(beside,0), textcoords='offset points')
             ax.annotate(as_written(o[item]), (x,-rank), ha=ha, va='center', **aside)
         if not pd.isna(o.rises): ax.plot([0,1], [-o.rank_a,-o.rank_b], color=_up)
-    ax.set(xlim=(-1,2), xticks=[0,1], xticklabels=names, yticks=[])
+    ax.set(xlim=(-1,2), xticks=[0,1], xticklabels=[as_written(o) for o in names], yticks=[])
     ax.spines[:].set_visible(False)
     return ax

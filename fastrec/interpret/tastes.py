@@ -10,18 +10,17 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..answer.recommender import Recommends
 from ..base.checks import need_whole
-from ..models.ease import Ease
-from .learned import axes_of_rows
-from .reasons import as_written
+from .learned import as_written,axes_of_rows,need_recommends
 
 # %% ../../nbs/interpret/66_tastes.ipynb #252a5cb1
 def _on_axes(rec, code):
     """Places of items and users on the main axes of the items' factors, after the direction of the item `code`: (n_items,1+k) and
     (n_users,1+k), the average item at 0"""
     model = rec.model
-    if isinstance(model, Ease) or not model.item_factors.any():
-        raise ValueError('tastes need a model with factors: fit_als and fit_ials make one')
+    if not model.is_product or not model.item_factors.any():
+        raise ValueError('tastes need a model with factors, whose products are its scores: fit_als and fit_ials make one')
     q,p = (o.float().cpu() for o in (model.item_factors,model.user_factors))
+    if min(len(q), len(p))<2: raise ValueError(f'tastes compare items, and users: {len(q)} and {len(p)} are too few')
     q = q-q.mean(0)
     _,_,axes = torch.linalg.svd(q, full_matrices=False)
     own = F.normalize(q[code-1], dim=0)
@@ -57,7 +56,8 @@ def tastes(
     """On which axes of taste `item` stands out, 0 for its own direction: its `place`, in standard deviations of all items, by how much that
     `divides` people, in units of the score, and `beside` it, the other item farthest out on its side; which feature `of_items` goes with
     that side, and `of_users` with those who like it, if loaders know any"""
-    n,vocab = need_whole('n', n),rec.ds.classes[rec.ds.item_name]
+    ds,n = need_recommends(rec).ds,need_whole('n', n)
+    vocab = ds.classes[ds.item_name]
     code = int(vocab.lookup([item])[0])
     items,users = _on_axes(rec, code)
     at = items[code-1]
@@ -65,10 +65,9 @@ def tastes(
     divides = at.abs()*users.std(0)
     order = divides.argsort(descending=True)[:n]
     others[code-1] = -torch.inf
-    farthest = others.argmax(0)+1
-    places = at/items.std(0)
-    res = {'axis': torch.arange(len(at)), 'place': places, 'divides': divides, 'beside': vocab.decode(farthest)}
-    for name,known,places in zip(('of_items','of_users'), rec.ds.features[::-1], (items,users)):
+    beside = vocab.decode(others.argmax(0)+1)
+    res = {'axis': torch.arange(len(at)), 'place': at/items.std(0), 'divides': divides, 'beside': beside}
+    for name,known,places in zip(('of_items','of_users'), ds.features[::-1], (items,users)):
         names = _going_with(known, places, side)
         if names is not None: res[name] = names
     res = pd.DataFrame(res).iloc[order.numpy()]
@@ -81,12 +80,13 @@ def plot_tastes(
     ax:plt.Axes=None, # Where to draw; a new figure if left out
 )->plt.Axes:
     "How much each axis on which an item stands out divides people, with what goes with its side"
-    ax = axes_of_rows(ax, 2*len(found))
-    y = -np.arange(len(found))
-    ax.barh(y, found.divides, height=.6, color='tab:blue')
     told = [o for o in ('of_items','of_users') if o in found]
     def name(o): return as_written(' · '.join(str(o[k]) for k in told if not pd.isna(o[k])) or o.beside)
-    ax.set_yticks(y, [name(o) for _,o in found.iterrows()])
+    names = [name(o) for _,o in found.iterrows()]
+    ax = axes_of_rows(ax, names, 2)
+    y = -np.arange(len(found))
+    ax.barh(y, found.divides, height=.6, color='tab:blue')
+    ax.set_yticks(y, names)
     ax.set(xlabel='by how much it divides people', title=as_written(found.attrs['item']))
     ax.spines[['top','right']].set_visible(False)
     return ax

@@ -21,13 +21,13 @@ class ChoiceReasons(LinearReasons):
         is_told = model.prior is not None
         average = model.user_factors.mean(0)
         nobody = model.prior[0][:,:-1] if is_told else average.expand(n_users, -1)
-        zeros = torch.zeros_like(nobody)
         share = faded(mass) if is_told else (mass==0).to(nobody)
         start = nobody*share[:,None]
         lam = penalty(model, mass)
         held = lam[:,None].expand_as(start)
         shared, = without_choices(model, lam.new_zeros(1))
-        plain = zeros if is_told else None
+        plain = None
+        if is_told: plain = average*share[:,None]
         super().__init__(model, users, items, w, torch.ones_like(w), (shared,held,start), plain)
         self.alone = nobody
         rest = mass[users]-w  # without each choice

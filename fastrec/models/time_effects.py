@@ -71,10 +71,13 @@ def keeping(self:TimeEffects, codes):
     return TimeEffects(self.seconds, keys, self.effects[:,kept][:,order], self.variance.clone())
 
 # %% ../../nbs/models/29_time_effects.ipynb #899e04f7
+def has_times(model, x):
+    "Does the `model` know effects of time, and are there times in the codes `x`?"
+    return x.shape[1]>2 and len(getattr(model, 'time_effects', ()))>0
+
 def without_times(model, x, y):
     "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both unchanged if it has none"
-    effects = getattr(model, 'time_effects', ())
-    if x.shape[1]<3 or not len(effects): return model,y
+    if not has_times(model, x): return model,y
     res = copy(model)
     res._modules = {**model._modules, 'time_effects': nn.ModuleList()}
-    return res,y-sum(e.of(x) for e in effects)
+    return res,y-sum(e.of(x) for e in model.time_effects)

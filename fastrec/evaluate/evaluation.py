@@ -29,8 +29,7 @@ def _notes(c, strangers_told, min_rating):
         yield (f"{c['in_training']:,} relevant held-out pairs were in training too, where exclude_seen leaves them out of the lists, and "
                'do not count: pass exclude_seen=False, or drop the repeats before the split')
     if c['on_both_sides']:
-        yield (f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, "
-               'and count as relevant')
+        yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
     strangers = c['unknown_users']+c['unknown_items']
     if not strangers_told and strangers>_many_strangers*c['rows']:
         yield (f"of {c['rows']:,} held-out rows {c['unknown_users']:,} are of users that were not in training, who get no lists, and "
@@ -52,8 +51,7 @@ def _scale_notes(rec, y):
     lo,hi = rec.rating_range
     a,b = (float(o) for o in y.aminmax())
     if _other_scale(a, b, len(y), lo, hi, rec.model.is_preference):
-        yield (f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: '
-               'are they on the same scale?')
+        yield f'held-out ratings run from {a:g} to {b:g}, those of training from {lo:g} to {hi:g}: are they on the same scale?'
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #06328265
 def _popularity(rec):

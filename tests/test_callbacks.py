@@ -219,9 +219,9 @@ def test_measuring_overwrites_no_file_of_a_fit(dls, measure):
 def test_lists_of_training_rows_are_told_to_be_none(dls):
     learn = quiet(dls, loss_func=SampledSoftmaxLoss())
     learn.fit(1)
-    with pytest.warns(UserWarning, match='rows of training there is nothing to find'): assert learn.validate(0)[1] is None
+    with pytest.warns(UserWarning, match='rows of training they have nothing to find'): assert learn.validate(0)[1] is None
     learn.recorder.train_metrics = True
-    with pytest.warns(UserWarning, match='rows of training there is nothing to find'): learn.fit(1)
+    with pytest.warns(UserWarning, match='rows of training they have nothing to find'): learn.fit(1)
     assert learn.history.valid_ndcg_at_10.notna().all()
 
 def test_rows_that_are_not_there_are_not_measured(dls):

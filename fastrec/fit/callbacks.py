@@ -27,7 +27,7 @@ def _are_given(targets, given):
     return torch.allclose(targets.detach().to(drawn).flatten(), drawn.flatten(), rtol=_near)
 
 @patch
-def look_at_targets(self:RecLearner):
+def _look_at_targets(self:RecLearner):
     "Note if the loss gets other targets than the ratings of this batch"
     given = getattr(self.dl, 'given', None)
     if given is None or not self.sees_ratings or not self.yb or isinstance(self.loss_func, ChoiceLoss): return
@@ -41,7 +41,8 @@ def look_at_targets(self:RecLearner):
 def _count_from(self:RecLearner, targets):
     "Let a new model that counts from the mean of the ratings count from that of the `targets`, the first that it sees"
     mean = getattr(self.model, 'mean', None)
-    if self.begun or self.n_fits>1 or self.train_iter or self.epoch or not torch.is_tensor(targets) or mean is None: return
+    is_trained = self.begun or self.n_fits>1 or self.train_iter or self.epoch
+    if is_trained or mean is None or not torch.is_tensor(targets): return
     if mean.item()==mean.new_tensor(self.dls.train_ds.mean()).item(): mean.fill_(targets.detach().float().mean())
 
 # %% ../../nbs/fit/63_callbacks.ipynb #eed5a917
@@ -50,29 +51,29 @@ def _compares(cb):
     return isinstance(cb, TrackerCallback) and not getattr(cb, 'every_epoch', False) and not getattr(cb, 'at_end', False)
 
 @patch
-def begin_fit(self:RecLearner):
+def _begin_fit(self:RecLearner):
     "Forget what the last fit has noted"
     self.has_stepped,self.sees_ratings,self.kept_rows = False,True,None
     self.is_compared,self._to_end = False,False
 
 @patch
-def plan_end(self:RecLearner):
+def _plan_end(self:RecLearner):
     "Find out what is to be done when this fit ends"
     self.is_compared = any(map(_compares, self.cbs))
     self._to_end = self._may_follow()  # in `fit.record`
 
 @patch
-def follow(self:RecLearner, is_last):
+def _follow(self:RecLearner, is_last):
     "Let rows follow from features after an epoch; if it `is_last`, also solve for those with few ratings, where the loss has seen these"
     is_last = is_last and self.sees_ratings
     follow_to_end(self.model, self.dls.train_ds, is_last)
     if is_last: self._to_end = False
 
 @patch
-def end_rows(self:RecLearner):
+def _end_rows(self:RecLearner):
     "Solve for rows with few ratings after a fit, if no last epoch has"
     if not (self._to_end and self.has_stepped and self.sees_ratings): return
-    self.follow(True)
+    self._follow(True)
     fill_untrained(self.model, self.dls.train_ds)
 
 # %% ../../nbs/fit/63_callbacks.ipynb #0b9c326f

@@ -140,14 +140,14 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
         self.opt = None  # a part of the model has been replaced
     self.need_recorded(cbs)
     before,state = list(self.cbs),self.fit_state()
-    self.begin_fit()
+    self._begin_fit()
     try:
         mode = exactly if isinstance(self.model, Dot) else trainable
         threads = nullcontext if self._shares_steps() else one_thread
         around = getattr(self.dls, 'around_fits', nullcontext)
         with mode(),threads(),around(self):
             Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
-            self.end_rows()
+            self._end_rows()
     except BaseException:
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
         added = [cb for cb in self.cbs if cb not in before]

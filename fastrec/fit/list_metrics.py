@@ -17,7 +17,7 @@ def _asks_of_training(learn):
 
 def _nothing_in_training():
     "No measures, of nobody; warns that there are none"
-    warn('lists leave out what their user has rated in training, so on the rows of training there is nothing to find, and nothing is measured')
+    warn('lists leave out what their user has rated in training, so on the rows of training they have nothing to find')
     return {},None
 
 class _Lists:

@@ -67,4 +67,5 @@ def _kept_record(self:RecLearner):
 @patch
 def validation_context(self:RecLearner, *args, **kwargs):
     of_a_fit = L(cb for cb in self.cbs if isinstance(cb, (TrackerCallback,CSVLogger)))
-    return ContextManagers([self.removed_cbs(of_a_fit), self._kept_record(), Learner.validation_context(self, *args, **kwargs)])
+    alone = self.removed_cbs(of_a_fit),self._kept_record()
+    return ContextManagers([*alone, Learner.validation_context(self, *args, **kwargs)])

@@ -114,7 +114,7 @@ def _do_fit(self:RecLearner):
         if not getattr(self.model, 'is_preference', False): tell_of_choices(ds)
         self.last_fit = 'fit',hypers_of(self)
         self.n_fits += not resumed
-    self.plan_end()  # in `fit.callbacks`
+    self._plan_end()  # in `fit.callbacks`
     self._bring_opt()
     Learner._do_fit(self)
 
@@ -128,7 +128,7 @@ def _do_epoch_train(self:RecLearner):
     if self._may_draw(): self._drawing = drawing(of_layers, self.dls.device)  # `_may_draw` is in `fit.loop`
     try: self._with_events(self.all_batches, 'train', CancelTrainException)
     finally: self._drawing = nullcontext
-    if self._may_follow(): self.follow(self.epoch==self.n_epoch-1 and not self.is_compared)  # in `fit.callbacks`
+    if self._may_follow(): self._follow(self.epoch==self.n_epoch-1 and not self.is_compared)  # in `fit.callbacks`
 
 @patch
 def one_batch(self:RecLearner, i, b):

@@ -14,7 +14,7 @@ from ..base.devices import upload
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all
-    notes,given = False,None  # are targets noted, before transforms change them? Those of the last batch, and how often they were written to
+    notes,given = False,None  # are targets noted before transforms? Those of the last batch, and how often they were written to
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)

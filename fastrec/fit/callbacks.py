@@ -48,7 +48,8 @@ def _count_from(self:RecLearner, targets):
 # %% ../../nbs/fit/63_callbacks.ipynb #eed5a917
 def _compares(cb):
     "Does the callback `cb` compare epochs, and not just save each, or the last?"
-    return isinstance(cb, TrackerCallback) and not getattr(cb, 'every_epoch', False) and not getattr(cb, 'at_end', False)
+    saves_anyway = getattr(cb, 'every_epoch', False) or getattr(cb, 'at_end', False)
+    return isinstance(cb, TrackerCallback) and not saves_anyway
 
 @patch
 def _begin_fit(self:RecLearner):
@@ -62,6 +63,7 @@ def _plan_end(self:RecLearner):
     self.is_compared = any(map(_compares, self.cbs))
     self._to_end = self._may_follow()  # in `fit.record`
 
+# %% ../../nbs/fit/63_callbacks.ipynb #a2adc46b
 @patch
 def _follow(self:RecLearner, is_last):
     "Let rows follow from features after an epoch; if it `is_last`, also solve for those with few ratings, where the loss has seen these"

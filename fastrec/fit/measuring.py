@@ -38,6 +38,7 @@ def get_preds(self:RecLearner, ds_idx=1, dl=None, with_input=False, with_decoded
     if with_loss: _need_ratings(dl, 'a loss of each row')
     return Learner.get_preds(self, ds_idx, dl, with_input, with_decoded, with_loss, **kwargs)
 
+# %% ../../nbs/fit/64_measuring.ipynb #2749eee6
 @patch
 @delegates(Learner.show_results)
 def show_results(self:RecLearner, ds_idx=1, dl=None, **kwargs):

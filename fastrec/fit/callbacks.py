@@ -26,6 +26,8 @@ def _are_given(targets, given):
     if targets.numel()!=drawn.numel() or drawn._version!=n_written: return False
     return torch.allclose(targets.detach().to(drawn).flatten(), drawn.flatten(), rtol=_near)
 
+RecLearner.kept_rows,RecLearner.sees_ratings = None,True  # rows to draw epochs from, if not all; has the loss got ratings so far?
+
 @patch
 def _look_at_targets(self:RecLearner):
     "Note if the loss gets other targets than the ratings of this batch"
@@ -50,6 +52,8 @@ def _compares(cb):
     "Does the callback `cb` compare epochs, and not just save each, or the last?"
     saves_anyway = getattr(cb, 'every_epoch', False) or getattr(cb, 'at_end', False)
     return isinstance(cb, TrackerCallback) and not saves_anyway
+
+RecLearner.is_compared,RecLearner._to_end = False,False  # do callbacks compare epochs? Are there rows to solve for at the end?
 
 @patch
 def _begin_fit(self:RecLearner):

@@ -357,7 +357,7 @@ def test_measuring_changes_nothing_of_what_was_drawn():
     measure = Measure()
     train(learn, 2, cbs=measure)
     before,weights = learn.settings(),learn.model.u_weight.weight.clone()
-    assert measure.n[0]==measure.n[2]<len(learn.dls.train_ds) and weights.equal(other.model.u_weight.weight)
+    assert measure.n[0]==measure.n[2]==len(learn.dls.train_ds) and weights.equal(other.model.u_weight.weight)
     learn.validate(),learn.get_preds(ds_idx=0)
     assert learn.settings().equals(before) and learn.model.u_weight.weight.equal(weights) and learn.dls.train.n==len(learn.dls.train_ds)
 

@@ -115,7 +115,7 @@ def test_schedules_of_any_kind(dls):
 @pytest.mark.parametrize('kwargs', [dict(), dict(opt_func=Adam), dict(arch=DeepMF), dict(sparse=True)], ids=' '.join)
 def test_what_is_frozen_stays(dls, kwargs):
     "Bit by bit, though an earlier fit has left gradients of 0 and averages, also if it is frozen between two epochs"
-    class Freeze(Callback):
+    class FreezeLater(Callback):
         def before_epoch(self):
             if self.epoch==1: self.model.tables[1][0].requires_grad_(False)
         def after_train(self):
@@ -130,7 +130,7 @@ def test_what_is_frozen_stays(dls, kwargs):
         assert all(w.equal(o) for w,o in zip(halves(learn.model)[0], before))
         assert not all(w.equal(o) for w,o in zip(halves(learn.model)[1], rest))
         learn.unfreeze()
-        freeze = Freeze()
+        freeze = FreezeLater()
         learn.fit(3, wd=.3, cbs=freeze)
     table = learn.model.tables[1][0].weight.detach()
     assert table[1:].equal(freeze.kept[1:]) and not learn.model.tables[0][0].weight.equal(before[0])

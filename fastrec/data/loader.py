@@ -14,6 +14,7 @@ from ..base.devices import upload
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all
+    notes,given = False,None  # are targets noted before transforms? Those of the last batch, and how often they were written to
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
@@ -25,7 +26,7 @@ class RatingsDL(TfmdDL):
         self.randomize()
         self.before_iter()
         self.dataset.to(self.device)
-        yield from map(self.after_batch, self._batches())
+        yield from map(self.after_batch, self._noted() if self.notes else self._batches())
         self.after_iter()
 
     def to_detach(self, b, cpu=True, gather=True):
@@ -110,15 +111,35 @@ def _batches(self:RatingsDL):
 
 # %% ../../nbs/data/05_loader.ipynb #b69a789a
 @patch
+def all_but(self:RatingsDL, rows):
+    "Numbers of all rows except those numbered `rows`, where batches are made"
+    is_kept = torch.ones(len(self.dataset), dtype=torch.bool)
+    is_kept[rows] = False
+    kept = is_kept.nonzero()[:,0].to(_dtype_for(len(is_kept)))
+    return upload(kept, self.device or kept.device)
+
+@patch
 def leave_out(self:RatingsDL, rows=None):
     "Draw the coming epochs from all rows except those numbered `rows`, or from all again"
-    self.kept,self.n = None,len(self.dataset)
-    if rows is None: return
-    is_kept = torch.ones(self.n, dtype=torch.bool)
-    is_kept[rows] = False
-    kept = is_kept.nonzero()[:,0].to(_dtype_for(self.n))
-    self.kept = upload(kept, self.device or kept.device)
-    self.n = len(kept)
+    self.kept = None if rows is None else self.all_but(rows)
+    self.n = len(self.dataset) if rows is None else len(self.kept)
+
+# %% ../../nbs/data/05_loader.ipynb #b9b59b2a
+@patch
+def of_epoch(self:RatingsDL, kept=None, seed=None):
+    "A copy for one epoch: of the rows numbered `kept`, if given, in the order for `seed`. It shares the ratings, and notes targets"
+    res = copy(self)
+    res.notes = True
+    if kept is not None: res.kept,res.n = kept,len(kept)
+    if seed is not None: res.reseed(seed)
+    return res
+
+@patch
+def _noted(self:RatingsDL):
+    "The batches, each once its targets are noted"
+    for b in self._batches():
+        self.given = b[-1],b[-1]._version
+        yield b
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03
 def display_frame(df):

@@ -18,15 +18,19 @@ from .ials import check_choices
 # %% ../../nbs/fit/69_choices.ipynb #76c6fe19
 def _compares_stars(m): return not isinstance(m, Metric) or isinstance(m, (AvgMetric,AccumMetric))
 
+def need_metrics_of_choices(metrics):
+    "Refuse metrics that compare predictions with ratings, which a model of choices does not predict"
+    for m in L(metrics):
+        if not _compares_stars(m): continue
+        name = str(getattr(m, 'name', None) or getattr(m, '__name__', m)).lstrip('_')
+        raise ValueError(f'metrics={name} compares predictions with ratings, and a loss of choices learns preferences: leave it out, '
+                         'or pass list_metrics()')
+
 def check_choice_args(dls, y_range, metrics):
     "Refuse what a `ChoiceLoss` cannot be combined with, and ratings that say of nothing that it was chosen"
     if y_range is not None and y_range is not False:
         raise ValueError(f'y_range={y_range} bounds ratings, and a loss of choices learns preferences, which have no bounds: leave it out')
-    for m in L(metrics):
-        if m is rmse or not _compares_stars(m): continue
-        name = getattr(m, 'name', None) or getattr(m, '__name__', m)
-        raise ValueError(f'metrics={name} compares predictions with ratings, and a loss of choices learns preferences: leave it out, '
-                         'or pass list_metrics()')
+    need_metrics_of_choices(m for m in L(metrics) if m is not rmse)  # for which `learner` takes those of lists
     check_choices(dls.train_ds.counted(), 'a loss of choices')
 
 # %% ../../nbs/fit/69_choices.ipynb #b2127c53

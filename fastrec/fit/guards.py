@@ -19,9 +19,9 @@ from ..models.posterior import PosteriorMean
 from ..models.trainable import fill_untrained
 from .training import RecLearner
 from .record import Sweeps
-from .shrinkage import ShrinkToBiases
+from .callbacks import need_usable
 from .losses import ChoiceLoss
-from .choices import AgainstUnseen
+from .choices import AgainstUnseen,need_metrics_of_choices
 from .stand_ins import losses_to_cpu
 from ..base.devices import exactly,trainable
 from ..base.threads import one_thread
@@ -76,10 +76,10 @@ def _check_epoch(self:RecLearner, rng):
     if losses.isfinite().all(): return
     step = int((~losses.isfinite()).nonzero()[0])
     self._back_to_epoch()
-    self.dls.train.rng.setstate(rng)
-    if self.dl is not self.dls.train:
+    if rng is None:
         self._bad_loss(step)  # blocks of several processes, which one alone can't go through again
-    x = next(itertools.islice(self.dls.train, step, None))[0]
+    self.dl.rng.setstate(rng)
+    x = next(itertools.islice(self.dl, step, None))[0]
     with torch.no_grad(): self._bad_loss(step, x, self.model(x))
 
 # %% ../../nbs/fit/41_guards.ipynb #944597f4
@@ -101,7 +101,7 @@ def all_batches(self:RecLearner):
     watch = self._watches_losses()
     self._check_each = watch and self._watches_each()
     if watch:
-        rng = self.dls.train.rng.getstate()
+        rng = self.dl.rng.getstate() if isinstance(self.dl, RatingsDL) else None
         self._kept = {k: o.detach().clone() for k,o in self.model.state_dict().items()}
     try: Learner.all_batches(self)
     except FloatingPointError:
@@ -119,7 +119,6 @@ def _tidy(self:RecLearner, finders=()):
             with self.added_cbs(cb): cb('after_fit')
     for cb in self.cbs:
         if isinstance(cb, ProgressCallback): cb('after_fit')
-        if isinstance(cb, ShrinkToBiases): cb.give_back()
     if self.opt: self.opt.zero_grad()
     fill_untrained(self.model, self.dls.train_ds)
     self._kept = None
@@ -140,12 +139,15 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     if not self._opt_is_of_model():
         self.opt = None  # a part of the model has been replaced
     self.need_recorded(cbs)
-    before,state,self.has_stepped = list(self.cbs),self.fit_state(),False
+    before,state = list(self.cbs),self.fit_state()
+    self._begin_fit()
     try:
         mode = exactly if isinstance(self.model, Dot) else trainable
         threads = nullcontext if self._shares_steps() else one_thread
         around = getattr(self.dls, 'around_fits', nullcontext)
-        with mode(),threads(),around(self): Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
+        with mode(),threads(),around(self):
+            Learner.fit(self, n_epoch, lr, wd, cbs, **kwargs)
+            self._end_rows()
     except BaseException:
         self._tidy([cb for cb in L(cbs) if isinstance(cb, LRFinder)])
         added = [cb for cb in self.cbs if cb not in before]
@@ -200,6 +202,7 @@ def _check_trainable(self:RecLearner):
     if is_choice and not is_preference:
         raise ValueError(f'the model predicts ratings, and {type(self.loss_func).__name__} would make it one of choices: '
                          'train a new learner(dls, loss_func=…)')
+    if is_choice: need_metrics_of_choices(self.metrics)
     if is_choice and not any(isinstance(cb, AgainstUnseen) for cb in self.cbs): self.add_cb(AgainstUnseen())
     self._check_batches()
 
@@ -224,10 +227,7 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     _check_fit(n_epoch, lr, cbs, wd)
     self._need_rows(0)
     self._check_trainable()
-    all_cbs = (*self.cbs,*L(cbs))
-    if self.model.sparse and any(isinstance(cb, GradientClip) or cb is GradientClip for cb in all_cbs):
-        raise TypeError('GradientClip cannot clip the gradients of sparse=True, which are not of whole tables: leave '
-                        'it out, or pass sparse=False')
+    need_usable((*self.cbs,*L(cbs)), self.model.sparse)
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
 
 @patch

@@ -8,15 +8,26 @@ __all__ = ['ListMetric', 'list_metrics']
 # %% ../../nbs/fit/77_list_metrics.ipynb #a267df1e
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_choice,need_whole
+from ..base.checks import need_choice,need_whole,warn
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #11709bd2
+def _asks_of_training(learn):
+    "Are the batches of `learn` those of training?"
+    return learn.training or getattr(learn.dl, 'dataset', None) is learn.dls.train_ds
+
+def _nothing_in_training():
+    "No measures, of nobody; warns that there are none"
+    warn('lists leave out what their user has rated in training, so on the rows of training they have nothing to find')
+    return {},None
+
 class _Lists:
     "The measures of lists of `k`, by name, and for how many users; `None` until the next validation has made them"
     found = None
     def __init__(self, k): self.k = k
     def measured(self, learn):
-        if self.found is None: self.found = learn.list_measures(learn.dl.dataset, self.k)
+        if self.found is not None: return self.found
+        is_of_training = _asks_of_training(learn)
+        self.found = _nothing_in_training() if is_of_training else learn.list_measures(learn.dl.dataset, self.k)
         return self.found
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #c1119e11
@@ -31,9 +42,9 @@ class ListMetric(Metric):
     def reset(self): self.total,self.count,self.lists.found = None,0,None
     def accumulate(self, learn):
         is_last = learn.iter+1==learn.n_iter
-        if learn.training or not is_last: return
+        if not is_last: return
         measures,self.count = self.lists.measured(learn)
-        self.total = measures[self.name]*self.count
+        if self.count: self.total = measures[self.name]*self.count
 
     @property
     def name(self): return f'{self.measure}_at_{self.k}'

@@ -181,10 +181,14 @@ def _step_by_hand(self:RecLearner, x, y, expected=None):
 # %% ../../nbs/fit/45_loop.ipynb #9432d018
 @patch
 def _do_one_batch(self:RecLearner):
-    if self.training: self.has_stepped = True  # which `_fit` in `fit.guards` asks
+    if self.training:
+        self.has_stepped = True  # which `_fit` in `fit.guards` asks
+        self._look_at_targets()
     if self.by_hand is None: self.by_hand = self.lean and self._works_by_hand()
     if not (self.by_hand and self.training and self.yb) or self._watched():
-        return Learner._do_one_batch(self)
+        Learner._do_one_batch(self)
+        if self.training: self._look_at_targets()  # again, as callbacks may have written to them
+        return
     self.pred,self.loss = self._step_by_hand(*self.xb, *self.yb)
     self.loss_grad = self.loss
     if self._check_each: self._check_loss()
@@ -192,6 +196,7 @@ def _do_one_batch(self:RecLearner):
     self._with_events(self._step, 'step', CancelStepException)
     self.opt.zero_grad()
 
+# %% ../../nbs/fit/45_loop.ipynb #3b32e6d6
 @patch
 def _do_grad_opt(self:RecLearner):
     if self._check_each: self._check_loss()

@@ -95,11 +95,20 @@ def put_back(self:RecLearner, state):
     vars(self.recorder).clear()
     vars(self.recorder).update(record)
 
+# %% ../../nbs/fit/42_record.ipynb #53190e01
+def _need_free_name(learn, cb):
+    "Refuse a callback that would hide what the learner has under its name"
+    is_taken = not isinstance(vars(learn).get(cb.name, cb), Callback)
+    if is_taken or hasattr(type(learn), cb.name):
+        raise ValueError(f'{type(cb).__name__} would be learn.{cb.name}, which the learner has already: give the class another name')
+
 # %% ../../nbs/fit/42_record.ipynb #3d7046c7
 _errors = set('rmse mse mae msle rmsle rmspe mape'.split())
 
 @patch
 def add_cb(self:RecLearner, cb):
+    if isinstance(cb, type): cb = cb()
+    _need_free_name(self, cb)
     grows = isinstance(cb, TrackerCallback) and cb.comp is np.greater
     if grows and _errors & {*cb.monitor.split('_')}:
         cb.comp = np.less

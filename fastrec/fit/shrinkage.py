@@ -47,10 +47,10 @@ class ShrinkToBiases(Callback):
         if not self.applies: return
         ds = self.dls.train_ds
         self.left_out = held_out_rows(ds, n_held_out(len(ds)))
-        if len(self.left_out)>=fewest: self.dls.train.leave_out(self.left_out)
+        if len(self.left_out)>=fewest: self.learn.kept_rows = self.dls.train.all_but(self.left_out)
 
     def after_train(self):
-        if self.applies and self.epoch==self.n_epoch-1: self._draw()
+        if self.applies and self.epoch==self.n_epoch-1 and not self.learn.is_compared: self._draw()
 
     def before_validate(self):
         if self.learn.has_stepped and self.chosen is not None: self.as_drawn = _digest(self.model)
@@ -64,26 +64,24 @@ def _is_sound(m, x):
 @torch.no_grad()
 def _draw(self:ShrinkToBiases):
     m,ds = self.model.eval(),self.dls.train_ds
+    if not self.learn.sees_ratings:
+        self.why_not = 'a callback or a transform of batches gave the loss other targets than the ratings'
+        return
     if not _is_sound(m, ds.subset(self.left_out).x): return
     trusted = _trusted(m, ds, self.left_out)
     is_asked = len(self.left_out)>=fewest
-    if is_asked: self.chosen = draw_to_biases(m, ds, self.dls.train.kept, self.left_out, trusted)
+    if is_asked: self.chosen = draw_to_biases(m, ds, self.learn.kept_rows, self.left_out, trusted)
     elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
+    self.as_drawn = _digest(m)
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #eaeaf4ea
 @patch
 def after_fit(self:ShrinkToBiases):
     "Draw what callbacks have left, if it is not what was drawn after the last epoch"
-    if self.learn.has_stepped is None: return
-    if self.applies and self.learn.has_stepped and (self.chosen is None or _digest(self.model)!=self.as_drawn):
-        self._draw()
-        fill_untrained(self.model, self.dls.train_ds)
-    self.give_back()
-
-@patch
-def give_back(self:ShrinkToBiases):
-    "Let the loader have all rows again"
-    if getattr(self.dls.train, 'kept', None) is not None: self.dls.train.leave_out()
+    if not (self.applies and self.learn.has_stepped): return
+    if self.chosen is not None and _digest(self.model)==self.as_drawn: return
+    self._draw()
+    fill_untrained(self.model, self.dls.train_ds)
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #ee19935c
 def _is_mean_square(loss):

@@ -12,7 +12,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
 from ..models.kept import Kept
-from .few_ratings import follow_to_end
+from ..data.loader import RatingsDL
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,counts_of_items,need_stars
 from ..answer.predict import predict_codes
@@ -107,11 +107,12 @@ def _do_fit(self:RecLearner):
         raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the '
                          'dataloaders without shard=True')
     resumed = self.n_fits>0 and any(isinstance(cb, SkipToEpoch) for cb in self.cbs)
-    if self.seed is not None: self._fit_seed = self.seed+self.n_fits-resumed
+    self._fit_seed = self._drawn_seed() if self.seed is None else self.seed+self.n_fits-resumed
     if not hasattr(self, 'lr_finder'):  # which puts the weights back
         if not getattr(self.model, 'is_preference', False): tell_of_choices(ds)
         self.last_fit = 'fit',hypers_of(self)
         self.n_fits += not resumed
+    self._plan_end()  # in `fit.callbacks`
     self._bring_opt()
     Learner._do_fit(self)
 
@@ -119,14 +120,13 @@ def _do_fit(self:RecLearner):
 @patch
 def _do_epoch_train(self:RecLearner):
     if not hasattr(self, 'lr_finder'): without_ranker(self.model)
-    seed = None
-    if self._fit_seed is not None:
-        seed = random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
-        self.dls.train.reseed(seed)
-    if self._may_draw(): self._drawing = drawing(seed, self.dls.device)  # `_may_draw` is in `fit.loop`
-    try: Learner._do_epoch_train(self)
+    train,seed = self.dls.train,random.Random(f'{self._fit_seed} {self.epoch}').getrandbits(63)
+    self.dl = train.of_epoch(self.kept_rows, seed) if isinstance(train, RatingsDL) else train
+    of_layers = None if self.seed is None else seed
+    if self._may_draw(): self._drawing = drawing(of_layers, self.dls.device)  # `_may_draw` is in `fit.loop`
+    try: self._with_events(self.all_batches, 'train', CancelTrainException)
     finally: self._drawing = nullcontext
-    if self._may_follow(): follow_to_end(self.model, self.dls.train_ds, self.epoch==self.n_epoch-1)  # in `fit.record`
+    if self._may_follow(): self._follow(self.epoch==self.n_epoch-1 and not self.is_compared)  # in `fit.callbacks`
 
 @patch
 def one_batch(self:RecLearner, i, b):
@@ -174,6 +174,12 @@ def seen(self:RecLearner):
         self.dls._seen = Seen(x, *sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
+# %% ../../nbs/fit/30_training.ipynb #c1895fa8
+@patch(as_prop=True)
+def held_out(self:RecLearner):
+    "The rows of validation"
+    return self.dls.valid_ds
+
 # %% ../../nbs/fit/30_training.ipynb #d3e0a603
 _n_measured = 2**16  # ratings at most, evenly spread
 
@@ -198,46 +204,3 @@ def noise(self:RecLearner):
     if not len(ds): return vars(self).get('_known_noise', _guessed_noise(model.y_range))
     by = [*model.parameters(), *model.buffers(), ds.x, ds.y, *([] if ds.w is None else [ds.w])]
     return _kept_noise(by, partial(_measured_noise, model, ds), (model.y_range,model.clip))
-
-# %% ../../nbs/fit/30_training.ipynb #05b77864
-@patch(as_prop=True)
-def held_out(self:RecLearner):
-    "The rows of validation"
-    return self.dls.valid_ds
-
-@patch
-@delegates(Learner.validate)
-def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
-    "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences"
-    if not isinstance(self.loss_func, ChoiceLoss): need_stars(self.model, 'validate')
-    if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
-    return Learner.validate(self, ds_idx, dl, **kwargs)
-
-@patch
-@delegates(Learner.show_results)
-def show_results(self:RecLearner, ds_idx=1, dl=None, **kwargs):
-    "Ratings and predictions of some rows. `ValueError` for a model of preferences"
-    need_stars(self.model, 'show_results')
-    return Learner.show_results(self, ds_idx, dl, **kwargs)
-
-@patch
-def loss_not_reduced(self:RecLearner):
-    need_stars(self.model, 'a loss of each row')
-    return Learner.loss_not_reduced(self)
-
-# %% ../../nbs/fit/30_training.ipynb #9c5ec871
-@patch
-@contextmanager
-def _kept_record(self:RecLearner):
-    "A context after which the recorder is as it was, whatever has overwritten it, and that is no part of a fit"
-    recorder = getattr(self, 'recorder', None)
-    kept = dict(vars(recorder)) if recorder else {}
-    has_stepped,self.has_stepped = self.has_stepped,None
-    try: yield
-    finally:
-        self.has_stepped = has_stepped
-        if recorder: vars(recorder).update(kept)
-
-@patch
-def validation_context(self:RecLearner, *args, **kwargs):
-    return ContextManagers([self._kept_record(), Learner.validation_context(self, *args, **kwargs)])

@@ -166,4 +166,6 @@ class ShareBlocks(Callback):
     order = -10  # before the bars
     def __init__(self, part): self.part = part
     def before_fit(self): self.blocks = _BlockDL(self.learn, self.part)
-    def before_train(self): self.learn.dl = self.blocks
+    def before_train(self):
+        self.blocks.dl = self.learn.dl  # that of the epoch, with its seed
+        self.learn.dl = self.blocks

@@ -67,7 +67,7 @@ class _ShareGradients(Callback):
     "Sum the gradients of the shares of a batch over the processes"
     order,run_valid = 90,False
     def __init__(self, part): self.part = part
-    def before_train(self): self.sizes = self.dls.train.batch_sizes()
+    def before_train(self): self.sizes = self.learn.dl.batch_sizes()
 
     def after_backward(self):
         weight = len(self.yb[0])/self.sizes[self.iter]

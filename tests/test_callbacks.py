@@ -1,0 +1,237 @@
+"What callbacks and transforms of batches may change, what a fit then does, and what is said of it"
+import threading
+import numpy as np,pytest,torch
+from fastai.callback.all import (Callback,CancelEpochException,CSVLogger,CutMix,EarlyStoppingCallback,MixUp,ProgressCallback,ReduceLROnPlateau,
+                                 SaveModelCallback)
+from fastai.losses import MSELossFlat
+from fastai.metrics import mae,rmse
+from fastcore.basics import noop
+from fastrec.all import BPRLoss,ItemTransform,RecDataLoaders,SampledSoftmaxLoss,learner,list_metrics,sample_ratings,set_seed
+
+pytestmark = pytest.mark.filterwarnings('ignore:[^A-Z]*the tastes that were found')  # an epoch or two find few
+
+@pytest.fixture
+def dls(tmp_path): return RecDataLoaders.from_df(sample_ratings(), seed=42, path=tmp_path)
+
+def quiet(dls, **kwargs):
+    learn = learner(dls, **kwargs)
+    learn.remove_cb(ProgressCallback)
+    learn.logger = noop
+    return learn
+
+def weights(learn): return torch.cat([p.detach().flatten() for p in learn.model.parameters()])
+def shrunk(learn): return learn.settings().loc['shrink'].tolist()
+def callback(**events): return type('Changing', (Callback,), events)()
+
+# ------------------------------------------------------------------ targets
+def standardize(self): self.learn.yb = ((self.y-3.5)/1.1,)
+def in_place(self): self.learn.yb[0].sub_(3.5).div_(1.1)
+def flip(self): self.learn.yb = (6-self.y,)
+def from_second_epoch(self):
+    if self.epoch or not self.training: self.learn.yb = (self.y*0+2,)
+
+@pytest.mark.parametrize('events,kwargs', [(dict(before_batch=standardize), dict(y_range=False)), (dict(before_batch=in_place), dict(y_range=False)),
+                                           (dict(before_batch=flip), {}), (dict(after_pred=flip), {}), (dict(before_batch=standardize), dict(y_range=False, use_nn=True)),
+                                           (dict(before_batch=from_second_epoch), {})],
+                         ids=['standardized','in place','flipped','after the prediction','network','second epoch'])
+@pytest.mark.parametrize('lean', [True,False], ids=['lean','stock'])
+def test_a_model_of_other_targets_is_not_drawn_to_biases_of_ratings(dls, events, kwargs, lean):
+    learn = quiet(dls, cbs=callback(**events), **kwargs)
+    learn.lean = lean and learn.lean
+    learn.fit_one_cycle(4)
+    found = learn.history.rmse
+    assert found.iloc[-1]<=found.iloc[-2]+.01 and shrunk(learn)[0]=='as trained' and 'other targets than the ratings' in shrunk(learn)[1]
+    assert dls.train.n==len(dls.train_ds)
+    learn.remove_cb(next(o for o in learn.cbs if type(o).__name__=='Changing'))
+    learn.fit(1)
+    assert 'other targets' not in shrunk(learn)[1]  # that was the fit before
+
+class Halved(ItemTransform):
+    def encodes(self, b): return b[0],(b[1]-3)/2
+
+@pytest.mark.parametrize('features', [False,True])
+def test_targets_of_a_transform_are_left_as_they_are(features, tmp_path):
+    ratings,truth = sample_ratings(n_users=300, n_items=150, n_ratings=4000, with_truth=True)
+    dls = RecDataLoaders.from_df(ratings, seed=1, **(truth.sides() if features else {}))
+    for o in dls.loaders: o.after_batch.add(Halved())
+    learn = quiet(dls, y_range=False)
+    learn.fit_one_cycle(5)
+    found = learn.history.rmse
+    assert found.iloc[-1]<1.01*found.iloc[-2] and shrunk(learn)[0]=='as trained'
+
+def test_a_new_model_counts_from_the_mean_of_what_it_sees(dls):
+    learn = quiet(dls, y_range=False, cbs=callback(before_batch=lambda self: setattr(self.learn, 'yb', (self.y+100,))))
+    learn.fit(1)
+    assert abs(float(learn.model.mean)-100-dls.train_ds.mean())<1 and learn.history.rmse.iloc[0]<1.5
+    before = float(learn.model.mean)
+    learn.fit(1)
+    assert float(learn.model.mean)==before
+
+@pytest.mark.parametrize('same', [lambda y: y.clone(), lambda y: y[:,None], lambda y: y.half()], ids=['copy','column','half'])
+def test_copies_of_ratings_are_ratings(dls, same):
+    learn = quiet(dls, cbs=callback(before_batch=lambda self: setattr(self.learn, 'yb', (same(self.y),))), loss_func=MSELossFlat())
+    learn.fit(2)
+    assert shrunk(learn)[1]=='least error, beyond chance'
+
+def test_a_fit_without_other_targets_is_what_it_was(dls):
+    "Also if batches are looked at, and by fastai's own loop"
+    learn,other = quiet(dls),quiet(dls, cbs=callback(before_batch=lambda self: None))
+    for o in (learn,other): o.fit_one_cycle(2)
+    assert weights(learn).equal(weights(other)) and learn.shrink_to_biases.chosen is not None
+
+# ------------------------------------------------------------------ epochs that are compared
+def test_epochs_that_are_compared_are_alike(dls):
+    "The best of them is kept, and drawn to biases afterwards"
+    def fitted(n, **kwargs):
+        learn = quiet(dls, **kwargs)
+        learn.fit(n, 3e-2, cbs=SaveModelCallback(monitor='rmse'))
+        return learn
+    learn,plain,one = fitted(6),fitted(6, shrink=False),quiet(dls)
+    one.fit(1, 3e-2)
+    recorded = learn.history.rmse
+    assert recorded.is_monotonic_increasing and float(learn.validate()[1])<recorded.min()
+    assert (recorded.diff().dropna()>0).all() and learn.shrink_to_biases.chosen is not None and shrunk(learn)[1]=='least error, beyond chance'
+    assert abs(float(learn.validate()[1])-one.history.rmse.iloc[-1])<1e-4  # of the first epoch, drawn
+    assert plain.history.rmse.idxmin()==0
+
+@pytest.mark.parametrize('tracker', [SaveModelCallback,EarlyStoppingCallback,ReduceLROnPlateau])
+def test_whoever_compares_epochs_gets_all_as_trained(dls, tracker):
+    learn = quiet(dls)
+    kwargs = dict(patience=9) if tracker is not SaveModelCallback else {}
+    learn.fit(3, 3e-2, cbs=tracker('rmse', **kwargs))
+    assert learn.history.rmse.is_monotonic_increasing and float(learn.validate()[1])<learn.history.rmse.iloc[-1]
+    assert learn.shrink_to_biases.chosen is not None
+
+@pytest.mark.parametrize('kwargs', [dict(every_epoch=True),dict(at_end=True)], ids=' '.join)
+def test_what_saves_without_comparing_saves_the_last_epoch_drawn(dls, kwargs):
+    learn,want = quiet(dls),quiet(dls)
+    want.fit(3)
+    learn.fit(3, cbs=SaveModelCallback('rmse', **kwargs))
+    assert weights(learn).equal(weights(want)) and learn.history.equals(want.history)
+    learn.load('model' if 'at_end' in kwargs else 'model_2', weights_only=False)
+    assert weights(learn).equal(weights(want))
+
+@pytest.mark.parametrize('shrink', [None,False])
+def test_rows_with_few_ratings_are_solved_for_after_epochs_are_compared(shrink, tmp_path, monkeypatch):
+    import fastrec.fit.few_ratings as few_ratings
+    solved,solve = [],few_ratings.solve_few
+    monkeypatch.setattr(few_ratings, 'solve_few', lambda model, ds: solved.append(1) or solve(model, ds))
+    ratings,truth = sample_ratings(n_users=300, n_items=150, n_ratings=3000, with_truth=True)
+    learn = quiet(RecDataLoaders.from_df(ratings, seed=1, path=tmp_path, **truth.sides()), shrink=shrink)
+    learn.fit(3, cbs=SaveModelCallback('rmse'))
+    assert len(solved)==1
+    for es in learn.model.tables: assert all(torch.allclose(e.weight[0], e.weight[1:].mean(0), atol=1e-5) for e in es)
+    learn.fit(2)
+    assert len(solved)==2
+    learn.fit_als(cbs=SaveModelCallback('rmse'))
+    assert len(solved)==2
+
+def test_a_cancelled_last_epoch_is_drawn_once(dls):
+    def cancel(self):
+        if self.epoch==1: raise CancelEpochException
+    learn,want = quiet(dls),quiet(dls)
+    cb = callback(after_train=cancel)
+    cb.order = 70
+    learn.fit(2, cbs=cb)
+    want.fit(2)
+    assert np.allclose(learn.shrink_to_biases.chosen, want.shrink_to_biases.chosen) and shrunk(learn)==shrunk(want)
+
+# ------------------------------------------------------------------ several fits on the same loaders
+def test_fits_in_threads_do_not_meet(dls):
+    kwargs = [dict(seed=0),dict(seed=1),dict(seed=2, shrink=False),dict(loss_func=BPRLoss(), seed=3)]
+    apart,together = ([quiet(dls, **o) for o in kwargs] for _ in range(2))
+    for o in apart: o.fit(2)
+    threads = [threading.Thread(target=o.fit, args=(2,)) for o in together]
+    for o in threads: o.start()
+    for o in threads: o.join()
+    for a,b in zip(apart, together): assert weights(a).equal(weights(b))
+
+@pytest.mark.parametrize('at', ['before_fit','before_epoch','before_train','after_batch','after_train','after_epoch'])
+def test_a_fit_within_a_fit_leaves_it_alone(dls, at):
+    def baseline(self):
+        if self.epoch==0 and (at!='after_batch' or self.training and self.iter==5): quiet(dls, n_factors=2, shrink=None if at!='after_epoch' else False).fit(1)
+    learn,want = quiet(dls),quiet(dls)
+    learn.fit(2, cbs=callback(**{at: baseline}))
+    want.fit(2)
+    assert weights(learn).equal(weights(want)) and shrunk(learn)==shrunk(want)
+
+@pytest.mark.parametrize('kwargs', [{},dict(use_nn=True, ps=.1),dict(loss_func=BPRLoss())], ids=['dot','dropout','choices'])
+def test_set_seed_before_a_fit_fixes_it(kwargs):
+    dls,found = RecDataLoaders.from_df(sample_ratings()),[]
+    for seed in (3,3,4):
+        set_seed(7)
+        learn = quiet(dls, **kwargs)
+        set_seed(seed)
+        learn.fit(1)
+        found.append(weights(learn))
+    assert found[0].equal(found[1]) and not found[0].equal(found[2])
+
+def test_fits_without_a_seed_differ():
+    dls = RecDataLoaders.from_df(sample_ratings())
+    learn = quiet(dls, shrink=False)
+    orders = []
+    learn.fit(2, cbs=callback(before_batch=lambda self: orders.append(self.xb[0]) if self.training and self.iter==0 else None))
+    assert not orders[0].equal(orders[1])
+
+# ------------------------------------------------------------------ what is refused
+@pytest.mark.parametrize('name', 'History Noise Evaluate Freeze Model Seed'.split())
+def test_a_callback_hides_nothing_of_the_learner(dls, name):
+    learn = quiet(dls)
+    cb = type(name, (Callback,), {})
+    before = list(learn.cbs)
+    for o in (cb,cb()):
+        with pytest.raises(ValueError, match=f'{name} would be learn.{name.lower()}'): learn.fit(1, cbs=o)
+    with pytest.raises(ValueError, match='another name'): learner(dls, cbs=cb())
+    assert list(learn.cbs)==before
+    learn.fit(1)
+
+def test_a_callback_may_come_twice(dls):
+    class Watch(Callback): n = 0
+    learn = quiet(dls, cbs=Watch())
+    learn.fit(1, cbs=Watch)
+
+@pytest.mark.parametrize('mix', [MixUp,MixUp(),CutMix()], ids=str)
+def test_codes_are_not_mixed(dls, mix):
+    with pytest.raises(TypeError, match='cannot be mixed'): quiet(dls).fit(1, cbs=mix)
+
+def test_metrics_that_are_set_later_are_checked(dls):
+    learn = quiet(dls, loss_func=SampledSoftmaxLoss())
+    learn.metrics = [rmse,mae]
+    for o in (lambda: learn.fit(1), learn.validate, lambda: learn.lr_find(show_plot=False)):
+        with pytest.raises(ValueError, match='metrics=rmse compares predictions with ratings'): o()
+    learn.metrics = list_metrics()
+    learn.fit(1)
+    assert learn.history.ndcg_at_10.notna().all()
+
+# ------------------------------------------------------------------ measuring
+@pytest.mark.parametrize('measure', [lambda o: o.validate(), lambda o: o.get_preds(), lambda o: o.lr_find(show_plot=False)], ids=['validate','get_preds','lr_find'])
+def test_measuring_overwrites_no_file_of_a_fit(dls, measure):
+    learn = quiet(dls, cbs=[SaveModelCallback('valid_loss', fname='kept'),CSVLogger('log.csv')], shrink=False)
+    learn.fit(2)
+    files = [dls.path/'models'/'kept.pth',learn.path/'log.csv']
+    before,cbs = [o.read_bytes() for o in files[:1]],[*learn.cbs]
+    log = files[1].read_text()
+    with torch.no_grad(): learn.model.u_weight.weight.mul_(3.)
+    measure(learn)
+    assert [files[0].read_bytes()]==before and sorted(map(str, learn.cbs))==sorted(map(str, cbs))
+    if measure(learn) is not None: assert files[1].read_text()==log or len(log.splitlines())==3
+
+def test_lists_of_training_rows_are_told_to_be_none(dls):
+    learn = quiet(dls, loss_func=SampledSoftmaxLoss())
+    learn.fit(1)
+    with pytest.warns(UserWarning, match='rows of training they have nothing to find'): assert learn.validate(0)[1] is None
+    learn.recorder.train_metrics = True
+    with pytest.warns(UserWarning, match='rows of training they have nothing to find'): learn.fit(1)
+    assert learn.history.valid_ndcg_at_10.notna().all()
+
+def test_rows_that_are_not_there_are_not_measured(dls):
+    every = quiet(RecDataLoaders.from_df(sample_ratings(), valid_pct=0, seed=1))
+    every.fit(1)
+    for o in (every.get_preds,every.show_results,every.validate):
+        with pytest.raises(ValueError, match='every row is trained on'): o()
+    learn = quiet(dls)
+    learn.fit(1)
+    pairs = dls.test_dl(dls.valid.items.iloc[:5,:2])
+    assert learn.get_preds(dl=pairs)[0].shape==(5,)
+    for o in (lambda: learn.get_preds(dl=pairs, with_loss=True), lambda: learn.validate(dl=pairs)):
+        with pytest.raises(ValueError, match='these rows have none'): o()

@@ -3038,6 +3038,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastrec/interpret/tastes.py'),
                                           'fastrec.interpret.tastes._going_with': ( 'interpret/tastes.html#_going_with',
                                                                                     'fastrec/interpret/tastes.py'),
+                                          'fastrec.interpret.tastes._main_axes': ( 'interpret/tastes.html#_main_axes',
+                                                                                   'fastrec/interpret/tastes.py'),
                                           'fastrec.interpret.tastes._on_axes': ( 'interpret/tastes.html#_on_axes',
                                                                                  'fastrec/interpret/tastes.py'),
                                           'fastrec.interpret.tastes.plot_tastes': ( 'interpret/tastes.html#plot_tastes',

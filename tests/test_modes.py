@@ -172,3 +172,14 @@ def test_train_metrics_under_another_default():
     lambda l: l.fold_in(mine()), lambda l: l.evaluate(frame(), k=5), lambda l: l.extend(frame()[:3].assign(user=-1))])
 def test_another_default_device_is_refused(call):
     with torch.device('meta'),pytest.raises(ValueError, match=r"torch.set_default_device\('meta'\).* pass device='meta' to the loaders"): call(as_usual('bias')[0])
+
+@pytest.mark.parametrize('mode', [o for o in modes if o not in ('no_grad','inference')])
+def test_interpretation_in_every_mode(mode):
+    from fastrec.all import RecInterpretation,tastes
+    learn = as_usual('als')[0]
+    def ask():
+        rec = RecInterpretation.from_learner(learn)
+        return rec.item_pca(2),rec.user_pca(2),tastes(learn, frame().title[0]).drop(columns='beside')
+    want = ask()
+    with modes[mode]():
+        for a,b in zip(ask(), want, strict=True): pd.testing.assert_frame_equal(a, b, atol=1e-4)

@@ -852,6 +852,18 @@ def test_features_of_choices_are_how_far_somebody_is_from_the_average_user():
 def test_only_products_have_tastes(name):
     with pytest.raises(ValueError, match='tastes need a model with factors'): tastes(fitted(name), frame().title[0])
 
+def test_axes_of_taste_have_a_sign_and_none_is_of_rounding():
+    df = sample_ratings(n_users=40, n_items=30, n_ratings=700, seed=0)
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1), n_factors=4, seed=0)
+    learn.remove_cbs([o for o in learn.cbs if type(o).__name__=='ProgressCallback'])
+    with learn.no_logging(): learn.fit_als(4, 3, reg=.1)
+    with torch.no_grad(): learn.model.i_weight.weight[:,3] = 0.  # three axes are left
+    found = tastes(learn, df.title[0], 9)
+    assert sorted(found.axis)==[0,1,2,3]
+    with torch.no_grad():
+        for o in (learn.model.u_weight,learn.model.i_weight): o.weight *= torch.tensor([-1.,1,-1,1])  # the same model
+    pd.testing.assert_frame_equal(found, tastes(learn, df.title[0], 9), atol=1e-4)
+
 def test_tastes_need_others_to_compare_with():
     from fastai.collab import collab_learner
     for col in ('title','user'):

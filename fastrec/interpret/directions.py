@@ -10,6 +10,7 @@ from sklearn.manifold import TSNE
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,need_package,need_whole
+from ..base.devices import exactly
 from ..models.dot import Dot
 from .learned import Learned,as_written,new_axes,no_ratings,write_where_room
 
@@ -52,7 +53,7 @@ def _pca(self:Directions, is_item, n_components, top):
     if n_components>most:
         raise ValueError(f'n_components={n_components} must be from 1 to {most}: there are {n} '
                          f'{labels.name}s with {width} factors')
-    pcs = factors.pca(n_components)
+    with exactly(): pcs = factors.pca(n_components)
     farthest = pcs.abs().argmax(0, keepdim=True)
     pcs *= pcs.gather(0, farthest).sign()  # a component has no sign: the value farthest from zero gets a positive one
     names = [f'PC{i+1}' for i in range(n_components)]
@@ -201,7 +202,7 @@ def similar_map(self:Directions,
     if n<4: raise ValueError(f'top={n} is too few for a map')
     perplexity = min(30, (n-1)/3)  # how many count as neighbours: scikit-learn's 30, or a third of the others
     tsne = TSNE(perplexity=perplexity, init='pca' if width>1 else 'random', random_state=0)
-    places = tsne.fit_transform(F.normalize(factors).numpy())
+    with np.errstate(under='ignore'): places = tsne.fit_transform(F.normalize(factors).numpy())
     return pd.DataFrame(places, labels, ['x','y'])
 
 # %% ../../nbs/interpret/62_directions.ipynb #e1fc7c0d

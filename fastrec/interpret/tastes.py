@@ -10,9 +10,20 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..answer.recommender import Recommends
 from ..base.checks import need_whole
+from ..base.devices import exactly
 from .learned import as_written,axes_of_rows,need_recommends
 
+# %% ../../nbs/interpret/66_tastes.ipynb #a224279d
+def _main_axes(q):
+    "Orthonormal rows, the main axes of the rows of `q` but those of rounding alone; the row that is farthest out is on the positive side"
+    _,sizes,axes = torch.linalg.svd(q, full_matrices=False)
+    axes = axes[sizes>sizes[0]*max(q.shape)*torch.finfo(q.dtype).eps]
+    places = q@axes.T
+    farthest = places.abs().argmax(0, keepdim=True)
+    return axes*places.gather(0, farthest).sign().T
+
 # %% ../../nbs/interpret/66_tastes.ipynb #252a5cb1
+@exactly()
 def _on_axes(rec, code):
     """Places of items and users on the main axes of the items' factors, after the direction of the item `code`: (n_items,1+k) and
     (n_users,1+k), the average item at 0"""
@@ -22,7 +33,7 @@ def _on_axes(rec, code):
     q,p = (o.float().cpu() for o in (model.item_factors,model.user_factors))
     if min(len(q), len(p))<2: raise ValueError(f'tastes compare items, and users: {len(q)} and {len(p)} are too few')
     q = q-q.mean(0)
-    _,_,axes = torch.linalg.svd(q, full_matrices=False)
+    axes = _main_axes(q)
     own = F.normalize(q[code-1], dim=0)
     axes = torch.cat([own[None], axes])
     return q@axes.T,p@axes.T
@@ -35,7 +46,7 @@ def _correlations(known, places):
     x = known.x.index_select(0, torch.arange(1, len(places)+1)).float()
     n = len(places)
     z = (places-places.mean(0))/places.std(0, correction=0).clamp(min=1e-12)
-    ones = torch.ones(n, 1)
+    ones = torch.ones(n, 1, dtype=x.dtype)
     mean = x.T@ones/n
     square = (x*x).T@ones/n
     std = (square-mean*mean).clamp(min=1e-12).sqrt()

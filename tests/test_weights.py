@@ -366,7 +366,7 @@ def test_rows_that_hardly_count_leave_the_mean_where_it_is(df):
 def off_by(a, b): return (a-b).abs().pow(1.5).mean()
 
 @pytest.mark.parametrize('name,args,loss', [('fit_one_cycle',(2,),None), ('fit_one_cycle',(2,),torch.nn.L1Loss()), ('fit_one_cycle',(2,),off_by),
-    ('fit_als',(4,4),None), ('fit_bayes',(4,6),None), ('fit_sgd',(4,4),None), ('fit_bias',(),None)], ids=str)
+    ('fit_als',(4,4),None), ('fit_bayes',(4,6),None), ('fit_sgd',(4,4),None), ('fit_bias',(),None)], ids=lambda o: getattr(o, '__name__', str(o)))
 @pytest.mark.parametrize('bs', [64,7])
 def test_the_loss_of_validation_counts_rows_as_weighed(df, name, args, loss, bs):
     "By it callbacks stop a fit, or keep its best epoch"

@@ -210,11 +210,11 @@ def test_measuring_overwrites_no_file_of_a_fit(dls, measure):
     learn.fit(2)
     files = [dls.path/'models'/'kept.pth',learn.path/'log.csv']
     before,cbs = [o.read_bytes() for o in files[:1]],[*learn.cbs]
-    log = files[1].read_text()
+    log = files[1].read_text(encoding='utf-8')
     with torch.no_grad(): learn.model.u_weight.weight.mul_(3.)
     measure(learn)
     assert [files[0].read_bytes()]==before and sorted(map(str, learn.cbs))==sorted(map(str, cbs))
-    if measure(learn) is not None: assert files[1].read_text()==log or len(log.splitlines())==3
+    if measure(learn) is not None: assert files[1].read_text(encoding='utf-8')==log or len(log.splitlines())==3
 
 def test_lists_of_training_rows_are_told_to_be_none(dls):
     learn = quiet(dls, loss_func=SampledSoftmaxLoss())

@@ -620,7 +620,7 @@ def test_folders_whose_names_are_no_text(tmp_path):
     assert same(loaded.recommend(), learn.recommend()) and len(load_learner(folder/'l.pkl').recommend(n=1, exclude_seen=False))
 
 def test_checkpoints_load_without_code(ratings, tmp_path, monkeypatch):
-    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, path=tmp_path))
+    learn = dot_learner(RecDataLoaders.from_df(ratings, seed=1, path=tmp_path), shrink=False)
     with learn.no_logging(): learn.fit(2, cbs=SaveModelCallback(monitor='rmse'))
     state = torch.load(tmp_path/'models'/'model.pth', weights_only=True)
     assert all(torch.equal(v, learn.model.state_dict()[k]) for k,v in state.items())

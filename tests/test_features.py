@@ -596,9 +596,9 @@ def test_text_among_numbers_is_told():
     one = [*map(str, range(18, 40)),'NA']
     assert 'convert it with pd.to_numeric' in told_by(one, 'age')[1][0]  # besides that it differs for all
     assert pd.to_numeric(pd.Series(one), errors='coerce').notna().sum()==22
-    for values in (['18','19','20']*3, ['12','16','PG','G']*3, pd.Categorical(['1','2','3','S']*3), pd.Categorical(ages), ['1984','2001|x','y','z']*2, ['02134','90210','10001']*30,
+    for values in (['18','19','20']*3, ['12','16','PG','G']*3, pd.Categorical(['1','2','3','S']*3), pd.Categorical(ages), ages, ['1984','2001|x','y','z']*2, ['02134','90210','10001']*30,
                    [f'{k}|{k+1}' for k in range(40)], [[k,k+1] for k in range(40)], [*map(lambda k: f'0{k}' if k%9 else f'{k}', range(40))]*2): assert told_by(values)[1]==[]
-    for amounts,kind,read in ((ages,'numbers','to_numeric'), ([f'20{k:02}-03-05' for k in range(30)]*2,'dates','to_datetime'), ([f'{k}/3/2020' for k in range(1, 30)]*2,'dates','to_datetime')):
+    for amounts,kind,read in (([f'{o}.5' for o in ages],'numbers','to_numeric'), ([f'20{k:02}-03-05' for k in range(30)]*2,'dates','to_datetime'), ([f'{k}/3/2020' for k in range(1, 30)]*2,'dates','to_datetime')):
         names,told = told_by(amounts)
         assert len(names)>20 and len(told)==1 and re.search(rf"items column 'odd' holds {kind}, '.*' for one as text, so each is a value of its own: if amounts are meant, convert it with pd\.{read}\(", told[0])
 

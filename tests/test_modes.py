@@ -171,7 +171,8 @@ def test_train_metrics_under_another_default():
     lambda l: l.fit(1), lambda l: l.fit_als(4, 2), lambda l: l.recommend(n=2), lambda l: l.predict_grid(), lambda l: l.predict_df(frame()[:3]),
     lambda l: l.fold_in(mine()), lambda l: l.evaluate(frame(), k=5), lambda l: l.extend(frame()[:3].assign(user=-1))])
 def test_another_default_device_is_refused(call):
-    with torch.device('meta'),pytest.raises(ValueError, match=r"torch.set_default_device\('meta'\).* pass device='meta' to the loaders"): call(as_usual('bias')[0])
+    learn,_ = as_usual('bias')
+    with torch.device('meta'),pytest.raises(ValueError, match=r"torch.set_default_device\('meta'\).* pass device='meta' to the loaders"): call(learn)
 
 @pytest.mark.parametrize('mode', [o for o in modes if o not in ('no_grad','inference')])
 def test_interpretation_in_every_mode(mode):

@@ -9,6 +9,7 @@ __all__ = []
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_choice,need_flags,need_whole,warn
+from ..base.devices import need_cpu_default
 from ..data.names import shown
 from ..models.ease import Ease
 from ..models.blend import has_tastes
@@ -74,6 +75,7 @@ def _at_once(model, most=_most_pairs):
 
 def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
+    need_cpu_default()
     if (x[:,:2]==0).any(): model.fill_unknown()
     if not len(x): return torch.zeros(0, dtype=torch.float32)
     with evaluating(model) as (model,device):

@@ -29,6 +29,7 @@ def _by_choices(rec, code):
 def _need_known(label, side, cosines):
     "Refuse a `label` whose `cosines` with all of its `side` say nothing: there are none, or all of them are 0"
     if len(cosines)<2 or (cosines.isfinite() & (cosines!=0)).any(): return
+    if cosines.isnan().all(): return  # refused as scores are
     who = 'nobody has rated it' if side else 'they have rated nothing'
     raise ValueError(f'there is nothing to compare {label!r} by: as far as the model knows, {who}')
 

@@ -62,7 +62,7 @@ def tell_amounts(values, name, what):
     kind,are = _kind_of_amounts(counts.index)
     if kind is None or not values.index.is_unique: return False
     others = counts[~are]
-    if not len(others) and (len(counts)<=_few or counts.index.str.isdecimal().all()): return False  # whole numbers as text are meant to be values
+    if not len(others) and (len(counts)<=_few or counts.index.str.isdecimal().all()): return False  # whole numbers as text are values
     also = f', and {others.index[0]!r} in {others.iloc[0]} rows,' if len(others) else ' as text,'
     keep = '' if len(others) else ', and if not, with .astype("category")'
     _,read = _amounts[kind]

@@ -117,20 +117,24 @@ class Watched:
 
     async def __call__(self, scope, receive, send):
         if scope['type']!='http': return await self.app(scope, receive, send)
-        start,status = time.perf_counter(),None
+        start,status,due = time.perf_counter(),None,[True]
+        def note():
+            if due: self._note(scope, status, time.perf_counter()-start)
+            due.clear()
         async def watched(message):
             nonlocal status
             if message['type']=='http.response.start':
                 status = message['status']
                 there = {k for k,_ in message['headers']}
                 message['headers'] = [*message['headers'], *[o for o in self.headers if o[0] not in there]]
+            elif not message.get('more_body'): note()  # before the client has the answer: a worker may be killed right after
             await send(message)
         try: await self.app(scope, receive, watched)
         except Exception as e: # unforeseen
             log.error('a request failed', extra=dict(fields=error_fields(e)))
             if status is None:
                 for o in refusal(500, 'internal error'): await watched(o)
-        finally: self._note(scope, status, time.perf_counter()-start)
+        finally: note()
 
 # %% ../../nbs/serve/17_counters.ipynb #14eed8be
 @patch

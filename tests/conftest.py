@@ -89,6 +89,10 @@ def dls(ratings): return RecDataLoaders.from_df(ratings, seed=1, bs=256)
 @pytest.fixture(params=[DotBias, DeepMF])
 def arch(request): return request.param
 
+def seldom(*cases):
+    "The `cases` of a parametrized test as those that `make fuzz` alone runs: they say little beyond the others"
+    return [pytest.param(*o, marks=pytest.mark.long) if isinstance(o, tuple) else pytest.param(o, marks=pytest.mark.long) for o in cases]
+
 def catalogue(u, i, seen=None):
     "A recommender with the factors `u` and `i`"
     m = DotBias(u.shape[1], len(u)+1, len(i)+1)

@@ -6,6 +6,7 @@ from fastai.callback.all import (Callback,CancelEpochException,CSVLogger,CutMix,
 from fastai.losses import MSELossFlat
 from fastai.metrics import mae,rmse
 from fastcore.basics import noop
+from conftest import seldom
 from fastrec.all import BPRLoss,ItemTransform,RecDataLoaders,SampledSoftmaxLoss,learner,list_metrics,sample_ratings,set_seed
 
 pytestmark = pytest.mark.filterwarnings('ignore:[^A-Z]*the tastes that were found')  # an epoch or two find few
@@ -34,7 +35,7 @@ def from_second_epoch(self):
                                            (dict(before_batch=flip), {}), (dict(after_pred=flip), {}), (dict(before_batch=standardize), dict(y_range=False, use_nn=True)),
                                            (dict(before_batch=from_second_epoch), {})],
                          ids=['standardized','in place','flipped','after the prediction','network','second epoch'])
-@pytest.mark.parametrize('lean', [True,False], ids=['lean','stock'])
+@pytest.mark.parametrize('lean', [True,*seldom(False)], ids=['lean','stock'])
 def test_a_model_of_other_targets_is_not_drawn_to_biases_of_ratings(dls, events, kwargs, lean):
     learn = quiet(dls, cbs=callback(**events), **kwargs)
     learn.lean = lean and learn.lean

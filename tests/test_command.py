@@ -2,7 +2,7 @@
 import gzip,json,os,pty,re,shutil,signal,socket,subprocess,sys,time,tomllib,urllib.request
 from pathlib import Path
 import numpy as np,pandas as pd,pytest
-from conftest import quietly
+from conftest import quietly,seldom
 from fastrec.all import RecDataLoaders,TimeSplitter,learner,load_recommender,sample_ratings
 from fastrec.command import main as program
 from fastrec.command.main import commands,main,overview
@@ -109,6 +109,7 @@ def test_messages_name_what_was_typed(said, films, ratings, file, tmp):
     assert "--diversity 2 must be" in refused(said, 'recommend', films, ratings.user[0], '--diversity', '2')
     assert 'user_name=7' in refused(said, 'similar', films, 'user_name=7')
 
+@pytest.mark.long
 def test_a_fit_with_draws_lets_the_page_surprise(said, file, tmp):
     assert main(['train',str(file),'--out',str(tmp/'drawn'),'--fit','blend_bayes'])==0
     rec = load_recommender(tmp/'drawn')
@@ -117,10 +118,12 @@ def test_a_fit_with_draws_lets_the_page_surprise(said, file, tmp):
         told = said(name, '--help')[1]
         assert '--fit blend_bayes' in told, told
 
+@pytest.mark.long
 def test_letters_that_the_terminal_has_not(said, film_with_hostile_labels):
     done = process('similar', film_with_hostile_labels, '愛', '--n', 20, env={**os.environ, 'PYTHONIOENCODING': 'ascii'})
     assert done.returncode==0 and '\\U0001f3ac' in done.stdout
 
+@pytest.mark.long
 def test_a_reader_who_leaves_early_is_no_error(films):
     done = subprocess.run(f'{sys.executable} -m fastrec info {films} | true', shell=True, capture_output=True, text=True, cwd=root)
     assert done.stderr==''
@@ -136,6 +139,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_folder_half_written(ratings, tmp):
     out,err = p.communicate(timeout=60)
     assert p.returncode==130 and err.endswith('fastrec: stopped\n') and out=='' and [*(tmp/'stopped').iterdir()]==[], err
 
+@pytest.mark.long
 def test_bars_are_drawn_where_somebody_looks(file, tmp):
     ours,theirs = pty.openpty()
     p = subprocess.Popen([sys.executable,'-m','fastrec','train',file,'--out',tmp/'seen','--fit','one_cycle','--epochs','1','--json'],
@@ -158,7 +162,7 @@ def test_help_teaches_by_an_example(said):
         assert code==0 and re.search(rf'^ *fastrec {name} ', out, re.M) or name=='demo', name
         assert f'usage: fastrec {name} ' in out
 
-@pytest.mark.parametrize('fit', 'blend bayes bias ease one_cycle choose'.split())
+@pytest.mark.parametrize('fit', ['blend','bayes','bias','ease','one_cycle',*seldom('choose')])
 def test_every_fit(said, file, tmp, fit):
     res = answer(said, 'train', file, '--out', tmp/fit, '--fit', fit, '--epochs', 1, '--seconds', 60)
     assert ('tried' in res)==(fit=='choose') and len(res['measured'])>8 and res['settings']
@@ -166,6 +170,7 @@ def test_every_fit(said, file, tmp, fit):
     assert about['fit']==res['fit'] and about['metrics']['ndcg_at_10']==pytest.approx({o['measure']: o for o in res['measured']}['ndcg_at_10']['model'])
     assert {o['setting'] for o in res['settings']}=={*about['settings']} and about['users']==150
 
+@pytest.mark.long
 def test_a_fit_is_chosen_for_clicks(said, file, tmp):
     "Which have no error to go by"
     clicks = tmp/'clicks.csv'
@@ -180,6 +185,7 @@ def test_info(said, films, rec):
     code,out,_ = said('info', films)
     assert code==0 and about['checksum'] in out and 'trained_with' in out
 
+@pytest.mark.long
 def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     answer(said, 'train', file, '--out', tmp/'draws', '--fit', 'bayes')
     assert re.fullmatch(r'PosteriorMean, \d+ factors, \d+ draws', answer(said, 'info', tmp/'draws')['predicts'][0])
@@ -188,6 +194,7 @@ def test_info_of_draws_and_of_folders_without_a_fit(said, file, tmp, rec):
     rec.save_recommender(tmp/'again')
     assert answer(said, 'info', tmp/'again')['fit']==rec.manifest['fit']['name']
 
+@pytest.mark.long
 def test_the_scale_is_that_of_the_whole_file(said, ratings, tmp):
     "A rating that only a held-out row gave can be given: to who asks for predictions, and to the page"
     dls = RecDataLoaders.from_df(ratings, seed=42)
@@ -749,6 +756,7 @@ def _odd_files(r):
         comma=(r.assign(rating=r.rating.map(lambda o: f'{o:.1f}'.replace('.', ','))).replace({'rating': {'3,0': 'three'}}),'convert it in the file'),
         narrow=(r.assign(rating=1e-12*r.rating),'by dividing by 1e-12'), zeros=(r.assign(rating=counts%3),'leave them out of the file'))
 
+@pytest.mark.long
 def test_what_is_said_of_a_file_is_no_python(said, ratings, tmp):
     for name,(df,part) in _odd_files(ratings).items():
         df.to_csv(tmp/f'{name}.csv', index=False)
@@ -844,6 +852,7 @@ def test_files_of_users_and_items_are_kept_with_the_folder(said, tmp):
     code,out,err = said('train', tmp/'ann.csv', '--out', tmp/'ann', '--fit', 'als', '--users', tmp/'numbers.csv')
     assert code==0 and "users has no row for 1 of 150 labels of 'user', 'Ann' for one" in err
 
+@pytest.mark.long
 def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
     "Lists written as text, vectors, and labels of another kind than the ratings have"
     items = pd.DataFrame(dict(title=ratings.title.unique()))

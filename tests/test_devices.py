@@ -12,7 +12,7 @@ from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from fastai.optimizer import Adam,OptimWrapper
 from pretended import Pretended,is_there,missing_kernels
-from conftest import catalogue
+from conftest import catalogue,seldom
 from fastrec.answer import byte_screens,lists
 from fastrec.fit import equations,optimizers,solvers
 from fastrec.base import devices
@@ -26,9 +26,10 @@ def as_drawn(monkeypatch):
 
 both = pytest.mark.parametrize('device', ['cuda','mps'])
 
-def kinds(name, on_cuda, on_mps):
-    "Cases of `name` on either device: all kinds on one, and on MPS, where solvers use the CPU, one of those that take the same way"
-    return pytest.mark.parametrize(f'device,{name}', [*(('cuda',o) for o in on_cuda), *(('mps',o) for o in on_mps)])
+def kinds(name, on_cuda, on_mps, slow=()):
+    "Cases of `name` on either device: all kinds on one, `slow` ones seldom, and as seldom on MPS, where solvers use the CPU, one of those that take the same way"
+    rest = [('cuda',o) for o in slow]+[('mps',o) for o in on_mps]
+    return pytest.mark.parametrize(f'device,{name}', [*(('cuda',o) for o in on_cuda if o not in slow), *seldom(*rest)])
 
 @functools.cache
 def frame(): return sample_ratings(n_users=30, n_items=25, n_ratings=500, seed=0)
@@ -228,7 +229,7 @@ def weighed(device, fit):
     if not learn.model.is_preference: res.update(valid=list(learn.validate()), train=list(learn.validate(ds_idx=0)))
     return res
 
-@kinds('fit', weighed_fits, ['dot','net','bayes','ease','blend'])
+@kinds('fit', weighed_fits, ['dot','net','bayes','ease','blend'], slow=['bayes'])
 def test_weights_as_on_the_cpu(device, fit): compared(weighed, device, fit)
 
 reasons_of = {**{k: fits[k] for k in ('dot','net','als','ials','bayes')}, **{k: weighed_fits[k] for k in ('ease','blend')}}

@@ -2,6 +2,7 @@
 import multiprocessing,os,socket,subprocess,sys,threading,time,traceback
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
+from conftest import seldom
 from fastrec.all import Adam,RecDataLoaders,learner,load_recommender,recommend_distributed,sample_ratings
 from fastrec.base import checks
 from fastrec.base import processes
@@ -110,7 +111,7 @@ def test_metrics_are_of_all_validation_rows(one_and_two):
     last,error = one_and_two[1]['metrics']
     for name,want in dict(valid_loss=(error**2).mean(), rmse=(error**2).mean()**.5, mae=abs(error).mean()).items(): assert abs(last[name]-want)<1e-5, name
 
-@pytest.mark.parametrize('cases,n', [(['','sparse=True'],2),(['opt_func=Adam'],3)])
+@pytest.mark.parametrize('cases,n', [(['','sparse=True'],2),*seldom((['opt_func=Adam'],3))])
 def test_blocks_show_each_rating_once(tmp_path, cases, n):
     script = f'cases = {cases!r}' + '''
 class Look(Callback):
@@ -196,6 +197,7 @@ def test_a_fit_is_measured_on_everyone_and_evaluate_on_its_users(of_shards):
     assert len(errors)==len(of_shards['rows'][1]) and abs(errors.square().mean().sqrt().item()-of_shards['learn']['rmse'])<1e-5
     assert all(abs(a-b)<1e-5 for a,b in own) and own[0][0]!=own[1][0]
 
+@pytest.mark.long
 def test_shards_of_different_sizes(tmp_path):
     script = '''
 ratings = sample_ratings()
@@ -367,7 +369,7 @@ def test_lists_of_a_cluster_are_those_of_recommend(local_ray, bundle, tmp_path):
     items = list(rec.ds.classes['title'].labels[:50])
     equal(recommend_distributed(bundle, tmp_path/'some', tmp_path/'users.parquet', n=3, items=items, exclude_seen=False, part_size=256, workers=1), rec.recommend(users, n=3, items=items, exclude_seen=False))
 
-@pytest.mark.parametrize('workers', [1,2])
+@pytest.mark.parametrize('workers', [1,*seldom(2)])
 def test_killed_worker_costs_a_retry(local_ray, bundle, tmp_path, workers):
     killed = []
     def kill():
@@ -403,6 +405,7 @@ def test_folders_and_users_that_are_refused(local_ray, bundle, tmp_path):
     pd.DataFrame(dict(member=[845])).to_parquet(tmp_path/'users.parquet')
     with pytest.raises(KeyError, match="no column 'user'; there are member"): recommend_distributed(bundle, tmp_path/'new2', tmp_path/'users.parquet')
 
+@pytest.mark.long
 def test_a_job_goes_on_for_the_same_users_alone(local_ray, bundle, tmp_path):
     "Users from a file are known by their labels and the pieces they come in, not by their number and the name of the file"
     rec,file = load_recommender(bundle),tmp_path/'users.parquet'
@@ -424,6 +427,7 @@ def test_a_job_goes_on_for_the_same_users_alone(local_ray, bundle, tmp_path):
     write(labels[:300], tmp_path/'moved.parquet')
     equal(go_on(tmp_path/'moved.parquet'), rec.recommend(labels[:300], n=2))
 
+@pytest.mark.long
 def test_a_damaged_job(local_ray, bundle, tmp_path):
     out = recommend_distributed(bundle, tmp_path/'out', [845], n=2, workers=1)
     for text in ('{"recom', '[1]', '3'):

@@ -8,6 +8,7 @@ from fastai.learner import load_learner
 from fastai.metrics import mae
 from safetensors.torch import load_file,save_file
 from test_devices import both,frame,loaders,pretending,same
+from conftest import seldom
 from fastrec.all import (BundleError,DeepMF,Ease,RecDataLoaders,RecInterpretation,learner,load_recommender,
                          sample_ratings)
 from fastrec.base import devices
@@ -234,7 +235,7 @@ def test_saved_exported_and_copied(tmp_path):
 # ------------------------------------------------------------------ beside the other fits
 others = dict(sgd=lambda l: l.fit(1), bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(3, 2), ials=lambda l: l.fit_ials(3, 2), bayes=lambda l: l.fit_bayes(3, 4, burn=1))
 
-@pytest.mark.parametrize('kwargs', [{}, dict(sparse=True), dict(arch=DeepMF, layers=[4])], ids=['dot','sparse','net'])
+@pytest.mark.parametrize('kwargs', [{}, *seldom(dict(sparse=True)), dict(arch=DeepMF, layers=[4])], ids=['dot','sparse','net'])
 @pytest.mark.parametrize('how', others)
 def test_after_every_fit_and_before(learn, how, kwargs):
     other = learner(learn.dls, n_factors=3, **kwargs)

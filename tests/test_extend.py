@@ -541,6 +541,7 @@ def learn_users(learn):
     users = pd.DataFrame(dict(user=learn.dls.classes['user'].labels))
     return users.assign(job=np.resize(['a','b','c'], len(users)))
 
+@pytest.mark.long
 @pytest.mark.filterwarnings('ignore')
 def test_reasons_of_several_people_with_features_are_those_of_each():
     "Also of as many people as one has ratings"

@@ -3,6 +3,7 @@ import functools,threading,warnings
 from contextlib import contextmanager
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
+from conftest import seldom
 from fastrec.all import DeepMF,DotBias,RecDataLoaders,RecLearner,learner,load_recommender,nn_learner,rmse,sample_ratings
 from fastrec.base.devices import exactly,making_weights
 
@@ -17,7 +18,7 @@ modes = dict(float64=lambda: default_dtype(torch.float64), bfloat16=lambda: defa
              float16=lambda: default_dtype(torch.float16), no_grad=torch.no_grad, inference=torch.inference_mode,
              autocast=lambda: torch.autocast('cpu', dtype=torch.bfloat16))
 kinds = 'fit sparse nn bias als ials bayes'.split()
-every_mode,every_kind = pytest.mark.parametrize('mode', modes),pytest.mark.parametrize('kind', kinds)
+every_mode,every_kind = pytest.mark.parametrize('mode', ['float64','inference','autocast',*seldom('bfloat16', 'float16', 'no_grad')]),pytest.mark.parametrize('kind', kinds)
 every_model = pytest.mark.parametrize('kind', [o for o in kinds if o not in ('sparse','als')])  # which leave one that answers as that of 'fit'
 
 @functools.cache

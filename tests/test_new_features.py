@@ -4,6 +4,7 @@ import copy,subprocess,sys,warnings
 from functools import cache
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import load_learner
+from conftest import seldom
 from fastrec.all import BundleError,DotBias,RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_recommender,nn_learner,sample_ratings
 from fastrec.data.features import Features
 from fastrec.data.labels import Vocab
@@ -448,7 +449,7 @@ def chosen(seed=0, n_users=300, n_items=60, each=12):
 
 def frame_of(name, x): return pd.DataFrame(x, columns=[*'abc'][:x.shape[1]]).rename_axis(name)
 
-@pytest.mark.parametrize('seed', range(2))
+@pytest.mark.parametrize('seed', [0,*seldom(1)])
 @pytest.mark.parametrize('fit', ['fit_ials','fit_blend'])
 def test_features_that_say_nothing_cost_lists_little(fit, seed):
     "Neither in training, nor by extend and fold_in, which once solved for rows on another scale: then lists lost a seventh"
@@ -493,7 +494,7 @@ def test_rows_of_choices_follow_features_by_what_they_weigh(weight):
     want = torch.linalg.solve(a+weight*own.T@own, max(0, 1-mass/15)*a@told+weight*own.sum(0))
     torch.testing.assert_close(m.i_weight.weight[code].double(), want, atol=1e-5, rtol=1e-4)
 
-@pytest.mark.parametrize('fit', ['fit_ials','fit_ease','fit_blend'])
+@pytest.mark.parametrize('fit', ['fit_ials','fit_ease',*seldom('fit_blend')])
 def test_a_new_item_does_not_fall_with_its_first_choices(fit):
     "As the number of those who chose it grows from none, on average over users it is ranked no lower at a fit than what features say of it"
     df,p,q = chosen(1, n_users=600)

@@ -279,6 +279,7 @@ def folded_in(device):
         assert all(o.isfinite().all() for o in grids)
     return res
 
+@pytest.mark.long
 @both
 def test_on_a_device_as_on_the_cpu(device):
     want = folded_in('cpu')

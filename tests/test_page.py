@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd,pytest
 pytest.importorskip('fastapi', reason='needs the extra serve')
 sync = pytest.importorskip('playwright.sync_api', reason='needs playwright, of the extra docs')
+from conftest import seldom
 from fastrec.all import RecDataLoaders,learner,load_recommender,sample_ratings
 from fastrec.serve import Background,app
 
@@ -232,6 +233,7 @@ def test_two_models_are_told_apart(opened, compared, df):
     assert page.locator('#meaning-b').is_hidden() and 'at random' in page.locator('#meaning').inner_text()
     assert 'on your list' in page.locator('.legend').inner_text()
 
+@pytest.mark.long
 def test_folders_of_one_name_are_this_and_beside(opened, folders, df, tmp_path):
     "And a measure that one has alone is shown for that one"
     for k in 'ab': fitted(df).save_recommender(tmp_path/k/'films', metrics=dict(rmse=.9) if k=='a' else dict(ndcg_at_10=.1))
@@ -259,6 +261,7 @@ def test_a_place_on_a_list_is_one_thing_and_a_prediction_another(opened, compare
     assert rank.startswith('Number 2 on your list. What people of your taste')
     assert 'not for a place on a list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
 
+@pytest.mark.long
 @pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were converted to its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
                                               (lambda o: (o-1)/4,[1,.25],'rates from 0 to 1')], ids=['hundred','halves','shares'])
 def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path, change, sent, said):
@@ -281,6 +284,7 @@ def test_the_second_model_is_told_on_its_own_scale(opened, folders, df, tmp_path
         settled(page)
         assert 'scale' not in page.locator('#meaning').inner_text()
 
+@pytest.mark.long
 def test_the_second_model_may_know_choices_alone(opened, urls, df):
     page = opened(address(urls['stars'], (df.title[0],1), beside='1'))
     page.wait_for_selector('#best-b > li')
@@ -321,6 +325,7 @@ def steps_served(df, tmp_path, change, ratings):
     "A service of a model of the ratings that `change` makes, in a folder that keeps them if `ratings`"
     return Background(app(fitted(df.assign(rating=change(df.rating))).save_recommender(tmp_path/'films', ratings=ratings)))
 
+@pytest.mark.long
 @pytest.mark.parametrize('ratings', [True,False], ids=['known','unknown'])
 def test_stars_that_begin_above_one(opened, df, tmp_path, ratings):
     "From 1.5 to 5: halves, as training has them, or as the ends are; what the first star gives is the lowest"
@@ -335,6 +340,7 @@ def test_stars_that_begin_above_one(opened, df, tmp_path, ratings):
         until(page, "location.hash.startsWith('#r=1.5%7E')")
         settled(page)
 
+@pytest.mark.long
 def test_steps_are_those_of_training(opened, df, tmp_path):
     "Whole stars at the ends, halves between; and no step where there is none"
     with steps_served(df, tmp_path, lambda o: o.where(df.index%3!=0, 3.5), True) as service:
@@ -348,6 +354,7 @@ def test_steps_are_those_of_training(opened, df, tmp_path):
         assert 'rating_step' not in page.evaluate("fetch('version').then(o => o.json())")
         settled(page)
 
+@pytest.mark.long
 @pytest.mark.parametrize('way', ['mouse','touch','keys'])
 def test_a_slider_is_unset_until_it_is_set_and_can_be_set_everywhere(opened, df, tmp_path, way):
     "In its middle too; both of its ends are shown, and what it gives is on the steps of training"
@@ -376,6 +383,7 @@ def test_a_slider_is_unset_until_it_is_set_and_can_be_set_everywhere(opened, df,
         until(page, "location.hash.startsWith('#r=7%7E')")
         settled(page)
 
+@pytest.mark.long
 @pytest.mark.parametrize('column,want', [('Wine','wines'),('ISBN','ISBNs'),('story','stories'),('movieId','movieIds'),('Films','films')])
 @pytest.mark.filterwarnings('ignore:taken for users')
 def test_what_is_searched_is_a_word(opened, df, tmp_path, column, want):
@@ -384,6 +392,7 @@ def test_what_is_searched_is_a_word(opened, df, tmp_path, column, want):
         page.wait_for_selector('#offers > li')
         assert page.locator('[for=typed]').inner_text()==f'Search 60 {want}'
 
+@pytest.mark.long
 def test_ids_beyond_those_of_javascript(opened, df, tmp_path):
     far = df.assign(title=2**60+pd.factorize(df.title)[0])
     folder = fitted(far).save_recommender(tmp_path/'films')
@@ -397,6 +406,7 @@ def test_ids_beyond_those_of_javascript(opened, df, tmp_path):
         want = load_recommender(folder).fold_in(pd.DataFrame(dict(title=[int(first)], rating=[5.]))).recommend()
         assert titles(page, '#mine')==[first] and titles(page)==want.title.astype(str).tolist()
 
+@pytest.mark.long
 @pytest.mark.parametrize('low,high', [(0,1),(0,5),(.2,.9),(.7,4.7)])
 def test_what_has_no_stars_can_be_given_its_lowest(opened, df, tmp_path, low, high):
     "A slider from the lowest rating to the highest: a first star could not say 0"
@@ -450,6 +460,7 @@ def test_the_address_is_the_state(opened, urls, df):
     settled(again)
     assert (titles(again),titles(again, '#best-b'))==found and again.locator('#film').is_hidden()
 
+@pytest.mark.long
 def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     good = df.title[0]
     page = opened(address(urls['stars'], (good,4), ('No Such Film',5), (good+'x','NaN'), ('a','99'), ('b',''), ('y'*4097,3), mood='<b>', variety='1e9', draw='-1', other='x'))
@@ -461,6 +472,7 @@ def test_what_does_not_fit_in_an_address_is_told(opened, urls, df):
     assert 'past' not in notes and 'Not known here: No Such Film' in notes
     assert page.locator('[name=mood]:checked').input_value()=='best' and page.locator('#variety').input_value()=='0.9'
 
+@pytest.mark.long
 def test_a_link_of_which_nothing_fits_says_so_where_it_is_seen(opened, urls, df):
     "Above the list, and what is said of its order is true of one that is by no taste"
     one,two = df.title.unique()[:2]
@@ -476,6 +488,7 @@ def test_a_link_of_which_nothing_fits_says_so_where_it_is_seen(opened, urls, df)
     assert page.locator('#notes').inner_text()=='Not known here: No Such Film.'
     assert page.locator('#notes').bounding_box()['y']<page.locator('#best').bounding_box()['y']
 
+@pytest.mark.long
 def test_a_forged_address_has_each_title_once(opened, urls, df):
     "The first counts, and what does not is told; a title that is both liked and hidden is liked"
     one,two = df.title.unique()[:2]
@@ -485,6 +498,7 @@ def test_a_forged_address_has_each_title_once(opened, urls, df):
     assert titles(page, '#mine')==['Gone',two,one] and page.locator('#mine-title').inner_text()=='You rated 2'
     assert '1 repeated (the first one counts)' in page.locator('#notes').inner_text()
 
+@pytest.mark.long
 def test_the_order_of_a_list_is_explained(opened, urls, df):
     for kind,rated,words in (('stars',(df.title[0],5),'predicted to rate highest'), ('choices',(df.title[0],'+'),'fits best with what you like'),
                              ('payloads',(payloads[0],3.5),'need a model with draws')):
@@ -569,7 +583,7 @@ def test_the_keyboard_alone_does_everything(opened, urls, df):
 
 def rated_in(page): return re.findall(r'[#&]r=([^~]*)~', page.url)
 
-@pytest.mark.parametrize('kind', ['stars','payloads','numbers','choices'])
+@pytest.mark.parametrize('kind', ['stars',*seldom('payloads', 'numbers'),'choices'])
 def test_arrows_move_and_rate_nothing(opened, urls, kind):
     "Among what was found, in the list and in a film; keys that the browser has for itself do not rate either"
     page = opened(urls[kind])
@@ -618,6 +632,7 @@ def test_texts_fit_the_model(opened, urls, df, kind, rated):
     assert words=={'like'} if kind=='choices' else {'rate','rated','±'}<=words
     assert texts.count('two times out of three')==(kind=='stars')  # where ± is
 
+@pytest.mark.long
 def test_closeness_does_not_depend_on_the_window(opened, urls, df):
     "And is what the service says, on one scale for both of its directions"
     url = address(urls['stars'], *[(o, s) for o,s in zip(df.title.unique()[:6], (5,1,4,5,2,5))])
@@ -645,6 +660,7 @@ def test_closeness_does_not_depend_on_the_window(opened, urls, df):
         edges = page.evaluate("(() => { const o = document.querySelector('#map').getBoundingClientRect(); return [o.left, o.right] })()")
         assert all(edges[0]-1<=a and b<=edges[1]+1 for a,b in page.evaluate(inside+'.map(o => [o.left, o.right])'))
 
+@pytest.mark.long
 def test_the_map_names_first_what_matters(opened, urls, df):
     "What somebody rated, their list and what is closest; on a phone each that is listed has a name or its number"
     rated = [(o, s) for o,s in zip(df.title.unique()[:4], (5,1,4,5))]
@@ -785,6 +801,7 @@ def test_it_says_when_nobody_answers(opened, folders, df):
         settled(page)
         assert titles(page)!=before
 
+@pytest.mark.long
 def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
     "Its ratings are in the address, and what does not fit there is told"
     own = shutil.copytree(folders['stars'], tmp_path/'films')
@@ -798,6 +815,7 @@ def test_a_new_model_of_another_kind_takes_over(opened, folders, tmp_path, df):
         page.wait_for_selector('#offers .like')
         assert '2 with a rating, but this recommender only knows likes' in page.locator('#notes').inner_text()
 
+@pytest.mark.long
 def test_a_new_model_with_other_steps_takes_over(opened, df, tmp_path):
     "Halves, where there were whole stars, from and to the same ends"
     save = lambda ratings: fitted(df.assign(rating=ratings)).save_recommender(tmp_path/'films', ratings=True)
@@ -813,6 +831,7 @@ def test_a_new_model_with_other_steps_takes_over(opened, df, tmp_path):
         assert page.locator('#offers .rater').first.locator('input').count()==9
         settled(page)
 
+@pytest.mark.long
 def test_a_new_second_model_is_followed(opened, folders, tmp_path, df):
     "One that has no draws where a draw is asked for, beside one that has; and one that fails leaves the first list there"
     second = shutil.copytree(folders['stars'], tmp_path/'second')
@@ -855,6 +874,7 @@ def test_a_rating_in_the_dialog_changes_its_guess(opened, urls, folders, df):
     page.locator('#restart').click()
     until(page, "document.querySelector('#lists').ariaBusy==='false'")
 
+@pytest.mark.long
 def test_more_ratings_than_the_most_are_told(opened, urls, df):
     some = [(f'No Film {k}', 3) for k in range(1001)]
     page = opened(address(urls['stars'], *some))
@@ -865,6 +885,7 @@ def test_more_ratings_than_the_most_are_told(opened, urls, df):
     page.wait_for_selector('#trouble')
     assert '1000 ratings are the most' in page.locator('#trouble').inner_text() and page.locator('#offers input:checked').count()==0
 
+@pytest.mark.long
 def test_more_that_is_not_for_somebody_than_the_most_is_told(opened, urls, df):
     page = opened(address(urls['choices'], (df.title[0],'+'))+'&'+'&'.join(f'x=No+Film+{k}' for k in range(1000)))
     listed(page)
@@ -880,6 +901,7 @@ def test_more_that_is_not_for_somebody_than_the_most_is_told(opened, urls, df):
     settled(page)
     assert page.locator('#trouble').is_hidden() and page.url.count('x=')==1000
 
+@pytest.mark.long
 def test_a_long_title_is_rated_like_any_other(opened, df, tmp_path):
     long = 'A very long title. '*50
     folder = fitted(df.assign(title=df.title.astype(str).replace(df.title.value_counts().index[0], long.strip()))).save_recommender(tmp_path/'films')
@@ -924,6 +946,7 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(opened, folders, tmp_path, df)
         listed(page)
         assert 'secret' not in page.url and page.evaluate('localStorage.length')==0
 
+@pytest.mark.long
 def test_a_token_that_no_header_can_hold_is_asked_for_again(opened, folders, tmp_path, df):
     "Whether it is typed, in the address, or kept from before"
     file = tmp_path/'token'
@@ -941,6 +964,7 @@ def test_a_token_that_no_header_can_hold_is_asked_for_again(opened, folders, tmp
         page.keyboard.press('Enter')
         page.wait_for_selector('#offers > li')
 
+@pytest.mark.long
 def test_a_late_refusal_does_not_ask_for_the_token_again(opened, urls, df):
     "Of two questions with a token that has run out, one is refused after another was given"
     page = opened(urls['stars']+'/#token=the-one-of-yesterday', ['401'])  # from which it is taken away at once
@@ -1016,6 +1040,26 @@ def test_what_is_rated_in_a_film_stays_when_it_is_left(opened, urls, df, leave):
     until(page, "location.hash.includes('r=4') && !location.hash.includes('film=')")
     settled(page)
     assert film in titles(page, '#mine')
+
+def test_a_film_is_left_by_a_press_next_to_it_alone(opened, urls, df):
+    "What grows or is drawn on while it is pressed ends elsewhere than it began, and stays"
+    page = opened(address(urls['stars'], (df.title.unique()[0],5)))
+    listed(page)
+    page.locator('#best .title').first.click()
+    page.wait_for_selector('#film[open]')
+    top = page.locator('#film').bounding_box()['y']
+    page.wait_for_selector('#film-why')
+    page.wait_for_selector('#alike .title')
+    assert page.locator('#film').bounding_box()['y']==top
+    box = page.locator('#film-title').bounding_box()
+    page.mouse.move(box['x']+5, box['y']+5)
+    page.mouse.down()
+    page.mouse.move(4, 4)
+    page.mouse.up()
+    settled(page)
+    assert page.locator('#film').is_visible()
+    page.mouse.click(4, 4)
+    page.wait_for_selector('#film', state='hidden')
 
 def test_the_same_star_again_takes_a_rating_back_and_a_double_click_rates_once(opened, urls):
     page = opened(urls['stars'])

@@ -145,6 +145,7 @@ def test_the_prediction_hangs_on_the_strongest_reason(name):
     assert corr.contribution.moved>.75  # .89 to 1
     assert corr.said.random<.6  # .25 at most, of 120
 
+@pytest.mark.long
 def test_that_of_a_network_too():
     assert moves('net', 9).said.moved>.8
 
@@ -258,6 +259,7 @@ def test_forged_ratings_are_refused(forged):
     assert len(read_rated({f'rated.{k}': v for k,v in good.items()}, ds, (3,4)))==2
     with pytest.raises(BundleError, match='does not fit the labels'): read_rated({f'rated.{k}': v for k,v in {**good, **forged}.items()}, ds, (3,4))
 
+@pytest.mark.long
 def test_rows_that_count_and_twins():
     "A row of weight 0 contributes nothing, and a choice that is there twice counts once"
     df = frame().assign(weight=np.random.default_rng(0).choice([0.,1.,4.], len(frame())))
@@ -295,6 +297,7 @@ def test_features_are_a_part():
             assert abs(why.contribution.sum()-new.predict(title))<1e-4
         assert new.recommend(n=2, why=1).because_1.notna().any()
 
+@pytest.mark.long
 def test_features_of_known_users_go_along_with_their_ratings(tmp_path):
     ratings,truth = sample_ratings(n_users=150, n_items=60, n_ratings=3000, with_truth=True)
     dls = RecDataLoaders.from_df(ratings, seed=3, **truth.sides())

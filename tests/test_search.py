@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt,numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders
 from fastai.data.core import DataLoaders
 from fastai.learner import Callback
+from conftest import seldom
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
 from fastrec.evaluate.spaces import all_combinations,check_space
 import optuna
@@ -88,6 +89,7 @@ def test_a_splitter_holds_out_what_it_takes():
     inner = search(by_als, dict(reg=[1.]), dls, splitter=TimeSplitter()).task.loaders[0]
     assert inner.train_ds.x[:,2].max()<=inner.valid_ds.x[:,2].min()
 
+@pytest.mark.long
 def test_folds_give_the_mean_of_cross_validate():
     folds = k_folds(ratings, 3)
     found = search(by_als, dict(reg=[.3,3.]), folds, measure='mae')
@@ -162,7 +164,7 @@ def test_lists_stop_what_falls_behind(dls):
     found = search(make, dict(lr=[.02,.021,.022,.023,.024,1e-8]), dls, measure='ndcg_at_10')
     assert found.table.state.tolist()==['complete']*5+['pruned'] and found.table.note[5].startswith('stopped after epoch 2')
 
-@pytest.mark.parametrize('fit', ['fit_bias','fit_bayes','fit_ials','fit_ease','fit_blend'])
+@pytest.mark.parametrize('fit', ['fit_bias',*seldom('fit_bayes'),'fit_ials','fit_ease','fit_blend'])
 def test_every_fit_can_be_searched(dls, fit):
     def make(dls, n):
         learn = learner(dls)

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import quote,urlencode
 import pandas as pd,pytest,torch
 from hypothesis import HealthCheck,given,settings,strategies as st
+from conftest import seldom
 from fastrec.all import BundleError,RecDataLoaders,dot_learner,load_recommender,sample_ratings
 from fastrec.serve import Background,Limits,app,run
 from fastrec.serve.counters import Counters
@@ -297,7 +298,7 @@ def test_ids_beyond_those_of_javascript_are_text(df, tmp_path):
         want = learn.fold_in(pd.DataFrame(dict(title=[item], rating=[5.]))).recommend()
         assert items(got)==want.title.astype(str).tolist() and {r['item'] for o in got['items'] for r in o['because']}=={str(item)}
 
-@pytest.mark.parametrize('how', ['fit_ials','fit_blend','fit_bayes'])
+@pytest.mark.parametrize('how', ['fit_ials','fit_blend',*seldom('fit_bayes')])
 def test_other_fits(df, tmp_path, how):
     learn = fitted(df, how)
     folder = learn.save_recommender(tmp_path/'films')
@@ -693,6 +694,7 @@ def test_probes_are_asked_for_their_head(films):
         assert status==200 and body==b'' and headers['content-length']==str(len(films.raw(path)[1])), path
     assert {*films.get('openapi.json')[1]['paths']['/health']}=={'get'}
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
 def test_workers_that_fail_again_and_again_end_their_parent():
     "And one that fails beside another that serves, or is killed, ends nothing"
@@ -743,15 +745,16 @@ def test_a_worker_that_cannot_start_after_others_have_is_tried_again(folder, tmp
     begun = time.monotonic()
     assert code(tmp_path)==1 and time.monotonic()-begun>.9
 
+@pytest.mark.long
 def test_workers_that_are_not_forked_outlive_a_moment_without_a_manifest(learn, tmp_path):
     folder = learn.save_recommender(tmp_path/'films')
-    code = ("from fastrec.serve import service\nservice.can_fork = lambda device: False\nservice.server_settings['timeout_worker_healthcheck'] = 25\n"
+    code = ("from fastrec.serve import service\nservice.can_fork = lambda device: False\n"
             f"if __name__=='__main__': service.run({str(folder)!r}, port=0, workers=2)")
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
         try:
             port = int(main.stdout.readline().split(':')[2].split('/')[0])
             pids = [other_worker(port, [], time.monotonic()+120, None)]
-            pids.append(other_worker(port, pids, time.monotonic()+60, None))
+            pids.append(other_worker(port, pids, time.monotonic()+240, None))
             assert all(pids), 'two workers were to start'
             (folder/'manifest.json').rename(tmp_path/'manifest.json')
             os.kill(pids[0], signal.SIGKILL)
@@ -1027,6 +1030,7 @@ def test_workers_go_on_with_a_new_model_and_end_with_their_parent(learn, df, tmp
     with pytest.raises(OSError):
         while time.monotonic()<until: films.get('health')
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
 def test_who_watches_over_workers_tells_in_json_why_and_leaves_no_copy_behind(learn, tmp_path):
     folder,there = learn.save_recommender(tmp_path/'films'),tmp_path/'tmp'
@@ -1087,6 +1091,7 @@ def test_workers_count_together_and_go_on_when_killed_while_models_change(learn,
     assert totals==sorted(totals) and totals[-1]>=len(seen)
     assert {status for status,_ in seen}=={200} and {tuple(items(a)) for _,a in seen}==want and 1<=int(swaps)<=4
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform!='linux', reason='workers are forked on Linux alone')
 def test_workers_share_a_new_model_too(learn, df, tmp_path):
     "After a swap the files that two workers and their parent have mapped are the same, have no name a while later, and nothing is left"
@@ -1272,6 +1277,7 @@ def without_tastes(df):
         for o in (m.u_bias_draws,m.i_bias_draws): o.copy_(o.mean(1, keepdim=True).expand_as(o))
     return learn
 
+@pytest.mark.long
 def test_draws_that_all_rank_alike_are_told(df, tmp_path):
     "What is offered follows from what differs: such draws tell how sure a prediction is, but no list is safer than another"
     bare,full = without_tastes(df),fitted(df, 'fit_bayes', n_sweep=20)
@@ -1319,8 +1325,8 @@ def _after_hangup(folder, workers, how):
             os.close(main_end)
 
 @pytest.mark.skipif(sys.platform!='linux', reason='signals and terminals of Linux')
-@pytest.mark.parametrize('workers', [1,2])
-@pytest.mark.parametrize('how', ['terminal','none','nohup'])
+@pytest.mark.parametrize('workers', [*seldom(1),2])
+@pytest.mark.parametrize('how', ['terminal','none',*seldom('nohup')])
 def test_a_hangup_ends_what_has_a_terminal_alone(folder, workers, how):
     assert _after_hangup(folder, workers, how) in ((0,-signal.SIGTERM) if how=='terminal' else (None,))
 

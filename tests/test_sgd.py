@@ -340,6 +340,7 @@ def test_features_put_rows_where_nobody_has_rated():
     errors = [((o.predict_df(held)-held.rating)**2).mean() for o in (learn,without)]
     assert errors[0]<errors[1]
 
+@pytest.mark.long
 def test_choose_fit_tries_it(monkeypatch):
     dls = loaders(sample_ratings(100, 60, 1500))
     with warnings.catch_warnings(action='ignore'):

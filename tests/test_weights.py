@@ -228,6 +228,7 @@ def test_rows_of_weight_0_say_nothing_of_the_scale(df):
     likes = df.assign(rating=np.where(df.rating>=3, 1., -1.))
     fitted(loaders(likes.assign(weight=likes.rating.clip(0)), weight_name='weight'), 'fit_ials')  # no warning of dislikes
 
+@pytest.mark.long
 def test_nothing_to_measure_and_one_row_that_is_all(df):
     with pytest.raises(ValueError, match='all validation rows have a weight of 0'):
         loaders(df.assign(weight=np.arange(len(df))<len(df)-n_valid), weight_name='weight')

@@ -642,7 +642,9 @@ $('film').onclose = () => {
   state.film = null
   writeAddress()
 }
-$('film').onclick = e => { if (e.target === $('film')) $('film').close() }  // next to it
+let pressed = null  // where: a click also counts as one next to the film if what was pressed moves away under the pointer
+$('film').onpointerdown = e => { pressed = e.target }
+$('film').onclick = e => { if (e.target === $('film') && pressed === $('film')) $('film').close() }  // next to it
 $('close').onclick = () => $('film').close()
 
 // ---------------- typing and clicking

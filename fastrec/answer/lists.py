@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/answer/59_lists.ipynb #88a25c1b
 import numpy as np,torch
+from functools import partial
 from fastcore.basics import patch,store_attr
 from ..data.frames import as_frame
 from ..base.checks import need_finite,warn
@@ -16,7 +17,7 @@ from .grids import UserSide,block_size,by_blocks
 from .screens import aligned
 from .byte_screens import make_screen
 from ..base.devices import upload
-from .topn import columns_at_once,largest,top_n
+from .topn import columns_at_once,is_for_tiles,largest,score_tiles,top_n
 
 # %% ../../nbs/answer/59_lists.ipynb #671f2d11
 def need_count(min_count):
@@ -170,11 +171,31 @@ def strike(self:_Lists, users, scores, worst=-torch.inf):
     for o in self.left.struck: scores[self.places(o, users)] = worst
     return scores
 
+# %% ../../nbs/answer/59_lists.ipynb #c59038e7
+@patch
+def in_tiles(self:_Lists, scores):
+    "Are `scores` made a tile at a time? Not on a GPU, if they're no products, or if only a few pairs are asked for"
+    if self.device.type!='cpu' or not self.model.is_product: return False
+    return self.left.only is None and is_for_tiles(scores)
+
+@patch
+def struck_by_column(self:_Lists, users):
+    "Rows and columns of the scores to be struck out for the codes `users`, by column"
+    found = [self.places(o, users) for o in self.left.struck]
+    if not found: return torch.zeros(2, 0, dtype=torch.long)
+    rows,cols = map(torch.cat, zip(*found))
+    cols,order = cols.sort()
+    return rows[order],cols
+
+
 # %% ../../nbs/answer/59_lists.ipynb #35756b56
 @patch
 def exact(self:_Lists, users, u):
     "The best scores and their places for the codes `users`, whose side of the model is `u`"
     scores = self.rows(len(users))
+    if self.in_tiles(scores):
+        tops = score_tiles(partial(self.model.score, u), self.i, scores, self.struck_by_column(users))
+        return top_n(scores, self.n, tops)
     self.model.score(u, self.i, out=scores[:,:len(self.i)])
     return top_n(self.strike(users, scores), self.n)
 

@@ -14,19 +14,20 @@ columns_at_once = 64  # columns whose maximum is taken at once
 
 _fewer = 8  # how many times smaller blocks get, each time that the best ones are searched by blocks again
 
-def largest(scores, n, block=columns_at_once):
-    "The `n` largest of each row and their columns; any of equal ones"
+def largest(scores, n, block=columns_at_once, tops=None):
+    "The `n` largest of each row and their columns; any of equal ones. `tops`: the largest of each block, if known"
     n_cols = scores.shape[1]
     if block==1 or n_cols<=2*block*n: return scores.topk(min(n, n_cols))
     n_missing = -n_cols%block
     if n_missing: scores = F.pad(scores, (0,n_missing), value=-torch.inf)
     if scores.dtype==torch.uint8: return _by_far_columns(scores, n, block)
-    return _by_neighbours(scores, n, block)
+    return _by_neighbours(scores, n, block, tops)
 
-def _by_neighbours(scores, n, block):
+def _by_neighbours(scores, n, block, tops=None):
     "`largest` by blocks of columns next to each other: column `c` is number `c%block` of block `c//block`"
     blocks = scores.unflatten(1, (-1,block))            # (rows,blocks,block)
-    best = blocks.amax(2).topk(n, sorted=False)[1]      # (rows,n)
+    if tops is None: tops = blocks.amax(2)
+    best = tops.topk(n, sorted=False)[1]                # (rows,n)
     row = torch.arange(len(best), device=best.device)
     first_block = row[:,None]*blocks.shape[1]
     all_blocks = blocks.flatten(0, 1)
@@ -88,10 +89,11 @@ def _in_order(scores, cols):
 def top_n(
     scores:Tensor, # Shape (rows,items)
     n:int, # How many of each row
+    tops:Tensor=None, # The largest of each block of `columns_at_once` columns, if they are known
 ): # Values and columns, each of shape (rows,min(n,items)), best first
     "The `n` largest of each row, exactly, and equal ones in the order of their columns, except minus infinity"
     n = min(n, scores.shape[1])
-    best,cols = largest(scores, n+1)
+    best,cols = largest(scores, n+1, tops=tops)
     next_best = best[:,n:]  # one column; none if all were asked for
     is_equal = best[:,1:]==best[:,:-1]
     has_equal = is_equal.any()
@@ -106,6 +108,33 @@ def top_n(
         _mend_ties(scores[rows], best[rows], mended)
         cols[rows] = mended
     return _in_order(best, cols)
+
+# %% ../../nbs/answer/56_topn.ipynb #31e29c06
+_cached = 2**18  # scores that stay in a core's cache
+_whole_tile = 2*columns_at_once  # columns; rows of scores are aligned to that
+
+def _tile(): return _cached*torch.get_num_threads()
+
+def is_for_tiles(scores):
+    "Are there more `scores`, (rows,cols), than two tiles have, and in whole blocks?"
+    return scores.shape[1]%_whole_tile==0 and scores.numel()>2*_tile()
+
+def score_tiles(score, items, scores, struck):
+    """Let `score(items, out=scores)` fill `scores` a tile at a time, and set those at `struck`, rows and columns sorted by column, to minus
+    infinity; returns the largest of each block of columns"""
+    width = max(_tile()//len(scores)//_whole_tile, 1)*_whole_tile
+    tops = scores.new_empty(len(scores), scores.shape[1]//columns_at_once)
+    tiles = scores.split(width, 1)
+    ends = torch.arange(1, len(tiles)+1)*width
+    until = torch.searchsorted(struck[1], ends)
+    n_struck = until.diff(prepend=until.new_zeros(1)).tolist()
+    places = zip(*[o.split(n_struck) for o in struck])
+    for tile,i,at,top in zip(tiles, items.split(width), places, tops.split(width//columns_at_once, 1)):
+        score(i, out=tile[:,:len(i)])
+        if len(at[0]): scores[at] = -torch.inf
+        torch.amax(tile.unflatten(1, (-1,columns_at_once)), 2, out=top)
+    return tops
+
 
 # %% ../../nbs/answer/56_topn.ipynb #f24fbcd4
 def are_ranked(scores):

@@ -1,5 +1,6 @@
-"""Grids and everyone's top-n against stock fastai, implicit and faiss, in one run; writes results/grids.md. Peers: pip install -e '.[bench]'"""
-import threading
+"""Grids and everyone's top-n against stock fastai, implicit and faiss, in one run; writes results/grids.md, or, for another kind of
+processor, `python benchmarks/grids.py avx2`, results/grids_avx2.md. Peers: pip install -e '.[bench]'"""
+import sys,threading
 from statistics import median
 from report import Report,settings
 from fastrec.all import *
@@ -140,7 +141,7 @@ def cold_users(rep, ratings, folds=5, draws=3):
 
 def main():
     ratings = movielens(settings['speed']['release'])
-    rep = Report('grids', 'what', 'fastrec', 'compared with', 'ratio', 'to reach')
+    rep = Report('_'.join(['grids',*sys.argv[1:]]), 'what', 'fastrec', 'compared with', 'ratio', 'to reach')
     against_implicit(rep, against_stock(rep, ratings))
     torch.set_num_threads(2)
     search(rep)

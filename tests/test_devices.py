@@ -24,7 +24,7 @@ def as_drawn(monkeypatch):
     "Draws of few ratings as they are: held-out rows would bear out no taste, and all would be biases"
     monkeypatch.setattr('fastrec.fit.borne_out._left_out', lambda ds: [])
 
-both = pytest.mark.parametrize('device', ['cuda','mps'])
+both,mostly_cuda = (pytest.mark.parametrize('device', ['cuda',*mps]) for mps in (['mps'],seldom('mps')))
 
 def kinds(name, on_cuda, on_mps, slow=()):
     "Cases of `name` on either device: all kinds on one, `slow` ones seldom, and as seldom on MPS, where solvers use the CPU, one of those that take the same way"
@@ -250,7 +250,7 @@ def explained(device, fit):
         res += [rec.deciding(who),rec.what_if(who, rated, d[d.user==user].title.iloc[-1])]
     return [o.reset_index(drop=True) if isinstance(o, pd.DataFrame) else o for o in res]
 
-@kinds('fit', reasons_of, reasons_of)
+@kinds('fit', reasons_of, reasons_of, slow=['net','blend'])
 def test_reasons_as_on_the_cpu(device, fit): compared(explained, device, fit)
 
 first_calls = dict(show_batch=lambda l: l.dls.show_batch(show=False), valid=lambda l: l.dls.valid.one_batch(), lr_find=lambda l: l.lr_find(show_plot=False), validate=lambda l: l.validate())
@@ -283,7 +283,7 @@ def on_disk():
     from tempfile import mkdtemp
     return mkdtemp()
 
-@both
+@mostly_cuda
 @pytest.mark.parametrize('sparse', [False,True])
 @loads
 def test_lr_find_draws_its_picture(device, sparse): compared(looked_for_a_rate, device, sparse)
@@ -317,7 +317,7 @@ def with_callbacks(device, make, kwargs):
 callbacks = [lambda: GradientClip(.1), lambda: GradientAccumulation(128), lambda: SaveModelCallback(), lambda: EarlyStoppingCallback(), lambda: ShortEpochCallback(.5),
              lambda: CSVLogger(fname=Path(on_disk())/'log.csv')]
 
-@both
+@mostly_cuda
 @pytest.mark.parametrize('make,kwargs', [*((o,{}) for o in callbacks), (lambda: [], dict(opt_func=Adam)), (lambda: [], dict(loss_func=torch.nn.L1Loss())),
                                          (lambda: [], dict(loss_func=torch.nn.L1Loss(), sparse=True)), (lambda: [], dict(y_range=False))], ids=range(10))
 def test_callbacks_optimizers_losses(device, make, kwargs):
@@ -561,7 +561,7 @@ def test_what_names_no_device(device, tmp_path):
     for f in (lambda: loaders(device), lambda: dls.to(device), lambda: load_recommender(saved, device), lambda: learn.to(device)):
         with pytest.raises(ValueError, match='is none to compute on' if device!=0 else 'is none to compute on|numbered from 0, are 0'): f()
 
-@both
+@mostly_cuda
 @pytest.mark.parametrize('kwargs', [{},dict(sparse=True),dict(opt_func=Adam),dict(opt_func=partial(OptimWrapper, opt=torch.optim.Adam)),dict(use_nn=True)], ids=['dense','sparse','stock',"PyTorch's",'net'])
 def test_a_fit_goes_on_on_another_device(device, kwargs):
     "With what the optimizer knows of the first one"

@@ -175,6 +175,7 @@ def of_shards(tmp_path_factory):
     res = run(shards, folder, launcher=True)
     return res | dict(open=[(folder/f'open-{i}').read_text(encoding='utf-8') for i in range(2)])
 
+@pytest.mark.long
 def test_each_process_holds_the_ratings_of_its_users(of_shards):
     train,valid = of_shards['rows']
     both,ds = pd.concat([train, valid], ignore_index=True),of_shards['ds']

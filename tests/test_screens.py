@@ -2,7 +2,7 @@
 import os,re,subprocess,sys
 from types import SimpleNamespace
 import numpy as np,pandas as pd,pytest,torch
-from conftest import catalogue
+from conftest import catalogue,seldom
 from fastrec.answer import byte_screens as module
 from fastrec.all import Seen
 from fastrec.answer.byte_screens import ByteScreen,OneDNN,PlainBytes,as_plain,as_whole,hard_bytes,multiplies_bytes,multiplies_halves,rounds_once,rounds_products,screen_for,works
@@ -243,7 +243,7 @@ kind = s.screen_for(torch.device('cpu'))
 print(kind and kind.__name__)
 if kind: print(s.as_plain(kind.kernel))
 """
-@pytest.mark.parametrize('name,value', [('ONEDNN_MAX_CPU_ISA','AVX2'), ('ONEDNN_MAX_CPU_ISA','AVX512_CORE'), ('ATEN_CPU_CAPABILITY','default'), ('ATEN_CPU_CAPABILITY','avx2')])
+@pytest.mark.parametrize('name,value', [('ONEDNN_MAX_CPU_ISA','AVX2'), *seldom(('ONEDNN_MAX_CPU_ISA','AVX512_CORE')), ('ATEN_CPU_CAPABILITY','default'), *seldom(('ATEN_CPU_CAPABILITY','avx2'))])
 def test_instructions_that_are_switched_off(name, value):
     "oneDNN without VNNI gives wrong products, which nothing but looking at them tells; PyTorch's own switch doesn't change it"
     run = subprocess.run([sys.executable, '-c', ask], env=os.environ|{name: value}, capture_output=True, text=True, timeout=300)

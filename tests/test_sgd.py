@@ -365,6 +365,7 @@ def test_a_numba_that_is_switched_off_is_named():
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, 'NUMBA_DISABLE_JIT': '1'})
     assert 'RuntimeError: fit_sgd is a compiled loop, and NUMBA_DISABLE_JIT switches numba off: unset it' in run.stderr
 
+@pytest.mark.long
 def test_who_waits_for_the_compiler_is_told(tmp_path):
     "Which waits for it but once, as machine code is kept"
     code = ('from fastrec.all import *; from fastrec.fit import sgd; from functools import partial; sgd.telling = partial(sgd.telling, seconds=.5)\n'

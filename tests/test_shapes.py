@@ -721,7 +721,8 @@ def mostly_zeros(seed):
     y = 5+.8*rng.normal(size=150)[u]+.8*rng.normal(size=80)[i]+rng.normal(0, 2, len(u))
     return pd.DataFrame(dict(user=u, title=i, rating=np.where(rng.random(len(u))<.6, 0, y.clip(1, 10).round())))
 
-@pytest.mark.parametrize('data', [marks,*seldom(mostly_zeros)])
+@pytest.mark.long
+@pytest.mark.parametrize('data', [marks,mostly_zeros])
 def test_draws_of_few_ratings_hold_no_taste_that_is_not_borne_out(data):
     "They were 1% and more worse than biases by default"
     ratios = []

@@ -40,7 +40,7 @@ def map_at_k(hits, n_relevant):
 
 # %% ../../nbs/evaluate/71_measures.ipynb #46705577
 def ndcg_at_k(hits, n_relevant):
-    """$\\sum 1/\\log_2(1+rank)$ of what is relevant, over that of a perfect list
+    """The sum of `1/log2(1+rank)` of what is relevant, over that of a perfect list
     ([Järvelin and Kekäläinen, 2002](https://doi.org/10.1145/582415.582418))"""
     gains = 1/_ranks(hits, 2).log2()
     of_first = F.pad(gains.cumsum(0), (1,0))  # what 0, 1, 2, … hits at the top of the list gain
@@ -53,7 +53,7 @@ def coverage(items, n_items):
     return len(items.unique())/n_items
 
 def novelty(items, counts, n_users):
-    """Mean of $-\\log_2$ of the share of `n_users` who have rated the `items`, `counts` each; in bits
+    """Mean of `-log2` of the share of `n_users` who have rated the `items`, `counts` each; in bits
     ([Zhou et al., 2010](https://doi.org/10.1073/pnas.1000488107))"""
     share = counts[items].clamp(min=1).float()/n_users
     return -share.log2().mean().item()

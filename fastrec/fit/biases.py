@@ -136,7 +136,7 @@ def fit_bias(self:RecLearner,
     features:bool=True, # May biases follow from the features in the loaders? With a given `reg` only those without ratings
     cbs=None # Callbacks
 ):
-    """Replace the model by one of biases alone, $\\alpha+b_u+b_i$, and fit it in closed form, from the items' biases of `init` if these
+    """Replace the model by one of biases alone, `mean + b_u + b_i`, and fit it in closed form, from the items' biases of `init` if these
     are in stars.
 
     If interrupted, it keeps the last whole sweep"""

@@ -359,31 +359,35 @@ def test_a_grid_larger_than_the_machine():
     rec = catalogue(torch.randn(400_000, 1), torch.randn(10, 1))
     with pytest.raises(ValueError, match=r'cpu has no room for the grid of 400,000 users and 1,000,000 items, 1,600\.0 GB'): rec.predict_grid(items=[3]*1_000_000)
 
-@pytest.mark.parametrize('n_items', [2000,9000,9089])
-@pytest.mark.parametrize('what', ['plain','seen','seen whole','struck pairs','ties','damped','no number'])
+@pytest.mark.parametrize('n_items', [2000,9000,9089,9217])
+@pytest.mark.parametrize('what', ['plain','seen','seen whole','struck pairs','ties','twins','damped','no number'])
 def test_lists_by_tiles_are_those_without(monkeypatch, n_items, what):
     torch.manual_seed(n_items)
     draw = (lambda *o: torch.randint(-3, 4, o).float()) if what=='ties' else torch.randn
-    u,i = draw(300, 6),draw(n_items, 6)
+    u,i = draw(300, 30),draw(n_items, 30)
+    if what=='twins': i = i[:1].expand(n_items, -1)
     if what=='no number': u[7] = torch.nan
-    x = torch.stack([torch.randint(1, 301, (20_000,)), torch.randint(1, n_items+1, (20_000,))], 1)
+    x = torch.stack([torch.randint(1, 301, (5000,)), torch.randint(1, n_items+1, (5000,))], 1)
     if what=='seen whole': x = torch.cat([x, torch.stack([torch.full((n_items,), 5), torch.arange(1, n_items+1)], 1)])
     rec = catalogue(u, i, Seen(x, 301, n_items+1))
-    kwargs = dict(exclude_seen=what!='plain', n=7)
+    if what=='twins': rec.model.i_bias.weight.data.zero_()
+    kwargs = dict(exclude_seen=what not in ('plain','twins'), n=7)
     if what=='struck pairs': kwargs['also_exclude'] = pd.DataFrame(dict(user=[0,0,299], item=[0,n_items-1,n_items-1]))
     if what=='damped': kwargs['damping'] = .3
-    def listed(cached):
-        monkeypatch.setattr('fastrec.answer.topn._cached', cached)
-        with warnings.catch_warnings(action='ignore'): return rec.recommend(**kwargs)
-    monkeypatch.setattr('fastrec.answer.byte_screens.screen_for', lambda device: None)
-    whole = listed(2**30)
-    calls = []
-    tiles = topn.score_tiles
+    calls,tiles = [],topn.score_tiles
     monkeypatch.setattr(lists, 'score_tiles', lambda *args: calls.append(1) or tiles(*args))
-    for cached in (2**10,2**15,2**17):
-        got = listed(cached)
-        assert got.equals(whole) if what=='ties' else same(got.rename(columns=dict(item='title')), whole.rename(columns=dict(item='title')))
+    monkeypatch.setattr('fastrec.answer.byte_screens.screen_for', lambda device: None)
+    def listed(cached, worth):
+        monkeypatch.setattr(topn, '_cached', cached)
+        monkeypatch.setattr(topn, '_worth', worth)
+        with warnings.catch_warnings(action='ignore'): return rec.recommend(**kwargs).rename(columns=dict(item='title'))
+    whole = listed(2**18, 2**30)
+    assert not calls
+    for cached in (2**10,2**17,2**18):
+        got = listed(cached, 0)
+        assert got.equals(whole) if what in ('ties','twins') else same(got, whole)
     assert calls
+    if what=='twins': assert (got.groupby('user').title.diff().dropna()>0).all()
 
 @pytest.mark.parametrize('what', ['few items','many users','ties','long lists','grid','damped','diverse','both'])
 def test_max_bytes_is_the_truth(monkeypatch, what):

@@ -172,20 +172,22 @@ def strike(self:_Lists, users, scores, worst=-torch.inf):
     return scores
 
 # %% ../../nbs/answer/59_lists.ipynb #c59038e7
-@patch
-def in_tiles(self:_Lists, scores):
-    "Are `scores` made a tile at a time? Not on a GPU, if they're no products, or if only a few pairs are asked for"
-    if self.device.type!='cpu' or not self.model.is_product: return False
-    return self.left.only is None and is_for_tiles(scores)
+_few_struck = 50  # one score in so many: sorting more of them into tiles takes longer than tiles save
 
 @patch
-def struck_by_column(self:_Lists, users):
-    "Rows and columns of the scores to be struck out for the codes `users`, by column"
+def in_tiles(self:_Lists, scores):
+    "Are `scores` made a tile at a time? Not on a GPU, if they're no products, or if only a few pairs or most others are asked for"
+    if self.device.type!='cpu' or not self.model.is_product: return False
+    if self.left.only is not None: return False
+    n_struck = sum(len(o.items) for o in self.left.struck)/max(self.n_users, 1)
+    return _few_struck*n_struck<self.n_cols and is_for_tiles(scores, self.n)
+
+@patch
+def struck(self:_Lists, users):
+    "Rows and columns of the scores to be struck out for the codes `users`"
     found = [self.places(o, users) for o in self.left.struck]
     if not found: return torch.zeros(2, 0, dtype=torch.long)
-    rows,cols = map(torch.cat, zip(*found))
-    cols,order = cols.sort()
-    return rows[order],cols
+    return [torch.cat(o) for o in zip(*found)]
 
 
 # %% ../../nbs/answer/59_lists.ipynb #35756b56
@@ -194,7 +196,7 @@ def exact(self:_Lists, users, u):
     "The best scores and their places for the codes `users`, whose side of the model is `u`"
     scores = self.rows(len(users))
     if self.in_tiles(scores):
-        tops = score_tiles(partial(self.model.score, u), self.i, scores, self.struck_by_column(users))
+        tops = score_tiles(partial(self.model.score, u), self.i, scores, self.struck(users))
         return top_n(scores, self.n, tops)
     self.model.score(u, self.i, out=scores[:,:len(self.i)])
     return top_n(self.strike(users, scores), self.n)

@@ -111,28 +111,46 @@ def top_n(
 
 # %% ../../nbs/answer/56_topn.ipynb #31e29c06
 _cached = 2**18  # scores that stay in a core's cache
-_whole_tile = 2*columns_at_once  # columns; rows of scores are aligned to that
+_worth = 10      # tiles; fewer cost as much as they gain
+
+_least = 512     # columns of a tile: products of a few are rounded in another way than those of many, and equal scores must stay equal
 
 def _tile(): return _cached*torch.get_num_threads()
 
-def is_for_tiles(scores):
-    "Are there more `scores`, (rows,cols), than two tiles have, and in whole blocks?"
-    return scores.shape[1]%_whole_tile==0 and scores.numel()>2*_tile()
+def is_for_tiles(scores, n):
+    "Are there so many `scores`, (rows,cols), that tiles pay, when the `n` best are searched by blocks?"
+    return scores.shape[1]>2*columns_at_once*(n+1) and scores.numel()>_worth*_tile()
+
+def _ends(n_rows, n_cols):
+    "Where tiles of `n_rows` end"
+    width = max(_tile()//n_rows//_least, 1)*_least
+    return torch.tensor([*range(width, n_cols-_least, width), n_cols])
+
+
+# %% ../../nbs/answer/56_topn.ipynb #59700b1c
+def _by_tile(struck, ends):
+    "The places `struck`, rows and columns, that are in each of the tiles with these `ends`"
+    rows,cols = struck
+    tile = torch.searchsorted(ends, cols, right=True)
+    order = torch.from_numpy(tile.numpy().astype('uint16').argsort(kind='stable'))
+    n_each = tile.bincount(minlength=len(ends)).tolist()
+    return zip(rows[order].split(n_each), cols[order].split(n_each))
 
 def score_tiles(score, items, scores, struck):
-    """Let `score(items, out=scores)` fill `scores` a tile at a time, and set those at `struck`, rows and columns sorted by column, to minus
-    infinity; returns the largest of each block of columns"""
-    width = max(_tile()//len(scores)//_whole_tile, 1)*_whole_tile
+    """Let `score(items, out=scores)` fill `scores` a tile at a time, and set those at `struck`, rows and columns, to minus infinity; gives the
+    largest of each block of columns"""
+    ends = _ends(*scores.shape)
+    widths = ends.diff(prepend=ends.new_zeros(1)).tolist()
     tops = scores.new_empty(len(scores), scores.shape[1]//columns_at_once)
-    tiles = scores.split(width, 1)
-    ends = torch.arange(1, len(tiles)+1)*width
-    until = torch.searchsorted(struck[1], ends)
-    n_struck = until.diff(prepend=until.new_zeros(1)).tolist()
-    places = zip(*[o.split(n_struck) for o in struck])
-    for tile,i,at,top in zip(tiles, items.split(width), places, tops.split(width//columns_at_once, 1)):
+    places = _by_tile(struck, ends)
+    start = 0
+    for at,width,tile in zip(places, widths, scores.split(widths, 1)):
+        i = items[start:start+width]
         score(i, out=tile[:,:len(i)])
         if len(at[0]): scores[at] = -torch.inf
-        torch.amax(tile.unflatten(1, (-1,columns_at_once)), 2, out=top)
+        first,last = start//columns_at_once,(start+width)//columns_at_once
+        torch.amax(tile.unflatten(1, (-1,columns_at_once)), 2, out=tops[:,first:last])
+        start += width
     return tops
 
 

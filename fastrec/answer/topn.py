@@ -113,7 +113,7 @@ def top_n(
 _cached = 2**18  # scores that stay in a core's cache
 _worth = 10      # tiles; fewer cost as much as they gain
 
-_least = 512     # columns of a tile: products of a few are rounded in another way than those of many, and equal scores must stay equal
+_least = 512     # columns of a tile: products of a few are rounded in another way, and equal scores must stay equal
 
 def _tile(): return _cached*torch.get_num_threads()
 
@@ -137,8 +137,8 @@ def _by_tile(struck, ends):
     return zip(rows[order].split(n_each), cols[order].split(n_each))
 
 def score_tiles(score, items, scores, struck):
-    """Let `score(items, out=scores)` fill `scores` a tile at a time, and set those at `struck`, rows and columns, to minus infinity; gives the
-    largest of each block of columns"""
+    """Let `score(items, out=scores)` fill `scores` a tile at a time, and set those at `struck`, rows and columns, to minus infinity;
+    returns the largest of each block of columns"""
     ends = _ends(*scores.shape)
     widths = ends.diff(prepend=ends.new_zeros(1)).tolist()
     tops = scores.new_empty(len(scores), scores.shape[1]//columns_at_once)

@@ -6,7 +6,7 @@
 __all__ = ['top_n']
 
 # %% ../../nbs/answer/56_topn.ipynb #2a8ce937
-import torch,torch.nn.functional as F
+import numpy as np,torch,torch.nn.functional as F
 from torch import Tensor
 
 # %% ../../nbs/answer/56_topn.ipynb #c57c2988
@@ -132,7 +132,8 @@ def _by_tile(struck, ends):
     "The places `struck`, rows and columns, that are in each of the tiles with these `ends`"
     rows,cols = struck
     tile = torch.searchsorted(ends, cols, right=True)
-    order = torch.from_numpy(tile.numpy().astype('uint16').argsort(kind='stable'))
+    small = tile.numpy().astype(np.min_scalar_type(len(ends)))  # which numpy sorts far faster
+    order = torch.from_numpy(small.argsort(kind='stable'))
     n_each = tile.bincount(minlength=len(ends)).tolist()
     return zip(rows[order].split(n_each), cols[order].split(n_each))
 

@@ -45,6 +45,24 @@ class UserSide:
             self.u = self.model.user_side(users).to(self.dtype)
         return slice(b.start-self.start, b.stop-self.start)
 
+# %% ../../nbs/answer/52_grids.ipynb #5874f8d4
+class Candidates:
+    "The `codes` of items to choose from, as a sequence; their side of the model `kept_for`, if given, is made once and kept"
+    def __init__(self, codes, n_codes, kept_for=None):
+        store_attr('codes,kept_for')
+        self.kept = None
+        self.place_of = torch.full((n_codes,), -1)  # of a code; -1 is none of them
+        self.place_of[codes] = torch.arange(len(codes))
+
+    def __len__(self): return len(self.codes)
+    def __getitem__(self, places): return self.codes[places]
+
+    def side(self, model, device):
+        "The items' side of `model`"
+        if model is not self.kept_for: return model.item_side(self.codes.to(device))
+        if self.kept is None: self.kept = model.item_side(self.codes.to(device))
+        return self.kept
+
 # %% ../../nbs/answer/52_grids.ipynb #7e21c9d4
 _many_blocks = 100  # get a bar
 

@@ -13,7 +13,7 @@ from ..data.frames import as_frame
 from ..base.checks import need_finite,warn
 from .recommender import Seen,evaluating
 from .predict import are_known
-from .grids import UserSide,block_size,by_blocks
+from .grids import Candidates,UserSide,block_size,by_blocks
 from .screens import aligned
 from .byte_screens import make_screen
 from ..base.devices import upload
@@ -89,14 +89,11 @@ def _row_length(n_items, n):
     return -(-n_items//aligned)*aligned
 
 class _Lists:
-    "Finds the `n` best of the codes `items` for each of the codes `users` that are `left`, by blocks of users"
+    "Finds the `n` best of the `Candidates` `items` for each of the codes `users` that are `left`, by blocks of users"
     def __init__(self, model, users, items, n, left, max_bytes, n_codes, device):
         store_attr('model,users,items,n,left,device')
-        n_user_codes,n_item_codes = n_codes
-        self.n_users = n_user_codes-1
-        self.place_of = torch.full((n_item_codes,), -1)  # of a code among `items`; -1 is none of them
-        self.place_of[items] = torch.arange(len(items))
-        self.i = model.item_side(items.to(device))
+        self.n_users = n_codes[0]-1
+        self.i = items.side(model, device)
         self.side = UserSide(model, users, self.i.shape[1], max_bytes, device, self.i.dtype)
         self.n_cols = _row_length(len(items), n)
         self.buffer = self.screen = self.screened = None  # `screened`: the users' side that `screen` was made for
@@ -157,7 +154,7 @@ def rows(self:_Lists, n):
 def places(self:_Lists, seen, users):
     "Rows and columns of the scores of what is in `seen` of the codes `users`"
     row,item = seen.of(users)
-    place = self.place_of[item]
+    place = self.items.place_of[item]
     is_asked = place>=0
     return upload(row[is_asked], self.device),upload(place[is_asked], self.device)
 
@@ -232,10 +229,11 @@ def best(self:_Lists, b):
 
 # %% ../../nbs/answer/59_lists.ipynb #f2e4c8b7
 def best_unseen(rec, model, users, items, n, seen, max_bytes, keep):
-    """Call `keep(users, scores, places)` for each block of the codes `users`:
-    their `n` best scores, before the range, and which of `items` they are of, without what is in `seen`, a `Seen` or what is `Left`"""
+    """Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of
+    `items`, codes or `Candidates`, they are of, without what is in `seen`, a `Seen` or what is `Left`"""
     if not len(users) or not len(items): return
     n_codes = [len(v) for v in rec.ds.classes.values()]
+    if not isinstance(items, Candidates): items = Candidates(items, n_codes[1])
     with evaluating(model) as (model,device):
         left = seen if isinstance(seen, Left) else Left(seen)
         lists = _Lists(model, users, items, n, left, max_bytes, n_codes, device)

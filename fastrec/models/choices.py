@@ -53,9 +53,9 @@ def choices_of(users, items, n_users, n_items, values=None, mean=None):
 @patch
 def of(self:Choices, users):
     "Everything that the codes `users` have chosen: which of `users`, the columns, and how much each counts, as three tensors"
-    lens = self.offsets.diff()
-    users = torch.where(lens[users]>0, users, 0)
-    lens = lens[users]
+    def n_of(users): return self.offsets[users+1] - self.offsets[users]
+    users = torch.where(n_of(users)>0, users, 0)
+    lens = n_of(users)
     rows = torch.arange(len(users), device=users.device).repeat_interleave(lens)
     begin = self.offsets[users] - (lens.cumsum(0)-lens)  # less what the users before have
     places = begin.index_select(0, rows) + torch.arange(len(rows), device=users.device)

@@ -139,6 +139,7 @@ class Choice:
     "The codes of the `items` to choose from, `None` for all, and of those to `exclude`; and the labels that are `unknown`"
     items,exclude,unknown = None,frozenset(),()
     def __init__(self, served, among):
+        self.served = served
         self.exclude,self.unknown = self._codes(served.items, among.exclude)
         if among.items is None: return
         self.items,more = self._codes(served.items, among.items)

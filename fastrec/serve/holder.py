@@ -11,8 +11,10 @@ from datetime import date
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-import numpy as np,pandas as pd
+import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
+from ..answer.grids import Candidates
+from ..answer.lists import candidate_items
 from ..data.labels import plain_label
 from ..export.loading import load_recommender
 from .logs import error_fields,log
@@ -34,13 +36,17 @@ def _read(first, o):
     return o if isinstance(o, (str,Real,date)) else None
 
 # %% ../../nbs/serve/12_holder.ipynb #65245771
+def _index(labels):
+    "The `labels` as an index that leaves each as it is: of their own type, which is found fastest, if they all have one"
+    return pd.Index(labels, dtype=None if len({*map(type, labels)})==1 else object)
+
 def find(vocab, asked):
     "The codes in `vocab` of the labels `asked` for in JSON, 0 for unknown ones"
     first = vocab.labels[:1].tolist()
     read = [_read(first[0], o) if first else None for o in asked]
     there = [k for k,o in enumerate(read) if o is not None]
     codes = np.zeros(len(read), int)
-    if there: codes[there] = vocab.find(pd.Index([read[k] for k in there], dtype=object))
+    if there: codes[there] = vocab.find(_index([read[k] for k in there]))
     return codes
 
 def as_json(labels):
@@ -75,6 +81,14 @@ def name_of(folder):
     return name.encode('utf-8', 'replace').decode()
 
 # %% ../../nbs/serve/12_holder.ipynb #3497b343
+def _popular(counts):
+    "Codes of the items that were rated, most rated first, and how often each code was rated"
+    if counts is None: raise ValueError('how often items were rated is not known here, so no item is popular: send ratings')
+    counts = counts.numpy(force=True)
+    codes = np.argsort(-counts[1:], kind='stable')+1
+    return codes[counts[codes]>0],counts
+
+# %% ../../nbs/serve/12_holder.ipynb #6ca0dcfc
 class Served:
     "A loaded recommender `rec`, and what else a service looks up"
     def __init__(self, rec):
@@ -92,13 +106,13 @@ class Served:
     def places(self): return Places(self.rec)
 
     @cached_property
-    def popular(self):
-        "Codes of the items that were rated, most rated first, and how often each code was rated"
-        if self.rec.counts is None:
-            raise ValueError('how often items were rated is not known here, so no item is popular: send ratings')
-        counts = self.rec.counts.numpy(force=True)
-        codes = np.argsort(-counts[1:], kind='stable')+1
-        return codes[counts[codes]>0],counts
+    def candidates(self):
+        "What a list can choose from if nothing narrows it"
+        n = len(self.items)
+        return Candidates(candidate_items(self.rec, torch.arange(1, n), 0), n, self.rec.model.lists_by)
+
+    @cached_property
+    def popular(self): return _popular(self.rec.counts)
 
 # %% ../../nbs/serve/12_holder.ipynb #5f77c0e2
 class Holder:

@@ -20,9 +20,10 @@ _max_bytes = 2**28  # memory for a block of users
 
 def _candidates(rec, wanted, choice):
     "Codes of the items that may be listed; a note if some of those named cannot be"
+    served = choice.served
     if choice.items is None:
-        n_codes = len(rec.ds.classes[rec.ds.item_name])
-        return candidate_items(rec, torch.arange(1, n_codes), wanted.min_count)
+        if rec is served.rec and not wanted.min_count: return served.candidates
+        return candidate_items(rec, torch.arange(1, len(served.items)), wanted.min_count)
     asked = torch.tensor(sorted(choice.items))
     items = candidate_items(rec, asked, wanted.min_count)
     if not wanted.min_count: tell_left_out(rec, asked, items)

@@ -460,6 +460,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastrec/answer/recommender.py'),
                                             'fastrec.answer.recommender.Recommender.__init__': ( 'answer/recommender.html#recommender.__init__',
                                                                                                  'fastrec/answer/recommender.py'),
+                                            'fastrec.answer.recommender.Recommender.__repr__': ( 'answer/recommender.html#recommender.__repr__',
+                                                                                                 'fastrec/answer/recommender.py'),
                                             'fastrec.answer.recommender.Recommends': ( 'answer/recommender.html#recommends',
                                                                                        'fastrec/answer/recommender.py'),
                                             'fastrec.answer.recommender.Recommends.counts': ( 'answer/recommender.html#recommends.counts',

@@ -128,6 +128,17 @@ def test_no_link_or_anchor_is_broken():
     assert not broken
 
 @built
+def test_links_are_links():
+    "What should be one isn't shown as markdown"
+    for p in pages():
+        article = soup(p).find('article')
+        shown = ' '.join(o for o in article.find_all(string=True) if not o.find_parent(['pre','code','math']))
+        assert not (odd := re.search(r'.{,40}\]\([^)\s]{3,}\)', shown)), f'{p.relative_to(site)}: {odd[0]}'
+    for o in site.rglob('*.html.md'):
+        text = re.sub(r'```.*?```|    [^\n]*', '', o.read_text(encoding='utf-8'), flags=re.S)
+        assert not (odd := re.search(r'\[[^\[\]\n]*\[`[^\n]*', text)), f'{o.relative_to(site)}: {odd[0]}'
+
+@built
 def test_every_public_name_has_its_place_in_the_reference():
     for name,url in public():
         page,anchor = url.split('#')

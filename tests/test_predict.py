@@ -72,6 +72,15 @@ def test_one_by_one_equals_all_at_once(rec):
     np.testing.assert_allclose(pred, want[items[:40]], atol=1e-5)
     assert rec.predict(users[3], items[5])==pytest.approx(want[items[5]], abs=1e-5) and isinstance(rec.predict(users[3], items[5]), float)
 
+def test_who_is_held_out_is_told_so():
+    "By whatever asks for them; other unknown labels get a suggestion"
+    df = pd.DataFrame(dict(user=[1,1,2,2,3,3,4,4,1], title=[*'abacbcab','Once'], rating=[1,2,3,4,5,4,3,4,5]))
+    learn = learner(RecDataLoaders.from_df(df, lambda o: ([*range(6)],[6,7,8]), bs=2))
+    for f in (lambda: learn.recommend(4), lambda: learn.recommend([1,4]), lambda: learn.predict(4, 'a'), lambda: learn.model.bias([4], is_item=False)):
+        with pytest.raises(KeyError, match='all ratings of 4 are held out for validation.*valid_pct=0'): f()
+    with pytest.raises(KeyError, match="all ratings of 'Once' are held out"): learn.similar('Once')
+    with pytest.raises(KeyError, match='5 is not among the 3 labels'): learn.predict(5, 'a')
+
 def test_recommends_the_best_unseen(rec):
     users,items = labels(rec)
     recs = rec.recommend(n=7)

@@ -24,6 +24,10 @@ tools = Path(__file__).parent
 root = tools.parent
 site,out = root/'_proc'/'site',root/'_proc'/'html'
 
+within = re.compile(r'\[([^\[\]]*)\[(`[^`]+`)\]\([^)\s]*\)([^\[\]]*)\](?=\()')
+
+def unnested(text): return within.sub(r'[\1\2\3]', text)   # nbdev links names within the text of a link, too
+
 def sidebar():
     "The sections of nbs/sidebar.yml: pairs of a title and the notebooks under it"
     contents = yaml.safe_load((root/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
@@ -34,6 +38,10 @@ class Page:
     def __init__(self, path, cache):
         self.nb = nbformat.read(cache/path, 4)
         for c in self.nb.cells: c.metadata.pop('execution', None)   # nbdev's times, which nbformat refuses
+        for c in self.nb.cells:
+            if c.cell_type=='markdown': c.source = unnested(c.source)
+            for data in (o.get('data', {}) for o in c.get('outputs', [])):
+                if 'text/markdown' in data: data['text/markdown'] = unnested(data['text/markdown'])
         self.path,meta = Path(path),yaml.safe_load(self.nb.cells.pop(0).source.strip().strip('-'))
         self.title,self.description = meta['title'],meta.get('description')
         self.name = self.path.with_name(meta.get('output-file', self.path.with_suffix('.html').name)).with_suffix('')

@@ -99,7 +99,7 @@ def need_within(y, y_range):
     lowest,highest = y_range
     if lowest<=y.min() and y.max()<=highest: return
     outside = y[(y<lowest)|(y>highest)]
-    raise ValueError(f'a rating of {outside[0]:g} is outside the range of the model, {y_range}')
+    raise ValueError(f'a rating of {outside[0]:g} is outside the range of the model, {y_range}: use the scale of the ratings in training')
 
 # %% ../../nbs/answer/55_newcomers.ipynb #38918e5d
 def _names_of(ds, users, named):

@@ -170,6 +170,10 @@ class Recommender(Recommends):
         self.counts = counts if seen is None else seen.counts
         self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users
 
+    def __repr__(self):
+        users,items = (f'{len(v)-1:,} labels of {v.name!r}' for v in self.ds.classes.values())
+        return f'{type(self).__name__}, a {type(self.model.lists_by).__name__} of {users} and {items}'
+
 # %% ../../nbs/answer/50_recommender.ipynb #dc8c444a
 def _twin(m):
     "A module with all that `m` has, not compiled; `copy` refuses modules with parametrized weights"

@@ -76,7 +76,7 @@ def fastrec_recommend(
     """The items that users will like best among those they have not seen
 
         fastrec recommend films 845 17              two lists, as a table
-        fastrec recommend films 845 --why 2         with reasons
+        fastrec recommend films 845 --why 2         with reasons, after fastrec train --ratings
         fastrec recommend films --out lists.csv     everyone's, for a spreadsheet; .parquet for programs"""
     check_output(json, out)
     need_elsewhere(folder, out)

@@ -43,6 +43,7 @@ _without_option = (  # what only Python can do
     (r'pass more seconds, or call it yourself', 'pass more --seconds, or name it with --fit'),
     (r'pass fewer [\w ]+, or free memory', 'free memory'),
     (r', or pass device=\'cpu\'', ''),
+    (r'ask the learner, or load what save_recommender\(path, ratings=True\) has saved', 'train again, with --ratings'),
     (r'; pass reg to look for taste all the same|: pass n_draws to have them', ''))
 
 # %% ../../nbs/command/17_options.ipynb #bc8eadfd
@@ -81,7 +82,7 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r', as in pd\.DataFrame\(.*?df\.index\)', ''),
     (r'to df\[.*?\]/(\S+)', r'by dividing by \1'),
     (r'(?:,? say)? with (?:pd\.to_numeric|\.astype\(str\))', ' in the file'),
-    (r' with pd\.to_datetime(?:\(df\[.*?\].*?\))?(?:, or False)?', ' to dates such as 2024-12-31'),
+    (r' with pd\.to_datetime(?:\(df\[.*?\].*?\))?(?:, or dayfirst=False if months come first)?', ' to dates such as 2024-12-31'),
     (r'read it with (?:pd\.read_excel|pd\.read_json)', 'save it as CSV'),
     (r'pass compression=\'gzip\'', 'unpack it'),
     (r', as in from_csv\(\.\.\., sep=.*?\)', ': commas between fields, a line a row, the names of columns in the first, in UTF-8'),

@@ -102,10 +102,12 @@ def keeps_ratings(folder):
 
 # %% ../../nbs/command/13_train.ipynb #3388f669
 def _tell_next(folder, user):
-    "Print commands to ask the `folder`, with `user` as an example"
+    "Print commands to ask the `folder`, with `user` as an example; without ratings in it there are no reasons"
     at,who = (shlex.quote(plain_text(o)) for o in (folder,user))
     who = f'-- {who}' if who.startswith('-') else who
-    print(f'\nAsk it:\n\n    fastrec recommend {at} {who}\n    fastrec serve {at}        a page to try it in a browser')
+    why = ' --why 2' if keeps_ratings(Path(folder)) else ''
+    print(f'\nAsk it:\n\n    fastrec recommend {at}{why} {who}\n    fastrec serve {at}        a page to try it in a browser')
+    if not why: print('\nTrain with --ratings if lists should come with reasons, which are what people have rated.')
 
 def _tell_trained(found, json, user):
     "Print `found` as JSON, or as tables one below the other, with commands to try next for `user`"

@@ -25,6 +25,7 @@ class Vocab:
     """Labels of the column `name`, sorted, with new ones from `extend` at the end. Code `k` is the `k`-th label, from 1; code 0 is `#na#`,
     any label that isn't there"""
     advice = ''  # added to the error for a label that isn't there
+    held_out = ()  # labels that have no code because all their rows are held out for validation
     ids = None  # of items known by title: the id of each label as text, an index of the name of its column, with gaps, if it is known
     def __init__(self, labels, name): self.labels,self.name = pd.Index(labels),name
     def __len__(self): return len(self.labels)+1
@@ -191,8 +192,10 @@ def lookup(self:Vocab, labels):
     codes = self.find(labels)
     if (codes>0).all(): return codes
     unknown = _first(labels[codes==0])
-    hint = _hint(self, unknown)
-    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}{self.advice}')
+    if pd.Index(self.held_out).isin([unknown]).any():
+        raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')
+    hint = _hint(self, unknown)+self.advice
+    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}')
 
 # %% ../../nbs/data/03_labels.ipynb #58f38a12
 class _Codes(Mapping):
@@ -202,8 +205,7 @@ class _Codes(Mapping):
     def __iter__(self): return iter(self.vocab)
     def _code(self, label): return int(self.vocab.encode([label])[0])
     def __contains__(self, label): return label=='#na#' or self._code(label)>0
-    def __getitem__(self, label):
-        return self._code(label) if label in self else int(self.vocab.lookup([label])[0])
+    def __getitem__(self, label): return self._code(label) if label in self else int(self.vocab.lookup([label])[0])
     def get(self, label, default=None): return self[label] if label in self else default
 
 @patch(as_prop=True)

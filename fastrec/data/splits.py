@@ -111,9 +111,10 @@ def _weights(df, name, complete, train, valid, part):
 # %% ../../nbs/data/19_splits.ipynb #5ba62ca5
 def _tell_apart(valid, cols, codes, rows):
     "Tell `valid`, which has these `rows`, what has no code in the columns `cols` of users and items: names of users, numbers of items"
-    (users,items),(u,i) = cols,codes
-    valid.strangers = users.iloc[rows[u[rows]==0]].unique()
-    valid.unknown_items = numbers_of_unknown(items.iloc[rows], i[rows])
+    for vocab,col,own in zip(valid.classes.values(), cols, codes):
+        vocab.held_out = col.iloc[rows[own[rows]==0]].unique()
+    valid.strangers = valid.classes[valid.user_name].held_out
+    valid.unknown_items = numbers_of_unknown(cols[1].iloc[rows], codes[1][rows])
 
 def _check_values(u, i, y, names, complete, is_train):
     "Warn about what is doubtful in the codes `u` and `i`, the ratings `y` and the pairs of the rows that are `complete`"

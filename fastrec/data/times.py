@@ -25,7 +25,7 @@ def _by_numbers(texts, first, second, name):
     if day_first==day_second:
         why = 'differs' if day_first else 'cannot be told'
         raise ValueError(f'column {name!r} holds text, {texts.iloc[0]!r} for one, and which is the day {why}: convert it '
-                         f'with pd.to_datetime(df[{name!r}], dayfirst=True), or False')
+                         f'with pd.to_datetime(df[{name!r}], dayfirst=True), or dayfirst=False if months come first')
     return pd.to_datetime(texts, dayfirst=bool(day_first), format='mixed')
 
 def _by_year_or_month(texts, name):

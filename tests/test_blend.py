@@ -61,6 +61,17 @@ def test_weights_are_those_that_were_asked_for(blend):
     one = fitted(blend.dls, choices='fit_ials').settings()
     assert 'share of fit_ease' not in one.index and 'held-out' in one.rule['weight'] and one.rule['choices']=='given'
 
+def test_settings_name_the_fits_that_ran(dls, monkeypatch):
+    "And what they chose, so that each can be made again"
+    from fastrec.evaluate import blend as module
+    ials,ease = fitted(dls).model.ranker.parts[:2]
+    table = fitted(dls).settings().value
+    assert table['choices']=='fit_ials and fit_ease' and table['reg of fit_ease']==ease.reg
+    assert table[['n_factors of fit_ials','alpha0 of fit_ials','reg of fit_ials']].tolist()==[ials.width,ials.ials['alpha0'],ials.ials['reg']]
+    monkeypatch.setattr(module, '_most_items', 3)
+    table = fitted(dls).settings().value
+    assert table['choices']=='fit_ials' and not [o for o in table.index if 'ease' in o]
+
 def test_std_beside_lists_where_there_are_draws(dls):
     learn = fitted(dls, weight=.3, ratings='fit_bayes')
     df = learn.recommend(n=3)

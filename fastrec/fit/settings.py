@@ -132,8 +132,7 @@ _learned = {  # what a fit learns where it is given nothing
     ('fit_als','reg'): ('learned','noise, and variances of each factor and of biases, sweep by sweep'),
     ('fit_als','power'): ('learned','how much is known of the other side, row by row'),
     ('fit_bayes','burn'): ('a tenth of the sweeps','so that the first draw is near where the others will be; none where a fit goes on'),
-    ('fit_blend','ratings'): ('none','all ratings are the same, so that there are choices alone'),
-    ('fit_blend','choices'): ('both','factors, and up to 10,000 items weights of items, which err in different ways')}
+    ('fit_blend','ratings'): ('none','all ratings are the same, so that there are choices alone')}
 
 def _features_row(ds):
     "What a fit has read from the features of `ds`"
@@ -144,10 +143,6 @@ _of_popularity = (None,'popularity, as choices agree no further than by chance',
     'what is chosen together, compared with the same mixed by chance, and a trial')
 
 # %% ../../nbs/fit/28_settings.ipynb #2b5a98bc
-def _spread_row(model, n):
-    "How far factors vary after `fit_als` of `n` ratings, if a trial found it"
-    return model.taste_spread,'of factors together, times the noise: least error of held-out training rows',f'{n:,} training ratings'
-
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices found, and by which rule"
     if not isinstance(learn.model, Ease): return _of_popularity
@@ -160,10 +155,6 @@ def _alpha0_row(learn, n):
     n_users,n_items = (len(v)-1 for v in learn.dls.classes.values())
     rule = 'at most .5 for each pair, and for all 30 times what was chosen'
     return learn.model.ials['alpha0'],rule,f'{n:,} choices, {n_users*n_items:,} pairs'
-
-def _power_row(power):
-    "The `power` that `fit_als` took with a `reg` that was given"
-    return _row(ifnone(power, usual_power), usual_power, 'the default where reg is given')
 
 def _draws_row(learn, n):
     "How many draws the last `fit_bayes` was to keep"
@@ -180,12 +171,17 @@ _rules = dict(  # what makes a row of what was left out
     fit_bayes=dict(n_draws=_draws_row, n_sweep=_sweeps_row))
 
 # %% ../../nbs/fit/28_settings.ipynb #6c774304
-def _blend_rows(asked):
-    "The weights that found most held-out choices, from the frame of all that were tried"
+def _blend_rows(blend, args):
+    "The fits of choices that made the parts of a `blend`, with what each chose, and the weights that found most held-out choices"
+    found,asked = blend.chosen(),blend.asked
+    rule = 'factors, and up to 10,000 items weights of items, which err in different ways'
+    res = {} if args['choices'] else dict(choices=(' and '.join(found),rule,''))
+    res |= {f'{k} of {fit}': (v,'as that fit chooses it','') for fit,o in found.items() for k,v in o.items()}
+    if args['weight'] is not None or asked is None: return res
     best = asked.iloc[0]
     rule,source = 'finds most of held-out training rows',f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs {asked.ndcg.max():.3f}'
     chosen = {'share of fit_ease': 'second', 'weight': 'weight'}
-    return {k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
+    return res|{k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
 
 # %% ../../nbs/fit/28_settings.ipynb #a149d657
 _usual_widths = dict(fit_als=lambda n: usual_width, fit_bayes=usual_draw_width, fit_sgd=lambda n: usual_sgd_width)  # for n ratings
@@ -204,10 +200,10 @@ def _steps_rows(learn, args):
 # %% ../../nbs/fit/28_settings.ipynb #3c85b9c3
 def _als_rows(model, args, n):
     "How the penalty of `fit_als` grows, and how far factors vary, by its `args` and `n` ratings"
-    res = {}
-    if args['reg'] is not None: res['power'] = _power_row(args['power'])
-    elif model.taste_spread: res['spread'] = _spread_row(model, n)
-    return res
+    if args['reg'] is not None:
+        return dict(power=_row(ifnone(args['power'], usual_power), usual_power, 'the default where reg is given'))
+    rule = 'of factors together, times the noise: least error of held-out training rows'
+    return dict(spread=(model.taste_spread,rule,f'{n:,} training ratings')) if model.taste_spread else {}
 
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
@@ -220,8 +216,7 @@ def _of_solver(learn):
         if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit](n))
         elif v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
-    asked = getattr(learn.model.lists_by, 'asked', None)
-    if fit=='fit_blend' and args['weight'] is None and asked is not None: res |= _blend_rows(asked)
+    if fit=='fit_blend': res |= _blend_rows(learn.model.lists_by, args)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_sgd': res |= _steps_rows(learn, args)

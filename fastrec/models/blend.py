@@ -59,6 +59,16 @@ def has_tastes(model):
     if isinstance(model, Blend): return has_tastes(model.alike_by)
     return isinstance(model, Ease) or bool(model.item_factors.any())
 
+# %% ../../nbs/models/26_blend.ipynb #57f1efb6
+@patch
+def chosen(self:Blend):
+    "The settings of each model of choices among the parts, by the name of its fit"
+    res = {}
+    for m in self.parts:
+        if isinstance(m, Ease): res['fit_ease'] = dict(reg=m.reg)
+        elif m.ials: res['fit_ials'] = dict(n_factors=m.width, alpha0=m.ials['alpha0'], reg=m.ials['reg'])
+    return res
+
 # %% ../../nbs/models/26_blend.ipynb #69a57554
 @patch(as_prop=True)
 def alike_by(self:Blend):

@@ -26,7 +26,11 @@ site,out = root/'_proc'/'site',root/'_proc'/'html'
 
 within = re.compile(r'\[([^\[\]]*)\[(`[^`]+`)\]\([^)\s]*\)([^\[\]]*)\](?=\()')
 
-def unnested(text): return within.sub(r'[\1\2\3]', text)   # nbdev links names within the text of a link, too
+plain = re.compile(r'\[(`[a-z]+`)\]\(https://\w+\.fast\.ai/\S*?\)')
+
+def unnested(text):
+    "`text` without nbdev's links within the text of links, and of plain words to functions of fastai that have these names"
+    return within.sub(r'[\1\2\3]', plain.sub(r'\1', text))
 
 def sidebar():
     "The sections of nbs/sidebar.yml: pairs of a title and the notebooks under it"

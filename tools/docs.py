@@ -158,7 +158,7 @@ def llms(pages):
     return '\n\n'.join(res) + '\n'
 
 def slim():
-    "Of MathJax the parts that conf.py loads, and of the theme's 2,000 icons those that its pages show; pictures in 128 colours"
+    "Of MathJax the parts that conf.py loads, of the theme's 2,000 icons those that its pages show, the index where it is searched; pictures in 128 colours"
     mathjax,static = tools/'node_modules'/'mathjax'/'es5',out/'_static'
     for part in ('startup.js','core.js','input/tex-base.js','input/tex/extensions/ams.js','output/chtml.js','output/chtml/fonts'):
         (static/'mathjax'/part).parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,9 @@ def slim():
     icons = static/'scripts'/'fontawesome.js'
     icon = r'"?([\w-]+)"?:\[\d+,\d+,\[[^]]*\],"\w+",(?:"[^"]*"|\[[^]]*\])\],?'
     icons.write_text(re.sub(icon, lambda m: m[0] if m[1] in used else '', icons.read_text(encoding='utf-8')), encoding='utf-8')
+    for f in {*out.rglob('*.html')}-{out/'search.html'}:
+        text = f.read_text(encoding='utf-8')
+        f.write_text(re.sub(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>', '', text), encoding='utf-8')
     for f in static.rglob('*.map'): f.unlink()
     for f in (out/'_images').glob('*.png'): Image.open(f).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(f, optimize=True)
 
@@ -182,8 +185,9 @@ def build():
     for d in (site,out): shutil.rmtree(d, ignore_errors=True)
     at,older = address(),stale()
     for p in pages:
-        above = [badge(p.path, at), note(older) if p.path==Path('results.ipynb') else None]
-        p.nb.cells[:0] = [nbformat.v4.new_markdown_cell(o) for o in above if o]
+        above,below = badge(p.path, at),note(older) if p.path==Path('results.ipynb') else None
+        for at_end,o in enumerate((above,below)):
+            if o: p.nb.cells.insert(len(p.nb.cells)*at_end, nbformat.v4.new_markdown_cell(o))
         write(p, pages)
     for f in (root/'nbs').rglob('*.png'):
         for d in (site,out): shutil.copy(f, d/f.relative_to(root/'nbs'))

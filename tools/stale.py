@@ -55,7 +55,7 @@ def lines(found):
     return [f"results/{name}.md is older than {', '.join(files)}" for name,files in found.items()] or ['results: none is older than its script']
 
 def note(found):
-    "A sentence for the page of results; None where no table is older, or git cannot tell"
-    if found: return f"Older than the scripts that make them: {', '.join(f'`{o}.md`' for o in found)}."
+    "A section for the page of results; None where no table is older, or git cannot tell"
+    if found: return f"## What is older than its script\n\nThese tables were measured before the last change to the script that makes them: {', '.join(f'`{o}.md`' for o in found)}."
 
 if __name__=='__main__': print('\n'.join(lines(stale())))

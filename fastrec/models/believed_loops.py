@@ -23,32 +23,43 @@ def _traces(chol, p, res):
         column[f] = chol[f,f]
         for g in range(f+1, k):
             dots(chol[g,f:g], column[f:g], t)
-            for l in range(s): column[g,l] = -t[l]*chol[g,g,l]
+            for l in range(s):
+                column[g,l] = -t[l]*chol[g,g,l]
         dots(column[f:], column[f:], t)
-        for l in range(s): res[l] += p[f,l]*t[l]
+        for l in range(s):
+            res[l] += p[f,l]*t[l]
 
 # %% ../../nbs/models/38_believed_loops.ipynb #286fe893
 @compiled
 def _solved(a, c, of_prior, mean, z, sure):
     "Put into `z`, (k,s), the rows that solve the equations, and into `sure`, (s,), the traces of the inverses times `of_prior`, (k,s)"
-    k,s = c.shape
     chol = a.copy()
-    for f in range(k):
-        for l in range(s):
-            chol[f,f,l] += of_prior[f,l]
-            z[f,l] = c[f,l]+of_prior[f,l]*mean[f]
+    for f in range(len(c)):
+        chol[f,f] += of_prior[f]
+        z[f] = of_prior[f]*mean[f]
+        z[f] += c[f]
     factor(chol)
     solve_each(chol, z)
     _traces(chol, of_prior, sure)
 
+# %% ../../nbs/models/38_believed_loops.ipynb #cea46341
 @compiled
-def _precise(c, squares, mass, known, of_prior, z, sure, gamma):
-    "Put into `gamma`, (s,), how precise ratings are that weigh `mass` and leave of the rows `z`, (k,s), what the sums over them say"
+def _precise(
+    c, squares, mass, # Sums over ratings, (k,s), (s,) and (s,)
+    known, of_prior, z, # Rows, (k,s), and what holds them, (k,s)
+    sure, # As `_solved` finds it
+    gamma # Gets how precise ratings are, (s,)
+):
+    "Put into `gamma` what the rows `z` leave of the ratings says"
     _,noise,mean,shape,_ = known
-    k,s = c.shape
-    for l in range(s):
-        errors = squares[l]+noise/gamma[l]*(k-sure[l])
-        for f in range(k): errors += z[f,l]*(of_prior[f,l]*(mean[f]-z[f,l])-c[f,l])
+    k = len(c)
+    for l in range(len(mass)):
+        variance = noise/gamma[l]
+        errors = squares[l]+variance*(k-sure[l])
+        for f in range(k):
+            away = mean[f]-z[f,l]
+            pull = of_prior[f,l]*away-c[f,l]
+            errors += z[f,l]*pull
         scaled = max(errors, 0.)/(2*noise)
         gamma[l] = (shape+mass[l]/2)/(shape+scaled)
 
@@ -57,12 +68,12 @@ def _precise(c, squares, mass, known, of_prior, z, sure, gamma):
 def _at_rest(a, c, squares, mass, known, z, of_prior):
     "The rows `z`, (k,s), and their `of_prior`, (k,s), in place, from sums over ratings, that weigh `mass`, (s,), and what is `known`"
     lam,noise,mean,_,n_rounds = known
-    k,s = c.shape
-    sure = np.empty(s, np.float32)
-    gamma = np.ones(s, np.float32)
+    sure = np.empty_like(squares)
+    gamma = np.ones_like(squares)
     for n in range(n_rounds):
-        for f in range(k):
-            for l in range(s): of_prior[f,l] = noise/gamma[l]*lam[f]
+        for f in range(len(c)):
+            of_prior[f] = noise/gamma
+            of_prior[f] *= lam[f]
         _solved(a, c, of_prior, mean, z, sure)
         if n+1<n_rounds: _precise(c, squares, mass, known, of_prior, z, sure, gamma)
 
@@ -72,17 +83,15 @@ def _sum_up(r, weight, y, spread, a, c, squares):
     "Sums over ratings `y`, (n,s): the left side, the right one, and squares, in place; `spread`, (s,k), is on the diagonal of the left one"
     add_squares(r, weight, a)
     for j in range(len(r)):
-        for l in range(len(squares)):
-            pull = weight[j,l]*y[j,l]
-            squares[l] += pull*y[j,l]
-            y[j,l] = pull
+        pull = weight[j]*y[j]
+        squares += pull*y[j]
         for f in range(len(c)):
-            for l in range(len(squares)): c[f,l] += r[j,f,l]*y[j,l]
-    for l in range(len(squares)):
-        last = spread[l,len(c)-1]
-        squares[l] += last
-        spread[l,len(c)-1] = 0  # what multiplies a user's bias, 1, is certain
-        for f in range(len(c)): a[f,f,l] += spread[l,f]
+            for l in range(len(pull)):
+                c[f,l] += r[j,f,l]*pull[l]
+    squares += spread[:,-1]
+    spread[:,-1] = 0  # what multiplies a user's bias, 1, is certain
+    for f in range(len(c)):
+        a[f,f] += spread[:,f]
 
 # %% ../../nbs/models/38_believed_loops.ipynb #d665a0b4
 @compiled
@@ -95,7 +104,8 @@ def _believe(first, after, starts, ids, weight, y, one, mass, rows, cov, known, 
     scale = place_values(first, after, starts, n, one)
     r = place_rows(first, starts, ids, scale, rows, k)
     for u in range(first, after):
-        for j in range(starts[u], starts[u+1]): add(weight[j], cov[ids[j]], spread[u])
+        for j in range(starts[u], starts[u+1]):
+            add(weight[j], cov[ids[j]], spread[u])
     a = np.zeros((k+k%2,k,s), np.float32)
     found = np.zeros((3,k,s), np.float32)
     squares = np.zeros(s, np.float32)

@@ -13,10 +13,10 @@ from .side_by_side import add_squares,dots,factor,most,place_rows,place_values,s
 
 # %% ../../nbs/models/43_reason_loops.ipynb #954483c8
 @compiled
-def _fill_left(prec, held, left):
-    "Put into `left`, (k or k+1,k,s), what is there without ratings: `prec`, (k,k), and for each user `held`, (s,k), on the diagonal"
+def _add_prior(prec, held, left):
+    "Add to `left`, (k or k+1,k,s), what is there without ratings: `prec`, (k,k), and for each user `held`, (s,k), on the diagonal"
     for f in range(len(prec)):
-        for g in range(f+1): left[f,g] = prec[f,g]
+        for g in range(f+1): left[f,g] += prec[f,g]
         left[f,f] += held[:,f]
 
 @compiled
@@ -38,12 +38,16 @@ def _weigh_errors(start, r, weight, target):
         for l in range(len(t)): target[j,l] = weight[j,l]*(target[j,l]-t[l])
 
 @compiled
-def _asked(rows, items, k):
-    "The `rows` of `items`, (s,m), followed by 1 if there is space, side by side, (m,k,s)"
+def _asked(rows, items, left):
+    "What solves for the `rows` of `items`, (s,m), followed by 1 if there is space, by the factors `left`, (k or k+1,k,s): (m,k,s)"
     width = rows.shape[1]
-    x = np.ones((items.shape[1],k,len(items)), np.float32)
-    for i in range(len(x)):
-        for l in range(len(items)): x[i,:width,l] = rows[items[l,i]]
+    n_users,m = items.shape
+    x = np.ones((m,left.shape[1],n_users), np.float32)
+    for i in range(m):
+        for l in range(n_users):
+            row = rows[items[l,i]]
+            x[i,:width,l] = row
+        solve_each(left, x[i])
     return x
 
 # %% ../../nbs/models/43_reason_loops.ipynb #8a9d33bd
@@ -65,12 +69,11 @@ def _of_users(
     scale = place_values(first, after, starts, n, slope)
     r = place_rows(first, starts, ids, scale, rows, k)
     _weigh_errors(np.ascontiguousarray(start[first:after].T), r, w, pull)
-    left = np.empty((k+k%2,k,s), np.float32)
-    _fill_left(prec, held[first:after], left)
+    left = np.zeros((k+k%2,k,s), np.float32)
     add_squares(r, w, left)
+    _add_prior(prec, held[first:after], left)  # last, as it may be larger than the rest, which would be rounded each time
     factor(left)
-    x = _asked(rows, items[first:after], k)
-    for i in range(len(x)): solve_each(left, x[i])
+    x = _asked(rows, items[first:after], left)
     _add_sums(r, pull, x, out[first:after])
     last[first:after] = left[k-1,k-1]
 
@@ -92,8 +95,8 @@ def add_contributions(users, items, terms, rows, prior, asked, out):
 # %% ../../nbs/models/43_reason_loops.ipynb #43ce5245
 @compiled
 def _place_own(ids, weight, y, factors, biases, r, w, pull):
-    """Put side by side, (n,…,s), for a user's ratings `y` of the items `ids` in each draw, rows with 1 below, weights, and what biases leave
-    of the ratings; zeros, where there are more places than ratings"""
+    """Put side by side, (n,…,s), for a user's ratings `y` of the items `ids` in each draw, rows with 1 below, weights, and what biases
+    leave of the ratings; zeros, where there are more places than ratings"""
     for j in range(len(ids)):
         r[j,:-1] = factors[ids[j]]
         r[j,-1] = 1
@@ -103,6 +106,7 @@ def _place_own(ids, weight, y, factors, biases, r, w, pull):
     w[len(ids):] = 0
     pull[len(ids):] = 0
 
+# %% ../../nbs/models/43_reason_loops.ipynb #fe44920a
 @compiled
 def _add_means(r, pull, x, out):
     "Add to `out`, (m,longest), the means of the products of ratings `r`, (n,k,s), and rows `x`, (m,k*s), times `pull`, (n,s)"
@@ -120,6 +124,24 @@ def _add_means(r, pull, x, out):
             for h in range(4): out[i+h,j] += found[h]*share
         for i in range(fours, len(x)): out[i,j] += dot(flat, x[i])*share
 
+# %% ../../nbs/models/43_reason_loops.ipynb #fbbd2ce0
+@compiled
+def _factor_draws(start, prec, r, w, pull, left):
+    "Put the factors into `left`, and into `pull` weighted errors of the rows `start`, (k,s), for ratings as `_place_own` leaves them"
+    _weigh_errors(start, r, w, pull)
+    left[:] = 0
+    add_squares(r, w, left)
+    left[:len(prec)] += prec
+    factor(left)
+
+@compiled
+def _solve_for(factors, items, left, x):
+    "Put into `x`, (m,k,s), what solves for the `factors`, (n_items,k-1,s), of `items`, (m,), with 1 below, by the factors `left`"
+    for i in range(len(x)):
+        x[i,:-1] = factors[items[i]]
+        x[i,-1] = 1
+        solve_each(left, x[i])
+
 # %% ../../nbs/models/43_reason_loops.ipynb #b0683bc0
 @compiled
 def _of_draws(
@@ -131,25 +153,16 @@ def _of_draws(
 ):
     k,_,s = prec.shape
     n = most(first, after, starts)
-    places = np.empty((n,k,s), np.float32)
-    both = np.empty((2,n,s), np.float32)
+    memory = np.empty((n,k,s), np.float32),np.empty((n,s), np.float32),np.empty((n,s), np.float32)
     left = np.empty((k+k%2,k,s), np.float32)
     x = np.empty((items.shape[1],k,s), np.float32)
     for u in range(first, after):
         own = slice(starts[u], starts[u+1])
+        r,w,pull = memory
         n = most(u, u+1, starts)
-        r = places[:n]
-        w = both[0,:n]
-        pull = both[1,:n]
-        _place_own(ids[own], weight[own], y[own], factors, biases, r, w, pull)
-        _weigh_errors(start[min(u, len(start)-1)], r, w, pull)
-        left[:k] = prec
-        add_squares(r, w, left)
-        factor(left)
-        for i in range(len(x)):
-            x[i,:-1] = factors[items[u,i]]
-            x[i,-1] = 1
-            solve_each(left, x[i])
+        _place_own(ids[own], weight[own], y[own], factors, biases, r[:n], w[:n], pull[:n])
+        _factor_draws(start[min(u, len(start)-1)], prec, r[:n], w[:n], pull[:n], left)
+        _solve_for(factors, items[u], left, x)
         _add_means(r[:len(ids[own])], pull, x.reshape(len(x), k*s), out[u])
         last[u] = left[k-1,k-1].min()
 

@@ -67,7 +67,8 @@ class LinearReasons(RowEquations):
     @cached_property
     def terms(self):
         "Rows, weights, and weighted targets of the ratings, by user"
-        codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, self.left_of_ratings().movedim(0, -1))
+        left = self.left_of_ratings().movedim(0, -1)
+        codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, left)
         if self.n_draws: targets = targets.movedim(-1, 0)
         rows = self.rows_of(codes)*slope[...,None]
         return rows,weight,weight*(targets-products(rows, self.start))
@@ -121,7 +122,9 @@ def _each(self:LinearReasons, items):
 
 @patch
 def contributions(self:LinearReasons, items):
-    return self.by_loops(items) if pay(self.users) else self._mean(self._each(items))
+    are_there = 'terms' in vars(self)  # for `without`
+    if pay(self.users) and not are_there: return self.by_loops(items)
+    return self._mean(self._each(items))
 
 @patch
 def spread(self:LinearReasons, items):
@@ -186,7 +189,7 @@ def everybodys_mean(model):
 
 def _bent_terms(model, users, items, y, z):
     "Slopes and targets of a step of Gauss-Newton from the rows `z` on, which leaves solutions where they are"
-    if pay(users): scores = scores_by_loops(users, items, model.i_weight.weight, z)
+    if pay(users) and len(z)>1: scores = scores_by_loops(users, items, model.i_weight.weight, z)
     else: scores = (model.i_weight(items)*z[users,:-1]).sum(1)+z[users,-1]
     pred,slope = bend(model, scores+model.i_bias(items)[:,0]+model.mean)
     return slope,y-pred+slope*scores

@@ -142,29 +142,31 @@ def by_users(loop, users, n_users, *args):
 
 # %% ../../nbs/models/37_row_loops.ipynb #69300053
 @compiled
+def _of_line(line, own, named, found):
+    "Put into `found` the places of the largest of `line`, (n,), times `named`, 0 or 1, and clear those of the same items `own` each time"
+    for k in range(len(found)):
+        best = np.float32(0)
+        for j in range(len(own)): best = max(best, line[j]*named[j])
+        found[k] = -1
+        if best==0: break
+        at = 0
+        while at+1<len(own) and line[at]*named[at]!=best: at += 1
+        found[k] = at
+        if k+1==len(found): break
+        for j in range(len(own)): line[j] = np.float32(0) if own[j]==own[at] else line[j]
+
+@compiled
 def _largest(first, after, starts, ids, may_be, values, places):
     "For each of the users and lines of `values`, (n,m,longest), the largest ones' `places`, (n,m,any), in place; -1 if none is above 0"
     for u in range(first, after):
-        own = ids[starts[u]:starts[u+1]]
-        named = may_be[starts[u]:starts[u+1]]
-        for line,found in zip(values[u], places[u]):
-            for k in range(len(found)):
-                best = np.float32(0)
-                at = -1
-                for j in range(len(own)):
-                    if line[j]>best and named[j]:
-                        best = line[j]
-                        at = j
-                found[k] = at
-                if at<0: break
-                for j in range(len(own)):
-                    if own[j]==own[at]: line[j] = 0
+        own = slice(starts[u], starts[u+1])
+        for line,found in zip(values[u], places[u]): _of_line(line, ids[own], may_be[own], found)
 
 # %% ../../nbs/models/37_row_loops.ipynb #a8496119
 def largest_places(users, items, may_be, values, n):
     """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is overwritten, of ratings of `users` that
     `may_be` named, of different `items`"""
     places = torch.full((*values.shape[:2],n), -1)
-    of_ratings = array(items, torch.int64),array(may_be, torch.bool)
+    of_ratings = array(items, torch.int64),array(may_be)
     by_users(_largest, users, len(values), *of_ratings, values.numpy(), places.numpy())
     return places

@@ -17,10 +17,14 @@ def dots(x, y, out):
     out[:] = 0
     for h in range(0, fours, 4):
         for l in range(len(out)):
-            first = x[h,l]*y[h,l]+x[h+1,l]*y[h+1,l]
-            out[l] += first+x[h+2,l]*y[h+2,l]+x[h+3,l]*y[h+3,l]
+            first = x[h,l]*y[h,l]
+            second = x[h+1,l]*y[h+1,l]
+            third = x[h+2,l]*y[h+2,l]
+            fourth = x[h+3,l]*y[h+3,l]
+            out[l] += first+second+third+fourth
     for h in range(fours, len(x)):
-        for l in range(len(out)): out[l] += x[h,l]*y[h,l]
+        for l in range(len(out)):
+            out[l] += x[h,l]*y[h,l]
 
 # %% ../../nbs/models/42_side_by_side.ipynb #b24fcb5c
 @compiled
@@ -28,10 +32,13 @@ def _weigh(r, weight, f, t):
     "Put into `t`, (8,s), the numbers `f` and `f`+1 of four ratings `r`, (4,k,s), times their `weight`, (4,s)"
     k = r.shape[1]
     for i in range(4):
-        for l in range(t.shape[1]): t[i,l] = r[i,f,l]*weight[i,l]
+        for l in range(t.shape[1]):
+            t[i,l] = r[i,f,l]*weight[i,l]
         if f+1==k: continue
-        for l in range(t.shape[1]): t[4+i,l] = r[i,f+1,l]*weight[i,l]
+        for l in range(t.shape[1]):
+            t[4+i,l] = r[i,f+1,l]*weight[i,l]
 
+# %% ../../nbs/models/42_side_by_side.ipynb #b1176cb1
 @compiled
 def _add_two_rows(t, r, one, two):
     "Add to the rows `one` and `two` of the left side, (n,s), the products of `t`, as `_weigh` fills it, and four ratings `r`, (4,any,s)"
@@ -41,8 +48,12 @@ def _add_two_rows(t, r, one, two):
             b = r[1,g,l]
             c = r[2,g,l]
             d = r[3,g,l]
-            one[g,l] += t[0,l]*a+t[1,l]*b+t[2,l]*c+t[3,l]*d
-            two[g,l] += t[4,l]*a+t[5,l]*b+t[6,l]*c+t[7,l]*d
+            first = t[0,l]*a+t[1,l]*b
+            second = t[2,l]*c+t[3,l]*d
+            one[g,l] += first+second
+            first = t[4,l]*a+t[5,l]*b
+            second = t[6,l]*c+t[7,l]*d
+            two[g,l] += first+second
 
 # %% ../../nbs/models/42_side_by_side.ipynb #c14f2bb5
 @compiled
@@ -51,25 +62,34 @@ def add_squares(r, weight, left):
     k = left.shape[1]
     t = np.zeros((8,left.shape[2]), np.float32)
     for j in range(0, len(r), 4):
+        four = r[j:j+4]
+        w = weight[j:j+4]
         for f in range(0, k, 2):
             n = min(f+2, k)
-            _weigh(r[j:j+4], weight[j:j+4], f, t)
-            _add_two_rows(t, r[j:j+4], left[f,:n], left[f+1,:n])
+            one = left[f,:n]
+            two = left[f+1,:n]
+            _weigh(four, w, f, t)
+            _add_two_rows(t, four, one, two)
 
 # %% ../../nbs/models/42_side_by_side.ipynb #9aa5a786
 @compiled
 def factor(left):
     "Put the Cholesky factors of `left`, (k or k+1,k,s), in place of the lower triangles, with the inverse of the diagonal"
-    _,k,s = left.shape
+    k = left.shape[1]
+    s = left.shape[2]
     t = np.empty(s, np.float32)
     for g in range(k):
         scale = left[g,g]
         for f in range(g, k):
-            dots(left[f,:g], left[g,:g], t)
-            for l in range(s): left[f,g,l] -= t[l]
-        for l in range(s): scale[l] = 1/np.sqrt(scale[l])
+            before = left[f,:g]
+            dots(before, left[g,:g], t)
+            for l in range(s):
+                left[f,g,l] -= t[l]
+        for l in range(s):
+            scale[l] = 1/np.sqrt(np.float64(scale[l]))  # in float32 both would be estimates
         for f in range(g+1, k):
-            for l in range(s): left[f,g,l] *= scale[l]
+            for l in range(s):
+                left[f,g,l] *= scale[l]
 
 # %% ../../nbs/models/42_side_by_side.ipynb #e9d18d96
 @compiled
@@ -79,18 +99,22 @@ def solve_each(left, x):
     t = np.empty(s, np.float32)
     for f in range(k):
         dots(left[f,:f], x[:f], t)
-        for l in range(s): x[f,l] = (x[f,l]-t[l])*left[f,f,l]
+        for l in range(s):
+            x[f,l] = (x[f,l]-t[l])*left[f,f,l]
     for f in range(k-1, -1, -1):
-        for l in range(s): x[f,l] *= left[f,f,l]
+        for l in range(s):
+            x[f,l] *= left[f,f,l]
         for g in range(f):
-            for l in range(s): x[g,l] -= left[f,g,l]*x[f,l]
+            for l in range(s):
+                x[g,l] -= left[f,g,l]*x[f,l]
 
 # %% ../../nbs/models/42_side_by_side.ipynb #402c36d7
 @compiled
 def most(first, after, starts):
     "How many ratings the users from `first` to before `after`, which begin at `starts`, have at most, as a multiple of four"
     res = 0
-    for u in range(first, after): res = max(res, starts[u+1]-starts[u])
+    for u in range(first, after):
+        res = max(res, starts[u+1]-starts[u])
     return (res+3)//4*4
 
 @compiled
@@ -99,9 +123,12 @@ def place_values(first, after, starts, n, values):
     res = np.zeros((n,after-first), np.float32)
     for l in range(after-first):
         begin = starts[first+l]
-        for j in range(starts[first+l+1]-begin): res[j,l] = values[begin+j]
+        n_own = starts[first+l+1]-begin
+        for j in range(n_own):
+            res[j,l] = values[begin+j]
     return res
 
+# %% ../../nbs/models/42_side_by_side.ipynb #06714ce7
 @compiled
 def place_rows(first, starts, ids, scale, rows, k):
     "The `rows` of the items `ids` of ratings, followed by 1 if there is space in `k` numbers, times their `scale`, (n,s): (n,k,s)"
@@ -111,7 +138,9 @@ def place_rows(first, starts, ids, scale, rows, k):
     for j in range(n):
         for l in range(s):
             at = starts[first+l]+j
-            row = rows[ids[at] if at<starts[first+l+1] else 0]
-            for f in range(width): res[j,f,l] = scale[j,l]*row[f]
+            is_own = at<starts[first+l+1]
+            row = rows[ids[at] if is_own else 0]
+            for f in range(width):
+                res[j,f,l] = scale[j,l]*row[f]
         if width<k: res[j,width] = scale[j]
     return res

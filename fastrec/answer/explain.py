@@ -133,8 +133,8 @@ def _sums(rec, trained, model, x, noise, device):
     x = x.to(device)
     pair,item = x[:,:2],x[:,1:2]
     parts = {k: _number(v.expand(1, 1)[0,0]) for k,v in found.parts(item).items()}
-    each = found.contributions(item),found.without(item),found.spread(item)
-    own,without,spread = (None if o is None else _number(o[0,0]) for o in each)
+    each = found.without(item),found.contributions(item),found.spread(item)  # the second by equations of the first
+    without,own,spread = (None if o is None else _number(o[0,0]) for o in each)
     score = _number(model.score_pairs(pair)[0])
     without = without+(score-sum(parts.values())-own.sum())  # what the row of training has beyond the ratings stays
     if rec.source is None: parts.pop('chance', None)  # users of training have their own draws

@@ -16,10 +16,11 @@ precision_shape = 50.  # of the Gamma, of mean 1, that the precisions of users a
 
 _rounds = 4  # for a row, and for how precise the ratings of its user are
 
-def of_items(model, items):
-    "Variances of the rows of `items`, (n,k+1), and how precise their ratings are, (n,)"
-    believed = model.believed
-    return [believed[o].to(items.device)[items] for o in ('cov','gamma')]
+def _of_items(model, name, items): return model.believed[name].to(items.device).index_select(0, items)
+
+def precise(model, items):
+    "How precise the ratings of `items` are, (n,)"
+    return _of_items(model, 'gamma', items)
 
 def left_of(model, items, y):
     "What the mean and the biases of `items` leave of the ratings `y`"
@@ -28,10 +29,10 @@ def left_of(model, items, y):
 
 def _by_user(model, users, items, y, n_users, w):
     "For each user's ratings: what the row is multiplied by, variances of that, what is left of `y`, and how much each counts"
-    cov,gamma = of_items(model, items)
+    cov = _of_items(model, 'cov', items)  # variances of the rows, (n,k+1)
     ones = torch.ones_like(y)[:,None]
     design = torch.cat([model.i_weight(items), ones], 1)
-    return padded(users, n_users, design, cov, left_of(model, items, y), gamma*w)
+    return padded(users, n_users, design, cov, left_of(model, items, y), precise(model, items)*w)
 
 # %% ../../nbs/models/32_believed.ipynb #b09f2f59
 def _sums(design, cov, y, gamma):

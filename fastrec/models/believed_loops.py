@@ -8,73 +8,111 @@ __all__ = []
 # %% ../../nbs/models/38_believed_loops.ipynb #e47dbd33
 import numpy as np,torch
 from ..base.compiled import compiled
-from .row_loops import add,add_products,array,by_users,dot,factorize,gather,rising,solve
+from .row_loops import add,array,by_users,rising
+from .side_by_side import add_squares,dots,factor,most,place_rows,place_values,solve_each
 
 # %% ../../nbs/models/38_believed_loops.ipynb #d9f996ba
 @compiled
-def _trace(chol, p, column):
-    "The trace of the inverse, from the factor `chol`, (k,k), times the diagonal `p`; `column`, (k,), is memory"
-    k = len(p)
-    res = np.float32(0)
+def _traces(chol, p, res):
+    "Put into `res`, (s,), the traces of the inverses, from the factors `chol`, (k or k+1,k,s), times the diagonals `p`, (k,s)"
+    k,s = p.shape
+    column = np.empty((k,s), np.float32)
+    t = np.empty(s, np.float32)
+    res[:] = 0
     for f in range(k):
-        column[f] = 1/chol[f,f]
+        column[f] = chol[f,f]
         for g in range(f+1, k):
-            above = dot(chol[g,f:g], column[f:g])
-            column[g] = -above/chol[g,g]
-        own = column[f:]
-        res += p[f]*dot(own, own)
-    return res
+            dots(chol[g,f:g], column[f:g], t)
+            for l in range(s):
+                column[g,l] = -t[l]*chol[g,g,l]
+        dots(column[f:], column[f:], t)
+        for l in range(s):
+            res[l] += p[f,l]*t[l]
 
 # %% ../../nbs/models/38_believed_loops.ipynb #286fe893
 @compiled
-def _at_rest(a, c, squares, mass, known, z, of_prior):
-    "The row `z`, (k,), and its `of_prior`, (k,), in place, from the sums over a user's ratings, that weigh `mass`, and what is `known`"
-    lam,noise,mean,shape,n_rounds = known
-    chol = np.empty_like(a)
-    column = np.empty_like(c)
-    gamma = 1.
-    for _ in range(n_rounds):
-        variance = noise/gamma
-        chol[:] = a
-        of_prior[:] = variance*lam
-        z[:] = c+of_prior*mean
-        for f in range(len(c)): chol[f,f] += of_prior[f]
-        factorize(chol)
-        solve(chol, z)
-        sure = _trace(chol, of_prior, column)
-        pull = of_prior*(mean-z)-c
-        errors = squares + dot(z, pull) + variance*(len(c)-sure)
+def _solved(a, c, of_prior, mean, z, sure):
+    "Put into `z`, (k,s), the rows that solve the equations, and into `sure`, (s,), the traces of the inverses times `of_prior`, (k,s)"
+    chol = a.copy()
+    for f in range(len(c)):
+        chol[f,f] += of_prior[f]
+        z[f] = of_prior[f]*mean[f]
+        z[f] += c[f]
+    factor(chol)
+    solve_each(chol, z)
+    _traces(chol, of_prior, sure)
+
+# %% ../../nbs/models/38_believed_loops.ipynb #cea46341
+@compiled
+def _precise(
+    c, squares, mass, # Sums over ratings, (k,s), (s,) and (s,)
+    known, of_prior, z, # Rows, (k,s), and what holds them, (k,s)
+    sure, # As `_solved` finds it
+    gamma # Gets how precise ratings are, (s,)
+):
+    "Put into `gamma` what the rows `z` leave of the ratings says"
+    _,noise,mean,shape,_ = known
+    k = len(c)
+    for l in range(len(mass)):
+        variance = noise/gamma[l]
+        errors = squares[l]+variance*(k-sure[l])
+        for f in range(k):
+            away = mean[f]-z[f,l]
+            pull = of_prior[f,l]*away-c[f,l]
+            errors += z[f,l]*pull
         scaled = max(errors, 0.)/(2*noise)
-        gamma = (shape+mass/2)/(shape+scaled)
+        gamma[l] = (shape+mass[l]/2)/(shape+scaled)
+
+# %% ../../nbs/models/38_believed_loops.ipynb #8fd58a78
+@compiled
+def _at_rest(a, c, squares, mass, known, z, of_prior):
+    "The rows `z`, (k,s), and their `of_prior`, (k,s), in place, from sums over ratings, that weigh `mass`, (s,), and what is `known`"
+    lam,noise,mean,_,n_rounds = known
+    sure = np.empty_like(squares)
+    gamma = np.ones_like(squares)
+    for n in range(n_rounds):
+        for f in range(len(c)):
+            of_prior[f] = noise/gamma
+            of_prior[f] *= lam[f]
+        _solved(a, c, of_prior, mean, z, sure)
+        if n+1<n_rounds: _precise(c, squares, mass, known, of_prior, z, sure, gamma)
 
 # %% ../../nbs/models/38_believed_loops.ipynb #23c4af33
 @compiled
-def _sum_up(ids, weight, y, rows, cov, a, c, spread):
-    "Sums over the ratings `y` of a user: the left side, the right one, and how far it is held down, in place; and of squares"
-    k = len(c)
-    r = np.empty((k,len(ids)), np.float32)
-    gather(rows, ids, np.ones_like(weight), r)
-    add_products(r, weight, a)
-    pull = weight*y
-    for j in range(len(ids)): add(weight[j], cov[ids[j]], spread)
-    squares = dot(pull, y)+spread[k-1]
-    spread[k-1] = 0  # what multiplies a user's bias, 1, is certain
-    for f in range(k):
-        a[f,f] += spread[f]
-        c[f] = dot(r[f], pull)
-    return squares
+def _sum_up(r, weight, y, spread, a, c, squares):
+    "Sums over ratings `y`, (n,s): the left side, the right one, and squares, in place; `spread`, (s,k), is on the diagonal of the left one"
+    add_squares(r, weight, a)
+    for j in range(len(r)):
+        pull = weight[j]*y[j]
+        squares += pull*y[j]
+        for f in range(len(c)):
+            for l in range(len(pull)):
+                c[f,l] += r[j,f,l]*pull[l]
+    squares += spread[:,-1]
+    spread[:,-1] = 0  # what multiplies a user's bias, 1, is certain
+    for f in range(len(c)):
+        a[f,f] += spread[:,f]
 
 # %% ../../nbs/models/38_believed_loops.ipynb #d665a0b4
 @compiled
-def _believe(first, after, starts, ids, weight, y, mass, rows, cov, known, z, of_prior, spread):
-    "The rows `z`, (n,k), `of_prior` and `spread` of users, in place"
-    k = cov.shape[1]
+def _believe(first, after, starts, ids, weight, y, one, mass, rows, cov, known, z, of_prior, spread):
+    "The rows `z`, (n,k), `of_prior` and `spread` of users, in place; `one` is 1 for each rating"
+    s,k = z[first:after].shape
+    n = most(first, after, starts)
+    w = place_values(first, after, starts, n, weight)
+    pull = place_values(first, after, starts, n, y)
+    scale = place_values(first, after, starts, n, one)
+    r = place_rows(first, starts, ids, scale, rows, k)
     for u in range(first, after):
-        own = slice(starts[u], starts[u+1])
-        a = np.zeros((k,k), np.float32)
-        c = np.zeros(k, np.float32)
-        squares = _sum_up(ids[own], weight[own], y[own], rows, cov, a, c, spread[u])
-        _at_rest(a, c, squares, mass[u], known, z[u], of_prior[u])
+        for j in range(starts[u], starts[u+1]):
+            add(weight[j], cov[ids[j]], spread[u])
+    a = np.zeros((k+k%2,k,s), np.float32)
+    found = np.zeros((3,k,s), np.float32)
+    squares = np.zeros(s, np.float32)
+    _sum_up(r, w, pull, spread[first:after], a, found[0], squares)
+    _at_rest(a, found[0], squares, mass[first:after], known, found[1], found[2])
+    z[first:after] = found[1].T
+    of_prior[first:after] = found[2].T
 
 # %% ../../nbs/models/38_believed_loops.ipynb #6a8ed8a1
 def believe(users, items, weight, y, mass, rows, cov, known):
@@ -82,9 +120,9 @@ def believe(users, items, weight, y, mass, rows, cov, known):
     the codes `items`, their `weight`, and what is left of them, `y`; `known` are lam, noise, mean, the shape of precisions, and rounds"""
     order = rising(users)
     found = torch.zeros(3, len(mass), cov.shape[1], dtype=torch.float32)
-    of_ratings = array(items[order], torch.int64),array(weight[order]),array(y[order])
+    of_ratings = array(items[order], torch.int64),*(array(o[order]) for o in (weight,y,torch.ones_like(y)))
     lam,noise,mean,*rounds = known
-    known = array(lam),float(noise),array(mean),*rounds
+    known = array(lam),np.float32(noise),array(mean),*rounds
     of_users = array(mass),array(rows),array(cov)
     by_users(_believe, users[order], len(mass), *of_ratings, *of_users, known, *found.numpy())
     return found.unbind()

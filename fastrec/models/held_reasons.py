@@ -9,9 +9,10 @@ __all__ = []
 from functools import cached_property
 from fastcore.basics import patch
 import torch,torch.nn.functional as F
-from .believed import believed_rows,left_of,of_items,rows_without
+from .believed import believed_rows,left_of,precise,rows_without
 from .foldin import precision,user_prior
 from .kept import Kept
+from .reason_loops import add_mean_contributions
 from .reasons import LinearReasons,everybodys_mean,products
 
 # %% ../../nbs/models/39_held_reasons.ipynb #2e0423a0
@@ -23,7 +24,7 @@ class BelievedReasons(LinearReasons):
         mean,_ = user_prior(model)
         held = of_prior+spread
         prior = torch.zeros_like(held[0]).diag(),held,of_prior*mean/held
-        _,gamma = of_items(model, items)
+        gamma = precise(model, items)
         targets = left_of(model, items, y)
         super().__init__(model, users, items, gamma if w is None else gamma*w, targets, prior)
 
@@ -54,14 +55,17 @@ class DrawReasons(LinearReasons):
     of a new row in each draw, (S,k)"""
     def __init__(self, model, users, items, y, n_users, noise, eps):
         m,cov = user_prior(model)
-        if m.ndim==2: m = m[:,None].expand(-1, n_users, -1)
-        targets = y-model.mean-F.embedding(items, model.i_bias_draws).T
+        if m.ndim==2: m = m[:,None]
+        self.side_by_side = m.permute(1, 2, 0)  # (n,k,S), or one for all users, (1,k,S)
+        m = m.expand(-1, n_users, -1)
         prec = _kept_precisions([cov], lambda: precision(cov))
         prior = prec,torch.zeros_like(m[0]),m
         plain = everybodys_mean(model)
         if plain is not None: plain = plain[:,None]
-        super().__init__(model, users, items, 1/noise, targets, prior, plain, n_draws=model.n_draws)
+        super().__init__(model, users, items, 1/noise, y-model.mean, prior, plain, n_draws=model.n_draws)
         self.eps = eps[:,None,:,None]  # the same for all users
+
+    def left_of_ratings(self): return self.targets-F.embedding(self.items, self.model.i_bias_draws).T
 
     def parts(self, items):
         res = super().parts(items)
@@ -69,6 +73,17 @@ class DrawReasons(LinearReasons):
         rows = self.rows_of(items)
         res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
         return res
+
+# %% ../../nbs/models/39_held_reasons.ipynb #8f7623b1
+@patch
+def by_loops(self:DrawReasons, items):
+    users,rated,*terms = self.in_order(self.targets)
+    model = self.model
+    factors = model.i_weight.weight.unflatten(1, (self.n_draws,-1)).mT
+    prior = self.prec.movedim(0, -1),self.side_by_side
+    res = self.no_contributions(items)
+    add_mean_contributions(users, rated, terms, (factors,model.i_bias_draws), prior, items, res)
+    return res
 
 # %% ../../nbs/models/39_held_reasons.ipynb #839ea57e
 @patch

@@ -11,7 +11,8 @@ from functools import cached_property
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
 from .foldin import bend,padded,precision,solve_users,user_prior
-from .row_loops import add_contributions,pay,rising
+from .reason_loops import add_contributions,scores_by_loops
+from .row_loops import pay,rising
 
 # %% ../../nbs/models/35_reasons.ipynb #9e5eecca
 class Reasons:
@@ -51,7 +52,7 @@ class RowEquations(Reasons):
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
 class LinearReasons(RowEquations):
     """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
-    rating, $w$ and $y-o$, the last (n_draws,n_ratings); `prior` is what is on the left without ratings, (k,k), what is added on the
+    rating, $w$ and $y-o$; `prior` is what is on the left without ratings, (k,k), what is added on the
     diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
     def __init__(self, model, users, items, weights, targets, prior, plain=None, slope=None, n_draws=0):
         store_attr('model,users,items,weights,targets,plain,n_draws')
@@ -59,10 +60,15 @@ class LinearReasons(RowEquations):
         self.slope = torch.ones_like(weights) if slope is None else slope
         self.alone = self.start  # the row without any ratings
 
+    def left_of_ratings(self):
+        "$y-o$ for each rating, in each draw if there are any"
+        return self.targets
+
     @cached_property
     def terms(self):
         "Rows, weights, and weighted targets of the ratings, by user"
-        codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, self.targets.movedim(0, -1))
+        left = self.left_of_ratings().movedim(0, -1)
+        codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, left)
         if self.n_draws: targets = targets.movedim(-1, 0)
         rows = self.rows_of(codes)*slope[...,None]
         return rows,weight,weight*(targets-products(rows, self.start))
@@ -116,7 +122,9 @@ def _each(self:LinearReasons, items):
 
 @patch
 def contributions(self:LinearReasons, items):
-    return self._by_loops(items) if pay(self.users) else self._mean(self._each(items))
+    are_there = 'terms' in vars(self)  # for `without`
+    if pay(self.users) and not are_there: return self.by_loops(items)
+    return self._mean(self._each(items))
 
 @patch
 def spread(self:LinearReasons, items):
@@ -127,23 +135,24 @@ def spread(self:LinearReasons, items):
 
 # %% ../../nbs/models/35_reasons.ipynb #f1ba9783
 @patch
-def _draws(self:LinearReasons):
-    "Factors of all items, targets, what is on the left without ratings, and where rows start, of each draw"
-    table = self.model.i_weight.weight
-    if not self.n_draws: return [(table,self.targets,self.prec,self.start)]
-    factors = table.unflatten(1, (self.n_draws,-1)).unbind(1)
-    return zip(factors, self.targets, self.prec, self.start)
+def in_order(self:LinearReasons, *values):
+    "The users of ratings, their items and weights, and `values`, (n_ratings,any) each, by rising users"
+    order = rising(self.users)
+    return [o[order] for o in (self.users,self.items,self.weights,*values)]
 
 @patch
-def _by_loops(self:LinearReasons, items):
-    order = rising(self.users)
-    users,rated,weights,slope = (o[order] for o in (self.users,self.items,self.weights,self.slope))
-    longest = int(torch.bincount(users).max())
-    res = torch.zeros(*items.shape, longest, dtype=torch.float32)
-    for factors,targets,prec,start in self._draws():
-        prior = prec,self.held,start
-        add_contributions(users, rated, (weights,targets[order],slope), factors, prior, items, res)
-    return res.div_(self.n_draws) if self.n_draws else res
+def no_contributions(self:LinearReasons, items):
+    "Zeros, (n,m,longest), for contributions to `items`, (n,m)"
+    longest = int(torch.bincount(self.users).max())
+    return torch.zeros(*items.shape, longest, dtype=torch.float32)
+
+@patch
+def by_loops(self:LinearReasons, items):
+    users,rated,*terms = self.in_order(self.targets, self.slope)
+    prior = self.prec,self.held,self.start
+    res = self.no_contributions(items)
+    add_contributions(users, rated, terms, self.model.i_weight.weight, prior, items, res)
+    return res
 
 # %% ../../nbs/models/35_reasons.ipynb #9c81d382
 @patch
@@ -180,8 +189,8 @@ def everybodys_mean(model):
 
 def _bent_terms(model, users, items, y, z):
     "Slopes and targets of a step of Gauss-Newton from the rows `z` on, which leaves solutions where they are"
-    rows = torch.cat([model.i_weight(items), torch.ones_like(y)[:,None]], 1)
-    scores = (rows*z[users]).sum(1)
+    if pay(users) and len(z)>1: scores = scores_by_loops(users, items, model.i_weight.weight, z)
+    else: scores = (model.i_weight(items)*z[users,:-1]).sum(1)+z[users,-1]
     pred,slope = bend(model, scores+model.i_bias(items)[:,0]+model.mean)
     return slope,y-pred+slope*scores
 

@@ -41,7 +41,7 @@ def add(scale, a, out):
 
 # %% ../../nbs/models/37_row_loops.ipynb #f78c4b38
 @compiled
-def _four_dots(t, rows, out):
+def four_dots(t, rows, out):
     "Put into `out`, (4,), the products of `t` and each of four `rows`, which are as long, or longer"
     a = rows[0]
     b = rows[1]
@@ -69,7 +69,7 @@ def add_products(r, weight, a):
         for j in range(len(t)): t[j] = r[f,j]*weight[j]
         fours = (f+1)//4*4
         for g in range(0, fours, 4):
-            _four_dots(t, r[g:g+4], found)
+            four_dots(t, r[g:g+4], found)
             a[f,g:g+4] += found
         for g in range(fours, f+1): a[f,g] += dot(t, r[g])
 
@@ -84,7 +84,7 @@ def factorize(a):
         a[g,g] = np.sqrt(a[g,g]-dot(t, t))
         fours = g+1+(k-g-1)//4*4
         for f in range(g+1, fours, 4):
-            _four_dots(t, a[f:f+4], found)
+            four_dots(t, a[f:f+4], found)
             a[f:f+4,g] -= found
         for f in range(fours, k): a[f,g] -= dot(t, a[f])
         a[g+1:,g] /= a[g,g]
@@ -120,56 +120,6 @@ def combine(x, r, out):
             out[j] += first+s*c[j]+t*d[j]
     for f in range(fours, len(x)): add(x[f], r[f], out)
 
-# %% ../../nbs/models/37_row_loops.ipynb #52316e10
-@compiled
-def _fill(rows, ids, x):
-    "Put the `rows` `ids`, followed by 1, into `x`, (m,k)"
-    width = rows.shape[1]
-    x[:] = 1
-    for i in range(len(ids)):
-        x[i,:width] = rows[ids[i]]
-
-@compiled
-def _of_user(r, weight, target, left, start, x, out):
-    "Add to `out`, (m,n), the contributions of ratings with the rows `r`, (k,n), to the items asked for, with the rows `x`, (m,k)"
-    n = len(weight)
-    pull = np.empty_like(weight)
-    t = np.empty_like(weight)
-    add_products(r, weight, left)
-    factorize(left)
-    combine(start, r, t)
-    for j in range(n): pull[j] = weight[j]*(target[j]-t[j])
-    for i in range(len(x)):
-        solve(left, x[i])
-        combine(x[i], r, t)
-        for j in range(n):
-            out[i,j] += t[j]*pull[j]
-
-# %% ../../nbs/models/37_row_loops.ipynb #a0453886
-@compiled
-def _of_users(
-    first, after, # Users: the first, and the first after them
-    starts, # Where the ratings of each begin, and where the last one's end, (n+1,)
-    ids, weight, target, slope, # The item of each rating, $w$, $y-o$, and what its row is multiplied by
-    rows, # Of items, (n_items,k)
-    prec, held, start, # What is on the left without ratings, (k,k), what is added on each user's diagonal, and $m$, (n,k)
-    items, # Asked for, (n,m)
-    out, # What contributions are added to, (n,m,longest)
-    last # Gets the last number of each user's factor, which is above 0 if there is a solution
-):
-    k = len(prec)
-    left = np.empty((k,k), np.float32)
-    x = np.empty((items.shape[1],k), np.float32)
-    for u in range(first, after):
-        own = slice(starts[u], starts[u+1])
-        r = np.empty((k,len(ids[own])), np.float32)
-        gather(rows, ids[own], slope[own], r)
-        _fill(rows, items[u], x)
-        left[:] = prec
-        for f in range(k): left[f,f] += held[u,f]
-        _of_user(r, weight[own], target[own], left, start[u], x, out[u])
-        last[u] = left[k-1,k-1]
-
 # %% ../../nbs/models/37_row_loops.ipynb #45ace712
 _users_a_job = 2**6  # of a thread, until it takes more
 
@@ -190,42 +140,33 @@ def by_users(loop, users, n_users, *args):
     jobs = [(o, min(o+_users_a_job, n_users), starts, *args) for o in firsts]
     in_threads(loop.run, jobs)
 
-# %% ../../nbs/models/37_row_loops.ipynb #e435e472
-def add_contributions(users, items, terms, rows, prior, asked, out):
-    """Add to `out`, (n,m,longest), what ratings of the codes `items` contribute to the scores of the codes `asked`, (n,m). `users` rise
-    from 0 to n-1, `terms` are weights, targets and slopes, `rows` those of items, and `prior` prec, held and start, as loops take them"""
-    last = torch.zeros(len(asked), dtype=torch.float32)
-    of_ratings = [array(o) for o in terms]
-    known = array(rows),*(array(o) for o in prior)
-    to = array(asked, torch.int64),out.numpy(),last.numpy()
-    by_users(_of_users, users, len(asked), array(items, torch.int64), *of_ratings, *known, *to)
-    if not (last>0).all(): raise ValueError('the equations of the reasons have no solution: is the model finite?')
-
 # %% ../../nbs/models/37_row_loops.ipynb #69300053
+@compiled
+def _of_line(line, own, named, found):
+    "Put into `found` the places of the largest of `line`, (n,), times `named`, 0 or 1, and clear those of the same items `own` each time"
+    for k in range(len(found)):
+        best = np.float32(0)
+        for j in range(len(own)): best = max(best, line[j]*named[j])
+        found[k] = -1
+        if best==0: break
+        at = 0
+        while at+1<len(own) and line[at]*named[at]!=best: at += 1
+        found[k] = at
+        if k+1==len(found): break
+        for j in range(len(own)): line[j] = np.float32(0) if own[j]==own[at] else line[j]
+
 @compiled
 def _largest(first, after, starts, ids, may_be, values, places):
     "For each of the users and lines of `values`, (n,m,longest), the largest ones' `places`, (n,m,any), in place; -1 if none is above 0"
     for u in range(first, after):
-        own = ids[starts[u]:starts[u+1]]
-        named = may_be[starts[u]:starts[u+1]]
-        for line,found in zip(values[u], places[u]):
-            for k in range(len(found)):
-                best = np.float32(0)
-                at = -1
-                for j in range(len(own)):
-                    if line[j]>best and named[j]:
-                        best = line[j]
-                        at = j
-                found[k] = at
-                if at<0: break
-                for j in range(len(own)):
-                    if own[j]==own[at]: line[j] = 0
+        own = slice(starts[u], starts[u+1])
+        for line,found in zip(values[u], places[u]): _of_line(line, ids[own], may_be[own], found)
 
 # %% ../../nbs/models/37_row_loops.ipynb #a8496119
 def largest_places(users, items, may_be, values, n):
     """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is overwritten, of ratings of `users` that
     `may_be` named, of different `items`"""
     places = torch.full((*values.shape[:2],n), -1)
-    of_ratings = array(items, torch.int64),array(may_be, torch.bool)
+    of_ratings = array(items, torch.int64),array(may_be)
     by_users(_largest, users, len(values), *of_ratings, values.numpy(), places.numpy())
     return places

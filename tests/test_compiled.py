@@ -1,5 +1,6 @@
 """Loops that numba compiles give what PyTorch's operators give, for any number of threads; their absence, and that of a cache folder, are told"""
 import builtins,os,subprocess,sys,warnings
+from pathlib import Path
 import pytest,torch
 from fastrec.all import RecDataLoaders,learner,sample_ratings
 from fastrec.base.processes import Part
@@ -146,6 +147,20 @@ def test_machine_code_is_kept_for_the_next_process(tmp_path):
     env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path)}
     subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True)
     assert [*tmp_path.rglob('*closer_rows*.nbc')]
+
+@needs_numba
+def test_machine_code_is_made_again_if_what_it_calls_changes(tmp_path):
+    "In another file, however deep: after an upgrade, say"
+    head = 'from fastrec.base.compiled import compiled,inlined'
+    (tmp_path/'inner.py').write_text(f'{head}\n@inlined\ndef one(): return 1\n', encoding='utf-8')
+    (tmp_path/'middle.py').write_text(f'{head}\nfrom inner import one\n@compiled\ndef two(): return one()+1\n', encoding='utf-8')
+    (tmp_path/'outer.py').write_text(f'{head}\nfrom middle import two\n@compiled\ndef three(): return two()+1\nprint(three())\n', encoding='utf-8')
+    env = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path/'kept'), 'PYTHONPATH': f'{Path(__file__).parents[1]}{os.pathsep}{tmp_path}', 'PYTHONDONTWRITEBYTECODE': '1'}
+    def run(): return subprocess.run([sys.executable, tmp_path/'outer.py'], env=env, check=True, capture_output=True, text=True).stdout.strip()
+    def kept(): return len([*tmp_path.rglob('*three*.nbc')])
+    assert (run(),kept())==(run(),kept())==('3',1)
+    (tmp_path/'inner.py').write_text(f'{head}\n@inlined\ndef one(): return 100\n', encoding='utf-8')
+    assert run()=='102'
 
 @needs_numba
 def test_a_numba_that_is_switched_off_is_not_asked():

@@ -6,10 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/base/99_compiled.ipynb #199109bd
-import importlib.util,threading,types
+import importlib.util,os,threading,types
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache,update_wrapper
+from zlib import crc32
 from .checks import need_package,warn
 from .threads import n_threads
 
@@ -41,6 +42,18 @@ def may_run(device):
     return device.type=='cpu' and not without_loops.is_set() and can_compile()
 
 # %% ../../nbs/base/99_compiled.ipynb #964dc355
+def _changed(f):
+    "When the file of the function `f` has changed, and its size; `None` for one that was typed"
+    try: found = os.stat(f.__code__.co_filename)
+    except OSError: return None
+    return found.st_mtime_ns,found.st_size
+
+def _stamp(called):
+    "A number that differs if the file of any of the functions `called`, or of those that they call, changes"
+    each = [(k,_changed(o.f),_stamp(o.called())) for k,o in sorted(called.items())]
+    return crc32(repr(each).encode())
+
+# %% ../../nbs/base/99_compiled.ipynb #6c225c81
 class compiled:
     "`f`, compiled when it is first called; `run` is the machine code"
     inline = 'never'
@@ -55,11 +68,17 @@ class compiled:
 
     def __call__(self, *args): return self.run(*args)
 
+    def called(self):
+        "The compiled functions that it calls, by their names"
+        names = self.f.__globals__
+        return {k: names[k] for k in self.f.__code__.co_names if isinstance(names.get(k), compiled)}
+
     def _with_compiled(self):
         "`f`, which finds the machine code of the compiled functions that it calls"
-        names = self.f.__globals__
-        called = {k: names[k].run for k in self.f.__code__.co_names if isinstance(names.get(k), compiled)}
-        return types.FunctionType(self.f.__code__, {**names, **called}, self.f.__name__)
+        called,f = self.called(),self.f
+        res = types.FunctionType(f.__code__, f.__globals__|{k: o.run for k,o in called.items()}, f.__name__)
+        if called: res.__qualname__ = f'{f.__qualname__}_{_stamp(called):08x}'  # the name of its file
+        return res
 
 # %% ../../nbs/base/99_compiled.ipynb #ac271a1f
 class inlined(compiled):

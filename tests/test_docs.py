@@ -49,6 +49,15 @@ def test_every_result_is_on_a_page_as_it_was_measured():
     assert len(files)>5
     for f in files: assert any(o.strip()==f.read_text(encoding='utf-8').strip() for o in shown), f'{f.name}: run tools/run_notebooks.py {" ".join(map(str, pages))}'
 
+def test_tables_of_benchmarks_are_the_same_on_every_page():
+    "Line by line, as a page may show some rows of a table"
+    files = (root/'benchmarks'/'results').glob('*.md')
+    lines = {o for f in files for o in f.read_text(encoding='utf-8').splitlines()}
+    shown = [(p,o['data'].get('text/markdown', '')) for p in notebooks for c in cells(p, 'code') for o in c.outputs if 'data' in o]
+    tables = [(p,o.splitlines()) for p,o in shown if o.startswith('|') and '`python benchmarks/' in o]
+    assert len(tables)>20
+    for p,rows in tables: assert lines.issuperset(rows), f'run tools/run_notebooks.py {p.relative_to(root)}'
+
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
 def test_stored_outputs_are_clean(path):
     "No warnings, no errors that a cell doesn't show on purpose, no paths of the machine that ran them"
@@ -56,6 +65,7 @@ def test_stored_outputs_are_clean(path):
         for o in c.outputs:
             text = json.dumps(o)
             assert o.output_type!='error' and o.get('name')!='stderr', c.source
+            assert not re.search(r'</progress> 100\.00%', text), f'a finished bar: run tools/run_notebooks.py {path}'
             assert not re.search(r'Warning|/(root|home|Users|tmp)/|site-packages', text), c.source
             if 'image/png' in o.get('data', {}): assert re.search(r'^#\| fig-alt: ".{20,}"$', c.source, re.M), f'no #| fig-alt: for the picture of\n{c.source}'
 

@@ -8,6 +8,19 @@ nbs = root/'nbs'
 
 def markdown(path): return [c.source for c in nbformat.read(path, 4).cells if c.cell_type=='markdown']
 
+def introduces_nothing(cell, after):
+    "Does a `cell` of text end in a colon, and the site shows no code, table or formula `after` it? It hides exported cells"
+    if cell.cell_type!='markdown' or not cell.source.rstrip().endswith(':'): return False
+    if after is None: return True
+    if after.cell_type=='markdown': return not re.match(r'\||\$\$|```|[-*] |\d+\. ', after.source)
+    return bool(re.match(r'#\| *exporti?\b', after.source))
+
+@pytest.mark.parametrize('path', sorted(nbs.rglob('*.ipynb')), ids=lambda p: p.stem)
+def test_colons_introduce_what_the_site_shows(path):
+    cells = nbformat.read(path, 4).cells
+    lost = [c.source[-100:] for c,after in zip(cells, [*cells[1:], None]) if introduces_nothing(c, after)]
+    assert not lost, lost
+
 peers = {'Surprise': 'surprise', 'implicit': 'implicit', 'LensKit': 'lenskit'}
 not_theirs = {'csr_matrix','df','data','rows','cols','reader','user','item','rating','trainset','testset','predictions','algo','model','ids','train','test',
               'pipe','users','frame','features','file','user_items','loss','factors'}

@@ -20,15 +20,22 @@ def missing(path):
     folder = fastai_path('data')/release
     return None if folder.exists() else f"no {folder}; movielens('{release}') downloads it, or link it there"
 
+def is_finished_bar(output):
+    "Is `output` all that a progress bar leaves? Tables of epochs are kept"
+    html = output.get('data', {}).get('text/html', '')
+    return '</progress> 100.00%' in html and '<table' not in html
+
 def run(path, store=True):
     "The notebook at `path`, run; `CellExecutionError` for a cell that fails"
     skipped = {'cuda'} if (fastai_path('data')/'ml-100k').exists() else {'cuda','movielens'}
     flags = [f for f in get_config().tst_flags.split() if f in skipped]
     nb,ids = nbformat.read(path, 4),{c.id for c in nb_test_cells(path, flags)}
-    client = NotebookClient(nb, timeout=900, kernel_name='python3', resources={'metadata': {'path': path.parent}})
+    client = NotebookClient(nb, timeout=900, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': path.parent}})
     with client.setup_kernel():
         for i,cell in enumerate(nb.cells):
             if cell.id in ids: client.execute_cell(cell, i)
+    for cell in nb.cells:
+        if cell.cell_type=='code': cell.outputs = [o for o in cell.outputs if not is_finished_bar(o)]
     if store: nbformat.write(nb, path)
     return nb
 

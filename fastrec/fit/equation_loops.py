@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..base.compiled import compiled,in_threads,may_run
 from .equations import Equations,csr,design_rows
 from ..models.row_loops import dot
-from .moments import in_tiles,one_width,sum_tiles
+from .moments import fill_tiles,one_width,size_of_triangle,sum_tiles,unfold_sums
 from .row_blocks import cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
@@ -121,27 +121,56 @@ def run(self:LoopedEquations, loop, ids, values, out, n):
         jobs.append((rows.numpy(), *fixed, *own))
     in_threads(loop.run, jobs)
 
+# %% ../../nbs/fit/58_equation_loops.ipynb #fcb7b956
+_tile,_n_tiles = 64,8  # numbers of a row that are added up at once, and how often, before others are put where they were
+
+@patch
+def _left_sides(self:LoopedEquations, design, weight, cov, room):
+    "Lower triangles of what the ratings of each row add to its left side, row after row, (n,any); in the `room`, (n,…), if it is enough"
+    size = size_of_triangle(design.shape[1])
+    is_enough = room is not None and room[:1].numel()>=size
+    if not is_enough: room = design.new_empty(self.n, size)
+    res = room.view(self.n, -1)
+    blocks = [slice(int(ids[0]), int(ids[-1])+1) for ids,is_own in self.blocks if is_own]
+    tiles = design.new_empty(min(_n_tiles, -(-size//_tile)), len(design), _tile)
+    for start in range(0, size, len(tiles)*_tile):
+        stop = min(start+len(tiles)*_tile, size)
+        fill_tiles(start, design, weight, cov, tiles)
+        for rows in blocks:
+            sums = self._sums_of(rows, tiles)
+            res[rows,start:stop] = sums[:,:stop-start]
+    return res
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #db4ea9b5
+@patch
+def _sums_of(self:LoopedEquations, rows, tiles):
+    "What the ratings of the `rows`, a slice, add up to, by what the `tiles` have for each rating"
+    starts,counts = self.starts[rows],self.counts[rows]
+    first = int(starts[0])
+    ratings = slice(first, int(starts[-1]+counts[-1]))
+    return sum_tiles(tiles, self.cols[ratings], (starts-first).int(), self.own[ratings])
+
 # %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
 @patch
-def equations(self:LoopedEquations, design, weight=None, cov=None):
+def equations(self:LoopedEquations, design, weight=None, cov=None, room=None):
     if weight is None: weight = torch.ones_like(design[:,0])
     of_others = design.contiguous(),weight.contiguous()
-    tiles = None if cov is None else in_tiles(*of_others, cov)
+    lower = None if cov is None else self._left_sides(*of_others, cov.contiguous(), room)
     n = rows_at_once(design.shape[1])
     for ids,is_own in self.blocks:
         for some in ids.split(n):
-            yield some,*(self._added_up(some, of_others, tiles) if is_own else (None,)*3)
+            yield some,*(self._added_up(some, of_others, lower) if is_own else (None,)*3)
 
 @patch
-def _added_up(self:LoopedEquations, ids, of_others, tiles=None):
-    "The sums of the rows `ids`"
+def _added_up(self:LoopedEquations, ids, of_others, lower=None):
+    "The sums of the rows `ids`; their left sides are added up in `lower`, if it is given"
     n,d = len(ids),of_others[0].shape[1]
     sums = [of_others[0].new_empty(n, *o) for o in ((d,d),(d,),())]
-    if tiles is None: loop = add_up_rows
-    else:
-        loop = sum_tiles
-        of_others = *of_others,tiles
-    self.run(loop, ids, of_others, sums, _rows_a_job)
+    loop,known = add_up_rows,of_others
+    if lower is not None:
+        loop = unfold_sums
+        known = *of_others,lower
+    self.run(loop, ids, known, sums, _rows_a_job)
     return sums
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #25f18daf

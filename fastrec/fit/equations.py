@@ -125,10 +125,10 @@ def _spread(self:Equations, weight, cov):
 
 # %% ../../nbs/fit/40_equations.ipynb #48fad872
 @patch
-def equations(self:Equations, design, weight=None, cov=None):
+def equations(self:Equations, design, weight=None, cov=None, room=None):
     """For blocks of rows: their codes, $Z^\\top DZ$, $Z^\\top Dy$ and $y^\\top Dy$, of the rows $Z$ that they have of `design`,
     (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves. With a `cov`, (n_other,d-1,d-1), of
-    the design without its 1, $Z^\\top DZ$ is expected"""
+    the design without its 1, $Z^\\top DZ$ is expected; what is in `room`, (n,…), may be lost"""
     spread = None if cov is None else self._spread(weight, cov)
     if weight is not None:
         root = weight.sqrt()

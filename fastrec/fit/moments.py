@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/fit/59_moments.ipynb #f53169b6
 import numpy as np,torch
+import torch.nn.functional as F
 from ..base.compiled import compiled,in_threads
 
 # %% ../../nbs/fit/59_moments.ipynb #b1c3c7ff
@@ -20,60 +21,58 @@ def in_design(cov):
 
 # %% ../../nbs/fit/59_moments.ipynb #55d5549b
 one_width = 8  # float32 numbers that a processor with AVX2 works on at once
-_most_of_tile = 128  # numbers of a row that are added up at once
+
+def size_of_triangle(d): return d*(d+1)//2
 
 @compiled
-def _fill_tiles(first, after, design, weight, cov, tiles):
-    "Put what a rating adds, for each of the rows from `first` on, into `tiles`, as `in_tiles`"
+def _moments(f, z, weight, cov, out):
+    "Put row `f` of the lower triangle of what a rating adds, $\\gamma(zz^\\top+Z)$, into `out`, (f+1,)"
+    sure = len(z)-2  # the 1 of [q,1,b], whose covariances are 0, and not in `cov`
+    x = weight*z[f]
+    known = cov[min(f, sure)]
+    if f<sure:
+        for g in range(f+1): out[g] = x*z[g]+weight*known[g]
+        return
+    for g in range(f+1): out[g] = x*z[g]
+    if f==sure: return
+    for g in range(sure): out[g] += weight*known[g]
+    out[f] += weight*known[sure]
+
+# %% ../../nbs/fit/59_moments.ipynb #0bd08583
+@compiled
+def _fill_tiles(first, after, start, design, weight, cov, tiles):
+    "Put what a rating adds, for each of the rows from `first` on, into the `tiles`, as `fill_tiles`"
     d = design.shape[1]
-    sure = d-2  # the 1 of [q,1,b], whose covariances are 0, and not in `cov`
     n_tiles,_,width = tiles.shape
-    moments = np.zeros(n_tiles*width, np.float32)
+    above = 0  # rows of the triangle that end before the tiles
+    while (above+1)*(above+2)//2<=start: above += 1
+    begin = start-above*(above+1)//2
+    end = begin+n_tiles*width
+    moments = np.zeros(end+d, np.float32)
     for j in range(first, after):
-        z = design[j]
         at = 0
-        for f in range(d):
-            for g in range(f+1):
-                moment = z[f]*z[g]
-                if f!=sure and g!=sure: moment += cov[j,f-(f>sure),g-(g>sure)]
-                moments[at] = weight[j]*moment
-                at += 1
-        for t in range(n_tiles): tiles[t,j] = moments[t*width:(t+1)*width]
+        for f in range(above, d):
+            if at>=end: break
+            _moments(f, design[j], weight[j], cov[j], moments[at:at+f+1])
+            at += f+1
+        for t in range(n_tiles): tiles[t,j] = moments[begin+t*width:begin+(t+1)*width]
 
 # %% ../../nbs/fit/59_moments.ipynb #ddbd8f9c
 _rows_a_job = 2**9  # of a thread
 
-def in_tiles(design, weight, cov):
-    """What a rating adds to a left side for each row of the `design` $[q,1,b]$, (n,d): $zz^\\top$ and the `cov` of $[q,b]$, (n,d-1,d-1),
-    times the `weight`, (n,); lower triangles, (n_tiles,n,any)"""
-    n,d = design.shape
-    n_numbers = d*(d+1)//2
-    n_tiles = -(-n_numbers//_most_of_tile)
-    width = -(-n_numbers//(n_tiles*one_width))*one_width
-    res = torch.empty(n_tiles, n, width, dtype=torch.float32)
-    args = [o.numpy() for o in (design,weight,cov.contiguous(),res)]
-    in_threads(_fill_tiles.run, [(o, min(o+_rows_a_job, n), *args) for o in range(0, n, _rows_a_job)])
-    return res
+def fill_tiles(start, design, weight, cov, tiles):
+    """Put what a rating adds to a left side for each row of the `design` $[q,1,b]$, (n,d), into the `tiles`, (any,n,any): $zz^\\top$ and
+    the `cov` of $[q,b]$, (n,d-1,d-1), times the `weight`, (n,); of the lower triangle, row after row, the numbers from `start` on"""
+    n = len(design)
+    args = [o.numpy() for o in (design,weight,cov,tiles)]
+    in_threads(_fill_tiles.run, [(o, min(o+_rows_a_job, n), start, *args) for o in range(0, n, _rows_a_job)])
 
 # %% ../../nbs/fit/59_moments.ipynb #49880679
-@compiled
-def _sum_tile(tile, cols, own, out):
-    "Add to `out` the rows `cols` of the `tile`, each as often as its `own` says, or once if that is empty"
-    n = len(cols)
-    alone = n-n%4
-    w = np.ones(4, np.float32)
-    for t in range(0, alone, 4):
-        a = tile[cols[t]]
-        b = tile[cols[t+1]]
-        c = tile[cols[t+2]]
-        d = tile[cols[t+3]]
-        if len(own): w[:] = own[t:t+4]
-        for f in range(len(out)):
-            out[f] += (w[0]*a[f]+w[1]*b[f]) + (w[2]*c[f]+w[3]*d[f])
-    for t in range(alone, n):
-        a = tile[cols[t]]
-        x = own[t] if len(own) else np.float32(1)
-        for f in range(len(out)): out[f] += x*a[f]
+def sum_tiles(tiles, cols, starts, own):
+    """The sums of the rows `cols` of the `tiles`, (any,n,any): for each of `starts`, of those from there to the next, each as often as its
+    `own` says, or once if that is empty; (len(starts),any)"""
+    weights = own if len(own) else None
+    return torch.cat([F.embedding_bag(cols, o, starts, mode='sum', per_sample_weights=weights) for o in tiles], 1)
 
 # %% ../../nbs/fit/59_moments.ipynb #73775301
 @compiled
@@ -101,7 +100,7 @@ def _unfold(lower, a):
 
 # %% ../../nbs/fit/59_moments.ipynb #63c96f7e
 @compiled
-def sum_tiles(
+def unfold_sums(
     ids, # Rows to add up, (n,)
     starts, counts, # Where each row's ratings begin, and how many there are
     cols, # Row of `design` of each rating
@@ -109,16 +108,11 @@ def sum_tiles(
     own, # What each counts; (0,) if all count the same
     design, # (n_other,d)
     weight, # What the ratings of each of these count, (n_other,)
-    tiles, # What they add to left sides, as `in_tiles` gives it
+    lower, # What left sides of all rows add up to: lower triangles, (any,any)
     zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
 ):
     "Put what the ratings of each row add up to into `zz`, `zy` and `yy`"
-    sums = np.zeros((len(ids),len(tiles),tiles.shape[2]), np.float32)
-    for k in range(len(tiles)):
-        for r in range(len(ids)):
-            ratings = slice(starts[ids[r]], starts[ids[r]]+counts[ids[r]])
-            _sum_tile(tiles[k], cols[ratings], own[ratings] if len(own) else own, sums[r,k])
     for r in range(len(ids)):
         ratings = slice(starts[ids[r]], starts[ids[r]]+counts[ids[r]])
         yy[r] = _right_side(ratings, cols, y, own, design, weight, zy[r])
-        _unfold(sums[r].ravel(), zz[r])
+        _unfold(lower[ids[r]], zz[r])

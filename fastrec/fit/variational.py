@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
 from ..models.believed import believed_of,precision_shape
+from .inverses import means_and_covs
 from .equations import design_rows,errors_of,least_noise,likelihood,variance_of
 
 # %% ../../nbs/fit/48_variational.ipynb #1fa65ac7
@@ -48,33 +49,29 @@ def row_beliefs(self:BelievedRows, ids, a, c, variance, arith):
     """Means and covariances of the rows `ids`, from the equations `a`, (m,d,d), and `c`, (m,d), of their ratings of `variance`, (m,), and
     the prior"""
     of_prior = variance[:,None]*self.lam
-    chol = arith.cholesky(a+torch.diag_embed(of_prior))
     c = c + of_prior*self.prior_means(ids)
-    mean = torch.cholesky_solve(c[...,None], chol)[...,0]
-    cov = torch.cholesky_inverse(chol)*variance[:,None,None]
-    return mean,cov
+    return means_and_covs(a, c, of_prior, variance, arith)
 
 # %% ../../nbs/fit/48_variational.ipynb #104215d4
 @patch
 def solve(self:BelievedRows, other, noise, arith):
     "Find the rows from what is believed about the `other` side, with ratings of variance `noise`, and the expected squared errors of each"
     n,d = self.equations.n,other.mean.shape[1]
-    self.cov = None  # to free memory
+    if self.equations.part.n>1: self.cov.zero_()  # to which that of other processes is added
     mean = other.mean.new_zeros(n, d)
-    cov = other.mean.new_zeros(n, d, d)
     self.errors = other.mean.new_zeros(n)
-    for ids,zz,zy,yy in self.equations.equations(design_rows(other.mean), other.gamma, other.cov):
+    for ids,zz,zy,yy in self.equations.equations(design_rows(other.mean), other.gamma, other.cov, self.cov):
         if zz is None: continue
         a,c = likelihood(zz, zy)
         w,around = self.row_beliefs(ids, a, c, noise/self.gamma[ids], arith)
-        mean[ids],cov[ids] = w,around
+        mean[ids] = w
+        self.cov.index_copy_(0, ids, around)
         unsure = (around*a).sum((1,2))
         self.errors[ids] = yy+errors_of(zz, zy, w) + unsure
-    add_up(self.equations.part, mean, cov, self.errors)
+    add_up(self.equations.part, mean, self.cov, self.errors)
     self.mean = mean.where(self.is_rated[:,None]>0, self.prior_means())  # without ratings: as the prior has it
     self.learned = None
     if self.ridge is not None: self.learned = self.ridge.around(self.centre)
-    self.cov = cov
     self.errors.clamp_(min=0)
 
 # %% ../../nbs/fit/48_variational.ipynb #5952ddc8

@@ -67,7 +67,7 @@ class Arithmetic:
         return res.div_(rate).clamp_(min=torch.finfo(res.dtype).tiny)
 
 # %% ../../nbs/base/96_random.ipynb #2a058d91
-lost_share,_more = 3e-6,3e-5  # shares of the diagonal: what rounding in float32 may have left of it, and what keeps factors from that
+_lost,_more = 3e-6,3e-5  # shares of the diagonal: what rounding in float32 may have left of it, and what keeps factors from that
 
 def _factors(a):
     """Lower factors of the matrices `a`, and codes of success; on the CPU, where checking does not wait, of `a` with a little more on the
@@ -76,7 +76,7 @@ def _factors(a):
     if not a.is_cpu or a.dtype!=torch.float32: return res,info
     diagonal = a.diagonal(dim1=-2, dim2=-1)
     left = res.diagonal(dim1=-2, dim2=-1).square()
-    is_lost = (info>0) | (left<lost_share*diagonal).any(-1)
+    is_lost = (info>0) | (left<_lost*diagonal).any(-1)
     if not is_lost.any(): return res,info
     again,of_again = torch.linalg.cholesky_ex(a+torch.diag_embed(_more*diagonal))
     return torch.where(is_lost[...,None,None], again, res),torch.where(is_lost, of_again, info)

@@ -68,11 +68,26 @@ def fill_tiles(start, design, weight, cov, tiles):
     in_threads(_fill_tiles.run, [(o, min(o+_rows_a_job, n), start, *args) for o in range(0, n, _rows_a_job)])
 
 # %% ../../nbs/fit/59_moments.ipynb #49880679
+_ratings_a_bag = 2**8
+
+def _bags(starts, n):
+    "Where the bags of rows begin that begin at `starts`, up to `n`; and which bag is the first of each row, if any row has several"
+    counts = F.pad(starts[1:], (0,1), value=n) - starts
+    n_bags = (counts+_ratings_a_bag-1)//_ratings_a_bag
+    if n_bags.max()<2: return starts,None
+    first = n_bags.cumsum(0)-n_bags
+    within = torch.arange(int(n_bags.sum())) - first.repeat_interleave(n_bags)
+    return (starts.repeat_interleave(n_bags)+within*_ratings_a_bag).int(),first.int()
+
 def sum_tiles(tiles, cols, starts, own):
     """The sums of the rows `cols` of the `tiles`, (any,n,any): for each of `starts`, of those from there to the next, each as often as its
     `own` says, or once if that is empty; (len(starts),any)"""
     weights = own if len(own) else None
-    return torch.cat([F.embedding_bag(cols, o, starts, mode='sum', per_sample_weights=weights) for o in tiles], 1)
+    bags,first = _bags(starts, len(cols))
+    res = torch.cat([F.embedding_bag(cols, o, bags, mode='sum', per_sample_weights=weights) for o in tiles], 1)
+    if first is None: return res
+    each = torch.arange(len(bags), dtype=torch.int32)
+    return F.embedding_bag(each, res, first, mode='sum')
 
 # %% ../../nbs/fit/59_moments.ipynb #73775301
 @compiled

@@ -7,11 +7,11 @@ __all__ = []
 
 # %% ../../nbs/fit/54_loops.ipynb #d18c6fb5
 import numpy as np
-from ..base.compiled import compiled
+from ..base.compiled import compiled,inlined
 from ..models.row_loops import add,dot
 
 # %% ../../nbs/fit/54_loops.ipynb #3cc84145
-@compiled
+@inlined
 def _add_product(a, weight, aim, v, out):
     "Add to `out` the row `a` times `weight`, times how far `a@v` is beyond `aim`"
     s = -aim
@@ -21,7 +21,7 @@ def _add_product(a, weight, aim, v, out):
         out[f] += s*a[f]
 
 # %% ../../nbs/fit/54_loops.ipynb #19948b1d
-@compiled
+@inlined
 def _add_four(a, b, c, d, weights, aim, v, out):
     "As `_add_product` for four rows and their `weights`, (4,)"
     s = t = g = h = -aim
@@ -41,7 +41,7 @@ def _add_four(a, b, c, d, weights, aim, v, out):
         out[f] += x+y
 
 # %% ../../nbs/fit/54_loops.ipynb #6cb32aa5
-@compiled
+@inlined
 def _add_products(
     rows, # Of the other side, (n_other,k)
     ids, # Those that count, (n,)
@@ -64,7 +64,7 @@ def _add_products(
         _add_product(a, weights[j], aim, v, out)
 
 # %% ../../nbs/fit/54_loops.ipynb #7ccf1f83
-@compiled
+@inlined
 def _shared_times(m, lam, v, out):
     "Set `out` to the symmetric matrix `m`, (k,k), with `lam` more on its diagonal, times `v`"
     k = len(v)

@@ -2250,6 +2250,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fastrec/fit/equation_loops.py'),
                                             'fastrec.fit.equation_loops.LoopedEquations._added_up': ( 'fit/equation_loops.html#loopedequations._added_up',
                                                                                                       'fastrec/fit/equation_loops.py'),
+                                            'fastrec.fit.equation_loops.LoopedEquations._are_for_tiles': ( 'fit/equation_loops.html#loopedequations._are_for_tiles',
+                                                                                                           'fastrec/fit/equation_loops.py'),
                                             'fastrec.fit.equation_loops.LoopedEquations._left_sides': ( 'fit/equation_loops.html#loopedequations._left_sides',
                                                                                                         'fastrec/fit/equation_loops.py'),
                                             'fastrec.fit.equation_loops.LoopedEquations._sums_of': ( 'fit/equation_loops.html#loopedequations._sums_of',

@@ -151,10 +151,20 @@ def _sums_of(self:LoopedEquations, rows, tiles):
     return sum_tiles(tiles, self.cols[ratings], (starts-first).int(), self.own[ratings])
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
+_most_columns,_most_numbers = 2**5,2**26  # of the design of certain rows, and of the sums for both sides
+
+@patch
+def _are_for_tiles(self:LoopedEquations, design):
+    "Is it faster to look up what a rating adds, if no row of the `design` is uncertain, and is there memory for that?"
+    n,d = design.shape
+    return d<=_most_columns and (n+self.n)*size_of_triangle(d)<=_most_numbers
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #8b62b2ff
 @patch
 def equations(self:LoopedEquations, design, weight=None, cov=None, room=None):
     if weight is None: weight = torch.ones_like(design[:,0])
     of_others = design.contiguous(),weight.contiguous()
+    if cov is None and self._are_for_tiles(design): cov = design.new_empty(0, *[design.shape[1]-1]*2)
     lower = None if cov is None else self._left_sides(*of_others, cov.contiguous(), room)
     n = rows_at_once(design.shape[1])
     for ids,is_own in self.blocks:

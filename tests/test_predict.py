@@ -80,6 +80,9 @@ def test_who_is_held_out_is_told_so():
         with pytest.raises(KeyError, match='all ratings of 4 are held out for validation.*valid_pct=0'): f()
     with pytest.raises(KeyError, match="all ratings of 'Once' are held out"): learn.similar('Once')
     with pytest.raises(KeyError, match='5 is not among the 3 labels'): learn.predict(5, 'a')
+    learn = learner(RecDataLoaders.from_df(df.assign(user=5-df.user), lambda o: ([*range(6)],[6,7,8]), bs=2))  # 1 equals True
+    with pytest.raises(KeyError, match='all ratings of 1 are held out'): learn.predict(1, 'a')
+    with pytest.raises(KeyError, match='True is not among the 3 labels'): learn.predict(True, 'a')
 
 def test_recommends_the_best_unseen(rec):
     users,items = labels(rec)

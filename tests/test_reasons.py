@@ -884,3 +884,14 @@ def test_reasons_with_times_say_what_they_leave_as_it_is():
     user,title = timed().user[0],timed().title[7]
     assert learn.explain(user, title).attrs['how']=='closed form, with the effects of times as they are'
     assert fitted('fit_bayes').explain(frame().user[0], frame().title[7]).attrs['how']=='closed form'
+
+@pytest.mark.parametrize('how', ['fit_ease','fit_blend'])
+def test_popularity_has_no_reasons_however_many_ratings(how):
+    "A model without factors has no equations that a loop could solve"
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame([(u,i,1.) for u in range(300) for i in rng.choice(700, 80, replace=False)], columns=['user','item','rating'])
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=1))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging():
+        getattr(learn, how)()
+        new = df.assign(user=df.user+1000)
+        for o in (learn,learn.fold_in(new),learn.extend(new)): assert o.recommend(n=3, why=1).because_1.isna().all()

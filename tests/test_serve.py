@@ -89,7 +89,7 @@ def test_labels_of_the_folder_may_be_long_or_days(df, tmp_path):
             films = Client(res.url)
             assert films.get('recommend', user='nobody', n=100)[0]==200
             rated = [dict(item='2021-01-06', rating=5), dict(item='2021-01-07', rating=1)]
-            status,got = films.post('recommend', ratings=rated, why=1, n=20)
+            status,got = films.post('recommend', ratings=rated, why=2, n=20)
             assert status==200 and {r['item'][:10] for o in got['items'] for r in o['because']}=={'2021-01-06'}
 
 def test_long_labels_are_rated_and_none_is_told_in_a_line(df, tmp_path):

@@ -192,7 +192,7 @@ def lookup(self:Vocab, labels):
     codes = self.find(labels)
     if (codes>0).all(): return codes
     unknown = _first(labels[codes==0])
-    if pd.Index(self.held_out).isin([unknown]).any():
+    if any(_class_of(o) is _class_of(unknown) and o==unknown for o in self.held_out):
         raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')
     hint = _hint(self, unknown)+self.advice
     raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}')

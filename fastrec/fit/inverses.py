@@ -139,7 +139,7 @@ def _solve_rows(
                 cov[r,j,i] = cov[r,i,j]
 
 # %% ../../nbs/fit/65_inverses.ipynb #8421f8e0
-_least_share = .01  # of the diagonal, that may be divided by
+_least_share = .2  # of the diagonal, that may be divided by
 _rows_a_job = 2**4  # of a thread
 
 def _by_factors(a, c, of_prior, variance, arith):
@@ -156,6 +156,7 @@ def means_and_covs(a, c, of_prior, variance, arith):
     known = a,c,of_prior,variance
     rows = zip(*(o.split(_rows_a_job) for o in (*known,mean,cov,least)))
     in_threads(_solve_rows.run, [[o.numpy() for o in job] for job in rows])
-    lost = ~(least>=_least_share)  # true for NaN
+    is_sound = mean.isfinite().all(1) & (cov.diagonal(dim1=1, dim2=2)>0).all(1)
+    lost = ~(is_sound & (least>=_least_share))
     if lost.any(): mean[lost],cov[lost] = _by_factors(*(o[lost] for o in known), arith)
     return mean,cov

@@ -163,7 +163,7 @@ def fit_choices(model, users, items, n_users, w=None):
     lam = penalty(model, mass)
     p = model.user_factors.mean(0).expand(n_users, -1) if model.prior is None else model.prior[0][:,:-1]
     around = p*0 if model.prior is None else p*faded(mass)[:,None]
-    if pay(users):
+    if pay(users, q.shape[1]):
         solved = _choices_by_loops(model, users, items, w, lam, around)
         p = solved.where(mass[:,None]>0, p)
     elif len(users):

@@ -123,7 +123,7 @@ def _each(self:LinearReasons, items):
 @patch
 def contributions(self:LinearReasons, items):
     are_there = 'terms' in vars(self)  # for `without`
-    if pay(self.users) and not are_there: return self.by_loops(items)
+    if pay(self.users, self.prec.shape[-1]) and not are_there: return self.by_loops(items)
     return self._mean(self._each(items))
 
 @patch

@@ -51,13 +51,14 @@ def _column(more, name, n):
 def _reason(item, rating):
     "A `Reason`, or `None` if the `item` is missing"
     if pd.isna(item): return None
-    return Reason(item=item, rating=number(rating))
+    label, = as_json([item])
+    return Reason(item=label, rating=number(rating))
 
 def _reasons(more, n_lines, why):
     "A list of `Reason`s for each of `n_lines`"
     res = [[] for _ in range(n_lines)]
     for k in range(1, why+1):
-        items = as_json(more[f'because_{k}'])
+        items = more[f'because_{k}']
         ratings = _column(more, f'gave_{k}', n_lines)
         for own,item,rating in zip(res, items, ratings):
             reason = _reason(item, rating)

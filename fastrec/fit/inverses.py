@@ -62,8 +62,10 @@ def _add_products(
     out # (m,any)
 ):
     "Add sums of the eight `rows` to those of `out`"
-    a,b,c,d = rows[0],rows[1],rows[2],rows[3]
-    e,f,g,h = rows[4],rows[5],rows[6],rows[7]
+    a,b = rows[0],rows[1]
+    c,d = rows[2],rows[3]
+    e,f = rows[4],rows[5]
+    g,h = rows[6],rows[7]
     for i in range(len(out)):
         if skipped.start<=i<skipped.stop: continue
         x0,x1 = x[0,i],x[1,i]
@@ -152,7 +154,9 @@ def means_and_covs(a, c, of_prior, variance, arith):
     """$(A+P)^{-1}c$ and $\\sigma^2(A+P)^{-1}$, for left sides `a`, (m,n,n), right sides `c`, (m,n), the diagonals $P$, `of_prior`, (m,n),
     and the `variance` $\\sigma^2$, (m,)"""
     if not may_run(a.device): return _by_factors(a, c, of_prior, variance, arith)
-    mean,cov,least = torch.empty_like(c),a.new_empty(a.shape),torch.empty_like(variance)
+    mean = torch.empty_like(c)
+    cov = torch.empty_like(a)
+    least = torch.empty_like(variance)
     known = a,c,of_prior,variance
     rows = zip(*(o.split(_rows_a_job) for o in (*known,mean,cov,least)))
     in_threads(_solve_rows.run, [[o.numpy() for o in job] for job in rows])

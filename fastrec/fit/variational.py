@@ -35,7 +35,7 @@ def begin(self:BelievedRows, mean, lam, cov=None):
     before = self.centre
     self.centre = mean.new_zeros(mean.shape[1])
     if before is not None: self.centre[-1] = before[-1]
-    self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov
+    self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov*self.is_rated[:,None,None]
     if self.ridge is not None: self.offsets,_ = self.ridge.offsets(mean)
 
 @patch

@@ -11,6 +11,7 @@ from ..answer.lists import Left,candidate_items,seen_to_exclude
 from ..answer.predict import need_draws,std_of_codes
 from ..answer.recommend import found_by,lines_of,list_maker,tell_left_out
 from ..answer.why import Why
+from ..data.labels import plain_label
 from .asking import number
 from .holder import as_json
 from .questions import Line,Reason
@@ -51,14 +52,13 @@ def _column(more, name, n):
 def _reason(item, rating):
     "A `Reason`, or `None` if the `item` is missing"
     if pd.isna(item): return None
-    label, = as_json([item])
-    return Reason(item=label, rating=number(rating))
+    return Reason(item=plain_label(item), rating=number(rating))
 
 def _reasons(more, n_lines, why):
     "A list of `Reason`s for each of `n_lines`"
     res = [[] for _ in range(n_lines)]
     for k in range(1, why+1):
-        items = more[f'because_{k}']
+        items = more[f'because_{k}'].tolist()
         ratings = _column(more, f'gave_{k}', n_lines)
         for own,item,rating in zip(res, items, ratings):
             reason = _reason(item, rating)

@@ -435,3 +435,14 @@ def test_who_asks_a_blend_for_draws_is_told_how_it_gets_them(blend, dls):
     for f in (lambda: blend.recommend(user, z=1.), lambda: blend.recommend(user, draw=0), lambda: blend.predict(user, title, std=True)):
         with pytest.raises(ValueError, match=r"fit it with fit_blend\(ratings='fit_bayes'\)$"): f()
     with pytest.raises(ValueError, match='fit it with fit_bayes$'): fitted(dls, how='fit_als').recommend(user, z=1.)
+
+def test_where_choices_have_no_taste_ratings_count_only_if_lists_surely_find_more():
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame(dict(user=rng.integers(60, size=2600), title=(rng.random(2600)**2*120).astype(int))).drop_duplicates()
+    liked = pairs.assign(rating=rng.choice([1.,2,3,4,5], len(pairs)))  # at random
+    for seed in range(3):
+        with pytest.warns(UserWarning, match='who chose what'): learn = fitted(RecDataLoaders.from_df(liked, valid_pct=.2, seed=seed))
+        *_,weight = learn.model.ranker.weights.tolist()
+        gain = learn.model.ranker.asked
+        assert weight==0 and (gain.weight==0).idxmax()==0 and len(gain)>8
+        assert learn.evaluate().ndcg_at_10.model==pytest.approx(learn.evaluate().ndcg_at_10.popularity, abs=1e-6)

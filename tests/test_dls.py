@@ -379,3 +379,21 @@ def test_fastais_own_interpretation(ratings):
         shown = top.dl.show_results([o[:2] for o in top.dl.dataset[:]], (torch.tensor([1.,2.]),), show=False)
         assert shown.rating_pred.tolist()==[1,2] and list(shown)[:2]==['user','title']
         top.show_results([0,2]),top.plot_top_losses(3)
+
+def test_names_are_of_items_or_of_users_and_years_of_neither():
+    df = pd.DataFrame(dict(Name=['Dune','Heat','Dune'], Year=[1984,1995,2021], Rating=[3.,4,5], Date=['2024-01-02']*3, Person=['Ann','Bo','Cy']))
+    with pytest.warns(UserWarning, match="items: 'Name'.*") as told: dls = RecDataLoaders.from_df(df, valid_pct=0)
+    assert dls.train_ds.cat_names==['Person','Name']
+    told = ' '.join(str(o.message) for o in told)
+    assert "1 of 'Name' have several of 'Year', 'Dune' for one" not in told  # half of the names: these may be years of ratings
+    more = pd.concat([df, df.assign(Name=['Alien','Jaws','Big'])])
+    line = """df['Name'] += ' (' + df['Year'].astype(str) + ')'"""
+    with pytest.warns(UserWarning, match="1 of 'Name' have several of 'Year', 'Dune' for one") as told: RecDataLoaders.from_df(more, valid_pct=0)
+    assert any(str(o.message).endswith(line) for o in told)
+    exec(line, dict(df=more))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*have several of')
+        with pytest.warns(UserWarning, match='taken for'): dls = RecDataLoaders.from_df(more, valid_pct=0)
+    assert 'Dune (1984)' in dls.classes['Name'] and 'Dune (2021)' in dls.classes['Name']
+    with pytest.warns(UserWarning, match="users: 'Name', items: 'Film'"): RecDataLoaders.from_df(df.rename(columns=dict(Person='Film')), valid_pct=0)
+    with pytest.raises(ValueError, match="'Year', holds something else"): RecDataLoaders.from_df(df.rename(columns=dict(Name='Called')), valid_pct=0)

@@ -895,3 +895,10 @@ def test_popularity_has_no_reasons_however_many_ratings(how):
         getattr(learn, how)()
         new = df.assign(user=df.user+1000)
         for o in (learn,learn.fold_in(new),learn.extend(new)): assert o.recommend(n=3, why=1).because_1.isna().all()
+
+def test_without_tastes_nothing_is_a_reason_for_one_item_more_than_for_another():
+    for name in ('fit_bias','popularity'):
+        lists = fitted(name).recommend(n=3, why=2)
+        assert lists.because_1.isna().all() and lists.because_2.isna().all()
+    popular = fitted('popularity')
+    assert set(popular.recommend(frame().user[0], why=1, sentences=True).why)=={'because others like it'}

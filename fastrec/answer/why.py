@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..base.checks import need_flags,need_whole
 from ..base.compiled import may_run
 from ..base.devices import exactly
+from ..models.blend import has_tastes
 from ..models.foldin import padded
 from ..models.kept import unchanging
 from ..models.maps import are_told
@@ -102,8 +103,8 @@ def _of_block(rec, m, codes, noise, device, lists, n):
 @unchanging()
 def strongest(rec, model, noise, users, items, n):
     """For each pair of the codes `users`, which are in runs, and `items`, the numbers of the `n` ratings that contribute most in the
-    `model`, (pairs,n); -1 if no other adds anything"""
-    if not len(users): return torch.zeros(0, n, dtype=torch.int64)
+    `model`, (pairs,n); -1 if no other adds anything, as without tastes, where each rating adds the same to every item"""
+    if not (len(users) and has_tastes(model)): return torch.full((len(users),n), -1)
     codes,lists,lines = _in_lists(users, items)
     by_user,_ = reasons_by_user(need_ratings(rec), model)
     n_rated = by_user.offsets[codes+1]-by_user.offsets[codes]

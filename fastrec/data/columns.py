@@ -10,7 +10,7 @@ import numpy as np,pandas as pd
 from .frames import in_pandas_types
 from .names import is_index_name,listed,need_columns,role_of,shown,usual_column
 from .times import year_1973
-from .titles import item_or_title
+from .titles import item_or_title,tell_years
 from ..base.checks import warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
@@ -144,10 +144,12 @@ def _by_name(df, i, names):
 
 # %% ../../nbs/data/09_columns.ipynb #adf982eb
 def _by_place(df, i, names):
-    "The `i`-th column of `df`, refused if its name says that it is something else"
+    "The column of names of `df`, if only users or only items are not known; else the `i`-th, refused if it is called something else"
+    name = usual_column(df, ['name'], _arguments[i]) if i<2 and names[1-i] is not None else None
+    if name is not None and name not in names: return name
     col = df.columns[i]
     in_index = any(role_of(n)[0] in _roles[i] for n in df.index.names)
-    if role_of(col)[0] is None and col not in names and not in_index: return col
+    if role_of(col)[0] in (None,'name') and col not in names and not in_index: return col
     needed,usual,place = (('users','user','first'), ('items','title','second'), ('ratings','rating','third'))[i]
     hint = '; if people only choose, add one: df.assign(rating=1)' if i==2 else ''
     raise ValueError(f'{needed} have no column with a usual name, such as {usual!r}, and the {place}, {col!r}, holds something else: '
@@ -204,7 +206,9 @@ def found_columns(df, user_name=None, item_name=None, rating_name=None):
 
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):
     "As `found_columns`, with ids in place of titles that differ within an item, as headlines do"
-    return item_or_title(df, found_columns(df, user_name, item_name, rating_name), item_name)
+    names = item_or_title(df, found_columns(df, user_name, item_name, rating_name), item_name)
+    tell_years(df, names[1])
+    return names
 
 # %% ../../nbs/data/09_columns.ipynb #3a3046b4
 _sure = 10  # columns of numbers that make a table; with fewer, what they hold decides

@@ -39,7 +39,9 @@ _patterns = {  # of each role, best first
                '|interactions?)|weight|quantity|qty|freq|frequency|hours|playtime|strength|'
                'confidence|likes?|liked|clicked|watched|implicit'],
     'time':   ['timestamp', f'unix{_moments}(time|timestamp|ts)|{_moments}(timestamps?|ts)',
-               f'{_moments}(time|date|datetime|at|on|day)|when|epoch']}
+               f'{_moments}(time|date|datetime|at|on|day)|when|epoch'],
+    'name':   ['names?'],  # of users or of items
+    'year':   [f'({_things}|release|publication)?years?']}
 
 _usual = {role: [re.compile(o) for o in patterns] for role,patterns in _patterns.items()}
 

@@ -154,7 +154,7 @@ def _id_columns(columns, id_names, n_first=2):
     "Those of the `columns` that hold users or items: by `id_names`, by their own name, or the `n_first` if that says nothing"
     def is_id(place, name):
         role,_ = role_of(name)
-        return name in id_names or role in ('user','item','title') or (role is None and place<n_first)
+        return name in id_names or role in ('user','item','title','name') or (role is None and place<n_first)
     return [name for place,name in enumerate(columns) if is_id(place, name)]
 
 def _unreadable(csv, e, encoding):

@@ -96,6 +96,17 @@ def item_or_title(df, names, item_name):
              f'and count as other items: unite the titles, or pass item_name={item!r}')
     return names
 
+# %% ../../nbs/data/10_titles.ipynb #7d50771f
+def tell_years(df, title):
+    "Warn if some names in the column `title` have several years, as two films may; if most have, these are years of ratings"
+    year = listened(usual_column, df, ['year'])[0]
+    if year is None or role_of(title)[0] not in ('title','name'): return
+    n_each = df[[title,year]].dropna().drop_duplicates()[title].value_counts()
+    several = n_each.index[n_each>1].sort_values()
+    if 0<len(several)<=_headlines*len(n_each):
+        warn(f'{len(several)} of {title!r} have several of {year!r}, {shown(several)} for one, and count as one item each: if these are '
+             f"different, tell them apart by df[{title!r}] += ' (' + df[{year!r}].astype(str) + ')'")
+
 # %% ../../nbs/data/10_titles.ipynb #4150fa1f
 def _pairs(rows):
     "Codes of titles and of their items, each pair once"

@@ -78,12 +78,22 @@ def _blend(models, shares):
 # %% ../../nbs/evaluate/77_blend.ipynb #3f366551
 _as_good = .995  # of the best: a difference that other rows would not show
 
-def _by_preference(asked):
-    "The pairs of weights in `asked`: first those about as good as the best, in the order of how much they weigh ratings"
-    most = asked.ndcg.max()
-    is_good = (asked.ndcg>=_as_good*most) & (most>0)
-    order = asked.assign(good=is_good, liked=asked.weight.where(is_good, 0.))
-    return order.sort_values(['good','liked','ndcg'], ascending=False, kind='stable', ignore_index=True)[[*asked]]
+def _by_preference(asked, is_sure=True):
+    """The pairs of weights in `asked`: of those whose gain `is_sure`, first those about as good as the best, in the order of how much they
+    weigh ratings"""
+    most = asked.ndcg[np.broadcast_to(is_sure, len(asked))].max()
+    is_good = is_sure & (asked.ndcg>=_as_good*most) & (most>0)
+    order = asked.assign(sure=is_sure, good=is_good, liked=asked.weight.where(is_good, 0.))
+    order = order.sort_values(['sure','good','liked','ndcg'], ascending=False, kind='stable', ignore_index=True)
+    return order[[*asked]]
+
+# %% ../../nbs/evaluate/77_blend.ipynb #6c7fa44d
+_sure = 2.  # standard errors
+
+def _find_more(rows, popular):
+    "Which of `rows`, what each user's list finds, (n,), by weights, weigh no ratings, or find more than the `popular` list beyond doubt?"
+    def is_sure(gain): return bool(gain.mean()>_sure*gain.std(correction=0)/len(gain)**.5)
+    return np.array([not weight or is_sure(v-popular) for (weight,_),v in rows.items()])
 
 # %% ../../nbs/evaluate/77_blend.ipynb #1c2eb5af
 _of_ratings = 0.,.05,.1,.2,.3,.45,.6,.9  # weights, with 1 for all choices together
@@ -102,10 +112,11 @@ def _asked(learn, models, dls, question):
     def ask(weight, second):
         of_choices = choices[0]*(1-second) + sum(choices[1:])*second
         rows[weight,second] = question.ndcg(of_choices + weight*sum(ratings))
-        return rows[weight,second]
+        return rows[weight,second].mean()
     second = max(_of_second if len(choices)>1 else (0.,), key=lambda o: ask(_first_weight if ratings else 0., o))
     for weight in _of_ratings if ratings else (0.,): ask(weight, second)
-    return _by_preference(pd.DataFrame([(*k, v) for k,v in rows.items()], columns=['weight','second','ndcg']))
+    is_sure = any(has_tastes(models[k]) for k in models if k in _choice_fits) or _find_more(rows, rows[0.,second])
+    return _by_preference(pd.DataFrame([(*k, float(v.mean())) for k,v in rows.items()], columns=['weight','second','ndcg']), is_sure)
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):

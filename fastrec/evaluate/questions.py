@@ -76,11 +76,11 @@ def scores(self:_Question, model):
 
 @patch
 def ndcg(self:_Question, scores):
-    "What lists ranked by `scores` find"
+    "What the list of each user ranked by `scores` finds, (n,)"
     scores = scores.clone()
     scores[self.row,self.item-1] = -torch.inf
     hits = self.truth.found(top_n(scores, _k)[1]+1)
-    return float(ndcg_at_k(hits, self.truth.n_relevant).mean())
+    return ndcg_at_k(hits, self.truth.n_relevant)
 
 # %% ../../nbs/evaluate/76_questions.ipynb #b3342183
 def trial_of(learn, min_rating):

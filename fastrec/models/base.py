@@ -155,7 +155,8 @@ def width(self:FactorModel):
 @patch
 def similarities(self:FactorModel, code, side):
     "Cosines of the factors of the `code` of a user, or with `side=1` of an item, and those of all, without row 0, (n,)"
-    factors = F.normalize(_need_factors((self.user_factors,self.item_factors)[side]))
+    advice = ": by='choices' compares who rated them" if side else ''
+    factors = F.normalize(_need_factors((self.user_factors,self.item_factors)[side], advice))
     return factors @ factors[code-1]
 
 @patch

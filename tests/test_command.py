@@ -304,7 +304,7 @@ def test_customers_are_taken_for_users_and_orders_are_not(said, ratings, tmp):
 def test_what_train_has_no_option_for_is_not_named():
     "Advice that takes Python is left out or put otherwise; the rest of the message stays"
     from fastrec.command.main import _as_typed
-    for text,typed in (('there may be more to find; fit_ials(reg=...) looks for taste all the same', 'there may be more to find'),
+    for text,typed in (('there may be more to find; fit_ials(reg=0.0019) looks for taste all the same', 'there may be more to find'),
                        ('and do not count: pass exclude_seen=False, or drop the repeats before the split', 'and do not count: leave one of each in the file'),
                        ('no room: pass fewer n_factors or layers, or free memory there', 'no room: free memory there'),
                        ("no room: free memory there, or pass device='cpu'", 'no room: free memory there'),

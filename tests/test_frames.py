@@ -145,7 +145,7 @@ def test_usual_names_wherever_they_stand(ids, names):
     for cols in ([r,u,i,'extra'], ['extra',i,u,r], [i,r,'extra',u]): assert pick_columns(df[cols])==[u,i,r]
 
 @pytest.mark.parametrize('name,role', [('timestamp','time'),('ts','time'),('unixReviewTime','time'),('created_at','time'),('Date','time'),('datetime','time'),('review_date','time'),('playcount','count'),('clicks','count'),
-                                       ('average_rating',None),('age',None),('gender',None),('occupation',None),('genres',None),('year',None),(0,None),('Неделя',None)])
+                                       ('average_rating',None),('age',None),('gender',None),('occupation',None),('genres',None),('year','year'),('Release Year','year'),('Name','name'),(0,None),('Неделя',None)])
 def test_roles_of_names(name, role): assert role_of(name)[0]==role
 
 def test_place_is_said_and_nothing_else(ids):

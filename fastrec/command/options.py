@@ -44,7 +44,7 @@ _without_option = (  # what only Python can do
     (r'pass fewer [\w ]+, or free memory', 'free memory'),
     (r', or pass device=\'cpu\'', ''),
     (r'ask the learner, or load what save_recommender\(path, ratings=True\) has saved', 'train again, with --ratings'),
-    (r'; --fit ials\(reg=\.\.\.\) looks for taste all the same|: pass n_draws to have them', ''),
+    (r'; --fit ials\(reg=\S+\) looks for taste all the same|: pass n_draws to have them', ''),
     (r": by='choices' compares who rated them", ''),
     (r"tell them apart by df\[.*", 'write the year into the name'))
 

@@ -48,13 +48,22 @@ def _beside_biases(found, learn):
     errors = rating_metrics(biases, copy(learn.dls.valid_ds).to(torch.device('cpu')).counted())
     return found.assign(biases=found.measure.map(errors))
 
+# %% ../../nbs/command/13_train.ipynb #69808f15
+def _no_gain(found):
+    "What there is to say of the measures `found`, if predictions are no better than those of biases alone, or lists find less than popularity"
+    if 'biases' in found:
+        _,model,_,biases = found[found.measure=='rmse'].iloc[0]
+        if model>=_as_good*biases:
+            yield (f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which only know how '
+                   'high each user rates and each item is rated, not tastes')
+    lists = found[found.measure.str.startswith('ndcg')]
+    for model,popularity in zip(lists.model, lists.popularity):
+        if model<_as_good*popularity: yield f'the lists, NDCG {model:.4f}, find less than those of what is popular, {popularity:.4f}'
+
 def _gained(found):
-    "A dict with a note on the measures `found`, if predictions are no better than those of biases alone"
-    if 'biases' not in found: return {}
-    _,model,_,biases = found[found.measure=='rmse'].iloc[0]
-    if model<_as_good*biases: return {}
-    return dict(note=f'the predictions, RMSE {model:.4f}, are no better than those of biases alone, {biases:.4f}, which only know how '
-                     'high each user rates and each item is rated, not tastes')
+    "A dict with a note on the measures `found`, if the model gains nothing"
+    notes = '; '.join(_no_gain(found))
+    return dict(note=notes) if notes else {}
 
 # %% ../../nbs/command/13_train.ipynb #b7a9c245
 def _measured_if_possible(learn):

@@ -200,8 +200,7 @@ def found_columns(df, user_name=None, item_name=None, rating_name=None):
     check_place(df, placed)
     _check_swapped(df, placed, names[2])
     if placed:
-        warn('taken for users: {!r}, items: {!r}, ratings: {!r}; if that is wrong, name them with user_name, item_name, '
-             'rating_name'.format(*names))
+        warn('taken for users: {!r}, items: {!r}, ratings: {!r}; if that is wrong, name them with '.format(*names)+listed(placed))
     return names
 
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):

@@ -49,9 +49,10 @@ def _note_labels(found, df, names):
     sides = [found.step(n, factorized, df[n]) for n in names[:2]]
     for side,name,what in zip(sides, names, ('user','item')):
         if side is None: continue
-        _,labels = side
+        codes,labels = side
         n = len(labels)
-        found.note(name, f'{n:,} {what}s, {len(df)/max(n, 1):.1f} rows each')
+        most = np.bincount(codes).max(initial=0)
+        found.note(name, f'{n:,} {what}s, {len(df)/max(n, 1):.1f} rows each, {most:,} at most')
         if what=='user': found.step(name, check_each, n, len(df), name, 'a user')
     if None in sides: return
     return [codes.astype('int64')+1 for codes,_ in sides]

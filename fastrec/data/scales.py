@@ -34,6 +34,8 @@ def _refuse_type(col):
         do = "with from_csv(..., decimal='.'), or decimal=',' if the comma is the decimal sign"
     elif isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
         do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')"
+    elif isinstance(value, str) and re.fullmatch(r'\s*[^\W\d]+\s*', value):
+        do = 'with pd.to_numeric, or, if these are events, add a column of 1 and name one of what each event counts with weight_name'
     raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
                      f'numbers: convert it {do}, or name the right column with rating_name')
 

@@ -115,8 +115,10 @@ def _asked(learn, models, dls, question):
         return rows[weight,second].mean()
     second = max(_of_second if len(choices)>1 else (0.,), key=lambda o: ask(_first_weight if ratings else 0., o))
     for weight in _of_ratings if ratings else (0.,): ask(weight, second)
-    is_sure = any(has_tastes(models[k]) for k in models if k in _choice_fits) or _find_more(rows, rows[0.,second])
-    return _by_preference(pd.DataFrame([(*k, float(v.mean())) for k,v in rows.items()], columns=['weight','second','ndcg']), is_sure)
+    is_sure = any(has_tastes(models[k]) for k in models if k in _choice_fits)
+    if not is_sure: is_sure = _find_more(rows, rows[0.,second])
+    found = [(*k, float(v.mean())) for k,v in rows.items()]
+    return _by_preference(pd.DataFrame(found, columns=['weight','second','ndcg']), is_sure)
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):

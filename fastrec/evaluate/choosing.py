@@ -112,9 +112,12 @@ def _best(table, by, left):
              'pass more seconds, or call it yourself')
     return best
 
-def _tell_of_lists(found, best):
-    "Warn if lists of the fit `best` find less than popularity, by the NDCG@10 that all have `found`"
+def _tell_of_lists(found, best, by_lists):
+    "Warn if lists of the fit `best`, chosen `by_lists` or by errors, find less than popularity, by the NDCG@10 that all have `found`"
     if not found[best]<found['popularity']: return
+    if by_lists:
+        return warn(f"no fit was found whose lists find more than what is popular: NDCG@10 {found[best]:.3f} of {best} against "
+                    f"{found['popularity']:.3f}")
     instead = '' if found.idxmax()=='popularity' else f', by which {found.idxmax()} finds {found.max():.3f}'
     warn(f"{best} was chosen by its predictions, and its lists find less than what is popular, NDCG@10 {found[best]:.3f} against "
          f"{found['popularity']:.3f}: for lists pass by='ndcg_at_10'{instead}; for ratings by='rmse' says that you know")
@@ -169,6 +172,6 @@ def choose_fit(
     measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
     table,n = _rounds(ds, fits, ifnone(splitter, SeededSplitter(.1, seed)), seconds, start, seed, dls.device)
     best = _best(table, measure, seconds-(time.perf_counter()-start))
-    if by is None and measure=='rmse': _tell_of_lists(table.ndcg_at_10, best)
+    if by is None or measure!='rmse': _tell_of_lists(table.ndcg_at_10, best, measure!='rmse')
     table.attrs = dict(best=best, ratings=n)
     return table,_fitted(dls, best, fits[best])

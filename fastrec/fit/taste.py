@@ -74,5 +74,6 @@ def finds_taste(beside):
     if has_taste(beside): return True
     popular = 'popular as rows are weighed' if (beside.pairs.w%1).any() else 'popular'  # repeats are whole numbers
     warn(f'who chose what says no more than how much each person chooses and each thing is chosen, so the lists are of what is {popular}, '
-         'the same for everybody: with more people and choices there may be more to find; fit_ials(reg=...) looks for taste all the same')
+         'the same for everybody: with more people and choices there may be more to find; '
+         f'fit_ials(reg={beside.reg():.2g}) looks for taste all the same')
     return False

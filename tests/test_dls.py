@@ -397,3 +397,9 @@ def test_names_are_of_items_or_of_users_and_years_of_neither():
     assert 'Dune (1984)' in dls.classes['Name'] and 'Dune (2021)' in dls.classes['Name']
     with pytest.warns(UserWarning, match="users: 'Name', items: 'Film'"): RecDataLoaders.from_df(df.rename(columns=dict(Person='Film')), valid_pct=0)
     with pytest.raises(ValueError, match="'Year', holds something else"): RecDataLoaders.from_df(df.rename(columns=dict(Name='Called')), valid_pct=0)
+
+def test_a_file_takes_its_splitter_in_the_same_place_as_a_frame(tmp_path, ratings):
+    ratings.to_csv(tmp_path/'r.csv', index=False)
+    dls = RecDataLoaders.from_csv(tmp_path/'r.csv', TimeSplitter())
+    assert len(dls.valid_ds)==len(RecDataLoaders.from_df(ratings, TimeSplitter()).valid_ds)
+    assert dls.valid_ds.x.equal(RecDataLoaders.from_csv(tmp_path/'r.csv', splitter=TimeSplitter()).valid_ds.x)

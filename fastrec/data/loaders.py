@@ -159,8 +159,8 @@ def from_df(cls:RecDataLoaders,
 # %% ../../nbs/data/06_loaders.ipynb #80078b95
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
-def from_csv(cls:RecDataLoaders, csv, **kwargs):
-    """`RecDataLoaders` of the ratings in the file `csv`; those of `kwargs` that `from_df` does not know go to `pd.read_csv`, such as
+def from_csv(cls:RecDataLoaders, csv, splitter=None, **kwargs):
+    """`RecDataLoaders` of the ratings in the file `csv`, split by `splitter`; those of `kwargs` that `from_df` does not know go to `pd.read_csv`, such as
     `sep` or `encoding`.
 
     Only empty fields count as missing, not a film called 'None', and what `na_values` adds; ids keep their leading zeros"""
@@ -170,7 +170,7 @@ def from_csv(cls:RecDataLoaders, csv, **kwargs):
     need_known('from_csv', for_pandas, known)
     ids = [for_df.get('user_name'),for_df.get('item_name')]
     names = [for_df.get(o) for o in ('rating_name','weight_name','time_name')]
-    return cls.from_df(read_text_file(csv, ids, for_pandas, names=names), **for_df)
+    return cls.from_df(read_text_file(csv, ids, for_pandas, names=names), splitter, **for_df)
 
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)

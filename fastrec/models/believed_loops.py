@@ -8,8 +8,8 @@ __all__ = []
 # %% ../../nbs/models/38_believed_loops.ipynb #e47dbd33
 import numpy as np,torch
 from ..base.compiled import compiled
-from .row_loops import add,array,by_users,rising
-from .side_by_side import add_squares,dots,factor,most,place_rows,place_values,solve_each
+from .row_loops import add,array,by_length,by_users,rising
+from .side_by_side import add_pulls,add_squares,dots,factor,most,place_rows,place_values,solve_each
 
 # %% ../../nbs/models/38_believed_loops.ipynb #d9f996ba
 @compiled
@@ -82,12 +82,9 @@ def _at_rest(a, c, squares, mass, known, z, of_prior):
 def _sum_up(r, weight, y, spread, a, c, squares):
     "Sums over ratings `y`, (n,s): the left side, the right one, and squares, in place; `spread`, (s,k), is on the diagonal of the left one"
     add_squares(r, weight, a)
-    for j in range(len(r)):
-        pull = weight[j]*y[j]
-        squares += pull*y[j]
-        for f in range(len(c)):
-            for l in range(len(pull)):
-                c[f,l] += r[j,f,l]*pull[l]
+    pull = weight*y
+    add_pulls(r, pull, c)
+    for j in range(len(r)): squares += pull[j]*y[j]
     squares += spread[:,-1]
     spread[:,-1] = 0  # what multiplies a user's bias, 1, is certain
     for f in range(len(c)):
@@ -118,11 +115,13 @@ def _believe(first, after, starts, ids, weight, y, one, mass, rows, cov, known, 
 def believe(users, items, weight, y, mass, rows, cov, known):
     """Rows, and how far they are held down by their prior and by what isn't known of items, (n_users,k) each, from ratings of the `users`,
     the codes `items`, their `weight`, and what is left of them, `y`; `known` are lam, noise, mean, the shape of precisions, and rounds"""
+    places,who = by_length(users, len(mass))
+    users = places[users]
     order = rising(users)
     found = torch.zeros(3, len(mass), cov.shape[1], dtype=torch.float32)
     of_ratings = array(items[order], torch.int64),*(array(o[order]) for o in (weight,y,torch.ones_like(y)))
     lam,noise,mean,*rounds = known
     known = array(lam),np.float32(noise),array(mean),*rounds
-    of_users = array(mass),array(rows),array(cov)
+    of_users = array(mass[who]),array(rows),array(cov)
     by_users(_believe, users[order], len(mass), *of_ratings, *of_users, known, *found.numpy())
-    return found.unbind()
+    return found[:,places].unbind()

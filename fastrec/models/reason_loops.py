@@ -9,16 +9,9 @@ __all__ = []
 import numpy as np,torch
 from ..base.compiled import compiled
 from .row_loops import array,by_users,dot,four_dots,rising
-from .side_by_side import add_squares,dots,factor,most,place_rows,place_values,solve_each
+from .side_by_side import add_prior,add_squares,dots,factor,most,place_rows,place_values,solve_each
 
 # %% ../../nbs/models/43_reason_loops.ipynb #954483c8
-@compiled
-def _add_prior(prec, held, left):
-    "Add to `left`, (k or k+1,k,s), what is there without ratings: `prec`, (k,k), and for each user `held`, (s,k), on the diagonal"
-    for f in range(len(prec)):
-        for g in range(f+1): left[f,g] += prec[f,g]
-        left[f,f] += held[:,f]
-
 @compiled
 def _add_sums(r, pull, x, out):
     "Add to `out`, (s,m,longest), the products of ratings `r`, (n,k,s), and rows `x`, (m,k,s), times the `pull` of ratings, (n,s)"
@@ -71,7 +64,7 @@ def _of_users(
     _weigh_errors(np.ascontiguousarray(start[first:after].T), r, w, pull)
     left = np.zeros((k+k%2,k,s), np.float32)
     add_squares(r, w, left)
-    _add_prior(prec, held[first:after], left)  # last, as it may be larger than the rest, which would be rounded each time
+    add_prior(prec, held[first:after], left)
     factor(left)
     x = _asked(rows, items[first:after], left)
     _add_sums(r, pull, x, out[first:after])

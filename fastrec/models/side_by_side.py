@@ -71,6 +71,22 @@ def add_squares(r, weight, left):
             _weigh(four, w, f, t)
             _add_two_rows(t, four, one, two)
 
+# %% ../../nbs/models/42_side_by_side.ipynb #ebd7ad68
+@compiled
+def add_pulls(r, pull, out):
+    "Add to `out`, (k,s), the sums of ratings `r`, (n,k,s), times the `pull` of each, (n,s)"
+    for j in range(len(r)):
+        for f in range(len(out)):
+            for l in range(out.shape[1]):
+                out[f,l] += r[j,f,l]*pull[j,l]
+
+@compiled
+def add_prior(prec, held, left):
+    "Add to the lower triangles of `left`, (k or k+1,k,s), `prec`, (k,k), and for each `held`, (s,k), on the diagonal"
+    for f in range(len(prec)):
+        for g in range(f+1): left[f,g] += prec[f,g]
+        left[f,f] += held[:,f]
+
 # %% ../../nbs/models/42_side_by_side.ipynb #9aa5a786
 @compiled
 def factor(left):

@@ -8,60 +8,82 @@ __all__ = []
 # %% ../../nbs/models/40_solved_loops.ipynb #be87f608
 import numpy as np,torch
 from ..base.compiled import compiled
-from .row_loops import add_products,array,by_users,combine,dot,factorize,gather,rising,solve
+from .row_loops import array,by_length,by_users,rising
+from .side_by_side import add_prior,add_pulls,add_squares,dots,factor,most,place_rows,place_values,solve_each
 
 # %% ../../nbs/models/40_solved_loops.ipynb #63929fab
 @compiled
-def _pull(score, y, weight, lowest, highest, slope, pull):
-    "Put into `slope` and `pull`, (n,), how steep predictions are at each `score`, and what they leave of `y`, weighted, times that"
+def _pull(score, y, weight, bounds, slope, pull):
+    "Put into `slope` and `pull`, (n,s), how steep predictions are at each `score`, and what they leave of `y`, weighted, times that"
     one = np.float32(1)
+    lowest,highest = bounds
     width = highest-lowest
     for j in range(len(y)):
-        pred = lowest + width/(one+np.exp(-score[j]))
-        slope[j] = (pred-lowest)*(highest-pred)/width
-        pull[j] = weight[j]*(y[j]-pred)*slope[j]
+        for l in range(y.shape[1]):
+            pred = lowest + width/(one+np.exp(-score[j,l]))
+            slope[j,l] = (pred-lowest)*(highest-pred)/width
+            pull[j,l] = weight[j,l]*(y[j,l]-pred)*slope[j,l]
 
 # %% ../../nbs/models/40_solved_loops.ipynb #337e226f
 _new_lefts,_steps_at_most,_still = 2,30,1e-5  # steps with new left sides, all steps; if no number moves this far, it is the end
 
 # %% ../../nbs/models/40_solved_loops.ipynb #43d00800
 @compiled
-def _at_rest(r, off, y, weight, prec, mean, held, bounds, chol, z):
-    """Move the row `z`, (k,), of a user with ratings `y` of items with the rows `r`, (k,n), plus `off`; what is on the left
-    without ratings is `prec`, and `held` on its diagonal. `chol` gets the factor"""
-    lowest,highest = bounds
-    is_bent = highest>lowest
-    score = np.empty_like(y)
+def _step(r, pull, prior, z, left, x):
+    "Put into `x`, (k,s), how far the equations with the factors `left` move the rows `z`, where predictions leave `pull`, (n,s)"
+    prec,held,mean = prior
+    x[:] = 0
+    add_pulls(r, pull, x)
+    back = mean-z
+    for f in range(len(z)):
+        x[f] += held[:,f]*back[f]
+        for g in range(len(z)):
+            for l in range(len(held)):
+                x[f,l] += prec[f,g]*back[g,l]
+    solve_each(left, x)
+
+# %% ../../nbs/models/40_solved_loops.ipynb #0824f3a3
+@compiled
+def _at_rest(r, off, y, weight, prior, bounds, z):
+    """Move the rows `z`, (k,s), of users with ratings `y`, (n,s), of items with the rows `r`, (n,k,s), plus `off`; `prior` is what is on
+    the left without ratings, (k,k), what is added to the diagonal, (s,k), and where rows begin, (k,s)"""
+    k,s = z.shape
+    prec,held,_ = prior
+    is_bent = bounds[1]>bounds[0]
+    left = np.empty((k+k%2,k,s), np.float32)
     slope = np.ones_like(y)
     pull = np.empty_like(y)
+    score = np.empty_like(y)
     x = np.empty_like(z)
     for n in range(_steps_at_most if is_bent else 1):
-        combine(z, r, score)
-        score += off
-        if is_bent: _pull(score, y, weight, lowest, highest, slope, pull)
+        for j in range(len(r)):
+            dots(z, r[j], score[j])
+            score[j] += off[j]
+        if is_bent: _pull(score, y, weight, bounds, slope, pull)
         else: pull[:] = weight*(y-score)
         if n<_new_lefts:
-            chol[:] = prec
-            for f in range(len(z)): chol[f,f] += held
-            add_products(r, weight*slope*slope, chol)
-            factorize(chol)
-        back = mean-z
-        for f in range(len(z)): x[f] = dot(r[f], pull)+dot(prec[f], back)+held*back[f]
-        solve(chol, x)
+            left[:] = 0
+            add_squares(r, weight*slope*slope, left)
+            add_prior(prec, held, left)
+            factor(left)
+        _step(r, pull, prior, z, left, x)
         z += x
         if np.abs(x).max()<_still: break
 
 # %% ../../nbs/models/40_solved_loops.ipynb #6e267a66
 @compiled
-def _rows(first, after, starts, ids, off, y, weight, rows, prec, mean, held, bounds, z):
-    "Move the rows `z`, (n,k), of users to where their ratings put them"
-    k = len(prec)
-    chol = np.empty((k,k), np.float32)
-    for u in range(first, after):
-        own = slice(starts[u], starts[u+1])
-        r = np.empty((k,starts[u+1]-starts[u]), np.float32)
-        gather(rows, ids[own], np.ones_like(y[own]), r)
-        _at_rest(r, off[own], y[own], weight[own], prec, mean[u], held[u], bounds, chol, z[u])
+def _rows(first, after, starts, ids, off, y, weight, one, rows, prec, mean, held, bounds, z):
+    "Move the rows `z`, (n,k), of users to where their ratings put them; `one` is 1 for each rating"
+    n = most(first, after, starts)
+    of_scores = place_values(first, after, starts, n, off)
+    values = place_values(first, after, starts, n, y)
+    w = place_values(first, after, starts, n, weight)
+    scale = place_values(first, after, starts, n, one)
+    r = place_rows(first, starts, ids, scale, rows, len(prec))
+    begin = np.ascontiguousarray(mean[first:after].T)
+    found = begin.copy()
+    _at_rest(r, of_scores, values, w, (prec,held[first:after],begin), bounds, found)
+    z[first:after] = found.T
 
 # %% ../../nbs/models/40_solved_loops.ipynb #47f58595
 _no_range = np.float32(0),np.float32(0)
@@ -70,12 +92,14 @@ def rows_by_loops(users, items, terms, rows, prec, mean, held=None, y_range=None
     """Rows of users, (n,k), from ratings of `users` (0 to n-1) and of the codes `items`, which have the `rows`, (n_items,any); `terms` are
     what is added to their scores, the ratings, and how much these count. The prior has the `mean`, (n,k), and the precision `prec`,
     (k,k), plus `held`, (n,), on its diagonal"""
+    places,who = by_length(users, len(mean))
+    users = places[users]
     order = rising(users)
-    of_ratings = array(items[order], torch.int64),*(array(o[order]) for o in terms)
+    of_ratings = [array(o[order]) for o in (*terms,torch.ones_like(terms[0]))]
     rows = array(rows)
-    mean = array(mean)
-    held = np.zeros(len(mean), 'float32') if held is None else array(held)
+    mean = array(mean[who])
+    held = np.zeros_like(mean) if held is None else array(held[who,None].expand(mean.shape))
     bounds = tuple(map(np.float32, y_range)) if y_range else _no_range
     z = mean.copy()
-    by_users(_rows, users[order], len(mean), *of_ratings, rows, array(prec), mean, held, bounds, z)
-    return torch.from_numpy(z)
+    by_users(_rows, users[order], len(mean), array(items[order], torch.int64), *of_ratings, rows, array(prec), mean, held, bounds, z)
+    return torch.from_numpy(z)[places]

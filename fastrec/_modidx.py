@@ -3732,6 +3732,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastrec/models/solved_loops.py'),
                                              'fastrec.models.solved_loops._rows': ( 'models/solved_loops.html#_rows',
                                                                                     'fastrec/models/solved_loops.py'),
+                                             'fastrec.models.solved_loops._score': ( 'models/solved_loops.html#_score',
+                                                                                     'fastrec/models/solved_loops.py'),
                                              'fastrec.models.solved_loops._step': ( 'models/solved_loops.html#_step',
                                                                                     'fastrec/models/solved_loops.py'),
                                              'fastrec.models.solved_loops.rows_by_loops': ( 'models/solved_loops.html#rows_by_loops',

@@ -245,9 +245,7 @@ def _table_advice(df):
     corner = body.iloc[:1000, :200].to_numpy('float64', na_value=np.nan)  # enough to tell
     if n_cols<_sure and not _like_a_table(corner, roles, labelled): return ''
     if has_users: long = f"df.melt({df.columns[0]!r}, var_name='item', value_name='rating')"
-    else:
-        long = ("df.rename_axis(index='user', columns=None).reset_index()"
-                ".melt('user', var_name='item', value_name='rating')")
+    else: long = "df.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"
     rated = ".query('rating!=0')" if (corner==0).any() else ''
     return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; a row for each rating is '
             f'needed: {long}.dropna(){rated}')

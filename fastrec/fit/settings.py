@@ -179,7 +179,8 @@ def _blend_rows(blend, args):
     res |= {f'{k} of {fit}': (v,'as that fit chooses it','') for fit,o in found.items() for k,v in o.items()}
     if args['weight'] is not None or asked is None: return res
     best = asked.iloc[0]
-    rule,source = 'finds most of held-out training rows',f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs of weights {asked.ndcg.max():.3f}'
+    rule = 'finds most of held-out training rows'
+    source = f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs of weights {asked.ndcg.max():.3f}'
     chosen = {'share of fit_ease': 'second', 'weight': 'weight'}
     return res|{k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
 

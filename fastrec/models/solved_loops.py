@@ -13,6 +13,13 @@ from .side_by_side import add_prior,add_pulls,add_squares,dots,factor,most,place
 
 # %% ../../nbs/models/40_solved_loops.ipynb #63929fab
 @compiled
+def _score(z, r, off, out):
+    "Put into `out`, (n,s), the products of the rows `z`, (k,s), and ratings `r`, (n,k,s), plus `off`, (n,s)"
+    for j in range(len(r)):
+        dots(z, r[j], out[j])
+        out[j] += off[j]
+
+@compiled
 def _pull(score, y, weight, bounds, slope, pull):
     "Put into `slope` and `pull`, (n,s), how steep predictions are at each `score`, and what they leave of `y`, weighted, times that"
     one = np.float32(1)
@@ -56,9 +63,7 @@ def _at_rest(r, off, y, weight, prior, bounds, z):
     score = np.empty_like(y)
     x = np.empty_like(z)
     for n in range(_steps_at_most if is_bent else 1):
-        for j in range(len(r)):
-            dots(z, r[j], score[j])
-            score[j] += off[j]
+        _score(z, r, off, score)
         if is_bent: _pull(score, y, weight, bounds, slope, pull)
         else: pull[:] = weight*(y-score)
         if n<_new_lefts:
@@ -101,5 +106,6 @@ def rows_by_loops(users, items, terms, rows, prec, mean, held=None, y_range=None
     held = np.zeros_like(mean) if held is None else array(held[who,None].expand(mean.shape))
     bounds = tuple(map(np.float32, y_range)) if y_range else _no_range
     z = mean.copy()
-    by_users(_rows, users[order], len(mean), array(items[order], torch.int64), *of_ratings, rows, array(prec), mean, held, bounds, z)
+    ids = array(items[order], torch.int64)
+    by_users(_rows, users[order], len(mean), ids, *of_ratings, rows, array(prec), mean, held, bounds, z)
     return torch.from_numpy(z)[places]

@@ -64,7 +64,7 @@ def test_tables_older_than_their_code_are_told(tmp_path):
     committed(a, **{'benchmarks/a.py': script.replace('Fits', 'Fits well')+'# more\n'})
     assert stale(a)=={}                                            # a docstring and a comment
     committed(a, **{'benchmarks/b.py': 'c = 2\n'})
-    assert stale(a)=={'a': ['b.py']} and 'a.md' in note(stale(a)) and 'b.py' in lines(stale(a))[0]
+    assert stale(a)=={'a': ['b.py']} and '`python benchmarks/a.py`' in note(stale(a), a) and 'b.py' in lines(stale(a))[0]
     subprocess.run(['git','clone','-q','--depth','1',a.as_uri(),tmp_path/'shallow'], check=True)
     assert stale(tmp_path/'shallow') is None and 'no full history' in lines(None)[0] and note(None) is None
     (a/'benchmarks'/'results'/'a.md').write_text(table+'\n', encoding='utf-8')

@@ -54,8 +54,15 @@ def lines(found):
     if found is None: return ['results: no full history of git here, which could say whether they are older than their scripts']
     return [f"results/{name}.md is older than {', '.join(files)}" for name,files in found.items()] or ['results: none is older than its script']
 
-def note(found):
+def command(table):
+    "The command below `table`, by which a reader finds it"
+    found = re.search(r'`python [^`]+`', table.read_text(encoding='utf-8'))
+    return found[0] if found else f'`{table.name}`'
+
+def note(found, root=root):
     "A section for the page of results; None where no table is older, or git cannot tell"
-    if found: return f"## What is older than its script\n\nThese tables were measured before the last change to the script that makes them: {', '.join(f'`{o}.md`' for o in found)}."
+    if not found: return None
+    commands = dict.fromkeys(command(root/'benchmarks'/'results'/f'{o}.md') for o in found)
+    return f"## What is older than its script\n\nTables with these commands below them were measured before the last change to the script: {', '.join(commands)}."
 
 if __name__=='__main__': print('\n'.join(lines(stale())))

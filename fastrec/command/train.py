@@ -50,7 +50,7 @@ def _beside_biases(found, learn):
 
 # %% ../../nbs/command/13_train.ipynb #69808f15
 def _no_gain(found):
-    "What there is to say of the measures `found`, if predictions are no better than those of biases alone, or lists find less than popularity"
+    "Notes on the measures `found`, if predictions are no better than those of biases alone, or lists find less than popularity"
     if 'biases' in found:
         _,model,_,biases = found[found.measure=='rmse'].iloc[0]
         if model>=_as_good*biases:

@@ -79,10 +79,9 @@ class DrawReasons(LinearReasons):
 def by_loops(self:DrawReasons, items):
     users,rated,*terms = self.in_order(self.targets)
     model = self.model
-    factors = model.i_weight.weight.unflatten(1, (self.n_draws,-1)).mT
     prior = self.prec.movedim(0, -1),self.side_by_side
     res = self.no_contributions(items)
-    add_mean_contributions(users, rated, terms, (factors,model.i_bias_draws), prior, items, res)
+    add_mean_contributions(users, rated, terms, (model.i_weight.weight,model.i_bias_draws), prior, items, res)
     return res
 
 # %% ../../nbs/models/39_held_reasons.ipynb #839ea57e

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/models/43_reason_loops.ipynb #b9673048
 import numpy as np,torch
 from ..base.compiled import compiled
+from .draw_loops import place_draw,place_draws
 from .row_loops import array,by_users,dot,four_dots,rising
 from .side_by_side import add_prior,add_squares,dots,factor,most,place_rows,place_values,solve_each
 
@@ -85,20 +86,6 @@ def add_contributions(users, items, terms, rows, prior, asked, out):
     by_users(_of_users, users, len(asked), array(items, torch.int64), *of_ratings, *known, *to)
     _need_solved(last)
 
-# %% ../../nbs/models/43_reason_loops.ipynb #43ce5245
-@compiled
-def _place_own(ids, weight, y, factors, biases, r, w, pull):
-    """Put side by side, (n,…,s), for a user's ratings `y` of the items `ids` in each draw, rows with 1 below, weights, and what biases
-    leave of the ratings; zeros, where there are more places than ratings"""
-    for j in range(len(ids)):
-        r[j,:-1] = factors[ids[j]]
-        r[j,-1] = 1
-        w[j] = weight[j]
-        for l in range(w.shape[1]): pull[j,l] = y[j]-biases[ids[j],l]
-    r[len(ids):] = 0
-    w[len(ids):] = 0
-    pull[len(ids):] = 0
-
 # %% ../../nbs/models/43_reason_loops.ipynb #fe44920a
 @compiled
 def _add_means(r, pull, x, out):
@@ -120,7 +107,7 @@ def _add_means(r, pull, x, out):
 # %% ../../nbs/models/43_reason_loops.ipynb #fbbd2ce0
 @compiled
 def _factor_draws(start, prec, r, w, pull, left):
-    "Put the factors into `left`, and into `pull` weighted errors of the rows `start`, (k,s), for ratings as `_place_own` leaves them"
+    "Put the factors into `left`, and into `pull` weighted errors of the rows `start`, (k,s), for ratings as `place_draws` leaves them"
     _weigh_errors(start, r, w, pull)
     left[:] = 0
     add_squares(r, w, left)
@@ -129,10 +116,9 @@ def _factor_draws(start, prec, r, w, pull, left):
 
 @compiled
 def _solve_for(factors, items, left, x):
-    "Put into `x`, (m,k,s), what solves for the `factors`, (n_items,k-1,s), of `items`, (m,), with 1 below, by the factors `left`"
+    "Put into `x`, (m,k,s), what solves for the `factors`, (n_items,s*(k-1)), of `items`, (m,), with 1 below, by the factors `left`"
     for i in range(len(x)):
-        x[i,:-1] = factors[items[i]]
-        x[i,-1] = 1
+        place_draw(factors[items[i]], x[i])
         solve_each(left, x[i])
 
 # %% ../../nbs/models/43_reason_loops.ipynb #b0683bc0
@@ -140,7 +126,7 @@ def _solve_for(factors, items, left, x):
 def _of_draws(
     first, after, starts, ids, weight, # As above
     y, # What the mean leaves of each rating
-    factors, biases, # Of items in each draw, (n_items,k-1,s) and (n_items,s)
+    factors, biases, # Of items in each draw, (n_items,s*(k-1)) and (n_items,s)
     prec, start, # What is on the left without ratings, (k,k,s), and $m$, (1 or n,k,s)
     items, out, last # As above
 ):
@@ -153,7 +139,7 @@ def _of_draws(
         own = slice(starts[u], starts[u+1])
         r,w,pull = memory
         n = most(u, u+1, starts)
-        _place_own(ids[own], weight[own], y[own], factors, biases, r[:n], w[:n], pull[:n])
+        place_draws(ids[own], weight[own], y[own], factors, biases, r[:n], w[:n], pull[:n])
         _factor_draws(start[min(u, len(start)-1)], prec, r[:n], w[:n], pull[:n], left)
         _solve_for(factors, items[u], left, x)
         _add_means(r[:len(ids[own])], pull, x.reshape(len(x), k*s), out[u])
@@ -162,7 +148,7 @@ def _of_draws(
 # %% ../../nbs/models/43_reason_loops.ipynb #ac5a8937
 def add_mean_contributions(users, items, terms, draws, prior, asked, out):
     """As `add_contributions`, the mean over draws: `terms` are weights and what the mean leaves of ratings, `draws` the factors of items,
-    (n_items,k-1,S), and their biases, (n_items,S), and `prior` prec, (k,k,S), and start, (n,k,S), or one for all, (1,k,S)"""
+    (n_items,S*(k-1)), and their biases, (n_items,S), and `prior` prec, (k,k,S), and start, (n,k,S), or one for all, (1,k,S)"""
     last = torch.zeros(len(asked), dtype=torch.float32)
     of_ratings = [array(o) for o in terms]
     known = [array(o) for o in (*draws,*prior)]

@@ -12,9 +12,9 @@ from ..base.compiled import compiled,in_threads,may_run
 # %% ../../nbs/models/37_row_loops.ipynb #723994e4
 _fewest = 2**14  # ratings; with fewer, loading machine code takes longer than it saves
 
-def pay(users, k=1):
-    "Do loops pay for ratings of the codes `users`, (n,), that are in `k` equations? A model of popularity has none"
-    return k>0 and len(users)>=_fewest and may_run(users.device)
+def pay(users, k=1, each=1):
+    "Do loops pay for ratings of the codes `users`, (n,), `each` as good as so many, in `k` equations? A model of popularity has none"
+    return k>0 and each*len(users)>=_fewest and may_run(users.device)
 
 # %% ../../nbs/models/37_row_loops.ipynb #1bd5135f
 @compiled

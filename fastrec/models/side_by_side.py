@@ -109,20 +109,32 @@ def factor(left):
 
 # %% ../../nbs/models/42_side_by_side.ipynb #e9d18d96
 @compiled
-def solve_each(left, x):
-    "Put into `x`, (k,s), the solution for it, by the factors `left`"
+def solve_lower(left, x):
+    "Put into `x`, (k,s), the solution for it, by the factors `left` alone"
     k,s = x.shape
     t = np.empty(s, np.float32)
     for f in range(k):
         dots(left[f,:f], x[:f], t)
         for l in range(s):
             x[f,l] = (x[f,l]-t[l])*left[f,f,l]
+
+@compiled
+def solve_upper(left, x):
+    "The same by the factors turned, `left.T` of each"
+    k,s = x.shape
     for f in range(k-1, -1, -1):
         for l in range(s):
             x[f,l] *= left[f,f,l]
         for g in range(f):
             for l in range(s):
                 x[g,l] -= left[f,g,l]*x[f,l]
+
+# %% ../../nbs/models/42_side_by_side.ipynb #bd8b0a3e
+@compiled
+def solve_each(left, x):
+    "Put into `x`, (k,s), the solution for it, by the factors `left` of the equations"
+    solve_lower(left, x)
+    solve_upper(left, x)
 
 # %% ../../nbs/models/42_side_by_side.ipynb #402c36d7
 @compiled

@@ -120,6 +120,7 @@ def find(self:Vocab, labels):
     """Codes of `labels`, one or several, 0 for those unknown. Those of another kind aren't looked up, since pandas would convert all
     labels for that"""
     labels = as_labels(labels, self.name)
+    if labels.hasnans: return self._find_beside_gaps(labels)
     kind = _class_of(_first(self.labels)) if len(self.labels) else object
     if labels.dtype==self.labels.dtype or kind not in (str,Real): return self.encode(labels)
     codes = np.zeros(len(labels), 'int32')
@@ -127,6 +128,14 @@ def find(self:Vocab, labels):
     if not same_kind.any(): return codes
     candidates = pd.Index(labels[same_kind].tolist())
     codes[same_kind] = _find_numbers(self, candidates) if kind is Real else self.encode(candidates)
+    return codes
+
+@patch
+def _find_beside_gaps(self:Vocab, labels):
+    "Codes of `labels`, 0 for those missing; pandas would take a gap among truth values for one of them"
+    codes = np.zeros(len(labels), 'int32')
+    is_there = labels.notna()
+    codes[is_there] = self.find(labels[is_there])
     return codes
 
 # %% ../../nbs/data/03_labels.ipynb #8c0c89d8
@@ -184,6 +193,16 @@ def _hint(vocab, unknown):
     close = _closest(vocab, unknown)
     return f'; closest: {listed(map(repr, close))}' if close else ''
 
+def _refuse_gap(vocab, labels):
+    "Refuse `labels` of `vocab` if some are missing, and say which is the first"
+    gaps = labels.isna().nonzero()[0]
+    if not len(gaps): return
+    place = f', label {gaps[0]+1} of {len(labels)},' if len(labels)>1 else ''
+    more = f', {len(gaps)} in all' if len(gaps)>1 else ''
+    missing = labels[gaps[:1]].tolist()[0]
+    raise KeyError(f'{missing!r}{place} is missing{more}: it is not among the {len(vocab.labels):,} labels of {vocab.name!r}; '
+                   'fill it or leave it out')
+
 # %% ../../nbs/data/03_labels.ipynb #ec99375a
 @patch
 def lookup(self:Vocab, labels):
@@ -191,6 +210,7 @@ def lookup(self:Vocab, labels):
     labels = as_labels(labels, self.name)
     codes = self.find(labels)
     if (codes>0).all(): return codes
+    _refuse_gap(self, labels)
     unknown = _first(labels[codes==0])
     if any(_class_of(o) is _class_of(unknown) and o==unknown for o in self.held_out):
         raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')

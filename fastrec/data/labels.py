@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from .names import listed
 from .frames import in_pandas_types
 from .kinds import factorized,labels_beside
+from .nobody import refuse_gap
 from ..base.processes import Part,from_all
 from ..base.threads import whole_at_fork
 
@@ -193,16 +194,6 @@ def _hint(vocab, unknown):
     close = _closest(vocab, unknown)
     return f'; closest: {listed(map(repr, close))}' if close else ''
 
-def _refuse_gap(vocab, labels):
-    "Refuse `labels` of `vocab` if some are missing, and say which is the first"
-    gaps = labels.isna().nonzero()[0]
-    if not len(gaps): return
-    place = f', label {gaps[0]+1} of {len(labels)},' if len(labels)>1 else ''
-    more = f', {len(gaps)} in all' if len(gaps)>1 else ''
-    missing = labels[gaps[:1]].tolist()[0]
-    raise KeyError(f'{missing!r}{place} is missing{more}: it is not among the {len(vocab.labels):,} labels of {vocab.name!r}; '
-                   'fill it or leave it out')
-
 # %% ../../nbs/data/03_labels.ipynb #ec99375a
 @patch
 def lookup(self:Vocab, labels):
@@ -210,7 +201,7 @@ def lookup(self:Vocab, labels):
     labels = as_labels(labels, self.name)
     codes = self.find(labels)
     if (codes>0).all(): return codes
-    _refuse_gap(self, labels)
+    refuse_gap(labels, self)
     unknown = _first(labels[codes==0])
     if any(_class_of(o) is _class_of(unknown) and o==unknown for o in self.held_out):
         raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')
@@ -253,18 +244,3 @@ def encode_column(col, train, part=Part(), others=None):
         raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
                          'with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
-
-# %% ../../nbs/data/03_labels.ipynb #751a92c0
-def count_unknown(name, labels):
-    "How many `labels` of the column `name` are unknown, and the first of them"
-    first = ', '.join(map(repr, labels[:3]))
-    more = ', …' if len(labels)>3 else ''
-    return f'{len(labels)} unknown in {name!r} ({first}{more})'
-
-def numbers_of_unknown(labels, codes):
-    "Numbers from 1 that tell apart those of the `labels`, a column, with the `codes` 0, and 0 for the others; `None` if all are known"
-    is_unknown = codes==0
-    if not is_unknown.any(): return None
-    res = np.zeros(len(codes), 'int32')
-    res[is_unknown] = 1+pd.factorize(labels[is_unknown])[0]
-    return torch.from_numpy(res)

@@ -1529,6 +1529,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.data.times._of_dates': ('data/times.html#_of_dates', 'fastrec/data/times.py'),
                                     'fastrec.data.times._parsed': ('data/times.html#_parsed', 'fastrec/data/times.py'),
                                     'fastrec.data.times._since_1970': ('data/times.html#_since_1970', 'fastrec/data/times.py'),
+                                    'fastrec.data.times._tell_rounded': ('data/times.html#_tell_rounded', 'fastrec/data/times.py'),
                                     'fastrec.data.times._unit_of': ('data/times.html#_unit_of', 'fastrec/data/times.py'),
                                     'fastrec.data.times.as_seconds': ('data/times.html#as_seconds', 'fastrec/data/times.py'),
                                     'fastrec.data.times.as_times': ('data/times.html#as_times', 'fastrec/data/times.py'),

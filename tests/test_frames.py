@@ -1,6 +1,7 @@
 """The door for frames: what is read right, what is refused in one sentence, what is said once, and good data of which nothing is said"""
 import gzip,io,re,uuid,warnings
 from decimal import Decimal
+from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from conftest import release_path
 from frames import side_columns
@@ -264,6 +265,34 @@ def test_numbers_that_cannot_be_told_apart(small):
     refused(lambda: read(small.assign(user=small.user+2.**53)), r'2\*\*53 and more')
     refused(lambda: read(small.assign(user=np.where(small.index%2, .3, .1+.2))), "'user' holds 0.3 and 0.30000000000000004, which are hardly two labels")
     refused(lambda: read(small.assign(user=small.user.astype(float).where(small.index>3, np.inf))), "'user' holds labels that are not finite")
+
+of_singles = {
+    'float32': lambda o: pd.Series(o, dtype='float32'), 'nullable': lambda o: pd.Series(o, dtype='Float32'),
+    'with a gap': lambda o: pd.Series([*o,None], dtype='Float32'), 'Arrow': lambda o: pd.Series(np.float32(o), dtype='float32[pyarrow]'),
+    'categories': lambda o: pd.Series(o, dtype='float32').astype('category')}
+
+@pytest.mark.parametrize('make', of_singles.values(), ids=of_singles)
+def test_times_that_float32_has_rounded_are_told_of(make):
+    "They came a minute or two too early or late, without a word"
+    seconds = np.array([1_500_000_077,1_500_000_007,1_400_000_003])
+    with pytest.warns(UserWarning, match="'t' are float32, which holds numbers like 1500000128 only in steps of 128: they have been"):
+        as_times(make(seconds).rename('t'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        as_times(make(seconds//86_400*86_400).rename('t'))  # whole days
+        as_times(make(seconds//86_400).rename('t'))         # numbers of days
+        as_times(make([2019,2020,2021]).rename('t'))        # years
+
+def test_rounded_times_are_told_of_when_they_are_read():
+    df = sample_ratings(n_users=30, n_items=30, n_ratings=500)
+    df['timestamp'] = np.arange(1_500_000_000, 1_500_000_000+7*len(df), 7)
+    single = df.astype(dict(timestamp='float32'))
+    for read in (partial(RecDataLoaders.from_df, time_name='timestamp'), partial(RecDataLoaders.from_df, splitter=TimeSplitter())):
+        with pytest.warns(UserWarning, match='they have been rounded'): read(single)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            read(df.astype(dict(timestamp='float64')))
+    assert check_ratings(single).finding.str.contains('they have been rounded').any()
 
 @pytest.mark.parametrize('dtype,least', [('float32',2**24),('float16',2**11)])
 def test_an_array_of_floats_holds_no_more_ids_than_its_type_tells_apart(ids, dtype, least):

@@ -27,6 +27,11 @@ def _own_dl(learn, dl):
         raise ValueError('the dl has labels of other dataloaders: make it with learn.dls.test_dl(frame)')
     return dl
 
+def _no_dl(dl):
+    "`None`, which a loaded recommender has in place of a `dl`; one that is given is refused"
+    if dl is None: return
+    raise TypeError('a loaded recommender is not compared with a dl: rec.evaluate(frame) measures it, rec.predict_df(frame) predicts')
+
 def _predicted(learn, ds):
     "Predictions and losses of the rows of `ds`"
     if ds.y is None:
@@ -51,7 +56,7 @@ class Learned(Interpretation):
         act=None # Ignored; fastai passes it
     ):
         "Interpret `learn`; its model and record stay as they are. A model of preferences is not compared with ratings"
-        if isinstance(learn, Recommender): return cls._of_recommender(learn, dl)
+        if isinstance(learn, Recommender): return cls(learn, _no_dl(dl))
         if not isinstance(learn, Learner):
             raise TypeError(f'a learner or a recommender is needed to interpret, not a {type(learn).__name__}')
         if not isinstance(learn, RecLearner): learn = RecLearner.from_learner(learn)
@@ -60,12 +65,6 @@ class Learned(Interpretation):
         if learn.model.is_preference: return cls(learn, dl, act=act)
         preds,losses = _predicted(learn, dl.dataset)
         return cls(learn, dl, losses, act, preds)
-
-    @classmethod
-    def _of_recommender(cls, rec, dl):
-        "What `rec` has learned; it has no rows, so a `dl` is refused"
-        if dl is None: return cls(rec, None)
-        raise TypeError('a loaded recommender is not compared with a dl: rec.evaluate(frame) measures it, rec.predict_df(frame) predicts')
 
 # %% ../../nbs/interpret/60_learned.ipynb #101a55d2
 def _numbers(idxs, n):

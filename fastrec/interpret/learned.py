@@ -128,6 +128,15 @@ def show_results(self:Learned, idxs):
     "Display the rows `idxs` next to their predictions"
     display_frame(self[idxs])
 
+# %% ../../nbs/interpret/60_learned.ipynb #2c080f37
+@patch
+def _counts(self:Learned, side):
+    "How many ratings of training that count each code of the `side` has; `None` if that isn't known"
+    rec = self.learn
+    if len(rec.ds): return counts_that_count(rec.ds, side)
+    if side: return rec.counts
+    return rec.seen.trained if rec.seen else None
+
 # %% ../../nbs/interpret/60_learned.ipynb #86a0eca2
 @patch
 def _vocab(self:Learned, is_item):
@@ -150,14 +159,6 @@ def _trained(self:Learned, is_item):
     if not len(ds): return codes,count,None
     mean = (ds.sums(side)/ds.masses(side)).float()
     return codes,count,mean
-
-@patch
-def _counts(self:Learned, side):
-    "How many ratings of training that count each code of the `side` has; `None` if that isn't known"
-    rec = self.learn
-    if len(rec.ds): return counts_that_count(rec.ds, side)
-    if side: return rec.counts
-    return rec.seen.trained if rec.seen else None
 
 # %% ../../nbs/interpret/60_learned.ipynb #366b841f
 def no_ratings(what, advice=': a folder has them after save_recommender(path, ratings=True)'):

@@ -1,6 +1,6 @@
 "What callbacks and transforms of batches may change, what a fit then does, and what is said of it"
-import threading
-import numpy as np,pytest,torch
+import threading,warnings
+import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import (Callback,CancelEpochException,CSVLogger,CutMix,EarlyStoppingCallback,MixUp,ProgressCallback,ReduceLROnPlateau,
                                  SaveModelCallback)
 from fastai.losses import MSELossFlat
@@ -236,3 +236,25 @@ def test_rows_that_are_not_there_are_not_measured(dls):
     assert learn.get_preds(dl=pairs)[0].shape==(5,)
     for o in (lambda: learn.get_preds(dl=pairs, with_loss=True), lambda: learn.validate(dl=pairs)):
         with pytest.raises(ValueError, match='these rows have none'): o()
+
+@pytest.mark.parametrize('says', [True,False,None])
+def test_a_callback_of_ones_own_may_compare_epochs(says):
+    "As one that stops trials does: then all rows of the record are of the model as trained"
+    rng = np.random.default_rng(1)
+    u,i = np.repeat(np.arange(2000), 5),rng.integers(500, size=10_000)
+    stars = 3.5+rng.normal(0, .4, 2000)[u]+rng.normal(0, .5, 500)[i]+rng.normal(0, .9, 10_000)  # without tastes
+    df = pd.DataFrame(dict(user=u, item=i, rating=stars.round().clip(1, 5)))
+    class Watch(Callback):
+        order = 70
+        def before_fit(self): self.seen = []
+        def after_epoch(self): self.seen.append(self.recorder.values[-1][-1])
+    if says is not None: Watch.compares_epochs = says
+    def fit(**kwargs):
+        learn = learner(RecDataLoaders.from_df(df.drop_duplicates(['user','item']), seed=0), **kwargs)
+        watch = Watch()
+        with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(4, cbs=watch)
+        return learn,watch.seen
+    learn,seen = fit()
+    final = learn.validate()[1]
+    assert learn.is_compared==bool(says) and final<=seen[-1]+1e-6
+    assert (abs(final-seen[-1])<1e-6)==(not says)

@@ -403,3 +403,20 @@ def test_a_file_takes_its_splitter_in_the_same_place_as_a_frame(tmp_path, rating
     dls = RecDataLoaders.from_csv(tmp_path/'r.csv', TimeSplitter())
     assert len(dls.valid_ds)==len(RecDataLoaders.from_df(ratings, TimeSplitter()).valid_ds)
     assert dls.valid_ds.x.equal(RecDataLoaders.from_csv(tmp_path/'r.csv', splitter=TimeSplitter()).valid_ds.x)
+
+@pytest.mark.parametrize('beside', [{}, dict(time_name='timestamp'), dict(weight_name='weight')])
+def test_fastais_own_plot_of_top_losses_shows_a_table(ratings, beside, monkeypatch):
+    "Without a word it showed nothing"
+    df,shown = ratings.assign(weight=1.5)[['user','title','rating',*beside.values()]],[]
+    monkeypatch.setattr('fastrec.data.loader.display_frame', shown.append)
+    learn = learner(RecDataLoaders.from_df(df, seed=1, bs=64, **beside))
+    with learn.no_bar():
+        learn.fit_als(2)
+        top = Interpretation.from_learner(learn)
+        for o in (3, range(150)): top.plot_top_losses(o)
+    losses,idx = top.top_losses(150)
+    for o,n in zip(shown, (3,150), strict=True):
+        assert list(o)[:3]==['user','title','rating'] and list(o)[-2:]==['rating_pred','loss'] and len(o)==n
+        np.testing.assert_allclose(o.loss, losses[:n].numpy(), atol=1e-5)
+        np.testing.assert_allclose(o.loss, (o.rating-o.rating_pred)**2, atol=1e-5)
+        assert o.title.tolist()==top.dl.items.title.iloc[idx[:n].numpy()].tolist()

@@ -229,6 +229,21 @@ def test_damaged(saved, tmp_path, damage, error):
     damage(folder)
     with pytest.raises((BundleError,FileNotFoundError), match=error): load_recommender(folder)
 
+def test_folders_of_a_newer_fastrec_are_refused_with_what_to_do(saved, tmp_path):
+    "Before anything else is read: what is new may stand anywhere"
+    def newer(m):
+        m.update(version=2, checksum_of='all', model=['new'], files='elsewhere', trained_with=dict(fastrec='9.1.0'))
+    folder = Path(shutil.copytree(saved, tmp_path/'b'))
+    rewrite(folder, newer)
+    want = r'has version 2 of the format, from fastrec 9.1.0, and this is fastrec .*, which reads version 1: update fastrec, or save the model again'
+    with pytest.raises(BundleError, match=want): load_recommender(folder)
+    for odd in (None,3,dict(fastrec=7),{}):
+        rewrite(folder, set_('trained_with', value=odd))
+        with pytest.raises(BundleError, match='has version 2 of the format, and this is'): load_recommender(folder)
+    kind = Path(shutil.copytree(saved, tmp_path/'kind'))
+    rewrite(kind, set_('model', 'kind', value='transformer'))
+    with pytest.raises(BundleError, match="the kind 'transformer' is not known here: if a newer fastrec saved it, update this one"): load_recommender(kind)
+
 def test_mixed_up(saved, ratings, tmp_path):
     "Files that are whole, but of another model"
     other = makers['dot'](ratings.head(3000)).save_recommender(tmp_path/'other')

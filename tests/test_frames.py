@@ -1,6 +1,7 @@
 """The door for frames: what is read right, what is refused in one sentence, what is said once, and good data of which nothing is said"""
 import gzip,io,re,uuid,warnings
 from decimal import Decimal
+from functools import partial
 import numpy as np,pandas as pd,pytest,torch
 from conftest import release_path
 from frames import side_columns
@@ -264,6 +265,34 @@ def test_numbers_that_cannot_be_told_apart(small):
     refused(lambda: read(small.assign(user=small.user+2.**53)), r'2\*\*53 and more')
     refused(lambda: read(small.assign(user=np.where(small.index%2, .3, .1+.2))), "'user' holds 0.3 and 0.30000000000000004, which are hardly two labels")
     refused(lambda: read(small.assign(user=small.user.astype(float).where(small.index>3, np.inf))), "'user' holds labels that are not finite")
+
+of_singles = {
+    'float32': lambda o: pd.Series(o, dtype='float32'), 'nullable': lambda o: pd.Series(o, dtype='Float32'),
+    'with a gap': lambda o: pd.Series([*o,None], dtype='Float32'), 'Arrow': lambda o: pd.Series(np.float32(o), dtype='float32[pyarrow]'),
+    'categories': lambda o: pd.Series(o, dtype='float32').astype('category')}
+
+@pytest.mark.parametrize('make', of_singles.values(), ids=of_singles)
+def test_times_that_float32_has_rounded_are_told_of(make):
+    "They came a minute or two too early or late, without a word"
+    seconds = np.array([1_500_000_077,1_500_000_007,1_400_000_003])
+    with pytest.warns(UserWarning, match="'t' are float32, which holds numbers like 1500000128 only in steps of 128: they have been"):
+        as_times(make(seconds).rename('t'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        as_times(make(seconds//86_400*86_400).rename('t'))  # whole days
+        as_times(make(seconds//86_400).rename('t'))         # numbers of days
+        as_times(make([2019,2020,2021]).rename('t'))        # years
+
+def test_rounded_times_are_told_of_when_they_are_read():
+    df = sample_ratings(n_users=30, n_items=30, n_ratings=500)
+    df['timestamp'] = np.arange(1_500_000_000, 1_500_000_000+7*len(df), 7)
+    single = df.astype(dict(timestamp='float32'))
+    for read in (partial(RecDataLoaders.from_df, time_name='timestamp'), partial(RecDataLoaders.from_df, splitter=TimeSplitter())):
+        with pytest.warns(UserWarning, match='they have been rounded'): read(single)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            read(df.astype(dict(timestamp='float64')))
+    assert check_ratings(single).finding.str.contains('they have been rounded').any()
 
 @pytest.mark.parametrize('dtype,least', [('float32',2**24),('float16',2**11)])
 def test_an_array_of_floats_holds_no_more_ids_than_its_type_tells_apart(ids, dtype, least):
@@ -901,10 +930,53 @@ def test_gaps_and_kinds_in_parquet(tmp_path):
     assert len(dls.train_ds)+len(dls.valid_ds)==(n%7!=3).sum()
     (tmp_path/'two').mkdir()
     parquet.write_table(table(rating=n%5+1), tmp_path/'two/a.parquet')
-    parquet.write_table(table(rating=n%5+1.5), tmp_path/'two/b.parquet')
+    parquet.write_table(table(rating=[str(o) for o in n%5+1.5]), tmp_path/'two/b.parquet')
     with pytest.raises(ValueError, match='the same kind of numbers or text in all files'): RecDataLoaders.from_parquet(tmp_path/'two')
     (tmp_path/'text.parquet').write_text('no Parquet', encoding='utf-8')
     with pytest.raises(ValueError, match='cannot be read as Parquet'): RecDataLoaders.from_parquet(tmp_path/'text.parquet')
+
+def in_files(folder, *frames):
+    folder.mkdir(exist_ok=True)
+    for o in folder.iterdir(): o.unlink()
+    for i,o in enumerate(frames): o.to_parquet(folder/f'{i}.parquet')
+    return folder
+
+def test_files_of_several_types_are_read_as_one_frame_of_them(tmp_path):
+    """pyarrow goes by the first file: it read the text 007 as 7, and left out a column that the first file lacks"""
+    pytest.importorskip('pyarrow')
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=rng.integers(0, 20, 99), item=rng.integers(0, 30, 99), rating=rng.integers(1, 6, 99)))
+    def ways(*frames):
+        with warnings.catch_warnings(action='ignore'):
+            got = RecDataLoaders.from_parquet(in_files(tmp_path/'r', *frames), valid_pct=0)
+            want = read(pd.concat(frames, ignore_index=True), valid_pct=0)
+            assert [list(o) for o in got.classes.values()]==[list(o) for o in want.classes.values()] and torch.equal(got.train_ds.y, want.train_ds.y)
+        assert not (check_ratings(tmp_path/'r').severity=='refused').any()
+    ways(df, df.assign(user=df.user+.5))
+    ways(df.astype(dict(user='int8')), df.assign(user=df.user+2**40, rating=df.rating+.5))
+    ways(df.assign(title='T'+df.item.astype(str)), df.assign(title=pd.Categorical('T'+df.item.astype(str))))
+    texts = df.assign(user=df.user.map('{:03}'.format))
+    for pair in ((df,texts), (texts,df)):
+        in_files(tmp_path/'r', *pair)
+        refused(lambda: RecDataLoaders.from_parquet(tmp_path/'r'), "the same kind of numbers or text in all files: 'user' is (int64|(large_)?string) in 0.parquet and")
+        assert check_ratings(tmp_path/'r').finding.str.contains("'user' is").any()
+    ways(df.assign(note=df.user), df.assign(note='none'))  # nobody asks for it
+    in_files(tmp_path/'r', df, df.assign(title='T'+df.item.astype(str)))
+    refused(lambda: RecDataLoaders.from_parquet(tmp_path/'r'), "99 of 198 rows have no 'title'")
+
+@pytest.mark.parametrize('change,text', [
+    (lambda d: d.assign(a=d.a+(d.index>20_000)*.5), "'a' holds .*, which is no id"), (lambda d: d.assign(c=d.c+(d.index>20_000)*d.index), "'c' holds ids or times"),
+    (lambda d: d.assign(a=d.a.add(10**9).where(d.index<10_000, 1_500_000_000+d.index)), "'a' holds times")])
+def test_columns_by_place_are_checked_in_all_rows_of_parquet(tmp_path, change, text):
+    pytest.importorskip('pyarrow')
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(a=rng.integers(0, 200, 30_000), b=rng.integers(0, 300, 30_000), c=rng.integers(1, 6, 30_000)))
+    change(df).to_parquet(tmp_path/'r.parquet', index=False)
+    with warnings.catch_warnings(action='ignore'):
+        refused(lambda: read(change(df)), text)
+        refused(lambda: RecDataLoaders.from_parquet(tmp_path/'r.parquet'), text)
+        df.to_parquet(tmp_path/'r.parquet', index=False)
+        assert list(RecDataLoaders.from_parquet(tmp_path/'r.parquet').classes)==['a','b']
 
 def test_what_is_shown_is_no_gap():
     "An example in a message is a value that is there"

@@ -228,6 +228,28 @@ def test_loaded_learner_has_biases_but_no_ratings(ratings, tmp_path):
     for f in (lambda: interp.item_bias(min_count=3), lambda: interp.item_pca(top=5), interp.plot_bias, interp.error_by_count):
         with pytest.raises(ValueError, match='holds no ratings'): f()
     with pytest.raises(ValueError, match='no rows to judge the model by'): interp.top_losses()
+    with pytest.raises(ValueError, match='which top=60 needs: top=None takes all'): interp.plot_map()
+    with pytest.raises(ValueError, match='show=60 needs: name the labels in a list, or pass interactive=True'): interp.plot_map(top=None)
+
+@pytest.mark.parametrize('kwargs', [{}, dict(ratings=True), dict(seen=False)], ids=str)
+def test_a_loaded_recommender_shows_what_it_has_learned(ratings, tmp_path, kwargs):
+    "As its learner does, where the folder holds what that takes"
+    learn = trained(ratings, DotBias)
+    want = RecInterpretation.from_learner(learn)
+    interp = RecInterpretation.from_learner(load_recommender(learn.save_recommender(tmp_path, **kwargs)))
+    pd.testing.assert_frame_equal(interp.item_pca(2), want.item_pca(2), rtol=1e-4, atol=1e-5)
+    pd.testing.assert_frame_equal(interp.embeddings(), want.embeddings())
+    assert [o.get_text() for o in interp.plot_pca().texts]==[o.get_text() for o in want.plot_pca().texts]
+    assert len(interp.plot_map().collections)==1 and interp.item_bias()['count'].tolist()==want.item_bias()['count'].tolist()
+    if not kwargs: assert interp.user_pca(2, top=5).index.tolist()==want.user_pca(2, top=5).index.tolist()
+    if kwargs!=dict(seen=False): assert interp.plot_pca(is_item=False).texts
+    else:
+        with pytest.raises(ValueError, match='which show=40 needs: name the labels in a list'): interp.plot_pca(is_item=False)
+    for f in (interp.top_losses, interp.calibration, lambda: interp[0], interp.plot_top_losses):
+        with pytest.raises(ValueError, match='a loaded recommender has no rows, which .* needs: rec.evaluate'): f()
+    if kwargs.get('ratings'): assert interp.plot_bias() and interp.item_bias().equals(want.item_bias())
+    else:
+        with pytest.raises(ValueError, match='holds no ratings, which plot_bias needs: .*ratings=True'): interp.plot_bias()
 
 # ------------------------------------------------------------------ times, and odd data
 def solved(df, fit=lambda l: l.fit_als(3, 3), **kwargs):
@@ -300,7 +322,8 @@ def test_no_rows(interp_dot):
 def test_what_is_no_learner_or_no_dl(interp_dot, ratings, tmp_path):
     learn = interp_dot.learn
     rec = load_recommender(learn.save_recommender(tmp_path))
-    with pytest.raises(TypeError, match='a learner is needed to interpret, not a Recommender'): RecInterpretation.from_learner(rec)
+    with pytest.raises(TypeError, match='a learner or a recommender is needed to interpret, not a Dot'): RecInterpretation.from_learner(rec.model)
+    with pytest.raises(TypeError, match='a loaded recommender is not compared with a dl'): RecInterpretation.from_learner(rec, dl=learn.dls.valid)
     with pytest.raises(TypeError, match='test_dl\\(frame\\) gives, not a DataFrame'): RecInterpretation.from_learner(learn, dl=ratings)
     with pytest.raises(ValueError, match='labels of other dataloaders'): RecInterpretation.from_learner(learn, dl=RecDataLoaders.from_df(little, bs=4).valid)
     with pytest.raises(IndexError, match=f'no row 99999: there are 0 to {len(learn.dls.valid_ds)-1}'): interp_dot[99999]

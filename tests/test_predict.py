@@ -267,6 +267,24 @@ def test_labels_of_another_kind(ratings):
     with pytest.raises(TypeError, match='a set has no order'): learn.predict_grid(set(users[:3]))
     assert set(learn.recommend(set(users[:3]), 1).user)==set(users[:3])
 
+def test_a_missing_label_is_named_wherever_several_are_taken(ratings):
+    learn = trained(ratings, DotBias)
+    (u,v,*_),(i,j,*_) = labels(learn)
+    for ask,one,other in ((learn.recommend,u,v), (learn.predict_grid,u,v), (learn.without_users,u,v),
+                          (learn.recommend_users,i,j), (learn.without_items,i,j), (lambda o: learn.recommend(u, 3, o),i,j)):
+        for gap in (None,np.nan,pd.NA):
+            with pytest.raises(KeyError, match='label 2 of 3, is missing: it is not among'): ask([one,gap,other])
+            with pytest.raises(KeyError, match='is missing: it is not among'): ask([gap])
+    with pytest.warns(UserWarning, match=r"1 unknown in 'user' \(nan\); left out"): lists = learn.recommend([u,np.nan,v], 3, unknown='drop')
+    assert set(lists.user)=={u,v}
+
+def test_a_gap_among_truth_values_is_nobody():
+    "pandas takes it for one of them, as it makes numbers of all"
+    asked = pd.Series([True,None,False,True], dtype='boolean')
+    both = Vocab([False,True], 'member')
+    assert both.find(asked).tolist()==[2,0,1,2] and both.find(asked.dropna()).tolist()==[2,1,2]
+    with pytest.raises(KeyError, match='<NA>, label 2 of 4, is missing'): both.lookup(asked)
+
 @pytest.mark.parametrize('n', [1664,60_000,300_000])
 def test_an_unknown_label_compares_few(monkeypatch, n):
     "Counted by the labels that are looked at, not by time"

@@ -305,3 +305,19 @@ def test_choose_fit_splits_as_it_is_told():
     learn = learner(RecDataLoaders.from_df(frame, lambda _: (train,valid), time_name='timestamp', seed=1))
     with learn.no_bar(),learn.no_logging(): learn.fit_bias()
     assert table.ndcg_at_10['fit_bias']==pytest.approx(learn.evaluate().ndcg_at_10['model'], abs=1e-6)
+
+def test_the_end_of_a_short_trial_does_not_stop_a_longer_one():
+    "The last epoch is of a model drawn to biases; in the middle of a longer fit the same epoch was behind it, and was stopped"
+    rng = np.random.default_rng(1)
+    df = pd.DataFrame(dict(user=np.repeat(np.arange(600), 5), item=rng.integers(200, size=3000), rating=rng.integers(1, 6, 3000)))
+    dls = RecDataLoaders.from_df(df.drop_duplicates(['user','item']), seed=0)
+    def make(dls, n_epoch):
+        learn = learner(dls)
+        learn.fit_one_cycle(n_epoch)
+        return learn
+    with warnings.catch_warnings(action='ignore'):
+        found = search(make, dict(n_epoch=[3,6]), dls, n_trials=8, seed=0)
+    trials = found.trials[0].trial.study.trials
+    assert {o.params['n_epoch'] for o in trials}=={'3','6'}
+    for o in trials:
+        if o.state.name=='COMPLETE': assert [*o.intermediate_values]==[*range(int(o.params['n_epoch'])-1)]

@@ -1392,3 +1392,20 @@ def test_an_item_that_is_not_there_is_told_with_those_that_are_like_it(films, df
 def test_lists_of_many_name_what_is_unknown_once(films, df):
     status,found = films.post('recommend/many', users=df.user[:3].tolist(), exclude=['nothing of that name'])
     assert status==200 and found['unknown']==['nothing of that name'] and not any('unknown' in o for o in found['lists'])
+
+def test_reasons_that_the_folder_lacks_are_refused_with_how_to_save_it(df, tmp_path):
+    "It said to ask the learner, which nobody has who asks over HTTP"
+    sides = sample_ratings(n_users=60, n_items=40, n_ratings=900, with_truth=True)[1].sides()
+    bare = fitted(df, users=sides['users']).save_recommender(tmp_path/'bare')
+    user,item = df.user[0],df.title[0]
+    how = 'serve a folder that save_recommender(path, ratings=True) or fastrec train --ratings has saved'
+    with Background(app(bare)) as res:
+        films = Client(res.url)
+        for path,more in (('recommend',dict(why=2)), ('explain',dict(item=item)), ('explain',dict(item=item, ranking='true'))):
+            status,got = films.get(path, user=user, **more)
+            assert status==422 and got['detail'].endswith(f'so reasons cannot be given: send their ratings without user, or {how}')
+        assert films.post('recommend', user=int(user), why=2)[0]==films.post('recommend/many', users=[int(user)], why=2)[0]==422
+        assert how in films.post('recommend/many', users=[int(user)], why=2)[1]['detail']
+        rated = [dict(item=o, rating=4.) for o in df.title[:9].unique().tolist()]
+        status,got = films.post('recommend', ratings=rated, why=2)
+        assert status==200 and any(o.get('because') for o in got['items'])

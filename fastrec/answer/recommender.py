@@ -10,7 +10,8 @@ from contextlib import contextmanager,nullcontext
 from types import MethodType
 import torch,torch.nn.functional as F
 from fastcore.basics import patch,store_attr
-from ..data.labels import as_labels,count_unknown
+from ..data.labels import as_labels
+from ..data.nobody import count_unknown
 from ..base.checks import need_choice,warn
 from ..base.devices import need_cpu_default,unrounded
 
@@ -74,8 +75,7 @@ def of(self:Seen, users):
 def in_training(self:Seen):
     "Only what was rated in training"
     lens = self.offsets.diff()
-    within = _within(self.offsets[:-1], lens)
-    items = self.items[within<self.trained.repeat_interleave(lens)]
+    items = self.items[self._is_trained(lens)]
     return Seen.from_rows(items, _offsets(self.trained), self.counts, self.trained, self.shard)
 
 # %% ../../nbs/answer/50_recommender.ipynb #98bddd81

@@ -14,7 +14,7 @@ from .titles import item_or_title,tell_years
 from ..base.checks import warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
-_arguments = ('user_name','item_name','rating_name')
+name_arguments = ('user_name','item_name','rating_name')
 
 # roles that the column named in an argument cannot have by its name
 _contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
@@ -72,7 +72,7 @@ def is_real(dtype):
 # fewer than 12 values, none above 10: stars; more than 12, some above 20: ids
 _few,_low,_high = 12,10,20
 
-def _check_swapped(df, placed, rating):
+def check_swapped(df, placed, rating):
     "Refuse users or items in their place that have the few low values of ratings if the column `rating` has more and higher ones"
     if len(df)<100 or not is_real(df[rating].dtype): return
     highest = df[rating].max()
@@ -135,11 +135,11 @@ def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
     for role in _roles[i]:
-        res = usual_column(df, [role], _arguments[i])
+        res = usual_column(df, [role], name_arguments[i])
         if res is None: continue
         if better := [n for n in df.index.names if _fits_better(n, res)]:
             raise ValueError(f'{better[0]!r} is the index of the frame, and {res!r} would be taken in its place: '
-                             f'call .reset_index() first, or name the right column with {_arguments[i]}')
+                             f'call .reset_index() first, or name the right column with {name_arguments[i]}')
         return res
 
 # %% ../../nbs/data/09_columns.ipynb #adf982eb
@@ -153,14 +153,14 @@ def _by_place(df, i, names):
     needed,usual,place = (('users','user','first'), ('items','title','second'), ('ratings','rating','third'))[i]
     hint = '; if people only choose, add one: df.assign(rating=1)' if i==2 else ''
     raise ValueError(f'{needed} have no column with a usual name, such as {usual!r}, and the {place}, {col!r}, holds something else: '
-                     f'name theirs with {_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
+                     f'name theirs with {name_arguments[i]}, out of {listed(df.columns)}{hint}{_index_hint(df)}')
 
 def _choose(df, given):
     "The columns of user, item and rating, `given`, else by name, else by place; and those found by place, by argument"
     names = list(given)
     for i in range(3): names[i] = _by_name(df, i, names)
     placed = {}
-    for i,argument in enumerate(_arguments):
+    for i,argument in enumerate(name_arguments):
         if names[i] is None: names[i] = placed[argument] = _by_place(df, i, names)
     return names,placed
 
@@ -183,7 +183,7 @@ def _check_names(names, given):
     if len(set(names))<3:
         raise ValueError(f'user, item and rating must be three columns, not {names}: name them with user_name, '
                          'item_name, rating_name')
-    for argument,n in zip(_arguments, given):
+    for argument,n in zip(name_arguments, given):
         role = role_of(n)[0]
         if role in _contradictions[argument]:
             raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
@@ -198,7 +198,7 @@ def found_columns(df, user_name=None, item_name=None, rating_name=None):
     _check_names(names, given)
     check_reserved(names)
     check_place(df, placed)
-    _check_swapped(df, placed, names[2])
+    check_swapped(df, placed, names[2])
     if placed:
         warn('taken for users: {!r}, items: {!r}, ratings: {!r}; if that is wrong, name them with '.format(*names)+listed(placed))
     return names

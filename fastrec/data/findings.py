@@ -9,13 +9,13 @@ __all__ = ['check_ratings']
 import inspect,os
 import numpy as np,pandas as pd
 from .frames import as_frame,type_name
-from .names import listed,need_columns
+from .names import listed,need_columns,role_of
 from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,rare_zeros,unit_of_weights
 from .times import as_seconds,check_times,date_as_text,likely_time,marked,time_column
-from .parquet import is_parquet
+from .parquet import ParquetFiles,is_parquet
 from .splitters import holds_none_out
 from .text_files import need_known,read_text_file
 from ..base.checks import listened,need_package,need_share
@@ -157,9 +157,9 @@ def _read_file(file, id_names, names, kwargs):
     "The frame in `file`, Parquet, or text that is read as `kwargs` say; `id_names` hold users and items, and `names` numbers"
     if not is_parquet(file): return read_text_file(file, id_names, kwargs, names=names)
     if kwargs: raise TypeError(f'{file} is Parquet, which needs no such arguments: leave out {listed(kwargs)}')
-    need_package('pyarrow')
-    from pyarrow.parquet import read_table
-    return read_table(file).to_pandas(ignore_metadata=True)  # an index comes in as a column, as by `from_parquet`
+    files = ParquetFiles(file)
+    files.need_one_kind(o for o in files.mixed if o in (*id_names,*names) or role_of(o)[0])
+    return files.data.to_table().to_pandas(ignore_metadata=True)  # an index comes in as a column, as by `from_parquet`
 
 def _frame_of(found, ratings, id_names, names, kwargs):
     "`ratings`, a frame or a file, as a frame; `None` if that is refused"

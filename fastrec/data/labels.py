@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from .names import listed
 from .frames import in_pandas_types
 from .kinds import factorized,labels_beside
+from .nobody import refuse_gap
 from ..base.processes import Part,from_all
 from ..base.threads import whole_at_fork
 
@@ -120,6 +121,7 @@ def find(self:Vocab, labels):
     """Codes of `labels`, one or several, 0 for those unknown. Those of another kind aren't looked up, since pandas would convert all
     labels for that"""
     labels = as_labels(labels, self.name)
+    if labels.hasnans: return self._find_beside_gaps(labels)
     kind = _class_of(_first(self.labels)) if len(self.labels) else object
     if labels.dtype==self.labels.dtype or kind not in (str,Real): return self.encode(labels)
     codes = np.zeros(len(labels), 'int32')
@@ -127,6 +129,14 @@ def find(self:Vocab, labels):
     if not same_kind.any(): return codes
     candidates = pd.Index(labels[same_kind].tolist())
     codes[same_kind] = _find_numbers(self, candidates) if kind is Real else self.encode(candidates)
+    return codes
+
+@patch
+def _find_beside_gaps(self:Vocab, labels):
+    "Codes of `labels`, 0 for those missing; pandas would take a gap among truth values for one of them"
+    codes = np.zeros(len(labels), 'int32')
+    is_there = labels.notna()
+    codes[is_there] = self.find(labels[is_there])
     return codes
 
 # %% ../../nbs/data/03_labels.ipynb #8c0c89d8
@@ -191,6 +201,7 @@ def lookup(self:Vocab, labels):
     labels = as_labels(labels, self.name)
     codes = self.find(labels)
     if (codes>0).all(): return codes
+    refuse_gap(labels, self)
     unknown = _first(labels[codes==0])
     if any(_class_of(o) is _class_of(unknown) and o==unknown for o in self.held_out):
         raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')
@@ -233,18 +244,3 @@ def encode_column(col, train, part=Part(), others=None):
         raise ValueError(f'column {col.name!r} mixes types, {pd.api.types.infer_dtype(col)}: convert it to one, say '
                          'with .astype(str)') from e
     return vocab.encode(labels)[codes],vocab
-
-# %% ../../nbs/data/03_labels.ipynb #751a92c0
-def count_unknown(name, labels):
-    "How many `labels` of the column `name` are unknown, and the first of them"
-    first = ', '.join(map(repr, labels[:3]))
-    more = ', …' if len(labels)>3 else ''
-    return f'{len(labels)} unknown in {name!r} ({first}{more})'
-
-def numbers_of_unknown(labels, codes):
-    "Numbers from 1 that tell apart those of the `labels`, a column, with the `codes` 0, and 0 for the others; `None` if all are known"
-    is_unknown = codes==0
-    if not is_unknown.any(): return None
-    res = np.zeros(len(codes), 'int32')
-    res[is_unknown] = 1+pd.factorize(labels[is_unknown])[0]
-    return torch.from_numpy(res)

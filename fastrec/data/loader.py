@@ -9,6 +9,7 @@ __all__ = ['RatingsDL']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.devices import upload
+from .columns import label_column
 
 # %% ../../nbs/data/05_loader.ipynb #994c46b4
 class RatingsDL(TfmdDL):
@@ -174,7 +175,10 @@ def items(self:RatingsDL):
     return self.dataset.frame()[0]
 
 @patch
-def _pre_show_batch(self:RatingsDL, b, max_n=9): return b,None,None  # a batch shows itself as a whole
+def _pre_show_batch(self:RatingsDL, b, max_n=9):
+    "The first `max_n` rows of the batch `b` for `plot_top_losses`: what shows them, nothing more to show, and as tuples"
+    df = self.decode([o[:max_n] for o in b])
+    return TopRows(df, f'{self.rating_name}_pred'),None,L(df.itertuples(index=False, name=None))
 
 @patch
 def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
@@ -183,3 +187,15 @@ def show_results(self:RatingsDL, b, out, max_n=10, show=True, **kwargs):
     out = out[0] if isinstance(out, tuple) else out  # as `Interpretation` gives it
     df[f'{self.rating_name}_pred'] = to_np(out[:max_n]).reshape(-1)
     return display_frame(df) if show else df
+
+# %% ../../nbs/data/05_loader.ipynb #114f9be2
+class TopRows:
+    "Rows of a batch, the frame `df`, and the name `pred` of predictions beside them"
+    def __init__(self, df, pred): store_attr()
+
+@dispatch
+def plot_top_losses(x:TopRows, y, samples, outs, preds, losses, **kwargs):
+    "Display the rows `x` with predictions and losses, for fastai's `Interpretation`"
+    df = x.df.rename(columns=lambda o: label_column(o, x.pred, 'loss'))
+    df[x.pred],df['loss'] = (to_np(o).reshape(-1) for o in (preds,losses))
+    display_frame(df)

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/28_nobody.ipynb #b3862ad2
-import numpy as np,pandas as pd
+import numpy as np,pandas as pd,torch
 from ..base.checks import warn
 
 # %% ../../nbs/data/28_nobody.ipynb #4a2b3300
@@ -57,3 +57,29 @@ def check_nobody(codes, labels, name):
     warn(f'column {name!r} holds {nobody} in {n_rows[k]} rows, and no other number in more than {most}: if it stands for nobody, read it '
          f'as missing, with from_csv(..., na_values={{{name!r}: [{nobody}]}}) or df.replace({{{name!r}: {{{nobody}: np.nan}}}}), and leave '
          'these rows out with dropna=True')
+
+# %% ../../nbs/data/28_nobody.ipynb #9b3a3753
+def refuse_gap(labels, vocab):
+    "Refuse `labels`, an index, if some are missing, which no label of `vocab` is, and say which is the first"
+    gaps = labels.isna().nonzero()[0]
+    if not len(gaps): return
+    place = f', label {gaps[0]+1} of {len(labels)},' if len(labels)>1 else ''
+    more = f', {len(gaps)} in all' if len(gaps)>1 else ''
+    missing = labels[gaps[:1]].tolist()[0]
+    raise KeyError(f'{missing!r}{place} is missing{more}: it is not among the {len(vocab.labels):,} labels of {vocab.name!r}; '
+                   'fill it or leave it out')
+
+# %% ../../nbs/data/28_nobody.ipynb #7cf97d59
+def count_unknown(name, labels):
+    "How many `labels` of the column `name` are unknown, and the first of them"
+    first = ', '.join(map(repr, labels[:3]))
+    more = ', …' if len(labels)>3 else ''
+    return f'{len(labels)} unknown in {name!r} ({first}{more})'
+
+def numbers_of_unknown(labels, codes):
+    "Numbers from 1 that tell apart those of the `labels`, a column, with the `codes` 0, and 0 for the others; `None` if all are known"
+    is_unknown = codes==0
+    if not is_unknown.any(): return None
+    res = np.zeros(len(codes), 'int32')
+    res[is_unknown] = 1+pd.factorize(labels[is_unknown])[0]
+    return torch.from_numpy(res)

@@ -7,10 +7,10 @@ __all__ = []
 
 # %% ../../nbs/data/17_parquet.ipynb #1bdfc244
 import os
-from fastai.collab import *
-from fastai.tabular.all import *
-from .names import need_columns
-from .columns import found_columns
+import numpy as np,pandas as pd
+from fastcore.basics import patch
+from .names import need_columns,role_of
+from .columns import check_place,check_swapped,found_columns,is_real,name_arguments
 from .titles import item_or_title,items_beside
 from ..base.checks import listened,need_package
 from ..base.processes import from_all
@@ -21,6 +21,70 @@ def is_parquet(file):
     if os.path.isdir(file): return True
     if not os.path.isfile(file): return False  # an address, or nothing, which the reader will report
     with open(file, 'rb') as f: return f.read(4)==b'PAR1'
+
+# %% ../../nbs/data/17_parquet.ipynb #9cabe75a
+_beginnings = dict(  # of the names of types in pyarrow
+    text=('string','large_string'),
+    dates=('date','timestamp'),
+    numbers=('int','uint','float','double','halffloat','decimal'))
+
+def _kind_of_type(arrow_type):
+    "Text, numbers or dates, as the `arrow_type` says, or the name of another type"
+    arrow_type = getattr(arrow_type, 'value_type', arrow_type)  # of categories
+    name = str(arrow_type)
+    for kind,o in _beginnings.items():
+        if name.startswith(o): return kind
+    return name
+
+def _of_both(arrow, known, field):
+    "A field of pyarrow with a type that holds what `known` and `field` do, or `known` if no type does"
+    schemas = [arrow.schema([o]) for o in (known,field)]
+    try: res = arrow.unify_schemas(schemas, promote_options='permissive')
+    except (arrow.ArrowTypeError,arrow.ArrowInvalid): return known
+    return res.field(0)
+
+# %% ../../nbs/data/17_parquet.ipynb #c7366e0c
+class ParquetFiles:
+    "The Parquet files at `path`, one or a folder of them, as the `data` set of pyarrow, read in types that hold what all of them do"
+    def __init__(self, path):
+        dataset = need_package('pyarrow.dataset').dataset
+        self.path = path
+        self.mixed = {}  # by column: what differs among the files
+        self.data = dataset(path)
+        files = [*self.data.get_fragments()]
+        if len(files)>1:
+            schema = self._schema(files)
+            self.data = dataset(path, schema)
+
+    def need_one_kind(self, names):
+        "Refuse columns of these `names` if some files have text where others have numbers"
+        for n in names:
+            if n not in self.mixed: continue
+            raise ValueError(f'{self.path} cannot be read as Parquet with the same kind of numbers or text in all files: '
+                             f'{n!r} is {self.mixed[n]}')
+
+# %% ../../nbs/data/17_parquet.ipynb #1fa836b0
+@patch
+def _schema(self:ParquetFiles, files):
+    "The fields of all `files`, fragments of a data set"
+    arrow = need_package('pyarrow')
+    fields = {}
+    for o in files:
+        file = os.path.basename(o.path)
+        for field in o.physical_schema:
+            known,first = fields.setdefault(field.name, (field,file))
+            if known.type==field.type: continue
+            if _are_mixed(known, field):
+                self.mixed.setdefault(field.name, f'{known.type} in {first} and {field.type} in {file}')
+                both = known.with_type(arrow.string())  # so that a column that nobody asks for is no hindrance
+            else: both = _of_both(arrow, known, field)
+            fields[field.name] = both,first
+    return arrow.schema([field for field,_ in fields.values()])
+
+def _are_mixed(known, field):
+    "Do two fields hold different kinds of values? A column without any goes with all"
+    kinds = {_kind_of_type(o.type) for o in (known,field)}
+    return len(kinds-{'null'})>1
 
 # %% ../../nbs/data/17_parquet.ipynb #ea97eca5
 def _by_label(col):
@@ -82,18 +146,34 @@ def _batches(dataset, columns, rows, user_name, part):
         if part.n>1: batch = batch.filter(_is_of_process(batch[user_name], part))
         if len(batch): yield batch
 
+# %% ../../nbs/data/17_parquet.ipynb #eee9f404
+def _of_labels(col):
+    "The column `col`, with the labels in place of categories if these are numbers"
+    is_category = isinstance(col.dtype, pd.CategoricalDtype)
+    return pd.Series(np.asarray(col), name=col.name) if is_category and is_real(col.cat.categories.dtype) else col
+
+def _check_whole(df, names, given):
+    "Check all rows of those columns `names` of `df` that were taken by their place: they were not `given`, and have no usual name"
+    asked = zip(name_arguments, names, given)
+    placed = {argument: n for argument,n,name in asked if name is None and role_of(n)[0] is None}
+    if not placed: return
+    rows = pd.DataFrame({n: _of_labels(df[n]) for n in names}, copy=False)
+    check_place(rows, placed)
+    check_swapped(rows, placed, names[2])
+
 # %% ../../nbs/data/17_parquet.ipynb #5b7af3b8
 def read_parquet_files(path, rows, column_names, part):
     """The columns of ratings in the Parquet files at `path`, `column_names` as in `from_df`, read by at most `rows` rows, with
     users and items as categories; if there are several processes, each keeps the rows of its users"""
-    dataset = need_package('pyarrow.dataset').dataset(path)
+    files = ParquetFiles(path)
     others = [o for o in column_names[3:] if o is not None]
-    names,beside,hashed = _columns_in(dataset, column_names[:3], others)
+    names,beside,hashed = _columns_in(files.data, column_names[:3], others)
+    files.need_one_kind([*names, *beside, *others])
     rating = names[2]
     labels = {n: _Labels() for n in names[:2]+beside}
     if hashed: labels[names[1]] = _Labels(hashed)
     numbers = {n: [] for n in (rating,*others)}
-    for batch in _batches(dataset, [*labels,*numbers], rows, names[0], part):
+    for batch in _batches(files.data, [*labels,*numbers], rows, names[0], part):
         for n,o in labels.items(): o.add(batch[n])
         for n,o in numbers.items(): o.append(batch[n].to_pandas())
     if not numbers[rating]:
@@ -102,6 +182,7 @@ def read_parquet_files(path, rows, column_names, part):
     columns = {n: o.column() for n,o in labels.items()}
     columns |= {n: pd.concat(o, ignore_index=True) for n,o in numbers.items()}
     df = pd.DataFrame(columns)
+    _check_whole(df, names, column_names)
     is_open = beside and column_names[1] is None
     user,item,_ = _settled(df, names, hashed, part) if is_open else names
     return df[[user, item, *numbers, *(o for o in beside if o!=item)]]

@@ -9,7 +9,7 @@ __all__ = ['RatingsTensors']
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone,patch,store_attr
 from .frames import as_frame
-from .labels import count_unknown,numbers_of_unknown
+from .nobody import count_unknown,numbers_of_unknown
 from .names import need_columns
 from .item_ids import item_codes,other_id
 from .kinds import check_kind,need_values

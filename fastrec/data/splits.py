@@ -9,7 +9,8 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .features import Features,features_of
-from .labels import encode_column,numbers_of_unknown
+from .labels import encode_column
+from .nobody import numbers_of_unknown
 from .ratings import RatingsTensors
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,in_units,unit_of_weights
 from .splitters import all_rows

@@ -7,9 +7,9 @@ __all__ = []
 
 # %% ../../nbs/data/13_times.ipynb #a19a975d
 import re
-import pandas as pd
+import numpy as np,pandas as pd
 from pandas.tseries.api import guess_datetime_format
-from .frames import in_pandas_types
+from .frames import binary_digits,in_pandas_types
 from .names import need_columns,role_of,shown,usual_column
 from ..base.checks import warn
 
@@ -56,12 +56,28 @@ def _parsed(texts, name):
                          'then')
     return _by_year_or_month(texts, name)
 
+# %% ../../nbs/data/13_times.ipynb #87e85fa3
+_an_hour = 3600  # seconds
+
+def _tell_rounded(col):
+    "Warn that the times `col` are numbers in a type of few digits, which has rounded them"
+    dtype = getattr(col.dtype, 'numpy_dtype', col.dtype)
+    if dtype not in ('float16','float32'): return
+    numbers = col.dropna().to_numpy(dtype)
+    is_large = np.isfinite(numbers) & (np.abs(numbers)>=2**binary_digits(dtype))
+    large = numbers[is_large].astype('float64')
+    if not (large%_an_hour).any(): return
+    most = numbers[is_large].max()
+    warn(f'times in {col.name!r} are {dtype}, which holds numbers like {most:.0f} only in steps of {np.spacing(most):g}: they have been '
+         'rounded, so read them as whole numbers or as float64 where they come from')
+
 # %% ../../nbs/data/13_times.ipynb #cec9f898
 def as_times(col):
     "`col` as dates or numbers, or an ordered category, that can be put in order"
     if isinstance(col.dtype, pd.CategoricalDtype):
         if col.cat.ordered: return col
         col = col.astype(col.cat.categories.dtype)
+    _tell_rounded(col)
     col = in_pandas_types(col)
     kind = pd.api.types.infer_dtype(col, skipna=True)
     if kind=='period': return col.dt.to_timestamp() if hasattr(col, 'dt') else col

@@ -162,7 +162,7 @@ def _build_empty(spec, tensors):
     if kind=='net': return _build_net(spec, tensors)
     if kind=='mean': return _build_mean(spec, tensors)
     if kind=='ease': return _build_ease(tensors)
-    raise BundleError(f'a model of the kind {kind!r} is not known here')
+    raise BundleError(f'a model of the kind {kind!r} is not known here: if a newer fastrec saved it, update this one')
 
 # %% ../../nbs/export/83_layout.ipynb #01c4e6b0
 def _within(tensors, start):

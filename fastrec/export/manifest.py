@@ -31,11 +31,18 @@ def parse_manifest(data, file):
         raise BundleError(f'{file} does not describe a saved recommender')
     found = res.get('version')
     if found!=format_version:
-        raise BundleError(f'{file} has version {found!r} of the format, and this is fastrec {__version__}, '
+        raise BundleError(f'{file} has version {found!r} of the format{written_by(res)}, and this is fastrec {__version__}, '
                           f'which reads version {format_version}: update fastrec, or save the model again')
     if res.get('checksum')!=checksum(res):
         raise BundleError(f'{file} is damaged: it does not match its checksum')
     return res
+
+# %% ../../nbs/export/86_manifest.ipynb #ef6ec107
+def written_by(manifest):
+    "Words for the version of fastrec that the fit in the `manifest` ran with, if it says so"
+    about = manifest.get('trained_with')
+    if type(about) is not dict or type(about.get('fastrec')) is not str: return ''
+    return f', from fastrec {about["fastrec"]:.20}'
 
 # %% ../../nbs/export/86_manifest.ipynb #48b75741
 _pickles = '.pkl','.pickle','.pt','.pth','.bin','.joblib','.dill','.ckpt'

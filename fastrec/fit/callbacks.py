@@ -49,9 +49,9 @@ def _count_from(self:RecLearner, targets):
 
 # %% ../../nbs/fit/63_callbacks.ipynb #eed5a917
 def _compares(cb):
-    "Does the callback `cb` compare epochs, and not just save each, or the last?"
+    "Does the callback `cb` compare epochs, and not just save each, or the last? One that is no tracker of fastai's says so itself"
     saves_anyway = getattr(cb, 'every_epoch', False) or getattr(cb, 'at_end', False)
-    return isinstance(cb, TrackerCallback) and not saves_anyway
+    return getattr(cb, 'compares_epochs', isinstance(cb, TrackerCallback) and not saves_anyway)
 
 RecLearner.is_compared,RecLearner._to_end = False,False  # do callbacks compare epochs? Are there rows to solve for at the end?
 

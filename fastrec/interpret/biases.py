@@ -41,7 +41,7 @@ def _bias_table(self:BiasTables, is_item, n, ascending, min_count):
     df = pd.DataFrame(dict(zip((label,'bias',unit), (vocab.decode(codes),bias,score))))
     if count is not None:
         df = df.assign(count=to_np(count[codes]))
-        if not is_preference: df = df.assign(mean=to_np(mean[codes]))
+        if not is_preference and mean is not None: df = df.assign(mean=to_np(mean[codes]))
         df = df.query('count>=@min_count')
     elif min_count: raise no_ratings('min_count')
     return df.sort_values('bias', ascending=ascending, kind='stable', ignore_index=True).head(n)

@@ -23,7 +23,7 @@ class Directions(Learned):
 def _need_top(self:Directions, top, is_item, codes, count):
     "Refuse a `top` larger than the number of labels with training ratings, or below 1"
     need_whole('top', top)
-    if count is None: raise no_ratings('top')
+    if count is None: raise no_ratings(f'top={top}', ': top=None takes all')
     if not 1<=top<=len(codes):
         raise ValueError(f'top={top} must be from 1 to {len(codes)}, the number of {self._vocab(is_item).name}s '
                          'with training ratings')
@@ -156,7 +156,7 @@ def _first(self:Directions, df, show, is_item):
     "The rows of the `show` labels that are the most rated"
     show = need_whole('show', show)
     _,count,_ = self._trained(is_item)
-    if count is None and show<len(df): raise no_ratings(f'show={show}', ': name the labels in a list')
+    if count is None and show<len(df): raise no_ratings(f'show={show}', ': name the labels in a list, or pass interactive=True for all')
     return df.head(show)
 
 @patch

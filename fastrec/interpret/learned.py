@@ -13,7 +13,7 @@ from fastrec.data.loader import RatingsDL,display_frame
 from fastrec.data.columns import label_column
 from fastrec.base.checks import need_flags
 from fastrec.fit.training import RecLearner
-from fastrec.answer.recommender import Recommends,counts_that_count,need_stars
+from fastrec.answer.recommender import Recommender,Recommends,counts_that_count,need_stars
 from fastrec.answer.predict import predict_codes
 
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
@@ -26,6 +26,11 @@ def _own_dl(learn, dl):
     if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
         raise ValueError('the dl has labels of other dataloaders: make it with learn.dls.test_dl(frame)')
     return dl
+
+def _no_dl(dl):
+    "`None`, which a loaded recommender has in place of a `dl`; one that is given is refused"
+    if dl is None: return
+    raise TypeError('a loaded recommender is not compared with a dl: rec.evaluate(frame) measures it, rec.predict_df(frame) predicts')
 
 def _predicted(learn, ds):
     "Predictions and losses of the rows of `ds`"
@@ -45,14 +50,15 @@ class Learned(Interpretation):
 
     @classmethod
     def from_learner(cls,
-        learn, # `RecLearner`, or a `Learner` from fastai's `collab_learner`
+        learn, # `RecLearner`, a `Learner` from fastai's `collab_learner`, or a loaded `Recommender`, which has no rows
         ds_idx:int=1, # The rows: 1 those of validation, 0 those of training
         dl=None, # The rows, as `learn.dls.test_dl(frame)` gives them, in place of `ds_idx`
         act=None # Ignored; fastai passes it
     ):
         "Interpret `learn`; its model and record stay as they are. A model of preferences is not compared with ratings"
+        if isinstance(learn, Recommender): return cls(learn, _no_dl(dl))
         if not isinstance(learn, Learner):
-            raise TypeError(f'a learner is needed to interpret, not a {type(learn).__name__}')
+            raise TypeError(f'a learner or a recommender is needed to interpret, not a {type(learn).__name__}')
         if not isinstance(learn, RecLearner): learn = RecLearner.from_learner(learn)
         dl = learn.dls[ds_idx] if dl is None else _own_dl(learn, dl)
         dl = dl.new(shuffle=False, drop_last=False)
@@ -96,6 +102,8 @@ def __getitem__(self:Learned, idxs)->pd.DataFrame:
 def _need_rows(self:Learned, what):
     "Refuse `what` if there are no predictions to compare with ratings"
     need_stars(self.model, what)
+    if self.dl is None:
+        raise ValueError(f'a loaded recommender has no rows, which {what} needs: rec.evaluate(frame) measures it')
     if not len(self.dl.dataset):
         raise ValueError('there are no rows to judge the model by: pass ds_idx=0 for those of training, or a dl')
 
@@ -120,31 +128,41 @@ def show_results(self:Learned, idxs):
     "Display the rows `idxs` next to their predictions"
     display_frame(self[idxs])
 
+# %% ../../nbs/interpret/60_learned.ipynb #2c080f37
+@patch
+def _counts(self:Learned, side):
+    "How many ratings of training that count each code of the `side` has; `None` if that isn't known"
+    rec = self.learn
+    if len(rec.ds): return counts_that_count(rec.ds, side)
+    if side: return rec.counts
+    return rec.seen.trained if rec.seen else None
+
 # %% ../../nbs/interpret/60_learned.ipynb #86a0eca2
 @patch
 def _vocab(self:Learned, is_item):
     need_flags(is_item=is_item)
-    vocabs = list(self.learn.dls.train_ds.classes.values())
+    vocabs = list(self.learn.ds.classes.values())
     return vocabs[int(is_item)]
 
 @patch
 def _trained(self:Learned, is_item):
     """Codes of the labels with training ratings that count, the most rated first, how many of these there are, and how high, each as
-    it counts; all labels and `None` for a loaded learner"""
+    it counts; all labels and `None` if that is not known, as of a loaded learner"""
     need_flags(is_item=is_item)
-    ds = self.learn.dls.train_ds
-    if not len(ds):
+    ds,side = self.learn.ds,int(is_item)
+    count = self._counts(side)
+    if count is None:
         codes = torch.arange(1, len(self._vocab(is_item)))
         return codes,None,None
-    side = int(is_item)
-    count = counts_that_count(ds, side)
     order = count.argsort(descending=True, stable=True)
     codes = order[(order>0) & (count[order]>0)]
+    if not len(ds): return codes,count,None
     mean = (ds.sums(side)/ds.masses(side)).float()
     return codes,count,mean
 
 # %% ../../nbs/interpret/60_learned.ipynb #366b841f
-def no_ratings(what, advice=''): return ValueError(f'a loaded learner holds no ratings, which {what} needs{advice}')
+def no_ratings(what, advice=': a folder has them after save_recommender(path, ratings=True)'):
+    return ValueError(f'what was loaded holds no ratings, which {what} needs{advice}')
 
 def need_recommends(rec):
     "`rec`, refused unless it is a learner or a recommender of fastrec"

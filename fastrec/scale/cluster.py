@@ -10,6 +10,7 @@ import hashlib,json,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_package,need_whole
+from ..data.parquet import ParquetFiles
 from ..answer.steering import need_knobs
 from ..export.loading import load_recommender,read_files
 
@@ -50,7 +51,9 @@ def _labels_hash(labels): return pd.util.hash_pandas_object(pd.Index(labels), in
 
 def _parts_of_file(name, file, size):
     "As `_user_parts`, for the users in column `name` of the Parquet `file`"
-    data = need_package('pyarrow.dataset').dataset(file)
+    files = ParquetFiles(file)
+    files.need_one_kind([name])
+    data = files.data
     if name not in data.schema.names:
         raise KeyError(f'{file} has no column {name!r}; there are {", ".join(data.schema.names)}')
     def pieces(): return (b[name].to_pandas() for b in data.to_batches(columns=[name], batch_size=size) if b.num_rows)

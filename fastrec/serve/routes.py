@@ -214,6 +214,12 @@ def router(self:Routes):
                 res.add_api_route(f'/{path}', route, methods=['HEAD'], include_in_schema=False, **how)
     return res
 
+# %% ../../nbs/serve/19_routes.ipynb #7412e924
+_over_http = {  # what to do in Python, and what instead
+    'ask the learner, or load what': 'serve a folder that',
+    '(path, ratings=True) has': '(path, ratings=True) or fastrec train --ratings has',
+    'reasons cannot be given: ': 'reasons cannot be given: send their ratings without user, or '}
+
 # %% ../../nbs/serve/19_routes.ipynb #10e774d4
 def _refused(status, detail, **headers):
     "A refusal that says why, in ASCII"
@@ -223,9 +229,11 @@ async def _on_missing(request:Request, e): return _refused(404, str(e))
 async def _on_busy(request:Request, e): return _refused(503, 'too many ask at once', **{'retry-after': '1'})
 
 async def _on_misfit(request:Request, e):
-    "The refusal for a `ValueError` from fastrec; an invalid answer of its own is raised as a fault"
+    "The refusal for a `ValueError` from fastrec, with what to do over HTTP; an invalid answer of its own is raised as a fault"
     if isinstance(e, ValidationError): raise e
-    return _refused(422, str(e))
+    told = str(e)
+    for python,instead in _over_http.items(): told = told.replace(python, instead)
+    return _refused(422, told)
 
 async def _on_misread(request:Request, e):
     if request.method=='POST' and 'json' not in request.headers.get('content-type', ''):

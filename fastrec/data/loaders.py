@@ -160,8 +160,8 @@ def from_df(cls:RecDataLoaders,
 @patch(cls_method=True)
 @delegates(RecDataLoaders.from_df)
 def from_csv(cls:RecDataLoaders, csv, splitter=None, **kwargs):
-    """`RecDataLoaders` of the ratings in the file `csv`, split by `splitter`; those of `kwargs` that `from_df` does not know go to `pd.read_csv`, such as
-    `sep` or `encoding`.
+    """`RecDataLoaders` of the ratings in the file `csv`, split by `splitter`; those of `kwargs` that `from_df` does not know go to
+    `pd.read_csv`, such as `sep` or `encoding`.
 
     Only empty fields count as missing, not a film called 'None', and what `na_values` adds; ids keep their leading zeros"""
     known = inspect.signature(cls.from_df).parameters

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/models/44_draw_loops.ipynb #609e3eb0
 import numpy as np,torch
 from ..base.compiled import compiled
+from .foldin import precision
 from .row_loops import array,by_users,rising
 from .side_by_side import add_pulls,add_squares,factor,most,solve_lower,solve_upper
 
@@ -61,15 +62,19 @@ def _rows(
         solve_upper(left, z[u])
 
 # %% ../../nbs/models/44_draw_loops.ipynb #50637138
-def rows_of_draws(users, items, terms, draws, prior, eps, n_users):
+def rows_of_draws(users, items, terms, tables, draws, n_users, parts=1):
     """Rows of `n_users` users in S draws, (n_users,S,k), from ratings of the codes `items` by `users` (0 to n_users-1): `terms` are weights
-    and what the mean leaves of ratings, `draws` the factors of items, (n_items,S*(k-1)), and their biases, (n_items,S), `prior` the
-    precisions, (S,k,k), and these times the means, (S,k) or (S,n_users,k), and `eps` standard normal numbers, (S,k)"""
+    and what the mean leaves of ratings, `tables` the factors of items, (n_items,S*(k-1)), divided by `parts`, and their biases,
+    (n_items,S), and `draws` the means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k)"""
     order = rising(users)
     of_ratings = [array(o[order]) for o in terms]
-    prec,pulled = prior
-    if pulled.ndim==2: pulled = pulled[:,None].expand(-1, n_users, -1)
-    z = array(pulled.permute(1, 2, 0)).copy()
-    known = *map(array, draws),array(prec.permute(1, 2, 0)),array(eps.T)
+    means,covs,eps = draws
+    size = torch.ones(means.shape[-1])
+    size[:-1] = parts
+    prec = precision(covs)
+    if means.ndim==2: means = means[:,None].expand(-1, n_users, -1)
+    z = array((means@prec/size).permute(1, 2, 0)).copy()
+    prec = (prec/size/size[:,None]).permute(1, 2, 0)
+    known = *map(array, tables),array(prec),array(eps.T)
     by_users(_rows, users[order], n_users, array(items[order], torch.int64), *of_ratings, *known, z)
-    return torch.from_numpy(z).mT
+    return torch.from_numpy(z).mT/size

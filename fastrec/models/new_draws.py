@@ -9,7 +9,9 @@ __all__ = []
 from functools import cache
 import torch
 from ..base.devices import trainable
+from .draw_loops import rows_of_draws
 from .foldin import precision,user_prior
+from .row_loops import pay
 
 # %% ../../nbs/models/34_new_draws.ipynb #870bb52e
 @cache
@@ -75,6 +77,23 @@ def solve_draws(draws, users, found_of, n_users, noise):
         m = means if means.ndim==2 else means[:,some].transpose(0, 1)
         res.append(_solve_some((m,precs,eps), found_of, places[some], 1/noise))
     return torch.cat(res)
+
+# %% ../../nbs/models/34_new_draws.ipynb #2d603923
+_together = 3  # draws of a rating, which take PyTorch as long as a rating without draws
+
+def rows_in_draws(model, draws, users, items, y, n_users, noise):
+    "As `solve_draws` of a `PosteriorMean`, from ratings `y` of the codes `items` by `users`"
+    n_draws = model.n_draws
+    parts = n_draws if model.is_turned else 1  # as `_as_user_table` leaves the factors of users
+    table,biases = model.i_weight.weight,model.i_bias_draws
+    left = y-model.mean
+    if pay(users, each=n_draws//_together):
+        return rows_of_draws(users, items, (1/noise,left), (table,biases), draws, n_users, parts)
+    def found_of(there):
+        codes = items[there]
+        factors = table.index_select(0, codes).unflatten(1, (n_draws,-1))
+        return factors*parts if model.is_turned else factors,left[there,None]-biases.index_select(0, codes)
+    return solve_draws(draws, users, found_of, n_users, noise)
 
 # %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
 def covariances(model, side):

@@ -14,10 +14,8 @@ from .base import FactorModel,as_table,moments
 from .changing import fill_row_0,grown
 from .dot import Dot
 from .time_effects import TimeEffects
-from .draw_loops import rows_of_draws
-from .foldin import precision,user_prior
-from .row_loops import pay
-from .new_draws import chances,covariances,solve_draws,variance_of_unknown
+from .foldin import user_prior
+from .new_draws import chances,covariances,rows_in_draws,variance_of_unknown
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -177,35 +175,12 @@ def _own_noise(self:PosteriorMean, items, w):
 @patch
 def _chance(self:PosteriorMean): return chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned]
 
-# %% ../../nbs/models/23_posterior.ipynb #4886bb5d
-_together = 3  # draws of a rating take PyTorch as long as one rating without draws
-
-@patch
-def _rows_by_loops(self:PosteriorMean, users, items, terms, n_users):
-    "As `fit_users`, with `terms` for `rows_of_draws`"
-    m,cov = user_prior(self)
-    prec = precision(cov)
-    pulled = m@prec if m.ndim==3 else (m[:,None]@prec)[:,0]
-    size = torch.ones(m.shape[-1])
-    if self.is_turned: size[:-1] = self.n_draws
-    draws = self.i_weight.weight,self.i_bias_draws
-    prior = prec/size/size[:,None],pulled/size
-    z = rows_of_draws(users, items, terms, draws, prior, self._chance(), n_users)
-    return (z/size).flatten(1)
-
 # %% ../../nbs/models/23_posterior.ipynb #7ca6df9e
 @patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
-    own_noise = self._own_noise(items, w)
-    if pay(users, each=self.n_draws//_together): return self._rows_by_loops(users, items, (1/own_noise,y-self.mean), n_users)
     draws = *user_prior(self),self._chance().to(y)
-    def found_of(there):
-        codes = items[there]
-        left = y[there,None]-self.i_bias_draws.index_select(0, codes)-self.mean
-        factors = self.i_weight.weight.index_select(0, codes).unflatten(1, (self.n_draws,-1))
-        return factors*self.n_draws if self.is_turned else factors,left
-    return solve_draws(draws, users, found_of, n_users, own_noise).flatten(1)
+    return rows_in_draws(self, draws, users, items, y, n_users, self._own_noise(items, w)).flatten(1)
 
 @patch
 def is_padded(self:PosteriorMean, users, described=False): return False

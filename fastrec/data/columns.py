@@ -145,7 +145,7 @@ def _by_name(df, i, names):
 # %% ../../nbs/data/09_columns.ipynb #adf982eb
 def _by_place(df, i, names):
     "The column of names of `df`, if only users or only items are not known; else the `i`-th, refused if it is called something else"
-    name = usual_column(df, ['name'], _arguments[i]) if i<2 and names[1-i] is not None else None
+    name = usual_column(df, ['name'], name_arguments[i]) if i<2 and names[1-i] is not None else None
     if name is not None and name not in names: return name
     col = df.columns[i]
     in_index = any(role_of(n)[0] in _roles[i] for n in df.index.names)

@@ -98,3 +98,45 @@ def test_older_folders_have_no_ids(tmp_path):
     assert np.allclose(rec.predict_df(rows.astype(dict(movieId=float))), of_shared().predict_df(rows), atol=1e-4) and added(rec, rows)[0]==[]
     with pytest.warns(UserWarning, match='shared'): assert added(rec, rows.head(1).assign(movieId=999, title='T5'))[0]==['T5 [999]']
     with pytest.raises(ValueError, match='several items share'): rec.extend(rows.assign(title='T5').drop(columns='movieId'))
+
+# ------------------------------------------------------------------ two vocabularies
+def row_of(learn, title): return learn.model.item_factors[learn.dls.classes['title'].o2i[title]-1]
+
+def test_init_moves_rows_by_title_and_id():
+    old = of_plain()
+    namesake = pd.DataFrame(dict(user=range(1, 9), movieId=955, title='F3', rating=1.))
+    with warnings.catch_warnings(action='ignore'): both,alone = (learner(RecDataLoaders.from_df(o, seed=1, valid_pct=0), init=old)
+                                                                 for o in (pd.concat([plain(), namesake]), pd.concat([plain().query('title!="F3"'), namesake])))
+    assert torch.equal(row_of(both, 'F3 [3]'), row_of(old, 'F3')) and torch.equal(row_of(alone, 'F5'), row_of(old, 'F5'))
+    for learn,title in ((both,'F3 [955]'),(alone,'F3')): assert (row_of(learn, title)-row_of(old, 'F3')).abs().max()>1e-3
+    with warnings.catch_warnings(action='ignore'): back = learner(RecDataLoaders.from_df(plain(), seed=1, valid_pct=0), init=both)
+    assert torch.equal(row_of(back, 'F3'), row_of(old, 'F3'))
+
+def test_init_without_ids_goes_by_title():
+    bare = plain().drop(columns='movieId')
+    learn = learner(RecDataLoaders.from_df(bare, seed=1, valid_pct=0), init=of_plain())
+    assert torch.equal(row_of(learn, 'F3'), row_of(of_plain(), 'F3'))
+
+def test_weights_of_items_with_other_ids_are_refused(tmp_path):
+    def start(df): return learner(RecDataLoaders.from_df(df, seed=1, valid_pct=0), n_factors=3, path=tmp_path)
+    start(plain()).save('w')
+    for df in (plain(), plain().drop(columns='movieId'), plain().astype(dict(movieId=float)), plain().rename(columns=dict(movieId='itemKey'))): start(df).load('w')
+    with pytest.raises(ValueError, match='items with other ids'): start(plain().assign(movieId=lambda o: o.movieId+1000)).load('w')
+    head = torch.load(tmp_path/'models'/'w.pth')
+    for o in head['model']._metadata.values() if 'model' in head else head._metadata.values(): o.get('head', {}).pop('ids', None)
+    torch.save(head, tmp_path/'models'/'old.pth')
+    start(plain().assign(movieId=lambda o: o.movieId+1000)).load('old')
+
+def test_loaders_of_items_with_other_ids_are_refused():
+    learn = learner(RecDataLoaders.from_df(plain(), seed=1), n_factors=3)
+    learn.dls = RecDataLoaders.from_df(plain().sample(frac=1, random_state=0), seed=1)
+    with pytest.raises(ValueError, match='other labels'): learn.dls = RecDataLoaders.from_df(plain().assign(movieId=lambda o: o.movieId+1000), seed=1)
+
+def test_features_go_to_the_item_with_the_id():
+    items = pd.DataFrame(dict(title=[f'F{o}' for o in range(1, 41)], size=np.arange(40.)))
+    old = RecDataLoaders.from_df(plain(), seed=1, items=items).train_ds
+    others = pd.concat([plain().query('title!="F3"'), pd.DataFrame(dict(user=range(1, 9), movieId=955, title='F3', rating=1.)), pd.DataFrame(dict(user=range(1, 9), movieId=3, title='F3', rating=1.))])
+    with warnings.catch_warnings(action='ignore'): new = RecDataLoaders.from_df(others, seed=1, valid_pct=0, items=old.features[1]).train_ds
+    a,b = (o.features[1].x.to_dense() for o in (old,new))
+    codes = new.classes['title'].o2i
+    assert torch.equal(b[codes['F3 [3]']], a[old.classes['title'].o2i['F3']]) and not b[codes['F3 [955]']].any()

@@ -18,7 +18,6 @@ from .frames import as_frame
 from .names import need_columns
 from .columns import check_reserved,pick_columns
 from .titles import told_apart
-from .item_ids import ids_of
 from .kinds import rows_to_keep
 from .text_files import need_known,read_text_file
 from .times import marked
@@ -85,9 +84,7 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     df,names,complete,ids = _read_ratings(ratings, *column_names, dropna)
     frames = _labelled(frames, df, names)
     split = split_rows(marked(df, names[0], time_name), splitter, complete, bs)
-    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
-    items = train.classes[names[1]]
-    items.ids = ids_of(items, ids)
+    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames, ids)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid

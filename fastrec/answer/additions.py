@@ -17,7 +17,7 @@ from ..data.scales import as_ratings
 from ..data.spellings import tell_alike
 from ..data.times import as_seconds
 from .recommender import Seen
-from .newcomers import as_choices,need_complete,need_within
+from .newcomers import as_choices,need_complete,need_within,tell_unweighted
 from .described import parts_of
 
 # %% ../../nbs/answer/60_additions.ipynb #57e48a3d
@@ -57,6 +57,7 @@ def tensors_of(ds, classes, x, y, w=None):
 def _need_frame(ds, ratings):
     "Refuse a frame `ratings` that lacks columns of training"
     need_complete(ds, ratings)
+    tell_unweighted(ds, ratings)
     if ds.x.shape[1]==2: return
     need_columns(ratings, [ds.time_name])
     need_values(ratings, [ds.time_name])

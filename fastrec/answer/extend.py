@@ -21,6 +21,7 @@ from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
 from .predict import predict_codes
+from .twice import tell_twice
 
 # %% ../../nbs/answer/61_extend.ipynb #02fda8fd
 _most = 2**19  # ratings of a group, including padding
@@ -198,4 +199,5 @@ def extend(self:Recommends,
     model = _ready(self, (users,items))
     new = _read(self, ratings, (users,items))
     need_items(self, new)
+    tell_twice(self, new)
     return _extend(self, model, new)

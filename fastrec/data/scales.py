@@ -50,13 +50,17 @@ def _check_size(col):
 # %% ../../nbs/data/12_scales.ipynb #809aa52e
 _most_rating = 1e18  # float32 holds sums of many squares of it
 
+def _as_numbers(col):
+    "`col` in pandas' own types: numbers as such, also if they are categories or, as databases give them, `Decimal`"
+    col = in_pandas_types(col)
+    if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
+    if col.dtype!=object: return col
+    are_numbers = kind_of(col) in ('numbers','truth values','nothing')
+    return col.astype('float64') if are_numbers else col
+
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
-    col = in_pandas_types(col)
-    if isinstance(col.dtype, pd.CategoricalDtype):
-        col = col.astype(col.cat.categories.dtype)
-    if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'):
-        col = col.astype('float64')
+    col = _as_numbers(col)
     if not is_real(col.dtype): _refuse_type(col)
     _check_size(col)
     with np.errstate(over='ignore'): res = np.ascontiguousarray(col.to_numpy('float32'))
@@ -72,7 +76,7 @@ def as_ratings(col):
 # %% ../../nbs/data/12_scales.ipynb #866cf732
 def as_weights(col):
     "`col` as float64, refused unless all of it is numbers of 0 or more"
-    col = in_pandas_types(col)
+    col = _as_numbers(col)
     if not is_real(col.dtype):
         raise ValueError(f'column {col.name!r} is of type {col.dtype}, but weights must be numbers: convert it with pd.to_numeric')
     res = col.to_numpy('float64')

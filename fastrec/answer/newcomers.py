@@ -195,7 +195,8 @@ def _read_users(rec, users):
     if users is None: return rec.model,None,None
     model = with_row_maps(rec.model, rec.ds)
     need_map(model, 0, rec.ds)
-    return model,*read_described(rec.ds, 0, users, is_new=False)
+    labels,x,_ = read_described(rec.ds, 0, users, is_new=False)
+    return model,labels,x
 
 def _beside(vocab, labels, x):
     "The sparse features `x` of `labels` as rows of all of the new users of `vocab`, without the unknown"

@@ -89,5 +89,5 @@ def tell_twice(rec, new):
         share = 1.
     else: share *= _share_there(fresh, old)
     if share>=_nearly_all:
-        warn(f'{share:.0%} of the {len(new):,} new rows are there already, just the same: if they came twice, as from a job that ran again, '
-             'go on with what you had, or they count twice')
+        warn(f'{share:.0%} of the {len(new):,} new rows are there already, just the same: if they came twice, as from a job that ran '
+             'again, go on with what you had, or they count twice')

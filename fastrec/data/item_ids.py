@@ -81,8 +81,8 @@ def _titles_with_ids(vocab):
         res = {o for o,n in Counter(titles).items() if n>1}
     else:
         for label,i in zip(labels, vocab.ids):
-            end = f' [{i}]'
             if not isinstance(label, str): continue
+            end = f' [{i}]'
             while label.endswith(end):
                 label = label.removesuffix(end)
                 res.add(label)
@@ -155,8 +155,10 @@ def digest_of_ids(vocab):
 
 def agree(a, b):
     "May two digests of ids be of the same ones, as far as they are of one column?"
-    if a is None or b is None or a[0]!=b[0]: return True
-    return a[1]==b[1]
+    if a is None or b is None: return True
+    (a_column,a_ids),(b_column,b_ids) = a,b
+    if a_column!=b_column: return True
+    return a_ids==b_ids
 
 def same_items(a, b):
     "Have two vocabularies the same labels, with the same ids where both have some?"

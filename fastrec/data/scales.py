@@ -140,7 +140,8 @@ def _means_not_rated(k, values, share):
     if v not in _codes: return False
     gap = min(abs(others-v))
     width = others.max()-others.min()
-    return gap>width and share[k]>.01  # apart from the others, and more than a slip
+    is_apart = gap>width
+    return is_apart and share[k]>.01  # more than a slip
 
 def _not_rated(values, share, name):
     "A sentence about a value that may mean 'not rated'"

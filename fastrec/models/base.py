@@ -179,6 +179,7 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     rows = {'labels': _digests(self), 'ids': _id_digests(self)}
     destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, **rows, 'y_range': y_range}
 
+# %% ../../nbs/models/20_base.ipynb #77e62aec
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
     args = strict,missing_keys,unexpected_keys,error_msgs

@@ -580,3 +580,48 @@ def test_new_labels_that_are_known_in_another_spelling_are_told():
         f'are stored or a trailing .0, {a!r} from {b!r} for one' for n,a,b in (('user','u1 ','U1'),('item','FILM  3','Film 3'))]
     assert "'12.0' from '12'" in said(by_id, ['12.0'], ['Film 3'])[0]
     assert not said(learn, ['U100','u1','V7'], ['Film 99','Film 3','Movie 3'])  # ids that differ in case may be two
+
+# ------------------------------------------------------------------ rows that come twice
+def told_of_twice(rec, df):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        res = rec.extend(df)
+    return any('are there already, just the same' in str(o.message) for o in found),res
+
+def test_ratings_that_come_twice_are_told_of(tmp_path):
+    learn,late = fitted('fit_als'),frames()[1]
+    is_told,rec = told_of_twice(learn, late)
+    assert not is_told
+    loaded = load_recommender(rec.save_recommender(tmp_path/'rec', ratings=True))
+    for o in (rec,loaded):
+        assert told_of_twice(o, late.sample(frac=1, random_state=0))[0]
+        for other in (late.assign(rating=6-late.rating), late.head(19), late.assign(user=late.user+10**7)): assert not told_of_twice(o, other)[0]
+    half = frames()[0].head(len(late)//2)
+    assert not told_of_twice(rec, pd.concat([half.assign(rating=6-half.rating), late]))[0]
+    assert told_of_twice(learn, learn.dls.train_ds.frame()[0])[0]
+
+def clicks(n, seed):
+    "Of few people on few things, so that most come again"
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(dict(user=rng.integers(0, 12, n), item=rng.integers(0, 12, n), rating=1., timestamp=rng.permutation(n)+1_600_000_000+100_000*seed))
+
+@pytest.mark.parametrize('time_name', [None,'timestamp'])
+@pytest.mark.parametrize('kept', [None,False,True])
+def test_clicks_may_come_again(time_name, kept, tmp_path):
+    learn = learner(RecDataLoaders.from_df(clicks(2000, 0), valid_pct=0, seed=1, time_name=time_name))
+    with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_ials(4)
+    rec = learn
+    for day in range(1, 4):
+        is_told,rec = told_of_twice(rec, clicks(60, day))
+        assert not is_told
+        if kept is not None: rec = load_recommender(rec.save_recommender(tmp_path/str(day), ratings=kept))
+    assert told_of_twice(rec, clicks(60, 3))[0]
+    assert not told_of_twice(rec, clicks(60, 3).assign(item=lambda o: (o.item+1)%12, timestamp=lambda o: o.timestamp+5))[0]
+    if kept is None: assert told_of_twice(rec, clicks(60, 1))[0]==(time_name is not None)
+
+def test_one_who_plays_one_track_all_day_does_not_come_twice():
+    df = clicks(2000, 0)
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=1))
+    with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_ials(4)
+    day = df.head(1).loc[[0]*40]
+    assert not told_of_twice(told_of_twice(learn, day)[1], day)[0]

@@ -78,6 +78,7 @@ def test_rows_of_shared_titles_without_an_id():
     alone = plain().assign(movieId=lambda o: o.movieId.where(o.index%50!=0))
     assert len(RecDataLoaders.from_df(alone, seed=1, valid_pct=0).classes['title'])==alone.title.nunique()+1
 
+@pytest.mark.filterwarnings('ignore:100% of the 30 new rows are there already')
 def test_a_title_that_looks_told_apart():
     df = pd.DataFrame(dict(user=range(30), movieId=[3,4,5]*10, title=['Hamlet','Hamlet','Hamlet [3]']*10, rating=np.arange(30)%5+1.))
     learn = fit(df)
@@ -98,3 +99,109 @@ def test_older_folders_have_no_ids(tmp_path):
     assert np.allclose(rec.predict_df(rows.astype(dict(movieId=float))), of_shared().predict_df(rows), atol=1e-4) and added(rec, rows)[0]==[]
     with pytest.warns(UserWarning, match='shared'): assert added(rec, rows.head(1).assign(movieId=999, title='T5'))[0]==['T5 [999]']
     with pytest.raises(ValueError, match='several items share'): rec.extend(rows.assign(title='T5').drop(columns='movieId'))
+
+# ------------------------------------------------------------------ two vocabularies
+def row_of(learn, title): return learn.model.item_factors[learn.dls.classes['title'].o2i[title]-1]
+
+def test_init_moves_rows_by_title_and_id():
+    old = of_plain()
+    namesake = pd.DataFrame(dict(user=range(1, 9), movieId=955, title='F3', rating=1.))
+    with warnings.catch_warnings(action='ignore'): both,alone = (learner(RecDataLoaders.from_df(o, seed=1, valid_pct=0), init=old)
+                                                                 for o in (pd.concat([plain(), namesake]), pd.concat([plain().query('title!="F3"'), namesake])))
+    assert torch.equal(row_of(both, 'F3 [3]'), row_of(old, 'F3')) and torch.equal(row_of(alone, 'F5'), row_of(old, 'F5'))
+    for learn,title in ((both,'F3 [955]'),(alone,'F3')): assert (row_of(learn, title)-row_of(old, 'F3')).abs().max()>1e-3
+    with warnings.catch_warnings(action='ignore'): back = learner(RecDataLoaders.from_df(plain(), seed=1, valid_pct=0), init=both)
+    assert torch.equal(row_of(back, 'F3'), row_of(old, 'F3'))
+
+def test_init_without_ids_goes_by_title():
+    bare = plain().drop(columns='movieId')
+    learn = learner(RecDataLoaders.from_df(bare, seed=1, valid_pct=0), init=of_plain())
+    assert torch.equal(row_of(learn, 'F3'), row_of(of_plain(), 'F3'))
+
+def test_weights_of_items_with_other_ids_are_refused(tmp_path):
+    def start(df): return learner(RecDataLoaders.from_df(df, seed=1, valid_pct=0), n_factors=3, path=tmp_path)
+    start(plain()).save('w')
+    for df in (plain(), plain().drop(columns='movieId'), plain().astype(dict(movieId=float)), plain().rename(columns=dict(movieId='itemKey'))): start(df).load('w')
+    with pytest.raises(ValueError, match='items with other ids'): start(plain().assign(movieId=lambda o: o.movieId+1000)).load('w')
+    head = torch.load(tmp_path/'models'/'w.pth')
+    for o in head['model']._metadata.values() if 'model' in head else head._metadata.values(): o.get('head', {}).pop('ids', None)
+    torch.save(head, tmp_path/'models'/'old.pth')
+    start(plain().assign(movieId=lambda o: o.movieId+1000)).load('old')
+
+def test_loaders_of_items_with_other_ids_are_refused():
+    learn = learner(RecDataLoaders.from_df(plain(), seed=1), n_factors=3)
+    learn.dls = RecDataLoaders.from_df(plain().sample(frac=1, random_state=0), seed=1)
+    with pytest.raises(ValueError, match='other labels'): learn.dls = RecDataLoaders.from_df(plain().assign(movieId=lambda o: o.movieId+1000), seed=1)
+
+def test_features_go_to_the_item_with_the_id():
+    items = pd.DataFrame(dict(title=[f'F{o}' for o in range(1, 41)], size=np.arange(40.)))
+    old = RecDataLoaders.from_df(plain(), seed=1, items=items).train_ds
+    others = pd.concat([plain().query('title!="F3"'), pd.DataFrame(dict(user=range(1, 9), movieId=955, title='F3', rating=1.)), pd.DataFrame(dict(user=range(1, 9), movieId=3, title='F3', rating=1.))])
+    with warnings.catch_warnings(action='ignore'): new = RecDataLoaders.from_df(others, seed=1, valid_pct=0, items=old.features[1]).train_ds
+    a,b = (o.features[1].x.to_dense() for o in (old,new))
+    codes = new.classes['title'].o2i
+    assert torch.equal(b[codes['F3 [3]']], a[old.classes['title'].o2i['F3']]) and not b[codes['F3 [955]']].any()
+
+# ------------------------------------------------------------------ catalogues
+def catalogue():
+    "Of all films, two of which have one title each, and the titles are in another order than in the ratings"
+    rows = shared()[['title','movieId']].drop_duplicates().sort_values('movieId', ascending=False)
+    return rows.assign(size=rows.movieId.astype(float), genre=np.where(rows.movieId%2, 'odd', 'even'))
+
+def with_sizes(): return fit(shared(), items=catalogue())
+
+def sizes(rec):
+    "The column of sizes by label, as numbers of spreads"
+    return pd.Series(rec.ds.features[1].x.to_dense()[1:,0].numpy(), rec.ds.classes['title'].labels)
+
+@pytest.mark.parametrize('form', [lambda o: o, lambda o: o.set_index('title'), lambda o: o.astype(dict(movieId=str)), lambda o: o.convert_dtypes(dtype_backend='pyarrow'),
+    lambda o: o.assign(title=o.title.astype('category'))], ids=['columns','index','text','arrow','category'])
+def test_features_of_films_with_one_title(form):
+    ds = fit(shared(), items=form(catalogue())).ds
+    told = catalogue().assign(title=[o if o in ('T0','T20') else f'{o} [{i}]' for o,i in zip(catalogue().title, catalogue().movieId)]).drop(columns='movieId')
+    want = fit(shared(), items=told).ds
+    assert ds.features[1].names==want.features[1].names and 'size' in ds.features[1].names
+    assert torch.equal(ds.features[1].x.to_dense(), want.features[1].x.to_dense()) and [*ds.classes['title']]==[*want.classes['title']]
+
+@pytest.mark.filterwarnings('ignore:.*titles of new items are shared')
+def test_films_that_only_the_catalogue_has_keep_their_ids():
+    more = pd.DataFrame(dict(title=['T5','Heat','Heat','Lear'], movieId=[955,81,82,83], size=[1.,2,3,4], genre='odd'))
+    learn = fit(shared(), items=pd.concat([catalogue(), more]))
+    labels = learn.dls.classes['title']
+    assert {'T5 [955]','Heat [81]','Heat [82]','Lear'}<={*labels} and labels.ids[labels.o2i['Lear']-1]=='83'
+    new = pd.DataFrame(dict(user=1, title=['Heat','T5','Lear'], movieId=[82,955,83]))
+    assert np.allclose(learn.predict_df(new), [learn.predict(1, o) for o in ('Heat [82]','T5 [955]','Lear')])
+    with pytest.raises(KeyError, match="'Lear' is known with the movieId 83"): learn.predict_df(new.assign(movieId=84).tail(1))
+
+@pytest.mark.filterwarnings('ignore:.*titles of new items are shared','ignore:the frames of features have no row for 1 new')
+def test_features_of_new_films_with_known_titles():
+    learn = with_sizes()
+    new = pd.DataFrame(dict(title=['T5','Heat','Heat'], movieId=[955,81,82], size=[7.,8.,9.], genre='odd'))
+    rated = pd.DataFrame(dict(user=[1,2,3], title=['Heat','T5','T0'], movieId=[82,955,1], rating=5.))
+    for ratings in (None,rated):
+        rec = learn.extend(ratings, items=new)
+        assert sorted(rec.ds.classes['title'].labels[len(learn.dls.classes['title'])-1:])==['Heat [81]','Heat [82]','T5 [955]']
+        assert sizes(rec)[['T5 [955]','Heat [81]','Heat [82]']].tolist()==pytest.approx(sizes(learn)[['T3 [7]','T4 [8]','T4 [9]']].tolist())
+        again = rec.predict_df(new[['title','movieId']].assign(user=1))
+        assert np.allclose(again, [rec.predict(1, o) for o in ('T5 [955]','Heat [81]','Heat [82]')])
+    assert int(rec.counts[rec.ds.classes['title'].o2i['Heat [82]']])==1
+    only = learn.extend(rated, items=new.tail(1))
+    assert {'Heat','T5 [955]'}<={*only.ds.classes['title'].labels} and int(only.counts[only.ds.classes['title'].o2i['Heat']])==1
+    with pytest.raises(ValueError, match=r"'T5 \[10\]' of 'title' is in items= and is known already"): learn.extend(items=new.assign(movieId=[10,81,82]))
+
+def test_genres_of_films_with_one_title():
+    learn = of_shared()
+    told = catalogue().assign(title=[o if o in ('T0','T20') else f'{o} [{i}]' for o,i in zip(catalogue().title, catalogue().movieId)])
+    more = pd.DataFrame(dict(title=['T5','Heat'], movieId=[955,81], genre='odd'))
+    held = shared().head(100)
+    found,want = (learn.evaluate(held, genres=o, exclude_seen=False) for o in (pd.concat([catalogue(), more])[['title','movieId','genre']], told[['title','genre']]))
+    pd.testing.assert_frame_equal(found, want)
+    assert found.genre_diversity.notna().all()
+
+def test_side_of_films_with_one_title():
+    told = catalogue().assign(title=[o if o in ('T0','T20') else f'{o} [{i}]' for o,i in zip(catalogue().title, catalogue().movieId)]).drop(columns='movieId')
+    def grid(side):
+        with warnings.catch_warnings(action='ignore'): learn = learner(RecDataLoaders.from_df(shared(), seed=1, valid_pct=0), seed=1)
+        with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_bayes(3, 6, side=side)
+        return learn.predict_grid()
+    assert torch.equal(grid(catalogue()), grid(told))

@@ -16,7 +16,8 @@ def frame():
 
 def last(df): return np.arange(len(df)-n_valid),np.arange(len(df)-n_valid, len(df))
 
-pytestmark = pytest.mark.filterwarnings('ignore:the tastes that were found')  # rows of unequal weight are few for draws
+pytestmark = [pytest.mark.filterwarnings('ignore:the tastes that were found'),  # rows of unequal weight are few for draws
+              pytest.mark.filterwarnings('ignore:the ratings have no column .weight.')]
 
 def softmax(dls): return learner(dls, loss_func=SampledSoftmaxLoss())
 
@@ -285,3 +286,26 @@ def test_on_a_device_as_on_the_cpu(device):
     want = folded_in('cpu')
     with pretending(device): got = folded_in(device)
     as_near(got, want)
+
+@pytest.mark.filterwarnings('error:the ratings have no column')
+def test_rows_without_the_weights_of_training_are_told_of():
+    "In a log of several users; one person's own ratings have none"
+    learn = fitted('fit_als')
+    log = frame().head(30).drop(columns='weight').assign(user=lambda o: o.user+1000)
+    for ask in (learn.fold_in, learn.extend):
+        with pytest.warns(UserWarning, match="no column 'weight', which said in training how much a row counts"): ask(log)
+        ask(log.assign(weight=1.))
+    learn.fold_in(log[:0])
+    learn.fold_in(log.drop(columns='user').drop_duplicates('title'))
+    plain = fitted('fit_als', None)
+    for ask in (plain.fold_in, plain.extend): ask(log)
+
+def test_columns_of_the_items_do_not_name_users():
+    "Where people are what is rated"
+    df = frame().rename(columns=dict(user='member', title='profile')).assign(client=lambda o: o.weight)
+    df = df[['member','profile','rating','client']].astype(dict(profile=str))
+    learn = learner(RecDataLoaders.from_df(df, last, user_name='member', item_name='profile', weight_name='client', seed=3))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(4)
+    mine = df[df.member==df.member[0]].drop(columns='member')
+    assert np.isfinite(learn.fold_in(mine).recommend(n=3).score).all()
+    with pytest.raises(ValueError, match="'userId' names several users"): learn.fold_in(mine.assign(userId=range(len(mine))))

@@ -65,7 +65,8 @@ def test_screening_changes_nothing(monkeypatch, kind, device, screen):
     np.testing.assert_allclose(scores[runs[0].user,runs[0].item], runs[0].score, rtol=2e-6, atol=1e-5)
 
 @pytest.mark.parametrize('device,screen', screens())
-def test_lists_of_parts_are_those_of_everyone(monkeypatch, device, screen):
+def test_lists_of_parts_that_are_screened_are_those_of_everyone(monkeypatch, device, screen):
+    "To the last bit: smaller parts are not screened, and their scores may be added up in another order"
     torch.manual_seed(4)
     alike = torch.randn(300, 12).repeat(30, 1)+.05*torch.randn(9000, 12)
     rec = catalogue(torch.randn(700, 12), alike)

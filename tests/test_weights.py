@@ -1,4 +1,5 @@
 """Rows that count more or less than others: for every fit, loss and metric"""
+from decimal import Decimal
 import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
@@ -427,3 +428,10 @@ def test_novelty_of_pairs_only_looked_at():
     df = pd.DataFrame(dict(user=[0,0,0,1,2,3]*2, item=[0]*6+[1]*6, rating=[4.,3.,4.,5.,4.,3.]*2, weight=[1.,1,1,1,0,0]+[1.]*6))
     learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0, device='cpu'), 'fit_bias')
     assert _raters(learn).tolist()==[0,2,4]
+
+@pytest.mark.parametrize('form', [lambda o: o.map(lambda p: Decimal(str(p))), lambda o: o.astype(object), lambda o: o.astype('category'), lambda o: o.astype('Float64')],
+                         ids=['decimal','object','category','nullable'])
+def test_weights_in_other_types_are_read_as_ratings_are(df, form):
+    want,found = (loaders(o, weight_name='weight').train_ds.w for o in (df, df.assign(weight=form(df.weight))))
+    assert torch.equal(found, want)
+    with pytest.raises(ValueError, match='weights must be numbers'): loaders(df.assign(weight='x'), weight_name='weight')

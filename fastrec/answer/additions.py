@@ -10,14 +10,14 @@ import numpy as np,pandas as pd,torch,torch.nn.functional as F
 from ..data.labels import Vocab
 from ..data.ratings import RatingsTensors
 from ..data.frames import as_frame
-from ..data.item_ids import ids_with,new_labels
+from ..data.item_ids import ids_with,item_codes,new_labels
 from ..data.names import need_columns,shown
 from ..data.kinds import factorized,held_beside,need_values,not_held
 from ..data.scales import as_ratings
 from ..data.spellings import tell_alike
 from ..data.times import as_seconds
 from .recommender import Seen
-from .newcomers import as_choices,need_complete,need_within
+from .newcomers import as_choices,need_complete,need_within,tell_unweighted
 from .described import parts_of
 
 # %% ../../nbs/answer/60_additions.ipynb #57e48a3d
@@ -57,16 +57,21 @@ def tensors_of(ds, classes, x, y, w=None):
 def _need_frame(ds, ratings):
     "Refuse a frame `ratings` that lacks columns of training"
     need_complete(ds, ratings)
+    tell_unweighted(ds, ratings)
     if ds.x.shape[1]==2: return
     need_columns(ratings, [ds.time_name])
     need_values(ratings, [ds.time_name])
 
 # %% ../../nbs/answer/60_additions.ipynb #daac57b8
-def _codes(ds, ratings, named=(None,None)):
-    "Codes of the frame `ratings`, with times if `ds` has them, and the vocabularies of these and of those `named`"
-    known = ds.encode_pairs(ratings)
-    (user,item),(u,i) = ds.classes.values(),known.T
+def _codes(ds, ratings, named=(None,None), ids=None):
+    "Codes of the frame `ratings`, with times if `ds` has them, and the vocabularies of these and of those `named`, items with these `ids`"
+    u,i = ds.encode_pairs(ratings).T
+    user,item = ds.classes.values()
     of_users,users = _grown(user, ratings[ds.user_name], u, named[0])
+    if ids is not None:  # first the items of the frame, since ratings mean these by title and id
+        item = _with_named(item, named[1], ids)
+        named = named[0],None
+        i = item_codes(item, ratings)
     labels,ids = new_labels(item, ratings, i)
     of_items,items = _grown(item, labels, i, named[1], ids)
     cols = [users,items]
@@ -75,25 +80,33 @@ def _codes(ds, ratings, named=(None,None)):
     return x,{ds.user_name: of_users, ds.item_name: of_items}
 
 # %% ../../nbs/answer/60_additions.ipynb #698140ad
-def _only_named(ds, named):
-    "`RatingsTensors` without ratings, with the labels of `ds` and of users and items who are `named`"
+def _with_named(vocab, named, ids=None):
+    "`vocab` with the labels `named` by features, if there are any, with these `ids`"
     none = np.zeros(0, 'int32')
-    classes = {n: _grown(v, pd.Series([], dtype=object), none, o)[0] for (n,v),o in zip(ds.classes.items(), named)}
+    res,_ = _grown(vocab, pd.Series([], dtype=object), none, named, ids)
+    return res
+
+def _only_named(ds, named, ids=None):
+    "`RatingsTensors` without ratings, with the labels of `ds` and of users and items who are `named`, these with `ids`"
+    user,item = ds.classes.values()
+    classes = {ds.user_name: _with_named(user, named[0]), ds.item_name: _with_named(item, named[1], ids)}
     return tensors_of(ds, classes, ds.x[:0].cpu(), torch.zeros(0, dtype=torch.float32))
 
-def read_additions(rec, ratings, named=(None,None)):
+def read_additions(rec, ratings, named=(None,None), ids=None):
     """`RatingsTensors` of the frame `ratings`, if there is one, on the CPU, with the labels of the recommender `rec` and, after them, those
-    that are new, or `named`: indexes of users and of items"""
+    that are new, or `named`: indexes of users and of items, which may have `ids`"""
     ds,model = rec.ds,rec.model
-    if ratings is None: return _only_named(ds, named)
+    if ratings is None: return _only_named(ds, named, ids)
     if model.is_preference: ratings = as_choices(rec, ratings, ds.cat_names)
     ratings = as_frame(ratings)
     _need_frame(ds, ratings)
-    if not len(ratings): return _only_named(ds, named)
-    y,w = as_ratings(ratings[ds.rating_name]),ds.read_weights(ratings)
+    if not len(ratings): return _only_named(ds, named, ids)
+    y = as_ratings(ratings[ds.rating_name])
+    w = ds.read_weights(ratings)
     need_within(y if w is None else y[w>0], model.y_range)
-    x,classes = _codes(ds, ratings, named)
-    return tensors_of(ds, classes, x, torch.tensor(y), None if w is None else torch.tensor(w))
+    x,classes = _codes(ds, ratings, named, ids)
+    if w is not None: w = torch.tensor(w)
+    return tensors_of(ds, classes, x, torch.tensor(y), w)
 
 # %% ../../nbs/answer/60_additions.ipynb #cb9e143d
 def unrated(rec, codes):
@@ -122,9 +135,11 @@ def need_items(rec, new):
 # %% ../../nbs/answer/60_additions.ipynb #06919ca3
 def joined(old, new):
     "The rows of `old`, with the labels of `new`, and those of `new`"
-    x,y = (torch.cat([a,b.to(a.device)]) for a,b in ((old.x,new.x),(old.y,new.y)))
+    device = old.x.device
+    x = torch.cat([old.x,new.x.to(device)])
+    y = torch.cat([old.y,new.y.to(device)])
     if old.w is None and new.w is None: return tensors_of(old, new.classes, x, y)
-    w = torch.cat([old.weights(),new.weights().to(old.x.device)])
+    w = torch.cat([old.weights(),new.weights().to(device)])
     return tensors_of(old, new.classes, x, y, w)
 
 def counts_with(counts, new):

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/answer/62_described.ipynb #28dbe717
 from copy import copy
 import pandas as pd,torch
+from ..data.catalogues import with_labels
 from ..data.names import shown
 from ..data.kinds import check_kind,factorized
 from ..data.sides import labelled
@@ -19,8 +20,10 @@ from ..models.ridge import row_maps_of
 # %% ../../nbs/answer/62_described.ipynb #4c39bdb3
 def parts_of(model):
     "All models that answer for `model`"
-    own = [o for m in model.parts for o in parts_of(m)] if isinstance(model, Blend) else [model]
-    return own if model.lists_by is model else own+parts_of(model.lists_by)
+    own = [model]
+    if isinstance(model, Blend): own = [o for m in model.parts for o in parts_of(m)]
+    if model.lists_by is model: return own
+    return own+parts_of(model.lists_by)
 
 def learns_ratings(model):
     "Does the `model`, or one that answers for it, learn from how high ratings are?"
@@ -34,7 +37,8 @@ def with_row_maps(model, ds):
     "A copy of `model`, trained with the ratings `ds`, that keeps its maps from features to rows, and so do its parts"
     if isinstance(model, Blend):
         res = copy(model)
-        res._modules = {**model._modules, 'parts': torch.nn.ModuleList(with_row_maps(m, ds) for m in model.parts)}
+        parts = [with_row_maps(m, ds) for m in model.parts]
+        res._modules = {**model._modules, 'parts': torch.nn.ModuleList(parts)}
     else:
         res = copy(model)
         res.row_maps = row_maps_of(model, ds)
@@ -71,17 +75,20 @@ def _need_new(vocab, labels, what):
                      'if its features have changed')
 
 def read_described(ds, k, frame, is_new=True):
-    """Labels, an index, and features, sparse (n,d), of the `frame` of users (`k=0`) or items (1); if it `is_new`, they must not be among
-    those of `ds`; both `None` without a frame"""
-    if frame is None: return None,None
-    what,vocab = _sides[k],list(ds.classes.values())[k]
+    """Labels, an index, features, sparse (n,d), and ids by label, `None` without some, of the `frame` of users (`k=0`) or items (1); if it
+    `is_new`, the labels must not be among those of `ds`; all `None` without a frame"""
+    if frame is None: return None,None,None
+    what = _sides[k]
+    vocab = list(ds.classes.values())[k]
+    frame,ids = with_labels(vocab, frame, what)
     learned = [c.name for c in ds.features[k].columns]
+    if ids is not None and ids.name not in learned: frame = frame.drop(columns=ids.name)
     frame = labelled(frame, vocab.name, what, vocab.labels, learned)
     col = pd.Series(frame.index, name=vocab.name)
     if is_new: check_kind(col, vocab.labels)
     _,labels = factorized(col)
     if is_new: _need_new(vocab, labels, what)
-    return labels,ds.features[k].encode(frame, what)
+    return labels,ds.features[k].encode(frame, what),ids
 
 # %% ../../nbs/answer/62_described.ipynb #7c8a9d51
 def _is_popularity(model): return model.is_preference and not model.user_factors.any()
@@ -116,9 +123,11 @@ def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):
     for flag in (True,False):
         ids = (is_told==flag).nonzero()[:,0]
         if not len(ids): continue
-        prior = prior_by(row_map, x.index_select(0, ids)) if flag else None
+        prior = None
+        if flag: prior = prior_by(row_map, x.index_select(0, ids))
         there,rows = places_in(own, ids, n)
-        z = _fitted(model, side, rows, other[there], y[there], len(ids), noise, None if w is None else w[there], prior)
+        of_ids = None if w is None else w[there]
+        z = _fitted(model, side, rows, other[there], y[there], len(ids), noise, of_ids, prior)
         if res is None: res = z.new_zeros(n, z.shape[1])
         res[ids] = z
     return res

@@ -21,6 +21,7 @@ from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
 from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
 from .predict import predict_codes
+from .twice import tell_twice
 
 # %% ../../nbs/answer/61_extend.ipynb #02fda8fd
 _most = 2**19  # ratings of a group, including padding
@@ -101,8 +102,9 @@ def _drift(rec, new):
     y = torch.ones_like(new.y) if rec.model.is_preference else new.y
     squares = (predict_codes(rec.model, x)-y).square()
     w = new.weights()
-    error = float((w*squares).sum()/w.sum())**.5 if len(y) else float('nan')  # without ratings
-    n_before = float('nan') if rec.counts is None else int(rec.counts.sum())
+    error = n_before = float('nan')  # without ratings, and if they are not counted
+    if len(y): error = float((w*squares).sum()/w.sum())**.5
+    if rec.counts is not None: n_before = int(rec.counts.sum())
     n_new = int(new.is_counted().sum())
     share = n_new/max(n_before+n_new, 1)
     return pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=share))
@@ -111,7 +113,9 @@ def _range_with(rating_range, y):
     "Lowest and highest rating, with the ratings `y`"
     if not rating_range or not len(y): return rating_range
     lowest,highest = rating_range
-    return min(lowest, float(y.min())),max(highest, float(y.max()))
+    lowest = min(lowest, float(y.min()))
+    highest = max(highest, float(y.max()))
+    return lowest,highest
 
 # %% ../../nbs/answer/61_extend.ipynb #a9c4c5e9
 class Extended(Recommender):
@@ -148,9 +152,10 @@ def _features_with(rec, k, vocab, labels, x):
 def _read(rec, ratings, frames):
     "Ratings that are new to `rec`, with features of users and of items; those in `frames` are new"
     described = [read_described(rec.ds, k, o) for k,o in enumerate(frames)]
-    new = read_additions(rec, ratings, [labels for labels,_ in described])
-    vocabs = new.classes.values()
-    new.features = tuple(_features_with(rec, k, v, *o) for k,(v,o) in enumerate(zip(vocabs, described)))
+    labels,x,ids = zip(*described)
+    new = read_additions(rec, ratings, labels, ids[1])
+    sides = zip((0,1), new.classes.values(), labels, x)
+    new.features = tuple(_features_with(rec, *o) for o in sides)
     return new
 
 def _ready(rec, frames):
@@ -198,4 +203,5 @@ def extend(self:Recommends,
     model = _ready(self, (users,items))
     new = _read(self, ratings, (users,items))
     need_items(self, new)
+    tell_twice(self, new)
     return _extend(self, model, new)

@@ -58,13 +58,16 @@ def deciding(self:NewUsers, *labels):
 # %% ../../nbs/answer/55_newcomers.ipynb #0d5f3ef7
 _no_name = 'new user'  # the name of a single one
 
-def _need_one_user(ratings, user_name):
-    "Refuse `ratings` without a column `user_name` that tell several users apart under another name, or in the index"
-    others = ratings.loc[:,[role_of(o)[0]=='user' for o in ratings]].astype(str)
+def _need_one_user(ds, ratings):
+    "Refuse `ratings` without the column of users of `ds` that tell several users apart under another name, or in the index"
+    user = ds.user_name
+    known = ds.item_name,ds.rating_name,ds.weight_name,ds.time_name
+    may_name = [o not in known and role_of(o)[0]=='user' for o in ratings]
+    others = ratings.loc[:,may_name].astype(str)
     if (others.nunique()>1).any():
-        raise ValueError(f'{listed(others.columns)!r} names several users, but the column of users is {user_name!r}: rename it, or drop '
+        raise ValueError(f'{listed(others.columns)!r} names several users, but the column of users is {user!r}: rename it, or drop '
                          'it if all rows are of one')
-    if user_name in ratings.index.names: need_columns(ratings, [user_name])
+    if user in ratings.index.names: need_columns(ratings, [user])
 
 # %% ../../nbs/answer/55_newcomers.ipynb #b6ed039f
 def need_complete(ds, ratings):
@@ -73,6 +76,11 @@ def need_complete(ds, ratings):
     weight = [ds.weight_name] if ds.weight_name is not None and ds.weight_name in ratings else []
     need_values(ratings, [*ds.cat_names, ds.rating_name, *weight])
     for o in weight if len(ratings) else (): need_like_training(as_weights(ratings[o]), ds.weight_unit, o)
+
+def tell_unweighted(ds, ratings):
+    "Warn about `ratings` without the weights that those of training had"
+    if ds.weight_name is None or ds.weight_name in ratings or not len(ratings): return
+    warn(f'the ratings have no column {ds.weight_name!r}, which said in training how much a row counts: each counts as the average row did')
 
 def _no_ratings(ds): return pd.DataFrame({o: [] for o in (*ds.cat_names, ds.rating_name)})
 
@@ -86,8 +94,9 @@ def _as_new(ds, ratings, named=None):
     "`ratings` as a frame with a column of users, without gaps; those who are `named` have features"
     ratings = as_frame(ratings).copy(deep=False)
     need_columns(ratings, [ds.item_name, ds.rating_name])
-    if ds.user_name not in ratings:
-        _need_one_user(ratings, ds.user_name)
+    if ds.user_name in ratings: tell_unweighted(ds, ratings)
+    else:
+        _need_one_user(ds, ratings)
         ratings[ds.user_name] = _only_name(ds.user_name, named)
     need_complete(ds, ratings)
     return ratings
@@ -186,7 +195,8 @@ def _read_users(rec, users):
     if users is None: return rec.model,None,None
     model = with_row_maps(rec.model, rec.ds)
     need_map(model, 0, rec.ds)
-    return model,*read_described(rec.ds, 0, users, is_new=False)
+    labels,x,_ = read_described(rec.ds, 0, users, is_new=False)
+    return model,labels,x
 
 def _beside(vocab, labels, x):
     "The sparse features `x` of `labels` as rows of all of the new users of `vocab`, without the unknown"

@@ -10,6 +10,7 @@ from copy import copy
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .frames import as_frame
+from .item_ids import codes_in
 from .names import listed,shown
 from .sides import by_label,labelled
 from .feature_columns import as_column,column_from,fits,numbers_column,read_as,values_column
@@ -112,9 +113,9 @@ def encode(self:Features,
 
 @patch
 def of(self:Features, vocab):
-    "The same for the labels of another `vocab`; nothing is known about new ones"
+    "The same for the labels of another `vocab`, by their ids too; nothing is known about new ones"
     res = copy(self)
-    codes = np.concatenate([[0], self.vocab.encode(vocab.labels)])
+    codes = np.concatenate([[0], codes_in(self.vocab, vocab)])
     codes = torch.from_numpy(codes).long()
     res.vocab,res.x = vocab,self.x.index_select(0, codes).coalesce()
     if self.kept_told is not None: res.kept_told = self.kept_told[codes]

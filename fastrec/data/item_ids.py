@@ -6,17 +6,21 @@
 __all__ = []
 
 # %% ../../nbs/data/24_item_ids.ipynb #3536a60c
-import re
+import hashlib,re
 from collections import Counter
 import numpy as np,pandas as pd
 from .names import bare_name,role_of,shown
 from .titles import apart,id_codes,items_beside,titles_and_items
 from ..base.checks import warn
+from ..base.processes import Part,from_all
 
 # %% ../../nbs/data/24_item_ids.ipynb #3345378d
-def ids_of(vocab, ids):
-    "The `ids` of the labels of `vocab`, a Series by label, as an index with gaps for those it lacks; `None` if there are none"
+def ids_of(vocab, ids, part=Part()):
+    """The `ids` of the labels of `vocab`, a Series by label, and those of other processes, as an index with gaps for those it lacks; `None`
+    if there are none"""
     if ids is None: return None
+    if part.n>1: ids = pd.concat(from_all(part, ids))
+    ids = ids[~ids.index.duplicated()]
     return pd.Index(ids.reindex(vocab.labels).to_numpy(object), dtype=object, name=ids.name)
 
 def _knows(vocab, item): return vocab.ids is not None and bare_name(vocab.ids.name)==bare_name(item)
@@ -77,8 +81,8 @@ def _titles_with_ids(vocab):
         res = {o for o,n in Counter(titles).items() if n>1}
     else:
         for label,i in zip(labels, vocab.ids):
-            end = f' [{i}]'
             if not isinstance(label, str): continue
+            end = f' [{i}]'
             while label.endswith(end):
                 label = label.removesuffix(end)
                 res.add(label)
@@ -103,6 +107,63 @@ def lookup_items(vocab, df):
     label = unknown.iloc[0]
     if vocab.encode([label])[0]: raise KeyError(f'{other_id(vocab, label)}, and not with that of this row')
     return vocab.lookup(unknown)
+
+# %% ../../nbs/data/24_item_ids.ipynb #ce00b3b5
+def _title_of(label, i):
+    "The `label` without the id `i`, once or several times, at its end"
+    res = str(label)
+    end = f' [{i}]'
+    while res.endswith(end): res = res.removesuffix(end)
+    return res
+
+def _by_title(vocab, is_asked):
+    "The code of each title with its id, of the labels for which the mask `is_asked` is set, as far as their ids are known"
+    res = {}
+    places = (is_asked & ~vocab.ids.isna()).nonzero()[0]
+    for k in places.tolist():
+        i = vocab.ids[k]
+        title = _title_of(vocab.labels[k], i)
+        res[title,i] = k+1
+    return res
+
+def codes_in(old, new):
+    "The code in the `Vocab` `old` of each label of the `Vocab` `new`, 0 for those that mean no item there"
+    codes = old.find(new.labels)
+    if new.ids is None or not _knows(old, new.ids.name): return codes
+    theirs = old.ids[codes-1]  # for code 0 that of any other
+    is_open = theirs.isna() | new.ids.isna()
+    codes[~is_open & (theirs!=new.ids)] = 0
+    is_left = np.ones(len(old), bool)
+    is_left[codes] = False
+    known = _by_title(old, is_left[1:])
+    for pair,code in _by_title(new, codes==0).items():
+        codes[code-1] = known.get(pair, 0)
+    return codes
+
+# %% ../../nbs/data/24_item_ids.ipynb #4c4ff8d2
+def digest_of_ids(vocab):
+    "The column of the ids of `vocab`, and a short text that differs for other ids; `None` if it has no ids"
+    if vocab.ids is None: return None
+    ids,res = vars(vocab).get('_digest_of_ids', (None,None))
+    if ids is vocab.ids: return res
+    texts = vocab.ids.fillna('').astype('str')
+    hashes = pd.util.hash_pandas_object(texts, index=False).to_numpy()
+    short = hashlib.blake2b(hashes, digest_size=8).hexdigest()
+    res = bare_name(vocab.ids.name),short
+    vocab._digest_of_ids = vocab.ids,res
+    return res
+
+def agree(a, b):
+    "May two digests of ids be of the same ones, as far as they are of one column?"
+    if a is None or b is None: return True
+    (a_column,a_ids),(b_column,b_ids) = a,b
+    if a_column!=b_column: return True
+    return a_ids==b_ids
+
+def same_items(a, b):
+    "Have two vocabularies the same labels, with the same ids where both have some?"
+    if a is b: return True
+    return a.labels.equals(b.labels) and agree(digest_of_ids(a), digest_of_ids(b))
 
 # %% ../../nbs/data/24_item_ids.ipynb #b882ee41
 def _tell_new(vocab, new, rows, item, found):

@@ -18,7 +18,7 @@ from .frames import as_frame
 from .names import need_columns
 from .columns import check_reserved,pick_columns
 from .titles import told_apart
-from .item_ids import ids_of
+from .catalogues import as_rated
 from .kinds import rows_to_keep
 from .text_files import need_known,read_text_file
 from .times import marked
@@ -72,10 +72,12 @@ def _no_frames_of_shards(shard, *frames):
     if shard and any(o is not None for o in frames):
         raise ValueError('users or items and shard=True do not go together: no process sees the labels of all others next to its frames')
 
+def _is_frame(o): return o is not None and not isinstance(o, Features)
+
 def _labelled(frames, df, names):
     "The `frames` of users and of items, indexed by labels of the columns `names` of `df`; `None` and `Features` stay as they are"
     given = zip(frames, names, side_arguments)
-    return [o if o is None or isinstance(o, Features) else labelled(o, name, what, df[name]) for o,name,what in given]
+    return [labelled(o, name, what, df[name]) if _is_frame(o) else o for o,name,what in given]
 
 def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames):
     "`RatingsTensors` of `ratings` for training and for validation, with what the `frames` say about users and about items"
@@ -83,11 +85,11 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     part = which_process(device) if shard else Part()
     *_,time_name,weight_name = column_names
     df,names,complete,ids = _read_ratings(ratings, *column_names, dropna)
-    frames = _labelled(frames, df, names)
+    users,items = frames
+    if _is_frame(items): items,ids = as_rated(items, df, names[1], ids)
+    frames = _labelled((users,items), df, names)
     split = split_rows(marked(df, names[0], time_name), splitter, complete, bs)
-    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames)
-    items = train.classes[names[1]]
-    items.ids = ids_of(items, ids)
+    train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames, ids)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
     return train,valid

@@ -52,13 +52,17 @@ def _check_size(col):
 # %% ../../nbs/data/12_scales.ipynb #809aa52e
 _most_rating = 1e18  # float32 holds sums of many squares of it
 
+def _as_numbers(col):
+    "`col` in pandas' own types: numbers as such, also if they are categories or, as databases give them, `Decimal`"
+    col = in_pandas_types(col)
+    if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
+    if col.dtype!=object: return col
+    are_numbers = kind_of(col) in ('numbers','truth values','nothing')
+    return col.astype('float64') if are_numbers else col
+
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
-    col = in_pandas_types(col)
-    if isinstance(col.dtype, pd.CategoricalDtype):
-        col = col.astype(col.cat.categories.dtype)
-    if col.dtype==object and kind_of(col) in ('numbers','truth values','nothing'):
-        col = col.astype('float64')
+    col = _as_numbers(col)
     if not is_real(col.dtype): _refuse_type(col)
     _check_size(col)
     with np.errstate(over='ignore'): res = np.ascontiguousarray(col.to_numpy('float32'))
@@ -74,7 +78,7 @@ def as_ratings(col):
 # %% ../../nbs/data/12_scales.ipynb #866cf732
 def as_weights(col):
     "`col` as float64, refused unless all of it is numbers of 0 or more"
-    col = in_pandas_types(col)
+    col = _as_numbers(col)
     if not is_real(col.dtype):
         raise ValueError(f'column {col.name!r} is of type {col.dtype}, but weights must be numbers: convert it with pd.to_numeric')
     res = col.to_numpy('float64')
@@ -138,7 +142,8 @@ def _means_not_rated(k, values, share):
     if v not in _codes: return False
     gap = min(abs(others-v))
     width = others.max()-others.min()
-    return gap>width and share[k]>.01  # apart from the others, and more than a slip
+    is_apart = gap>width
+    return is_apart and share[k]>.01  # more than a slip
 
 def _not_rated(values, share, name):
     "A sentence about a value that may mean 'not rated'"

@@ -12,7 +12,9 @@ from .names import is_id_name,listed,need_columns,shown
 from .kinds import check_kind,kind_of
 
 # %% ../../nbs/data/15_sides.ipynb #b47e8b66
-def _is_gap(o): return o is None or o is pd.NA or o is pd.NaT or o!=o
+def _is_gap(o):
+    if o is None or o is pd.NA or o is pd.NaT: return True
+    return o!=o
 
 def _written(o):
     "`o` as text; a whole number stays the same beside a gap, which makes it a float"
@@ -21,7 +23,9 @@ def _written(o):
 
 def _as_text(o, write):
     several = isinstance(o, (list,tuple,set,frozenset,np.ndarray))
-    return '|'.join(write(p) for p in o if not _is_gap(p)) if several else write(o)
+    if not several: return write(o)
+    there = [p for p in o if not _is_gap(p)]
+    return '|'.join(map(write, there))
 
 def values_of(col, what='side', exact=False):
     """Each of the values that `col` has in its rows, several if they are separated by `|`, indexed by the number of its row; without
@@ -74,7 +78,9 @@ def are_whole(values):
     "Are `values`, a Series or an Index, whole numbers?"
     if kind_of(values)!='numbers': return False
     there = values[~values.isna()]
-    return len(there)>0 and bool((np.asarray(there, 'float64')%1==0).all())
+    if not len(there): return False
+    numbers = np.asarray(there, 'float64')
+    return bool((numbers%1==0).all())
 
 def _kind_read(values):
     "The kind of `values`, numbers if they are whole ones, also as text"
@@ -89,8 +95,10 @@ def _may_label(col, known):
     "May the column `col` hold labels of the kind of those `known`: is hardly any there twice?"
     if not len(col): return False
     if len(known) and _kind_read(col)!=_kind_read(known): return False
-    if not pd.api.types.is_hashable(col.iloc[0]): return False
-    return col.nunique()>len(col)/2
+    first = col.iloc[0]
+    if not pd.api.types.is_hashable(first): return False
+    n_half = len(col)/2
+    return col.nunique()>n_half
 
 # %% ../../nbs/data/15_sides.ipynb #a56d90ca
 def _share_known(values, known):

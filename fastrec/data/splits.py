@@ -9,6 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from .features import Features,features_of
+from .item_ids import ids_of
 from .labels import encode_column
 from .nobody import numbers_of_unknown
 from .ratings import RatingsTensors
@@ -127,14 +128,15 @@ def _check_values(u, i, y, names, complete, is_train):
     check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
 
 # %% ../../nbs/data/19_splits.ipynb #4ee50144
-def split_tensors(df, names, time_name, weight_name, complete, split, part, frames):
+def split_tensors(df, names, time_name, weight_name, complete, split, part, frames, ids=None):
     """`RatingsTensors` of the rows of `df` for training and for validation, of a `split` in which all rows are `complete`, with what
-    `frames` say about users and about items"""
+    `frames` say about users and about items, and with `ids` of items by label"""
     user,item,rating = names
     is_train = np.zeros(len(df), bool)  # a mask is read in the order of memory, row numbers are not
     is_train[split[0]] = True
     u,users = encode_column(df[user], is_train, part, _labels_of(frames[0]))
     i,items = encode_column(df[item], is_train, part, _labels_of(frames[1]))
+    items.ids = ids_of(items, ids, part)
     y = as_ratings(_filled(df[rating], complete))
     _check_values(u, i, y, names, complete, is_train)
     columns = [u,i]

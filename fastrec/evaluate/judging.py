@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..answer.lists import candidate_items
 from ..answer.recommender import Recommends,evaluating
 from ..answer.steering import ListMaker
+from ..data.catalogues import known_rows
 from ..data.sides import value_sets
 from .measures import Jaccard,coverage,diversity,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty
 from .measures import popularity_bias,precision_at_k,recall_at_k
@@ -69,8 +70,9 @@ def likenesses(rec, genres):
         except (ValueError,NotImplementedError): alike = None  # biases alone
     res = dict(diversity=(alike,device))
     if genres is None: return res
-    labels = rec.ds.classes[rec.ds.item_name].labels
-    sets = value_sets(genres, labels, rec.ds.item_name, 'genres')
+    vocab = rec.ds.classes[rec.ds.item_name]
+    genres = known_rows(vocab, genres, 'genres')
+    sets = value_sets(genres, vocab.labels, vocab.name, 'genres')
     return {**res, 'genre_diversity': (Jaccard(sets),torch.device('cpu'))}
 
 # %% ../../nbs/evaluate/79_judging.ipynb #93c707bf

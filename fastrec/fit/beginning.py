@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/51_beginning.ipynb #d6774b15
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..data.item_ids import codes_in
 from ..data.kinds import kind_of
 from ..data.names import shown
 from ..answer.concerned import has_enough,of_training
@@ -124,13 +125,13 @@ def _range_after(model, dls, y_range):
 
 # %% ../../nbs/fit/51_beginning.ipynb #3c6f7aab
 def _old_codes(old, new):
-    "For each code of the `Vocab` `new` the one that the label has in `old`, 0 for what is new"
+    "For each code of the `Vocab` `new` the one that the user or item has in `old`, 0 for what is new"
     kinds = [kind_of(o.labels) for o in (old,new)]
     if kinds[0]!=kinds[1] and 'nothing' not in kinds:
         raise ValueError(f'{new.name!r} holds {kinds[1]} ({shown(new.labels)} for one), and in init {kinds[0]} ({shown(old.labels)} for '
                          'one): convert it')
     res = torch.zeros(len(new), dtype=torch.long)
-    res[1:] = torch.from_numpy(old.find(new.labels))
+    res[1:] = torch.from_numpy(codes_in(old, new))
     return res
 
 def old_codes(init, dls):

@@ -107,6 +107,7 @@ def _calls_at(self:RecLearner, event_name):
 # %% ../../nbs/fit/45_loop.ipynb #d1450b27
 @patch
 def _call_one(self:RecLearner, event_name):
+    if event_name in ('before_train','before_validate'): torch.clear_autocast_cache()  # weights may have been loaded or filled in
     if event_name=='before_train': self.by_hand = None  # to be found at the first batch that is not skipped
     if event_name=='before_fit':
         self._known_calls = None,None
@@ -207,3 +208,4 @@ def _step(self:RecLearner):
     for w in itertools.chain(*self.opt.param_lists):
         if not w.requires_grad: w.grad = None  # one of 0, from before it was frozen, would let it decay and drift
     Learner._step(self)
+    torch.clear_autocast_cache()  # which has rounded copies of the weights before this step

@@ -12,6 +12,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
 from ..models.kept import Kept
+from ..data.item_ids import same_items
 from ..data.loader import RatingsDL
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,counts_of_items,need_stars
@@ -25,9 +26,10 @@ from .equations import mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
 def _same_labels(classes, theirs):
-    "Have two dictionaries of vocabularies the same names and labels?"
+    "Have two dictionaries of vocabularies the same names, labels and ids?"
+    if list(classes)!=list(theirs): return False
     pairs = zip(classes.values(), theirs.values())
-    return list(classes)==list(theirs) and all(a is b or a.labels.equals(b.labels) for a,b in pairs)
+    return all(same_items(a, b) for a,b in pairs)
 
 def _need_same_labels(classes, dls):
     "Refuse loaders whose labels are not the `classes` of the model"

@@ -11,6 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastrec.data.loader import RatingsDL,display_frame
 from fastrec.data.columns import label_column
+from fastrec.data.item_ids import same_items
 from fastrec.base.checks import need_flags
 from fastrec.fit.training import RecLearner
 from fastrec.answer.recommender import Recommender,Recommends,counts_that_count,need_stars
@@ -23,7 +24,7 @@ def _own_dl(learn, dl):
         raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
     known = learn.dls.train_ds.classes.values()
     given = dl.dataset.classes.values()
-    if not all(a is b or a.labels.equals(b.labels) for a,b in zip(known, given)):
+    if not all(same_items(a, b) for a,b in zip(known, given)):
         raise ValueError('the dl has labels of other dataloaders: make it with learn.dls.test_dl(frame)')
     return dl
 

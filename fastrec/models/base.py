@@ -9,6 +9,7 @@ __all__ = ['is_plain', 'FactorModel']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from ..data.item_ids import agree,digest_of_ids
 from .changing import Changes,are_untrained,as_table,fill_row_0
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
@@ -166,6 +167,7 @@ def item_likeness(self:FactorModel):
 
 # %% ../../nbs/models/20_base.ipynb #e4844185
 def _digests(model): return [v.digest for v in getattr(model, 'classes', {}).values()]
+def _id_digests(model): return [digest_of_ids(v) for v in getattr(model, 'classes', {}).values()]
 
 @patch
 def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
@@ -174,8 +176,10 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
     flags = {o: bool(getattr(self, o)) for o in ('clip','is_preference','by_softmax')}
     rest = {o: getattr(self, o) for o in ('ials','from_features','user_spread','taste_spread','row_maps','believed')}
-    destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, 'y_range': y_range, 'labels': _digests(self)}
+    rows = {'labels': _digests(self), 'ids': _id_digests(self)}
+    destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, **rows, 'y_range': y_range}
 
+# %% ../../nbs/models/20_base.ipynb #77e62aec
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
     args = strict,missing_keys,unexpected_keys,error_msgs
@@ -185,6 +189,9 @@ def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, mis
     theirs = head.pop('labels', [])
     if theirs and ours and theirs!=ours:
         error_msgs.append('the weights belong to other labels')
+    of_ids = zip(head.pop('ids', []), _id_digests(self))
+    if not all(agree(a, b) for a,b in of_ids):
+        error_msgs.append('the weights belong to items with other ids')
     for k,v in head.items(): setattr(self, k, v)
 
 # %% ../../nbs/models/20_base.ipynb #b17cdb04

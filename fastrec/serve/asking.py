@@ -71,6 +71,7 @@ def frame_of(served, ratings):
     elif any(o.rating is not None for o in there):
         res[ds.rating_name] = pd.Series([o.rating for o in there], dtype='float64')
     if _are_weighed(ds, ratings): res[ds.weight_name] = _column(there, 'weight', ', since some have one')
+    elif ds.weight_name: res[ds.weight_name] = ds.weight_unit  # what a visitor rates counts as the average row
     return res,unknown
 
 # %% ../../nbs/serve/13_asking.ipynb #789d0dd9

@@ -178,6 +178,15 @@ def test_a_fit_is_chosen_for_clicks(said, file, tmp):
     res = answer(said, 'train', clicks, '--out', tmp/'chosen', '--fit', 'choose', '--seconds', 60)
     assert res['fit'] in ('fit_ials','fit_ease','fit_blend') and 'fit_als' not in {o['fit'] for o in res['tried']}
 
+def test_a_folder_without_what_was_seen_lists_and_measures_all(said, rec, ratings, file, tmp):
+    folder = str(rec.save_recommender(tmp/'unseen', seen=False))
+    user = ratings.user[0]
+    code,out,err = said('recommend', folder, user, '--n', 5, '--json')
+    want = rec.recommend(user, n=5, exclude_seen=False).title.tolist()
+    assert code==0 and [o['title'] for o in json.loads(out)]==want and err.count('saved without what its users have rated')==1
+    code,out,err = said('evaluate', folder, file)
+    assert code==0 and 'ndcg' in out and err.count('saved without what its users have rated')==1
+
 def test_info(said, films, rec):
     about = answer(said, 'info', films)
     assert about['checksum']==rec.manifest['checksum'] and about['bytes']==sum(f.stat().st_size for f in films.glob('*.safetensors'))

@@ -269,6 +269,24 @@ def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
                 status,got = films.post(path, ratings=[dict(item=titles[0], rating=1.), dict(item=titles[1], rating=last)], **more)
                 assert status==200 and got['notes']==notes, path
 
+def test_what_users_have_seen_may_be_unknown(df, learn, tmp_path):
+    "Then lists have everything, and one note says so; who sends ratings is answered as ever"
+    with Background(app(learn.save_recommender(tmp_path/'films', seen=False))) as o:
+        films = Client(o.url)
+        user,title = int(df.user[0]),df.title[0]
+        want = learn.recommend(user, n=100, exclude_seen=False).title.tolist()
+        assert df.title[0] in want and films.get('ready')[0]==200
+        for status,got in (films.get('recommend', user=user, n=100), films.post('recommend', user=user, n=100), films.post('recommend', user=user, n=100, exclude=['?'])):
+            assert status==200 and got['by']=='user' and items(got)==want
+            assert len(got['notes'])==1 and 'seen=False' in got['notes'][0]
+        assert items(films.post('recommend', user=user, n=100, ratings=[dict(item=title, rating=3.)])[1])==[x for x in want if x!=title]
+        many = films.post('recommend/many', users=[user]*100, n=100)[1]
+        assert len(many['notes'])==1 and items(many['lists'][99])==want
+        fans = films.get('users', item=title, n=3)[1]
+        assert [x['user'] for x in fans['users']]==learn.recommend_users(title, 3, exclude_seen=False).user.tolist() and len(fans['notes'])==1
+        for path,q in (('recommend',dict(user='nobody')), ('recommend/many',dict(users=['nobody'])), ('fold-in',dict(ratings=[dict(item=title, rating=5.)]))):
+            assert films.post(path, **q)[1]['notes']==[], path
+
 def test_notes_go_to_whom_they_concern(df, tmp_path, recwarn):
     "Of newcomers who are answered together; none is told of on the terminal of the service"
     from fastrec.serve.holder import Holder

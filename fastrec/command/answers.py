@@ -63,6 +63,13 @@ def _reasons(make, why):
         res.append([dict(item=item, **more) for item,more in found])
     return res
 
+# %% ../../nbs/command/12_answers.ipynb #6ce76447
+def knows_seen(rec):
+    "Does `rec` know what its users have seen, so that lists leave it out? If not, a warning says what follows"
+    res = rec.seen is not None
+    if not res: warn('the folder was saved without what its users have rated, so their lists may have it too')
+    return res
+
 # %% ../../nbs/command/12_answers.ipynb #757d3ebd
 def fastrec_recommend(
     folder:str, # Folder that fastrec train, or save_recommender, has written
@@ -83,7 +90,8 @@ def fastrec_recommend(
     if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
     rec = load_recommender(folder)
     labels = [_label_of(rec, 0, o) for o in users]
-    make = partial(rec.recommend, labels or None, n=n, diversity=diversity, damping=damping, why=why)
+    how = dict(n=n, exclude_seen=knows_seen(rec), diversity=diversity, damping=damping, why=why)
+    make = partial(rec.recommend, labels or None, **how)
     found = make(sentences=why>0, path=out)
     if out is not None: return tell_written(out)
     if json and why: found = found.assign(because=_reasons(make, why))

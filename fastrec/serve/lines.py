@@ -38,7 +38,8 @@ def _found(rec, users, wanted, choice, rated):
     items = _candidates(lists.rec, wanted, choice)
     sizes = [len(v) for v in rec.ds.classes.values()]
     struck = choice.struck(users, rated, sizes)
-    left = Left(seen_to_exclude(rec, True), struck)
+    known = seen_to_exclude(rec, rec.seen is not None)
+    left = Left(known, struck)
     n = min(wanted.n, max(len(items), 1))
     found = found_by(lists, users, items, n, left)
     return lines_of(rec, lists.model, items, *found, lists.ranker, lists.beside)

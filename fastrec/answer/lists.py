@@ -54,10 +54,11 @@ def seen_to_exclude(rec, exclude_seen):
     "The `Seen` to leave out, or `None`"
     is_flag = exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))
     if not is_flag: return _seen_in_frame(rec.ds, exclude_seen)
-    if exclude_seen and rec.seen is None:
+    known = rec.unlisted
+    if exclude_seen and known is None:
         raise ValueError('what users have seen is not known here: '
                          'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
-    return rec.seen if exclude_seen else None
+    return known if exclude_seen else None
 
 # %% ../../nbs/answer/59_lists.ipynb #03ad262d
 def pairs_of(ds, df, name, unknown):

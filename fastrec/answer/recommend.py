@@ -72,7 +72,7 @@ def by_draws(rec, z, draw):
     model.from_features = rec.model.from_features
     if not ranks_vary(rec.model) and rec.model.n_draws>1:
         warn('all draws of this model rank alike, since it found no tastes in the ratings: z and draw only change the scores')
-    return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
+    return Recommender(model, rec.ds, rec.seen, counts=rec.counts, off_lists=rec.off_lists)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
 def list_maker(rec, z, draw, knobs, max_bytes, beside):

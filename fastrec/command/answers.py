@@ -66,7 +66,7 @@ def _reasons(make, why):
 # %% ../../nbs/command/12_answers.ipynb #6ce76447
 def knows_seen(rec):
     "Does `rec` know what its users have seen, so that lists leave it out? If not, a warning says what follows"
-    res = rec.seen is not None
+    res = rec.unlisted is not None
     if not res: warn('the folder was saved without what its users have rated, so their lists may have it too')
     return res
 
@@ -176,10 +176,11 @@ def _about(folder, rec):
     m = rec.manifest
     fit = m.get('fit') or {}  # earlier versions did not keep it
     users,items = rec.ds.classes.values()
+    own = None if rec.off_lists is None else f'{len(rec.off_lists.items):,} pairs of their own'
     return dict(
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
         labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),
-        keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
+        keeps_seen=rec.seen is not None, lists_leave_out=own, keeps_ratings=rec.ratings is not None,
         bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
         left_over=sorted(files_left(Path(folder), m['files'])),
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])

@@ -33,7 +33,7 @@ _may_be_seen = 'this folder was saved with seen=False: it does not know what its
 
 def notes_on_seen(served, *ways):
     "A note if someone is answered as a 'user', one of the `ways` of `by`, and it is not known what users have seen"
-    return [_may_be_seen] if served.rec.seen is None and 'user' in ways else []
+    return [_may_be_seen] if served.rec.unlisted is None and 'user' in ways else []
 
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):

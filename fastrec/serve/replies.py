@@ -121,7 +121,7 @@ def titles_like(served, text, n):
 def fans_of(served, item, n):
     "The `n` users with the highest score for `item`"
     rec = served.rec
-    ask = partial(rec.recommend_users, exclude_seen=rec.seen is not None)
+    ask = partial(rec.recommend_users, exclude_seen=rec.unlisted is not None)
     frame,notes = told(ask, item_of(served, item), n)
     _,_,user,score,*more = frame.columns
     users = as_json(frame[user])

@@ -269,6 +269,16 @@ def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
                 status,got = films.post(path, ratings=[dict(item=titles[0], rating=1.), dict(item=titles[1], rating=last)], **more)
                 assert status==200 and got['notes']==notes, path
 
+def test_many_items_may_be_excluded(films, learn, df):
+    user = int(df.user[0])
+    gone = learn.recommend(user, n=7).title.tolist()
+    want = learn.recommend(user, n=17).title.tolist()[7:]
+    exclude = [*gone, *range(20_000-len(gone))]
+    for path,q in (('recommend',dict(user=user)), ('recommend/many',dict(users=[user]))):
+        status,got = films.post(path, exclude=exclude, **q)
+        assert status==200 and items(got['lists'][0] if 'lists' in got else got)==want
+    assert films.post('recommend', user=user, exclude=[*exclude, 'one more'])[0]==422
+
 def test_what_users_have_seen_may_be_unknown(df, learn, tmp_path):
     "Then lists have everything, and one note says so; who sends ratings is answered as ever"
     with Background(app(learn.save_recommender(tmp_path/'films', seen=False))) as o:

@@ -21,8 +21,7 @@ from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
 from ..fit.learner import learner
-from .answers import knows_seen
-from .console import as_records,as_lines,tell_rows
+from .console import as_records,as_lines,knows_seen,tell_rows
 from .files import frame_for,loaders_of,text_args
 from .plain import check_output,need_elsewhere,plain_text,reading
 

@@ -12,7 +12,7 @@ import numpy as np,pandas as pd
 from fastcore.basics import patch
 from ..base.checks import need_flags
 from ..data.frames import as_frame
-from ..answer.lists import pairs_of
+from ..answer.left_out import pairs_of
 from ..answer.origin import origin_of
 from ..answer.recommender import Recommends
 from .loading import read_back
@@ -65,9 +65,8 @@ def _what_to_keep(rec, seen, ratings):
         if ratings and not seen:
             raise ValueError('ratings=True saves what users have seen: leave seen=False out, or ratings')
         return bool(seen),rec.off_lists if seen else None
-    seen = as_frame(seen, 'seen, if it is neither True nor False,')
     res = pairs_of(rec.ds, seen, 'seen', 'nothing')
-    if len(seen) and not len(res.items): raise ValueError('seen has no pair of a user and an item that are known here')
+    if len(as_frame(seen)) and not len(res.items): raise ValueError('seen has no pair of a user and an item that are known here')
     return True,res
 
 # %% ../../nbs/export/80_bundle.ipynb #e6357751

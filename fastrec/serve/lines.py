@@ -7,7 +7,8 @@ __all__ = []
 
 # %% ../../nbs/serve/25_lines.ipynb #d13ed366
 import pandas as pd,torch
-from ..answer.lists import Left,candidate_items,seen_to_exclude
+from ..answer.left_out import Left,seen_to_exclude
+from ..answer.lists import candidate_items
 from ..answer.predict import need_draws,std_of_codes
 from ..answer.recommend import found_by,lines_of,list_maker,tell_left_out
 from ..answer.why import Why

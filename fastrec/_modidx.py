@@ -3532,6 +3532,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'fastrec/models/posterior.py'),
                                           'fastrec.models.posterior.PosteriorMean._chance': ( 'models/posterior.html#posteriormean._chance',
                                                                                               'fastrec/models/posterior.py'),
+                                          'fastrec.models.posterior.PosteriorMean._if_known': ( 'models/posterior.html#posteriormean._if_known',
+                                                                                                'fastrec/models/posterior.py'),
                                           'fastrec.models.posterior.PosteriorMean._item_draws': ( 'models/posterior.html#posteriormean._item_draws',
                                                                                                   'fastrec/models/posterior.py'),
                                           'fastrec.models.posterior.PosteriorMean._own_noise': ( 'models/posterior.html#posteriormean._own_noise',

@@ -279,6 +279,19 @@ def test_many_items_may_be_excluded(films, learn, df):
         assert status==200 and items(got['lists'][0] if 'lists' in got else got)==want
     assert films.post('recommend', user=user, exclude=[*exclude, 'one more'])[0]==422
 
+@pytest.mark.filterwarnings('ignore:.*the average stands in')
+def test_a_stranger_is_predicted_the_average(df, tmp_path):
+    learn = fitted(df, 'fit_bayes', n_sweep=20)
+    titles = learn.ds.classes['title'].labels.tolist()
+    want = learn.predict_df(pd.DataFrame(dict(user=-1, title=titles)), unknown='average', std=True)
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        got = films.post('predict', user='nobody', items=titles)[1]
+        assert got['by']=='average' and films.get('predict', user='nobody', item=titles[3])[1]['items']==[got['items'][3]]
+        for name,column in dict(prediction='rating_pred', std='std').items(): assert [x[name] for x in got['items']]==pytest.approx(want[column].tolist(), abs=1e-4)
+        you = films.post('map', ratings=[dict(item=titles[0], rating=5.), dict(item=titles[1], rating=1.)])[1]['you']
+        assert you!=films.post('map')[1]['you']
+
 def test_what_users_have_seen_may_be_unknown(df, learn, tmp_path):
     "Then lists have everything, and one note says so; who sends ratings is answered as ever"
     with Background(app(learn.save_recommender(tmp_path/'films', seen=False))) as o:

@@ -63,7 +63,10 @@ class DrawReasons(LinearReasons):
         plain = everybodys_mean(model)
         if plain is not None: plain = plain[:,None]
         super().__init__(model, users, items, 1/noise, y-model.mean, prior, plain, n_draws=model.n_draws)
-        self.eps = eps[:,None,:,None]  # the same for all users
+        n_known = torch.bincount(users[noise.isfinite()], minlength=n_users)
+        self.are_alone = n_known<2 if model.prior is None else n_known<0  # without one of their ratings nothing is known about them
+        has_chance = n_known>0 if model.prior is None else n_known>=0
+        self.eps = eps[:,None,:,None]*has_chance[:,None,None]  # else the same for all users
 
     def left_of_ratings(self): return self.targets-F.embedding(self.items, self.model.i_bias_draws).T
 
@@ -92,7 +95,8 @@ def chance_without(self:DrawReasons):
     rows,weight,_ = self.terms
     own = rows*weight.sqrt()[...,None]
     u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False).mT
-    return solved_less(u, self.eps[...,0][...,None,:])
+    chance = solved_less(u, self.eps[...,0][...,None,:])
+    return chance.masked_fill(self.are_alone[:,None,None], 0.)
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c
 @patch

@@ -76,6 +76,15 @@ def solve_draws(draws, users, found_of, n_users, noise):
         res.append(_solve_some((m,precs,eps), found_of, places[some], 1/noise))
     return torch.cat(res)
 
+# %% ../../nbs/models/34_new_draws.ipynb #461527af
+def rows_of_new(draws, users, found_of, n_users, noise):
+    "As `solve_draws`; who has no rating of finite variance is the average of each draw, unless the means in `draws` are of each user"
+    res = solve_draws(draws, users, found_of, n_users, noise)
+    means,*_ = draws
+    n_known = torch.bincount(users[noise.isfinite()], minlength=n_users)
+    if means.ndim==2: res[n_known==0] = means
+    return res
+
 # %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
 def covariances(model, side):
     "Covariance of the rows of trained users of a `PosteriorMean`, or with `side=1` of items, in each draw, (S,k+1,k+1)"
@@ -86,6 +95,12 @@ def _varied(rows, covs):
     "How far scores of `rows`, (n,S,k+1), vary with rows of the other side of the covariances `covs`, the mean of draws, (n,)"
     rows = rows.transpose(0, 1)
     return ((rows@covs)*rows).sum(2).mean(0)
+
+# %% ../../nbs/models/34_new_draws.ipynb #9f13b908
+def codes_if_known(biases, codes):
+    "The `codes`, with 0 in place of those whose `biases` in all draws, (n,S), are those of the unknown: nothing is known about them"
+    is_unknown = torch.isclose(biases[codes], biases[0], rtol=1e-4, atol=1e-6).all(1)
+    return codes.masked_fill(is_unknown, 0)
 
 def variance_of_unknown(model, u, i):
     "The variance of the scores of codes `u` with `i`, (n,), over all users where these are unknown, and over all items likewise"

@@ -15,7 +15,7 @@ from .changing import fill_row_0,grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
-from .new_draws import chances,covariances,solve_draws,variance_of_unknown
+from .new_draws import chances,codes_if_known,covariances,rows_of_new,variance_of_unknown
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -70,17 +70,10 @@ def _pair_draws(self:PosteriorMean, u, i):
     return products + self.u_bias_draws[u] + self.i_bias_draws[i]
 
 @patch
-def _if_known(self:PosteriorMean, side, codes):
-    "The `codes` of users (`side=0`) or items, with 0 in place of those who have the row of the unknown, since nothing is known about them"
-    b = self._buffers[self.buffers_of[side][0]]
-    is_unknown = torch.isclose(b[codes], b[0], rtol=1e-4, atol=1e-6).all(1)
-    return codes.masked_fill(is_unknown, 0)
-
-@patch
 @torch.no_grad()
 def spread(self:PosteriorMean, x):
     "Standard deviation of the scores of the codes `x` over the draws, (n,), wider if user, item or the effect of the time isn't known"
-    u,i = (self._if_known(k, o) for k,o in enumerate(x[:,:2].long().T))
+    u,i = map(codes_if_known, (self.u_bias_draws,self.i_bias_draws), x[:,:2].long().T)
     scores = self._pair_draws(u, i)
     unknown = variance_of_unknown(self, u, i)
     for e in self.time_effects:
@@ -192,11 +185,7 @@ def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
         left = y[there,None]-self.i_bias_draws.index_select(0, codes)-self.mean
         factors = self.i_weight.weight.index_select(0, codes).unflatten(1, (self.n_draws,-1))
         return factors*self.n_draws if self.is_turned else factors,left
-    rows = solve_draws(draws, users, found_of, n_users, own_noise)
-    if self.prior is None:  # without ratings and features nothing is known: the average, and not somebody drawn from all users
-        n_known = torch.bincount(users[own_noise.isfinite()], minlength=n_users)
-        rows[n_known==0] = draws[0]
-    return rows.flatten(1)
+    return rows_of_new(draws, users, found_of, n_users, own_noise).flatten(1)
 
 @patch
 def is_padded(self:PosteriorMean, users, described=False): return False

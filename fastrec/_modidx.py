@@ -3449,6 +3449,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'fastrec/models/held_reasons.py'),
                                              'fastrec.models.held_reasons.DrawReasons.without': ( 'models/held_reasons.html#drawreasons.without',
                                                                                                   'fastrec/models/held_reasons.py'),
+                                             'fastrec.models.held_reasons._how_much_is_known': ( 'models/held_reasons.html#_how_much_is_known',
+                                                                                                 'fastrec/models/held_reasons.py'),
                                              'fastrec.models.held_reasons.solved_less': ( 'models/held_reasons.html#solved_less',
                                                                                           'fastrec/models/held_reasons.py')},
             'fastrec.models.kept': { 'fastrec.models.kept.Kept': ('models/kept.html#kept', 'fastrec/models/kept.py'),

@@ -269,6 +269,21 @@ def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
                 status,got = films.post(path, ratings=[dict(item=titles[0], rating=1.), dict(item=titles[1], rating=last)], **more)
                 assert status==200 and got['notes']==notes, path
 
+@pytest.mark.parametrize('how', ['fit_als','fit_ials','fit_bayes'])
+def test_lists_of_many_are_in_the_order_of_each(df, tmp_path, how):
+    "Scores may differ in their last bits, as products of several users are added up in another order; so only equals may change places"
+    learn = fitted(df, how, n_sweep=20 if how=='fit_bayes' else None)
+    users = learn.ds.classes['user'].labels.tolist()
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        for knobs in (dict(),dict(damping=.4)):
+            many = films.post('recommend/many', users=users, n=40, **knobs)[1]['lists']
+            for user,got in zip(users, many):
+                want = films.get('recommend', user=user, n=40, **knobs)[1]
+                of_item = {x['item']: x['score'] for x in want['items']}
+                assert {*items(got)}=={*of_item} and [x['score'] for x in got['items']]==pytest.approx([*of_item.values()], abs=3e-6)
+                assert [of_item[x] for x in items(got)]==pytest.approx([*of_item.values()], abs=3e-6)
+
 def test_many_items_may_be_excluded(films, learn, df):
     user = int(df.user[0])
     gone = learn.recommend(user, n=7).title.tolist()

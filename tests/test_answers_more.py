@@ -129,6 +129,37 @@ def test_candidates_of_each_user_and_pairs_left_out(kind, learners, ratings):
     assert [*dict.fromkeys(got.user)]==[*some]
     check_lists(got, scores, 4, {o for o in pairs_of(near)-seen if o[0] in set(some)})
 
+@pytest.mark.parametrize('kind', ['fit_als','fit_blend'])
+def test_what_is_sold_out_is_on_no_list(kind, learners, ratings, tmp_path):
+    learn = learners[kind]
+    users,titles = (v.labels for v in learn.ds.classes.values())
+    gone = titles[::3].tolist()
+    left = {(u,t) for u in users for t in titles if t not in set(gone)}-pairs_of(ratings)
+    scores = scored(learn)
+    want = learn.recommend(n=4, also_exclude=gone)
+    check_lists(want, scores, 4, left)
+    for o in (pd.DataFrame(dict(title=gone)), dict(title=gone), pd.Series(gone), pd.Index(gone), np.array(gone, dtype=object), set(gone)):
+        pd.testing.assert_frame_equal(learn.recommend(n=4, also_exclude=o), want)
+    file = learn.recommend(n=4, also_exclude=gone, path=tmp_path/'lists.parquet')
+    pd.testing.assert_frame_equal(pd.read_parquet(file), want, check_categorical=False, check_dtype=False)
+    near = pd.DataFrame([(u,t) for u in users[:9] for t in titles[:30]], columns=['user','title'])
+    check_lists(learn.recommend(items=near, n=4, also_exclude=gone), scores, 4, left & pairs_of(near))
+    one = learn.recommend(users[0], n=3)
+    assert learn.recommend(users[0], n=2, also_exclude=one.title[0]).title.tolist()==one.title.tolist()[1:]
+    assert not len(learn.recommend(n=4, also_exclude=titles.tolist())) and learn.recommend(n=4, also_exclude=[]).equals(learn.recommend(n=4))
+    with pytest.warns(UserWarning, match="also_exclude: 1 unknown in 'title' \\('Titanik'\\); they exclude nothing"): got = learn.recommend(n=4, also_exclude=[*gone,'Titanik'])
+    pd.testing.assert_frame_equal(got, want)
+
+def test_what_is_no_frame_of_pairs_is_told_what_may_be(learners):
+    learn = learners['fit_als']
+    titles = learn.ds.classes['title'].labels[:2]
+    df = pd.DataFrame(dict(visitor=[1,2], title=titles))
+    for name in ('also_exclude','exclude_seen'):
+        with pytest.raises(ValueError, match=f"{name} has no column 'user'.*{'a list of their labels' if name[0]=='a' else 'also_exclude='}"): learn.recommend(**{name: df})
+    with pytest.raises(TypeError, match='exclude_seen.*must be a DataFrame, not list.*also_exclude='): learn.recommend(exclude_seen=titles.tolist())
+    for bad in (7,True,[('a','b')]):
+        with pytest.raises((TypeError,ValueError), match='also_exclude.*a list of their labels'): learn.recommend(also_exclude=bad)
+
 def test_candidates_are_ranked_with_knobs_and_into_files(learners, ratings, tmp_path):
     learn = learners['fit_blend']
     users,titles = (v.labels for v in learn.ds.classes.values())

@@ -178,6 +178,31 @@ def test_a_fit_is_chosen_for_clicks(said, file, tmp):
     res = answer(said, 'train', clicks, '--out', tmp/'chosen', '--fit', 'choose', '--seconds', 60)
     assert res['fit'] in ('fit_ials','fit_ease','fit_blend') and 'fit_als' not in {o['fit'] for o in res['tried']}
 
+@pytest.mark.parametrize('ending', ['csv','parquet'])
+def test_what_is_sold_out_is_in_a_file(said, films, rec, ratings, tmp, ending):
+    user = ratings.user[0]
+    first,second = rec.recommend(user, n=2).title
+    def write(df):
+        file = str(tmp/f'gone.{ending}')
+        df.to_csv(file, index=False) if ending=='csv' else df.to_parquet(file, index=False)
+        return file
+    want = rec.recommend(user, n=5, also_exclude=[first]).title.tolist()
+    for df in (pd.DataFrame(dict(title=[first])), pd.DataFrame(dict(title=[first,second], user=[user,ratings.user.max()+5], price=1))[:1]):
+        assert [o['title'] for o in answer(said, 'recommend', films, user, '--n', 5, '--also-exclude', write(df))]==want
+    code,_,err = said('recommend', films, user, '--also-exclude', write(pd.DataFrame(dict(title=['No Such Film']))))
+    assert code==0 and "fastrec: --also-exclude: 1 unknown in 'title'" in err
+    assert "has no column 'title'" in refused(said, 'recommend', films, user, '--also-exclude', write(pd.DataFrame(dict(film=[first]))))
+    refused(said, 'recommend', films, user, '--also-exclude', str(tmp/'nowhere.csv'))
+
+def test_a_folder_without_what_was_seen_lists_and_measures_all(said, rec, ratings, file, tmp):
+    folder = str(rec.save_recommender(tmp/'unseen', seen=False))
+    user = ratings.user[0]
+    code,out,err = said('recommend', folder, user, '--n', 5, '--json')
+    want = rec.recommend(user, n=5, exclude_seen=False).title.tolist()
+    assert code==0 and [o['title'] for o in json.loads(out)]==want and err.count('saved without what its users have rated')==1
+    code,out,err = said('evaluate', folder, file)
+    assert code==0 and 'ndcg' in out and err.count('saved without what its users have rated')==1
+
 def test_info(said, films, rec):
     about = answer(said, 'info', films)
     assert about['checksum']==rec.manifest['checksum'] and about['bytes']==sum(f.stat().st_size for f in films.glob('*.safetensors'))

@@ -1,5 +1,5 @@
 """Saved recommenders: the same answers as the learner's, nothing but a clear error from a damaged folder, and what was whole stays whole"""
-import cloudpickle,dateutil.tz,datetime,decimal,json,os,pickle,shutil,signal,subprocess,sys,tempfile,time,uuid,warnings
+import cloudpickle,dateutil.tz,datetime,decimal,json,os,pickle,shutil,signal,subprocess,sys,tempfile,time,urllib.request,uuid,warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +128,67 @@ def test_without_what_was_seen(ratings, tmp_path):
     user = loaded.ds.classes['user'].labels[0]
     with pytest.raises(ValueError, match='what users have seen is not known here'): loaded.recommend(user)
     assert same(loaded.recommend(user, exclude_seen=ratings), learn.recommend(user)) and same(loaded.recommend(exclude_seen=False, min_count=5), learn.recommend(exclude_seen=False, min_count=5))
+
+def bought(ratings):
+    "Pairs of some rows of `ratings`, and of some that are nowhere in them"
+    some = ratings.sample(frac=.3, random_state=0)[['user','title']]
+    return pd.concat([some, ratings.assign(user=ratings.user.sample(frac=1, random_state=1).to_numpy()).head(200)[['user','title']]])
+
+def listing(rec, **kwargs): return rec.recommend(n=8, **kwargs)
+
+def test_lists_leave_out_what_they_were_measured_without(ratings, tmp_path):
+    "In Python, in `evaluate`, by faiss, over HTTP and on the command line, until another frame says otherwise"
+    from fastrec.command.main import main
+    from fastrec.serve import Background,app
+    learn,had = makers['fit_ials'](ratings),bought(ratings)
+    folder = learn.save_recommender(tmp_path/'b', seen=had, ratings=True)
+    rec = load_recommender(folder)
+    want = listing(learn, exclude_seen=had)
+    assert not same(want, listing(learn)) and same(listing(rec), want)
+    assert same(listing(rec, exclude_seen=False), listing(learn, exclude_seen=False))
+    assert rec.recommend_users(ratings.title[0], n=9).equals(learn.recommend_users(ratings.title[0], n=9, exclude_seen=had))
+    held = ratings.sample(frac=.2, random_state=3).drop(columns='rating')
+    with warnings.catch_warnings(action='ignore'): assert rec.evaluate(held).equals(learn.evaluate(held, exclude_seen=had))
+    for again in (rec.save_recommender(tmp_path/'c'), load_recommender(tmp_path/'b').save_recommender(tmp_path/'c', ratings=True)): assert same(listing(load_recommender(again)), want)
+    user = ratings.user[0]
+    own = want[want.user==user].title.tolist()
+    with Background(app(folder)) as service,urllib.request.urlopen(f'{service.url}/recommend?user={user}&n=8') as answer: got = json.load(answer)
+    assert [o['item'] for o in got['items']]==own and got['notes']==[]
+    assert main(['recommend',str(folder),str(user),'--n','8','--out',str(tmp_path/'lists.parquet')])==0
+    assert pd.read_parquet(tmp_path/'lists.parquet').title.tolist()==own
+    assert same(listing(load_recommender(rec.save_recommender(tmp_path/'c', seen=had.head(0)))), listing(learn, exclude_seen=False))
+    without = load_recommender(rec.save_recommender(tmp_path/'c', seen=False))
+    assert without.unlisted is None
+    assert same(listing(load_recommender(without.save_recommender(tmp_path/'d', seen=had))), want)
+
+@pytest.mark.parametrize('how', ['fit_ials','fit_bayes'])
+def test_what_lists_leave_out_outlives_who_comes_and_goes(ratings, tmp_path, how):
+    learn,had = makers[how](ratings),bought(ratings)
+    rec = load_recommender(learn.save_recommender(tmp_path/'b', seen=had, ratings=True))
+    users,gone = ratings.user.unique(),ratings.title.mode()[0]
+    for change,left in ((lambda o: o.without_users(users[:3].tolist()), ~had.user.isin(users[:3])), (lambda o: o.without_items(gone), had.title!=gone)):
+        assert same(listing(change(rec)), listing(change(learn), exclude_seen=had[left]))
+    more = ratings.head(60).drop(columns='item').assign(user=users[5], title=lambda o: [f'New {k}' for k in range(50)]+[*ratings.title.unique()[:10]])
+    new = rec.extend(more)
+    saved = load_recommender(new.save_recommender(tmp_path/'c'))
+    want = listing(learn.extend(more), exclude_seen=pd.concat([had, more[['user','title']]]))
+    assert same(listing(new), want) and same(listing(saved), want)
+
+def test_frames_of_what_lists_leave_out_are_checked(ratings, tmp_path):
+    learn,had = makers['dot'](ratings),bought(ratings)
+    strange = pd.concat([had, pd.DataFrame(dict(user=[-5], title=['Nowhere']))])
+    with pytest.warns(UserWarning, match='seen, 1 of .* rows: .*they exclude nothing'): rec = load_recommender(learn.save_recommender(tmp_path/'b', seen=strange))
+    assert same(listing(rec), listing(learn, exclude_seen=had))
+    before = state(tmp_path/'b')
+    with pytest.raises(ValueError, match="no column 'title'"): learn.save_recommender(tmp_path/'b', seen=had[['user']])
+    with warnings.catch_warnings(action='ignore'),pytest.raises(ValueError, match='seen has no pair'): learn.save_recommender(tmp_path/'b', seen=strange.tail(1))
+    for bad in ('yes',None,3,['a']):
+        with pytest.raises(TypeError, match='seen'): learn.save_recommender(tmp_path/'b', seen=bad)
+    assert state(tmp_path/'b')==before
+    found = rec.off_lists.items
+    rec.off_lists.items = torch.full_like(found, 10_000)
+    with pytest.raises(ValueError, match='what lists leave out does not fit the labels'): rec.save_recommender(tmp_path/'b')
+    assert state(tmp_path/'b')==before
 
 days = pd.DatetimeIndex(np.array(['1500-01-01','2030-06-30T12:34:56'], 'datetime64[us]'))
 def objects(*labels): return pd.Index(labels, dtype=object)

@@ -309,3 +309,38 @@ def test_columns_of_the_items_do_not_name_users():
     mine = df[df.member==df.member[0]].drop(columns='member')
     assert np.isfinite(learn.fold_in(mine).recommend(n=3).score).all()
     with pytest.raises(ValueError, match="'userId' names several users"): learn.fold_in(mine.assign(userId=range(len(mine))))
+
+# ------------------------------------------------------------------ about whom nothing is known
+@pytest.mark.filterwarnings('ignore:.*the average stands in')
+@pytest.mark.parametrize('how', ['fit_bayes','fit_blend'])
+def test_nobody_is_the_average_and_as_unsure_as_a_stranger(how, tmp_path):
+    "Alone or among others, saved or not, with a weight of 0, and after the only rating is gone; who has features is not nobody"
+    df = sample_ratings(n_users=80, n_items=40, n_ratings=2000).drop(columns='item').assign(weight=1.)
+    learn = learner(RecDataLoaders.from_df(df, weight_name='weight', seed=0))
+    with learn.no_bar(),learn.no_logging(): getattr(learn, how)(**(dict(n_sweep=25) if how=='fit_bayes' else dict(ratings='fit_bayes')))
+    titles = learn.ds.classes['title'].labels
+    stranger = learn.predict_df(pd.DataFrame(dict(user=-1, title=titles)), unknown='average', std=True)
+    def of(rec, user): return rec.predict_df(pd.DataFrame(dict(user=user, title=titles)), std=True)
+    def check(got, exact=1e-4): np.testing.assert_allclose(got.to_numpy(), stranger.to_numpy(), atol=exact)
+    rated = dict(title=titles[[0,1,2,0,3]], rating=[5.,1.,4.,2.,3.], weight=[1.,1.,1.,0.,0.], user=[-1,-1,-1,-2,-2])
+    both = learn.fold_in(pd.DataFrame(rated))
+    check(of(learn.fold_in(pd.DataFrame(dict(title=titles[:0], rating=[]))), 'new user'))
+    check(of(both, -2))
+    assert (of(both, -1)-stranger).abs().to_numpy().max()>.05
+    new = learn.extend(pd.DataFrame(rated))
+    for rec in (new,load_recommender(new.save_recommender(tmp_path/'m')),new.without_users(df.user[0])):  # items are solved for again, with the newcomers
+        average = rec.predict_df(pd.DataFrame(dict(user=-9, title=titles)), unknown='average', std=True)
+        np.testing.assert_allclose(of(rec, -2), average, atol=1e-4)
+    one = learn.fold_in(pd.DataFrame(dict(title=titles[:1], rating=[5.])))
+    found = one.explain(titles[7])
+    assert found.without.dropna().tolist()==pytest.approx([stranger.iloc[7,0]], abs=1e-3) and found.contribution.sum()==pytest.approx(one.predict(titles[7]), abs=1e-3)
+
+@pytest.mark.filterwarnings('ignore:.*the average stands in')
+def test_the_average_user_beside_newcomers_is_that_of_training():
+    "Also after `fit_bayes`: the page shows tastes as they differ from it"
+    learn = learner(RecDataLoaders.from_df(sample_ratings(n_users=80, n_items=40, n_ratings=2000), seed=0))
+    with learn.no_bar(),learn.no_logging(): learn.fit_bayes(n_sweep=25)
+    titles = learn.ds.classes['title'].labels
+    new = learn.fold_in(pd.DataFrame(dict(title=titles[:5], rating=[5.,1,5,1,4])))
+    want,got = (o.predict_df(pd.DataFrame(dict(user=u, title=titles)), unknown='average') for o,u in ((learn,-1),(new,'nobody')))
+    np.testing.assert_allclose(got, want, atol=1e-4)

@@ -269,6 +269,62 @@ def test_dislikes_of_who_clicks_are_noted(df, tmp_path):
                 status,got = films.post(path, ratings=[dict(item=titles[0], rating=1.), dict(item=titles[1], rating=last)], **more)
                 assert status==200 and got['notes']==notes, path
 
+@pytest.mark.parametrize('how', ['fit_als','fit_ials','fit_bayes'])
+def test_lists_of_many_are_in_the_order_of_each(df, tmp_path, how):
+    "Scores may differ in their last bits, as products of several users are added up in another order; so only equals may change places"
+    learn = fitted(df, how, n_sweep=20 if how=='fit_bayes' else None)
+    users = learn.ds.classes['user'].labels.tolist()
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        for knobs in (dict(),dict(damping=.4)):
+            many = films.post('recommend/many', users=users, n=40, **knobs)[1]['lists']
+            for user,got in zip(users, many):
+                want = films.get('recommend', user=user, n=40, **knobs)[1]
+                of_item = {x['item']: x['score'] for x in want['items']}
+                assert {*items(got)}=={*of_item} and [x['score'] for x in got['items']]==pytest.approx([*of_item.values()], abs=3e-6)
+                assert [of_item[x] for x in items(got)]==pytest.approx([*of_item.values()], abs=3e-6)
+
+def test_many_items_may_be_excluded(films, learn, df):
+    user = int(df.user[0])
+    gone = learn.recommend(user, n=7).title.tolist()
+    want = learn.recommend(user, n=17).title.tolist()[7:]
+    exclude = [*gone, *range(20_000-len(gone))]
+    for path,q in (('recommend',dict(user=user)), ('recommend/many',dict(users=[user]))):
+        status,got = films.post(path, exclude=exclude, **q)
+        assert status==200 and items(got['lists'][0] if 'lists' in got else got)==want
+    assert films.post('recommend', user=user, exclude=[*exclude, 'one more'])[0]==422
+
+@pytest.mark.filterwarnings('ignore:.*the average stands in')
+def test_a_stranger_is_predicted_the_average(df, tmp_path):
+    learn = fitted(df, 'fit_bayes', n_sweep=20)
+    titles = learn.ds.classes['title'].labels.tolist()
+    want = learn.predict_df(pd.DataFrame(dict(user=-1, title=titles)), unknown='average', std=True)
+    with Background(app(learn.save_recommender(tmp_path/'films'))) as o:
+        films = Client(o.url)
+        got = films.post('predict', user='nobody', items=titles)[1]
+        assert got['by']=='average' and films.get('predict', user='nobody', item=titles[3])[1]['items']==[got['items'][3]]
+        for name,column in dict(prediction='rating_pred', std='std').items(): assert [x[name] for x in got['items']]==pytest.approx(want[column].tolist(), abs=1e-4)
+        you = films.post('map', ratings=[dict(item=titles[0], rating=5.), dict(item=titles[1], rating=1.)])[1]['you']
+        assert you!=films.post('map')[1]['you']
+
+def test_what_users_have_seen_may_be_unknown(df, learn, tmp_path):
+    "Then lists have everything, and one note says so; who sends ratings is answered as ever"
+    with Background(app(learn.save_recommender(tmp_path/'films', seen=False))) as o:
+        films = Client(o.url)
+        user,title = int(df.user[0]),df.title[0]
+        want = learn.recommend(user, n=100, exclude_seen=False).title.tolist()
+        assert df.title[0] in want and films.get('ready')[0]==200
+        for status,got in (films.get('recommend', user=user, n=100), films.post('recommend', user=user, n=100), films.post('recommend', user=user, n=100, exclude=['?'])):
+            assert status==200 and got['by']=='user' and items(got)==want
+            assert len(got['notes'])==1 and 'seen=False' in got['notes'][0]
+        assert items(films.post('recommend', user=user, n=100, ratings=[dict(item=title, rating=3.)])[1])==[x for x in want if x!=title]
+        many = films.post('recommend/many', users=[user]*100, n=100)[1]
+        assert len(many['notes'])==1 and items(many['lists'][99])==want
+        fans = films.get('users', item=title, n=3)[1]
+        assert [x['user'] for x in fans['users']]==learn.recommend_users(title, 3, exclude_seen=False).user.tolist() and len(fans['notes'])==1
+        for path,q in (('recommend',dict(user='nobody')), ('recommend/many',dict(users=['nobody'])), ('fold-in',dict(ratings=[dict(item=title, rating=5.)]))):
+            assert films.post(path, **q)[1]['notes']==[], path
+
 def test_notes_go_to_whom_they_concern(df, tmp_path, recwarn):
     "Of newcomers who are answered together; none is told of on the terminal of the service"
     from fastrec.serve.holder import Holder

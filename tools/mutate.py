@@ -16,7 +16,7 @@ mutations = {  # name: file, text, what it becomes, and who should notice
     'a lost restore': ('fit/solvers.py', 'if res is None: self.put_back(before)', 'if res is None: pass', 'test_states.py'),
     'a flipped sign': ('fit/equations.py', 'zy[:,:d]-zz[:,:d,d]', 'zy[:,:d]+zz[:,:d,d]', 'test_solvers.py -k dense_equations'),
     'a noise forgotten': ('fit/bayes.py', '(1/alpha).mean(0),(1/gamma).mean(0)', '(1/alpha).mean(0),0*(1/gamma).mean(0)', 'test_solvers.py -k intervals_cover'),
-    'exclude_seen dropped': ('answer/lists.py', 'return rec.seen if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),
+    'exclude_seen dropped': ('answer/left_out.py', 'return known if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),
     'min for max': ('evaluate/measures.py', 'n_relevant.clamp(max=hits.shape[1])', 'n_relevant.clamp(min=hits.shape[1])', 'test_metrics.py -k scikit_learn'),
     'a wrong axis': ('evaluate/measures.py', 'hits.cumsum(1)/ranks', 'hits.cumsum(0)/ranks', 'test_metrics.py -k map_as_scikit_learn'),
     'a skipped check': ('export/loading.py', "if hashed and sha256(read)!=declared['sha256']", 'if False', 'test_export.py -k damaged'),

@@ -13,7 +13,8 @@ from ..base.devices import need_memory,upload
 from ..data.columns import label_column
 from .recommender import Recommends,asked_for,evaluating
 from .grids import UserSide,by_blocks
-from .lists import candidate_items,seen_to_exclude
+from .left_out import seen_to_exclude
+from .lists import candidate_items
 from .recommend import by_draws,bytes_of_place,decoded,no_lists,predicted,tell_left_out
 from .topn import are_ranked,top_n
 

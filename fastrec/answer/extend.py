@@ -134,8 +134,9 @@ def _recommender(rec, model, ds, new, noise):
     model.classes = new.classes
     model.user,model.item = new.classes
     rating_range = _range_with(rec.rating_range, new.counted().y)
-    seen = seen_with(rec.seen, new)
-    return Extended(model, ds, seen, noise, counts_with(rec.counts, new), rating_range)
+    seen,off_lists = (seen_with(o, new) for o in (rec.seen,rec.off_lists))
+    counts = counts_with(rec.counts, new)
+    return Extended(model, ds, seen, noise, counts, rating_range, off_lists=off_lists)
 
 # %% ../../nbs/answer/61_extend.ipynb #42a70d7e
 def _features_with(rec, k, vocab, labels, x):

@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/answer/59_lists.ipynb #88a25c1b
-import numpy as np,torch
+import torch
 from functools import partial
 from fastcore.basics import patch,store_attr
-from ..data.frames import as_frame
-from ..base.checks import need_finite,warn
-from .recommender import Seen,evaluating
+from ..base.checks import need_finite
+from .recommender import evaluating
+from .left_out import Left
 from .predict import are_known
 from .grids import Candidates,UserSide,block_size,by_blocks
 from .screens import aligned
@@ -33,54 +33,6 @@ def candidate_items(rec, codes, min_count):
         if min_count: raise ValueError(f'min_count={min_count:g}: how often items were rated is not known here')
         return codes
     return codes[are_known(rec, rec.model.lists_by, codes) & (rec.counts[codes]>=min_count)]
-
-# %% ../../nbs/answer/59_lists.ipynb #72dae4ba
-def _seen_in_frame(ds, df):
-    "The `Seen` of the pairs of `df`; labels that were not in training exclude nothing"
-    df = as_frame(df, 'exclude_seen, if it is neither True nor False,')
-    x = ds.encode_pairs(df)
-    is_new = x==0
-    if len(df) and is_new.any(1).all():
-        raise ValueError(f'exclude_seen matches nothing that is known here: {ds.unknown_labels(df, x)}')
-    n_new_users = df[ds.user_name][is_new[:,0]].nunique(dropna=False)
-    too_many_users = 10*n_new_users>df[ds.user_name].nunique()
-    if too_many_users or is_new[:,1].any():
-        warn(f'exclude_seen has labels that were not in training and exclude nothing: {ds.unknown_labels(df, x)}')
-    n_codes = [len(v) for v in ds.classes.values()]
-    return Seen(torch.from_numpy(x), *n_codes)
-
-# %% ../../nbs/answer/59_lists.ipynb #10263b0e
-def seen_to_exclude(rec, exclude_seen):
-    "The `Seen` to leave out, or `None`"
-    is_flag = exclude_seen is None or isinstance(exclude_seen, (bool,np.bool_))
-    if not is_flag: return _seen_in_frame(rec.ds, exclude_seen)
-    if exclude_seen and rec.seen is None:
-        raise ValueError('what users have seen is not known here: '
-                         'pass a frame of their ratings as exclude_seen, or exclude_seen=False')
-    return rec.seen if exclude_seen else None
-
-# %% ../../nbs/answer/59_lists.ipynb #03ad262d
-def pairs_of(ds, df, name, unknown):
-    """The `Seen` of the pairs of user and item in the frame `df`, the argument `name`; what is `unknown` raises, or is dropped with a
-    warning, or, by 'nothing', excludes nothing, with a warning"""
-    df = as_frame(df, name)
-    x = ds.encode_pairs(df)
-    known = (x>0).all(1)
-    if not known.all():
-        what = f'{name}, {(~known).sum()} of {len(df)} rows: {ds.unknown_labels(df, x)}'
-        if unknown=='raise': raise KeyError(f"{what}. Pass unknown='drop' to leave them out")
-        warn(f'{what}; ' + ('they exclude nothing' if unknown=='nothing' else 'left out'))
-    n_codes = [len(v) for v in ds.classes.values()]
-    return Seen(torch.from_numpy(x), *n_codes)
-
-class Left:
-    "What is left of all pairs, or of those in `only`, if given, another `Seen`, without the `struck`, each a `Seen` or `None`"
-    def __init__(self, *struck, only=None):
-        self.struck = [o for o in struck if o is not None]
-        self.only = only
-
-    @property
-    def all(self): return self.struck if self.only is None else [*self.struck,self.only]
 
 # %% ../../nbs/answer/59_lists.ipynb #4f5e6d42
 def _row_length(n_items, n):

@@ -82,6 +82,13 @@ def predict_codes(model, x):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))]
     return torch.cat(parts)
 
+# %% ../../nbs/answer/51_predict.ipynb #e95b2a78
+def need_stars(model, what):
+    "Refuse `what` for a `model` of preferences, which are not on the scale of the ratings"
+    if model.is_preference:
+        raise ValueError(f'{what} compares predictions with ratings, and those of a model of choices are preferences: '
+                         'use evaluate and recommend, or another fit for ratings')
+
 # %% ../../nbs/answer/51_predict.ipynb #a9e7241a
 def need_draws(model, n=1):
     "`model`, which must have at least `n` draws"

@@ -15,7 +15,8 @@ from ..base.checks import need_finite,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,ranks_vary,std_of_codes,tell_alike
-from .lists import Left,candidate_items,need_count,pairs_of,seen_to_exclude
+from .left_out import Left,codes_for_all,pairs_of,seen_to_exclude
+from .lists import candidate_items,need_count
 from .steering import ListMaker,need_knobs
 from .tables import check_path,table_writer
 from .topn import are_ranked
@@ -72,7 +73,7 @@ def by_draws(rec, z, draw):
     model.from_features = rec.model.from_features
     if not ranks_vary(rec.model) and rec.model.n_draws>1:
         warn('all draws of this model rank alike, since it found no tastes in the ratings: z and draw only change the scores')
-    return Recommender(model, rec.ds, rec.seen, counts=rec.counts)
+    return Recommender(model, rec.ds, rec.seen, counts=rec.counts, off_lists=rec.off_lists)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
 def list_maker(rec, z, draw, knobs, max_bytes, beside):
@@ -155,8 +156,10 @@ def _all_users(rec, only):
     shard = rec.seen and rec.seen.shard
     return shard.own() if shard else torch.arange(1, len(rec.ds.classes[rec.ds.user_name]))
 
-def _asked(rec, users, items, unknown, min_count, *excluded):
-    "Codes of the `users`, and of those of the `items` that may be recommended, and what is `Left` without what is `excluded`"
+# %% ../../nbs/answer/53_recommend.ipynb #7699be7d
+def _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude):
+    "Codes of the `users`, and of those of the `items` that may be recommended, and what is `Left` without what is excluded"
+    gone = None if also_exclude is None else codes_for_all(rec.ds, also_exclude)
     only = pairs_of(rec.ds, items, 'items', unknown) if hasattr(items, 'columns') else None
     user_codes,item_codes = asked_for(rec, users, items if only is None else [], unknown)
     user_codes = _all_users(rec, only) if users is None else user_codes.long()
@@ -165,7 +168,8 @@ def _asked(rec, users, items, unknown, min_count, *excluded):
     candidates = candidate_items(rec, item_codes, min_count)
     if items is not None and not min_count: tell_left_out(rec, item_codes, candidates)
     if only is not None: _tell_without_pairs(rec, user_codes, only)
-    return user_codes,candidates,_left(rec, *excluded, only)
+    if gone is not None: candidates = candidates[~torch.isin(candidates, gone)]
+    return user_codes,candidates,_left(rec, exclude_seen, None if gone is not None else also_exclude, only)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
@@ -182,7 +186,7 @@ def recommend(self:Recommends,
     unknown:str='raise', # For labels that weren't in training: 'raise' a `KeyError`, or 'drop' them
     diversity:float=0., # From 0 to below 1: how much it counts that an item differs from those before it, compared with its score
     damping:float=0., # Of popularity: at 1 the most popular item loses as much as a user's favourites are above the average
-    also_exclude:pd.DataFrame=None, # More pairs of user and item to leave out; warns about those unknown here
+    also_exclude=None, # More to leave out: a frame of pairs of user and item, or, for everybody, items, as labels or a frame of these alone
     why:int=0, # How many reasons to give for each line: what a user rated or chose that did most for the score, if it did any
     sentences:bool=False, # Put the reasons into words, in a column `why`?
 )->pd.DataFrame: # User, rank from 1, item, score (the predicted rating, or next to it: after `fit_blend`, by `z` or `draw`); or `path`

@@ -74,9 +74,9 @@ def _left(rec, ranker, code):
     "Codes of the items that a list of the user `code` may have"
     n_items = len(rec.ds.classes[rec.ds.item_name])
     items = candidate_items(rec, torch.arange(1, n_items), 0)
-    if rec.seen is None: return items
-    _,seen = rec.seen.of(code)
-    return items[~torch.isin(items, seen.long())]
+    if rec.unlisted is None: return items
+    _,left_out = rec.unlisted.of(code)
+    return items[~torch.isin(items, left_out.long())]
 
 def _scores(own, found, code, items, n_rated):
     "Scores of the codes `items` for the user `code`, (n,), and without each of their ratings, (n,n_rated)"

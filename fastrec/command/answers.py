@@ -15,12 +15,13 @@ import pandas as pd
 from ..answer.described import parts_of
 from ..answer.explain import is_of_one,of_one
 from ..base.checks import listened,need_whole,warn
+from ..data.names import need_columns
 from ..export.files import files_left
 from ..export.loading import load_recommender
 from ..models.blend import has_tastes
 from ..models.ease import Ease
-from .console import tell_rows,tell_written
-from .plain import WrongUse,check_output,need_elsewhere,plain_text
+from .console import knows_seen,tell_rows,tell_written
+from .plain import WrongUse,check_output,need_elsewhere,plain_text,reading
 
 # %% ../../nbs/command/12_answers.ipynb #bd11ef43
 def _whole(text):
@@ -63,6 +64,25 @@ def _reasons(make, why):
         res.append([dict(item=item, **more) for item,more in found])
     return res
 
+# %% ../../nbs/command/12_answers.ipynb #3e2c595b
+def _items_in(rec, file):
+    "The items in the `file`, or pairs of users and items, as `also_exclude` takes them; `None` without a file"
+    if file is None: return None
+    classes = rec.ds.classes
+    is_table = file.endswith('.parquet')
+    with reading(file):
+        df = pd.read_parquet(file) if is_table else pd.read_csv(file, dtype=str, keep_default_na=False)
+    need_columns(df, [rec.ds.item_name], file)
+    df = df[[o for o in classes if o in df]]
+    if is_table: return df
+    return pd.DataFrame({k: [as_label(classes[k], o) for o in df[k]] for k in df})
+
+def _check_lists(folder, users, json, out):
+    "Refuse what `fastrec recommend` cannot do: everyone's lists without a file, and output that is none"
+    check_output(json, out)
+    need_elsewhere(folder, out)
+    if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
+
 # %% ../../nbs/command/12_answers.ipynb #757d3ebd
 def fastrec_recommend(
     folder:str, # Folder that fastrec train, or save_recommender, has written
@@ -71,6 +91,7 @@ def fastrec_recommend(
     diversity:float=0., # From 0 to below 1: how much it counts that an item differs from those before it
     damping:float=0., # How much of popularity is taken off, 1 a lot
     why:int=0, # Reasons to give for each line; the folder must be saved with --ratings
+    also_exclude:str=None, # File, .csv or .parquet, with a column of items to leave out for everybody; with one of users too, for them
     json:bool=False, # Print JSON?
     out:str=None): # File to write to, .parquet or .csv
     """The items that users will like best among those they have not seen
@@ -78,12 +99,11 @@ def fastrec_recommend(
         fastrec recommend films 845 17              two lists, as a table
         fastrec recommend films 845 --why 2         with reasons, after fastrec train --ratings
         fastrec recommend films --out lists.csv     everyone's, for a spreadsheet; .parquet for programs"""
-    check_output(json, out)
-    need_elsewhere(folder, out)
-    if not users and out is None: raise WrongUse('name one user or more; or, for everyone, a file with --out lists.parquet')
+    _check_lists(folder, users, json, out)
     rec = load_recommender(folder)
     labels = [_label_of(rec, 0, o) for o in users]
-    make = partial(rec.recommend, labels or None, n=n, diversity=diversity, damping=damping, why=why)
+    excluded = dict(exclude_seen=knows_seen(rec), also_exclude=_items_in(rec, also_exclude))
+    make = partial(rec.recommend, labels or None, n=n, diversity=diversity, damping=damping, why=why, **excluded)
     found = make(sentences=why>0, path=out)
     if out is not None: return tell_written(out)
     if json and why: found = found.assign(because=_reasons(make, why))
@@ -168,10 +188,11 @@ def _about(folder, rec):
     m = rec.manifest
     fit = m.get('fit') or {}  # earlier versions did not keep it
     users,items = rec.ds.classes.values()
+    own = None if rec.off_lists is None else f'{len(rec.off_lists.items):,} pairs of their own'
     return dict(
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
         labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),
-        keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
+        keeps_seen=rec.seen is not None, lists_leave_out=own, keeps_ratings=rec.ratings is not None,
         bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
         left_over=sorted(files_left(Path(folder), m['files'])),
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])

@@ -11,6 +11,7 @@ from json import dumps
 import numpy as np,pandas as pd
 from pandas.api.types import is_numeric_dtype
 from ..answer.tables import table_writer
+from ..base.checks import warn
 from ..data.labels import plain_label
 from .plain import plain_text
 
@@ -70,3 +71,10 @@ def tell_rows(frame, json=False, out=None, labels=(), **beside):
     if json: return print(rows_as_json(frame, beside))
     for k,v in beside.items(): print(f'{k}: {plain_text(v)}')
     print(as_lines(frame, labels))
+
+# %% ../../nbs/command/11_console.ipynb #5c213f1d
+def knows_seen(rec):
+    "Does `rec` know what its users have seen, so that lists leave it out? If not, a warning says what follows"
+    res = rec.unlisted is not None
+    if not res: warn('the folder was saved without what its users have rated, so their lists may have it too')
+    return res

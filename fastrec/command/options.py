@@ -95,7 +95,7 @@ _idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_o
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
 _own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', time_name='latest',
-                  valid_pct='valid')  # their options
+                  also_exclude='also_exclude', valid_pct='valid')  # their options
 
 _phrases = {
     'save_recommender(path, ratings=True)': 'fastrec train --ratings',

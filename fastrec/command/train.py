@@ -21,7 +21,7 @@ from ..export.bundle import old_files
 from ..export.loading import load_recommender
 from ..export.manifest import read_manifest
 from ..fit.learner import learner
-from .console import as_records,as_lines,tell_rows
+from .console import as_records,as_lines,knows_seen,tell_rows
 from .files import frame_for,loaders_of,text_args
 from .plain import check_output,need_elsewhere,plain_text,reading
 
@@ -198,5 +198,6 @@ def fastrec_evaluate(
     need_elsewhere(folder, out)
     rec = load_recommender(folder)
     df = frame_for(rec, file, text_args(encoding, decimal))
-    tell_rows(_measured(rec, df, k=k, min_rating=min_rating), json, out)
+    found = _measured(rec, df, k=k, min_rating=min_rating, exclude_seen=knows_seen(rec))
+    tell_rows(found, json, out)
 

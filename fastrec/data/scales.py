@@ -141,8 +141,7 @@ def _means_not_rated(k, values, share):
         return is_most_frequent and share[0]>.3 and others[0]>=.5
     if v not in _codes: return False
     gap = min(abs(others-v))
-    width = others.max()-others.min()
-    is_apart = gap>width
+    is_apart = gap>others.max()-others.min()
     return is_apart and share[k]>.01  # more than a slip
 
 def _not_rated(values, share, name):

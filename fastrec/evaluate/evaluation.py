@@ -14,7 +14,8 @@ from ..data.frames import as_frame
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
-from ..answer.lists import need_count,seen_to_exclude
+from ..answer.left_out import seen_to_exclude
+from ..answer.lists import need_count
 from ..answer.steering import ListMaker,need_knobs
 from .judging import all_candidates,judged,likenesses
 from .truth import Truth
@@ -139,8 +140,8 @@ def _as_trained(rec, x):
     if cut is None and rec.model.clip: cut = rec.model.y_range
     if cut is None and not rec.model.is_preference:
         notes.append('the lowest and highest rating of training, where predictions should be cut off, are not known here')
-    res = Recommender(rec.model, rec.ds, seen, counts=rec.counts, rating_range=cut, n_users=rec.n_users)
-    return res,notes
+    about = dict(counts=rec.counts, rating_range=cut, n_users=rec.n_users, off_lists=rec.off_lists)
+    return Recommender(rec.model, rec.ds, seen, **about),notes
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #38832685
 def _held_out(rec, frame, min_rating):

@@ -107,9 +107,9 @@ def search(self:ItemIndex,
     rec = self.rec
     vocab = rec.ds.classes[rec.ds.user_name]
     users = torch.from_numpy(vocab.lookup(users)).long()
-    if exclude_seen and rec.seen is None:
+    if exclude_seen and rec.unlisted is None:
         raise ValueError('what users have seen is not known here: pass exclude_seen=False')
-    if exclude_seen: row,item = rec.seen.of(users)
+    if exclude_seen: row,item = rec.unlisted.of(users)
     else: row = item = users[:0]
     most = int(torch.bincount(row, minlength=1).max())
     scores,places = self._find(users, min(n+most, len(self.codes)))

@@ -10,7 +10,7 @@ from copy import copy
 import torch
 from ..answer.described import knows_times,parts_of
 from ..answer.own_rows import rows_by_user
-from ..answer.recommender import Recommends
+from ..answer.recommender import Recommends,Seen
 from ..data.ratings import RatingsTensors
 from .labels import BundleError
 
@@ -108,3 +108,21 @@ def read_waiting(tensors, sizes):
         fit = o.shape==(n,) and o.dtype==torch.int64
         if not (fit and o.min()>=0): raise BundleError('how many ratings wait does not fit the labels')
     return res
+
+# %% ../../nbs/export/88_rated.ipynb #c61f330a
+_off_lists = 'off_lists.items','off_lists.offsets'
+
+def pack_off_lists(pairs):
+    "Tensors, by name, of the `Seen` of `pairs` that lists leave out; none for `None`"
+    if pairs is None: return {}
+    items = pairs.items.int()
+    return dict(zip(_off_lists, (items.contiguous(),pairs.offsets)))
+
+def read_off_lists(tensors, sizes):
+    "The `Seen` of pairs that lists leave out, from the `tensors` of `pack_off_lists`; `None` if there are none"
+    if not any(o in tensors for o in _off_lists): return None
+    items,offsets = (tensors[o] for o in _off_lists)
+    if not fit_together(items, offsets, *sizes):
+        raise BundleError('what lists leave out does not fit the labels')
+    counts = torch.bincount(items, minlength=sizes[1])
+    return Seen.from_rows(items, offsets, counts)

@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
-from ..answer.recommender import need_stars
+from ..answer.predict import need_stars
 from .choices import need_metrics_of_choices
 from .losses import ChoiceLoss
 from .training import RecLearner

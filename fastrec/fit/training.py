@@ -15,8 +15,8 @@ from ..models.kept import Kept
 from ..data.item_ids import same_items
 from ..data.loader import RatingsDL
 from ..models.trainable import fill_untrained
-from ..answer.recommender import Recommends,Seen,counts_of_items,need_stars
-from ..answer.predict import predict_codes
+from ..answer.recommender import Recommends,Seen,counts_of_items
+from ..answer.predict import need_stars,predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
 from .arguments import hypers_of

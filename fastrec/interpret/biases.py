@@ -10,7 +10,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.columns import label_column
 from ..base.checks import need_finite,need_flags,need_whole
-from ..answer.recommender import evaluating,need_stars
+from ..answer.recommender import evaluating
+from ..answer.predict import need_stars
 from .learned import Learned,as_pairs,as_written,axes_of_rows,no_ratings,wide
 
 # %% ../../nbs/interpret/61_biases.ipynb #c98dfdfd

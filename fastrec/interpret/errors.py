@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_whole
-from ..answer.recommender import need_stars
+from ..answer.predict import need_stars
 from .learned import Learned,as_pairs,as_written,axes_of_rows,new_axes,no_ratings,wide
 
 # %% ../../nbs/interpret/63_errors.ipynb #2b2c8af1

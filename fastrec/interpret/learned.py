@@ -14,8 +14,8 @@ from fastrec.data.columns import label_column
 from fastrec.data.item_ids import same_items
 from fastrec.base.checks import need_flags
 from fastrec.fit.training import RecLearner
-from fastrec.answer.recommender import Recommender,Recommends,counts_that_count,need_stars
-from fastrec.answer.predict import predict_codes
+from fastrec.answer.recommender import Recommender,Recommends,counts_that_count
+from fastrec.answer.predict import need_stars,predict_codes
 
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
 def _own_dl(learn, dl):

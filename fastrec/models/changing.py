@@ -76,7 +76,7 @@ def own_sides(self:Changes, before):
 @patch
 @torch.no_grad()
 def refill(self:Changes, before=None):
-    "Set row 0 of each table, and rows without ratings, to the mean of the others, but for tables that the model `before` has too"
+    "Set row 0 of each table and buffer, and rows without ratings, to the mean of the others, but for those that the model `before` has too"
     if not self.refits:  # its `with_rows` has done it
         if before is None: type(self).fill_unknown(self)  # a loaded model has one that does nothing
         return
@@ -84,8 +84,8 @@ def refill(self:Changes, before=None):
         tables = [e.weight for e in self.tables[side]]
         is_new = F.pad(are_untrained(tables), (1,0), value=True)
         others = ~is_new if is_new[1:].any() else slice(1, None)  # which copies nothing
+        tables += [self._buffers[o] for o in self.buffers_of[side]]
         for w in tables: w[is_new] = w[others].mean(0)
-        for o in self.buffers_of[side]: fill_row_0(self._buffers[o])
 
 # %% ../../nbs/models/28_changing.ipynb #dd2705f3
 @patch(as_prop=True)

@@ -47,9 +47,15 @@ def solved_less(u, eps):
         below = below+u[...,k]*res[-1]
     return torch.stack(res[::-1], -1)
 
-# %% ../../nbs/models/39_held_reasons.ipynb #278e10ee
+# %% ../../nbs/models/39_held_reasons.ipynb #7ef38278
 _kept_precisions = Kept()
 
+def _how_much_is_known(model, users, n_users, noise):
+    "How many ratings with a finite variance of the `noise` each of `n_users` has, and at least two if features tell of them"
+    res = torch.bincount(users[noise.isfinite()], minlength=n_users)
+    return res if model.prior is None else res+2
+
+# %% ../../nbs/models/39_held_reasons.ipynb #278e10ee
 class DrawReasons(LinearReasons):
     """The `Reasons` of the draws of a `PosteriorMean`, with variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
     of a new row in each draw, (S,k)"""
@@ -63,7 +69,8 @@ class DrawReasons(LinearReasons):
         plain = everybodys_mean(model)
         if plain is not None: plain = plain[:,None]
         super().__init__(model, users, items, 1/noise, y-model.mean, prior, plain, n_draws=model.n_draws)
-        self.eps = eps[:,None,:,None]  # the same for all users
+        self.n_known = _how_much_is_known(model, users, n_users, noise)
+        self.eps = eps[:,None,:,None]*(self.n_known>0)[:,None,None]  # else the same for all users
 
     def left_of_ratings(self): return self.targets-F.embedding(self.items, self.model.i_bias_draws).T
 
@@ -91,7 +98,9 @@ def chance_without(self:DrawReasons):
     rows,weight,_ = self.terms
     own = rows*weight.sqrt()[...,None]
     u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False).mT
-    return solved_less(u, self.eps[...,0][...,None,:])
+    chance = solved_less(u, self.eps[...,0][...,None,:])
+    is_last = self.n_known<2
+    return chance.masked_fill(is_last[:,None,None], 0.)
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c
 @patch

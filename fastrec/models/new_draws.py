@@ -82,18 +82,23 @@ def solve_draws(draws, users, found_of, n_users, noise):
 _together = 3  # draws of a rating, which take PyTorch as long as a rating without draws
 
 def rows_in_draws(model, draws, users, items, y, n_users, noise):
-    "As `solve_draws` of a `PosteriorMean`, from ratings `y` of the codes `items` by `users`"
+    """As `solve_draws` of a `PosteriorMean`, from ratings `y` of the codes `items` by `users`; who has no rating of finite variance is the
+    average of each draw, unless the means in `draws` are of each user"""
     n_draws = model.n_draws
     parts = n_draws if model.is_turned else 1  # as `_as_user_table` leaves the factors of users
     table,biases = model.i_weight.weight,model.i_bias_draws
     left = y-model.mean
-    if pay(users, each=n_draws//_together):
-        return rows_of_draws(users, items, (1/noise,left), (table,biases), draws, n_users, parts)
     def found_of(there):
         codes = items[there]
         factors = table.index_select(0, codes).unflatten(1, (n_draws,-1))
         return factors*parts if model.is_turned else factors,left[there,None]-biases.index_select(0, codes)
-    return solve_draws(draws, users, found_of, n_users, noise)
+    if pay(users, each=n_draws//_together):
+        res = rows_of_draws(users, items, (1/noise,left), (table,biases), draws, n_users, parts)
+    else: res = solve_draws(draws, users, found_of, n_users, noise)
+    means,*_ = draws
+    n_known = torch.bincount(users[noise.isfinite()], minlength=n_users)
+    if means.ndim==2: res[n_known==0] = means
+    return res
 
 # %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
 def covariances(model, side):
@@ -105,6 +110,12 @@ def _varied(rows, covs):
     "How far scores of `rows`, (n,S,k+1), vary with rows of the other side of the covariances `covs`, the mean of draws, (n,)"
     rows = rows.transpose(0, 1)
     return ((rows@covs)*rows).sum(2).mean(0)
+
+# %% ../../nbs/models/34_new_draws.ipynb #9f13b908
+def codes_if_known(biases, codes):
+    "The `codes`, with 0 in place of those whose `biases` in all draws, (n,S), are those of the unknown: nothing is known about them"
+    is_unknown = torch.isclose(biases[codes], biases[0], rtol=1e-4, atol=1e-6).all(1)
+    return codes.masked_fill(is_unknown, 0)
 
 def variance_of_unknown(model, u, i):
     "The variance of the scores of codes `u` with `i`, (n,), over all users where these are unknown, and over all items likewise"

@@ -15,7 +15,7 @@ from .changing import fill_row_0,grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
-from .new_draws import chances,covariances,rows_in_draws,variance_of_unknown
+from .new_draws import chances,codes_if_known,covariances,rows_in_draws,variance_of_unknown
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -73,7 +73,7 @@ def _pair_draws(self:PosteriorMean, u, i):
 @torch.no_grad()
 def spread(self:PosteriorMean, x):
     "Standard deviation of the scores of the codes `x` over the draws, (n,), wider if user, item or the effect of the time isn't known"
-    u,i = x[:,:2].long().T
+    u,i = map(codes_if_known, (self.u_bias_draws,self.i_bias_draws), x[:,:2].long().T)
     scores = self._pair_draws(u, i)
     unknown = variance_of_unknown(self, u, i)
     for e in self.time_effects:
@@ -193,8 +193,8 @@ def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None, known=N
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch
 def with_users(self:PosteriorMean, z, m):
-    "A model for users with the rows `z` of all draws that shares the items; the unknown one is their mean, whatever `m` is"
-    draws = torch.cat([z.mean(0)[None], z]).unflatten(1, (self.n_draws,-1))
+    "A model for users with the rows `z` of all draws that shares the items, and `m`, (S,k+1), for the unknown one"
+    draws = torch.cat([m.reshape(1, -1), z]).unflatten(1, (self.n_draws,-1))
     factors,b = draws[...,:-1],draws[...,-1]
     res = copy(self)
     res._modules = {**self._modules,

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 # %% ../../nbs/serve/26_labels.ipynb #b7a0a992
 most_labels = 1000     # users, items or ratings in one question
+most_excluded = 20_000 # items that lists must not have
 
 def _as_utf8(text):
     text.encode()  # half a letter (a lone surrogate), which JSON can hold, is a `ValueError`

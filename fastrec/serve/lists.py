@@ -28,6 +28,13 @@ def _popular(served, wanted, choice):
     n_each = counts[best].tolist()
     return [Line(item=o, count=k) for o,k in zip(labels, n_each)]
 
+# %% ../../nbs/serve/14_lists.ipynb #6bc09bde
+_may_be_seen = 'this folder was saved with seen=False: it does not know what its users have rated, so that may be listed too'
+
+def notes_on_seen(served, *ways):
+    "A note if someone is answered as a 'user', one of the `ways` of `by`, and it is not known what users have seen"
+    return [_may_be_seen] if served.rec.unlisted is None and 'user' in ways else []
+
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, for a known person, and notes"
@@ -51,6 +58,7 @@ def list_of(served, q, features=None):
             items=lines,
             unknown=unknown)
     lines,notes = _of_known(asking, q, choice)
+    notes += notes_on_seen(served, asking.by)
     user = as_json([asking.label])[0] if asking.by=='user' else None
     return ListAnswer(
         model=served.name,
@@ -87,15 +95,24 @@ def lists_of_part(served, q, users):
     "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; and its unknown items"
     choice = Choice(served, q)
     lists,notes = _each(served, users, q.wanted(), choice)
+    notes += notes_on_seen(served, *[o['by'] for o in lists])
     return [OneList(**o).model_dump_json(exclude_none=True, exclude={'unknown'}) for o in lists],notes,choice.unknown
 
 # %% ../../nbs/serve/14_lists.ipynb #37fe6bb0
+def _one(served, found, notes):
+    "The `ListAnswer` for what was `found`, with `notes`; an error as it is"
+    if isinstance(found, ValueError): return found
+    more = notes_on_seen(served, found['by'])
+    return ListAnswer(
+        model=served.name,
+        notes=[*notes, *more],
+        **found)
+
 def _apart(served, answer, asked):
     "A `ListAnswer` for each of `asked`, or its error, from `answer`, which answers several at once"
     try: lists,notes = answer(asked)
     except ValueError as e: lists,notes = [e],[]
-    if len(lists)==len(asked) and (len(asked)==1 or not notes):
-        return [o if isinstance(o, ValueError) else ListAnswer(model=served.name, notes=notes, **o) for o in lists]
+    if len(lists)==len(asked) and (len(asked)==1 or not notes): return [_one(served, o, notes) for o in lists]
     half = len(asked)//2
     first = _apart(served, answer, asked[:half])
     return first+_apart(served, answer, asked[half:])

@@ -9,7 +9,7 @@ __all__ = ['Limits']
 from dataclasses import dataclass
 from typing import Annotated,Literal
 from pydantic import BaseModel,Field,model_validator
-from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_labels,said_once
+from .labels import Known,Label,Labels,Number,Text,Truth,Written,most_excluded,most_labels,said_once
 
 # %% ../../nbs/serve/10_questions.ipynb #b3d832c8
 longest_typed = 500   # characters of a search
@@ -48,7 +48,7 @@ class Person(BaseModel, extra='forbid', strict=True):
 class Among(BaseModel, extra='forbid', strict=True):
     "The items that lists are made of"
     items: Labels|None = Field(None, description='items to choose from; all if left out')
-    exclude: Labels = Field([], description='items that must not be listed')
+    exclude: list[Label] = Field([], max_length=most_excluded, description='items that must not be listed')
 
 class ListQuestion(Person, Among, Wanted, frozen=True):
     "A list for one person"

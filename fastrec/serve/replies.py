@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/15_replies.ipynb #d4d59368
+from functools import partial
 import pandas as pd
 from .. import __version__
 from ..answer.explain import is_of_one,of_one
@@ -14,6 +15,7 @@ from ..models.blend import has_tastes
 from ..models.posterior import PosteriorMean
 from .asking import Asking,item_of,number,told
 from .holder import as_json,find,known
+from .lists import notes_on_seen
 from .places import place_of
 from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,MapAnswer,Part,PredictAnswer,Prediction,Spot
 
@@ -118,12 +120,14 @@ def titles_like(served, text, n):
 # %% ../../nbs/serve/15_replies.ipynb #61640a1e
 def fans_of(served, item, n):
     "The `n` users with the highest score for `item`"
-    frame,notes = told(served.rec.recommend_users, item_of(served, item), n)
+    rec = served.rec
+    ask = partial(rec.recommend_users, exclude_seen=rec.unlisted is not None)
+    frame,notes = told(ask, item_of(served, item), n)
     _,_,user,score,*more = frame.columns
     users = as_json(frame[user])
     predicted = frame[more[0]].tolist() if more else [None]*len(frame)
     found = [Fan(user=u, score=s, prediction=p) for u,s,p in zip(users, frame[score].tolist(), predicted)]
-    return FansAnswer(model=served.name, users=found, notes=notes)
+    return FansAnswer(model=served.name, users=found, notes=[*notes, *notes_on_seen(served, 'user')])
 
 # %% ../../nbs/serve/15_replies.ipynb #717d6e07
 def _spots(served, codes):

@@ -126,6 +126,7 @@ def _by_title(vocab, is_asked):
         res[title,i] = k+1
     return res
 
+# %% ../../nbs/data/24_item_ids.ipynb #a06214d3
 def codes_in(old, new):
     "The code in the `Vocab` `old` of each label of the `Vocab` `new`, 0 for those that mean no item there"
     codes = old.find(new.labels)

@@ -140,8 +140,7 @@ def _means_not_rated(k, values, share):
     if v not in _codes: return False
     gap = min(abs(others-v))
     width = others.max()-others.min()
-    is_apart = gap>width
-    return is_apart and share[k]>.01  # more than a slip
+    return gap>width and share[k]>.01  # apart from the others, and more than a slip
 
 def _not_rated(values, share, name):
     "A sentence about a value that may mean 'not rated'"

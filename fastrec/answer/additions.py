@@ -92,6 +92,7 @@ def _only_named(ds, named, ids=None):
     classes = {ds.user_name: _with_named(user, named[0]), ds.item_name: _with_named(item, named[1], ids)}
     return tensors_of(ds, classes, ds.x[:0].cpu(), torch.zeros(0, dtype=torch.float32))
 
+# %% ../../nbs/answer/60_additions.ipynb #f756b16f
 def read_additions(rec, ratings, named=(None,None), ids=None):
     """`RatingsTensors` of the frame `ratings`, if there is one, on the CPU, with the labels of the recommender `rec` and, after them, those
     that are new, or `named`: indexes of users and of items, which may have `ids`"""

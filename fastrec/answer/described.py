@@ -33,6 +33,7 @@ def knows_times(model):
     "Does the `model`, or one that answers for it, know effects of time?"
     return any(getattr(o, 'time_effects', ()) for o in parts_of(model))
 
+# %% ../../nbs/answer/62_described.ipynb #fc166db7
 def with_row_maps(model, ds):
     "A copy of `model`, trained with the ratings `ds`, that keeps its maps from features to rows, and so do its parts"
     if isinstance(model, Blend):

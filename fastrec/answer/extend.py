@@ -150,6 +150,7 @@ def _features_with(rec, k, vocab, labels, x):
              'known by their ratings alone')
     return known.grown(vocab, labels, x)
 
+# %% ../../nbs/answer/61_extend.ipynb #7e0c21df
 def _read(rec, ratings, frames):
     "Ratings that are new to `rec`, with features of users and of items; those in `frames` are new"
     described = [read_described(rec.ds, k, o) for k,o in enumerate(frames)]

@@ -82,6 +82,7 @@ def tell_unweighted(ds, ratings):
     if ds.weight_name is None or ds.weight_name in ratings or not len(ratings): return
     warn(f'the ratings have no column {ds.weight_name!r}, which said in training how much a row counts: each counts as the average row did')
 
+# %% ../../nbs/answer/55_newcomers.ipynb #0b623994
 def _no_ratings(ds): return pd.DataFrame({o: [] for o in (*ds.cat_names, ds.rating_name)})
 
 def _only_name(user_name, named):

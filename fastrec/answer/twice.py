@@ -33,6 +33,7 @@ def _new_rows(rec, new):
     share = float(is_known.sum())/max(int(is_asked.sum()), 1)
     return df[is_known.numpy()],share
 
+# %% ../../nbs/answer/84_twice.ipynb #b1acda17
 def _old_rows(rec, codes):
     "The rows of training of the users with these `codes`, in their order; `None` if they are not known"
     known = of_training(rec)

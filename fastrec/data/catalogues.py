@@ -33,6 +33,7 @@ def with_labels(vocab, df, what):
     labels[codes>0] = vocab.decode(codes[codes>0])
     return df.assign(**{name: labels}),ids
 
+# %% ../../nbs/data/30_catalogues.ipynb #43952897
 def known_rows(vocab, df, what):
     "The rows of the frame `df` of items, given as `what`, that are of `vocab`, with its labels; all of them, if it has no ids"
     if isinstance(df, pd.Series): return df

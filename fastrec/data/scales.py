@@ -141,8 +141,8 @@ def _means_not_rated(k, values, share):
         return is_most_frequent and share[0]>.3 and others[0]>=.5
     if v not in _codes: return False
     gap = min(abs(others-v))
-    is_apart = gap>others.max()-others.min()
-    return is_apart and share[k]>.01  # more than a slip
+    width = others.max()-others.min()
+    return gap>width and share[k]>.01  # apart from the others, and more than a slip
 
 def _not_rated(values, share, name):
     "A sentence about a value that may mean 'not rated'"

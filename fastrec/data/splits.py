@@ -129,8 +129,7 @@ def _check_values(u, i, y, names, complete, is_train):
 
 # %% ../../nbs/data/19_splits.ipynb #4ee50144
 def split_tensors(df, names, time_name, weight_name, complete, split, part, frames, ids=None):
-    """`RatingsTensors` of the rows of `df` for training and for validation, of a `split` in which all rows are `complete`, with what
-    `frames` say about users and about items, and with `ids` of items by label"""
+    "`RatingsTensors` for training and validation, of a `split` of `complete` rows of `df`, with what `frames` and `ids` by label tell"
     user,item,rating = names
     is_train = np.zeros(len(df), bool)  # a mask is read in the order of memory, row numbers are not
     is_train[split[0]] = True

@@ -264,6 +264,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'fastrec/answer/forgetting.py'),
                                            'fastrec.answer.forgetting._check': ( 'answer/forgetting.html#_check',
                                                                                  'fastrec/answer/forgetting.py'),
+                                           'fastrec.answer.forgetting._codes_named': ( 'answer/forgetting.html#_codes_named',
+                                                                                       'fastrec/answer/forgetting.py'),
                                            'fastrec.answer.forgetting._counts_of': ( 'answer/forgetting.html#_counts_of',
                                                                                      'fastrec/answer/forgetting.py'),
                                            'fastrec.answer.forgetting._ds_of': ( 'answer/forgetting.html#_ds_of',

@@ -653,6 +653,9 @@ def test_unknown_users_are_told_of_fold_in_and_unknown_items_are_not(tmp_path):
             with pytest.raises(KeyError) as e: ask(user, 'Nothing')
             assert 'Nothing' in str(e.value) and 'fold_in' not in str(e.value)
         with pytest.raises(KeyError, match=way_in): rec.recommend(-1)
+        for ask in (rec.without_users, rec.without_items):
+            with pytest.raises(KeyError, match='is not among') as e: ask(['Nothing'] if ask==rec.without_items else -1)
+            assert 'fold_in' not in str(e.value)
         with pytest.raises(KeyError) as e: rec.similar('Nothing')
         assert 'fold_in' not in str(e.value)
 

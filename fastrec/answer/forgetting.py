@@ -20,9 +20,14 @@ from .additions import tensors_of
 from .concerned import waiting_without
 
 # %% ../../nbs/answer/81_forgetting.ipynb #4fc9ce91
+def _codes_named(vocab, labels):
+    "Codes of the `labels`; the error for an unknown one doesn't say how somebody comes in"
+    try: return vocab.lookup(labels)
+    except KeyError as e: raise KeyError(e.args[0].removesuffix(vocab.advice)) from None
+
 def _kept(vocab, labels):
     "Codes, from 0, of all but `labels`. `KeyError` for an unknown one, `ValueError` for none or all"
-    codes = torch.from_numpy(vocab.lookup(labels)).long()
+    codes = torch.from_numpy(_codes_named(vocab, labels)).long()
     if not len(codes): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')
     is_kept = torch.ones(len(vocab), dtype=torch.bool)
     is_kept[codes] = False

@@ -330,7 +330,7 @@ def test_what_train_has_no_option_for_is_not_named():
     "Advice that takes Python is left out or put otherwise; the rest of the message stays"
     from fastrec.command.main import _as_typed
     for text,typed in (('there may be more to find; fit_ials(reg=0.0019) looks for taste all the same', 'there may be more to find'),
-                       ('and do not count: pass exclude_seen=False, or drop the repeats before the split', 'and do not count: leave one of each in the file'),
+                       ('and do not count: drop the repeats before the split, or pass exclude_seen=False if lists may show them again', 'and do not count: leave one row of each pair in the file, the last'),
                        ('no room: pass fewer n_factors or layers, or free memory there', 'no room: free memory there'),
                        ("no room: free memory there, or pass device='cpu'", 'no room: free memory there'),
                        ('for more take over 2 GB: pass n_draws to have them', 'for more take over 2 GB'),

@@ -259,7 +259,7 @@ def test_a_place_on_a_list_is_one_thing_and_a_prediction_another(opened, compare
     assert '±' in page.locator('#film-guess').inner_text()
     rank = page.locator('#film-rank').inner_text()
     assert rank.startswith('Number 2 on your list. What people of your taste')
-    assert 'not for a place on a list' in page.locator('#film-why').inner_text() and 'two times out of three' in page.locator('#film-sure').inner_text()
+    assert 'not for a place on a list' in page.locator('#film-why').inner_text() and 'two out of three' in page.locator('#film-sure').inner_text()
 
 @pytest.mark.long
 @pytest.mark.parametrize('change,sent,said', [(lambda o: 20*o,[100,40],'rates from 20 to 100: your ratings, from 1 to 5, were converted to its scale'), (lambda o: o.where(o>1, .5),[5,2],''),
@@ -630,7 +630,7 @@ def test_texts_fit_the_model(opened, urls, df, kind, rated):
     texts += page.inner_text('body')+' '.join(page.evaluate("[...document.querySelectorAll('[aria-label]')].map(o => o.ariaLabel)"))
     words = {*re.findall(r'\b(?:rated?|ratings?|stars?|likes?)\b|±', texts.lower())}
     assert words=={'like'} if kind=='choices' else {'rate','rated','±'}<=words
-    assert texts.count('two times out of three')==(kind=='stars')  # where ± is
+    assert texts.count('two out of three')==(kind=='stars')  # where ± is
 
 @pytest.mark.long
 def test_closeness_does_not_depend_on_the_window(opened, urls, df):

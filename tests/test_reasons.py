@@ -523,7 +523,7 @@ def test_loops_find_what_pytorch_finds(name, weighed, monkeypatch):
     df = frame().assign(weight=np.random.default_rng(0).choice([0.,1.,4.], len(frame()))) if weighed else frame()
     learn = make(RecDataLoaders.from_df(df, last, seed=3, device='cpu', **(dict(weight_name='weight') if weighed else {})))
     with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(*args, **kwargs)
-    new = learn.fold_in(pd.concat([mine(o).assign(user=f'new {o}') for o in frame().user.unique()[:30]]).sample(frac=1, random_state=0))
+    new = learn.fold_in(pd.concat([mine(o).assign(user=f'new {o}', weight=1.) for o in frame().user.unique()[:30]]).sample(frac=1, random_state=0))
     found = []
     for fewest in (1,10**9):
         monkeypatch.setattr(row_loops, '_fewest', fewest)

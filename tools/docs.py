@@ -3,7 +3,7 @@ network and with no address of its own, so that it works wherever it lies. nbs/l
 
     python tools/docs.py
 """
-import json,re,shutil,sys,time
+import ast,json,re,shutil,sys,time
 from pathlib import Path
 import nbformat,yaml
 from PIL import Image
@@ -28,9 +28,17 @@ within = re.compile(r'\[([^\[\]]*)\[(`[^`]+`)\]\([^)\s]*\)([^\[\]]*)\](?=\()')
 
 plain = re.compile(r'\[(`[a-z]+`)\]\(https://\w+\.fast\.ai/\S*?\)')
 
-def unnested(text):
-    "`text` without nbdev's links within the text of links, and of plain words to functions of fastai that have these names"
-    return within.sub(r'[\1\2\3]', plain.sub(r'\1', text))
+own = re.compile(r'\[(`([a-z]+)`)\]\(/[\w./-]+\.html#\w+\)')
+
+def public():
+    "The names that `from fastrec.all import *` brings"
+    found = (re.search(r'^__all__ = (\[.*?\])', f.read_text(encoding='utf-8'), re.M|re.S) for f in (root/'fastrec').rglob('[!_]*.py'))
+    return {name for o in found if o for name in ast.literal_eval(o[1])}
+
+def unnested(text, names):
+    "`text` without nbdev's links within the text of links, and of plain words to functions of fastai, or of ours but those with `names`"
+    text = own.sub(lambda m: m[0] if m[2] in names else m[1], plain.sub(r'\1', text))
+    return within.sub(r'[\1\2\3]', text)
 
 def sidebar():
     "The sections of nbs/sidebar.yml: pairs of a title and the notebooks under it"
@@ -39,13 +47,13 @@ def sidebar():
 
 class Page:
     "A processed notebook: its title and description, and where it is on the site"
-    def __init__(self, path, cache):
+    def __init__(self, path, cache, names):
         self.nb = nbformat.read(cache/path, 4)
         for c in self.nb.cells: c.metadata.pop('execution', None)   # nbdev's times, which nbformat refuses
         for c in self.nb.cells:
-            if c.cell_type=='markdown': c.source = unnested(c.source)
+            if c.cell_type=='markdown': c.source = unnested(c.source, names)
             for data in (o.get('data', {}) for o in c.get('outputs', [])):
-                if 'text/markdown' in data: data['text/markdown'] = unnested(data['text/markdown'])
+                if 'text/markdown' in data: data['text/markdown'] = unnested(data['text/markdown'], names)
         self.path,meta = Path(path),yaml.safe_load(self.nb.cells.pop(0).source.strip().strip('-'))
         self.title,self.description = meta['title'],meta.get('description')
         self.name = self.path.with_name(meta.get('output-file', self.path.with_suffix('.html').name)).with_suffix('')
@@ -179,7 +187,8 @@ def build():
     refresh_quarto_yml()
     _build_modidx()
     cache = proc_nbs(n_workers=2)
-    pages = [Page(o, cache) for _,paths in sidebar() for o in paths]
+    names = public()
+    pages = [Page(o, cache, names) for _,paths in sidebar() for o in paths]
     missing = {str(p.relative_to(root/'nbs')) for p in (root/'nbs').rglob('*.ipynb')} - {str(p.path) for p in pages}
     if missing: raise ValueError(f"not in nbs/sidebar.yml: {', '.join(sorted(missing))}")
     for d in (site,out): shutil.rmtree(d, ignore_errors=True)

@@ -45,11 +45,14 @@ def _with_rest(names, sizes, prediction):
     return (names,sizes) if abs(rest)<=_rounding*longest else ([*names, 'lines left out'],[*sizes, rest])
 
 # %% ../../nbs/interpret/65_reasons.ipynb #8a90ee68
-_window = 1.2  # steps farther from the prediction are cut off at the left: mostly the mean
+_window = 1.2  # stars; steps farther from the prediction, and before those of ratings, are cut off at the left: mostly the mean
 
-def _limits(ends):
-    "Where the axis begins and ends"
-    lo,hi = ends.min(),ends.max()
+def _limits(why, ends):
+    "Where the axis begins and ends: with what is near the prediction, the end of the general parts, and all that comes after them"
+    n_parts = (~why.part.isin(['rated','feature'])).sum()
+    near = np.abs(ends-ends[-1])<_window*(why.attrs['unit']!='preference')
+    shown = np.append(ends[max(n_parts-1, 0):], ends[near])
+    lo,hi = shown.min(),shown.max()
     margin = .15*max(hi-lo, 1e-6)
     return lo-margin,hi+margin
 
@@ -73,8 +76,7 @@ def plot_explain(
     ax.vlines(ends, y[:-1]-1, y[:-1], color='0.5', linewidth=.8)
     ax.plot(ends[-1], y[-1], 'D', color='0.5')
     ax.set_yticks(y, names)
-    of_stars = ends[np.abs(ends-ends[-1])<_window]
-    ax.set_xlim(_limits(of_stars))
+    ax.set_xlim(_limits(why, ends))
     unit,item,user = (as_written(why.attrs[o]) for o in ('unit','item','user'))
     ax.set(xlabel=unit, title=f'{item}, for {user}')
     ax.spines[['top','right']].set_visible(False)

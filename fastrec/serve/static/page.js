@@ -465,7 +465,7 @@ function misfit(why) {
   return {unread: 'that cannot be read', again: 'repeated (the first one counts)', more: `past the first ${mostRatings}`}[why]
 }
 
-const sureness = '± shows how sure a prediction is: two times out of three it is off by less than that.'
+const sureness = '± shows how sure a prediction is: most ratings, two out of three or more, are closer than that.'
 const withDraws = 'a model with draws, for example one by fit_bayes'
 
 // what orders each of two lists, said only once if it is the same

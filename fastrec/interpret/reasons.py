@@ -22,10 +22,15 @@ def _named(own):
     item,rating = own.columns[1:3]
     return [f'{as_written(o)}, {y:g}' for o,y in zip(own[item], own[rating])]
 
+def _are_own(why):
+    "Which lines of `why` are of ratings, or of features?"
+    return why.part.isin(['rated','feature'])
+
 def _steps(why, n):
     "Names and sizes of the steps: parts, the `n` largest contributions, and the rest of these in one"
-    is_own = why.part.isin(['rated','feature'])
-    parts,own = why[~is_own],why[is_own]
+    is_own = _are_own(why)
+    parts = why[~is_own]
+    own = why[is_own]
     names = [*parts.part, *_named(own.head(n))]
     sizes = [*parts.contribution, *own.contribution.head(n)]
     rest = own[n:]
@@ -49,10 +54,12 @@ _window = 1.2  # stars; steps farther from the prediction, and before those of r
 
 def _limits(why, ends):
     "Where the axis begins and ends: with what is near the prediction, the end of the general parts, and all that comes after them"
-    n_parts = (~why.part.isin(['rated','feature'])).sum()
-    near = np.abs(ends-ends[-1])<_window*(why.attrs['unit']!='preference')
-    shown = np.append(ends[max(n_parts-1, 0):], ends[near])
-    lo,hi = shown.min(),shown.max()
+    n_parts = (~_are_own(why)).sum()
+    window = 0 if why.attrs['unit']=='preference' else _window
+    shown = np.abs(ends-ends[-1])<window
+    shown[max(n_parts-1, 0):] = True
+    lo = ends[shown].min()
+    hi = ends[shown].max()
     margin = .15*max(hi-lo, 1e-6)
     return lo-margin,hi+margin
 

@@ -293,6 +293,7 @@ def test_who_is_given_other_loaders_says_its_own_name(call):
     name = getattr(call, '__name__', '').replace('<lambda>', 'search')
     with pytest.raises(TypeError, match=rf'^{name}\(\) needs RecDataLoaders, .* not DataLoaders'): call(DataLoaders.from_dsets([0], [0], bs=1))
 
+@pytest.mark.filterwarnings('ignore:no fit was found whose lists')
 def test_choose_fit_splits_as_it_is_told():
     df = sample_ratings(n_users=100, n_items=60, n_ratings=3000)
     dls,seen = RecDataLoaders.from_df(df, LeaveLastSplitter(2), time_name='timestamp', seed=1),[]
@@ -319,5 +320,6 @@ def test_the_end_of_a_short_trial_does_not_stop_a_longer_one():
         found = search(make, dict(n_epoch=[3,6]), dls, n_trials=8, seed=0)
     trials = found.trials[0].trial.study.trials
     assert {o.params['n_epoch'] for o in trials}=={'3','6'}
+    assert any(o.state.name=='COMPLETE' and o.params['n_epoch']=='6' for o in trials)
     for o in trials:
         if o.state.name=='COMPLETE': assert [*o.intermediate_values]==[*range(int(o.params['n_epoch'])-1)]

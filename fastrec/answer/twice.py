@@ -48,8 +48,9 @@ def _old_rows(rec, codes):
     return res
 
 # %% ../../nbs/answer/84_twice.ipynb #4ce01bea
-_nearly_all,_few = .9,20
-_are_usual = .01  # of the rows of training repeat a pair: from there on people may well do the same again
+_nearly_all = .9  # of the new rows
+_few = 20  # rows; fewer are no job that ran again
+_usual_repeats = .01  # of the rows of training repeat a pair: from there on people may well do the same again
 
 def _share_there(new, old):
     "The share of the rows of `new` that `old` has, too"
@@ -67,11 +68,11 @@ def _are_last(new, old):
     a,b = (o[cols].sort_values(cols).to_numpy() for o in (new,last))
     return bool((a==b).all())
 
-def _say_nothing(new, old):
-    "May the rows of `new` repeat some of `old` without having been sent twice?"
+def _may_recur(new, old):
+    "May people have done again what the rows `new` say, so that equal rows of `old` prove nothing?"
     if 'time' in new: return False
     if new.y.nunique()==1: return True
-    return share_of_repeats(old.user.to_numpy(), old.item.to_numpy())>=_are_usual
+    return share_of_repeats(old.user.to_numpy(), old.item.to_numpy())>=_usual_repeats
 
 # %% ../../nbs/answer/84_twice.ipynb #94e79993
 def tell_twice(rec, new):
@@ -84,11 +85,10 @@ def tell_twice(rec, new):
     if old is None: return
     if rec.model.is_preference: fresh,old = fresh.assign(y=1.),old.assign(y=1.)
     if 'time' not in old: fresh = fresh.drop(columns='time', errors='ignore')
-    if _say_nothing(fresh, old):
-        several = len(fresh[['user','item']].drop_duplicates())>=_few
-        if not (several and _are_last(fresh, old)): return
-        share = 1.
+    if _may_recur(fresh, old):
+        n_pairs = len(fresh[['user','item']].drop_duplicates())
+        if n_pairs<_few or not _are_last(fresh, old): return
     else: share *= _share_there(fresh, old)
     if share>=_nearly_all:
-        warn(f'{share:.0%} of the {len(new):,} new rows are there already, just the same: if they came twice, as from a job that ran '
+        warn(f'about {share:.0%} of the {len(new):,} new rows are there already, just the same: if they came twice, as from a job that ran '
              'again, go on with what you had, or they count twice')

@@ -176,7 +176,7 @@ def items(self:RatingsDL):
 
 @patch
 def _pre_show_batch(self:RatingsDL, b, max_n=9):
-    "The first `max_n` rows of the batch `b` for `plot_top_losses`: what shows them, nothing more to show, and as tuples"
+    "For fastai's `plot_top_losses`: the first `max_n` rows of the batch `b` as `TopRows`, `None` in place of targets, and as tuples"
     df = self.decode([o[:max_n] for o in b])
     return TopRows(df, f'{self.rating_name}_pred'),None,L(df.itertuples(index=False, name=None))
 

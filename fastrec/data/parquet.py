@@ -155,7 +155,7 @@ def _of_labels(col):
 def _check_whole(df, names, given):
     "Check all rows of those columns `names` of `df` that were taken by their place: they were not `given`, and have no usual name"
     asked = zip(name_arguments, names, given)
-    placed = {argument: n for argument,n,name in asked if name is None and role_of(n)[0] is None}
+    placed = {argument: n for argument,n,name in asked if name is None and role_of(n)[0] in (None,'name')}
     if not placed: return
     rows = pd.DataFrame({n: _of_labels(df[n]) for n in names}, copy=False)
     check_place(rows, placed)

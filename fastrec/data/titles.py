@@ -97,13 +97,16 @@ def item_or_title(df, names, item_name):
     return names
 
 # %% ../../nbs/data/10_titles.ipynb #7d50771f
+_few_names = .3  # of the names; if more have several years, these are years of ratings
+
 def tell_years(df, title):
-    "Warn if some names in the column `title` have several years, as two films may; if most have, these are years of ratings"
-    year = listened(usual_column, df, ['year'])[0]
-    if year is None or role_of(title)[0] not in ('title','name'): return
+    "Warn if a few names in the column `title` have several years, as two films may; if many have, these are years of ratings"
+    years = [o for o in df.columns if role_of(o)[0]=='year']
+    if len(years)!=1 or role_of(title)[0] not in ('title','name'): return  # of several it isn't known which tells films apart
+    year, = years
     n_each = df[[title,year]].dropna().drop_duplicates()[title].value_counts()
     several = n_each.index[n_each>1].sort_values()
-    if 0<len(several)<=_headlines*len(n_each):
+    if 0<len(several)<=_few_names*len(n_each):
         warn(f'{len(several)} of {title!r} have several of {year!r}, {shown(several)} for one, and count as one item each: if these are '
              f"different, tell them apart by df[{title!r}] += ' (' + df[{year!r}].astype(str) + ')'")
 

@@ -78,22 +78,26 @@ def _blend(models, shares):
 # %% ../../nbs/evaluate/77_blend.ipynb #3f366551
 _as_good = .995  # of the best: a difference that other rows would not show
 
-def _by_preference(asked, is_sure=True):
-    """The pairs of weights in `asked`: of those whose gain `is_sure`, first those about as good as the best, in the order of how much they
-    weigh ratings"""
-    most = asked.ndcg[np.broadcast_to(is_sure, len(asked))].max()
-    is_good = is_sure & (asked.ndcg>=_as_good*most) & (most>0)
-    order = asked.assign(sure=is_sure, good=is_good, liked=asked.weight.where(is_good, 0.))
+def _by_preference(asked, are_sure):
+    """The pairs of weights in `asked`: of those that `are_sure`, (n,), first those about as good as the best, in the order of how much
+    they weigh ratings"""
+    most = asked.ndcg[are_sure].max()
+    is_good = are_sure & (asked.ndcg>=_as_good*most) & (most>0)
+    order = asked.assign(sure=are_sure, good=is_good, liked=asked.weight.where(is_good, 0.))
     order = order.sort_values(['sure','good','liked','ndcg'], ascending=False, kind='stable', ignore_index=True)
     return order[[*asked]]
 
 # %% ../../nbs/evaluate/77_blend.ipynb #6c7fa44d
-_sure = 2.  # standard errors
+_least_gain = 2.  # standard errors
 
-def _find_more(rows, popular):
-    "Which of `rows`, what each user's list finds, (n,), by weights, weigh no ratings, or find more than the `popular` list beyond doubt?"
-    def is_sure(gain): return bool(gain.mean()>_sure*gain.std(correction=0)/len(gain)**.5)
-    return np.array([not weight or is_sure(v-popular) for (weight,_),v in rows.items()])
+def _are_sure(rows, popular):
+    "Which of `rows`, what each user's list finds, (n,), by weights, weigh no ratings, or find `_least_gain` more than the `popular` list?"
+    res = []
+    for (weight,_),found in rows.items():
+        gain = found-popular
+        error = gain.std(correction=0)/len(gain)**.5
+        res.append(not weight or bool(gain.mean()>_least_gain*error))
+    return np.array(res)
 
 # %% ../../nbs/evaluate/77_blend.ipynb #1c2eb5af
 _of_ratings = 0.,.05,.1,.2,.3,.45,.6,.9  # weights, with 1 for all choices together
@@ -115,10 +119,10 @@ def _asked(learn, models, dls, question):
         return rows[weight,second].mean()
     second = max(_of_second if len(choices)>1 else (0.,), key=lambda o: ask(_first_weight if ratings else 0., o))
     for weight in _of_ratings if ratings else (0.,): ask(weight, second)
-    is_sure = any(has_tastes(models[k]) for k in models if k in _choice_fits)
-    if not is_sure: is_sure = _find_more(rows, rows[0.,second])
+    find_taste = any(has_tastes(m) for k,m in models.items() if k in _choice_fits)
+    are_sure = np.ones(len(rows), bool) if find_taste else _are_sure(rows, rows[0.,second])
     found = [(*k, float(v.mean())) for k,v in rows.items()]
-    return _by_preference(pd.DataFrame(found, columns=['weight','second','ndcg']), is_sure)
+    return _by_preference(pd.DataFrame(found, columns=['weight','second','ndcg']), are_sure)
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):

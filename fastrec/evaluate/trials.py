@@ -20,9 +20,9 @@ class _Reports:
     n,note = 0,''
     def __init__(self, trial, step): store_attr()
     def __call__(self, value, is_last):
-        self.n += 1
         if is_last: return  # too late to stop, and no measure for longer trials: this epoch ends a fit, which may be drawn to biases
-        self.trial.report(value, self.n-1)
+        self.trial.report(value, self.n)
+        self.n += 1
         if not self.trial.should_prune(): return
         self.note = f'stopped after {self.step} {self.n}, at {value:.4g}'
         raise need_package('optuna').TrialPruned(self.note)

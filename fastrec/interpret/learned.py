@@ -52,7 +52,7 @@ class Learned(Interpretation):
     @classmethod
     def from_learner(cls,
         learn, # `RecLearner`, a `Learner` from fastai's `collab_learner`, or a loaded `Recommender`, which has no rows
-        ds_idx:int=1, # The rows: 1 those of validation, 0 those of training
+        ds_idx:int=1, # The rows: 1 those of validation, 0 those of training; a recommender has none
         dl=None, # The rows, as `learn.dls.test_dl(frame)` gives them, in place of `ds_idx`
         act=None # Ignored; fastai passes it
     ):

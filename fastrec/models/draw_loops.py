@@ -62,15 +62,15 @@ def _rows(
         solve_upper(left, z[u])
 
 # %% ../../nbs/models/44_draw_loops.ipynb #50637138
-def rows_of_draws(users, items, terms, tables, draws, n_users, parts=1):
+def draws_by_loops(users, items, terms, tables, draws, n_users, divisor=1):
     """Rows of `n_users` users in S draws, (n_users,S,k), from ratings of the codes `items` by `users` (0 to n_users-1): `terms` are weights
-    and what the mean leaves of ratings, `tables` the factors of items, (n_items,S*(k-1)), divided by `parts`, and their biases,
+    and what the mean leaves of ratings, `tables` the factors of items, (n_items,S*(k-1)), divided by `divisor`, and their biases,
     (n_items,S), and `draws` the means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k)"""
     order = rising(users)
     of_ratings = [array(o[order]) for o in terms]
     means,covs,eps = draws
     size = torch.ones(means.shape[-1])
-    size[:-1] = parts
+    size[:-1] = divisor
     prec = precision(covs)
     if means.ndim==2: means = means[:,None].expand(-1, n_users, -1)
     z = array((means@prec/size).permute(1, 2, 0)).copy()

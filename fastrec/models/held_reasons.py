@@ -12,6 +12,7 @@ import torch,torch.nn.functional as F
 from .believed import believed_rows,left_of,precise,rows_without
 from .foldin import precision,user_prior
 from .kept import Kept
+from .new_draws import are_average
 from .reason_loops import add_mean_contributions
 from .reasons import LinearReasons,everybodys_mean,products
 
@@ -50,11 +51,6 @@ def solved_less(u, eps):
 # %% ../../nbs/models/39_held_reasons.ipynb #7ef38278
 _kept_precisions = Kept()
 
-def _how_much_is_known(model, users, n_users, noise):
-    "How many ratings with a finite variance of the `noise` each of `n_users` has, and at least two if features tell of them"
-    res = torch.bincount(users[noise.isfinite()], minlength=n_users)
-    return res if model.prior is None else res+2
-
 # %% ../../nbs/models/39_held_reasons.ipynb #278e10ee
 class DrawReasons(LinearReasons):
     """The `Reasons` of the draws of a `PosteriorMean`, with variances `noise` of the ratings, (n,), and the standard normal numbers `eps`
@@ -69,8 +65,9 @@ class DrawReasons(LinearReasons):
         plain = everybodys_mean(model)
         if plain is not None: plain = plain[:,None]
         super().__init__(model, users, items, 1/noise, y-model.mean, prior, plain, n_draws=model.n_draws)
-        self.n_known = _how_much_is_known(model, users, n_users, noise)
-        self.eps = eps[:,None,:,None]*(self.n_known>0)[:,None,None]  # else the same for all users
+        are_drawn = ~are_average(model, users, n_users, noise)
+        self.is_last = are_average(model, users, n_users, noise, most=1)
+        self.eps = eps[:,None,:,None]*are_drawn[:,None,None]  # else the same for all users
 
     def left_of_ratings(self): return self.targets-F.embedding(self.items, self.model.i_bias_draws).T
 
@@ -99,8 +96,7 @@ def chance_without(self:DrawReasons):
     own = rows*weight.sqrt()[...,None]
     u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False).mT
     chance = solved_less(u, self.eps[...,0][...,None,:])
-    is_last = self.n_known<2
-    return chance.masked_fill(is_last[:,None,None], 0.)
+    return chance.masked_fill(self.is_last[:,None,None], 0.)
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c
 @patch

@@ -9,7 +9,7 @@ __all__ = []
 from functools import cache
 import torch
 from ..base.devices import trainable
-from .draw_loops import rows_of_draws
+from .draw_loops import draws_by_loops
 from .foldin import precision,user_prior
 from .row_loops import pay
 
@@ -81,23 +81,28 @@ def solve_draws(draws, users, found_of, n_users, noise):
 # %% ../../nbs/models/34_new_draws.ipynb #2d603923
 _together = 3  # draws of a rating, which take PyTorch as long as a rating without draws
 
-def rows_in_draws(model, draws, users, items, y, n_users, noise):
+def are_average(model, users, n_users, noise, most=0):
+    "Which of `n_users` have at most `most` ratings of finite variance `noise`, and so the average row; none, if features tell of them"
+    n_known = torch.bincount(users[noise.isfinite()], minlength=n_users)
+    return (n_known<=most) & (model.prior is None)
+
+def new_rows(model, draws, users, items, y, n_users, noise):
     """As `solve_draws` of a `PosteriorMean`, from ratings `y` of the codes `items` by `users`; who has no rating of finite variance is the
     average of each draw, unless the means in `draws` are of each user"""
     n_draws = model.n_draws
-    parts = n_draws if model.is_turned else 1  # as `_as_user_table` leaves the factors of users
+    divisor = n_draws if model.is_turned else 1  # as `_as_user_table` leaves the factors of users
     table,biases = model.i_weight.weight,model.i_bias_draws
     left = y-model.mean
     def found_of(there):
         codes = items[there]
         factors = table.index_select(0, codes).unflatten(1, (n_draws,-1))
-        return factors*parts if model.is_turned else factors,left[there,None]-biases.index_select(0, codes)
+        if model.is_turned: factors = factors*divisor
+        return factors,left[there,None]-biases.index_select(0, codes)
     if pay(users, each=n_draws//_together):
-        res = rows_of_draws(users, items, (1/noise,left), (table,biases), draws, n_users, parts)
+        res = draws_by_loops(users, items, (1/noise,left), (table,biases), draws, n_users, divisor)
     else: res = solve_draws(draws, users, found_of, n_users, noise)
     means,*_ = draws
-    n_known = torch.bincount(users[noise.isfinite()], minlength=n_users)
-    if means.ndim==2: res[n_known==0] = means
+    if means.ndim==2: res[are_average(model, users, n_users, noise)] = means
     return res
 
 # %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
@@ -112,9 +117,15 @@ def _varied(rows, covs):
     return ((rows@covs)*rows).sum(2).mean(0)
 
 # %% ../../nbs/models/34_new_draws.ipynb #9f13b908
-def codes_if_known(biases, codes):
-    "The `codes`, with 0 in place of those whose `biases` in all draws, (n,S), are those of the unknown: nothing is known about them"
-    is_unknown = torch.isclose(biases[codes], biases[0], rtol=1e-4, atol=1e-6).all(1)
+_rounding = dict(rtol=1e-4, atol=1e-6)  # row 0 is a mean, or was solved for beside others
+
+def codes_if_known(tables, codes):
+    "The `codes`, with 0 for those whose rows in all `tables`, (n,any) each, are row 0 up to rounding: nothing is known about them"
+    is_unknown = torch.ones_like(codes, dtype=torch.bool)
+    for o in tables:
+        left = is_unknown.nonzero()[:,0]
+        same = torch.isclose(o[codes[left]], o[0], **_rounding)
+        is_unknown[left] = same.all(1)
     return codes.masked_fill(is_unknown, 0)
 
 def variance_of_unknown(model, u, i):

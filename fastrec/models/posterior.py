@@ -15,7 +15,7 @@ from .changing import fill_row_0,grown
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
-from .new_draws import chances,codes_if_known,covariances,rows_in_draws,variance_of_unknown
+from .new_draws import chances,codes_if_known,covariances,new_rows,variance_of_unknown
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -73,7 +73,8 @@ def _pair_draws(self:PosteriorMean, u, i):
 @torch.no_grad()
 def spread(self:PosteriorMean, x):
     "Standard deviation of the scores of the codes `x` over the draws, (n,), wider if user, item or the effect of the time isn't known"
-    u,i = map(codes_if_known, (self.u_bias_draws,self.i_bias_draws), x[:,:2].long().T)
+    sides = (self.u_bias_draws,self.u_weight.weight),(self.i_bias_draws,self.i_weight.weight)
+    u,i = map(codes_if_known, sides, x[:,:2].long().T)
     scores = self._pair_draws(u, i)
     unknown = variance_of_unknown(self, u, i)
     for e in self.time_effects:
@@ -180,7 +181,7 @@ def _chance(self:PosteriorMean): return chances(self.n_draws, self.width//self.n
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
     draws = *user_prior(self),self._chance().to(y)
-    return rows_in_draws(self, draws, users, items, y, n_users, self._own_noise(items, w)).flatten(1)
+    return new_rows(self, draws, users, items, y, n_users, self._own_noise(items, w)).flatten(1)
 
 @patch
 def is_padded(self:PosteriorMean, users, described=False): return False

@@ -140,6 +140,8 @@ def test_what_is_sold_out_is_on_no_list(kind, learners, ratings, tmp_path):
     check_lists(want, scores, 4, left)
     for o in (pd.DataFrame(dict(title=gone)), dict(title=gone), pd.Series(gone), pd.Index(gone), np.array(gone, dtype=object), set(gone)):
         pd.testing.assert_frame_equal(learn.recommend(n=4, also_exclude=o), want)
+    for o in (pd.DataFrame(dict(title=titles)).query('title not in @gone'), pd.DataFrame(dict(title=titles)).drop(range(0, len(titles), 3))):
+        pd.testing.assert_frame_equal(learn.recommend(n=4, items=o), want)
     file = learn.recommend(n=4, also_exclude=gone, path=tmp_path/'lists.parquet')
     pd.testing.assert_frame_equal(pd.read_parquet(file), want, check_categorical=False, check_dtype=False)
     near = pd.DataFrame([(u,t) for u in users[:9] for t in titles[:30]], columns=['user','title'])

@@ -192,6 +192,9 @@ def test_what_is_sold_out_is_in_a_file(said, films, rec, ratings, tmp, ending):
     code,_,err = said('recommend', films, user, '--also-exclude', write(pd.DataFrame(dict(title=['No Such Film']))))
     assert code==0 and "fastrec: --also-exclude: 1 unknown in 'title'" in err
     assert "has no column 'title'" in refused(said, 'recommend', films, user, '--also-exclude', write(pd.DataFrame(dict(film=[first]))))
+    df = pd.DataFrame(dict(customer=[user], title=[first]))
+    with pytest.raises(ValueError, match="no column 'user'"): rec.recommend(user, also_exclude=df)
+    assert "--also-exclude has no column 'user'" in refused(said, 'recommend', films, user, '--also-exclude', write(df))
     refused(said, 'recommend', films, user, '--also-exclude', str(tmp/'nowhere.csv'))
 
 def test_a_folder_without_what_was_seen_lists_and_measures_all(said, rec, ratings, file, tmp):

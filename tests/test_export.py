@@ -141,7 +141,7 @@ def test_lists_leave_out_what_they_were_measured_without(ratings, tmp_path):
     from fastrec.command.main import main
     from fastrec.serve import Background,app
     learn,had = makers['fit_ials'](ratings),bought(ratings)
-    folder = learn.save_recommender(tmp_path/'b', seen=had, ratings=True)
+    folder = learn.save_recommender(tmp_path/'b', unlisted=had, ratings=True)
     rec = load_recommender(folder)
     want = listing(learn, exclude_seen=had)
     assert not same(want, listing(learn)) and same(listing(rec), want)
@@ -156,15 +156,30 @@ def test_lists_leave_out_what_they_were_measured_without(ratings, tmp_path):
     assert [o['item'] for o in got['items']]==own and got['notes']==[]
     assert main(['recommend',str(folder),str(user),'--n','8','--out',str(tmp_path/'lists.parquet')])==0
     assert pd.read_parquet(tmp_path/'lists.parquet').title.tolist()==own
-    assert same(listing(load_recommender(rec.save_recommender(tmp_path/'c', seen=had.head(0)))), listing(learn, exclude_seen=False))
+    assert same(listing(load_recommender(rec.save_recommender(tmp_path/'c', unlisted=had.head(0)))), listing(learn, exclude_seen=False))
     without = load_recommender(rec.save_recommender(tmp_path/'c', seen=False))
     assert without.unlisted is None
-    assert same(listing(load_recommender(without.save_recommender(tmp_path/'d', seen=had))), want)
+    assert same(listing(load_recommender(without.save_recommender(tmp_path/'d', unlisted=had))), want)
+
+def test_what_was_only_looked_at_need_not_be_kept(ratings, tmp_path):
+    "`seen=False, unlisted=had`: lists leave out what was bought, and nothing else is there of what was seen"
+    from safetensors import safe_open
+    learn,had = makers['fit_ials'](ratings),bought(ratings)
+    rec = load_recommender(learn.save_recommender(tmp_path/'b', seen=False, unlisted=had))
+    want = listing(learn, exclude_seen=had)
+    file, = (tmp_path/'b').glob('seen-*')
+    with safe_open(file, 'pt') as f: assert sorted(f.keys())==['unlisted.items','unlisted.offsets']
+    assert len(rec.own_unlisted.items)==len(had) and rec.seen is None
+    again = load_recommender(rec.save_recommender(tmp_path/'c'))
+    assert again.seen is None and same(listing(rec), want) and same(listing(again), want)
+    left = had[had.title!=ratings.title[0]]
+    assert same(listing(rec.without_items(ratings.title[0])), listing(learn.without_items(ratings.title[0]), exclude_seen=left))
+    assert load_recommender(rec.save_recommender(tmp_path/'c', seen=False)).unlisted is None
 
 @pytest.mark.parametrize('how', ['fit_ials','fit_bayes'])
 def test_what_lists_leave_out_outlives_who_comes_and_goes(ratings, tmp_path, how):
     learn,had = makers[how](ratings),bought(ratings)
-    rec = load_recommender(learn.save_recommender(tmp_path/'b', seen=had, ratings=True))
+    rec = load_recommender(learn.save_recommender(tmp_path/'b', unlisted=had, ratings=True))
     users,gone = ratings.user.unique(),ratings.title.mode()[0]
     for change,left in ((lambda o: o.without_users(users[:3].tolist()), ~had.user.isin(users[:3])), (lambda o: o.without_items(gone), had.title!=gone)):
         assert same(listing(change(rec)), listing(change(learn), exclude_seen=had[left]))
@@ -177,16 +192,19 @@ def test_what_lists_leave_out_outlives_who_comes_and_goes(ratings, tmp_path, how
 def test_frames_of_what_lists_leave_out_are_checked(ratings, tmp_path):
     learn,had = makers['dot'](ratings),bought(ratings)
     strange = pd.concat([had, pd.DataFrame(dict(user=[-5], title=['Nowhere']))])
-    with pytest.warns(UserWarning, match='seen, 1 of .* rows: .*they exclude nothing'): rec = load_recommender(learn.save_recommender(tmp_path/'b', seen=strange))
+    with pytest.warns(UserWarning, match='unlisted, 1 of .* rows: .*they exclude nothing'): rec = load_recommender(learn.save_recommender(tmp_path/'b', unlisted=strange))
     assert same(listing(rec), listing(learn, exclude_seen=had))
     before = state(tmp_path/'b')
-    with pytest.raises(ValueError, match="no column 'title'"): learn.save_recommender(tmp_path/'b', seen=had[['user']])
-    with warnings.catch_warnings(action='ignore'),pytest.raises(ValueError, match='seen has no pair'): learn.save_recommender(tmp_path/'b', seen=strange.tail(1))
-    for bad in ('yes',None,3,['a']):
-        with pytest.raises(TypeError, match='seen'): learn.save_recommender(tmp_path/'b', seen=bad)
+    with pytest.raises(ValueError, match="no column 'title'"): learn.save_recommender(tmp_path/'b', unlisted=had[['user']])
+    with warnings.catch_warnings(action='ignore'),pytest.raises(ValueError, match='unlisted has no pair'): learn.save_recommender(tmp_path/'b', unlisted=strange.tail(1))
+    for bad in ('yes',None,3,['a'],had):
+        with pytest.raises(TypeError, match='(?s)seen=.* must be True or False'): learn.save_recommender(tmp_path/'b', seen=bad)
+    for bad in ('yes',True,3,['a']):
+        with pytest.raises(TypeError, match='unlisted must be a DataFrame.*It is a frame of pairs'): learn.save_recommender(tmp_path/'b', unlisted=bad)
+    with pytest.raises(ValueError, match='ratings=True saves what users have seen'): learn.save_recommender(tmp_path/'b', seen=False, unlisted=had, ratings=True)
     assert state(tmp_path/'b')==before
-    found = rec.off_lists.items
-    rec.off_lists.items = torch.full_like(found, 10_000)
+    found = rec.own_unlisted.items
+    rec.own_unlisted.items = torch.full_like(found, 10_000)
     with pytest.raises(ValueError, match='what lists leave out does not fit the labels'): rec.save_recommender(tmp_path/'b')
     assert state(tmp_path/'b')==before
 
@@ -717,9 +735,10 @@ def test_factors_beside_a_column_of_their_name(tmp_path):
     for name in ('bias','factors'):
         with pytest.raises(ValueError, match=f"cannot be called '{name}'"): RecDataLoaders.from_df(df.rename(columns=dict(title=name)), item_name=name)
 
-def test_faiss_finds_the_lists_of_a_blend():
+def test_faiss_finds_the_lists_of_a_blend(tmp_path):
     pytest.importorskip('faiss')
-    dls = RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=100, n_ratings=6000), seed=0)
+    df = sample_ratings(n_users=200, n_items=100, n_ratings=6000)
+    dls = RecDataLoaders.from_df(df, seed=0)
     learn = learner(dls, seed=0)
     with learn.no_bar(),learn.no_logging():
         learn.fit_blend(weight=.3)
@@ -729,6 +748,11 @@ def test_faiss_finds_the_lists_of_a_blend():
     got,want = learn.faiss_index().search(users, n=7),learn.recommend(users, n=7)
     assert got.title.tolist()==want.title.tolist() and list(got)==list(want)
     assert np.allclose(got.score, want.score, atol=1e-4) and np.allclose(got.rating_pred, want.rating_pred, atol=1e-4)
+    had,index = df[::3],learn.faiss_index()
+    for o in (had,False): assert index.search(users, n=7, exclude_seen=o).title.tolist()==learn.recommend(users, n=7, exclude_seen=o).title.tolist()
+    with pytest.raises(TypeError, match='exclude_seen'): index.search(users, exclude_seen='no')
+    unknown = load_recommender(learn.save_recommender(tmp_path/'b', seen=False))
+    with pytest.raises(ValueError, match='what users have seen is not known here'): unknown.faiss_index().search(users)
 
 def test_faiss(pair):
     pytest.importorskip('faiss')

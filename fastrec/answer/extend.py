@@ -134,9 +134,9 @@ def _recommender(rec, model, ds, new, noise):
     model.classes = new.classes
     model.user,model.item = new.classes
     rating_range = _range_with(rec.rating_range, new.counted().y)
-    seen,off_lists = (seen_with(o, new) for o in (rec.seen,rec.off_lists))
+    seen,own_unlisted = (seen_with(o, new) for o in (rec.seen,rec.own_unlisted))
     counts = counts_with(rec.counts, new)
-    return Extended(model, ds, seen, noise, counts, rating_range, off_lists=off_lists)
+    return Extended(model, ds, seen, noise, counts, rating_range, own_unlisted=own_unlisted)
 
 # %% ../../nbs/answer/61_extend.ipynb #42a70d7e
 def _features_with(rec, k, vocab, labels, x):

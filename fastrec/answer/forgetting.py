@@ -88,13 +88,13 @@ def _without(rec, labels, side):
     name = (rec.ds.user_name,rec.ds.item_name)[side]
     codes = _kept(rec.ds.classes[name], labels)
     classes = {**rec.ds.classes, name: _vocab_of(rec.ds.classes[name], codes)}
-    seen,off_lists = (o and o.keeping(side, codes) for o in (rec.seen,rec.off_lists))
+    seen,own_unlisted = (o and o.keeping(side, codes) for o in (rec.seen,rec.own_unlisted))
     if seen and not side and seen.trained is None and seen.counts is not None: _warn_of_counts()
     counts = None if seen else _counts_of(rec, side, codes)
     n_users = rec.n_users if side else rec.n_users-(len(rec.ds.classes[name])-len(codes))
     model = _model_of(rec, side, codes, classes)
     ds = _ds_of(rec.ds, side, codes, classes)
-    res = Recommender(model, ds, seen, float(rec.noise), counts, rec.rating_range, n_users, off_lists)
+    res = Recommender(model, ds, seen, float(rec.noise), counts, rec.rating_range, n_users, own_unlisted)
     res.waiting,res.origin = waiting_without(rec, side, codes),origin_of(rec)
     return res
 

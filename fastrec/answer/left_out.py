@@ -18,8 +18,8 @@ _may_be = {
     'exclude_seen': 'It takes pairs of user and item; items that nobody should get are also_exclude=[...] of recommend',
     'also_exclude': 'It is a frame of pairs of user and item or, to leave items out for everybody, a list of their labels or a frame '
                     'with their column alone',
-    'items': 'It is a list of labels, or a frame of pairs of user and item',
-    'seen': 'It is True, False or a frame of pairs of user and item'}
+    'items': 'It is a list of labels, a frame with their column alone, or a frame of pairs of user and item',
+    'unlisted': 'It is a frame of pairs of user and item'}
 
 def _as_pairs(ds, data, name, what):
     "`data`, the argument `name`, as a frame with columns of users and items; the error for `what` is none says what `name` may be"
@@ -87,15 +87,18 @@ def _are_labels(o):
     is_table = getattr(o, 'ndim', 1)>1 or isinstance(getattr(o, 'index', o), pd.MultiIndex)
     return not is_table and not any(isinstance(x, (dict,list,tuple)) for x in o)
 
-def codes_for_all(ds, also):
-    """Codes of the items that `also`, the argument `also_exclude`, leaves out for everybody, with a warning about those unknown; `None` if
-    it is of pairs"""
-    vocab,labels = ds.classes[ds.item_name],also
-    if not _are_labels(also):
-        df = as_frame(also, 'also_exclude') if hasattr(also, 'columns') or isinstance(also, dict) else None
-        if df is None or [*df.columns]!=[vocab.name]: return None
-        labels = df[vocab.name]
-    not_there = []
+def labels_alone(ds, data, name):
+    "`data`, the argument `name`; if it is a frame with the column of items alone, their labels"
+    if not (hasattr(data, 'columns') or isinstance(data, dict)): return data
+    df = as_frame(data, name)
+    return pd.Index(df[ds.item_name]) if [*df.columns]==[ds.item_name] else data
+
+def items_for_all(ds, also):
+    """Codes of the items that `also`, the argument `also_exclude`, leaves out for everybody, with a warning about those unknown; `None` for
+    `None`, and for frames that `pairs_of` reads or refuses"""
+    labels = labels_alone(ds, also, 'also_exclude')
+    if not _are_labels(labels): return None
+    vocab,not_there = ds.classes[ds.item_name],[]
     res = codes_of_labels(vocab, labels, not_there)
     if not_there: warn(f'also_exclude: {count_unknown(vocab.name, not_there)}; they exclude nothing')
     return res

@@ -15,7 +15,7 @@ from ..base.checks import need_finite,need_whole,warn
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,ranks_vary,std_of_codes,tell_alike
-from .left_out import Left,codes_for_all,pairs_of,seen_to_exclude
+from .left_out import Left,items_for_all,labels_alone,pairs_of,seen_to_exclude
 from .lists import candidate_items,need_count
 from .steering import ListMaker,need_knobs
 from .tables import check_path,table_writer
@@ -73,7 +73,7 @@ def by_draws(rec, z, draw):
     model.from_features = rec.model.from_features
     if not ranks_vary(rec.model) and rec.model.n_draws>1:
         warn('all draws of this model rank alike, since it found no tastes in the ratings: z and draw only change the scores')
-    return Recommender(model, rec.ds, rec.seen, counts=rec.counts, off_lists=rec.off_lists)
+    return Recommender(model, rec.ds, rec.seen, counts=rec.counts, own_unlisted=rec.own_unlisted)
 
 # %% ../../nbs/answer/53_recommend.ipynb #3c525b56
 def list_maker(rec, z, draw, knobs, max_bytes, beside):
@@ -159,7 +159,8 @@ def _all_users(rec, only):
 # %% ../../nbs/answer/53_recommend.ipynb #7699be7d
 def _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude):
     "Codes of the `users`, and of those of the `items` that may be recommended, and what is `Left` without what is excluded"
-    gone = None if also_exclude is None else codes_for_all(rec.ds, also_exclude)
+    gone = items_for_all(rec.ds, also_exclude)
+    items = labels_alone(rec.ds, items, 'items')
     only = pairs_of(rec.ds, items, 'items', unknown) if hasattr(items, 'columns') else None
     user_codes,item_codes = asked_for(rec, users, items if only is None else [], unknown)
     user_codes = _all_users(rec, only) if users is None else user_codes.long()
@@ -168,15 +169,17 @@ def _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude):
     candidates = candidate_items(rec, item_codes, min_count)
     if items is not None and not min_count: tell_left_out(rec, item_codes, candidates)
     if only is not None: _tell_without_pairs(rec, user_codes, only)
-    if gone is not None: candidates = candidates[~torch.isin(candidates, gone)]
-    return user_codes,candidates,_left(rec, exclude_seen, None if gone is not None else also_exclude, only)
+    if gone is not None:
+        candidates = candidates[~torch.isin(candidates, gone)]
+        also_exclude = None
+    return user_codes,candidates,_left(rec, exclude_seen, also_exclude, only)
 
 # %% ../../nbs/answer/53_recommend.ipynb #c83603e9
 @patch
 def recommend(self:Recommends,
     users=None, # Label or labels of users; left out: all, for a shard its own, or those of the pairs in `items`
     n:int=10, # Items for each user, at most
-    items=None, # Labels to choose from, or a frame of pairs of user and item, each user's own candidates; all if left out
+    items=None, # Items to choose from, as labels or a frame of these alone, or pairs of user and item, each user's own; all if left out
     exclude_seen:bool|pd.DataFrame=True, # Leave out what a user has rated, in rows of validation too, or only this frame, say of training?
     min_count:int=0, # Leave out items with fewer training ratings; one without any is left out too, unless features of it are known
     path:str|Path=None, # Parquet or .csv file to write to, for millions of users; overwritten

@@ -141,7 +141,7 @@ class Recommends:
 
     held_out = source = None  # rows of validation, if there are dataloaders; for new users the model of training, and the noise
     origin = None  # about the fit that it comes from; a learner has `history` and `settings`
-    off_lists = None  # a `Seen` of the pairs that lists leave out, if these are others than what was seen
+    own_unlisted = None  # a `Seen` of the pairs that lists leave out, if these are others than what was seen
     waiting = None  # after `extend`: for each user and each item, how many ratings its row does not know
     @property
     def rating_range(self):
@@ -165,13 +165,13 @@ def ratings(self:Recommends):
 @patch(as_prop=True)
 def unlisted(self:Recommends):
     "The `Seen` of what lists leave out; `None` if that isn't known"
-    return self.seen if self.off_lists is None else self.off_lists
+    return self.seen if self.own_unlisted is None else self.own_unlisted
 
 # %% ../../nbs/answer/50_recommender.ipynb #7a7993b1
 class Recommender(Recommends):
     "`Recommends` without training, and so without fastai; it is given what `Recommends` counts from ratings"
     counts = rating_range = n_users = None  # attributes that `__init__` gets, in place of properties that count ratings
-    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None, off_lists=None):
+    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None, own_unlisted=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts
         self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users

@@ -15,7 +15,7 @@ import pandas as pd
 from ..answer.described import parts_of
 from ..answer.explain import is_of_one,of_one
 from ..base.checks import listened,need_whole,warn
-from ..data.names import need_columns
+from ..data.names import need_columns,role_of
 from ..export.files import files_left
 from ..export.loading import load_recommender
 from ..models.blend import has_tastes
@@ -73,9 +73,9 @@ def _items_in(rec, file):
     with reading(file):
         df = pd.read_parquet(file) if is_table else pd.read_csv(file, dtype=str, keep_default_na=False)
     need_columns(df, [rec.ds.item_name], file)
-    df = df[[o for o in classes if o in df]]
+    df = df[[o for o in df if o in classes or role_of(o)[0]=='user']]  # users under another name are refused, not ignored
     if is_table: return df
-    return pd.DataFrame({k: [as_label(classes[k], o) for o in df[k]] for k in df})
+    return df.assign(**{k: [as_label(vocab, o) for o in df[k]] for k,vocab in classes.items() if k in df})
 
 def _check_lists(folder, users, json, out):
     "Refuse what `fastrec recommend` cannot do: everyone's lists without a file, and output that is none"
@@ -188,11 +188,11 @@ def _about(folder, rec):
     m = rec.manifest
     fit = m.get('fit') or {}  # earlier versions did not keep it
     users,items = rec.ds.classes.values()
-    own = None if rec.off_lists is None else f'{len(rec.off_lists.items):,} pairs of their own'
     return dict(
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
         labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),
-        keeps_seen=rec.seen is not None, lists_leave_out=own, keeps_ratings=rec.ratings is not None,
+        keeps_seen=rec.seen is not None, keeps_ratings=rec.ratings is not None,
+        unlisted=None if rec.own_unlisted is None else len(rec.own_unlisted.items),
         bytes=sum(o['bytes'] for o in m['files'].values()), checksum=m['checksum'],
         left_over=sorted(files_left(Path(folder), m['files'])),
         metrics=m['metrics'], settings=fit.get('settings', {}), trained_with=m['trained_with'])

@@ -140,7 +140,7 @@ def _as_trained(rec, x):
     if cut is None and rec.model.clip: cut = rec.model.y_range
     if cut is None and not rec.model.is_preference:
         notes.append('the lowest and highest rating of training, where predictions should be cut off, are not known here')
-    about = dict(counts=rec.counts, rating_range=cut, n_users=rec.n_users, off_lists=rec.off_lists)
+    about = dict(counts=rec.counts, rating_range=cut, n_users=rec.n_users, own_unlisted=rec.own_unlisted)
     return Recommender(rec.model, rec.ds, seen, **about),notes
 
 # %% ../../nbs/evaluate/70_evaluation.ipynb #38832685

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/export/80_bundle.ipynb #1e005fe9
 import json,sys,uuid
 from pathlib import Path
-import numpy as np,pandas as pd
+import pandas as pd
 from fastcore.basics import patch
 from ..base.checks import need_flags
 from ..data.frames import as_frame
@@ -20,7 +20,7 @@ from .manifest import read_manifest,refuse_pickles
 from .layout import check_savable,columns_of,describe_model,model_tensors
 from .labels import BundleError,pack_labels
 from .maps import pack_maps
-from .rated import pack_off_lists,pack_rated,pack_waiting
+from .rated import pack_rated,pack_unlisted,pack_waiting
 from .files import begin_manifest,files_left,format_version,manifest_text,own_files,sweep_away,undo
 from .files import write_manifest,write_tensors
 
@@ -57,43 +57,39 @@ def _manifest(rec, spec, labels, files, said):
         **said)
 
 # %% ../../nbs/export/80_bundle.ipynb #c01c2cca
-def _what_to_keep(rec, seen, ratings):
-    """Should the folder have what users have seen, and which pairs should its lists leave out in place of it, a `Seen` or `None`? `seen` is
-    true, false or a frame of these pairs; false is refused if `ratings` are kept"""
-    if seen is None or isinstance(seen, (bool,np.bool_,str)):
-        need_flags(seen=seen)
-        if ratings and not seen:
-            raise ValueError('ratings=True saves what users have seen: leave seen=False out, or ratings')
-        return bool(seen),rec.off_lists if seen else None
-    res = pairs_of(rec.ds, seen, 'seen', 'nothing')
-    if len(as_frame(seen)) and not len(res.items): raise ValueError('seen has no pair of a user and an item that are known here')
-    return True,res
+def _unlisted_of(rec, frame, seen):
+    """The `Seen` of the pairs that lists of a folder leave out in place of what was seen: those of the `frame`; without one, those of `rec`
+    itself, if the folder keeps what was `seen`. `None` if there are none"""
+    if frame is None: return rec.own_unlisted if seen else None
+    res = pairs_of(rec.ds, frame, 'unlisted', 'nothing')
+    if len(as_frame(frame)) and not len(res.items): raise ValueError('unlisted has no pair of a user and an item that are known here')
+    return res
 
 # %% ../../nbs/export/80_bundle.ipynb #e6357751
 @patch
 def save_recommender(self:Recommends,
     path:str|Path, # Folder to write to; a recommender that is saved there is replaced
-    seen:bool|pd.DataFrame=True, # Save what users have rated, so lists leave it out? Or a frame of users and items to leave out instead
+    seen:bool=True, # Save what users have rated, so lists leave it out?
     metrics:dict=None, # Numbers to keep with the model; if left out, those of the last epoch, or of the folder that this was loaded from
     ratings:bool=False, # Save ratings, their times and features too, all personal data, for `explain` and `extend`?
+    unlisted:pd.DataFrame=None, # Pairs that lists of the folder leave out, in place of what was seen
 )->Path:
     """Save model, labels and what users have seen, without pickle. `ratings=True` keeps ratings and features too. Reasons, `explain` and
-    `explain_features` need them, and `extend` for people it already knows. After `extend` and `without_users` the measures are still
-    those of the fit. With `seen=frame` lists of the folder leave out its pairs alone; what users have rated is saved too. Labels that are
-    unknown leave out nothing, with a warning. A loaded recommender keeps these pairs, and `extend` adds its rows, until another frame is
-    given. `ValueError` for a model that can't be saved this way, `OSError` if it can't be written"""
-    need_flags(ratings=ratings)
-    keeps_seen,off_lists = _what_to_keep(self, seen, ratings)
+    `explain_features` need them, and `extend` for people it already knows. After `extend` and `without_users` the measures are still those
+    of the fit. Unknown labels in `unlisted` leave out nothing, with a warning. A loaded recommender keeps these pairs, and `extend` adds
+    its rows, until `seen=False` or another frame. `ValueError` for a model that can't be saved this way, `OSError` if writing fails"""
+    need_flags(seen=seen, ratings=ratings)
+    if ratings and not seen: raise ValueError('ratings=True saves what users have seen: leave seen=False out, or ratings')
+    pairs = _unlisted_of(self, unlisted, seen)
     check_savable(self)
     folder = Path(path)
     spec = describe_model(self.model)
     said = origin_of(self) if metrics is None else origin_of(self)|dict(metrics=_as_json(metrics))
     labels = [pack_labels(v) for v in self.ds.classes.values()]
-    tensors = _tensors_to_write(self, labels, keeps_seen, off_lists)
+    tensors = _tensors_to_write(self, labels, seen, pairs)
     if ratings: tensors['seen'] |= pack_rated(self)
     folder.mkdir(parents=True, exist_ok=True)
-    describe = lambda files: _manifest(self, spec, labels, files, said)
-    _write(folder, tensors, describe, self.model)
+    _write(folder, tensors, lambda files: _manifest(self, spec, labels, files, said), self.model)
     return folder
 
 # %% ../../nbs/export/80_bundle.ipynb #060c7089
@@ -130,13 +126,13 @@ def _seen_file(seen):
     if seen.trained is not None: res['trained'] = seen.trained
     return res
 
-def _tensors_to_write(rec, labels, keeps_seen, off_lists):
-    """The tensors of the files whose names start with `model` and, for what was seen, if the folder `keeps_seen`, and for what to leave
-    `off_lists`, with `seen`"""
+def _tensors_to_write(rec, labels, keeps_seen, unlisted):
+    """The tensors of the files whose names start with `model` and, for what was seen, if the folder `keeps_seen`, and for the pairs
+    `unlisted`, a `Seen` or `None`, with `seen`"""
     res = {'model': _model_file(rec, labels)}
     known = rec.seen if keeps_seen else None
     of_users = {} if known is None else _seen_file(known)|pack_waiting(rec)
-    of_users |= pack_off_lists(off_lists)
+    of_users |= pack_unlisted(unlisted)
     if of_users: res['seen'] = of_users
     return res
 

@@ -9,10 +9,11 @@ __all__ = ['ItemIndex']
 from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
-from ..base.checks import need_flags,need_package,need_whole,warn
+from ..base.checks import need_package,need_whole,warn
 from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Ease
+from ..answer.left_out import seen_to_exclude
 from ..answer.recommender import Recommends
 from ..answer.recommend import lists_frame
 from ..answer.tables import parquet_writer
@@ -99,18 +100,16 @@ class ItemIndex:
 def search(self:ItemIndex,
     users, # Label or labels of users
     n:int=10, # Items for each user, at most
-    exclude_seen:bool=True, # Leave out items that a user has rated?
+    exclude_seen:bool|pd.DataFrame=True, # Leave out items that a user has rated, or only the pairs of this frame?
 )->pd.DataFrame: # As from `recommend`
     "The `n` best items that the index finds for each user"
-    need_flags(exclude_seen=exclude_seen)
     n = need_whole('n', n)
     rec = self.rec
     vocab = rec.ds.classes[rec.ds.user_name]
     users = torch.from_numpy(vocab.lookup(users)).long()
-    if exclude_seen and rec.unlisted is None:
-        raise ValueError('what users have seen is not known here: pass exclude_seen=False')
-    if exclude_seen: row,item = rec.unlisted.of(users)
-    else: row = item = users[:0]
+    seen = seen_to_exclude(rec, exclude_seen)
+    if seen is None: row = item = users[:0]
+    else: row,item = seen.of(users)
     most = int(torch.bincount(row, minlength=1).max())
     scores,places = self._find(users, min(n+most, len(self.codes)))
     hidden = self._are_pairs(places, row, item)

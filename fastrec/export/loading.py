@@ -21,7 +21,7 @@ from ..models.base import FactorModel
 from .layout import build_model
 from .labels import BundleError,unpack_labels
 from .maps import check_maps,take_features
-from .rated import fit_together,read_off_lists,read_rated,read_waiting
+from .rated import fit_together,read_rated,read_unlisted,read_waiting
 from .files import copied_to,own_files,sha256,tensor_specs
 from ..base.devices import as_device,need_memory,trainable
 from .manifest import check_answers,check_manifest,parse_manifest,read_manifest,refuse_pickles
@@ -140,10 +140,10 @@ def _of_users(tensors, ds, sizes, counts):
     """From the `tensors` of the file of what was seen, if there is one: the ratings, or the empty `ds`, what users have seen, what lists
     leave out in its place, and how many ratings wait; `None` for what isn't there"""
     if tensors is None: return ds,None,None,None
-    off_lists = read_off_lists(tensors, sizes)
+    own_unlisted = read_unlisted(tensors, sizes)
     seen = None
-    if off_lists is None or 'items' in tensors: seen = _read_seen(tensors, *sizes, counts)
-    return read_rated(tensors, ds, sizes),seen,off_lists,read_waiting(tensors, sizes)
+    if own_unlisted is None or 'items' in tensors: seen = _read_seen(tensors, *sizes, counts)
+    return read_rated(tensors, ds, sizes),seen,own_unlisted,read_waiting(tensors, sizes)
 
 # %% ../../nbs/export/81_loading.ipynb #f65fa8dc
 def assemble(folder, manifest, files):
@@ -160,10 +160,10 @@ def assemble(folder, manifest, files):
     model.user,model.item = classes
     ds = _no_ratings(manifest, classes)
     ds.features = features
-    ds,known,off_lists,waiting = _of_users(seen, ds, sizes, counts)
+    ds,known,own_unlisted,waiting = _of_users(seen, ds, sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)
-    res = Recommender(model, ds, known, manifest['noise'], counts, rating_range, off_lists=off_lists)
+    res = Recommender(model, ds, known, manifest['noise'], counts, rating_range, own_unlisted=own_unlisted)
     res.waiting,res.origin = waiting,origin_in(manifest)
     return res
 

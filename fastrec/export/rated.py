@@ -110,18 +110,18 @@ def read_waiting(tensors, sizes):
     return res
 
 # %% ../../nbs/export/88_rated.ipynb #c61f330a
-_off_lists = 'off_lists.items','off_lists.offsets'
+_unlisted = 'unlisted.items','unlisted.offsets'
 
-def pack_off_lists(pairs):
+def pack_unlisted(pairs):
     "Tensors, by name, of the `Seen` of `pairs` that lists leave out; none for `None`"
     if pairs is None: return {}
     items = pairs.items.int()
-    return dict(zip(_off_lists, (items.contiguous(),pairs.offsets)))
+    return dict(zip(_unlisted, (items.contiguous(),pairs.offsets)))
 
-def read_off_lists(tensors, sizes):
-    "The `Seen` of pairs that lists leave out, from the `tensors` of `pack_off_lists`; `None` if there are none"
-    if not any(o in tensors for o in _off_lists): return None
-    items,offsets = (tensors[o] for o in _off_lists)
+def read_unlisted(tensors, sizes):
+    "The `Seen` of pairs that lists leave out, from the `tensors` of `pack_unlisted`; `None` if there are none"
+    if not any(o in tensors for o in _unlisted): return None
+    items,offsets = (tensors[o] for o in _unlisted)
     if not fit_together(items, offsets, *sizes):
         raise BundleError('what lists leave out does not fit the labels')
     counts = torch.bincount(items, minlength=sizes[1])

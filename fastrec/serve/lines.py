@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/serve/25_lines.ipynb #d13ed366
 import pandas as pd,torch
-from ..answer.left_out import Left,seen_to_exclude
+from ..answer.left_out import Left
 from ..answer.lists import candidate_items
 from ..answer.predict import need_draws,std_of_codes
 from ..answer.recommend import found_by,lines_of,list_maker,tell_left_out
@@ -32,11 +32,6 @@ def _candidates(rec, wanted, choice):
     return items
 
 # %% ../../nbs/serve/25_lines.ipynb #6f3e74d8
-def _left(rec, struck):
-    "What is `Left` without what users have seen, as far as that is known, and without what is `struck`"
-    known = seen_to_exclude(rec, rec.unlisted is not None)
-    return Left(known, struck)
-
 def _found(rec, users, wanted, choice, rated):
     "What `lines_of` gives for the lists of the codes `users`, without the items (codes) that they have `rated` elsewhere"
     knobs = wanted.diversity,wanted.damping
@@ -44,7 +39,7 @@ def _found(rec, users, wanted, choice, rated):
     lists = list_maker(rec, wanted.z, wanted.draw, knobs, _max_bytes, why)
     items = _candidates(lists.rec, wanted, choice)
     sizes = [len(v) for v in rec.ds.classes.values()]
-    left = _left(rec, choice.struck(users, rated, sizes))
+    left = Left(rec.unlisted, choice.struck(users, rated, sizes))
     n = min(wanted.n, max(len(items), 1))
     found = found_by(lists, users, items, n, left)
     return lines_of(rec, lists.model, items, *found, lists.ranker, lists.beside)

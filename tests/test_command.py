@@ -899,3 +899,14 @@ def test_what_is_said_of_features_is_no_python(said, ratings, file, tmp):
         else: df.to_parquet(tmp/name)
         err = said('train', file, '--out', tmp/'sides', '--fit', 'als', '--items', tmp/name)[2]
         assert part in err and not re.search(_python, err), (name,err)
+
+def test_what_is_sold_out_may_come_from_a_table_with_gaps(said, ratings, tmp):
+    df = pd.DataFrame(dict(user=ratings.user, film=100+pd.factorize(ratings.title)[0], rating=ratings.rating))
+    learn = learner(RecDataLoaders.from_df(df, item_name='film', valid_pct=0, seed=1))
+    with quietly(): learn.fit_als(2)
+    learn.save_recommender(tmp/'numbered')
+    user = str(df.user.iloc[0])
+    first = answer(said, 'recommend', tmp/'numbered', user, '--n', '2')
+    pd.DataFrame(dict(film=[float(o['film']) for o in first]+[None])).to_csv(tmp/'sold.csv', index=False)  # 82.0 and an empty field
+    left = answer(said, 'recommend', tmp/'numbered', user, '--n', '2', '--also-exclude', tmp/'sold.csv')
+    assert not {o['film'] for o in first} & {o['film'] for o in left}

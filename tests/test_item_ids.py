@@ -2,7 +2,7 @@
 import warnings
 from functools import cache
 import numpy as np,pandas as pd,pytest,torch
-from fastrec.all import RecDataLoaders,check_ratings,learner,load_recommender
+from fastrec.all import RecDataLoaders,check_ratings,learner,load_recommender,sample_ratings
 
 def films(n=400):
     rng = np.random.default_rng(0)
@@ -205,3 +205,15 @@ def test_side_of_films_with_one_title():
         with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_bayes(3, 6, side=side)
         return learn.predict_grid()
     assert torch.equal(grid(catalogue()), grid(told))
+
+def test_items_numbered_anew_are_known_by_their_titles():
+    "As ids read as text and as numbers are, 0007 and 7; two that have one title need their ids"
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1500)[['user','item','title','rating']]
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=1))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    anew = df.assign(item=df.item.astype(int)+7)
+    with pytest.warns(UserWarning, match="the ids next to 'title' are others"): begun = learner(RecDataLoaders.from_df(anew, valid_pct=0, seed=1), init=learn)
+    torch.testing.assert_close(begun.predict_grid(), learn.predict_grid(), atol=1e-4, rtol=1e-4)
+    catalogue = anew[['item','title']].drop_duplicates().assign(genre=lambda o: np.resize(['a','b','c'], len(o)))
+    with pytest.warns(UserWarning, match="the ids next to 'title' are others"): dls = RecDataLoaders.from_df(df, items=catalogue, valid_pct=0)
+    assert len(dls.classes['title'])==df.title.nunique()+1

@@ -344,3 +344,11 @@ def test_the_average_user_beside_newcomers_is_that_of_training():
     new = learn.fold_in(pd.DataFrame(dict(title=titles[:5], rating=[5.,1,5,1,4])))
     want,got = (o.predict_df(pd.DataFrame(dict(user=u, title=titles)), unknown='average') for o,u in ((learn,-1),(new,'nobody')))
     np.testing.assert_allclose(got, want, atol=1e-4)
+
+def test_one_with_many_ratings_takes_no_memory_for_all_others():
+    "Rows are solved for side by side with those of as many ratings"
+    from fastrec.models.row_loops import _firsts
+    lens = torch.tensor([20_000, *[5]*2000])
+    firsts = [*_firsts(lens, True), len(lens)]
+    for a,b in zip(firsts, firsts[1:]): assert lens[a:b].max()*(b-a)<=2*lens[a:b].clamp(min=8).sum()
+    assert firsts[:2]==[0,1] and len(firsts)<40

@@ -102,3 +102,8 @@ def items_for_all(ds, also):
     res = codes_of_labels(vocab, labels, not_there)
     if not_there: warn(f'also_exclude: {count_unknown(vocab.name, not_there)}; they exclude nothing')
     return res
+
+# %% ../../nbs/answer/84_left_out.ipynb #25be4084
+def where_left_out(rec):
+    "Where is what the lists of `rec` leave out?"
+    return 'in training too' if rec.own_unlisted is None else "among what this folder's lists leave out"

@@ -75,7 +75,11 @@ def _items_in(rec, file):
     need_columns(df, [rec.ds.item_name], file)
     df = df[[o for o in df if o in classes or role_of(o)[0]=='user']]  # users under another name are refused, not ignored
     if is_table: return df
-    return df.assign(**{k: [as_label(vocab, o) for o in df[k]] for k,vocab in classes.items() if k in df})
+    df = df[df[rec.ds.item_name]!='']  # a row without an item
+    def labels(vocab, col):
+        if vocab.labels.dtype.kind in 'iu': col = col.str.removesuffix('.0')  # which a gap in a column of numbers left
+        return [as_label(vocab, o) for o in col]
+    return df.assign(**{k: labels(vocab, df[k]) for k,vocab in classes.items() if k in df})
 
 def _check_lists(folder, users, json, out):
     "Refuse what `fastrec recommend` cannot do: everyone's lists without a file, and output that is none"

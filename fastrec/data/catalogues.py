@@ -9,41 +9,43 @@ __all__ = []
 import pandas as pd
 from .labels import Vocab
 from .frames import as_frame
-from .item_ids import ids_of,item_codes,new_labels
+from .item_ids import are_renumbered,ids_of,item_codes,new_labels
 from .names import bare_name
 from .titles import items_beside
 
 # %% ../../nbs/data/30_catalogues.ipynb #23e9514e
-def has_ids(df, name):
+def _has_ids(df, name):
     "Does the frame `df` of items have ids next to their titles, the labels of `name`?"
     is_there = name in df or df.index.name==name
     return is_there and items_beside(df, name) is not None
 
-def _with_column(df, name): return df if name in df else df.reset_index()
+def _coded(vocab, df, what):
+    """The frame `df` of items, given as `what`, with labels in a column, and the codes in `vocab` of its rows; `None` for these if it has
+    no ids, or others than those known"""
+    df = as_frame(df, what)
+    name = vocab.name
+    if not _has_ids(df, name): return df,None
+    if name not in df: df = df.reset_index()
+    codes = item_codes(vocab, df)
+    return df,None if are_renumbered(vocab.find(df[name])>0, codes>0, name) else codes
 
 def with_labels(vocab, df, what):
     "The frame `df` of items, given as `what`, with the labels of `vocab` or new ones; and the ids of the new ones by label, or `None`"
-    name = vocab.name
-    df = as_frame(df, what)
-    if not has_ids(df, name): return df,None
-    df = _with_column(df, name)
-    codes = item_codes(vocab, df)
+    df,codes = _coded(vocab, df, what)
+    if codes is None: return df,None
     col,ids = new_labels(vocab, df, codes)
     labels = col.astype(object)
     labels[codes>0] = vocab.decode(codes[codes>0])
-    return df.assign(**{name: labels}),ids
+    return df.assign(**{vocab.name: labels}),ids
 
 # %% ../../nbs/data/30_catalogues.ipynb #43952897
-def known_rows(vocab, df, what):
-    "The rows of the frame `df` of items, given as `what`, that are of `vocab`, with its labels; all of them, if it has no ids"
+def labelled_as(vocab, df, what):
+    "The frame `df` of items, given as `what`, with the labels of `vocab`, without the rows of others; all of them, if it has no ids"
     if isinstance(df, pd.Series): return df
-    name = vocab.name
-    df = as_frame(df, what)
-    if not has_ids(df, name): return df
-    df = _with_column(df, name)
-    codes = item_codes(vocab, df)
+    df,codes = _coded(vocab, df, what)
+    if codes is None: return df
     is_known = codes>0
-    return df[is_known].assign(**{name: vocab.decode(codes[is_known])})
+    return df[is_known].assign(**{vocab.name: vocab.decode(codes[is_known])})
 
 # %% ../../nbs/data/30_catalogues.ipynb #4ce5a097
 def _joined(ids, more):
@@ -55,7 +57,7 @@ def as_rated(items, df, name, ids):
     """The frame `items` with the titles that the ratings `df` have in the column `name`, which have the `ids` by label, or `None`; and
     these with the ids of other items"""
     items = as_frame(items, 'items')
-    if not has_ids(items, name): return items,ids
+    if not _has_ids(items, name): return items,ids
     vocab = Vocab(df[name].dropna().unique(), name)
     vocab.ids = ids_of(vocab, ids)
     items,more = with_labels(vocab, items, 'items')

@@ -126,14 +126,26 @@ def _by_title(vocab, is_asked):
         res[title,i] = k+1
     return res
 
+# %% ../../nbs/data/24_item_ids.ipynb #133b2d3a
+_fewest,_hardly = 10,.1  # items with a known title, and the share of them that have the same id, too
+
+def are_renumbered(by_title, by_id, name):
+    "Are so few of the items found `by_title`, a mask, also found `by_id` that ids must be others? Warns if they are"
+    n = int(by_title.sum())
+    res = n>=_fewest and (by_title & by_id).sum()<_hardly*n
+    if res: warn(f'the ids next to {name!r} are others than those known, so items are told apart by {name!r} alone')
+    return bool(res)
+
 # %% ../../nbs/data/24_item_ids.ipynb #a06214d3
 def codes_in(old, new):
     "The code in the `Vocab` `old` of each label of the `Vocab` `new`, 0 for those that mean no item there"
-    codes = old.find(new.labels)
-    if new.ids is None or not _knows(old, new.ids.name): return codes
+    by_title = old.find(new.labels)
+    if new.ids is None or not _knows(old, new.ids.name): return by_title
+    codes = by_title.copy()
     theirs = old.ids[codes-1]  # for code 0 that of any other
     is_open = theirs.isna() | new.ids.isna()
     codes[~is_open & (theirs!=new.ids)] = 0
+    if are_renumbered(by_title[~is_open]>0, codes[~is_open]>0, new.name): return by_title
     is_left = np.ones(len(old), bool)
     is_left[codes] = False
     known = _by_title(old, is_left[1:])

@@ -14,7 +14,7 @@ from ..data.frames import as_frame
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
 from ..answer.predict import predict_codes
-from ..answer.left_out import seen_to_exclude
+from ..answer.left_out import seen_to_exclude,where_left_out
 from ..answer.lists import need_count
 from ..answer.steering import ListMaker,need_knobs
 from .judging import all_candidates,judged,likenesses
@@ -24,10 +24,10 @@ from .truth import Truth
 _many_strangers = .01  # of the rows: worth a sentence
 _few_listed = .8       # of the users: worth a sentence
 
-def _notes(c, strangers_told, min_rating):
+def _notes(c, strangers_told, min_rating, where='in training too'):
     "Sentences about what was counted, `c`, that readers may want to act on; `strangers_told`: was there a warning about unknown ones?"
     if c['in_training']:
-        yield (f"{c['in_training']:,} relevant held-out pairs were in training too, where exclude_seen leaves them out of the lists, and "
+        yield (f"{c['in_training']:,} relevant held-out pairs were {where}, where exclude_seen leaves them out of the lists, and "
                'do not count: drop the repeats before the split, or pass exclude_seen=False if lists may show them again')
     if c['on_both_sides']:
         yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
@@ -159,13 +159,13 @@ def _held_out(rec, frame, min_rating):
                          'evaluate before it is exported, or keep it with save_recommender')
     return copy(held).to(torch.device('cpu')).counted()
 
-def _check_found(truth, y, known, min_rating):
-    "Refuse a question that has no answer; `known` are the rows of known users"
+def _check_found(truth, y, known, min_rating, where):
+    "Refuse a question that has no answer; `known` are the rows of known users, `where` is what lists leave out"
     if len(truth.users): return
     if not known.any():
         raise ValueError('there is no held-out rating of a known user: recommend to new ones by fold_in')
     if truth.counted['in_training']:
-        raise ValueError('all that is relevant was in training too, where exclude_seen leaves it out: '
+        raise ValueError(f'all that is relevant was {where}, where exclude_seen leaves it out: '
                          'pass exclude_seen=False, or another frame')
     highest = float(y[known].max())
     raise ValueError(f'no held-out rating of a known user reaches min_rating={min_rating}; the highest is {highest:g}')
@@ -191,10 +191,10 @@ def _asked(rec, frame, min_rating, exclude_seen, min_count):
     seen = seen_to_exclude(rec, exclude_seen)
     reached = torch.ones(len(held), dtype=torch.bool) if min_rating is None else held.y>=min_rating
     truth = Truth(held.x, reached, len(rec.counts), seen, held.unknown_items)
-    _check_found(truth, held.y, held.x[:,0]>0, min_rating)
-    if frame is not None and held.y is not None and rec.rating_range:
-        notes += _scale_notes(rec, held.y)
-    notes += _notes(truth.counted, frame is not None, min_rating)
+    where = where_left_out(rec)
+    _check_found(truth, held.y, held.x[:,0]>0, min_rating, where)
+    if frame is not None and held.y is not None and rec.rating_range: notes += _scale_notes(rec, held.y)
+    notes += _notes(truth.counted, frame is not None, min_rating, where)
     notes += _of_unrated(rec, truth, min_count)
     if notes: warn('; '.join(notes))
     return rec,truth,held,seen

@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from ..answer.lists import candidate_items
 from ..answer.recommender import Recommends,evaluating
 from ..answer.steering import ListMaker
-from ..data.catalogues import known_rows
+from ..data.catalogues import labelled_as
 from ..data.sides import value_sets
 from .measures import Jaccard,coverage,diversity,hit_rate_at_k,map_at_k,mrr_at_k,ndcg_at_k,novelty
 from .measures import popularity_bias,precision_at_k,recall_at_k
@@ -71,7 +71,7 @@ def likenesses(rec, genres):
     res = dict(diversity=(alike,device))
     if genres is None: return res
     vocab = rec.ds.classes[rec.ds.item_name]
-    genres = known_rows(vocab, genres, 'genres')
+    genres = labelled_as(vocab, genres, 'genres')
     sets = value_sets(genres, vocab.labels, vocab.name, 'genres')
     return {**res, 'genre_diversity': (Jaccard(sets),torch.device('cpu'))}
 

@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.features import Features
 from ..data.frames import as_frame
-from ..data.catalogues import known_rows
+from ..data.catalogues import labelled_as
 from ..data.sides import side_rows
 from .priors import Columns
 
@@ -32,7 +32,7 @@ def _implicit(ds, k, sizes, most=30_000):
 # %% ../../nbs/fit/50_side_columns.ipynb #30a14f09
 def _of_frame(df, vocab):
     "The `x` of `Features` of the frame `df`, which must have a row without gaps for each label of `vocab`"
-    df = known_rows(vocab, df, 'side')
+    df = labelled_as(vocab, df, 'side')
     rows = side_rows(df, vocab.labels, vocab.name)
     return Features(rows, vocab, 'side').x
 

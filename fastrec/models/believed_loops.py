@@ -119,9 +119,10 @@ def believe(users, items, weight, y, mass, rows, cov, known):
     users = places[users]
     order = rising(users)
     found = torch.zeros(3, len(mass), cov.shape[1], dtype=torch.float32)
-    of_ratings = array(items[order], torch.int64),*(array(o[order]) for o in (weight,y,torch.ones_like(y)))
+    ids = array(items[order], torch.int64)
+    of_ratings = [array(o[order]) for o in (weight,y,torch.ones_like(y))]
     lam,noise,mean,*rounds = known
     known = array(lam),np.float32(noise),array(mean),*rounds
     of_users = array(mass[who]),array(rows),array(cov)
-    by_users(_believe, users[order], len(mass), *of_ratings, *of_users, known, *found.numpy())
+    by_users(_believe, users[order], len(mass), ids, *of_ratings, *of_users, known, *found.numpy(), alike=True)
     return found[:,places].unbind()

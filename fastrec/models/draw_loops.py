@@ -77,4 +77,5 @@ def draws_by_loops(users, items, terms, tables, draws, n_users, divisor=1):
     prec = (prec/size/size[:,None]).permute(1, 2, 0)
     known = *map(array, tables),array(prec),array(eps.T)
     by_users(_rows, users[order], n_users, array(items[order], torch.int64), *of_ratings, *known, z)
+    if not np.isfinite(z).all(): raise ValueError('the equations of new rows have no solution: is the model finite?')
     return torch.from_numpy(z).mT/size

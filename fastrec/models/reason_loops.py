@@ -83,7 +83,7 @@ def add_contributions(users, items, terms, rows, prior, asked, out):
     of_ratings = [array(o) for o in terms]
     known = array(rows),*(array(o) for o in prior)
     to = array(asked, torch.int64),out.numpy(),last.numpy()
-    by_users(_of_users, users, len(asked), array(items, torch.int64), *of_ratings, *known, *to)
+    by_users(_of_users, users, len(asked), array(items, torch.int64), *of_ratings, *known, *to, alike=True)
     _need_solved(last)
 
 # %% ../../nbs/models/43_reason_loops.ipynb #fe44920a

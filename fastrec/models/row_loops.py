@@ -62,14 +62,6 @@ def rising(users):
     is_in_order = (users.diff()>=0).all()
     return slice(None) if is_in_order else users.argsort(stable=True)
 
-def by_users(loop, users, n_users, *args):
-    "Run the `loop` for the ratings of the codes `users`, which rise, in parts of the users"
-    n_each = torch.bincount(users, minlength=n_users)
-    starts = torch.cat([n_each.new_zeros(1), n_each.cumsum(0)]).numpy()
-    firsts = range(0, n_users, _users_a_job)
-    jobs = [(o, min(o+_users_a_job, n_users), starts, *args) for o in firsts]
-    in_threads(loop.run, jobs)
-
 # %% ../../nbs/models/37_row_loops.ipynb #98149ca5
 def by_length(users, n):
     "The places of `n` users if those with most of the ratings, which are of the codes `users`, come first, and who is at each place"
@@ -77,6 +69,26 @@ def by_length(users, n):
     places = torch.empty_like(order)
     places[order] = torch.arange(n)
     return places,order
+
+# %% ../../nbs/models/37_row_loops.ipynb #0578329f
+_short = 8  # ratings; fewer are as good as so many
+
+def _firsts(n_each, alike):
+    "The first user of each part, of users with `n_each` ratings; where these are to be `alike`, none has twice as many as another"
+    n = len(n_each)
+    if not alike or not n: return range(0, n, _users_a_job)
+    size = n_each.clamp(min=_short).log2().long()
+    begins = [0, *(size.diff().nonzero()[:,0]+1).tolist(), n]
+    return [o for a,b in zip(begins, begins[1:]) for o in range(a, b, _users_a_job)]
+
+# %% ../../nbs/models/37_row_loops.ipynb #e7f9ed2c
+def by_users(loop, users, n_users, *args, alike=False):
+    "Run the `loop` for the ratings of the codes `users`, which rise, in parts of the users; those of a part are `alike` in their number?"
+    n_each = torch.bincount(users, minlength=n_users)
+    starts = torch.cat([n_each.new_zeros(1), n_each.cumsum(0)]).numpy()
+    firsts = [*_firsts(n_each, alike), n_users]
+    jobs = [(a, b, starts, *args) for a,b in zip(firsts, firsts[1:])]
+    in_threads(loop.run, jobs)
 
 # %% ../../nbs/models/37_row_loops.ipynb #69300053
 @compiled

@@ -107,5 +107,5 @@ def rows_by_loops(users, items, terms, rows, prec, mean, held=None, y_range=None
     bounds = tuple(map(np.float32, y_range)) if y_range else _no_range
     z = mean.copy()
     ids = array(items[order], torch.int64)
-    by_users(_rows, users[order], len(mean), ids, *of_ratings, rows, array(prec), mean, held, bounds, z)
+    by_users(_rows, users[order], len(mean), ids, *of_ratings, rows, array(prec), mean, held, bounds, z, alike=True)
     return torch.from_numpy(z)[places]

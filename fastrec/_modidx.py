@@ -1117,7 +1117,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.data.item_ids._labels_with': ( 'data/item_ids.html#_labels_with',
                                                                                'fastrec/data/item_ids.py'),
                                        'fastrec.data.item_ids._tell_new': ('data/item_ids.html#_tell_new', 'fastrec/data/item_ids.py'),
-                                       'fastrec.data.item_ids._title_of': ('data/item_ids.html#_title_of', 'fastrec/data/item_ids.py'),
+                                       'fastrec.data.item_ids._titles_of': ('data/item_ids.html#_titles_of', 'fastrec/data/item_ids.py'),
                                        'fastrec.data.item_ids._titles_with_ids': ( 'data/item_ids.html#_titles_with_ids',
                                                                                    'fastrec/data/item_ids.py'),
                                        'fastrec.data.item_ids._without_id': ('data/item_ids.html#_without_id', 'fastrec/data/item_ids.py'),

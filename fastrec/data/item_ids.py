@@ -71,6 +71,13 @@ def item_codes(vocab, df):
 # %% ../../nbs/data/24_item_ids.ipynb #6e7f84cf
 def _without_id(label): return re.sub(r' \[[^\[\]]+\]$', '', label)
 
+def _titles_of(label, i):
+    "The `label` without the id `i` at its end, and again for as long as it ends in that"
+    end = f' [{i}]'
+    while label.endswith(end):
+        label = label.removesuffix(end)
+        yield label
+
 def _titles_with_ids(vocab):
     "Titles that `vocab` has with ids after them"
     if '_with_ids' in vars(vocab): return vocab._with_ids
@@ -81,11 +88,7 @@ def _titles_with_ids(vocab):
         res = {o for o,n in Counter(titles).items() if n>1}
     else:
         for label,i in zip(labels, vocab.ids):
-            if not isinstance(label, str): continue
-            end = f' [{i}]'
-            while label.endswith(end):
-                label = label.removesuffix(end)
-                res.add(label)
+            if isinstance(label, str): res.update(_titles_of(label, i))
     vocab._with_ids = res
     return res
 
@@ -109,20 +112,14 @@ def lookup_items(vocab, df):
     return vocab.lookup(unknown)
 
 # %% ../../nbs/data/24_item_ids.ipynb #ce00b3b5
-def _title_of(label, i):
-    "The `label` without the id `i`, once or several times, at its end"
-    res = str(label)
-    end = f' [{i}]'
-    while res.endswith(end): res = res.removesuffix(end)
-    return res
-
 def _by_title(vocab, is_asked):
     "The code of each title with its id, of the labels for which the mask `is_asked` is set, as far as their ids are known"
     res = {}
     places = (is_asked & ~vocab.ids.isna()).nonzero()[0]
     for k in places.tolist():
         i = vocab.ids[k]
-        title = _title_of(vocab.labels[k], i)
+        label = str(vocab.labels[k])
+        *_,title = label,*_titles_of(label, i)
         res[title,i] = k+1
     return res
 

@@ -91,7 +91,7 @@ def _by_preference(asked, are_sure):
 _least_gain = 2.  # standard errors
 
 def _are_sure(rows, popular):
-    "Which of `rows`, what each user's list finds, (n,), by weights, weigh no ratings, or find `_least_gain` more than the `popular` list?"
+    "Which of `rows`, what each user's list finds, (n,), by weights, weigh no ratings, or surely find more than the `popular` list?"
     res = []
     for (weight,_),found in rows.items():
         gain = found-popular

@@ -79,7 +79,7 @@ def solve_draws(draws, users, found_of, n_users, noise):
     return torch.cat(res)
 
 # %% ../../nbs/models/34_new_draws.ipynb #2d603923
-_together = 3  # draws of a rating, which take PyTorch as long as a rating without draws
+_together = 3  # draws count as a rating, so that one person's few ratings do not load machine code
 
 def are_average(model, users, n_users, noise, most=0):
     "Which of `n_users` have at most `most` ratings of finite variance `noise`, and so the average row; none, if features tell of them"

@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
 from .net import Net
+from .step_loops import are_for_loops,mse_by_loop
 from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
@@ -93,8 +94,10 @@ def mse_step(self:DotBias, x, y):
     """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
     With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
     g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
+    P,b_u,Q,b_i = weights = [e.weight for es in self.tables for e in es]
+    if not self.sparse and are_for_loops(y, *weights):
+        return mse_by_loop(x, y, self.mean.item(), None if self.clip else self.y_range, weights)
     u,i = x[:,:2].long().T.contiguous()
-    (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
     p = P.index_select(0, u)
     q = Q.index_select(0, i)
     scores = (p*q).sum(1)

@@ -11,9 +11,9 @@ from torch.optim.adam import adam
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
-from ..base.compiled import compiled
 from ..base.threads import n_threads
 from ..models.step_loops import are_for_loops
+from .optimizer_loops import adam_by_loop,step_rows_by_loop
 from .training import RecLearner
 
 # %% ../../nbs/fit/44_optimizers.ipynb #2c8deb89
@@ -57,33 +57,6 @@ def _is_for_loop(p, s):
     "Is the loop faster for the weight `p` with the state `s`?"
     return p.numel()*n_threads()<=_most_numbers and are_for_loops(p, p.grad, s['grad_avg'], s['sqr_avg'])
 
-@compiled
-def _adam(
-    w, grad, avg, sqr, # Weights, their gradients, and averages of these and of their squares, (n,) each
-    mom, sqr_mom, eps, # As `FusedAdam` has them
-    size, scale, # The learning rate, and what the root of `sqr` is multiplied by, which make up for averages that begin at 0
-    keep, pull # What weights are multiplied by, and how much of them is added to their gradients
-):
-    "One step of Adam"
-    one = np.float32(1)
-    for j in range(len(w)):
-        g = grad[j]+pull*w[j]
-        a = mom*avg[j] + (one-mom)*g
-        s = sqr_mom*sqr[j] + (one-sqr_mom)*g*g
-        avg[j] = a
-        sqr[j] = s
-        w[j] = keep*w[j] - size*a/(scale*np.sqrt(s)+eps)
-
-# %% ../../nbs/fit/44_optimizers.ipynb #bae2cd1a
-def _step_by_loop(p, s, h, decouple_wd):
-    "Step the weight `p` with the state `s` and the hyper-parameters `h`"
-    s['step'] += 1
-    n,wd = s['step'].item(),h['wd'] if s.get('do_wd', True) else 0
-    size,scale = h['lr']/(1-h['mom']**n),(1-h['sqr_mom']**n)**-.5
-    keep,pull = (1-h['lr']*wd,0) if decouple_wd else (1,wd)
-    arrays = [o.numpy().reshape(-1) for o in (p.detach(),p.grad,s['grad_avg'],s['sqr_avg'])]
-    _adam(*arrays, *map(np.float32, (h['mom'],h['sqr_mom'],h['eps'],size,scale,keep,pull)))
-
 # %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
 def _begin_state(p, s):
     "Fill the state `s` of the weight `p`, whose averages begin at 0"
@@ -98,7 +71,7 @@ def _step(self:FusedAdam, ps, h):
     for p,s in zip(ps, states):
         if 'step' not in s: _begin_state(p, s)
     if all(map(_is_for_loop, ps, states)):
-        for p,s in zip(ps, states): _step_by_loop(p, s, h, self.decouple_wd)
+        for p,s in zip(ps, states): adam_by_loop(p, s, h, self.decouple_wd)
     else: self._step_by_torch(ps, states, h)
 
 @patch
@@ -148,11 +121,32 @@ def _step(self:RowRMSProp, ps, h):
         if not p.grad.is_sparse: dense.append(p)
         else: sparse.setdefault(p.grad._indices().data_ptr(), []).append(p)
     for group in sparse.values():
-        codes = group[0].grad._indices()[0]
-        rows,where,counts = _rows_of(codes, len(group[0]))
-        for p in group:
-            if p.numel(): self._step_rows(p, rows, where, counts, h['lr'], h['wd'])
+        self._step_group([p for p in group if p.numel()], h)
     FusedAdam._step(self, dense, {**h, 'wd': h['wd']*self.unit})
+
+# %% ../../nbs/fit/44_optimizers.ipynb #7e50af7c
+@patch
+def _place(self:RowRMSProp, n):
+    "Memory for the loop: a place for each of `n` rows, none of which is taken"
+    known = vars(self).setdefault('places', {})
+    if n not in known: known[n] = torch.full((n,), -1, dtype=torch.int32)
+    return known[n]
+
+@patch
+def _step_group(self:RowRMSProp, ps, h):
+    "Step the weights `ps`, whose gradients have the same rows, with the hyper-parameters `h`"
+    if not ps: return
+    for p in ps:
+        s = self.state[p]
+        if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
+        s['step'] += 1
+    codes = ps[0].grad._indices()[0]
+    if all(are_for_loops(p, p.grad._values()) for p in ps):
+        place = self._place(len(ps[0]))
+        for p in ps: step_rows_by_loop(p, codes, place, self.state[p], h, self)
+        return
+    rows,where,counts = _rows_of(codes, len(ps[0]))
+    for p in ps: self._step_rows(p, rows, where, counts, h['lr'], h['wd'])
 
 # %% ../../nbs/fit/44_optimizers.ipynb #c5da6d85
 @patch
@@ -160,8 +154,6 @@ def _step_rows(self:RowRMSProp, p, rows, where, counts, lr, wd):
     "Step for the `rows` of `p`, which occur `counts` times in the batch; the sums of gradients are at the places `where`"
     s = self.state[p]
     w = p.index_select(0, rows)
-    if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
-    s['step'] += 1
     grad = torch.zeros_like(w).index_add_(0, where, p.grad._values())
     if not p.is_cpu:
         grad = grad.index_select(0, where)  # a row as often as it occurs, each time the same

@@ -33,19 +33,20 @@ def _add_rows(slope, p, q, of_p, of_q):
         of_q[f] += slope*p[f]
 
 @inlined
-def _add_gradients(slope, u, i, tables, grads):
-    "Add to `grads` what a rating of the codes `u` and `i` adds to them, by the `slope` of the loss at its score"
+def _add_gradients(slope, u, i, tables, grads, a, b):
+    "Add to the rows `a` and `b` of `grads` what a rating of the codes `u` and `i` adds, by the `slope` of the loss at its score"
     p,_,q,_ = tables
     of_p,of_b_u,of_q,of_b_i = grads
-    _add_rows(slope, p[u], q[i], of_p[u], of_q[i])
-    of_b_u[u] += slope
-    of_b_i[i] += slope
+    _add_rows(slope, p[u], q[i], of_p[a], of_q[b])
+    of_b_u[a] += slope
+    of_b_i[b] += slope
 
 @compiled
 def _step(
     x, y, # Codes of users and items, (n,2 or more), and ratings
     mean, lo, span, # Added to each score, and the range as `_prediction` has it
     tables, grads, # Factors and biases of users, then of items, (n_users,k), (n_users,), …, and their gradients
+    by_rating, # Have gradients a row for each rating, in place of each user or item?
     pred # Gets predictions, (n,)
 ):
     "The mean squared error, whose gradient is added to `grads`; a negative number if a code is in no row"
@@ -60,26 +61,20 @@ def _step(
         pred[j],slope = _prediction(score, lo, span)
         e = pred[j]-y[j]
         total += e*e
-        _add_gradients(share*e*slope, u, i, tables, grads)
+        _add_gradients(share*e*slope, u, i, tables, grads, j if by_rating else u, j if by_rating else i)
     return total/len(y)
 
 # %% ../../nbs/models/45_step_loops.ipynb #8e8b5f44
 def _arrays(factors, bias): return factors.detach().numpy(),bias.detach().numpy()[:,0]
 
-def _grad(w):
-    "The gradient of `w`, to add to; if `w` is frozen, other memory of its size"
-    if not w.requires_grad: return torch.empty_like(w)
-    if w.grad is None: w.grad = torch.zeros_like(w)
-    return w.grad
-
-def mse_by_loop(x, y, mean, y_range, weights):
-    """Predictions for the codes `x`, (n,2 or more), and their mean squared error from `y`, whose gradient is added to that of `weights`,
-    factors and biases of users and of items. A sigmoid bends scores into `y_range`, if there is one. `IndexError` for codes beyond a table"""
-    p,b_u,q,b_i = weights
-    tables = *_arrays(p, b_u),*_arrays(q, b_i)
-    grads = *_arrays(_grad(p), _grad(b_u)),*_arrays(_grad(q), _grad(b_i))
+def mse_by_loop(x, y, mean, y_range, weights, grads, by_rating=False):
+    """Predictions for the codes `x`, (n,2 or more), and their mean squared error from `y`, whose gradient is added to `grads`, those of
+    `weights`, factors and biases of users and of items; `by_rating`, a row for each. A sigmoid bends scores into `y_range`, if there is one.
+    `IndexError` for codes beyond a table"""
+    tables,grads = ((*_arrays(*o[:2]),*_arrays(*o[2:])) for o in (weights,grads))
     lo,hi = y_range or (0,0)
     pred = torch.empty_like(y)
-    loss = _step(x.numpy(), y.numpy(), *map(np.float32, (mean,lo,hi-lo)), tables, grads, pred.numpy())
-    if loss<0: raise IndexError(f'codes of users and items go up to {x[:,:2].max(0).values.tolist()}, and tables have {len(p)} and {len(q)} rows')
-    return pred,torch.tensor(loss, dtype=y.dtype)
+    loss = _step(x.numpy(), y.numpy(), *map(np.float32, (mean,lo,hi-lo)), tables, grads, by_rating, pred.numpy())
+    if loss>=0: return pred,torch.tensor(loss, dtype=y.dtype)
+    most = x[:,:2].max(0).values.tolist()
+    raise IndexError(f'codes of users and items go up to {most}, and tables have {len(weights[0])} and {len(weights[2])} rows')

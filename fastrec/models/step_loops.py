@@ -75,6 +75,7 @@ def mse_by_loop(x, y, mean, y_range, weights, grads, by_rating=False):
     lo,hi = y_range or (0,0)
     pred = torch.empty_like(y)
     loss = _step(x.numpy(), y.numpy(), *map(np.float32, (mean,lo,hi-lo)), tables, grads, by_rating, pred.numpy())
-    if loss>=0: return pred,torch.tensor(loss, dtype=y.dtype)
-    most = x[:,:2].max(0).values.tolist()
-    raise IndexError(f'codes of users and items go up to {most}, and tables have {len(weights[0])} and {len(weights[2])} rows')
+    if loss<0:
+        most = x[:,:2].max(0).values.tolist()
+        raise IndexError(f'codes of users and items go up to {most}, and tables have {len(weights[0])} and {len(weights[2])} rows')
+    return pred,torch.tensor(loss, dtype=y.dtype)

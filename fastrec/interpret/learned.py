@@ -9,13 +9,13 @@ __all__ = []
 import textalloc,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
-from fastrec.data.loader import RatingsDL,display_frame
-from fastrec.data.columns import label_column
-from fastrec.data.item_ids import same_items
-from fastrec.base.checks import need_flags
-from fastrec.fit.training import RecLearner
-from fastrec.answer.recommender import Recommender,Recommends,counts_that_count
-from fastrec.answer.predict import need_stars,predict_codes
+from ..data.loader import RatingsDL,display_frame
+from ..data.columns import label_column
+from ..data.item_ids import same_items
+from ..base.checks import need_flags
+from ..fit.training import RecLearner
+from ..answer.recommender import Recommender,Recommends,counts_that_count
+from ..answer.predict import need_stars,predict_codes
 
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
 def _own_dl(learn, dl):

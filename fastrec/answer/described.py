@@ -80,7 +80,7 @@ def read_described(ds, k, frame, is_new=True):
     `is_new`, the labels must not be among those of `ds`; all `None` without a frame"""
     if frame is None: return None,None,None
     what = _sides[k]
-    vocab = list(ds.classes.values())[k]
+    vocab = ds.vocabs[k]
     frame,ids = with_labels(vocab, frame, what)
     learned = [c.name for c in ds.features[k].columns]
     if ids is not None and ids.name not in learned: frame = frame.drop(columns=ids.name)

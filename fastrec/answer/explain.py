@@ -148,7 +148,7 @@ def _frame(rec, parts, own, without, spread, number):
     ds = rec.ratings
     order = own.abs().argsort(descending=True, stable=True)
     rated = number[order.cpu()].to(ds.x.device)
-    labels = ds.classes[ds.item_name].decode(ds.x[rated,1].cpu())
+    labels = ds.vocabs[1].decode(ds.x[rated,1].cpu())
     item,rating = (label_column(o, *_columns) for o in (ds.item_name,ds.rating_name))
     n = len(parts)
     def below(values, above=n*[float('nan')]):
@@ -173,7 +173,7 @@ def _shown(parts, is_preference):
 
 def codes_of_pair(rec, user, item):
     "The codes of the labels, a list"
-    pair = zip(rec.ds.classes.values(), (user,item))
+    pair = zip(rec.ds.vocabs, (user,item))
     return [int(v.lookup([o])[0]) for v,o in pair]
 
 def _asked(rec, model, user, item, at):

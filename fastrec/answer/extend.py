@@ -98,7 +98,7 @@ def _need_everybody(rec):
 def _drift(rec, new):
     "Root mean squared errors of `rec` on the ratings `new`, with labels it may not know, and on training; and the share that is new"
     x = new.x.clone()
-    for k,v in enumerate(rec.ds.classes.values()): x[x[:,k]>=len(v),k] = 0
+    for k,n in enumerate(rec.ds.sizes): x[x[:,k]>=n,k] = 0
     y = torch.ones_like(new.y) if rec.model.is_preference else new.y
     squares = (predict_codes(rec.model, x)-y).square()
     w = new.weights()
@@ -124,7 +124,7 @@ class Extended(Recommender):
     counted; preferences are off from 1"""
     drift,n_new = None,0
     def __repr__(self):
-        n_users,n_items = (len(v)-1 for v in self.ds.classes.values())
+        n_users,n_items = (n-1 for n in self.ds.sizes)
         share = self.drift.share_new
         new = f'{self.n_new:,} ratings' if pd.isna(share) else f'{share:.2%} of ratings'
         return f'{type(self).__name__}: {n_users:,} users, {n_items:,} items; {new} are new'
@@ -132,7 +132,6 @@ class Extended(Recommender):
 def _recommender(rec, model, ds, new, noise):
     "The `Extended` that answers with `model` and knows about the ratings `new`, next to those of `ds`, what `rec` knows about others"
     model.classes = new.classes
-    model.user,model.item = new.classes
     rating_range = _range_with(rec.rating_range, new.counted().y)
     seen,own_unlisted = (seen_with(o, new) for o in (rec.seen,rec.own_unlisted))
     counts = counts_with(rec.counts, new)
@@ -156,7 +155,7 @@ def _read(rec, ratings, frames):
     described = [read_described(rec.ds, k, o) for k,o in enumerate(frames)]
     labels,x,ids = zip(*described)
     new = read_additions(rec, ratings, labels, ids[1])
-    sides = zip((0,1), new.classes.values(), labels, x)
+    sides = zip((0,1), new.vocabs, labels, x)
     new.features = tuple(_features_with(rec, *o) for o in sides)
     return new
 

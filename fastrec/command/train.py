@@ -141,7 +141,7 @@ def _train(
     learn,tried = _fitted(dls, fit, epochs, seconds)
     found = _saved(learn, tried, folder, ratings)
     if unread: found = {**found, 'not_read': unread if json else ', '.join(unread)}
-    _tell_trained(found, json, learn.ds.classes[learn.ds.user_name].labels[0])
+    _tell_trained(found, json, learn.ds.vocabs[0].labels[0])
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
 def fastrec_train(

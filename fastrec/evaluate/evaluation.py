@@ -57,7 +57,7 @@ def _scale_notes(rec, y):
 # %% ../../nbs/evaluate/70_evaluation.ipynb #06328265
 def _popularity(rec):
     "A `Recommender` that ranks by the number of training ratings that count"
-    n_users,n_items = (len(v) for v in rec.ds.classes.values())
+    n_users,n_items = rec.ds.sizes
     counts = rec.counts[:,None].float()
     model = Dot(
         counts.new_zeros(n_users, 0),

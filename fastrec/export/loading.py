@@ -157,7 +157,6 @@ def assemble(folder, manifest, files):
     _check_model(model, sizes, counts)
     check_maps(model, features)
     model.classes = classes
-    model.user,model.item = classes
     ds = _no_ratings(manifest, classes)
     ds.features = features
     ds,known,own_unlisted,waiting = _of_users(seen, ds, sizes, counts)

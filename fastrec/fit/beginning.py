@@ -136,7 +136,7 @@ def _old_codes(old, new):
 
 def old_codes(init, dls):
     "Codes in `init` of all users and of all items of `dls`, 0 for those that it does not know"
-    vocabs = [*zip(init.ds.classes.values(), dls.classes.values())]
+    vocabs = [*zip(init.ds.vocabs, dls.vocabs)]
     res = [_old_codes(old, new) for old,new in vocabs]
     strange = [new for codes,(_,new) in zip(res, vocabs) if not codes.any()]
     names = ' and no '.join(repr(o.name) for o in strange)
@@ -233,7 +233,6 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
         warn('init makes its lists by a blend, which is not taken over: call fit_blend after training')
     model = _moved(init.model, codes)
     model.y_range,model.classes = y_range,dls.classes
-    model.user,model.item = dls.classes
     model.advised,model.from_features,model.user_spread = None,(False,False),1.
     codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)

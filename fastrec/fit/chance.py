@@ -113,7 +113,7 @@ class Pairs:
 # %% ../../nbs/fit/29_chance.ipynb #3b27ef5e
 def pairs_of(ds, every=1):
     "The `Pairs` in the ratings `ds`, those of one user in `every`"
-    n_users,n_items = (len(v) for v in ds.classes.values())
+    n_users,n_items = ds.sizes
     rows = (ds.codes[0]%every==0).nonzero()[:,0]
     u,i,w = (o[rows].cpu().numpy() for o in (*ds.codes, ds.weights()))
     sizes = (n_users-1)//every+1,n_items

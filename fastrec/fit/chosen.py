@@ -88,7 +88,7 @@ def need_room(ds, k):
     "Refuse `k` factors for the choices `ds` unless it is a whole number of 0 or more and there is memory to solve for them"
     if not is_whole(k, 0): raise ValueError(f'n_factors={k!r} must be a whole number, 0 or more')
     k = int(k)
-    sizes = [len(v) for v in ds.classes.values()]
+    sizes = ds.sizes
     n_rows = max(sizes)
     at_once = min(n_rows, _rows_at_once) if ds.x.device.type=='cpu' else n_rows
     numbers = k*(sum(sizes)+_copies*at_once) + 2*k*k + 8*len(ds)

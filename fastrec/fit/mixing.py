@@ -23,7 +23,7 @@ def _in_codes(codes, drawn, n):
 def _rows_of_pairs(ds, drawn):
     "The rows of `ds` with a pair of user and item that one of the rows `drawn` has: few, where a user and an item of these meet"
     drawn = drawn.to(ds.x.device)
-    sizes = [len(v) for v in ds.classes.values()]
+    sizes = ds.sizes
     is_user,is_item = (_in_codes(ds.x[:,k], drawn, n) for k,n in enumerate(sizes))
     near = (is_user&is_item).nonzero()[:,0]
     pairs,of_drawn = (ds.x[o,0].long()*sizes[1]+ds.x[o,1] for o in (near,drawn))

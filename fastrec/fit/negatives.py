@@ -42,7 +42,7 @@ class Unseen:
     its count in training to the `power`; 0 draws all equally often"""
     def __init__(self, ds, power=0., device=None):
         device = ds.x.device if device is None else device
-        n_users,self.n_items = map(len, ds.classes.values())
+        n_users,self.n_items = ds.sizes
         users,items = (o.cpu() for o in ds.codes)
         pairs = (users*self.n_items+items).unique()
         users,items = pairs//self.n_items,pairs%self.n_items

@@ -48,14 +48,14 @@ def _columns_of(ds, o, k):
     if isinstance(o, str):
         if o!='implicit':
             raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
-        return _implicit(ds, k, [len(v) for v in ds.classes.values()])
+        return _implicit(ds, k, ds.sizes)
     df = as_frame(o, "side, if it is not 'implicit',")
     names = (*df, df.index.name)
     if not any(n in names for n in ds.cat_names):
         raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
     name = ds.cat_names[k]
     if name not in names: return None
-    return _weighed_down(_of_frame(df, ds.classes[name]), ds)
+    return _weighed_down(_of_frame(df, ds.vocabs[k]), ds)
 
 # %% ../../nbs/fit/50_side_columns.ipynb #c9cb3547
 def _new_rows(ds, k):

@@ -172,8 +172,7 @@ def seen(self:RecLearner):
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
         x = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()])
-        sizes = map(len, self.ds.classes.values())
-        self.dls._seen = Seen(x, *sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
+        self.dls._seen = Seen(x, *self.ds.sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 # %% ../../nbs/fit/30_training.ipynb #c1895fa8

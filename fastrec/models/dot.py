@@ -104,8 +104,8 @@ def score(self:Dot, u, i, out=None):
 
 # %% ../../nbs/models/21_dot.ipynb #bd82d1b9
 def _read_rows(model, table, arr, is_item):
-    name = model.item if is_item else model.user
-    codes = model.classes[name].lookup(arr)
+    vocabs = [*model.classes.values()]
+    codes = vocabs[bool(is_item)].lookup(arr)
     return table.weight.detach().cpu()[codes].squeeze(-1)
 
 @patch

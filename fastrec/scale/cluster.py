@@ -76,7 +76,7 @@ def _user_parts(rec, users, size):
     and a short text that differs for other users"""
     name = rec.ds.user_name
     if isinstance(users, (str,Path)): return _parts_of_file(name, users, size)
-    labels = rec.ds.classes[name].labels if users is None else _as_labels(users)
+    labels = rec.ds.vocabs[0].labels if users is None else _as_labels(users)
     parts = (labels[i:i+size] for i in range(0, len(labels), size))
     digest = hashlib.blake2b(_labels_hash(labels), digest_size=8)
     return parts,math.ceil(len(labels)/size),f'{len(labels):,} users, {digest.hexdigest()}'
@@ -157,7 +157,7 @@ def _choice(rec, items):
     "The labels `items` as a list, or `None` for all; refused unless `rec` knows them"
     if items is None: return None
     items = [items] if isinstance(items, str) or not hasattr(items, '__iter__') else list(items)
-    rec.ds.classes[rec.ds.item_name].lookup(items)
+    rec.ds.vocabs[1].lookup(items)
     return items
 
 def _turned(diversity, damping):

@@ -728,6 +728,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastrec.base.devices.trainable': ('base/devices.html#trainable', 'fastrec/base/devices.py'),
                                       'fastrec.base.devices.unrounded': ('base/devices.html#unrounded', 'fastrec/base/devices.py'),
                                       'fastrec.base.devices.upload': ('base/devices.html#upload', 'fastrec/base/devices.py')},
+            'fastrec.base.pairs': { 'fastrec.base.pairs.codes_of_pairs': ('base/pairs.html#codes_of_pairs', 'fastrec/base/pairs.py'),
+                                    'fastrec.base.pairs.pair_numbers': ('base/pairs.html#pair_numbers', 'fastrec/base/pairs.py')},
             'fastrec.base.processes': { 'fastrec.base.processes.Part': ('base/processes.html#part', 'fastrec/base/processes.py'),
                                         'fastrec.base.processes.Part.of': ('base/processes.html#part.of', 'fastrec/base/processes.py'),
                                         'fastrec.base.processes._leave': ('base/processes.html#_leave', 'fastrec/base/processes.py'),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_package,need_whole,warn
+from ..base.pairs import pair_numbers
 from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Ease
@@ -131,8 +132,8 @@ def _are_pairs(self:ItemIndex, places, row, item):
     "For which of the `places`, (n_users,n), the user's row and the item's code are among the pairs of `row` and `item`"
     n_items = self.rec.ds.sizes[1]
     items = self.codes[places.clamp(min=0)]
-    found = torch.arange(len(places))[:,None]*n_items+items
-    return torch.isin(found, row*n_items+item)
+    found = pair_numbers(torch.arange(len(places))[:,None], items, n_items)
+    return torch.isin(found, pair_numbers(row, item, n_items))
 
 # %% ../../nbs/export/82_exchange.ipynb #b728a832
 def _move_behind(hidden, scores, places):

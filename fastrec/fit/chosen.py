@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
+from ..base.pairs import pair_numbers,codes_of_pairs
 from ..base.compiled import in_threads,may_run
 from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code
@@ -51,9 +52,9 @@ class Chosen:
         self.n,self.n_other,self.part = n,n_other,part
         self.compiles = may_run(rows.device)
         self.mass = sum_by_code(rows, w, n)
-        pairs,place = (rows*n_other+cols).unique(return_inverse=True)  # what is chosen again counts more
+        pairs,place = pair_numbers(rows, cols, n_other).unique(return_inverse=True)  # what is chosen again counts more
         w = sum_by_code(place, w, len(pairs))
-        m = sparse_rows(pairs//n_other, pairs%n_other, w, (n,n_other))
+        m = sparse_rows(*codes_of_pairs(pairs, n_other), w, (n,n_other))
         first,last = _bounds(m.crow_indices(), part)
         step = _rows_at_once if m.device.type=='cpu' else max(n, 1)
         rows = [slice(o, min(o+step, last)) for o in range(first, last, step)]

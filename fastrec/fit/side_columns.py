@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/50_side_columns.ipynb #d0e20052
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.pairs import pair_numbers,codes_of_pairs
 from ..data.features import Features
 from ..data.frames import as_frame
 from ..data.catalogues import labelled_as
@@ -21,9 +22,8 @@ def _implicit(ds, k, sizes, most=30_000):
         raise ValueError("side='implicit' needs equations with an unknown for each user or each item, and "
                          f"{min(sizes)-1:,} are too many: leave it out")
     n,n_other = sizes[k],sizes[1-k]
-    pairs = ds.codes[k]*n_other+ds.codes[1-k]
-    pairs = pairs.unique()  # each once, in the order of the rows
-    rows,cols = pairs//n_other,pairs%n_other
+    pairs = pair_numbers(ds.codes[k], ds.codes[1-k], n_other).unique()  # each once, in the order of the rows
+    rows,cols = codes_of_pairs(pairs, n_other)
     counts = torch.bincount(rows, minlength=n)
     values = counts[rows].float().rsqrt()
     places = torch.stack([rows, cols])

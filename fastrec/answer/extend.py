@@ -129,13 +129,14 @@ class Extended(Recommender):
         new = f'{self.n_new:,} ratings' if pd.isna(share) else f'{share:.2%} of ratings'
         return f'{type(self).__name__}: {n_users:,} users, {n_items:,} items; {new} are new'
 
-def _recommender(rec, model, ds, new, noise):
+def _recommender(rec, model, ds, new, noise, waiting):
     "The `Extended` that answers with `model` and knows about the ratings `new`, next to those of `ds`, what `rec` knows about others"
     model.classes = new.classes
     rating_range = _range_with(rec.rating_range, new.counted().y)
     seen,own_unlisted = (seen_with(o, new) for o in (rec.seen,rec.own_unlisted))
     counts = counts_with(rec.counts, new)
-    return Extended(model, ds, seen, noise, counts, rating_range, own_unlisted=own_unlisted)
+    about = dict(own_unlisted=own_unlisted, waiting=waiting, origin=origin_of(rec))
+    return Extended(model, ds, seen, noise, counts, rating_range, **about)
 
 # %% ../../nbs/answer/61_extend.ipynb #42a70d7e
 def _features_with(rec, k, vocab, labels, x):
@@ -176,10 +177,10 @@ def _extend(rec, model, new):
     model = _extended(model, users, items, Both(old, new), max(noise, least_noise))
     ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features
-    res = _recommender(rec, model, ds, new, noise)
-    res.drift,res.n_new,res.origin = drift,len(new),origin_of(rec)
-    waiting = rec.waiting or (None,None)
-    res.waiting = [still_waiting(*o) for o in zip(waiting, new.counted().codes, (users,items), Both(old, new).sizes)]
+    waited = rec.waiting or (None,None)
+    waiting = [still_waiting(*o) for o in zip(waited, new.counted().codes, (users,items), new.sizes)]
+    res = _recommender(rec, model, ds, new, noise, waiting)
+    res.drift,res.n_new = drift,len(new)
     return res
 
 # %% ../../nbs/answer/61_extend.ipynb #d30d9e34

@@ -93,9 +93,9 @@ def _without(rec, labels, side):
     n_users = rec.n_users if side else rec.n_users-(len(vocab)-len(codes))
     model = _model_of(rec, side, codes, classes)
     ds = _ds_of(rec.ds, side, codes, classes)
-    res = Recommender(model, ds, seen, float(rec.noise), counts, rec.rating_range, n_users, own_unlisted)
-    res.waiting,res.origin = waiting_without(rec, side, codes),origin_of(rec)
-    return res
+    waiting = waiting_without(rec, side, codes)
+    args = seen,float(rec.noise),counts,rec.rating_range,n_users,own_unlisted,waiting,origin_of(rec)
+    return Recommender(model, ds, *args)
 
 # %% ../../nbs/answer/81_forgetting.ipynb #c507016e
 @patch

@@ -214,9 +214,7 @@ def _new_users(rec, model, new, source):
     if counts is None: counts = torch.ones(n_items, dtype=int)
     seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
     new.features = None,rec.ds.features[1]
-    res = NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
-    res.source = source
-    return res
+    return NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users, source=source)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #0b8c093e
 @patch

@@ -146,8 +146,7 @@ class Recommends:
     @property
     def rating_range(self):
         "Lowest and highest rating of training, or of its `scale`; `None` if that isn't known"
-        if self.ds.scale: return self.ds.scale
-        if not len(self.ds): return None
+        if self.ds.scale or not len(self.ds): return self.ds.scale
         lowest,highest = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
         return float(lowest),float(highest)
 
@@ -171,7 +170,8 @@ def unlisted(self:Recommends):
 class Recommender(Recommends):
     "`Recommends` without training, and so without fastai; it is given what `Recommends` counts from ratings"
     counts = rating_range = n_users = None  # attributes that `__init__` gets, in place of properties that count ratings
-    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None, own_unlisted=None):
+    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None, own_unlisted=None,
+                 waiting=None, origin=None, source=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts
         self.n_users = ds.sizes[0]-1 if n_users is None else n_users

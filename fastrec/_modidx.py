@@ -3365,6 +3365,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastrec.models.changing.grown': ('models/changing.html#grown', 'fastrec/models/changing.py'),
                                          'fastrec.models.changing.kept_of': ('models/changing.html#kept_of', 'fastrec/models/changing.py'),
                                          'fastrec.models.changing.put': ('models/changing.html#put', 'fastrec/models/changing.py'),
+                                         'fastrec.models.changing.replaced': ( 'models/changing.html#replaced',
+                                                                               'fastrec/models/changing.py'),
                                          'fastrec.models.changing.room': ('models/changing.html#room', 'fastrec/models/changing.py'),
                                          'fastrec.models.changing.with_items': ( 'models/changing.html#with_items',
                                                                                  'fastrec/models/changing.py')},

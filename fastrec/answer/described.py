@@ -13,6 +13,7 @@ from ..data.names import shown
 from ..data.kinds import check_kind,factorized
 from ..data.sides import labelled
 from ..models.blend import Blend
+from ..models.changing import replaced
 from ..models.ease import Ease
 from ..models.maps import are_told,prior_by
 from ..models.ridge import row_maps_of
@@ -37,14 +38,13 @@ def knows_times(model):
 def with_row_maps(model, ds):
     "A copy of `model`, trained with the ratings `ds`, that keeps its maps from features to rows, and so do its parts"
     if isinstance(model, Blend):
-        res = copy(model)
         parts = [with_row_maps(m, ds) for m in model.parts]
-        res._modules = {**model._modules, 'parts': torch.nn.ModuleList(parts)}
+        res = replaced(model, parts=torch.nn.ModuleList(parts))
     else:
         res = copy(model)
         res.row_maps = row_maps_of(model, ds)
-    if model.lists_by is not model: res._modules = {**res._modules, 'ranker': with_row_maps(model.lists_by, ds)}
-    return res
+    if model.lists_by is model: return res
+    return replaced(res, ranker=with_row_maps(model.lists_by, ds))
 
 # %% ../../nbs/answer/62_described.ipynb #806102c2
 _sides = 'users','items'

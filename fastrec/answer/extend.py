@@ -14,6 +14,7 @@ from ..base.checks import warn
 from ..base.devices import exactly
 from ..data.names import shown
 from ..models.blend import Blend
+from ..models.changing import replaced
 from .recommender import Recommender,Recommends,evaluating
 from .newcomers import NewUsers,least_noise
 from .origin import origin_of
@@ -82,9 +83,8 @@ def _extended(model, *args):
         with evaluating(model) as (evaluated,_):
             res = _taken_in(evaluated, *args).eval()
             res.refill(evaluated)
-    if model.lists_by is not model:
-        res._modules = {**res._modules, 'ranker': _extended(model.lists_by, *args)}
-    return res
+    if model.lists_by is model: return res
+    return replaced(res, ranker=_extended(model.lists_by, *args))
 
 # %% ../../nbs/answer/61_extend.ipynb #5d9211d4
 def _need_everybody(rec):

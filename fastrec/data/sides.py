@@ -10,7 +10,7 @@ import numpy as np,pandas as pd
 from .frames import as_frame,codes_of,in_pandas_types,no_text,surrogate
 from .names import is_id_name,listed,need_columns,shown
 from .kinds import check_kind,kind_of
-from ..base.pairs import pair_numbers,codes_of_pairs
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/data/15_sides.ipynb #b47e8b66
 def _is_gap(o):

@@ -11,7 +11,7 @@ import numpy as np,pandas as pd
 from .frames import codes_of
 from .names import role_of,shown,usual_column
 from ..base.checks import listened,warn
-from ..base.pairs import pair_numbers,codes_of_pairs
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/data/10_titles.ipynb #5a004be4
 def distinct_titles(

@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
-from ..base.pairs import pair_numbers,codes_of_pairs
+from ..base.pairs import codes_of_pairs,pair_numbers
 from ..base.compiled import in_threads,may_run
 from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code

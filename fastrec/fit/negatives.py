@@ -10,7 +10,7 @@ import math
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.devices import upload
-from ..base.pairs import pair_numbers,codes_of_pairs
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/fit/68_negatives.ipynb #7f03f4a8
 _finest = 2**30  # about the sum of the weights

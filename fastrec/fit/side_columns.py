@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/50_side_columns.ipynb #d0e20052
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.pairs import pair_numbers,codes_of_pairs
+from ..base.pairs import codes_of_pairs,pair_numbers
 from ..data.features import Features
 from ..data.frames import as_frame
 from ..data.catalogues import labelled_as

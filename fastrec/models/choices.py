@@ -9,7 +9,7 @@ __all__ = ['Choices']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from ..base.pairs import pair_numbers,codes_of_pairs
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/models/64_choices.ipynb #ec6d37fe
 class Choices(nn.Module):

@@ -16,7 +16,7 @@ from ..data.names import shown
 from ..models.blend import Blend
 from ..models.changing import replaced
 from .recommender import Recommender,Recommends,evaluating
-from .newcomers import NewUsers,least_noise
+from .newcomers import NewUsers,tiny_noise
 from .origin import origin_of
 from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
@@ -174,7 +174,7 @@ def _extend(rec, model, new):
     users,items = concerned(rec, new, old)
     drift = _drift(rec, new)
     noise = drift.rmse_training**2
-    model = _extended(model, users, items, Both(old, new), max(noise, least_noise))
+    model = _extended(model, users, items, Both(old, new), max(noise, tiny_noise))
     ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features
     waited = rec.waiting or (None,None)

@@ -175,7 +175,7 @@ def _tell_repeats(new):
         warn(f'{n} of {len(new)} ratings differ from another of the same user and item: all of them count, so the result is '
              'between them')
 
-least_noise = 1e-6  # a model without errors would take no advice from a prior
+tiny_noise = 1e-6  # a model without errors would take no advice from a prior
 
 def _with_new(model, ds, noise, x=None):
     "The `model` with the users of the ratings `ds`, with the sparse features `x`, (n_users,d), in place of its own"
@@ -240,5 +240,5 @@ def fold_in(self:Recommends,
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
     new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model
-    noise = max(self.noise, least_noise) if is_needed else None  # which takes thousands of predictions
+    noise = max(self.noise, tiny_noise) if is_needed else None  # which takes thousands of predictions
     return _new_users(self, _with_new(model, new, noise, x), new, (model,noise))

@@ -103,6 +103,11 @@ def exact_device(device):
     _tell_of_mps()
     return torch.device('cpu')
 
+# %% ../../nbs/base/95_devices.ipynb #af1a9f4c
+def orthonormal(x):
+    "Orthonormal columns that span the same as those of `x`, (n,k), on its device"
+    return torch.linalg.qr(x.cpu())[0].to(x.device)
+
 # %% ../../nbs/base/95_devices.ipynb #3e94b6d1
 @contextmanager
 def trainable():

@@ -12,7 +12,7 @@ from ..data.item_ids import codes_in
 from ..data.kinds import kind_of
 from ..data.names import shown
 from ..answer.concerned import has_enough,of_training
-from ..answer.newcomers import least_noise
+from ..answer.newcomers import tiny_noise
 from ..answer.recommender import Recommends,evaluating
 from ..base.checks import warn
 from ..base.random import seeded
@@ -207,7 +207,7 @@ def _solve_new(model, codes, ds, init):
     for k,of_side in enumerate(codes):
         is_due = _are_due(k, of_side, ds, _counts_before(init, k))
         with evaluating(model) as (evaluated,_):
-            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(init.noise, least_noise))
+            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(init.noise, tiny_noise))
         res.append(of_side.where(~is_due, 1))
     return res
 

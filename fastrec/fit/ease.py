@@ -21,6 +21,7 @@ from .chance import BesideChance
 from .taste import finds_taste
 from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside,suited_alpha0
 from .solvers import solver_data
+from .equations import evenly
 
 # %% ../../nbs/fit/66_ease.ipynb #7653f7eb
 _per_root = 60  # of the choices of a user
@@ -133,8 +134,7 @@ def _finds_taste(ds): return finds_taste(BesideChance(ds, suited_alpha0(ds), _n_
 
 def _error(model, ds):
     "Mean squared distance from 1 of the scores of some choices of `ds`"
-    every = len(ds)//_measured+1
-    return (1-model.score_pairs(ds.x[::every])).square().mean()
+    return (1-model.score_pairs(evenly(ds, _measured).x)).square().mean()
 
 @torch.no_grad()
 def _solution(model, ds, arith, reg, features):

@@ -9,6 +9,7 @@ __all__ = ['Ease']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from ..base.devices import orthonormal
 from .base import Cosines,FactorModel
 from .changing import put,replaced
 from .choices import Choices,choices_of
@@ -217,8 +218,6 @@ def average_scores(self:Ease):
 # %% ../../nbs/models/65_ease.ipynb #29bc59e8
 _n_directions,_n_rounds = 50,2
 
-def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # few columns, and not every device has the operator
-
 @patch
 @torch.no_grad()
 def item_likeness(self:Ease):
@@ -227,8 +226,8 @@ def item_likeness(self:Ease):
     n = len(weight)
     chance = torch.Generator().manual_seed(0)
     start = torch.randn(n, min(_n_directions, n), dtype=torch.float32, generator=chance)
-    basis = _orthonormal(weight@start.to(weight))
-    for _ in range(_n_rounds): basis = _orthonormal(weight@_orthonormal(weight.T@basis))
+    basis = orthonormal(weight@start.to(weight))
+    for _ in range(_n_rounds): basis = orthonormal(weight@orthonormal(weight.T@basis))
     return Cosines(weight.T@basis)
 
 # %% ../../nbs/models/65_ease.ipynb #dc424a1e

@@ -25,7 +25,7 @@ _for_users = '; new users come in by their ratings, with fold_in'
 class RatingsTensors:
     """`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None;
     `w`, how much each row counts, float32 (n,), in units of `weight_unit`, or None if all count the same; `classes`, the `Vocab` of each
-    column"""
+    column; `vocabs` are those of users and of items, and `sizes` their lengths, with the 0 of what is unknown"""
     n_inp = 1
     part = Part()  # if several processes share the work: which of them this is
     shard = None  # a `Shard`, what is known about all processes' ratings, if this one holds those of its own users
@@ -49,7 +49,7 @@ class RatingsTensors:
 def vocabs(self:RatingsTensors): return tuple(self.classes.values())
 
 @patch(as_prop=True)
-def sizes(self:RatingsTensors): return [len(v) for v in self.vocabs]  # how many codes there are, with the 0 of what is unknown
+def sizes(self:RatingsTensors): return [len(v) for v in self.vocabs]
 
 @patch(as_prop=True)
 def codes(self:RatingsTensors):

@@ -202,7 +202,8 @@ def columns_of(ds):
     user,item = ds.classes
     res = dict(user=user, item=item, rating=ds.rating_name, time=ds.time_name)
     if ds.weight_name is not None: res['weight'] = ds.weight_name
-    if ds.classes[item].ids is not None: res['item_id'] = ds.classes[item].ids.name
+    ids = ds.vocabs[1].ids
+    if ids is not None: res['item_id'] = ids.name
     for k,v in res.items():
         if is_whole(v): res[k] = int(v)
         elif not (isinstance(v, str) or (v is None and k=='time')):
@@ -215,5 +216,5 @@ def check_savable(
 ):
     "`ValueError` if `save_recommender` couldn't save `rec`: for the kind of its model, its labels or the names of its columns"
     columns_of(rec.ds)
-    for v in rec.ds.classes.values(): savable_labels(v)
+    for v in rec.ds.vocabs: savable_labels(v)
     describe_model(rec.model)

@@ -50,7 +50,7 @@ def _posterior_mean(sampler, from_features):
     effects = [o.kept() for o in sampler.spans]
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)
     res.to(users.device)
-    res.classes,res.user,res.item = model.classes,model.user,model.item
+    res.classes = model.classes
     res.advised = model.advised
     error = getattr(sampler.towards, 'error', None)
     if error is not None and res.n_draws>1: _widen(res, sampler.ds, error)

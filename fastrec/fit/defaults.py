@@ -70,7 +70,7 @@ def scaled_wd(
     sparse:bool=False # For `RowRMSProp`? Otherwise for `FusedAdam`
 )->float:
     "Weight decay that suits batch size and ratings per user and item"
-    users,items = (len(v)-1 for v in dls.classes.values())  # without the unknown ones
+    users,items = (n-1 for n in dls.sizes)  # without the unknown ones
     n = float(dls.train_ds.masses(0).sum())  # with weights: as many as equal ones that say as much
     if sparse: return .5*math.sqrt((users+items)/n)
     return 1.2*math.sqrt(dls.train.bs*users*items)/n
@@ -89,5 +89,5 @@ _pays_from = 100  # rows of the tables for each rating of a batch
 
 def pays_sparse(dls):
     "Would a dense step on the CPU take several times as long as a sparse one?"
-    n_rows = sum(len(v) for v in dls.classes.values())
+    n_rows = sum(dls.sizes)
     return dls.device.type=='cpu' and n_rows > _pays_from*dls.train.bs

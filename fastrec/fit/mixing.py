@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
+from ..base.pairs import pair_numbers
 from .biases import biases_of
 from .solvers import to_the_end
 
@@ -23,10 +24,10 @@ def _in_codes(codes, drawn, n):
 def _rows_of_pairs(ds, drawn):
     "The rows of `ds` with a pair of user and item that one of the rows `drawn` has: few, where a user and an item of these meet"
     drawn = drawn.to(ds.x.device)
-    sizes = [len(v) for v in ds.classes.values()]
+    sizes = ds.sizes
     is_user,is_item = (_in_codes(ds.x[:,k], drawn, n) for k,n in enumerate(sizes))
     near = (is_user&is_item).nonzero()[:,0]
-    pairs,of_drawn = (ds.x[o,0].long()*sizes[1]+ds.x[o,1] for o in (near,drawn))
+    pairs,of_drawn = (pair_numbers(ds.x[o,0], ds.x[o,1], sizes[1]) for o in (near,drawn))
     of_drawn = of_drawn.unique()
     place = torch.searchsorted(of_drawn, pairs).clamp(max=len(of_drawn)-1)
     return near[of_drawn[place]==pairs]

@@ -108,7 +108,7 @@ def _of_gradients(learn):
     product = getattr(learn.model, 'product', 0)  # a network's
     widths = [es[0].weight.shape[1]-product for es in learn.model.tables]
     width = widths[0] if len(set(widths))==1 else tuple(widths)
-    users,items = (f'{len(v)-1:,} {name}s' for v,name in zip(dls.classes.values(), ('user','item')))
+    users,items = (f'{n-1:,} {name}s' for n,name in zip(dls.sizes, ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
     of_ratings = usual_lr(sparse, learn.begun),scaled_wd(dls, sparse)
@@ -152,14 +152,14 @@ def _ease_row(learn, n):
 # %% ../../nbs/fit/28_settings.ipynb #df0e2701
 def _alpha0_row(learn, n):
     "The weight that `fit_ials` gave to what was not chosen, next to `n` choices"
-    n_users,n_items = (len(v)-1 for v in learn.dls.classes.values())
+    n_users,n_items = (n-1 for n in learn.dls.sizes)
     rule = 'at most .5 for each pair, and for all 30 times what was chosen'
     return learn.model.ials['alpha0'],rule,f'{n:,} choices, {n_users*n_items:,} pairs'
 
 def _draws_row(learn, n):
     "How many draws the last `fit_bayes` was to keep"
     kept = usual_draws(learn, learn.last_fit[1]['n_factors'])
-    n_rows = sum(map(len, learn.dls.classes.values()))
+    n_rows = sum(learn.dls.sizes)
     return kept,'100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items'
 
 def _sweeps_row(learn, n):

@@ -158,7 +158,7 @@ def _need_loop(learn):
 # %% ../../nbs/fit/57_sgd.ipynb #5f7db094
 def _need_room(ds, k):
     "Refuse `k` factors for the ratings `ds` unless there is memory for them"
-    n_rows = sum(len(v) for v in ds.classes.values())
+    n_rows = sum(ds.sizes)
     numbers = 3*n_rows*(k+n_beside) + 12*len(ds)  # rows in both orders, and of the model; the ratings, in blocks and on the way there
     need_memory(4*numbers, ds.x.device, f'the rows of {k:,} factors', 'pass fewer n_factors, or free memory there')
 

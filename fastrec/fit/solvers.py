@@ -65,7 +65,7 @@ def _most_of_blocks(counts, d, budget):
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if there is no memory for the largest block, its equations in four copies and its ratings"
     budget = budget_on(device, budget)
-    n_rows = max(len(v) for v in ds.classes.values())
+    n_rows = max(ds.sizes)
     never_more = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))
     if never_more<_little: return
     if may_run(device): most = _bytes_of_equations(min(n_rows, rows_at_once(d+1)), d)

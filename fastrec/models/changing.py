@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/28_changing.ipynb #19e2726c
 import math
-from copy import deepcopy
+from copy import copy,deepcopy
 import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
@@ -21,6 +21,13 @@ class Changes:
     buffers_of = (),()  # names of those with a row for each user, and for each item
     prior = None  # what `user_prior` gives in place of what the rows of its users say
     refits = True  # are rows, also those of known users, solved for around a mean? Else a model takes in features itself
+
+# %% ../../nbs/models/28_changing.ipynb #9a410428
+def replaced(model, **parts):
+    "A copy of `model` with other `parts`, modules by name, that shares all else"
+    res = copy(model)
+    res._modules = {**model._modules, **parts}
+    return res
 
 # %% ../../nbs/models/28_changing.ipynb #5b503152
 def kept_of(believed, codes):

@@ -6,12 +6,11 @@
 __all__ = ['PosteriorMean', 'Weighed']
 
 # %% ../../nbs/models/23_posterior.ipynb #d0421cfc
-from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
 from .base import FactorModel,as_table,moments
-from .changing import fill_row_0,grown
+from .changing import fill_row_0,grown,replaced
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
@@ -197,11 +196,10 @@ def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items, and `m`, (S,k+1), for the unknown one"
     draws = torch.cat([m.reshape(1, -1), z]).unflatten(1, (self.n_draws,-1))
     factors,b = draws[...,:-1],draws[...,-1]
-    res = copy(self)
-    res._modules = {**self._modules,
-        'u_weight': as_table(_as_user_table(factors)),
-        'u_bias': as_table(b.mean(1)[:,None]),
-        'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
+    res = replaced(self,
+        u_weight=as_table(_as_user_table(factors)),
+        u_bias=as_table(b.mean(1)[:,None]),
+        time_effects=nn.ModuleList(e.unknown() for e in self.time_effects))
     res._buffers = {**self._buffers,
         'u_bias_draws': b.clone(),
         'u_noise': self.u_noise[1:].mean().repeat(len(draws))}

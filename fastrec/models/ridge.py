@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/models/27_ridge.ipynb #95444690
 import torch
 from fastcore.basics import patch
+from ..base.devices import orthonormal
 from .maps import applied,map_rows
 from .base import moments
 from .posterior import PosteriorMean
@@ -74,8 +75,6 @@ def _by_rows(self:FeatureRidge):
 # %% ../../nbs/models/27_ridge.ipynb #57d7fee4
 _most_exact,_most_directions,_n_rounds = 1500,512,2
 
-def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # not every device has the operator
-
 @patch
 def _by_sketch(self:FeatureRidge):
     "As `_by_columns`, only the largest"
@@ -85,8 +84,8 @@ def _by_sketch(self:FeatureRidge):
     def back(u): return xt@(root*u)-self.mean*(root*u).sum(0)
     chance = torch.Generator().manual_seed(0)
     start = torch.randn(len(self.x), _most_directions, generator=chance, dtype=torch.float32)
-    v = _orthonormal(back(start.to(root)))
-    for _ in range(_n_rounds): v = _orthonormal(back(along(v)))
+    v = orthonormal(back(start.to(root)))
+    for _ in range(_n_rounds): v = orthonormal(back(along(v)))
     found = along(v)
     squares,vectors = torch.linalg.eigh(found.T@found)
     return squares,lambda kept: v@vectors[:,kept]

@@ -74,6 +74,7 @@ def _step(self:FusedAdam, ps, h):
         for p,s in zip(ps, states): adam_by_loop(p, s, h, self.decouple_wd)
     else: self._step_by_torch(ps, states, h)
 
+# %% ../../nbs/fit/44_optimizers.ipynb #988c3f84
 @patch
 def _step_by_torch(self:FusedAdam, ps, states, h):
     fused = _has_fused_adam(ps[0].device.type)

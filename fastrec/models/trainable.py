@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
 from .net import Net
-from .step_loops import are_for_loops,mse_by_loop
+from .step_loops import add_rows,are_for_loops,grad_of,mse_by_loop
 from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
@@ -63,19 +63,6 @@ def from_classes(cls:DotBias,
     res.classes,res.user,res.item = classes,user,item
     return res
 
-# %% ../../nbs/models/25_trainable.ipynb #d5a0c91d
-def _add_rows(w, codes, values, sparse):
-    "Add `values` to the rows `codes` of the gradient of `w`"
-    if not w.requires_grad: return
-    if sparse:
-        values = values.view(len(codes), w.shape[1])
-        grad = torch.sparse_coo_tensor(codes[None], values, w.shape, check_invariants=False)
-        w.grad = grad if w.grad is None else w.grad+grad
-        return
-    if w.grad is None: w.grad = torch.zeros_like(w)
-    grad = w.grad if values.ndim==2 else w.grad[:,0]
-    grad.index_add_(0, codes, values)
-
 # %% ../../nbs/models/25_trainable.ipynb #22ce4d45
 @patch
 def _pred_and_slope(self:DotBias, scores):
@@ -88,21 +75,15 @@ def _pred_and_slope(self:DotBias, scores):
     return pred,torch.addcmul(s, s, s, value=-1)  # s-s*s
 
 # %% ../../nbs/models/25_trainable.ipynb #776b1abd
-def _grad_of(w):
-    "The gradient of `w`, to add to; if `w` is frozen, memory that nobody reads, for a loop that asked would take three times as long"
-    if not w.requires_grad: return torch.empty_like(w)
-    if w.grad is None: w.grad = torch.zeros_like(w)
-    return w.grad
-
 @patch
 def _mse_by_loop(self:DotBias, x, y, weights):
     "As `mse_step`, for `weights`, factors and biases of users and of items"
     args = x,y,self.mean.item(),None if self.clip else self.y_range,weights
-    if not self.sparse: return mse_by_loop(*args, [_grad_of(w) for w in weights])
+    if not self.sparse: return mse_by_loop(*args, [grad_of(w) for w in weights])
     of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
     res = mse_by_loop(*args, of_ratings, by_rating=True)
     u,i = x[:,:2].long().T.contiguous()
-    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): _add_rows(w, codes, values, True)
+    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): add_rows(w, codes, values, True)
     return res
 
 # %% ../../nbs/models/25_trainable.ipynb #92d43d12
@@ -127,10 +108,10 @@ def mse_step(self:DotBias, x, y):
         lo,hi = self.y_range
         g = slope.mul_(e).mul_(scale*(hi-lo))  # in the memory of `slope`
     # in the memory of `q` and `p`, copies of rows that only the scores needed
-    _add_rows(P, u, q.mul_(g[:,None]), self.sparse)
-    _add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
-    _add_rows(b_u, u, g, self.sparse)
-    _add_rows(b_i, i, g, self.sparse)
+    add_rows(P, u, q.mul_(g[:,None]), self.sparse)
+    add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
+    add_rows(b_u, u, g, self.sparse)
+    add_rows(b_i, i, g, self.sparse)
     return pred,e@e/len(y)
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
@@ -163,10 +144,10 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     _add_beside(of_p, p, beside, g_beside)
     torch.mul(p, g_own, out=own)  # in the memory of `q`, as those of the others
     of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
-    _add_rows(P, u, of_p, self.sparse)
-    _add_rows(Q, items, q, self.sparse)
-    _add_rows(b_u, u, g.sum(1), self.sparse)
-    _add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
+    add_rows(P, u, of_p, self.sparse)
+    add_rows(Q, items, q, self.sparse)
+    add_rows(b_u, u, g.sum(1), self.sparse)
+    add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
     return scores,loss
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c

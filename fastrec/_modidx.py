@@ -3963,6 +3963,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastrec/models/trainable.py'),
                                           'fastrec.models.trainable.DotBias._mse_by_loop': ( 'models/trainable.html#dotbias._mse_by_loop',
                                                                                              'fastrec/models/trainable.py'),
+                                          'fastrec.models.trainable.DotBias._mse_by_operators': ( 'models/trainable.html#dotbias._mse_by_operators',
+                                                                                                  'fastrec/models/trainable.py'),
                                           'fastrec.models.trainable.DotBias._pred_and_slope': ( 'models/trainable.html#dotbias._pred_and_slope',
                                                                                                 'fastrec/models/trainable.py'),
                                           'fastrec.models.trainable.DotBias.choice_step': ( 'models/trainable.html#dotbias.choice_step',

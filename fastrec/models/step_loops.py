@@ -59,6 +59,7 @@ def _add_gradients(slope, u, i, tables, grads, a, b):
     of_b_u[a] += slope
     of_b_i[b] += slope
 
+# %% ../../nbs/models/45_step_loops.ipynb #dec18a64
 @compiled
 def _step(
     x, y, # Codes of users and items, (n,2 or more), and ratings

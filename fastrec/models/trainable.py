@@ -74,27 +74,11 @@ def _pred_and_slope(self:DotBias, scores):
     pred = s*(hi-lo) + lo
     return pred,torch.addcmul(s, s, s, value=-1)  # s-s*s
 
-# %% ../../nbs/models/25_trainable.ipynb #776b1abd
+# %% ../../nbs/models/25_trainable.ipynb #8e5f4ce1
 @patch
-def _mse_by_loop(self:DotBias, x, y, weights):
+def _mse_by_operators(self:DotBias, x, y, weights):
     "As `mse_step`, for `weights`, factors and biases of users and of items"
-    args = x,y,self.mean.item(),None if self.clip else self.y_range,weights
-    if not self.sparse: return mse_by_loop(*args, [grad_of(w) for w in weights])
-    of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
-    res = mse_by_loop(*args, of_ratings, by_rating=True)
-    u,i = x[:,:2].long().T.contiguous()
-    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): add_rows(w, codes, values, True)
-    return res
-
-# %% ../../nbs/models/25_trainable.ipynb #92d43d12
-@patch
-@torch.no_grad()
-def mse_step(self:DotBias, x, y):
-    """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
-    With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
-    g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
-    P,b_u,Q,b_i = weights = [e.weight for es in self.tables for e in es]
-    if are_for_loops(y, *weights): return self._mse_by_loop(x, y, weights)
+    P,b_u,Q,b_i = weights
     u,i = x[:,:2].long().T.contiguous()
     p = P.index_select(0, u)
     q = Q.index_select(0, i)
@@ -108,11 +92,32 @@ def mse_step(self:DotBias, x, y):
         lo,hi = self.y_range
         g = slope.mul_(e).mul_(scale*(hi-lo))  # in the memory of `slope`
     # in the memory of `q` and `p`, copies of rows that only the scores needed
-    add_rows(P, u, q.mul_(g[:,None]), self.sparse)
-    add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
-    add_rows(b_u, u, g, self.sparse)
-    add_rows(b_i, i, g, self.sparse)
+    each = q.mul_(g[:,None]),g,p.mul_(g[:,None]),g
+    for w,codes,values in zip(weights, (u,u,i,i), each): add_rows(w, codes, values, self.sparse)
     return pred,e@e/len(y)
+
+# %% ../../nbs/models/25_trainable.ipynb #4d2a4948
+@patch
+def _mse_by_loop(self:DotBias, x, y, weights):
+    "As `_mse_by_operators`"
+    args = x,y,self.mean.item(),None if self.clip else self.y_range,weights
+    if not self.sparse: return mse_by_loop(*args, [grad_of(w) for w in weights])
+    of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
+    res = mse_by_loop(*args, of_ratings, by_rating=True)
+    u,i = x[:,:2].long().T.contiguous()
+    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): add_rows(w, codes, values, True)
+    return res
+
+# %% ../../nbs/models/25_trainable.ipynb #59fa7aae
+@patch
+@torch.no_grad()
+def mse_step(self:DotBias, x, y):
+    """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
+    With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
+    g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
+    weights = [e.weight for es in self.tables for e in es]
+    by = self._mse_by_loop if are_for_loops(y, *weights) else self._mse_by_operators
+    return by(x, y, weights)
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
 def _add_beside(of_p, p, q, g):
@@ -144,10 +149,8 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     _add_beside(of_p, p, beside, g_beside)
     torch.mul(p, g_own, out=own)  # in the memory of `q`, as those of the others
     of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
-    add_rows(P, u, of_p, self.sparse)
-    add_rows(Q, items, q, self.sparse)
-    add_rows(b_u, u, g.sum(1), self.sparse)
-    add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
+    each = of_p,g.sum(1),q,torch.cat([g_own[:,0], of_others])
+    for w,codes,values in zip((P,b_u,Q,b_i), (u,u,items,items), each): add_rows(w, codes, values, self.sparse)
     return scores,loss
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c

@@ -99,6 +99,7 @@ def _faults(model, name):
         by_softmax=type(model.get('by_softmax', False)) is bool,
         from_features=_is_flags(model.get('from_features', [False,False])),
         user_spread=_is_number(model.get('user_spread', 1.)) and model.get('user_spread', 1.)>0,
+        item_spread=_is_number(model.get('item_spread', 1.)) and model.get('item_spread', 1.)>0,
         reg=_is_number(model.get('reg', 1.)) and model.get('reg', 1.)>0,
         taste_spread=_is_number(model.get('taste_spread', 1.)) and model.get('taste_spread', 1.)>0,
         product=_is_count(model.get('product', 0)),

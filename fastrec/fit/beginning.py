@@ -234,7 +234,7 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
     model = _moved(init.model, codes)
     model.y_range,model.classes = y_range,dls.classes
     model.user,model.item = dls.classes
-    model.advised,model.from_features,model.user_spread = None,(False,False),1.
+    model.forget_fit()
     codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)

@@ -159,8 +159,8 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
     goes_on = begins_choices(learn, n_factors) if implicit else can_go_on(start, n_factors)
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
-    model.advised,model.from_features,model.user_spread,model.row_maps = None,(False,False),1.,(None,None)
-    model.believed = None
+    model.forget_fit()
+    model.row_maps,model.believed = (None,None),None
     model._modules.pop('ranker', None)
     return model.to(ds.x.device)
 

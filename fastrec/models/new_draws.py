@@ -9,6 +9,7 @@ __all__ = []
 from functools import cache
 import torch
 from ..base.devices import trainable
+from .base import moments
 from .draw_loops import draws_by_loops
 from .foldin import precision,user_prior
 from .row_loops import pay
@@ -105,10 +106,17 @@ def new_rows(model, draws, users, items, y, n_users, noise):
     if means.ndim==2: res[are_average(model, users, n_users, noise)] = means
     return res
 
+# %% ../../nbs/models/34_new_draws.ipynb #d329ba64
+def moments_of_known(rows, known):
+    "Covariances of the `known` ones of the draws `rows`, (S,n,d), whose mean becomes row 0; `None` without others"
+    if isinstance(known, slice): return None
+    means,covs = zip(*[moments(o[known]) for o in rows])
+    rows[:,0] = torch.stack(means)
+    return torch.stack(covs)
+
 # %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
 def covariances(model, side):
     "Covariance of the rows of trained users of a `PosteriorMean`, or with `side=1` of items, in each draw, (S,k+1,k+1)"
-    if side==0 and model.covs_of_users is not None: return model.covs_of_users
     return user_prior(model.turned() if side else model)[1].nan_to_num(0.)  # all of them may have been forgotten
 
 def _varied(rows, covs):

@@ -185,16 +185,19 @@ def _rows(model, k):
     "The rows of all tables of `model` of the side `k`, next to each other, on the CPU"
     return torch.cat([e.weight.detach() for e in model.tables[k]], 1).float().cpu()
 
-@torch.no_grad()
-def note_spread(model, ds):
-    "Store in `model` how much more users with ratings in `ds` vary, squared, if others follow from features"
-    model.user_spread = 1.
-    is_rated = ds.counts(0)>0
-    if not model.from_features[0] or is_rated[1:].all() or is_rated.sum()<2: return
-    rows = _rows(model, 0)[1:]
+def _spread(model, ds, k):
+    "How much more users (`k=0`) or items (1) of `model` with ratings in `ds` vary, squared, than all, if others follow from features"
+    is_rated = ds.counts(k)>0
+    if not model.from_features[k] or is_rated[1:].all() or is_rated.sum()<2: return 1.
+    rows = _rows(model, k)[1:]
     rated = rows[is_rated[1:]].var(0).sum()
     every = rows.var(0).sum()
-    if every>0: model.user_spread = float(rated/every)
+    return float(rated/every) if every>0 else 1.
+
+@torch.no_grad()
+def note_spread(model, ds):
+    "Store in `model` how much more users, and items, with ratings in `ds` vary than all"
+    model.user_spread,model.item_spread = (_spread(model, ds, k) for k in (0,1))
 
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()

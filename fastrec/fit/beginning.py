@@ -216,7 +216,7 @@ def _follow(model, codes, ds):
     "Let new rows of `model`, with `codes` of 0, follow from the features of `ds`"
     if isinstance(model, PosteriorMean): return  # the sampler reads them itself
     counts = []
-    for k,of_side in enumerate(codes): counts.append(ds.counts(k).clamp(min=1)*(of_side>0))
+    for k,of_side in enumerate(codes): counts.append(ds.counted().counts(k).clamp(min=1)*(of_side>0))
     follow_features(model, ds, counts)
 
 # %% ../../nbs/fit/51_beginning.ipynb #3738f2dd

@@ -146,7 +146,7 @@ _of_popularity = (None,'popularity, as choices agree no further than by chance',
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices found, and by which rule"
     if not isinstance(learn.model, Ease): return _of_popularity
-    n_users = int((learn.dls.train_ds.counts(0)>0).sum())
+    n_users = int((learn.dls.train_ds.counted().counts(0)>0).sum())
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
 # %% ../../nbs/fit/28_settings.ipynb #df0e2701

@@ -143,7 +143,7 @@ def told(ds):
 def ridges_of(ds):
     "A `FeatureRidge` for the users of `ds`, and one for the items; all rated rows count the same. `None` if there are no features"
     res = [None,None]
-    device = ds.x.device
+    ds,device = ds.counted(),ds.x.device
     for k,is_told in enumerate(told(ds)):
         if not is_told: continue
         is_rated = (ds.counts(k)>0).float()
@@ -196,16 +196,18 @@ def _spread(model, ds, k):
 
 @torch.no_grad()
 def note_spread(model, ds):
-    "Store in `model` how much more users, and items, with ratings in `ds` vary than all"
+    "Store in `model` how much more users, and items, with ratings in `ds` that count vary than all"
+    ds = ds.counted()
     model.user_spread,model.item_spread = (_spread(model, ds, k) for k in (0,1))
 
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
 def follow_features(model, ds, counts=None):
-    """Let users and items of `model` without ratings in `ds` follow from features, if there are any about them. `counts`: how many
+    """Let users and items of `model` without ratings in `ds` that count follow from features, if there are any about them. `counts`: how many
     ratings are behind each row of users, and of items, (n,) each, in place of those in `ds`"""
     is_told = told(ds)
     if model.by_softmax or not any(is_told): return
+    ds = ds.counted()
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
         known = (ds.counts(k) if counts is None else counts[k]).float()
@@ -232,7 +234,7 @@ def _with_cov(row_map, rows, x, counts):
 @torch.no_grad()
 def row_maps_of(model, ds):
     "A map from features to rows for users, and one for items, of `model`, trained with the ratings `ds`; `None` if it follows none"
-    res = list(model.row_maps)
+    res,ds = list(model.row_maps),ds.counted()
     for k,kept in enumerate(res):
         if not _told_side(model, ds, k): continue
         if not model.refits or isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue

@@ -91,6 +91,7 @@ def describe_model(model):
     if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
     if model.by_softmax: res['by_softmax'] = True
+    if model.range_is_inferred: res['range_is_inferred'] = True
     if any(model.from_features): res['from_features'] = [*model.from_features]
     spreads = dict(user_spread=model.user_spread, item_spread=model.item_spread)
     res |= {k: float(v) for k,v in spreads.items() if v!=1}
@@ -192,7 +193,7 @@ def build_model(spec, tensors):
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # fastrec 0.1.0 did not keep it
     if 'reg' in spec: res.reg = spec['reg']
-    res.by_softmax = spec.get('by_softmax', False)
+    res.by_softmax,res.range_is_inferred = spec.get('by_softmax', False),spec.get('range_is_inferred', False)
     res.from_features = tuple(spec.get('from_features', (False,False)))
     res.user_spread,res.item_spread = spec.get('user_spread', 1.),spec.get('item_spread', 1.)
     res.taste_spread = spec.get('taste_spread')

@@ -97,6 +97,7 @@ def _faults(model, name):
         clip=type(model['clip']) is bool,
         is_preference=type(model['is_preference']) is bool,
         by_softmax=type(model.get('by_softmax', False)) is bool,
+        range_is_inferred=type(model.get('range_is_inferred', False)) is bool,
         from_features=_is_flags(model.get('from_features', [False,False])),
         user_spread=_is_number(model.get('user_spread', 1.)) and model.get('user_spread', 1.)>0,
         item_spread=_is_number(model.get('item_spread', 1.)) and model.get('item_spread', 1.)>0,

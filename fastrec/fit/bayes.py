@@ -53,8 +53,8 @@ def _posterior_mean(sampler, from_features):
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)
     res.to(users.device)
     for name,o in zip(res.covs_of, covs): res.register_buffer(name, o)
-    res.classes,res.user,res.item = model.classes,model.user,model.item
-    res.advised,res.from_features,res.row_maps = model.advised,from_features,_maps_of_draws(sampler)
+    for o in ('classes','user','item','advised','range_is_inferred'): setattr(res, o, getattr(model, o))
+    res.from_features,res.row_maps = from_features,_maps_of_draws(sampler)
     error = getattr(sampler.towards, 'error', None)
     if error is not None and res.n_draws>1: _widen(res, sampler.ds, error)
     res.fill_unknown()
@@ -64,11 +64,11 @@ def _posterior_mean(sampler, from_features):
 def _last_draw(model):
     "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
     users,items = (o[-1] for o in model.draws())
-    n_factors = users.shape[1]-1
     with seeded(0):
-        res = DotBias.from_classes(n_factors, model.classes, model.y_range, float(model.mean), clip=True)
+        res = DotBias.from_classes(users.shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
     res.to(users.device)
     write_model(res, (users,items))
+    res.range_is_inferred = model.range_is_inferred
     return res
 
 # %% ../../nbs/fit/38_bayes.ipynb #0b502307

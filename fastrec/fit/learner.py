@@ -107,6 +107,7 @@ _usual_width = 50
 
 def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     "A model of the class `arch`, of preferences if it `is_choice`, with first weights from `seed`"
+    is_inferred = y_range is None and not is_choice
     y_range = None if is_choice else range_of(dls, y_range)
     n_factors = ifnone(n_factors, _usual_width)
     is_bent = y_range and not kwargs.get('clip')
@@ -115,6 +116,7 @@ def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     with seeded(seed):
         model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **kwargs})
     model.is_preference = model.by_softmax = is_choice
+    model.range_is_inferred = is_inferred
     return model
 
 def _first_model(init, sparse, *args):
@@ -167,6 +169,7 @@ def learner(
     sparse = _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
     model = _first_model(init, sparse, dls, arch, n_factors, y_range, seed, isinstance(loss_func, ChoiceLoss), of_model)
+    if y_range is not None: model.range_is_inferred = False  # also that of `init`
     return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init, n_factors)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d

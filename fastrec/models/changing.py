@@ -19,6 +19,7 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
     buffers_of = (),()  # names of those with a row for each user, and for each item
+    range_is_inferred = False  # does `y_range` follow from the ratings? Else somebody has asked for it
     covs_of = ()  # names of what `covs` gives for users, and for items
     prior = None  # what `user_prior` gives in place of what the rows of its users say
     refits = True  # are rows, also those of known users, solved for around a mean? Else a model takes in features itself

@@ -203,8 +203,8 @@ def note_spread(model, ds):
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
 def follow_features(model, ds, counts=None):
-    """Let users and items of `model` without ratings in `ds` that count follow from features, if there are any about them. `counts`: how many
-    ratings are behind each row of users, and of items, (n,) each, in place of those in `ds`"""
+    """Let users and items of `model` without ratings in `ds` that count follow from features, if there are any about them. `counts`: how
+    many ratings are behind each row of users, and of items, (n,) each, in place of those in `ds`"""
     is_told = told(ds)
     if model.by_softmax or not any(is_told): return
     ds = ds.counted()

@@ -119,9 +119,11 @@ def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     model.range_is_inferred = is_inferred
     return model
 
-def _first_model(init, sparse, *args):
-    "A new model, or the one that begins as `init` has it, with `sparse` updates; `args` are those of `model_after`"
+def _first_model(init, sparse, dls, arch, n_factors, y_range, *args):
+    "A new model, or the one that begins as `init` has it, with `sparse` updates; the other arguments are those of `model_after`"
+    args = dls,arch,n_factors,y_range,*args
     res = _new_model(*args, sparse) if init is None else model_after(init, *args)
+    if y_range is not None: res.range_is_inferred = False  # also that of `init`
     res.sparse = sparse
     return res
 
@@ -169,7 +171,6 @@ def learner(
     sparse = _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
     of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
     model = _first_model(init, sparse, dls, arch, n_factors, y_range, seed, isinstance(loss_func, ChoiceLoss), of_model)
-    if y_range is not None: model.range_is_inferred = False  # also that of `init`
     return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init, n_factors)
 
 # %% ../../nbs/fit/31_learner.ipynb #cfde615d

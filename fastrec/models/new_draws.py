@@ -19,16 +19,14 @@ from .row_loops import pay
 @trainable()  # whatever the mode in which they are first needed
 def chances(n_draws, width):
     """Random numbers for a new row in each of `n_draws` draws, (n_draws,width), of users and of items: over the draws all have the mean 0
-    and, if there are more draws than numbers, the variance 1, and no two are correlated"""
+    and, if there are more draws than numbers, the variance 1, as `spread` counts it, and no two are correlated"""
     chance = torch.Generator().manual_seed(0)
     eps = torch.randn(n_draws, 2*width, generator=chance, dtype=torch.float32)
     eps = eps-eps.mean(0)
-    n_free = max(n_draws-1, 1)
     if n_draws>2*width:
         q,_ = torch.linalg.qr(eps)
-        eps = q*n_free**.5
-    scale = (n_draws/n_free)**.5
-    return (scale*eps).split(width, 1)
+        eps = q*(n_draws-1)**.5
+    return eps.split(width, 1)
 
 # %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
 def _sums(factors, left, weight):

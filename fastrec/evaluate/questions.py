@@ -27,7 +27,7 @@ def _held_out(ds):
     is_asked = np.zeros(n_users, bool)
     is_asked[rng.permutation(n_users)[:n_asked]] = True
     users = ds.codes[0].cpu().numpy()
-    is_asked &= ds.counts(0).numpy()>1  # so that something is left to learn from
+    is_asked &= ds.counted().counts(0).numpy()>1  # so that something is left to learn from
     return torch.from_numpy(is_asked[users] & (rng.random(len(ds))<_share))
 
 def _trial_loaders(dls, is_held):

@@ -216,7 +216,7 @@ def _follow(model, codes, ds):
     "Let new rows of `model`, with `codes` of 0, follow from the features of `ds`"
     if isinstance(model, PosteriorMean): return  # the sampler reads them itself
     counts = []
-    for k,of_side in enumerate(codes): counts.append(ds.counts(k).clamp(min=1)*(of_side>0))
+    for k,of_side in enumerate(codes): counts.append(ds.counted().counts(k).clamp(min=1)*(of_side>0))
     follow_features(model, ds, counts)
 
 # %% ../../nbs/fit/51_beginning.ipynb #3738f2dd
@@ -233,7 +233,7 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
         warn('init makes its lists by a blend, which is not taken over: call fit_blend after training')
     model = _moved(init.model, codes)
     model.y_range,model.classes = y_range,dls.classes
-    model.advised,model.from_features,model.user_spread = None,(False,False),1.
+    model.forget_fit()
     codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)

@@ -51,12 +51,16 @@ def _check_range(dls, y_range):
     return lo,hi
 
 # %% ../../nbs/fit/32_defaults.ipynb #cc8382ff
+def values_of_scale(ds):
+    "The different ratings of `ds`, sorted, with the ends of the scale where these are known"
+    values = ds.values()
+    return values if ds.scale is None else np.union1d(values, ds.scale)
+
 def range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
-    values = dls.train_ds.values()
-    lo,hi = infer_range(values if dls.train_ds.scale is None else np.union1d(values, dls.train_ds.scale))
+    lo,hi = infer_range(values_of_scale(dls.train_ds))
     y = dls.valid_ds.counted().y
     n_outside = int(((y<lo)|(y>hi)).sum())
     if n_outside:

@@ -41,14 +41,17 @@ def n_held_out(n):
     return min(n//10, max(1000, n//200), _most)
 
 def held_out_rows(ds, n, seed=0):
-    """Numbers of about `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating. All rows of a pair are
-    held out together, as one would give away the others"""
-    drawn = random.Random(seed).sample(range(len(ds)), n)
-    rows = _rows_of_pairs(ds, torch.tensor(drawn, dtype=torch.long)).cpu()
+    """Numbers of about `n` rows that count of the ratings `ds` to hold out, or fewer: each user and each item keeps one. All rows of a pair
+    are held out together, as one would give away the others"""
+    is_counted = ds.is_counted().cpu()
+    counted = is_counted.nonzero()[:,0]
+    drawn = random.Random(seed).sample(range(len(counted)), n)
+    rows = _rows_of_pairs(ds, counted[torch.tensor(drawn, dtype=torch.long)]).cpu()
+    rows = rows[is_counted[rows]]
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
     is_spare = torch.ones(len(rows), dtype=torch.bool)
     for k in (0,1):
-        n_each = ds.counts(k)
+        n_each = ds.counted().counts(k)
         n_held = torch.bincount(codes[:,k], minlength=len(n_each))
         is_spare &= (n_each>n_held)[codes[:,k]]
     return rows[is_spare]

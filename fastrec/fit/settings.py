@@ -12,7 +12,7 @@ from fastai.tabular.all import *
 from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
-from .defaults import infer_range,pays_sparse,scaled_wd
+from .defaults import pays_sparse,scaled_wd,values_of_scale
 from .learner import usual_lr
 from .mixing import fewest
 from .losses import ChoiceLoss
@@ -59,8 +59,10 @@ def _ials_width(learn, n):
 
 # %% ../../nbs/fit/28_settings.ipynb #ddf57afd
 def _range_row(learn):
-    values = learn.dls.train_ds.values()
-    return _row(learn.model.y_range, infer_range(values), 'half a step beyond the ratings', f'ratings from {values[0]:g} to {values[-1]:g}')
+    m,values = learn.model,values_of_scale(learn.dls.train_ds)
+    rule = 'lowest and highest rating' if m.clip else 'half a step beyond the ratings'
+    if learn.begun or not m.range_is_inferred: return m.y_range,'that of init' if m.range_is_inferred else 'given',''
+    return m.y_range,rule,f'ratings from {values[0]:g} to {values[-1]:g}'
 
 # %% ../../nbs/fit/28_settings.ipynb #e467f17b
 def _choice_rows(learn):
@@ -146,7 +148,7 @@ _of_popularity = (None,'popularity, as choices agree no further than by chance',
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices found, and by which rule"
     if not isinstance(learn.model, Ease): return _of_popularity
-    n_users = int((learn.dls.train_ds.counts(0)>0).sum())
+    n_users = int((learn.dls.train_ds.counted().counts(0)>0).sum())
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
 # %% ../../nbs/fit/28_settings.ipynb #df0e2701

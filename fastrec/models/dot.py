@@ -165,6 +165,7 @@ def turned(self:Dot):
     res = copy(self)
     (p,b_u),(q,b_i) = self.tables
     res.believed = None
+    res.user_spread,res.item_spread = self.item_spread,self.user_spread
     res._modules = {**self._modules, 'u_weight': q, 'u_bias': b_i, 'i_weight': p, 'i_bias': b_u}
     return res
 

@@ -201,6 +201,7 @@ def with_users(self:Net, z, m):
 def turned(self:Net):
     "A model of the same tensors in which items take the place of users, and users that of items"
     res = copy(self)
+    res.user_spread,res.item_spread = self.item_spread,self.user_spread
     embeds = nn.ModuleList([self.embeds[1], self.embeds[0]])
     res._modules = {**self._modules, 'embeds': embeds, 'u_bias': self.i_bias, 'i_bias': self.u_bias}
     res.score_rows = lambda p, q: self.score_rows(q, p)

@@ -225,9 +225,9 @@ def from_classes(cls:DeepMF,
 # %% ../../nbs/models/25_trainable.ipynb #6d02fcbf
 @torch.no_grad()
 def average_untrained(model, ds):
-    """Set the rows of users and items without ratings in `ds`, and without features, to the mean of those that have some; if a model
-    predicts preferences, only for users, as a film that nobody chose is not known to be as good as others"""
-    sides = model.tables[:1] if model.is_preference else model.tables
+    """Set the rows of users and items without ratings in `ds` that count, and without features, to the mean of those that have some; if a
+    model predicts preferences, only for users, as a film that nobody chose is not known to be as good as others"""
+    sides,ds = model.tables[:1] if model.is_preference else model.tables,ds.counted()
     for k,tables in enumerate(sides):
         factors = tables[0].weight
         is_rated = (ds.counts(k)>0).to(factors.device)

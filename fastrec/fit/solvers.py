@@ -119,6 +119,7 @@ def _y_range(learn):
     values = values_of_scale(learn.dls.train_ds)
     return float(values[0]),float(values[-1])
 
+# %% ../../nbs/fit/34_solvers.ipynb #d604d38a
 def _new_model(learn, ds, n_factors, implicit):
     "A `DotBias` without a sigmoid for a solver to begin with"
     y_range,mean = None,0.

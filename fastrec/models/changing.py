@@ -33,10 +33,10 @@ def covs(self:Changes, k):
 @patch
 def make_room_for_covs(self:Changes, state, prefix):
     "Expect those covariances that the saved `state` has under the `prefix`"
-    device = self.tables[0][0].weight.device
     for name in self.covs_of:
         found = state.get(prefix+name)
-        self.register_buffer(name, None if found is None else torch.empty_like(found, device=device))
+        w = self.tables[0][0].weight
+        self.register_buffer(name, None if found is None else w.new_empty(found.shape))
 
 # %% ../../nbs/models/28_changing.ipynb #3d801924
 @patch

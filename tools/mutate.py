@@ -11,7 +11,7 @@ mutations = {  # name: file, text, what it becomes, and who should notice
     'a lost row': ('data/loader.py', '[last-last//2, last//2]', '[last//2, last//2]', 'test_dls.py -k batch_sizes'),
     'a row too many': ('models/changing.py', 'put(w[0], w[1:].mean(0))', 'put(w[0], w.mean(0))', 'test_collab.py -k unknown_is_average'),
     'swapped factors': ('models/step_loops.py', 'of_p[f] += slope*q[f]', 'of_p[f] += slope*p[f]', 'test_training.py -k same_record_as_fastai'),
-    'swapped factors, by operators': ('models/trainable.py', 'each = q.mul_(g[:,None]),g,p.mul_(g[:,None]),g', 'each = p.clone().mul_(g[:,None]),g,p.mul_(g[:,None]),g',
+    'swapped factors by operators': ('models/trainable.py', 'each = q.mul_(g[:,None]),g,p.mul_(g[:,None]),g', 'each = p.clone().mul_(g[:,None]),g,p.mul_(g[:,None]),g',
                                       'test_compiled.py -k by_operators'),
     'a row summed once': ('fit/optimizer_loops.py', 'for f in range(grads.shape[1]): sums[at,f] += grads[j,f]', 'pass', 'test_compiled.py -k by_operators'),
     'a stale optimizer': ('fit/training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),

@@ -106,6 +106,8 @@ def need_start(learn, fits, fit, n_factors):
     raise ValueError(f'{fit} with n_factors={n_factors} cannot begin with init, {why}, or make the learner without init')
 
 # %% ../../nbs/fit/34_solvers.ipynb #d4085451
+RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
+
 def _range_of_ratings(learn):
     "The range of the model of `learn`, or of its last one of ratings, as preferences have none; and whether it is inferred"
     m = learn.model

@@ -66,7 +66,6 @@ class RecLearner(Recommends, Learner):
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
-    last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
     last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
     @property
     def model(self):

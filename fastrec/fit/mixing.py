@@ -12,6 +12,7 @@ from fastai.tabular.all import *
 from ..base.checks import warn
 from ..base.pairs import pair_numbers
 from .biases import biases_of
+from .equations import evenly
 from .solvers import to_the_end
 
 # %% ../../nbs/fit/26_mixing.ipynb #5a4066de
@@ -32,13 +33,23 @@ def _rows_of_pairs(ds, drawn):
     place = torch.searchsorted(of_drawn, pairs).clamp(max=len(of_drawn)-1)
     return near[of_drawn[place]==pairs]
 
+# %% ../../nbs/fit/26_mixing.ipynb #897c8dae
+_most = 10_000  # enough for any data
+_normal = 3  # the kurtosis of normal numbers
+
+def _share_of_tails(ds):
+    "The kurtosis of the ratings `ds`, as a multiple of that of normal numbers; 1 if it is less"
+    y = evenly(ds, 2**16).y.double()
+    y = y-y.mean()
+    return max(1., float(y.pow(4).mean()/y.square().mean().square().clamp(min=1e-30))/_normal)
+
+def n_held_out(ds):
+    "How many rows of the ratings `ds` to hold out of epochs"
+    n = len(ds)
+    return min(n//10, int(max(1000, n//200)*_share_of_tails(ds)), _most)
+
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
-_most = 10_000  # enough for any data
-
-def n_held_out(n):
-    "How many of `n` rows to hold out of epochs"
-    return min(n//10, max(1000, n//200), _most)
 
 def held_out_rows(ds, n, seed=0):
     """Numbers of about `n` rows that count of the ratings `ds` to hold out, or fewer: each user and each item keeps one. All rows of a pair

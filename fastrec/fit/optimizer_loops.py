@@ -7,23 +7,23 @@ __all__ = []
 
 # %% ../../nbs/fit/70_optimizer_loops.ipynb #b5ca917c
 import numpy as np
-from ..base.compiled import compiled,inlined
+from torch.autograd.graph import increment_version
+from ..base.compiled import exact,inlined
+from ..models.row_loops import dot
 
 # %% ../../nbs/fit/70_optimizer_loops.ipynb #0dc07ac6
-_one = np.float32(1)
-
-@compiled
+@exact
 def _adam(
     w, grad, avg, sqr, # Weights, their gradients, and averages of these and of their squares, (n,) each
-    mom, sqr_mom, eps, # $\beta_1$, $\beta_2$ and $\epsilon$
+    mom, sqr_mom, rest, sqr_rest, eps, # $\beta_1$, $\beta_2$, $1-\beta_1$, $1-\beta_2$ and $\epsilon$
     size, scale, # The learning rate, and what the root of `sqr` is multiplied by, which make up for averages that begin at 0
     keep, pull # What weights are multiplied by, and how much of them is added to their gradients
 ):
     "One step"
     for j in range(len(w)):
         g = grad[j]+pull*w[j]
-        a = mom*avg[j] + (_one-mom)*g
-        s = sqr_mom*sqr[j] + (_one-sqr_mom)*g*g
+        a = mom*avg[j] + rest*g
+        s = sqr_mom*sqr[j] + sqr_rest*g*g
         avg[j] = a
         sqr[j] = s
         w[j] = keep*w[j] - size*a/(scale*np.sqrt(s)+eps)
@@ -33,10 +33,12 @@ def adam_by_loop(p, s, h, decouple_wd):
     "Step the weight `p` with the state `s` and the hyper-parameters `h`, both as `FusedAdam` has them"
     s['step'] += 1
     n,wd = s['step'].item(),h['wd'] if s.get('do_wd', True) else 0
-    size,scale = h['lr']/(1-h['mom']**n),(1-h['sqr_mom']**n)**-.5
+    mom,sqr_mom = h['mom'],h['sqr_mom']
+    size,scale = h['lr']/(1-mom**n),(1-sqr_mom**n)**-.5
     keep,pull = (1-h['lr']*wd,0) if decouple_wd else (1,wd)
     arrays = [o.numpy().reshape(-1) for o in (p.detach(),p.grad,s['grad_avg'],s['sqr_avg'])]
-    _adam(*arrays, *map(np.float32, (h['mom'],h['sqr_mom'],h['eps'],size,scale,keep,pull)))
+    _adam(*arrays, *map(np.float32, (mom,sqr_mom,1-mom,1-sqr_mom,h['eps'],size,scale,keep,pull)))
+    increment_version(p)
 
 # %% ../../nbs/fit/70_optimizer_loops.ipynb #2550f041
 @inlined
@@ -58,14 +60,21 @@ def _sums(codes, grads, place, rows, sums, counts):
     return n
 
 # %% ../../nbs/fit/70_optimizer_loops.ipynb #0bb47946
-@compiled
+@inlined
+def _are_codes(codes, n):
+    for r in codes:
+        if r<0 or r>=n: return False
+    return True
+
+@exact
 def _step_rows(
     codes, grads, # Of each rating: its row, (m,), and the gradient there, (m,k)
     w, row_sqr, # The table, (n,k), and averages of squares, (n,)
     place, # A number for each row, all of them -1
-    lr, decay, mom, make_up, eps # `decay` counts for each rating; averages that begin at 0 are multiplied by `make_up`
+    lr, decay, rest, make_up, eps # `decay` counts for each rating; averages, of which new squares are the `rest`, begin at 0: times `make_up`
 ):
-    "One step of the rows that have ratings"
+    "One step of the rows that have ratings; nothing if a code is in no row, which is said"
+    if not _are_codes(codes, len(w)): return False
     m,k = grads.shape
     rows = np.empty(m, np.int64)
     sums = np.empty((m,k), np.float32)
@@ -73,20 +82,19 @@ def _step_rows(
     for a in range(_sums(codes, grads, place, rows, sums, counts)):
         r = rows[a]
         place[r] = -1
-        total = np.float32(0)
-        for f in range(k):
-            sums[a,f] += decay*counts[a]*w[r,f]
-            total += sums[a,f]*sums[a,f]
-        row_sqr[r] = mom*row_sqr[r] + (_one-mom)*total/np.float32(k)
+        for f in range(k): sums[a,f] += decay*counts[a]*w[r,f]
+        row_sqr[r] += rest*(dot(sums[a], sums[a])/np.float32(k)-row_sqr[r])
         size = lr/(np.sqrt(row_sqr[r]*make_up)+eps)
         for f in range(k): w[r,f] -= size*sums[a,f]
+    return True
 
 # %% ../../nbs/fit/70_optimizer_loops.ipynb #79226fdc
 def step_rows_by_loop(p, codes, place, s, h, opt):
     """Step the rows `codes`, (m,), of the table `p` with the state `s` and the hyper-parameters `h` of `opt`, a `RowRMSProp`. `place`, as
-    many whole numbers as there are rows, all of them -1, is memory for that"""
+    many whole numbers as there are rows, all of them -1, is memory for that. `IndexError` if a code is in no row"""
     wd = h['wd'] if s.get('do_wd', True) else 0
     make_up = 1/(1-opt.row_mom**s['step'])
-    numbers = h['lr'],wd*opt.unit/len(codes),opt.row_mom,make_up,opt.row_eps*opt.unit
+    numbers = h['lr'],wd*opt.unit/len(codes),1-opt.row_mom,make_up,opt.row_eps*opt.unit
     arrays = [o.numpy() for o in (codes,p.grad._values(),p.detach(),s['row_sqr'],place)]
-    _step_rows(*arrays, *map(np.float32, numbers))
+    if not _step_rows(*arrays, *map(np.float32, numbers)): raise IndexError(f'gradients have rows from {codes.min()} to {codes.max()}, and the table has {len(p)}')
+    increment_version(p)

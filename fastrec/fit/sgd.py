@@ -123,7 +123,7 @@ def suited_lr(ds, n_sweep, is_new):
 # %% ../../nbs/fit/57_sgd.ipynb #fa4291b6
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
-    left_out = held_out_rows(ds, n_held_out(len(ds)))
+    left_out = held_out_rows(ds, n_held_out(ds))
     if len(left_out)<fewest: left_out = left_out[:0]
     is_kept = torch.ones(len(ds), dtype=torch.bool)
     is_kept[left_out] = False

@@ -46,7 +46,7 @@ class ShrinkToBiases(Callback):
         self.applies = not self.why_not
         if not self.applies: return
         ds = self.dls.train_ds
-        self.left_out = held_out_rows(ds, n_held_out(int(ds.is_counted().sum())))
+        self.left_out = held_out_rows(ds, n_held_out(ds))
         if len(self.left_out)>=fewest: self.learn.kept_rows = self.dls.train.all_but(self.left_out)
 
     def after_train(self):

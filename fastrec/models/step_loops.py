@@ -7,18 +7,20 @@ __all__ = []
 
 # %% ../../nbs/models/45_step_loops.ipynb #0fbf50b7
 import numpy as np,torch
-from ..base.compiled import compiled,inlined,may_run
+from ..base.compiled import exact,inlined,may_run
 from .row_loops import dot
 
 # %% ../../nbs/models/45_step_loops.ipynb #8d7adb11
+_plain = torch.Tensor,torch.nn.Parameter
+
 def are_for_loops(*ts):
     "Are the tensors `ts` such that loops can read them and write to them?"
-    return all(t.dtype==torch.float32 and t.is_contiguous() for t in ts) and may_run(ts[0].device)
+    are_known = all(type(t) in _plain and t.dtype==torch.float32 and t.is_contiguous() for t in ts)
+    return are_known and not torch.compiler.is_compiling() and may_run(ts[0].device)
 
 # %% ../../nbs/models/45_step_loops.ipynb #6af9a896
 def grad_of(w):
-    "The gradient of `w`, to add to; if `w` is frozen, memory that nobody reads, for a loop that asked would take three times as long"
-    if not w.requires_grad: return torch.empty_like(w)
+    "The gradient of `w`, to add to"
     if w.grad is None: w.grad = torch.zeros_like(w)
     return w.grad
 
@@ -51,6 +53,13 @@ def _add_rows(slope, p, q, of_p, of_q):
         of_q[f] += slope*p[f]
 
 @inlined
+def _are_codes(x, n_users, n_items):
+    "Are all codes `x` in tables of so many rows?"
+    for j in range(len(x)):
+        if min(x[j,0], x[j,1])<0 or x[j,0]>=n_users or x[j,1]>=n_items: return False
+    return True
+
+@inlined
 def _add_gradients(slope, u, i, tables, grads, a, b):
     "Add to the rows `a` and `b` of `grads` what a rating of the codes `u` and `i` adds, by the `slope` of the loss at its score"
     p,_,q,_ = tables
@@ -60,7 +69,7 @@ def _add_gradients(slope, u, i, tables, grads, a, b):
     of_b_i[b] += slope
 
 # %% ../../nbs/models/45_step_loops.ipynb #dec18a64
-@compiled
+@exact
 def _step(
     x, y, # Codes of users and items, (n,2 or more), and ratings
     mean, lo, span, # Added to each score, and the range as `_prediction` has it
@@ -70,18 +79,26 @@ def _step(
 ):
     "The mean squared error, whose gradient is added to `grads`; a negative number if a code is in no row"
     p,b_u,q,b_i = tables
+    if not _are_codes(x, len(p), len(q)): return -1.
     share = np.float32(2/len(y))
     total = 0.
     for j in range(len(y)):
         u = x[j,0]
         i = x[j,1]
-        if min(u, i)<0 or u>=len(p) or i>=len(q): return -1.
         score = dot(p[u], q[i])+(b_u[u]+b_i[i]+mean)
         pred[j],slope = _prediction(score, lo, span)
         e = pred[j]-y[j]
         total += e*e
         _add_gradients(share*e*slope, u, i, tables, grads, j if by_rating else u, j if by_rating else i)
     return total/len(y)
+
+# %% ../../nbs/models/45_step_loops.ipynb #d5441b91
+def fit_together(x, y, weights):
+    "Can `mse_by_loop` take the codes `x`, the ratings `y` and the `weights`, none of which is frozen?"
+    p,b_u,q,b_i = weights
+    are_rated = len(x)==len(y)>0 and x.ndim==2 and y.ndim==1 and not x.is_floating_point() and x.device==y.device
+    are_tables = p.shape[1]==q.shape[1] and b_u.shape==(len(p),1) and b_i.shape==(len(q),1)
+    return are_rated and are_tables and all(w.requires_grad for w in weights) and are_for_loops(y, *weights)
 
 # %% ../../nbs/models/45_step_loops.ipynb #8e8b5f44
 def _arrays(factors, bias): return factors.detach().numpy(),bias.detach().numpy()[:,0]

@@ -35,6 +35,7 @@ def can_compile():
         return False
     return not numba.config.DISABLE_JIT  # as NUMBA_DISABLE_JIT=1 asks: loops would run as Python
 
+# %% ../../nbs/base/99_compiled.ipynb #698fb37d
 def _jit(f, inline, fastmath):
     "Machine code of `f`, which runs next to other Python threads, inlined where it is called if `inline` says so"
     njit = need_package('numba').njit

@@ -39,13 +39,13 @@ _normal = 3  # the kurtosis of normal numbers
 
 def _share_of_tails(ds):
     "The kurtosis of the ratings `ds`, as a multiple of that of normal numbers; 1 if it is less"
-    y = evenly(ds, 2**16).y.double()
+    y = evenly(ds).y.cpu().double()
     y = y-y.mean()
     return max(1., float(y.pow(4).mean()/y.square().mean().square().clamp(min=1e-30))/_normal)
 
 def n_held_out(ds):
     "How many rows of the ratings `ds` to hold out of epochs"
-    n = len(ds)
+    n = int(ds.is_counted().sum())
     return min(n//10, int(max(1000, n//200)*_share_of_tails(ds)), _most)
 
 # %% ../../nbs/fit/26_mixing.ipynb #34962329

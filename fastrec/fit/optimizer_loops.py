@@ -66,12 +66,14 @@ def _are_codes(codes, n):
         if r<0 or r>=n: return False
     return True
 
+# %% ../../nbs/fit/70_optimizer_loops.ipynb #146d6481
 @exact
 def _step_rows(
     codes, grads, # Of each rating: its row, (m,), and the gradient there, (m,k)
     w, row_sqr, # The table, (n,k), and averages of squares, (n,)
     place, # A number for each row, all of them -1
-    lr, decay, rest, make_up, eps # `decay` counts for each rating; averages, of which new squares are the `rest`, begin at 0: times `make_up`
+    lr, eps, decay, # The last counts for each rating
+    rest, make_up # $1-eta$, and what averages, which begin at 0, are multiplied by
 ):
     "One step of the rows that have ratings; nothing if a code is in no row, which is said"
     if not _are_codes(codes, len(w)): return False
@@ -94,7 +96,8 @@ def step_rows_by_loop(p, codes, place, s, h, opt):
     many whole numbers as there are rows, all of them -1, is memory for that. `IndexError` if a code is in no row"""
     wd = h['wd'] if s.get('do_wd', True) else 0
     make_up = 1/(1-opt.row_mom**s['step'])
-    numbers = h['lr'],wd*opt.unit/len(codes),1-opt.row_mom,make_up,opt.row_eps*opt.unit
+    numbers = h['lr'],opt.row_eps*opt.unit,wd*opt.unit/len(codes),1-opt.row_mom,make_up
     arrays = [o.numpy() for o in (codes,p.grad._values(),p.detach(),s['row_sqr'],place)]
-    if not _step_rows(*arrays, *map(np.float32, numbers)): raise IndexError(f'gradients have rows from {codes.min()} to {codes.max()}, and the table has {len(p)}')
+    if not _step_rows(*arrays, *map(np.float32, numbers)):
+        raise IndexError(f'gradients have rows from {codes.min()} to {codes.max()}, and the table has {len(p)}')
     increment_version(p)

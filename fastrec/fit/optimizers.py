@@ -57,7 +57,8 @@ def _take_loop(ps, states):
     "Can the loop take all weights `ps` with their `states`, and is it faster?"
     each = [(p,p.grad,s['grad_avg'],s['sqr_avg']) for p,s in zip(ps, states)]
     are_small = max(p.numel() for p in ps)*n_threads()<=_most_numbers
-    return are_small and all(o.shape==p.shape for p,*like in each for o in like) and are_for_loops(*itertools.chain(*each))
+    are_whole = all(o.shape==p.shape for p,*like in each for o in like)
+    return are_small and are_whole and are_for_loops(*itertools.chain(*each))
 
 # %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
 def _begin_state(p, s):
@@ -150,6 +151,7 @@ def _place(self:RowRMSProp, n):
     if n not in known: known[n] = torch.full((n,), -1, dtype=torch.int32)
     return known[n]
 
+# %% ../../nbs/fit/44_optimizers.ipynb #b5608fa2
 @patch
 def _step_group(self:RowRMSProp, ps, h):
     "Step the weights `ps`, whose gradients have the same rows, with the hyper-parameters `h`"

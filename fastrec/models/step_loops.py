@@ -56,7 +56,8 @@ def _add_rows(slope, p, q, of_p, of_q):
 def _are_codes(x, n_users, n_items):
     "Are all codes `x` in tables of so many rows?"
     for j in range(len(x)):
-        if min(x[j,0], x[j,1])<0 or x[j,0]>=n_users or x[j,1]>=n_items: return False
+        if x[j,0]<0 or x[j,0]>=n_users: return False
+        if x[j,1]<0 or x[j,1]>=n_items: return False
     return True
 
 @inlined
@@ -94,16 +95,24 @@ def _step(
 
 # %% ../../nbs/models/45_step_loops.ipynb #d5441b91
 def fit_together(x, y, weights):
-    "Can `mse_by_loop` take the codes `x`, the ratings `y` and the `weights`, none of which is frozen?"
+    "Can the loop take the codes `x`, the ratings `y` and the `weights`, none of which is frozen, and add to their gradients?"
     p,b_u,q,b_i = weights
-    are_rated = len(x)==len(y)>0 and x.ndim==2 and y.ndim==1 and not x.is_floating_point() and x.device==y.device
+    are_rated = x.ndim==2 and y.ndim==1 and len(x)==len(y)>0
+    are_codes = x.device==y.device and not x.is_floating_point()
     are_tables = p.shape[1]==q.shape[1] and b_u.shape==(len(p),1) and b_i.shape==(len(q),1)
-    return are_rated and are_tables and all(w.requires_grad for w in weights) and are_for_loops(y, *weights)
+    if not (are_rated and are_codes and are_tables): return False
+    dense = []
+    for w in weights:
+        if not w.requires_grad: return False
+        if w.grad is None: continue
+        if w.grad.shape!=w.shape: return False
+        if not w.grad.is_sparse: dense.append(w.grad)
+    return are_for_loops(y, *weights, *dense)
 
 # %% ../../nbs/models/45_step_loops.ipynb #8e8b5f44
 def _arrays(factors, bias): return factors.detach().numpy(),bias.detach().numpy()[:,0]
 
-def mse_by_loop(x, y, mean, y_range, weights, grads, by_rating=False):
+def _mse(x, y, mean, y_range, weights, grads, by_rating=False):
     """Predictions for the codes `x`, (n,2 or more), and their mean squared error from `y`, whose gradient is added to `grads`, those of
     `weights`, factors and biases of users and of items; `by_rating`, a row for each. A sigmoid bends scores into `y_range`, if there is
     one. `IndexError` for codes beyond a table"""
@@ -115,3 +124,16 @@ def mse_by_loop(x, y, mean, y_range, weights, grads, by_rating=False):
         most = x[:,:2].max(0).values.tolist()
         raise IndexError(f'codes of users and items go up to {most}, and tables have {len(weights[0])} and {len(weights[2])} rows')
     return pred,torch.tensor(loss, dtype=y.dtype)
+
+# %% ../../nbs/models/45_step_loops.ipynb #a1e2b074
+def mse_by_loop(x, y, mean, y_range, weights):
+    "As `_mse`, whose gradients are those of the `weights`"
+    return _mse(x, y, mean, y_range, weights, [grad_of(w) for w in weights])
+
+def sparse_mse_by_loop(x, y, mean, y_range, weights):
+    "The same, with sparse gradients"
+    of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
+    res = _mse(x, y, mean, y_range, weights, of_ratings, by_rating=True)
+    u,i = x[:,:2].long().T.contiguous()
+    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): add_rows(w, codes, values, True)
+    return res

@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
 from .net import Net
-from .step_loops import add_rows,are_for_loops,fit_together,grad_of,mse_by_loop
+from .step_loops import add_rows,fit_together,mse_by_loop,sparse_mse_by_loop
 from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
@@ -96,19 +96,6 @@ def _mse_by_operators(self:DotBias, x, y, weights):
     for w,codes,values in zip(weights, (u,u,i,i), each): add_rows(w, codes, values, self.sparse)
     return pred,e@e/len(y)
 
-# %% ../../nbs/models/25_trainable.ipynb #4d2a4948
-@patch
-def _mse_by_loop(self:DotBias, x, y, weights, grads, **kwargs):
-    return mse_by_loop(x, y, self.mean.item(), None if self.clip else self.y_range, weights, grads, **kwargs)
-
-@patch
-def _sparse_mse_by_loop(self:DotBias, x, y, weights):
-    of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
-    res = self._mse_by_loop(x, y, weights, of_ratings, by_rating=True)
-    u,i = x[:,:2].long().T.contiguous()
-    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): add_rows(w, codes, values, True)
-    return res
-
 # %% ../../nbs/models/25_trainable.ipynb #59fa7aae
 @patch
 @torch.no_grad()
@@ -118,10 +105,8 @@ def mse_step(self:DotBias, x, y):
     g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
     weights = [e.weight for es in self.tables for e in es]
     if not fit_together(x, y, weights): return self._mse_by_operators(x, y, weights)
-    if self.sparse: return self._sparse_mse_by_loop(x, y, weights)
-    grads = [grad_of(w) for w in weights]
-    are_fit = are_for_loops(*grads) and all(g.shape==w.shape for g,w in zip(grads, weights))
-    return self._mse_by_loop(x, y, weights, grads) if are_fit else self._mse_by_operators(x, y, weights)
+    by_loop = sparse_mse_by_loop if self.sparse else mse_by_loop
+    return by_loop(x, y, self.mean.item(), None if self.clip else self.y_range, weights)
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
 def _add_beside(of_p, p, q, g):

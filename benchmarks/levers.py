@@ -1,7 +1,7 @@
 """What each part gains: an epoch of stock fastai, and with one part after the other replaced; writes results/levers.md"""
 from statistics import median
 from report import Report,settings
-from speed import compare,fastai_epoch,ratio,stock_and_ours
+from speed import fastai_epochs,in_turns,ratio,stock_and_ours
 from fastrec.all import *
 
 class Recorded(DotBias): "By autograd: `mse_step` is for `DotBias` itself"
@@ -20,7 +20,8 @@ def learners(theirs, ours, n_factors):
 def main():
     c = settings['speed']
     ratings,sizes = movielens(c['release']),list(map(int, c['batch_sizes'].split()))
-    times = [compare({k: fastai_epoch(l) for k,l in learners(*stock_and_ours(ratings, bs), c.getint('n_factors'))}, c.getint('repeats')) for bs in sizes]
+    k,n = c.getint('n_factors'),c.getint('epochs')
+    times = [in_turns({o: fastai_epochs(l, n) for o,l in learners(*stock_and_ours(ratings, bs), k)}, c) for bs in sizes]
     rep = Report('levers', 'an epoch by', *(f'bs {bs}, s' for bs in sizes), *(f'times faster than stock, {bs}' for bs in sizes))
     for k in times[0]: rep.add(k, *(f'{median(t[k]):.3f}' for t in times), *(f'{ratio(t["stock fastai"], t[k]):.1f}' for t in times))
     rep.write()

@@ -1,22 +1,23 @@
-"""An epoch of training and validation against stock fastai and against a bare PyTorch loop, in one run; writes results/speed.md.
+"""An epoch of training and validation against stock fastai and against a bare PyTorch loop, in one run, as a part of a short fit, with what
+the fit does before and after; writes results/speed.md.
 Each set of instructions has a process of its own: PyTorch asks for it once"""
 import json,subprocess,sys
 from statistics import median
 from report import Report,settings
 from fastrec.all import *
 
-def fastai_epoch(learn):
-    "An epoch with its validation, by `fit`"
+def fastai_epochs(learn, n):
+    "`n` epochs with their validation, by `fit`"
     def run():
-        with learn.no_bar(),learn.no_logging(): learn.fit(1)
+        with learn.no_bar(),learn.no_logging(): learn.fit(n)
     return run
 
-def bare_epoch(dls, n_factors):
+def bare_epochs(dls, n_factors, n):
     "The same in the shortest PyTorch there is: the data in memory, EmbeddingDotBias, fused AdamW, no bookkeeping"
     model = EmbeddingDotBias(n_factors, *map(len, dls.classes.values()), (.5,5.5))
     opt = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=.1, betas=(.9,.99), eps=1e-5, fused=True)
     (x,y),(vx,vy) = ((o.x.long(),o.y) for o in (dls.train_ds,dls.valid_ds))
-    def run():
+    def epoch():
         model.train()
         for i in torch.randperm(len(x)).split(dls.train.bs):
             F.mse_loss(model(x[i]), y[i]).backward()
@@ -24,17 +25,17 @@ def bare_epoch(dls, n_factors):
             opt.zero_grad()
         model.eval()
         with torch.no_grad(): sum(F.mse_loss(model(a), b, reduction='sum') for a,b in zip(vx.split(dls.valid.bs), vy.split(dls.valid.bs)))
-    return run
+    return lambda: [epoch() for _ in range(n)]
 
 def seconds(f):
     start = time.perf_counter()
     f()
     return time.perf_counter()-start
 
-def compare(runs, repeats):
-    "Seconds of each of the functions `runs`, in turns; the first time doesn't count"
+def in_turns(runs, c):
+    "Seconds of an epoch of each of the functions `runs`, in turns; the first time doesn't count"
     for f in runs.values(): f()
-    rounds = [{k: seconds(f) for k,f in runs.items()} for _ in range(repeats)]
+    rounds = [{k: seconds(f)/c.getint('epochs') for k,f in runs.items()} for _ in range(c.getint('repeats'))]
     return {k: [r[k] for r in rounds] for k in runs}
 
 def ratio(a, b): return median(x/y for x,y in zip(a, b))
@@ -47,16 +48,16 @@ def stock_and_ours(ratings, bs):
 def of_dot(ratings, bs, c):
     "Seconds of stock fastai, bare PyTorch and fastrec for a dot product"
     theirs,ours = stock_and_ours(ratings, bs)
-    k = c.getint('n_factors')
-    return compare({'stock': fastai_epoch(collab_learner(theirs, n_factors=k, y_range=(.5,5.5))), 'bare': bare_epoch(ours, k),
-                    'ours': fastai_epoch(learner(ours, n_factors=k))}, c.getint('repeats'))
+    k,n = c.getint('n_factors'),c.getint('epochs')
+    return in_turns({'stock': fastai_epochs(collab_learner(theirs, n_factors=k, y_range=(.5,5.5)), n), 'bare': bare_epochs(ours, k, n),
+                     'ours': fastai_epochs(learner(ours, n_factors=k), n)}, c)
 
 def of_net(ratings, bs, c):
     "Seconds of stock fastai and fastrec for a network"
     theirs,ours = stock_and_ours(ratings, bs)
-    layers = [c.getint('layers')]
-    return compare({'stock': fastai_epoch(collab_learner(theirs, use_nn=True, layers=layers, y_range=(.5,5.5))),
-                    'ours': fastai_epoch(nn_learner(ours, layers=layers))}, c.getint('repeats'))
+    layers,n = [c.getint('layers')],c.getint('epochs')
+    return in_turns({'stock': fastai_epochs(collab_learner(theirs, use_nn=True, layers=layers, y_range=(.5,5.5)), n),
+                     'ours': fastai_epochs(nn_learner(ours, layers=layers), n)}, c)
 
 def rows(c):
     "A row for each model and batch size"

@@ -2,7 +2,8 @@
 import builtins,os,subprocess,sys,warnings
 from pathlib import Path
 import pytest,torch
-from fastrec.all import RecDataLoaders,learner,sample_ratings
+from fastai.basics import noop,partial
+from fastrec.all import FusedAdam,RecDataLoaders,learner,sample_ratings
 from fastrec.base.processes import Part
 from fastrec.base.threads import n_threads,one_thread
 from fastrec.base import compiled as loops
@@ -168,3 +169,45 @@ def test_a_numba_that_is_switched_off_is_not_asked():
     code = 'from fastrec.base.compiled import can_compile; print(can_compile())'
     run = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'NUMBA_DISABLE_JIT': '1'}, capture_output=True, text=True)
     assert run.stdout.strip()=='False', run.stderr
+
+# ------------------------------------------------------------------ steps of SGD
+def frozen_factors(learn): learn.model.i_weight.weight.requires_grad_(False)
+def many_threads(learn): torch.set_num_threads(4)
+
+fits = dict(
+    plain=dict(), a_sparse_table=dict(sparse=True), no_range=dict(y_range=None), cut_off=dict(clip=True), no_biases=dict(bias=False), no_factors=dict(n_factors=0),
+    l2=dict(opt_func=partial(FusedAdam, decouple_wd=False)), frozen=dict(change=frozen_factors), threads=dict(change=many_threads), odd=dict(n_factors=7))
+
+def weights_after(n_epoch=2, change=noop, n_factors=5, clip=False, **kwargs):
+    "Weights and losses of a fit, and whether loops ran"
+    dls = RecDataLoaders.from_df(sample_ratings(), seed=0, bs=64)
+    learn = learner(dls, n_factors=n_factors, seed=0, shrink=False, **kwargs)
+    learn.model.clip = clip
+    change(learn)
+    with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(n_epoch)
+    return [o.detach().clone() for o in learn.model.parameters()],torch.stack(learn.recorder.losses)
+
+@needs_numba
+@pytest.mark.parametrize('kind', fits)
+def test_sgd_by_loops_and_by_operators_is_the_same(kind, monkeypatch, threads):
+    by_loops = weights_after(**fits[kind])
+    called = []
+    monkeypatch.setattr('fastrec.models.step_loops.may_run', lambda device: called.append(1))
+    by_operators = weights_after(**fits[kind])
+    assert called
+    for a,b in zip((*by_loops[0],by_loops[1]), (*by_operators[0],by_operators[1])): assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+@needs_numba
+def test_codes_beyond_a_table_are_refused_before_anything_is_read():
+    from fastrec.models.trainable import DotBias
+    m,y = DotBias(3, 4, 5),torch.ones(2)
+    for bad in ([[1,5],[1,1]],[[1,1],[4,1]],[[-1,1],[1,1]],[[1,1],[1,-2]]):
+        with pytest.raises(IndexError, match='tables have 4 and 5 rows'): m.mse_step(torch.tensor(bad), y)
+
+@needs_numba
+def test_memory_for_rows_is_free_after_a_step_and_not_in_what_is_saved(tmp_path):
+    dls = RecDataLoaders.from_df(sample_ratings(), seed=0, bs=64, path=tmp_path)
+    learn = learner(dls, n_factors=5, seed=0, sparse=True)
+    with learn.no_bar(),learn.no_logging(): learn.fit(1)
+    assert learn.opt.places and all((o==-1).all() for o in learn.opt.places.values())
+    assert not any('place' in k for s in learn.opt.state_dict()['state'] for k in s)

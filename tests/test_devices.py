@@ -276,7 +276,8 @@ def looked_for_a_rate(device, sparse):
         found = learn.lr_find()
         learn.recorder.plot_lr_find()
     plt.close('all')
-    return float(found.valley),record(learn)[0]
+    losses,rates,_ = record(learn)
+    return float(found.valley),[o for o,lr in zip(losses, rates) if lr<=1]  # beyond, steps overshoot, and rounding grows with each
 
 @functools.cache
 def on_disk():

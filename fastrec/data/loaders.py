@@ -121,11 +121,13 @@ def _splitter(splitter, valid_pct, seed):
     return splitter
 
 # %% ../../nbs/data/06_loaders.ipynb #eeca2437
+_most_at_once = 2**13  # rows of a batch without gradients: tensors of more no longer stay in the cache
+
 def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs, val_bs, drop_last, dropna, shard):
     "An object of `cls`, a `RecDataLoaders`, of the frame `ratings`, by checked arguments of `from_df`"
     train,valid = _datasets(ratings, columns, splitter, bs, dropna, device, shard, frames)
     bs = ifnone(bs, usual_bs(len(train)))
-    val_bs = ifnone(val_bs, 8*bs)  # without gradients there is memory for more
+    if val_bs is None: val_bs = max(bs, min(8*bs, _most_at_once))
     train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
     dls = cls(train, RatingsDL(valid, bs=val_bs), path=path, device=device)
     dls.seed = seed
@@ -144,7 +146,7 @@ def from_df(cls:RecDataLoaders,
     weight_name:str=None, # Column of how much each row counts compared with the others, 0 or more; left out: all count the same
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=None, # Ratings in a batch, at most; left out: 512, or fewer with less than 36,000 training rows
-    val_bs:int=None, # The same for validation; eight times `bs` if left out
+    val_bs:int=None, # The same for validation; eight times `bs`, up to 8,192, if left out
     dropna:bool=False, # Leave out rows without user, item, rating or time (after the split)? Otherwise they are refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:str|torch.device=None, # Where the ratings are kept; fastai's default device if left out

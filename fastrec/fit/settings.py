@@ -240,4 +240,4 @@ def settings(self:RecLearner)->pd.DataFrame: # Rows by setting; the columns 'val
     fit = self.last_fit[0]
     by_gradients = fit in (None,'fit')
     chosen = _of_loaders(self)|_of_gradients(self) if by_gradients else _of_solver(self)
-    return pd.DataFrame.from_dict(chosen, orient='index', columns=_columns).rename_axis('setting')
+    return pd.DataFrame.from_dict(chosen, orient='index', columns=_columns, dtype=object).rename_axis('setting')

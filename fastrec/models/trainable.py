@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
 from .net import Net
+from .step_loops import are_for_loops,mse_by_loop
 from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
@@ -86,6 +87,24 @@ def _pred_and_slope(self:DotBias, scores):
     pred = s*(hi-lo) + lo
     return pred,torch.addcmul(s, s, s, value=-1)  # s-s*s
 
+# %% ../../nbs/models/25_trainable.ipynb #776b1abd
+def _grad_of(w):
+    "The gradient of `w`, to add to; if `w` is frozen, memory that nobody reads, for a loop that asked would take three times as long"
+    if not w.requires_grad: return torch.empty_like(w)
+    if w.grad is None: w.grad = torch.zeros_like(w)
+    return w.grad
+
+@patch
+def _mse_by_loop(self:DotBias, x, y, weights):
+    "As `mse_step`, for `weights`, factors and biases of users and of items"
+    args = x,y,self.mean.item(),None if self.clip else self.y_range,weights
+    if not self.sparse: return mse_by_loop(*args, [_grad_of(w) for w in weights])
+    of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
+    res = mse_by_loop(*args, of_ratings, by_rating=True)
+    u,i = x[:,:2].long().T.contiguous()
+    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): _add_rows(w, codes, values, True)
+    return res
+
 # %% ../../nbs/models/25_trainable.ipynb #92d43d12
 @patch
 @torch.no_grad()
@@ -93,8 +112,9 @@ def mse_step(self:DotBias, x, y):
     """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
     With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
     g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
+    P,b_u,Q,b_i = weights = [e.weight for es in self.tables for e in es]
+    if are_for_loops(y, *weights): return self._mse_by_loop(x, y, weights)
     u,i = x[:,:2].long().T.contiguous()
-    (P,b_u),(Q,b_i) = [[e.weight for e in es] for es in self.tables]
     p = P.index_select(0, u)
     q = Q.index_select(0, i)
     scores = (p*q).sum(1)

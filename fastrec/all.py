@@ -17,7 +17,6 @@ from fastrec.models.changing import *
 from fastrec.models.base import *
 from fastrec.models.dot import *
 from fastrec.models.net import *
-from fastrec.models.time_effects import *
 from fastrec.models.posterior import *
 from fastrec.models.time_effects import *
 from fastrec.models.blend import *

@@ -356,7 +356,7 @@ def test_choices_say_what_is_alike_and_ratings_where_these_know_nothing(dls):
     stars,popular = fitted(dls, how='fit_als'),fitted(dls, 0, how='fit_ials')
     mixed = learner(dls)
     mixed.model = Blend([popular.model,stars.model], [1.,.3])
-    mixed.model.classes,mixed.model.user,mixed.model.item = dls.classes,*dls.classes
+    mixed.model.classes = dls.classes
     assert mixed.similar(label, n=5).equals(stars.similar(label, n=5))
     user = dls.classes['user'].labels[0]
     assert len(mixed.recommend(user, n=5, diversity=.5))==5

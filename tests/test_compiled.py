@@ -3,7 +3,7 @@ import builtins,os,subprocess,sys,warnings
 from pathlib import Path
 import pytest,torch
 from fastai.basics import noop,partial
-from fastrec.all import FusedAdam,RecDataLoaders,learner,sample_ratings
+from fastrec.all import FusedAdam,RecDataLoaders,RowRMSProp,learner,sample_ratings
 from fastrec.base.processes import Part
 from fastrec.base.threads import n_threads,one_thread
 from fastrec.base import compiled as loops
@@ -211,3 +211,98 @@ def test_memory_for_rows_is_free_after_a_step_and_not_in_what_is_saved(tmp_path)
     with learn.no_bar(),learn.no_logging(): learn.fit(1)
     assert learn.opt.places and all((o==-1).all() for o in learn.opt.places.values())
     assert not any('place' in k for s in learn.opt.state_dict()['state'] for k in s)
+
+def table_of_users(n, k=3): return torch.nn.Embedding(n, k)
+
+@needs_numba
+@pytest.mark.parametrize('wrong', ['short biases','narrow items','a gradient of before','short targets','codes as floats','nothing'])
+def test_what_does_not_fit_together_is_left_to_operators(wrong, monkeypatch):
+    from fastrec.models.trainable import DotBias
+    m,x,y = DotBias(3, 40, 50),torch.tensor([[1,1],[39,49]]),torch.ones(2)
+    m.mse_step(x, y)
+    if wrong=='short biases': m.u_bias = table_of_users(10, 1)
+    elif wrong=='narrow items': m.i_weight = table_of_users(50, 2)
+    elif wrong=='a gradient of before': m.u_weight.weight.data,x = torch.randn(80, 3),torch.tensor([[79,1],[1,1]])
+    elif wrong=='short targets': y = torch.ones(3)
+    elif wrong=='codes as floats':
+        x = x.float()
+        return m.mse_step(x, y)
+    else:
+        with pytest.raises(ZeroDivisionError): m.mse_step(x[:0], y[:0])
+        return
+    called = []
+    monkeypatch.setattr('fastrec.models.trainable.mse_by_loop', lambda *args, **kwargs: called.append(1))
+    with pytest.raises((IndexError,RuntimeError)): m.mse_step(x, y)
+    assert not called
+
+@needs_numba
+def test_averages_of_another_weight_are_refused():
+    p = torch.nn.Parameter(torch.zeros(10, 100))
+    opt = FusedAdam([p], lr=.1)
+    p.grad = torch.ones_like(p)
+    opt.step()
+    p.data,p.grad = torch.zeros(10, 400),None
+    p.grad = torch.ones_like(p)
+    with pytest.raises(ValueError, match=r'shape \(10, 400\) has a gradient, or an average of gradients, of shape \(10, 100\)'): opt.step()
+
+@needs_numba
+@pytest.mark.parametrize('codes', [[0,9,10],[-1,0,1]])
+def test_rows_beyond_a_table_are_refused_before_one_is_stepped(codes):
+    p = torch.nn.Parameter(torch.zeros(10, 2))
+    opt = RowRMSProp([p], lr=.1)
+    p.grad = torch.sparse_coo_tensor([codes], torch.ones(3, 2), p.shape, check_invariants=False)
+    with pytest.raises(IndexError, match='and the table has 10'): opt.step()
+    assert not p.any() and (opt.places[10]==-1).all() and 'places' not in opt.__getstate__()
+
+@needs_numba
+@pytest.mark.parametrize('mom', [.9,.9999,.9999999])
+@pytest.mark.parametrize('size', [1e-12,1e-3,1e10])
+def test_steps_of_adam_are_those_of_its_formula(mom, size):
+    "In double precision, for averages that hardly move, and for small and large gradients"
+    p,eps = torch.nn.Parameter(torch.zeros(3)),1e-25
+    opt = FusedAdam([p], lr=.1, mom=.9, sqr_mom=mom, eps=eps, wd=0.)
+    grads = size*torch.tensor([[1.,-2,.5],[.5,1,1],[-1,0,2]], dtype=torch.double)
+    w = avg = sqr = torch.zeros(3, dtype=torch.double)
+    for t,g in enumerate(grads, 1):
+        p.grad = g.float()
+        opt.step()
+        avg,sqr = .9*avg+.1*g,mom*sqr+(1-mom)*g*g
+        w = w-.1*avg/(1-.9**t)/((sqr/(1-mom**t)).sqrt()+eps)
+    assert torch.allclose(p.detach().double(), w, rtol=1e-3)
+
+@needs_numba
+def test_autograd_sees_that_a_weight_has_changed():
+    p = torch.nn.Parameter(torch.ones(3))
+    loss = (p*p).sum()
+    p.grad = torch.ones(3)
+    FusedAdam([p], lr=.1).step()
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'): loss.backward()
+
+@needs_numba
+@pytest.mark.parametrize('sparse', [False,True])
+def test_numbers_out_of_range_are_seen(sparse):
+    "Ratings of trillions, as durations in nanoseconds are, end as operators end them: learned by Adam, no number by squares of sums"
+    df = sample_ratings().assign(rating=lambda o: o.rating*1e12)
+    learn = learner(RecDataLoaders.from_df(df, seed=0, bs=64), n_factors=5, seed=0, sparse=sparse, shrink=False)
+    with learn.no_bar(),learn.no_logging():
+        if not sparse: learn.fit(1)
+        else:
+            with pytest.raises(FloatingPointError, match='no finite number'): learn.fit(1)
+    assert all(o.isfinite().all() for o in learn.model.parameters())
+
+def test_an_interrupt_while_numba_is_loaded_leaves_it_whole():
+    code = '''
+import os,signal,sys,threading,time
+from fastrec.base.compiled import can_compile,compiled
+def strike():
+    while 'numba.core' not in sys.modules: time.sleep(.001)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=strike).start()
+try: can_compile()
+except KeyboardInterrupt: print('interrupted')
+@compiled
+def twice(x): return 2*x
+print(twice(4) if can_compile() else 8)'''
+    if not loops.can_compile(): pytest.skip('numba is an extra')
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert out.stdout.split()[-1]=='8', out

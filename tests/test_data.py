@@ -90,7 +90,7 @@ def test_without_a_home(tmp_path):
     assert not res.returncode, res.stderr
     read,error = res.stdout.splitlines()
     assert read==str(len(rows)) and error.startswith(f"fastai's folder ~/.fastai cannot be written ({nowhere}")
-    assert error.endswith('set the environment variable FASTAI_HOME to one that can, or pass path=, the folder that ml-100k was unpacked to')
+    assert error.endswith('set the environment variable FASTAI_HOME to one that can, or pass the folder that ml-100k was unpacked to, as path, or to from_movielens as source')
 
 @pytest.mark.skipif(sys.platform!='linux', reason='by a folder in which nobody can write, not even root')
 def test_without_a_home_of_fastais(tmp_path, monkeypatch):

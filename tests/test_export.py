@@ -480,7 +480,7 @@ def test_a_manifest_that_somebody_reads(saved, tmp_path, monkeypatch):
         if Path(to).name=='manifest.json' and len(refused)<n: raise refused.append(to) or PermissionError(13, 'The process cannot access the file')
         return replace(self, to)
     before,learn = state(folder),small()
-    monkeypatch.setattr(files.time, 'sleep', lambda s: None)
+    monkeypatch.setattr('fastrec.base.files.time.sleep', lambda s: None)
     monkeypatch.setattr(Path, 'replace', lambda self, to: refuse(self, to, 100))
     with pytest.raises(PermissionError): learn.save_recommender(folder)
     assert state(folder)==before

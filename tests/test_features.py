@@ -5,8 +5,10 @@ import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import load_learner
 from conftest import quietly
 from fastrec.all import (DotBias,Features,RecDataLoaders,RecLearner,Vocab,choose_fit,cross_validate,k_folds,learner,load_recommender,
-    sample_ratings,search)
+    nn_learner,sample_ratings,search)
 from fastrec.data.sides import labelled
+from fastrec.models.base import moments
+from fastrec.models.foldin import user_prior
 
 small,truth = sample_ratings(n_users=80, n_items=60, n_ratings=2500, with_truth=True)
 small = small[['user','title','rating','timestamp']]
@@ -364,6 +366,82 @@ def test_unrated_users_are_no_prior_for_newcomers(fit):
         with quietly(), quiet(learn): fit(learn)
         got.append(learn.fold_in(mine).predict_grid(None)[0])
     assert np.corrcoef(*got)[0,1]>.9 and .85<got[1].std()/got[0].std()<1.15
+
+def crowded(fit, make=learner, **kwargs):
+    "A learner beside many users and items that are known by features alone, and which rows of both sides have ratings"
+    ratings,truth = sample_ratings(n_users=150, n_items=80, n_ratings=4000, with_truth=True)
+    frames = truth.sides()
+    users = pd.concat([frames['users'], pd.DataFrame(dict(age=30., likes='love'), range(10**6, 10**6+700))]).rename_axis('user')
+    items = pd.concat([frames['items'], pd.DataFrame(dict(genre='love', decade='1990s'), [f'New {k}' for k in range(300)])]).rename_axis('title')
+    learn = make(read(items, users, ratings[['user','title','rating']], valid_pct=0), seed=0, **kwargs)
+    with quietly(), quiet(learn): fit(learn)
+    return learn,[learn.dls.train_ds.counts(k)[1:]>0 for k in (0,1)]
+
+@pytest.mark.parametrize('fit,make', [(lambda l: l.fit_als(4), learner), (lambda l: l.fit_sgd(4), learner), (lambda l: l.fit_one_cycle(2), learner), (lambda l: l.fit_one_cycle(2), nn_learner)],
+    ids=['als','sgd','gradients','net'])
+def test_the_prior_of_each_side_is_as_wide_as_its_rated_rows(fit, make, tmp_path):
+    "Also that of items, where users known by features alone are many, from a folder, and from saved weights"
+    learn,are_rated = crowded(fit, make)
+    learn.path = tmp_path
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec'))
+    learn.save('m')
+    learn.model.user_spread = learn.model.item_spread = 3.
+    with quietly(): learn.load('m')
+    for model in (learn.model.eval(),rec.model):
+        for side,rated in zip((model,model.turned()), are_rated):
+            want = moments(side.user_rows()[rated])[1].trace()
+            for of_side in (side,side.turned().turned()):
+                assert abs(user_prior(of_side)[1].trace()/want-1)<.01
+    assert learn.model.user_spread>2 and learn.model.item_spread>2
+    learn.model.user_spread *= 2  # what was kept is not what is asked for
+    assert abs(user_prior(learn.model)[1].trace()/moments(learn.model.user_rows()[are_rated[0]])[1].trace()-2)<.02
+
+def test_older_folders_have_one_spread(tmp_path):
+    from fastrec.export.layout import build_model,describe_model,model_tensors
+    learn,_ = crowded(lambda l: l.fit_als(4))
+    spec = describe_model(learn.model)
+    assert {'user_spread','item_spread'}<={*spec}
+    del spec['item_spread']
+    old = build_model(spec, model_tensors(learn.model))
+    assert (old.user_spread,old.item_spread)==(learn.model.user_spread,1.)
+
+def test_the_prior_of_draws_is_that_of_rated_rows(tmp_path):
+    "In each draw, and the unknown user is their mean; also from a folder, from saved weights, after `extend`, and for items"
+    learn,are_rated = crowded(lambda l: l.fit_bayes(3, 12), path=tmp_path)
+    def of_rated(model, k):
+        draws = [moments(o[1:][are_rated[k]]) for o in model.draws()[k]]
+        return [torch.stack(o) for o in zip(*draws)]
+    want = [of_rated(learn.model, k) for k in (0,1)]
+    learn.save('m')
+    other,_ = crowded(lambda l: l.fit_bayes(3, 12, features=False), path=tmp_path)
+    with quietly(): other.load('m')
+    rec = load_recommender(learn.save_recommender(tmp_path/'rec'))
+    mine = pd.DataFrame(dict(user=np.repeat([-1,-2], 4), title=[*learn.dls.train_ds.classes['title'].labels[learn.dls.train_ds.x[:4,1].numpy()-1]]*2, rating=[5.,1,4,2,3,3,3,4]))
+    with quietly(): more,folded = learn.extend(mine),learn.fold_in(mine)
+    for model in (learn.model,other.model,rec.model,more.model,load_recommender(more.save_recommender(tmp_path/'more')).model):
+        for k,side in enumerate((model,model.turned())):
+            for got,o in zip(user_prior(side), want[k]): torch.testing.assert_close(got, o, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(model.draws()[k][:,0], want[k][0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(user_prior(folded.model)[1], want[0][1], atol=1e-5, rtol=1e-4)
+    tensors = {k: v for k,v in learn.model.state_dict().items() if not k.endswith('_covs')}  # of an older file
+    learn.model.load_state_dict(tensors)
+    assert learn.model.covs(0) is None and user_prior(learn.model)[1].isfinite().all()
+
+def test_draws_of_newcomers_do_not_mind_who_is_known_by_features_alone():
+    df = sample_ratings(n_users=500, n_items=60, n_ratings=12000).sample(frac=1, random_state=0)
+    new = df.user.isin(df.user.unique()[:250])
+    few = df[new].groupby('user').head(4)
+    asked,errors = df[new].drop(few.index),[]
+    for n in (0,2000):
+        users = pd.DataFrame(dict(user=[*df.user[~new].unique(),*range(10**6, 10**6+n)])).assign(g=lambda o: np.where(o.user%2, 'a', 'b'))
+        learn = learner(read(None, users, df.loc[~new,['user','title','rating']], valid_pct=0))
+        with quiet(learn): learn.fit_bayes(3, 30)
+        with quietly(): folded = learn.fold_in(few[['user','title','rating']], unknown='drop')
+        told = folded.predict_df(asked[['user','title']], std=True)
+        off = (asked.rating-told.iloc[:,0]).abs()
+        errors.append(((off**2).mean()**.5,(off<1.645*told['std']).mean()))
+    (a,covered),(b,covered_then) = errors
+    assert b<a*1.005 and abs(covered-covered_then)<.015
 
 def test_side_adds_to_features():
     dls = read(films)

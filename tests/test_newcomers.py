@@ -352,3 +352,11 @@ def test_one_with_many_ratings_takes_no_memory_for_all_others():
     firsts = [*_firsts(lens, True), len(lens)]
     for a,b in zip(firsts, firsts[1:]): assert lens[a:b].max()*(b-a)<=2*lens[a:b].clamp(min=8).sum()
     assert firsts[:2]==[0,1] and len(firsts)<40
+
+@pytest.mark.parametrize('n_draws', [12,40,100])
+def test_the_chance_of_newcomers_is_as_wide_as_spread_counts_it(n_draws):
+    "Over the draws, less one, as the spread of a prediction is: it was wider by a share of 1/n_draws"
+    from fastrec.models.new_draws import chances
+    eps = torch.cat(chances(n_draws, 5), 1).double()
+    torch.testing.assert_close(torch.cov(eps.T), torch.eye(10, dtype=torch.double), atol=1e-5, rtol=0)
+    torch.testing.assert_close(eps.mean(0), torch.zeros(10, dtype=torch.double), atol=1e-5, rtol=0)

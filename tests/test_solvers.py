@@ -93,6 +93,45 @@ def test_a_range_of_ones_own_is_kept():
         assert learn.model.y_range==want
         assert np.isfinite(learn.fold_in(frame([50], [1], [1 if want==(1,5) else 2])).predict(1))
 
+@pytest.mark.parametrize('first', [[],['fit_ials'],['fit_ials','fit_ease'],['fit_bias','fit_ials']], ids='-'.join)
+@pytest.mark.parametrize('y_range,want', [((.5,5.5),(.5,5.5)), ((0,9),(0,9)), (None,(1.,5.)), (False,None)])
+def test_a_range_that_was_asked_for_is_kept_and_one_that_was_inferred_is_cut(y_range, want, first, tmp_path):
+    "Also if it is the one that would be inferred, after fits of choices, by draws, and from saved weights, a folder and `init`"
+    df = frame(*zip(*grid), [1+(u+i)%5 for u,i in grid])
+    learn = dot_learner(loaders(df), y_range=y_range, path=tmp_path)
+    assert learn.settings().rule['y_range']==('half a step beyond the ratings' if y_range is None else 'given')
+    with learn.no_logging(),warnings.catch_warnings(action='ignore'):
+        for fit in first: getattr(learn, fit)()
+        learn.fit_als(2, 2)
+        assert learn.model.y_range==want
+        learn.fit_bayes(3, 3)
+        assert learn.model.y_range==want and learn.model.range_is_inferred==(y_range is None)
+        learn.save('m')
+        rec = load_recommender(learn.save_recommender(tmp_path/'rec'))
+        for init in (learn,rec):
+            later = learner(loaders(df), init=init)
+            assert later.settings().rule['y_range']==('that of init' if y_range is None else 'given')
+            later.fit_bayes(3, 2)
+            later.fit_als(4, 2)
+            assert later.model.y_range==want
+        assert not learner(loaders(df), y_range=(0,7), init=rec).model.range_is_inferred
+        other = dot_learner(loaders(df), y_range=None if y_range else (0,8), path=tmp_path)
+        other.fit_bayes(3, 3)
+        other.load('m')
+        other.fit_als(4, 2)
+        assert other.model.y_range==want
+
+def test_the_scale_of_all_rows_is_that_of_an_inferred_range():
+    "As the command line knows it: training may lack the best and the worst rating"
+    df = frame(*zip(*grid), [2+(u+i)%3 for u,i in grid])
+    dls = loaders(df)
+    dls.train_ds.scale = 1.,5.
+    learn = dot_learner(dls)
+    assert learn.model.y_range==(.5,5.5)
+    assert learn.settings().loc['y_range'].tolist()==[(.5,5.5),'half a step beyond the ratings','ratings from 1 to 5']
+    with learn.no_logging(): learn.fit_als(2, 2)
+    assert learn.model.y_range==(1.,5.)
+
 def test_any_learner_becomes_one_of_biases(ratings):
     learn = nn_learner(RecDataLoaders.from_df(ratings, seed=1, bs=256))
     with learn.no_logging(): learn.fit_bias()

@@ -95,8 +95,8 @@ def test_an_epoch_has_each_row_as_often_as_it_weighs(df):
     times = sum(torch.bincount(torch.cat([y for _,y in train]).long(), minlength=len(y)) for _ in range(20))
     assert times.sum()==20*len(y)
     assert (times/20-train.dataset.w/train.dataset.w.mean()).abs().max()<.8
-    train.leave_out(torch.arange(100))
-    assert torch.cat([y for _,y in train]).min()>=100 and len(torch.cat([y for _,y in train]))==len(y)-100
+    some = torch.cat([y for _,y in train.of_epoch(train.all_but(torch.arange(100)))])
+    assert some.min()>=100 and len(some)==len(y)-100
 
 def test_errors_count_as_weighed(df):
     learn = fitted(loaders(df, weight_name='weight'), 'fit_bias')
@@ -263,6 +263,44 @@ def test_a_user_whose_rows_weigh_nothing_is_the_average_user_and_such_an_item_is
     code = learn.ds.classes['title'].lookup([title])
     assert learn.counts[code]==0 and learn.counts.sum()==df.weight.sum()
     assert title not in set(learn.recommend(n=50).title) | set(learn.extend(own).recommend(n=50).title)
+
+@pytest.mark.parametrize('fit', [lambda l: l.fit_one_cycle(3), lambda l: l.fit_sgd(4), lambda l: l.fit_als(4)], ids=['gradients','sgd','als'])
+@pytest.mark.parametrize('make', [dot_learner,nn_learner])
+def test_items_whose_rows_weigh_nothing_follow_features(fit, make):
+    "As those do that have no rows: all of a genre are the same, newcomers of their features too, and their spread is not that of rated ones"
+    df = sample_ratings(n_users=100, n_items=60, n_ratings=3000)
+    items = pd.DataFrame(dict(title=df.title.unique())).assign(genre=lambda o: np.array([*'abc'])[np.arange(len(o))%3])
+    df['weight'] = (~df.title.isin(items.title[:12])).astype(float)
+    learn = make(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=1, items=items))
+    with learn.no_bar(),learn.no_logging(): fit(learn)
+    codes = learn.dls.classes['title'].lookup([*items.title[:12]])
+    rows = torch.cat([e.weight.detach() for e in learn.model.tables[1]], 1)[codes].view(4, 3, -1)
+    torch.testing.assert_close(rows, rows[:1].expand_as(rows), rtol=1e-4, atol=1e-5)
+    assert learn.model.item_spread!=1
+    more = learn.extend(items=items.head(3).assign(title=[*'xyz'])).predict_grid(None, [*'xyz',*items.title[:3]])
+    np.testing.assert_allclose(more[:,:3], more[:,3:], atol=1e-3)
+
+def test_what_weighs_nothing_is_not_held_out_and_not_what_is_left():
+    from fastrec.fit.mixing import held_out_rows
+    df = frame(1500).assign(weight=lambda o: (np.random.default_rng(0).random(len(o))<.3).astype(float))
+    ds = loaders(df, weight_name='weight').train_ds
+    rows = held_out_rows(ds, int(ds.is_counted().sum())//2)
+    assert len(rows)>50 and (ds.w[rows]>0).all()
+    kept = torch.ones(len(ds), dtype=torch.bool)
+    kept[rows] = False
+    left = ds.subset(kept.nonzero()[:,0]).counted()
+    for k in (0,1): assert ((left.counts(k)>0)==(ds.counted().counts(k)>0)).all()
+    light = df.assign(weight=(np.arange(len(df))%80==0).astype(float))  # 17 rows of 1,300
+    learn = fitted(loaders(light, weight_name='weight'), 'fit_one_cycle', 1)
+    assert len(learn.shrink_to_biases.left_out)<20 and learn.kept_rows is None
+
+def test_who_has_one_row_that_counts_is_not_asked():
+    from fastrec.evaluate.questions import _held_out
+    df,user,title = without_a_word(sample_ratings(n_users=80, n_items=50, n_ratings=1500))
+    df.loc[df[df.user==user].index[0],'weight'] = 1.
+    ds = RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', seed=0).train_ds
+    assert (ds.counts(0)[ds.classes['user'].lookup([user])]>5).all()
+    assert not _held_out(ds)[ds.x[:,0]==int(ds.classes['user'].lookup([user])[0])].any()
 
 def test_new_rows_that_weigh_nothing_add_no_item_to_lists():
     df,_,title = without_a_word(sample_ratings(n_users=80, n_items=50, n_ratings=1500))

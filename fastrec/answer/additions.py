@@ -66,7 +66,7 @@ def _need_frame(ds, ratings):
 def _codes(ds, ratings, named=(None,None), ids=None):
     "Codes of the frame `ratings`, with times if `ds` has them, and the vocabularies of these and of those `named`, items with these `ids`"
     u,i = ds.encode_pairs(ratings).T
-    user,item = ds.classes.values()
+    user,item = ds.vocabs
     of_users,users = _grown(user, ratings[ds.user_name], u, named[0])
     if ids is not None:  # first the items of the frame, since ratings mean these by title and id
         item = _with_named(item, named[1], ids)
@@ -88,7 +88,7 @@ def _with_named(vocab, named, ids=None):
 
 def _only_named(ds, named, ids=None):
     "`RatingsTensors` without ratings, with the labels of `ds` and of users and items who are `named`, these with `ids`"
-    user,item = ds.classes.values()
+    user,item = ds.vocabs
     classes = {ds.user_name: _with_named(user, named[0]), ds.item_name: _with_named(item, named[1], ids)}
     return tensors_of(ds, classes, ds.x[:0].cpu(), torch.zeros(0, dtype=torch.float32))
 
@@ -126,7 +126,7 @@ def need_items(rec, new):
     "Refuse items of `new` that training had no ratings of if a model has no rows that could be solved for one by one"
     closed = [o for o in parts_of(rec.model) if not o.fits_items]
     if not closed: return
-    vocab = new.classes[new.item_name]
+    vocab = new.vocabs[1]
     n_known = len(rec.ds.classes[vocab.name])
     codes = torch.cat([torch.arange(n_known, len(vocab)), unrated(rec, new.counted().codes[1])])
     if not len(codes): return
@@ -146,7 +146,7 @@ def joined(old, new):
 def counts_with(counts, new):
     "How many ratings that count each item has, with those of `new`"
     if counts is None: return None
-    n_items = len(new.classes[new.item_name])
+    n_items = new.sizes[1]
     before = F.pad(counts, (0,n_items-len(counts)))
     return before+torch.bincount(new.counted().codes[1], minlength=n_items)
 
@@ -160,7 +160,7 @@ def seen_with(seen, new):
     "The `Seen` with the ratings `new` among those of training; `None` if that isn't known"
     if seen is None: return None
     users,items = new.codes
-    n_users = len(new.classes[new.user_name])
+    n_users = new.sizes[0]
     n_new = n_users+1-len(seen.offsets)
     lens = F.pad(seen.offsets.diff(), (0,n_new))
     added = torch.bincount(users, minlength=n_users)

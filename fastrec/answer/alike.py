@@ -17,9 +17,9 @@ def _users_of(rec, code, codes):
     once each, of `codes`"""
     ds = rec.ratings.counted()
     users,items = (o.cpu() for o in ds.codes)
-    has_it = torch.zeros(len(ds.classes[ds.user_name]), dtype=torch.bool)
+    has_it = torch.zeros(ds.sizes[0], dtype=torch.bool)
     has_it[users[items==code]] = True
-    is_asked = torch.zeros(len(ds.classes[ds.item_name]), dtype=torch.bool)
+    is_asked = torch.zeros(ds.sizes[1], dtype=torch.bool)
     is_asked[codes] = True
     asked = is_asked[items]
     pairs = torch.stack([users[asked],items[asked]]).unique(dim=1)
@@ -29,7 +29,7 @@ def co_rated(rec, code, codes):
     "How many users have rated the item `code` and each of `codes`, and the cosines of who has; `None` if ratings are not known"
     if rec.ratings is None or rec.source is not None: return None  # new users only have their own ratings
     has_it,users,items = _users_of(rec, code, codes)
-    n_items = len(rec.ds.classes[rec.ds.item_name])
+    n_items = rec.ds.sizes[1]
     n_each = torch.bincount(items, minlength=n_items)
     both = torch.bincount(items[has_it[users]], minlength=n_items)[codes]
     most = (has_it.sum()*n_each[codes]).clamp(min=1)

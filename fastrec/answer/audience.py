@@ -147,7 +147,7 @@ def best(self:_Audience, items):
 def _frame(rec, model, items, users, scores, places, ranker):
     "The frame to return for the codes `items`, and what `best` has found for them by the `ranker`; `model` predicts"
     rows,ranks = are_ranked(scores).nonzero(as_tuple=True)
-    of_users,of_items = rec.ds.classes.values()
+    of_users,of_items = rec.ds.vocabs
     item,user = (label_column(v.name, 'rank', 'score') for v in (of_items,of_users))
     user_codes = users[places[rows,ranks]]
     res = {
@@ -170,7 +170,7 @@ def _codes(rec, items, users, unknown):
 # %% ../../nbs/answer/79_audience.ipynb #7c715a93
 def _find(rec, ranker, items, users, n, seen, max_bytes):
     "The best scores and the places of their users, (n_items,n), for the codes `items`, each once"
-    n_codes = len(rec.ds.classes[rec.ds.item_name])
+    n_codes = rec.ds.sizes[1]
     with evaluating(ranker) as (model,device):
         audience = _Audience(model, users, n, seen, max_bytes, n_codes, device)
         found = [audience.best(o) for o in items.split(audience.n_items)]

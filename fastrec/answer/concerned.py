@@ -25,7 +25,7 @@ class OfRatings:
         "The ratings of these `codes`: which of them, the other side's codes, the ratings, and weights, `None` if all count the same"
         ds = self.ds
         own = ds.x[:,side]
-        n = len(ds.classes[ds.cat_names[side]])
+        n = ds.sizes[side]
         codes = codes[codes<n].to(own.device)
         there,rows = places_in(own, codes, n)
         other = ds.x[:,1-side].index_select(0, there).long()
@@ -114,7 +114,7 @@ def waiting_without(rec, side, codes):
 def _warn_of_staying(rec, codes):
     "Warn about known users and items, `codes`, each once, that could be solved for again if ratings of training were kept"
     are_fitted = True,any(o.fits_items and o.refits for o in parts_of(rec.model))
-    numbers = [int((o<len(v)).sum()) for o,v in zip(codes, rec.ds.classes.values())]
+    numbers = [int((o<n).sum()) for o,n in zip(codes, rec.ds.sizes)]
     stay = [f'{n:,} {what}' for n,what,is_fitted in zip(numbers, ('users','items'), are_fitted) if n and is_fitted]
     if not stay: return
     warn(f'{" and ".join(stay)} that were there stay as they are, since the ratings of training, with which they would be solved '
@@ -122,8 +122,7 @@ def _warn_of_staying(rec, codes):
 
 def concerned(rec, new, old):
     "Codes of users and of items to solve for: new ones, and those that the ratings `new` move, if there are `old` ones"
-    sizes = [[len(o.classes[n]) for n in new.cat_names] for o in (rec.ds,new)]
-    fresh = [torch.arange(a, b) for a,b in zip(*sizes)]
+    fresh = [torch.arange(a, b) for a,b in zip(rec.ds.sizes, new.sizes)]
     codes = new.counted().codes
     if old is not None:
         before = [old.counts(k) for k in (0,1)]
@@ -140,7 +139,7 @@ class Both:
     "The ratings `old`, `OfRatings`, `OfSeen` or `None`, and the `RatingsTensors` `new`, with what these know about everybody"
     def __init__(self, old, new):
         self.parts = [o for o in (old,OfRatings(new)) if o is not None]
-        self.sizes,self.features = [len(v) for v in new.classes.values()],new.features
+        self.sizes,self.features = new.sizes,new.features
 
     def of(self, side, codes, device):
         "As in `OfRatings`, on the `device`"

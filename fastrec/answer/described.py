@@ -13,6 +13,7 @@ from ..data.names import shown
 from ..data.kinds import check_kind,factorized
 from ..data.sides import labelled
 from ..models.blend import Blend
+from ..models.changing import replaced
 from ..models.ease import Ease
 from ..models.maps import are_told,prior_by
 from ..models.ridge import row_maps_of
@@ -37,14 +38,13 @@ def knows_times(model):
 def with_row_maps(model, ds):
     "A copy of `model`, trained with the ratings `ds`, that keeps its maps from features to rows, and so do its parts"
     if isinstance(model, Blend):
-        res = copy(model)
         parts = [with_row_maps(m, ds) for m in model.parts]
-        res._modules = {**model._modules, 'parts': torch.nn.ModuleList(parts)}
+        res = replaced(model, parts=torch.nn.ModuleList(parts))
     else:
         res = copy(model)
         res.row_maps = row_maps_of(model, ds)
-    if model.lists_by is not model: res._modules = {**res._modules, 'ranker': with_row_maps(model.lists_by, ds)}
-    return res
+    if model.lists_by is model: return res
+    return replaced(res, ranker=with_row_maps(model.lists_by, ds))
 
 # %% ../../nbs/answer/62_described.ipynb #806102c2
 _sides = 'users','items'
@@ -80,7 +80,7 @@ def read_described(ds, k, frame, is_new=True):
     `is_new`, the labels must not be among those of `ds`; all `None` without a frame"""
     if frame is None: return None,None,None
     what = _sides[k]
-    vocab = list(ds.classes.values())[k]
+    vocab = ds.vocabs[k]
     frame,ids = with_labels(vocab, frame, what)
     learned = [c.name for c in ds.features[k].columns]
     if ids is not None and ids.name not in learned: frame = frame.drop(columns=ids.name)

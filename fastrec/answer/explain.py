@@ -20,7 +20,7 @@ from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
 from ..models.time_effects import has_times,without_times
 from .described import knows_times,parts_of,with_row_maps
-from .newcomers import least_noise
+from .newcomers import tiny_noise
 from .own_rows import need_ratings,reasons_by_user
 from .recommender import Recommends,evaluating
 
@@ -42,7 +42,7 @@ def model_and_noise(rec, side=0):
     "The model of `rec` from training, with what it knows about features of users, or with `side=1` of items, and the variance of a rating"
     if rec.source is not None: return rec.source
     is_needed = any(o.needs_noise for o in parts_of(rec.model))
-    noise = max(rec.noise, least_noise) if is_needed else None
+    noise = max(rec.noise, tiny_noise) if is_needed else None
     known = rec.ds.features[side]
     tells = bool(len(rec.ds) and known and known.names)
     return _with_kept_maps(rec) if tells else rec.model,noise
@@ -148,7 +148,7 @@ def _frame(rec, parts, own, without, spread, number):
     ds = rec.ratings
     order = own.abs().argsort(descending=True, stable=True)
     rated = number[order.cpu()].to(ds.x.device)
-    labels = ds.classes[ds.item_name].decode(ds.x[rated,1].cpu())
+    labels = ds.vocabs[1].decode(ds.x[rated,1].cpu())
     item,rating = (label_column(o, *_columns) for o in (ds.item_name,ds.rating_name))
     n = len(parts)
     def below(values, above=n*[float('nan')]):
@@ -173,7 +173,7 @@ def _shown(parts, is_preference):
 
 def codes_of_pair(rec, user, item):
     "The codes of the labels, a list"
-    pair = zip(rec.ds.classes.values(), (user,item))
+    pair = zip(rec.ds.vocabs, (user,item))
     return [int(v.lookup([o])[0]) for v,o in pair]
 
 def _asked(rec, model, user, item, at):

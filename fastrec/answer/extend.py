@@ -14,8 +14,9 @@ from ..base.checks import warn
 from ..base.devices import exactly
 from ..data.names import shown
 from ..models.blend import Blend
+from ..models.changing import replaced
 from .recommender import Recommender,Recommends,evaluating
-from .newcomers import NewUsers,least_noise
+from .newcomers import NewUsers,tiny_noise
 from .origin import origin_of
 from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
@@ -82,9 +83,8 @@ def _extended(model, *args):
         with evaluating(model) as (evaluated,_):
             res = _taken_in(evaluated, *args).eval()
             res.refill(evaluated)
-    if model.lists_by is not model:
-        res._modules = {**res._modules, 'ranker': _extended(model.lists_by, *args)}
-    return res
+    if model.lists_by is model: return res
+    return replaced(res, ranker=_extended(model.lists_by, *args))
 
 # %% ../../nbs/answer/61_extend.ipynb #5d9211d4
 def _need_everybody(rec):
@@ -98,7 +98,7 @@ def _need_everybody(rec):
 def _drift(rec, new):
     "Root mean squared errors of `rec` on the ratings `new`, with labels it may not know, and on training; and the share that is new"
     x = new.x.clone()
-    for k,v in enumerate(rec.ds.classes.values()): x[x[:,k]>=len(v),k] = 0
+    for k,n in enumerate(rec.ds.sizes): x[x[:,k]>=n,k] = 0
     y = torch.ones_like(new.y) if rec.model.is_preference else new.y
     squares = (predict_codes(rec.model, x)-y).square()
     w = new.weights()
@@ -124,19 +124,19 @@ class Extended(Recommender):
     counted; preferences are off from 1"""
     drift,n_new = None,0
     def __repr__(self):
-        n_users,n_items = (len(v)-1 for v in self.ds.classes.values())
+        n_users,n_items = (n-1 for n in self.ds.sizes)
         share = self.drift.share_new
         new = f'{self.n_new:,} ratings' if pd.isna(share) else f'{share:.2%} of ratings'
         return f'{type(self).__name__}: {n_users:,} users, {n_items:,} items; {new} are new'
 
-def _recommender(rec, model, ds, new, noise):
+def _recommender(rec, model, ds, new, noise, waiting):
     "The `Extended` that answers with `model` and knows about the ratings `new`, next to those of `ds`, what `rec` knows about others"
     model.classes = new.classes
-    model.user,model.item = new.classes
     rating_range = _range_with(rec.rating_range, new.counted().y)
     seen,own_unlisted = (seen_with(o, new) for o in (rec.seen,rec.own_unlisted))
     counts = counts_with(rec.counts, new)
-    return Extended(model, ds, seen, noise, counts, rating_range, own_unlisted=own_unlisted)
+    about = dict(own_unlisted=own_unlisted, waiting=waiting, origin=origin_of(rec))
+    return Extended(model, ds, seen, noise, counts, rating_range, **about)
 
 # %% ../../nbs/answer/61_extend.ipynb #42a70d7e
 def _features_with(rec, k, vocab, labels, x):
@@ -156,7 +156,7 @@ def _read(rec, ratings, frames):
     described = [read_described(rec.ds, k, o) for k,o in enumerate(frames)]
     labels,x,ids = zip(*described)
     new = read_additions(rec, ratings, labels, ids[1])
-    sides = zip((0,1), new.classes.values(), labels, x)
+    sides = zip((0,1), new.vocabs, labels, x)
     new.features = tuple(_features_with(rec, *o) for o in sides)
     return new
 
@@ -174,13 +174,13 @@ def _extend(rec, model, new):
     users,items = concerned(rec, new, old)
     drift = _drift(rec, new)
     noise = drift.rmse_training**2
-    model = _extended(model, users, items, Both(old, new), max(noise, least_noise))
+    model = _extended(model, users, items, Both(old, new), max(noise, tiny_noise))
     ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features
-    res = _recommender(rec, model, ds, new, noise)
-    res.drift,res.n_new,res.origin = drift,len(new),origin_of(rec)
-    waiting = rec.waiting or (None,None)
-    res.waiting = [still_waiting(*o) for o in zip(waiting, new.counted().codes, (users,items), Both(old, new).sizes)]
+    waited = rec.waiting or (None,None)
+    waiting = [still_waiting(*o) for o in zip(waited, new.counted().codes, (users,items), new.sizes)]
+    res = _recommender(rec, model, ds, new, noise, waiting)
+    res.drift,res.n_new = drift,len(new)
     return res
 
 # %% ../../nbs/answer/61_extend.ipynb #d30d9e34

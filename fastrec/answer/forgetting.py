@@ -53,12 +53,11 @@ def _model_of(rec, side, codes, classes):
     for m in res.modules():
         if isinstance(m, FactorModel) and not isinstance(m, Blend): m.refill()
     res.classes = classes
-    res.user,res.item = classes
     return res
 
 def _ds_of(ds, side, codes, classes):
     "The ratings of `ds` that are left with `codes`, as far as they are kept, with the labels of `classes`"
-    place = ds.x.new_full((len(ds.classes[ds.cat_names[side]]),), -1)
+    place = ds.x.new_full((ds.sizes[side],), -1)
     place[codes] = torch.arange(len(codes)).to(place)
     place = place[ds.x[:,side].long()]
     x,y,w = (None if o is None else o[place>=0] for o in (ds.x,ds.y,ds.w))
@@ -85,18 +84,18 @@ def _check(rec):
 def _without(rec, labels, side):
     "`rec` without the `labels` of users (`side=0`) or items (`side=1`)"
     _check(rec)
-    name = (rec.ds.user_name,rec.ds.item_name)[side]
-    codes = _kept(rec.ds.classes[name], labels)
-    classes = {**rec.ds.classes, name: _vocab_of(rec.ds.classes[name], codes)}
+    name,vocab = rec.ds.cat_names[side],rec.ds.vocabs[side]
+    codes = _kept(vocab, labels)
+    classes = {**rec.ds.classes, name: _vocab_of(vocab, codes)}
     seen,own_unlisted = (o and o.keeping(side, codes) for o in (rec.seen,rec.own_unlisted))
     if seen and not side and seen.trained is None and seen.counts is not None: _warn_of_counts()
     counts = None if seen else _counts_of(rec, side, codes)
-    n_users = rec.n_users if side else rec.n_users-(len(rec.ds.classes[name])-len(codes))
+    n_users = rec.n_users if side else rec.n_users-(len(vocab)-len(codes))
     model = _model_of(rec, side, codes, classes)
     ds = _ds_of(rec.ds, side, codes, classes)
-    res = Recommender(model, ds, seen, float(rec.noise), counts, rec.rating_range, n_users, own_unlisted)
-    res.waiting,res.origin = waiting_without(rec, side, codes),origin_of(rec)
-    return res
+    waiting = waiting_without(rec, side, codes)
+    args = seen,float(rec.noise),counts,rec.rating_range,n_users,own_unlisted,waiting,origin_of(rec)
+    return Recommender(model, ds, *args)
 
 # %% ../../nbs/answer/81_forgetting.ipynb #c507016e
 @patch

@@ -41,7 +41,7 @@ def _seen_in_frame(ds, df):
     too_many_users = 10*n_new_users>df[ds.user_name].nunique()
     if too_many_users or is_new[:,1].any():
         warn(f'exclude_seen has labels that were not in training and exclude nothing: {ds.unknown_labels(df, x)}')
-    n_codes = [len(v) for v in ds.classes.values()]
+    n_codes = ds.sizes
     return Seen(torch.from_numpy(x), *n_codes)
 
 # %% ../../nbs/answer/84_left_out.ipynb #ceade4b6
@@ -66,7 +66,7 @@ def pairs_of(ds, df, name, unknown):
         what = f'{name}, {(~known).sum()} of {len(df)} rows: {ds.unknown_labels(df, x)}'
         if unknown=='raise': raise KeyError(f"{what}. Pass unknown='drop' to leave them out")
         warn(f'{what}; ' + ('they exclude nothing' if unknown=='nothing' else 'left out'))
-    n_codes = [len(v) for v in ds.classes.values()]
+    n_codes = ds.sizes
     return Seen(torch.from_numpy(x), *n_codes)
 
 # %% ../../nbs/answer/84_left_out.ipynb #6615332b
@@ -98,7 +98,7 @@ def items_for_all(ds, also):
     `None`, and for frames that `pairs_of` reads or refuses"""
     labels = labels_alone(ds, also, 'also_exclude')
     if not _are_labels(labels): return None
-    vocab,not_there = ds.classes[ds.item_name],[]
+    vocab,not_there = ds.vocabs[1],[]
     res = codes_of_labels(vocab, labels, not_there)
     if not_there: warn(f'also_exclude: {count_unknown(vocab.name, not_there)}; they exclude nothing')
     return res

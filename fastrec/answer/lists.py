@@ -184,7 +184,7 @@ def best_unseen(rec, model, users, items, n, seen, max_bytes, keep):
     """Call `keep(users, scores, places)` for each block of the codes `users`: their `n` best scores, before the range, and which of
     `items`, codes or `Candidates`, they are of, without what is in `seen`, a `Seen` or what is `Left`"""
     if not len(users) or not len(items): return
-    n_codes = [len(v) for v in rec.ds.classes.values()]
+    n_codes = rec.ds.sizes
     if not isinstance(items, Candidates): items = Candidates(items, n_codes[1])
     with evaluating(model) as (model,device):
         left = seen if isinstance(seen, Left) else Left(seen)

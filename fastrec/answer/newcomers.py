@@ -26,7 +26,7 @@ from ..base.devices import exactly
 # %% ../../nbs/answer/55_newcomers.ipynb #f3193cb6
 class NewUsers(Recommender):
     "Users who weren't in training, from `fold_in`; they get predictions in the same way as those who were"
-    def __repr__(self): return f'{type(self).__name__}: {self.ds.classes[self.ds.user_name]}'
+    def __repr__(self): return f'{type(self).__name__}: {self.ds.vocabs[0]}'
 
     @property
     def ratings(self): return self.ds
@@ -34,7 +34,7 @@ class NewUsers(Recommender):
     def _with_user(self, asked, labels, n):
         "The `n` labels to ask with: those given, or with the only new user before them"
         if len(labels)!=n-1: return labels
-        (user,*others) = self.ds.classes[self.ds.user_name].labels
+        (user,*others) = self.ds.vocabs[0].labels
         if others:
             shown = ', '.join(map(repr, (user,*labels)))
             raise ValueError(f'there are {len(others)+1} new users: name one, as in {asked}({shown})')
@@ -123,7 +123,7 @@ def _read_new(ds, ratings, unknown, y_range, named=None):
     "`RatingsTensors` of the new users, with codes from 1 for their labels, including users `named` by features"
     ratings = _as_new(ds, ratings, named)
     users,items = ratings[ds.user_name],ratings[ds.item_name]
-    of_items = ds.classes[ds.item_name]
+    of_items = ds.vocabs[1]
     y = as_ratings(ratings[ds.rating_name]) if len(ratings) else np.zeros(0, 'float32')
     w = ds.read_weights(ratings) if len(ratings) else None
     if len(ratings): check_kind(items, of_items.labels)
@@ -175,12 +175,12 @@ def _tell_repeats(new):
         warn(f'{n} of {len(new)} ratings differ from another of the same user and item: all of them count, so the result is '
              'between them')
 
-least_noise = 1e-6  # a model without errors would take no advice from a prior
+tiny_noise = 1e-6  # a model without errors would take no advice from a prior
 
 def _with_new(model, ds, noise, x=None):
     "The `model` with the users of the ratings `ds`, with the sparse features `x`, (n_users,d), in place of its own"
     if isinstance(model, Blend): return Blend([_with_new(m, ds, noise, x) for m in model.parts], model.weights)
-    n_users = len(ds.classes[ds.user_name])-1
+    n_users = ds.sizes[0]-1
     with evaluating(model) as (model,device):
         user,item = (o.to(device) for o in ds.codes)
         x,w = (None if o is None else o.to(device) for o in (x,ds.w))
@@ -209,14 +209,12 @@ def _new_users(rec, model, new, source):
     "The `NewUsers` of the ratings `new`, with answers of `model` and what `rec` knows about items; `source`: where their rows come from"
     model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
-    n_users,n_items = map(len, new.classes.values())
+    n_users,n_items = new.sizes
     counts = rec.counts
     if counts is None: counts = torch.ones(n_items, dtype=int)
     seen = Seen(new.x, n_users, n_items, counts, n_train=len(new))
     new.features = None,rec.ds.features[1]
-    res = NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users)
-    res.source = source
-    return res
+    return NewUsers(model, new, seen, rating_range=rec.rating_range, n_users=rec.n_users, source=source)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #0b8c093e
 @patch
@@ -242,5 +240,5 @@ def fold_in(self:Recommends,
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
     new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model
-    noise = max(self.noise, least_noise) if is_needed else None  # which takes thousands of predictions
+    noise = max(self.noise, tiny_noise) if is_needed else None  # which takes thousands of predictions
     return _new_users(self, _with_new(model, new, noise, x), new, (model,noise))

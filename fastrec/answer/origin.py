@@ -10,7 +10,7 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError,version
 import numpy as np,torch
-from fastrec import __version__
+from .. import __version__
 
 # %% ../../nbs/answer/82_origin.ipynb #a7b04a66
 @cache

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/answer/69_own_rows.ipynb #779c9f1c
 from weakref import WeakKeyDictionary
 import torch
+from ..base.pairs import pair_numbers
 from .described import learns_ratings
 from .recommender import Seen
 
@@ -18,7 +19,7 @@ def _by_user(ds, number):
     "The `Seen` of the `number`s of rows of the ratings `ds`, in place of items"
     users = ds.x[:,0].cpu()[number]
     order = users.argsort(stable=True)
-    n_each = torch.bincount(users, minlength=len(ds.classes[ds.user_name]))
+    n_each = torch.bincount(users, minlength=ds.sizes[0])
     offsets = torch.cat([n_each.new_zeros(1), n_each.cumsum(0)])
     return Seen.from_rows(number[order], offsets, None, shard=ds.shard)
 
@@ -38,7 +39,7 @@ def _once_each(ds):
     """As `rows_by_user`, with only the last row of each user and item, and for each row number the total weight of all of these, and the
     largest, (n,2), or `None` if nothing is repeated"""
     x = ds.x[:,:2].cpu().long()
-    pair = x[:,0]*len(ds.classes[ds.item_name])+x[:,1]
+    pair = pair_numbers(x[:,0], x[:,1], ds.sizes[1])
     _,place,n_each = pair.unique(return_inverse=True, return_counts=True)
     if len(n_each)==len(pair): return rows_by_user(ds),None
     last = torch.zeros_like(n_each).scatter_reduce(0, place, torch.arange(len(pair)), 'amax').sort()[0]

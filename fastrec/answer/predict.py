@@ -30,7 +30,7 @@ def tell_unchosen(rec, codes):
     codes = codes[codes>0].long().unique()
     cold = codes[~are_known(rec, model, codes)]
     if not len(cold): return
-    label = shown(rec.ds.classes[rec.ds.item_name].labels[cold[:1].numpy()-1])
+    label = shown(rec.ds.vocabs[1].labels[cold[:1].numpy()-1])
     warn(f'{len(cold)} of the items were chosen by nobody in training, {label} for one: their preference says nothing')
 
 # %% ../../nbs/answer/51_predict.ipynb #e998bda5
@@ -40,7 +40,7 @@ def tell_alike(rec, users):
     if not isinstance(model, Ease) or rec.ds.features[0] is None: return
     without = users[model.choices.offsets.diff().cpu()[users.cpu()]==0]
     if not len(without): return
-    label = shown(rec.ds.classes[rec.ds.user_name].labels[without[:1].numpy()-1])
+    label = shown(rec.ds.vocabs[0].labels[without[:1].numpy()-1])
     warn(f'{len(without):,} users have chosen nothing in training, {label} for one, and all get one list, that of the average user: '
          'fit_ease follows no features of users, and fit_ials does')
 
@@ -58,7 +58,7 @@ def predict(self:Recommends,
     model = self.model
     if std: need_draws(model, 2)
     codes = []
-    for vocab,label in zip(self.ds.classes.values(), (user,item)):
+    for vocab,label in zip(self.ds.vocabs, (user,item)):
         code = vocab.lookup([label]) if unknown=='raise' else vocab.find([label])
         codes.append(torch.from_numpy(code))
     x = torch.stack(codes, 1)

@@ -50,7 +50,7 @@ def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None)
 def lists_frame(rec, *args, **kwargs):
     "The frame of `lines_of`, with labels"
     user_codes,ranks,item_codes,scores,more = lines_of(rec, *args, **kwargs)
-    of_users,of_items = rec.ds.classes.values()
+    of_users,of_items = rec.ds.vocabs
     user,item = (label_column(v.name, 'rank', 'score', *more) for v in (of_users,of_items))
     res = {user: decoded(of_users, user_codes), 'rank': ranks, item: decoded(of_items, item_codes), 'score': scores}
     return pd.DataFrame(res|more)
@@ -154,7 +154,7 @@ def _all_users(rec, only):
     if only is not None: return only.offsets.diff().nonzero()[:,0]
     _tell_strangers(rec)
     shard = rec.seen and rec.seen.shard
-    return shard.own() if shard else torch.arange(1, len(rec.ds.classes[rec.ds.user_name]))
+    return shard.own() if shard else torch.arange(1, rec.ds.sizes[0])
 
 # %% ../../nbs/answer/53_recommend.ipynb #7699be7d
 def _asked(rec, users, items, unknown, min_count, exclude_seen, also_exclude):

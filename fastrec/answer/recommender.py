@@ -146,15 +146,14 @@ class Recommends:
     @property
     def rating_range(self):
         "Lowest and highest rating of training, or of its `scale`; `None` if that isn't known"
-        if self.ds.scale: return self.ds.scale
-        if not len(self.ds): return None
+        if self.ds.scale or not len(self.ds): return self.ds.scale
         lowest,highest = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
         return float(lowest),float(highest)
 
     @property
     def n_users(self):
         "How many users training had"
-        return len(self.ds.classes[self.ds.user_name])-1
+        return self.ds.sizes[0]-1
 
 # %% ../../nbs/answer/50_recommender.ipynb #7a269c51
 @patch(as_prop=True)
@@ -171,13 +170,14 @@ def unlisted(self:Recommends):
 class Recommender(Recommends):
     "`Recommends` without training, and so without fastai; it is given what `Recommends` counts from ratings"
     counts = rating_range = n_users = None  # attributes that `__init__` gets, in place of properties that count ratings
-    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None, own_unlisted=None):
+    def __init__(self, model, ds, seen=None, noise=1., counts=None, rating_range=None, n_users=None, own_unlisted=None,
+                 waiting=None, origin=None, source=None):
         store_attr(but='counts,n_users')
         self.counts = counts if seen is None else seen.counts
-        self.n_users = len(ds.classes[ds.user_name])-1 if n_users is None else n_users
+        self.n_users = ds.sizes[0]-1 if n_users is None else n_users
 
     def __repr__(self):
-        users,items = (f'{len(v)-1:,} labels of {v.name!r}' for v in self.ds.classes.values())
+        users,items = (f'{len(v)-1:,} labels of {v.name!r}' for v in self.ds.vocabs)
         return f'{type(self).__name__}, a {type(self.model.lists_by).__name__} of {users} and {items}'
 
 # %% ../../nbs/answer/50_recommender.ipynb #dc8c444a
@@ -238,7 +238,7 @@ def asked_for(rec, users, items, unknown):
     "Codes of the labels `users` and of `items`; what is `unknown` raises, or is left out with a warning"
     need_choice('unknown', unknown, 'raise', 'drop')
     codes,dropped = [],[]
-    for vocab,labels in zip(rec.ds.classes.values(), (users,items)):
+    for vocab,labels in zip(rec.ds.vocabs, (users,items)):
         not_there = [] if unknown=='drop' else None
         with _advised(vocab, labels): codes.append(codes_of_labels(vocab, labels, not_there))
         if not_there: dropped.append(count_unknown(vocab.name, not_there))

@@ -21,7 +21,7 @@ _reasons = 'both','choice','shared','axis','of_axis'
 
 def _by_choices(rec, code):
     "Cosines between who rated the item `code` and who rated each, (n,)"
-    found = co_rated(rec, code, torch.arange(1, len(rec.ds.classes[rec.ds.item_name])))
+    found = co_rated(rec, code, torch.arange(1, rec.ds.sizes[1]))
     if found is None: raise ValueError("by='choices' needs the ratings of training: ask the learner, or by='factors'")
     return found[1]
 
@@ -38,7 +38,7 @@ def _need_known(label, side, cosines):
 def _similar(rec, label, n, side, why=False, by='factors'):
     "The labels of the `side` (0 users, 1 items) with the largest cosine of factors, or of choices, as `by` says, with `label`"
     model = rec.model.lists_by
-    vocab = list(rec.ds.classes.values())[side]
+    vocab = rec.ds.vocabs[side]
     n = need_whole('n', n)
     code = int(vocab.lookup([label])[0])
     with evaluating(model) as (model,_):

@@ -6,11 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/answer/83_tables.ipynb #c9969153
-import os
 from contextlib import contextmanager,suppress
 from pathlib import Path
 from ..base.checks import need_package
-from ..base.processes import part_of
+from ..base.files import telling,whole_file
 
 # %% ../../nbs/answer/83_tables.ipynb #de8a241a
 def _as_target(path):
@@ -21,34 +20,21 @@ def _as_target(path):
         raise ValueError(f'path={str(path)!r}: there is no folder {str(path.parent)!r}')
     return path
 
-# %% ../../nbs/answer/83_tables.ipynb #5889fd27
-@contextmanager
-def _telling(path):
-    "A context whose errors of the system say that `path` cannot be written"
-    try: yield
-    except OSError as e:
-        if e.errno is None: raise
-        raise OSError(e.errno, f'{path} cannot be written: {os.strerror(e.errno).lower()}') from e
-
 # %% ../../nbs/answer/83_tables.ipynb #1180c013
 @contextmanager
 def _unfinished(path, kind):
-    """Gives a function that appends frames to a `kind` of file, which is renamed to `path` at the end, or removed if something fails; only
-    errors in writing are told as such, not those of what is to be written"""
+    """Gives a function that appends frames to a `kind` of file, which is a `whole_file`; only errors in writing are told as such, not those
+    of what is to be written"""
     path = _as_target(path)
-    part = part_of(path)
-    with _telling(path): file = kind(part)
-    def write(df):
-        with _telling(path): file.write(df)
-    try:
-        yield write
-        with _telling(path):
-            file.close()
-            part.replace(path)
-    except BaseException:
-        with suppress(OSError): file.close()  # if the disk is full, this fails too
-        part.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        with telling(path): file = kind(part)
+        def write(df):
+            with telling(path): file.write(df)
+        try: yield write
+        except BaseException:
+            with suppress(OSError): file.close()  # if the disk is full, this fails too
+            raise
+        with telling(path): file.close()
 
 # %% ../../nbs/answer/83_tables.ipynb #bbaa5122
 class _Parquet:

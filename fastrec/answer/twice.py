@@ -24,7 +24,7 @@ _enough = 200  # rows to look at, and the others of the same users
 def _new_rows(rec, new):
     "Rows of `new`, of all users or of some, that `rec` may have, and the share that these are"
     users,items = (o.cpu() for o in new.codes)
-    n_users,n_items = (len(rec.ds.classes[o]) for o in new.cat_names)
+    n_users,n_items = rec.ds.sizes
     different,n_each = users.unique(return_counts=True)
     before = n_each.cumsum(0)-n_each
     is_asked = torch.isin(users, different[before<_enough])
@@ -44,7 +44,7 @@ def _old_rows(rec, codes):
     ds = rec.ds
     if len(ds) and ds.x.shape[1]>2:
         own = ds.x[:,0]
-        there,_ = places_in(own, codes.to(own.device), len(ds.classes[ds.user_name]))
+        there,_ = places_in(own, codes.to(own.device), ds.sizes[0])
         res['time'] = ds.x[there,2].cpu().numpy()
     return res
 

@@ -37,7 +37,7 @@ def _changed(ds, number, code, rating, is_choice):
     return [torch.cat(o) for o in zip((x,y,w), more)]
 
 def _code(rec, k, label):
-    vocab = list(rec.ds.classes.values())[k]
+    vocab = rec.ds.vocabs[k]
     return torch.from_numpy(vocab.lookup([label])).long()
 
 # %% ../../nbs/answer/65_whatif.ipynb #367ab869
@@ -72,7 +72,7 @@ _numbers_at_once = 2**22  # scores
 
 def _may_list(rec, ranker, code):
     "Codes of the items that a list of the user `code` may have"
-    n_items = len(rec.ds.classes[rec.ds.item_name])
+    n_items = rec.ds.sizes[1]
     items = candidate_items(rec, torch.arange(1, n_items), 0)
     if rec.unlisted is None: return items
     _,left_out = rec.unlisted.of(code)
@@ -111,7 +111,7 @@ def deciding(self:Recommends,
 
 # %% ../../nbs/answer/65_whatif.ipynb #8d6b621a
 def _deciding_frame(ds, items, number, scores, without, user):
-    vocab = ds.classes[ds.item_name]
+    vocab = ds.vocabs[1]
     best = int(scores.argmax()) if len(items) else 0
     firsts = without.argmax(0) if without.shape[1] else number
     changed = (firsts!=best).nonzero()[:,0]

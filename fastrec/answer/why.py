@@ -180,7 +180,7 @@ def _looked_up(self:Why, number):
     is_there = number>=0
     own = number.clamp(min=0)
     codes = (codes[own].long() if len(codes) else own)*is_there
-    labels = ds.classes[ds.item_name].labels
+    labels = ds.vocabs[1].labels
     values = y[own] if len(y) else own.float()
     return pd.Categorical.from_codes(codes.numpy()-1, labels),values.where(is_there, torch.nan).numpy()
 

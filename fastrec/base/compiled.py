@@ -12,23 +12,34 @@ from contextlib import contextmanager
 from functools import cache,update_wrapper
 from zlib import crc32
 from .checks import need_package,warn
-from .threads import n_threads
+from .threads import n_threads,whole_at_fork
 
 # %% ../../nbs/base/99_compiled.ipynb #1f0ec32e
+def _load():
+    import numba
+    from numba.core.compiler_lock import global_compiler_lock
+    whole_at_fork(global_compiler_lock)  # a fork while another thread compiles would wait for ever in the new process
+    return numba
+
+def _loaded():
+    "Numba, loaded by another thread, as an interrupt would leave half of it, for good"
+    with ThreadPoolExecutor(1) as pool: return pool.submit(_load).result()
+
 @cache  # so that there is one warning
 def can_compile():
     "Is numba there, not switched off, and does it work with what else is installed? If it doesn't, a warning says why"
     if importlib.util.find_spec('numba') is None: return False
-    try: import numba
+    try: numba = _loaded()
     except ImportError as e:
         warn(f'numba is installed and cannot be used, so loops are not compiled: {e}')
         return False
     return not numba.config.DISABLE_JIT  # as NUMBA_DISABLE_JIT=1 asks: loops would run as Python
 
-def _jit(f, inline):
+# %% ../../nbs/base/99_compiled.ipynb #698fb37d
+def _jit(f, inline, fastmath):
     "Machine code of `f`, which runs next to other Python threads, inlined where it is called if `inline` says so"
     njit = need_package('numba').njit
-    options = dict(nogil=True, fastmath=True, error_model='numpy', inline=inline)
+    options = dict(nogil=True, fastmath=fastmath, error_model='numpy', inline=inline)
     try: return njit(cache=True, **options)(f)
     except RuntimeError as e:  # numba has found no folder that it can write
         warn(f'{f.__name__} is compiled again in each process, some seconds, as no cache folder can be written: '
@@ -56,14 +67,14 @@ def _stamp(called):
 # %% ../../nbs/base/99_compiled.ipynb #6c225c81
 class compiled:
     "`f`, compiled when it is first called; `run` is the machine code"
-    inline = 'never'
+    inline,fastmath = 'never',True  # may sums be added up in any order, and are all numbers finite?
     def __init__(self, f):
         self.f,self._run = f,None
         update_wrapper(self, f)
 
     @property
     def run(self):
-        if self._run is None: self._run = _jit(self._with_compiled(), self.inline)
+        if self._run is None: self._run = _jit(self._with_compiled(), self.inline, self.fastmath)
         return self._run
 
     def __call__(self, *args): return self.run(*args)
@@ -84,6 +95,11 @@ class compiled:
 class inlined(compiled):
     "As `compiled`, for a function that is inlined where it is called"
     inline = 'always'
+
+# %% ../../nbs/base/99_compiled.ipynb #992e96e2
+class exact(compiled):
+    "As `compiled`, with every operation as it is written; the `compiled` functions that it calls stay as they are"
+    fastmath = False
 
 # %% ../../nbs/base/99_compiled.ipynb #15bd762b
 @contextmanager

@@ -9,9 +9,9 @@ __all__ = []
 from contextlib import contextmanager,nullcontext
 from functools import cache
 from pathlib import Path
-from warnings import warn
 import torch
 from torch.overrides import TorchFunctionMode
+from .checks import warn
 
 # %% ../../nbs/base/95_devices.ipynb #4eeac639
 def need_cpu_default():
@@ -34,8 +34,8 @@ def _why_not(device_type):
     return f', for the GPUs that PyTorch finds, numbered from 0, are {torch.cuda.device_count()}'
 
 def as_device(device):
-    need_cpu_default()
     "`device`, perhaps its name, as a `torch.device` that is there. `ValueError` if it isn't"
+    need_cpu_default()
     try: res = torch.device(device)
     except (RuntimeError,TypeError): res = None
     if res is None or res.type=='meta':
@@ -95,13 +95,18 @@ def need_memory(n, device, what, instead="free memory there, or pass device='cpu
 @cache  # so that there is one warning
 def _tell_of_mps():
     warn('fit_bias, fit_als, fit_ials, fit_ease and fit_bayes compute on the CPU, for MPS has no float64; the model goes back to the '
-         "device, where gradients train it and lists are made. Loaders made with device='cpu' keep everything there", stacklevel=3)
+         "device, where gradients train it and lists are made. Loaders made with device='cpu' keep everything there")
 
 def exact_device(device):
     "Where to solve equations for what lies on `device`: there or, if it has no float64, on the CPU, with one warning"
     if device.type!='mps': return device
     _tell_of_mps()
     return torch.device('cpu')
+
+# %% ../../nbs/base/95_devices.ipynb #af1a9f4c
+def orthonormal(x):
+    "Orthonormal columns that span the same as those of `x`, (n,k), on its device"
+    return torch.linalg.qr(x.cpu())[0].to(x.device)
 
 # %% ../../nbs/base/95_devices.ipynb #3e94b6d1
 @contextmanager

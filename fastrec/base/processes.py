@@ -6,9 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/base/97_processes.ipynb #21888e47
-import atexit,os,secrets,sys,time
-from contextlib import suppress
-from glob import escape
+import atexit,os,sys
 from typing import NamedTuple
 import torch
 from .checks import need_package
@@ -51,15 +49,3 @@ def add_up(part, *tensors):
     "Add up each of the `tensors` over the processes, in place; nothing happens if there is only one"
     if part.n<2: return
     for t in tensors: torch.distributed.all_reduce(t)
-
-# %% ../../nbs/base/97_processes.ipynb #67edc3ec
-_abandoned = 3600  # seconds without a write, after which a file has no writer
-
-def is_abandoned(path): return time.time()-path.stat().st_mtime>_abandoned
-
-def part_of(file):
-    "The name of a file next to `file`, a `Path`, that no other thread or process writes; files of killed writers are removed"
-    for o in file.parent.glob(f'{escape(file.name)}.*.part'):
-        with suppress(OSError):
-            if is_abandoned(o): o.unlink()
-    return file.with_name(f'{file.name}.{secrets.token_hex(4)}.part')

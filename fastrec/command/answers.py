@@ -47,7 +47,7 @@ def as_label(vocab, text):
 
 def _label_of(rec, side, text):
     "`text` as a label of users (`side=0`) or items (1) of `rec`"
-    return as_label(list(rec.ds.classes.values())[side], text)
+    return as_label(rec.ds.vocabs[side], text)
 
 # %% ../../nbs/command/12_answers.ipynb #126456cd
 def _unmarked(sentence):
@@ -191,7 +191,7 @@ def _about(folder, rec):
     "The facts about the recommender `rec`, which was loaded from `folder`"
     m = rec.manifest
     fit = m.get('fit') or {}  # earlier versions did not keep it
-    users,items = rec.ds.classes.values()
+    users,items = rec.ds.vocabs
     return dict(
         folder=folder, fit=fit.get('name'), **_models_in_words(rec.model), users=len(users)-1, items=len(items)-1,
         labels=[repr(users), repr(items)], rating_range=None if rec.model.is_preference else m.get('rating_range'),

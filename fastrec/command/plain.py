@@ -47,7 +47,7 @@ def _fault(file, e):
         return f'{file} is packed in a way that this program does not know: unpack it'
     if text.startswith(('Multiple files','Zero files')):
         return f'{file} is an archive of several files, or of none: unpack it, and name one'
-    if type(e) is LookupError: return f'{text}: pass utf-8, latin-1 or cp1252, say, as encoding='
+    if type(e) is LookupError: return f'{text}: pass --encoding with utf-8, latin-1 or cp1252, say'
     if type(e).__module__.startswith('pyarrow'):
         if os.path.isdir(file): return f'{file} is a folder, which is read as Parquet, but some of its files are not: name one of its files'
         return f'{file} is not complete Parquet: it is cut short or damaged. Copy it again'

@@ -137,11 +137,11 @@ def _train(
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
-             'Pass ratings=True to keep them')
+             'Pass --ratings to keep them')
     learn,tried = _fitted(dls, fit, epochs, seconds)
     found = _saved(learn, tried, folder, ratings)
     if unread: found = {**found, 'not_read': unread if json else ', '.join(unread)}
-    _tell_trained(found, json, learn.ds.classes[learn.ds.user_name].labels[0])
+    _tell_trained(found, json, learn.ds.vocabs[0].labels[0])
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
 def fastrec_train(

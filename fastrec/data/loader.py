@@ -119,12 +119,6 @@ def all_but(self:RatingsDL, rows):
     kept = is_kept.nonzero()[:,0].to(_dtype_for(len(is_kept)))
     return upload(kept, self.device or kept.device)
 
-@patch
-def leave_out(self:RatingsDL, rows=None):
-    "Draw the coming epochs from all rows except those numbered `rows`, or from all again"
-    self.kept = None if rows is None else self.all_but(rows)
-    self.n = len(self.dataset) if rows is None else len(self.kept)
-
 # %% ../../nbs/data/05_loader.ipynb #b9b59b2a
 @patch
 def of_epoch(self:RatingsDL, kept=None, seed=None):

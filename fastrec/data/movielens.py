@@ -44,7 +44,7 @@ def _writing(folder, name):
     try: yield
     except (OSError,RuntimeError) as e:  # the latter if there is no home folder
         raise OSError(f"fastai's folder {folder} cannot be written ({e}): set the environment variable FASTAI_HOME to one that can, "
-                      f'or pass path=, the folder that {name} was unpacked to') from e
+                      f'or pass the folder that {name} was unpacked to, as path, or to from_movielens as source') from e
 
 _day = 86_400  # seconds
 

@@ -25,7 +25,7 @@ _for_users = '; new users come in by their ratings, with fold_in'
 class RatingsTensors:
     """`x`, int32 codes of shape (n,2), with `time_name` (n,3), seconds since 1970 the third; `y`, float32 ratings of shape (n,), or None;
     `w`, how much each row counts, float32 (n,), in units of `weight_unit`, or None if all count the same; `classes`, the `Vocab` of each
-    column"""
+    column; `vocabs` are those of users and of items, and `sizes` their lengths, with the 0 of what is unknown"""
     n_inp = 1
     part = Part()  # if several processes share the work: which of them this is
     shard = None  # a `Shard`, what is known about all processes' ratings, if this one holds those of its own users
@@ -43,10 +43,18 @@ class RatingsTensors:
     def __getitem__(self, i): return (self.x[i],) if self.y is None else (self.x[i],self.y[i])
     @property
     def nbytes(self): return sum(o.nbytes for o in (self.x,self.y,self.w) if o is not None)
-    @property
-    def codes(self):
-        "Codes of the users and of the items, int64, as two tensors (n,)"
-        return self.x[:,0].long(),self.x[:,1].long()
+
+# %% ../../nbs/data/04_ratings.ipynb #da382c06
+@patch(as_prop=True)
+def vocabs(self:RatingsTensors): return tuple(self.classes.values())
+
+@patch(as_prop=True)
+def sizes(self:RatingsTensors): return [len(v) for v in self.vocabs]
+
+@patch(as_prop=True)
+def codes(self:RatingsTensors):
+    "Codes of the users and of the items, int64, as two tensors (n,)"
+    return self.x[:,0].long(),self.x[:,1].long()
 
 # %% ../../nbs/data/04_ratings.ipynb #f76ffb00
 @patch
@@ -112,8 +120,7 @@ def values(self:RatingsTensors):
 
 def _count(ds, k, weights=None):
     "Rows of each code of column `k`, or the sums of their `weights`"
-    n_codes = len(ds.classes[ds.cat_names[k]])
-    return torch.bincount(ds.x[:,k].cpu(), weights, minlength=n_codes)
+    return torch.bincount(ds.x[:,k].cpu(), weights, minlength=ds.sizes[k])
 
 @patch
 def counts(self:RatingsTensors, k):
@@ -167,7 +174,7 @@ def encode_pairs(self:RatingsTensors, df):
     need_columns(df, self.cat_names)
     need_values(df, self.cat_names)
     for n,v in self.classes.items() if len(df) else (): check_kind(df[n], v.labels)
-    users,items = self.classes.values()
+    users,items = self.vocabs
     return np.stack([users.encode(df[self.user_name]),item_codes(items, df)], 1)
 
 # %% ../../nbs/data/04_ratings.ipynb #09f9d7f6
@@ -182,12 +189,12 @@ def _almost(vocab, label):
 def unknown_labels(self:RatingsTensors, df, x):
     "A sentence that names the labels in `df` with the code 0 in `x`"
     counted,hints = [],''
-    for i,n in enumerate(self.cat_names):
+    for i,(n,vocab) in enumerate(self.classes.items()):
         labels = pd.unique(df[n][x[:,i]==0]).tolist()
         if not labels: continue
         counted.append(count_unknown(n, labels))
-        other = other_id(self.classes[n], labels[0]) if i else ''
-        known = _almost(self.classes[n], labels[0])
+        other = other_id(vocab, labels[0]) if i else ''
+        known = _almost(vocab, labels[0])
         if other: hints += f'; {other}'
         elif known is not None: hints += f'; {labels[0]!r} is known as {known!r}'
     return ' and '.join(counted) + hints

@@ -14,6 +14,7 @@ from .columns import is_real,most_values,some_rows
 from .kinds import kind_of
 from .slips import slip_in
 from ..base.checks import warn
+from ..base.pairs import pair_numbers
 from ..base.processes import Part,from_all
 
 # %% ../../nbs/data/12_scales.ipynb #df38184f
@@ -225,7 +226,7 @@ def share_of_repeats(u, i, most=100_000):
     of_some = u%step==1%step  # every `step`-th user; if `step` is 1, all
     n_items = int(i.max(initial=0))+1
     u,i = u[of_some],i[of_some]
-    pairs = u.astype('int64')*n_items + i  # a number for each pair
+    pairs = pair_numbers(u, i, n_items)
     pairs = pairs[(u>0)&(i>0)]
     if not len(pairs): return 0.
     return 1-len(pd.unique(pairs))/len(pairs)

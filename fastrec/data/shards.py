@@ -21,7 +21,7 @@ def _few(values):
 def _has_ratings(train, valid):
     "For each user (code), are there ratings here?"
     users = torch.cat([train.x[:,0], valid.x[:,0]])
-    res = torch.bincount(users, minlength=len(train.classes[train.user_name]))>0
+    res = torch.bincount(users, minlength=train.sizes[0])>0
     res[0] = False  # the unknown
     return res
 
@@ -52,7 +52,7 @@ class Shard:
         self.mean = float(total/self.masses[0].sum())
         values = from_all(part, _few(train.values()))
         self.values = np.unique(np.concatenate(values))
-        _need_one_owner(n_owners, train.classes[train.user_name])
+        _need_one_owner(n_owners, train.vocabs[0])
 
 # %% ../../nbs/data/20_shards.ipynb #d041ae2f
 @patch

@@ -10,6 +10,7 @@ import numpy as np,pandas as pd
 from .frames import as_frame,codes_of,in_pandas_types,no_text,surrogate
 from .names import is_id_name,listed,need_columns,shown
 from .kinds import check_kind,kind_of
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/data/15_sides.ipynb #b47e8b66
 def _is_gap(o):
@@ -49,8 +50,8 @@ def places_of(values, known):
     "Row and column of each of the `values`, as `values_of` has them, that is among the `known`, an index of texts; once each"
     cols = known.get_indexer(values)
     is_known = cols>=0
-    keys = values.index.to_numpy()[is_known]*len(known) + cols[is_known]
-    return np.divmod(np.unique(keys), max(len(known), 1))
+    keys = pair_numbers(values.index.to_numpy()[is_known], cols[is_known], len(known))
+    return codes_of_pairs(np.unique(keys), max(len(known), 1))
 
 # %% ../../nbs/data/15_sides.ipynb #d2afc29d
 def _need_names_once(df, what):

@@ -113,9 +113,9 @@ def _weights(df, name, complete, train, valid, part):
 # %% ../../nbs/data/19_splits.ipynb #5ba62ca5
 def _tell_apart(valid, cols, codes, rows):
     "Tell `valid`, which has these `rows`, what has no code in the columns `cols` of users and items: names of users, numbers of items"
-    for vocab,col,own in zip(valid.classes.values(), cols, codes):
+    for vocab,col,own in zip(valid.vocabs, cols, codes):
         vocab.held_out = col.iloc[rows[own[rows]==0]].unique()
-    valid.strangers = valid.classes[valid.user_name].held_out
+    valid.strangers = valid.vocabs[0].held_out
     valid.unknown_items = numbers_of_unknown(cols[1].iloc[rows], codes[1][rows])
 
 def _check_values(u, i, y, names, complete, is_train):

@@ -11,6 +11,7 @@ import numpy as np,pandas as pd
 from .frames import codes_of
 from .names import role_of,shown,usual_column
 from ..base.checks import listened,warn
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/data/10_titles.ipynb #5a004be4
 def distinct_titles(
@@ -116,7 +117,8 @@ def _pairs(rows):
     items = (rows.first[:-1]>=0).nonzero()[0]
     if not rows.differs.any(): return rows.first[items],items
     n = len(rows.titles)
-    i,t = np.divmod(pd.unique((rows.i*n+rows.t)[rows.complete]), n)
+    pairs = pair_numbers(rows.i, rows.t, n)[rows.complete]
+    i,t = codes_of_pairs(pd.unique(pairs), n)
     return t,i
 
 def _with_ids(titles, ids, again, taken):
@@ -139,7 +141,7 @@ def _relabelled(col, rows, t, i, labels):
     "The titles `col` as text, with `labels` of the pairs of the titles `t` and the items `i`, some or all"
     col = col.astype('str').where(rows.t>=0, np.nan)
     n = len(rows.titles)
-    place = pd.Index(i*n+t).get_indexer(rows.i*n+rows.t)
+    place = pd.Index(pair_numbers(i, t, n)).get_indexer(pair_numbers(rows.i, rows.t, n))
     here = (rows.complete & (place>=0)).nonzero()[0]
     col.iloc[here] = labels.to_numpy(object)[place[here]]
     return col

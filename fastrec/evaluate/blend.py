@@ -24,7 +24,7 @@ from ..fit.training import RecLearner
 _most_items = 10_000  # for `fit_ease`, which takes time in proportion to their cube, unless it is asked for
 _choice_fits,_rating_fits = ('fit_ials','fit_ease'),('fit_als','fit_bayes')
 
-def usual_choices(ds): return _choice_fits if len(ds.classes[ds.item_name])<=_most_items else _choice_fits[:1]
+def usual_choices(ds): return _choice_fits if ds.sizes[1]<=_most_items else _choice_fits[:1]
 
 def _fitted(learn, dls, fit, kwargs):
     "The model that `fit` with `kwargs` gives for the ratings `dls`, with the seed of `learn`"
@@ -71,8 +71,7 @@ def _models_of_all(learn, fits):
 def _blend(models, shares):
     "A `Blend` of `models`, with one of `shares` for the scores of each, in their units"
     res = Blend([copied(m) for m in models], [share/unit(m) for m,share in zip(models, shares)])
-    first = models[0]
-    res.classes,res.user,res.item = first.classes,first.user,first.item
+    res.classes = models[0].classes
     return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3f366551

@@ -10,6 +10,7 @@ from copy import copy
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_finite,need_whole,warn
+from ..base.pairs import pair_numbers
 from ..data.frames import as_frame
 from ..models.dot import Dot
 from ..answer.recommender import Recommender,Recommends,Seen
@@ -57,7 +58,7 @@ def _scale_notes(rec, y):
 # %% ../../nbs/evaluate/70_evaluation.ipynb #06328265
 def _popularity(rec):
     "A `Recommender` that ranks by the number of training ratings that count"
-    n_users,n_items = (len(v) for v in rec.ds.classes.values())
+    n_users,n_items = rec.ds.sizes
     counts = rec.counts[:,None].float()
     model = Dot(
         counts.new_zeros(n_users, 0),
@@ -91,8 +92,7 @@ def _looked_at(rec):
     ds,n_items = rec.ds,len(rec.counts)
     is_counted = ds.is_counted()
     if len(ds)!=int(rec.seen.trained.sum()) or is_counted.all(): return torch.zeros_like(rec.counts)
-    users,items = ds.codes
-    pairs = users*n_items+items
+    pairs = pair_numbers(*ds.codes, n_items)
     light = pairs[~is_counted].unique()
     light = light[~torch.isin(light, pairs[is_counted])]
     return torch.bincount(light.cpu()%n_items, minlength=n_items)
@@ -110,7 +110,7 @@ def _raters(rec):
     sizes = [int(o.sum()) for o in of_some]
     for n_each,items in zip(of_some, rec.seen.items.split(sizes)):
         users = torch.arange(len(n_each)).repeat_interleave(n_each)
-        pairs = (users*n_items+items).unique()
+        pairs = pair_numbers(users, items, n_items).unique()
         res += torch.bincount(pairs%n_items, minlength=n_items)
     return torch.minimum(res, rec.counts)  # more have looked at it than rated it, if it isn't known which rows weigh nothing
 
@@ -119,8 +119,8 @@ def _without(seen, x, n_items):
     "`seen` without the pairs in the codes `x`, and how many these are"
     n_users = len(seen.offsets)-1
     users = torch.arange(n_users).repeat_interleave(seen.offsets.diff())
-    held_out = x[:,0].long()*n_items+x[:,1]
-    dropped = torch.isin(users*n_items+seen.items, held_out)
+    held_out = pair_numbers(x[:,0], x[:,1], n_items)
+    dropped = torch.isin(pair_numbers(users, seen.items, n_items), held_out)
     rows = torch.stack([users,seen.items], 1)[~dropped]
     return Seen(rows, n_users, n_items, seen.counts, seen.shard),int(dropped.sum())
 

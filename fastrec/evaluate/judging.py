@@ -70,7 +70,7 @@ def likenesses(rec, genres):
         except (ValueError,NotImplementedError): alike = None  # biases alone
     res = dict(diversity=(alike,device))
     if genres is None: return res
-    vocab = rec.ds.classes[rec.ds.item_name]
+    vocab = rec.ds.vocabs[1]
     genres = labelled_as(vocab, genres, 'genres')
     sets = value_sets(genres, vocab.labels, vocab.name, 'genres')
     return {**res, 'genre_diversity': (Jaccard(sets),torch.device('cpu'))}

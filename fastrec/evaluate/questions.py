@@ -22,12 +22,12 @@ _share = .2  # of their rows
 def _held_out(ds):
     "Which rows of the choices `ds` to hold out, as a mask"
     rng = np.random.default_rng(0)
-    n_users,n_items = (len(v) for v in ds.classes.values())
+    n_users,n_items = ds.sizes
     n_asked = min(_most_users, max(_most_scores//n_items, 1))
     is_asked = np.zeros(n_users, bool)
     is_asked[rng.permutation(n_users)[:n_asked]] = True
     users = ds.codes[0].cpu().numpy()
-    is_asked &= ds.counts(0).numpy()>1  # so that something is left to learn from
+    is_asked &= ds.counted().counts(0).numpy()>1  # so that something is left to learn from
     return torch.from_numpy(is_asked[users] & (rng.random(len(ds))<_share))
 
 def _trial_loaders(dls, is_held):
@@ -56,7 +56,7 @@ class _Question:
     "What sums of scores of models should find among the held-out rows of `dls`"
     def __init__(self, dls, min_rating):
         train,held = dls.train_ds,dls.valid_ds
-        n_users,n_items = (len(v) for v in train.classes.values())
+        n_users,n_items = train.sizes
         seen = Seen(train.x.cpu(), n_users, n_items)
         is_relevant = held.is_counted().cpu()
         if min_rating is not None: is_relevant &= held.y.cpu()>=min_rating

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/evaluate/74_truth.ipynb #1acb3153
 import torch
 from fastcore.basics import patch
+from ..base.pairs import pair_numbers
 
 # %% ../../nbs/evaluate/74_truth.ipynb #9fb0bceb
 class Truth:
@@ -20,7 +21,7 @@ class Truth:
         self.n_items = n_items
         known_user,known_item = (x>0).T
         known = known_user & known_item
-        pair_of_row = x[:,0]*n_items+x[:,1]  # one number for user and item
+        pair_of_row = pair_numbers(x[:,0], x[:,1], n_items)
         relevant = pair_of_row[known & reached].unique()
         again = self._were_seen(relevant, seen)
         self.pairs = relevant[~again]
@@ -58,9 +59,9 @@ def _were_seen(self:Truth, pairs, seen):
     if not seen: return torch.zeros_like(pairs, dtype=torch.bool)
     users = (pairs//self.n_items).unique()
     rows,items = seen.of(users)
-    return torch.isin(pairs, users[rows]*self.n_items+items)
+    return torch.isin(pairs, pair_numbers(users[rows], items, self.n_items))
 
 @patch
 def found(self:Truth, items):
     "Which of the codes `items`, (n_users,any), recommended to `users`, are relevant"
-    return torch.isin(self.users[:,None]*self.n_items+items, self.pairs)
+    return torch.isin(pair_numbers(self.users[:,None], items, self.n_items), self.pairs)

@@ -85,7 +85,7 @@ def save_recommender(self:Recommends,
     folder = Path(path)
     spec = describe_model(self.model)
     said = origin_of(self) if metrics is None else origin_of(self)|dict(metrics=_as_json(metrics))
-    labels = [pack_labels(v) for v in self.ds.classes.values()]
+    labels = [pack_labels(v) for v in self.ds.vocabs]
     tensors = _tensors_to_write(self, labels, seen, pairs)
     if ratings: tensors['seen'] |= pack_rated(self)
     folder.mkdir(parents=True, exist_ok=True)

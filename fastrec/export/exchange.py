@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd,torch
 from fastcore.basics import patch
 from ..base.checks import need_package,need_whole,warn
+from ..base.pairs import pair_numbers
 from ..models.blend import Blend
 from ..models.dot import Dot
 from ..models.ease import Ease
@@ -54,7 +55,7 @@ def save_factors(self:Recommends,
         warn("fit_blend ranks its lists by more than these factors: use recommend, or faiss_index after fit_blend(choices='fit_ials')")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder/'users.parquet',folder/'items.parquet']
-    for file,vocab,tables in zip(files, self.ds.classes.values(), sides):
+    for file,vocab,tables in zip(files, self.ds.vocabs, sides):
         _write_factors(file, vocab, tables)
     return files
 
@@ -88,7 +89,7 @@ class ItemIndex:
         "Write `items.faiss`, for `faiss.read_index`, and `labels.parquet`, whose row `k` is the label of its id `k`"
         faiss = need_package('faiss', 'faiss-cpu')
         folder = Path(path)
-        vocab = self.rec.ds.classes[self.rec.ds.item_name]
+        vocab = self.rec.ds.vocabs[1]
         folder.mkdir(parents=True, exist_ok=True)
         faiss.write_index(self.index, str(folder/'items.faiss'))
         with parquet_writer(folder/'labels.parquet') as write:
@@ -105,7 +106,7 @@ def search(self:ItemIndex,
     "The `n` best items that the index finds for each user"
     n = need_whole('n', n)
     rec = self.rec
-    vocab = rec.ds.classes[rec.ds.user_name]
+    vocab = rec.ds.vocabs[0]
     users = torch.from_numpy(vocab.lookup(users)).long()
     seen = seen_to_exclude(rec, exclude_seen)
     if seen is None: row = item = users[:0]
@@ -129,10 +130,10 @@ def _find(self:ItemIndex, users, n):
 @patch
 def _are_pairs(self:ItemIndex, places, row, item):
     "For which of the `places`, (n_users,n), the user's row and the item's code are among the pairs of `row` and `item`"
-    n_items = len(self.rec.ds.classes[self.rec.ds.item_name])
+    n_items = self.rec.ds.sizes[1]
     items = self.codes[places.clamp(min=0)]
-    found = torch.arange(len(places))[:,None]*n_items+items
-    return torch.isin(found, row*n_items+item)
+    found = pair_numbers(torch.arange(len(places))[:,None], items, n_items)
+    return torch.isin(found, pair_numbers(row, item, n_items))
 
 # %% ../../nbs/export/82_exchange.ipynb #b728a832
 def _move_behind(hidden, scores, places):
@@ -149,7 +150,7 @@ def faiss_index(self:Recommends,
     "An index of the items that were in training, by the scores that rank the lists of a dot model or a blend of dot models"
     _need_products(self.model)
     faiss = need_package('faiss', 'faiss-cpu')
-    n_items = len(self.ds.classes[self.ds.item_name])
+    n_items = self.ds.sizes[1]
     codes = candidate_items(self, torch.arange(1, n_items), 0)
     x = _side(self.model, 'item_side', codes)
     try: index = faiss.index_factory(x.shape[1], factory, faiss.METRIC_INNER_PRODUCT)

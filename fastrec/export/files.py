@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/export/85_files.ipynb #0f4da7a0
-import errno,hashlib,json,os,re,shutil,time
+import hashlib,json,os,re,shutil
 from contextlib import suppress
 from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from ..base.processes import is_abandoned
+from ..base.files import is_abandoned,no_room,rename
 
 # %% ../../nbs/export/85_files.ipynb #8801d7c7
 format_version = 1      # a reader refuses any other
@@ -30,23 +30,12 @@ def _sync_folder(path):
     except OSError: pass  # some file systems refuse, such as network ones
     finally: os.close(fd)
 
-# %% ../../nbs/export/85_files.ipynb #d5b1328d
-def _rename(part, file, patience=10):
-    "Rename `part` to `file`. Windows refuses while a process reads the file of that name, so this tries for half a second"
-    for k in range(patience):
-        try: return part.replace(file)
-        except PermissionError:
-            if k==patience-1: raise
-            time.sleep(.05)
-
 # %% ../../nbs/export/85_files.ipynb #717a1dee
-_no_room = errno.ENOSPC,errno.EDQUOT,errno.EFBIG
-
 def copied_to(file, folder):
     "A copy of the `file` in the temporary `folder`; if there is no room, the error says where"
     try: return Path(shutil.copyfile(file, Path(folder)/file.name))
     except OSError as e:
-        if e.errno not in _no_room: raise
+        if e.errno not in no_room: raise
         why = f'there is no room for a copy of {file} in {Path(folder).parent}: make some, or set TMPDIR to another folder'
         raise OSError(e.errno, why) from e
 
@@ -75,7 +64,7 @@ def write_tensors(folder, name, tensors):
     part.chmod(mode)  # as for other new files; safetensors would shut out other users
     _sync(part)
     file = folder/name
-    _rename(part, file)
+    rename(part, file)
     return dict(bytes=file.stat().st_size, sha256=sha256(file), tensors=tensor_specs(tensors))
 
 def manifest_text(manifest):
@@ -91,7 +80,7 @@ def write_manifest(folder, text, token):
     part = folder/f'manifest-{token}.json.part'
     part.write_text(text, encoding='utf-8', newline='\n')
     _sync(part)
-    _rename(part, folder/'manifest.json')
+    rename(part, folder/'manifest.json')
     _sync_folder(folder)
 
 # %% ../../nbs/export/85_files.ipynb #8a60bdbc

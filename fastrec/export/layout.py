@@ -91,8 +91,10 @@ def describe_model(model):
     if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
     if model.by_softmax: res['by_softmax'] = True
+    if model.range_is_inferred: res['range_is_inferred'] = True
     if any(model.from_features): res['from_features'] = [*model.from_features]
-    if model.user_spread!=1: res['user_spread'] = float(model.user_spread)
+    spreads = dict(user_spread=model.user_spread, item_spread=model.item_spread)
+    res |= {k: float(v) for k,v in spreads.items() if v!=1}
     if model.taste_spread: res['taste_spread'] = float(model.taste_spread)
     return res
 
@@ -128,9 +130,11 @@ def _need_draws(tensors):
     n_draws = tensors['u_bias_draws'].shape[-1]
     for o in 'ui':
         n,width = tensors[f'{o}_weight.weight'].shape
-        biases,noise = tensors[f'{o}_bias_draws'],tensors[f'{o}_noise']
-        if biases.shape!=(n,n_draws) or noise.shape!=(n,) or width%n_draws:
-            raise BundleError('the draws do not fit together')
+        k = width//n_draws+1
+        shapes = {f'{o}_bias_draws': (n,n_draws), f'{o}_noise': (n,)}
+        if f'{o}_covs' in tensors: shapes[f'{o}_covs'] = n_draws,k,k
+        fit = all(tensors[name].shape==shape for name,shape in shapes.items())
+        if not fit or width%n_draws: raise BundleError('the draws do not fit together')
 
 def _build_mean(spec, tensors):
     "A `PosteriorMean`, made like a `Dot`: what its own `__init__` does with draws would spend a second on imports for 'meta'"
@@ -189,9 +193,10 @@ def build_model(spec, tensors):
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
     res.ials = spec.get('ials')  # fastrec 0.1.0 did not keep it
     if 'reg' in spec: res.reg = spec['reg']
-    res.by_softmax = spec.get('by_softmax', False)
+    res.by_softmax,res.range_is_inferred = spec.get('by_softmax', False),spec.get('range_is_inferred', False)
     res.from_features = tuple(spec.get('from_features', (False,False)))
-    res.user_spread,res.taste_spread = spec.get('user_spread', 1.),spec.get('taste_spread')
+    res.user_spread,res.item_spread = spec.get('user_spread', 1.),spec.get('item_spread', 1.)
+    res.taste_spread = spec.get('taste_spread')
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
     return with_maps(with_believed(res, believed), maps).eval()
@@ -202,7 +207,8 @@ def columns_of(ds):
     user,item = ds.classes
     res = dict(user=user, item=item, rating=ds.rating_name, time=ds.time_name)
     if ds.weight_name is not None: res['weight'] = ds.weight_name
-    if ds.classes[item].ids is not None: res['item_id'] = ds.classes[item].ids.name
+    ids = ds.vocabs[1].ids
+    if ids is not None: res['item_id'] = ids.name
     for k,v in res.items():
         if is_whole(v): res[k] = int(v)
         elif not (isinstance(v, str) or (v is None and k=='time')):
@@ -215,5 +221,5 @@ def check_savable(
 ):
     "`ValueError` if `save_recommender` couldn't save `rec`: for the kind of its model, its labels or the names of its columns"
     columns_of(rec.ds)
-    for v in rec.ds.classes.values(): savable_labels(v)
+    for v in rec.ds.vocabs: savable_labels(v)
     describe_model(rec.model)

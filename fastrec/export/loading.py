@@ -157,15 +157,13 @@ def assemble(folder, manifest, files):
     _check_model(model, sizes, counts)
     check_maps(model, features)
     model.classes = classes
-    model.user,model.item = classes
     ds = _no_ratings(manifest, classes)
     ds.features = features
     ds,known,own_unlisted,waiting = _of_users(seen, ds, sizes, counts)
     rating_range = manifest.get('rating_range')
     if rating_range: rating_range = tuple(rating_range)
-    res = Recommender(model, ds, known, manifest['noise'], counts, rating_range, own_unlisted=own_unlisted)
-    res.waiting,res.origin = waiting,origin_in(manifest)
-    return res
+    about = dict(own_unlisted=own_unlisted, waiting=waiting, origin=origin_in(manifest))
+    return Recommender(model, ds, known, manifest['noise'], counts, rating_range, **about)
 
 # %% ../../nbs/export/81_loading.ipynb #8dc9d8fc
 _misfits = (KeyError,TypeError,ValueError,RuntimeError,IndexError,AttributeError,OverflowError,FileNotFoundError)

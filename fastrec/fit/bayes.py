@@ -9,6 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,warn
+from ..models.new_draws import moments_of_known
 from ..models.posterior import PosteriorMean
 from ..models.ridge import features_arg
 from ..models.trainable import DotBias
@@ -46,15 +47,16 @@ def _posterior_mean(sampler, from_features):
     "A `PosteriorMean` of what the `sampler` has kept"
     model = sampler.model
     users,items,alpha,gamma = sampler.kept()
+    covs = [moments_of_known(o, known) for o,known in zip((users,items), sampler.known)]
     u_noise,i_noise = (1/alpha).mean(0),(1/gamma).mean(0)
     effects = [o.kept() for o in sampler.spans]
     res = PosteriorMean(users, items, u_noise, i_noise, model.y_range, float(model.mean), effects)
     res.to(users.device)
-    res.classes,res.user,res.item = model.classes,model.user,model.item
-    res.advised = model.advised
+    for name,o in zip(res.covs_of, covs): res.register_buffer(name, o)
+    for o in ('classes','advised','range_is_inferred'): setattr(res, o, getattr(model, o))
+    res.from_features,res.row_maps = from_features,_maps_of_draws(sampler)
     error = getattr(sampler.towards, 'error', None)
     if error is not None and res.n_draws>1: _widen(res, sampler.ds, error)
-    res.from_features,res.row_maps = from_features,_maps_of_draws(sampler)
     res.fill_unknown()
     return res
 
@@ -62,11 +64,11 @@ def _posterior_mean(sampler, from_features):
 def _last_draw(model):
     "The last draw of the `PosteriorMean` as a `DotBias`, for the sampler to go on with"
     users,items = (o[-1] for o in model.draws())
-    n_factors = users.shape[1]-1
     with seeded(0):
-        res = DotBias.from_classes(n_factors, model.classes, model.y_range, float(model.mean), clip=True)
+        res = DotBias.from_classes(users.shape[1]-1, model.classes, model.y_range, float(model.mean), clip=True)
     res.to(users.device)
     write_model(res, (users,items))
+    res.range_is_inferred = model.range_is_inferred
     return res
 
 # %% ../../nbs/fit/38_bayes.ipynb #0b502307

@@ -12,7 +12,7 @@ from ..data.item_ids import codes_in
 from ..data.kinds import kind_of
 from ..data.names import shown
 from ..answer.concerned import has_enough,of_training
-from ..answer.newcomers import least_noise
+from ..answer.newcomers import tiny_noise
 from ..answer.recommender import Recommends,evaluating
 from ..base.checks import warn
 from ..base.random import seeded
@@ -136,7 +136,7 @@ def _old_codes(old, new):
 
 def old_codes(init, dls):
     "Codes in `init` of all users and of all items of `dls`, 0 for those that it does not know"
-    vocabs = [*zip(init.ds.classes.values(), dls.classes.values())]
+    vocabs = [*zip(init.ds.vocabs, dls.vocabs)]
     res = [_old_codes(old, new) for old,new in vocabs]
     strange = [new for codes,(_,new) in zip(res, vocabs) if not codes.any()]
     names = ' and no '.join(repr(o.name) for o in strange)
@@ -207,7 +207,7 @@ def _solve_new(model, codes, ds, init):
     for k,of_side in enumerate(codes):
         is_due = _are_due(k, of_side, ds, _counts_before(init, k))
         with evaluating(model) as (evaluated,_):
-            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(init.noise, least_noise))
+            solve_rows(model, evaluated, k, is_due.nonzero()[:,0], ds, max(init.noise, tiny_noise))
         res.append(of_side.where(~is_due, 1))
     return res
 
@@ -216,7 +216,7 @@ def _follow(model, codes, ds):
     "Let new rows of `model`, with `codes` of 0, follow from the features of `ds`"
     if isinstance(model, PosteriorMean): return  # the sampler reads them itself
     counts = []
-    for k,of_side in enumerate(codes): counts.append(ds.counts(k).clamp(min=1)*(of_side>0))
+    for k,of_side in enumerate(codes): counts.append(ds.counted().counts(k).clamp(min=1)*(of_side>0))
     follow_features(model, ds, counts)
 
 # %% ../../nbs/fit/51_beginning.ipynb #3738f2dd
@@ -233,8 +233,7 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
         warn('init makes its lists by a blend, which is not taken over: call fit_blend after training')
     model = _moved(init.model, codes)
     model.y_range,model.classes = y_range,dls.classes
-    model.user,model.item = dls.classes
-    model.advised,model.from_features,model.user_spread = None,(False,False),1.
+    model.forget_fit()
     codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)

@@ -10,6 +10,7 @@ from scipy.sparse import coo_matrix,csr_matrix,diags
 from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits
 from fastai.tabular.all import *
+from ..base.pairs import pair_numbers
 
 # %% ../../nbs/fit/29_chance.ipynb #216188bf
 _seed = 0  # for mixing, and for where the search for directions begins
@@ -45,13 +46,13 @@ class _Peers:
 # %% ../../nbs/fit/29_chance.ipynb #55c3dbb2
 def _swaps(u, i, peers, n_items, rng):
     "Rows whose user `u` has the item `i` twice, those of their `peers` to swap items with, and which of them can, all at once"
-    pair_of_row = u*n_items+i
+    pair_of_row = pair_numbers(u, i, n_items)
     order = pair_of_row.argsort(kind='stable')
     there = pair_of_row[order]
     twice = order[1:][there[1:]==there[:-1]]
     others = peers.draw(twice, rng)
-    new = u[twice]*n_items+i[others]
-    of_others = u[others]*n_items+i[twice]
+    new = pair_numbers(u[twice], i[others], n_items)
+    of_others = pair_numbers(u[others], i[twice], n_items)
     pairs = np.stack([new, of_others])
     tried,can = _first_free(there, pairs)
     every = np.arange(len(twice))
@@ -113,7 +114,7 @@ class Pairs:
 # %% ../../nbs/fit/29_chance.ipynb #3b27ef5e
 def pairs_of(ds, every=1):
     "The `Pairs` in the ratings `ds`, those of one user in `every`"
-    n_users,n_items = (len(v) for v in ds.classes.values())
+    n_users,n_items = ds.sizes
     rows = (ds.codes[0]%every==0).nonzero()[:,0]
     u,i,w = (o[rows].cpu().numpy() for o in (*ds.codes, ds.weights()))
     sizes = (n_users-1)//every+1,n_items

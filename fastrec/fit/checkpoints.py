@@ -6,18 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #c77686eb
-import errno,threading
-from contextlib import suppress
+import threading
 import cloudpickle
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner
-from ..base.processes import part_of
+from ..base.files import no_room,whole_file
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #22a0607b
-_no_space = (errno.ENOSPC,errno.EFBIG,errno.EDQUOT)
-
 def _need_place(file):
     "Refuse a `file` in a folder that isn't there, or in the place of something that is not a file"
     if not file.parent.is_dir():
@@ -27,19 +24,15 @@ def _need_place(file):
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #bbeb6658
 @contextmanager
-def _whole_file(file):
-    "A file to write to, which gets its name `file` when it's whole, and is gone if that fails"
+def _written(file):
+    "A file to write to, which is a `whole_file`; if the disk is full, the error says so"
     _need_place(file)
-    part = part_of(file)
-    f = open(part, 'wb')
     try:
-        with f: yield f
-        part.replace(file)
-    except BaseException as e:
-        with suppress(OSError): part.unlink()
+        with whole_file(file) as part,open(part, 'wb') as f: yield f
+    except Exception as e:
         why = e.__context__ if isinstance(e.__context__, OSError) else e
         # PyTorch's own error has no errno, and names its source file
-        is_full = getattr(why, 'errno', None) in _no_space or 'inline_container' in str(e)
+        is_full = getattr(why, 'errno', None) in no_room or 'inline_container' in str(e)
         if not is_full: raise
         raise OSError(f'{file} could not be written, the disk may be full: {str(why).splitlines()[0]}') from e
 
@@ -51,7 +44,7 @@ def save(self:RecLearner, file, **kwargs):
     if not isinstance(file, (str,Path)) or rank_distrib():
         return Learner.save(self, file, **kwargs)  # of several processes only the first writes
     file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-    with _whole_file(file) as f:
+    with _written(file) as f:
         save_model(f, self.model, getattr(self, 'opt', None), **kwargs)
     return file
 
@@ -99,5 +92,5 @@ def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickl
     rest = copy(self)
     rest._end_cleanup()
     vars(rest).update(dls=self.dls.new_empty(), opt=None, _known_noise=self.noise)
-    with _whole_file(self.path/fname) as f,_pickled_as(self, rest.__getstate__()):
+    with _written(self.path/fname) as f,_pickled_as(self, rest.__getstate__()):
         torch.save(self, f, pickle_module=pickle_module, pickle_protocol=pickle_protocol)

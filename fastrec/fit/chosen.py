@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from ..base.checks import is_whole
 from ..base.devices import need_memory
+from ..base.pairs import codes_of_pairs,pair_numbers
 from ..base.compiled import in_threads,may_run
 from .loops import closer_rows
 from .equations import sparse_rows,sum_by_code
@@ -51,9 +52,9 @@ class Chosen:
         self.n,self.n_other,self.part = n,n_other,part
         self.compiles = may_run(rows.device)
         self.mass = sum_by_code(rows, w, n)
-        pairs,place = (rows*n_other+cols).unique(return_inverse=True)  # what is chosen again counts more
+        pairs,place = pair_numbers(rows, cols, n_other).unique(return_inverse=True)  # what is chosen again counts more
         w = sum_by_code(place, w, len(pairs))
-        m = sparse_rows(pairs//n_other, pairs%n_other, w, (n,n_other))
+        m = sparse_rows(*codes_of_pairs(pairs, n_other), w, (n,n_other))
         first,last = _bounds(m.crow_indices(), part)
         step = _rows_at_once if m.device.type=='cpu' else max(n, 1)
         rows = [slice(o, min(o+step, last)) for o in range(first, last, step)]
@@ -88,7 +89,7 @@ def need_room(ds, k):
     "Refuse `k` factors for the choices `ds` unless it is a whole number of 0 or more and there is memory to solve for them"
     if not is_whole(k, 0): raise ValueError(f'n_factors={k!r} must be a whole number, 0 or more')
     k = int(k)
-    sizes = [len(v) for v in ds.classes.values()]
+    sizes = ds.sizes
     n_rows = max(sizes)
     at_once = min(n_rows, _rows_at_once) if ds.x.device.type=='cpu' else n_rows
     numbers = k*(sum(sizes)+_copies*at_once) + 2*k*k + 8*len(ds)

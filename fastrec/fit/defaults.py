@@ -51,12 +51,16 @@ def _check_range(dls, y_range):
     return lo,hi
 
 # %% ../../nbs/fit/32_defaults.ipynb #cc8382ff
+def values_of_scale(ds):
+    "The different ratings of `ds`, sorted, with the ends of the scale where these are known"
+    values = ds.values()
+    return values if ds.scale is None else np.union1d(values, ds.scale)
+
 def range_of(dls, y_range):
     "The range to use for the argument `y_range`"
     if y_range is False: return None
     if y_range is not None: return _check_range(dls, y_range)
-    values = dls.train_ds.values()
-    lo,hi = infer_range(values if dls.train_ds.scale is None else np.union1d(values, dls.train_ds.scale))
+    lo,hi = infer_range(values_of_scale(dls.train_ds))
     y = dls.valid_ds.counted().y
     n_outside = int(((y<lo)|(y>hi)).sum())
     if n_outside:
@@ -70,7 +74,7 @@ def scaled_wd(
     sparse:bool=False # For `RowRMSProp`? Otherwise for `FusedAdam`
 )->float:
     "Weight decay that suits batch size and ratings per user and item"
-    users,items = (len(v)-1 for v in dls.classes.values())  # without the unknown ones
+    users,items = (n-1 for n in dls.sizes)  # without the unknown ones
     n = float(dls.train_ds.masses(0).sum())  # with weights: as many as equal ones that say as much
     if sparse: return .5*math.sqrt((users+items)/n)
     return 1.2*math.sqrt(dls.train.bs*users*items)/n
@@ -89,5 +93,5 @@ _pays_from = 100  # rows of the tables for each rating of a batch
 
 def pays_sparse(dls):
     "Would a dense step on the CPU take several times as long as a sparse one?"
-    n_rows = sum(len(v) for v in dls.classes.values())
+    n_rows = sum(dls.sizes)
     return dls.device.type=='cpu' and n_rows > _pays_from*dls.train.bs

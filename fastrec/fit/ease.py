@@ -21,6 +21,7 @@ from .chance import BesideChance
 from .taste import finds_taste
 from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside,suited_alpha0
 from .solvers import solver_data
+from .equations import evenly
 
 # %% ../../nbs/fit/66_ease.ipynb #7653f7eb
 _per_root = 60  # of the choices of a user
@@ -103,8 +104,6 @@ def _need_room(n, device):
                          f'no more than {_most_items:,}: {_instead}')
     need_memory(size*_tables.get(device.type, 3), device, f'the weights of all pairs of {n:,} items', _instead)
 
-def _n_items(ds): return len(ds.classes[ds.item_name])-1
-
 def _telling(tell, n):
     "A context that tells of a table of `n` items that takes longer than five seconds"
     return telling(tell, f'fit_ease inverts a table of {n:,} × {n:,} weights, which takes eight times as long for twice as many items', 5.)
@@ -112,7 +111,7 @@ def _telling(tell, n):
 # %% ../../nbs/fit/66_ease.ipynb #5151ac7e
 def _choices(ds):
     "The `Choices` in the ratings `ds`"
-    n_users,n_items = (len(v) for v in ds.classes.values())
+    n_users,n_items = ds.sizes
     u,i = ds.codes
     return choices_of(u, i-1, n_users, n_items-1, ds.w)
 
@@ -125,7 +124,6 @@ def _empty(ds, sparse):
     x = _choices(ds)
     res = Ease(x, x.values.new_zeros(x.n_items, x.n_items))
     res.classes,res.sparse = ds.classes,sparse
-    res.user,res.item = ds.classes
     return res
 
 # %% ../../nbs/fit/66_ease.ipynb #896836e8
@@ -136,8 +134,7 @@ def _finds_taste(ds): return finds_taste(BesideChance(ds, suited_alpha0(ds), _n_
 
 def _error(model, ds):
     "Mean squared distance from 1 of the scores of some choices of `ds`"
-    every = len(ds)//_measured+1
-    return (1-model.score_pairs(ds.x[::every])).square().mean()
+    return (1-model.score_pairs(evenly(ds, _measured).x)).square().mean()
 
 @torch.no_grad()
 def _solution(model, ds, arith, reg, features):
@@ -172,10 +169,10 @@ def fit_ease(self:RecLearner,
     check_monitors([*self.cbs, *L(cbs)], 'fit_ease', self.metrics)
     check_choices(self.dls.train_ds.counted(), 'fit_ease')
     ds = solver_data(self, 0, 1)
-    _need_room(_n_items(ds), ds.x.device)
+    _need_room(ds.sizes[1]-1, ds.x.device)
     called = 'fit_ease',dict(reg=reg)|features_arg(ds, features)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
     sweeps = partial(_solution, reg=reg, features=features)
     if reg is None and not _finds_taste(ds): new,sweeps = None,popular_sweeps
-    with ratings_aside(self),_telling(self.logger, _n_items(ds)):
+    with ratings_aside(self),_telling(self.logger, ds.sizes[1]-1):
         self._solve(0, sweeps, 1, None, [AgainstOnes(), *L(cbs)], implicit=True, new=new, called=called, ds=ds)

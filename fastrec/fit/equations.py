@@ -38,6 +38,11 @@ def eye_like(t, n):
     "The identity of `n` rows, of the dtype and on the device of `t`"
     return torch.eye(n, dtype=t.dtype, device=t.device)
 
+# %% ../../nbs/fit/40_equations.ipynb #14c00611
+def evenly(ds, most=2**16):
+    "Rows of the ratings `ds`, evenly spread, `most` of them at most"
+    return ds.subset(torch.arange(0, len(ds), len(ds)//most+1))
+
 # %% ../../nbs/fit/40_equations.ipynb #bf71ddea
 def csr(starts, cols, values, shape):
     "The sparse matrix of `shape` with `values` in the columns `cols`; its rows begin at `starts`, where the last also ends"

@@ -8,23 +8,21 @@ __all__ = []
 # %% ../../nbs/fit/55_few_ratings.ipynb #c64e31be
 import torch
 from ..answer.described import fitted_rows,places_in,with_row_maps
-from ..answer.newcomers import least_noise
+from ..answer.newcomers import tiny_noise
 from ..answer.recommender import evaluating
 from ..models.maps import few_choices
 from ..models.ridge import follow_features
 from ..models.trainable import DeepMF
+from .equations import evenly
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #ec8e0248
 _few = 30  # ratings, at most, of a row that is solved for
-_for_noise = 2**16  # ratings that the noise is found from, at most
 
 def _noise(model, ds):
     "The mean squared error of `model` on the ratings `ds`, from evenly spaced ones"
-    ds = ds.counted()
-    every = len(ds)//_for_noise+1
-    squares = (model(ds.x[::every])-ds.y[::every]).square()
-    w = ds.weights()[::every]
-    return max(float((w*squares).sum()/w.sum()), least_noise)
+    ds = evenly(ds.counted())
+    squares = (model(ds.x)-ds.y).square()
+    return max(float(ds.weighed(squares).sum()/ds.weights().sum()), tiny_noise)
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #8ee7e05e
 def solve_rows(model, told, k, codes, ds, noise):

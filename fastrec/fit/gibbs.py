@@ -54,7 +54,7 @@ _most_draws,_least_draws = 100,10
 _most_bytes = 2*10**9  # of all draws
 
 def _bytes_of_draw(learn, n_factors):
-    n_rows = sum(map(len, learn.dls.classes.values()))
+    n_rows = sum(learn.dls.sizes)
     return 4*(int(n_factors)+1)*n_rows
 
 def usual_draws(learn, n_factors):

@@ -115,7 +115,7 @@ def popular_sweeps(model, ds, arith=None):
     """Make the `model` one of popularity: the preference is the share of the users who chose an item, by the weights of
     choices. No sweep changes it, and `arith` is not needed"""
     users,items = ds.codes
-    n_users,n_items = map(len, ds.classes.values())
+    n_users,n_items = ds.sizes
     mass = sum_by_code(items, ds.weights(), n_items)
     share = mass/(n_users-1)  # without the unknown
     rows = [torch.zeros_like(factors.weight) for factors,_ in model.tables]
@@ -132,7 +132,7 @@ def _with_average(p, is_known):
 def _sides(ds):
     "`Chosen` of the users and of the items of `ds`"
     u,i = ds.codes
-    n_users,n_items = (len(v) for v in ds.classes.values())
+    n_users,n_items = ds.sizes
     w = ds.weights()
     return Chosen(u, i, w, n_users, n_items, ds.part),Chosen(i, u, w, n_items, n_users, ds.part)
 
@@ -141,7 +141,7 @@ _most_alpha0,_times = .5,30  # of a pair; of all pairs, the mass of what was cho
 
 def suited_alpha0(ds):
     "The weight for what was not chosen that suits the choices `ds`"
-    n_users,n_items = (len(v)-1 for v in ds.classes.values())  # without the unknown
+    n_users,n_items = (n-1 for n in ds.sizes)  # without the unknown
     mass = float(ds.weights().sum(dtype=torch.double))
     return min(_most_alpha0, _times*mass/(n_users*n_items))
 

@@ -107,6 +107,7 @@ _usual_width = 50
 
 def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     "A model of the class `arch`, of preferences if it `is_choice`, with first weights from `seed`"
+    is_inferred = y_range is None and not is_choice
     y_range = None if is_choice else range_of(dls, y_range)
     n_factors = ifnone(n_factors, _usual_width)
     is_bent = y_range and not kwargs.get('clip')
@@ -115,11 +116,14 @@ def _new_model(dls, arch, n_factors, y_range, seed, is_choice, kwargs, sparse):
     with seeded(seed):
         model = arch.from_classes(n_factors, dls.classes, **{'y_range':y_range, 'mean':mean, **kwargs})
     model.is_preference = model.by_softmax = is_choice
+    model.range_is_inferred = is_inferred
     return model
 
-def _first_model(init, sparse, *args):
-    "A new model, or the one that begins as `init` has it, with `sparse` updates; `args` are those of `model_after`"
+def _first_model(init, sparse, dls, arch, n_factors, y_range, *args):
+    "A new model, or the one that begins as `init` has it, with `sparse` updates; the other arguments are those of `model_after`"
+    args = dls,arch,n_factors,y_range,*args
     res = _new_model(*args, sparse) if init is None else model_after(init, *args)
+    if y_range is not None: res.range_is_inferred = False  # also that of `init`
     res.sparse = sparse
     return res
 

@@ -10,7 +10,9 @@ from scipy.optimize import least_squares
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
+from ..base.pairs import pair_numbers
 from .biases import biases_of
+from .equations import evenly
 from .solvers import to_the_end
 
 # %% ../../nbs/fit/26_mixing.ipynb #5a4066de
@@ -23,31 +25,44 @@ def _in_codes(codes, drawn, n):
 def _rows_of_pairs(ds, drawn):
     "The rows of `ds` with a pair of user and item that one of the rows `drawn` has: few, where a user and an item of these meet"
     drawn = drawn.to(ds.x.device)
-    sizes = [len(v) for v in ds.classes.values()]
+    sizes = ds.sizes
     is_user,is_item = (_in_codes(ds.x[:,k], drawn, n) for k,n in enumerate(sizes))
     near = (is_user&is_item).nonzero()[:,0]
-    pairs,of_drawn = (ds.x[o,0].long()*sizes[1]+ds.x[o,1] for o in (near,drawn))
+    pairs,of_drawn = (pair_numbers(ds.x[o,0], ds.x[o,1], sizes[1]) for o in (near,drawn))
     of_drawn = of_drawn.unique()
     place = torch.searchsorted(of_drawn, pairs).clamp(max=len(of_drawn)-1)
     return near[of_drawn[place]==pairs]
 
+# %% ../../nbs/fit/26_mixing.ipynb #897c8dae
+_most = 10_000  # enough for any data
+_normal = 3  # the kurtosis of normal numbers
+
+def _share_of_tails(ds):
+    "The kurtosis of the ratings `ds`, as a multiple of that of normal numbers; 1 if it is less"
+    y = evenly(ds).y.cpu().double()
+    y = y-y.mean()
+    return max(1., float(y.pow(4).mean()/y.square().mean().square().clamp(min=1e-30))/_normal)
+
+def n_held_out(ds):
+    "How many rows of the ratings `ds` to hold out of epochs"
+    n = int(ds.is_counted().sum())
+    return min(n//10, int(max(1000, n//200)*_share_of_tails(ds)), _most)
+
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
-_most = 10_000  # enough for any data
-
-def n_held_out(n):
-    "How many of `n` rows to hold out of epochs"
-    return min(n//10, max(1000, n//200), _most)
 
 def held_out_rows(ds, n, seed=0):
-    """Numbers of about `n` rows of the ratings `ds` to hold out, or fewer: each user and each item keeps a rating. All rows of a pair are
-    held out together, as one would give away the others"""
-    drawn = random.Random(seed).sample(range(len(ds)), n)
-    rows = _rows_of_pairs(ds, torch.tensor(drawn, dtype=torch.long)).cpu()
+    """Numbers of about `n` rows that count of the ratings `ds` to hold out, or fewer: each user and each item keeps one. All rows of a pair
+    are held out together, as one would give away the others"""
+    is_counted = ds.is_counted().cpu()
+    counted = is_counted.nonzero()[:,0]
+    drawn = random.Random(seed).sample(range(len(counted)), n)
+    rows = _rows_of_pairs(ds, counted[torch.tensor(drawn, dtype=torch.long)]).cpu()
+    rows = rows[is_counted[rows]]
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
     is_spare = torch.ones(len(rows), dtype=torch.bool)
     for k in (0,1):
-        n_each = ds.counts(k)
+        n_each = ds.counted().counts(k)
         n_held = torch.bincount(codes[:,k], minlength=len(n_each))
         is_spare &= (n_each>n_held)[codes[:,k]]
     return rows[is_spare]

@@ -10,6 +10,7 @@ import math
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.devices import upload
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/fit/68_negatives.ipynb #7f03f4a8
 _finest = 2**30  # about the sum of the weights
@@ -32,7 +33,7 @@ def _bit_tables(pairs, n_users, n_items):
     if n_users*n_bytes*8>_most_bits: return {}
     bits = torch.zeros(n_users, n_bytes, dtype=torch.uint8)
     bit_of = (2**(torch.arange(n_items)%8)).byte()  # within its byte
-    users,items = pairs//n_items,pairs%n_items
+    users,items = codes_of_pairs(pairs, n_items)
     bits.view(-1).index_add_(0, users*n_bytes+items//8, bit_of[items])  # no bit is met twice
     return dict(bits=bits, bit_of=bit_of)
 
@@ -42,10 +43,10 @@ class Unseen:
     its count in training to the `power`; 0 draws all equally often"""
     def __init__(self, ds, power=0., device=None):
         device = ds.x.device if device is None else device
-        n_users,self.n_items = map(len, ds.classes.values())
+        n_users,self.n_items = ds.sizes
         users,items = (o.cpu() for o in ds.codes)
-        pairs = (users*self.n_items+items).unique()
-        users,items = pairs//self.n_items,pairs%self.n_items
+        pairs = pair_numbers(users, items, self.n_items).unique()
+        users,items = codes_of_pairs(pairs, self.n_items)
         weights = item_weights(ds.counts(1), power)
         ends = weights.cumsum(0)
         self.total,self.is_uniform = int(ends[-1]),not power
@@ -87,7 +88,7 @@ def seen(self:Unseen, users, items):
     if hasattr(self, 'bits'):
         bits = self.bits.index_select(0, users).gather(1, (items>>3).expand(len(users), -1))
         return bits.bitwise_and_(self.bit_of[items]).bool()
-    pairs = users[:,None]*self.n_items+items
+    pairs = pair_numbers(users[:,None], items, self.n_items)
     at = torch.searchsorted(self.pairs, pairs).clamp_(max=len(self.pairs)-1)
     return self.pairs[at]==pairs
 

@@ -53,9 +53,12 @@ class FusedAdam(Optimizer):
 # %% ../../nbs/fit/44_optimizers.ipynb #56fbe9bf
 _most_numbers = 2**21  # of a weight, times threads that PyTorch would have for it
 
-def _is_for_loop(p, s):
-    "Is the loop faster for the weight `p` with the state `s`?"
-    return p.numel()*n_threads()<=_most_numbers and are_for_loops(p, p.grad, s['grad_avg'], s['sqr_avg'])
+def _take_loop(ps, states):
+    "Can the loop take all weights `ps` with their `states`, and is it faster?"
+    each = [(p,p.grad,s['grad_avg'],s['sqr_avg']) for p,s in zip(ps, states)]
+    are_small = max(p.numel() for p in ps)*n_threads()<=_most_numbers
+    are_whole = all(o.shape==p.shape for p,*like in each for o in like)
+    return are_small and are_whole and are_for_loops(*itertools.chain(*each))
 
 # %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
 def _begin_state(p, s):
@@ -70,12 +73,21 @@ def _step(self:FusedAdam, ps, h):
     states = [self.state[p] for p in ps]
     for p,s in zip(ps, states):
         if 'step' not in s: _begin_state(p, s)
-    if all(map(_is_for_loop, ps, states)):
+    if max(h['mom'], h['sqr_mom'])<1 and _take_loop(ps, states):
         for p,s in zip(ps, states): adam_by_loop(p, s, h, self.decouple_wd)
     else: self._step_by_torch(ps, states, h)
 
+# %% ../../nbs/fit/44_optimizers.ipynb #988c3f84
+def _need_own_states(ps, states):
+    for p,s in zip(ps, states):
+        for o in (p.grad,s['grad_avg'],s['sqr_avg']):
+            if o.shape==p.shape: continue
+            raise ValueError(f'a weight of shape {tuple(p.shape)} has a gradient, or an average of gradients, of shape {tuple(o.shape)}: '
+                             'if it was replaced by one of another size, learn.create_opt() makes an optimizer for it')
+
 @patch
 def _step_by_torch(self:FusedAdam, ps, states, h):
+    _need_own_states(ps, states)
     fused = _has_fused_adam(ps[0].device.type)
     for p,s in zip(ps, states):
         if h['wd'] and s.get('do_wd', True):
@@ -113,6 +125,8 @@ class RowRMSProp(FusedAdam):
         super().__init__(params, lr, mom, sqr_mom, eps, wd)
         store_attr('row_mom,row_eps,unit')
 
+    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='places'}  # memory for a loop
+
 # %% ../../nbs/fit/44_optimizers.ipynb #ac301fd3
 @patch
 def _step(self:RowRMSProp, ps, h):
@@ -125,6 +139,11 @@ def _step(self:RowRMSProp, ps, h):
     FusedAdam._step(self, dense, {**h, 'wd': h['wd']*self.unit})
 
 # %% ../../nbs/fit/44_optimizers.ipynb #7e50af7c
+def _are_rows_for_loop(p, n, s):
+    "Can the loop take the weight `p`, whose gradient has `n` rows, with the state `s`?"
+    values,sqr = p.grad._values(),s['row_sqr']
+    return n>0 and p.ndim==2 and values.shape==(n,p.shape[1]) and len(sqr)==len(p) and are_for_loops(p, values, sqr)
+
 @patch
 def _place(self:RowRMSProp, n):
     "Memory for the loop: a place for each of `n` rows, none of which is taken"
@@ -132,6 +151,7 @@ def _place(self:RowRMSProp, n):
     if n not in known: known[n] = torch.full((n,), -1, dtype=torch.int32)
     return known[n]
 
+# %% ../../nbs/fit/44_optimizers.ipynb #b5608fa2
 @patch
 def _step_group(self:RowRMSProp, ps, h):
     "Step the weights `ps`, whose gradients have the same rows, with the hyper-parameters `h`"
@@ -141,7 +161,7 @@ def _step_group(self:RowRMSProp, ps, h):
         if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
         s['step'] += 1
     codes = ps[0].grad._indices()[0]
-    if all(are_for_loops(p, p.grad._values()) for p in ps):
+    if self.row_mom<1 and all(_are_rows_for_loop(p, len(codes), self.state[p]) for p in ps):
         place = self._place(len(ps[0]))
         for p in ps: step_rows_by_loop(p, codes, place, self.state[p], h, self)
         return

@@ -12,7 +12,7 @@ from fastai.tabular.all import *
 from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
-from .defaults import infer_range,pays_sparse,scaled_wd
+from .defaults import pays_sparse,scaled_wd,values_of_scale
 from .learner import usual_lr
 from .mixing import fewest
 from .losses import ChoiceLoss
@@ -59,8 +59,10 @@ def _ials_width(learn, n):
 
 # %% ../../nbs/fit/28_settings.ipynb #ddf57afd
 def _range_row(learn):
-    values = learn.dls.train_ds.values()
-    return _row(learn.model.y_range, infer_range(values), 'half a step beyond the ratings', f'ratings from {values[0]:g} to {values[-1]:g}')
+    m,values = learn.model,values_of_scale(learn.dls.train_ds)
+    rule = 'lowest and highest rating' if m.clip else 'half a step beyond the ratings'
+    if learn.begun or not m.range_is_inferred: return m.y_range,'that of init' if m.range_is_inferred else 'given',''
+    return m.y_range,rule,f'ratings from {values[0]:g} to {values[-1]:g}'
 
 # %% ../../nbs/fit/28_settings.ipynb #e467f17b
 def _choice_rows(learn):
@@ -108,7 +110,7 @@ def _of_gradients(learn):
     product = getattr(learn.model, 'product', 0)  # a network's
     widths = [es[0].weight.shape[1]-product for es in learn.model.tables]
     width = widths[0] if len(set(widths))==1 else tuple(widths)
-    users,items = (f'{len(v)-1:,} {name}s' for v,name in zip(dls.classes.values(), ('user','item')))
+    users,items = (f'{n-1:,} {name}s' for n,name in zip(dls.sizes, ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
     of_ratings = usual_lr(sparse, learn.begun),scaled_wd(dls, sparse)
@@ -146,20 +148,20 @@ _of_popularity = (None,'popularity, as choices agree no further than by chance',
 def _ease_row(learn, n):
     "The `reg` that the last `fit_ease` of `n` choices found, and by which rule"
     if not isinstance(learn.model, Ease): return _of_popularity
-    n_users = int((learn.dls.train_ds.counts(0)>0).sum())
+    n_users = int((learn.dls.train_ds.counted().counts(0)>0).sum())
     return learn.model.reg,'60 times the root of the choices of a user',f'{n:,} choices of {n_users:,} users'
 
 # %% ../../nbs/fit/28_settings.ipynb #df0e2701
 def _alpha0_row(learn, n):
     "The weight that `fit_ials` gave to what was not chosen, next to `n` choices"
-    n_users,n_items = (len(v)-1 for v in learn.dls.classes.values())
+    n_users,n_items = (n-1 for n in learn.dls.sizes)
     rule = 'at most .5 for each pair, and for all 30 times what was chosen'
     return learn.model.ials['alpha0'],rule,f'{n:,} choices, {n_users*n_items:,} pairs'
 
 def _draws_row(learn, n):
     "How many draws the last `fit_bayes` was to keep"
     kept = usual_draws(learn, learn.last_fit[1]['n_factors'])
-    n_rows = sum(map(len, learn.dls.classes.values()))
+    n_rows = sum(learn.dls.sizes)
     return kept,'100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items'
 
 def _sweeps_row(learn, n):

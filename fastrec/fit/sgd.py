@@ -123,7 +123,7 @@ def suited_lr(ds, n_sweep, is_new):
 # %% ../../nbs/fit/57_sgd.ipynb #fa4291b6
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
-    left_out = held_out_rows(ds, n_held_out(len(ds)))
+    left_out = held_out_rows(ds, n_held_out(ds))
     if len(left_out)<fewest: left_out = left_out[:0]
     is_kept = torch.ones(len(ds), dtype=torch.bool)
     is_kept[left_out] = False
@@ -158,7 +158,7 @@ def _need_loop(learn):
 # %% ../../nbs/fit/57_sgd.ipynb #5f7db094
 def _need_room(ds, k):
     "Refuse `k` factors for the ratings `ds` unless there is memory for them"
-    n_rows = sum(len(v) for v in ds.classes.values())
+    n_rows = sum(ds.sizes)
     numbers = 3*n_rows*(k+n_beside) + 12*len(ds)  # rows in both orders, and of the model; the ratings, in blocks and on the way there
     need_memory(4*numbers, ds.x.device, f'the rows of {k:,} factors', 'pass fewer n_factors, or free memory there')
 

@@ -22,7 +22,7 @@ def _trusted(m, ds, left_out):
     "How much the model `m` of the ratings `ds` counts, from 0 to 1, unless those `left_out` say otherwise"
     if len(left_out)>=fewest and type(m) is not DotBias: return 0
     if len(left_out)>=_telling: return 1
-    ds = with_float64(ds)
+    ds = with_float64(ds.counted())
     sizes = [len(es[0].weight) for es in m.tables]
     return _in_doubt if is_doubtful(ds, *biases_of(ds, sizes)) else 1
 
@@ -46,7 +46,7 @@ class ShrinkToBiases(Callback):
         self.applies = not self.why_not
         if not self.applies: return
         ds = self.dls.train_ds
-        self.left_out = held_out_rows(ds, n_held_out(len(ds)))
+        self.left_out = held_out_rows(ds, n_held_out(ds))
         if len(self.left_out)>=fewest: self.learn.kept_rows = self.dls.train.all_but(self.left_out)
 
     def after_train(self):

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/50_side_columns.ipynb #d0e20052
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.pairs import codes_of_pairs,pair_numbers
 from ..data.features import Features
 from ..data.frames import as_frame
 from ..data.catalogues import labelled_as
@@ -21,9 +22,8 @@ def _implicit(ds, k, sizes, most=30_000):
         raise ValueError("side='implicit' needs equations with an unknown for each user or each item, and "
                          f"{min(sizes)-1:,} are too many: leave it out")
     n,n_other = sizes[k],sizes[1-k]
-    pairs = ds.codes[k]*n_other+ds.codes[1-k]
-    pairs = pairs.unique()  # each once, in the order of the rows
-    rows,cols = pairs//n_other,pairs%n_other
+    pairs = pair_numbers(ds.codes[k], ds.codes[1-k], n_other).unique()  # each once, in the order of the rows
+    rows,cols = codes_of_pairs(pairs, n_other)
     counts = torch.bincount(rows, minlength=n)
     values = counts[rows].float().rsqrt()
     places = torch.stack([rows, cols])
@@ -48,14 +48,14 @@ def _columns_of(ds, o, k):
     if isinstance(o, str):
         if o!='implicit':
             raise ValueError(f"side={o!r} must be 'implicit', a frame of users or of items, or a list of these")
-        return _implicit(ds, k, [len(v) for v in ds.classes.values()])
+        return _implicit(ds, k, ds.sizes)
     df = as_frame(o, "side, if it is not 'implicit',")
     names = (*df, df.index.name)
     if not any(n in names for n in ds.cat_names):
         raise ValueError(f'side has neither {ds.cat_names[0]!r} nor {ds.cat_names[1]!r} as a column or as its index')
     name = ds.cat_names[k]
     if name not in names: return None
-    return _weighed_down(_of_frame(df, ds.classes[name]), ds)
+    return _weighed_down(_of_frame(df, ds.vocabs[k]), ds)
 
 # %% ../../nbs/fit/50_side_columns.ipynb #c9cb3547
 def _new_rows(ds, k):

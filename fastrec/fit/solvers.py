@@ -17,7 +17,7 @@ from ..models.ease import Ease
 from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
 from .beginning import n_factors_of
-from .defaults import infer_range
+from .defaults import values_of_scale
 from .few_ratings import solve_few
 from .row_blocks import budget_on,cpu_budget,cut
 from .equation_loops import rows_at_once
@@ -65,7 +65,7 @@ def _most_of_blocks(counts, d, budget):
 def _need_room(ds, device, d, budget):
     "Refuse rows of `d` unknowns if there is no memory for the largest block, its equations in four copies and its ratings"
     budget = budget_on(device, budget)
-    n_rows = max(len(v) for v in ds.classes.values())
+    n_rows = max(ds.sizes)
     never_more = _bytes_of_equations(min(n_rows, budget), d) + 8*d*max(budget, len(ds))
     if never_more<_little: return
     if may_run(device): most = _bytes_of_equations(min(n_rows, rows_at_once(d+1)), d)
@@ -106,23 +106,32 @@ def need_start(learn, fits, fit, n_factors):
     raise ValueError(f'{fit} with n_factors={n_factors} cannot begin with init, {why}, or make the learner without init')
 
 # %% ../../nbs/fit/34_solvers.ipynb #d4085451
-def _y_range(model, values):
-    """The range for a solver's model, which is cut off, after `model`: without the half steps beyond the `values` of the ratings that
-    a sigmoid needs"""
-    inferred = infer_range(values)
-    y_range = inferred if model.is_preference else model.y_range  # preferences have none to pass on
-    if y_range!=inferred: return y_range
+RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
+
+def _range_of_ratings(learn):
+    "The range of the model of `learn`, or of its last one of ratings, as preferences have none; and whether it is inferred"
+    m = learn.model
+    return learn.last_range if m.is_preference else (m.y_range,m.range_is_inferred)
+
+def _y_range(learn):
+    """The range for a solver's model, which is cut off: the one that was asked for, or where the ratings end, without the half steps beyond
+    that a sigmoid needs"""
+    y_range,is_inferred = _range_of_ratings(learn)
+    if not is_inferred: return y_range
+    values = values_of_scale(learn.dls.train_ds)
     return float(values[0]),float(values[-1])
 
+# %% ../../nbs/fit/34_solvers.ipynb #d604d38a
 def _new_model(learn, ds, n_factors, implicit):
     "A `DotBias` without a sigmoid for a solver to begin with"
     y_range,mean = None,0.
     if not implicit:
-        y_range = _y_range(learn.model, ds.values())
+        y_range = _y_range(learn)
         mean = float(ds.weighed(ds.y.double()).sum()/ds.weights().double().sum())
     with seeded(learn.seed):
         res = DotBias.from_classes(int(n_factors), ds.classes, y_range, mean, clip=True)
     res.is_preference = implicit
+    _,res.range_is_inferred = _range_of_ratings(learn)
     res.sparse = getattr(learn.model, 'sparse', False)
     for e in (res.u_weight,res.i_weight):
         e.weight.data.mul_(20)  # a tenth of a star, where gradients would begin at .005
@@ -159,8 +168,8 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     "A copy of `start` if a solver can go on from it, else a new model, where the ratings `ds` lie"
     goes_on = begins_choices(learn, n_factors) if implicit else can_go_on(start, n_factors)
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
-    model.advised,model.from_features,model.user_spread,model.row_maps = None,(False,False),1.,(None,None)
-    model.believed = None
+    model.forget_fit()
+    model.row_maps,model.believed = (None,None),None
     model._modules.pop('ranker', None)
     return model.to(ds.x.device)
 
@@ -210,7 +219,7 @@ def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
     without a whole sweep, or where that is `None`, everything is as it was before.
     `ds`: from `solver_data`, if already asked; `called`: the name and arguments of the fit"""
     if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
-    before = self.fit_state()
+    before,self.last_range = self.fit_state(),_range_of_ratings(self)
     had_blend = not implicit and self.model.lists_by is not self.model
     model = new(ds) if new else _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))

@@ -77,7 +77,6 @@ def _as_factor_model(model, classes):
     else:
         raise TypeError(f'the model is a {type(model).__name__}; those of collab_learner are EmbeddingDotBias and EmbeddingNN')
     res.classes = classes
-    res.user,res.item = classes
     return res
 
 # %% ../../nbs/fit/33_stock.ipynb #1581bf8d

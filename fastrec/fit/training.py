@@ -22,7 +22,7 @@ from ..base.random import drawing
 from .arguments import hypers_of
 from .defaults import tell_of_choices
 from .losses import ChoiceLoss
-from .equations import mean_square
+from .equations import evenly,mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
 def _same_labels(classes, theirs):
@@ -172,8 +172,7 @@ def seen(self:RecLearner):
     if not len(self.ds): return None
     if not hasattr(self.dls, '_seen'):
         x = torch.cat([self.ds.x.cpu(), self.dls.valid_ds.x.cpu()])
-        sizes = map(len, self.ds.classes.values())
-        self.dls._seen = Seen(x, *sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
+        self.dls._seen = Seen(x, *self.ds.sizes, counts_of_items(self.ds), self.ds.shard, n_train=len(self.ds))
     return self.dls._seen
 
 # %% ../../nbs/fit/30_training.ipynb #c1895fa8
@@ -183,14 +182,12 @@ def held_out(self:RecLearner):
     return self.dls.valid_ds
 
 # %% ../../nbs/fit/30_training.ipynb #d3e0a603
-_n_measured = 2**16  # ratings at most, evenly spread
-
 def _measured_noise(model, ds):
     "Mean squared error of `model` on some of the ratings `ds`, of preferences from 1"
-    every = len(ds)//_n_measured+1
-    y = 1. if model.is_preference else ds.y[::every].cpu()
-    w = None if ds.w is None else ds.w[::every].cpu()
-    return float(mean_square(predict_codes(model, ds.x[::every])-y, w))
+    ds = evenly(ds)
+    y = 1. if model.is_preference else ds.y.cpu()
+    w = None if ds.w is None else ds.w.cpu()
+    return float(mean_square(predict_codes(model, ds.x)-y, w))
 
 _kept_noise = Kept()
 

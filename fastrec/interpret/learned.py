@@ -9,21 +9,21 @@ __all__ = []
 import textalloc,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
-from fastrec.data.loader import RatingsDL,display_frame
-from fastrec.data.columns import label_column
-from fastrec.data.item_ids import same_items
-from fastrec.base.checks import need_flags
-from fastrec.fit.training import RecLearner
-from fastrec.answer.recommender import Recommender,Recommends,counts_that_count
-from fastrec.answer.predict import need_stars,predict_codes
+from ..data.loader import RatingsDL,display_frame
+from ..data.columns import label_column
+from ..data.item_ids import same_items
+from ..base.checks import need_flags
+from ..fit.training import RecLearner
+from ..answer.recommender import Recommender,Recommends,counts_that_count
+from ..answer.predict import need_stars,predict_codes
 
 # %% ../../nbs/interpret/60_learned.ipynb #3840ab80
 def _own_dl(learn, dl):
     "`dl`, if its codes are for the labels that `learn` knows"
     if not isinstance(dl, RatingsDL):
         raise TypeError(f'dl must be what learn.dls.test_dl(frame) gives, not a {type(dl).__name__}')
-    known = learn.dls.train_ds.classes.values()
-    given = dl.dataset.classes.values()
+    known = learn.dls.train_ds.vocabs
+    given = dl.dataset.vocabs
     if not all(same_items(a, b) for a,b in zip(known, given)):
         raise ValueError('the dl has labels of other dataloaders: make it with learn.dls.test_dl(frame)')
     return dl
@@ -142,8 +142,7 @@ def _counts(self:Learned, side):
 @patch
 def _vocab(self:Learned, is_item):
     need_flags(is_item=is_item)
-    vocabs = list(self.learn.ds.classes.values())
-    return vocabs[int(is_item)]
+    return self.learn.ds.vocabs[int(is_item)]
 
 @patch
 def _trained(self:Learned, is_item):

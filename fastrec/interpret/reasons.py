@@ -96,16 +96,16 @@ def _places(rec):
     if isinstance(model, Ease) or model.width<2:
         raise ValueError('a map needs a model with two factors or more: fit_ials and fit_als make one')
     places = model.item_factors.float().cpu().pca(2).numpy()
-    vocab = rec.ds.classes[rec.ds.item_name]
+    vocab = rec.ds.vocabs[1]
     return lambda labels: places[vocab.lookup([*labels])-1]
 
 # %% ../../nbs/interpret/65_reasons.ipynb #06ae2c90
 def _rated_by(rec, user):
     "The labels of what `user` has rated in training, in rows that count"
     ds = need_ratings(rec).counted()
-    code, = rec.ds.classes[rec.ds.user_name].lookup([user])
+    code, = rec.ds.vocabs[0].lookup([user])
     codes = ds.x[ds.x[:,0]==int(code),1]
-    return [*ds.classes[ds.item_name].decode(codes.cpu())]
+    return [*ds.vocabs[1].decode(codes.cpu())]
 
 # %% ../../nbs/interpret/65_reasons.ipynb #57f072d4
 def plot_reasons(

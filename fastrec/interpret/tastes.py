@@ -68,7 +68,7 @@ def tastes(
     `divides` people, in units of the score, and `beside` it, the other item farthest out on its side; which feature `of_items` goes with
     that side, and `of_users` with those who like it, if loaders know any"""
     ds,n = need_recommends(rec).ds,need_whole('n', n)
-    vocab = ds.classes[ds.item_name]
+    vocab = ds.vocabs[1]
     code = int(vocab.lookup([item])[0])
     items,users = _on_axes(rec, code)
     at = items[code-1]

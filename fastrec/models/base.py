@@ -35,7 +35,7 @@ class FactorModel(Changes):
     clip = sparse = is_preference = by_softmax = heaviest_alone = False  # from a loss of choices? Only the heaviest of repeated choices?
     ials = believed = taste_spread = advised = None  # see `fit_ials`, `fit_believed`, `suited_spread`; (a,w) and rows of a solver in doubt
     from_features,row_maps = (False,False),(None,None)  # of users and items: do unrated ones follow from features? Maps that a fit left
-    user_spread,n_buffers,is_product = 1.,1,False  # see `user_moments`; tensors like scores that `score` works with; is that a product?
+    user_spread,item_spread,n_buffers,is_product = 1.,1.,1,False  # see `user_moments`; tensors like scores in `score`; is that a product?
     @property
     def tables(self):
         "Embeddings of the users and those of the items, factors first, row 0 for `#na#`"
@@ -174,8 +174,8 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     "As in PyTorch; what turns scores into predictions goes with the weights, in the metadata of the state"
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
-    flags = {o: bool(getattr(self, o)) for o in ('clip','is_preference','by_softmax')}
-    rest = {o: getattr(self, o) for o in ('ials','from_features','user_spread','taste_spread','row_maps','believed')}
+    flags = {o: bool(getattr(self, o)) for o in ('clip','is_preference','by_softmax','range_is_inferred')}
+    rest = {o: getattr(self, o) for o in 'ials from_features user_spread item_spread taste_spread row_maps believed'.split()}
     rows = {'labels': _digests(self), 'ids': _id_digests(self)}
     destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, **rows, 'y_range': y_range}
 
@@ -183,8 +183,9 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
     args = strict,missing_keys,unexpected_keys,error_msgs
+    self.make_room_for_covs(state, prefix)
     nn.Module._load_from_state_dict(self, state, prefix, metadata, *args)
-    head = {'row_maps': (None,None), 'believed': None, 'taste_spread': None, **metadata.get('head', {})}
+    head = dict(row_maps=(None,None), believed=None, taste_spread=None, item_spread=1.) | metadata.get('head', {})
     ours = _digests(self)
     theirs = head.pop('labels', [])
     if theirs and ours and theirs!=ours:

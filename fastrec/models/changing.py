@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/28_changing.ipynb #19e2726c
 import math
-from copy import deepcopy
+from copy import copy,deepcopy
 import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
@@ -19,8 +19,38 @@ def as_table(w): return nn.Embedding.from_pretrained(w, freeze=False)
 class Changes:
     "What a `FactorModel` does to forget, and to take in"
     buffers_of = (),()  # names of those with a row for each user, and for each item
+    range_is_inferred = False  # does `y_range` follow from the ratings? Else somebody has asked for it
+    covs_of = ()  # names of what `covs` gives for users, and for items
     prior = None  # what `user_prior` gives in place of what the rows of its users say
     refits = True  # are rows, also those of known users, solved for around a mean? Else a model takes in features itself
+
+# %% ../../nbs/models/28_changing.ipynb #440ab747
+@patch
+def covs(self:Changes, k):
+    "Covariances of the rated users (`k=0`) or items in each draw, (S,k+1,k+1), if a fit has left them; row 0 is their mean then"
+    return self._buffers.get(self.covs_of[k]) if self.covs_of else None
+
+@patch
+def make_room_for_covs(self:Changes, state, prefix):
+    "Expect those covariances that the saved `state` has under the `prefix`"
+    for name in self.covs_of:
+        found = state.get(prefix+name)
+        w = self.tables[0][0].weight
+        self.register_buffer(name, None if found is None else w.new_empty(found.shape))
+
+# %% ../../nbs/models/28_changing.ipynb #3d801924
+@patch
+def forget_fit(self:Changes):
+    "Forget what the last fit has noted: its doubts, which sides follow from features, and how far rated rows vary"
+    self.advised,self.from_features = None,(False,False)
+    self.user_spread = self.item_spread = 1.
+
+# %% ../../nbs/models/28_changing.ipynb #9a410428
+def replaced(model, **parts):
+    "A copy of `model` with other `parts`, modules by name, that shares all else"
+    res = copy(model)
+    res._modules = {**model._modules, **parts}
+    return res
 
 # %% ../../nbs/models/28_changing.ipynb #5b503152
 def kept_of(believed, codes):
@@ -81,6 +111,7 @@ def refill(self:Changes, before=None):
         if before is None: type(self).fill_unknown(self)  # a loaded model has one that does nothing
         return
     for side in self.own_sides(before):
+        if self.covs(side) is not None: continue  # it is that of training
         tables = [e.weight for e in self.tables[side]]
         is_new = F.pad(are_untrained(tables), (1,0), value=True)
         others = ~is_new if is_new[1:].any() else slice(1, None)  # which copies nothing

@@ -9,6 +9,7 @@ __all__ = ['Choices']
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/models/64_choices.ipynb #ec6d37fe
 class Choices(nn.Module):
@@ -32,9 +33,9 @@ class Choices(nn.Module):
 # %% ../../nbs/models/64_choices.ipynb #4e210476
 def _each_once(users, items, values, n_items):
     "Different pairs of `users` and `items`, in order, each with the largest of its `values`"
-    pairs,place = (users*n_items+items).unique(return_inverse=True)
+    pairs,place = pair_numbers(users, items, n_items).unique(return_inverse=True)
     largest = values.new_zeros(len(pairs)).scatter_reduce(0, place, values, 'amax', include_self=False)
-    return pairs//n_items,pairs%n_items,largest
+    return *codes_of_pairs(pairs, n_items),largest
 
 def choices_of(users, items, n_users, n_items, values=None, mean=None):
     """The `Choices` of `items`, columns, by `users`, codes from 1, all below the numbers given; a pair that is there twice counts once.

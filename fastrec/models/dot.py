@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import nn
 from .base import FactorModel,as_table
 from .believed import fit_believed
-from .changing import grown,with_items
+from .changing import grown,replaced,with_items
 from .foldin import fit_by_softmax,fit_choices,rows_of_ratings,with_row_0
 from .held_reasons import BelievedReasons
 from .choice_reasons import ChoiceReasons
@@ -104,8 +104,8 @@ def score(self:Dot, u, i, out=None):
 
 # %% ../../nbs/models/21_dot.ipynb #bd82d1b9
 def _read_rows(model, table, arr, is_item):
-    name = model.item if is_item else model.user
-    codes = model.classes[name].lookup(arr)
+    vocabs = [*model.classes.values()]
+    codes = vocabs[bool(is_item)].lookup(arr)
     return table.weight.detach().cpu()[codes].squeeze(-1)
 
 @patch
@@ -156,11 +156,7 @@ def reasons(self:Dot, users, items, y, n_users, noise, w=None, known=None):
 @patch
 def with_users(self:Dot, z, m):
     "A model for users with the rows `z`, and `m` for the unknown one, that shares the items with this one"
-    res = copy(self)
-    res._modules = {**self._modules,
-        'u_weight': with_row_0(z[:,:-1], m[:-1]),
-        'u_bias': with_row_0(z[:,-1:], m[-1:])}
-    return res
+    return replaced(self, u_weight=with_row_0(z[:,:-1], m[:-1]), u_bias=with_row_0(z[:,-1:], m[-1:]))
 
 # %% ../../nbs/models/21_dot.ipynb #c098d96a
 @patch
@@ -169,6 +165,7 @@ def turned(self:Dot):
     res = copy(self)
     (p,b_u),(q,b_i) = self.tables
     res.believed = None
+    res.user_spread,res.item_spread = self.item_spread,self.user_spread
     res._modules = {**self._modules, 'u_weight': q, 'u_bias': b_i, 'i_weight': p, 'i_bias': b_u}
     return res
 
@@ -187,11 +184,10 @@ _names = ('u_weight','u_bias'),('i_weight','i_bias')
 @patch
 def with_rows(self:Dot, side, codes, z, n):
     "A model with `n` codes of users (`side=0`) or items (1), with the rows `z`, (m,n_factors+1), for `codes`, that shares all else"
-    res = copy(self)
     parts = z[:,:-1],z[:,-1:]
+    tables = [as_table(grown(e.weight, n, codes, o)) for e,o in zip(self.tables[side], parts)]
+    res = replaced(self, **dict(zip(_names[side], tables)))
     if side: res.believed = with_items(self.believed, n)
-    tables = [grown(e.weight, n, codes, o) for e,o in zip(self.tables[side], parts)]
-    res._modules = {**self._modules, **{k: as_table(w) for k,w in zip(_names[side], tables)}}
     return res
 
 # %% ../../nbs/models/21_dot.ipynb #6f31176b

@@ -6,12 +6,12 @@
 __all__ = ['Ease']
 
 # %% ../../nbs/models/65_ease.ipynb #547ceb29
-from copy import copy
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from ..base.devices import orthonormal
 from .base import Cosines,FactorModel
-from .changing import put
+from .changing import put,replaced
 from .choices import Choices,choices_of
 from .feature_weights import add_by_features,map_to_columns
 from .new_weights import weights_with
@@ -118,9 +118,7 @@ def fit_users(self:Ease, users, items, y, n_users, noise, w=None):
 @patch
 def with_users(self:Ease, z, m):
     "A model for the users of the `Choices` `z` that shares the weights with this one; their row 0 is the mean `m` already"
-    res = copy(self)
-    res._modules = {**self._modules, 'choices': z}
-    return res
+    return replaced(self, choices=z)
 
 @patch
 def user_tensors(self:Ease): return [self.choices.values]
@@ -155,8 +153,7 @@ def fit_items(self:Ease, items, users, y, n_items, noise, w=None):
 # %% ../../nbs/models/65_ease.ipynb #7f34b7c2
 def _with_weights(model, choices, weight, columns_of):
     "As the `model`, with `choices` and its own table `weight`; `columns_of` makes the rows of its map fit that"
-    res = copy(model)
-    res._modules = {**model._modules, 'choices': choices}
+    res = replaced(model, choices=choices)
     res._parameters = {**model._parameters, 'weight': nn.Parameter(weight)}
     res._buffers = {**model._buffers, 'of_unknown': weight.mean(1)}
     row_map = model.row_maps[1]
@@ -221,8 +218,6 @@ def average_scores(self:Ease):
 # %% ../../nbs/models/65_ease.ipynb #29bc59e8
 _n_directions,_n_rounds = 50,2
 
-def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # few columns, and not every device has the operator
-
 @patch
 @torch.no_grad()
 def item_likeness(self:Ease):
@@ -231,8 +226,8 @@ def item_likeness(self:Ease):
     n = len(weight)
     chance = torch.Generator().manual_seed(0)
     start = torch.randn(n, min(_n_directions, n), dtype=torch.float32, generator=chance)
-    basis = _orthonormal(weight@start.to(weight))
-    for _ in range(_n_rounds): basis = _orthonormal(weight@_orthonormal(weight.T@basis))
+    basis = orthonormal(weight@start.to(weight))
+    for _ in range(_n_rounds): basis = orthonormal(weight@orthonormal(weight.T@basis))
     return Cosines(weight.T@basis)
 
 # %% ../../nbs/models/65_ease.ipynb #dc424a1e

@@ -20,7 +20,7 @@ def user_prior(model):
     """Mean and covariance of the trained users' rows, (k,) and (k,k);
     of those of each draw, (S,k) and (S,k,k), if there are draws. The model's own `prior` may have a mean for each row, (n,k)"""
     if model.prior is not None: return model.prior
-    return _kept_priors(model.user_tensors(), model.user_moments)
+    return _kept_priors(model.user_tensors(), model.user_moments, model.user_spread)
 
 # %% ../../nbs/models/24_foldin.ipynb #73103b47
 def _zero_but(c, is_there):

@@ -13,7 +13,7 @@ from fastcore.basics import compose,patch
 from torch import nn
 from .base import FactorModel,as_table
 from .batch_norms import fold_batch_norms,needs_batch
-from .changing import grown
+from .changing import grown,replaced
 from .foldin import fit_by_softmax,user_prior,with_row_0
 from .sums import LeftOut
 
@@ -193,16 +193,15 @@ def reasons(self:Net, *args, **kwargs): return LeftOut(self, *args, **kwargs)
 @patch
 def with_users(self:Net, z, m):
     "A model for users with the rows `z`, and `m` for the unknown one, that shares the items with this one"
-    res = copy(self)
     embeds = nn.ModuleList([with_row_0(z[:,:-1], m[:-1]), self.embeds[1]])
-    res._modules = {**self._modules, 'embeds': embeds, 'u_bias': with_row_0(z[:,-1:], m[-1:])}
-    return res
+    return replaced(self, embeds=embeds, u_bias=with_row_0(z[:,-1:], m[-1:]))
 
 # %% ../../nbs/models/22_net.ipynb #c11ef6ee
 @patch
 def turned(self:Net):
     "A model of the same tensors in which items take the place of users, and users that of items"
     res = copy(self)
+    res.user_spread,res.item_spread = self.item_spread,self.user_spread
     embeds = nn.ModuleList([self.embeds[1], self.embeds[0]])
     res._modules = {**self._modules, 'embeds': embeds, 'u_bias': self.i_bias, 'i_bias': self.u_bias}
     res.score_rows = lambda p, q: self.score_rows(q, p)
@@ -211,12 +210,10 @@ def turned(self:Net):
 @patch
 def with_rows(self:Net, side, codes, z, n):
     "A model with `n` codes of users (`side=0`) or items (1), with the rows `z`, (m,width+1), for `codes`, that shares all else"
-    res = copy(self)
     embeds,biases = [*self.embeds],[self.u_bias,self.i_bias]
     embeds[side] = as_table(grown(embeds[side].weight, n, codes, z[:,:-1]))
     biases[side] = as_table(grown(biases[side].weight, n, codes, z[:,-1:]))
-    res._modules = {**self._modules, 'embeds': nn.ModuleList(embeds), 'u_bias': biases[0], 'i_bias': biases[1]}
-    return res
+    return replaced(self, embeds=nn.ModuleList(embeds), u_bias=biases[0], i_bias=biases[1])
 
 # %% ../../nbs/models/22_net.ipynb #42289ce7
 @patch

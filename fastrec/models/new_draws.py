@@ -9,6 +9,7 @@ __all__ = []
 from functools import cache
 import torch
 from ..base.devices import trainable
+from .base import moments
 from .draw_loops import draws_by_loops
 from .foldin import precision,user_prior
 from .row_loops import pay
@@ -18,16 +19,14 @@ from .row_loops import pay
 @trainable()  # whatever the mode in which they are first needed
 def chances(n_draws, width):
     """Random numbers for a new row in each of `n_draws` draws, (n_draws,width), of users and of items: over the draws all have the mean 0
-    and, if there are more draws than numbers, the variance 1, and no two are correlated"""
+    and, if there are more draws than numbers, the variance 1, as `spread` counts it, and no two are correlated"""
     chance = torch.Generator().manual_seed(0)
     eps = torch.randn(n_draws, 2*width, generator=chance, dtype=torch.float32)
     eps = eps-eps.mean(0)
-    n_free = max(n_draws-1, 1)
     if n_draws>2*width:
         q,_ = torch.linalg.qr(eps)
-        eps = q*n_free**.5
-    scale = (n_draws/n_free)**.5
-    return (scale*eps).split(width, 1)
+        eps = q*(n_draws-1)**.5
+    return eps.split(width, 1)
 
 # %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
 def _sums(factors, left, weight):
@@ -105,10 +104,17 @@ def new_rows(model, draws, users, items, y, n_users, noise):
     if means.ndim==2: res[are_average(model, users, n_users, noise)] = means
     return res
 
+# %% ../../nbs/models/34_new_draws.ipynb #d329ba64
+def moments_of_known(rows, known):
+    "Covariances of the `known` ones of the draws `rows`, (S,n,d), whose mean becomes row 0; `None` without others"
+    if isinstance(known, slice): return None
+    means,covs = zip(*[moments(o[known]) for o in rows])
+    rows[:,0] = torch.stack(means)
+    return torch.stack(covs)
+
 # %% ../../nbs/models/34_new_draws.ipynb #2d45cc3c
 def covariances(model, side):
     "Covariance of the rows of trained users of a `PosteriorMean`, or with `side=1` of items, in each draw, (S,k+1,k+1)"
-    if side==0 and model.covs_of_users is not None: return model.covs_of_users
     return user_prior(model.turned() if side else model)[1].nan_to_num(0.)  # all of them may have been forgotten
 
 def _varied(rows, covs):

@@ -6,12 +6,11 @@
 __all__ = ['PosteriorMean', 'Weighed']
 
 # %% ../../nbs/models/23_posterior.ipynb #d0421cfc
-from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
 from .base import FactorModel,as_table,moments
-from .changing import fill_row_0,grown
+from .changing import fill_row_0,grown,replaced
 from .dot import Dot
 from .time_effects import TimeEffects
 from .foldin import user_prior
@@ -29,7 +28,7 @@ class PosteriorMean(Dot):
     needs_noise = False  # of a new user's ratings: the draws have it
     is_turned = False  # do items take the place of users?
     buffers_of = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
-    covs_of_users = None  # those of training, if the users are others
+    covs_of = 'u_covs','i_covs'  # covariances of rows with ratings in training, (S,k+1,k+1), if others are there; row 0 is their mean then
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)
         b_u,b_i = users[...,-1],items[...,-1]
@@ -45,9 +44,12 @@ class PosteriorMean(Dot):
 
 # %% ../../nbs/models/23_posterior.ipynb #d671d906
 @patch
+@torch.no_grad()
 def fill_unknown(self:PosteriorMean):
-    Dot.fill_unknown(self)
-    for o in (self.u_bias_draws,self.i_bias_draws,self.u_noise,self.i_noise): fill_row_0(o)
+    for k,(of_bias,of_noise) in enumerate(self.buffers_of):
+        fill_row_0(self._buffers[of_noise])
+        if self.covs(k) is not None: continue
+        for w in (*(e.weight for e in self.tables[k]), self._buffers[of_bias]): fill_row_0(w)
 
 @patch
 def score_pairs(self:PosteriorMean, x):
@@ -155,14 +157,15 @@ def score(self:Weighed, u, i, out=None):
 
 # %% ../../nbs/models/23_posterior.ipynb #f2357443
 @patch
-def user_tensors(self:PosteriorMean): return [self.u_weight.weight,self.u_bias.weight,self.u_bias_draws]
+def user_tensors(self:PosteriorMean):
+    return [o for o in (self.u_weight.weight,self.u_bias.weight,self.u_bias_draws,self.covs(0)) if o is not None]
 
 @patch
 @torch.no_grad()
 def user_moments(self:PosteriorMean):
     "Mean and covariance of the trained users' rows in each draw, (S,k+1) and (S,k+1,k+1)"
-    trained = slice(1, None)  # without row 0
-    draws = [moments(torch.cat(self.rows_of_draw(s, 0, trained), 1)) for s in range(self.n_draws)]
+    if self.covs(0) is not None: return torch.cat(self.rows_of_draw(slice(None), 0, 0), 1),self.covs(0)
+    draws = [moments(torch.cat(self.rows_of_draw(s, 0, slice(1, None)), 1)) for s in range(self.n_draws)]  # without row 0
     means,covs = zip(*draws)
     return torch.stack(means),torch.stack(covs)
 
@@ -197,15 +200,14 @@ def with_users(self:PosteriorMean, z, m):
     "A model for users with the rows `z` of all draws that shares the items, and `m`, (S,k+1), for the unknown one"
     draws = torch.cat([m.reshape(1, -1), z]).unflatten(1, (self.n_draws,-1))
     factors,b = draws[...,:-1],draws[...,-1]
-    res = copy(self)
-    res._modules = {**self._modules,
-        'u_weight': as_table(_as_user_table(factors)),
-        'u_bias': as_table(b.mean(1)[:,None]),
-        'time_effects': nn.ModuleList(e.unknown() for e in self.time_effects)}
+    res = replaced(self,
+        u_weight=as_table(_as_user_table(factors)),
+        u_bias=as_table(b.mean(1)[:,None]),
+        time_effects=nn.ModuleList(e.unknown() for e in self.time_effects))
     res._buffers = {**self._buffers,
         'u_bias_draws': b.clone(),
-        'u_noise': self.u_noise[1:].mean().repeat(len(draws))}
-    res.covs_of_users = covariances(self, 0)
+        'u_noise': self.u_noise[1:].mean().repeat(len(draws)),
+        'u_covs': covariances(self, 0)}
     return res
 
 # %% ../../nbs/models/23_posterior.ipynb #7b92701b
@@ -216,7 +218,8 @@ def turned(self:PosteriorMean):
     res.is_turned = not self.is_turned
     b = self._buffers
     res._buffers = {**b, 'u_bias_draws': b['i_bias_draws'], 'i_bias_draws': b['u_bias_draws'],
-                    'u_noise': b['i_noise'], 'i_noise': b['u_noise']}
+                    'u_noise': b['i_noise'], 'i_noise': b['u_noise'],
+                    'u_covs': self.covs(1), 'i_covs': self.covs(0)}
     return res
 
 # %% ../../nbs/models/23_posterior.ipynb #c5d56f44

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/models/27_ridge.ipynb #95444690
 import torch
 from fastcore.basics import patch
+from ..base.devices import orthonormal
 from .maps import applied,map_rows
 from .base import moments
 from .posterior import PosteriorMean
@@ -74,8 +75,6 @@ def _by_rows(self:FeatureRidge):
 # %% ../../nbs/models/27_ridge.ipynb #57d7fee4
 _most_exact,_most_directions,_n_rounds = 1500,512,2
 
-def _orthonormal(x): return torch.linalg.qr(x.cpu())[0].to(x.device)  # not every device has the operator
-
 @patch
 def _by_sketch(self:FeatureRidge):
     "As `_by_columns`, only the largest"
@@ -85,8 +84,8 @@ def _by_sketch(self:FeatureRidge):
     def back(u): return xt@(root*u)-self.mean*(root*u).sum(0)
     chance = torch.Generator().manual_seed(0)
     start = torch.randn(len(self.x), _most_directions, generator=chance, dtype=torch.float32)
-    v = _orthonormal(back(start.to(root)))
-    for _ in range(_n_rounds): v = _orthonormal(back(along(v)))
+    v = orthonormal(back(start.to(root)))
+    for _ in range(_n_rounds): v = orthonormal(back(along(v)))
     found = along(v)
     squares,vectors = torch.linalg.eigh(found.T@found)
     return squares,lambda kept: v@vectors[:,kept]
@@ -143,7 +142,7 @@ def told(ds):
 def ridges_of(ds):
     "A `FeatureRidge` for the users of `ds`, and one for the items; all rated rows count the same. `None` if there are no features"
     res = [None,None]
-    device = ds.x.device
+    ds,device = ds.counted(),ds.x.device
     for k,is_told in enumerate(told(ds)):
         if not is_told: continue
         is_rated = (ds.counts(k)>0).float()
@@ -185,24 +184,29 @@ def _rows(model, k):
     "The rows of all tables of `model` of the side `k`, next to each other, on the CPU"
     return torch.cat([e.weight.detach() for e in model.tables[k]], 1).float().cpu()
 
-@torch.no_grad()
-def note_spread(model, ds):
-    "Store in `model` how much more users with ratings in `ds` vary, squared, if others follow from features"
-    model.user_spread = 1.
-    is_rated = ds.counts(0)>0
-    if not model.from_features[0] or is_rated[1:].all() or is_rated.sum()<2: return
-    rows = _rows(model, 0)[1:]
+def _spread(model, ds, k):
+    "How much more users (`k=0`) or items (1) of `model` with ratings in `ds` vary, squared, than all, if others follow from features"
+    is_rated = ds.counts(k)>0
+    if not model.from_features[k] or is_rated[1:].all() or is_rated.sum()<2: return 1.
+    rows = _rows(model, k)[1:]
     rated = rows[is_rated[1:]].var(0).sum()
     every = rows.var(0).sum()
-    if every>0: model.user_spread = float(rated/every)
+    return float(rated/every) if every>0 else 1.
+
+@torch.no_grad()
+def note_spread(model, ds):
+    "Store in `model` how much more users, and items, with ratings in `ds` that count vary than all"
+    ds = ds.counted()
+    model.user_spread,model.item_spread = (_spread(model, ds, k) for k in (0,1))
 
 # %% ../../nbs/models/27_ridge.ipynb #c22f3ba1
 @torch.no_grad()
 def follow_features(model, ds, counts=None):
-    """Let users and items of `model` without ratings in `ds` follow from features, if there are any about them. `counts`: how many
-    ratings are behind each row of users, and of items, (n,) each, in place of those in `ds`"""
+    """Let users and items of `model` without ratings in `ds` that count follow from features, if there are any about them. `counts`: how
+    many ratings are behind each row of users, and of items, (n,) each, in place of those in `ds`"""
     is_told = told(ds)
     if model.by_softmax or not any(is_told): return
+    ds = ds.counted()
     for k,tables in enumerate(model.tables):
         if not is_told[k]: continue
         known = (ds.counts(k) if counts is None else counts[k]).float()
@@ -229,7 +233,7 @@ def _with_cov(row_map, rows, x, counts):
 @torch.no_grad()
 def row_maps_of(model, ds):
     "A map from features to rows for users, and one for items, of `model`, trained with the ratings `ds`; `None` if it follows none"
-    res = list(model.row_maps)
+    res,ds = list(model.row_maps),ds.counted()
     for k,kept in enumerate(res):
         if not _told_side(model, ds, k): continue
         if not model.refits or isinstance(model, PosteriorMean) or (kept is not None and 'cov' in kept): continue

@@ -6,10 +6,10 @@
 __all__ = ['TimeEffects']
 
 # %% ../../nbs/models/29_time_effects.ipynb #5755d750
-from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
+from .changing import replaced
 
 # %% ../../nbs/models/29_time_effects.ipynb #df817f15
 class TimeEffects(nn.Module):
@@ -78,6 +78,4 @@ def has_times(model, x):
 def without_times(model, x, y):
     "A copy of the `model` without effects of time, and the ratings `y` less those of the codes `x`, (n,3); both unchanged if it has none"
     if not has_times(model, x): return model,y
-    res = copy(model)
-    res._modules = {**model._modules, 'time_effects': nn.ModuleList()}
-    return res,y-sum(e.of(x) for e in model.time_effects)
+    return replaced(model, time_effects=nn.ModuleList()),y-sum(e.of(x) for e in model.time_effects)

@@ -11,7 +11,7 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
 from .net import Net
-from .step_loops import are_for_loops,mse_by_loop
+from .step_loops import add_rows,fit_together,mse_by_loop,sparse_mse_by_loop
 from ..base.devices import making_weights,need_memory
 
 # %% ../../nbs/models/25_trainable.ipynb #eedf6c88
@@ -63,19 +63,6 @@ def from_classes(cls:DotBias,
     res.classes,res.user,res.item = classes,user,item
     return res
 
-# %% ../../nbs/models/25_trainable.ipynb #d5a0c91d
-def _add_rows(w, codes, values, sparse):
-    "Add `values` to the rows `codes` of the gradient of `w`"
-    if not w.requires_grad: return
-    if sparse:
-        values = values.view(len(codes), w.shape[1])
-        grad = torch.sparse_coo_tensor(codes[None], values, w.shape, check_invariants=False)
-        w.grad = grad if w.grad is None else w.grad+grad
-        return
-    if w.grad is None: w.grad = torch.zeros_like(w)
-    grad = w.grad if values.ndim==2 else w.grad[:,0]
-    grad.index_add_(0, codes, values)
-
 # %% ../../nbs/models/25_trainable.ipynb #22ce4d45
 @patch
 def _pred_and_slope(self:DotBias, scores):
@@ -87,33 +74,11 @@ def _pred_and_slope(self:DotBias, scores):
     pred = s*(hi-lo) + lo
     return pred,torch.addcmul(s, s, s, value=-1)  # s-s*s
 
-# %% ../../nbs/models/25_trainable.ipynb #776b1abd
-def _grad_of(w):
-    "The gradient of `w`, to add to; if `w` is frozen, memory that nobody reads, for a loop that asked would take three times as long"
-    if not w.requires_grad: return torch.empty_like(w)
-    if w.grad is None: w.grad = torch.zeros_like(w)
-    return w.grad
-
+# %% ../../nbs/models/25_trainable.ipynb #8e5f4ce1
 @patch
-def _mse_by_loop(self:DotBias, x, y, weights):
+def _mse_by_operators(self:DotBias, x, y, weights):
     "As `mse_step`, for `weights`, factors and biases of users and of items"
-    args = x,y,self.mean.item(),None if self.clip else self.y_range,weights
-    if not self.sparse: return mse_by_loop(*args, [_grad_of(w) for w in weights])
-    of_ratings = [w.new_zeros(len(y), w.shape[1]) for w in weights]
-    res = mse_by_loop(*args, of_ratings, by_rating=True)
-    u,i = x[:,:2].long().T.contiguous()
-    for w,codes,values in zip(weights, (u,u,i,i), of_ratings): _add_rows(w, codes, values, True)
-    return res
-
-# %% ../../nbs/models/25_trainable.ipynb #92d43d12
-@patch
-@torch.no_grad()
-def mse_step(self:DotBias, x, y):
-    """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
-    With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
-    g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
-    P,b_u,Q,b_i = weights = [e.weight for es in self.tables for e in es]
-    if are_for_loops(y, *weights): return self._mse_by_loop(x, y, weights)
+    P,b_u,Q,b_i = weights
     u,i = x[:,:2].long().T.contiguous()
     p = P.index_select(0, u)
     q = Q.index_select(0, i)
@@ -127,11 +92,21 @@ def mse_step(self:DotBias, x, y):
         lo,hi = self.y_range
         g = slope.mul_(e).mul_(scale*(hi-lo))  # in the memory of `slope`
     # in the memory of `q` and `p`, copies of rows that only the scores needed
-    _add_rows(P, u, q.mul_(g[:,None]), self.sparse)
-    _add_rows(Q, i, p.mul_(g[:,None]), self.sparse)
-    _add_rows(b_u, u, g, self.sparse)
-    _add_rows(b_i, i, g, self.sparse)
+    each = q.mul_(g[:,None]),g,p.mul_(g[:,None]),g
+    for w,codes,values in zip(weights, (u,u,i,i), each): add_rows(w, codes, values, self.sparse)
     return pred,e@e/len(y)
+
+# %% ../../nbs/models/25_trainable.ipynb #59fa7aae
+@patch
+@torch.no_grad()
+def mse_step(self:DotBias, x, y):
+    """Predictions for `x` in training, and their mean squared error from `y`, whose gradient is added to that of the weights.
+    With e = pred-y and s the sigmoid of a row's score, the slope of the error at that score is
+    g = 2/n e (hi-lo) s (1-s), or g = 2/n e if no sigmoid bends it; the gradients get g q for p, g p for q, and g for both biases"""
+    weights = [e.weight for es in self.tables for e in es]
+    if not fit_together(x, y, weights): return self._mse_by_operators(x, y, weights)
+    by_loop = sparse_mse_by_loop if self.sparse else mse_by_loop
+    return by_loop(x, y, self.mean.item(), None if self.clip else self.y_range, weights)
 
 # %% ../../nbs/models/25_trainable.ipynb #b4a20f94
 def _add_beside(of_p, p, q, g):
@@ -163,10 +138,8 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     _add_beside(of_p, p, beside, g_beside)
     torch.mul(p, g_own, out=own)  # in the memory of `q`, as those of the others
     of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
-    _add_rows(P, u, of_p, self.sparse)
-    _add_rows(Q, items, q, self.sparse)
-    _add_rows(b_u, u, g.sum(1), self.sparse)
-    _add_rows(b_i, items, torch.cat([g_own[:,0], of_others]), self.sparse)
+    each = of_p,g.sum(1),q,torch.cat([g_own[:,0], of_others])
+    for w,codes,values in zip((P,b_u,Q,b_i), (u,u,items,items), each): add_rows(w, codes, values, self.sparse)
     return scores,loss
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c
@@ -241,9 +214,9 @@ def from_classes(cls:DeepMF,
 # %% ../../nbs/models/25_trainable.ipynb #6d02fcbf
 @torch.no_grad()
 def average_untrained(model, ds):
-    """Set the rows of users and items without ratings in `ds`, and without features, to the mean of those that have some; if a model
-    predicts preferences, only for users, as a film that nobody chose is not known to be as good as others"""
-    sides = model.tables[:1] if model.is_preference else model.tables
+    """Set the rows of users and items without ratings in `ds` that count, and without features, to the mean of those that have some; if a
+    model predicts preferences, only for users, as a film that nobody chose is not known to be as good as others"""
+    sides,ds = model.tables[:1] if model.is_preference else model.tables,ds.counted()
     for k,tables in enumerate(sides):
         factors = tables[0].weight
         is_rated = (ds.counts(k)>0).to(factors.device)

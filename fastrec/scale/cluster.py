@@ -10,12 +10,13 @@ import hashlib,json,textwrap
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_package,need_whole
+from ..base.files import whole_file
 from ..data.parquet import ParquetFiles
 from ..answer.steering import need_knobs
 from ..export.loading import load_recommender,read_files
 
 # %% ../../nbs/scale/92_cluster.ipynb #85a4dbc4
-_ours = r'_job\.json(\.part)?|part-\d{6,}\.parquet(\.[0-9a-f]{8})?(\.part)?'  # names of files in such a folder
+_ours = r'(_job\.json|part-\d{6,}\.parquet)(\.[0-9a-f]{8})?(\.part)?'  # names of files in such a folder
 
 def _job(out, about, kwargs):
     "Make `out` the folder of the job that `about` and the arguments `kwargs` describe, or find that it is"
@@ -28,9 +29,7 @@ def _job(out, about, kwargs):
     if file.exists(): return _need_same_job(file, about)
     if [*out.glob('*.parquet')]:
         raise ValueError(f'{out} holds parts without a _job.json that describes them: choose an empty folder')
-    unfinished = file.with_name('_job.json.part')
-    unfinished.write_text(json.dumps(about, indent=1), encoding='utf-8')
-    unfinished.replace(file)
+    with whole_file(file) as part: part.write_text(json.dumps(about, indent=1), encoding='utf-8')
 
 # %% ../../nbs/scale/92_cluster.ipynb #420040be
 def _short(o): return textwrap.shorten(repr(o), 100, placeholder=' …')
@@ -76,7 +75,7 @@ def _user_parts(rec, users, size):
     and a short text that differs for other users"""
     name = rec.ds.user_name
     if isinstance(users, (str,Path)): return _parts_of_file(name, users, size)
-    labels = rec.ds.classes[name].labels if users is None else _as_labels(users)
+    labels = rec.ds.vocabs[0].labels if users is None else _as_labels(users)
     parts = (labels[i:i+size] for i in range(0, len(labels), size))
     digest = hashlib.blake2b(_labels_hash(labels), digest_size=8)
     return parts,math.ceil(len(labels)/size),f'{len(labels):,} users, {digest.hexdigest()}'
@@ -157,7 +156,7 @@ def _choice(rec, items):
     "The labels `items` as a list, or `None` for all; refused unless `rec` knows them"
     if items is None: return None
     items = [items] if isinstance(items, str) or not hasattr(items, '__iter__') else list(items)
-    rec.ds.classes[rec.ds.item_name].lookup(items)
+    rec.ds.vocabs[1].lookup(items)
     return items
 
 def _turned(diversity, damping):
@@ -174,7 +173,7 @@ def _missing(out, parts):
 
 def _swept(out):
     "`out`, when all lists are there, without what killed workers have left: readers would take it for lists"
-    for o in out.glob('part-*.part'): o.unlink(missing_ok=True)
+    for o in out.glob('*.part'): o.unlink(missing_ok=True)
     return out
 
 # %% ../../nbs/scale/92_cluster.ipynb #dbde58da

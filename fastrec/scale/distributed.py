@@ -21,7 +21,7 @@ def _digest(ds):
     res = hashlib.blake2b(digest_size=8)
     for t in (*ds.shard.counts,*ds.shard.masses) if ds.shard else (ds.x,ds.y,ds.weights()):
         res.update(np.ascontiguousarray(t.cpu().numpy()))
-    for v in ds.classes.values():
+    for v in ds.vocabs:
         hashes = pd.util.hash_pandas_object(pd.Index(v.labels), index=False)
         res.update(hashes.to_numpy())
     return f'{ds.n_ratings:,} rows, {res.hexdigest()}'
@@ -46,7 +46,7 @@ def _need_same(about, part):
 
 def _need_enough(dls, n):
     "Refuse `n` processes if there are not enough rows in each batch, users or items for them"
-    fewest = min(len(v)-1 for v in dls.classes.values())
+    fewest = min(dls.sizes)-1
     if not dls.train_ds.shard:
         fewest = min(fewest, *(min(o.batch_sizes()) for o in dls.loaders))
     if fewest<n:

@@ -127,12 +127,12 @@ def code(self:Asking):
     "The code of their label, 0 if they have none"
     if self.label is None: return 0
     ds = self.rec.ds
-    return int(ds.classes[ds.user_name].lookup([self.label])[0])
+    return int(ds.vocabs[0].lookup([self.label])[0])
 
 @patch(as_prop=True)
 def codes_rated(self:Asking):
     "Codes of the items that they have rated"
-    vocab = self.rec.ds.classes[self.rec.ds.item_name]
+    vocab = self.rec.ds.vocabs[1]
     return vocab.encode(self.rated.iloc[:,0]).tolist()
 
 # %% ../../nbs/serve/13_asking.ipynb #25c976b1

@@ -94,7 +94,7 @@ class Served:
     def __init__(self, rec):
         self.rec,self.checksum = rec,rec.manifest['checksum']
         self.name = self.checksum[:12]
-        self.users,self.items = rec.ds.classes.values()
+        self.users,self.items = rec.ds.vocabs
         self.rating_step = step_of(rec)
 
     @cached_property

@@ -38,7 +38,7 @@ def _found(rec, users, wanted, choice, rated):
     why = Why(rec, wanted.why, False)
     lists = list_maker(rec, wanted.z, wanted.draw, knobs, _max_bytes, why)
     items = _candidates(lists.rec, wanted, choice)
-    sizes = [len(v) for v in rec.ds.classes.values()]
+    sizes = rec.ds.sizes
     left = Left(rec.unlisted, choice.struck(users, rated, sizes))
     n = min(wanted.n, max(len(items), 1))
     found = found_by(lists, users, items, n, left)
@@ -80,7 +80,7 @@ def _lines(rec, wanted, found):
     n,ds = len(items),rec.ds
     predicted = 'preference' if 'preference' in more else f'{ds.rating_name}_pred'
     places = items.numpy()-1
-    labels = as_json(ds.classes[ds.item_name].labels.take(places))
+    labels = as_json(ds.vocabs[1].labels.take(places))
     stds = _stds(rec.model, users, items, more) if wanted.std else _column(more, 'std', n)
     reasons = _reasons(more, n, wanted.why)
     columns = scores.tolist(),_column(more, predicted, n),stds

@@ -134,7 +134,7 @@ def _lists_of(served, wanted, frames):
     "The lines of newcomers' lists, by the keys of `frames`, which hold their ratings, and notes"
     if not frames: return {},[]
     rec,notes = folded_in(served.rec, frames)
-    codes = torch.from_numpy(rec.ds.classes[rec.ds.user_name].encode([*frames])).long()
+    codes = torch.from_numpy(rec.ds.vocabs[0].encode([*frames])).long()
     lists,more = told(lines_by_user, rec, codes, wanted, _all(served))
     return dict(zip(frames, lists.values())),[*notes, *more]
 

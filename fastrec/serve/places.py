@@ -16,7 +16,7 @@ _flat = 1e-3  # of the length of an item: smaller differences along an axis are 
 
 def _most_rated(rec):
     "The codes of the items that were rated, most rated first; if counts are not known, all codes in order"
-    if rec.counts is None: return torch.arange(1, len(rec.ds.classes[rec.ds.item_name]))
+    if rec.counts is None: return torch.arange(1, rec.ds.sizes[1])
     order = rec.counts[1:].argsort(descending=True, stable=True)+1
     return order[rec.counts[order]>0].cpu()
 

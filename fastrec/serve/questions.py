@@ -30,8 +30,6 @@ class Wanted(BaseModel, extra='forbid', frozen=True):
     min_count: int = Field(0, ge=0, lt=2**31, description='leave out items with fewer ratings in training')
     std: bool = Field(False, description='after fit_bayes: how sure each prediction is')
 
-    def options(self): return self.model_dump(exclude={'std'})
-
 # %% ../../nbs/serve/10_questions.ipynb #79e6f1c7
 class Rated(BaseModel, extra='forbid', strict=True):
     "An item that someone has rated, or, without a rating, chosen"

@@ -29,7 +29,7 @@ def _predicted(asking, items):
     ds = rec.ds
     if asking.by is None:
         rec = rec.fold_in(pd.DataFrame({ds.item_name: items[:0], ds.rating_name: []}))
-        label = rec.ds.classes[ds.user_name].labels[0]
+        label = rec.ds.vocabs[0].labels[0]
     df = pd.DataFrame({ds.user_name: [label]*len(items), ds.item_name: items})
     if draws_of(rec.model)<2: return rec.predict_df(df).tolist(),[None]*len(df)
     res = rec.predict_df(df, std=True)

@@ -28,6 +28,7 @@ def long_tail(n, users, items, seed=0):
 
 def by_ratings(c):
     rep = Report('growth', 'ratings', 'users', 'items', 'to the first batch, s', 'updates', 'an epoch, s', 's per million ratings', 'peak memory, GB')
+    step_us(learner(RecDataLoaders.from_df(sample_ratings(), seed=0)), 5)  # what is compiled, and read from files
     for row in c['sizes'].split(','):
         n,users,items = map(int, row.split())
         df = long_tail(n, users, items)

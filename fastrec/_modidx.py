@@ -77,6 +77,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastrec/answer/by_features.py'),
                                             'fastrec.answer.by_features._Counted.__init__': ( 'answer/by_features.html#_counted.__init__',
                                                                                               'fastrec/answer/by_features.py'),
+                                            'fastrec.answer.by_features._Counted.counted': ( 'answer/by_features.html#_counted.counted',
+                                                                                             'fastrec/answer/by_features.py'),
                                             'fastrec.answer.by_features._Counted.counts': ( 'answer/by_features.html#_counted.counts',
                                                                                             'fastrec/answer/by_features.py'),
                                             'fastrec.answer.by_features._by_features': ( 'answer/by_features.html#_by_features',

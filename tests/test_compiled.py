@@ -215,7 +215,7 @@ def test_memory_for_rows_is_free_after_a_step_and_not_in_what_is_saved(tmp_path)
 def table_of_users(n, k=3): return torch.nn.Embedding(n, k)
 
 @needs_numba
-@pytest.mark.parametrize('wrong', ['short biases','narrow items','a gradient of before','short targets','codes as floats','nothing'])
+@pytest.mark.parametrize('wrong', ['short biases','narrow items','a gradient of before','short targets','codes of users alone','codes as floats','nothing'])
 def test_what_does_not_fit_together_is_left_to_operators(wrong, monkeypatch):
     from fastrec.models.trainable import DotBias
     m,x,y = DotBias(3, 40, 50),torch.tensor([[1,1],[39,49]]),torch.ones(2)
@@ -224,6 +224,7 @@ def test_what_does_not_fit_together_is_left_to_operators(wrong, monkeypatch):
     elif wrong=='narrow items': m.i_weight = table_of_users(50, 2)
     elif wrong=='a gradient of before': m.u_weight.weight.data,x = torch.randn(80, 3),torch.tensor([[79,1],[1,1]])
     elif wrong=='short targets': y = torch.ones(3)
+    elif wrong=='codes of users alone': x = x[:,:1]
     elif wrong=='codes as floats':
         x = x.float()
         return m.mse_step(x, y)
@@ -232,7 +233,7 @@ def test_what_does_not_fit_together_is_left_to_operators(wrong, monkeypatch):
         return
     called = []
     monkeypatch.setattr('fastrec.models.trainable.mse_by_loop', lambda *args, **kwargs: called.append(1))
-    with pytest.raises((IndexError,RuntimeError)): m.mse_step(x, y)
+    with pytest.raises((IndexError,RuntimeError,ValueError)): m.mse_step(x, y)
     assert not called
 
 @needs_numba

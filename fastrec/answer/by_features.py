@@ -46,6 +46,7 @@ class _Counted:
     "What new users know about items: their features, and how often each was rated in training, in place of ratings"
     def __init__(self, rec): self.features,self.n = (None,rec.ds.features[1]),rec.counts
     def counts(self, side): return self.n
+    def counted(self): return self
 
 def _model_with_map(rec):
     "The model of training of `rec` with its map from features of items, which it must have, and the variance of a rating"

@@ -97,8 +97,8 @@ def _step(
 def fit_together(x, y, weights):
     "Can the loop take the codes `x`, the ratings `y` and the `weights`, none of which is frozen, and add to their gradients?"
     p,b_u,q,b_i = weights
-    are_rated = x.ndim==2 and y.ndim==1 and len(x)==len(y)>0
-    are_codes = x.device==y.device and not x.is_floating_point()
+    are_rated = y.ndim==1 and len(x)==len(y)>0
+    are_codes = x.ndim==2 and x.shape[1]>1 and x.dtype in (torch.int32,torch.int64) and x.device==y.device
     are_tables = p.shape[1]==q.shape[1] and b_u.shape==(len(p),1) and b_i.shape==(len(q),1)
     if not (are_rated and are_codes and are_tables): return False
     dense = []

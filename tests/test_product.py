@@ -128,7 +128,7 @@ def test_saved_and_loaded_it_answers_as_before(dls, loss, tmp_path):
     with warnings.catch_warnings(action='ignore'): again = load_learner(tmp_path/'it.pkl')
     rec = load_recommender(tmp_path/'bundle')
     assert type(rec.model) is Net and rec.model.product==5
-    pd.testing.assert_frame_equal(rec.recommend(), learn.recommend())
+    pd.testing.assert_frame_equal(rec.recommend(), learn.recommend(), atol=1e-6)  # scores near 0 are differences of larger numbers
     for o in (rec,again): assert torch.allclose(o.predict_grid(), learn.predict_grid(), atol=1e-5)
     for o in (rec,again) if loss else (rec,):  # an exported learner does not know how far ratings scatter
         assert torch.allclose(o.fold_in(new).predict_grid(), learn.fold_in(new).predict_grid(), atol=1e-4)

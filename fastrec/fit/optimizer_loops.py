@@ -73,7 +73,7 @@ def _step_rows(
     w, row_sqr, # The table, (n,k), and averages of squares, (n,)
     place, # A number for each row, all of them -1
     lr, eps, decay, # The last counts for each rating
-    rest, make_up # $1-eta$, and what averages, which begin at 0, are multiplied by
+    rest, make_up # $1-\beta$, and what averages, which begin at 0, are multiplied by
 ):
     "One step of the rows that have ratings; nothing if a code is in no row, which is said"
     if not _are_codes(codes, len(w)): return False

@@ -122,8 +122,9 @@ def find(self:Vocab, labels):
     labels for that"""
     labels = as_labels(labels, self.name)
     if labels.hasnans: return self._find_beside_gaps(labels)
-    kind = _class_of(_first(self.labels)) if len(self.labels) else object
-    if labels.dtype==self.labels.dtype or kind not in (str,Real): return self.encode(labels)
+    if labels.dtype==self.labels.dtype or not len(self.labels): return self.encode(labels)
+    kind = _class_of(_first(self.labels))
+    if kind not in (str,Real): return self.encode(labels)
     codes = np.zeros(len(labels), 'int32')
     same_kind = np.array([_class_of(o) is kind for o in labels], bool)
     if not same_kind.any(): return codes

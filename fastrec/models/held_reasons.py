@@ -37,16 +37,14 @@ class BelievedReasons(LinearReasons):
 
 # %% ../../nbs/models/39_held_reasons.ipynb #17edf3af
 def solved_less(u, eps):
-    "$M^{-\\top}\\varepsilon$ for `u`, (…,k), where $MM^\\top=I-uu^\\top$"
+    "$M^{-\\top}\\varepsilon$ for columns $u$ and $\\varepsilon$ of `u`, (…,k,n), and `eps`, (…,k,n or 1), where $MM^\\top=I-uu^\\top$"
     squares = u.square()
-    left = 1-squares.cumsum(-1)
-    stretched = eps*((left+squares)/left).sqrt()
-    scaled = u/left
-    res,below = [],torch.zeros_like(u[...,0])
-    for k in reversed(range(u.shape[-1])):
-        res.append(stretched[...,k]+scaled[...,k]*below)
-        below = below+u[...,k]*res[-1]
-    return torch.stack(res[::-1], -1)
+    left = 1-squares.cumsum(-2)
+    before = left+squares
+    e = eps*(before/left).sqrt()
+    terms = u*e/before
+    below = terms.sum(-2, keepdim=True)-terms.cumsum(-2)
+    return e+u*below
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7ef38278
 _kept_precisions = Kept()
@@ -91,16 +89,15 @@ def by_loops(self:DrawReasons, items):
 # %% ../../nbs/models/39_held_reasons.ipynb #839ea57e
 @patch
 def chance_without(self:DrawReasons):
-    "What replaces `eps` without each rating, (S,n,longest,k)"
+    "What replaces `eps` without each rating, (S,n,k,longest)"
     rows,weight,_ = self.terms
     own = rows*weight.sqrt()[...,None]
-    u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False).mT
-    chance = solved_less(u, self.eps[...,0][...,None,:])
-    return chance.masked_fill(self.is_last[:,None,None], 0.)
+    u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False)
+    return solved_less(u, self.eps).masked_fill(self.is_last[:,None,None], 0.)
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c
 @patch
 def without(self:DrawReasons, items):
     asked = torch.linalg.solve_triangular(self.chol, self.rows_of(items).mT, upper=False)
-    chance = asked.mT@self.chance_without().mT
+    chance = asked.mT@self.chance_without()
     return LinearReasons.without(self, items) + self._mean(chance)

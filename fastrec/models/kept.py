@@ -12,14 +12,19 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 # %% ../../nbs/models/33_kept.ipynb #bc72f60b
-def _bits(w, most=2**21):
-    "The sum of the bits of `w`, or of a sample of its rows if it is large, which shows most changes"
+_block = 2**9  # words of 64 bits, next to each other in memory
+
+def _bits(w, most=2**20):
+    "Sums of the bits of `w`, or of a sample of its blocks if it is large, which shows most changes"
+    w = w.detach().contiguous().flatten()
+    if w.storage_offset()*w.element_size()%8: w = w.clone()  # words begin at multiples of 8 bytes
     every = w.numel()//most + 1
-    w = torch.atleast_1d(w.detach())[::every].contiguous().flatten()
-    per_word = 8//w.element_size()
-    n_words = len(w)//per_word  # of 64 bits; the few numbers after them are given as they are
-    words = w.view(torch.uint8).view(-1)[:8*n_words].view(torch.int64)
-    return words.sum().item(),w[n_words*per_word:].tolist()
+    as_bytes = w.view(torch.uint8)
+    n_words = len(as_bytes)//8
+    words = as_bytes[:8*n_words].view(torch.int64)
+    n_blocks = n_words//_block
+    blocks = words[:n_blocks*_block].view(-1, _block)[::every]
+    return blocks.sum().item(),words[n_blocks*_block:].sum().item(),as_bytes[8*n_words:].tolist()
 
 # %% ../../nbs/models/33_kept.ipynb #5312aeb8
 _looked_at = ContextVar('looked at', default=None)  # tensors and their states, by id

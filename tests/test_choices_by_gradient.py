@@ -1,5 +1,6 @@
 """Lists by gradient: negatives that nobody has seen, losses against plain formulas, fits with fastai's callbacks, and what the model answers"""
 import math,warnings
+from functools import partial
 import numpy as np,pandas as pd,pytest,torch,torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.callback.tracker import EarlyStoppingCallback,SaveModelCallback
@@ -187,6 +188,23 @@ def test_the_step_by_hand_has_the_gradients_of_pytorch(loss, shared, sparse):
         assert torch.allclose(p.grad.to_dense(), grad.to_dense(), atol=1e-6)
     pairs = torch.stack([x[:,:1].expand(-1, scores.shape[1]-1), items.expand(50, -1)], 2)
     assert torch.allclose(scores[:,1:], model.score_pairs(pairs.flatten(0, 1)).view(50, -1), atol=1e-5)
+
+@pytest.mark.parametrize('own', ['compare','forward'])
+@pytest.mark.parametrize('where', ['subclass','object'])
+@each_loss
+def test_a_loss_with_its_own_way_to_compare_has_its_own_slopes(loss, where, own):
+    "A temperature"
+    before = getattr(loss, own)
+    def sharper(self, scores, expected): return before(self, scores*10, expected)
+    loss_func = (type('Sharper', (loss,), {own: sharper}) if where=='subclass' else loss)()
+    if where=='object': setattr(loss_func, own, partial(sharper, loss_func))
+    scores,expected = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)),torch.zeros(5, 4)
+    wanted = scores.clone().requires_grad_()
+    want = loss_func(wanted, expected)
+    want.backward()
+    found,slopes = loss_func.slopes(scores, expected)
+    assert torch.allclose(found, want) and torch.allclose(slopes, wanted.grad, atol=1e-6)
+    assert not torch.allclose(slopes, loss().slopes(scores, expected)[1], atol=1e-3)
 
 # ------------------------------------------------------------------ fits
 @layouts

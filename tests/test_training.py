@@ -2,8 +2,9 @@
 import math,subprocess,sys,warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
-from fastai.callback.all import (Callback,CancelBatchException,GradientAccumulation,GradientClip,SaveModelCallback,TerminateOnNaNCallback)
-from fastai.learner import Learner,Recorder
+from fastai.callback.all import (ActivationStats,Callback,CancelBatchException,GradientAccumulation,GradientClip,ParamScheduler,SaveModelCallback,SchedCos,
+                                 TerminateOnNaNCallback,combine_scheds)
+from fastai.learner import AvgSmoothLoss,Learner,Recorder
 from fastai.optimizer import Adam,OptimWrapper
 from torch import nn
 from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecLearner,RowRMSProp,dot_learner,learner,load_learner,nn_learner,partial,sample_ratings)
@@ -71,6 +72,84 @@ def test_nobody_is_left_out_of_the_gradient(dls):
     with learn.no_logging(): learn.fit(1)
     h.remove()
     assert len(seen)==len(dls.train)+len(dls.valid)
+
+# ------------------------------------------------------------------ what is replaced is used
+class SwitchesLoss(Callback):
+    "From the fourth batch of an epoch on, another loss"
+    def before_batch(self): self.learn.loss_func = nn.L1Loss() if self.training and self.iter>2 else nn.MSELoss()
+
+class Hooks(Callback):
+    "In the middle of an epoch, a hook that halves predictions, or on the weights one that halves gradients"
+    def __init__(self, on): self.on = on
+    def before_batch(self):
+        if not self.training or self.iter!=2: return
+        m = self.learn.model
+        self.h = m.register_forward_hook(lambda m,x,y: y/2) if self.on=='model' else m.i_bias.weight.register_hook(lambda g: g/2)
+    def after_train(self): self.h.remove()
+
+class Evaluates(Callback):
+    def before_batch(self): self.learn.model.train(self.iter%2==0)
+
+class Floor(ParamScheduler):
+    def _update_val(self, pct):
+        super()._update_val(pct)
+        self.learn.opt.set_hyper('lr', max(self.learn.opt.hypers[-1]['lr'], 5e-3))
+
+class Plain(AvgSmoothLoss):
+    "The plain mean of all losses"
+    def reset(self): self.all,self.val,self.count = [],torch.tensor(0.),0
+    def accumulate(self, learn): self.all.append(learn.loss.detach())
+    @property
+    def value(self): return torch.stack(self.all).mean()
+
+def scheduled(learn): learn.fit(2, cbs=Floor(dict(lr=combine_scheds([.5,.5], [SchedCos(1e-2, 1e-3), SchedCos(1e-3, 1e-4)]))))
+
+def with_mean(learn):
+    learn.model.mean = nn.Parameter(torch.as_tensor(learn.model.mean).clone())
+    learn.fit(2)
+
+def averaged(learn):
+    learn.recorder.smooth_loss = Plain()
+    learn.fit(2)
+
+replaced = dict(loss=dict(cbs=[SwitchesLoss]), model_hook=dict(cbs=[lambda: Hooks('model')]), weight_hook=dict(cbs=[lambda: Hooks('weight')]),
+                eval=dict(cbs=[Evaluates], clip=True, fit=lambda o: o.fit(2, .1)), schedule=dict(fit=scheduled), mean=dict(fit=with_mean), average=dict(fit=averaged))
+
+@pytest.mark.parametrize('name', replaced)
+def test_what_is_replaced_within_a_fit_is_used(dls, name):
+    ours,stock = both(dls, **replaced[name])
+    plain,_ = both(dls, **{k: v for k,v in replaced[name].items() if k=='clip'})
+    assert torch.allclose(weights(ours), weights(stock), atol=1e-5) and np.allclose(ours.recorder.values, stock.recorder.values, atol=1e-5)
+    assert ours.recorder.values[-1]!=plain.recorder.values[-1]
+
+@pytest.mark.filterwarnings('ignore:save_recommender will refuse')
+@pytest.mark.parametrize('cls,name', [(DotBias,'score_pairs'), (DotBias,'bounded'), (DotBias,'side_rows'), (nn.MSELoss,'forward')])
+def test_patched_methods_are_used(dls, monkeypatch, cls, name):
+    before = getattr(cls, name)
+    monkeypatch.setattr(cls, name, lambda *args: before(*args)*.9 if name!='side_rows' else [o*.9 for o in before(*args)])
+    ours,stock = both(dls)
+    assert torch.allclose(weights(ours), weights(stock), atol=1e-5)
+
+@pytest.mark.parametrize('name', ['_backward','_do_grad_opt'])
+@pytest.mark.parametrize('where', ['subclass','object','Learner','RecLearner'])
+def test_own_steps_of_a_learner_are_used(dls, monkeypatch, name, where):
+    "A method that does nothing: no step moves a weight"
+    n,learn = 0,dot_learner(dls, 4, shrink=False, wd=0.)
+    def nothing(*_):
+        nonlocal n
+        n += 1
+    if where=='subclass': learn.__class__ = type('Own', (RecLearner,), {name: nothing})
+    elif where=='object': setattr(learn, name, nothing)
+    else: monkeypatch.setattr(dict(Learner=Learner, RecLearner=RecLearner)[where], name, nothing)
+    before = learn.model.i_weight.weight[1:].clone()
+    with learn.no_logging(): learn.fit(1)
+    assert n==len(dls.train) and learn.model.i_weight.weight[1:].equal(before)
+
+def test_statistics_of_activations(dls):
+    "fastai takes its hooks off and puts them on again within an epoch"
+    learn,stats = dot_learner(dls, 4, shrink=False),ActivationStats(every=4)
+    with learn.no_logging(): learn.fit(1, cbs=stats)
+    assert len(stats.stats)==-(-len(dls.train)//4) and all(o is not None for o in stats.stats)
 
 def test_a_callback_may_skip_the_first_batch(dls):
     "Of the first epoch or of all, in a learner that is new or not"

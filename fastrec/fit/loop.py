@@ -101,6 +101,7 @@ def _calls_at(self:RecLearner, event_name):
     if cbs!=self.cbs.items:
         cbs,by_event = list(self.cbs),{}
         self._known_calls = cbs,by_event
+        self.by_hand,self.is_alone = None,self._are_known(cbs)
     if event_name not in by_event: by_event[event_name] = self._find_calls(event_name)
     return by_event[event_name]
 
@@ -139,6 +140,7 @@ _draw_nothing = {
     nn.Linear, nn.BatchNorm1d, nn.ReLU, SigmoidRange,
     TrainEvalCallback, Recorder, CastToTensor,
     ProgressCallback, ParamScheduler, SkipToEpoch, ShrinkToBiases,
+    SaveModelCallback, EarlyStoppingCallback, ReduceLROnPlateau, CSVLogger,
     AgainstUnseen, TellEpochs}  # with its own generator
 
 @patch
@@ -147,25 +149,51 @@ def _may_draw(self:RecLearner):
     parts = [*self.model.modules(), *self.cbs]
     return not all(type(o) in _draw_nothing or type(o) is nn.Dropout and not o.p for o in parts)
 
+@patch
+def _are_known(self:RecLearner, cbs):
+    "Do none of `cbs` change model or loss within an epoch? All may except those that are known not to"
+    return all(type(o) in _draw_nothing and not any(hasattr(event, k) for k in vars(o)) for o in cbs)
+
 # %% ../../nbs/fit/45_loop.ipynb #9ef2cea0
 def _has_hooks(m, names=''):
     "Are there hooks on the module `m`, or on all modules?"
     return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
 
-_computes = {'forward','score_pairs','rows','bounded'}  # methods that an object may have replaced by its own
+_computes = 'forward','score_pairs','rows','side_rows','bounded','to_range','score_beside','scores_of_rows','tables'
+_steps = '_backward','_do_grad_opt'
+
+def _methods(cls, names): return [getattr(cls, o, None) for o in names]
+
+# %% ../../nbs/fit/45_loop.ipynb #4c37108e
+def _as_known(names, *classes):
+    "A function that says whether an object's own class and the `classes` still have their methods `names`, and the object none of its own"
+    before = [_methods(o, names) for o in classes]
+    def _inner(o):
+        now = [_methods(c, names) for c in (type(o),*classes[1:])]
+        return now==before and not vars(o).keys() & set(names)
+    return _inner
+
+_computes_as_known = _as_known(_computes, DotBias)
+_mse_as_known = _as_known(_computes, nn.MSELoss)
+
+# %% ../../nbs/fit/45_loop.ipynb #3715c8e7
+def _is_known(loss):
+    "Does `loss` say what its slopes are, or is it the mean squared error?"
+    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss)
+    return type(loss) is nn.MSELoss and loss.reduction=='mean' and _mse_as_known(loss)
 
 @patch
 def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
     m,loss = self.model,self.loss_func
-    is_known = isinstance(loss, ChoiceLoss) or type(loss) is nn.MSELoss and loss.reduction=='mean'
-    if type(m) is not DotBias or not is_known: return False
-    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'):
-        return False
-    if type(m).forward is not FactorModel.forward or _computes & {*vars(m), *vars(loss)}:
-        return False
-    if not all(is_plain(e) for es in m.tables for e in es): return False
-    return not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in m.parameters())
+    if type(m) is not DotBias or not (m.training and _computes_as_known(m)): return False
+    if not (_is_known(loss) and _steps_as_known(self)): return False
+    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'): return False
+    tables = [e for es in m.tables for e in es]
+    if not all(is_plain(e) for e in tables): return False
+    weights = [e.weight for e in tables]
+    if any(w.requires_grad and not any(w is o for o in weights) for w in m.parameters()): return False
+    return not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in weights)
 
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
@@ -185,7 +213,7 @@ def _do_one_batch(self:RecLearner):
     if self.training:
         self.has_stepped = True  # which `_fit` in `fit.guards` asks
         self._look_at_targets()
-    if self.by_hand is None: self.by_hand = self.lean and self._works_by_hand()
+    if self.by_hand is None or not self.is_alone: self.by_hand = self.lean and self._works_by_hand()
     if not (self.by_hand and self.training and self.yb) or self._watched():
         Learner._do_one_batch(self)
         if self.training: self._look_at_targets()  # again, as callbacks may have written to them
@@ -209,3 +237,5 @@ def _step(self:RecLearner):
         if not w.requires_grad: w.grad = None  # one of 0, from before it was frozen, would let it decay and drift
     Learner._step(self)
     torch.clear_autocast_cache()  # which has rounded copies of the weights before this step
+
+_steps_as_known = _as_known(_steps, RecLearner, Learner)

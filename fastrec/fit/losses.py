@@ -79,13 +79,21 @@ def layout(self:ChoiceLoss, is_dot):
     shared = is_dot if self.shared is None else bool(self.shared)
     return shared,self.n_negatives or (_n_shared if shared else _n_own)
 
+def _by_autograd(loss_func, scores, expected):
+    with torch.enable_grad():
+        scores = scores.detach().requires_grad_()
+        loss = loss_func(scores, expected)
+        return loss.detach(),torch.autograd.grad(loss, scores)[0]
+
+_own_slopes = {}  # functions that give loss and slopes without autograd, by the `forward` and `compare` that they are of
+
 @patch
 def slopes(self:ChoiceLoss, scores, expected):
     "The loss, and its slopes at the `scores`, (n,1+m)"
-    with torch.enable_grad():
-        scores = scores.detach().requires_grad_()
-        loss = self(scores, expected)
-        return loss.detach(),torch.autograd.grad(loss, scores)[0]
+    cls = type(self)
+    by = _own_slopes.get((cls.forward,cls.compare))
+    is_own = by and not vars(self).keys() & {'forward','compare'}
+    return by(scores, expected) if is_own else _by_autograd(self, scores, expected)
 
 # %% ../../nbs/fit/67_losses.ipynb #15cc1543
 _tiny = torch.finfo(torch.float32).tiny  # the least chance that has a logarithm
@@ -98,12 +106,15 @@ class SampledSoftmaxLoss(ChoiceLoss):
         place_of_chosen = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
         return F.cross_entropy(scores-expected, place_of_chosen)
 
-    @torch.no_grad()
-    def slopes(self, scores, expected):
-        chances = (scores-expected).softmax(1)
-        loss = -chances[:,0].clamp(min=_tiny).log().mean()
-        chances[:,0] -= 1
-        return loss,chances.div_(len(scores))
+# %% ../../nbs/fit/67_losses.ipynb #aaed8eed
+@torch.no_grad()
+def _slopes_of_softmax(scores, expected):
+    chances = (scores-expected).softmax(1)
+    loss = -chances[:,0].clamp(min=_tiny).log().mean()
+    chances[:,0] -= 1
+    return loss,chances.div_(len(scores))
+
+_own_slopes[ChoiceLoss.forward,SampledSoftmaxLoss.compare] = _slopes_of_softmax
 
 # %% ../../nbs/fit/67_losses.ipynb #28160310
 class BPRLoss(ChoiceLoss):
@@ -114,13 +125,18 @@ class BPRLoss(ChoiceLoss):
         pairs = F.softplus(scores[:,1:]-scores[:,:1])*counts
         return pairs.sum()/counts.sum().clamp(min=1)
 
-    @torch.no_grad()
-    def slopes(self, scores, expected):
-        counts = expected[:,1:].isfinite()
-        chances = (scores[:,1:]-scores[:,:1]).sigmoid_().mul_(counts)  # that the order is wrong
-        chances /= counts.sum().clamp(min=1)
-        own = -chances.sum(1, keepdim=True)
-        return self.compare(scores, expected),torch.cat([own, chances], 1)
+# %% ../../nbs/fit/67_losses.ipynb #fdf6ba05
+@torch.no_grad()
+def _slopes_of_bpr(scores, expected):
+    counts = expected[:,1:].isfinite()
+    n = counts.sum().clamp(min=1)
+    off = scores[:,1:]-scores[:,:1]
+    loss = (F.softplus(off)*counts).sum()/n
+    chances = off.sigmoid_().mul_(counts)/n  # that the order is wrong
+    own = -chances.sum(1, keepdim=True)
+    return loss,torch.cat([own, chances], 1)
+
+_own_slopes[ChoiceLoss.forward,BPRLoss.compare] = _slopes_of_bpr
 
 # %% ../../nbs/fit/67_losses.ipynb #f97adfad
 class NegativeBCELoss(ChoiceLoss):

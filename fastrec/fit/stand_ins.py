@@ -59,6 +59,7 @@ def _fetch_measured(learn, rec):
 def _record_step(learn, rec):
     "Loss and learning rate of a batch of training, as `Recorder` keeps them, but on the device of the loss"
     avg = rec.smooth_loss
+    if type(avg) is not AvgSmoothLoss: return rec.after_batch()
     loss = learn.loss.detach()
     if avg.val.dtype!=loss.dtype:
         avg.val = avg.val.to(loss.dtype)  # it begins with the default one
@@ -125,8 +126,11 @@ def _plan(learn, cb):
     cb.scheds = {n: _on_floats(f) for n,f in cb.scheds.items()}
     cb.before_fit()
 
+_update_val = ParamScheduler._update_val
+
 def _schedule(learn, cb):
     "Set what is scheduled, as `ParamScheduler` does through `set_hyper`"
+    if type(cb)._update_val is not _update_val: return cb.before_batch()
     hypers = learn.opt.hypers
     for n,f in cb.scheds.items():
         v = f(learn.pct_train)

@@ -182,6 +182,8 @@ def _is_known(loss):
     if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss)
     return type(loss) is nn.MSELoss and loss.reduction=='mean' and _mse_as_known(loss)
 
+RecLearner.is_alone = False  # can nothing change within an epoch whether gradients are worked out by hand?
+
 @patch
 def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
@@ -213,7 +215,7 @@ def _do_one_batch(self:RecLearner):
     if self.training:
         self.has_stepped = True  # which `_fit` in `fit.guards` asks
         self._look_at_targets()
-    if self.by_hand is None or not self.is_alone: self.by_hand = self.lean and self._works_by_hand()
+        if self.by_hand is None or not self.is_alone: self.by_hand = self.lean and self._works_by_hand()
     if not (self.by_hand and self.training and self.yb) or self._watched():
         Learner._do_one_batch(self)
         if self.training: self._look_at_targets()  # again, as callbacks may have written to them

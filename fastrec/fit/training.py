@@ -65,8 +65,7 @@ class RecLearner(Recommends, Learner):
     seed,n_fits,stay,begun = None,0,False,False  # keep what validation gathers on its device? Is the first model from `init`?
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
-    _known_calls,has_stepped = (None,None),None  # what to call for each event; has a fit taken a step?
-    by_hand,is_alone = None,False  # are gradients worked out by hand, and can nothing change that within an epoch?
+    _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
     last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
     @property
     def model(self):

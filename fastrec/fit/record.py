@@ -81,16 +81,18 @@ def _may_follow(self:RecLearner):
     return not any(getattr(cb, 'own_batches', False) for cb in self.cbs)
 
 # %% ../../nbs/fit/42_record.ipynb #5f6bfa9b
+RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
+
 @patch
 def fit_state(self:RecLearner):
     "What a fit replaces, to be put back by `put_back`"
     record = dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
-    return self.model,self.opt,self.n_fits,self.last_fit,record
+    return self.model,self.opt,self.n_fits,self.last_fit,self.last_range,record
 
 @patch
 def put_back(self:RecLearner, state):
     "Model, optimizer, number of fits, what the last one was, and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,self.last_fit,record = state  # the model first, which drops an optimizer of another one
+    self.model,self.opt,self.n_fits,self.last_fit,self.last_range,record = state  # the model first, which drops an optimizer of another one
     if not record: return
     vars(self.recorder).clear()
     vars(self.recorder).update(record)

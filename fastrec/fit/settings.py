@@ -12,6 +12,7 @@ from fastai.tabular.all import *
 from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
+from .arguments import LastFit
 from .defaults import pays_sparse,scaled_wd,values_of_scale
 from .learner import usual_lr
 from .mixing import fewest
@@ -19,7 +20,7 @@ from .losses import ChoiceLoss
 from .als import usual_power,usual_width
 from .bayes import usual_draw_width,usual_sweeps
 from .gibbs import usual_draws
-from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
+from .sgd import usual_sgd_width
 from .choices import choice_hypers
 from .ials import tries_wider
 from .taste import is_tried
@@ -189,17 +190,6 @@ def _blend_rows(blend, args):
 # %% ../../nbs/fit/28_settings.ipynb #a149d657
 _usual_widths = dict(fit_als=lambda n: usual_width, fit_bayes=usual_draw_width, fit_sgd=lambda n: usual_sgd_width)  # for n ratings
 
-def _steps_rows(learn, args):
-    "How long the steps of the last `fit_sgd` were, and what held its rows down"
-    ds = learn.dls.train_ds.counted()
-    lr,n_sweep = args['lr'],args['n_sweep']
-    goes_on = lr==suited_lr(ds, n_sweep, False)
-    by_rule = suited_lr(ds, n_sweep, not goes_on)
-    rule = '.2 over the sweeps, as the fit went on' if goes_on else '.6 over the sweeps, more for few ratings, at most .06'
-    steps = _row(lr, by_rule, rule, f'{n_sweep} sweeps, {len(ds):,} ratings')
-    held = _row(args['reg'], usual_sgd_reg, 'at each rating, in units of what biases leave')
-    return dict(lr=steps, reg=held)
-
 # %% ../../nbs/fit/28_settings.ipynb #3c85b9c3
 def _als_rows(model, args, n):
     "How the penalty of `fit_als` grows, and how far factors vary, by its `args` and `n` ratings"
@@ -211,7 +201,7 @@ def _als_rows(model, args, n):
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
-    fit,args = learn.last_fit
+    fit,args,chose = LastFit(*learn.last_fit)
     defaults = inspect.signature(getattr(type(learn), fit)).parameters
     n = learn.dls.train_ds.n_ratings
     res = {}
@@ -222,7 +212,6 @@ def _of_solver(learn):
     if fit=='fit_blend': res |= _blend_rows(learn.model.lists_by, args)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
-    if fit=='fit_sgd': res |= _steps_rows(learn, args)
     if fit=='fit_als': res |= _als_rows(learn.model, args, n)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
@@ -232,7 +221,7 @@ def _of_solver(learn):
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
         res['reg'] = (learn.model.ials['reg'],f'as choices agree beyond chance{_by_trial(learn)}',source) if is_taste else _of_popularity
-    return res
+    return res|chose
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46
 @patch

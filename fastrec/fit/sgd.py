@@ -12,6 +12,7 @@ from ..base.checks import is_whole,need_flags,need_numbers,need_package
 from ..base.devices import need_memory
 from ..models.ridge import features_arg
 from .training import RecLearner
+from .arguments import LastFit
 from .als import need_scale,read_model,write_model
 from ..base.compiled import can_compile,telling
 from .doubts import how_many,is_doubtful
@@ -120,6 +121,12 @@ def suited_lr(ds, n_sweep, is_new):
     all_steps = _all_steps*longer if is_new else _more_steps
     return min(_longest, all_steps/n_sweep)
 
+def _lr_row(lr, n_sweep, n, is_new):
+    "For `settings()`: why steps of `lr` suit `n_sweep` passes over `n` ratings"
+    rule = f'{_all_steps} over the sweeps, more for few ratings, at most {_longest}'
+    if not is_new: rule = f'{_more_steps} over the sweeps, as the fit went on'
+    return lr,rule,f'{n_sweep} sweeps, {n:,} ratings'
+
 # %% ../../nbs/fit/57_sgd.ipynb #fa4291b6
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
@@ -197,10 +204,14 @@ def fit_sgd(self:RecLearner,
     _need_loop(self)
     ds = copy(solver_data(self, 0, n_sweep)).to('cpu')
     n_factors,goes_on = _width(self, n_factors, ds)
-    lr = float(ifnone(lr, suited_lr(ds, n_sweep, not goes_on)))
-    reg = float(ifnone(reg, usual_sgd_reg))
-    args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
-    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
-    called = 'fit_sgd',args|features_arg(ds, features)
+    args,chose = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep),{}
+    if lr is None:
+        lr = suited_lr(ds, n_sweep, not goes_on)
+        chose['lr'] = _lr_row(lr, n_sweep, len(ds), not goes_on)
+    if reg is None:
+        reg = usual_sgd_reg
+        chose['reg'] = reg,'at each rating, in units of what biases leave',''
+    sweeps = partial(_sgd_sweeps, lr=float(lr), reg=float(reg), n_sweep=int(n_sweep), is_new=not goes_on)
+    called = LastFit('fit_sgd', args|features_arg(ds, features), chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
 

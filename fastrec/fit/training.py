@@ -19,7 +19,7 @@ from ..answer.recommender import Recommends,Seen,counts_of_items
 from ..answer.predict import need_stars,predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
-from .arguments import hypers_of
+from .arguments import LastFit,hypers_of
 from .defaults import tell_of_choices
 from .losses import ChoiceLoss
 from .equations import evenly,mean_square
@@ -66,7 +66,7 @@ class RecLearner(Recommends, Learner):
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
-    last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
+    last_fit,asked_width = LastFit(),None  # the second: the `n_factors` that `learner` was given
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
@@ -112,7 +112,7 @@ def _do_fit(self:RecLearner):
     self._fit_seed = self._drawn_seed() if self.seed is None else self.seed+self.n_fits-resumed
     if not hasattr(self, 'lr_finder'):  # which puts the weights back
         if not getattr(self.model, 'is_preference', False): tell_of_choices(ds)
-        self.last_fit = 'fit',hypers_of(self)
+        self.last_fit = LastFit('fit', hypers_of(self))
         self.n_fits += not resumed
     self._plan_end()  # in `fit.callbacks`
     self._bring_opt()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.base import FactorModel
+from ..models.ridge import features_arg
 from .defaults import as_float
 
 # %% ../../nbs/fit/52_arguments.ipynb #697c9d26
@@ -92,6 +93,10 @@ class LastFit(NamedTuple):
     name:str = None
     args:dict = {}
     chose:dict = {}
+
+def as_called(fit, args, ds, features, chose={}):
+    "The `LastFit` of a `fit` of `ds`; whether `features` may be followed is one of its arguments if there are any"
+    return LastFit(fit, args|features_arg(ds, features), chose)
 
 # %% ../../nbs/fit/52_arguments.ipynb #f9604fd7
 _places = np.linspace(0, 1, 201)  # in a schedule, with corners on them or near

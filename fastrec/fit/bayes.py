@@ -11,10 +11,9 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,warn
 from ..models.new_draws import moments_of_known
 from ..models.posterior import PosteriorMean
-from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
-from .arguments import LastFit
+from .arguments import as_called
 from .solvers import can_go_on,need_start,solver_data,width_for
 from .als import need_scale,usual_width,write_model
 from .borne_out import approach,towards_what_is_borne_out
@@ -242,4 +241,4 @@ def fit_bayes(self:RecLearner,
     columns = side_columns(ds, side, features, n_factors+1)
     sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model, columns, n_sweep=n_sweep, **kept)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
-                start=start, finish=sampling.finish, ds=ds, called=LastFit('fit_bayes', args|features_arg(ds, features)))
+                start=start, finish=sampling.finish, ds=ds, called=as_called('fit_bayes', args, ds, features))

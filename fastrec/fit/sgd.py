@@ -10,9 +10,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,need_numbers,need_package
 from ..base.devices import need_memory
-from ..models.ridge import features_arg
 from .training import RecLearner
-from .arguments import LastFit
+from .arguments import as_called
 from .als import need_scale,read_model,write_model
 from ..base.compiled import can_compile,telling
 from .doubts import how_many,is_doubtful
@@ -122,7 +121,7 @@ def suited_lr(ds, n_sweep, is_new):
     return min(_longest, all_steps/n_sweep)
 
 def _lr_row(lr, n_sweep, n, is_new):
-    "For `settings()`: why steps of `lr` suit `n_sweep` passes over `n` ratings"
+    "A row of `settings()`: why steps of `lr` suit `n_sweep` passes over `n` ratings"
     rule = f'{_all_steps} over the sweeps, more for few ratings, at most {_longest}'
     if not is_new: rule = f'{_more_steps} over the sweeps, as the fit went on'
     return lr,rule,f'{n_sweep} sweeps, {n:,} ratings'
@@ -151,7 +150,18 @@ def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
         yield tensor(error)
 
 # %% ../../nbs/fit/57_sgd.ipynb #bbb22b5d
-usual_sgd_width,usual_sgd_reg = 50,.06
+usual_sgd_width,_usual_reg = 50,.06
+
+def _settled(ds, lr, reg, n_sweep, is_new):
+    "`lr` and `reg`, or what suits the ratings `ds` where they are left out, and rows of `settings()` for these"
+    chose = {}
+    if lr is None:
+        lr = suited_lr(ds, n_sweep, is_new)
+        chose['lr'] = _lr_row(lr, n_sweep, len(ds), is_new)
+    if reg is None:
+        reg = _usual_reg
+        chose['reg'] = reg,'at each rating, in units of what biases leave',''
+    return float(lr),float(reg),chose
 
 def _need_loop(learn):
     "Compile the loop unless that is done; refused without numba"
@@ -204,14 +214,9 @@ def fit_sgd(self:RecLearner,
     _need_loop(self)
     ds = copy(solver_data(self, 0, n_sweep)).to('cpu')
     n_factors,goes_on = _width(self, n_factors, ds)
-    args,chose = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep),{}
-    if lr is None:
-        lr = suited_lr(ds, n_sweep, not goes_on)
-        chose['lr'] = _lr_row(lr, n_sweep, len(ds), not goes_on)
-    if reg is None:
-        reg = usual_sgd_reg
-        chose['reg'] = reg,'at each rating, in units of what biases leave',''
-    sweeps = partial(_sgd_sweeps, lr=float(lr), reg=float(reg), n_sweep=int(n_sweep), is_new=not goes_on)
-    called = LastFit('fit_sgd', args|features_arg(ds, features), chose)
+    args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
+    lr,reg,chose = _settled(ds, lr, reg, n_sweep, not goes_on)
+    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
+    called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
 

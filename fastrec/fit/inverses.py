@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/fit/65_inverses.ipynb #08e30bee
 import numpy as np,torch
-from ..base.compiled import compiled,in_threads,may_run
+from ..base.compiled import by_rows,compiled,may_run
 
 # %% ../../nbs/fit/65_inverses.ipynb #e29acd8f
 _at_once = 8  # rows that are swept
@@ -158,8 +158,7 @@ def means_and_covs(a, c, of_prior, variance, arith):
     cov = torch.empty_like(a)
     least = torch.empty_like(variance)
     known = a,c,of_prior,variance
-    rows = zip(*(o.split(_rows_a_job) for o in (*known,mean,cov,least)))
-    in_threads(_solve_rows.run, [[o.numpy() for o in job] for job in rows])
+    by_rows(_solve_rows, _rows_a_job, *known, mean, cov, least)
     is_sound = mean.isfinite().all(1) & (cov.diagonal(dim1=1, dim2=2)>0).all(1)
     lost = ~(is_sound & (least>=_least_share))
     if lost.any(): mean[lost],cov[lost] = _by_factors(*(o[lost] for o in known), arith)

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/59_moments.ipynb #f53169b6
 import numpy as np,torch
 import torch.nn.functional as F
-from ..base.compiled import compiled,in_threads
+from ..base.compiled import compiled,inlined,in_threads
 
 # %% ../../nbs/fit/59_moments.ipynb #b1c3c7ff
 def _with_gap(cov, dim):
@@ -22,7 +22,7 @@ def in_design(cov):
 # %% ../../nbs/fit/59_moments.ipynb #55d5549b
 def size_of_triangle(d): return d*(d+1)//2
 
-@compiled
+@inlined
 def _moments(f, z, weight, cov, out):
     "Put row `f` of the lower triangle of what a rating adds, $\\gamma(zz^\\top+Z)$, into `out`, (f+1,)"
     sure = len(z)-2  # the 1 of [q,1,b], whose covariances are 0, and not in `cov`

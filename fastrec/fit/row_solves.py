@@ -30,7 +30,8 @@ def _take_columns(a, k, b, p):
     for i in range(k, k+b):
         for s in range(i-k+1): p[s,i] = a[i,k+s]
     for i in range(k+b, len(a)):
-        for s in range(b): p[s,i] = a[i,k+s]
+        for s in range(_at_once): p[s,i] = a[i,k+s]
+    p[b:] = 0
 
 @compiled
 def _put_columns(p, k, b, a):
@@ -38,7 +39,7 @@ def _put_columns(p, k, b, a):
     for i in range(k, k+b):
         for s in range(i-k+1): a[i,k+s] = p[s,i]
     for i in range(k+b, len(a)):
-        for s in range(b): a[i,k+s] = p[s,i]
+        for s in range(_at_once): a[i,k+s] = p[s,i]
 
 @compiled
 def _without_block(p, k, after, q):

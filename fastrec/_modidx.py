@@ -2543,6 +2543,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastrec.fit.ials.tries_wider': ('fit/ials.html#tries_wider', 'fastrec/fit/ials.py')},
             'fastrec.fit.inverses': { 'fastrec.fit.inverses._by_factors': ('fit/inverses.html#_by_factors', 'fastrec/fit/inverses.py'),
                                       'fastrec.fit.inverses._put_back': ('fit/inverses.html#_put_back', 'fastrec/fit/inverses.py'),
+                                      'fastrec.fit.inverses._put_cov': ('fit/inverses.html#_put_cov', 'fastrec/fit/inverses.py'),
                                       'fastrec.fit.inverses._solve_rows': ('fit/inverses.html#_solve_rows', 'fastrec/fit/inverses.py'),
                                       'fastrec.fit.inverses._sweep': ('fit/inverses.html#_sweep', 'fastrec/fit/inverses.py'),
                                       'fastrec.fit.inverses._sweep_block': ('fit/inverses.html#_sweep_block', 'fastrec/fit/inverses.py'),

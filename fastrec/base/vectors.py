@@ -69,14 +69,14 @@ def times(typing, scale, vector):
         number,none = ir.IntType(32),kind(ir.Undefined)
         first = builder.insert_element(none, scale, number(0))
         everywhere = builder.shuffle_vector(first, none, ir.VectorType(number, width)(None))
-        return builder.fmul(everywhere, vector, flags=('fast',))
+        return builder.fmul(everywhere, vector, flags=('contract',))
     from numba.core import types
     return vector(types.float32, vector),emit
 
 @emitted
 def plus(typing, a, b):
     "The sums of the numbers of two vectors"
-    def emit(context, builder, sig, args): return builder.fadd(*args, flags=('fast',))
+    def emit(context, builder, sig, args): return builder.fadd(*args, flags=('contract',))
     return a(a, b),emit
 
 # %% ../../nbs/base/91_vectors.ipynb #897d817e
@@ -92,16 +92,16 @@ def add_eight(
     e,f = load(rows, 4, p),load(rows, 5, p)
     g,h = load(rows, 6, p),load(rows, 7, p)
     for i in range(first, after):
-        total = plus(load(out, i, p), times(x[0,i], a))
-        total = plus(total, times(x[1,i], b))
-        total = plus(total, times(x[2,i], c))
-        total = plus(total, times(x[3,i], d))
-        total = plus(total, times(x[4,i], e))
-        total = plus(total, times(x[5,i], f))
-        total = plus(total, times(x[6,i], g))
-        total = plus(total, times(x[7,i], h))
+        first_four = plus(times(x[0,i], a), times(x[1,i], b))
+        first_four = plus(first_four, times(x[2,i], c))
+        first_four = plus(first_four, times(x[3,i], d))
+        last_four = plus(times(x[4,i], e), times(x[5,i], f))
+        last_four = plus(last_four, times(x[6,i], g))
+        last_four = plus(last_four, times(x[7,i], h))
+        total = plus(load(out, i, p), plus(first_four, last_four))
         store(total, out, i, p)
 
+# %% ../../nbs/base/91_vectors.ipynb #95f7302c
 @compiled
 def add_products(x, rows, out):
     "Add $x^\\top rows$, (8,m) and (8,any), to `out`, (m,any), up to the diagonal"

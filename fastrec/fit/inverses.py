@@ -63,6 +63,15 @@ def _put_back(a, k, b, d, q):
     for i in range(k+b, len(a)):
         for s in range(_at_once): a[i,k+s] = -q[s,i]
 
+# %% ../../nbs/fit/65_inverses.ipynb #c7e57bc2
+@compiled
+def _put_cov(own, variance, cov):
+    "Put the inverse, which is swept in the lower triangle `own`, times the `variance` into both triangles of `cov`, (n,n)"
+    for i in range(len(cov)):
+        for j in range(i+1):
+            cov[i,j] = -variance*own[i,j]
+            cov[j,i] = cov[i,j]
+
 # %% ../../nbs/fit/65_inverses.ipynb #dc5e9dda
 @compiled
 def _sweep(
@@ -108,10 +117,7 @@ def _solve_rows(
             own[n,i] = c[r,i]
         least[r] = _sweep(own, diagonal, d, p, q)
         mean[r] = own[n,:n]
-        for i in range(n):
-            for j in range(i+1):
-                cov[r,i,j] = -variance[r]*own[i,j]
-                cov[r,j,i] = cov[r,i,j]
+        _put_cov(own, variance[r], cov[r])
 
 # %% ../../nbs/fit/65_inverses.ipynb #8421f8e0
 _least_share = .2  # of the diagonal, that may be divided by

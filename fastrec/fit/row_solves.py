@@ -47,7 +47,9 @@ def _without_block(p, k, after, q):
     begin = k//width*width
     for s in range(len(p)):
         for i in range(begin, after): p[s,i] = 0
-        for v in range(begin, p.shape[1], width): store(times(np.float32(-1), load(p, s, v)), q, s, v)
+        for v in range(begin, p.shape[1], width):
+            turned = times(np.float32(-1), load(p, s, v))
+            store(turned, q, s, v)
 
 # %% ../../nbs/fit/71_row_solves.ipynb #1dfbce2f
 @compiled
@@ -59,11 +61,15 @@ def _factor_columns(p, k, b, diagonal):
         pivot = p[s,k+s]
         least = min(least, pivot/diagonal[k+s])
         scale = np.float32(1/np.sqrt(np.float64(pivot)))  # in float32 it would be an estimate
-        for v in range(begin, p.shape[1], width): store(times(scale, load(p, s, v)), p, s, v)
+        for v in range(begin, p.shape[1], width):
+            column = times(scale, load(p, s, v))
+            store(column, p, s, v)
         for r in range(s+1, b):
             scale = -p[s,k+r]
             for v in range(begin, p.shape[1], width):
-                store(plus(load(p, r, v), times(scale, load(p, s, v))), p, r, v)
+                taken = times(scale, load(p, s, v))
+                left = plus(load(p, r, v), taken)
+                store(left, p, r, v)
     return least
 
 # %% ../../nbs/fit/71_row_solves.ipynb #6d2ca696
@@ -80,7 +86,9 @@ def _factor(a, diagonal, p, q):
         least = min(least, _factor_columns(p, k, b, diagonal))
         _put_columns(p, k, b, a)
         _without_block(p, k, after, q)
-        for v in range(after//width*width, n, width): add_eight(q, p, max(v, after), n+1, v, a)
+        for v in range(after//width*width, n, width):
+            first = max(v, after)
+            add_eight(q, p, first, n+1, v, a)
     return least
 
 # %% ../../nbs/fit/71_row_solves.ipynb #13bcbad7

@@ -41,6 +41,7 @@ def _put_columns(p, k, b, a):
     for i in range(k+b, len(a)):
         for s in range(_at_once): a[i,k+s] = p[s,i]
 
+# %% ../../nbs/fit/71_row_solves.ipynb #a7fdcc2b
 @compiled
 def _without_block(p, k, after, q):
     "Have `p` add nothing to columns before `after`, and put what is left into `q`, with its sign changed"

@@ -11,7 +11,8 @@ from fastai.tabular.all import *
 from ..models.time_effects import TimeEffects
 from ..models.ridge import gram
 from ..models.steps import solve_by_steps
-from .equations import eye_like,sum_by_code,upper_solve
+from .equations import eye_like,sum_by_code
+from .row_solves import upper_solve
 
 # %% ../../nbs/fit/47_priors.ipynb #a1420103
 def draw_normal(chol, n, arith):

@@ -2983,6 +2983,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.fit.stand_ins._is_away': ('fit/stand_ins.html#_is_away', 'fastrec/fit/stand_ins.py'),
                                        'fastrec.fit.stand_ins._keep_hypers': ( 'fit/stand_ins.html#_keep_hypers',
                                                                                'fastrec/fit/stand_ins.py'),
+                                       'fastrec.fit.stand_ins._launch': ('fit/stand_ins.html#_launch', 'fastrec/fit/stand_ins.py'),
                                        'fastrec.fit.stand_ins._measure': ('fit/stand_ins.html#_measure', 'fastrec/fit/stand_ins.py'),
                                        'fastrec.fit.stand_ins._number': ('fit/stand_ins.html#_number', 'fastrec/fit/stand_ins.py'),
                                        'fastrec.fit.stand_ins._on_floats': ('fit/stand_ins.html#_on_floats', 'fastrec/fit/stand_ins.py'),

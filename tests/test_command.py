@@ -56,6 +56,10 @@ def refused(said, *args, code=1):
 def process(*args, **kwargs):
     return subprocess.run([sys.executable,'-m','fastrec',*map(str, args)], capture_output=True, text=True, encoding='utf-8', cwd=root, **kwargs)
 
+def test_no_epochs_are_no_training(said, ratings, file, tmp):
+    assert '--epochs 0 must be at least 1' in refused(said, 'train', file, '--out', tmp/'none', '--fit', 'one_cycle', '--epochs', 0)
+    assert not (tmp/'none').exists()
+
 # ------------------------------------------------------------------ as a process of its own
 def test_from_a_file_to_a_list(ratings, file, tmp):
     "What Python gives with the same seed; results on stdout, and nothing else there"

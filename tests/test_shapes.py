@@ -443,6 +443,8 @@ def test_settings_are_those_of_the_last_fit(fit):
 def test_settings_say_that_nothing_was_held_out():
     learn = new_learner(sample_ratings(40, 30, 150))
     assert learn.settings().value['shrink']=='not yet'
+    train(learn, 0)
+    assert learn.settings().rule['shrink']=='no epoch was asked for'
     train(learn, 1)
     assert learn.settings().value['shrink']=='90% biases alone, tastes times 0.10' and learn.settings().rule['shrink']=='so few ratings say little of tastes'
     dense = new_learner(sample_ratings(12, 14, 160))
@@ -490,6 +492,12 @@ def test_choose_fit_says_what_is_better_where_there_is_no_time():
     dls = RecDataLoaders.from_df(sample_ratings(300, 60, 4000), seed=1)
     with pytest.warns(UserWarning, match='fit_als is better'): table,learn = choose_fit(dls, 1e-3, fits=dict(fit_bias={}, fit_als={}))
     assert learn.last_fit[0]=='fit_bias'
+
+def test_of_equal_fits_the_faster_is_the_best(recwarn):
+    from fastrec.evaluate.choosing import _best
+    table = pd.DataFrame(dict(rmse=[.8,.8,.9,np.nan], seconds_on_all=[9.,1.,.1,np.nan]), index=['fit_als','fit_bias','fit_sgd','popularity'])
+    assert _best(table, 'rmse', 5)=='fit_bias'==_best(table, 'rmse', 50) and not len(recwarn)
+    with pytest.warns(UserWarning, match='fit_bias is better'): assert _best(table, 'rmse', .5)=='fit_sgd'
 
 def test_choose_fit_leaves_out_what_takes_the_cube_of_items():
     rng = np.random.default_rng(0)

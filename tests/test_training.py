@@ -162,6 +162,25 @@ def test_a_callback_may_skip_the_first_batch(dls):
         for n in (1,2): learn.fit(2, cbs=Skip(n))
     assert learn.by_hand==learn.lean
 
+def test_no_bar_for_nobody_held_out(capsys):
+    "fastprogress warns of one, which would be the end of this test"
+    from fastai.callback.progress import ProgressCallback
+    learn = dot_learner(RecDataLoaders.from_df(sample_ratings(50, 30, 400), valid_pct=0), 4, cbs=ProgressCallback())
+    if not learn.lean: pytest.skip("fastai's own loop warns")
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        learn.fit(1)
+        learn.fit_bias(2)
+
+def test_a_step_without_rows_changes_nothing(dls):
+    learn = dot_learner(dls, 4, sparse=True, shrink=False)
+    with learn.no_logging(): learn.fit(1)
+    opt,w = learn.opt,learn.model.u_weight.weight
+    before = w.detach().clone()
+    w.grad = torch.sparse_coo_tensor(torch.zeros(1, 0, dtype=torch.long), torch.zeros(0, w.shape[1]), w.shape)
+    opt.step()
+    assert w.equal(before)
+
 def test_a_subclass_of_a_standard_callback_is_called(dls):
     class Counting(Recorder):
         n,name = 0,'recorder'

@@ -14,7 +14,7 @@ from json import dumps,loads
 from pathlib import Path
 from typing import Annotated
 import pandas as pd,torch
-from ..base.checks import listened,warn
+from ..base.checks import listened,need_whole,warn
 from ..evaluate.choosing import choose_fit
 from ..evaluate.evaluation import rating_metrics
 from ..export.bundle import old_files
@@ -86,7 +86,7 @@ def _fitted(dls, fit, epochs, seconds):
         with bars_on_stderr(): tried,learn = choose_fit(dls, seconds, by='ndcg_at_10')
         return learn,tried.rename_axis('fit').reset_index()
     learn = learner(dls)
-    args = [epochs] if fit=='one_cycle' else []
+    args = [need_whole('epochs', epochs)] if fit=='one_cycle' else []
     with bars_on_stderr():
         if fit=='blend_bayes': learn.fit_blend(ratings='fit_bayes')
         else: getattr(learn, f'fit_{fit}')(*args)

@@ -25,6 +25,7 @@ from .training import RecLearner
 _written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop replaces
     'TrainEvalCallback.after_batch': '2b8553a4',
     'CastToTensor.before_batch': '560bff96',
+    'ProgressCallback.before_validate': '64332461',
     'ProgressCallback.after_batch': '7c08ea7b',
     'Recorder.after_batch': 'e1f9754e',
     'Recorder.after_train': '49b58445',

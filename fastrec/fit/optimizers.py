@@ -161,6 +161,7 @@ def _step_group(self:RowRMSProp, ps, h):
         if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
         s['step'] += 1
     codes = ps[0].grad._indices()[0]
+    if not len(codes): return
     if self.row_mom<1 and all(_are_rows_for_loop(p, len(codes), self.state[p]) for p in ps):
         place = self._place(len(ps[0]))
         for p in ps: step_rows_by_loop(p, codes, place, self.state[p], h, self)

@@ -13,6 +13,7 @@ from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
 from .arguments import LastFit
+from .beginning import n_factors_of
 from .defaults import pays_sparse,scaled_wd,values_of_scale
 from .learner import usual_lr
 from .mixing import fewest
@@ -99,6 +100,7 @@ def _shrink_row(learn):
     if cb.chosen is None and is_new: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
     if cb.chosen is None:
         why_not = 'the fit was broken off' if n_held>=fewest else f'fewer than {fewest} training ratings were held out'
+        if not learn.last_fit[1]['n_epoch']: why_not = 'no epoch was asked for'
         return dict(shrink=('as trained',why_not,''))
     res = _drawn_row(cb.chosen, n_held)
     if n_held>=fewest: return res
@@ -109,8 +111,6 @@ def _of_gradients(learn):
     "What `learner` chose"
     dls,sparse = learn.dls,learn.model.sparse
     product = getattr(learn.model, 'product', 0)  # a network's
-    widths = [es[0].weight.shape[1]-product for es in learn.model.tables]
-    width = widths[0] if len(set(widths))==1 else tuple(widths)
     users,items = (f'{n-1:,} {name}s' for n,name in zip(dls.sizes, ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
@@ -120,7 +120,7 @@ def _of_gradients(learn):
     lr,wd = (ifnone(last.get(k), getattr(learn, k)) for k in ('lr','wd'))
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
-        n_factors=_width_row(learn, width, 50),
+        n_factors=_width_row(learn, n_factors_of(learn.model), 50),
         **(dict(product=(product,'given','')) if product else {}),
         **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
         lr=_row(lr, of_lr, lr_rule),
@@ -163,7 +163,7 @@ def _draws_row(learn, n):
     "How many draws the last `fit_bayes` was to keep"
     kept = usual_draws(learn, learn.last_fit[1]['n_factors'])
     n_rows = sum(learn.dls.sizes)
-    return kept,'100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items'
+    return kept,'at most 100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items; {learn.model.n_draws} are kept'
 
 def _sweeps_row(learn, n):
     "How many sweeps the last `fit_bayes` of `n` ratings made"

@@ -86,7 +86,7 @@ def _fitted(dls, fit, epochs, seconds):
         with bars_on_stderr(): tried,learn = choose_fit(dls, seconds, by='ndcg_at_10')
         return learn,tried.rename_axis('fit').reset_index()
     learn = learner(dls)
-    args = [need_whole('epochs', epochs)] if fit=='one_cycle' else []
+    args = [epochs] if fit=='one_cycle' else []
     with bars_on_stderr():
         if fit=='blend_bayes': learn.fit_blend(ratings='fit_bayes')
         else: getattr(learn, f'fit_{fit}')(*args)
@@ -130,6 +130,7 @@ def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
     encoding, decimal, dropna, valid, latest, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
+    need_whole('epochs', epochs)
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
         how = dict(dropna=dropna, valid_pct=valid, seed=seed)

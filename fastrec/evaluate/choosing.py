@@ -103,7 +103,7 @@ def _rounds(ds, fits, splitter, seconds, start, seed, device):
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #70af0a63
 def _best(table, by, left):
-    "The name of the best fit that can be done on all ratings within the seconds that are `left`, of equals the faster; the fastest if none can"
+    "The best fit that can be done on all ratings in the seconds that are `left`, of equals the faster; the fastest if none can"
     tried = table.drop(index='popularity').dropna(subset=by)
     tried = tried.sort_values([by,'seconds_on_all'], ascending=[by=='rmse',True], kind='stable')
     in_time = tried[tried.seconds_on_all<=left]

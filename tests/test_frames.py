@@ -568,6 +568,23 @@ def test_an_id_written_with_a_point_and_without_is_one(ids, write):
     versions = whole.assign(item=np.where(whole.item%2==0, '1.1', '1.10')).astype(str)
     assert [*csv_quietly(write(versions.to_csv(index=False)), valid_pct=0).classes['item'].labels]==['1.1','1.10']
 
+def test_ids_with_marks_of_thousands_are_others_than_those_without(write):
+    "A German export has 1.000 for 1000: it is text unless the mark is named, as `pd.read_csv` has it, and never the user 1"
+    labels = [f'{u:,}'.replace(',', '.') for u in range(1, 2501)]
+    file = write('user;item;rating\n'+''.join(f'{u};{i};{1+(k+len(i))%5}\n' for k,u in enumerate(labels) for i in ('a','bb')))
+    def users(**kwargs): return csv_quietly(file, valid_pct=0, **kwargs).classes['user'].labels
+    for kwargs in ({},dict(decimal=',')): assert [*users(**kwargs)]==sorted(labels)
+    for kwargs in (dict(thousands='.'),dict(decimal=',', thousands='.')): assert [*users(**kwargs)]==[*range(1, 2501)] and users(**kwargs).dtype=='int64'
+
+@pytest.mark.parametrize('ids,kwargs,want', [
+    (['1','1,000','2,500'], {}, ['1','1,000','2,500']), (['1','1,000','2,500'], dict(thousands=','), [1,1000,2500]), (['7','7,0','8'], dict(decimal=','), [7,8]),
+    (['7','7.0','8'], dict(decimal=','), ['7','7.0','8']), (['7','7.00','8'], {}, ['7','7.00','8']), (['1.5','1.50','2'], {}, ['1.5','1.50','2']), (['1.5','2'], {}, [1.5,2.]),
+    (['1.010','1.200'], {}, ['1.010','1.200']), (["1'000",'2'], dict(thousands="'"), [2,1000]), (['007','1.000'], dict(thousands='.'), ['007','1.000']),
+    (['10.30','2'], dict(thousands='.'), ['10.30','2']), (['-0','0'], {}, ['-0','0'])])
+def test_ids_become_numbers_only_if_these_say_what_was_written(write, ids, kwargs, want):
+    file = write('user;item;rating\n'+''.join(f'{o};{i};{r}\n' for o in ids for i,r in zip('abc', (1,3,4))))
+    with warnings.catch_warnings(action='ignore'): assert [*RecDataLoaders.from_csv(file, sep=';', valid_pct=0, **kwargs).classes['user'].labels]==want
+
 def test_leading_zeros_stay(small, write):
     padded = small.assign(user=small.user.map('{:05d}'.format))
     assert same(csv(write(padded.to_csv(index=False))), read(padded))

@@ -38,8 +38,8 @@ _most = 10_000  # enough for any data
 _normal = 3  # the kurtosis of normal numbers
 
 def _share_of_tails(ds):
-    "The kurtosis of the ratings `ds`, as a multiple of that of normal numbers; 1 if it is less"
-    y = evenly(ds).y.cpu().double()
+    "The kurtosis of the ratings `ds` that count, as a multiple of that of normal numbers; 1 if it is less"
+    y = evenly(ds.counted()).y.cpu().double()
     y = y-y.mean()
     return max(1., float(y.pow(4).mean()/y.square().mean().square().clamp(min=1e-30))/_normal)
 

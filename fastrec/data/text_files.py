@@ -97,7 +97,8 @@ def _with_said_separator(data, given):
 def _bare_ids(labels, decimal, thousands):
     "The texts `labels` without blanks around them, what separates `thousands` if it is named, and the end of 7.0, by the `decimal` sign"
     labels = labels.str.strip()
-    if thousands and separates_thousands(thousands, labels, decimal): labels = labels.str.replace(thousands, '', regex=False)
+    is_marked = thousands and separates_thousands(thousands, labels, decimal)
+    if is_marked: labels = labels.str.replace(thousands, '', regex=False)
     return labels.str.removesuffix(f'{decimal}0')
 
 def _as_ids(col, decimal='.', thousands=None):

@@ -568,6 +568,31 @@ def test_an_id_written_with_a_point_and_without_is_one(ids, write):
     versions = whole.assign(item=np.where(whole.item%2==0, '1.1', '1.10')).astype(str)
     assert [*csv_quietly(write(versions.to_csv(index=False)), valid_pct=0).classes['item'].labels]==['1.1','1.10']
 
+def test_ids_with_marks_of_thousands_are_others_than_those_without(write):
+    "A German export has 1.000 for 1000: it is text unless the mark is named, as `pd.read_csv` has it, and never the user 1"
+    labels = [f'{u:,}'.replace(',', '.') for u in range(1, 2501)]
+    file = write('user;item;rating\n'+''.join(f'{u};{i};{1+(k+len(i))%5}\n' for k,u in enumerate(labels) for i in ('a','bb')))
+    def users(**kwargs): return csv_quietly(file, valid_pct=0, **kwargs).classes['user'].labels
+    for kwargs in ({},dict(decimal=',')): assert [*users(**kwargs)]==sorted(labels)
+    for kwargs in (dict(thousands='.'),dict(decimal=',', thousands='.')): assert [*users(**kwargs)]==[*range(1, 2501)] and users(**kwargs).dtype=='int64'
+
+@pytest.mark.parametrize('ids,kwargs,want', [
+    (['1','1,000','2,500'], {}, ['1','1,000','2,500']), (['1','1,000','2,500'], dict(thousands=','), [1,1000,2500]), (['7','7,0','8'], dict(decimal=','), [7,8]),
+    (['7','7.0','8'], dict(decimal=','), ['7','7.0','8']), (['7','7.00','8'], {}, ['7','7.00','8']), (['1.5','1.50','2'], {}, ['1.5','1.50','2']), (['1.5','2'], {}, [1.5,2.]),
+    (['1.010','1.200'], {}, ['1.010','1.200']), (["1'000",'2'], dict(thousands="'"), [2,1000]), (['007','1.000'], dict(thousands='.'), ['007','1.000']),
+    (['10.30','2'], dict(thousands='.'), ['10.30','2']), (['-0','0'], {}, ['-0','0'])])
+def test_ids_become_numbers_only_if_these_say_what_was_written(write, ids, kwargs, want):
+    file = write('user;item;rating\n'+''.join(f'{o};{i};{r}\n' for o in ids for i,r in zip('abc', (1,3,4))))
+    with warnings.catch_warnings(action='ignore'): assert [*RecDataLoaders.from_csv(file, sep=';', valid_pct=0, **kwargs).classes['user'].labels]==want
+
+@pytest.mark.parametrize('column', ['user','title'])
+def test_the_sign_of_what_is_unknown_is_no_label(small, column):
+    "A `Vocab` says `#na#` for code 0, so a film of that name could not be told from an unknown one"
+    df = small.astype({column: str})
+    df.loc[7,column] = '#na#'
+    refused(lambda: read(df), f"'{column}' holds the label '#na#', which stands for what is unknown")
+    assert [*check_ratings(df).query("severity=='refused'").finding.str.contains('#na#')]==[True]
+
 def test_leading_zeros_stay(small, write):
     padded = small.assign(user=small.user.map('{:05d}'.format))
     assert same(csv(write(padded.to_csv(index=False))), read(padded))
@@ -940,6 +965,21 @@ def in_files(folder, *frames):
     for o in folder.iterdir(): o.unlink()
     for i,o in enumerate(frames): o.to_parquet(folder/f'{i}.parquet')
     return folder
+
+def test_times_with_a_zone_and_without_have_no_order(tmp_path):
+    "Which were taken for UTC; those of several zones are one order"
+    pytest.importorskip('pyarrow')
+    days = pd.date_range('2020-06-01', periods=60, freq='h')
+    df = pd.DataFrame(dict(user=np.arange(60)//10, item=np.arange(60)%10, rating=np.arange(60)%5+1.))
+    bare,berlin,tokyo = (df.assign(user=df.user+10*k, timestamp=days.tz_localize(o)) for k,o in enumerate((None,'Europe/Berlin','Asia/Tokyo')))
+    for first,second in ((bare,berlin),(berlin,bare)):
+        folder = in_files(tmp_path/'r', first, second)
+        refused(lambda: RecDataLoaders.from_parquet(folder, time_name='timestamp'), "'timestamp' is timestamp.* in 0.parquet and timestamp.* in 1.parquet")
+        assert (check_ratings(folder, time_name='timestamp').severity=='refused').any()
+        assert len(RecDataLoaders.from_parquet(folder, valid_pct=0).train_ds)==120  # a column that nobody reads
+        refused(lambda: read(pd.concat([o.astype(dict(timestamp=object)) for o in (first,second)], ignore_index=True), time_name='timestamp'), 'times with a zone and without')
+    both = RecDataLoaders.from_parquet(in_files(tmp_path/'r', berlin, tokyo), time_name='timestamp', valid_pct=0).train_ds.x[:,2]
+    assert (both[:60]-both[60:]).unique().tolist()==[7*3600]
 
 def test_files_of_several_types_are_read_as_one_frame_of_them(tmp_path):
     """pyarrow goes by the first file: it read the text 007 as 7, and left out a column that the first file lacks"""

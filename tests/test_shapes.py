@@ -744,6 +744,47 @@ def test_draws_of_few_ratings_hold_no_taste_that_is_not_borne_out(data):
         ratios.append(errors[1]/errors[0])
     assert np.mean(ratios)<1.003 and learn.model.advised[-1]>100
 
+def dozens(seed, taste, n_users, n_items, share):
+    "Ratings of a `share` of a small table, pure chance or two camps that like what the other doesn't, and the others to predict"
+    rng = np.random.default_rng(seed)
+    u,i = np.divmod(np.arange(n_users*n_items), n_items)
+    y = rng.integers(1, 6, len(u))*1.
+    if taste: y = 3+1.2*rng.choice([-1,1], n_users)[u]*rng.choice([-1,1], n_items)[i]+rng.normal(0, .4, len(u))
+    df = pd.DataFrame(dict(user=u, title=i, rating=y))
+    held = df.sample(frac=1-share, random_state=seed)
+    train = df.drop(held.index)
+    return train,held[held.user.isin(train.user) & held.title.isin(train.title)]
+
+def error_on(train, held, fit, seed):
+    learn = learner(RecDataLoaders.from_df(train, valid_pct=0), seed=seed)
+    with learn.no_bar(),learn.no_logging(): getattr(learn, fit)()
+    return float(((learn.predict_df(held)-held.rating.to_numpy())**2).mean())
+
+@pytest.mark.long
+@pytest.mark.parametrize('size', [(8,6,.7),(15,10,.7)], ids=['34','105'])
+def test_draws_of_a_few_dozen_ratings_hold_no_taste_of_chance(size):
+    "They were 22% and 7% worse than biases, in silence: too few rows were left to ask"
+    errors = [[error_on(*dozens(seed, False, *size), fit, seed) for fit in ('fit_bias','fit_bayes')] for seed in range(3)]
+    biases,draws = np.sqrt(np.mean(errors, 0))
+    assert draws<1.01*biases
+
+@pytest.mark.long
+def test_draws_of_a_hundred_ratings_keep_a_strong_taste():
+    "Of two camps, which biases know nothing of"
+    errors = [[error_on(*dozens(seed, True, 15, 10, .7), fit, seed) for fit in ('fit_bias','fit_als','fit_bayes')] for seed in range(2)]
+    biases,als,draws = np.sqrt(np.mean(errors, 0))
+    assert draws<.5*biases and draws<1.15*als
+
+def test_of_a_hundred_ratings_each_is_asked_once():
+    from fastrec.fit.borne_out import _left_out
+    df = pd.DataFrame(dict(user=np.arange(105)//7, title=np.arange(105)%7, rating=1.+np.arange(105)%5))
+    ds = RecDataLoaders.from_df(df, valid_pct=0).train_ds
+    parts = [o.tolist() for o in _left_out(ds)]
+    assert len(parts)==10 and sorted(sum(parts, []))==sorted({*sum(parts, [])}) and sum(map(len, parts))>95
+    for part in parts:
+        left = np.delete(ds.x.numpy(), part, 0)
+        assert all(len(np.unique(left[:,k]))==n-1 for k,n in enumerate(ds.sizes))
+
 @pytest.mark.long
 def test_what_draws_of_few_ratings_know_of_tastes_is_kept():
     "Nearly all of what they gain where nobody asks"

@@ -1,5 +1,6 @@
 """Rows that count more or less than others: for every fit, loss and metric"""
 from decimal import Decimal
+import warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
@@ -226,8 +227,31 @@ def test_rows_of_weight_0_say_nothing_of_the_scale(df):
     off = df.assign(weight=1.)
     off.loc[:20,['rating','weight']] = [99.,0.]
     assert learner(loaders(off, weight_name='weight')).model.y_range==learner(loaders(df)).model.y_range
+    with warnings.catch_warnings(action='error'):
+        far = loaders(df.assign(weight=1., rating=df.rating.where(np.arange(len(df))!=5, 999.)).assign(weight=lambda o: (o.rating<999)*1.), weight_name='weight')
+    assert fitted(loaders(off, weight_name='weight'), 'fit_bias').rating_range==fitted(far, 'fit_bias').rating_range==(1,5)
+    assert learner(loaders(off, weight_name='weight'), y_range=(0,5.5)).model.y_range==(0,5.5)
     likes = df.assign(rating=np.where(df.rating>=3, 1., -1.))
     fitted(loaders(likes.assign(weight=likes.rating.clip(0)), weight_name='weight'), 'fit_ials')  # no warning of dislikes
+
+@pytest.mark.parametrize('odd', [99.,-99.])
+def test_the_range_of_ratings_is_of_those_that_count(df, odd, tmp_path):
+    "So that `evaluate` cuts off and tells of another scale as it does without such rows, also in a folder"
+    off = df.assign(weight=1.)
+    off.loc[:20,['rating','weight']] = [odd,0.]
+    held = df.iloc[-n_valid:].assign(rating=lambda o: o.rating*10)
+    for ratings in (False,True):
+        learn = fitted(loaders(off, weight_name='weight'), 'fit_bias')
+        rec = load_recommender(learn.save_recommender(tmp_path/f'm{ratings}', ratings=ratings))
+        for o in (learn,rec):
+            assert o.rating_range==(1,5)
+            with pytest.warns(UserWarning, match='those of training from 1 to 5: are they on the same scale'): o.evaluate(held, exclude_seen=False)
+    assert without_a_word_of_choices(df.assign(rating=1., weight=1.))==without_a_word_of_choices(df.assign(rating=np.where(df.index%2, 1., 5.), weight=df.index%2*1.))==1
+
+def without_a_word_of_choices(df):
+    "How often a fit of ratings that are all 1 says so"
+    with warnings.catch_warnings(record=True, action='always') as told: fitted(loaders(df, weight_name='weight'), 'fit_bias')
+    return sum('all ratings are 1' in str(o.message) for o in told)
 
 @pytest.mark.long
 def test_nothing_to_measure_and_one_row_that_is_all(df):
@@ -338,16 +362,35 @@ def test_what_is_looked_at_and_weighs_nothing_is_no_more_popular(fit, tmp_path):
     more = learn.extend(pd.concat([new,new.iloc[:3].assign(weight=1.)]))
     assert more.counts.sum()==learn.counts.sum()+3 and more.drift.share_new==pytest.approx(3/int(more.counts.sum()))
 
-def test_forgetting_who_looked_leaves_what_others_chose():
-    "Which rows weigh nothing isn't known to a saved model: each item loses the share of its rows, and stays rated while any is left"
+@pytest.mark.parametrize('fit', ['fit_als','fit_ials'])
+@pytest.mark.filterwarnings('ignore')
+def test_forgetting_leaves_the_counts_of_rows_that_count(fit, tmp_path):
+    "An item that one bought and others looked at is rated by nobody once the buyer is gone; four of five rows weigh nothing"
+    df = sample_ratings(n_users=80, n_items=30, n_ratings=1500).reset_index(drop=True)
+    df['weight'] = (np.arange(len(df))%5==0).astype(float)
+    buyer = df.user.unique()[0]
+    df = pd.concat([df, pd.DataFrame(dict(user=df.user.unique()[:20], title='Bought once', rating=4., weight=[1.]+19*[0.]))], ignore_index=True)
+    learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', device='cpu'), fit, 4, 3)
+    half = df.user.unique()[:40]
+    for rec in (learn,load_recommender(learn.save_recommender(tmp_path/'m', ratings=True)),learn.extend(df[:5].assign(user=10**6))):
+        for less,left in ((rec.without_users(half), df[~df.user.isin(half)]), (rec.without_items('Bought once'), df[df.title!='Bought once']),
+                          (rec.without_users(buyer).without_users(half[1:]), df[~df.user.isin(half)])):
+            new = df[:5].assign(user=10**6) if rec.ds.sizes!=learn.ds.sizes else df[:0]
+            labels = less.ds.classes['title'].labels
+            real = pd.concat([left,new]).groupby('title').weight.sum().reindex(labels, fill_value=0)
+            assert less.counts[1:].tolist()==real.tolist() and torch.equal(less.counts, less.ratings.counted().counts(1))
+            assert not less.recommend(n=40, exclude_seen=False).title.isin(real.index[real==0]).any()
+
+def test_a_folder_without_ratings_estimates_what_others_chose(tmp_path):
+    "Which rows weigh nothing isn't known there: each item loses the share of its rows, and stays rated while any is left"
     df = sample_ratings(n_users=80, n_items=30, n_ratings=1500).reset_index(drop=True)
     df['weight'] = (np.arange(len(df))%5==0).astype(float)
     learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', device='cpu'), 'fit_als', 4, 3)
+    rec = load_recommender(learn.save_recommender(tmp_path/'m'))
     half = df.user.unique()[:40]
     left = df[~df.user.isin(half)]
-    counts = learn.without_users(half).counts[1:].numpy()
-    codes = learn.dls.classes['title'].labels
-    real = left.groupby('title').weight.sum().reindex(codes, fill_value=0).to_numpy()
+    with pytest.warns(UserWarning, match='estimated from now on.*ratings=True'): counts = rec.without_users(half).counts[1:].numpy()
+    real = left.groupby('title').weight.sum().reindex(learn.dls.classes['title'].labels, fill_value=0).to_numpy()
     assert (counts>0).sum()>=(real>0).sum() and abs(counts.sum()-real.sum())<.25*real.sum()
     assert np.corrcoef(counts, real)[0,1]>.5
 

@@ -29,9 +29,10 @@ _beginnings = dict(  # of the names of types in pyarrow
     numbers=('int','uint','float','double','halffloat','decimal'))
 
 def _kind_of_type(arrow_type):
-    "Text, numbers or dates, as the `arrow_type` says, or the name of another type"
+    "Text, numbers, dates, or dates with a zone, as the `arrow_type` says, or the name of another type"
     arrow_type = getattr(arrow_type, 'value_type', arrow_type)  # of categories
     name = str(arrow_type)
+    if 'tz=' in name: return 'dates with a zone'
     for kind,o in _beginnings.items():
         if name.startswith(o): return kind
     return name
@@ -57,7 +58,7 @@ class ParquetFiles:
             self.data = dataset(path, schema)
 
     def need_one_kind(self, names):
-        "Refuse columns of these `names` if some files have text where others have numbers"
+        "Refuse columns of these `names` if some files have text where others have numbers, or times with a zone where others have none"
         for n in names:
             if n not in self.mixed: continue
             raise ValueError(f'{self.path} cannot be read as Parquet with the same kind of numbers or text in all files: '

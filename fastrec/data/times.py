@@ -71,6 +71,16 @@ def _tell_rounded(col):
     warn(f'times in {col.name!r} are {dtype}, which holds numbers like {most:.0f} only in steps of {np.spacing(most):g}: they have been '
          'rounded, so read them as whole numbers or as float64 where they come from')
 
+# %% ../../nbs/data/13_times.ipynb #14287219
+def _of_zones(col):
+    "The dates `col`, of several zones, in UTC; refused if some have none"
+    present = col.dropna()
+    bare = present[[getattr(o, 'tzinfo', None) is None for o in present]]
+    if 0<len(bare)<len(present):
+        raise ValueError(f'column {col.name!r} holds times with a zone and without, {bare.iloc[0]} for one, which have no common order: '
+                         'give all of them the zone that they are of, with tz_localize')
+    return pd.to_datetime(col, utc=True)
+
 # %% ../../nbs/data/13_times.ipynb #cec9f898
 def as_times(col):
     "`col` as dates or numbers, or an ordered category, that can be put in order"
@@ -85,7 +95,7 @@ def as_times(col):
         return col.infer_objects()
     if kind in ('date','datetime'):
         try: return pd.to_datetime(col)
-        except ValueError: return pd.to_datetime(col, utc=True)  # of several zones
+        except ValueError: return _of_zones(col)
     if kind!='string':
         raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: '
                          'convert it with pd.to_datetime')

@@ -19,7 +19,7 @@ from .als import need_scale,usual_width,write_model
 from .borne_out import approach,towards_what_is_borne_out
 from .priors import SpanSampler
 from .side_columns import side_columns
-from .equations import variance_of
+from .equations import n_as_weighed,variance_of
 from .gibbs import Gibbs,need_draws,tell_of_fewer,usual_draws
 from .list_metrics import ListMetric
 from ..base.devices import exactly
@@ -232,9 +232,9 @@ def fit_bayes(self:RecLearner,
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
     With few ratings, a trial first finds how much of what draws know about tastes holds; `learn.settings()` shows it.
     Goes on from a solver with as many factors, or from `init`. If interrupted, it keeps the draws so far, or more from before"""
-    n_factors = width_for(self, n_factors, usual_draw_width(self.dls.train_ds.n_ratings))
+    n_factors = width_for(self, n_factors, usual_draw_width(n_as_weighed(self.dls.train_ds)))
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)
-    n_sweep = ifnone(n_sweep, usual_sweeps(self.dls.train_ds.n_ratings))
+    n_sweep = ifnone(n_sweep, usual_sweeps(n_as_weighed(self.dls.train_ds)))
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
     kept = _check_sampling(self, n_factors, n_sweep, burn, n_before, n_draws, features, cbs)

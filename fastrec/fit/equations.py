@@ -44,6 +44,11 @@ def evenly(ds, most=2**16):
     "Rows of the ratings `ds`, evenly spread, `most` of them at most"
     return ds.subset(torch.arange(0, len(ds), len(ds)//most+1))
 
+# %% ../../nbs/fit/40_equations.ipynb #4f45ba10
+def n_as_weighed(ds):
+    "How many ratings `ds` has, of all processes; with weights, how many of one weight would say as much"
+    return round(float(ds.masses(0).sum()))
+
 # %% ../../nbs/fit/40_equations.ipynb #bf71ddea
 def csr(starts, cols, values, shape):
     "The sparse matrix of `shape` with `values` in the columns `cols`; its rows begin at `starts`, where the last also ends"

@@ -38,8 +38,8 @@ _most = 10_000  # enough for any data
 _normal = 3  # the kurtosis of normal numbers
 
 def _share_of_tails(ds):
-    "The kurtosis of the ratings `ds`, as a multiple of that of normal numbers; 1 if it is less"
-    y = evenly(ds).y.cpu().double()
+    "The kurtosis of the ratings `ds` that count, as a multiple of that of normal numbers; 1 if it is less"
+    y = evenly(ds.counted()).y.cpu().double()
     y = y-y.mean()
     return max(1., float(y.pow(4).mean()/y.square().mean().square().clamp(min=1e-30))/_normal)
 
@@ -51,14 +51,20 @@ def n_held_out(ds):
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
 
-def held_out_rows(ds, n, seed=0):
-    """Numbers of about `n` rows that count of the ratings `ds` to hold out, or fewer: each user and each item keeps one. All rows of a pair
-    are held out together, as one would give away the others"""
-    is_counted = ds.is_counted().cpu()
-    counted = is_counted.nonzero()[:,0]
-    drawn = random.Random(seed).sample(range(len(counted)), n)
-    rows = _rows_of_pairs(ds, counted[torch.tensor(drawn, dtype=torch.long)]).cpu()
-    rows = rows[is_counted[rows]]
+def held_out_parts(ds, n, n_parts, seed=0):
+    """`n_parts` lists, to be held out one after the other, of numbers of about `n` rows that count of the ratings `ds` each, or fewer: each
+    user and each item keeps one. All rows of a pair are held out together, as one would give away the others"""
+    counted = ds.is_counted().cpu().nonzero()[:,0]
+    drawn = random.Random(seed).sample(range(len(counted)), n*n_parts)
+    drawn = counted[torch.tensor(drawn, dtype=torch.long)]
+    return [_spare(ds, drawn[k::n_parts]) for k in range(n_parts)]
+
+def held_out_rows(ds, n, seed=0): return held_out_parts(ds, n, 1, seed)[0]
+
+def _spare(ds, drawn):
+    "Numbers of the rows of pairs that the rows `drawn` have, those that count, but of users and items that would be left with none"
+    rows = _rows_of_pairs(ds, drawn).cpu()
+    rows = rows[ds.is_counted().cpu()[rows]]
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
     is_spare = torch.ones(len(rows), dtype=torch.bool)
     for k in (0,1):

@@ -20,6 +20,7 @@ from .mixing import fewest
 from .losses import ChoiceLoss
 from .als import usual_power,usual_width
 from .bayes import usual_draw_width,usual_sweeps
+from .equations import n_as_weighed
 from .gibbs import usual_draws
 from .sgd import usual_sgd_width
 from .choices import choice_hypers
@@ -36,8 +37,7 @@ def _row(value, by_rule, rule, source=''):
 
 def _of_loaders(learn):
     "What the loaders chose"
-    ds,bs = learn.dls.train_ds,learn.dls.train.bs
-    n = ds.n_ratings
+    n,bs = learn.dls.train_ds.n_ratings,learn.dls.train.bs
     return dict(bs=_row(bs, usual_bs(n), 'a power of 2 near n/100, from 64 to 512', f'{n:,} training ratings'))
 
 def _width_row(learn, width, usual):
@@ -104,7 +104,7 @@ def _shrink_row(learn):
         return dict(shrink=('as trained',why_not,''))
     res = _drawn_row(cb.chosen, n_held)
     if n_held>=fewest: return res
-    return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{learn.dls.train_ds.n_ratings:,} training ratings'))
+    return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{n_as_weighed(learn.dls.train_ds):,} training ratings'))
 
 # %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):
@@ -203,7 +203,7 @@ def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
     fit,args,chose = LastFit(*learn.last_fit)
     defaults = inspect.signature(getattr(type(learn), fit)).parameters
-    n = learn.dls.train_ds.n_ratings
+    n = n_as_weighed(learn.dls.train_ds)
     res = {}
     for k,v in args.items():
         if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit](n))

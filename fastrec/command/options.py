@@ -67,6 +67,11 @@ _of_features = (  # what a line of Python does to a frame of users or items, in 
     (r'read it as missing, with df\[.*?\]\.replace\(.*?np\.nan\)', 'leave such fields of the file empty'))
 
 # %% ../../nbs/command/17_options.ipynb #d43be05f
+def _as_missing(found):
+    "What to do about the list of marks that was `found`"
+    marks = re.findall(r"""'[^']*'|"[^"]*\"""", found[1])
+    return 'pass ' + ' '.join(f'--na-values {o}' for o in marks) + ', or leave these fields of the file empty'
+
 _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
     (r'take their logarithm, df\.assign\(.*?\)\}\)', 'write their logarithm into the file'),
@@ -74,7 +79,10 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'out with df\[df(?:\.\w+|\[.*?\])\S*?\](?=[,;.]|$)', 'out of the file'),
     (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),
     (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
-    (r'read it as missing, with from_csv\(.*?\]\) or df\.replace\(.*?, np\.nan\)', 'leave these fields of the file empty'),
+    (r"read it as missing, with from_csv\(\.\.\., na_values=\[(.*?)\]\) or (?:df.*?, np\.nan\)|(?:convert it with )?\S+.*?'coerce'\))",
+     _as_missing),
+    (r'convert it, or (?=pass --na-values)', 'convert it in the file, or '),
+    (r'read it as missing, with from_csv\(.*?\]\}\) or df\.replace\(.*?, np\.nan\}\}\)', 'leave these fields of the file empty'),
     (r', say with df\[[^=]*\] = df.*', ' in the file'),
     (r' with df\[.*?\]\.str\.replace\(.*?decimal=\',\'\)', ', with a point for the comma, or pass --decimal \',\''),
     (r' with df\[.*?\]\.clip\(upper=\.\.\.\)', ' in the file'),

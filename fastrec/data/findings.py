@@ -89,7 +89,7 @@ def _note_if_few(found, n, name):
     "Add a note if the `n` ratings in the column `name` are too few to say much"
     if n>=enough_choices: return
     found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} it is not known whether people choose by taste; '
-               'compare lists with popularity by evaluate, on several splits')
+               'compare lists with popularity on several splits, by cross_validate')
 
 def _note_ratings(found, df, names, codes):
     "Note the ratings, from low to high, and the most frequent"
@@ -115,7 +115,8 @@ def _span(col):
     return f'{col.name!r} from {first:%Y-%m-%d} to {last:%Y-%m-%d}'
 
 def _note_columns(found, df, names, time_name, dropna):
-    "Note columns that aren't there, and gaps, which `dropna` leaves out; the column of the times: the one named, one that is found, or `None`"
+    """Note columns that aren't there, and gaps, which `dropna` leaves out; the column of the times: the one named, one that is found, or
+    `None`"""
     needed = names if time_name is None else [*names,time_name]
     time = found.step('columns', time_column, df.drop(columns=names)) if time_name is None else time_name
     found.step('columns', need_columns, df, needed)

@@ -32,8 +32,8 @@ def _n_valid(valid_pct, n):
 
 # %% ../../nbs/data/02_splitters.ipynb #3a62ef24
 def _by_time(df, time_name, splitter):
-    """Row numbers of `df` in the order of the column `time_name`, for a `splitter`, and their times; rows of the same time keep their order,
-    those without one are left out"""
+    """Row numbers of `df` in the order of the column `time_name`, for a `splitter`, and their times; rows of the same time keep their
+    order, those without one are left out"""
     col = split_column(df, time_name, 'time', splitter)
     there = col.notna().to_numpy().nonzero()[0]
     times = as_times(col.iloc[there]).reset_index(drop=True)

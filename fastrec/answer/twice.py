@@ -125,7 +125,8 @@ def tell_twice(rec, new):
     if rec.ds.shard or not len(new) or _are_there(rec, new): return
     n = _n_again(rec, new)
     if not n: return
-    rows = f'{n:,} of the {len(new):,} new rows {"is of a pair" if n==1 else "are of pairs"} of {rec.ds.user_name!r} and {rec.ds.item_name!r}'
+    those = 'is of a pair' if n==1 else 'are of pairs'
+    rows = f'{n:,} of the {len(new):,} new rows {those} of {rec.ds.user_name!r} and {rec.ds.item_name!r}'
     if rec.model.is_preference: warn(f'{rows} chosen before, and count again: leave them out if each pair should count once')
     else:
         warn(f'{rows} rated before: both ratings count, as in training; if the last one should count alone, train again on ratings '

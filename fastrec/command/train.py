@@ -133,7 +133,8 @@ def _train(
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
         how = dict(dropna=dropna, valid_pct=valid, seed=seed)
-        dls,unread = loaders_of(file, text_args(encoding, decimal, na_values), choices, users, items, latest, **columns, **how)
+        text = text_args(encoding, decimal, na_values)
+        dls,unread = loaders_of(file, text, choices, users, items, latest, **columns, **how)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
@@ -144,8 +145,7 @@ def _train(
     _tell_trained(found, json, learn.ds.vocabs[0].labels[0])
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
-def fastrec_train(
-    file:str, # Ratings, one per row: CSV, TSV or other text, or Parquet, a file or a folder
+def fastrec_train(file:str, # Ratings, one per row: CSV, TSV or other text, or Parquet, a file or a folder
     out:Annotated[str, dict(opt=True, required=True)], # Folder to save to
     fit:Annotated[str, dict(choices=fits)]='blend', # What to fit; blend_bayes and bayes also learn how sure each prediction is
     user:str=None, # Column of the users; if left out, like the next two, found by its name or place

@@ -102,7 +102,8 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     *_of_bytes,
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
-_idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_option+_of_features+_of_marks+_in_the_file]
+_all = _by_option+_without_option+_of_features+_of_marks+_in_the_file
+_idioms = [(re.compile(python), typed) for python,typed in _all]
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
 _own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', time_name='latest',

@@ -53,6 +53,7 @@ def _conversion(col, value, more):
         return f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')"
     return 'with pd.to_numeric' + more*bool(re.fullmatch(r'\s*[^\W\d]+\s*', value))
 
+# %% ../../nbs/data/33_misfits.ipynb #3a13d07e
 def refuse_text(col, what, more='', instead=''):
     """Refuse `col`, which holds no numbers, where `what` is needed, with the line that converts it; `more` is advice about words, and
     `instead` says what else to do"""

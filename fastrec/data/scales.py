@@ -18,6 +18,8 @@ from ..base.pairs import pair_numbers
 from ..base.processes import Part,from_all
 
 # %% ../../nbs/data/12_scales.ipynb #d52977c1
+_if_events = ', or, if these are events, add a column of 1 and name one of what each event counts with weight_name'
+
 def _check_size(col):
     "Refuse whole numbers that float32 would round"
     if not pd.api.types.is_integer_dtype(col) or not len(col): return
@@ -37,8 +39,6 @@ def _as_numbers(col):
     if col.dtype!=object: return col
     are_numbers = kind_of(col) in ('numbers','truth values','nothing')
     return col.astype('float64') if are_numbers else col
-
-_if_events = ', or, if these are events, add a column of 1 and name one of what each event counts with weight_name'
 
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"

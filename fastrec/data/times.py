@@ -212,6 +212,7 @@ def _name_it(df, role, splitter):
     example = '...' if likely is None else repr(likely)
     return f': name the one that {what}, as in {splitter}({role}_name={example})'
 
+# %% ../../nbs/data/13_times.ipynb #1254f459
 def _check_gaps(df, name, mark):
     "Refuse rows of `df` without a value in the column `name`, or warn if the `mark` says that they are left out, unless others have"
     n_missing = df[name].isna().sum()

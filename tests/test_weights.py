@@ -125,7 +125,7 @@ def test_held_out_rows_of_weight_0_are_nothing_to_find(df):
     assert learn.evaluate().attrs['counted']['rows']==n_valid//2
 
 @pytest.mark.parametrize('values,message', [([1.,-1],'weights that are not finite numbers of 0 or more'), ([1.,np.inf],'weights that are not finite'),
-    (['a','b'],'but weights must be numbers'), ([0.,0],'all training rows have a weight of 0'), ([1.,np.nan],'weight'),
+    (['a','b'],'where weights must be numbers'), ([0.,0],'all training rows have a weight of 0'), ([1.,np.nan],'weight'),
     (pd.to_datetime(['2020-01-01','2021-01-01']),'must be numbers')])
 def test_what_is_no_weight_is_refused(df, values, message):
     off = df.assign(weight=pd.Series(values).take(np.arange(len(df))%2).reset_index(drop=True))

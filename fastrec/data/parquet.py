@@ -10,7 +10,8 @@ import os
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from .names import need_columns,role_of
-from .columns import check_place,check_swapped,found_columns,is_real,name_arguments
+from .columns import found_columns
+from .placed import check_place,check_swapped,is_real,name_arguments
 from .titles import item_or_title,items_beside
 from ..base.checks import listened,need_package
 from ..base.processes import from_all

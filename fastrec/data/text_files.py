@@ -14,9 +14,9 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .headers import fields,lacks_header,separator_of
 from .names import listed,role_of
-from .columns import check_place
+from .placed import check_place
 from .marks import check_marks,marks_in,number_columns,separates_thousands,without_thousands
-from .times import year_1973
+from .dates import year_1973
 from ..base.checks import warn
 
 # %% ../../nbs/data/16_text_files.ipynb #e81b6a53

@@ -15,7 +15,7 @@ from .columns import label_column
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all
-    notes,given = False,None  # are targets noted before transforms? Those of the last batch, how often they were written to, a copy of the first
+    notes,given = False,None  # are targets noted before transforms? Those of the last batch, how often written to, a copy of the first
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)

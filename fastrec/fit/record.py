@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner
 from .losses import ChoiceLoss
+from .weighed import weigh_loss
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
@@ -118,8 +119,10 @@ def add_cb(self:RecLearner, cb):
     if isinstance(cb, TrackerCallback) and cb.comp is np.greater and _is_error(cb.monitor):
         cb.comp = np.less
         cb.min_delta = -cb.min_delta
+    if isinstance(cb, Recorder): weigh_loss(cb, self.dls.valid_ds)
     return Learner.add_cb(self, cb)
 
+# %% ../../nbs/fit/42_record.ipynb #1c9a6397
 def _recorded(learn):
     "Names of what is recorded of each epoch of `learn`: of training, of validation or of both, as its recorder says"
     metrics = [m.name for m in learn.metrics]

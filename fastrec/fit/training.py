@@ -23,6 +23,7 @@ from ..base.random import drawing
 from .arguments import hypers_of
 from .defaults import tell_of_choices
 from .losses import ChoiceLoss
+from .weighed import metric_on
 from .equations import evenly,mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
@@ -91,6 +92,12 @@ class RecLearner(Recommends, Learner):
         _need_same_labels(getattr(vars(self).get('model'), 'classes', None), dls)
         _need_same_scale(vars(self).get('model'), dls)
         vars(self)['dls'] = dls
+    @property
+    def metrics(self): return self._metrics
+    @metrics.setter
+    def metrics(self, metrics):
+        ds = getattr(self.dls, 'valid_ds', None)
+        self._metrics = L(metrics).map(metric_on, ds=ds)
 
 # %% ../../nbs/fit/30_training.ipynb #8698737c
 @patch

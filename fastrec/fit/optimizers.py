@@ -66,10 +66,8 @@ def _take_loop(ps, states):
     are_whole = all(o.shape==p.shape for p,*like in each for o in like)
     return are_small and are_whole and are_for_loops(*itertools.chain(*each))
 
-# %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
-_of_adam = {'step','grad_avg','sqr_avg'}  # what it keeps of a weight
-
-def begin_anew(s, **first):
+# %% ../../nbs/fit/44_optimizers.ipynb #0461a632
+def _begin_anew(s, **first):
     "Fill the state `s` of a weight with the `first` numbers. What another optimizer has kept there goes, which is said"
     if any(map(torch.is_tensor, s.values())):
         warn('what the optimizer of the checkpoint has kept of earlier steps is of no use to this one, which begins anew')
@@ -77,12 +75,15 @@ def begin_anew(s, **first):
     s.clear()
     s.update(flags, **first)
 
+# %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
+_of_adam = {'step','grad_avg','sqr_avg'}  # what it keeps of a weight
+
 def _for_adam(p, s):
     "Fill the state `s` of the weight `p` if it has no averages, and let it count as PyTorch does, where fastai's Adam has counted"
     if _of_adam<=s.keys() and torch.is_tensor(s['step']): return
     step = torch.zeros((), dtype=torch.float32, device=p.device if _has_fused_adam(p.device.type) else 'cpu')
     if _of_adam<=s.keys(): s['step'] = step+s['step']
-    else: begin_anew(s, step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+    else: _begin_anew(s, step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
 
 @patch
 def _step(self:FusedAdam, ps, h):
@@ -175,7 +176,7 @@ def _step_group(self:RowRMSProp, ps, h):
     if not ps: return
     for p in ps:
         s = self.state[p]
-        if 'row_sqr' not in s: begin_anew(s, step=0, row_sqr=torch.zeros_like(p[:,0]))
+        if 'row_sqr' not in s: _begin_anew(s, step=0, row_sqr=torch.zeros_like(p[:,0]))
         s['step'] += 1
     codes = ps[0].grad._indices()[0]
     if self.row_mom<1 and all(_are_rows_for_loop(p, len(codes), self.state[p]) for p in ps):

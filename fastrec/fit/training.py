@@ -92,12 +92,13 @@ class RecLearner(Recommends, Learner):
         _need_same_labels(getattr(vars(self).get('model'), 'classes', None), dls)
         _need_same_scale(vars(self).get('model'), dls)
         vars(self)['dls'] = dls
-    @property
-    def metrics(self): return self._metrics
-    @metrics.setter
-    def metrics(self, metrics):
-        ds = getattr(self.dls, 'valid_ds', None)
-        self._metrics = L(metrics).map(metric_on, ds=ds)
+
+# %% ../../nbs/fit/30_training.ipynb #9220b937
+def _set_metrics(learn, metrics):
+    ds = getattr(learn.dls, 'valid_ds', None)
+    learn._metrics = L(metrics).map(metric_on, ds=ds)
+
+RecLearner.metrics = Learner.metrics.setter(_set_metrics)
 
 # %% ../../nbs/fit/30_training.ipynb #8698737c
 @patch

@@ -410,7 +410,7 @@ def test_weights_of_the_loss_are_trained_as_in_fastai(dls):
     assert res[0]==pytest.approx(res[1], abs=1e-5) and abs(res[0])>.01
     stray = nn.Parameter(torch.zeros(1))
     learn = learner(dls, splitter=lambda m: [list(m.parameters()),[stray]])
-    with pytest.raises(TypeError, match='opt_func or splitter brings other weights'): learn.fit(1)
+    with pytest.raises(TypeError, match='other weights than the model has, or the loss.*splitter takes weights'): learn.fit(1)
 
 def test_models_without_tables_are_refused(dls):
     learn = dot_learner(dls, 4)

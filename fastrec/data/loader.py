@@ -136,7 +136,8 @@ def _noted(self:RatingsDL):
     "The batches, each once its targets are noted"
     for i,b in enumerate(self._batches()):
         y = b[-1]
-        self.given = y,y._version,None if i else y.clone()
+        is_copied = i==0 and y.is_cpu  # elsewhere to compare would make the host wait
+        self.given = y,y._version,y.clone() if is_copied else None
         yield b
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03

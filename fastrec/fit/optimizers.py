@@ -213,8 +213,8 @@ def create_opt(self:RecLearner):
     Learner.create_opt(self)
     if not self._opt_is_of_model():
         self.opt = None
-        raise TypeError('opt_func or splitter brings other weights than the model and the loss have: opt_func is a function that makes '
-                        'an optimizer, as partial(OptimWrapper, opt=torch.optim.Adam) is, and splitter takes weights of the model it gets')
+        raise TypeError('the optimizer was made for other weights than the model has, or the loss: opt_func is a function that makes one, '
+                        'as partial(OptimWrapper, opt=torch.optim.Adam) is, and splitter takes weights of the model that it gets')
     if not self.model.sparse or isinstance(self.opt, RowRMSProp): return
     self.opt = None
     raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for '

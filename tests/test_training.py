@@ -390,7 +390,8 @@ def test_a_fit_goes_on_from_a_checkpoint_of_fastais_adam(dls, tmp_path, ways):
     assert torch.allclose(a, b, atol=1e-5)
 
 @pytest.mark.parametrize('before,after', [(dict(opt_func=partial(SGD, mom=.9)),{}), (dict(opt_func=partial(RMSProp, mom=.9)),{}), (dict(sparse=True),{}), ({},dict(sparse=True)),
-                                          (dict(opt_func=Adam),dict(sparse=True))], ids=str)
+                                          (dict(opt_func=Adam),dict(sparse=True))],
+                         ids=['SGD','RMSProp','sparse','to sparse','Adam to sparse'])
 def test_the_state_of_another_optimizer_is_left_out_and_told(dls, tmp_path, before, after):
     with pytest.warns(UserWarning, match='begins anew'): goes_on(dls, tmp_path, dict(sparse=False) | before, dict(sparse=False) | after)
 

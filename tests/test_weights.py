@@ -2,6 +2,9 @@
 from decimal import Decimal
 import warnings
 import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.all import Callback
+from fastai.learner import Recorder
+from fastai.metrics import exp_rmspe,mae,mse,rmse
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
 from fastrec.evaluate.evaluation import _as_trained,_raters
@@ -516,3 +519,37 @@ def test_weights_in_other_types_are_read_as_ratings_are(df, form):
     want,found = (loaders(o, weight_name='weight').train_ds.w for o in (df, df.assign(weight=form(df.weight))))
     assert torch.equal(found, want)
     with pytest.raises(ValueError, match='weights must be numbers'): loaders(df.assign(weight='x'), weight_name='weight')
+
+# ------------------------------------------------------------------ metrics of validation
+@pytest.mark.parametrize('late', [False,True])
+def test_known_metrics_count_rows_by_their_weights(df, late):
+    "Given at once or later; of others it is said that they don't"
+    dls = loaders(df, weight_name='weight')
+    metrics = [rmse,mse,mae]
+    learn = dot_learner(dls) if late else dot_learner(dls, metrics=metrics)
+    if late: learn.metrics = metrics
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        found = list(learn.validate())[1:]
+    pred,y = learn.get_preds()
+    off,w = (pred-y).double().numpy(),dls.valid_ds.w.numpy()
+    mean = np.average(off**2, weights=w)
+    assert found==pytest.approx([mean**.5, mean, np.average(abs(off), weights=w)], rel=1e-5)
+    assert list(learn.history)[2:]==['rmse','mse','mae'] and rmse not in learn.metrics
+    with pytest.warns(UserWarning, match='exp_rmspe counts all rows of validation alike'): learn.metrics = [rmse,exp_rmspe]
+
+def test_batches_of_validation_with_other_rows_than_weights_are_refused(df):
+    class Half(Callback):
+        run_train = False
+        def before_batch(self): self.learn.xb,self.learn.yb = (self.x[::2],),(self.y[::2],)
+    learn = dot_learner(loaders(df, weight_name='weight'), cbs=Half())
+    with learn.no_bar(),learn.no_logging(),pytest.raises(ValueError, match='has 100 rows, where the loader gave 200'): learn.fit(1)
+
+def test_a_recorder_that_is_added_later_weighs_too(df):
+    learn = dot_learner(loaders(df, weight_name='weight'))
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        before = learn.validate()
+        learn.remove_cb(Recorder)
+        learn.add_cb(Recorder())
+        assert learn.validate()==before

@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner
 from .losses import ChoiceLoss
+from .weighed import weigh_loss
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
@@ -106,17 +107,24 @@ def _need_free_name(learn, cb):
 
 # %% ../../nbs/fit/42_record.ipynb #3d7046c7
 _errors = set('rmse mse mae msle rmsle rmspe mape'.split())
+_turned = set('neg negative minus'.split())  # what makes of an error something that should grow
+
+def _is_error(name):
+    "Do words of the `name` of a metric say that it should be small?"
+    words = set(name.split('_'))
+    return bool(words & _errors) and not words & _turned
 
 @patch
 def add_cb(self:RecLearner, cb):
     if isinstance(cb, type): cb = cb()
     _need_free_name(self, cb)
-    grows = isinstance(cb, TrackerCallback) and cb.comp is np.greater
-    if grows and _errors & {*cb.monitor.split('_')}:
+    if isinstance(cb, TrackerCallback) and cb.comp is np.greater and _is_error(cb.monitor):
         cb.comp = np.less
         cb.min_delta = -cb.min_delta
+    if isinstance(cb, Recorder): weigh_loss(cb, self.dls.valid_ds)
     return Learner.add_cb(self, cb)
 
+# %% ../../nbs/fit/42_record.ipynb #1c9a6397
 def _recorded(learn):
     "Names of what is recorded of each epoch of `learn`: of training, of validation or of both, as its recorder says"
     metrics = [m.name for m in learn.metrics]

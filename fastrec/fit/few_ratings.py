@@ -51,9 +51,9 @@ def _solve_side(model, told, k, ds, noise):
 # %% ../../nbs/fit/55_few_ratings.ipynb #67a0317c
 def frozen_weights(model, opt=None):
     """Weights of the `model` that gradients could train, and don't: they are frozen, or the optimizer `opt`, if there is one, doesn't have
-    them. Those of a network's biases are none of these"""
+    them. A network's biases and what ranks its lists are none of these"""
     given = {*map(id, model.biases)} if isinstance(model, DeepMF) else {}
-    ours = [w for w in model.parameters() if id(w) not in given]
+    ours = [w for name,w in model.named_parameters() if id(w) not in given and not name.startswith('ranker.')]
     steps = {*map(id, ours if opt is None else itertools.chain(*opt.param_lists))}
     return [w for w in ours if not w.requires_grad or id(w) not in steps]
 

@@ -190,8 +190,8 @@ _mse_as_known = _as_known(_computes, nn.MSELoss)
 
 # %% ../../nbs/fit/45_loop.ipynb #3715c8e7
 def _is_known(loss):
-    "Does `loss` say what its slopes are, or is it the mean squared error?"
-    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss)
+    "Does `loss` say what its slopes are, without weights of its own, or is it the mean squared error?"
+    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss) and not any(True for _ in loss.parameters())
     return type(loss) is nn.MSELoss and loss.reduction=='mean' and _mse_as_known(loss)
 
 RecLearner.is_alone = False  # can nothing change within an epoch whether gradients are worked out by hand?

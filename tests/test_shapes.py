@@ -440,6 +440,26 @@ def test_settings_are_those_of_the_last_fit(fit):
     with learn.no_bar(),learn.no_logging(): getattr(learn, fit)(1)
     assert learn.settings().value['lr']==learn.lr and not (learn.settings().rule[['lr','wd']]=='given').any()
 
+@pytest.mark.filterwarnings('ignore::UserWarning')
+@pytest.mark.parametrize('first', ['fit_als','fit_blend','init','frozen'])
+@pytest.mark.parametrize('then', ['fit_one_cycle','fit_sgd'])
+def test_rows_that_an_earlier_fit_has_learned_do_not_make_tastes_stronger(first, then):
+    "As rows that are held out are praised by what has seen them"
+    dls = RecDataLoaders.from_df(sample_ratings(n_users=150, n_items=300, n_ratings=12_000, seed=0), seed=1)
+    learn = learner(dls, n_factors=16, seed=0)
+    with learn.no_bar(),learn.no_logging():
+        if first=='frozen':
+            learn.model.u_bias.requires_grad_(False)
+            learn.fit_one_cycle(3)
+            learn.model.u_bias.requires_grad_(True)
+        else: getattr(learn, 'fit_als' if first=='init' else first)()
+        if first=='init': learn = learner(dls, init=learn, seed=0)
+    assert learn.seen_all
+    with learn.no_bar(),learn.no_logging(): getattr(learn, then)(*([4] if then=='fit_one_cycle' else []))
+    goes_on = then=='fit_one_cycle' or first!='frozen'
+    weights = learn.shrink_to_biases.chosen if then=='fit_one_cycle' else learn.model.advised[:-1]
+    assert learn.seen_all==goes_on and (not goes_on or first=='frozen' or weights[1]<=1)
+
 def test_settings_say_that_nothing_was_held_out():
     learn = new_learner(sample_ratings(40, 30, 150))
     assert learn.settings().value['shrink']=='not yet'

@@ -28,6 +28,7 @@ def _are_given(targets, given):
     return torch.allclose(targets.detach().to(drawn).flatten(), drawn.flatten(), rtol=_near)
 
 RecLearner.kept_rows,RecLearner.sees_ratings = None,True  # rows to draw epochs from, if not all; has the loss got ratings so far?
+RecLearner.seen_all = False  # may the model have learned from rows that the next fit holds out?
 
 @patch
 def _look_at_targets(self:RecLearner):

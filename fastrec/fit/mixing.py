@@ -112,11 +112,11 @@ def _gain_of_noise(slopes, errors):
     inverse = np.linalg.pinv(slopes.T@slopes)
     return np.trace(inverse@(of_noise.T@of_noise)) or 1.
 
-def choose_weights(residuals, n=2, trusted=1):
+def choose_weights(residuals, n=2, trusted=1, most=2):
     """Weights of the `n` parts of a score, by `residuals`, a function of them that gives those of held-out rows; all are `trusted` as
-    trained, 1, not at all, 0, or in between, unless the rows say otherwise by more than chance. And whether there may be taste: the
-    rows say so, or leave what was trusted as it was"""
-    most = (1,1+trusted)[:n]
+    trained, 1, not at all, 0, or in between, unless the rows say otherwise by more than chance; tastes weigh at `most` so much. And whether
+    there may be taste: the rows say so, or leave what was trusted as it was"""
+    most = (1,min(1+trusted, most))[:n]
     first = [.9]*n
     unit = np.abs(residuals(first)).max() or 1.  # as the search stops where slopes are small, not small compared with what it looks at
     fit = least_squares(lambda o: residuals(o)/unit, first, bounds=([0]*n,most))
@@ -165,11 +165,12 @@ def shrink(model, *args):
     for old,new in pairs: old.data.copy_(new)
 
 # %% ../../nbs/fit/26_mixing.ipynb #aa73bec2
-def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None):
+def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None, has_seen=False):
     """Draw `model`, trained on the rows `kept` of the ratings `ds`, to biases as far as those `left_out` advise; return the weights.
-    `known`: what `bias_scores` finds for those kept"""
+    `known`: what `bias_scores` finds for those kept. If the model `has_seen` those left out in an earlier fit, tastes fit them too well,
+    and are not made stronger"""
     biases_of = bias_scores if known is None else lambda *_: known
-    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted)
+    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted, most=1 if has_seen else 2)
     if (weights!=1).any(): shrink(model, bias_scores(model, ds), factor_means(model, ds), *weights)
     if model.width>0 and not is_taste: tell_no_taste(len(left_out))
     return weights

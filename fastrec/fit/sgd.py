@@ -136,7 +136,7 @@ def _split(ds):
     return is_kept.nonzero()[:,0],left_out
 
 @torch.no_grad()
-def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
+def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new, has_seen):
     "Improve `model` by `n_sweep` passes over the ratings `ds`; yield the mean squared error of each"
     seed = torch.randint(2**62, (), generator=arith.g)
     kept,left_out = _split(ds)
@@ -145,7 +145,7 @@ def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
         error = fit.learn_once(lr*(1-e/n_sweep), reg)
         fit.write()
         if e==n_sweep-1 and len(left_out):
-            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known)
+            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known, has_seen)
             model.advised = (*weights,len(left_out))
         yield tensor(error)
 
@@ -216,7 +216,9 @@ def fit_sgd(self:RecLearner,
     n_factors,goes_on = _width(self, n_factors, ds)
     args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
     lr,reg,chose = _settled(ds, lr, reg, n_sweep, not goes_on)
-    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
+    has_seen = goes_on and self.seen_all
+    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on, has_seen=has_seen)
     called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
+    self.seen_all = has_seen
 

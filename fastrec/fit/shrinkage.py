@@ -69,7 +69,7 @@ def _draw(self:ShrinkToBiases):
     if not _is_sound(m, ds.subset(self.left_out).x): return
     trusted = _trusted(m, ds, self.left_out)
     is_asked = len(self.left_out)>=fewest
-    if is_asked: self.chosen = draw_to_biases(m, ds, self.learn.kept_rows, self.left_out, trusted)
+    if is_asked: self.chosen = draw_to_biases(m, ds, self.learn.kept_rows, self.left_out, trusted, has_seen=self.learn.seen_all)
     elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
     self.as_drawn = _digest(m)
 
@@ -77,6 +77,7 @@ def _draw(self:ShrinkToBiases):
 @patch
 def after_fit(self:ShrinkToBiases):
     "Draw what callbacks have left, if it is not what was drawn after the last epoch"
+    if self.learn.has_stepped and self.learn.kept_rows is None: self.learn.seen_all = True
     if not (self.applies and self.learn.has_stepped): return
     if self.chosen is not None and _digest(self.model)==self.as_drawn: return
     self._draw()

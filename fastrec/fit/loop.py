@@ -12,11 +12,10 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..base.checks import warn
-from ..models.base import FactorModel,is_plain
 from ..models.trainable import DeepMF,DotBias
 from .shrinkage import ShrinkToBiases
 from .choices import AgainstUnseen
-from .losses import ChoiceLoss
+from .by_hand import are_known,as_known,has_other_form
 from .stand_ins import stand_ins
 from .record import TellEpochs
 from .training import RecLearner
@@ -166,61 +165,20 @@ def _are_known(self:RecLearner, cbs):
     "Do none of `cbs` change model or loss within an epoch? All may except those that are known not to"
     return all(type(o) in _draw_nothing and not any(hasattr(event, k) for k in vars(o)) for o in cbs)
 
-# %% ../../nbs/fit/45_loop.ipynb #9ef2cea0
-def _has_hooks(m, names=''):
-    "Are there hooks on the module `m`, or on all modules?"
-    return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
-
-_computes = 'forward','score_pairs','rows','side_rows','bounded','to_range','score_beside','scores_of_rows','tables'
-_steps = '_backward','_do_grad_opt'
-
-def _methods(cls, names): return [getattr(cls, o, None) for o in names]
-
-# %% ../../nbs/fit/45_loop.ipynb #4c37108e
-def _as_known(names, *classes):
-    "A function that says whether an object's own class and the `classes` still have their methods `names`, and the object none of its own"
-    before = [_methods(o, names) for o in classes]
-    def _inner(o):
-        now = [_methods(c, names) for c in (type(o),*classes[1:])]
-        return now==before and not vars(o).keys() & set(names)
-    return _inner
-
-_computes_as_known = _as_known(_computes, DotBias)
-_mse_as_known = _as_known(_computes, nn.MSELoss)
-
 # %% ../../nbs/fit/45_loop.ipynb #3715c8e7
-def _is_known(loss):
-    "Does `loss` say what its slopes are, without weights of its own, or is it the mean squared error?"
-    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss) and not any(True for _ in loss.parameters())
-    return type(loss) is nn.MSELoss and loss.reduction=='mean' and _mse_as_known(loss)
-
 RecLearner.is_alone = False  # can nothing change within an epoch whether gradients are worked out by hand?
 
 @patch
 def _works_by_hand(self:RecLearner):
     "Can `mse_step` take the place of model, loss and backward pass, as far as these are concerned?"
-    m,loss = self.model,self.loss_func
-    if type(m) is not DotBias or not (m.training and _computes_as_known(m)): return False
-    if not (_is_known(loss) and _steps_as_known(self)): return False
-    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'): return False
-    tables = [e for es in m.tables for e in es]
-    if not all(is_plain(e) for e in tables): return False
-    weights = [e.weight for e in tables]
-    if any(w.requires_grad and not any(w is o for o in weights) for w in m.parameters()): return False
-    return not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in weights)
+    return _steps_as_known(self) and are_known(self.model, self.loss_func)
 
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
-def _has_other_form(self:RecLearner):
-    "Has the batch another form than codes and ratings, or than pairs, negatives and logarithms for a loss of choices?"
-    if len(self.yb)!=1 or len(self.xb)!=1+isinstance(self.loss_func, ChoiceLoss): return True
-    n,shape = len(self.xb[0]),getattr(self.yb[0], 'shape', ())
-    return n==0 or len(shape)!=len(self.xb) or shape[0]!=n  # (n,) or, beside negatives, (n,1+m)
-
-@patch
 def _watched(self:RecLearner):
     "Has the batch another form than the step by hand is for, or does any callback listen to an event that it leaves out?"
-    return self._has_other_form() or any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
+    has_other = has_other_form(self.xb, self.yb, self.loss_func)
+    return has_other or any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _step_by_hand(self:RecLearner, x, y, expected=None):
@@ -259,4 +217,4 @@ def _step(self:RecLearner):
     Learner._step(self)
     torch.clear_autocast_cache()  # which has rounded copies of the weights before this step
 
-_steps_as_known = _as_known(_steps, RecLearner, Learner)
+_steps_as_known = as_known(('_backward','_do_grad_opt'), RecLearner, Learner)

@@ -170,7 +170,8 @@ def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None, has_seen=Fa
     `known`: what `bias_scores` finds for those kept. If the model `has_seen` those left out in an earlier fit, tastes fit them too well,
     and are not made stronger"""
     biases_of = bias_scores if known is None else lambda *_: known
-    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted, most=1 if has_seen else 2)
+    most = 1 if has_seen else 2
+    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted, most=most)
     if (weights!=1).any(): shrink(model, bias_scores(model, ds), factor_means(model, ds), *weights)
     if model.width>0 and not is_taste: tell_no_taste(len(left_out))
     return weights

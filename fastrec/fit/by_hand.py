@@ -19,33 +19,44 @@ def as_known(names, *classes):
     "A function that says whether an object's own class and the `classes` still have their methods `names`, and the object none of its own"
     before = [_methods(o, names) for o in classes]
     def _inner(o):
+        own = vars(o).keys() & set(names)
+        if own: return False
         now = [_methods(c, names) for c in (type(o),*classes[1:])]
-        return now==before and not vars(o).keys() & set(names)
+        return now==before
     return _inner
 
 # %% ../../nbs/fit/72_by_hand.ipynb #738b3e93
 _computes = 'forward','score_pairs','rows','side_rows','bounded','to_range','score_beside','scores_of_rows','tables'
-_model_as_known,_mse_as_known = (as_known(_computes, o) for o in (DotBias,nn.MSELoss))
+_model_as_known = as_known(_computes, DotBias)
+_mse_as_known = as_known(_computes, nn.MSELoss)
 
 def _has_hooks(m, names=''):
     "Are there hooks on the module `m`, or on all modules?"
-    return any(getattr(m, f'{names}_{o}_hooks') for o in ('forward','forward_pre','backward','backward_pre'))
+    kinds = 'forward','forward_pre','backward','backward_pre'
+    return any(getattr(m, f'{names}_{o}_hooks') for o in kinds)
 
 def _is_known(loss):
     "Does `loss` say what its slopes are, without weights of its own, or is it the mean squared error?"
-    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss) and not any(True for _ in loss.parameters())
-    return type(loss) is nn.MSELoss and loss.reduction=='mean' and _mse_as_known(loss)
+    if isinstance(loss, ChoiceLoss):
+        has_weights = any(True for _ in loss.parameters())
+        return 'forward' not in vars(loss) and not has_weights
+    if type(loss) is not nn.MSELoss or loss.reduction!='mean': return False
+    return _mse_as_known(loss)
 
 # %% ../../nbs/fit/72_by_hand.ipynb #98327f4d
 def are_known(m, loss):
     "Can `mse_step` or `choice_step` take the place of the model `m`, the `loss` and the backward pass?"
-    if type(m) is not DotBias or not (m.training and _model_as_known(m) and _is_known(loss)): return False
-    if _has_hooks(m) or _has_hooks(loss) or _has_hooks(torch.nn.modules.module, '_global'): return False
+    if type(m) is not DotBias or not m.training: return False
+    if not (_model_as_known(m) and _is_known(loss)): return False
+    if _has_hooks(m) or _has_hooks(loss): return False
+    if _has_hooks(torch.nn.modules.module, '_global'): return False
     tables = [e for es in m.tables for e in es]
     if not all(is_plain(e) for e in tables): return False
     weights = [e.weight for e in tables]
-    if any(w.requires_grad and not any(w is o for o in weights) for w in m.parameters()): return False
-    return not any(w._backward_hooks or w._post_accumulate_grad_hooks for w in weights)
+    trained = [w for w in m.parameters() if w.requires_grad]
+    if not all(any(w is o for o in weights) for w in trained): return False
+    hooks = [h for w in weights for h in (w._backward_hooks,w._post_accumulate_grad_hooks)]
+    return not any(hooks)
 
 # %% ../../nbs/fit/72_by_hand.ipynb #c93bfdb3
 def has_other_form(xb, yb, loss):

@@ -69,7 +69,8 @@ def _draw(self:ShrinkToBiases):
     if not _is_sound(m, ds.subset(self.left_out).x): return
     trusted = _trusted(m, ds, self.left_out)
     is_asked = len(self.left_out)>=fewest
-    if is_asked: self.chosen = draw_to_biases(m, ds, self.learn.kept_rows, self.left_out, trusted, has_seen=self.learn.seen_all)
+    rows = self.learn.kept_rows,self.left_out
+    if is_asked: self.chosen = draw_to_biases(m, ds, *rows, trusted, has_seen=self.learn.seen_all)
     elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
     self.as_drawn = _digest(m)
 

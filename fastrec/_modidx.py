@@ -3387,6 +3387,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastrec/models/changing.py'),
                                          'fastrec.models.changing.Changes.forget_fit': ( 'models/changing.html#changes.forget_fit',
                                                                                          'fastrec/models/changing.py'),
+                                         'fastrec.models.changing.Changes.forget_rows': ( 'models/changing.html#changes.forget_rows',
+                                                                                          'fastrec/models/changing.py'),
                                          'fastrec.models.changing.Changes.is_padded': ( 'models/changing.html#changes.is_padded',
                                                                                         'fastrec/models/changing.py'),
                                          'fastrec.models.changing.Changes.keeping': ( 'models/changing.html#changes.keeping',

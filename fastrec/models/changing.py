@@ -40,8 +40,15 @@ def make_room_for_covs(self:Changes, state, prefix):
 
 # %% ../../nbs/models/28_changing.ipynb #3d801924
 @patch
+def forget_rows(self:Changes):
+    "Forget what holds only while rows stay: the maps to them from features, what is believed of them, and the blend that ranks"
+    self.row_maps,self.believed = (None,None),None
+    self._modules.pop('ranker', None)
+
+@patch
 def forget_fit(self:Changes):
-    "Forget what the last fit has noted: its doubts, which sides follow from features, and how far rated rows vary"
+    "Forget all that the last fit has noted: also its doubts, which sides follow from features, and how far rated rows vary"
+    self.forget_rows()
     self.advised,self.from_features = None,(False,False)
     self.user_spread = self.item_spread = 1.
 

@@ -10,7 +10,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..data.item_ids import agree,digest_of_ids
-from .changing import Changes,are_untrained,as_table,fill_row_0
+from .changing import Changes,are_untrained,as_table,fill_row_0,noted
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
@@ -174,10 +174,9 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     "As in PyTorch; what turns scores into predictions goes with the weights, in the metadata of the state"
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
-    flags = {o: bool(getattr(self, o)) for o in ('clip','is_preference','by_softmax','range_is_inferred')}
-    rest = {o: getattr(self, o) for o in 'ials from_features user_spread item_spread taste_spread row_maps believed'.split()}
-    rows = {'labels': _digests(self), 'ids': _id_digests(self)}
-    destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, **rows, 'y_range': y_range}
+    head = {o: getattr(self, o) for o in (*noted,'clip','is_preference','row_maps','believed')}
+    head |= {'labels': _digests(self), 'ids': _id_digests(self), 'y_range': y_range}
+    destination._metadata[prefix[:-1]]['head'] = head
 
 # %% ../../nbs/models/20_base.ipynb #77e62aec
 @patch

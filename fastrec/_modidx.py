@@ -3298,6 +3298,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.models.base._id_digests': ('models/base.html#_id_digests', 'fastrec/models/base.py'),
                                      'fastrec.models.base._look_up': ('models/base.html#_look_up', 'fastrec/models/base.py'),
                                      'fastrec.models.base._need_factors': ('models/base.html#_need_factors', 'fastrec/models/base.py'),
+                                     'fastrec.models.base._need_same_rows': ('models/base.html#_need_same_rows', 'fastrec/models/base.py'),
                                      'fastrec.models.base._trained': ('models/base.html#_trained', 'fastrec/models/base.py'),
                                      'fastrec.models.base.is_plain': ('models/base.html#is_plain', 'fastrec/models/base.py'),
                                      'fastrec.models.base.moments': ('models/base.html#moments', 'fastrec/models/base.py')},

@@ -179,20 +179,21 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     destination._metadata[prefix[:-1]]['head'] = head
 
 # %% ../../nbs/models/20_base.ipynb #77e62aec
+def _need_same_rows(model, head):
+    "Refuse weights that belong to other rows than the `model` has, by what their metadata say, `head`"
+    theirs,ours = head.get('labels'),_digests(model)
+    if theirs and ours and theirs!=ours: raise RuntimeError('the weights belong to other labels')
+    of_ids = zip(head.get('ids', []), _id_digests(model))
+    if not all(agree(a, b) for a,b in of_ids): raise RuntimeError('the weights belong to items with other ids')
+
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
-    args = strict,missing_keys,unexpected_keys,error_msgs
-    self.make_room_for_covs(state, prefix)
-    nn.Module._load_from_state_dict(self, state, prefix, metadata, *args)
     head = dict(row_maps=(None,None), believed=None, taste_spread=None, item_spread=1.) | metadata.get('head', {})
-    ours = _digests(self)
-    theirs = head.pop('labels', [])
-    if theirs and ours and theirs!=ours:
-        error_msgs.append('the weights belong to other labels')
-    of_ids = zip(head.pop('ids', []), _id_digests(self))
-    if not all(agree(a, b) for a,b in of_ids):
-        error_msgs.append('the weights belong to items with other ids')
-    for k,v in head.items(): setattr(self, k, v)
+    _need_same_rows(self, head)
+    self.make_room_for_covs(state, prefix)
+    nn.Module._load_from_state_dict(self, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs)
+    for k,v in head.items():
+        if k not in ('labels','ids'): setattr(self, k, v)
 
 # %% ../../nbs/models/20_base.ipynb #b17cdb04
 @patch

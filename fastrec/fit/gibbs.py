@@ -13,6 +13,7 @@ from ..base.devices import exact_device,need_memory
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from ..models.base import moments
+from ..models.believed import precision_shape
 from ..models.new_draws import chances
 from ..models.maps import map_rows
 from .priors import draw_normal,draw_prior
@@ -29,7 +30,7 @@ def _all_but(n, codes):
 class Gibbs:
     """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating does sweeps, and yields the mean
     squared error of the draw"""
-    shape = 50.  # of the Gamma that the precisions of users and of items come from
+    shape = precision_shape
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=(), towards=None):
         self.model,self.arith,self.burn,self.towards = model,arith,burn,towards
         self.columns,self.spans = columns,spans

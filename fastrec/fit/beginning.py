@@ -26,7 +26,6 @@ from ..models.posterior import PosteriorMean
 from ..models.ridge import follow_features
 from ..models.trainable import DeepMF,DotBias
 from .few_ratings import solve_rows
-from .training import RecLearner
 
 # %% ../../nbs/fit/51_beginning.ipynb #dab16f4d
 _families = {Dot: DotBias, PosteriorMean: DotBias, Net: DeepMF}  # what trains as which class

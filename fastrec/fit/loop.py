@@ -12,7 +12,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..base.checks import warn
-from ..models.base import FactorModel,is_plain
+from ..models.base import is_plain
 from ..models.trainable import DeepMF,DotBias
 from .shrinkage import ShrinkToBiases
 from .choices import AgainstUnseen

@@ -10,7 +10,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..data.item_ids import agree,digest_of_ids
-from .changing import Changes,are_untrained,as_table,fill_row_0,noted
+from .changing import Changes,are_untrained,fill_row_0,noted
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/24_foldin.ipynb #1f53ff05
 import math,torch
-from .base import as_table
+from .changing import as_table
 from .kept import Kept
 from .maps import faded
 from .row_loops import pay

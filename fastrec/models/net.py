@@ -11,9 +11,9 @@ from functools import partial
 import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
-from .base import FactorModel,as_table
+from .base import FactorModel
 from .batch_norms import fold_batch_norms,needs_batch
-from .changing import grown,replaced
+from .changing import as_table,grown,replaced
 from .foldin import descend,fit_by_softmax,user_prior,with_row_0
 from .sums import LeftOut
 

@@ -1,10 +1,10 @@
 "What callbacks and transforms of batches may change, what a fit then does, and what is said of it"
-import threading,warnings
+import contextlib,threading,warnings
 import numpy as np,pandas as pd,pytest,torch
-from fastai.callback.all import (Callback,CancelEpochException,CSVLogger,CutMix,EarlyStoppingCallback,MixUp,ProgressCallback,ReduceLROnPlateau,
+from fastai.callback.all import (Callback,CancelEpochException,CancelFitException,CSVLogger,CutMix,EarlyStoppingCallback,MixUp,ProgressCallback,ReduceLROnPlateau,
                                  SaveModelCallback)
 from fastai.losses import MSELossFlat
-from fastai.metrics import mae,rmse
+from fastai.metrics import AccumMetric,mae,rmse
 from fastcore.basics import noop
 from conftest import seldom
 from fastrec.all import BPRLoss,ItemTransform,RecDataLoaders,SampledSoftmaxLoss,learner,list_metrics,sample_ratings,set_seed
@@ -258,3 +258,81 @@ def test_a_callback_of_ones_own_may_compare_epochs(says):
     final = learn.validate()[1]
     assert learn.is_compared==bool(says) and final<=seen[-1]+1e-6
     assert (abs(final-seen[-1])<1e-6)==(not says)
+
+# ------------------------------------------------------------------ what is watched, frozen and measured
+@pytest.mark.parametrize('comp', [None,np.greater])
+def test_an_error_with_its_sign_turned_should_grow(dls, comp):
+    learn = quiet(dls, metrics=AccumMetric(lambda pred, y: -((pred-y)**2).mean(), name='neg_mse'), shrink=False)
+    cb = SaveModelCallback(monitor='neg_mse', comp=comp)
+    with contextlib.redirect_stdout(None): learn.fit(5, 2e-2, cbs=cb)
+    found = learn.history.neg_mse
+    assert cb.best==found.max()>found.iloc[-1] and learn.validate()[1]==pytest.approx(found.max(), abs=1e-6)
+
+class FreezeItems(Callback):
+    def before_epoch(self):
+        if self.epoch==1: self.kept = self.model.i_weight.requires_grad_(False).weight.clone()
+
+def biases_alone(m): return [[m.u_bias.weight,m.i_bias.weight]]
+
+@pytest.mark.parametrize('features', [False,True])
+@pytest.mark.parametrize('way', ['frozen','left out'])
+def test_what_no_step_moves_is_not_drawn_to_biases(way, features):
+    "Frozen in the middle of a fit, or in no group of the optimizer; nor do rows that follow from features then"
+    ratings,truth = sample_ratings(n_users=300, n_items=150, n_ratings=6000, with_truth=True)
+    dls = RecDataLoaders.from_df(ratings, seed=1, **(truth.sides() if features else {}))
+    learn = quiet(dls, seed=1, **(dict(splitter=biases_alone) if way=='left out' else {}))
+    cb = FreezeItems()
+    cb.kept = learn.model.i_weight.weight.clone()
+    learn.fit(3, cbs=cb if way=='frozen' else None)
+    assert learn.model.i_weight.weight[1:].equal(cb.kept[1:])
+    assert shrunk(learn)[0]=='as trained' and 'frozen' in shrunk(learn)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        other = quiet(dls, seed=1)
+        other.fit(3)
+    assert other.shrink_to_biases.chosen is not None
+
+@pytest.mark.parametrize('event', ['after_epoch','after_batch'])
+@pytest.mark.parametrize('train_metrics', [False,True])
+def test_what_measures_within_a_fit_changes_no_record_and_no_weight(dls, event, train_metrics):
+    def measure(self):
+        if self.busy or not (event=='after_epoch' or self.training and self.iter==3): return
+        self.busy = True
+        at = {k: vars(self.learn)[k] for k in 'xb yb pred loss iter n_iter num dl training epoch n_epoch'.split() if k in vars(self.learn)}
+        self.learn.get_preds()
+        self.learn.validate()
+        vars(self.learn).update(at)
+        self.model.train(self.training)
+        self.busy = False
+    res = []
+    for cbs in ([],[callback(busy=False, **{event: measure})]):
+        learn = quiet(dls, seed=1, shrink=False)
+        learn.recorder.train_metrics = train_metrics
+        learn.fit(2, cbs=cbs)
+        res.append(learn)
+    assert res[0].history.equals(res[1].history) and torch.equal(*(torch.stack(o.recorder.losses) for o in res))
+    assert weights(res[0]).equal(weights(res[1]))
+
+def test_to_measure_leaves_the_unknown_alone_and_a_fit_that_is_cut_short_does_not(dls):
+    class Stop(Callback):
+        def after_batch(self):
+            if self.training and self.iter==5: raise CancelFitException
+    learn = quiet(dls)
+    learn.fit(2, cbs=Stop())
+    for es in learn.model.tables:
+        for e in es: assert torch.allclose(e.weight[0], e.weight[1:].mean(0), atol=1e-6)
+    learn.model.u_bias.weight.data[0] = 2.
+    before = weights(learn)
+    with pytest.warns(UserWarning, match='average stands in'): new = dls.test_dl(pd.DataFrame(dict(user=[-1], title=dls.classes['title'][1])), unknown='average')
+    with torch.no_grad(): want = learn.model.eval()(new.one_batch()[0])
+    assert learn.get_preds(dl=new)[0].equal(want) and learn.predict(-1, dls.classes['title'][1], unknown='average')==want.item()
+    learn.validate()
+    assert weights(learn).equal(before)
+
+@pytest.mark.parametrize('halve', [lambda self: self.y.data.mul_(.5), lambda self: np.multiply(self.y.numpy(), .5, out=self.y.numpy())], ids=['data','numpy'])
+def test_targets_that_are_written_to_behind_the_back_of_pytorch_are_noticed(dls, halve):
+    "Which counts neither"
+    learn = quiet(dls, y_range=False, cbs=callback(before_batch=halve, run_valid=False))
+    learn.fit(3)
+    assert 'other targets than the ratings' in shrunk(learn)[1]
+    assert learn.get_preds()[0].mean().item()==pytest.approx(dls.train_ds.y.mean().item()/2, abs=.05)

@@ -208,6 +208,7 @@ def test_ratings_are_neither_needed_nor_read(learn):
     want = learn.fold_in(mine).predict_grid()
     for o in (mine[['user','title']], mine.assign(rating=1), mine.assign(rating=100.), mine.assign(rating='liked'), mine.assign(rating=np.nan)): assert torch.equal(learn.fold_in(o).predict_grid(), want)
 
+@pytest.mark.filterwarnings('ignore:30 of the 30 new rows are of pairs')
 @pytest.mark.parametrize('form', [lambda o: pytest.importorskip('polars').from_pandas(o), lambda o: o.to_dict('list'), lambda o: o.to_dict('records')])
 def test_any_table_is_read_without_ratings(learn, form):
     mine = train_frame(learn).head(30)

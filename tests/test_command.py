@@ -56,6 +56,10 @@ def refused(said, *args, code=1):
 def process(*args, **kwargs):
     return subprocess.run([sys.executable,'-m','fastrec',*map(str, args)], capture_output=True, text=True, encoding='utf-8', cwd=root, **kwargs)
 
+def test_no_epochs_are_no_training(said, ratings, file, tmp):
+    assert '--epochs 0 must be at least 1' in refused(said, 'train', file, '--out', tmp/'none', '--fit', 'one_cycle', '--epochs', 0)
+    assert not (tmp/'none').exists()
+
 # ------------------------------------------------------------------ as a process of its own
 def test_from_a_file_to_a_list(ratings, file, tmp):
     "What Python gives with the same seed; results on stdout, and nothing else there"
@@ -910,3 +914,50 @@ def test_what_is_sold_out_may_come_from_a_table_with_gaps(said, ratings, tmp):
     pd.DataFrame(dict(film=[float(o['film']) for o in first]+[None])).to_csv(tmp/'sold.csv', index=False)  # 82.0 and an empty field
     left = answer(said, 'recommend', tmp/'numbered', user, '--n', '2', '--also-exclude', tmp/'sold.csv')
     assert not {o['film'] for o in first} & {o['film'] for o in left}
+
+# ------------------------------------------------------------------ files from elsewhere
+@pytest.fixture(scope='module')
+def log(ratings):
+    days = pd.Timestamp('2024-01-01')+pd.to_timedelta(np.arange(len(ratings))%90, 'D')
+    return pd.DataFrame({'fecha': days.strftime('%Y-%m-%d'), 'id cliente': 'K'+ratings.user.astype(str), 'película': ratings.title, 'evento': 'ver'})
+
+def test_the_dates_of_a_log_are_no_users(said, log, tmp):
+    "A model of days was trained and saved"
+    log.to_csv(tmp/'log.csv', index=False)
+    args = 'train',tmp/'log.csv','--out',tmp/'log-out','--choices','--fit','ials'
+    line = refused(said, *args)
+    assert "'fecha', which is in their place, holds times, '2024-01-01' for one: name the columns with --user, --item, out of id cliente, película, evento" in line
+    assert not (tmp/'log-out').exists()
+    code,out,err = said(*args, '--user', 'id cliente', '--item', 'película')
+    assert code==0 and 'taken for' not in err and load_recommender(tmp/'log-out').ds.user_name=='id cliente'
+    log.drop(columns='fecha').to_csv(tmp/'log.csv', index=False)
+    code,out,err = said(*args)
+    assert code==0 and "taken for users: 'id cliente', items: 'película'; if that is wrong, name them with --user, --item" in err and 'ratings:' not in err
+
+def test_marks_of_missing_values_are_options(said, ratings, tmp):
+    "The message quoted 3,5, and no option helped"
+    df = ratings.assign(rating=ratings.rating.add(.5).astype(str).str.replace('.', ','))
+    df.loc[df.index%50==0,'rating'] = 'k. A.'
+    df.loc[df.index%50==1,'rating'] = '?'
+    df.to_csv(tmp/'marks2.csv', index=False, sep=';')
+    args = 'train',tmp/'marks2.csv','--out',tmp/'marks2','--fit','als'
+    line = refused(said, *args)
+    assert "text in 160 of 4,000 rows, 'k. A.' for one" in line and "--na-values 'k. A.' --na-values '?'" in line and not re.search(_python, line), line
+    marks = '--na-values','k. A.','--na-values','?'
+    line = refused(said, *args, *marks)
+    assert "160 of 4000 rows have no 'rating'" in line and '--dropna' in line
+    code,out,err = said(*args, *marks, '--dropna')
+    assert code==0 and load_recommender(tmp/'marks2').rating_range==(1.5,5.5), err
+    df[df.rating.str.contains(',')].to_csv(tmp/'marks3.csv', index=False, sep=';')
+    assert said('evaluate', tmp/'marks2', tmp/'marks3.csv', *marks)[0]==0
+    df.to_parquet(tmp/'marks2.parquet')
+    assert '--na-values is for text' in refused(said, 'train', tmp/'marks2.parquet', '--out', tmp/'marks4', *marks, code=2)
+
+def test_rows_without_a_date_are_left_out_of_the_latest(said, log, ratings, tmp):
+    df = log.drop(columns='evento').assign(rating=ratings.rating)
+    df.loc[df.index%100==0,'fecha'] = None
+    df.to_csv(tmp/'late.csv', index=False)
+    args = 'train',tmp/'late.csv','--out',tmp/'late','--fit','als','--user','id cliente','--item','película','--latest','fecha'
+    assert "40 rows have no 'fecha', which the splitter needs: leave these rows out with --dropna" in refused(said, *args)
+    code,out,err = said(*args, '--dropna')
+    assert code==0 and 'left out' in err, err

@@ -170,6 +170,7 @@ def test_who_reads_llms_txt_alone_can_write_code():
     assert len(asked)>=15 and all(f'\n### {o}\n' in text for o in asked)
     assert all(o in text for o in code) and text.count('```python')==len(asked)+1
     assert len(text)<15_000 and 'RecDataLoaders.from_csv(' in text
+    for o in ('evaluate/evaluation','evaluate/measures','interpret/interpretation'): assert f']({o}.html.md): ' in text  # what numbers mean
 
 @built
 def test_pages_are_there_as_markdown_for_programs():

@@ -299,7 +299,8 @@ def test_rows_of_weight_0_are_seen_and_move_nobody(name):
     rec = learn.extend(row)
     assert rec.predict_grid().equal(learn.predict_grid())
     assert unseen not in {*rec.recommend(user, n=100).title}
-    assert not learn.extend(row.assign(weight=1.)).predict_grid().equal(learn.predict_grid())
+    with pytest.warns(UserWarning, match='^1 of the 2 new rows is of a pair'): rec = learn.extend(row.assign(weight=1.))
+    assert not rec.predict_grid().equal(learn.predict_grid())
 
 @pytest.mark.parametrize('name', closed)
 def test_films_that_nobody_rated_in_training_are_as_new_ones(name, tmp_path):
@@ -625,3 +626,64 @@ def test_one_who_plays_one_track_all_day_does_not_come_twice():
     with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_ials(4)
     day = df.head(1).loc[[0]*40]
     assert not told_of_twice(told_of_twice(learn, day)[1], day)[0]
+
+def said_of(f):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        res = f()
+    return [o for o in (str(o.message) for o in found) if 'new rows' in o],res
+
+@pytest.mark.parametrize('name', ['fit_bias','fit_als','fit_bayes','dot','blend'])
+def test_a_pair_rated_again_is_told_of_from_the_first_on(name, tmp_path):
+    "60 ratings that had changed came in without a word, and counted beside the old ones"
+    learn,early = fitted(name),frames()[0]
+    learn.save_recommender(tmp_path/'seen')
+    learn.save_recommender(tmp_path/'all', ratings=True)
+    trained = learn.dls.train_ds.frame()[0]
+    held_out = learn.dls.valid_ds.frame()[0].head(5)
+    for rec in (learn,load_recommender(tmp_path/'seen'),load_recommender(tmp_path/'all')):
+        for n in (1,2,60):
+            again = trained.head(n).assign(rating=lambda o: 6-o.rating)
+            said,later = said_of(lambda: rec.extend(pd.concat([again, held_out])))
+            those = 'is of a pair' if n==1 else 'are of pairs'
+            assert said==[f"{n} of the {n+5} new rows {those} of 'user' and 'title' rated before: both ratings count, as in training; if the last one should "
+                          'count alone, train again on ratings without the older one']
+            said,_ = said_of(lambda: later.extend(held_out))
+            assert len(said)==1 and said[0].startswith("5 of the 5 new rows")
+        assert said_of(lambda: rec.extend(held_out))[0]==[]
+        said,_ = said_of(lambda: rec.extend(trained.head(60)))
+        knows = len(rec.ds)>0  # how the pairs were rated
+        assert len(said)==1 and ('are there already, just the same' if knows else '60 of the 60 new rows are of pairs') in said[0]
+
+def test_both_ratings_of_a_pair_count_as_in_training():
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1500)[['user','title','rating']]
+    def trained(rows):
+        learn = learner(RecDataLoaders.from_df(rows, valid_pct=0, seed=1), seed=0)
+        with learn.no_bar(),learn.no_logging(): learn.fit_bias(reg=3.)
+        return learn
+    user = df.user.value_counts().index[0]
+    again = df[df.user==user].head(20).assign(rating=1.)
+    learn,both = trained(df),trained(pd.concat([df, again]))
+    with warnings.catch_warnings(action='ignore'): rec = learn.extend(again)
+    moved = [o.predict_grid([user]).mean() for o in (rec,both)]
+    before = learn.predict_grid([user]).mean()
+    assert moved[0]<before-.2 and abs(moved[0]-moved[1])<.3*(before-moved[1])  # the means of films move in training alone
+
+def test_choices_that_come_again_are_told_of_unless_they_always_do():
+    df = clicks(140, 0).drop_duplicates(['user','item'])[['user','item','rating']]
+    def trained(rows):
+        learn = learner(RecDataLoaders.from_df(rows, valid_pct=0, seed=1))
+        with learn.no_bar(),learn.no_logging(),warnings.catch_warnings(action='ignore'): learn.fit_ials(2)
+        return learn
+    said,_ = said_of(lambda: trained(df).extend(df.head(2)))
+    assert said==["2 of the 2 new rows are of pairs of 'user' and 'item' chosen before, and count again: leave them out if each pair should count once"]
+    assert said_of(lambda: trained(pd.concat([df]*2)).extend(df.head(2)))[0]==[]
+
+def test_rows_that_weigh_nothing_are_no_rating_before():
+    df = frames()[0].assign(weight=lambda o: (o.index%2).astype(float))
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=1, weight_name='weight'))
+    with learn.no_bar(),learn.no_logging(): learn.fit_bias()
+    said,_ = said_of(lambda: learn.extend(df.head(10).assign(weight=1.)))
+    assert len(said)==1 and said[0].startswith('5 of the 10 new rows')
+    assert said_of(lambda: learn.extend(df.head(10).assign(weight=0.)))[0]==[]
+

@@ -163,7 +163,7 @@ def test_place_is_said_and_nothing_else(ids):
     (lambda d: d.set_axis(list('abc'), axis=1).assign(c=np.random.default_rng(0).permutation(len(d))+5), "'c' holds ids or times, [0-9]+ for one, where ratings are needed: name the right column with rating_name"),
     (lambda d: d.rename(columns=dict(user='title', item='user')).assign(title='x')[['title','user','rating']].drop(columns='user'), "2 columns \\(title, rating\\)"),
     (lambda d: d.set_axis(list('abc'), axis=1)[['c','a','b']], "'c' holds few low numbers as ratings are, .* and 'b' ids"), (lambda d: d.set_axis(list('abc'), axis=1)[['a','c','b']], "'c' holds few low numbers"),
-    (lambda d: d.set_axis(list('abc'), axis=1).assign(t=lambda o: 10**9+np.random.default_rng(0).permutation(len(o)))[['t','a','b','c']], "'t' holds times, 1[0-9]+ for one: name the right column with user_name"),
+    (lambda d: d.set_axis(list('abc'), axis=1).assign(t=lambda o: 10**9+np.random.default_rng(0).permutation(len(o)))[['t','a','b','c']], "'t', which is in their place, holds times, 1[0-9]+ for one: name the columns with user_name, item_name, rating_name, out of a, b, c"),
     (lambda d: d.set_index(['user','item']), "1 columns.*'user' is its index, call .reset_index\\(\\) first"), (lambda d: d.assign(n=1).set_index('user'), "such as 'user', and the first, 'item', holds something else.*'user' is its index"),
     (lambda d: d[['user','item']], 'user, item and rating are needed; if people only choose, add ratings of 1: df.assign\\(rating=1\\)'),
     (lambda d: d.rename(columns=dict(user='rank')), "taken|cannot be called 'rank'"),
@@ -568,6 +568,31 @@ def test_an_id_written_with_a_point_and_without_is_one(ids, write):
     versions = whole.assign(item=np.where(whole.item%2==0, '1.1', '1.10')).astype(str)
     assert [*csv_quietly(write(versions.to_csv(index=False)), valid_pct=0).classes['item'].labels]==['1.1','1.10']
 
+def test_ids_with_marks_of_thousands_are_others_than_those_without(write):
+    "A German export has 1.000 for 1000: it is text unless the mark is named, as `pd.read_csv` has it, and never the user 1"
+    labels = [f'{u:,}'.replace(',', '.') for u in range(1, 2501)]
+    file = write('user;item;rating\n'+''.join(f'{u};{i};{1+(k+len(i))%5}\n' for k,u in enumerate(labels) for i in ('a','bb')))
+    def users(**kwargs): return csv_quietly(file, valid_pct=0, **kwargs).classes['user'].labels
+    for kwargs in ({},dict(decimal=',')): assert [*users(**kwargs)]==sorted(labels)
+    for kwargs in (dict(thousands='.'),dict(decimal=',', thousands='.')): assert [*users(**kwargs)]==[*range(1, 2501)] and users(**kwargs).dtype=='int64'
+
+@pytest.mark.parametrize('ids,kwargs,want', [
+    (['1','1,000','2,500'], {}, ['1','1,000','2,500']), (['1','1,000','2,500'], dict(thousands=','), [1,1000,2500]), (['7','7,0','8'], dict(decimal=','), [7,8]),
+    (['7','7.0','8'], dict(decimal=','), ['7','7.0','8']), (['7','7.00','8'], {}, ['7','7.00','8']), (['1.5','1.50','2'], {}, ['1.5','1.50','2']), (['1.5','2'], {}, [1.5,2.]),
+    (['1.010','1.200'], {}, ['1.010','1.200']), (["1'000",'2'], dict(thousands="'"), [2,1000]), (['007','1.000'], dict(thousands='.'), ['007','1.000']),
+    (['10.30','2'], dict(thousands='.'), ['10.30','2']), (['-0','0'], {}, ['-0','0'])])
+def test_ids_become_numbers_only_if_these_say_what_was_written(write, ids, kwargs, want):
+    file = write('user;item;rating\n'+''.join(f'{o};{i};{r}\n' for o in ids for i,r in zip('abc', (1,3,4))))
+    with warnings.catch_warnings(action='ignore'): assert [*RecDataLoaders.from_csv(file, sep=';', valid_pct=0, **kwargs).classes['user'].labels]==want
+
+@pytest.mark.parametrize('column', ['user','title'])
+def test_the_sign_of_what_is_unknown_is_no_label(small, column):
+    "A `Vocab` says `#na#` for code 0, so a film of that name could not be told from an unknown one"
+    df = small.astype({column: str})
+    df.loc[7,column] = '#na#'
+    refused(lambda: read(df), f"'{column}' holds the label '#na#', which stands for what is unknown")
+    assert [*check_ratings(df).query("severity=='refused'").finding.str.contains('#na#')]==[True]
+
 def test_leading_zeros_stay(small, write):
     padded = small.assign(user=small.user.map('{:05d}'.format))
     assert same(csv(write(padded.to_csv(index=False))), read(padded))
@@ -941,6 +966,21 @@ def in_files(folder, *frames):
     for i,o in enumerate(frames): o.to_parquet(folder/f'{i}.parquet')
     return folder
 
+def test_times_with_a_zone_and_without_have_no_order(tmp_path):
+    "Which were taken for UTC; those of several zones are one order"
+    pytest.importorskip('pyarrow')
+    days = pd.date_range('2020-06-01', periods=60, freq='h')
+    df = pd.DataFrame(dict(user=np.arange(60)//10, item=np.arange(60)%10, rating=np.arange(60)%5+1.))
+    bare,berlin,tokyo = (df.assign(user=df.user+10*k, timestamp=days.tz_localize(o)) for k,o in enumerate((None,'Europe/Berlin','Asia/Tokyo')))
+    for first,second in ((bare,berlin),(berlin,bare)):
+        folder = in_files(tmp_path/'r', first, second)
+        refused(lambda: RecDataLoaders.from_parquet(folder, time_name='timestamp'), "'timestamp' is timestamp.* in 0.parquet and timestamp.* in 1.parquet")
+        assert (check_ratings(folder, time_name='timestamp').severity=='refused').any()
+        assert len(RecDataLoaders.from_parquet(folder, valid_pct=0).train_ds)==120  # a column that nobody reads
+        refused(lambda: read(pd.concat([o.astype(dict(timestamp=object)) for o in (first,second)], ignore_index=True), time_name='timestamp'), 'times with a zone and without')
+    both = RecDataLoaders.from_parquet(in_files(tmp_path/'r', berlin, tokyo), time_name='timestamp', valid_pct=0).train_ds.x[:,2]
+    assert (both[:60]-both[60:]).unique().tolist()==[7*3600]
+
 def test_files_of_several_types_are_read_as_one_frame_of_them(tmp_path):
     """pyarrow goes by the first file: it read the text 007 as 7, and left out a column that the first file lacks"""
     pytest.importorskip('pyarrow')
@@ -966,7 +1006,7 @@ def test_files_of_several_types_are_read_as_one_frame_of_them(tmp_path):
 
 @pytest.mark.parametrize('change,text', [
     (lambda d: d.assign(a=d.a+(d.index>20_000)*.5), "'a' holds .*, which is no id"), (lambda d: d.assign(c=d.c+(d.index>20_000)*d.index), "'c' holds ids or times"),
-    (lambda d: d.assign(a=d.a.add(10**9).where(d.index<10_000, 1_500_000_000+d.index)), "'a' holds times")])
+    (lambda d: d.assign(a=d.a.add(10**9).where(d.index<10_000, 1_500_000_000+d.index)), "'a', which is in their place, holds times")])
 def test_columns_by_place_are_checked_in_all_rows_of_parquet(tmp_path, change, text):
     pytest.importorskip('pyarrow')
     rng = np.random.default_rng(0)
@@ -1036,3 +1076,103 @@ def test_from_csv_names_the_closest_argument(small, tmp_path):
     small.to_csv(tmp_path/'a.csv', index=False)
     refused(lambda: RecDataLoaders.from_csv(tmp_path/'a.csv', timestamp_name='when'), "from_csv knows no argument 'timestamp_name'.*; closest: 'time_name'", TypeError)
     refused(lambda: RecDataLoaders.from_csv(tmp_path/'a.csv', separator=';'), "knows no argument 'separator'", TypeError)
+
+# ------------------------------------------------------------------ logs that begin with a date, under names that say nothing
+_written = ['%Y-%m-%d','%d.%m.%Y','%Y/%m/%d','%d.%m.%y','%d %b %Y','%b %d, %Y','%Y-%m-%dT%H:%M:%SZ','%a, %d %b %Y %H:%M:%S GMT','%Y%m%d','%H:%M']
+
+@pytest.fixture(scope='module')
+def log(small):
+    days = pd.to_datetime(small.timestamp, unit='s')
+    return pd.DataFrame({'fecha': days, 'id cliente': 'K'+small.user.astype(str), 'película': small.title, 'evento': small.rating})
+
+@pytest.mark.parametrize('make', [*(lambda d, o=o: d.dt.strftime(o) for o in _written), lambda d: d, lambda d: d.dt.date, lambda d: d.dt.strftime('%Y%m%d').astype(int),
+                                  lambda d: (d.dt.floor('D')-pd.Timestamp(0))//pd.Timedelta('1s'), lambda d: d.dt.strftime('%d.%m.%Y').where(d.index%50>0, 'k. A.')])
+def test_a_column_of_dates_is_nobody_and_no_item(log, make, tmp_path):
+    log = log.assign(fecha=make(log.fecha))
+    match = "users, and 'fecha', which is in their place, holds times, .* name the columns with user_name, item_name, rating_name, out of id cliente, película, evento"
+    refused(lambda: read(log), match)
+    assert check_ratings(log).finding.str.contains("'fecha'.*holds times").sum()==1
+    log.to_csv(tmp_path/'log.csv', index=False)
+    refused(lambda: RecDataLoaders.from_csv(tmp_path/'log.csv'), match)
+    second = log[['id cliente','fecha','película','evento']]
+    refused(lambda: read(second), "usual name for items, and 'fecha', which is in their place, holds times")
+    named = dict(user_name='id cliente', item_name='película', rating_name='evento')
+    assert read(log, **named).train_ds.user_name=='id cliente'
+    third = log[['id cliente','película','fecha','evento']]
+    refused(lambda: read(third), "ratings, and 'fecha', which is in their place, holds times")
+
+def test_what_is_named_is_not_said_again(log):
+    told(lambda: read(log[['id cliente','película','evento']], rating_name='evento'), "^taken for users: 'id cliente', items: 'película'; if that is wrong, name them with user_name, item_name$")
+
+def test_ids_and_titles_that_look_a_little_like_dates_are_none(log):
+    log = log[['id cliente','película','evento']]
+    for o in ({'id cliente': np.arange(len(log))%60+20_240_101}, {'id cliente': np.arange(len(log))%7+2001}, {'película': np.where(log.index%3>0, log['película'], '9 December 2001')}):
+        told(lambda: pick_columns(log.assign(**o)), 'taken for users')
+
+# ------------------------------------------------------------------ marks among numbers and times
+@pytest.mark.parametrize('mark', ['k. A.','-','n/a','?','keine','#NV'])
+def test_a_mark_among_ratings_is_named_and_its_remedy_works(small, mark, tmp_path):
+    comma = small.rating.astype(float).add(.5).astype(str).str.replace('.', ',')
+    for written in (comma, small.rating.astype(str)):
+        df = small[['user','title']].assign(Sterne=written.where(small.index%60>0, mark), when=small.timestamp)
+        df.to_csv(tmp_path/'r.csv', index=False, sep=';')
+        csv = partial(RecDataLoaders.from_csv, tmp_path/'r.csv', rating_name='Sterne', seed=1, bs=64)
+        said = refused(csv, rf"'Sterne' holds text in 20 of 1,200 rows, {re.escape(repr(mark))} for one, where ratings must be numbers.*na_values=\[")
+        refused(lambda: read(df, rating_name='Sterne'), 'holds text in 20 of 1,200 rows')
+        assert check_ratings(tmp_path/'r.csv', rating_name='Sterne').query("severity=='refused'").finding.str.contains('na_values', regex=False).sum()==1
+        refused(lambda: csv(na_values=[mark]), "20 of 1200 rows have no 'Sterne'.*dropna=True")
+        got = told(lambda: csv(na_values=[mark], dropna=True), "20 .*left out")
+        assert len(got.train_ds)+len(got.valid_ds)==1180 and got.train_ds.y.max()==(5.5 if written is comma else 5)
+        exec(re.search(r"or (df.*?'coerce'\))", said)[1], dict(df=df, pd=pd))
+        assert df.Sterne.isna().sum()==20 and df.Sterne.max()==(5.5 if written is comma else 5)
+        refused(lambda: read(small.assign(w=written.where(small.index%60>0, mark)), weight_name='w'), 'holds text in 20 of 1,200 rows.*where weights must be numbers')
+
+def test_a_mark_next_to_real_numbers_is_named(small):
+    mixed = small.rating.astype(object).where(small.index%60>0, 'k. A.')
+    refused(lambda: read(small.assign(rating=mixed)), "20 of 1,200 rows, 'k. A.' for one")
+
+@pytest.mark.parametrize('format', ['%d.%m.%Y','%Y-%m-%d','%Y-%m-%d %H:%M','%s'])
+def test_a_mark_among_times_is_named_and_its_remedy_works(small, format, tmp_path):
+    written = pd.to_datetime(small.timestamp, unit='s').dt.strftime(format)
+    df = small.drop(columns='timestamp').assign(when=written.where(small.index%60>0, 'k. A.'))
+    df.to_csv(tmp_path/'r.csv', index=False)
+    csv = partial(RecDataLoaders.from_csv, tmp_path/'r.csv', time_name='when', seed=1, bs=64)
+    refused(csv, r"'when' holds 'k. A.' among dates such as .*na_values=\['k. A.'\]")
+    got = told(lambda: csv(na_values=['k. A.'], dropna=True), "20 .*'when'.*left out")
+    assert len(got.train_ds)+len(got.valid_ds)==1180
+
+# ------------------------------------------------------------------ rows without a time
+@pytest.fixture(scope='module')
+def gappy(small): return small.rename(columns=dict(timestamp='Bewertet am')).assign(**{'Bewertet am': lambda o: pd.to_datetime(o['Bewertet am'], unit='s').where(o.index%120>0)})
+
+@pytest.mark.parametrize('make', [TimeSplitter,LeaveLastSplitter])
+def test_rows_without_a_time_are_left_out_of_a_split_too(gappy, make, tmp_path):
+    whole = gappy.dropna()
+    want = read(whole, splitter=make(), time_name='Bewertet am')
+    splitter = make(time_name='Bewertet am')
+    for got in (told(lambda: read(gappy, splitter=make(), time_name='Bewertet am', dropna=True), "10 of 1200 rows have no 'Bewertet am'.*left out"),
+                told(lambda: read(gappy, splitter=splitter, time_name='Bewertet am', dropna=True), '10 of 1200 .*left out'),
+                told(lambda: read(gappy, splitter=splitter, dropna=True), "10 rows have no 'Bewertet am', which the splitter needs; left out")):
+        for a,b in ((got.train_ds,want.train_ds),(got.valid_ds,want.valid_ds)): assert a.x[:,:2].equal(b.x[:,:2]) and a.y.equal(b.y)
+    for more in (dict(time_name='Bewertet am'), {}): refused(lambda: read(gappy, splitter=splitter, **more), 'leave these rows out with dropna=True')
+    gappy.to_csv(tmp_path/'r.csv', index=False)
+    csv = told(lambda: RecDataLoaders.from_csv(tmp_path/'r.csv', make(), time_name='Bewertet am', dropna=True, seed=1, bs=64), '10 of 1200')
+    assert len(csv.train_ds)+len(csv.valid_ds)==1190
+    refused(lambda: splitter(gappy), 'leave them out with df.dropna')
+
+def test_rows_without_a_user_are_left_out_of_a_split_by_users(small):
+    df = small.assign(user=small.user.where(small.index%120>0))
+    for make in (partial(UserSplitter, seed=0),LeaveLastSplitter):
+        want = read(df.dropna().astype(dict(user=int)), splitter=make())
+        got = told(lambda: read(df, splitter=make(), dropna=True), "10 of 1200 rows have no 'user'.*left out")
+        assert sorted(got.valid_ds.y.tolist())==sorted(want.valid_ds.y.tolist()) and len(got.train_ds)==len(want.train_ds)
+
+def test_what_check_ratings_advises_can_be_passed_to_it(gappy, tmp_path):
+    gappy.to_csv(tmp_path/'r.csv', index=False)
+    for ratings in (gappy,tmp_path/'r.csv'):
+        ask = partial(check_ratings, ratings, splitter=TimeSplitter(time_name='Bewertet am'), time_name='Bewertet am')
+        found = ask()
+        assert found.query("severity=='refused'").finding.str.contains('leave these rows out with dropna=True').all() and 'refused' in set(found.severity)
+        found = ask(dropna=True)
+        assert found.query("severity!='note'").finding.tolist()==["10 of 1200 rows have no 'Bewertet am'; left out"]
+        assert found.finding.str.contains('of 238 validation rows').sum()==1

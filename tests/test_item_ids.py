@@ -53,6 +53,7 @@ def test_an_id_of_its_own_is_another_item(saved, tmp_path):
     kept = load_recommender(rec.save_recommender(tmp_path/'grown')).without_items('F1')
     for o in (rec,kept): assert np.allclose(o.predict_df(new), o.predict_df(new[['user']].assign(title='F3 [955]')))
 
+@pytest.mark.filterwarnings('ignore:.*rated before')
 def test_ids_as_floats_are_whole_numbers():
     learn,rows = of_shared(),shared().head(6)
     for form in (float, str, 'Int64', object, 'category'):
@@ -61,6 +62,7 @@ def test_ids_as_floats_are_whole_numbers():
     gap = pd.concat([shared(), pd.DataFrame(dict(user=[3], title=['Other'], rating=[3.]))])
     assert {*of_shared().dls.classes['title']}|{'Other'}=={*fit(gap).dls.classes['title']}
 
+@pytest.mark.filterwarnings('ignore:.*rated before')
 def test_titles_that_say_too_little_are_refused():
     learn,rows = of_shared(),shared().query('title=="T5"').head(3)
     for bare in (rows.drop(columns='movieId'), rows.assign(movieId=np.nan)):
@@ -92,6 +94,7 @@ def test_new_users_find_what_is_told_apart():
     for unknown in ('raise','drop'):
         assert torch.equal(learn.fold_in(rows[['title','movieId','rating']], unknown).predict_grid(), learn.fold_in(told[['title','rating']], unknown).predict_grid())
 
+@pytest.mark.filterwarnings('ignore:.*rated before')
 def test_older_folders_have_no_ids(tmp_path):
     rec = load_recommender(of_shared().save_recommender(tmp_path, ratings=True))
     rec.ds.classes['title'].ids = None

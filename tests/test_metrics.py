@@ -111,8 +111,13 @@ def test_cross_validate():
         learn = dot_learner(dls)
         with learn.no_logging(): learn.fit_bias()
         return learn
-    df = cross_validate(fit, {'random': k_folds(ratings, 2)['fold 1'], 'time': train_test(ratings, TimeSplitter(.3))}, bs=64)
+    folds = {'random': k_folds(ratings, 2)['fold 1'], 'time': train_test(ratings, TimeSplitter(.3))}
+    df = cross_validate(fit, folds, bs=64)
     assert df.index.tolist()==['random','time','mean','std'] and df.rmse['mean']==pytest.approx(df.rmse[:2].mean())
+    for name,(train,test) in folds.items():
+        with warnings.catch_warnings(action='ignore'): alone = learner(RecDataLoaders.from_df(train, valid_pct=0)).evaluate(test)
+        assert df['ndcg_at_10 of popularity'][name]==pytest.approx(alone.ndcg_at_10['popularity'], abs=1e-6)
+    assert {*cross_validate(fit, folds, k=5, bs=64)}>={'ndcg_at_5','ndcg_at_5 of popularity'}
     with pytest.raises(TypeError, match='must return the fitted RecLearner'): cross_validate(lambda dls: None, [train_test(ratings, TimeSplitter(.3))], bs=64)
 
 def test_new_users_are_predicted_but_not_listed():

@@ -384,7 +384,7 @@ def test_a_slider_is_unset_until_it_is_set_and_can_be_set_everywhere(opened, df,
         settled(page)
 
 @pytest.mark.long
-@pytest.mark.parametrize('column,want', [('Wine','wines'),('ISBN','ISBNs'),('story','stories'),('movieId','movieIds'),('Films','films')])
+@pytest.mark.parametrize('column,want', [('Wine','wines'),('ISBN','ISBNs'),('story','stories'),('movieId','movieIds'),('Films','films'),('book_title','book_titles'),('filmtitel','items'),('Película','items'),('Buchname','items')])
 @pytest.mark.filterwarnings('ignore:taken for users')
 def test_what_is_searched_is_a_word(opened, df, tmp_path, column, want):
     with Background(app(fitted(df.rename(columns={'title': column})[['user',column,'rating']]).save_recommender(tmp_path/'films'))) as service:

@@ -621,7 +621,8 @@ def test_features_and_the_rest_add_up(name):
             assert why.contribution[1:].abs().is_monotonic_decreasing
             np.testing.assert_allclose(why.attrs['prediction']-why['without'][1:], why.contribution[1:], atol=1e-9)
             if not ranking: assert abs(why.attrs['prediction']-rec.predict(who, title))<1e-4
-            assert why.attrs['unit']==('preference' if ranking or learn.model.is_preference else 'rating')
+            ranker = learn.model.lists_by if ranking else learn.model
+            assert why.attrs['unit']==('rating' if not ranker.is_preference else 'score' if 'blend' in name or name=='by_ease' else 'preference')
     assert why.contribution[1:].abs().max()>1e-3
 
 @pytest.mark.parametrize('name', of_features)
@@ -902,3 +903,37 @@ def test_without_tastes_nothing_is_a_reason_for_one_item_more_than_for_another()
         assert lists.because_1.isna().all() and lists.because_2.isna().all()
     popular = fitted('popularity')
     assert set(popular.recommend(frame().user[0], why=1, sentences=True).why)=={'because others like it'}
+
+# ------------------------------------------------------------------ a film rated twice, and units
+@pytest.mark.parametrize('name', ['fit_bias','fit_als','by_reg','fit_bayes'])
+def test_without_leaves_out_one_of_two_ratings_of_a_film(name):
+    learn = fitted(name)
+    rows = few(frame().user[0], 8)
+    twice = pd.concat([rows, rows.head(1).assign(rating=lambda o: 6-o.rating)], ignore_index=True)
+    film = next(o for o in frame().title.unique() if o not in {*rows.title})
+    why = learn.fold_in(twice).explain('new user', film)
+    both = why[why.title==rows.title.iloc[0]]
+    assert sorted(both.rating)==sorted(twice.rating[[0,8]]) and abs(why.contribution.sum()-why.attrs['prediction'])<1e-6
+    for rating,without in zip(both.rating, both['without']):
+        k = next(o for o in (0,8) if twice.rating[o]==rating)
+        assert without==pytest.approx(learn.fold_in(twice.drop(index=k)).predict(film), abs=1e-4)
+
+def test_without_leaves_out_all_choices_of_a_film():
+    learn = fitted('fit_ials')
+    rows = few(frame().user[0], 8).assign(rating=1.)
+    film = next(o for o in frame().title.unique() if o not in {*rows.title})
+    why = learn.fold_in(pd.concat([rows, rows.head(1)], ignore_index=True)).explain('new user', film)
+    line, = why[why.title==rows.title.iloc[0]].itertuples()
+    assert line.without==pytest.approx(learn.fold_in(rows.iloc[1:]).predict(film), abs=1e-4)
+
+def test_scores_without_a_unit_are_called_so():
+    of_choices = learner(RecDataLoaders.from_df(frame()[['user','title']].assign(rating=1), last, seed=3, device='cpu'))
+    with of_choices.no_bar(),of_choices.no_logging(): of_choices.fit_blend()
+    pair = next(pairs(1))
+    assert of_choices.explain(*pair).attrs['unit']=='score'
+    want = dict(fit_als=('rating',), fit_ials=('preference',)*2, fit_ease=('preference',)*2, softmax=('score',)*2, fit_blend=('rating','score'))
+    for name,units in want.items():
+        got = [fitted(name).explain(*pair, ranking=o).attrs['unit'] for o in (False,True)[:len(units)]]
+        assert got==[*units], name
+    plot_explain(of_choices.explain(*pair))
+

@@ -173,6 +173,16 @@ def test_predict_names_what_it_does_not_know(films, df):
     got = films.post('predict', user=int(df.user[0]), items=['Nowhere', title])[1]
     assert got['unknown']==['Nowhere'] and got['items'][0].get('prediction') is None and got['items'][1]['prediction']>0
 
+def test_a_single_unknown_item_is_not_there_wherever_it_is_asked_for(films, df):
+    "/predict answered 200, without a prediction"
+    user,title = int(df.user[0]),df.title.iloc[0]
+    typo = title[:3]+title[4:]
+    for path,more in (('predict',dict(user=user)), ('predict',dict(user='nobody')), ('explain',dict(user=user)), ('similar',{}), ('users',{})):
+        status,got = films.get(path, item=typo, **more)
+        assert status==404 and repr(title) in got['detail'], path
+    assert films.get('predict', user=user, item=title)[0]==200
+    assert films.post('predict', user=user, items=[typo])[1]['unknown']==[typo]
+
 def test_at_the_same_time_each_gets_their_own(films, learn, df):
     users = df.user.unique()[:24].tolist()
     got = {}

@@ -288,8 +288,10 @@ def test_settings():
     learn = fitted()
     table = learn.settings()
     assert table.value[['n_factors','lr','reg','n_sweep']].tolist()==[50,.03,.06,20] and 'given' not in table.rule.tolist()
-    assert table.rule['lr']=='.6 over the sweeps, more for few ratings, at most .06'
-    assert fit(learn).settings().loc['lr',['value','rule']].tolist()==[.01,'.2 over the sweeps, as the fit went on']
+    assert table.rule['lr']=='0.6 over the sweeps, more for few ratings, at most 0.06'
+    assert fit(learn).settings().loc['lr',['value','rule']].tolist()==[.01,'0.2 over the sweeps, as the fit went on']
+    given = fitted(lr=.01).settings().rule  # as long as those of a fit that goes on
+    assert given['lr']=='given' and given['reg']!='given'
     assert (fitted(None, 4, 3, lr=.02, reg=.1).settings().rule[['n_factors','n_sweep','lr','reg']]=='given').all()
 
 # ------------------------------------------------------------------ going on

@@ -212,6 +212,8 @@ def test_draws_of_many_rows_are_thinned(n_fit, n_kept, monkeypatch):
         warnings.simplefilter('always')
         learn.fit_bayes(3, 20)
     assert learn.model.n_draws==n_kept and learn.settings().value['n_draws']==min(max(n_fit, 10), 100)
+    assert learn.settings().loc['n_draws','from'].endswith(f'; {n_kept} are kept')
+    assert learner(learn.dls, init=learn).settings().value['n_factors']==3
     assert [str(o.message) for o in told if 'keeps' in str(o.message)]==([] if n_kept==18 else
         [f'keeps {n_kept} draws of 18, evenly spread over the sweeps, for more take over 2 GB: pass n_draws to have them'])
     with learn.no_logging(),learn.no_bar(): learn.fit_bayes(3, 20, burn=2, n_draws=16)

@@ -110,8 +110,8 @@ class Stop(Callback):
 events = [o for o in vars(event) if not o.startswith('_') and o not in ('after_create',) and 'cancel' not in o]
 
 def same_state(learn, state, before):
-    model,opt,n_fits,last_fit,record = state
-    return learn.model is model and learn.opt is opt and learn.n_fits==n_fits and learn.last_fit is last_fit and vars(learn.recorder)==record and torch.equal(grid(learn), before)
+    model,opt,n_fits,last_fit,last_range,record = state
+    return learn.model is model and learn.opt is opt and learn.n_fits==n_fits and learn.last_fit is last_fit and learn.last_range==last_range and vars(learn.recorder)==record and torch.equal(grid(learn), before)
 
 @pytest.mark.parametrize('at,error', [(1,KeyboardInterrupt), *seldom((2,RuntimeError))], ids=['first, Ctrl-C','second, an error'])
 @pytest.mark.parametrize('how', fits)
@@ -530,6 +530,21 @@ def test_solver_stopped_at_any_line(how):
         k += 3 if quick else 1
     assert k>60 and found=={0,1,2}
 
+@pytest.mark.parametrize('how,where', [('bayes','fastrec.fit.bayes._posterior_mean'), ('als','fastrec.fit.solvers._followed'), ('bias','fastrec.fit.solvers._followed')])
+@pytest.mark.parametrize('error', [MemoryError,KeyboardInterrupt])
+def test_a_fit_that_fails_at_its_end_leaves_what_was_there(dls, monkeypatch, how, where, error):
+    "After the last sweep: where draws are averaged, or features followed"
+    learn = make(dls)
+    run(learn, 'ials')
+    state,before,table = learn.fit_state(),grid(learn),learn.settings()
+    def fail(*_, **__): raise error('no room')
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(error): run(learn, how)
+    assert same_state(learn, state, before) and learn.settings().equals(table)
+    monkeypatch.undo()
+    run(learn, how)
+    assert learn.last_fit.name=='fit_'+how
+
 # ------------------------------------------------------------------ what the last fit was
 @pytest.mark.parametrize('how', fits)
 def test_a_fit_that_changed_nothing_is_not_the_last_one(dls, how):
@@ -551,7 +566,7 @@ def test_what_is_refused_or_looks_for_a_rate_is_not_the_last_fit(dls):
     assert learn.last_fit==last_fit
     state = learn.fit_state()
     run(learn, 'cycle')
-    name,called = learn.last_fit
+    name,called,_ = learn.last_fit
     assert name=='fit' and called['n_epoch']==1
     learn.put_back(state)
     assert learn.last_fit==last_fit

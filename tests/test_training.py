@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
 from fastai.callback.all import (ActivationStats,Callback,CancelBatchException,GradientAccumulation,GradientClip,ParamScheduler,SaveModelCallback,SchedCos,
                                  TerminateOnNaNCallback,combine_scheds)
-from fastai.learner import AvgSmoothLoss,Learner,Recorder
-from fastai.optimizer import Adam,OptimWrapper
+from fastai.collab import EmbeddingDotBias
+from fastai.learner import AvgSmoothLoss,Learner,Metric,Recorder
+from fastai.optimizer import SGD,Adam,OptimWrapper,RMSProp
 from torch import nn
 from fastrec.all import (DeepMF,DotBias,FusedAdam,RecDataLoaders,RecLearner,RowRMSProp,dot_learner,learner,load_learner,nn_learner,partial,sample_ratings)
 
@@ -161,6 +162,25 @@ def test_a_callback_may_skip_the_first_batch(dls):
     with learn.no_logging():
         for n in (1,2): learn.fit(2, cbs=Skip(n))
     assert learn.by_hand==learn.lean
+
+def test_no_bar_for_nobody_held_out(capsys):
+    "fastprogress warns of one, which would be the end of this test"
+    from fastai.callback.progress import ProgressCallback
+    learn = dot_learner(RecDataLoaders.from_df(sample_ratings(50, 30, 400), valid_pct=0), 4, cbs=ProgressCallback())
+    if not learn.lean: pytest.skip("fastai's own loop warns")
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        learn.fit(1)
+        learn.fit_bias(2)
+
+def test_a_step_without_rows_changes_nothing(dls):
+    learn = dot_learner(dls, 4, sparse=True, shrink=False)
+    with learn.no_logging(): learn.fit(1)
+    opt,w = learn.opt,learn.model.u_weight.weight
+    before = w.detach().clone()
+    w.grad = torch.sparse_coo_tensor(torch.zeros(1, 0, dtype=torch.long), torch.zeros(0, w.shape[1]), w.shape)
+    opt.step()
+    assert w.equal(before)
 
 def test_a_subclass_of_a_standard_callback_is_called(dls):
     class Counting(Recorder):
@@ -448,3 +468,101 @@ print(learn.lean, [str(o.message) for o in told if 'Recorder.after_batch' in str
 '''
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=110)
     assert done.stdout.startswith("False [\"fastai's Recorder.after_batch is not what") and done.stdout.count('is not what')==1, done.stderr
+
+# ------------------------------------------------------------------ checkpoints of other optimizers
+def goes_on(dls, path, before, after):
+    "The weights after an epoch each, with a checkpoint between them that goes from one optimizer to the other"
+    first,then = (learner(dls, n_factors=8, seed=3, shrink=False, path=path, **k) for k in (before,after))
+    with first.no_logging(),then.no_logging():
+        first.fit(1)
+        first.save('between')
+        then.load('between')
+        then.n_fits = 1  # the order of batches is that of a second fit
+        then.fit(1)
+        first.fit(1)
+    return weights(first),weights(then)
+
+@pytest.mark.parametrize('ways', [(Adam,FusedAdam),(FusedAdam,Adam)])
+def test_a_fit_goes_on_from_a_checkpoint_of_fastais_adam(dls, tmp_path, ways):
+    a,b = goes_on(dls, tmp_path, *(dict(opt_func=o) for o in ways))
+    assert torch.allclose(a, b, atol=1e-5)
+
+@pytest.mark.parametrize('before,after', [(dict(opt_func=partial(SGD, mom=.9)),{}), (dict(opt_func=partial(RMSProp, mom=.9)),{}), (dict(sparse=True),{}), ({},dict(sparse=True)),
+                                          (dict(opt_func=Adam),dict(sparse=True))],
+                         ids=['SGD','RMSProp','sparse','to sparse','Adam to sparse'])
+def test_the_state_of_another_optimizer_is_left_out_and_told(dls, tmp_path, before, after):
+    with pytest.warns(UserWarning, match='begins anew'): goes_on(dls, tmp_path, dict(sparse=False) | before, dict(sparse=False) | after)
+
+# ------------------------------------------------------------------ what fastai's Learner takes
+def test_weights_of_the_loss_are_trained_as_in_fastai(dls):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log = nn.Parameter(torch.zeros(()))
+        def forward(self, pred, y): return ((pred-y)**2).mean()*torch.exp(-self.log)+self.log
+    res = []
+    for opt_func in (FusedAdam,Adam):
+        loss = Scaled()
+        learn = learner(dls, n_factors=8, seed=3, loss_func=loss, opt_func=opt_func, splitter=lambda m: [list(m.parameters()),list(loss.parameters())])
+        with learn.no_logging(): learn.fit(1)
+        res.append(loss.log.item())
+    assert res[0]==pytest.approx(res[1], abs=1e-5) and abs(res[0])>.01
+    stray = nn.Parameter(torch.zeros(1))
+    learn = learner(dls, splitter=lambda m: [list(m.parameters()),[stray]])
+    with pytest.raises(TypeError, match='other weights than the model has, or the loss.*splitter takes weights'): learn.fit(1)
+
+def test_models_without_tables_are_refused(dls):
+    learn = dot_learner(dls, 4)
+    with pytest.raises(TypeError, match='DataParallel hides the tables.*distrib_ctx'): learn.model = nn.DataParallel(learn.model)
+    with pytest.raises(TypeError, match='Sequential has no tables'): learn.model = nn.Sequential(learn.model)
+    with pytest.raises(TypeError, match='EmbeddingDotBias has no tables.*from_learner'): RecLearner(dls, EmbeddingDotBias(4, *learn.model.sizes), nn.MSELoss())
+    with learn.no_logging(): learn.fit(1)
+
+def test_a_batch_outside_of_a_fit(dls):
+    "As fastai's own tests take one"
+    learn = dot_learner(dls, 4, shrink=False)
+    learn.create_opt()
+    learn.training,learn.cbs,before = True,learn.cbs.filter(lambda o: False),weights(learn)
+    b = dls.one_batch()
+    with torch.no_grad(): want = nn.functional.mse_loss(learn.model(b[0]), b[1])
+    learn.one_batch(0, b)
+    assert learn.loss.item()==pytest.approx(want.item(), rel=1e-5) and not weights(learn).equal(before)
+
+# ------------------------------------------------------------------ batches of another form
+class Column(Callback):
+    def before_batch(self): self.learn.xb,self.learn.yb = (self.x[:8],),(self.y[:8,None],)
+class Empty(Callback):
+    def before_batch(self):
+        if self.training and self.iter==2: self.learn.xb,self.learn.yb = (self.x[:0],),(self.y[:0],)
+class Three(Callback):
+    def before_batch(self): self.learn.yb = self.y,torch.ones_like(self.y)
+class Broken(Metric):
+    name,value = 'broken',None
+    def reset(self): pass
+    def accumulate(self, learn): raise IndexError('on purpose')
+
+@pytest.mark.filterwarnings('ignore:Using a target size')
+def test_a_batch_of_another_form_goes_the_way_of_fastai(dls):
+    ours,stock = both(dls, cbs=[Column])
+    assert torch.allclose(weights(ours), weights(stock), atol=1e-5)
+    for cb,error in ((Empty(),(FloatingPointError, 'step 2 of epoch 0, which has no rows')), (Three(),(TypeError, 'positional arguments'))):
+        learn = dot_learner(dls, 4)
+        with learn.no_logging(),pytest.raises(error[0], match=error[1]): learn.fit(1, cbs=cb)
+
+def test_a_table_of_half_precision(dls):
+    def fit(learn):
+        learn.model.u_bias.half()
+        learn.fit(1)
+    ours,stock = both(dls, fit=fit, sparse=False)
+    assert np.allclose(ours.recorder.losses, stock.recorder.losses, atol=1e-3)
+
+def test_rows_of_an_epoch_may_be_fewer(dls):
+    dls.train.get_idxs = lambda: list(range(100))
+    dls.train.bs = 64
+    learn = dot_learner(dls, 4)
+    with learn.no_logging(): learn.fit(1)
+    assert len(learn.recorder.losses)==2 and 'all training rows' in learn.shrink_to_biases.why_not
+
+def test_an_error_names_the_callback_as_in_fastai(dls):
+    learn = dot_learner(dls, 4, metrics=Broken())
+    with learn.no_logging(),pytest.raises(IndexError, match='in `Recorder` when calling event `after_batch`:\n\ton purpose'): learn.fit(1)

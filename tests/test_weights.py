@@ -1,6 +1,10 @@
 """Rows that count more or less than others: for every fit, loss and metric"""
 from decimal import Decimal
+import warnings
 import numpy as np,pandas as pd,pytest,torch
+from fastai.callback.all import Callback
+from fastai.learner import Recorder
+from fastai.metrics import exp_rmspe,mae,mse,rmse
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
 from fastrec.evaluate.evaluation import _as_trained,_raters
@@ -124,7 +128,7 @@ def test_held_out_rows_of_weight_0_are_nothing_to_find(df):
     assert learn.evaluate().attrs['counted']['rows']==n_valid//2
 
 @pytest.mark.parametrize('values,message', [([1.,-1],'weights that are not finite numbers of 0 or more'), ([1.,np.inf],'weights that are not finite'),
-    (['a','b'],'but weights must be numbers'), ([0.,0],'all training rows have a weight of 0'), ([1.,np.nan],'weight'),
+    (['a','b'],'where weights must be numbers'), ([0.,0],'all training rows have a weight of 0'), ([1.,np.nan],'weight'),
     (pd.to_datetime(['2020-01-01','2021-01-01']),'must be numbers')])
 def test_what_is_no_weight_is_refused(df, values, message):
     off = df.assign(weight=pd.Series(values).take(np.arange(len(df))%2).reset_index(drop=True))
@@ -226,8 +230,31 @@ def test_rows_of_weight_0_say_nothing_of_the_scale(df):
     off = df.assign(weight=1.)
     off.loc[:20,['rating','weight']] = [99.,0.]
     assert learner(loaders(off, weight_name='weight')).model.y_range==learner(loaders(df)).model.y_range
+    with warnings.catch_warnings(action='error'):
+        far = loaders(df.assign(weight=1., rating=df.rating.where(np.arange(len(df))!=5, 999.)).assign(weight=lambda o: (o.rating<999)*1.), weight_name='weight')
+    assert fitted(loaders(off, weight_name='weight'), 'fit_bias').rating_range==fitted(far, 'fit_bias').rating_range==(1,5)
+    assert learner(loaders(off, weight_name='weight'), y_range=(0,5.5)).model.y_range==(0,5.5)
     likes = df.assign(rating=np.where(df.rating>=3, 1., -1.))
     fitted(loaders(likes.assign(weight=likes.rating.clip(0)), weight_name='weight'), 'fit_ials')  # no warning of dislikes
+
+@pytest.mark.parametrize('odd', [99.,-99.])
+def test_the_range_of_ratings_is_of_those_that_count(df, odd, tmp_path):
+    "So that `evaluate` cuts off and tells of another scale as it does without such rows, also in a folder"
+    off = df.assign(weight=1.)
+    off.loc[:20,['rating','weight']] = [odd,0.]
+    held = df.iloc[-n_valid:].assign(rating=lambda o: o.rating*10)
+    for ratings in (False,True):
+        learn = fitted(loaders(off, weight_name='weight'), 'fit_bias')
+        rec = load_recommender(learn.save_recommender(tmp_path/f'm{ratings}', ratings=ratings))
+        for o in (learn,rec):
+            assert o.rating_range==(1,5)
+            with pytest.warns(UserWarning, match='those of training from 1 to 5: are they on the same scale'): o.evaluate(held, exclude_seen=False)
+    assert without_a_word_of_choices(df.assign(rating=1., weight=1.))==without_a_word_of_choices(df.assign(rating=np.where(df.index%2, 1., 5.), weight=df.index%2*1.))==1
+
+def without_a_word_of_choices(df):
+    "How often a fit of ratings that are all 1 says so"
+    with warnings.catch_warnings(record=True, action='always') as told: fitted(loaders(df, weight_name='weight'), 'fit_bias')
+    return sum('all ratings are 1' in str(o.message) for o in told)
 
 @pytest.mark.long
 def test_nothing_to_measure_and_one_row_that_is_all(df):
@@ -338,16 +365,35 @@ def test_what_is_looked_at_and_weighs_nothing_is_no_more_popular(fit, tmp_path):
     more = learn.extend(pd.concat([new,new.iloc[:3].assign(weight=1.)]))
     assert more.counts.sum()==learn.counts.sum()+3 and more.drift.share_new==pytest.approx(3/int(more.counts.sum()))
 
-def test_forgetting_who_looked_leaves_what_others_chose():
-    "Which rows weigh nothing isn't known to a saved model: each item loses the share of its rows, and stays rated while any is left"
+@pytest.mark.parametrize('fit', ['fit_als','fit_ials'])
+@pytest.mark.filterwarnings('ignore')
+def test_forgetting_leaves_the_counts_of_rows_that_count(fit, tmp_path):
+    "An item that one bought and others looked at is rated by nobody once the buyer is gone; four of five rows weigh nothing"
+    df = sample_ratings(n_users=80, n_items=30, n_ratings=1500).reset_index(drop=True)
+    df['weight'] = (np.arange(len(df))%5==0).astype(float)
+    buyer = df.user.unique()[0]
+    df = pd.concat([df, pd.DataFrame(dict(user=df.user.unique()[:20], title='Bought once', rating=4., weight=[1.]+19*[0.]))], ignore_index=True)
+    learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', device='cpu'), fit, 4, 3)
+    half = df.user.unique()[:40]
+    for rec in (learn,load_recommender(learn.save_recommender(tmp_path/'m', ratings=True)),learn.extend(df[:5].assign(user=10**6))):
+        for less,left in ((rec.without_users(half), df[~df.user.isin(half)]), (rec.without_items('Bought once'), df[df.title!='Bought once']),
+                          (rec.without_users(buyer).without_users(half[1:]), df[~df.user.isin(half)])):
+            new = df[:5].assign(user=10**6) if rec.ds.sizes!=learn.ds.sizes else df[:0]
+            labels = less.ds.classes['title'].labels
+            real = pd.concat([left,new]).groupby('title').weight.sum().reindex(labels, fill_value=0)
+            assert less.counts[1:].tolist()==real.tolist() and torch.equal(less.counts, less.ratings.counted().counts(1))
+            assert not less.recommend(n=40, exclude_seen=False).title.isin(real.index[real==0]).any()
+
+def test_a_folder_without_ratings_estimates_what_others_chose(tmp_path):
+    "Which rows weigh nothing isn't known there: each item loses the share of its rows, and stays rated while any is left"
     df = sample_ratings(n_users=80, n_items=30, n_ratings=1500).reset_index(drop=True)
     df['weight'] = (np.arange(len(df))%5==0).astype(float)
     learn = fitted(RecDataLoaders.from_df(df, valid_pct=0, weight_name='weight', device='cpu'), 'fit_als', 4, 3)
+    rec = load_recommender(learn.save_recommender(tmp_path/'m'))
     half = df.user.unique()[:40]
     left = df[~df.user.isin(half)]
-    counts = learn.without_users(half).counts[1:].numpy()
-    codes = learn.dls.classes['title'].labels
-    real = left.groupby('title').weight.sum().reindex(codes, fill_value=0).to_numpy()
+    with pytest.warns(UserWarning, match='estimated from now on.*ratings=True'): counts = rec.without_users(half).counts[1:].numpy()
+    real = left.groupby('title').weight.sum().reindex(learn.dls.classes['title'].labels, fill_value=0).to_numpy()
     assert (counts>0).sum()>=(real>0).sum() and abs(counts.sum()-real.sum())<.25*real.sum()
     assert np.corrcoef(counts, real)[0,1]>.5
 
@@ -473,3 +519,37 @@ def test_weights_in_other_types_are_read_as_ratings_are(df, form):
     want,found = (loaders(o, weight_name='weight').train_ds.w for o in (df, df.assign(weight=form(df.weight))))
     assert torch.equal(found, want)
     with pytest.raises(ValueError, match='weights must be numbers'): loaders(df.assign(weight='x'), weight_name='weight')
+
+# ------------------------------------------------------------------ metrics of validation
+@pytest.mark.parametrize('late', [False,True])
+def test_known_metrics_count_rows_by_their_weights(df, late):
+    "Given at once or later; of others it is said that they don't"
+    dls = loaders(df, weight_name='weight')
+    metrics = [rmse,mse,mae]
+    learn = dot_learner(dls) if late else dot_learner(dls, metrics=metrics)
+    if late: learn.metrics = metrics
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        found = list(learn.validate())[1:]
+    pred,y = learn.get_preds()
+    off,w = (pred-y).double().numpy(),dls.valid_ds.w.numpy()
+    mean = np.average(off**2, weights=w)
+    assert found==pytest.approx([mean**.5, mean, np.average(abs(off), weights=w)], rel=1e-5)
+    assert list(learn.history)[2:]==['rmse','mse','mae'] and rmse not in learn.metrics
+    with pytest.warns(UserWarning, match='exp_rmspe counts all rows of validation alike'): learn.metrics = [rmse,exp_rmspe]
+
+def test_batches_of_validation_with_other_rows_than_weights_are_refused(df):
+    class Half(Callback):
+        run_train = False
+        def before_batch(self): self.learn.xb,self.learn.yb = (self.x[::2],),(self.y[::2],)
+    learn = dot_learner(loaders(df, weight_name='weight'), cbs=Half())
+    with learn.no_bar(),learn.no_logging(),pytest.raises(ValueError, match='has 100 rows, where the loader gave 200'): learn.fit(1)
+
+def test_a_recorder_that_is_added_later_weighs_too(df):
+    learn = dot_learner(loaders(df, weight_name='weight'))
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        before = learn.validate()
+        learn.remove_cb(Recorder)
+        learn.add_cb(Recorder())
+        assert learn.validate()==before

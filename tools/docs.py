@@ -154,13 +154,16 @@ def is_module(path):
     "Is the notebook `path` the source of a module, which the page of all names leads to?"
     return (root/'fastrec'/path).parent.is_dir() and len(Path(path).parts)>1
 
+# modules whose pages tell what numbers mean, by the section of the list that they are under
+telling = dict(Results=['evaluate/70_evaluation.ipynb','evaluate/71_measures.ipynb','interpret/64_interpretation.ipynb'])
+
 def llms(pages):
     "The site in brief, for readers that are programs: code for what is asked most, and links from where it lies (https://llmstxt.org)"
     by = {str(p.path): p for p in pages}
     res = ['# fastrec', f'> {get_config().description}', 'Links lead to pages of the built site; in the repository they are notebooks, nbs/….ipynb.']
     code = [f'### {title}\n\n{answer}\n\n```python\n{code}\n```'.replace('\n\n\n\n', '\n\n') for title,answer,code in questions()]
     for title,paths in sidebar():
-        listed = [f'- [{by[o].title}]({by[o].name}.html.md): {by[o].description}' for o in paths if not is_module(o)]
+        listed = [f'- [{by[o].title}]({by[o].name}.html.md): {by[o].description}' for o in [*(o for o in paths if not is_module(o)), *telling.get(title, [])]]
         if title=='How to': res += ['## Code', *code]
         if listed: res += [*([f'## {title}'] if title else []), '\n'.join(listed)]
     return '\n\n'.join(res) + '\n'

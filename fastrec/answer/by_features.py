@@ -14,7 +14,7 @@ from ..models.blend import Blend
 from ..models.kept import unchanging
 from ..models.maps import are_told
 from .additions import unrated
-from .described import fitted_rows,need_map,turned_once,with_row_maps
+from .described import fitted_rows,need_map,turned_once,unit_of,with_row_maps
 from .explain import codes_of_pair,model_and_noise
 from .recommender import Recommends,evaluating
 
@@ -136,6 +136,6 @@ def explain_features(self:Recommends,
     trained,noise = _model_with_map(self)
     models = [o.lists_by if ranking else o for o in (self.model,trained)]
     res,prediction = _by_features(known, models, noise, pair)
-    unit = 'preference' if models[0].is_preference else self.ds.rating_name
+    unit = unit_of(models[0], self.ds)
     res.attrs.update(user=user, item=item, prediction=prediction, unit=unit, how='leaving one feature out')
     return res

@@ -34,6 +34,12 @@ def knows_times(model):
     "Does the `model`, or one that answers for it, know effects of time?"
     return any(getattr(o, 'time_effects', ()) for o in parts_of(model))
 
+# %% ../../nbs/answer/62_described.ipynb #ae0f0629
+def unit_of(model, ds):
+    "What the predictions of the `model` are: in the column of ratings of `ds`, 'preference', or 'score' if they have no unit"
+    if not model.is_preference: return ds.rating_name
+    return 'score' if model.by_softmax or isinstance(model, Blend) else 'preference'
+
 # %% ../../nbs/answer/62_described.ipynb #fc166db7
 def with_row_maps(model, ds):
     "A copy of `model`, trained with the ratings `ds`, that keeps its maps from features to rows, and so do its parts"

@@ -19,7 +19,7 @@ from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
 from ..models.time_effects import has_times,without_times
-from .described import knows_times,parts_of,with_row_maps
+from .described import knows_times,parts_of,unit_of,with_row_maps
 from .newcomers import tiny_noise
 from .own_rows import need_ratings,reasons_by_user
 from .recommender import Recommends,evaluating
@@ -202,8 +202,7 @@ def explained(rec, user, item, ranking=False, at=None):
         without = m.to_range(without+parts.get('time', 0))
         prediction = float(m.to_range(score.clone()))
     res = _frame(rec, _shown(shown, models[0].is_preference), stars, without, spread, number)
-    unit = 'preference' if models[0].is_preference else rec.ds.rating_name
-    res.attrs.update(user=user, item=item, prediction=prediction, unit=unit, how=how)
+    res.attrs.update(user=user, item=item, prediction=prediction, unit=unit_of(models[0], rec.ds), how=how)
     return res
 
 # %% ../../nbs/answer/63_explain.ipynb #ccf35999
@@ -228,8 +227,9 @@ def explain(self:Recommends,
     left out one by one), 'chance' (what draws of somebody new add), 'remainder' (what the row of training has
     beyond the one that their ratings give by `fold_in`) and 'range' (what that cuts off, or the middle of it, if a sigmoid bends
     scores). `without` is the prediction if that rating were not there and the row fitted again (approximately, if a sigmoid bends scores,
-    or after `fit_bayes(time=…)`, whose effects of times stay), `std` the deviation of a contribution over draws. What was chosen more
-    than once is one line for a model of preferences, with the last of its rows. `attrs` has the `prediction`, its `unit`, and `how`
+    or after `fit_bayes(time=…)`, whose effects of times stay), `std` the deviation of a contribution over draws. Who has rated an item
+    twice has a line for each rating, and `without` leaves out that one alone. What was chosen more than once is one line for a model of
+    preferences, with the last of its rows, and `without` leaves out all of them. `attrs` has the `prediction`, its `unit`, and `how`
     contributions were found.
     `KeyError` for an unknown label, `ValueError` if ratings are not known"""
     need_flags(ranking=ranking)

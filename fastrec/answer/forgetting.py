@@ -12,7 +12,7 @@ from ..base.checks import warn
 from ..data.labels import Vocab
 from ..models.base import FactorModel
 from ..models.blend import Blend
-from .recommender import Recommender,Recommends
+from .recommender import counts_of_items,Recommender,Recommends
 from .described import with_row_maps
 from .newcomers import NewUsers
 from .origin import origin_of
@@ -67,12 +67,18 @@ def _ds_of(ds, side, codes, classes):
     return res
 
 # %% ../../nbs/answer/81_forgetting.ipynb #ec9fdf37
-def _counts_of(rec, side, codes):
-    "How often items were rated, if that is known but not by whom"
-    if side==0 and rec.counts is not None: _warn_of_counts()
-    return rec.counts[codes] if side and rec.counts is not None else rec.counts
-
-def _warn_of_counts(): warn('how often items were rated still counts forgotten users, since what they rated in training is not known here')
+def _counts_of(rec, seen, side, codes):
+    "How often items were rated, as far as that is known without the ratings; `seen` is what is left of what was seen"
+    counts = rec.counts
+    if counts is None: return None
+    if side: return counts[codes]
+    if seen is None or seen.trained is None:
+        warn('how often items were rated still counts forgotten users, since what they rated in training is not known here')
+        return counts
+    if int(rec.seen.trained.sum())>int(counts.sum()):
+        warn('how often items were rated is estimated from now on, since it is not known here which rows have a weight of 0: '
+             'a folder saved with ratings=True knows')
+    return seen.counts
 
 def _check(rec):
     "Refuse a recommender that cannot forget by itself"
@@ -87,12 +93,12 @@ def _without(rec, labels, side):
     name,vocab = rec.ds.cat_names[side],rec.ds.vocabs[side]
     codes = _kept(vocab, labels)
     classes = {**rec.ds.classes, name: _vocab_of(vocab, codes)}
+    ds = _ds_of(rec.ds, side, codes, classes)
     seen,own_unlisted = (o and o.keeping(side, codes) for o in (rec.seen,rec.own_unlisted))
-    if seen and not side and seen.trained is None and seen.counts is not None: _warn_of_counts()
-    counts = None if seen else _counts_of(rec, side, codes)
+    counts = counts_of_items(ds) if len(rec.ds) else _counts_of(rec, seen, side, codes)
+    if seen: seen.counts = counts
     n_users = rec.n_users if side else rec.n_users-(len(vocab)-len(codes))
     model = _model_of(rec, side, codes, classes)
-    ds = _ds_of(rec.ds, side, codes, classes)
     waiting = waiting_without(rec, side, codes)
     args = seen,float(rec.noise),counts,rec.rating_range,n_users,own_unlisted,waiting,origin_of(rec)
     return Recommender(model, ds, *args)

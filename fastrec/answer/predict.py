@@ -76,7 +76,6 @@ def _at_once(model, most=_most_pairs):
 def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     need_cpu_default()
-    if (x[:,:2]==0).any(): model.fill_unknown()
     if not len(x): return torch.zeros(0, dtype=torch.float32)
     with evaluating(model) as (model,device):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))]

@@ -145,9 +145,9 @@ class Recommends:
     waiting = None  # after `extend`: for each user and each item, how many ratings its row does not know
     @property
     def rating_range(self):
-        "Lowest and highest rating of training, or of its `scale`; `None` if that isn't known"
+        "Lowest and highest rating of training that counts, or of its `scale`; `None` if that isn't known"
         if self.ds.scale or not len(self.ds): return self.ds.scale
-        lowest,highest = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.y.aminmax()
+        lowest,highest = self.ds.values()[[0,-1]] if self.ds.shard else self.ds.counted().y.aminmax()
         return float(lowest),float(highest)
 
     @property

@@ -7,9 +7,10 @@ __all__ = []
 
 # %% ../../nbs/answer/84_twice.ipynb #5fa6302b
 import pandas as pd,torch
-from .concerned import of_training
+from .concerned import OfSeen,of_training
 from .described import places_in
 from ..base.checks import warn
+from ..base.pairs import pair_numbers
 from ..data.scales import share_of_repeats
 
 # %% ../../nbs/answer/84_twice.ipynb #c7ad32d6
@@ -76,20 +77,57 @@ def _may_recur(new, old):
     return share_of_repeats(old.user.to_numpy(), old.item.to_numpy())>=_usual_repeats
 
 # %% ../../nbs/answer/84_twice.ipynb #94e79993
-def tell_twice(rec, new):
-    "Warn if nearly all of the ratings `new` are among those that `rec` has, as far as these are known"
-    if len(new)<_few or rec.ds.shard: return
+def _are_there(rec, new):
+    "Warn if nearly all of the ratings `new` are among those that `rec` has, as far as these are known, and say whether that is so"
+    if len(new)<_few: return False
     fresh,share = _new_rows(rec, new)
-    if share<_nearly_all or not len(fresh): return
+    if share<_nearly_all or not len(fresh): return False
     codes = torch.from_numpy(fresh.user.unique()).long()
     old = _old_rows(rec, codes)
-    if old is None: return
+    if old is None: return False
     if rec.model.is_preference: fresh,old = fresh.assign(y=1.),old.assign(y=1.)
     if 'time' not in old: fresh = fresh.drop(columns='time', errors='ignore')
     if _may_recur(fresh, old):
         n_pairs = len(fresh[['user','item']].drop_duplicates())
-        if n_pairs<_few or not _are_last(fresh, old): return
+        if n_pairs<_few or not _are_last(fresh, old): return False
     else: share *= _share_there(fresh, old)
-    if share>=_nearly_all:
-        warn(f'about {share:.0%} of the {len(new):,} new rows are there already, just the same: if they came twice, as from a job that ran '
-             'again, go on with what you had, or they count twice')
+    if share<_nearly_all: return False
+    warn(f'about {share:.0%} of the {len(new):,} new rows are there already, just the same: if they came twice, as from a job that ran '
+         'again, go on with what you had, or they count twice')
+    return True
+
+# %% ../../nbs/answer/84_twice.ipynb #bee857fe
+def _pairs_of(rec, codes):
+    "Numbers of the pairs of the users `codes` that `rec` has in training, from rows that count, once for each; `None` if it isn't known"
+    ds,seen = rec.ds,rec.seen
+    is_seen = ds.w is None and seen is not None and seen.trained is not None
+    known = OfSeen(seen) if is_seen else of_training(rec)  # of the users alone, not in all rows
+    if known is None: return None
+    rows,items,_,w = known.of(0, codes)
+    pairs = pair_numbers(codes[rows.cpu()], items.cpu(), ds.sizes[1])
+    return pairs if w is None else pairs[w.cpu()>0]
+
+def _n_again(rec, new):
+    "How many of the ratings `new` are of pairs that training has, as far as that is known; 0 if choices repeat anyway"
+    users,items = (o.cpu() for o in new.counted().codes)
+    n_users,n_items = rec.ds.sizes
+    is_known = (users<n_users) & (items<n_items)
+    if not is_known.any(): return 0
+    users,items = users[is_known],items[is_known]
+    pairs = _pairs_of(rec, users.unique())
+    if pairs is None: return 0
+    if rec.model.is_preference and len(pairs.unique())<len(pairs): return 0
+    return int(torch.isin(pair_numbers(users, items, n_items), pairs).sum())
+
+# %% ../../nbs/answer/84_twice.ipynb #86d960ae
+def tell_twice(rec, new):
+    "Warn of the ratings `new` that `rec` has already, or that are of pairs that it has, as far as these are known"
+    if rec.ds.shard or not len(new) or _are_there(rec, new): return
+    n = _n_again(rec, new)
+    if not n: return
+    those = 'is of a pair' if n==1 else 'are of pairs'
+    rows = f'{n:,} of the {len(new):,} new rows {those} of {rec.ds.user_name!r} and {rec.ds.item_name!r}'
+    if rec.model.is_preference: warn(f'{rows} chosen before, and count again: leave them out if each pair should count once')
+    else:
+        warn(f'{rows} rated before: both ratings count, as in training; if the last one should count alone, train again on ratings '
+             'without the older one')

@@ -118,3 +118,10 @@ def in_threads(f, jobs):
     n = min(n_threads(), len(jobs))
     if n<2: return [f(*o) for o in jobs]
     with ThreadPoolExecutor(n) as pool: return list(pool.map(lambda o: f(*o), jobs))
+
+# %% ../../nbs/base/99_compiled.ipynb #394da6a2
+def by_rows(loop, n, *tensors):
+    "Run the compiled `loop` for `n` rows of all `tensors` at a time"
+    arrays = [o.numpy() for o in tensors]
+    firsts = range(0, len(arrays[0]), n)
+    in_threads(loop.run, [[o[k:k+n] for o in arrays] for k in firsts])

@@ -24,10 +24,14 @@ def _like(labels, col):
     return col.astype(str) if are_texts and pd.api.types.is_integer_dtype(col) else col
 
 # %% ../../nbs/command/19_files.ipynb #7620ee14
-def text_args(encoding, decimal):
+def text_args(encoding, decimal, na_values):
     "The arguments for reading a text file, without those that are not given"
     if decimal not in (None,'.',','): raise WrongUse(f"--decimal {decimal}: it must be . or ,")
     return {k: o for k,o in locals().items() if o is not None}
+
+def _need_text(file, how):
+    "Refuse arguments for reading text, `how`, if the `file` is Parquet"
+    if how and is_parquet(file): raise WrongUse(f"--{[*how][0].replace('_', '-')} is for text, and {file} is Parquet: leave it out")
 
 def _frame_in(file, id_names=(), how=None, n_first=2, names=None):
     """The rows of `file`, read as `how` says, as a frame; columns `id_names`, and the first `n_first` unless their names say otherwise,
@@ -103,6 +107,7 @@ def _need_latest(df, name):
 def loaders_of(file, how=None, choices=False, users=None, items=None, latest=None, **kwargs):
     """Loaders of the ratings or `choices` in `file`, with features from the files `users` and `items`, and the names of the columns not
     read; `kwargs` are those of `from_df`. With a column `latest`, the last rows by it are held out, if any are"""
+    _need_text(file, how)
     kwargs = {**dict(user_name=None, item_name=None, rating_name=None, weight_name=None), **kwargs}
     if is_split := latest is not None and not holds_none_out(kwargs['valid_pct']):
         kwargs['splitter'] = TimeSplitter(kwargs.pop('valid_pct'), latest)
@@ -118,6 +123,7 @@ def loaders_of(file, how=None, choices=False, users=None, items=None, latest=Non
 # %% ../../nbs/command/19_files.ipynb #890f9263
 def frame_for(rec, file, how=None):
     "The ratings in `file`, with labels as in `rec`; each row a choice if it was in training, unless a column says otherwise"
+    _need_text(file, how)
     classes,rating = rec.ds.classes,rec.ds.rating_name
     df = _frame_in(file, [*classes], how, names=[rating,rec.ds.weight_name,rec.ds.time_name])
     if rec.model.is_preference and rating not in df: df = df.assign(**{rating: 1})

@@ -66,6 +66,18 @@ _of_features = (  # what a line of Python does to a frame of users or items, in 
     (r'if amounts are meant, convert it with pd\.to_\w+\(.*?"coerce"\)', 'if amounts are meant, leave such fields of the file empty'),
     (r'read it as missing, with df\[.*?\]\.replace\(.*?np\.nan\)', 'leave such fields of the file empty'))
 
+# %% ../../nbs/command/17_options.ipynb #343af44e
+def _as_missing(found):
+    "What to do about the list of marks that was `found`"
+    marks = re.findall(r"""'[^']*'|"[^"]*\"""", found[1])
+    return 'pass ' + ' '.join(f'--na-values {o}' for o in marks) + ', or leave these fields of the file empty'
+
+_of_marks = (  # what stands for a missing value
+    (r"read it as missing, with from_csv\(\.\.\., na_values=\[(.*?)\]\) or (?:df.*?, np\.nan\)|(?:convert it with )?\S+.*?'coerce'\))",
+     _as_missing),
+    (r'convert it, or (?=pass --na-values)', 'convert it in the file, or '),
+    (r'read it as missing, with from_csv\(.*?\]\}\) or df\.replace\(.*?, np\.nan\}\}\)', 'leave these fields of the file empty'),)
+
 # %% ../../nbs/command/17_options.ipynb #d43be05f
 _in_the_file = (  # what a line of Python does to a frame, in words
     (r'to leave out what is little, take df\[df(?:\.\w+|\[.*?\])>(\S+)\]', r'to leave out what is little, keep the rows above \1'),
@@ -74,7 +86,6 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     (r'out with df\[df(?:\.\w+|\[.*?\])\S*?\](?=[,;.]|$)', 'out of the file'),
     (r' with df\.rename\(columns=\{.*?\}\)', ' in the file'),
     (r' with df\.drop\(columns=.*?\) or from_csv\(\.\.\., index_col=0\)', ' of the file'),
-    (r'read it as missing, with from_csv\(.*?\]\) or df\.replace\(.*?, np\.nan\)', 'leave these fields of the file empty'),
     (r', say with df\[[^=]*\] = df.*', ' in the file'),
     (r' with df\[.*?\]\.str\.replace\(.*?decimal=\',\'\)', ', with a point for the comma, or pass --decimal \',\''),
     (r' with df\[.*?\]\.clip\(upper=\.\.\.\)', ' in the file'),
@@ -91,7 +102,8 @@ _in_the_file = (  # what a line of Python does to a frame, in words
     *_of_bytes,
     (r'pass names=\[\.\.\.\]', 'write the names of the columns into the first line'))
 
-_idioms = [(re.compile(python), typed) for python,typed in _by_option+_without_option+_of_features+_in_the_file]
+_all = _by_option+_without_option+_of_features+_of_marks+_in_the_file
+_idioms = [(re.compile(python), typed) for python,typed in _all]
 
 # %% ../../nbs/command/17_options.ipynb #800a7fe8
 _own_names = dict(user_name='user', item_name='item', rating_name='rating', weight_name='weight', time_name='latest',

@@ -14,7 +14,7 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated
 import pandas as pd,torch
-from ..base.checks import listened,warn
+from ..base.checks import listened,need_whole,warn
 from ..evaluate.choosing import choose_fit
 from ..evaluate.evaluation import rating_metrics
 from ..export.bundle import old_files
@@ -128,12 +128,14 @@ def _tell_trained(found, json, user):
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, decimal, dropna, valid, latest, seed, epochs, seconds, ratings, json):
+    encoding, decimal, na_values, dropna, valid, latest, seed, epochs, seconds, ratings, json):
     "Train as `fastrec_train` is asked to"
+    need_whole('epochs', epochs)
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
         how = dict(dropna=dropna, valid_pct=valid, seed=seed)
-        dls,unread = loaders_of(file, text_args(encoding, decimal), choices, users, items, latest, **columns, **how)
+        text = text_args(encoding, decimal, na_values)
+        dls,unread = loaders_of(file, text, choices, users, items, latest, **columns, **how)
     folder = made_ready(out)
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
@@ -144,8 +146,7 @@ def _train(
     _tell_trained(found, json, learn.ds.vocabs[0].labels[0])
 
 # %% ../../nbs/command/13_train.ipynb #46d40ed1
-def fastrec_train(
-    file:str, # Ratings, one per row: CSV, TSV or other text, or Parquet, a file or a folder
+def fastrec_train(file:str, # Ratings, one per row: CSV, TSV or other text, or Parquet, a file or a folder
     out:Annotated[str, dict(opt=True, required=True)], # Folder to save to
     fit:Annotated[str, dict(choices=fits)]='blend', # What to fit; blend_bayes and bayes also learn how sure each prediction is
     user:str=None, # Column of the users; if left out, like the next two, found by its name or place
@@ -157,7 +158,8 @@ def fastrec_train(
     items:str=None, # The same for items; those that nobody has rated yet can be on lists too
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
     decimal:str=None, # Decimal sign in a text file, a point or a comma, if it cannot be detected
-    dropna:bool=False, # Leave out rows without user, item or rating?
+    na_values:Annotated[str, dict(action='append')]=None, # Text that means a missing value, such as n/a; can be given several times
+    dropna:bool=False, # Leave out rows without user, item or rating, or with --latest without a time?
     valid:float=.2, # Share of the rows to hold out and measure on
     latest:str=None, # Column of times: hold out the latest rows, as if they were the future; without it, rows at random
     seed:int=42, # Fixes what is held out, and all else that is random
@@ -188,6 +190,7 @@ def fastrec_evaluate(
     min_rating:float=None, # Items rated lower are not relevant; if left out, all are
     encoding:str=None, # Encoding of a text file that is not UTF-8, such as latin-1
     decimal:str=None, # Decimal sign in a text file, a point or a comma, if it cannot be detected
+    na_values:Annotated[str, dict(action='append')]=None, # Text that means a missing value, such as n/a; can be given several times
     json:bool=False, # Print JSON?
     out:str=None, # Parquet file to write to
 ):
@@ -197,7 +200,7 @@ def fastrec_evaluate(
     check_output(json, out)
     need_elsewhere(folder, out)
     rec = load_recommender(folder)
-    df = frame_for(rec, file, text_args(encoding, decimal))
+    df = frame_for(rec, file, text_args(encoding, decimal, na_values))
     found = _measured(rec, df, k=k, min_rating=min_rating, exclude_seen=knows_seen(rec))
     tell_rows(found, json, out)
 

@@ -7,15 +7,12 @@ __all__ = []
 
 # %% ../../nbs/data/09_columns.ipynb #e252ad6f
 import numpy as np,pandas as pd
-from .frames import in_pandas_types
-from .names import is_index_name,listed,need_columns,role_of,shown,usual_column
-from .times import year_1973
+from .names import listed,need_columns,role_of,usual_column
+from .placed import check_place,check_swapped,is_real,name_arguments
 from .titles import item_or_title,tell_years
 from ..base.checks import warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
-name_arguments = ('user_name','item_name','rating_name')
-
 # roles that the column named in an argument cannot have by its name
 _contradictions = dict(user_name=('title',), item_name=(), rating_name=('item','title'))
 
@@ -36,88 +33,6 @@ def check_reserved(names, time_name=None):
 def label_column(name, *others):
     "The name in an answer with the columns `others` of a column of labels called `name`: an old bundle may hold any name"
     return f'{name}_label' if name in others else name
-
-def some_rows(col, n=100_000):
-    "About `n` of the rows of `col`, evenly spread"
-    step = max(len(col)//n, 1)
-    return col[::step]
-
-# %% ../../nbs/data/09_columns.ipynb #e1448d45
-most_values = 200  # different whole numbers of a scale of ratings; more are ids, times or counts
-
-def numbers_the_rows(col):
-    "Is `col` 0, 1, 2 …, or whole numbers in steps of one that start anywhere?"
-    if col.dtype.kind not in 'iu' or len(col)<2: return False
-    values = col.to_numpy()
-    first = int(values[0])  # Python's own, which doesn't overflow
-    last = int(values[-1])
-    if last-first!=len(values)-1: return False
-    return bool((np.diff(values)==1).all())
-
-def _like_ids(col):
-    "Are these numbers ids or times rather than ratings: whole, many, and the smallest not alone the most frequent?"
-    values = some_rows(in_pandas_types(col)).dropna()
-    kind = values.dtype.kind
-    if kind not in 'iuf': return False
-    if kind=='f' and (values%1!=0).any(): return False
-    counts = values.value_counts()
-    most = counts.index[counts==counts.max()]
-    return len(counts)>most_values and [*most]!=[values.min()]
-
-# %% ../../nbs/data/09_columns.ipynb #91930ed2
-def is_real(dtype):
-    is_number = pd.api.types.is_numeric_dtype(dtype)
-    return is_number and not pd.api.types.is_complex_dtype(dtype)
-
-# fewer than 12 values, none above 10: stars; more than 12, some above 20: ids
-_few,_low,_high = 12,10,20
-
-def check_swapped(df, placed, rating):
-    "Refuse users or items in their place that have the few low values of ratings if the column `rating` has more and higher ones"
-    if len(df)<100 or not is_real(df[rating].dtype): return
-    highest = df[rating].max()
-    n = df[rating].nunique()
-    for argument,c in placed.items():
-        if argument=='rating_name' or not is_real(df[c].dtype): continue
-        few = df[c].nunique()<_few<n
-        if few and df[c].max()<=_low and highest>_high:
-            raise ValueError(f'{c!r} holds few low numbers as ratings are, {shown(df[c])} for one, and {rating!r} '
-                             f'ids, {shown(df[rating])} for one: name the columns with user_name, item_name, '
-                             'rating_name')
-
-# %% ../../nbs/data/09_columns.ipynb #a26536ee
-def _like_times(col):
-    "Are these ids so large, with so few repeats, that they must be times?"
-    if not _like_ids(col) or col.min()<=year_1973: return False
-    half = .5*len(col)
-    return half>=10 and col.nunique()>half
-
-def _is_index(col, name):
-    "Does the column `name` number the rows?"
-    return is_index_name(name) or numbers_the_rows(col) and len(col)>9
-
-# %% ../../nbs/data/09_columns.ipynb #a1ce9a58
-def _check_ids(col, name, argument):
-    "Refuse `col`, the column `name`, unless it may hold users or items"
-    if _is_index(col, name):
-        raise ValueError(f'{name!r} numbers the rows, as a saved index does: leave it out with '
-                         f'df.drop(columns={name!r}) or from_csv(..., index_col=0), or name the right column with {argument}')
-    if col.dtype.kind=='f':
-        some = some_rows(col)
-        odd = some[some%1!=0]  # with gaps, which say nothing by themselves
-        if odd.notna().any():
-            raise ValueError(f'{name!r} holds {shown(odd)}, which is no id: name the right column with {argument}')
-    if _like_times(col):
-        raise ValueError(f'{name!r} holds times, {shown(col)} for one: name the right column with {argument}')
-
-def check_place(df, placed):
-    "Refuse columns that were taken by their place, in `placed`, a dict by argument, if they cannot be right"
-    for argument,c in placed.items():
-        col = in_pandas_types(df[c])
-        if argument!='rating_name': _check_ids(col, c, argument)
-        elif _like_ids(col):
-            raise ValueError(f'{c!r} holds ids or times, {shown(col)} for one, where ratings are needed: name the '
-                             'right column with rating_name')
 
 # %% ../../nbs/data/09_columns.ipynb #c0c5d14b
 _roles = (['user'], ['title','item'], ['rating','count'])  # for user, item and rating: a title before an id
@@ -200,7 +115,9 @@ def found_columns(df, user_name=None, item_name=None, rating_name=None):
     check_place(df, placed)
     check_swapped(df, placed, names[2])
     if placed:
-        warn('taken for users: {!r}, items: {!r}, ratings: {!r}; if that is wrong, name them with '.format(*names)+listed(placed))
+        found = zip(('users','items','ratings'), names, given)
+        taken = listed(f'{what}: {n!r}' for what,n,name in found if name is None)
+        warn(f'taken for {taken}; if that is wrong, name them with {listed(placed)}')
     return names
 
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):

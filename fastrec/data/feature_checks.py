@@ -9,7 +9,7 @@ __all__ = []
 import re
 import pandas as pd
 from .names import bare_name,is_id_name,is_index_name,shown
-from .columns import numbers_the_rows
+from .placed import numbers_the_rows
 from .kinds import alike
 from .nobody import missing_marks
 from .sides import are_whole

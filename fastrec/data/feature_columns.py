@@ -9,7 +9,7 @@ __all__ = []
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from .names import shown
-from .columns import is_real
+from .placed import is_real
 from .kinds import kind_of
 from .frames import in_pandas_types
 from .sides import need_few,places_of,values_of

@@ -14,7 +14,8 @@ from .columns import pick_columns
 from .titles import items_beside,told_apart
 from .kinds import factorized,gaps,rows_to_keep
 from .scales import as_ratings,as_weights,check_each,check_repeats,check_scale,rare_zeros,unit_of_weights
-from .times import as_seconds,check_times,date_as_text,likely_time,marked,time_column
+from .dates import date_as_text
+from .times import as_seconds,check_times,likely_time,marked,time_column
 from .parquet import ParquetFiles,is_parquet
 from .splitters import holds_none_out
 from .text_files import need_known,read_text_file
@@ -88,7 +89,7 @@ def _note_if_few(found, n, name):
     "Add a note if the `n` ratings in the column `name` are too few to say much"
     if n>=enough_choices: return
     found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} it is not known whether people choose by taste; '
-               'compare lists with popularity by evaluate, on several splits')
+               'compare lists with popularity on several splits, by cross_validate')
 
 def _note_ratings(found, df, names, codes):
     "Note the ratings, from low to high, and the most frequent"
@@ -113,13 +114,14 @@ def _span(col):
     first,last = pd.to_datetime([seconds.min(), seconds.max()], unit='s')
     return f'{col.name!r} from {first:%Y-%m-%d} to {last:%Y-%m-%d}'
 
-def _note_columns(found, df, names, time_name):
-    "Note columns that aren't there, and gaps; the column of the times: the one named, one that is found, or `None`"
+def _note_columns(found, df, names, time_name, dropna):
+    """Note columns that aren't there, and gaps, which `dropna` leaves out; the column of the times: the one named, one that is found, or
+    `None`"""
     needed = names if time_name is None else [*names,time_name]
     time = found.step('columns', time_column, df.drop(columns=names)) if time_name is None else time_name
     found.step('columns', need_columns, df, needed)
     has_time = pd.api.types.is_hashable(time) and time in df
-    found.step('gaps', rows_to_keep, df, needed if has_time else names, False)
+    found.step('gaps', rows_to_keep, df, needed if has_time else names, dropna)
     return time if has_time else None
 
 # %% ../../nbs/data/14_findings.ipynb #0fd7ba5f
@@ -170,15 +172,15 @@ def _frame_of(found, ratings, id_names, names, kwargs):
     return found.step('frame', as_frame, ratings)
 
 # %% ../../nbs/data/14_findings.ipynb #48e33225
-def _look_at(found, df, names, time_name, weight_name, splitter, valid_pct):
+def _look_at(found, df, names, time_name, weight_name, splitter, valid_pct, dropna):
     "Note what there is to know about the frame `df`, with `names` for its columns of user, item and rating"
     found.note('columns', 'users: {!r}, items: {!r}, ratings: {!r}'.format(*names))
-    time = _note_columns(found, df, names, time_name)
+    time = _note_columns(found, df, names, time_name, dropna)
     _note_unread(found, df, names, time, weight_name)
     if weight_name is not None: found.step(weight_name, _checked_weights, df, weight_name)
     df = _without_gaps(found, df, names)
     if len(df):
-        codes = _note_pairs(found, marked(df, names[0], time_name), names, splitter, valid_pct)
+        codes = _note_pairs(found, marked(df, names[0], time_name, dropna), names, splitter, valid_pct)
         _note_ratings(found, df, names, codes)
     if time is None: return
     span = found.step(time, _span, df[time].dropna(), only_note=time_name is None)
@@ -194,6 +196,7 @@ def check_ratings(
     splitter=None, # From a frame to the row numbers of training and validation; at random if left out
     valid_pct:float=.2, # Share of the rows for validation, if no `splitter` is given
     weight_name:str=None, # Column of what each row counts, as in `from_df`
+    dropna:bool=False, # Are rows without user, item, rating or time left out? Otherwise they are refused
     **kwargs # For a file: how `from_csv` should read it, such as `na_values` or `encoding`
 )->pd.DataFrame: # A row for each finding: `severity` ('refused', 'warning' or 'note'), what it is `about`, and a sentence
     """What `RecDataLoaders.from_df` would refuse and warn about, and how it would read the columns, before you train; nothing is raised.
@@ -202,5 +205,5 @@ def check_ratings(
     found = Findings()
     df = _frame_of(found, ratings, [user_name,item_name], [rating_name,weight_name,time_name], kwargs)
     names = None if df is None else found.step('columns', pick_columns, df, user_name, item_name, rating_name)
-    if names is not None: _look_at(found, df, names, time_name, weight_name, splitter, valid_pct)
+    if names is not None: _look_at(found, df, names, time_name, weight_name, splitter, valid_pct, dropna)
     return found.table()

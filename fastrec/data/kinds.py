@@ -144,6 +144,12 @@ def _check_alike(labels, name):
          f'df[{name!r}] = {_uniting(name, by_case)}')
 
 # %% ../../nbs/data/11_kinds.ipynb #3db51775
+def _check_sign(labels, name):
+    "Refuse the text `#na#` among `labels`, which a `Vocab` and fastai have for what is unknown"
+    if (labels=='#na#').any():
+        raise ValueError(f"column {name!r} holds the label '#na#', which stands for what is unknown, here and in fastai: rename it with "
+                         f"df.replace('#na#', ...), or leave its rows out with df[df[{name!r}]!='#na#']")
+
 def _check_points(labels, name):
     "Warn about whole numbers, in text `labels`, that are there with and without a point"
     pointed = labels[labels.str.fullmatch(r'-?\d+\.0')]
@@ -165,6 +171,7 @@ def _plain_labels(labels):
     if pd.api.types.infer_dtype(labels)=='mixed-integer-float': return labels  # next to 1.5, 1 would become 1.0
     return labels.infer_objects()
 
+# %% ../../nbs/data/11_kinds.ipynb #335e0653
 def factorized(col):
     "Code of each row of `col`, -1 for a gap, and its labels, in pandas' own types and checked"
     codes,labels = codes_of(col)
@@ -174,6 +181,7 @@ def factorized(col):
     if labels.dtype.kind=='f' and (codes<0).any() and (labels%1==0).all():
         labels = labels.astype('int64')  # floats because of the gaps
     if kind_of(labels)=='text' and len(labels):
+        _check_sign(labels, col.name)
         check_missing(labels, col.name, lambda k: int((codes==k).sum()))
         _check_alike(labels, col.name)
         _check_points(labels, col.name)

@@ -16,7 +16,7 @@ from .columns import label_column
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all
-    notes,given = False,None  # are targets noted before transforms? Those of the last batch, and how often they were written to
+    notes,given = False,None  # are targets noted before transforms? Those of the last batch, how often written to, a copy of the first
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
@@ -103,8 +103,10 @@ def _batches(self:RatingsDL):
     idxs = self.row_order() if is_own else self.get_idxs()
     if not isinstance(idxs, Tensor):  # from a replaced `get_idxs`
         idxs = tensor(list(itertools.islice(idxs, self.n)))
-    idxs = self._own_rows(idxs)
-    sizes = self.own_batch_sizes()
+    dl = copy(self)
+    dl.n = len(idxs)  # a replaced `get_idxs` may give fewer
+    idxs = dl._own_rows(idxs)
+    sizes = dl.own_batch_sizes()
     groups = list(chunked(sizes, max(1, _rows_at_once//self.bs)))
     group_sizes = [sum(o) for o in groups]
     for i,group in zip(idxs[:sum(sizes)].split(group_sizes), groups):
@@ -132,8 +134,10 @@ def of_epoch(self:RatingsDL, kept=None, seed=None):
 @patch
 def _noted(self:RatingsDL):
     "The batches, each once its targets are noted"
-    for b in self._batches():
-        self.given = b[-1],b[-1]._version
+    for i,b in enumerate(self._batches()):
+        y = b[-1]
+        is_copied = i==0 and y.is_cpu  # elsewhere to compare would make the host wait
+        self.given = y,y._version,y.clone() if is_copied else None
         yield b
 
 # %% ../../nbs/data/05_loader.ipynb #96103d03

@@ -88,7 +88,7 @@ def _datasets(ratings, column_names, splitter, bs, dropna, device, shard, frames
     users,items = frames
     if _is_frame(items): items,ids = as_rated(items, df, names[1], ids)
     frames = _labelled((users,items), df, names)
-    split = split_rows(marked(df, names[0], time_name), splitter, complete, bs)
+    split = split_rows(marked(df, names[0], time_name, dropna), splitter, complete, bs)
     train,valid = split_tensors(df, names, time_name, weight_name, complete, split, part, frames, ids)
     need_memory(train.nbytes+valid.nbytes, device, 'the ratings')
     if part.n>1: train.shard = Shard(part, train, valid, device)
@@ -147,7 +147,7 @@ def from_df(cls:RecDataLoaders,
     seed:int=None, # Fixes split, order of the epochs and first weights, and leaves the random state outside alone
     bs:int=None, # Ratings in a batch, at most; left out: 512, or fewer with less than 36,000 training rows
     val_bs:int=None, # The same for validation; eight times `bs`, up to 8,192, if left out
-    dropna:bool=False, # Leave out rows without user, item, rating or time (after the split)? Otherwise they are refused
+    dropna:bool=False, # Leave out rows without user, item, rating or time (after the split, or before if it needs them)? Else refused
     drop_last:bool=False, # Leave out the rows of an epoch that don't fill a batch?
     device:str|torch.device=None, # Where the ratings are kept; fastai's default device if left out
     path:str|Path='.', # Folder to save and export models in

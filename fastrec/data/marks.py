@@ -20,13 +20,18 @@ def marks_in(rows, sep, decimal=None, thousands=None):
     of_decimals = rf'-?\d[\d{re.escape(thousands or "")}]*,\d+'
     return {'decimal': ','} if sep!=',' and _any(rows, of_decimals) else {}
 
+def separates_thousands(mark, texts, decimal):
+    "Are all `texts` numbers with this sign for `decimal`, in which `mark` only stands between thousands, if at all?"
+    between,point = re.escape(mark),re.escape(decimal)
+    number = rf'-?(\d{{1,3}}({between}\d{{3}})+|\d+)({point}\d+)?'
+    return texts.str.fullmatch(number).all()
+
 def without_thousands(col, decimal):
     "The text `col` as numbers, if the sign other than `decimal` separates thousands in all that have it; else as it is"
     if decimal not in ('.',',') or pd.api.types.is_numeric_dtype(col): return col
     other = '.' if decimal==',' else ','
     texts = col.astype('str').str.strip()
-    number = rf'-?(\d{{1,3}}(\{other}\d{{3}})+|\d+)(\{decimal}\d+)?'
-    if not texts[col.notna()].str.fullmatch(number).all(): return col
+    if not separates_thousands(other, texts[col.notna()], decimal): return col
     plain = texts.str.replace(other, '', regex=False).str.replace(decimal, '.', regex=False)
     return pd.to_numeric(plain.where(col.notna()))
 

@@ -17,6 +17,10 @@ _written = ['NULL','\\N','<NA>','#N/A']  # written by databases and tables, and 
 
 _enough = 9  # other labels; with fewer, no rule can be seen
 
+def as_missing(marks, line):
+    "What to do if the list `marks` stands for missing values: the `line` for a frame, or an argument"
+    return f'read it as missing, with from_csv(..., na_values={[*marks]!r}) or {line}'
+
 def _all_match(labels, pattern): return labels.str.fullmatch(pattern).all()
 
 def _has_most(rows, labels, others, rows_of):
@@ -34,7 +38,7 @@ def check_missing(labels, name, rows_of):
     mark = surely[0] if len(surely) else marks[0]
     rows = sum(map(rows_of, positions))
     what = f'column {name!r} holds {mark!r} in {rows} rows'
-    do = f'read it as missing, with from_csv(..., na_values=[{mark!r}]) or df.replace({mark!r}, np.nan)'
+    do = as_missing([mark], f'df.replace({mark!r}, np.nan)')
     if len(others) and _all_match(others, r'\s*[-+]?\d+(\.\d+)?\s*'):
         raise ValueError(f'{what}, and numbers in all others: {do}')
     ids = len(others)>_enough and _all_match(others, r'\S*\d\S*')

@@ -10,7 +10,8 @@ import os
 import numpy as np,pandas as pd
 from fastcore.basics import patch
 from .names import need_columns,role_of
-from .columns import check_place,check_swapped,found_columns,is_real,name_arguments
+from .columns import found_columns
+from .placed import check_place,check_swapped,is_real,name_arguments
 from .titles import item_or_title,items_beside
 from ..base.checks import listened,need_package
 from ..base.processes import from_all
@@ -29,9 +30,10 @@ _beginnings = dict(  # of the names of types in pyarrow
     numbers=('int','uint','float','double','halffloat','decimal'))
 
 def _kind_of_type(arrow_type):
-    "Text, numbers or dates, as the `arrow_type` says, or the name of another type"
+    "Text, numbers, dates, or dates with a zone, as the `arrow_type` says, or the name of another type"
     arrow_type = getattr(arrow_type, 'value_type', arrow_type)  # of categories
     name = str(arrow_type)
+    if 'tz=' in name: return 'dates with a zone'
     for kind,o in _beginnings.items():
         if name.startswith(o): return kind
     return name
@@ -57,7 +59,7 @@ class ParquetFiles:
             self.data = dataset(path, schema)
 
     def need_one_kind(self, names):
-        "Refuse columns of these `names` if some files have text where others have numbers"
+        "Refuse columns of these `names` if some files have text where others have numbers, or times with a zone where others have none"
         for n in names:
             if n not in self.mixed: continue
             raise ValueError(f'{self.path} cannot be read as Parquet with the same kind of numbers or text in all files: '

@@ -6,41 +6,20 @@
 __all__ = []
 
 # %% ../../nbs/data/12_scales.ipynb #082e13ac
-import re
 import numpy as np,pandas as pd
 from .frames import in_pandas_types
 from .names import role_of
-from .columns import is_real,most_values,some_rows
+from .placed import is_real,most_values,some_rows
 from .kinds import kind_of
+from .misfits import refuse_text
 from .slips import slip_in
 from ..base.checks import warn
 from ..base.pairs import pair_numbers
 from ..base.processes import Part,from_all
 
-# %% ../../nbs/data/12_scales.ipynb #df38184f
-def _no_number(col):
-    "The first value of `col` that is not a number, or its first"
-    odd = col[:0]
-    if kind_of(col)=='text':
-        is_text = pd.to_numeric(col, errors='coerce').isna()
-        odd = col[is_text].dropna()
-    first = odd[:1] if len(odd) else col[:1]
-    return first.tolist()[0]
-
-def _refuse_type(col):
-    "Refuse `col`, which holds no numbers, with the line that converts it"
-    value = _no_number(col) if len(col) else None
-    do = 'with pd.to_numeric'
-    if isinstance(value, str) and re.fullmatch(r'\s*-?\d{1,3}(,\d{3})+\s*', value):
-        do = "with from_csv(..., decimal='.'), or decimal=',' if the comma is the decimal sign"
-    elif isinstance(value, str) and re.fullmatch(r'\s*-?\d+,\d+\s*', value):
-        do = f"with df[{col.name!r}].str.replace(',', '.').astype(float), or from_csv(..., decimal=',')"
-    elif isinstance(value, str) and re.fullmatch(r'\s*[^\W\d]+\s*', value):
-        do = 'with pd.to_numeric, or, if these are events, add a column of 1 and name one of what each event counts with weight_name'
-    raise ValueError(f'column {col.name!r} is of type {col.dtype}, {value!r} for one, where ratings must be '
-                     f'numbers: convert it {do}, or name the right column with rating_name')
-
 # %% ../../nbs/data/12_scales.ipynb #d52977c1
+_if_events = ', or, if these are events, add a column of 1 and name one of what each event counts with weight_name'
+
 def _check_size(col):
     "Refuse whole numbers that float32 would round"
     if not pd.api.types.is_integer_dtype(col) or not len(col): return
@@ -64,7 +43,7 @@ def _as_numbers(col):
 def as_ratings(col):
     "`col` as float32, refused unless all of it is numbers"
     col = _as_numbers(col)
-    if not is_real(col.dtype): _refuse_type(col)
+    if not is_real(col.dtype): refuse_text(col, 'ratings', _if_events, ', or name the right column with rating_name')
     _check_size(col)
     with np.errstate(over='ignore'): res = np.ascontiguousarray(col.to_numpy('float32'))
     wide = res if np.isfinite(res).all() else col.to_numpy('float64')
@@ -80,8 +59,7 @@ def as_ratings(col):
 def as_weights(col):
     "`col` as float64, refused unless all of it is numbers of 0 or more"
     col = _as_numbers(col)
-    if not is_real(col.dtype):
-        raise ValueError(f'column {col.name!r} is of type {col.dtype}, but weights must be numbers: convert it with pd.to_numeric')
+    if not is_real(col.dtype): refuse_text(col, 'weights')
     res = col.to_numpy('float64')
     bad = res[~(np.isfinite(res) & (res>=0))]
     if len(bad):

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/26_slips.ipynb #b6919f1a
 import numpy as np
-from .columns import some_rows
+from .placed import some_rows
 
 # %% ../../nbs/data/26_slips.ipynb #5adc3bd0
 _usual = 10  # the end of many scales

@@ -118,12 +118,12 @@ def _tell_apart(valid, cols, codes, rows):
     valid.strangers = valid.vocabs[0].held_out
     valid.unknown_items = numbers_of_unknown(cols[1].iloc[rows], codes[1][rows])
 
-def _check_values(u, i, y, names, complete, is_train):
-    "Warn about what is doubtful in the codes `u` and `i`, the ratings `y` and the pairs of the rows that are `complete`"
+def _check_values(u, i, y, w, names, complete, is_train):
+    "Warn about what is doubtful in the codes `u` and `i`, the ratings `y` with weights `w` above 0, and the pairs of `complete` rows"
     user,_,rating = names
     n_rated = np.count_nonzero(np.bincount(u[is_train]))
     check_each(n_rated, is_train.sum(), user, 'a user')
-    check_scale(_only(y, complete), rating)
+    check_scale(_only(y, complete if w is None else complete&(w>0)), rating)
     known = complete & (u>0) & (i>0)  # users who are only in validation have no code to compare pairs by
     check_repeats(_only(u, known), _only(i, known), _only(y, known), names)
 
@@ -137,13 +137,13 @@ def split_tensors(df, names, time_name, weight_name, complete, split, part, fram
     i,items = encode_column(df[item], is_train, part, _labels_of(frames[1]))
     items.ids = ids_of(items, ids, part)
     y = as_ratings(_filled(df[rating], complete))
-    _check_values(u, i, y, names, complete, is_train)
+    w,unit = _weights(df, weight_name, complete, *split, part)
+    _check_values(u, i, y, w, names, complete, is_train)
     columns = [u,i]
     if time_name is not None: columns.append(_seconds(df, time_name, complete))
     x = np.stack(columns, 1)
     classes = {user: users, item: items}
     features = tuple(map(features_of, frames, (users,items), side_arguments))
-    w,unit = _weights(df, weight_name, complete, *split, part)
     def tensors(rows):
         codes = torch.from_numpy(x.take(rows, axis=0))
         own = None if w is None else torch.from_numpy(w[rows])

@@ -32,14 +32,16 @@ def _n_valid(valid_pct, n):
 
 # %% ../../nbs/data/02_splitters.ipynb #3a62ef24
 def _by_time(df, time_name, splitter):
-    "Row numbers of `df` in the order of the column `time_name`, for a `splitter`, and their times; rows of the same time keep their order"
+    """Row numbers of `df` in the order of the column `time_name`, for a `splitter`, and their times; rows of the same time keep their
+    order, those without one are left out"""
     col = split_column(df, time_name, 'time', splitter)
-    times = as_times(col).reset_index(drop=True)
+    there = col.notna().to_numpy().nonzero()[0]
+    times = as_times(col.iloc[there]).reset_index(drop=True)
     if len(times)>=20 and times.nunique()==1:  # in a few rows it may be so by chance
         warn(f'all rows have the same {col.name!r}: the split follows the order of the rows')
     times = times.sort_values(kind='stable')
     check_order(times, col.name)
-    return times.index.to_numpy(),times.to_numpy()
+    return there[times.index],times.to_numpy()
 
 # %% ../../nbs/data/02_splitters.ipynb #f2a809a4
 def all_rows(o):
@@ -95,7 +97,7 @@ def TimeSplitter(
     def _inner(o):
         o = as_frame(o)
         order,times = _by_time(o, time_name, 'TimeSplitter')
-        cut = len(o)-_n_valid(valid_pct, len(o))
+        cut = len(order)-_n_valid(valid_pct, len(order))
         _tell_of_order(o, order[_tied_sides(times, cut)], 'the split cuts through rows', 'user')
         return order[:cut],order[cut:]
     return _inner
@@ -119,6 +121,8 @@ def LeaveLastSplitter(
         o = as_frame(o)
         order,times = _by_time(o, time_name, 'LeaveLastSplitter')
         users,_ = _factorized(split_column(o, user_name, 'user', 'LeaveLastSplitter'))
+        is_known = users[order]>=0
+        order,times = order[is_known],times[is_known]
         users = users[order]
         back = pd.Series(users).groupby(users).cumcount(ascending=False).to_numpy()  # how many later ones the user has
         has_more = np.bincount(users)[users]>n
@@ -140,5 +144,5 @@ def UserSplitter(
         order = _permutation(len(labels), seed)
         held_out = order[:_n_valid(valid_pct, len(labels))]
         valid = np.isin(users, held_out)
-        return (~valid).nonzero()[0],valid.nonzero()[0]
+        return (~valid & (users>=0)).nonzero()[0],valid.nonzero()[0]
     return _inner

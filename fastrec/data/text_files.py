@@ -14,9 +14,9 @@ from fastai.tabular.all import *
 from .frames import read_table
 from .headers import fields,lacks_header,separator_of
 from .names import listed,role_of
-from .columns import check_place
-from .marks import check_marks,marks_in,number_columns,without_thousands
-from .times import year_1973
+from .placed import check_place
+from .marks import check_marks,marks_in,number_columns,separates_thousands,without_thousands
+from .dates import year_1973
 from ..base.checks import warn
 
 # %% ../../nbs/data/16_text_files.ipynb #e81b6a53
@@ -94,15 +94,24 @@ def _with_said_separator(data, given):
     return data if is_counted else data[found.end():],said|given
 
 # %% ../../nbs/data/16_text_files.ipynb #b95e21d8
-def _as_ids(col):
-    "The text `col` as whole numbers if all of it is, without leading zeros, and 7.0 as 7; else as numbers or text"
+def _bare_ids(labels, decimal, thousands):
+    "The texts `labels` without blanks around them, what separates `thousands` if it is named, and the end of 7.0, by the `decimal` sign"
+    labels = labels.str.strip()
+    is_marked = thousands and separates_thousands(thousands, labels, decimal)
+    if is_marked: labels = labels.str.replace(thousands, '', regex=False)
+    return labels.str.removesuffix(f'{decimal}0')
+
+def _as_ids(col, decimal='.', thousands=None):
+    "The text `col` as whole numbers if all of it is, without leading zeros, and 7.0 as 7; else as numbers that are written so, or text"
     codes,labels = pd.factorize(col)
-    labels = pd.Series(labels, dtype='str').str.strip().str.replace(r'\.0+$', '', regex=True)
-    if not len(labels) or not labels.str.fullmatch(r'-?(0|[1-9]\d{0,17})(\.\d+)?').all(): return col
+    labels = _bare_ids(pd.Series(labels, dtype='str'), decimal, thousands)
+    of_decimals = r'(\.\d+)?' if decimal=='.' else ''
+    if not len(labels) or not labels.str.fullmatch(r'-?(0|[1-9]\d{0,17})'+of_decimals).all(): return col
     has_gaps = bool((codes<0).any())
     numbers = pd.to_numeric(labels)
     if has_gaps: numbers = numbers.convert_dtypes()
-    if labels.nunique()>numbers.nunique(): return col  # 1.1 and 1.10 may be two
+    written = numbers.astype('str').str.removesuffix('.0')
+    if (written!=labels).any(): return col  # 1.1 and 1.10 may be two
     values = numbers.array.take(codes, allow_fill=has_gaps)
     return pd.Series(values, col.index, name=col.name)
 
@@ -192,7 +201,7 @@ def read_text_file(csv, id_names, given, n_first=2, names=(None,)):
     for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
     _settle_marks(df, read, ids, numbers, kwargs.get('decimal', '.'), given, csv)
     if as_text:
-        for c in ids: df[c] = _as_ids(df[c])
+        for c in ids: df[c] = _as_ids(df[c], kwargs.get('decimal', '.'), kwargs.get('thousands'))
     headless = kwargs.get('header', 0) is None and 'names' not in kwargs
     return _named(df) if headless and df.shape[1]>2 else df
 

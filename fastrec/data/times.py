@@ -9,13 +9,11 @@ __all__ = []
 import re
 import numpy as np,pandas as pd
 from pandas.tseries.api import guess_datetime_format
+from .dates import by_slashes,date_as_text,holds_dates,read_as_times,year_1973
 from .frames import binary_digits,in_pandas_types
+from .nobody import as_missing
 from .names import need_columns,role_of,shown,usual_column
 from ..base.checks import warn
-
-# %% ../../nbs/data/13_times.ipynb #875aa2c2
-# 31/12/2022, 31.12.2022 or 31-12-2022, and perhaps an hour
-_by_slashes = r'(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:\D.*)?'
 
 # %% ../../nbs/data/13_times.ipynb #bed7bfff
 def _by_numbers(texts, first, second, name):
@@ -42,18 +40,25 @@ def _by_year_or_month(texts, name):
                          f"doubt: convert it with pd.to_datetime(df[{name!r}], format=..., or dayfirst=True)") from e
 
 # %% ../../nbs/data/13_times.ipynb #c535b068
+_most_marks = 3  # different ones that may stand for no time
+
+def _check_all(texts, matches, name, how=''):
+    "Refuse different `texts` of which most, but not all, are dates or times, as `matches` says; `how` to read these"
+    if matches.all() or matches.mean()<=.5: return
+    odd = texts[~matches]
+    date = texts[matches].iloc[0]
+    do = f"convert it with pd.to_datetime(df[{name!r}]{how}, errors='coerce')"
+    if len(odd)<=_most_marks and not read_as_times(odd).any(): do = as_missing(odd, do)
+    raise ValueError(f'column {name!r} holds {odd.iloc[0]!r} among dates such as {date!r}: {do}, and leave out what is missing then')
+
 def _parsed(texts, name):
     "Dates or numbers of different `texts`"
     if texts.str.fullmatch(r'[-+]?\d+(\.\d+)?').all(): return pd.to_numeric(texts)
-    parts = texts.str.extract(f'^{_by_slashes}$')
+    parts = texts.str.extract(f'^{by_slashes}$')
     matches = parts[0].notna()
     if matches.all(): return _by_numbers(texts, parts[0], parts[1], name)
-    if matches.mean()>.5:
-        odd = texts[~matches].iloc[0]
-        date = texts[matches].iloc[0]
-        raise ValueError(f'column {name!r} holds {odd!r} among dates such as {date!r}: convert it with '
-                         f"pd.to_datetime(df[{name!r}], dayfirst=True, errors='coerce'), and leave out what is missing "
-                         'then')
+    _check_all(texts, matches, name, ', dayfirst=True')
+    _check_all(texts, read_as_times(texts), name)
     return _by_year_or_month(texts, name)
 
 # %% ../../nbs/data/13_times.ipynb #87e85fa3
@@ -71,6 +76,16 @@ def _tell_rounded(col):
     warn(f'times in {col.name!r} are {dtype}, which holds numbers like {most:.0f} only in steps of {np.spacing(most):g}: they have been '
          'rounded, so read them as whole numbers or as float64 where they come from')
 
+# %% ../../nbs/data/13_times.ipynb #14287219
+def _of_zones(col):
+    "The dates `col`, of several zones, in UTC; refused if some have none"
+    present = col.dropna()
+    bare = present[[getattr(o, 'tzinfo', None) is None for o in present]]
+    if 0<len(bare)<len(present):
+        raise ValueError(f'column {col.name!r} holds times with a zone and without, {bare.iloc[0]} for one, which have no common order: '
+                         'give all of them the zone that they are of, with tz_localize')
+    return pd.to_datetime(col, utc=True)
+
 # %% ../../nbs/data/13_times.ipynb #cec9f898
 def as_times(col):
     "`col` as dates or numbers, or an ordered category, that can be put in order"
@@ -85,7 +100,7 @@ def as_times(col):
         return col.infer_objects()
     if kind in ('date','datetime'):
         try: return pd.to_datetime(col)
-        except ValueError: return pd.to_datetime(col, utc=True)  # of several zones
+        except ValueError: return _of_zones(col)
     if kind!='string':
         raise ValueError(f'column {col.name!r} is of type {col.dtype}, {shown(col)} for one, where times are needed: '
                          'convert it with pd.to_datetime')
@@ -105,8 +120,6 @@ def _unit_of(most):
     return 'leave rows without a time out, divide milliseconds by 1000, or convert the column with pd.to_datetime'
 
 # %% ../../nbs/data/13_times.ipynb #392590ab
-year_1973 = 10**8  # in seconds since 1970; days, years and most ids are smaller
-
 def as_seconds(col):
     "`col`, dates or seconds since 1970, as int32"
     times = as_times(col)
@@ -162,13 +175,6 @@ def check_order(times, name):
 
 
 # %% ../../nbs/data/13_times.ipynb #4d8a4ffc
-_as_dates = re.compile(rf'\s*(?:{_by_slashes}|\d{{4}}-\d\d?-\d\d?(?:\D.*)?)\s*')  # 31/12/2022 or 2022-12-31, and perhaps an hour
-
-def date_as_text(col):
-    "The first value of `col` that isn't missing, if it is a date as text, else `None`"
-    first = col.dropna().head(1).tolist()
-    return first[0] if first and isinstance(first[0], str) and _as_dates.fullmatch(first[0]) else None
-
 def _of_dates(df):
     "The columns of `df` that hold dates, without a name that says something else"
     return [c for c,dtype in df.dtypes.items() if pd.api.types.is_datetime64_any_dtype(dtype) and not role_of(c)[0]]
@@ -184,16 +190,17 @@ def likely_time(df):
     "The first column of `df` that holds dates, or has a name for them, or begins with a date as text; `None` without one"
     others = [c for c in df.columns if not role_of(c)[0]]
     called = [c for c in others if re.search('date|time', str(c).lower())]
-    written = [c for c in others if date_as_text(df[c])]
+    written = [c for c in others if date_as_text(df[c]) or holds_dates(df[c])]
     return next(iter(_of_dates(df)+called+written), None)
 
 # %% ../../nbs/data/13_times.ipynb #9e848a7a
 _mark = 'fastrec'
 
-def marked(df, user_name, time_name):
-    "`df`, which says in its `attrs` which columns hold the users and, unless it is `None`, the times"
+def marked(df, user_name, time_name, dropna):
+    """`df`, which says in its `attrs` which columns hold the users and, unless it is `None`, the times, and whether to leave out rows
+    without them"""
     res = df.copy(deep=False)
-    res.attrs = {**df.attrs, _mark: dict(user=user_name, time=time_name)}
+    res.attrs = {**df.attrs, _mark: dict(user=user_name, time=time_name, dropna=dropna)}
     return res
 
 # %% ../../nbs/data/13_times.ipynb #09be605f
@@ -209,18 +216,28 @@ def _likely(df, role):
 # %% ../../nbs/data/13_times.ipynb #32030a38
 def _name_it(df, role, splitter):
     "How to tell a `splitter` which column of `df` has the `role`"
-    likely = likely_time(df) if role=='time' else next((c for c in df.columns if not role_of(c)[0]), None)
+    if role=='time': likely = likely_time(df)
+    else: likely = next((c for c in df.columns if not role_of(c)[0] and not holds_dates(df[c])), None)
     what = 'holds the times' if role=='time' else 'holds the users'
     example = '...' if likely is None else repr(likely)
     return f': name the one that {what}, as in {splitter}({role}_name={example})'
 
+# %% ../../nbs/data/13_times.ipynb #1254f459
+def _check_gaps(df, name, mark):
+    "Refuse rows of `df` without a value in the column `name`, or warn if the `mark` says that they are left out, unless others have"
+    n_missing = df[name].isna().sum()
+    if not n_missing: return
+    found = f'{n_missing} rows have no {name!r}, which the splitter needs'
+    if not mark: raise ValueError(f'{found}: leave them out with df.dropna(subset=[{name!r}])')
+    if not mark['dropna']: raise ValueError(f'{found}: leave these rows out with dropna=True')
+    if name not in (mark['user'],mark['time']): warn(f'{found}; left out')
+
 def split_column(df, name, role, splitter):
-    "The column `name` of `df` for a `splitter`, without gaps; if it is `None`, the one that `df` was `marked` with, or one with the `role`"
-    if name is None: name = df.attrs.get(_mark, {}).get(role)
+    """The column `name` of `df` for a `splitter`; if it is `None`, the one that `df` was `marked` with, or one with the `role`. It has gaps
+    only if these rows are to be left out"""
+    mark = df.attrs.get(_mark, {})
+    if name is None: name = mark.get(role)
     if name is None: name = _likely(df, role)
     need_columns(df, [name], 'the frame to split', _name_it(df, role, splitter))
-    n_missing = df[name].isna().sum()
-    if n_missing:
-        raise ValueError(f'{n_missing} rows have no {name!r}, which the splitter needs: leave them out with '
-                         f'df.dropna(subset=[{name!r}])')
+    _check_gaps(df, name, mark)
     return df[name]

@@ -19,6 +19,7 @@ from ..fit.learner import dot_learner
 from ..fit.list_metrics import ListMetric
 from ..fit.solvers import copied,solver_data
 from ..fit.training import RecLearner
+from ..fit.arguments import LastFit
 
 # %% ../../nbs/evaluate/77_blend.ipynb #299f899d
 _most_items = 10_000  # for `fit_ease`, which takes time in proportion to their cube, unless it is asked for
@@ -183,7 +184,7 @@ def fit_blend(self:RecLearner,
     fits,ratings = _check_blend(self, min_rating, weight, choices, ratings)
     _check_callbacks(self, ratings, cbs)
     before = self.fit_state()
-    called = 'fit_blend',dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings)
+    called = LastFit('fit_blend', dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings))
     with _others_see(self, self.model):
         try: self._fit_blend(fits, min_rating, weight, ratings, cbs)
         except BaseException:

@@ -102,11 +102,12 @@ def _rounds(ds, fits, splitter, seconds, start, seed, device):
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #70af0a63
 def _best(table, by, left):
-    "The name of the best fit that can be done on all ratings within the seconds that are `left`; the fastest if none can"
-    tried = table.drop(index='popularity').dropna(subset=by).sort_values(by, ascending=by=='rmse', kind='stable')
+    "The best fit that can be done on all ratings in the seconds that are `left`, of equals the faster; the fastest if none can"
+    tried = table.drop(index='popularity').dropna(subset=by)
+    tried = tried.sort_values([by,'seconds_on_all'], ascending=[by=='rmse',True], kind='stable')
     in_time = tried[tried.seconds_on_all<=left]
     best = in_time.index[0] if len(in_time) else tried.seconds_on_all.idxmin()
-    if tried.index[0]!=best:
+    if tried.loc[best,by]!=tried[by].iloc[0]:
         warn(f'{tried.index[0]} is better, and on all ratings takes some {tried.seconds_on_all.iloc[0]:.2g} seconds, more than are left: '
              'pass more seconds, or call it yourself')
     return best

@@ -81,12 +81,15 @@ def cross_validate(
     min_rating:float=None, # As in `evaluate`
     **kwargs # For `RecDataLoaders.from_df`
 )->pd.DataFrame: # A row for each fold, then 'mean' and 'std'
-    "The result of `evaluate` for the model that `fit` gives on each of the `folds`, and the seconds that `fit` took"
+    """The result of `evaluate` for the model that `fit` gives on each of the `folds`, the NDCG of lists of popular items, and the seconds
+    that `fit` took"""
     from fastprogress.fastprogress import progress_bar
     rows = {}
     for name,dls in progress_bar(fold_loaders(folds, kwargs), total=len(folds)):
         learn,seconds = _timed(fit, dls)
-        scores = learn.evaluate(k=k, min_rating=min_rating).loc['model']
-        rows[name] = {**scores, 'seconds': seconds}
+        scores = learn.evaluate(k=k, min_rating=min_rating)
+        of_lists = f'ndcg_at_{k}'
+        popular = {f'{of_lists} of popularity': scores.loc['popularity', of_lists]}
+        rows[name] = {**scores.loc['model'], **popular, 'seconds': seconds}
     df = pd.DataFrame.from_dict(rows, orient='index')
     return pd.concat([df, df.agg(['mean','std'])])

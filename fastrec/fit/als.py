@@ -9,9 +9,10 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_numbers
-from ..models.ridge import features_arg,ridges_of,told
+from ..models.ridge import ridges_of,told
 from ..models.dot import Dot
 from .training import RecLearner
+from .arguments import as_called
 from .biases import maps_of_biases
 from .equations import eye_like,solve_side
 from .equation_loops import equations_for
@@ -189,6 +190,6 @@ def fit_als(self:RecLearner,
     if reg is None: sweeps = partial(_drawn_sweeps, is_new=not goes_on, features=features)
     else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, usual_power))
     args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
-    called = 'fit_als',args|features_arg(self.dls.train_ds, features)
+    called = as_called('fit_als', args, self.dls.train_ds, features)
     least = _least if reg is None and not goes_on else 1
     self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=least, called=called)

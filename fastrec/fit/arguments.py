@@ -8,9 +8,11 @@ __all__ = []
 # %% ../../nbs/fit/52_arguments.ipynb #306b92c7
 import difflib,inspect
 from numbers import Integral
+from typing import NamedTuple
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..models.base import FactorModel
+from ..models.ridge import features_arg
 from .defaults import as_float
 
 # %% ../../nbs/fit/52_arguments.ipynb #697c9d26
@@ -84,6 +86,17 @@ def check_functions(loss_func, opt_func, metrics):
         if isinstance(m, type) or not (callable(m) or isinstance(m, Metric)):
             raise TypeError(f'metrics={m!r}: pass functions of predictions and ratings, such as mae, or made '
                             'metrics, not names or classes')
+
+# %% ../../nbs/fit/52_arguments.ipynb #49a98d5c
+class LastFit(NamedTuple):
+    "A fit: its `name`, what it was called with, `args`, and by setting the rows of `settings()` for what it `chose` itself"
+    name:str = None
+    args:dict = {}
+    chose:dict = {}
+
+def as_called(fit, args, ds, features, chose={}):
+    "The `LastFit` of a `fit` of `ds`; whether `features` may be followed is one of its arguments if there are any"
+    return LastFit(fit, args|features_arg(ds, features), chose)
 
 # %% ../../nbs/fit/52_arguments.ipynb #f9604fd7
 _places = np.linspace(0, 1, 201)  # in a schedule, with corners on them or near

@@ -11,15 +11,15 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,warn
 from ..models.new_draws import moments_of_known
 from ..models.posterior import PosteriorMean
-from ..models.ridge import features_arg
 from ..models.trainable import DotBias
 from .training import RecLearner
+from .arguments import as_called
 from .solvers import can_go_on,need_start,solver_data,width_for
 from .als import need_scale,usual_width,write_model
 from .borne_out import approach,towards_what_is_borne_out
 from .priors import SpanSampler
 from .side_columns import side_columns
-from .equations import variance_of
+from .equations import n_as_weighed,variance_of
 from .gibbs import Gibbs,need_draws,tell_of_fewer,usual_draws
 from .list_metrics import ListMetric
 from ..base.devices import exactly
@@ -232,13 +232,13 @@ def fit_bayes(self:RecLearner,
     """Sample factors and biases from all that the ratings allow; the model becomes the mean of the draws, a `PosteriorMean`.
     With few ratings, a trial first finds how much of what draws know about tastes holds; `learn.settings()` shows it.
     Goes on from a solver with as many factors, or from `init`. If interrupted, it keeps the draws so far, or more from before"""
-    n_factors = width_for(self, n_factors, usual_draw_width(self.dls.train_ds.n_ratings))
+    n_factors = width_for(self, n_factors, usual_draw_width(n_as_weighed(self.dls.train_ds)))
     args = dict(n_factors=n_factors, n_sweep=n_sweep, side=_told(side), time=time, burn=burn, n_draws=n_draws)
-    n_sweep = ifnone(n_sweep, usual_sweeps(self.dls.train_ds.n_ratings))
+    n_sweep = ifnone(n_sweep, usual_sweeps(n_as_weighed(self.dls.train_ds)))
     ds = solver_data(self, n_factors, n_sweep)
     start,is_new,n_before = _start(self, n_factors)
     kept = _check_sampling(self, n_factors, n_sweep, burn, n_before, n_draws, features, cbs)
     columns = side_columns(ds, side, features, n_factors+1)
     sampling = _Sampling(is_new, n_before, _spans(ds, time), self.model, columns, n_sweep=n_sweep, **kept)
     self._solve(n_factors, sampling.sweeps, n_sweep, None, [_Averaged(sampling), *L(cbs)],
-                start=start, finish=sampling.finish, ds=ds, called=('fit_bayes',args|features_arg(ds, features)))
+                start=start, finish=sampling.finish, ds=ds, called=as_called('fit_bayes', args, ds, features))

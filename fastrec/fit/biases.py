@@ -10,8 +10,9 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_finite,need_flags
 from ..models.dot import Dot
-from ..models.ridge import features_arg,ridges_of,told
+from ..models.ridge import ridges_of,told
 from .training import RecLearner
+from .arguments import as_called
 from .equations import sum_by_code
 from .solvers import begins,to_the_end
 
@@ -147,7 +148,7 @@ def fit_bias(self:RecLearner,
         if len(reg)!=2 or not all(0<=o for o in reg):
             raise ValueError(f'reg={reg} must be one number of 0 or more, or two, of users and of items')
     args = dict(reg=reg, n_sweep=n_sweep, tol=tol)
-    called = 'fit_bias',args|features_arg(self.dls.train_ds, features)
+    called = as_called('fit_bias', args, self.dls.train_ds, features)
     sweeps = partial(_bias_sweeps, reg=reg, start=_items_biases(self), features=features and reg is None)
     self._solve(0, sweeps, n_sweep, tol, cbs, called=called)
 

@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/fit/61_borne_out.ipynb #e8e3632e
+import math
 from itertools import islice
 import numpy as np,torch
 from .als import als_sweeps,towards_biases
 from .doubts import are_few,few_for_variances,how_many
 from .gibbs import Gibbs
-from .mixing import bias_scores,held_out_rows
+from .mixing import bias_scores,held_out_parts
 from .solvers import copied
 from ..base.pairs import others
 from ..base.random import Arithmetic
@@ -44,16 +45,17 @@ def _beyond_biases(model, ds, device, left_out):
     return torch.stack([_predicted(model, part, arith, held.x)-biases, held.y-biases, held.weights()]).cpu().double()
 
 # %% ../../nbs/fit/61_borne_out.ipynb #0b2c1783
-_enough,_most_tenths,_telling = 2000,4,100  # rows to ask, tenths they are from at most, and as many as can say something
+_enough,_most_tenths = 2000,4  # rows to ask, and tenths they are from at most, unless these have
+_telling,_all_tenths = 100,10  # fewer than can say something
 _few = 30_000  # ratings: with more, without any taste, draws are hardly worse than biases
 
 def _left_out(ds):
-    "Numbers of the rows of the ratings `ds` to leave out, one part after the other; none if there is no doubt, or too few to ask"
+    "Numbers of the rows of the ratings `ds` to leave out, one part after the other; none if there is no doubt, or none to ask"
     n = len(ds)//10
     if not n or how_many(ds)[0]>=_few or not are_few(ds, few_for_variances): return []
-    n_tenths = min(-(-_enough//n), _most_tenths)
-    rows = held_out_rows(ds, n_tenths*n)
-    return [rows[k::n_tenths] for k in range(n_tenths)] if len(rows)>=_telling else []
+    n_tenths = min(math.ceil(_enough/n), _most_tenths)
+    n_tenths = min(max(math.ceil(_telling/n), n_tenths), _all_tenths)
+    return [o for o in held_out_parts(ds, n, n_tenths) if len(o)]
 
 def _share(taste, rest, w):
     "How much of the `taste` that draws know there is in the `rest` beyond biases, for rows with weights `w`, less what chance would give"

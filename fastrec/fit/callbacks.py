@@ -21,17 +21,19 @@ _near = .01  # as a share: as far as half precision may be off
 
 def _are_given(targets, given):
     "Are the `targets` of a batch those that the loader has drawn, `given` as it notes them?"
-    drawn,n_written = given
-    if targets is drawn or not torch.is_tensor(targets): return targets is drawn and drawn._version==n_written
-    if targets.numel()!=drawn.numel() or drawn._version!=n_written: return False
+    drawn,n_written,before = given
+    is_written = drawn._version!=n_written or before is not None and not drawn.equal(before)
+    if targets is drawn: return not is_written
+    if is_written or not torch.is_tensor(targets) or targets.numel()!=drawn.numel(): return False
     return torch.allclose(targets.detach().to(drawn).flatten(), drawn.flatten(), rtol=_near)
 
 RecLearner.kept_rows,RecLearner.sees_ratings = None,True  # rows to draw epochs from, if not all; has the loss got ratings so far?
+RecLearner.seen_all = False  # may the model have learned from rows that the next fit holds out?
 
 @patch
 def _look_at_targets(self:RecLearner):
     "Note if the loss gets other targets than the ratings of this batch"
-    given = getattr(self.dl, 'given', None)
+    given = getattr(vars(self).get('dl'), 'given', None)  # there is no loader in `one_batch` outside of a fit
     if given is None or not self.sees_ratings or not self.yb or isinstance(self.loss_func, ChoiceLoss): return
     if self.yb[0] is not given[0] and self.iter and not given[0].is_cpu: return  # to compare would make the host wait
     if _are_given(self.yb[0], given): return
@@ -72,14 +74,14 @@ def _plan_end(self:RecLearner):
 def _follow(self:RecLearner, is_last):
     "Let rows follow from features after an epoch; if it `is_last`, also solve for those with few ratings, where the loss has seen these"
     is_last = is_last and self.sees_ratings
-    follow_to_end(self.model, self.dls.train_ds, is_last)
+    follow_to_end(self.model, self.dls.train_ds, is_last, self.opt)
     if is_last: self._to_end = False
 
 @patch
 def _end_rows(self:RecLearner):
-    "Solve for rows with few ratings after a fit, if no last epoch has"
-    if not (self._to_end and self.has_stepped and self.sees_ratings): return
-    self._follow(True)
+    "Solve for rows with few ratings after a fit, if no last epoch has, and make the unknown average, if no validation has"
+    if not self.has_stepped: return
+    if self._to_end and self.sees_ratings: self._follow(True)
     fill_untrained(self.model, self.dls.train_ds)
 
 # %% ../../nbs/fit/63_callbacks.ipynb #0b9c326f

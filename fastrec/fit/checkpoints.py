@@ -52,7 +52,7 @@ def save(self:RecLearner, file, **kwargs):
 @patch
 def _whence(self:RecLearner):
     "If a solver has replaced the model, which it was, for a message"
-    fit,_ = self.last_fit
+    fit = self.last_fit[0]
     return '' if fit in (None,'fit') else f', with which {fit} has replaced the one that was there'
 
 @patch

@@ -36,9 +36,10 @@ def _as_pair(y_range):
     return pair
 
 def _check_range(dls, y_range):
-    "The bounds of `y_range` as floats; refused unless all ratings are within; warns if they are far wider"
+    "The bounds of `y_range` as floats; refused unless all ratings that count are within; warns if they are far wider"
     lo,hi = _as_pair(y_range)
-    for name,y in (('training',dls.train_ds.y),('validation',dls.valid_ds.y)):
+    for name,ds in (('training',dls.train_ds),('validation',dls.valid_ds)):
+        y = ds.counted().y
         outside = y[(y<lo)|(y>hi)]
         if len(outside):
             raise ValueError(f'{len(outside)} {name} ratings lie outside y_range={y_range}, {outside[0]:g} for one: widen '
@@ -83,8 +84,9 @@ def scaled_wd(
 _few_rows = 20  # with fewer, there is no warning
 
 def tell_of_choices(ds):
-    "Warn before a fit of ratings if those of `ds` are choices, each a 1"
-    if len(ds)>=_few_rows and bool((ds.y==1).all()):
+    "Warn before a fit of ratings if those of `ds` that count are choices, each a 1"
+    y = ds.counted().y
+    if len(y)>=_few_rows and bool((y==1).all()):
         warn('all ratings are 1, so a fit of ratings can learn nothing about taste, and its lists are hardly better than chance: '
              'fit_ials, fit_ease and fit_blend learn from what was chosen')
 

@@ -15,8 +15,9 @@ from ..base.compiled import telling
 from ..base.devices import need_memory
 from ..models.choices import choices_of
 from ..models.ease import Ease
-from ..models.ridge import features_arg,told
+from ..models.ridge import told
 from .training import RecLearner
+from .arguments import as_called
 from .chance import BesideChance
 from .taste import finds_taste
 from .ials import AgainstOnes,check_choices,check_monitors,popular_sweeps,ratings_aside,suited_alpha0
@@ -170,7 +171,7 @@ def fit_ease(self:RecLearner,
     check_choices(self.dls.train_ds.counted(), 'fit_ease')
     ds = solver_data(self, 0, 1)
     _need_room(ds.sizes[1]-1, ds.x.device)
-    called = 'fit_ease',dict(reg=reg)|features_arg(ds, features)
+    called = as_called('fit_ease', dict(reg=reg), ds, features)
     new = partial(_empty, sparse=getattr(self.model, 'sparse', False))
     sweeps = partial(_solution, reg=reg, features=features)
     if reg is None and not _finds_taste(ds): new,sweeps = None,popular_sweeps

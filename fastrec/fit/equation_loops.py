@@ -11,61 +11,42 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.compiled import compiled,in_threads,may_run
 from .equations import Equations,csr,design_rows
+from ..base.vectors import add_products,load,store,times,width
 from ..models.row_loops import dot
-from .moments import fill_tiles,one_width,size_of_triangle,sum_tiles,unfold_sums
+from .moments import fill_tiles,size_of_triangle,sum_tiles,unfold_sums
 from .row_blocks import cost_of_row,fair_share
 
-# %% ../../nbs/fit/58_equation_loops.ipynb #d6ca0448
-@compiled
-def _add_four(a, c, n_even, design, cols, w, y):
-    """Add to `a`, (d,d), and `c`, (d,), what four ratings `y` of `cols` add, which count as `w` says, (4,) each: all of the first `n_even`
-    columns of `a`, and the part of the others below the diagonal"""
-    z0 = design[cols[0]]
-    z1 = design[cols[1]]
-    z2 = design[cols[2]]
-    z3 = design[cols[3]]
-    for f in range(len(c)):
-        x0 = w[0]*z0[f]
-        x1 = w[1]*z1[f]
-        x2 = w[2]*z2[f]
-        x3 = w[3]*z3[f]
-        c[f] += (x0*y[0]+x1*y[1]) + (x2*y[2]+x3*y[3])
-        row = a[f]
-        for g in range(n_even):
-            row[g] += (x0*z0[g]+x1*z1[g]) + (x2*z2[g]+x3*z3[g])
-        for g in range(n_even, f+1):
-            row[g] += (x0*z0[g]+x1*z1[g]) + (x2*z2[g]+x3*z3[g])
-
-# %% ../../nbs/fit/58_equation_loops.ipynb #59d0abc5
-@compiled
-def _add_one(a, c, z, w, y):
-    "As `_add_four` for one rating, below the diagonal"
-    for f in range(len(c)):
-        x = w*z[f]
-        c[f] += x*y
-        for g in range(f+1):
-            a[f,g] += x*z[g]
-
 # %% ../../nbs/fit/58_equation_loops.ipynb #f5970206
+def _with_roots(design, weight):
+    "For `add_up_rows`: each row of the `design`, (n,d), followed by a 1, times the root of its `weight`, and zeros up to whole vectors"
+    root = weight.sqrt()[:,None]
+    rows = torch.cat([design*root, root], 1)
+    return F.pad(rows, (0, -rows.shape[1]%width))
+
+_at_once = 8  # ratings, as `add_products` has it
+
 @compiled
-def _add_up_row(ratings, cols, y, own, design, weight, a, c):
-    "Put what the `ratings` of a row, a slice of all, add up to into `a` and `c`, as `add_up_rows`; return their squares"
-    d = design.shape[1]
-    n_even = d//one_width*one_width
-    w = np.empty(4, np.float32)
-    a[:] = 0
-    c[:] = 0
+def _take(design, col, scale, y, d, z, at):
+    "Put row `col` of the `design`, with `y` in place of the 1, times `scale`, into row `at` of `z`"
+    for p in range(0, z.shape[1], width): store(times(scale, load(design, col, p)), z, at, p)
+    z[at,d] *= y
+
+# %% ../../nbs/fit/58_equation_loops.ipynb #342864d5
+@compiled
+def _add_up_row(ratings, cols, y, own, design, z, sums):
+    """Put the lower triangle of what the `ratings` of a row, a slice of all, add up to into `sums`, (d+1,any): left side, and right side
+    below it; return their squares. `z` is for eight ratings, (8,any)"""
+    d = len(sums)-1
+    sums[:] = 0
     squares = 0.  # in double precision: a row may have a million
-    alone = ratings.stop-(ratings.stop-ratings.start)%4
+    scale = np.float32(1)
     for t in range(ratings.start, ratings.stop):
-        at = (t-ratings.start)%4
-        w[at] = weight[cols[t]]
-        if len(own): w[at] *= own[t]
-        squares += w[at]*y[t]*y[t]
-        if t>=alone: _add_one(a, c, design[cols[t]], w[at], y[t])
-        elif at==3: _add_four(a, c, n_even, design, cols[t-3:t+1], w, y[t-3:t+1])
-    for f in range(d):  # what is above the diagonal is what is below
-        for g in range(f): a[g,f] = a[f,g]
+        at = (t-ratings.start)%_at_once
+        if at==0: z[:] = 0
+        if len(own): scale = np.sqrt(own[t])
+        _take(design, cols[t], scale, y[t], d, z, at)
+        squares += np.float64(z[at,d])*z[at,d]
+        if at+1==_at_once or t+1==ratings.stop: add_products(z, z, sums)
     return squares
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #240760fd
@@ -76,15 +57,19 @@ def add_up_rows(
     cols, # Row of `design` of each rating
     y, # The ratings
     own, # What each counts; (0,) if all count the same
-    design, # (n_other,d)
-    weight, # What the ratings of each of these count, (n_other,)
+    design, # As `_with_roots` gives it, (n_other,any)
     zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
 ):
     "Put what the ratings of each row add up to into `zz`, `zy` and `yy`"
+    d = zy.shape[1]
+    z = np.empty((_at_once,design.shape[1]), np.float32)
+    sums = np.empty((d+1,design.shape[1]), np.float32)
     for r in range(len(ids)):
         start = starts[ids[r]]
-        ratings = slice(start, start+counts[ids[r]])
-        yy[r] = _add_up_row(ratings, cols, y, own, design, weight, zz[r], zy[r])
+        yy[r] = _add_up_row(slice(start, start+counts[ids[r]]), cols, y, own, design, z, sums)
+        zy[r] = sums[d,:d]
+        for f in range(d):  # what is above the diagonal is what is below
+            for g in range(f+1): zz[r,f,g] = zz[r,g,f] = sums[f,g]
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #806027ac
 _rows_a_block,_rows_a_job = 2**10,2**7  # of a process that shares the work, and of a thread
@@ -115,10 +100,11 @@ def run(self:LoopedEquations, loop, ids, values, out, n):
     "Run the `loop` for the ratings of the rows `ids`, with other `values`; threads take `n` rows at a time, and their part of `out`"
     of_ratings = self.starts,self.counts,self.cols,self.ys,self.own
     fixed = [o.numpy() for o in (*of_ratings,*values)]
+    rows = [o.numpy() for o in (ids,*out)]
     jobs = []
-    for rows,*sums in zip(*(o.split(n) for o in (ids,*out))):
-        own = [o.numpy() for o in sums]
-        jobs.append((rows.numpy(), *fixed, *own))
+    for k in range(0, len(ids), n):
+        some,*sums = (o[k:k+n] for o in rows)
+        jobs.append((some, *fixed, *sums))
     in_threads(loop.run, jobs)
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #fcb7b956
@@ -150,32 +136,24 @@ def _sums_of(self:LoopedEquations, rows, tiles):
     ratings = slice(first, int(starts[-1]+counts[-1]))
     return sum_tiles(tiles, self.cols[ratings], (starts-first).int(), self.own[ratings])
 
-# %% ../../nbs/fit/58_equation_loops.ipynb #7a9efe07
-_most_columns,_most_numbers = 2**5,2**26  # of the design of certain rows, and of the sums for both sides
-
-@patch
-def _are_for_tiles(self:LoopedEquations, design):
-    "Is it faster to look up what a rating adds, if no row of the `design` is uncertain, and is there memory for that?"
-    n,d = design.shape
-    return d<=_most_columns and (n+self.n)*size_of_triangle(d)<=_most_numbers
-
 # %% ../../nbs/fit/58_equation_loops.ipynb #8b62b2ff
 @patch
 def equations(self:LoopedEquations, design, weight=None, cov=None, room=None):
     if weight is None: weight = torch.ones_like(design[:,0])
     of_others = design.contiguous(),weight.contiguous()
-    if cov is None and self._are_for_tiles(design): cov = design.new_empty(0, *[design.shape[1]-1]*2)
-    lower = None if cov is None else self._left_sides(*of_others, cov.contiguous(), room)
-    n = rows_at_once(design.shape[1])
+    lower = None
+    if cov is None: of_others = (_with_roots(*of_others),)
+    else: lower = self._left_sides(*of_others, cov.contiguous(), room)
+    d = design.shape[1]
+    n = rows_at_once(d)
     for ids,is_own in self.blocks:
         for some in ids.split(n):
-            yield some,*(self._added_up(some, of_others, lower) if is_own else (None,)*3)
+            yield some,*(self._added_up(some, d, of_others, lower) if is_own else (None,)*3)
 
 @patch
-def _added_up(self:LoopedEquations, ids, of_others, lower=None):
-    "The sums of the rows `ids`; their left sides are added up in `lower`, if it is given"
-    n,d = len(ids),of_others[0].shape[1]
-    sums = [of_others[0].new_empty(n, *o) for o in ((d,d),(d,),())]
+def _added_up(self:LoopedEquations, ids, d, of_others, lower=None):
+    "The sums of the rows `ids`, for a design of `d` columns; their left sides are added up in `lower`, if it is given"
+    sums = [of_others[0].new_empty(len(ids), *o) for o in ((d,d),(d,),())]
     loop,known = add_up_rows,of_others
     if lower is not None:
         loop = unfold_sums

@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from ..base.processes import Part,add_up
 from .moments import in_design
 from .row_blocks import budget_on,cost_of_row,cpu_budget,cut,fair_share
+from .row_solves import solve_rows
 
 # %% ../../nbs/fit/40_equations.ipynb #aa076ca8
 def sum_by_code(codes, values, n):
@@ -42,6 +43,11 @@ def eye_like(t, n):
 def evenly(ds, most=2**16):
     "Rows of the ratings `ds`, evenly spread, `most` of them at most"
     return ds.subset(torch.arange(0, len(ds), len(ds)//most+1))
+
+# %% ../../nbs/fit/40_equations.ipynb #4f45ba10
+def n_as_weighed(ds):
+    "How many ratings `ds` has, of all processes; with weights, how many of one weight would say as much"
+    return round(float(ds.masses(0).sum()))
 
 # %% ../../nbs/fit/40_equations.ipynb #bf71ddea
 def csr(starts, cols, values, shape):
@@ -184,16 +190,6 @@ def mean_square(self:Equations, rows, other):
     return mean_square(left, self.w)
 
 # %% ../../nbs/fit/40_equations.ipynb #f5da8ebe
-def upper_solve(chol, b):
-    "$L^{-\\top}b$, for lower factors $L$"
-    return torch.linalg.solve_triangular(chol.mT, b, upper=True)
-
-def _solve_rows(a, c, noise, arith):
-    "$L^{-\\top}(L^{-1}c+\\varepsilon)$, for matrices $LL^\\top$ `a`, (m,d,d), and their `c`, (m,d)"
-    chol = arith.cholesky(a)
-    half = torch.linalg.solve_triangular(chol, c[...,None], upper=False)
-    return upper_solve(chol, half+noise)[...,0]
-
 def likelihood(zz, zy, alpha=None):
     "What the ratings, of precision `alpha`, 1 if it is `None`, add to $A$ and $c$ of their rows: all but the prior's part"
     d = zz.shape[1]-1
@@ -228,7 +224,7 @@ def solve_side(
         if zz is None: continue
         a,c = likelihood(zz, zy, None if alpha is None else alpha[ids])
         precision,shift = prior(ids)
-        w = _solve_rows(a+precision, c+shift, noise[ids,:,None], arith)
+        w = solve_rows(a+precision, c+shift, noise[ids], arith)
         res[ids] = w
         if errors: sse[ids] = yy+errors_of(zz, zy, w)
     add_up(side.part, res)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #c64e31be
+import itertools
 import torch
 from ..answer.described import fitted_rows,places_in,with_row_maps
 from ..answer.newcomers import tiny_noise
@@ -48,10 +49,13 @@ def _solve_side(model, told, k, ds, noise):
     solve_rows(model, told, k, codes, ds, noise)
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #67a0317c
-def frozen_weights(model):
-    "Weights of the `model` that are frozen though gradients train them; those of a network's biases never do"
+def frozen_weights(model, opt=None):
+    """Weights of the `model` that gradients could train, and don't: they are frozen, or the optimizer `opt`, if there is one, doesn't have
+    them. A network's biases and what ranks its lists are none of these"""
     given = {*map(id, model.biases)} if isinstance(model, DeepMF) else {}
-    return [w for w in model.parameters() if not w.requires_grad and id(w) not in given]
+    ours = [w for name,w in model.named_parameters() if id(w) not in given and not name.startswith('ranker.')]
+    steps = {*map(id, ours if opt is None else itertools.chain(*opt.param_lists))}
+    return [w for w in ours if not w.requires_grad or id(w) not in steps]
 
 # %% ../../nbs/fit/55_few_ratings.ipynb #959e7754
 @torch.no_grad()
@@ -67,9 +71,11 @@ def solve_few(model, ds):
     if model.is_preference: model.row_maps = told.row_maps
     else: follow_features(model, ds)
 
-def follow_to_end(model, ds, is_last):
-    "Let rows of `model` follow from features after an epoch; if it `is_last`, those with few ratings in `ds` too. What is frozen stays"
-    frozen = [(w,w.detach().clone()) for w in frozen_weights(model)]
+@torch.no_grad()
+def follow_to_end(model, ds, is_last, opt):
+    """Let rows of `model` follow from features after an epoch; if it `is_last`, those with few ratings in `ds` too. What is frozen, or not
+    trained by `opt`, stays"""
+    frozen = [(w,w.detach().clone()) for w in frozen_weights(model, opt)]
     follow_features(model, ds)
     if is_last: solve_few(model, ds)
     for w,kept in frozen: w.copy_(kept)

@@ -32,6 +32,7 @@ _handle_nan = (TerminateOnNaNCallback,LRFinder)
 @patch
 def _who_has(self:RecLearner, x, pred):
     "Of a batch with the codes `x`, three with predictions that are NaN or, if none are, the largest"
+    if not len(x): return ', which has no rows'
     if pred.ndim>1: pred = pred.sum(1)  # of a choice and its negatives
     finite = pred.isfinite()
     if finite.all(): worst = pred.abs().topk(min(3, len(pred))).indices
@@ -41,12 +42,12 @@ def _who_has(self:RecLearner, x, pred):
         x = torch.stack([rows[codes.long()] for rows,codes in zip(self.block_rows, x.T)], 1)
     df = self.dls.train_ds.decode(x[:,:2])
     pairs = '; '.join(f'{a!r}, {b!r}' for a,b in df.itertuples(index=False, name=None))
-    return f'{" and ".join(df)} {pairs}'
+    return f', for {" and ".join(df)} {pairs} among others'
 
 @patch
 def _bad_loss(self:RecLearner, step, x=None, pred=None):
     "Say that the loss of batch `step`, with the codes `x` and predictions `pred` if they are known, is not finite"
-    where = '' if x is None else f', for {self._who_has(x, pred)} among others'
+    where = '' if x is None else self._who_has(x, pred)
     lr = float(self.opt.hypers[-1]['lr'])
     raise FloatingPointError(f'the loss is no finite number in step {step} of epoch {self.epoch}{where}. The weights '
                              f'are back where the epoch began. Try a lower lr (it was {lr:.3g}), or a y_range, or look '
@@ -136,8 +137,7 @@ def _shares_steps(self:RecLearner, least=2**22):
 @patch
 def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     "fastai's `fit`, and afterwards no trace of an interruption; stopped before its first batch it puts model and record back"
-    if not self._opt_is_of_model():
-        self.opt = None  # a part of the model has been replaced
+    if not self._opt_is_of_model(): self.opt = None  # a part of the model has been replaced
     self.need_recorded(cbs)
     before,state = list(self.cbs),self.fit_state()
     self._begin_fit()

@@ -10,8 +10,8 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_finite,need_flags,need_numbers,warn
 from ..data.names import role_of
-from ..models.ridge import features_arg
 from .training import RecLearner
+from .arguments import as_called
 from .als import write_model
 from .chance import BesideChance,usual_reg
 from .taste import finds_taste,is_tried
@@ -241,6 +241,6 @@ def fit_ials(self:RecLearner,
     args = dict(n_factors=ifnone(n_factors, self.asked_width), alpha0=alpha0, reg=reg, power=power, n_sweep=n_sweep)
     n_factors,settled = _settled(self, ds, n_factors, alpha0, reg)
     sweeps = partial(_ials_sweeps, power=power, **settled)
-    called = 'fit_ials',args|features_arg(ds, features)
+    called = as_called('fit_ials', args, ds, features)
     with ratings_aside(self):
         self._solve(n_factors, sweeps, n_sweep, None, [AgainstOnes(), *L(cbs)], implicit=True, called=called, ds=ds)

@@ -7,34 +7,34 @@ __all__ = []
 
 # %% ../../nbs/fit/65_inverses.ipynb #08e30bee
 import numpy as np,torch
-from ..base.compiled import compiled,in_threads,may_run
+from ..base.compiled import by_rows,compiled,may_run
+from ..base.vectors import add_eight,load,plus,store,times,width
 
 # %% ../../nbs/fit/65_inverses.ipynb #e29acd8f
 _at_once = 8  # rows that are swept
-_width = 16  # float32 numbers that a processor with AVX-512 works on at once
 
 @compiled
 def _take_block(
     a, k, b, # A symmetric matrix, of which the lower triangle is there; the rows to take: the first, and how many
     p, # (8,any), where they are put, with zeros for their own columns
-    d # (8,8), where these are put
+    d # (8,16), where these are put
 ):
     "Copy the rows that are swept next"
     p[:] = 0
     d[:] = 0
     for s in range(b):
-        p[s,:k] = a[k+s,:k]
+        for i in range(k): p[s,i] = a[k+s,i]
         for r in range(s+1):
             d[s,r] = a[k+s,k+r]
             d[r,s] = d[s,r]
     for i in range(k+b, len(a)):
-        for s in range(b):
-            p[s,i] = a[i,k+s]
+        for s in range(_at_once): p[s,i] = a[i,k+s]
+    p[b:] = 0
 
 # %% ../../nbs/fit/65_inverses.ipynb #9da3c7ea
 @compiled
 def _sweep_block(
-    d, b, # (8,8), the columns of a block, and how many there are
+    d, b, # (8,16), the columns of a block, and how many there are
     diagonal # What was on their diagonal at first, (b,)
 ):
     "Put $-D^{-1}$ in place of `d`; the least that was divided by, as a share of the `diagonal`"
@@ -43,41 +43,13 @@ def _sweep_block(
         pivot = d[s,s]
         least = min(least, pivot/diagonal[s])
         d[s,s] = 0
-        column = d[:b,s]/pivot
+        row = load(d, s, 0)
+        for r in range(b): store(plus(load(d, r, 0), times(-d[r,s]/pivot, row)), d, r, 0)
         for r in range(b):
-            if r==s: continue
-            for c in range(b):
-                d[r,c] -= column[r]*d[s,c]
-        d[s,:b] = column
-        d[:b,s] = column
+            d[r,s] /= pivot
+            d[s,r] = d[r,s]
         d[s,s] = -1/pivot
     return least
-
-# %% ../../nbs/fit/65_inverses.ipynb #f8222990
-@compiled
-def _add_products(
-    x, rows, # (8,m), what each of the eight rows, (8,any), counts for each row of `out`
-    whole, # Add to whole rows, or up to the diagonal?
-    skipped, # Rows that nothing is added to, a slice
-    out # (m,any)
-):
-    "Add sums of the eight `rows` to those of `out`"
-    a,b = rows[0],rows[1]
-    c,d = rows[2],rows[3]
-    e,f = rows[4],rows[5]
-    g,h = rows[6],rows[7]
-    for i in range(len(out)):
-        if skipped.start<=i<skipped.stop: continue
-        x0,x1 = x[0,i],x[1,i]
-        x2,x3 = x[2,i],x[3,i]
-        x4,x5 = x[4,i],x[5,i]
-        x6,x7 = x[6,i],x[7,i]
-        row = out[i]
-        n = len(row) if whole else (i+_width)//_width*_width
-        for j in range(n):
-            first = (x0*a[j]+x1*b[j]) + (x2*c[j]+x3*d[j])
-            second = (x4*e[j]+x5*f[j]) + (x6*g[j]+x7*h[j])
-            row[j] += first+second
 
 # %% ../../nbs/fit/65_inverses.ipynb #787b6b85
 @compiled
@@ -89,15 +61,23 @@ def _put_back(a, k, b, d, q):
         for r in range(s+1):
             a[k+s,k+r] = d[s,r]
     for i in range(k+b, len(a)):
-        for s in range(b):
-            a[i,k+s] = -q[s,i]
+        for s in range(_at_once): a[i,k+s] = -q[s,i]
+
+# %% ../../nbs/fit/65_inverses.ipynb #c7e57bc2
+@compiled
+def _put_cov(own, variance, cov):
+    "Put the inverse, which is swept in the lower triangle `own`, times the `variance` into both triangles of `cov`, (n,n)"
+    for i in range(len(cov)):
+        for j in range(i+1):
+            cov[i,j] = -variance*own[i,j]
+            cov[j,i] = cov[i,j]
 
 # %% ../../nbs/fit/65_inverses.ipynb #dc5e9dda
 @compiled
 def _sweep(
     a, # A lower triangle, and below it the right side, (n+1,any)
     diagonal, # That of the triangle, (n,)
-    d, p, q # For what is found on the way, (8,8), (8,any) and (8,any)
+    d, p, q # For what is found on the way, (8,16), (8,any) and (8,any)
 ):
     "Sweep all rows of the triangle; the least that was divided by, as a share of the `diagonal`"
     n = len(diagonal)
@@ -108,8 +88,9 @@ def _sweep(
         found = _sweep_block(d, b, diagonal[k:])
         least = min(least, found)
         q[:] = 0
-        _add_products(d, p, True, slice(0, 0), q)
-        _add_products(p, q, False, slice(k, k+b), a)
+        for v in range(0, n+1, width):
+            add_eight(d, p, 0, _at_once, v, q)
+            add_eight(p, q, v, n+1, v, a)
         _put_back(a, k, b, d, q)
     return least
 
@@ -122,23 +103,21 @@ def _solve_rows(
 ):
     "Solve the equations of each row, and find how sure that is"
     m,n = c.shape
-    wide = (n+_width)//_width*_width
+    wide = (n+width)//width*width
     own = np.zeros((n+1,wide), np.float32)
-    d = np.empty((_at_once,_at_once), np.float32)
+    d = np.empty((_at_once,width), np.float32)
     p = np.empty((_at_once,wide), np.float32)
     q = np.empty_like(p)
+    diagonal = np.empty(n, np.float32)
     for r in range(m):
         for i in range(n):
-            own[i,:i+1] = a[r,i,:i+1]
+            for j in range(i+1): own[i,j] = a[r,i,j]
             own[i,i] += of_prior[r,i]
-        own[n,:n] = c[r]
-        diagonal = np.array([own[i,i] for i in range(n)])
+            diagonal[i] = own[i,i]
+            own[n,i] = c[r,i]
         least[r] = _sweep(own, diagonal, d, p, q)
         mean[r] = own[n,:n]
-        for i in range(n):
-            for j in range(i+1):
-                cov[r,i,j] = -variance[r]*own[i,j]
-                cov[r,j,i] = cov[r,i,j]
+        _put_cov(own, variance[r], cov[r])
 
 # %% ../../nbs/fit/65_inverses.ipynb #8421f8e0
 _least_share = .2  # of the diagonal, that may be divided by
@@ -158,8 +137,7 @@ def means_and_covs(a, c, of_prior, variance, arith):
     cov = torch.empty_like(a)
     least = torch.empty_like(variance)
     known = a,c,of_prior,variance
-    rows = zip(*(o.split(_rows_a_job) for o in (*known,mean,cov,least)))
-    in_threads(_solve_rows.run, [[o.numpy() for o in job] for job in rows])
+    by_rows(_solve_rows, _rows_a_job, *known, mean, cov, least)
     is_sound = mean.isfinite().all(1) & (cov.diagonal(dim1=1, dim2=2)>0).all(1)
     lost = ~(is_sound & (least>=_least_share))
     if lost.any(): mean[lost],cov[lost] = _by_factors(*(o[lost] for o in known), arith)

@@ -21,7 +21,6 @@ from .stock import as_rec_dls
 from .losses import ChoiceLoss,check_loss
 from .choices import AgainstUnseen,check_choice_args,choice_hypers
 from .list_metrics import list_metrics
-from .weighed import rmse_on,weigh_loss
 from .optimizers import default_opt
 from .shrinkage import ShrinkToBiases
 from ..export.layout import check_savable
@@ -133,11 +132,10 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs,
     loss_func = ifnone(loss_func, nn.MSELoss())
     opt_func = ifnone(opt_func, default_opt(model))
     is_choice = isinstance(loss_func, ChoiceLoss)
-    of_rmse = list_metrics() if is_choice else [rmse_on(dls.valid_ds)]
-    metrics = [o for m in L(metrics) for o in (of_rmse if m is rmse else [m])]
+    if is_choice: metrics = [o for m in L(metrics) for o in (list_metrics() if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
-    weigh_loss(learn)
     learn.seed,learn.begun = seed,init is not None
+    learn.seen_all = learn.begun
     if not isinstance(n_factors, tuple): learn.asked_width = n_factors  # solvers take it too
     if is_choice: learn.add_cb(AgainstUnseen())
     elif shrink is not False and type(model) in (DotBias,DeepMF,PosteriorMean): learn.add_cb(ShrinkToBiases())

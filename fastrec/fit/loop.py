@@ -25,6 +25,7 @@ from .training import RecLearner
 _written_for = {  # what `_as_written` gives for each function of fastai's that the lean loop replaces
     'TrainEvalCallback.after_batch': '2b8553a4',
     'CastToTensor.before_batch': '560bff96',
+    'ProgressCallback.before_validate': '64332461',
     'ProgressCallback.after_batch': '7c08ea7b',
     'Recorder.after_batch': 'e1f9754e',
     'Recorder.after_train': '49b58445',
@@ -65,6 +66,15 @@ def _tell_of_stock_loop(changed):
     if changed:
         warn(f"fastai's {', '.join(changed)} is not what the loop of fastrec was written for: fits take fastai's own loop, which is slower")
 
+# %% ../../nbs/fit/45_loop.ipynb #de89501a
+_cancels = (CancelBatchException,CancelBackwardException,CancelEpochException,CancelFitException,CancelStepException,
+            CancelTrainException,CancelValidException)
+
+def _where(cb, event_name, e):
+    "What fastai says of an error `e` in the callback `cb`"
+    what = e.args[0] if e.args else ''
+    return f'Exception occured in `{type(cb).__name__}` when calling event `{event_name}`:\n\t{what}'
+
 # %% ../../nbs/fit/45_loop.ipynb #c7e026ca
 @patch
 def _stand_in(self:RecLearner, cb, event_name, f):
@@ -75,7 +85,9 @@ def _stand_in(self:RecLearner, cb, event_name, f):
         if is_of_batch:
             runs_now = cb.run_train if self.training else cb.run_valid
             if not runs_now: return
-        f(self, cb)
+        try: f(self, cb)
+        except _cancels: raise
+        except Exception as e: raise modify_exception(e, _where(cb, event_name, e), replace=True)
     return _call
 
 @patch
@@ -178,8 +190,8 @@ _mse_as_known = _as_known(_computes, nn.MSELoss)
 
 # %% ../../nbs/fit/45_loop.ipynb #3715c8e7
 def _is_known(loss):
-    "Does `loss` say what its slopes are, or is it the mean squared error?"
-    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss)
+    "Does `loss` say what its slopes are, without weights of its own, or is it the mean squared error?"
+    if isinstance(loss, ChoiceLoss): return 'forward' not in vars(loss) and not any(True for _ in loss.parameters())
     return type(loss) is nn.MSELoss and loss.reduction=='mean' and _mse_as_known(loss)
 
 RecLearner.is_alone = False  # can nothing change within an epoch whether gradients are worked out by hand?
@@ -199,9 +211,16 @@ def _works_by_hand(self:RecLearner):
 
 # %% ../../nbs/fit/45_loop.ipynb #892bd4d5
 @patch
+def _has_other_form(self:RecLearner):
+    "Has the batch another form than codes and ratings, or than pairs, negatives and logarithms for a loss of choices?"
+    if len(self.yb)!=1 or len(self.xb)!=1+isinstance(self.loss_func, ChoiceLoss): return True
+    n,shape = len(self.xb[0]),getattr(self.yb[0], 'shape', ())
+    return n==0 or len(shape)!=len(self.xb) or shape[0]!=n  # (n,) or, beside negatives, (n,1+m)
+
+@patch
 def _watched(self:RecLearner):
-    "Does any callback listen to an event that the step by hand leaves out?"
-    return any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
+    "Has the batch another form than the step by hand is for, or does any callback listen to an event that it leaves out?"
+    return self._has_other_form() or any(self._calls_at(o) for o in ('after_pred','after_loss','before_backward'))
 
 @patch
 def _step_by_hand(self:RecLearner, x, y, expected=None):

@@ -56,14 +56,15 @@ def loss_not_reduced(self:RecLearner):
 @patch
 @contextmanager
 def _kept_record(self:RecLearner):
-    "A context after which the recorder is as it was, whatever has overwritten it, and that is no part of a fit"
+    "A context after which the recorder and what it measures with are as they were, and that is no part of a fit"
     recorder = getattr(self, 'recorder', None)
-    kept = dict(vars(recorder)) if recorder else {}
+    measuring = [recorder, recorder.smooth_loss, recorder.loss, *self.metrics] if recorder else []
+    kept = [dict(vars(o)) for o in measuring]
     has_stepped,self.has_stepped = self.has_stepped,None
     try: yield
     finally:
         self.has_stepped = has_stepped
-        if recorder: vars(recorder).update(kept)
+        for o,before in zip(measuring, kept): vars(o).update(before)
 
 @patch
 def validation_context(self:RecLearner, *args, **kwargs):

@@ -38,8 +38,8 @@ _most = 10_000  # enough for any data
 _normal = 3  # the kurtosis of normal numbers
 
 def _share_of_tails(ds):
-    "The kurtosis of the ratings `ds`, as a multiple of that of normal numbers; 1 if it is less"
-    y = evenly(ds).y.cpu().double()
+    "The kurtosis of the ratings `ds` that count, as a multiple of that of normal numbers; 1 if it is less"
+    y = evenly(ds.counted()).y.cpu().double()
     y = y-y.mean()
     return max(1., float(y.pow(4).mean()/y.square().mean().square().clamp(min=1e-30))/_normal)
 
@@ -51,14 +51,20 @@ def n_held_out(ds):
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
 
-def held_out_rows(ds, n, seed=0):
-    """Numbers of about `n` rows that count of the ratings `ds` to hold out, or fewer: each user and each item keeps one. All rows of a pair
-    are held out together, as one would give away the others"""
-    is_counted = ds.is_counted().cpu()
-    counted = is_counted.nonzero()[:,0]
-    drawn = random.Random(seed).sample(range(len(counted)), n)
-    rows = _rows_of_pairs(ds, counted[torch.tensor(drawn, dtype=torch.long)]).cpu()
-    rows = rows[is_counted[rows]]
+def held_out_parts(ds, n, n_parts, seed=0):
+    """`n_parts` lists, to be held out one after the other, of numbers of about `n` rows that count of the ratings `ds` each, or fewer: each
+    user and each item keeps one. All rows of a pair are held out together, as one would give away the others"""
+    counted = ds.is_counted().cpu().nonzero()[:,0]
+    drawn = random.Random(seed).sample(range(len(counted)), n*n_parts)
+    drawn = counted[torch.tensor(drawn, dtype=torch.long)]
+    return [_spare(ds, drawn[k::n_parts]) for k in range(n_parts)]
+
+def held_out_rows(ds, n, seed=0): return held_out_parts(ds, n, 1, seed)[0]
+
+def _spare(ds, drawn):
+    "Numbers of the rows of pairs that the rows `drawn` have, those that count, but of users and items that would be left with none"
+    rows = _rows_of_pairs(ds, drawn).cpu()
+    rows = rows[ds.is_counted().cpu()[rows]]
     codes = ds.x[rows.to(ds.x.device)].cpu().long()
     is_spare = torch.ones(len(rows), dtype=torch.bool)
     for k in (0,1):
@@ -106,11 +112,11 @@ def _gain_of_noise(slopes, errors):
     inverse = np.linalg.pinv(slopes.T@slopes)
     return np.trace(inverse@(of_noise.T@of_noise)) or 1.
 
-def choose_weights(residuals, n=2, trusted=1):
+def choose_weights(residuals, n=2, trusted=1, most=2):
     """Weights of the `n` parts of a score, by `residuals`, a function of them that gives those of held-out rows; all are `trusted` as
-    trained, 1, not at all, 0, or in between, unless the rows say otherwise by more than chance. And whether there may be taste: the
-    rows say so, or leave what was trusted as it was"""
-    most = (1,1+trusted)[:n]
+    trained, 1, not at all, 0, or in between, unless the rows say otherwise by more than chance; tastes weigh at `most` so much. And whether
+    there may be taste: the rows say so, or leave what was trusted as it was"""
+    most = (1,min(1+trusted, most))[:n]
     first = [.9]*n
     unit = np.abs(residuals(first)).max() or 1.  # as the search stops where slopes are small, not small compared with what it looks at
     fit = least_squares(lambda o: residuals(o)/unit, first, bounds=([0]*n,most))
@@ -159,11 +165,12 @@ def shrink(model, *args):
     for old,new in pairs: old.data.copy_(new)
 
 # %% ../../nbs/fit/26_mixing.ipynb #aa73bec2
-def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None):
+def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None, has_seen=False):
     """Draw `model`, trained on the rows `kept` of the ratings `ds`, to biases as far as those `left_out` advise; return the weights.
-    `known`: what `bias_scores` finds for those kept"""
+    `known`: what `bias_scores` finds for those kept. If the model `has_seen` those left out in an earlier fit, tastes fit them too well,
+    and are not made stronger"""
     biases_of = bias_scores if known is None else lambda *_: known
-    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted)
+    weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted, most=1 if has_seen else 2)
     if (weights!=1).any(): shrink(model, bias_scores(model, ds), factor_means(model, ds), *weights)
     if model.width>0 and not is_taste: tell_no_taste(len(left_out))
     return weights

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/59_moments.ipynb #f53169b6
 import numpy as np,torch
 import torch.nn.functional as F
-from ..base.compiled import compiled,in_threads
+from ..base.compiled import compiled,inlined,in_threads
 
 # %% ../../nbs/fit/59_moments.ipynb #b1c3c7ff
 def _with_gap(cov, dim):
@@ -20,11 +20,9 @@ def in_design(cov):
     return _with_gap(_with_gap(cov, 1), 2)
 
 # %% ../../nbs/fit/59_moments.ipynb #55d5549b
-one_width = 8  # float32 numbers that a processor with AVX2 works on at once
-
 def size_of_triangle(d): return d*(d+1)//2
 
-@compiled
+@inlined
 def _moments(f, z, weight, cov, out):
     "Put row `f` of the lower triangle of what a rating adds, $\\gamma(zz^\\top+Z)$, into `out`, (f+1,)"
     sure = len(z)-2  # the 1 of [q,1,b], whose covariances are 0, and not in `cov`
@@ -49,13 +47,11 @@ def _fill_tiles(first, after, start, design, weight, cov, tiles):
     begin = start-above*(above+1)//2
     end = begin+n_tiles*width
     moments = np.zeros(end+d, np.float32)
-    certain = np.zeros((d-1,d-1), np.float32)
     for j in range(first, after):
         at = 0
-        own = cov[j] if len(cov)>0 else certain
         for f in range(above, d):
             if at>=end: break
-            _moments(f, design[j], weight[j], own, moments[at:at+f+1])
+            _moments(f, design[j], weight[j], cov[j], moments[at:at+f+1])
             at += f+1
         for t in range(n_tiles): tiles[t,j] = moments[begin+t*width:begin+(t+1)*width]
 
@@ -64,7 +60,7 @@ _rows_a_job = 2**9  # of a thread
 
 def fill_tiles(start, design, weight, cov, tiles):
     """Put what a rating adds to a left side for each row of the `design` $[q,1,b]$, (n,d), into the `tiles`, (any,n,any): $zz^\\top$ and
-    the `cov` of $[q,b]$, (n,d-1,d-1), or (0,d-1,d-1) for none, times the `weight`, (n,); of the lower triangle, row after row, the
+    the `cov` of $[q,b]$, (n,d-1,d-1), times the `weight`, (n,); of the lower triangle, row after row, the
     numbers from `start` on"""
     n = len(design)
     args = [o.numpy() for o in (design,weight,cov,tiles)]

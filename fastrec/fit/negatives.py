@@ -10,6 +10,7 @@ import math
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from ..base.devices import upload
+from ..answer.recommender import counts_of_items
 from ..base.pairs import codes_of_pairs,pair_numbers
 
 # %% ../../nbs/fit/68_negatives.ipynb #7f03f4a8
@@ -40,14 +41,14 @@ def _bit_tables(pairs, n_users, n_items):
 # %% ../../nbs/fit/68_negatives.ipynb #4e5009f0
 class Unseen:
     """Draws items (codes) that users have not rated in `ds`, `RatingsTensors`, each with a chance in proportion to
-    its count in training to the `power`; 0 draws all equally often"""
+    how many of its ratings count, to the `power`; 0 draws all equally often"""
     def __init__(self, ds, power=0., device=None):
         device = ds.x.device if device is None else device
         n_users,self.n_items = ds.sizes
         users,items = (o.cpu() for o in ds.codes)
         pairs = pair_numbers(users, items, self.n_items).unique()
         users,items = codes_of_pairs(pairs, self.n_items)
-        weights = item_weights(ds.counts(1), power)
+        weights = item_weights(counts_of_items(ds), power)
         ends = weights.cumsum(0)
         self.total,self.is_uniform = int(ends[-1]),not power
         taken = F.pad(weights[items].cumsum(0), (1,0))  # by all gaps up to each, of all users

@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
+from ..base.checks import warn
 from ..base.threads import n_threads
 from ..models.step_loops import are_for_loops
 from .optimizer_loops import adam_by_loop,step_rows_by_loop
@@ -44,6 +45,11 @@ class FusedAdam(Optimizer):
         for ps,h in zip(self.param_lists, self.hypers):
             self._step([p for p in ps if p.grad is not None], h)
 
+    def load_state_dict(self, sd):
+        usual = self.hypers
+        super().load_state_dict(sd)
+        self.hypers = L({**own, **h} for own,h in zip(usual, self.hypers))  # another optimizer may have fewer
+
     def zero_grad(self):
         for p in itertools.chain(*self.param_lists):
             if p.grad is None: continue
@@ -60,19 +66,31 @@ def _take_loop(ps, states):
     are_whole = all(o.shape==p.shape for p,*like in each for o in like)
     return are_small and are_whole and are_for_loops(*itertools.chain(*each))
 
+# %% ../../nbs/fit/44_optimizers.ipynb #0461a632
+def _begin_anew(s, **first):
+    "Fill the state `s` of a weight with the `first` numbers. What another optimizer has kept there goes, which is said"
+    if any(map(torch.is_tensor, s.values())):
+        warn('what the optimizer of the checkpoint has kept of earlier steps is of no use to this one, which begins anew')
+    flags = {k: v for k,v in s.items() if k in ('do_wd','force_train')}
+    s.clear()
+    s.update(flags, **first)
+
 # %% ../../nbs/fit/44_optimizers.ipynb #7931d04f
-def _begin_state(p, s):
-    "Fill the state `s` of the weight `p`, whose averages begin at 0"
+_of_adam = {'step','grad_avg','sqr_avg'}  # what it keeps of a weight
+
+def _for_adam(p, s):
+    "Fill the state `s` of the weight `p` if it has no averages, and let it count as PyTorch does, where fastai's Adam has counted"
+    if _of_adam<=s.keys() and torch.is_tensor(s['step']): return
     step = torch.zeros((), dtype=torch.float32, device=p.device if _has_fused_adam(p.device.type) else 'cpu')
-    s.update(step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+    if _of_adam<=s.keys(): s['step'] = step+s['step']
+    else: _begin_anew(s, step=step, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
 
 @patch
 def _step(self:FusedAdam, ps, h):
     "Step the weights `ps`, all of which have gradients, with the hyper-parameters `h`"
     if not ps: return
     states = [self.state[p] for p in ps]
-    for p,s in zip(ps, states):
-        if 'step' not in s: _begin_state(p, s)
+    for p,s in zip(ps, states): _for_adam(p, s)
     if max(h['mom'], h['sqr_mom'])<1 and _take_loop(ps, states):
         for p,s in zip(ps, states): adam_by_loop(p, s, h, self.decouple_wd)
     else: self._step_by_torch(ps, states, h)
@@ -158,9 +176,10 @@ def _step_group(self:RowRMSProp, ps, h):
     if not ps: return
     for p in ps:
         s = self.state[p]
-        if 'row_sqr' not in s: s.update(step=0, row_sqr=torch.zeros_like(p[:,0]))
+        if 'row_sqr' not in s: _begin_anew(s, step=0, row_sqr=torch.zeros_like(p[:,0]))
         s['step'] += 1
     codes = ps[0].grad._indices()[0]
+    if not len(codes): return
     if self.row_mom<1 and all(_are_rows_for_loop(p, len(codes), self.state[p]) for p in ps):
         place = self._place(len(ps[0]))
         for p in ps: step_rows_by_loop(p, codes, place, self.state[p], h, self)
@@ -195,8 +214,8 @@ def create_opt(self:RecLearner):
     Learner.create_opt(self)
     if not self._opt_is_of_model():
         self.opt = None
-        raise TypeError('opt_func is an optimizer that was made for other weights than the model has: pass a function that makes one, '
-                        'as in opt_func=partial(OptimWrapper, opt=torch.optim.Adam)')
+        raise TypeError('the optimizer was made for other weights than the model has, or the loss: opt_func is a function that makes one, '
+                        'as partial(OptimWrapper, opt=torch.optim.Adam) is, and splitter takes weights of the model that it gets')
     if not self.model.sparse or isinstance(self.opt, RowRMSProp): return
     self.opt = None
     raise TypeError(f'sparse=True leaves gradients that {_name(self.opt_func)} cannot use: leave opt_func out for '

@@ -12,7 +12,8 @@ from ..base.pairs import others
 from ..models.time_effects import TimeEffects
 from ..models.ridge import gram
 from ..models.steps import solve_by_steps
-from .equations import eye_like,sum_by_code,upper_solve
+from .equations import eye_like,sum_by_code
+from .row_solves import upper_solve
 
 # %% ../../nbs/fit/47_priors.ipynb #a1420103
 def draw_normal(chol, n, arith):

@@ -11,6 +11,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from .training import RecLearner
 from .losses import ChoiceLoss
+from .weighed import weigh_loss
 from ..base.threads import one_thread
 
 # %% ../../nbs/fit/42_record.ipynb #b50dd04d
@@ -81,16 +82,18 @@ def _may_follow(self:RecLearner):
     return not any(getattr(cb, 'own_batches', False) for cb in self.cbs)
 
 # %% ../../nbs/fit/42_record.ipynb #5f6bfa9b
+RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
+
 @patch
 def fit_state(self:RecLearner):
     "What a fit replaces, to be put back by `put_back`"
     record = dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
-    return self.model,self.opt,self.n_fits,self.last_fit,record
+    return self.model,self.opt,self.n_fits,self.last_fit,self.last_range,record
 
 @patch
 def put_back(self:RecLearner, state):
     "Model, optimizer, number of fits, what the last one was, and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,self.last_fit,record = state  # the model first, which drops an optimizer of another one
+    self.model,self.opt,self.n_fits,self.last_fit,self.last_range,record = state  # the model first, which drops an optimizer of another one
     if not record: return
     vars(self.recorder).clear()
     vars(self.recorder).update(record)
@@ -104,17 +107,24 @@ def _need_free_name(learn, cb):
 
 # %% ../../nbs/fit/42_record.ipynb #3d7046c7
 _errors = set('rmse mse mae msle rmsle rmspe mape'.split())
+_turned = set('neg negative minus'.split())  # what makes of an error something that should grow
+
+def _is_error(name):
+    "Do words of the `name` of a metric say that it should be small?"
+    words = set(name.split('_'))
+    return bool(words & _errors) and not words & _turned
 
 @patch
 def add_cb(self:RecLearner, cb):
     if isinstance(cb, type): cb = cb()
     _need_free_name(self, cb)
-    grows = isinstance(cb, TrackerCallback) and cb.comp is np.greater
-    if grows and _errors & {*cb.monitor.split('_')}:
+    if isinstance(cb, TrackerCallback) and cb.comp is np.greater and _is_error(cb.monitor):
         cb.comp = np.less
         cb.min_delta = -cb.min_delta
+    if isinstance(cb, Recorder): weigh_loss(cb, self.dls.valid_ds)
     return Learner.add_cb(self, cb)
 
+# %% ../../nbs/fit/42_record.ipynb #1c9a6397
 def _recorded(learn):
     "Names of what is recorded of each epoch of `learn`: of training, of validation or of both, as its recorder says"
     metrics = [m.name for m in learn.metrics]

@@ -12,14 +12,17 @@ from fastai.tabular.all import *
 from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
+from .arguments import LastFit
+from .beginning import n_factors_of
 from .defaults import pays_sparse,scaled_wd,values_of_scale
 from .learner import usual_lr
 from .mixing import fewest
 from .losses import ChoiceLoss
 from .als import usual_power,usual_width
 from .bayes import usual_draw_width,usual_sweeps
+from .equations import n_as_weighed
 from .gibbs import usual_draws
-from .sgd import suited_lr,usual_sgd_reg,usual_sgd_width
+from .sgd import usual_sgd_width
 from .choices import choice_hypers
 from .ials import tries_wider
 from .taste import is_tried
@@ -34,8 +37,7 @@ def _row(value, by_rule, rule, source=''):
 
 def _of_loaders(learn):
     "What the loaders chose"
-    ds,bs = learn.dls.train_ds,learn.dls.train.bs
-    n = ds.n_ratings
+    n,bs = learn.dls.train_ds.n_ratings,learn.dls.train.bs
     return dict(bs=_row(bs, usual_bs(n), 'a power of 2 near n/100, from 64 to 512', f'{n:,} training ratings'))
 
 def _width_row(learn, width, usual):
@@ -98,18 +100,17 @@ def _shrink_row(learn):
     if cb.chosen is None and is_new: return dict(shrink=('not yet','chosen by held-out training ratings after the last epoch',''))
     if cb.chosen is None:
         why_not = 'the fit was broken off' if n_held>=fewest else f'fewer than {fewest} training ratings were held out'
+        if not learn.last_fit[1]['n_epoch']: why_not = 'no epoch was asked for'
         return dict(shrink=('as trained',why_not,''))
     res = _drawn_row(cb.chosen, n_held)
     if n_held>=fewest: return res
-    return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{learn.dls.train_ds.n_ratings:,} training ratings'))
+    return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{n_as_weighed(learn.dls.train_ds):,} training ratings'))
 
 # %% ../../nbs/fit/28_settings.ipynb #9732b037
 def _of_gradients(learn):
     "What `learner` chose"
     dls,sparse = learn.dls,learn.model.sparse
     product = getattr(learn.model, 'product', 0)  # a network's
-    widths = [es[0].weight.shape[1]-product for es in learn.model.tables]
-    width = widths[0] if len(set(widths))==1 else tuple(widths)
     users,items = (f'{n-1:,} {name}s' for n,name in zip(dls.sizes, ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
@@ -119,7 +120,7 @@ def _of_gradients(learn):
     lr,wd = (ifnone(last.get(k), getattr(learn, k)) for k in ('lr','wd'))
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
     return dict(
-        n_factors=_width_row(learn, width, 50),
+        n_factors=_width_row(learn, n_factors_of(learn.model), 50),
         **(dict(product=(product,'given','')) if product else {}),
         **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
         lr=_row(lr, of_lr, lr_rule),
@@ -162,7 +163,7 @@ def _draws_row(learn, n):
     "How many draws the last `fit_bayes` was to keep"
     kept = usual_draws(learn, learn.last_fit[1]['n_factors'])
     n_rows = sum(learn.dls.sizes)
-    return kept,'100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items'
+    return kept,'at most 100, or as many as 2 GB hold',f'{n_rows:,} rows of users and items; {learn.model.n_draws} are kept'
 
 def _sweeps_row(learn, n):
     "How many sweeps the last `fit_bayes` of `n` ratings made"
@@ -189,17 +190,6 @@ def _blend_rows(blend, args):
 # %% ../../nbs/fit/28_settings.ipynb #a149d657
 _usual_widths = dict(fit_als=lambda n: usual_width, fit_bayes=usual_draw_width, fit_sgd=lambda n: usual_sgd_width)  # for n ratings
 
-def _steps_rows(learn, args):
-    "How long the steps of the last `fit_sgd` were, and what held its rows down"
-    ds = learn.dls.train_ds.counted()
-    lr,n_sweep = args['lr'],args['n_sweep']
-    goes_on = lr==suited_lr(ds, n_sweep, False)
-    by_rule = suited_lr(ds, n_sweep, not goes_on)
-    rule = '.2 over the sweeps, as the fit went on' if goes_on else '.6 over the sweeps, more for few ratings, at most .06'
-    steps = _row(lr, by_rule, rule, f'{n_sweep} sweeps, {len(ds):,} ratings')
-    held = _row(args['reg'], usual_sgd_reg, 'at each rating, in units of what biases leave')
-    return dict(lr=steps, reg=held)
-
 # %% ../../nbs/fit/28_settings.ipynb #3c85b9c3
 def _als_rows(model, args, n):
     "How the penalty of `fit_als` grows, and how far factors vary, by its `args` and `n` ratings"
@@ -211,9 +201,9 @@ def _als_rows(model, args, n):
 # %% ../../nbs/fit/28_settings.ipynb #462fa5aa
 def _of_solver(learn):
     "What the last fit of a solver was called with, and what it chose"
-    fit,args = learn.last_fit
+    fit,args,chose = LastFit(*learn.last_fit)
     defaults = inspect.signature(getattr(type(learn), fit)).parameters
-    n = learn.dls.train_ds.n_ratings
+    n = n_as_weighed(learn.dls.train_ds)
     res = {}
     for k,v in args.items():
         if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit](n))
@@ -222,7 +212,6 @@ def _of_solver(learn):
     if fit=='fit_blend': res |= _blend_rows(learn.model.lists_by, args)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
-    if fit=='fit_sgd': res |= _steps_rows(learn, args)
     if fit=='fit_als': res |= _als_rows(learn.model, args, n)
     if fit=='fit_ease' and args['reg'] is None: res['reg'] = _ease_row(learn, n)
     if fit=='fit_ials' and args['n_factors'] is None: res['n_factors'] = _ials_width(learn, n)
@@ -232,7 +221,7 @@ def _of_solver(learn):
         is_taste = learn.model.item_factors.any()
         source = f'strongest directions of {n:,} choices, and of the same mixed by chance'
         res['reg'] = (learn.model.ials['reg'],f'as choices agree beyond chance{_by_trial(learn)}',source) if is_taste else _of_popularity
-    return res
+    return res|chose
 
 # %% ../../nbs/fit/28_settings.ipynb #47afbf46
 @patch

@@ -11,8 +11,8 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,need_numbers,need_package
 from ..base.devices import need_memory
 from ..base.pairs import others
-from ..models.ridge import features_arg
 from .training import RecLearner
+from .arguments import as_called
 from .als import need_scale,read_model,write_model
 from ..base.compiled import can_compile,telling
 from .doubts import how_many,is_doubtful
@@ -121,6 +121,12 @@ def suited_lr(ds, n_sweep, is_new):
     all_steps = _all_steps*longer if is_new else _more_steps
     return min(_longest, all_steps/n_sweep)
 
+def _lr_row(lr, n_sweep, n, is_new):
+    "A row of `settings()`: why steps of `lr` suit `n_sweep` passes over `n` ratings"
+    rule = f'{_all_steps} over the sweeps, more for few ratings, at most {_longest}'
+    if not is_new: rule = f'{_more_steps} over the sweeps, as the fit went on'
+    return lr,rule,f'{n_sweep} sweeps, {n:,} ratings'
+
 # %% ../../nbs/fit/57_sgd.ipynb #fa4291b6
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
@@ -129,7 +135,7 @@ def _split(ds):
     return others(left_out, len(ds)),left_out
 
 @torch.no_grad()
-def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
+def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new, has_seen):
     "Improve `model` by `n_sweep` passes over the ratings `ds`; yield the mean squared error of each"
     seed = torch.randint(2**62, (), generator=arith.g)
     kept,left_out = _split(ds)
@@ -138,12 +144,23 @@ def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new):
         error = fit.learn_once(lr*(1-e/n_sweep), reg)
         fit.write()
         if e==n_sweep-1 and len(left_out):
-            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known)
+            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known, has_seen)
             model.advised = (*weights,len(left_out))
         yield tensor(error)
 
 # %% ../../nbs/fit/57_sgd.ipynb #bbb22b5d
-usual_sgd_width,usual_sgd_reg = 50,.06
+usual_sgd_width,_usual_reg = 50,.06
+
+def _settled(ds, lr, reg, n_sweep, is_new):
+    "`lr` and `reg`, or what suits the ratings `ds` where they are left out, and rows of `settings()` for these"
+    chose = {}
+    if lr is None:
+        lr = suited_lr(ds, n_sweep, is_new)
+        chose['lr'] = _lr_row(lr, n_sweep, len(ds), is_new)
+    if reg is None:
+        reg = _usual_reg
+        chose['reg'] = reg,'at each rating, in units of what biases leave',''
+    return float(lr),float(reg),chose
 
 def _need_loop(learn):
     "Compile the loop unless that is done; refused without numba"
@@ -196,10 +213,11 @@ def fit_sgd(self:RecLearner,
     _need_loop(self)
     ds = copy(solver_data(self, 0, n_sweep)).to('cpu')
     n_factors,goes_on = _width(self, n_factors, ds)
-    lr = float(ifnone(lr, suited_lr(ds, n_sweep, not goes_on)))
-    reg = float(ifnone(reg, usual_sgd_reg))
     args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
-    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
-    called = 'fit_sgd',args|features_arg(ds, features)
+    lr,reg,chose = _settled(ds, lr, reg, n_sweep, not goes_on)
+    has_seen = goes_on and self.seen_all
+    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on, has_seen=has_seen)
+    called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
+    self.seen_all = has_seen
 

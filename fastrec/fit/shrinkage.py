@@ -64,13 +64,12 @@ def _is_sound(m, x):
 @torch.no_grad()
 def _draw(self:ShrinkToBiases):
     m,ds = self.model.eval(),self.dls.train_ds
-    if not self.learn.sees_ratings:
-        self.why_not = 'a callback or a transform of batches gave the loss other targets than the ratings'
-        return
+    self.why_not = self.reason()  # again, as callbacks may have frozen weights since the fit began
+    if self.why_not: return
     if not _is_sound(m, ds.subset(self.left_out).x): return
     trusted = _trusted(m, ds, self.left_out)
     is_asked = len(self.left_out)>=fewest
-    if is_asked: self.chosen = draw_to_biases(m, ds, self.learn.kept_rows, self.left_out, trusted)
+    if is_asked: self.chosen = draw_to_biases(m, ds, self.learn.kept_rows, self.left_out, trusted, has_seen=self.learn.seen_all)
     elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
     self.as_drawn = _digest(m)
 
@@ -78,6 +77,7 @@ def _draw(self:ShrinkToBiases):
 @patch
 def after_fit(self:ShrinkToBiases):
     "Draw what callbacks have left, if it is not what was drawn after the last epoch"
+    if self.learn.has_stepped and self.learn.kept_rows is None: self.learn.seen_all = True
     if not (self.applies and self.learn.has_stepped): return
     if self.chosen is not None and _digest(self.model)==self.as_drawn: return
     self._draw()
@@ -102,6 +102,7 @@ def reason(self:ShrinkToBiases):
     if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return 'a callback brings its own batches'
     if type(m) not in (DotBias,DeepMF): return f'the model is a {type(m).__name__}'
     if m.is_preference: return 'the model is one of choices'
-    if frozen_weights(m): return 'weights are frozen, or there are no biases'
+    if frozen_weights(m, self.learn.opt): return 'weights are frozen, or the optimizer has not all of them, or there are no biases'
+    if not self.learn.sees_ratings: return 'a callback or a transform of batches gave the loss other targets than the ratings'
     if not _is_mean_square(self.learn.loss_func): return 'the loss is not the mean squared error'
     return '' if _takes_all(self.dls.train) else 'the loader does not take all training rows in random order'

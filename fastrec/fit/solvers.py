@@ -16,6 +16,7 @@ from ..models.blend import tell_no_blend
 from ..models.ease import Ease
 from ..models.ridge import follow_features,note_spread,row_maps_of
 from .training import RecLearner
+from .arguments import LastFit
 from .beginning import n_factors_of
 from .defaults import values_of_scale
 from .few_ratings import solve_few
@@ -106,8 +107,6 @@ def need_start(learn, fits, fit, n_factors):
     raise ValueError(f'{fit} with n_factors={n_factors} cannot begin with init, {why}, or make the learner without init')
 
 # %% ../../nbs/fit/34_solvers.ipynb #d4085451
-RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
-
 def _range_of_ratings(learn):
     "The range of the model of `learn`, or of its last one of ratings, as preferences have none; and whether it is inferred"
     m = learn.model
@@ -201,34 +200,41 @@ def _followed(model, ds, features=False, **kwargs):
     return model
 
 @patch
-def _take(self:RecLearner, model, ds, called, had_blend):
-    "Answer with the `model` of the fit that was `called`, once features are followed"
-    self.model,self.last_fit = _followed(model, ds, **called[1]).to(self.dls.device),called
-    if had_blend: tell_no_blend()
+def _take(self:RecLearner, found, ds, called, before):
+    """Answer with the model that `found()` gives, of the fit that was `called`, once it has followed features; if there is none, or this
+    fails, everything is as `before`, a `fit_state()`"""
+    try:
+        model = found()
+        if model is not None: model = _followed(model, ds, **called.args).to(self.dls.device)
+    except BaseException:
+        self.put_back(before)
+        raise
+    if model is None: self.put_back(before)
+    else: self.model,self.last_fit,self.seen_all = model,called,True
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch
 @exactly()
 def _solve(self:RecLearner, n_factors, sweeps, n_sweep, tol, cbs,
-    implicit=False, start=None, new=None, finish=None, budget=cpu_budget, ds=None, least=1, called=(None,{})):
+    implicit=False, start=None, new=None, finish=None, budget=cpu_budget, ds=None, least=1, called=LastFit()):
     """Improve what `new(ds)` makes or `start`, if it fits, by the generator that `sweeps` makes from it, training ratings and `Arithmetic`.
 
     The model of the last whole sweep, or what `finish(completed)` makes of it, takes the place of the learner's;
-    without a whole sweep, or where that is `None`, everything is as it was before.
-    `ds`: from `solver_data`, if already asked; `called`: the name and arguments of the fit"""
+    without a whole sweep, or where that is `None` or fails, everything is as it was before.
+    `ds`: from `solver_data`, if already asked; `called`: the fit, its arguments and what it chose"""
     if ds is None: ds = solver_data(self, n_factors, n_sweep, tol, budget)
-    before,self.last_range = self.fit_state(),_range_of_ratings(self)
+    before,last_range = self.fit_state(),_range_of_ratings(self)
     had_blend = not implicit and self.model.lists_by is not self.model
     model = new(ds) if new else _model_to_improve(self, ifnone(start, self.model), ds, n_factors, implicit)
     with one_thread(): improving = sweeps(model, ds, _arithmetic(self, ds.x.device))
     shown,improving = _shown_on(self.dls.device, model, improving)
     sweeping = Sweeps(improving, tol, least)
-    completed,res = False,None
+    completed = False
+    def found():
+        if sweeping.n: return finish(completed) if finish else model
     try:
-        self.model = shown
+        self.model,self.last_range = shown,last_range
         self.fit_sweeps(n_sweep, sweeping, cbs)
         completed = True
-    finally:
-        if sweeping.n: res = finish(completed) if finish else model
-        if res is None: self.put_back(before)
-        else: self._take(res, ds, called, had_blend)
+    finally: self._take(found, ds, called, before)
+    if had_blend: tell_no_blend()

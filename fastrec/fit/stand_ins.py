@@ -93,6 +93,10 @@ def _fetch_losses(learn, rec):
     losses_to_cpu(rec)
     rec.after_train()
 
+def _launch(learn, cb):
+    "A bar for what is held out, if there is anything; of nothing fastprogress warns"
+    if len(learn.dl): cb.before_validate()
+
 def _progress(learn, cb):
     "The bar, which asks for the loss only when it is drawn"
     cb.pbar.update(learn.iter+1)
@@ -148,6 +152,7 @@ def _keep_hypers(learn, cb):
 stand_ins = {
     TrainEvalCallback.after_batch: _count,
     CastToTensor.before_batch: _cast,
+    ProgressCallback.before_validate: _launch,
     ProgressCallback.after_batch: _progress,
     Recorder.after_batch: _record_batch,
     Recorder.after_train: _fetch_losses,

@@ -11,6 +11,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
+from ..models.base import FactorModel
 from ..models.kept import Kept
 from ..data.item_ids import same_items
 from ..data.loader import RatingsDL
@@ -19,8 +20,9 @@ from ..answer.recommender import Recommends,Seen,counts_of_items
 from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
-from .arguments import hypers_of
+from .arguments import LastFit,hypers_of
 from .defaults import tell_of_choices
+from .weighed import metric_on
 from .equations import evenly,mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
@@ -48,9 +50,14 @@ def _need_same_scale(model, dls):
 
 # %% ../../nbs/fit/30_training.ipynb #7c1e5a90
 def _need_tables(model):
-    "Refuse a model wrapped by `torch.compile`"
+    "Refuse a model that isn't fastrec's, or is wrapped by something that hides its tables"
+    if isinstance(model, FactorModel): return
     if hasattr(model, '_orig_mod'):
         raise ValueError('torch.compile(model) hides the tables of the model: call model.compile(), which compiles it in place')
+    if isinstance(model, (nn.DataParallel,nn.parallel.DistributedDataParallel)):
+        raise TypeError(f'{type(model).__name__} hides the tables of the model: train in several processes, within learn.distrib_ctx()')
+    raise TypeError(f'a {type(model).__name__} has no tables of users and items: pass a DotBias, a DeepMF or a FactorModel of your own. '
+                    "RecLearner.from_learner takes over a collab_learner, and fastai's Learner trains any model on these loaders")
 
 # %% ../../nbs/fit/30_training.ipynb #038275ed
 def _model_for_this_thread(learn):
@@ -65,7 +72,7 @@ class RecLearner(Recommends, Learner):
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
-    last_fit,asked_width = (None,{}),None  # the name of the last fit, and what it was called with; the `n_factors` that `learner` was given
+    last_fit,asked_width = LastFit(),None  # the second: the `n_factors` that `learner` was given
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
@@ -85,13 +92,21 @@ class RecLearner(Recommends, Learner):
         _need_same_scale(vars(self).get('model'), dls)
         vars(self)['dls'] = dls
 
+# %% ../../nbs/fit/30_training.ipynb #9220b937
+def _set_metrics(learn, metrics):
+    ds = getattr(learn.dls, 'valid_ds', None)
+    learn._metrics = L(metrics).map(metric_on, ds=ds)
+
+RecLearner.metrics = Learner.metrics.setter(_set_metrics)
+
 # %% ../../nbs/fit/30_training.ipynb #8698737c
 @patch
 def _opt_is_of_model(self:RecLearner):
-    "Has the optimizer, if there is one, no weights but the model's?"
+    "Has the optimizer, if there is one, no weights but those of the model and of the loss?"
     opt = vars(self).get('opt')
     if opt is None: return True
-    ours = {id(p) for p in vars(self)['model'].parameters()}
+    parts = [o for o in (vars(self)['model'],vars(self).get('loss_func')) if isinstance(o, nn.Module)]
+    ours = {id(p) for o in parts for p in o.parameters()}
     return all(id(p) in ours for ps in opt.param_lists for p in ps)
 
 @patch
@@ -111,7 +126,7 @@ def _do_fit(self:RecLearner):
     self._fit_seed = self._drawn_seed() if self.seed is None else self.seed+self.n_fits-resumed
     if not hasattr(self, 'lr_finder'):  # which puts the weights back
         if not getattr(self.model, 'is_preference', False): tell_of_choices(ds)
-        self.last_fit = 'fit',hypers_of(self)
+        self.last_fit = LastFit('fit', hypers_of(self))
         self.n_fits += not resumed
     self._plan_end()  # in `fit.callbacks`
     self._bring_opt()
@@ -136,7 +151,8 @@ def one_batch(self:RecLearner, i, b):
 # %% ../../nbs/fit/30_training.ipynb #1db0d461
 @patch
 def _do_epoch_validate(self:RecLearner, *args, **kwargs):
-    fill_untrained(self.model, self.dls.train_ds)
+    is_of_fit = self.has_stepped is not None
+    if is_of_fit: fill_untrained(self.model, self.dls.train_ds)  # elsewhere, to measure changes nothing
     Learner._do_epoch_validate(self, *args, **kwargs)
     cb = getattr(self, 'gather_preds', None)
     if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim:

@@ -8,31 +8,51 @@ __all__ = []
 # %% ../../nbs/fit/78_weighed.ipynb #f248f10c
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.checks import warn
 from .losses import ChoiceLoss
 
 # %% ../../nbs/fit/78_weighed.ipynb #5eff08ba
-def _weights(dl, i):
-    "The weights of batch `i` of `dl`; `None` if rows have none, or come as often as their weights say"
+def _weights(learn):
+    "The weights of the batch of `learn`; `None` if rows have none, or come as often as their weights say. `ValueError` if rows are missing"
+    dl = learn.dl
     ds = dl.dataset
     if ds.w is None or dl.shuffle: return None
     sizes = dl.batch_sizes()
-    start = sum(sizes[:i])
-    of_batch = ds.w[start:start+sizes[i]]
-    return of_batch[ds.part.of(sizes[i])]
+    start = sum(sizes[:learn.iter])
+    of_batch = ds.w[start:start+sizes[learn.iter]]
+    own = of_batch[ds.part.of(len(of_batch))]
+    if len(own)==len(learn.pred): return own.to(learn.pred.device)
+    raise ValueError(f'a batch of validation has {len(learn.pred)} rows, where the loader gave {len(own)}, so it is not known which '
+                     'weights are theirs: let callbacks and transforms keep all rows of validation')
 
-def _weighed_rmse(off, root): return float((off.square().sum()/root.square().sum()).sqrt())
 
-class WeighedRMSE(AccumMetric):
-    "Root of the mean squared error of validation, with each row counted by its weight"
-    def __init__(self): super().__init__(_weighed_rmse, name='rmse')
+# %% ../../nbs/fit/78_weighed.ipynb #0aaebb1a
+_known = {rmse.func: (torch.square,torch.sqrt), mse: (torch.square,noop), mae: (torch.abs,noop)}  # of each row, and of their mean
+
+def _weighed_mean(off, w, of_mean): return float(of_mean(off.sum()/w.sum()))
+
+class WeighedMetric(AccumMetric):
+    "`rmse`, `mse` or `mae`, the `metric`, of validation, with each row counted by its weight"
+    def __init__(self, metric):
+        self.of_row,of_mean = _known[metric.func]
+        super().__init__(_weighed_mean, name=metric.name, of_mean=of_mean)
     def accumulate(self, learn):
-        w = _weights(learn.dl, learn.iter)
-        root = (torch.ones(()) if w is None else w.sqrt()).to(learn.pred).expand_as(learn.pred)
-        self.accum_values(root*(learn.pred-learn.y), root, learn)
+        pred,y = learn.pred.flatten(),learn.y.flatten()
+        w = ifnone(_weights(learn), torch.ones_like(pred))
+        self.accum_values(w*self.of_row(pred-y), w, learn)
 
-def rmse_on(ds):
-    "The metric of the rows `ds`, as weighted"
-    return AccumMetric(rmse.func, name='rmse') if ds.w is None else WeighedRMSE()
+
+# %% ../../nbs/fit/78_weighed.ipynb #cf8967be
+def metric_on(m, ds):
+    "The metric `m`, which may be a function, for the rows `ds`, as weighted; warns of one that does not heed their weights"
+    if m is rmse: m = AccumMetric(rmse.func, name='rmse')  # one of its own
+    m = mk_metric(m)
+    is_plain = isinstance(m, (AvgMetric,AccumMetric)) and not isinstance(m, WeighedMetric)
+    if getattr(ds, 'w', None) is None or not is_plain: return m
+    if m.func in _known: return WeighedMetric(m)
+    warn(f'the metric {m.name} counts all rows of validation alike, whatever their weights: those that heed them are rmse, mse and mae')
+    return m
+
 
 # %% ../../nbs/fit/78_weighed.ipynb #aa841137
 def _weighed_sum(loss_func, pred, targets, w):
@@ -49,12 +69,11 @@ def _weighed_sum(loss_func, pred, targets, w):
 class WeighedLoss(AvgLoss):
     "The mean loss of validation, with each row counted by its weight"
     def accumulate(self, learn):
-        w = _weights(learn.dl, learn.iter)
+        w = _weights(learn)
         if w is None or getattr(learn.loss_func, 'reduction', 'mean')!='mean': return super().accumulate(learn)
-        w = w.to(learn.pred.device)
         self.total += learn.to_detach(_weighed_sum(learn.loss_func, learn.pred, learn.yb, w))
         self.count += learn.to_detach(w.sum())
 
-def weigh_loss(learn):
-    "Let the recorder of `learn` count validation rows by their weights, if these have any"
-    if learn.dls.valid_ds.w is not None and hasattr(learn, 'recorder'): learn.recorder.loss = WeighedLoss()
+def weigh_loss(recorder, ds):
+    "Let the `recorder` count the rows `ds` of validation by their weights, if these have any"
+    if getattr(ds, 'w', None) is not None and type(recorder.loss) is AvgLoss: recorder.loss = WeighedLoss()

@@ -55,7 +55,7 @@ _window = 1.2  # stars; steps farther from the prediction, and before those of r
 def _limits(why, ends):
     "Where the axis begins and ends: with what is near the prediction, the end of the general parts, and all that comes after them"
     n_parts = (~_are_own(why)).sum()
-    window = 0 if why.attrs['unit']=='preference' else _window
+    window = 0 if why.attrs['unit'] in ('preference','score') else _window
     shown = np.abs(ends-ends[-1])<window
     shown[max(n_parts-1, 0):] = True
     lo = ends[shown].min()

@@ -93,7 +93,7 @@ def _mse_by_operators(self:DotBias, x, y, weights):
         g = slope.mul_(e).mul_(scale*(hi-lo))  # in the memory of `slope`
     # in the memory of `q` and `p`, copies of rows that only the scores needed
     each = q.mul_(g[:,None]),g,p.mul_(g[:,None]),g
-    for w,codes,values in zip(weights, (u,u,i,i), each): add_rows(w, codes, values, self.sparse)
+    for w,codes,values in zip(weights, (u,u,i,i), each): add_rows(w, codes, values.to(w.dtype), self.sparse)
     return pred,e@e/len(y)
 
 # %% ../../nbs/models/25_trainable.ipynb #59fa7aae
@@ -139,7 +139,8 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     torch.mul(p, g_own, out=own)  # in the memory of `q`, as those of the others
     of_others = g_beside.sum(0) if others.ndim==1 else g_beside.flatten()
     each = of_p,g.sum(1),q,torch.cat([g_own[:,0], of_others])
-    for w,codes,values in zip((P,b_u,Q,b_i), (u,u,items,items), each): add_rows(w, codes, values, self.sparse)
+    places = (P,u),(b_u,u),(Q,items),(b_i,items)
+    for (w,codes),values in zip(places, each): add_rows(w, codes, values.to(w.dtype), self.sparse)
     return scores,loss
 
 # %% ../../nbs/models/25_trainable.ipynb #0cf35d9c

@@ -71,9 +71,9 @@ def _step(values):
     return float(np.gcd.reduce(np.diff(whole).astype(int)))/_thousandths
 
 def step_of(rec):
-    "The `_step` of the ratings that `rec` was trained on; `None` if they are not known, or if it only knows choices"
+    "The `_step` of the ratings that count, of those `rec` was trained on; `None` if they are not known, or if it only knows choices"
     if rec.ratings is None or rec.model.is_preference: return None
-    return _step(pd.unique(rec.ratings.y.numpy(force=True)))
+    return _step(rec.ratings.values())
 
 def name_of(folder):
     "The name of the `folder`, without its path, as JSON can hold it"

@@ -17,7 +17,8 @@ from .asking import Asking,item_of,number,told
 from .holder import as_json,find,known
 from .lists import notes_on_seen
 from .places import place_of
-from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,MapAnswer,Part,PredictAnswer,Prediction,Spot
+from .questions import About,Alike,AlikeAnswer,ExplainAnswer,Fan,FansAnswer,MapAnswer,Part,PredictAnswer
+from .questions import Prediction,PredictQuestion,Spot
 
 # %% ../../nbs/serve/15_replies.ipynb #28ccbbc4
 def draws_of(model): return model.n_draws if isinstance(model, PosteriorMean) else 0
@@ -56,6 +57,12 @@ def predictions(served, q):
         items=items,
         unknown=[*asking.unknown, *missing],
         notes=[*asking.notes, *notes])
+
+# %% ../../nbs/serve/15_replies.ipynb #b8aca58c
+def prediction_of(served, q):
+    "The prediction that the `PairQuestion` `q` asks for, of an item of the folder"
+    item_of(served, q.item)
+    return predictions(served, PredictQuestion(user=q.user, items=[q.item]))
 
 # %% ../../nbs/serve/15_replies.ipynb #dd073088
 def _parts(frame):

@@ -23,7 +23,7 @@ from .asking import NotThere
 from .guard import probes
 from .holder import as_json
 from .lists import joined_parts,list_of,lists_of_part,lists_together,newcomers_together,parts_of_many
-from .replies import about,explanation,fans_of,map_of,predictions,similar_to,titles_like
+from .replies import about,explanation,fans_of,map_of,prediction_of,predictions,similar_to,titles_like
 
 # %% ../../nbs/serve/19_routes.ipynb #3a777b87
 def _json(text): return Response(text, media_type='application/json')
@@ -83,7 +83,7 @@ async def recommend_many(self:Routes, q:ManyQuestion)->ManyAnswer:
 @patch
 async def predict(self:Routes, q:Annotated[PairQuestion, Query()])->PredictAnswer:
     "The predicted rating of a user for an item"
-    return await self._work(predictions, PredictQuestion(user=q.user, items=[q.item]))
+    return await self._work(prediction_of, q)
 
 @patch
 async def predict_many(self:Routes, q:PredictQuestion)->PredictAnswer:

@@ -792,9 +792,16 @@ function showNames() {
   $('name-b').textContent = nameOf(other)
 }
 
-// the name of a column in a sentence, singular or plural by `n`: a word loses its capital, an acronym does not
+// what has an English plural: the last word of a column's name
+const english = new Set(['album', 'anime', 'article', 'artist', 'asin', 'beer', 'book', 'business', 'code', 'content', 'course', 'film',
+  'game', 'hotel', 'id', 'isbn', 'item', 'joke', 'key', 'movie', 'name', 'offer', 'paper', 'place', 'podcast', 'product', 'recipe',
+  'restaurant', 'series', 'show', 'sku', 'song', 'story', 'title', 'track', 'venue', 'video', 'wine'])
+
+// the name of a column in a sentence, singular or plural by `n`: a word loses its capital, an acronym does not; in another language it is no word
 function wordOf(column, n) {
   const word = /^\p{Lu}\p{Ll}+$/u.test(column) ? column.toLowerCase() : column
+  const last = word.split(/[^\p{L}]+|(?<=\p{Ll})(?=\p{Lu})/u).filter(o => o).pop()?.toLowerCase() ?? ''
+  if (!english.has(last) && !english.has(last.replace(/s$/, '')) && !/^\p{Lu}+$/u.test(word)) return n === 1 ? 'item' : 'items'
   if (n === 1 || /s$/i.test(word)) return word
   return /[^aeiou]y$/.test(word) ? `${word.slice(0, -1)}ies` : /(x|z|ch|sh)$/.test(word) ? `${word}es` : `${word}s`
 }

@@ -65,6 +65,14 @@ def test_what_answers_without_fastai_imports_none():
         names = {o.module for o in ast.walk(rooms()[room]) if isinstance(o, ast.ImportFrom) and o.module} | {a.name for o in ast.walk(rooms()[room]) if isinstance(o, ast.Import) for a in o.names}
         assert not [o for o in names if o.split('.')[0]=='fastai'], room
 
+def test_what_is_imported_is_used():
+    "But for modules that add methods when they are loaded, which a comment behind the line says"
+    for room,tree in rooms().items():
+        lines = (package/f'{room.replace(".", "/")}.py').read_text(encoding='utf-8').splitlines()
+        imports = [o for o in tree.body if isinstance(o, ast.Import | ast.ImportFrom) and '#' not in lines[o.lineno-1]]
+        used = {o.id for o in ast.walk(tree) if isinstance(o, ast.Name)}
+        assert {(a.asname or a.name).split('.')[0] for o in imports for a in o.names}-used-{'*'}==set(), room
+
 def test_every_folder_is_installed():
     with open(root/'pyproject.toml', 'rb') as f: found = tomllib.load(f)['tool']['setuptools']['packages']['find']['include']
     assert {f.name for f in package.iterdir() if f.is_dir() and (f/'__init__.py').exists()}=={*order}

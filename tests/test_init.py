@@ -231,3 +231,29 @@ def test_ratings_that_wait_are_not_known_to_rows():
     title = learn.dls.classes['title'].labels[item-1]
     more = learn.extend(pd.DataFrame(dict(user=[10**6], title=[title], rating=[4.])))
     assert int(more.waiting[1][item])==1 and int(_counts_before(more, 1)[item])==int(learn.dls.train_ds.counts(1)[item])
+
+# ------------------------------------------------------------------ what the fit of init noted
+def by_kind(*names, extra=False):
+    "Loaders that know of each title if it is better than most, in the words `names` for worse and better"
+    mean = ratings.groupby('title').rating.mean()
+    films = pd.DataFrame(dict(title=mean.index, kind=[names[int(o)] for o in mean>mean.median()]))
+    return loaders(ratings, items=films.assign(long=np.arange(len(films))%2>0) if extra else films)
+
+@pytest.mark.parametrize('names,extra', [(('good','bad'),False), (('bad','good'),True)], ids=['swapped','wider'])
+def test_maps_are_from_the_features_of_the_new_loaders(names, extra, tmp_path):
+    "Those of the fit of `init` would take the words for what they meant there, or be of another width; from a folder as well"
+    old = fitted(learner(by_kind('bad','good')), 'fit_als', 3)
+    assert old.model.row_maps[1] is not None
+    new = pd.DataFrame(dict(title=['Zz worse','Zz better'], kind=names, long=[True,True]))
+    learn = learner(by_kind(*names, extra=extra), init=old)
+    loaded = load_recommender(learn.save_recommender(tmp_path), device='cpu')
+    for rec in (learn,loaded):
+        worse,better = rec.extend(items=new if extra else new.drop(columns='long')).predict_grid(None, new.title).mean(0)
+        assert better>worse+.1
+
+def test_nothing_of_the_fit_of_init_is_left():
+    blend = fitted(fitted(learner(loaders(first))), 'fit_blend')
+    assert blend.model.believed is not None
+    with pytest.warns(UserWarning, match='call fit_blend after training'): m = learner(dls, init=blend).model
+    assert (m.believed,m.advised,m.row_maps,m.from_features,m.user_spread,m.item_spread)==(None,None,(None,None),(False,False),1,1)
+    assert blend.model.believed is not None and blend.model.lists_by is not blend.model

@@ -270,6 +270,23 @@ def test_weights_of_other_labels_are_refused(dls, tmp_path):
     with pytest.raises(ValueError, match='belong to other labels'): other.load('m')
     assert torch.equal(grid(other), before)
 
+@pytest.mark.parametrize('how', ['sgd','als','bayes','blend'])
+def test_weights_of_other_labels_are_refused_before_one_is_written(how):
+    "A model alone, and one with a blend that ranks, of as many other users: weights, buffers and what a fit noted stay"
+    df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
+    others = [make(RecDataLoaders.from_df(o, seed=1, bs=64, time_name='timestamp')) for o in (df,df.assign(user=df.user+1))]
+    for o in others:
+        if how=='blend':
+            with o.no_bar(),o.no_logging(): o.fit_blend(weight=.3)
+        else: run(o, how)
+    m,state = (o.model for o in others)
+    before = {k: v.clone() for k,v in m.state_dict().items()}
+    noted = copy.deepcopy({k: v for k,v in vars(m).items() if k!='classes' and k[0]!='_'})
+    with pytest.raises(RuntimeError, match='belong to other labels'): m.load_state_dict(state.state_dict())
+    after = m.state_dict()
+    assert [*after]==[*before] and all(torch.equal(v, after[k]) for k,v in before.items())
+    assert str({k: v for k,v in vars(m).items() if k in noted})==str(noted)
+
 def test_loaders_of_another_scale_are_refused(dls):
     df = sample_ratings(n_users=30, n_items=20, n_ratings=300, seed=0)
     learn = make(dls)

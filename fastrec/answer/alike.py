@@ -9,7 +9,6 @@ __all__ = []
 import torch,torch.nn.functional as F
 from ..models.blend import Blend
 from ..models.ease import Ease
-from .own_rows import rows_by_user
 
 # %% ../../nbs/answer/66_alike.ipynb #1a98f6f5
 def _users_of(rec, code, codes):

@@ -12,16 +12,15 @@ from ..base.checks import need_finite,need_whole
 from ..base.devices import need_memory,upload
 from ..data.columns import label_column
 from .recommender import Recommends,asked_for,evaluating
-from .grids import UserSide,by_blocks
+from .grids import Candidates,UserSide,by_blocks
 from .left_out import seen_to_exclude
-from .lists import candidate_items
+from .lists import bytes_of_seen,candidate_items
 from .recommend import by_draws,bytes_of_place,decoded,no_lists,predicted,tell_left_out
 from .topn import are_ranked,top_n
 
 # %% ../../nbs/answer/79_audience.ipynb #57ed1c38
 _share = 4  # of the memory, for the sides of the items of a block
 _copies = 4  # of scores: transposed, and while the best are searched for
-_bytes_of_seen = 64  # of something seen: row and place, and copies of those that are struck out
 
 class _Audience:
     "Finds the `n` best of the codes `users`, each once and in order, for each of a block of items, without those in `seen`"
@@ -32,11 +31,7 @@ class _Audience:
         self.width,self.dtype = i.shape[1],i.dtype
         row = _copies*4*(self.n+1)+4*self.width
         self.n_items = max(max_bytes//_share//row, 1)  # at once
-
-    def seen_bytes(self):
-        "Memory to strike out what a user has seen, on average"
-        if self.seen is None: return 0
-        return _bytes_of_seen*len(self.seen.items)//max(len(self.seen.offsets)-1, 1)
+        self.seen_bytes = 0 if seen is None else bytes_of_seen([seen], len(seen.offsets)-1)
 
 # %% ../../nbs/answer/79_audience.ipynb #73f2e5ef
 @patch
@@ -64,18 +59,11 @@ def add(self:_Audience, best, scores, start):
 
 # %% ../../nbs/answer/79_audience.ipynb #3feef863
 @patch
-def places_of(self:_Audience, items):
-    "The place of each code among `items`, (n_codes,), -1 for none"
-    res = torch.full((self.n_codes,), -1)
-    res[items] = torch.arange(len(items))
-    return res
-
-@patch
 def blocks(self:_Audience, items, take):
     "Call `take(b, scores)` for blocks `b` of the users, with their scores, (n_items,n), for the codes `items`"
     i = self.model.item_side(items.to(self.device))
     side = UserSide(self.model, self.users, self.width, self.max_bytes, self.device, self.dtype)
-    row = _copies*4*len(items)*self.model.n_buffers + 4*self.width + self.seen_bytes()
+    row = _copies*4*len(items)*self.model.n_buffers + 4*self.width + self.seen_bytes
     size = max(self.max_bytes//_share//row, 1)
     def find(b):
         at = side.at(b)
@@ -86,7 +74,7 @@ def blocks(self:_Audience, items, take):
 @patch
 def best_of_many(self:_Audience, items):
     "As `best`, looking up who has seen what for each block of users"
-    place_of,best = self.places_of(items),None
+    place_of,best = Candidates(items, self.n_codes).place_of,None
     def take(b, scores):
         nonlocal best
         self.strike(scores, self.users[b], place_of)
@@ -124,7 +112,7 @@ def best_of_one(self:_Audience, scores, items):
         left = (~seen).nonzero()[:self.n,0].to(self.device)
         if len(left)==self.n: return best[:,left],places[:,left]
         n *= _more
-    self.strike(scores, self.users, self.places_of(items))
+    self.strike(scores, self.users, Candidates(items, self.n_codes).place_of)
     return top_n(scores, self.n)
 
 # %% ../../nbs/answer/79_audience.ipynb #adfe88e6

@@ -20,7 +20,7 @@ from .newcomers import NewUsers,tiny_noise
 from .origin import origin_of
 from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
-from .described import fitted_rows,need_map,parts_of,places_in,read_described,turned_once,with_row_maps
+from .described import fitted_rows,need_map,places_in,read_described,turned_once,with_row_maps
 from .predict import predict_codes
 from .twice import tell_twice
 

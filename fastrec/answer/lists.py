@@ -72,7 +72,7 @@ def row_bytes(self:_Lists):
     best_blocks = 4*min(columns_at_once*n_list, self.n_cols)
     lists = _bytes_of_listed*n_list
     own = scores+is_last+best_blocks+lists
-    return own + self.screen_bytes() + self.seen_bytes()
+    return own + self.screen_bytes() + bytes_of_seen(self.left.all, self.n_users)
 
 # %% ../../nbs/answer/59_lists.ipynb #82807843
 @patch
@@ -84,11 +84,10 @@ def screen_bytes(self:_Lists):
 
 _bytes_of_seen = 64  # of something seen: row, item and place in 64 bits, and copies of those that are struck out
 
-@patch
-def seen_bytes(self:_Lists):
-    "Memory to strike out what a user has seen, on average"
-    n_seen = sum(len(o.items) for o in self.left.all)
-    return _bytes_of_seen*n_seen//max(self.n_users, 1)
+def bytes_of_seen(each, n_users):
+    "Memory to strike out what one of `n_users` has seen, by `each` of several `Seen`, on average"
+    n_seen = sum(len(o.items) for o in each)
+    return _bytes_of_seen*n_seen//max(n_users, 1)
 
 # %% ../../nbs/answer/59_lists.ipynb #a06b7d1f
 @patch

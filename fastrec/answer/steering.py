@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/answer/78_steering.ipynb #d59305d9
-import torch,torch.nn.functional as F
+import torch
 from fastcore.basics import ifnone,patch,store_attr
 from torch import nn
 from ..base.checks import need_finite,warn

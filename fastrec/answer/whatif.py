@@ -70,7 +70,7 @@ def what_if(self:Recommends,
 # %% ../../nbs/answer/65_whatif.ipynb #822c856e
 _numbers_at_once = 2**22  # scores
 
-def _may_list(rec, ranker, code):
+def _may_list(rec, code):
     "Codes of the items that a list of the user `code` may have"
     n_items = rec.ds.sizes[1]
     items = candidate_items(rec, torch.arange(1, n_items), 0)
@@ -102,7 +102,7 @@ def deciding(self:Recommends,
     ds,code = need_ratings(self),_code(self, 0, user)
     model,noise = model_and_noise(self)
     ranker = self.model.lists_by
-    items = _may_list(self, ranker, code)
+    items = _may_list(self, code)
     if not len(items): return _deciding_frame(ds, items, items, items, items[None], user)
     with evaluating(ranker) as (own,device),evaluating(model.lists_by) as (trained,_):
         found,number = reasons_for(self, trained, code, noise, device)

@@ -10,7 +10,7 @@ import os,shlex,sys
 from contextlib import redirect_stdout
 from copy import copy
 from io import StringIO
-from json import dumps,loads
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 import pandas as pd,torch

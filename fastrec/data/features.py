@@ -7,7 +7,7 @@ __all__ = ['Features']
 
 # %% ../../nbs/data/21_features.ipynb #9eb39bc3
 from copy import copy
-import numpy as np,pandas as pd,torch
+import numpy as np,torch
 from fastcore.basics import patch
 from .frames import as_frame
 from .item_ids import codes_in

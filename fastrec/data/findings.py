@@ -19,7 +19,7 @@ from .times import as_seconds,check_times,likely_time,marked,time_column
 from .parquet import ParquetFiles,is_parquet
 from .splitters import holds_none_out
 from .text_files import need_known,read_text_file
-from ..base.checks import listened,need_package,need_share
+from ..base.checks import listened,need_share
 
 # %% ../../nbs/data/14_findings.ipynb #ce8c8543
 class Findings:

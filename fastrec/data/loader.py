@@ -9,6 +9,7 @@ __all__ = ['RatingsDL']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.devices import upload
+from ..base.pairs import others
 from .columns import label_column
 
 # %% ../../nbs/data/05_loader.ipynb #994c46b4
@@ -116,9 +117,8 @@ def _batches(self:RatingsDL):
 @patch
 def all_but(self:RatingsDL, rows):
     "Numbers of all rows except those numbered `rows`, where batches are made"
-    is_kept = torch.ones(len(self.dataset), dtype=torch.bool)
-    is_kept[rows] = False
-    kept = is_kept.nonzero()[:,0].to(_dtype_for(len(is_kept)))
+    n = len(self.dataset)
+    kept = others(rows, n).to(_dtype_for(n))
     return upload(kept, self.device or kept.device)
 
 # %% ../../nbs/data/05_loader.ipynb #b9b59b2a

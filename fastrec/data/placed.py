@@ -9,7 +9,7 @@ __all__ = []
 import numpy as np,pandas as pd
 from .dates import holds_dates,year_1973
 from .frames import in_pandas_types
-from .names import is_index_name,listed,role_of,shown
+from .names import is_index_name,listed,shown
 
 # %% ../../nbs/data/32_placed.ipynb #c40b95cc
 name_arguments = ('user_name','item_name','rating_name')

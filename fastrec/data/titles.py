@@ -163,7 +163,7 @@ def apart(df, title, rows, used=False, taken=()):
     return Apart(col, ids.set_axis(labels), shared, unclear)
 
 # %% ../../nbs/data/10_titles.ipynb #3961d66b
-def _tell(apart, rows, title, item):
+def _tell(apart, rows, item):
     "Warn about titles that are shared"
     k = int(apart.shared.argmax())
     example = apart.col.iloc[np.argmax((rows.t==k) & rows.complete)]  # of the first with this title and an item
@@ -189,5 +189,5 @@ def told_apart(df, title, complete=True, dropna=False):
     if not res.shared.any(): return df,complete,ids
     unclear = res.unclear & complete
     _without_unclear(unclear, df, title, item, dropna)
-    _tell(res, rows, title, item)
+    _tell(res, rows, item)
     return df.assign(**{title: res.col}),complete & ~unclear,ids

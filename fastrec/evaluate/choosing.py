@@ -16,7 +16,6 @@ from ..base.compiled import can_compile
 from ..fit.ials import may_mean_not_chosen
 from ..fit.learner import learner
 from ..fit.stock import as_rec_dls
-from ..fit.training import RecLearner
 from . import blend,evaluation  # learn.fit_blend, learn.evaluate
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #0cac1f63

@@ -11,7 +11,9 @@ import torch
 from fastcore.basics import noop
 from torch import nn
 from ..base.checks import is_whole
+from ..models.base import FactorModel
 from ..models.blend import Blend
+from ..models.changing import noted
 from ..models.dot import Dot
 from ..models.choices import Choices
 from ..models.ease import Ease
@@ -88,15 +90,9 @@ def describe_model(model):
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
     if kind=='ease' and model.reg: res['reg'] = float(model.reg)
     if kind=='blend': res['parts'] = [describe_model(m) for m in model.parts]
-    if model.ials: res['ials'] = model.ials
     if model.lists_by is not model: res['ranker'] = describe_model(model.lists_by)
-    if model.by_softmax: res['by_softmax'] = True
-    if model.range_is_inferred: res['range_is_inferred'] = True
-    if any(model.from_features): res['from_features'] = [*model.from_features]
-    spreads = dict(user_spread=model.user_spread, item_spread=model.item_spread)
-    res |= {k: float(v) for k,v in spreads.items() if v!=1}
-    if model.taste_spread: res['taste_spread'] = float(model.taste_spread)
-    return res
+    told = {k: getattr(model, k) for k in noted}
+    return res | {k: v for k,v in told.items() if v!=getattr(FactorModel, k)}
 
 # %% ../../nbs/export/83_layout.ipynb #b0ed3b8a
 def model_tensors(model):
@@ -191,12 +187,9 @@ def build_model(spec, tensors):
     y_range = spec['y_range']
     res.y_range = y_range and tuple(y_range)
     res.clip,res.is_preference = spec['clip'],spec['is_preference']
-    res.ials = spec.get('ials')  # fastrec 0.1.0 did not keep it
     if 'reg' in spec: res.reg = spec['reg']
-    res.by_softmax,res.range_is_inferred = spec.get('by_softmax', False),spec.get('range_is_inferred', False)
-    res.from_features = tuple(spec.get('from_features', (False,False)))
-    res.user_spread,res.item_spread = spec.get('user_spread', 1.),spec.get('item_spread', 1.)
-    res.taste_spread = spec.get('taste_spread')
+    for k in noted: setattr(res, k, spec.get(k, getattr(FactorModel, k)))
+    res.from_features = tuple(res.from_features)
     res.fill_unknown = noop  # row 0 was saved
     if of_ranker: res.ranker = build_model(spec['ranker'], _within(tensors, of_ranker))
     return with_maps(with_believed(res, believed), maps).eval()

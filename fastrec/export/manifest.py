@@ -55,6 +55,8 @@ def refuse_pickles(folder):
 # %% ../../nbs/export/86_manifest.ipynb #abdf8c74
 def _is_number(o): return type(o) in (int,float) and abs(o)<=sys.float_info.max
 
+def _is_positive(o): return _is_number(o) and o>0
+
 def _is_range(o):
     if o is None: return True
     return type(o) is list and len(o)==2 and all(map(_is_number, o)) and o[0]<=o[1]
@@ -74,13 +76,15 @@ def _is_columns(c):
 def _is_unit(manifest):
     "Is there a number for the unit of weights? It may be missing if there are no weights"
     unit = manifest.get('weight_unit', 1. if manifest['columns'].get('weight') is None else None)
-    return _is_number(unit) and unit>0
+    return _is_positive(unit)
 
 def _is_fit(o):
     if o is None: return True
     if type(o) is not dict: return False
     if type(o['name']) is not str: return False
     return type(o['settings']) is dict
+
+def _is_flag(o): return type(o) is bool
 
 def _is_flags(o): return type(o) is list and [*map(type, o)]==[bool,bool]
 
@@ -89,23 +93,24 @@ def _is_count(o): return type(o) is int and 0<=o<2**31
 def _is_seconds(o): return all(type(s) is int and 0<s<2**31 for s in o)  # each a positive number of 32 bits
 
 # %% ../../nbs/export/86_manifest.ipynb #3d7e274c
+_sound = dict(  # what entries of a model must be, if they are there
+    y_range=_is_range,
+    clip=_is_flag,
+    is_preference=_is_flag,
+    ials=_is_ials,
+    by_softmax=_is_flag,
+    range_is_inferred=_is_flag,
+    from_features=_is_flags,
+    user_spread=_is_positive,
+    item_spread=_is_positive,
+    taste_spread=_is_positive,
+    reg=_is_positive,
+    product=_is_count,
+    seconds=_is_seconds)
+
 def _faults(model, name):
     "Names of invalid entries in the manifest's description of the `model`, and of the models within it"
-    fine = dict(
-        y_range=_is_range(model['y_range']),
-        ials=_is_ials(model.get('ials')),
-        clip=type(model['clip']) is bool,
-        is_preference=type(model['is_preference']) is bool,
-        by_softmax=type(model.get('by_softmax', False)) is bool,
-        range_is_inferred=type(model.get('range_is_inferred', False)) is bool,
-        from_features=_is_flags(model.get('from_features', [False,False])),
-        user_spread=_is_number(model.get('user_spread', 1.)) and model.get('user_spread', 1.)>0,
-        item_spread=_is_number(model.get('item_spread', 1.)) and model.get('item_spread', 1.)>0,
-        reg=_is_number(model.get('reg', 1.)) and model.get('reg', 1.)>0,
-        taste_spread=_is_number(model.get('taste_spread', 1.)) and model.get('taste_spread', 1.)>0,
-        product=_is_count(model.get('product', 0)),
-        seconds=_is_seconds(model.get('seconds', [])))
-    res = [f'{name}.{k}' for k,ok in fine.items() if not ok]
+    res = [f'{name}.{k}' for k,is_sound in _sound.items() if k in model and not is_sound(model[k])]
     for o in model.get('parts', []): res += _faults(o, f'{name}.parts')
     if 'ranker' in model: res += _faults(model['ranker'], f'{name}.ranker')
     return res

@@ -11,7 +11,6 @@ import torch
 from ..answer.described import knows_times,parts_of
 from ..answer.own_rows import rows_by_user
 from ..answer.recommender import Recommends,Seen
-from ..data.ratings import RatingsTensors
 from .labels import BundleError
 
 # %% ../../nbs/export/88_rated.ipynb #4f29efcb

@@ -9,10 +9,8 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_flags,need_numbers
-from ..base.random import seeded
 from ..models.ridge import ridges_of,told
 from ..models.dot import Dot
-from ..models.trainable import DotBias
 from .training import RecLearner
 from .arguments import as_called
 from .biases import maps_of_biases

@@ -18,6 +18,7 @@ from ..base.checks import warn
 from ..base.random import seeded
 from ..models.base import FactorModel
 from ..models.blend import Blend
+from ..models.changing import replaced
 from ..models.dot import Dot
 from ..models.ease import Ease
 from ..models.net import Net
@@ -25,7 +26,6 @@ from ..models.posterior import PosteriorMean
 from ..models.ridge import follow_features
 from ..models.trainable import DeepMF,DotBias
 from .few_ratings import solve_rows
-from .training import RecLearner
 
 # %% ../../nbs/fit/51_beginning.ipynb #dab16f4d
 _families = {Dot: DotBias, PosteriorMean: DotBias, Net: DeepMF}  # what trains as which class
@@ -146,11 +146,11 @@ def old_codes(init, dls):
 
 # %% ../../nbs/fit/51_beginning.ipynb #982ed107
 def _moved(model, codes):
-    "A copy of `model` for new labels, of which `codes` are those of the old ones for users and for items; without a ranker"
-    res = copy(model)
+    "A copy of `model` for new labels, of which `codes` are those of the old ones for users and for items; without what its fit noted"
+    res = replaced(model)
+    res.forget_fit()
     vars(res).pop('fill_unknown', None)  # a loaded model has one that does nothing
     res.classes = None
-    res._modules = {k: m for k,m in model._modules.items() if k!='ranker'}
     device = next(model.parameters()).device
     for side,of_side in enumerate(codes): res = res.keeping(side, of_side.to(device))
     if type(res) in (Dot,Net): res.__class__ = _families[type(res)]  # which have the same weights under the same names
@@ -233,7 +233,6 @@ def model_after(init, dls, arch, n_factors, y_range, seed, is_choice, kwargs):
         warn('init makes its lists by a blend, which is not taken over: call fit_blend after training')
     model = _moved(init.model, codes)
     model.y_range,model.classes = y_range,dls.classes
-    model.forget_fit()
     codes = _solve_new(model, codes, dls.train_ds, init)
     _begin_new(model, codes, seed)
     _follow(model, codes, dls.train_ds)

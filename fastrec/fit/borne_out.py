@@ -10,10 +10,11 @@ import math
 from itertools import islice
 import numpy as np,torch
 from .als import als_sweeps,towards_biases
-from .doubts import all_but,are_few,few_for_variances,how_many
+from .doubts import are_few,few_for_variances,how_many
 from .gibbs import Gibbs
 from .mixing import bias_scores,held_out_parts
 from .solvers import copied
+from ..base.pairs import others
 from ..base.random import Arithmetic
 
 # %% ../../nbs/fit/61_borne_out.ipynb #90e69e38
@@ -36,7 +37,7 @@ def _predicted(model, ds, arith, x):
 def _beyond_biases(model, ds, device, left_out):
     """For the rows `left_out` of the ratings `ds`: what draws from the others, on `device`, predict beyond biases, what is beyond them, and
     the weights, (3,n)"""
-    part,held = ds.subset(all_but(ds, left_out)),ds.subset(left_out)
+    part,held = ds.subset(others(left_out, len(ds)).to(ds.x.device)),ds.subset(left_out)
     const,b_u,b_i = bias_scores(model, part)
     u,i = held.codes
     biases = const+b_u[u]+b_i[i]

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/27_doubts.ipynb #059a4f85
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.pairs import others
 from ..data.scales import share_of_repeats
 from .mixing import advised_weights,bias_scores,factor_means,held_out_rows,shrink,tell_no_taste
 from .equations import mean_square
@@ -49,20 +50,13 @@ def is_doubtful(ds, mean, b_u, b_i, few=_few):
     if share_of_repeats(*ds.x[:,:2].cpu().numpy().T)>_repeats: return True
     return bool(_kurtosis(_left(ds, mean, b_u, b_i))>_heavy)
 
-# %% ../../nbs/fit/27_doubts.ipynb #323bd61e
-def all_but(ds, left_out):
-    "Numbers of the rows of `ds` that are not `left_out`"
-    is_kept = torch.ones(len(ds), dtype=torch.bool)
-    is_kept[left_out] = False
-    return is_kept.nonzero()[:,0].to(ds.x.device)
-
 # %% ../../nbs/fit/27_doubts.ipynb #f4446047
 _telling,_most = 100,50_000  # rows left out of a trial that can say something, and that are enough for any data
 
 def _for_trial(ds):
     "Numbers of the rows of `ds` that a trial learns from, and of those that are left out of it"
     left_out = held_out_rows(ds, min(len(ds)//10, _most))
-    return all_but(ds, left_out),left_out
+    return others(left_out, len(ds)).to(ds.x.device),left_out
 
 class TowardsBiases:
     """Draws a model of the ratings `ds`, after each sweep, to biases as far as a trial advises: where they are doubtful, a copy

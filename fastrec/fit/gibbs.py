@@ -10,26 +10,25 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
 from ..base.devices import exact_device,need_memory
+from ..base.pairs import others
 from .als import both_sides,read_model,write_model
 from .equations import least_noise,mean_square,score_rows,solve_side,sum_by_code,variance_of
 from ..models.base import moments
+from ..models.believed import precision_shape
 from ..models.new_draws import chances
 from ..models.maps import map_rows
 from .priors import draw_normal,draw_prior
 
-# %% ../../nbs/fit/39_gibbs.ipynb #70156a3a
-def _all_but(n, codes):
-    "Those of `n` rows that are not in `codes`; the first is row 0, the unknown"
-    if len(codes)==1: return slice(1, None)
-    is_known = torch.ones(n, dtype=torch.bool, device=codes.device)
-    is_known[codes] = False
-    return is_known.nonzero()[:,0]
+# %% ../../nbs/fit/39_gibbs.ipynb #edb9e0e7
+def _rated(unrated, n):
+    "Rows of `n` that are not `unrated`, as the unknown one, 0, always is; if it is the only one, a slice, which copies nothing"
+    return slice(1, None) if len(unrated)==1 else others(unrated, n, unrated.device)
 
 # %% ../../nbs/fit/39_gibbs.ipynb #504beae2
 class Gibbs:
     """A sampler of the rows of both sides, and of the effects of `spans`, for the ratings `ds`; iterating does sweeps, and yields the mean
     squared error of the draw"""
-    shape = 50.  # of the Gamma that the precisions of users and of items come from
+    shape = precision_shape
     def __init__(self, model, ds, arith, columns, burn, n_draws, n_sweep, spans=(), towards=None):
         self.model,self.arith,self.burn,self.towards = model,arith,burn,towards
         self.columns,self.spans = columns,spans
@@ -43,7 +42,7 @@ class Gibbs:
         self.unit[-1] = variance  # of a bias'
         self.precisions = [torch.ones_like(self.sides[0].mass)/variance, torch.ones_like(self.sides[1].mass)]
         self.unrated = [(o.counts==0).nonzero()[:,0] for o in self.sides]
-        self.known = [_all_but(o.n, unrated) for o,unrated in zip(self.sides, self.unrated)]
+        self.known = [_rated(unrated, o.n) for o,unrated in zip(self.sides, self.unrated)]
         self.n,self.draws,self.maps,self.roots = 0,[],[],[]  # sweeps so far, and what was kept of them
         self.expected = [None,None]  # of both sides: unrated rows as the prior expects them
         self.priors = [None,None]  # of both sides: mean without what columns say, and precision

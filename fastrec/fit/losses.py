@@ -6,7 +6,6 @@
 __all__ = ['ChoiceLoss', 'SampledSoftmaxLoss', 'BPRLoss', 'NegativeBCELoss']
 
 # %% ../../nbs/fit/67_losses.ipynb #f00c84f3
-import math
 import torch,torch.nn.functional as F
 from fastcore.basics import ifnone,patch
 from torch import nn

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/fit/47_priors.ipynb #343ab529
 from fastai.collab import *
 from fastai.tabular.all import *
+from ..base.pairs import others
 from ..models.time_effects import TimeEffects
 from ..models.ridge import gram
 from ..models.steps import solve_by_steps
@@ -68,9 +69,7 @@ class NewRows:
     chol = None  # of the equations that predict it from the others, if there are fewer of these than rows
     def __init__(self, x, codes, n_rated):
         n,d = x.shape
-        is_rated = torch.ones(n, dtype=torch.bool, device=x.device)
-        is_rated[codes] = False
-        rated = is_rated.nonzero()[:,0]
+        rated = others(codes, n, x.device)
         self.codes,self.n_rated,told = codes,n_rated,range(n_rated, d)
         self.told = _some(x, codes, told).to_sparse_csr() if told else None
         if not n_rated: return

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,need_numbers,need_package
 from ..base.devices import need_memory
+from ..base.pairs import others
 from .training import RecLearner
 from .arguments import as_called
 from .als import need_scale,read_model,write_model
@@ -131,9 +132,7 @@ def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
     left_out = held_out_rows(ds, n_held_out(ds))
     if len(left_out)<fewest: left_out = left_out[:0]
-    is_kept = torch.ones(len(ds), dtype=torch.bool)
-    is_kept[left_out] = False
-    return is_kept.nonzero()[:,0],left_out
+    return others(left_out, len(ds)),left_out
 
 @torch.no_grad()
 def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new, has_seen):

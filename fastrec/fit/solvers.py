@@ -168,8 +168,6 @@ def _model_to_improve(learn, start, ds, n_factors, implicit):
     goes_on = begins_choices(learn, n_factors) if implicit else can_go_on(start, n_factors)
     model = copied(start) if goes_on else _new_model(learn, ds, n_factors, implicit)
     model.forget_fit()
-    model.row_maps,model.believed = (None,None),None
-    model._modules.pop('ranker', None)
     return model.to(ds.x.device)
 
 def _arithmetic(learn, device):

@@ -17,12 +17,11 @@ from ..data.item_ids import same_items
 from ..data.loader import RatingsDL
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,counts_of_items
-from ..answer.predict import need_stars,predict_codes
+from ..answer.predict import predict_codes
 from ..base.devices import as_device
 from ..base.random import drawing
 from .arguments import LastFit,hypers_of
 from .defaults import tell_of_choices
-from .losses import ChoiceLoss
 from .weighed import metric_on
 from .equations import evenly,mean_square
 

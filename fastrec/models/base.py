@@ -10,7 +10,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..data.item_ids import agree,digest_of_ids
-from .changing import Changes,are_untrained,as_table,fill_row_0
+from .changing import Changes,are_untrained,fill_row_0,noted
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
 def is_plain(e):
@@ -174,26 +174,26 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     "As in PyTorch; what turns scores into predictions goes with the weights, in the metadata of the state"
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
-    flags = {o: bool(getattr(self, o)) for o in ('clip','is_preference','by_softmax','range_is_inferred')}
-    rest = {o: getattr(self, o) for o in 'ials from_features user_spread item_spread taste_spread row_maps believed'.split()}
-    rows = {'labels': _digests(self), 'ids': _id_digests(self)}
-    destination._metadata[prefix[:-1]]['head'] = {**flags, **rest, **rows, 'y_range': y_range}
+    head = {o: getattr(self, o) for o in (*noted,'clip','is_preference','row_maps','believed')}
+    head |= {'labels': _digests(self), 'ids': _id_digests(self), 'y_range': y_range}
+    destination._metadata[prefix[:-1]]['head'] = head
 
 # %% ../../nbs/models/20_base.ipynb #77e62aec
+def _need_same_rows(model, head):
+    "Refuse weights that belong to other rows than the `model` has, by what their metadata say, `head`"
+    theirs,ours = head.get('labels'),_digests(model)
+    if theirs and ours and theirs!=ours: raise RuntimeError('the weights belong to other labels')
+    of_ids = zip(head.get('ids', []), _id_digests(model))
+    if not all(agree(a, b) for a,b in of_ids): raise RuntimeError('the weights belong to items with other ids')
+
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
-    args = strict,missing_keys,unexpected_keys,error_msgs
-    self.make_room_for_covs(state, prefix)
-    nn.Module._load_from_state_dict(self, state, prefix, metadata, *args)
     head = dict(row_maps=(None,None), believed=None, taste_spread=None, item_spread=1.) | metadata.get('head', {})
-    ours = _digests(self)
-    theirs = head.pop('labels', [])
-    if theirs and ours and theirs!=ours:
-        error_msgs.append('the weights belong to other labels')
-    of_ids = zip(head.pop('ids', []), _id_digests(self))
-    if not all(agree(a, b) for a,b in of_ids):
-        error_msgs.append('the weights belong to items with other ids')
-    for k,v in head.items(): setattr(self, k, v)
+    _need_same_rows(self, head)
+    self.make_room_for_covs(state, prefix)
+    nn.Module._load_from_state_dict(self, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs)
+    for k,v in head.items():
+        if k not in ('labels','ids'): setattr(self, k, v)
 
 # %% ../../nbs/models/20_base.ipynb #b17cdb04
 @patch

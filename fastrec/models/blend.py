@@ -108,10 +108,9 @@ def reasons(self:Blend, *args, **kwargs):
 # %% ../../nbs/models/26_blend.ipynb #a68f70e9
 def without_ranker(model):
     "Let `model`, which is about to learn, make its lists itself, and forget what features said about its rows"
-    model.row_maps,model.believed = (None,None),None
-    if model.lists_by is model: return
-    del model.ranker
-    tell_no_blend()
+    had_blend = model.lists_by is not model
+    model.forget_rows()
+    if had_blend: tell_no_blend()
 
 def tell_no_blend():
     warn('lists are by predicted ratings again, as the blend of fit_blend does not know this fit: call fit_blend again')

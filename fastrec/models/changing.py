@@ -39,9 +39,19 @@ def make_room_for_covs(self:Changes, state, prefix):
         self.register_buffer(name, None if found is None else w.new_empty(found.shape))
 
 # %% ../../nbs/models/28_changing.ipynb #3d801924
+# by name: what is saved beside weights and range, in a state and in a folder
+noted = 'ials','by_softmax','range_is_inferred','from_features','user_spread','item_spread','taste_spread'
+
+@patch
+def forget_rows(self:Changes):
+    "Forget what holds only while rows stay: the maps to them from features, what is believed of them, and the blend that ranks"
+    self.row_maps,self.believed = (None,None),None
+    self._modules.pop('ranker', None)
+
 @patch
 def forget_fit(self:Changes):
-    "Forget what the last fit has noted: its doubts, which sides follow from features, and how far rated rows vary"
+    "Forget all that the last fit has noted: also its doubts, which sides follow from features, and how far rated rows vary"
+    self.forget_rows()
     self.advised,self.from_features = None,(False,False)
     self.user_spread = self.item_spread = 1.
 

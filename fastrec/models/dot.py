@@ -10,9 +10,9 @@ from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table
+from .base import FactorModel
 from .believed import fit_believed
-from .changing import grown,replaced,with_items
+from .changing import as_table,grown,replaced,with_items
 from .foldin import fit_by_softmax,fit_choices,rows_of_ratings,with_row_0
 from .held_reasons import BelievedReasons
 from .choice_reasons import ChoiceReasons

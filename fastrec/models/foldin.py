@@ -7,11 +7,11 @@ __all__ = []
 
 # %% ../../nbs/models/24_foldin.ipynb #1f53ff05
 import math,torch
-from .base import as_table
+from .changing import as_table
 from .kept import Kept
 from .maps import faded
 from .row_loops import pay
-from .solved_loops import rows_by_loops
+from .solved_loops import new_lefts,rows_by_loops,steps_at_most,still
 
 # %% ../../nbs/models/24_foldin.ipynb #f29a4651
 _kept_priors = Kept()
@@ -70,8 +70,6 @@ def _factor(prec, design, slope, weight):
     return torch.linalg.cholesky(prec + j.mT@(j*weight[...,None]))
 
 # %% ../../nbs/models/24_foldin.ipynb #03e622e3
-_n_factors,_steps_at_most,_still = 2,30,1e-5  # steps with new left sides, all steps; if no number moves this far, it is the end
-
 def _step(z, prior, chol, design, slope, left):
     "The rows `z` moved to where the equations, with the factor `chol`, put them"
     m,prec = prior
@@ -102,11 +100,11 @@ def solve_users(
     if not len(users): return z if eps is None else z + (torch.linalg.cholesky(cov)@eps[...,None])[...,0]
     ones = torch.ones_like(y)
     design,off,y,weight = padded(users, n_users, torch.cat([factors, ones[:,None]], 1), off, y, ones/noise)
-    for n in range(_steps_at_most):
+    for n in range(steps_at_most):
         slope,left = _at_rows(z, design, off, weight, y, bent)
-        if n<_n_factors: chol = _factor(prec, design, slope, weight)
+        if n<new_lefts: chol = _factor(prec, design, slope, weight)
         before,z = z,_step(z, (m,prec), chol, design, slope, left)
-        if not bent or (z-before).abs().max()<_still: break
+        if not bent or (z-before).abs().max()<still: break
     return z if eps is None else _around(z, chol, eps)
 
 # %% ../../nbs/models/24_foldin.ipynb #7cb04fc4
@@ -189,15 +187,14 @@ def _chance_loss(z, users, items, others, own, beside, left_out, w):
     return ((torch.logaddexp(scores, rest[users])-scores)*w).sum()
 
 @torch.enable_grad()
-def _most_probable(prior, users, items, n_users, *args):
-    "Rows of `n_users` new users from their choices; `args` are those of `_chance_loss` from `others` on"
+def descend(prior, n, loss, held):
+    """The `n` rows z, (n,k), for which `loss(z)` and `held` times the squares of how far the `prior`, a mean and the Cholesky factor of a
+    covariance, has them from there are least. The mean may be one for each row"""
     mean,chol = prior
-    eps = mean.new_zeros(n_users, len(mean), requires_grad=True)
+    eps = mean.new_zeros(n, len(chol), requires_grad=True)
     opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
     for _ in range(_steps):
-        z = mean + eps@chol.T
-        loss = _chance_loss(z, users, items, *args) + eps.square().sum()/2
-        eps.grad, = torch.autograd.grad(loss, eps)
+        eps.grad, = torch.autograd.grad(loss(mean + eps@chol.T) + held*eps.square().sum(), eps)
         opt.step()
     return (mean + eps@chol.T).detach()
 
@@ -217,5 +214,6 @@ def fit_by_softmax(model, users, items, n_users, own, beside, others, w=None):
         own_users,own_items = users[is_here]-first,items[is_here].long()
         left_out = torch.zeros(n, n_codes, dtype=torch.bool, device=users.device)
         left_out[own_users,own_items] = True
-        rows.append(_most_probable(prior, own_users, own_items, n, others, own, beside, left_out, w[is_here]))
+        args = own_users,own_items,others,own,beside,left_out,w[is_here]
+        rows.append(descend(prior, n, lambda z: _chance_loss(z, *args), .5))
     return torch.cat(rows)

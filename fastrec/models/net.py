@@ -11,10 +11,10 @@ from functools import partial
 import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
-from .base import FactorModel,as_table
+from .base import FactorModel
 from .batch_norms import fold_batch_norms,needs_batch
-from .changing import grown,replaced
-from .foldin import fit_by_softmax,user_prior,with_row_0
+from .changing import as_table,grown,replaced
+from .foldin import descend,fit_by_softmax,user_prior,with_row_0
 from .sums import LeftOut
 
 # %% ../../nbs/models/22_net.ipynb #51193355
@@ -166,24 +166,17 @@ def _fit_by_softmax(self:Net, users, items, n_users, w):
 
 # %% ../../nbs/models/22_net.ipynb #ff2876e4
 @patch
-@torch.enable_grad()
-def fit_users(self:Net, users, items, y, n_users, noise, w=None, steps=50):
+def fit_users(self:Net, users, items, y, n_users, noise, w=None):
     """Rows of `n_users` new users whose `users` (0 to n_users-1) gave `items` (codes) the ratings `y`, (n_users,width+1);
     each counts as `w` says, if given"""
     if self.by_softmax: return self._fit_by_softmax(users, items, n_users, w)
     m,cov = user_prior(self)
-    chol = torch.linalg.cholesky(cov)
-    eps = cov.new_zeros(n_users, len(cov), requires_grad=True)
     if not len(users): return m.repeat(n_users, 1)
     weight = (torch.ones_like(y) if w is None else w)/noise
-    opt = torch.optim.Adam([eps], lr=.1, betas=(.9,.99), eps=1e-5)
-    for _ in range(steps):
-        z = m + eps@chol.T
-        score = self._score_new(z[users], items)
-        loss = (weight*(y-self.bounded(score)).pow(2)).sum() + eps.pow(2).sum()
-        eps.grad, = torch.autograd.grad(loss, eps)
-        opt.step()
-    return (m + eps@chol.T).detach()
+    def loss(z):
+        pred = self.bounded(self._score_new(z[users], items))
+        return (weight*(y-pred).square()).sum()
+    return descend((m,torch.linalg.cholesky(cov)), n_users, loss, 1)
 
 # %% ../../nbs/models/22_net.ipynb #7e6aac88
 @patch

@@ -9,10 +9,9 @@ __all__ = ['PosteriorMean', 'Weighed']
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .base import FactorModel,as_table,moments
-from .changing import fill_row_0,grown,replaced
+from .base import FactorModel,moments
+from .changing import as_table,fill_row_0,grown,replaced
 from .dot import Dot
-from .time_effects import TimeEffects
 from .foldin import user_prior
 from .new_draws import chances,codes_if_known,covariances,new_rows,variance_of_unknown
 from .held_reasons import DrawReasons

@@ -32,7 +32,7 @@ def _pull(score, y, weight, bounds, slope, pull):
             pull[j,l] = weight[j,l]*(y[j,l]-pred)*slope[j,l]
 
 # %% ../../nbs/models/40_solved_loops.ipynb #337e226f
-_new_lefts,_steps_at_most,_still = 2,30,1e-5  # steps with new left sides, all steps; if no number moves this far, it is the end
+new_lefts,steps_at_most,still = 2,30,1e-5  # steps with new left sides, all steps; if no number moves this far, it is the end
 
 # %% ../../nbs/models/40_solved_loops.ipynb #43d00800
 @compiled
@@ -62,18 +62,18 @@ def _at_rest(r, off, y, weight, prior, bounds, z):
     pull = np.empty_like(y)
     score = np.empty_like(y)
     x = np.empty_like(z)
-    for n in range(_steps_at_most if is_bent else 1):
+    for n in range(steps_at_most if is_bent else 1):
         _score(z, r, off, score)
         if is_bent: _pull(score, y, weight, bounds, slope, pull)
         else: pull[:] = weight*(y-score)
-        if n<_new_lefts:
+        if n<new_lefts:
             left[:] = 0
             add_squares(r, weight*slope*slope, left)
             add_prior(prec, held, left)
             factor(left)
         _step(r, pull, prior, z, left, x)
         z += x
-        if np.abs(x).max()<_still: break
+        if np.abs(x).max()<still: break
 
 # %% ../../nbs/models/40_solved_loops.ipynb #6e267a66
 @compiled

@@ -95,8 +95,8 @@ def _origin_of(text):
     return f'{scheme}://{host}' + (f':{port}' if port not in (None,_usual.get(scheme)) else '')
 
 # %% ../../nbs/serve/23_addresses.ipynb #b24f8146
-def _lacking(text, origin):
-    "What the `origin` of the address `text` has in another way"
+def _lacking(text):
+    "What the origin of the address `text` has in another way"
     if '://' not in text: return 'with a scheme'
     parts = urlsplit(text)
     begins = text.split('://')[0]+parts.netloc
@@ -118,5 +118,5 @@ def need_matching(hosts, origins):
     for o in origins:
         origin = _origin_of(o)
         if o in ('*','null',origin): continue
-        how = 'a scheme and a name, such as https://example.com' if origin is None else f'{origin}, {_lacking(o, origin)}'
+        how = 'a scheme and a name, such as https://example.com' if origin is None else f'{origin}, {_lacking(o)}'
         raise ValueError(f'origins={o!r} is not how a browser writes an origin: pass {how}')

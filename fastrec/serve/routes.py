@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/serve/19_routes.ipynb #f79caa5f
-import asyncio,json
+import json
 from collections import Counter
 from functools import partial
 from typing import Annotated
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from .pool import Busy,Together
 from .questions import About,AlikeAnswer,ExplainAnswer,ExplainPair,ExplainQuestion,FansAnswer,FoldInQuestion
 from .questions import ListAnswer,ListQuestion,ManyAnswer,ManyQuestion,MapAnswer,MapQuestion
-from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion,Wanted
+from .questions import ItemQuestion,PairQuestion,PredictAnswer,PredictQuestion,State,Typed,UserQuestion
 from .headers import Misread,Refusal
 from .asking import NotThere
 from .guard import probes

@@ -176,6 +176,7 @@ def test_what_was_only_looked_at_need_not_be_kept(ratings, tmp_path):
     assert same(listing(rec.without_items(ratings.title[0])), listing(learn.without_items(ratings.title[0]), exclude_seen=left))
     assert load_recommender(rec.save_recommender(tmp_path/'c', seen=False)).unlisted is None
 
+@pytest.mark.filterwarnings('ignore:5 of the 60 new rows are of pairs')
 @pytest.mark.parametrize('how', ['fit_ials','fit_bayes'])
 def test_what_lists_leave_out_outlives_who_comes_and_goes(ratings, tmp_path, how):
     learn,had = makers[how](ratings),bought(ratings)

@@ -15,7 +15,7 @@ mutations = {  # name: file, text, what it becomes, and who should notice
                                       'test_compiled.py -k by_operators'),
     'a row summed once': ('fit/optimizer_loops.py', 'for f in range(grads.shape[1]): sums[at,f] += grads[j,f]', 'pass', 'test_compiled.py -k by_operators'),
     'a stale optimizer': ('fit/training.py', 'if not self._opt_is_of_model(): self.opt = None', 'pass', 'test_states.py'),
-    'a lost restore': ('fit/solvers.py', 'if res is None: self.put_back(before)', 'if res is None: pass', 'test_states.py'),
+    'a lost restore': ('fit/solvers.py', 'if model is None: self.put_back(before)', 'if model is None: pass', 'test_states.py'),
     'a flipped sign': ('fit/equations.py', 'zy[:,:d]-zz[:,:d,d]', 'zy[:,:d]+zz[:,:d,d]', 'test_solvers.py -k dense_equations'),
     'a noise forgotten': ('fit/bayes.py', '(1/alpha).mean(0),(1/gamma).mean(0)', '(1/alpha).mean(0),0*(1/gamma).mean(0)', 'test_solvers.py -k intervals_cover'),
     'exclude_seen dropped': ('answer/left_out.py', 'return known if exclude_seen else None', 'return None', 'test_predict.py -k best_unseen'),

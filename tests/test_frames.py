@@ -1176,3 +1176,15 @@ def test_what_check_ratings_advises_can_be_passed_to_it(gappy, tmp_path):
         found = ask(dropna=True)
         assert found.query("severity!='note'").finding.tolist()==["10 of 1200 rows have no 'Bewertet am'; left out"]
         assert found.finding.str.contains('of 238 validation rows').sum()==1
+
+@pytest.mark.filterwarnings("ignore:taken for")
+def test_dates_are_looked_for_in_any_column():
+    "Categories of whole numbers with a gap, and what has no unique values"
+    df = sample_ratings(30, 20, 200)
+    kinds = df.user.astype('category')
+    kinds[5] = None
+    with warnings.catch_warnings(action='ignore'): RecDataLoaders.from_df(pd.DataFrame(dict(aa=kinds, bb=df.title, cc=df.rating)), dropna=True, seed=1)
+    for odd in (kinds, [[1,2]]*200, [{1}]*200, [{}]*200):
+        frame = df[['user','title','rating']].assign(odd=odd)
+        assert len(check_ratings(frame))
+        with pytest.raises(ValueError, match='time'): RecDataLoaders.from_df(frame, splitter=TimeSplitter())

@@ -229,6 +229,24 @@ def test_loaded_learner_asks_what_was_seen(ratings, tmp_path):
     assert loaded.similar(labels(learn)[1][0]).equals(learn.similar(labels(learn)[1][0]))
     assert loaded.fold_in(ratings.head(0)).predict(labels(learn)[1][0])==pytest.approx(learn.predict(-1, labels(learn)[1][0], unknown='average'), abs=1e-5)
 
+@pytest.mark.filterwarnings('ignore:1 of 1 rows')
+def test_the_unknown_is_the_mean_of_rows_that_a_loop_of_ones_own_has_moved():
+    dls = RecDataLoaders.from_df(sample_ratings(100, 60, 3000), seed=1)
+    learn = learner(dls, n_factors=5, seed=0)
+    m = learn.model.train()
+    opt = torch.optim.Adam(m.parameters(), lr=.02)
+    for x,y in dls.train:
+        (m(x)-y).square().mean().backward()
+        opt.step()
+        opt.zero_grad()
+    some = pd.DataFrame(dict(user=['nobody'], title=[dls.classes['title'][1]]))
+    found = learn.predict_df(some.assign(user=-1), unknown='average')
+    want = [e.weight[1:].mean(0) for e in m.tables[0]]
+    assert all(torch.allclose(e.weight[0], o, atol=1e-6) for e,o in zip(m.tables[0], want)) and len(found)==1
+    m.u_bias.weight.data[0] = 2
+    learn.predict_df(some.assign(user=-1), unknown='average')
+    assert m.u_bias.weight[0]==2
+
 def test_seen_by_hand():
     seen = Seen(torch.tensor([[2,3],[1,1],[2,1],[0,2],[2,0]]), 4, 5)
     assert [o.tolist() for o in seen.of(torch.tensor([2,3,1,2]))]==[[0,0,2,3,3],[3,1,1,3,1]] and seen.counts.tolist()==[0,2,0,1,0]

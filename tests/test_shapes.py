@@ -460,6 +460,40 @@ def test_rows_that_an_earlier_fit_has_learned_do_not_make_tastes_stronger(first,
     weights = learn.shrink_to_biases.chosen if then=='fit_one_cycle' else learn.model.advised[:-1]
     assert learn.seen_all==goes_on and (not goes_on or first=='frozen' or weights[1]<=1)
 
+def test_a_search_for_a_rate_changes_nothing():
+    learn,plain = (learner(RecDataLoaders.from_df(sample_ratings(100, 60, 3000), seed=1), n_factors=8, seed=0) for _ in range(2))
+    before = [w.detach().clone() for w in learn.model.parameters()]
+    with learn.no_bar(),learn.no_logging(): learn.lr_find(show_plot=False)
+    assert all(map(torch.equal, before, learn.model.parameters())) and not learn.seen_all
+    for o in (learn,plain):
+        with o.no_bar(),o.no_logging(): o.fit(2)
+    assert all(map(torch.equal, learn.model.parameters(), plain.model.parameters()))
+
+def test_what_a_model_has_seen_goes_with_it():
+    "A fit that is cancelled before it begins, or put back, leaves it as it was; weights from a file may have seen all"
+    learn = learner(RecDataLoaders.from_df(sample_ratings(100, 60, 3000), seed=1), n_factors=8, seed=0)
+    class Stop(Callback):
+        def before_epoch(self): raise CancelFitException
+    with learn.no_bar(),learn.no_logging():
+        learn.fit_als()
+        learn.fit_sgd(20, cbs=Stop())
+    assert learn.last_fit.name=='fit_als' and learn.seen_all
+    with learn.no_bar(),learn.no_logging(): learn.fit_sgd(20)
+    state = learn.fit_state()
+    assert not learn.seen_all
+    with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    learn.put_back(state)
+    assert not learn.seen_all
+
+@pytest.mark.filterwarnings("ignore:.* of the rows repeat a pair")
+def test_rows_of_a_pair_are_in_one_part():
+    from fastrec.fit.mixing import held_out_parts
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=rng.integers(0, 11, 100), item=rng.integers(0, 9, 100), rating=rng.integers(1, 6, 100)))
+    ds = RecDataLoaders.from_df(df, valid_pct=0, seed=1).train_ds
+    rows = torch.cat(held_out_parts(ds, 10, 10))
+    assert 50<len(rows)==len(rows.unique())<=100
+
 def test_settings_say_that_nothing_was_held_out():
     learn = new_learner(sample_ratings(40, 30, 150))
     assert learn.settings().value['shrink']=='not yet'

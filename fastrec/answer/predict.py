@@ -13,6 +13,7 @@ from ..base.devices import need_cpu_default
 from ..data.names import shown
 from ..models.ease import Ease
 from ..models.blend import has_tastes
+from ..models.kept import fill_if_moved
 from ..models.posterior import PosteriorMean
 from .recommender import Recommends,evaluating
 
@@ -77,6 +78,7 @@ def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     need_cpu_default()
     if not len(x): return torch.zeros(0, dtype=torch.float32)
+    if (x[:,:2]==0).any(): fill_if_moved(model)
     with evaluating(model) as (model,device):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))]
     return torch.cat(parts)

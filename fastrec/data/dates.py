@@ -57,11 +57,11 @@ _rows,_nearly_all = 1000,.9  # to look at, and the share of their different valu
 def holds_dates(col):
     "Does the column `col` say when: dates, times of day, text that is written so, or numbers of days or of whole hours?"
     col = in_pandas_types(col)
-    if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
     some = col.iloc[::max(len(col)//_rows, 1)].dropna()
+    if isinstance(some.dtype, pd.CategoricalDtype): some = some.astype(some.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(some)
     if kind in ('datetime64','datetime','date','time','period'): return True
+    if kind not in ('integer','floating','string') or not len(some): return False  # what else there is may have no unique values
     different = some.unique()
-    if kind in ('integer','floating'): return _are_moments(np.asarray(different))
-    if kind!='string' or not len(different): return False
+    if kind!='string': return _are_moments(np.asarray(different))
     return _written(different).mean()>=_nearly_all

@@ -61,13 +61,14 @@ RecLearner.is_compared,RecLearner._to_end = False,False  # do callbacks compare 
 def _begin_fit(self:RecLearner):
     "Forget what the last fit has noted"
     self.has_stepped,self.sees_ratings,self.kept_rows = False,True,None
-    self.is_compared,self._to_end = False,False
+    self.is_compared,self._to_end,self.is_search = False,False,False
 
 @patch
 def _plan_end(self:RecLearner):
     "Find out what is to be done when this fit ends"
     self.is_compared = any(map(_compares, self.cbs))
     self._to_end = self._may_follow()  # in `fit.record`
+    self.is_search = hasattr(self, 'lr_finder')  # for a learning rate, which puts the weights back
 
 # %% ../../nbs/fit/63_callbacks.ipynb #a2adc46b
 @patch
@@ -80,7 +81,7 @@ def _follow(self:RecLearner, is_last):
 @patch
 def _end_rows(self:RecLearner):
     "Solve for rows with few ratings after a fit, if no last epoch has, and make the unknown average, if no validation has"
-    if not self.has_stepped: return
+    if not self.has_stepped or self.is_search: return
     if self._to_end and self.sees_ratings: self._follow(True)
     fill_untrained(self.model, self.dls.train_ds)
 

@@ -57,7 +57,12 @@ def held_out_parts(ds, n, n_parts, seed=0):
     counted = ds.is_counted().cpu().nonzero()[:,0]
     drawn = random.Random(seed).sample(range(len(counted)), n*n_parts)
     drawn = counted[torch.tensor(drawn, dtype=torch.long)]
-    return [_spare(ds, drawn[k::n_parts]) for k in range(n_parts)]
+    parts,left = [],torch.ones(len(ds), dtype=torch.bool)
+    for k in range(n_parts):
+        rows = _spare(ds, drawn[k::n_parts])
+        parts.append(rows[left[rows]])  # rows of a pair may be drawn for several parts, and are in the first
+        left[rows] = False
+    return parts
 
 def held_out_rows(ds, n, seed=0): return held_out_parts(ds, n, 1, seed)[0]
 

@@ -88,12 +88,12 @@ RecLearner.last_range = None,True  # of the last model of ratings, before one of
 def fit_state(self:RecLearner):
     "What a fit replaces, to be put back by `put_back`"
     record = dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
-    return self.model,self.opt,self.n_fits,self.last_fit,self.last_range,record
+    return self.model,self.opt,self.n_fits,self.last_fit,self.last_range,self.seen_all,record
 
 @patch
 def put_back(self:RecLearner, state):
     "Model, optimizer, number of fits, what the last one was, and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,self.last_fit,self.last_range,record = state  # the model first, which drops an optimizer of another one
+    self.model,self.opt,self.n_fits,self.last_fit,self.last_range,self.seen_all,record = state  # the model first, which drops an optimizer of another one
     if not record: return
     vars(self.recorder).clear()
     vars(self.recorder).update(record)

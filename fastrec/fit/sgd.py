@@ -219,5 +219,5 @@ def fit_sgd(self:RecLearner,
     sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on, has_seen=has_seen)
     called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
-    self.seen_all = has_seen
+    if self.last_fit is called: self.seen_all = has_seen
 

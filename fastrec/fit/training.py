@@ -12,7 +12,7 @@ from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..models.blend import without_ranker
 from ..models.base import FactorModel
-from ..models.kept import Kept
+from ..models.kept import Kept,fill_if_moved
 from ..data.item_ids import same_items
 from ..data.loader import RatingsDL
 from ..models.trainable import fill_untrained
@@ -152,7 +152,8 @@ def one_batch(self:RecLearner, i, b):
 @patch
 def _do_epoch_validate(self:RecLearner, *args, **kwargs):
     is_of_fit = self.has_stepped is not None
-    if is_of_fit: fill_untrained(self.model, self.dls.train_ds)  # elsewhere, to measure changes nothing
+    if is_of_fit: fill_untrained(self.model, self.dls.train_ds)
+    else: fill_if_moved(self.model)
     Learner._do_epoch_validate(self, *args, **kwargs)
     cb = getattr(self, 'gather_preds', None)
     if cb and isinstance(cb.preds, Tensor) and not cb.preds.ndim:

@@ -66,6 +66,7 @@ def held_out_parts(ds, n, n_parts, seed=0):
 
 def held_out_rows(ds, n, seed=0): return held_out_parts(ds, n, 1, seed)[0]
 
+# %% ../../nbs/fit/26_mixing.ipynb #20312a65
 def _spare(ds, drawn):
     "Numbers of the rows of pairs that the rows `drawn` have, those that count, but of users and items that would be left with none"
     rows = _rows_of_pairs(ds, drawn).cpu()

@@ -84,16 +84,19 @@ def _may_follow(self:RecLearner):
 # %% ../../nbs/fit/42_record.ipynb #5f6bfa9b
 RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
 
+_of_fits = 'model','opt','n_fits','last_fit','last_range','seen_all'  # the model first, which drops an optimizer of another one
+
 @patch
 def fit_state(self:RecLearner):
     "What a fit replaces, to be put back by `put_back`"
     record = dict(vars(self.recorder)) if hasattr(self, 'recorder') else {}
-    return self.model,self.opt,self.n_fits,self.last_fit,self.last_range,self.seen_all,record
+    return *(getattr(self, o) for o in _of_fits),record
 
 @patch
 def put_back(self:RecLearner, state):
     "Model, optimizer, number of fits, what the last one was, and record as they were when `fit_state()` was called"
-    self.model,self.opt,self.n_fits,self.last_fit,self.last_range,self.seen_all,record = state  # the model first, which drops an optimizer of another one
+    *values,record = state
+    for name,value in zip(_of_fits, values): setattr(self, name, value)
     if not record: return
     vars(self.recorder).clear()
     vars(self.recorder).update(record)

@@ -343,7 +343,7 @@ def test_a_fit_that_a_callback_ends_is_drawn_to_biases(cbs, tmp_path):
 def test_a_model_is_drawn_once(cbs, features, tmp_path, monkeypatch):
     "Also if the last epoch, which has been drawn, was the best and is put back, and rows were solved for after that"
     n = []
-    monkeypatch.setattr('fastrec.fit.shrinkage.draw_to_biases', lambda *args, draw=draw_to_biases: n.append(1) or draw(*args))
+    monkeypatch.setattr('fastrec.fit.shrinkage.draw_to_biases', lambda *args, draw=draw_to_biases, **kwargs: n.append(1) or draw(*args, **kwargs))
     ratings,truth = sample_ratings(n_users=300, n_items=150, n_ratings=8000, with_truth=True)
     with warnings.catch_warnings(action='ignore'): learn = learner(RecDataLoaders.from_df(ratings, seed=1, **(truth.sides() if features else {})), path=tmp_path)
     train(learn, 3, cbs=cbs())

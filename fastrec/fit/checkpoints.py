@@ -59,7 +59,6 @@ def _whence(self:RecLearner):
 def load(self:RecLearner, file, device=None, **kwargs):
     "As in fastai. `ValueError` for weights of another model, which leave this one as it was"
     before = deepcopy(self.model.state_dict())
-    if self.has_stepped is None: self.seen_all = True  # outside of a fit: nobody knows what these weights have learned from
     try: return Learner.load(self, file, device=device, **kwargs)
     except RuntimeError as e:
         self.model.load_state_dict(before)

@@ -470,7 +470,7 @@ def test_a_search_for_a_rate_changes_nothing():
     assert all(map(torch.equal, learn.model.parameters(), plain.model.parameters()))
 
 def test_what_a_model_has_seen_goes_with_it():
-    "A fit that is cancelled before it begins, or put back, leaves it as it was; weights from a file may have seen all"
+    "A fit that is cancelled before it begins, or put back, leaves it as it was"
     learn = learner(RecDataLoaders.from_df(sample_ratings(100, 60, 3000), seed=1), n_factors=8, seed=0)
     class Stop(Callback):
         def before_epoch(self): raise CancelFitException

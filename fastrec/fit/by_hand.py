@@ -28,7 +28,7 @@ def as_known(names, *classes):
 # %% ../../nbs/fit/72_by_hand.ipynb #738b3e93
 _computes = 'forward','score_pairs','rows','side_rows','bounded','to_range','score_beside','scores_of_rows','tables'
 _model_as_known = as_known(_computes, DotBias)
-_mse_as_known = as_known(_computes, nn.MSELoss)
+_mse_as_known = as_known(('forward',), nn.MSELoss)
 
 def _has_hooks(m, names=''):
     "Are there hooks on the module `m`, or on all modules?"

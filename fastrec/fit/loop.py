@@ -112,7 +112,7 @@ def _calls_at(self:RecLearner, event_name):
     if cbs!=self.cbs.items:
         cbs,by_event = list(self.cbs),{}
         self._known_calls = cbs,by_event
-        self.by_hand,self.is_alone = None,self._are_known(cbs)
+        self.by_hand,self.is_alone = None,self._leave_all(cbs)
     if event_name not in by_event: by_event[event_name] = self._find_calls(event_name)
     return by_event[event_name]
 
@@ -161,8 +161,8 @@ def _may_draw(self:RecLearner):
     return not all(type(o) in _draw_nothing or type(o) is nn.Dropout and not o.p for o in parts)
 
 @patch
-def _are_known(self:RecLearner, cbs):
-    "Do none of `cbs` change model or loss within an epoch? All may except those that are known not to"
+def _leave_all(self:RecLearner, cbs):
+    "Do all of `cbs` leave model and loss alone within an epoch? Only some are known to"
     return all(type(o) in _draw_nothing and not any(hasattr(event, k) for k in vars(o)) for o in cbs)
 
 # %% ../../nbs/fit/45_loop.ipynb #3715c8e7

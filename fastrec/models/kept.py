@@ -64,7 +64,7 @@ class Kept:
 # %% ../../nbs/models/33_kept.ipynb #8974ffe6
 def _versions(model): return [None if w.is_inference() else w._version for w in model.parameters()]
 
-def is_filled(model):
+def note_filled(model):
     "Note that row 0 of the `model` is what the others make it"
     model.filled_at = _versions(model)
 
@@ -72,4 +72,4 @@ def fill_if_moved(model):
     "Set row 0 of the `model`, unless its rows are as they were when that was last done"
     if vars(model).get('filled_at')==_versions(model): return
     model.fill_unknown()
-    is_filled(model)
+    note_filled(model)

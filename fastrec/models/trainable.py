@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
-from .kept import is_filled
+from .kept import note_filled
 from .net import Net
 from .step_loops import add_rows,fit_together,mse_by_loop,sparse_mse_by_loop
 from ..base.devices import making_weights,need_memory
@@ -230,4 +230,4 @@ def fill_untrained(model, ds):
     "Set the rows of unknown users and items to the mean of the others, and if `ds` knows some by features alone, theirs too"
     if len(ds) and any(ds.features) and isinstance(model, (Dot,Net)): average_untrained(model, ds)
     model.fill_unknown()
-    is_filled(model)
+    note_filled(model)

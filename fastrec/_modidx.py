@@ -3862,7 +3862,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastrec/models/reasons.py'),
                                         'fastrec.models.reasons.RowEquations': ( 'models/reasons.html#rowequations',
                                                                                  'fastrec/models/reasons.py'),
-                                        'fastrec.models.reasons.RowEquations.chol': ( 'models/reasons.html#rowequations.chol',
+                                        'fastrec.models.reasons.RowEquations.half': ( 'models/reasons.html#rowequations.half',
                                                                                       'fastrec/models/reasons.py'),
                                         'fastrec.models.reasons.RowEquations.inverse': ( 'models/reasons.html#rowequations.inverse',
                                                                                          'fastrec/models/reasons.py'),

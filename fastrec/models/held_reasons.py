@@ -38,13 +38,13 @@ class BelievedReasons(LinearReasons):
 # %% ../../nbs/models/39_held_reasons.ipynb #17edf3af
 def solved_less(u, eps):
     "$M^{-\\top}\\varepsilon$ for columns $u$ and $\\varepsilon$ of `u`, (…,k,n), and `eps`, (…,k,n or 1), where $MM^\\top=I-uu^\\top$"
+    k = u.shape[-2]
+    above = u.new_ones(k, k).tril(-1)  # sums over the rows above each
     squares = u.square()
-    left = 1-squares.cumsum(-2)
-    before = left+squares
-    e = eps*(before/left).sqrt()
-    terms = u*e/before
-    below = terms.sum(-2, keepdim=True)-terms.cumsum(-2)
-    return e+u*below
+    before = 1-above@squares
+    e = (before/(before-squares)).sqrt_().mul_(eps)
+    below = above.T@(u*e).div_(before)
+    return e.add_(below.mul_(u))
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7ef38278
 _kept_precisions = Kept()
@@ -71,7 +71,7 @@ class DrawReasons(LinearReasons):
 
     def parts(self, items):
         res = super().parts(items)
-        around = torch.linalg.solve_triangular(self.chol.mT, self.eps, upper=True)[...,0]
+        around = (self.half.mT@self.eps)[...,0]
         rows = self.rows_of(items)
         res['chance'] = self._mean(products(rows, around.expand_as(self.start)))
         return res
@@ -92,12 +92,12 @@ def chance_without(self:DrawReasons):
     "What replaces `eps` without each rating, (S,n,k,longest)"
     rows,weight,_ = self.terms
     own = rows*weight.sqrt()[...,None]
-    u = torch.linalg.solve_triangular(self.chol, own.mT, upper=False)
-    return solved_less(u, self.eps).masked_fill(self.is_last[:,None,None], 0.)
+    chance = solved_less(self.half@own.mT, self.eps)
+    return chance.masked_fill_(self.is_last[:,None,None], 0.)
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c
 @patch
 def without(self:DrawReasons, items):
-    asked = torch.linalg.solve_triangular(self.chol, self.rows_of(items).mT, upper=False)
+    asked = self.half@self.rows_of(items).mT
     chance = asked.mT@self.chance_without()
     return LinearReasons.without(self, items) + self._mean(chance)

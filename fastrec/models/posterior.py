@@ -33,8 +33,8 @@ class PosteriorMean(Dot):
         b_u,b_i = users[...,-1],items[...,-1]
         super().__init__(_as_user_table(p), b_u.mean(0)[:,None], q.flatten(1), b_i.mean(0)[:,None], y_range, mean)
         self.time_effects = nn.ModuleList(time_effects)
-        self.register_buffer('u_bias_draws', b_u.T.clone())
-        self.register_buffer('i_bias_draws', b_i.T.clone())
+        self.register_buffer('u_bias_draws', b_u.T.clone(memory_format=torch.contiguous_format))
+        self.register_buffer('i_bias_draws', b_i.T.clone(memory_format=torch.contiguous_format))
         self.register_buffer('u_noise', u_noise)
         self.register_buffer('i_noise', i_noise)
 

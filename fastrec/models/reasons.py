@@ -45,9 +45,13 @@ class RowEquations(Reasons):
         return prec + torch.diag_embed(self.held) + rows.mT@(rows*weight[...,None])
 
     @cached_property
-    def chol(self): return torch.linalg.cholesky(self.left)
+    def half(self):
+        "$L^{-1}$ of the left sides $LL^\\top$"
+        chol = torch.linalg.cholesky(self.left)
+        return torch.linalg.solve_triangular(chol, torch.eye(chol.shape[-1]).to(chol), upper=False)
+
     @cached_property
-    def inverse(self): return torch.cholesky_inverse(self.chol)
+    def inverse(self): return self.half.mT@self.half
 
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
 class LinearReasons(RowEquations):

@@ -746,3 +746,14 @@ def test_older_folders_read_values_as_they_were_learned():
     old = features_from([dict(name='g', kind='values', values=['Action','Action ',' Comedy','1.0','2.5'])], Vocab(['a'], 'title'))
     got = old.encode(pd.DataFrame(dict(g=['Action | Comedy',1.,2.5,'Action'])).set_axis([*'abcd'])).to_dense()
     assert got.tolist()==[[1,0,1,0,0],[0,0,0,1,0],[0,0,0,0,1],[1,0,0,0,0]]
+
+def test_a_number_is_shared_by_films_that_have_the_same():
+    year = films.assign(year=np.arange(len(films))//10+2000, pages=[100,*[float('nan')]*9]*(len(films)//10))
+    learn = learner(read(year))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als()
+    for title in films.index[[3,40]]:
+        shared = learn.similar(title, 50, why=True).set_index('title').shared
+        for other,names in shared.items():
+            want = [f'{c}={year[c][title]}' for c in ('genre','decade') if year[c][title]==year[c][other]]
+            want += ['year']*bool(year.year[title]==year.year[other])
+            assert sorted(names.split(', ')) == sorted(want or [''])

@@ -206,7 +206,17 @@ def test_who_has_rated_nothing(name):
     assert abs(why.contribution.sum()-new.predict(title))<1e-4
     assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
     assert new.recommend(n=1, why=2).because_1.isna().all()
-    assert new.recommend(n=1, why=2, sentences=True).why[0]=='because others like it'
+    verb = 'chose' if name in ('fit_ials','fit_ease') else 'like'
+    assert new.recommend(n=1, why=2, sentences=True).why[0]==f'because others {verb} it'
+
+@pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','fit_bayes','fit_blend','dot'])
+def test_an_item_that_was_rated_is_no_reason_for_itself(name, monkeypatch):
+    learn = fitted(name)
+    for fewest in (1,2**40):  # by loops, and by PyTorch
+        monkeypatch.setattr(row_loops, '_fewest', fewest)
+        lists = learn.recommend(frame().user.unique()[:30], n=20, exclude_seen=False, why=2)
+        assert len(lists.merge(frame()[['user','title']].drop_duplicates()))
+        for k in (1,2): assert not (lists[f'because_{k}'].astype(object)==lists.title).any()
 
 def test_a_pair_that_was_rated_stands_among_its_reasons():
     learn = fitted('fit_als')
@@ -902,7 +912,7 @@ def test_without_tastes_nothing_is_a_reason_for_one_item_more_than_for_another()
         lists = fitted(name).recommend(n=3, why=2)
         assert lists.because_1.isna().all() and lists.because_2.isna().all()
     popular = fitted('popularity')
-    assert set(popular.recommend(frame().user[0], why=1, sentences=True).why)=={'because others like it'}
+    assert set(popular.recommend(frame().user[0], why=1, sentences=True).why)=={'because others chose it'}
 
 # ------------------------------------------------------------------ a film rated twice, and units
 @pytest.mark.parametrize('name', ['fit_bias','fit_als','by_reg','fit_bayes'])

@@ -40,9 +40,10 @@ def shared_features(rec, code, codes):
     known = rec.ds.features[1]
     if known is None or not known.names or not known.x._nnz(): return None
     all_codes = torch.cat([torch.tensor([code]), codes])
-    rows = known.x.index_select(0, all_codes).to_dense()!=0
+    first,*others = known.x.index_select(0, all_codes).to_dense()
+    has_it = (first!=0) & torch.tensor([o for c in known.columns for o in c.is_value])
+    shared = [has_it & (o==first) for o in others]
     names = known.names
-    shared = rows[1:] & rows[0]
     return [', '.join(names[k] for k in o.nonzero()[:,0].tolist()) for o in shared]
 
 # %% ../../nbs/answer/66_alike.ipynb #794fedfa

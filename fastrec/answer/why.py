@@ -46,13 +46,13 @@ def _are_liked(users, y, w, n_users):
     mean = sums[0]/sums[1]
     return y>=mean[users]-_rounding
 
-def _largest(users, items, are_reasons, values, n):
+def _largest(users, items, are_reasons, lists, values, n):
     """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), overwritten, of ratings that `are_reasons`, of
-    different `items`, by `users`, 0 to n_users-1, which rise; else -1, (n_users,m,n)"""
-    if pay(users): return largest_places(users, items, are_reasons, values, n)
+    different `items`, but the one of `lists`, (n_users,m), by `users`, 0 to n_users-1, which rise; else -1, (n_users,m,n)"""
+    if pay(users): return largest_places(users, items, are_reasons, lists, values, n)
     if not len(users): return torch.full((*values.shape[:2],n), -1)
     codes,may_be = (o[:,None].expand_as(values) for o in padded(users, len(values), items, are_reasons))
-    values.masked_fill_(~may_be, 0)
+    values.masked_fill_(~may_be | (codes==lists[...,None]), 0)
     res = []
     for _ in range(n):
         best,place = values.max(-1, keepdim=True)
@@ -88,11 +88,12 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     row,number = reasons_by_user(ds, m)[0].of(codes)
     if not len(number): return torch.full((*lists.shape,n), -1)
     reasons,_ = reasons_for(rec, m, codes, noise, device)
-    values = reasons.contributions(lists.to(device))
+    lists = lists.to(device)
+    values = reasons.contributions(lists)
     at = number.to(ds.x.device)
     users,items,y,w = (o.to(device) for o in (row,ds.x[at,1],ds.y[at],ds.weights()[at]))
     are_reasons = _are_liked(users, y, w, len(codes)) if learns_ratings(m) else torch.ones_like(users, dtype=torch.bool)
-    place = _largest(users, items, are_reasons, values, n).cpu()
+    place = _largest(users, items, are_reasons, lists, values, n).cpu()
     n_rated = torch.bincount(row, minlength=len(codes))
     begin = n_rated.cumsum(0)-n_rated
     at = begin[:,None,None]+place.clamp(min=0)
@@ -126,10 +127,12 @@ def _named(labels, values):
 def sentence(labels, values=None, by_features=False):
     """A sentence for the reasons `labels`, strongest first, with the ratings `values`, or `None` for choices. Without reasons: is a list
     `by_features`, or everybody's?"""
-    if not len(labels): return f'because {"of what is known about you" if by_features else "others like it"}'
+    is_choice = values is None
+    if not len(labels) and by_features: return 'because of what is known about you'
+    if not len(labels): return f'because others {"chose" if is_choice else "like"} it'
     *others,last = _named(labels, values)
     what = f'{", ".join(others)} and {last}' if others else last
-    return f'because you {"chose" if values is None else "gave"} {what}'
+    return f'because you {"chose" if is_choice else "gave"} {what}'
 
 # %% ../../nbs/answer/64_why.ipynb #7dd0cdcc
 def _by_features(rec, ranker, users):

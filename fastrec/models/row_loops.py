@@ -92,31 +92,34 @@ def by_users(loop, users, n_users, *args, alike=False):
 
 # %% ../../nbs/models/37_row_loops.ipynb #69300053
 @compiled
-def _of_line(line, own, named, found):
-    "Put into `found` the places of the largest of `line`, (n,), times `named`, 0 or 1, and clear those of the same items `own` each time"
+def _of_line(line, asked, own, named, found):
+    """Put into `found` the places of the largest of `line`, (n,), times `named`, 0 or 1, of the items `own` but the one `asked` for, and
+    clear those of the same items each time"""
+    for j in range(len(own)): line[j] = np.float32(0) if own[j]==asked else line[j]*named[j]
     for k in range(len(found)):
         best = np.float32(0)
-        for j in range(len(own)): best = max(best, line[j]*named[j])
+        for j in range(len(own)): best = max(best, line[j])
         found[k] = -1
         if best==0: break
         at = 0
-        while at+1<len(own) and line[at]*named[at]!=best: at += 1
+        while at+1<len(own) and line[at]!=best: at += 1
         found[k] = at
         if k+1==len(found): break
         for j in range(len(own)): line[j] = np.float32(0) if own[j]==own[at] else line[j]
 
 @compiled
-def _largest(first, after, starts, ids, may_be, values, places):
-    "For each of the users and lines of `values`, (n,m,longest), the largest ones' `places`, (n,m,any), in place; -1 if none is above 0"
+def _largest(first, after, starts, ids, may_be, lists, values, places):
+    """For each of the users and lines of `values`, (n,m,longest), which are about the items `lists`, (n,m), the largest ones' `places`,
+    (n,m,any), in place; -1 if none is above 0"""
     for u in range(first, after):
         own = slice(starts[u], starts[u+1])
-        for line,found in zip(values[u], places[u]): _of_line(line, ids[own], may_be[own], found)
+        for line,asked,found in zip(values[u], lists[u], places[u]): _of_line(line, asked, ids[own], may_be[own], found)
 
 # %% ../../nbs/models/37_row_loops.ipynb #a8496119
-def largest_places(users, items, may_be, values, n):
+def largest_places(users, items, may_be, lists, values, n):
     """Places of the `n` largest of the last dimension of `values`, (n_users,m,longest), which is overwritten, of ratings of `users` that
-    `may_be` named, of different `items`"""
+    `may_be` named, of different `items`, none of them the one of `lists`, (n_users,m), that the values are about"""
     places = torch.full((*values.shape[:2],n), -1)
     of_ratings = array(items, torch.int64),array(may_be)
-    by_users(_largest, users, len(values), *of_ratings, values.numpy(), places.numpy())
+    by_users(_largest, users, len(values), *of_ratings, array(lists, torch.int64), values.numpy(), places.numpy())
     return places

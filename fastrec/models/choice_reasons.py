@@ -49,7 +49,7 @@ def _more_of_alone(self:ChoiceReasons, vectors, eased):
 @patch
 def _rest(self:ChoiceReasons, asked):
     "As in `LinearReasons`, but without a choice the others are held down less, and nearer to what features say"
-    rows,weight,pull = self.terms
+    rows,of_rows = self.terms
     left,device = self.left,self.left.device
     if device.type=='mps': left = left.cpu()  # it has no eigenvalues
     values,vectors = torch.linalg.eigh(left)
@@ -59,11 +59,11 @@ def _rest(self:ChoiceReasons, asked):
     asked = asked@vectors
     eased, = self.by_user(self.eased)
     inverse = 1/(values[...,None,:]-eased[...,None])  # (…,n,longest,k)
-    pulled = (pull[...,None]*own).sum(-2, keepdim=True)
-    rest = pulled - pull[...,None]*own
+    pulls = of_rows[...,None]*own
+    rest = pulls.sum(-2, keepdim=True)-pulls
     rest = rest+self._more_of_alone(vectors, eased)
     scaled = own*inverse
-    lever = weight*(own*scaled).sum(-1)
-    back = weight*(scaled*rest).sum(-1)/(1-lever)
+    lever = (own*scaled).sum(-1)
+    back = (scaled*rest).sum(-1)/(1-lever)
     by_rest = asked@(inverse*rest).mT
     return by_rest + (asked@scaled.mT)*back[...,None,:]

@@ -90,9 +90,7 @@ def by_loops(self:DrawReasons, items):
 @patch
 def chance_without(self:DrawReasons):
     "What replaces `eps` without each rating, (S,n,k,longest)"
-    rows,weight,_ = self.terms
-    own = rows*weight.sqrt()[...,None]
-    chance = solved_less(self.half@own.mT, self.eps)
+    chance = solved_less(self.turned, self.eps)
     return chance.masked_fill_(self.is_last[:,None,None], 0.)
 
 # %% ../../nbs/models/39_held_reasons.ipynb #7f02f06c

@@ -40,9 +40,9 @@ class RowEquations(Reasons):
     @cached_property
     def left(self):
         "The left side of each user's equations, (…,n,k,k)"
-        rows,weight,_ = self.terms
+        rows,_ = self.terms
         prec = self.prec[:,None] if self.n_draws else self.prec
-        return prec + torch.diag_embed(self.held) + rows.mT@(rows*weight[...,None])
+        return prec + torch.diag_embed(self.held) + rows.mT@rows
 
     @cached_property
     def half(self):
@@ -51,7 +51,10 @@ class RowEquations(Reasons):
         return torch.linalg.solve_triangular(chol, torch.eye(chol.shape[-1]).to(chol), upper=False)
 
     @cached_property
-    def inverse(self): return self.half.mT@self.half
+    def turned(self):
+        "$L^{-1}$ times the row of each rating, (…,n,k,longest)"
+        rows,_ = self.terms
+        return self.half@rows.mT
 
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
 class LinearReasons(RowEquations):
@@ -70,12 +73,12 @@ class LinearReasons(RowEquations):
 
     @cached_property
     def terms(self):
-        "Rows, weights, and weighted targets of the ratings, by user"
-        left = self.left_of_ratings().movedim(0, -1)
-        codes,weight,slope,targets = self.by_user(self.items, self.weights, self.slope, left)
+        "Rows of the ratings, (…,n,longest,k), and what the start leaves of their targets, (…,n,longest); both times the root of the weight"
+        left,root = self.left_of_ratings().movedim(0, -1),self.weights.sqrt()
+        codes,root,slope,targets = self.by_user(self.items, root, self.slope*root, left)
         if self.n_draws: targets = targets.movedim(-1, 0)
         rows = self.rows_of(codes)*slope[...,None]
-        return rows,weight,weight*(targets-products(rows, self.start))
+        return rows,root*targets-products(rows, self.start)
 
 # %% ../../nbs/models/35_reasons.ipynb #87fe5cbc
 def products(rows, z):
@@ -120,9 +123,9 @@ def parts(self:LinearReasons, items):
 @patch
 def _each(self:LinearReasons, items):
     "`contributions`, in each draw if there are any"
-    rows,_,pull = self.terms
-    asked = self.rows_of(items)@self.inverse
-    return (asked@rows.mT)*pull[...,None,:]
+    _,left = self.terms
+    asked = self.half@self.rows_of(items).mT
+    return (asked.mT@self.turned)*left[...,None,:]
 
 @patch
 def contributions(self:LinearReasons, items):
@@ -161,24 +164,24 @@ def by_loops(self:LinearReasons, items):
 # %% ../../nbs/models/35_reasons.ipynb #9c81d382
 @patch
 def without(self:LinearReasons, items):
-    weight = self.terms[1]
     asked = self.rows_of(items)
-    start = asked@self._start_without(weight).mT
+    start = asked@self._start_without().mT
     return self._mean(start+self._rest(asked)) + self._added(items)[...,None]
 
 @patch
 def _rest(self:LinearReasons, asked):
     "How far the scores of items with the rows `asked`, (…,n,m,k), are from the start without each rating, (…,n,m,longest)"
-    rows,weight,pull = self.terms
-    solved = rows@self.inverse
-    z = solved.mT@pull[...,None]
-    own = (rows*solved).sum(-1)
-    back = weight*((rows@z)[...,0]-pull*own)/(1-weight*own)
-    return asked@z + (asked@solved.mT)*(back-pull)[...,None,:]
+    rows,left = self.terms
+    z = self.half.mT@(self.turned@left[...,None])
+    lever = self.turned.square().sum(-2)
+    back = ((rows@z)[...,0]-left*lever)/(1-lever)
+    asked_turned = self.half@asked.mT
+    return asked@z + (asked_turned.mT@self.turned)*(back-left)[...,None,:]
 
 @patch
-def _start_without(self:LinearReasons, weight):
+def _start_without(self:LinearReasons):
     "The row to start from without each rating, (…,n,longest,k): without a user's only one, that of users with none"
+    weight, = self.by_user(self.weights)
     is_last = (weight>0).sum(-1, keepdim=True)==1
     is_last = is_last & (weight>0)
     return torch.where(is_last[...,None], self.alone[...,None,:], self.start[...,None,:])

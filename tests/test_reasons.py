@@ -111,13 +111,13 @@ def test_chance_is_drawn_again_without_a_rating():
         found,_ = reasons_for(new, m, torch.tensor([1]), noise, device)
         items = torch.arange(1, 20)[None]
         got = found.without(items)[0]
-        rows,weight,pull = (o.double() for o in found.terms)
+        rows,errors = (o.double() for o in found.terms)
         left,asked = found.left.double(),found.rows_of(items).double()[:,0]
         for j in range(rows.shape[2]):
             kept = torch.arange(rows.shape[2])!=j
-            rest = left[:,0]-weight[0,j]*rows[:,0,j,:,None]*rows[:,0,j,None]
+            rest = left[:,0]-rows[:,0,j,:,None]*rows[:,0,j,None]
             chol = torch.linalg.cholesky(rest)
-            z = found.start.double()[:,0]+torch.linalg.solve(rest, (rows[:,0]*pull[:,0,:,None])[:,kept].sum(1))
+            z = found.start.double()[:,0]+torch.linalg.solve(rest, (rows[:,0]*errors[:,0,:,None])[:,kept].sum(1))
             z = z+torch.linalg.solve_triangular(chol.mT, found.eps.double()[:,0], upper=True)[...,0]
             want = (asked@z[...,None])[...,0].mean(0)+found._added(items)[0]
             assert (got[:,j]-want).abs().max()<1e-4

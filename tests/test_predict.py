@@ -688,3 +688,11 @@ def test_scores_that_are_no_numbers_are_refused(make, ratings, tmp_path):
                 lambda: learn.recommend_users(item), lambda: learn.similar(item)):
         with pytest.raises(ValueError, match='no numbers .NaN.*train it again'): ask()
     assert not [*tmp_path.iterdir()]
+
+def test_some_scores_that_are_no_numbers_are_refused(ratings):
+    "A list without these items would be a shorter one, or hold worse ones"
+    learn = learner(RecDataLoaders.from_df(ratings, seed=1))
+    with torch.no_grad(): learn.model.i_weight.weight[3:5] = torch.nan
+    user = ratings.user[0]
+    for ask in (lambda: learn.recommend(user), lambda: learn.recommend(), lambda: learn.recommend(user, diversity=.5)):
+        with pytest.raises(ValueError, match='for some items'): ask()

@@ -16,6 +16,7 @@ from ..models.blend import Sides
 from ..models.posterior import Weighed
 from .recommender import evaluating
 from .lists import best_unseen
+from .topn import are_ranked
 
 # %% ../../nbs/answer/78_steering.ipynb #b79fc985
 _most_damping = 1e6  # long before that only popularity counts, the least popular first
@@ -94,7 +95,7 @@ def score(self:Damped, u, i, out=None):
 # %% ../../nbs/answer/78_steering.ipynb #a607c434
 def _relevance(scores):
     "`scores`, (n,any), from 0 for the lowest of a row to 1 for the highest; minus infinity stays"
-    there = scores>-torch.inf
+    there = are_ranked(scores)
     high = scores.amax(1, keepdim=True)
     low = torch.where(there, scores, high).amin(1, keepdim=True)
     width = (high-low).clamp(min=torch.finfo(scores.dtype).tiny)

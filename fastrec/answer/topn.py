@@ -157,7 +157,7 @@ def score_tiles(score, items, scores, struck):
 
 # %% ../../nbs/answer/56_topn.ipynb #f24fbcd4
 def are_ranked(scores):
-    "Which of the `scores` that were found are those of an item; `ValueError` if all are no numbers"
-    if scores.numel() and scores.isnan().all():
-        raise ValueError('the model gives scores that are no numbers (NaN), so nothing can be ranked: train it again')
+    "Which of the `scores` that were found, where NaN comes first, are those of an item; `ValueError` if any is NaN"
+    if scores.isnan().any():
+        raise ValueError('the model gives scores that are no numbers (NaN), at least for some items, which cannot be ranked: train it again')
     return scores>-torch.inf

@@ -1,6 +1,6 @@
 """A hundred million ratings on one machine: read from Parquet, trained, evaluated, listed, saved and asked, each step with its seconds and memory;
 writes results/big.md. Of another number of ratings, on the screen: python benchmarks/big.py 1000000"""
-import json,os,re,subprocess,sys,tempfile,time
+import ctypes,gc,json,os,re,subprocess,sys,tempfile,time
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # a thread that waits leaves its core to others
 import resource,warnings
@@ -51,7 +51,11 @@ def peak_gb():
     return int(re.search(r'VmHWM:\s*(\d+)', _status.read_text(encoding='utf-8')).group(1))/2**20
 
 def forget_peak():
-    if _reset.exists(): _reset.write_text('5', encoding='utf-8')
+    "Measure the peak from now on, without memory that is free but has not been given back"
+    if not _reset.exists(): return
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    _reset.write_text('5', encoding='utf-8')
 
 class Steps:
     "Prints what each step took, for the process that has started this one"

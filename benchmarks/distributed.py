@@ -8,7 +8,7 @@ fits = dict(sgd=lambda o: o.fit_one_cycle(c.getint('epochs')), als=lambda o: o.f
 
 def fit(kind):
     "Seconds of an epoch or sweep, RMSE, and the factors, on stdout and in a file"
-    learn = learner(RecDataLoaders.from_df(movielens(c['release']), valid_pct=.1, seed=0, bs=c.getint('bs')), sparse=True)
+    learn = learner(RecDataLoaders.from_df(movielens(c['release']), valid_pct=.1, seed=0, bs=c.getint('bs')), sparse=True, shrink=False)
     with learn.no_bar(),learn.no_logging(),learn.distrib_ctx():
         learn.fit(1)  # what a first fit loads isn't counted
         start = time.perf_counter()

@@ -1,10 +1,11 @@
 """What the lists of each fit find by its defaults, compared with popularity and with implicit's ALS, tuned; writes results/lists.md"""
 import time,warnings
-from ranking import als,loaders,systems,theirs
+from ranking import als,loaders,n_settings,systems,theirs
 from report import Report
 from fastrec.all import *
 warnings.simplefilter('ignore')
 
+implicits = f'implicit ALS, the best of {n_settings} settings'
 fits = {'fit_als': {}, 'fit_ials': {}, 'fit_ease': {}, 'fit_blend': {}, 'fit_blend(min_rating=4)': dict(min_rating=4)}
 
 def found(dls, fit, kwargs):
@@ -25,7 +26,7 @@ def measured(train, test):
     best = max(systems['implicit ALS'][1], key=lambda kw: theirs(inner, als, **kw)['model'])
     start = time.process_time()
     of_all = theirs(dls, als, **best)['model']
-    res['implicit ALS, the best of 18 settings'] = [of_all,np.nan,time.process_time()-start]
+    res[implicits] = [of_all,np.nan,time.process_time()-start]
     return res
 
 def splits():
@@ -40,7 +41,7 @@ to_reach = {'`fit_blend`': '≥ each other', '`fit_blend(min_rating=4)`': 'of 4 
 
 def add_rows(rep, name, runs):
     "Rows of means over `runs`, each of which has a row for each system"
-    for system in ['popularity',*(f'`{o}`' for o in fits),'implicit ALS, the best of 18 settings']:
+    for system in ['popularity',*(f'`{o}`' for o in fits),implicits]:
         all_,liked,seconds = np.mean([o[system] for o in runs], axis=0)
         rep.add(name, system, f'{all_:.4f}', '' if np.isnan(liked) else f'{liked:.4f}', f'{seconds:.1f}' if seconds else '', to_reach.get(system, ''))
 

@@ -30,13 +30,15 @@ def theirs(dls, cls, **kwargs):
 def grid(**kwargs): return [dict(zip(kwargs, o)) for o in itertools.product(*kwargs.values())]
 
 als,bpr = implicit.als.AlternatingLeastSquares,implicit.bpr.BayesianPersonalizedRanking
-systems = {'fastrec `fit_ials`': (ours,grid(n_factors=(32,64), alpha0=(.3,.5,1.), reg=(.006,.012,.02))),
-           'implicit ALS': (partial(theirs, cls=als),grid(factors=(32,64), alpha=(.5,1.,3.), regularization=(3.,10.,30.))),
-           'implicit BPR': (partial(theirs, cls=bpr),grid(factors=(32,64), learning_rate=(.01,.03,.1), regularization=(.003,.01,.03), iterations=(200,)))}
+systems = {'fastrec `fit_ials`': (ours,grid(n_factors=(32,64,128), alpha0=(.3,.5,1.), reg=(.006,.012,.02))),
+           'implicit ALS': (partial(theirs, cls=als),grid(factors=(32,64,128), alpha=(1.,3.,10.), regularization=(10.,30.,100.))),
+           'implicit BPR': (partial(theirs, cls=bpr),grid(factors=(32,64,128), learning_rate=(.001,.003,.01), regularization=(.003,.01,.03), iterations=(200,)))}
+n_settings = 27  # of each
 
 def main():
     ratings = movielens('ml-100k')
-    rep = Report('ranking', 'split', 'system', 'NDCG@10', 'times popularity', 'settings, the best of 18 on a part of the training rows', 'to reach')
+    rep = Report('ranking', 'split', 'system', 'NDCG@10', 'times popularity', f'settings, the best of {n_settings} on a part of the training rows', 'to reach')
+    assert all(len(o)==n_settings for _,o in systems.values())
     for name,splitter in (('a random fifth',SeededSplitter(.2, seed=0)),("each user's last rating",LeaveLastSplitter())):
         train,test = train_test(ratings, splitter)
         inner,outer = loaders(*train_test(train, splitter)),loaders(train, test)

@@ -109,14 +109,14 @@ def myfm(s, rank, n_iter):
         return sp.csr_matrix((np.ones(keep.sum()), (np.tile(np.arange(len(df)), 2)[keep], cols[keep])), shape=(len(df), len(s.users)+len(s.items)))
     model = myfm.MyFMRegressor(rank=rank, random_seed=0)
     x,y = rows(s.train),s.train.rating.to_numpy()
-    t = cost(lambda: model.fit(x, y, n_iter=n_iter, n_kept_samples=n_iter, grouping=[0]*len(s.users)+[1]*len(s.items)))
+    t = cost(lambda: model.fit(x, y, n_iter=n_iter, grouping=[0]*len(s.users)+[1]*len(s.items)))
     return t,s.rmse(model.predict(rows(s.test)))
 
 sgd = (1024,1e-2,.4),(512,5e-3,.4),(64,5e-3,.1)  # batch size, learning rate, weight decay
 systems = {
     'ml-100k': {
         'fastrec': [partial(fastrec, bs=2048, epochs=3, n_factors=10, lr=.05), partial(fastrec, epochs=3), partial(fastrec)],
-        'Cornac MF (compiled)': [partial(cornac, k=10, max_iter=n, learning_rate=.01, lambda_reg=.02) for n in (15,25,40)] + [partial(cornac, k=50, max_iter=60, learning_rate=.01, lambda_reg=.1)],
+        'Cornac MF (compiled)': [partial(cornac, k=10, max_iter=n, learning_rate=.01, lambda_reg=.02) for n in (15,25,40)] + [partial(cornac, k=50, max_iter=60, learning_rate=.01, lambda_reg=.1), partial(cornac, k=200, max_iter=100, learning_rate=.005, lambda_reg=.08)],
         'Surprise SVD (compiled)': [partial(surprise, n_factors=k, n_epochs=n, lr_all=.01, reg_all=.1) for k,n in ((10,20),(10,30),(100,60))],
         'LensKit BiasedMF ALS (compiled)': [partial(lenskit, kind='als', embedding_size=k) for k in (25,50)],
         'myFM Bayesian MF (compiled)': [partial(myfm, rank=10, n_iter=n) for n in (20,50,100)],

@@ -72,6 +72,32 @@ def test_settings_name_the_fits_that_ran(dls, monkeypatch):
     table = fitted(dls).settings().value
     assert table['choices']=='fit_ials' and not [o for o in table.index if 'ease' in o]
 
+@pytest.mark.filterwarnings('ignore:who chose what says no more')
+@pytest.mark.parametrize('choices', [None,'fit_ials'])
+def test_settings_say_that_lists_are_of_what_is_popular(choices):
+    "Choices at random, and so are ratings: popularity takes the place of all fits of choices, and no weight is sure to find more"
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame(rng.integers((300,80), size=(6000,2)), columns=['user','title']).drop_duplicates()
+    learn = fitted(RecDataLoaders.from_df(pairs.assign(rating=rng.integers(1, 6, len(pairs))), seed=1), choices=choices)
+    table = learn.settings()
+    assert table.loc['weight',['value','rule']].tolist()==[0,'no weight finds more held-out training rows than popularity by two standard errors']
+    assert table.value['n_factors of fit_ials']==0 and table.rule['n_factors of fit_ials']=='choices agree no further than by chance'
+    assert table.loc['choices',['value','rule']].tolist()==(['fit_ials','given'] if choices else ['popularity','choices agree no further than by chance'])
+    assert not [o for o in table.index if 'ease' in o or o=='reg of fit_ials']
+    asked_for = fitted(learn.dls, weight=1., choices=choices).settings()
+    assert asked_for.loc['weight',['value','rule']].tolist()==[1,'given'] and asked_for.value['n_factors of fit_ials']==0
+
+@pytest.mark.filterwarnings('ignore:who chose what says no more')
+def test_settings_say_that_ratings_find_more_than_what_is_popular():
+    "Everybody may choose anything, and the films that are held out are those with high ratings: their weight is above 0"
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame(rng.integers((400,100), size=(9000,2)), columns=['user','title']).drop_duplicates()
+    good = pairs.title%10==0
+    ratings = pairs.assign(rating=np.where(good, 5, rng.integers(1, 4, len(pairs))))
+    table = fitted(RecDataLoaders.from_df(ratings, seed=1), min_rating=4).settings()
+    assert table.value['choices']=='popularity' and table.value['weight']>0
+    assert table.rule['weight']=='finds more held-out training rows than popularity by two standard errors'
+
 def test_std_beside_lists_where_there_are_draws(dls):
     learn = fitted(dls, weight=.3, ratings='fit_bayes')
     df = learn.recommend(n=3)

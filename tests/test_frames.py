@@ -831,6 +831,21 @@ def test_check_ratings_tells_what_there_is(small):
     twice = check_ratings(pd.concat([small]*2), splitter=lambda d: (np.arange(1200),np.arange(1200, 2400))).set_index('about').finding
     assert twice['split']=='100.0% of 1,200 validation rows are pairs that training has too'
 
+@pytest.mark.parametrize('value,learns', [(1,True),(4.5,True),(0,False)])
+def test_ratings_that_are_all_the_same_are_told_in_one_number(small, value, learns):
+    found = check_ratings(small.assign(rating=value)).query('about=="rating" and severity=="note"').finding.iloc[0]
+    more = ': fits of choices learn from them (fit_blend, fit_ials, fit_ease), and fits of ratings nothing'
+    assert found==f'1,200 ratings, all of them {value:g}'+more*learns
+
+@pytest.mark.parametrize('users,items,told', [('who','what',"taken for users: 'who', items: 'what'; if that is wrong, name them with user_name, item_name"), ('user','title',None)])
+def test_what_is_refused_as_ratings_is_told_once(small, users, items, told):
+    "A column of words in the place of ratings: its refusal says how to name another"
+    words = small[['user','title']].set_axis([users,items], axis=1).assign(action='view')
+    found = check_ratings(words)
+    assert found.query('severity=="warning" and about=="columns"').finding.tolist()==([told] if told else [])
+    refused_as, = found.query('severity=="refused"').finding
+    assert "'action'" in refused_as and 'name the right column with rating_name' in refused_as
+
 def test_few_ratings_are_told():
     "As few as the fits of choices cannot judge, and not more"
     def told(n): return [o for o in check_ratings(sample_ratings(n_users=100, n_items=60, n_ratings=n)).finding if 'ratings are few' in o]

@@ -86,7 +86,8 @@ def _tell_list(lists, ratings):
     user = ratings.user.value_counts().index[ratings.user.nunique()//10]
     liked = ratings[ratings.user==user].nlargest(5, 'rating')[['title','rating']]
     recs = lists.recommend(user, n=5).drop(columns=['user','score'])
-    print(f'\nUser {user} gave the most stars to\n{as_lines(liked)}\n\nand may like\n{as_lines(recs)}')
+    print(f'\nUser {user} gave the most stars to\n{as_lines(liked)}\n\n'
+          f'and may like, in the order of how likely they choose and like it, which is not that of stars alone\n{as_lines(recs)}')
     return user
 
 # %% ../../nbs/command/14_demo.ipynb #2b2d1551

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/09_columns.ipynb #e252ad6f
 import numpy as np,pandas as pd
+from .kinds import kind_of
 from .names import listed,need_columns,role_of,usual_column
 from .placed import check_place,check_swapped,is_real,name_arguments
 from .titles import item_or_title,tell_years
@@ -103,6 +104,17 @@ def _check_names(names, given):
         if role in _contradictions[argument]:
             raise ValueError(f'{argument}={n!r} names a column of {role}s: name another, or rename it if that is meant')
 
+# %% ../../nbs/data/09_columns.ipynb #81a2eee4
+def _tell_places(df, names, given, placed):
+    "Warn of the columns of `df` that aren't `given` and so were taken for `names`, if some are `placed`, but not of ratings that are text"
+    found = zip(name_arguments, ('users','items','ratings'), names, given)
+    taken = {argument: f'{what}: {n!r}' for argument,what,n,name in found if name is None}
+    by_place = [*placed]
+    if 'rating_name' in placed and kind_of(df[names[2]])=='text':
+        by_place.remove('rating_name')
+        del taken['rating_name']
+    if by_place: warn(f'taken for {listed(taken.values())}; if that is wrong, name them with {listed(by_place)}')
+
 # %% ../../nbs/data/09_columns.ipynb #0ff7868a
 def found_columns(df, user_name=None, item_name=None, rating_name=None):
     "The columns of user, item or title, and rating in `df`: those named, those with a usual name, or those in their place, with a warning"
@@ -114,10 +126,7 @@ def found_columns(df, user_name=None, item_name=None, rating_name=None):
     check_reserved(names)
     check_place(df, placed)
     check_swapped(df, placed, names[2])
-    if placed:
-        found = zip(('users','items','ratings'), names, given)
-        taken = listed(f'{what}: {n!r}' for what,n,name in found if name is None)
-        warn(f'taken for {taken}; if that is wrong, name them with {listed(placed)}')
+    _tell_places(df, names, given, placed)
     return names
 
 def pick_columns(df, user_name=None, item_name=None, rating_name=None):

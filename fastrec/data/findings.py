@@ -91,6 +91,18 @@ def _note_if_few(found, n, name):
     found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} it is not known whether people choose by taste; '
                'compare lists with popularity on several splits, by cross_validate')
 
+# %% ../../nbs/data/14_findings.ipynb #f596d5fc
+def _values_in(y):
+    "Which values the ratings `y` have, in words"
+    n = f'{len(y):,} ratings'
+    first,last = y.min(),y.max()
+    if len(y)>1 and first==last:
+        learns = ': fits of choices learn from them (fit_blend, fit_ials, fit_ease), and fits of ratings nothing' if first>0 else ''
+        return f'{n}, all of them {first:g}{learns}'
+    shares = pd.Series(y).value_counts(normalize=True)  # the most frequent first
+    most = ', '.join(f'{v:g} ({share:.0%})' for v,share in shares.head(5).items())
+    return f'{n} from {first:g} to {last:g}, {len(shares):,} different, the most frequent {most}'
+
 def _note_ratings(found, df, names, codes):
     "Note the ratings, from low to high, and the most frequent"
     rating = names[2]
@@ -99,11 +111,7 @@ def _note_ratings(found, df, names, codes):
     found.step(rating, check_scale, y, rating)
     if zeros := rare_zeros(y, rating): found.note(rating, zeros)
     if codes: found.step('pairs', check_repeats, *codes, y, names)
-    n_different = len(np.unique(y))
-    shares = pd.Series(y).value_counts(normalize=True)  # the most frequent first
-    most = ', '.join(f'{v:g} ({share:.0%})' for v,share in shares.head(5).items())
-    found.note(rating, f'{len(y):,} ratings from {y.min():g} to {y.max():g}, {n_different:,} different, '
-               f'the most frequent {most}')
+    found.note(rating, _values_in(y))
     _note_if_few(found, len(y), rating)
 
 # %% ../../nbs/data/14_findings.ipynb #44c84863

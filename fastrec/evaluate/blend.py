@@ -122,7 +122,9 @@ def _asked(learn, models, dls, question):
     find_taste = any(has_tastes(m) for k,m in models.items() if k in _choice_fits)
     are_sure = np.ones(len(rows), bool) if find_taste else _are_sure(rows, rows[0.,second])
     found = [(*k, float(v.mean())) for k,v in rows.items()]
-    return _by_preference(pd.DataFrame(found, columns=['weight','second','ndcg']), are_sure)
+    res = _by_preference(pd.DataFrame(found, columns=['weight','second','ndcg']), are_sure)
+    res.attrs['beside_popularity'] = not find_taste  # for `settings`
+    return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):

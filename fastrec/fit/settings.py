@@ -13,6 +13,7 @@ from ..data.loaders import usual_bs
 from ..models.ease import Ease
 from .training import RecLearner
 from .arguments import LastFit
+from .blend_settings import blend_rows,by_chance
 from .beginning import n_factors_of
 from .defaults import pays_sparse,scaled_wd,values_of_scale
 from .learner import usual_lr
@@ -142,8 +143,7 @@ def _features_row(ds):
     source = ', '.join(f'{len(o.names)} of {o.vocab.name!r}' for o in ds.features if o)
     return True,'what the loaders were told of users and items',source
 
-_of_popularity = (None,'popularity, as choices agree no further than by chance',
-    'what is chosen together, compared with the same mixed by chance, and a trial')
+_of_popularity = (None,f'popularity, as {by_chance[0]}',by_chance[1])
 
 # %% ../../nbs/fit/28_settings.ipynb #2b5a98bc
 def _ease_row(learn, n):
@@ -173,20 +173,6 @@ _rules = dict(  # what makes a row of what was left out
     fit_ials=dict(alpha0=_alpha0_row),
     fit_bayes=dict(n_draws=_draws_row, n_sweep=_sweeps_row))
 
-# %% ../../nbs/fit/28_settings.ipynb #6c774304
-def _blend_rows(blend, args):
-    "The fits of choices that made the parts of a `blend`, with what each chose, and the weights that found most held-out choices"
-    found,asked = blend.chosen(),blend.asked
-    rule = 'factors, and up to 10,000 items weights of items, which err in different ways'
-    res = {} if args['choices'] else dict(choices=(' and '.join(found),rule,''))
-    res |= {f'{k} of {fit}': (v,'as that fit chooses it','') for fit,o in found.items() for k,v in o.items()}
-    if args['weight'] is not None or asked is None: return res
-    best = asked.iloc[0]
-    rule = 'finds most of held-out training rows'
-    source = f'NDCG@10 {best.ndcg:.3f}, best of {len(asked)} pairs of weights {asked.ndcg.max():.3f}'
-    chosen = {'share of fit_ease': 'second', 'weight': 'weight'}
-    return res|{k: (best[o],rule,source) for k,o in chosen.items() if asked[o].nunique()>1}
-
 # %% ../../nbs/fit/28_settings.ipynb #a149d657
 _usual_widths = dict(fit_als=lambda n: usual_width, fit_bayes=usual_draw_width, fit_sgd=lambda n: usual_sgd_width)  # for n ratings
 
@@ -209,7 +195,7 @@ def _of_solver(learn):
         if k=='n_factors' and fit in _usual_widths: res[k] = _width_row(learn, v, _usual_widths[fit](n))
         elif v is None and (fit,k) in _learned: res[k] = (*_learned[fit,k],f'{n:,} training ratings')
         else: res[k] = _row(v, defaults[k].default, 'the default')
-    if fit=='fit_blend': res |= _blend_rows(learn.model.lists_by, args)
+    if fit=='fit_blend': res |= blend_rows(learn, args)
     if args.get('features'): res['features'] = _features_row(learn.dls.train_ds)
     if learn.model.advised: res |= _drawn_row(learn.model.advised[:-1], learn.model.advised[-1])
     if fit=='fit_als': res |= _als_rows(learn.model, args, n)

@@ -58,8 +58,8 @@ class RowEquations(Reasons):
 
 # %% ../../nbs/models/35_reasons.ipynb #37ac37d9
 class LinearReasons(RowEquations):
-    """As above, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are those of each
-    rating, $w$ and $y-o$; `prior` is what is on the left without ratings, (k,k), what is added on the
+    """`Reasons` by equations, for items of a `model`, in `n_draws` of it if there are any: `users`, `items`, `weights` and `targets` are
+    those of each rating, $w$ and $y-o$; `prior` is what is on the left without ratings, (k,k), what is added on the
     diagonal of each user, and $m$, (n,k) each; `plain` the $m$ of everybody, if it differs; `slope` what rows are multiplied by"""
     def __init__(self, model, users, items, weights, targets, prior, plain=None, slope=None, n_draws=0):
         store_attr('model,users,items,weights,targets,plain,n_draws')

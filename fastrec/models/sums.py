@@ -29,7 +29,7 @@ def _once_a_pair(pairs, w):
 
 # %% ../../nbs/models/36_sums.ipynb #71a267c8
 class WeightReasons(Reasons):
-    "As above, with the `weight` of an `Ease`"
+    "`Reasons` of an `Ease`: each rating contributes the `weight` between its item and the one asked for"
     def __init__(self, model, users, items, n_users, w=None):
         w = torch.ones_like(users, dtype=torch.float32) if w is None else w
         self.model = model
@@ -71,7 +71,7 @@ def without(self:WeightReasons, items):
 
 # %% ../../nbs/models/36_sums.ipynb #10db352b
 class SumReasons(Reasons):
-    "As above, the `reasons` of several models times `weights`"
+    "`Reasons` of a blend: the `reasons` of its models, times `weights`, added up"
     def __init__(self, reasons, weights): store_attr()
     def _sum(self, name, items):
         each = [getattr(o, name)(items) for o in self.reasons]
@@ -100,7 +100,7 @@ def with_prior_of(model, users):
 
 # %% ../../nbs/models/36_sums.ipynb #3351a80e
 class LeftOut(Reasons):
-    "As above, for any `model` that has `fit_users`, from rows that are fitted without each rating"
+    "`Reasons` for any `model` that has `fit_users`: rows are fitted again without each rating"
     how = 'leaving one rating out'
     def __init__(self, model, users, items, y, n_users, noise, w=None, known=None):
         self.model,self.noise = model,noise

@@ -159,5 +159,6 @@ def score_tiles(score, items, scores, struck):
 def are_ranked(scores):
     "Which of the `scores` that were found, where NaN comes first, are those of an item; `ValueError` if any is NaN"
     if scores.isnan().any():
-        raise ValueError('the model gives scores that are no numbers (NaN), at least for some items, which cannot be ranked: train it again')
+        raise ValueError('the model gives scores that are no numbers (NaN), at least for some items, so nothing can be ranked: train it '
+                         'again')
     return scores>-torch.inf

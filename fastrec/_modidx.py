@@ -1698,6 +1698,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'fastrec/evaluate/blend.py'),
                                         'fastrec.evaluate.blend._replace': ('evaluate/blend.html#_replace', 'fastrec/evaluate/blend.py'),
                                         'fastrec.evaluate.blend._same_fit': ('evaluate/blend.html#_same_fit', 'fastrec/evaluate/blend.py'),
+                                        'fastrec.evaluate.blend._tell': ('evaluate/blend.html#_tell', 'fastrec/evaluate/blend.py'),
                                         'fastrec.evaluate.blend.usual_choices': ( 'evaluate/blend.html#usual_choices',
                                                                                   'fastrec/evaluate/blend.py')},
             'fastrec.evaluate.choosing': { 'fastrec.evaluate.choosing._as_fits': ( 'evaluate/choosing.html#_as_fits',

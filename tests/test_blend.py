@@ -472,3 +472,11 @@ def test_where_choices_have_no_taste_ratings_count_only_if_lists_surely_find_mor
         gain = learn.model.ranker.asked
         assert weight==0 and (gain.weight==0).idxmax()==0 and len(gain)>8
         assert learn.evaluate().ndcg_at_10.model==pytest.approx(learn.evaluate().ndcg_at_10.popularity, abs=1e-6)
+
+def test_lists_that_ratings_make_differ_are_not_said_to_be_the_same_for_everybody(monkeypatch):
+    monkeypatch.setattr(sys.modules['fastrec.fit.taste'], 'has_taste', lambda o: False)
+    with pytest.warns(UserWarning, match='only ratings, with a weight of 1, make them differ') as told: learn = fitted(tasteful(), weight=1.)
+    firsts = learn.recommend(n=1).title
+    assert firsts.nunique()>1 and not any('same for everybody' in str(o.message) for o in told)
+    with pytest.warns(UserWarning, match=r'same for everybody.*fit_blend\(weight=1\.\) lets ratings') as told: learn = fitted(tasteful(), weight=0.)
+    assert len(told)==1 and len({*learn.recommend(n=1, exclude_seen=False).title})==1

@@ -83,13 +83,15 @@ def _note_pairs(found, df, names, splitter, valid_pct):
     return codes
 
 # %% ../../nbs/data/14_findings.ipynb #6dea5270
-enough_choices = 1000  # with fewer it is not known whether they hold taste
+enough_choices = 1000  # for training: with fewer it is not known whether they hold taste
+_of_training = .8  # of all, as loaders hold a fifth out
 
 def _note_if_few(found, n, name):
     "Add a note if the `n` ratings in the column `name` are too few to say much"
-    if n>=enough_choices: return
-    found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} it is not known whether people choose by taste; '
-               'compare lists with popularity on several splits, by cross_validate')
+    if _of_training*n>=enough_choices: return
+    found.note(name, f'{n:,} ratings are few: with fewer than {enough_choices:,} for training ({enough_choices/_of_training:,.0f} in all, '
+               'if a fifth is held out) it is not known whether people choose by taste; compare lists with popularity on several splits, '
+               'by cross_validate')
 
 # %% ../../nbs/data/14_findings.ipynb #f596d5fc
 def _values_in(y):

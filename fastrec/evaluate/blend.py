@@ -18,6 +18,7 @@ from ..fit.ials import check_choices
 from ..fit.learner import dot_learner
 from ..fit.list_metrics import ListMetric
 from ..fit.solvers import copied,solver_data
+from ..fit.taste import no_taste
 from ..fit.training import RecLearner
 from ..fit.arguments import LastFit
 
@@ -59,14 +60,20 @@ def _first_fit(learn, fit, before):
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3597c867
 def _models_of_all(learn, fits):
-    "A model of all training rows by each of `fits`; their warnings are given once"
+    "A model of all training rows by each of `fits`, and their warnings, each once"
     in_order = sorted(fits, key=[*_choice_fits,*_rating_fits].index)
     ds = learn.dls.train_ds.counted()
     known = [o for fit in fits for o in listened(check_choices, ds, fit)[1]]  # and warned about, as `fit_blend`
     models,texts,_ = listened(_models, learn, learn.dls, in_order, partial(_first_fit, learn))
-    for o in dict.fromkeys(texts):
-        if o not in known: warn(o)
-    return {fit: models[fit] for fit in fits}
+    return {fit: models[fit] for fit in fits},[o for o in dict.fromkeys(texts) if o not in known]
+
+def _tell(texts, weight, ratings):
+    "Warn with `texts`; that choices show no taste does not mean the same list for everybody where `ratings` have a `weight`"
+    for o in texts:
+        if not (ratings and o.startswith(no_taste)): warn(o)
+        elif weight: warn(f'{no_taste}, so these count in the lists as popularity alone, and only ratings, with a weight of {weight:g}, '
+                          'make them differ from person to person')
+        else: warn(f'{o}; and fit_blend(weight=1.) lets ratings make lists differ from person to person')
 
 # %% ../../nbs/evaluate/77_blend.ipynb #e3c624a5
 def _blend(models, shares):
@@ -206,7 +213,8 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
         del self.model.ranker
     if ratings: _fit_ratings(self, ratings, cbs)
     own = {ratings: copied(self.model)} if ratings in fits else {}
-    models = _models_of_all(self, [o for o in fits if o not in own]) | own
+    models,texts = _models_of_all(self, [o for o in fits if o not in own])
+    models |= own
     asked = _asked(self, models, *trial) if trial else None
     weight,second = (ifnone(weight, 0.),.5) if asked is None else asked.iloc[0][['weight','second']]
     of_choices = [m for k,m in models.items() if k in _choice_fits]
@@ -216,3 +224,4 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
     ranker.asked = asked
     if ratings: self.model.ranker = ranker.requires_grad_(False)
     else: _replace(self, ranker)
+    _tell(texts, weight, ratings)

@@ -67,13 +67,15 @@ def is_tried(ds):
     "Are the choices `ds` enough for a trial of settings, and so few for each that it is needed?"
     return len(ds)>=enough_choices and are_few(ds, _sparse)
 
+no_taste = 'who chose what says no more than how much each person chooses and each thing is chosen'
+
 @exactly()
 @one_thread()
 def finds_taste(beside):
     "As `has_taste`; warns if there is none"
     if has_taste(beside): return True
     popular = 'popular as rows are weighed' if (beside.pairs.w%1).any() else 'popular'  # repeats are whole numbers
-    warn(f'who chose what says no more than how much each person chooses and each thing is chosen, so the lists are of what is {popular}, '
+    warn(f'{no_taste}, so the lists are of what is {popular}, '
          'the same for everybody: with more people and choices there may be more to find; '
          f'fit_ials(reg={beside.reg():.2g}) looks for taste all the same')
     return False

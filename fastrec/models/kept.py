@@ -75,7 +75,7 @@ def fill_if_moved(model):
     note_filled(model)
 
 # %% ../../nbs/models/33_kept.ipynb #2db42cd9
-def _bits_of_factors(model): return [_bits(es[0].weight[1:]) for es in model.tables]
+def _bits_of_factors(model): return [_bits(es[0].weight[2:]) for es in model.tables]  # two rows: a multiple of 8 bytes, so no copy
 
 def note_new(model):
     "Note that the `model` has the weights that it was made with"

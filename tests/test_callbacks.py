@@ -6,7 +6,9 @@ from fastai.callback.all import (Callback,CancelEpochException,CancelFitExceptio
 from fastai.losses import MSELossFlat
 from fastai.metrics import AccumMetric,mae,rmse
 from fastcore.basics import noop
+from torch.optim.swa_utils import AveragedModel
 from conftest import seldom
+from fastrec.fit.record import TellEpochs
 from fastrec.all import BPRLoss,ItemTransform,RecDataLoaders,SampledSoftmaxLoss,learner,list_metrics,sample_ratings,set_seed
 
 pytestmark = pytest.mark.filterwarnings('ignore:[^A-Z]*the tastes that were found')  # an epoch or two find few
@@ -203,6 +205,80 @@ def test_metrics_that_are_set_later_are_checked(dls):
     learn.metrics = list_metrics()
     learn.fit(1)
     assert learn.history.ndcg_at_10.notna().all()
+
+# ------------------------------------------------------------------ measuring within a fit
+def measuring(at, measure):
+    "A callback that measures at the event `at`, now and then, and hears nothing of what that causes"
+    def measured(self):
+        self.n = getattr(self, 'n', 0)+1
+        if getattr(self, 'is_busy', False) or 'batch' in at and self.n%7!=3: return
+        self.is_busy = True
+        measure(self.learn)
+        self.is_busy = False
+    return callback(**{at: measured})
+
+ways = dict(cycle=(lambda l,cb: l.fit_one_cycle(3, cbs=cb), {}), network=(lambda l,cb: l.fit_one_cycle(3, cbs=cb), dict(use_nn=True, ps=.2)), adam=(lambda l,cb: l.fit(3, cbs=cb), dict(shrink=False, wd=0.)),
+            softmax=(lambda l,cb: l.fit_one_cycle(3, cbs=cb), dict(loss_func=SampledSoftmaxLoss())), bpr=(lambda l,cb: l.fit_one_cycle(3, cbs=cb), dict(loss_func=BPRLoss())),
+            als=(lambda l,cb: l.fit_als(4, 4, tol=None, cbs=cb), {}), until=(lambda l,cb: l.fit_als(4, 9, tol=.02, reg=1., cbs=cb), {}), bayes=(lambda l,cb: l.fit_bayes(4, 6, cbs=cb), {}),
+            saved=(lambda l,cb: l.fit(3, 3e-2, cbs=[SaveModelCallback('rmse'),cb]), {}), search=(lambda l,cb: l.fit(3, cbs=[TellEpochs('rmse', lambda *o: l.told.append(o)),cb]), {}))
+
+@pytest.mark.parametrize('at', ['after_train','after_epoch',*seldom('after_validate','after_batch','before_train','before_validate','before_epoch')])
+@pytest.mark.parametrize('measure', [lambda l: l.validate(0), lambda l: l.get_preds()], ids=['validate','get_preds'])
+@pytest.mark.parametrize('way', ways)
+def test_a_fit_goes_on_as_if_nothing_had_been_measured(way, measure, at, tmp_path):
+    fit,kwargs = ways[way]
+    dls = RecDataLoaders.from_df(sample_ratings(150, 80, 5000), seed=1, path=tmp_path)
+    learn,want = (quiet(dls, n_factors=8, **kwargs) for _ in range(2))
+    for o in (learn,want): o.told = []
+    for o,cb in ((learn,measuring(at, measure)),(want,callback())):
+        with warnings.catch_warnings(action='ignore'): fit(o, cb)
+    assert weights(learn).equal(weights(want)) and learn.history.equals(want.history) and learn.told==want.told
+    assert learn.settings().equals(want.settings()) and [type(o).__name__ for o in learn.cbs]==[type(o).__name__ for o in want.cbs]
+    assert getattr(learn.recorder, 'hps', None)==getattr(want.recorder, 'hps', None)
+
+def test_a_resumed_fit_goes_on_as_if_nothing_had_been_measured(dls):
+    learn,want = quiet(dls),quiet(dls)
+    for o in (learn,want): o.fit(2)
+    learn.fit(3, start_epoch=1, cbs=measuring('after_train', lambda l: l.validate(0)))
+    want.fit(3, start_epoch=1)
+    assert weights(learn).equal(weights(want)) and learn.history.equals(want.history)
+
+def test_what_was_frozen_in_batch_norm_stays_frozen_after_measuring(dls):
+    "As the modes of all modules are put back, not one for all"
+    learn,modes = quiet(dls, use_nn=True),[]
+    norms = [m for m in learn.model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    def freeze(self): norms[0].eval()
+    freezing = callback(before_train=freeze, after_batch=lambda self: modes.append((norms[0].training,self.model.training)) if self.training else None)
+    learn.fit(1, cbs=[freezing,measuring('after_step', lambda l: l.validate())])
+    assert set(modes)=={(False,True)}
+
+# ------------------------------------------------------------------ weights that a callback has averaged
+class Averages(Callback):
+    "Averages of epochs, as PyTorch makes them, and of steps"
+    order = 70
+    def before_fit(self): self.of_epochs,self.of_steps = AveragedModel(self.model),[p.detach().clone() for p in self.model.parameters()]
+    def after_step(self):
+        for e,p in zip(self.of_steps, self.model.parameters()): e.lerp_(p.detach(), .1)
+    def after_epoch(self):
+        if self.epoch>=2: self.of_epochs.update_parameters(self.model)
+
+@pytest.mark.parametrize('kwargs', [dict(use_nn=False),dict(y_range=False),dict(use_nn=True)], ids=' '.join)
+def test_averaged_weights_belong_to_the_mean_that_is_there(kwargs, monkeypatch):
+    "A model that is drawn to biases has the mean that it was trained with"
+    def errors():
+        learn,cb = quiet(RecDataLoaders.from_df(sample_ratings(400, 200, 12_000), seed=1), seed=1, **kwargs),Averages()
+        mean = getattr(learn.model, 'mean', torch.zeros(())).clone()
+        learn.fit(6, cbs=cb)
+        assert (learn.shrink_to_biases.chosen!=1).any() and torch.allclose(getattr(learn.model, 'mean', mean), mean, rtol=1e-6)
+        res = []
+        for averages in (cb.of_steps,[*cb.of_epochs.module.parameters()]):
+            for p,o in zip(learn.model.parameters(), averages): p.data.copy_(o)
+            res.append(float(learn.validate()[1]))
+        return res
+    of_steps,of_epochs = errors()
+    monkeypatch.setattr('fastrec.fit.mixing.shrink', noop)  # so that the last epoch stays as trained
+    steps_as_trained,epochs_as_trained = errors()
+    assert abs(of_steps-steps_as_trained)<1e-5 and of_epochs<1.005*epochs_as_trained
 
 # ------------------------------------------------------------------ measuring
 @pytest.mark.parametrize('measure', [lambda o: o.validate(), lambda o: o.get_preds(), lambda o: o.lr_find(show_plot=False)], ids=['validate','get_preds','lr_find'])

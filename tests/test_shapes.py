@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from conftest import seldom
 from fastrec.evaluate import choosing
 from fastrec.fit.chance import BesideChance
-from fastrec.fit.mixing import draw_to_biases
+from fastrec.fit.mixing import digest_of,draw_to_biases
+from fastrec.models.kept import is_new
 from fastrec.all import BPRLoss,EarlyStoppingCallback,RecDataLoaders,RecInterpretation,ShrinkToBiases,choose_fit,learner,load_recommender,nn,sample_ratings
 
 fits = dict(bias=lambda l: l.fit_bias(), als=lambda l: l.fit_als(8), bayes=lambda l: l.fit_bayes(8, 30), cycle=lambda l: l.fit_one_cycle(3), sgd=lambda l: l.fit_sgd())
@@ -454,17 +455,17 @@ def test_rows_that_an_earlier_fit_has_learned_do_not_make_tastes_stronger(first,
             learn.model.u_bias.requires_grad_(True)
         else: getattr(learn, 'fit_als' if first=='init' else first)()
         if first=='init': learn = learner(dls, init=learn, seed=0)
-    assert learn.seen_all
+    assert learn.model.unseen is None and not is_new(learn.model)
     with learn.no_bar(),learn.no_logging(): getattr(learn, then)(*([4] if then=='fit_one_cycle' else []))
     goes_on = then=='fit_one_cycle' or first!='frozen'
     weights = learn.shrink_to_biases.chosen if then=='fit_one_cycle' else learn.model.advised[:-1]
-    assert learn.seen_all==goes_on and (not goes_on or first=='frozen' or weights[1]<=1)
+    assert (learn.model.unseen is None)==goes_on and (not goes_on or first=='frozen' or weights[1]<=1)
 
 def test_a_search_for_a_rate_changes_nothing():
     learn,plain = (learner(RecDataLoaders.from_df(sample_ratings(100, 60, 3000), seed=1), n_factors=8, seed=0) for _ in range(2))
     before = [w.detach().clone() for w in learn.model.parameters()]
     with learn.no_bar(),learn.no_logging(): learn.lr_find(show_plot=False)
-    assert all(map(torch.equal, before, learn.model.parameters())) and not learn.seen_all
+    assert all(map(torch.equal, before, learn.model.parameters())) and is_new(learn.model)
     for o in (learn,plain):
         with o.no_bar(),o.no_logging(): o.fit(2)
     assert all(map(torch.equal, learn.model.parameters(), plain.model.parameters()))
@@ -477,13 +478,93 @@ def test_what_a_model_has_seen_goes_with_it():
     with learn.no_bar(),learn.no_logging():
         learn.fit_als()
         learn.fit_sgd(20, cbs=Stop())
-    assert learn.last_fit.name=='fit_als' and learn.seen_all
+    assert learn.last_fit.name=='fit_als' and learn.model.unseen is None
     with learn.no_bar(),learn.no_logging(): learn.fit_sgd(20)
-    state = learn.fit_state()
-    assert not learn.seen_all
+    state,unseen = learn.fit_state(),learn.model.unseen
+    assert unseen is not None
     with learn.no_bar(),learn.no_logging(): learn.fit_als()
     learn.put_back(state)
-    assert not learn.seen_all
+    assert learn.model.unseen==unseen
+
+def test_other_loaders_make_no_tastes_stronger():
+    "As rows that they hold out were trained on with the loaders before"
+    df = sample_ratings().reset_index(drop=True)
+    test,old,new = np.split(np.random.RandomState(0).permutation(len(df)), [len(df)//6, int(len(df)*.95)])
+    def loaders(*parts): return RecDataLoaders.from_df(df, splitter=lambda _: (sorted(np.concatenate(parts)),sorted(test)), seed=1)
+    learn,plain = (learner(loaders(old), seed=1, **kwargs) for kwargs in ({},dict(shrink=False)))
+    for o in (learn,plain):
+        train(o, 5)
+        o.dls = loaders(old, new)
+        train(o, 2, 1e-3)
+    assert rmse(learn)<1.002*rmse(plain) and learn.shrink_to_biases.chosen[1]<=1 and learn.model.unseen is None
+    ds = learn.dls.train_ds
+    rows = torch.tensor([7,3,5])
+    assert digest_of(ds, rows)==digest_of(ds, rows.flip(0)) and digest_of(ds, rows)!=digest_of(ds, rows+1)
+
+def _by_learn(learn, other, path): other.save(path/'a'), learn.load(path/'a')
+def _by_state(learn, other, path): learn.model.load_state_dict(other.model.state_dict())
+def _by_tensors(learn, other, path): learn.model.load_state_dict({k: v.clone() for k,v in other.model.state_dict().items()})
+def _by_model(learn, other, path): learn.model = other.model
+def _by_hand(learn, other, path):
+    for w,o in zip(learn.model.parameters(), other.model.parameters()): w.data.copy_(o)
+
+@pytest.mark.parametrize('take', [_by_learn,_by_state,_by_tensors,_by_model,_by_hand], ids=lambda f: f.__name__)
+def test_weights_from_elsewhere_make_no_tastes_stronger(take, tmp_path):
+    dls = RecDataLoaders.from_df(sample_ratings(), seed=1)
+    learn,other = learner(dls, seed=1),learner(dls, seed=1, shrink=False)
+    train(other, 10)
+    take(learn, other, tmp_path)
+    train(learn, 1, 1e-3)
+    assert rmse(learn)<1.003*rmse(other) and learn.shrink_to_biases.chosen[1]<=1 and learn.model.unseen is None
+
+@pytest.mark.parametrize('take', [_by_learn,_by_state,_by_model], ids=lambda f: f.__name__)
+def test_weights_that_have_not_seen_these_rows_say_so(take, tmp_path):
+    "Those of a fit that held the same rows out; old files do not say so"
+    dls = RecDataLoaders.from_df(sample_ratings(), seed=1)
+    learn,other,want = (learner(dls, seed=1) for _ in range(3))
+    for o in (other,want): train(o, 2)
+    unseen = other.model.unseen
+    take(learn, other, tmp_path)
+    assert unseen is not None and learn.model.unseen==unseen
+    train(learn, 1)
+    assert learn.model.unseen==unseen
+    state = learn.model.state_dict()
+    state._metadata['']['head'].pop('unseen')
+    learn.model.load_state_dict(state)
+    assert learn.model.unseen is None
+
+def test_a_fit_that_is_stopped_or_fails_leaves_what_was_seen():
+    learn = new_learner()
+    train(learn, 1)
+    unseen = learn.model.unseen
+    class Stop(Callback):
+        def before_batch(self): raise KeyboardInterrupt
+    learn.loss_func = nn.L1Loss()  # for which no rows are held out
+    with pytest.raises(KeyboardInterrupt): train(learn, 1, cbs=Stop())
+    assert learn.model.unseen==unseen is not None
+    with pytest.raises(FloatingPointError): train(learn, 1, 1e30)
+    assert learn.model.unseen==unseen
+    train(learn, 1)
+    assert learn.model.unseen is None
+
+def test_targets_that_change_within_a_fit_take_all_rows():
+    class Change(Callback):
+        def before_batch(self):
+            if self.training and self.epoch: self.learn.yb = (6-self.y,)
+    learn = new_learner()
+    train(learn, 2, cbs=Change())
+    assert learn.model.unseen is None and not is_new(learn.model)
+
+def test_an_average_of_epochs_is_not_new():
+    "Though its copy was made when the model was"
+    learn = new_learner()
+    averaged = torch.optim.swa_utils.AveragedModel(learn.model)
+    class Average(Callback):
+        def after_epoch(self): averaged.update_parameters(self.model)
+    assert is_new(averaged.module)
+    train(learn, 2, cbs=Average())
+    learn.model.load_state_dict(averaged.module.state_dict())
+    assert learn.model.unseen is None and not is_new(learn.model)
 
 @pytest.mark.filterwarnings("ignore:.* of the rows repeat a pair")
 def test_rows_of_a_pair_are_in_one_part():

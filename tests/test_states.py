@@ -110,8 +110,8 @@ class Stop(Callback):
 events = [o for o in vars(event) if not o.startswith('_') and o not in ('after_create',) and 'cancel' not in o]
 
 def same_state(learn, state, before):
-    model,opt,n_fits,last_fit,last_range,seen_all,record = state
-    return learn.model is model and learn.opt is opt and learn.n_fits==n_fits and learn.last_fit is last_fit and (learn.last_range,learn.seen_all)==(last_range,seen_all) and vars(learn.recorder)==record and torch.equal(grid(learn), before)
+    model,opt,n_fits,last_fit,last_range,record = state
+    return learn.model is model and learn.opt is opt and learn.n_fits==n_fits and learn.last_fit is last_fit and learn.last_range==last_range and vars(learn.recorder)==record and torch.equal(grid(learn), before)
 
 @pytest.mark.parametrize('at,error', [(1,KeyboardInterrupt), *seldom((2,RuntimeError))], ids=['first, Ctrl-C','second, an error'])
 @pytest.mark.parametrize('how', fits)

@@ -107,7 +107,7 @@ def mean(self:_Sampling):
 # %% ../../nbs/fit/38_bayes.ipynb #759e81ee
 class _Averaged(Callback):
     "Validate the mean of the predictions of all draws of `sampling` after the first `burn` sweeps"
-    order,run_train = -5,False
+    order,run_train,of_a_fit = -5,False,True
     draw = None  # model and optimizer, while another model is measured
     def __init__(self, sampling):
         self.sampling = sampling

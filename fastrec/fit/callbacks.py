@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from fastai.callback.mixup import MixHandler
+from ..models.kept import has_not_seen
 from ..models.trainable import fill_untrained
 from .few_ratings import follow_to_end
 from .losses import ChoiceLoss
@@ -28,7 +29,7 @@ def _are_given(targets, given):
     return torch.allclose(targets.detach().to(drawn).flatten(), drawn.flatten(), rtol=_near)
 
 RecLearner.kept_rows,RecLearner.sees_ratings = None,True  # rows to draw epochs from, if not all; has the loss got ratings so far?
-RecLearner.seen_all = False  # may the model have learned from rows that the next fit holds out?
+RecLearner.held_rows = None  # the digest of those that epochs are not drawn from
 
 @patch
 def _look_at_targets(self:RecLearner):
@@ -37,7 +38,7 @@ def _look_at_targets(self:RecLearner):
     if given is None or not self.sees_ratings or not self.yb or isinstance(self.loss_func, ChoiceLoss): return
     if self.yb[0] is not given[0] and self.iter and not given[0].is_cpu: return  # to compare would make the host wait
     if _are_given(self.yb[0], given): return
-    self.sees_ratings,self.kept_rows = False,None
+    self.sees_ratings,self.kept_rows,self.model.unseen = False,None,None
     self._count_from(self.yb[0])
 
 # %% ../../nbs/fit/63_callbacks.ipynb #28d9a018
@@ -60,7 +61,7 @@ RecLearner.is_compared,RecLearner._to_end = False,False  # do callbacks compare 
 @patch
 def _begin_fit(self:RecLearner):
     "Forget what the last fit has noted"
-    self.has_stepped,self.sees_ratings,self.kept_rows = False,True,None
+    self.has_stepped,self.sees_ratings,self.kept_rows,self.held_rows = False,True,None,None
     self.is_compared,self._to_end,self.is_search = False,False,False
 
 @patch
@@ -69,6 +70,13 @@ def _plan_end(self:RecLearner):
     self.is_compared = any(map(_compares, self.cbs))
     self._to_end = self._may_follow()  # in `fit.record`
     self.is_search = hasattr(self, 'lr_finder')  # for a learning rate, which puts the weights back
+
+# %% ../../nbs/fit/63_callbacks.ipynb #d3d0053f
+@patch
+def _note_seen(self:RecLearner):
+    "Before the first step: note on the model the rows that it won't have seen, if this fit holds some out that it hasn't seen so far"
+    is_held = self.held_rows is not None and has_not_seen(self.model, self.held_rows)
+    self.model.unseen = self.held_rows if is_held else None
 
 # %% ../../nbs/fit/63_callbacks.ipynb #a2adc46b
 @patch

@@ -103,7 +103,7 @@ def all_batches(self:RecLearner):
     self._check_each = watch and self._watches_each()
     if watch:
         rng = self.dl.rng.getstate() if isinstance(self.dl, RatingsDL) else None
-        self._kept = {k: o.detach().clone() for k,o in self.model.state_dict().items()}
+        self._kept = deepcopy(self.model.state_dict())  # with what is noted beside weights
     try: Learner.all_batches(self)
     except FloatingPointError:
         if watch and self.block_rows is None: self._back_to_epoch()
@@ -155,7 +155,7 @@ def _fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
         if not self.has_stepped: self.put_back(state)
         raise
     finally:
-        self.has_stepped = None
+        self.has_stepped,self.held_rows = None,None
         if hasattr(self, 'recorder'): losses_to_cpu(self.recorder)
 
 # %% ../../nbs/fit/41_guards.ipynb #bb4c418b

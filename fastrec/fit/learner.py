@@ -135,7 +135,6 @@ def _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, kwargs,
     if is_choice: metrics = [o for m in L(metrics) for o in (list_metrics() if m is rmse else [m])]
     learn = RecLearner(dls, model, loss_func, opt_func, metrics=metrics, **kwargs)
     learn.seed,learn.begun = seed,init is not None
-    learn.seen_all = learn.begun
     if not isinstance(n_factors, tuple): learn.asked_width = n_factors  # solvers take it too
     if is_choice: learn.add_cb(AgainstUnseen())
     elif shrink is not False and type(model) in (DotBias,DeepMF,PosteriorMean): learn.add_cb(ShrinkToBiases())

@@ -190,6 +190,7 @@ def _step_by_hand(self:RecLearner, x, y, expected=None):
 @patch
 def _do_one_batch(self:RecLearner):
     if self.training:
+        if not self.has_stepped: self._note_seen()
         self.has_stepped = True  # which `_fit` in `fit.guards` asks
         self._look_at_targets()
         if self.by_hand is None or not self.is_alone: self.by_hand = self.lean and self._works_by_hand()

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/fit/64_measuring.ipynb #3f60849c
+from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
@@ -53,6 +54,32 @@ def loss_not_reduced(self:RecLearner):
     return Learner.loss_not_reduced(self)
 
 # %% ../../nbs/fit/64_measuring.ipynb #9c5ec871
+_of_loop = set('epoch train_iter pct_train iter n_iter dl training xb yb pred loss loss_grad smooth_loss scaler '
+               'by_hand stay _check_each _kept _drawing'.split())
+_of_a_fit = TrackerCallback,CSVLogger,ParamScheduler,SkipToEpoch
+
+def _is_known(cb): return type(cb).__module__.partition('.')[0] in ('fastai','fastrec')
+
+@contextmanager
+def _kept_fit(learn):
+    "A context after which a fit of `learn`, if there is one, goes on as if nothing had been measured"
+    if learn.has_stepped is None: return (yield)
+    cbs,runs = list(learn.cbs),[cb.run for cb in learn.cbs]
+    kept = [(cb,dict(vars(cb))) for cb in cbs if _is_known(cb)]
+    state = {k: v for k,v in vars(learn).items() if k in _of_loop}
+    modes = [(m,m.training) for m in learn.model.modules()]
+    learn._drawing = nullcontext
+    try: yield
+    finally:
+        vars(learn).update(state)
+        for m,training in modes: m.training = training
+        for cb,run in zip(cbs, runs): cb.run = run
+        for cb,before in kept:
+            vars(cb).clear()
+            vars(cb).update(before)
+        learn.cbs.items.sort(key=lambda cb: cbs.index(cb) if cb in cbs else len(cbs))  # some were taken out and put back
+
+# %% ../../nbs/fit/64_measuring.ipynb #d9279d45
 @patch
 @contextmanager
 def _kept_record(self:RecLearner):
@@ -68,6 +95,6 @@ def _kept_record(self:RecLearner):
 
 @patch
 def validation_context(self:RecLearner, *args, **kwargs):
-    of_a_fit = L(cb for cb in self.cbs if isinstance(cb, (TrackerCallback,CSVLogger)))
-    alone = self.removed_cbs(of_a_fit),self._kept_record()
+    of_a_fit = L(cb for cb in self.cbs if isinstance(cb, _of_a_fit) or getattr(cb, 'of_a_fit', False))
+    alone = _kept_fit(self),self.removed_cbs(of_a_fit),self._kept_record()
     return ContextManagers([*alone, Learner.validation_context(self, *args, **kwargs)])

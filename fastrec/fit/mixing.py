@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/fit/26_mixing.ipynb #4d62ec51
+import hashlib
 from scipy.optimize import least_squares
 from fastai.collab import *
 from fastai.tabular.all import *
@@ -78,6 +79,16 @@ def _spare(ds, drawn):
         n_held = torch.bincount(codes[:,k], minlength=len(n_each))
         is_spare &= (n_each>n_held)[codes[:,k]]
     return rows[is_spare]
+
+# %% ../../nbs/fit/26_mixing.ipynb #39663ed2
+def digest_of(ds, rows):
+    "A short text that differs for other pairs and ratings than those of the numbers `rows` of `ds`"
+    held = ds.subset(rows)
+    columns = [o.cpu().numpy() for o in (*held.x[:,:2].T,held.y)]
+    order = np.lexsort(columns)
+    res = hashlib.blake2b(digest_size=8)
+    for o in columns: res.update(np.ascontiguousarray(o[order]))
+    return res.hexdigest()
 
 # %% ../../nbs/fit/26_mixing.ipynb #2a408214
 def factor_means(model, ds):
@@ -171,6 +182,12 @@ def shrink(model, *args):
     for old,new in pairs: old.data.copy_(new)
 
 # %% ../../nbs/fit/26_mixing.ipynb #aa73bec2
+def _around_mean(model, ds):
+    "`bias_scores`, with the mean of the `model`, if it has one, as the constant"
+    const,*biases = bias_scores(model, ds)
+    mean = getattr(model, 'mean', const)
+    return mean,*(b+(const-mean)/2 for b in biases)
+
 def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None, has_seen=False):
     """Draw `model`, trained on the rows `kept` of the ratings `ds`, to biases as far as those `left_out` advise; return the weights.
     `known`: what `bias_scores` finds for those kept. If the model `has_seen` those left out in an earlier fit, tastes fit them too well,
@@ -178,7 +195,7 @@ def draw_to_biases(model, ds, kept, left_out, trusted=1, known=None, has_seen=Fa
     biases_of = bias_scores if known is None else lambda *_: known
     most = 1 if has_seen else 2
     weights,is_taste,_ = advised_weights(model, ds, kept, left_out, biases_of, trusted=trusted, most=most)
-    if (weights!=1).any(): shrink(model, bias_scores(model, ds), factor_means(model, ds), *weights)
+    if (weights!=1).any(): shrink(model, _around_mean(model, ds), factor_means(model, ds), *weights)
     if model.width>0 and not is_taste: tell_no_taste(len(left_out))
     return weights
 
@@ -188,5 +205,5 @@ def draw_unasked(model, ds, trusted):
     means = factor_means(model, ds)
     parts = model.score_parts(ds.x[:1], means)
     weights = np.full(len(parts), float(trusted))
-    shrink(model, bias_scores(model, ds), means, *weights)
+    shrink(model, _around_mean(model, ds), means, *weights)
     return weights

@@ -19,8 +19,8 @@ class Sweeps(Callback):
     """Take one of `sweeps`, which yields a mean squared error, in place of the batches of an epoch
 
     The fit stops when, after `least` sweeps, the root of the error changes by less than the share `tol` of it"""
-    own_batches,order,n = True,5,0  # not the loaders'; after callbacks that choose batches, before those that change them; sweeps so far
-    _many,_large = 100,2**16  # from how many batches of validation on they get larger, and how many ratings they have then
+    own_batches,of_a_fit,order = True,True,5  # not the loaders'; after callbacks that choose batches, before those that change them
+    n,_many,_large = 0,100,2**16  # sweeps so far; from how many batches of validation on they get larger, and how many ratings they have
     def __init__(self, sweeps, tol=None, least=1):
         store_attr()
         self.rmse,self.change = math.inf,math.inf
@@ -84,7 +84,7 @@ def _may_follow(self:RecLearner):
 # %% ../../nbs/fit/42_record.ipynb #5f6bfa9b
 RecLearner.last_range = None,True  # of the last model of ratings, before one of choices took its place, and whether it was inferred
 
-_of_fits = 'model','opt','n_fits','last_fit','last_range','seen_all'  # the model first, which drops an optimizer of another one
+_of_fits = 'model','opt','n_fits','last_fit','last_range'  # the model first, which drops an optimizer of another one
 
 @patch
 def fit_state(self:RecLearner):
@@ -152,7 +152,7 @@ def need_recorded(self:RecLearner, cbs):
 # %% ../../nbs/fit/42_record.ipynb #3cc74119
 class TellEpochs(Callback):
     "After each epoch call `tell` with what was recorded as `monitor`, if it was, and whether it was the last epoch"
-    order = 70  # after the recorder, and callbacks that save or stop by it
+    of_a_fit,order = True,70  # after the recorder, and callbacks that save or stop by it
     def __init__(self, monitor, tell): store_attr()
     def after_epoch(self):
         if hasattr(self.learn, 'lr_finder'): return

@@ -11,12 +11,13 @@ from fastai.tabular.all import *
 from ..base.checks import is_whole,need_flags,need_numbers,need_package
 from ..base.devices import need_memory
 from ..base.pairs import others
+from ..models.kept import has_not_seen
 from .training import RecLearner
 from .arguments import as_called
 from .als import need_scale,read_model,write_model
 from ..base.compiled import can_compile,telling
 from .doubts import how_many,is_doubtful
-from .mixing import bias_scores,draw_to_biases,fewest,held_out_rows,n_held_out
+from .mixing import bias_scores,digest_of,draw_to_biases,fewest,held_out_rows,n_held_out
 from .sgd_blocks import Blocks
 from .sgd_loops import learn_blocks,n_beside
 from .solvers import can_go_on,need_start,solver_data,width_for
@@ -134,17 +135,26 @@ def _split(ds):
     if len(left_out)<fewest: left_out = left_out[:0]
     return others(left_out, len(ds)),left_out
 
+def _unseen(ds, left_out, start):
+    "The digest of the rows `left_out` of `ds`; `None` if there are none, or the model to `start` with, if there is one, may have seen them"
+    if not len(left_out): return None
+    rows = digest_of(ds, left_out)
+    return rows if start is None or has_not_seen(start, rows) else None
+
+# %% ../../nbs/fit/57_sgd.ipynb #3cf1b11a
 @torch.no_grad()
-def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new, has_seen):
-    "Improve `model` by `n_sweep` passes over the ratings `ds`; yield the mean squared error of each"
+def _sgd_sweeps(model, ds, arith, split, unseen, lr, reg, n_sweep, is_new):
+    """Improve `model` by `n_sweep` passes over the ratings `ds`, as they are `split`; yield the mean squared error of each. `unseen`: the
+    digest of those held out, unless the model may have seen them"""
     seed = torch.randint(2**62, (), generator=arith.g)
-    kept,left_out = _split(ds)
+    kept,left_out = split
+    model.unseen = unseen
     fit = _Fit(model, ds.subset(kept), is_new, np.random.default_rng(int(seed)))
     for e in range(n_sweep):
         error = fit.learn_once(lr*(1-e/n_sweep), reg)
         fit.write()
         if e==n_sweep-1 and len(left_out):
-            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known, has_seen)
+            weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known, unseen is None)
             model.advised = (*weights,len(left_out))
         yield tensor(error)
 
@@ -215,9 +225,9 @@ def fit_sgd(self:RecLearner,
     n_factors,goes_on = _width(self, n_factors, ds)
     args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
     lr,reg,chose = _settled(ds, lr, reg, n_sweep, not goes_on)
-    has_seen = goes_on and self.seen_all
-    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on, has_seen=has_seen)
+    split = _split(ds)
+    unseen = _unseen(ds, split[1], self.model if goes_on else None)
+    sweeps = partial(_sgd_sweeps, split=split, unseen=unseen, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
     called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
-    if self.last_fit is called: self.seen_all = has_seen
 

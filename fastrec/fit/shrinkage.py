@@ -9,11 +9,12 @@ __all__ = ['ShrinkToBiases']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loader import RatingsDL
+from ..models.kept import has_not_seen
 from ..models.trainable import DeepMF,DotBias,fill_untrained
 from .biases import biases_of
 from .doubts import is_doubtful
 from .few_ratings import frozen_weights
-from .mixing import draw_to_biases,draw_unasked,fewest,held_out_rows,n_held_out,with_float64
+from .mixing import digest_of,draw_to_biases,draw_unasked,fewest,held_out_rows,n_held_out,with_float64
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #cdd3e2fa
 _telling,_in_doubt = 200,.1  # rows that show if a model is wrong; what it counts if there are fewer
@@ -47,7 +48,9 @@ class ShrinkToBiases(Callback):
         if not self.applies: return
         ds = self.dls.train_ds
         self.left_out = held_out_rows(ds, n_held_out(ds))
-        if len(self.left_out)>=fewest: self.learn.kept_rows = self.dls.train.all_but(self.left_out)
+        if len(self.left_out)<fewest: return
+        self.learn.kept_rows = self.dls.train.all_but(self.left_out)
+        self.learn.held_rows = digest_of(ds, self.left_out)
 
     def after_train(self):
         if self.applies and self.epoch==self.n_epoch-1 and not self.learn.is_compared: self._draw()
@@ -70,7 +73,8 @@ def _draw(self:ShrinkToBiases):
     trusted = _trusted(m, ds, self.left_out)
     is_asked = len(self.left_out)>=fewest
     rows = self.learn.kept_rows,self.left_out
-    if is_asked: self.chosen = draw_to_biases(m, ds, *rows, trusted, has_seen=self.learn.seen_all)
+    has_seen = is_asked and not has_not_seen(m, self.learn.held_rows)
+    if is_asked: self.chosen = draw_to_biases(m, ds, *rows, trusted, has_seen=has_seen)
     elif trusted<1: self.chosen = draw_unasked(m, ds, trusted)
     self.as_drawn = _digest(m)
 
@@ -79,7 +83,6 @@ def _draw(self:ShrinkToBiases):
 def after_fit(self:ShrinkToBiases):
     "Draw what callbacks have left, if it is not what was drawn after the last epoch"
     if not self.learn.has_stepped or hasattr(self.learn, 'lr_finder'): return
-    if self.learn.kept_rows is None: self.learn.seen_all = True
     if not self.applies: return
     if self.chosen is not None and _digest(self.model)==self.as_drawn: return
     self._draw()

@@ -210,7 +210,7 @@ def _take(self:RecLearner, found, ds, called, before):
         self.put_back(before)
         raise
     if model is None: self.put_back(before)
-    else: self.model,self.last_fit,self.seen_all = model,called,True
+    else: self.model,self.last_fit = model,called
 
 # %% ../../nbs/fit/34_solvers.ipynb #94857de6
 @patch

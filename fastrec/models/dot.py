@@ -75,7 +75,7 @@ def drawn(self:Dot, biases, means, a, w):
     "Each tensor and what it becomes if the parts of a score count as `a` and `w`, and `biases`, a constant and two (n,), as 1-`a`"
     off = means[0]@means[1]/2
     const,*biases = biases
-    res = [(self.mean, (1-a)*const + a*self.mean)]
+    res = [(self.mean, self.mean + (1-a)*(const-self.mean))]
     for k,(factors,bias) in enumerate(self.tables):
         additive = bias.weight[:,0] + factors.weight@means[1-k] - off
         mixed = (1-a)*biases[k] + a*additive

@@ -73,3 +73,18 @@ def fill_if_moved(model):
     if vars(model).get('filled_at')==_versions(model): return
     model.fill_unknown()
     note_filled(model)
+
+# %% ../../nbs/models/33_kept.ipynb #2db42cd9
+def _bits_of_factors(model): return [_bits(es[0].weight[2:]) for es in model.tables]  # two rows: a multiple of 8 bytes, so no copy
+
+def note_new(model):
+    "Note that the `model` has the weights that it was made with"
+    model.made_with = _bits_of_factors(model)
+
+def is_new(model):
+    "Has the `model` still the factors that it was made with? If it wasn't noted which, it hasn't"
+    return 'made_with' in vars(model) and model.made_with==_bits_of_factors(model)
+
+def has_not_seen(model, rows):
+    "Has the `model` learned nothing from the ratings with the digest `rows`? Only if it is new, or a fit has noted so"
+    return model.unseen==rows or is_new(model)

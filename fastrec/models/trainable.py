@@ -10,7 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole
 from .dot import Dot
-from .kept import note_filled
+from .kept import note_filled,note_new
 from .net import Net
 from .step_loops import add_rows,fit_together,mse_by_loop,sparse_mse_by_loop
 from ..base.devices import making_weights,need_memory
@@ -26,6 +26,7 @@ class DotBias(Dot, EmbeddingDotBias):
             self.register_buffer('mean', torch.tensor(float(mean), dtype=torch.float32))
         self.clip = clip
         for e in (self.u_weight,self.i_weight): nn.init.trunc_normal_(e.weight, std=_half_of_fastais)
+        note_new(self)
         if bias: return
         for w in self.biases:
             nn.init.zeros_(w)
@@ -153,6 +154,7 @@ class DeepMF(Net, EmbeddingNN):
             if product: self.embeds = nn.ModuleList([Embedding(n, k+product) for n,k in emb_szs])
             self.add_biases()
         self.product = product
+        note_new(self)
 
 # %% ../../nbs/models/25_trainable.ipynb #b822336b
 def _check_layers(layers, ps):

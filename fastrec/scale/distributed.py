@@ -59,8 +59,11 @@ def _agree(learn, part):
     _need_same(_describe(learn), part)
     _need_enough(learn.dls, part.n)
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
+    told = {k: v for k,v in vars(learn.model).items() if k in ('unseen','made_with')}  # what these weights have learned from
     seed = random.getrandbits(31) if learn.seed is None else learn.seed
-    return from_all(part, seed)[0]
+    seed,told = from_all(part, (seed,told))[0]
+    vars(learn.model).update(told)
+    return seed
 
 # %% ../../nbs/scale/90_distributed.ipynb #197ce918
 class _ShareGradients(Callback):

@@ -2928,7 +2928,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'fastrec.fit.sgd._Fit': ('fit/sgd.html#_fit', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._Fit.__init__': ('fit/sgd.html#_fit.__init__', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._Fit._placed': ('fit/sgd.html#_fit._placed', 'fastrec/fit/sgd.py'),
-                                 'fastrec.fit.sgd._Fit.begin_again': ('fit/sgd.html#_fit.begin_again', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._Fit.learn_once': ('fit/sgd.html#_fit.learn_once', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._Fit.write': ('fit/sgd.html#_fit.write', 'fastrec/fit/sgd.py'),
                                  'fastrec.fit.sgd._check': ('fit/sgd.html#_check', 'fastrec/fit/sgd.py'),

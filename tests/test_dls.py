@@ -433,4 +433,4 @@ def test_what_batches_go_through_is_taken(dls):
     note = called.append
     dl = dls.train.new(bs=64, before_iter=partial(note, 'before'), after_batch=lambda b: note('batch') or b, after_iter=partial(note, 'after'))
     n = len(list(dl))
-    assert called==['before',*['batch']*n,'after'] and dl.new().bs==64
+    assert called==['before',*['batch']*2*n,'after'] and dl.new().bs==64

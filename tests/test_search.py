@@ -293,8 +293,7 @@ def test_who_is_given_other_loaders_says_its_own_name(call):
     name = getattr(call, '__name__', '').replace('<lambda>', 'search')
     with pytest.raises(TypeError, match=rf'^{name}\(\) needs RecDataLoaders, .* not DataLoaders'): call(DataLoaders.from_dsets([0], [0], bs=1))
 
-@pytest.mark.filterwarnings('ignore:no fit was found whose lists')
-popular_is_better = pytest.mark.filterwarnings('ignore:.*less than what is popular:UserWarning','ignore:no fit was found:UserWarning')
+popular_is_better = pytest.mark.filterwarnings('ignore:.*what is popular:UserWarning')
 
 def fails_in(monkeypatch, name, error):
     def fit(self, *args, **kwargs): raise error
@@ -333,6 +332,7 @@ def test_choose_fit_refuses_wrong_arguments(given, monkeypatch):
     else:
         with pytest.raises(ValueError, match='not for these'): choose_fit(RecDataLoaders.from_df(ratings, seed=1), 60, fits=fits)
 
+@pytest.mark.filterwarnings('ignore:no fit was found whose lists')
 def test_choose_fit_splits_as_it_is_told():
     df = sample_ratings(n_users=100, n_items=60, n_ratings=3000)
     dls,seen = RecDataLoaders.from_df(df, LeaveLastSplitter(2), time_name='timestamp', seed=1),[]

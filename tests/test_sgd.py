@@ -278,6 +278,7 @@ def plays():
     df = pd.DataFrame(dict(user=rng.integers(0, 800, 20_000), artist=(rng.pareto(1, 20_000)*20).astype(int)%1500, plays=np.ceil(rng.lognormal(4, 1.8, 20_000))))
     return df.drop_duplicates(['user','artist'])
 
+@pytest.mark.filterwarnings('ignore:(?s).*the tastes that were found:UserWarning')
 def test_steps_that_nobody_asked_for_are_halved_until_none_goes_astray():
     dls = loaders(plays())
     learn = fit(learner(dls))

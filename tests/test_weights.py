@@ -555,7 +555,7 @@ def test_loaders_that_are_set_later_weigh_too(df):
             assert list(learn.validate())==pytest.approx([mean,mean**.5], rel=1e-5)
         learn.fit(1)
         assert learn.history.iloc[-1][['valid_loss','rmse']].tolist()==pytest.approx([by_hand(learn),by_hand(learn)**.5], rel=1e-5)
-        learn.metrics = [exp_rmspe]
+        with pytest.warns(UserWarning, match='counts all rows'): learn.metrics = [exp_rmspe]
         with warnings.catch_warnings(action='error'): learn.export(Path(tempfile.mkdtemp())/'learn.pkl')
 
 def test_batches_alone_are_shown_and_predicted(df, capsys):

@@ -182,8 +182,7 @@ def choose_fit(
     """Try fits on a part of the ratings, and fit the best one that there is time for. If `dls` split by time, pass the `splitter` here too,
     and `time_name` to the loaders, which keep no times otherwise.
 
-    The frame has `rmse`, `ndcg_at_10`, `seconds` and what these would be on all, and if a fit `failed`, why; its `.attrs` hold 'best' and the
-    part's 'ratings'"""
+    The frame has measures, `seconds`, those on all ratings, and, if a fit `failed`, why; its `.attrs` 'best' and the part's 'ratings'"""
     start = time.perf_counter()
     seconds = need_finite('seconds', seconds)
     if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')

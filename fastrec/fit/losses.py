@@ -11,7 +11,7 @@ from fastcore.basics import ifnone,patch
 from torch import nn
 from ..base.checks import need_choice,need_finite,need_flags,need_whole,warn
 
-# %% ../../nbs/fit/67_losses.ipynb #b7e096c7
+# %% ../../nbs/fit/67_losses.ipynb #342b0750
 _of_logits = nn.BCEWithLogitsLoss,nn.CrossEntropyLoss,nn.MultiLabelSoftMarginLoss,nn.SoftMarginLoss
 _as_functions = F.binary_cross_entropy_with_logits,F.cross_entropy,F.multilabel_soft_margin_loss,F.soft_margin_loss
 
@@ -25,6 +25,7 @@ def need_no_activation(loss_func):
                      'need that itself: for likes pass NegativeBCELoss(), which learns from what was chosen, or leave loss_func out, '
                      'and the predictions of likes, 0 or 1, are near their chance')
 
+# %% ../../nbs/fit/67_losses.ipynb #b7e096c7
 def check_loss(loss_func, dls):
     "Refuse a `loss_func` that can't compare ratings, warn about one that isn't smallest when predictions are right"
     need_no_activation(loss_func)

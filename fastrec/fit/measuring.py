@@ -36,6 +36,7 @@ def _need_weights(learn, dl):
     raise ValueError(f'validate counts rows by their weights, and of a {type(dl).__name__} it is not known which these are: '
                      'pass a dl of dls.test_dl(frame)')
 
+# %% ../../nbs/fit/64_measuring.ipynb #65ccdefa
 @patch
 @delegates(Learner.validate)
 def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):

@@ -99,10 +99,6 @@ def learn_once(self:_Fit, lr, reg):
     return error*self.unit**2
 
 @patch
-def begin_again(self:_Fit):
-    for rows,first in zip(self.rows, self.first): rows[:] = first
-
-@patch
 def write(self:_Fit):
     "Put the rows into the model"
     res = []
@@ -155,13 +151,13 @@ def _learn(fit, passes, lr, reg, n_sweep, n_left):
         return error,lr
     except FloatingPointError:
         if not n_left: raise
-    fit.begin_again()
+    for rows,first in zip(fit.rows, fit.first): rows[:] = first
     return _learn(fit, range(passes[-1]+1), lr/2, reg, n_sweep, n_left-1)
 
+# %% ../../nbs/fit/57_sgd.ipynb #a3c7baa7
 @torch.no_grad()
 def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new, has_seen, chose):
-    """Improve `model` by `n_sweep` passes over the ratings `ds`; yield the mean squared error of each. Steps become shorter if that is needed,
-    and `lr` is among what the fit `chose`"""
+    "Improve `model` by `n_sweep` passes over the ratings `ds`, with a shorter `lr` if the fit `chose` it; yield the mean squared error of each"
     seed = torch.randint(2**62, (), generator=arith.g)
     kept,left_out = _split(ds)
     fit = _Fit(model, ds.subset(kept), is_new, np.random.default_rng(int(seed)))
@@ -242,7 +238,8 @@ def fit_sgd(self:RecLearner,
     args = dict(n_factors=n_factors, lr=lr, reg=reg, n_sweep=n_sweep)
     lr,reg,chose = _settled(ds, lr, reg, n_sweep, not goes_on)
     has_seen = goes_on and self.seen_all
-    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on, has_seen=has_seen, chose=chose)
+    sweeps = partial(_sgd_sweeps, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on,
+                     has_seen=has_seen, chose=chose)
     called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
     if self.last_fit is called: self.seen_all = has_seen

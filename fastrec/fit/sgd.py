@@ -157,7 +157,7 @@ def _learn(fit, passes, lr, reg, n_sweep, n_left):
 # %% ../../nbs/fit/57_sgd.ipynb #a3c7baa7
 @torch.no_grad()
 def _sgd_sweeps(model, ds, arith, lr, reg, n_sweep, is_new, has_seen, chose):
-    "Improve `model` by `n_sweep` passes over the ratings `ds`, with a shorter `lr` if the fit `chose` it; yield the mean squared error of each"
+    "Improve `model` by `n_sweep` passes over the ratings `ds`; yield the error of each. If the fit `chose` the `lr`, it may be halved"
     seed = torch.randint(2**62, (), generator=arith.g)
     kept,left_out = _split(ds)
     fit = _Fit(model, ds.subset(kept), is_new, np.random.default_rng(int(seed)))

@@ -41,6 +41,7 @@ def need_same_labels(classes, dls):
     if not _same_labels(classes, theirs):
         raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or read it with dls.test_dl')
 
+# %% ../../nbs/fit/30_training.ipynb #fd9b9126
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
     y_range,ds = getattr(model, 'y_range', None),getattr(dls, 'train_ds', None)

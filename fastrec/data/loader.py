@@ -12,7 +12,7 @@ from ..base.devices import upload
 from ..base.pairs import others
 from .columns import label_column
 
-# %% ../../nbs/data/05_loader.ipynb #994c46b4
+# %% ../../nbs/data/05_loader.ipynb #d2e38af2
 _left_out = 'wif after_item before_batch create_batches create_item create_batch retain sample shuffle_fn do_batch'.split()
 
 def _need_honoured(kwargs):
@@ -23,6 +23,7 @@ def _need_honoured(kwargs):
         raise TypeError(f'RatingsDL cuts batches from tensors and would never call {given[0]}: pass before_iter, get_idxs, after_batch or '
                         'after_iter, or change the frame before')
 
+# %% ../../nbs/data/05_loader.ipynb #994c46b4
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all

@@ -317,6 +317,31 @@ def test_solvers_record_lists_and_their_own_error():
     with learn.no_bar(),learn.no_logging(): learn.fit(1)  # from the rows of fit_ials on
     assert learn.model.by_softmax and learn.model.ials is None
 
+def test_what_a_loaded_learner_cannot_measure(tmp_path):
+    "What its users have seen was not exported, and both lists and negatives leave that out"
+    learn = chosen(SampledSoftmaxLoss(), path=tmp_path)
+    learn.export('it.pkl')
+    stars = learner(loaders(), metrics=[rmse,*list_metrics()], path=tmp_path)
+    stars.export('stars.pkl')
+    with warnings.catch_warnings(action='ignore'): loaded,of_stars = (load_learner(tmp_path/o) for o in ('it.pkl','stars.pkl'))
+    with warnings.catch_warnings(action='error'),loaded.no_bar(),of_stars.no_bar():
+        for a,b in ((loaded,learn),(of_stars,stars)):
+            found,want = (o.get_preds(dl=o.dls.test_dl(ratings[:5]))[0] for o in (a,b))
+            assert torch.allclose(found, want)
+    dl = of_stars.dls.test_dl(ratings[:50])
+    with pytest.warns(UserWarning, match='a loaded learner does not know what its users have rated'): found = of_stars.validate(dl=dl)
+    assert found[:2]==stars.validate(dl=stars.dls.test_dl(ratings[:50]))[:2] and found[2:]==[None]*3
+    with pytest.raises(ValueError, match='lists leave it out: measure them before export'): loaded.list_measures(dl.dataset)
+    with pytest.raises(ValueError, match='a loss of choices leaves out: validate before export'): loaded.validate(dl=loaded.dls.test_dl(ratings[:50]))
+
+def test_a_batch_alone_has_no_lists(capsys):
+    learn = learner(loaders(), metrics=[rmse,*list_metrics()])
+    b = learn.dls.valid.one_batch()
+    with warnings.catch_warnings(action='error'),learn.no_bar():
+        assert len(learn.get_preds(dl=[b])[0])==len(b[1])
+        learn.show_results(max_n=2)
+    with pytest.warns(UserWarning, match='pass a dl of dls.test_dl'): assert learn.validate(dl=[b])[2:]==[None]*3
+
 # ------------------------------------------------------------------ answers
 @pytest.mark.parametrize('arch', [DotBias,DeepMF])
 def test_saved_and_loaded_it_answers_as_before(arch, tmp_path):

@@ -8,8 +8,10 @@ from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.data.transforms import ColSplitter,EndSplitter,IndexSplitter
 from fastai.callback.tracker import SaveModelCallback
 from fastai.interpret import Interpretation
+from fastai.torch_core import noop
 from conftest import quietly,write_release
 from fastrec.data import loaders
+from fastrec.data.loader import RatingsDL
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,SeededSplitter,TimeSplitter,UserSplitter,dot_learner,learner,load_recommender,nn_learner,sample_ratings
 
 def all_rows(dl):
@@ -420,3 +422,15 @@ def test_fastais_own_plot_of_top_losses_shows_a_table(ratings, beside, monkeypat
         np.testing.assert_allclose(o.loss, losses[:n].numpy(), atol=1e-5)
         np.testing.assert_allclose(o.loss, (o.rating-o.rating_pred)**2, atol=1e-5)
         assert o.title.tolist()==top.dl.items.title.iloc[idx[:n].numpy()].tolist()
+
+@pytest.mark.parametrize('name', 'wif after_item before_batch create_batches create_item create_batch retain sample shuffle_fn do_batch'.split())
+def test_what_no_batch_goes_through_is_refused(dls, name):
+    for make in (partial(RatingsDL, dls.train_ds), dls.train.new):
+        with pytest.raises(TypeError, match=f'would never call {name}: pass'): make(**{name: noop})
+
+def test_what_batches_go_through_is_taken(dls):
+    called = []
+    note = called.append
+    dl = dls.train.new(bs=64, before_iter=partial(note, 'before'), after_batch=lambda b: note('batch') or b, after_iter=partial(note, 'after'))
+    n = len(list(dl))
+    assert called==['before',*['batch']*2*n,'after'] and dl.new().bs==64

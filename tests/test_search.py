@@ -6,7 +6,7 @@ from fastai.collab import CollabDataLoaders
 from fastai.data.core import DataLoaders
 from fastai.learner import Callback
 from conftest import seldom
-from fastrec.all import LeaveLastSplitter,RecDataLoaders,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
+from fastrec.all import LeaveLastSplitter,RecDataLoaders,RecLearner,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
 from fastrec.evaluate.spaces import all_combinations,check_space
 import optuna
 
@@ -292,6 +292,45 @@ def test_settings_that_change_nothing_are_told(dls):
 def test_who_is_given_other_loaders_says_its_own_name(call):
     name = getattr(call, '__name__', '').replace('<lambda>', 'search')
     with pytest.raises(TypeError, match=rf'^{name}\(\) needs RecDataLoaders, .* not DataLoaders'): call(DataLoaders.from_dsets([0], [0], bs=1))
+
+popular_is_better = pytest.mark.filterwarnings('ignore:.*what is popular:UserWarning')
+
+def fails_in(monkeypatch, name, error):
+    def fit(self, *args, **kwargs): raise error
+    monkeypatch.setattr(RecLearner, name, fit)
+
+@popular_is_better
+def test_choose_fit_goes_on_where_a_fit_fails(monkeypatch):
+    dls = RecDataLoaders.from_df(ratings, seed=1)
+    fails_in(monkeypatch, 'fit_als', FloatingPointError('steps went astray'))
+    table,learn = choose_fit(dls, 60, fits=dict(fit_bias={}, fit_als={}))
+    assert list(table.index)==['fit_bias','fit_als','popularity'] and table.attrs['best']==learn.last_fit[0]=='fit_bias'
+    assert table.failed['fit_als']=='steps went astray' and table.loc['fit_als',['rmse','ndcg_at_10']].isna().all()
+    assert table.failed.drop('fit_als').isna().all() and np.isfinite(table.rmse['fit_bias'])
+    with pytest.raises(FloatingPointError, match='went astray'): choose_fit(dls, 60, fits=dict(fit_als={}))
+
+@popular_is_better
+def test_choose_fit_takes_the_next_best_where_the_best_fails_on_all_ratings(monkeypatch):
+    dls = RecDataLoaders.from_df(ratings, seed=1)
+    want = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_bias={}, fit_ials={}))[0]
+    assert want.attrs['best']=='fit_ials' and 'failed' not in want
+    real = RecLearner.fit_ials
+    def fit(self, *args, **kwargs):
+        if len(self.ds)==len(dls.train_ds): raise RuntimeError('no room')
+        return real(self, *args, **kwargs)
+    monkeypatch.setattr(RecLearner, 'fit_ials', fit)
+    table,learn = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_bias={}, fit_ials={}))
+    assert table.attrs['best']==learn.last_fit[0]=='fit_bias' and table.failed['fit_ials']=='on all ratings: no room'
+
+@popular_is_better
+@pytest.mark.parametrize('given', [True,False])
+def test_choose_fit_refuses_wrong_arguments(given, monkeypatch):
+    "A refusal of arguments that were given is an error, one of a fit as it is a row"
+    fails_in(monkeypatch, 'fit_als', ValueError('not for these'))
+    fits = dict(fit_als=dict(n_sweep=3) if given else {}, fit_bias={})
+    if not given: assert choose_fit(RecDataLoaders.from_df(ratings, seed=1), 60, fits=fits)[0].failed['fit_als']=='not for these'
+    else:
+        with pytest.raises(ValueError, match='not for these'): choose_fit(RecDataLoaders.from_df(ratings, seed=1), 60, fits=fits)
 
 @pytest.mark.filterwarnings('ignore:no fit was found whose lists')
 def test_choose_fit_splits_as_it_is_told():

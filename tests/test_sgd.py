@@ -7,6 +7,7 @@ from fastrec.all import (EarlyStoppingCallback,RecDataLoaders,SaveModelCallback,
 from fastrec.base.threads import one_thread
 from fastrec.base import compiled as loops
 from fastrec.fit import sgd as room,sgd_blocks as blocks_room
+from fastrec.fit.sgd import _Fit,suited_lr
 from fastrec.fit.sgd_blocks import Blocks,dealt,n_groups
 from fastrec.fit.sgd_loops import learn_blocks,n_beside
 
@@ -270,6 +271,37 @@ def test_steps_that_go_astray_are_named(lr):
     with pytest.raises(FloatingPointError, match='went astray.*pass a smaller lr'): fit(learn, 8, 9, lr=lr)
     assert learn.predict_grid().isfinite().all()
     if lr>1: assert learn.model is model
+
+def plays():
+    "How often somebody has played something: a few numbers are far above the others"
+    rng = np.random.default_rng(52)
+    df = pd.DataFrame(dict(user=rng.integers(0, 800, 20_000), artist=(rng.pareto(1, 20_000)*20).astype(int)%1500, plays=np.ceil(rng.lognormal(4, 1.8, 20_000))))
+    return df.drop_duplicates(['user','artist'])
+
+@pytest.mark.filterwarnings('ignore:(?s).*the tastes that were found:UserWarning')
+def test_steps_that_nobody_asked_for_are_halved_until_none_goes_astray():
+    dls = loaders(plays())
+    learn = fit(learner(dls))
+    row = learn.settings().loc['lr']
+    assert row.rule=='0.6 over the sweeps, more for few ratings, at most 0.06, halved until none went astray' and row.value==suited_lr(dls.train_ds, 20, True)/2
+    assert np.isfinite(learn.history.train_loss).all() and len(learn.history)==20
+    assert error(learn)<error(fit(learner(dls), 0))*1.01  # biases alone
+    assert error(fit(learner(dls), lr=row.value))==pytest.approx(error(learn), rel=.02)
+    with pytest.raises(FloatingPointError, match='went astray'): fit(learner(dls), lr=row.value*4)
+
+def test_begins_again_where_it_began(monkeypatch):
+    "A pass that goes astray late leaves what shorter steps from the start give, as far as orders are the same"
+    real,n = _Fit.learn_once,[]
+    def astray(self, lr, reg):
+        n.append(lr)
+        if len(n)==3: raise FloatingPointError('astray')
+        return real(self, lr, reg)
+    monkeypatch.setattr(_Fit, 'learn_once', astray)
+    learn = fit(learner(loaders()), 4, 5, reg=.1)
+    first = n[0]
+    assert n==pytest.approx([first,.8*first,.6*first, .5*first,.4*first,.3*first, .2*first,.1*first]) and len(learn.history)==5
+    assert learn.settings().value['lr']==pytest.approx(first/2)
+    assert fit(learner(loaders()), 4, 5, lr=first/2).history.rmse.iloc[-1]==pytest.approx(error(learn), rel=.01)
 
 @pytest.mark.parametrize('kwargs,match', [(dict(lr=0), 'lr=0 must be above 0'), (dict(lr=np.nan), 'lr=nan'), (dict(lr='fast'), "lr='fast'"), (dict(reg=-1), 'reg=-1 must be 0 or more'),
     (dict(n_factors=2.5), 'n_factors=2.5'), (dict(n_factors=-1), 'n_factors=-1'), (dict(n_sweep=0), 'n_sweep=0'), (dict(n_factors=10**9), 'no room for the rows of 1,000,000,000 factors'),

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np,pytest,torch
 from fastai.callback.all import (ActivationStats,Callback,CancelBatchException,GradientAccumulation,GradientClip,ParamScheduler,SaveModelCallback,SchedCos,
                                  TerminateOnNaNCallback,combine_scheds)
-from fastai.collab import EmbeddingDotBias
+from fastai.collab import CollabDataLoaders,EmbeddingDotBias
 from fastai.learner import AvgSmoothLoss,Learner,Metric,Recorder
 from fastai.optimizer import SGD,Adam,OptimWrapper,RMSProp
 from torch import nn
@@ -566,3 +566,55 @@ def test_rows_of_an_epoch_may_be_fewer(dls):
 def test_an_error_names_the_callback_as_in_fastai(dls):
     learn = dot_learner(dls, 4, metrics=Broken())
     with learn.no_logging(),pytest.raises(IndexError, match='in `Recorder` when calling event `after_batch`:\n\ton purpose'): learn.fit(1)
+
+# ------------------------------------------------------------------ other people's rows
+def test_a_model_of_other_labels_is_refused(ratings):
+    "However it comes, and everything stays"
+    some,others = (RecDataLoaders.from_df(ratings[ratings.user%2==k], seed=1) for k in (0,1))
+    a,b = dot_learner(some, 4),dot_learner(others, 4)
+    model = b.model
+    with pytest.raises(ValueError, match='other labels than the model'): RecLearner(others, a.model, nn.MSELoss())
+    with pytest.raises(ValueError, match='other labels than the model'): b.model = a.model
+    with pytest.raises(ValueError, match='other labels than the model'): a.dls = others
+    assert b.model is model and a.dls is some
+    b.model = dot_learner(RecDataLoaders.from_df(ratings[ratings.user%2==1], seed=1), 6).model  # the same labels
+    assert b.model.width==6
+
+def test_a_model_of_a_smaller_range_is_refused(ratings):
+    dls,low = (RecDataLoaders.from_df(o, seed=1) for o in (ratings,ratings.assign(rating=ratings.rating/2)))
+    with pytest.raises(ValueError, match='outside the range of the model'): dot_learner(dls, 4).model = dot_learner(low, 4).model
+
+def test_rows_without_weight_are_outside_no_range(ratings):
+    df = ratings.assign(weight=1.)
+    df.loc[df.index[:9],['rating','weight']] = -1000,0
+    learn = dot_learner(RecDataLoaders.from_df(df, seed=1, weight_name='weight'), 4)
+    learn.dls = learn.dls
+
+# ------------------------------------------------------------------ fastai's loaders
+@pytest.fixture
+def stock_dls(ratings):
+    with warnings.catch_warnings(action='ignore'):  # fastai warns of pandas' read-only arrays
+        return CollabDataLoaders.from_df(ratings[['user','title','rating']].astype(dict(title=str)), seed=42, bs=64)
+
+def test_loaders_of_fastai_take_the_place_of_others(stock_dls):
+    learn = learner(stock_dls, n_factors=4)
+    with learn.no_logging():
+        learn.fit(1)
+        before = list(learn.validate())
+        assert list(learn.validate(dl=stock_dls.valid))==pytest.approx(before, rel=1e-5)
+        assert torch.allclose(learn.get_preds(dl=stock_dls.valid)[0], learn.get_preds()[0])
+        learn.dls = stock_dls
+        assert type(learn.dls) is RecDataLoaders and list(learn.validate())==before
+        learn.fit(1)
+
+def test_batches_of_fastai_of_other_people_are_refused(stock_dls, ratings):
+    learn = dot_learner(RecDataLoaders.from_df(ratings[ratings.user%2==0], seed=1), 4)
+    for ask in (learn.validate,learn.get_preds):
+        with pytest.raises(ValueError, match='other labels'): ask(dl=stock_dls.valid)
+    with pytest.raises(ValueError, match='other labels'): learn.dls = stock_dls
+
+def test_a_column_of_targets_is_compared_row_by_row(dls):
+    "It was compared with each prediction"
+    learn = dot_learner(dls, 4)
+    x,y = dls.valid.one_batch()
+    assert learn.validate(dl=[(x,y[:,None])])==learn.validate(dl=[(x,y)])

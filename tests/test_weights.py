@@ -1,6 +1,7 @@
 """Rows that count more or less than others: for every fit, loss and metric"""
+import tempfile,warnings
 from decimal import Decimal
-import warnings
+from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from fastai.callback.all import Callback
 from fastai.learner import Recorder
@@ -537,6 +538,37 @@ def test_known_metrics_count_rows_by_their_weights(df, late):
     assert found==pytest.approx([mean**.5, mean, np.average(abs(off), weights=w)], rel=1e-5)
     assert list(learn.history)[2:]==['rmse','mse','mae'] and rmse not in learn.metrics
     with pytest.warns(UserWarning, match='exp_rmspe counts all rows of validation alike'): learn.metrics = [rmse,exp_rmspe]
+
+def by_hand(learn):
+    pred,y = learn.get_preds()
+    return np.average((pred-y).double().numpy()**2, weights=learn.dls.valid_ds.weights().numpy())
+
+def test_loaders_that_are_set_later_weigh_too(df):
+    "Loss and metrics, and with loaders without weights no longer"
+    weighed,plain = loaders(df, weight_name='weight'),loaders(df)
+    learn = dot_learner(plain)
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(1)
+        for dls in (weighed,plain,weighed):
+            learn.dls = dls
+            mean = by_hand(learn)
+            assert list(learn.validate())==pytest.approx([mean,mean**.5], rel=1e-5)
+        learn.fit(1)
+        assert learn.history.iloc[-1][['valid_loss','rmse']].tolist()==pytest.approx([by_hand(learn),by_hand(learn)**.5], rel=1e-5)
+        with pytest.warns(UserWarning, match='counts all rows'): learn.metrics = [exp_rmspe]
+        with warnings.catch_warnings(action='error'): learn.export(Path(tempfile.mkdtemp())/'learn.pkl')
+
+def test_batches_alone_are_shown_and_predicted(df, capsys):
+    "Whose weights are not known, so that they can't be measured"
+    dls = loaders(df, weight_name='weight')
+    learn = dot_learner(dls)
+    learn.show_results(max_n=2)
+    assert 'rating_pred' in capsys.readouterr().out
+    x,y = dls.valid.one_batch()
+    with learn.no_bar(): found = learn.get_preds(dl=[(x,y)])[0]
+    assert torch.allclose(found, learn.model.eval()(x), atol=1e-6)
+    for dl in ([(x,y)], torch.utils.data.DataLoader(dls.valid_ds, batch_size=64)):
+        with pytest.raises(ValueError, match='it is not known which these are: pass a dl of'): learn.validate(dl=dl)
 
 def test_batches_of_validation_with_other_rows_than_weights_are_refused(df):
     class Half(Callback):

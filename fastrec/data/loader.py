@@ -12,12 +12,24 @@ from ..base.devices import upload
 from ..base.pairs import others
 from .columns import label_column
 
+# %% ../../nbs/data/05_loader.ipynb #d2e38af2
+_left_out = 'wif after_item before_batch create_batches create_item create_batch retain sample shuffle_fn do_batch'.split()
+
+def _need_honoured(kwargs):
+    "Refuse what fastai calls for each row or to put them together, which no batch here would go through"
+    given = [k for k in _left_out if kwargs.get(k) is not None]
+    given = [k for k in given if len(getattr(kwargs[k], 'fs', [kwargs[k]]))]  # `new` hands on pipelines without functions
+    if given:
+        raise TypeError(f'RatingsDL cuts batches from tensors and would never call {given[0]}: pass before_iter, get_idxs, after_batch or '
+                        'after_iter, or change the frame before')
+
 # %% ../../nbs/data/05_loader.ipynb #994c46b4
 class RatingsDL(TfmdDL):
     "Batches of `RatingsTensors`, of at most `bs` rows; with `shuffle` in a new order every epoch, each row once, or as its weight says"
     kept = None  # numbers of the rows to draw epochs from, if not of all
     notes,given = False,None  # are targets noted before transforms? Those of the last batch, how often written to, a copy of the first
     def __init__(self, dataset, bs=64, shuffle=False, num_workers=0, seed=None, **kwargs):
+        _need_honoured(kwargs)
         state = random.getstate()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
         if seed is not None or not shuffle: random.setstate(state)  # fastai draws from it

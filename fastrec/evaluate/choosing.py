@@ -7,6 +7,7 @@ __all__ = ['choose_fit']
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #e47a9bea
 import time
+from functools import partial
 import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone
 from ..base.checks import listened,need_choice,need_finite,warn
@@ -46,6 +47,14 @@ def _fitted(dls, name, kwargs):
     with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**kwargs)
     return learn
 
+_failures = FloatingPointError,RuntimeError,MemoryError  # of a fit
+
+def _fitted_or_not(call, dls, name, kwargs):
+    "What `call` gives, and `None`; or, if the fit fails, `None` and the error. What is wrong in `kwargs` that were given is raised"
+    failures = (*_failures,ValueError) if kwargs==_fits.get(name) else _failures
+    try: return call(dls, name, kwargs),None
+    except failures as e: return None,e
+
 def _need_enough(ds):
     "Refuse a shard of ratings, and too few"
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
@@ -63,13 +72,16 @@ def _tried(frame, names, fits, splitter, seed, device):
     from fastprogress.fastprogress import progress_bar
     dls = RecDataLoaders.from_df(frame, splitter, seed=seed, device=device, **names)
     _need_known(dls.valid_ds)
-    rows = {}
+    rows,scores = {},None
     for name,kwargs in progress_bar(fits.items(), leave=False):
         start = time.perf_counter()
-        learn,*_ = listened(_fitted, dls, name, kwargs)  # warnings about a part are of no use
-        seconds = time.perf_counter()-start
-        scores = listened(learn.evaluate)[0].reindex(columns=_measures)
-        rows[name] = {**scores.loc['model'], 'seconds': seconds}
+        learn,why = _fitted_or_not(partial(listened, _fitted), dls, name, kwargs)  # warnings about a part are of no use
+        rows[name] = dict.fromkeys(_measures, np.nan)|{'seconds': time.perf_counter()-start}
+        if why: rows[name]['failed'] = str(why)
+        else:
+            scores = listened(learn[0].evaluate)[0].reindex(columns=_measures)
+            rows[name] |= scores.loc['model']
+    if scores is None: raise why
     rows['popularity'] = {'ndcg_at_10': scores.ndcg_at_10['popularity']}
     return pd.DataFrame.from_dict(rows, orient='index'),dls.train_ds.n_ratings
 
@@ -112,6 +124,16 @@ def _best(table, by, left):
              'pass more seconds, or call it yourself')
     return best
 
+def _fitted_best(dls, table, fits, by, left):
+    "The name of the best of the `fits` in the `table`, as `_best` has it, and a learner that it has fitted; if it fails, the next one"
+    best = _best(table, by, left())
+    learn,why = _fitted_or_not(_fitted, dls, best, fits[best])
+    if why is None: return best,learn
+    table.loc[best,[by,'failed']] = np.nan,f'on all ratings: {why}'
+    if table.drop(index='popularity')[by].isna().all(): raise why
+    return _fitted_best(dls, table, fits, by, left)
+
+# %% ../../nbs/evaluate/75_choosing.ipynb #61e8724c
 def _tell_of_lists(found, best, by_lists):
     "Warn if lists of the fit `best`, chosen `by_lists` or by errors, find less than popularity, by the NDCG@10 that all have `found`"
     if not found[best]<found['popularity']: return
@@ -160,7 +182,7 @@ def choose_fit(
     """Try fits on a part of the ratings, and fit the best one that there is time for. If `dls` split by time, pass the `splitter` here too,
     and `time_name` to the loaders, which keep no times otherwise.
 
-    The frame has `rmse`, `ndcg_at_10`, `seconds` and what these would be on all; its `.attrs` hold 'best' and the part's 'ratings'"""
+    The frame has measures, `seconds`, those on all ratings, and, if a fit `failed`, why; its `.attrs` 'best' and the part's 'ratings'"""
     start = time.perf_counter()
     seconds = need_finite('seconds', seconds)
     if seconds<=0: raise ValueError(f'seconds={seconds:g} must be above 0')
@@ -171,7 +193,7 @@ def choose_fit(
     fits = _as_fits(fits, ds)
     measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
     table,n = _rounds(ds, fits, ifnone(splitter, SeededSplitter(.1, seed)), seconds, start, seed, dls.device)
-    best = _best(table, measure, seconds-(time.perf_counter()-start))
+    best,learn = _fitted_best(dls, table, fits, measure, lambda: seconds-(time.perf_counter()-start))
     if by is None or measure!='rmse': _tell_of_lists(table.ndcg_at_10, best, measure!='rmse')
     table.attrs = dict(best=best, ratings=n)
-    return table,_fitted(dls, best, fits[best])
+    return table,learn

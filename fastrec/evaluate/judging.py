@@ -79,6 +79,8 @@ def likenesses(rec, genres):
 @patch
 def list_measures(self:Recommends, held, k=10):
     "For lists of `k` and the held-out rows `held`, a `RatingsTensors`: the measures of lists by name, and for how many users"
+    if self.seen is None:
+        raise ValueError('what users have rated is not known here, and lists leave it out: measure them before export')
     seen = self.seen.in_training()
     reached = held.is_counted().cpu()
     truth = Truth(held.x, reached, len(self.counts), seen, held.unknown_items)

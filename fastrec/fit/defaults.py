@@ -80,6 +80,29 @@ def scaled_wd(
     if sparse: return .5*math.sqrt((users+items)/n)
     return 1.2*math.sqrt(dls.train.bs*users*items)/n
 
+# %% ../../nbs/fit/32_defaults.ipynb #b2a2a37b
+_n_trial,_trial_lr,_slope = 40,1e-3,10.  # steps of a trial, their length, and the slope at each
+_least_part,_most_times = .2,5  # of the length of a step
+
+def _moved(opt_func, wd):
+    "How far steps with the decay `wd` move a weight from 1, in lengths of a step; NaN for an optimizer that was made for other weights"
+    w = nn.Parameter(torch.ones(1, dtype=torch.double))
+    opt = opt_func([w], lr=_trial_lr)
+    if [id(o) for ps in opt.param_lists for o in ps]!=[id(w)]: return math.nan
+    opt.set_hypers(wd=wd, **{k: 1e-12 for k in ('eps',) if k in opt.hypers[0]})
+    for _ in range(_n_trial):
+        w.grad = torch.full_like(w, _slope)
+        opt.step()
+    return (1-w.item())/_trial_lr/_n_trial
+
+def decays_apart(opt_func):
+    "Are steps of `opt_func` as long as the learning rate, whatever the slopes, with a decay that is not part of these?"
+    if opt_func is None: return True  # ours
+    try: free,held = (_moved(opt_func, wd) for wd in (0.,1.))
+    except Exception: return True  # the fit will say what is wrong with it
+    if math.isnan(free): return True
+    return _least_part<free<_most_times and held-free>_least_part
+
 # %% ../../nbs/fit/32_defaults.ipynb #aea95a87
 _few_rows = 20  # with fewer, there is no warning
 

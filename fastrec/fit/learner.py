@@ -16,7 +16,7 @@ from ..models.trainable import DeepMF,DotBias
 from .training import RecLearner
 from .arguments import as_hyper,check_arch,check_functions,check_hyper,split_kwargs
 from .beginning import arch_after,model_after
-from .defaults import pays_sparse,range_of,scaled_wd
+from .defaults import decays_apart,pays_sparse,range_of,scaled_wd
 from .stock import as_rec_dls
 from .losses import ChoiceLoss,check_loss
 from .choices import AgainstUnseen,check_choice_args,choice_hypers
@@ -90,11 +90,15 @@ def usual_lr(sparse, is_begun):
     "The learning rate for ratings, with `sparse` updates, or of a model that `is_begun`"
     return usual_lrs[sparse]*(_of_begun if is_begun else 1)
 
-def _hypers(dls, lr, wd, sparse, loss_func, is_begun):
-    "Learning rate and weight decay, by default those that suit the ratings, or choices, and a model that is new or `is_begun`"
-    is_choice = isinstance(loss_func, ChoiceLoss)
+def usual_hypers(dls, sparse, loss_func, opt_func, is_begun):
+    "Learning rate and weight decay that suit the ratings, or choices, the optimizer, and a model that is new or `is_begun`"
     of_ratings = usual_lr(sparse, is_begun),scaled_wd(dls, sparse)
-    of_lr,usual_wd = choice_hypers(loss_func, dls) if is_choice else of_ratings
+    lr,wd = choice_hypers(loss_func, dls) if isinstance(loss_func, ChoiceLoss) else of_ratings
+    return lr,wd if sparse or decays_apart(opt_func) else 0.
+
+def _hypers(lr, wd, *args):
+    "Learning rate and weight decay, by default those of `usual_hypers`, whose other arguments are `args`"
+    of_lr,usual_wd = usual_hypers(*args)
     lr = ifnone(lr, of_lr)
     check_hyper('lr', lr, _least_lr, 'above 0')
     wd = ifnone(wd, usual_wd)
@@ -153,7 +157,7 @@ def learner(
     loss_func:Callable=None, # Mean squared error if left out; a `ChoiceLoss` learns what people choose, for lists
     opt_func:Callable=None, # Optimizer; left out: `FusedAdam`, or `RowRMSProp` if `sparse`
     lr:float=None, # Learning rate of `fit`, highest of `fit_one_cycle`; left out: 7e-3, or 1.2e-2 if `sparse`, half of that with `init`
-    wd:float=None, # Weight decay; `scaled_wd` if left out
+    wd:float=None, # Weight decay; left out: `scaled_wd`, or 0 for an `opt_func` that does not decay apart from slopes
     metrics=rmse, # fastai's `rmse` is recorded under that name; for a `ChoiceLoss` it becomes `list_metrics`
     seed:int=None, # Fixes first weights and the order of rows in each epoch; that of `dls` if left out
     sparse:bool=None, # Touch only rows of the tables that are in the batch? Left out: on a CPU, if they have 100 times as many as a batch
@@ -166,7 +170,7 @@ def learner(
     dls = as_rec_dls(dls)
     arch,seed,of_model,of_learner = _read_args(dls, arch, use_nn, shrink, seed, init, kwargs)
     sparse = _check_training(dls, y_range, loss_func, opt_func, metrics, sparse)
-    of_learner.update(_hypers(dls, lr, wd, sparse, loss_func, init is not None))
+    of_learner.update(_hypers(lr, wd, dls, sparse, loss_func, opt_func, init is not None))
     model = _first_model(init, sparse, dls, arch, n_factors, y_range, seed, isinstance(loss_func, ChoiceLoss), of_model)
     return _new_learner(dls, model, loss_func, opt_func, metrics, seed, shrink, of_learner, init, n_factors)
 

@@ -9,16 +9,20 @@ __all__ = ['ListMetric', 'list_metrics']
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_choice,need_whole,warn
+from ..data.ratings import RatingsTensors
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #11709bd2
 def _asks_of_training(learn):
     "Are the batches of `learn` those of training?"
     return learn.training or getattr(learn.dl, 'dataset', None) is learn.dls.train_ds
 
-def _nothing_in_training():
-    "No measures, of nobody; warns that there are none"
-    warn('lists leave out what their user has rated in training, so on the rows of training they have nothing to find')
-    return {},None
+def _why_nothing(learn):
+    "Why lists can't be measured on the batches of `learn`, if they can't"
+    if _asks_of_training(learn):
+        return 'lists leave out what their user has rated in training, so on the rows of training they have nothing to find'
+    if learn.seen is None: return 'a loaded learner does not know what its users have rated, which lists leave out: measure before export'
+    if isinstance(getattr(learn.dl, 'dataset', None), RatingsTensors): return None
+    return 'lists are measured on rows of a frame: pass a dl of dls.test_dl(frame)'
 
 class _Lists:
     "The measures of lists of `k`, by name, and for how many users; `None` until the next validation has made them"
@@ -26,8 +30,9 @@ class _Lists:
     def __init__(self, k): self.k = k
     def measured(self, learn):
         if self.found is not None: return self.found
-        is_of_training = _asks_of_training(learn)
-        self.found = _nothing_in_training() if is_of_training else learn.list_measures(learn.dl.dataset, self.k)
+        why = _why_nothing(learn)
+        if why and 'gather_preds' not in vars(learn): warn(why)  # who asks for predictions, asks for no measures
+        self.found = ({},None) if why else learn.list_measures(learn.dl.dataset, self.k)
         return self.found
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #c1119e11

@@ -11,9 +11,24 @@ from fastcore.basics import ifnone,patch
 from torch import nn
 from ..base.checks import need_choice,need_finite,need_flags,need_whole,warn
 
+# %% ../../nbs/fit/67_losses.ipynb #342b0750
+_of_logits = nn.BCEWithLogitsLoss,nn.CrossEntropyLoss,nn.MultiLabelSoftMarginLoss,nn.SoftMarginLoss
+_as_functions = F.binary_cross_entropy_with_logits,F.cross_entropy,F.multilabel_soft_margin_loss,F.soft_margin_loss
+
+def need_no_activation(loss_func):
+    "Refuse a `loss_func` for which predictions are not what the model gives, but something that is made of that"
+    pair = torch.tensor([.25,2.])
+    activation,inner = getattr(loss_func, 'activation', None),getattr(loss_func, 'func', loss_func)
+    is_changed = activation is not None and not torch.equal(activation(pair), pair)
+    if not (is_changed or isinstance(inner, _of_logits) or inner in _as_functions): return
+    raise ValueError(f'loss_func={loss_func!r} makes probabilities of what a model gives, and lists, predictions and the range of ratings '
+                     'need that itself: for likes pass NegativeBCELoss(), which learns from what was chosen, or leave loss_func out, '
+                     'and the predictions of likes, 0 or 1, are near their chance')
+
 # %% ../../nbs/fit/67_losses.ipynb #b7e096c7
 def check_loss(loss_func, dls):
     "Refuse a `loss_func` that can't compare ratings, warn about one that isn't smallest when predictions are right"
+    need_no_activation(loss_func)
     y = dls.train_ds.y[:64].clone()
     lo,hi = y.min(),y.max()
     off = (hi-lo)/10

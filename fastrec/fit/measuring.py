@@ -11,8 +11,10 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from fastai.callback.all import *
 from ..answer.predict import need_stars
+from ..data.loader import RatingsDL
 from .choices import need_metrics_of_choices
 from .losses import ChoiceLoss
+from .stock import as_rec_dl
 from .training import RecLearner
 
 # %% ../../nbs/fit/64_measuring.ipynb #05b77864
@@ -21,15 +23,31 @@ def _need_ratings(dl, what):
     if getattr(getattr(dl, 'dataset', None), 'y', 0) is None:
         raise ValueError(f'{what} compares predictions with ratings, and these rows have none: pass a dl of a frame with a column of them')
 
+def _need_choices(learn):
+    "Refuse metrics that are not of choices, and a loaded learner, which doesn't know what to compare choices with"
+    need_metrics_of_choices(learn.metrics)
+    if len(learn.ds): return
+    raise ValueError('a loaded learner does not know what its users have seen, which a loss of choices leaves out: validate before export')
+
+def _need_weights(learn, dl):
+    "Refuse another kind of loader than ours where rows have weights, as it doesn't say which"
+    if dl is None or isinstance(dl, RatingsDL): return
+    given = getattr(learn.dls, 'valid_ds', None),getattr(dl, 'dataset', None)
+    if all(getattr(o, 'w', None) is None for o in given): return
+    raise ValueError(f'validate counts rows by their weights, and of a {type(dl).__name__} it is not known which these are: '
+                     'pass a dl of dls.test_dl(frame)')
+
+# %% ../../nbs/fit/64_measuring.ipynb #65ccdefa
 @patch
 @delegates(Learner.validate)
 def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     "Loss and metrics on the rows `ds_idx` or `dl`. `ValueError` for a model of preferences, or rows without ratings"
-    if isinstance(self.loss_func, ChoiceLoss): need_metrics_of_choices(self.metrics)
+    if isinstance(self.loss_func, ChoiceLoss): _need_choices(self)
     else: need_stars(self.model, 'validate')
     if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
     _need_ratings(dl, 'validate')
-    return Learner.validate(self, ds_idx, dl, **kwargs)
+    _need_weights(self, dl)
+    return Learner.validate(self, ds_idx, as_rec_dl(dl, self.dls), **kwargs)
 
 @patch
 @delegates(Learner.get_preds)
@@ -37,7 +55,7 @@ def get_preds(self:RecLearner, ds_idx=1, dl=None, with_input=False, with_decoded
     "As in fastai. `ValueError` if there are no rows, or, `with_loss`, no ratings"
     if dl is None: self._need_rows(ds_idx)
     if with_loss: _need_ratings(dl, 'a loss of each row')
-    return Learner.get_preds(self, ds_idx, dl, with_input, with_decoded, with_loss, **kwargs)
+    return Learner.get_preds(self, ds_idx, as_rec_dl(dl, self.dls), with_input, with_decoded, with_loss, **kwargs)
 
 # %% ../../nbs/fit/64_measuring.ipynb #2749eee6
 @patch
@@ -46,7 +64,7 @@ def show_results(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     "Ratings and predictions of some rows. `ValueError` for a model of preferences, or if there are no rows"
     need_stars(self.model, 'show_results')
     if dl is None: self._need_rows(ds_idx)
-    return Learner.show_results(self, ds_idx, dl, **kwargs)
+    return Learner.show_results(self, ds_idx, as_rec_dl(dl, self.dls), **kwargs)
 
 @patch
 def loss_not_reduced(self:RecLearner):

@@ -15,8 +15,8 @@ from .training import RecLearner
 from .arguments import LastFit
 from .blend_settings import blend_rows,by_chance
 from .beginning import n_factors_of
-from .defaults import pays_sparse,scaled_wd,values_of_scale
-from .learner import usual_lr
+from .defaults import pays_sparse,values_of_scale
+from .learner import usual_hypers
 from .mixing import fewest
 from .losses import ChoiceLoss
 from .als import usual_power,usual_width
@@ -24,7 +24,6 @@ from .bayes import usual_draw_width,usual_sweeps
 from .equations import n_as_weighed
 from .gibbs import usual_draws
 from .sgd import usual_sgd_width
-from .choices import choice_hypers
 from .ials import tries_wider
 from .taste import is_tried
 from ..models.dot import Dot
@@ -108,6 +107,11 @@ def _shrink_row(learn):
     return dict(shrink=(res['shrink'][0],'so few ratings say little of tastes',f'{n_as_weighed(learn.dls.train_ds):,} training ratings'))
 
 # %% ../../nbs/fit/28_settings.ipynb #9732b037
+def _wd_row(wd, usual, all_rows):
+    "The row of the weight decay `wd`, for which `all_rows` count, or the optimizer alone"
+    if usual: return _row(wd, usual, 'less, the more ratings there are of a user and an item', all_rows)
+    return _row(wd, usual, 'none, as it would be part of the slopes and outweigh the ratings', 'steps of opt_func')
+
 def _of_gradients(learn):
     "What `learner` chose"
     dls,sparse = learn.dls,learn.model.sparse
@@ -115,8 +119,7 @@ def _of_gradients(learn):
     users,items = (f'{n-1:,} {name}s' for n,name in zip(dls.sizes, ('user','item')))
     all_rows = f'{dls.train_ds.n_ratings:,} ratings, {users}, {items}'
     is_choice = isinstance(learn.loss_func, ChoiceLoss)
-    of_ratings = usual_lr(sparse, learn.begun),scaled_wd(dls, sparse)
-    of_lr,usual_wd = choice_hypers(learn.loss_func, dls) if is_choice else of_ratings
+    of_lr,usual_wd = usual_hypers(dls, sparse, learn.loss_func, learn.opt_func, learn.begun)
     last = learn.last_fit[1]
     lr,wd = (ifnone(last.get(k), getattr(learn, k)) for k in ('lr','wd'))
     lr_rule = 'that of the loss' if is_choice else f'that of {"sparse" if sparse else "dense"} updates'
@@ -125,7 +128,7 @@ def _of_gradients(learn):
         **(dict(product=(product,'given','')) if product else {}),
         **(_choice_rows(learn) if is_choice else dict(y_range=_range_row(learn))),
         lr=_row(lr, of_lr, lr_rule),
-        wd=_row(wd, usual_wd, 'less, the more ratings there are of a user and an item', all_rows),
+        wd=_wd_row(wd, usual_wd, all_rows),
         sparse=_row(sparse, pays_sparse(dls), 'where tables have 100 times as many rows as a batch', f'{users}, {items}'),
         **_shrink_row(learn),
         **(dict(features=_features_row(dls.train_ds)) if any(learn.model.from_features) else {}))

@@ -75,6 +75,7 @@ class _Fit:
         self.blocks = Blocks(ds.x[:,:2].numpy(), y.numpy(), w, self.masses, rng)
         first = _first_rows(model, const, self.biases, y, self.unit, is_new)
         self.rows = [self._placed(k, o.numpy()) for k,o in enumerate(first)]
+        self.first = [o.copy() for o in self.rows]
         model.mean.fill_(const)
 
 # %% ../../nbs/fit/57_sgd.ipynb #e77470ad
@@ -128,6 +129,12 @@ def _lr_row(lr, n_sweep, n, is_new):
     if not is_new: rule = f'{_more_steps} over the sweeps, as the fit went on'
     return lr,rule,f'{n_sweep} sweeps, {n:,} ratings'
 
+_halved = ', halved until none went astray'
+
+def _halved_row(lr, before, rule, source):
+    "The row of steps of `lr`, which were `before`"
+    return lr,rule if lr==before or _halved in rule else rule+_halved,source
+
 # %% ../../nbs/fit/57_sgd.ipynb #fa4291b6
 def _split(ds):
     "Numbers of the rows of the ratings `ds` to learn from, and of those that are held out"
@@ -141,17 +148,32 @@ def _unseen(ds, left_out, start):
     rows = digest_of(ds, left_out)
     return rows if start is None or has_not_seen(start, rows) else None
 
+# %% ../../nbs/fit/57_sgd.ipynb #bceb9818
+_most_halved = 6  # times, of steps that go astray
+
+def _learn(fit, passes, lr, reg, n_sweep, n_left):
+    """The error of the last of the `passes` and the length of first steps: `lr`, or, if the steps go astray, halved up to `n_left` times,
+    with which the `fit` begins again"""
+    try:
+        for e in passes: error = fit.learn_once(lr*(1-e/n_sweep), reg)
+        return error,lr
+    except FloatingPointError:
+        if not n_left: raise
+    for rows,first in zip(fit.rows, fit.first): rows[:] = first
+    return _learn(fit, range(passes[-1]+1), lr/2, reg, n_sweep, n_left-1)
+
 # %% ../../nbs/fit/57_sgd.ipynb #3cf1b11a
 @torch.no_grad()
-def _sgd_sweeps(model, ds, arith, split, unseen, lr, reg, n_sweep, is_new):
+def _sgd_sweeps(model, ds, arith, split, unseen, lr, reg, n_sweep, is_new, chose):
     """Improve `model` by `n_sweep` passes over the ratings `ds`, as they are `split`; yield the mean squared error of each. `unseen`: the
-    digest of those held out, unless the model may have seen them"""
+    digest of those held out, unless the model may have seen them. If the fit `chose` the `lr`, it may be halved"""
     seed = torch.randint(2**62, (), generator=arith.g)
     kept,left_out = split
     model.unseen = unseen
     fit = _Fit(model, ds.subset(kept), is_new, np.random.default_rng(int(seed)))
     for e in range(n_sweep):
-        error = fit.learn_once(lr*(1-e/n_sweep), reg)
+        error,lr = _learn(fit, range(e, e+1), lr, reg, n_sweep, _most_halved if 'lr' in chose else 0)
+        if 'lr' in chose: chose['lr'] = _halved_row(lr, *chose['lr'])
         fit.write()
         if e==n_sweep-1 and len(left_out):
             weights = draw_to_biases(model, ds, kept, left_out, int(not fit.is_doubtful), fit.known, unseen is None)
@@ -185,7 +207,7 @@ def _need_loop(learn):
 def _need_room(ds, k):
     "Refuse `k` factors for the ratings `ds` unless there is memory for them"
     n_rows = sum(ds.sizes)
-    numbers = 3*n_rows*(k+n_beside) + 12*len(ds)  # rows in both orders, and of the model; the ratings, in blocks and on the way there
+    numbers = 4*n_rows*(k+n_beside) + 12*len(ds)  # rows, those at first, in both orders, of the model; ratings, in blocks and on the way
     need_memory(4*numbers, ds.x.device, f'the rows of {k:,} factors', 'pass fewer n_factors, or free memory there')
 
 def _check(n_factors, lr, reg, features):
@@ -227,7 +249,8 @@ def fit_sgd(self:RecLearner,
     lr,reg,chose = _settled(ds, lr, reg, n_sweep, not goes_on)
     split = _split(ds)
     unseen = _unseen(ds, split[1], self.model if goes_on else None)
-    sweeps = partial(_sgd_sweeps, split=split, unseen=unseen, lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on)
+    passes = dict(lr=lr, reg=reg, n_sweep=int(n_sweep), is_new=not goes_on, chose=chose)
+    sweeps = partial(_sgd_sweeps, split=split, unseen=unseen, **passes)
     called = as_called('fit_sgd', args, ds, features, chose)
     self._solve(n_factors, sweeps, n_sweep, None, cbs, ds=ds, called=called)
 

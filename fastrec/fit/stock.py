@@ -14,7 +14,7 @@ from ..data.loader import RatingsDL
 from ..data.loaders import RecDataLoaders
 from ..data.columns import check_reserved
 from ..models.trainable import DeepMF,DotBias,average_untrained
-from .training import RecLearner
+from .training import RecLearner,need_same_labels
 from .optimizers import FusedAdam
 from ..base.devices import trainable
 
@@ -25,6 +25,10 @@ def _as_ratings_tensors(to, classes):
     y = to.ys.to_numpy('float32', copy=True)[:,0]
     return RatingsTensors(torch.from_numpy(x), torch.from_numpy(y), classes, to.y_names[0])
 
+def _vocabs(to):
+    "The vocabularies of fastai's `TabularCollab`"
+    return {n: Vocab(list(to.classes[n])[1:], n) for n in to.cat_names}  # a Vocab adds '#na#' itself
+
 def _read_stock(dls):
     "`RecDataLoaders` with the ratings of fastai's loaders `dls`, or of a `TabularCollab`"
     if isinstance(dls, TabularCollab):
@@ -33,8 +37,7 @@ def _read_stock(dls):
     else:
         stock = dls.train_ds,dls.valid_ds
         bs,kwargs = dls.train.bs,dict(path=dls.path, device=dls.device)
-    known = stock[0].classes
-    classes = {n: Vocab(list(known[n])[1:], n) for n in stock[0].cat_names}  # a Vocab adds '#na#' itself
+    classes = _vocabs(stock[0])
     train,valid = (_as_ratings_tensors(o, classes) for o in stock)
     return RecDataLoaders(RatingsDL(train, bs=bs, shuffle=True), RatingsDL(valid, bs=8*bs), **kwargs)
 
@@ -59,6 +62,22 @@ def as_rec_dls(dls, called='learner'):
     n_unknown = int((res.train_ds.x==0).any(1).sum())
     if n_unknown: raise ValueError(f'{n_unknown} training ratings have no user or no item: leave them out')
     return res
+
+# %% ../../nbs/fit/33_stock.ipynb #dfd15047
+def _as_loaders(dls):
+    is_stock = isinstance(getattr(dls, 'train_ds', None), TabularCollab)
+    return as_rec_dls(dls, 'RecLearner') if is_stock else dls
+
+RecLearner.as_loaders = staticmethod(_as_loaders)
+
+def as_rec_dl(dl, dls):
+    "`dl` as batches of the kind of `dls` if it is one of fastai's loaders of ratings; refused if its labels are not those of `dls`"
+    to = getattr(dl, 'dataset', None)
+    if not isinstance(to, TabularCollab): return dl
+    _need_ratings(to, 'validate')
+    ds = _as_ratings_tensors(to, _vocabs(to))
+    need_same_labels(dls.classes, ds)
+    return dls.valid.new(ds, bs=dl.bs, shuffle=False, drop_last=False)
 
 # %% ../../nbs/fit/33_stock.ipynb #b6b537e9
 @trainable()

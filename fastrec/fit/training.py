@@ -14,6 +14,7 @@ from ..models.blend import without_ranker
 from ..models.base import FactorModel
 from ..models.kept import Kept,fill_if_moved
 from ..data.item_ids import same_items
+from ..data.ratings import RatingsTensors
 from ..data.loader import RatingsDL
 from ..models.trainable import fill_untrained
 from ..answer.recommender import Recommends,Seen,counts_of_items
@@ -22,7 +23,8 @@ from ..base.devices import as_device
 from ..base.random import drawing
 from .arguments import LastFit,hypers_of
 from .defaults import tell_of_choices
-from .weighed import metric_on
+from .losses import need_no_activation
+from .weighed import metric_on,weigh_loss
 from .equations import evenly,mean_square
 
 # %% ../../nbs/fit/30_training.ipynb #16369e65
@@ -32,21 +34,27 @@ def _same_labels(classes, theirs):
     pairs = zip(classes.values(), theirs.values())
     return all(same_items(a, b) for a,b in pairs)
 
-def _need_same_labels(classes, dls):
+def need_same_labels(classes, dls):
     "Refuse loaders whose labels are not the `classes` of the model"
     theirs = getattr(dls, 'classes', None)
     if not isinstance(classes, dict) or not isinstance(theirs, dict): return
     if not _same_labels(classes, theirs):
         raise ValueError('the loaders have other labels than the model was made for: make a new learner(dls), or read it with dls.test_dl')
 
+# %% ../../nbs/fit/30_training.ipynb #fd9b9126
 def _need_same_scale(model, dls):
     "Refuse loaders with ratings outside the range of the model"
-    y_range = getattr(model, 'y_range', None)
-    y = getattr(getattr(dls, 'train_ds', None), 'y', None)
-    if not y_range or y is None or not len(y) or getattr(model, 'is_preference', False): return
+    y_range,ds = getattr(model, 'y_range', None),getattr(dls, 'train_ds', None)
+    if not y_range or not isinstance(ds, RatingsTensors) or getattr(model, 'is_preference', False): return
+    y = ds.counted().y
     n_outside = int(((y<y_range[0])|(y>y_range[1])).sum())
     if n_outside:
         raise ValueError(f'{n_outside} training ratings of the loaders lie outside the range of the model, {y_range}: make a new learner')
+
+def _need_same(model, dls):
+    "Refuse the loaders `dls` and a `model` of other labels, or of another range"
+    need_same_labels(getattr(model, 'classes', None), dls)
+    _need_same_scale(model, dls)
 
 # %% ../../nbs/fit/30_training.ipynb #7c1e5a90
 def _need_tables(model):
@@ -73,6 +81,7 @@ class RecLearner(Recommends, Learner):
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?
     last_fit,asked_width = LastFit(),None  # the second: the `n_factors` that `learner` was given
+    as_loaders = staticmethod(noop)  # reads fastai's own loaders as ours; `fit.stock` says how
     @property
     def model(self):
         if 'model' not in vars(self): raise AttributeError('model')
@@ -80,22 +89,36 @@ class RecLearner(Recommends, Learner):
     @model.setter
     def model(self, model):
         _need_tables(model)
+        dls = vars(self).get('dls')
+        if getattr(model, 'classes', None) is not getattr(dls, 'classes', None): _need_same(model, dls)
         vars(self)['model'] = model
         if not self._opt_is_of_model(): self.opt = None
-    @property
-    def dls(self):
-        if 'dls' not in vars(self): raise AttributeError('dls')
-        return vars(self)['dls']
-    @dls.setter
-    def dls(self, dls):
-        _need_same_labels(getattr(vars(self).get('model'), 'classes', None), dls)
-        _need_same_scale(vars(self).get('model'), dls)
-        vars(self)['dls'] = dls
+
+# %% ../../nbs/fit/30_training.ipynb #6959a39f
+def _dls_of(learn):
+    if 'dls' not in vars(learn): raise AttributeError('dls')
+    return vars(learn)['dls']
+
+def _set_dls(learn, dls):
+    dls = learn.as_loaders(dls)
+    _need_same(vars(learn).get('model'), dls)
+    vars(learn)['dls'] = dls
+    learn._weigh()
+
+RecLearner.dls = property(_dls_of, _set_dls)
 
 # %% ../../nbs/fit/30_training.ipynb #9220b937
 def _set_metrics(learn, metrics):
     ds = getattr(learn.dls, 'valid_ds', None)
     learn._metrics = L(metrics).map(metric_on, ds=ds)
+
+@patch
+def _weigh(self:RecLearner):
+    "Let metrics and loss that are there already count the rows of new loaders by their weights"
+    recorder,ds = vars(self).get('recorder'),getattr(self.dls, 'valid_ds', None)
+    if not len(ds or ()): return  # while `export` works
+    if '_metrics' in vars(self): self.metrics = self._metrics
+    if recorder: weigh_loss(recorder, ds)
 
 RecLearner.metrics = Learner.metrics.setter(_set_metrics)
 
@@ -118,6 +141,7 @@ def _bn_bias_state(self:RecLearner, with_bias):
 # %% ../../nbs/fit/30_training.ipynb #0bd1a0e2
 @patch
 def _do_fit(self:RecLearner):
+    need_no_activation(self.loss_func)
     ds = self.dls.train_ds
     if ds.shard and ds.part.n==1:
         raise ValueError('this process holds a shard of the ratings: fit within distrib_ctx, or make the '

@@ -9,12 +9,14 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import warn
+from ..data.loader import RatingsDL
 from .losses import ChoiceLoss
 
 # %% ../../nbs/fit/78_weighed.ipynb #5eff08ba
 def _weights(learn):
     "The weights of the batch of `learn`; `None` if rows have none, or come as often as their weights say. `ValueError` if rows are missing"
     dl = learn.dl
+    if not isinstance(dl, RatingsDL): return None  # one batch alone, to be predicted
     ds = dl.dataset
     if ds.w is None or dl.shuffle: return None
     sizes = dl.batch_sizes()

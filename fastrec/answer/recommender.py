@@ -14,6 +14,7 @@ from ..data.labels import as_labels
 from ..data.nobody import count_unknown
 from ..base.checks import need_choice,warn
 from ..base.devices import need_cpu_default,unrounded
+from ..models.by_pairs import as_asked,recompute
 
 # %% ../../nbs/answer/50_recommender.ipynb #3e663d92
 class Seen:
@@ -208,11 +209,15 @@ def _in_evaluation(model):
 @contextmanager
 def evaluating(model):
     """`model` in evaluation mode and its device; inside there are no gradients, and a CPU does not round products.
-    The mode of `model` itself stays as it is, since others may be using it: if need be, a copy answers"""
+    The mode of `model` itself stays as it is, since others may be using it: if need be, a copy answers, also if grids are asked
+    pair by pair"""
     need_cpu_default()
     device = next(model.parameters()).device
     rounding = unrounded('cpu') if device.type=='cpu' else nullcontext()
-    with torch.no_grad(),rounding: yield _in_evaluation(model),device
+    with torch.no_grad(),rounding:
+        evaluated = _in_evaluation(model)
+        recompute(evaluated)
+        yield as_asked(evaluated),device
 
 # %% ../../nbs/answer/50_recommender.ipynb #1d6a8f03
 def codes_of_labels(vocab, labels, unknown=None):

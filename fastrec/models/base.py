@@ -10,6 +10,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..data.item_ids import agree,digest_of_ids
+from .by_pairs import as_asked,has_own_way
 from .changing import Changes,are_untrained,fill_row_0,noted
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
@@ -78,7 +79,18 @@ def forward(self:FactorModel, x, others=None):
 @patch
 def score_grid(self:FactorModel, users, items):
     "Predictions for each of the codes `users` with each of `items`, (n_users,n_items), in evaluation mode"
-    return self.to_range(self.score(self.user_side(users), self.item_side(items)))
+    m = as_asked(self)
+    return m.to_predictions(m.score(m.user_side(users), m.item_side(items)))
+
+@patch
+def to_predictions(self:FactorModel, scores):
+    "What the `scores` of `score` predict, in place"
+    return self.to_range(scores)
+
+@patch
+def only_answers_pairs(self:FactorModel):
+    "Do the sides of users and of items say less than `forward`, which has something of its own?"
+    return has_own_way(self)
 
 # %% ../../nbs/models/20_base.ipynb #78feb810
 @patch

@@ -11,6 +11,12 @@ import torch
 from torch import nn
 
 # %% ../../nbs/models/46_by_pairs.ipynb #3b5e407e
+def same_as(m, cls, **changed):
+    "A `cls` with all that the module `m` has, but for what is `changed`; `copy` refuses modules with parametrized weights"
+    res = object.__new__(cls)
+    vars(res).update(vars(m), **changed)
+    return res
+
 def has_hooks(m): return bool(m._forward_hooks or m._forward_pre_hooks)
 
 def computes_as(m, *classes):
@@ -32,11 +38,12 @@ def computes_weights(model):
     "Does a module of `model` compute weights from others, by pruning or a parametrization?"
     return any(map(_is_computed, model.modules()))
 
-def recompute(model):
-    "Let hooks of PyTorch's own, as of pruning, compute the weights of `model` from those that it has now"
+def recomputed(model):
+    "The `model`, whose weights hooks of PyTorch's own, as of pruning, have computed from those that it has now"
     for m in model.modules():
         for hook in m._forward_pre_hooks.values():
             if type(hook).__module__.startswith('torch.nn.utils.'): hook(m, ())
+    return model
 
 # %% ../../nbs/models/46_by_pairs.ipynb #327be031
 _of_pairs = {'forward','score_pairs','score_rows','rows','side_rows','bounded'}
@@ -67,15 +74,29 @@ def _codes(digits):
     powers = _base**torch.arange(_n_digits, device=digits.device)
     return (digits.long()*powers).sum(1)
 
+class Grids:
+    "What a model's lists and grids ask it besides its sides and scores"
+    def only_answers_pairs(self):
+        "Do the sides of users and of items say less than `forward`, which has something of its own?"
+        return has_own_way(self)
+
+    def to_predictions(self, scores):
+        "What the `scores` of `score` predict, in place"
+        return self.to_range(scores)
+
+    def score_grid(self, users, items):
+        "Predictions for each of the codes `users` with each of `items`, (n_users,n_items), in evaluation mode"
+        m = as_asked(self)
+        return m.to_predictions(m.score(m.user_side(users), m.item_side(items)))
+
+# %% ../../nbs/models/46_by_pairs.ipynb #c0418c52
 class ByPairs:
     "What a model that answers pairs in its own way becomes where grids are asked for"
     is_product,n_buffers = False,8  # a pair of codes, four bytes each at least, and copies
     asked_as = None  # the model's own class
     def asked(self):
         "The model itself, with what this one has now"
-        res = object.__new__(self.asked_as)
-        vars(res).update(vars(self))
-        return res
+        return same_as(self, self.asked_as)
 
     def __call__(self, *args): return self.asked()(*args)
     def __reduce_ex__(self, protocol): return self.asked().__reduce_ex__(protocol)  # a copy, or a pickle, is one of the model
@@ -98,6 +119,4 @@ def _asked_by_pairs(cls): return type(cls.__name__, (ByPairs,cls), dict(asked_as
 def as_asked(model):
     "`model`, or, if its grids would not give what it gives for pairs, a copy that asks it pair by pair and shares all tensors"
     if isinstance(model, ByPairs) or not getattr(model, 'only_answers_pairs', bool)(): return model
-    res = object.__new__(_asked_by_pairs(type(model)))
-    vars(res).update(vars(model))
-    return res
+    return same_as(model, _asked_by_pairs(type(model)))

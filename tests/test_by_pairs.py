@@ -133,6 +133,15 @@ def test_what_is_plain_is_not_asked_by_pairs(dls):
             getattr(learn, fit)()
             for m in (learn.model,learn.model.lists_by): assert as_asked(m) is m and not computes_weights(m), fit
 
+@pytest.mark.parametrize('first', [True,False])
+def test_a_batch_norm_of_its_batch_has_no_lists(dls, first):
+    learn = nn_learner(dls, 4)
+    n = learn.model.layers[0][0].in_features
+    norm = nn.BatchNorm1d(n if first else 3, track_running_stats=False)
+    learn.model.layers = nn.Sequential(norm, nn.Linear(n, 1)) if first else nn.Sequential(nn.Linear(n, 3), norm, nn.Linear(3, 1))
+    assert np.isfinite(learn.predict_df(dls.train.items)).all()
+    with pytest.raises(TypeError, match='track_running_stats'): learn.recommend(dls.classes['user'].labels[3])
+
 def test_steering_asks_too(dls):
     learn = own_class(Half)(dls)
     found = learn.recommend(dls.classes['user'].labels[:20], n=5, diversity=.3, damping=.5)

@@ -25,13 +25,13 @@ def _weight_and_bias(linear):
     return w,torch.zeros_like(w[:,0]) if b is None else b
 
 # %% ../../nbs/models/30_batch_norms.ipynb #dd8bea6b
-def _is(m, *classes):
+def only_does(m, *classes):
     "Does the module `m` only do what one of the `classes` does?"
     return computes_as(m, *classes) and not has_hooks(m)
 
 def does_nothing(m):
     "Does `m` leave everything as it is in evaluation?"
-    return _is(m, nn.Dropout, nn.Identity)
+    return only_does(m, nn.Dropout, nn.Identity)
 
 def fold_batch_norms(mods):
     """The modules `mods` for evaluation: no dropout, linear layers as (weight, bias), including a batch norm right before them;
@@ -39,11 +39,11 @@ def fold_batch_norms(mods):
     res = []
     for m in mods:
         if does_nothing(m): continue
-        if not _is(m, nn.Linear):
+        if not only_does(m, nn.Linear):
             res.append(m)
             continue
         w,b = _weight_and_bias(m)
-        if res and isinstance(res[-1], nn.Module) and _is(res[-1], nn.BatchNorm1d) and not needs_batch(res[-1]):
+        if res and isinstance(res[-1], nn.Module) and only_does(res[-1], nn.BatchNorm1d) and not needs_batch(res[-1]):
             scale,shift = _scale_and_shift(res.pop())
             b = b + w@shift
             w = w*scale

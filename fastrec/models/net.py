@@ -12,7 +12,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
 from .base import FactorModel
-from .batch_norms import does_nothing,fold_batch_norms,needs_batch
+from .batch_norms import does_nothing,fold_batch_norms,needs_batch,only_does
 from .by_pairs import computes_as,in_sequence
 from .changing import as_table,grown,replaced
 from .foldin import descend,fit_by_softmax,user_prior,with_row_0
@@ -80,6 +80,8 @@ def _layers(self:Net):
 @patch
 def only_answers_pairs(self:Net):
     if FactorModel.only_answers_pairs(self) or not does_nothing(self.emb_drop): return True
+    first = next((m for m in in_sequence(self.layers) if not does_nothing(m)), self.layers)
+    if only_does(first, nn.Linear) or any(map(needs_batch, self.layers.modules())): return False
     return self._layers() is None
 
 # %% ../../nbs/models/22_net.ipynb #6ff9d41a

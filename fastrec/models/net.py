@@ -80,8 +80,10 @@ def _layers(self:Net):
 @patch
 def only_answers_pairs(self:Net):
     if FactorModel.only_answers_pairs(self) or not does_nothing(self.emb_drop): return True
-    first = next((m for m in in_sequence(self.layers) if not does_nothing(m)), self.layers)
-    if only_does(first, nn.Linear) or any(map(needs_batch, self.layers.modules())): return False
+    mods = in_sequence(self.layers)
+    first = next((m for m in mods if not does_nothing(m)), self.layers)
+    if only_does(first, nn.Linear): return False
+    if any(map(needs_batch, self.layers.modules())): return False
     return self._layers() is None
 
 # %% ../../nbs/models/22_net.ipynb #6ff9d41a

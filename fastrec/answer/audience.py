@@ -11,6 +11,7 @@ from fastcore.basics import patch,store_attr
 from ..base.checks import need_finite,need_whole
 from ..base.devices import need_memory,upload
 from ..data.columns import label_column
+from ..models.by_pairs import as_asked
 from .recommender import Recommends,asked_for,evaluating
 from .grids import Candidates,UserSide,by_blocks
 from .left_out import seen_to_exclude
@@ -140,7 +141,7 @@ def _frame(rec, model, items, users, scores, places, ranker):
     user_codes = users[places[rows,ranks]]
     res = {
         item: decoded(of_items, items[rows]), 'rank': (ranks+1).int(), user: decoded(of_users, user_codes),
-        'score': ranker.to_range(scores[rows,ranks].float())}
+        'score': as_asked(ranker).to_predictions(scores[rows,ranks].float())}
     if ranker is not model: res |= predicted(rec, model, torch.stack([user_codes,items[rows]], 1))
     return pd.DataFrame(res)
 

@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from ..base.checks import need_flags
 from ..base.devices import exactly
 from ..models.blend import Blend
+from ..models.by_pairs import need_known_way
 from ..models.kept import unchanging
 from ..models.maps import are_told
 from .additions import unrated
@@ -108,6 +109,7 @@ def _frame(names, prediction, without):
 
 def _by_features(known, models, noise, pair):
     "The frame for the codes of a `pair`, (1,2), from the `Features` `known`, the model that answers and that of training; the prediction"
+    need_known_way(models[0])
     names,x = _variants(known, pair[0,1:])
     with evaluating(models[0]) as (own,device),evaluating(models[1]) as (trained,_):
         scores = _scores(own, trained, pair, x, noise, device)

@@ -15,6 +15,7 @@ from ..base.devices import exactly
 from ..data.columns import label_column
 from ..data.times import as_seconds
 from ..models.blend import Blend
+from ..models.by_pairs import need_known_way
 from ..models.kept import state_of,unchanging
 from ..models.maps import are_told,prior_by
 from ..models.sums import SumReasons
@@ -70,6 +71,7 @@ def _reasons(model, x, users, codes, y, n_users, noise, w=None, known=None):
     if isinstance(model, Blend):
         parts = [_reasons(m, x, users, codes, y, n_users, noise, w, known) for m in model.parts]
         return SumReasons(parts, model.weights)
+    need_known_way(model)
     timeless,y = without_times(_with_prior(model, x), codes, y)
     if w is not None and w.ndim>1: w = w[:,1] if model.heaviest_alone else w[:,0]
     res = timeless.reasons(users, codes[:,1].long(), y, n_users, noise, w, known)

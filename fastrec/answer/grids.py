@@ -144,7 +144,7 @@ def _fill_grid(grid, model, users, items, max_bytes, device):
     side = UserSide(model, users, i.shape[1], max_bytes, device, dtype)
     def fill(b):
         at = side.at(b)
-        grid[b] = model.to_range(model.score(side.u[at], i))
+        grid[b] = model.to_predictions(model.score(side.u[at], i))
     if not n_items: return
     row = 4*n_items*model.n_buffers
     by_blocks(fill, n_users, block_size(n_users, n_items, max_bytes, device, row))

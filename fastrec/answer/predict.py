@@ -13,6 +13,7 @@ from ..base.devices import need_cpu_default
 from ..data.names import shown
 from ..models.ease import Ease
 from ..models.blend import has_tastes
+from ..models.by_pairs import computes_weights
 from ..models.kept import fill_if_moved
 from ..models.posterior import PosteriorMean
 from .recommender import Recommends,evaluating
@@ -74,11 +75,21 @@ def _at_once(model, most=_most_pairs):
     "How many pairs to look up at once, so that their rows have at most `_most_numbers` numbers"
     return max(1, min(most, _most_numbers//max(model.width, 1)))
 
+def _filled(model):
+    "`model` with the mean of the others as the row of what is unknown; a copy if what is set would be lost, as its weights are computed"
+    if not computes_weights(model):
+        fill_if_moved(model)
+        return model
+    codes = torch.arange(model.sizes[0], device=next(model.parameters()).device)
+    res = model.keeping(0, codes)
+    res.fill_unknown()
+    return res
+
 def predict_codes(model, x):
     "Predictions for the codes `x`, (n,2) or with times (n,3), on the CPU"
     need_cpu_default()
     if not len(x): return torch.zeros(0, dtype=torch.float32)
-    if (x[:,:2]==0).any(): fill_if_moved(model)
+    if (x[:,:2]==0).any(): model = _filled(model)
     with evaluating(model) as (model,device):
         parts = [model(o.to(device)).float().cpu() for o in x.split(_at_once(model))]
     return torch.cat(parts)

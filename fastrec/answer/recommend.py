@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from ..data.columns import label_column
 from ..data.names import shown
 from ..base.checks import need_finite,need_whole,warn
+from ..models.by_pairs import as_asked
 from ..models.posterior import PosteriorMean,Weighed
 from .recommender import Recommender,Recommends,asked_for
 from .predict import need_draws,one_draw,predict_codes,ranks_vary,std_of_codes,tell_alike
@@ -44,7 +45,7 @@ def lines_of(rec, model, items, users, scores, places, ranker=None, beside=None)
     ranker = ranker or model.lists_by
     more = {} if ranker is model else predicted(rec, model, torch.stack([user_codes,item_codes], 1))
     if beside: more |= beside(user_codes, item_codes)
-    return user_codes,(ranks+1).int(),item_codes,ranker.to_range(scores[rows,ranks].float()),more
+    return user_codes,(ranks+1).int(),item_codes,as_asked(ranker).to_predictions(scores[rows,ranks].float()),more
 
 # %% ../../nbs/answer/53_recommend.ipynb #e1cbd67b
 def lists_frame(rec, *args, **kwargs):

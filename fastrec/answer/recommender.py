@@ -14,6 +14,7 @@ from ..data.labels import as_labels
 from ..data.nobody import count_unknown
 from ..base.checks import need_choice,warn
 from ..base.devices import need_cpu_default,unrounded
+from ..models.by_pairs import as_asked,recomputed,same_as
 
 # %% ../../nbs/answer/50_recommender.ipynb #3e663d92
 class Seen:
@@ -183,8 +184,7 @@ class Recommender(Recommends):
 # %% ../../nbs/answer/50_recommender.ipynb #dc8c444a
 def _twin(m):
     "A module with all that `m` has, not compiled; `copy` refuses modules with parametrized weights"
-    res = object.__new__(type(m))
-    vars(res).update(vars(m), _compiled_call_impl=None)
+    res = same_as(m, type(m), _compiled_call_impl=None)
     forward = vars(m).get('forward')
     if forward is None: return res
     if getattr(forward, '__self__', None) is not m:
@@ -212,7 +212,7 @@ def evaluating(model):
     need_cpu_default()
     device = next(model.parameters()).device
     rounding = unrounded('cpu') if device.type=='cpu' else nullcontext()
-    with torch.no_grad(),rounding: yield _in_evaluation(model),device
+    with torch.no_grad(),rounding: yield as_asked(recomputed(_in_evaluation(model))),device
 
 # %% ../../nbs/answer/50_recommender.ipynb #1d6a8f03
 def codes_of_labels(vocab, labels, unknown=None):

@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from ..base.checks import need_package,need_whole,warn
 from ..base.pairs import pair_numbers
 from ..models.blend import Blend
+from ..models.by_pairs import has_own_way
 from ..models.dot import Dot
 from ..models.ease import Ease
 from ..answer.left_out import seen_to_exclude
@@ -66,6 +67,8 @@ def _need_products(model):
     if any(isinstance(m, Ease) for m in ranking):
         raise ValueError('faiss compares rows of factors, and those of fit_ease, which fit_blend includes, have as many numbers as '
                          "there are items: use recommend, or rank without them, by fit_ials or fit_blend(choices='fit_ials')")
+    if any(map(has_own_way, ranking)):
+        raise ValueError('faiss finds largest products, and a hook or a method of its own changes what the model predicts: use recommend')
     if not all(isinstance(m, Dot) for m in ranking):
         raise ValueError('faiss finds largest products, and the scores of a network are not products: use recommend')
 

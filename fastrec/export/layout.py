@@ -13,6 +13,7 @@ from torch import nn
 from ..base.checks import is_whole
 from ..models.base import FactorModel
 from ..models.blend import Blend
+from ..models.by_pairs import computes_as
 from ..models.changing import noted
 from ..models.dot import Dot
 from ..models.choices import Choices
@@ -45,6 +46,11 @@ def _describe_layer(m):
     for o in _layer_args[name]: res[o] = getattr(m, o)
     if name=='Linear': res['bias'] = m.bias is not None
     return res
+
+def _groups(layers):
+    "The `layers` of a network, if they are groups of modules"
+    if computes_as(layers, nn.Sequential) and all(computes_as(o, nn.Sequential) for o in layers): return layers
+    raise ValueError('a network whose layers are no nn.Sequential of others cannot be saved without a pickle: use learn.export')
 
 # %% ../../nbs/export/83_layout.ipynb #a1821edd
 def _is_layer_arg(o): return type(o) in (int,float,bool) or o in ('none','tanh')  # the last two are for GELU
@@ -85,7 +91,7 @@ def describe_model(model):
     kind = _kind(model)
     y_range = [float(o) for o in model.y_range] if model.y_range else None
     res = dict(kind=kind, y_range=y_range, clip=bool(model.clip), is_preference=bool(model.is_preference))
-    if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in model.layers]
+    if kind=='net': res['layers'] = [[_describe_layer(m) for m in group] for group in _groups(model.layers)]
     if kind=='net' and model.product: res['product'] = int(model.product)
     if kind=='mean': res['seconds'] = [e.seconds for e in model.time_effects]
     if kind=='ease' and model.reg: res['reg'] = float(model.reg)

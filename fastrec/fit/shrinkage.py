@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..data.loader import RatingsDL
 from ..models.kept import has_not_seen
+from ..models.by_pairs import computes_weights,has_own_way
 from ..models.trainable import DeepMF,DotBias,fill_untrained
 from .biases import biases_of
 from .doubts import is_doubtful
@@ -107,6 +108,9 @@ def reason(self:ShrinkToBiases):
     if any(getattr(cb, 'own_batches', False) for cb in self.learn.cbs): return 'a callback brings its own batches'
     if type(m) not in (DotBias,DeepMF): return f'the model is a {type(m).__name__}'
     if m.is_preference: return 'the model is one of choices'
+    if computes_weights(m): return 'weights are computed from others, by pruning or a parametrization'
+    if has_own_way(m): return 'a hook or a method of its own changes what the model predicts'
+    if type(m) is DeepMF and m.last_affine() is None: return 'the network does not end with a linear layer, or a batch norm with weights'
     if frozen_weights(m, self.learn.opt): return 'weights are frozen, or the optimizer has not all of them, or there are no biases'
     if not self.learn.sees_ratings: return 'a callback or a transform of batches gave the loss other targets than the ratings'
     if not _is_mean_square(self.learn.loss_func): return 'the loss is not the mean squared error'

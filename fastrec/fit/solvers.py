@@ -10,6 +10,7 @@ from functools import wraps
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import is_whole,need_numbers
+from ..models.by_pairs import computes_weights
 from ..models.posterior import PosteriorMean
 from ..models.trainable import DotBias,fill_untrained
 from ..models.blend import tell_no_blend
@@ -76,7 +77,7 @@ def _need_room(ds, device, d, budget):
 # %% ../../nbs/fit/34_solvers.ipynb #8148772f
 def can_go_on(model, n_factors):
     "Is this a solver's model of ratings, of the right width?"
-    if type(model) is not DotBias or model.is_preference: return False
+    if type(model) is not DotBias or model.is_preference or computes_weights(model): return False
     return (model.clip or model.y_range is None) and model.u_weight.embedding_dim==n_factors>0
 
 # %% ../../nbs/fit/34_solvers.ipynb #2bc05659

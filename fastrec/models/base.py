@@ -10,6 +10,7 @@ import torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from ..data.item_ids import agree,digest_of_ids
+from .by_pairs import Grids
 from .changing import Changes,are_untrained,fill_row_0,noted
 
 # %% ../../nbs/models/20_base.ipynb #db680c48
@@ -27,7 +28,7 @@ def _look_up(e, codes, sparse):
     return e.weight.index_select(0, codes)
 
 # %% ../../nbs/models/20_base.ipynb #c7959f60
-class FactorModel(Changes):
+class FactorModel(Changes, Grids):
     """What every model provides; it is also a `torch.nn.Module`.
     Each defines the five members declared here, and `y_range` if it has one; for `fold_in` also `user_rows`, `fit_users` and `with_users`;
     for tables of biases `average_scores`; for `learner` to make it, `from_classes(n_factors, classes, y_range, mean)`"""
@@ -74,11 +75,6 @@ def forward(self:FactorModel, x, others=None):
     "Predictions for the codes `x`, (n,); with `others` the scores of `score_beside`"
     if others is not None: return self.score_beside(x, others)
     return self.bounded(self.score_pairs(x))
-
-@patch
-def score_grid(self:FactorModel, users, items):
-    "Predictions for each of the codes `users` with each of `items`, (n_users,n_items), in evaluation mode"
-    return self.to_range(self.score(self.user_side(users), self.item_side(items)))
 
 # %% ../../nbs/models/20_base.ipynb #78feb810
 @patch

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/models/30_batch_norms.ipynb #4651de50
 import torch
 from torch import nn
+from .by_pairs import computes_as,has_hooks
 
 # %% ../../nbs/models/30_batch_norms.ipynb #c90a533c
 def _scale_and_shift(bn):
@@ -24,17 +25,25 @@ def _weight_and_bias(linear):
     return w,torch.zeros_like(w[:,0]) if b is None else b
 
 # %% ../../nbs/models/30_batch_norms.ipynb #dd8bea6b
+def only_does(m, *classes):
+    "Does the module `m` only do what one of the `classes` does?"
+    return computes_as(m, *classes) and not has_hooks(m)
+
+def does_nothing(m):
+    "Does `m` leave everything as it is in evaluation?"
+    return only_does(m, nn.Dropout, nn.Identity)
+
 def fold_batch_norms(mods):
-    """The modules `mods` for evaluation: no dropout, linear layers as (weight, bias),
-    including a batch norm right before them"""
+    """The modules `mods` for evaluation: no dropout, linear layers as (weight, bias), including a batch norm right before them;
+    with hooks, or a `forward` of their own, they stay as they are"""
     res = []
     for m in mods:
-        if isinstance(m, (nn.Dropout,nn.Identity)): continue
-        if not isinstance(m, nn.Linear):
+        if does_nothing(m): continue
+        if not only_does(m, nn.Linear):
             res.append(m)
             continue
         w,b = _weight_and_bias(m)
-        if res and type(res[-1]) is nn.BatchNorm1d and not needs_batch(res[-1]):
+        if res and isinstance(res[-1], nn.Module) and only_does(res[-1], nn.BatchNorm1d) and not needs_batch(res[-1]):
             scale,shift = _scale_and_shift(res.pop())
             b = b + w@shift
             w = w*scale

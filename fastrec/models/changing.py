@@ -11,6 +11,7 @@ from copy import copy,deepcopy
 import numpy as np,torch,torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from .by_pairs import computes_weights,recomputed
 from .row_loops import pay
 
 # %% ../../nbs/models/28_changing.ipynb #7688dd8b
@@ -83,7 +84,9 @@ def with_items(believed, n):
 def keeping(self:Changes, side, codes):
     """A copy that only knows the users (`side=0`) or items (`side=1`) `codes`, which begin with 0 and rise, and become 0, 1, ...;
     the rows of the unknown are not filled again. Tables of factors take `codes` in any order, and any of them several times"""
-    parts = {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
+    recomputed(self)
+    parts = {id(e): as_table(e.weight.detach()) for es in self.tables for e in es if computes_weights(e)}  # so that they can be set
+    parts |= {id(e): as_table(e.weight.detach()[codes]) for e in self.tables[side]}
     ranker = self._modules.get('ranker')
     if ranker is not None: parts[id(ranker)] = ranker.keeping(side, codes)
     res = deepcopy(self, parts)  # what is in `parts` replaces what has that id

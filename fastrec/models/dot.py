@@ -50,7 +50,7 @@ def scores_of_rows(self:Dot, p, q, b_i, others):
     b_i = b_i + self.mean
     own = (p*q[:n]).sum(1, keepdim=True) + b_i[:n]
     if others.ndim==1: beside = torch.addmm(b_i[n:].T, p, q[n:].T)
-    else: beside = (q[n:].view(n, -1, q.shape[1])@p[:,:,None])[...,0] + b_i[n:].view(n, -1)
+    else: beside = (q[n:].view(*others.shape, q.shape[1])@p[:,:,None])[...,0] + b_i[n:].view(n, -1)
     return torch.cat([own,beside], 1)
 
 @patch

@@ -12,7 +12,8 @@ import torch,torch.nn.functional as F
 from fastcore.basics import compose,patch
 from torch import nn
 from .base import FactorModel
-from .batch_norms import fold_batch_norms,needs_batch
+from .batch_norms import does_nothing,fold_batch_norms,needs_batch,only_does
+from .by_pairs import computes_as,in_sequence
 from .changing import as_table,grown,replaced
 from .foldin import descend,fit_by_softmax,user_prior,with_row_0
 from .sums import LeftOut
@@ -21,7 +22,7 @@ from .sums import LeftOut
 def _no_biases(factors): return nn.Embedding.from_pretrained(factors.detach().new_zeros(len(factors), 1))  # which is not trained
 
 class Net(FactorModel, nn.Module):
-    """Network `layers`, groups of modules, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`;
+    """Network `layers`, modules or groups of them, over the factors of user and item, tables of shape (n,k) with row 0 for `#na#`;
     the first `product` of these go into a dot product, which is added. So are biases, which are not trained: 0 until they are given"""
     product = 0  # for models made before there was one
     def __init__(self, u_weight, i_weight, layers, y_range=None, product=0):
@@ -69,15 +70,21 @@ def _load_from_state_dict(self:Net, state, prefix, *args):
 # %% ../../nbs/models/22_net.ipynb #66767511
 @patch
 def _layers(self:Net):
-    "The first linear layer (weight, bias), and what comes after it up to the range"
-    mods = [m for group in self.layers for m in group]
-    if any(needs_batch(m) for m in mods):
+    "The first linear layer (weight, bias), and what comes after it up to the range; `None` if something else is first"
+    if any(needs_batch(m) for m in self.layers.modules()):
         raise TypeError('a batch norm without running statistics gives answers that depend on the other rows, which no grid or list can: '
                         'pass track_running_stats=True')
-    first,*rest = fold_batch_norms(mods)
-    if not isinstance(first, tuple):
-        raise TypeError(f'the network begins with {first}, where a grid needs a linear layer')
-    return first,rest
+    first,*rest = fold_batch_norms(in_sequence(self.layers)) or [None]
+    return (first,rest) if isinstance(first, tuple) else None
+
+@patch
+def only_answers_pairs(self:Net):
+    if FactorModel.only_answers_pairs(self) or not does_nothing(self.emb_drop): return True
+    mods = in_sequence(self.layers)
+    first = next((m for m in mods if not does_nothing(m)), self.layers)
+    if only_does(first, nn.Linear): return False
+    if any(map(needs_batch, self.layers.modules())): return False
+    return self._layers() is None
 
 # %% ../../nbs/models/22_net.ipynb #6ff9d41a
 @patch
@@ -104,6 +111,7 @@ _units_on_gpu = 2**26
 
 def _as_function(m, dtype):
     "The module `m`, or a linear layer with the (weight, bias) `m`, as a function"
+    if isinstance(m, nn.Linear): return lambda h: m(h.to(m.weight.dtype)).to(dtype)  # with hooks
     if callable(m): return m
     w,b = m
     return partial(F.linear, weight=w.to(dtype), bias=b.to(dtype))
@@ -130,10 +138,17 @@ def score_parts(self:Net, x, means):
     return self.score_pairs(x),
 
 @patch
+def last_affine(self:Net):
+    "The last layer, whose parameters the score is linear in: a linear one or a batch norm; `None` if it has none, or is another"
+    mods = [m for m in in_sequence(self.layers) if not does_nothing(m)]
+    if not mods or not computes_as(mods[-1], nn.Linear, nn.BatchNorm1d): return None
+    return mods[-1] if any(True for _ in mods[-1].parameters()) else None
+
+@patch
 def drawn(self:Net, biases, means, a):
     "Each tensor and what it becomes if the network counts as `a`, and `biases`, a constant and two (n,), as 1-`a`"
     const,b_u,b_i = biases
-    last = [m for m in self.layers.modules() if isinstance(m, nn.Linear)][-1]
+    last = self.last_affine()
     q = self.embeds[1].weight.detach().clone()
     q[:,:self.product] *= a
     scaled = [(w, a*w) for w in last.parameters()]
@@ -217,7 +232,7 @@ def average_scores(self:Net, step=256):
     of_users = []
     of_items = side.new_zeros(len(items))
     for block in users.split(step):
-        grid = self.to_range(self.score(self.user_side(block), side))
+        grid = self.to_predictions(self.score(self.user_side(block), side))
         of_users.append(grid.mean(1))
         of_items += grid.sum(0)/len(users)
     of_users = torch.cat(of_users)

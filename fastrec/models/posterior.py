@@ -27,6 +27,7 @@ class PosteriorMean(Dot):
     needs_noise = False  # of a new user's ratings: the draws have it
     is_turned = False  # do items take the place of users?
     buffers_of = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
+    user_side = Dot.user_side  # grids leave out what `score_pairs` adds for a time
     covs_of = 'u_covs','i_covs'  # covariances of rows with ratings in training, (S,k+1,k+1), if others are there; row 0 is their mean then
     def __init__(self, users, items, u_noise, i_noise, y_range=None, mean=0., time_effects=()):
         p,q = (o[...,:-1].transpose(0, 1) for o in (users,items))  # (n,S,k)

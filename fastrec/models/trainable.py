@@ -134,7 +134,7 @@ def choice_step(self:DotBias, x, others, expected, loss_func):
     scores = self.scores_of_rows(p, q, b_i.index_select(0, items), others)
     scores += b_u.index_select(0, u)
     loss,g = loss_func.slopes(scores, expected)
-    own,beside = q[:len(u)],q[len(u):].view(*others.shape, -1)
+    own,beside = q[:len(u)],q[len(u):].view(*others.shape, q.shape[1])
     g_own,g_beside = g[:,:1],g[:,1:]
     of_p = own*g_own
     _add_beside(of_p, p, beside, g_beside)

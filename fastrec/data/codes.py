@@ -22,7 +22,8 @@ def _stands_apart(values, counts):
     shares = counts/counts.sum()
     gap = abs(others[0]-first)
     is_beyond = gap>abs(others[-1]-others[0])
-    if first in _codes and is_beyond: return shares[0]>.01  # more than a slip
+    is_sure = len(others)>=_fewest or (values*2%1==0).all()  # few reals may be anything
+    if first in _codes and is_beyond and is_sure: return shares[0]>.01  # more than a slip
     if len(others)<_fewest or counts[0]<_enough: return False
     if is_beyond: return shares[0]>.01
     return gap>2*abs(np.diff(others)).max() and _is_often(shares)

@@ -215,3 +215,19 @@ def test_lines_of_json_are_said_to_be_lines(write):
     with pytest.raises(ValueError, match=r'pd.read_json\(..., lines=True\)'): csv(write(one*9))
     for text in ('{"user": {"0": 1},\n "item": {"0": 2}}', '['+one+']'):
         with pytest.raises(ValueError, match='pd.read_json$'): csv(write(text))
+
+# ------------------------------------------------------------------ columns
+@pytest.mark.parametrize('splitter', [TimeSplitter,LeaveLastSplitter])
+def test_days_of_a_month_are_no_times(splitter):
+    df,rng = _rows()
+    when = pd.Series(pd.to_datetime(rng.integers(11*10**8, 14*10**8, len(df)), unit='s').normalize())
+    parts = df.assign(year=when.dt.year, month=when.dt.month, day=when.dt.day)
+    with pytest.raises(ValueError, match='no times: make dates') as e: RecDataLoaders.from_df(parts, splitter())
+    made = eval(re.search(r'as in (df\.assign.*?\)\)\)), and', str(e.value))[1], dict(df=parts, pd=pd))
+    assert (made.date==when).all()
+    train,valid = splitter(time_name='date')(made)
+    want = splitter(time_name='when')(df.assign(when=when))
+    assert (train==want[0]).all() and (valid==want[1]).all()
+    with pytest.raises(ValueError, match='make dates'): splitter()(parts.drop(columns=['year','month']))
+    for fine in (df.assign(day=when), df.assign(day=rng.integers(0, 900, len(df))), df.assign(timestamp=rng.integers(1, 30, len(df)))): told(splitter(), fine)
+    told(splitter(time_name='day'), parts)

@@ -231,3 +231,48 @@ def test_days_of_a_month_are_no_times(splitter):
     with pytest.raises(ValueError, match='make dates'): splitter()(parts.drop(columns=['year','month']))
     for fine in (df.assign(day=when), df.assign(day=rng.integers(0, 900, len(df))), df.assign(timestamp=rng.integers(1, 30, len(df)))): told(splitter(), fine)
     told(splitter(time_name='day'), parts)
+
+_shared = {'user': ('user','user_id'), 'item': ('item','item_id'), 'member': ('member','member_id'), 'artist': ('artist','artist_id'), 'username': ('username','userId')}
+
+@pytest.mark.parametrize('what', _shared)
+def test_ids_are_taken_where_names_are_shared(what, tmp_path):
+    df,_ = _rows()
+    name,ids = _shared[what]
+    place = 1 if what in ('item','artist') else 0
+    col,other = ('item','user') if place else ('user','item')
+    people = np.array(['Jennifer','John','Anna'])
+    frame = pd.DataFrame({name: people[df[col]%3], ids: df[col], ('product_id','customer_id')[place]: df[other], 'rating': df.rating})
+    for f in (read, lambda o: csv_of(o, tmp_path), lambda o: parquet_of(o, tmp_path)):
+        dls,said = told(f, frame)
+        assert _names(dls)[place]==ids and _labels(dls)[place]=={*df[col]}
+        if what!='username': assert f"{name!r} has one name for several of {ids!r}" in said and 'could be meant' not in said
+    dls,said = told(read, frame, **{('user_name','item_name')[place]: name})
+    assert _names(dls)[place]==name and 'several of' not in said
+    alone = frame.assign(**{name: 'n'+frame[ids].astype(str)})
+    dls,said = told(read, alone)
+    assert len(_labels(dls)[place])==df[col].nunique() and 'several of' not in said
+    if what in ('user','item'): assert said=='' and _names(dls)[place]==name
+    each = frame.assign(**{ids: np.arange(len(df))})  # of rows, not of people
+    if what!='username': assert _names(told(read, each)[0])[place]==name
+
+def csv_of(df, path):
+    df.to_csv(path/'r.csv', index=False)
+    return csv(path/'r.csv')
+
+def parquet_of(df, path):
+    df.to_parquet(path/'r.parquet')
+    return RecDataLoaders.from_parquet(path/'r.parquet', valid_pct=0)
+
+@pytest.mark.parametrize('other', ['user_rating','my_rating','score','hours'])
+def test_what_users_said_is_taken_in_place_of_an_average(other, tmp_path):
+    df,rng = _rows()
+    mean = df.groupby('item').rating.transform('mean').round(2)
+    frame = df.assign(rating=mean, **{other: df.rating})
+    for f in (read, lambda o: csv_of(o, tmp_path), lambda o: parquet_of(o, tmp_path)):
+        dls,said = told(f, frame)
+        assert _names(dls)[2]==other and "'rating' is the same in all rows of each 'item', as an average is" in said
+    dls,said = told(read, frame, rating_name='rating')
+    assert _names(dls)[2]=='rating'
+    for fine in (df.assign(**{other: mean}), df.assign(**{other: rng.integers(1, 6, len(df))}), df.assign(rating=1, **{other: mean})):
+        dls,said = told(read, fine)
+        assert _names(dls)[2]=='rating' and 'average' not in said

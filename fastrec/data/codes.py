@@ -14,19 +14,29 @@ _fewest,_enough = 4,5  # other numbers, and rows, beside which any number may be
 
 def _is_often(shares):
     "Is the first of the `shares` of rows large, by itself or beside the two next?"
-    return shares[0]>=.05 or shares[0]>.01 and shares[0]>3*max(shares[1:3])
+    first,*others = shares[:3]
+    if first>=.05: return True
+    return first>.01 and first>3*max(others)
 
+def _are_halves(values): return bool((values*2%1==0).all())
+
+def _may_be_code(first, n_others, n_rows, halves):
+    "May the number `first` be a code: a usual one beside a few steps of a scale, or any one of some rows beside more?"
+    if first in _codes and halves: return True
+    if n_others<_fewest: return False
+    return first in _codes or n_rows>=_enough
+
+# %% ../../nbs/data/34_codes.ipynb #4926a19c
 def _stands_apart(values, counts):
     "Is the first of `values`, in order from either end, far from the others, and in many rows?"
     first,others = values[0],values[1:]
+    if not _may_be_code(first, len(others), counts[0], _are_halves(values)): return False
     shares = counts/counts.sum()
     gap = abs(others[0]-first)
-    is_beyond = gap>abs(others[-1]-others[0])
-    is_sure = len(others)>=_fewest or (values*2%1==0).all()  # few reals may be anything
-    if first in _codes and is_beyond and is_sure: return shares[0]>.01  # more than a slip
-    if len(others)<_fewest or counts[0]<_enough: return False
-    if is_beyond: return shares[0]>.01
-    return gap>2*abs(np.diff(others)).max() and _is_often(shares)
+    width = abs(others[-1]-others[0])
+    if gap>width: return shares[0]>.01  # more than a slip
+    steps = abs(np.diff(others))
+    return gap>2*steps.max() and _is_often(shares)
 
 # %% ../../nbs/data/34_codes.ipynb #e56c7655
 _highest = 10  # of a scale of stars or points
@@ -34,7 +44,7 @@ _fewest_zeros,_surely = 20,4  # rows, and standard errors
 
 def _excess(counts):
     "How many times as many rows the first number has as the next ones let expect, and the rows expected"
-    first,second,third = (float(o) for o in counts[:3])
+    first,second,third = counts[:3].astype('float64')
     expected = max(second, third, second**2/third)
     return first/expected,expected
 
@@ -43,19 +53,23 @@ def _are_zeros_apart(values, counts):
     if values[0]!=0 or values[1]<.5: return False
     n_zeros = counts[0]
     if n_zeros==counts.max() and n_zeros>.3*counts.sum(): return True
-    is_scale = values[-1]<=_highest and len(values)>_fewest and (values*2%1==0).all()
-    if not is_scale or n_zeros<_fewest_zeros: return False
+    if n_zeros<_fewest_zeros or len(values)<=_fewest: return False
+    if values[-1]>_highest or not _are_halves(values): return False
     times,expected = _excess(counts)
     of_top,_ = _excess(counts[::-1])
-    return times>=1.5*max(of_top, 1) and n_zeros-expected>_surely*np.sqrt(n_zeros+expected)
+    if times<1.5*max(of_top, 1): return False
+    error = np.sqrt(n_zeros+expected)
+    return n_zeros-expected>_surely*error
 
 # %% ../../nbs/data/34_codes.ipynb #f2d13824
 def code_in(values, counts):
     "The one of `values`, in order, that may mean 'not rated', by the `counts` of its rows; `None` if they look like a scale"
     if len(values)<4: return None
-    if values[0]==-1 and values[1]>=0: return values[0]
-    if _are_zeros_apart(values, counts) or _stands_apart(values, counts): return values[0]
-    return values[-1] if _stands_apart(values[::-1], counts[::-1]) else None
+    first,last = values[0],values[-1]
+    if first==-1 and values[1]>=0: return first
+    if _are_zeros_apart(values, counts): return first
+    if _stands_apart(values, counts): return first
+    return last if _stands_apart(values[::-1], counts[::-1]) else None
 
 def not_rated(values, counts, name):
     "A sentence about a code among the ratings `values` of the column `name`, by their `counts`; `None` without one"

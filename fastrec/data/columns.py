@@ -10,8 +10,9 @@ import numpy as np,pandas as pd
 from .names import listed,need_columns,role_of,usual_column
 from .codes import code_in
 from .placed import check_place,check_swapped,is_real,name_arguments
+from .rivals import better_ids,better_rating
 from .titles import item_or_title,tell_years
-from ..base.checks import warn
+from ..base.checks import listened,warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
 # roles that the column named in an argument cannot have by its name
@@ -51,11 +52,14 @@ def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
     for role in _roles[i]:
-        res = usual_column(df, [role], name_arguments[i])
+        res,texts,_ = listened(usual_column, df, [role], name_arguments[i])
         if res is None: continue
         if better := [n for n in df.index.names if _fits_better(n, res)]:
             raise ValueError(f'{better[0]!r} is the index of the frame, and {res!r} would be taken in its place: '
                              f'call .reset_index() first, or name the right column with {name_arguments[i]}')
+        rival = better_rating(df, res, names[1]) if i==2 else better_ids(df, res, role, name_arguments[i])
+        if rival is not None: return rival
+        for o in texts: warn(o)
         return res
 
 # %% ../../nbs/data/09_columns.ipynb #adf982eb

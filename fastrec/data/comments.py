@@ -15,38 +15,49 @@ from ..base.checks import warn
 _comments = re.compile(rb'(?:\xef\xbb\xbf)?((?:%[^\n]*\n)+|(?:#[^\n]*\n)+)')
 _some = 100  # lines after the comments, that tell how many fields a row has
 
+def _fields_alike(line, rows):
+    "The fields of the `line` if it has as many as the first of the `rows`, else none"
+    first,res = fields([rows[0],line], separator_of(rows))
+    return res if len(res)==len(first) else []
+
+def _bare(line):
+    "The comment `line` without its sign"
+    return line.lstrip('#').strip()
+
 def _names_columns(line, rows):
-    "Does the comment `line` name the columns of the `rows`, its sign in front or apart from the names?"
-    sep = separator_of(rows)
-    n_fields = len(fields(rows, sep)[0])
-    names, = fields([line.lstrip('#').strip()], sep)
-    return line[0]=='#' and len(names)==n_fields and any(role_of(o)[0] for o in names)
+    "Does the comment `line` name the columns of the `rows`?"
+    if line[0]!='#': return False
+    return any(role_of(o)[0] for o in _fields_alike(_bare(line), rows))
 
 def _is_row(line, rows):
-    sep = separator_of(rows)
-    alike = len(fields([line], sep)[0])==len(fields(rows, sep)[0])
-    return alike and line[1:2].strip() not in ('','%')
+    "Is the `line`, which begins with the sign of a comment, one of the `rows`, or their header?"
+    behind = line[1:2].strip()
+    if behind in ('','%'): return False
+    return len(_fields_alike(line, rows))>0
 
 # %% ../../nbs/data/35_comments.ipynb #aea48302
-def _split(lines, rest):
-    "How many of the comment `lines`, and of the lines in `rest`, are no rows, and what is to be read"
-    rows = [o for o in rest[:_some] if o.strip()]
-    if not rows or _is_row(lines[-1], rows): return 0,None
-    if lines[0].startswith('%%MatrixMarket'): return len(lines)+1,rest[1:]
-    if not _names_columns(lines[-1], rows): return len(lines),rest
-    return len(lines)-1,[lines[-1].lstrip('#').strip(),*rest]
+def _without(lines, data):
+    "How many of the comment `lines`, and of those in `data` behind them, are no rows; and what is to be read, `None` if these are rows"
+    start = data[:2**16].decode(errors='replace')
+    rows = [o for o in start.split('\n')[:_some] if o.strip()]
+    last = lines[-1]
+    if not rows or _is_row(last, rows): return 0,None
+    if lines[0].startswith('%%MatrixMarket'):
+        _,_,values = data.partition(b'\n')
+        return len(lines)+1,values
+    if not _names_columns(last, rows): return len(lines),data
+    return len(lines)-1,_bare(last).encode()+b'\n'+data
 
 def without_comments(data, given, csv):
     "The bytes `data` of the file `csv` without lines before the table that are comments, or sizes; a warning says which these are"
     is_counted = given.get('skiprows') or given.get('header') not in (None,0,'infer')
-    found = None if is_counted or 'comment' in given else _comments.match(data)
-    if not found: return data
+    found = _comments.match(data)
+    if is_counted or 'comment' in given or not found: return data
     lines = found[1].decode(errors='replace').splitlines()
-    start = data[found.end():][:2**16].decode(errors='replace')
-    n,kept = _split(lines, start.split('\n'))
+    n,kept = _without(lines, data[found.end():])
     if kept is None: return data
-    first_lines = f'lines 1 to {n} are' if n>1 else 'line 1 is'
-    if n: warn(f'{first_lines} left out of {csv}, as comments or sizes before the table, {lines[0]!r:.60} for one: if they belong to '
-               'it, pass skiprows=0 and comment=None')
-    if n>len(lines): return data[found.end():].partition(b'\n')[2]
-    return data[found.end():] if n==len(lines) else kept[0].encode()+b'\n'+data[found.end():]
+    which = f'lines 1 to {n} are' if n>1 else 'line 1 is'
+    if n:
+        warn(f'{which} left out of {csv}, as comments or sizes before the table, {lines[0]!r:.60} for one: if they belong to it, pass '
+             'comment=None')
+    return kept

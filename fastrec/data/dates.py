@@ -72,17 +72,24 @@ _few_rows,_of_month,_of_year = 20,31,366
 
 def _parts(df):
     "The columns of `df` that hold years and months, by `year` and `month`"
-    found = [(part, c) for part in ('year','month') for c in df.columns if isinstance(c, str) and bare_name(c).endswith(part)]
-    return dict(reversed(found))  # the first of each
+    res = {}
+    for c in df.columns:
+        name = bare_name(c).removesuffix('s')
+        if name in ('year','month'): res.setdefault(name, c)
+    return res
 
 def refuse_day(df, name, splitter):
     "Refuse the column `name` of `df`, the times for a `splitter`, if it only holds a day of a month, or of a year"
+    if not bare_name(name).endswith(('day','date')): return
     col = in_pandas_types(df[name])
-    if not bare_name(name).endswith(('day','date')) or col.dtype.kind not in 'iuf' or not len(col): return
+    if col.dtype.kind not in 'iuf' or not len(col): return
     parts = _parts(df)
+    if not parts and len(col)<_few_rows: return
     most = _of_year if parts else _of_month
-    if col.min()<1 or col.max()>most or len(col)<_few_rows and not parts: return
-    parts = dict(year='...', month='...') | {k: f'df[{c!r}]' for k,c in parts.items()}
+    if col.min()<1 or col.max()>most: return
+    parts = {k: f'df[{c!r}]' for k,c in parts.items()}
+    year = parts.get('year', '...')
+    month = parts.get('month', '...')
     raise ValueError(f'{name!r} holds numbers from {col.min():g} to {col.max():g}, as days of a month or year do, which are no times: make '
-                     f"dates, as in df.assign(date=pd.to_datetime(dict(year={parts['year']}, month={parts['month']}, day=df[{name!r}]))), and "
-                     f"name them, as in {splitter}(time_name='date'); if it is in order, name {name!r}")
+                     f"dates, as in df.assign(date=pd.to_datetime(dict(year={year}, month={month}, day=df[{name!r}]))), and name "
+                     f"them, as in {splitter}(time_name='date'); if it is in order, name {name!r}")

@@ -24,5 +24,5 @@ def check_rounded(labels, name):
     "Warn of `labels` of the column `name` that a spreadsheet has rounded, so that several may have become one"
     found = _rounded(labels)
     if not len(found): return
-    warn(f'{len(found):,} labels of {name!r} are long numbers that a spreadsheet has rounded, {shown(found)} for one, so that several may have '
-         'become one: export the file again with this column as text')
+    warn(f'{len(found):,} labels of {name!r} are long numbers that a spreadsheet has rounded, {shown(found)} for one, so that several '
+         'may have become one: export the file again with this column as text')

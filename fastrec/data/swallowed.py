@@ -17,8 +17,9 @@ def _refuse(text, name, csv):
 
 def _check_labels(col, sep, csv):
     "Refuse labels that are whole lines of the file"
-    lines = [o for o in col.unique() if isinstance(o, str) and '\n' in o and sep in o]
-    if lines: _refuse(lines[0], col.name, csv)
+    for o in col.unique():
+        has_lines = isinstance(o, str) and '\n' in o
+        if has_lines and sep in o: _refuse(o, col.name, csv)
 
 # %% ../../nbs/data/36_swallowed.ipynb #70ef4451
 _some,_nearly_all = 1000,.9  # rows to look at, and the share of them in which a column of numbers has numbers
@@ -33,9 +34,10 @@ def _patterns(place, numbers, sep):
     "Patterns of text with rows in it, of the column in this `place`; `numbers` says of each column if it holds numbers. `None` without any"
     sep = re.escape(sep)
     def fields(which): return [_number if o else f'[^{sep}\n]*' for o in which]
-    before = ''.join(o+sep for o in fields(numbers[:place]))
-    after = ''.join(sep+o for o in fields(numbers[place+1:]))
-    some = any(numbers[:place]) or any(numbers[place+1:])
+    left,right = numbers[:place],numbers[place+1:]
+    before = ''.join(o+sep for o in fields(left))
+    after = ''.join(sep+o for o in fields(right))
+    some = any(left) or any(right)
     return (rf'[^\n]*{after}\r?\n',rf'\n{before}[^\n]*\Z') if some else None
 
 def _check_text(col, place, numbers, sep, csv):
@@ -52,8 +54,10 @@ def check_quotes(df, ids, data, sep, csv, given):
     "Refuse `df`, read from the bytes `data` of the file `csv`, if a stray quote has swallowed rows; the columns `ids` hold labels"
     labels = [c for c in ids if role_of(c)[0] or not isinstance(c, str)]  # another may be text that stands first
     for c in labels: _check_labels(df[c], sep, csv)
-    if data.count(b'\n')<=len(df)+1 or len(sep)>1 or {'quoting','quotechar'} & {*given}: return
+    is_said = 'quoting' in given or 'quotechar' in given
+    if is_said or len(sep)>1 or data.count(b'\n')<=len(df)+1: return
     numbers = [_has_numbers(df[c]) for c in df]
     for place,c in enumerate(df):
-        is_text = c not in labels and pd.api.types.infer_dtype(df[c], skipna=True)=='string'
-        if is_text: _check_text(df[c], place, numbers, sep, csv)
+        if c in labels: continue
+        kind = pd.api.types.infer_dtype(df[c], skipna=True)
+        if kind=='string': _check_text(df[c], place, numbers, sep, csv)

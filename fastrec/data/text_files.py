@@ -121,7 +121,7 @@ def _as_ids(col, decimal='.', thousands=None):
 
 # %% ../../nbs/data/16_text_files.ipynb #eb89ec55
 def _named(df, known):
-    "`df`, from a file without a header, with names for its columns by their place; those `known`, which arguments name, are taken as they are"
+    "`df`, from a file without a header, with names for its columns by their place; those `known`, which arguments name, are not checked"
     if table := headless_table(df): raise ValueError(table)
     timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>year_1973
     names = ['user','item','rating'] + (['timestamp'] if timed else [])

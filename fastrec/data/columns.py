@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/09_columns.ipynb #e252ad6f
 import numpy as np,pandas as pd
-from .names import listed,need_columns,role_of,usual_column
+from .names import listed,need_columns,role_of,shown,usual_column
 from .codes import code_in
 from .placed import check_place,check_swapped,is_real,name_arguments
 from .rivals import better_ids,better_rating
@@ -209,7 +209,7 @@ def _table_advice(df):
     first, = df.columns[:1].tolist()  # Python's own, as one would write it
     long = _as_long(first, has_users, counted)
     rated = ''.join(f".query('rating!={o:g}')" for o in unrated)
-    return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; a row for each rating is '
+    return (f'the frame is a table with a column for each item, {shown(body.columns)} for one; a row for each rating is '
             f'needed: {long}.dropna(){rated}')
 
 # %% ../../nbs/data/09_columns.ipynb #99c4cf3a

@@ -126,7 +126,7 @@ def _counts(values, share, name):
     if len(values)<20 or below>_most_returns or median<0: return  # a scale
     long_tail = last>=max(20*median, 100)
     if long_tail and values[share.argmax()]<=median:
-        returns = f'leave out those below 0, if they are returns, with df[df[{name!r}]>0], and ' if below else ''
+        returns = f'leave out the negative ones, if they are returns, with df[df[{name!r}]>0], and ' if below else ''
         return (f'ratings in {name!r} look like counts or amounts, from {first:g} to {last:g} and half of them '
                 f'{median:g} at most, rather than stars: to predict them, {returns}take their logarithm, {in_logarithm(name)}; '
                 'for lists, take 1 for each and fit_ials')

@@ -40,6 +40,7 @@ def _patterns(place, numbers, sep):
     some = any(left) or any(right)
     return (rf'[^\n]*{after}\r?\n',rf'\n{before}[^\n]*\Z') if some else None
 
+# %% ../../nbs/data/36_swallowed.ipynb #8b9c9d3b
 def _check_text(col, place, numbers, sep, csv):
     "Refuse text in `col` that holds rows"
     patterns = _patterns(place, numbers, sep)

@@ -438,6 +438,18 @@ def test_training_ends_with_what_can_be_typed(said, file, tmp):
     out = said('train', tmp/'below.csv', '--out', tmp/'below', '--fit', 'bias')[1]
     line, = [shlex.split(o) for o in out.splitlines() if o.startswith('    fastrec recommend')]
     assert said(*line[1:])[0]==0
+    zeros = df.assign(user=(df.user+20).map('{:05}'.format))
+    for k,frame in enumerate((df[::2],zeros[::2])):
+        frame.to_csv(tmp/'why.csv', index=False)
+        out = said('train', tmp/'why.csv', '--out', tmp/f'why {k}', '--fit', 'als', '--ratings')[1]
+        line, = [o for o in out.splitlines() if o.startswith('    fastrec recommend')]
+        code,found,_ = said(*shlex.split(line)[1:])
+        assert code==0 and '--why 2' in line and 'why' in found
+
+def test_options_may_stand_between_labels(said, films, ratings):
+    users = [str(o) for o in ratings.user.unique()[:2]]
+    want = said('recommend', films, *users, '--n', 2)[1]
+    for args in ((films,'--n',2,*users), (films,users[0],'--n',2,users[1]), ('--n',2,films,*users), (films,'--n',2,'--',*users)): assert said('recommend', *args)[1]==want
 
 def test_errors_stand_beside_those_of_biases(said, ratings, file, tmp):
     "On the same rows; where nothing is gained by tastes, that is said"

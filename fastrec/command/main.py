@@ -74,7 +74,7 @@ def parser_of(name, args=()):
 def _run(name, args):
     "Run the command `name` with the texts `args`"
     parser = parser_of(name, args)
-    given = vars(parser.parse_args(args))
+    given = vars(parser.parse_intermixed_args(args))  # options may stand between labels
     for o in ('pdb','xtra','debug'): del given[o]  # every fastcore parser has the first two
     try: function_of(name)(**given)
     except WrongUse as e: parser.error(str(e))

@@ -113,9 +113,9 @@ def keeps_ratings(folder):
 def _tell_next(folder, user):
     "Print commands to ask the `folder`, with `user` as an example; without ratings in it there are no reasons"
     at,who = (shlex.quote(plain_text(o)) for o in (folder,user))
-    who = f'-- {who}' if who.startswith('-') else who
     why = ' --why 2' if keeps_ratings(Path(folder)) else ''
-    print(f'\nAsk it:\n\n    fastrec recommend {at}{why} {who}\n    fastrec serve {at}        a page to try it in a browser')
+    what = f'{why} {at} -- {who}' if who.startswith('-') else f' {at} {who}{why}'
+    print(f'\nAsk it:\n\n    fastrec recommend{what}\n    fastrec serve {at}        a page to try it in a browser')
     if not why: print('\nTrain with --ratings if lists should come with reasons, which are what people have rated.')
 
 def _tell_trained(found, json, user):

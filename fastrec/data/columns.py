@@ -8,10 +8,12 @@ __all__ = []
 # %% ../../nbs/data/09_columns.ipynb #e252ad6f
 import numpy as np,pandas as pd
 from .kinds import kind_of
-from .names import listed,need_columns,role_of,usual_column
+from .names import listed,need_columns,role_of,shown,usual_column
+from .codes import code_in
 from .placed import check_place,check_swapped,is_real,name_arguments
+from .rivals import better_ids,better_rating
 from .titles import item_or_title,tell_years
-from ..base.checks import warn
+from ..base.checks import listened,warn
 
 # %% ../../nbs/data/09_columns.ipynb #6d76ffc7
 # roles that the column named in an argument cannot have by its name
@@ -51,11 +53,14 @@ def _by_name(df, i, names):
     "The column for the `i`-th of user, item and rating by the names in `df`, or `None`"
     if names[i] is not None: return names[i]
     for role in _roles[i]:
-        res = usual_column(df, [role], name_arguments[i])
+        res,texts,_ = listened(usual_column, df, [role], name_arguments[i])
         if res is None: continue
         if better := [n for n in df.index.names if _fits_better(n, res)]:
             raise ValueError(f'{better[0]!r} is the index of the frame, and {res!r} would be taken in its place: '
                              f'call .reset_index() first, or name the right column with {name_arguments[i]}')
+        rival = better_rating(df, res, names[1]) if i==2 else better_ids(df, res, role, name_arguments[i])
+        if rival is not None: return rival
+        for o in texts: warn(o)
         return res
 
 # %% ../../nbs/data/09_columns.ipynb #adf982eb
@@ -158,9 +163,46 @@ def _like_a_table(values, roles, labelled):
     if len(np.unique(values[~empty]))>_most_stars: return False
     return labelled or empty.mean()>=.2  # most people have rated few of the items
 
+# %% ../../nbs/data/09_columns.ipynb #3774c482
+_rows = 1000  # of a table, that are looked at
+
+def _unrated(body):
+    "Numbers that stand for no rating in the `body` of a table: 0, unless there are negative ones, and a code such as 99"
+    some = body.iloc[:_rows].to_numpy('float64', na_value=np.nan).ravel()
+    values,counts = np.unique(some[~np.isnan(some)], return_counts=True)
+    found = {code_in(values, counts)} - {None}
+    if 0 in values and values[0]>=0: found.add(0.)
+    return sorted(found)
+
+# %% ../../nbs/data/09_columns.ipynb #7f132667
+def _with_numbers(df):
+    "`df` with numbers in its first two columns, which a file may have as text: real ones, which no ids are"
+    res = df.copy(deep=False)
+    for c in df.columns[:2]:
+        some = df[c].head(_rows).dropna()
+        if pd.api.types.infer_dtype(some)!='string' or not all(map(is_real, df.dtypes[2:])): continue
+        numbers = pd.to_numeric(some.astype(object), errors='coerce')
+        if numbers.notna().all() and (numbers%1!=0).any(): res[c] = pd.to_numeric(df[c], errors='coerce')
+    return res
+
+# %% ../../nbs/data/09_columns.ipynb #d9fd701f
+def _counts_rated(df, unrated):
+    "Does the first column of the table `df` count the ratings in each row, those that are not among the `unrated`?"
+    some = df.iloc[:_rows]
+    if not is_real(some.dtypes.iloc[0]): return False
+    rated = some.iloc[:,1:].notna() & ~some.iloc[:,1:].isin(unrated)
+    return (rated.sum(axis=1)==some.iloc[:,0]).mean()>.9
+
+def _as_long(first, has_users, counted):
+    "The code that makes rows of a table, whose column `first` holds its users, or counts their ratings"
+    if has_users and not counted: return f"df.melt({first!r}, var_name='item', value_name='rating')"
+    items = f'df.drop(columns={first!r})' if counted else 'df'
+    return f"{items}.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"
+
 # %% ../../nbs/data/09_columns.ipynb #a91460f8
 def _table_advice(df):
     "What to write if `df` is a table of users and items; nothing if it isn't"
+    df = _with_numbers(df)
     roles = {role_of(c)[0] for c in [*df.columns, *df.index.names]}
     if 'user' in roles and roles&{'rating','item','title'} or df.shape[1]<3 or not len(df): return ''
     has_users = _labels_its_rows(df)
@@ -168,10 +210,22 @@ def _table_advice(df):
     body = df[df.columns[1:]] if has_users else df
     n_cols = body.shape[1]
     if n_cols<(3 if labelled else 4) or not all(map(is_real, body.dtypes)): return ''
-    corner = body.iloc[:1000, :200].to_numpy('float64', na_value=np.nan)  # enough to tell
+    corner = body.iloc[:_rows, :200].to_numpy('float64', na_value=np.nan)  # enough to tell
     if n_cols<_sure and not _like_a_table(corner, roles, labelled): return ''
-    if has_users: long = f"df.melt({df.columns[0]!r}, var_name='item', value_name='rating')"
-    else: long = "df.rename_axis(index='user', columns=None).reset_index().melt('user', var_name='item', value_name='rating')"
-    rated = ".query('rating!=0')" if (corner==0).any() else ''
-    return (f'the frame is a table with a column for each item, {body.columns[0]!r} for one; a row for each rating is '
+    unrated = _unrated(body if has_users else body.iloc[:,1:])
+    counted = _counts_rated(df, unrated)
+    if counted: body = df[df.columns[1:]]
+    first, = df.columns[:1].tolist()  # Python's own, as one would write it
+    long = _as_long(first, has_users, counted)
+    rated = ''.join(f".query('rating!={o:g}')" for o in unrated)
+    return (f'the frame is a table with a column for each item, {shown(body.columns)} for one; a row for each rating is '
             f'needed: {long}.dropna(){rated}')
+
+# %% ../../nbs/data/09_columns.ipynb #99c4cf3a
+def headless_table(df):
+    "What to write if `df`, from a file without a header, is a table of users and items, by numbers of one range; nothing if it isn't"
+    if df.shape[1]<_sure: return ''
+    body = _with_numbers(df).iloc[:,1:]
+    if not all(map(is_real, body.dtypes)): return ''
+    highest = body.max()
+    return _table_advice(df) if highest.max()<=2*highest.median() else ''

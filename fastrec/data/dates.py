@@ -9,6 +9,7 @@ __all__ = []
 import re
 import numpy as np,pandas as pd
 from .frames import in_pandas_types
+from .names import bare_name
 
 # %% ../../nbs/data/31_dates.ipynb #796e1b51
 # 31/12/2022, 31.12.2022 or 31-12-2022, and perhaps an hour
@@ -65,3 +66,30 @@ def holds_dates(col):
     different = some.unique()
     if kind!='string': return _are_moments(np.asarray(different))
     return _written(different).mean()>=_nearly_all
+
+# %% ../../nbs/data/31_dates.ipynb #0a1f8506
+_few_rows,_of_month,_of_year = 20,31,366
+
+def _parts(df):
+    "The columns of `df` that hold years and months, by `year` and `month`"
+    res = {}
+    for c in df.columns:
+        name = bare_name(c).removesuffix('s')
+        if name in ('year','month'): res.setdefault(name, c)
+    return res
+
+def refuse_day(df, name, splitter):
+    "Refuse the column `name` of `df`, the times for a `splitter`, if it only holds a day of a month, or of a year"
+    if not bare_name(name).endswith(('day','date')): return
+    col = in_pandas_types(df[name])
+    if col.dtype.kind not in 'iuf' or not len(col): return
+    parts = _parts(df)
+    if not parts and len(col)<_few_rows: return
+    most = _of_year if parts else _of_month
+    if col.min()<1 or col.max()>most: return
+    parts = {k: f'df[{c!r}]' for k,c in parts.items()}
+    year = parts.get('year', '...')
+    month = parts.get('month', '...')
+    raise ValueError(f'{name!r} holds numbers from {col.min():g} to {col.max():g}, as days of a month or year do, which are no times: make '
+                     f"dates, as in df.assign(date=pd.to_datetime(dict(year={year}, month={month}, day=df[{name!r}]))), and name "
+                     f"them, as in {splitter}(time_name='date'); if it is in order, name {name!r}")

@@ -12,7 +12,8 @@ import numpy as np
 from .names import role_of
 
 # %% ../../nbs/data/27_headers.ipynb #501ef83e
-_separators = ',',';','\t','|','::',r'\s+'
+_blanks = r'\s+'
+_separators = ',',';','\t','|','::',_blanks
 
 def fields(lines, sep):
     "The fields of each of the `lines`"
@@ -25,7 +26,7 @@ def separator_of(lines):
         nfields = [len(o) for o in fields(lines, sep)]
         first = nfields[0]
         share_alike = np.mean([n==first for n in nfields])
-        return first>2, first>1 and share_alike, first
+        return first>2, first>1 and share_alike, sep!=_blanks, first
     return max(_separators, key=fit)
 
 # %% ../../nbs/data/27_headers.ipynb #6038dd03
@@ -39,10 +40,15 @@ def _at_home(field, below):
     if not field.strip() or not filled: return True
     return any(_is_number(field)==_is_number(o) for o in filled)
 
+def _has_names(first):
+    "Do the fields of the first row name columns: the first of them, or more than are numbers? An event may be called `purchase`, too"
+    n_names = sum(role_of(o)[0] is not None for o in first)
+    return role_of(first[0])[0] is not None or n_names>=sum(map(_is_number, first))
+
 def lacks_header(rows):
     "Is the first of `rows` a row like the others? Its fields are at home in their columns, some are numbers, and none is a name"
     first,*rest = rows
     rest = [o for o in rest if len(o)==len(first)]
     if len(first)<3 or not first[0].strip() or not any(map(_is_number, first)): return False
-    if any(role_of(o)[0] for o in first): return False
+    if _has_names(first): return False
     return all(map(_at_home, first, zip(*rest))) if rest else True

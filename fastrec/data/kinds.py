@@ -11,6 +11,7 @@ import numpy as np,pandas as pd
 from .frames import binary_digits,codes_of,in_pandas_types,type_name
 from .names import listed,shown
 from .nobody import check_missing,check_nobody
+from .rounded import check_rounded
 from ..base.checks import warn
 
 # %% ../../nbs/data/11_kinds.ipynb #7ae99695
@@ -185,7 +186,9 @@ def factorized(col):
         check_missing(labels, col.name, lambda k: int((codes==k).sum()))
         _check_alike(labels, col.name)
         _check_points(labels, col.name)
+        check_rounded(labels, col.name)
     if labels.dtype.kind in 'iuf': check_nobody(codes, labels, col.name)
+    if labels.dtype.kind=='f': check_rounded(labels, col.name)
     return codes,labels
 
 # %% ../../nbs/data/11_kinds.ipynb #35dface6

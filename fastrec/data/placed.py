@@ -89,8 +89,9 @@ def _refuse_times(df, name, argument, placed):
     "Refuse the column `name` of `df`, in the place of `argument`, because it holds times, and say which of the `placed` to name"
     what = argument.removesuffix('_name')
     others = [c for c in df.columns if c!=name and not holds_dates(df[c])]
+    if_ids = '' if what=='rating' else f'; if these are ids, pass {argument}={name!r}'
     raise ValueError(f'no column has a usual name for {what}s, and {name!r}, which is in their place, holds times, {shown(df[name])} for '
-                     f'one: name the columns with {listed(placed)}, out of {listed(others)}')
+                     f'one: name the columns with {listed(placed)}, out of {listed(others)}{if_ids}')
 
 # %% ../../nbs/data/32_placed.ipynb #0bfec9d2
 def check_place(df, placed):

@@ -13,6 +13,7 @@ from .placed import is_real,most_values,some_rows
 from .kinds import kind_of
 from .misfits import refuse_text
 from .slips import slip_in
+from .codes import not_rated
 from ..base.checks import warn
 from ..base.pairs import pair_numbers
 from ..base.processes import Part,from_all
@@ -107,33 +108,6 @@ def in_units(w, unit):
     "The weights `w` over the `unit`, float32; what is above 0 stays so"
     return np.where(w>0, np.maximum(w/unit, _least_weight), 0).astype('float32')
 
-# %% ../../nbs/data/12_scales.ipynb #6f2b8a5e
-_codes = (99,-99,999,-999,9999,-9999)  # for 'not rated', in tables of surveys and jokes
-
-def _means_not_rated(k, values, share):
-    "May the first (`k` is 0) or the last (-1) of `values` mean 'not rated'?"
-    v = values[k]
-    others = np.delete(values, k)
-    if v==-1 and others[0]>=0: return True
-    if k==0 and v==0:
-        is_most_frequent = share[0]==share.max()
-        return is_most_frequent and share[0]>.3 and others[0]>=.5
-    if v not in _codes: return False
-    gap = min(abs(others-v))
-    width = others.max()-others.min()
-    return gap>width and share[k]>.01  # apart from the others, and more than a slip
-
-def _not_rated(values, share, name):
-    "A sentence about a value that may mean 'not rated'"
-    half_steps = (values*2%1==0).all()
-    if not half_steps or len(values)<4: return  # real numbers, or choices
-    for k in (0,-1):
-        if not _means_not_rated(k, values, share): continue
-        v = values[k]
-        others = np.delete(values, k)
-        return (f"{share[k]:.0%} of the ratings in {name!r} are {v:g}, the others from {others[0]:g} to {others[-1]:g}: "
-                f"if {v:g} means 'not rated', leave these rows out with df[df[{name!r}]!={v:g}]")
-
 # %% ../../nbs/data/12_scales.ipynb #60ac9120
 def _one_value(values, share, name):
     "A sentence about a value that nearly all ratings have, unless it is the 1 of choices"
@@ -142,15 +116,19 @@ def _one_value(values, share, name):
         return f'{share[k]:.1%} of the ratings in {name!r} are {values[k]:g}: there is little to learn from the others'
 
 # %% ../../nbs/data/12_scales.ipynb #ec4d519d
+_most_returns = .2  # share of the rows below 0 that counts may have, as where what was bought is sent back
+
 def _counts(values, share, name):
     "A sentence about counts and amounts, a few of them far above the others"
     first,last = values[0],values[-1]
-    if first<0 or len(values)<20: return  # a scale
+    below = share[values<0].sum()
     median = values[np.searchsorted(share.cumsum(), .5)]
+    if len(values)<20 or below>_most_returns or median<0: return  # a scale
     long_tail = last>=max(20*median, 100)
     if long_tail and values[share.argmax()]<=median:
+        returns = f'leave out the negative ones, if they are returns, with df[df[{name!r}]>0], and ' if below else ''
         return (f'ratings in {name!r} look like counts or amounts, from {first:g} to {last:g} and half of them '
-                f'{median:g} at most, rather than stars: to predict them, take their logarithm, {in_logarithm(name)}; '
+                f'{median:g} at most, rather than stars: to predict them, {returns}take their logarithm, {in_logarithm(name)}; '
                 'for lists, take 1 for each and fit_ials')
 
 def _ids(values, share, name):
@@ -174,7 +152,8 @@ def check_scale(ratings, name):
     if len(values)==1 and (ratings==values[0]).all():
         return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for choices '
                     'take 1 and fit_ials, else name the right column with rating_name')
-    for f in (_not_rated,_one_value,_counts,_ids):
+    if text := not_rated(values, counts, name): return warn(text)
+    for f in (_one_value,_counts,_ids):
         if text := f(values, share, name): return warn(text)
     if text := slip_in(ratings, name): warn(text)
 

@@ -15,6 +15,9 @@ from .frames import read_table
 from .headers import fields,lacks_header,separator_of
 from .names import listed,role_of
 from .placed import check_place
+from .columns import headless_table
+from .comments import without_comments
+from .swallowed import check_quotes
 from .marks import check_marks,marks_in,number_columns,separates_thousands,without_thousands
 from .dates import year_1973
 from ..base.checks import warn
@@ -23,7 +26,7 @@ from ..base.checks import warn
 _formats = {  # by their first bytes
     b'PAR1': 'Parquet: read it with from_parquet',
     b'PK': 'an archive or a spreadsheet: read it with pd.read_excel, or unpack it',
-    b'{': 'JSON: read it with pd.read_json', b'[': 'JSON: read it with pd.read_json',
+    b'{': 'JSON: read it with pd.read_json{}', b'[': 'JSON: read it with pd.read_json',
     b'<': 'HTML or XML, like a page that was saved in place of the file',
     b'\x1f\x8b': "packed with gzip: pass compression='gzip'"}
 
@@ -41,13 +44,16 @@ def _newlines(data):
 
 # %% ../../nbs/data/16_text_files.ipynb #56c302d7
 _utf16_marks = b'\xff\xfe',b'\xfe\xff'
+_look_at = 2**16  # bytes at the beginning of a file
 
 def _encoding_of(data, csv):
     "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
     if not data.strip(): raise ValueError(f'{csv} is empty')
     start = data[:99].lstrip()
     for mark,what in _formats.items():
-        if start.startswith(mark): raise ValueError(f'{csv} is not a CSV file but {what}')
+        if not start.startswith(mark): continue
+        by_lines = '(..., lines=True)' if re.search(rb'\}\s*\n\s*\{', data[:_look_at]) else ''
+        raise ValueError(f'{csv} is not a CSV file but {what.format(by_lines)}')
     if data[:2] in _utf16_marks: return 'utf-16'
     try: data.decode()
     except UnicodeDecodeError as e:
@@ -58,8 +64,6 @@ def _encoding_of(data, csv):
     return 'utf-8-sig'
 
 # %% ../../nbs/data/16_text_files.ipynb #c409a6b5
-_look_at = 2**16  # bytes at the beginning of a file
-
 def _first_lines(data, encoding, skiprows):
     "The first hundred lines of `data`, without empty ones and those to skip"
     text = data[:_look_at].decode(encoding, 'ignore')
@@ -116,22 +120,16 @@ def _as_ids(col, decimal='.', thousands=None):
     return pd.Series(values, col.index, name=col.name)
 
 # %% ../../nbs/data/16_text_files.ipynb #eb89ec55
-def _check_lines(col, sep, csv):
-    "Refuse labels that are whole lines of the file, because of stray quotes"
-    lines = [o for o in col.unique() if isinstance(o, str) and '\n' in o and sep in o]
-    if lines:
-        raise ValueError(f'{csv} has quotes that swallow lines, {lines[0]!r:.80} for one label: if they are part of the text, '
-                         'pass quoting=3')
-
-def _named(df):
-    "`df`, from a file without a header, with names for its columns by their place"
+def _named(df, known):
+    "`df`, from a file without a header, with names for its columns by their place; those `known`, which arguments name, are not checked"
+    if table := headless_table(df): raise ValueError(table)
     timed = df.shape[1]>3 and df[3].dtype.kind in 'iuf' and df[3].min()>year_1973
     names = ['user','item','rating'] + (['timestamp'] if timed else [])
     first_row = ', '.join(map(str, df.iloc[0]))
     warn(f'the file has no header: its columns are taken for {", ".join(names)}, as in {first_row}; '
          'if that is wrong, pass names=[...], or header=0 if the first line is one')
     df = df.rename(columns=dict(enumerate(names)))
-    check_place(df, dict(user_name='user', item_name='item', rating_name='rating'))
+    check_place(df, {f'{o}_name': o for o in ('user','item','rating') if o not in known})
     return df
 
 # %% ../../nbs/data/16_text_files.ipynb #d0b6c6cd
@@ -155,6 +153,7 @@ def _how_to_read(csv, given):
     data = _newlines(_bytes_of(csv, given.pop('compression', 'infer')))
     encoding = given.get('encoding') or _encoding_of(data, csv)
     data,given = _with_said_separator(data, given)
+    data = without_comments(data, given, csv)
     usual = dict(encoding=encoding)
     if 'keep_default_na' not in given: usual |= dict(keep_default_na=False, na_values=[''])
     return data,encoding,usual | _layout(data, encoding, given) | given
@@ -168,6 +167,7 @@ def _id_columns(columns, id_names, n_first=2):
 
 def _unreadable(csv, e, encoding):
     if isinstance(e, UnicodeDecodeError): how = f'it is not {encoding}: name another encoding'
+    elif 'EOF inside string' in str(e): how = 'pass quoting=3 if quotes are part of the text, or say how it is written'
     else: how = 'say how it is written'
     return ValueError(f'{csv} cannot be read as a table, {str(e).strip()}: {how}, as in from_csv(..., sep=";", header=None, '
                       'encoding="latin-1")')
@@ -198,12 +198,12 @@ def read_text_file(csv, id_names, given, n_first=2, names=(None,)):
     kwargs |= _gaps(columns, given)
     unsure = numbers if 'decimal' in given and kwargs.get('engine')=='python' else []  # it takes points for decimal ones as well
     df = read(dtype={c: str for c in [*ids, *unsure]}) if as_text else read()
-    for c in ids: _check_lines(df[c], kwargs.get('sep') or ',', csv)
+    check_quotes(df, ids, data, kwargs.get('sep') or ',', csv, given)
     _settle_marks(df, read, ids, numbers, kwargs.get('decimal', '.'), given, csv)
     if as_text:
         for c in ids: df[c] = _as_ids(df[c], kwargs.get('decimal', '.'), kwargs.get('thousands'))
     headless = kwargs.get('header', 0) is None and 'names' not in kwargs
-    return _named(df) if headless and df.shape[1]>2 else df
+    return _named(df, [*id_names, *(names or ())]) if headless and df.shape[1]>2 else df
 
 # %% ../../nbs/data/16_text_files.ipynb #6321ddc5
 def need_known(function, kwargs, known):

@@ -9,7 +9,7 @@ __all__ = []
 import re
 import numpy as np,pandas as pd
 from pandas.tseries.api import guess_datetime_format
-from .dates import by_slashes,date_as_text,holds_dates,read_as_times,year_1973
+from .dates import by_slashes,date_as_text,holds_dates,read_as_times,refuse_day,year_1973
 from .frames import binary_digits,in_pandas_types
 from .nobody import as_missing
 from .names import need_columns,role_of,shown,usual_column
@@ -237,7 +237,9 @@ def split_column(df, name, role, splitter):
     only if these rows are to be left out"""
     mark = df.attrs.get(_mark, {})
     if name is None: name = mark.get(role)
-    if name is None: name = _likely(df, role)
+    is_found = name is None
+    if is_found: name = _likely(df, role)
     need_columns(df, [name], 'the frame to split', _name_it(df, role, splitter))
+    if is_found and role=='time': refuse_day(df, name, splitter)
     _check_gaps(df, name, mark)
     return df[name]

@@ -10,6 +10,7 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import need_finite,need_flags,need_numbers,warn
 from ..data.names import role_of
+from ..data.codes import code_in
 from .training import RecLearner
 from .arguments import as_called
 from .als import write_model
@@ -40,11 +41,11 @@ def _not_chosen(y):
     values,n = y.unique(return_counts=True)
     zeros = int((y==0).sum())
     below = int((y<0).sum())
-    few = _few_signed if below else _few
-    if _has_tail(y) or len(values)<=few: return zeros,below
+    if _has_tail(y) or len(values)<=(_few_signed if below else _few): return zeros,below
+    code = code_in(values.numpy(), n.numpy())
     most = int(n.max())
     is_frequent = zeros>=most and zeros>=len(y)/_frequent
-    return (zeros if is_frequent else 0),0
+    return (zeros if is_frequent else 0),(below if code is not None and code<0 else 0)
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
 def may_mean_not_chosen(ds):

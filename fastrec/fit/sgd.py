@@ -18,22 +18,9 @@ from .als import need_scale,read_model,write_model
 from ..base.compiled import can_compile,telling
 from .doubts import how_many,is_doubtful
 from .mixing import bias_scores,digest_of,draw_to_biases,fewest,held_out_rows,n_held_out
-from .sgd_blocks import Blocks
+from .sgd_blocks import Blocks,holds
 from .sgd_loops import learn_blocks,n_beside
 from .solvers import can_go_on,need_start,solver_data,width_for
-
-# %% ../../nbs/fit/57_sgd.ipynb #2b35cd88
-_bias_ratings = 60  # ratings that the bias of a row counts for
-_power = .25  # of a row's number of ratings: it is held down less at each
-_most_taken = .5  # of a factor or a bias, by what holds it down in a step
-
-def _holds(mass, reg, lr):
-    "What holds factors and biases of rows down at each rating, (n,2); their ratings weigh `mass`, (n,), in all"
-    n = mass.clip(min=1)
-    mean = mass[mass>0].mean() if (mass>0).any() else 1.
-    factors = reg*(mean/n)**_power
-    biases = _bias_ratings/n
-    return np.stack([factors,biases], 1).clip(max=_most_taken/lr)
 
 # %% ../../nbs/fit/57_sgd.ipynb #cab07a2b
 _start = .1  # of the factors that solvers begin with: a hundredth of sigma
@@ -93,7 +80,7 @@ _most_error = 10.  # times that of biases: steps go astray
 @patch
 def learn_once(self:_Fit, lr, reg):
     "A pass with steps of `lr`; the mean squared error of the ratings, each before its step"
-    for rows,mass,place in zip(self.rows, self.masses, self.blocks.places): rows[place,-2:] = _holds(mass, reg, lr)
+    for rows,mass,place in zip(self.rows, self.masses, self.blocks.places): rows[place,-2:] = holds(mass, reg, lr)
     error = self.blocks.learn_once(*self.rows, lr)
     if not error<_most_error:
         raise FloatingPointError(f'steps of {lr:g} went astray, far beyond the error of biases: pass a smaller lr')

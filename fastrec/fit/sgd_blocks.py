@@ -81,3 +81,16 @@ def learn_once(self:Blocks, p, q, lr):
     else:
         for blocks in rounds: in_threads(learn_blocks.run, [(blocks[[k]], *args) for k in range(self.n)])
     return sse.sum()/self.mass
+
+# %% ../../nbs/fit/56_sgd_blocks.ipynb #d35680a6
+_bias_ratings = 60  # ratings that the bias of a row counts for
+_power = .25  # of a row's number of ratings: it is held down less at each
+_most_taken = .5  # of a factor or a bias, by what holds it down in a step
+
+def holds(mass, reg, lr):
+    "What holds factors and biases of rows down at each rating, (n,2); their ratings weigh `mass`, (n,), in all"
+    n = mass.clip(min=1)
+    mean = mass[mass>0].mean() if (mass>0).any() else 1.
+    factors = reg*(mean/n)**_power
+    biases = _bias_ratings/n
+    return np.stack([factors,biases], 1).clip(max=_most_taken/lr)

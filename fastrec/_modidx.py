@@ -931,6 +931,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.command.train._measured': ('command/train.html#_measured', 'fastrec/command/train.py'),
                                        'fastrec.command.train._measured_if_possible': ( 'command/train.html#_measured_if_possible',
                                                                                         'fastrec/command/train.py'),
+                                       'fastrec.command.train._need_blend': ('command/train.html#_need_blend', 'fastrec/command/train.py'),
                                        'fastrec.command.train._no_gain': ('command/train.html#_no_gain', 'fastrec/command/train.py'),
                                        'fastrec.command.train._saved': ('command/train.html#_saved', 'fastrec/command/train.py'),
                                        'fastrec.command.train._tell_next': ('command/train.html#_tell_next', 'fastrec/command/train.py'),

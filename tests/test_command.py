@@ -337,6 +337,7 @@ def test_what_train_has_no_option_for_is_not_named():
     "Advice that takes Python is left out or put otherwise; the rest of the message stays"
     from fastrec.command.main import _as_typed
     for text,typed in (('there may be more to find; fit_ials(reg=0.0019) looks for taste all the same', 'there may be more to find'),
+                       ('looks; and fit_blend(weight=1.) lets ratings make lists differ', 'looks; a --min-rating, that of what people like, may let ratings make lists differ'),
                        ('and do not count: drop the repeats before the split, or pass exclude_seen=False if lists may show them again', 'and do not count: leave one row of each pair in the file, the last'),
                        ('no room: pass fewer n_factors or layers, or free memory there', 'no room: free memory there'),
                        ("no room: free memory there, or pass device='cpu'", 'no room: free memory there'),
@@ -973,3 +974,10 @@ def test_rows_without_a_date_are_left_out_of_the_latest(said, log, ratings, tmp)
     assert "40 rows have no 'fecha', which the splitter needs: leave these rows out with --dropna" in refused(said, *args)
     code,out,err = said(*args, '--dropna')
     assert code==0 and 'left out' in err, err
+
+def test_lists_may_be_asked_to_find_what_is_rated_high(said, ratings, file, tmp):
+    answer(said, 'train', file, '--out', tmp/'liked', '--min-rating', 4)
+    learn = learner(RecDataLoaders.from_csv(file, seed=42))
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend(min_rating=4)
+    assert load_recommender(tmp/'liked').model.ranker.weights.tolist()==pytest.approx(learn.model.ranker.weights.tolist())
+    assert '--min-rating 4' in refused(said, 'train', file, '--out', tmp/'no', '--fit', 'als', '--min-rating', 4) and not (tmp/'no').exists()

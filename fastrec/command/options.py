@@ -45,6 +45,7 @@ _without_option = (  # what only Python can do
     (r', or pass device=\'cpu\'', ''),
     (r'ask the learner, or load what save_recommender\(path, ratings=True\) has saved', 'train again, with --ratings'),
     (r'; --fit ials\(reg=\S+\) looks for taste all the same|: pass n_draws to have them', ''),
+    (r'; and --fit blend\(weight=1\.\) lets', '; a --min-rating, that of what people like, may let'),
     (r": by='choices' compares who rated them", ''),
     (r"tell them apart by df\[.*", 'write the year into the name'))
 

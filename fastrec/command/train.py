@@ -80,7 +80,13 @@ def _chosen(learn):
 # %% ../../nbs/command/13_train.ipynb #ca6f8e84
 fits = 'blend blend_bayes als bayes bias ease ials one_cycle choose'.split()
 
-def _fitted(dls, fit, epochs, seconds):
+_blends = dict(blend={}, blend_bayes=dict(ratings='fit_bayes'))  # and what each tells `fit_blend`
+
+def _need_blend(fit, min_rating):
+    if min_rating is None or fit in _blends: return
+    raise ValueError(f'min_rating={min_rating:g} says what the lists of a blend should find, and fit={fit} makes none: leave one out')
+
+def _fitted(dls, fit, epochs, seconds, min_rating):
     "A learner after the `fit`, and a frame of the fits that `choose` has tried, else `None`"
     if fit=='choose':
         with bars_on_stderr(): tried,learn = choose_fit(dls, seconds, by='ndcg_at_10')
@@ -88,7 +94,7 @@ def _fitted(dls, fit, epochs, seconds):
     learn = learner(dls)
     args = [epochs] if fit=='one_cycle' else []
     with bars_on_stderr():
-        if fit=='blend_bayes': learn.fit_blend(ratings='fit_bayes')
+        if fit in _blends: learn.fit_blend(min_rating, **_blends[fit])
         else: getattr(learn, f'fit_{fit}')(*args)
     return learn,None
 
@@ -128,9 +134,10 @@ def _tell_trained(found, json, user):
 # %% ../../nbs/command/13_train.ipynb #e9b5e458
 def _train(
     file, out, fit, user, item, rating, weight, choices, users, items,
-    encoding, decimal, na_values, dropna, valid, latest, seed, epochs, seconds, ratings, json):
+    encoding, decimal, na_values, dropna, valid, latest, seed, epochs, seconds, min_rating, ratings, json):
     "Train as `fastrec_train` is asked to"
     need_whole('epochs', epochs)
+    _need_blend(fit, min_rating)
     columns = dict(user_name=user, item_name=item, rating_name=rating, weight_name=weight)
     with reading(file):
         how = dict(dropna=dropna, valid_pct=valid, seed=seed)
@@ -140,7 +147,7 @@ def _train(
     if not ratings and keeps_ratings(folder):
         warn(f'{folder} has ratings, and the model that replaces it will not: nobody gets reasons any more, even from a running service. '
              'Pass --ratings to keep them')
-    learn,tried = _fitted(dls, fit, epochs, seconds)
+    learn,tried = _fitted(dls, fit, epochs, seconds, min_rating)
     found = _saved(learn, tried, folder, ratings)
     if unread: found = {**found, 'not_read': unread if json else ', '.join(unread)}
     _tell_trained(found, json, learn.ds.vocabs[0].labels[0])
@@ -165,6 +172,7 @@ def fastrec_train(file:str, # Ratings, one per row: CSV, TSV or other text, or P
     seed:int=42, # Fixes what is held out, and all else that is random
     epochs:int=5, # Epochs for one_cycle
     seconds:float=60., # About how long choose may take
+    min_rating:float=None, # For blends: lists should find what is rated this high; if left out, all that is chosen
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
     json:bool=False): # Print JSON?
     """Learn from a file of ratings, measure it, and save a folder that answers
